@@ -2,7 +2,8 @@
 import { isIPv6 } from 'node:net';
 import { VproxyError } from '../errors.js';
 import { type Destination, parseDestination } from '../forward/egress/admission.js';
-import { EgressDialer, EgressRefusal } from '../forward/egress/dial.js';
+import { EgressDialer } from '../forward/egress/dial.js';
+import { Refusal } from '../forward/egress/refusal.js';
 import type { EgressEntry, EgressRules } from '../forward/egress/rules.js';
 import type { EgressStatus, EgressTest } from '../status/types.js';
 import { formatHostPort } from '../util/addresses.js';
@@ -25,7 +26,7 @@ export function parseEgressDestination(text: string): Destination {
   try {
     return parseDestination(bracketed ?? plain, Number(digits));
   } catch (error) {
-    if (error instanceof EgressRefusal) throw new VproxyError('bad-argument', error.message, { cause: error });
+    if (error instanceof Refusal) throw new VproxyError('bad-argument', error.message, { cause: error });
     throw error;
   }
 }

@@ -6,7 +6,7 @@ import type { VproxyError } from '../../lib/errors.js';
 import type { Destination } from '../../lib/forward/egress/admission.js';
 import type { EgressConnection, EgressDialer } from '../../lib/forward/egress/dial.js';
 import { EgressTarget } from '../../lib/forward/egress/egress-target.js';
-import { EgressRefusal, type RefusalReason } from '../../lib/forward/egress/refusal.js';
+import { Refusal, type RefusalReason } from '../../lib/forward/egress/refusal.js';
 import type { EgressRules } from '../../lib/forward/egress/rules.js';
 import type { EgressFacts, EgressRefusedFacts } from '../../lib/forward/endpoint-kind.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
@@ -101,7 +101,7 @@ export class EgressScene {
       const verdict = { isAllowed: false, rule: null, why: 'no entry allows it' };
       const message =
         route === 'denied' ? `${text} is not allowed by egress "internet" on the host` : `${text}: ${route}`;
-      throw new EgressRefusal(route, message, route === 'denied' ? verdict : null);
+      throw new Refusal(route, message, { destination: text, verdict: route === 'denied' ? verdict : null });
     }
     const socket = localSocket(this.#t, { host: '127.0.0.1', port: route }).pause();
     await new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject));

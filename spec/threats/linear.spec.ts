@@ -7,7 +7,6 @@ import { parseHeader } from '../../lib/copy/tar/entry.js';
 import { TarBounds } from '../../lib/copy/tar/tar-bounds.js';
 import * as exec from '../../lib/exec/messages.js';
 import { parseDestination } from '../../lib/forward/egress/admission.js';
-import { HEAD_BYTES, httpAnswer, Refusal } from '../../lib/forward/egress/answers.js';
 import {
   endToEnd,
   formatHead,
@@ -16,7 +15,8 @@ import {
   parseRequestHead,
   parseResponseHead,
 } from '../../lib/forward/egress/head.js';
-import { MessageReader, responseFraming } from '../../lib/forward/egress/message.js';
+import { HttpReader, responseFraming } from '../../lib/forward/egress/message.js';
+import { HEAD_BYTES, httpAnswer, Refusal } from '../../lib/forward/egress/refusal.js';
 import { originRequestHead, parseProxyRequest } from '../../lib/forward/egress/request.js';
 import { parseMessage } from '../../lib/forward/resolver/messages.js';
 import { decodeAsk, decodeTime, decodeTold } from '../../lib/info/messages.js';
@@ -68,9 +68,9 @@ interface Parser {
   readonly maxBytes?: number;
 }
 
-const sourceOf = (bytes: Buffer, pieceBytes = bytes.length): MessageReader => {
+const sourceOf = (bytes: Buffer, pieceBytes = bytes.length): HttpReader => {
   let at = 0;
-  return new MessageReader({
+  return new HttpReader({
     read() {
       const piece = bytes.subarray(at, at + pieceBytes);
       at += piece.length;

@@ -1,6 +1,6 @@
 /** Whether a destination may be reached by the rules of an egress. */
 import { escapeText } from '../../util/escape.js';
-import { readName } from './names.js';
+import { readHostName } from '../../util/host-names.js';
 import {
   contains,
   embeddedAddress,
@@ -10,8 +10,8 @@ import {
   parseAddress,
   specialRangeOf,
 } from './networks.js';
-import { EgressRefusal } from './refusal.js';
-import { type EgressEntry, type EgressHost, type EgressRules, meansPort } from './rules.js';
+import { Refusal } from './refusal.js';
+import { type EgressEntry, type EgressHost, type EgressRules, meansPort, type Verdict } from './rules.js';
 
 /** What a guest asks for, in its one canonical spelling. */
 export interface Destination {
@@ -22,25 +22,16 @@ export interface Destination {
   readonly port: number;
 }
 
-/** What the rules say of a destination, or of an address of it. */
-export interface Verdict {
-  readonly isAllowed: boolean;
-  /** The text of the entry that decided, with its list: `allow "*.ubuntu.com:443"`; null where no entry did. */
-  readonly rule: string | null;
-  /** Why, for people: `no entry allows it`, `169.254.169.254 is link-local`. */
-  readonly why: string;
-}
-
 /**
- * A destination as a guest spelled it, an IPv6 address without its brackets. Throws an `EgressRefusal`
+ * A destination as a guest spelled it, an IPv6 address without its brackets. Throws a `Refusal`
  * (`bad-destination`) for a spelling that is not plain: what two programs may read in two ways is nobody's.
  */
 export function parseDestination(host: string, port: number): Destination {
-  const bad = (what: string): EgressRefusal => new EgressRefusal('bad-destination', what);
+  const bad = (what: string): Refusal => new Refusal('bad-destination', what);
   if (!Number.isInteger(port) || port < 1 || port > 65_535) throw bad('the port is not in 1 to 65535');
   const bytes = parseAddress(host);
   if (bytes !== null) return { host: formatAddress(bytes), family: bytes.length === 4 ? 4 : 6, port };
-  const reading = readName(host);
+  const reading = readHostName(host);
   if ('name' in reading) return { host: reading.name, family: 0, port };
   throw bad(`"${escapeText(host, 100)}" is no plain name or address: ${reading.problem}`);
 }
@@ -100,21 +91,27 @@ export function judgeAddress(
  * DNS, in any case, with or without its final dot.
  */
 export function judgeName(rules: EgressRules, name: string): Verdict {
-  const reading = readName(name);
+  const reading = readHostName(name);
   if ('problem' in reading) return refused(null, `"${escapeText(name, 100)}" is no plain name: ${reading.problem}`);
-  // The lowest port that may be left is the first of a range that is allowed, or the next behind one that is denied.
-  const ports = [
-    ...rules.allow.flatMap((entry) => entry.ports.map(({ first }) => first)),
-    ...rules.deny.flatMap((entry) => entry.ports.map(({ last }) => last + 1)),
-  ];
   let verdict: Verdict | null = null;
-  for (const port of new Set(ports)) {
+  for (const port of decidingPorts(rules)) {
     const found = judgeDestination(rules, { host: reading.name, family: 0, port });
     if (found.isAllowed) return found;
     if (verdict === null || found.rule !== null) verdict = found;
   }
   if (verdict === null || verdict.rule === null) return refused(null, NO_ENTRY);
   return verdict;
+}
+
+/**
+ * The ports at which something is allowed if it is at any: the lowest one that `deny` leaves is the first of a range that is
+ * allowed, or the next behind one that is denied.
+ */
+export function decidingPorts({ allow, deny }: EgressRules): ReadonlySet<number> {
+  return new Set([
+    ...allow.flatMap((entry) => entry.ports.map(({ first }) => first)),
+    ...deny.flatMap((entry) => entry.ports.map(({ last }) => last + 1)),
+  ]);
 }
 
 function meansName(host: EgressHost, name: string): boolean {

@@ -7,7 +7,39 @@ import { ByteQueue, dropView } from '../../util/byte-queue.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
 import { type Deferred, deferred, type LoopTurns } from '../../util/concurrency.js';
 import type { Splice } from '../splice.js';
+import type { Destination } from './admission.js';
+import type { Reached } from './dial.js';
 import type { ByteSource } from './message.js';
+import type { KeptTogether, OriginEnding } from './origin.js';
+import type { Refusal } from './refusal.js';
+import type { EgressRules } from './rules.js';
+
+/** What a conversation gets from its target. */
+export interface ConversationContext {
+  /** The rules of the moment: other ones are another object. */
+  rules(): EgressRules | null;
+  /** Rejects with a {@link Refusal}, and where the program is gone. */
+  dial(destination: Destination): Promise<Reached>;
+  /** A request is refused. */
+  onRefused(refusal: Refusal): void;
+  /** A connection to an origin server is closed. */
+  onLeft(reached: Reached, ending: OriginEnding): void;
+  /** The connections that all conversations of the target keep. */
+  readonly keptTogether: KeptTogether;
+}
+
+/** What a program asked to be connected to. */
+export interface TunnelOffer {
+  readonly reached: Reached;
+  /** What the program is sent before anything of the destination. */
+  readonly answer: Buffer;
+}
+
+/** What a stream is to be spliced with. */
+export interface Tunnel extends TunnelOffer {
+  /** What came behind the request, which goes to the destination. */
+  readonly rest: Buffer;
+}
 
 /**
  * The local end of the stream. What came and was not read yet waits here, within the stream's window: credit goes back for a piece

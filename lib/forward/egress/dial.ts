@@ -5,18 +5,16 @@
 import type net from 'node:net';
 import { systemCode } from '../../errors.js';
 import { lookUpName } from '../../system/lookup.js';
+import { connectToFirst, type RaceWinner } from '../../system/race.js';
 import { formatHostPort, type HostPort } from '../../util/addresses.js';
 import type { Clock } from '../../util/clock.js';
 import { deferred, Turns } from '../../util/concurrency.js';
 import { describeError } from '../../util/escape.js';
-import { type Destination, judgeAddress, judgeDestination, type Verdict } from './admission.js';
+import { type Destination, judgeAddress, judgeDestination } from './admission.js';
 import { formatAddress, OwnAddresses, parseAddress } from './networks.js';
-import { connectToFirst, type RaceWinner } from './race.js';
-import { EgressRefusal, type RefusalReason } from './refusal.js';
-import type { EgressRules } from './rules.js';
+import { Refusal, type RefusalOptions, type RefusalReason } from './refusal.js';
+import type { EgressRules, Verdict } from './rules.js';
 import { askForTunnel } from './upstream.js';
-
-export { EgressRefusal, type RefusalReason } from './refusal.js';
 
 /** A destination that is connected. */
 export interface EgressConnection {
@@ -26,6 +24,15 @@ export interface EgressConnection {
   readonly address: string;
   /** The entry that let it out. */
   readonly rule: string;
+}
+
+/** A destination that was connected to for a conversation. */
+export interface Reached extends EgressConnection {
+  readonly destination: Destination;
+  /** When, by the clock of the target. */
+  readonly atMs: number;
+  /** The rules that let it out. */
+  readonly rules: EgressRules | null;
 }
 
 /** What is known of a destination without connecting to it. */
@@ -57,7 +64,7 @@ const MAX_ADDRESSES = 16;
 /** Names that one channel looks up at once, each with a socket; the rest waits, and other channels do not. */
 const MAX_LOOKUPS = 32;
 
-const UNREACHABLE = 'cannot be reached from the host';
+const UNREACHABLE = ' cannot be reached from the host';
 
 /** An address of a destination, and what the rules say of it. */
 interface Judged {
@@ -75,7 +82,7 @@ export class EgressDialer {
     this.#options = { timeoutMs: 10_000, lookup: lookUpName, isOwn: (address) => own.has(address), ...options };
   }
 
-  /** Rejects with an `EgressRefusal`; with `signal.reason` where it is aborted, with nothing left open. */
+  /** Rejects with a `Refusal`; with `signal.reason` where it is aborted, with nothing left open. */
   dial(destination: Destination, signal: AbortSignal): Promise<EgressConnection> {
     return this.#withinTime(destination, signal, async (bounded) => {
       const rules = this.#options.rules();
@@ -90,7 +97,7 @@ export class EgressDialer {
     });
   }
 
-  /** What would become of it, without connecting. Never rejects with an `EgressRefusal`. */
+  /** What would become of it, without connecting. Never rejects with a `Refusal`. */
   test(destination: Destination, signal: AbortSignal): Promise<EgressReport> {
     return this.#withinTime(destination, signal, async (bounded) => {
       const rules = this.#options.rules();
@@ -102,7 +109,7 @@ export class EgressDialer {
       const deciding = addresses.find((one) => one.verdict.isAllowed) ?? addresses[0];
       return { destination, verdict: deciding?.verdict ?? verdict, addresses };
     }).catch((error: unknown) => {
-      if (!(error instanceof EgressRefusal)) throw error;
+      if (!(error instanceof Refusal)) throw error;
       const said = error.cause === undefined ? '' : `: ${describeError(error.cause)}`;
       const verdict = { isAllowed: false, rule: null, why: `${error.message}${said}` };
       return { destination, verdict, addresses: [] };
@@ -126,9 +133,8 @@ export class EgressDialer {
   }
 
   /** Which addresses a name has, or which rule keeps it in, is not for the guest. */
-  #denied(destination: Destination, verdict: Verdict): EgressRefusal {
-    const message = `${formatHostPort(destination)} is not allowed by egress "${this.#options.name}" on the host`;
-    return new EgressRefusal('denied', message, verdict);
+  #denied(destination: Destination, verdict: Verdict): Refusal {
+    return refusal(destination, 'denied', ` is not allowed by egress "${this.#options.name}" on the host`, { verdict });
   }
 
   async #connect(
@@ -152,10 +158,8 @@ export class EgressDialer {
     { rule }: Verdict,
     signal: AbortSignal,
   ): Promise<EgressConnection> {
-    const failed = (what: string, cause?: unknown): EgressRefusal => {
-      const message = `${formatHostPort(destination)}: the upstream proxy of egress "${this.#options.name}" ${what}`;
-      return new EgressRefusal('upstream', message, null, { cause });
-    };
+    const failed = (what: string, cause?: unknown): Refusal =>
+      refusal(destination, 'upstream', `: the upstream proxy of egress "${this.#options.name}" ${what}`, { cause });
     const reach = async (): Promise<RaceWinner> =>
       this.#race(await this.#addressesOf(upstream.host, signal), upstream.port, signal);
     const { socket, address } = await reach().catch((error: unknown) => {
@@ -184,7 +188,8 @@ export class EgressDialer {
     if (destination.family !== 0) return [destination.host];
     return this.#addressesOf(destination.host, signal).catch((error: unknown) => {
       if (signal.aborted) throw error;
-      throw new EgressRefusal('not-found', `no address is found for ${destination.host}`, null, { cause: error });
+      const message = `no address is found for ${destination.host}`;
+      throw new Refusal('not-found', message, { destination: formatHostPort(destination), cause: error });
     });
   }
 
@@ -213,20 +218,30 @@ export class EgressDialer {
     const abort = (): void => bounded.abort(signal.reason);
     signal.addEventListener('abort', abort);
     const cancelTimeout = clock.schedule(timeoutMs, () => {
-      const message = `${formatHostPort(destination)} did not answer within ${timeoutMs / 1000} s`;
-      bounded.abort(new EgressRefusal('timeout', message));
+      bounded.abort(refusal(destination, 'timeout', ` did not answer within ${timeoutMs / 1000} s`));
     });
     try {
       return await work(bounded.signal);
     } catch (error) {
-      if (error instanceof EgressRefusal || signal.aborted) throw error;
+      if (error instanceof Refusal || signal.aborted) throw error;
       // The addresses of this machine could not be asked for: without them nothing is let out.
-      throw new EgressRefusal('unreachable', `${formatHostPort(destination)} ${UNREACHABLE}`, null, { cause: error });
+      throw refusal(destination, 'unreachable', UNREACHABLE, { cause: error });
     } finally {
       cancelTimeout();
       signal.removeEventListener('abort', abort);
     }
   }
+}
+
+/** `what` follows the destination in the message. */
+function refusal(
+  destination: Destination,
+  reason: RefusalReason,
+  what: string,
+  options: Pick<RefusalOptions, 'cause' | 'verdict'> = {},
+): Refusal {
+  const text = formatHostPort(destination);
+  return new Refusal(reason, `${text}${what}`, { destination: text, ...options });
 }
 
 /** One text for each address; what is none stays as it is, and is judged so. */
@@ -249,12 +264,12 @@ async function unlessAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<
 }
 
 /** What the attempts came to: that somebody is there and refuses says more than that others are silent. */
-function unreached(destination: Destination, error: unknown): EgressRefusal {
+function unreached(destination: Destination, error: unknown): Refusal {
   const codes = (error instanceof AggregateError ? error.errors : [error]).map(systemCode);
   const [reason, what]: [RefusalReason, string] = codes.includes('ECONNREFUSED')
-    ? ['refused', 'refused the connection']
+    ? ['refused', ' refused the connection']
     : codes.includes('ETIMEDOUT')
-      ? ['timeout', 'did not answer']
+      ? ['timeout', ' did not answer']
       : ['unreachable', UNREACHABLE];
-  return new EgressRefusal(reason, `${formatHostPort(destination)} ${what}`, null, { cause: error });
+  return refusal(destination, reason, what, { cause: error });
 }

@@ -17,12 +17,11 @@ import {
 } from '../endpoint-kind.js';
 import { SplicedSockets } from '../spliced-sockets.js';
 import type { Destination } from './admission.js';
-import { printable, Refusal } from './answers.js';
-import { Conversation } from './conversation.js';
-import { type ConversationContext, converse, type Reached, type Tunnel } from './converse.js';
-import { EgressDialer } from './dial.js';
+import { Conversation, type ConversationContext, type Tunnel } from './conversation.js';
+import { converse } from './converse.js';
+import { EgressDialer, type Reached } from './dial.js';
 import type { KeptTogether } from './origin.js';
-import { EgressRefusal } from './refusal.js';
+import { printable, Refusal } from './refusal.js';
 import type { EgressRules } from './rules.js';
 
 export interface EgressEndpoint {
@@ -118,19 +117,15 @@ export class EgressTarget implements Target {
   }
 
   async #dial({ gone }: Conversation, destination: Destination): Promise<Reached> {
-    const text = formatHostPort(destination);
     const rules = this.#rules;
-    try {
-      const connection = await this.#dialer.dial(destination, gone);
-      const { socket } = connection;
-      const atMs = this.#context.clock.now();
-      if (!socket.destroyed && !gone.aborted) return { ...connection, destination, atMs, rules };
-      socket.destroy();
-      gone.throwIfAborted();
-      throw new EgressRefusal('unreachable', `${text} has closed the connection at once`);
-    } catch (error) {
-      throw error instanceof EgressRefusal ? Refusal.of(error, text) : error;
-    }
+    const connection = await this.#dialer.dial(destination, gone);
+    const { socket } = connection;
+    const atMs = this.#context.clock.now();
+    if (!socket.destroyed && !gone.aborted) return { ...connection, destination, atMs, rules };
+    socket.destroy();
+    gone.throwIfAborted();
+    const text = formatHostPort(destination);
+    throw new Refusal('unreachable', `${text} has closed the connection at once`, { destination: text });
   }
 
   /** From here on it is a connection like that of any other forward. */

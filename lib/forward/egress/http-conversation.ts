@@ -1,7 +1,5 @@
 /** A conversation in HTTP/1.1: requests in absolute form, one after the other, each answered by its origin server; or a CONNECT. */
-import { HEAD_BYTES, HEAD_MS, headTimeout, httpAnswer, Refusal } from './answers.js';
-import type { Conversation } from './conversation.js';
-import type { ConversationContext, TunnelOffer } from './converse.js';
+import type { Conversation, ConversationContext, TunnelOffer } from './conversation.js';
 import {
   BadMessage,
   BadVersion,
@@ -16,9 +14,9 @@ import {
   parseResponseHead,
   type ResponseHead,
 } from './head.js';
-import { chunkOf, contentLengthOf, type Framing, LAST_CHUNK, type MessageReader, responseFraming } from './message.js';
+import { chunkOf, contentLengthOf, type Framing, type HttpReader, LAST_CHUNK, responseFraming } from './message.js';
 import { KeptOrigins, OriginConnection, OriginFailure } from './origin.js';
-import { EgressRefusal } from './refusal.js';
+import { HEAD_BYTES, HEAD_MS, headTimeout, httpAnswer, Refusal } from './refusal.js';
 import { framingFields, originRequestHead, type ProxyRequest, parseProxyRequest } from './request.js';
 
 /** How long a connection may be without a request, in milliseconds. */
@@ -37,14 +35,14 @@ type Outcome = 'next' | TunnelOffer | null;
 
 export class HttpConversation {
   readonly #guest: Conversation;
-  readonly #reader: MessageReader;
+  readonly #reader: HttpReader;
   readonly #context: ConversationContext;
   readonly #kept: KeptOrigins;
   #isFirst = true;
   /** Whether a part of the answer to the request of the moment is out. */
   #hasBegun = false;
 
-  constructor(guest: Conversation, reader: MessageReader, context: ConversationContext) {
+  constructor(guest: Conversation, reader: HttpReader, context: ConversationContext) {
     this.#guest = guest;
     this.#reader = reader;
     this.#context = context;
@@ -218,12 +216,9 @@ export class HttpConversation {
 /** What is refused, of an error that is about the request or its answer; another one is thrown again. */
 function refusalOf(error: unknown): Refusal {
   if (error instanceof Refusal) return error;
-  if (error instanceof EgressRefusal) return Refusal.of(error, null);
   if (error instanceof BadVersion) return new Refusal('bad-version', error.message);
   if (error instanceof BadMessage) return new Refusal('bad-request', error.message);
   if (error instanceof HeadTooLarge) return new Refusal('head-too-large', error.message);
-  if (error instanceof OriginFailure)
-    return new Refusal('bad-answer', error.message, { destination: error.destination });
   throw error;
 }
 

@@ -83,7 +83,7 @@ const CHUNK_LINE = /^([0-9A-Fa-f]{1,13})(?:;[\t\x20-\x7e\x80-\xff]*)?$/;
 const NOTHING = Buffer.alloc(0);
 
 /** Reads one message after the other. Whatever is not valid is thrown as {@link BadMessage}; nothing can be read then any more. */
-export class MessageReader {
+export class HttpReader {
   readonly #source: ByteSource;
   #rest: Buffer = NOTHING;
 

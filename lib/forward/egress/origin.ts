@@ -5,18 +5,24 @@ import { formatHostPort } from '../../util/addresses.js';
 import { type Deferred, deferred } from '../../util/concurrency.js';
 import { describeError } from '../../util/escape.js';
 import type { Destination } from './admission.js';
-import type { OriginEnding, Reached } from './converse.js';
+import type { Reached } from './dial.js';
 import { BadMessage, HeadTooLarge } from './head.js';
-import { type ByteSource, MessageReader } from './message.js';
+import { type ByteSource, HttpReader } from './message.js';
+import { Refusal } from './refusal.js';
 import type { EgressRules } from './rules.js';
 
-/** An origin server broke off, or its answer is not valid. */
-export class OriginFailure extends Error {
-  readonly destination: string;
+/** How a connection to an origin server ended. */
+export interface OriginEnding {
+  readonly uploadedBytes: number;
+  readonly downloadedBytes: number;
+  /** Null: in order, or because it was needed no more. */
+  readonly code: string | null;
+}
 
+/** An origin server broke off, or its answer is not valid. */
+export class OriginFailure extends Refusal {
   constructor(destination: string, what: string) {
-    super(`${destination} ${what}`);
-    this.destination = destination;
+    super('bad-answer', `${destination} ${what}`, { destination });
   }
 }
 
@@ -24,7 +30,7 @@ export class OriginFailure extends Error {
 export class OriginConnection implements ByteSource {
   readonly destination: Destination;
   readonly #rules: EgressRules | null;
-  readonly reader = new MessageReader(this);
+  readonly reader = new HttpReader(this);
   readonly #socket: net.Socket;
   #failure: Error | null = null;
   #hasEnded = false;

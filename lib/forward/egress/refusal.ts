@@ -1,7 +1,11 @@
-/** Why a destination is not reached, and what the person in the guest is told of it. */
-import type { Verdict } from './admission.js';
+/** How a request is refused: why, for the log of this side, and in the words of HTTP and of SOCKS for the person in the guest. */
+import type { Verdict } from './rules.js';
 
-/** Why a destination is not reached. */
+/** What a head may have, in bytes, and how long it may take, in milliseconds. */
+export const HEAD_BYTES = 16_384;
+export const HEAD_MS = 10_000;
+
+/** Why a request is refused: because its destination is not reached, or by what it says. */
 export type RefusalReason =
   /** It is no plain name or address, or the port is none. */
   | 'bad-destination'
@@ -16,20 +20,101 @@ export type RefusalReason =
   /** There was no answer in time. */
   | 'timeout'
   /** The HTTP proxy behind which it is has not let it through, or cannot be used. */
-  | 'upstream';
+  | 'upstream'
+  | 'bad-answer'
+  | 'bad-request'
+  | 'bad-version'
+  | 'head-timeout'
+  | 'head-too-large'
+  | 'not-supported';
+
+interface AnswerRow {
+  /** The status of HTTP (RFC 9110 section 15). */
+  readonly status: number;
+  /** The reason phrase: of a failed CONNECT many programs show nothing else. */
+  readonly phrase: string;
+  /** The reply of SOCKS 5 (RFC 1928 section 6). */
+  readonly socks: number;
+}
+
+const row = (status: number, phrase: string, socks: number): AnswerRow => ({ status, phrase, socks });
+
+/** The table of docs/egress.md, "What a refusal looks like". */
+export const ANSWERS: Readonly<Record<RefusalReason, AnswerRow>> = {
+  denied: row(403, 'Not Allowed By vproxy', 2),
+  'bad-destination': row(400, 'Bad Destination', 2),
+  'not-found': row(502, 'Name Not Found', 4),
+  unreachable: row(502, 'Unreachable', 3),
+  refused: row(502, 'Connection Refused', 5),
+  upstream: row(502, 'Upstream Proxy Failed', 1),
+  timeout: row(504, 'Timed Out', 4),
+  'bad-answer': row(502, 'Bad Answer', 1),
+  'bad-request': row(400, 'Bad Request', 1),
+  'bad-version': row(505, 'HTTP Version Not Supported', 1),
+  'head-timeout': row(408, 'Request Timeout', 1),
+  'head-too-large': row(431, 'Request Header Fields Too Large', 1),
+  'not-supported': row(501, 'Not Implemented', 7),
+};
+
+export interface RefusalOptions extends ErrorOptions {
+  /** What was asked for, as `HOST:PORT`. Default null: it is not known. */
+  readonly destination?: string | null;
+  /** Default null. */
+  readonly verdict?: Verdict | null;
+  /** The reply of SOCKS 5. Default: that of the reason. */
+  readonly socks?: number;
+}
 
 /**
- * A destination is not reached; the message is one line for the person in the guest, and tells no more than that person
- * may know. What the system said is its `cause`, for the log of this side.
+ * A request is refused; the message is one line for the person in the guest, and tells no more than that person may know.
+ * What the system said is its `cause`, and `verdict` is what the rules say: both for the log of this side.
  */
-export class EgressRefusal extends Error {
+export class Refusal extends Error {
   readonly reason: RefusalReason;
-  /** For the log of this side. */
+  readonly destination: string | null;
   readonly verdict: Verdict | null;
+  readonly socks: number;
 
-  constructor(reason: RefusalReason, message: string, verdict: Verdict | null = null, options?: ErrorOptions) {
-    super(message, options);
+  constructor(
+    reason: RefusalReason,
+    message: string,
+    { cause, destination = null, verdict = null, socks = ANSWERS[reason].socks }: RefusalOptions = {},
+  ) {
+    super(message, { cause });
     this.reason = reason;
+    this.destination = destination;
     this.verdict = verdict;
+    this.socks = socks;
   }
 }
+
+/** Nothing complete has come in time. */
+export const headTimeout = (): Refusal =>
+  new Refusal('head-timeout', `no request was complete within ${HEAD_MS / 1000} s`);
+
+interface HttpAnswerOptions {
+  /** The method of the request, as far as it is known: the answer to a HEAD has no body. */
+  readonly method?: string;
+  /** Whether the connection ends with it. */
+  readonly isLast: boolean;
+}
+
+/** The answer to a request that is refused: a body of one line. */
+export function httpAnswer({ reason, message }: Refusal, { method, isLast }: HttpAnswerOptions): Buffer {
+  const { status, phrase } = ANSWERS[reason];
+  const body = `vproxy: ${printable(message)}\n`;
+  const lines = [
+    `HTTP/1.1 ${status} ${phrase}`,
+    'Content-Type: text/plain',
+    `Content-Length: ${body.length}`,
+    'Cache-Control: no-store',
+    ...(isLast ? ['Connection: close'] : []),
+  ];
+  return Buffer.from(`${lines.join('\r\n')}\r\n\r\n${method === 'HEAD' ? '' : body}`, 'latin1');
+}
+
+/** The longest line, in characters. */
+const MAX_LINE_LENGTH = 512;
+
+/** A text as one line of printable ASCII, whatever it repeats of a request. */
+export const printable = (text: string): string => text.slice(0, MAX_LINE_LENGTH).replace(/[^\x20-\x7e]/g, '?');

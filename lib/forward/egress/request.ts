@@ -1,9 +1,8 @@
 /** What a request asks a proxy for: a tunnel to a destination, or an answer of an origin server (RFC 9112 section 3.2). */
 import { type Destination, parseDestination } from './admission.js';
-import { Refusal } from './answers.js';
 import { BadMessage, CLOSE, endToEnd, type Field, formatHead, isClosing, type RequestHead, valuesOf } from './head.js';
 import { type Framing, requestFraming } from './message.js';
-import { EgressRefusal } from './refusal.js';
+import { Refusal } from './refusal.js';
 
 /** A request that is good as far as its head goes. */
 export interface ProxyRequest {
@@ -16,7 +15,7 @@ export interface ProxyRequest {
   readonly isPersistent: boolean;
 }
 
-/** The request of a head. Throws {@link BadMessage}, `EgressRefusal` or {@link Refusal}. */
+/** The request of a head. Throws {@link BadMessage} or {@link Refusal}. */
 export function parseProxyRequest(head: RequestHead): ProxyRequest {
   const { fields, method, minor } = head;
   const framing = requestFraming(head);
@@ -54,7 +53,7 @@ function originFormOf(rest: string, method: string): string {
   return rest.startsWith('/') ? rest : `/${rest}`;
 }
 
-/** The destination of `HOST`, `HOST:PORT` or `[V6]:PORT`. Throws `EgressRefusal` (`bad-destination`). */
+/** The destination of `HOST`, `HOST:PORT` or `[V6]:PORT`. Throws `Refusal` (`bad-destination`). */
 function parseAuthority(authority: string, defaultPort: number | null): Destination {
   const [, bracketed, plain = '', digits = ''] = /^(?:\[([^\]]*)\]|([^:[\]]*))(?::(\d{0,5}))?$/.exec(authority) ?? [];
   if (authority.includes('@')) throw bad('a destination has no user name');
@@ -64,7 +63,7 @@ function parseAuthority(authority: string, defaultPort: number | null): Destinat
   return parseDestination(bracketed ?? plain, port);
 }
 
-const bad = (what: string): EgressRefusal => new EgressRefusal('bad-destination', what);
+const bad = (what: string): Refusal => new Refusal('bad-destination', what);
 
 /** RFC 9112 section 3.2; and that it says what the target says, since others may go by it. */
 function checkHost({ fields, method, minor }: RequestHead, { host, port }: Destination): void {

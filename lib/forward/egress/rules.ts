@@ -2,8 +2,17 @@
 import { VproxyError } from '../../errors.js';
 import { type HostPort, parseHostPort } from '../../util/addresses.js';
 import { escapeText } from '../../util/escape.js';
-import { readName } from './names.js';
+import { readHostName } from '../../util/host-names.js';
 import { formatAddress, type Network, networkAround, parseAddress } from './networks.js';
+
+/** What the rules say of a destination, or of an address of it. */
+export interface Verdict {
+  readonly isAllowed: boolean;
+  /** The text of the entry that decided, with its list: `allow "*.ubuntu.com:443"`; null where no entry did. */
+  readonly rule: string | null;
+  /** Why, for people: `no entry allows it`, `169.254.169.254 is link-local`. */
+  readonly why: string;
+}
 
 /** Ports from the first to the last, both included. */
 export interface PortRange {
@@ -74,7 +83,7 @@ function parseHost(text: string, bad: Complain): EgressHost {
   const isBelow = text.startsWith('*.');
   const name = isBelow ? text.slice(2) : text;
   if (name.includes('*')) throw bad('a star stands alone, or before the first dot of a name: *.example.org');
-  const reading = readName(name);
+  const reading = readHostName(name);
   if ('problem' in reading) throw bad(reading.problem);
   return isBelow ? { kind: 'below', suffix: reading.name } : { kind: 'name', name: reading.name };
 }
@@ -101,7 +110,7 @@ function describeAddress(address: string, family: 4 | 6): string {
     if (address.includes('%')) return 'an address has no zone here';
     return 'what is in brackets is an IPv6 address, or a network such as 2001:db8::/32';
   }
-  const reading = readName(address);
+  const reading = readHostName(address);
   return 'problem' in reading ? reading.problem : 'only an address has a prefix, such as 10.0.0.0/8';
 }
 

@@ -1,12 +1,10 @@
 /** A conversation in SOCKS 5 (RFC 1928): CONNECT, without authentication. */
 
 import { type Destination, parseDestination } from './admission.js';
-import { Refusal } from './answers.js';
-import type { Conversation } from './conversation.js';
-import type { ConversationContext, TunnelOffer } from './converse.js';
+import type { Conversation, ConversationContext, TunnelOffer } from './conversation.js';
 import { Incomplete } from './head.js';
-import type { MessageReader } from './message.js';
-import { EgressRefusal } from './refusal.js';
+import type { HttpReader } from './message.js';
+import { Refusal } from './refusal.js';
 
 /** The first byte of each version. */
 export const SOCKS_4 = 4;
@@ -28,12 +26,12 @@ const reply = (code: number): Buffer => Buffer.from([SOCKS_5, code, 0, ADDRESS_T
 
 export class SocksConversation {
   readonly #guest: Conversation;
-  readonly #reader: MessageReader;
+  readonly #reader: HttpReader;
   readonly #context: ConversationContext;
   /** Before a method is agreed nothing can be replied but that there is none. */
   #hasMethod = false;
 
-  constructor(guest: Conversation, reader: MessageReader, context: ConversationContext) {
+  constructor(guest: Conversation, reader: HttpReader, context: ConversationContext) {
     this.#guest = guest;
     this.#reader = reader;
     this.#context = context;
@@ -48,7 +46,8 @@ export class SocksConversation {
       guest.expectNothing();
       return { reached: await this.#context.dial(destination), answer: reply(0) };
     } catch (error) {
-      const refusal = refusalOf(error);
+      const refusal = error instanceof Incomplete ? new Refusal('bad-request', error.message) : error;
+      if (!(refusal instanceof Refusal)) throw error;
       this.#context.onRefused(refusal);
       await guest.write(this.#hasMethod ? reply(refusal.socks) : Buffer.from([SOCKS_5, NO_ACCEPTABLE_METHOD]));
       guest.close();
@@ -93,11 +92,4 @@ export class SocksConversation {
     // What is no UTF-8 becomes a character that no name has.
     return bytes.toString('utf8');
   }
-}
-
-function refusalOf(error: unknown): Refusal {
-  if (error instanceof Refusal) return error;
-  if (error instanceof EgressRefusal) return Refusal.of(error, null);
-  if (error instanceof Incomplete) return new Refusal('bad-request', error.message);
-  throw error;
 }

@@ -1,7 +1,7 @@
 /** Which records of an answer a guest gets: those without an address that the egress refuses. Else a name could lead to the machines around the guest, or to itself. */
-import { judgeAddress, type Verdict } from '../egress/admission.js';
+import { decidingPorts, judgeAddress } from '../egress/admission.js';
 import { formatAddress } from '../egress/networks.js';
-import type { EgressRules } from '../egress/rules.js';
+import type { EgressRules, Verdict } from '../egress/rules.js';
 import type { DnsMessage } from './messages.js';
 import { addressesIn, type DnsRecord } from './records.js';
 
@@ -47,13 +47,8 @@ export function judgeAtSomePort(
   address: string,
   isOwn: (address: string) => boolean,
 ): Verdict {
-  // The lowest port that is left to an address is the first of a range that is allowed, or the next behind one that is denied.
-  const ports = [
-    ...rules.allow.flatMap((entry) => entry.ports.map(({ first }) => first)),
-    ...rules.deny.flatMap((entry) => entry.ports.map(({ last }) => last + 1)),
-  ];
   let refused: Verdict | null = null;
-  for (const port of new Set(ports)) {
+  for (const port of decidingPorts(rules)) {
     const verdict = judgeAddress(rules, { host, family: 0, port }, address, isOwn);
     if (verdict.isAllowed) return verdict;
     // What is said of the address says more than that the name is not meant at this port.

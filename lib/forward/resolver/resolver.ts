@@ -2,9 +2,9 @@
 import { MAX_DATAGRAM_BYTES } from '../../codec/messages.js';
 import type { Clock } from '../../util/clock.js';
 import { LoopTurns } from '../../util/concurrency.js';
-import { judgeName, type Verdict } from '../egress/admission.js';
+import { judgeName } from '../egress/admission.js';
 import { parseAddress } from '../egress/networks.js';
-import type { EgressRules } from '../egress/rules.js';
+import type { EgressRules, Verdict } from '../egress/rules.js';
 import { admitRecords, judgeAtSomePort } from './admitted.js';
 import { AnswerCache, boundTimes } from './cache.js';
 import {

@@ -7,11 +7,10 @@ import {
   judgeDestination,
   judgeName,
   parseDestination,
-  type Verdict,
 } from '../../../lib/forward/egress/admission.js';
 import { parseAddress, specialRangeOf } from '../../../lib/forward/egress/networks.js';
-import { EgressRefusal } from '../../../lib/forward/egress/refusal.js';
-import { type EgressRules, parseEgressEntry } from '../../../lib/forward/egress/rules.js';
+import { Refusal } from '../../../lib/forward/egress/refusal.js';
+import { type EgressRules, parseEgressEntry, type Verdict } from '../../../lib/forward/egress/rules.js';
 import { ADDRESSES, SPELLINGS } from './refused-destinations.js';
 
 const rules = (allow: readonly string[], deny: readonly string[] = []): EgressRules => ({
@@ -39,7 +38,7 @@ const EVERYTHING = rules(['*:*', '*.example:*', 'inside.example:*', '0.0.0.0/0:*
 for (const [host, says] of SPELLINGS) {
   const shown = JSON.stringify(host.length > 70 ? `${host.slice(0, 60)}… of ${host.length}` : host);
   test(`${shown} is no destination`, (t) => {
-    const error = t.throws(() => parseDestination(host, 443), { instanceOf: EgressRefusal });
+    const error = t.throws(() => parseDestination(host, 443), { instanceOf: Refusal });
     t.is(error.reason, 'bad-destination');
     t.true(error.message.includes(says), error.message);
     t.true(
@@ -73,10 +72,7 @@ test('there are 60 spellings at least, and 60 addresses', (t) => {
 
 for (const port of [0, -1, 65_536, 1.5, Number.NaN, Number.POSITIVE_INFINITY]) {
   test(`${port} is no port of a destination`, (t) => {
-    t.is(
-      t.throws(() => parseDestination('example.org', port), { instanceOf: EgressRefusal }).reason,
-      'bad-destination',
-    );
+    t.is(t.throws(() => parseDestination('example.org', port), { instanceOf: Refusal }).reason, 'bad-destination');
   });
 }
 
@@ -125,7 +121,7 @@ test('of any text a destination has one spelling, which a URL reads alike, or it
       try {
         found = parseDestination(characters.join(''), 443);
       } catch (error) {
-        if (!(error instanceof EgressRefusal)) throw error;
+        if (!(error instanceof Refusal)) throw error;
         t.is(error.reason, 'bad-destination');
         return;
       }

@@ -4,7 +4,8 @@ import type net from 'node:net';
 import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { type Destination, parseDestination } from '../../../lib/forward/egress/admission.js';
-import { type EgressConnection, EgressDialer, EgressRefusal } from '../../../lib/forward/egress/dial.js';
+import { type EgressConnection, EgressDialer } from '../../../lib/forward/egress/dial.js';
+import { Refusal } from '../../../lib/forward/egress/refusal.js';
 import { type EgressRules, parseEgressEntry } from '../../../lib/forward/egress/rules.js';
 import { type Clock, systemClock } from '../../../lib/util/clock.js';
 import { freePort, hangingPort } from '../../helpers/ports.js';
@@ -23,7 +24,7 @@ interface Setup {
   readonly lookups: string[];
   /** A connection, which is closed with the test. */
   readonly dial: (destination: Destination) => Promise<EgressConnection>;
-  readonly refusal: (destination: Destination) => Promise<EgressRefusal>;
+  readonly refusal: (destination: Destination) => Promise<Refusal>;
 }
 
 function setUp(
@@ -53,7 +54,7 @@ function setUp(
     },
     refusal: async (destination) => {
       const error = await t.throwsAsync(within(20_000, 'a refusal', dialer.dial(destination, signal)), {
-        instanceOf: EgressRefusal,
+        instanceOf: Refusal,
       });
       t.notRegex(error.message, /[\r\n]/);
       return error;
@@ -160,7 +161,7 @@ test('an address of this machine is refused, by what the system says, and by not
   const { signal } = new AbortController();
   const report = await dialer.test(to('1.2.3.4', port), signal);
   t.is(report.verdict.why, '1.2.3.4 is an address of this machine, and no entry allows just that');
-  t.is((await t.throwsAsync(dialer.dial(to('1.2.3.4', port), signal), { instanceOf: EgressRefusal })).reason, 'denied');
+  t.is((await t.throwsAsync(dialer.dial(to('1.2.3.4', port), signal), { instanceOf: Refusal })).reason, 'denied');
   t.true((await dialer.test(to('1.2.3.5', port), signal)).verdict.isAllowed);
 });
 
@@ -169,7 +170,7 @@ test('where nothing is said of the egress everything is refused; rules of the mo
   let current: EgressRules | null = null;
   const dialer = new EgressDialer({ name: 'internet', rules: () => current, clock: systemClock });
   const { signal } = new AbortController();
-  const refusal = await t.throwsAsync(dialer.dial(to('127.0.0.1', port), signal), { instanceOf: EgressRefusal });
+  const refusal = await t.throwsAsync(dialer.dial(to('127.0.0.1', port), signal), { instanceOf: Refusal });
   t.is(refusal.reason, 'denied');
   t.is(refusal.message, `127.0.0.1:${port} is not allowed by egress "internet" on the host`);
   t.is(refusal.verdict?.why, 'there is no egress "internet" here');
@@ -229,7 +230,7 @@ test('a target that does not answer is given up after 10 s, and its socket with 
   clock.advance(9_999);
   await setImmediate();
   clock.advance(1);
-  const { reason, message } = await t.throwsAsync(dialled, { instanceOf: EgressRefusal });
+  const { reason, message } = await t.throwsAsync(dialled, { instanceOf: Refusal });
   t.is(reason, 'timeout');
   t.is(message, `127.0.0.1:${port} did not answer within 10 s`);
   t.is(clock.pending, 0);
@@ -242,7 +243,7 @@ test('a resolver that does not answer is given up after the same time', async (t
   dialled.catch(() => undefined);
   await eventually(() => lookups.length === 1);
   clock.advance(10_000);
-  t.is((await t.throwsAsync(dialled, { instanceOf: EgressRefusal })).reason, 'timeout');
+  t.is((await t.throwsAsync(dialled, { instanceOf: Refusal })).reason, 'timeout');
 });
 
 test('an abort is told as it is, in every phase, and leaves nothing open', async (t) => {
@@ -290,7 +291,7 @@ test('32 names are looked up at once; the rest waits, and what is given up meanw
   for (const answer of answers.splice(0)) answer();
   const results = await settled;
   t.deepEqual(lookups.slice(32), ['n42.example', 'n43.example']);
-  t.is(results.filter((one) => one.status === 'rejected' && one.reason instanceof EgressRefusal).length, 33);
+  t.is(results.filter((one) => one.status === 'rejected' && one.reason instanceof Refusal).length, 33);
 });
 
 test('of a name with a hundred addresses sixteen count, each of them once', async (t) => {
@@ -333,7 +334,7 @@ test('when the addresses of this machine cannot be asked for nothing is let out'
     },
   });
   const { signal } = new AbortController();
-  const refusal = await t.throwsAsync(dialer.dial(to('127.0.0.1', port), signal), { instanceOf: EgressRefusal });
+  const refusal = await t.throwsAsync(dialer.dial(to('127.0.0.1', port), signal), { instanceOf: Refusal });
   t.is(refusal.reason, 'unreachable');
   t.true((await dialer.test(to('127.0.0.1', port), signal)).verdict.why.endsWith(': the system does not tell'));
 });

@@ -1,7 +1,7 @@
 /** docs/egress.md: its entries are entries, and its table of ranges is the one that counts. */
 import test from 'ava';
-import { ANSWERS } from '../../../lib/forward/egress/answers.js';
 import { SPECIAL_RANGES } from '../../../lib/forward/egress/networks.js';
+import { ANSWERS } from '../../../lib/forward/egress/refusal.js';
 import { parseEgressEntry } from '../../../lib/forward/egress/rules.js';
 import { readDocument } from '../../documents/document-list.js';
 

@@ -3,7 +3,8 @@ import { once } from 'node:events';
 import type net from 'node:net';
 import test, { type ExecutionContext } from 'ava';
 import { parseDestination } from '../../../lib/forward/egress/admission.js';
-import { type EgressConnection, EgressDialer, EgressRefusal } from '../../../lib/forward/egress/dial.js';
+import { type EgressConnection, EgressDialer } from '../../../lib/forward/egress/dial.js';
+import { Refusal } from '../../../lib/forward/egress/refusal.js';
 import { parseEgressEntry } from '../../../lib/forward/egress/rules.js';
 import { type Clock, systemClock } from '../../../lib/util/clock.js';
 import { freePort } from '../../helpers/ports.js';
@@ -53,9 +54,9 @@ async function dialled(t: ExecutionContext, dialer: EgressDialer, host = 'exampl
   return connection;
 }
 
-async function refusal(t: ExecutionContext, dialer: EgressDialer, host = 'example.org'): Promise<EgressRefusal> {
+async function refusal(t: ExecutionContext, dialer: EgressDialer, host = 'example.org'): Promise<Refusal> {
   const dialling = dialer.dial(parseDestination(host, 443), new AbortController().signal);
-  return t.throwsAsync(within(20_000, 'a refusal', dialling), { instanceOf: EgressRefusal });
+  return t.throwsAsync(within(20_000, 'a refusal', dialling), { instanceOf: Refusal });
 }
 
 /** All that comes before the end, as text. */
@@ -102,7 +103,7 @@ test('an address is still judged, and asked for in brackets where it is IPv6', a
 test('a name that is not allowed does not reach the proxy', async (t) => {
   const proxy = await scriptedProxy(t, (socket) => socket.end('HTTP/1.1 200 OK\r\n\r\n'));
   const dialling = dialerBehind(proxy).dial(parseDestination('example.org', 80), new AbortController().signal);
-  t.is((await t.throwsAsync(dialling, { instanceOf: EgressRefusal })).reason, 'denied');
+  t.is((await t.throwsAsync(dialling, { instanceOf: Refusal })).reason, 'denied');
   t.is(proxy.sockets.length, 0);
 });
 
@@ -205,7 +206,7 @@ test('a proxy that does not answer is given up after 10 s, and an abort is told 
   late.catch(() => undefined);
   await eventually(() => proxy.asked.length === 1);
   clock.advance(10_000);
-  t.is((await t.throwsAsync(late, { instanceOf: EgressRefusal })).reason, 'timeout');
+  t.is((await t.throwsAsync(late, { instanceOf: Refusal })).reason, 'timeout');
 
   const controller = new AbortController();
   const aborted = dialer.dial(destination, controller.signal);

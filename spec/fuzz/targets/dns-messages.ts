@@ -1,7 +1,7 @@
 /** Messages of DNS: none, or what is the same when it is written and read again; frames from every split; addresses that are refused are in no record that is left. */
 import assert from 'node:assert/strict';
-import type { Verdict } from '../../../lib/forward/egress/admission.js';
 import { formatAddress } from '../../../lib/forward/egress/networks.js';
+import type { Verdict } from '../../../lib/forward/egress/rules.js';
 import { admitRecords } from '../../../lib/forward/resolver/admitted.js';
 import { frameMessage, MessageFrames } from '../../../lib/forward/resolver/frames.js';
 import { type DnsMessage, formatMessage, MAX_RECORDS, parseMessage } from '../../../lib/forward/resolver/messages.js';

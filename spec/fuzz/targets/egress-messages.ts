@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict';
 import net from 'node:net';
 import { judgeAddress } from '../../../lib/forward/egress/admission.js';
-import { Refusal } from '../../../lib/forward/egress/answers.js';
 import {
   BadMessage,
   type Field,
@@ -13,8 +12,8 @@ import {
   parseRequestLine,
   parseResponseHead,
 } from '../../../lib/forward/egress/head.js';
-import { MessageReader } from '../../../lib/forward/egress/message.js';
-import { EgressRefusal } from '../../../lib/forward/egress/refusal.js';
+import { HttpReader } from '../../../lib/forward/egress/message.js';
+import { Refusal } from '../../../lib/forward/egress/refusal.js';
 import { originRequestHead, parseProxyRequest } from '../../../lib/forward/egress/request.js';
 import { parseEgressEntry } from '../../../lib/forward/egress/rules.js';
 import { everySplit, FuzzInput } from '../fuzz-input.js';
@@ -26,14 +25,14 @@ const MAX_LINE_BYTES = 1024;
 const MAX_TRAILER_BYTES = 16_384;
 
 /** A reader of what comes in these pieces. */
-export function readerOf(chunks: readonly Buffer[]): MessageReader {
+export function readerOf(chunks: readonly Buffer[]): HttpReader {
   const left = [...chunks];
-  return new MessageReader({ read: () => Promise.resolve(left.shift() ?? null) });
+  return new HttpReader({ read: () => Promise.resolve(left.shift() ?? null) });
 }
 
 /** The name of the error that a message is refused with; any other error is thrown. */
 function refusalName(error: unknown): string {
-  const isRefusal = [BadMessage, HeadTooLarge, EgressRefusal, Refusal].some((type) => error instanceof type);
+  const isRefusal = [BadMessage, HeadTooLarge, Refusal].some((type) => error instanceof type);
   if (!isRefusal || !(error instanceof Error)) throw error;
   assertShowable(error.message);
   return error.constructor.name;

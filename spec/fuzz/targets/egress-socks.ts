@@ -1,9 +1,8 @@
 /** SOCKS 5 as an egress reads it: from every split the destination, and the replies, that a simple second parser finds. */
 import assert from 'node:assert/strict';
 import { type Destination, parseDestination } from '../../../lib/forward/egress/admission.js';
-import type { Conversation } from '../../../lib/forward/egress/conversation.js';
-import type { ConversationContext } from '../../../lib/forward/egress/converse.js';
-import { EgressRefusal } from '../../../lib/forward/egress/refusal.js';
+import type { Conversation, ConversationContext } from '../../../lib/forward/egress/conversation.js';
+import { Refusal } from '../../../lib/forward/egress/refusal.js';
 import { SOCKS_5, SocksConversation } from '../../../lib/forward/egress/socks.js';
 import { everySplit, FuzzInput } from '../fuzz-input.js';
 import { assertShowable } from '../outcome.js';
@@ -38,7 +37,7 @@ async function converse(chunks: readonly Buffer[]): Promise<Course> {
   const context = {
     dial(destination: Destination) {
       dialled = destination;
-      return Promise.reject(new EgressRefusal('denied', 'no entry allows it'));
+      return Promise.reject(new Refusal('denied', 'no entry allows it'));
     },
     onRefused: ({ message }: Error) => assertShowable(message),
   } as unknown as ConversationContext;
@@ -63,7 +62,7 @@ function plainCourse(bytes: Buffer): Course {
     const dialled = parseDestination(plainHost(host, type), (port[0] as number) * 256 + (port[1] as number));
     return [dialled, AGREED, `050${DENIED}`];
   } catch (error) {
-    if (error instanceof EgressRefusal) return refused(DENIED);
+    if (error instanceof Refusal) return refused(DENIED);
     throw error;
   }
 }

@@ -1,7 +1,7 @@
 /** Connects to the first of several addresses that answers: Happy Eyeballs, version 2 (RFC 8305). */
 import net from 'node:net';
-import { guardDescriptor } from '../../system/descriptors.js';
-import type { CancelTimer, Clock } from '../../util/clock.js';
+import type { CancelTimer, Clock } from '../util/clock.js';
+import { guardDescriptor } from './descriptors.js';
 
 /** The Connection Attempt Delay of RFC 8305, section 5. */
 const ATTEMPT_DELAY_MS = 250;

@@ -3,11 +3,11 @@ import { once } from 'node:events';
 import net from 'node:net';
 import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
-import { connectToFirst, interleaveFamilies, type RaceWinner } from '../../../lib/forward/egress/race.js';
-import { systemClock } from '../../../lib/util/clock.js';
-import { hangingPort } from '../../helpers/ports.js';
-import { localServer } from '../../helpers/proxies.js';
-import { eventually, ManualClock, within } from '../../helpers/time.js';
+import { connectToFirst, interleaveFamilies, type RaceWinner } from '../../lib/system/race.js';
+import { systemClock } from '../../lib/util/clock.js';
+import { hangingPort } from '../helpers/ports.js';
+import { localServer } from '../helpers/proxies.js';
+import { eventually, ManualClock, within } from '../helpers/time.js';
 
 /** A race of sockets that do what the spec says. */
 class Race {

@@ -9,7 +9,7 @@ export type NameReading = { readonly name: string } | { readonly problem: string
  * not at their ends, and underscores, up to 63 characters each; the name has up to 253. A last label that a program
  * might take for a part of an IPv4 address makes it none (WHATWG URL, "ends in a number checker").
  */
-export function readName(text: string): NameReading {
+export function readHostName(text: string): NameReading {
   if (text === '') return { problem: 'it is empty' };
   if (text.length > MAX_NAME_LENGTH + 1) return { problem: TOO_LONG };
   const strange = STRANGE.exec(text)?.[0];
