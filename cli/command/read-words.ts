@@ -1,6 +1,6 @@
 /**
- * Reads the words behind a command. What they mean, and what is wrong with them, is decided here, before a reader has
- * them: yargs and `util.parseArgs` would each take other things in silence. What a reader gets, both read alike.
+ * Reads the words behind a command: `util.parseArgs` cuts them, and what is wrong with an option or its value is told here, as
+ * neither it nor yargs would say so. What yargs gets to read, it can read in one way only.
  */
 import { parseArgs } from 'node:util';
 import { VproxyError } from '../../lib/errors.js';
@@ -11,7 +11,7 @@ import { NO_VALUE } from '../../lib/util/option-value.js';
 import { Arguments } from './arguments.js';
 import { type CommandDescription, type NamedOption, optionsOf } from './command.js';
 
-/** Words as a reader gets them: first options, each with its long name and its value behind `=`, then `--` and the operands. */
+/** Words as yargs gets them: first options, each with its long name and its value behind `=`, then `--` and the operands. */
 export type PlainWords = readonly string[];
 
 /** The values of each option that is there, and the operands; a flag has an empty value each time. */
@@ -23,129 +23,143 @@ export interface ReadWords {
 /** One that reads plain words. */
 export type WordReader = (words: PlainWords, options: readonly NamedOption[]) => ReadWords;
 
-/** The reader that is loaded at once, for commands that scripts call often. */
-export const quickReader: WordReader = (words, options) => {
+/** An option of a command line. */
+interface FoundOption {
+  /** The place of its word. */
+  readonly index: number;
+  readonly spelling: string;
+  /** Undefined where there is no such option. */
+  readonly option: NamedOption | undefined;
+  /** What is attached to it, as in `--wait=3`, `-ossh:22` and `-c=1`, or else the word behind it. */
+  readonly value: string | undefined;
+  readonly isAttached: boolean;
+}
+
+interface SplitWords {
+  readonly found: readonly FoundOption[];
+  readonly operands: readonly string[];
+  /** Whether `--` is there. */
+  readonly hasSeparator: boolean;
+  /** Whether further words would be operands, whatever they look like. */
+  readonly isEnded: boolean;
+}
+
+/** The options and the operands in words; from an operand that `endsAt` is true of, all are operands. */
+export function splitWords(
+  words: readonly string[],
+  options: readonly NamedOption[],
+  endsAt: (operand: string) => boolean,
+): SplitWords {
   const { tokens } = parseArgs({
     args: [...words],
     tokens: true,
-    allowPositionals: true,
+    strict: false,
     options: Object.fromEntries(
-      options.map(({ name, takes }) => [name, { type: takes === null ? 'boolean' : 'string', multiple: true }]),
+      options.map(({ name, short, takes }) => [
+        name,
+        { type: takes?.isOptional === false ? 'string' : 'boolean', ...(short === undefined ? {} : { short }) },
+      ]),
     ),
   });
-  const values = new Map<string, string[]>();
+  const found: FoundOption[] = [];
   const operands: string[] = [];
   for (const token of tokens) {
-    if (token.kind === 'positional') operands.push(token.value);
-    if (token.kind === 'option') values.set(token.name, [...(values.get(token.name) ?? []), token.value ?? '']);
+    const { index } = token;
+    if (token.kind === 'option') {
+      const { rawName, value, inlineValue = false } = token;
+      const option = options.find(({ spellings }) => spellings.includes(rawName));
+      const isShort = !rawName.startsWith('--');
+      found.push({
+        ...{ index, spelling: rawName, option, isAttached: inlineValue },
+        value: inlineValue && isShort ? value?.replace(/^=/, '') : value,
+      });
+    } else if (token.kind === 'option-terminator') {
+      if (words[index] === '--') {
+        return { found, operands: [...operands, ...words.slice(index + 1)], hasSeparator: true, isEnded: true };
+      }
+      // What is behind a hyphen among letters, as in `-q-x`, is not the end of the options.
+      found.push({ index, spelling: '--', option: undefined, value: undefined, isAttached: false });
+    } else if (endsAt(token.value)) {
+      return { found, operands: [...operands, ...words.slice(index)], hasSeparator: false, isEnded: true };
+    } else operands.push(token.value);
   }
-  return { values, operands };
-};
+  return { found, operands, hasSeparator: false, isEnded: false };
+}
 
 /**
- * The arguments of a command, read by `reader`. Throws `bad-argument`, naming the word and what would be right.
+ * The arguments of a command; `reader` reads them once more. Throws `bad-argument`, naming the word and what would be right.
  * `refuseOperand` makes the error for a word that can be nothing.
  */
 export function readArguments(
   command: CommandDescription,
   words: readonly string[],
-  reader: WordReader = quickReader,
+  reader?: WordReader,
   refuseOperand: (word: string) => VproxyError = (word) =>
     bad(`${quote(word)}: there is nothing that it could be; ${whatWasMeant(command, word)}`),
 ): Arguments {
   const options = optionsOf(command);
-  const { plain, hasSeparator } = plainWords(words, options, command.endsAtOperand === true);
-  const { values, operands } = reader(plain, options);
+  const split = splitWords(words, options, () => command.endsAtOperand === true);
+  const checked = { values: checkValues(split.found, options), operands: split.operands };
+  const { values, operands } = reader === undefined ? checked : reader(plainWords(checked, options), options);
   const extra = extraOperand(command, operands);
   if (extra !== undefined) throw refuseOperand(extra);
   if (!values.has('help')) requireOperands(command, operands);
-  return new Arguments(values, operands, hasSeparator);
+  return new Arguments(values, operands, split.hasSeparator);
 }
 
-/** The words for a reader. Throws `bad-argument` where an option or its value is wrong. */
-function plainWords(
-  words: readonly string[],
+function plainWords({ values, operands }: ReadWords, options: readonly NamedOption[]): PlainWords {
+  const plain = options.flatMap(({ name, takes }) =>
+    (values.get(name) ?? []).map((value) => (takes === null ? `--${name}` : `--${name}=${value}`)),
+  );
+  return [...plain, '--', ...operands];
+}
+
+/** The values by the names of their options. Throws `bad-argument` where an option or its value is wrong. */
+function checkValues(found: readonly FoundOption[], options: readonly NamedOption[]): ReadWords['values'] {
+  const values = new Map<string, string[]>();
+  for (const [index, one] of found.entries()) {
+    const { option, spelling } = one;
+    if (option === undefined) throw noSuchOption(one, options, found[index - 1]);
+    const known = [...(values.get(option.name) ?? []), valueOf(one, option)];
+    values.set(option.name, known);
+    if (known.length > 1 && option.takes !== null && option.isRepeatable !== true) {
+      throw bad(`${spelling}: one is expected, but it is there ${known.length} times`);
+    }
+  }
+  return values;
+}
+
+/** `before` is the option before it: the equals sign of `-v=1` comes as an option. */
+function noSuchOption(
+  { index, spelling }: FoundOption,
   options: readonly NamedOption[],
-  endsAtOperand: boolean,
-): { readonly plain: PlainWords; readonly hasSeparator: boolean } {
-  const plain: string[] = [];
-  const operands: string[] = [];
-  const counts = new Map<NamedOption, number>();
-  const waiting = [...words];
-  let hasSeparator = false;
-  for (let word = waiting.shift(); word !== undefined; word = waiting.shift()) {
-    if (word === '--') {
-      hasSeparator = true;
-      operands.push(...waiting.splice(0));
-    } else if (!looksLikeOption(word)) {
-      operands.push(word, ...(endsAtOperand ? waiting.splice(0) : []));
-    } else {
-      for (const [spelling, inline] of spellingsIn(word, options)) {
-        const option = findOption(spelling, options);
-        const value = valueOf(option, spelling, inline, waiting);
-        const count = (counts.get(option) ?? 0) + 1;
-        counts.set(option, count);
-        if (count > 1 && option.takes !== null && option.isRepeatable !== true) {
-          throw bad(`${spelling}: one is expected, but it is there ${count} times`);
-        }
-        plain.push(value === null ? `--${option.name}` : `--${option.name}=${value}`);
-      }
-    }
-  }
-  return { plain: [...plain, '--', ...operands], hasSeparator };
-}
-
-const looksLikeOption = (word: string): boolean => word.startsWith('-') && word !== '-';
-
-/** The options in one word, such as the two of `-vq`, each with the value that is attached to it: `--wait=3`, `-ossh:22`, `-c=1`. */
-function spellingsIn(word: string, options: readonly NamedOption[]): [spelling: string, inline: string | undefined][] {
-  if (word.startsWith('--')) {
-    const equals = word.indexOf('=');
-    return [equals === -1 ? [word, undefined] : [word.slice(0, equals), word.slice(equals + 1)]];
-  }
-  const found: [string, string | undefined][] = [];
-  for (let at = 1; at < word.length; at++) {
-    const spelling = `-${word.charAt(at)}`;
-    const rest = word.slice(at + 1);
-    const takesValue = findOption(spelling, options).takes !== null;
-    if (rest === '' || !(takesValue || rest.startsWith('='))) {
-      found.push([spelling, undefined]);
-      continue;
-    }
-    return [...found, [spelling, rest.replace(/^=/, '')]];
-  }
-  return found;
-}
-
-function findOption(spelling: string, options: readonly NamedOption[]): NamedOption {
-  const option = options.find(({ spellings }) => spellings.includes(spelling));
-  if (option !== undefined) return option;
+  before: FoundOption | undefined,
+): VproxyError {
+  if (spelling === '-=' && before?.index === index) return bad(`${before.spelling}: it takes no value`);
   const close = closestWord(
     spelling.replace(/^-+/, ''),
     options.map(({ name }) => name),
   );
-  throw bad(
-    `${escapeText(spelling, 64)}: no such option; ${close === undefined ? 'see --help' : `did you mean --${close}?`}`,
-  );
+  const hint = close === undefined ? 'see --help' : `did you mean --${close}?`;
+  return bad(`${escapeText(spelling, 64)}: no such option; ${hint}`);
 }
 
-/** The value of an option, which may be the first of the words that wait; null for a flag. */
-function valueOf(option: NamedOption, spelling: string, inline: string | undefined, waiting: string[]): string | null {
+function valueOf({ spelling, value, isAttached }: FoundOption, option: NamedOption): string {
   const { takes, value: called, expected = `${spelling} ${called}` } = option;
   if (takes === null) {
-    if (inline !== undefined) throw bad(`${spelling}: it takes no value`);
-    return null;
+    if (value !== undefined) throw bad(`${spelling}: it takes no value`);
+    return '';
   }
-  if (inline === undefined && takes.isOptional) return NO_VALUE;
-  const value = inline ?? (canBeValue(waiting[0]) ? waiting.shift() : undefined);
-  if (value === undefined) throw bad(`${spelling}: its value is missing; expected ${expected}`);
+  if (value === undefined && takes.isOptional) return NO_VALUE;
+  if (value === undefined || !(isAttached || canBeValue(value))) {
+    throw bad(`${spelling}: its value is missing; expected ${expected}`);
+  }
   if (value === '') throw bad(`${spelling}: its value is empty`);
   return value;
 }
 
 /** Another option where a value should be was hardly meant as one; a number below zero was, and is refused as that. */
-const canBeValue = (word: string | undefined): boolean =>
-  word !== undefined && (!looksLikeOption(word) || /^-\.?\d[\d.]*$/.test(word));
+const canBeValue = (word: string): boolean => !word.startsWith('-') || word === '-' || /^-\.?\d[\d.]*$/.test(word);
 
 const hasMany = (operands: readonly string[]): boolean => operands.some((operand) => /…\]?$/.test(operand));
 

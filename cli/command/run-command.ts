@@ -5,7 +5,7 @@ import { EXIT_OK } from '../exit.js';
 import type { Arguments } from './arguments.js';
 import type { Command } from './command.js';
 import type { CommandList } from './help.js';
-import { quickReader, readArguments } from './read-words.js';
+import { readArguments } from './read-words.js';
 import {
   COMMON_COMMANDS,
   CONTROL_COMMANDS,
@@ -37,7 +37,7 @@ export async function runCommand(words: readonly string[]): Promise<number> {
 }
 
 async function readFor(name: string, command: Command, words: readonly string[]): Promise<Arguments> {
-  const reader = QUICK_COMMANDS.includes(name) ? quickReader : (await import('./yargs-reader.js')).yargsReader;
+  const reader = QUICK_COMMANDS.includes(name) ? undefined : (await import('./yargs-reader.js')).yargsReader;
   return readArguments(command, words, reader, name === '' ? refuseCommand : undefined);
 }
 

@@ -3,6 +3,7 @@
  * `vproxy __complete vproxy WORD… CURRENT`, or by `--line` and the line up to the cursor where a shell cannot tell words.
  */
 import { type Command, type NamedOption, optionsOf } from '../command/command.js';
+import { splitWords } from '../command/read-words.js';
 import { findCommand, firstWords, NAMED_COMMANDS, secondWords } from '../command/table.js';
 import { type AddressContext, type AddressPart, completeChannel, completeForward } from './addresses.js';
 import { type LiveSource, liveNames, type NamedThing, processNames, valueSort } from './values.js';
@@ -126,47 +127,17 @@ interface Walked {
 }
 
 function walk(command: Command, options: readonly NamedOption[], given: readonly string[]): Walked {
+  // Behind LABEL: there may be options.
+  const endsAt = (operand: string): boolean => command.endsAtOperand === true && !operand.endsWith(':');
+  const { found, operands, isEnded } = splitWords(given, options, endsAt);
   const values = new Map<string, string[]>();
-  const add = (name: string, value: string): unknown => values.set(name, [...(values.get(name) ?? []), value]);
-  const operands: string[] = [];
   let pending: NamedOption | null = null;
-  let isEnded = false;
-  for (const word of given) {
-    if (pending !== null) {
-      add(pending.name, word);
-      pending = null;
-    } else if (isEnded || word === '-' || !word.startsWith('-')) {
-      operands.push(word);
-      // Behind LABEL: there may be options.
-      if (command.endsAtOperand === true && !word.endsWith(':')) isEnded = true;
-    } else if (word === '--') {
-      isEnded = true;
-    } else {
-      for (const [spelling, inline] of spellingsIn(word)) {
-        const option = options.find(({ spellings }) => spellings.includes(spelling));
-        if (option === undefined) continue;
-        const isPending = option.takes?.isOptional === false && inline === undefined;
-        if (isPending) pending = option;
-        else add(option.name, inline ?? '');
-        if (option.takes === null) continue;
-        // What is behind it in the same word is its value.
-        break;
-      }
-    }
+  for (const { option, value } of found) {
+    if (option === undefined) continue;
+    if (value === undefined && option.takes?.isOptional === false) pending = option;
+    else values.set(option.name, [...(values.get(option.name) ?? []), value ?? '']);
   }
   return { pending, values, operands, isEnded };
-}
-
-/** The options that may be in one word, each with what is behind it: `--wait=3`, and the letters of `-nT`. */
-function spellingsIn(word: string): [spelling: string, inline: string | undefined][] {
-  if (word.startsWith('--')) {
-    const equals = word.indexOf('=');
-    return [equals === -1 ? [word, undefined] : [word.slice(0, equals), word.slice(equals + 1)]];
-  }
-  return Array.from(word.slice(1), (letter, index): [string, string | undefined] => [
-    `-${letter}`,
-    word.slice(index + 2).replace(/^=/, '') || undefined,
-  ]);
 }
 
 /** What the words say of the process, and of the channel, whose names are asked for. */

@@ -3,14 +3,14 @@ import test from 'ava';
 import fc from 'fast-check';
 import { Arguments } from '../../cli/command/arguments.js';
 import { type CommandDescription, optionsOf } from '../../cli/command/command.js';
-import { quickReader, readArguments, type WordReader } from '../../cli/command/read-words.js';
+import { readArguments, type WordReader } from '../../cli/command/read-words.js';
 import { MAIN_COMMAND, NAMED_COMMANDS } from '../../cli/command/table.js';
 import { yargsReader } from '../../cli/command/yargs-reader.js';
 import { VproxyError } from '../../lib/errors.js';
 import { NO_VALUE } from '../../lib/util/option-value.js';
 
 /** The result of a reader: the values, or what is wrong. */
-function outcomeOf(command: CommandDescription, words: readonly string[], reader: WordReader): unknown {
+function outcomeOf(command: CommandDescription, words: readonly string[], reader: WordReader | undefined): unknown {
   try {
     const args = readArguments(command, words, reader);
     const values = optionsOf(command).map(({ name }) => [name, args.has(name), args.texts(name)]);
@@ -71,7 +71,7 @@ for (const [name, entry] of [['', MAIN_COMMAND] as const, ...Object.entries(NAME
       fc.property(wordsFor(command), (words) => {
         // No word of a command line has a NUL.
         fc.pre(!words.some((word) => word.includes('\0')));
-        t.deepEqual(outcomeOf(command, words, yargsReader), outcomeOf(command, words, quickReader));
+        t.deepEqual(outcomeOf(command, words, yargsReader), outcomeOf(command, words, undefined));
       }),
       { numRuns: 150 },
     );
@@ -96,7 +96,7 @@ const COMMAND: CommandDescription = {
 /** Words, and how both readers read them. */
 const reads = test.macro<[words: readonly string[], expected: Readonly<Record<string, unknown>> | string]>({
   exec(t, words, expected) {
-    for (const reader of [yargsReader, quickReader]) {
+    for (const reader of [yargsReader, undefined]) {
       const read = () => readArguments(COMMAND, words, reader);
       if (typeof expected === 'string') {
         t.throws(read, { code: 'bad-argument', message: expected });

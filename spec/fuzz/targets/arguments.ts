@@ -1,6 +1,6 @@
 /** The words and the values of a command line: every one is taken, or refused in one line as a bad argument. */
 import assert from 'node:assert/strict';
-import { quickReader, readArguments, type WordReader } from '../../../cli/command/read-words.js';
+import { readArguments, type WordReader } from '../../../cli/command/read-words.js';
 import { yargsReader } from '../../../cli/command/yargs-reader.js';
 import { run } from '../../../cli/commands/run.js';
 import { RUN_OPTIONS } from '../../../cli/run/options.js';
@@ -16,7 +16,7 @@ const OPTIONS = Object.entries(RUN_OPTIONS);
 export function fuzzArguments(bytes: Uint8Array): void {
   const words = new FuzzInput(bytes).text().split('\0');
   // Both readers take the same, and refuse the same.
-  assert.deepEqual(readBy(yargsReader, words), readBy(quickReader, words));
+  assert.deepEqual(readBy(yargsReader, words), readBy(undefined, words));
   const outcome = outcomeOf(['bad-argument'], () => mergeConfiguration(null, parseRunFlags(givenIn(valuesOf(words)))));
   if ('value' in outcome) {
     const { waitMs = 0, deadAfterMs } = outcome.value.channels[0] ?? assert.fail('no channel');
@@ -30,7 +30,7 @@ export function fuzzArguments(bytes: Uint8Array): void {
 }
 
 /** The values of a command line, and what `parseRunFlags` makes of them. */
-function readBy(reader: WordReader, words: readonly string[]): Outcome<unknown> {
+function readBy(reader: WordReader | undefined, words: readonly string[]): Outcome<unknown> {
   return outcomeOf(['bad-argument'], () => {
     const args = readArguments(run, words, reader);
     const given = (name: string): readonly string[] => args.texts(name);
