@@ -4,7 +4,7 @@
  */
 import { closeSync } from 'node:fs';
 import { constants } from 'node:os';
-import { type ErrorCode, VproxyError } from '../errors.js';
+import { VproxyError } from '../errors.js';
 import { restoreHandleLink } from '../link/device-link.js';
 import { channelError, type Link, type LinkCapture, openingCancelled } from '../link/link.js';
 import { SocketLink } from '../link/socket-link.js';
@@ -12,6 +12,7 @@ import type { TakeDescriptor } from '../system/descriptors.js';
 import { ListeningHandle, openPipeHandle, pipeSocket } from '../system/handles.js';
 import { loadLibc, type NativeCall, systemError } from '../system/libc.js';
 import { Backoff, type Clock, pause, systemClock } from '../util/clock.js';
+import { meaningOf } from '../util/errno.js';
 import { escapeText } from '../util/escape.js';
 import { BREAKABLE_TRAITS, type ChannelListener, type DialKind, type ListenHandlers, type ListenKind } from './kind.js';
 import { MAX_VSOCK_PORT, parseVsockPort } from './vsock-mux.js';
@@ -164,15 +165,9 @@ async function bindPort(port: number, description: string, openSystem: OpenVsock
 function requireListening(description: string, call: string, result: number): number {
   if (result >= 0) return result;
   const error = systemError(call, -result);
-  const code = LISTEN_CODES[error.code ?? ''] ?? 'address-unavailable';
+  const code = meaningOf(error.code ?? '').listen ?? 'address-unavailable';
   throw new VproxyError(code, `cannot listen on ${description}: ${error.message}`, { cause: error });
 }
-
-const LISTEN_CODES: Readonly<Record<string, ErrorCode>> = {
-  EADDRINUSE: 'address-in-use',
-  EACCES: 'address-denied',
-  EPERM: 'address-denied',
-};
 
 // The text of an AF_VSOCK address: `CID:PORT`, and `PORT` to listen on.
 

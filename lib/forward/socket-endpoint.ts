@@ -19,10 +19,12 @@ import {
   type HostPort,
   isHost,
   joinWithCommas,
+  MAX_SOCKET_PATH_BYTES,
   parseKeyValues,
   requireKnown,
   splitAtCommas,
 } from '../util/addresses.js';
+import { meaningOf } from '../util/errno.js';
 import { describeError, escapeText } from '../util/escape.js';
 import type { ConnectionCapture, IndexOfStream } from './connection.js';
 import {
@@ -125,16 +127,13 @@ export const unixEndpoint: EndpointKind<UnixEndpoint> = {
   createEntrance: (_, context) => socketEntrance(true, context),
 };
 
-/** The longest path of a unix socket, in bytes: sun_path of unix(7) without its final NUL. */
-const MAX_UNIX_PATH_BYTES = 107;
-
 /** The path of a unix socket in a forward: absolute, short enough, with or without `:-` behind it. Throws `bad-argument`. */
 export function parseUnixPath(text: string): string {
   const path = text.endsWith(':-') ? text.slice(0, -2) : text;
   if (!path.startsWith('/')) throw bad('the path of a unix socket is absolute');
   if (path.includes('\0')) throw bad('a path cannot contain a NUL');
   const bytes = Buffer.byteLength(path);
-  if (bytes > MAX_UNIX_PATH_BYTES) throw bad(`a path of ${bytes} bytes exceeds ${MAX_UNIX_PATH_BYTES}`);
+  if (bytes > MAX_SOCKET_PATH_BYTES) throw bad(`a path of ${bytes} bytes exceeds ${MAX_SOCKET_PATH_BYTES}`);
   return path;
 }
 
@@ -243,7 +242,7 @@ export class SocketTarget implements Target {
     guardDescriptor(socket, (why) => refuse('connect-failed', why));
     filterInput(socket, filter);
     socket.once('error', (error) => {
-      stream.refuse(CONNECT_CODES[systemCode(error)] ?? 'connect-failed', `${name}: ${describeError(error)}`);
+      stream.refuse(meaningOf(systemCode(error)).connect ?? 'connect-failed', `${name}: ${describeError(error)}`);
     });
     socket.once('close', cancelTimeout);
     this.#sockets.seat(socket);
@@ -276,10 +275,3 @@ export class SocketTarget implements Target {
     this.#sockets.stop();
   }
 }
-
-/** What the system's errors mean for the opener; a missing socket file is a server that is not there. */
-export const CONNECT_CODES: Readonly<Record<string, ErrorCode>> = {
-  ECONNREFUSED: 'connect-refused',
-  ENOENT: 'connect-refused',
-  ETIMEDOUT: 'connect-timeout',
-};

@@ -1,7 +1,8 @@
 /** A link: a channel while it is open, as a pipe of bytes that is read for a handler and written to; and why it could not be opened. */
 import type { ByteSink } from '../codec/frame-writer.js';
-import { type ErrorCode, systemCode, VproxyError } from '../errors.js';
+import { systemCode, VproxyError } from '../errors.js';
 import type { KeepDescriptor } from '../system/descriptors.js';
+import { meaningOf } from '../util/errno.js';
 import { describeError, escapeText } from '../util/escape.js';
 
 /** What a link calls. */
@@ -98,7 +99,7 @@ export interface Link extends ByteSink {
 export function channelError(description: string, error: unknown): VproxyError {
   if (error instanceof VproxyError) return error;
   const name = systemCode(error);
-  const [code, what] = MEANINGS[name] ?? ['channel-failed', ''];
+  const [code, what] = meaningOf(name).channel ?? ['channel-failed', ''];
   const why = what === '' ? `: ${describeError(error)}` : `${fileOf(error, description)}${what} (${name})`;
   return new VproxyError(code, `${description}${why}`, { cause: error });
 }
@@ -118,21 +119,3 @@ export function openingCancelled(description: string): VproxyError {
 export function requireWanted(signal: AbortSignal, description: string): void {
   if (signal.aborted) throw openingCancelled(description);
 }
-
-/** Each with what is said behind the description, in the place of the system's own text where it is not empty. */
-const MEANINGS: Readonly<Record<string, readonly [ErrorCode, string]>> = {
-  ENOENT: ['channel-missing', ' is missing'],
-  ENODEV: ['channel-missing', ': the device is gone'],
-  ENOTFOUND: ['channel-missing', ': no machine has that name'],
-  EBUSY: ['channel-busy', ': another process has it open'],
-  EMFILE: ['channel-failed', ''],
-  EAGAIN: ['channel-busy', ': too many wait to be accepted there'],
-  ECONNREFUSED: ['channel-refused', ': nobody listens there'],
-  EACCES: ['channel-denied', ''],
-  EPERM: ['channel-denied', ''],
-  ENXIO: ['channel-unusable', ': a console port, or no device behind it; give the VM a virtserialport'],
-  EISDIR: ['channel-unusable', ': it is a directory'],
-  ENOTDIR: ['channel-unusable', ''],
-  ELOOP: ['channel-unusable', ''],
-  ENAMETOOLONG: ['channel-unusable', ''],
-};

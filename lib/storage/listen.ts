@@ -3,11 +3,8 @@ import type { Server } from 'node:net';
 import { VproxyError } from '../errors.js';
 import { listen, listenAdopted, makeSocketFolder } from '../system/listen.js';
 import type { ListenAddress } from '../system/listen-address.js';
-import { formatHostPort } from '../util/addresses.js';
+import { formatHostPort, MAX_SOCKET_PATH_BYTES } from '../util/addresses.js';
 import { escapeText } from '../util/escape.js';
-
-// The longest path that fits into sockaddr_un; Node would silently cut a longer one.
-const MAX_PATH_BYTES = 107;
 
 /** An address as people write it: `127.0.0.1:50000`, `[::1]:50000`, `/run/emulator.sock`. */
 export function formatStorageAddress(address: ListenAddress): string {
@@ -32,8 +29,8 @@ export async function listenAt(server: Server, address: ListenAddress, fd?: numb
 
 function makeFolder(path: string): void {
   const bytes = Buffer.byteLength(path);
-  if (bytes > MAX_PATH_BYTES) {
-    const message = `cannot listen on ${escapeText(path)}: the path of a unix socket has at most ${MAX_PATH_BYTES} bytes, not ${bytes}`;
+  if (bytes > MAX_SOCKET_PATH_BYTES) {
+    const message = `cannot listen on ${escapeText(path)}: the path of a unix socket has at most ${MAX_SOCKET_PATH_BYTES} bytes, not ${bytes}`;
     throw new VproxyError('address-unavailable', message);
   }
   makeSocketFolder(path);

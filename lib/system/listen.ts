@@ -4,8 +4,9 @@ import { once } from 'node:events';
 import { lstatSync, mkdirSync, type Stats, unlinkSync } from 'node:fs';
 import net from 'node:net';
 import { dirname } from 'node:path';
-import { type ErrorCode, systemCode, VproxyError } from '../errors.js';
+import { systemCode, VproxyError } from '../errors.js';
 import { formatHostPort } from '../util/addresses.js';
+import { meaningOf } from '../util/errno.js';
 import { describeError, escapeText } from '../util/escape.js';
 import { type PinnedFile, withPinnedFile } from './files.js';
 import type { FileAccess, ListenAddress } from './listen-address.js';
@@ -58,7 +59,7 @@ export async function listenFailure(
 ): Promise<VproxyError> {
   if (error instanceof VproxyError) return error;
   const where = 'path' in address ? escapeText(address.path) : formatHostPort(address);
-  const code = LISTEN_CODES[systemCode(error)] ?? 'address-unavailable';
+  const code = meaningOf(systemCode(error)).listen ?? 'address-unavailable';
   const owner = code === 'address-in-use' ? await findAddressOwner(address, { protocol }) : null;
   const what = owner === null ? describeError(error) : `it is taken by ${owner}`;
   return new VproxyError(code, `cannot listen on ${where}: ${what}`, { cause: error });
@@ -174,12 +175,6 @@ function giveAccess(file: PinnedFile, { mode, uid, gid }: FileAccess): void {
 
 /** Whether a file could not be changed because there is no /proc, or because of Node's permission model. */
 const isProcMissing = (error: unknown): boolean => ['ENOENT', 'ERR_ACCESS_DENIED'].includes(systemCode(error));
-
-const LISTEN_CODES: Readonly<Record<string, ErrorCode>> = {
-  EADDRINUSE: 'address-in-use',
-  EACCES: 'address-denied',
-  EPERM: 'address-denied',
-};
 
 // Listening on a socket that another process has bound, such as systemd.
 

@@ -5,8 +5,10 @@
  * The structures are laid out by hand. In the library of GNU two of their lengths are words of 64 bits; in musl they are
  * words of 32 bits, each with as many of padding behind it. On a little-endian machine both are the same bytes.
  */
+
 import { closeSync } from 'node:fs';
 import { constants, endianness } from 'node:os';
+import { MAX_SOCKET_PATH_BYTES } from '../util/addresses.js';
 import { type Libc, loadLibc, type NativeCall, systemError } from './libc.js';
 
 /** The most descriptors that a message has. */
@@ -162,13 +164,10 @@ export function closeAll(descriptors: readonly number[]): void {
   for (const fd of descriptors) closeSync(fd);
 }
 
-/** The most bytes of the path of a unix socket. */
-const MAX_PATH = 107;
-
 /** struct sockaddr_un of a path, which is an abstract name behind an `@`. Throws an error of the system. */
 export function unixAddress(path: string): Buffer {
   const bytes = Buffer.from(path);
-  if (bytes.length > MAX_PATH) throw systemError('connect', constants.errno.ENAMETOOLONG);
+  if (bytes.length > MAX_SOCKET_PATH_BYTES) throw systemError('connect', constants.errno.ENAMETOOLONG);
   const isAbstract = path.startsWith('@');
   if (isAbstract) bytes[0] = 0;
   const family = Buffer.alloc(2);

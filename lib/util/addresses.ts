@@ -114,7 +114,7 @@ export function parseSocketPath(text: string): string {
 }
 
 /** `sun_path` of unix(7) without its NUL. Node would cut a longer path without a word. */
-const MAX_SOCKET_PATH_BYTES = 107;
+export const MAX_SOCKET_PATH_BYTES = 107;
 
 // Parts of a text between commas: an address and its options, where `,,` is a comma.
 

@@ -1,6 +1,7 @@
 /** Makes foreign text safe to show, as text, as JSON and for a shell: nothing in it can move the cursor, forge a line, or fill a screen. */
 import { constants } from 'node:os';
 import { getSystemErrorMap } from 'node:util';
+import { meaningOf } from './errno.js';
 
 /**
  * A text with every control character, line separator, lone surrogate and bidirectional override shown as `\xNN` or
@@ -67,20 +68,6 @@ export function quoteWord(text: string): string {
 
 // The text of an error of the system, for a message.
 
-/** Codes of which the system's own words say less, or nothing that a person would say. */
-const WORDS: ReadonlyMap<string, string> = new Map([
-  ['EADDRINUSE', 'the address is taken'],
-  ['EADDRNOTAVAIL', 'the address is not one of this machine'],
-  ['EAI_AGAIN', 'no name server answered'],
-  ['ECONNREFUSED', 'nobody listens there'],
-  ['ECONNRESET', 'the other end broke the connection off'],
-  ['EISDIR', 'it is a folder'],
-  ['ENOENT', 'there is no such file or folder'],
-  ['ENOTDIR', 'a part of the path is no folder'],
-  ['ENOTFOUND', 'no machine has that name'],
-  ['ETIMEDOUT', 'no answer came in time'],
-]);
-
 /**
  * What the system said, in one line: `permission denied (EACCES)`, `nobody listens there (ECONNREFUSED 192.0.2.1:80)`. Of an
  * error of the system the caller names the file. Several attempts at one name come as an AggregateError without a message.
@@ -100,7 +87,7 @@ export function describeError(error: unknown): string {
 function wordsOf(code: string): string | undefined {
   const numbers: Readonly<Partial<Record<string, number>>> = constants.errno;
   const number = Object.hasOwn(numbers, code) ? numbers[code] : undefined;
-  return WORDS.get(code) ?? (number === undefined ? undefined : getSystemErrorMap().get(-number)?.[1]);
+  return meaningOf(code).words ?? (number === undefined ? undefined : getSystemErrorMap().get(-number)?.[1]);
 }
 
 /** What Node adds to an error of the system. */

@@ -3,9 +3,9 @@ import { systemCode } from '../../errors.js';
 import type { SessionStream } from '../../session/stream.js';
 import type { DatagramConnection, DatagramConnectionEvents } from '../../system/datagrams.js';
 import { shortageAt } from '../../system/descriptors.js';
+import { meaningOf } from '../../util/errno.js';
 import { describeError } from '../../util/escape.js';
 import { refuseBeyond, type Target, type TargetContext } from '../endpoint-kind.js';
-import { CONNECT_CODES } from '../socket-endpoint.js';
 import { DatagramFlow } from './datagram-flow.js';
 import { FlowBook } from './flow-book.js';
 import { MessageQueue } from './message-queue.js';
@@ -86,7 +86,7 @@ export class DatagramTarget implements Target {
         onOpened(stream);
       },
       (error: unknown) =>
-        this.#refuse(flow, CONNECT_CODES[systemCode(error)] ?? 'connect-failed', describeError(error)),
+        this.#refuse(flow, meaningOf(systemCode(error)).connect ?? 'connect-failed', describeError(error)),
     );
   }
 
