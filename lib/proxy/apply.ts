@@ -5,7 +5,8 @@ import { type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
 import type { ChannelChanges } from '../status/types.js';
 import { haveEqualValues } from '../util/equality.js';
 import { changedEgress } from './channel-egress.js';
-import { ADOPTED_OPTIONS, type ChannelOptions, changedPolicies, labelTaken, placeTaken } from './channel-options.js';
+import { ADOPTED_OPTIONS, type ChannelOptions, changedPolicies, labelTaken } from './channel-options.js';
+import { findSame } from './check-options.js';
 import type { ForwardEntry } from './forward-table.js';
 import type { ProxyChannel } from './proxy-channel.js';
 import { changedPermissions, permittedNames } from './services/permitted.js';
@@ -53,7 +54,7 @@ export async function applyChannels(wanted: readonly ChannelOptions[], holder: C
   }
   commit(plan, adoptions, holder);
   await Promise.all(plan.goingChannels.map((channel) => holder.end(channel)));
-  for (const channel of plan.comingChannels) if (isReplacement(channel, plan)) channel.openPatiently();
+  for (const channel of plan.comingChannels) if (isReplacement(channel, plan)) channel.supervisor.startPatiently();
   return describe(plan);
 }
 
@@ -191,14 +192,8 @@ function makePlan(wanted: readonly ChannelOptions[], holder: ChannelHolder): Pla
 
 /** Throws `bad-argument` where one of `coming` is the same channel as another one of them, or as one of `staying`. */
 export function requireFreePlaces(coming: readonly ProxyChannel[], staying: Iterable<ProxyChannel>): void {
-  const owners = new Map<string, string>();
-  for (const { place, label } of staying) if (place !== null) owners.set(place, label);
-  for (const { place, label, address } of coming) {
-    if (place === null) continue;
-    const owner = owners.get(place);
-    if (owner !== undefined) throw placeTaken(label, address.text, owner);
-    owners.set(place, label);
-  }
+  const [same] = findSame(coming, staying).values();
+  if (same !== undefined) throw same;
 }
 
 /** Puts a prepared plan in force: nothing here waits, and nothing can fail. */

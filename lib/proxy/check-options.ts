@@ -97,17 +97,33 @@ export function findRefusal(options: ChannelOptions): VproxyError | null {
   }
 }
 
-/** The refusal of each channel that is another one of them already, by its label; groups are not looked at. */
-export function findTwins(channels: readonly ChannelOptions[]): Map<string, VproxyError> {
-  const owners = new Map<string, string>();
+/** What a channel has that no other one of its process may have. */
+interface Placed {
+  readonly label: string;
+  readonly address: ChannelAddress;
+  /** See `placeOf`. */
+  readonly place: string | null;
+}
+
+/** The refusal, by its label, of each of `coming` that is the same channel as one of `staying`, or as one before it. */
+export function findSame(coming: Iterable<Placed>, staying: Iterable<Placed> = []): Map<string, VproxyError> {
+  const owners = new Map([...staying].map(({ place, label }) => [place, label]));
   const refused = new Map<string, VproxyError>();
-  for (const options of channels.filter((channel) => !isGroup(channel))) {
-    const { label = DEFAULT_LABEL } = options;
-    const address = parseChannel(options.address);
-    const place = placeOf(address);
+  for (const { label, place, address } of coming) {
     const owner = place === null ? undefined : owners.get(place);
     if (owner !== undefined) refused.set(label, placeTaken(label, address.text, owner));
-    else if (place !== null) owners.set(place, label);
+    else owners.set(place, label);
   }
   return refused;
+}
+
+/** The same of channels of a configuration; groups are not looked at. */
+export function findTwins(channels: readonly ChannelOptions[]): Map<string, VproxyError> {
+  const placed = channels
+    .filter((options) => !isGroup(options))
+    .map(({ label = DEFAULT_LABEL, address: text }) => {
+      const address = parseChannel(text);
+      return { label, address, place: placeOf(address) };
+    });
+  return findSame(placed);
 }

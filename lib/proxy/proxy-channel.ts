@@ -22,7 +22,6 @@ import type {
   EgressStatus,
   EgressTest,
   ForwardStatus,
-  PortStatus,
   ServiceStatus,
   StreamStatus,
 } from '../status/types.js';
@@ -113,15 +112,15 @@ export class ProxyChannel {
   readonly place: string | null;
   readonly forwards: ForwardTable;
   readonly registry: ServiceRegistry;
-  readonly #ports: ChannelPorts;
+  readonly ports: ChannelPorts;
   /** Null where it serves no storage calls. */
   readonly storage: StorageService | null;
+  readonly supervisor: ChannelSupervisor;
+  readonly sessions: ChannelSessions;
   /** Whether it is one of those that were asked for from the start, or by `Proxy.apply`. */
   isDeclared: boolean;
   readonly #context: ProxyChannelContext;
-  readonly #sessions: ChannelSessions;
   readonly #settings: SessionSettings;
-  readonly #supervisor: ChannelSupervisor;
   readonly #source: SessionSource;
   /** Those whose peer has said what it offers. */
   readonly #listed = new WeakSet<Session>();
@@ -146,99 +145,76 @@ export class ProxyChannel {
 
   /** Throws what `checkChannelOptions` throws. With `captured` it is the successor of a channel, and `restore` is to follow. */
   constructor(options: ChannelOptions, context: ProxyChannelContext, captured: ChannelCapture | null = null) {
-    const { clock } = context;
+    const { clock, addresses } = context;
     const { label, address, keys, egress } = checkChannelOptions(options);
-    this.label = label;
-    this.address = address;
-    this.place = placeOf(address);
-    this.isDeclared = captured?.isDeclared ?? true;
-    this.#options = options;
-    this.#keys = keys;
-    this.#egress = egress;
-    this.#context = context;
-    this.#waitMs = options.waitMs ?? DEFAULT_WAIT_MS;
-    this.#source = new SessionSource(clock);
-    this.registry = new ServiceRegistry({
+    const source = new SessionSource(clock);
+    const registry = new ServiceRegistry({
       onChange: () => {
-        const { current } = this.#source;
-        if (current?.isDraining === false) current.setServices(this.registry.list(), this.#ports.announced);
+        const { current } = source;
+        if (current?.isDraining === false) current.setServices(registry.list(), this.ports.announced);
       },
       onDenied: (stream, why) => this.#logDenied(stream, why),
       onUnknown: (stream, why) => this.#logUnknown(stream, why),
       onFailed: (stream, error) => this.#logFailed(stream, error),
     });
+    this.label = label;
+    this.address = address;
+    this.place = placeOf(address);
+    this.isDeclared = captured?.isDeclared ?? true;
+    this.registry = registry;
+    this.#options = options;
+    this.#keys = keys;
+    this.#egress = egress;
+    this.#context = context;
+    this.#waitMs = options.waitMs ?? DEFAULT_WAIT_MS;
+    this.#source = source;
     this.#putGates(Object.keys(options.policies ?? {}));
-    this.#channelLog = new ChannelLog({ label: this.label, ...context });
+    this.#channelLog = new ChannelLog({ label, ...context });
     this.#log = this.#channelLog.log;
+    const shared = { label, source, registry, clock, log: this.#log, waitMs: this.#waitMs, addresses };
     this.forwards = new ForwardTable({
-      channel: this.label,
-      source: this.#source,
-      registry: this.registry,
-      log: this.#log,
-      clock,
-      waitMs: this.#waitMs,
-      maxStreams: this.address.traits.streams,
-      preamble:
-        options.peerAddress === true ? (stream) => encodeProxyHeader({ label: this.label, streamId: stream.id }) : null,
+      ...shared,
+      channel: label,
+      maxStreams: address.traits.streams,
+      preamble: options.peerAddress === true ? ({ id }) => encodeProxyHeader({ label, streamId: id }) : null,
       egress: (name) => this.#egress.get(name) ?? null,
-      filters: requestFilters(this.label, this.address),
+      filters: requestFilters(label, address),
       nextId: context.nextForwardId,
-      addresses: context.addresses,
       onListening: context.onListening,
     });
     this.#firstForwards = captured === null ? (options.forwards ?? []).map((spec) => this.forwards.create(spec)) : [];
-    this.storage = hasBroker(this.address, options)
-      ? new StorageService({
-          storage: options.storage ?? {},
-          source: this.#source,
-          registry: this.registry,
-          name: options.name ?? null,
-          clock,
-          log: this.#log,
-        })
+    this.storage = hasBroker(address, options)
+      ? new StorageService({ ...shared, storage: options.storage ?? {}, name: options.name ?? null })
       : null;
-    this.#ports = new ChannelPorts({
-      label: this.label,
-      source: this.#source,
-      registry: this.registry,
+    this.ports = new ChannelPorts({
+      ...shared,
       forwards: this.forwards,
-      addresses: context.addresses,
-      clock,
-      log: this.#log,
-      waitMs: this.#waitMs,
-      makeFolder: (spec) => context.makeFolders(this.label, [spec]),
+      makeFolder: (spec) => context.makeFolders(label, [spec]),
     });
-    this.#ports.adopt(options);
-    this.#recordings = new Recordings({ label: this.label, clock, log: this.#log });
+    this.ports.adopt(options);
+    this.#recordings = new Recordings(shared);
     this.#recordings.adopt(options);
-    this.#permitted = new PermittedServices({
-      registry: this.registry,
-      clock,
-      log: this.#log,
-      recordings: this.#recordings,
-    });
-    this.#permitted.prepare(this.address, options)();
-    this.#sessions = new ChannelSessions(
+    this.#permitted = new PermittedServices({ ...shared, recordings: this.#recordings });
+    this.#permitted.prepare(address, options)();
+    this.sessions = new ChannelSessions(
       {
-        channel: this.address,
-        source: this.#source,
-        clock,
-        log: this.#log,
+        ...shared,
+        channel: address,
         onSession: (session, isRestored) => this.#take(session, isRestored),
         onChanged: () => this.#tellChange(),
         onEnded: (reason) => context.onEnded(this, reason),
       },
       captured?.record,
     );
-    this.#settings = settingsFor(this.address, options, () => this.#keys, context.identity, clock);
-    this.#supervisor = supervise({
-      channel: this.address,
+    this.#settings = settingsFor(address, options, () => this.#keys, context.identity, clock);
+    this.supervisor = supervise({
+      channel: address,
       settings: this.#settings,
       bufferBytes: options.bufferBytes ?? DEFAULT_BUFFER_BYTES,
       clock,
       // Those who may make files in a group's folder could have it connect to any socket.
       followsLinks: (options.group ?? null) === null,
-      sessions: this.#sessions,
+      sessions: this.sessions,
       findRival: context.findRival,
       onFatal: (reason) => context.onFatal(this, reason),
     });
@@ -251,7 +227,7 @@ export class ProxyChannel {
 
   /** The forwards in force that somebody asked for: not those of ports, which come and go by themselves. */
   get wantedForwards(): ForwardSpec[] {
-    const entries = this.forwards.active.filter((entry) => entry.isDeclared || !this.#ports.has(entry));
+    const entries = this.forwards.active.filter((entry) => entry.isDeclared || !this.ports.has(entry));
     return entries.map(({ forward }) => forward.spec);
   }
 
@@ -273,13 +249,8 @@ export class ProxyChannel {
 
   /** Opens the channel, which may take for ever. Rejects where it is to listen and cannot. */
   async open(): Promise<void> {
-    await this.#supervisor.start();
+    await this.supervisor.start();
     if (this.#stopping.signal.aborted) await this.stop();
-  }
-
-  /** Opens the channel; where it is to listen and cannot, it tries again and again. */
-  openPatiently(): void {
-    this.#supervisor.startPatiently();
   }
 
   // ---- for a successor of this process ----------------------------------------------------------------------------
@@ -290,13 +261,13 @@ export class ProxyChannel {
     const others = (session?.listStreams() ?? []).filter(isOfProgram);
     const found = [
       ...this.forwards.obstacles(),
-      ...this.#ports.obstacles(),
+      ...this.ports.obstacles(),
       ...(this.storage?.obstacles() ?? []),
       ...others.map(({ id, service }) => `stream ${id} to ${service}, which is no forward's`),
     ];
     // What has a secret goes on with another link.
     const endsWithLink = session !== null && session.secret === null && !session.isSuspended;
-    if (endsWithLink && this.#supervisor.capture(session, () => 0).runner === null)
+    if (endsWithLink && this.supervisor.capture(session, () => 0).runner === null)
       found.push(`its session, which ends with its channel (${this.address.text})`);
     return found.map((what) => `${this.label}: ${what}`);
   }
@@ -321,27 +292,27 @@ export class ProxyChannel {
     return {
       options: this.#options,
       isDeclared: this.isDeclared,
-      record: this.#sessions.record.capture(),
+      record: this.sessions.record.capture(),
       forwards: this.forwards.capture(keep, (stream) => indexes.get(stream) ?? -1),
-      ports: this.#ports.capture(),
+      ports: this.ports.capture(),
       storage: this.storage?.capture(keep) ?? null,
-      supervisor: this.#supervisor.capture(session, keep),
+      supervisor: this.supervisor.capture(session, keep),
       session:
-        session === null || capture === null ? null : { capture, leftMs, ...this.#sessions.whereaboutsOf(session) },
+        session === null || capture === null ? null : { capture, leftMs, ...this.sessions.whereaboutsOf(session) },
     };
   }
 
   /** In the place of `listen` and `open`, up to `goOn`: takes up what a predecessor had. Neither reads nor writes. */
   restore({ forwards, ports, storage, supervisor, session }: ChannelCapture, take: TakeDescriptor): void {
-    const runner = this.#supervisor.restore(supervisor, take);
+    const runner = this.supervisor.restore(supervisor, take);
     const restored = session === null ? null : this.#restoreSession(session, supervisor, runner);
     const streams = restored?.streams ?? [];
     for (const stream of streams) if (stream.isIncoming && stream.isAnswered) this.registry.readmit(stream);
     this.forwards.restore(forwards, take, streams);
-    this.#ports.restore(ports);
+    this.ports.restore(ports);
     // When all services are offered again: the peer is told of what differs only.
     if (session !== null && restored !== null)
-      this.#sessions.restore(restored.session, session.link, runner === null ? (session.suspendedMs ?? 0) : null);
+      this.sessions.restore(restored.session, session.link, runner === null ? (session.suspendedMs ?? 0) : null);
     this.#restored = { runner, session: restored, listen: () => this.storage?.restore(storage ?? [], take) };
   }
 
@@ -351,10 +322,10 @@ export class ProxyChannel {
     this.#restored = null;
     listen?.();
     this.#permitted.start();
-    this.#supervisor.goOn(runner);
+    this.supervisor.goOn(runner);
     if (runner === null) session?.session.goOn();
     this.forwards.goOn();
-    this.#ports.sessionChanged();
+    this.ports.sessionChanged();
     this.#context.onChanged(this);
   }
 
@@ -378,8 +349,8 @@ export class ProxyChannel {
   async stop(message = 'the process at the other end was stopped'): Promise<void> {
     const reason = new VproxyError('shutdown', message);
     this.#stopping.abort();
-    this.#ports.stop();
-    const streamsReset = this.#supervisor.stop(reason);
+    this.ports.stop();
+    const streamsReset = this.supervisor.stop(reason);
     await Promise.all([streamsReset, this.storage?.stop(), this.#permitted.stop(), this.forwards.stop()]);
     await this.#recordings.stop();
     this.#channelLog.stop();
@@ -388,7 +359,7 @@ export class ProxyChannel {
   /** Opens no more streams, either way; resolved when those that are open have ended, or after 30 s. `stop` is to follow. */
   async drain(message: string): Promise<void> {
     const session = this.#source.current;
-    this.#ports.stop();
+    this.ports.stop();
     for (const { forward } of this.forwards.active) forward.pause();
     if (session === null) return;
     const ended = new Promise((resolve) => session.once('end', resolve));
@@ -416,7 +387,7 @@ export class ProxyChannel {
       this.#putGates(changed);
       this.#recordings.adopt(made.#options);
       allow();
-      this.#ports.adopt(made.#options);
+      this.ports.adopt(made.#options);
     };
   }
 
@@ -428,11 +399,6 @@ export class ProxyChannel {
       const policy = rule === undefined ? null : resolvePolicy(rule, this.label, group);
       this.registry.setGate(service, policy === null ? null : new ServiceGate(policy, this.#context.clock));
     }
-  }
-
-  /** Makes the next attempt to open the channel now. */
-  retryNow(): void {
-    this.#supervisor.retryNow();
   }
 
   /** A stream to a service of the peer, which has not answered yet, as soon as there is a session. Rejects with `no-session` after `waitMs`. */
@@ -447,14 +413,9 @@ export class ProxyChannel {
     return logStream(stream, this.#context.clock, this.#log);
   }
 
-  /** Whether it can never work, or not any more. */
-  get hasFailed(): boolean {
-    return this.#sessions.record.state === 'failed';
-  }
-
   /** What it waits for, to be put behind a message: `: unix-connect:/run/vm1.sock is missing`. Empty where there is nothing to say. */
   get whyDown(): string {
-    const { whyDown } = this.#sessions.record;
+    const { whyDown } = this.sessions.record;
     return whyDown === null ? '' : `: ${whyDown}`;
   }
 
@@ -497,16 +458,16 @@ export class ProxyChannel {
 
   status(): ChannelStatus {
     const session = this.#source.current;
-    const { record } = this.#sessions;
+    const { record } = this.sessions;
     return {
       label: this.label,
       group: this.#options.group ?? null,
       address: this.address.text,
       ...record.describe(),
       session: session === null ? null : describeSession(session, this.address.traits),
-      bufferBytes: this.#supervisor.bufferBytes,
+      bufferBytes: this.supervisor.bufferBytes,
       history: record.history,
-      totals: record.totals(session, this.#supervisor.skippedBytes),
+      totals: record.totals(session, this.supervisor.skippedBytes),
     };
   }
 
@@ -543,10 +504,6 @@ export class ProxyChannel {
   testEgress(name: string, destination: Destination, signal: AbortSignal): Promise<EgressTest> {
     const own = { channel: this.label, egresses: this.#egress };
     return testEgress(own, name, destination, { clock: this.#context.clock, signal });
-  }
-
-  listPorts(): PortStatus[] {
-    return this.#ports.list();
   }
 
   listStreams(): StreamStatus[] {
@@ -601,7 +558,7 @@ export class ProxyChannel {
       this.#listed.add(session);
       this.#tellChange();
     });
-    if (!isRestored) session.start(this.registry.list(), this.#ports.announced);
+    if (!isRestored) session.start(this.registry.list(), this.ports.announced);
   }
 
   /** Of those forwards that lead to no service of the peer. */
@@ -617,7 +574,7 @@ export class ProxyChannel {
 
   /** There is a session or none, its peer offers something else, or the channel waits. */
   #tellChange(): void {
-    this.#ports.sessionChanged();
+    this.ports.sessionChanged();
     this.storage?.wake();
     this.#context.onChanged(this);
   }

@@ -297,7 +297,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   /** Makes the next attempt to open each channel now, and looks for the sockets of groups. */
   retryNow(): void {
     this.#groups.look();
-    for (const channel of this.#channels.values()) channel.retryNow();
+    for (const channel of this.#channels.values()) channel.supervisor.retryNow();
   }
 
   // ---- channels ---------------------------------------------------------------------------------------------------
@@ -452,7 +452,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
 
   /** The ports that are announced on each channel, here and by its peer. */
   listPorts(): PortStatus[] {
-    return [...this.#channels.values()].flatMap((channel) => channel.listPorts());
+    return [...this.#channels.values()].flatMap(({ ports }) => ports.list());
   }
 
   /** Every stream that is open. */
@@ -521,7 +521,8 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   #fail(channel: ProxyChannel, reason: VproxyError): void {
     const channels = [...this.#channels.values()];
     // A group may find a socket that works.
-    if (this.#groups.isEmpty && channels.every(({ hasFailed }) => hasFailed)) this.emit('fatal', reason);
+    if (this.#groups.isEmpty && channels.every(({ sessions }) => sessions.record.state === 'failed'))
+      this.emit('fatal', reason);
     else this.#logFailure(channel, reason);
     this.emit('changed');
   }

@@ -97,13 +97,13 @@ export abstract class ChannelSupervisor {
   /** What a successor of this process goes on with. */
   capture(session: Session | null, keep: KeepDescriptor): SupervisorCapture {
     const runner = session === null ? undefined : [...this.runners].find(({ loop }) => loop.session === session);
-    return { listener: this.captureListener(keep), runner: runner?.capture(keep) ?? null };
+    return { listener: this.captureListener?.(keep) ?? null, runner: runner?.capture(keep) ?? null };
   }
 
   /** In the place of `start`, up to `goOn`: takes up what a predecessor had. Gives the link, on which the session is to be restored. */
   restore({ listener, runner }: SupervisorCapture, take: TakeDescriptor): LinkRunner | null {
     const { channel } = this.options;
-    if (listener !== null) this.restoreListener(take(listener));
+    if (listener !== null) this.restoreListener?.(take(listener));
     if (runner === null) return null;
     if (channel.kind.restoreLink === undefined)
       throw new VproxyError('upgrade-failed', `${channel.text}: such a link cannot be taken over`);
@@ -113,8 +113,9 @@ export abstract class ChannelSupervisor {
   /** Behind `restore`: goes on with its link, or opens the channel. */
   abstract goOn(restored: LinkRunner | null): void;
 
-  protected abstract captureListener(keep: KeepDescriptor): number | null;
-  protected abstract restoreListener(fd: number): void;
+  /** Only where this side listens. */
+  protected captureListener?(keep: KeepDescriptor): number | null;
+  protected restoreListener?(fd: number): void;
 
   /** A runner on a link, which is to be started. */
   protected run(link: Link): LinkRunner {
@@ -194,14 +195,6 @@ export class DialSupervisor extends ChannelSupervisor {
   override retryNow(): void {
     for (const wait of Object.values(this.#waits)) wait.reset();
     this.#pausing.abort();
-  }
-
-  protected override captureListener(): null {
-    return null;
-  }
-
-  protected override restoreListener(): void {
-    throw new VproxyError('upgrade-failed', `${this.options.channel.text}: nobody listens on such a channel`);
   }
 
   /** `first` is the link that it begins with; null: it opens one. */
