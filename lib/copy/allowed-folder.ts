@@ -6,18 +6,11 @@ import { systemCode, VproxyError } from '../errors.js';
 /** Throws `denied`, without details, for a path that is not in `root` or leads out of it by a link; null allows any path. */
 export async function requireAllowed(path: string, root: string | null): Promise<void> {
   if (root === null) return;
-  if (!isWithin(await resolveFully(path), await realRoot(root))) throw denied();
+  const folder = await realpath(root).catch(() => null);
+  if (folder === null || !isWithin(await resolveFully(path), folder)) throw denied();
 }
 
 export const denied = (): VproxyError => new VproxyError('denied', 'this path is not allowed');
-
-async function realRoot(root: string): Promise<string> {
-  try {
-    return await realpath(root);
-  } catch {
-    throw denied();
-  }
-}
 
 /** The path without links; what does not exist of it is kept as it is. */
 async function resolveFully(path: string): Promise<string> {
@@ -34,13 +27,8 @@ async function resolveFully(path: string): Promise<string> {
   }
 }
 
-async function isLink(path: string): Promise<boolean> {
-  try {
-    return (await lstat(path)).isSymbolicLink();
-  } catch {
-    return false;
-  }
-}
+const isLink = async (path: string): Promise<boolean> =>
+  (await lstat(path).catch(() => null))?.isSymbolicLink() === true;
 
 const isWithin = (path: string, folder: string): boolean =>
   path === folder || path.startsWith(folder.endsWith(sep) ? folder : folder + sep);
