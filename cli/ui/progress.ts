@@ -88,8 +88,7 @@ function formatLine(what: string, { bytes, totalBytes }: Amount, rate: number, w
     const percent = totalBytes === 0 ? 100 : Math.min(100, Math.floor((100 * bytes) / totalBytes));
     facts.unshift(`${percent}%`.padStart(4));
     const left = totalBytes - bytes;
-    if (rate > 0 && left > 0) facts.push(`${formatAge((left / rate) * 1000)} left`.padStart(9));
-    else facts.push(' '.repeat(9));
+    facts.push((rate > 0 && left > 0 ? `${formatAge((left / rate) * 1000)} left` : '').padStart(9));
   }
   const text = facts.join('  ');
   const room = width - textWidth(text) - 2;

@@ -1,4 +1,5 @@
 /** The progress of a copy: numbers that the copy updates, and that others may read. */
+import { createHash } from 'node:crypto';
 import type { KeptLists, Warn } from './kept-list.js';
 import { COPY_KIND, type Comparison, type CopyTotals, encodeMessage } from './messages.js';
 import type { RecordStream } from './record-stream.js';
@@ -70,11 +71,16 @@ export class ComparisonCount {
     if (totalBytes > 0) this.#note();
   }
 
-  /** Throws if the copy has failed meanwhile: reading may take minutes. */
-  add(bytes: number): void {
-    this.#run.records.check();
-    this.#bytes += bytes;
-    if (this.#bytes - this.#toldBytes >= TOLD_BYTES || this.#bytes >= this.#totalBytes) this.#note();
+  /** The SHA-256 of what is read. Rejects if the copy has failed meanwhile: reading may take minutes. */
+  async hash(blocks: AsyncIterable<Buffer>): Promise<Buffer> {
+    const hash = createHash('sha256');
+    for await (const block of blocks) {
+      hash.update(block);
+      this.#run.records.check();
+      this.#bytes += block.length;
+      if (this.#bytes - this.#toldBytes >= TOLD_BYTES || this.#bytes >= this.#totalBytes) this.#note();
+    }
+    return hash.digest();
   }
 
   pause(): void {

@@ -116,6 +116,13 @@ export function encodeMessage(kind: number, value: object): Buffer {
 export const tooManyPaths = (): VproxyError =>
   new VproxyError('bad-argument', 'the paths of all sources are too long together; copy their folder instead');
 
+/** A CHECKS of these. */
+export function encodeChecks(checks: readonly number[]): Buffer {
+  const payload = Buffer.allocUnsafe(4 * checks.length);
+  checks.forEach((check, index) => payload.writeUInt32BE(check, 4 * index));
+  return encodeRecord(COPY_KIND.CHECKS, payload);
+}
+
 /** The record that ends a copy that has failed. */
 export const encodeError = ({ code, message }: VproxyError): Buffer =>
   encodeMessage(COPY_KIND.ERROR, { code, message: message.slice(0, MAX_MESSAGE_LENGTH) });

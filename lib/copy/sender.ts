@@ -1,10 +1,8 @@
 /** The side that has the files. */
-import { createHash } from 'node:crypto';
 import { lstat } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import { systemCode, VproxyError } from '../errors.js';
 import { lookAhead, Turns } from '../util/concurrency.js';
-import { encodeRecord } from '../util/records.js';
 import { ComparisonCount, type CopyProgress, type CopyRun } from './copy-progress.js';
 import { Warnings } from './kept-list.js';
 import {
@@ -13,6 +11,7 @@ import {
   decodeCompared,
   decodeReady,
   decodeStaged,
+  encodeChecks,
   encodeMessage,
   STAGED_BOUNDS,
 } from './messages.js';
@@ -54,27 +53,19 @@ export async function sendFiles(options: SendOptions): Promise<string[]> {
 async function countSources(sources: readonly FoundSource[], records: RecordStream): Promise<CopyTotals> {
   const totals = { files: 0, folders: 0, links: 0, bytes: 0 };
   const count = async ({ path, names, kind }: WalkedEntry): Promise<void> => {
-    if (kind === 'folder') totals.folders += 1;
-    else if (kind === 'link') {
-      totals.links += 1;
-      await readLink(path, names);
-    } else {
-      totals.files += 1;
-      const { size } = await lstat(path);
-      totals.bytes += size;
-    }
-  };
-  const counted = async (entry: WalkedEntry): Promise<void> => {
+    totals[`${kind}s` as const] += 1;
     try {
-      await count(entry);
+      if (kind === 'link') await readLink(path, names);
+      const bytes = kind === 'file' ? (await lstat(path)).size : 0;
+      totals.bytes += bytes;
     } catch (error) {
       // What was removed is reported when its turn comes.
-      if (systemCode(error) !== 'ENOENT') throw copyError(entry.path, error);
+      if (systemCode(error) !== 'ENOENT') throw copyError(path, error);
     }
   };
   const entries = lookAhead(
     walkSources(sources, () => undefined),
-    (entry) => looks.run(null, () => counted(entry)),
+    (entry) => looks.run(null, () => count(entry)),
     AHEAD,
   );
   while ((await entries.next()).done !== true) records.check();
@@ -105,7 +96,10 @@ async function sendTar(options: SendOptions, staged: StagedList): Promise<void> 
   }, 'here');
   const warn = (message: string): void => warnings.add(message);
   const tar = new TarWriter(records);
-  const checks = new CheckWriter(records);
+  const checks: number[] = [];
+  const sendChecks = (): void => {
+    if (checks.length > 0) records.write(encodeChecks(checks.splice(0)));
+  };
   const walked = walkSources(sources, warn);
   const drop = async (entry: ReadEntry | null): Promise<void> => (entry === null ? undefined : closeEntry(entry));
   try {
@@ -119,14 +113,15 @@ async function sendTar(options: SendOptions, staged: StagedList): Promise<void> 
         const offset = part === null ? 0 : await matchingBytes(entry, part, comparing);
         comparing.pause();
         const crc = await sendEntry(tar, entry, offset, progress);
-        if (crc !== null) checks.add(crc);
+        if (crc !== null) checks.push(crc);
+        if (checks.length === CHECKS_PER_RECORD) sendChecks();
         await checkUnchanged(entry, warn);
       } finally {
         await closeEntry(entry);
       }
     }
     await tar.end();
-    checks.flush();
+    sendChecks();
   } finally {
     warnings.end();
     tar.destroy();
@@ -151,9 +146,7 @@ async function sendEntry(
     }
   }
   await tar.add({ ...entry, offset }, contents());
-  if (entry.kind === 'folder') progress.folders += 1;
-  else if (entry.kind === 'link') progress.links += 1;
-  else progress.files += 1;
+  progress[`${entry.kind}s` as const] += 1;
   return entry.kind === 'file' ? crc : null;
 }
 
@@ -164,32 +157,6 @@ async function matchingBytes(
   comparing: ComparisonCount,
 ): Promise<number> {
   if (entry.kind !== 'file' || bytes > entry.bytes) return 0;
-  const hash = createHash('sha256');
-  for await (const block of readBlocks(entry, 0, bytes)) {
-    hash.update(block);
-    comparing.add(block.length);
-  }
-  return hash.digest().equals(sha256) ? bytes : 0;
-}
-
-class CheckWriter {
-  readonly #records: RecordStream;
-  readonly #payload = Buffer.alloc(4 * CHECKS_PER_RECORD);
-  #count = 0;
-
-  constructor(records: RecordStream) {
-    this.#records = records;
-  }
-
-  add(crc: number): void {
-    this.#payload.writeUInt32BE(crc, 4 * this.#count);
-    this.#count += 1;
-    if (this.#count === CHECKS_PER_RECORD) this.flush();
-  }
-
-  flush(): void {
-    if (this.#count > 0)
-      this.#records.write(encodeRecord(COPY_KIND.CHECKS, this.#payload.subarray(0, 4 * this.#count)));
-    this.#count = 0;
-  }
+  const hash = await comparing.hash(readBlocks(entry, 0, bytes));
+  return hash.equals(sha256) ? bytes : 0;
 }

@@ -1,5 +1,4 @@
 /** What an earlier copy has left. */
-import { createHash } from 'node:crypto';
 import { createReadStream, type Stats } from 'node:fs';
 import { chmod, lstat, opendir, rmdir } from 'node:fs/promises';
 import type { ComparisonCount } from '../copy-progress.js';
@@ -36,7 +35,9 @@ export async function tellStaged(
   };
   for (const { target, name, bytes } of found) {
     const path = target.stage + name.slice(target.root.name.length);
-    const file: StagedFile = [name, bytes, await hashFile(path, comparing)];
+    const blocks = createReadStream(path, { highWaterMark: BLOCK_BYTES });
+    const hash = await withPath(path, () => comparing.hash(blocks));
+    const file: StagedFile = [name, bytes, hash.toString('hex')];
     files.push(file);
     bytesOfRecord += JSON.stringify(file).length;
     if (bytesOfRecord >= RECORD_BYTES) await flush();
@@ -113,17 +114,6 @@ async function takeFile(path: string, name: string, stats: Stats, kept: KeptCoun
 
 /** What another user has put there is not trusted, or cannot be changed. */
 const isOwn = ({ uid }: Stats): boolean => process.getuid === undefined || uid === process.getuid();
-
-async function hashFile(path: string, comparing: ComparisonCount): Promise<string> {
-  const hash = createHash('sha256');
-  await withPath(path, async () => {
-    for await (const block of createReadStream(path, { highWaterMark: BLOCK_BYTES }) as AsyncIterable<Buffer>) {
-      hash.update(block);
-      comparing.add(block.length);
-    }
-  });
-  return hash.digest('hex');
-}
 
 /** Of each file: its bytes as a double, and the SHA-256 of them. */
 const FACT_BYTES = 40;
