@@ -1,4 +1,5 @@
 /** Text in columns: how wide a text is in a terminal, how it is cut, and how it is wrapped. */
+import { eastAsianWidth } from 'get-east-asian-width';
 import { escapeText } from '../../lib/util/escape.js';
 import { type Paint, paintNothing, type Tone } from './color.js';
 
@@ -76,12 +77,8 @@ function shrink(columns: readonly Column[], widths: number[], width: number): vo
 
 // The width of a text in a terminal.
 
-/** Characters of two columns: East Asian wide ones, and emoji. */
-const WIDE =
-  /[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\ua960-\ua97f\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6]|\p{Emoji_Presentation}|[\u{20000}-\u{3fffd}]/u;
-
-/** Characters that are combined with the one before. */
-const COMBINING = /^\p{Mark}$/u;
+/** What takes no column of its own: marks above and below the character before, and what is never shown. */
+const INVISIBLE = /^[\p{Nonspacing_Mark}\p{Enclosing_Mark}\p{Default_Ignorable_Code_Point}\p{Format}]$/u;
 
 /** The number of columns that a text takes. */
 export function textWidth(text: string): number {
@@ -112,7 +109,7 @@ export function fitText(text: string, width: number, align: 'left' | 'right' = '
 
 function characterWidth(character: string): number {
   if (character < '\u0300') return 1;
-  return COMBINING.test(character) ? 0 : WIDE.test(character) ? 2 : 1;
+  return INVISIBLE.test(character) ? 0 : eastAsianWidth(character.codePointAt(0) ?? 0);
 }
 
 /** The words of a text in lines of at most `width` characters; a longer word has a line of its own. */

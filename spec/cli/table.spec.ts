@@ -33,6 +33,8 @@ test('what a peer said moves no cursor, and does not shift the columns', (t) => 
 test('wide characters take two columns, combining ones none', (t) => {
   t.is(textWidth('日本'), 4);
   t.is(textWidth('e\u0301'), 1);
+  // An emoji, a letter that Unicode has had for long and one that is newer, a joiner, and a vowel sign with room of its own.
+  t.deepEqual(['🚀', 'ﾊ', '\u{18d00}', '\u200d', '\u0bbe'].map(textWidth), [2, 1, 2, 0, 1]);
   t.is(fitText('日本語', 4), '日… ');
   t.is(fitText('5', 3, 'right'), '  5');
 });
