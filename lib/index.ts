@@ -8,16 +8,21 @@
 export type {
   BootRequest,
   CommandRequest,
-  EgressTestRequest,
   EventsRequest,
-  ForwardRequest,
   MachineRequest,
   RemovalRequest,
   WaitRequest,
 } from './control/client/client.js';
 export { type ControlClient, connectControl } from './control/client/client.js';
 export type { ServiceStream } from './control/client/connect-service.js';
-export type { BrokerRequest, ChannelRequest, EgressRequest, RuleRequest } from './control/client/requests.js';
+export type {
+  BrokerRequest,
+  ChannelRequest,
+  EgressRequest,
+  EgressTestRequest,
+  ForwardRequest,
+  RuleRequest,
+} from './control/client/requests.js';
 export type { ProcessControl, UpgradeRequest } from './control/context/context.js';
 export { ControlServer, type ControlServerOptions } from './control/server/control-server.js';
 export { ERROR_CODES, type ErrorCode, type ErrorRow, type ErrorScope, VproxyError } from './errors.js';

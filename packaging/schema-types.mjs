@@ -5,7 +5,7 @@ const WIDTH = 120;
 /** That of lib/status/types.ts. `types` and `imported` are the tables at the end of lib/status/schemas.ts. */
 export const formatStatusTypes = (types, imported) => formatTypes(STATUS_HEAD, types, imported);
 
-/** That of lib/control/client/requests.ts. `types` is the table in lib/control/routes/channels.ts. */
+/** That of lib/control/client/requests.ts. `types` is the table in lib/control/routes/table.ts. */
 export const formatRequestTypes = (types) => formatTypes(REQUESTS_HEAD, types, {});
 
 /**
@@ -46,8 +46,8 @@ const STATUS_HEAD = `/**
 `;
 
 const REQUESTS_HEAD = `/**
- * What is asked of a running process, as plain values. Written by \`npm run build\` from the table of settings in
- * \`lib/settings/\`: change it there.
+ * What is asked of a running process, as plain values. Written by \`npm run build\` from the schemas in \`routes/\`, and from
+ * the table of settings in \`lib/settings/\`: change it there.
  */
 `;
 
@@ -106,7 +106,8 @@ function typeOf(schema, names, indent, isDeclared = false) {
     case 'nullable':
       return `${inner(def.innerType)} | null`;
     case 'optional':
-      return inner(def.innerType);
+      // A request may have a field without a value; an answer has none.
+      return `${inner(def.innerType)}${schema._zod.traits.has('$ZodExactOptional') ? '' : ' | undefined'}`;
     case 'array':
       return `readonly ${inner(def.element)}[]`;
     case 'record':

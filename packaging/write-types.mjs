@@ -23,7 +23,7 @@ async function importSchemas() {
       stdin: {
         contents: `
           export { STATUS_TYPES, IMPORTED_TYPES } from './lib/status/schemas.js';
-          export { REQUEST_TYPES } from './lib/control/routes/channels.js';`,
+          export { REQUEST_TYPES } from './lib/control/routes/table.js';`,
         resolveDir: '.',
       },
       outfile,

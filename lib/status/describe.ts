@@ -18,8 +18,8 @@ export const CHANNEL_STATES = [
 ] as const;
 
 /** What flows of datagrams have carried; null where there are none. */
-export function describeMessages(messages: MessageCounts | null | undefined): DatagramCounts | null {
-  if (messages === null || messages === undefined) return null;
+export function describeMessages(messages: MessageCounts | null = null): DatagramCounts | null {
+  if (messages === null) return null;
   const { sent, sendDropped, received, receiveDropped } = messages;
   return { sent, sendDropped, received, receiveDropped };
 }

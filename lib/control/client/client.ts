@@ -25,7 +25,7 @@ import { pause, systemClock } from '../../util/clock.js';
 import { connectService, type ServiceStream } from './connect-service.js';
 import { bodyOf, requestText, requestValue, responseTo } from './control-request.js';
 import { answeredError, requestError } from './plain-http.js';
-import type { ChannelRequest } from './requests.js';
+import type { ChannelRequest, EgressTestRequest, ForwardRequest } from './requests.js';
 
 /**
  * The process whose control socket is at `path`. Nothing is sent until a method is called; each call has a connection of
@@ -137,13 +137,7 @@ export class ControlClient {
   }
 
   /** The round trip through the peer of a channel, which need not be named where there is one only. */
-  ping({
-    channel,
-    signal,
-  }: {
-    readonly channel?: string | undefined;
-    readonly signal?: AbortSignal;
-  } = {}): Promise<PingAnswer> {
+  ping({ channel, signal }: MachineRequest = {}): Promise<PingAnswer> {
     return requestValue(this.path, 'POST /v1/ping', { body: { channel }, signal });
   }
 
@@ -272,26 +266,6 @@ export class ControlClient {
 }
 
 // What the methods take, as plain values.
-
-/** A forward to be added. */
-export interface ForwardRequest {
-  /** `outgoing`: as `-o`; `incoming`: as `-i`. */
-  readonly direction: 'outgoing' | 'incoming';
-  /** `SERVICE:…`, such as `-o` and `-i` take. */
-  readonly spec: string;
-  /** The label of its channel; not needed where the process has only one. */
-  readonly channel?: string | undefined;
-}
-
-/** A destination to be judged. */
-export interface EgressTestRequest {
-  /** The name of the egress. */
-  readonly name: string;
-  /** `HOST:PORT`, an IPv6 address in brackets. */
-  readonly destination: string;
-  /** The label of the channel; not needed where the process has only one. */
-  readonly channel?: string | undefined;
-}
 
 /** How a channel or a forward goes. */
 export interface RemovalRequest {

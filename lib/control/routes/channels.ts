@@ -15,15 +15,12 @@ import { label, removalQuery } from './values.js';
 
 const params = z.strictObject({ label: z.string() });
 
-const addition = requestSchema(z, FILE_CHANNEL_SETTINGS)
+export const newChannelSchema = requestSchema(z, FILE_CHANNEL_SETTINGS)
   .extend({ label: label().optional().describe('Its name in this process; default: `default`') })
   .meta({
     id: 'NewChannel',
     description: 'A channel to be added; what it does not say is as the process was given it for all channels',
   });
-
-/** The types of `client/requests.ts`. */
-export const REQUEST_TYPES = { ChannelRequest: addition };
 
 export const channelRoutes = [
   jsonRoute({
@@ -35,7 +32,7 @@ export const channelRoutes = [
   jsonRoute({
     request: 'POST /v1/channels',
     summary: 'Adds a channel, with its forwards',
-    body: addition,
+    body: newChannelSchema,
     status: 201,
     answer: channelStatusSchema,
     errors: [403, 409, 422],
@@ -63,7 +60,7 @@ export const channelRoutes = [
 ];
 
 /** What the request says, over what was said for all channels. Throws `bad-argument`, naming the field. */
-function optionsOf({ process }: ControlContext, { label, ...body }: z.output<typeof addition>): ChannelOptions {
+function optionsOf({ process }: ControlContext, { label, ...body }: z.output<typeof newChannelSchema>): ChannelOptions {
   const { address, outgoing = [], incoming = [], vsockPorts = {}, ...own } = readSettings(body);
   const forwards = [...parseForwards('outgoing', outgoing), ...parseForwards('incoming', incoming)];
   if (Object.keys(vsockPorts).length > 0 && !forwards.some(isHybridListener)) {

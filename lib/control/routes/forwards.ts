@@ -15,7 +15,7 @@ import { inField } from './request-error.js';
 import { jsonRoute } from './route.js';
 import { numberText, onlyChannel, removalQuery } from './values.js';
 
-const addition = z
+export const newForwardSchema = z
   .strictObject({
     direction: directionSchema,
     spec: z
@@ -36,7 +36,7 @@ export const forwardRoutes = [
   jsonRoute({
     request: 'POST /v1/forwards',
     summary: 'Adds a forward to a channel',
-    body: addition,
+    body: newForwardSchema,
     status: 201,
     answer: forwardStatusSchema,
     errors: [403, 404, 409],
@@ -77,7 +77,7 @@ export function parseForwards(direction: Direction, texts: readonly string[]): F
 
 // Egresses: looking, and testing a destination.
 
-const egressTest = z
+export const newEgressTestSchema = z
   .strictObject({
     name: z.string().describe('The name of the egress'),
     destination: z
@@ -98,7 +98,7 @@ export const egressRoutes = [
   jsonRoute({
     request: 'POST /v1/egress/test',
     summary: 'Tells what would become of a connection by an egress; resolves its name, and connects to nothing',
-    body: egressTest,
+    body: newEgressTestSchema,
     answer: egressTestSchema,
     errors: [404],
     handle: ({ proxy }, { body: { name, destination, channel }, signal }) =>

@@ -1,8 +1,8 @@
 /** The table of routes: everything that can be asked of a control server. */
 import * as z from '../../status/zod.js';
-import { channelRoutes } from './channels.js';
+import { channelRoutes, newChannelSchema } from './channels.js';
 import { connectRoutes } from './connect.js';
-import { egressRoutes, forwardRoutes, streamRoutes } from './forwards.js';
+import { egressRoutes, forwardRoutes, newEgressTestSchema, newForwardSchema, streamRoutes } from './forwards.js';
 import { machineRoutes } from './machine.js';
 import { describeRoutes } from './openapi.js';
 import { eventRoutes, metricsRoutes, processRoutes, statusRoutes } from './process.js';
@@ -35,3 +35,10 @@ type Row = NonNullable<(typeof ROWS)[number]['contract']>;
 
 /** What a client gives for each route and is answered, by method and path, such as `GET /v1/status`. */
 export type Contracts = { readonly [R in Row as R['name']]: R };
+
+/** The types of `client/requests.ts`. */
+export const REQUEST_TYPES = {
+  ChannelRequest: newChannelSchema,
+  ForwardRequest: newForwardSchema,
+  EgressTestRequest: newEgressTestSchema,
+};

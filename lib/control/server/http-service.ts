@@ -226,7 +226,12 @@ function refuse(error: NodeJS.ErrnoException, socket: Duplex): void {
   const [status, message] = isLong
     ? ['431 Request Header Fields Too Large', 'the header of the request is too long']
     : ['400 Bad Request', 'this is no HTTP request'];
-  const body = `${JSON.stringify({ error: { code: 'bad-argument', message } })}\n`;
-  const header = `HTTP/1.1 ${status}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n`;
-  socket.end(`${header}Connection: close\r\n\r\n${body}`, () => socket.destroy());
+  socket.end(rawAnswer(status, { error: { code: 'bad-argument', message } }), () => socket.destroy());
+}
+
+/** A whole answer, for a connection that node:http does not write to; `status` with its text. */
+export function rawAnswer(status: string, value: unknown): string {
+  const text = `${JSON.stringify(value)}\n`;
+  const head = `HTTP/1.1 ${status}\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(text)}`;
+  return `${head}\r\nConnection: close\r\n\r\n${text}`;
 }

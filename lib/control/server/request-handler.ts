@@ -9,6 +9,7 @@ import { escapeText } from '../../util/escape.js';
 import type { ControlContext } from '../context/context.js';
 import { answerError, RequestError } from '../routes/request-error.js';
 import type { Route, RouteInput } from '../routes/route.js';
+import { rawAnswer } from './http-service.js';
 import { parseInput, parseQueryText, readBody } from './read-input.js';
 
 /** The part of a refused request's body that is still read. */
@@ -115,24 +116,28 @@ function sendJson(
   value: unknown,
   headers: Readonly<Record<string, string>> = {},
 ): void {
-  if (response.headersSent || response.destroyed) return;
+  if (!response.headersSent && !response.destroyed) response.end(writeJsonHead(response, status, value, headers));
+}
+
+/** Writes the head of an answer; returns its body. */
+function writeJsonHead(
+  response: ServerResponse,
+  status: number,
+  value: unknown,
+  headers: Readonly<Record<string, string>>,
+): string {
   const text = `${JSON.stringify(value)}\n`;
-  response.writeHead(status, {
-    'Content-Type': 'application/json',
-    'Content-Length': Buffer.byteLength(text),
-    ...headers,
-  });
-  response.end(text);
+  const type = { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(text) };
+  response.writeHead(status, { ...type, ...headers });
+  return text;
 }
 
 /** Writes a whole answer past the event loop. It is short, and nothing was written before: the system takes all of it. */
 function sendAtOnce(socket: Socket, value: unknown): void {
   const fd = descriptorOf(socket);
   if (fd === null) return;
-  const text = `${JSON.stringify(value)}\n`;
-  const head = `HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(text)}`;
   try {
-    writeSync(fd, `${head}\r\nConnection: close\r\n\r\n${text}`);
+    writeSync(fd, rawAnswer('200 OK', value));
   } catch {
     // The client has gone.
   }
@@ -150,9 +155,7 @@ function sendError(request: IncomingMessage, response: ServerResponse, error: un
   }
   // A client that still writes reads the answer only when it has finished; what it writes is dropped, and not taken for
   // another request.
-  const text = `${JSON.stringify(body)}\n`;
-  const type = { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(text) };
-  response.writeHead(status, { ...type, ...headers, Connection: 'close' }).write(text);
+  response.write(writeJsonHead(response, status, body, { ...headers, Connection: 'close' }));
   dropBody(request, () => response.end());
 }
 
@@ -176,12 +179,7 @@ function refuseUpgrade(socket: Socket, error: unknown): void {
   const { status, body } = answerError(
     error instanceof VproxyError ? error : new VproxyError('internal', String(error)),
   );
-  const text = `${JSON.stringify(body)}\n`;
-  socket.end(
-    `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\nContent-Type: application/json\r\n` +
-      `Content-Length: ${Buffer.byteLength(text)}\r\nConnection: close\r\n\r\n${text}`,
-    () => socket.destroy(),
-  );
+  socket.end(rawAnswer(`${status} ${STATUS_CODES[status] ?? ''}`, body), () => socket.destroy());
 }
 
 /** A row with the values of the parameters in its path. */
