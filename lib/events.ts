@@ -43,14 +43,25 @@ interface EventRow {
   readonly refusedAt: LogLevel | null;
 }
 
-const row = <const Level extends EventRow['level'], const Fields extends FieldTable>(
-  level: Level,
-  fields: Fields,
-  { isAudited = false, rate = 'refused', refusedAt = null }: Partial<EventRow> = {},
-) => ({ level, fields, isAudited, rate, refusedAt });
+type Handling = Omit<EventRow, 'level' | 'fields'>;
 
-const AUDITED = { isAudited: true } as const;
-const LET_HAPPEN = { isAudited: true, rate: 'let-happen' } as const;
+/** Makes rows that are handled alike. */
+const rows =
+  ({ isAudited = false, rate = 'refused', refusedAt = null }: Partial<Handling>) =>
+  <const Level extends EventRow['level'], const Fields extends FieldTable>(level: Level, fields: Fields) => ({
+    level,
+    fields,
+    isAudited,
+    rate,
+    refusedAt,
+  });
+
+const row = rows({});
+const audited = rows({ isAudited: true });
+const letHappen = rows({ isAudited: true, rate: 'let-happen' });
+const letHappenUnlessWarned = rows({ isAudited: true, rate: 'let-happen', refusedAt: 'warn' });
+const session = rows({ isAudited: true, rate: 'session' });
+const sessionEnd = rows({ isAudited: true, rate: 'session-end' });
 
 /** Where a stream goes; a stream that a program opened or serves has a service only. */
 const PLACE = {
@@ -95,60 +106,48 @@ export const LOG_EVENTS = {
   'control-listening': row('info', { 'descriptor?': 'number', 'path?': 'string' }),
   'control-off': row(['info', 'warn'], { 'code?': 'string' }),
   copy: row('warn', {}),
-  'copy-ended': row(['info', 'warn'], ENDED_COPY, LET_HAPPEN),
-  'copy-refused': row('warn', ENDED_COPY, AUDITED),
-  'copy-started': row('info', COPY, LET_HAPPEN),
+  'copy-ended': letHappen(['info', 'warn'], ENDED_COPY),
+  'copy-refused': audited('warn', ENDED_COPY),
+  'copy-started': letHappen('info', COPY),
   'datagrams-dropped': row('warn', { ...PLACE, sendDropped: 'number', receiveDropped: 'number' }),
   draining: row('info', { timeoutMs: 'number' }),
-  egress: row(
-    'debug',
-    {
-      ...OPEN_STREAM,
-      egress: 'string',
-      host: 'string',
-      port: 'number',
-      address: 'string',
-      rule: 'string',
-      uploadedBytes: 'number',
-      downloadedBytes: 'number',
-      durationMs: 'number',
-      code: 'string | null',
-    },
-    LET_HAPPEN,
-  ),
-  'egress-refused': row(
-    'warn',
-    {
-      ...OPEN_STREAM,
-      egress: 'string',
-      destination: 'string | null',
-      reason: 'string',
-      rule: 'string | null',
-      why: 'string',
-    },
-    AUDITED,
-  ),
+  egress: letHappen('debug', {
+    ...OPEN_STREAM,
+    egress: 'string',
+    host: 'string',
+    port: 'number',
+    address: 'string',
+    rule: 'string',
+    uploadedBytes: 'number',
+    downloadedBytes: 'number',
+    durationMs: 'number',
+    code: 'string | null',
+  }),
+  'egress-refused': audited('warn', {
+    ...OPEN_STREAM,
+    egress: 'string',
+    destination: 'string | null',
+    reason: 'string',
+    rule: 'string | null',
+    why: 'string',
+  }),
   ended: row('info', { code: 'string' }),
   'events-lost': row('warn', { count: 'number' }),
-  'exec-ended': row(
-    'info',
-    {
-      ...COMMAND,
-      pid: 'number',
-      status: 'number | null',
-      signal: 'string | null',
-      timedOut: 'boolean',
-      durationMs: 'number',
-      inputBytes: 'number',
-      outputBytes: 'number',
-      'recording?': 'string',
-    },
-    LET_HAPPEN,
-  ),
+  'exec-ended': letHappen('info', {
+    ...COMMAND,
+    pid: 'number',
+    status: 'number | null',
+    signal: 'string | null',
+    timedOut: 'boolean',
+    durationMs: 'number',
+    inputBytes: 'number',
+    outputBytes: 'number',
+    'recording?': 'string',
+  }),
   'exec-missing': row('warn', { path: 'string' }),
-  'exec-recorded': row('info', { ...COMMAND, pid: 'number | null', recording: 'string' }, LET_HAPPEN),
-  'exec-refused': row('warn', { ...COMMAND, code: 'string', reason: 'string' }, AUDITED),
-  'exec-started': row('info', { ...COMMAND, pid: 'number', 'recording?': 'string' }, LET_HAPPEN),
+  'exec-recorded': letHappen('info', { ...COMMAND, pid: 'number | null', recording: 'string' }),
+  'exec-refused': audited('warn', { ...COMMAND, code: 'string', reason: 'string' }),
+  'exec-started': letHappen('info', { ...COMMAND, pid: 'number', 'recording?': 'string' }),
   failed: row('error', { code: 'string' }),
   'group-added': row('info', { channel: 'string' }),
   'group-failed': row('warn', {}),
@@ -177,7 +176,7 @@ export const LOG_EVENTS = {
   'port-failed': row('warn', { ...PORT, code: 'string' }),
   'port-opened': row('info', { ...PORT, endpoint: 'string', forward: 'string' }),
   'port-withdrawn': row('info', PORT),
-  'recording-failed': row('warn', { recording: 'string', why: 'string' }, AUDITED),
+  'recording-failed': audited('warn', { recording: 'string', why: 'string' }),
   'reload-failed': row('error', { code: 'string' }),
   'reload-incomplete': row('warn', { keys: 'string[]' }),
   reloaded: row('info', {
@@ -189,50 +188,42 @@ export const LOG_EVENTS = {
     changedPolicies: 'string[]',
     changedEgress: 'string[]',
   }),
-  'resolver-refused': row(
-    'warn',
-    { ...OPEN_STREAM, egress: 'string', name: 'string', type: 'string', rule: 'string | null', why: 'string' },
-    AUDITED,
-  ),
+  'resolver-refused': audited('warn', {
+    ...OPEN_STREAM,
+    egress: 'string',
+    name: 'string',
+    type: 'string',
+    rule: 'string | null',
+    why: 'string',
+  }),
   'service-failed': row('error', { service: 'string', 'stream?': 'number' }),
   'service-missing': row('warn', { service: 'string', forward: 'string', services: 'string' }),
   services: row('debug', { services: 'string' }),
-  'session-ended': row(
-    ['info', 'warn', 'debug'],
-    { link: 'string', code: 'string', ageMs: 'number' },
-    { isAudited: true, rate: 'session-end' },
-  ),
-  'session-established': row(
-    'info',
-    { link: 'string', agent: 'string', name: 'string | null' },
-    { isAudited: true, rate: 'session' },
-  ),
-  'session-resumed': row(
-    'info',
-    { link: 'string', suspendedMs: 'number', againBytes: 'number', streams: 'number' },
-    { isAudited: true, rate: 'session' },
-  ),
-  'session-suspended': row('info', { link: 'string', streams: 'number' }, { isAudited: true, rate: 'session-end' }),
-  'storage-call': row(
-    ['info', 'warn'],
-    {
-      command: 'string',
-      argv: 'string[]',
-      status: 'number | null',
-      replyBytes: 'number | null',
-      emulator: 'string | null',
-      durationMs: 'number',
-      code: 'string | null',
-    },
-    { ...LET_HAPPEN, refusedAt: 'warn' },
-  ),
+  'session-ended': sessionEnd(['info', 'warn', 'debug'], { link: 'string', code: 'string', ageMs: 'number' }),
+  'session-established': session('info', { link: 'string', agent: 'string', name: 'string | null' }),
+  'session-resumed': session('info', {
+    link: 'string',
+    suspendedMs: 'number',
+    againBytes: 'number',
+    streams: 'number',
+  }),
+  'session-suspended': sessionEnd('info', { link: 'string', streams: 'number' }),
+  'storage-call': letHappenUnlessWarned(['info', 'warn'], {
+    command: 'string',
+    argv: 'string[]',
+    status: 'number | null',
+    replyBytes: 'number | null',
+    emulator: 'string | null',
+    durationMs: 'number',
+    code: 'string | null',
+  }),
   'storage-emulator': row('debug', { emulator: 'string', state: 'string', code: 'string | null' }),
   'storage-off': row('warn', { code: 'string' }),
-  'stream-closed': row('debug', ENDED_STREAM, LET_HAPPEN),
-  'stream-denied': row('warn', { service: 'string', stream: 'number', from: 'string | null', why: 'string' }, AUDITED),
-  'stream-opened': row('debug', OPEN_STREAM, LET_HAPPEN),
-  'stream-refused': row(['warn', 'debug'], REFUSED_STREAM, AUDITED),
-  'stream-reset': row('info', ENDED_STREAM, LET_HAPPEN),
+  'stream-closed': letHappen('debug', ENDED_STREAM),
+  'stream-denied': audited('warn', { service: 'string', stream: 'number', from: 'string | null', why: 'string' }),
+  'stream-opened': letHappen('debug', OPEN_STREAM),
+  'stream-refused': audited(['warn', 'debug'], REFUSED_STREAM),
+  'stream-reset': letHappen('info', ENDED_STREAM),
   'target-failed': row('warn', STREAM),
   'target-recovered': row('info', STREAM),
   'target-stderr': row('debug', OPEN_STREAM),
