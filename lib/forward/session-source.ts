@@ -3,6 +3,7 @@ import { setMaxListeners } from 'node:events';
 import { VproxyError } from '../errors.js';
 import type { Session } from '../session/session.js';
 import type { Clock } from '../util/clock.js';
+import { deferred } from '../util/concurrency.js';
 
 type Waiter = (session: Session) => void;
 
@@ -49,36 +50,31 @@ export class SessionSource {
   }
 
   /** The session, as soon as there is one. Rejects with `no-session` after `timeoutMs`, when aborted, or when 1,024 wait. */
-  wait(timeoutMs: number, signal: AbortSignal): Promise<Session> {
-    if (this.session !== null) return Promise.resolve(this.session);
+  async wait(timeoutMs: number, signal: AbortSignal): Promise<Session> {
+    if (this.session !== null) return this.session;
     if (this.#waiters.size >= MAX_WAITERS) {
       const message = `no session with the peer, and ${MAX_WAITERS} connections wait for one already`;
-      return Promise.reject(new VproxyError('no-session', message));
+      throw new VproxyError('no-session', message);
     }
-    return new Promise((resolve, reject) => {
-      const giveUp = (message: string): void => {
-        finish();
-        reject(new VproxyError('no-session', message));
-      };
-      const onAbort = (): void => giveUp('this side is ending');
-      const waiter = (session: Session): void => {
-        finish();
-        resolve(session);
-      };
-      const cancel = this.#clock.schedule(timeoutMs, () =>
-        giveUp(`no session with the peer within ${timeoutMs / 1000} s`),
-      );
-      const finish = (): void => {
-        cancel();
-        this.#waiters.delete(waiter);
-        signal.removeEventListener('abort', onAbort);
-      };
-      this.#waiters.add(waiter);
-      // This number of listeners is no leak, of which Node would warn on stderr.
-      setMaxListeners(MAX_WAITERS, signal);
-      signal.addEventListener('abort', onAbort);
-      if (signal.aborted) onAbort();
-    });
+    const found = deferred<Session>();
+    const giveUp = (message: string): void => found.reject(new VproxyError('no-session', message));
+    const onAbort = (): void => giveUp('this side is ending');
+    const cancel = this.#clock.schedule(timeoutMs, () =>
+      giveUp(`no session with the peer within ${timeoutMs / 1000} s`),
+    );
+    const waiter: Waiter = (session) => found.resolve(session);
+    this.#waiters.add(waiter);
+    // This number of listeners is no leak, of which Node would warn on stderr.
+    setMaxListeners(MAX_WAITERS, signal);
+    signal.addEventListener('abort', onAbort);
+    if (signal.aborted) onAbort();
+    try {
+      return await found.promise;
+    } finally {
+      cancel();
+      this.#waiters.delete(waiter);
+      signal.removeEventListener('abort', onAbort);
+    }
   }
 }
 

@@ -19,6 +19,9 @@ export interface ChannelPortsCapture {
   readonly peer: PeerPortsCapture;
 }
 
+/** A port that is announced, with the forward that serves it. */
+type ShownPort = PortForwarder['ports'][number];
+
 /** Begins when it is told of a session; `stop` once. */
 export class ChannelPorts {
   readonly #label: string;
@@ -67,17 +70,14 @@ export class ChannelPorts {
   }
 
   list(): PortStatus[] {
-    const channel = this.#label;
-    const own = this.#announcer.ports.map(({ port, program, entry: { id, forward } }): PortStatus => {
-      const { endpointText: endpoint, openCount: streams } = forward;
-      return { channel, port, program, announcedBy: 'here', endpoint, forward: id, streams };
-    });
-    const peers = this.#forwarder.ports.map(({ port, program, entry }): PortStatus => {
-      const endpoint = entry?.forward.endpointText ?? null;
-      const streams = entry?.forward.openCount ?? 0;
-      return { channel, port, program, announcedBy: 'peer', endpoint, forward: entry?.id ?? null, streams };
-    });
-    return [...own, ...peers];
+    const describe = (announcedBy: PortStatus['announcedBy'], { port, program, entry }: ShownPort): PortStatus => {
+      const { endpointText: endpoint = null, openCount: streams = 0 } = entry?.forward ?? {};
+      return { channel: this.#label, port, program, announcedBy, endpoint, forward: entry?.id ?? null, streams };
+    };
+    return [
+      ...this.#announcer.ports.map((port) => describe('here', port)),
+      ...this.#forwarder.ports.map((port) => describe('peer', port)),
+    ];
   }
 
   /** What cannot be handed over now, each as a line for people. */
