@@ -37,7 +37,7 @@ export function responseFraming({ fields, minor, status }: ResponseHead, method:
 }
 
 /** Whether answers of that status never have a body. */
-export const hasNoBody = (status: number): boolean => status < 200 || status === 204 || status === 304;
+const hasNoBody = (status: number): boolean => status < 200 || status === 204 || status === 304;
 
 /** The length that the head of a message states, in bytes; null: none. */
 export function contentLengthOf(fields: readonly Field[]): number | null {

@@ -37,16 +37,12 @@ interface Entry<T> {
 
 /** Answers by a key. Those that were not asked for the longest go first. */
 export class AnswerCache<T extends CachedAnswer> {
-  readonly #clock: Clock;
-  readonly #maxEntries: number;
-  readonly #maxBytes: number;
+  readonly #options: Required<AnswerCacheOptions>;
   readonly #entries = new Map<string, Entry<T>>();
   #byteCount = 0;
 
   constructor({ clock, maxEntries = 1000, maxBytes = 2 ** 20 }: AnswerCacheOptions) {
-    this.#clock = clock;
-    this.#maxEntries = maxEntries;
-    this.#maxBytes = maxBytes;
+    this.#options = { clock, maxEntries, maxBytes };
   }
 
   get size(): number {
@@ -63,7 +59,7 @@ export class AnswerCache<T extends CachedAnswer> {
     const entry = this.#entries.get(key);
     if (entry === undefined) return null;
     this.#remove(key);
-    const passed = Math.floor((this.#clock.now() - entry.storedAtMs) / 1000);
+    const passed = Math.floor((this.#options.clock.now() - entry.storedAtMs) / 1000);
     if (passed >= entry.ttl) return null;
     if (passed > entry.passed) ageRecords(entry.answer.records, passed - entry.passed);
     entry.passed = passed;
@@ -76,12 +72,13 @@ export class AnswerCache<T extends CachedAnswer> {
     this.#remove(key);
     const ttl = ttlOf(message);
     if (ttl <= 0) return;
+    const { clock, maxBytes, maxEntries } = this.#options;
     const { bytes: recordBytes, ttlOffsets } = answer.records;
     const bytes = recordBytes.length + OFFSET_BYTES * ttlOffsets.length + 2 * key.length + ENTRY_BYTES;
-    if (bytes > this.#maxBytes) return;
-    this.#put(key, { answer, bytes, storedAtMs: this.#clock.now(), ttl, passed: 0 });
+    if (bytes > maxBytes) return;
+    this.#put(key, { answer, bytes, storedAtMs: clock.now(), ttl, passed: 0 });
     for (const oldest of this.#entries.keys()) {
-      if (this.#byteCount <= this.#maxBytes && this.#entries.size <= this.#maxEntries) return;
+      if (this.#byteCount <= maxBytes && this.#entries.size <= maxEntries) return;
       this.#remove(oldest);
     }
   }
@@ -111,12 +108,9 @@ function ttlOf({ rcode, answers, authorities }: DnsMessage): number {
 
 /** An answer whose records are good for no longer than they may be; a time with the highest bit set is none (RFC 2181, section 8). */
 export function boundTimes(answer: DnsMessage): DnsMessage {
-  return mapRecords(answer, (record) => ({
+  const bound = (record: DnsRecord): DnsRecord => ({
     ...record,
     ttl: record.ttl > 0x7fffffff ? 0 : Math.min(record.ttl, MAX_TTL),
-  }));
-}
-
-function mapRecords(message: DnsMessage, change: (record: DnsRecord) => DnsRecord): DnsMessage {
-  return { ...message, answers: message.answers.map(change), authorities: message.authorities.map(change) };
+  });
+  return { ...answer, answers: answer.answers.map(bound), authorities: answer.authorities.map(bound) };
 }

@@ -215,7 +215,7 @@ export interface WrittenRecords {
 /** A message without its records. */
 export type MessageHead = Omit<DnsMessage, 'answers' | 'authorities'>;
 
-const NO_RECORDS = writeRecords({ question: null, answers: [], authorities: [] });
+export const NO_RECORDS = writeRecords({ question: null, answers: [], authorities: [] });
 
 /** Writes records once for all who ask this question, in whatever spelling. */
 export function writeRecords({

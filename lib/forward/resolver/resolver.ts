@@ -15,6 +15,7 @@ import {
   formatAnswer,
   HEADER_BYTES,
   MAX_MESSAGE_BYTES,
+  NO_RECORDS,
   parseMessage,
   RCODE,
   type WrittenRecords,
@@ -22,7 +23,7 @@ import {
 } from './messages.js';
 import { formatName, hostOf, keyOf } from './names.js';
 import { CLASS_IN, RECORD_TYPE, typeName } from './records.js';
-import type { UpstreamQuestion } from './upstream.js';
+import { UDP_BYTES, type UpstreamQuestion } from './upstream.js';
 
 /** Who asks. */
 export interface Asker {
@@ -62,9 +63,8 @@ export interface ResolverOptions {
 /** The longest question that is read, in bytes: a name, and options. */
 export const MAX_QUESTION_BYTES = 4096;
 
-/** What is taken by UDP without EDNS (RFC 1035, section 2.3.4), and what this side says that it takes (RFC 6891, section 6.2.5). */
+/** What is taken by UDP without EDNS (RFC 1035, section 2.3.4). */
 const PLAIN_UDP_BYTES = 512;
-const UDP_BYTES = 1232;
 
 /** Of a name, in characters, so that an answer without records fits 512 bytes. */
 const MAX_SHOWN = 80;
@@ -97,8 +97,6 @@ type Query = DnsMessage & { readonly question: DnsQuestion };
 
 /** What a server or a file says. */
 type FoundAnswer = Pick<DnsMessage, 'rcode' | 'answers' | 'authorities' | 'isAuthentic' | 'edns'>;
-
-const NO_RECORDS = writeRecords({ question: null, answers: [], authorities: [] });
 
 export class Resolver {
   readonly #options: ResolverOptions;

@@ -45,7 +45,7 @@ interface UpstreamOptions {
 /** How often all servers are asked. */
 const ROUNDS = 2;
 
-/** What is taken by UDP: what passes all common networks in one piece. */
+/** What this side says that it takes by UDP (RFC 6891, section 6.2.5): what passes all common networks in one piece. */
 export const UDP_BYTES = 1232;
 
 /** Answers that another server may give better. */
@@ -180,70 +180,63 @@ function readAnswer(server: HostPort, bytes: Buffer): DnsMessage {
 const failed = (server: HostPort, error: unknown): VproxyError =>
   new VproxyError('connect-failed', `${formatHostPort(server)}: ${describeError(error)}`);
 
-/** The socket is connected, so that the system drops what others send; and its port is a random one of the system's. */
-const askByUdp: Exchange = (server, query, signal) =>
-  new Promise((resolve, reject) => {
-    const socket = dgram.createSocket(net.isIPv6(server.host) ? 'udp6' : 'udp4');
-    const close = (): void => {
-      signal.removeEventListener('abort', abort);
-      socket.removeAllListeners('message');
-      socket.close();
-    };
-    let isDone = false;
-    const settle = (act: () => void): void => {
-      if (isDone) return;
-      isDone = true;
-      close();
-      act();
-    };
-    const fail = (error: unknown): void => settle(() => reject(failed(server, error)));
-    const abort = (): void => settle(() => reject(signal.reason as VproxyError));
-    signal.addEventListener('abort', abort);
-    socket.on('error', fail);
-    socket.on('message', (bytes) => {
-      try {
-        if (isAnswerTo(query, bytes)) settle(() => resolve(bytes));
-      } catch (error) {
-        fail(error);
-      }
-    });
-    socket.connect(server.port, server.host, () => {
-      if (!isDone) socket.send(query.bytes, (error) => error !== null && fail(error));
-    });
-  });
+/** What becomes of an exchange, for whatever carries it. */
+interface Course {
+  /** A message has come, which may be the answer. */
+  readonly receive: (message: Buffer) => void;
+  readonly fail: (error: unknown) => void;
+  readonly isOver: () => boolean;
+}
 
-const askByTcp: Exchange = (server, query, signal) =>
-  new Promise((resolve, reject) => {
-    const socket = net.connect({ host: server.host, port: server.port, noDelay: true });
-    const frames = new MessageFrames();
-    const end = (): void => {
-      signal.removeEventListener('abort', abort);
-      socket.destroy();
-    };
-    const fail = (error: unknown): void => {
-      end();
-      reject(failed(server, error));
-    };
-    const abort = (): void => {
-      end();
-      reject(signal.reason as VproxyError);
-    };
-    signal.addEventListener('abort', abort);
-    socket.once('error', fail);
-    socket.once('end', () => fail(new Error('it closed the connection')));
-    guardDescriptor(socket, (why) => fail(new Error(why)));
-    socket.once('connect', () => socket.write(frameMessage(query.bytes)));
-    socket.on('data', (bytes) => {
-      try {
-        frames.push(bytes);
-        for (let message = frames.next(); message !== null; message = frames.next()) {
-          if (!isAnswerTo(query, message)) continue;
-          end();
-          resolve(message);
-          return;
+/** An exchange over what `begin` opens: until there is an answer, it fails or it is given up. Then what `begin` came back with closes it. */
+const exchangeOver =
+  (begin: (server: HostPort, query: Query, course: Course) => () => void): Exchange =>
+  (server, query, signal) =>
+    new Promise((resolve, reject) => {
+      let isOver = false;
+      const settle = (act: () => void): void => {
+        if (isOver) return;
+        isOver = true;
+        signal.removeEventListener('abort', abort);
+        close();
+        act();
+      };
+      const fail = (error: unknown): void => settle(() => reject(failed(server, error)));
+      const abort = (): void => settle(() => reject(signal.reason as VproxyError));
+      const receive = (message: Buffer): void => {
+        try {
+          if (!isOver && isAnswerTo(query, message)) settle(() => resolve(message));
+        } catch (error) {
+          fail(error);
         }
-      } catch (error) {
-        fail(error);
-      }
+      };
+      const close = begin(server, query, { receive, fail, isOver: () => isOver });
+      signal.addEventListener('abort', abort);
     });
+
+/** The socket is connected, so that the system drops what others send; and its port is a random one of the system's. */
+const askByUdp = exchangeOver((server, query, { receive, fail, isOver }) => {
+  const socket = dgram.createSocket(net.isIPv6(server.host) ? 'udp6' : 'udp4');
+  socket.on('error', fail).on('message', receive);
+  socket.connect(server.port, server.host, () => {
+    if (!isOver()) socket.send(query.bytes, (error) => error !== null && fail(error));
   });
+  return () => socket.close();
+});
+
+const askByTcp = exchangeOver((server, query, { receive, fail, isOver }) => {
+  const socket = net.connect({ host: server.host, port: server.port, noDelay: true });
+  const frames = new MessageFrames();
+  socket.on('error', fail).once('end', () => fail(new Error('it closed the connection')));
+  guardDescriptor(socket, (why) => fail(new Error(why)));
+  socket.once('connect', () => socket.write(frameMessage(query.bytes)));
+  socket.on('data', (bytes) => {
+    try {
+      frames.push(bytes);
+      for (let message = frames.next(); message !== null && !isOver(); message = frames.next()) receive(message);
+    } catch (error) {
+      fail(error);
+    }
+  });
+  return () => socket.destroy();
+});
