@@ -258,13 +258,9 @@ export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
 
 const LINE_FEED = Buffer.from('\n');
 
-function unavailable(message: string): VproxyError {
-  return new VproxyError('storage-unavailable', message);
-}
+const unavailable = (message: string): VproxyError => new VproxyError('storage-unavailable', message);
 
-function ending(): VproxyError {
-  return unavailable('vproxy is ending');
-}
+const ending = (): VproxyError => unavailable('vproxy is ending');
 
 /** A call that has ended. What it names came from a wrapper or an emulator: show it escaped. */
 export interface StorageCallRecord {

@@ -49,10 +49,10 @@ export class EmulatorLink {
     this.#onLost = onLost;
     stream.on('data', (chunk: Buffer) => this.#read(chunk));
     stream.on('end', () => this.#handleEnd());
-    stream.on('error', (error) => this.#lose(error));
-    stream.on('close', () => this.#lose(closed()));
+    stream.on('error', (error) => this.lose(error));
+    stream.on('close', () => this.lose(closed()));
     // The events of a stream that was refused before it came here may have passed.
-    if (stream.destroyed) process.nextTick(() => this.#lose(stream.errored ?? closed()));
+    if (stream.destroyed) process.nextTick(() => this.lose(stream.errored ?? closed()));
   }
 
   /** Whether a request is under way. */
@@ -73,12 +73,7 @@ export class EmulatorLink {
   /** Gives up the request under way; the stream is reset, so that its reply is never taken for another's. */
   abandon(): void {
     this.#request = undefined;
-    this.#lose(new VproxyError('cancelled', 'a storage call was given up after its request was sent'));
-  }
-
-  /** Resets the stream. A request under way fails with this reason. */
-  destroy(reason: VproxyError): void {
-    this.#lose(reason);
+    this.lose(new VproxyError('cancelled', 'a storage call was given up after its request was sent'));
   }
 
   #read(chunk: Buffer): void {
@@ -97,13 +92,13 @@ export class EmulatorLink {
       const isUnasked = (message && !request) || this.#scanner.next() !== undefined || !this.#scanner.isEmpty;
       if (message && reply) {
         this.#request = undefined;
-        if (isUnasked) this.#lose(unasked());
+        if (isUnasked) this.lose(unasked());
         request.settle({ kind: 'reply', message, status: reply.status });
       } else if (isUnasked) {
-        this.#lose(unasked());
+        this.lose(unasked());
       }
     } catch (error) {
-      this.#lose(error);
+      this.lose(error);
     }
   }
 
@@ -118,13 +113,14 @@ export class EmulatorLink {
     try {
       const rest = this.#scanner.end();
       if (rest) decodeReply(rest);
-      this.#lose(new VproxyError('storage-unavailable', 'it hung up without a reply'));
+      this.lose(new VproxyError('storage-unavailable', 'it hung up without a reply'));
     } catch (error) {
-      this.#lose(error);
+      this.lose(error);
     }
   }
 
-  #lose(cause: unknown): void {
+  /** Resets the stream. A request under way fails with this reason. */
+  lose(cause: unknown): void {
     if (this.#isLost) return;
     this.#isLost = true;
     const reason = cause instanceof VproxyError ? cause : wrap(cause);
@@ -158,10 +154,7 @@ function wrap(cause: unknown): VproxyError {
   return new VproxyError('storage-unavailable', escapeText(message), { cause });
 }
 
-function closed(): VproxyError {
-  return new VproxyError('storage-unavailable', 'its stream was closed');
-}
+const closed = (): VproxyError => new VproxyError('storage-unavailable', 'its stream was closed');
 
-function unasked(): VproxyError {
-  return new VproxyError('storage-bad-reply', 'it sent something that no storage call had asked for');
-}
+const unasked = (): VproxyError =>
+  new VproxyError('storage-bad-reply', 'it sent something that no storage call had asked for');

@@ -97,7 +97,7 @@ export class EmulatorPool {
   close(): void {
     this.#isClosed = true;
     this.#endRetry();
-    for (const link of [...this.#attached, ...this.#peerStreams.keys()]) link.destroy(ending());
+    for (const link of [...this.#attached, ...this.#peerStreams.keys()]) link.lose(ending());
     this.#lingering.destroy();
   }
 
@@ -145,9 +145,7 @@ export class EmulatorPool {
   }
 }
 
-function ending(): VproxyError {
-  return new VproxyError('shutdown', 'vproxy is ending');
-}
+const ending = (): VproxyError => new VproxyError('shutdown', 'vproxy is ending');
 
 /** What the broker needs of the session with the peer. After any change of `isOffered`, call the broker's `wake`. */
 export interface StoragePeerService {

@@ -57,9 +57,7 @@ export function parseReplies(text: string, name: string): RecordedReplies {
   };
 }
 
-function withoutFolder([program = '', ...rest]: readonly string[]): string[] {
-  return [basename(program), ...rest];
-}
+const withoutFolder = ([program = '', ...rest]: readonly string[]): string[] => [basename(program), ...rest];
 
 /** `**` as the last word means any further arguments, or no more. A first word without a slash is the name of a program in any folder. */
 function matchesWords(words: readonly string[], argv: readonly string[]): boolean {
@@ -125,9 +123,7 @@ function checkedFields(value: unknown, where: string, allowed: readonly string[]
   return value as Fields;
 }
 
-function bad(where: string, what: string): VproxyError {
-  return new VproxyError('bad-file', `${where} ${what}`);
-}
+const bad = (where: string, what: string): VproxyError => new VproxyError('bad-file', `${where} ${what}`);
 
 // Patterns for arguments: `*` matches any characters, or no character, and `?` one.
 
