@@ -39,7 +39,7 @@ interface OpeningOptions {
 }
 
 /** What `receive` comes to when the session is established. */
-export interface Established {
+interface Established {
   readonly agreement: Agreement;
   /** The bytes behind the HELLO, as a view of what was received. */
   readonly rest: Buffer;
