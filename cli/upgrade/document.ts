@@ -5,13 +5,14 @@ import { VproxyError } from '../../lib/errors.js';
 import { type LogEvent, makeEvent } from '../../lib/events.js';
 import type { ProxyCapture } from '../../lib/proxy/proxy.js';
 import type { Configuration } from '../../lib/settings/configuration.js';
+import { copyAlone } from '../../lib/util/byte-queue.js';
 import { formatCount } from '../ui/print.js';
 
 /**
  * The form of the document. It has to be another one with every change of what is captured, wherever that is: processes
  * of different forms do not hand over to each other, and the older one goes on.
  */
-export const HANDOVER_FORM = 3;
+export const HANDOVER_FORM = 4;
 
 /** The state of a process. */
 export interface HandoverDocument {
@@ -106,6 +107,7 @@ class DocumentDeserializer extends DefaultDeserializer {
   /** Called by V8 for each buffer, in the order in which they were written. */
   _readHostObject(): Buffer {
     const byteCount = this.readUint32();
-    return byteCount < PIECE_BYTES ? this.readRawBytes(byteCount) : this.#receive(byteCount);
+    // A view would keep the whole document, which is overwritten when everything is taken up.
+    return byteCount < PIECE_BYTES ? copyAlone(this.readRawBytes(byteCount)) : this.#receive(byteCount);
   }
 }

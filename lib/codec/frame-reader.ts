@@ -35,8 +35,8 @@ export interface FrameHandler {
 const EMPTY = Buffer.alloc(0);
 
 /** What is being read. */
-const STATE = { HEADER: 0, PAYLOAD: 1, SKIP: 2, HELLO_HEADER: 3, HELLO: 4 } as const;
-type State = (typeof STATE)[keyof typeof STATE];
+const PHASE = { HEADER: 0, PAYLOAD: 1, SKIP: 2, HELLO_HEADER: 3, HELLO: 4 } as const;
+type Phase = (typeof PHASE)[keyof typeof PHASE];
 
 export interface FrameReaderOptions {
   readonly handler: FrameHandler;
@@ -50,25 +50,49 @@ export interface FrameReaderOptions {
 
 const never = (): boolean => false;
 
-/** Where a reader is, as plain data: between two calls of `push`, with nothing left to `takeRest`. */
-export interface FrameReaderCapture {
-  readonly state: number;
-  readonly sequence: number;
-  readonly judgedSequence: number;
-  readonly frameCount: number;
+/** Where a {@link FrameReader} is. */
+export interface FrameReaderState {
+  phase: Phase;
+  /** Of the next header. */
+  sequence: number;
+  /** Of the last header that was judged. */
+  judgedSequence: number;
+  /** Frames whose header was valid, of every type. */
+  frameCount: number;
   /** The 16 bytes of the header at hand, of which `headerFill` have come where it is not whole. */
   readonly header: Buffer;
-  readonly headerFill: number;
-  readonly type: number;
-  readonly streamId: number;
-  readonly bodyBytes: number;
-  readonly crc: number;
-  readonly left: number;
-  /** What has come of a body that is not whole. */
-  readonly body: Buffer;
-  readonly isBegun: boolean;
-  readonly wholeBytes: number;
+  headerFill: number;
+  type: number;
+  streamId: number;
+  /** Of the payload of the current frame, and what is behind it: its body. */
+  bodyBytes: number;
+  crc: number;
+  /** Bytes of the body that have not come yet. */
+  left: number;
+  /** What has come of a body that is not whole: only while the reader is handed over. */
+  body: Buffer;
+  /** Whether the header at hand was judged, and its frame is not whole or not found right yet. */
+  isBegun: boolean;
+  /** The session's frames that came whole, in bytes; a HELLO between them does not count. */
+  wholeBytes: number;
 }
+
+const newState = (): FrameReaderState => ({
+  phase: PHASE.HEADER,
+  sequence: 1,
+  judgedSequence: 0,
+  frameCount: 0,
+  header: Buffer.allocUnsafe(HEADER_BYTES),
+  headerFill: 0,
+  type: 0,
+  streamId: 0,
+  bodyBytes: 0,
+  crc: 0,
+  left: 0,
+  body: EMPTY,
+  isBegun: false,
+  wholeBytes: 0,
+});
 
 /** Reads the frames of one direction of one session. */
 export class FrameReader {
@@ -77,21 +101,7 @@ export class FrameReader {
   readonly #maxDataBytes: number;
   readonly #isTurnOver: () => boolean;
 
-  #state: State = STATE.HEADER;
-  /** Of the next header. */
-  #sequence = 1;
-  /** Of the last header that was judged. */
-  #judgedSequence = 0;
-  #frameCount = 0;
-  readonly #header = Buffer.allocUnsafe(HEADER_BYTES);
-  #headerFill = 0;
-  #type = 0;
-  #streamId = 0;
-  /** Of the payload of the current frame, and what is behind it: its body. */
-  #bodyBytes = 0;
-  #crc = 0;
-  /** Bytes of the body that have not come yet. */
-  #left = 0;
+  readonly #state: FrameReaderState;
   /** Where a body is put together that came in pieces; kept from frame to frame. */
   #assembly: Buffer | null = null;
   /** Bytes of earlier chunks that belong to the frame at which reading ended. */
@@ -100,36 +110,44 @@ export class FrameReader {
   #stopped = false;
   /** What shows within the body at hand that some of it is lost; null: nothing is expected. */
   #behind: Buffer | null = null;
-  /** Whether the header at hand was judged, and its frame is not whole or not found right yet. */
-  #isBegun = false;
-  #wholeBytes = 0;
 
-  constructor({ handler, check, maxDataBytes, isTurnOver = never }: FrameReaderOptions) {
+  /** With the `state` of another one it goes on where that was, in the same direction. */
+  constructor({ handler, check, maxDataBytes, isTurnOver = never }: FrameReaderOptions, state = newState()) {
     this.#handler = handler;
     this.#check = check;
     this.#maxDataBytes = maxDataBytes;
     this.#isTurnOver = isTurnOver;
+    this.#state = state;
+    if (state.body.length === 0) return;
+    this.#assembly = this.#newAssembly();
+    state.body.copy(this.#assembly);
+    state.body = EMPTY;
+  }
+
+  /** Between two calls of `push`, with nothing left to `takeRest`. */
+  get state(): FrameReaderState {
+    const { phase, bodyBytes, left } = this.#state;
+    const isInBody = phase === PHASE.PAYLOAD || phase === PHASE.HELLO;
+    return { ...this.#state, body: isInBody ? (this.#assembly ?? EMPTY).subarray(0, bodyBytes - left) : EMPTY };
   }
 
   /** The sequence number of the frame at hand, or of the next one. */
   get sequence(): number {
-    const isInPayload = this.#state === STATE.PAYLOAD || this.#state === STATE.SKIP;
-    return isInPayload ? this.#judgedSequence : this.#sequence;
+    const isInPayload = this.#state.phase === PHASE.PAYLOAD || this.#state.phase === PHASE.SKIP;
+    return isInPayload ? this.#state.judgedSequence : this.#state.sequence;
   }
 
-  /** Frames whose header was valid, of every type. */
   get frameCount(): number {
-    return this.#frameCount;
+    return this.#state.frameCount;
   }
 
-  /** The session's frames that came whole, in bytes; a HELLO between them does not count. */
   get wholeBytes(): number {
-    return this.#wholeBytes;
+    return this.#state.wholeBytes;
   }
 
   /** Whether a frame has begun and is not complete. */
   get isMidFrame(): boolean {
-    return this.#state !== STATE.HEADER || this.#headerFill > 0;
+    return this.#state.phase !== PHASE.HEADER || this.#state.headerFill > 0;
   }
 
   /**
@@ -147,56 +165,16 @@ export class FrameReader {
 
   /** Forgets what came behind the last whole frame, right or not: it comes again. Also after `push` threw. */
   rewind(): void {
-    if (this.#isBegun) {
-      this.#sequence = this.#judgedSequence;
-      this.#frameCount -= 1;
-      this.#isBegun = false;
+    const state = this.#state;
+    if (state.isBegun) {
+      state.sequence = state.judgedSequence;
+      state.frameCount -= 1;
+      state.isBegun = false;
     }
-    this.#headerFill = 0;
-    this.#left = 0;
+    state.headerFill = 0;
+    state.left = 0;
     this.#restPrefix = EMPTY;
-    this.#state = STATE.HEADER;
-  }
-
-  /** Where it is, with the bytes of a frame that is not whole. */
-  capture(): FrameReaderCapture {
-    const isInBody = this.#state === STATE.PAYLOAD || this.#state === STATE.HELLO;
-    return {
-      state: this.#state,
-      sequence: this.#sequence,
-      judgedSequence: this.#judgedSequence,
-      frameCount: this.#frameCount,
-      header: this.#header,
-      headerFill: this.#headerFill,
-      type: this.#type,
-      streamId: this.#streamId,
-      bodyBytes: this.#bodyBytes,
-      crc: this.#crc,
-      left: this.#left,
-      body: isInBody ? (this.#assembly ?? EMPTY).subarray(0, this.#bodyBytes - this.#left) : EMPTY,
-      isBegun: this.#isBegun,
-      wholeBytes: this.#wholeBytes,
-    };
-  }
-
-  /** Goes on where another one was, with the same direction. Called before `push`. */
-  restore(capture: FrameReaderCapture): void {
-    this.#state = capture.state as State;
-    this.#sequence = capture.sequence;
-    this.#judgedSequence = capture.judgedSequence;
-    this.#frameCount = capture.frameCount;
-    capture.header.copy(this.#header);
-    this.#headerFill = capture.headerFill;
-    this.#type = capture.type;
-    this.#streamId = capture.streamId;
-    this.#bodyBytes = capture.bodyBytes;
-    this.#crc = capture.crc;
-    this.#left = capture.left;
-    this.#isBegun = capture.isBegun;
-    this.#wholeBytes = capture.wholeBytes;
-    if (capture.body.length === 0) return;
-    this.#assembly = this.#newAssembly();
-    capture.body.copy(this.#assembly);
+    state.phase = PHASE.HEADER;
   }
 
   /** Takes bytes that are not to be read as frames any more; `takeRest` gives them. */
@@ -219,28 +197,29 @@ export class FrameReader {
    * `peer-restarted`, `desync` and `protocol-error`, after which only `takeRest` may be called.
    */
   push(chunk: Buffer): boolean {
+    const state = this.#state;
     let kept = false;
     let at = 0;
     try {
       while (at < chunk.length && !this.#stopped) {
-        switch (this.#state) {
-          case STATE.HEADER:
-          case STATE.HELLO_HEADER:
+        switch (state.phase) {
+          case PHASE.HEADER:
+          case PHASE.HELLO_HEADER:
             at = this.#readHeader(chunk, at);
             break;
-          case STATE.SKIP: {
-            const end = Math.min(chunk.length, at + this.#left);
-            this.#left -= end - at;
+          case PHASE.SKIP: {
+            const end = Math.min(chunk.length, at + state.left);
+            state.left -= end - at;
             at = end;
-            if (this.#left === 0) {
-              this.#state = STATE.HEADER;
+            if (state.left === 0) {
+              state.phase = PHASE.HEADER;
               this.#countWhole();
             }
             break;
           }
           default: {
-            const end = Math.min(chunk.length, at + this.#left);
-            const isWhole = this.#left === this.#bodyBytes && end - at === this.#bodyBytes;
+            const end = Math.min(chunk.length, at + state.left);
+            const isWhole = state.left === state.bodyBytes && end - at === state.bodyBytes;
             const from = at;
             at = end;
             if (isWhole) {
@@ -263,8 +242,8 @@ export class FrameReader {
 
   /** Takes the header that begins at `at`, or as much of it as is there. */
   #readHeader(chunk: Buffer, at: number): number {
-    if (this.#headerFill === 0) {
-      if (chunk[at] === 0 && this.#state === STATE.HEADER) {
+    if (this.#state.headerFill === 0) {
+      if (chunk[at] === 0 && this.#state.phase === PHASE.HEADER) {
         throw new VproxyError('peer-restarted', 'the peer began again with a flush');
       }
       if (chunk.length - at >= HEADER_BYTES) {
@@ -272,14 +251,14 @@ export class FrameReader {
         return at + HEADER_BYTES;
       }
     }
-    const fill = this.#headerFill;
+    const fill = this.#state.headerFill;
     const end = Math.min(chunk.length, at + HEADER_BYTES - fill);
-    chunk.copy(this.#header, fill, at, end);
-    this.#headerFill = fill + end - at;
-    if (this.#headerFill === HEADER_BYTES) {
-      this.#headerFill = 0;
-      this.#restPrefix = this.#header.subarray(0, fill);
-      this.#judgeHeader(this.#header, 0);
+    chunk.copy(this.#state.header, fill, at, end);
+    this.#state.headerFill = fill + end - at;
+    if (this.#state.headerFill === HEADER_BYTES) {
+      this.#state.headerFill = 0;
+      this.#restPrefix = this.#state.header.subarray(0, fill);
+      this.#judgeHeader(this.#state.header, 0);
       this.#restPrefix = EMPTY;
     }
     return end;
@@ -287,7 +266,8 @@ export class FrameReader {
 
   /** The order of checks of R-FRAME-6: type, check, then flags, type, length, stream. */
   #judgeHeader(bytes: Buffer, offset: number): void {
-    if (this.#state === STATE.HELLO_HEADER) {
+    const state = this.#state;
+    if (state.phase === PHASE.HELLO_HEADER) {
       this.#judgeHelloHeader(bytes, offset);
       return;
     }
@@ -296,28 +276,28 @@ export class FrameReader {
       if (MAGIC.compare(bytes, offset, offset + HEADER_BYTES) !== 0) {
         throw new VproxyError('desync', 'bytes FF that are no magic where a frame should begin');
       }
-      this.#state = STATE.HELLO_HEADER;
+      state.phase = PHASE.HELLO_HEADER;
       return;
     }
-    if (bytes.readUInt16BE(offset + 2) !== headerCheck(bytes, offset, this.#sequence)) {
-      throw new VproxyError('desync', `header of frame ${this.#sequence} has a wrong check`);
+    if (bytes.readUInt16BE(offset + 2) !== headerCheck(bytes, offset, state.sequence)) {
+      throw new VproxyError('desync', `header of frame ${state.sequence} has a wrong check`);
     }
     this.#behind = null;
-    this.#judgedSequence = this.#sequence;
-    this.#sequence = nextSequence(this.#sequence);
-    this.#frameCount += 1;
+    state.judgedSequence = state.sequence;
+    state.sequence = nextSequence(state.sequence);
+    state.frameCount += 1;
     const streamId = bytes.readUInt32BE(offset + 4);
     const length = bytes.readUInt32BE(offset + 8);
     if (bytes[offset + 1] !== 0) throw violation(type, streamId, `has flags ${bytes[offset + 1]}`);
     this.#judgeTypeAndLength(type, streamId, length);
 
-    this.#type = type;
-    this.#streamId = streamId;
-    this.#bodyBytes = type === FRAME_TYPE.DATA ? length + this.#check.trailerBytes : length;
-    this.#left = this.#bodyBytes;
-    this.#crc = bytes.readUInt32BE(offset + 12);
-    this.#isBegun = true;
-    if (length > 0) this.#state = type < 0x80 ? STATE.PAYLOAD : STATE.SKIP;
+    state.type = type;
+    state.streamId = streamId;
+    state.bodyBytes = type === FRAME_TYPE.DATA ? length + this.#check.trailerBytes : length;
+    state.left = state.bodyBytes;
+    state.crc = bytes.readUInt32BE(offset + 12);
+    state.isBegun = true;
+    if (length > 0) state.phase = type < 0x80 ? PHASE.PAYLOAD : PHASE.SKIP;
     else if (type < 0x80) this.#finish(EMPTY);
     else this.#countWhole();
   }
@@ -342,75 +322,77 @@ export class FrameReader {
   #judgeHelloHeader(bytes: Buffer, offset: number): void {
     const length = helloLength(bytes, offset);
     if (length === null || length === 0) throw new VproxyError('desync', 'a magic that no valid HELLO follows');
-    this.#type = FRAME_TYPE.HELLO;
-    this.#bodyBytes = length;
-    this.#left = length;
-    this.#crc = bytes.readUInt32BE(offset + 12);
+    this.#state.type = FRAME_TYPE.HELLO;
+    this.#state.bodyBytes = length;
+    this.#state.left = length;
+    this.#state.crc = bytes.readUInt32BE(offset + 12);
     // Kept for `takeRest`: a HELLO that ends the session opens the next one.
-    if (bytes !== this.#header) bytes.copy(this.#header, 0, offset, offset + HEADER_BYTES);
-    this.#state = STATE.HELLO;
+    if (bytes !== this.#state.header) bytes.copy(this.#state.header, 0, offset, offset + HEADER_BYTES);
+    this.#state.phase = PHASE.HELLO;
   }
 
   /** Adds a piece to a body that has to be whole before anything of it is handed on. */
   #assemble(chunk: Buffer, from: number, end: number): void {
-    if (this.#assembly === null || this.#assembly.length < this.#bodyBytes) {
+    if (this.#assembly === null || this.#assembly.length < this.#state.bodyBytes) {
       this.#assembly = this.#newAssembly();
     }
-    chunk.copy(this.#assembly, this.#bodyBytes - this.#left, from, end);
-    this.#left -= end - from;
+    chunk.copy(this.#assembly, this.#state.bodyBytes - this.#state.left, from, end);
+    this.#state.left -= end - from;
     const assembly = this.#assembly;
-    if (this.#left > 0) {
+    if (this.#state.left > 0) {
       this.#findBehind(assembly, end - from);
       return;
     }
-    if (this.#finish(assembly.subarray(0, this.#bodyBytes))) this.#assembly = null;
+    if (this.#finish(assembly.subarray(0, this.#state.bodyBytes))) this.#assembly = null;
   }
 
   /** Whether what is expected behind the body ends among the `count` bytes that came of it now. */
   #findBehind(assembly: Buffer, count: number): void {
     const behind = this.#behind;
     if (behind === null) return;
-    const end = this.#bodyBytes - this.#left;
+    const end = this.#state.bodyBytes - this.#state.left;
     const found = assembly.subarray(Math.max(0, end - count - behind.length + 1), end).includes(behind);
-    if (found) throw new VproxyError('desync', `${describe(this.#type, this.#streamId)} lacks bytes that were lost`);
+    if (found)
+      throw new VproxyError('desync', `${describe(this.#state.type, this.#state.streamId)} lacks bytes that were lost`);
   }
 
   #newAssembly(): Buffer {
-    return Buffer.allocUnsafeSlow(Math.max(this.#bodyBytes, MAX_CONTROL_BYTES));
+    return Buffer.allocUnsafeSlow(Math.max(this.#state.bodyBytes, MAX_CONTROL_BYTES));
   }
 
   /** Hands a whole payload on, where it is right. True when the handler kept it. */
   #finish(body: Buffer): boolean {
-    const isHello = this.#state === STATE.HELLO;
-    this.#state = STATE.HEADER;
-    this.#left = 0;
+    const isHello = this.#state.phase === PHASE.HELLO;
+    this.#state.phase = PHASE.HEADER;
+    this.#state.left = 0;
     if (isHello) {
       this.#finishHello(body);
       return false;
     }
-    const type = this.#type;
+    const type = this.#state.type;
     const { trailerBytes } = this.#check;
     if (type !== FRAME_TYPE.DATA || trailerBytes === 0) {
-      if (crc32(body) !== this.#crc) throw this.#wrongBody(endsInFlush(body), 'payload', 'checksum');
+      if (crc32(body) !== this.#state.crc) throw this.#wrongBody(endsInFlush(body), 'payload', 'checksum');
       this.#countWhole();
-      if (type === FRAME_TYPE.DATA) return this.#handler.handleData(this.#streamId, body);
-      this.#handler.handleFrame(type, this.#streamId, body);
+      if (type === FRAME_TYPE.DATA) return this.#handler.handleData(this.#state.streamId, body);
+      this.#handler.handleFrame(type, this.#state.streamId, body);
       return false;
     }
     const end = body.length - trailerBytes;
     const trailer = body.readUInt32BE(end);
-    if (trailer !== this.#check.trailerOf(this.#judgedSequence)) throw this.#wrongBody(trailer === 0, 'end', 'trailer');
+    if (trailer !== this.#check.trailerOf(this.#state.judgedSequence))
+      throw this.#wrongBody(trailer === 0, 'end', 'trailer');
     this.#countWhole();
-    return this.#handler.handleData(this.#streamId, body.subarray(0, end));
+    return this.#handler.handleData(this.#state.streamId, body.subarray(0, end));
   }
 
   #countWhole(): void {
-    this.#isBegun = false;
-    this.#wholeBytes += HEADER_BYTES + this.#bodyBytes;
+    this.#state.isBegun = false;
+    this.#state.wholeBytes += HEADER_BYTES + this.#state.bodyBytes;
   }
 
   #wrongBody(isFlush: boolean, part: string, check: string): VproxyError {
-    const what = describe(this.#type, this.#streamId);
+    const what = describe(this.#state.type, this.#state.streamId);
     return isFlush
       ? new VproxyError('peer-restarted', `${what} was cut short by a restart of the peer`)
       : new VproxyError('desync', `the ${part} of ${what} has a wrong ${check}`);
@@ -419,13 +401,13 @@ export class FrameReader {
   #finishHello(payload: Buffer): void {
     let hello: Hello;
     try {
-      if (crc32(payload) !== this.#crc) throw new VproxyError('desync', 'a HELLO has a wrong checksum');
+      if (crc32(payload) !== this.#state.crc) throw new VproxyError('desync', 'a HELLO has a wrong checksum');
       hello = decodeHello(payload);
     } catch (cause) {
       throw new VproxyError('desync', 'a magic that no valid HELLO follows', { cause });
     }
     if (this.#handler.handleHello(hello)) return;
-    this.#restPrefix = Buffer.concat([MAGIC, this.#header, payload]);
+    this.#restPrefix = Buffer.concat([MAGIC, this.#state.header, payload]);
     throw new VproxyError('peer-restarted', 'the peer began again with another HELLO');
   }
 }
@@ -449,46 +431,36 @@ const MAX_FRAME_MS = 30_000;
 /** Longer gaps between bytes do not count: a paused VM is not slow. */
 const MAX_GAP_MS = 15_000;
 
-/** What a {@link FrameTimer} knows, as plain data. */
-export interface FrameTimerCapture {
-  /** How long ago bytes came last, in milliseconds. */
-  readonly gapMs: number;
-  readonly frame: number;
-  readonly spentMs: number;
+/** What a {@link FrameTimer} knows. */
+export interface FrameTimerState {
+  /** When bytes came last. */
+  atMs: number;
+  /** The number of the frame that was unfinished then, and what it has taken. */
+  frame: number;
+  spentMs: number;
 }
 
 /** Finds a peer that leaves a frame unfinished while it goes on sending a little (R-FLOW-9). */
 export class FrameTimer {
-  #atMs: number;
-  #frame = -1;
-  #spentMs = 0;
+  readonly state: FrameTimerState;
 
-  constructor(nowMs: number) {
-    this.#atMs = nowMs;
+  constructor(nowMs: number, state = { atMs: nowMs, frame: -1, spentMs: 0 }) {
+    this.state = state;
   }
 
   /** How long ago bytes came last, in milliseconds. */
   gapMs(nowMs: number): number {
-    return nowMs - this.#atMs;
-  }
-
-  capture(nowMs: number): FrameTimerCapture {
-    return { gapMs: this.gapMs(nowMs), frame: this.#frame, spentMs: this.#spentMs };
-  }
-
-  restore({ gapMs, frame, spentMs }: FrameTimerCapture, nowMs: number): void {
-    this.#atMs = nowMs - gapMs;
-    this.#frame = frame;
-    this.#spentMs = spentMs;
+    return nowMs - this.state.atMs;
   }
 
   /** Before arriving bytes are read: whether the frame with this number, which is unfinished, has taken too long. */
   isExceeded(frame: number, isMidFrame: boolean, nowMs: number): boolean {
+    const { state } = this;
     const gapMs = this.gapMs(nowMs);
-    this.#atMs = nowMs;
-    if (!isMidFrame || frame !== this.#frame) this.#spentMs = 0;
-    else if (gapMs < MAX_GAP_MS) this.#spentMs += gapMs;
-    this.#frame = frame;
-    return this.#spentMs > MAX_FRAME_MS;
+    state.atMs = nowMs;
+    if (!isMidFrame || frame !== state.frame) state.spentMs = 0;
+    else if (gapMs < MAX_GAP_MS) state.spentMs += gapMs;
+    state.frame = frame;
+    return state.spentMs > MAX_FRAME_MS;
   }
 }

@@ -31,41 +31,24 @@ export interface ByteSink {
 /** Payloads up to this size are copied behind their header: cheaper than several parts. */
 const COPY_BYTES = 4096;
 
-/** What a {@link FrameWriter} has counted, as plain data. */
-export interface FrameWriterCapture {
-  readonly sequence: number;
-  readonly frameCount: number;
+/** What a {@link FrameWriter} has counted. */
+export interface FrameWriterState {
+  /** The sequence number of the next frame. */
+  sequence: number;
+  /** Frames written, of every type. */
+  frameCount: number;
 }
 
 export class FrameWriter {
   readonly sink: ByteSink;
+  readonly state: FrameWriterState;
   readonly #check: DataCheck;
-  #sequence = 1;
-  #frameCount = 0;
 
-  constructor(sink: ByteSink, check: DataCheck) {
+  /** With the `state` of another one it goes on in the same direction. */
+  constructor(sink: ByteSink, check: DataCheck, state = { sequence: 1, frameCount: 0 }) {
     this.sink = sink;
     this.#check = check;
-  }
-
-  capture(): FrameWriterCapture {
-    return { sequence: this.#sequence, frameCount: this.#frameCount };
-  }
-
-  /** Goes on where another one was, in the same direction. Called before it writes. */
-  restore({ sequence, frameCount }: FrameWriterCapture): void {
-    this.#sequence = sequence;
-    this.#frameCount = frameCount;
-  }
-
-  /** The sequence number of the next frame. */
-  get sequence(): number {
-    return this.#sequence;
-  }
-
-  /** Frames written, of every type. */
-  get frameCount(): number {
-    return this.#frameCount;
+    this.state = state;
   }
 
   /** Puts a whole control frame into `batch` at `offset`, which must have room. The offset behind it. */
@@ -125,13 +108,14 @@ export class FrameWriter {
     trailerAt: number,
   ): void {
     const check = this.#check;
-    if (check.trailerBytes > 0) trailerBuffer.writeUInt32BE(check.trailerOf(this.#sequence), trailerAt);
+    if (check.trailerBytes > 0) trailerBuffer.writeUInt32BE(check.trailerOf(this.state.sequence), trailerAt);
     this.#putHeader(headerBuffer, headerAt, FRAME_TYPE.DATA, streamId, payload.length, check.crcOf(payload));
   }
 
   #putHeader(buffer: Buffer, offset: number, type: number, streamId: number, length: number, crc: number): void {
-    writeHeader(buffer, offset, type, streamId, length, crc, this.#sequence);
-    this.#sequence = nextSequence(this.#sequence);
-    this.#frameCount += 1;
+    const { state } = this;
+    writeHeader(buffer, offset, type, streamId, length, crc, state.sequence);
+    state.sequence = nextSequence(state.sequence);
+    state.frameCount += 1;
   }
 }

@@ -1,8 +1,7 @@
 /** Runs sessions on one link, from its start to its end. A channel has turns: what costs too much is left to a later one. */
 
 import type { VproxyError } from '../errors.js';
-import type { SessionCapture } from '../session/capture.js';
-import type { RestoredSession } from '../session/session.js';
+import type { Session, SessionState } from '../session/session.js';
 import { type LoopCapture, SessionLoop } from '../session/session-loop.js';
 import { type SessionSettings } from '../session/settings.js';
 import type { KeepDescriptor } from '../system/descriptors.js';
@@ -67,7 +66,7 @@ export class LinkRunner {
   }
 
   /** In the place of `start`, up to `goOn`: takes up the session that a predecessor of this process had on the link. */
-  restore(session: SessionCapture, { loop, unread }: RunnerCapture): RestoredSession {
+  restore(session: SessionState, { loop, unread }: RunnerCapture): Session {
     if (unread.length > 0) this.#keepUnread(unread);
     return this.loop.restore(session, loop);
   }

@@ -10,10 +10,9 @@ import { SessionSource } from '../forward/session-source.js';
 import { ANY_SERVICE, type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
 import type { LinkRunner } from '../link/link-runner.js';
 import type { SecretKey } from '../session/auth.js';
-import type { SessionCapture } from '../session/capture.js';
 import { MuxStream } from '../session/mux-stream.js';
 import { listInsteadOf, listServices } from '../session/services.js';
-import { type RestoredSession, Session } from '../session/session.js';
+import { Session, type SessionState } from '../session/session.js';
 import type { SessionSettings } from '../session/settings.js';
 import type { SessionStream } from '../session/stream.js';
 import { describeMessages, describeSession } from '../status/describe.js';
@@ -93,7 +92,7 @@ export interface ChannelCapture {
 }
 
 interface ChannelSessionCapture {
-  readonly capture: SessionCapture;
+  readonly state: SessionState;
   /** The link that it is on, or lost, for people. */
   readonly link: string;
   /** For how long it has had none, and how long it waits for another one, in milliseconds; null where it has one. */
@@ -135,7 +134,7 @@ export class ProxyChannel {
   /** Between `restore` and `goOn`. */
   #restored: {
     readonly runner: LinkRunner | null;
-    readonly session: RestoredSession | null;
+    readonly session: Session | null;
     /** Listens for storage calls where the predecessor did. */
     readonly listen: () => void;
   } | null = null;
@@ -285,8 +284,7 @@ export class ProxyChannel {
   /** What a successor goes on with. Nothing is changed by it. */
   capture(keep: KeepDescriptor): ChannelCapture {
     const session = this.#source.current;
-    const { capture = null, streams = [] } = session?.capture() ?? {};
-    const indexes = new Map(streams.map((stream, index) => [stream, index]));
+    const indexes = new Map(session?.listAllStreams().map((stream, index) => [stream, index]));
     const kept = this.#settings.resume?.kept.list() ?? [];
     const leftMs = kept.find((one) => one.session === session)?.leftMs ?? null;
     return {
@@ -297,8 +295,7 @@ export class ProxyChannel {
       ports: this.ports.capture(),
       storage: this.storage?.capture(keep) ?? null,
       supervisor: this.supervisor.capture(session, keep),
-      session:
-        session === null || capture === null ? null : { capture, leftMs, ...this.sessions.whereaboutsOf(session) },
+      session: session === null ? null : { state: session.state, leftMs, ...this.sessions.whereaboutsOf(session) },
     };
   }
 
@@ -306,13 +303,13 @@ export class ProxyChannel {
   restore({ forwards, ports, storage, supervisor, session }: ChannelCapture, take: TakeDescriptor): void {
     const runner = this.supervisor.restore(supervisor, take);
     const restored = session === null ? null : this.#restoreSession(session, supervisor, runner);
-    const streams = restored?.streams ?? [];
+    const streams = restored?.listAllStreams() ?? [];
     for (const stream of streams) if (stream.isIncoming && stream.isAnswered) this.registry.readmit(stream);
     this.forwards.restore(forwards, take, streams);
     this.ports.restore(ports);
     // When all services are offered again: the peer is told of what differs only.
     if (session !== null && restored !== null)
-      this.sessions.restore(restored.session, session.link, runner === null ? (session.suspendedMs ?? 0) : null);
+      this.sessions.restore(restored, session.link, runner === null ? (session.suspendedMs ?? 0) : null);
     this.#restored = { runner, session: restored, listen: () => this.storage?.restore(storage ?? [], take) };
   }
 
@@ -323,7 +320,7 @@ export class ProxyChannel {
     listen?.();
     this.#permitted.start();
     this.supervisor.goOn(runner);
-    if (runner === null) session?.session.goOn();
+    if (runner === null) session?.goOn();
     this.forwards.goOn();
     this.ports.sessionChanged();
     this.#context.onChanged(this);
@@ -331,17 +328,17 @@ export class ProxyChannel {
 
   /** The session, on the link that was restored with it, or without one. */
   #restoreSession(
-    { capture, leftMs }: ChannelSessionCapture,
+    { state, leftMs }: ChannelSessionCapture,
     supervisor: SupervisorCapture,
     runner: LinkRunner | null,
-  ): RestoredSession {
+  ): Session {
     const { clock } = this.#context;
     const settings = this.#settings;
     const restored =
       runner === null || supervisor.runner === null
-        ? Session.restore(capture, { sink: null, clock, settings })
-        : runner.restore(capture, supervisor.runner);
-    if (runner === null) settings.resume?.kept.adopt(restored.session, leftMs);
+        ? Session.restore(state, { sink: null, clock, settings })
+        : runner.restore(state, supervisor.runner);
+    if (runner === null) settings.resume?.kept.adopt(restored, leftMs);
     return restored;
   }
 

@@ -73,7 +73,7 @@ export interface ProxyCapture {
 
 /** How much a capture has: sessions, streams, and sockets that are listened on. */
 export function countCaptured({ channels }: ProxyCapture): Record<'sessions' | 'streams' | 'listeners', number> {
-  const sessions = channels.flatMap(({ session }) => (session === null ? [] : [session.capture]));
+  const sessions = channels.flatMap(({ session }) => (session === null ? [] : [session.state]));
   const listeners = channels.map(({ forwards, storage, supervisor }) => {
     const listening = [supervisor.listener, ...forwards.map(({ forward }) => forward.listener)];
     return listening.filter((descriptor) => descriptor !== null).length + (storage?.length ?? 0);

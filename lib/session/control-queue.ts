@@ -33,64 +33,63 @@ interface QueuedFrame {
   readonly payload: Buffer;
 }
 
-/** What waits in a {@link ControlQueue}, as plain data. */
-export interface ControlQueueCapture {
-  readonly frames: readonly QueuedFrame[];
-  readonly peakStreams: number;
-  /** Whose credit waits, with the total that is to be sent. */
-  readonly creditors: readonly { readonly id: number; readonly grantedBytes: number }[];
-  readonly pong: Buffer | null;
-  readonly ackBytes: number | null;
+/** What waits in a {@link ControlQueue}. */
+export interface ControlQueueState {
+  frames: QueuedFrame[];
+  /** The most streams that were open since nothing waited. */
+  peakStreams: number;
+  /** Whose credit waits, with the total that is to be sent: only while the queue is handed over. */
+  creditors: readonly { readonly id: number; readonly grantedBytes: number }[];
+  pong: Buffer | null;
+  ackBytes: number | null;
 }
 
 /** One session's. It is written in the order ACK, PONG, frames, credit. */
 export class ControlQueue {
   readonly #writer: FrameWriter;
-  #frames: QueuedFrame[] = [];
-  #peakStreams = 0;
+  readonly #state: ControlQueueState;
   #creditors: Creditor[] = [];
-  #pong: Buffer | null = null;
-  #ackBytes: number | null = null;
   readonly #total = Buffer.allocUnsafe(TOTAL_BYTES);
 
-  constructor(writer: FrameWriter) {
+  /** With the `state` of another one `resumeCredits` is to follow. */
+  constructor(
+    writer: FrameWriter,
+    state: ControlQueueState = { frames: [], peakStreams: 0, creditors: [], pong: null, ackBytes: null },
+  ) {
     this.#writer = writer;
+    this.#state = state;
   }
 
-  capture(): ControlQueueCapture {
-    return {
-      frames: this.#frames,
-      peakStreams: this.#peakStreams,
-      creditors: this.#creditors.map(({ id, grantedBytes }) => ({ id, grantedBytes })),
-      pong: this.#pong,
-      ackBytes: this.#ackBytes,
-    };
+  get state(): ControlQueueState {
+    return { ...this.#state, creditors: this.#creditors.map(({ id, grantedBytes }) => ({ id, grantedBytes })) };
   }
 
-  /** Takes what waited in another one. `creditorOf` gives a creditor by its id; null for a stream that is over. */
-  restore(capture: ControlQueueCapture, creditorOf: (id: number) => Creditor | null): void {
-    this.#frames = capture.frames.map((frame) => ({ ...frame, payload: Buffer.from(frame.payload) }));
-    this.#peakStreams = capture.peakStreams;
-    this.#pong = capture.pong === null ? null : Buffer.from(capture.pong);
-    this.#ackBytes = capture.ackBytes;
-    for (const one of capture.creditors) this.addCredit(creditorOf(one.id) ?? { ...one, isCreditDue: false });
+  /** Queues the credits that waited in another one. `creditorOf` gives a creditor by its id; null for a stream that is over. */
+  resumeCredits(creditorOf: (id: number) => Creditor | null): void {
+    for (const one of this.#state.creditors) this.addCredit(creditorOf(one.id) ?? { ...one, isCreditDue: false });
   }
 
   /** Whether the channel is so far behind that no more streams should be opened. */
   get isCongested(): boolean {
-    return this.#frames.length >= MAX_QUEUED_FRAMES / 2;
+    return this.#state.frames.length >= MAX_QUEUED_FRAMES / 2;
   }
 
   get isEmpty(): boolean {
-    return this.#frames.length === 0 && this.#creditors.length === 0 && this.#pong === null && this.#ackBytes === null;
+    return (
+      this.#state.frames.length === 0 &&
+      this.#creditors.length === 0 &&
+      this.#state.pong === null &&
+      this.#state.ackBytes === null
+    );
   }
 
   /** Queues a frame. Throws `flood` when more wait than the streams explain that were open since nothing waited. */
   add(type: number, streamId: number, payload: Buffer, openStreams: number): void {
-    this.#peakStreams = this.#frames.length === 0 ? openStreams : Math.max(this.#peakStreams, openStreams);
-    this.#frames.push({ type, streamId, payload });
-    if (this.#frames.length > MAX_QUEUED_FRAMES + FRAMES_PER_STREAM * this.#peakStreams) {
-      throw new VproxyError('flood', `${this.#frames.length} control frames wait to be written for the peer`);
+    this.#state.peakStreams =
+      this.#state.frames.length === 0 ? openStreams : Math.max(this.#state.peakStreams, openStreams);
+    this.#state.frames.push({ type, streamId, payload });
+    if (this.#state.frames.length > MAX_QUEUED_FRAMES + FRAMES_PER_STREAM * this.#state.peakStreams) {
+      throw new VproxyError('flood', `${this.#state.frames.length} control frames wait to be written for the peer`);
     }
   }
 
@@ -103,12 +102,12 @@ export class ControlQueue {
 
   /** Queues the answer to the newest PING. */
   addPong(payload: Buffer): void {
-    this.#pong = Buffer.from(payload);
+    this.#state.pong = Buffer.from(payload);
   }
 
   /** Queues an ACK; of several the newest is sent. */
   addAck(totalBytes: number): void {
-    this.#ackBytes = totalBytes;
+    this.#state.ackBytes = totalBytes;
   }
 
   /** Writes what waits, while less than `highWaterBytes` are unwritten in the channel. True when nothing waits any more. */
@@ -123,32 +122,32 @@ export class ControlQueue {
 
   /** Forgets what waits: the session is over. */
   clear(): void {
-    this.#frames = [];
+    this.#state.frames = [];
     this.#creditors = [];
-    this.#pong = null;
-    this.#ackBytes = null;
+    this.#state.pong = null;
+    this.#state.ackBytes = null;
   }
 
   #fillBatch(): number {
     const room = BATCH_BYTES - HEADER_BYTES - MAX_CONTROL_BYTES;
     let end = 0;
-    if (this.#ackBytes !== null) {
-      writeTotal(this.#total, 0, this.#ackBytes);
+    if (this.#state.ackBytes !== null) {
+      writeTotal(this.#total, 0, this.#state.ackBytes);
       end = this.#writer.put(batch, end, FRAME_TYPE.ACK, 0, this.#total);
-      this.#ackBytes = null;
+      this.#state.ackBytes = null;
     }
-    if (this.#pong !== null) {
-      end = this.#writer.put(batch, end, FRAME_TYPE.PONG, 0, this.#pong);
-      this.#pong = null;
+    if (this.#state.pong !== null) {
+      end = this.#writer.put(batch, end, FRAME_TYPE.PONG, 0, this.#state.pong);
+      this.#state.pong = null;
     }
     let count = 0;
-    for (; count < this.#frames.length && end <= room; count += 1) {
-      const { type, streamId, payload } = this.#frames[count] as QueuedFrame;
+    for (; count < this.#state.frames.length && end <= room; count += 1) {
+      const { type, streamId, payload } = this.#state.frames[count] as QueuedFrame;
       end = this.#writer.put(batch, end, type, streamId, payload);
     }
-    this.#frames.splice(0, count);
+    this.#state.frames.splice(0, count);
     // A stream's CREDIT must not overtake the OPEN or ACCEPT that makes the stream.
-    if (this.#frames.length > 0) return end;
+    if (this.#state.frames.length > 0) return end;
     for (count = 0; count < this.#creditors.length && end <= room; count += 1) {
       const creditor = this.#creditors[count] as Creditor;
       creditor.isCreditDue = false;

@@ -15,79 +15,53 @@ export interface Pace {
   readonly roundTripMs: number;
 }
 
-/** A {@link ReceiveWindow} as plain data. */
-export interface ReceiveWindowCapture {
-  readonly windowBytes: number;
-  readonly grantedBytes: number;
-  readonly receivedBytes: number;
-  readonly releasedBytes: number;
-  /** How long ago the credit was raised last, in milliseconds. */
-  readonly raisedAgoMs: number;
+/** What a {@link ReceiveWindow} counts, in totals since its stream began. */
+export interface ReceiveWindowState {
+  windowBytes: number;
+  /** How many bytes the peer may have sent. */
+  grantedBytes: number;
+  receivedBytes: number;
+  releasedBytes: number;
+  /** When the credit was raised last. */
+  raisedAtMs: number;
 }
 
-/** The credit of one stream: what came, what left again, and how much the peer may send, in totals since its start (R-FLOW-3, R-FLOW-4). */
+export const newReceiveWindow = (firstBytes: number, nowMs: number): ReceiveWindowState => ({
+  windowBytes: firstBytes,
+  grantedBytes: firstBytes,
+  receivedBytes: 0,
+  releasedBytes: 0,
+  raisedAtMs: nowMs,
+});
+
+/** The credit of one stream: what came, what left again, and how much the peer may send (R-FLOW-3, R-FLOW-4). */
 export class ReceiveWindow {
+  readonly state: ReceiveWindowState;
   readonly #budget: Budget;
   readonly #firstBytes: number;
-  #windowBytes: number;
-  #grantedBytes: number;
-  #receivedBytes = 0;
-  #releasedBytes = 0;
-  #raisedAtMs: number;
 
-  constructor(firstBytes: number, budget: Budget, nowMs: number) {
+  /** Takes its part of the budget; where that is not there, no more is granted than to a new stream. */
+  constructor(firstBytes: number, budget: Budget, state: ReceiveWindowState) {
+    this.state = state;
     this.#firstBytes = firstBytes;
-    this.#windowBytes = firstBytes;
-    this.#grantedBytes = firstBytes;
     this.#budget = budget;
-    this.#raisedAtMs = nowMs;
-  }
-
-  capture(nowMs: number): ReceiveWindowCapture {
-    return {
-      windowBytes: this.#windowBytes,
-      grantedBytes: this.#grantedBytes,
-      receivedBytes: this.#receivedBytes,
-      releasedBytes: this.#releasedBytes,
-      raisedAgoMs: nowMs - this.#raisedAtMs,
-    };
-  }
-
-  /** Takes what another one had, and its part of the budget; where that is not there, no more is granted than to a new stream. */
-  restore(capture: ReceiveWindowCapture, nowMs: number): void {
-    if (this.#budget.reserve(capture.windowBytes - this.#firstBytes)) this.#windowBytes = capture.windowBytes;
-    this.#grantedBytes = capture.grantedBytes;
-    this.#receivedBytes = capture.receivedBytes;
-    this.#releasedBytes = capture.releasedBytes;
-    this.#raisedAtMs = nowMs - capture.raisedAgoMs;
-  }
-
-  /** How many bytes the peer may have sent in total. */
-  get grantedBytes(): number {
-    return this.#grantedBytes;
-  }
-
-  get windowBytes(): number {
-    return this.#windowBytes;
-  }
-
-  get receivedBytes(): number {
-    return this.#receivedBytes;
+    if (!budget.reserve(state.windowBytes - firstBytes)) state.windowBytes = firstBytes;
   }
 
   /** What came and has not left. */
   get heldBytes(): number {
-    return this.#receivedBytes - this.#releasedBytes;
+    return this.state.receivedBytes - this.state.releasedBytes;
   }
 
   /** Counts what came. Throws `flow-control` beyond the credit. */
   receive(bytes: number, streamId: number): void {
-    this.#receivedBytes += bytes;
-    if (this.#receivedBytes > this.#grantedBytes) {
-      const sent = this.#receivedBytes;
+    const { state } = this;
+    state.receivedBytes += bytes;
+    if (state.receivedBytes > state.grantedBytes) {
+      const { receivedBytes, grantedBytes } = state;
       throw new VproxyError(
         'flow-control',
-        `${sent} bytes on stream ${streamId} exceed its credit of ${this.#grantedBytes}`,
+        `${receivedBytes} bytes on stream ${streamId} exceed its credit of ${grantedBytes}`,
       );
     }
   }
@@ -97,33 +71,37 @@ export class ReceiveWindow {
    * the window has left. `pace`, which is asked only then, decides whether a window that may grow does.
    */
   release(bytes: number, pace: Pace, mayGrow: boolean): boolean {
-    this.#releasedBytes += bytes;
-    if (this.#releasedBytes + this.#windowBytes - this.#grantedBytes < this.#windowBytes / 2) return false;
+    const { state } = this;
+    state.releasedBytes += bytes;
+    if (state.releasedBytes + state.windowBytes - state.grantedBytes < state.windowBytes / 2) return false;
     const { nowMs, roundTripMs } = pace;
-    if (mayGrow && nowMs - this.#raisedAtMs <= GROWTH_ROUND_TRIPS * roundTripMs) this.#grow();
-    this.#raisedAtMs = nowMs;
-    this.#grantedBytes = this.#releasedBytes + this.#windowBytes;
+    if (mayGrow && nowMs - state.raisedAtMs <= GROWTH_ROUND_TRIPS * roundTripMs) this.#grow();
+    state.raisedAtMs = nowMs;
+    state.grantedBytes = state.releasedBytes + state.windowBytes;
     return true;
   }
 
   /** Gives back what the window took of the budget. Nothing may be received afterwards. */
   close(): void {
-    this.#budget.release(this.#windowBytes - this.#firstBytes);
-    this.#windowBytes = this.#firstBytes;
-    this.#releasedBytes = this.#receivedBytes;
+    const { state } = this;
+    this.#budget.release(state.windowBytes - this.#firstBytes);
+    state.windowBytes = this.#firstBytes;
+    state.releasedBytes = state.receivedBytes;
   }
 
   #grow(): void {
-    const more = Math.min(this.#windowBytes, MAX_WINDOW_BYTES - this.#windowBytes);
-    if (more > 0 && this.#budget.reserve(more)) this.#windowBytes += more;
+    const { state } = this;
+    const more = Math.min(state.windowBytes, MAX_WINDOW_BYTES - state.windowBytes);
+    if (more > 0 && this.#budget.reserve(more)) state.windowBytes += more;
   }
 }
 
-/** An {@link InFlightCredit} as plain data. */
-export interface InFlightCreditCapture {
-  readonly window: InFlightWindowCapture;
-  readonly roundTrip: RoundTripCapture;
-  readonly wasHeldBack: boolean;
+/** What an {@link InFlightCredit} has granted and measured. */
+export interface InFlightCreditState {
+  readonly window: InFlightWindowState;
+  readonly roundTrip: RoundTripState;
+  /** Whether the newest round took hardly longer than a round trip: the sender waits for credit. */
+  wasHeldBack: boolean;
 }
 
 /**
@@ -134,50 +112,41 @@ export class InFlightCredit implements Pace {
   /** The session's, where the scheduler announces credit. */
   readonly id = 0;
   isCreditDue = false;
+  readonly state: InFlightCreditState;
   readonly #clock: Clock;
   readonly #window: InFlightWindow;
   readonly #roundTrip: RoundTrip;
   readonly #sendPing: (payload: Buffer) => void;
-  /** Whether the newest round took hardly longer than a round trip: the sender waits for credit. */
-  #wasHeldBack = false;
 
-  constructor(options: {
-    readonly clock: Clock;
-    /** The first credit that this side announced, in bytes. */
-    readonly firstBytes: number;
-    readonly sendPing: (payload: Buffer) => void;
-    /** For the nonces of PINGs. */
-    readonly randomBytes: (count: number) => Buffer;
-  }) {
+  constructor(
+    options: {
+      readonly clock: Clock;
+      /** The first credit that this side announced, in bytes. */
+      readonly firstBytes: number;
+      readonly sendPing: (payload: Buffer) => void;
+      /** For the nonces of PINGs. */
+      readonly randomBytes: (count: number) => Buffer;
+    },
+    state: InFlightCreditState = {
+      window: newInFlightWindow(options.firstBytes, options.clock.now()),
+      roundTrip: newRoundTrip(),
+      wasHeldBack: false,
+    },
+  ) {
+    this.state = state;
     this.#clock = options.clock;
-    this.#window = new InFlightWindow(options.firstBytes, options.clock.now());
+    this.#window = new InFlightWindow(state.window);
     this.#sendPing = options.sendPing;
-    this.#roundTrip = new RoundTrip(options.randomBytes);
-  }
-
-  capture(): InFlightCreditCapture {
-    const { nowMs } = this;
-    return {
-      window: this.#window.capture(nowMs),
-      roundTrip: this.#roundTrip.capture(nowMs),
-      wasHeldBack: this.#wasHeldBack,
-    };
-  }
-
-  restore({ window, roundTrip, wasHeldBack }: InFlightCreditCapture): void {
-    const { nowMs } = this;
-    this.#window.restore(window, nowMs);
-    this.#roundTrip.restore(roundTrip, nowMs);
-    this.#wasHeldBack = wasHeldBack;
+    this.#roundTrip = new RoundTrip(options.randomBytes, state.roundTrip);
   }
 
   get grantedBytes(): number {
-    return this.#window.grantedBytes;
+    return this.state.window.grantedBytes;
   }
 
   /** DATA received in this session, in bytes. */
   get receivedBytes(): number {
-    return this.#window.receivedBytes;
+    return this.state.window.receivedBytes;
   }
 
   /** The newest measurement of the round trip, in milliseconds; null before the first. */
@@ -187,7 +156,7 @@ export class InFlightCredit implements Pace {
 
   /** The newest round-trip time, in milliseconds; before the first measurement what is assumed. */
   get roundTripMs(): number {
-    return this.#roundTrip.latestMs;
+    return this.state.roundTrip.latestMs;
   }
 
   /** Whether a PING waits for its PONG. */
@@ -217,7 +186,7 @@ export class InFlightCredit implements Pace {
     if (this.#window.isRoundOver && !this.#roundTrip.isMeasuring) {
       // Under load a round trip takes longer than at rest, and the windows of the streams have to span it.
       const tookMs = this.#window.endRound(this.#clock.now());
-      this.#wasHeldBack = tookMs <= 2 * this.#roundTrip.smallestMs;
+      this.state.wasHeldBack = tookMs <= 2 * this.#roundTrip.smallestMs;
       this.ping();
     }
     return isRaised;
@@ -226,106 +195,81 @@ export class InFlightCredit implements Pace {
   /** True where the PONG answered the PING that was on the way. */
   takePong(payload: Buffer): boolean {
     if (!this.#roundTrip.finish(payload, this.#clock.now())) return false;
-    if (this.#wasHeldBack) this.#growUnlessQueued();
+    if (this.state.wasHeldBack) this.#growUnlessQueued();
     return true;
   }
 
   #growUnlessQueued(): void {
-    this.#wasHeldBack = false;
+    this.state.wasHeldBack = false;
     // A round trip that has become longer shows a queue: more in flight would only make it longer.
-    if (this.#roundTrip.latestMs < 2 * this.#roundTrip.smallestMs) this.#window.grow();
+    if (this.state.roundTrip.latestMs < 2 * this.#roundTrip.smallestMs) this.#window.grow();
   }
 }
 
 /** The largest in-flight credit, in bytes. */
 const MAX_IN_FLIGHT_BYTES = 64 * 2 ** 20;
 
-interface InFlightWindowCapture {
-  readonly windowBytes: number;
-  readonly grantedBytes: number;
-  readonly receivedBytes: number;
-  readonly roundFromBytes: number;
-  /** How long the round lasts already, in milliseconds. */
-  readonly roundMs: number;
+interface InFlightWindowState {
+  windowBytes: number;
+  /** How many bytes of DATA the peer may have sent in this session, and has. */
+  grantedBytes: number;
+  receivedBytes: number;
+  /** Where and when the round began. */
+  roundFromBytes: number;
+  roundFromMs: number;
 }
+
+const newInFlightWindow = (firstBytes: number, nowMs: number): InFlightWindowState => ({
+  windowBytes: firstBytes,
+  grantedBytes: firstBytes,
+  receivedBytes: 0,
+  roundFromBytes: 0,
+  roundFromMs: nowMs,
+});
 
 /** Raised as DATA arrives, whatever becomes of it, so it never depends on a stream. */
 class InFlightWindow {
-  #windowBytes: number;
-  #grantedBytes: number;
-  #receivedBytes = 0;
-  #roundFromBytes = 0;
-  #roundFromMs: number;
+  readonly #state: InFlightWindowState;
 
-  constructor(firstBytes: number, nowMs: number) {
-    this.#windowBytes = firstBytes;
-    this.#grantedBytes = firstBytes;
-    this.#roundFromMs = nowMs;
-  }
-
-  capture(nowMs: number): InFlightWindowCapture {
-    return {
-      windowBytes: this.#windowBytes,
-      grantedBytes: this.#grantedBytes,
-      receivedBytes: this.#receivedBytes,
-      roundFromBytes: this.#roundFromBytes,
-      roundMs: nowMs - this.#roundFromMs,
-    };
-  }
-
-  restore(capture: InFlightWindowCapture, nowMs: number): void {
-    this.#windowBytes = capture.windowBytes;
-    this.#grantedBytes = capture.grantedBytes;
-    this.#receivedBytes = capture.receivedBytes;
-    this.#roundFromBytes = capture.roundFromBytes;
-    this.#roundFromMs = nowMs - capture.roundMs;
-  }
-
-  /** How many bytes of DATA the peer may have sent in this session. */
-  get grantedBytes(): number {
-    return this.#grantedBytes;
-  }
-
-  /** DATA received in this session, in bytes. */
-  get receivedBytes(): number {
-    return this.#receivedBytes;
-  }
-
-  get windowBytes(): number {
-    return this.#windowBytes;
+  constructor(state: InFlightWindowState) {
+    this.#state = state;
   }
 
   /** Counts DATA that came. True when a quarter of the window is used and the credit was raised. Throws `flow-control`. */
   receive(bytes: number): boolean {
-    this.#receivedBytes += bytes;
-    if (this.#receivedBytes > this.#grantedBytes) {
-      const sent = this.#receivedBytes;
+    const state = this.#state;
+    state.receivedBytes += bytes;
+    if (state.receivedBytes > state.grantedBytes) {
+      const { receivedBytes, grantedBytes } = state;
       throw new VproxyError(
         'flow-control',
-        `${sent} bytes of DATA exceed the session's credit of ${this.#grantedBytes}`,
+        `${receivedBytes} bytes of DATA exceed the session's credit of ${grantedBytes}`,
       );
     }
-    if (this.#grantedBytes - this.#receivedBytes > this.#windowBytes * 0.75) return false;
-    this.#grantedBytes = this.#receivedBytes + this.#windowBytes;
+    if (state.grantedBytes - state.receivedBytes > state.windowBytes * 0.75) return false;
+    state.grantedBytes = state.receivedBytes + state.windowBytes;
     return true;
   }
 
   /** Whether a window's worth of DATA has come since the last round ended. */
   get isRoundOver(): boolean {
-    return this.#receivedBytes - this.#roundFromBytes >= this.#windowBytes;
+    const state = this.#state;
+    return state.receivedBytes - state.roundFromBytes >= state.windowBytes;
   }
 
   /** Begins the next round; how long the last one took, in milliseconds. */
   endRound(nowMs: number): number {
-    const tookMs = nowMs - this.#roundFromMs;
-    this.#roundFromBytes = this.#receivedBytes;
-    this.#roundFromMs = nowMs;
+    const state = this.#state;
+    const tookMs = nowMs - state.roundFromMs;
+    state.roundFromBytes = state.receivedBytes;
+    state.roundFromMs = nowMs;
     return tookMs;
   }
 
   /** Doubles the window. */
   grow(): void {
-    this.#windowBytes = Math.min(2 * this.#windowBytes, MAX_IN_FLIGHT_BYTES);
+    const state = this.#state;
+    state.windowBytes = Math.min(2 * state.windowBytes, MAX_IN_FLIGHT_BYTES);
   }
 }
 
@@ -335,14 +279,21 @@ const ASSUMED_MS = 10;
 /** A clock's ticks and the event loop's turns make shorter times meaningless. */
 const FLOOR_MS = 0.5;
 
-interface RoundTripCapture {
-  readonly nonce: number;
-  /** How long ago the PING was sent that waits for its PONG, in milliseconds; null where none waits. */
-  readonly sentAgoMs: number | null;
-  readonly latestMs: number;
-  /** Null before the first measurement. */
-  readonly smallestMs: number | null;
+interface RoundTripState {
+  nonce: number;
+  /** When the PING was sent that waits for its PONG; null where none waits. */
+  sentAtMs: number | null;
+  latestMs: number;
+  /** Infinite before the first measurement. */
+  smallestMs: number;
 }
+
+const newRoundTrip = (): RoundTripState => ({
+  nonce: 0,
+  sentAtMs: null,
+  latestMs: ASSUMED_MS,
+  smallestMs: Number.POSITIVE_INFINITY,
+});
 
 /** As many as a number holds exactly. */
 const NONCE_BYTES = 6;
@@ -350,71 +301,48 @@ const NONCE_BYTES = 6;
 /** The round-trip time of a channel (R-LIVE-1): at most one PING is on the way; its answer is a measurement. */
 class RoundTrip {
   readonly #randomBytes: (count: number) => Buffer;
-  #nonce = 0;
-  #sentAtMs: number | null = null;
-  #latestMs = ASSUMED_MS;
-  #smallestMs = Number.POSITIVE_INFINITY;
+  readonly #state: RoundTripState;
 
-  constructor(randomBytes: (count: number) => Buffer) {
+  constructor(randomBytes: (count: number) => Buffer, state: RoundTripState) {
     this.#randomBytes = randomBytes;
-  }
-
-  capture(nowMs: number): RoundTripCapture {
-    return {
-      nonce: this.#nonce,
-      sentAgoMs: this.#sentAtMs === null ? null : nowMs - this.#sentAtMs,
-      latestMs: this.#latestMs,
-      smallestMs: this.measuredMs === null ? null : this.#smallestMs,
-    };
-  }
-
-  restore({ nonce, sentAgoMs, latestMs, smallestMs }: RoundTripCapture, nowMs: number): void {
-    this.#nonce = nonce;
-    this.#sentAtMs = sentAgoMs === null ? null : nowMs - sentAgoMs;
-    this.#latestMs = latestMs;
-    this.#smallestMs = smallestMs ?? Number.POSITIVE_INFINITY;
+    this.#state = state;
   }
 
   /** Whether a PING waits for its PONG. */
   get isMeasuring(): boolean {
-    return this.#sentAtMs !== null;
+    return this.#state.sentAtMs !== null;
   }
 
   /** The newest measurement, in milliseconds; null before the first. */
   get measuredMs(): number | null {
-    return Number.isFinite(this.#smallestMs) ? this.#latestMs : null;
-  }
-
-  /** The newest measurement; what is assumed before the first. */
-  get latestMs(): number {
-    return this.#latestMs;
+    return Number.isFinite(this.#state.smallestMs) ? this.#state.latestMs : null;
   }
 
   /** The smallest one: the channel without queues. */
   get smallestMs(): number {
-    return Math.min(this.#smallestMs, Math.max(this.#latestMs, FLOOR_MS));
+    return Math.min(this.#state.smallestMs, Math.max(this.#state.latestMs, FLOOR_MS));
   }
 
   /** Notes that a PING is sent now; its 8 bytes, which nobody can guess (R-LIVE-4). */
   begin(nowMs: number): Buffer {
-    this.#nonce = this.#randomBytes(NONCE_BYTES).readUIntBE(0, NONCE_BYTES);
-    this.#sentAtMs = nowMs;
+    this.#state.nonce = this.#randomBytes(NONCE_BYTES).readUIntBE(0, NONCE_BYTES);
+    this.#state.sentAtMs = nowMs;
     const payload = Buffer.alloc(8);
-    payload.writeDoubleBE(this.#nonce);
+    payload.writeDoubleBE(this.#state.nonce);
     return payload;
   }
 
   /** A PONG that still comes is none. */
   abandon(): void {
-    this.#sentAtMs = null;
+    this.#state.sentAtMs = null;
   }
 
   /** Takes a PONG. False for one that answers nothing that is on the way. */
   finish(payload: Buffer, nowMs: number): boolean {
-    if (this.#sentAtMs === null || payload.readDoubleBE(0) !== this.#nonce) return false;
-    this.#latestMs = Math.max(nowMs - this.#sentAtMs, FLOOR_MS);
-    this.#smallestMs = Math.min(this.#smallestMs, this.#latestMs);
-    this.#sentAtMs = null;
+    if (this.#state.sentAtMs === null || payload.readDoubleBE(0) !== this.#state.nonce) return false;
+    this.#state.latestMs = Math.max(nowMs - this.#state.sentAtMs, FLOOR_MS);
+    this.#state.smallestMs = Math.min(this.#state.smallestMs, this.#state.latestMs);
+    this.#state.sentAtMs = null;
     return true;
   }
 }

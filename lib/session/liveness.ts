@@ -26,61 +26,39 @@ interface LivenessOptions {
   readonly onDead: (silentMs: number) => void;
 }
 
-/** What a {@link Liveness} has seen, as plain data. */
-export interface LivenessCapture {
-  /** How long ago the silence was looked at, in milliseconds. */
-  readonly tickedAgoMs: number;
-  readonly received: number;
-  readonly sent: number;
-  readonly silentMs: number;
-  readonly quietMs: number;
-  readonly sincePingMs: number;
+/** What a {@link Liveness} has seen. */
+export interface LivenessState {
+  /** When the silence was looked at. */
+  tickedAtMs: number;
+  /** What had been received and sent by then, as the session counts it. */
+  received: number;
+  sent: number;
+  silentMs: number;
+  quietMs: number;
+  sincePingMs: number;
 }
 
 /** Watches a session's silence from `start` on: asks for PINGs, and says where silence is death (R-LIVE-1, R-LIVE-2). */
 export class Liveness {
+  readonly state: LivenessState;
   readonly #options: LivenessOptions;
   readonly #tickMs: number;
   #cancel: CancelTimer | null = null;
-  #tickedAtMs: number;
-  #received = 0;
-  #sent = 0;
-  #silentMs = 0;
-  #quietMs = 0;
-  #sincePingMs = 0;
   /** Whether a PING went out in doubt, and nothing has come since. */
   #hasAsked = false;
 
-  constructor(options: LivenessOptions) {
+  constructor(
+    options: LivenessOptions,
+    state = { tickedAtMs: options.clock.now(), received: 0, sent: 0, silentMs: 0, quietMs: 0, sincePingMs: 0 },
+  ) {
+    this.state = state;
     this.#options = options;
     this.#tickMs = Math.min(TICK_MS, (options.deadAfterMs ?? TICK_MS * 4) / 4);
-    this.#tickedAtMs = options.clock.now();
-  }
-
-  capture(): LivenessCapture {
-    return {
-      tickedAgoMs: this.#options.clock.now() - this.#tickedAtMs,
-      received: this.#received,
-      sent: this.#sent,
-      silentMs: this.#silentMs,
-      quietMs: this.#quietMs,
-      sincePingMs: this.#sincePingMs,
-    };
-  }
-
-  /** Takes what another one has seen. Called before `start`. */
-  restore(capture: LivenessCapture): void {
-    this.#tickedAtMs = this.#options.clock.now() - capture.tickedAgoMs;
-    this.#received = capture.received;
-    this.#sent = capture.sent;
-    this.#silentMs = capture.silentMs;
-    this.#quietMs = capture.quietMs;
-    this.#sincePingMs = capture.sincePingMs;
   }
 
   start(): void {
     const { clock } = this.#options;
-    const leftMs = this.#tickMs - (clock.now() - this.#tickedAtMs);
+    const leftMs = this.#tickMs - (clock.now() - this.state.tickedAtMs);
     this.#cancel = clock.schedule(Math.max(0, leftMs), () => this.#tick());
   }
 
@@ -90,33 +68,34 @@ export class Liveness {
 
   #tick(): void {
     const { clock, deadAfterMs, receivedCount, sentCount, isInDoubt, onPingDue, onDoubt, onDead } = this.#options;
+    const { state } = this;
     const nowMs = clock.now();
     // A tick that comes much too late means that this process or its VM stood still: that time says nothing of the peer.
-    const elapsedMs = Math.min(nowMs - this.#tickedAtMs, 2 * this.#tickMs);
-    this.#tickedAtMs = nowMs;
+    const elapsedMs = Math.min(nowMs - state.tickedAtMs, 2 * this.#tickMs);
+    state.tickedAtMs = nowMs;
     this.start();
 
     const received = receivedCount();
     const sent = sentCount();
-    const hasReceived = received !== this.#received;
-    this.#silentMs = hasReceived ? 0 : this.#silentMs + elapsedMs;
-    this.#quietMs = sent === this.#sent ? this.#quietMs + elapsedMs : 0;
-    this.#sincePingMs += elapsedMs;
-    this.#received = received;
-    this.#sent = sent;
+    const hasReceived = received !== state.received;
+    state.silentMs = hasReceived ? 0 : state.silentMs + elapsedMs;
+    state.quietMs = sent === state.sent ? state.quietMs + elapsedMs : 0;
+    state.sincePingMs += elapsedMs;
+    state.received = received;
+    state.sent = sent;
 
-    if (deadAfterMs !== null && this.#silentMs >= deadAfterMs) {
-      onDead(this.#silentMs);
+    if (deadAfterMs !== null && state.silentMs >= deadAfterMs) {
+      onDead(state.silentMs);
       return;
     }
     if (hasReceived) this.#hasAsked = false;
     if (!this.#hasAsked && isInDoubt() && onDoubt()) {
       this.#hasAsked = true;
-      this.#sincePingMs = 0;
+      state.sincePingMs = 0;
     }
     const pingAfterMs = Math.min(PING_AFTER_MS, (deadAfterMs ?? Number.POSITIVE_INFINITY) / 2);
-    if (Math.max(this.#silentMs, this.#quietMs) >= pingAfterMs && this.#sincePingMs >= pingAfterMs) {
-      this.#sincePingMs = 0;
+    if (Math.max(state.silentMs, state.quietMs) >= pingAfterMs && state.sincePingMs >= pingAfterMs) {
+      state.sincePingMs = 0;
       onPingDue();
     }
   }
@@ -125,72 +104,62 @@ export class Liveness {
 /** When the stream ids are used up, the session is renewed at the latest after this time. */
 const RENEW_MS = 3_600_000;
 
-/** A {@link Leaving} as plain data. */
-export interface LeavingCapture {
-  readonly drainReason: Reason | null;
-  readonly renewReason: Reason | null;
-  /** The time that it has left, in milliseconds; null where it does not leave. */
-  readonly leftMs: number | null;
+/** Why and until when a session leaves, in a {@link Leaving}. */
+export interface LeavingState {
+  drainReason: Reason | null;
+  renewReason: Reason | null;
+  /** Null where it does not leave. */
+  endsAtMs: number | null;
 }
 
 /** Leaving a session in an orderly way: whether it drains, or has to be renewed, and the time that it has left (R-LIVE-3, R-STREAM-6). */
 export class Leaving {
+  readonly state: LeavingState;
   readonly #clock: Clock;
   readonly #drainTimeoutMs: number;
   readonly #onTimeout: (reason: VproxyError) => void;
-  #drainReason: VproxyError | null = null;
-  #renewReason: VproxyError | null = null;
-  #endsAtMs: number | null = null;
   #cancel: CancelTimer | null = null;
 
-  constructor(options: {
-    readonly clock: Clock;
-    readonly drainTimeoutMs: number;
-    /** The time is up: all that is open has to end. */
-    readonly onTimeout: (reason: VproxyError) => void;
-  }) {
+  /** With the `state` of another one `goOn` is to follow. */
+  constructor(
+    options: {
+      readonly clock: Clock;
+      readonly drainTimeoutMs: number;
+      /** The time is up: all that is open has to end. */
+      readonly onTimeout: (reason: VproxyError) => void;
+    },
+    state: LeavingState = { drainReason: null, renewReason: null, endsAtMs: null },
+  ) {
+    this.state = state;
     this.#clock = options.clock;
     this.#drainTimeoutMs = options.drainTimeoutMs;
     this.#onTimeout = options.onTimeout;
   }
 
-  capture(): LeavingCapture {
-    return {
-      drainReason: toReason(this.#drainReason),
-      renewReason: toReason(this.#renewReason),
-      leftMs: this.#endsAtMs === null ? null : this.#endsAtMs - this.#clock.now(),
-    };
-  }
-
-  /** Takes what another one had. `goOn` is to follow. */
-  restore({ drainReason, renewReason, leftMs }: LeavingCapture): void {
-    this.#drainReason = fromReason(drainReason);
-    this.#renewReason = fromReason(renewReason);
-    this.#endsAtMs = leftMs === null ? null : this.#clock.now() + leftMs;
-  }
-
   /** From now on its time runs, where it leaves. */
   goOn(): void {
-    const reason = this.#drainReason ?? this.#renewReason;
-    if (reason !== null && this.#endsAtMs !== null) this.#schedule(this.#endsAtMs - this.#clock.now(), reason);
+    const reason = this.drainReason ?? fromReason(this.state.renewReason);
+    if (reason !== null) this.#schedule(reason);
   }
 
   /** Why no stream is opened any more; null while the session does not drain. */
   get drainReason(): VproxyError | null {
-    return this.#drainReason;
+    return fromReason(this.state.drainReason);
   }
 
   /** No stream is opened any more; those that are open have the drain's time. */
   drain(reason: VproxyError): void {
-    this.#drainReason = reason;
+    this.state.drainReason = toReason(reason);
     this.#setDeadline(this.#drainTimeoutMs, reason);
   }
 
   /** Stream ids do not come back: the session ends as soon as it is idle, or after an hour. */
   renew(): void {
-    if (this.#drainReason !== null || this.#renewReason !== null) return;
-    this.#renewReason = new VproxyError('shutdown', 'the stream ids are used up');
-    this.#setDeadline(RENEW_MS, this.#renewReason);
+    const { state } = this;
+    if (state.drainReason !== null || state.renewReason !== null) return;
+    const reason = new VproxyError('shutdown', 'the stream ids are used up');
+    state.renewReason = toReason(reason);
+    this.#setDeadline(RENEW_MS, reason);
   }
 
   stop(): void {
@@ -199,11 +168,12 @@ export class Leaving {
 
   #setDeadline(delayMs: number, reason: VproxyError): void {
     this.#cancel?.();
-    this.#endsAtMs = this.#clock.now() + delayMs;
-    this.#schedule(delayMs, reason);
+    this.state.endsAtMs = this.#clock.now() + delayMs;
+    this.#schedule(reason);
   }
 
-  #schedule(delayMs: number, reason: VproxyError): void {
-    this.#cancel = this.#clock.schedule(Math.max(0, delayMs), () => this.#onTimeout(reason));
+  #schedule(reason: VproxyError): void {
+    const leftMs = (this.state.endsAtMs ?? 0) - this.#clock.now();
+    this.#cancel = this.#clock.schedule(Math.max(0, leftMs), () => this.#onTimeout(reason));
   }
 }

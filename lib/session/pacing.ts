@@ -113,13 +113,15 @@ export class Pacer implements PaceLimit {
   }
 }
 
-/** What waits before a local end, as plain data: bytes, and what is behind them. */
-export interface WaitingCapture {
+/** What waits before a local end: bytes, and what is behind them. */
+export interface WaitingState {
   readonly pieces: readonly Buffer[];
   readonly hasFin: boolean;
   /** Whether the stream has ended in order. */
   readonly hasEnd: boolean;
 }
+
+const NOTHING_WAITS: WaitingState = { pieces: [], hasFin: false, hasEnd: false };
 
 /**
  * Hands bytes to a sink no faster than the limit allows, and what ends them behind the last one: FIN, and the end of a
@@ -130,23 +132,20 @@ export class PacedEnd implements LocalEnd {
   readonly #sink: LocalEnd;
   readonly #limit: PaceLimit;
   readonly #queue = new ByteQueue();
-  #hasFin = false;
-  #hasEnd = false;
+  #hasFin: boolean;
+  #hasEnd: boolean;
 
-  constructor(sink: LocalEnd, limit: PaceLimit) {
+  /** With what waited in another one `goOn` is to follow. */
+  constructor(sink: LocalEnd, limit: PaceLimit, waiting: WaitingState = NOTHING_WAITS) {
     this.#sink = sink;
     this.#limit = limit;
+    this.#queue.restore(waiting.pieces);
+    this.#hasFin = waiting.hasFin;
+    this.#hasEnd = waiting.hasEnd;
   }
 
-  capture(): WaitingCapture {
+  get state(): WaitingState {
     return { pieces: this.#queue.list(), hasFin: this.#hasFin, hasEnd: this.#hasEnd };
-  }
-
-  /** Takes what waited in another one. `goOn` is to follow. */
-  restore({ pieces, hasFin, hasEnd }: WaitingCapture): void {
-    this.#queue.restore(pieces);
-    this.#hasFin = hasFin;
-    this.#hasEnd = hasEnd;
   }
 
   /** From now on what waits is handed on, as fast as the limit allows. */

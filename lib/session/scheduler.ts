@@ -2,12 +2,12 @@
  * Decides what goes to the channel next: control first, then one DATA frame of each stream in turn, as much as the channel
  * and the credits take (R-FLOW-2, R-FLOW-6 to R-FLOW-8).
  */
-import { type ByteSink, FrameWriter, type FrameWriterCapture } from '../codec/frame-writer.js';
+import { type ByteSink, FrameWriter, type FrameWriterState } from '../codec/frame-writer.js';
 import type { DataCheck } from '../codec/integrity.js';
 import { HEADER_BYTES } from '../codec/limits.js';
 import { toVproxyError, type VproxyError } from '../errors.js';
 import type { Clock } from '../util/clock.js';
-import { ControlQueue, type ControlQueueCapture, type Creditor } from './control-queue.js';
+import { ControlQueue, type ControlQueueState, type Creditor } from './control-queue.js';
 
 /** A member of a row of those that wait for their turn. */
 export interface RowMember {
@@ -68,20 +68,33 @@ interface SchedulerOptions {
   readonly onFlood: (reason: VproxyError) => void;
 }
 
-/** A {@link Scheduler} as plain data. */
-export interface SchedulerCapture {
-  readonly writer: FrameWriterCapture;
-  readonly queue: ControlQueueCapture;
-  readonly ready: TurnOrderCapture;
-  readonly creditBytes: number;
-  readonly sentBytes: number;
-  readonly interactiveId: number;
-  /** How long ago that stream was interactive last, in milliseconds. */
-  readonly interactiveAgoMs: number;
-  /** For how long something waits for the channel now; null where nothing does. */
-  readonly stalledForMs: number | null;
-  readonly stalledMs: number;
+/** What a {@link Scheduler} has sent, may send, and has to send. */
+export interface SchedulerState {
+  readonly writer: FrameWriterState;
+  readonly queue: ControlQueueState;
+  readonly ready: TurnOrderState;
+  /** The newest credit of the session that the peer gave, in bytes. */
+  creditBytes: number;
+  /** DATA sent in this session, in bytes. */
+  sentBytes: number;
+  /** The stream that was interactive last, and when; 0 where none is. */
+  interactiveId: number;
+  interactiveAtMs: number;
+  /** Since when something waits, and nothing passes. */
+  stalledAtMs: number | null;
+  /** All earlier stalls, in milliseconds. */
+  stalledMs: number;
 }
+
+/** Without what its members have from their own beginnings. */
+const newState = (creditBytes: number): Omit<SchedulerState, 'writer' | 'queue' | 'ready'> => ({
+  creditBytes,
+  sentBytes: 0,
+  interactiveId: 0,
+  interactiveAtMs: 0,
+  stalledAtMs: null,
+  stalledMs: 0,
+});
 
 /** A wait that is no shorter is a stall, in milliseconds. A channel that is used to the full has shorter ones all the time. */
 const LEAST_STALL_MS = 1000;
@@ -93,73 +106,50 @@ export class Scheduler {
   readonly #options: SchedulerOptions;
   readonly #clock: Clock;
   readonly #maxFrameBytes: number;
-  readonly #ready = new TurnOrder();
-  #creditBytes: number;
-  #sentBytes = 0;
+  readonly #ready: TurnOrder;
+  readonly #state: Omit<SchedulerState, 'writer' | 'queue' | 'ready'>;
   #isHeld = false;
   #isBusy = false;
-  #state: 'running' | 'stopped' | 'written' = 'running';
-  #interactiveId = 0;
-  #interactiveAtMs = 0;
-  /** Since when something waits, and nothing passes. */
-  #stalledAtMs: number | null = null;
-  #stalledMs = 0;
+  #phase: 'running' | 'stopped' | 'written' = 'running';
   /** Called once, together, when the channel has written all. */
   #onDrained: (() => void)[] = [];
 
-  constructor(options: SchedulerOptions) {
+  /** With the `state` of another one `resumeTurns` and `resume` are to follow; nothing is written before. */
+  constructor(options: SchedulerOptions, state?: SchedulerState) {
     this.#options = options;
     this.#sink = options.sink;
     this.#clock = options.clock;
     this.#maxFrameBytes = options.maxFrameBytes;
-    this.#creditBytes = options.creditBytes;
-    this.#writer = new FrameWriter(options.sink, options.check);
-    this.#queue = new ControlQueue(this.#writer);
+    this.#state = state ?? newState(options.creditBytes);
+    this.#writer = new FrameWriter(options.sink, options.check, state?.writer);
+    this.#queue = new ControlQueue(this.#writer, state?.queue);
+    this.#ready = new TurnOrder(state?.ready);
+    this.#isHeld = state !== undefined;
   }
 
-  capture(): SchedulerCapture {
-    const nowMs = this.#clock.now();
-    return {
-      writer: this.#writer.capture(),
-      queue: this.#queue.capture(),
-      ready: this.#ready.capture(),
-      creditBytes: this.#creditBytes,
-      sentBytes: this.#sentBytes,
-      interactiveId: this.#interactiveId,
-      interactiveAgoMs: nowMs - this.#interactiveAtMs,
-      stalledForMs: this.#stalledAtMs === null ? null : nowMs - this.#stalledAtMs,
-      stalledMs: this.#stalledMs,
-    };
+  get state(): SchedulerState {
+    return { ...this.#state, writer: this.#writer.state, queue: this.#queue.state, ready: this.#ready.state };
   }
 
-  /** Takes what another one had. Nothing is written before `resume`. `find` gives a stream by its id; null for one that is over. */
-  restore(capture: SchedulerCapture, find: (id: number) => Scheduled | null, session: Creditor): void {
-    const nowMs = this.#clock.now();
-    this.hold();
-    this.#writer.restore(capture.writer);
-    this.#queue.restore(capture.queue, (id) => (id === 0 ? session : find(id)));
-    this.#ready.restore(capture.ready, find);
-    this.#creditBytes = capture.creditBytes;
-    this.#sentBytes = capture.sentBytes;
-    this.#interactiveId = capture.interactiveId;
-    this.#interactiveAtMs = nowMs - capture.interactiveAgoMs;
-    this.#stalledAtMs = capture.stalledForMs === null ? null : nowMs - capture.stalledForMs;
-    this.#stalledMs = capture.stalledMs;
+  /** Gives those their turns who had one in another process. `find` gives a stream by its id; null for one that is over. */
+  resumeTurns(find: (id: number) => Scheduled | null, session: Creditor): void {
+    this.#queue.resumeCredits((id) => (id === 0 ? session : find(id)));
+    this.#ready.resume(find);
   }
 
   /** Frames sent, of every type. */
   get sentFrames(): number {
-    return this.#writer.frameCount;
+    return this.#writer.state.frameCount;
   }
 
   /** DATA sent in this session, in bytes. */
   get sentBytes(): number {
-    return this.#sentBytes;
+    return this.#state.sentBytes;
   }
 
   /** What the peer's credit leaves to be sent, all streams together, in bytes. */
   get creditLeftBytes(): number {
-    return this.#creditBytes - this.#sentBytes;
+    return this.#state.creditBytes - this.#state.sentBytes;
   }
 
   /** What the channel was given and has not written, in bytes. */
@@ -179,11 +169,11 @@ export class Scheduler {
 
   /** For how long nothing passed although something waited, in milliseconds; waits of less than a second do not count. */
   get stallMs(): number {
-    return this.#stalledMs + this.#currentStallMs;
+    return this.#state.stalledMs + this.#currentStallMs;
   }
 
   get #currentStallMs(): number {
-    const waitedMs = this.#stalledAtMs === null ? 0 : this.#clock.now() - this.#stalledAtMs;
+    const waitedMs = this.#state.stalledAtMs === null ? 0 : this.#clock.now() - this.#state.stalledAtMs;
     return waitedMs < LEAST_STALL_MS ? 0 : waitedMs;
   }
 
@@ -196,12 +186,12 @@ export class Scheduler {
 
   /** Whether a stream is interactive now. */
   get hasInteractive(): boolean {
-    return this.#interactiveId !== 0 && this.#clock.now() - this.#interactiveAtMs < INTERACTIVE_MS;
+    return this.#state.interactiveId !== 0 && this.#clock.now() - this.#state.interactiveAtMs < INTERACTIVE_MS;
   }
 
   /** Whether another stream than this one is. */
   isBesideInteractive(streamId: number): boolean {
-    return this.#interactiveId !== streamId && this.hasInteractive;
+    return this.#state.interactiveId !== streamId && this.hasInteractive;
   }
 
   // ---- what is to be sent ---------------------------------------------------------------------------------------
@@ -243,15 +233,15 @@ export class Scheduler {
 
   /** The stream is over. */
   forget(stream: Scheduled): void {
-    if (this.#interactiveId === stream.id) this.#interactiveId = 0;
+    if (this.#state.interactiveId === stream.id) this.#state.interactiveId = 0;
   }
 
   // ---- when -----------------------------------------------------------------------------------------------------
 
   /** The peer's CREDIT for the session: a total; one that lowers it is ignored. */
   raiseCredit(totalBytes: number): void {
-    if (totalBytes <= this.#creditBytes) return;
-    this.#creditBytes = totalBytes;
+    if (totalBytes <= this.#state.creditBytes) return;
+    this.#state.creditBytes = totalBytes;
     this.flush();
   }
 
@@ -267,9 +257,9 @@ export class Scheduler {
 
   /** Writes as much as the channel and the credits take. */
   flush(): void {
-    if (this.#isHeld || this.#isBusy || this.#state !== 'running') return;
+    if (this.#isHeld || this.#isBusy || this.#phase !== 'running') return;
     this.#isBusy = true;
-    const sentBytes = this.#sentBytes;
+    const sentBytes = this.#state.sentBytes;
     try {
       while (this.#queue.flush() && this.#canSendData()) {
         const stream = this.#ready.shift();
@@ -280,15 +270,15 @@ export class Scheduler {
     } finally {
       this.#isBusy = false;
     }
-    if (this.#sentBytes > sentBytes) this.#endStall();
+    if (this.#state.sentBytes > sentBytes) this.#endStall();
     // For the channel to take it, or for the peer to read what it has taken (R-FLOW-5).
     const isWaiting = !this.#queue.isEmpty || !this.#ready.isEmpty;
-    if (isWaiting) this.#stalledAtMs ??= this.#clock.now();
+    if (isWaiting) this.#state.stalledAtMs ??= this.#clock.now();
   }
 
   /** The channel has written all that it was given: the buffers are free. `flush` is to follow. */
   handleDrain(): void {
-    if (this.#state === 'stopped') this.#state = 'written';
+    if (this.#phase === 'stopped') this.#phase = 'written';
     this.#endStall();
     this.#callDrained();
   }
@@ -298,7 +288,7 @@ export class Scheduler {
    * is sent frees none: what was handed over goes out as long as the channel is open.
    */
   afterDrain(callback: () => void): void {
-    if (this.#state === 'written' || this.#sink.unwrittenBytes === 0) callback();
+    if (this.#phase === 'written' || this.#sink.unwrittenBytes === 0) callback();
     else this.#onDrained.push(callback);
   }
 
@@ -319,41 +309,41 @@ export class Scheduler {
 
   /** Sends nothing any more, and forgets what waits. */
   stop(): void {
-    this.#state = 'stopped';
+    this.#phase = 'stopped';
     this.#endStall();
     this.#queue.clear();
   }
 
   /** After `stop`: the channel holds nothing of the session any more, written or not. */
   handleClosed(): void {
-    this.#state = 'written';
+    this.#phase = 'written';
     this.#callDrained();
   }
 
   // ---- inside ---------------------------------------------------------------------------------------------------
 
   #endStall(): void {
-    this.#stalledMs += this.#currentStallMs;
-    this.#stalledAtMs = null;
+    this.#state.stalledMs += this.#currentStallMs;
+    this.#state.stalledAtMs = null;
   }
 
   #canSendData(): boolean {
-    if (this.#sentBytes >= this.#creditBytes || this.#sink.isFull === true) return false;
+    if (this.#state.sentBytes >= this.#state.creditBytes || this.#sink.isFull === true) return false;
     const { unwrittenBytes } = this.#sink;
     if (this.#maxFrameBytes <= SMALL_CHANNEL_BYTES) return unwrittenBytes < SMALL_FRAME_BYTES;
     return unwrittenBytes < CUT_HIGH_WATER_BYTES || (unwrittenBytes < HIGH_WATER_BYTES && !this.hasInteractive);
   }
 
   #sendFrame(stream: Scheduled): void {
-    const maxBytes = Math.min(this.frameBytes(stream.id), this.#creditBytes - this.#sentBytes);
+    const maxBytes = Math.min(this.frameBytes(stream.id), this.#state.creditBytes - this.#state.sentBytes);
     const bytes = stream.sendFrame(this.#writer, maxBytes);
-    this.#sentBytes += bytes;
+    this.#state.sentBytes += bytes;
     if (bytes >= INTERACTIVE_BYTES || stream.isDatagram) {
       stream.smallFrames = 0;
       this.forget(stream);
     } else if (++stream.smallFrames >= INTERACTIVE_FRAMES) {
-      this.#interactiveId = stream.id;
-      this.#interactiveAtMs = this.#clock.now();
+      this.#state.interactiveId = stream.id;
+      this.#state.interactiveAtMs = this.#clock.now();
     }
     if (stream.sendableBytes > 0) this.#ready.add(stream);
     else stream.handleTurnEnd();
@@ -374,11 +364,13 @@ export class Scheduler {
  */
 const SMALL_TURNS = 32;
 
-/** The ids of those in a {@link TurnOrder}, in order. */
-interface TurnOrderCapture {
-  readonly small: readonly number[];
-  readonly others: readonly number[];
-  readonly smallTurns: number;
+/** The turns in a {@link TurnOrder}. */
+interface TurnOrderState {
+  /** The ids of those in both rows, in order: only while the order is handed over. Flows are not. */
+  small: readonly number[];
+  others: readonly number[];
+  /** Turns that small ones had while others waited. */
+  smallTurns: number;
 }
 
 /** In the place of all flows, in the row of the others. Its id is no stream's. */
@@ -396,23 +388,26 @@ class TurnOrder {
   readonly #others = new ReadyRow<Scheduled | FlowsTurn>();
   readonly #flows = new ReadyRow<Scheduled>();
   readonly #flowsTurn: FlowsTurn = { id: 0, nextReady: null, isReady: false };
-  /** Turns that small ones had while others waited. */
-  #smallTurns = 0;
+  readonly #state: TurnOrderState;
+
+  constructor(state: TurnOrderState = { small: [], others: [], smallTurns: 0 }) {
+    this.#state = state;
+  }
 
   get isEmpty(): boolean {
     return this.#small.isEmpty && this.#others.isEmpty;
   }
 
-  capture(): TurnOrderCapture {
+  get state(): TurnOrderState {
     const others = this.#others.listIds().filter((id) => id !== this.#flowsTurn.id);
-    return { small: this.#small.listIds(), others, smallTurns: this.#smallTurns };
+    return { ...this.#state, small: this.#small.listIds(), others };
   }
 
-  /** What is over has no turn any more; flows are not handed over. */
-  restore({ small, others, smallTurns }: TurnOrderCapture, find: (id: number) => Scheduled | null): void {
+  /** Adds those that had a turn in another one, unless they are over. */
+  resume(find: (id: number) => Scheduled | null): void {
+    const { small, others } = this.#state;
     for (const [row, ids] of [[this.#small, small] as const, [this.#others, others] as const])
       for (const member of ids.map(find)) if (member !== null) row.add(member);
-    this.#smallTurns = smallTurns;
   }
 
   /** Adds a member behind those of its kind, unless it has a turn. */
@@ -429,11 +424,11 @@ class TurnOrder {
 
   /** Takes the one out whose turn it is. */
   shift(): Scheduled | null {
-    if (this.#others.isEmpty || (this.#smallTurns < SMALL_TURNS && !this.#small.isEmpty)) {
-      this.#smallTurns = this.#others.isEmpty ? 0 : this.#smallTurns + 1;
+    if (this.#others.isEmpty || (this.#state.smallTurns < SMALL_TURNS && !this.#small.isEmpty)) {
+      this.#state.smallTurns = this.#others.isEmpty ? 0 : this.#state.smallTurns + 1;
       return this.#small.shift();
     }
-    this.#smallTurns = 0;
+    this.#state.smallTurns = 0;
     const member = this.#others.shift();
     return member === this.#flowsTurn ? this.#shiftFlow() : (member as Scheduled | null);
   }

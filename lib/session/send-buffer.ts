@@ -1,8 +1,5 @@
 /** What a stream has to send: at most one buffer that waits, and the credit that the peer gave (R-FLOW-2). */
 import type { FrameWriter } from '../codec/frame-writer.js';
-import { TRAILER_BYTES } from '../codec/integrity.js';
-import { HEADER_BYTES } from '../codec/limits.js';
-import { isAlone } from '../util/byte-queue.js';
 
 /** What became of the bytes given to `SessionStream.send`. */
 export const SENT = {
@@ -15,17 +12,18 @@ export const SENT = {
 } as const;
 export type Sent = (typeof SENT)[keyof typeof SENT];
 
-/** A {@link SendBuffer} as plain data. */
-export interface SendBufferCapture {
-  readonly creditBytes: number;
-  readonly sentBytes: number;
-  /** What waits to be sent, or null. */
-  readonly waiting: Buffer | null;
+/** What a {@link SendBuffer} may send, has sent, and has to send. */
+export interface SendBufferState {
+  /** The newest total that the peer gave. */
+  creditBytes: number;
+  /** DATA sent so far. */
+  sentBytes: number;
+  /** What waits to be sent, or null: only while the buffer is handed over. */
+  waiting: Buffer | null;
 }
 
 export class SendBuffer {
-  #creditBytes: number;
-  #sentBytes = 0;
+  readonly #state: SendBufferState;
   #buffer: Buffer | null = null;
   #start = 0;
   #end = 0;
@@ -35,41 +33,26 @@ export class SendBuffer {
   /** Whether the channel may keep parts of the buffer for long: its owner waits for that, and it is well filled. */
   #mayKeep = false;
 
-  /** `creditBytes` is the first credit that the peer announced. */
-  constructor(creditBytes: number) {
-    this.#creditBytes = creditBytes;
+  /** What waited in another one is in a buffer that nobody has to be given back. */
+  constructor(state: SendBufferState) {
+    const { waiting } = state;
+    this.#state = state;
+    state.waiting = null;
+    if (waiting !== null) this.put(waiting, 0, waiting.length, false);
   }
 
-  capture(): SendBufferCapture {
-    return {
-      creditBytes: this.#creditBytes,
-      sentBytes: this.#sentBytes,
-      waiting: this.#buffer?.subarray(this.#start, this.#end) ?? null,
-    };
-  }
-
-  /** Takes what another one had. What waits is in a buffer of its own, which nobody has to be given back. */
-  restore({ creditBytes, sentBytes, waiting }: SendBufferCapture): void {
-    this.#creditBytes = creditBytes;
-    this.#sentBytes = sentBytes;
-    if (waiting === null) return;
-    if (isAlone(waiting)) {
-      this.put(waiting, 0, waiting.length, false);
-      return;
-    }
-    const buffer = Buffer.allocUnsafeSlow(HEADER_BYTES + waiting.length + TRAILER_BYTES);
-    waiting.copy(buffer, HEADER_BYTES);
-    this.put(buffer, HEADER_BYTES, HEADER_BYTES + waiting.length, true);
+  get state(): SendBufferState {
+    return { ...this.#state, waiting: this.#buffer?.subarray(this.#start, this.#end) ?? null };
   }
 
   /** DATA sent so far, in bytes. */
   get sentBytes(): number {
-    return this.#sentBytes;
+    return this.#state.sentBytes;
   }
 
   /** What the peer's credit leaves to be sent, in bytes. */
   get creditLeftBytes(): number {
-    return this.#creditBytes - this.#sentBytes;
+    return this.#state.creditBytes - this.#state.sentBytes;
   }
 
   /** Whether bytes wait to be sent. */
@@ -106,15 +89,15 @@ export class SendBuffer {
 
   /** Takes a total from the peer. False for one that is not above the known one. */
   raiseCredit(totalBytes: number): boolean {
-    if (totalBytes <= this.#creditBytes) return false;
-    this.#creditBytes = totalBytes;
+    if (totalBytes <= this.#state.creditBytes) return false;
+    this.#state.creditBytes = totalBytes;
     return true;
   }
 
   /** How much of what waits may be sent, in bytes, where no more than `limitBytes` may be sent in total. */
   sendableBytes(limitBytes: number): number {
     if (this.#buffer === null) return 0;
-    return Math.min(this.#end - this.#start, Math.min(this.#creditBytes, limitBytes) - this.#sentBytes);
+    return Math.min(this.#end - this.#start, Math.min(this.#state.creditBytes, limitBytes) - this.#state.sentBytes);
   }
 
   /** Sends the first `bytes` bytes of what waits as one frame. */
@@ -137,7 +120,7 @@ export class SendBuffer {
       this.#hasHeadroom = false;
     }
     this.#start = end;
-    this.#sentBytes += bytes;
+    this.#state.sentBytes += bytes;
     if (end === this.#end) this.#buffer = null;
   }
 }

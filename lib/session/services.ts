@@ -6,38 +6,32 @@ import { suggestWord } from '../util/closest-word.js';
 /** The longest list that is taken from a peer (R-SERVICES-2). */
 export const MAX_SERVICES = 4096;
 
-/** An {@link OwnServices} as plain data. */
-export interface OwnServicesCapture {
+/** What an {@link OwnServices} has said, and has to say. */
+export interface OwnServicesState {
   /** As the peer was told, names and ports as one text; null before that. */
-  readonly announced: string | null;
-  readonly wanted: readonly string[];
-  readonly ports: readonly AnnouncedPort[] | null;
+  announced: string | null;
+  wanted: readonly string[];
+  ports: readonly AnnouncedPort[] | null;
 }
 
 /** What this side offers; the peer hears of it once and on every change. */
 export class OwnServices {
+  readonly state: OwnServicesState;
   readonly #send: (payload: Buffer) => void;
   readonly #isBusy: () => boolean;
   readonly #timeOfDay: (() => number) | null;
-  #announced: string | null = null;
-  #wanted: readonly string[] = [];
-  #ports: readonly AnnouncedPort[] | null = null;
 
   /** `isBusy`: earlier bytes wait to be written, so that a list would only wait behind them. `timeOfDay` is told along, unless it is null. */
-  constructor(send: (payload: Buffer) => void, isBusy: () => boolean, timeOfDay: (() => number) | null) {
+  constructor(
+    send: (payload: Buffer) => void,
+    isBusy: () => boolean,
+    timeOfDay: (() => number) | null,
+    state: OwnServicesState = { announced: null, wanted: [], ports: null },
+  ) {
+    this.state = state;
     this.#send = send;
     this.#isBusy = isBusy;
     this.#timeOfDay = timeOfDay;
-  }
-
-  capture(): OwnServicesCapture {
-    return { announced: this.#announced, wanted: this.#wanted, ports: this.#ports };
-  }
-
-  restore({ announced, wanted, ports }: OwnServicesCapture): void {
-    this.#announced = announced;
-    this.#wanted = wanted;
-    this.#ports = ports;
   }
 
   /**
@@ -45,37 +39,39 @@ export class OwnServices {
    * those of this machine that are announced; null: nothing is said of ports.
    */
   announce(services: Iterable<string>, ports: readonly AnnouncedPort[] | null): void {
-    this.#wanted = [...new Set(services)].sort();
-    this.#ports = ports;
-    if (this.#announced === null) this.#sendWanted();
+    this.state.wanted = [...new Set(services)].sort();
+    this.state.ports = ports;
+    if (this.state.announced === null) this.#sendWanted();
     else this.retry();
   }
 
   /** Sends the newest list where it is due; nothing before the first `announce`. */
   retry(): void {
-    if (this.#announced === null || this.#text === this.#announced || this.#isBusy()) return;
+    if (this.state.announced === null || this.#text === this.state.announced || this.#isBusy()) return;
     this.#sendWanted();
   }
 
   get #text(): string {
-    const names = this.#wanted.join(' ');
-    return this.#ports === null ? names : `${names} ${JSON.stringify(this.#ports)}`;
+    const names = this.state.wanted.join(' ');
+    return this.state.ports === null ? names : `${names} ${JSON.stringify(this.state.ports)}`;
   }
 
   #sendWanted(): void {
-    this.#announced = this.#text;
-    const payloads = encodeServices(this.#wanted, this.#timeOfDay?.() ?? null, this.#ports);
+    this.state.announced = this.#text;
+    const payloads = encodeServices(this.state.wanted, this.#timeOfDay?.() ?? null, this.state.ports);
     for (const payload of payloads) this.#send(payload);
   }
 }
 
-/** A {@link PeerServices} as plain data. */
-export interface PeerServicesCapture {
-  readonly names: readonly string[];
+/** What a {@link PeerServices} has heard. */
+export interface PeerServicesState {
+  names: ReadonlySet<string>;
   /** Of a list that is not complete. */
-  readonly partial: readonly string[];
-  readonly clockOffsetMs: number | null;
-  readonly ports: readonly AnnouncedPort[] | null;
+  partial: string[];
+  /** By how much the peer's time of day was ahead when its list came, in milliseconds; null where either is not known. */
+  clockOffsetMs: number | null;
+  /** The ports that the peer announces; null where it says nothing of ports (R-SERVICES-3). */
+  ports: readonly AnnouncedPort[] | null;
 }
 
 /** The number of services that a line names; a peer may have thousands. */
@@ -93,55 +89,31 @@ export const listInsteadOf = (service: string, offered: ReadonlySet<string>): st
 
 /** What the peer offers. */
 export class PeerServices {
-  #names: ReadonlySet<string> = new Set();
-  #partial: string[] = [];
-  #clockOffsetMs: number | null = null;
-  #ports: readonly AnnouncedPort[] | null = null;
+  readonly state: PeerServicesState;
   readonly #timeOfDay: (() => number) | null;
 
   /** `timeOfDay` is that of this side; null where it does not matter. */
-  constructor(timeOfDay: (() => number) | null = null) {
+  constructor(
+    timeOfDay: (() => number) | null = null,
+    state: PeerServicesState = { names: new Set(), partial: [], clockOffsetMs: null, ports: null },
+  ) {
+    this.state = state;
     this.#timeOfDay = timeOfDay;
-  }
-
-  capture(): PeerServicesCapture {
-    const [clockOffsetMs, ports] = [this.#clockOffsetMs, this.#ports];
-    return { names: [...this.#names], partial: [...this.#partial], clockOffsetMs, ports };
-  }
-
-  restore({ names, partial, clockOffsetMs, ports }: PeerServicesCapture): void {
-    this.#names = new Set(names);
-    this.#partial = [...partial];
-    this.#clockOffsetMs = clockOffsetMs;
-    this.#ports = ports;
-  }
-
-  /** The ports that the peer announces; null where it says nothing of ports (R-SERVICES-3). */
-  get ports(): readonly AnnouncedPort[] | null {
-    return this.#ports;
-  }
-
-  /** By how much the peer's time of day was ahead when its list came, in milliseconds; null where either is not known. */
-  get clockOffsetMs(): number | null {
-    return this.#clockOffsetMs;
-  }
-
-  get names(): ReadonlySet<string> {
-    return this.#names;
   }
 
   /** Takes a SERVICES frame. True when the list is complete. Throws `protocol-error` and `flood`. */
   receive(payload: Buffer): boolean {
     const { services, more, timeMs, ports } = decodeServices(payload);
-    this.#partial.push(...services);
-    if (this.#partial.length > MAX_SERVICES) {
+    const { state } = this;
+    state.partial.push(...services);
+    if (state.partial.length > MAX_SERVICES) {
       throw new VproxyError('flood', `the peer lists more than ${MAX_SERVICES} services`);
     }
     if (more) return false;
-    this.#names = new Set(this.#partial);
-    this.#clockOffsetMs = timeMs === null || this.#timeOfDay === null ? null : timeMs - this.#timeOfDay();
-    this.#ports = ports;
-    this.#partial = [];
+    state.names = new Set(state.partial);
+    state.clockOffsetMs = timeMs === null || this.#timeOfDay === null ? null : timeMs - this.#timeOfDay();
+    state.ports = ports;
+    state.partial = [];
     return true;
   }
 }

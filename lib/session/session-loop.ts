@@ -9,11 +9,10 @@ import { toVproxyError, VproxyError } from '../errors.js';
 import type { Clock } from '../util/clock.js';
 import { type Agreement, commonSession, outerRefusal, protectionRefusal, refusal } from './agreement.js';
 import type { SecureLayer, SecureLayerFactory } from './auth.js';
-import type { SessionCapture } from './capture.js';
 import { Opening } from './opening.js';
 import { OpeningPause } from './opening-pause.js';
 import { Resumption } from './resume/resumption.js';
-import { NOWHERE, type RestoredSession, Session } from './session.js';
+import { NOWHERE, Session, type SessionState } from './session.js';
 import type { SessionSettings } from './settings.js';
 
 export interface SessionLoopEvents {
@@ -46,8 +45,8 @@ const LAYER_END_MS = 300;
 /** Loop state that a successor process needs besides the session. */
 export interface LoopCapture {
   readonly skippedBytes: number;
-  /** How long its session has had this link, in milliseconds. */
-  readonly joinedAgoMs: number;
+  /** Since when its session has had this link. */
+  readonly joinedAtMs: number;
 }
 
 /** Where an opening on a layer is. */
@@ -154,24 +153,24 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
   capture(): LoopCapture | null {
     const state = this.#state;
     if (state.name !== 'running' || this.#layer !== null || !state.session.isReady) return null;
-    return { skippedBytes: this.skippedBytes, joinedAgoMs: this.#clock.now() - state.joinedAtMs };
+    return { skippedBytes: this.skippedBytes, joinedAtMs: state.joinedAtMs };
   }
 
   /**
-   * In place of `start`: takes over the link of another one, with its session, which the kept ones have then. Gives it and its streams as
+   * In place of `start`: takes over the link of another one, with its session, which the kept ones have then. Gives it as
    * `Session.restore` does, and throws what that throws. Call `goOn` afterwards.
    */
-  restore(capture: SessionCapture, { skippedBytes, joinedAgoMs }: LoopCapture): RestoredSession {
-    const restored = Session.restore(capture, {
+  restore(state: SessionState, { skippedBytes, joinedAtMs }: LoopCapture): Session {
+    const session = Session.restore(state, {
       sink: this.#sink,
       clock: this.#clock,
       settings: this.#settings,
       ...this.#hooks,
     });
-    this.#settings.resume?.kept.adopt(restored.session);
+    this.#settings.resume?.kept.adopt(session);
     this.#skippedBytes = skippedBytes;
-    this.#follow(restored.session, this.#clock.now() - joinedAgoMs);
-    return restored;
+    this.#follow(session, joinedAtMs);
+    return session;
   }
 
   /** After `restore`: the session continues. `isBehind`: bytes that came before are to be received first. */

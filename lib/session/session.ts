@@ -3,7 +3,7 @@
  * What a peer can do wrong ends here, with the code that docs/protocol.md states (R-CODE-3, R-CODE-4, R-LIVE-3).
  */
 import { EventEmitter } from 'eventemitter3';
-import { FrameReader, FrameTimer } from '../codec/frame-reader.js';
+import { FrameReader, type FrameReaderState, FrameTimer, type FrameTimerState } from '../codec/frame-reader.js';
 import type { ByteSink } from '../codec/frame-writer.js';
 import { FRAME_TYPE, formatFrameType } from '../codec/header.js';
 import type { Hello } from '../codec/hello.js';
@@ -23,18 +23,17 @@ import type { Budget } from '../util/bounds.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { type Agreement, hasDatagrams, isResumable } from './agreement.js';
 import { PROOF_MS, Proof } from './auth.js';
-import { type CapturedSession, copyAgreement, type RestoreContext, type SessionCapture } from './capture.js';
-import { InFlightCredit } from './flow.js';
-import { Leaving, Liveness } from './liveness.js';
+import { InFlightCredit, type InFlightCreditState } from './flow.js';
+import { Leaving, type LeavingState, Liveness, type LivenessState } from './liveness.js';
 import type { LocalEnd } from './local-end.js';
-import { Continuity } from './resume/continuity.js';
+import { Continuity, type ContinuityState } from './resume/continuity.js';
 import { type ResumeSecret, SECRET_BYTES } from './resume/secret.js';
-import { Scheduler } from './scheduler.js';
-import { OwnServices, PeerServices } from './services.js';
+import { Scheduler, type SchedulerState } from './scheduler.js';
+import { OwnServices, type OwnServicesState, PeerServices, type PeerServicesState } from './services.js';
 import type { SessionCounters, SessionEvents } from './session-events.js';
 import type { SessionSettings } from './settings.js';
-import type { SessionStream } from './stream.js';
-import { StreamTable } from './streams.js';
+import type { SessionStream, StreamState } from './stream.js';
+import { StreamTable, type StreamTableState } from './streams.js';
 
 /** What a session needs of the link that it has. */
 interface SessionLink {
@@ -52,14 +51,50 @@ interface SessionContext extends Omit<SessionLink, 'agreement' | 'sink'> {
   readonly sink: ByteSink | null;
   readonly clock: Clock;
   readonly settings: SessionSettings;
+  /** That of a session that goes on here. Default: it begins. */
+  readonly state?: SessionState;
   /** This side's first stream id, of the parity that the agreement gives it. Default 1 or 2. */
   readonly firstStreamId?: number;
 }
 
-/** What `Session.restore` gives: the streams are in the order of those of the capture. */
-export interface RestoredSession {
-  readonly session: Session;
-  readonly streams: readonly SessionStream[];
+/** What lives on of an established session: at any moment between two calls, with its link or without. */
+export interface SessionState extends SessionFacts {
+  readonly reader: FrameReaderState;
+  readonly frameTimer: FrameTimerState;
+  readonly scheduler: SchedulerState;
+  readonly credit: InFlightCreditState;
+  readonly liveness: LivenessState;
+  readonly leaving: LeavingState;
+  readonly ownServices: OwnServicesState;
+  readonly peerServices: PeerServicesState;
+  /** Null where the session ends with its link. Where it can be taken up again, its secret is in it. */
+  readonly continuity: ContinuityState | null;
+  readonly table: StreamTableState;
+  /** In the order of `listAllStreams`. */
+  readonly streams: readonly StreamState[];
+}
+
+/** What is the session's own of that. */
+interface SessionFacts {
+  /** What the HELLOs agreed on that established it, and those on the link that it has, or had last. */
+  readonly agreement: Agreement;
+  link: Agreement;
+  /** The id of the key that both sides have proved to have; null where neither demanded one. */
+  keyId: string | null;
+  startedAtMs: number;
+  receivedChunks: number;
+  /** Whether somebody waits for `measured`. */
+  isMeasureDue: boolean;
+}
+
+/** What a session needs to go on where another one was. */
+export interface RestoreContext {
+  /** That of its link, which goes on behind the last byte that was given to the old one; null: it has no link, or loses it by that. */
+  readonly sink: ByteSink | null;
+  readonly clock: Clock;
+  readonly settings: SessionSettings;
+  /** As for a new session. Default: never. */
+  readonly isTurnOver?: () => boolean;
 }
 
 /** The states of a session, with those that may follow. */
@@ -74,7 +109,7 @@ const SESSION_STATES = {
   /** Over. */
   ended: [],
 } as const;
-type SessionState = keyof typeof SESSION_STATES;
+type SessionPhase = keyof typeof SESSION_STATES;
 
 const never = (): boolean => false;
 
@@ -86,6 +121,11 @@ export const NOWHERE: ByteSink = { unwrittenBytes: 0, write: () => true, writePa
 
 /** After these the peer hears nothing: it does not understand this side, or is not there. */
 const SILENT_CODES: ReadonlySet<string> = new Set(['peer-restarted', 'desync']);
+
+const factsOf = (agreement: Agreement, startedAtMs: number, state?: SessionFacts): SessionFacts => {
+  const { link = agreement, keyId = null, receivedChunks = 0, isMeasureDue = false } = state ?? {};
+  return { agreement, link, keyId, startedAtMs: state?.startedAtMs ?? startedAtMs, receivedChunks, isMeasureDue };
+};
 
 /** One session, from the HELLOs that established it to its end. */
 export class Session extends EventEmitter<SessionEvents> {
@@ -104,101 +144,115 @@ export class Session extends EventEmitter<SessionEvents> {
   readonly #leaving: Leaving;
   readonly #ownServices: OwnServices;
   readonly #peerServices: PeerServices;
-  #startedAtMs: number;
-  #state: SessionState = 'proving';
-  #receivedChunks = 0;
+  readonly #facts: SessionFacts;
+  #phase: SessionPhase = 'proving';
   /** Frames that had been sent when something came last. */
   #answeredFrames = 0;
-  /** Whether somebody waits for `measured`. */
-  #isMeasureDue = false;
   #proof: Proof | null = null;
-  #keyId: string | null = null;
   #cancelProof: CancelTimer | null = null;
   #isTurnOver: () => boolean;
   #isMidRecord: () => boolean;
-  /** What the HELLOs agree on of the link that it has. */
-  #link: Agreement;
 
   constructor(
     agreement: Agreement,
-    { sink, clock, settings, isTurnOver = never, isMidRecord = never, firstStreamId }: SessionContext,
+    { sink, clock, settings, state, isTurnOver = never, isMidRecord = never, firstStreamId }: SessionContext,
   ) {
     super();
     const nowMs = clock.now();
     const { peer, self, integrity, isOdd } = agreement;
     this.agreement = agreement;
-    this.#link = agreement;
+    this.#facts = factsOf(agreement, nowMs, state);
     this.clock = clock;
     this.#settings = settings;
-    this.#startedAtMs = nowMs;
     this.#isTurnOver = isTurnOver;
     this.#isMidRecord = isMidRecord;
     const resume = isResumable(agreement) ? settings.resume : null;
     this.#continuity =
       resume === null
         ? null
-        : new Continuity({
-            sink,
-            memoryBytes: resume.memoryBytes,
-            budget: resume.budget,
-            clock,
-            isOdd,
-            receivedBytes: () => this.receivedBytes,
-            sendAck: (totalBytes) => this.#scheduler.acknowledge(totalBytes),
-          });
-    this.#scheduler = new Scheduler({
-      sink: this.#continuity?.backlog ?? sink ?? NOWHERE,
-      check: new DataCheck(integrity, self.nonce, peer.nonce),
-      clock,
-      maxFrameBytes: Math.min(self.limits.frame, peer.limits.frame),
-      creditBytes: peer.limits.inFlight,
-      openStreams: () => this.#table.size,
-      onFlood: (reason) => this.end(reason),
-    });
-    this.#credit = new InFlightCredit({
-      clock,
-      firstBytes: self.limits.inFlight,
-      sendPing: (payload) => this.#scheduler.control(FRAME_TYPE.PING, 0, payload),
-      randomBytes: settings.randomBytes,
-    });
-    this.#table = new StreamTable({
-      firstId: firstStreamId ?? (isOdd ? 1 : 2),
-      peerLimits: peer.limits,
-      ownLimits: self.limits,
-      settings,
-      clock,
-      scheduler: this.#scheduler,
-      pace: this.#credit,
-      onOpened: (stream) => this.emit('stream', stream),
-      onOver: () => this.#endIfDrained(),
-      peerServices: () => this.peerServices,
-      askPeer: () => {
-        if (!this.#credit.isMeasuring) this.#pingIfIdle();
+        : new Continuity(
+            {
+              sink,
+              memoryBytes: resume.memoryBytes,
+              budget: resume.budget,
+              clock,
+              isOdd,
+              receivedBytes: () => this.receivedBytes,
+              sendAck: (totalBytes) => this.#scheduler.acknowledge(totalBytes),
+            },
+            state?.continuity ?? undefined,
+          );
+    this.#scheduler = new Scheduler(
+      {
+        sink: this.#continuity?.backlog ?? sink ?? NOWHERE,
+        check: new DataCheck(integrity, self.nonce, peer.nonce),
+        clock,
+        maxFrameBytes: Math.min(self.limits.frame, peer.limits.frame),
+        creditBytes: peer.limits.inFlight,
+        openStreams: () => this.#table.size,
+        onFlood: (reason) => this.end(reason),
       },
-    });
-    this.#reader = new FrameReader({
-      handler: {
-        handleData: (streamId, bytes) => this.#handleData(streamId, bytes),
-        handleFrame: (type, streamId, payload) => this.#handleFrame(type, streamId, payload),
-        handleHello: (hello) => this.#isKnownHello(hello),
+      state?.scheduler,
+    );
+    this.#credit = new InFlightCredit(
+      {
+        clock,
+        firstBytes: self.limits.inFlight,
+        sendPing: (payload) => this.#scheduler.control(FRAME_TYPE.PING, 0, payload),
+        randomBytes: settings.randomBytes,
       },
-      check: new DataCheck(integrity, peer.nonce, self.nonce),
-      maxDataBytes: self.limits.frame,
-      isTurnOver: () => this.#isTurnOver(),
-    });
-    this.#leaving = new Leaving({
-      clock,
-      drainTimeoutMs: settings.drainTimeoutMs,
-      onTimeout: (reason) => this.end(reason),
-    });
-    this.#frameTimer = new FrameTimer(nowMs);
+      state?.credit,
+    );
+    this.#table = new StreamTable(
+      {
+        firstId: firstStreamId ?? (isOdd ? 1 : 2),
+        peerLimits: peer.limits,
+        ownLimits: self.limits,
+        settings,
+        clock,
+        scheduler: this.#scheduler,
+        pace: this.#credit,
+        onOpened: (stream) => this.emit('stream', stream),
+        onOver: () => this.#endIfDrained(),
+        peerServices: () => this.peerServices,
+        askPeer: () => {
+          if (!this.#credit.isMeasuring) this.#pingIfIdle();
+        },
+      },
+      state?.table,
+      state?.streams,
+    );
+    this.#reader = new FrameReader(
+      {
+        handler: {
+          handleData: (streamId, bytes) => this.#handleData(streamId, bytes),
+          handleFrame: (type, streamId, payload) => this.#handleFrame(type, streamId, payload),
+          handleHello: (hello) => this.#isKnownHello(hello),
+        },
+        check: new DataCheck(integrity, peer.nonce, self.nonce),
+        maxDataBytes: self.limits.frame,
+        isTurnOver: () => this.#isTurnOver(),
+      },
+      state?.reader,
+    );
+    this.#leaving = new Leaving(
+      {
+        clock,
+        drainTimeoutMs: settings.drainTimeoutMs,
+        onTimeout: (reason) => this.end(reason),
+      },
+      state?.leaving,
+    );
+    this.#frameTimer = new FrameTimer(nowMs, state?.frameTimer);
     this.#ownServices = new OwnServices(
       (payload) => this.#scheduler.control(FRAME_TYPE.SERVICES, 0, payload),
       () => this.unwrittenBytes > 0,
       settings.timeOfDay,
+      state?.ownServices,
     );
-    this.#peerServices = new PeerServices(settings.timeOfDay);
-    this.#liveness = this.#watch();
+    this.#peerServices = new PeerServices(settings.timeOfDay, state?.peerServices);
+    this.#liveness = this.#watch(state?.liveness);
+    if (state !== undefined) this.#takeUp(state, sink);
   }
 
   // ---- from the beginning -----------------------------------------------------------------------------------------
@@ -208,7 +262,7 @@ export class Session extends EventEmitter<SessionEvents> {
     this.#liveness.start();
     try {
       this.#proof = Proof.of(this.agreement, this.#settings.keys());
-      this.#keyId = this.#proof?.keyId ?? null;
+      this.#facts.keyId = this.#proof?.keyId ?? null;
     } catch (error) {
       this.end(toVproxyError(error));
       return;
@@ -239,7 +293,7 @@ export class Session extends EventEmitter<SessionEvents> {
    * is lost: then it waits for the next one.
    */
   measure(): void {
-    this.#isMeasureDue = true;
+    this.#facts.isMeasureDue = true;
     if (!this.isOver && !this.isSuspended && !this.#credit.isMeasuring) this.#credit.ping();
   }
 
@@ -283,7 +337,7 @@ export class Session extends EventEmitter<SessionEvents> {
    */
   receive(chunk: Buffer): boolean {
     if (this.isOver) return false;
-    this.#receivedChunks += 1;
+    this.#facts.receivedChunks += 1;
     this.#scheduler.hold();
     let isKept = false;
     try {
@@ -347,7 +401,7 @@ export class Session extends EventEmitter<SessionEvents> {
 
   /** Whether streams can be opened now: it is established, has a link, and does not drain. */
   get canOpen(): boolean {
-    return this.#state === 'open' && !this.isSuspended;
+    return this.#phase === 'open' && !this.isSuspended;
   }
 
   /** Whether it has no link now. */
@@ -390,13 +444,13 @@ export class Session extends EventEmitter<SessionEvents> {
   resume({ agreement, sink, isTurnOver = never, isMidRecord = never }: SessionLink, peerReceivedBytes: number): number {
     if (this.#continuity === null || this.isOver) throw new VproxyError('internal', 'a session that cannot be resumed');
     const againBytes = this.#continuity.resume(sink, peerReceivedBytes);
-    this.#link = agreement;
+    this.#facts.link = agreement;
     this.#isTurnOver = isTurnOver;
     this.#isMidRecord = isMidRecord;
     this.#frameTimer = new FrameTimer(this.clock.now());
     this.#liveness = this.#watch();
     this.#liveness.start();
-    if (this.#isMeasureDue) this.#credit.ping();
+    if (this.#facts.isMeasureDue) this.#credit.ping();
     this.emit('resumed', againBytes);
     if (this.unwrittenBytes === 0) this.handleDrain();
     return againBytes;
@@ -405,75 +459,56 @@ export class Session extends EventEmitter<SessionEvents> {
   // ---- handing over -----------------------------------------------------------------------------------------------
 
   /**
-   * The session with all its streams, as plain data: at any moment but from within one of its events. Nothing is changed by that.
-   * Throws `upgrade-failed` for a session that is not established, or over, and for a stream that cannot be captured.
+   * What another process needs to go on with it, at any moment but from within one of its events. Throws `upgrade-failed` for a session
+   * that is not established, or over, and for a stream that cannot be handed over.
    */
-  capture(): CapturedSession {
+  get state(): SessionState {
     if (!this.isReady || this.isOver)
       throw new VproxyError('upgrade-failed', 'a session is only just being opened, or over');
-    const streams = this.#table.listAll();
-    const capture: SessionCapture = {
-      agreement: this.agreement,
-      link: this.#link,
-      keyId: this.#keyId,
-      ageMs: this.ageMs,
-      receivedChunks: this.#receivedChunks,
-      isMeasureDue: this.#isMeasureDue,
-      reader: this.#reader.capture(),
-      frameTimer: this.#frameTimer.capture(this.clock.now()),
-      scheduler: this.#scheduler.capture(),
-      credit: this.#credit.capture(),
-      liveness: this.#liveness.capture(),
-      leaving: this.#leaving.capture(),
-      ownServices: this.#ownServices.capture(),
-      peerServices: this.#peerServices.capture(),
-      continuity: this.#continuity?.capture() ?? null,
-      table: this.#table.capture(),
-      streams: streams.map((stream) => stream.capture()),
+    return {
+      ...this.#facts,
+      reader: this.#reader.state,
+      frameTimer: this.#frameTimer.state,
+      scheduler: this.#scheduler.state,
+      credit: this.#credit.state,
+      liveness: this.#liveness.state,
+      leaving: this.#leaving.state,
+      ownServices: this.#ownServices.state,
+      peerServices: this.#peerServices.state,
+      continuity: this.#continuity?.state ?? null,
+      table: this.#table.state,
+      streams: this.listAllStreams().map((stream) => stream.state),
     };
-    return { capture, streams };
+  }
+
+  /** Streams that are open, then those whose opening is held back, then those that are over with bytes still on this side. */
+  listAllStreams(): SessionStream[] {
+    return this.#table.listAll();
   }
 
   /**
-   * The session of a capture, with its streams in the order of that. Every stream has to be given its local end; what the peer opened
-   * and nobody has answered is announced again otherwise. Then `goOn`, before which nothing is written, and no time runs. A
-   * session whose link is not given, or was gone before, is suspended. Throws `upgrade-failed` where it ends with its link, and where
-   * the settings have `resume` otherwise than before.
+   * The session that another process had, with its streams in the order of those of the state, which is its own from now on. Every
+   * stream has to be given its local end; what the peer opened and nobody has answered is announced again otherwise. Then `goOn`,
+   * before which nothing is written, and no time runs. A session whose link is not given, or was gone before, is suspended. Throws
+   * `upgrade-failed` where it ends with its link, and where the settings have `resume` otherwise than before.
    */
-  static restore(capture: SessionCapture, context: RestoreContext): RestoredSession {
-    const session = new Session(copyAgreement(capture.agreement), context);
-    return { session, streams: session.#restore(capture, context) };
+  static restore(state: SessionState, context: RestoreContext): Session {
+    return new Session(state.agreement, { ...context, state });
   }
 
-  #restore(capture: SessionCapture, { sink }: RestoreContext): SessionStream[] {
-    const { continuity } = capture;
+  #takeUp({ continuity, leaving }: SessionState, sink: ByteSink | null): void {
     if ((continuity === null) !== (this.#continuity === null))
       throw new VproxyError(
         'upgrade-failed',
         'a session that outlives its links meets settings with which it does not, or the other way round',
       );
-    this.#state = capture.leaving.drainReason === null ? 'open' : 'draining';
-    this.#link = copyAgreement(capture.link);
-    this.#keyId = capture.keyId;
-    this.#startedAtMs = this.clock.now() - capture.ageMs;
-    this.#receivedChunks = capture.receivedChunks;
-    this.#isMeasureDue = capture.isMeasureDue;
-    this.#reader.restore(capture.reader);
-    this.#frameTimer.restore(capture.frameTimer, this.clock.now());
-    this.#credit.restore(capture.credit);
-    this.#liveness.restore(capture.liveness);
-    this.#leaving.restore(capture.leaving);
-    this.#ownServices.restore(capture.ownServices);
-    this.#peerServices.restore(capture.peerServices);
-    if (continuity !== null) this.#continuity?.restore(continuity);
-    const streams = this.#table.restore(capture.table, capture.streams);
-    this.#scheduler.restore(capture.scheduler, (id) => this.#table.findAny(id), this.#credit);
+    this.#phase = leaving.drainReason === null ? 'open' : 'draining';
+    this.#scheduler.resumeTurns((id) => this.#table.findAny(id), this.#credit);
     if (sink !== null && this.isSuspended)
       throw new VproxyError('internal', 'a session without a link is restored with one');
     if (sink === null && this.secret === null)
       throw new VproxyError('upgrade-failed', 'a session ends with its link, which cannot be handed over');
     if (sink === null && !this.isSuspended) this.#loseLink();
-    return streams;
   }
 
   /** After `restore`: its time runs, and it writes. Called once, when its events are listened to. */
@@ -511,7 +546,7 @@ export class Session extends EventEmitter<SessionEvents> {
 
   #end(reason: VproxyError, tellsPeer: boolean): void {
     if (this.isOver) return;
-    this.#enter(this.#state === 'proving' ? 'refused' : 'ended');
+    this.#enter(this.#phase === 'proving' ? 'refused' : 'ended');
     const streams = this.#table.list();
     // A place that comes free now must not be taken by another OPEN.
     this.#table.takeHeld();
@@ -536,7 +571,7 @@ export class Session extends EventEmitter<SessionEvents> {
 
   #startDraining(reason: VproxyError): void {
     this.#leaving.drain(reason);
-    if (this.#state === 'open') this.#enter('draining');
+    if (this.#phase === 'open') this.#enter('draining');
     for (const stream of this.#table.takeHeld()) stream.handleEnd(reason);
     this.emit('draining', reason);
     this.#endIfDrained();
@@ -550,42 +585,42 @@ export class Session extends EventEmitter<SessionEvents> {
   }
 
   #goaway(code: string, message: string): Buffer {
-    return encodeGoaway({ code, message, last: this.#table.lastPeerId });
+    return encodeGoaway({ code, message, last: this.#table.state.lastPeerId });
   }
 
   // ---- what there is to see ---------------------------------------------------------------------------------------
 
   get isOver(): boolean {
-    return this.#state === 'ended' || this.#state === 'refused';
+    return this.#phase === 'ended' || this.#phase === 'refused';
   }
 
   /** Whether it was established, over or not: the two sides agree, and each has proved what it had to. */
   get isReady(): boolean {
-    return this.#state !== 'proving' && this.#state !== 'refused';
+    return this.#phase !== 'proving' && this.#phase !== 'refused';
   }
 
   get isDraining(): boolean {
-    return this.#leaving.drainReason !== null;
+    return this.#leaving.state.drainReason !== null;
   }
 
   /** The id of the key that both sides have proved to have; null where neither demanded one. */
   get keyId(): string | null {
-    return this.#keyId;
+    return this.#facts.keyId;
   }
 
   /** What the peer offers now. */
   get peerServices(): ReadonlySet<string> {
-    return this.#peerServices.names;
+    return this.#peerServices.state.names;
   }
 
   /** The ports of its machine that the peer announces; null where it says nothing of ports. */
   get peerPorts(): readonly AnnouncedPort[] | null {
-    return this.#peerServices.ports;
+    return this.#peerServices.state.ports;
   }
 
   /** By how much the peer's time of day was ahead when it sent its services last, in milliseconds; null where it is not known. */
   get clockOffsetMs(): number | null {
-    return this.#peerServices.clockOffsetMs;
+    return this.#peerServices.state.clockOffsetMs;
   }
 
   /** The newest round-trip time, in milliseconds; null before the first measurement. */
@@ -605,8 +640,8 @@ export class Session extends EventEmitter<SessionEvents> {
       sentFrames: this.#scheduler.sentFrames,
       receivedFrames: this.#reader.frameCount,
       stallMs: this.#scheduler.stallMs,
-      streamsOpened: this.#table.openedCount,
-      streamsFailed: this.#table.failedCount,
+      streamsOpened: this.#table.state.openedCount,
+      streamsFailed: this.#table.state.failedCount,
     };
   }
 
@@ -622,7 +657,7 @@ export class Session extends EventEmitter<SessionEvents> {
 
   /** How long the session lasts already, in milliseconds. */
   get ageMs(): number {
-    return this.clock.now() - this.#startedAtMs;
+    return this.clock.now() - this.#facts.startedAtMs;
   }
 
   /** Streams open now, both ways. */
@@ -638,13 +673,13 @@ export class Session extends EventEmitter<SessionEvents> {
   // ---- what the peer's frames mean --------------------------------------------------------------------------------
 
   #handleData(streamId: number, bytes: Buffer): boolean {
-    if (this.#state === 'proving') throw beforeProof(FRAME_TYPE.DATA);
+    if (this.#phase === 'proving') throw beforeProof(FRAME_TYPE.DATA);
     if (this.#credit.receive(bytes.length)) this.#scheduler.announceCredit(this.#credit);
     return this.#table.find(streamId, 'DATA')?.handleData(bytes) ?? false;
   }
 
   #handleFrame(type: number, streamId: number, payload: Buffer): void {
-    if (this.#state === 'proving' && type !== FRAME_TYPE.GOAWAY) {
+    if (this.#phase === 'proving' && type !== FRAME_TYPE.GOAWAY) {
       if (type !== FRAME_TYPE.AUTH) throw beforeProof(type);
       this.#proof?.verify(payload);
       this.#becomeReady();
@@ -652,7 +687,7 @@ export class Session extends EventEmitter<SessionEvents> {
     }
     switch (type) {
       case FRAME_TYPE.SERVICES:
-        if (this.#peerServices.receive(payload)) this.emit('services', this.#peerServices.names);
+        if (this.#peerServices.receive(payload)) this.emit('services', this.peerServices);
         return;
       case FRAME_TYPE.OPEN:
         this.#table.admit(streamId, this.#decodeOpen(payload), this.isDraining);
@@ -697,7 +732,7 @@ export class Session extends EventEmitter<SessionEvents> {
 
   #handlePong(payload: Buffer): void {
     if (!this.#credit.takePong(payload)) return;
-    this.#isMeasureDue = false;
+    this.#facts.isMeasureDue = false;
     this.emit('measured', this.#credit.roundTripMs);
   }
 
@@ -716,7 +751,7 @@ export class Session extends EventEmitter<SessionEvents> {
 
   /** Whether a HELLO in the middle of the session is the current peer's, or this side's own. */
   #isKnownHello({ nonce, instance }: Hello): boolean {
-    const { self, peer } = this.#link;
+    const { self, peer } = this.#facts.link;
     return nonce === peer.nonce || nonce === self.nonce || instance === self.instance;
   }
 
@@ -733,21 +768,24 @@ export class Session extends EventEmitter<SessionEvents> {
     this.emit('ready');
   }
 
-  #watch(): Liveness {
-    return new Liveness({
-      clock: this.clock,
-      deadAfterMs: this.#settings.deadAfterMs,
-      receivedCount: () => this.#receivedChunks,
-      sentCount: () => this.#scheduler.sentFrames,
-      isInDoubt: () => this.#isInDoubt(),
-      onPingDue: () => this.#pingIfIdle(),
-      onDoubt: () => this.#askForLoss(),
-      onDead: (silentMs) => {
-        const reason = new VproxyError('channel-silent', `nothing came for ${Math.round(silentMs / 1000)} s`);
-        if (this.secret === null) this.end(reason);
-        else this.emit('silent', reason);
+  #watch(state?: LivenessState): Liveness {
+    return new Liveness(
+      {
+        clock: this.clock,
+        deadAfterMs: this.#settings.deadAfterMs,
+        receivedCount: () => this.#facts.receivedChunks,
+        sentCount: () => this.#scheduler.sentFrames,
+        isInDoubt: () => this.#isInDoubt(),
+        onPingDue: () => this.#pingIfIdle(),
+        onDoubt: () => this.#askForLoss(),
+        onDead: (silentMs) => {
+          const reason = new VproxyError('channel-silent', `nothing came for ${Math.round(silentMs / 1000)} s`);
+          if (this.secret === null) this.end(reason);
+          else this.emit('silent', reason);
+        },
       },
-    });
+      state,
+    );
   }
 
   /** While something waits to be written a PING would only wait behind it, and a peer may be paused for days. */
@@ -777,11 +815,11 @@ export class Session extends EventEmitter<SessionEvents> {
   }
 
   /** Throws `internal` for a state that cannot follow: a defect of this program. */
-  #enter(next: SessionState): void {
-    if (!(SESSION_STATES[this.#state] as readonly SessionState[]).includes(next)) {
-      throw new VproxyError('internal', `the session goes from ${this.#state} to ${next}`);
+  #enter(next: SessionPhase): void {
+    if (!(SESSION_STATES[this.#phase] as readonly SessionPhase[]).includes(next)) {
+      throw new VproxyError('internal', `the session goes from ${this.#phase} to ${next}`);
     }
-    this.#state = next;
+    this.#phase = next;
   }
 }
 

@@ -6,12 +6,12 @@ import { encodeOpen, encodeReason, type OpenRequest } from '../codec/payloads.js
 import { VproxyError } from '../errors.js';
 import type { Budget } from '../util/bounds.js';
 import type { CancelTimer } from '../util/clock.js';
-import type { Pace, ReceiveWindow, ReceiveWindowCapture } from './flow.js';
+import type { Pace, ReceiveWindow, ReceiveWindowState } from './flow.js';
 import type { LocalEnd, StreamWait } from './local-end.js';
-import { PacedEnd, type StreamPace, UNLIMITED, type WaitingCapture } from './pacing.js';
+import { PacedEnd, type StreamPace, UNLIMITED, type WaitingState } from './pacing.js';
 import { fromReason, toReason } from './reason.js';
 import type { RowMember, Scheduled, Scheduler } from './scheduler.js';
-import { SENT, SendBuffer, type SendBufferCapture, type Sent } from './send-buffer.js';
+import { SENT, SendBuffer, type SendBufferState, type Sent } from './send-buffer.js';
 
 /** The states of a stream as a whole (docs/protocol.md, "States of a stream"), with those that may follow. */
 export const STREAM_STATES = {
@@ -80,30 +80,55 @@ export interface StreamContext {
   readonly datagramBudget: Budget;
 }
 
-/** A {@link SessionStream} as plain data. */
-export interface StreamCapture {
+/** What lives on of a {@link SessionStream}, without its local end. */
+export interface StreamState {
   /** 0 while the opening is held back. */
-  readonly id: number;
+  id: number;
   readonly service: string;
   readonly from: string | null;
   readonly isIncoming: boolean;
   readonly isDatagram: boolean;
-  /** How long ago it was made, in milliseconds. */
-  readonly ageMs: number;
-  readonly owner: string | null;
-  readonly smallFrames: number;
-  readonly state: keyof typeof STREAM_STATES;
-  readonly sending: keyof typeof SENDING_STATES;
-  readonly receiving: keyof typeof RECEIVING_STATES;
-  readonly window: ReceiveWindowCapture;
-  readonly buffer: SendBufferCapture;
+  readonly openedAtMs: number;
+  owner: string | null;
+  smallFrames: number;
+  phase: keyof typeof STREAM_STATES;
+  sending: keyof typeof SENDING_STATES;
+  receiving: keyof typeof RECEIVING_STATES;
+  readonly window: ReceiveWindowState;
+  readonly buffer: SendBufferState;
   /** The STOP that is held back with the OPEN. */
-  readonly stopPayload: Buffer | null;
+  stopPayload: Buffer | null;
   /** The peer's STOP. */
-  readonly stopReason: Reason | null;
-  /** What came and is still to be handed to the local end. */
-  readonly waiting: WaitingCapture | null;
+  stopReason: Reason | null;
+  /** What came and is still to be handed to the local end: only from when the stream is handed over until it has another one. */
+  waiting: WaitingState | null;
 }
+
+/** How a stream begins. */
+export const newStream = (
+  { service, from, isDatagram = false }: OpenRequest,
+  start: Pick<StreamState, 'isIncoming' | 'openedAtMs' | 'window'> & {
+    /** The first credit that the peer announced. */
+    readonly creditBytes: number;
+  },
+): StreamState => ({
+  id: 0,
+  service,
+  from,
+  isIncoming: start.isIncoming,
+  isDatagram,
+  openedAtMs: start.openedAtMs,
+  owner: null,
+  smallFrames: 0,
+  phase: 'held',
+  sending: 'open',
+  receiving: 'open',
+  window: start.window,
+  buffer: { creditBytes: start.creditBytes, sentBytes: 0, waiting: null },
+  stopPayload: null,
+  stopReason: null,
+  waiting: null,
+});
 
 /** Both directions of a stream. What it brings goes to its {@link LocalEnd}. */
 export class SessionStream implements Scheduled {
@@ -119,7 +144,7 @@ export class SessionStream implements Scheduled {
   /** When it was made, by the session's clock. */
   readonly openedAtMs: number;
   /** A name for what has it on this side, such as the id of a forward; for lists of streams only. */
-  owner: string | null = null;
+  owner: string | null;
   /** Whether its local end is not done with, which may outlive it as a process that is being ended does. What serves it says so. */
   isServed: () => boolean = IS_NOT_SERVED;
   /** Called when it is over, for what counts the streams of a service; `isServed` may be true still. */
@@ -128,70 +153,54 @@ export class SessionStream implements Scheduled {
   nextReady: RowMember | null = null;
   isReady = false;
   isCreditDue = false;
-  smallFrames = 0;
+  smallFrames: number;
 
   readonly #context: StreamContext;
+  readonly #state: StreamState;
   readonly #window: ReceiveWindow;
   readonly #buffer: SendBuffer;
   #localEnd: LocalEnd | null;
-  #id = 0;
-  #state: keyof typeof STREAM_STATES = 'held';
-  #sending: keyof typeof SENDING_STATES = 'open';
-  #receiving: keyof typeof RECEIVING_STATES = 'open';
   #cancelTimeout: CancelTimer | null = null;
   /** Whether `send` is on the call stack: its caller learns the outcome from what it returns. */
   #isInSend = false;
-  /** The STOP that is held back with the OPEN. */
-  #stopPayload: Buffer | null = null;
-  /** The peer's STOP. */
-  #stopReason: VproxyError | null = null;
-  /** What waits for a local end, from `restore` to `attach`. */
-  #waiting: WaitingCapture | null = null;
   #pace: StreamPace | null = null;
   /** What is before the local end where there is a pace. */
   #paced: PacedEnd | null = null;
 
-  constructor(
-    context: StreamContext,
-    request: OpenRequest,
-    options: {
-      readonly localEnd: LocalEnd | null;
-      readonly isIncoming: boolean;
-      readonly openedAtMs: number;
-      readonly window: ReceiveWindow;
-      /** The first credit that the peer announced. */
-      readonly creditBytes: number;
-    },
-  ) {
+  /** With the `state` of another one `attach` is to follow, then `goOn`. `window` has that of `state`. */
+  constructor(context: StreamContext, state: StreamState, window: ReceiveWindow, localEnd: LocalEnd | null) {
     this.#context = context;
-    this.service = request.service;
-    this.from = request.from;
-    this.isDatagram = request.isDatagram ?? false;
-    this.isIncoming = options.isIncoming;
-    this.openedAtMs = options.openedAtMs;
-    this.#localEnd = options.localEnd;
-    this.#window = options.window;
-    this.#buffer = new SendBuffer(options.creditBytes);
+    this.#state = state;
+    this.service = state.service;
+    this.from = state.from;
+    this.isDatagram = state.isDatagram;
+    this.isIncoming = state.isIncoming;
+    this.openedAtMs = state.openedAtMs;
+    this.owner = state.owner;
+    this.smallFrames = state.smallFrames;
+    this.#localEnd = localEnd;
+    this.#window = window;
+    this.#buffer = new SendBuffer(state.buffer);
   }
 
   /** 0 while the opening is held back. */
   get id(): number {
-    return this.#id;
+    return this.#state.id;
   }
 
   /** Whether the answer came, or is not waited for any more. */
   get isAnswered(): boolean {
-    return this.#state !== 'held' && this.#state !== 'opening';
+    return this.#state.phase !== 'held' && this.#state.phase !== 'opening';
   }
 
   /** Whether it is over for the protocol; bytes of it may still be on this side. */
   get isOver(): boolean {
-    return this.#state === 'draining' || this.#state === 'over';
+    return this.#state.phase === 'draining' || this.#state.phase === 'over';
   }
 
   /** Whether bytes that arrived are still on this side although the stream is over. */
   get isDraining(): boolean {
-    return this.#state === 'draining';
+    return this.#state.phase === 'draining';
   }
 
   /** DATA sent so far, in bytes. */
@@ -201,12 +210,12 @@ export class SessionStream implements Scheduled {
 
   /** DATA received so far, in bytes. */
   get receivedBytes(): number {
-    return this.#window.receivedBytes;
+    return this.#state.window.receivedBytes;
   }
 
   /** How much the peer may have sent in total, in bytes. */
   get grantedBytes(): number {
-    return this.#window.grantedBytes;
+    return this.#state.window.grantedBytes;
   }
 
   /** What the peer's credit for this stream leaves to be sent, in bytes. */
@@ -226,12 +235,12 @@ export class SessionStream implements Scheduled {
 
   /** How many bytes are good to read from a local socket next: what fits one frame. */
   get frameBytes(): number {
-    return this.#context.scheduler.frameBytes(this.#id);
+    return this.#context.scheduler.frameBytes(this.#state.id);
   }
 
   /** Whether another stream is interactive now, which this one should keep waiting as little as it can. */
   get isBesideInteractive(): boolean {
-    return this.#context.scheduler.isBesideInteractive(this.#id);
+    return this.#context.scheduler.isBesideInteractive(this.#state.id);
   }
 
   /** What all flows of the session may hold together: its local end takes from it what it keeps. */
@@ -261,10 +270,10 @@ export class SessionStream implements Scheduled {
    * waited before the earlier local end is handed to this one then.
    */
   attach(localEnd: LocalEnd): void {
-    const limit = this.#pace?.receive ?? (this.#waiting === null ? null : UNLIMITED);
-    this.#paced = limit === null ? null : new PacedEnd(localEnd, limit);
-    if (this.#waiting !== null) this.#paced?.restore(this.#waiting);
-    this.#waiting = null;
+    const { waiting } = this.#state;
+    const limit = this.#pace?.receive ?? (waiting === null ? null : UNLIMITED);
+    this.#paced = limit === null ? null : new PacedEnd(localEnd, limit, waiting ?? undefined);
+    this.#state.waiting = null;
     this.#localEnd = this.#paced ?? localEnd;
   }
 
@@ -276,14 +285,14 @@ export class SessionStream implements Scheduled {
   accept(): void {
     if (!this.#isUnanswered()) return;
     this.#handleAnswer();
-    this.#context.scheduler.control(FRAME_TYPE.ACCEPT, this.#id, NO_PAYLOAD);
+    this.#context.scheduler.control(FRAME_TYPE.ACCEPT, this.#state.id, NO_PAYLOAD);
     this.#sendDelayed();
   }
 
   /** Refuses an incoming stream, which is over then. */
   refuse(code: string, message: string): void {
     if (!this.#isUnanswered()) return;
-    this.#context.scheduler.control(FRAME_TYPE.REFUSE, this.#id, encodeReason({ code, message }));
+    this.#context.scheduler.control(FRAME_TYPE.REFUSE, this.#state.id, encodeReason({ code, message }));
     this.#finish(new VproxyError(code, message));
   }
 
@@ -299,8 +308,8 @@ export class SessionStream implements Scheduled {
    */
   send(buffer: Buffer, start: number, end: number, hasRoom: boolean): Sent {
     // A peer that reads no more, or a stream that is over, swallows: the local end has been told.
-    if (this.isOver || this.#sending === 'stopping' || this.#sending === 'stopped') return SENT.FREE;
-    if (this.isWaiting || this.#sending !== 'open')
+    if (this.isOver || this.#state.sending === 'stopping' || this.#state.sending === 'stopped') return SENT.FREE;
+    if (this.isWaiting || this.#state.sending !== 'open')
       throw new VproxyError('internal', 'send while earlier bytes wait or after finish');
     this.#buffer.put(buffer, start, end, hasRoom);
     this.#isInSend = true;
@@ -321,8 +330,8 @@ export class SessionStream implements Scheduled {
 
   /** Ends this side's direction behind what waits. True when FIN is on its way; else `handleSent` follows. */
   finish(): boolean {
-    if (this.#sending !== 'open' || this.isOver) return true;
-    this.#sending = this.#next(SENDING_STATES, this.#sending, 'finishing');
+    if (this.#state.sending !== 'open' || this.isOver) return true;
+    this.#state.sending = this.#next(SENDING_STATES, this.#state.sending, 'finishing');
     this.#sendFinIfDue();
     return !this.#isFinDue || this.isOver;
   }
@@ -330,11 +339,11 @@ export class SessionStream implements Scheduled {
   /** Reads no more: what still arrives is dropped, and the peer is asked to end its direction. */
   stop(code: string, message: string): void {
     this.#dropPaced(null);
-    if (this.#receiving !== 'open' || this.isOver) return;
-    this.#receiving = this.#next(RECEIVING_STATES, this.#receiving, 'refusing');
+    if (this.#state.receiving !== 'open' || this.isOver) return;
+    this.#state.receiving = this.#next(RECEIVING_STATES, this.#state.receiving, 'refusing');
     const payload = encodeReason({ code, message });
-    if (this.#state === 'held') this.#stopPayload = payload;
-    else this.#context.scheduler.control(FRAME_TYPE.STOP, this.#id, payload);
+    if (this.#state.phase === 'held') this.#state.stopPayload = payload;
+    else this.#context.scheduler.control(FRAME_TYPE.STOP, this.#state.id, payload);
   }
 
   /** Ends both directions now and drops what waits. */
@@ -350,22 +359,22 @@ export class SessionStream implements Scheduled {
     }
     // Room in the channel would take what waits behind the RESET.
     this.#buffer.drop();
-    const isRetracted = this.#state === 'opening';
-    if (this.#state !== 'held') {
-      this.#context.scheduler.control(FRAME_TYPE.RESET, this.#id, encodeReason({ code, message }));
+    const isRetracted = this.#state.phase === 'opening';
+    if (this.#state.phase !== 'held') {
+      this.#context.scheduler.control(FRAME_TYPE.RESET, this.#state.id, encodeReason({ code, message }));
     }
     this.#finish(new VproxyError(code, message), isRetracted);
   }
 
   /** Reports that bytes of what `handleData` gave have left this side. */
   release(bytes: number): void {
-    if (this.#state === 'over') return;
+    if (this.#state.phase === 'over') return;
     // A larger window would not make bytes faster that wait for the pace, and flows are to leave the room for them to streams.
     const mayGrow = !this.isDatagram && (this.#paced === null || this.#paced.waitingBytes === 0);
     const isRaised = this.#window.release(bytes, this.#context.pace, mayGrow);
-    if (this.#state === 'draining') {
+    if (this.#state.phase === 'draining') {
       if (this.heldBytes === 0) this.#stopDraining();
-    } else if (isRaised && this.#receiving === 'open') {
+    } else if (isRaised && this.#state.receiving === 'open') {
       this.#context.scheduler.announceCredit(this);
     }
   }
@@ -373,66 +382,34 @@ export class SessionStream implements Scheduled {
   // ---- handing over ---------------------------------------------------------------------------------------------
 
   /** Throws `upgrade-failed` where bytes that came before the answer are with a local end that does not give them. */
-  capture(): StreamCapture {
-    const { nowMs } = this.#context.pace;
-    return {
-      id: this.#id,
-      service: this.service,
-      from: this.from,
-      isIncoming: this.isIncoming,
-      isDatagram: this.isDatagram,
-      ageMs: nowMs - this.openedAtMs,
-      owner: this.owner,
-      smallFrames: this.smallFrames,
-      state: this.#state,
-      sending: this.#sending,
-      receiving: this.#receiving,
-      window: this.#window.capture(nowMs),
-      buffer: this.#buffer.capture(),
-      stopPayload: this.#stopPayload,
-      stopReason: toReason(this.#stopReason),
-      waiting: this.#captureWaiting(),
-    };
-  }
-
-  /** Takes what another one had, but its local end. `attach` is to follow, then `goOn`. */
-  restore(capture: StreamCapture): void {
-    const { pace } = this.#context;
-    this.#id = capture.id;
-    this.owner = capture.owner;
-    this.smallFrames = capture.smallFrames;
-    this.#state = capture.state;
-    this.#sending = capture.sending;
-    this.#receiving = capture.receiving;
-    this.#window.restore(capture.window, pace.nowMs);
-    this.#buffer.restore(capture.buffer);
-    this.#stopPayload = capture.stopPayload === null ? null : Buffer.from(capture.stopPayload);
-    this.#stopReason = fromReason(capture.stopReason);
-    this.#waiting = capture.waiting;
+  get state(): StreamState {
+    const { owner, smallFrames } = this;
+    return { ...this.#state, owner, smallFrames, buffer: this.#buffer.state, waiting: this.#waiting() };
   }
 
   /** From now on the local end is told what it is to be told, and bytes go out. */
   goOn(): void {
     // The local end of an unanswered stream is another one than was told so.
-    if (this.#isUnanswered() && this.#stopReason !== null) this.#localEnd?.handleStop(this.#stopReason);
+    const stopReason = fromReason(this.#state.stopReason);
+    if (this.#isUnanswered() && stopReason !== null) this.#localEnd?.handleStop(stopReason);
     this.#paced?.goOn();
     this.#sendOn();
   }
 
   /** The local end of a stream that was not answered is not handed over, but what came for it. */
-  #captureWaiting(): WaitingCapture | null {
-    const waiting = this.#paced?.capture() ?? this.#waiting;
+  #waiting(): WaitingState | null {
+    const waiting = this.#paced?.state ?? this.#state.waiting;
     if (!this.#isUnanswered()) return waiting?.pieces.length === 0 ? null : waiting;
     // It reads no more.
-    if (this.#receiving === 'refusing' || this.#receiving === 'refused') return null;
+    if (this.#state.receiving === 'refusing' || this.#state.receiving === 'refused') return null;
     const pieces = [...(this.#localEnd?.listHeld?.() ?? []), ...(waiting?.pieces ?? [])];
     const bytes = pieces.reduce((sum, { length }) => sum + length, 0);
     if (bytes !== this.heldBytes)
       throw new VproxyError(
         'upgrade-failed',
-        `bytes that came on stream ${this.#id} before its answer cannot be handed over`,
+        `bytes that came on stream ${this.#state.id} before its answer cannot be handed over`,
       );
-    const hasFin = this.#receiving === 'ended';
+    const hasFin = this.#state.receiving === 'ended';
     return bytes > 0 || hasFin ? { pieces, hasFin, hasEnd: false } : null;
   }
 
@@ -440,12 +417,12 @@ export class SessionStream implements Scheduled {
 
   /** Gives the stream its id; an outgoing one is opened with it. */
   begin(id: number): void {
-    this.#id = id;
+    this.#state.id = id;
     this.#enter('opening');
     if (this.isIncoming) return;
     this.#context.scheduler.control(FRAME_TYPE.OPEN, id, encodeOpen(this));
-    if (this.#stopPayload !== null) this.#context.scheduler.control(FRAME_TYPE.STOP, id, this.#stopPayload);
-    this.#stopPayload = null;
+    if (this.#state.stopPayload !== null) this.#context.scheduler.control(FRAME_TYPE.STOP, id, this.#state.stopPayload);
+    this.#state.stopPayload = null;
     this.#sendDelayed();
   }
 
@@ -470,8 +447,8 @@ export class SessionStream implements Scheduled {
   /** DATA, or a part of its payload. True when the bytes were kept. */
   handleData(bytes: Buffer): boolean {
     this.#requireOpenDirection('DATA');
-    this.#window.receive(bytes.length, this.#id);
-    if (this.#receiving === 'refusing') return false;
+    this.#window.receive(bytes.length, this.#state.id);
+    if (this.#state.receiving === 'refusing') return false;
     return this.#localEnd?.handleData(bytes) ?? false;
   }
 
@@ -481,16 +458,16 @@ export class SessionStream implements Scheduled {
 
   handleFin(): void {
     this.#requireOpenDirection('FIN');
-    const isWanted = this.#receiving === 'open';
-    this.#receiving = this.#next(RECEIVING_STATES, this.#receiving, isWanted ? 'ended' : 'refused');
+    const isWanted = this.#state.receiving === 'open';
+    this.#state.receiving = this.#next(RECEIVING_STATES, this.#state.receiving, isWanted ? 'ended' : 'refused');
     if (isWanted) this.#localEnd?.handleFin();
     this.#finishIfBothEnded();
   }
 
   handleStop(reason: VproxyError): void {
-    if (this.#sending !== 'open' && this.#sending !== 'finishing') return;
-    this.#stopReason = reason;
-    this.#sending = this.#next(SENDING_STATES, this.#sending, 'stopping');
+    if (this.#state.sending !== 'open' && this.#state.sending !== 'finishing') return;
+    this.#state.stopReason = toReason(reason);
+    this.#state.sending = this.#next(SENDING_STATES, this.#state.sending, 'stopping');
     this.#buffer.drop();
     // A flow ends both ways at once (R-DGRAM-6); one that was not answered is refused.
     if (this.#hasEnded || this.isDatagram) {
@@ -509,15 +486,15 @@ export class SessionStream implements Scheduled {
   // ---- for the scheduler ----------------------------------------------------------------------------------------
 
   get sendableBytes(): number {
-    if (this.#state === 'opening') return this.isIncoming ? 0 : this.#buffer.sendableBytes(FIRST_FLIGHT_BYTES);
-    if (this.#state === 'held') return 0;
+    if (this.#state.phase === 'opening') return this.isIncoming ? 0 : this.#buffer.sendableBytes(FIRST_FLIGHT_BYTES);
+    if (this.#state.phase === 'held') return 0;
     const bytes = this.#buffer.sendableBytes(Number.POSITIVE_INFINITY);
     return bytes > 0 && this.#pace !== null ? Math.min(bytes, this.#pace.send.availableBytes) : bytes;
   }
 
   sendFrame(writer: FrameWriter, maxBytes: number): number {
     const bytes = Math.min(this.sendableBytes, maxBytes);
-    this.#buffer.sendFrame(writer, this.#id, bytes);
+    this.#buffer.sendFrame(writer, this.#state.id, bytes);
     this.#pace?.send.take(bytes);
     return bytes;
   }
@@ -537,17 +514,17 @@ export class SessionStream implements Scheduled {
 
   /** Whether this side owes the answer. */
   #isUnanswered(): boolean {
-    return this.isIncoming && this.#state === 'opening';
+    return this.isIncoming && this.#state.phase === 'opening';
   }
 
   /** Whether the peer's FIN has come. */
   get #hasEnded(): boolean {
-    return this.#receiving === 'ended' || this.#receiving === 'refused';
+    return this.#state.receiving === 'ended' || this.#state.receiving === 'refused';
   }
 
   /** Whether a FIN was asked for, by this side or by the peer's STOP, and not sent. */
   get #isFinDue(): boolean {
-    return this.#sending === 'finishing' || this.#sending === 'stopping';
+    return this.#state.sending === 'finishing' || this.#state.sending === 'stopping';
   }
 
   #offerIfSendable(): void {
@@ -577,15 +554,15 @@ export class SessionStream implements Scheduled {
 
   #sendFinIfDue(): void {
     if (!this.#isFinDue || this.isOver || this.isWaiting) return;
-    if (this.#state === 'held' || this.#isUnanswered()) return;
-    const next = this.#sending === 'finishing' ? 'finished' : 'stopped';
-    this.#sending = this.#next(SENDING_STATES, this.#sending, next);
-    this.#context.scheduler.control(FRAME_TYPE.FIN, this.#id, NO_PAYLOAD);
+    if (this.#state.phase === 'held' || this.#isUnanswered()) return;
+    const next = this.#state.sending === 'finishing' ? 'finished' : 'stopped';
+    this.#state.sending = this.#next(SENDING_STATES, this.#state.sending, next);
+    this.#context.scheduler.control(FRAME_TYPE.FIN, this.#state.id, NO_PAYLOAD);
     this.#finishIfBothEnded();
   }
 
   #finishIfBothEnded(): void {
-    if (this.#hasEnded && (this.#sending === 'finished' || this.#sending === 'stopped')) this.#finish(null);
+    if (this.#hasEnded && (this.#state.sending === 'finished' || this.#state.sending === 'stopped')) this.#finish(null);
   }
 
   #handleAnswer(): void {
@@ -604,7 +581,7 @@ export class SessionStream implements Scheduled {
     if (this.isOver) return;
     const { books, scheduler } = this.#context;
     const wasAnswered = this.isAnswered;
-    const hasRest = reason === null && this.#receiving === 'ended' && this.heldBytes > 0;
+    const hasRest = reason === null && this.#state.receiving === 'ended' && this.heldBytes > 0;
     this.#enter(hasRest ? 'draining' : 'over');
     this.#stopDeadline();
     this.#buffer.drop();
@@ -619,30 +596,30 @@ export class SessionStream implements Scheduled {
   }
 
   #stopDraining(): void {
-    if (this.#state !== 'draining') return;
+    if (this.#state.phase !== 'draining') return;
     this.#enter('over');
     this.#window.close();
     this.#context.books.drained(this);
   }
 
   #enter(next: keyof typeof STREAM_STATES): void {
-    this.#state = this.#next(STREAM_STATES, this.#state, next);
+    this.#state.phase = this.#next(STREAM_STATES, this.#state.phase, next);
   }
 
   /** The state `next`, which the table lets follow `state`. Throws `internal` for another: a defect of this program. */
   #next<S extends string>(table: Readonly<Record<S, readonly S[]>>, state: S, next: S): S {
     if (table[state].includes(next)) return next;
-    throw new VproxyError('internal', `stream ${this.#id} goes from ${state} to ${next}`);
+    throw new VproxyError('internal', `stream ${this.#state.id} goes from ${state} to ${next}`);
   }
 
   #requireUnanswered(what: string): void {
-    if (this.isIncoming) throw violation(what, this.#id, 'by the opener');
-    if (this.isAnswered) throw violation(what, this.#id, 'twice');
+    if (this.isIncoming) throw violation(what, this.#state.id, 'by the opener');
+    if (this.isAnswered) throw violation(what, this.#state.id, 'twice');
   }
 
   #requireOpenDirection(what: string): void {
-    if (this.#hasEnded) throw violation(what, this.#id, 'after FIN');
-    if (!this.isIncoming && !this.isAnswered) throw violation(what, this.#id, 'before ACCEPT');
+    if (this.#hasEnded) throw violation(what, this.#state.id, 'after FIN');
+    if (!this.isIncoming && !this.isAnswered) throw violation(what, this.#state.id, 'before ACCEPT');
   }
 }
 

@@ -3,16 +3,16 @@ import { FRAME_TYPE, formatFrameType } from '../codec/header.js';
 import { type Limits, SERVICE_NAME } from '../codec/limits.js';
 import { decodeReasonPayload, type OpenRequest, requireLength } from '../codec/payloads.js';
 import { VproxyError } from '../errors.js';
-import { Budget, TokenBucket } from '../util/bounds.js';
+import { Budget, TokenBucket, type TokenBucketState } from '../util/bounds.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import { IdTable } from '../util/id-table.js';
-import { type Pace, ReceiveWindow } from './flow.js';
+import { newReceiveWindow, type Pace, ReceiveWindow } from './flow.js';
 import type { LocalEnd } from './local-end.js';
 import type { Scheduler } from './scheduler.js';
 import { listInsteadOf, listServices } from './services.js';
 import type { SessionSettings } from './settings.js';
-import { SessionStream, type StreamBooks, type StreamCapture, type StreamContext } from './stream.js';
+import { newStream, SessionStream, type StreamBooks, type StreamContext, type StreamState } from './stream.js';
 
 const MAX_ID = 0xffff_ffff;
 
@@ -52,20 +52,34 @@ interface StreamTableOptions {
   readonly askPeer: () => void;
 }
 
-/** What a {@link StreamTable} counts, as plain data; its streams are captured one by one. */
-export interface StreamTableCapture {
-  readonly nextOwnId: number;
-  readonly lastPeerId: number;
-  readonly ownOpen: number;
-  readonly ownUnanswered: number;
-  readonly peerOpen: number;
-  readonly peerUnanswered: number;
-  readonly openedCount: number;
-  readonly failedCount: number;
-  /** Of the bound on the peer's resets, what is used up. */
-  readonly resetsSpent: number;
-  readonly retractions: RetractionsCapture;
+/** What a {@link StreamTable} counts. */
+export interface StreamTableState {
+  nextOwnId: number;
+  /** The highest id that the peer used. */
+  lastPeerId: number;
+  ownOpen: number;
+  ownUnanswered: number;
+  peerOpen: number;
+  peerUnanswered: number;
+  /** Streams that were opened, by either side. */
+  openedCount: number;
+  /** Streams that did not end in order, refused ones included. */
+  failedCount: number;
+  /** How full the bound on the peer's resets is. */
+  readonly resets: TokenBucketState;
+  readonly retractions: RetractionsState;
 }
+
+const newTable = (nextOwnId: number): Omit<StreamTableState, 'resets' | 'retractions'> => ({
+  nextOwnId,
+  lastPeerId: 0,
+  ownOpen: 0,
+  ownUnanswered: 0,
+  peerOpen: 0,
+  peerUnanswered: 0,
+  openedCount: 0,
+  failedCount: 0,
+});
 
 export class StreamTable implements StreamBooks {
   /** What all flows may hold together. */
@@ -79,22 +93,17 @@ export class StreamTable implements StreamBooks {
   /** Streams that the peer opened and reset before an answer. */
   readonly #resets: TokenBucket;
   readonly #retractions: Retractions;
-  #nextOwnId: number;
-  #lastPeerId = 0;
-  #ownOpen = 0;
-  #ownUnanswered = 0;
-  #peerOpen = 0;
-  #peerUnanswered = 0;
-  #openedCount = 0;
-  #failedCount = 0;
+  readonly #state: Omit<StreamTableState, 'resets' | 'retractions'>;
 
-  constructor(options: StreamTableOptions) {
+  /** With the `state` and the `streams` of another one, in the order of `listAll`, `goOn` is to follow. */
+  constructor(options: StreamTableOptions, state?: StreamTableState, streams: readonly StreamState[] = []) {
+    const { scheduler, pace, clock } = options;
     this.#options = options;
-    const { scheduler, pace } = options;
     this.#context = { scheduler, books: this, pace, datagramBudget: this.datagramBudget };
-    this.#nextOwnId = options.firstId;
-    this.#resets = new TokenBucket(RESETS_PER_SECOND, RESETS_BURST, options.clock.now());
-    this.#retractions = new Retractions(options.clock, options.askPeer);
+    this.#state = state ?? newTable(options.firstId);
+    this.#resets = new TokenBucket(RESETS_PER_SECOND, RESETS_BURST, clock.now(), state?.resets);
+    this.#retractions = new Retractions(clock, options.askPeer, state?.retractions);
+    for (const each of streams) this.#add(this.#create(each, null));
   }
 
   // ---- handing over ---------------------------------------------------------------------------------------------
@@ -104,43 +113,14 @@ export class StreamTable implements StreamBooks {
     return [...this.list(), ...this.#draining.list()];
   }
 
-  capture(): StreamTableCapture {
-    return {
-      nextOwnId: this.#nextOwnId,
-      lastPeerId: this.#lastPeerId,
-      ownOpen: this.#ownOpen,
-      ownUnanswered: this.#ownUnanswered,
-      peerOpen: this.#peerOpen,
-      peerUnanswered: this.#peerUnanswered,
-      openedCount: this.#openedCount,
-      failedCount: this.#failedCount,
-      resetsSpent: this.#resets.spent(this.#options.clock.now()),
-      retractions: this.#retractions.capture(),
-    };
+  get state(): StreamTableState {
+    return { ...this.#state, resets: this.#resets.state, retractions: this.#retractions.state };
   }
 
-  /** Takes what another one had, with its streams, in the order of `listAll`. Gives them, in the same order. `goOn` is to follow. */
-  restore(capture: StreamTableCapture, captures: readonly StreamCapture[]): SessionStream[] {
-    const nowMs = this.#options.clock.now();
-    const streams = captures.map((one) => {
-      const stream = this.#create(one, null, one.isIncoming, nowMs - one.ageMs);
-      stream.restore(one);
-      if (stream.id === 0) this.#held.add(stream);
-      else if (stream.isDraining) this.#draining.set(stream.id, stream);
-      else this.#live.set(stream.id, stream);
-      return stream;
-    });
-    this.#nextOwnId = capture.nextOwnId;
-    this.#lastPeerId = capture.lastPeerId;
-    this.#ownOpen = capture.ownOpen;
-    this.#ownUnanswered = capture.ownUnanswered;
-    this.#peerOpen = capture.peerOpen;
-    this.#peerUnanswered = capture.peerUnanswered;
-    this.#openedCount = capture.openedCount;
-    this.#failedCount = capture.failedCount;
-    this.#resets.take(nowMs, capture.resetsSpent);
-    this.#retractions.restore(capture.retractions);
-    return streams;
+  #add(stream: SessionStream): void {
+    if (stream.id === 0) this.#held.add(stream);
+    else if (stream.isDraining) this.#draining.set(stream.id, stream);
+    else this.#live.set(stream.id, stream);
   }
 
   /** The stream of an id, over or not, that there is something of; else null. */
@@ -168,24 +148,9 @@ export class StreamTable implements StreamBooks {
     return this.#live.size;
   }
 
-  /** Streams that were opened, by either side. */
-  get openedCount(): number {
-    return this.#openedCount;
-  }
-
-  /** Streams that did not end in order, refused ones included. */
-  get failedCount(): number {
-    return this.#failedCount;
-  }
-
-  /** The highest id that the peer used. */
-  get lastPeerId(): number {
-    return this.#lastPeerId;
-  }
-
   /** Whether this side has no stream id left. */
   get isExhausted(): boolean {
-    return this.#nextOwnId > MAX_ID;
+    return this.#state.nextOwnId > MAX_ID;
   }
 
   /** The streams that are not over, by their ids; those that are held back are the last. */
@@ -197,7 +162,7 @@ export class StreamTable implements StreamBooks {
   find(id: number, what: string): SessionStream | null {
     const stream = this.#live.get(id);
     if (stream !== null) return stream;
-    const wasOpened = this.#isOwnId(id) ? id < this.#nextOwnId : id <= this.#lastPeerId;
+    const wasOpened = this.#isOwnId(id) ? id < this.#state.nextOwnId : id <= this.#state.lastPeerId;
     if (!wasOpened) throw new VproxyError('protocol-error', `${what} on stream ${id}, which was never opened`);
     return null;
   }
@@ -206,8 +171,8 @@ export class StreamTable implements StreamBooks {
 
   /** Opens a stream with the next id, or holds it back until the peer's bounds let it through. */
   open(request: OpenRequest, localEnd: LocalEnd): SessionStream {
-    const stream = this.#create(request, localEnd, false, this.#options.clock.now());
-    this.#openedCount += 1;
+    const stream = this.#open(request, localEnd, false);
+    this.#state.openedCount += 1;
     this.releaseHeld();
     if (this.#canOpen()) this.#begin(stream);
     else this.#held.add(stream);
@@ -233,7 +198,7 @@ export class StreamTable implements StreamBooks {
 
   /** Something came from the peer and was read: opens what that makes room for. */
   handleReceived(): void {
-    if (this.#retractions.isWaiting) this.#ownUnanswered -= this.#retractions.handleReceived();
+    if (this.#retractions.isWaiting) this.#state.ownUnanswered -= this.#retractions.handleReceived();
     this.releaseHeld();
   }
 
@@ -246,16 +211,16 @@ export class StreamTable implements StreamBooks {
   admit(id: number, request: OpenRequest, isDraining: boolean): void {
     if (this.#isOwnId(id))
       throw new VproxyError('protocol-error', `OPEN with id ${id}, which is of this side's parity`);
-    if (id <= this.#lastPeerId)
-      throw new VproxyError('protocol-error', `OPEN with id ${id} is not above ${this.#lastPeerId}`);
-    this.#lastPeerId = id;
+    if (id <= this.#state.lastPeerId)
+      throw new VproxyError('protocol-error', `OPEN with id ${id} is not above ${this.#state.lastPeerId}`);
+    this.#state.lastPeerId = id;
     const { streams, opens } = this.#options.ownLimits;
-    const hasRoom = this.#peerOpen < streams && this.#peerUnanswered < opens;
-    const stream = this.#create(request, null, true, this.#options.clock.now());
-    this.#openedCount += 1;
+    const hasRoom = this.#state.peerOpen < streams && this.#state.peerUnanswered < opens;
+    const stream = this.#open(request, null, true);
+    this.#state.openedCount += 1;
     this.#live.set(id, stream);
-    this.#peerOpen += 1;
-    this.#peerUnanswered += 1;
+    this.#state.peerOpen += 1;
+    this.#state.peerUnanswered += 1;
     stream.begin(id);
     const { service } = stream;
     if (!hasRoom) {
@@ -319,14 +284,14 @@ export class StreamTable implements StreamBooks {
 
   answered(stream: SessionStream): void {
     if (stream.id !== 0) {
-      if (stream.isIncoming) this.#peerUnanswered -= 1;
-      else this.#ownUnanswered -= 1;
+      if (stream.isIncoming) this.#state.peerUnanswered -= 1;
+      else this.#state.ownUnanswered -= 1;
     }
     this.releaseHeld();
   }
 
   retracted(): void {
-    if (this.#retractions.add()) this.#ownUnanswered -= 1;
+    if (this.#retractions.add()) this.#state.ownUnanswered -= 1;
   }
 
   over(stream: SessionStream, reason: VproxyError | null): void {
@@ -335,17 +300,17 @@ export class StreamTable implements StreamBooks {
     } else {
       this.#live.delete(stream.id);
       if (stream.isDraining) this.#draining.set(stream.id, stream);
-      if (!stream.isIncoming) this.#ownOpen -= 1;
-      else if (!stream.isDraining) this.#peerOpen -= 1;
+      if (!stream.isIncoming) this.#state.ownOpen -= 1;
+      else if (!stream.isDraining) this.#state.peerOpen -= 1;
     }
     this.releaseHeld();
-    if (reason !== null) this.#failedCount += 1;
+    if (reason !== null) this.#state.failedCount += 1;
     this.#options.onOver();
   }
 
   drained(stream: SessionStream): void {
     this.#draining.delete(stream.id);
-    if (stream.isIncoming) this.#peerOpen -= 1;
+    if (stream.isIncoming) this.#state.peerOpen -= 1;
   }
 
   /** The session is over. */
@@ -355,15 +320,18 @@ export class StreamTable implements StreamBooks {
 
   // ---- inside ---------------------------------------------------------------------------------------------------
 
-  #create(request: OpenRequest, localEnd: LocalEnd | null, isIncoming: boolean, openedAtMs: number): SessionStream {
-    const { ownLimits, peerLimits, settings } = this.#options;
-    return new SessionStream(this.#context, request, {
-      localEnd,
-      isIncoming,
-      openedAtMs,
-      window: new ReceiveWindow(ownLimits.streamCredit, settings.receiveBudget, openedAtMs),
-      creditBytes: peerLimits.streamCredit,
-    });
+  #open(request: OpenRequest, localEnd: LocalEnd | null, isIncoming: boolean): SessionStream {
+    const { clock, ownLimits, peerLimits } = this.#options;
+    const openedAtMs = clock.now();
+    const window = newReceiveWindow(ownLimits.streamCredit, openedAtMs);
+    const start = { isIncoming, openedAtMs, window, creditBytes: peerLimits.streamCredit };
+    return this.#create(newStream(request, start), localEnd);
+  }
+
+  #create(state: StreamState, localEnd: LocalEnd | null): SessionStream {
+    const { ownLimits, settings } = this.#options;
+    const window = new ReceiveWindow(ownLimits.streamCredit, settings.receiveBudget, state.window);
+    return new SessionStream(this.#context, state, window, localEnd);
   }
 
   /** A stream of this side has so long for an answer. */
@@ -377,30 +345,30 @@ export class StreamTable implements StreamBooks {
 
   /** Opens a stream of this side, with the next id. */
   #begin(stream: SessionStream): void {
-    const id = this.#nextOwnId;
-    this.#nextOwnId += 2;
+    const id = this.#state.nextOwnId;
+    this.#state.nextOwnId += 2;
     this.#live.set(id, stream);
-    this.#ownOpen += 1;
-    this.#ownUnanswered += 1;
+    this.#state.ownOpen += 1;
+    this.#state.ownUnanswered += 1;
     stream.begin(id);
   }
 
   #canOpen(): boolean {
     const { peerLimits, scheduler } = this.#options;
-    const hasRoom = this.#ownOpen < peerLimits.streams && this.#ownUnanswered < peerLimits.opens;
+    const hasRoom = this.#state.ownOpen < peerLimits.streams && this.#state.ownUnanswered < peerLimits.opens;
     return hasRoom && !this.isExhausted && !scheduler.isCongested;
   }
 
   #isOwnId(id: number): boolean {
-    return (id & 1) === (this.#nextOwnId & 1);
+    return (id & 1) === (this.#state.nextOwnId & 1);
   }
 }
 
-interface RetractionsCapture {
-  /** How long ago something came from the peer, in milliseconds. */
-  readonly heardAgoMs: number;
-  readonly keptCount: number;
-  readonly spent: number;
+interface RetractionsState {
+  /** When something came from the peer. */
+  heardAtMs: number;
+  keptCount: number;
+  readonly bucket: TokenBucketState;
 }
 
 /**
@@ -410,32 +378,20 @@ interface RetractionsCapture {
 class Retractions {
   readonly #clock: Clock;
   readonly #ask: () => void;
-  #bucket: TokenBucket;
-  #heardAtMs: number;
-  #keptCount = 0;
+  readonly #bucket: TokenBucket;
+  readonly #state: Omit<RetractionsState, 'bucket'>;
   #cancelAsking: CancelTimer | null = null;
 
   /** `ask` makes the peer say something. */
-  constructor(clock: Clock, ask: () => void) {
+  constructor(clock: Clock, ask: () => void, state?: RetractionsState) {
     this.#clock = clock;
     this.#ask = ask;
-    this.#heardAtMs = clock.now();
-    this.#bucket = new TokenBucket(PER_SECOND, BURST, this.#heardAtMs);
+    this.#state = state ?? { heardAtMs: clock.now(), keptCount: 0 };
+    this.#bucket = new TokenBucket(PER_SECOND, BURST, this.#state.heardAtMs, state?.bucket);
   }
 
-  capture(): RetractionsCapture {
-    return {
-      heardAgoMs: this.#clock.now() - this.#heardAtMs,
-      keptCount: this.#keptCount,
-      spent: this.#bucket.spent(this.#heardAtMs),
-    };
-  }
-
-  restore({ heardAgoMs, keptCount, spent }: RetractionsCapture): void {
-    this.#heardAtMs = this.#clock.now() - heardAgoMs;
-    this.#keptCount = keptCount;
-    this.#bucket = new TokenBucket(PER_SECOND, BURST, this.#heardAtMs);
-    this.#bucket.take(this.#heardAtMs, spent);
+  get state(): RetractionsState {
+    return { ...this.#state, bucket: this.#bucket.state };
   }
 
   goOn(): void {
@@ -444,23 +400,23 @@ class Retractions {
 
   /** Whether places are kept, so that `handleReceived` has something to do. */
   get isWaiting(): boolean {
-    return this.#keptCount > 0;
+    return this.#state.keptCount > 0;
   }
 
   /** Counts one more. True when its place is free at once. */
   add(): boolean {
-    if (this.#bucket.take(this.#heardAtMs)) return true;
-    this.#keptCount += 1;
+    if (this.#bucket.take(this.#state.heardAtMs)) return true;
+    this.#state.keptCount += 1;
     if (this.#cancelAsking === null) this.#askLater();
     return false;
   }
 
   /** Something came from the peer, so it has gone on meanwhile. Gives the number of places that are free now. */
   handleReceived(): number {
-    this.#heardAtMs = this.#clock.now();
+    this.#state.heardAtMs = this.#clock.now();
     let freeCount = 0;
-    while (freeCount < this.#keptCount && this.#bucket.take(this.#heardAtMs)) freeCount += 1;
-    this.#keptCount -= freeCount;
+    while (freeCount < this.#state.keptCount && this.#bucket.take(this.#state.heardAtMs)) freeCount += 1;
+    this.#state.keptCount -= freeCount;
     return freeCount;
   }
 

@@ -62,45 +62,48 @@ export class FairBudget {
   }
 }
 
+/** How full a {@link TokenBucket} was, and when. */
+export interface TokenBucketState {
+  tokens: number;
+  filledAtMs: number;
+}
+
 /** Lets `burst` through at once and `perSecond` in the long run, of events or of bytes. */
 export class TokenBucket {
+  readonly state: TokenBucketState;
   readonly #perSecond: number;
   readonly #burst: number;
-  #tokens: number;
-  #filledAtMs: number;
 
-  constructor(perSecond: number, burst: number, nowMs: number) {
+  /** Full at `nowMs`, unless another one has left its state. */
+  constructor(perSecond: number, burst: number, nowMs: number, state = { tokens: burst, filledAtMs: nowMs }) {
     this.#perSecond = perSecond;
     this.#burst = burst;
-    this.#tokens = burst;
-    this.#filledAtMs = nowMs;
+    this.state = state;
   }
 
-  /** How much of the burst is used up: what another bucket has to `take` to be as full. */
+  /** How much of the burst is used up. */
   spent(nowMs: number): number {
-    return this.#burst - this.#tokensAt(nowMs);
+    this.#fill(nowMs);
+    return this.#burst - this.state.tokens;
   }
 
   /** Whether there is room for `count`. */
   has(nowMs: number, count: number): boolean {
     this.#fill(nowMs);
-    return this.#tokens >= count;
+    return this.state.tokens >= count;
   }
 
   /** Counts one, or `count`. False where that is too many: nothing is counted then. */
   take(nowMs: number, count = 1): boolean {
     if (!this.has(nowMs, count)) return false;
-    this.#tokens -= count;
+    this.state.tokens -= count;
     return true;
   }
 
   #fill(nowMs: number): void {
-    this.#tokens = this.#tokensAt(nowMs);
-    this.#filledAtMs = nowMs;
-  }
-
-  #tokensAt(nowMs: number): number {
-    const elapsedMs = nowMs - this.#filledAtMs;
-    return Math.min(this.#burst, this.#tokens + (elapsedMs * this.#perSecond) / 1000);
+    const { state } = this;
+    const elapsedMs = nowMs - state.filledAtMs;
+    state.tokens = Math.min(this.#burst, state.tokens + (elapsedMs * this.#perSecond) / 1000);
+    state.filledAtMs = nowMs;
   }
 }

@@ -1,7 +1,7 @@
 /** Time as something that is given, the system's or one that a test moves by hand: timers, pauses, and delays that grow. */
 
 export interface Clock {
-  /** Milliseconds since an arbitrary moment; never goes back. */
+  /** Milliseconds since an arbitrary moment, the same in all processes of a machine; never goes back. */
   now(): number;
   /** Calls back once after `delayMs`; the function returned cancels that. */
   schedule(delayMs: number, callback: () => void): CancelTimer;
@@ -13,12 +13,19 @@ export type CancelTimer = () => void;
 /** A timer that is over so much too late, in milliseconds, was held up, and so was what is to be read. */
 const LATE_MS = 20;
 
+/** When the clock of this process began, by CLOCK_MONOTONIC, in milliseconds. */
+const ORIGIN_MS = ((): number => {
+  const [seconds, nanoseconds] = process.hrtime();
+  return seconds * 1000 + nanoseconds / 1e6 - performance.now();
+})();
+
 /**
- * The monotonic clock of this process. A process that stood still finds its timers over before it reads what came meanwhile; that
- * is read first here, so that nobody is given up whose answer is there.
+ * The monotonic clock of the system, the same in all of its processes: a successor goes on with the times of its predecessor. A
+ * process that stood still finds its timers over before it reads what came meanwhile; that is read first here, so that nobody is
+ * given up whose answer is there.
  */
 export const systemClock: Clock = {
-  now: () => performance.now(),
+  now: () => ORIGIN_MS + performance.now(),
   schedule(delayMs, callback) {
     const dueMs = performance.now() + delayMs;
     let behindInput: NodeJS.Immediate | undefined;

@@ -5,11 +5,10 @@ import test, { type ExecutionContext } from 'ava';
 import { DEFAULT_LIMITS, HEADER_BYTES } from '../../lib/codec/limits.js';
 import { VproxyError } from '../../lib/errors.js';
 import { SecretKey } from '../../lib/session/auth.js';
-import type { SessionCapture } from '../../lib/session/capture.js';
-import { InFlightCredit, ReceiveWindow } from '../../lib/session/flow.js';
+import { InFlightCredit, newReceiveWindow, ReceiveWindow } from '../../lib/session/flow.js';
 import type { LocalEnd } from '../../lib/session/local-end.js';
 import { Pacer, type StreamPace } from '../../lib/session/pacing.js';
-import { Session } from '../../lib/session/session.js';
+import { Session, type SessionState } from '../../lib/session/session.js';
 import { sessionSettings } from '../../lib/session/settings.js';
 import type { SessionStream } from '../../lib/session/stream.js';
 import { Budget } from '../../lib/util/bounds.js';
@@ -22,9 +21,8 @@ const KEY = SecretKey.parse('1f'.repeat(32));
 const RATE = 100_000;
 const BYTES = Buffer.from(Array.from({ length: 60_000 }, (_, index) => (index * 31 + (index >> 8)) & 0xff));
 
-/** What another process has of a capture. */
-const arrived = (session: Session): SessionCapture =>
-  deserialize(serialize(session.capture().capture)) as SessionCapture;
+/** What another process has of a session's state. */
+const arrived = ({ state }: Session): SessionState => deserialize(serialize(state)) as SessionState;
 
 /** A local end that hands what came over where the stream was not answered. */
 class HoldingSink extends RecordingSink {
@@ -99,7 +97,7 @@ test('what waits for the pace of a stream waits for it in the other process, and
   pair.clock.advance(1000);
   t.true(both(sinks).equals(BYTES));
   t.deepEqual(sinks[1]?.events.slice(-2), ['fin', 'end']);
-  t.is(pair.b.session.capture().streams.length, 0, 'it is drained');
+  t.is(pair.b.session.listAllStreams().length, 0, 'it is drained');
 });
 
 test('what waited for the pace of a stream goes at once where there is none in the other process', (t) => {
@@ -108,7 +106,7 @@ test('what waited for the pace of a stream goes at once where there is none in t
   pair.b.handOver();
   t.true(both(sinks).equals(BYTES));
   t.deepEqual(sinks[1]?.events.slice(-2), ['fin', 'end']);
-  t.is(pair.b.session.capture().streams.length, 0, 'it is drained');
+  t.is(pair.b.session.listAllStreams().length, 0, 'it is drained');
 });
 
 for (const isPaced of [true, false]) {
@@ -163,7 +161,7 @@ test('what waits for the pace of a stream is captured again and again, and dropp
   pair.b.handOver();
   pair.clock.advance(1000);
   t.true(both(sinks).equals(BYTES.subarray(0, both(sinks).length)));
-  t.is(pair.b.session.capture().streams.length, 0);
+  t.is(pair.b.session.listAllStreams().length, 0);
 });
 
 test('what came before an answer comes again to whoever the stream is announced to in the other process', (t) => {
@@ -219,7 +217,7 @@ test('a stream with bytes that its local end does not give before the answer can
   const sink = new RecordingSink();
   const { pair, stream } = withStream((incoming) => incoming.attach(sink));
   pair.settle();
-  t.throws(() => pair.b.session.capture(), { code: 'upgrade-failed', message: /before its answer/ });
+  t.throws(() => pair.b.session.state, { code: 'upgrade-failed', message: /before its answer/ });
   const [incoming] = pair.b.session.listStreams();
   sink.releases = incoming ?? null;
   incoming?.release(sink.bytes.length);
@@ -290,13 +288,13 @@ test('control frames that wait for the channel go out in their order, and the ne
   b.session.measure();
   while (carry(b, a, 65_536));
   clock.advance(200);
-  const { queue } = a.session.capture().capture.scheduler;
+  const { queue } = a.session.state.scheduler;
   t.true(queue.creditors.some(({ id }) => id === 0) && queue.creditors.some(({ id }) => id > 0));
   t.true(queue.pong !== null && queue.ackBytes !== null);
   ends[0]?.stop();
   ends[1]?.stream?.reset('cancelled', 'as the spec has it');
   traffic.open(a)?.send(1000);
-  t.is(a.session.capture().capture.scheduler.queue.frames.length, 3);
+  t.is(a.session.state.scheduler.queue.frames.length, 3);
   a.handOver();
   const seen: number[] = [];
   b.session.on('measured', (ms) => seen.push(ms));
@@ -318,10 +316,10 @@ test('the credit of a stream that is over meanwhile is announced as it was to be
   ends[0]?.other?.send(50_000);
   while (carry(b, a, 65_536));
   ends[0]?.stream?.reset('cancelled', 'as the spec has it');
-  const { creditors } = a.session.capture().capture.scheduler.queue;
+  const { creditors } = a.session.state.scheduler.queue;
   t.true(creditors.some(({ id }) => id > 0));
   a.handOver();
-  t.deepEqual(a.session.capture().capture.scheduler.queue.creditors, creditors);
+  t.deepEqual(a.session.state.scheduler.queue.creditors, creditors);
   pair.settle();
   traffic.finishAll();
   pair.settle();
@@ -448,7 +446,7 @@ test('a peer that is to be asked for a sign of life, as streams were opened and 
   for (let count = 0; count < 400; count += 1) {
     a.session.open('sink', null, new RecordingSink()).reset('cancelled', 'at once');
   }
-  t.true(a.session.capture().capture.table.retractions.keptCount > 0);
+  t.true(a.session.state.table.retractions.keptCount > 0);
   a.handOver();
   const sentBytes = a.outbound.totalBytes;
   clock.advance(100);
@@ -557,9 +555,9 @@ test('a loop without a session of its own link has nothing to hand over', (t) =>
   const pair = new ResumePair();
   const { skippedBytes } = pair.a.loop;
   t.true(skippedBytes > 0, 'the flush of the peer');
-  t.deepEqual(pair.a.loop.capture(), { skippedBytes, joinedAgoMs: 0 });
+  t.deepEqual(pair.a.loop.capture(), { skippedBytes, joinedAtMs: 0 });
   pair.clock.advance(500);
-  t.deepEqual(pair.a.loop.capture(), { skippedBytes, joinedAgoMs: 500 });
+  t.deepEqual(pair.a.loop.capture(), { skippedBytes, joinedAtMs: 0 });
   pair.a.handOver();
   t.is(pair.a.loop.skippedBytes, skippedBytes);
   pair.a.loop.stop(new VproxyError('shutdown', 'stopped'));
@@ -571,27 +569,37 @@ test('what few sessions have is restored, too', (t) => {
   const clock = new ManualClock();
   clock.advance(1_000_000);
   const plain = arrived(session);
-  const capture: SessionCapture = {
+  const state: SessionState = {
     ...plain,
-    frameTimer: { gapMs: 5, frame: 3, spentMs: 77 },
+    frameTimer: { atMs: 999_995, frame: 3, spentMs: 77 },
     credit: { ...plain.credit, wasHeldBack: true },
-    leaving: { drainReason: null, renewReason: { code: 'shutdown', message: 'used up' }, leftMs: 5000 },
-    liveness: { tickedAgoMs: 1, received: 2, sent: 3, silentMs: 4, quietMs: 5, sincePingMs: 6 },
+    leaving: { drainReason: null, renewReason: { code: 'shutdown', message: 'used up' }, endsAtMs: 1_005_000 },
+    liveness: { tickedAtMs: 999_999, received: 2, sent: 3, silentMs: 4, quietMs: 5, sincePingMs: 6 },
     ownServices: { announced: 'one', wanted: ['two'], ports: [{ port: 3000, program: 'node' }] },
-    peerServices: { names: ['one'], partial: ['two'], clockOffsetMs: 42, ports: [{ port: 3001, program: null }] },
+    peerServices: {
+      names: new Set(['one']),
+      partial: ['two'],
+      clockOffsetMs: 42,
+      ports: [{ port: 3001, program: null }],
+    },
     scheduler: {
       ...plain.scheduler,
       ready: { small: [], others: [], smallTurns: 7 },
       interactiveId: 9,
-      interactiveAgoMs: 8,
-      stalledForMs: 10,
+      interactiveAtMs: 999_992,
+      stalledAtMs: 999_990,
       stalledMs: 123,
     },
-    table: { ...plain.table, resetsSpent: 10, retractions: { heardAgoMs: 3, keptCount: 2, spent: 5 } },
+    table: {
+      ...plain.table,
+      resets: { tokens: 10, filledAtMs: 999_000 },
+      retractions: { heardAtMs: 999_997, keptCount: 2, bucket: { tokens: 5, filledAtMs: 999_997 } },
+    },
     isMeasureDue: true,
   };
-  const { session: restored } = Session.restore(capture, { sink: new MemoryPipe(1), clock, settings });
-  t.deepEqual(restored.capture().capture, capture);
+  const copy = deserialize(serialize(state)) as SessionState;
+  const restored = Session.restore(copy, { sink: new MemoryPipe(1), clock, settings });
+  t.deepEqual(restored.state, state);
   const endings: string[] = [];
   restored.on('end', ({ message }) => endings.push(message));
   restored.goOn();
@@ -606,8 +614,11 @@ test('credit is captured with the time and the bytes of its round', (t) => {
   credit.receive(1000);
   clock.advance(30);
   credit.receive(100);
-  const { roundFromBytes, roundMs, receivedBytes } = credit.capture().window;
-  t.deepEqual({ roundFromBytes, roundMs, receivedBytes }, { roundFromBytes: 1000, roundMs: 30, receivedBytes: 1100 });
+  const { roundFromBytes, roundFromMs, receivedBytes } = credit.state.window;
+  t.deepEqual(
+    { roundFromBytes, roundFromMs, receivedBytes },
+    { roundFromBytes: 1000, roundFromMs: 50, receivedBytes: 1100 },
+  );
 });
 
 test('the streams that count for the bounds of both sides are captured', (t) => {
@@ -616,7 +627,7 @@ test('the streams that count for the bounds of both sides are captured', (t) => 
   for (const answer of ['later', 'later', 'later', 'accept'] as const) traffic.open(a, answer);
   for (const answer of ['later', 'accept', 'later'] as const) traffic.open(b, answer);
   pair.settle();
-  const { ownOpen, ownUnanswered, peerOpen, peerUnanswered } = a.session.capture().capture.table;
+  const { ownOpen, ownUnanswered, peerOpen, peerUnanswered } = a.session.state.table;
   t.deepEqual(
     { ownOpen, ownUnanswered, peerOpen, peerUnanswered },
     { ownOpen: 4, ownUnanswered: 3, peerOpen: 3, peerUnanswered: 2 },
@@ -630,7 +641,7 @@ test('where all is acknowledged, that is captured', (t) => {
     pair.settle();
     pair.clock.advance(200);
   }
-  const { continuity } = pair.a.session.capture().capture;
+  const { continuity } = pair.a.session.state;
   t.true((continuity?.ackBytes ?? 0) > 0);
   t.is((continuity?.acknowledgedBytes ?? 0) + (continuity?.ackBytes ?? 0), pair.a.session.receivedBytes);
 });
@@ -639,10 +650,10 @@ test('a session that is over, or not proved, is not captured', (t) => {
   const pair = new ResumePair();
   const { session } = pair.a;
   session.end(new VproxyError('shutdown', 'over'));
-  t.throws(() => session.capture(), { code: 'upgrade-failed' });
+  t.throws(() => session.state, { code: 'upgrade-failed' });
   const settings = sessionSettings({ ...seededIdentity('x', 7), keys: () => [KEY] });
   const proving = new Session(session.agreement, { sink: pair.a.outbound, clock: pair.clock, settings });
-  t.throws(() => proving.capture(), { code: 'upgrade-failed' });
+  t.throws(() => proving.state, { code: 'upgrade-failed' });
 });
 
 test('a session that ends with its link is not restored without one, nor with other settings', (t) => {
@@ -662,20 +673,19 @@ test('a session that ends with its link is not restored without one, nor with ot
 
 test('a window for which the budget is not there any more is that of a new stream, and gives back no more than it took', (t) => {
   const large = new Budget(1_000_000);
-  const window = new ReceiveWindow(1000, large, 0);
+  const window = new ReceiveWindow(1000, large, newReceiveWindow(1000, 0));
+  const { state } = window;
   const pace = { nowMs: 0, roundTripMs: 10 };
   for (let round = 0; round < 5; round += 1) {
-    window.receive(window.grantedBytes - window.receivedBytes, 1);
+    window.receive(state.grantedBytes - state.receivedBytes, 1);
     window.release(window.heldBytes, pace, true);
   }
-  t.true(window.windowBytes > 4000);
-  t.is(window.capture(20).raisedAgoMs, 20);
+  t.true(state.windowBytes > 4000);
   for (const budget of [new Budget(1_000_000), new Budget(0)]) {
-    const restored = new ReceiveWindow(1000, budget, 50);
-    restored.restore(window.capture(20), 50);
-    t.is(restored.windowBytes, budget.limitBytes > 0 ? window.windowBytes : 1000);
-    t.is(restored.grantedBytes, window.grantedBytes);
-    t.is(budget.usedBytes, restored.windowBytes - 1000);
+    const restored = new ReceiveWindow(1000, budget, { ...state });
+    t.is(restored.state.windowBytes, budget.limitBytes > 0 ? state.windowBytes : 1000);
+    t.is(restored.state.grantedBytes, state.grantedBytes);
+    t.is(budget.usedBytes, restored.state.windowBytes - 1000);
     restored.close();
     t.is(budget.usedBytes, 0);
   }

@@ -3,9 +3,8 @@ import assert from 'node:assert/strict';
 import type { Hash } from 'node:crypto';
 import { deserialize, serialize } from 'node:v8';
 import { VproxyError } from '../../lib/errors.js';
-import type { SessionCapture } from '../../lib/session/capture.js';
 import { KeptSessions } from '../../lib/session/resume/kept-sessions.js';
-import { Session } from '../../lib/session/session.js';
+import { Session, type SessionState } from '../../lib/session/session.js';
 import { SessionLoop } from '../../lib/session/session-loop.js';
 import { CHANNEL_BUDGET_BYTES, type SessionSettings, sessionSettings } from '../../lib/session/settings.js';
 import { Budget } from '../../lib/util/bounds.js';
@@ -99,7 +98,7 @@ export class ResumeSide {
 
   /** Captures the session, where there is one, and throws that away. */
   capture(): void {
-    if (this.session.isReady && !this.session.isOver) serialize(this.session.capture().capture);
+    if (this.session.isReady && !this.session.isOver) serialize(this.session.state);
     this.loop.capture();
   }
 
@@ -110,9 +109,11 @@ export class ResumeSide {
   handOver(how: HandOver = 'with link'): void {
     const { session, loop, outbound } = this;
     const loopCapture = how === 'with link' && loop.session === session ? loop.capture() : null;
-    const captured = session.capture();
+    const { state } = session;
+    const streams = session.listAllStreams();
     const leftMs = this.kept.list().find((one) => one.session === session)?.leftMs ?? null;
-    const capture = deserialize(serialize(captured.capture)) as SessionCapture;
+    const capture = deserialize(serialize(state)) as SessionState;
+    const before = deserialize(serialize(state)) as SessionState;
     const { usedBytes } = this.settings.receiveBudget;
     const seen = visible(session);
     this.processClock.die();
@@ -129,19 +130,19 @@ export class ResumeSide {
     const context = { sink: null, clock: this.processClock, settings: this.settings };
     const restored = loopCapture === null ? Session.restore(capture, context) : this.loop.restore(capture, loopCapture);
     if (loopCapture !== null || session.isSuspended) {
-      assert.deepEqual(comparable(restored.session.capture().capture), comparable(captured.capture));
-      assert.deepEqual(visible(restored.session), seen);
+      assert.deepEqual(comparable(restored.state), comparable(before));
+      assert.deepEqual(visible(restored), seen);
     }
     assert.equal(this.settings.receiveBudget.usedBytes, usedBytes);
     assert.equal(this.processClock.pending, 0, 'a timer runs before the session goes on');
 
-    this.sessions[this.sessions.length - 1] = restored.session;
-    this.#listen(restored.session);
-    this.onMoved(session, restored.session, captured.streams, restored.streams);
+    this.sessions[this.sessions.length - 1] = restored;
+    this.#listen(restored);
+    this.onMoved(session, restored, streams, restored.listAllStreams());
     assert.equal(outbound.totalBytes, bytesBefore, 'bytes go out before the session goes on');
     if (loopCapture === null) {
-      this.kept.adopt(restored.session, leftMs);
-      restored.session.goOn();
+      this.kept.adopt(restored, leftMs);
+      restored.goOn();
       if (how === 'with link') this.loop.start();
     } else this.loop.goOn();
   }
@@ -259,13 +260,12 @@ export function deliver(to: ResumeSide, bytes: Buffer): void {
   if (!to.loop.receive(bytes)) bytes.fill(0xee);
 }
 
-/** A capture without what may differ: how kept bytes are divided, turns of streams that are over, and the last digits of shares. */
-function comparable(capture: SessionCapture): unknown {
-  const { continuity, scheduler, table, streams } = capture;
+/** A capture without what may differ: how kept bytes are divided, and turns of streams that are over. */
+function comparable(capture: SessionState): unknown {
+  const { continuity, scheduler, streams } = capture;
   const ids = new Set(streams.map(({ id }) => id));
   const alive = (row: readonly number[]): number[] => row.filter((id) => ids.has(id));
   const { ready } = scheduler;
-  const { retractions } = table;
   return deserialize(
     serialize({
       ...capture,
@@ -274,11 +274,6 @@ function comparable(capture: SessionCapture): unknown {
         backlog: { ...continuity.backlog, pieces: Buffer.concat(continuity.backlog.pieces) },
       },
       scheduler: { ...scheduler, ready: { ...ready, small: alive(ready.small), others: alive(ready.others) } },
-      table: {
-        ...table,
-        resetsSpent: Math.fround(table.resetsSpent),
-        retractions: { ...retractions, spent: Math.fround(retractions.spent) },
-      },
     }),
   );
 }

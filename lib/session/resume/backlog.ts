@@ -19,18 +19,20 @@ const MAX_BEYOND_BYTES = 4 * 2 ** 20;
 /** As much may be kept whatever others keep: more than a peer acknowledges at once, so that it always goes on. */
 const LEAST_BYTES = 262_144;
 
-/** A {@link Backlog} as plain data. */
-export interface BacklogCapture {
-  /** What is kept, from `acknowledgedBytes` on. */
-  readonly pieces: readonly Buffer[];
-  readonly acknowledgedBytes: number;
+/** What a {@link Backlog} keeps, and how far that is; in bytes since the session began. */
+export interface BacklogState {
+  /** What is kept, from `acknowledgedBytes` on: only while the backlog is handed over. */
+  pieces: readonly Buffer[];
+  acknowledgedBytes: number;
   /** What was given to the link that there is, or was: the bytes that are still in it are its own. */
-  readonly writtenBytes: number;
-  readonly reachedBytes: number;
+  writtenBytes: number;
+  /** The most that any link was given: what the peer cannot have more of. */
+  reachedBytes: number;
 }
 
 /** Bytes that were sent, in order, and how far the peer has them. It is the sink of a session, and outlives links. */
 export class Backlog implements ByteSink {
+  readonly #state: BacklogState;
   readonly #limitBytes: number;
   readonly #budget: FairBudget;
   /** Of what is kept, how much was given when no more data should have been. */
@@ -42,14 +44,10 @@ export class Backlog implements ByteSink {
   #firstKept = 0;
   #firstUnwritten = 0;
   /** Where the piece of each begins, in bytes since the session began. */
-  #keptOffset = 0;
-  #unwrittenOffset = 0;
-  /** Acknowledged, written, and given, in bytes since the session began. */
-  #acknowledgedBytes = 0;
-  #writtenBytes = 0;
-  #totalBytes = 0;
-  /** The most that any link was given: what the peer cannot have more of. */
-  #reachedBytes = 0;
+  #keptOffset: number;
+  #unwrittenOffset: number;
+  /** Given, in bytes since the session began. */
+  #totalBytes: number;
   /** By their totals. */
   readonly #waiting: { readonly totalBytes: number; readonly callback: () => void }[] = [];
   #block: Buffer | null = null;
@@ -59,38 +57,39 @@ export class Backlog implements ByteSink {
   #slabEnd = 0;
 
   /** With `limitBytes` or its share of the budget kept it `isFull`. Without a link it waits for `attach`. */
-  constructor(link: ByteSink | null, limitBytes: number, budget = new FairBudget(2 * limitBytes)) {
+  constructor(
+    link: ByteSink | null,
+    limitBytes: number,
+    budget = new FairBudget(2 * limitBytes),
+    state: BacklogState = { pieces: [], acknowledgedBytes: 0, writtenBytes: 0, reachedBytes: 0 },
+  ) {
+    const { acknowledgedBytes, pieces } = state;
     this.#link = link;
     this.#limitBytes = limitBytes;
     this.#budget = budget;
-  }
-
-  capture(): BacklogCapture {
-    const [first, ...others] = this.#pieces.slice(this.#firstKept);
-    const known = this.#acknowledgedBytes - this.#keptOffset;
-    return {
-      pieces: first === undefined ? [] : [first.subarray(known), ...others],
-      acknowledgedBytes: this.#acknowledgedBytes,
-      writtenBytes: this.#writtenBytes,
-      reachedBytes: this.#reachedBytes,
-    };
-  }
-
-  /** Takes what another one had: pieces of its own, which nobody waits for. Called before anything is given to it. */
-  restore({ pieces, acknowledgedBytes, writtenBytes, reachedBytes }: BacklogCapture): void {
-    this.#acknowledgedBytes = acknowledgedBytes;
+    this.#state = state;
     this.#keptOffset = acknowledgedBytes;
     this.#unwrittenOffset = acknowledgedBytes;
     this.#totalBytes = acknowledgedBytes;
+    state.pieces = [];
     for (const piece of pieces) {
       if (isAlone(piece) && piece.length > COPY_BYTES) this.#keep(piece);
       else this.#copy(piece);
     }
-    this.#reachedBytes = reachedBytes;
-    this.#writtenBytes = writtenBytes;
+    this.#skipWritten();
+  }
+
+  get state(): BacklogState {
+    const [first, ...others] = this.#pieces.slice(this.#firstKept);
+    const known = this.#state.acknowledgedBytes - this.#keptOffset;
+    return { ...this.#state, pieces: first === undefined ? [] : [first.subarray(known), ...others] };
+  }
+
+  /** Of what another one kept. */
+  #skipWritten(): void {
     for (;;) {
       const piece = this.#pieces[this.#firstUnwritten];
-      if (piece === undefined || this.#unwrittenOffset + piece.length > writtenBytes) break;
+      if (piece === undefined || this.#unwrittenOffset + piece.length > this.#state.writtenBytes) break;
       this.#unwrittenOffset += piece.length;
       this.#firstUnwritten += 1;
     }
@@ -103,7 +102,7 @@ export class Backlog implements ByteSink {
 
   /** What is kept, in bytes. */
   get keptBytes(): number {
-    return this.#totalBytes - this.#acknowledgedBytes;
+    return this.#totalBytes - this.#state.acknowledgedBytes;
   }
 
   /** Whether so much is kept that no more data should be sent. */
@@ -122,7 +121,7 @@ export class Backlog implements ByteSink {
 
   /** What no link has written, in bytes. */
   get unwrittenBytes(): number {
-    return this.#totalBytes - this.#writtenBytes + (this.#link?.unwrittenBytes ?? 0);
+    return this.#totalBytes - this.#state.writtenBytes + (this.#link?.unwrittenBytes ?? 0);
   }
 
   /** A piece that is short, or the lesser part of its buffer, is copied; the buffer of another one is kept until the peer has it. */
@@ -150,9 +149,9 @@ export class Backlog implements ByteSink {
   /** Writes what the link has room for. To be called when it has written all that it was given. */
   flush(): void {
     const link = this.#link;
-    while (link !== null && this.#writtenBytes < this.#totalBytes && link.unwrittenBytes < HIGH_WATER_BYTES)
+    while (link !== null && this.#state.writtenBytes < this.#totalBytes && link.unwrittenBytes < HIGH_WATER_BYTES)
       this.#writeSome(link);
-    this.#reachedBytes = Math.max(this.#reachedBytes, this.#writtenBytes);
+    this.#state.reachedBytes = Math.max(this.#state.reachedBytes, this.#state.writtenBytes);
   }
 
   /**
@@ -160,11 +159,11 @@ export class Backlog implements ByteSink {
    * another link is older than what the peer said there first. Throws `protocol-error` for more than this link was given.
    */
   acknowledge(totalBytes: number): void {
-    if (totalBytes <= this.#acknowledgedBytes) return;
-    this.#requirePossible(totalBytes, this.#writtenBytes);
-    this.#budget.release(totalBytes - this.#acknowledgedBytes);
-    this.#beyondBytes = Math.max(0, this.#beyondBytes - (totalBytes - this.#acknowledgedBytes));
-    this.#acknowledgedBytes = totalBytes;
+    if (totalBytes <= this.#state.acknowledgedBytes) return;
+    this.#requirePossible(totalBytes, this.#state.writtenBytes);
+    this.#budget.release(totalBytes - this.#state.acknowledgedBytes);
+    this.#beyondBytes = Math.max(0, this.#beyondBytes - (totalBytes - this.#state.acknowledgedBytes));
+    this.#state.acknowledgedBytes = totalBytes;
     for (;;) {
       const piece = this.#pieces[this.#firstKept];
       if (piece === undefined || this.#keptOffset + piece.length > totalBytes) break;
@@ -189,10 +188,10 @@ export class Backlog implements ByteSink {
    */
   end(isWritten: boolean): (() => void)[] {
     const link = this.#link;
-    while (link !== null && isWritten && this.#writtenBytes < this.#totalBytes) this.#writeSome(link);
+    while (link !== null && isWritten && this.#state.writtenBytes < this.#totalBytes) this.#writeSome(link);
     const { keptBytes } = this;
-    this.#totalBytes = this.#writtenBytes;
-    this.#acknowledgedBytes = this.#writtenBytes;
+    this.#totalBytes = this.#state.writtenBytes;
+    this.#state.acknowledgedBytes = this.#state.writtenBytes;
     this.#pieces = [];
     this.#firstKept = 0;
     this.#firstUnwritten = 0;
@@ -212,11 +211,11 @@ export class Backlog implements ByteSink {
    * again. Gives how much that is. Throws `protocol-error` for less than it is known to have, too.
    */
   attach(link: ByteSink, receivedBytes: number): number {
-    this.#requirePossible(receivedBytes, this.#reachedBytes);
-    this.#writtenBytes = receivedBytes;
+    this.#requirePossible(receivedBytes, this.#state.reachedBytes);
+    this.#state.writtenBytes = receivedBytes;
     this.acknowledge(receivedBytes);
     this.#link = link;
-    const againBytes = this.#reachedBytes - receivedBytes;
+    const againBytes = this.#state.reachedBytes - receivedBytes;
     this.#firstUnwritten = this.#firstKept;
     this.#unwrittenOffset = this.#keptOffset;
     this.flush();
@@ -224,8 +223,8 @@ export class Backlog implements ByteSink {
   }
 
   #requirePossible(totalBytes: number, mostBytes: number): void {
-    if (totalBytes >= this.#acknowledgedBytes && totalBytes <= mostBytes) return;
-    const range = `${this.#acknowledgedBytes} to ${mostBytes}`;
+    if (totalBytes >= this.#state.acknowledgedBytes && totalBytes <= mostBytes) return;
+    const range = `${this.#state.acknowledgedBytes} to ${mostBytes}`;
     throw new VproxyError('protocol-error', `the peer says it has ${totalBytes} bytes, where it has ${range}`);
   }
 
@@ -283,12 +282,12 @@ export class Backlog implements ByteSink {
   /** Writes a piece, or several up to the high-water mark. What the link keeps of it is kept here, too. */
   #writeSome(link: ByteSink): void {
     const first = this.#nextUnwritten();
-    if (this.#writtenBytes === this.#totalBytes) {
+    if (this.#state.writtenBytes === this.#totalBytes) {
       link.write(first);
       return;
     }
     const parts = [first];
-    for (let bytes = first.length; bytes < HIGH_WATER_BYTES && this.#writtenBytes < this.#totalBytes; ) {
+    for (let bytes = first.length; bytes < HIGH_WATER_BYTES && this.#state.writtenBytes < this.#totalBytes; ) {
       const part = this.#nextUnwritten();
       parts.push(part);
       bytes += part.length;
@@ -298,9 +297,9 @@ export class Backlog implements ByteSink {
 
   #nextUnwritten(): Buffer {
     const piece = this.#pieces[this.#firstUnwritten] as Buffer;
-    const skippedBytes = this.#writtenBytes - this.#unwrittenOffset;
+    const skippedBytes = this.#state.writtenBytes - this.#unwrittenOffset;
     const part = skippedBytes === 0 ? piece : piece.subarray(skippedBytes);
-    this.#writtenBytes += part.length;
+    this.#state.writtenBytes += part.length;
     this.#unwrittenOffset += piece.length;
     this.#firstUnwritten += 1;
     return part;

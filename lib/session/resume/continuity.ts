@@ -8,7 +8,7 @@ import { TOTAL_BYTES } from '../../codec/payloads.js';
 import { VproxyError } from '../../errors.js';
 import type { FairBudget } from '../../util/bounds.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
-import { Backlog, type BacklogCapture } from './backlog.js';
+import { Backlog, type BacklogState } from './backlog.js';
 import { ResumeSecret } from './secret.js';
 
 /** What came is acknowledged after so many bytes, and so long after the first of them. */
@@ -30,66 +30,60 @@ interface ContinuityOptions {
   readonly sendAck: (totalBytes: number) => void;
 }
 
-/** A {@link Continuity} as plain data. It has the secret of the session in it. */
-export interface ContinuityCapture {
-  readonly backlog: BacklogCapture;
+/** How far the sides of a session are in a {@link Continuity}. It has the secret of the session in it. */
+export interface ContinuityState {
+  readonly backlog: BacklogState;
   /** This side's part of the secret, while the peer's is waited for. */
-  readonly ownPart: Buffer | null;
-  readonly secret: Buffer | null;
-  readonly isSuspended: boolean;
-  readonly acknowledgedBytes: number;
-  readonly ackBytes: number;
-  /** When an ACK is due, in milliseconds from now on; null where none is. */
-  readonly ackDueMs: number | null;
+  ownPart: Buffer | null;
+  /** Null before both sides have given their part of it: only while the session is handed over. */
+  secret: Buffer | null;
+  /** Whether the session has no link now. */
+  isSuspended: boolean;
+  /** As the newest ACK of this side says, or its RESUME. */
+  acknowledgedBytes: number;
+  /** Bytes of ACKs that came since: they alone are answered with none. */
+  ackBytes: number;
+  /** When an ACK is due; null where none is. */
+  ackDueAtMs: number | null;
 }
+
+const newState = (): Omit<ContinuityState, 'backlog'> => ({
+  ownPart: null,
+  secret: null,
+  isSuspended: false,
+  acknowledgedBytes: 0,
+  ackBytes: 0,
+  ackDueAtMs: null,
+});
 
 /** One session's. */
 export class Continuity {
   /** The sink of the session, on whatever link. */
   readonly backlog: Backlog;
   readonly #options: ContinuityOptions;
-  #ownPart: Buffer | null = null;
-  #secret: ResumeSecret | null = null;
-  #isSuspended = false;
+  readonly #state: Omit<ContinuityState, 'backlog'>;
+  #secret: ResumeSecret | null;
   #isOver = false;
-  /** As the newest ACK of this side says, or its RESUME. */
-  #acknowledgedBytes = 0;
-  /** Bytes of ACKs that came since: they alone are answered with none. */
-  #ackBytes = 0;
-  #ackDueAtMs: number | null = null;
   #cancelAck: CancelTimer | null = null;
 
-  constructor(options: ContinuityOptions) {
+  /** With the `state` of another one `goOn` is to follow. */
+  constructor(options: ContinuityOptions, state?: ContinuityState) {
     this.#options = options;
-    this.backlog = new Backlog(options.sink, options.memoryBytes, options.budget);
+    this.#state = state ?? newState();
+    const { secret } = this.#state;
+    this.#secret = secret === null ? null : ResumeSecret.restore(secret);
+    this.#state.secret = null;
+    this.backlog = new Backlog(options.sink, options.memoryBytes, options.budget, state?.backlog);
   }
 
-  capture(): ContinuityCapture {
-    return {
-      backlog: this.backlog.capture(),
-      ownPart: this.#ownPart,
-      secret: this.#secret?.export() ?? null,
-      isSuspended: this.#isSuspended,
-      acknowledgedBytes: this.#acknowledgedBytes,
-      ackBytes: this.#ackBytes,
-      ackDueMs: this.#ackDueAtMs === null ? null : this.#ackDueAtMs - this.#options.clock.now(),
-    };
-  }
-
-  /** Takes what another one had. `goOn` is to follow. */
-  restore(capture: ContinuityCapture): void {
-    this.backlog.restore(capture.backlog);
-    this.#ownPart = capture.ownPart === null ? null : Buffer.from(capture.ownPart);
-    this.#secret = capture.secret === null ? null : ResumeSecret.restore(Buffer.from(capture.secret));
-    this.#isSuspended = capture.isSuspended;
-    this.#acknowledgedBytes = capture.acknowledgedBytes;
-    this.#ackBytes = capture.ackBytes;
-    this.#ackDueAtMs = capture.ackDueMs === null ? null : this.#options.clock.now() + capture.ackDueMs;
+  get state(): ContinuityState {
+    return { ...this.#state, backlog: this.backlog.state, secret: this.#secret?.export() ?? null };
   }
 
   /** From now on an ACK that is due is sent when it is. */
   goOn(): void {
-    if (this.#ackDueAtMs !== null) this.#acknowledgeIn(this.#ackDueAtMs - this.#options.clock.now());
+    const { ackDueAtMs } = this.#state;
+    if (ackDueAtMs !== null) this.#acknowledgeIn(ackDueAtMs - this.#options.clock.now());
   }
 
   /** Null before both sides have given their part of it: the session ends with its link until then. */
@@ -99,19 +93,19 @@ export class Continuity {
 
   /** Whether the session has no link now. */
   get isSuspended(): boolean {
-    return this.#isSuspended;
+    return this.#state.isSuspended;
   }
 
   /** This side has sent its part of the secret. */
   giveSecret(part: Buffer): void {
-    this.#ownPart = part;
+    this.#state.ownPart = part;
   }
 
   /** The peer's part of the secret, which is complete with it. Throws `protocol-error` where it came before. */
   takeSecret(part: Buffer): ResumeSecret {
-    const own = this.#ownPart;
+    const own = this.#state.ownPart;
     if (own === null) throw new VproxyError('protocol-error', 'SECRET, which is there already');
-    this.#ownPart = null;
+    this.#state.ownPart = null;
     this.#secret = this.#options.isOdd ? ResumeSecret.of(own, part) : ResumeSecret.of(part, own);
     return this.#secret;
   }
@@ -119,7 +113,7 @@ export class Continuity {
   /** The peer's ACK. Throws `protocol-error` for more than it can have. */
   takeAck(totalBytes: number): void {
     this.backlog.acknowledge(totalBytes);
-    this.#ackBytes += HEADER_BYTES + TOTAL_BYTES;
+    this.#state.ackBytes += HEADER_BYTES + TOTAL_BYTES;
   }
 
   /**
@@ -129,7 +123,7 @@ export class Continuity {
   handleReceived(): void {
     if (this.#isOver) return;
     const { receivedBytes } = this.#options;
-    const owedBytes = receivedBytes() - this.#acknowledgedBytes - this.#ackBytes;
+    const owedBytes = receivedBytes() - this.#state.acknowledgedBytes - this.#state.ackBytes;
     if (owedBytes >= ACK_BYTES) this.#acknowledge();
     else if (owedBytes > 0 && this.#cancelAck === null) this.#acknowledgeIn(ACK_MS);
     if (this.backlog.isOverfull)
@@ -138,7 +132,7 @@ export class Continuity {
 
   /** The link is gone. */
   suspend(): void {
-    this.#isSuspended = true;
+    this.#state.isSuspended = true;
     this.backlog.detach();
     this.#stopAck();
   }
@@ -149,14 +143,14 @@ export class Continuity {
    */
   resume(sink: ByteSink, peerReceivedBytes: number): number {
     const againBytes = this.backlog.attach(sink, peerReceivedBytes);
-    this.#isSuspended = false;
+    this.#state.isSuspended = false;
     this.#noteAcknowledged();
     return againBytes;
   }
 
   /** The session is over: nothing is kept any more. `isWritten`: what waits is handed to the link before. See `Backlog.end`. */
   end(isWritten: boolean): (() => void)[] {
-    this.#isSuspended = false;
+    this.#state.isSuspended = false;
     this.#isOver = true;
     this.#stopAck();
     return this.backlog.end(isWritten);
@@ -164,24 +158,24 @@ export class Continuity {
 
   #acknowledgeIn(delayMs: number): void {
     const { clock } = this.#options;
-    this.#ackDueAtMs = clock.now() + delayMs;
+    this.#state.ackDueAtMs = clock.now() + delayMs;
     this.#cancelAck = clock.schedule(Math.max(0, delayMs), () => this.#acknowledge());
   }
 
   #acknowledge(): void {
     this.#stopAck();
     this.#noteAcknowledged();
-    this.#options.sendAck(this.#acknowledgedBytes);
+    this.#options.sendAck(this.#state.acknowledgedBytes);
   }
 
   #noteAcknowledged(): void {
-    this.#acknowledgedBytes = this.#options.receivedBytes();
-    this.#ackBytes = 0;
+    this.#state.acknowledgedBytes = this.#options.receivedBytes();
+    this.#state.ackBytes = 0;
   }
 
   #stopAck(): void {
     this.#cancelAck?.();
     this.#cancelAck = null;
-    this.#ackDueAtMs = null;
+    this.#state.ackDueAtMs = null;
   }
 }

@@ -107,6 +107,6 @@ function checkLists(payloads: Buffer): void {
   const services = new PeerServices();
   for (const line of payloads.toString('latin1').split('\n')) {
     services.receive(Buffer.from(line, 'latin1'));
-    assert.ok(services.names.size <= MAX_SERVICES);
+    assert.ok(services.state.names.size <= MAX_SERVICES);
   }
 }
