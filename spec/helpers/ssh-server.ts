@@ -12,6 +12,8 @@ const SSHD = '/usr/sbin/sshd';
  * user in. The server runs for as long as the connection.
  */
 export function sshSearchPath(t: ExecutionContext): string {
+  // Where sshd runs as root it wants this folder, which its service makes.
+  if (process.getuid?.() === 0) mkdirSync('/run/sshd', { recursive: true });
   const folder = temporaryFolder(t);
   const file = (name: string) => join(folder, name);
   for (const key of ['host', 'user']) execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', file(key)]);
