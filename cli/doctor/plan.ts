@@ -1,5 +1,5 @@
 /** The doctor from a request to its findings: which checks a request leads to. */
-import { parseChannel } from '../../lib/channel/address/address.js';
+import { type ChannelAddress, parseChannel } from '../../lib/channel/address/address.js';
 import { type ForwardSpec, formatForwardSpec, parseForwardSpec } from '../../lib/forward/spec.js';
 import { egressOf, resolveEgress } from '../../lib/proxy/channel-egress.js';
 import { describeEgressRules } from '../../lib/proxy/test-egress.js';
@@ -10,6 +10,8 @@ import { escapeText } from '../../lib/util/escape.js';
 import type { Diagnosis } from './diagnosis.js';
 import type { Finding } from './findings.js';
 import { type Job, runJobs } from './jobs.js';
+import { checkTcpListen, checkUnixListen } from './locations/listener.js';
+import { checkVirtioPorts } from './locations/virtio-port.js';
 import type { Machine } from './machine.js';
 import type { DoctorRequest } from './request.js';
 import {
@@ -27,12 +29,10 @@ import { checkDenials } from './subjects/denials.js';
 import { checkEgress, checkProxySettings } from './subjects/egress.js';
 import { checkForward } from './subjects/forward.js';
 import { checkKeyFile, checkSessionKey } from './subjects/key-file.js';
-import { checkTcpListen, checkUnixListen } from './subjects/listener.js';
 import { checkFiles, checkMachine, checkQemu, checkTerminals } from './subjects/machine-facts.js';
 import { planRivals } from './subjects/rivals.js';
 import { checkSession } from './subjects/session.js';
 import { askedBuffer, checkBuffer } from './subjects/socket-buffer.js';
-import { checkVirtioPorts } from './subjects/virtio-port.js';
 
 /** Everything that was found, in the order in which it is shown. Takes 2.5 times `timeoutMs` of the machine at most: the control sockets are asked first. */
 export async function runDoctor(machine: Machine, request: DoctorRequest): Promise<Diagnosis[]> {
@@ -153,7 +153,7 @@ function planProcess(machine: Machine, { metrics, control }: Configuration): Job
           {
             check: 'listener',
             subject: `--metrics ${formatHostPort(metrics)}`,
-            run: () => checkTcpListen(machine, { address: metrics, isOurs: false }),
+            run: () => checkTcpListen(machine, metrics),
           },
         ]),
     ...(typeof control !== 'string'
@@ -171,7 +171,7 @@ function planProcess(machine: Machine, { metrics, control }: Configuration): Job
 async function lookAtControl(machine: Machine, path: string): Promise<Finding[]> {
   const owner = (await machine.control()).find((socket) => socket.path === path)?.running ?? null;
   if (owner !== null) return [heldBy(owner, 'listens there')];
-  return checkUnixListen(machine, { path, isOurs: false });
+  return checkUnixListen(machine, path);
 }
 
 /** A channel of a running vproxy that nobody asked for by its address. */
@@ -237,11 +237,12 @@ function pathsOf(
   const ends = channels.flatMap(({ forwards = [] }) =>
     forwards.map(({ endpoint }) => ('path' in endpoint ? endpoint.path : '')),
   );
-  const paths = addresses.map((text) => parseChannel(text).address).flatMap((address) => pathIn(address));
+  const paths = addresses.map((text) => parseChannel(text)).flatMap(pathIn);
   return [...new Set([...paths, ...ends, ...files])].filter((path) => path.startsWith('/'));
 }
 
-function pathIn(address: unknown): string[] {
-  if (typeof address === 'string') return [address];
-  return typeof address === 'object' && address !== null && 'path' in address ? [String(address.path)] : [];
+function pathIn({ kind, address }: ChannelAddress): string[] {
+  const location = kind.locate?.(address);
+  if (location?.is === 'virtio-port') return [location.name];
+  return location !== undefined && 'path' in location ? [location.path] : [];
 }

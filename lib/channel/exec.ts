@@ -20,6 +20,7 @@ export function execKind(clock: Clock = systemClock): DialKind<string> {
     },
     format: (command) => command,
     place: () => null,
+    locate: (command) => ({ is: 'command', command }),
     async dial(command, { signal }) {
       const description = `exec:${escapeText(command, 80)}`;
       requireWanted(signal, description);

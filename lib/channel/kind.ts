@@ -5,6 +5,7 @@ import { DEFAULT_LIMITS } from '../codec/limits.js';
 import type { VproxyError } from '../errors.js';
 import type { Link, LinkCapture } from '../link/link.js';
 import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
+import type { HostPort } from '../util/addresses.js';
 
 /** How TLS knows the peer: by a key that both sides have, or by certificates on both sides. */
 type TlsMode = 'psk' | 'cert';
@@ -61,6 +62,26 @@ export interface DialContext {
   readonly followsLinks?: boolean;
 }
 
+/** What on this machine a channel leads to, for those who look at it without opening it. `servesOne`: a QEMU may listen there, which serves one at a time. */
+export type ChannelLocation =
+  | { readonly is: 'unix-socket'; readonly path: string; readonly servesOne: boolean }
+  | { readonly is: 'unix-listener'; readonly path: string }
+  | { readonly is: 'tcp-port'; readonly address: HostPort; readonly servesOne: boolean }
+  | { readonly is: 'tcp-listener'; readonly address: HostPort }
+  /** By its name or its path. */
+  | { readonly is: 'virtio-port'; readonly name: string }
+  | { readonly is: 'serial-line'; readonly path: string }
+  /** `PATH.in` and `PATH.out`. */
+  | { readonly is: 'fifos'; readonly path: string }
+  /** For a shell. */
+  | { readonly is: 'command'; readonly command: string }
+  /** With null for its port the one of vproxy; with null for its URI the hypervisor that virsh asks by itself. */
+  | { readonly is: 'domain-port'; readonly domain: string; readonly port: string | null; readonly uri: string | null }
+  /** A machine; with null a port of this one. */
+  | { readonly is: 'vsock'; readonly cid: number | null };
+
+export type LocationOf<Is extends ChannelLocation['is']> = Extract<ChannelLocation, { readonly is: Is }>;
+
 /** A kind that this side opens: each `dial` gives one link, or rejects with a `channel-…` code. */
 export interface DialKind<A> {
   readonly mode: 'dial';
@@ -76,6 +97,8 @@ export interface DialKind<A> {
    * leads to another channel. Default: what `format` gives.
    */
   place?(address: A, folder: string): string | null;
+  /** What the doctor looks at. Default: there is nothing to see before it is opened. */
+  locate?(address: A): ChannelLocation;
   /** Who besides users of this machine could be the peer, or between it and this side: `anybody on the network`. Default: null, nobody. */
   strangers?(address: A): string | null;
   /** Opens it. Rejects with a `channel-…` code, whose row tells whether trying again can help. */
@@ -104,6 +127,8 @@ export interface ListenKind<A> {
   format(address: A): string;
   /** As of a `DialKind`. */
   place?(address: A, folder: string): string | null;
+  /** As of a `DialKind`. */
+  locate?(address: A): ChannelLocation;
   /** Whether listening there without TLS is safe: no network leads to it. */
   isPrivate(address: A): boolean;
   /** As of a `DialKind`. */

@@ -8,7 +8,7 @@ import { type Clock, pause, systemClock } from '../util/clock.js';
 import { Turns } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';
 import { parseXml, type XmlElement } from '../util/xml.js';
-import { type DialContext, type DialKind, type KindOption, VM_TRAITS } from './kind.js';
+import { type ChannelLocation, type DialContext, type DialKind, type KindOption, VM_TRAITS } from './kind.js';
 import { pipeOpen } from './pipe-open.js';
 import { tcpConnect, unixConnect } from './sockets.js';
 import { ttyOpen } from './tty-open.js';
@@ -46,6 +46,7 @@ export function libvirtKind({ virsh = 'virsh', clock = systemClock }: LibvirtSys
     parse: parseAddress,
     format: formatAddress,
     place: (address) => `${formatAddress(address)} ${address.uri ?? ''}`,
+    locate: (address) => ({ is: 'domain-port', ...address }),
     async dial(address, context) {
       const { signal } = context;
       const description = `libvirt:${escapeText(formatAddress(address))}`;
@@ -78,7 +79,7 @@ function openPort(text: string, name: string | null, context: DialContext): Prom
   const { isRunning, ports } = parseDomain(text);
   // The definition of a domain that is shut off names no place, or one of the past.
   if (!isRunning) throw new VproxyError('channel-missing', 'the domain is not running');
-  return dialPort(choosePort(ports, name))(context);
+  return hostEndOf(choosePort(ports, name)).dial(context);
 }
 
 function explain(description: string, error: unknown): VproxyError {
@@ -122,14 +123,22 @@ function bad(what: string): VproxyError {
 
 // The host's end of a domain's port, as one of the kinds that this side opens.
 
-/** Opens the host's end of a port. */
-type DialPort = (context: DialContext) => Promise<Link>;
+interface HostEnd {
+  /** Where it is; null where that cannot be seen before it is opened. */
+  readonly location: ChannelLocation | null;
+  readonly dial: (context: DialContext) => Promise<Link>;
+}
+
+const hostEnd = <A>(kind: DialKind<A>, address: A): HostEnd => ({
+  location: kind.locate?.(address) ?? null,
+  dial: (context) => kind.dial(address, context),
+});
 
 /**
- * How the host's end of a port is opened. Throws `channel-unusable` where it cannot be: QEMU connects by itself, it is no byte
+ * The host's end of a port. Throws `channel-unusable` where it cannot be: QEMU connects by itself, it is no byte
  * pipe, or it is on another machine.
  */
-export function dialPort(port: DomainPort): DialPort {
+export function hostEndOf(port: DomainPort): HostEnd {
   const open = SOURCES[port.type];
   if (open === undefined || !Object.hasOwn(SOURCES, port.type)) {
     throw unusable(port, `is of type ${escapeText(port.type, 40)}; vproxy takes ${Object.keys(SOURCES).join(', ')}`);
@@ -137,12 +146,14 @@ export function dialPort(port: DomainPort): DialPort {
   return open(port);
 }
 
-const SOURCES: Readonly<Record<string, (port: DomainPort) => DialPort>> = {
+const SOURCES: Readonly<Record<string, (port: DomainPort) => HostEnd>> = {
   unix(port) {
     const path = read(port, 'path');
     requireBind(port, `unix-listen:${path}`);
-    const parsed = parseFor(port, () => parseSocketPath(formatPath(path)));
-    return (context) => unixConnect.dial(parsed, context);
+    return hostEnd(
+      unixConnect,
+      parseFor(port, () => parseSocketPath(formatPath(path))),
+    );
   },
   tcp(port) {
     const service = read(port, 'service');
@@ -154,16 +165,10 @@ const SOURCES: Readonly<Record<string, (port: DomainPort) => DialPort>> = {
     const parsed = parseFor(port, () => parseHostPort(`${bracket(host)}:${service}`));
     // Only a QEMU of this machine is meant.
     if (!isOwn(host)) throw unusable(port, `is at ${escapeText(host, 80)}, which is no address of this machine`);
-    return (context) => tcpConnect.dial(parsed, context);
+    return hostEnd(tcpConnect, parsed);
   },
-  pty(port) {
-    const path = read(port, 'path');
-    return (context) => ttyOpen.dial({ path, baud: null }, context);
-  },
-  pipe(port) {
-    const path = read(port, 'path');
-    return (context) => pipeOpen.dial(path, context);
-  },
+  pty: (port) => hostEnd(ttyOpen, { path: read(port, 'path'), baud: null }),
+  pipe: (port) => hostEnd(pipeOpen, read(port, 'path')),
 };
 
 const bracket = (host: string): string => (host.includes(':') ? `[${host}]` : host);

@@ -21,6 +21,7 @@ export const pipeOpen: DialKind<string> = {
   parse: parsePath,
   format: formatPath,
   place: canonicalPath,
+  locate: (path) => ({ is: 'fifos', path }),
   async dial(path, { signal }) {
     const description = `pipe-open:${escapeText(path)}`;
     requireWanted(signal, description);

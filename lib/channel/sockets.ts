@@ -39,6 +39,7 @@ export const unixConnect: DialKind<string> = {
   parse: parseSocketPath,
   format: formatPath,
   place: canonicalPath,
+  locate: (path) => ({ is: 'unix-socket', path, servesOne: true }),
   async dial(path, { signal, followsLinks = true }) {
     const description = `unix-connect:${escapeText(path)}`;
     if (!followsLinks) return dialPinned(description, path, signal);
@@ -80,6 +81,7 @@ export function unixListenKind(name: string, traits: ChannelTraits): ListenKind<
     parse: parseSocketPath,
     format: formatPath,
     place: canonicalPath,
+    locate: (path) => ({ is: 'unix-listener', path }),
     isPrivate: () => true,
     listen(path, handlers, descriptor) {
       return listenForLinks({ path }, () => `${name}:${escapeText(path)}`, handlers, descriptor);
@@ -98,6 +100,7 @@ export const tcpConnect: DialKind<HostPort> = {
   parse: (text) => parseHostPort(text),
   format: formatHostPort,
   place: placeOfPort,
+  locate: (address) => ({ is: 'tcp-port', address, servesOne: true }),
   strangers: ({ host }) => (isLoopback(host) ? null : 'anybody on the network'),
   dial: (address, { signal }) => dialSocket(`tcp-connect:${formatHostPort(address)}`, { ...address, lookup }, signal),
   restoreLink: (_address, capture, take) => restoreSocketLink(capture, take),
@@ -111,6 +114,7 @@ export const tcpListen: ListenKind<HostPort> = {
   parse: (text) => parseHostPort(text, 0),
   format: formatHostPort,
   place: placeOfPort,
+  locate: (address) => ({ is: 'tcp-listener', address }),
   isPrivate: ({ host }) => isLoopback(host),
   strangers: ({ host }) => (isLoopback(host) ? null : 'anybody on the network'),
   listen(asked, handlers, descriptor) {

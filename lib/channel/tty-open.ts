@@ -47,6 +47,7 @@ export function ttyKind(sys = '/sys'): DialKind<TtyAddress> {
     parse: (text) => ({ path: parsePath(text), baud: null }),
     format: (address) => formatPath(address.path),
     place: ({ path: device }, folder) => canonicalPath(device, folder),
+    locate: ({ path: device }) => ({ is: 'serial-line', path: device }),
     async dial({ path: device, baud }, { signal }) {
       const description = `tty-open:${escapeText(device)}`;
       try {

@@ -28,6 +28,7 @@ export function virtserialKind(options: VirtserialOptions = {}): DialKind<string
     parse: parsePath,
     format: formatPath,
     place: (address, folder) => canonicalPath(readPortAddress(address, folders.dev).path, folder),
+    locate: (name) => ({ is: 'virtio-port', name }),
     async dial(address, context) {
       const description = `virtserial-open:${escapeText(address)}`;
       try {

@@ -31,6 +31,7 @@ export function vsockConnectKind(
     traits: BREAKABLE_TRAITS,
     parse: parseVsockAddress,
     format: ({ cid, port }) => `${cid}:${port}`,
+    locate: ({ cid }) => ({ is: 'vsock', cid }),
     async dial(address, { signal }) {
       const text = `${address.cid}:${address.port}`;
       const description = `vsock-connect:${text}`;
@@ -106,6 +107,7 @@ export function vsockListenKind(openSystem: OpenVsockSystem = openVsockSystem): 
     traits: BREAKABLE_TRAITS,
     parse: parseListenPort,
     format: String,
+    locate: () => ({ is: 'vsock', cid: null }),
     // Only this machine, its host and its own guests have a way to it, but each of these guests.
     isPrivate: () => true,
     strangers: () => 'any virtual machine of this host',

@@ -1,57 +1,44 @@
 /** The local end of a forward: what `-o` listens on, what `-i` leads to. */
 import { constants } from 'node:fs';
 import { dirname, resolve } from 'node:path';
+import type { ChannelLocation } from '../../../lib/channel/kind.js';
 import type { ForwardSpec } from '../../../lib/forward/spec.js';
 import { escapeText } from '../../../lib/util/escape.js';
 import { type Finding, finding } from '../findings.js';
 import { notChecked } from '../jobs.js';
+import { checkLocation } from '../locations/location.js';
 import type { Machine } from '../machine.js';
 import { describeKind, folderDenied, formatAccess, isAllowed, lookAtPath } from '../path.js';
-import { checkCommand } from './command.js';
-import { checkTcpListen, checkUnixListen } from './listener.js';
-import { checkTcpConnect } from './tcp-address.js';
-import { checkUnixSocket } from './unix-socket.js';
+
+type Forward = Pick<ForwardSpec, 'direction' | 'endpoint'>;
 
 /** Whether the address is free, or the target answers. */
-export async function checkForward(
-  machine: Machine,
-  { direction, endpoint }: Pick<ForwardSpec, 'direction' | 'endpoint'>,
-): Promise<Finding[]> {
-  return direction === 'outgoing' ? checkListener(machine, endpoint) : checkTarget(machine, endpoint);
+export async function checkForward(machine: Machine, forward: Forward): Promise<Finding[]> {
+  const { direction, endpoint } = forward;
+  if (direction === 'incoming' && endpoint.kind === 'file') return checkFile(machine, endpoint.path);
+  const location = locate(forward);
+  if (location !== null) return checkLocation(machine, location, null);
+  return notChecked(`nothing is known about endpoints of the kind ${endpoint.kind}`);
 }
 
-type Endpoint = ForwardSpec['endpoint'];
-
-async function checkListener(machine: Machine, endpoint: Endpoint): Promise<Finding[]> {
+function locate({ direction, endpoint }: Forward): ChannelLocation | null {
+  const listens = direction === 'outgoing';
   switch (endpoint.kind) {
     case 'tcp':
-      return checkTcpListen(machine, { address: endpoint, isOurs: false });
+      return listens
+        ? { is: 'tcp-listener', address: endpoint }
+        : { is: 'tcp-port', address: endpoint, servesOne: false };
     case 'unix':
     case 'vsock-mux':
-      return checkUnixListen(machine, { path: endpoint.path, isOurs: false });
-    default:
-      return unknownKind(endpoint);
-  }
-}
-
-async function checkTarget(machine: Machine, endpoint: Endpoint): Promise<Finding[]> {
-  switch (endpoint.kind) {
-    case 'tcp':
-      return checkTcpConnect(machine, { address: endpoint, isExclusive: false, isOurs: false });
-    case 'unix':
-    case 'vsock-mux':
-      return checkUnixSocket(machine, { path: endpoint.path, isExclusive: false, ownPid: null });
+      return listens
+        ? { is: 'unix-listener', path: endpoint.path }
+        : { is: 'unix-socket', path: endpoint.path, servesOne: false };
     case 'exec':
-      return checkCommand(machine, endpoint);
-    case 'file':
-      return checkFile(machine, endpoint.path);
+      return { is: 'command', command: endpoint.command };
     default:
-      return unknownKind(endpoint);
+      return null;
   }
 }
-
-const unknownKind = ({ kind }: Endpoint): Finding[] =>
-  notChecked(`nothing is known about endpoints of the kind ${kind}`);
 
 /** A file to which lines are appended; it is made where it is not there. */
 async function checkFile(machine: Machine, path: string): Promise<Finding[]> {

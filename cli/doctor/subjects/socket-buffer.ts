@@ -5,19 +5,13 @@ import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
 import type { Channel } from './channel.js';
 
-/** The kinds of channels whose links are unix sockets; one that was handed over by another program may be one, too. */
-const SOCKET_KINDS: ReadonlySet<string> = new Set([
-  'unix-connect',
-  'unix-listen',
-  'exec',
-  'libvirt',
-  'vsock-mux-connect',
-  'vsock-mux-listen',
-]);
+/** Channels whose links are unix sockets; one that was handed over by another program may be one, too. */
+const SOCKETS: readonly (string | undefined)[] = ['unix-socket', 'unix-listener', 'command', 'domain-port'];
 
 /** The largest buffer that a channel and its forwards ask for, in bytes; null where none of them is a unix socket. */
 export function askedBuffer({ address, bufferBytes = DEFAULT_BUFFER_BYTES, forwards = [] }: Channel): number | null {
-  const own = SOCKET_KINDS.has(parseChannel(address).kindName) ? [bufferBytes] : [];
+  const { kind, address: parsed } = parseChannel(address);
+  const own = SOCKETS.includes(kind.locate?.(parsed).is) ? [bufferBytes] : [];
   const isUnix = forwards.some(({ endpoint: { kind } }) => kind === 'unix' || kind === 'vsock-mux');
   const others = isUnix ? [DEFAULT_BUFFER_BYTES] : [];
   const asked = [...own, ...others];

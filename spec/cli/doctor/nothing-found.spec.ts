@@ -5,6 +5,10 @@ import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { type Diagnosis, formatSummary } from '../../../cli/doctor/diagnosis.js';
+import { checkTcpListen } from '../../../cli/doctor/locations/listener.js';
+import { checkTty } from '../../../cli/doctor/locations/serial-line.js';
+import { checkUnixSocket } from '../../../cli/doctor/locations/unix-socket.js';
+import { checkVirtioPorts } from '../../../cli/doctor/locations/virtio-port.js';
 import { lookAtPath } from '../../../cli/doctor/path.js';
 import { planJobs, runDoctor } from '../../../cli/doctor/plan.js';
 import { channelsOf } from '../../../cli/doctor/running.js';
@@ -14,12 +18,8 @@ import { checkDenials } from '../../../cli/doctor/subjects/denials.js';
 import { checkProxySettings } from '../../../cli/doctor/subjects/egress.js';
 import { checkForward } from '../../../cli/doctor/subjects/forward.js';
 import { checkKeyFile } from '../../../cli/doctor/subjects/key-file.js';
-import { checkTcpListen } from '../../../cli/doctor/subjects/listener.js';
 import { checkMachine } from '../../../cli/doctor/subjects/machine-facts.js';
-import { checkTty } from '../../../cli/doctor/subjects/serial-line.js';
 import { checkSession } from '../../../cli/doctor/subjects/session.js';
-import { checkUnixSocket } from '../../../cli/doctor/subjects/unix-socket.js';
-import { checkVirtioPorts } from '../../../cli/doctor/subjects/virtio-port.js';
 import { parseChannel } from '../../../lib/channel/address/address.js';
 import { createFifos } from '../../../lib/channel/pipe-open.js';
 import { parseForwardSpec } from '../../../lib/forward/spec.js';
@@ -33,7 +33,7 @@ import { serialTestWith } from '../../helpers/test-with.js';
 import { runVproxy, spawnVproxy, TAKING_CONTROL } from '../../helpers/vproxy-process.js';
 
 async function idsOf(t: ExecutionContext, path: string, ownPid: number | null): Promise<readonly string[]> {
-  const findings = await checkUnixSocket(fakeMachine(t), { path, isExclusive: true, ownPid });
+  const findings = await checkUnixSocket(fakeMachine(t), { path, servesOne: true }, ownPid);
   return findings.map(({ id }) => id);
 }
 
@@ -229,7 +229,7 @@ test('an address of this machine is one to listen on', async (t) => {
   const own = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
   for (const { address, family } of own.filter(({ scopeid }) => (scopeid ?? 0) === 0)) {
     const port = await freePort(address);
-    const found = await checkTcpListen(fakeMachine(t), { address: { host: address, port }, isOurs: false });
+    const found = await checkTcpListen(fakeMachine(t), { host: address, port });
     t.deepEqual(
       found.map(({ id }) => id),
       ['listen-free'],
@@ -244,7 +244,7 @@ test('what is in the place of a line is named', async (t) => {
   writeFileSync(`${folder}/file`, '');
   await createFifos(`${folder}/p`, { mode: 0o600, owner: null });
   const says = async (name: string) =>
-    (await checkTty(fakeMachine(t), { path: join(folder, name), isOurs: false })).map(({ message }) => message);
+    (await checkTty(fakeMachine(t), join(folder, name), false)).map(({ message }) => message);
   for (const [name, what] of [
     ['socket', 'a socket'],
     ['file', 'a file'],

@@ -1,14 +1,14 @@
 /** Domains of libvirt, which a virsh of the test's own describes. */
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { checkLibvirt } from '../../../../cli/doctor/subjects/libvirt.js';
+import { checkLocation } from '../../../../cli/doctor/locations/location.js';
 import { temporaryFolder } from '../../../helpers/files.js';
 import { channelXml, domainXml, fakeVirsh } from '../../../helpers/libvirt.js';
 import { fakeMachine, pretend } from '../../../helpers/machines.js';
 import { doctor, type FindingCase } from './case.js';
 
 const look = (t: ExecutionContext, virsh: string) =>
-  checkLibvirt(fakeMachine(t, { virsh }), { domain: 'vm1', port: null, uri: null, ownPid: null });
+  checkLocation(fakeMachine(t, { virsh }), { is: 'domain-port', domain: 'vm1', port: null, uri: null }, null);
 
 /** With a virsh that prints this. */
 function withXml(t: ExecutionContext, xml: string) {
@@ -107,7 +107,7 @@ export const DOMAIN_CASES: readonly FindingCase[] = [
       const virsh = fakeVirsh(t);
       virsh.become('exec sleep 60');
       const machine = fakeMachine(t, { virsh: virsh.path, timeoutMs: 2000 });
-      return checkLibvirt(machine, { domain: 'vm1', port: null, uri: null, ownPid: null });
+      return checkLocation(machine, { is: 'domain-port', domain: 'vm1', port: null, uri: null }, null);
     },
   },
   {

@@ -2,9 +2,9 @@
 import { chmodSync, mkdirSync, unlinkSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { checkPipe } from '../../../../cli/doctor/subjects/pipe.js';
-import { checkTty } from '../../../../cli/doctor/subjects/serial-line.js';
-import { checkVsock } from '../../../../cli/doctor/subjects/vsock.js';
+import { checkPipe } from '../../../../cli/doctor/locations/pipe.js';
+import { checkTty } from '../../../../cli/doctor/locations/serial-line.js';
+import { checkVsock } from '../../../../cli/doctor/locations/vsock.js';
 import { createFifos } from '../../../../lib/channel/pipe-open.js';
 import { temporaryFolder } from '../../../helpers/files.js';
 import { type FakeMachine, fakeMachine, pretend } from '../../../helpers/machines.js';
@@ -12,7 +12,7 @@ import { openPty } from '../../../helpers/terminals.js';
 import { doctorWithoutRights, type FindingCase } from './case.js';
 
 const line = (t: ExecutionContext, path: string, machine: FakeMachine = {}) =>
-  checkTty(fakeMachine(t, machine), { path, isOurs: false });
+  checkTty(fakeMachine(t, machine), path, false);
 
 /** A line whose user's end no process has open. */
 const terminal = async (t: ExecutionContext) => (await pretend(t, { program: 'terminal', terminal: true })).terminal;
@@ -23,12 +23,13 @@ async function fifos(t: ExecutionContext): Promise<string> {
   return path;
 }
 
-const pipe = (t: ExecutionContext, path: string) => checkPipe(fakeMachine(t), { path, isOurs: false });
+const pipe = (t: ExecutionContext, path: string) => checkPipe(fakeMachine(t), path, false);
 
 const vsock = (t: ExecutionContext, cid: number | null, machine: FakeMachine) =>
-  checkVsock(fakeMachine(t, { hasKoffi: () => Promise.resolve(true), readCid: () => Promise.resolve(3), ...machine }), {
+  checkVsock(
+    fakeMachine(t, { hasKoffi: () => Promise.resolve(true), readCid: () => Promise.resolve(3), ...machine }),
     cid,
-  });
+  );
 
 const WITH_VSOCK = { files: { 'dev/vsock': '' } };
 

@@ -1,7 +1,7 @@
 /** Virtio-serial ports. What only a real port does is in spec/vm/doctor.spec.ts. */
 import { chmodSync } from 'node:fs';
 import type { ExecutionContext } from 'ava';
-import { checkVirtioPort, checkVirtioPorts } from '../../../../cli/doctor/subjects/virtio-port.js';
+import { checkVirtioPort, checkVirtioPorts } from '../../../../cli/doctor/locations/virtio-port.js';
 import { type FakeMachine, fakeMachine, fakeMachineWithProc, portFiles } from '../../../helpers/machines.js';
 import { openPty } from '../../../helpers/terminals.js';
 import { doctorWithoutRights, type FindingCase } from './case.js';
@@ -12,7 +12,7 @@ const NAME = 'org.vproxy.0';
 function look(t: ExecutionContext, machine: FakeMachine, address = NAME) {
   const fake = fakeMachineWithProc(t, machine);
   const place = address.startsWith('/') ? `${fake.options.dev}${address}` : address;
-  return checkVirtioPort(fake, { address: place, isOurs: false });
+  return checkVirtioPort(fake, place, false);
 }
 
 /** A port with its link; its device is `device`, and what `host` does when it is opened. */

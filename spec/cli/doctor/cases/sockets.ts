@@ -5,8 +5,8 @@ import { chmodSync, linkSync, mkdirSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { checkTcpConnect } from '../../../../cli/doctor/subjects/tcp-address.js';
-import { checkGroup, checkUnixSocket } from '../../../../cli/doctor/subjects/unix-socket.js';
+import { checkTcpConnect } from '../../../../cli/doctor/locations/tcp-address.js';
+import { checkGroup, checkUnixSocket } from '../../../../cli/doctor/locations/unix-socket.js';
 import { temporaryFolder } from '../../../helpers/files.js';
 import { fakeMachine, fakeMachineWithProc, pretend } from '../../../helpers/machines.js';
 import { freePort, hangingPort } from '../../../helpers/ports.js';
@@ -14,11 +14,10 @@ import { localServer } from '../../../helpers/proxies.js';
 import { eventually } from '../../../helpers/time.js';
 import { doctorWithoutRights, type FindingCase } from './case.js';
 
-const look = (t: ExecutionContext, path: string) =>
-  checkUnixSocket(fakeMachine(t), { path, isExclusive: true, ownPid: null });
+const look = (t: ExecutionContext, path: string) => checkUnixSocket(fakeMachine(t), { path, servesOne: true }, null);
 
 const lookAtTcp = (t: ExecutionContext, host: string, port: number) =>
-  checkTcpConnect(fakeMachine(t), { address: { host, port }, isExclusive: true, isOurs: false });
+  checkTcpConnect(fakeMachine(t), { address: { host, port }, servesOne: true }, false);
 
 /**
  * A socket that no process has open any more: a second name of a listener that has ended, as Node removes only the
@@ -94,7 +93,7 @@ export const SOCKET_CASES: readonly FindingCase[] = [
     async find(t) {
       const path = join(temporaryFolder(t), 's');
       await localServer(t, (socket) => void socket.end(), { path });
-      return checkUnixSocket(fakeMachineWithProc(t), { path, isExclusive: true, ownPid: null });
+      return checkUnixSocket(fakeMachineWithProc(t), { path, servesOne: true }, null);
     },
   },
   {
@@ -128,7 +127,7 @@ export const SOCKET_CASES: readonly FindingCase[] = [
       await pretend(t, { program: 'qemu-system-x86', listen: path });
       await pretend(t, { program: 'minicom', connect: path });
       const machine = fakeMachine(t, { readUnixPeers: () => Promise.reject(new Error('no ss')) });
-      return checkUnixSocket(machine, { path, isExclusive: true, ownPid: null });
+      return checkUnixSocket(machine, { path, servesOne: true }, null);
     },
   },
   {
@@ -140,7 +139,7 @@ export const SOCKET_CASES: readonly FindingCase[] = [
       const machine = fakeMachine(t);
       await stop(machine, await pretend(t, { program: 'qemu-system-x86', listen: path }));
       await pretend(t, { program: 'minicom', connect: path });
-      return checkUnixSocket(machine, { path, isExclusive: true, ownPid: null });
+      return checkUnixSocket(machine, { path, servesOne: true }, null);
     },
   },
   {
@@ -151,7 +150,7 @@ export const SOCKET_CASES: readonly FindingCase[] = [
       const path = join(temporaryFolder(t), 's');
       const machine = fakeMachine(t);
       await stop(machine, await pretend(t, { program: 'qemu-system-x86', listen: path }));
-      return checkUnixSocket(machine, { path, isExclusive: true, ownPid: null });
+      return checkUnixSocket(machine, { path, servesOne: true }, null);
     },
   },
   {
@@ -162,13 +161,13 @@ export const SOCKET_CASES: readonly FindingCase[] = [
       const folder = temporaryFolder(t);
       for (const name of ['vm1', 'vm2', 'UPPER'])
         await localServer(t, () => undefined, { path: join(folder, `${name}.sock`) });
-      return checkGroup(fakeMachine(t), { address: `unix-connect:${folder}/*.sock`, ownPid: null });
+      return checkGroup(fakeMachine(t), `unix-connect:${folder}/*.sock`, null);
     },
   },
   {
     id: 'group-empty',
     when: 'no socket fits a group',
-    find: (t) => checkGroup(fakeMachine(t), { address: `unix-connect:${temporaryFolder(t)}/*.sock`, ownPid: null }),
+    find: (t) => checkGroup(fakeMachine(t), `unix-connect:${temporaryFolder(t)}/*.sock`, null),
   },
   {
     id: 'tcp-answers',
@@ -225,7 +224,7 @@ export const SOCKET_CASES: readonly FindingCase[] = [
       const machine = fakeMachineWithProc(t, {
         files: { 'proc/self/mountinfo': `1 1 0:1 / / rw - ext4 /dev/sda rw\n${line}` },
       });
-      return checkUnixSocket(machine, { path: '/srv/far away/s', isExclusive: true, ownPid: null });
+      return checkUnixSocket(machine, { path: '/srv/far away/s', servesOne: true }, null);
     },
   },
 ];

@@ -8,7 +8,7 @@ import { notChecked } from '../jobs.js';
 import type { Machine } from '../machine.js';
 
 /** Looks for a plain first word only: what else the shell makes of the command, only the shell knows. */
-export function checkCommand({ options }: Machine, { command }: { readonly command: string }): Finding[] {
+export function checkCommand({ options }: Machine, command: string): Finding[] {
   const [, word = ''] = /^\s*([\w./+-]+)(?=\s|$)/.exec(command) ?? [];
   if (word === '' || BUILT_IN.has(word))
     return notChecked('what the shell makes of this command is not known beforehand');

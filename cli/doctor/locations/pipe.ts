@@ -6,14 +6,8 @@ import type { Machine } from '../machine.js';
 import { describeKind, formatAccess, isAllowed, lookAtPath } from '../path.js';
 import { formatHolders } from '../process-list.js';
 
-/** The path without `.in` and `.out`. `isOurs`: a vproxy that runs has them open. */
-export interface PipeSubject {
-  readonly path: string;
-  readonly isOurs: boolean;
-}
-
-/** Whether both are there, and who has them. */
-export async function checkPipe(machine: Machine, { path, isOurs }: PipeSubject): Promise<Finding[]> {
+/** Whether the FIFOs at a path without `.in` and `.out` are there, and who has them. */
+export async function checkPipe(machine: Machine, path: string, isOurs: boolean): Promise<Finding[]> {
   const files = [`${path}.in`, `${path}.out`];
   const problems = (await Promise.all(files.map((file) => checkFifo(machine, file)))).filter((found) => found !== null);
   const plain = path.replace(/\.(in|out)$/, '');

@@ -2,6 +2,7 @@
 
 import { lookup } from 'node:dns/promises';
 import net from 'node:net';
+import type { LocationOf } from '../../../lib/channel/kind.js';
 import { systemCode } from '../../../lib/errors.js';
 import type { ListedSocket } from '../../../lib/system/proc-net.js';
 import { runTool } from '../../../lib/system/run-tool.js';
@@ -10,13 +11,6 @@ import { describeError, escapeText } from '../../../lib/util/escape.js';
 import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
 import { formatHolders, type ProcessList } from '../process-list.js';
-
-/** `isExclusive`: a QEMU may listen there. `isOurs`: a running vproxy is connected. */
-interface ConnectAddress {
-  readonly address: HostPort;
-  readonly isExclusive: boolean;
-  readonly isOurs: boolean;
-}
 
 /** The part of a check's time for finding the host, and for the connection. */
 const PART = 0.75;
@@ -30,7 +24,8 @@ const MAX_ADDRESSES = 8;
  */
 export async function checkTcpConnect(
   machine: Machine,
-  { address, isExclusive, isOurs }: ConnectAddress,
+  { address, servesOne }: Pick<LocationOf<'tcp-port'>, 'address' | 'servesOne'>,
+  isOurs: boolean,
 ): Promise<Finding[]> {
   const hosts = await resolveHost(address.host, machine.timeFor(PART));
   if ('id' in hosts) return [hosts];
@@ -38,7 +33,7 @@ export async function checkTcpConnect(
   const shown = formatHostPort(address);
   const attempts = hosts.map((host) => {
     const place = host === address.host ? shown : `${shown} (${host})`;
-    return checkAddress(machine, { host, port: address.port }, place, isExclusive);
+    return checkAddress(machine, { host, port: address.port }, place, servesOne);
   });
   const found = await Promise.all(attempts);
   const used = found.filter(({ id }) => id === 'tcp-answers' || id === 'tcp-taken');
@@ -49,14 +44,14 @@ async function checkAddress(
   machine: Machine,
   address: HostPort,
   place: string,
-  isExclusive: boolean,
+  mayServeOne: boolean,
 ): Promise<Finding> {
   const processes = await machine.processes();
   const sockets = await machine.sockets();
   const listener = sockets.find((socket) => socket.state === 'listening' && isAt(socket, address));
   const holders = listener === undefined ? [] : processes.holdersOfSocket(listener.inode);
   const who = holders.length === 0 ? '' : `: ${formatHolders(holders, processes.isPartial)}`;
-  const servesOne = isExclusive && holders.some(({ program }) => program.startsWith('qemu'));
+  const servesOne = mayServeOne && holders.some(({ program }) => program.startsWith('qemu'));
   const taken = servesOne ? findClient(processes, sockets, address) : null;
   if (taken !== null) return finding('tcp-taken', `${taken} is connected to ${place}${who}`);
   return connect(address, { place, who, timeoutMs: machine.timeFor(PART) });

@@ -4,13 +4,8 @@ import { join } from 'node:path';
 import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
 
-/** A machine by its CID; null for a port to listen on. */
-export interface VsockSubject {
-  readonly cid: number | null;
-}
-
-/** Looks at what both kinds of AF_VSOCK need. */
-export async function checkVsock({ options }: Machine, { cid }: VsockSubject): Promise<Finding[]> {
+/** Looks at what both kinds of AF_VSOCK need; `cid` is null for a port to listen on. */
+export async function checkVsock({ options }: Machine, cid: number | null): Promise<Finding[]> {
   const missing = existsSync(join(options.dev, 'vsock')) ? [] : [finding('vsock-missing', 'there is no /dev/vsock')];
   if (!(await options.hasKoffi())) return [...missing, finding('vsock-no-koffi', 'koffi cannot be loaded')];
   if (missing.length > 0) return missing;

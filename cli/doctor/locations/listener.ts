@@ -12,17 +12,11 @@ import type { Machine } from '../machine.js';
 import { describeKind, folderDenied, formatAccess, isAllowed, lookAtPath } from '../path.js';
 import { formatHolders } from '../process-list.js';
 
-/** `isOurs`: a running vproxy listens there. */
-interface ListenAddress {
-  readonly address: HostPort;
-  readonly isOurs: boolean;
-}
-
 /** Whether a TCP address is free, as /proc tells: nothing listens there for the look. */
-export async function checkTcpListen(machine: Machine, { address, isOurs }: ListenAddress): Promise<Finding[]> {
+export async function checkTcpListen(machine: Machine, address: HostPort): Promise<Finding[]> {
   const { host, port } = address;
   const shown = formatHostPort(address);
-  if (isOurs || port === 0) return isOurs ? [] : [finding('listen-free', `${shown}: the system picks a port`)];
+  if (port === 0) return [finding('listen-free', `${shown}: the system picks a port`)];
   if (net.isIP(host) !== 0 && !isOwnAddress(host))
     return [finding('listen-address', `${host} is no address of this machine`)];
   const lowest = Number(machine.readProc('sys/net/ipv4/ip_unprivileged_port_start') || 1024);
@@ -51,15 +45,8 @@ function isOwnAddress(host: string): boolean {
   );
 }
 
-/** `isOurs`: a running vproxy has made the socket. */
-interface ListenPath {
-  readonly path: string;
-  readonly isOurs: boolean;
-}
-
 /** Whether a unix socket can be made, and who has it otherwise. */
-export async function checkUnixListen(machine: Machine, { path, isOurs }: ListenPath): Promise<Finding[]> {
-  if (isOurs) return [];
+export async function checkUnixListen(machine: Machine, path: string): Promise<Finding[]> {
   const look = await lookAtPath(machine, path);
   if (look.problem !== null) return [look.problem];
   const shown = escapeText(path);

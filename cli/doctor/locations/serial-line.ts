@@ -12,14 +12,8 @@ import type { Machine } from '../machine.js';
 import { describeKind, formatAccess, isAllowed, lookAtPath } from '../path.js';
 import { formatHolders, type Holder } from '../process-list.js';
 
-/** A line. `isOurs`: a vproxy that runs has it. */
-export interface LineSubject {
-  readonly path: string;
-  readonly isOurs: boolean;
-}
-
 /** Looks at the device, and at who has it; it is opened for a moment, and nothing is read or set. */
-export async function checkTty(machine: Machine, { path: device, isOurs }: LineSubject): Promise<Finding[]> {
+export async function checkTty(machine: Machine, device: string, isOurs: boolean): Promise<Finding[]> {
   const look = await lookAtPath(machine, device);
   if (look.problem !== null) return [look.problem];
   const shown = escapeText(device);

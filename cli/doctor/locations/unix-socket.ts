@@ -1,6 +1,7 @@
 /** A unix socket to connect to: a listening chardev of QEMU, a target, or each in the folder of a group. */
 import { constants, realpathSync } from 'node:fs';
 import { basename } from 'node:path';
+import type { LocationOf } from '../../../lib/channel/kind.js';
 import { readGroupFolder } from '../../../lib/proxy/channel-group.js';
 import { GroupPattern } from '../../../lib/proxy/group-pattern.js';
 import { isAnswered } from '../../../lib/system/listen.js';
@@ -11,17 +12,11 @@ import type { Machine } from '../machine.js';
 import { describeKind, formatAccess, isAllowed, lookAtPath, nearName } from '../path.js';
 import { formatHolder, formatHolders, type Holder, type ProcessList } from '../process-list.js';
 
-/** `isExclusive`: the listener may serve one connection at a time, as QEMU does. `ownPid`: the vproxy that is connected, or null. */
-interface SocketSubject {
-  readonly path: string;
-  readonly isExclusive: boolean;
-  readonly ownPid: number | null;
-}
-
-/** Whether somebody listens, who, and who is connected. Nothing connects where /proc tells it all. */
+/** Whether somebody listens, who, and who is connected besides `ownPid`. Nothing connects where /proc tells it all. */
 export async function checkUnixSocket(
   machine: Machine,
-  { path, isExclusive, ownPid }: SocketSubject,
+  { path, servesOne }: Pick<LocationOf<'unix-socket'>, 'path' | 'servesOne'>,
+  ownPid: number | null,
 ): Promise<Finding[]> {
   const look = await lookAtPath(machine, path);
   if (look.problem !== null) return [look.problem];
@@ -41,12 +36,12 @@ export async function checkUnixSocket(
     ...denied,
     finding('socket-listens', `${shown} is a socket on which ${who} listens`),
     ...stopped(holders),
-    ...(isExclusive && holders.every(servesOne) ? await findOthers(machine, sockets, holders, ownPid) : []),
+    ...(servesOne && !holders.some(servesMany) ? await findOthers(machine, sockets, holders, ownPid) : []),
   ];
 }
 
 /** Another vproxy takes a newcomer in the place of the one that it has; QEMU lets it wait. Newer versions of Node call themselves MainThread. */
-const servesOne = ({ program }: Holder): boolean => !/^(vproxy|node|MainThread)/.test(program);
+const servesMany = ({ program }: Holder): boolean => /^(vproxy|node|MainThread)/.test(program);
 
 function missing(path: string): Finding {
   const near = nearName(path);
@@ -121,17 +116,11 @@ async function clientsOf(machine: Machine, processes: ProcessList, inode: string
   return peer === null ? [] : processes.holdersOfSocket(peer);
 }
 
-/** A group, by the address of its channel. `ownPid`: the running vproxy that has its channels, or null. */
-interface GroupSubject {
-  readonly address: string;
-  readonly ownPid: number | null;
-}
-
 /** The number of sockets of a group that are looked at. */
 const MAX_MEMBERS = 32;
 
-/** What is in the folder of a group, and what is wrong with each socket in it. */
-export async function checkGroup(machine: Machine, { address, ownPid }: GroupSubject): Promise<Finding[]> {
+/** What is in the folder of a group, by the address of its channel, and what is wrong with each socket in it. */
+export async function checkGroup(machine: Machine, address: string, ownPid: number | null): Promise<Finding[]> {
   const pattern = new GroupPattern(address);
   const look = await lookAtPath(machine, pattern.folder);
   if (look.problem !== null) return [look.problem];
@@ -142,7 +131,7 @@ export async function checkGroup(machine: Machine, { address, ownPid }: GroupSub
   if (sockets.size === 0) return [finding('group-empty', [`no socket is like ${shown}`, ...wrong].join('; '))];
   const labels = [...sockets.keys()].sort().slice(0, MAX_MEMBERS);
   const found = await Promise.all(
-    labels.map((label) => checkUnixSocket(machine, { path: pattern.pathOf(label), isExclusive: true, ownPid })),
+    labels.map((label) => checkUnixSocket(machine, { path: pattern.pathOf(label), servesOne: true }, ownPid)),
   );
   return [
     finding('group-members', [`${sockets.size} like ${shown}: ${labels.join(', ')}`, ...wrong].join('; ')),

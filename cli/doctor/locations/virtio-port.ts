@@ -40,10 +40,7 @@ function listIdleDevices(machine: Machine): string[] {
 }
 
 /** Looks at the port of an address as `virtserial-open` takes it: a path, or a name. `isOurs`: a vproxy that runs has it. */
-export async function checkVirtioPort(
-  machine: Machine,
-  { address, isOurs }: { readonly address: string; readonly isOurs: boolean },
-): Promise<Finding[]> {
+export async function checkVirtioPort(machine: Machine, address: string, isOurs: boolean): Promise<Finding[]> {
   const place = await findDevice(machine, address);
   if (place.device === null) return place.findings;
   const { device, findings } = place;

@@ -1,0 +1,72 @@
+/** A port of a libvirt domain: virsh, the domain, and its channel. */
+import type { ChannelLocation } from '../../../lib/channel/kind.js';
+import {
+  choosePort,
+  type DomainPort,
+  dumpDomain,
+  hostEndOf,
+  type LibvirtAddress,
+  parseDomain,
+} from '../../../lib/channel/libvirt.js';
+import { toVproxyError } from '../../../lib/errors.js';
+import { systemClock } from '../../../lib/util/clock.js';
+import { escapeText } from '../../../lib/util/escape.js';
+import { type Finding, type FindingId, finding } from '../findings.js';
+import type { Machine } from '../machine.js';
+
+/** virsh may take this part of a check's time; what it leads to has the rest. */
+const VIRSH_PART = 0.6;
+
+/** What was found about a domain, and where the host's end of its port is; null where that is not known. */
+interface DomainLook {
+  readonly found: Finding[];
+  readonly place: ChannelLocation | null;
+}
+
+const nowhere = (found: Finding): DomainLook => ({ found: [found], place: null });
+
+/** Asks virsh as the channel does. */
+export async function checkLibvirt(machine: Machine, asked: LibvirtAddress): Promise<DomainLook> {
+  const domain = await askVirsh(machine, asked);
+  if ('id' in domain) return nowhere(domain);
+  const shown = escapeText(asked.domain, 80);
+  if (!domain.isRunning) {
+    return nowhere(finding('domain-off', `the domain ${shown} is shut off`, `virsh start ${shown}`));
+  }
+  let id: FindingId = 'domain-no-port';
+  try {
+    const port = choosePort(domain.ports, asked.port);
+    id = 'domain-port-unusable';
+    const { location } = hostEndOf(port);
+    const what = `the domain ${shown} runs, and its port ${escapeText(port.name, 80)} is ${describePlace(port)}`;
+    return { found: [finding('domain-port', what)], place: location };
+  } catch (error) {
+    return nowhere(finding(id, `${shown}: ${toVproxyError(error).message}`));
+  }
+}
+
+async function askVirsh(machine: Machine, { domain, uri }: LibvirtAddress) {
+  const timeoutMs = machine.timeFor(VIRSH_PART);
+  const signal = AbortSignal.timeout(timeoutMs);
+  try {
+    return parseDomain(await dumpDomain(domain, { signal, clock: systemClock, program: machine.options.virsh, uri }));
+  } catch (error) {
+    const { code, message } = toVproxyError(error);
+    if (signal.aborted) return finding('libvirt-silent', `virsh did not answer within ${timeoutMs} ms`);
+    return finding(MEANINGS.get(code) ?? 'libvirt-silent', message);
+  }
+}
+
+const MEANINGS: ReadonlyMap<string, FindingId> = new Map<string, FindingId>([
+  ['channel-missing', 'domain-missing'],
+  ['channel-denied', 'libvirt-denied'],
+  ['channel-unusable', 'virsh-missing'],
+]);
+
+const place = ({ source }: DomainPort, name: string): string => source.get(name) ?? '';
+
+function describePlace(port: DomainPort): string {
+  return port.type === 'tcp'
+    ? `TCP port ${escapeText(place(port, 'service'), 16)}`
+    : `${escapeText(port.type, 16)} ${escapeText(place(port, 'path'))}`;
+}
