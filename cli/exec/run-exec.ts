@@ -6,17 +6,20 @@ import { writeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { Readable } from 'node:stream';
 import { isatty } from 'node:tty';
+import { getValue } from '../../lib/control/client/plain-http.js';
 import { ERROR_CODES, toVproxyError, VproxyError } from '../../lib/errors.js';
 import { openError } from '../../lib/exec/errors.js';
 import { type CommandEnd, type CommandOutput, type ExecCall, runCommand } from '../../lib/exec/exec-call.js';
 import { EXEC_SERVICE, type ExecRequest, type ExecResult } from '../../lib/exec/messages.js';
+import type { ChannelStatus } from '../../lib/status/types.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
+import { isLabel } from '../../lib/util/labels.js';
+import { findSocket, socketChoice } from '../command/find-process.js';
 import { openService } from '../command/open-service.js';
 import { paintFor } from '../ui/color.js';
 import { EXEC_COMMAND, type ExecArguments, readExecArguments, SHELL_COMMAND } from './exec-arguments.js';
 import type { JoinedTerminal } from './join-terminal.js';
 import { relayOutput } from './relay-output.js';
-import { suggestLabel } from './suggest-label.js';
 
 /** How long the end of the stream is waited for after that of its command, in milliseconds. */
 const STREAM_END_MS = 500;
@@ -114,6 +117,22 @@ async function open(args: ExecArguments, terminal: JoinedTerminal | null): Promi
 /** For a command that the peer has not run. */
 const hintFor = async (code: string, args: ExecArguments): Promise<string> =>
   code === 'command-not-found' || code === 'command-denied' ? suggestLabel(args) : '';
+
+/**
+ * What may have been meant by `vproxy exec vm1 uname`: without its colon a label is a command, the only peer's or nobody's. To be put
+ * behind the message of a command that was not run; empty where its first word is no label of a channel. Never rejects.
+ */
+async function suggestLabel({ argv, channel, socket, name }: ExecArguments): Promise<string> {
+  const [first = ''] = argv;
+  if (channel !== undefined || !isLabel(first)) return '';
+  try {
+    const path = await findSocket(socketChoice(socket, name));
+    const channels = await getValue<ChannelStatus[]>(path, '/v1/channels');
+    return channels.some(({ label }) => label === first) ? `; did you mean vproxy exec ${first}:?` : '';
+  } catch {
+    return '';
+  }
+}
 
 /** Input and signals, as a command without a terminal of this process has them. */
 function relayAll(call: ExecCall, { hasInput }: ExecArguments, onFailure: (error: Error) => void): void {
