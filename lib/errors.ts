@@ -46,7 +46,7 @@ export const ERROR_CODES = {
   'connect-refused': onWire('stream', 69, 'The target of an incoming forward refused the connection.'),
   'connect-timeout': onWire('stream', 69, 'The target of an incoming forward did not answer in time.', 504),
   'connect-failed': onWire('stream', 69, 'The target of an incoming forward could not be reached.'),
-  denied: { ...onWire('stream', 77, 'The peer does not allow it.', 403), retry: false },
+  denied: row({ scope: 'stream', wire: true, retry: false, exit: 77, meaning: 'The peer does not allow it.' }, 403),
   'too-many-streams': onWire('stream', 69, 'As many streams are open, or being closed, as this side allows.'),
   'open-timeout': onWire('stream', 69, 'The peer did not answer the opening of a stream in time.', 504),
   'local-error': onWire('stream', 74, 'The local socket of a stream failed.'),
