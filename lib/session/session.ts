@@ -22,18 +22,33 @@ import { toVproxyError, VproxyError } from '../errors.js';
 import type { Budget } from '../util/bounds.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { type Agreement, hasDatagrams, isResumable } from './agreement.js';
-import { PROOF_MS, Proof } from './auth.js';
+import { PROOF_MS, Proof, type SecretKey } from './auth.js';
 import { InFlightCredit, type InFlightCreditState } from './flow.js';
 import { Leaving, type LeavingState, Liveness, type LivenessState } from './liveness.js';
 import type { LocalEnd } from './local-end.js';
-import { Continuity, type ContinuityState } from './resume/continuity.js';
+import { Continuity, type ContinuityState, type KeptBounds } from './resume/continuity.js';
 import { type ResumeSecret, SECRET_BYTES } from './resume/secret.js';
 import { Scheduler, type SchedulerState } from './scheduler.js';
 import { OwnServices, type OwnServicesState, PeerServices, type PeerServicesState } from './services.js';
 import type { SessionCounters, SessionEvents } from './session-events.js';
-import type { SessionSettings } from './settings.js';
 import type { SessionStream, StreamState } from './stream.js';
-import { StreamTable, type StreamTableState } from './streams.js';
+import { type StreamSettings, StreamTable, type StreamTableState } from './streams.js';
+
+/** Settings that count from when two HELLOs agree. */
+export interface EstablishedSettings extends StreamSettings {
+  /** The keys that this side has now, preferred first; with one it accepts no peer without (R-AUTH-2). Default: none. */
+  readonly keys: () => readonly SecretKey[];
+  /** Silence for so long ends a session; null: never (R-LIVE-2). */
+  readonly deadAfterMs: number | null;
+  /** How sessions outlive their links; null: they do not (R-RESUME-1). Default null. */
+  readonly resume: KeptBounds | null;
+  /** After GOAWAY `shutdown`, streams may go on for this time. */
+  readonly drainTimeoutMs: number;
+  /** The time of day in milliseconds since 1970, which the peer is told (R-SERVICES-1); null: it is not told. Default null. */
+  readonly timeOfDay: (() => number) | null;
+  /** Random bytes for nonces. */
+  readonly randomBytes: (size: number) => Buffer;
+}
 
 /** What a session needs of the link that it has. */
 interface SessionLink {
@@ -50,7 +65,7 @@ interface SessionContext extends Omit<SessionLink, 'agreement' | 'sink'> {
   /** Null for a session that is restored without a link. */
   readonly sink: ByteSink | null;
   readonly clock: Clock;
-  readonly settings: SessionSettings;
+  readonly settings: EstablishedSettings;
   /** That of a session that goes on here. Default: it begins. */
   readonly state?: SessionState;
   /** This side's first stream id, of the parity that the agreement gives it. Default 1 or 2. */
@@ -92,7 +107,7 @@ export interface RestoreContext {
   /** That of its link, which goes on behind the last byte that was given to the old one; null: it has no link, or loses it by that. */
   readonly sink: ByteSink | null;
   readonly clock: Clock;
-  readonly settings: SessionSettings;
+  readonly settings: EstablishedSettings;
   /** As for a new session. Default: never. */
   readonly isTurnOver?: () => boolean;
 }
@@ -132,7 +147,7 @@ export class Session extends EventEmitter<SessionEvents> {
   readonly agreement: Agreement;
   /** The clock that it was given. */
   readonly clock: Clock;
-  readonly #settings: SessionSettings;
+  readonly #settings: EstablishedSettings;
   readonly #scheduler: Scheduler;
   readonly #reader: FrameReader;
   readonly #table: StreamTable;
@@ -172,9 +187,8 @@ export class Session extends EventEmitter<SessionEvents> {
         ? null
         : new Continuity(
             {
+              ...resume,
               sink,
-              memoryBytes: resume.memoryBytes,
-              budget: resume.budget,
               clock,
               isOdd,
               receivedBytes: () => this.receivedBytes,

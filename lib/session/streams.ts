@@ -11,7 +11,6 @@ import { newReceiveWindow, type Pace, ReceiveWindow } from './flow.js';
 import type { LocalEnd } from './local-end.js';
 import type { Scheduler } from './scheduler.js';
 import { listInsteadOf, listServices } from './services.js';
-import type { SessionSettings } from './settings.js';
 import { newStream, SessionStream, type StreamBooks, type StreamContext, type StreamState } from './stream.js';
 
 const MAX_ID = 0xffff_ffff;
@@ -33,12 +32,20 @@ const ASK_MS = 100;
 /** What the flows of a session may hold together, of messages that wait or have not come whole. */
 const DATAGRAM_BUDGET_BYTES = 16 * 2 ** 20;
 
+/** Settings of the streams of a session. */
+export interface StreamSettings {
+  /** An open without an answer is given up after this time. */
+  readonly openTimeoutMs: number;
+  /** What all windows of this channel's streams may grow by together, beyond their first credits. */
+  readonly receiveBudget: Budget;
+}
+
 interface StreamTableOptions {
   /** This side's first stream id: odd or even decides the parity of both sides. */
   readonly firstId: number;
   readonly peerLimits: Limits;
   readonly ownLimits: Limits;
-  readonly settings: SessionSettings;
+  readonly settings: StreamSettings;
   readonly clock: Clock;
   readonly scheduler: Scheduler;
   readonly pace: Pace;

@@ -15,12 +15,17 @@ import { ResumeSecret } from './secret.js';
 const ACK_BYTES = 131_072;
 const ACK_MS = 200;
 
-interface ContinuityOptions {
+/** How much of what was sent is kept for another link. */
+export interface KeptBounds {
+  /** What a session keeps before data waits, in bytes. */
+  readonly memoryBytes: number;
+  /** What all that share it keep together. Default: the session's own. */
+  readonly budget?: FairBudget;
+}
+
+interface ContinuityOptions extends KeptBounds {
   /** That of the first link; null: it begins without one, with what `restore` gives it. */
   readonly sink: ByteSink | null;
-  /** What is kept before data waits, in bytes. */
-  readonly memoryBytes: number;
-  readonly budget: FairBudget | undefined;
   readonly clock: Clock;
   /** Whether this side's stream ids are odd. */
   readonly isOdd: boolean;
