@@ -76,7 +76,13 @@ export default defineConfig(
       'no-restricted-imports': [
         'error',
         {
-          patterns: ['../*/**', ...LAYERS.map((layer) => `./${layer}/**`)],
+          patterns: [
+            ...LAYERS.map((layer) => `**/${layer}/**`),
+            '**/cli/**',
+            '**/spec/**',
+            '**/bench/**',
+            '**/lib/index.js',
+          ],
         },
       ],
     },

@@ -1,6 +1,6 @@
 /** What the channels of other processes lead to. */
 import { parseChannel, placeOf } from '../lib/channel/address/address.js';
-import { folderOf } from '../lib/system/proc.js';
+import { folderOf } from '../lib/system/proc/proc.js';
 
 /**
  * The place (`placeOf`) of a channel of the process `pid`, by its canonical address; null where it has none, or is of a form that

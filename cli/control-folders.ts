@@ -1,7 +1,7 @@
 /** Where the vproxys of this machine have their control sockets. */
 import { join } from 'node:path';
 import { type ControlPlace, controlFolder, isControlSocketName } from '../lib/control/socket-paths.js';
-import { listFolder } from '../lib/system/optional-files.js';
+import { listFolder } from '../lib/system/files/optional-files.js';
 
 /** The folders that this user's processes have, and those of others that it may look into: all of them for root, root's for others. */
 export function controlFolders(place: ControlPlace): string[] {

@@ -2,8 +2,8 @@
 /** Both programs as one, for guests: the name that it is called by says which of them runs; a successor is always vproxy. */
 import { basename } from 'node:path';
 import { isSea } from 'node:sea';
-import { locateProgram } from '../lib/system/find-program.js';
 import { loadKoffiBy } from '../lib/system/libc.js';
+import { locateProgram } from '../lib/system/processes/find-program.js';
 import { keepThreadsFromHeap } from './compiler-threads.js';
 import { isSuccessor } from './upgrade/starting.js';
 

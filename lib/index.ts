@@ -84,7 +84,7 @@ export {
   type StorageEmulatorOptions,
 } from './storage/emulator.js';
 export type { StorageRequest, StorageResult } from './storage/wire.js';
-export type { InheritedSocket } from './system/listen.js';
-export type { FileAccess, ListenAddress } from './system/listen-address.js';
+export type { FileAccess, ListenAddress } from './system/sockets/listen-address.js';
+export type { InheritedSocket } from './system/sockets/listening.js';
 export type { HostPort } from './util/addresses.js';
 export type { CancelTimer, Clock } from './util/clock.js';

@@ -4,7 +4,7 @@
  * many; `echo` sends back as many as it gets; `hold` answers `ok`.
  */
 import net from 'node:net';
-import { readBuffered } from '../../lib/system/sockets.js';
+import { readBuffered } from '../../lib/system/sockets/node-sockets.js';
 import { chunkOf, READ_BUFFER } from './chunk.js';
 import { writeBytes } from './rate.js';
 

@@ -3,7 +3,7 @@
  */
 import net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import { hiddenReset } from '../../lib/system/sockets.js';
+import { hiddenReset } from '../../lib/system/sockets/node-sockets.js';
 import type { EndResult, Ledger, SideName } from './ledger.js';
 import { PatternCheck, patternBytes } from './pattern.js';
 

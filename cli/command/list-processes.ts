@@ -5,8 +5,8 @@ import { getValue } from '../../lib/control/client/plain-http.js';
 import { type ControlPlace, isControlName } from '../../lib/control/socket-paths.js';
 import type { ControlStatus } from '../../lib/status/types.js';
 import { describeUser, PASSWD_FILE } from '../../lib/system/accounts.js';
-import { readText } from '../../lib/system/optional-files.js';
-import { listPids, programOf, readOf, statOf } from '../../lib/system/proc.js';
+import { readText } from '../../lib/system/files/optional-files.js';
+import { listPids, programOf, readOf, statOf } from '../../lib/system/proc/proc.js';
 import { controlFolders, listControlSockets } from '../control-folders.js';
 import { PROCESS_NAME } from '../run/process-name.js';
 

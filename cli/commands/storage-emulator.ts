@@ -3,7 +3,7 @@ import { toVproxyError, VproxyError } from '../../lib/errors.js';
 import { createStorageEmulator } from '../../lib/storage/emulator.js';
 import { formatStorageAddress } from '../../lib/storage/listen.js';
 import { readReplies } from '../../lib/storage/replies.js';
-import type { ListenAddress } from '../../lib/system/listen-address.js';
+import type { ListenAddress } from '../../lib/system/sockets/listen-address.js';
 import { parseHostPort } from '../../lib/util/addresses.js';
 import { escapeText } from '../../lib/util/escape.js';
 import type { Arguments } from '../command/arguments.js';

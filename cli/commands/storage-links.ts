@@ -2,7 +2,7 @@
 import { lstatSync, readlinkSync, realpathSync, renameSync, symlinkSync, unlinkSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { systemCode, VproxyError } from '../../lib/errors.js';
-import { isExecutable } from '../../lib/system/find-program.js';
+import { isExecutable } from '../../lib/system/processes/find-program.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
 import type { Command } from '../command/command.js';
 import { print } from '../ui/print.js';

@@ -3,7 +3,7 @@ import { accessSync, constants, type Stats } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
 import { systemCode } from '../../lib/errors.js';
-import { listFolder } from '../../lib/system/optional-files.js';
+import { listFolder } from '../../lib/system/files/optional-files.js';
 import { closestWord } from '../../lib/util/closest-word.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
 import { type Finding, finding } from './findings.js';

@@ -1,8 +1,8 @@
 /** Who has what open, from the descriptors of all processes, as far as this user may see them. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { listFolder } from '../../lib/system/optional-files.js';
-import { deadline, listPids, openFiles, programOf, readOf, statOf, wordsOf } from '../../lib/system/proc.js';
+import { listFolder } from '../../lib/system/files/optional-files.js';
+import { deadline, listPids, openFiles, programOf, readOf, statOf, wordsOf } from '../../lib/system/proc/proc.js';
 import { escapeText } from '../../lib/util/escape.js';
 
 /** A process that has something open. */

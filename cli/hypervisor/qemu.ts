@@ -1,7 +1,7 @@
 /** A port as QEMU's own arguments, whose spelling depends on its version: a controller, the chardev at the host's end, and the port. */
 
 import { VproxyError } from '../../lib/errors.js';
-import { runTool } from '../../lib/system/run-tool.js';
+import { runTool } from '../../lib/system/processes/run-tool.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { type HypervisorPort, isDialed } from './port.js';
 

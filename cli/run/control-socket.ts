@@ -7,9 +7,9 @@ import { type ControlPlace, controlSocketPath, isControlName } from '../../lib/c
 import { systemCode, toVproxyError, VproxyError } from '../../lib/errors.js';
 import { type Log, makeEvent } from '../../lib/events.js';
 import type { Configuration } from '../../lib/settings/configuration.js';
-import { isAnswered, isSameFile } from '../../lib/system/listen.js';
-import { isKept } from '../../lib/system/listener-store.js';
-import { listFolder } from '../../lib/system/optional-files.js';
+import { listFolder } from '../../lib/system/files/optional-files.js';
+import { isKept } from '../../lib/system/sockets/listener-store.js';
+import { isAnswered, isSameFile } from '../../lib/system/sockets/listening.js';
 import { formatHostPort, type HostPort } from '../../lib/util/addresses.js';
 import { escapeText } from '../../lib/util/escape.js';
 

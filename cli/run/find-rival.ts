@@ -4,7 +4,7 @@ import { getValue } from '../../lib/control/client/plain-http.js';
 import type { ControlPlace } from '../../lib/control/socket-paths.js';
 import type { Rival, RivalQuery } from '../../lib/proxy/rival.js';
 import type { ControlStatus } from '../../lib/status/types.js';
-import { findOpener, isOpenIn, programOf } from '../../lib/system/proc.js';
+import { findOpener, isOpenIn, programOf } from '../../lib/system/proc/proc.js';
 import { placeOfRunning } from '../channel-place.js';
 import { controlFolders, listControlSockets } from '../control-folders.js';
 

@@ -5,7 +5,7 @@ import type { AuditLog } from '../../lib/proxy/audit-log.js';
 import { countCaptured, type Proxy } from '../../lib/proxy/proxy.js';
 import type { Configuration } from '../../lib/settings/configuration.js';
 import type { KeepDescriptor } from '../../lib/system/descriptors.js';
-import type { ListenerStore } from '../../lib/system/listener-store.js';
+import type { ListenerStore } from '../../lib/system/sockets/listener-store.js';
 import type { MessageCalls } from '../../lib/system/unix-messages.js';
 import { optimizeWhenUsed } from '../engine.js';
 import { type ServiceEnvironment, successorEnvironment } from '../service/environment.js';

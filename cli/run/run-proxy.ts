@@ -5,7 +5,7 @@ import { type Log, type LogEvent, makeEvent } from '../../lib/events.js';
 import type { FindRival } from '../../lib/proxy/rival.js';
 import type { Configuration } from '../../lib/settings/configuration.js';
 import { BadFileError } from '../../lib/settings/problem.js';
-import { type ListenerStore, useListenerStore } from '../../lib/system/listener-store.js';
+import { type ListenerStore, useListenerStore } from '../../lib/system/sockets/listener-store.js';
 import { boundYoungGeneration } from '../engine.js';
 import { EXIT_OK, exitOnDefect, exitStatusOf } from '../exit.js';
 import { describeAgent } from '../package-info.js';

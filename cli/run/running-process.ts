@@ -16,7 +16,7 @@ import { BadFileError } from '../../lib/settings/problem.js';
 import { PROCESS_SETTINGS } from '../../lib/settings/process-settings.js';
 import type { ChannelChanges, ForwardStatus, ReloadAnswer, UpgradeAnswer } from '../../lib/status/types.js';
 import { hasOtherUsers } from '../../lib/system/accounts.js';
-import type { ListenerStore } from '../../lib/system/listener-store.js';
+import type { ListenerStore } from '../../lib/system/sockets/listener-store.js';
 import { isLoopback, parseHostPort } from '../../lib/util/addresses.js';
 import { deferred } from '../../lib/util/concurrency.js';
 import { escapeText } from '../../lib/util/escape.js';

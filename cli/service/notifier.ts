@@ -4,7 +4,7 @@
  */
 
 import { type Log, makeEvent } from '../../lib/events.js';
-import { describeToolFailure, runTool } from '../../lib/system/run-tool.js';
+import { describeToolFailure, runTool } from '../../lib/system/processes/run-tool.js';
 import { Backoff, type Clock, pause, systemClock } from '../../lib/util/clock.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
 

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { closeSync } from 'node:fs';
 import { type Log, makeEvent } from '../../lib/events.js';
-import type { ListenerStore } from '../../lib/system/listener-store.js';
+import type { ListenerStore } from '../../lib/system/sockets/listener-store.js';
 import { loadMessageCalls, type MessageCalls } from '../../lib/system/unix-messages.js';
 import { type CancelTimer, type Clock, systemClock } from '../../lib/util/clock.js';
 import { describeError } from '../../lib/util/escape.js';

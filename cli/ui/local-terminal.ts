@@ -2,7 +2,7 @@
 
 import type tty from 'node:tty';
 import type { TerminalRequest, TerminalSize } from '../../lib/exec/messages.js';
-import { runToolNow } from '../../lib/system/run-tool.js';
+import { runToolNow } from '../../lib/system/processes/run-tool.js';
 
 /** Their default is to end the process; SIGKILL cannot be handled. */
 const ENDING_SIGNALS = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM'] as const;

@@ -5,7 +5,7 @@ import { VproxyError } from '../../lib/errors.js';
 import { type LogEvent, makeEvent } from '../../lib/events.js';
 import type { ProxyCapture } from '../../lib/proxy/proxy.js';
 import type { Configuration } from '../../lib/settings/configuration.js';
-import { copyAlone } from '../../lib/util/byte-queue.js';
+import { copyAlone } from '../../lib/util/bytes/byte-queue.js';
 import { formatCount } from '../ui/print.js';
 
 /**

@@ -4,7 +4,7 @@ import { dirname, isAbsolute, join } from 'node:path';
 import { isSea } from 'node:sea';
 import { VproxyError } from '../../lib/errors.js';
 import { isOwnGroup } from '../../lib/system/accounts.js';
-import { findProgram, requireRunnable } from '../../lib/system/find-program.js';
+import { findProgram, requireRunnable } from '../../lib/system/processes/find-program.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
 
 /** The words of the successor of this process: its program, and the arguments that this process was started with. */

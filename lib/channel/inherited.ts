@@ -11,7 +11,7 @@ import { DEVICE_SLAB_BYTES, deviceAccess } from '../link/device-link.js';
 import { type Link, requireWanted } from '../link/link.js';
 import { openHalves, SocketLink, type SocketLinkOptions } from '../link/socket-link.js';
 import { openPipeHandle, pipeSocket } from '../system/handles.js';
-import type { OnRead } from '../system/sockets.js';
+import type { OnRead } from '../system/sockets/node-sockets.js';
 import { describeError } from '../util/escape.js';
 import { type DialKind, VM_TRAITS } from './kind.js';
 import { subsystemOf } from './virtio-ports.js';

@@ -2,7 +2,7 @@
 import os from 'node:os';
 import { type ErrorCode, toVproxyError, VproxyError } from '../errors.js';
 import { type Link, requireWanted } from '../link/link.js';
-import { runTool, type ToolResult } from '../system/run-tool.js';
+import { runTool, type ToolResult } from '../system/processes/run-tool.js';
 import { dialableHost, formatPath, isLoopback, parseHostPort, parseSocketPath } from '../util/addresses.js';
 import { type Clock, pause, systemClock } from '../util/clock.js';
 import { Turns } from '../util/concurrency.js';

@@ -4,12 +4,12 @@ import net from 'node:net';
 import { VproxyError } from '../errors.js';
 import { channelError, openingCancelled } from '../link/link.js';
 import { restoreSocketLink, SocketLink, type SocketLinkOptions } from '../link/socket-link.js';
-import { canonicalPath, withPinnedFile } from '../system/files.js';
-import { listen, listenAdopted } from '../system/listen.js';
-import type { ListenAddress } from '../system/listen-address.js';
-import { LocalUsers } from '../system/local-users.js';
-import { lookup } from '../system/lookup.js';
-import { descriptorOf, type OnRead, readBuffered } from '../system/sockets.js';
+import { lookup } from '../system/dns/lookup.js';
+import { canonicalPath, withPinnedFile } from '../system/files/guarded-files.js';
+import { LocalUsers } from '../system/proc/local-users.js';
+import type { ListenAddress } from '../system/sockets/listen-address.js';
+import { listen, listenAdopted } from '../system/sockets/listening.js';
+import { descriptorOf, type OnRead, readBuffered } from '../system/sockets/node-sockets.js';
 import {
   canonicalHost,
   formatHostPort,

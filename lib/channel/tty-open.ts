@@ -6,10 +6,16 @@ import tty from 'node:tty';
 import { systemCode, VproxyError } from '../errors.js';
 import { openDeviceLink } from '../link/device-link.js';
 import { channelError, openingCancelled, requireWanted } from '../link/link.js';
-import { atExit } from '../system/children.js';
-import { canonicalPath } from '../system/files.js';
-import { readText } from '../system/optional-files.js';
-import { describeToolFailure, runTool, runToolNow, type ToolLimits, type ToolResult } from '../system/run-tool.js';
+import { canonicalPath } from '../system/files/guarded-files.js';
+import { readText } from '../system/files/optional-files.js';
+import { atExit } from '../system/processes/children.js';
+import {
+  describeToolFailure,
+  runTool,
+  runToolNow,
+  type ToolLimits,
+  type ToolResult,
+} from '../system/processes/run-tool.js';
 import { formatPath, parsePath } from '../util/addresses.js';
 import { systemClock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';

@@ -1,7 +1,7 @@
 /** The virtio-serial ports of a guest: which of them the system knows, which one an address means, and whether a device is one. */
 import { realpathSync, statSync } from 'node:fs';
 import path from 'node:path';
-import { linkTarget, listFolder, readText } from '../system/optional-files.js';
+import { linkTarget, listFolder, readText } from '../system/files/optional-files.js';
 
 /** Where the system keeps its devices: `/dev` and `/sys`. */
 export interface DeviceFolders {

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { systemCode, VproxyError } from '../errors.js';
 import { DEVICE_SLAB_BYTES, openDeviceLink, restoreDeviceLink } from '../link/device-link.js';
 import { channelError, openingCancelled } from '../link/link.js';
-import { canonicalPath } from '../system/files.js';
+import { canonicalPath } from '../system/files/guarded-files.js';
 import { formatPath, parsePath } from '../util/addresses.js';
 import { Backoff, type Clock, pause, systemClock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';

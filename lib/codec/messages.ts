@@ -1,7 +1,7 @@
 /** Messages in the bytes of a stream, each with its length before it (R-DGRAM-3): what a flow of datagrams is made of. */
 import { VproxyError } from '../errors.js';
 import type { Budget } from '../util/bounds.js';
-import { copyAlone } from '../util/byte-queue.js';
+import { copyAlone } from '../util/bytes/byte-queue.js';
 
 /** The largest message, in bytes: what a datagram of UDP over IPv4 can hold. */
 export const MAX_DATAGRAM_BYTES = 65_507;

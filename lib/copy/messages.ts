@@ -1,8 +1,8 @@
 /** The messages in a stream of the service `copy`, as records (docs/copy.md). */
 import { isObject } from '../codec/json.js';
 import { VproxyError } from '../errors.js';
+import { decodeJsonRecord, encodeRecord, MAX_RECORD_BYTES } from '../util/bytes/records.js';
 import { escapeText } from '../util/escape.js';
-import { decodeJsonRecord, encodeRecord, MAX_RECORD_BYTES } from '../util/records.js';
 import type { KeptBounds } from './kept-list.js';
 import { isPlainName, MAX_PATH_BYTES } from './tar/names.js';
 

@@ -1,8 +1,8 @@
 /** Both directions of a stream as records: messages one after the other, and the bytes of the tar beside them. */
 import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
+import { RecordReader } from '../util/bytes/records.js';
 import { type Deferred, deferred } from '../util/concurrency.js';
-import { RecordReader } from '../util/records.js';
 import { COPY_KIND, decodeError, encodeError } from './messages.js';
 
 export interface CopyRecord {

@@ -1,8 +1,8 @@
 /** The input and the outputs of a command as records: each is sent by one side, within bounds that the other side sets. */
 import { type Duplex, type Readable, Writable } from 'node:stream';
 import { VproxyError } from '../errors.js';
-import { ByteQueue } from '../util/byte-queue.js';
-import { encodeRecord, encodeRecordHeader } from '../util/records.js';
+import { ByteQueue } from '../util/bytes/byte-queue.js';
+import { encodeRecord, encodeRecordHeader } from '../util/bytes/records.js';
 import { EXEC_KIND, encodeEof, STDIN_CREDIT_BYTES } from './messages.js';
 
 /** The longest record of an output, in bytes. */

@@ -11,7 +11,7 @@ import {
   PASSWD_FILE,
   type UserAccount,
 } from '../system/accounts.js';
-import { findProgram, lookAt, requireRunnable } from '../system/find-program.js';
+import { findProgram, lookAt, requireRunnable } from '../system/processes/find-program.js';
 import { escapeText } from '../util/escape.js';
 import type { ExecRequest } from './messages.js';
 import type { CommandOptions } from './running-command.js';

@@ -1,8 +1,8 @@
 /** A command at the peer, as its caller sees it: its input and outputs as streams, and how it ended. */
 import { type Duplex, Readable, type Writable } from 'node:stream';
 import { VproxyError } from '../errors.js';
+import { encodeRecord, RecordReader } from '../util/bytes/records.js';
 import { deferred, LoopTurns } from '../util/concurrency.js';
-import { encodeRecord, RecordReader } from '../util/records.js';
 import { StdinSender } from './command-streams.js';
 import { lostError } from './errors.js';
 import {

@@ -2,7 +2,7 @@
 
 import { VproxyError } from '../errors.js';
 import { type Log } from '../events.js';
-import { loadSystemPipes, type OpenPipes, openSystemPipes } from '../system/pipes.js';
+import { loadSystemPipes, type OpenPipes, openSystemPipes } from '../system/processes/pipes.js';
 import { Budget } from '../util/bounds.js';
 import type { Clock } from '../util/clock.js';
 import { LoopTurns } from '../util/concurrency.js';

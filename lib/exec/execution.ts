@@ -1,6 +1,6 @@
 /** A command that runs for a caller: its outputs, its end, and everything that ends it before. */
 import type { Writable } from 'node:stream';
-import { GroupEnder, type ProcessEnd } from '../system/children.js';
+import { GroupEnder, type ProcessEnd } from '../system/processes/children.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
 import { OutputSender } from './command-streams.js';

@@ -2,8 +2,8 @@
 
 import { isObject } from '../codec/json.js';
 import { VproxyError } from '../errors.js';
-import { MAX_SIGNS } from '../util/json-scanner.js';
-import { decodeJsonRecord, encodeRecord } from '../util/records.js';
+import { MAX_SIGNS } from '../util/bytes/json-scanner.js';
+import { decodeJsonRecord, encodeRecord } from '../util/bytes/records.js';
 
 /** The name of the service. */
 export const EXEC_SERVICE = 'exec';

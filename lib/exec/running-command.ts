@@ -1,7 +1,7 @@
 /** A command that runs, with pipes or in a terminal. */
 
 import type { Readable, Writable } from 'node:stream';
-import type { ProcessEnd } from '../system/children.js';
+import type { ProcessEnd } from '../system/processes/children.js';
 import type { TerminalSize } from './messages.js';
 
 /** What a command is run with: everything is decided, nothing is looked up any more. */

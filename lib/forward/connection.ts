@@ -2,7 +2,7 @@
 import { VproxyError } from '../errors.js';
 import type { SessionStream } from '../session/stream.js';
 import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
-import type { OnRead } from '../system/sockets.js';
+import type { OnRead } from '../system/sockets/node-sockets.js';
 import type { Clock } from '../util/clock.js';
 import type { Splice, SpliceCapture } from './splice.js';
 

@@ -1,6 +1,6 @@
 /** The kinds of endpoints, by the name that may precede the colon. A new kind is one file and one row here. */
 import { VproxyError } from '../errors.js';
-import type { DatagramEntrance } from '../system/datagrams.js';
+import type { DatagramEntrance } from '../system/datagrams/datagrams.js';
 import { udpEndpoint } from './datagram/udp-endpoint.js';
 import { unixgramEndpoint } from './datagram/unixgram-endpoint.js';
 import { egressEndpoint } from './egress/egress-target.js';

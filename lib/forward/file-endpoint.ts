@@ -3,9 +3,9 @@
 import { VproxyError } from '../errors.js';
 import type { LocalEnd } from '../session/local-end.js';
 import type { SessionStream } from '../session/stream.js';
-import { LogFile, type Rotation } from '../system/log-file.js';
+import { LogFile, type Rotation } from '../system/files/log-file.js';
 import { joinWithCommas, parseKeyValues, requireKnown, splitAtCommas } from '../util/addresses.js';
-import { ByteQueue } from '../util/byte-queue.js';
+import { ByteQueue } from '../util/bytes/byte-queue.js';
 import { describeError, escapeText } from '../util/escape.js';
 import { formatUnits, parseUnits, type Units } from '../util/units.js';
 import { type EndpointKind, refuseBeyond, type Target, type TargetContext } from './endpoint-kind.js';

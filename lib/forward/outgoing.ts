@@ -4,12 +4,12 @@ import { toVproxyError, VproxyError } from '../errors.js';
 import type { Log } from '../events.js';
 import type { SessionStream } from '../session/stream.js';
 import { descriptorShortage, type KeepDescriptor, type TakeDescriptor } from '../system/descriptors.js';
-import { listen, listenAdopted } from '../system/listen.js';
-import type { ListenAddress } from '../system/listen-address.js';
-import { adoptSocket, descriptorOf, type OnRead, resetSocket } from '../system/sockets.js';
+import type { ListenAddress } from '../system/sockets/listen-address.js';
+import { listen, listenAdopted } from '../system/sockets/listening.js';
+import { adoptSocket, descriptorOf, type OnRead, resetSocket } from '../system/sockets/node-sockets.js';
 import type { Clock } from '../util/clock.js';
 import { describeError } from '../util/escape.js';
-import { Roster } from '../util/roster.js';
+import { Roster } from '../util/members/roster.js';
 import {
   type Connection,
   type ConnectionCapture,

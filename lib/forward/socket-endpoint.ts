@@ -4,15 +4,15 @@ import net from 'node:net';
 import { type ErrorCode, systemCode, VproxyError } from '../errors.js';
 import type { SessionStream } from '../session/stream.js';
 import { guardDescriptor, type KeepDescriptor, type TakeDescriptor } from '../system/descriptors.js';
+import { lookup } from '../system/dns/lookup.js';
 import {
   ACCESS_OPTIONS,
   formatSocketAccess,
   parseSocketAccess,
   resolveSocketAccess,
   type SocketAccess,
-} from '../system/listen-address.js';
-import { lookup } from '../system/lookup.js';
-import { type OnRead, readBuffered, resetSocket } from '../system/sockets.js';
+} from '../system/sockets/listen-address.js';
+import { type OnRead, readBuffered, resetSocket } from '../system/sockets/node-sockets.js';
 import {
   formatHostPort,
   formatPath,

@@ -12,8 +12,6 @@ import { fromReason, toReason } from '../session/reason.js';
 import { SENT } from '../session/send-buffer.js';
 import type { SessionStream } from '../session/stream.js';
 import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
-import { ReadTurn } from '../system/read-turn.js';
-import { DEFAULT_BUFFER_BYTES, enlargeBuffer } from '../system/socket-buffer.js';
 import {
   adoptSocket,
   descriptorOf,
@@ -21,12 +19,14 @@ import {
   type OnRead,
   resetSocket,
   unwrittenBytesOf,
-} from '../system/sockets.js';
-import { ByteQueue, copyAlone, dropView, keepView } from '../util/byte-queue.js';
+} from '../system/sockets/node-sockets.js';
+import { ReadTurn } from '../system/sockets/read-turn.js';
+import { DEFAULT_BUFFER_BYTES, enlargeBuffer } from '../system/sockets/socket-buffer.js';
+import { ByteQueue, copyAlone, dropView, keepView } from '../util/bytes/byte-queue.js';
+import { LastPieces, lastOf } from '../util/bytes/last-pieces.js';
+import { giveSlab, SLAB_BYTES, takeSlab } from '../util/bytes/slabs.js';
 import type { Clock } from '../util/clock.js';
 import { describeError } from '../util/escape.js';
-import { LastPieces, lastOf } from '../util/last-pieces.js';
-import { giveSlab, SLAB_BYTES, takeSlab } from '../util/slabs.js';
 
 interface SpliceHooks {
   readonly clock: Clock;

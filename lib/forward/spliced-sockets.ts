@@ -3,8 +3,8 @@ import type net from 'node:net';
 import type { VproxyError } from '../errors.js';
 import type { SessionStream } from '../session/stream.js';
 import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
-import { resetSocket } from '../system/sockets.js';
-import { Roster } from '../util/roster.js';
+import { resetSocket } from '../system/sockets/node-sockets.js';
+import { Roster } from '../util/members/roster.js';
 import {
   type Connection,
   type ConnectionCapture,

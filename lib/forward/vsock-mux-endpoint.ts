@@ -15,8 +15,8 @@ import {
   parseSocketAccess,
   resolveSocketAccess,
   type SocketAccess,
-} from '../system/listen-address.js';
-import { FirstLine, type OnRead, readBuffered } from '../system/sockets.js';
+} from '../system/sockets/listen-address.js';
+import { FirstLine, type OnRead, readBuffered } from '../system/sockets/node-sockets.js';
 import { formatPath, joinWithCommas, parseKeyValues, requireKnown, splitAtCommas } from '../util/addresses.js';
 import { escapeText } from '../util/escape.js';
 import type { KnownStream } from './connection.js';

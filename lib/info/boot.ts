@@ -2,7 +2,7 @@
 import { isObject } from '../codec/json.js';
 import { MAX_FAILED_UNITS, MAX_TEXT_LENGTH, SYSTEMD_STATES } from '../status/machine-bounds.js';
 import type { BootState } from '../status/types.js';
-import { describeToolFailure } from '../system/run-tool.js';
+import { describeToolFailure } from '../system/processes/run-tool.js';
 import { describeError } from '../util/escape.js';
 import type { MachineSources } from './this-machine.js';
 

@@ -4,9 +4,9 @@ import { toVproxyError, VproxyError } from '../errors.js';
 import { bootStateSchema, machineSchema } from '../status/machine.js';
 import type { BootState, Machine, MachineInfo } from '../status/types.js';
 import type * as z from '../status/zod.js';
+import { encodeRecord } from '../util/bytes/records.js';
 import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
-import { encodeRecord } from '../util/records.js';
 import {
   decodeTime,
   decodeTold,

@@ -1,8 +1,8 @@
 /** What is said in a stream of the service `info`, as records (docs/info.md). */
 import type { Duplex } from 'node:stream';
 import { VproxyError } from '../errors.js';
+import { decodeJsonRecord, encodeRecord, RecordReader } from '../util/bytes/records.js';
 import { LoopTurns } from '../util/concurrency.js';
-import { decodeJsonRecord, encodeRecord, RecordReader } from '../util/records.js';
 
 /** The name of the service. */
 export const INFO_SERVICE = 'info';

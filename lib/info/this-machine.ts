@@ -2,7 +2,7 @@
 import { promises as fs } from 'node:fs';
 import os from 'node:os';
 import { join } from 'node:path';
-import { runTool, type ToolResult } from '../system/run-tool.js';
+import { runTool, type ToolResult } from '../system/processes/run-tool.js';
 
 /** The size of a file system, in blocks. */
 export interface FileSystemSize {

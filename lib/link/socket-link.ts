@@ -1,12 +1,12 @@
 /** A link over a `net.Socket`, or one for each direction, made for speed: no copy, and no object per write (docs/architecture.md, data path). */
 import net from 'node:net';
 import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
-import { ReadTurn } from '../system/read-turn.js';
-import { enlargeBuffer } from '../system/socket-buffer.js';
-import { adoptSocket, descriptorOf, type OnRead, unwrittenBytesOf } from '../system/sockets.js';
-import { copyAlone } from '../util/byte-queue.js';
+import { adoptSocket, descriptorOf, type OnRead, unwrittenBytesOf } from '../system/sockets/node-sockets.js';
+import { ReadTurn } from '../system/sockets/read-turn.js';
+import { enlargeBuffer } from '../system/sockets/socket-buffer.js';
+import { copyAlone } from '../util/bytes/byte-queue.js';
+import { LastPieces, lastOf } from '../util/bytes/last-pieces.js';
 import { type CancelTimer, type Clock, systemClock } from '../util/clock.js';
-import { LastPieces, lastOf } from '../util/last-pieces.js';
 import { BaseLink } from './base-link.js';
 import type { LinkCapture, LinkHandler } from './link.js';
 import { PAGE_BYTES, ReadSlab } from './read-slab.js';

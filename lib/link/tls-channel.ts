@@ -1,7 +1,7 @@
 /** What TLS reads its records from and writes them to: the channel, as the stream that TLS of Node wants. */
 import { Duplex } from 'node:stream';
 import type { ByteSink } from '../codec/frame-writer.js';
-import { releaseMemory } from '../util/release-memory.js';
+import { releaseMemory } from '../util/bytes/release-memory.js';
 
 export class TlsChannel extends Duplex {
   readonly #channel: ByteSink;

@@ -11,7 +11,7 @@ import {
   type SecureLayerFactory,
   type SecureLayerHandler,
 } from '../session/auth.js';
-import { readSecretFile } from '../system/files.js';
+import { readSecretFile } from '../system/files/guarded-files.js';
 import { type CancelTimer, type Clock, systemClock } from '../util/clock.js';
 import { describeError, escapeText } from '../util/escape.js';
 import { TlsChannel } from './tls-channel.js';

@@ -1,6 +1,6 @@
 /** What comes out of TLS: read into memory of its own, and handed on once for all records that one read of the channel brought. */
 import type { TLSSocket } from 'node:tls';
-import { type OnRead, readBuffered } from '../system/sockets.js';
+import { type OnRead, readBuffered } from '../system/sockets/node-sockets.js';
 
 /** The most bytes in a record. There is always room for one: TLS is never asked to split it. */
 const RECORD_BYTES = 16_384;

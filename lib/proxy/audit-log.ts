@@ -1,7 +1,7 @@
 /** The audit log: who opened what, whether it was let in, and what was called, as lines of JSON in a file. */
 
 import { type EventRate, type Log, type LogEvent, makeEvent, rateOf } from '../events.js';
-import { LogFile, type Rotation } from '../system/log-file.js';
+import { LogFile, type Rotation } from '../system/files/log-file.js';
 import type { Clock } from '../util/clock.js';
 import { formatJsonLine } from '../util/escape.js';
 

@@ -6,7 +6,7 @@ import { systemCode, toVproxyError } from '../errors.js';
 import { type EventFields, type Log, type LogEvent, makeEvent } from '../events.js';
 import type { ForwardSpec } from '../forward/spec.js';
 import type { ChannelStatus } from '../status/types.js';
-import { makeSocketFolder } from '../system/listen.js';
+import { makeSocketFolder } from '../system/sockets/listening.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { describeError, escapeText } from '../util/escape.js';
 import { type ChannelOptions, DEFAULT_LABEL } from './channel-options.js';

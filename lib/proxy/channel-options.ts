@@ -12,7 +12,7 @@ import { readCertificates, tlsWithCertificates, tlsWithKeys } from '../link/tls-
 import { SecretKey, type SecureLayerFactory } from '../session/auth.js';
 import { KeptSessions } from '../session/resume/kept-sessions.js';
 import { CHANNEL_BUDGET_BYTES, type SessionSettings, sessionSettings } from '../session/settings.js';
-import { readSecretFile } from '../system/files.js';
+import { readSecretFile } from '../system/files/guarded-files.js';
 import { Budget, type FairBudget } from '../util/bounds.js';
 import type { Clock } from '../util/clock.js';
 import { haveEqualValues } from '../util/equality.js';

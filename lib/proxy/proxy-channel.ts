@@ -25,7 +25,7 @@ import type {
   StreamStatus,
 } from '../status/types.js';
 import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
-import { DEFAULT_BUFFER_BYTES } from '../system/socket-buffer.js';
+import { DEFAULT_BUFFER_BYTES } from '../system/sockets/socket-buffer.js';
 import type { Clock } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
 import { describeError, escapeText } from '../util/escape.js';

@@ -2,7 +2,7 @@
 
 import { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
-import { ByteQueue, copyAlone, dropView, keepView } from '../util/byte-queue.js';
+import { ByteQueue, copyAlone, dropView, keepView } from '../util/bytes/byte-queue.js';
 import type { LocalEnd } from './local-end.js';
 import { UnreadOutput } from './local-end.js';
 import { SENT } from './send-buffer.js';

@@ -1,7 +1,7 @@
 /** How fast the bytes of streams may go and come: a limit that many streams share, and what is before a local end for it. */
 
 import type { VproxyError } from '../errors.js';
-import { ByteQueue, dropView } from '../util/byte-queue.js';
+import { ByteQueue, dropView } from '../util/bytes/byte-queue.js';
 import type { Clock } from '../util/clock.js';
 import type { LocalEnd } from './local-end.js';
 

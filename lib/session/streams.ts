@@ -6,7 +6,7 @@ import { VproxyError } from '../errors.js';
 import { Budget, TokenBucket, type TokenBucketState } from '../util/bounds.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
-import { IdTable } from '../util/id-table.js';
+import { IdTable } from '../util/members/id-table.js';
 import { newReceiveWindow, type Pace, ReceiveWindow } from './flow.js';
 import type { LocalEnd } from './local-end.js';
 import type { Scheduler } from './scheduler.js';

@@ -3,7 +3,7 @@ import { parseChannel } from '../channel/address/address.js';
 import { VproxyError } from '../errors.js';
 import { parsePortService } from '../forward/vsock-mux-endpoint.js';
 import { DEFAULT_WAIT_MS, type StorageOptions } from '../proxy/channel-options.js';
-import { BUFFER_RANGE, DEFAULT_BUFFER_BYTES } from '../system/socket-buffer.js';
+import { BUFFER_RANGE, DEFAULT_BUFFER_BYTES } from '../system/sockets/socket-buffer.js';
 import { egressRules, parseEgressOptions } from './egress-rules.js';
 import { mergeNamedTables } from './named-tables.js';
 import { copyPermission, execPermission, portAnnouncement, portForwarding } from './permissions.js';

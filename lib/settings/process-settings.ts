@@ -2,7 +2,7 @@
 
 import type { LogLevel } from '../events.js';
 import { fileEndpoint, parseFileEndpoint } from '../forward/file-endpoint.js';
-import type { Rotation } from '../system/log-file.js';
+import type { Rotation } from '../system/files/log-file.js';
 import { formatHostPort, parseHostPort } from '../util/addresses.js';
 import { NAME } from './channel-settings.js';
 import { badOption, cannotStandWith, onlyValue, type Setting } from './setting.js';

@@ -7,7 +7,7 @@ import type { Duplex } from 'node:stream';
 import { EventEmitter } from 'eventemitter3';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { descriptorShortage } from '../system/descriptors.js';
-import { descriptorOf } from '../system/sockets.js';
+import { descriptorOf } from '../system/sockets/node-sockets.js';
 import { Budget } from '../util/bounds.js';
 import { type Clock, systemClock } from '../util/clock.js';
 import { type EmulatorLink, type LinkOutcome } from './emulator-link.js';

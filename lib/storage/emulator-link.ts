@@ -1,8 +1,8 @@
 /** One stream to an emulator: a request in one write, then its one reply, then perhaps the next request. */
 import { type Duplex } from 'node:stream';
 import { VproxyError } from '../errors.js';
+import { JsonScanner } from '../util/bytes/json-scanner.js';
 import { escapeText } from '../util/escape.js';
-import { JsonScanner } from '../util/json-scanner.js';
 import { decodeReply, MAX_REPLY_BYTES } from './wire.js';
 
 /** The outcome of a request. */

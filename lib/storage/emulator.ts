@@ -2,10 +2,10 @@
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 import { EventEmitter } from 'eventemitter3';
 import { systemCode, toVproxyError, VproxyError } from '../errors.js';
-import type { ListenAddress } from '../system/listen-address.js';
+import type { ListenAddress } from '../system/sockets/listen-address.js';
+import { JsonScanner } from '../util/bytes/json-scanner.js';
 import { Backoff, type CancelTimer, type Clock, systemClock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
-import { JsonScanner } from '../util/json-scanner.js';
 import { formatStorageAddress, listenAt } from './listen.js';
 import { decodeRequest, encodeReply, MAX_REQUEST_BYTES, type StorageRequest, type StorageResult } from './wire.js';
 

@@ -1,8 +1,8 @@
 /** Listening for the storage service, at a TCP port or at a unix socket whose folder is made. */
 import type { Server } from 'node:net';
 import { VproxyError } from '../errors.js';
-import { listen, listenAdopted, makeSocketFolder } from '../system/listen.js';
-import type { ListenAddress } from '../system/listen-address.js';
+import type { ListenAddress } from '../system/sockets/listen-address.js';
+import { listen, listenAdopted, makeSocketFolder } from '../system/sockets/listening.js';
 import { formatHostPort, MAX_SOCKET_PATH_BYTES } from '../util/addresses.js';
 import { escapeText } from '../util/escape.js';
 

@@ -3,7 +3,7 @@
 import { VproxyError } from '../errors.js';
 import type { InputFilter } from '../forward/input-filter.js';
 import type { Budget } from '../util/bounds.js';
-import { JsonScanner } from '../util/json-scanner.js';
+import { JsonScanner } from '../util/bytes/json-scanner.js';
 import { labelRequest, MAX_REQUEST_BYTES } from './wire.js';
 
 /**

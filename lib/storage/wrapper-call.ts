@@ -3,8 +3,8 @@
 import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { Budget } from '../util/bounds.js';
+import { JsonScanner } from '../util/bytes/json-scanner.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
-import { JsonScanner } from '../util/json-scanner.js';
 import { decodeRequest, encodeFailure, MAX_REQUEST_BYTES } from './wire.js';
 
 /** How long a wrapper may take to send its request, in milliseconds. */

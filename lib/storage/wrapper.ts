@@ -4,7 +4,7 @@
  */
 import { createConnection, type Socket } from 'node:net';
 import { systemCode, VproxyError } from '../errors.js';
-import { JsonScanner } from '../util/json-scanner.js';
+import { JsonScanner } from '../util/bytes/json-scanner.js';
 import { decodeAnswer, encodeRequest, MAX_REPLY_BYTES, type StorageReply } from './wire.js';
 
 /** A call to the storage broker. */

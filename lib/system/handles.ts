@@ -5,7 +5,7 @@
  * Node uses for unix sockets, serves every descriptor that epoll takes. This is the only place that knows about that.
  */
 import net from 'node:net';
-import type { OnRead } from './sockets.js';
+import type { OnRead } from './sockets/node-sockets.js';
 
 /** Node's handle for a descriptor that epoll takes. */
 export interface PipeHandle {

@@ -13,7 +13,7 @@ import { constants } from 'node:os';
 import { systemCode, toVproxyError, VproxyError } from '../errors.js';
 import { describeError, escapeText } from '../util/escape.js';
 import { systemError } from './libc.js';
-import { descriptorOf } from './sockets.js';
+import { descriptorOf } from './sockets/node-sockets.js';
 import {
   closeAll,
   loadMessageCalls,

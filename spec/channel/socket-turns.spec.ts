@@ -2,7 +2,7 @@
 import test, { type ExecutionContext } from 'ava';
 import { PAGE_BYTES } from '../../lib/link/read-slab.js';
 import { SocketLink } from '../../lib/link/socket-link.js';
-import { readBuffered } from '../../lib/system/sockets.js';
+import { readBuffered } from '../../lib/system/sockets/node-sockets.js';
 import { within } from '../helpers/time.js';
 import { roomOf, unixPair } from '../helpers/unix-pair.js';
 

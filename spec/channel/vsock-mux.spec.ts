@@ -5,7 +5,7 @@ import { parseChannel } from '../../lib/channel/address/address.js';
 import { vsockMuxConnectKind } from '../../lib/channel/vsock-mux.js';
 import type { Link } from '../../lib/link/link.js';
 import { SocketLink } from '../../lib/link/socket-link.js';
-import { readBuffered } from '../../lib/system/sockets.js';
+import { readBuffered } from '../../lib/system/sockets/node-sockets.js';
 import { deferred } from '../../lib/util/concurrency.js';
 import { bothWays, testEnds, testLinks } from '../helpers/channel-conformance.js';
 import { dial, type LinkPair, LinkRecorder, listen, patiently } from '../helpers/channel-pair.js';

@@ -1,7 +1,7 @@
 import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import test from 'ava';
-import { locateProgram } from '../../lib/system/find-program.js';
+import { locateProgram } from '../../lib/system/processes/find-program.js';
 import { temporaryFolder } from '../helpers/files.js';
 
 test('a name with a slash is seen from the working folder', (t) => {

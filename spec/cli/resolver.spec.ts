@@ -1,6 +1,6 @@
 import dns from 'node:dns/promises';
 import test from 'ava';
-import { frameMessage, MessageFrames } from '../../lib/forward/resolver/frames.js';
+import { frameMessage, MessageFrames } from '../../lib/system/dns/message-frames.js';
 import { a, bytesOf, query, shown, zoneServer } from '../helpers/dns.js';
 import { freePort } from '../helpers/ports.js';
 import { processPair } from '../helpers/process-pair.js';

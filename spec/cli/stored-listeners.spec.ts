@@ -9,9 +9,9 @@ import { StoredListeners, storedName } from '../../cli/service/stored-listeners.
 import { systemCode } from '../../lib/errors.js';
 import type { LogEvent } from '../../lib/events.js';
 import { loadLibc } from '../../lib/system/libc.js';
-import { listen } from '../../lib/system/listen.js';
-import { listenerKey } from '../../lib/system/listener-store.js';
-import { descriptorOf } from '../../lib/system/sockets.js';
+import { listenerKey } from '../../lib/system/sockets/listener-store.js';
+import { listen } from '../../lib/system/sockets/listening.js';
+import { descriptorOf } from '../../lib/system/sockets/node-sockets.js';
 import { loadMessageCalls } from '../../lib/system/unix-messages.js';
 import { openDatagramManager, type ServiceMessage } from '../helpers/datagram-manager.js';
 import { temporaryFolder } from '../helpers/files.js';

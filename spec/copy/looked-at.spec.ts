@@ -21,7 +21,7 @@ import { RecordStream } from '../../lib/copy/record-stream.js';
 import { StagedFile } from '../../lib/copy/staging/file.js';
 import { tellStaged } from '../../lib/copy/staging/manifest.js';
 import { SYSTEM_FILES } from '../../lib/copy/system-files.js';
-import { encodeRecord } from '../../lib/util/records.js';
+import { encodeRecord } from '../../lib/util/bytes/records.js';
 import { duplexPair } from '../helpers/channel-pair.js';
 import { CopyPair } from '../helpers/copy-pair.js';
 import { temporaryFolder } from '../helpers/files.js';

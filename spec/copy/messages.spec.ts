@@ -14,7 +14,7 @@ import {
 } from '../../lib/copy/messages.js';
 import { MAX_PATH_BYTES } from '../../lib/copy/tar/names.js';
 import { VproxyError } from '../../lib/errors.js';
-import { RECORD_HEADER_BYTES } from '../../lib/util/records.js';
+import { RECORD_HEADER_BYTES } from '../../lib/util/bytes/records.js';
 
 /** Of a SHA-256, as a STAGED has it. */
 const HASH = '0123456789abcdef'.repeat(4);

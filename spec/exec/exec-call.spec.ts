@@ -5,7 +5,7 @@ import test from 'ava';
 import { VproxyError } from '../../lib/errors.js';
 import { collectOutput, type ExecCall, runCommand } from '../../lib/exec/exec-call.js';
 import { EXEC_KIND, type ExecRequest, encodeExit, STDIN_CREDIT_BYTES } from '../../lib/exec/messages.js';
-import { encodeRecord } from '../../lib/util/records.js';
+import { encodeRecord } from '../../lib/util/bytes/records.js';
 import { duplexPair } from '../helpers/channel-pair.js';
 import { ExecPeer, resettingPair, SUCCESS } from '../helpers/exec-peers.js';
 import { eventually, within } from '../helpers/time.js';

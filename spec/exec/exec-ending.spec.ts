@@ -4,7 +4,7 @@ import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
 import { VproxyError } from '../../lib/errors.js';
 import { MAX_DURATION_MS } from '../../lib/exec/messages.js';
-import { type OpenPipes, openSystemPipes } from '../../lib/system/pipes.js';
+import { type OpenPipes, openSystemPipes } from '../../lib/system/processes/pipes.js';
 import { deferred } from '../../lib/util/concurrency.js';
 import { advanceUntil, type ExecCaller, isRunning, statOf, TestRunner } from '../helpers/exec-peers.js';
 import { eventually, ManualClock } from '../helpers/time.js';

@@ -11,9 +11,9 @@ import {
   STDIN_CREDIT_BYTES,
 } from '../../lib/exec/messages.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
-import { type OpenPipes, openSystemPipes } from '../../lib/system/pipes.js';
+import { type OpenPipes, openSystemPipes } from '../../lib/system/processes/pipes.js';
+import { encodeRecord, encodeRecordHeader, RECORD_HEADER_BYTES } from '../../lib/util/bytes/records.js';
 import { deferred } from '../../lib/util/concurrency.js';
-import { encodeRecord, encodeRecordHeader, RECORD_HEADER_BYTES } from '../../lib/util/records.js';
 import { isRunning, TestRunner } from '../helpers/exec-peers.js';
 import { FramePeer } from '../helpers/frame-peer.js';
 import { eventually, ManualClock } from '../helpers/time.js';

@@ -4,7 +4,7 @@ import { mkdirSync, readdirSync, readlinkSync, realpathSync, writeFileSync } fro
 import os from 'node:os';
 import path from 'node:path';
 import test from 'ava';
-import { type OpenPipes, openSystemPipes } from '../../lib/system/pipes.js';
+import { type OpenPipes, openSystemPipes } from '../../lib/system/processes/pipes.js';
 import { isRunning, statOf, TestRunner } from '../helpers/exec-peers.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { testWith } from '../helpers/test-with.js';

@@ -6,7 +6,7 @@ import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
 import { EXEC_KIND, STDIN_CREDIT_BYTES } from '../../lib/exec/messages.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
-import { encodeRecordHeader } from '../../lib/util/records.js';
+import { encodeRecordHeader } from '../../lib/util/bytes/records.js';
 import { ExecCaller, isRunning, TestRunner } from '../helpers/exec-peers.js';
 import { sha256, temporaryFolder } from '../helpers/files.js';
 import { carryOn, carryUntil, SessionPair } from '../helpers/session-pair.js';

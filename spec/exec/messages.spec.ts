@@ -19,7 +19,7 @@ import {
   MAX_ARGUMENTS_AND_VARIABLES,
   MAX_REQUEST_BYTES,
 } from '../../lib/exec/messages.js';
-import { RECORD_HEADER_BYTES } from '../../lib/util/records.js';
+import { RECORD_HEADER_BYTES } from '../../lib/util/bytes/records.js';
 
 const payloadOf = (record: Buffer): Buffer => record.subarray(RECORD_HEADER_BYTES);
 

@@ -15,7 +15,7 @@ const BULK_BYTES = 120_000;
 const PIECES = 80;
 /** What a stream may send before its program has taken anything. */
 const FIRST_CREDIT_BYTES = 65_536;
-/** What views of the channel's read buffers keep alive, all streams together (`lib/util/byte-queue.ts`). */
+/** What views of the channel's read buffers keep alive, all streams together (`lib/util/bytes/byte-queue.ts`). */
 const VIEWED_BYTES = 32 * 131_072;
 /** What a process has of its own. */
 const OWN_BYTES = 2 ** 20;

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
 import { INTEGRITY_LEVELS } from '../../lib/codec/integrity.js';
-import { hiddenReset } from '../../lib/system/sockets.js';
+import { hiddenReset } from '../../lib/system/sockets/node-sockets.js';
 import { temporaryFolder } from '../helpers/files.js';
 import {
   connectedProxies,

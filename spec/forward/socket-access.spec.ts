@@ -4,8 +4,8 @@ import { linkSync, lstatSync, symlinkSync, unlinkSync, writeFileSync } from 'nod
 import net from 'node:net';
 import { join } from 'node:path';
 import test from 'ava';
-import { listen } from '../../lib/system/listen.js';
-import { resolveSocketAccess } from '../../lib/system/listen-address.js';
+import { resolveSocketAccess } from '../../lib/system/sockets/listen-address.js';
+import { listen } from '../../lib/system/sockets/listening.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { TestProxy } from '../helpers/proxies.js';
 import { testWith } from '../helpers/test-with.js';

@@ -1,7 +1,7 @@
 /** How much is read of a local socket in one turn of the event loop (docs/architecture.md, "Turns and memory"). */
 import test, { type ExecutionContext } from 'ava';
 import { Splice } from '../../lib/forward/splice.js';
-import { readBuffered } from '../../lib/system/sockets.js';
+import { readBuffered } from '../../lib/system/sockets/node-sockets.js';
 import { FramePeer } from '../helpers/frame-peer.js';
 import { within } from '../helpers/time.js';
 import { roomOf, unixPair } from '../helpers/unix-pair.js';

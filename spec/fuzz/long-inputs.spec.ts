@@ -7,7 +7,7 @@ import { DataCheck } from '../../lib/codec/integrity.js';
 import { DEFAULT_FRAME_BYTES } from '../../lib/codec/limits.js';
 import { VproxyError } from '../../lib/errors.js';
 import { LineBuffer } from '../../lib/forward/file-endpoint.js';
-import { JsonScanner } from '../../lib/util/json-scanner.js';
+import { JsonScanner } from '../../lib/util/bytes/json-scanner.js';
 import { knownHello } from './inputs/frame-inputs.js';
 import { repairHellos } from './repair-checks.js';
 

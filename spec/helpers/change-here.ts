@@ -6,7 +6,7 @@ import net from 'node:net';
 import { deserialize, serialize } from 'node:v8';
 import type { KeepDescriptor, TakeDescriptor } from '../../lib/system/descriptors.js';
 import { loadLibc, type NativeCall } from '../../lib/system/libc.js';
-import { descriptorOf } from '../../lib/system/sockets.js';
+import { descriptorOf } from '../../lib/system/sockets/node-sockets.js';
 
 const isHandle = (value: unknown): value is net.Socket | net.Server =>
   value instanceof net.Socket || value instanceof net.Server;

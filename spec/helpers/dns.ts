@@ -3,10 +3,10 @@ import dgram from 'node:dgram';
 import { once } from 'node:events';
 import type { ExecutionContext } from 'ava';
 import { type EgressRules, parseEgressEntry } from '../../lib/forward/egress/rules.js';
-import { frameMessage, MessageFrames } from '../../lib/forward/resolver/frames.js';
-import { type DnsMessage, type DnsQuestion, formatMessage, parseMessage } from '../../lib/forward/resolver/messages.js';
-import { type DomainName, formatName, parseName } from '../../lib/forward/resolver/names.js';
-import { CLASS_IN, type DnsRecord, RECORD_TYPE, typeName } from '../../lib/forward/resolver/records.js';
+import { type DnsMessage, type DnsQuestion, formatMessage, parseMessage } from '../../lib/system/dns/dns-message.js';
+import { type DomainName, formatName, parseName } from '../../lib/system/dns/domain-names.js';
+import { frameMessage, MessageFrames } from '../../lib/system/dns/message-frames.js';
+import { CLASS_IN, type DnsRecord, RECORD_TYPE, typeName } from '../../lib/system/dns/resource-records.js';
 import { localServer } from './proxies.js';
 
 export type TypeName = keyof typeof RECORD_TYPE;

@@ -6,7 +6,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import type net from 'node:net';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { hiddenReset } from '../../lib/system/sockets.js';
+import { hiddenReset } from '../../lib/system/sockets/node-sockets.js';
 import { deferred } from '../../lib/util/concurrency.js';
 import { temporaryFolder } from './files.js';
 import { localServer, localSocket } from './proxies.js';

@@ -17,9 +17,9 @@ import {
   encodeExit,
   encodeStart,
 } from '../../lib/exec/messages.js';
+import { encodeRecord, RecordReader } from '../../lib/util/bytes/records.js';
 import { systemClock } from '../../lib/util/clock.js';
 import { deferred } from '../../lib/util/concurrency.js';
-import { encodeRecord, RecordReader } from '../../lib/util/records.js';
 import { duplexPair } from './channel-pair.js';
 import { eventually, ManualClock } from './time.js';
 

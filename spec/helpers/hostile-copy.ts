@@ -6,8 +6,8 @@ import { fetchFiles } from '../../lib/copy/copy-call.js';
 import { CopyProgress } from '../../lib/copy/copy-progress.js';
 import { CopyService } from '../../lib/copy/copy-service.js';
 import { COPY_KIND, encodeMessage } from '../../lib/copy/messages.js';
+import { encodeRecord, RecordReader } from '../../lib/util/bytes/records.js';
 import { systemClock } from '../../lib/util/clock.js';
-import { encodeRecord, RecordReader } from '../../lib/util/records.js';
 import { duplexPair } from './channel-pair.js';
 import { within } from './time.js';
 

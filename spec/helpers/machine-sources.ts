@@ -4,7 +4,7 @@ import type os from 'node:os';
 import { dirname, join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { type MachineSources, thisMachine } from '../../lib/info/this-machine.js';
-import type { ToolResult } from '../../lib/system/run-tool.js';
+import type { ToolResult } from '../../lib/system/processes/run-tool.js';
 import { temporaryFolder } from './files.js';
 
 /** What differs from a machine without files, whose init is another one than systemd. */

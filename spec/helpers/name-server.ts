@@ -6,9 +6,9 @@
 import dgram from 'node:dgram';
 import { once } from 'node:events';
 import net from 'node:net';
-import { formatMessage, parseMessage, RCODE } from '../../lib/forward/resolver/messages.js';
-import { formatName } from '../../lib/forward/resolver/names.js';
-import { RECORD_TYPE, typeName } from '../../lib/forward/resolver/records.js';
+import { formatMessage, parseMessage, RCODE } from '../../lib/system/dns/dns-message.js';
+import { formatName } from '../../lib/system/dns/domain-names.js';
+import { RECORD_TYPE, typeName } from '../../lib/system/dns/resource-records.js';
 
 const zone = new Map(process.argv.slice(2).map((entry) => entry.split('=') as [string, string]));
 

@@ -9,7 +9,7 @@ import type { ExecutionContext } from 'ava';
 import type { LoadTerminalCalls } from '../../lib/exec/pty/pseudo-terminal.js';
 import { spawnInTerminal } from '../../lib/exec/pty/spawn-in-terminal.js';
 import type { CommandOptions, RunningCommand } from '../../lib/exec/running-command.js';
-import type { ProcessEnd } from '../../lib/system/children.js';
+import type { ProcessEnd } from '../../lib/system/processes/children.js';
 import { eventually } from './time.js';
 
 /** A command and its output. */

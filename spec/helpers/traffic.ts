@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import type net from 'node:net';
 import type { Session } from '../../lib/session/session.js';
 import type { SessionStream } from '../../lib/session/stream.js';
-import { hiddenReset } from '../../lib/system/sockets.js';
+import { hiddenReset } from '../../lib/system/sockets/node-sockets.js';
 import { PatternEnd } from './local-ends.js';
 import { within } from './time.js';
 

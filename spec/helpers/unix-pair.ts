@@ -5,7 +5,7 @@ import type net from 'node:net';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { systemCode } from '../../lib/errors.js';
-import { descriptorOf } from '../../lib/system/sockets.js';
+import { descriptorOf } from '../../lib/system/sockets/node-sockets.js';
 import { temporaryFolder } from './files.js';
 import { localServer, localSocket } from './proxies.js';
 

@@ -9,7 +9,7 @@ import { MuxStream } from '../../lib/session/mux-stream.js';
 import { KeptSessions } from '../../lib/session/resume/kept-sessions.js';
 import type { Session } from '../../lib/session/session.js';
 import { type SessionSettings, sessionSettings } from '../../lib/session/settings.js';
-import { readBuffered } from '../../lib/system/sockets.js';
+import { readBuffered } from '../../lib/system/sockets/node-sockets.js';
 import { systemClock } from '../../lib/util/clock.js';
 
 export interface LibrarySideOptions {

@@ -9,7 +9,7 @@ import { parseChannel } from '../../lib/channel/address/address.js';
 import { DuplexLink } from '../../lib/link/duplex-link.js';
 import type { Link } from '../../lib/link/link.js';
 import { restoreSocketLink, SocketLink } from '../../lib/link/socket-link.js';
-import { readBuffered } from '../../lib/system/sockets.js';
+import { readBuffered } from '../../lib/system/sockets/node-sockets.js';
 import { ChangeHere } from '../helpers/change-here.js';
 import { dial, duplexPair, LinkRecorder } from '../helpers/channel-pair.js';
 import { sha256, temporaryFolder } from '../helpers/files.js';

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import type { LogEvent } from '../../lib/events.js';
 import { AuditLog } from '../../lib/proxy/audit-log.js';
-import type { Rotation } from '../../lib/system/log-file.js';
+import type { Rotation } from '../../lib/system/files/log-file.js';
 import { systemClock } from '../../lib/util/clock.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { connectedProxies, echo, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';

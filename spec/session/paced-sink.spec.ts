@@ -3,7 +3,7 @@ import test, { type ExecutionContext } from 'ava';
 import { VproxyError } from '../../lib/errors.js';
 import { ServiceGate, type ServicePolicy, ServiceRegistry } from '../../lib/forward/services.js';
 import type { SessionStream } from '../../lib/session/stream.js';
-import { dropView, keepView } from '../../lib/util/byte-queue.js';
+import { dropView, keepView } from '../../lib/util/bytes/byte-queue.js';
 import { RecordingSink } from '../helpers/local-ends.js';
 import { type PairOptions, SessionPair } from '../helpers/session-pair.js';
 

@@ -9,7 +9,7 @@ import test, { type ExecutionContext } from 'ava';
 import { systemCode, VproxyError } from '../../lib/errors.js';
 import { HandoverPipe, loadHandoverCalls, receiveFirstMessage } from '../../lib/system/handover-pipe.js';
 import { loadLibc } from '../../lib/system/libc.js';
-import { descriptorOf } from '../../lib/system/sockets.js';
+import { descriptorOf } from '../../lib/system/sockets/node-sockets.js';
 import { closeAll } from '../../lib/system/unix-messages.js';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import type { Kind } from '../helpers/handover-successor.js';

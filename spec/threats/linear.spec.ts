@@ -18,10 +18,10 @@ import {
 import { HttpReader, responseFraming } from '../../lib/forward/egress/message.js';
 import { HEAD_BYTES, httpAnswer, Refusal } from '../../lib/forward/egress/refusal.js';
 import { originRequestHead, parseProxyRequest } from '../../lib/forward/egress/request.js';
-import { parseMessage } from '../../lib/forward/resolver/messages.js';
 import { decodeAsk, decodeTime, decodeTold } from '../../lib/info/messages.js';
 import { machineSchema } from '../../lib/status/machine.js';
 import { decodeRequest } from '../../lib/storage/wire.js';
+import { parseMessage } from '../../lib/system/dns/dns-message.js';
 import { escapeText } from '../../lib/util/escape.js';
 
 const SHORT_BYTES = 2048;

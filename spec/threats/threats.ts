@@ -18,7 +18,7 @@ export const THREATS: readonly Threat[] = [
       ['conformance/frames.spec.ts', 'an unknown type above limits.frame'],
       ['copy/tar-bounds.spec.ts', 'what comes before an entry has a bound, whatever it is'],
       ['hostile/memory/copy-cases.ts', 'records of which nothing but the length comes'],
-      ['util/records.spec.ts', 'a length takes no memory before its bytes come'],
+      ['util/bytes/records.spec.ts', 'a length takes no memory before its bytes come'],
       ['hostile/opening-cases.ts', 'headers of HELLO with a length of 4 GiB'],
       ['hostile/opening-cases.ts', 'random bytes'],
       ['hostile/session-cases.ts', 'DATA one byte over the limit'],
@@ -183,7 +183,7 @@ export const THREATS: readonly Threat[] = [
       ['hostile/storage-cases.ts', '100,000 lists in one another'],
       ['control/hostile-requests.spec.ts', 'a body that becomes huge is refused, and read no further than a bound'],
       [
-        'util/records.spec.ts',
+        'util/bytes/records.spec.ts',
         'a payload is one JSON object of not too many values, or is refused before it is parsed',
       ],
       [
@@ -379,7 +379,7 @@ export const THREATS: readonly Threat[] = [
         'beyond 256 questions at once further ones fail, while what is known is still answered',
       ],
       [
-        'forward/resolver/messages.spec.ts',
+        'system/dns/dns-message.spec.ts',
         '100,000 messages that are random or changed at random are understood whole, or not at all',
       ],
       [
@@ -392,14 +392,14 @@ export const THREATS: readonly Threat[] = [
     id: 'T28',
     specs: [
       [
-        'forward/resolver/upstream.spec.ts',
+        'system/dns/name-servers.spec.ts',
         'each question is one of its own: an id and a port that cannot be told before, and nothing of who asked',
       ],
       [
-        'forward/resolver/upstream.spec.ts',
+        'system/dns/name-servers.spec.ts',
         'answers with another id or question, queries, and bytes that are too few are not taken',
       ],
-      ['forward/resolver/upstream.spec.ts', 'an answer from another address does not arrive'],
+      ['system/dns/name-servers.spec.ts', 'an answer from another address does not arrive'],
       ['forward/resolver/resolver.spec.ts', 'whoever asks the same at the same time waits for the same answer'],
       [
         'forward/resolver/resolver.spec.ts',

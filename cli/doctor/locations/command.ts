@@ -1,6 +1,6 @@
 /** A command for `/bin/sh -c`: whether the program that it begins with is there. */
 import { isAbsolute } from 'node:path';
-import { isExecutable, locateProgram } from '../../../lib/system/find-program.js';
+import { isExecutable, locateProgram } from '../../../lib/system/processes/find-program.js';
 import { escapeText } from '../../../lib/util/escape.js';
 
 import { type Finding, finding } from '../findings.js';

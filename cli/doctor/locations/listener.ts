@@ -4,7 +4,7 @@ import { constants } from 'node:fs';
 import net from 'node:net';
 import os from 'node:os';
 import { dirname, resolve } from 'node:path';
-import { isAnswered } from '../../../lib/system/listen.js';
+import { isAnswered } from '../../../lib/system/sockets/listening.js';
 import { addressesOverlap, formatHostPort, type HostPort, isEveryAddress } from '../../../lib/util/addresses.js';
 import { escapeText } from '../../../lib/util/escape.js';
 import { type Finding, finding } from '../findings.js';

@@ -4,7 +4,7 @@ import { closeSync, constants, openSync, realpathSync } from 'node:fs';
 import path from 'node:path';
 import tty from 'node:tty';
 import { activeConsoles } from '../../../lib/channel/tty-open.js';
-import { locateProgram } from '../../../lib/system/find-program.js';
+import { locateProgram } from '../../../lib/system/processes/find-program.js';
 import { describeError, escapeText } from '../../../lib/util/escape.js';
 
 import { type Finding, finding } from '../findings.js';

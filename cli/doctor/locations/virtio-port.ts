@@ -4,7 +4,7 @@ import { constants, lstatSync, realpathSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { listVirtioPorts, readPortAddress, whyNoPort } from '../../../lib/channel/virtio-ports.js';
 import { systemCode } from '../../../lib/errors.js';
-import { listFolder } from '../../../lib/system/optional-files.js';
+import { listFolder } from '../../../lib/system/files/optional-files.js';
 import { closestWord } from '../../../lib/util/closest-word.js';
 import { describeError, escapeText } from '../../../lib/util/escape.js';
 import { type Finding, finding } from '../findings.js';

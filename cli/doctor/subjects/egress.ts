@@ -1,7 +1,7 @@
 /** Egresses: whether those that targets lead to let anything out, and whether the proxy that programs here are told of is there. */
 import { join } from 'node:path';
 import type { EgressStatus } from '../../../lib/status/types.js';
-import { listFolder, readText } from '../../../lib/system/optional-files.js';
+import { listFolder, readText } from '../../../lib/system/files/optional-files.js';
 import {
   addressesOverlap,
   formatHostPort,

@@ -2,7 +2,7 @@
 import { constants } from 'node:fs';
 import { toVproxyError } from '../../../lib/errors.js';
 import { SecretKey } from '../../../lib/session/auth.js';
-import { readSecretFile } from '../../../lib/system/files.js';
+import { readSecretFile } from '../../../lib/system/files/guarded-files.js';
 import { escapeText } from '../../../lib/util/escape.js';
 import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';

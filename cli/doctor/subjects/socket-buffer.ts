@@ -1,6 +1,6 @@
 /** The buffer behind unix sockets: whether the system grants as much as is asked for. */
 import { parseChannel } from '../../../lib/channel/address/address.js';
-import { DEFAULT_BUFFER_BYTES } from '../../../lib/system/socket-buffer.js';
+import { DEFAULT_BUFFER_BYTES } from '../../../lib/system/sockets/socket-buffer.js';
 import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
 import type { Channel } from './channel.js';

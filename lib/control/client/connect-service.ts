@@ -3,7 +3,7 @@ import type net from 'node:net';
 import { Duplex } from 'node:stream';
 import { VproxyError } from '../../errors.js';
 import type { StreamEnd } from '../../status/types.js';
-import { isHungUp } from '../../system/sockets.js';
+import { isHungUp } from '../../system/sockets/node-sockets.js';
 import type { STREAM_PROTOCOL } from '../routes/connect.js';
 import type { Given } from './control-request.js';
 import { answeredError, formatTarget, getValue, readHead, readRest, requestError, sendGet } from './plain-http.js';

@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import { VproxyError } from '../../errors.js';
 import type { MuxStream } from '../../session/mux-stream.js';
 import type { StreamEnd } from '../../status/types.js';
-import { isHungUp, resetSocket } from '../../system/sockets.js';
+import { isHungUp, resetSocket } from '../../system/sockets/node-sockets.js';
 import { describeError, escapeText } from '../../util/escape.js';
 
 interface JoinOptions {

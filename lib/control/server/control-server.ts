@@ -3,8 +3,8 @@
 import type { LogEvent } from '../../events.js';
 import type { Proxy } from '../../proxy/proxy.js';
 import type { KeepDescriptor, TakeDescriptor } from '../../system/descriptors.js';
-import type { InheritedSocket } from '../../system/listen.js';
-import type { ListenAddress } from '../../system/listen-address.js';
+import type { ListenAddress } from '../../system/sockets/listen-address.js';
+import type { InheritedSocket } from '../../system/sockets/listening.js';
 import type { HostPort } from '../../util/addresses.js';
 import { type Clock, systemClock } from '../../util/clock.js';
 import type { ControlContext, ProcessControl } from '../context/context.js';

@@ -7,9 +7,9 @@ import net, { type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { listenAt } from '../../storage/listen.js';
 import { descriptorShortage } from '../../system/descriptors.js';
-import { type InheritedSocket, listenInherited } from '../../system/listen.js';
-import type { ListenAddress } from '../../system/listen-address.js';
-import { descriptorOf } from '../../system/sockets.js';
+import type { ListenAddress } from '../../system/sockets/listen-address.js';
+import { type InheritedSocket, listenInherited } from '../../system/sockets/listening.js';
+import { descriptorOf } from '../../system/sockets/node-sockets.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
 import { isBodyTooLong } from './read-input.js';
 

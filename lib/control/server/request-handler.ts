@@ -4,7 +4,7 @@ import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:ht
 import type { Socket } from 'node:net';
 import { VproxyError } from '../../errors.js';
 import { descriptorShortage } from '../../system/descriptors.js';
-import { descriptorOf } from '../../system/sockets.js';
+import { descriptorOf } from '../../system/sockets/node-sockets.js';
 import { escapeText } from '../../util/escape.js';
 import type { ControlContext } from '../context/context.js';
 import { answerError, RequestError } from '../routes/request-error.js';

@@ -1,7 +1,7 @@
 /** Entries as a tar, in DATA records. */
 import tar from 'tar-stream';
 import { VproxyError } from '../../errors.js';
-import { encodeRecordHeader, RECORD_HEADER_BYTES } from '../../util/records.js';
+import { encodeRecordHeader, RECORD_HEADER_BYTES } from '../../util/bytes/records.js';
 import { COPY_KIND } from '../messages.js';
 import type { RecordStream } from '../record-stream.js';
 import { type CopyEntry, entryHeader } from './entry.js';

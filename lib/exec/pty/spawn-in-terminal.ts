@@ -2,8 +2,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync } from 'node:fs';
 import { VproxyError } from '../../errors.js';
-import { ProcessGroup, spawned } from '../../system/children.js';
 import { shortageAt } from '../../system/descriptors.js';
+import { ProcessGroup, spawned } from '../../system/processes/children.js';
 import { describeError, escapeText } from '../../util/escape.js';
 import { spawnFailure } from '../errors.js';
 import type { TerminalRequest, TerminalSize } from '../messages.js';

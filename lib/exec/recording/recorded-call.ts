@@ -1,8 +1,8 @@
 /** Records a terminal at the side that calls: from the bytes of the stream to the service `exec`, which pass it on their way. */
 import type { Log } from '../../events.js';
 import type { StreamObserver } from '../../session/mux-stream.js';
-import { ByteQueue } from '../../util/byte-queue.js';
-import { RecordReader } from '../../util/records.js';
+import { ByteQueue } from '../../util/bytes/byte-queue.js';
+import { RecordReader } from '../../util/bytes/records.js';
 import { commandFacts, logRecorded } from '../command-log.js';
 import {
   decodeResize,

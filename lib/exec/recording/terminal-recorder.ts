@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { promises as fs } from 'node:fs';
 import { join } from 'node:path';
 import { type Log, makeEvent } from '../../events.js';
-import { createInOwnFolder } from '../../system/files.js';
+import { createInOwnFolder } from '../../system/files/guarded-files.js';
 import type { Clock } from '../../util/clock.js';
 import { describeError, escapeText, quoteWord } from '../../util/escape.js';
 import type { CommandFacts } from '../command-log.js';

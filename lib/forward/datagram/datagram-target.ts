@@ -1,7 +1,7 @@
 /** The target of flows of datagrams: a socket for each flow, which exchanges messages with one address only. */
 import { systemCode } from '../../errors.js';
 import type { SessionStream } from '../../session/stream.js';
-import type { DatagramConnection, DatagramConnectionEvents } from '../../system/datagrams.js';
+import type { DatagramConnection, DatagramConnectionEvents } from '../../system/datagrams/datagrams.js';
 import { shortageAt } from '../../system/descriptors.js';
 import { meaningOf } from '../../util/errno.js';
 import { describeError } from '../../util/escape.js';

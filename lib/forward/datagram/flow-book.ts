@@ -1,7 +1,7 @@
 /** The flows of a forward: what they carried all together, and one line for what was dropped of it. */
 import type { MessageCounts } from '../../session/stream.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
-import { Roster } from '../../util/roster.js';
+import { Roster } from '../../util/members/roster.js';
 import type { DatagramFlow } from './datagram-flow.js';
 
 /** What is dropped in this time is one line of the log. */

@@ -1,7 +1,7 @@
 /** The flows that the outgoing forwards of a channel have opened together: how many there may be, and how long each is idle. */
 import type { Session } from '../../session/session.js';
-import { type Aged, AgeList } from '../../util/age-list.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
+import { type Aged, AgeList } from '../../util/members/age-list.js';
 import type { DatagramFlow } from './datagram-flow.js';
 
 /** A flow over which nothing has passed for this time is ended. */

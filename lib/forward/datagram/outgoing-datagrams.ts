@@ -1,6 +1,11 @@
 /** An outgoing forward (`-o`) of datagrams: binds a socket here, and opens a flow to the peer's service for each source address. */
 import { toVproxyError, type VproxyError } from '../../errors.js';
-import type { BoundDatagrams, BoundDatagramsEvents, DatagramEntrance, DatagramSource } from '../../system/datagrams.js';
+import type {
+  BoundDatagrams,
+  BoundDatagramsEvents,
+  DatagramEntrance,
+  DatagramSource,
+} from '../../system/datagrams/datagrams.js';
 import type { KeepDescriptor, TakeDescriptor } from '../../system/descriptors.js';
 import { describeError } from '../../util/escape.js';
 import { datagramEntranceOf, type Endpoint } from '../endpoint-kinds.js';

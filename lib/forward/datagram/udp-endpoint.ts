@@ -1,5 +1,5 @@
 /** `udp:ADDR:PORT` and `udp:PORT`: datagrams of UDP, to get here or to send there; a socket for each flow, which hears its target only. */
-import { UdpSocket } from '../../system/udp.js';
+import { UdpSocket } from '../../system/datagrams/udp.js';
 import { formatHostPort } from '../../util/addresses.js';
 import { LoopTurns } from '../../util/concurrency.js';
 import type { EndpointKind } from '../endpoint-kind.js';

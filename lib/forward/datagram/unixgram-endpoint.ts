@@ -1,6 +1,7 @@
 /** `unixgram:/path`: a unix socket of datagrams, such as /dev/log, to get messages at or to send them to. */
-import { resolveSocketAccess } from '../../system/listen-address.js';
-import { loadUnixDatagrams } from '../../system/unix-datagrams.js';
+
+import { loadUnixDatagrams } from '../../system/datagrams/unix-datagrams.js';
+import { resolveSocketAccess } from '../../system/sockets/listen-address.js';
 import { escapeText } from '../../util/escape.js';
 import type { EndpointKind, TargetContext } from '../endpoint-kind.js';
 import { formatSocketFile, PATH_FORM, parseSocketFile, type SocketFile } from '../socket-endpoint.js';

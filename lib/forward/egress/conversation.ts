@@ -3,7 +3,7 @@ import { VproxyError } from '../../errors.js';
 import { GIVE_UP_MS, type LocalEnd } from '../../session/local-end.js';
 import { SENT } from '../../session/send-buffer.js';
 import type { SessionStream } from '../../session/stream.js';
-import { ByteQueue, dropView } from '../../util/byte-queue.js';
+import { ByteQueue, dropView } from '../../util/bytes/byte-queue.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
 import { type Deferred, deferred, type LoopTurns } from '../../util/concurrency.js';
 import type { Splice } from '../splice.js';

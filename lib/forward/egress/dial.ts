@@ -4,8 +4,8 @@
  */
 import type net from 'node:net';
 import { systemCode } from '../../errors.js';
-import { lookUpName } from '../../system/lookup.js';
-import { connectToFirst, type RaceWinner } from '../../system/race.js';
+import { lookUpName } from '../../system/dns/lookup.js';
+import { connectToFirst, type RaceWinner } from '../../system/sockets/race.js';
 import { formatHostPort, type HostPort } from '../../util/addresses.js';
 import type { Clock } from '../../util/clock.js';
 import { deferred, Turns } from '../../util/concurrency.js';

@@ -3,7 +3,7 @@ import { SERVICE_NAME } from '../../codec/limits.js';
 import { toVproxyError, VproxyError } from '../../errors.js';
 import type { SessionStream } from '../../session/stream.js';
 import type { KeepDescriptor, TakeDescriptor } from '../../system/descriptors.js';
-import { readBuffered } from '../../system/sockets.js';
+import { readBuffered } from '../../system/sockets/node-sockets.js';
 import { formatHostPort } from '../../util/addresses.js';
 import { LoopTurns } from '../../util/concurrency.js';
 import { describeError } from '../../util/escape.js';

@@ -1,6 +1,6 @@
 /** Origin servers that one conversation in absolute form reaches, each by a connection that is kept for its next request. */
 import type net from 'node:net';
-import { hiddenReset } from '../../system/sockets.js';
+import { hiddenReset } from '../../system/sockets/node-sockets.js';
 import { formatHostPort } from '../../util/addresses.js';
 import { type Deferred, deferred } from '../../util/concurrency.js';
 import { describeError } from '../../util/escape.js';

@@ -1,9 +1,10 @@
 /** Which records of an answer a guest gets: those without an address that the egress refuses. Else a name could lead to the machines around the guest, or to itself. */
+
+import type { DnsMessage } from '../../system/dns/dns-message.js';
+import { addressesIn, type DnsRecord } from '../../system/dns/resource-records.js';
 import { decidingPorts, judgeAddress } from '../egress/admission.js';
 import { formatAddress } from '../egress/networks.js';
 import type { EgressRules, Verdict } from '../egress/rules.js';
-import type { DnsMessage } from './messages.js';
-import { addressesIn, type DnsRecord } from './records.js';
 
 /** Addresses that are judged of an answer; a record of services may have thousands. */
 const MAX_ADDRESSES = 512;

@@ -1,7 +1,8 @@
 /** Answers that are kept for as long as they say, within bounds of time, number and bytes. */
+
+import { ageRecords, type DnsMessage, RCODE, type WrittenRecords } from '../../system/dns/dns-message.js';
+import { type DnsRecord, negativeTtlOf, RECORD_TYPE } from '../../system/dns/resource-records.js';
 import type { Clock } from '../../util/clock.js';
-import { ageRecords, type DnsMessage, RCODE, type WrittenRecords } from './messages.js';
-import { type DnsRecord, negativeTtlOf, RECORD_TYPE } from './records.js';
 
 /** The longest time for which a record is said to be good, in seconds. */
 const MAX_TTL = 3600;

@@ -3,10 +3,10 @@ import { toVproxyError, type VproxyError } from '../../errors.js';
 import type { LocalEnd } from '../../session/local-end.js';
 import { SENT } from '../../session/send-buffer.js';
 import type { SessionStream } from '../../session/stream.js';
+import { frameMessage, MessageFrames } from '../../system/dns/message-frames.js';
 import { Budget, type TokenBucket } from '../../util/bounds.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
 import type { LoopTurns } from '../../util/concurrency.js';
-import { frameMessage, MessageFrames } from './frames.js';
 import { MAX_QUESTION_BYTES } from './resolver.js';
 
 /** Questions of one stream that are worked on at once; what comes behind them waits at the peer. */

@@ -3,7 +3,8 @@ import net from 'node:net';
 import { SERVICE_NAME } from '../../codec/limits.js';
 import { VproxyError } from '../../errors.js';
 import type { SessionStream } from '../../session/stream.js';
-import { DNS_PORT, HostFiles, MAX_SERVERS } from '../../system/host-files.js';
+import { DNS_PORT, HostFiles, MAX_SERVERS } from '../../system/dns/host-files.js';
+import { Upstream } from '../../system/dns/name-servers.js';
 import { formatHostPort, type HostPort, joinWithCommas, splitAtCommas } from '../../util/addresses.js';
 import { Budget, TokenBucket } from '../../util/bounds.js';
 import { LoopTurns } from '../../util/concurrency.js';
@@ -14,7 +15,6 @@ import { OwnAddresses } from '../egress/networks.js';
 import { type EndpointKind, refuseBeyond, type Target, type TargetContext } from '../endpoint-kind.js';
 import { QuestionStream } from './question-stream.js';
 import { type Asker, type RefusedQuestion, Resolver } from './resolver.js';
-import { Upstream } from './upstream.js';
 
 export interface ResolverEndpoint {
   readonly kind: 'resolver';

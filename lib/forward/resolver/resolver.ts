@@ -1,12 +1,5 @@
 /** Answers a guest's questions with what this machine's resolver says, for the names that an egress allows, and without the addresses that it refuses. */
 import { MAX_DATAGRAM_BYTES } from '../../codec/messages.js';
-import type { Clock } from '../../util/clock.js';
-import { LoopTurns } from '../../util/concurrency.js';
-import { judgeName } from '../egress/admission.js';
-import { parseAddress } from '../egress/networks.js';
-import type { EgressRules, Verdict } from '../egress/rules.js';
-import { admitRecords, judgeAtSomePort } from './admitted.js';
-import { AnswerCache, boundTimes } from './cache.js';
 import {
   type DnsMessage,
   type DnsQuestion,
@@ -20,10 +13,17 @@ import {
   RCODE,
   type WrittenRecords,
   writeRecords,
-} from './messages.js';
-import { formatName, hostOf, keyOf } from './names.js';
-import { CLASS_IN, RECORD_TYPE, typeName } from './records.js';
-import { UDP_BYTES, type UpstreamQuestion } from './upstream.js';
+} from '../../system/dns/dns-message.js';
+import { formatName, hostOf, keyOf } from '../../system/dns/domain-names.js';
+import { UDP_BYTES, type UpstreamQuestion } from '../../system/dns/name-servers.js';
+import { CLASS_IN, RECORD_TYPE, typeName } from '../../system/dns/resource-records.js';
+import type { Clock } from '../../util/clock.js';
+import { LoopTurns } from '../../util/concurrency.js';
+import { judgeName } from '../egress/admission.js';
+import { parseAddress } from '../egress/networks.js';
+import type { EgressRules, Verdict } from '../egress/rules.js';
+import { admitRecords, judgeAtSomePort } from './admitted.js';
+import { AnswerCache, boundTimes } from './cache.js';
 
 /** Who asks. */
 export interface Asker {

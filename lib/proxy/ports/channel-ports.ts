@@ -2,7 +2,7 @@
 import type { ServiceRegistry } from '../../forward/services.js';
 import type { SessionSource } from '../../forward/session-source.js';
 import type { PortStatus } from '../../status/types.js';
-import { ListeningPorts } from '../../system/listening-ports.js';
+import { ListeningPorts } from '../../system/proc/listening-ports.js';
 import type { ChannelOptions } from '../channel-options.js';
 import type { ForwardEntry } from '../forward-table.js';
 import { type OwnPortsCapture, PortAnnouncer } from './port-announcer.js';

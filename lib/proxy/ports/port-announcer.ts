@@ -4,7 +4,7 @@ import { MAX_ANNOUNCED_PORTS, MAX_PROGRAM_LENGTH } from '../../codec/limits.js';
 import { type AnnouncedPort } from '../../codec/payloads.js';
 import { type Log, makeEvent } from '../../events.js';
 import type { ServiceRegistry } from '../../forward/services.js';
-import type { ListeningPort } from '../../system/listening-ports.js';
+import type { ListeningPort } from '../../system/proc/listening-ports.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
 import { escapeText } from '../../util/escape.js';
 import type { ForwardEntry, ForwardTable } from '../forward-table.js';

@@ -7,7 +7,7 @@ import type { AnnouncedPort } from '../../codec/payloads.js';
 import { systemCode, toVproxyError, VproxyError } from '../../errors.js';
 import { type Log, makeEvent } from '../../events.js';
 import type { ForwardSpec } from '../../forward/spec.js';
-import { isKept } from '../../system/listener-store.js';
+import { isKept } from '../../system/sockets/listener-store.js';
 import { formatHostPort, type HostPort } from '../../util/addresses.js';
 import { TokenBucket } from '../../util/bounds.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';

@@ -5,7 +5,7 @@ import type { Log } from '../../events.js';
 import type { RecordingRule, TerminalRecorder } from '../../exec/recording/terminal-recorder.js';
 import type { TerminalRecorders } from '../../exec/served-call.js';
 import type { MuxStream } from '../../session/mux-stream.js';
-import { requireOwnFolder } from '../../system/files.js';
+import { requireOwnFolder } from '../../system/files/guarded-files.js';
 import { type Clock, settledWithin } from '../../util/clock.js';
 import type { ChannelOptions } from '../channel-options.js';
 import { EXEC_SERVICE } from './built-in.js';

@@ -2,8 +2,8 @@
 import type { ByteSink } from '../../codec/frame-writer.js';
 import { VproxyError } from '../../errors.js';
 import { FairBudget } from '../../util/bounds.js';
-import { isAlone } from '../../util/byte-queue.js';
-import { giveSlab, SLAB_BYTES, takeSlab } from '../../util/slabs.js';
+import { isAlone } from '../../util/bytes/byte-queue.js';
+import { giveSlab, SLAB_BYTES, takeSlab } from '../../util/bytes/slabs.js';
 
 /** A shorter piece is copied: so many of them share a block, and the caller has its buffer back. */
 const COPY_BYTES = 4096;

@@ -6,7 +6,7 @@ import type { LogEvent } from '../../../lib/events.js';
 import { EXEC_KIND, encodeExit, encodeResize, encodeStart } from '../../../lib/exec/messages.js';
 import { RecordedCall } from '../../../lib/exec/recording/recorded-call.js';
 import { TerminalRecorder } from '../../../lib/exec/recording/terminal-recorder.js';
-import { encodeRecord } from '../../../lib/util/records.js';
+import { encodeRecord } from '../../../lib/util/bytes/records.js';
 import { temporaryFolder } from '../../helpers/files.js';
 import { ManualClock } from '../../helpers/time.js';
 

@@ -8,7 +8,7 @@ import test, { type ExecutionContext } from 'ava';
 import { MAX_DATAGRAM_BYTES } from '../../../lib/codec/messages.js';
 import { parseForwardSpec } from '../../../lib/forward/spec.js';
 import type { ForwardStatus } from '../../../lib/status/types.js';
-import { findAddressOwner } from '../../../lib/system/proc-net.js';
+import { findAddressOwner } from '../../../lib/system/proc/proc-net.js';
 import { temporaryFolder } from '../../helpers/files.js';
 import { connectedProxies, type ProxySetup, TestProxy } from '../../helpers/proxies.js';
 import { serialTestWith, testWith } from '../../helpers/test-with.js';

@@ -1,8 +1,8 @@
 /** What questions cost, in CPU time of this process: nothing else runs in this file meanwhile. */
 import test from 'ava';
-import { type DnsMessage, parseMessage } from '../../../lib/forward/resolver/messages.js';
-import type { DnsRecord } from '../../../lib/forward/resolver/records.js';
 import { Resolver } from '../../../lib/forward/resolver/resolver.js';
+import { type DnsMessage, parseMessage } from '../../../lib/system/dns/dns-message.js';
+import type { DnsRecord } from '../../../lib/system/dns/resource-records.js';
 import { a, answerTo, bytesOf, nameOf, query, record, rulesOf } from '../../helpers/dns.js';
 import { ManualClock } from '../../helpers/time.js';
 

@@ -6,7 +6,7 @@ import {
   parseMessage,
   type WrittenRecords,
   writeRecords,
-} from '../../../lib/forward/resolver/messages.js';
+} from '../../../lib/system/dns/dns-message.js';
 import { a, answerTo, cname, query, record, soa } from '../../helpers/dns.js';
 import { ManualClock } from '../../helpers/time.js';
 

@@ -1,11 +1,11 @@
 /** Hostile answers of a DNS server, over real sockets: what the guest who asked gets, and that nothing refused is in it. */
 import test from 'ava';
 import { formatAddress, specialRangeOf } from '../../../lib/forward/egress/networks.js';
-import { parseMessage } from '../../../lib/forward/resolver/messages.js';
-import { formatName } from '../../../lib/forward/resolver/names.js';
-import { addressesIn } from '../../../lib/forward/resolver/records.js';
 import { Resolver } from '../../../lib/forward/resolver/resolver.js';
-import { Upstream } from '../../../lib/forward/resolver/upstream.js';
+import { parseMessage } from '../../../lib/system/dns/dns-message.js';
+import { formatName } from '../../../lib/system/dns/domain-names.js';
+import { Upstream } from '../../../lib/system/dns/name-servers.js';
+import { addressesIn } from '../../../lib/system/dns/resource-records.js';
 import { a, answerTo, bytesOf, dnsServer, query, question, rulesOf, shown } from '../../helpers/dns.js';
 import { ManualClock, within } from '../../helpers/time.js';
 import { HOSTILE_ANSWERS, type HostileAnswer } from './hostile-answers.js';

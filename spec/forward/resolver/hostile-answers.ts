@@ -2,8 +2,8 @@
  * What a hostile DNS server answers this machine's question, and what the guest who asked gets of it. Each row has a
  * name of its own, so that one server, one resolver and one cache have all of them.
  */
-import type { DnsMessage } from '../../../lib/forward/resolver/messages.js';
-import { type DnsRecord, RECORD_TYPE } from '../../../lib/forward/resolver/records.js';
+import type { DnsMessage } from '../../../lib/system/dns/dns-message.js';
+import { type DnsRecord, RECORD_TYPE } from '../../../lib/system/dns/resource-records.js';
 import {
   a,
   aaaa,

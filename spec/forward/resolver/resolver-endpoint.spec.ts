@@ -6,11 +6,11 @@ import type { VproxyError } from '../../../lib/errors.js';
 import { DatagramFlow } from '../../../lib/forward/datagram/datagram-flow.js';
 import type { EgressRules } from '../../../lib/forward/egress/rules.js';
 import type { QuestionRefusedFacts } from '../../../lib/forward/endpoint-kind.js';
-import { frameMessage, MessageFrames } from '../../../lib/forward/resolver/frames.js';
-import { parseMessage } from '../../../lib/forward/resolver/messages.js';
 import { resolverEndpoint } from '../../../lib/forward/resolver/resolver-endpoint.js';
 import { formatForwardSpec, parseForwardSpec } from '../../../lib/forward/spec.js';
 import { MuxStream } from '../../../lib/session/mux-stream.js';
+import { parseMessage } from '../../../lib/system/dns/dns-message.js';
+import { frameMessage, MessageFrames } from '../../../lib/system/dns/message-frames.js';
 import {
   a,
   aaaa,

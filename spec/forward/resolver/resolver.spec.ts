@@ -1,10 +1,10 @@
 import test from 'ava';
 import type { EgressRules } from '../../../lib/forward/egress/rules.js';
-import { type DnsMessage, formatMessage, parseMessage } from '../../../lib/forward/resolver/messages.js';
-import { formatName } from '../../../lib/forward/resolver/names.js';
-import { type DnsRecord, typeName } from '../../../lib/forward/resolver/records.js';
 import { type RefusedQuestion, Resolver } from '../../../lib/forward/resolver/resolver.js';
-import type { UpstreamQuestion } from '../../../lib/forward/resolver/upstream.js';
+import { type DnsMessage, formatMessage, parseMessage } from '../../../lib/system/dns/dns-message.js';
+import { formatName } from '../../../lib/system/dns/domain-names.js';
+import type { UpstreamQuestion } from '../../../lib/system/dns/name-servers.js';
+import { type DnsRecord, typeName } from '../../../lib/system/dns/resource-records.js';
 import { deferred } from '../../../lib/util/concurrency.js';
 import { a, aaaa, answerTo, bytesOf, cname, nameOf, query, record, rulesOf, shown, soa } from '../../helpers/dns.js';
 import { ManualClock } from '../../helpers/time.js';

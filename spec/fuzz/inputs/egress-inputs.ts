@@ -1,7 +1,7 @@
 /** Inputs for the targets of what guests, origin servers and DNS servers say to an egress, and of the service `info` and groups. */
 import fc from 'fast-check';
-import { RECORD_TYPE } from '../../../lib/forward/resolver/records.js';
-import { encodeRecord } from '../../../lib/util/records.js';
+import { RECORD_TYPE } from '../../../lib/system/dns/resource-records.js';
+import { encodeRecord } from '../../../lib/util/bytes/records.js';
 import { after, choice, decisions, tokens } from './pieces.js';
 
 const sizes = fc

@@ -3,10 +3,10 @@ import assert from 'node:assert/strict';
 import { formatAddress } from '../../../lib/forward/egress/networks.js';
 import type { Verdict } from '../../../lib/forward/egress/rules.js';
 import { admitRecords } from '../../../lib/forward/resolver/admitted.js';
-import { frameMessage, MessageFrames } from '../../../lib/forward/resolver/frames.js';
-import { type DnsMessage, formatMessage, MAX_RECORDS, parseMessage } from '../../../lib/forward/resolver/messages.js';
-import { type DomainName, hostOf, keyOf, labelsOf, parseName } from '../../../lib/forward/resolver/names.js';
-import { addressesIn } from '../../../lib/forward/resolver/records.js';
+import { type DnsMessage, formatMessage, MAX_RECORDS, parseMessage } from '../../../lib/system/dns/dns-message.js';
+import { type DomainName, hostOf, keyOf, labelsOf, parseName } from '../../../lib/system/dns/domain-names.js';
+import { frameMessage, MessageFrames } from '../../../lib/system/dns/message-frames.js';
+import { addressesIn } from '../../../lib/system/dns/resource-records.js';
 import { everySplit, FuzzInput } from '../fuzz-input.js';
 import { type Outcome, outcomeOf } from '../outcome.js';
 

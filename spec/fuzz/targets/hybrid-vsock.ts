@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { EventEmitter } from 'node:events';
 import type net from 'node:net';
 import { askHybridVsock, parseConnectLine, parseVsockPort } from '../../../lib/channel/vsock-mux.js';
-import { FirstLine, type OnRead } from '../../../lib/system/sockets.js';
+import { FirstLine, type OnRead } from '../../../lib/system/sockets/node-sockets.js';
 import { everySplit, FuzzInput } from '../fuzz-input.js';
 import { assertShowable } from '../outcome.js';
 

@@ -11,7 +11,7 @@ import {
   encodeTold,
   readRecords,
 } from '../../../lib/info/messages.js';
-import { RECORD_HEADER_BYTES } from '../../../lib/util/records.js';
+import { RECORD_HEADER_BYTES } from '../../../lib/util/bytes/records.js';
 import { everySplit, FuzzInput } from '../fuzz-input.js';
 import { assertShowable, outcomeOf } from '../outcome.js';
 

@@ -1,6 +1,6 @@
 /** The scanner of JSON objects: the same messages from every split, and none above the bound. */
 import assert from 'node:assert/strict';
-import { JsonScanner } from '../../../lib/util/json-scanner.js';
+import { JsonScanner } from '../../../lib/util/bytes/json-scanner.js';
 import { everySplit, FuzzInput } from '../fuzz-input.js';
 import { type Outcome, outcomeOf } from '../outcome.js';
 

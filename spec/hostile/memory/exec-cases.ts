@@ -11,10 +11,10 @@ import {
   STDIN_CREDIT_BYTES,
 } from '../../../lib/exec/messages.js';
 import { spawnInTerminal } from '../../../lib/exec/pty/spawn-in-terminal.js';
-import { type OpenPipes, openSystemPipes } from '../../../lib/system/pipes.js';
+import { type OpenPipes, openSystemPipes } from '../../../lib/system/processes/pipes.js';
+import { encodeRecord, encodeRecordHeader } from '../../../lib/util/bytes/records.js';
 import { systemClock } from '../../../lib/util/clock.js';
 import { deferred } from '../../../lib/util/concurrency.js';
-import { encodeRecord, encodeRecordHeader } from '../../../lib/util/records.js';
 import { duplexPair } from '../../helpers/channel-pair.js';
 import { ExecCaller, statOf } from '../../helpers/exec-peers.js';
 import { heapBytes } from '../../helpers/measures.js';

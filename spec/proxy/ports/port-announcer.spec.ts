@@ -3,7 +3,7 @@ import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { parseForwardSpec } from '../../../lib/forward/spec.js';
 import { PortAnnouncer } from '../../../lib/proxy/ports/port-announcer.js';
-import type { ListeningPort } from '../../../lib/system/listening-ports.js';
+import type { ListeningPort } from '../../../lib/system/proc/listening-ports.js';
 import { forwardTable } from '../../helpers/forward-tables.js';
 
 const at = (port: number, program: string | null = 'node', host = '127.0.0.1'): ListeningPort => ({

@@ -2,7 +2,7 @@
 import { accessSync, constants, existsSync, readdirSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 
-import { isExecutable } from '../../../lib/system/find-program.js';
+import { isExecutable } from '../../../lib/system/processes/find-program.js';
 
 /** The programs of the machine that the rig runs or puts into the guest, as absolute paths. */
 export interface Tools {

@@ -1,0 +1,244 @@
+/** Sockets of UDP: bound to an address, connected to one, or taken over; what cannot be sent at once is bounded, and what is lost is told. */
+import dgram from 'node:dgram';
+import { once } from 'node:events';
+import net from 'node:net';
+import { systemCode, VproxyError } from '../../errors.js';
+import type { HostPort } from '../../util/addresses.js';
+import { LoopTurns } from '../../util/concurrency.js';
+import { describeError } from '../../util/escape.js';
+import { shareLookUp } from '../dns/lookup.js';
+import { listenFailure } from '../sockets/listening.js';
+import type {
+  BoundDatagrams,
+  BoundDatagramsEvents,
+  DatagramConnection,
+  DatagramConnectionEvents,
+} from './datagrams.js';
+
+/** Messages that the system has not taken yet; more are lost. It takes them at once unless its buffer is full. */
+const MAX_UNSENT_BYTES = 262_144;
+
+/** Messages that wait for another turn of the event loop, of one socket; more are lost. A call of the system for each is some ten microseconds. */
+const MAX_LATER = 256;
+
+/** What the system is asked to keep of what was not read yet; it has a maximum of its own (net.core.rmem_max). */
+const RECEIVE_BUFFER_BYTES = 2 ** 20;
+
+/** Where a message came from. */
+interface UdpSource {
+  readonly address: string;
+  readonly port: number;
+}
+
+export class UdpSocket implements BoundDatagrams, DatagramConnection {
+  readonly #socket: dgram.Socket;
+  readonly #onError: (error: Error) => void;
+  readonly #turns: LoopTurns;
+  /** What is sent in another turn. */
+  readonly #later: (() => void)[] = [];
+  #laterBytes = 0;
+  #isConnected = false;
+  #isClosed = false;
+
+  private constructor(
+    socket: dgram.Socket,
+    turns: LoopTurns,
+    onMessage: (message: Buffer, source: UdpSource) => void,
+    onError: (error: Error) => void,
+  ) {
+    this.#socket = socket;
+    this.#turns = turns;
+    this.#onError = onError;
+    socket.on('message', onMessage);
+    socket.on('error', onError);
+  }
+
+  static #bound(socket: dgram.Socket, { onMessage, onError }: BoundDatagramsEvents): UdpSocket {
+    const take = (message: Buffer, { address, port }: UdpSource): void => {
+      const name = `${address}:${port}`;
+      onMessage(message, {
+        key: name,
+        name,
+        answer: (answer, onLost) => bound.#sendTo(answer, { address, port }, onLost),
+      });
+    };
+    const bound = new UdpSocket(socket, new LoopTurns(), take, onError);
+    return bound;
+  }
+
+  /**
+   * Binds a socket. Rejects with `address-in-use` (which says who has the address, if that can be known), `address-denied` or
+   * `address-unavailable`.
+   */
+  static async bind(address: HostPort, events: BoundDatagramsEvents): Promise<UdpSocket> {
+    try {
+      const { host, type } = await resolve(address.host);
+      const socket = newSocket(type, RECEIVE_BUFFER_BYTES);
+      const listening = settled(socket, 'listening');
+      // An address is one process's: no worker of a cluster shares it.
+      socket.bind({ address: host, port: address.port, exclusive: true });
+      await listening;
+      return UdpSocket.#bound(socket, events);
+    } catch (error) {
+      throw await listenFailure(error, address, 'udp');
+    }
+  }
+
+  /** A socket over the descriptor of one that is bound, which it owns. Rejects with `address-unavailable` for what is none. */
+  static async adopt(fd: number, family: 4 | 6, events: BoundDatagramsEvents): Promise<UdpSocket> {
+    try {
+      const socket = newSocket(TYPES[family]);
+      const listening = settled(socket, 'listening');
+      socket.bind({ fd, exclusive: true });
+      await listening;
+      return UdpSocket.#bound(socket, events);
+    } catch (error) {
+      throw new VproxyError('address-unavailable', `cannot take over descriptor ${fd}: ${describeError(error)}`, {
+        cause: error,
+      });
+    }
+  }
+
+  /**
+   * A socket that exchanges messages with one address only. The system says with `onError` that nobody is there
+   * (ECONNREFUSED), as an answer to an earlier message. All that share `turns` send only so much in one of them. Rejects with an
+   * error of the system.
+   */
+  static async connect(
+    address: HostPort,
+    { onMessage, onError }: DatagramConnectionEvents,
+    turns: LoopTurns,
+  ): Promise<UdpSocket> {
+    const { host, type } = await resolve(address.host);
+    const socket = newSocket(type);
+    const connected = settled(socket, 'connect');
+    let remote: UdpSource | null = null;
+    const udp = new UdpSocket(
+      socket,
+      turns,
+      // Between its binding and its connection anybody could send to it.
+      (message, source) => {
+        if (source.port === remote?.port && source.address === remote.address) onMessage(message);
+      },
+      onError,
+    );
+    socket.connect(address.port, host);
+    await connected;
+    remote = socket.remoteAddress();
+    udp.#isConnected = true;
+    return udp;
+  }
+
+  /** The port that it is bound to. */
+  get port(): number {
+    return this.#socket.address().port;
+  }
+
+  /** The family of its addresses. */
+  get family(): 4 | 6 {
+    return this.#socket.address().family === 'IPv6' ? 6 : 4;
+  }
+
+  /** The number of its descriptor; null where Node is not made as expected. */
+  get descriptor(): number | null {
+    const { handle } = (stateOf(this.#socket) ?? {}) as { readonly handle?: { readonly fd?: unknown } | null };
+    return typeof handle?.fd === 'number' && handle.fd >= 0 ? handle.fd : null;
+  }
+
+  /** Sends a message to what it is connected to. */
+  send(message: Buffer, onLost: () => void): void {
+    this.#sendTo(message, null, onLost);
+  }
+
+  #sendTo(message: Buffer, target: UdpSource | null, onLost: () => void): void {
+    const unsentBytes = this.#laterBytes + this.#socket.getSendQueueSize();
+    if (this.#isClosed || unsentBytes > MAX_UNSENT_BYTES || this.#later.length >= MAX_LATER) {
+      onLost();
+      return;
+    }
+    if (this.#later.length === 0 && !this.#turns.isOver) {
+      this.#sendNow(message, target, onLost);
+      return;
+    }
+    this.#laterBytes += message.length;
+    this.#later.push(() => {
+      this.#laterBytes -= message.length;
+      this.#sendNow(message, target, onLost);
+    });
+    if (this.#later.length === 1) this.#turns.later(this.#sendOn);
+  }
+
+  /** One message; others that share the turns have theirs before the next one. */
+  readonly #sendOn = (): void => {
+    const send = this.#later.shift();
+    if (send === undefined) return;
+    send();
+    if (this.#later.length > 0) this.#turns.later(this.#sendOn);
+    else if (this.#isClosed) this.#socket.close();
+  };
+
+  #sendNow(message: Buffer, target: UdpSource | null, onLost: () => void): void {
+    this.#send(message, target, (error) => {
+      if (error === null) return;
+      // The answer to an earlier message, which came in the place of this one's being sent.
+      const isEarlier = target === null && systemCode(error) === 'ECONNREFUSED' && !this.#isClosed;
+      if (!isEarlier) {
+        onLost();
+        return;
+      }
+      this.#onError(error);
+      this.#send(message, null, (again) => {
+        if (again !== null) onLost();
+      });
+    });
+  }
+
+  #send(message: Buffer, target: UdpSource | null, onDone: (error: Error | null) => void): void {
+    if (target === null) this.#socket.send(message, onDone);
+    else this.#socket.send(message, target.port, target.address, onDone);
+  }
+
+  /** Closes it, behind what was to be sent; nothing is told any more. */
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#socket.removeAllListeners('message');
+    // An address that it is bound to is free at once.
+    if (!this.#isConnected) for (const send of this.#later.splice(0)) send();
+    if (this.#later.length === 0) this.#socket.close();
+  }
+}
+
+const TYPES = { 4: 'udp4', 6: 'udp6' } as const;
+type SocketType = (typeof TYPES)[4 | 6];
+
+/** An address, of a name or an address, and the type of socket for it. */
+async function resolve(host: string): Promise<{ readonly host: string; readonly type: SocketType }> {
+  const [address = host] = net.isIP(host) === 0 ? await shareLookUp(host) : [];
+  return { host: address, type: net.isIPv6(address) ? 'udp6' : 'udp4' };
+}
+
+function newSocket(type: SocketType, recvBufferSize?: number): dgram.Socket {
+  return dgram.createSocket({
+    type,
+    // All are addresses already.
+    lookup: (host, _, callback) => callback(null, host, type === 'udp6' ? 6 : 4),
+    ...(recvBufferSize !== undefined && { recvBufferSize }),
+  });
+}
+
+/** Resolves with the event. Rejects, with the socket closed, where it fails. */
+async function settled(socket: dgram.Socket, event: string): Promise<void> {
+  try {
+    await once(socket, event);
+  } catch (error) {
+    socket.close();
+    throw error;
+  }
+}
+
+/** What Node keeps of a socket, with its handle; its public API has no descriptor (decision 0027). */
+function stateOf(socket: dgram.Socket): unknown {
+  const key = Object.getOwnPropertySymbols(socket).find(({ description }) => description === 'state symbol');
+  return key === undefined ? undefined : (socket as unknown as Record<symbol, unknown>)[key];
+}

@@ -1,0 +1,390 @@
+/**
+ * Unix sockets of datagrams, such as /dev/log, which Node has none of: the calls of the system through the optional package
+ * koffi, none of which waits, and epoll for when to make them (decision 0028).
+ */
+import { closeSync, lstatSync, type Stats, unlinkSync } from 'node:fs';
+import { constants } from 'node:os';
+import { MAX_DATAGRAM_BYTES } from '../../codec/messages.js';
+import { VproxyError } from '../../errors.js';
+import { describeError } from '../../util/escape.js';
+import { type Libc, loadLibc, type NativeCall, systemError } from '../libc.js';
+import type { FileAccess } from '../sockets/listen-address.js';
+import { bindPrivately, listenFailure, removeStaleFile } from '../sockets/listening.js';
+import { hasKnownStructures, unixAddress } from '../unix-messages.js';
+import type {
+  BoundDatagrams,
+  BoundDatagramsEvents,
+  DatagramConnection,
+  DatagramConnectionEvents,
+  DatagramSource,
+} from './datagrams.js';
+import { Readiness } from './readiness.js';
+
+/** What is read of one socket before the others have their turn. */
+const READS_IN_TURN = 32;
+
+/** Messages that a receiver has no room for yet; more are lost. */
+const MAX_WAITING = 64;
+const MAX_WAITING_BYTES = 65_536;
+
+/** After nobody was there, a receiver is looked for at most once in this time. */
+const LOOK_EVERY_MS = 1000;
+
+const { EAGAIN, EINTR, EMSGSIZE, ENOBUFS, ENOMEM } = constants.errno;
+
+/** The longest message that is forwarded, and a byte more: what fills that is too long. */
+const ROOM_BYTES = MAX_DATAGRAM_BYTES + 1;
+
+/** The sockets of this process; null before they are needed. */
+let loaded: UnixDatagrams | null = null;
+
+/** Loads the calls. Rejects with `address-unavailable`, which names `what` needs them, where koffi is missing, and on a machine of other structures. */
+export async function loadUnixDatagrams(what: string): Promise<UnixDatagrams> {
+  if (!hasKnownStructures()) {
+    const machine = `${process.platform} on ${process.arch}`;
+    throw new VproxyError('address-unavailable', `${what} cannot be used on ${machine}`);
+  }
+  try {
+    const libc = await loadLibc();
+    loaded ??= new UnixDatagrams(libc);
+    return loaded;
+  } catch (cause) {
+    const message = `${what} needs the optional package koffi, which cannot be loaded (npm install koffi)`;
+    throw new VproxyError('address-unavailable', message, { cause });
+  }
+}
+
+/** What came of one call of recvfrom(2). */
+interface Received {
+  readonly message: Buffer;
+  /** struct sockaddr_un of who sent it; its path may be missing. */
+  readonly address: Buffer;
+}
+
+/** The sockets of this process. */
+export class UnixDatagrams {
+  readonly readiness: Readiness;
+  readonly #libc: Libc;
+  readonly #socket: NativeCall;
+  readonly #bind: NativeCall;
+  readonly #connect: NativeCall;
+  readonly #recvfrom: NativeCall;
+  readonly #sendto: NativeCall;
+  readonly #room = Buffer.alloc(ROOM_BYTES);
+  readonly #address = Buffer.alloc(MAX_ADDRESS_BYTES);
+  readonly #addressLength = Buffer.alloc(4);
+
+  constructor(libc: Libc) {
+    this.readiness = new Readiness(libc);
+    this.#libc = libc;
+    this.#socket = libc.declare('int socket(int domain, int type, int protocol)');
+    this.#bind = libc.declare('int bind(int fd, const void *address, unsigned int length)');
+    this.#connect = libc.declare('int connect(int fd, const void *address, unsigned int length)');
+    this.#recvfrom = libc.declare(
+      'int64_t recvfrom(int fd, void *room, uint64_t length, int flags, void *address, void *address_length)',
+    );
+    this.#sendto = libc.declare(
+      'int64_t sendto(int fd, const void *bytes, uint64_t length, int flags, const void *address, unsigned int address_length)',
+    );
+  }
+
+  /**
+   * Binds a socket to a path; its file is made as that of a socket for connections, and goes when it is closed. Rejects with `address-in-use`
+   * (which says who has it, if that can be known), `address-denied` or `address-unavailable`.
+   */
+  async bind(path: string, access: FileAccess, events: BoundDatagramsEvents): Promise<BoundDatagrams> {
+    let fd: number | null = null;
+    try {
+      const address = unixAddress(path);
+      await removeStaleFile(path);
+      const made = this.open();
+      fd = made;
+      bindPrivately(path, access, () => {
+        this.#check('bind', this.#bind(made, address, address.length));
+        return true;
+      });
+      return new BoundSocket(this, made, path, events);
+    } catch (error) {
+      if (fd !== null) closeSync(fd);
+      throw await listenFailure(error, { path }, 'tcp');
+    }
+  }
+
+  /** A socket over the descriptor of one that is bound to a path, which it owns; else as from `bind`. Throws `address-unavailable`. */
+  adopt(fd: number, path: string, events: BoundDatagramsEvents): BoundDatagrams {
+    try {
+      return new BoundSocket(this, fd, path, events);
+    } catch (cause) {
+      const message = `cannot take over descriptor ${fd}: ${describeError(cause)}`;
+      throw new VproxyError('address-unavailable', message, { cause });
+    }
+  }
+
+  /**
+   * Messages to the socket at a path, and answers from it. It need not be there: whenever a message is to be sent it is looked
+   * for, once a second at most, also after it has gone. `nowMs` is the time.
+   */
+  connect(path: string, nowMs: () => number, events: DatagramConnectionEvents): DatagramConnection {
+    return new Connection(this, path, nowMs, events);
+  }
+
+  // ---- for the sockets ------------------------------------------------------------------------------------------
+
+  /** A socket without an address. Throws an error of the system. */
+  open(): number {
+    return this.#check('socket', this.#socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  }
+
+  /** A socket that exchanges messages with the one at a path alone. Throws an error of the system. */
+  openTo(path: string): number {
+    const address = unixAddress(path);
+    const fd = this.open();
+    try {
+      this.#check('connect', this.#connect(fd, address, address.length));
+      // A name that the system makes up, for answers; connected before, it hears nobody else. Without one there are none.
+      this.#bind(fd, FAMILY, FAMILY.length);
+      return fd;
+    } catch (error) {
+      closeSync(fd);
+      throw error;
+    }
+  }
+
+  /** The next message, which is there until the next call; null where there is none now. */
+  receive(fd: number): Received | null {
+    this.#addressLength.writeUInt32LE(this.#address.length);
+    const { length } = this.#room;
+    const count = this.#recvfrom(fd, this.#room, length, MSG_DONTWAIT, this.#address, this.#addressLength);
+    if (count < 0) return null;
+    const addressLength = Math.min(this.#addressLength.readUInt32LE(), this.#address.length);
+    return { message: this.#room.subarray(0, count), address: this.#address.subarray(0, addressLength) };
+  }
+
+  /** Sends a message to an address, or to what the socket is connected to. Zero, or the number of the system's error. */
+  send(fd: number, message: Buffer, address: Buffer | null): number {
+    for (;;) {
+      const flags = MSG_DONTWAIT | MSG_NOSIGNAL;
+      if (this.#sendto(fd, message, message.length, flags, address, address?.length ?? 0) >= 0) return 0;
+      const number = this.#libc.errno();
+      if (number !== EINTR) return number;
+    }
+  }
+
+  #check(call: string, result: number): number {
+    if (result < 0) throw systemError(call, this.#libc.errno());
+    return result;
+  }
+}
+
+/** A socket at a path. All senders without an address of their own are one source. */
+class BoundSocket implements BoundDatagrams {
+  readonly port = null;
+  readonly family = null;
+  readonly #sockets: UnixDatagrams;
+  readonly #path: string;
+  /** The file that it is bound to, whatever is at the path by now. */
+  readonly #file: Stats | undefined;
+  readonly #events: BoundDatagramsEvents;
+  #fd: number | null;
+
+  constructor(sockets: UnixDatagrams, fd: number, path: string, events: BoundDatagramsEvents) {
+    this.#sockets = sockets;
+    this.#path = path;
+    this.#file = lstatSync(path, { throwIfNoEntry: false });
+    this.#events = events;
+    this.#fd = fd;
+    sockets.readiness.watch(fd, () => this.#receive());
+  }
+
+  get descriptor(): number | null {
+    return this.#fd;
+  }
+
+  #receive(): void {
+    for (let count = 0; count < READS_IN_TURN && this.#fd !== null; count += 1) {
+      const received = this.#sockets.receive(this.#fd);
+      if (received === null) return;
+      this.#events.onMessage(received.message, this.#sourceOf(received.address));
+    }
+  }
+
+  #sourceOf(address: Buffer): DatagramSource {
+    const name = nameOf(address);
+    if (name === null) return UNNAMED;
+    // That buffer is the next message's.
+    const own = Buffer.from(address);
+    return {
+      // Names need not be UTF-8.
+      key: own.toString('latin1', PATH_OFFSET),
+      name,
+      answer: (message, onLost) => {
+        if (this.#fd === null || this.#sockets.send(this.#fd, message, own) !== 0) onLost();
+      },
+    };
+  }
+
+  close(): void {
+    if (this.#fd === null) return;
+    this.#sockets.readiness.forget(this.#fd);
+    const found = lstatSync(this.#path, { throwIfNoEntry: false });
+    // While the socket is there no other file gets its number.
+    const isOwn = found !== undefined && found.dev === this.#file?.dev && found.ino === this.#file.ino;
+    try {
+      if (isOwn && found.isSocket()) unlinkSync(this.#path);
+    } catch {
+      // It stays, as one on which nobody answers.
+    }
+    closeSync(this.#fd);
+    this.#fd = null;
+  }
+}
+
+/** Senders without an address, or with one that means something else in this process. */
+const UNNAMED: DatagramSource = { key: '', name: null, answer: (_, onLost) => onLost() };
+
+/** The name of a sender for people, an abstract one behind an `@`; null where it cannot be answered. */
+function nameOf(address: Buffer): string | null {
+  if (address.length <= PATH_OFFSET) return null;
+  if (address[PATH_OFFSET] === 0) return `@${address.toString('utf8', PATH_OFFSET + 1)}`;
+  const end = address.indexOf(0, PATH_OFFSET);
+  const path = address.toString('utf8', PATH_OFFSET, end < 0 ? address.length : end);
+  // A relative path is one of the sender's working folder.
+  return path.startsWith('/') ? path : null;
+}
+
+interface WaitingMessage {
+  readonly message: Buffer;
+  readonly onLost: () => void;
+}
+
+class Connection implements DatagramConnection {
+  readonly #sockets: UnixDatagrams;
+  readonly #path: string;
+  readonly #nowMs: () => number;
+  readonly #events: DatagramConnectionEvents;
+  /** Null while nobody is there. */
+  #fd: number | null = null;
+  #isClosed = false;
+  #lookedAtMs = Number.NEGATIVE_INFINITY;
+  readonly #waiting: WaitingMessage[] = [];
+  #waitingBytes = 0;
+
+  constructor(sockets: UnixDatagrams, path: string, nowMs: () => number, events: DatagramConnectionEvents) {
+    this.#sockets = sockets;
+    this.#path = path;
+    this.#nowMs = nowMs;
+    this.#events = events;
+    try {
+      this.#fd = this.#connect();
+    } catch {
+      // It is told with the first message.
+    }
+  }
+
+  get descriptor(): number | null {
+    return this.#fd;
+  }
+
+  send(message: Buffer, onLost: () => void): void {
+    if (this.#isClosed) onLost();
+    else if (this.#waiting.length > 0 || !this.#sendNow(message, onLost)) this.#wait({ message, onLost });
+  }
+
+  /** False where there is no room for it now; else it was sent, or is lost and that was told. */
+  #sendNow(message: Buffer, onLost: () => void): boolean {
+    let number = this.#fd === null ? null : this.#sockets.send(this.#fd, message, null);
+    if (number !== null && isOfReceiver(number)) {
+      this.#disconnect();
+      number = null;
+    }
+    if (number === null) {
+      if (this.#nowMs() - this.#lookedAtMs < LOOK_EVERY_MS) {
+        onLost();
+        return true;
+      }
+      try {
+        this.#fd = this.#connect();
+        number = this.#sockets.send(this.#fd, message, null);
+      } catch (error) {
+        this.#lookedAtMs = this.#nowMs();
+        this.#events.onError(error as Error);
+        return true;
+      }
+    }
+    if (number === EAGAIN) return false;
+    if (number !== 0) onLost();
+    return true;
+  }
+
+  #connect(): number {
+    const fd = this.#sockets.openTo(this.#path);
+    try {
+      this.#sockets.readiness.watch(fd, () => this.#look(fd));
+      return fd;
+    } catch (error) {
+      closeSync(fd);
+      throw error;
+    }
+  }
+
+  /** Behind this the system lets others send to the socket, so nothing more is read of it. */
+  #disconnect(): void {
+    if (this.#fd === null) return;
+    this.#sockets.readiness.forget(this.#fd);
+    closeSync(this.#fd);
+    this.#fd = null;
+  }
+
+  #look(fd: number): void {
+    for (let count = 0; count < READS_IN_TURN && this.#fd === fd; count += 1) {
+      const received = this.#sockets.receive(fd);
+      if (received === null) break;
+      this.#events.onMessage(received.message);
+    }
+    if (this.#fd === fd && this.#waiting.length > 0) this.#sendWaiting();
+  }
+
+  #wait(waiting: WaitingMessage): void {
+    const { length } = waiting.message;
+    const isFull = this.#waiting.length >= MAX_WAITING || this.#waitingBytes + length > MAX_WAITING_BYTES;
+    if (isFull) {
+      waiting.onLost();
+      return;
+    }
+    this.#waiting.push(waiting);
+    this.#waitingBytes += length;
+    if (this.#waiting.length === 1 && this.#fd !== null) this.#sockets.readiness.setWriting(this.#fd, true);
+  }
+
+  #sendWaiting(): void {
+    for (let [next] = this.#waiting; next !== undefined; [next] = this.#waiting) {
+      if (!this.#sendNow(next.message, next.onLost)) break;
+      this.#waiting.shift();
+      this.#waitingBytes -= next.message.length;
+    }
+    // The descriptor may be another one by now.
+    if (this.#fd !== null) this.#sockets.readiness.setWriting(this.#fd, this.#waiting.length > 0);
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.#disconnect();
+    for (const { onLost } of this.#waiting.splice(0)) onLost();
+  }
+}
+
+/** Whether an error says that the receiver has gone, or takes nothing from here. */
+const isOfReceiver = (number: number): boolean => ![0, EAGAIN, EMSGSIZE, ENOBUFS, ENOMEM].includes(number);
+
+// Of Linux.
+const AF_UNIX = 1;
+const SOCK_DGRAM = 2;
+const SOCK_NONBLOCK = 0o4000;
+const SOCK_CLOEXEC = 0o2000000;
+const MSG_DONTWAIT = 0x40;
+const MSG_NOSIGNAL = 0x4000;
+
+/** struct sockaddr_un: the family, and then the path, which takes a byte more than it may have where the system ends it. */
+const PATH_OFFSET = 2;
+const MAX_ADDRESS_BYTES = 112;
+const FAMILY = Buffer.from([AF_UNIX, 0]);

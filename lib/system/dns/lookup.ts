@@ -1,0 +1,186 @@
+/**
+ * Addresses of names, from the hosts file and then from the name servers of this machine, over sockets. `getaddrinfo` takes one of the
+ * process's few threads for as long as a server is silent, and asks for names that nobody has judged (`search` of resolv.conf).
+ */
+import dgram from 'node:dgram';
+import { Resolver } from 'node:dns/promises';
+import { once } from 'node:events';
+import net, { type LookupFunction } from 'node:net';
+import { systemCode } from '../../errors.js';
+import { formatHostPort, type HostPort } from '../../util/addresses.js';
+import { systemClock } from '../../util/clock.js';
+import { HostFiles } from './host-files.js';
+
+/** For an answer of one server; all of them are asked twice. */
+const TRY_MS = 3000;
+const ROUNDS = 2;
+
+/** Addresses of each family that count. */
+const MAX_ADDRESSES = 16;
+
+const files = new HostFiles({ clock: systemClock });
+
+/**
+ * The addresses of exactly this name, in the order of the system. Rejects with the codes of `getaddrinfo`, ENOTFOUND and EAI_AGAIN, and with
+ * `signal.reason`; then nothing is left open.
+ */
+export async function lookUpName(name: string, signal: AbortSignal): Promise<readonly string[]> {
+  return inOrder(knownAddresses(name) ?? (await askServers(name, signal)));
+}
+
+/** The same for a host that the operator has named, whom resolv.conf may spare its domain. */
+export async function lookUpHost(host: string, signal: AbortSignal): Promise<readonly string[]> {
+  const known = knownAddresses(host);
+  if (known !== null) return inOrder(known);
+  let problem = failure('ENOTFOUND', host);
+  for (const name of candidatesOf(host)) {
+    try {
+      return await inOrder(await askServers(name, signal));
+    } catch (error) {
+      if (signal.aborted || systemCode(error) !== 'ENOTFOUND') throw error;
+      problem = failure('ENOTFOUND', host);
+    }
+  }
+  throw problem;
+}
+
+/** What is being looked up: whoever needs the same host meanwhile waits for the same answer, so that many streams to it are one look-up. */
+const underWay = new Map<string, Promise<readonly string[]>>();
+
+/** `lookUpHost`, once at a time for each host. */
+export function shareLookUp(host: string): Promise<readonly string[]> {
+  const known = underWay.get(host);
+  if (known !== undefined) return known;
+  const found = lookUpHost(host, new AbortController().signal).finally(() => underWay.delete(host));
+  underWay.set(host, found);
+  return found;
+}
+
+/** `shareLookUp` as `net.connect` takes it. */
+export const lookup: LookupFunction = (host, { all }, callback) => {
+  const found = (addresses: readonly string[]): void => {
+    const [first = ''] = addresses;
+    if (all === true)
+      callback(
+        null,
+        addresses.map((address) => ({ address, family: net.isIP(address) })),
+      );
+    else callback(null, first, net.isIP(first));
+  };
+  shareLookUp(host).then(found, (error: unknown) => callback(error as NodeJS.ErrnoException, ''));
+};
+
+function failure(code: 'ENOTFOUND' | 'EAI_AGAIN', name: string): NodeJS.ErrnoException {
+  return Object.assign(new Error(`looking up ${name}: ${code}`), { code });
+}
+
+/** What needs no question: names of the hosts file, which have no other addresses, and of this machine (RFC 6761, section 6.3). */
+function knownAddresses(name: string): readonly string[] | null {
+  const key = name.toLowerCase().replace(/\.$/, '');
+  const local = key === 'localhost' || key.endsWith('.localhost') ? ['::1', '127.0.0.1'] : null;
+  return files.addressesOf(key) ?? local;
+}
+
+/** As resolv.conf(5) has it: a name with few dots is tried with the domains of `search` first, others as they are. */
+function candidatesOf(host: string): readonly string[] {
+  if (host.endsWith('.')) return [host];
+  const { domains, ndots } = files.search;
+  const longer = domains.map((domain) => `${host}.${domain}`);
+  return host.split('.').length > ndots ? [host, ...longer] : [...longer, host];
+}
+
+/** Asks one server after the other; one that fails is asked again when all have been. */
+async function askServers(name: string, signal: AbortSignal): Promise<readonly string[]> {
+  const { servers } = files;
+  // Node does not take the zone of a server: then c-ares reads resolv.conf itself.
+  const isZoned = servers.some(({ host }) => host.includes('%'));
+  for (let round = 0; round < ROUNDS; round += 1) {
+    for (const server of isZoned ? [null] : servers) {
+      const addresses = await askServer(name, server, signal);
+      signal.throwIfAborted();
+      if (addresses === null) continue;
+      if (addresses.length === 0) throw failure('ENOTFOUND', name);
+      return addresses;
+    }
+  }
+  throw failure('EAI_AGAIN', name);
+}
+
+/** The addresses that a server has of a name; null where it has not said. */
+async function askServer(
+  name: string,
+  server: HostPort | null,
+  signal: AbortSignal,
+): Promise<readonly string[] | null> {
+  const resolver = new Resolver({ timeout: TRY_MS, tries: 1 });
+  if (server !== null) resolver.setServers([formatHostPort(server)]);
+  const cancel = (): void => resolver.cancel();
+  signal.addEventListener('abort', cancel);
+  try {
+    // These functions know no search list; the dot says that there is nothing to add.
+    const absolute = name.endsWith('.') ? name : `${name}.`;
+    const answers = await Promise.allSettled([resolver.resolve6(absolute), resolver.resolve4(absolute)]);
+    const addresses = answers.flatMap((one) => (one.status === 'fulfilled' ? one.value.slice(0, MAX_ADDRESSES) : []));
+    const hasSaid = answers.every((one) => one.status === 'fulfilled' || NOTHING.has(systemCode(one.reason)));
+    return hasSaid || addresses.length > 0 ? addresses : null;
+  } finally {
+    signal.removeEventListener('abort', cancel);
+    // Its socket goes now, not when it is collected.
+    cancel();
+  }
+}
+
+/** Codes of c-ares by which a server has said that there is nothing, or nothing could be asked. */
+const NOTHING: ReadonlySet<string> = new Set(['ENOTFOUND', 'ENODATA', 'EBADNAME']);
+
+// The order of addresses: rules 1, 5 and 6 of RFC 6724, section 6, with the table of glibc.
+
+/** Kinds of addresses by how they begin, the first that fits; those with the lowest rank are tried first. */
+const KINDS: readonly (readonly [RegExp, rank: number])[] = [
+  [/^::1$/, 0],
+  [/^2002:/, 2],
+  [/^2001:0?:/, 1],
+  [/^f[cd]/, 1],
+  [/:/, 1],
+  [/^/, 3],
+];
+
+/** What comes to a rank: more than any of `KINDS` where this machine would have an address of another kind, more than that where it has no way. */
+const OTHER_KIND = 10;
+const NO_WAY = 20;
+
+const kindOf = (address: string) => KINDS.find(([beginning]) => beginning.test(address));
+
+/** Addresses of several kinds are put in order; those of one stay as they came. */
+async function inOrder(addresses: readonly string[]): Promise<readonly string[]> {
+  if (new Set(addresses.map(kindOf)).size < 2) return addresses;
+  const ranked: { address: string; rank: number }[] = [];
+  for (const address of addresses) {
+    const kind = kindOf(address);
+    const source = await sourceOf(address);
+    const penalty = source === null ? NO_WAY : kindOf(source) === kind ? 0 : OTHER_KIND;
+    ranked.push({ address, rank: (kind?.[1] ?? 0) + penalty });
+  }
+  return ranked.sort((a, b) => a.rank - b.rank).map(({ address }) => address);
+}
+
+/** The address that this machine would connect to another one from; null: there is no way. The system is asked, and nothing is sent. */
+async function sourceOf(address: string): Promise<string | null> {
+  const family = net.isIP(address);
+  const socket = dgram.createSocket({
+    type: family === 6 ? 'udp6' : 'udp4',
+    lookup: (host, _, callback) => callback(null, host, family),
+  });
+  try {
+    const connected = once(socket, 'connect');
+    socket.connect(DISCARD_PORT, address);
+    await connected;
+    return socket.address().address;
+  } catch {
+    return null;
+  } finally {
+    socket.close();
+  }
+}
+
+const DISCARD_PORT = 9;

@@ -1,0 +1,242 @@
+/** Asks the servers of this machine: a question at a time from a socket of its own, by UDP, and by TCP what is too long for that (RFC 5452, section 9). */
+import { randomInt } from 'node:crypto';
+import dgram from 'node:dgram';
+import { setMaxListeners } from 'node:events';
+import net from 'node:net';
+import { VproxyError } from '../../errors.js';
+import { formatHostPort, type HostPort } from '../../util/addresses.js';
+import type { Clock } from '../../util/clock.js';
+import { LoopTurns, Turns } from '../../util/concurrency.js';
+import { describeError } from '../../util/escape.js';
+import { guardDescriptor } from '../descriptors.js';
+import {
+  type DnsMessage,
+  type DnsQuestion,
+  formatMessage,
+  HEADER_BYTES,
+  isSameQuestion,
+  MAX_MESSAGE_BYTES,
+  parseMessage,
+  parseQuestion,
+  RCODE,
+} from './dns-message.js';
+import { frameMessage, MessageFrames } from './message-frames.js';
+
+/** What is asked, and how. */
+export interface UpstreamQuestion extends DnsQuestion {
+  /** DO. */
+  readonly wantsDnssec: boolean;
+  /** CD. */
+  readonly isUnchecked: boolean;
+}
+
+interface UpstreamOptions {
+  readonly clock: Clock;
+  /** The servers of the moment, in the order in which they are asked. */
+  readonly servers: () => readonly HostPort[];
+  /** For an answer of one server, in milliseconds. Default 3000. */
+  readonly timeoutMs?: number;
+  /** Questions that are asked at once; further ones wait. Default 100. */
+  readonly maxInFlight?: number;
+  /** Where answers are read, in turns with all others. Default: turns of its own. */
+  readonly loopTurns?: LoopTurns;
+}
+
+/** How often all servers are asked. */
+const ROUNDS = 2;
+
+/** What this side says that it takes by UDP (RFC 6891, section 6.2.5): what passes all common networks in one piece. */
+export const UDP_BYTES = 1232;
+
+/** Answers that another server may give better. */
+const FAILURES: readonly number[] = [RCODE.FORMERR, RCODE.SERVFAIL, RCODE.NOTIMP, RCODE.REFUSED];
+
+/** One try: bytes to a server, and those of its answer, whose records are still to be read. Rejects with a VproxyError. */
+type Exchange = (server: HostPort, query: Query, signal: AbortSignal) => Promise<Buffer>;
+
+interface Query {
+  readonly id: number;
+  readonly question: UpstreamQuestion;
+  readonly bytes: Buffer;
+}
+
+export class Upstream {
+  readonly #options: UpstreamOptions;
+  readonly #turns: Turns;
+  readonly #loopTurns: LoopTurns;
+  readonly #stopping = new AbortController();
+
+  constructor(options: UpstreamOptions) {
+    this.#options = options;
+    this.#turns = new Turns(options.maxInFlight ?? 100);
+    this.#loopTurns = options.loopTurns ?? new LoopTurns();
+    // Each question that waits, or is asked, listens to it.
+    setMaxListeners(0, this.#stopping.signal);
+  }
+
+  /**
+   * The first answer that is one; the last failure that a server has told, where that is all there is. Rejects with `connect-timeout` or
+   * `connect-failed`, and with `cancelled` when it was stopped.
+   */
+  ask(question: UpstreamQuestion): Promise<DnsMessage> {
+    return this.#turns.run(this.#stopping.signal, () => this.#askAll(question));
+  }
+
+  /** Gives all questions up. */
+  stop(): void {
+    this.#stopping.abort();
+  }
+
+  async #askAll(question: UpstreamQuestion): Promise<DnsMessage> {
+    let failure: DnsMessage | null = null;
+    let problem = new VproxyError('connect-failed', 'there is no server to ask');
+    for (let round = 0; round < ROUNDS; round += 1) {
+      for (const server of this.#options.servers()) {
+        try {
+          const answer = await this.#askOne(server, question);
+          if (!FAILURES.includes(answer.rcode)) return answer;
+          failure = answer;
+        } catch (error) {
+          if (!(error instanceof VproxyError) || error.code === 'cancelled') throw error;
+          problem = error;
+        }
+      }
+      // They have been heard, and say the same when they are asked again.
+      if (failure !== null) return failure;
+    }
+    throw problem;
+  }
+
+  async #askOne(server: HostPort, question: UpstreamQuestion): Promise<DnsMessage> {
+    const answer = await this.#try(askByUdp, server, question, true);
+    if (answer.isTruncated) return this.#try(askByTcp, server, question, true);
+    // A server that knows no EDNS says so by this (RFC 6891, section 7).
+    const knowsNoEdns = answer.edns === null && (answer.rcode === RCODE.FORMERR || answer.rcode === RCODE.NOTIMP);
+    if (!knowsNoEdns) return answer;
+    const plain = await this.#try(askByUdp, server, question, false);
+    return plain.isTruncated ? this.#try(askByTcp, server, question, false) : plain;
+  }
+
+  async #try(exchange: Exchange, server: HostPort, question: UpstreamQuestion, hasEdns: boolean): Promise<DnsMessage> {
+    const { clock, timeoutMs = 3000 } = this.#options;
+    const ending = new AbortController();
+    const end = (code: 'cancelled' | 'connect-timeout', message: string) => (): void =>
+      ending.abort(new VproxyError(code, message));
+    const stop = end('cancelled', 'the resolver is stopped');
+    const { signal } = this.#stopping;
+    if (signal.aborted) stop();
+    signal.addEventListener('abort', stop);
+    const late = `${formatHostPort(server)} did not answer within ${timeoutMs / 1000} s`;
+    const cancel = clock.schedule(timeoutMs, end('connect-timeout', late));
+    try {
+      ending.signal.throwIfAborted();
+      const bytes = await exchange(server, makeQuery(question, hasEdns), ending.signal);
+      return await this.#loopTurns.run(() => readAnswer(server, bytes));
+    } finally {
+      cancel();
+      signal.removeEventListener('abort', stop);
+    }
+  }
+}
+
+/** A question of ours: of what the guest sent only the question is in it. */
+function makeQuery(question: UpstreamQuestion, hasEdns: boolean): Query {
+  const id = randomInt(0x10000);
+  const message: DnsMessage = {
+    id,
+    isResponse: false,
+    opcode: 0,
+    isTruncated: false,
+    wantsRecursion: true,
+    canRecurse: false,
+    isAuthentic: true,
+    isUnchecked: question.isUnchecked,
+    rcode: RCODE.NOERROR,
+    question,
+    answers: [],
+    authorities: [],
+    edns: hasEdns ? { udpBytes: UDP_BYTES, version: 0, wantsDnssec: question.wantsDnssec, errors: [] } : null,
+  };
+  return { id, question, bytes: formatMessage(message, MAX_MESSAGE_BYTES) };
+}
+
+const NO_SENSE = 'its answer makes no sense';
+
+/** Whether a message is the answer to a query, as far as its records do not tell. Throws where its question makes no sense. */
+function isAnswerTo({ id, question }: Query, bytes: Buffer): boolean {
+  if (bytes.length < HEADER_BYTES || bytes.readUInt16BE(0) !== id || bytes.readUInt16BE(2) < 0x8000) return false;
+  const asked = parseQuestion(bytes);
+  if (asked === undefined) throw new Error(NO_SENSE);
+  // Servers that refuse a question may leave it out.
+  return asked === null ? FAILURES.includes(bytes.readUInt8(3) & 15) : isSameQuestion(asked, question);
+}
+
+function readAnswer(server: HostPort, bytes: Buffer): DnsMessage {
+  const answer = parseMessage(bytes);
+  if (answer === null) throw failed(server, new Error(NO_SENSE));
+  return answer;
+}
+
+const failed = (server: HostPort, error: unknown): VproxyError =>
+  new VproxyError('connect-failed', `${formatHostPort(server)}: ${describeError(error)}`);
+
+/** What becomes of an exchange, for whatever carries it. */
+interface Course {
+  /** A message has come, which may be the answer. */
+  readonly receive: (message: Buffer) => void;
+  readonly fail: (error: unknown) => void;
+  readonly isOver: () => boolean;
+}
+
+/** An exchange over what `begin` opens: until there is an answer, it fails or it is given up. Then what `begin` came back with closes it. */
+const exchangeOver =
+  (begin: (server: HostPort, query: Query, course: Course) => () => void): Exchange =>
+  (server, query, signal) =>
+    new Promise((resolve, reject) => {
+      let isOver = false;
+      const settle = (act: () => void): void => {
+        if (isOver) return;
+        isOver = true;
+        signal.removeEventListener('abort', abort);
+        close();
+        act();
+      };
+      const fail = (error: unknown): void => settle(() => reject(failed(server, error)));
+      const abort = (): void => settle(() => reject(signal.reason as VproxyError));
+      const receive = (message: Buffer): void => {
+        try {
+          if (!isOver && isAnswerTo(query, message)) settle(() => resolve(message));
+        } catch (error) {
+          fail(error);
+        }
+      };
+      const close = begin(server, query, { receive, fail, isOver: () => isOver });
+      signal.addEventListener('abort', abort);
+    });
+
+/** The socket is connected, so that the system drops what others send; and its port is a random one of the system's. */
+const askByUdp = exchangeOver((server, query, { receive, fail, isOver }) => {
+  const socket = dgram.createSocket(net.isIPv6(server.host) ? 'udp6' : 'udp4');
+  socket.on('error', fail).on('message', receive);
+  socket.connect(server.port, server.host, () => {
+    if (!isOver()) socket.send(query.bytes, (error) => error !== null && fail(error));
+  });
+  return () => socket.close();
+});
+
+const askByTcp = exchangeOver((server, query, { receive, fail, isOver }) => {
+  const socket = net.connect({ host: server.host, port: server.port, noDelay: true });
+  const frames = new MessageFrames();
+  socket.on('error', fail).once('end', () => fail(new Error('it closed the connection')));
+  guardDescriptor(socket, (why) => fail(new Error(why)));
+  socket.once('connect', () => socket.write(frameMessage(query.bytes)));
+  socket.on('data', (bytes) => {
+    try {
+      frames.push(bytes);
+      for (let message = frames.next(); message !== null && !isOver(); message = frames.next()) receive(message);
+    } catch (error) {
+      fail(error);
+    }
+  });
+  return () => socket.destroy();
+});

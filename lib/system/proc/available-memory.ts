@@ -1,0 +1,59 @@
+/** How much memory this process can still get. */
+import { dirname, join } from 'node:path';
+import { readText } from '../files/optional-files.js';
+
+/** What the system would give this process now, in bytes, and what bounds it. */
+export interface AvailableMemory {
+  readonly bytes: number;
+  /** `this machine`, or the folder of a control group. */
+  readonly boundBy: string;
+}
+
+/** Of either version of control groups: how a line of /proc/self/cgroup begins, where the groups are, and their files. */
+const VERSIONS = [
+  {
+    line: /^0::(\/.*)$/m,
+    mount: 'sys/fs/cgroup',
+    limits: ['memory.max', 'memory.high'],
+    used: 'memory.current',
+    cache: /^(?:in)?active_file (\d+)$/gm,
+  },
+  {
+    line: /^\d+:(?:[^:]*,)?memory(?:,[^:]*)?:(\/.*)$/m,
+    mount: 'sys/fs/cgroup/memory',
+    limits: ['memory.limit_in_bytes'],
+    used: 'memory.usage_in_bytes',
+    cache: /^total_(?:in)?active_file (\d+)$/gm,
+  },
+] as const;
+
+/** The least of what the machine and each control group around this process leave; files that were read are given back for it. Null where the system does not tell it. */
+export function availableMemory(root = '/'): AvailableMemory | null {
+  const found: AvailableMemory[] = [];
+  const [, kib] = /^MemAvailable: +(\d+) kB$/m.exec(readText(join(root, 'proc/meminfo'))) ?? [];
+  if (kib !== undefined) found.push({ bytes: Number(kib) * 1024, boundBy: 'this machine' });
+  const own = readText(join(root, 'proc/self/cgroup'));
+  for (const { line, mount, ...files } of VERSIONS) {
+    const [, path] = line.exec(own) ?? [];
+    if (path === undefined) continue;
+    for (let group = path; ; group = dirname(group)) {
+      const bytes = leftIn(join(root, mount, group), files);
+      if (bytes !== null) found.push({ bytes, boundBy: `the control group ${group}` });
+      if (dirname(group) === group) break;
+    }
+  }
+  return found.reduce<AvailableMemory | null>(
+    (least, one) => (least === null || one.bytes < least.bytes ? one : least),
+    null,
+  );
+}
+
+/** What a control group leaves; null where it has no limit, or its files are not seen from here. */
+function leftIn(folder: string, files: Omit<(typeof VERSIONS)[number], 'line' | 'mount'>): number | null {
+  const limits = files.limits.map((name) => readText(join(folder, name))).filter((text) => /^\d+\n?$/.test(text));
+  const used = readText(join(folder, files.used));
+  if (limits.length === 0 || used === '') return null;
+  const cached = [...readText(join(folder, 'memory.stat')).matchAll(files.cache)].map(([, bytes]) => Number(bytes));
+  const usedBytes = Number(used) - cached.reduce((sum, bytes) => sum + bytes, 0);
+  return Math.max(0, Math.min(...limits.map(Number)) - usedBytes);
+}

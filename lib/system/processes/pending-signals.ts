@@ -1,0 +1,68 @@
+/**
+ * Signals that came while this process did not return to its event loop. Node's handlers run there; until then the numbers
+ * of the signals wait in a pipe of libuv's, which is known by a signal that this process sends to itself.
+ */
+import { readdirSync, readlinkSync, readSync } from 'node:fs';
+import { constants } from 'node:os';
+import type { MessageCalls } from '../unix-messages.js';
+
+/** A signal that changes nothing: by default it is ignored. */
+const PROBE = 'SIGURG';
+
+/** `uv__signal_msg_t` on machines with addresses of 64 bits: a pointer, the number of the signal, 4 bytes of padding. */
+const RECORD = { signal: 8, size: 16 } as const;
+
+/** Those that people and service managers send. */
+const NAMES = ['SIGHUP', 'SIGINT', 'SIGTERM'] as const;
+
+export class PendingSignals {
+  readonly #fd: number;
+
+  private constructor(fd: number) {
+    this.#fd = fd;
+  }
+
+  /** Null where Node is not made as expected. */
+  static find(calls: MessageCalls): PendingSignals | null {
+    const isReadable = (fd: number): boolean => calls.wait(fd, 'readable', 0);
+    const silent = ownPipes().filter((fd) => !isReadable(fd));
+    process.once(PROBE, () => undefined);
+    process.kill(process.pid, PROBE);
+    const [fd, ...others] = silent.filter(isReadable);
+    return fd === undefined || others.length > 0 ? null : new PendingSignals(fd);
+  }
+
+  /** Those of which no handler was told. Their handlers are not called: call it at the end of the process. */
+  take(): NodeJS.Signals[] {
+    const records = Buffer.alloc(64 * RECORD.size);
+    let byteCount = 0;
+    try {
+      byteCount = readSync(this.#fd, records);
+    } catch {
+      // There are none.
+    }
+    const numbers = Array.from({ length: byteCount / RECORD.size }, (_, index) =>
+      records.readInt32LE(index * RECORD.size + RECORD.signal),
+    );
+    return NAMES.filter((name) => numbers.includes(constants.signals[name]));
+  }
+}
+
+/** The descriptors of pipes of which this process has both ends. */
+function ownPipes(): number[] {
+  const ends = new Map<string, number[]>();
+  for (const name of readdirSync('/proc/self/fd')) {
+    const target = targetOf(name);
+    if (target.startsWith('pipe:')) ends.set(target, [...(ends.get(target) ?? []), Number(name)]);
+  }
+  return [...ends.values()].filter((fds) => fds.length > 1).flat();
+}
+
+function targetOf(name: string): string {
+  try {
+    return readlinkSync(`/proc/self/fd/${name}`);
+  } catch {
+    // It is closed: that of the folder.
+    return '';
+  }
+}

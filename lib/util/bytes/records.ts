@@ -1,0 +1,144 @@
+/** Records: how built-in services divide a stream. `u8 kind, u32 length (big-endian), payload`. */
+import { VproxyError } from '../../errors.js';
+import { JsonScanner } from './json-scanner.js';
+
+/** Before each payload, in bytes. */
+export const RECORD_HEADER_BYTES = 5;
+
+/** The largest payload of a record, in bytes, whatever a length says. */
+export const MAX_RECORD_BYTES = 1_048_576;
+
+/** The header of a record whose payload follows. */
+export function encodeRecordHeader(kind: number, payloadBytes: number): Buffer {
+  const header = Buffer.allocUnsafe(RECORD_HEADER_BYTES);
+  header.writeUInt8(kind, 0);
+  header.writeUInt32BE(payloadBytes, 1);
+  return header;
+}
+
+/** A whole record. A text is written as UTF-8. */
+export function encodeRecord(kind: number, payload: Uint8Array | string): Buffer {
+  const bytes = typeof payload === 'string' ? Buffer.from(payload) : payload;
+  return Buffer.concat([encodeRecordHeader(kind, bytes.length), bytes]);
+}
+
+/**
+ * The JSON object that is all of a payload. Throws `protocol-error`, with `what` in it, for anything else, and for an object
+ * of more values than the scanner lets through, before it is parsed.
+ */
+export function decodeJsonRecord(payload: Buffer, what: string): Record<string, unknown> {
+  const scanner = new JsonScanner(MAX_RECORD_BYTES, 'protocol-error', what);
+  scanner.push(payload);
+  const text = scanner.next();
+  // What else a text can be is not even parsed: only of an object has the scanner bounded the values.
+  const isObject = text?.[0] === OPENING_BRACE && scanner.next() === undefined && scanner.isEmpty;
+  try {
+    if (isObject) return JSON.parse(text.toString()) as Record<string, unknown>;
+  } catch {
+    // Said below.
+  }
+  throw new VproxyError('protocol-error', `${what} is not a JSON object`);
+}
+
+const OPENING_BRACE = 0x7b;
+
+/** What gets the records that were read. What these throw, `push` throws. */
+export interface RecordHandler {
+  /** The kinds whose payload is handed on in pieces, as they come. */
+  readonly pieces: ReadonlySet<number>;
+  /** A record begins, whose payload has this length: nothing of it is kept yet, nor at all where this throws. Default: it may. */
+  onHeader?(kind: number, payloadBytes: number): void;
+  /** A whole record of another kind. The payload is the handler's. */
+  onRecord(kind: number, payload: Buffer): void;
+  /** A piece, never empty, of the payload of a kind in `pieces`: a view that is valid as long as the chunk that it came in. */
+  onPiece(kind: number, bytes: Buffer): void;
+  /** Asked before each record, and each piece: whether {@link RecordReader.push} is to stop there. Default: never. */
+  isFull?(): boolean;
+}
+
+/** Room for a payload is made as its bytes come, beginning with this number: a length alone takes no memory. */
+const FIRST_PAYLOAD_BYTES = 4096;
+
+/** Reads records from a stream, however its bytes are split. */
+export class RecordReader {
+  readonly #handler: RecordHandler;
+  readonly #header = Buffer.alloc(RECORD_HEADER_BYTES);
+  #headerBytes = 0;
+  /** The beginning of the payload of a record that is not complete; null in a header, and where it is handed on in pieces. */
+  #payload: Buffer | null = null;
+  #payloadBytes = 0;
+  #leftBytes = 0;
+
+  constructor(handler: RecordHandler) {
+    this.#handler = handler;
+  }
+
+  /** Whether a record has begun and is not complete. */
+  get isWithinRecord(): boolean {
+    return this.#headerBytes > 0;
+  }
+
+  /**
+   * Reads the next bytes, until the handler is full. Gives how many were read: the others are to come again. Throws
+   * `protocol-error` for a payload above {@link MAX_RECORD_BYTES}.
+   */
+  push(chunk: Buffer): number {
+    let at = 0;
+    while (at < chunk.length && this.#handler.isFull?.() !== true) {
+      at = this.#headerBytes < RECORD_HEADER_BYTES ? this.#readHeader(chunk, at) : this.#readPayload(chunk, at);
+    }
+    return at;
+  }
+
+  #readHeader(chunk: Buffer, at: number): number {
+    const count = Math.min(RECORD_HEADER_BYTES - this.#headerBytes, chunk.length - at);
+    chunk.copy(this.#header, this.#headerBytes, at, at + count);
+    this.#headerBytes += count;
+    if (this.#headerBytes === RECORD_HEADER_BYTES) this.#begin();
+    return at + count;
+  }
+
+  #begin(): void {
+    const kind = this.#header.readUInt8(0);
+    this.#leftBytes = this.#header.readUInt32BE(1);
+    if (this.#leftBytes > MAX_RECORD_BYTES) {
+      throw new VproxyError('protocol-error', `a record of kind ${kind} is longer than ${MAX_RECORD_BYTES} bytes`);
+    }
+    this.#handler.onHeader?.(kind, this.#leftBytes);
+    const isWhole = !this.#handler.pieces.has(kind);
+    this.#payload = isWhole ? Buffer.allocUnsafeSlow(Math.min(this.#leftBytes, FIRST_PAYLOAD_BYTES)) : null;
+    this.#payloadBytes = 0;
+    if (this.#leftBytes === 0) this.#complete();
+  }
+
+  #readPayload(chunk: Buffer, at: number): number {
+    const count = Math.min(this.#leftBytes, chunk.length - at);
+    const bytes = chunk.subarray(at, at + count);
+    this.#leftBytes -= count;
+    if (this.#payload === null) this.#handler.onPiece(this.#header.readUInt8(0), bytes);
+    else this.#payload = this.#append(this.#payload, bytes);
+    if (this.#leftBytes === 0) this.#complete();
+    return at + count;
+  }
+
+  /** The payload with more bytes behind it: in twice the room, where it has not enough. */
+  #append(payload: Buffer, bytes: Buffer): Buffer {
+    const neededBytes = this.#payloadBytes + bytes.length;
+    let target = payload;
+    if (neededBytes > payload.length) {
+      const most = neededBytes + this.#leftBytes;
+      target = Buffer.allocUnsafeSlow(Math.min(most, Math.max(neededBytes, 2 * payload.length)));
+      payload.copy(target, 0, 0, this.#payloadBytes);
+    }
+    bytes.copy(target, this.#payloadBytes);
+    this.#payloadBytes = neededBytes;
+    return target;
+  }
+
+  #complete(): void {
+    const payload = this.#payload;
+    this.#headerBytes = 0;
+    this.#payload = null;
+    if (payload !== null) this.#handler.onRecord(this.#header.readUInt8(0), payload);
+  }
+}

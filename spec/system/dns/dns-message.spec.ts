@@ -1,0 +1,326 @@
+import assert from 'node:assert/strict';
+import test from 'ava';
+import fc from 'fast-check';
+import { type DnsMessage, formatMessage, isSameQuestion, parseMessage } from '../../../lib/system/dns/dns-message.js';
+import { formatName, hostOf, keyOf, parseName, readName } from '../../../lib/system/dns/domain-names.js';
+import {
+  addressesIn,
+  type DnsRecord,
+  negativeTtlOf,
+  RECORD_TYPE,
+  typeName,
+} from '../../../lib/system/dns/resource-records.js';
+import { a, answerTo, bytesOf, cname, nameOf, query, question, record, soa } from '../../helpers/dns.js';
+
+const hex = (text: string): Buffer => Buffer.from(text.replace(/\s+/g, ''), 'hex');
+
+/** An answer of one server: www.example.com is an alias of edge.example.com, with every name but the first one a pointer. */
+const CHAIN = hex(`
+  1234 8180 0001 0002 0000 0001
+  03777777 076578616d706c65 03636f6d 00 0001 0001
+  c00c 0005 0001 0000012c 0007 0465646765 c010
+  c02d 0001 0001 0000003c 0004 5db8d822
+  00 0029 04d0 0000 8000 0000`);
+
+test('an answer is read with its pointers followed, and written as short as it came', (t) => {
+  const message = parseMessage(CHAIN);
+  t.like(message, {
+    id: 0x1234,
+    isResponse: true,
+    wantsRecursion: true,
+    canRecurse: true,
+    rcode: 0,
+    isTruncated: false,
+  });
+  t.deepEqual(message?.question, question('www.example.com'));
+  t.deepEqual(message?.answers, [
+    cname('www.example.com', 'edge.example.com'),
+    a('edge.example.com', '93.184.216.34', 60),
+  ]);
+  t.deepEqual(message?.edns, { udpBytes: 1232, version: 0, wantsDnssec: true, errors: [] });
+  t.is(bytesOf(message as DnsMessage).toString('hex'), CHAIN.toString('hex'));
+});
+
+test('names in the data of each classic type are read with their pointers followed', (t) => {
+  const owner = '03777777 076578616d706c65 03636f6d 00';
+  const target = '076578616d706c6503636f6d00';
+  const rows: readonly [number, string, string][] = [
+    [RECORD_TYPE.NS, 'c010', target],
+    [RECORD_TYPE.PTR, 'c010', target],
+    [RECORD_TYPE.MX, '000a c010', `000a${target}`],
+    [RECORD_TYPE.SOA, `c010 026e73c010 ${'00000001'.repeat(5)}`, `${target}026e73${target}${'00000001'.repeat(5)}`],
+    [RECORD_TYPE.SRV, '0001 0002 01bb c010', `0001000201bb${target}`],
+    [RECORD_TYPE.NAPTR, '0064 000a 0175 03534950 00 c010', `0064000a01750353495000${target}`],
+    [RECORD_TYPE.DNAME, 'c010', target],
+    [14, 'c010 c010', target + target],
+    [17, 'c010 c010', target + target],
+    [24, `${'11'.repeat(18)} c010 2222`, `${'11'.repeat(18)}${target}2222`],
+    [26, '000a c010 c010', `000a${target}${target}`],
+    [30, 'c010 3333', `${target}3333`],
+    [36, '000a c010', `000a${target}`],
+    // What is no type of old is passed on as it is, whatever it looks like.
+    [RECORD_TYPE.CAA, 'c010', 'c010'],
+    [65_280, 'c010', 'c010'],
+  ];
+  for (const [type, given, expected] of rows) {
+    const data = hex(given);
+    const lengths = `${type.toString(16).padStart(4, '0')} 0001 00000001 ${data.length.toString(16).padStart(4, '0')}`;
+    const bytes = hex(`0001 8180 0001 0001 0000 0000 ${owner} 00ff 0001 c00c ${lengths} ${data.toString('hex')}`);
+    t.is(parseMessage(bytes)?.answers[0]?.data.toString('hex'), expected, typeName(type));
+  }
+});
+
+test('only names of RFC 1035 are written as pointers', (t) => {
+  const answers = [
+    record('example.com', 'MX', Buffer.concat([hex('000a'), nameOf('example.com')])),
+    record('example.com', 'SRV', Buffer.concat([hex('0001000201bb'), nameOf('example.com')])),
+  ];
+  const bytes = bytesOf(answerTo(query('example.com', 'MX', { edns: null }), answers)).toString('hex');
+  t.true(bytes.includes('0004000ac00c'));
+  t.true(bytes.includes(`00130001000201bb${nameOf('example.com').toString('hex')}`));
+});
+
+const MALFORMED: readonly [string, string][] = [
+  ['less than a header', '1234 8180 0001 0000 0000'],
+  ['two questions', `1234 0100 0002 0000 0000 0000 ${'0161 00 0001 0001'.repeat(2)}`],
+  ['a question that is missing', '1234 0100 0001 0000 0000 0000'],
+  ['a question that is cut off', '1234 0100 0001 0000 0000 0000 0161 00 0001 00'],
+  ['bytes behind its end', '1234 0100 0001 0000 0000 0000 0161 00 0001 0001 00'],
+  ['a label that is cut off', '1234 0100 0001 0000 0000 0000 0561'],
+  ['a label of 64 bytes', `1234 0100 0001 0000 0000 0000 40 ${'61'.repeat(64)} 00 0001 0001`],
+  ['a label of an unknown kind', '1234 0100 0001 0000 0000 0000 8161 00 0001 0001'],
+  [
+    'a name of 256 bytes',
+    `1234 0100 0001 0000 0000 0000 ${`3f${'61'.repeat(63)}`.repeat(3)} 3e${'61'.repeat(62)} 0000 0001 0001`,
+  ],
+  ['a pointer to itself', '1234 0100 0001 0000 0000 0000 c00c 0001 0001'],
+  ['a pointer forward', '1234 0100 0001 0000 0000 0000 c00e 0001 0001'],
+  ['a pointer to its own labels', '1234 0100 0001 0000 0000 0000 0161 c00c 0001 0001'],
+  ['half a pointer', '1234 0100 0001 0000 0000 0000 c0'],
+  ['a record that is cut off', '1234 8180 0000 0001 0000 0000 00 0001 0001 00000001 0004 7f0000'],
+  ['an address of 3 bytes', '1234 8180 0000 0001 0000 0000 00 0001 0001 00000001 0003 7f0000'],
+  ['an address of 5 bytes', '1234 8180 0000 0001 0000 0000 00 0001 0001 00000001 0005 7f00000000'],
+  ['a record of another class', '1234 8180 0000 0001 0000 0000 00 0001 0003 00000001 0004 7f000001'],
+  ['a name that ends behind its data', '1234 8180 0000 0001 0000 0000 00 0005 0001 00000001 0001 0161 00'],
+  ['OPT with a name', '1234 0100 0000 0000 0000 0001 0161 00 0029 04d0 00000000 0000'],
+  ['two records OPT', `1234 0100 0000 0000 0000 0002 ${'00 0029 04d0 00000000 0000'.repeat(2)}`],
+  ['OPT among the answers', '1234 8180 0000 0001 0000 0000 00 0029 04d0 00000000 0000'],
+  ['an option that is cut off', '1234 0100 0000 0000 0000 0001 00 0029 04d0 00000000 0005 000a 0002 00'],
+  ['half an extended error', '1234 0100 0000 0000 0000 0001 00 0029 04d0 00000000 0005 000f 0001 00'],
+];
+
+for (const [what, text] of MALFORMED) {
+  test(`a message with ${what} is none`, (t) => {
+    t.is(parseMessage(hex(text)), null);
+  });
+}
+
+test('a name of 255 bytes, and one with 127 labels, is read', (t) => {
+  const longest = `${`3f${'61'.repeat(63)}`.repeat(3)}3d${'61'.repeat(61)}00`;
+  for (const name of [longest, `${'0161'.repeat(127)}00`]) {
+    t.is(parseMessage(hex(`1234 0100 0001 0000 0000 0000 ${name} 0001 0001`))?.question?.name.length, 255);
+  }
+});
+
+test('what pointers make of little is bounded', (t) => {
+  const longest = `${`3f${'61'.repeat(63)}`.repeat(3)}3d${'61'.repeat(61)}00`;
+  const withRecords = (count: number) =>
+    hex(
+      `1234 8180 0001 ${count.toString(16).padStart(4, '0')} 0000 0000 ${longest} 0001 0001 ${'c00c 0010 0001 00000001 0000'.repeat(count)}`,
+    );
+  t.is(parseMessage(withRecords(500))?.answers.length, 500);
+  t.is(parseMessage(withRecords(5000)), null);
+});
+
+test('a pointer chain that has more links than a name has labels leads nowhere', (t) => {
+  const chain = (links: number) => {
+    // Data of a type that is opaque: a root, and pointers each to the one before it.
+    const pointers = Array.from({ length: links }, (_, index) =>
+      (0xc000 | (index === 0 ? 23 : 22 + 2 * index)).toString(16),
+    );
+    const data = `00${pointers.join('')}`;
+    const last = (0xc000 | (22 + 2 * links)).toString(16);
+    const length = (1 + 2 * links).toString(16).padStart(4, '0');
+    return hex(`1234 8180 0000 0002 0000 0000 00 ff00 0001 00000001 ${length} ${data} ${last} 0010 0001 00000001 0000`);
+  };
+  t.is(parseMessage(chain(126))?.answers.length, 2);
+  t.is(parseMessage(chain(127)), null);
+});
+
+test('an answer that is too long is sent truncated, with its question and what EDNS says', (t) => {
+  const answers = Array.from({ length: 40 }, (_, index) => a('example.org', `192.0.2.${index}`));
+  const message = answerTo(query('example.org'), answers);
+  const whole = bytesOf(message).length;
+  t.is(parseMessage(formatMessage(message, whole))?.answers.length, 40);
+  t.like(parseMessage(formatMessage(message, whole - 1)), {
+    isTruncated: true,
+    answers: [],
+    question: message.question,
+    edns: message.edns,
+  });
+});
+
+test('codes that need EDNS, and extended errors, are written and read', (t) => {
+  const errors = [
+    { code: 18, text: 'nämlich' },
+    { code: 6, text: '' },
+  ];
+  const message = answerTo(query('a.example'), [], {
+    rcode: 16,
+    edns: { udpBytes: 1232, version: 0, wantsDnssec: false, errors },
+  });
+  t.deepEqual(parseMessage(bytesOf(message)), message);
+});
+
+test('names are compared without regard to case, of letters of ASCII alone', (t) => {
+  t.true(isSameQuestion(question('eXample.ORG'), question('Example.org')));
+  t.false(isSameQuestion(question('example.org'), question('example.org', 'AAAA')));
+  t.not(keyOf(Buffer.from([1, 0xc4, 0])), keyOf(Buffer.from([1, 0xe4, 0])));
+  // The length of a label is no letter.
+  t.is(keyOf(nameOf('a'.repeat(63))).charCodeAt(0), 63);
+});
+
+test('a name is that of a host only where each byte is one of a host’s name', (t) => {
+  t.is(hostOf(nameOf('_Dmarc.Example.org')), '_dmarc.example.org');
+  t.is(hostOf(Buffer.alloc(1)), null);
+  // One label with a dot in it is not two labels.
+  t.is(hostOf(hex('05612e62 2e63 00')), null);
+  t.is(hostOf(hex('02c3a4 00')), null);
+  t.is(formatName(hex('03612e0a 0162 00')), 'a\\046\\010.b.');
+  t.is(formatName(Buffer.alloc(1)), '.');
+  t.is(parseName('a..b'), null);
+  t.is(parseName(`${'a'.repeat(64)}.b`), null);
+  t.is(parseName('a.'.repeat(128)), null);
+});
+
+test('the addresses of a record are its data, or the hints of a service', (t) => {
+  const service = (parameters: string): DnsRecord => record('a.example', 'HTTPS', hex(`0001 00 ${parameters}`));
+  const found = (one: DnsRecord): string[] | undefined => addressesIn(one)?.map((bytes) => bytes.toString('hex'));
+  t.deepEqual(found(a('a.example', '127.0.0.1')), ['7f000001']);
+  t.deepEqual(found(cname('a.example', 'b.example')), []);
+  t.deepEqual(found(service('')), []);
+  const hints = `0001 0003 026832 0004 0008 7f000001 0a000001 0006 0010 ${'00'.repeat(15)}01`;
+  t.deepEqual(found(service(hints)), ['7f000001', '0a000001', `${'00'.repeat(15)}01`]);
+  for (const broken of ['0004 0003 7f0000', '0004 0008 7f000001', '0004', '0006 0004 7f000001'])
+    t.is(addressesIn(service(broken)), null, broken);
+});
+
+test('the time of what there is not is the smaller one of the SOA’s two', (t) => {
+  t.is(negativeTtlOf(soa('example.org', 60, 900)), 60);
+  t.is(negativeTtlOf(soa('example.org', 900, 60)), 60);
+});
+
+// ---- any message ------------------------------------------------------------------------------------------------
+
+const label = fc.uint8Array({ minLength: 1, maxLength: 12 });
+const anyName = fc
+  .array(label, { maxLength: 6 })
+  .map((labels) =>
+    Buffer.concat([...labels.flatMap((one) => [Buffer.from([one.length]), Buffer.from(one)]), Buffer.alloc(1)]),
+  );
+const someName = fc.oneof(anyName, fc.constantFrom(nameOf('www.example.org'), nameOf('example.org'), nameOf('ORG')));
+const anyBytes = fc.uint8Array({ maxLength: 40 }).map((bytes) => Buffer.from(bytes));
+const anyRecord: fc.Arbitrary<DnsRecord> = fc
+  .record({ name: someName, ttl: fc.nat(0xffffffff), target: someName, bytes: anyBytes, kind: fc.nat(6) })
+  .map(({ name, ttl, target, bytes, kind }) => {
+    const of = (type: keyof typeof RECORD_TYPE, data: Buffer) => ({ name, ttl, type: RECORD_TYPE[type], data });
+    switch (kind) {
+      case 0:
+        return of('A', Buffer.alloc(4, bytes.length));
+      case 1:
+        return of('CNAME', target);
+      case 2:
+        return of('MX', Buffer.concat([Buffer.alloc(2, 7), target]));
+      case 3:
+        return of('SOA', Buffer.concat([target, name, Buffer.alloc(20, 9)]));
+      case 4:
+        return of('SRV', Buffer.concat([Buffer.alloc(6, 3), target]));
+      case 5:
+        return of(
+          'NAPTR',
+          Buffer.concat([Buffer.alloc(4, 5), Buffer.from([bytes.length]), bytes, Buffer.alloc(2), target]),
+        );
+      default:
+        return of('TXT', bytes);
+    }
+  });
+/** As objects of the code are. */
+const PLAIN = { noNullPrototype: true } as const;
+
+const anyMessage: fc.Arbitrary<DnsMessage> = fc.record(
+  {
+    id: fc.nat(0xffff),
+    isResponse: fc.boolean(),
+    opcode: fc.nat(15),
+    isTruncated: fc.boolean(),
+    wantsRecursion: fc.boolean(),
+    canRecurse: fc.boolean(),
+    isAuthentic: fc.boolean(),
+    isUnchecked: fc.boolean(),
+    rcode: fc.nat(15),
+    question: fc.option(fc.record({ name: someName, type: fc.nat(0xffff), class: fc.nat(0xffff) }, PLAIN)),
+    answers: fc.array(anyRecord, { maxLength: 6 }),
+    authorities: fc.array(anyRecord, { maxLength: 3 }),
+    edns: fc.option(
+      fc.record(
+        {
+          udpBytes: fc.nat(0xffff),
+          version: fc.nat(255),
+          wantsDnssec: fc.boolean(),
+          errors: fc.array(fc.record({ code: fc.nat(0xffff), text: fc.string({ maxLength: 20 }) }, PLAIN), {
+            maxLength: 2,
+          }),
+        },
+        PLAIN,
+      ),
+    ),
+  },
+  PLAIN,
+);
+
+test('any message is read as it was written', (t) => {
+  t.notThrows(() =>
+    fc.assert(
+      fc.property(anyMessage, (message) => {
+        assert.deepEqual(parseMessage(bytesOf(message)), message);
+      }),
+      { numRuns: 3000 },
+    ),
+  );
+});
+
+test('100,000 messages that are random or changed at random are understood whole, or not at all', (t) => {
+  // A generator of numbers, seeded: the same messages each time.
+  let state = 0x2545f491;
+  const random = (below: number): number => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return (state >>> 0) % below;
+  };
+  const good = [
+    CHAIN,
+    bytesOf(query('www.example.org', 'MX')),
+    bytesOf(answerTo(query('x.example'), [soa('example', 5)])),
+  ];
+  let understood = 0;
+  for (let turn = 0; turn < 100_000; turn += 1) {
+    const from = good[turn % 4];
+    const bytes =
+      from === undefined ? Buffer.from(Array.from({ length: random(64) }, () => random(256))) : Buffer.from(from);
+    for (let change = random(4); from !== undefined && change >= 0; change -= 1)
+      bytes[random(bytes.length)] = random(256);
+    const message = parseMessage(random(8) === 0 ? bytes.subarray(0, random(bytes.length + 1)) : bytes);
+    if (message === null) continue;
+    understood += 1;
+    // What was understood can be said again, and means the same.
+    const again = parseMessage(bytesOf(message));
+    if (again === null || !bytesOf(again).equals(bytesOf(message))) t.fail(bytes.toString('hex'));
+  }
+  t.true(understood > 10_000 && understood < 100_000, String(understood));
+});
+
+test('a name is read from anywhere without leaving the message', (t) => {
+  t.deepEqual(readName(CHAIN, 45), { name: nameOf('edge.example.com'), end: 52 });
+  t.throws(() => readName(CHAIN, CHAIN.length), { code: 'protocol-error' });
+});

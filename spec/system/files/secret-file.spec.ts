@@ -1,0 +1,49 @@
+/** Which files of secrets are read. */
+import { chmodSync, chownSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { readSecretFile } from '../../../lib/system/files/guarded-files.js';
+import { temporaryFolder } from '../../helpers/files.js';
+import { testWith } from '../../helpers/test-with.js';
+
+const testAsRoot = testWith('root');
+
+/** A user that is neither root nor this one. */
+const STRANGER = 4321;
+
+function writeSecret(t: ExecutionContext, mode = 0o600): string {
+  const path = join(temporaryFolder(t), 'secret');
+  writeFileSync(path, 'open sesame');
+  chmodSync(path, mode);
+  return path;
+}
+
+test('a file of this user that nobody else can read is read, up to a number of bytes', (t) => {
+  const path = writeSecret(t);
+  t.is(readSecretFile(path), 'open sesame');
+  t.is(readSecretFile(path, 11), 'open sesame');
+  t.throws(() => readSecretFile(path, 10), { code: 'bad-file', message: `${path}: it has more than 10 bytes` });
+});
+
+for (const mode of [0o640, 0o604, 0o620, 0o602, 0o610, 0o601])
+  test(`a file of mode ${mode.toString(8)} is not read`, (t) => {
+    const path = writeSecret(t, mode);
+    t.throws(() => readSecretFile(path), { code: 'bad-file', message: /others can read or change it/ });
+  });
+
+testAsRoot('a file of another user is not read, whoever may read it', (t) => {
+  const path = writeSecret(t);
+  chownSync(path, STRANGER, STRANGER);
+  t.throws(() => readSecretFile(path), { code: 'bad-file', message: `${path}: it belongs to another user (4321)` });
+  const link = `${path}-link`;
+  symlinkSync(path, link);
+  t.throws(() => readSecretFile(link), { code: 'bad-file', message: /it belongs to another user/ });
+});
+
+test('what is no file is not read, and nothing of a secret stands in an error', (t) => {
+  const folder = join(temporaryFolder(t), 'folder');
+  mkdirSync(folder, { mode: 0o700 });
+  t.throws(() => readSecretFile(folder), { code: 'bad-file', message: `${folder}: it is no file` });
+  const error = t.throws(() => readSecretFile(writeSecret(t), 4), { code: 'bad-file' });
+  t.false(`${error.stack ?? ''}${String(error.cause)}`.includes('sesame'));
+});

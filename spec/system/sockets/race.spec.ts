@@ -1,0 +1,207 @@
+/** Happy Eyeballs: the order and the moments of the attempts, who wins, and what is left of the others. */
+import { once } from 'node:events';
+import net from 'node:net';
+import { setImmediate } from 'node:timers/promises';
+import test, { type ExecutionContext } from 'ava';
+import { connectToFirst, interleaveFamilies, type RaceWinner } from '../../../lib/system/sockets/race.js';
+import { systemClock } from '../../../lib/util/clock.js';
+import { hangingPort } from '../../helpers/ports.js';
+import { localServer } from '../../helpers/proxies.js';
+import { eventually, ManualClock, within } from '../../helpers/time.js';
+
+/** A race of sockets that do what the spec says. */
+class Race {
+  readonly clock = new ManualClock();
+  readonly sockets = new Map<string, net.Socket>();
+  readonly controller = new AbortController();
+  readonly result: Promise<RaceWinner>;
+
+  constructor(addresses: readonly string[]) {
+    const { clock, sockets } = this;
+    const connect = (address: string): net.Socket => {
+      const socket = new net.Socket();
+      sockets.set(address, socket);
+      return socket;
+    };
+    this.result = connectToFirst(addresses, 443, { clock, connect, signal: this.controller.signal });
+    this.result.catch(() => undefined);
+  }
+
+  /** The addresses that were tried up to now. */
+  get tried(): string[] {
+    return [...this.sockets.keys()];
+  }
+
+  socket(address: string): net.Socket {
+    return this.sockets.get(address) ?? new net.Socket();
+  }
+
+  fail(address: string, code: string): void {
+    this.socket(address).destroy(Object.assign(new Error(`connect ${code} ${address}`), { code }));
+  }
+
+  /** The addresses whose sockets are still open. */
+  get open(): string[] {
+    return this.tried.filter((address) => !this.socket(address).destroyed);
+  }
+}
+
+for (const [addresses, expected] of [
+  [[], []],
+  [['1.1.1.1'], ['1.1.1.1']],
+  [
+    ['::1', '::2', '1.1.1.1', '2.2.2.2'],
+    ['::1', '1.1.1.1', '::2', '2.2.2.2'],
+  ],
+  [
+    ['1.1.1.1', '2.2.2.2', '3.3.3.3', '::1'],
+    ['1.1.1.1', '::1', '2.2.2.2', '3.3.3.3'],
+  ],
+  [
+    ['1.1.1.1', '::1', '::2', '::3'],
+    ['1.1.1.1', '::1', '::2', '::3'],
+  ],
+] as const) {
+  test(`the families of ${addresses.join(' ') || 'no address'} take turns`, (t) =>
+    t.deepEqual(interleaveFamilies(addresses), [...expected]));
+}
+
+test('the next address is tried 250 ms later, and the first that is connected wins; the others are destroyed', async (t) => {
+  const race = new Race(['::1', '::2', '1.1.1.1']);
+  t.deepEqual(race.tried, ['::1']);
+  race.clock.advance(249);
+  t.deepEqual(race.tried, ['::1']);
+  race.clock.advance(1);
+  t.deepEqual(race.tried, ['::1', '1.1.1.1']);
+  race.socket('1.1.1.1').emit('connect');
+  const { address, socket } = await race.result;
+  t.is(address, '1.1.1.1');
+  t.is(socket, race.socket('1.1.1.1'));
+  t.true(socket.isPaused());
+  t.deepEqual(race.open, ['1.1.1.1']);
+  t.is(race.clock.pending, 0);
+  race.clock.advance(1000);
+  t.is(race.sockets.size, 2, 'nothing more is tried');
+  t.is(socket.listenerCount('error'), 0, 'the socket is the caller’s');
+});
+
+test('an address that was tried first may still win when others run', async (t) => {
+  const race = new Race(['::1', '1.1.1.1']);
+  race.clock.advance(250);
+  race.socket('::1').emit('connect');
+  t.is((await race.result).address, '::1');
+  t.deepEqual(race.open, ['::1']);
+});
+
+test('the next address is tried at once when one fails, and the time of the one behind it begins anew', async (t) => {
+  const race = new Race(['1.1.1.1', '2.2.2.2', '3.3.3.3']);
+  race.clock.advance(200);
+  race.fail('1.1.1.1', 'ENETUNREACH');
+  await setImmediate();
+  t.deepEqual(race.tried, ['1.1.1.1', '2.2.2.2']);
+  race.clock.advance(249);
+  t.is(race.sockets.size, 2);
+  race.clock.advance(1);
+  t.is(race.sockets.size, 3);
+  race.socket('3.3.3.3').emit('connect');
+  t.is((await race.result).address, '3.3.3.3');
+});
+
+test('when all have failed what the system said is told, in order', async (t) => {
+  const race = new Race(['1.1.1.1', '2.2.2.2']);
+  race.clock.advance(250);
+  race.fail('2.2.2.2', 'ECONNREFUSED');
+  await setImmediate();
+  race.fail('1.1.1.1', 'EHOSTUNREACH');
+  const error = await t.throwsAsync(race.result, { instanceOf: AggregateError });
+  t.deepEqual(
+    error.errors.map(({ code }: NodeJS.ErrnoException) => code),
+    ['ECONNREFUSED', 'EHOSTUNREACH'],
+  );
+  t.is(race.clock.pending, 0);
+});
+
+test('four are tried at once: a fifth takes the place of the oldest, which counts as silent', async (t) => {
+  const addresses = Array.from({ length: 6 }, (_, index) => `1.1.1.${index + 1}`);
+  const race = new Race(addresses);
+  race.clock.advance(750);
+  t.deepEqual(race.open, addresses.slice(0, 4));
+  race.clock.advance(250);
+  t.deepEqual(race.open, addresses.slice(1, 5));
+  race.clock.advance(10_000);
+  t.deepEqual(race.open, addresses.slice(2));
+  for (const address of race.open) race.fail(address, 'ECONNREFUSED');
+  const error = await t.throwsAsync(race.result, { instanceOf: AggregateError });
+  t.is(error.errors.filter(({ code }: NodeJS.ErrnoException) => code === 'ETIMEDOUT').length, 2);
+  t.is(error.errors.length, 6);
+});
+
+test('an abort destroys everything, and is told as it is', async (t) => {
+  const race = new Race(['1.1.1.1', '2.2.2.2', '3.3.3.3']);
+  race.clock.advance(250);
+  const reason = new Error('enough');
+  race.controller.abort(reason);
+  t.is(await t.throwsAsync(race.result), reason);
+  t.deepEqual(race.open, []);
+  t.is(race.clock.pending, 0);
+  race.clock.advance(1000);
+  t.is(race.sockets.size, 2);
+});
+
+test('nothing is tried behind an abort', async (t) => {
+  const signal = AbortSignal.abort(new Error('enough'));
+  const connect = (): net.Socket => t.fail();
+  await t.throwsAsync(connectToFirst(['1.1.1.1'], 443, { clock: systemClock, signal, connect }), { message: 'enough' });
+});
+
+// With real sockets.
+
+/** A server that tells what it is sent, and the connections that it has. */
+async function talker(t: ExecutionContext, host: string): Promise<number> {
+  const server = await localServer(t, (socket) => socket.end('hello'), { host, port: 0 });
+  return server.port;
+}
+
+for (const host of ['127.0.0.1', '::1']) {
+  test(`a socket to ${host} is paused, and reads nothing before it is resumed`, async (t) => {
+    const port = await talker(t, host);
+    const { signal } = new AbortController();
+    const { socket, address } = await connectToFirst([host], port, { clock: systemClock, signal });
+    t.teardown(() => socket.destroy());
+    t.is(address, host);
+    t.is(socket.remoteAddress, host);
+    t.is(socket.remotePort, port);
+    t.true(socket.isPaused());
+    t.true(socket.allowHalfOpen);
+    t.is(socket.bytesRead, 0);
+    const [chunk] = (await within(10_000, 'the text', once(socket.resume(), 'data'))) as [Buffer];
+    t.is(String(chunk), 'hello');
+  });
+}
+
+test('an address that does not answer holds the next one up for 250 ms, and is let go', async (t) => {
+  const port = await hangingPort(t);
+  const accepted: net.Socket[] = [];
+  await localServer(t, (socket) => accepted.push(socket), { host: '127.0.0.2', port });
+  const { signal } = new AbortController();
+  const attempts: net.Socket[] = [];
+  const connect = (host: string): net.Socket => {
+    const socket = net.connect({ host, port });
+    attempts.push(socket);
+    return socket;
+  };
+  const beganAtMs = systemClock.now();
+  const { address, socket } = await connectToFirst(['127.0.0.1', '127.0.0.2'], port, {
+    clock: systemClock,
+    signal,
+    connect,
+  });
+  t.teardown(() => socket.destroy());
+  t.is(address, '127.0.0.2');
+  t.true(systemClock.now() - beganAtMs >= 245);
+  t.deepEqual(
+    attempts.map(({ destroyed }) => destroyed),
+    [true, false],
+  );
+  await eventually(() => accepted.length === 1);
+});

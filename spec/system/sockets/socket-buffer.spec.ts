@@ -1,0 +1,208 @@
+/** The buffer behind a unix socket: asked of the system, and what it takes then. */
+import { once } from 'node:events';
+import net from 'node:net';
+import test from 'ava';
+import { LocalWriter } from '../../../lib/forward/splice.js';
+import { SocketLink } from '../../../lib/link/socket-link.js';
+import type { Libc, NativeCall } from '../../../lib/system/libc.js';
+import { enlargeBuffer, grantedBuffer } from '../../../lib/system/sockets/socket-buffer.js';
+import { temporaryFolder } from '../../helpers/files.js';
+import { connectedProxies, localServer, localSocket } from '../../helpers/proxies.js';
+import { eventually } from '../../helpers/time.js';
+import { kernelBytes, roomOf, unixPair } from '../../helpers/unix-pair.js';
+
+const ASKED = 1_048_576;
+
+/** Numbers of Linux. */
+const AF_UNIX = 1;
+const SO_SNDBUF = 7;
+const SO_SNDBUFFORCE = 32;
+
+/** What is granted of it: all, where this process may exceed what the kernel has for users. */
+const isGranted = (bytes: number | null): boolean => bytes === ASKED || bytes === 2 * kernelBytes('wmem_max');
+
+test('what is granted is told, and the socket takes so much more', async (t) => {
+  const plain = await unixPair(t);
+  const small = await unixPair(t);
+  const large = await unixPair(t);
+  t.is(await enlargeBuffer(small.near, 65_536), 65_536);
+  const granted = await enlargeBuffer(large.near, ASKED);
+  t.true(isGranted(granted), String(granted));
+  const rooms = [small, plain, large].map(({ near }) => roomOf(near));
+  t.deepEqual(
+    [...rooms].sort((a, b) => a - b),
+    rooms,
+    'the least room first',
+  );
+  t.true((rooms[2] ?? 0) > kernelBytes('wmem_default'), String(rooms));
+  const [least = 0, , most = 0] = rooms;
+  t.true(least >= 65_536 && least <= 2 * 65_536, `${least} bytes`);
+  t.true(most <= 1.1 * (granted ?? 0), `${most} of ${granted ?? 0} bytes`);
+});
+
+test('the doctor is told the same without a socket of its own', async (t) => {
+  t.is(await grantedBuffer(65_536), 65_536);
+  const granted = await grantedBuffer(ASKED);
+  t.true(isGranted(granted), String(granted));
+});
+
+test('nothing is asked for, and nothing loaded, on TCP and for a socket that is gone', async (t) => {
+  const load = () => {
+    t.fail('it was loaded');
+    return Promise.reject(new Error('never used'));
+  };
+  const server = await localServer(t, () => undefined);
+  const tcp = localSocket(t, { host: '127.0.0.1', port: server.port });
+  await once(tcp, 'connect');
+  t.is(await enlargeBuffer(tcp, ASKED, load), null);
+  t.is(await enlargeBuffer(new net.Socket(), ASKED, load), null);
+  const { near } = await unixPair(t);
+  near.destroy();
+  t.is(await enlargeBuffer(near, ASKED, load), null);
+});
+
+test('a socket that is closed while koffi is loaded stays out of it', async (t) => {
+  const { near } = await unixPair(t);
+  const failing = () => Promise.reject(new Error('never used'));
+  const asking = enlargeBuffer(near, ASKED, () => {
+    near.destroy();
+    return import('../../../lib/system/libc.js').then(({ loadLibc }) => loadLibc());
+  });
+  t.is(await asking, null);
+  t.is(await enlargeBuffer(near, ASKED, failing), null);
+});
+
+test('who may not exceed what the kernel has for users is granted that', async (t) => {
+  const { near } = await unixPair(t);
+  const asked: unknown[] = [];
+  const calls: Readonly<Record<string, (...args: never[]) => number>> = {
+    setsockopt(_fd: number, _level: number, option: number, value: Int32Array) {
+      asked.push([option, value[0]]);
+      return option === SO_SNDBUFFORCE ? -1 : 0;
+    },
+    getsockopt(_fd: number, _level: number, option: number, value: Int32Array) {
+      value[0] = option === SO_SNDBUF ? 2 * 212_992 : AF_UNIX;
+      return 0;
+    },
+  };
+  const libc: Libc = {
+    declare: (declaration) => calls[/(\w+)\(/.exec(declaration)?.[1] ?? ''] as NativeCall,
+    errno: () => 1,
+    address: () => 0n,
+  };
+  t.is(await enlargeBuffer(near, ASKED, () => Promise.resolve(libc)), 2 * 212_992);
+  t.deepEqual(asked, [
+    [SO_SNDBUFFORCE, ASKED / 2],
+    [SO_SNDBUF, ASKED / 2],
+  ]);
+});
+
+test('without koffi the socket stays as it is, and koffi is looked for once', async (t) => {
+  const { near } = await unixPair(t);
+  let loads = 0;
+  const load = () => {
+    loads += 1;
+    return Promise.reject(new Error("Cannot find package 'koffi'"));
+  };
+  t.is(await enlargeBuffer(near, ASKED, load), null);
+  t.is(await enlargeBuffer(near, ASKED, load), null);
+  t.is(loads, 1);
+  t.true(roomOf(near) <= kernelBytes('wmem_default'));
+});
+
+/** How often a socket was asked for what is asked first, before its buffer is changed. */
+function countAsking(socket: net.Socket): () => number {
+  let count = 0;
+  Object.defineProperty(socket, 'remoteFamily', {
+    get() {
+      count += 1;
+      return undefined;
+    },
+  });
+  return () => count;
+}
+
+for (const [name, write] of [
+  ['write', (link: SocketLink, bytes: Buffer) => link.write(bytes)],
+  ['writeParts', (link: SocketLink, bytes: Buffer) => link.writeParts([bytes.subarray(0, 100), bytes.subarray(100)])],
+] as const) {
+  test(`a link has its buffer from the first ${name} on that does not fit, once`, async (t) => {
+    const { near, far } = await unixPair(t);
+    const asked = countAsking(near);
+    const link = new SocketLink('near', () => near);
+    link.wantBuffer(65_536);
+    for (let count = 0; count < 10; count += 1) t.true(write(link, Buffer.alloc(1000)));
+    t.is(asked(), 0);
+    t.is(link.bufferBytes, null);
+    t.false(write(link, Buffer.alloc(4_000_000)));
+    await eventually(() => link.bufferBytes !== null);
+    t.is(link.bufferBytes, 65_536);
+    far.resume();
+    await eventually(() => link.unwrittenBytes === 0);
+    far.pause();
+    t.false(write(link, Buffer.alloc(4_000_000)));
+    t.is(asked(), 1);
+  });
+}
+
+test('a link for which nothing was asked keeps what the system made', async (t) => {
+  const { near } = await unixPair(t);
+  const asked = countAsking(near);
+  const link = new SocketLink('near', () => near);
+  t.false(link.write(Buffer.alloc(4_000_000)));
+  t.is(asked(), 0);
+});
+
+test('what a forward writes to a unix socket gets a buffer when it does not fit, and not before', async (t) => {
+  const { near, far } = await unixPair(t);
+  const asked = countAsking(near);
+  let taken = 0;
+  const writer = new LocalWriter(near, (bytes) => {
+    taken += bytes;
+  });
+  writer.write(Buffer.alloc(1000));
+  await eventually(() => taken === 1000);
+  t.is(asked(), 0);
+  writer.write(Buffer.alloc(4_000_000));
+  writer.write(Buffer.alloc(4_000_000));
+  t.is(asked(), 1);
+  far.resume();
+  await eventually(() => taken === 8_001_000);
+  t.is(asked(), 1);
+  far.pause();
+  // It comes when koffi has been loaded; what an earlier look has filled stays full.
+  let room = 0;
+  await eventually(() => {
+    room += roomOf(near);
+    return room > kernelBytes('wmem_default');
+  });
+});
+
+test('what waits for a socket to connect is no sign of a full one', async (t) => {
+  const server = await localServer(t, (socket) => socket.resume());
+  const socket = localSocket(t, { host: '127.0.0.1', port: server.port });
+  const asked = countAsking(socket);
+  let taken = 0;
+  new LocalWriter(socket, (bytes) => {
+    taken += bytes;
+  }).write(Buffer.alloc(1000));
+  await eventually(() => taken === 1000);
+  t.is(asked(), 0);
+});
+
+test('the status of a channel has what its link was granted; both sides ask by themselves', async (t) => {
+  const server = await localServer(t, (socket) => socket.pipe(socket));
+  const path = `${temporaryFolder(t)}/channel.sock`;
+  const sink = { incoming: [`echo:${server.port}`], bufferBytes: 65_536 };
+  const { a, b } = await connectedProxies(t, path, { outgoing: ['echo:0'] }, sink);
+  const granted = () => [a, b].map(({ proxy }) => proxy.listChannels()[0]?.bufferBytes ?? null);
+  t.deepEqual(granted(), [null, null]);
+  const socket = localSocket(t, { host: '127.0.0.1', port: a.port('echo') }).resume();
+  const write = (): void => void socket.write(Buffer.alloc(1_000_000), () => !socket.destroyed && write());
+  write();
+  await eventually(() => granted().every((bytes) => bytes !== null));
+  socket.destroy();
+  const [own, peers] = granted();
+  t.true(isGranted(own ?? null), String(own));
+  t.is(peers, 65_536);
+});

@@ -1,0 +1,123 @@
+/** The scanner: where messages end, however their bytes were split. */
+import test from 'ava';
+import fc from 'fast-check';
+import { VproxyError } from '../../../lib/errors.js';
+import { JsonScanner, MAX_SIGNS } from '../../../lib/util/bytes/json-scanner.js';
+
+/** The result of a scanner for these chunks: its messages, then `error` if it threw. */
+function scan(chunks: readonly Uint8Array[], maxBytes = 1000): string[] {
+  const scanner = new JsonScanner(maxBytes, 'storage-bad-request', 'it');
+  const messages: string[] = [];
+  const add = (message: Buffer | undefined) => message && messages.push(message.toString('latin1'));
+  try {
+    for (const chunk of chunks) {
+      scanner.push(chunk);
+      for (let message = scanner.next(); message; message = scanner.next()) add(message);
+    }
+    add(scanner.end());
+  } catch (error) {
+    if (!(error instanceof VproxyError) || error.code !== 'storage-bad-request') throw error;
+    messages.push('error');
+  }
+  return messages;
+}
+
+const cases = test.macro({
+  exec: (t, text: string, messages: string[]) => t.deepEqual(scan([Buffer.from(text)]), messages),
+  title: (_title, text: string) => `${JSON.stringify(text)} is cut where it should be`,
+});
+
+test(cases, '', []);
+test(cases, ' \r\n\t\n', []);
+test(cases, '{"argv":["a"]}', ['{"argv":["a"]}']);
+test(cases, '{"argv":["a"]}\n', ['{"argv":["a"]}']);
+test(cases, '{"a":1}{"b":2}', ['{"a":1}', '{"b":2}']);
+test(cases, '{"a":1}\n\n {"b":2}\r\n', ['{"a":1}', '{"b":2}']);
+test(cases, '{\n "a": {\n "b": [{}] }\n}\n', ['{\n "a": {\n "b": [{}] }\n}']);
+test(cases, '{"a":"}{\\"}\\\\"}x\n', ['{"a":"}{\\"}\\\\"}', 'x']);
+test(cases, 'hello\n{"a":1}\n', ['hello', '{"a":1}']);
+test(cases, '{"a":"broken\n{"b":2}', ['{"a":"broken', '{"b":2}']);
+test(cases, '{"a":"broken\\\n{"b":2}', ['{"a":"broken\\', '{"b":2}']);
+test(cases, '{"a":[', ['{"a":[']);
+test(cases, '[1]\n', ['[1]']);
+
+/** Bytes that are near what the scanner looks for. */
+const nearBytes = fc
+  .array(fc.constantFrom('{', '}', '"', '\\', '\n', ' ', 'a', '{"a":"b"}', '{"a":{}}\n', '\u00e9'), { maxLength: 60 })
+  .map((parts) => Buffer.from(parts.join('')));
+
+function split(bytes: Buffer, cuts: readonly number[]): Buffer[] {
+  const places = [...cuts.map((cut) => cut % (bytes.length + 1)), bytes.length].sort((one, other) => one - other);
+  return places.map((place, index) => bytes.subarray(places[index - 1] ?? 0, place));
+}
+
+test('any split of the bytes gives the same messages, also at the bound', (t) => {
+  fc.assert(
+    fc.property(
+      fc.oneof(
+        nearBytes,
+        fc.uint8Array({ maxLength: 100 }).map((bytes) => Buffer.from(bytes)),
+      ),
+      fc.array(fc.nat(), { maxLength: 12 }),
+      fc.integer({ min: 1, max: 40 }),
+      (bytes, cuts, maxBytes) => {
+        const whole = scan([bytes], maxBytes);
+        const byteByByte = Array.from(bytes, (byte) => Uint8Array.of(byte));
+        t.deepEqual(scan(split(bytes, cuts), maxBytes), whole);
+        t.deepEqual(scan(byteByByte, maxBytes), whole);
+      },
+    ),
+  );
+});
+
+test('valid objects come out as they went in, whatever stands between them', (t) => {
+  const spaced = fc.record({
+    value: fc.dictionary(fc.string(), fc.jsonValue()),
+    indent: fc.constantFrom(0, 2),
+    gap: fc.constantFrom('', '\n', '\r\n', ' \t'),
+  });
+  fc.assert(
+    fc.property(fc.array(spaced, { maxLength: 8 }), fc.array(fc.nat(), { maxLength: 12 }), (items, cuts) => {
+      const text = items.map(({ value, indent, gap }) => `${JSON.stringify(value, null, indent)}${gap}`).join('');
+      const messages = scan(split(Buffer.from(text), cuts), 1_000_000);
+      t.deepEqual(
+        messages.map((message) => Buffer.from(message, 'latin1').toString()),
+        items.map(({ value, indent }) => JSON.stringify(value, null, indent)),
+      );
+    }),
+  );
+});
+
+test('a message at the bound passes and one byte more does not', (t) => {
+  const object = (bytes: number) => Buffer.from(`{"a":"${'x'.repeat(bytes - 8)}"}`);
+  t.deepEqual(scan([object(100)], 100), [object(100).toString()]);
+  t.deepEqual(scan([object(101)], 100), ['error']);
+  t.deepEqual(scan([Buffer.from('{'), Buffer.alloc(200, 0x20)], 100), ['error']);
+  t.deepEqual(scan([Buffer.alloc(101, 0x61)], 100), ['error']);
+  t.deepEqual(scan([Buffer.alloc(5000, 0x20), object(100)], 100), [object(100).toString()]);
+});
+
+test('an object of more commas, braces and brackets than are allowed is refused, whatever they are in', (t) => {
+  const signs = (count: number): string => `{"a":[${'1,'.repeat(count - 2)}1]}`;
+  const count = (text: string): number => scan([Buffer.from(text)], 1_000_000).length;
+  const isRefused = (text: string): boolean => scan([Buffer.from(text)], 1_000_000)[0] === 'error';
+  t.false(isRefused(signs(MAX_SIGNS)));
+  t.true(isRefused(signs(MAX_SIGNS + 1)));
+  t.true(isRefused(`{"a":${'['.repeat(MAX_SIGNS)}`));
+  t.true(isRefused('{"a":'.repeat(MAX_SIGNS + 1)));
+  t.is(count(`{"a":"${',[{'.repeat(MAX_SIGNS)}"}`.repeat(2)), 2, 'those in a text do not count');
+  t.is(count('{"a":[1,1,1]}\n'.repeat(MAX_SIGNS / 2)), MAX_SIGNS / 2, 'each message has its own');
+});
+
+test('a scanner is empty only between messages', (t) => {
+  const scanner = new JsonScanner(100, 'storage-bad-reply', 'it');
+  t.true(scanner.isEmpty);
+  scanner.push(Buffer.from('{"a":1}\n {'));
+  t.truthy(scanner.next());
+  t.is(scanner.next(), undefined);
+  t.false(scanner.isEmpty);
+  scanner.push(Buffer.from('}\n'));
+  t.truthy(scanner.next());
+  t.is(scanner.next(), undefined);
+  t.true(scanner.isEmpty);
+});

@@ -1,0 +1,53 @@
+import test from 'ava';
+import { Random } from '../../../bench/soak/random.js';
+import { IdTable } from '../../../lib/util/members/id-table.js';
+
+/** Ids as a session has them, and such as share a slot. */
+const RANGES = [
+  ['few, so that they come and go', () => 40],
+  ['odd ones and even ones, in order', (step: number) => 4 * (step + 1)],
+  ['from the whole range', () => 0xffff_ffff],
+] as const;
+
+for (const [name, highest] of RANGES) {
+  test(`a table has what a Map has: ids ${name}`, (t) => {
+    const numbers = new Random(name.length);
+    const random = () => numbers.fraction();
+    const table = new IdTable<{ readonly id: number }>();
+    const model = new Map<number, { readonly id: number }>();
+    for (let step = 0; step < 20_000; step += 1) {
+      const known = [...model.keys()];
+      const pick = known[Math.floor(random() * known.length)];
+      // Grows, shrinks, and grows again.
+      const isGrowing = Math.sin(step / 2000) > 0;
+      if (pick !== undefined && random() < (isGrowing ? 0.3 : 0.7)) {
+        table.delete(pick);
+        model.delete(pick);
+      } else {
+        const id = 1 + Math.floor(random() * highest(step));
+        const value = { id };
+        table.set(id, value);
+        model.set(id, value);
+      }
+      if (step % 500 === 0)
+        t.deepEqual(
+          table.list(),
+          [...model.values()].sort((one, other) => one.id - other.id),
+        );
+      if (table.size !== model.size) t.is(table.size, model.size, `step ${step}`);
+      if (pick !== undefined && table.get(pick) !== (model.get(pick) ?? null)) t.fail(`id ${pick}, step ${step}`);
+    }
+    table.delete(0xffff_fffe);
+    t.is(table.size, model.size);
+    for (const [id, value] of model) t.is(table.get(id), value);
+  });
+}
+
+test('a table gives back the memory of many', (t) => {
+  const table = new IdTable<object>();
+  for (let id = 1; id <= 10_000; id += 1) table.set(id, {});
+  for (let id = 1; id <= 10_000; id += 1) table.delete(id);
+  t.is(table.size, 0);
+  t.deepEqual(table.list(), []);
+  t.is(table.get(1), null);
+});
