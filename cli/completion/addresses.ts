@@ -2,6 +2,7 @@
  * What can be within the text of a channel or of a forward: labels, services and kinds before the address, and behind it
  * the options, each after a comma.
  */
+import type { TextType } from '../../lib/channel/kind.js';
 import { cutLabel } from '../../lib/util/labels.js';
 import { type LiveSource, liveNames, type NamedThing } from './values.js';
 
@@ -21,14 +22,8 @@ export interface AddressContext extends LiveSource {
   readonly isForRunning: boolean;
 }
 
-/** An option behind a comma, and its values where they are words. */
-interface AddressOption {
-  readonly name: string;
-  readonly words?: readonly string[];
-}
-
-/** Options whose values are paths. */
-const PATHS: ReadonlySet<string> = new Set(['ca', 'cert', 'key']);
+/** Options behind a comma by their names. */
+type AddressOptions = ReadonlyMap<string, Pick<TextType<unknown>, 'words' | 'isPath'>>;
 
 const NOTHING: AddressPart = { words: [], pathBehind: null };
 
@@ -36,7 +31,7 @@ const NOTHING: AddressPart = { words: [], pathBehind: null };
 export async function completeChannel(value: string): Promise<AddressPart> {
   const [, label = '', kindName, rest = ''] = /^([a-z0-9._-]+=)?([^:=]*):(.*)$/s.exec(value) ?? [];
   // They bring all channels along.
-  const [{ CHANNEL_KINDS }, { listOptions }] = await Promise.all([
+  const [{ CHANNEL_KINDS }, { optionsOf }] = await Promise.all([
     import('../../lib/channel/kinds.js'),
     import('../../lib/channel/address/options.js'),
   ]);
@@ -46,9 +41,9 @@ export async function completeChannel(value: string): Promise<AddressPart> {
   }
   const kind = CHANNEL_KINDS.get(kindName);
   const hasCertificates = /,tls=cert(?:,|$)/.test(rest);
-  const options =
-    kind === undefined ? [] : listOptions(kind).filter((one) => hasCertificates || !one.isForCertificates);
-  return completeRest(`${label}${kindName}:`, rest, options);
+  const options = kind === undefined ? [] : [...optionsOf(kind)];
+  const fitting = options.filter(([, { isForCertificates = false }]) => hasCertificates || !isForCertificates);
+  return completeRest(`${label}${kindName}:`, rest, new Map(fitting.map(([name, { type }]) => [name, type])));
 }
 
 /** Of `[LABEL/]SERVICE:ENDPOINT[,key=value…]`. */
@@ -77,8 +72,8 @@ export async function completeForward(
 }
 
 /** `mode`, `user` and `group` of `unix:/path[,mode=0660][,user=NAME][,group=NAME]`. */
-const optionsInForm = (form: string): AddressOption[] =>
-  [...form.matchAll(/\[,([a-z]+)=/g)].map(([, name = '']) => ({ name }));
+const optionsInForm = (form: string): AddressOptions =>
+  new Map(Array.from(form.matchAll(/\[,([a-z]+)=/g), ([, name = '']) => [name, {}]));
 
 /** What is in front of the colon: the service, and its channel where there are several. */
 async function forwardNames(
@@ -95,19 +90,19 @@ async function forwardNames(
 }
 
 /** Behind the colon: an address, which may be a path, and options. */
-function completeRest(front: string, rest: string, options: readonly AddressOption[]): AddressPart {
+function completeRest(front: string, rest: string, options: AddressOptions): AddressPart {
   // An odd number of commas ends an option; two are one comma within it.
   const [, last] = /(?:^|[^,])(?:,,)*,([^,]*)$/s.exec(rest) ?? [];
   if (last === undefined) return rest.startsWith('/') ? { words: [], pathBehind: front } : NOTHING;
   const before = front + rest.slice(0, rest.length - last.length);
   const [, name = '', text] = /^([^=]*)=(.*)$/s.exec(last) ?? [];
-  const option = options.find((one) => one.name === name);
   if (text === undefined) {
-    const left = options.filter((one) => !rest.includes(`,${one.name}=`));
-    return wordsOf(left.map((one) => `${before}${one.name}=`));
+    const left = [...options.keys()].filter((one) => !rest.includes(`,${one}=`));
+    return wordsOf(left.map((one) => `${before}${one}=`));
   }
-  if (PATHS.has(name)) return { words: [], pathBehind: `${before}${name}=` };
-  return wordsOf((option?.words ?? []).map((word) => `${before}${name}=${word}`));
+  const { words = [], isPath = false } = options.get(name) ?? {};
+  if (isPath) return { words: [], pathBehind: `${before}${name}=` };
+  return wordsOf(words.map((word) => `${before}${name}=${word}`));
 }
 
 const wordsOf = (names: readonly string[]): AddressPart => ({

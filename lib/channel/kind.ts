@@ -10,9 +10,6 @@ import type { HostPort } from '../util/addresses.js';
 /** How TLS knows the peer: by a key that both sides have, or by certificates on both sides. */
 type TlsMode = 'psk' | 'cert';
 
-/** What `tls=cert` needs. */
-export type TlsFile = 'ca' | 'cert' | 'key' | 'peer';
-
 /** What a kind of channel means for the protocol on it. */
 export interface ChannelTraits {
   /** The largest DATA payload that this side sends and accepts, in bytes (docs/protocol.md, R-OPEN-1). */
@@ -31,21 +28,44 @@ export interface ChannelTraits {
   readonly resumeMemoryBytes: number;
   /** What protects the sessions on it; null: nothing (R-AUTH-3). */
   readonly tls: TlsMode | null;
-  /** Paths of PEM files, and the name that the peer's certificate has to have; only with `tls=cert`. */
-  readonly tlsFiles: Readonly<Partial<Record<TlsFile, string>>>;
+  /** Paths of PEM files; only with `tls=cert`, which needs them. */
+  readonly ca?: string;
+  readonly cert?: string;
+  readonly key?: string;
+  /** The name that the peer's certificate has to have; only with `tls=cert`. Default: any. */
+  readonly peer?: string;
   /** Whether the storage broker runs on it without being asked for: it leads to a host (docs/storage.md). */
   readonly leadsToHost: boolean;
 }
 
-/** An option that only one kind has, behind its address: `baud=115200`. What it says becomes a part of the address. */
-export interface KindOption<A> {
-  /** The address with the option applied, or null where the value is not valid. */
-  parse(value: string, address: A): A | null;
-  /** The value in an address, or null where it is the default. `parse` reads it back. */
-  format(address: A): string | null;
-  /** What a value has to be, for people. */
+/** What the value of an option may be, and how it is spelled. */
+export interface TextType<V> {
+  /** The value of a text, or null where it is not valid. */
+  parse(text: string): V | null;
+  /** `parse` reads it back. */
+  format(value: V): string;
+  /** What a text has to be, for people. */
   readonly expected: string;
+  /** The texts, where they are words. */
+  readonly words?: readonly string[];
+  /** Whether it is the path of a file. Default false. */
+  readonly isPath?: boolean;
 }
+
+/** An option behind the address of a channel, such as `baud=115200`: which field it sets, where null or missing is what nobody said. */
+export interface ChannelOption<F extends string = string, V = unknown> {
+  readonly field: F;
+  readonly type: TextType<V>;
+  /** The value that is not worth saying. Default: that of the kind's traits. */
+  readonly fallback?: V;
+  /** Whether only `tls=cert` has it. Default false. */
+  readonly isForCertificates?: boolean;
+}
+
+/** An option for a field of `T`: of the traits or, where it is one kind's own, of its address. */
+export type OptionFor<T> = {
+  [F in keyof T & string]-?: ChannelOption<F, NonNullable<T[F]>>;
+}[keyof T & string];
 
 /** What opening a channel reports while it is not open yet. */
 interface OpenReport {
@@ -87,7 +107,7 @@ export interface DialKind<A> {
   readonly mode: 'dial';
   readonly traits: ChannelTraits;
   /** The kind's own options by name, besides those of every kind. Default: none. */
-  readonly options?: ReadonlyMap<string, KindOption<A>>;
+  readonly options?: ReadonlyMap<string, ChannelOption>;
   /** The address from the text behind `KIND:`, without options. Throws `bad-argument`. */
   parse(text: string): A;
   /** The text of an address; `parse` reads it back. */
@@ -122,7 +142,7 @@ export interface ListenKind<A> {
   readonly mode: 'listen';
   readonly traits: ChannelTraits;
   /** As of a `DialKind`. */
-  readonly options?: ReadonlyMap<string, KindOption<A>>;
+  readonly options?: ReadonlyMap<string, ChannelOption>;
   parse(text: string): A;
   format(address: A): string;
   /** As of a `DialKind`. */
@@ -166,7 +186,6 @@ export const VM_TRAITS: ChannelTraits = {
   resumeMs: 0,
   resumeMemoryBytes: 64 * 2 ** 20,
   tls: null,
-  tlsFiles: {},
   leadsToHost: false,
 };
 

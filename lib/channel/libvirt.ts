@@ -8,7 +8,7 @@ import { type Clock, pause, systemClock } from '../util/clock.js';
 import { Turns } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';
 import { parseXml, type XmlElement } from '../util/xml.js';
-import { type ChannelLocation, type DialContext, type DialKind, type KindOption, VM_TRAITS } from './kind.js';
+import { type ChannelLocation, type DialContext, type DialKind, type OptionFor, VM_TRAITS } from './kind.js';
 import { pipeOpen } from './pipe-open.js';
 import { tcpConnect, unixConnect } from './sockets.js';
 import { ttyOpen } from './tty-open.js';
@@ -31,10 +31,13 @@ interface LibvirtSystem {
   readonly clock?: Clock;
 }
 
-const uriOption: KindOption<LibvirtAddress> = {
-  parse: (value, address) => (isLocalUri(value) ? { ...address, uri: value } : null),
-  format: ({ uri }) => uri,
-  expected: 'a libvirt URI of this machine, such as qemu:///system',
+const uriOption: OptionFor<LibvirtAddress> = {
+  field: 'uri',
+  type: {
+    parse: (text) => (isLocalUri(text) ? text : null),
+    format: (uri) => uri,
+    expected: 'a libvirt URI of this machine, such as qemu:///system',
+  },
 };
 
 export function libvirtKind({ virsh = 'virsh', clock = systemClock }: LibvirtSystem = {}): DialKind<LibvirtAddress> {

@@ -19,7 +19,7 @@ import {
 import { formatPath, parsePath } from '../util/addresses.js';
 import { systemClock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
-import { type DialKind, type KindOption, VM_TRAITS } from './kind.js';
+import { type DialKind, type OptionFor, VM_TRAITS } from './kind.js';
 
 /** A serial line. */
 export interface TtyAddress {
@@ -34,13 +34,13 @@ const BAUDS = [
   1_000_000, 1_152_000, 1_500_000, 2_000_000, 2_500_000, 3_000_000, 3_500_000, 4_000_000,
 ];
 
-const baudOption: KindOption<TtyAddress> = {
-  parse: (value, address) => {
-    const baud = BAUDS.find((known) => String(known) === value);
-    return baud === undefined ? null : { ...address, baud };
+const baudOption: OptionFor<TtyAddress> = {
+  field: 'baud',
+  type: {
+    parse: (text) => BAUDS.find((known) => String(known) === text) ?? null,
+    format: String,
+    expected: `one of ${BAUDS.join(', ')}`,
   },
-  format: ({ baud }) => (baud === null ? null : String(baud)),
-  expected: `one of ${BAUDS.join(', ')}`,
 };
 
 /** The kind `tty-open`, with what the system says of its devices in `sys` (default `/sys`). */

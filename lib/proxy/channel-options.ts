@@ -189,9 +189,9 @@ export function settingsFor(
   });
 }
 
-function secureLayer({ tls, tlsFiles }: ChannelTraits, keys: () => readonly SecretKey[]): SecureLayerFactory | null {
-  if (tls === null) return null;
-  return tls === 'psk' ? tlsWithKeys(keys) : tlsWithCertificates(() => readCertificates(tlsFiles));
+function secureLayer(traits: ChannelTraits, keys: () => readonly SecretKey[]): SecureLayerFactory | null {
+  if (traits.tls === null) return null;
+  return traits.tls === 'psk' ? tlsWithKeys(keys) : tlsWithCertificates(() => readCertificates(traits));
 }
 
 // The keys of a channel, from the files that have them.

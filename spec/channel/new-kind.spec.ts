@@ -6,7 +6,7 @@ import { once } from 'node:events';
 import test, { type ExecutionContext } from 'ava';
 import { type ChannelAddress, formatChannel } from '../../lib/channel/address/address.js';
 import { applyOptions } from '../../lib/channel/address/options.js';
-import { type DialKind, VM_TRAITS } from '../../lib/channel/kind.js';
+import { type DialKind, type OptionFor, VM_TRAITS } from '../../lib/channel/kind.js';
 import { VproxyError } from '../../lib/errors.js';
 import { SessionSource } from '../../lib/forward/session-source.js';
 import type { Link, LinkHandler } from '../../lib/link/link.js';
@@ -34,10 +34,14 @@ const toy: DialKind<Place> = {
     [
       'piece',
       {
-        parse: (value, place) => (/^[1-9]\d{0,4}$/.test(value) ? { ...place, pieceBytes: Number(value) } : null),
-        format: ({ pieceBytes }) => (pieceBytes === 1000 ? null : String(pieceBytes)),
-        expected: 'a number of bytes',
-      },
+        field: 'pieceBytes',
+        type: {
+          parse: (value) => (/^[1-9]\d{0,4}$/.test(value) ? Number(value) : null),
+          format: String,
+          expected: 'a number of bytes',
+        },
+        fallback: 1000,
+      } satisfies OptionFor<Place>,
     ],
   ]),
   parse: (name) => ({ name, pieceBytes: 1000 }),

@@ -2,26 +2,13 @@
  * Options behind the address of a channel: those that every kind has (`frame=4096,integrity=full,streams=20000`), and a
  * kind's own.
  */
-import { INTEGRITY_LEVELS, isIntegrity } from '../../codec/integrity.js';
+import { INTEGRITY_LEVELS } from '../../codec/integrity.js';
 import { LIMIT_RANGES } from '../../codec/limits.js';
 import { VproxyError } from '../../errors.js';
 import { whatThereIs } from '../../util/closest-word.js';
 import { escapeText } from '../../util/escape.js';
 import { formatDuration, formatUnits, parseDuration, parseUnits, SIZES } from '../../util/units.js';
-import type { ChannelKind, ChannelTraits, TlsFile } from '../kind.js';
-
-interface ChannelOption {
-  /** What a value changes, or null where the value is not valid. */
-  parse(value: string, traits: ChannelTraits): Partial<ChannelTraits> | null;
-  /** The value in the traits of a channel. */
-  format(traits: ChannelTraits): string;
-  /** What a value has to be, for people. */
-  readonly expected: string;
-  /** Its values, where they are words. */
-  readonly words?: readonly string[];
-  /** Whether only `tls=cert` has it. Default false. */
-  readonly isForCertificates?: boolean;
-}
+import type { ChannelKind, ChannelOption, ChannelTraits, OptionFor, TextType } from '../kind.js';
 
 /** A session waits for another link for a day at most, in milliseconds. */
 const MAX_RESUME_MS = 86_400_000;
@@ -30,77 +17,39 @@ const MAX_RESUME_MS = 86_400_000;
 const LEAST_RESUME_BYTES = 2 ** 20;
 const MOST_RESUME_BYTES = 2 ** 30;
 
-const OPTIONS: ReadonlyMap<string, ChannelOption> = new Map([
-  ['frame', integerOption('frameBytes', LIMIT_RANGES.frame, 'a number of bytes')],
-  ['in-flight', integerOption('inFlightBytes', LIMIT_RANGES.inFlight, 'a number of bytes')],
-  [
-    'integrity',
-    {
-      parse: (value) => (isIntegrity(value) ? { integrity: value } : null),
-      format: ({ integrity }) => integrity,
-      expected: INTEGRITY_LEVELS.join(' or '),
-      words: INTEGRITY_LEVELS,
-    },
-  ],
-  ['streams', integerOption('streams', LIMIT_RANGES.streams, 'a number')],
-  [
-    'resume',
-    {
-      parse: (value) => {
-        const ms = /^\d{1,12}$/.test(value) ? Number(value) * 1000 : parseDuration(value);
-        return ms !== null && ms <= MAX_RESUME_MS ? { resumeMs: ms } : null;
-      },
-      format: ({ resumeMs }) => formatDuration(resumeMs),
-      expected: `a time from 0 (off) to ${formatDuration(MAX_RESUME_MS)}: 60s, 5m, 1h30m`,
-    },
-  ],
-  [
-    'resume-memory',
-    {
-      parse: (value) => {
-        const bytes = parseUnits(value, SIZES);
-        return bytes !== null && bytes >= LEAST_RESUME_BYTES && bytes <= MOST_RESUME_BYTES
-          ? { resumeMemoryBytes: bytes }
-          : null;
-      },
-      format: ({ resumeMemoryBytes }) => formatUnits(resumeMemoryBytes, SIZES),
-      expected: `a size from ${formatUnits(LEAST_RESUME_BYTES, SIZES)} to ${formatUnits(MOST_RESUME_BYTES, SIZES)}`,
-    },
-  ],
-  [
-    'tls',
-    {
-      parse: (value) => (value === 'psk' || value === 'cert' ? { tls: value } : null),
-      format: ({ tls }) => tls ?? '',
-      expected: 'psk or cert',
-      words: ['psk', 'cert'],
-    },
-  ],
-  ['ca', fileOption('ca', 'a path')],
-  ['cert', fileOption('cert', 'a path')],
-  ['key', fileOption('key', 'a path')],
-  ['peer', fileOption('peer', 'a name')],
+const resumeTime: TextType<number> = {
+  parse: (text) => within(/^\d{1,12}$/.test(text) ? Number(text) * 1000 : parseDuration(text), [0, MAX_RESUME_MS]),
+  format: formatDuration,
+  expected: `a time from 0 (off) to ${formatDuration(MAX_RESUME_MS)}: 60s, 5m, 1h30m`,
+};
+
+const resumeMemory: TextType<number> = {
+  parse: (text) => within(parseUnits(text, SIZES), [LEAST_RESUME_BYTES, MOST_RESUME_BYTES]),
+  format: (bytes) => formatUnits(bytes, SIZES),
+  expected: `a size from ${formatUnits(LEAST_RESUME_BYTES, SIZES)} to ${formatUnits(MOST_RESUME_BYTES, SIZES)}`,
+};
+
+const anyText: TextType<string> = { parse: (text) => text || null, format: (text) => text, expected: 'a name' };
+const file: TextType<string> = { ...anyText, expected: 'a path', isPath: true };
+
+/** Those that every kind has. */
+const OPTIONS: ReadonlyMap<string, ChannelOption> = new Map<string, OptionFor<ChannelTraits>>([
+  ['frame', { field: 'frameBytes', type: numberIn(LIMIT_RANGES.frame, 'a number of bytes') }],
+  ['in-flight', { field: 'inFlightBytes', type: numberIn(LIMIT_RANGES.inFlight, 'a number of bytes') }],
+  ['integrity', { field: 'integrity', type: oneOf(INTEGRITY_LEVELS) }],
+  ['streams', { field: 'streams', type: numberIn(LIMIT_RANGES.streams, 'a number') }],
+  ['resume', { field: 'resumeMs', type: resumeTime }],
+  ['resume-memory', { field: 'resumeMemoryBytes', type: resumeMemory }],
+  ['tls', { field: 'tls', type: oneOf(['psk', 'cert']) }],
+  ['ca', { field: 'ca', type: file, isForCertificates: true }],
+  ['cert', { field: 'cert', type: file, isForCertificates: true }],
+  ['key', { field: 'key', type: file, isForCertificates: true }],
+  ['peer', { field: 'peer', type: anyText, isForCertificates: true }],
 ]);
 
-/** An option that a channel may have behind its address, as a shell can offer it. */
-export interface OfferedOption {
-  readonly name: string;
-  /** Its values, where they are words. */
-  readonly words: readonly string[];
-  /** Whether only `tls=cert` has it. */
-  readonly isForCertificates: boolean;
-}
-
-/** Every option of a kind, its own first. */
-export function listOptions(kind: ChannelKind): OfferedOption[] {
-  const own = [...(kind.options?.keys() ?? [])].map((name) => ({ name, words: [], isForCertificates: false }));
-  const common = [...OPTIONS].map(([name, { words = [], isForCertificates = false }]) => ({
-    name,
-    words,
-    isForCertificates,
-  }));
-  return [...own, ...common];
-}
+/** Every option of a kind by its name, its own first. */
+export const optionsOf = ({ options = new Map() }: ChannelKind): ReadonlyMap<string, ChannelOption> =>
+  new Map([...options, ...OPTIONS]);
 
 /** The address and the traits of a channel with `key=value` options applied. Throws `bad-argument`. */
 export function applyOptions<A>(
@@ -108,28 +57,26 @@ export function applyOptions<A>(
   address: A,
   options: readonly string[],
 ): { readonly address: A; readonly traits: ChannelTraits } {
+  const known = optionsOf(kind);
   const seen = new Set<string>();
-  let applied = { address, traits: kind.traits };
+  const said = { own: {}, common: {} };
   for (const text of options) {
     const [, name = text, value = ''] = /^([^=]*)=(.*)$/s.exec(text) ?? [];
-    const own = kind.options?.get(name);
-    const common = OPTIONS.get(name);
-    const option = own ?? common;
-    if (option === undefined) {
-      const names = [...(kind.options?.keys() ?? []), ...OPTIONS.keys()];
-      throw bad(`has no option "${escapeText(name)}"; ${whatThereIs(name, names)}`);
-    }
+    const option = known.get(name);
+    if (option === undefined) throw bad(`has no option "${escapeText(name)}"; ${whatThereIs(name, [...known.keys()])}`);
     if (seen.has(name)) throw bad(`has the option ${name} twice`);
     seen.add(name);
-    const ownChange = own?.parse(value, applied.address) ?? null;
-    const change = common?.parse(value, applied.traits) ?? null;
-    if (own !== undefined && ownChange !== null) applied = { ...applied, address: ownChange };
-    else if (own === undefined && change !== null) applied = { ...applied, traits: { ...applied.traits, ...change } };
-    else throw bad(`has ${name}=${escapeText(value)}, which should be ${option.expected}`);
+    const read = option.type.parse(value);
+    if (read === null) throw bad(`has ${name}=${escapeText(value)}, which should be ${option.type.expected}`);
+    Object.assign(kind.options?.has(name) === true ? said.own : said.common, { [option.field]: read });
   }
-  const { traits } = applied;
+  const traits = { ...kind.traits, ...said.common };
   checkTls(traits);
-  return seen.has('in-flight') ? applied : { ...applied, traits: { ...traits, ...inFlightFor(kind, traits) } };
+  return {
+    // Kinds whose addresses are no objects have no options of their own.
+    address: Object.keys(said.own).length === 0 ? address : { ...address, ...said.own },
+    traits: seen.has('in-flight') ? traits : { ...traits, ...inFlightFor(kind, traits) },
+  };
 }
 
 /** Small frames are for slow lines, on which as little should be on the way: a keystroke waits behind it. */
@@ -145,50 +92,48 @@ function inFlightFor<A>(kind: ChannelKind<A>, { frameBytes }: ChannelTraits): Pi
 
 /** The options by which a channel differs from the plain one of its kind; `applyOptions` reads them back. */
 export function formatOptions<A>(kind: ChannelKind<A>, address: A, traits: ChannelTraits): string[] {
-  const own = [...(kind.options ?? [])].flatMap(([name, option]) => {
-    const value = option.format(address);
-    return value === null ? [] : [`${name}=${value}`];
-  });
   const plain = { ...kind.traits, ...inFlightFor(kind, traits) };
-  const common = [...OPTIONS].flatMap(([name, option]) => {
-    const value = option.format(traits);
-    return value === option.format(plain) ? [] : [`${name}=${value}`];
+  return [...optionsOf(kind)].flatMap(([name, { field, type, fallback = fieldOf(plain, field) }]) => {
+    const value = fieldOf(kind.options?.has(name) === true ? address : traits, field) ?? null;
+    return value === null || value === fallback ? [] : [`${name}=${type.format(value)}`];
   });
-  return [...own, ...common];
 }
 
-function integerOption(
-  field: 'frameBytes' | 'inFlightBytes' | 'streams',
-  [least, most]: readonly [number, number],
-  what: string,
-): ChannelOption {
+const fieldOf = (of: unknown, field: string): unknown => Reflect.get(Object.assign({}, of), field);
+
+function checkTls(traits: ChannelTraits): void {
+  const given = ([...NEEDED_FILES, 'peer'] as const).find((name) => traits[name] !== undefined);
+  if (traits.tls !== 'cert' && given !== undefined) throw bad(`has ${given}= without tls=cert`);
+  const missing = NEEDED_FILES.find((name) => traits[name] === undefined);
+  if (traits.tls === 'cert' && missing !== undefined) throw bad(`has tls=cert without ${missing}=`);
+}
+
+const NEEDED_FILES = ['ca', 'cert', 'key'] as const;
+
+// The types of values.
+
+function numberIn([least, most]: Range, what: string): TextType<number> {
   return {
-    parse(value) {
-      const number = /^\d{1,10}$/.test(value) ? Number(value) : Number.NaN;
-      return number >= least && number <= most ? { [field]: number } : null;
-    },
-    format: (traits) => String(traits[field]),
+    parse: (text) => within(/^\d{1,10}$/.test(text) ? Number(text) : null, [least, most]),
+    format: String,
     expected: `${what} from ${least} to ${most}`,
   };
 }
 
-/** An option that only `tls=cert` has. */
-function fileOption(name: TlsFile, expected: string): ChannelOption {
+function within(number: number | null, [least, most]: Range): number | null {
+  return number !== null && number >= least && number <= most ? number : null;
+}
+
+function oneOf<W extends string>(words: readonly W[]): TextType<W> {
   return {
-    parse: (value, { tlsFiles }) => (value === '' ? null : { tlsFiles: { ...tlsFiles, [name]: value } }),
-    format: ({ tlsFiles }) => tlsFiles[name] ?? '',
-    expected,
-    isForCertificates: true,
+    parse: (text) => words.find((word) => word === text) ?? null,
+    format: (word) => word,
+    expected: words.join(' or '),
+    words,
   };
 }
 
-function checkTls({ tls, tlsFiles }: ChannelTraits): void {
-  const [given] = Object.keys(tlsFiles);
-  if (tls !== 'cert' && given !== undefined) throw bad(`has ${given}= without tls=cert`);
-  if (tls !== 'cert') return;
-  const missing = (['ca', 'cert', 'key'] as const).find((name) => tlsFiles[name] === undefined);
-  if (missing !== undefined) throw bad(`has tls=cert without ${missing}=`);
-}
+type Range = readonly [least: number, most: number];
 
 function bad(what: string): VproxyError {
   return new VproxyError('bad-argument', what);
