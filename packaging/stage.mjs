@@ -15,7 +15,7 @@ import {
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { gzipSync } from 'node:zlib';
-import { completionScript } from '../dist/cli/completion/scripts.js';
+import { SCRIPTS } from '../dist/cli/completion/scripts.js';
 import { formatManuals } from './manual/format-manuals.mjs';
 import { sourceDate } from './source-date.mjs';
 
@@ -58,9 +58,9 @@ export async function stageFiles(root, { executable, unitFolder, ruleFolder, zsh
   for (const { file, section, text } of await formatManuals({ version, date })) {
     write(`/usr/share/man/man${section}/${file}.gz`, compress(text));
   }
-  write('/usr/share/bash-completion/completions/vproxy', completionScript('bash'));
-  write(`${zshFolder}/_vproxy`, completionScript('zsh'));
-  write('/usr/share/fish/vendor_completions.d/vproxy.fish', completionScript('fish'));
+  write('/usr/share/bash-completion/completions/vproxy', SCRIPTS.bash);
+  write(`${zshFolder}/_vproxy`, SCRIPTS.zsh);
+  write('/usr/share/fish/vendor_completions.d/vproxy.fish', SCRIPTS.fish);
 
   // A folder of ansible-core's default path of collections.
   const collection = '/usr/share/ansible/collections/ansible_collections/vproxy/vproxy';

@@ -1,6 +1,6 @@
-// Writes the types of statuses and of requests from their schemas (docs/decisions/0018). `npm run build` does it before it
-// compiles anything, so esbuild compiles the schemas: it needs no types.
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+// Writes the types of statuses and of requests from their schemas (docs/decisions/0018), and the scripts of shells as a module.
+// `npm run build` does it before it compiles anything, so esbuild compiles the schemas: it needs no types.
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { build } from 'esbuild';
@@ -12,6 +12,19 @@ process.chdir(join(import.meta.dirname, '..'));
 const { STATUS_TYPES, IMPORTED_TYPES, REQUEST_TYPES } = await importSchemas();
 writeChanged('lib/status/types.ts', formatStatusTypes(STATUS_TYPES, IMPORTED_TYPES));
 writeChanged('lib/control/client/requests.ts', formatRequestTypes(REQUEST_TYPES));
+writeChanged('cli/completion/scripts.ts', formatScripts(['bash', 'zsh', 'fish']));
+
+/** Each script is a file beside the module: `vproxy.bash`. */
+function formatScripts(shells) {
+  const scripts = shells.map((shell) => {
+    const text = readFileSync(`cli/completion/vproxy.${shell}`, 'utf8');
+    return `  ${shell}: ${JSON.stringify(text)},\n`;
+  });
+  return `/** What tells a shell how to complete command lines of vproxy. Written by \`npm run build\` from the scripts beside it. */
+export const SCRIPTS = {
+${scripts.join('')}};
+`;
+}
 
 async function importSchemas() {
   // Within the project, so that its packages are found.

@@ -3,6 +3,10 @@ import { VproxyError } from '../../lib/errors.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { DURATION_FORM, parseDuration } from '../../lib/util/units.js';
 
+/** What a command line says is not valid. */
+export const badArgument = (message: string, options?: ErrorOptions): VproxyError =>
+  new VproxyError('bad-argument', message, options);
+
 /** The options and the operands of a command line, read and checked. */
 export class Arguments {
   /** The words that are no options, in their order. */
@@ -59,6 +63,6 @@ export class Arguments {
     const parsed = form.test(value) ? Number(value) : Number.NaN;
     if (parsed >= least && parsed <= most) return parsed;
     const message = `--${option}: "${escapeText(value, 64)}" is not ${what} from ${least} to ${most}${also}`;
-    throw new VproxyError('bad-argument', message);
+    throw badArgument(message);
   }
 }

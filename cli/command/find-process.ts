@@ -1,4 +1,5 @@
 /** Which running vproxy is meant. */
+
 import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
@@ -7,6 +8,7 @@ import { systemCode, VproxyError } from '../../lib/errors.js';
 import type { ControlStatus } from '../../lib/status/types.js';
 import { closestWord } from '../../lib/util/closest-word.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
+import { badArgument } from './arguments.js';
 
 /** What was said about it. */
 interface SocketChoice {
@@ -35,8 +37,7 @@ export function socketChoice(socket: string | undefined, name: string | undefine
  * `control-unavailable` where none is found.
  */
 export async function findSocket({ socket, name, environment, folder }: SocketChoice): Promise<string> {
-  if (socket !== undefined && name !== undefined)
-    throw new VproxyError('bad-argument', '--socket: cannot be used with --name');
+  if (socket !== undefined && name !== undefined) throw badArgument('--socket: cannot be used with --name');
   if (socket !== undefined) return socket;
   if (name !== undefined) return findName(name, folder);
   if (environment) return environment;
@@ -51,7 +52,7 @@ export async function findSocket({ socket, name, environment, folder }: SocketCh
   }
   if (running.length === 1) return only.path;
   const list = running.map(({ path, status }) => `${nameOf(path)} (process ${status.process.pid})`).join(', ');
-  throw new VproxyError('bad-argument', `several vproxy run here: ${list}; choose one with --name`);
+  throw badArgument(`several vproxy run here: ${list}; choose one with --name`);
 }
 
 const NO_FOLDER = 'XDG_RUNTIME_DIR is not set, so there is no folder of control sockets; use --socket PATH';

@@ -2,10 +2,9 @@
  * The channel that a command is about. One grammar for all commands: the label is an operand, as it is or as `vm1:`; or
  * before a service, as `vm1/ssh`; or the value of `--channel`. Who says it twice says the same.
  */
-import { VproxyError } from '../../lib/errors.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { cutLabel, isLabel, LABEL_RULE } from '../../lib/util/labels.js';
-import type { Arguments } from './arguments.js';
+import { type Arguments, badArgument } from './arguments.js';
 
 /** The label before the slash of `vm1/ssh`, or null, and what is behind it. */
 export function splitLabel(text: string): { readonly label: string | null; readonly rest: string } {
@@ -16,7 +15,7 @@ export function splitLabel(text: string): { readonly label: string | null; reado
 export function readLabel(text: string): string {
   const label = text.endsWith(':') ? text.slice(0, -1) : text;
   if (isLabel(label)) return label;
-  throw bad(`"${escapeText(text, 64)}" is no label of a channel, which is ${LABEL_RULE}`);
+  throw badArgument(`"${escapeText(text, 64)}" is no label of a channel, which is ${LABEL_RULE}`);
 }
 
 /**
@@ -29,7 +28,7 @@ export function channelOf(args: Arguments, ...said: readonly (string | null | un
   );
   const other = others.find((label) => label !== first);
   if (other === undefined) return first;
-  throw bad(`${escapeText(other, 64)}: another channel, ${escapeText(first ?? '', 64)}, is named as well`);
+  throw badArgument(`${escapeText(other, 64)}: another channel, ${escapeText(first ?? '', 64)}, is named as well`);
 }
 
 /** A service of a channel, as `[LABEL/]SERVICE`. */
@@ -44,9 +43,7 @@ export function servicePlace(args: Arguments, text: string): ServicePlace {
   const named = cutLabel(service, ':');
   // No service has a colon.
   if (label === null && named !== null) {
-    throw bad(`"${escapeText(text, 128)}": did you mean ${named.label}/${escapeText(named.rest, 64)}?`);
+    throw badArgument(`"${escapeText(text, 128)}": did you mean ${named.label}/${escapeText(named.rest, 64)}?`);
   }
   return { service, channel: channelOf(args, label) };
 }
-
-const bad = (message: string): VproxyError => new VproxyError('bad-argument', message);

@@ -8,7 +8,7 @@ import { closestWord } from '../../lib/util/closest-word.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { isLabel } from '../../lib/util/labels.js';
 import { NO_VALUE } from '../../lib/util/option-value.js';
-import { Arguments } from './arguments.js';
+import { Arguments, badArgument } from './arguments.js';
 import { type CommandDescription, type NamedOption, optionsOf } from './command.js';
 
 /** Words as yargs gets them: first options, each with its long name and its value behind `=`, then `--` and the operands. */
@@ -95,7 +95,7 @@ export function readArguments(
   words: readonly string[],
   reader?: WordReader,
   refuseOperand: (word: string) => VproxyError = (word) =>
-    bad(`${quote(word)}: there is nothing that it could be; ${whatWasMeant(command, word)}`),
+    badArgument(`${quote(word)}: there is nothing that it could be; ${whatWasMeant(command, word)}`),
 ): Arguments {
   const options = optionsOf(command);
   const split = splitWords(words, options, () => command.endsAtOperand === true);
@@ -123,7 +123,7 @@ function checkValues(found: readonly FoundOption[], options: readonly NamedOptio
     const known = [...(values.get(option.name) ?? []), valueOf(one, option)];
     values.set(option.name, known);
     if (known.length > 1 && option.takes !== null && option.isRepeatable !== true) {
-      throw bad(`${spelling}: one is expected, but it is there ${known.length} times`);
+      throw badArgument(`${spelling}: one is expected, but it is there ${known.length} times`);
     }
   }
   return values;
@@ -135,26 +135,26 @@ function noSuchOption(
   options: readonly NamedOption[],
   before: FoundOption | undefined,
 ): VproxyError {
-  if (spelling === '-=' && before?.index === index) return bad(`${before.spelling}: it takes no value`);
+  if (spelling === '-=' && before?.index === index) return badArgument(`${before.spelling}: it takes no value`);
   const close = closestWord(
     spelling.replace(/^-+/, ''),
     options.map(({ name }) => name),
   );
   const hint = close === undefined ? 'see --help' : `did you mean --${close}?`;
-  return bad(`${escapeText(spelling, 64)}: no such option; ${hint}`);
+  return badArgument(`${escapeText(spelling, 64)}: no such option; ${hint}`);
 }
 
 function valueOf({ spelling, value, isAttached }: FoundOption, option: NamedOption): string {
   const { takes, value: called, expected = `${spelling} ${called}` } = option;
   if (takes === null) {
-    if (value !== undefined) throw bad(`${spelling}: it takes no value`);
+    if (value !== undefined) throw badArgument(`${spelling}: it takes no value`);
     return '';
   }
   if (value === undefined && takes.isOptional) return NO_VALUE;
   if (value === undefined || !(isAttached || canBeValue(value))) {
-    throw bad(`${spelling}: its value is missing; expected ${expected}`);
+    throw badArgument(`${spelling}: its value is missing; expected ${expected}`);
   }
-  if (value === '') throw bad(`${spelling}: its value is empty`);
+  if (value === '') throw badArgument(`${spelling}: its value is empty`);
   return value;
 }
 
@@ -175,9 +175,7 @@ function whatWasMeant({ usage, meant = [] }: CommandDescription, word: string): 
 function requireOperands({ usage, operands = [] }: CommandDescription, given: readonly string[]): void {
   const missing = operands[given.length];
   if (missing === undefined || missing.startsWith('[')) return;
-  throw bad(`${missing.replace('…', '')} is missing; usage: vproxy ${usage}`);
+  throw badArgument(`${missing.replace('…', '')} is missing; usage: vproxy ${usage}`);
 }
 
 const quote = (value: string): string => `"${escapeText(value, 64)}"`;
-
-const bad = (message: string): VproxyError => new VproxyError('bad-argument', message);

@@ -2,7 +2,7 @@
 import { ERROR_CODES, VproxyError } from '../../lib/errors.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { EXIT_OK } from '../exit.js';
-import type { Arguments } from './arguments.js';
+import { type Arguments, badArgument } from './arguments.js';
 import type { Command } from './command.js';
 import type { CommandList } from './help.js';
 import { readArguments } from './read-words.js';
@@ -84,22 +84,20 @@ async function runGroup(first: string, [word]: readonly string[]): Promise<numbe
   const choice = secondWords(first)
     .map((second) => `${first} ${second}`)
     .join(' or ');
-  if (word === undefined) throw bad(`${first}: a word is missing; expected ${choice}`);
+  if (word === undefined) throw badArgument(`${first}: a word is missing; expected ${choice}`);
   const meant = meantSecond(first, word);
   const hint = meant === undefined ? `expected ${choice}` : `did you mean ${meant}?`;
-  throw bad(`"${first} ${escapeText(word, 64)}": no such command; ${hint}`);
+  throw badArgument(`"${first} ${escapeText(word, 64)}": no such command; ${hint}`);
 }
 
 /** The error for a word that is no option, where no command was named. */
 function refuseCommand(word: string): VproxyError {
   const shown = escapeText(word, 64);
   if (firstWords().includes(word)) {
-    return bad(`"${shown}": a command comes before its options; see vproxy ${shown} --help`);
+    return badArgument(`"${shown}": a command comes before its options; see vproxy ${shown} --help`);
   }
   const meant = meantCommands(word);
-  if (meant.length > 0) return bad(`"${shown}": no such command; did you mean ${meant.join(', or ')}?`);
-  if (/^[a-z][a-z-]*$/.test(word)) return bad(`"${shown}": no such command; see vproxy help`);
-  return bad(`"${shown}": every argument belongs to an option; see --help`);
+  if (meant.length > 0) return badArgument(`"${shown}": no such command; did you mean ${meant.join(', or ')}?`);
+  if (/^[a-z][a-z-]*$/.test(word)) return badArgument(`"${shown}": no such command; see vproxy help`);
+  return badArgument(`"${shown}": every argument belongs to an option; see --help`);
 }
-
-const bad = (message: string): VproxyError => new VproxyError('bad-argument', message);

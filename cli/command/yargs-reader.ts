@@ -1,7 +1,8 @@
 /** The reader of the command line that nearly every command has: yargs. */
+
 import yargs, { type Options } from 'yargs';
-import { VproxyError } from '../../lib/errors.js';
 import { escapeText } from '../../lib/util/escape.js';
+import { badArgument } from './arguments.js';
 import type { WordReader } from './read-words.js';
 
 /** Words are values as they are written: nothing is made a number, negated, or split at a dot. */
@@ -31,7 +32,7 @@ export const yargsReader: WordReader = (words, options) => {
     )
     .strict()
     .fail((message: string | null, error: Error | undefined) => {
-      throw error ?? new VproxyError('bad-argument', escapeText((message ?? 'no reason').replace(/\s+/g, ' ')));
+      throw error ?? badArgument(escapeText((message ?? 'no reason').replace(/\s+/g, ' ')));
     })
     .parseSync() as Readonly<Record<string, string | string[] | number | undefined>>;
   const values = options.flatMap(({ name }): [string, string[]][] => {

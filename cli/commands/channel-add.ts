@@ -2,11 +2,10 @@
 import { type GivenOptions, type Option, readOptions, type Setting, writeTable } from '../../lib/settings/setting.js';
 import { ADDITION_SETTINGS, DEFAULT_SETTINGS } from '../../lib/settings/table.js';
 import { cutLabel } from '../../lib/util/labels.js';
-import type { Arguments } from '../command/arguments.js';
 import { type Command, type CommandOption, type CommandOptions, JSON_OPTION } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { describeWait } from '../ui/channels.js';
-import { print, printJson } from '../ui/print.js';
+import { printAnswer } from '../ui/print.js';
 
 /** Those of the settings. `--no-…` takes back what the process was given for all channels. */
 export const ADDITION_OPTIONS: CommandOptions = Object.fromEntries(
@@ -45,22 +44,16 @@ export const command: Command = {
     ...JSON_OPTION,
   },
   operands: ['CHANNEL'],
-  run: addChannel,
+  async run(args) {
+    const [text = ''] = args.operands;
+    const { label, rest: address } = cutLabel(text, '=') ?? { label: undefined, rest: text };
+    const settings = readAddition((name) => args.texts(name));
+    const control = await openControl(args);
+    const added = await control.addChannel({ ...settings, address, ...(label === undefined ? {} : { label }) });
+    const wait = describeWait(added);
+    printAnswer(args, added, () => [`${added.label}: ${added.state}${wait === null ? '' : `: ${wait}`}`]);
+  },
 };
-
-async function addChannel(args: Arguments): Promise<void> {
-  const [text = ''] = args.operands;
-  const { label, rest: address } = cutLabel(text, '=') ?? { label: undefined, rest: text };
-  const settings = readAddition((name) => args.texts(name));
-  const control = await openControl(args);
-  const added = await control.addChannel({ ...settings, address, ...(label === undefined ? {} : { label }) });
-  if (args.has('json')) {
-    printJson(added);
-    return;
-  }
-  const wait = describeWait(added);
-  print(`${added.label}: ${added.state}${wait === null ? '' : `: ${wait}`}\n`);
-}
 
 /** What the options say, as a request. Throws `bad-argument`, naming the option. */
 export function readAddition(given: GivenOptions): Record<string, unknown> {

@@ -1,15 +1,14 @@
 /** `vproxy channels`, `vproxy channel remove` and `vproxy stream close`. */
 
 import type { ControlClient } from '../../lib/control/client/client.js';
-import { VproxyError } from '../../lib/errors.js';
 import { escapeText } from '../../lib/util/escape.js';
-import type { Arguments } from '../command/arguments.js';
+import { badArgument } from '../command/arguments.js';
 import { type Command, JSON_OPTION } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { readLabel } from '../command/labels.js';
 import { formatChannel, formatChannels } from '../ui/channels.js';
 import { paintFor } from '../ui/color.js';
-import { formatCount, outputWidth, print, printJson } from '../ui/print.js';
+import { formatCount, outputWidth, printAnswer } from '../ui/print.js';
 import { showProgress } from '../ui/waiting-line.js';
 
 export const list: Command = {
@@ -21,23 +20,19 @@ export const list: Command = {
   ],
   options: JSON_OPTION,
   operands: ['[LABEL]'],
-  run: showChannels,
+  async run(args) {
+    const [text] = args.operands;
+    const label = text === undefined ? undefined : readLabel(text);
+    const control = await openControl(args);
+    if (label === undefined) {
+      const channels = await control.channels();
+      printAnswer(args, channels, () => formatChannels(channels, outputWidth(), paintFor(process.stdout)));
+    } else {
+      const channel = await control.channel(label);
+      printAnswer(args, channel, () => formatChannel(channel, paintFor(process.stdout)));
+    }
+  },
 };
-
-async function showChannels(args: Arguments): Promise<void> {
-  const [text] = args.operands;
-  const label = text === undefined ? undefined : readLabel(text);
-  const control = await openControl(args);
-  if (label === undefined) {
-    const channels = await control.channels();
-    if (args.has('json')) printJson(channels);
-    else print(`${formatChannels(channels, outputWidth(), paintFor(process.stdout)).join('\n')}\n`);
-  } else {
-    const channel = await control.channel(label);
-    if (args.has('json')) printJson(channel);
-    else print(`${formatChannel(channel, paintFor(process.stdout)).join('\n')}\n`);
-  }
-}
 
 export const remove: Command = {
   usage: 'channel remove LABEL [--now]',
@@ -49,15 +44,13 @@ export const remove: Command = {
   ],
   options: { now: { describe: 'Reset the streams that are open' } },
   operands: ['LABEL'],
-  run: removeChannel,
+  async run(args) {
+    const label = readLabel(args.operands[0] ?? '');
+    const control = await openControl(args);
+    if (args.has('now')) return control.removeChannel(label, { mode: 'now' });
+    await showProgress(() => describeRest(control, label), control.removeChannel(label));
+  },
 };
-
-async function removeChannel(args: Arguments): Promise<void> {
-  const label = readLabel(args.operands[0] ?? '');
-  const control = await openControl(args);
-  if (args.has('now')) return control.removeChannel(label, { mode: 'now' });
-  await showProgress(() => describeRest(control, label), control.removeChannel(label));
-}
 
 async function describeRest(control: ControlClient, label: string): Promise<string> {
   const { session } = await control.channel(label);
@@ -70,15 +63,13 @@ export const close: Command = {
   examples: [['vproxy stream close vm1/7', 'Stream 7 of vm1']],
   options: {},
   operands: ['CHANNEL/ID'],
-  run: closeStream,
+  async run(args) {
+    const [text = ''] = args.operands;
+    const [, channel, id] = /^([a-z0-9._-]{1,64})\/(\d{1,10})$/.exec(text) ?? [];
+    if (channel === undefined || id === undefined) {
+      throw badArgument(`"${escapeText(text, 64)}" is not CHANNEL/ID, such as default/7`);
+    }
+    const control = await openControl(args);
+    await control.closeStream(channel, Number(id));
+  },
 };
-
-async function closeStream(args: Arguments): Promise<void> {
-  const [text = ''] = args.operands;
-  const [, channel, id] = /^([a-z0-9._-]{1,64})\/(\d{1,10})$/.exec(text) ?? [];
-  if (channel === undefined || id === undefined) {
-    throw new VproxyError('bad-argument', `"${escapeText(text, 64)}" is not CHANNEL/ID, such as default/7`);
-  }
-  const control = await openControl(args);
-  await control.closeStream(channel, Number(id));
-}

@@ -7,7 +7,6 @@ import { formatCopyFlag, formatExecFlag } from '../../lib/settings/permissions.j
 import { BadFileError, formatProblem, type Problem } from '../../lib/settings/problem.js';
 import { inspectConfigurationFile } from '../../lib/settings/read-file.js';
 import { escapeText } from '../../lib/util/escape.js';
-import type { Arguments } from '../command/arguments.js';
 import type { Command } from '../command/command.js';
 import { EXIT_OK } from '../exit.js';
 import { withKeyFiles } from '../run/key-files.js';
@@ -21,25 +20,23 @@ export const command: Command = {
   options: {},
   isLocal: true,
   operands: ['FILE'],
-  run: check,
-};
-
-async function check({ operands: [file = ''] }: Arguments): Promise<number> {
-  try {
-    const configuration = await readAlone(file);
-    print(`${escapeText(file, 1024)}: ${paintFor(process.stdout)('ok', 'good')}\n${describe(configuration)}`);
-    return EXIT_OK;
-  } catch (error) {
-    if (!(error instanceof BadFileError)) throw error;
-    const paint = paintFor(process.stderr);
-    const place = `${escapeText(file, 1024)}:`;
-    for (const problem of error.problems) {
-      const behind = problem.startsWith(place) ? problem.slice(place.length) : problem;
-      process.stderr.write(`${paint(problem.slice(0, problem.length - behind.length), 'bad')}${behind}\n`);
+  async run({ operands: [file = ''] }) {
+    try {
+      const configuration = await readAlone(file);
+      print(`${escapeText(file, 1024)}: ${paintFor(process.stdout)('ok', 'good')}\n${describe(configuration)}`);
+      return EXIT_OK;
+    } catch (error) {
+      if (!(error instanceof BadFileError)) throw error;
+      const paint = paintFor(process.stderr);
+      const place = `${escapeText(file, 1024)}:`;
+      for (const problem of error.problems) {
+        const behind = problem.startsWith(place) ? problem.slice(place.length) : problem;
+        process.stderr.write(`${paint(problem.slice(0, problem.length - behind.length), 'bad')}${behind}\n`);
+      }
+      return error.row.exit;
     }
-    return error.row.exit;
-  }
-}
+  },
+};
 
 const NO_FLAGS: FlagLayer = { settings: {}, channels: [], forwards: [], vsockPorts: {} };
 

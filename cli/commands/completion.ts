@@ -1,16 +1,15 @@
 /** `vproxy completion`: prints what a shell needs to complete command lines of vproxy, and names of a running vproxy. */
-import { VproxyError } from '../../lib/errors.js';
 import { whatThereIs } from '../../lib/util/closest-word.js';
 import { escapeText } from '../../lib/util/escape.js';
-import type { Arguments } from '../command/arguments.js';
+import { type Arguments, badArgument } from '../command/arguments.js';
 import type { Command } from '../command/command.js';
-import { completionScript, SHELLS } from '../completion/scripts.js';
+import { SCRIPTS } from '../completion/scripts.js';
 import { LIVE_NAMES, liveNames } from '../completion/values.js';
 import { EXIT_OK } from '../exit.js';
 import { print } from '../ui/print.js';
 
 export const command: Command = {
-  usage: `completion ${SHELLS.join('|')}`,
+  usage: 'completion bash|zsh|fish',
   about:
     'Prints a script for a shell, which completes commands, options and values of vproxy, and the names of channels, services, forwards and streams of a vproxy that runs.',
   examples: [
@@ -26,29 +25,24 @@ export const command: Command = {
     name: { value: 'NAME', describe: 'Name, or number, of the process for --names', offers: 'process' },
   },
   isLocal: true,
-  operands: [`[${SHELLS.join('|')}]`],
-  run: printCompletion,
+  operands: ['[bash|zsh|fish]'],
+  async run(args) {
+    const names = args.text('names');
+    if (names !== undefined) return printNames(args, names);
+    const [shell = ''] = args.operands;
+    const script = new Map(Object.entries(SCRIPTS)).get(shell);
+    if (script === undefined) {
+      const given = shell === '' ? 'the shell is missing' : `"${escapeText(shell, 64)}" is no shell that it knows`;
+      throw badArgument(`completion: ${given}; ${whatThereIs(shell, Object.keys(SCRIPTS))}`);
+    }
+    print(script);
+  },
 };
-
-async function printCompletion(args: Arguments): Promise<void> {
-  const names = args.text('names');
-  if (names !== undefined) return printNames(args, names);
-  const [shell = ''] = args.operands;
-  const known = SHELLS.find((one) => one === shell);
-  if (known === undefined) {
-    const given = shell === '' ? 'the shell is missing' : `"${escapeText(shell, 64)}" is no shell that it knows`;
-    throw new VproxyError('bad-argument', `completion: ${given}; ${whatThereIs(shell, SHELLS)}`);
-  }
-  print(completionScript(known));
-}
 
 async function printNames(args: Arguments, text: string): Promise<void> {
   const sort = LIVE_NAMES.find((one) => one === text);
   if (sort === undefined) {
-    throw new VproxyError(
-      'bad-argument',
-      `--names: "${escapeText(text, 64)}" is no sort of names; ${whatThereIs(text, LIVE_NAMES)}`,
-    );
+    throw badArgument(`--names: "${escapeText(text, 64)}" is no sort of names; ${whatThereIs(text, LIVE_NAMES)}`);
   }
   const found = await liveNames(sort, { socket: args.text('socket'), name: args.text('name') });
   print(found.map(({ name, summary }) => `${name}\t${summary}\n`).join(''));

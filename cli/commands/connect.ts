@@ -5,7 +5,6 @@ import net from 'node:net';
 import type { Duplex, Writable } from 'node:stream';
 import { systemCode, VproxyError } from '../../lib/errors.js';
 import { describeError } from '../../lib/util/escape.js';
-import type { Arguments } from '../command/arguments.js';
 import { CHANNEL_OPTION, type Command } from '../command/command.js';
 import { servicePlace } from '../command/labels.js';
 import { openService } from '../command/open-service.js';
@@ -20,14 +19,12 @@ export const command: Command = {
   ],
   options: CHANNEL_OPTION,
   operands: ['SERVICE'],
-  run: connect,
+  async run(args) {
+    const { service, channel } = servicePlace(args, args.operands[0] ?? '');
+    const request = { socket: args.text('socket'), name: args.text('name'), service, channel };
+    await joinStandardStreams(await openService(request));
+  },
 };
-
-async function connect(args: Arguments): Promise<void> {
-  const { service, channel } = servicePlace(args, args.operands[0] ?? '');
-  const request = { socket: args.text('socket'), name: args.text('name'), service, channel };
-  await joinStandardStreams(await openService(request));
-}
 
 // Standard input and output, joined to a stream.
 

@@ -8,7 +8,7 @@ import { VproxyError } from '../../lib/errors.js';
 import { makeEvent } from '../../lib/events.js';
 import { escapeText, formatJson } from '../../lib/util/escape.js';
 import { isLabel } from '../../lib/util/labels.js';
-import type { Arguments } from '../command/arguments.js';
+import { type Arguments, badArgument } from '../command/arguments.js';
 import type { Command } from '../command/command.js';
 import { openService } from '../command/open-service.js';
 import { Output } from '../run/output.js';
@@ -140,13 +140,14 @@ function parseCopyPaths(operands: readonly string[]): CopyPaths {
   const target = parsePath(operands.at(-1) ?? '');
   const remote = sources.filter(({ isRemote }) => isRemote);
   const [first] = remote;
-  if (first !== undefined && target.isRemote) throw bad('both sides are remote; one of them has to be this machine');
+  if (first !== undefined && target.isRemote)
+    throw badArgument('both sides are remote; one of them has to be this machine');
   if (first === undefined && !target.isRemote) {
-    throw bad('neither side is remote; a path behind a channel is written LABEL:PATH, or :PATH');
+    throw badArgument('neither side is remote; a path behind a channel is written LABEL:PATH, or :PATH');
   }
   if (first !== undefined && remote.length < sources.length)
-    throw bad('some of the sources are here, and some are not');
-  if (remote.some(({ label }) => label !== first?.label)) throw bad('the sources are behind several channels');
+    throw badArgument('some of the sources are here, and some are not');
+  if (remote.some(({ label }) => label !== first?.label)) throw badArgument('the sources are behind several channels');
   return {
     direction: target.isRemote ? 'put' : 'get',
     label: (target.isRemote ? target : first)?.label,
@@ -162,15 +163,13 @@ interface ParsedPath {
 }
 
 function parsePath(text: string): ParsedPath {
-  if (text === '') throw bad('a path is empty');
+  if (text === '') throw badArgument('a path is empty');
   const colon = /^[^/:]*:/.exec(text)?.[0];
   if (colon === undefined) return { isRemote: false, label: undefined, path: text };
   const label = colon.slice(0, -1);
   const shown = escapeText(text, 128);
   if (label !== '' && !isLabel(label)) {
-    throw bad(`"${shown}": what is before the colon is no label of a channel; a file here is ./${shown}`);
+    throw badArgument(`"${shown}": what is before the colon is no label of a channel; a file here is ./${shown}`);
   }
   return { isRemote: true, label: label || undefined, path: text.slice(colon.length) };
 }
-
-const bad = (message: string): VproxyError => new VproxyError('bad-argument', message);

@@ -1,5 +1,4 @@
 /** `vproxy doctor`: what usually goes wrong, looked for. */
-import type { Arguments } from '../command/arguments.js';
 import type { Command, CommandOptions } from '../command/command.js';
 import { hiddenRunOptions } from '../doctor/run-arguments.js';
 import { EXIT_OK } from '../exit.js';
@@ -36,7 +35,31 @@ export const command: Command = {
   ],
   isLocal: true,
   options: { ...OPTIONS, ...hiddenRunOptions(OPTIONS) },
-  run: doctor,
+  async run(args) {
+    const timeoutS = args.seconds('timeout', MIN_TIMEOUT_S, MAX_TIMEOUT_S);
+    // Loads nearly everything that there is, which --help need not wait for.
+    const [{ readRequest }, { Machine }, { runDoctor }, { formatDiagnoses, formatSummary }] = await Promise.all([
+      import('../doctor/request.js'),
+      import('../doctor/machine.js'),
+      import('../doctor/plan.js'),
+      import('../doctor/diagnosis.js'),
+    ]);
+    const request = await readRequest(args);
+    const machine = new Machine({
+      controlSockets: request.socket === null ? [] : [request.socket],
+      ...(timeoutS === undefined ? {} : { timeoutMs: Math.round(timeoutS * 1000) }),
+    });
+    const diagnoses = await runDoctor(machine, request);
+    const fails = diagnoses.some(({ level }) => level === 'fail');
+    if (args.has('json')) printJson({ ok: !fails, findings: diagnoses });
+    else {
+      const paint = paintFor(process.stdout);
+      print(`${formatDiagnoses(diagnoses, paint)}${outputWidth() === null ? '' : formatSummary(diagnoses, paint)}`);
+    }
+    // What was given up, such as a connection, is not waited for.
+    await new Promise((resolve) => process.stdout.write('', resolve));
+    process.exit(fails ? EXIT_FAILS : EXIT_OK);
+  },
 };
 
 /** The status where something fails. */
@@ -45,29 +68,3 @@ const EXIT_FAILS = 1;
 /** The bounds of --timeout. */
 const MIN_TIMEOUT_S = 0.1;
 const MAX_TIMEOUT_S = 600;
-
-async function doctor(args: Arguments): Promise<void> {
-  const timeoutS = args.seconds('timeout', MIN_TIMEOUT_S, MAX_TIMEOUT_S);
-  // Loads nearly everything that there is, which --help need not wait for.
-  const [{ readRequest }, { Machine }, { runDoctor }, { formatDiagnoses, formatSummary }] = await Promise.all([
-    import('../doctor/request.js'),
-    import('../doctor/machine.js'),
-    import('../doctor/plan.js'),
-    import('../doctor/diagnosis.js'),
-  ]);
-  const request = await readRequest(args);
-  const machine = new Machine({
-    controlSockets: request.socket === null ? [] : [request.socket],
-    ...(timeoutS === undefined ? {} : { timeoutMs: Math.round(timeoutS * 1000) }),
-  });
-  const diagnoses = await runDoctor(machine, request);
-  const fails = diagnoses.some(({ level }) => level === 'fail');
-  if (args.has('json')) printJson({ ok: !fails, findings: diagnoses });
-  else {
-    const paint = paintFor(process.stdout);
-    print(`${formatDiagnoses(diagnoses, paint)}${outputWidth() === null ? '' : formatSummary(diagnoses, paint)}`);
-  }
-  // What was given up, such as a connection, is not waited for.
-  await new Promise((resolve) => process.stdout.write('', resolve));
-  process.exit(fails ? EXIT_FAILS : EXIT_OK);
-}

@@ -4,12 +4,12 @@ import { ERROR_CODES, VproxyError } from '../../lib/errors.js';
 import type { EgressTest } from '../../lib/status/types.js';
 import { whatThereIs } from '../../lib/util/closest-word.js';
 import { escapeText } from '../../lib/util/escape.js';
-import type { Arguments } from '../command/arguments.js';
+import { badArgument } from '../command/arguments.js';
 import { CHANNEL_OPTION, type Command, JSON_OPTION } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { channelOf, splitLabel } from '../command/labels.js';
 import { EXIT_OK } from '../exit.js';
-import { print, printJson } from '../ui/print.js';
+import { printAnswer } from '../ui/print.js';
 
 export const command: Command = {
   usage: 'egress test [CHANNEL/]EGRESS DESTINATION:PORT [--channel LABEL] [--config FILE] [--json]',
@@ -25,20 +25,17 @@ export const command: Command = {
     ...JSON_OPTION,
   },
   operands: ['EGRESS', 'DESTINATION:PORT'],
-  run: testDestination,
+  async run(args) {
+    const [text = '', destination = ''] = args.operands;
+    const { label, rest: name } = splitLabel(text);
+    const file = args.text('config');
+    const request = { name, destination, channel: channelOf(args, label) };
+    const answer =
+      file === undefined ? await (await openControl(args)).testEgress(request) : await testFile(file, request);
+    printAnswer(args, answer, () => describe(answer));
+    return answer.isAllowed ? EXIT_OK : ERROR_CODES.denied.exit;
+  },
 };
-
-async function testDestination(args: Arguments): Promise<number> {
-  const [text = '', destination = ''] = args.operands;
-  const { label, rest: name } = splitLabel(text);
-  const file = args.text('config');
-  const request = { name, destination, channel: channelOf(args, label) };
-  const answer =
-    file === undefined ? await (await openControl(args)).testEgress(request) : await testFile(file, request);
-  if (args.has('json')) printJson(answer);
-  else print(describe(answer));
-  return answer.isAllowed ? EXIT_OK : ERROR_CODES.denied.exit;
-}
 
 interface TestRequest {
   readonly name: string;
@@ -59,8 +56,7 @@ async function testFile(file: string, { name, destination, channel }: TestReques
   const { channels } = await readAlone(file);
   const labels = channels.map(({ label }) => label);
   const found = channels.find(({ label }) => label === (channel ?? (labels.length === 1 ? labels[0] : undefined)));
-  if (found === undefined && channel === undefined)
-    throw new VproxyError('bad-argument', `which channel? There are: ${labels.join(', ')}`);
+  if (found === undefined && channel === undefined) throw badArgument(`which channel? There are: ${labels.join(', ')}`);
   if (found === undefined) {
     const name = channel ?? '';
     throw new VproxyError('not-found', `there is no channel ${escapeText(name, 80)}; ${whatThereIs(name, labels)}`);
@@ -71,14 +67,14 @@ async function testFile(file: string, { name, destination, channel }: TestReques
 }
 
 /** A line for the destination, and one for each of its addresses. */
-function describe(answer: EgressTest): string {
+function describe(answer: EgressTest): string[] {
   const { channel, name, destination, addresses } = answer;
   const what = answer.isAllowed ? 'is allowed' : 'is not allowed';
   const lines = [
     `${destination} ${what} by egress "${name}" of channel ${channel}: ${reasonOf(answer)}`,
     ...addresses.map((one) => `  ${one.address} ${one.isAllowed ? 'is allowed' : 'is not allowed'}: ${reasonOf(one)}`),
   ];
-  return lines.map((line) => `${escapeText(line, 1024)}\n`).join('');
+  return lines.map((line) => escapeText(line, 1024));
 }
 
 /** The entry that decides, and why. */

@@ -1,8 +1,8 @@
 /** `vproxy events`: what happens, one line an event. */
-import { VproxyError } from '../../lib/errors.js';
+
 import type { ControlEvent } from '../../lib/status/types.js';
 import { formatJson } from '../../lib/util/escape.js';
-import type { Arguments } from '../command/arguments.js';
+import { badArgument } from '../command/arguments.js';
 import { CHANNEL_FILTER, type Command, JSON_OPTION } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { channelOf } from '../command/labels.js';
@@ -26,27 +26,25 @@ export const command: Command = {
     ...JSON_OPTION,
   },
   operands: ['[LABEL]'],
-  run: showEvents,
+  async run(args) {
+    const replay = args.number('replay', 'events', 0, MAX_REPLAY);
+    if (args.has('follow') && args.has('no-follow')) {
+      throw badArgument('--follow: cannot be used with --no-follow');
+    }
+    const label = channelOf(args, args.operands[0]);
+    const control = await openControl(args);
+    if (label !== undefined) await control.channel(label);
+    const request = { follow: !args.has('no-follow'), ...(replay === undefined ? {} : { replay }) };
+    for await (const event of control.events(request)) {
+      if (label !== undefined && event.fields['channel'] !== label) continue;
+      print(`${args.has('json') ? formatJson(event) : formatEvent(event)}\n`);
+      // Where a terminal or a pipe is slow, events wait at the process, which says how many it had to drop.
+      if (process.stdout.writableNeedDrain) await new Promise((resolve) => process.stdout.once('drain', resolve));
+    }
+  },
 };
 
 const MAX_REPLAY = 500;
-
-async function showEvents(args: Arguments): Promise<void> {
-  const replay = args.number('replay', 'events', 0, MAX_REPLAY);
-  if (args.has('follow') && args.has('no-follow')) {
-    throw new VproxyError('bad-argument', '--follow: cannot be used with --no-follow');
-  }
-  const label = channelOf(args, args.operands[0]);
-  const control = await openControl(args);
-  if (label !== undefined) await control.channel(label);
-  const request = { follow: !args.has('no-follow'), ...(replay === undefined ? {} : { replay }) };
-  for await (const event of control.events(request)) {
-    if (label !== undefined && event.fields['channel'] !== label) continue;
-    print(`${args.has('json') ? formatJson(event) : formatEvent(event)}\n`);
-    // Where a terminal or a pipe is slow, events wait at the process, which says how many it had to drop.
-    if (process.stdout.writableNeedDrain) await new Promise((resolve) => process.stdout.once('drain', resolve));
-  }
-}
 
 /** The line of the log, behind its time. */
 function formatEvent(event: ControlEvent): string {

@@ -5,12 +5,12 @@ import { VproxyError } from '../../lib/errors.js';
 import type { ForwardStatus } from '../../lib/status/types.js';
 import { closestWord } from '../../lib/util/closest-word.js';
 import { escapeText } from '../../lib/util/escape.js';
-import type { Arguments } from '../command/arguments.js';
+import { badArgument } from '../command/arguments.js';
 import { CHANNEL_FILTER, CHANNEL_OPTION, type Command, JSON_OPTION } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { channelOf, splitLabel } from '../command/labels.js';
 import { describeForward } from '../ui/channels.js';
-import { formatCount, print, printJson } from '../ui/print.js';
+import { formatCount, printAnswer } from '../ui/print.js';
 import { showProgress } from '../ui/waiting-line.js';
 
 export const add: Command = {
@@ -31,28 +31,24 @@ export const add: Command = {
     ...CHANNEL_OPTION,
     ...JSON_OPTION,
   },
-  run: addForward,
+  async run(args) {
+    const outgoing = args.text('outgoing');
+    const text = outgoing ?? args.text('incoming');
+    if (text === undefined) throw badArgument('-o or -i is missing; expected -o FORWARD or -i FORWARD');
+    if (outgoing !== undefined && args.text('incoming') !== undefined) {
+      throw badArgument('-i: cannot be used with -o; one forward is added at a time');
+    }
+    const { label, rest } = splitLabel(text);
+    const channel = channelOf(args, label);
+    const control = await openControl(args);
+    const added = await control.addForward({
+      direction: outgoing === undefined ? 'incoming' : 'outgoing',
+      spec: rest,
+      channel,
+    });
+    printAnswer(args, added, () => [describeForward(added)]);
+  },
 };
-
-async function addForward(args: Arguments): Promise<void> {
-  const outgoing = args.text('outgoing');
-  const text = outgoing ?? args.text('incoming');
-  if (text === undefined)
-    throw new VproxyError('bad-argument', '-o or -i is missing; expected -o FORWARD or -i FORWARD');
-  if (outgoing !== undefined && args.text('incoming') !== undefined) {
-    throw new VproxyError('bad-argument', '-i: cannot be used with -o; one forward is added at a time');
-  }
-  const { label, rest } = splitLabel(text);
-  const channel = channelOf(args, label);
-  const control = await openControl(args);
-  const added = await control.addForward({
-    direction: outgoing === undefined ? 'incoming' : 'outgoing',
-    spec: rest,
-    channel,
-  });
-  if (args.has('json')) printJson(added);
-  else print(`${describeForward(added)}\n`);
-}
 
 export const remove: Command = {
   usage: 'forward remove ID|FORWARD|SERVICE [--channel LABEL] [--now]',
@@ -67,16 +63,14 @@ export const remove: Command = {
     now: { describe: 'Reset the streams that are open' },
   },
   operands: ['ID|FORWARD|SERVICE'],
-  run: removeForward,
+  async run(args) {
+    const [text = ''] = args.operands;
+    const control = await openControl(args);
+    const { id } = findForward(await control.forwards(), text, channelOf(args), await canonicalSpecs(text));
+    if (args.has('now')) return control.removeForward(id, { mode: 'now' });
+    await showProgress(() => describeRest(control, id), control.removeForward(id));
+  },
 };
-
-async function removeForward(args: Arguments): Promise<void> {
-  const [text = ''] = args.operands;
-  const control = await openControl(args);
-  const { id } = findForward(await control.forwards(), text, channelOf(args), await canonicalSpecs(text));
-  if (args.has('now')) return control.removeForward(id, { mode: 'now' });
-  await showProgress(() => describeRest(control, id), control.removeForward(id));
-}
 
 async function describeRest(control: ControlClient, id: string): Promise<string | null> {
   const found = (await control.forwards()).find((forward) => forward.id === id);
@@ -128,5 +122,5 @@ function findForward(
   const active = matches.filter(({ state }) => state === 'active');
   const [only, ...others] = active.length > 0 ? active : matches;
   if (only !== undefined && others.length === 0) return only;
-  throw new VproxyError('bad-argument', `several forwards are ${shown}: ${matches.map(describeForward).join('; ')}`);
+  throw badArgument(`several forwards are ${shown}: ${matches.map(describeForward).join('; ')}`);
 }

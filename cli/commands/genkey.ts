@@ -4,7 +4,6 @@ import { closeSync, openSync, unlinkSync, writeSync } from 'node:fs';
 import { systemCode, VproxyError } from '../../lib/errors.js';
 import { SecretKey } from '../../lib/session/auth.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
-import type { Arguments } from '../command/arguments.js';
 import type { Command } from '../command/command.js';
 import { print } from '../ui/print.js';
 
@@ -19,20 +18,18 @@ export const command: Command = {
   options: {},
   isLocal: true,
   operands: ['[FILE]'],
-  run: generateKey,
+  run({ operands: [file] }) {
+    const bytes = randomBytes(32);
+    const text = `${bytes.toString('hex')}\n`;
+    if (file === undefined) {
+      print(text);
+    } else {
+      writeNew(file, text);
+      process.stderr.write(`vproxy: made ${escapeText(file)}, the key ${SecretKey.fromBytes(bytes).id}\n`);
+    }
+    return Promise.resolve();
+  },
 };
-
-function generateKey({ operands: [file] }: Arguments): Promise<void> {
-  const bytes = randomBytes(32);
-  const text = `${bytes.toString('hex')}\n`;
-  if (file === undefined) {
-    print(text);
-  } else {
-    writeNew(file, text);
-    process.stderr.write(`vproxy: made ${escapeText(file)}, the key ${SecretKey.fromBytes(bytes).id}\n`);
-  }
-  return Promise.resolve();
-}
 
 /** Throws `cannot-create`, and leaves nothing behind that it has made. */
 function writeNew(path: string, text: string): void {

@@ -1,13 +1,12 @@
 /** `vproxy info`: the machine of a peer, as it says, and its clock beside the one here. */
 import { judgeBoot } from '../../lib/info/judge-boot.js';
-import type { Disk, MachineInfo } from '../../lib/status/types.js';
+import type { Disk, MachineInfo, NetworkInterface } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
-import type { Arguments } from '../command/arguments.js';
 import { CHANNEL_OPTION, type Command } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { channelOf } from '../command/labels.js';
 import { describeWait } from '../command/open-service.js';
-import { formatAge, formatBytes, formatCount, formatDuration, outputWidth, print, printJson } from '../ui/print.js';
+import { formatAge, formatBytes, formatCount, formatDuration, outputWidth, printAnswer } from '../ui/print.js';
 import { type Column, formatTable, truncateText } from '../ui/table.js';
 import { showProgress } from '../ui/waiting-line.js';
 
@@ -24,16 +23,13 @@ export const command: Command = {
     json: { describe: 'Print all of it, as JSON' },
   },
   operands: ['[LABEL]'],
-  run: info,
+  async run(args) {
+    const channel = channelOf(args, args.operands[0]);
+    const control = await openControl(args);
+    const machine = await showProgress(() => describeWait(control.path, channel), control.info({ channel }));
+    printAnswer(args, machine, () => formatMachine(machine, outputWidth()));
+  },
 };
-
-async function info(args: Arguments): Promise<void> {
-  const channel = channelOf(args, args.operands[0]);
-  const control = await openControl(args);
-  const machine = await showProgress(() => describeWait(control.path, channel), control.info({ channel }));
-  if (args.has('json')) printJson(machine);
-  else print(`${formatMachine(machine, outputWidth()).join('\n')}\n`);
-}
 
 /** As lines of at most `width` columns (null: of any), in which texts are escaped. */
 export function formatMachine(machine: MachineInfo, width: number | null): string[] {
@@ -44,11 +40,10 @@ export function formatMachine(machine: MachineInfo, width: number | null): strin
     return width === null ? line : truncateText(line, width);
   });
   const { disks, interfaces } = machine;
-  const addresses = interfaces.map(({ name, mac, addresses }) => [name, mac ?? '-', addresses.join(' ')]);
   return [
     ...lines,
-    ...(disks.length === 0 ? [] : ['', ...formatTable(DISK_COLUMNS, disks.map(describeDisk), width)]),
-    ...(interfaces.length === 0 ? [] : ['', ...formatTable(INTERFACE_COLUMNS, addresses, width)]),
+    ...(disks.length === 0 ? [] : ['', ...formatTable(DISK_COLUMNS, disks, width)]),
+    ...(interfaces.length === 0 ? [] : ['', ...formatTable(INTERFACE_COLUMNS, interfaces, width)]),
   ];
 }
 
@@ -81,23 +76,22 @@ function describeClock({ offsetMs, uncertaintyMs }: MachineInfo['clock']): strin
   return `${formatDuration(Math.abs(offsetMs))} ${offsetMs > 0 ? 'ahead' : 'behind'}, ${give}`;
 }
 
-const DISK_COLUMNS: readonly Column[] = [
-  { title: 'MOUNTED ON', leastWidth: 12 },
-  { title: 'TYPE' },
-  { title: 'SIZE', align: 'right' },
-  { title: 'USED', align: 'right' },
-  { title: 'AVAILABLE', align: 'right' },
-  { title: 'DEVICE', leastWidth: 12 },
+const DISK_COLUMNS: readonly Column<Disk>[] = [
+  { title: 'MOUNTED ON', cell: ({ mountPoint }) => mountPoint, leastWidth: 12 },
+  { title: 'TYPE', cell: ({ type }) => type },
+  { title: 'SIZE', cell: ({ sizeBytes }) => formatSize(sizeBytes), align: 'right' },
+  { title: 'USED', cell: (disk) => formatSize(usedBytes(disk)), align: 'right' },
+  { title: 'AVAILABLE', cell: ({ availableBytes }) => formatSize(availableBytes), align: 'right' },
+  { title: 'DEVICE', cell: ({ device }) => device, leastWidth: 12 },
 ];
 
-function describeDisk({ mountPoint, type, sizeBytes, freeBytes, availableBytes, device }: Disk): string[] {
-  const size = (bytes: number | null) => (bytes === null ? '-' : formatBytes(Math.max(0, bytes)));
-  const usedBytes = sizeBytes === null || freeBytes === null ? null : sizeBytes - freeBytes;
-  return [mountPoint, type, size(sizeBytes), size(usedBytes), size(availableBytes), device];
-}
+const formatSize = (bytes: number | null): string => (bytes === null ? '-' : formatBytes(Math.max(0, bytes)));
 
-const INTERFACE_COLUMNS: readonly Column[] = [
-  { title: 'INTERFACE' },
-  { title: 'MAC' },
-  { title: 'ADDRESSES', leastWidth: 20 },
+const usedBytes = ({ sizeBytes, freeBytes }: Disk): number | null =>
+  sizeBytes === null || freeBytes === null ? null : sizeBytes - freeBytes;
+
+const INTERFACE_COLUMNS: readonly Column<NetworkInterface>[] = [
+  { title: 'INTERFACE', cell: ({ name }) => name },
+  { title: 'MAC', cell: ({ mac }) => mac ?? '-' },
+  { title: 'ADDRESSES', cell: ({ addresses }) => addresses.join(' '), leastWidth: 20 },
 ];

@@ -10,12 +10,11 @@ import type {
 } from '../../lib/status/types.js';
 import { whatThereIs } from '../../lib/util/closest-word.js';
 import { escapeText } from '../../lib/util/escape.js';
-import type { Arguments } from '../command/arguments.js';
 import { CHANNEL_FILTER, type Command, JSON_OPTION } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { channelOf } from '../command/labels.js';
 import { paintFor, toneOfState } from '../ui/color.js';
-import { formatAge, formatBytes, formatRate, outputWidth, print, printJson } from '../ui/print.js';
+import { formatAge, formatBytes, formatRate, outputWidth, printAnswer } from '../ui/print.js';
 import { type Column, formatTable } from '../ui/table.js';
 
 /** A command that lists things: what it says of itself, how they are read, and how they are shown. */
@@ -25,25 +24,25 @@ interface List<T extends { readonly channel: string }> extends Pick<Command, 'us
   /** The line for an empty list. */
   readonly empty: string;
   readonly read: (control: ControlClient) => Promise<readonly T[]>;
-  readonly columns: readonly Column[];
-  readonly row: (item: T) => readonly string[];
-}
-
-function listCommand<T extends { readonly channel: string }>(list: List<T>): Command {
-  const { usage, about, examples, options = { ...CHANNEL_FILTER, ...JSON_OPTION } } = list;
-  return { usage, about, examples, options, operands: ['[LABEL]'], run: (args) => showList(args, list) };
+  readonly columns: readonly Column<T>[];
 }
 
 /** Prints a list as a table, or as JSON; with a LABEL what belongs to that channel. Rejects with `not-found`. */
-async function showList<T extends { readonly channel: string }>(args: Arguments, list: List<T>): Promise<void> {
-  const label = channelOf(args, args.operands[0]);
-  const control = await openControl(args);
-  const all = await list.read(control);
-  const items = label === undefined ? all : all.filter(({ channel }) => channel === label);
-  if (label !== undefined && items.length === 0) await requireChannel(control, label);
-  if (args.has('json')) printJson(items);
-  else if (items.length === 0) print(`${list.empty}\n`);
-  else print(`${formatTable(list.columns, items.map(list.row), outputWidth(), paintFor(process.stdout)).join('\n')}\n`);
+function listCommand<T extends { readonly channel: string }>({ empty, read, columns, ...rest }: List<T>): Command {
+  return {
+    options: { ...CHANNEL_FILTER, ...JSON_OPTION },
+    ...rest,
+    operands: ['[LABEL]'],
+    async run(args) {
+      const label = channelOf(args, args.operands[0]);
+      const control = await openControl(args);
+      const all = await read(control);
+      const items = label === undefined ? all : all.filter(({ channel }) => channel === label);
+      if (label !== undefined && items.length === 0) await requireChannel(control, label);
+      const describe = () => formatTable(columns, items, outputWidth(), paintFor(process.stdout));
+      printAnswer(args, items, () => (items.length === 0 ? [empty] : describe()));
+    },
+  };
 }
 
 async function requireChannel(control: ControlClient, label: string): Promise<void> {
@@ -62,18 +61,14 @@ export const forwards = listCommand<ForwardStatus>({
   empty: 'There are no forwards.',
   read: (control) => control.forwards(),
   columns: [
-    { title: 'ID' },
-    { title: 'CHANNEL', leastWidth: 12 },
-    { title: 'DIRECTION' },
-    { title: 'SERVICE', leastWidth: 12 },
-    { title: 'ENDPOINT', leastWidth: 16 },
-    { title: 'STATE', toneOf: toneOfState },
-    { title: 'STREAMS', align: 'right' },
-    { title: 'SO FAR', align: 'right' },
-  ],
-  row: (forward) => [
-    ...[forward.id, forward.channel, forward.direction, forward.service, forward.endpoint, forward.state],
-    ...[String(forward.streams), String(forward.opened)],
+    { title: 'ID', cell: ({ id }) => id },
+    { title: 'CHANNEL', cell: ({ channel }) => channel, leastWidth: 12 },
+    { title: 'DIRECTION', cell: ({ direction }) => direction },
+    { title: 'SERVICE', cell: ({ service }) => service, leastWidth: 12 },
+    { title: 'ENDPOINT', cell: ({ endpoint }) => endpoint, leastWidth: 16 },
+    { title: 'STATE', cell: ({ state }) => state, toneOf: toneOfState },
+    { title: 'STREAMS', cell: ({ streams }) => String(streams), align: 'right' },
+    { title: 'SO FAR', cell: ({ opened }) => String(opened), align: 'right' },
   ],
 });
 
@@ -84,12 +79,11 @@ export const services = listCommand<ServiceStatus>({
   empty: 'No services are offered, here or by a peer.',
   read: (control) => control.services(),
   columns: [
-    { title: 'CHANNEL', leastWidth: 12 },
-    { title: 'SERVICE', leastWidth: 12 },
-    { title: 'OFFERED BY' },
-    { title: 'FORWARD' },
+    { title: 'CHANNEL', cell: ({ channel }) => channel, leastWidth: 12 },
+    { title: 'SERVICE', cell: ({ service }) => service, leastWidth: 12 },
+    { title: 'OFFERED BY', cell: ({ offeredBy }) => offeredBy },
+    { title: 'FORWARD', cell: ({ forward }) => forward ?? '-' },
   ],
-  row: ({ channel, service, offeredBy, forward }) => [channel, service, offeredBy, forward ?? '-'],
 });
 
 export const ports = listCommand<PortStatus>({
@@ -101,15 +95,12 @@ export const ports = listCommand<PortStatus>({
   empty: 'No ports are announced, here or by a peer.',
   read: (control) => control.ports(),
   columns: [
-    { title: 'CHANNEL', leastWidth: 12 },
-    { title: 'PORT', align: 'right' },
-    { title: 'PROGRAM', leastWidth: 8 },
-    { title: 'ANNOUNCED BY' },
-    { title: 'HERE', leastWidth: 16 },
-    { title: 'STREAMS', align: 'right' },
-  ],
-  row: ({ channel, port, program, announcedBy, endpoint, streams }) => [
-    ...[channel, String(port), program ?? '-', announcedBy, endpoint ?? '-', String(streams)],
+    { title: 'CHANNEL', cell: ({ channel }) => channel, leastWidth: 12 },
+    { title: 'PORT', cell: ({ port }) => String(port), align: 'right' },
+    { title: 'PROGRAM', cell: ({ program }) => program ?? '-', leastWidth: 8 },
+    { title: 'ANNOUNCED BY', cell: ({ announcedBy }) => announcedBy },
+    { title: 'HERE', cell: ({ endpoint }) => endpoint ?? '-', leastWidth: 16 },
+    { title: 'STREAMS', cell: ({ streams }) => String(streams), align: 'right' },
   ],
 });
 
@@ -121,24 +112,17 @@ export const streams = listCommand<StreamWithRates>({
   empty: 'There are no streams.',
   read: (control) => control.streams(),
   columns: [
-    { title: 'STREAM', leastWidth: 12 },
-    { title: 'SERVICE', leastWidth: 8 },
-    { title: 'DIRECTION' },
-    { title: 'FROM', leastWidth: 4 },
-    { title: 'AGE', align: 'right' },
-    { title: 'SENT', align: 'right' },
-    { title: 'RECEIVED', align: 'right' },
-    { title: 'SENDING', align: 'right' },
-    { title: 'RECEIVING', align: 'right' },
-    { title: 'CREDIT', align: 'right', leastWidth: 6 },
-    { title: 'WAITS FOR', leastWidth: 9 },
-  ],
-  row: (stream) => [
-    ...[`${stream.channel}/${stream.id}`, stream.service, stream.direction, stream.from ?? '-'],
-    ...[formatAge(stream.ageMs), formatBytes(stream.sentBytes), formatBytes(stream.receivedBytes)],
-    ...[formatRate(stream.sendRate), formatRate(stream.receiveRate)],
-    `${formatBytes(stream.sendCreditBytes)}/${formatBytes(stream.receiveCreditBytes)}`,
-    stream.waitsFor ?? '-',
+    { title: 'STREAM', cell: ({ channel, id }) => `${channel}/${id}`, leastWidth: 12 },
+    { title: 'SERVICE', cell: ({ service }) => service, leastWidth: 8 },
+    { title: 'DIRECTION', cell: ({ direction }) => direction },
+    { title: 'FROM', cell: ({ from }) => from ?? '-', leastWidth: 4 },
+    { title: 'AGE', cell: ({ ageMs }) => formatAge(ageMs), align: 'right' },
+    { title: 'SENT', cell: ({ sentBytes }) => formatBytes(sentBytes), align: 'right' },
+    { title: 'RECEIVED', cell: ({ receivedBytes }) => formatBytes(receivedBytes), align: 'right' },
+    { title: 'SENDING', cell: ({ sendRate }) => formatRate(sendRate), align: 'right' },
+    { title: 'RECEIVING', cell: ({ receiveRate }) => formatRate(receiveRate), align: 'right' },
+    { title: 'CREDIT', cell: describeCredit, align: 'right', leastWidth: 6 },
+    { title: 'WAITS FOR', cell: ({ waitsFor }) => waitsFor ?? '-', leastWidth: 9 },
   ],
 });
 
@@ -150,17 +134,17 @@ export const egresses = listCommand<EgressStatus>({
   empty: 'There are no egresses.',
   read: (control) => control.egress(),
   columns: [
-    { title: 'CHANNEL', leastWidth: 12 },
-    { title: 'EGRESS', leastWidth: 12 },
-    { title: 'SERVICES' },
-    { title: 'ALLOW', leastWidth: 16 },
-    { title: 'DENY', leastWidth: 12 },
-    { title: 'UPSTREAM' },
-  ],
-  row: ({ channel, name, services, rules }) => [
-    ...[channel, name, wordsOf(services), wordsOf(rules?.allow ?? []), wordsOf(rules?.deny ?? [])],
-    rules?.upstream ?? '-',
+    { title: 'CHANNEL', cell: ({ channel }) => channel, leastWidth: 12 },
+    { title: 'EGRESS', cell: ({ name }) => name, leastWidth: 12 },
+    { title: 'SERVICES', cell: ({ services }) => wordsOf(services) },
+    { title: 'ALLOW', cell: ({ rules }) => wordsOf(rules?.allow ?? []), leastWidth: 16 },
+    { title: 'DENY', cell: ({ rules }) => wordsOf(rules?.deny ?? []), leastWidth: 12 },
+    { title: 'UPSTREAM', cell: ({ rules }) => rules?.upstream ?? '-' },
   ],
 });
+
+function describeCredit({ sendCreditBytes, receiveCreditBytes }: StreamWithRates): string {
+  return `${formatBytes(sendCreditBytes)}/${formatBytes(receiveCreditBytes)}`;
+}
 
 const wordsOf = (texts: readonly string[]): string => texts.join(' ') || '-';

@@ -3,7 +3,7 @@ import type { ControlClient } from '../../lib/control/client/client.js';
 import { VproxyError } from '../../lib/errors.js';
 import { pause, systemClock } from '../../lib/util/clock.js';
 import { escapeText, formatJson } from '../../lib/util/escape.js';
-import type { Arguments } from '../command/arguments.js';
+import { type Arguments, badArgument } from '../command/arguments.js';
 import { CHANNEL_OPTION, type Command } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { channelOf } from '../command/labels.js';
@@ -82,7 +82,7 @@ function printText(line: PingLine): void {
 async function onlyChannel(control: ControlClient): Promise<string> {
   const labels = (await control.channels()).map(({ label }) => escapeText(label));
   if (labels.length === 1 && labels[0] !== undefined) return labels[0];
-  throw new VproxyError('bad-argument', `which channel? There are: ${labels.join(', ') || 'none'}`);
+  throw badArgument(`which channel? There are: ${labels.join(', ') || 'none'}`);
 }
 
 // What ping(8) says at its end.

@@ -13,7 +13,7 @@ import {
 } from '../../lib/exec/recording/asciicast.js';
 import { pause, systemClock } from '../../lib/util/clock.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
-import type { Arguments } from '../command/arguments.js';
+import { type Arguments, badArgument } from '../command/arguments.js';
 import type { Command } from '../command/command.js';
 import { LocalTerminal } from '../ui/local-terminal.js';
 import { print } from '../ui/print.js';
@@ -45,7 +45,7 @@ async function play(args: Arguments): Promise<number> {
   const idleLimitS = args.seconds('idle-limit', 0, MAX_SECONDS) ?? MAX_SECONDS;
   if (args.has('raw')) return writeAll(path);
   if (!isatty(1)) {
-    throw new VproxyError('bad-argument', 'play: standard output is no terminal; --raw writes all of it at once');
+    throw badArgument('play: standard output is no terminal; --raw writes all of it at once');
   }
   return new Player(speed, idleLimitS).play(path);
 }

@@ -3,7 +3,7 @@
 import { createFifos, type FifoOptions } from '../../lib/channel/pipe-open.js';
 import { VproxyError } from '../../lib/errors.js';
 import { escapeText, formatJson } from '../../lib/util/escape.js';
-import type { Arguments } from '../command/arguments.js';
+import { type Arguments, badArgument } from '../command/arguments.js';
 import type { Command } from '../command/command.js';
 import { formatChannelXml, formatCommandlineXml } from '../hypervisor/libvirt-xml.js';
 import { isDialed, PORT_OPTIONS, parsePort, printPort } from '../hypervisor/port.js';
@@ -30,22 +30,19 @@ export const libvirtXml: Command = {
     },
   },
   isLocal: true,
-  run: printXml,
+  async run(args) {
+    const hasCommandline = args.has('commandline');
+    const port = parsePort(args, hasCommandline);
+    const versionText = args.text('qemu-version');
+    if (!hasCommandline) {
+      if (versionText !== undefined) throw badArgument('--qemu-version: only --commandline depends on it');
+      printPort(port, formatChannelXml(port));
+      return;
+    }
+    const version = versionText === undefined ? await askQemuVersion() : parseQemuVersion(versionText);
+    printPort(port, formatCommandlineXml(describeQemuPort(port, version), version));
+  },
 };
-
-async function printXml(args: Arguments): Promise<void> {
-  const hasCommandline = args.has('commandline');
-  const port = parsePort(args, hasCommandline);
-  const versionText = args.text('qemu-version');
-  if (!hasCommandline) {
-    if (versionText !== undefined)
-      throw new VproxyError('bad-argument', '--qemu-version: only --commandline depends on it');
-    printPort(port, formatChannelXml(port));
-    return;
-  }
-  const version = versionText === undefined ? await askQemuVersion() : parseQemuVersion(versionText);
-  printPort(port, formatCommandlineXml(describeQemuPort(port, version), version));
-}
 
 export const qemuArgs: Command = {
   usage: 'qemu-args [--name NAME] [--mode bind|connect] (--path PATH | --tcp [HOST:]PORT | --pipe PATH) [--json]',
@@ -61,24 +58,21 @@ export const qemuArgs: Command = {
     },
   },
   isLocal: true,
-  run: printArguments,
+  async run(args) {
+    const port = parsePort(args, true);
+    const text = args.text('qemu-version');
+    const given = text === undefined ? null : parseQemuVersion(text);
+    const version = given ?? (isDialed(port) ? await askQemuVersion() : null);
+    const words = formatQemuArguments(describeQemuPort(port, version));
+    printPort(port, args.has('json') ? `${formatJson(words, 2)}\n` : `${joinWords(words)}\n`);
+  },
 };
-
-async function printArguments(args: Arguments): Promise<void> {
-  const port = parsePort(args, true);
-  const text = args.text('qemu-version');
-  const given = text === undefined ? null : parseQemuVersion(text);
-  const version = given ?? (isDialed(port) ? await askQemuVersion() : null);
-  const words = formatQemuArguments(describeQemuPort(port, version));
-  printPort(port, args.has('json') ? `${formatJson(words, 2)}\n` : `${joinWords(words)}\n`);
-}
 
 /** Quotes would not help: a shell splits what a command has printed, and expands patterns in it, but removes no quotes. */
 function joinWords(words: readonly string[]): string {
   const split = words.find((word) => /[\s*?[\]\\]/.test(word));
   if (split === undefined) return words.join(' ');
-  throw new VproxyError(
-    'bad-argument',
+  throw badArgument(
     `"${escapeText(split, 200)}": a shell would split or expand that in $(…), whatever its quotes; use a plainer path, or --json`,
   );
 }
@@ -96,18 +90,16 @@ export const pipeCreate: Command = {
   },
   isLocal: true,
   operands: ['/PATH'],
-  run: createPipe,
+  async run(args) {
+    const { path, options } = parsePipe(args);
+    const fifos = await createFifos(path, options);
+    const [user, group] = options.owner?.split(':') ?? [];
+    for (const { path: file, isOld, uid, gid } of fifos) {
+      process.stderr.write(`vproxy: ${isOld ? 'kept' : 'made'} ${escapeText(file)}\n`);
+      print(`${formatFifoLine(file, options.mode, user ?? String(uid), group ?? String(gid))}\n`);
+    }
+  },
 };
-
-async function createPipe(args: Arguments): Promise<void> {
-  const { path, options } = parsePipe(args);
-  const fifos = await createFifos(path, options);
-  const [user, group] = options.owner?.split(':') ?? [];
-  for (const { path: file, isOld, uid, gid } of fifos) {
-    process.stderr.write(`vproxy: ${isOld ? 'kept' : 'made'} ${escapeText(file)}\n`);
-    print(`${formatFifoLine(file, options.mode, user ?? String(uid), group ?? String(gid))}\n`);
-  }
-}
 
 /**
  * The line of tmpfiles.d(5) that makes a FIFO again after a reboot; `mode` is its permission bits. A FIFO that is there is
@@ -138,5 +130,5 @@ function parsePipe(args: Arguments): { path: string; options: FifoOptions } {
 }
 
 function bad(option: string, value: string, what: string): VproxyError {
-  return new VproxyError('bad-argument', `${option}: "${escapeText(value, 64)}" ${what}`);
+  return badArgument(`${option}: "${escapeText(value, 64)}" ${what}`);
 }

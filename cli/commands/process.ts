@@ -2,17 +2,16 @@
 
 import { resolve } from 'node:path';
 import type { ControlClient } from '../../lib/control/client/client.js';
-import { VproxyError } from '../../lib/errors.js';
 import { LOG_LEVELS } from '../../lib/events.js';
 import type { ChannelStatus, ReloadAnswer } from '../../lib/status/types.js';
 import { whatThereIs } from '../../lib/util/closest-word.js';
 import { escapeText } from '../../lib/util/escape.js';
-import type { Arguments } from '../command/arguments.js';
+import { badArgument } from '../command/arguments.js';
 import { type Command, JSON_OPTION } from '../command/command.js';
 import { openControl, watchForEnd } from '../command/control-client.js';
 import { formatChannel, formatChannels, formatProcess } from '../ui/channels.js';
 import { paintFor } from '../ui/color.js';
-import { formatCount, outputWidth, print, printJson } from '../ui/print.js';
+import { formatCount, outputWidth, printAnswer } from '../ui/print.js';
 import { showProgress } from '../ui/waiting-line.js';
 import { formatHandover } from '../upgrade/document.js';
 
@@ -25,16 +24,13 @@ export const status: Command = {
   ],
   options: { ...JSON_OPTION, verbose: { describe: 'Show all of each channel' } },
   meant: ['channels LABEL', 'status --name LABEL'],
-  run: showStatus,
+  async run(args) {
+    const control = await openControl(args);
+    const status = await control.status();
+    const channels = () => describeChannels(status.channels, args.has('verbose'));
+    printAnswer(args, status, () => [...formatProcess(status), '', ...channels()]);
+  },
 };
-
-async function showStatus(args: Arguments): Promise<void> {
-  const control = await openControl(args);
-  const status = await control.status();
-  if (args.has('json')) printJson(status);
-  else
-    print(`${[...formatProcess(status), '', ...describeChannels(status.channels, args.has('verbose'))].join('\n')}\n`);
-}
 
 function describeChannels(channels: readonly ChannelStatus[], isVerbose: boolean): string[] {
   const paint = paintFor(process.stdout);
@@ -51,21 +47,18 @@ export const logLevel: Command = {
   ],
   options: JSON_OPTION,
   operands: ['[error|warn|info|debug]'],
-  run: setLevel,
+  async run(args) {
+    const [text] = args.operands;
+    const wanted = LOG_LEVELS.find((level) => level === text);
+    if (text !== undefined && wanted === undefined) {
+      throw badArgument(`"${escapeText(text, 64)}" is no level; ${whatThereIs(text, LOG_LEVELS)}`);
+    }
+    const control = await openControl(args);
+    const level =
+      wanted === undefined ? (await control.status()).process.logLevel : (await control.logLevel(wanted)).level;
+    printAnswer(args, { level }, () => [level]);
+  },
 };
-
-async function setLevel(args: Arguments): Promise<void> {
-  const [text] = args.operands;
-  const wanted = LOG_LEVELS.find((level) => level === text);
-  if (text !== undefined && wanted === undefined) {
-    throw new VproxyError('bad-argument', `"${escapeText(text, 64)}" is no level; ${whatThereIs(text, LOG_LEVELS)}`);
-  }
-  const control = await openControl(args);
-  const level =
-    wanted === undefined ? (await control.status()).process.logLevel : (await control.logLevel(wanted)).level;
-  if (args.has('json')) printJson({ level });
-  else print(`${level}\n`);
-}
 
 export const reload: Command = {
   usage: 'reload [--json]',
@@ -74,7 +67,14 @@ export const reload: Command = {
   examples: [['vproxy check /etc/vproxy/host1.toml && vproxy reload', 'After the file was changed']],
   options: JSON_OPTION,
   meant: ['reload --name LABEL'],
-  run: reloadProcess,
+  async run(args) {
+    const control = await openControl(args);
+    const changes = await control.reload();
+    const lines = (Object.keys(TITLES) as (keyof ReloadAnswer)[]).flatMap((key) =>
+      changes[key].map((what) => `${TITLES[key]}: ${escapeText(what)}`),
+    );
+    printAnswer(args, changes, () => (lines.length === 0 ? ['nothing has changed'] : lines));
+  },
 };
 
 const TITLES: Readonly<Record<keyof ReloadAnswer, string>> = {
@@ -88,19 +88,6 @@ const TITLES: Readonly<Record<keyof ReloadAnswer, string>> = {
   nextStart: 'counts from the next start on',
 };
 
-async function reloadProcess(args: Arguments): Promise<void> {
-  const control = await openControl(args);
-  const changes = await control.reload();
-  if (args.has('json')) {
-    printJson(changes);
-    return;
-  }
-  const lines = (Object.keys(TITLES) as (keyof ReloadAnswer)[]).flatMap((key) =>
-    changes[key].map((what) => `${TITLES[key]}: ${escapeText(what)}\n`),
-  );
-  print(lines.length === 0 ? 'nothing has changed\n' : lines.join(''));
-}
-
 export const drain: Command = {
   usage: 'drain [--timeout SECONDS]',
   about:
@@ -108,7 +95,13 @@ export const drain: Command = {
   examples: [['vproxy drain --timeout 5m', 'Give streams five minutes']],
   options: { timeout: { value: 'SECONDS', describe: 'How long the streams have [default: 30]' } },
   meant: ['channel remove LABEL', 'drain --name LABEL'],
-  run: drainProcess,
+  async run(args) {
+    const timeoutS = args.seconds('timeout', 0, MAX_TIMEOUT_S) ?? DEFAULT_TIMEOUT_S;
+    const control = await openControl(args);
+    const waitForEnd = await watchForEnd(control);
+    await control.drain({ timeoutS });
+    await showProgress(() => describeRest(control), waitForEnd(timeoutS * 1000 + GRACE_MS));
+  },
 };
 
 const DEFAULT_TIMEOUT_S = 30;
@@ -116,14 +109,6 @@ const MAX_TIMEOUT_S = 86_400;
 
 /** What the end takes when the streams are gone, and a machine may be slow: in milliseconds. */
 const GRACE_MS = 10_000;
-
-async function drainProcess(args: Arguments): Promise<void> {
-  const timeoutS = args.seconds('timeout', 0, MAX_TIMEOUT_S) ?? DEFAULT_TIMEOUT_S;
-  const control = await openControl(args);
-  const waitForEnd = await watchForEnd(control);
-  await control.drain({ timeoutS });
-  await showProgress(() => describeRest(control), waitForEnd(timeoutS * 1000 + GRACE_MS));
-}
 
 async function describeRest(control: ControlClient): Promise<string> {
   return `waiting for ${formatCount((await control.status()).streams, 'stream')}`;
@@ -144,18 +129,19 @@ export const upgrade: Command = {
     ...JSON_OPTION,
   },
   meant: ['upgrade --name LABEL'],
-  run: upgradeProcess,
+  async run(args) {
+    const waitS = args.seconds('wait', 0, MAX_TIMEOUT_S);
+    const program = args.text('program');
+    const force = args.has('force');
+    const control = await openControl(args);
+    const answer = await control.upgrade({
+      program: program === undefined ? undefined : resolve(program),
+      waitS,
+      force,
+    });
+    printAnswer(args, answer, () => [formatHandover(answer), ...answer.cut.map((what) => `cut: ${what}`)]);
+  },
 };
-
-async function upgradeProcess(args: Arguments): Promise<void> {
-  const waitS = args.seconds('wait', 0, MAX_TIMEOUT_S);
-  const program = args.text('program');
-  const force = args.has('force');
-  const control = await openControl(args);
-  const answer = await control.upgrade({ program: program === undefined ? undefined : resolve(program), waitS, force });
-  if (args.has('json')) printJson(answer);
-  else print([formatHandover(answer), ...answer.cut.map((what) => `cut: ${what}`), ''].join('\n'));
-}
 
 export const stop: Command = {
   usage: 'stop',
@@ -163,15 +149,13 @@ export const stop: Command = {
   examples: [['vproxy stop --name host1', 'The process that is called host1']],
   options: {},
   meant: ['channel remove LABEL', 'stop --name LABEL'],
-  run: stopProcess,
+  async run(args) {
+    const control = await openControl(args);
+    const waitForEnd = await watchForEnd(control);
+    await control.stop();
+    await waitForEnd(TIMEOUT_MS);
+  },
 };
 
 /** The end takes a second at most, and a machine may be slow: in milliseconds. */
 const TIMEOUT_MS = 10_000;
-
-async function stopProcess(args: Arguments): Promise<void> {
-  const control = await openControl(args);
-  const waitForEnd = await watchForEnd(control);
-  await control.stop();
-  await waitForEnd(TIMEOUT_MS);
-}

@@ -1,12 +1,12 @@
 /** `vproxy storage-emulator`: answers storage calls from a file of recorded replies. */
-import { toVproxyError, VproxyError } from '../../lib/errors.js';
+import { toVproxyError } from '../../lib/errors.js';
 import { createStorageEmulator } from '../../lib/storage/emulator.js';
 import { formatStorageAddress } from '../../lib/storage/listen.js';
 import { readReplies } from '../../lib/storage/replies.js';
 import type { ListenAddress } from '../../lib/system/sockets/listen-address.js';
 import { parseHostPort } from '../../lib/util/addresses.js';
 import { escapeText } from '../../lib/util/escape.js';
-import type { Arguments } from '../command/arguments.js';
+import { type Arguments, badArgument } from '../command/arguments.js';
 import type { Command } from '../command/command.js';
 
 const DEFAULT_LISTEN = '127.0.0.1:50000';
@@ -35,19 +35,17 @@ export const command: Command = {
     },
   },
   isLocal: true,
-  run: emulate,
+  async run(args) {
+    const ending = new AbortController();
+    const end = () => ending.abort();
+    process.once('SIGINT', end).once('SIGTERM', end);
+    try {
+      await runEmulator(args, ending.signal, (line) => void process.stderr.write(`${line}\n`));
+    } finally {
+      process.off('SIGINT', end).off('SIGTERM', end);
+    }
+  },
 };
-
-async function emulate(args: Arguments): Promise<void> {
-  const ending = new AbortController();
-  const end = () => ending.abort();
-  process.once('SIGINT', end).once('SIGTERM', end);
-  try {
-    await runEmulator(args, ending.signal, (line) => void process.stderr.write(`${line}\n`));
-  } finally {
-    process.off('SIGINT', end).off('SIGTERM', end);
-  }
-}
 
 /**
  * Runs the emulator until `signal`. Each line of its log goes to `log`; the addresses that it listens on come first.
@@ -55,7 +53,7 @@ async function emulate(args: Arguments): Promise<void> {
  */
 async function runEmulator(args: Arguments, signal: AbortSignal, log: (line: string) => void): Promise<void> {
   const file = args.text('replies');
-  if (file === undefined) throw new VproxyError('bad-argument', '--replies: it is missing; expected --replies FILE');
+  if (file === undefined) throw badArgument('--replies: it is missing; expected --replies FILE');
   const dial = args.texts('dial').map((text) => parseAddress('--dial', 1, text));
   const texts = args.texts('listen');
   const listenTexts = texts.length > 0 ? texts : dial.length > 0 ? [] : [DEFAULT_LISTEN];
@@ -93,7 +91,7 @@ function parseAddress(option: string, lowestPort: 0 | 1, text: string): ListenAd
     return parseHostPort(text, lowestPort);
   } catch (cause) {
     const message = `${option} takes ADDR:PORT or an absolute path: ${toVproxyError(cause).message}`;
-    throw new VproxyError('bad-argument', message, { cause });
+    throw badArgument(message, { cause });
   }
 }
 

@@ -1,9 +1,11 @@
 /** `vproxy storage link` and `vproxy storage unlink`: links by which the storage wrapper is called as a vendor's utility. */
+
 import { lstatSync, readlinkSync, realpathSync, renameSync, symlinkSync, unlinkSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { systemCode, VproxyError } from '../../lib/errors.js';
 import { isExecutable } from '../../lib/system/processes/find-program.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
+import { badArgument } from '../command/arguments.js';
 import type { Command } from '../command/command.js';
 import { print } from '../ui/print.js';
 
@@ -51,13 +53,10 @@ export const unlink: Command = {
 /** The path of the utility `name`, which is no path itself, in `folder`. Throws `bad-argument`. */
 function utilityPath(name: string, folder: string): string {
   if (name.includes('/') || /^\.{0,2}$/.test(name)) {
-    throw new VproxyError(
-      'bad-argument',
-      `"${escapeText(name, 64)}" is no name of a program; --folder says where it is`,
-    );
+    throw badArgument(`"${escapeText(name, 64)}" is no name of a program; --folder says where it is`);
   }
   if (name.startsWith('vproxy')) {
-    throw new VproxyError('bad-argument', `"${escapeText(name, 64)}" is vproxy's own; the name is that of a utility`);
+    throw badArgument(`"${escapeText(name, 64)}" is vproxy's own; the name is that of a utility`);
   }
   return join(resolve(folder), name);
 }

@@ -1,7 +1,6 @@
 /** `vproxy top`: streams and channels, live. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ControlClient } from '../../lib/control/client/client.js';
-import type { Arguments } from '../command/arguments.js';
 import type { Command } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { hasColors } from '../ui/color.js';
@@ -22,18 +21,16 @@ export const command: Command = {
     count: { short: 'n', value: 'COUNT', describe: 'End after COUNT looks [default: without end]' },
   },
   meant: ['top --name LABEL'],
-  run: showTop,
+  async run(args) {
+    const intervalMs = (args.seconds('interval', 0.1, 3600) ?? 1) * 1000;
+    const count = args.number('count', 'looks', 1, 1e9) ?? Number.POSITIVE_INFINITY;
+    const control = await openControl(args);
+    // A failure now is told in the terminal as it was.
+    await control.status();
+    if (process.stdout.isTTY) await showScreen(control, intervalMs, count);
+    else await printLines(control, intervalMs, count);
+  },
 };
-
-async function showTop(args: Arguments): Promise<void> {
-  const intervalMs = (args.seconds('interval', 0.1, 3600) ?? 1) * 1000;
-  const count = args.number('count', 'looks', 1, 1e9) ?? Number.POSITIVE_INFINITY;
-  const control = await openControl(args);
-  // A failure now is told in the terminal as it was.
-  await control.status();
-  if (process.stdout.isTTY) await showScreen(control, intervalMs, count);
-  else await printLines(control, intervalMs, count);
-}
 
 /** The rates need two looks, so the first line comes after an interval. */
 async function printLines(control: ControlClient, intervalMs: number, count: number): Promise<void> {

@@ -4,7 +4,7 @@ import type { ControlClient, WaitRequest } from '../../lib/control/client/client
 import { VproxyError } from '../../lib/errors.js';
 import type { BootStatus, ChannelStatus } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
-import type { Arguments } from '../command/arguments.js';
+import { type Arguments, badArgument } from '../command/arguments.js';
 import type { Command } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { channelOf, servicePlace } from '../command/labels.js';
@@ -29,7 +29,25 @@ export const command: Command = {
     json: { describe: 'Print the channel, as JSON; with --booted how far the boot is' },
   },
   operands: ['[LABEL[/SERVICE]]'],
-  run: wait,
+  async run(args) {
+    const place = waitedFor(args);
+    const timeoutS = args.seconds('timeout', 0, MAX_TIMEOUT_S) ?? DEFAULT_TIMEOUT_S;
+    const deadline = performance.now() + timeoutS * 1000;
+    for (;;) {
+      const leftMs = deadline - performance.now();
+      try {
+        const control = await openControl(args);
+        const channel = await waitForChannel(control, place, leftMs);
+        if (args.has('booted')) return await waitForBoot(control, args, place.channel, deadline - performance.now());
+        if (args.has('json')) printJson(channel);
+        return 0;
+      } catch (error) {
+        if (!(error instanceof VproxyError) || error.code !== 'control-unavailable') throw error;
+        if (leftMs <= RETRY_MS) throw new VproxyError(error.code, `not within ${timeoutS} s: ${error.message}`);
+        await delay(RETRY_MS);
+      }
+    }
+  },
 };
 
 const DEFAULT_TIMEOUT_S = 60;
@@ -40,26 +58,6 @@ const RETRY_MS = 100;
 
 /** The status where something in the boot has failed, as that of `systemctl is-system-running`. */
 const EXIT_FLAWED = 1;
-
-async function wait(args: Arguments): Promise<number> {
-  const place = waitedFor(args);
-  const timeoutS = args.seconds('timeout', 0, MAX_TIMEOUT_S) ?? DEFAULT_TIMEOUT_S;
-  const deadline = performance.now() + timeoutS * 1000;
-  for (;;) {
-    const leftMs = deadline - performance.now();
-    try {
-      const control = await openControl(args);
-      const channel = await waitForChannel(control, place, leftMs);
-      if (args.has('booted')) return await waitForBoot(control, args, place.channel, deadline - performance.now());
-      if (args.has('json')) printJson(channel);
-      return 0;
-    } catch (error) {
-      if (!(error instanceof VproxyError) || error.code !== 'control-unavailable') throw error;
-      if (leftMs <= RETRY_MS) throw new VproxyError(error.code, `not within ${timeoutS} s: ${error.message}`);
-      await delay(RETRY_MS);
-    }
-  }
-}
 
 function waitForChannel(control: ControlClient, place: WaitedFor, leftMs: number): Promise<ChannelStatus> {
   const timeoutS = secondsOf(leftMs);
@@ -95,7 +93,7 @@ function waitedFor(args: Arguments): WaitedFor {
   const named = operand?.includes('/') === true ? operand : undefined;
   const option = args.text('service');
   if (named !== undefined && option !== undefined) {
-    throw new VproxyError('bad-argument', `--service: cannot be used with ${escapeText(named, 128)}`);
+    throw badArgument(`--service: cannot be used with ${escapeText(named, 128)}`);
   }
   const text = named ?? option;
   const { service, channel } = text === undefined ? { service: text, channel: text } : servicePlace(args, text);

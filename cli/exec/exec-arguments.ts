@@ -2,7 +2,7 @@
 import { VproxyError } from '../../lib/errors.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { cutLabel, isLabel } from '../../lib/util/labels.js';
-import type { Arguments } from '../command/arguments.js';
+import { type Arguments, badArgument } from '../command/arguments.js';
 import type { CommandDescription, CommandOptions } from '../command/command.js';
 import { channelOf } from '../command/labels.js';
 import { readArguments } from '../command/read-words.js';
@@ -90,9 +90,9 @@ export function readExecArguments(
   const isJson = args.has('json');
   const timeoutS = args.seconds('timeout', 0, MAX_SECONDS);
   const killAfterS = args.seconds('kill-after', 0, MAX_SECONDS);
-  if (args.has('tty') && args.has('no-tty')) throw bad('-t: cannot be used with -T');
-  if (args.has('interactive') && args.has('no-stdin')) throw bad('-i: cannot be used with -n');
-  if (args.has('tty') && isJson) throw bad('-t: cannot be used with --json');
+  if (args.has('tty') && args.has('no-tty')) throw badArgument('-t: cannot be used with -T');
+  if (args.has('interactive') && args.has('no-stdin')) throw badArgument('-i: cannot be used with -n');
+  if (args.has('tty') && isJson) throw badArgument('-t: cannot be used with --json');
   if (isShell && args.operands.length > 0) throw shellTakesNothing();
   return {
     isHelp: args.has('help'),
@@ -128,7 +128,7 @@ function readWithLabel(
   return { args: all, label: named.label };
 }
 
-const shellTakesNothing = (): VproxyError => bad('a shell takes no command; use vproxy exec');
+const shellTakesNothing = (): VproxyError => badArgument('a shell takes no command; use vproxy exec');
 
 function readEnvironment(
   texts: readonly string[],
@@ -138,12 +138,10 @@ function readEnvironment(
   for (const text of texts) {
     const equals = text.indexOf('=');
     const name = equals === -1 ? text : text.slice(0, equals);
-    if (name === '') throw bad(`--env: "${escapeText(text, 64)}" has no name; expected NAME or NAME=VALUE`);
+    if (name === '') throw badArgument(`--env: "${escapeText(text, 64)}" has no name; expected NAME or NAME=VALUE`);
     const value = equals === -1 ? environment[name] : text.slice(equals + 1);
     // As in docker: a variable that is not set here is not set there.
     if (value !== undefined) found.set(name, value);
   }
   return Object.fromEntries(found);
 }
-
-const bad = (message: string): VproxyError => new VproxyError('bad-argument', message);

@@ -1,7 +1,7 @@
 /** What the environment says of the service manager that started this process: sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3). */
 
-import { VproxyError } from '../../lib/errors.js';
 import { escapeText } from '../../lib/util/escape.js';
+import { badArgument } from '../command/arguments.js';
 
 /** What a service manager has asked for, and handed over. */
 export interface ServiceEnvironment {
@@ -72,7 +72,7 @@ function findControl(indices: readonly number[], names: readonly string[]): numb
   if (index >= 0) return FIRST_DESCRIPTOR + index;
   const seen = escapeText(indices.map((place) => names[place] ?? '').join(':'), 200);
   const message = `LISTEN_FDNAMES: none of ${indices.length} descriptors is called ${CONTROL_NAME}: ${seen}`;
-  throw new VproxyError('bad-argument', message);
+  throw badArgument(message);
 }
 
 /** What the successor of this process is to have in its environment: the words of the service manager, which this process has taken out of its own. */

@@ -6,17 +6,17 @@ import { type Paint, paintNothing, toneOfState } from './color.js';
 import { formatAge, formatBytes, formatCount, formatDuration } from './print.js';
 import { type Column, formatTable } from './table.js';
 
-const COLUMNS: readonly Column[] = [
-  { title: 'CHANNEL', leastWidth: 12 },
-  { title: 'STATE', toneOf: toneOfState },
-  { title: 'FOR', align: 'right' },
-  { title: 'PEER', leastWidth: 12 },
-  { title: 'RTT', align: 'right' },
-  { title: 'STREAMS', align: 'right' },
-  { title: 'SESSIONS', align: 'right' },
-  { title: 'SENT', align: 'right' },
-  { title: 'RECEIVED', align: 'right' },
-  { title: 'AUTH' },
+const COLUMNS: readonly Column<ChannelStatus>[] = [
+  { title: 'CHANNEL', cell: ({ label }) => label, leastWidth: 12 },
+  { title: 'STATE', cell: ({ state }) => state, toneOf: toneOfState },
+  { title: 'FOR', cell: formatTimeInState, align: 'right' },
+  { title: 'PEER', cell: ({ session }) => (session === null ? '-' : describePeer(session)), leastWidth: 12 },
+  { title: 'RTT', cell: formatRoundTrip, align: 'right' },
+  { title: 'STREAMS', cell: ({ session }) => String(session?.streams ?? 0), align: 'right' },
+  { title: 'SESSIONS', cell: ({ history }) => String(history.sessions), align: 'right' },
+  { title: 'SENT', cell: ({ totals }) => formatBytes(totals.sentBytes), align: 'right' },
+  { title: 'RECEIVED', cell: ({ totals }) => formatBytes(totals.receivedBytes), align: 'right' },
+  { title: 'AUTH', cell: ({ session }) => (session === null ? '-' : describeProtection(session)) },
 ];
 
 /** A table, and below it what channels without a session wait for. */
@@ -26,23 +26,21 @@ export function formatChannels(
   paint: Paint = paintNothing,
 ): string[] {
   if (channels.length === 0) return ['There are no channels.'];
-  const rows = channels.map(({ label, state, since, session, history, totals }) => [
-    label,
-    state,
-    formatAge(Date.now() - Date.parse(since)),
-    session === null ? '-' : describePeer(session),
-    session === null || session.roundTripMs === null ? '-' : formatDuration(session.roundTripMs),
-    String(session?.streams ?? 0),
-    String(history.sessions),
-    formatBytes(totals.sentBytes),
-    formatBytes(totals.receivedBytes),
-    session === null ? '-' : describeProtection(session),
-  ]);
   const notes = channels.flatMap((channel) => {
     const note = describeWait(channel);
     return note === null ? [] : [`${channel.label}: ${note}`];
   });
-  return [...formatTable(COLUMNS, rows, width, paint), ...(notes.length > 0 ? ['', ...notes] : [])];
+  return [...formatTable(COLUMNS, channels, width, paint), ...(notes.length > 0 ? ['', ...notes] : [])];
+}
+
+/** How long a channel is in its state. */
+export function formatTimeInState({ since }: ChannelStatus): string {
+  return formatAge(Date.now() - Date.parse(since));
+}
+
+/** A dash where it was not measured. */
+export function formatRoundTrip({ session }: ChannelStatus): string {
+  return session === null || session.roundTripMs === null ? '-' : formatDuration(session.roundTripMs);
 }
 
 /** What a channel waits for, or why it failed; null where there is nothing to say. */
@@ -64,14 +62,14 @@ function describeProtection({ key, tls }: SessionStatus): string {
 
 /** All that is known of one channel, a line for each fact. */
 export function formatChannel(channel: ChannelStatus, paint: Paint = paintNothing): string[] {
-  const { label, group, address, state, since, session, bufferBytes, history, totals } = channel;
+  const { label, group, address, state, session, bufferBytes, history, totals } = channel;
   const wait = describeWait(channel);
   const facts: (readonly [string, string])[] = [
     ['channel', group === null ? label : `${label} of the group ${group}`],
     ['address', escapeText(address)],
     [
       'state',
-      `${paint(state, toneOfState(state))} for ${formatAge(Date.now() - Date.parse(since))}${wait === null ? '' : `: ${wait}`}`,
+      `${paint(state, toneOfState(state))} for ${formatTimeInState(channel)}${wait === null ? '' : `: ${wait}`}`,
     ],
     ...(session === null ? [] : describeSession(session)),
     ...(bufferBytes === null ? [] : [['socket buffer', formatBytes(bufferBytes)] as const]),

@@ -1,5 +1,6 @@
 /** Output of a command to stdout, and amounts in a readable form. */
 import { formatJson } from '../../lib/util/escape.js';
+import type { Arguments } from '../command/arguments.js';
 import { EXIT_OK } from '../exit.js';
 
 let isWatched = false;
@@ -14,6 +15,12 @@ export function print(text: string): void {
 /** Writes a value as JSON, indented, with a newline. */
 export function printJson(value: unknown): void {
   print(`${formatJson(value, 2)}\n`);
+}
+
+/** Writes what a command has found out: as JSON with `--json`, else in lines. */
+export function printAnswer(args: Arguments, answer: unknown, describe: () => readonly string[]): void {
+  if (args.has('json')) printJson(answer);
+  else print(`${describe().join('\n')}\n`);
 }
 
 /** How wide lines may be: the terminal's width, or null where the output is not a terminal. */

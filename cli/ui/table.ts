@@ -3,9 +3,11 @@ import { eastAsianWidth } from 'get-east-asian-width';
 import { escapeText } from '../../lib/util/escape.js';
 import { type Paint, paintNothing, type Tone } from './color.js';
 
-/** One column. */
-export interface Column {
+/** One column, of a table of things of the type `T`. */
+export interface Column<T> {
   readonly title: string;
+  /** Its text for one of them. */
+  readonly cell: (item: T) => string;
   /** Default `left`. */
   readonly align?: 'left' | 'right';
   /** It shrinks where the lines are too long, but keeps this number of columns. Default: it never shrinks. */
@@ -18,15 +20,16 @@ export interface Column {
 const GAP = 2;
 
 /**
- * One line for the titles, and one for each row, of at most `width` columns (null: of any). Cells are escaped, and painted
+ * One line for the titles, and one for each of `items`, of at most `width` columns (null: of any). Cells are escaped, and painted
  * by `paint`.
  */
-export function formatTable(
-  columns: readonly Column[],
-  rows: readonly (readonly string[])[],
+export function formatTable<T>(
+  columns: readonly Column<T>[],
+  items: readonly T[],
   width: number | null,
   paint: Paint = paintNothing,
 ): string[] {
+  const rows = items.map((item) => columns.map(({ cell }) => cell(item)));
   const lines = [columns.map(({ title }) => title), ...rows.map((row) => row.map((cell) => escapeText(cell)))];
   const widths = columns.map((_, index) => Math.max(...lines.map((line) => textWidth(line[index] ?? ''))));
   if (width !== null) shrink(columns, widths, width);
@@ -41,7 +44,7 @@ export function formatTable(
 /** The line with its cells painted, but those that are cut off at its end. */
 function paintCells(
   line: string,
-  columns: readonly Column[],
+  columns: readonly Pick<Column<never>, 'toneOf'>[],
   cells: readonly string[],
   row: readonly string[],
   paint: Paint,
@@ -61,7 +64,11 @@ function paintCells(
 }
 
 /** Takes width from the widest of the columns that may shrink, until the lines fit or none can shrink further. */
-function shrink(columns: readonly Column[], widths: number[], width: number): void {
+function shrink(
+  columns: readonly Pick<Column<never>, 'title' | 'leastWidth'>[],
+  widths: number[],
+  width: number,
+): void {
   const total = (): number => widths.reduce((sum, one) => sum + one + GAP, -GAP);
   for (let excess = total() - width; excess > 0; excess--) {
     let widest = -1;

@@ -1,7 +1,7 @@
 /** One picture of `vproxy top`, from statuses and a size. */
-import type { ChannelStatus, ControlStatus, StreamWithRates } from '../../lib/status/types.js';
+import type { ChannelStatus, ChannelTotals, ControlStatus, StreamWithRates } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
-import { describePeer, describeWait } from './channels.js';
+import { describePeer, describeWait, formatRoundTrip, formatTimeInState } from './channels.js';
 import { type Paint, painter, toneOfState } from './color.js';
 import { formatAge, formatBytes, formatCount, formatDuration, formatRate } from './print.js';
 import { type Column, fitText, formatTable, truncateText } from './table.js';
@@ -40,8 +40,7 @@ export function renderFrame(view: TopView, { width, height }: TopSize): TopFrame
   const all = [...view.streams].sort((a, b) => totalRate(b) - totalRate(a) || a.ageMs - b.ageMs);
   const scroll = Math.max(0, Math.min(view.scroll, all.length - room));
   const suspended = new Set(view.status.channels.filter(isSuspended).map(({ label }) => label));
-  const shownRows = all.slice(scroll, scroll + room).map((stream) => streamRow(stream, suspended));
-  const [titles = '', ...rows] = formatTable(STREAM_COLUMNS, shownRows, width);
+  const [titles = '', ...rows] = formatTable(streamColumns(suspended), all.slice(scroll, scroll + room), width);
   const streams = all.length === 0 ? ['No streams.'] : [paint(fitText(titles, width), 'reverse'), ...rows];
   const body = [...head, ...channels, '', ...streams].slice(0, Math.max(0, height - 1));
   const shown = Math.min(room, all.length);
@@ -96,19 +95,24 @@ function trafficLines({ samples, isUnicode }: TopView, width: number): string[] 
 /** Room for ` peak 123 MB/s`. */
 const PEAK_WIDTH = 16;
 
-const CHANNEL_COLUMNS: readonly Column[] = [
-  { title: 'CHANNEL', leastWidth: 8 },
-  { title: 'STATE' },
-  { title: 'FOR', align: 'right' },
-  { title: 'PEER', leastWidth: 8 },
-  { title: 'RTT', align: 'right' },
-  { title: 'STREAMS', align: 'right' },
-  { title: 'SENT', align: 'right' },
-  { title: 'RECEIVED', align: 'right' },
+/** The rates of a channel are those that `ratesOf` gives. */
+const channelColumns = (ratesOf: (channel: ChannelStatus) => Rates): readonly Column<ChannelStatus>[] => [
+  { title: 'CHANNEL', cell: ({ label }) => label, leastWidth: 8 },
+  { title: 'STATE', cell: ({ state }) => state },
+  { title: 'FOR', cell: formatTimeInState, align: 'right' },
+  { title: 'PEER', cell: describePeerOrWait, leastWidth: 8 },
+  { title: 'RTT', cell: formatRoundTrip, align: 'right' },
+  { title: 'STREAMS', cell: ({ session }) => String(session?.streams ?? 0), align: 'right' },
+  { title: 'SENT', cell: (channel) => formatRate(ratesOf(channel).sendRate), align: 'right' },
+  { title: 'RECEIVED', cell: (channel) => formatRate(ratesOf(channel).receiveRate), align: 'right' },
 ];
 
+function describePeerOrWait(channel: ChannelStatus): string {
+  return channel.session === null ? (describeWait(channel) ?? '-') : describePeer(channel.session);
+}
+
 /** How often a session went on with another link. */
-const RESUMED_COLUMN: Column = { title: 'RESUMED', align: 'right' };
+const RESUMED_COLUMN: Column<ChannelStatus> = { title: 'RESUMED', cell: formatResumptions, align: 'right' };
 
 /** A narrower picture has no room for that. */
 const RESUMED_FROM_WIDTH = 110;
@@ -118,29 +122,13 @@ const isSuspended = ({ state }: ChannelStatus): boolean => state === 'suspended'
 /** The channels with the most traffic, after those without a session or a link, which users look for. */
 function channelLines({ status, samples }: TopView, width: number, room: number, paint: Paint): string[] {
   const { channels } = status;
-  const rates = samples.at(-1)?.channels ?? new Map<string, { sendRate: number; receiveRate: number }>();
-  const rateOf = ({ label }: ChannelStatus): number => totalRate(rates.get(label) ?? { sendRate: 0, receiveRate: 0 });
+  const rates = samples.at(-1)?.channels;
+  const ratesOf = ({ label }: ChannelStatus): Rates => rates?.get(label) ?? { sendRate: 0, receiveRate: 0 };
   const isUp = ({ state }: ChannelStatus): number => (state === 'established' ? 1 : 0);
-  const sorted = [...channels].sort((a, b) => isUp(a) - isUp(b) || rateOf(b) - rateOf(a));
+  const sorted = [...channels].sort((a, b) => isUp(a) - isUp(b) || totalRate(ratesOf(b)) - totalRate(ratesOf(a)));
   const shown = sorted.slice(0, channels.length > room ? room - 1 : room);
-  const hasResumed = width >= RESUMED_FROM_WIDTH;
-  const rows = shown.map((channel) => {
-    const { label, state, since, session } = channel;
-    const { sendRate, receiveRate } = rates.get(label) ?? { sendRate: 0, receiveRate: 0 };
-    return [
-      label,
-      state,
-      formatAge(Date.now() - Date.parse(since)),
-      session === null ? (describeWait(channel) ?? '-') : describePeer(session),
-      session === null || session.roundTripMs === null ? '-' : formatDuration(session.roundTripMs),
-      String(session?.streams ?? 0),
-      formatRate(sendRate),
-      formatRate(receiveRate),
-      ...(hasResumed ? [formatResumptions(channel)] : []),
-    ];
-  });
-  const columns = hasResumed ? [...CHANNEL_COLUMNS, RESUMED_COLUMN] : CHANNEL_COLUMNS;
-  const [titles = '', ...lines] = formatTable(columns, rows, width);
+  const columns = [...channelColumns(ratesOf), ...(width >= RESUMED_FROM_WIDTH ? [RESUMED_COLUMN] : [])];
+  const [titles = '', ...lines] = formatTable(columns, shown, width);
   const painted = lines.map((line, index) => paint(line, toneOfState(shown[index]?.state ?? '')));
   const hidden = channels.length - shown.length;
   const rest = hidden === 0 ? [] : [truncateText(`and ${formatCount(hidden, 'channel')} more`, width)];
@@ -153,33 +141,23 @@ function formatResumptions({ session, totals: { resumptions } }: ChannelStatus):
   return canResume || resumptions > 0 ? String(resumptions) : '-';
 }
 
-const STREAM_COLUMNS: readonly Column[] = [
-  { title: 'STREAM', leastWidth: 8 },
-  { title: 'SERVICE', leastWidth: 7 },
-  { title: 'DIRECTION', leastWidth: 9 },
-  { title: 'AGE', align: 'right' },
-  { title: 'SENDING', align: 'right' },
-  { title: 'RECEIVING', align: 'right' },
-  { title: 'TOTAL', align: 'right' },
-  { title: 'WAITS', leastWidth: 5 },
+/** A stream of one of the channels `suspended`, by their labels, waits for a link before all else. */
+const streamColumns = (suspended: ReadonlySet<string>): readonly Column<StreamWithRates>[] => [
+  { title: 'STREAM', cell: ({ channel, id }) => `${channel}/${id}`, leastWidth: 8 },
+  { title: 'SERVICE', cell: ({ service }) => service, leastWidth: 7 },
+  { title: 'DIRECTION', cell: ({ direction }) => direction, leastWidth: 9 },
+  { title: 'AGE', cell: ({ ageMs }) => formatAge(ageMs), align: 'right' },
+  { title: 'SENDING', cell: ({ sendRate }) => formatRate(sendRate), align: 'right' },
+  { title: 'RECEIVING', cell: ({ receiveRate }) => formatRate(receiveRate), align: 'right' },
+  { title: 'TOTAL', cell: ({ sentBytes, receivedBytes }) => formatBytes(sentBytes + receivedBytes), align: 'right' },
+  {
+    title: 'WAITS',
+    cell: ({ channel, waitsFor }) => (suspended.has(channel) ? 'link' : (waitsFor ?? '-')),
+    leastWidth: 5,
+  },
 ];
 
-/** A stream of one of the channels `suspended`, by their labels, waits for a link before all else. */
-function streamRow(stream: StreamWithRates, suspended: ReadonlySet<string>): string[] {
-  return [
-    `${stream.channel}/${stream.id}`,
-    stream.service,
-    stream.direction,
-    formatAge(stream.ageMs),
-    formatRate(stream.sendRate),
-    formatRate(stream.receiveRate),
-    formatBytes(stream.sentBytes + stream.receivedBytes),
-    suspended.has(stream.channel) ? 'link' : (stream.waitsFor ?? '-'),
-  ];
-}
-
-const totalRate = ({ sendRate, receiveRate }: { sendRate: number; receiveRate: number }): number =>
-  sendRate + receiveRate;
+const totalRate = ({ sendRate, receiveRate }: Rates): number => sendRate + receiveRate;
 
 // Numbers as a line of little bars.
 
@@ -202,17 +180,15 @@ export function formatSparkline(values: readonly number[], width: number, peak: 
 // How much goes over all channels together, from one sample of their totals to the next.
 
 /** The rates between two samples, in bytes a second. */
-interface TrafficSample {
+interface Rates {
   readonly sendRate: number;
   readonly receiveRate: number;
-  /** The same for each channel, by its label. */
-  readonly channels: ReadonlyMap<string, { readonly sendRate: number; readonly receiveRate: number }>;
 }
 
-/** The totals of a channel at the last sample. */
-interface Totals {
-  readonly sentBytes: number;
-  readonly receivedBytes: number;
+/** Those of all channels together. */
+interface TrafficSample extends Rates {
+  /** The same for each channel, by its label. */
+  readonly channels: ReadonlyMap<string, Rates>;
 }
 
 /** The number of samples that are kept: no terminal is wider. */
@@ -220,7 +196,7 @@ const MAX_SAMPLES = 512;
 
 export class TrafficHistory {
   #samples: readonly TrafficSample[] = [];
-  #totals: ReadonlyMap<string, Totals> | null = null;
+  #totals: ReadonlyMap<string, ChannelTotals> | null = null;
   #atMs = 0;
 
   /** The samples so far, the newest last. */
@@ -254,5 +230,5 @@ export class TrafficHistory {
   }
 }
 
-const isLater = (totals: Totals, before: Totals): boolean =>
+const isLater = (totals: ChannelTotals, before: ChannelTotals): boolean =>
   totals.sentBytes >= before.sentBytes && totals.receivedBytes >= before.receivedBytes;

@@ -36,10 +36,10 @@ test('every state of a channel has a tone, and one that is not known has none', 
   t.is(toneOfState('toString'), null);
 });
 
-const COLUMNS: readonly Column[] = [
-  { title: 'NAME', leastWidth: 6 },
-  { title: 'STATE', toneOf: toneOfState },
-  { title: 'SENT', align: 'right', toneOf: () => 'bold' },
+const COLUMNS: readonly Column<readonly string[]>[] = [
+  { title: 'NAME', cell: ([name = '']) => name, leastWidth: 6 },
+  { title: 'STATE', cell: ([, state = '']) => state, toneOf: toneOfState },
+  { title: 'SENT', cell: ([, , sent = '']) => sent, align: 'right', toneOf: () => 'bold' },
 ];
 
 test('colours change no width of a table, and what is cut off has none', (t) => {

@@ -1,9 +1,13 @@
 /** Tables, amounts and widths, as people see them. */
 import test from 'ava';
 import { formatAge, formatBytes, formatDuration, formatRate } from '../../cli/ui/print.js';
-import { fitText, formatTable, textWidth } from '../../cli/ui/table.js';
+import { type Column, fitText, formatTable, textWidth } from '../../cli/ui/table.js';
 
-const COLUMNS = [{ title: 'NAME', leastWidth: 6 }, { title: 'STATE' }, { title: 'SENT', align: 'right' }] as const;
+const COLUMNS: readonly Column<readonly string[]>[] = [
+  { title: 'NAME', cell: ([name = '']) => name, leastWidth: 6 },
+  { title: 'STATE', cell: ([, state = '']) => state },
+  { title: 'SENT', cell: ([, , sent = '']) => sent, align: 'right' },
+];
 
 test('columns are as wide as they need to be', (t) => {
   const rows = [

@@ -4,7 +4,7 @@ import { symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { ExecutionContext } from 'ava';
-import { completionScript } from '../../cli/completion/scripts.js';
+import { SCRIPTS } from '../../cli/completion/scripts.js';
 import { PROJECT_ROOT, temporaryFolder } from './files.js';
 
 /** The shells for which there is a completion. */
@@ -46,7 +46,7 @@ export async function completeInShell(
 ): Promise<Offers> {
   const folder = temporaryFolder(t);
   const script = join(folder, '_vproxy');
-  writeFileSync(script, completionScript(shell));
+  writeFileSync(script, SCRIPTS[shell]);
   symlinkSync(join(PROJECT_ROOT, 'dist/program/vproxy.cjs'), join(folder, 'vproxy'));
   const environment = {
     ...process.env,
