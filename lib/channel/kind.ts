@@ -1,6 +1,6 @@
 /** A kind of channel: what one row of the table in `kinds.ts` says, and what one file of this folder implements. */
 
-import type { Integrity } from '../codec/integrity.js';
+import type { Integrity } from '../codec/header.js';
 import { DEFAULT_LIMITS } from '../codec/limits.js';
 import type { VproxyError } from '../errors.js';
 import type { Link, LinkCapture } from '../link/link.js';

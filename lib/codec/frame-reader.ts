@@ -5,6 +5,7 @@
 import { crc32 } from 'node:zlib';
 import { VproxyError } from '../errors.js';
 import {
+  type DataCheck,
   FRAME_TYPE,
   formatFrameType,
   headerCheck,
@@ -14,7 +15,6 @@ import {
   streamIdRule,
 } from './header.js';
 import { decodeHello, type Hello, helloLength, MAGIC } from './hello.js';
-import type { DataCheck } from './integrity.js';
 import { HEADER_BYTES, MAX_CONTROL_BYTES } from './limits.js';
 
 /** What a FrameReader calls. What these methods throw leaves `push` unchanged. */

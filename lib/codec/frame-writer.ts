@@ -1,7 +1,6 @@
 /** Writes the frames of one direction of a session: counts them, checks them, and hands them to the channel (R-FRAME-1 to R-FRAME-3). */
 import { crc32 } from 'node:zlib';
-import { FRAME_TYPE, nextSequence, writeHeader } from './header.js';
-import type { DataCheck } from './integrity.js';
+import { type DataCheck, FRAME_TYPE, nextSequence, writeHeader } from './header.js';
 import { HEADER_BYTES } from './limits.js';
 
 /** Takes bytes for the peer, in order. Implemented by the links of `channel`. */

@@ -2,8 +2,7 @@
 
 import { crc32 } from 'node:zlib';
 import { VproxyError } from '../errors.js';
-import { encodeFrame, FRAME_TYPE, headerCheck } from './header.js';
-import { type Integrity, isIntegrity } from './integrity.js';
+import { encodeFrame, FRAME_TYPE, headerCheck, type Integrity, isIntegrity } from './header.js';
 import { decodeObject, isObject } from './json.js';
 import { HEADER_BYTES, LIMIT_RANGES, type Limits, MAX_CONTROL_BYTES } from './limits.js';
 

@@ -2,7 +2,7 @@
 
 import net from 'node:net';
 import type { Writable } from 'node:stream';
-import { TRAILER_BYTES } from '../codec/integrity.js';
+import { TRAILER_BYTES } from '../codec/header.js';
 import type { Reason } from '../codec/json.js';
 import { HEADER_BYTES } from '../codec/limits.js';
 import { VproxyError } from '../errors.js';

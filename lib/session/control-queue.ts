@@ -49,6 +49,8 @@ export class ControlQueue {
   readonly #writer: FrameWriter;
   readonly #state: ControlQueueState;
   #creditors: Creditor[] = [];
+  /** Whether nothing waits. A field: it is asked for each frame of DATA. */
+  isEmpty: boolean;
   readonly #total = Buffer.allocUnsafe(TOTAL_BYTES);
 
   /** With the `state` of another one `resumeCredits` is to follow. */
@@ -58,6 +60,7 @@ export class ControlQueue {
   ) {
     this.#writer = writer;
     this.#state = state;
+    this.isEmpty = state.frames.length === 0 && state.pong === null && state.ackBytes === null;
   }
 
   get state(): ControlQueueState {
@@ -74,20 +77,12 @@ export class ControlQueue {
     return this.#state.frames.length >= MAX_QUEUED_FRAMES / 2;
   }
 
-  get isEmpty(): boolean {
-    return (
-      this.#state.frames.length === 0 &&
-      this.#creditors.length === 0 &&
-      this.#state.pong === null &&
-      this.#state.ackBytes === null
-    );
-  }
-
   /** Queues a frame. Throws `flood` when more wait than the streams explain that were open since nothing waited. */
   add(type: number, streamId: number, payload: Buffer, openStreams: number): void {
     this.#state.peakStreams =
       this.#state.frames.length === 0 ? openStreams : Math.max(this.#state.peakStreams, openStreams);
     this.#state.frames.push({ type, streamId, payload });
+    this.isEmpty = false;
     if (this.#state.frames.length > MAX_QUEUED_FRAMES + FRAMES_PER_STREAM * this.#state.peakStreams) {
       throw new VproxyError('flood', `${this.#state.frames.length} control frames wait to be written for the peer`);
     }
@@ -98,16 +93,19 @@ export class ControlQueue {
     if (creditor.isCreditDue) return;
     creditor.isCreditDue = true;
     this.#creditors.push(creditor);
+    this.isEmpty = false;
   }
 
   /** Queues the answer to the newest PING. */
   addPong(payload: Buffer): void {
     this.#state.pong = Buffer.from(payload);
+    this.isEmpty = false;
   }
 
   /** Queues an ACK; of several the newest is sent. */
   addAck(totalBytes: number): void {
     this.#state.ackBytes = totalBytes;
+    this.isEmpty = false;
   }
 
   /** Writes what waits, while less than `highWaterBytes` are unwritten in the channel. True when nothing waits any more. */
@@ -126,6 +124,7 @@ export class ControlQueue {
     this.#creditors = [];
     this.#state.pong = null;
     this.#state.ackBytes = null;
+    this.isEmpty = true;
   }
 
   #fillBatch(): number {
@@ -155,6 +154,7 @@ export class ControlQueue {
       end = this.#writer.put(batch, end, FRAME_TYPE.CREDIT, creditor.id, this.#total);
     }
     this.#creditors.splice(0, count);
+    this.isEmpty = this.#creditors.length === 0;
     return end;
   }
 }

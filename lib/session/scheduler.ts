@@ -3,7 +3,7 @@
  * and the credits take (R-FLOW-2, R-FLOW-6 to R-FLOW-8).
  */
 import { type ByteSink, FrameWriter, type FrameWriterState } from '../codec/frame-writer.js';
-import type { DataCheck } from '../codec/integrity.js';
+import type { DataCheck } from '../codec/header.js';
 import { HEADER_BYTES } from '../codec/limits.js';
 import { toVproxyError, type VproxyError } from '../errors.js';
 import type { Clock } from '../util/clock.js';
@@ -261,7 +261,7 @@ export class Scheduler {
     this.#isBusy = true;
     const sentBytes = this.#state.sentBytes;
     try {
-      while (this.#queue.flush() && this.#canSendData()) {
+      while ((this.#queue.isEmpty || this.#queue.flush()) && this.#canSendData()) {
         const stream = this.#ready.shift();
         if (stream === null) break;
         if (stream.sendableBytes > 0) this.#sendFrame(stream);

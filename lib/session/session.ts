@@ -5,9 +5,8 @@
 import { EventEmitter } from 'eventemitter3';
 import { FrameReader, type FrameReaderState, FrameTimer, type FrameTimerState } from '../codec/frame-reader.js';
 import type { ByteSink } from '../codec/frame-writer.js';
-import { FRAME_TYPE, formatFrameType } from '../codec/header.js';
+import { DataCheck, FRAME_TYPE, formatFrameType } from '../codec/header.js';
 import type { Hello } from '../codec/hello.js';
-import { DataCheck } from '../codec/integrity.js';
 import {
   type AnnouncedPort,
   decodeGoaway,

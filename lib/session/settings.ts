@@ -1,6 +1,6 @@
 /** What a side is set to: its identity, what it accepts, and the times that bound it. */
 
-import type { Integrity } from '../codec/integrity.js';
+import type { Integrity } from '../codec/header.js';
 import { DEFAULT_LIMITS, type Limits } from '../codec/limits.js';
 import { Budget } from '../util/bounds.js';
 import type { SecureLayerFactory } from './auth.js';

@@ -4,7 +4,7 @@
  * as described. Times are in milliseconds, amounts in bytes, rates in bytes per second. Text from a peer is as the peer
  * sent it: escape it before showing it.
  */
-import { INTEGRITY_LEVELS } from '../codec/integrity.js';
+import { INTEGRITY_LEVELS } from '../codec/header.js';
 import { LOG_LEVELS } from '../events.js';
 import { STREAM_WAITS } from '../session/local-end.js';
 import { CHANNEL_STATES } from './describe.js';

@@ -3,9 +3,16 @@ import { readFile } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import test from 'ava';
 import { FrameReader } from '../../lib/codec/frame-reader.js';
-import { crc16, encodeFrame, FRAME_TYPE, formatFrameType, writeHeader } from '../../lib/codec/header.js';
+import {
+  crc16,
+  DataCheck,
+  encodeFrame,
+  FRAME_TYPE,
+  formatFrameType,
+  type Integrity,
+  writeHeader,
+} from '../../lib/codec/header.js';
 import { encodeHello, encodeHelloPayload, type Hello, MAGIC, readHello } from '../../lib/codec/hello.js';
-import { DataCheck, type Integrity } from '../../lib/codec/integrity.js';
 import { DEFAULT_FRAME_BYTES } from '../../lib/codec/limits.js';
 import { MAX_DATAGRAM_BYTES, MessageReader } from '../../lib/codec/messages.js';
 import {

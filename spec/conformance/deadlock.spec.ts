@@ -1,5 +1,5 @@
 import test from 'ava';
-import { INTEGRITY_LEVELS } from '../../lib/codec/integrity.js';
+import { INTEGRITY_LEVELS } from '../../lib/codec/header.js';
 import type { PatternEnd } from '../helpers/local-ends.js';
 import { SessionPair } from '../helpers/session-pair.js';
 import { Traffic } from '../helpers/traffic.js';

@@ -1,7 +1,6 @@
 import { crc32 } from 'node:zlib';
 import test from 'ava';
-import { FRAME_TYPE } from '../../lib/codec/header.js';
-import { INTEGRITY_LEVELS } from '../../lib/codec/integrity.js';
+import { FRAME_TYPE, INTEGRITY_LEVELS } from '../../lib/codec/header.js';
 import type { FrameFaults } from '../helpers/frame-maker.js';
 import type { FramePeer } from '../helpers/frame-peer.js';
 import { endsWith, goesOn } from './ends-with.js';

@@ -1,6 +1,5 @@
 import test from 'ava';
-import { FRAME_TYPE } from '../../lib/codec/header.js';
-import { INTEGRITY_LEVELS } from '../../lib/codec/integrity.js';
+import { FRAME_TYPE, INTEGRITY_LEVELS } from '../../lib/codec/header.js';
 import { VproxyError } from '../../lib/errors.js';
 import { FramePeer } from '../helpers/frame-peer.js';
 import { RecordingSink } from '../helpers/local-ends.js';

@@ -1,6 +1,6 @@
 import test from 'ava';
+import { INTEGRITY_LEVELS } from '../../lib/codec/header.js';
 import { MAGIC } from '../../lib/codec/hello.js';
-import { INTEGRITY_LEVELS } from '../../lib/codec/integrity.js';
 import { FramePeer } from '../helpers/frame-peer.js';
 
 /** A side that has begun to open, whose first output is read already. */

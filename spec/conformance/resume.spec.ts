@@ -1,8 +1,7 @@
 /** R-RESUME-1 to R-RESUME-6: sessions that outlive their channels, and peers that do it wrong. */
 import test, { type ExecutionContext } from 'ava';
-import { FRAME_TYPE } from '../../lib/codec/header.js';
+import { DataCheck, FRAME_TYPE } from '../../lib/codec/header.js';
 import type { Hello } from '../../lib/codec/hello.js';
-import { DataCheck } from '../../lib/codec/integrity.js';
 import { DEFAULT_LIMITS } from '../../lib/codec/limits.js';
 import { SecretKey, type SecureLayerFactory } from '../../lib/session/auth.js';
 import { formatSeen } from '../helpers/frame-log.js';

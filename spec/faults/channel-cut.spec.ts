@@ -5,7 +5,7 @@
 import { randomInt } from 'node:crypto';
 import { join } from 'node:path';
 import test from 'ava';
-import { INTEGRITY_LEVELS } from '../../lib/codec/integrity.js';
+import { INTEGRITY_LEVELS } from '../../lib/codec/header.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { processPair } from '../helpers/process-pair.js';
 import { localServer, localSocket } from '../helpers/proxies.js';

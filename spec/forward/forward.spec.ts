@@ -4,7 +4,7 @@ import type net from 'node:net';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
-import { INTEGRITY_LEVELS } from '../../lib/codec/integrity.js';
+import { INTEGRITY_LEVELS } from '../../lib/codec/header.js';
 import { hiddenReset } from '../../lib/system/sockets/node-sockets.js';
 import { temporaryFolder } from '../helpers/files.js';
 import {

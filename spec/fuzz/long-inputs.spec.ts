@@ -1,9 +1,8 @@
 /** Input without an end takes time in proportion to its length, in large chunks and byte by byte. */
 import test from 'ava';
 import { FrameReader } from '../../lib/codec/frame-reader.js';
-import { encodeFrame } from '../../lib/codec/header.js';
+import { DataCheck, encodeFrame } from '../../lib/codec/header.js';
 import { encodeHello, HelloScanner, MAGIC } from '../../lib/codec/hello.js';
-import { DataCheck } from '../../lib/codec/integrity.js';
 import { DEFAULT_FRAME_BYTES } from '../../lib/codec/limits.js';
 import { VproxyError } from '../../lib/errors.js';
 import { LineBuffer } from '../../lib/forward/file-endpoint.js';

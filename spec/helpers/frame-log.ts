@@ -1,8 +1,7 @@
 /** Reads what a side under test writes, frame by frame, and is strict about it: every byte has to be explained. */
 import { crc32 } from 'node:zlib';
-import { crc16, FRAME_TYPE, formatFrameType } from '../../lib/codec/header.js';
+import { crc16, FRAME_TYPE, formatFrameType, type Integrity } from '../../lib/codec/header.js';
 import { decodeHello, type Hello, MAGIC } from '../../lib/codec/hello.js';
-import type { Integrity } from '../../lib/codec/integrity.js';
 
 /** A frame as it was read. */
 export interface SeenFrame {

@@ -1,8 +1,14 @@
 /** Makes HELLOs and frames by hand, right ones and wrong ones: the common part of all peers of the specs that can break a rule. */
 import { crc32 } from 'node:zlib';
-import { encodeFrame, FRAME_TYPE, headerCheck, nextSequence } from '../../lib/codec/header.js';
+import {
+  DataCheck,
+  encodeFrame,
+  FRAME_TYPE,
+  headerCheck,
+  type Integrity,
+  nextSequence,
+} from '../../lib/codec/header.js';
 import { type Hello, MAGIC } from '../../lib/codec/hello.js';
-import { DataCheck, type Integrity } from '../../lib/codec/integrity.js';
 import { DEFAULT_LIMITS, type Limits } from '../../lib/codec/limits.js';
 
 /** Ways in which a frame can be wrong. Fields that are not given are right. */

@@ -2,7 +2,7 @@
 
 import { setImmediate } from 'node:timers/promises';
 import type { ByteSink } from '../../lib/codec/frame-writer.js';
-import type { Integrity } from '../../lib/codec/integrity.js';
+import type { Integrity } from '../../lib/codec/header.js';
 import type { Limits } from '../../lib/codec/limits.js';
 import { DEFAULT_LIMITS } from '../../lib/codec/limits.js';
 import { VproxyError } from '../../lib/errors.js';

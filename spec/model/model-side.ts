@@ -1,7 +1,7 @@
 /** One side of the model: a process with a clock, a link and services, which can be killed, frozen and cut off. */
 
 import type { ByteSink } from '../../lib/codec/frame-writer.js';
-import type { Integrity } from '../../lib/codec/integrity.js';
+import type { Integrity } from '../../lib/codec/header.js';
 import type { Limits } from '../../lib/codec/limits.js';
 import { VproxyError } from '../../lib/errors.js';
 import type { Session } from '../../lib/session/session.js';

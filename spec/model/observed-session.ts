@@ -1,7 +1,6 @@
 /** What a passive third party knows of one session, and the faults that it finds in a frame that a side writes. */
 import { crc32 } from 'node:zlib';
-import { FRAME_TYPE } from '../../lib/codec/header.js';
-import type { Integrity } from '../../lib/codec/integrity.js';
+import { FRAME_TYPE, type Integrity } from '../../lib/codec/header.js';
 
 /** A frame of a session, as its writer wrote it. */
 export interface ObservedFrame {

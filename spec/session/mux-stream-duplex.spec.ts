@@ -4,7 +4,7 @@ import { PassThrough, Readable, Transform } from 'node:stream';
 import { buffer, text } from 'node:stream/consumers';
 import { finished, pipeline } from 'node:stream/promises';
 import test, { type ExecutionContext } from 'ava';
-import { INTEGRITY_LEVELS } from '../../lib/codec/integrity.js';
+import { INTEGRITY_LEVELS } from '../../lib/codec/header.js';
 import { VproxyError } from '../../lib/errors.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import { Budget } from '../../lib/util/bounds.js';

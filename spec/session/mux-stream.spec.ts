@@ -2,7 +2,7 @@ import { buffer } from 'node:stream/consumers';
 import { finished, pipeline } from 'node:stream/promises';
 import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
-import { INTEGRITY_LEVELS } from '../../lib/codec/integrity.js';
+import { INTEGRITY_LEVELS } from '../../lib/codec/header.js';
 import { VproxyError } from '../../lib/errors.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import { carryOn, carryUntil, SessionPair, type Side } from '../helpers/session-pair.js';

@@ -2,7 +2,7 @@
  * Options behind the address of a channel: those that every kind has (`frame=4096,integrity=full,streams=20000`), and a
  * kind's own.
  */
-import { INTEGRITY_LEVELS } from '../../codec/integrity.js';
+import { INTEGRITY_LEVELS } from '../../codec/header.js';
 import { LIMIT_RANGES } from '../../codec/limits.js';
 import { VproxyError } from '../../errors.js';
 import { whatThereIs } from '../../util/closest-word.js';

@@ -5,8 +5,7 @@
 import { timingSafeEqual } from 'node:crypto';
 import { FrameReader } from '../../codec/frame-reader.js';
 import { type ByteSink, FrameWriter } from '../../codec/frame-writer.js';
-import { FRAME_TYPE, formatFrameType } from '../../codec/header.js';
-import { DataCheck } from '../../codec/integrity.js';
+import { DataCheck, FRAME_TYPE, formatFrameType } from '../../codec/header.js';
 import { HEADER_BYTES } from '../../codec/limits.js';
 import { decodeGoaway, readTotal, requireLength, TOTAL_BYTES, writeTotal } from '../../codec/payloads.js';
 import { toVproxyError, VproxyError } from '../../errors.js';

@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { crc32 } from 'node:zlib';
 import { FrameReader } from '../../../lib/codec/frame-reader.js';
+import { DataCheck } from '../../../lib/codec/header.js';
 import { decodeHello } from '../../../lib/codec/hello.js';
-import { DataCheck } from '../../../lib/codec/integrity.js';
 import { VproxyError } from '../../../lib/errors.js';
 import { type OracleOptions, type Reading, readFrames } from '../frame-oracle.js';
 import { everySplit, FuzzInput } from '../fuzz-input.js';
