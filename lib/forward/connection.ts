@@ -1,39 +1,45 @@
-/** A connection of a forward: a stream and the splice that joins it with a socket; and how a successor takes it over. */
+/** The connections of a forward, a stream and the socket that is spliced with it: until both are done with, and into a successor. */
+import type net from 'node:net';
 import { VproxyError } from '../errors.js';
-import type { SessionStream } from '../session/stream.js';
+import { SessionStream } from '../session/stream.js';
 import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
-import type { OnRead } from '../system/sockets/node-sockets.js';
+import { resetSocket } from '../system/sockets/node-sockets.js';
 import type { Clock } from '../util/clock.js';
-import type { Splice, SpliceCapture } from './splice.js';
+import { Roster } from '../util/members/roster.js';
+import type { Caller } from './endpoint-kind.js';
+import { Splice, type SpliceState } from './splice.js';
 
 /** What is known of a stream, also when it is over; for the log. */
-export interface KnownStream {
-  readonly id: number;
-  readonly service: string;
-  readonly from: string | null;
-  readonly sentBytes: number;
-  readonly receivedBytes: number;
-  /** By the session's clock. */
-  readonly openedAtMs: number;
-  /** As of {@link SessionStream}; only where that is still there. */
-  isServed?: () => boolean;
-}
+export type KnownStream = Readonly<
+  Pick<SessionStream, 'id' | 'service' | 'from' | 'sentBytes' | 'receivedBytes' | 'openedAtMs'>
+>;
 
 /** A connection, from the opening of its stream until stream and socket are both done with. */
-export interface Connection {
+export interface Connection<S = KnownStream> {
   /** Only what is known of it where it was over already in an earlier process. */
-  readonly stream: SessionStream | KnownStream;
+  readonly stream: S;
   readonly splice: Splice;
   /** Whether the stream is, or was, open both ways. */
   isOpen: boolean;
   /** Whether what the peer sends passes a filter, which has a state. */
   isFiltered: boolean;
+  /** Who connected to an outgoing forward; null where the stream was open already in an earlier process. */
+  caller: Caller | null;
   /** What an egress reached with it; null: it is none of an egress. */
-  readonly egress: EgressCapture | null;
+  readonly egress: EgressReached | null;
+}
+
+/** A socket, until it is closed. */
+export interface Accepted {
+  readonly socket: net.Socket;
+  /** Whether there is, or was, a stream for it. */
+  hasStream: boolean;
+  /** Who connected with it to an outgoing forward; null before the entrance knows what it wants. */
+  caller: Caller | null;
 }
 
 /** What an egress connected a stream to. */
-export interface EgressCapture {
+export interface EgressReached {
   /** What was asked for: a name in lower case, or an address. */
   readonly host: string;
   readonly port: number;
@@ -41,86 +47,163 @@ export interface EgressCapture {
   readonly address: string;
   /** The entry that let it out. */
   readonly rule: string;
-  /** What had passed on the stream by then, in bytes, and its age, in milliseconds. */
+  /** When, by the clock, and what had passed on the stream by then, in bytes. */
+  readonly atMs: number;
   readonly sentBefore: number;
   readonly receivedBefore: number;
-  readonly ageBefore: number;
 }
 
-/** A connection as plain data. */
-export interface ConnectionCapture {
-  /** The number of its stream among those that are handed over; null: it is over, and its session has it no more. */
-  readonly stream: number | null;
-  /** What is known of it then, with its age in milliseconds; else null. */
-  readonly ended: EndedCapture | null;
-  readonly splice: SpliceCapture;
-  readonly isOpen: boolean;
-  readonly egress: EgressCapture | null;
+/** What lives on of a {@link Connection}. */
+export interface ConnectionState extends Pick<Connection, 'isOpen' | 'egress'> {
+  /** The number of its stream among those that are handed over; what is known of it where it is over, and its session has it no more. */
+  readonly stream: number | KnownStream;
+  readonly splice: SpliceState;
 }
-
-type EndedCapture = Omit<KnownStream, 'openedAtMs' | 'isServed'> & { readonly ageMs: number };
 
 /** The number of a stream among those that are handed over; -1 where it is not among them. */
 export type IndexOfStream = (stream: SessionStream) => number;
 
-/** Why a connection cannot be handed over now, for people; null where it can. `name` is what it leads to. */
-export function obstacleOf({ stream, splice, isFiltered }: Connection, name: string): string | null {
-  const what = `stream ${stream.id} to ${name}`;
-  const capture = splice.capture(() => 0);
-  if (capture === null) return `${what}, as it cannot be told what of it is still to be written`;
-  return isFiltered && capture.socket !== null ? `${what}, whose bytes pass a filter` : null;
+/** What a successor finds of another process by numbers: descriptors, and streams, which wait for their local ends. */
+export interface Inheritance {
+  readonly take: TakeDescriptor;
+  readonly streams: readonly SessionStream[];
 }
 
-/** Throws `upgrade-failed` where its stream is not handed over, although it is not over; or where it is an obstacle. */
-export function captureConnection(
-  connection: Connection,
-  clock: Clock,
-  keep: KeepDescriptor,
-  indexOf: IndexOfStream,
-): ConnectionCapture {
-  const { egress, isOpen, splice, stream } = connection;
-  const live = liveStream(stream);
-  const index = live === null ? null : indexOf(live);
-  const capture = splice.capture(keep);
-  if (capture === null || index === -1) {
-    throw new VproxyError('upgrade-failed', `stream ${stream.id} to ${stream.service} cannot be handed over`);
+interface ConnectionHooks {
+  readonly clock: Clock;
+  /** The peer has accepted the stream of a connection that this side opened. */
+  readonly onAccept?: (connection: Connection) => void;
+  /** Stream and socket of a connection are both done with; null when both directions ended in order. */
+  readonly onDone: (connection: Connection, reason: VproxyError | null) => void;
+  /** A socket was closed. Default: nobody is told. */
+  readonly onLeft?: (() => void) | undefined;
+}
+
+export class Connections {
+  readonly #hooks: ConnectionHooks;
+  readonly #sockets = new Roster<Accepted>();
+  readonly #connections = new Roster<Connection>();
+
+  constructor(hooks: ConnectionHooks) {
+    this.#hooks = hooks;
   }
-  const ended = live === null ? captureEnded(stream, clock) : null;
-  return { stream: index, ended, splice: capture, isOpen, egress };
+
+  /** Sockets that are not closed. */
+  get size(): number {
+    return this.#sockets.size;
+  }
+
+  /** Sockets that are not closed and have no stream yet. */
+  get early(): Accepted[] {
+    return this.#sockets.list().filter(({ hasStream, socket }) => !hasStream && !socket.destroyed);
+  }
+
+  /** Counts a socket until it is closed. */
+  seat(socket: net.Socket, hasStream = true): Accepted {
+    const accepted: Accepted = { socket, hasStream, caller: null };
+    const seat = this.#sockets.add(accepted);
+    socket.once('close', () => {
+      this.#sockets.remove(seat);
+      this.#hooks.onLeft?.();
+    });
+    return accepted;
+  }
+
+  /** A connection whose splice is still to be joined, of the stream that `streamOf` gives. Throws what that throws. */
+  connect<S extends KnownStream>(
+    streamOf: (splice: Splice) => S,
+    { isOpen = true, isFiltered = false, caller = null, egress = null }: Partial<Connection> = {},
+    state?: SpliceState,
+  ): Connection<S> {
+    const { clock, onAccept, onDone } = this.#hooks;
+    const splice = new Splice(
+      {
+        clock,
+        onAccept: () => onAccept?.(connection),
+        onDone: (reason) => {
+          this.#connections.remove(seat);
+          onDone(connection, reason);
+        },
+      },
+      state,
+    );
+    const connection = { stream: streamOf(splice), splice, isOpen, isFiltered, caller, egress };
+    const seat = this.#connections.add(connection);
+    return connection;
+  }
+
+  /** Resets what is still open. */
+  stop(): void {
+    for (const { socket } of this.#sockets.list()) resetSocket(socket);
+  }
+
+  // ---- handing over ---------------------------------------------------------------------------------------------
+
+  /** Streams that the peer opened and that wait for their target: they are offered to the service again in the successor, which dials anew. */
+  get unansweredCount(): number {
+    return this.#connections.size - this.#answered.length;
+  }
+
+  get #answered(): Connection[] {
+    return this.#connections.list().filter(({ stream }) => {
+      return !(stream instanceof SessionStream) || !stream.isIncoming || stream.isAnswered;
+    });
+  }
+
+  /** What cannot be handed over now, each as a line for people. `name` is what they lead to. */
+  obstacles(name: string): string[] {
+    return this.#answered.map((connection) => obstacleOf(connection, name)).filter((text) => text !== null);
+  }
+
+  /** Throws `upgrade-failed` where a stream is not handed over, although it is not over; or where one is an obstacle. */
+  capture(keep: KeepDescriptor, indexOf: IndexOfStream): ConnectionState[] {
+    return this.#answered.map(({ egress, isOpen, splice, stream }) => {
+      const state = splice.capture(keep);
+      const known = isHeld(stream) ? indexOf(stream) : plain(stream);
+      if (state === null || known === -1)
+        throw new VproxyError('upgrade-failed', `stream ${stream.id} to ${stream.service} cannot be handed over`);
+      return { stream: known, splice: state, isOpen, egress };
+    });
+  }
+
+  /**
+   * Makes connections what they were in an earlier process; `goOn` is to follow. Gives the sockets of those that wait for the peer's
+   * answer. Throws `upgrade-failed` where a stream was not handed over.
+   */
+  restore(states: readonly ConnectionState[], { streams, take }: Inheritance): [Connection, net.Socket][] {
+    const opening: [Connection, net.Socket][] = [];
+    for (const { stream: known, splice: state, isOpen, egress } of states) {
+      const stream = typeof known === 'number' ? streams[known] : known;
+      if (stream === undefined) throw new VproxyError('upgrade-failed', 'a stream of a forward was not handed over');
+      const connection = this.connect(() => stream, { isOpen, egress }, state);
+      const socket = connection.splice.joinAgain(isHeld(stream) ? stream : null, take);
+      if (socket === null) continue;
+      this.seat(socket);
+      if (!isOpen) opening.push([connection, socket]);
+    }
+    return opening;
+  }
+
+  /** Begins to read, write and tell, after `restore`. */
+  goOn(): void {
+    for (const { caller, isOpen, splice } of this.#connections.list())
+      splice.goOn(!isOpen && caller?.waitsForPeer === true);
+  }
 }
 
-/** The stream, where its session still has it. */
-function liveStream(stream: SessionStream | KnownStream): SessionStream | null {
-  return 'isOver' in stream && (!stream.isOver || stream.isDraining) ? stream : null;
-}
+/** Whether its session still has the stream. */
+const isHeld = (stream: KnownStream): stream is SessionStream =>
+  stream instanceof SessionStream && (!stream.isOver || stream.isDraining);
 
-function captureEnded(stream: KnownStream, clock: Clock): EndedCapture {
-  const { id, service, from, sentBytes, receivedBytes, openedAtMs } = stream;
-  return { id, service, from, sentBytes, receivedBytes, ageMs: clock.now() - openedAtMs };
-}
+const plain = ({ id, service, from, sentBytes, receivedBytes, openedAtMs }: KnownStream): KnownStream => {
+  return { id, service, from, sentBytes, receivedBytes, openedAtMs };
+};
 
-/** The stream of a connection that is restored. Throws `upgrade-failed` where it was not handed over. */
-export function restoredStream(
-  { stream, ended }: ConnectionCapture,
-  streams: readonly SessionStream[],
-  clock: Clock,
-): SessionStream | KnownStream {
-  const live = stream === null ? undefined : streams[stream];
-  if (live !== undefined) return live;
-  if (ended === null) throw new VproxyError('upgrade-failed', `stream ${stream} of a forward was not handed over`);
-  const { ageMs, ...rest } = ended;
-  return { ...rest, openedAtMs: clock.now() - ageMs };
-}
-
-/** Makes the splice of a connection what it was, and attaches it. Gives the socket; null where that is closed. */
-export function restoreConnection(
-  { splice, stream }: Connection,
-  capture: ConnectionCapture,
-  take: TakeDescriptor,
-  read: ((onread: OnRead) => void) | null = null,
-): ReturnType<Splice['restore']> {
-  const live = liveStream(stream);
-  const socket = splice.restore(capture.splice, take, live, read);
-  live?.attach(splice);
-  return socket;
+/** Why a connection cannot be handed over now, for people; null where it can. */
+function obstacleOf({ caller, isFiltered, isOpen, splice, stream }: Connection, name: string): string | null {
+  const what = `stream ${stream.id} to ${name}`;
+  if (!isOpen && caller?.isUntouched === false) return `${what}, which the peer has not answered`;
+  const state = splice.capture(() => 0);
+  if (state === null) return `${what}, as it cannot be told what of it is still to be written`;
+  return isFiltered && state.socket !== null ? `${what}, whose bytes pass a filter` : null;
 }

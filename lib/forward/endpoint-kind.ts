@@ -8,11 +8,10 @@ import type { VproxyError } from '../errors.js';
 import type { EventFields } from '../events.js';
 import type { MessageCounts, SessionStream } from '../session/stream.js';
 import type { DatagramEntrance } from '../system/datagrams/datagrams.js';
-import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
 import type { ListenAddress } from '../system/sockets/listen-address.js';
 import type { OnRead } from '../system/sockets/node-sockets.js';
 import type { Clock } from '../util/clock.js';
-import type { ConnectionCapture, IndexOfStream, KnownStream } from './connection.js';
+import type { Connections, KnownStream } from './connection.js';
 import type { DropCounts } from './datagram/flow-book.js';
 import type { EgressRules } from './egress/rules.js';
 import type { InputFilter } from './input-filter.js';
@@ -76,9 +75,11 @@ export interface Caller {
   readonly from: string | null;
   /** Whether the entrance has read nothing of it and writes nothing to it: a successor can receive it anew. */
   readonly isUntouched: boolean;
+  /** Whether nothing is read of it before the peer has accepted the stream. */
+  readonly waitsForPeer: boolean;
   /** Reads nothing yet. */
   readonly socket: net.Socket;
-  /** Reads the socket with `onread`, maybe from `opened` on only. Called once. */
+  /** Reads the socket with `onread`. Called once. */
   read(onread: OnRead): void;
   /** The peer has accepted the stream. */
   opened(stream: KnownStream): void;
@@ -106,18 +107,12 @@ export interface Target {
   /** Ends what is still open. Resolves when it has. */
   stop(): Promise<void> | void;
 
-  /** Streams that it has neither accepted nor refused yet: they are offered again in a successor. */
-  readonly unansweredCount: number;
-  /** What cannot be handed over to a successor now: a text for people for each. */
-  obstacles(): string[];
+  /** Its connections, which a successor takes over. Default: it has none. */
+  readonly connections?: Connections;
+  /** What cannot be handed over to a successor now, besides them: a text for people for each. Default: nothing. */
+  readonly obstacles?: readonly string[];
   /** Ids of streams that cannot be handed over and that only the peer can end. Default: none. */
   endedByPeer?(): number[];
-  /** Its connections, for a successor; changes nothing. Throws `upgrade-failed` where something is an obstacle. Default: it has none. */
-  capture?(keep: KeepDescriptor, indexOf: IndexOfStream): ConnectionCapture[];
-  /** Makes it what it was in an earlier process; nothing is read, written or told before `goOn`. */
-  restore?(connections: readonly ConnectionCapture[], take: TakeDescriptor, streams: readonly SessionStream[]): void;
-  /** Begins to, when it was restored. */
-  goOn?(): void;
 }
 
 type StreamFields = keyof EventFields<'stream-opened'>;

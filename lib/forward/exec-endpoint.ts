@@ -118,10 +118,7 @@ export class ExecTarget implements Target {
     }
   }
 
-  /** They are obstacles as well. */
-  readonly unansweredCount = 0;
-
-  obstacles(): string[] {
+  get obstacles(): string[] {
     const { name } = this.#context;
     return [...this.#children].map(({ streamId }) => `stream ${streamId} to ${name}, whose command runs`);
   }

@@ -113,9 +113,7 @@ class FileTarget implements Target {
     onOpened(stream);
   }
 
-  readonly unansweredCount = 0;
-
-  obstacles(): string[] {
+  get obstacles(): string[] {
     const { name } = this.#context;
     return this.#streamCount === 0
       ? []

@@ -1,8 +1,8 @@
 /** An incoming forward (`-i`): leads each stream that the peer opens to the service to its target. */
 import { VproxyError } from '../errors.js';
 import { type Log, makeEvent } from '../events.js';
-import type { MessageCounts, SessionStream } from '../session/stream.js';
-import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
+import { type MessageCounts, SessionStream } from '../session/stream.js';
+import type { KeepDescriptor } from '../system/descriptors.js';
 import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import type { IndexOfStream, KnownStream } from './connection.js';
@@ -13,8 +13,7 @@ import { targetKindOf } from './endpoint-kinds.js';
 import type { InputFilters } from './input-filter.js';
 import type { ServiceRegistry } from './services.js';
 import { endedStreamFields, NO_STREAM, streamFields } from './session-source.js';
-import type { Forward, ForwardCapture } from './spec.js';
-import { type ForwardSpec, formatEndpoint } from './spec.js';
+import { type Forward, type ForwardSpec, type ForwardState, formatEndpoint, type Predecessor } from './spec.js';
 
 /** What a stream says of its local end. */
 const IS_SERVED = (): boolean => true;
@@ -47,8 +46,8 @@ export class IncomingForward implements Forward {
   #streamCount = 0;
   #isStarted = false;
 
-  /** Throws `bad-argument` for an endpoint that cannot be a target. */
-  constructor(spec: ForwardSpec, options: IncomingOptions) {
+  /** Throws `bad-argument` for an endpoint that cannot be a target. In the place of another one the service is offered at once. */
+  constructor(spec: ForwardSpec, options: IncomingOptions, predecessor: Predecessor | null = null) {
     const { clock, maxStreams, filters } = options;
     this.spec = spec;
     this.#options = options;
@@ -81,6 +80,7 @@ export class IncomingForward implements Forward {
         options.log(makeEvent('datagrams-dropped', message, this.#fields({ sendDropped, receiveDropped })));
       },
     });
+    if (predecessor !== null) this.#succeed(predecessor);
   }
 
   get messages(): MessageCounts | null {
@@ -119,39 +119,37 @@ export class IncomingForward implements Forward {
   }
 
   obstacles(): string[] {
-    return this.#target.obstacles();
+    const { connections, obstacles = [] } = this.#target;
+    return [...obstacles, ...(connections?.obstacles(this.#name) ?? [])];
   }
 
   endedByPeer(): number[] {
     return this.#target.endedByPeer?.() ?? [];
   }
 
-  capture(keep: KeepDescriptor, indexOf: IndexOfStream): ForwardCapture {
+  capture(keep: KeepDescriptor, indexOf: IndexOfStream): ForwardState {
     const [obstacle] = this.obstacles();
     if (obstacle !== undefined) throw new VproxyError('upgrade-failed', obstacle);
+    const { connections } = this.#target;
     return {
       isStarted: this.#isStarted,
-      streamCount: this.#streamCount - this.#target.unansweredCount,
-      connections: this.#target.capture?.(keep, indexOf) ?? [],
-      listener: null,
-      port: null,
-      waiting: [],
+      streamCount: this.#streamCount - (connections?.unansweredCount ?? 0),
+      connections: connections?.capture(keep, indexOf) ?? [],
     };
   }
 
-  /** The service is offered at once. */
-  restore(capture: ForwardCapture, take: TakeDescriptor, streams: readonly SessionStream[]): void {
-    this.#streamCount = capture.streamCount;
-    for (const { stream: index } of capture.connections) {
-      const stream = index === null ? undefined : streams[index];
+  #succeed({ state: { connections, isStarted, streamCount }, ...inheritance }: Predecessor): void {
+    this.#streamCount = streamCount;
+    for (const { stream: index } of connections) {
+      const stream = typeof index === 'number' ? inheritance.streams[index] : undefined;
       if (stream !== undefined) this.#own(stream);
     }
-    this.#target.restore?.(capture.connections, take, streams);
-    if (capture.isStarted) this.#offer();
+    this.#target.connections?.restore(connections, inheritance);
+    if (isStarted) this.#offer();
   }
 
   goOn(): Promise<void> {
-    this.#target.goOn?.();
+    this.#target.connections?.goOn();
     return Promise.resolve();
   }
 
@@ -175,7 +173,7 @@ export class IncomingForward implements Forward {
   }
 
   #closed(stream: KnownStream, reason: VproxyError | null): void {
-    stream.isServed = IS_DONE_WITH;
+    if (stream instanceof SessionStream) stream.isServed = IS_DONE_WITH;
     const { clock, log } = this.#options;
     const amount = `${stream.sentBytes} bytes sent, ${stream.receivedBytes} received`;
     const fields = this.#fields(endedStreamFields(clock.now(), stream, reason ?? {}));

@@ -4,6 +4,7 @@ import { VproxyError } from '../errors.js';
 import type { Session } from '../session/session.js';
 import type { Clock } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
+import type { KnownStream } from './connection.js';
 
 type Waiter = (session: Session) => void;
 
@@ -83,16 +84,6 @@ export class SessionSource {
  * as a copy and gets more is fifty times as slow to make, and there are two for each stream.
  */
 
-/** What is said of a stream. */
-interface StreamFacts {
-  readonly id: number;
-  readonly from: string | null;
-  readonly sentBytes: number;
-  readonly receivedBytes: number;
-  /** By the session's clock. */
-  readonly openedAtMs: number;
-}
-
 /** How a stream ended: with the code of an error, or, without one, in order. */
 export interface StreamEnding {
   readonly code?: string | null;
@@ -102,10 +93,10 @@ export interface StreamEnding {
 export const NO_STREAM = { stream: null } as const;
 
 /** The stream's number, and where it came from. */
-export const streamFields = ({ id, from }: StreamFacts) => ({ stream: id, from });
+export const streamFields = ({ id, from }: KnownStream) => ({ stream: id, from });
 
 /** The same with what went through it, for how long it was there at `nowMs`, and its code or null. */
-export function endedStreamFields(nowMs: number, stream: StreamFacts, { code = null }: StreamEnding) {
+export function endedStreamFields(nowMs: number, stream: KnownStream, { code = null }: StreamEnding) {
   const { id, from, sentBytes, receivedBytes, openedAtMs } = stream;
   return { stream: id, from, sentBytes, receivedBytes, durationMs: Math.round(nowMs - openedAtMs), code };
 }

@@ -3,7 +3,7 @@
 import net from 'node:net';
 import { type ErrorCode, systemCode, VproxyError } from '../errors.js';
 import type { SessionStream } from '../session/stream.js';
-import { guardDescriptor, type KeepDescriptor, type TakeDescriptor } from '../system/descriptors.js';
+import { guardDescriptor } from '../system/descriptors.js';
 import { lookup } from '../system/dns/lookup.js';
 import {
   ACCESS_OPTIONS,
@@ -26,7 +26,7 @@ import {
 } from '../util/addresses.js';
 import { meaningOf } from '../util/errno.js';
 import { describeError, escapeText } from '../util/escape.js';
-import type { ConnectionCapture, IndexOfStream } from './connection.js';
+import { Connections } from './connection.js';
 import {
   type Caller,
   type Direction,
@@ -39,7 +39,6 @@ import {
   type TargetContext,
 } from './endpoint-kind.js';
 import { filterInput } from './input-filter.js';
-import { SplicedSockets } from './spliced-sockets.js';
 import type { NameSample } from './template.js';
 
 /** A name or an address (IPv6 without brackets), and a port; 0 lets the system pick one to listen on. */
@@ -150,23 +149,23 @@ class SocketCaller implements Caller {
   readonly service: string;
   readonly from: string | null;
   readonly isUntouched = true;
-  readonly #waitsForPeer: boolean;
+  readonly waitsForPeer: boolean;
   readonly socket: net.Socket;
 
   constructor(service: string, accepted: net.Socket, waitsForPeer: boolean) {
     this.service = service;
     this.from = accepted.remoteAddress === undefined ? null : `${accepted.remoteAddress}:${accepted.remotePort ?? 0}`;
     this.socket = accepted;
-    this.#waitsForPeer = waitsForPeer;
+    this.waitsForPeer = waitsForPeer;
   }
 
   read(onread: OnRead): void {
     readBuffered(this.socket, onread);
-    if (this.#waitsForPeer) this.socket.pause();
+    if (this.waitsForPeer) this.socket.pause();
   }
 
   opened(): void {
-    if (this.#waitsForPeer) this.socket.resume();
+    if (this.waitsForPeer) this.socket.resume();
   }
 
   refuse(): void {
@@ -198,7 +197,7 @@ export class SocketTarget implements Target {
   readonly #context: TargetContext;
   readonly #timeoutMs: number;
   readonly #takesPreamble: boolean;
-  readonly #sockets: SplicedSockets;
+  readonly connections: Connections;
 
   constructor(
     dial: Dial,
@@ -209,19 +208,24 @@ export class SocketTarget implements Target {
     this.#context = context;
     this.#timeoutMs = timeoutMs;
     this.#takesPreamble = takesPreamble;
-    this.#sockets = new SplicedSockets(context, ({ stream }, reason) => context.onClosed(stream, reason));
+    const { clock, onLeft } = context;
+    this.connections = new Connections({
+      clock,
+      onLeft,
+      onDone: ({ stream }, reason) => context.onClosed(stream, reason),
+    });
   }
 
   get openCount(): number {
-    return this.#sockets.size;
+    return this.connections.size;
   }
 
   /** Accepts the stream when the target has answered, else refuses it with what the system said. */
   serve(stream: SessionStream): void {
     const { clock, maxStreams, name, onOpened, preamble } = this.#context;
-    if (refuseBeyond(stream, this.#sockets.size, maxStreams + MAX_CLOSING)) return;
+    if (refuseBeyond(stream, this.connections.size, maxStreams + MAX_CLOSING)) return;
     const filter = this.#context.createFilter?.() ?? null;
-    const { splice } = this.#sockets.connect(stream, { isFiltered: filter !== null });
+    const { splice } = this.connections.connect(() => stream, { isFiltered: filter !== null });
     stream.attach(splice);
     const cancelTimeout = clock.schedule(this.#timeoutMs, () => {
       stream.refuse('connect-timeout', `${name} did not answer within ${this.#timeoutMs / 1000} s`);
@@ -245,33 +249,13 @@ export class SocketTarget implements Target {
       stream.refuse(meaningOf(systemCode(error)).connect ?? 'connect-failed', `${name}: ${describeError(error)}`);
     });
     socket.once('close', cancelTimeout);
-    this.#sockets.seat(socket);
+    this.connections.seat(socket);
     if (preamble !== null && this.#takesPreamble) socket.write(preamble(stream));
     splice.join(stream, socket);
   }
 
-  get unansweredCount(): number {
-    return this.#sockets.unansweredCount;
-  }
-
-  obstacles(): string[] {
-    return this.#sockets.obstacles();
-  }
-
-  capture(keep: KeepDescriptor, indexOf: IndexOfStream): ConnectionCapture[] {
-    return this.#sockets.capture(keep, indexOf);
-  }
-
-  restore(connections: readonly ConnectionCapture[], take: TakeDescriptor, streams: readonly SessionStream[]): void {
-    this.#sockets.restore(connections, take, streams);
-  }
-
-  goOn(): void {
-    this.#sockets.goOn();
-  }
-
   /** Resets what is still open. */
   stop(): void {
-    this.#sockets.stop();
+    this.connections.stop();
   }
 }

@@ -1,11 +1,11 @@
 /** A forward: its text, `SERVICE:` and an endpoint such as `ADDR:PORT`, `/path` or `KIND:…` (docs/forwards.md), and what it is while it exists. */
 import { SERVICE_NAME } from '../codec/limits.js';
 import { toVproxyError, VproxyError } from '../errors.js';
-import type { MessageCounts, SessionStream } from '../session/stream.js';
-import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
+import type { MessageCounts } from '../session/stream.js';
+import type { KeepDescriptor } from '../system/descriptors.js';
 import { closestWord } from '../util/closest-word.js';
 import { escapeText } from '../util/escape.js';
-import type { ConnectionCapture, IndexOfStream } from './connection.js';
+import type { ConnectionState, IndexOfStream, Inheritance } from './connection.js';
 import type { Direction } from './endpoint-kind.js';
 import {
   datagramEntranceOf,
@@ -139,7 +139,11 @@ export function checkForward({ direction, service, endpoint }: ForwardSpec): voi
   else entranceKindOf(endpoint, service).listenAddress(endpoint);
 }
 
-/** What outgoing and incoming forwards have in common. One is made without effect; `start` puts it in force. */
+/**
+ * What outgoing and incoming forwards have in common. One is made without effect; `start` puts it in force. One that is made with a
+ * {@link Predecessor} takes the place of a forward of the same spec in an earlier process: nothing is read, written or told before
+ * `goOn`. Making it throws where something is missing.
+ */
 export interface Forward {
   readonly spec: ForwardSpec;
   /** The address in force, with the port that was picked where 0 was asked for. */
@@ -170,33 +174,34 @@ export interface Forward {
    * What a successor needs to go on with it; changes nothing. Throws `upgrade-failed` where something is an obstacle. To be called
    * from a timer: what was closed before in the same turn has been told by then.
    */
-  capture(keep: KeepDescriptor, indexOf: IndexOfStream): ForwardCapture;
+  capture(keep: KeepDescriptor, indexOf: IndexOfStream): ForwardState;
 
   /**
-   * Makes it what a forward of the same spec was in an earlier process, instead of `start`. Attaches the streams that were open
-   * there, which are `streams` by the numbers of their capture; those that were not accepted yet are to be offered to the
-   * service again. Nothing is read, written or told before `goOn`. Throws where something is missing.
-   */
-  restore(capture: ForwardCapture, take: TakeDescriptor, streams: readonly SessionStream[]): void;
-
-  /**
-   * Begins to, when it was restored and its sessions go on: all in the same turn. Resolves when it listens; rejects with
-   * `address-unavailable` where it cannot.
+   * Reads, writes and tells in the place of its predecessor, when its sessions go on: all in the same turn. Resolves when it listens;
+   * rejects with `address-unavailable` where it cannot.
    */
   goOn(): Promise<void>;
 }
 
-/** A forward as plain data, without its spec. */
-export interface ForwardCapture {
+/**
+ * What was in the place of a forward in an earlier process. The streams that were open there are attached; those that were not
+ * accepted yet are to be offered to the service again.
+ */
+export interface Predecessor extends Inheritance {
+  readonly state: ForwardState;
+}
+
+/** What lives on of a forward, without its spec. */
+export interface ForwardState {
   /** Whether it takes new streams: it is not paused. */
   readonly isStarted: boolean;
   readonly streamCount: number;
-  readonly connections: readonly ConnectionCapture[];
-  /** The number of the descriptor that it listens on, and its TCP port; null where there is none. */
-  readonly listener: number | null;
-  readonly port: number | null;
-  /** The family of that address where it is one of UDP. */
-  readonly family?: 4 | 6;
+  readonly connections: readonly ConnectionState[];
+  /** The number of the descriptor that it listens on; where there is none null, and missing in an incoming forward. */
+  readonly listener?: number | null;
+  /** The port in force, of TCP or UDP, and the family of the address where it is one of UDP. */
+  readonly port?: number | null;
+  readonly family?: 4 | 6 | null;
   /** The numbers of connections that nothing was read of and that have no stream yet. */
-  readonly waiting: readonly number[];
+  readonly early?: readonly number[];
 }

@@ -36,18 +36,20 @@ interface SpliceHooks {
   onDone(reason: VproxyError | null): void;
 }
 
-/** A {@link Splice} as plain data, without its stream. */
-export interface SpliceCapture {
-  /** The number of the socket's descriptor; null: it is closed. */
-  readonly socket: number | null;
+/** What lives on of a {@link Splice}, without its stream. */
+export interface SpliceState {
   /** Whether the local program has ended its direction. */
-  readonly hasEnded: boolean;
-  readonly writer: WriterCapture;
-  /** Where the peer reads no more: why, and what may still be dropped, in bytes. */
-  readonly unread: { readonly reason: Reason; readonly leftBytes: number } | null;
+  hasEnded: boolean;
+  /** Why the peer reads no more; null where it does. */
+  stopReason: Reason | null;
   /** Whether the stream is over for the protocol, and why where that was not in order. */
-  readonly isStreamOver: boolean;
-  readonly endReason: Reason | null;
+  isStreamOver: boolean;
+  endReason: Reason | null;
+  /** The number of the socket's descriptor; null: it is closed. This and what follows: only while it is handed over. */
+  readonly socket: number | null;
+  writer: WriterState;
+  /** What may still be dropped where the peer reads no more, in bytes. */
+  readonly unreadBytes: number | null;
 }
 
 /**
@@ -58,25 +60,19 @@ export class Splice implements LocalEnd {
   /** What the socket is to be read with; usable from the start. */
   readonly onread: OnRead;
   readonly #hooks: SpliceHooks;
+  readonly #state: SpliceState;
   readonly #slab = new FrameSlab();
   readonly #turn = new ReadTurn(() => this.#socket?.resume());
   #stream: SessionStream | null = null;
   #socket: net.Socket | null = null;
   #writer: LocalWriter | null = null;
-  #hasEnded = false;
-  #endReason: VproxyError | null = null;
   /** Set where the peer reads no more. */
   #unread: UnreadOutput | null = null;
-  #stopReason: VproxyError | null = null;
   #isSocketClosed = false;
-  #isStreamOver = false;
-  /** What it was made of. */
-  #restored: SpliceCapture | null = null;
-  /** What has the socket read first; null: it is resumed. */
-  #read: ((onread: OnRead) => void) | null = null;
 
-  constructor(hooks: SpliceHooks) {
+  constructor(hooks: SpliceHooks, state: SpliceState = NEW) {
     this.#hooks = hooks;
+    this.#state = { ...state };
     this.onread = {
       buffer: () => this.#slab.room(this.#stream?.frameBytes ?? 0),
       callback: (byteCount) => this.#handleRead(byteCount),
@@ -85,105 +81,71 @@ export class Splice implements LocalEnd {
 
   /** Joins the two; the socket reads with `onread`, or is about to. Called once. */
   join(stream: SessionStream, socket: net.Socket): void {
-    this.#joinSocket(stream, socket);
-    if (this.#isStreamOver) resetSocket(socket);
+    this.#join(stream, socket);
+    if (this.#state.isStreamOver) resetSocket(socket);
   }
 
   /** Null: the stream is over, and its session has it no more. */
-  #joinSocket(stream: SessionStream | null, socket: net.Socket): void {
+  #join(stream: SessionStream | null, socket: net.Socket): void {
+    const state = this.#state;
     this.#stream = stream;
     this.#socket = socket;
-    this.#writer = new LocalWriter(socket, (bytes) => stream?.release(bytes));
+    this.#writer = new LocalWriter(socket, (bytes) => stream?.release(bytes), state.writer);
     socket.on('end', () => {
       const failure = hiddenReset(socket);
-      this.#hasEnded = failure === null;
+      state.hasEnded = failure === null;
       if (failure === null) stream?.finish();
       else socket.destroy(failure);
     });
     socket.on('error', (error) => stream?.reset('local-error', `local socket: ${describeError(error)}`));
-    socket.on('close', () => this.#handleClose(this.#hasEnded && socket.writableFinished));
+    socket.on('close', () => this.#handleClose(state.hasEnded && socket.writableFinished));
   }
 
   // ---- handing over ---------------------------------------------------------------------------------------------
 
   /** What a successor needs to go on with it; changes nothing. Null where the socket cannot be handed over. */
-  capture(keep: KeepDescriptor): SpliceCapture | null {
-    const unread = this.#unread;
-    const reason = toReason(this.#stopReason);
-    const rest = {
-      hasEnded: this.#hasEnded,
-      unread: unread === null || reason === null ? null : { reason, leftBytes: unread.leftBytes },
-      isStreamOver: this.#isStreamOver,
-      endReason: toReason(this.#endReason),
-    };
+  capture(keep: KeepDescriptor): SpliceState | null {
     const socket = this.#socket;
-    // It was closed in an earlier process.
-    if (socket === null && this.#restored !== null) {
-      return { ...rest, socket: null, writer: { ...this.#restored.writer, takenBytes: 0 } };
-    }
-    const writer = this.#writer?.capture() ?? null;
-    if (socket === null || writer === null) return null;
-    if (socket.destroyed) return { ...rest, socket: null, writer };
+    // Without a socket it was closed in an earlier process, and in order, as there is something of it still.
+    const writer = socket === null && this.#isSocketClosed ? CLOSED : (this.#writer?.state ?? null);
+    if (writer === null) return null;
+    const state = { ...this.#state, writer, unreadBytes: this.#unread?.leftBytes ?? null };
+    if (socket === null || socket.destroyed) return { ...state, socket: null };
     const fd = descriptorOf(socket);
-    if (fd === null || socket.readableLength > 0) return null;
-    return { ...rest, socket: keep(fd), writer };
+    return fd === null || socket.readableLength > 0 ? null : { ...state, socket: keep(fd) };
   }
 
   /**
-   * Makes it what it was in an earlier process: of `stream`, to which it still has to be attached, or of none where that is over
-   * and its session has it no more. Nothing is read, written or told before `goOn`. Gives the socket; null where that is closed. `read`
-   * is called by `goOn` to have the socket read, maybe later; null: it is read at once. Called once, instead of `join`.
+   * In place of `join`, where it has the state of another one: joins `stream`, to which it is attached, or none where that is over and its
+   * session has it no more. Nothing is read, written or told before `goOn`. Gives the socket; null where that is closed.
    */
-  restore(
-    capture: SpliceCapture,
-    take: TakeDescriptor,
-    stream: SessionStream | null,
-    read: ((onread: OnRead) => void) | null = null,
-  ): net.Socket | null {
-    this.#restored = capture;
-    this.#read = read;
-    this.#hasEnded = capture.hasEnded;
-    this.#isStreamOver = capture.isStreamOver;
-    this.#endReason = fromReason(capture.endReason);
-    if (capture.socket === null) {
-      this.#stream = stream;
-      return null;
-    }
-    const socket = adoptSocket(take(capture.socket), {
-      readable: !capture.hasEnded,
-      writable: !capture.writer.isFinished,
-      ...(read === null && { onread: this.onread }),
-    });
-    this.#joinSocket(stream, socket);
-    this.#writer?.restore(capture.writer);
-    const stopReason = fromReason(capture.unread?.reason ?? null);
-    if (stopReason !== null) this.#dropUnread(stopReason, socket, capture.unread?.leftBytes);
+  joinAgain(stream: SessionStream | null, take: TakeDescriptor): net.Socket | null {
+    const { hasEnded, socket: index, stopReason, unreadBytes, writer } = this.#state;
+    this.#stream = stream;
+    stream?.attach(this);
+    if (index === null) return null;
+    const sides = { readable: !hasEnded, writable: !writer.isFinished };
+    const socket = adoptSocket(take(index), { ...sides, onread: this.onread });
+    this.#join(stream, socket);
+    if (stopReason !== null) this.#dropUnread(stopReason, socket, unreadBytes);
     return socket;
   }
 
-  /** Begins to read, write and tell, when it was restored. The stream goes on already. */
-  goOn(): void {
-    const capture = this.#restored;
+  /** Begins to read, write and tell, after `joinAgain`. The stream goes on already. `isHeld`: what accepts it has the socket read. */
+  goOn(isHeld: boolean): void {
+    const { endReason, hasEnded, writer } = this.#state;
     const socket = this.#socket;
-    if (capture === null) return;
-    const { takenBytes } = capture.writer;
-    if (takenBytes > 0) this.#stream?.release(takenBytes);
+    this.#state.writer = NOTHING;
+    if (writer.takenBytes > 0) this.#stream?.release(writer.takenBytes);
     if (socket === null) {
-      this.#handleClose(capture.hasEnded && capture.writer.isFinished);
-    } else if (this.#endReason !== null) {
+      this.#handleClose(hasEnded && writer.isFinished);
+    } else if (endReason !== null) {
       resetSocket(socket);
     } else {
       this.#writer?.goOn();
       // What was read before has to be sent first: `handleSent` follows.
-      if (!this.#hasEnded && this.#stream?.isWaiting !== true) this.#readOn();
+      if (!isHeld && !hasEnded && this.#stream?.isWaiting !== true) socket.resume();
     }
-  }
-
-  #readOn(): void {
-    const read = this.#read;
-    this.#read = null;
-    if (read === null) this.#socket?.resume();
-    else read(this.onread);
   }
 
   listHeld(): readonly Buffer[] {
@@ -212,16 +174,16 @@ export class Splice implements LocalEnd {
     this.#slab.returned(false);
     const socket = this.#socket;
     if (socket === null) return;
-    this.#dropUnread(reason, socket);
+    this.#state.stopReason = toReason(reason);
+    this.#dropUnread(reason, socket, null);
     socket.resume();
   }
 
-  #dropUnread(reason: VproxyError, socket: net.Socket, leftBytes?: number): void {
+  #dropUnread(reason: Reason, socket: net.Socket, leftBytes: number | null): void {
     const stream = this.#stream;
-    this.#stopReason = reason;
     this.#unread = new UnreadOutput({
       clock: this.#hooks.clock,
-      ...(leftBytes !== undefined && { leftBytes }),
+      ...(leftBytes !== null && { leftBytes }),
       receivedBytes: () => stream?.receivedBytes ?? 0,
       goOn: () => socket.resume(),
       giveUp: () => {
@@ -233,12 +195,12 @@ export class Splice implements LocalEnd {
 
   handleSent(isFree: boolean): void {
     this.#handBack(isFree);
-    this.#readOn();
+    this.#socket?.resume();
   }
 
   handleEnd(reason: VproxyError | null): void {
-    this.#isStreamOver = true;
-    this.#endReason = reason;
+    this.#state.isStreamOver = true;
+    this.#state.endReason = toReason(reason);
     if (reason !== null && this.#socket !== null) resetSocket(this.#socket);
     this.#finishIfDone();
   }
@@ -270,12 +232,13 @@ export class Splice implements LocalEnd {
   }
 
   #finishIfDone(): void {
-    if (this.#isStreamOver && this.#isSocketClosed) this.#hooks.onDone(this.#endReason);
+    const { endReason, isStreamOver } = this.#state;
+    if (isStreamOver && this.#isSocketClosed) this.#hooks.onDone(fromReason(endReason));
   }
 }
 
-/** A {@link LocalWriter} as plain data. */
-export interface WriterCapture {
+/** What a {@link LocalWriter} has still to do. */
+export interface WriterState {
   /** What is still to be written, in order. */
   readonly unwritten: readonly Buffer[];
   /** How many bytes more have left the process, or are nobody's any more, without that being told. */
@@ -284,6 +247,21 @@ export interface WriterCapture {
   readonly isEnding: boolean;
   readonly isFinished: boolean;
 }
+
+/** Nothing is. */
+const NOTHING: WriterState = { unwritten: [], takenBytes: 0, isEnding: false, isFinished: false };
+/** Of a socket that was closed in order. */
+const CLOSED: WriterState = { ...NOTHING, isEnding: true, isFinished: true };
+
+const NEW: SpliceState = {
+  hasEnded: false,
+  stopReason: null,
+  isStreamOver: false,
+  endReason: null,
+  socket: null,
+  writer: NOTHING,
+  unreadBytes: null,
+};
 
 /** What one write to the system is made of at most, so that credit goes back while more waits. */
 const WRITE_BYTES = 131_072;
@@ -302,14 +280,19 @@ export class LocalWriter {
   #takenBytes = 0;
   /** The views that the target holds. */
   #views = 0;
-  #isEnding = false;
+  #isEnding: boolean;
   /** Whether it has the buffer that it gets when a write does not fit. */
   #isBuffered = false;
 
-  /** `onTaken` is told the number of bytes that have left this process, or that nobody takes any more. */
-  constructor(target: Writable, onTaken: (bytes: number) => void) {
+  /**
+   * `onTaken` is told the number of bytes that have left this process, or that nobody takes any more. With the state of another one
+   * `goOn` is to follow.
+   */
+  constructor(target: Writable, onTaken: (bytes: number) => void, { unwritten, isEnding } = NOTHING) {
     this.#target = target;
     this.#onTaken = onTaken;
+    this.#waiting.restore(unwritten);
+    this.#isEnding = isEnding;
     target.once('close', () => this.drop());
   }
 
@@ -346,7 +329,7 @@ export class LocalWriter {
   }
 
   /** What a successor writes in place of this one; changes nothing. Null where it cannot be known what the target has taken. */
-  capture(): WriterCapture | null {
+  get state(): WriterState | null {
     const target = this.#target;
     const isEnding = this.#isEnding;
     const isFinished = target.writableFinished;
@@ -363,13 +346,7 @@ export class LocalWriter {
     return { unwritten, takenBytes: heldBytes - unwrittenBytes, isEnding, isFinished };
   }
 
-  /** Takes the place of another writer, before anything is written; nothing is before `goOn`. */
-  restore({ unwritten, isEnding }: WriterCapture): void {
-    this.#waiting.restore(unwritten);
-    this.#isEnding = isEnding;
-  }
-
-  /** Writes what was restored. */
+  /** Writes what another one had not. */
   goOn(): void {
     if (this.#waiting.byteCount > 0) this.#writeWaiting();
     else if (this.#isEnding && !this.#target.writableEnded) this.#target.end();

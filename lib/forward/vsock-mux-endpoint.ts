@@ -160,6 +160,7 @@ class HybridCaller implements Caller {
   readonly service: string;
   readonly from = null;
   readonly isUntouched = false;
+  readonly waitsForPeer = true;
   readonly socket: net.Socket;
   readonly #line: FirstLine;
   #onread: OnRead | null = null;

@@ -10,8 +10,13 @@ import type { InputFilters } from '../forward/input-filter.js';
 import { OutgoingForward, type OutgoingOptions } from '../forward/outgoing.js';
 import type { ServiceRegistry } from '../forward/services.js';
 import type { SessionSource } from '../forward/session-source.js';
-import type { Forward, ForwardCapture } from '../forward/spec.js';
-import { type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
+import {
+  type Forward,
+  type ForwardSpec,
+  type ForwardState,
+  formatForwardSpec,
+  type Predecessor,
+} from '../forward/spec.js';
 import type { SessionStream } from '../session/stream.js';
 import { describeMessages } from '../status/describe.js';
 import type { ForwardStatus } from '../status/types.js';
@@ -65,7 +70,7 @@ export interface ForwardEntry {
 /** A forward for a successor of this process. */
 export interface ForwardEntryCapture extends Pick<ForwardEntry, 'id' | 'isDeclared' | 'isDraining'> {
   readonly spec: ForwardSpec;
-  readonly forward: ForwardCapture;
+  readonly forward: ForwardState;
 }
 
 export class ForwardTable {
@@ -81,23 +86,27 @@ export class ForwardTable {
     this.#flows = new OpenedFlows(options.clock);
   }
 
-  /** Makes a forward without effect. Throws `bad-argument`. */
-  create(spec: ForwardSpec, isDeclared = true, id = this.#options.nextId()): ForwardEntry {
+  /** Makes a forward without effect, or one in the place of another one. Throws `bad-argument`. */
+  create(spec: ForwardSpec, isDeclared = true, id = this.#options.nextId(), predecessor?: Predecessor): ForwardEntry {
     const { registry, source, log, clock, waitMs, maxStreams, filters, preamble, egress } = this.#options;
     const onIdle = () => {
       if (entry.isDraining) entry.over.resolve();
     };
     const forward =
       spec.direction === 'outgoing'
-        ? this.#createOutgoing(spec, { id, source, log, clock, waitMs, filters, onIdle })
-        : new IncomingForward(spec, { id, registry, log, clock, maxStreams, filters, preamble, egress, onIdle });
+        ? this.#createOutgoing(spec, { id, source, log, clock, waitMs, filters, onIdle }, predecessor)
+        : new IncomingForward(
+            spec,
+            { id, registry, log, clock, maxStreams, filters, preamble, egress, onIdle },
+            predecessor,
+          );
     const entry: ForwardEntry = { id, forward, isDeclared, isDraining: false, over: deferred() };
     return entry;
   }
 
-  #createOutgoing(spec: ForwardSpec, options: OutgoingOptions): Forward {
-    if (!takesDatagrams(spec.endpoint)) return new OutgoingForward(spec, options);
-    return new OutgoingDatagrams(spec, { ...options, flows: this.#flows });
+  #createOutgoing(spec: ForwardSpec, options: OutgoingOptions, predecessor?: Predecessor): Forward {
+    if (!takesDatagrams(spec.endpoint)) return new OutgoingForward(spec, options, predecessor);
+    return new OutgoingDatagrams(spec, { ...options, flows: this.#flows }, predecessor);
   }
 
   /** Puts a forward in force and in the table. Rejects with `address-…` codes or `bad-argument`, and changes nothing then. */
@@ -168,11 +177,10 @@ export class ForwardTable {
 
   /** In the place of `start`, up to `goOn`: the forwards that a predecessor of this process had, with their streams by number. */
   restore(captured: readonly ForwardEntryCapture[], take: TakeDescriptor, streams: readonly SessionStream[]): void {
-    for (const { id, spec, isDeclared, isDraining, forward } of captured) {
-      const entry = this.create(spec, isDeclared, id);
+    for (const { id, spec, isDeclared, isDraining, forward: state } of captured) {
+      const entry = this.create(spec, isDeclared, id, { state, take, streams });
       this.#entries.set(id, entry);
       entry.isDraining = isDraining;
-      entry.forward.restore(forward, take, streams);
       this.#options.addresses.add(entry, this.#options.channel);
     }
   }

@@ -10,7 +10,7 @@ import { IncomingForward } from '../../lib/forward/incoming.js';
 import { OutgoingForward } from '../../lib/forward/outgoing.js';
 import { ServiceRegistry } from '../../lib/forward/services.js';
 import { SessionSource } from '../../lib/forward/session-source.js';
-import { type Forward, type ForwardCapture, parseForwardSpec } from '../../lib/forward/spec.js';
+import { type Forward, type ForwardState, type Predecessor, parseForwardSpec } from '../../lib/forward/spec.js';
 import type { LocalEnd } from '../../lib/session/local-end.js';
 import type { SessionStream } from '../../lib/session/stream.js';
 import { ChangeHere } from '../helpers/change-here.js';
@@ -23,7 +23,7 @@ import { eventually } from '../helpers/time.js';
 const MIB = 2 ** 20;
 
 /** A session whose peer is a spec, with room for all that is sent, and a forward that changes sides. */
-abstract class Scene {
+abstract class Scene<F extends Forward> {
   readonly peer: FramePeer;
   readonly change: ChangeHere;
   readonly events: LogEvent[] = [];
@@ -32,6 +32,8 @@ abstract class Scene {
   /** What came in DATA. */
   readonly #received: Buffer[] = [];
   readonly streams: SessionStream[] = [];
+  abstract readonly forward: F;
+  #next: F | null = null;
 
   constructor(change: ChangeHere, streamCredit: number) {
     const room = { streamCredit: 64 * MIB, inFlight: 64 * MIB };
@@ -95,35 +97,48 @@ abstract class Scene {
     return target === undefined ? -1 : this.streams.indexOf(target);
   };
 
-  /** Captures `from` in a timer, as it has to be, and makes `to` what it was; it does not go on yet. */
-  async handOver<F extends Forward>(from: F, to: F): Promise<ForwardCapture> {
+  /** The forward that comes in the place of the first one. */
+  get next(): F {
+    if (this.#next === null) throw new Error('nothing was handed over');
+    return this.#next;
+  }
+
+  protected abstract succeed(predecessor: Predecessor): F;
+
+  /** Captures the forward in a timer, as it has to be, and makes the next one; that does not go on yet. */
+  async handOver(): Promise<ForwardState> {
+    const { forward } = this;
     const capture = await eventually(
-      () => (from.obstacles().length === 0 ? from.capture(this.change.keep, this.indexOf) : null),
+      () => (forward.obstacles().length === 0 ? forward.capture(this.change.keep, this.indexOf) : null),
       {
         intervalMs: 1,
       },
     );
-    const copy = this.change.end(capture);
-    to.restore(copy, this.change.take, this.streams);
-    return copy;
+    const state = this.change.end(capture);
+    this.#next = this.succeed({ state, take: this.change.take, streams: this.streams });
+    return state;
   }
 }
 
 const NAMES = new Map<number, string>(Object.entries(FRAME_TYPE).map(([name, type]) => [type as number, name]));
 
-class IncomingScene extends Scene {
+class IncomingScene extends Scene<IncomingForward> {
   readonly registry = new ServiceRegistry();
   readonly nextRegistry = new ServiceRegistry();
   readonly forward: IncomingForward;
-  readonly next: IncomingForward;
+  protected readonly succeed: (predecessor: Predecessor) => IncomingForward;
 
   constructor(t: ExecutionContext, change: ChangeHere, target: string, streamCredit: number) {
     super(change, streamCredit);
     const options = { id: 'f1', log: this.log, clock: this.peer.clock, maxStreams: 10 };
     const spec = parseForwardSpec('incoming', `x:${target}`);
     this.forward = new IncomingForward(spec, { ...options, registry: this.registry, log: this.oldLog });
-    this.next = new IncomingForward(spec, { ...options, registry: this.nextRegistry });
-    t.teardown(() => Promise.all([this.forward.stop(), this.next.stop()]));
+    t.teardown(() => this.forward.stop());
+    this.succeed = (predecessor) => {
+      const next = new IncomingForward(spec, { ...options, registry: this.nextRegistry }, predecessor);
+      t.teardown(() => next.stop());
+      return next;
+    };
     this.peer.onStream = (stream) => {
       this.streams.push(stream);
       this.registry.serve(change.forOld(stream), this.peer.session);
@@ -170,7 +185,7 @@ for (const isTcp of [true, false]) {
     scene.sendData(1, pattern.subarray(0, 10 * MIB));
     t.true(stream.heldBytes > MIB);
     const held = stream.heldBytes;
-    const { connections } = await scene.handOver(scene.forward, scene.next);
+    const { connections } = await scene.handOver();
     t.is(connections.length, 1);
     // Nothing has happened yet.
     t.true(stream.heldBytes <= held);
@@ -200,7 +215,7 @@ for (const isTcp of [true, false]) {
     const pattern = patternFrom(0, 10 * MIB);
     scene.sendData(1, pattern);
     scene.peer.send(FRAME_TYPE.FIN, 1);
-    await scene.handOver(scene.forward, scene.next);
+    await scene.handOver();
     await scene.next.goOn();
     const ended = once(socket, 'end');
     socket.resume();
@@ -216,7 +231,7 @@ for (const isTcp of [true, false]) {
     const received = collect(socket);
     socket.end('all I say');
     await scene.seen('FIN 1');
-    await scene.handOver(scene.forward, scene.next);
+    await scene.handOver();
     await scene.next.goOn();
     scene.sendData(1, Buffer.from('heard'));
     scene.peer.send(FRAME_TYPE.FIN, 1);
@@ -236,7 +251,7 @@ for (const isTcp of [true, false]) {
     scene.sendData(1, Buffer.from('question'));
     scene.peer.send(FRAME_TYPE.FIN, 1);
     await ended;
-    await scene.handOver(scene.forward, scene.next);
+    await scene.handOver();
     await scene.next.goOn();
     socket.end('answer');
     await scene.seen('FIN 1');
@@ -251,7 +266,7 @@ for (const isTcp of [true, false]) {
     socket.end(pattern);
     await scene.received(100_000);
     await eventually(() => stream.isWaiting);
-    await scene.handOver(scene.forward, scene.next);
+    await scene.handOver();
     await scene.next.goOn();
     // Were it read now, it would be more than may wait.
     await turns();
@@ -275,9 +290,9 @@ for (const isTcp of [true, false]) {
       forward.capture(
         () => 0,
         () => 0,
-      ).connections[0]?.splice.unread?.leftBytes ?? 0;
+      ).connections[0]?.splice.unreadBytes ?? 0;
     await eventually(() => leftIn(scene.forward) === 62_144);
-    await scene.handOver(scene.forward, scene.next);
+    await scene.handOver();
     await scene.next.goOn();
     t.is(leftIn(scene.next), 62_144);
     const closed = new Promise((resolve) => socket.once('close', resolve));
@@ -305,7 +320,7 @@ for (const isTcp of [true, false]) {
     scene.peer.send(FRAME_TYPE.FIN, 1);
     await scene.seen('FIN 1');
     t.true(scene.streams[0]?.isDraining);
-    await scene.handOver(scene.forward, scene.next);
+    await scene.handOver();
     t.false(scene.eventTypes.includes('stream-closed'));
     await scene.next.goOn();
     const ended = once(socket, 'end');
@@ -321,9 +336,9 @@ for (const isTcp of [true, false]) {
     const { scene } = await IncomingScene.open(t, { isTcp });
     scene.sendData(1, Buffer.from('hello'));
     scene.peer.send(FRAME_TYPE.RESET, 1, { code: 'cancelled', message: 'no more' });
-    const { connections } = await scene.handOver(scene.forward, scene.next);
+    const { connections } = await scene.handOver();
     t.is(connections[0]?.splice.socket, null);
-    t.is(connections[0]?.stream, null);
+    t.like(connections[0]?.stream, { id: 1 });
     await scene.next.goOn();
     t.deepEqual(scene.eventTypes, ['stream-opened', 'stream-reset']);
     t.like(scene.events.at(-1)?.fields, { stream: 1, receivedBytes: 5, code: 'cancelled' });
@@ -332,7 +347,7 @@ for (const isTcp of [true, false]) {
 
 test('a reset of the program in between resets the stream', async (t) => {
   const { scene, socket } = await IncomingScene.open(t);
-  await scene.handOver(scene.forward, scene.next);
+  await scene.handOver();
   socket.resetAndDestroy();
   await scene.next.goOn();
   await scene.seen('RESET 1');
@@ -424,11 +439,11 @@ test('capturing changes nothing, however often', async (t) => {
   t.is(sha256(received()), sha256(pattern));
 });
 
-class OutgoingScene extends Scene {
+class OutgoingScene extends Scene<OutgoingForward> {
   readonly source: SessionSource;
   readonly nextSource: SessionSource;
   readonly forward: OutgoingForward;
-  readonly next: OutgoingForward;
+  protected readonly succeed: (predecessor: Predecessor) => OutgoingForward;
 
   constructor(t: ExecutionContext, change: ChangeHere, endpoint: string) {
     super(change, 64 * MIB);
@@ -438,8 +453,12 @@ class OutgoingScene extends Scene {
     this.nextSource = new SessionSource(clock);
     const options = { id: 'f1', log: this.log, clock, waitMs: 1000 };
     this.forward = new OutgoingForward(spec, { ...options, source: this.source, log: this.oldLog });
-    this.next = new OutgoingForward(spec, { ...options, source: this.nextSource });
-    t.teardown(() => Promise.all([this.forward.stop(), this.next.stop()]));
+    t.teardown(() => this.forward.stop());
+    this.succeed = (predecessor) => {
+      const next = new OutgoingForward(spec, { ...options, source: this.nextSource }, predecessor);
+      t.teardown(() => next.stop());
+      return next;
+    };
   }
 
   provide(): void {
@@ -483,7 +502,7 @@ test('the listener of an outgoing forward stays, so do its connections, and thos
   const waiting = localSocket(t, { host: '127.0.0.1', port });
   waiting.write('waits');
   await eventually(() => scene.forward.openCount === 3);
-  const { listener } = await scene.handOver(scene.forward, scene.next);
+  const { listener } = await scene.handOver();
   t.not(listener, null);
   t.is(scene.next.endpointText, scene.forward.endpointText);
   // Nobody accepts yet, and nobody is refused.
@@ -512,7 +531,7 @@ test('a connection to a unix socket is not read before the peer has accepted its
   const socket = localSocket(t, { path });
   socket.write('hello');
   const id = await scene.opened(1);
-  await scene.handOver(scene.forward, scene.next);
+  await scene.handOver();
   await scene.next.goOn();
   await turns();
   scene.pump();
@@ -538,7 +557,7 @@ test('who is asked for a line, or waits for its answer, is an obstacle until the
   scene.peer.send(FRAME_TYPE.ACCEPT, id);
   await once(socket, 'data');
   t.deepEqual(scene.forward.obstacles(), []);
-  await scene.handOver(scene.forward, scene.next);
+  await scene.handOver();
   await scene.next.goOn();
   socket.write('and now');
   t.is((await scene.received(7)).toString(), 'and now');

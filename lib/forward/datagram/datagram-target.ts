@@ -104,13 +104,6 @@ export class DatagramTarget implements Target {
     log('target-failed', `${name} does not take datagrams: ${describeError(error)}; they are lost`, flow.stream);
   }
 
-  /** Flows are not handed over. */
-  readonly unansweredCount = 0;
-
-  obstacles(): string[] {
-    return [];
-  }
-
   stop(): void {
     for (const flow of this.messages.list()) flow.reset('cancelled', 'the forward has ended');
     this.messages.stop();

@@ -6,13 +6,12 @@ import type {
   DatagramEntrance,
   DatagramSource,
 } from '../../system/datagrams/datagrams.js';
-import type { KeepDescriptor, TakeDescriptor } from '../../system/descriptors.js';
+import type { KeepDescriptor } from '../../system/descriptors.js';
 import { describeError } from '../../util/escape.js';
 import { datagramEntranceOf, type Endpoint } from '../endpoint-kinds.js';
 import type { OutgoingOptions } from '../outgoing.js';
 import { OutgoingLog } from '../outgoing-log.js';
-import type { Forward, ForwardCapture, ForwardSpec } from '../spec.js';
-import { formatEndpoint } from '../spec.js';
+import { type Forward, type ForwardSpec, type ForwardState, formatEndpoint, type Predecessor } from '../spec.js';
 import { DatagramFlow } from './datagram-flow.js';
 import { describeDropped, FlowBook } from './flow-book.js';
 import type { OpenedFlow, OpenedFlows } from './opened-flows.js';
@@ -41,11 +40,11 @@ export class OutgoingDatagrams implements Forward {
   readonly #sources = new Map<string, OpenedFlow>();
   #refusedUntilMs = Number.NEGATIVE_INFINITY;
   #streamCount = 0;
-  /** The number of the descriptor that an earlier process has left, until `goOn`. */
-  #restored: { readonly isStarted: boolean; readonly family: 4 | 6 | null; readonly fd: number | null } | null = null;
+  /** Binds again what an earlier process had bound, in `goOn`; null: it had nothing bound. */
+  #bindAgain: (() => Promise<BoundDatagrams>) | null = null;
 
   /** Throws `bad-argument` for an endpoint that no socket of datagrams can be bound to, and for owners that are not known. */
-  constructor(spec: ForwardSpec, options: OutgoingDatagramsOptions) {
+  constructor(spec: ForwardSpec, options: OutgoingDatagramsOptions, predecessor: Predecessor | null = null) {
     this.spec = spec;
     this.#options = options;
     this.#endpoint = spec.endpoint;
@@ -62,6 +61,7 @@ export class OutgoingDatagrams implements Forward {
       clock: options.clock,
       onDropped: (counts) => this.#log.dropped(describeDropped(this.#log.nameOf(spec.service), counts), counts),
     });
+    if (predecessor !== null) this.#succeed(predecessor);
   }
 
   get endpointText(): string {
@@ -207,34 +207,32 @@ export class OutgoingDatagrams implements Forward {
     return [];
   }
 
-  capture(keep: KeepDescriptor): ForwardCapture {
+  capture(keep: KeepDescriptor): ForwardState {
     const socket = this.#socket;
     const fd = socket?.descriptor ?? null;
-    const family = socket?.family ?? null;
     return {
       isStarted: socket !== null,
       streamCount: this.#streamCount,
       connections: [],
       listener: fd === null ? null : keep(fd),
       port: 'port' in this.#endpoint ? this.#endpoint.port : null,
-      ...(family !== null && { family }),
-      waiting: [],
+      family: socket?.family ?? null,
     };
   }
 
-  restore({ isStarted, listener, port, family, streamCount }: ForwardCapture, take: TakeDescriptor): void {
+  #succeed({ state, take }: Predecessor): void {
+    const { family = null, isStarted, listener = null, port = null, streamCount } = state;
     this.#streamCount = streamCount;
     if (port !== null) this.#usePort(port);
-    this.#restored = { isStarted, family: family ?? null, fd: listener === null ? null : take(listener) };
+    if (!isStarted) return;
+    const fd = listener === null ? null : take(listener);
+    this.#bindAgain = () =>
+      fd === null ? this.#entrance.bind(this.#events) : this.#entrance.adopt(fd, family, this.#events);
   }
 
   async goOn(): Promise<void> {
-    const restored = this.#restored;
-    this.#restored = null;
-    if (restored?.isStarted !== true) return;
-    const { family, fd } = restored;
-    await this.#listen(
-      fd === null ? this.#entrance.bind(this.#events) : this.#entrance.adopt(fd, family, this.#events),
-    );
+    const bindAgain = this.#bindAgain;
+    this.#bindAgain = null;
+    if (bindAgain !== null) await this.#listen(bindAgain());
   }
 }

@@ -2,12 +2,11 @@
 import { SERVICE_NAME } from '../../codec/limits.js';
 import { toVproxyError, VproxyError } from '../../errors.js';
 import type { SessionStream } from '../../session/stream.js';
-import type { KeepDescriptor, TakeDescriptor } from '../../system/descriptors.js';
 import { readBuffered } from '../../system/sockets/node-sockets.js';
 import { formatHostPort } from '../../util/addresses.js';
 import { LoopTurns } from '../../util/concurrency.js';
 import { describeError } from '../../util/escape.js';
-import type { Connection, ConnectionCapture, IndexOfStream, KnownStream } from '../connection.js';
+import { type Connection, Connections, type KnownStream } from '../connection.js';
 import {
   type EgressFacts,
   type EndpointKind,
@@ -15,7 +14,6 @@ import {
   type Target,
   type TargetContext,
 } from '../endpoint-kind.js';
-import { SplicedSockets } from '../spliced-sockets.js';
 import type { Destination } from './admission.js';
 import { Conversation, type ConversationContext, type Tunnel } from './conversation.js';
 import { converse } from './converse.js';
@@ -53,20 +51,25 @@ export class EgressTarget implements Target {
   readonly #conversations = new Set<Conversation>();
   readonly #turns = new LoopTurns();
   readonly #keptTogether: KeptTogether = new Set();
-  readonly #sockets: SplicedSockets;
+  readonly connections: Connections;
 
   constructor(name: string, dialer: Pick<EgressDialer, 'dial'>, context: TargetContext) {
     this.#name = name;
     this.#dialer = dialer;
     this.#context = context;
-    this.#sockets = new SplicedSockets(context, (connection, reason) => {
-      this.#leftSplice(connection, reason?.code ?? null);
-      context.onClosed(connection.stream, reason);
+    const { clock, onClosed, onLeft } = context;
+    this.connections = new Connections({
+      clock,
+      onLeft,
+      onDone: (connection, reason) => {
+        this.#leftSplice(connection, reason?.code ?? null);
+        onClosed(connection.stream, reason);
+      },
     });
   }
 
   get openCount(): number {
-    return this.#conversations.size + this.#sockets.size;
+    return this.#conversations.size + this.connections.size;
   }
 
   /** Accepts the stream at once: what becomes of it is said in its conversation. */
@@ -135,17 +138,15 @@ export class EgressTarget implements Target {
     const { host, port } = destination;
     // A proxy behind which the destination is may have handed on some of it already.
     const early = socket.readableLength > 0 ? (socket.read() as Buffer) : NOTHING;
-    const connection = this.#sockets.connect(stream, {
+    const { splice } = this.connections.connect(() => stream, {
       egress: {
-        ...{ host, port, address, rule },
+        ...{ host, port, address, rule, atMs },
         sentBefore: stream.sentBytes + answer.length,
         receivedBefore: stream.receivedBytes - guest.unreadBytes - rest.length,
-        ageBefore: atMs - stream.openedAtMs,
       },
     });
-    const { splice } = connection;
     stream.send(Buffer.concat([answer, early]), 0, answer.length + early.length, false);
-    this.#sockets.seat(socket);
+    this.connections.seat(socket);
     readBuffered(socket, splice.onread);
     // It is read on when the answer has been sent.
     if (stream.isWaiting) socket.pause();
@@ -158,13 +159,13 @@ export class EgressTarget implements Target {
 
   #leftSplice({ egress, stream }: Connection, code: string | null): void {
     if (egress === null) return;
-    const { address, host, port, rule } = egress;
+    const { address, atMs, host, port, rule } = egress;
     this.#left(stream, {
       ...{ host, port, address, rule },
       uploadedBytes: stream.receivedBytes - egress.receivedBefore,
       downloadedBytes: Math.max(0, stream.sentBytes - egress.sentBefore),
       code,
-      durationMs: this.#context.clock.now() - stream.openedAtMs - egress.ageBefore,
+      durationMs: this.#context.clock.now() - atMs,
     });
   }
 
@@ -193,36 +194,19 @@ export class EgressTarget implements Target {
 
   // ---- as of a target -------------------------------------------------------------------------------------------
 
-  /** A stream is accepted at once. */
-  readonly unansweredCount = 0;
-
-  obstacles(): string[] {
-    const { name } = this.#context;
+  get obstacles(): string[] {
     // An idle connection is reset by the successor: its program opens another one with the next request.
-    const talking = this.endedByPeer().map((id) => `stream ${id} to ${name}, which is not a tunnel`);
-    return [...talking, ...this.#sockets.obstacles()];
+    return this.endedByPeer().map((id) => `stream ${id} to ${this.#context.name}, which is not a tunnel`);
   }
 
   endedByPeer(): number[] {
     return [...this.#conversations].filter(({ isIdle }) => !isIdle).map(({ stream }) => stream.id);
   }
 
-  capture(keep: KeepDescriptor, indexOf: IndexOfStream): ConnectionCapture[] {
-    return this.#sockets.capture(keep, indexOf);
-  }
-
-  restore(connections: readonly ConnectionCapture[], take: TakeDescriptor, streams: readonly SessionStream[]): void {
-    this.#sockets.restore(connections, take, streams);
-  }
-
-  goOn(): void {
-    this.#sockets.goOn();
-  }
-
   /** Resets what is still open. */
   stop(): void {
     for (const guest of this.#conversations) guest.reset('the egress ends');
-    this.#sockets.stop();
+    this.connections.stop();
   }
 }
 

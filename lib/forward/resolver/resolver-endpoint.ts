@@ -177,13 +177,6 @@ class ResolverTarget implements Target {
     this.#context.onLeft?.();
   }
 
-  readonly unansweredCount = 0;
-
-  /** None: streams and flows end with this process, and whoever asked asks again. */
-  obstacles(): string[] {
-    return [];
-  }
-
   stop(): void {
     this.#upstream.stop();
     for (const stream of this.#open) stream.reset('cancelled', 'the resolver is stopped');

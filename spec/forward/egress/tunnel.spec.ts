@@ -175,8 +175,7 @@ async function handOverScene(t: ExecutionContext, { streamCredit = 64 * MIB } = 
   };
   const spec = parseForwardSpec('incoming', 'x:egress:');
   const forward = new IncomingForward(spec, { ...common, registry, log: oldLog });
-  const next = new IncomingForward(spec, { ...common, registry: nextRegistry, log });
-  t.teardown(() => Promise.all([forward.stop(), next.stop()]));
+  t.teardown(() => forward.stop());
   peer.onStream = (stream) => {
     streams.push(stream);
     registry.serve(change.forOld(stream), peer.session);
@@ -188,15 +187,19 @@ async function handOverScene(t: ExecutionContext, { streamCredit = 64 * MIB } = 
     for (const { payload, type } of peer.log.take()) if (type === FRAME_TYPE.DATA) received.push(Buffer.from(payload));
     return Buffer.concat(received).toString('latin1');
   };
-  const handOver = (): void => {
+  const handOver = (): IncomingForward => {
     const indexOf = (stream: SessionStream): number => streams.indexOf(change.targetOf(stream) as SessionStream);
-    next.restore(change.end(forward.capture(change.keep, indexOf)), change.take, streams);
+    const state = change.end(forward.capture(change.keep, indexOf));
+    const predecessor = { state, take: change.take, streams };
+    const next = new IncomingForward(spec, { ...common, registry: nextRegistry, log }, predecessor);
+    t.teardown(() => next.stop());
+    return next;
   };
-  return { change, connection, events, forward, handOver, next, peer, port, pump, streams };
+  return { connection, events, forward, handOver, peer, port, pump };
 }
 
 test('a tunnel goes on in a successor, and is logged there with all that passed', async (t) => {
-  const { connection, events, forward, handOver, next, peer, port, pump } = await handOverScene(t);
+  const { connection, events, forward, handOver, peer, port, pump } = await handOverScene(t);
   peer.sendOpen(1, 'x');
   const connect = `CONNECT 127.0.0.1:${port} HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\n\r\n`;
   peer.sendData(1, Buffer.from(connect));
@@ -205,7 +208,7 @@ test('a tunnel goes on in a successor, and is logged there with all that passed'
   const pattern = patternFrom(0, 8 * MIB);
   for (let at = 0; at < pattern.length; at += 65_536) peer.sendData(1, pattern.subarray(at, at + 65_536));
   await eventually(() => forward.obstacles().length === 0, { intervalMs: 1 });
-  handOver();
+  const next = handOver();
   t.false(events.some(({ event }) => event === 'egress'));
   await next.goOn();
   peer.send(FRAME_TYPE.FIN, 1);
