@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { closeSync, openSync, unlinkSync, writeSync } from 'node:fs';
 import { systemCode, VproxyError } from '../../lib/errors.js';
-import { SecretKey } from '../../lib/session/auth.js';
+import { SecretKey } from '../../lib/session/opening/auth.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
 import type { Command } from '../command/command.js';
 import { print } from '../ui/print.js';

@@ -27,6 +27,14 @@ export interface Reason {
   readonly message: string;
 }
 
+/** Null for null. */
+export const toReason = (error: VproxyError | null): Reason | null =>
+  error === null ? null : { code: error.code, message: error.message };
+
+/** The other way round. */
+export const fromReason = (reason: Reason | null): VproxyError | null =>
+  reason === null ? null : new VproxyError(reason.code, reason.message);
+
 const CODE = /^[a-z0-9-]{1,64}$/;
 
 /** The code and message of a REFUSE, STOP, RESET or GOAWAY. */

@@ -3,12 +3,11 @@
 import net from 'node:net';
 import type { Writable } from 'node:stream';
 import { TRAILER_BYTES } from '../codec/header.js';
-import type { Reason } from '../codec/json.js';
+import { fromReason, type Reason, toReason } from '../codec/json.js';
 import { HEADER_BYTES } from '../codec/limits.js';
 import { VproxyError } from '../errors.js';
 import type { LocalEnd } from '../session/local-end.js';
 import { UnreadOutput } from '../session/local-end.js';
-import { fromReason, toReason } from '../session/reason.js';
 import { SENT } from '../session/send-buffer.js';
 import type { SessionStream } from '../session/stream.js';
 import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';

@@ -10,7 +10,7 @@ import {
   type SecureLayer,
   type SecureLayerFactory,
   type SecureLayerHandler,
-} from '../session/auth.js';
+} from '../session/opening/auth.js';
 import { readSecretFile } from '../system/files/guarded-files.js';
 import { type CancelTimer, type Clock, systemClock } from '../util/clock.js';
 import { describeError, escapeText } from '../util/escape.js';

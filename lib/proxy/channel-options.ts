@@ -9,7 +9,7 @@ import type { Direction } from '../forward/endpoint-kind.js';
 import type { ServicePolicy } from '../forward/services.js';
 import type { ForwardSpec } from '../forward/spec.js';
 import { readCertificates, tlsWithCertificates, tlsWithKeys } from '../link/tls-layer.js';
-import { SecretKey, type SecureLayerFactory } from '../session/auth.js';
+import { SecretKey, type SecureLayerFactory } from '../session/opening/auth.js';
 import { KeptSessions } from '../session/resume/kept-sessions.js';
 import { CHANNEL_BUDGET_BYTES, type SessionSettings, sessionSettings } from '../session/settings.js';
 import { readSecretFile } from '../system/files/guarded-files.js';

@@ -7,7 +7,7 @@ import type { ChannelTraits } from '../channel/kind.js';
 import { isErrorCode, type VproxyError } from '../errors.js';
 import { type Log, type LogEvent, makeEvent } from '../events.js';
 import type { SessionSource } from '../forward/session-source.js';
-import type { Agreement } from '../session/agreement.js';
+import type { Agreement } from '../session/opening/agreement.js';
 import type { Session } from '../session/session.js';
 import type { SessionCounters } from '../session/session-events.js';
 import type { SessionLoop } from '../session/session-loop.js';

@@ -5,7 +5,7 @@ import { toVproxyError, VproxyError } from '../errors.js';
 import type { EgressRules } from '../forward/egress/rules.js';
 import { checkForward, parseForwardSpec } from '../forward/spec.js';
 import { fillTemplate } from '../forward/template.js';
-import type { SecretKey } from '../session/auth.js';
+import type { SecretKey } from '../session/opening/auth.js';
 import { requireEgress, resolveEgress } from './channel-egress.js';
 import {
   type ChannelOptions,

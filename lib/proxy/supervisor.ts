@@ -5,7 +5,7 @@ import { toVproxyError, VproxyError } from '../errors.js';
 import { makeEvent } from '../events.js';
 import type { Link } from '../link/link.js';
 import { LinkRunner, type RunnerCapture } from '../link/link-runner.js';
-import { SHORT_SESSION_MS } from '../session/opening-pause.js';
+import { SHORT_SESSION_MS } from '../session/opening/opening-pause.js';
 import type { Session } from '../session/session.js';
 import type { SessionSettings } from '../session/settings.js';
 import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';

@@ -1,9 +1,8 @@
 /** How long a session lasts: it is watched for silence, and leaves in order (R-LIVE-1 to R-LIVE-3, R-STREAM-6). */
 
-import type { Reason } from '../codec/json.js';
+import { fromReason, type Reason, toReason } from '../codec/json.js';
 import { VproxyError } from '../errors.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
-import { fromReason, toReason } from './reason.js';
 
 /** A PING goes out when nothing was sent, or nothing received, for this time. */
 const PING_AFTER_MS = 10_000;

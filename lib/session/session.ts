@@ -20,11 +20,11 @@ import {
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { Budget } from '../util/bounds.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
-import { type Agreement, hasDatagrams, isResumable } from './agreement.js';
-import { PROOF_MS, Proof, type SecretKey } from './auth.js';
 import { InFlightCredit, type InFlightCreditState } from './flow.js';
 import { Leaving, type LeavingState, Liveness, type LivenessState } from './liveness.js';
 import type { LocalEnd } from './local-end.js';
+import { type Agreement, hasDatagrams, isResumable } from './opening/agreement.js';
+import { PROOF_MS, Proof, type SecretKey } from './opening/auth.js';
 import { Continuity, type ContinuityState, type KeptBounds } from './resume/continuity.js';
 import { type ResumeSecret, SECRET_BYTES } from './resume/secret.js';
 import { Scheduler, type SchedulerState } from './scheduler.js';

@@ -3,7 +3,7 @@
 import type { Integrity } from '../codec/header.js';
 import { DEFAULT_LIMITS, type Limits } from '../codec/limits.js';
 import { Budget } from '../util/bounds.js';
-import type { SecureLayerFactory } from './auth.js';
+import type { SecureLayerFactory } from './opening/auth.js';
 import type { KeptBounds } from './resume/continuity.js';
 import type { KeptSessions } from './resume/kept-sessions.js';
 import type { EstablishedSettings } from './session.js';

@@ -1,7 +1,7 @@
 /** One stream of a session: its states, its credit in both directions, and what waits to be sent (R-STREAM-2 to R-STREAM-11, R-FLOW-2). */
 import type { FrameWriter } from '../codec/frame-writer.js';
 import { FRAME_TYPE } from '../codec/header.js';
-import type { Reason } from '../codec/json.js';
+import { fromReason, type Reason, toReason } from '../codec/json.js';
 import { encodeOpen, encodeReason, type OpenRequest } from '../codec/payloads.js';
 import { VproxyError } from '../errors.js';
 import type { Budget } from '../util/bounds.js';
@@ -9,7 +9,6 @@ import type { CancelTimer } from '../util/clock.js';
 import type { Pace, ReceiveWindow, ReceiveWindowState } from './flow.js';
 import type { LocalEnd, StreamWait } from './local-end.js';
 import { PacedEnd, type StreamPace, UNLIMITED, type WaitingState } from './pacing.js';
-import { fromReason, toReason } from './reason.js';
 import type { RowMember, Scheduled, Scheduler } from './scheduler.js';
 import { SENT, SendBuffer, type SendBufferState, type Sent } from './send-buffer.js';
 

@@ -1,6 +1,6 @@
 /** The states of a channel, and what a session says of itself. Loads no schemas: every proxy does this. */
 import type { ChannelTraits } from '../channel/kind.js';
-import { offersResume } from '../session/agreement.js';
+import { offersResume } from '../session/opening/agreement.js';
 import type { Session } from '../session/session.js';
 import type { MessageCounts } from '../session/stream.js';
 import type { DatagramCounts, SessionStatus } from './types.js';

@@ -1,7 +1,7 @@
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { SecretKey } from '../../lib/session/auth.js';
+import { SecretKey } from '../../lib/session/opening/auth.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { runVproxy } from '../helpers/vproxy-process.js';
 

@@ -3,7 +3,7 @@ import { createHash, createHmac } from 'node:crypto';
 import { inspect } from 'node:util';
 import test from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
-import { SecretKey } from '../../lib/session/auth.js';
+import { SecretKey } from '../../lib/session/opening/auth.js';
 import { FramePeer } from '../helpers/frame-peer.js';
 import { SessionPair } from '../helpers/session-pair.js';
 

@@ -3,7 +3,7 @@ import test, { type ExecutionContext } from 'ava';
 import { DataCheck, FRAME_TYPE } from '../../lib/codec/header.js';
 import type { Hello } from '../../lib/codec/hello.js';
 import { DEFAULT_LIMITS } from '../../lib/codec/limits.js';
-import { SecretKey, type SecureLayerFactory } from '../../lib/session/auth.js';
+import { SecretKey, type SecureLayerFactory } from '../../lib/session/opening/auth.js';
 import { formatSeen } from '../helpers/frame-log.js';
 import { creditPayload } from '../helpers/frame-maker.js';
 import type { FramePeer } from '../helpers/frame-peer.js';

@@ -2,7 +2,7 @@ import test from 'ava';
 import { encodeFrame, FRAME_TYPE, headerCheck, nextSequence } from '../../lib/codec/header.js';
 import { decodeHello } from '../../lib/codec/hello.js';
 import { VproxyError } from '../../lib/errors.js';
-import { agree } from '../../lib/session/agreement.js';
+import { agree } from '../../lib/session/opening/agreement.js';
 import { Session } from '../../lib/session/session.js';
 import { FrameLog, formatSeen } from '../helpers/frame-log.js';
 import { FramePeer } from '../helpers/frame-peer.js';

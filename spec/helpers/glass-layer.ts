@@ -1,5 +1,5 @@
 /** A layer in the place of TLS that protects nothing: the bytes in it can be seen, and made by hand. */
-import type { SecureLayerFactory, SecureLayerHandler } from '../../lib/session/auth.js';
+import type { SecureLayerFactory, SecureLayerHandler } from '../../lib/session/opening/auth.js';
 
 const NOTHING = Buffer.alloc(0);
 

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import type { ExecutionContext } from 'ava';
 import { DEFAULT_LIMITS } from '../../lib/codec/limits.js';
-import { SecretKey } from '../../lib/session/auth.js';
+import { SecretKey } from '../../lib/session/opening/auth.js';
 import { sha256, temporaryFolder } from '../helpers/files.js';
 import { serialTestWith } from '../helpers/test-with.js';
 import { eventually, within } from '../helpers/time.js';

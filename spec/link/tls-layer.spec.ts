@@ -6,8 +6,8 @@ import type { ByteSink } from '../../lib/codec/frame-writer.js';
 import { PSK_METHOD } from '../../lib/codec/hello.js';
 import type { VproxyError } from '../../lib/errors.js';
 import { tlsWithKeys } from '../../lib/link/tls-layer.js';
-import type { Agreement } from '../../lib/session/agreement.js';
-import { SecretKey, type SecureLayer } from '../../lib/session/auth.js';
+import type { Agreement } from '../../lib/session/opening/agreement.js';
+import { SecretKey, type SecureLayer } from '../../lib/session/opening/auth.js';
 import { eventually } from '../helpers/time.js';
 
 const KEY = SecretKey.parse('1f'.repeat(32));

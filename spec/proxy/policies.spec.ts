@@ -5,7 +5,7 @@ import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
 import { type ChannelPolicies, resolvePolicy } from '../../lib/proxy/channel-options.js';
-import { SecretKey } from '../../lib/session/auth.js';
+import { SecretKey } from '../../lib/session/opening/auth.js';
 import { temporaryFolder, writeKeyFile } from '../helpers/files.js';
 import {
   connectedProxies,

@@ -1,7 +1,7 @@
 /** What a session that has lost its link ends with, and when. */
 import test from 'ava';
 import { VproxyError } from '../../lib/errors.js';
-import { SecretKey } from '../../lib/session/auth.js';
+import { SecretKey } from '../../lib/session/opening/auth.js';
 import { RESUME_MS, ResumePair, type ResumePairOptions } from './resume-pair.js';
 
 const [ONE, TWO] = ['1f', '2e'].map((digits) => SecretKey.parse(digits.repeat(32))) as [SecretKey, SecretKey];

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import type { Random } from '../../bench/soak/random.js';
 import { DEFAULT_LIMITS, type Limits } from '../../lib/codec/limits.js';
-import { SecretKey } from '../../lib/session/auth.js';
+import { SecretKey } from '../../lib/session/opening/auth.js';
 import type { SessionSettings } from '../../lib/session/settings.js';
 import type { PatternEnd } from '../helpers/local-ends.js';
 import type { Answer } from '../helpers/traffic.js';

@@ -2,7 +2,7 @@
 import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
 import { tlsWithKeys } from '../../lib/link/tls-layer.js';
-import { SecretKey } from '../../lib/session/auth.js';
+import { SecretKey } from '../../lib/session/opening/auth.js';
 import { ResumePair } from './resume-pair.js';
 
 const [ONE, TWO] = ['1f', '2e'].map((digits) => SecretKey.parse(digits.repeat(32))) as [SecretKey, SecretKey];

@@ -3,7 +3,7 @@ import test from 'ava';
 import fc from 'fast-check';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { VproxyError } from '../../lib/errors.js';
-import type { SecureLayerHandler } from '../../lib/session/auth.js';
+import type { SecureLayerHandler } from '../../lib/session/opening/auth.js';
 import { creditPayload } from '../helpers/frame-maker.js';
 import { FramePeer } from '../helpers/frame-peer.js';
 import { glassLayer } from '../helpers/glass-layer.js';

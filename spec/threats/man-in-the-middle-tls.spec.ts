@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { encodeFrame, FRAME_TYPE } from '../../lib/codec/header.js';
-import { SecretKey } from '../../lib/session/auth.js';
+import { SecretKey } from '../../lib/session/opening/auth.js';
 import { makeCertificate } from '../helpers/certificates.js';
 import { localSocket, readToEnd } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';

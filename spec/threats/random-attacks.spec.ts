@@ -7,7 +7,7 @@ import test from 'ava';
 import fc from 'fast-check';
 import { DEFAULT_LIMITS } from '../../lib/codec/limits.js';
 import { tlsWithKeys } from '../../lib/link/tls-layer.js';
-import { SecretKey, type SecureLayerFactory } from '../../lib/session/auth.js';
+import { SecretKey, type SecureLayerFactory } from '../../lib/session/opening/auth.js';
 import { carryOn, SessionPair, type Side } from '../helpers/session-pair.js';
 import { HelloEditor, type HelloFields } from './hello-editor.js';
 import { nextTo } from './opening-attacks.js';

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import tls from 'node:tls';
 import test from 'ava';
-import { SecretKey } from '../../lib/session/auth.js';
+import { SecretKey } from '../../lib/session/opening/auth.js';
 import { makeCertificate } from '../helpers/certificates.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { PROXY_PROGRAM } from '../helpers/proxy-program.js';

@@ -5,7 +5,7 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 
 import test from 'ava';
-import { SecretKey } from '../../lib/session/auth.js';
+import { SecretKey } from '../../lib/session/opening/auth.js';
 import type { ChannelStatus } from '../../lib/status/types.js';
 import { readToEnd } from '../helpers/proxies.js';
 import { eventually, within } from '../helpers/time.js';

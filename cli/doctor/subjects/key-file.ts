@@ -1,7 +1,7 @@
 /** A key file: there, a key, and nobody else's to read. */
 import { constants } from 'node:fs';
 import { toVproxyError } from '../../../lib/errors.js';
-import { SecretKey } from '../../../lib/session/auth.js';
+import { SecretKey } from '../../../lib/session/opening/auth.js';
 import { readSecretFile } from '../../../lib/system/files/guarded-files.js';
 import { escapeText } from '../../../lib/util/escape.js';
 import { type Finding, finding } from '../findings.js';

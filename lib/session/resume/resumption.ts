@@ -10,8 +10,8 @@ import { HEADER_BYTES } from '../../codec/limits.js';
 import { decodeGoaway, readTotal, requireLength, TOTAL_BYTES, writeTotal } from '../../codec/payloads.js';
 import { toVproxyError, VproxyError } from '../../errors.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
-import type { Agreement } from '../agreement.js';
-import { PROOF_MS, Proof, type SecretKey } from '../auth.js';
+import type { Agreement } from '../opening/agreement.js';
+import { PROOF_MS, Proof, type SecretKey } from '../opening/auth.js';
 import type { Session } from '../session.js';
 import type { ResumeSecret } from './secret.js';
 

@@ -1,6 +1,6 @@
 /** The secret of a session that can be taken up again: what names it in a HELLO, and proves that a side has it (R-RESUME-1, R-RESUME-3). */
 import { createHash } from 'node:crypto';
-import { SecretKey } from '../auth.js';
+import { SecretKey } from '../opening/auth.js';
 
 /** Bytes that each side gives to the secret of a session (R-RESUME-1). */
 export const SECRET_BYTES = 32;

@@ -3,8 +3,8 @@
 import assert from 'node:assert/strict';
 import { decodeHello, encodeHelloPayload, type Hello } from '../../../lib/codec/hello.js';
 import { DEFAULT_LIMITS } from '../../../lib/codec/limits.js';
-import { agree, outerRefusal, protectionRefusal, refusal } from '../../../lib/session/agreement.js';
-import { Proof, SecretKey } from '../../../lib/session/auth.js';
+import { agree, outerRefusal, protectionRefusal, refusal } from '../../../lib/session/opening/agreement.js';
+import { Proof, SecretKey } from '../../../lib/session/opening/auth.js';
 import { FuzzInput } from '../fuzz-input.js';
 import { assertShowable, outcomeOf } from '../outcome.js';
 

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { encodeHello, type Hello, HelloScanner, MAGIC, readHello } from '../../../lib/codec/hello.js';
 import { MAX_CONTROL_BYTES } from '../../../lib/codec/limits.js';
-import { agree, refusal } from '../../../lib/session/agreement.js';
+import { agree, refusal } from '../../../lib/session/opening/agreement.js';
 import { everySplit, FuzzInput } from '../fuzz-input.js';
 import { assertShowable, outcomeOf } from '../outcome.js';
 import { repairHellos } from '../repair-checks.js';

@@ -1,8 +1,8 @@
 /** What two establishing HELLOs agree on, and why there can be no session on that (R-OPEN-8 to R-OPEN-10, R-AUTH-1, R-AUTH-3). */
 
-import { type Integrity, strongerIntegrity } from '../codec/header.js';
-import { encodeHelloPayload, type Hello } from '../codec/hello.js';
-import { VproxyError } from '../errors.js';
+import { type Integrity, strongerIntegrity } from '../../codec/header.js';
+import { encodeHelloPayload, type Hello } from '../../codec/hello.js';
+import { VproxyError } from '../../errors.js';
 
 /** The terms of one session. */
 export interface Agreement {

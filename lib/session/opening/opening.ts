@@ -1,10 +1,10 @@
 /** Getting established on a channel: flush, magic and HELLO, until both sides have seen each other (R-OPEN-1 to R-OPEN-11). */
-import type { ByteSink } from '../codec/frame-writer.js';
-import { encodeHello, type Hello, HelloScanner, PSK_METHOD } from '../codec/hello.js';
-import { HEADER_BYTES, PROTOCOL_VERSION } from '../codec/limits.js';
-import { Backoff, type CancelTimer, type Clock } from '../util/clock.js';
+import type { ByteSink } from '../../codec/frame-writer.js';
+import { encodeHello, type Hello, HelloScanner, PSK_METHOD } from '../../codec/hello.js';
+import { HEADER_BYTES, PROTOCOL_VERSION } from '../../codec/limits.js';
+import { Backoff, type CancelTimer, type Clock } from '../../util/clock.js';
+import type { SessionSettings } from '../settings.js';
 import { type Agreement, agree, DATAGRAM_FEATURE, resumeFeatures } from './agreement.js';
-import type { SessionSettings } from './settings.js';
 
 /** HELLO is repeated this often. */
 const REPEAT_MS = 1000;

@@ -1,7 +1,7 @@
 /** The wait before a channel is opened again: for how long, and the newest HELLO that comes meanwhile (R-OPEN-12, R-OPEN-13). */
-import { type Hello, HelloScanner } from '../codec/hello.js';
-import { Backoff, type CancelTimer, type Clock } from '../util/clock.js';
-import type { SessionSettings } from './settings.js';
+import { type Hello, HelloScanner } from '../../codec/hello.js';
+import { Backoff, type CancelTimer, type Clock } from '../../util/clock.js';
+import type { SessionSettings } from '../settings.js';
 
 /** A session that lasted less than this counts as failed: the next opening waits. */
 export const SHORT_SESSION_MS = 10_000;

@@ -1,10 +1,10 @@
 /** What protects a session: a key that both sides have, the proof of it, and a layer under the session (R-AUTH-1 to R-AUTH-3). */
 
 import { createHash, createHmac, createSecretKey, type KeyObject, timingSafeEqual } from 'node:crypto';
-import type { ByteSink } from '../codec/frame-writer.js';
-import { PSK_METHOD } from '../codec/hello.js';
-import { VproxyError } from '../errors.js';
-import { escapeText } from '../util/escape.js';
+import type { ByteSink } from '../../codec/frame-writer.js';
+import { PSK_METHOD } from '../../codec/hello.js';
+import { VproxyError } from '../../errors.js';
+import { escapeText } from '../../util/escape.js';
 import type { Agreement } from './agreement.js';
 
 /** Bytes of a key. */
