@@ -101,15 +101,14 @@ async function succeed(fd: number, load: Reload): Promise<number> {
   const service = takeServiceEnvironment(process.env, process.pid);
   let log: Log = () => undefined;
   const store = await openStore(service, (event) => log(event));
-  const restored = await takeOver(fd, ({ configuration, proxy: captured, ...document }, take) => {
+  const restored = await takeOver(fd, ({ configuration, proxy: state, ...document }, take) => {
     const output = makeOutput(configuration, debugLog);
     const lineBytes = (event: LogEvent) => output.lineBytes(event);
     const place = { isRoot: process.getuid?.() === 0, runtimeDirectory };
     const findRival = rivalFinder(place, () => made.control.paths);
-    const proxy = new Proxy({ channels: [], captured, agent: describeAgent(), lineBytes, findRival });
+    const proxy = new Proxy({ channels: [], restored: { state, take }, agent: describeAgent(), lineBytes, findRival });
     const made = new ProxyProcess({ configuration, load, output, proxy, service, manager, store, runtimeDirectory });
     log = made.running.log;
-    proxy.restore(take);
     return { made, document, take };
   });
   // What was taken up must neither read nor write.

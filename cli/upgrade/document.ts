@@ -3,7 +3,7 @@ import { DefaultDeserializer, DefaultSerializer } from 'node:v8';
 import type { ListenerCapture } from '../../lib/control/server/control-server.js';
 import { VproxyError } from '../../lib/errors.js';
 import { type LogEvent, makeEvent } from '../../lib/events.js';
-import type { ProxyCapture } from '../../lib/proxy/proxy.js';
+import type { ProxyState } from '../../lib/proxy/proxy.js';
 import type { Configuration } from '../../lib/settings/configuration.js';
 import { copyAlone } from '../../lib/util/bytes/byte-queue.js';
 import { formatCount } from '../ui/print.js';
@@ -18,7 +18,7 @@ export const HANDOVER_FORM = 4;
 export interface HandoverDocument {
   /** What is in force. */
   readonly configuration: Configuration;
-  readonly proxy: ProxyCapture;
+  readonly proxy: ProxyState;
   readonly listeners: readonly ListenerCapture[];
   /** The number of sessions, streams and listening sockets. */
   readonly counts: HandoverCounts;

@@ -35,11 +35,11 @@ export interface GroupHost {
   readonly log: Log;
 }
 
-/** A group for a successor of this process. */
-export interface GroupCapture {
+/** A group; a successor of this process goes on with it. */
+export interface GroupState {
   readonly options: ChannelOptions;
   /** The labels that got a channel, also one that was removed by hand since, each with what tells its socket from others. */
-  readonly members: readonly (readonly [label: string, identity: string])[];
+  readonly members: Map<string, string>;
 }
 
 /**
@@ -48,14 +48,12 @@ export interface GroupCapture {
  */
 export class ChannelGroup {
   readonly label: string;
-  readonly options: ChannelOptions;
+  readonly state: GroupState;
   readonly pattern: GroupPattern;
   readonly #host: GroupHost;
   readonly #clock: Clock;
   /** Who may make files in the folder can cause any number of lines. */
   readonly #skipped: LogLimit;
-  /** The labels that got a channel from this group, with what tells one socket from its successor. */
-  readonly #members = new Map<string, string>();
   /** Those whose socket has gone while they had a session. */
   readonly #leaving = new Set<string>();
   /** What was said last of the folder, or of a path in it, so that it is said once. */
@@ -67,10 +65,10 @@ export class ChannelGroup {
   #isStopped = false;
 
   /** Throws what `checkGroupOptions` throws. */
-  constructor(options: ChannelOptions, host: GroupHost, clock: Clock) {
-    const { label, pattern } = checkGroupOptions(options);
+  constructor(state: GroupState, host: GroupHost, clock: Clock) {
+    const { label, pattern } = checkGroupOptions(state.options);
     this.label = label;
-    this.options = options;
+    this.state = state;
     this.pattern = pattern;
     this.#host = host;
     this.#clock = clock;
@@ -79,16 +77,12 @@ export class ChannelGroup {
 
   /** The channel of a label. Throws `bad-argument` where the template makes no valid forward of it. */
   optionsFor(label: string): ChannelOptions {
-    return memberOptions(this.options, this.pattern, label);
+    return memberOptions(this.state.options, this.pattern, label);
   }
 
-  capture(): GroupCapture {
-    return { options: this.options, members: [...this.#members] };
-  }
-
-  /** Takes a channel over that another group of this label made, for the socket that is told so; before `start`. */
-  adopt(label: string, identity = ''): void {
-    this.#members.set(label, identity);
+  /** Takes a channel over that another group of this label made, whatever its socket; before `start`. */
+  adopt(label: string): void {
+    this.state.members.set(label, '');
   }
 
   /** Begins to watch; resolved when the sockets that are there have their channels. */
@@ -152,7 +146,7 @@ export class ChannelGroup {
       if (found === null) return;
       const { sockets, skipped } = found;
       for (const [path, problem] of skipped) this.#skip(path, problem);
-      for (const label of [...this.#members.keys()]) if (!sockets.has(label)) await this.#leave(label);
+      for (const label of [...this.state.members.keys()]) if (!sockets.has(label)) await this.#leave(label);
       for (const [label, identity] of sockets) await this.#meet(label, identity);
       const paths = [...sockets.keys()].map((label) => this.pattern.pathOf(label));
       const present = new Set([FOLDER, WATCHING, ...skipped.keys(), ...paths]);
@@ -180,10 +174,10 @@ export class ChannelGroup {
   /** The socket of a label is there. */
   async #meet(label: string, identity: string): Promise<void> {
     this.#leaving.delete(label);
-    const known = this.#members.get(label);
+    const known = this.state.members.get(label);
     if (known === identity || this.#isStopped) return;
     const channel = this.#find(label);
-    this.#members.set(label, identity);
+    this.state.members.set(label, identity);
     // One that was removed by hand stays so for as long as its socket is there.
     if (channel === null ? known !== undefined : channel.state !== 'failed') return;
     const path = this.pattern.pathOf(label);
@@ -193,7 +187,7 @@ export class ChannelGroup {
       await this.#host.add(this.optionsFor(label));
       this.#log(makeEvent('group-added', `channel ${label} for ${escapeText(path)}`, { channel: label }));
     } catch (error) {
-      this.#members.delete(label);
+      this.state.members.delete(label);
       const { code, message } = toVproxyError(error);
       if (code !== 'shutdown') this.#skip(path, message, { channel: label, code });
     }
@@ -207,7 +201,7 @@ export class ChannelGroup {
       return;
     }
     this.#leaving.delete(label);
-    this.#members.delete(label);
+    this.state.members.delete(label);
     if (channel === null || this.#isStopped) return;
     await this.#host.remove(label).catch(() => undefined);
     const message = `channel ${label} was removed: ${escapeText(this.pattern.pathOf(label))} has gone`;
@@ -274,21 +268,13 @@ function identityOf({ dev, ino, ctimeMs }: Stats): string {
   return `${dev}:${ino}:${ctimeMs}`;
 }
 
-/** Paths of folders by the labels of channels. */
-export type OwnFoldersCapture = readonly (readonly [label: string, folders: readonly string[]])[];
-
 /** The folders that were made for the sockets of a group's channels, and go with them. */
 export class OwnFolders {
-  readonly #folders: Map<string, Set<string>>;
+  /** Their paths, by the labels of the channels. A successor of this process goes on with them. */
+  readonly state: Map<string, Set<string>>;
 
-  /** `captured` are those that a predecessor of this process made. */
-  constructor(captured: OwnFoldersCapture = []) {
-    this.#folders = new Map(captured.map(([label, folders]) => [label, new Set(folders)]));
-  }
-
-  /** For a successor of this process. */
-  capture(): OwnFoldersCapture {
-    return [...this.#folders].map(([label, folders]) => [label, [...folders]]);
+  constructor(state = new Map<string, Set<string>>()) {
+    this.state = state;
   }
 
   /**
@@ -303,7 +289,7 @@ export class OwnFolders {
         if (direction !== 'outgoing' || endpoint.kind !== 'unix' || !makeSocketFolder(endpoint.path)) continue;
         const folder = dirname(endpoint.path);
         made.push(folder);
-        this.#folders.set(label, (this.#folders.get(label) ?? new Set()).add(folder));
+        this.state.set(label, (this.state.get(label) ?? new Set()).add(folder));
       }
     } catch (error) {
       undo();
@@ -315,16 +301,16 @@ export class OwnFolders {
   /** Removes those that were made for a channel, unless there is still something in them. */
   remove(label: string): void {
     // Those within others first.
-    this.#remove(label, [...(this.#folders.get(label) ?? [])].reverse());
+    this.#remove(label, [...(this.state.get(label) ?? [])].reverse());
   }
 
   /** Removes those of all channels. */
   removeAll(): void {
-    for (const label of [...this.#folders.keys()]) this.remove(label);
+    for (const label of [...this.state.keys()]) this.remove(label);
   }
 
   #remove(label: string, folders: readonly string[]): void {
-    const kept = this.#folders.get(label);
+    const kept = this.state.get(label);
     for (const folder of folders) {
       try {
         rmdirSync(folder);
@@ -334,6 +320,6 @@ export class OwnFolders {
       }
       kept?.delete(folder);
     }
-    if (kept?.size === 0) this.#folders.delete(label);
+    if (kept?.size === 0) this.state.delete(label);
   }
 }

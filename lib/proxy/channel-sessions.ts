@@ -30,7 +30,7 @@ interface ChannelSessionsOptions {
 }
 
 /** Where a session is. */
-interface Whereabouts {
+export interface Whereabouts {
   /** Its link, or the one that it lost. */
   readonly link: string;
   /** Since when it has none, by the clock; null where it has one. */
@@ -49,17 +49,16 @@ export class ChannelSessions {
   /** The last line about a peer that was not let in, or that lets nobody in. */
   #toldRefusal = '';
 
-  /** `captured` is what a predecessor of this process had counted; null: there was none. */
-  constructor(options: ChannelSessionsOptions, captured: RecordCapture | null = null) {
+  /** `record` is that of a predecessor of this process. */
+  constructor(options: ChannelSessionsOptions, record?: ChannelRecordState) {
     this.#options = options;
-    this.record = new ChannelRecord(options.clock, captured);
+    this.record = new ChannelRecord(options.clock, record);
     this.log = options.log;
   }
 
-  /** Where a session is, for a successor of this process. */
-  whereaboutsOf(session: Session): { readonly link: string; readonly suspendedMs: number | null } {
-    const { link, suspendedAtMs } = this.#whereabouts.get(session) ?? { link: '', suspendedAtMs: null };
-    return { link, suspendedMs: suspendedAtMs === null ? null : this.#options.clock.now() - suspendedAtMs };
+  /** Where a session is; null for one that is over. */
+  whereaboutsOf(session: Session): Whereabouts | null {
+    return this.#whereabouts.get(session) ?? null;
   }
 
   /** Tells of the sessions on a link, which is called `description`. */
@@ -133,11 +132,12 @@ export class ChannelSessions {
     this.#options.onChanged();
   }
 
-  /** Takes up a session that a predecessor of this process had on `link`, or that lost it `suspendedMs` ago. */
-  restore(session: Session, link: string, suspendedMs: number | null): void {
-    const suspendedAtMs = suspendedMs === null ? null : this.#options.clock.now() - suspendedMs;
-    if (suspendedMs !== null) this.record.enter('suspended', suspensionOf(session, link, null));
-    this.#hold(session, { link, suspendedAtMs }, true);
+  /** Takes up a session that a predecessor of this process had there. Its link may not have been one that can be handed over. */
+  restore(session: Session, { link, suspendedAtMs }: Whereabouts): void {
+    const isSuspended = session.isSuspended;
+    if (isSuspended) this.record.enter('suspended', suspensionOf(session, link, null));
+    const sinceMs = isSuspended ? (suspendedAtMs ?? this.#options.clock.now()) : null;
+    this.#hold(session, { link, suspendedAtMs: sinceMs }, true);
     this.#options.source.provide(session);
   }
 
@@ -234,125 +234,101 @@ const NOTHING: SessionCounters = {
   streamsFailed: 0,
 };
 
-/** A record, for a successor of this process. */
-export interface RecordCapture {
-  readonly state: ChannelState;
+/** What became of a channel since it was added; a successor of this process goes on with it. */
+export interface ChannelRecordState {
+  name: ChannelState;
   /** ISO 8601. */
-  readonly since: string;
-  readonly detail: string | null;
-  readonly history: SessionHistory;
-  readonly past: SessionCounters;
-  readonly resumptions: number;
-  readonly resentBytes: number;
+  since: string;
+  detail: string | null;
+  /** Why there is no session, also in the midst of another attempt; null where there is one, or nothing is known yet. */
+  whyDown: string | null;
+  /** When the next attempt is, by the clock; null where there is none. */
+  nextTryAtMs: number | null;
+  sessions: number;
+  /** How many ended with each code. */
+  readonly ends: Map<string, number>;
+  recent: SessionHistory['recent'];
+  /** Of the sessions that are over. */
+  past: SessionCounters;
+  resumptions: number;
+  resentBytes: number;
 }
 
-/** What became of a channel since it was added. */
+const newRecord = (): ChannelRecordState => ({
+  name: 'opening',
+  since: new Date().toISOString(),
+  detail: null,
+  whyDown: null,
+  nextTryAtMs: null,
+  sessions: 0,
+  ends: new Map(),
+  recent: [],
+  past: NOTHING,
+  resumptions: 0,
+  resentBytes: 0,
+});
+
+/** Keeps what became of a channel. */
 export class ChannelRecord {
+  readonly state: ChannelRecordState;
   readonly #clock: Clock;
-  #state: ChannelState = 'opening';
-  #since = new Date();
-  #detail: string | null = null;
-  #lastDetail: string | null = null;
-  #nextTryAtMs: number | null = null;
-  #sessionCount = 0;
-  readonly #ends: Map<string, number>;
-  #recent: SessionHistory['recent'] = [];
-  /** Of the sessions that are over. */
-  #past = NOTHING;
-  #resumptions = 0;
-  #resentBytes = 0;
 
-  constructor(clock: Clock, captured: RecordCapture | null = null) {
+  constructor(clock: Clock, state = newRecord()) {
     this.#clock = clock;
-    this.#ends = new Map(Object.entries(captured?.history.ends ?? {}));
-    if (captured === null) return;
-    this.#state = captured.state;
-    this.#since = new Date(captured.since);
-    this.#detail = captured.detail;
-    this.#sessionCount = captured.history.sessions;
-    this.#recent = captured.history.recent;
-    this.#past = captured.past;
-    this.#resumptions = captured.resumptions;
-    this.#resentBytes = captured.resentBytes;
-  }
-
-  capture(): RecordCapture {
-    return {
-      state: this.#state,
-      since: this.#since.toISOString(),
-      detail: this.#detail,
-      history: this.history,
-      past: this.#past,
-      resumptions: this.#resumptions,
-      resentBytes: this.#resentBytes,
-    };
-  }
-
-  get state(): ChannelState {
-    return this.#state;
-  }
-
-  /** Why there is no session, also in the midst of another attempt; null where there is one, or nothing is known yet. */
-  get whyDown(): string | null {
-    return this.#lastDetail;
+    this.state = state;
   }
 
   /** Notes what the channel does now. */
-  enter(state: ChannelState, detail: string | null = null, nextTryMs: number | null = null): void {
-    if (state !== this.#state) this.#since = new Date();
-    this.#state = state;
-    this.#detail = detail;
-    this.#lastDetail = state === 'established' ? null : (detail ?? this.#lastDetail);
+  enter(name: ChannelState, detail: string | null = null, nextTryMs: number | null = null): void {
+    const { state } = this;
+    if (name !== state.name) state.since = new Date().toISOString();
+    state.name = name;
+    state.detail = detail;
+    state.whyDown = name === 'established' ? null : (detail ?? state.whyDown);
     this.willTryIn(nextTryMs);
   }
 
   /** Notes when the next attempt is; null where there is none. */
   willTryIn(nextTryMs: number | null): void {
-    this.#nextTryAtMs = nextTryMs === null ? null : this.#clock.now() + nextTryMs;
+    this.state.nextTryAtMs = nextTryMs === null ? null : this.#clock.now() + nextTryMs;
   }
 
   countSession(): void {
-    this.#sessionCount += 1;
+    this.state.sessions += 1;
   }
 
   /** A session went on with another link, and sent so many bytes again. */
   countResumption(againBytes: number): void {
-    this.#resumptions += 1;
-    this.#resentBytes += againBytes;
+    this.state.resumptions += 1;
+    this.state.resentBytes += againBytes;
   }
 
   noteEnd(session: Session, { code, message }: VproxyError): void {
+    const { state } = this;
     const key = isErrorCode(code) ? code : OTHER_CODE;
-    this.#ends.set(key, (this.#ends.get(key) ?? 0) + 1);
+    state.ends.set(key, (state.ends.get(key) ?? 0) + 1);
     const end = { at: new Date().toISOString(), ageMs: Math.round(session.ageMs), code, message };
-    this.#recent = [end, ...this.#recent].slice(0, MAX_RECENT);
-    this.#past = sum(this.#past, session.counters);
+    state.recent = [end, ...state.recent].slice(0, MAX_RECENT);
+    state.past = sum(state.past, session.counters);
   }
 
   /** The state, for a status. */
   describe() {
-    return {
-      state: this.#state,
-      since: this.#since.toISOString(),
-      detail: this.#detail,
-      nextTryMs: this.#nextTryAtMs === null ? null : Math.max(0, Math.round(this.#nextTryAtMs - this.#clock.now())),
-    };
+    const { name, since, detail, nextTryAtMs } = this.state;
+    const nextTryMs = nextTryAtMs === null ? null : Math.max(0, Math.round(nextTryAtMs - this.#clock.now()));
+    return { state: name, since, detail, nextTryMs };
   }
 
   get history(): SessionHistory {
-    return { sessions: this.#sessionCount, ends: Object.fromEntries(this.#ends), recent: this.#recent };
+    const { sessions, ends, recent } = this.state;
+    return { sessions, ends: Object.fromEntries(ends), recent };
   }
 
   /** All sessions together, the one of the moment included. */
   totals(session: Session | null, skippedBytes: number): ChannelTotals {
-    const all = session === null ? this.#past : sum(this.#past, session.counters);
-    return {
-      ...all,
-      stallMs: Math.round(all.stallMs),
-      skippedBytes,
-      resumptions: this.#resumptions,
-      resentBytes: this.#resentBytes,
-    };
+    const { past, resumptions, resentBytes } = this.state;
+    const all = session === null ? past : sum(past, session.counters);
+    return { ...all, stallMs: Math.round(all.stallMs), skippedBytes, resumptions, resentBytes };
   }
 }
 

@@ -67,8 +67,8 @@ export interface ForwardEntry {
   readonly over: Deferred<void>;
 }
 
-/** A forward for a successor of this process. */
-export interface ForwardEntryCapture extends Pick<ForwardEntry, 'id' | 'isDeclared' | 'isDraining'> {
+/** A forward, for a successor of this process. */
+export interface ForwardEntryState extends Pick<ForwardEntry, 'id' | 'isDeclared' | 'isDraining'> {
   readonly spec: ForwardSpec;
   readonly forward: ForwardState;
 }
@@ -169,14 +169,14 @@ export class ForwardTable {
   }
 
   /** What a successor goes on with. `indexOf` numbers the streams of the session. */
-  capture(keep: KeepDescriptor, indexOf: (stream: SessionStream) => number): ForwardEntryCapture[] {
+  capture(keep: KeepDescriptor, indexOf: (stream: SessionStream) => number): ForwardEntryState[] {
     return [...this.#entries.values()].map(({ id, forward, isDeclared, isDraining }) => {
       return { id, isDeclared, isDraining, spec: forward.spec, forward: forward.capture(keep, indexOf) };
     });
   }
 
   /** In the place of `start`, up to `goOn`: the forwards that a predecessor of this process had, with their streams by number. */
-  restore(captured: readonly ForwardEntryCapture[], take: TakeDescriptor, streams: readonly SessionStream[]): void {
+  restore(captured: readonly ForwardEntryState[], take: TakeDescriptor, streams: readonly SessionStream[]): void {
     for (const { id, spec, isDeclared, isDraining, forward: state } of captured) {
       const entry = this.create(spec, isDeclared, id, { state, take, streams });
       this.#entries.set(id, entry);

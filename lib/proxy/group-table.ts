@@ -4,7 +4,7 @@ import { VproxyError } from '../errors.js';
 import type { ChannelStatus } from '../status/types.js';
 import type { Clock } from '../util/clock.js';
 import { haveEqualValues } from '../util/equality.js';
-import { ChannelGroup, type GroupCapture, type GroupHost } from './channel-group.js';
+import { ChannelGroup, type GroupHost, type GroupState } from './channel-group.js';
 import { type ChannelOptions, DEFAULT_LABEL, labelTaken } from './channel-options.js';
 import { isGroup, memberLabelProblem } from './group-pattern.js';
 
@@ -48,15 +48,14 @@ export class GroupTable {
   }
 
   /** Takes a group up that is not started yet, with the members that it had in a predecessor. Throws `bad-argument`. */
-  hold({ options, members }: GroupCapture): void {
-    const group = this.#create(options);
-    for (const [label, identity] of members) group.adopt(label, identity);
+  hold(state: GroupState): void {
+    const group = this.#create(state);
     this.#groups.set(group.label, group);
   }
 
   /** For a successor of this process. */
-  capture(): GroupCapture[] {
-    return [...this.#groups.values()].map((group) => group.capture());
+  get states(): GroupState[] {
+    return [...this.#groups.values()].map(({ state }) => state);
   }
 
   /** Resolved when all sockets that are there have their channels. */
@@ -76,11 +75,6 @@ export class GroupTable {
   /** A channel has a session, or has it no more. */
   sessionChanged(label: string, group: string | null): void {
     if (group !== null) this.#groups.get(group)?.sessionChanged(label);
-  }
-
-  /** As they were given. */
-  get options(): ChannelOptions[] {
-    return [...this.#groups.values()].map(({ options }) => options);
   }
 
   /** What `wanted` means while there are `channels`. Throws `bad-argument`. */
@@ -110,19 +104,19 @@ export class GroupTable {
   }
 
   #keepOrCreate(options: ChannelOptions): ChannelGroup {
-    const made = this.#create(options);
+    const made = this.#create({ options, members: new Map() });
     const known = this.#groups.get(made.label);
-    return known !== undefined && areSame(known.options, options) ? known : made;
+    return known !== undefined && areSame(known.state.options, options) ? known : made;
   }
 
-  #create(options: ChannelOptions): ChannelGroup {
+  #create(state: GroupState): ChannelGroup {
     const whileInForce = <T>(work: () => Promise<T>): Promise<T> =>
       this.#host.change(() => {
         if (this.#groups.get(group.label) === group) return work();
         throw new VproxyError('shutdown', `the group ${group.label} is not in force any more`);
       });
     const group: ChannelGroup = new ChannelGroup(
-      options,
+      state,
       {
         find: (label) => this.#host.find(label),
         add: (channel) => whileInForce(() => this.#host.add(channel)),

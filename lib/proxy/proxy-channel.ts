@@ -8,11 +8,10 @@ import { encodeProxyHeader } from '../forward/proxy-header.js';
 import { ServiceGate, ServiceRegistry } from '../forward/services.js';
 import { SessionSource } from '../forward/session-source.js';
 import { ANY_SERVICE, type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
-import type { LinkRunner } from '../link/link-runner.js';
 import { MuxStream } from '../session/mux-stream.js';
 import type { SecretKey } from '../session/opening/auth.js';
 import { listInsteadOf, listServices } from '../session/services.js';
-import { Session, type SessionState } from '../session/session.js';
+import type { Session } from '../session/session.js';
 import type { SessionSettings } from '../session/settings.js';
 import type { SessionStream } from '../session/stream.js';
 import { describeMessages, describeSession } from '../status/describe.js';
@@ -40,17 +39,17 @@ import {
   resolvePolicy,
   settingsFor,
 } from './channel-options.js';
-import { ChannelSessions, type RecordCapture } from './channel-sessions.js';
+import { type ChannelRecordState, ChannelSessions, type Whereabouts } from './channel-sessions.js';
 import { checkChannelOptions } from './check-options.js';
-import { type ForwardAddresses, type ForwardEntry, type ForwardEntryCapture, ForwardTable } from './forward-table.js';
+import { type ForwardAddresses, type ForwardEntry, type ForwardEntryState, ForwardTable } from './forward-table.js';
 import type { LineBytes } from './log-limit.js';
-import { ChannelPorts, type ChannelPortsCapture } from './ports/channel-ports.js';
+import { ChannelPorts, type ChannelPortsState } from './ports/channel-ports.js';
 import type { FindRival } from './rival.js';
 import { EXEC_SERVICE } from './services/built-in.js';
 import { PermittedServices } from './services/permitted.js';
 import { Recordings } from './services/recordings.js';
-import { hasBroker, requestFilters, STORAGE_SERVICE, type StorageCapture, StorageService } from './services/storage.js';
-import { type ChannelSupervisor, type SupervisorCapture, supervise } from './supervisor.js';
+import { hasBroker, requestFilters, STORAGE_SERVICE, StorageService, type StorageState } from './services/storage.js';
+import { type ChannelSupervisor, type SupervisorState, supervise } from './supervisor.js';
 import { describeEgressRules, testEgress } from './test-egress.js';
 
 /** What a channel gets from its proxy. */
@@ -79,31 +78,29 @@ export interface ProxyChannelContext {
   readonly onFatal: (channel: ProxyChannel, reason: VproxyError) => void;
 }
 
-/** A channel for a successor of this process. */
-export interface ChannelCapture {
+/** A channel, for a successor of this process. */
+export interface ProxyChannelState {
   readonly options: ChannelOptions;
   readonly isDeclared: boolean;
-  readonly record: RecordCapture;
-  readonly forwards: readonly ForwardEntryCapture[];
-  readonly ports: ChannelPortsCapture;
-  readonly storage: StorageCapture | null;
-  readonly supervisor: SupervisorCapture;
-  readonly session: ChannelSessionCapture | null;
+  readonly record: ChannelRecordState;
+  /** Of its session; null where it has none. */
+  readonly whereabouts: Whereabouts | null;
+  readonly forwards: readonly ForwardEntryState[];
+  readonly ports: ChannelPortsState;
+  readonly storage: StorageState;
+  readonly supervisor: SupervisorState;
 }
 
-interface ChannelSessionCapture {
-  readonly state: SessionState;
-  /** The link that it is on, or lost, for people. */
-  readonly link: string;
-  /** For how long it has had none, and how long it waits for another one, in milliseconds; null where it has one. */
-  readonly suspendedMs: number | null;
-  readonly leftMs: number | null;
+/** What a predecessor of this process had, with its descriptors. */
+export interface Restored<State> {
+  readonly state: State;
+  readonly take: TakeDescriptor;
 }
 
 /** How much of the peer's list of services is shown, in characters: it may have thousands. */
 const MAX_LIST_LENGTH = 1024;
 
-/** Composition and life of all layers over one channel. `listen` and `open` once, then `stop` once. */
+/** Composition and life of all layers over one channel. `listen` and `open` once, or `goOn` where it was restored; then `stop` once. */
 export class ProxyChannel {
   readonly label: string;
   readonly address: ChannelAddress;
@@ -131,19 +128,20 @@ export class ProxyChannel {
   readonly #channelLog: ChannelLog;
   readonly #log: Log;
   readonly #waitMs: number;
-  /** Between `restore` and `goOn`. */
-  #restored: {
-    readonly runner: LinkRunner | null;
-    readonly session: Session | null;
-    /** Listens for storage calls where the predecessor did. */
-    readonly listen: () => void;
-  } | null = null;
   #options: ChannelOptions;
   #keys: readonly SecretKey[];
   #egress: ReadonlyMap<string, EgressRules>;
 
-  /** Throws what `checkChannelOptions` throws. With `captured` it is the successor of a channel, and `restore` is to follow. */
-  constructor(options: ChannelOptions, context: ProxyChannelContext, captured: ChannelCapture | null = null) {
+  /**
+   * Throws what `checkChannelOptions` throws. Where it was restored it goes on with what a predecessor had, and neither reads nor
+   * writes before `goOn`.
+   */
+  constructor(
+    options: ChannelOptions,
+    context: ProxyChannelContext,
+    restored: Restored<ProxyChannelState> | null = null,
+  ) {
+    const state = restored?.state;
     const { clock, addresses } = context;
     const { label, address, keys, egress } = checkChannelOptions(options);
     const source = new SessionSource(clock);
@@ -159,7 +157,7 @@ export class ProxyChannel {
     this.label = label;
     this.address = address;
     this.place = placeOf(address);
-    this.isDeclared = captured?.isDeclared ?? true;
+    this.isDeclared = state?.isDeclared ?? true;
     this.registry = registry;
     this.#options = options;
     this.#keys = keys;
@@ -181,15 +179,12 @@ export class ProxyChannel {
       nextId: context.nextForwardId,
       onListening: context.onListening,
     });
-    this.#firstForwards = captured === null ? (options.forwards ?? []).map((spec) => this.forwards.create(spec)) : [];
+    this.#firstForwards = state === undefined ? (options.forwards ?? []).map((spec) => this.forwards.create(spec)) : [];
     this.storage = hasBroker(address, options)
       ? new StorageService({ ...shared, storage: options.storage ?? {}, name: options.name ?? null })
       : null;
-    this.ports = new ChannelPorts({
-      ...shared,
-      forwards: this.forwards,
-      makeFolder: (spec) => context.makeFolders(label, [spec]),
-    });
+    const makeFolder = (spec: ForwardSpec): void => context.makeFolders(label, [spec]);
+    this.ports = new ChannelPorts({ ...shared, forwards: this.forwards, makeFolder }, state?.ports);
     this.ports.adopt(options);
     this.#recordings = new Recordings(shared);
     this.#recordings.adopt(options);
@@ -203,7 +198,7 @@ export class ProxyChannel {
         onChanged: () => this.#tellChange(),
         onEnded: (reason) => context.onEnded(this, reason),
       },
-      captured?.record,
+      state?.record,
     );
     this.#settings = settingsFor(address, options, () => this.#keys, context.identity, clock);
     this.supervisor = supervise({
@@ -217,6 +212,18 @@ export class ProxyChannel {
       findRival: context.findRival,
       onFatal: (reason) => context.onFatal(this, reason),
     });
+    if (restored !== null) this.#restore(restored);
+  }
+
+  #restore({ state, take }: Restored<ProxyChannelState>): void {
+    const { supervisor, whereabouts, forwards, storage } = state;
+    const session = this.supervisor.restore(supervisor, take);
+    const streams = session?.listAllStreams() ?? [];
+    for (const stream of streams) if (stream.isIncoming && stream.isAnswered) this.registry.readmit(stream);
+    this.forwards.restore(forwards, take, streams);
+    this.storage?.restore(storage, take);
+    // When all services are offered again: the peer is told of what differs only.
+    if (session !== null && whereabouts !== null) this.sessions.restore(session, whereabouts);
   }
 
   /** What it is made of, with what it has adopted. */
@@ -266,7 +273,7 @@ export class ProxyChannel {
     ];
     // What has a secret goes on with another link.
     const endsWithLink = session !== null && session.secret === null && !session.isSuspended;
-    if (endsWithLink && this.supervisor.capture(session, () => 0).runner === null)
+    if (endsWithLink && !this.supervisor.canHandOver(session))
       found.push(`its session, which ends with its channel (${this.address.text})`);
     return found.map((what) => `${this.label}: ${what}`);
   }
@@ -282,64 +289,32 @@ export class ProxyChannel {
   }
 
   /** What a successor goes on with. Nothing is changed by it. */
-  capture(keep: KeepDescriptor): ChannelCapture {
+  capture(keep: KeepDescriptor): ProxyChannelState {
     const session = this.#source.current;
     const indexes = new Map(session?.listAllStreams().map((stream, index) => [stream, index]));
-    const kept = this.#settings.resume?.kept.list() ?? [];
-    const leftMs = kept.find((one) => one.session === session)?.leftMs ?? null;
     return {
       options: this.#options,
       isDeclared: this.isDeclared,
-      record: this.sessions.record.capture(),
+      record: this.sessions.record.state,
+      whereabouts: session === null ? null : this.sessions.whereaboutsOf(session),
       forwards: this.forwards.capture(keep, (stream) => indexes.get(stream) ?? -1),
-      ports: this.ports.capture(),
-      storage: this.storage?.capture(keep) ?? null,
+      ports: this.ports.state,
+      storage: this.storage?.capture(keep) ?? [],
       supervisor: this.supervisor.capture(session, keep),
-      session: session === null ? null : { state: session.state, leftMs, ...this.sessions.whereaboutsOf(session) },
     };
   }
 
-  /** In the place of `listen` and `open`, up to `goOn`: takes up what a predecessor had. Neither reads nor writes. */
-  restore({ forwards, ports, storage, supervisor, session }: ChannelCapture, take: TakeDescriptor): void {
-    const runner = this.supervisor.restore(supervisor, take);
-    const restored = session === null ? null : this.#restoreSession(session, supervisor, runner);
-    const streams = restored?.listAllStreams() ?? [];
-    for (const stream of streams) if (stream.isIncoming && stream.isAnswered) this.registry.readmit(stream);
-    this.forwards.restore(forwards, take, streams);
-    this.ports.restore(ports);
-    // When all services are offered again: the peer is told of what differs only.
-    if (session !== null && restored !== null)
-      this.sessions.restore(restored, session.link, runner === null ? (session.suspendedMs ?? 0) : null);
-    this.#restored = { runner, session: restored, listen: () => this.storage?.restore(storage ?? [], take) };
-  }
-
-  /** Behind `restore`: reads and writes. Streams that nobody has answered are offered again, and those of emulators end: they attach again. */
+  /**
+   * In the place of `listen` and `open` where it was restored: reads and writes. Streams that nobody has answered are offered again,
+   * and those of emulators end: they attach again.
+   */
   goOn(): void {
-    const { runner = null, session = null, listen } = this.#restored ?? {};
-    this.#restored = null;
-    listen?.();
+    this.storage?.goOn();
     this.#permitted.start();
-    this.supervisor.goOn(runner);
-    if (runner === null) session?.goOn();
+    this.supervisor.goOn();
     this.forwards.goOn();
     this.ports.sessionChanged();
     this.#context.onChanged(this);
-  }
-
-  /** The session, on the link that was restored with it, or without one. */
-  #restoreSession(
-    { state, leftMs }: ChannelSessionCapture,
-    supervisor: SupervisorCapture,
-    runner: LinkRunner | null,
-  ): Session {
-    const { clock } = this.#context;
-    const settings = this.#settings;
-    const restored =
-      runner === null || supervisor.runner === null
-        ? Session.restore(state, { sink: null, clock, settings })
-        : runner.restore(state, supervisor.runner);
-    if (runner === null) settings.resume?.kept.adopt(restored, leftMs);
-    return restored;
   }
 
   /** Tells the peer, and closes everything, within a second. */
@@ -412,7 +387,7 @@ export class ProxyChannel {
 
   /** What it waits for, to be put behind a message: `: unix-connect:/run/vm1.sock is missing`. Empty where there is nothing to say. */
   get whyDown(): string {
-    const { whyDown } = this.sessions.record;
+    const { whyDown } = this.sessions.record.state;
     return whyDown === null ? '' : `: ${whyDown}`;
   }
 

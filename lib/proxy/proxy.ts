@@ -18,7 +18,7 @@ import type {
   ServiceStatus,
   StreamStatus,
 } from '../status/types.js';
-import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
+import type { KeepDescriptor } from '../system/descriptors.js';
 import { Budget, FairBudget } from '../util/bounds.js';
 import { type Clock, systemClock } from '../util/clock.js';
 import { whatThereIs } from '../util/closest-word.js';
@@ -27,13 +27,13 @@ import { escapeText } from '../util/escape.js';
 import { acceptedStream } from './accepted-stream.js';
 import { applyChannels, requireFreePlaces } from './apply.js';
 import { requireEgress } from './channel-egress.js';
-import { type ChannelGroup, type GroupCapture, OwnFolders, type OwnFoldersCapture } from './channel-group.js';
+import { type ChannelGroup, type GroupState, OwnFolders } from './channel-group.js';
 import { type ChannelOptions, DEFAULT_LABEL, labelTaken } from './channel-options.js';
 import { ForwardAddresses, type ForwardEntry } from './forward-table.js';
 import { isGroup } from './group-pattern.js';
 import { GroupTable } from './group-table.js';
 import { jsonLineBytes } from './log-limit.js';
-import { type ChannelCapture, ProxyChannel, type ProxyChannelContext } from './proxy-channel.js';
+import { ProxyChannel, type ProxyChannelContext, type ProxyChannelState, type Restored } from './proxy-channel.js';
 import type { FindRival } from './rival.js';
 import { parseEgressDestination } from './test-egress.js';
 
@@ -55,28 +55,29 @@ export interface ProxyOptions {
    */
   readonly findRival?: FindRival;
   /**
-   * What a predecessor of this process had, instead of `channels`: `restore` and `goOn` take the place of `start`. Default: nothing.
+   * What a predecessor of this process had, instead of `channels`: `goOn` takes the place of `start`. Default: nothing.
    *
    * @internal
    */
-  readonly captured?: ProxyCapture;
+  readonly restored?: Restored<ProxyState>;
 }
 
-/** A proxy for a successor of this process: plain data, of a form that only the same version of it understands. */
-export interface ProxyCapture {
+/** A proxy, for a successor of this process: plain data, of a form that only the same version of it understands. */
+export interface ProxyState {
   readonly instance: string;
   readonly forwardCount: number;
-  readonly channels: readonly ChannelCapture[];
-  readonly groups: readonly GroupCapture[];
-  readonly folders: OwnFoldersCapture;
+  readonly channels: readonly ProxyChannelState[];
+  readonly groups: readonly GroupState[];
+  /** By the labels of channels, the paths of folders that were made for them. */
+  readonly folders: Map<string, Set<string>>;
 }
 
-/** How much a capture has: sessions, streams, and sockets that are listened on. */
-export function countCaptured({ channels }: ProxyCapture): Record<'sessions' | 'streams' | 'listeners', number> {
-  const sessions = channels.flatMap(({ session }) => (session === null ? [] : [session.state]));
+/** How much a state has: sessions, streams, and sockets that are listened on. */
+export function countCaptured({ channels }: ProxyState): Record<'sessions' | 'streams' | 'listeners', number> {
+  const sessions = channels.flatMap(({ supervisor: { session } }) => (session === null ? [] : [session.state]));
   const listeners = channels.map(({ forwards, storage, supervisor }) => {
     const listening = [supervisor.listener, ...forwards.map(({ forward }) => forward.listener)];
-    return listening.filter((descriptor) => descriptor !== null).length + (storage?.length ?? 0);
+    return listening.filter((descriptor) => descriptor !== null).length + storage.length;
   });
   return {
     sessions: sessions.length,
@@ -128,8 +129,6 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   /** Those that are under way, or wait, also for streams to end. */
   #changeCount = 0;
   #forwardCount: number;
-  /** Until `restore`. */
-  #captured: ProxyCapture | null;
 
   /** Throws `bad-argument` for a channel or a forward that is not valid or not allowed. */
   constructor({
@@ -138,16 +137,16 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     clock = systemClock,
     lineBytes = jsonLineBytes,
     findRival = () => Promise.resolve(null),
-    captured,
+    restored,
   }: ProxyOptions) {
     super();
-    this.#captured = captured ?? null;
-    this.#forwardCount = captured?.forwardCount ?? 0;
+    const state = restored?.state;
+    this.#forwardCount = state?.forwardCount ?? 0;
     // As many as wait for a session: that is no leak, of which Node would warn on stderr.
     setMaxListeners(0, this.#stopping.signal);
     this.#context = {
       identity: {
-        instance: captured?.instance ?? randomBytes(16).toString('hex'),
+        instance: state?.instance ?? randomBytes(16).toString('hex'),
         agent,
         budget: new Budget(PROCESS_BUDGET_BYTES),
         keptBudget: new FairBudget(PROCESS_KEPT_BYTES),
@@ -179,16 +178,24 @@ export class Proxy extends EventEmitter<ProxyEvents> {
       },
       clock,
     );
-    this.#folders = new OwnFolders(captured?.folders);
-    for (const group of captured?.groups ?? []) this.#groups.hold(group);
-    for (const channel of captured?.channels ?? [])
-      this.#hold(new ProxyChannel(channel.options, this.#context, channel));
-    if (captured !== undefined) return;
+    this.#folders = new OwnFolders(state?.folders);
+    if (restored === undefined) this.#holdFirst(channels);
+    else this.#restore(restored);
+  }
+
+  /** Makes the channels and groups that it begins with. */
+  #holdFirst(channels: readonly ChannelOptions[]): void {
     for (const options of channels) {
       if (isGroup(options)) this.#requireFree(options.label ?? DEFAULT_LABEL);
-      if (isGroup(options)) this.#groups.hold({ options, members: [] });
+      if (isGroup(options)) this.#groups.hold({ options, members: new Map() });
       else this.#hold(this.#create(options));
     }
+  }
+
+  #restore({ state, take }: Restored<ProxyState>): void {
+    for (const group of state.groups) this.#groups.hold(group);
+    for (const channel of state.channels)
+      this.#hold(new ProxyChannel(channel.options, this.#context, { state: channel, take }));
   }
 
   /**
@@ -243,30 +250,19 @@ export class Proxy extends EventEmitter<ProxyEvents> {
    *
    * @internal
    */
-  capture(keep: KeepDescriptor): ProxyCapture {
+  capture(keep: KeepDescriptor): ProxyState {
     return {
       instance: this.#context.identity.instance,
       forwardCount: this.#forwardCount,
       channels: [...this.#channels.values()].map((channel) => channel.capture(keep)),
-      groups: this.#groups.capture(),
-      folders: this.#folders.capture(),
+      groups: this.#groups.states,
+      folders: this.#folders.state,
     };
   }
 
   /**
-   * In the place of `start`, up to `goOn`: takes up what the predecessor had. Neither reads nor writes. Throws what is wrong with it.
-   *
-   * @internal
-   */
-  restore(take: TakeDescriptor): void {
-    const captured = this.#captured;
-    this.#captured = null;
-    for (const channel of captured?.channels ?? [])
-      this.#find(channel.options.label ?? DEFAULT_LABEL).restore(channel, take);
-  }
-
-  /**
-   * Behind `restore`: reads and writes. Resolved when groups have looked at their folders.
+   * In the place of `start` where it was restored: reads and writes, which nothing does before. Resolved when groups have looked at
+   * their folders.
    *
    * @internal
    */
@@ -464,7 +460,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   get options(): ChannelOptions[] {
     const channels = [...this.#channels.values()].filter(({ options: { group = null } }) => group === null);
     const own = channels.map((channel) => ({ ...channel.options, forwards: channel.wantedForwards }));
-    return [...own, ...this.#groups.options];
+    return [...own, ...this.#groups.states.map(({ options }) => options)];
   }
 
   /** The round trip through a peer, in milliseconds. Rejects with `not-found` or `no-session`. */
@@ -521,7 +517,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   #fail(channel: ProxyChannel, reason: VproxyError): void {
     const channels = [...this.#channels.values()];
     // A group may find a socket that works.
-    if (this.#groups.isEmpty && channels.every(({ sessions }) => sessions.record.state === 'failed'))
+    if (this.#groups.isEmpty && channels.every(({ sessions }) => sessions.record.state.name === 'failed'))
       this.emit('fatal', reason);
     else this.#logFailure(channel, reason);
     this.emit('changed');

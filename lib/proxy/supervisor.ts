@@ -6,7 +6,7 @@ import { makeEvent } from '../events.js';
 import type { Link } from '../link/link.js';
 import { LinkRunner, type RunnerCapture } from '../link/link-runner.js';
 import { SHORT_SESSION_MS } from '../session/opening/opening-pause.js';
-import type { Session } from '../session/session.js';
+import { Session, type SessionState } from '../session/session.js';
 import type { SessionSettings } from '../session/settings.js';
 import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
 import { Backoff, type CancelTimer, type Clock, pause } from '../util/clock.js';
@@ -51,18 +51,27 @@ export function supervise(options: SupervisorOptions): ChannelSupervisor {
   return kind.mode === 'dial' ? new DialSupervisor(kind, options) : new ListenSupervisor(kind, options);
 }
 
-/** A channel for a successor of this process. */
-export interface SupervisorCapture {
+/** A channel, for a successor of this process. */
+export interface SupervisorState {
   /** The index of the descriptor that is listened on; null where there is none, or it cannot be handed over. */
   readonly listener: number | null;
-  /** The link that the session is on; null where it has none, or it cannot be handed over. */
-  readonly runner: RunnerCapture | null;
+  readonly session: {
+    readonly state: SessionState;
+    /** The link that it is on; null where it has none, or it cannot be handed over. */
+    readonly runner: RunnerCapture | null;
+    /** When it ends, by the clock, where it has no link; else null. */
+    readonly endAtMs: number | null;
+  } | null;
 }
 
 /** What both have: the links that are open. */
 export abstract class ChannelSupervisor {
   protected readonly options: SupervisorOptions;
   protected readonly runners = new Set<LinkRunner>();
+  /** A descriptor that is listened on already, for the next start. */
+  protected inherited: number | undefined;
+  /** Between `restore` and `goOn`. */
+  #restored: { readonly runner: LinkRunner | null; readonly session: Session } | null = null;
   #skippedBytes = 0;
 
   constructor(options: SupervisorOptions) {
@@ -95,27 +104,58 @@ export abstract class ChannelSupervisor {
   abstract retryNow(): void;
 
   /** What a successor of this process goes on with. */
-  capture(session: Session | null, keep: KeepDescriptor): SupervisorCapture {
-    const runner = session === null ? undefined : [...this.runners].find(({ loop }) => loop.session === session);
-    return { listener: this.captureListener?.(keep) ?? null, runner: runner?.capture(keep) ?? null };
+  capture(session: Session | null, keep: KeepDescriptor): SupervisorState {
+    const endAtMs = session === null ? null : (this.options.settings.resume?.kept.endAtMs(session) ?? null);
+    return {
+      listener: this.keepListener?.(keep) ?? null,
+      session: session === null ? null : { state: session.state, runner: this.#captureLink(session, keep), endAtMs },
+    };
   }
 
-  /** In the place of `start`, up to `goOn`: takes up what a predecessor had. Gives the link, on which the session is to be restored. */
-  restore({ listener, runner }: SupervisorCapture, take: TakeDescriptor): LinkRunner | null {
+  /** Whether the link of a session could be handed over now. */
+  canHandOver(session: Session): boolean {
+    return this.#captureLink(session, () => 0) !== null;
+  }
+
+  #captureLink(session: Session, keep: KeepDescriptor): RunnerCapture | null {
+    return [...this.runners].find(({ loop }) => loop.session === session)?.capture(keep) ?? null;
+  }
+
+  /** In the place of `start`, up to `goOn`: takes up what a predecessor had. Gives its session. */
+  restore({ listener, session: captured }: SupervisorState, take: TakeDescriptor): Session | null {
+    const { settings, clock } = this.options;
+    if (listener !== null) this.inherited = take(listener);
+    if (captured === null) return null;
+    const runner = captured.runner === null ? null : this.#restoreLink(captured.runner, take);
+    const session =
+      runner === null || captured.runner === null
+        ? Session.restore(captured.state, { sink: null, clock, settings })
+        : runner.restore(captured.state, captured.runner);
+    if (runner === null) settings.resume?.kept.adopt(session, captured.endAtMs);
+    this.#restored = { runner, session };
+    return session;
+  }
+
+  #restoreLink({ link }: RunnerCapture, take: TakeDescriptor): LinkRunner {
     const { channel } = this.options;
-    if (listener !== null) this.restoreListener?.(take(listener));
-    if (runner === null) return null;
     if (channel.kind.restoreLink === undefined)
       throw new VproxyError('upgrade-failed', `${channel.text}: such a link cannot be taken over`);
-    return this.run(channel.kind.restoreLink(channel.address, runner.link, take));
+    return this.run(channel.kind.restoreLink(channel.address, link, take));
   }
 
-  /** Behind `restore`: goes on with its link, or opens the channel. */
-  abstract goOn(restored: LinkRunner | null): void;
+  /** Behind `restore`: goes on with its session, and opens the channel where that has no link. */
+  goOn(): void {
+    const { runner = null, session = null } = this.#restored ?? {};
+    this.#restored = null;
+    this.startWith(runner);
+    if (runner === null) session?.goOn();
+  }
+
+  /** As `start`, with the link that was restored; null: without one. */
+  protected abstract startWith(restored: LinkRunner | null): void;
 
   /** Only where this side listens. */
-  protected captureListener?(keep: KeepDescriptor): number | null;
-  protected restoreListener?(fd: number): void;
+  protected keepListener?(keep: KeepDescriptor): number | null;
 
   /** A runner on a link, which is to be started. */
   protected run(link: Link): LinkRunner {
@@ -177,7 +217,7 @@ export class DialSupervisor extends ChannelSupervisor {
     return Promise.resolve();
   }
 
-  override goOn(restored: LinkRunner | null): void {
+  protected override startWith(restored: LinkRunner | null): void {
     this.#running = restored === null ? this.#openWhenFree() : this.#keepOpen(restored);
   }
 
@@ -379,8 +419,6 @@ export class ListenSupervisor extends ChannelSupervisor {
   readonly #backoff = new Backoff(RETRY);
   #state: ListenState = { name: 'starting' };
   #established: LinkRunner | null = null;
-  /** A descriptor that is listened on already, for the next start. */
-  #inherited: number | undefined;
 
   constructor(kind: ListenKind<unknown>, options: SupervisorOptions) {
     super(options);
@@ -392,8 +430,8 @@ export class ListenSupervisor extends ChannelSupervisor {
       onLink: (link: Link) => this.#accept(link),
       onFailed: (error: VproxyError) => this.#listenLater(error),
     };
-    const inherited = this.#inherited;
-    this.#inherited = undefined;
+    const { inherited } = this;
+    this.inherited = undefined;
     const listener = await this.#kind.listen(this.options.channel.address, handlers, inherited);
     if (this.#isStopped) {
       await listener.close();
@@ -403,7 +441,7 @@ export class ListenSupervisor extends ChannelSupervisor {
     if (this.runners.size === 0) this.#tellListening();
   }
 
-  override goOn(restored: LinkRunner | null): void {
+  protected override startWith(restored: LinkRunner | null): void {
     if (restored !== null) {
       this.#established = restored;
       this.#watch(restored);
@@ -412,12 +450,8 @@ export class ListenSupervisor extends ChannelSupervisor {
     this.startPatiently();
   }
 
-  protected override captureListener(keep: KeepDescriptor): number | null {
+  protected override keepListener(keep: KeepDescriptor): number | null {
     return this.#state.name === 'listening' ? (this.#state.listener.capture?.(keep) ?? null) : null;
-  }
-
-  protected override restoreListener(fd: number): void {
-    this.#inherited = fd;
   }
 
   override startPatiently(): void {

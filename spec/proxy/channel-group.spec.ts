@@ -36,8 +36,9 @@ class Setup {
     this.#name = name;
     this.folder = folder;
     const template = [{ direction: 'outgoing', text: 'ssh:/run/{channel}/ssh.sock' }] as const;
+    const options = { label: 'vms', address: `unix-connect:${folder}/${name},frame=8192`, waitMs: 7, template };
     this.group = new ChannelGroup(
-      { label: 'vms', address: `unix-connect:${folder}/${name},frame=8192`, waitMs: 7, template },
+      { options, members: new Map() },
       {
         find: (label) => (this.channels.get(label) as ChannelStatus | undefined) ?? null,
         add: (options) => {

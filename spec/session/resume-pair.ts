@@ -111,7 +111,7 @@ export class ResumeSide {
     const loopCapture = how === 'with link' && loop.session === session ? loop.capture() : null;
     const { state } = session;
     const streams = session.listAllStreams();
-    const leftMs = this.kept.list().find((one) => one.session === session)?.leftMs ?? null;
+    const endAtMs = this.kept.endAtMs(session);
     const capture = deserialize(serialize(state)) as SessionState;
     const before = deserialize(serialize(state)) as SessionState;
     const { usedBytes } = this.settings.receiveBudget;
@@ -141,7 +141,7 @@ export class ResumeSide {
     this.onMoved(session, restored, streams, restored.listAllStreams());
     assert.equal(outbound.totalBytes, bytesBefore, 'bytes go out before the session goes on');
     if (loopCapture === null) {
-      this.kept.adopt(restored, leftMs);
+      this.kept.adopt(restored, endAtMs);
       restored.goOn();
       if (how === 'with link') this.loop.start();
     } else this.loop.goOn();

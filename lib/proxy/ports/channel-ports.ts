@@ -5,18 +5,18 @@ import type { PortStatus } from '../../status/types.js';
 import { ListeningPorts } from '../../system/proc/listening-ports.js';
 import type { ChannelOptions } from '../channel-options.js';
 import type { ForwardEntry } from '../forward-table.js';
-import { type OwnPortsCapture, PortAnnouncer } from './port-announcer.js';
-import { type PeerPortsCapture, PortForwarder, type PortForwarderOptions } from './port-forwarder.js';
+import { type OwnPorts, PortAnnouncer } from './port-announcer.js';
+import { type PeerPortsState, PortForwarder, type PortForwarderOptions } from './port-forwarder.js';
 
 interface ChannelPortsOptions extends PortForwarderOptions {
   readonly registry: ServiceRegistry;
   readonly source: SessionSource;
 }
 
-/** Both, for a successor of this process. */
-export interface ChannelPortsCapture {
-  readonly own: OwnPortsCapture;
-  readonly peer: PeerPortsCapture;
+/** Both; a successor of this process goes on with them. */
+export interface ChannelPortsState {
+  readonly own: OwnPorts;
+  readonly peer: PeerPortsState;
 }
 
 /** A port that is announced, with the forward that serves it. */
@@ -29,16 +29,19 @@ export class ChannelPorts {
   readonly #announcer: PortAnnouncer;
   readonly #forwarder: PortForwarder;
 
-  constructor(options: ChannelPortsOptions) {
+  constructor(options: ChannelPortsOptions, state?: ChannelPortsState) {
     const listening = new ListeningPorts();
     this.#label = options.label;
     this.#source = options.source;
-    this.#announcer = new PortAnnouncer({
-      ...options,
-      look: (isWanted) => listening.look(isWanted),
-      hasPeer: () => options.source.session !== null,
-    });
-    this.#forwarder = new PortForwarder(options);
+    this.#announcer = new PortAnnouncer(
+      {
+        ...options,
+        look: (isWanted) => listening.look(isWanted),
+        hasPeer: () => options.source.session !== null,
+      },
+      state?.own,
+    );
+    this.#forwarder = new PortForwarder(options, state?.peer);
   }
 
   /** What the peer is to be told of the ports of this machine; null: nothing. */
@@ -85,13 +88,7 @@ export class ChannelPorts {
     return this.#forwarder.obstacles();
   }
 
-  capture(): ChannelPortsCapture {
-    return { own: this.#announcer.capture(), peer: this.#forwarder.capture() };
-  }
-
-  /** Behind the restoring of the forwards, and before that of the session. */
-  restore({ own, peer }: ChannelPortsCapture): void {
-    this.#announcer.restore(own);
-    this.#forwarder.restore(peer);
+  get state(): ChannelPortsState {
+    return { own: this.#announcer.state, peer: this.#forwarder.state };
   }
 }

@@ -28,25 +28,26 @@ interface PortAnnouncerOptions {
 
 /** A port that is announced. */
 interface OwnPort extends ListeningPort {
-  /** The incoming forward that dials it. */
-  readonly entry: ForwardEntry;
+  /** The id of the incoming forward that dials it. */
+  readonly forward: string;
 }
 
-/** What is announced, for a successor of this process; null: nothing was said of ports. */
-export type OwnPortsCapture = readonly { readonly port: ListeningPort; readonly forward: string }[] | null;
+/** What is announced, by port; null: nothing was said of ports. */
+export type OwnPorts = ReadonlyMap<number, OwnPort> | null;
 
 /** Announces ports while there is a peer. `look` begins when it is told to `wake`; `stop` once. */
 export class PortAnnouncer {
   readonly #options: PortAnnouncerOptions;
   #ranges: readonly PortRange[] | null = null;
   /** Null before the first look. */
-  #ports: Map<number, OwnPort> | null = null;
+  #ports: OwnPorts;
   #cancelPause: CancelTimer | null = null;
   #isLooking = false;
   #isStopped = false;
 
-  constructor(options: PortAnnouncerOptions) {
+  constructor(options: PortAnnouncerOptions, ports: OwnPorts = null) {
     this.#options = options;
+    this.#ports = ports;
   }
 
   /** What the peer is to be told; null: nothing of ports. */
@@ -55,12 +56,12 @@ export class PortAnnouncer {
   }
 
   /** What is announced, with the forwards that dial it. */
-  get ports(): readonly OwnPort[] {
-    const { forwards } = this.#options;
-    // People may have removed one.
-    return [...(this.#ports?.values() ?? [])].filter(
-      ({ entry }) => !entry.isDraining && forwards.find(entry.id) !== null,
-    );
+  get ports(): readonly (OwnPort & { readonly entry: ForwardEntry })[] {
+    return [...(this.#ports?.values() ?? [])].flatMap((own) => {
+      const entry = this.#options.forwards.find(own.forward);
+      // People may have removed one.
+      return entry === null || entry.isDraining ? [] : [{ ...own, entry }];
+    });
   }
 
   /** Puts other ranges in force; null: none. What is announced and not in them goes at once. */
@@ -85,19 +86,9 @@ export class PortAnnouncer {
     this.#cancelPause = null;
   }
 
-  capture(): OwnPortsCapture {
-    if (this.#ports === null) return null;
-    return this.ports.map(({ port, host, program, entry }) => ({ port: { port, host, program }, forward: entry.id }));
-  }
-
-  /** Behind the restoring of the forwards, and before there is a session. */
-  restore(captured: OwnPortsCapture): void {
-    if (captured === null) return;
-    const known = captured.flatMap(({ port, forward }): [number, OwnPort][] => {
-      const entry = this.#options.forwards.find(forward);
-      return entry === null ? [] : [[port.port, { ...port, entry }]];
-    });
-    this.#ports = new Map(known);
+  /** For a successor of this process. */
+  get state(): OwnPorts {
+    return this.#ports;
   }
 
   async #lookOn(): Promise<void> {
@@ -146,7 +137,7 @@ export class PortAnnouncer {
 
   #keepOrAdd(port: ListeningPort, before: OwnPort | null): OwnPort {
     // Whoever listens there may be another program by now, at another address.
-    if (before?.host === port.host) return { ...port, entry: before.entry };
+    if (before?.host === port.host) return { ...port, forward: before.forward };
     if (before !== null) this.#close(before);
     const { forwards, log } = this.#options;
     const endpoint = { kind: 'tcp', host: port.host, port: port.port } as const;
@@ -157,7 +148,7 @@ export class PortAnnouncer {
       const message = `port ${describePort(port)} is announced to the peer`;
       log(makeEvent('port-announced', message, { port: port.port, program: port.program }));
     }
-    return { ...port, entry };
+    return { ...port, forward: entry.id };
   }
 
   #withdraw(own: OwnPort): void {
@@ -167,8 +158,10 @@ export class PortAnnouncer {
   }
 
   /** Streams that are open go on. */
-  #close({ entry }: OwnPort): void {
-    void this.#options.forwards.remove(entry, true);
+  #close({ forward }: OwnPort): void {
+    const { forwards } = this.#options;
+    const entry = forwards.find(forward);
+    if (entry !== null) void forwards.remove(entry, true);
   }
 }
 

@@ -41,113 +41,102 @@ export interface PortForwarderOptions {
 
 /** A port of the peer that is listened for here. */
 interface OpenPort extends AnnouncedPort {
-  readonly entry: ForwardEntry;
+  /** The id of the outgoing forward that listens. */
+  readonly forward: string;
 }
 
-/** The ports of the peer, for a successor of this process. */
-export interface PeerPortsCapture {
-  readonly known: readonly AnnouncedPort[] | null;
-  readonly open: readonly { readonly port: AnnouncedPort; readonly forward: string }[];
-  /** For how long listeners stay without word of the peer, in milliseconds; null where it has said which ports it has. */
-  readonly leftMs: number | null;
+/** The ports of the peer; a successor of this process goes on with them. */
+export interface PeerPortsState {
+  /** What the peer said last, also when it has gone; null: nothing, or too long ago. */
+  known: readonly AnnouncedPort[] | null;
+  readonly open: Map<number, OpenPort>;
+  /** Until when that counts although the peer says nothing, by the clock; null where the peer has said it. */
+  silentUntilMs: number | null;
 }
 
 /** Opens and closes listeners, one at a time. `stop` once. */
 export class PortForwarder {
+  readonly state: PeerPortsState;
   readonly #options: PortForwarderOptions;
   readonly #changes: TokenBucket;
-  readonly #open = new Map<number, OpenPort>();
   /** Why ports have no listener, as it was logged, and when that is tried again. */
   readonly #failures = new Map<number, { readonly message: string; readonly retryAtMs: number }>();
-  #rule: PortForwarding | null = null;
-  /** What the peer said last, also when it has gone; null: nothing, or too long ago. */
-  #known: readonly AnnouncedPort[] | null = null;
-  /** Until when that counts although the peer says nothing, by the clock, and what ends it; null where the peer has said it. */
-  #silence: { readonly untilMs: number; readonly cancel: CancelTimer } | null = null;
+  /** Undefined before the first one is in force. */
+  #rule: PortForwarding | null | undefined;
+  #cancelSilence: CancelTimer | null = null;
   #isChanging = false;
   #cancelRetry: CancelTimer | null = null;
   #isStopped = false;
 
-  constructor(options: PortForwarderOptions) {
+  constructor(
+    options: PortForwarderOptions,
+    state: PeerPortsState = { known: null, open: new Map(), silentUntilMs: null },
+  ) {
     const { clock } = options;
+    this.state = state;
     this.#options = options;
     this.#changes = new TokenBucket(CHANGES_PER_SECOND, CHANGES_PER_SECOND, clock.now());
+    if (state.silentUntilMs !== null) this.#beSilentUntil(state.silentUntilMs);
   }
 
   /** Puts another rule in force; null: no port is listened for. Listeners that the rule would make elsewhere are closed. */
   setRule(rule: PortForwarding | null): void {
-    const isMoved = rule?.host !== this.#rule?.host || rule?.folder !== this.#rule?.folder;
+    const before = this.#rule;
     this.#rule = rule;
-    if (isMoved) for (const port of [...this.#open.keys()]) this.#close(port);
+    const isMoved = before !== undefined && (rule?.host !== before?.host || rule?.folder !== before?.folder);
+    if (isMoved) for (const port of [...this.state.open.keys()]) this.#close(port);
     this.#failures.clear();
     this.#settle();
   }
 
   /** What the peer announces; null: nothing is known of its ports. Listeners stay for a while then, for its next session. */
   update(ports: readonly AnnouncedPort[] | null): void {
+    const { state } = this;
     if (ports === null) {
-      if (this.#known !== null && this.#silence === null) this.#beSilent(this.#options.waitMs);
+      const { clock, waitMs } = this.#options;
+      if (state.known !== null && state.silentUntilMs === null) this.#beSilentUntil(clock.now() + waitMs);
       return;
     }
-    this.#silence?.cancel();
-    this.#silence = null;
-    this.#known = ports;
+    this.#cancelSilence?.();
+    state.silentUntilMs = null;
+    state.known = ports;
     this.#settle();
   }
 
   /** What the peer announces, with the forwards that listen for it; null where none does. */
   get ports(): readonly (AnnouncedPort & { readonly entry: ForwardEntry | null })[] {
-    return (this.#known ?? []).map((port) => ({ ...port, entry: this.#activeEntry(port.port) }));
+    return (this.state.known ?? []).map((port) => ({ ...port, entry: this.#activeEntry(port.port) }));
   }
 
   /** Opens and closes nothing more. The forwards go with their table. */
   stop(): void {
     this.#isStopped = true;
-    this.#silence?.cancel();
+    this.#cancelSilence?.();
     this.#cancelRetry?.();
   }
-
-  // ---- for a successor of this process ------------------------------------------------------------------------------
 
   /** What cannot be handed over now, each as a line for people. */
   obstacles(): string[] {
     return this.#isChanging ? ['a port of the peer is being opened'] : [];
   }
 
-  capture(): PeerPortsCapture {
-    const open = [...this.#open.values()].map(({ port, program, entry }) => {
-      return { port: { port, program }, forward: entry.id };
-    });
-    const leftMs = this.#silence === null ? null : Math.max(0, this.#silence.untilMs - this.#options.clock.now());
-    return { known: this.#known, open, leftMs };
-  }
-
-  /** Behind the restoring of the forwards. */
-  restore({ known, open, leftMs }: PeerPortsCapture): void {
-    this.#known = known;
-    for (const { port, forward } of open) {
-      const entry = this.#options.forwards.find(forward);
-      if (entry !== null) this.#open.set(port.port, { ...port, entry });
-    }
-    if (leftMs !== null) this.#beSilent(leftMs);
-  }
-
   // ---- inside -------------------------------------------------------------------------------------------------------
 
-  #beSilent(forMs: number): void {
+  #beSilentUntil(untilMs: number): void {
     const { clock } = this.#options;
-    const cancel = clock.schedule(forMs, () => {
-      this.#silence = null;
-      this.#known = null;
+    const { state } = this;
+    state.silentUntilMs = untilMs;
+    this.#cancelSilence = clock.schedule(Math.max(0, untilMs - clock.now()), () => {
+      state.silentUntilMs = null;
+      state.known = null;
       this.#settle();
     });
-    this.#silence = { untilMs: clock.now() + forMs, cancel };
   }
 
   /** The ports that should have a listener. */
   get #wanted(): readonly AnnouncedPort[] {
     const ranges = this.#rule?.ranges ?? [];
-    return (this.#known ?? []).filter(({ port }) => isInRanges(ranges, port)).slice(0, MAX_ANNOUNCED_PORTS);
+    return (this.state.known ?? []).filter(({ port }) => isInRanges(ranges, port)).slice(0, MAX_ANNOUNCED_PORTS);
   }
 
   /** Makes one change after the other, as fast as they may follow, until what is open is what is wanted. */
@@ -159,10 +148,10 @@ export class PortForwarder {
     const { clock } = this.#options;
     for (;;) {
       const wanted = this.#wanted;
-      const gone = [...this.#open.keys()].find((port) => !wanted.some((one) => one.port === port));
+      const gone = [...this.state.open.keys()].find((port) => !wanted.some((one) => one.port === port));
       const nowMs = clock.now();
       const isDue = (port: number): boolean => (this.#failures.get(port)?.retryAtMs ?? nowMs) <= nowMs;
-      const added = wanted.find(({ port }) => !this.#open.has(port) && isDue(port));
+      const added = wanted.find(({ port }) => !this.state.open.has(port) && isDue(port));
       if (gone === undefined && added === undefined) break;
       if (!this.#changes.take(nowMs)) {
         this.#retryIn(1000 / CHANGES_PER_SECOND);
@@ -190,17 +179,17 @@ export class PortForwarder {
   }
 
   #rename({ port, program }: AnnouncedPort): void {
-    const open = this.#open.get(port);
-    if (open !== undefined && open.program !== program) this.#open.set(port, { ...open, program });
+    const open = this.state.open.get(port);
+    if (open !== undefined && open.program !== program) this.state.open.set(port, { ...open, program });
   }
 
   async #tryToOpen(port: AnnouncedPort): Promise<void> {
     const { clock, log } = this.#options;
     try {
       const entry = await this.#listen(port);
-      this.#open.set(port.port, { ...port, entry });
-      this.#failures.delete(port.port);
       const { id, forward } = entry;
+      this.state.open.set(port.port, { ...port, forward: id });
+      this.#failures.delete(port.port);
       const endpoint = forward.endpointText;
       const isElsewhere = !this.#isFolder && !endpoint.endsWith(`:${port.port}`);
       const why = isElsewhere ? `, as ${port.port} is taken` : '';
@@ -251,21 +240,25 @@ export class PortForwarder {
 
   /** Streams that are open go on. */
   #close(port: number): void {
-    const open = this.#open.get(port);
-    this.#open.delete(port);
+    const { open } = this.state;
+    const closed = open.get(port);
+    open.delete(port);
+    if (closed === undefined) return;
     const { forwards, log } = this.#options;
+    const entry = forwards.find(closed.forward);
     // A reload may have made it one of those that were asked for; people may have removed it.
-    if (open === undefined || open.entry.isDeclared || forwards.find(open.entry.id) === null) return;
-    const { id, forward } = open.entry;
+    if (entry === null || entry.isDeclared) return;
+    const { id, forward } = entry;
     const endpoint = forward.endpointText;
-    void forwards.remove(open.entry, true);
-    const message = `port ${describePort(open)} of the peer is at ${escapeText(endpoint)} no more`;
-    log(makeEvent('port-closed', message, { port, program: open.program, endpoint, forward: id }));
+    void forwards.remove(entry, true);
+    const message = `port ${describePort(closed)} of the peer is at ${escapeText(endpoint)} no more`;
+    log(makeEvent('port-closed', message, { port, program: closed.program, endpoint, forward: id }));
   }
 
   #activeEntry(port: number): ForwardEntry | null {
-    const entry = this.#open.get(port)?.entry ?? null;
-    return entry === null || entry.isDraining ? null : this.#options.forwards.find(entry.id);
+    const open = this.state.open.get(port);
+    const entry = open === undefined ? null : this.#options.forwards.find(open.forward);
+    return entry?.isDraining === true ? null : entry;
   }
 }
 

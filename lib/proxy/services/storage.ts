@@ -29,8 +29,8 @@ export function hasBroker({ traits }: ChannelAddress, { storage = {}, forwards =
   return traits.leadsToHost || (storage.socketPath ?? null) !== null;
 }
 
-/** Where it listens, and the indexes of the descriptors. */
-export type StorageCapture = readonly { readonly path: string; readonly descriptor: number }[];
+/** Where it listens, and the indexes of the descriptors, for a successor of this process. */
+export type StorageState = readonly { readonly path: string; readonly descriptor: number }[];
 
 interface StorageServiceOptions {
   readonly storage: StorageOptions;
@@ -44,6 +44,8 @@ interface StorageServiceOptions {
 export class StorageService {
   readonly #options: StorageServiceOptions;
   readonly #broker: StorageBroker;
+  /** Between `restore` and `goOn`: the descriptors on which a predecessor of this process listened, by path. */
+  #inherited = new Map<string, number>();
 
   /** Offers the service `storage` to the peer. */
   constructor(options: StorageServiceOptions) {
@@ -90,15 +92,20 @@ export class StorageService {
   }
 
   /** What a successor goes on with. Attached emulators are not a part of it: they attach again. */
-  capture(keep: KeepDescriptor): StorageCapture {
+  capture(keep: KeepDescriptor): StorageState {
     return [...this.#broker.descriptors].flatMap(([path, fd]) => (fd === null ? [] : [{ path, descriptor: keep(fd) }]));
   }
 
-  /** In the place of `start`: listens where a predecessor of this process did. */
-  restore(captured: StorageCapture, take: TakeDescriptor): void {
-    for (const { path, descriptor } of captured) {
-      this.#broker.listen(path, take(descriptor)).catch((error: unknown) => this.#logOff(toVproxyError(error)));
-    }
+  /** In the place of `start`, up to `goOn`. */
+  restore(state: StorageState, take: TakeDescriptor): void {
+    this.#inherited = new Map(state.map(({ path, descriptor }) => [path, take(descriptor)]));
+  }
+
+  /** Behind `restore`: listens where a predecessor of this process did. */
+  goOn(): void {
+    for (const [path, fd] of this.#inherited)
+      this.#broker.listen(path, fd).catch((error: unknown) => this.#logOff(toVproxyError(error)));
+    this.#inherited.clear();
   }
 
   /** Takes no new calls, until `resume`. Those that are under way go on. */

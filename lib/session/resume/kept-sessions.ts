@@ -44,13 +44,9 @@ export class KeptSessions {
     return [...this.#sessions.values()].filter(({ isSuspended }) => isSuspended);
   }
 
-  /** All that are kept, in an order in which another one may `adopt` them; `leftMs` is the time that one without a link has left, else null. */
-  list(): { readonly session: Session; readonly leftMs: number | null }[] {
-    const nowMs = this.#clock.now();
-    return [...this.#sessions.values()].map((session) => ({
-      session,
-      leftMs: session.isSuspended ? (this.#endAtMs.get(session) ?? nowMs) - nowMs : null,
-    }));
+  /** When a session ends that has no link, by the clock; null where it has one. */
+  endAtMs(session: Session): number | null {
+    return session.isSuspended ? (this.#endAtMs.get(session) ?? null) : null;
   }
 
   /** Whether a session that loses its link ends with it. */
@@ -65,14 +61,14 @@ export class KeptSessions {
   }
 
   /**
-   * Keeps a session that was restored, to its end, before it goes on. One that has no link has `leftMs` from now on, by default as
-   * long as one that loses its link.
+   * Keeps a session that was restored, to its end, before it goes on. One that has no link waits until `endAtMs`, by default as
+   * long as one that loses its link now.
    */
-  adopt(session: Session, leftMs: number | null = null): void {
-    this.#keep(session, leftMs ?? this.#timeoutMs);
+  adopt(session: Session, endAtMs: number | null = null): void {
+    this.#keep(session, endAtMs);
   }
 
-  #keep(session: Session, leftMs = this.#timeoutMs): void {
+  #keep(session: Session, endAtMs: number | null = null): void {
     let cancel: CancelTimer | null = null;
     const goOn = (): void => {
       cancel?.();
@@ -85,20 +81,23 @@ export class KeptSessions {
         this.#sessions.delete(id);
       });
     };
-    const wait = (delayMs: number): void => {
+    const waitUntil = (untilMs: number): void => {
       if (this.#stopReason !== null) {
         session.end(this.#stopReason);
         return;
       }
-      this.#endAtMs.set(session, this.#clock.now() + delayMs);
+      this.#endAtMs.set(session, untilMs);
       const message = `no other link within ${this.#timeoutMs / 1000} s`;
       const end = (): void => session.end(new VproxyError('resume-expired', message));
-      cancel = this.#clock.schedule(Math.max(0, delayMs), end);
+      cancel = this.#clock.schedule(Math.max(0, untilMs - this.#clock.now()), end);
     };
-    session.on('suspended', () => wait(this.#timeoutMs)).on('resumed', goOn);
+    const wait = (): void => waitUntil(this.#clock.now() + this.#timeoutMs);
+    session.on('suspended', wait).on('resumed', goOn);
     if (session.secret === null) session.once('resumable', hold);
     else hold(session.secret);
-    if (session.isSuspended) wait(leftMs);
+    if (!session.isSuspended) return;
+    if (endAtMs === null) wait();
+    else waitUntil(endAtMs);
   }
 
   /** Ends those that have no link, at once. The others end where they lose it from now on. */

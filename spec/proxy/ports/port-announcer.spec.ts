@@ -2,7 +2,7 @@
 import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { parseForwardSpec } from '../../../lib/forward/spec.js';
-import { PortAnnouncer } from '../../../lib/proxy/ports/port-announcer.js';
+import { type OwnPorts, PortAnnouncer } from '../../../lib/proxy/ports/port-announcer.js';
 import type { ListeningPort } from '../../../lib/system/proc/listening-ports.js';
 import { forwardTable } from '../../helpers/forward-tables.js';
 
@@ -16,16 +16,12 @@ function setUp(t: ExecutionContext) {
   const machine = { listening: [] as ListeningPort[], looks: 0, hasPeer: true, changes: 0 };
   const table = forwardTable(t, () => void (machine.changes += 1));
   const { clock } = table;
-  const make = (forwards = table.forwards): PortAnnouncer => {
-    const announcer = new PortAnnouncer({
-      ...table,
-      forwards,
-      look(isWanted) {
-        machine.looks += 1;
-        return Promise.resolve(machine.listening.filter(({ port }) => isWanted(port)));
-      },
-      hasPeer: () => machine.hasPeer,
-    });
+  const make = (forwards = table.forwards, ports?: OwnPorts): PortAnnouncer => {
+    const look = (isWanted: (port: number) => boolean) => {
+      machine.looks += 1;
+      return Promise.resolve(machine.listening.filter(({ port }) => isWanted(port)));
+    };
+    const announcer = new PortAnnouncer({ ...table, forwards, look, hasPeer: () => machine.hasPeer }, ports);
     t.teardown(() => announcer.stop());
     return announcer;
   };
@@ -201,9 +197,8 @@ test('a successor goes on with what was announced, by the same forwards', async 
   await pass(1000);
   const before = forwards.list();
   announcer.stop();
-  const successor = make();
+  const successor = make(forwards, structuredClone(announcer.state));
   successor.setRanges([[3000, 9999]]);
-  successor.restore(structuredClone(announcer.capture()));
   t.deepEqual(successor.announced, [{ port: 3000, program: 'node' }]);
   await pass(0);
   await pass(1000);

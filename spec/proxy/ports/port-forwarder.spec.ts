@@ -4,9 +4,9 @@ import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import type { AnnouncedPort } from '../../../lib/codec/payloads.js';
-import { parseForwardSpec } from '../../../lib/forward/spec.js';
+import { type ForwardSpec, parseForwardSpec } from '../../../lib/forward/spec.js';
 import { OwnFolders } from '../../../lib/proxy/channel-group.js';
-import { PortForwarder } from '../../../lib/proxy/ports/port-forwarder.js';
+import { type PeerPortsState, PortForwarder } from '../../../lib/proxy/ports/port-forwarder.js';
 import { parsePortForwarding } from '../../../lib/proxy/ports/port-rules.js';
 import { temporaryFolder } from '../../helpers/files.js';
 import { forwardTable } from '../../helpers/forward-tables.js';
@@ -21,13 +21,9 @@ function setUp(t: ExecutionContext, rule: string | null = null) {
   const table = forwardTable(t);
   const { clock, forwards } = table;
   const folders = new OwnFolders();
-  const make = (): PortForwarder => {
-    const forwarder = new PortForwarder({
-      ...table,
-      label: 'vm1',
-      waitMs: 10_000,
-      makeFolder: (spec) => void folders.make('vm1', [spec]),
-    });
+  const make = (state?: PeerPortsState): PortForwarder => {
+    const makeFolder = (spec: ForwardSpec) => void folders.make('vm1', [spec]);
+    const forwarder = new PortForwarder({ ...table, label: 'vm1', waitMs: 10_000, makeFolder }, state);
     t.teardown(() => forwarder.stop());
     forwarder.setRule(parsePortForwarding(rule ?? `3000-9999,dir=${folder}`));
     return forwarder;
@@ -216,8 +212,7 @@ test('a successor goes on with the listeners, and with the time that they still 
   forwarder.update(null);
   clock.advance(4000);
   forwarder.stop();
-  const successor = make();
-  successor.restore(structuredClone(forwarder.capture()));
+  const successor = make(structuredClone(forwarder.state));
   t.is(successor.ports[0]?.entry, forwards.active[0]);
   clock.advance(5999);
   t.is(successor.ports[0]?.program, 'node');
