@@ -67,7 +67,7 @@ export function addressesOverlap(a: HostPort, b: HostPort): boolean {
 
 /** One text for each address; a name in lower case, and `localhost` as 127.0.0.1. */
 export function canonicalHost(host: string): string {
-  if (net.isIPv6(host)) return new URL(`http://[${host.replace(/%.*/, '')}]`).hostname.slice(1, -1);
+  if (net.isIPv6(host)) return hostOfUrl(host.replace(/%.*/, ''));
   const name = host.toLowerCase();
   return name === 'localhost' ? '127.0.0.1' : name;
 }
@@ -77,6 +77,39 @@ const HOST = /^[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_.])?$/;
 const LOOPBACK = new net.BlockList();
 LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4');
 LOOPBACK.addAddress('::1', 'ipv6');
+
+// The bytes of addresses: 4 or 16, in the order of the network.
+
+/**
+ * The bytes of an address; null for every other text. Strict: IPv4 is four decimal numbers without leading zeros, which
+ * inet_aton(3) does not ask for; IPv6 is what RFC 4291 has in section 2.2, without a zone.
+ */
+export function parseAddress(text: string): Uint8Array | null {
+  if (net.isIPv4(text)) return Uint8Array.from(text.split('.'), Number);
+  if (!net.isIPv6(text) || text.includes('%')) return null;
+  // The host of a URL is hexadecimal throughout.
+  const [head = '', tail] = hostOfUrl(text).split('::');
+  const first = groupsOf(head);
+  const last = groupsOf(tail ?? '');
+  const groups = [...first, ...new Array<number>(8 - first.length - last.length).fill(0), ...last];
+  return Uint8Array.from(groups.flatMap((group) => [group >> 8, group & 255]));
+}
+
+const groupsOf = (text: string): number[] =>
+  text === '' ? [] : text.split(':').map((group) => Number.parseInt(group, 16));
+
+/** The one text of an address, as RFC 5952 has it; IPv4-mapped ones end in four decimal numbers (its section 5). */
+export function formatAddress(bytes: Uint8Array): string {
+  if (bytes.length === 4) return bytes.join('.');
+  const digits = Buffer.from(bytes).toString('hex');
+  if (MAPPED.test(digits)) return `::ffff:${bytes.subarray(12).join('.')}`;
+  return hostOfUrl(digits.replace(/....(?!$)/g, '$&:'));
+}
+
+const MAPPED = /^0{20}ffff/;
+
+/** An IPv6 address as a URL has it: that is RFC 5952, without decimal numbers. */
+const hostOfUrl = (address: string): string => new URL(`http://[${address}]`).hostname.slice(1, -1);
 
 // The text form of a path behind a colon: as it is, or with the empty port `:-` behind it.
 

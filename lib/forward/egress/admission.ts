@@ -1,15 +1,8 @@
 /** Whether a destination may be reached by the rules of an egress. */
+import { formatAddress, parseAddress } from '../../util/addresses.js';
 import { escapeText } from '../../util/escape.js';
 import { readHostName } from '../../util/host-names.js';
-import {
-  contains,
-  embeddedAddress,
-  type FoundRange,
-  formatAddress,
-  isWide,
-  parseAddress,
-  specialRangeOf,
-} from './networks.js';
+import { contains, embeddedAddress, type FoundRange, isWide, specialRangeOf } from './networks.js';
 import { Refusal } from './refusal.js';
 import { type EgressEntry, type EgressHost, type EgressRules, meansPort, type Verdict } from './rules.js';
 

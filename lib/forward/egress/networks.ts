@@ -1,44 +1,8 @@
-/** Addresses as bytes, the ranges that are no public ones, and the addresses of this machine. */
-import net from 'node:net';
+/** Networks, the ranges that are no public ones, and the addresses of this machine. */
 import { type NetworkInterfaceInfo, networkInterfaces } from 'node:os';
 import { isDeepStrictEqual } from 'node:util';
+import { formatAddress, parseAddress } from '../../util/addresses.js';
 import type { Clock } from '../../util/clock.js';
-
-// Addresses: 4 or 16 bytes, in the order of the network.
-
-/**
- * The bytes of an address; null for every other text. Strict: IPv4 is four decimal numbers without leading zeros, which
- * inet_aton(3) does not ask for; IPv6 is what RFC 4291 has in section 2.2, without a zone.
- */
-export function parseAddress(text: string): Uint8Array | null {
-  if (net.isIPv4(text)) return Uint8Array.from(text.split('.'), Number);
-  if (!net.isIPv6(text) || text.includes('%')) return null;
-  // The host of a URL is hexadecimal throughout.
-  const [head = '', tail] = hostOfUrl(text).split('::');
-  const first = groupsOf(head);
-  const last = groupsOf(tail ?? '');
-  const groups = [...first, ...new Array<number>(8 - first.length - last.length).fill(0), ...last];
-  return Uint8Array.from(groups.flatMap((group) => [group >> 8, group & 255]));
-}
-
-const groupsOf = (text: string): number[] =>
-  text === '' ? [] : text.split(':').map((group) => Number.parseInt(group, 16));
-
-/** The one text of an address, as RFC 5952 has it; IPv4-mapped ones end in four decimal numbers (its section 5). */
-export function formatAddress(bytes: Uint8Array): string {
-  if (bytes.length === 4) return bytes.join('.');
-  if (isWithin(bytes, MAPPED, 96)) return `::ffff:${bytes.subarray(12).join('.')}`;
-  return hostOfUrl(
-    Buffer.from(bytes)
-      .toString('hex')
-      .replace(/....(?!$)/g, '$&:'),
-  );
-}
-
-/** An IPv6 address as a URL has it: that is RFC 5952, without decimal numbers. */
-const hostOfUrl = (address: string): string => new URL(`http://[${address}]`).hostname.slice(1, -1);
-
-const MAPPED = Uint8Array.from([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 0, 0, 0, 0]);
 
 // Networks: an address, and how many of its bits all addresses of the network have.
 

@@ -1,9 +1,9 @@
 /** What an egress lets out, and how its entries are spelled (docs/egress.md). */
 import { VproxyError } from '../../errors.js';
-import { type HostPort, parseHostPort } from '../../util/addresses.js';
+import { formatAddress, type HostPort, parseAddress, parseHostPort } from '../../util/addresses.js';
 import { escapeText } from '../../util/escape.js';
 import { readHostName } from '../../util/host-names.js';
-import { formatAddress, type Network, networkAround, parseAddress } from './networks.js';
+import { type Network, networkAround } from './networks.js';
 
 /** What the rules say of a destination, or of an address of it. */
 export interface Verdict {

@@ -2,8 +2,8 @@
 
 import type { DnsMessage } from '../../system/dns/dns-message.js';
 import { addressesIn, type DnsRecord } from '../../system/dns/resource-records.js';
+import { formatAddress } from '../../util/addresses.js';
 import { decidingPorts, judgeAddress } from '../egress/admission.js';
-import { formatAddress } from '../egress/networks.js';
 import type { EgressRules, Verdict } from '../egress/rules.js';
 
 /** Addresses that are judged of an answer; a record of services may have thousands. */

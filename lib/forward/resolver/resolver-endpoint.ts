@@ -4,7 +4,7 @@ import { SERVICE_NAME } from '../../codec/limits.js';
 import { VproxyError } from '../../errors.js';
 import type { SessionStream } from '../../session/stream.js';
 import { DNS_PORT, HostFiles, MAX_SERVERS } from '../../system/dns/host-files.js';
-import { Upstream } from '../../system/dns/name-servers.js';
+import { NameServers } from '../../system/dns/name-servers.js';
 import { formatHostPort, type HostPort, joinWithCommas, splitAtCommas } from '../../util/addresses.js';
 import { Budget, TokenBucket } from '../../util/bounds.js';
 import { LoopTurns } from '../../util/concurrency.js';
@@ -81,7 +81,7 @@ class ResolverTarget implements Target {
   readonly #bucket: TokenBucket;
   readonly #turns = new LoopTurns();
   readonly #unread = new Budget(MAX_UNREAD_BYTES);
-  readonly #upstream: Upstream;
+  readonly #servers: NameServers;
   readonly #resolver: Resolver;
   readonly #open = new Set<SessionStream>();
   #waitingCount = 0;
@@ -94,12 +94,12 @@ class ResolverTarget implements Target {
     this.#egress = name === '' ? service : name;
     this.#context = context;
     this.#bucket = new TokenBucket(QUESTIONS_PER_SECOND, QUESTIONS_PER_SECOND, clock.now());
-    this.#upstream = new Upstream({ clock, servers: () => servers ?? files.servers, loopTurns: this.#turns });
+    this.#servers = new NameServers({ clock, servers: () => servers ?? files.servers, turns: this.#turns });
     this.#resolver = new Resolver({
       egress: this.#egress,
       rules: () => egress(this.#egress),
       clock,
-      ask: (question) => this.#upstream.ask(question),
+      ask: (question) => this.#servers.ask(question),
       addressesOf: (host) => files.addressesOf(host),
       ownAddresses: () => own.list(),
       turns: this.#turns,
@@ -178,7 +178,7 @@ class ResolverTarget implements Target {
   }
 
   stop(): void {
-    this.#upstream.stop();
+    this.#servers.stop();
     for (const stream of this.#open) stream.reset('cancelled', 'the resolver is stopped');
     this.messages.stop();
   }

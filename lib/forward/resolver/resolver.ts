@@ -1,4 +1,5 @@
 /** Answers a guest's questions with what this machine's resolver says, for the names that an egress allows, and without the addresses that it refuses. */
+
 import { MAX_DATAGRAM_BYTES } from '../../codec/messages.js';
 import {
   type DnsMessage,
@@ -15,12 +16,12 @@ import {
   writeRecords,
 } from '../../system/dns/dns-message.js';
 import { formatName, hostOf, keyOf } from '../../system/dns/domain-names.js';
-import { UDP_BYTES, type UpstreamQuestion } from '../../system/dns/name-servers.js';
+import { type ServerQuestion, UDP_BYTES } from '../../system/dns/name-servers.js';
 import { CLASS_IN, RECORD_TYPE, typeName } from '../../system/dns/resource-records.js';
+import { parseAddress } from '../../util/addresses.js';
 import type { Clock } from '../../util/clock.js';
 import { LoopTurns } from '../../util/concurrency.js';
 import { judgeName } from '../egress/admission.js';
-import { parseAddress } from '../egress/networks.js';
 import type { EgressRules, Verdict } from '../egress/rules.js';
 import { admitRecords, judgeAtSomePort } from './admitted.js';
 import { AnswerCache, boundTimes } from './cache.js';
@@ -49,7 +50,7 @@ export interface ResolverOptions {
   readonly rules: () => EgressRules | null;
   readonly clock: Clock;
   /** Asks this machine's resolver. */
-  readonly ask: (question: UpstreamQuestion) => Promise<DnsMessage>;
+  readonly ask: (question: ServerQuestion) => Promise<DnsMessage>;
   /** The addresses that /etc/hosts has of a name; null: none. */
   readonly addressesOf: (host: string) => readonly string[] | null;
   /** The addresses of this machine; the same set until they change. */
@@ -176,7 +177,7 @@ export class Resolver {
     }
   }
 
-  #ask(key: string, host: string, question: UpstreamQuestion): Promise<JudgedAnswer> {
+  #ask(key: string, host: string, question: ServerQuestion): Promise<JudgedAnswer> {
     const asked = this.#asked.get(key);
     if (asked !== undefined) return asked;
     const answer = this.#options
@@ -187,7 +188,7 @@ export class Resolver {
     return answer;
   }
 
-  #keep(key: string, host: string, question: UpstreamQuestion, message: DnsMessage): JudgedAnswer {
+  #keep(key: string, host: string, question: ServerQuestion, message: DnsMessage): JudgedAnswer {
     const bounded = boundTimes(message);
     const answer = this.#judge(bounded, question, host);
     this.#cache.set(key, bounded, answer);

@@ -3,17 +3,17 @@
  * process's few threads for as long as a server is silent, and asks for names that nobody has judged (`search` of resolv.conf).
  */
 import dgram from 'node:dgram';
-import { Resolver } from 'node:dns/promises';
 import { once } from 'node:events';
 import net, { type LookupFunction } from 'node:net';
 import { systemCode } from '../../errors.js';
-import { formatHostPort, type HostPort } from '../../util/addresses.js';
+import { formatAddress, type HostPort } from '../../util/addresses.js';
 import { systemClock } from '../../util/clock.js';
+import { LoopTurns } from '../../util/concurrency.js';
+import { RCODE } from './dns-message.js';
+import { type DomainName, parseName } from './domain-names.js';
 import { HostFiles } from './host-files.js';
-
-/** For an answer of one server; all of them are asked twice. */
-const TRY_MS = 3000;
-const ROUNDS = 2;
+import { askServer, ROUNDS } from './name-servers.js';
+import { CLASS_IN, RECORD_TYPE } from './resource-records.js';
 
 /** Addresses of each family that count. */
 const MAX_ADDRESSES = 16;
@@ -90,48 +90,37 @@ function candidatesOf(host: string): readonly string[] {
 }
 
 /** Asks one server after the other; one that fails is asked again when all have been. */
-async function askServers(name: string, signal: AbortSignal): Promise<readonly string[]> {
-  const { servers } = files;
-  // Node does not take the zone of a server: then c-ares reads resolv.conf itself.
-  const isZoned = servers.some(({ host }) => host.includes('%'));
+async function askServers(host: string, signal: AbortSignal): Promise<readonly string[]> {
+  const name = parseName(host);
+  if (name === null) throw failure('ENOTFOUND', host);
   for (let round = 0; round < ROUNDS; round += 1) {
-    for (const server of isZoned ? [null] : servers) {
-      const addresses = await askServer(name, server, signal);
+    for (const server of files.servers) {
+      const addresses = await addressesAt(server, name, signal);
       signal.throwIfAborted();
       if (addresses === null) continue;
-      if (addresses.length === 0) throw failure('ENOTFOUND', name);
+      if (addresses.length === 0) throw failure('ENOTFOUND', host);
       return addresses;
     }
   }
-  throw failure('EAI_AGAIN', name);
+  throw failure('EAI_AGAIN', host);
 }
+
+const turns = new LoopTurns();
 
 /** The addresses that a server has of a name; null where it has not said. */
-async function askServer(
-  name: string,
-  server: HostPort | null,
-  signal: AbortSignal,
-): Promise<readonly string[] | null> {
-  const resolver = new Resolver({ timeout: TRY_MS, tries: 1 });
-  if (server !== null) resolver.setServers([formatHostPort(server)]);
-  const cancel = (): void => resolver.cancel();
-  signal.addEventListener('abort', cancel);
-  try {
-    // These functions know no search list; the dot says that there is nothing to add.
-    const absolute = name.endsWith('.') ? name : `${name}.`;
-    const answers = await Promise.allSettled([resolver.resolve6(absolute), resolver.resolve4(absolute)]);
-    const addresses = answers.flatMap((one) => (one.status === 'fulfilled' ? one.value.slice(0, MAX_ADDRESSES) : []));
-    const hasSaid = answers.every((one) => one.status === 'fulfilled' || NOTHING.has(systemCode(one.reason)));
-    return hasSaid || addresses.length > 0 ? addresses : null;
-  } finally {
-    signal.removeEventListener('abort', cancel);
-    // Its socket goes now, not when it is collected.
-    cancel();
-  }
+async function addressesAt(server: HostPort, name: DomainName, signal: AbortSignal): Promise<string[] | null> {
+  const ask = async (type: number): Promise<string[]> => {
+    const question = { name, type, class: CLASS_IN, wantsDnssec: false, isUnchecked: false };
+    const { answers, rcode } = await askServer(server, question, { clock: systemClock, signal, turns });
+    if (rcode !== RCODE.NOERROR && rcode !== RCODE.NXDOMAIN) throw new Error(`the server answered with code ${rcode}`);
+    const found = answers.filter((record) => record.type === type).slice(0, MAX_ADDRESSES);
+    return found.map(({ data }) => formatAddress(data));
+  };
+  const answers = await Promise.allSettled([ask(RECORD_TYPE.AAAA), ask(RECORD_TYPE.A)]);
+  const addresses = answers.flatMap((one) => (one.status === 'fulfilled' ? one.value : []));
+  const hasSaid = answers.every(({ status }) => status === 'fulfilled');
+  return hasSaid || addresses.length > 0 ? addresses : null;
 }
-
-/** Codes of c-ares by which a server has said that there is nothing, or nothing could be asked. */
-const NOTHING: ReadonlySet<string> = new Set(['ENOTFOUND', 'ENODATA', 'EBADNAME']);
 
 // The order of addresses: rules 1, 5 and 6 of RFC 6724, section 6, with the table of glibc.
 

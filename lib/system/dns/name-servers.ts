@@ -23,27 +23,36 @@ import {
 import { frameMessage, MessageFrames } from './message-frames.js';
 
 /** What is asked, and how. */
-export interface UpstreamQuestion extends DnsQuestion {
+export interface ServerQuestion extends DnsQuestion {
   /** DO. */
   readonly wantsDnssec: boolean;
   /** CD. */
   readonly isUnchecked: boolean;
 }
 
-interface UpstreamOptions {
+interface NameServersOptions {
   readonly clock: Clock;
   /** The servers of the moment, in the order in which they are asked. */
   readonly servers: () => readonly HostPort[];
-  /** For an answer of one server, in milliseconds. Default 3000. */
-  readonly timeoutMs?: number;
   /** Questions that are asked at once; further ones wait. Default 100. */
   readonly maxInFlight?: number;
   /** Where answers are read, in turns with all others. Default: turns of its own. */
-  readonly loopTurns?: LoopTurns;
+  readonly turns?: LoopTurns;
 }
 
+/** What a question is asked with. */
+interface AskOptions {
+  readonly clock: Clock;
+  readonly turns: LoopTurns;
+  /** Gives the question up. */
+  readonly signal: AbortSignal;
+}
+
+/** For an answer of one server, in milliseconds. */
+const TRY_MS = 3000;
+
 /** How often all servers are asked. */
-const ROUNDS = 2;
+export const ROUNDS = 2;
 
 /** What this side says that it takes by UDP (RFC 6891, section 6.2.5): what passes all common networks in one piece. */
 export const UDP_BYTES = 1232;
@@ -51,25 +60,26 @@ export const UDP_BYTES = 1232;
 /** Answers that another server may give better. */
 const FAILURES: readonly number[] = [RCODE.FORMERR, RCODE.SERVFAIL, RCODE.NOTIMP, RCODE.REFUSED];
 
-/** One try: bytes to a server, and those of its answer, whose records are still to be read. Rejects with a VproxyError. */
-type Exchange = (server: HostPort, query: Query, signal: AbortSignal) => Promise<Buffer>;
+/** One try: bytes to a server, and those of its answer, whose records are still to be read. Rejects with a VproxyError, or with `signal.reason`. */
+type Exchange = (server: HostPort, query: Query, options: AskOptions) => Promise<Buffer>;
 
 interface Query {
   readonly id: number;
-  readonly question: UpstreamQuestion;
+  readonly question: ServerQuestion;
   readonly bytes: Buffer;
 }
 
-export class Upstream {
-  readonly #options: UpstreamOptions;
-  readonly #turns: Turns;
-  readonly #loopTurns: LoopTurns;
+export class NameServers {
+  readonly #options: NameServersOptions;
+  readonly #asking: AskOptions;
+  readonly #inFlight: Turns;
   readonly #stopping = new AbortController();
 
-  constructor(options: UpstreamOptions) {
+  constructor(options: NameServersOptions) {
+    const { clock, maxInFlight = 100, turns = new LoopTurns() } = options;
     this.#options = options;
-    this.#turns = new Turns(options.maxInFlight ?? 100);
-    this.#loopTurns = options.loopTurns ?? new LoopTurns();
+    this.#asking = { clock, turns, signal: this.#stopping.signal };
+    this.#inFlight = new Turns(maxInFlight);
     // Each question that waits, or is asked, listens to it.
     setMaxListeners(0, this.#stopping.signal);
   }
@@ -78,22 +88,22 @@ export class Upstream {
    * The first answer that is one; the last failure that a server has told, where that is all there is. Rejects with `connect-timeout` or
    * `connect-failed`, and with `cancelled` when it was stopped.
    */
-  ask(question: UpstreamQuestion): Promise<DnsMessage> {
-    return this.#turns.run(this.#stopping.signal, () => this.#askAll(question));
+  ask(question: ServerQuestion): Promise<DnsMessage> {
+    return this.#inFlight.run(this.#stopping.signal, () => this.#askAll(question));
   }
 
   /** Gives all questions up. */
   stop(): void {
-    this.#stopping.abort();
+    this.#stopping.abort(new VproxyError('cancelled', 'the resolver is stopped'));
   }
 
-  async #askAll(question: UpstreamQuestion): Promise<DnsMessage> {
+  async #askAll(question: ServerQuestion): Promise<DnsMessage> {
     let failure: DnsMessage | null = null;
     let problem = new VproxyError('connect-failed', 'there is no server to ask');
     for (let round = 0; round < ROUNDS; round += 1) {
       for (const server of this.#options.servers()) {
         try {
-          const answer = await this.#askOne(server, question);
+          const answer = await askServer(server, question, this.#asking);
           if (!FAILURES.includes(answer.rcode)) return answer;
           failure = answer;
         } catch (error) {
@@ -106,41 +116,26 @@ export class Upstream {
     }
     throw problem;
   }
+}
 
-  async #askOne(server: HostPort, question: UpstreamQuestion): Promise<DnsMessage> {
-    const answer = await this.#try(askByUdp, server, question, true);
-    if (answer.isTruncated) return this.#try(askByTcp, server, question, true);
-    // A server that knows no EDNS says so by this (RFC 6891, section 7).
-    const knowsNoEdns = answer.edns === null && (answer.rcode === RCODE.FORMERR || answer.rcode === RCODE.NOTIMP);
-    if (!knowsNoEdns) return answer;
-    const plain = await this.#try(askByUdp, server, question, false);
-    return plain.isTruncated ? this.#try(askByTcp, server, question, false) : plain;
-  }
-
-  async #try(exchange: Exchange, server: HostPort, question: UpstreamQuestion, hasEdns: boolean): Promise<DnsMessage> {
-    const { clock, timeoutMs = 3000 } = this.#options;
-    const ending = new AbortController();
-    const end = (code: 'cancelled' | 'connect-timeout', message: string) => (): void =>
-      ending.abort(new VproxyError(code, message));
-    const stop = end('cancelled', 'the resolver is stopped');
-    const { signal } = this.#stopping;
-    if (signal.aborted) stop();
-    signal.addEventListener('abort', stop);
-    const late = `${formatHostPort(server)} did not answer within ${timeoutMs / 1000} s`;
-    const cancel = clock.schedule(timeoutMs, end('connect-timeout', late));
-    try {
-      ending.signal.throwIfAborted();
-      const bytes = await exchange(server, makeQuery(question, hasEdns), ending.signal);
-      return await this.#loopTurns.run(() => readAnswer(server, bytes));
-    } finally {
-      cancel();
-      signal.removeEventListener('abort', stop);
-    }
-  }
+/** What one server answers. Rejects with `connect-timeout` or `connect-failed`, and with `signal.reason` where that is aborted. */
+export async function askServer(server: HostPort, question: ServerQuestion, options: AskOptions): Promise<DnsMessage> {
+  const ask = async (exchange: Exchange, hasEdns: boolean): Promise<DnsMessage> => {
+    options.signal.throwIfAborted();
+    const bytes = await exchange(server, makeQuery(question, hasEdns), options);
+    return options.turns.run(() => readAnswer(server, bytes));
+  };
+  const answer = await ask(askByUdp, true);
+  if (answer.isTruncated) return ask(askByTcp, true);
+  // A server that knows no EDNS says so by this (RFC 6891, section 7).
+  const knowsNoEdns = answer.edns === null && (answer.rcode === RCODE.FORMERR || answer.rcode === RCODE.NOTIMP);
+  if (!knowsNoEdns) return answer;
+  const plain = await ask(askByUdp, false);
+  return plain.isTruncated ? ask(askByTcp, false) : plain;
 }
 
 /** A question of ours: of what the guest sent only the question is in it. */
-function makeQuery(question: UpstreamQuestion, hasEdns: boolean): Query {
+function makeQuery(question: ServerQuestion, hasEdns: boolean): Query {
   const id = randomInt(0x10000);
   const message: DnsMessage = {
     id,
@@ -191,18 +186,19 @@ interface Course {
 /** An exchange over what `begin` opens: until there is an answer, it fails or it is given up. Then what `begin` came back with closes it. */
 const exchangeOver =
   (begin: (server: HostPort, query: Query, course: Course) => () => void): Exchange =>
-  (server, query, signal) =>
+  (server, query, { clock, signal }) =>
     new Promise((resolve, reject) => {
       let isOver = false;
       const settle = (act: () => void): void => {
         if (isOver) return;
         isOver = true;
+        cancelTimeout();
         signal.removeEventListener('abort', abort);
         close();
         act();
       };
       const fail = (error: unknown): void => settle(() => reject(failed(server, error)));
-      const abort = (): void => settle(() => reject(signal.reason as VproxyError));
+      const abort = (): void => settle(() => reject(signal.reason as Error));
       const receive = (message: Buffer): void => {
         try {
           if (!isOver && isAnswerTo(query, message)) settle(() => resolve(message));
@@ -211,6 +207,10 @@ const exchangeOver =
         }
       };
       const close = begin(server, query, { receive, fail, isOver: () => isOver });
+      const late = `${formatHostPort(server)} did not answer within ${TRY_MS / 1000} s`;
+      const cancelTimeout = clock.schedule(TRY_MS, () =>
+        settle(() => reject(new VproxyError('connect-timeout', late))),
+      );
       signal.addEventListener('abort', abort);
     });
 

@@ -1,4 +1,5 @@
 /** Who may be reached: spellings, names, addresses, and the two lists. */
+
 import test from 'ava';
 import fc from 'fast-check';
 import {
@@ -8,9 +9,10 @@ import {
   judgeName,
   parseDestination,
 } from '../../../lib/forward/egress/admission.js';
-import { parseAddress, specialRangeOf } from '../../../lib/forward/egress/networks.js';
+import { specialRangeOf } from '../../../lib/forward/egress/networks.js';
 import { Refusal } from '../../../lib/forward/egress/refusal.js';
 import { type EgressRules, parseEgressEntry, type Verdict } from '../../../lib/forward/egress/rules.js';
+import { parseAddress } from '../../../lib/util/addresses.js';
 import { ADDRESSES, SPELLINGS } from './refused-destinations.js';
 
 const rules = (allow: readonly string[], deny: readonly string[] = []): EgressRules => ({

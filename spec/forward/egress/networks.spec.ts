@@ -1,4 +1,5 @@
 /** Addresses: their texts, networks, and the ranges that are no public ones, against Node's own reading of all that. */
+
 import { spawnSync } from 'node:child_process';
 import net, { BlockList } from 'node:net';
 import { networkInterfaces } from 'node:os';
@@ -9,14 +10,13 @@ import fc from 'fast-check';
 import {
   contains,
   embeddedAddress,
-  formatAddress,
   isWide,
   networkAround,
   OwnAddresses,
-  parseAddress,
   SPECIAL_RANGES,
   specialRangeOf,
 } from '../../../lib/forward/egress/networks.js';
+import { formatAddress, parseAddress } from '../../../lib/util/addresses.js';
 import { PROJECT_ROOT } from '../../helpers/files.js';
 import { testWith } from '../../helpers/test-with.js';
 import { ManualClock } from '../../helpers/time.js';

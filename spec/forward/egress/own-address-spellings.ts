@@ -3,7 +3,7 @@
  * must refuse each of them, whichever way in the guest takes. The rows are made by rule: a few addresses, and the
  * spellings that some program somewhere reads as one of them.
  */
-import { parseAddress } from '../../../lib/forward/egress/networks.js';
+import { parseAddress } from '../../../lib/util/addresses.js';
 
 /** One way to an address of the host. */
 export interface OwnAddressRow {

@@ -1,9 +1,10 @@
 /** No spelling of an address of the host gets a guest there, by any way in, under rules for all that is public. */
+
 import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { EgressDialer } from '../../../lib/forward/egress/dial.js';
-import { formatAddress, parseAddress } from '../../../lib/forward/egress/networks.js';
 import { Resolver } from '../../../lib/forward/resolver/resolver.js';
+import { formatAddress, parseAddress } from '../../../lib/util/addresses.js';
 import { answerTo, bytesOf, query, record, rulesOf, shown } from '../../helpers/dns.js';
 import { EgressScene } from '../../helpers/egress.js';
 import { localServer } from '../../helpers/proxies.js';

@@ -1,11 +1,13 @@
 /** Hostile answers of a DNS server, over real sockets: what the guest who asked gets, and that nothing refused is in it. */
+
 import test from 'ava';
-import { formatAddress, specialRangeOf } from '../../../lib/forward/egress/networks.js';
+import { specialRangeOf } from '../../../lib/forward/egress/networks.js';
 import { Resolver } from '../../../lib/forward/resolver/resolver.js';
 import { parseMessage } from '../../../lib/system/dns/dns-message.js';
 import { formatName } from '../../../lib/system/dns/domain-names.js';
-import { Upstream } from '../../../lib/system/dns/name-servers.js';
+import { NameServers } from '../../../lib/system/dns/name-servers.js';
 import { addressesIn } from '../../../lib/system/dns/resource-records.js';
+import { formatAddress } from '../../../lib/util/addresses.js';
 import { a, answerTo, bytesOf, dnsServer, query, question, rulesOf, shown } from '../../helpers/dns.js';
 import { ManualClock, within } from '../../helpers/time.js';
 import { HOSTILE_ANSWERS, type HostileAnswer } from './hostile-answers.js';
@@ -44,7 +46,7 @@ test(`of ${HOSTILE_ANSWERS.length} hostile answers of a DNS server a guest gets 
       : sent;
   });
   const clock = new ManualClock();
-  const upstream = new Upstream({ clock, servers: () => [{ host: '127.0.0.1', port: server.port }] });
+  const upstream = new NameServers({ clock, servers: () => [{ host: '127.0.0.1', port: server.port }] });
   t.teardown(() => upstream.stop());
   const own = new Set([OWN]);
   const resolver = new Resolver({

@@ -3,7 +3,7 @@ import type { EgressRules } from '../../../lib/forward/egress/rules.js';
 import { type RefusedQuestion, Resolver } from '../../../lib/forward/resolver/resolver.js';
 import { type DnsMessage, formatMessage, parseMessage } from '../../../lib/system/dns/dns-message.js';
 import { formatName } from '../../../lib/system/dns/domain-names.js';
-import type { UpstreamQuestion } from '../../../lib/system/dns/name-servers.js';
+import type { ServerQuestion } from '../../../lib/system/dns/name-servers.js';
 import { type DnsRecord, typeName } from '../../../lib/system/dns/resource-records.js';
 import { deferred } from '../../../lib/util/concurrency.js';
 import { a, aaaa, answerTo, bytesOf, cname, nameOf, query, record, rulesOf, shown, soa } from '../../helpers/dns.js';
@@ -12,7 +12,7 @@ import { ManualClock } from '../../helpers/time.js';
 interface Setup {
   readonly rules?: EgressRules | null;
   /** What this machine's resolver says. Default: 93.184.216.34 for every name. */
-  readonly answer?: (question: UpstreamQuestion) => DnsMessage | Promise<DnsMessage>;
+  readonly answer?: (question: ServerQuestion) => DnsMessage | Promise<DnsMessage>;
   readonly hosts?: Readonly<Record<string, readonly string[]>>;
   readonly own?: readonly string[];
   readonly maxInFlight?: number;
@@ -20,15 +20,12 @@ interface Setup {
 
 const ANY_NAME = rulesOf(['*.example.org:443', 'example.org:443']);
 
-const reply = (
-  question: UpstreamQuestion,
-  answers: readonly DnsRecord[],
-  extra: Partial<DnsMessage> = {},
-): DnsMessage => answerTo({ ...query('x'), question }, answers, extra);
+const reply = (question: ServerQuestion, answers: readonly DnsRecord[], extra: Partial<DnsMessage> = {}): DnsMessage =>
+  answerTo({ ...query('x'), question }, answers, extra);
 
 function setup({ rules = ANY_NAME, answer, hosts = {}, own = [], maxInFlight }: Setup = {}) {
   const clock = new ManualClock();
-  const asked: UpstreamQuestion[] = [];
+  const asked: ServerQuestion[] = [];
   const refused: RefusedQuestion[] = [];
   const state = { rules, own: new Set(own) };
   const resolver = new Resolver({
@@ -128,7 +125,7 @@ test('an answer that comes when the rules have changed is told by the new ones',
   const { say, asked, state } = setup({ answer: () => answer.promise });
   const told = say(query('example.org'));
   state.rules = rulesOf(['example.net:443']);
-  answer.resolve(reply(asked[0] as UpstreamQuestion, [a('example.org', '93.184.216.34')]));
+  answer.resolve(reply(asked[0] as ServerQuestion, [a('example.org', '93.184.216.34')]));
   t.regex(await told, /^rcode 5; EDE 18/);
 });
 
@@ -163,7 +160,7 @@ for (const [what, hidden] of REBINDING) {
 }
 
 test('an address that an entry allows is told, if only at one port', async (t) => {
-  const answer = (question: UpstreamQuestion) =>
+  const answer = (question: ServerQuestion) =>
     reply(question, [a('example.org', '10.0.0.1'), a('example.org', '10.0.0.2')]);
   const rules = rulesOf(['example.org:1-9000', '10.0.0.0/8:5000-5432'], ['10.0.0.2:*', '10.0.0.1:5000-5431']);
   t.is(
@@ -175,7 +172,7 @@ test('an address that an entry allows is told, if only at one port', async (t) =
 });
 
 test('a chain is told as it is, also where its names are not allowed', async (t) => {
-  const answer = (question: UpstreamQuestion) =>
+  const answer = (question: ServerQuestion) =>
     reply(question, [cname('www.example.org', 'edge.example.net'), a('edge.example.net', '93.184.216.34', 20)]);
   const { say } = setup({ answer });
   const edge = nameOf('edge.example.net').toString('hex');
@@ -216,7 +213,7 @@ test('whoever asks the same at the same time waits for the same answer', async (
   const answer = deferred<DnsMessage>();
   const { say, asked } = setup({ answer: () => answer.promise });
   const answers = Promise.all([say(query('example.org')), say(query('EXAMPLE.org')), say(query('example.org'))]);
-  answer.resolve(reply(asked[0] as UpstreamQuestion, [a('example.org', '93.184.216.34', 0)]));
+  answer.resolve(reply(asked[0] as ServerQuestion, [a('example.org', '93.184.216.34', 0)]));
   t.is(new Set((await answers).map((one) => one.toLowerCase())).size, 1);
   t.is(asked.length, 1);
   // It was good for no time.
@@ -226,7 +223,7 @@ test('whoever asks the same at the same time waits for the same answer', async (
 
 test('beyond 256 questions at once further ones fail, while what is known is still answered', async (t) => {
   const answer = deferred();
-  const waits = (question: UpstreamQuestion) => formatName(question.name) !== 'example.org.';
+  const waits = (question: ServerQuestion) => formatName(question.name) !== 'example.org.';
   const { say, asked } = setup({
     answer: async (question) => {
       if (waits(question)) await answer.promise;
@@ -258,8 +255,7 @@ test('what is wrong with this machine’s resolver is a failure, and no word of 
 });
 
 test('that there is nothing is told with the SOA, and kept', async (t) => {
-  const answer = (question: UpstreamQuestion) =>
-    reply(question, [], { rcode: 3, authorities: [soa('example.org', 60)] });
+  const answer = (question: ServerQuestion) => reply(question, [], { rcode: 3, authorities: [soa('example.org', 60)] });
   const { ask, asked } = setup({ answer });
   const first = parseMessage((await ask(query('no.example.org'))) as Buffer);
   t.is(first?.rcode, 3);

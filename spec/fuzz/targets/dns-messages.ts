@@ -1,12 +1,13 @@
 /** Messages of DNS: none, or what is the same when it is written and read again; frames from every split; addresses that are refused are in no record that is left. */
+
 import assert from 'node:assert/strict';
-import { formatAddress } from '../../../lib/forward/egress/networks.js';
 import type { Verdict } from '../../../lib/forward/egress/rules.js';
 import { admitRecords } from '../../../lib/forward/resolver/admitted.js';
 import { type DnsMessage, formatMessage, MAX_RECORDS, parseMessage } from '../../../lib/system/dns/dns-message.js';
 import { type DomainName, hostOf, keyOf, labelsOf, parseName } from '../../../lib/system/dns/domain-names.js';
 import { frameMessage, MessageFrames } from '../../../lib/system/dns/message-frames.js';
 import { addressesIn } from '../../../lib/system/dns/resource-records.js';
+import { formatAddress } from '../../../lib/util/addresses.js';
 import { everySplit, FuzzInput } from '../fuzz-input.js';
 import { type Outcome, outcomeOf } from '../outcome.js';
 

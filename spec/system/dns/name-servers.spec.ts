@@ -2,7 +2,7 @@ import dgram from 'node:dgram';
 import { once } from 'node:events';
 import test, { type ExecutionContext } from 'ava';
 import { type DnsMessage, parseMessage } from '../../../lib/system/dns/dns-message.js';
-import { Upstream } from '../../../lib/system/dns/name-servers.js';
+import { NameServers } from '../../../lib/system/dns/name-servers.js';
 import type { DnsRecord } from '../../../lib/system/dns/resource-records.js';
 import { systemClock } from '../../../lib/util/clock.js';
 import { a, answerTo, bytesOf, dnsServer, question } from '../../helpers/dns.js';
@@ -14,9 +14,9 @@ const ASKED = { ...question('www.example.org'), wantsDnssec: false, isUnchecked:
 const ADDRESS = a('www.example.org', '192.0.2.1');
 
 /** Asks servers at these ports; time stands still unless a clock is given. */
-function upstreamOf(t: ExecutionContext, ports: readonly number[], clock = new ManualClock(), maxInFlight = 100) {
+function serversOf(t: ExecutionContext, ports: readonly number[], clock = new ManualClock(), maxInFlight = 100) {
   const servers = ports.map((port) => ({ host: '127.0.0.1', port }));
-  const upstream = new Upstream({ clock, servers: () => servers, maxInFlight });
+  const upstream = new NameServers({ clock, servers: () => servers, maxInFlight });
   t.teardown(() => upstream.stop());
   return { clock, upstream, ask: (asked = ASKED) => upstream.ask(asked) };
 }
@@ -29,7 +29,7 @@ const changed = (message: DnsMessage, change: (bytes: Buffer) => void): Buffer =
 
 test('each question is one of its own: an id and a port that cannot be told before, and nothing of who asked', async (t) => {
   const server = await dnsServer(t, (asked) => [answerTo(asked, [ADDRESS])]);
-  const { ask } = upstreamOf(t, [server.port]);
+  const { ask } = serversOf(t, [server.port]);
   for (let turn = 0; turn < 40; turn += 1) t.deepEqual((await ask()).answers, [ADDRESS]);
   t.true(new Set(server.queries.map(({ id }) => id)).size > 35);
   t.true(new Set(server.ports).size > 30);
@@ -54,7 +54,7 @@ test('answers with another id or question, queries, and bytes that are too few a
       answerTo(asked, [ADDRESS]),
     ];
   });
-  t.deepEqual((await upstreamOf(t, [server.port]).ask()).answers, [ADDRESS]);
+  t.deepEqual((await serversOf(t, [server.port]).ask()).answers, [ADDRESS]);
   t.is(server.asked.length, 1);
 });
 
@@ -65,7 +65,7 @@ test('an answer from another address does not arrive', async (t) => {
   const real = dgram.createSocket('udp4').bind(0, '127.0.0.1');
   t.teardown(() => real.close());
   await once(real, 'listening');
-  const answer = upstreamOf(t, [real.address().port]).ask();
+  const answer = serversOf(t, [real.address().port]).ask();
   const [bytes, { port }] = (await once(real, 'message')) as [Buffer, dgram.RemoteInfo];
   const asked = parseMessage(bytes) as DnsMessage;
   const send = (from: dgram.Socket, record: DnsRecord) =>
@@ -81,7 +81,7 @@ test('what is truncated is asked by TCP', async (t) => {
   const server = await dnsServer(t, (asked, transport) => [
     transport === 'udp' ? answerTo(asked, [], { isTruncated: true }) : answerTo(asked, many),
   ]);
-  t.is((await upstreamOf(t, [server.port]).ask()).answers.length, 200);
+  t.is((await serversOf(t, [server.port]).ask()).answers.length, 200);
   t.deepEqual(server.asked, ['udp www.example.org. A', 'tcp www.example.org. A']);
   t.not(server.queries[0]?.id, server.queries[1]?.id);
 });
@@ -90,7 +90,7 @@ test('a server that knows no EDNS is asked without', async (t) => {
   const server = await dnsServer(t, (asked) => [
     asked.edns === null ? answerTo(asked, [ADDRESS]) : answerTo(asked, [], { rcode: 1, edns: null, question: null }),
   ]);
-  t.deepEqual((await upstreamOf(t, [server.port]).ask()).answers, [ADDRESS]);
+  t.deepEqual((await serversOf(t, [server.port]).ask()).answers, [ADDRESS]);
   t.is(server.asked.length, 2);
 });
 
@@ -102,27 +102,27 @@ test('a server that fails, refuses, makes no sense or is not there is followed b
     changed(answerTo(asked, [ADDRESS]), (bytes) => bytes.fill(0xff, 12)),
   ]);
   for (const first of [fails.port, refuses.port, senseless.port, await freePort()])
-    t.deepEqual((await upstreamOf(t, [first, good.port]).ask()).answers, [ADDRESS]);
+    t.deepEqual((await serversOf(t, [first, good.port]).ask()).answers, [ADDRESS]);
 });
 
 test('a failure is what is told where no server has anything else', async (t) => {
   const first = await dnsServer(t, (asked) => [answerTo(asked, [], { rcode: 2 })]);
   const second = await dnsServer(t, (asked) => [answerTo(asked, [], { rcode: 5 })]);
-  t.is((await upstreamOf(t, [first.port, second.port]).ask()).rcode, 5);
+  t.is((await serversOf(t, [first.port, second.port]).ask()).rcode, 5);
   t.is(first.asked.length + second.asked.length, 2);
 });
 
 test('that a name does not exist is an answer', async (t) => {
   const first = await dnsServer(t, (asked) => [answerTo(asked, [], { rcode: 3 })]);
   const second = await dnsServer(t, (asked) => [answerTo(asked, [ADDRESS])]);
-  t.is((await upstreamOf(t, [first.port, second.port]).ask()).rcode, 3);
+  t.is((await serversOf(t, [first.port, second.port]).ask()).rcode, 3);
   t.is(second.asked.length, 0);
 });
 
 test('each server has 3 s, twice', async (t) => {
   const servers = [await dnsServer(t, () => []), await dnsServer(t, () => [])] as const;
   const [first, second] = servers;
-  const { ask, clock } = upstreamOf(t, [first.port, second.port]);
+  const { ask, clock } = serversOf(t, [first.port, second.port]);
   const failure = t.throwsAsync(ask(), { code: 'connect-timeout' });
   for (const [server, count] of [
     [first, 1],
@@ -141,7 +141,7 @@ test('each server has 3 s, twice', async (t) => {
 
 test('an answer that comes late, or in the second round, is taken', async (t) => {
   const server = await dnsServer(t, (asked) => (server.asked.length === 1 ? [] : [answerTo(asked, [ADDRESS])]));
-  const { ask, clock } = upstreamOf(t, [server.port]);
+  const { ask, clock } = serversOf(t, [server.port]);
   const answer = ask();
   await eventually(() => server.asked.length === 1);
   clock.advance(3000);
@@ -152,7 +152,7 @@ test('a server that accepts a connection and says nothing is given up', async (t
   const server = await dnsServer(t, (asked, transport) =>
     transport === 'udp' ? [answerTo(asked, [], { isTruncated: true })] : [],
   );
-  const { ask, clock } = upstreamOf(t, [server.port]);
+  const { ask, clock } = serversOf(t, [server.port]);
   const failure = t.throwsAsync(ask(), { code: 'connect-timeout' });
   for (const count of [2, 4]) {
     await eventually(() => server.asked.length === count);
@@ -167,7 +167,7 @@ test('an answer by TCP that makes no sense is a failure', async (t) => {
       ? answerTo(asked, [], { isTruncated: true })
       : bytesOf(answerTo(asked, [ADDRESS])).subarray(0, 20),
   ]);
-  await t.throwsAsync(upstreamOf(t, [server.port]).ask(), { code: 'connect-failed', message: /makes no sense/ });
+  await t.throwsAsync(serversOf(t, [server.port]).ask(), { code: 'connect-failed', message: /makes no sense/ });
 });
 
 test('no more than so many questions are asked at once, and the others wait for their turn', async (t) => {
@@ -178,7 +178,7 @@ test('no more than so many questions are asked at once, and the others wait for 
   socket.on('message', (bytes, { port }) => {
     held.push(() => socket.send(bytesOf(answerTo(parseMessage(bytes) as DnsMessage, [])), port, '127.0.0.1'));
   });
-  const { ask } = upstreamOf(t, [socket.address().port], new ManualClock(), 3);
+  const { ask } = serversOf(t, [socket.address().port], new ManualClock(), 3);
   const answers = Promise.all(
     Array.from({ length: 7 }, (_, index) => ask({ ...ASKED, ...question(`n${index}.example`) })),
   );
@@ -192,7 +192,7 @@ test('no more than so many questions are asked at once, and the others wait for 
 
 test('what is stopped gives all questions up, those that wait included', async (t) => {
   const server = await dnsServer(t, () => []);
-  const { ask, upstream, clock } = upstreamOf(t, [server.port], new ManualClock(), 1);
+  const { ask, upstream, clock } = serversOf(t, [server.port], new ManualClock(), 1);
   const failures = [ask(), ask(), ask()].map((answer) => t.throwsAsync(answer, { code: 'cancelled' }));
   await eventually(() => server.asked.length === 1);
   upstream.stop();
@@ -203,6 +203,6 @@ test('what is stopped gives all questions up, those that wait included', async (
 });
 
 test('without a server there is nobody to ask', async (t) => {
-  const upstream = new Upstream({ clock: systemClock, servers: () => [] });
+  const upstream = new NameServers({ clock: systemClock, servers: () => [] });
   await t.throwsAsync(upstream.ask(ASKED), { code: 'connect-failed', message: 'there is no server to ask' });
 });
