@@ -108,7 +108,7 @@ const NOBODY: Holder = { isOwn: false, program: null };
 function rankOf(host: string): number | null {
   if (/^fe[89ab]/i.test(host)) return null;
   const isIpv6 = host.includes(':');
-  if (host === '127.0.0.1' || host === '0:0:0:0:0:0:0:1' || isEveryAddress(host)) return isIpv6 ? 1 : 0;
+  if (host === '127.0.0.1' || host === '::1' || isEveryAddress(host)) return isIpv6 ? 1 : 0;
   return isIpv6 ? 3 : 2;
 }
 

@@ -36,7 +36,7 @@ export class LocalUsers {
     this.#waiting += 1;
     const users = await this.#look(localPort);
     this.#waiting -= 1;
-    return users.get(`${host === '::1' ? '0:0:0:0:0:0:0:1' : host} ${remotePort ?? 0}`) ?? null;
+    return users.get(`${host} ${remotePort ?? 0}`) ?? null;
   }
 
   /** One at a time, which begins from now on. */

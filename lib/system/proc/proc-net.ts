@@ -1,6 +1,7 @@
 /** The sockets of this machine, as Linux lists them in /proc/net, and who has them. */
 import { promises as fs } from 'node:fs';
-import { addressesOverlap, type HostPort } from '../../util/addresses.js';
+import { endianness } from 'node:os';
+import { addressesOverlap, formatAddress, type HostPort } from '../../util/addresses.js';
 import { escapeText } from '../../util/escape.js';
 import { deadline, findHolder, listPids, programOf } from './proc.js';
 
@@ -37,37 +38,38 @@ const UNIX_LISTENS = 0x10000;
 const UNIX_STATES: Readonly<Record<string, SocketState>> = { '02': 'queued', '03': 'connected' };
 
 /** Those of the network namespace of this process that listen; what cannot be read, also because `isOver`, is left out. */
-async function findListeners(
-  procPath: string,
-  isOver: () => boolean,
-  protocol: keyof typeof TABLES,
-): Promise<Listener[]> {
-  const sockets = await readTables(TABLES[protocol], procPath, isOver, LISTENERS_BYTES);
+async function findListeners(procPath: string, isOver: () => boolean, tables: Tables): Promise<Listener[]> {
+  const isBehindThem = (last?: ListedSocket): boolean => tables === TABLES.tcp && last?.state !== 'listening';
+  const sockets = await readTables(tables, procPath, (last) => isOver() || isBehindThem(last), LISTENERS_BYTES);
   return sockets.filter((socket) => socket.state === 'listening') as Listener[];
 }
 
 /** All of TCP and unix sockets that have an address or a path; as {@link findListeners}. */
 export function findSockets(procPath: string, isOver: () => boolean): Promise<ListedSocket[]> {
-  return readTables(TABLES.tcp, procPath, isOver, TABLE_BYTES);
+  return readTables({ ...TABLES.tcp, unix: parseUnixLine }, procPath, isOver, TABLE_BYTES);
 }
 
+/** The tables of /proc/net, and what reads a line of each. */
+type Tables = Readonly<Record<string, (line: string) => ListedSocket | null>>;
+
+/** `isOver` is asked behind each piece of a table, with the last socket so far. */
 async function readTables(
-  tables: (typeof TABLES)[keyof typeof TABLES],
+  tables: Tables,
   procPath: string,
-  isOver: () => boolean,
+  isOver: (last?: ListedSocket) => boolean,
   tableBytes: number,
 ): Promise<ListedSocket[]> {
   const found = await Promise.all(
     Object.entries(tables).map(async ([name, parse]) => {
-      const sockets: (ListedSocket | null)[] = [];
+      const sockets: ListedSocket[] = [];
       for await (const lines of readTable(`${procPath}/net/${name}`, tableBytes)) {
-        sockets.push(...lines.split('\n').map(parse));
-        if (isOver()) break;
+        sockets.push(...lines.split('\n').flatMap((line) => parse(line) ?? []));
+        if (isOver(sockets.at(-1))) break;
       }
       return sockets;
     }),
   );
-  return found.flat().filter((socket) => socket !== null);
+  return found.flat();
 }
 
 /** What is read at once; Linux gives a page of a table at a time. */
@@ -113,28 +115,10 @@ export interface TcpListener {
  * they go, not the connections behind them; one that cannot be read has none.
  */
 export async function findTcpListeners(procPath: string, isWanted: (port: number) => boolean): Promise<TcpListener[]> {
-  const tables = await Promise.all(['tcp', 'tcp6'].map((name) => readListeners(`${procPath}/net/${name}`)));
-  return tables.flatMap((table) =>
-    [...table.matchAll(LISTENER)].flatMap(([, host = '', port = '', inode = '']) => {
-      const number = Number.parseInt(port, 16);
-      return isWanted(number) ? [{ inode, address: { host: parseHexAddress(host), port: number } }] : [];
-    }),
+  const listeners = await findListeners(procPath, () => false, TABLES.tcp);
+  return listeners.flatMap(({ inode, address }) =>
+    address !== null && isWanted(address.port) ? [{ inode, address }] : [],
   );
-}
-
-/** `sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode`, of one that listens. */
-const LISTENER = /^ *\d+: ([0-9A-F]{8,32}):([0-9A-F]{4}) \S+ 0A \S+ \S+ \S+ +\d+ +\d+ +(\d+) /gm;
-
-/** Lines of which the last one is none of these. */
-const ENDS_WITH_ANOTHER = /(?:^|\n) *\d+: \S+ \S+ (?!0A)[0-9A-F]{2} [^\n]*\n$/;
-
-async function readListeners(path: string): Promise<string> {
-  let text = '';
-  for await (const lines of readTable(path, LISTENERS_BYTES)) {
-    text += lines;
-    if (ENDS_WITH_ANOTHER.test(lines.slice(-1000))) break;
-  }
-  return text;
 }
 
 /** `sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode …` */
@@ -180,21 +164,13 @@ function parseHexEndpoint(text: string): HostPort | null {
 /** Words of 32 bits, each in the byte order of the machine: `0100007F` is 127.0.0.1. An IPv4 address within IPv6 is one of IPv4. */
 export function parseHexAddress(hex: string): string {
   const bytes = Buffer.from(hex, 'hex');
-  if (IS_LITTLE_ENDIAN) bytes.swap32();
-  if (bytes.length === 4) return bytes.join('.');
-  const groups = Array.from({ length: 8 }, (_, index) => bytes.readUInt16BE(2 * index).toString(16));
-  if (groups.slice(0, 6).join(':') === '0:0:0:0:0:ffff') return bytes.subarray(12).join('.');
-  return groups.join(':');
+  if (endianness() === 'LE') bytes.swap32();
+  return formatAddress(bytes).replace(/^::ffff:(?=\d+\.)/, '');
 }
 
-const IS_LITTLE_ENDIAN = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
-
-/** Whose addresses are looked for. */
-type Protocol = 'tcp' | 'udp';
-
-/** The tables of /proc/net, and what reads a line of each. */
+/** The tables of each kind of address that is looked for. */
 const TABLES = {
-  tcp: { tcp: parseTcpLine, tcp6: parseTcpLine, unix: parseUnixLine },
+  tcp: { tcp: parseTcpLine, tcp6: parseTcpLine },
   udp: { udp: parseUdpLine, udp6: parseUdpLine },
   path: { unix: parseUnixLineOfAny },
 } as const;
@@ -207,7 +183,7 @@ interface AddressOwnerOptions {
   /** Default `/proc`. */
   readonly procPath?: string;
   /** Whose address it is, where it is not a path. Default `tcp`. */
-  readonly protocol?: Protocol;
+  readonly protocol?: 'tcp' | 'udp';
 }
 
 /**
@@ -219,7 +195,7 @@ export async function findAddressOwner(
   { timeoutMs = 1000, procPath = '/proc', protocol = 'tcp' }: AddressOwnerOptions = {},
 ): Promise<string | null> {
   const isOver = deadline(timeoutMs);
-  const listeners = await findListeners(procPath, isOver, 'path' in address ? 'path' : protocol);
+  const listeners = await findListeners(procPath, isOver, TABLES['path' in address ? 'path' : protocol]);
   const found = listeners.filter((listener) => isAt(listener, address));
   if (found.length === 0) return null;
   const names = new Set(found.map(({ inode }) => `socket:[${inode}]`));

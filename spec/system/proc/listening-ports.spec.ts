@@ -66,9 +66,9 @@ test('each port with a listener is there once, at the address where it is dialle
   t.deepEqual(await ports.look(all), [
     { port: 3000, host: '127.0.0.1', program: 'node' },
     { port: 3001, host: '10.0.0.5', program: null },
-    { port: 4000, host: '0:0:0:0:0:0:0:1', program: null },
+    { port: 4000, host: '::1', program: null },
     { port: 4001, host: '::1', program: 'node' },
-    { port: 4002, host: '2001:db8:0:0:0:0:0:5', program: null },
+    { port: 4002, host: '2001:db8::5', program: null },
     { port: 4004, host: '127.0.0.1', program: null },
     { port: 8080, host: '127.0.0.1', program: 'nginx' },
   ]);
