@@ -11,7 +11,7 @@ import {
   parseCastEvent,
   parseCastHeader,
 } from '../../lib/exec/recording/asciicast.js';
-import { pause, systemClock } from '../../lib/util/clock.js';
+import { MAX_TIMER_MS, pause, systemClock } from '../../lib/util/clock.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
 import { type Arguments, badArgument } from '../command/arguments.js';
 import type { Command } from '../command/command.js';
@@ -145,11 +145,8 @@ class Player {
   }
 }
 
-/** The longest pause that a timer can make, in milliseconds. */
-const MAX_PAUSE_MS = 2 ** 31 - 1;
-
 async function wait(durationMs: number, signal: AbortSignal): Promise<void> {
-  await pause(systemClock, Math.min(durationMs, MAX_PAUSE_MS), signal);
+  await pause(systemClock, Math.min(durationMs, MAX_TIMER_MS), signal);
 }
 
 /** A line of a recording: the header, which is the first one, or an event. */

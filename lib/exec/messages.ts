@@ -4,6 +4,7 @@ import { isObject } from '../codec/json.js';
 import { VproxyError } from '../errors.js';
 import { MAX_SIGNS } from '../util/bytes/json-scanner.js';
 import { decodeJsonRecord, encodeRecord } from '../util/bytes/records.js';
+import { MAX_TIMER_MS } from '../util/clock.js';
 
 /** The name of the service. */
 export const EXEC_SERVICE = 'exec';
@@ -45,9 +46,6 @@ export const CALLER_RECORD_BYTES: ReadonlyMap<number, number> = new Map([
   [EXEC_KIND.SIGNAL, 15],
   [EXEC_KIND.EOF, 1],
 ]);
-
-/** The longest time-out: what a timer can wait for, in milliseconds (24 days). */
-export const MAX_DURATION_MS = 2 ** 31 - 1;
 
 /** The size of a terminal, in characters: 1 to 65,535. */
 export interface TerminalSize {
@@ -109,7 +107,7 @@ export const MAX_ARGUMENTS_AND_VARIABLES = MAX_SIGNS - 16;
 export function encodeStart(request: ExecRequest): Buffer {
   const delays: readonly unknown[] = [request.timeoutMs ?? 0, request.killAfterMs ?? 0];
   if (!delays.every(isDelay)) {
-    throw new VproxyError('bad-argument', `a time-out is not within 0 to ${MAX_DURATION_MS} ms`);
+    throw new VproxyError('bad-argument', `a time-out is not within 0 to ${MAX_TIMER_MS} ms`);
   }
   const count = request.argv.length + Object.keys(request.env ?? {}).length;
   if (count > MAX_ARGUMENTS_AND_VARIABLES) {
@@ -241,7 +239,7 @@ const isCount = (value: unknown, most: number): value is number =>
 const isDuration = (value: unknown): value is number =>
   typeof value === 'number' && Number.isFinite(value) && value >= 0;
 
-const isDelay = (value: unknown): value is number => isDuration(value) && value <= MAX_DURATION_MS;
+const isDelay = (value: unknown): value is number => isDuration(value) && value <= MAX_TIMER_MS;
 
 const wrong = (what: string, field: string): VproxyError =>
   new VproxyError('protocol-error', `exec: ${what}: ${field} is not valid`);

@@ -1,9 +1,11 @@
 /** Descriptors of the process: the last ones, which only some uses get, and those that a successor gets. */
 
-import fs, { readFileSync } from 'node:fs';
+import fs from 'node:fs';
 import type net from 'node:net';
 import { promisify } from 'node:util';
 import { describeError } from '../util/escape.js';
+import { readText } from './files/optional-files.js';
+import { descriptorOf } from './sockets/node-sockets.js';
 
 // Handing descriptors over to a successor.
 
@@ -33,11 +35,8 @@ let limit: number | null = null;
  *
  * The system gives out the lowest number that is free, so the number alone says how many are left: no call is made.
  */
-export function descriptorShortage(
-  socket: net.Socket & { readonly _handle?: unknown },
-  use: DescriptorUse = 'ordinary',
-): string | null {
-  return shortageAt(numberOf(socket._handle), use);
+export function descriptorShortage(socket: net.Socket, use: DescriptorUse = 'ordinary'): string | null {
+  return shortageAt(descriptorOf(socket), use);
 }
 
 /** The same by the number of a descriptor; null: it is not known. */
@@ -91,17 +90,7 @@ export async function openOrdinary(path: string, flags: number, mode?: number): 
   throw Object.assign(new Error(shortage), { code: 'EMFILE' });
 }
 
-/** The descriptor of a handle of Node; null where Node is not made as expected. */
-function numberOf(handle: unknown): number | null {
-  if (typeof handle !== 'object' || handle === null || !('fd' in handle)) return null;
-  return typeof handle.fd === 'number' ? handle.fd : null;
-}
-
 function readLimit(): number | null {
-  try {
-    const [, digits] = /^Max open files +(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8')) ?? [];
-    return digits === undefined ? null : Number(digits);
-  } catch {
-    return null;
-  }
+  const [, digits] = /^Max open files +(\d+)/m.exec(readText('/proc/self/limits')) ?? [];
+  return digits === undefined ? null : Number(digits);
 }

@@ -10,6 +10,7 @@
  */
 import type net from 'node:net';
 import { constants } from 'node:os';
+import { isObject } from '../codec/json.js';
 import { systemCode, toVproxyError, VproxyError } from '../errors.js';
 import { describeError, escapeText } from '../util/escape.js';
 import { systemError } from './libc.js';
@@ -260,7 +261,7 @@ function decodeMessage(document: Buffer): HandoverMessage {
   } catch {
     value = null;
   }
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as HandoverMessage;
+  if (isObject(value)) return value;
   throw nonsense(`a message that is none: ${escapeText(document.toString('utf8', 0, 100))}`);
 }
 

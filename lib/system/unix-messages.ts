@@ -9,6 +9,7 @@
 import { closeSync } from 'node:fs';
 import { constants, endianness } from 'node:os';
 import { MAX_SOCKET_PATH_BYTES } from '../util/addresses.js';
+import { MAX_TIMER_MS } from '../util/clock.js';
 import { type Libc, loadLibc, type NativeCall, systemError } from './libc.js';
 
 /** The most descriptors that a message has. */
@@ -156,7 +157,7 @@ export class MessageCalls {
 /** For poll(2), which takes -1 for ever. */
 function millisecondsUntil(deadline: number): number {
   if (deadline === Number.POSITIVE_INFINITY) return -1;
-  return Math.min(Math.max(0, Math.ceil(deadline - performance.now())), 0x7fff_ffff);
+  return Math.min(Math.max(0, Math.ceil(deadline - performance.now())), MAX_TIMER_MS);
 }
 
 /** Closes descriptors that nobody wants. */

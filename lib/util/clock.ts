@@ -10,6 +10,9 @@ export interface Clock {
 /** Cancels a scheduled call; harmless when it was made already. */
 export type CancelTimer = () => void;
 
+/** The longest delay, 24 days: a longer timer of Node fires at once. */
+export const MAX_TIMER_MS = 2 ** 31 - 1;
+
 /** A timer that is over so much too late, in milliseconds, was held up, and so was what is to be read. */
 const LATE_MS = 20;
 

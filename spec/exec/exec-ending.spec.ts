@@ -3,8 +3,8 @@
 import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
 import { VproxyError } from '../../lib/errors.js';
-import { MAX_DURATION_MS } from '../../lib/exec/messages.js';
 import { type OpenPipes, openSystemPipes } from '../../lib/system/processes/pipes.js';
+import { MAX_TIMER_MS } from '../../lib/util/clock.js';
 import { deferred } from '../../lib/util/concurrency.js';
 import { advanceUntil, type ExecCaller, isRunning, statOf, TestRunner } from '../helpers/exec-peers.js';
 import { eventually, ManualClock } from '../helpers/time.js';
@@ -186,7 +186,7 @@ test('a caller that goes away leaves a command half a minute at most, however lo
   const clock = new ManualClock();
   const runner = new TestRunner(t, { clock });
   const { caller, far } = runner.open();
-  caller.start({ argv: ['sh', '-c', STUBBORN], killAfterMs: MAX_DURATION_MS });
+  caller.start({ argv: ['sh', '-c', STUBBORN], killAfterMs: MAX_TIMER_MS });
   const pids = await pidsOf(caller, 4);
   far.destroy(reset());
   await eventually(() => clock.pending > 0, { what: 'the timer' });
@@ -203,7 +203,7 @@ test('so does one that goes away while the command has the time that it said beh
   const clock = new ManualClock();
   const runner = new TestRunner(t, { clock });
   const { caller, far } = runner.open();
-  caller.start({ argv: ['sh', '-c', STUBBORN], timeoutMs: 1000, killAfterMs: MAX_DURATION_MS });
+  caller.start({ argv: ['sh', '-c', STUBBORN], timeoutMs: 1000, killAfterMs: MAX_TIMER_MS });
   const pids = await pidsOf(caller, 4);
   clock.advance(101_000);
   t.true(pids.every(isRunning));
@@ -222,7 +222,7 @@ test('what of a command outlasts its EXIT has half a minute, too', async (t) => 
   const caller = runner.call({
     argv: ['sh', '-c', `${stubborn} & exec sleep 1000 >/dev/null 2>&1`],
     timeoutMs: 1000,
-    killAfterMs: MAX_DURATION_MS,
+    killAfterMs: MAX_TIMER_MS,
   });
   const pids = await pidsOf(caller, 1);
   await eventually(() => caller.said.includes('EOF 1'), { what: 'the end of the output' });

@@ -10,7 +10,7 @@ import { descriptorShortage } from '../../system/descriptors.js';
 import type { ListenAddress } from '../../system/sockets/listen-address.js';
 import { type InheritedSocket, listenInherited } from '../../system/sockets/listening.js';
 import { descriptorOf } from '../../system/sockets/node-sockets.js';
-import type { CancelTimer, Clock } from '../../util/clock.js';
+import { type CancelTimer, type Clock, MAX_TIMER_MS } from '../../util/clock.js';
 import { isBodyTooLong } from './read-input.js';
 
 /** The number of connections that may speak HTTP at the same time; those that were upgraded do not count. */
@@ -18,9 +18,6 @@ export const MAX_CONNECTIONS = 256;
 
 /** The time for a whole request, from when it can be read or from the answer before it. */
 export const REQUEST_TIMEOUT_MS = 10_000;
-
-/** Node's own check for slow requests is off: this file does it by its clock. */
-const NEVER_MS = 2 ** 31 - 1;
 
 export interface HttpServiceOptions {
   readonly clock: Clock;
@@ -124,7 +121,8 @@ export class HttpService {
   async #makeServer(): Promise<HttpServer> {
     const [{ createServer }, handlers] = await Promise.all([import('node:http'), this.#options.load()]);
     const server = createServer({
-      connectionsCheckingInterval: NEVER_MS,
+      // Node's own check for slow requests is off: this file does it by its clock.
+      connectionsCheckingInterval: MAX_TIMER_MS,
       headersTimeout: 0,
       requestTimeout: 0,
       keepAliveTimeout: 5000,

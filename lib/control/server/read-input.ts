@@ -1,6 +1,7 @@
 /** What a request holds, which may be anything: its body, its query, and both against the schemas of their route. */
 
 import type { IncomingMessage } from 'node:http';
+import { isObject } from '../../codec/json.js';
 import { VproxyError } from '../../errors.js';
 import type * as z from '../../status/zod.js';
 import { escapeText } from '../../util/escape.js';
@@ -60,7 +61,7 @@ function parseObject(bytes: Buffer): object {
   } catch (cause) {
     throw new RequestError('bad-argument', 'the body is not JSON in UTF-8', { cause });
   }
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value;
+  if (isObject(value)) return value;
   throw new RequestError('bad-argument', 'the body is not a JSON object');
 }
 

@@ -2,8 +2,9 @@
  * Signals that came while this process did not return to its event loop. Node's handlers run there; until then the numbers
  * of the signals wait in a pipe of libuv's, which is known by a signal that this process sends to itself.
  */
-import { readdirSync, readlinkSync, readSync } from 'node:fs';
+import { readdirSync, readSync } from 'node:fs';
 import { constants } from 'node:os';
+import { linkTarget } from '../files/optional-files.js';
 import type { MessageCalls } from '../unix-messages.js';
 
 /** A signal that changes nothing: by default it is ignored. */
@@ -52,17 +53,9 @@ export class PendingSignals {
 function ownPipes(): number[] {
   const ends = new Map<string, number[]>();
   for (const name of readdirSync('/proc/self/fd')) {
-    const target = targetOf(name);
+    // The descriptor of the folder is closed by now.
+    const target = linkTarget(`/proc/self/fd/${name}`) ?? '';
     if (target.startsWith('pipe:')) ends.set(target, [...(ends.get(target) ?? []), Number(name)]);
   }
   return [...ends.values()].filter((fds) => fds.length > 1).flat();
-}
-
-function targetOf(name: string): string {
-  try {
-    return readlinkSync(`/proc/self/fd/${name}`);
-  } catch {
-    // It is closed: that of the folder.
-    return '';
-  }
 }
