@@ -1,10 +1,9 @@
 /** `vproxy egress test`: whether an egress lets the peer reach a destination. */
 
-import { ERROR_CODES, VproxyError } from '../../lib/errors.js';
+import { ERROR_CODES } from '../../lib/errors.js';
 import type { EgressTest } from '../../lib/status/types.js';
-import { whatThereIs } from '../../lib/util/closest-word.js';
 import { escapeText } from '../../lib/util/escape.js';
-import { badArgument } from '../command/arguments.js';
+import { byLabel, chooseChannel } from '../../lib/util/labels.js';
 import { CHANNEL_OPTION, type Command, JSON_OPTION } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { channelOf, splitLabel } from '../command/labels.js';
@@ -54,13 +53,7 @@ async function testFile(file: string, { name, destination, channel }: TestReques
     ],
   );
   const { channels } = await readAlone(file);
-  const labels = channels.map(({ label }) => label);
-  const found = channels.find(({ label }) => label === (channel ?? (labels.length === 1 ? labels[0] : undefined)));
-  if (found === undefined && channel === undefined) throw badArgument(`which channel? There are: ${labels.join(', ')}`);
-  if (found === undefined) {
-    const name = channel ?? '';
-    throw new VproxyError('not-found', `there is no channel ${escapeText(name, 80)}; ${whatThereIs(name, labels)}`);
-  }
+  const found = chooseChannel(byLabel(channels), channel);
   const own = { channel: found.label, egresses: resolveEgress(found.egress ?? {}, found.label) };
   const { signal } = new AbortController();
   return testEgress(own, name, parseEgressDestination(destination), { clock: systemClock, signal });

@@ -1,6 +1,5 @@
 /** `vproxy forwards`, `services`, `ports`, `streams` and `egress list`: what belongs to the channels of a running vproxy, as tables. */
 import type { ControlClient } from '../../lib/control/client/client.js';
-import { VproxyError } from '../../lib/errors.js';
 import type {
   EgressStatus,
   ForwardStatus,
@@ -8,8 +7,7 @@ import type {
   ServiceStatus,
   StreamWithRates,
 } from '../../lib/status/types.js';
-import { whatThereIs } from '../../lib/util/closest-word.js';
-import { escapeText } from '../../lib/util/escape.js';
+import { byLabel, chooseChannel } from '../../lib/util/labels.js';
 import { CHANNEL_FILTER, type Command, JSON_OPTION } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { channelOf } from '../command/labels.js';
@@ -38,17 +36,12 @@ function listCommand<T extends { readonly channel: string }>({ empty, read, colu
       const control = await openControl(args);
       const all = await read(control);
       const items = label === undefined ? all : all.filter(({ channel }) => channel === label);
-      if (label !== undefined && items.length === 0) await requireChannel(control, label);
+      // Nothing is listed of a channel that is not there, either.
+      if (label !== undefined && items.length === 0) chooseChannel(byLabel(await control.channels()), label);
       const describe = () => formatTable(columns, items, outputWidth(), paintFor(process.stdout));
       printAnswer(args, items, () => (items.length === 0 ? [empty] : describe()));
     },
   };
-}
-
-async function requireChannel(control: ControlClient, label: string): Promise<void> {
-  const labels = (await control.channels()).map((channel) => channel.label);
-  if (labels.includes(label)) return;
-  throw new VproxyError('not-found', `there is no channel ${escapeText(label, 80)}; ${whatThereIs(label, labels)}`);
 }
 
 export const forwards = listCommand<ForwardStatus>({

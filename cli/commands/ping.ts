@@ -2,8 +2,9 @@
 import type { ControlClient } from '../../lib/control/client/client.js';
 import { VproxyError } from '../../lib/errors.js';
 import { pause, systemClock } from '../../lib/util/clock.js';
-import { escapeText, formatJson } from '../../lib/util/escape.js';
-import { type Arguments, badArgument } from '../command/arguments.js';
+import { formatJson } from '../../lib/util/escape.js';
+import { byLabel, chooseChannel } from '../../lib/util/labels.js';
+import type { Arguments } from '../command/arguments.js';
 import { CHANNEL_OPTION, type Command } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { channelOf } from '../command/labels.js';
@@ -35,7 +36,8 @@ async function ping(args: Arguments): Promise<number> {
   const intervalMs = (args.seconds('interval', 0, 3600) ?? 1) * 1000;
   const named = channelOf(args, args.operands[0]);
   const control = await openControl(args);
-  const label = named === undefined ? await onlyChannel(control) : (await control.channel(named)).label;
+  const only = async () => chooseChannel(byLabel(await control.channels()));
+  const { label } = await (named === undefined ? only() : control.channel(named));
   const interrupted = new AbortController();
   process.once('SIGINT', () => interrupted.abort()).once('SIGTERM', () => interrupted.abort());
   const statistics = new PingStatistics();
@@ -76,13 +78,6 @@ const printLine = (line: PingLine): void => print(`${formatJson(line)}\n`);
 function printText(line: PingLine): void {
   const what = 'roundTripMs' in line ? `time=${line.roundTripMs.toFixed(3)} ms` : line.message;
   print(`${line.channel}: seq=${line.seq} ${what}\n`);
-}
-
-/** The label of the only channel. Rejects with `bad-argument` where there are several. */
-async function onlyChannel(control: ControlClient): Promise<string> {
-  const labels = (await control.channels()).map(({ label }) => escapeText(label));
-  if (labels.length === 1 && labels[0] !== undefined) return labels[0];
-  throw badArgument(`which channel? There are: ${labels.join(', ') || 'none'}`);
 }
 
 // What ping(8) says at its end.

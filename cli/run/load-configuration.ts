@@ -16,7 +16,7 @@ export async function loadConfiguration(
 ): Promise<Configuration> {
   if (flags.file === null) return mergeConfiguration(...withKeyFiles(null, flags, credentials), running);
   // Loads what checks and parses files, which a command line alone does not need.
-  const { readConfigurationFile } = await import('../../lib/settings/read-file.js');
+  const { readConfigurationFile } = await import('../../lib/settings/parse-configuration.js');
   const file = await readConfigurationFile(flags.file);
   return mergeConfiguration(...withKeyFiles(file, flags, credentials), running);
 }

@@ -39,7 +39,7 @@ export async function runFlags(flags: RunFlags): Promise<number> {
     return exitStatusOf(error);
   }
   if (flags.isPrinted) {
-    const { formatConfiguration } = await import('../../lib/settings/describe.js');
+    const { formatConfiguration } = await import('../../lib/settings/configuration.js');
     return print(formatConfiguration(configuration, flags.asJson ? 'json' : 'toml'));
   }
   return runProxy(configuration, reload);

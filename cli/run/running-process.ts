@@ -9,8 +9,7 @@ import { type Log, type LogEvent, type LogLevel, makeEvent } from '../../lib/eve
 import type { AuditLog } from '../../lib/proxy/audit-log.js';
 import { type ChannelOptions, DEFAULT_LABEL } from '../../lib/proxy/channel-options.js';
 import type { Proxy } from '../../lib/proxy/proxy.js';
-import type { Configuration } from '../../lib/settings/configuration.js';
-import { describeConfiguration } from '../../lib/settings/describe.js';
+import { type Configuration, describeConfiguration } from '../../lib/settings/configuration.js';
 import { completeChannel } from '../../lib/settings/merge.js';
 import { BadFileError } from '../../lib/settings/problem.js';
 import { PROCESS_SETTINGS } from '../../lib/settings/process-settings.js';

@@ -102,9 +102,8 @@ export type ChannelLocation =
 
 export type LocationOf<Is extends ChannelLocation['is']> = Extract<ChannelLocation, { readonly is: Is }>;
 
-/** A kind that this side opens: each `dial` gives one link, or rejects with a `channel-…` code. */
-export interface DialKind<A> {
-  readonly mode: 'dial';
+/** What a kind says of its addresses, whichever side opens it. */
+interface KindOf<A> {
   readonly traits: ChannelTraits;
   /** The kind's own options by name, besides those of every kind. Default: none. */
   readonly options?: ReadonlyMap<string, ChannelOption>;
@@ -121,13 +120,18 @@ export interface DialKind<A> {
   locate?(address: A): ChannelLocation;
   /** Who besides users of this machine could be the peer, or between it and this side: `anybody on the network`. Default: null, nobody. */
   strangers?(address: A): string | null;
-  /** Opens it. Rejects with a `channel-…` code, whose row tells whether trying again can help. */
-  dial(address: A, context: DialContext): Promise<Link>;
   /**
    * A link that another process of this program has opened at that address, to go on with: it reads and writes nothing before
    * its start. Throws where it cannot. Default: its links cannot be handed over.
    */
   restoreLink?(address: A, capture: LinkCapture, take: TakeDescriptor): Link;
+}
+
+/** A kind that this side opens: each `dial` gives one link, or rejects with a `channel-…` code. */
+export interface DialKind<A> extends KindOf<A> {
+  readonly mode: 'dial';
+  /** Opens it. Rejects with a `channel-…` code, whose row tells whether trying again can help. */
+  dial(address: A, context: DialContext): Promise<Link>;
 }
 
 /** What a listener calls. */
@@ -138,28 +142,15 @@ export interface ListenHandlers {
 }
 
 /** A kind on which peers connect: every accepted connection is a link. */
-export interface ListenKind<A> {
+export interface ListenKind<A> extends KindOf<A> {
   readonly mode: 'listen';
-  readonly traits: ChannelTraits;
-  /** As of a `DialKind`. */
-  readonly options?: ReadonlyMap<string, ChannelOption>;
-  parse(text: string): A;
-  format(address: A): string;
-  /** As of a `DialKind`. */
-  place?(address: A, folder: string): string | null;
-  /** As of a `DialKind`. */
-  locate?(address: A): ChannelLocation;
   /** Whether listening there without TLS is safe: no network leads to it. */
   isPrivate(address: A): boolean;
-  /** As of a `DialKind`. */
-  strangers?(address: A): string | null;
   /**
    * Rejects with `address-…` codes. `descriptor` is that of a socket on which another process of this program has listened there:
    * it is used, and nothing is bound. It is owned from then on.
    */
   listen(address: A, handlers: ListenHandlers, descriptor?: number): Promise<ChannelListener>;
-  /** As of a `DialKind`. */
-  restoreLink?(address: A, capture: LinkCapture, take: TakeDescriptor): Link;
 }
 
 /** An open listener of a `ListenKind`. */

@@ -21,9 +21,9 @@ import type {
 import type { KeepDescriptor } from '../system/descriptors.js';
 import { Budget, FairBudget } from '../util/bounds.js';
 import { type Clock, systemClock } from '../util/clock.js';
-import { whatThereIs } from '../util/closest-word.js';
 import { deferred } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';
+import { chooseChannel } from '../util/labels.js';
 import { acceptedStream } from './accepted-stream.js';
 import { applyChannels, requireFreePlaces } from './apply.js';
 import { requireEgress } from './channel-egress.js';
@@ -593,13 +593,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   }
 
   #find(label?: string): ProxyChannel {
-    const [only] = this.#channels.values();
-    const found = label === undefined ? (this.#channels.size === 1 ? only : undefined) : this.#channels.get(label);
-    if (found !== undefined) return found;
-    const labels = [...this.#channels.keys()];
-    if (label === undefined)
-      throw new VproxyError('bad-argument', `which channel? There are: ${labels.join(', ') || 'none'}`);
-    throw new VproxyError('not-found', `there is no channel ${escapeText(label, 80)}; ${whatThereIs(label, labels)}`);
+    return chooseChannel(this.#channels, label);
   }
 
   #findForward(id: string): [ProxyChannel, ForwardEntry] {

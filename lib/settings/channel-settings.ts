@@ -1,19 +1,15 @@
 /** The settings of a channel. */
 import { parseChannel } from '../channel/address/address.js';
 import { VproxyError } from '../errors.js';
-import { parsePortService } from '../forward/vsock-mux-endpoint.js';
 import { DEFAULT_WAIT_MS, type StorageOptions } from '../proxy/channel-options.js';
 import { BUFFER_RANGE, DEFAULT_BUFFER_BYTES } from '../system/sockets/socket-buffer.js';
-import { egressRules, parseEgressOptions } from './egress-rules.js';
 import { mergeNamedTables } from './named-tables.js';
 import { copyPermission, execPermission, portAnnouncement, portForwarding } from './permissions.js';
-import { parseRules, serviceRules } from './service-rules.js';
+import { egressRules, parseEgressOptions, parseRules, serviceRules } from './service-rules.js';
 import {
-  badOption,
   type ChannelSetting,
   cannotStandWith,
   type GivenOptions,
-  inOption,
   onlyValue,
   parseValues,
   readTable,
@@ -400,112 +396,3 @@ export const ADDRESS = {
   about: 'KIND:ADDRESS[,key=value…], as -c takes it, or a URI',
   reload: 'channel',
 } as const satisfies ChannelSetting<'address'>;
-
-/** They are parsed with what else is known of their channel. */
-function forwardTexts(example: string): ValueType<readonly string[]> {
-  return list(text(`a text, such as "${example}"`), `a list of texts, such as ["${example}"]`);
-}
-
-export const OUTGOING = {
-  key: 'outgoing',
-  field: 'outgoing',
-  type: forwardTexts('ssh:127.0.0.1:9022'),
-  fallback: [],
-  options: [
-    {
-      name: 'outgoing',
-      short: 'o',
-      value: 'FORWARD',
-      isRepeatable: true,
-      group: 'Forwards:',
-      help: "listen here for the peer's SERVICE",
-      forms: [
-        '[LABEL/]SERVICE:ADDR:PORT',
-        'SERVICE:PORT',
-        'SERVICE:/path',
-        'SERVICE:udp:ADDR:PORT',
-        'SERVICE:unixgram:/path',
-        '*:vsock-mux:/path',
-      ],
-      ofAddition: { help: 'Listen here for a service of its peer' },
-    },
-  ],
-  about: 'Forwards as -o takes them',
-  reload: 'now',
-} as const satisfies SettingWithin<'forwards', readonly string[]>;
-
-export const INCOMING = {
-  key: 'incoming',
-  field: 'incoming',
-  type: forwardTexts('web:127.0.0.1:8080'),
-  fallback: [],
-  options: [
-    {
-      name: 'incoming',
-      short: 'i',
-      value: 'FORWARD',
-      isRepeatable: true,
-      group: 'Forwards:',
-      help: 'offer SERVICE to the peer',
-      forms: [
-        '[LABEL/]SERVICE:ADDR:PORT',
-        'SERVICE:PORT',
-        'SERVICE:/path',
-        'SERVICE:vsock-mux:/path:PORT',
-        'SERVICE:file:/path',
-        'SERVICE:exec:COMMAND',
-        'SERVICE:egress:[NAME]',
-        'SERVICE:resolver:[NAME]',
-        'SERVICE:udp:ADDR:PORT',
-        'SERVICE:unixgram:/path',
-      ],
-      ofAddition: { help: 'Offer a service to its peer' },
-    },
-  ],
-  about: 'Forwards as -i takes them',
-  reload: 'now',
-} as const satisfies SettingWithin<'forwards', readonly string[]>;
-
-const PORTS_EXPECTED = 'a table, such as { 1024 = "ssh" }';
-
-const portServices: ValueType<Readonly<Record<number, string>>> = {
-  expected: PORTS_EXPECTED,
-  read(value, place) {
-    if (!isTable(value)) return place.fail(`expected ${PORTS_EXPECTED}`);
-    const pairs = Object.entries(value).map(([port, service]) => {
-      const own = place.at(port);
-      if (typeof service !== 'string') return own.fail('expected the name of a service');
-      return own.attempt(() => parsePortService(`${port}=${service}`));
-    });
-    return { value: Object.fromEntries(pairs.flatMap((pair) => (pair === null ? [] : [pair.value]))) };
-  },
-  write: (services) => services,
-  schema: (z) => z.record(z.string().regex(/^\d{1,10}$/), z.string()),
-};
-
-export const VSOCK_PORTS = {
-  key: 'vsock-ports',
-  field: 'vsockPorts',
-  type: portServices,
-  isNested: true,
-  options: [
-    {
-      name: 'vsock-port',
-      value: 'PORT=SERVICE',
-      isRepeatable: true,
-      group: 'Forwards:',
-      help: 'PORT=SERVICE: what CONNECT PORT means on each -o *:vsock-mux:/path; repeatable',
-    },
-  ],
-  fromOptions(given) {
-    const services: Record<number, string> = {};
-    for (const value of given('vsock-port')) {
-      const [port, service] = inOption('--vsock-port', () => parsePortService(value));
-      if (services[port] !== undefined) throw badOption('--vsock-port', `the port ${port} is there twice`);
-      services[port] = service;
-    }
-    return Object.keys(services).length === 0 ? undefined : services;
-  },
-  about: 'The services of ports, for each outgoing *:vsock-mux:/path',
-  reload: 'now',
-} as const satisfies SettingWithin<'forwards', Readonly<Record<number, string>>>;

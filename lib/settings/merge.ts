@@ -5,6 +5,7 @@ import type { Direction } from '../forward/endpoint-kind.js';
 import { type ForwardSpec, formatEndpoint } from '../forward/spec.js';
 import { type ChannelOptions, parseLabel } from '../proxy/channel-options.js';
 import { isGroup } from '../proxy/group-pattern.js';
+import { byLabel } from '../util/labels.js';
 import { parseForwardArgument } from './arguments.js';
 import type { Configuration, FileChannel, FileLayer, FlagLayer } from './configuration.js';
 import { isHybridListener, toTemplate, withVsockPorts } from './forwards.js';
@@ -66,7 +67,7 @@ const byDirection = (a: { readonly direction: Direction }, b: { readonly directi
   b.direction.localeCompare(a.direction);
 
 function mergeChannels(file: FileLayer | null, flags: FlagLayer): FileChannel[] {
-  const channels = new Map((file?.channels ?? []).map((channel) => [channel.label, channel]));
+  const channels = byLabel(file?.channels ?? []);
   const given = new Set<string>();
   for (const { label, address } of flags.channels) {
     if (given.has(label)) throw bad(`-c: there are two channels ${label}; tell them apart with -c LABEL=KIND:ADDRESS`);

@@ -1,19 +1,22 @@
 /** What a configuration file says, or everything that is wrong with it. */
+import { createReadStream } from 'node:fs';
+import { VproxyError } from '../errors.js';
 import type { Direction } from '../forward/endpoint-kind.js';
 import { type ForwardSpec, formatEndpoint } from '../forward/spec.js';
 import { parseLabel } from '../proxy/channel-options.js';
 import { isGroup } from '../proxy/group-pattern.js';
+import { describeError } from '../util/escape.js';
 import type { FileChannel, FileLayer } from './configuration.js';
 import { parseDocument } from './document.js';
 import { isHybridListener, parseForwardFor, withVsockPorts } from './forwards.js';
-import { formatKeyPath, type Problem } from './problem.js';
+import { BadFileError, formatKeyPath, formatProblem, type Problem } from './problem.js';
 import { PROCESS_SETTINGS } from './process-settings.js';
 import { pickSettings, readNested, readTable } from './setting.js';
 import { DEFAULT_SETTINGS, FILE_CHANNEL_SETTINGS, FILE_SETTINGS, OWN_SETTINGS } from './table.js';
 import { isTable, Place } from './value-type.js';
 
 /** What a file says; where there are problems, it is not to be used, and what is wrong in it is missing here. */
-export interface ParsedConfiguration {
+interface ParsedConfiguration {
   readonly layer: FileLayer;
   readonly problems: readonly Problem[];
 }
@@ -94,4 +97,39 @@ function exclusiveText(label: string, { direction, service, endpoint }: ForwardS
   if (direction === 'incoming') return `incoming ${label} ${service}`;
   if ('host' in endpoint) return endpoint.port === 0 ? null : `outgoing ${formatEndpoint(endpoint)}`;
   return 'path' in endpoint ? `outgoing ${endpoint.path}` : null;
+}
+
+// The file itself.
+
+/** Larger than a file with thousands of channels, in bytes. */
+const MAX_FILE_BYTES = 4 * 2 ** 20;
+
+/** What the file says, and everything that is wrong with it. Rejects with a `BadFileError` where it cannot be read. */
+export async function inspectConfigurationFile(path: string): Promise<ParsedConfiguration> {
+  return parseConfiguration(await readText(path), path);
+}
+
+/** What the file says. Rejects with a `BadFileError` that has everything that is wrong. */
+export async function readConfigurationFile(path: string): Promise<FileLayer> {
+  const { layer, problems } = await inspectConfigurationFile(path);
+  if (problems.length > 0) throw new BadFileError(problems.map((problem) => formatProblem(path, problem)));
+  return layer;
+}
+
+async function readText(path: string): Promise<string> {
+  try {
+    const chunks: Buffer[] = [];
+    let byteCount = 0;
+    // What is not a plain file may have no end.
+    for await (const chunk of createReadStream(path) as AsyncIterable<Buffer>) {
+      chunks.push(chunk);
+      byteCount += chunk.length;
+      if (byteCount > MAX_FILE_BYTES) throw new VproxyError('bad-file', `it has more than ${MAX_FILE_BYTES} bytes`);
+    }
+    return new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks));
+  } catch (cause) {
+    const why = cause instanceof TypeError ? 'it is not UTF-8' : describeError(cause);
+    const message = `it cannot be read: ${why}`;
+    throw new BadFileError([formatProblem(path, { where: [], message })], { cause });
+  }
 }

@@ -1,5 +1,9 @@
-/** Rules of services, `[services.ssh]`: what peers may do with a service of this side. */
+/**
+ * Rules of services, `[services.ssh]`: what peers may do with a service of this side; and those of egresses,
+ * `[egress.internet]`: where their targets let the peers out to.
+ */
 import { VproxyError } from '../errors.js';
+import { type ChannelEgress, checkEgressEntry, checkUpstream } from '../proxy/channel-egress.js';
 import { type ChannelPolicies, type ChannelPolicy, parseLabel } from '../proxy/channel-options.js';
 import { type NamedTables, namedTables, parseNamedTables } from './named-tables.js';
 import { requireFolder } from './permissions.js';
@@ -75,7 +79,7 @@ export const RULE_SETTINGS = [
   },
 ] as const satisfies readonly SettingWithin<'policies', unknown>[];
 
-const SORT = {
+const SERVICES = {
   rows: RULE_SETTINGS,
   named: 'a service',
   check: requireFitting,
@@ -96,9 +100,65 @@ function requireFitting(service: string, { recordFolder, recordsInput }: Channel
 }
 
 /** Rules by the names of their services. */
-export const serviceRules: ValueType<ChannelPolicies> = namedTables(SORT);
+export const serviceRules: ValueType<ChannelPolicies> = namedTables(SERVICES);
 
 /** The rules of `--rule SERVICE:KEY=VALUE[,KEY=VALUE…]`. Throws `bad-argument`. */
 export function parseRules(given: GivenOptions, form: Form): ChannelPolicies | undefined {
-  return parseNamedTables(SORT, given, form);
+  return parseNamedTables(SERVICES, given, form);
+}
+
+// Egresses.
+
+const same = (value: string): string => value;
+
+const entries = list(
+  parsed('an entry, such as "deb.debian.org:80,443"', checkEgressEntry, same),
+  'a list of entries, such as ["deb.debian.org:80,443"]',
+);
+
+/** What is said of an egress. */
+export const EGRESS_SETTINGS = [
+  {
+    key: 'allow',
+    field: 'allow',
+    type: entries,
+    about: 'What may be reached: names, addresses and networks, each with its ports; default: nothing',
+    reload: 'now',
+  },
+  {
+    key: 'deny',
+    field: 'deny',
+    type: entries,
+    about: 'What may not be reached, whatever `allow` says; default: nothing more',
+    reload: 'now',
+  },
+  {
+    key: 'upstream',
+    field: 'upstream',
+    type: parsed('HOST:PORT', checkUpstream, same),
+    about: 'The HTTP proxy behind which everything is reached, `HOST:PORT`; default: none',
+    reload: 'now',
+  },
+] as const satisfies readonly SettingWithin<'egress', unknown>[];
+
+const EGRESSES = {
+  rows: EGRESS_SETTINGS,
+  named: 'an egress',
+  table: 'an egress',
+  header: '[egress.internet]',
+  inline: '{ allow = ["deb.debian.org:80,443"] }',
+  option: { shown: '--egress', form: 'NAME:KEY=VALUE[,KEY=VALUE…]', example: 'internet:allow=deb.debian.org:80,443' },
+  hasCommas: true,
+  schema: {
+    id: 'EgressRequest',
+    description: 'Where the targets of an egress let the peer out to; `{channel}` in an entry stands for the label',
+  },
+} as const satisfies NamedTables<typeof EGRESS_SETTINGS>;
+
+/** Rules by the names of the egresses. */
+export const egressRules: ValueType<ChannelEgress> = namedTables(EGRESSES);
+
+/** The rules of `--egress NAME:KEY=VALUE[,KEY=VALUE…]`. Throws `bad-argument`. */
+export function parseEgressOptions(given: GivenOptions, form: Form): ChannelEgress | undefined {
+  return parseNamedTables(EGRESSES, given, form);
 }

@@ -3,7 +3,8 @@
  * file, the options of the command line, the bodies of requests, merging, describing and the tables of the documents
  * come from it.
  */
-import { ADDRESS, INCOMING, NAME, OUTGOING, SHARED, STORAGE, VSOCK_PORTS } from './channel-settings.js';
+import { ADDRESS, NAME, SHARED, STORAGE } from './channel-settings.js';
+import { INCOMING, OUTGOING, VSOCK_PORTS } from './forwards.js';
 import { PROCESS_SETTINGS } from './process-settings.js';
 import type { Setting } from './setting.js';
 import { isTable, type ValueType } from './value-type.js';

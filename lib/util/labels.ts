@@ -1,4 +1,7 @@
 /** Labels: short names that need no quotes in a shell, in a file or in a URL. */
+import { VproxyError } from '../errors.js';
+import { whatThereIs } from './closest-word.js';
+import { escapeText } from './escape.js';
 
 /** What a label is made of, for people. */
 export const LABEL_RULE = '1 to 64 of a-z, 0-9, dot, underscore and hyphen';
@@ -24,4 +27,22 @@ export function cutLabel(
   const at = text.indexOf(separator);
   const label = text.slice(0, Math.max(at, 0));
   return isLabel(label) ? { label, rest: text.slice(at + 1) } : null;
+}
+
+/** Things with labels, by these. */
+export function byLabel<T extends { readonly label: string }>(things: readonly T[]): Map<string, T> {
+  return new Map(things.map((one) => [one.label, one]));
+}
+
+/** The channel that is meant, that of `label` or the only one. Throws `bad-argument` and `not-found`. */
+export function chooseChannel<T>(channels: ReadonlyMap<string, T>, label?: string): T {
+  const labels = [...channels.keys()];
+  const meant = label ?? (labels.length === 1 ? labels[0] : undefined);
+  if (meant === undefined) {
+    const there = labels.map((one) => escapeText(one)).join(', ') || 'none';
+    throw new VproxyError('bad-argument', `which channel? There are: ${there}`);
+  }
+  const found = channels.get(meant);
+  if (found !== undefined) return found;
+  throw new VproxyError('not-found', `there is no channel ${escapeText(meant, 80)}; ${whatThereIs(meant, labels)}`);
 }

@@ -2,7 +2,7 @@
 import test from 'ava';
 import { parseRunFlags } from '../../cli/run/run-options.js';
 import type { Configuration } from '../../lib/settings/configuration.js';
-import { describeConfiguration, formatConfiguration } from '../../lib/settings/describe.js';
+import { describeConfiguration, formatConfiguration } from '../../lib/settings/configuration.js';
 import { mergeConfiguration } from '../../lib/settings/merge.js';
 import { parseConfiguration } from '../../lib/settings/parse-configuration.js';
 import { formatProblem } from '../../lib/settings/problem.js';

@@ -2,7 +2,7 @@ import test from 'ava';
 import { parseRunFlags } from '../../cli/run/run-options.js';
 import { formatForwardSpec } from '../../lib/forward/spec.js';
 import type { Configuration, FileLayer } from '../../lib/settings/configuration.js';
-import { formatConfiguration } from '../../lib/settings/describe.js';
+import { formatConfiguration } from '../../lib/settings/configuration.js';
 import { mergeConfiguration } from '../../lib/settings/merge.js';
 import { parseConfiguration } from '../../lib/settings/parse-configuration.js';
 import { givenIn } from '../helpers/given-options.js';

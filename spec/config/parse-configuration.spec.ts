@@ -3,10 +3,9 @@ import { join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
-import { EGRESS_SETTINGS } from '../../lib/settings/egress-rules.js';
 import { parseConfiguration } from '../../lib/settings/parse-configuration.js';
 import { formatProblem } from '../../lib/settings/problem.js';
-import { RULE_SETTINGS } from '../../lib/settings/service-rules.js';
+import { EGRESS_SETTINGS, RULE_SETTINGS } from '../../lib/settings/service-rules.js';
 import { FILE_CHANNEL_SETTINGS, FILE_SETTINGS } from '../../lib/settings/table.js';
 import { PROJECT_ROOT } from '../helpers/files.js';
 

@@ -1,7 +1,6 @@
 // vproxy.conf.5: the keys, and what their values are, come from the table of settings; the rest from docs/config.md and docs/cli.md.
 import { STORAGE_SETTINGS } from '../../../dist/lib/settings/channel-settings.js';
-import { EGRESS_SETTINGS } from '../../../dist/lib/settings/egress-rules.js';
-import { RULE_SETTINGS } from '../../../dist/lib/settings/service-rules.js';
+import { EGRESS_SETTINGS, RULE_SETTINGS } from '../../../dist/lib/settings/service-rules.js';
 import { FILE_CHANNEL_SETTINGS, FILE_SETTINGS } from '../../../dist/lib/settings/table.js';
 import { findSection, readDocument, splitOptions, tableRows } from '../document.mjs';
 import { formatTagged, renderBlocks, renderInline } from '../render.mjs';
