@@ -3,7 +3,7 @@
 import type { Integrity } from '../codec/header.js';
 import { DEFAULT_LIMITS } from '../codec/limits.js';
 import type { VproxyError } from '../errors.js';
-import type { Link, LinkCapture } from '../link/link.js';
+import type { Link, LinkState } from '../link/link.js';
 import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
 import type { HostPort } from '../util/addresses.js';
 
@@ -124,7 +124,7 @@ interface KindOf<A> {
    * A link that another process of this program has opened at that address, to go on with: it reads and writes nothing before
    * its start. Throws where it cannot. Default: its links cannot be handed over.
    */
-  restoreLink?(address: A, capture: LinkCapture, take: TakeDescriptor): Link;
+  restoreLink?(state: LinkState, take: TakeDescriptor): Link;
 }
 
 /** A kind that this side opens: each `dial` gives one link, or rejects with a `channel-…` code. */

@@ -27,7 +27,7 @@ export const pipeOpen: DialKind<string> = {
     requireWanted(signal, description);
     return Promise.resolve(openFifos(path, description));
   },
-  restoreLink: (_path, capture, take) => restoreSocketLink(capture, take, { waitsForEnd: false }),
+  restoreLink: (state, take) => restoreSocketLink(state, take, { waitsForEnd: false }),
 };
 
 function openFifos(path: string, description: string): Link {

@@ -50,7 +50,7 @@ export const unixConnect: DialKind<string> = {
     if (!found.isSocket()) throw notASocket(description, found);
     return dialSocket(description, { path }, signal, { mayBeStuck: true });
   },
-  restoreLink: (_path, capture, take) => restoreSocketLink(capture, take),
+  restoreLink: restoreSocketLink,
 };
 
 /** Connects to the file that is at a path now, whatever takes its place meanwhile. */
@@ -86,7 +86,7 @@ export function unixListenKind(name: string, traits: ChannelTraits): ListenKind<
     listen(path, handlers, descriptor) {
       return listenForLinks({ path }, () => `${name}:${escapeText(path)}`, handlers, descriptor);
     },
-    restoreLink: (_path, capture, take) => restoreSocketLink(capture, take),
+    restoreLink: restoreSocketLink,
   };
 }
 
@@ -103,7 +103,7 @@ export const tcpConnect: DialKind<HostPort> = {
   locate: (address) => ({ is: 'tcp-port', address, servesOne: true }),
   strangers: ({ host }) => (isLoopback(host) ? null : 'anybody on the network'),
   dial: (address, { signal }) => dialSocket(`tcp-connect:${formatHostPort(address)}`, { ...address, lookup }, signal),
-  restoreLink: (_address, capture, take) => restoreSocketLink(capture, take),
+  restoreLink: restoreSocketLink,
 };
 
 // `tcp-listen:HOST:PORT`: a TCP port that this side listens on; port 0 picks one.
@@ -121,7 +121,7 @@ export const tcpListen: ListenKind<HostPort> = {
     const describe = (bound: object) => `tcp-listen:${formatHostPort({ ...asked, ...bound })}`;
     return listenForLinks(asked, describe, handlers, descriptor);
   },
-  restoreLink: (_address, capture, take) => restoreSocketLink(capture, take),
+  restoreLink: restoreSocketLink,
 };
 
 /** Null for the port that the system picks. */
@@ -184,7 +184,7 @@ async function listenForLinks(
   else await listenAdopted(server, address, descriptor);
   const description = describe(addressInForce(server, address));
   const users = new LocalUsers();
-  const handOn = (socket: net.Socket, from: string, origin?: string): void => {
+  const handOn = (socket: net.Socket, from: string, origin: string | null = null): void => {
     handlers.onLink(new SocketLink(description + from, (onread) => readBuffered(socket, onread), { origin }));
   };
   server.on('connection', (socket) => {

@@ -46,7 +46,7 @@ export function virtserialKind(options: VirtserialOptions = {}): DialKind<string
         throw channelError(description, error);
       }
     },
-    restoreLink: (_address, capture, take) => restoreDeviceLink(capture, take, clock),
+    restoreLink: (state, take) => restoreDeviceLink(state, take, clock),
   };
 }
 

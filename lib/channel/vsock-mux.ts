@@ -39,7 +39,7 @@ export function vsockMuxConnectKind(clock: Clock = systemClock): DialKind<VsockM
     place: ({ path, port }, folder) => `${canonicalPath(path, folder)}:${port}`,
     locate: ({ path }) => ({ is: 'unix-socket', path, servesOne: false }),
     dial: ({ path, port }, { signal }) => dial(path, port, signal, clock),
-    restoreLink: (_address, capture, take) => restoreSocketLink(capture, take),
+    restoreLink: restoreSocketLink,
   };
 }
 

@@ -5,8 +5,8 @@
 import { closeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { VproxyError } from '../errors.js';
-import { restoreHandleLink } from '../link/device-link.js';
-import { channelError, type Link, type LinkCapture, openingCancelled } from '../link/link.js';
+import { openHandleLink } from '../link/device-link.js';
+import { channelError, type Link, type LinkState, openingCancelled } from '../link/link.js';
 import { SocketLink } from '../link/socket-link.js';
 import type { TakeDescriptor } from '../system/descriptors.js';
 import { ListeningHandle, openPipeHandle, pipeSocket } from '../system/handles.js';
@@ -40,9 +40,7 @@ export function vsockConnectKind(
       if (fd < 0) throw vsockError(description, systemError('socket', -fd));
       try {
         await connect(system, fd, address, description, signal, clock);
-        const handle = openPipeHandle(fd);
-        if (handle === null) throw new VproxyError('channel-unusable', `${description}: this Node has no pipe handle`);
-        return new SocketLink(description, (onread) => pipeSocket(handle, onread));
+        return openHandleLink(description, fd);
       } catch (error) {
         closeSync(fd);
         throw vsockError(description, error);
@@ -54,8 +52,8 @@ export function vsockConnectKind(
 
 export const vsockConnect: DialKind<VsockAddress> = vsockConnectKind();
 
-function restoreVsockLink(_address: unknown, capture: LinkCapture, take: TakeDescriptor): Link {
-  return restoreHandleLink(capture, take(capture.descriptors[0] ?? -1));
+function restoreVsockLink(state: LinkState, take: TakeDescriptor): Link {
+  return openHandleLink(state.description, take(state.descriptors[0] ?? -1), state);
 }
 
 /** Connects without stopping the event loop meanwhile. */

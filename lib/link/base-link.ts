@@ -8,7 +8,7 @@ import type { Link, LinkHandler } from './link.js';
  * `open`: it reads and writes. `closing`: why it ends is known; what is queued is written, or dropped. `finishing`: the
  * transport is gone, and what depends on it is put in order (see `beforeClosed`). `closed`: the handler is told.
  */
-type LinkState = 'open' | 'closing' | 'finishing' | 'closed';
+type LinkPhase = 'open' | 'closing' | 'finishing' | 'closed';
 
 /** Codes of errors by which a transport says that its other end is gone. */
 const GONE_CODES: readonly string[] = ['ECONNRESET', 'EPIPE', 'ERR_STREAM_PREMATURE_CLOSE'];
@@ -17,7 +17,7 @@ const GONE_CODES: readonly string[] = ['ECONNRESET', 'EPIPE', 'ERR_STREAM_PREMAT
 export abstract class BaseLink implements Link {
   readonly description: string;
   protected readonly clock: Clock;
-  protected state: LinkState = 'open';
+  protected phase: LinkPhase = 'open';
   protected handler: LinkHandler | null = null;
   protected isPaused = false;
   /** A write did not go out whole: `onDrain` is owed. */
@@ -56,14 +56,14 @@ export abstract class BaseLink implements Link {
 
   /** Whether it is open, and nothing but the transport has to be put in order at its end. */
   protected get isTransportAlone(): boolean {
-    return this.state === 'open' && this.#finish === null;
+    return this.phase === 'open' && this.#finish === null;
   }
 
   start(handler: LinkHandler): void {
     this.handler = handler;
     queueMicrotask(() => {
-      if (this.state === 'closed') this.#report();
-      else if (this.state !== 'finishing') this.begin(handler);
+      if (this.phase === 'closed') this.#report();
+      else if (this.phase !== 'finishing') this.begin(handler);
     });
   }
 
@@ -73,11 +73,11 @@ export abstract class BaseLink implements Link {
 
   resume(): void {
     this.isPaused = false;
-    if (this.state === 'open' || this.state === 'closing') this.readOn();
+    if (this.phase === 'open' || this.phase === 'closing') this.readOn();
   }
 
   close(timeoutMs = 500): void {
-    if (this.state !== 'open') return;
+    if (this.phase !== 'open') return;
     this.#endFor(this.#shutdown());
     this.#cancelClose = this.clock.schedule(timeoutMs, () => this.dropTransport());
     this.endTransport();
@@ -89,20 +89,20 @@ export abstract class BaseLink implements Link {
 
   /** Ends the link at once; `reason` is why, unless another one is known. */
   protected fail(reason: VproxyError): void {
-    if (this.state === 'open') this.#endFor(reason);
+    if (this.phase === 'open') this.#endFor(reason);
     this.dropTransport();
   }
 
   protected transportGone(): void {
-    if (this.state === 'finishing' || this.state === 'closed') return;
-    if (this.state === 'open') this.#endFor(this.closedByPeer());
+    if (this.phase === 'finishing' || this.phase === 'closed') return;
+    if (this.phase === 'open') this.#endFor(this.closedByPeer());
     this.#cancelClose?.();
     const finish = this.#finish;
     if (finish === null) {
       this.#closed();
       return;
     }
-    this.state = 'finishing';
+    this.phase = 'finishing';
     void finish(this.#reason ?? this.#shutdown()).then((reason) => {
       this.#reason = reason;
       this.#closed();
@@ -111,7 +111,7 @@ export abstract class BaseLink implements Link {
 
   /** All that was written has gone out, which the handler waits for. */
   protected drained(): void {
-    if (this.state !== 'open') return;
+    if (this.phase !== 'open') return;
     this.awaitsDrain = false;
     this.handler?.onDrain();
   }
@@ -132,12 +132,12 @@ export abstract class BaseLink implements Link {
   }
 
   #endFor(reason: VproxyError): void {
-    this.state = 'closing';
+    this.phase = 'closing';
     this.#reason = reason;
   }
 
   #closed(): void {
-    this.state = 'closed';
+    this.phase = 'closed';
     if (this.handler !== null) queueMicrotask(() => this.#report());
   }
 

@@ -6,7 +6,7 @@ import type { TakeDescriptor } from '../system/descriptors.js';
 import { openPipeHandle, type PipeHandle, pipeSocket, pollAgain } from '../system/handles.js';
 import { Backoff, type CancelTimer, type Clock, systemClock } from '../util/clock.js';
 import { BaseLink } from './base-link.js';
-import { channelError, type LinkCapture, type LinkHandler } from './link.js';
+import { channelError, type LinkHandler, type LinkState } from './link.js';
 import { ReadSlab } from './read-slab.js';
 import { type DirectAccess, SocketLink, type SocketLinkOptions } from './socket-link.js';
 
@@ -18,32 +18,33 @@ export const DEVICE_SLAB_BYTES = 262_144;
  * delivered first; the link owns them.
  */
 export function openDeviceLink(description: string, fd: number, firstBytes: Buffer | null, clock: Clock): BaseLink {
-  const options = { slabBytes: DEVICE_SLAB_BYTES, direct: deviceAccess(fd), clock, ...(firstBytes && { firstBytes }) };
   const handle = openPipeHandle(fd);
-  if (handle === null) return new PollingLink(description, fd, options);
-  return linkOver(handle, description, options);
+  if (handle === null) return new PollingLink(description, fd, { firstBytes, clock });
+  return linkOver(handle, description, { ...deviceOptions(fd, clock), firstBytes });
 }
 
 /** The link that another process of this program had over a device. Throws `channel-unusable` where this Node has no handle for it. */
-export function restoreDeviceLink(capture: LinkCapture, take: TakeDescriptor, clock: Clock): BaseLink {
-  const fd = take(capture.descriptors[0] ?? -1);
-  return restoreHandleLink(capture, fd, { slabBytes: DEVICE_SLAB_BYTES, direct: deviceAccess(fd), clock });
+export function restoreDeviceLink(state: LinkState, take: TakeDescriptor, clock: Clock): BaseLink {
+  const fd = take(state.descriptors[0] ?? -1);
+  return openHandleLink(state.description, fd, { ...deviceOptions(fd, clock), ...state });
 }
 
-/** The same over anything that a handle of Node takes, such as a socket of a family that Node does not know. It owns `fd`. */
-export function restoreHandleLink(capture: LinkCapture, fd: number, options: SocketLinkOptions = {}): SocketLink {
+/** A link over anything that a handle of Node takes, such as a socket of a family that Node does not know. It owns `fd`, unless it throws `channel-unusable`. */
+export function openHandleLink(description: string, fd: number, options: SocketLinkOptions = {}): SocketLink {
   const handle = openPipeHandle(fd);
-  if (handle === null) throw new VproxyError('channel-unusable', `${capture.description}: this Node cannot open it`);
-  return linkOver(handle, capture.description, { ...options, restored: capture });
+  if (handle === null) throw new VproxyError('channel-unusable', `${description}: this Node has no pipe handle`);
+  return linkOver(handle, description, options);
 }
 
-/** A device is polled now and then; a socket loses nothing. */
+const deviceOptions = (fd: number, clock: Clock): SocketLinkOptions => {
+  return { slabBytes: DEVICE_SLAB_BYTES, direct: deviceAccess(fd), clock };
+};
+
 function linkOver(handle: PipeHandle, description: string, options: SocketLinkOptions): SocketLink {
-  const pollDevice = (): void => pollAgain(handle);
-  const isDevice = options.direct !== undefined;
   return new SocketLink(description, (onread) => pipeSocket(handle, onread), {
     ...options,
-    ...(isDevice && { pollDevice }),
+    // A socket loses nothing.
+    ...(options.direct !== undefined && { pollDevice: () => pollAgain(handle) }),
   });
 }
 
@@ -94,7 +95,7 @@ export class PollingLink extends BaseLink {
   #cancelTurn: CancelTimer | null = null;
 
   /** `firstBytes` were read before the link was made, and are delivered first. */
-  constructor(description: string, fd: number, options: { readonly firstBytes?: Buffer; readonly clock?: Clock } = {}) {
+  constructor(description: string, fd: number, options: Pick<SocketLinkOptions, 'firstBytes' | 'clock'> = {}) {
     super(description, options.clock ?? systemClock);
     this.#fd = fd;
     this.#device = deviceAccess(fd);
@@ -108,7 +109,7 @@ export class PollingLink extends BaseLink {
 
   /** Once the link is closing, what is written is dropped. */
   write(bytes: Buffer): boolean {
-    if (this.state !== 'open') return true;
+    if (this.phase !== 'open') return true;
     const written = this.#queue.length === 0 ? this.#device.writeNow(bytes) : 0;
     if (written === bytes.length) return true;
     this.#queue.push(bytes.subarray(written));
@@ -150,7 +151,7 @@ export class PollingLink extends BaseLink {
   #turn(): void {
     const hasWritten = this.#flush();
     const hasRead = this.isPaused || (this.handler !== null && this.#readSlabs(this.handler));
-    if (this.state === 'closing' && this.#unwrittenBytes === 0) this.dropTransport();
+    if (this.phase === 'closing' && this.#unwrittenBytes === 0) this.dropTransport();
     // It was dropped, here or by the handler.
     if (this.#cancelTurn === null) return;
     if (hasRead || hasWritten) this.#waits.reset();
@@ -175,7 +176,7 @@ export class PollingLink extends BaseLink {
 
   /** Whether anything was read. */
   #readSlabs(handler: LinkHandler): boolean {
-    if (this.state !== 'open') return false;
+    if (this.phase !== 'open') return false;
     const firstBytes = this.#firstBytes;
     this.#firstBytes = null;
     if (firstBytes !== null) handler.onBytes(firstBytes);
@@ -188,7 +189,7 @@ export class PollingLink extends BaseLink {
   }
 
   get #mayRead(): boolean {
-    return this.state === 'open' && !this.isPaused;
+    return this.phase === 'open' && !this.isPaused;
   }
 
   /** The number of bytes, 0 where nothing has come; ends the link where nothing will come any more. */

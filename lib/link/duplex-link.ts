@@ -20,7 +20,7 @@ export class DuplexLink extends BaseLink {
   }
 
   get unwrittenBytes(): number {
-    return this.state === 'closed' ? 0 : this.#duplex.writableLength;
+    return this.phase === 'closed' ? 0 : this.#duplex.writableLength;
   }
 
   override pause(): void {
@@ -40,7 +40,7 @@ export class DuplexLink extends BaseLink {
   protected begin(): void {
     this.#duplex.on('data', (chunk: Buffer) => {
       // Of what is being closed only the end is waited for. A chunk is the reader's for good, so it may be kept or not.
-      if (this.state === 'open') this.handler?.onBytes(chunk);
+      if (this.phase === 'open') this.handler?.onBytes(chunk);
     });
     if (this.isPaused) this.#duplex.pause();
   }
@@ -64,7 +64,7 @@ export class DuplexLink extends BaseLink {
   }
 
   #write(bytes: Buffer): boolean {
-    if (this.state !== 'open') return true;
+    if (this.phase !== 'open') return true;
     // A Duplex in memory may come back with the answer from within a write, when the session is not ready for it.
     if (this.#duplex.writableCorked === 0) {
       this.#duplex.cork();
@@ -82,7 +82,7 @@ export class DuplexLink extends BaseLink {
 
   /** The other side ended. What is still to be written goes out first where this side is closing anyway. */
   #handleEnd(): void {
-    if (this.state === 'open' || this.#duplex.writableFinished) this.fail(this.closedByPeer());
+    if (this.phase === 'open' || this.#duplex.writableFinished) this.fail(this.closedByPeer());
   }
 }
 

@@ -8,7 +8,7 @@ import type { KeepDescriptor } from '../system/descriptors.js';
 import type { Clock } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
 import { GatheredWrites } from './gathered-writes.js';
-import type { Link, LinkCapture } from './link.js';
+import type { Link, LinkState } from './link.js';
 
 const NOTHING = Buffer.alloc(0);
 
@@ -20,7 +20,7 @@ let spareRoom: Buffer | null = null;
 
 /** A link with an established session, for a successor of this process. */
 export interface RunnerCapture {
-  readonly link: LinkCapture;
+  readonly link: LinkState;
   readonly loop: LoopCapture;
   /** What came and is left to another turn. */
   readonly unread: Buffer;
@@ -32,6 +32,8 @@ export class LinkRunner {
   readonly loop: SessionLoop;
   readonly #writes: GatheredWrites;
   readonly #closed = deferred<VproxyError>();
+  /** Resolved when the link is gone, with the reason. */
+  readonly closed = this.#closed.promise;
   /** Why this side gave it up; null where it did not. */
   #abandoned: VproxyError | null = null;
   /** What came and is left to another turn, while the link is paused; empty where the loop has all of it. Null: nothing is left. */
@@ -44,11 +46,6 @@ export class LinkRunner {
     this.link = link;
     this.#writes = new GatheredWrites(link, () => this.loop.handleDrain());
     this.loop = new SessionLoop(this.#writes, clock, settings, (unread) => this.#leaveToNextTurn(unread));
-  }
-
-  /** Resolved when the link is gone, with the reason. */
-  get closed(): Promise<VproxyError> {
-    return this.#closed.promise;
   }
 
   start(): void {

@@ -26,14 +26,14 @@ export interface LinkHandler {
   onClosed(reason: VproxyError): void;
 }
 
-/** A link as plain data, for a successor. */
-export interface LinkCapture {
+/** What lives on of a link. */
+export interface LinkState {
   readonly description: string;
   /** The numbers of its descriptors: one, or that which is read and that which is written. */
   readonly descriptors: readonly number[];
   /** What was written to it and the system has not taken: it goes out before all else. */
   readonly unwritten: Buffer;
-  /** What was read of it and not delivered; null where that is nothing. */
+  /** What was read of it and not delivered, which the link owns; null where that is nothing. */
   readonly firstBytes: Buffer | null;
   /** As of {@link Link}; null where it is not told. */
   readonly origin: string | null;
@@ -50,7 +50,7 @@ export interface Link extends ByteSink {
   readonly descriptor?: number | null;
 
   /** The machine at its other end, where the channel is one on which several can connect and tells them apart. */
-  readonly origin?: string | undefined;
+  readonly origin?: string | null;
 
   /**
    * Whether its other end may hand on nothing although it is open, until it is closed: a QEMU 7.2, where the process
@@ -90,7 +90,7 @@ export interface Link extends ByteSink {
    * What a successor needs to go on with it; changes nothing. Null where it cannot be handed over: it is closing, or more
    * than descriptors belongs to it, such as a command. Default: none can.
    */
-  capture?(keep: KeepDescriptor): LinkCapture | null;
+  capture?(keep: KeepDescriptor): LinkState | null;
 }
 
 // What an error of the system means to the one who opens a channel.

@@ -8,7 +8,7 @@ import { copyAlone } from '../util/bytes/byte-queue.js';
 import { LastPieces, lastOf } from '../util/bytes/last-pieces.js';
 import { type CancelTimer, type Clock, systemClock } from '../util/clock.js';
 import { BaseLink } from './base-link.js';
-import type { LinkCapture, LinkHandler } from './link.js';
+import type { LinkHandler, LinkState } from './link.js';
 import { PAGE_BYTES, ReadSlab } from './read-slab.js';
 
 /** Reads and writes past the event loop, for a device where that is faster. Called only while the link is open. */
@@ -25,12 +25,10 @@ export interface SocketHalves {
   readonly output: net.Socket;
 }
 
-/** How a link differs from the plain one. */
-export interface SocketLinkOptions {
+/** How a link differs from the plain one, which has nothing of another one. */
+export interface SocketLinkOptions extends Partial<Omit<LinkState, 'description' | 'descriptors'>> {
   /** Default 135168; a multiple of 4096. */
   readonly slabBytes?: number;
-  /** Bytes that were read before the link was made; delivered first. The link owns them. */
-  readonly firstBytes?: Buffer;
   /** Also says that the socket is a device: it has no half-close. */
   readonly direct?: DirectAccess;
   /** Has the system say once more what the device is ready for. Called now and then, while it is silent. */
@@ -39,12 +37,6 @@ export interface SocketLinkOptions {
   readonly waitsForEnd?: boolean;
   /** Default `systemClock`. */
   readonly clock?: Clock;
-  /** Default: it is not told. */
-  readonly origin?: string | undefined;
-  /** See `Link.mayBeStuck`. */
-  readonly mayBeStuck?: boolean;
-  /** What it was in the process before. Its description, its bytes and what is told of it are used. */
-  readonly restored?: LinkCapture;
 }
 
 /** A page more than a frame of the usual largest size, so that one read takes a whole one. */
@@ -55,8 +47,9 @@ const POLL_MS = 5000;
 
 /** A link over a socket (connected, accepted, connecting, or made of a device's handle), or over two halves. */
 export class SocketLink extends BaseLink {
-  readonly origin: string | undefined;
+  readonly origin: string | null;
   readonly mayBeStuck: boolean;
+  bufferBytes: number | null;
   readonly #input: net.Socket;
   readonly #output: net.Socket;
   readonly #slab: ReadSlab;
@@ -68,7 +61,6 @@ export class SocketLink extends BaseLink {
   #firstBytes: Buffer | null;
   /** The buffer to ask for when a write does not fit; null: none, or it was asked for. */
   #wantedBufferBytes: number | null = null;
-  #bufferBytes: number | null = null;
   /** What was written last, while the system may not have taken it. */
   #unwritten: LastPieces | null = null;
   readonly #pollDevice: (() => void) | null;
@@ -85,16 +77,14 @@ export class SocketLink extends BaseLink {
     options: SocketLinkOptions = {},
   ) {
     super(description, options.clock ?? systemClock);
-    const { restored } = options;
-    this.origin = options.origin ?? restored?.origin ?? undefined;
-    this.mayBeStuck = options.mayBeStuck ?? restored?.mayBeStuck ?? false;
-    this.#bufferBytes = restored?.bufferBytes ?? null;
+    this.origin = options.origin ?? null;
+    this.mayBeStuck = options.mayBeStuck ?? false;
+    this.bufferBytes = options.bufferBytes ?? null;
     this.#slab = new ReadSlab(options.slabBytes ?? SLAB_BYTES);
     this.#direct = options.direct ?? null;
     this.#pollDevice = options.pollDevice ?? null;
     this.#waitsForEnd = options.waitsForEnd ?? this.#direct === null;
-    const firstBytes = options.firstBytes ?? restored?.firstBytes ?? null;
-    this.#firstBytes = firstBytes;
+    this.#firstBytes = options.firstBytes ?? null;
     const opened = open({
       buffer: () => this.#slab.room,
       callback: (byteCount) => this.#read(byteCount),
@@ -112,7 +102,7 @@ export class SocketLink extends BaseLink {
         if (sockets.size === 0) this.transportGone();
       });
     }
-    if (restored !== undefined) this.#holdBack(restored.unwritten);
+    if (options.unwritten !== undefined) this.#holdBack(options.unwritten);
   }
 
   get unwrittenBytes(): number {
@@ -123,10 +113,6 @@ export class SocketLink extends BaseLink {
     return descriptorOf(this.#input);
   }
 
-  get bufferBytes(): number | null {
-    return this.#bufferBytes;
-  }
-
   wantBuffer(bytes: number): void {
     this.#wantedBufferBytes = bytes;
   }
@@ -134,7 +120,7 @@ export class SocketLink extends BaseLink {
   /** Once the link is closing, what is written is dropped. */
   write(bytes: Buffer): boolean {
     const socket = this.#output;
-    if (this.state !== 'open') return true;
+    if (this.phase !== 'open') return true;
     let rest = bytes;
     if (this.#direct !== null && socket.writableLength === 0) {
       const written = this.#direct.writeNow(bytes);
@@ -155,7 +141,7 @@ export class SocketLink extends BaseLink {
       for (const part of parts) this.write(part);
       return this.#isWritten();
     }
-    if (this.state !== 'open') return this.#isWritten();
+    if (this.phase !== 'open') return this.#isWritten();
     socket.cork();
     for (const part of parts) socket.write(part, this.#written);
     socket.uncork();
@@ -178,7 +164,7 @@ export class SocketLink extends BaseLink {
     if (bytes !== null && socket.writableCorked === 0) {
       this.#wantedBufferBytes = null;
       void enlargeBuffer(socket, bytes).then((granted) => {
-        this.#bufferBytes = granted;
+        this.bufferBytes = granted;
       });
     }
     return false;
@@ -196,7 +182,7 @@ export class SocketLink extends BaseLink {
     this.drained();
   };
 
-  capture(keep: KeepDescriptor): LinkCapture | null {
+  capture(keep: KeepDescriptor): LinkState | null {
     const sockets = [...new Set([this.#input, this.#output])];
     const isSimple = sockets.every((socket) => !socket.connecting && socket.readableLength === 0);
     if (!this.isTransportAlone || !isSimple) return null;
@@ -209,9 +195,9 @@ export class SocketLink extends BaseLink {
       descriptors: fds.map((fd) => keep(fd)),
       unwritten: Buffer.concat(unwritten),
       firstBytes: this.#firstBytes,
-      origin: this.origin ?? null,
+      origin: this.origin,
       mayBeStuck: this.mayBeStuck,
-      bufferBytes: this.#bufferBytes,
+      bufferBytes: this.bufferBytes,
     };
   }
 
@@ -229,9 +215,9 @@ export class SocketLink extends BaseLink {
     this.#isHeldBack = false;
     const firstBytes = this.#firstBytes;
     this.#firstBytes = null;
-    if (firstBytes !== null && this.state === 'open') handler.onBytes(firstBytes);
+    if (firstBytes !== null && this.phase === 'open') handler.onBytes(firstBytes);
     if (!this.isPaused) this.readOn();
-    if (this.state === 'open') this.#pollLater();
+    if (this.phase === 'open') this.#pollLater();
   }
 
   /**
@@ -275,7 +261,7 @@ export class SocketLink extends BaseLink {
     // A page that is not full was the last one: another read would only find nothing, and that costs an exception.
     if (count % PAGE_BYTES === 0 && count < this.#slab.room.length)
       count += this.#direct.readNow(this.#slab.pages(count));
-    for (let isFull = true; isFull && count > 0 && this.state === 'open'; ) {
+    for (let isFull = true; isFull && count > 0 && this.phase === 'open'; ) {
       isFull = count === this.#slab.room.length;
       if (!this.#deliver(count)) return false;
       if (isFull) count = this.#direct.readNow(this.#slab.pages(0));
@@ -285,7 +271,7 @@ export class SocketLink extends BaseLink {
 
   #deliver(byteCount: number): boolean {
     const { handler } = this;
-    if (this.state !== 'open' || handler === null) return !this.isPaused;
+    if (this.phase !== 'open' || handler === null) return !this.isPaused;
     const isFull = byteCount === this.#slab.room.length;
     this.#slab.took(byteCount, handler.onBytes(this.#slab.room.subarray(0, byteCount)));
     return !this.isPaused && !this.#turn.isOver(byteCount, isFull, handler.hasInteractive?.() ?? false);
@@ -293,7 +279,7 @@ export class SocketLink extends BaseLink {
 
   /** The other side ended. What is still to be written has nobody to go to, but where this side is closing anyway. */
   #handleEnd(): void {
-    const stillWrites = this.state === 'closing' && this.#direct === null && !this.#output.writableFinished;
+    const stillWrites = this.phase === 'closing' && this.#direct === null && !this.#output.writableFinished;
     if (!stillWrites) this.fail(this.closedByPeer());
   }
 }
@@ -302,15 +288,11 @@ export class SocketLink extends BaseLink {
  * The link that another process of this program had over a socket of TCP, over a unix socket or over two FIFOs. It reads and
  * writes nothing before its start.
  */
-export function restoreSocketLink(
-  capture: LinkCapture,
-  take: TakeDescriptor,
-  options: SocketLinkOptions = {},
-): SocketLink {
-  const [first = -1, second] = capture.descriptors.map((index) => take(index));
+export function restoreSocketLink(state: LinkState, take: TakeDescriptor, options: SocketLinkOptions = {}): SocketLink {
+  const [first = -1, second] = state.descriptors.map((index) => take(index));
   const open = (onread: OnRead) =>
     second === undefined ? adoptSocket(first, { onread }) : openHalves(first, second, onread);
-  return new SocketLink(capture.description, open, { ...options, restored: capture });
+  return new SocketLink(state.description, open, { ...options, ...state });
 }
 
 /**

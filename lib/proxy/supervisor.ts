@@ -140,7 +140,7 @@ export abstract class ChannelSupervisor {
     const { channel } = this.options;
     if (channel.kind.restoreLink === undefined)
       throw new VproxyError('upgrade-failed', `${channel.text}: such a link cannot be taken over`);
-    return this.run(channel.kind.restoreLink(channel.address, link, take));
+    return this.run(channel.kind.restoreLink(link, take));
   }
 
   /** Behind `restore`: goes on with its session, and opens the channel where that has no link. */
@@ -553,7 +553,8 @@ export class ListenSupervisor extends ChannelSupervisor {
 /** Who it is, for the peer that it took the place of: `host2, vproxy 0.1.0, from 192.0.2.7`. */
 function describeNewcomer({ link, loop }: LinkRunner): string {
   const { name = null, agent = null } = loop.session?.agreement.peer ?? {};
-  const from = link.origin === undefined ? null : `from ${link.origin}`;
+  const { origin = null } = link;
+  const from = origin === null ? null : `from ${origin}`;
   return [name, agent, from].flatMap((text) => (text === null ? [] : escapeText(text, 80))).join(', ');
 }
 

@@ -4,7 +4,7 @@
  */
 import { parseChannel } from '../../lib/channel/address/address.js';
 import type { ChannelListener } from '../../lib/channel/kind.js';
-import type { Link, LinkCapture } from '../../lib/link/link.js';
+import type { Link, LinkState } from '../../lib/link/link.js';
 import { changeProcess, patternFrom, programArguments, readCapture, say } from './process-change.js';
 
 interface Settings {
@@ -17,7 +17,7 @@ interface Settings {
 }
 
 interface Capture {
-  readonly link: LinkCapture | null;
+  readonly link: LinkState | null;
   readonly listener: number | null;
 }
 
@@ -76,7 +76,7 @@ function own(link: Link): void {
 async function goOn(path: string): Promise<void> {
   const { capture: read, take } = readCapture(path);
   const capture = read as Capture;
-  const link = capture.link === null ? null : (kind.restoreLink?.(address, capture.link, take) ?? null);
+  const link = capture.link === null ? null : (kind.restoreLink?.(capture.link, take) ?? null);
   if (link === null) {
     say('no link');
     return;
