@@ -6,11 +6,11 @@ import { systemClock } from '../util/clock.js';
 import type { CopyProgress, CopyRun } from './copy-progress.js';
 import { KeptLists, type Warn } from './kept-list.js';
 import { COPY_KIND, type CopyRequest, encodeMessage, pathsOf } from './messages.js';
-import { isFromHome, nameRemoteSource, requireNameable } from './named-paths.js';
+import { isFromHome, nameRemoteSource, nameSource, requireNameable } from './named-paths.js';
 import { receiveFiles } from './receiver.js';
 import { RecordStream } from './record-stream.js';
 import { sendFiles } from './sender.js';
-import { findSources, nameSource } from './sources.js';
+import { findSources } from './sources.js';
 import { type CopyFiles, SYSTEM_FILES } from './system-files.js';
 
 export interface CopyCallOptions {

@@ -1,14 +1,17 @@
 /**
- * Paths of the other side, as they are named: `/srv/in` from its root, all others from the home of the user that vproxy runs
+ * Paths as they are named, and the folder that a side may be kept to: what is outside of it, however it is named, does not exist for
+ * the peer.
+ *
+ * Those of the other side: `/srv/in` from its root, all others from the home of the user that vproxy runs
  * as there, as with scp(1). `notes.txt` and `~/notes.txt` are the same, `~alice/notes.txt` is in the home of another user, and
  * the empty path is the home itself. The caller sends them as they are; the side that has the files resolves them.
  */
-import { VproxyError } from '../errors.js';
+import { lstat, realpath } from 'node:fs/promises';
+import { basename, dirname, join, resolve, sep } from 'node:path';
+import { systemCode, VproxyError } from '../errors.js';
 import { listUsers, PASSWD_FILE, type UserAccount } from '../system/accounts.js';
 import { withoutFinalSlashes } from '../util/addresses.js';
-import { denied } from './allowed-folder.js';
 import type { CopySource } from './messages.js';
-import { nameSource } from './sources.js';
 import { copyError, refused } from './system-files.js';
 import { isPlainName, MAX_PATH_BYTES, showPath } from './tar/names.js';
 
@@ -19,6 +22,17 @@ export function requireNameable(path: string): void {
   const bytes = Buffer.byteLength(path);
   if (bytes <= MAX_PATH_BYTES) return;
   throw new VproxyError('bad-argument', `a path of ${bytes} bytes; it can have ${MAX_PATH_BYTES} at most`);
+}
+
+/**
+ * A path as a source. Throws `bad-argument` for one that has no name of its own, such as `/`.
+ * `resolve` makes it absolute, where the sender is here.
+ */
+export function nameSource(path: string): CopySource {
+  const absolute = resolve(path);
+  const name = basename(absolute);
+  if (!isPlainName(name)) throw new VproxyError('bad-argument', `${showPath(path)}: it has no name to be copied under`);
+  return { path: absolute, name };
 }
 
 /** A path of the other side as a source. Throws `bad-argument` for one that has no name of its own, such as `/` or a home. */
@@ -82,3 +96,33 @@ export class Homes {
     throw new VproxyError('copy-failed', what);
   }
 }
+
+/** Throws `denied`, without details, for a path that is not in `root` or leads out of it by a link; null allows any path. */
+export async function requireAllowed(path: string, root: string | null): Promise<void> {
+  if (root === null) return;
+  const folder = await realpath(root).catch(() => null);
+  if (folder === null || !isWithin(await resolveFully(path), folder)) throw denied();
+}
+
+export const denied = (): VproxyError => new VproxyError('denied', 'this path is not allowed');
+
+/** The path without links; what does not exist of it is kept as it is. */
+async function resolveFully(path: string): Promise<string> {
+  const absolute = resolve(path);
+  const missing: string[] = [];
+  for (let existing = absolute; ; existing = dirname(existing)) {
+    try {
+      return join(await realpath(existing), ...missing);
+    } catch (error) {
+      // What a dangling link leads to, or what is below a folder that may not be read, is not known.
+      if (systemCode(error) !== 'ENOENT' || (await isLink(existing)) || existing === dirname(existing)) throw denied();
+      missing.unshift(basename(existing));
+    }
+  }
+}
+
+const isLink = async (path: string): Promise<boolean> =>
+  (await lstat(path).catch(() => null))?.isSymbolicLink() === true;
+
+const isWithin = (path: string, folder: string): boolean =>
+  path === folder || path.startsWith(folder.endsWith(sep) ? folder : folder + sep);

@@ -1,31 +1,18 @@
 /** The sources of a copy: the files and folders that were named. */
 import { constants } from 'node:fs';
 import { access, realpath, stat } from 'node:fs/promises';
-import { basename, resolve } from 'node:path';
-import { VproxyError } from '../errors.js';
-import { requireAllowed } from './allowed-folder.js';
 import { FolderStack, readSorted } from './folders.js';
 import { type KeptBounds, type KeptLists, keptBytes, type Warn } from './kept-list.js';
 import { type CopySource, MAX_SOURCES, tooManyPaths } from './messages.js';
+import { requireAllowed } from './named-paths.js';
 import { refused, withPath } from './system-files.js';
-import { compareNames, isPlainName, MAX_PATH_BYTES, showPath } from './tar/names.js';
+import { compareNames, MAX_PATH_BYTES, showPath } from './tar/names.js';
 
 export interface FoundSource {
   /** Absolute, and no link: one that is named is followed. */
   readonly path: string;
   readonly name: string;
   readonly kind: 'file' | 'folder';
-}
-
-/**
- * A path as a source. Throws `bad-argument` for one that has no name of its own, such as `/`.
- * `resolve` makes it absolute, where the sender is here.
- */
-export function nameSource(path: string): CopySource {
-  const absolute = resolve(path);
-  const name = basename(absolute);
-  if (!isPlainName(name)) throw new VproxyError('bad-argument', `${showPath(path)}: it has no name to be copied under`);
-  return { path: absolute, name };
 }
 
 /** What a START names takes less than half of it: a link may lead to a longer path. */

@@ -4,9 +4,9 @@ import type { Stats } from 'node:fs';
 import { lstat, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { systemCode } from '../errors.js';
-import { denied, requireAllowed } from './allowed-folder.js';
 import { type KeptBounds, type KeptLists, keptBytes } from './kept-list.js';
 import { type CopyRoot, MAX_SOURCES, tooManyPaths } from './messages.js';
+import { denied, requireAllowed } from './named-paths.js';
 import { copyError, refused, withPath } from './system-files.js';
 import { isPlainName } from './tar/names.js';
 
