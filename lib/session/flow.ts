@@ -96,26 +96,35 @@ export class ReceiveWindow {
   }
 }
 
+/** The largest in-flight credit, in bytes. */
+const MAX_IN_FLIGHT_BYTES = 64 * 2 ** 20;
+
 /** What an {@link InFlightCredit} has granted and measured. */
 export interface InFlightCreditState {
-  readonly window: InFlightWindowState;
-  readonly roundTrip: RoundTripState;
+  windowBytes: number;
+  /** How many bytes of DATA the peer may have sent in this session, and has. */
+  grantedBytes: number;
+  receivedBytes: number;
+  /** Where and when the round began. */
+  roundFromBytes: number;
+  roundFromMs: number;
   /** Whether the newest round took hardly longer than a round trip: the sender waits for credit. */
   wasHeldBack: boolean;
+  readonly roundTrip: RoundTripState;
 }
 
 /**
- * The credit that this side gives for all DATA of a session, which bounds what lies between the two processes: the in-flight
- * window, with the measurements of the round trip that decide about its size (R-FLOW-5). It is the {@link Pace} of the streams.
+ * The credit that this side gives for all DATA of a session, which bounds what lies between the two processes: raised as DATA
+ * arrives, whatever becomes of it, so it never depends on a stream. Measurements of the round trip decide about its size
+ * (R-FLOW-5). It is the {@link Pace} of the streams.
  */
 export class InFlightCredit implements Pace {
   /** The session's, where the scheduler announces credit. */
   readonly id = 0;
   isCreditDue = false;
   readonly state: InFlightCreditState;
+  readonly roundTrip: RoundTrip;
   readonly #clock: Clock;
-  readonly #window: InFlightWindow;
-  readonly #roundTrip: RoundTrip;
   readonly #sendPing: (payload: Buffer) => void;
 
   constructor(
@@ -128,116 +137,43 @@ export class InFlightCredit implements Pace {
       readonly randomBytes: (count: number) => Buffer;
     },
     state: InFlightCreditState = {
-      window: newInFlightWindow(options.firstBytes, options.clock.now()),
-      roundTrip: newRoundTrip(),
+      windowBytes: options.firstBytes,
+      grantedBytes: options.firstBytes,
+      receivedBytes: 0,
+      roundFromBytes: 0,
+      roundFromMs: options.clock.now(),
       wasHeldBack: false,
+      roundTrip: newRoundTrip(),
     },
   ) {
     this.state = state;
+    this.roundTrip = new RoundTrip(options.randomBytes, state.roundTrip);
     this.#clock = options.clock;
-    this.#window = new InFlightWindow(state.window);
     this.#sendPing = options.sendPing;
-    this.#roundTrip = new RoundTrip(options.randomBytes, state.roundTrip);
   }
 
   get grantedBytes(): number {
-    return this.state.window.grantedBytes;
+    return this.state.grantedBytes;
   }
 
-  /** DATA received in this session, in bytes. */
-  get receivedBytes(): number {
-    return this.state.window.receivedBytes;
-  }
-
-  /** The newest measurement of the round trip, in milliseconds; null before the first. */
-  get measuredMs(): number | null {
-    return this.#roundTrip.measuredMs;
-  }
-
-  /** The newest round-trip time, in milliseconds; before the first measurement what is assumed. */
   get roundTripMs(): number {
     return this.state.roundTrip.latestMs;
-  }
-
-  /** Whether a PING waits for its PONG. */
-  get isMeasuring(): boolean {
-    return this.#roundTrip.isMeasuring;
   }
 
   get nowMs(): number {
     return this.#clock.now();
   }
 
-  /** A measurement under way says nothing any more: the session has no link. */
-  stopMeasuring(): void {
-    this.#roundTrip.abandon();
-  }
-
   /** Measures the round trip. Gives the 8 bytes that the answer will have. */
   ping(): Buffer {
-    const payload = this.#roundTrip.begin(this.#clock.now());
+    const payload = this.roundTrip.begin(this.#clock.now());
     this.#sendPing(payload);
     return payload;
   }
 
-  /** Counts DATA that came. True when the credit was raised. Throws `flow-control`. */
-  receive(bytes: number): boolean {
-    const isRaised = this.#window.receive(bytes);
-    if (this.#window.isRoundOver && !this.#roundTrip.isMeasuring) {
-      // Under load a round trip takes longer than at rest, and the windows of the streams have to span it.
-      const tookMs = this.#window.endRound(this.#clock.now());
-      this.state.wasHeldBack = tookMs <= 2 * this.#roundTrip.smallestMs;
-      this.ping();
-    }
-    return isRaised;
-  }
-
-  /** True where the PONG answered the PING that was on the way. */
-  takePong(payload: Buffer): boolean {
-    if (!this.#roundTrip.finish(payload, this.#clock.now())) return false;
-    if (this.state.wasHeldBack) this.#growUnlessQueued();
-    return true;
-  }
-
-  #growUnlessQueued(): void {
-    this.state.wasHeldBack = false;
-    // A round trip that has become longer shows a queue: more in flight would only make it longer.
-    if (this.state.roundTrip.latestMs < 2 * this.#roundTrip.smallestMs) this.#window.grow();
-  }
-}
-
-/** The largest in-flight credit, in bytes. */
-const MAX_IN_FLIGHT_BYTES = 64 * 2 ** 20;
-
-interface InFlightWindowState {
-  windowBytes: number;
-  /** How many bytes of DATA the peer may have sent in this session, and has. */
-  grantedBytes: number;
-  receivedBytes: number;
-  /** Where and when the round began. */
-  roundFromBytes: number;
-  roundFromMs: number;
-}
-
-const newInFlightWindow = (firstBytes: number, nowMs: number): InFlightWindowState => ({
-  windowBytes: firstBytes,
-  grantedBytes: firstBytes,
-  receivedBytes: 0,
-  roundFromBytes: 0,
-  roundFromMs: nowMs,
-});
-
-/** Raised as DATA arrives, whatever becomes of it, so it never depends on a stream. */
-class InFlightWindow {
-  readonly #state: InFlightWindowState;
-
-  constructor(state: InFlightWindowState) {
-    this.#state = state;
-  }
-
   /** Counts DATA that came. True when a quarter of the window is used and the credit was raised. Throws `flow-control`. */
   receive(bytes: number): boolean {
-    const state = this.#state;
+    const { state } = this;
     state.receivedBytes += bytes;
     if (state.receivedBytes > state.grantedBytes) {
       const { receivedBytes, grantedBytes } = state;
@@ -246,30 +182,32 @@ class InFlightWindow {
         `${receivedBytes} bytes of DATA exceed the session's credit of ${grantedBytes}`,
       );
     }
-    if (state.grantedBytes - state.receivedBytes > state.windowBytes * 0.75) return false;
-    state.grantedBytes = state.receivedBytes + state.windowBytes;
-    return true;
+    const isRaised = state.grantedBytes - state.receivedBytes <= state.windowBytes * 0.75;
+    if (isRaised) state.grantedBytes = state.receivedBytes + state.windowBytes;
+    const isRoundOver = state.receivedBytes - state.roundFromBytes >= state.windowBytes;
+    if (isRoundOver && !this.roundTrip.isMeasuring) this.#endRound();
+    return isRaised;
   }
 
-  /** Whether a window's worth of DATA has come since the last round ended. */
-  get isRoundOver(): boolean {
-    const state = this.#state;
-    return state.receivedBytes - state.roundFromBytes >= state.windowBytes;
-  }
-
-  /** Begins the next round; how long the last one took, in milliseconds. */
-  endRound(nowMs: number): number {
-    const state = this.#state;
-    const tookMs = nowMs - state.roundFromMs;
+  #endRound(): void {
+    const { state } = this;
+    const nowMs = this.#clock.now();
+    state.wasHeldBack = nowMs - state.roundFromMs <= 2 * this.roundTrip.smallestMs;
     state.roundFromBytes = state.receivedBytes;
     state.roundFromMs = nowMs;
-    return tookMs;
+    // Under load a round trip takes longer than at rest, and the windows of the streams have to span it.
+    this.ping();
   }
 
-  /** Doubles the window. */
-  grow(): void {
-    const state = this.#state;
-    state.windowBytes = Math.min(2 * state.windowBytes, MAX_IN_FLIGHT_BYTES);
+  /** True where the PONG answered the PING that was on the way. */
+  takePong(payload: Buffer): boolean {
+    const { state } = this;
+    if (!this.roundTrip.finish(payload, this.#clock.now())) return false;
+    // A round trip that has become longer shows a queue: more in flight would only make it longer.
+    if (state.wasHeldBack && state.roundTrip.latestMs < 2 * this.roundTrip.smallestMs)
+      state.windowBytes = Math.min(2 * state.windowBytes, MAX_IN_FLIGHT_BYTES);
+    state.wasHeldBack = false;
+    return true;
   }
 }
 
@@ -283,6 +221,7 @@ interface RoundTripState {
   nonce: number;
   /** When the PING was sent that waits for its PONG; null where none waits. */
   sentAtMs: number | null;
+  /** The newest measurement; before the first one what is assumed. */
   latestMs: number;
   /** Infinite before the first measurement. */
   smallestMs: number;

@@ -61,7 +61,7 @@ interface SessionLink {
 }
 
 interface SessionContext extends Omit<SessionLink, 'agreement' | 'sink'> {
-  /** Null for a session that is restored without a link. */
+  /** That of its link, which goes on behind the last byte that another session was given; null: it has no link, or loses it by that. */
   readonly sink: ByteSink | null;
   readonly clock: Clock;
   readonly settings: EstablishedSettings;
@@ -99,16 +99,6 @@ interface SessionFacts {
   receivedChunks: number;
   /** Whether somebody waits for `measured`. */
   isMeasureDue: boolean;
-}
-
-/** What a session needs to go on where another one was. */
-export interface RestoreContext {
-  /** That of its link, which goes on behind the last byte that was given to the old one; null: it has no link, or loses it by that. */
-  readonly sink: ByteSink | null;
-  readonly clock: Clock;
-  readonly settings: EstablishedSettings;
-  /** As for a new session. Default: never. */
-  readonly isTurnOver?: () => boolean;
 }
 
 /** The states of a session, with those that may follow. */
@@ -229,7 +219,7 @@ export class Session extends EventEmitter<SessionEvents> {
         onOver: () => this.#endIfDrained(),
         peerServices: () => this.peerServices,
         askPeer: () => {
-          if (!this.#credit.isMeasuring) this.#pingIfIdle();
+          if (!this.#credit.roundTrip.isMeasuring) this.#pingIfIdle();
         },
       },
       state?.table,
@@ -307,7 +297,7 @@ export class Session extends EventEmitter<SessionEvents> {
    */
   measure(): void {
     this.#facts.isMeasureDue = true;
-    if (!this.isOver && !this.isSuspended && !this.#credit.isMeasuring) this.#credit.ping();
+    if (!this.isOver && !this.isSuspended && !this.#credit.roundTrip.isMeasuring) this.#credit.ping();
   }
 
   /**
@@ -441,7 +431,7 @@ export class Session extends EventEmitter<SessionEvents> {
     this.#continuity?.suspend();
     this.#reader.rewind();
     this.#liveness.stop();
-    this.#credit.stopMeasuring();
+    this.#credit.roundTrip.abandon();
   }
 
   /** What came is wrong: a session that can waits for a link on which it goes on, where the peer may just have lost its own. */
@@ -505,7 +495,7 @@ export class Session extends EventEmitter<SessionEvents> {
    * before which nothing is written, and no time runs. A session whose link is not given, or was gone before, is suspended. Throws
    * `upgrade-failed` where it ends with its link, and where the settings have `resume` otherwise than before.
    */
-  static restore(state: SessionState, context: RestoreContext): Session {
+  static restore(state: SessionState, context: Omit<SessionContext, 'state'>): Session {
     return new Session(state.agreement, { ...context, state });
   }
 
@@ -638,7 +628,7 @@ export class Session extends EventEmitter<SessionEvents> {
 
   /** The newest round-trip time, in milliseconds; null before the first measurement. */
   get roundTripMs(): number | null {
-    return this.#credit.measuredMs;
+    return this.#credit.roundTrip.measuredMs;
   }
 
   /** Whether one of this side's streams is interactive now (R-FLOW-8). */
@@ -649,7 +639,7 @@ export class Session extends EventEmitter<SessionEvents> {
   get counters(): SessionCounters {
     return {
       sentBytes: this.#scheduler.sentBytes,
-      receivedBytes: this.#credit.receivedBytes,
+      receivedBytes: this.#credit.state.receivedBytes,
       sentFrames: this.#scheduler.sentFrames,
       receivedFrames: this.#reader.frameCount,
       stallMs: this.#scheduler.stallMs,
@@ -816,7 +806,7 @@ export class Session extends EventEmitter<SessionEvents> {
 
   /** Asks the peer for an answer that shows whether the frame at hand lacks bytes (R-LIVE-4). False where that has to wait. */
   #askForLoss(): boolean {
-    const canAsk = this.isReady && !this.isSuspended && (this.#scheduler.isIdle || !this.#credit.isMeasuring);
+    const canAsk = this.isReady && !this.isSuspended && (this.#scheduler.isIdle || !this.#credit.roundTrip.isMeasuring);
     if (canAsk) this.#reader.expectBehind(this.#credit.ping());
     return canAsk;
   }

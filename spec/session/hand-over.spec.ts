@@ -614,7 +614,7 @@ test('credit is captured with the time and the bytes of its round', (t) => {
   credit.receive(1000);
   clock.advance(30);
   credit.receive(100);
-  const { roundFromBytes, roundFromMs, receivedBytes } = credit.state.window;
+  const { roundFromBytes, roundFromMs, receivedBytes } = credit.state;
   t.deepEqual(
     { roundFromBytes, roundFromMs, receivedBytes },
     { roundFromBytes: 1000, roundFromMs: 50, receivedBytes: 1100 },
