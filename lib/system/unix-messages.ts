@@ -69,14 +69,19 @@ export class MessageCalls {
    */
   openDatagrams(path: string): number {
     const address = unixAddress(path);
-    const fd = this.#checked('socket', () => this.#socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    const fd = this.openUnbound();
     try {
-      this.#checked('connect', () => this.#connect(fd, address, address.length));
+      this.checked('connect', () => this.#connect(fd, address, address.length));
       return fd;
     } catch (error) {
       closeSync(fd);
       throw error;
     }
+  }
+
+  /** A unix socket for datagrams without an address, as `openDatagrams`. */
+  openUnbound(): number {
+    return this.checked('socket', () => this.#socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   }
 
   /**
@@ -113,7 +118,7 @@ export class MessageCalls {
     const entry = Buffer.alloc(8);
     entry.writeInt32LE(fd, 0);
     entry.writeInt16LE(what === 'readable' ? POLLIN : POLLOUT, 4);
-    return this.#checked('poll', () => this.#poll(entry, 1, millisecondsUntil(deadline))) > 0;
+    return this.checked('poll', () => this.#poll(entry, 1, millisecondsUntil(deadline))) > 0;
   }
 
   /** Has a socket listen no more, whoever else has it, too; one that does not is as it was. */
@@ -136,15 +141,15 @@ export class MessageCalls {
   /** The result of a call that does not wait; null where it would have to. */
   #atOnce(name: string, call: () => number): number | null {
     try {
-      return this.#checked(name, call);
+      return this.checked(name, call);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).errno === -constants.errno.EAGAIN) return null;
       throw error;
     }
   }
 
-  /** The result of a call, which is made again where a signal came. */
-  #checked(name: string, call: () => number): number {
+  /** The result of a call, which is made again where a signal came. Throws an error of the system. */
+  checked(name: string, call: () => number): number {
     for (;;) {
       const result = call();
       if (result >= 0) return result;
@@ -222,15 +227,16 @@ function getDescriptors(control: Buffer): number[] {
 }
 
 // Numbers of Linux.
-const AF_UNIX = 1;
+export const AF_UNIX = 1;
 const SOCK_DGRAM = 2;
+const SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000;
 const SHUT_RDWR = 2;
 const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
 const MSG_CTRUNC = 0x8;
-const MSG_DONTWAIT = 0x40;
-const MSG_NOSIGNAL = 0x4000;
+export const MSG_DONTWAIT = 0x40;
+export const MSG_NOSIGNAL = 0x4000;
 const MSG_CMSG_CLOEXEC = 0x4000_0000;
 const POLLIN = 1;
 const POLLOUT = 4;

@@ -7,10 +7,17 @@ import { constants } from 'node:os';
 import { MAX_DATAGRAM_BYTES } from '../../codec/messages.js';
 import { VproxyError } from '../../errors.js';
 import { describeError } from '../../util/escape.js';
-import { type Libc, loadLibc, type NativeCall, systemError } from '../libc.js';
+import { type Libc, loadLibc, type NativeCall } from '../libc.js';
 import type { FileAccess } from '../sockets/listen-address.js';
 import { bindPrivately, listenFailure, removeStaleFile } from '../sockets/listening.js';
-import { hasKnownStructures, unixAddress } from '../unix-messages.js';
+import {
+  AF_UNIX,
+  hasKnownStructures,
+  MessageCalls,
+  MSG_DONTWAIT,
+  MSG_NOSIGNAL,
+  unixAddress,
+} from '../unix-messages.js';
 import type {
   BoundDatagrams,
   BoundDatagramsEvents,
@@ -65,9 +72,8 @@ interface Received {
 export class UnixDatagrams {
   readonly readiness: Readiness;
   readonly #libc: Libc;
-  readonly #socket: NativeCall;
+  readonly #calls: MessageCalls;
   readonly #bind: NativeCall;
-  readonly #connect: NativeCall;
   readonly #recvfrom: NativeCall;
   readonly #sendto: NativeCall;
   readonly #room = Buffer.alloc(ROOM_BYTES);
@@ -77,9 +83,8 @@ export class UnixDatagrams {
   constructor(libc: Libc) {
     this.readiness = new Readiness(libc);
     this.#libc = libc;
-    this.#socket = libc.declare('int socket(int domain, int type, int protocol)');
+    this.#calls = new MessageCalls(libc);
     this.#bind = libc.declare('int bind(int fd, const void *address, unsigned int length)');
-    this.#connect = libc.declare('int connect(int fd, const void *address, unsigned int length)');
     this.#recvfrom = libc.declare(
       'int64_t recvfrom(int fd, void *room, uint64_t length, int flags, void *address, void *address_length)',
     );
@@ -97,10 +102,10 @@ export class UnixDatagrams {
     try {
       const address = unixAddress(path);
       await removeStaleFile(path);
-      const made = this.open();
+      const made = this.#calls.openUnbound();
       fd = made;
       bindPrivately(path, access, () => {
-        this.#check('bind', this.#bind(made, address, address.length));
+        this.#calls.checked('bind', () => this.#bind(made, address, address.length));
         return true;
       });
       return new BoundSocket(this, made, path, events);
@@ -130,24 +135,12 @@ export class UnixDatagrams {
 
   // ---- for the sockets ------------------------------------------------------------------------------------------
 
-  /** A socket without an address. Throws an error of the system. */
-  open(): number {
-    return this.#check('socket', this.#socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  }
-
   /** A socket that exchanges messages with the one at a path alone. Throws an error of the system. */
   openTo(path: string): number {
-    const address = unixAddress(path);
-    const fd = this.open();
-    try {
-      this.#check('connect', this.#connect(fd, address, address.length));
-      // A name that the system makes up, for answers; connected before, it hears nobody else. Without one there are none.
-      this.#bind(fd, FAMILY, FAMILY.length);
-      return fd;
-    } catch (error) {
-      closeSync(fd);
-      throw error;
-    }
+    const fd = this.#calls.openDatagrams(path);
+    // A name that the system makes up, for answers; connected before, it hears nobody else. Without one there are none.
+    this.#bind(fd, FAMILY, FAMILY.length);
+    return fd;
   }
 
   /** The next message, which is there until the next call; null where there is none now. */
@@ -168,11 +161,6 @@ export class UnixDatagrams {
       const number = this.#libc.errno();
       if (number !== EINTR) return number;
     }
-  }
-
-  #check(call: string, result: number): number {
-    if (result < 0) throw systemError(call, this.#libc.errno());
-    return result;
   }
 }
 
@@ -375,14 +363,6 @@ class Connection implements DatagramConnection {
 
 /** Whether an error says that the receiver has gone, or takes nothing from here. */
 const isOfReceiver = (number: number): boolean => ![0, EAGAIN, EMSGSIZE, ENOBUFS, ENOMEM].includes(number);
-
-// Of Linux.
-const AF_UNIX = 1;
-const SOCK_DGRAM = 2;
-const SOCK_NONBLOCK = 0o4000;
-const SOCK_CLOEXEC = 0o2000000;
-const MSG_DONTWAIT = 0x40;
-const MSG_NOSIGNAL = 0x4000;
 
 /** struct sockaddr_un: the family, and then the path, which takes a byte more than it may have where the system ends it. */
 const PATH_OFFSET = 2;
