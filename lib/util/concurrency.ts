@@ -21,12 +21,29 @@ export function deferred<T = void>(): Deferred<T> {
   return { promise, resolve, reject };
 }
 
+/** Something that changes: whoever waits for the next change looks by itself what it was. */
+export class Change {
+  #next: Deferred<void> | null = null;
+
+  /** Resolved with the next one. */
+  next(): Promise<void> {
+    this.#next ??= deferred();
+    return this.#next.promise;
+  }
+
+  announce(): void {
+    const next = this.#next;
+    this.#next = null;
+    next?.resolve();
+  }
+}
+
 /** A limit on what runs at the same time: work above it waits for its turn, in the order of the calls. */
 export class Turns {
   readonly #maxCount: number;
   #takenCount = 0;
   readonly #waiting = new Set<() => void>();
-  #idle: Deferred<void> | null = null;
+  readonly #idle = new Change();
 
   constructor(maxCount: number) {
     this.#maxCount = maxCount;
@@ -50,9 +67,7 @@ export class Turns {
 
   /** Resolved when nothing runs and nothing waits. */
   async idle(): Promise<void> {
-    if (this.#takenCount === 0) return;
-    this.#idle ??= deferred();
-    await this.#idle.promise;
+    if (this.#takenCount > 0) await this.#idle.next();
   }
 
   /** Whether the caller has a turn, when it has one or has given up. */
@@ -79,9 +94,7 @@ export class Turns {
     const [next] = this.#waiting;
     if (next === undefined) this.#takenCount -= 1;
     else next();
-    if (this.#takenCount > 0) return;
-    this.#idle?.resolve();
-    this.#idle = null;
+    if (this.#takenCount === 0) this.#idle.announce();
   }
 }
 

@@ -5,7 +5,7 @@ import { SENT } from '../../session/send-buffer.js';
 import type { SessionStream } from '../../session/stream.js';
 import { ByteQueue, dropView } from '../../util/bytes/byte-queue.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
-import { type Deferred, deferred, type LoopTurns } from '../../util/concurrency.js';
+import { Change, type LoopTurns } from '../../util/concurrency.js';
 import type { Splice } from '../splice.js';
 import type { Destination } from './admission.js';
 import type { Reached } from './dial.js';
@@ -62,8 +62,10 @@ export class Conversation implements LocalEnd, ByteSource {
   /** Why nothing is read any more. */
   #readFailure: Error | null = null;
   #cancelDeadline: CancelTimer | null = null;
-  #reading: Deferred<void> | null = null;
-  #writing: Deferred<void> | null = null;
+  /** Something came, or nothing more is to be read. */
+  readonly #came = new Change();
+  /** What was written has been sent, or the program is gone. */
+  readonly #sent = new Change();
   #splice: Splice | null = null;
   #resolveOver!: (reason: VproxyError | null) => void;
 
@@ -104,8 +106,7 @@ export class Conversation implements LocalEnd, ByteSource {
         return block.bytes;
       }
       if (this.#hasFin) return null;
-      this.#reading = deferred();
-      await this.#reading.promise;
+      await this.#came.next();
     }
   }
 
@@ -125,8 +126,8 @@ export class Conversation implements LocalEnd, ByteSource {
   async write(bytes: Buffer): Promise<void> {
     this.#gone.signal.throwIfAborted();
     if (this.stream.send(bytes, 0, bytes.length, false) !== SENT.WAITING) return;
-    this.#writing = deferred();
-    await this.#writing.promise;
+    await this.#sent.next();
+    this.#gone.signal.throwIfAborted();
   }
 
   /** Ends the stream behind what was written; what the program still sends is nobody's, and it has some time to end. */
@@ -177,22 +178,14 @@ export class Conversation implements LocalEnd, ByteSource {
   #failReads(error: Error): void {
     this.expectNothing();
     this.#readFailure ??= error;
-    this.#wake();
-  }
-
-  #wake(): void {
-    const reading = this.#reading;
-    this.#reading = null;
-    reading?.resolve();
+    this.#came.announce();
   }
 
   #leave(reason: VproxyError): void {
     this.#gone.abort(reason);
     this.#failReads(reason);
     this.#dropWaiting();
-    const writing = this.#writing;
-    this.#writing = null;
-    writing?.reject(reason);
+    this.#sent.announce();
   }
 
   // ---- for the stream -------------------------------------------------------------------------------------------
@@ -208,7 +201,7 @@ export class Conversation implements LocalEnd, ByteSource {
       return false;
     }
     const isKept = this.#waiting.push(bytes);
-    this.#wake();
+    this.#came.announce();
     return isKept;
   }
 
@@ -219,7 +212,7 @@ export class Conversation implements LocalEnd, ByteSource {
     }
     this.#hasFin = true;
     if (this.#readFailure !== null) this.expectNothing();
-    this.#wake();
+    this.#came.announce();
   }
 
   handleStop(reason: VproxyError): void {
@@ -228,13 +221,8 @@ export class Conversation implements LocalEnd, ByteSource {
   }
 
   handleSent(isFree: boolean): void {
-    if (this.#splice !== null) {
-      this.#splice.handleSent(isFree);
-      return;
-    }
-    const writing = this.#writing;
-    this.#writing = null;
-    writing?.resolve();
+    if (this.#splice === null) this.#sent.announce();
+    else this.#splice.handleSent(isFree);
   }
 
   handleEnd(reason: VproxyError | null): void {

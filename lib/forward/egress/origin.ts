@@ -2,7 +2,7 @@
 import type net from 'node:net';
 import { hiddenReset } from '../../system/sockets/node-sockets.js';
 import { formatHostPort } from '../../util/addresses.js';
-import { type Deferred, deferred } from '../../util/concurrency.js';
+import { Change } from '../../util/concurrency.js';
 import { describeError } from '../../util/escape.js';
 import type { Destination } from './admission.js';
 import type { Reached } from './dial.js';
@@ -34,17 +34,14 @@ export class OriginConnection implements ByteSource {
   readonly #socket: net.Socket;
   #failure: Error | null = null;
   #hasEnded = false;
-  #changed: Deferred<void> | null = null;
+  /** Both directions may wait at once. */
+  readonly #change = new Change();
 
   constructor({ destination, rules, socket }: Reached, onClosed: (ending: OriginEnding) => void) {
     this.destination = destination;
     this.#rules = rules;
     this.#socket = socket;
-    const wake = (): void => {
-      const changed = this.#changed;
-      this.#changed = null;
-      changed?.resolve();
-    };
+    const wake = (): void => this.#change.announce();
     socket.on('readable', wake);
     socket.on('drain', wake);
     socket.on('end', () => {
@@ -75,7 +72,7 @@ export class OriginConnection implements ByteSource {
       if (this.#failure !== null) throw this.failureOf(this.#failure);
       if (this.#hasEnded) return null;
       if (this.#socket.destroyed) throw this.failed('was left');
-      await this.#change();
+      await this.#change.next();
     }
   }
 
@@ -84,7 +81,7 @@ export class OriginConnection implements ByteSource {
     let hasRoom = this.#socket.write(bytes);
     while (!hasRoom) {
       if (this.#socket.destroyed) throw this.failed('closed the connection');
-      await this.#change();
+      await this.#change.next();
       hasRoom = !this.#socket.writableNeedDrain;
     }
   }
@@ -102,12 +99,6 @@ export class OriginConnection implements ByteSource {
     if (error instanceof BadMessage || error instanceof HeadTooLarge)
       return this.failed(`has given an answer that is not valid: ${error.message}`);
     return error !== null && error === this.#failure ? this.failed(`broke off: ${describeError(error)}`) : error;
-  }
-
-  #change(): Promise<void> {
-    // Both directions may wait at once.
-    this.#changed ??= deferred();
-    return this.#changed.promise;
   }
 }
 
