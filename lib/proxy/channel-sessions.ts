@@ -64,10 +64,7 @@ export class ChannelSessions {
   /** Tells of the sessions on a link, which is called `description`. */
   follow(loop: SessionLoop, description: string): void {
     loop.on('session', (session) => this.#begin(session, description));
-    loop.on('ended', (session, reason) => {
-      // Others tell of their end themselves: they may have no link by then.
-      if (!session.isReady) this.#end(session, reason, description);
-    });
+    loop.on('ended', (session, reason) => this.end(session, reason, description));
     loop.on('suspended', (session, reason) => this.#suspend(session, reason, description));
     loop.on('resumed', (session, againBytes) => this.#resume(session, againBytes, description));
     loop.on('echo', () => {
@@ -142,10 +139,8 @@ export class ChannelSessions {
   }
 
   #hold(session: Session, whereabouts: Whereabouts, isRestored: boolean): void {
-    const { link } = whereabouts;
     this.#options.source.hold(session);
     this.#whereabouts.set(session, whereabouts);
-    session.once('end', (reason) => this.#end(session, reason, this.#whereabouts.get(session)?.link ?? link));
     session.once('draining', ({ message }) => {
       if (this.#options.source.current === session) this.record.enter('draining', message);
     });
@@ -174,7 +169,8 @@ export class ChannelSessions {
     this.#options.onChanged();
   }
 
-  #end(session: Session, reason: VproxyError, link: string): void {
+  /** A session is over; `link` is the one that it has, by default the one that it lost. */
+  end(session: Session, reason: VproxyError, link = this.#whereabouts.get(session)?.link ?? ''): void {
     this.#whereabouts.delete(session);
     const { channel, source, onChanged, onEnded } = this.#options;
     source.withdraw(session);

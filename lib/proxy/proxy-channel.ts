@@ -201,6 +201,8 @@ export class ProxyChannel {
       state?.record,
     );
     this.#settings = settingsFor(address, options, () => this.#keys, context.identity, clock);
+    const { resume } = this.#settings;
+    if (resume !== null) resume.kept.onEnded = (session, reason) => this.sessions.end(session, reason);
     this.supervisor = supervise({
       channel: address,
       settings: this.#settings,

@@ -1,6 +1,5 @@
 /** What a session tells of itself: its events, and its counters. */
 import type { VproxyError } from '../errors.js';
-import type { ResumeSecret } from './resume/secret.js';
 import type { SessionStream } from './stream.js';
 
 export interface SessionEvents {
@@ -12,8 +11,6 @@ export interface SessionEvents {
   services: [services: ReadonlySet<string>];
   /** A measurement of the round trip is complete, in milliseconds. */
   measured: [roundTripMs: number];
-  /** It can be taken up again on another link from now on, under the id of this secret. */
-  resumable: [secret: ResumeSecret];
   /** Nothing came for too long, on a link that should be given up; the session is not over. */
   silent: [reason: VproxyError];
   /** It has no link any more: its streams wait. With a reason where the link may be there still, and nothing more of the session came on it. */

@@ -11,6 +11,7 @@ import { type Agreement, commonSession, outerRefusal, protectionRefusal, refusal
 import type { SecureLayer, SecureLayerFactory } from './opening/auth.js';
 import { Opening } from './opening/opening.js';
 import { OpeningPause } from './opening/opening-pause.js';
+import { KeptSessions, type SessionHolder } from './resume/kept-sessions.js';
 import { Resumption } from './resume/resumption.js';
 import { NOWHERE, Session, type SessionState } from './session.js';
 import type { SessionSettings } from './settings.js';
@@ -86,10 +87,11 @@ interface Taken {
 }
 
 /** Keeps sessions going on one open channel. It does no I/O. */
-export class SessionLoop extends EventEmitter<SessionLoopEvents> {
+export class SessionLoop extends EventEmitter<SessionLoopEvents> implements SessionHolder {
   readonly #sink: ByteSink;
   readonly #clock: Clock;
   readonly #settings: SessionSettings;
+  readonly #kept: KeptSessions;
   readonly #onUnread: (unread: Buffer) => void;
   readonly #pause: OpeningPause;
   #state: LoopState = PAUSING;
@@ -122,6 +124,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
     this.#sink = sink;
     this.#clock = clock;
     this.#settings = settings;
+    this.#kept = settings.resume?.kept ?? new KeptSessions(clock, 0);
     this.#onUnread = onUnread;
     this.#turn = new Turn(clock);
     this.#pause = new OpeningPause(clock, settings);
@@ -167,9 +170,8 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
       settings: this.#settings,
       ...this.#hooks,
     });
-    this.#settings.resume?.kept.adopt(session);
     this.#skippedBytes = skippedBytes;
-    this.#follow(session, joinedAtMs);
+    this.#hold(session, joinedAtMs);
     return session;
   }
 
@@ -263,8 +265,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
   /** The channel is gone: suspends a session that can wait for another one, else ends it, and gives back the buffers that the channel had not written. */
   handleClosed(reason: VproxyError): void {
     const { session } = this;
-    const isKept = this.#settings.resume?.kept.isStopped === false;
-    if (session !== null && session.secret !== null && isKept) {
+    if (session !== null && session.secret !== null && !this.#kept.isStopped) {
       this.#enter(STOPPED);
       session.suspend();
       this.#takeLayer()?.destroy();
@@ -459,9 +460,8 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
 
   /** Takes a session up again where both sides have one, else begins one, which ends at once where it is refused. */
   #begin(agreement: Agreement, sink: ByteSink, refused: VproxyError | null): void {
-    const kept = this.#settings.resume?.kept;
     const id = refused === null ? commonSession(agreement) : null;
-    const known = id === null ? null : (kept?.find(id) ?? null);
+    const known = id === null ? null : this.#kept.find(id);
     if (known !== null) {
       this.#resume(known, agreement, sink);
       return;
@@ -472,43 +472,32 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
       settings: this.#settings,
       ...this.#hooks,
     });
-    kept?.add(session);
-    this.#follow(session);
-    session.once('ready', () => this.emit('session', session));
+    this.#hold(session);
+    session.once('ready', () => {
+      this.#kept.displaceSuspended(session);
+      this.emit('session', session);
+    });
     if (refused === null) session.begin();
     else session.end(refused);
   }
 
   /** The session of this link, until it ends or leaves. */
-  #follow(session: Session, joinedAtMs = this.#clock.now()): void {
+  #hold(session: Session, joinedAtMs = this.#clock.now()): void {
     this.#enter({ name: 'running', session, joinedAtMs });
-    const onEnd = (reason: VproxyError): void => {
-      leave();
-      this.#ended(session, reason);
-    };
-    const onSuspended = (reason: VproxyError | null): void => {
-      // An earlier listener may have ended the session.
-      if (session.isOver) return;
-      leave();
-      this.#suspended(session, reason, this.#clock.now() - joinedAtMs);
-    };
-    const onSilent = (reason: VproxyError): void => void this.emit('abandoned', reason);
-    const leave = (): void => {
-      session.off('end', onEnd).off('suspended', onSuspended).off('silent', onSilent);
-    };
-    session.on('end', onEnd).on('suspended', onSuspended).on('silent', onSilent);
+    this.#kept.hold(session, this);
   }
 
   /** Makes sure of the peer; then `session` continues on this link. */
   #resume(session: Session, agreement: Agreement, sink: ByteSink): void {
     const resumption = new Resumption({
       session,
+      kept: this.#kept,
       agreement,
       sink,
       clock: this.#clock,
       keys: this.#settings.keys,
       onProved: (peerReceivedBytes) => {
-        this.#follow(session);
+        this.#hold(session);
         let againBytes = 0;
         try {
           againBytes = session.resume({ agreement, sink, ...this.#hooks }, peerReceivedBytes);
@@ -528,7 +517,9 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
     resumption.begin();
   }
 
-  #ended(session: Session, reason: VproxyError): void {
+  // ---- what the sessions of the channel call ----------------------------------------------------------------------
+
+  handleEnded(session: Session, reason: VproxyError): void {
     if (!this.#isStopped) this.#enter(PAUSING);
     const layer = this.#takeLayer();
     if (layer === null && this.#sink.unwrittenBytes > 0) this.#unwritten.add(session);
@@ -537,7 +528,8 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
   }
 
   /** The session waits for another link; or, with a reason, for this one to be in step again. */
-  #suspended(session: Session, reason: VproxyError | null, hereMs: number): void {
+  handleSuspended(session: Session, reason: VproxyError | null): void {
+    const hereMs = this.#state.name === 'running' ? this.#clock.now() - this.#state.joinedAtMs : 0;
     const isClosed = this.#isStopped;
     if (!isClosed) this.#enter(PAUSING);
     const layer = reason === null ? null : this.#takeLayer();
@@ -545,6 +537,12 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
     if (reason !== null) this.#openBehind(layer, hereMs, reason, () => undefined);
     else if (!isClosed) this.emit('abandoned', displaced());
   }
+
+  handleSilent(reason: VproxyError): void {
+    this.emit('abandoned', reason);
+  }
+
+  // ---- one opening after another ----------------------------------------------------------------------------------
 
   /** Opens again, at once or after a pause, behind a session that had the link for `hereMs`. Its layer hands on what it was given first. */
   #openBehind(layer: SecureLayer | null, hereMs: number, { code }: VproxyError, onLayerOver: () => void): void {

@@ -93,6 +93,7 @@ interface SessionFacts {
   /** What the HELLOs agreed on that established it, and those on the link that it has, or had last. */
   readonly agreement: Agreement;
   link: Agreement;
+  phase: SessionPhase;
   /** The id of the key that both sides have proved to have; null where neither demanded one. */
   keyId: string | null;
   startedAtMs: number;
@@ -105,9 +106,11 @@ interface SessionFacts {
 const SESSION_STATES = {
   /** The two sides agree; each has still to prove that it has the key, where that is demanded. */
   proving: ['open', 'refused'],
-  open: ['draining', 'ended'],
+  open: ['draining', 'suspended', 'ended'],
   /** No more streams are opened either way. */
-  draining: ['ended'],
+  draining: ['suspended', 'ended'],
+  /** It has no link: its streams wait for the next one. */
+  suspended: ['open', 'draining', 'ended'],
   /** Over, before anything of it was there. */
   refused: [],
   /** Over. */
@@ -126,9 +129,10 @@ export const NOWHERE: ByteSink = { unwrittenBytes: 0, write: () => true, writePa
 /** After these the peer hears nothing: it does not understand this side, or is not there. */
 const SILENT_CODES: ReadonlySet<string> = new Set(['peer-restarted', 'desync']);
 
-const factsOf = (agreement: Agreement, startedAtMs: number, state?: SessionFacts): SessionFacts => {
-  const { link = agreement, keyId = null, receivedChunks = 0, isMeasureDue = false } = state ?? {};
-  return { agreement, link, keyId, startedAtMs: state?.startedAtMs ?? startedAtMs, receivedChunks, isMeasureDue };
+const factsOf = (agreement: Agreement, nowMs: number, state?: SessionFacts): SessionFacts => {
+  const { link = agreement, phase = 'proving', keyId = null, receivedChunks = 0, isMeasureDue = false } = state ?? {};
+  const { startedAtMs = nowMs } = state ?? {};
+  return { agreement, link, phase, keyId, startedAtMs, receivedChunks, isMeasureDue };
 };
 
 /** One session, from the HELLOs that established it to its end. */
@@ -149,7 +153,6 @@ export class Session extends EventEmitter<SessionEvents> {
   readonly #ownServices: OwnServices;
   readonly #peerServices: PeerServices;
   readonly #facts: SessionFacts;
-  #phase: SessionPhase = 'proving';
   /** Frames that had been sent when something came last. */
   #answeredFrames = 0;
   #proof: Proof | null = null;
@@ -404,12 +407,12 @@ export class Session extends EventEmitter<SessionEvents> {
 
   /** Whether streams can be opened now: it is established, has a link, and does not drain. */
   get canOpen(): boolean {
-    return this.#phase === 'open' && !this.isSuspended;
+    return this.#facts.phase === 'open';
   }
 
   /** Whether it has no link now. */
   get isSuspended(): boolean {
-    return this.#continuity?.isSuspended ?? false;
+    return this.#facts.phase === 'suspended';
   }
 
   /** What came in the session, of whole frames of every type, in bytes. */
@@ -428,6 +431,7 @@ export class Session extends EventEmitter<SessionEvents> {
   }
 
   #loseLink(): void {
+    this.#enter('suspended');
     this.#continuity?.suspend();
     this.#reader.rewind();
     this.#liveness.stop();
@@ -447,6 +451,7 @@ export class Session extends EventEmitter<SessionEvents> {
   resume({ agreement, sink, isTurnOver = never, isMidRecord = never }: SessionLink, peerReceivedBytes: number): number {
     if (this.#continuity === null || this.isOver) throw new VproxyError('internal', 'a session that cannot be resumed');
     const againBytes = this.#continuity.resume(sink, peerReceivedBytes);
+    this.#enter(this.isDraining ? 'draining' : 'open');
     this.#facts.link = agreement;
     this.#isTurnOver = isTurnOver;
     this.#isMidRecord = isMidRecord;
@@ -499,13 +504,12 @@ export class Session extends EventEmitter<SessionEvents> {
     return new Session(state.agreement, { ...context, state });
   }
 
-  #takeUp({ continuity, leaving }: SessionState, sink: ByteSink | null): void {
+  #takeUp({ continuity }: SessionState, sink: ByteSink | null): void {
     if ((continuity === null) !== (this.#continuity === null))
       throw new VproxyError(
         'upgrade-failed',
         'a session that outlives its links meets settings with which it does not, or the other way round',
       );
-    this.#phase = leaving.drainReason === null ? 'open' : 'draining';
     this.#scheduler.resumeTurns((id) => this.#table.findAny(id), this.#credit);
     if (sink !== null && this.isSuspended)
       throw new VproxyError('internal', 'a session without a link is restored with one');
@@ -549,7 +553,7 @@ export class Session extends EventEmitter<SessionEvents> {
 
   #end(reason: VproxyError, tellsPeer: boolean): void {
     if (this.isOver) return;
-    this.#enter(this.#phase === 'proving' ? 'refused' : 'ended');
+    this.#enter(this.#facts.phase === 'proving' ? 'refused' : 'ended');
     const streams = this.#table.list();
     // A place that comes free now must not be taken by another OPEN.
     this.#table.takeHeld();
@@ -574,7 +578,7 @@ export class Session extends EventEmitter<SessionEvents> {
 
   #startDraining(reason: VproxyError): void {
     this.#leaving.drain(reason);
-    if (this.#phase === 'open') this.#enter('draining');
+    if (this.#facts.phase === 'open') this.#enter('draining');
     for (const stream of this.#table.takeHeld()) stream.handleEnd(reason);
     this.emit('draining', reason);
     this.#endIfDrained();
@@ -594,12 +598,12 @@ export class Session extends EventEmitter<SessionEvents> {
   // ---- what there is to see ---------------------------------------------------------------------------------------
 
   get isOver(): boolean {
-    return this.#phase === 'ended' || this.#phase === 'refused';
+    return this.#facts.phase === 'ended' || this.#facts.phase === 'refused';
   }
 
   /** Whether it was established, over or not: the two sides agree, and each has proved what it had to. */
   get isReady(): boolean {
-    return this.#phase !== 'proving' && this.#phase !== 'refused';
+    return this.#facts.phase !== 'proving' && this.#facts.phase !== 'refused';
   }
 
   get isDraining(): boolean {
@@ -676,13 +680,13 @@ export class Session extends EventEmitter<SessionEvents> {
   // ---- what the peer's frames mean --------------------------------------------------------------------------------
 
   #handleData(streamId: number, bytes: Buffer): boolean {
-    if (this.#phase === 'proving') throw beforeProof(FRAME_TYPE.DATA);
+    if (this.#facts.phase === 'proving') throw beforeProof(FRAME_TYPE.DATA);
     if (this.#credit.receive(bytes.length)) this.#scheduler.announceCredit(this.#credit);
     return this.#table.find(streamId, 'DATA')?.handleData(bytes) ?? false;
   }
 
   #handleFrame(type: number, streamId: number, payload: Buffer): void {
-    if (this.#phase === 'proving' && type !== FRAME_TYPE.GOAWAY) {
+    if (this.#facts.phase === 'proving' && type !== FRAME_TYPE.GOAWAY) {
       if (type !== FRAME_TYPE.AUTH) throw beforeProof(type);
       this.#proof?.verify(payload);
       this.#becomeReady();
@@ -705,7 +709,7 @@ export class Session extends EventEmitter<SessionEvents> {
         this.#handleGoaway(decodeGoaway(payload));
         return;
       case FRAME_TYPE.SECRET:
-        this.emit('resumable', this.#requireContinuity(type).takeSecret(requireLength(type, payload, SECRET_BYTES)));
+        this.#requireContinuity(type).takeSecret(requireLength(type, payload, SECRET_BYTES));
         return;
       case FRAME_TYPE.ACK:
         this.#requireContinuity(type).takeAck(decodeTotal(type, payload));
@@ -819,10 +823,10 @@ export class Session extends EventEmitter<SessionEvents> {
 
   /** Throws `internal` for a state that cannot follow: a defect of this program. */
   #enter(next: SessionPhase): void {
-    if (!(SESSION_STATES[this.#phase] as readonly SessionPhase[]).includes(next)) {
-      throw new VproxyError('internal', `the session goes from ${this.#phase} to ${next}`);
+    if (!(SESSION_STATES[this.#facts.phase] as readonly SessionPhase[]).includes(next)) {
+      throw new VproxyError('internal', `the session goes from ${this.#facts.phase} to ${next}`);
     }
-    this.#phase = next;
+    this.#facts.phase = next;
   }
 }
 

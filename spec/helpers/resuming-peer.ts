@@ -77,6 +77,7 @@ export class ResumingPeer {
   constructor(options: ResumingPeerOptions = {}, fields: Readonly<Record<string, unknown>> = { features: ['resume'] }) {
     const { resumeMs = 60_000, memoryBytes = 1_000_000, budget, settings = {}, ...others } = options;
     this.kept = new KeptSessions(this.clock, resumeMs);
+    this.kept.onEnded = (session, reason) => this.#noteEnd(session, reason);
     const resume = { kept: this.kept, memoryBytes, ...(budget && { budget }) };
     this.#options = {
       ...others,
@@ -121,16 +122,8 @@ export class ResumingPeer {
     const link = new FramePeer(this.#options);
     for (let count = 0; count < this.#count; count += 1) link.renew();
     this.#count += 1;
-    link.loop.on('session', (session) => {
-      this.sessions.push(session);
-      session.on('end', ({ code }) => {
-        this.endings.push(code);
-        this.allEndings.push(code);
-      });
-    });
-    link.loop.on('ended', (session, { code }) => {
-      if (!this.sessions.includes(session)) this.allEndings.push(`opening: ${code}`);
-    });
+    link.loop.on('session', (session) => this.sessions.push(session));
+    link.loop.on('ended', (session, reason) => this.#noteEnd(session, reason));
     link.loop.on('abandoned', ({ code }) => this.abandoned.push(code));
     link.log.counted = [];
     this.#hasBytes = hasBytes ?? Buffer.concat(frames).length;
@@ -141,6 +134,12 @@ export class ResumingPeer {
     link.write(link.rawHello(own));
     this.channel = { link, own, other: link.log.helloPayload };
     return this.channel;
+  }
+
+  #noteEnd(session: Session, { code }: VproxyError): void {
+    const isKnown = this.sessions.includes(session);
+    this.allEndings.push(isKnown ? code : `opening: ${code}`);
+    if (isKnown) this.endings.push(code);
   }
 
   /** Sends its part of the secret; the side under test has sent its own. */

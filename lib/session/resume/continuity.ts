@@ -42,8 +42,6 @@ export interface ContinuityState {
   ownPart: Buffer | null;
   /** Null before both sides have given their part of it: only while the session is handed over. */
   secret: Buffer | null;
-  /** Whether the session has no link now. */
-  isSuspended: boolean;
   /** As the newest ACK of this side says, or its RESUME. */
   acknowledgedBytes: number;
   /** Bytes of ACKs that came since: they alone are answered with none. */
@@ -55,7 +53,6 @@ export interface ContinuityState {
 const newState = (): Omit<ContinuityState, 'backlog'> => ({
   ownPart: null,
   secret: null,
-  isSuspended: false,
   acknowledgedBytes: 0,
   ackBytes: 0,
   ackDueAtMs: null,
@@ -96,23 +93,17 @@ export class Continuity {
     return this.#secret;
   }
 
-  /** Whether the session has no link now. */
-  get isSuspended(): boolean {
-    return this.#state.isSuspended;
-  }
-
   /** This side has sent its part of the secret. */
   giveSecret(part: Buffer): void {
     this.#state.ownPart = part;
   }
 
   /** The peer's part of the secret, which is complete with it. Throws `protocol-error` where it came before. */
-  takeSecret(part: Buffer): ResumeSecret {
+  takeSecret(part: Buffer): void {
     const own = this.#state.ownPart;
     if (own === null) throw new VproxyError('protocol-error', 'SECRET, which is there already');
     this.#state.ownPart = null;
     this.#secret = this.#options.isOdd ? ResumeSecret.of(own, part) : ResumeSecret.of(part, own);
-    return this.#secret;
   }
 
   /** The peer's ACK. Throws `protocol-error` for more than it can have. */
@@ -137,7 +128,6 @@ export class Continuity {
 
   /** The link is gone. */
   suspend(): void {
-    this.#state.isSuspended = true;
     this.backlog.detach();
     this.#stopAck();
   }
@@ -148,14 +138,12 @@ export class Continuity {
    */
   resume(sink: ByteSink, peerReceivedBytes: number): number {
     const againBytes = this.backlog.attach(sink, peerReceivedBytes);
-    this.#state.isSuspended = false;
     this.#noteAcknowledged();
     return againBytes;
   }
 
   /** The session is over: nothing is kept any more. `isWritten`: what waits is handed to the link before. See `Backlog.end`. */
   end(isWritten: boolean): (() => void)[] {
-    this.#state.isSuspended = false;
     this.#isOver = true;
     this.#stopAck();
     return this.backlog.end(isWritten);

@@ -13,6 +13,7 @@ import type { CancelTimer, Clock } from '../../util/clock.js';
 import type { Agreement } from '../opening/agreement.js';
 import { PROOF_MS, Proof, type SecretKey } from '../opening/auth.js';
 import type { Session } from '../session.js';
+import type { KeptSessions, SessionClaim } from './kept-sessions.js';
 import type { ResumeSecret } from './secret.js';
 
 /** A total and a proof (R-RESUME-3). */
@@ -21,6 +22,8 @@ const RESUME_BYTES = TOTAL_BYTES + 32;
 interface ResumptionOptions {
   /** What is taken up again. */
   readonly session: Session;
+  /** Tells what becomes of it meanwhile. */
+  readonly kept: KeptSessions;
   readonly agreement: Agreement;
   readonly sink: ByteSink;
   readonly clock: Clock;
@@ -34,21 +37,23 @@ interface ResumptionOptions {
 }
 
 /** The first frames on a link that a session is taken up on: AUTH where it is demanded, and RESUME. */
-export class Resumption {
+export class Resumption implements SessionClaim {
   readonly #options: ResumptionOptions;
   readonly #writer: FrameWriter;
   readonly #reader: FrameReader;
   readonly #cancelTimeout: CancelTimer;
   readonly #secret: ResumeSecret;
+  readonly #release: () => void;
   #proof: Proof | null = null;
   #isPeerTrusted = false;
   #isOver = false;
 
   constructor(options: ResumptionOptions) {
-    const { agreement, sink, clock, session } = options;
+    const { agreement, sink, clock, session, kept } = options;
     const { integrity, self, peer } = agreement;
     if (session.secret === null) throw new VproxyError('internal', 'a session that has no secret is taken up again');
     this.#secret = session.secret;
+    this.#release = kept.claim(session, this);
     this.#options = options;
     this.#writer = new FrameWriter(sink, new DataCheck(integrity, self.nonce, peer.nonce));
     this.#reader = new FrameReader({
@@ -70,7 +75,6 @@ export class Resumption {
   /** Begins to prove. `onFailed` may be called within. */
   begin(): void {
     const { agreement, keys, session } = this.#options;
-    session.on('suspended', this.#handleSuspended).on('resumed', this.#handleDisplaced).on('end', this.#handleEnd);
     try {
       this.#proof = Proof.again(agreement, keys(), session.keyId);
     } catch (error) {
@@ -98,24 +102,24 @@ export class Resumption {
 
   /** Gives it up. */
   stop(): void {
-    const { session } = this.#options;
     this.#isOver = true;
     this.#reader.stop();
     this.#cancelTimeout();
-    session.off('suspended', this.#handleSuspended).off('resumed', this.#handleDisplaced).off('end', this.#handleEnd);
+    this.#release();
   }
 
-  readonly #handleSuspended = (): void => {
+  handleSuspended(): void {
     if (this.#isPeerTrusted) this.#sendResume();
-  };
+  }
 
-  readonly #handleDisplaced = (): void => {
+  handleDisplaced(): void {
     this.stop();
     this.#options.onDisplaced();
-  };
+  }
 
-  readonly #handleEnd = ({ code, message }: VproxyError): void =>
+  handleEnded({ code, message }: VproxyError): void {
     this.#fail(new VproxyError(code, `the session that is to be taken up again is over: ${message}`));
+  }
 
   /** Whoever still has the session on another link gives that up only when the peer has proved that it has it, too. */
   #trustPeer(): void {
