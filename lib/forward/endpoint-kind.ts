@@ -5,15 +5,14 @@
 import type net from 'node:net';
 import { DEFAULT_LIMITS } from '../codec/limits.js';
 import type { VproxyError } from '../errors.js';
-import type { EventFields } from '../events.js';
 import type { MessageCounts, SessionStream } from '../session/stream.js';
 import type { DatagramEntrance } from '../system/datagrams/datagrams.js';
 import type { ListenAddress } from '../system/sockets/listen-address.js';
 import type { OnRead } from '../system/sockets/node-sockets.js';
 import type { Clock } from '../util/clock.js';
 import type { Connections, KnownStream } from './connection.js';
-import type { DropCounts } from './datagram/flow-book.js';
 import type { EgressRules } from './egress/rules.js';
+import type { ForwardLog } from './forward-log.js';
 import type { InputFilter } from './input-filter.js';
 import type { NameSample } from './template.js';
 
@@ -115,13 +114,6 @@ export interface Target {
   endedByPeer?(): number[];
 }
 
-type StreamFields = keyof EventFields<'stream-opened'>;
-
-/** What is said of a destination that was left, of a request and of a question that was refused, besides which stream it was. */
-export type EgressFacts = Omit<EventFields<'egress'>, StreamFields>;
-export type EgressRefusedFacts = Omit<EventFields<'egress-refused'>, StreamFields>;
-export type QuestionRefusedFacts = Omit<EventFields<'resolver-refused'>, StreamFields>;
-
 /** What a target gets from its forward. */
 export interface TargetContext {
   /** The endpoint and the service, for people: `127.0.0.1:22 (ssh)`. */
@@ -132,8 +124,6 @@ export interface TargetContext {
   readonly maxStreams: number;
   /** What comes between a new stream and its local end; null for nothing. Default null. */
   readonly createFilter?: () => InputFilter | null;
-  /** A stream was accepted. */
-  readonly onOpened: (stream: SessionStream) => void;
   /** A stream and its local end are done with; null when both directions ended in order. */
   readonly onClosed: (stream: KnownStream, reason: VproxyError | null) => void;
   /** A local end is done with: `openCount` is one less. Default: nobody is told. */
@@ -142,19 +132,8 @@ export interface TargetContext {
   readonly preamble: ((stream: SessionStream) => Buffer) | null;
   /** The rules of the moment of the egress of that name; null where there is none. */
   readonly egress: (name: string) => EgressRules | null;
-  /** A connection to a destination of an egress is closed. */
-  readonly onEgress: (stream: KnownStream, message: string, facts: EgressFacts) => void;
-  /** A request to an egress is refused. */
-  readonly onEgressRefused: (stream: KnownStream, message: string, facts: EgressRefusedFacts) => void;
-  /** A question of a stream, or an address in the answer, was refused by the rules. Default: nobody is told. */
-  readonly onQuestionRefused?: (stream: KnownStream, message: string, facts: QuestionRefusedFacts) => void;
-  readonly log: (
-    event: 'target-failed' | 'target-recovered' | 'target-stderr',
-    message: string,
-    stream?: SessionStream,
-  ) => void;
-  /** Messages of its flows were dropped; told now and then. Default: nobody is told. */
-  readonly onDropped?: (counts: DropCounts) => void;
+  /** That of the forward. The target says which streams it has accepted. */
+  readonly log: ForwardLog;
 }
 
 /**

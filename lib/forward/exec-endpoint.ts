@@ -3,6 +3,7 @@
 import { spawn } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
 import { VproxyError } from '../errors.js';
+import { makeEvent } from '../events.js';
 import type { LocalEnd } from '../session/local-end.js';
 import type { SessionStream } from '../session/stream.js';
 import { GroupEnder, ProcessGroup } from '../system/processes/children.js';
@@ -12,6 +13,7 @@ import { deferred } from '../util/concurrency.js';
 import { describeError, escapeText } from '../util/escape.js';
 import { type EndpointKind, refuseBeyond, type Target, type TargetContext } from './endpoint-kind.js';
 import { filterInput } from './input-filter.js';
+import { streamFields } from './session-source.js';
 import { LocalWriter } from './splice.js';
 
 export interface ExecEndpoint {
@@ -62,12 +64,8 @@ export class ExecTarget implements Target {
     await loadSystemPipes();
   }
 
-  goOn(): void {
-    void loadSystemPipes();
-  }
-
   serve(stream: SessionStream): void {
-    const { clock, maxStreams, name, onClosed, onOpened, log } = this.#context;
+    const { clock, log, maxStreams, name, onClosed } = this.#context;
     if (refuseBeyond(stream, this.#children.size, maxStreams)) return;
     const piped = this.#spawn(stream);
     if (piped === null) return;
@@ -95,11 +93,13 @@ export class ExecTarget implements Target {
     stream.attach(sink);
     child.once('spawn', () => {
       stream.accept();
-      onOpened(stream);
+      log.opened(stream);
     });
     stderr.setEncoding('utf8').on('data', (text: string) => {
       for (const line of text.split('\n')) {
-        if (line !== '') log('target-stderr', `${name} says: ${escapeText(line, MAX_LOGGED)}`, stream);
+        if (line === '') continue;
+        const message = `${name} says: ${escapeText(line, MAX_LOGGED)}`;
+        log.write(makeEvent('target-stderr', message, log.fields(streamFields(stream))));
       }
     });
     stderr.on('error', () => undefined);

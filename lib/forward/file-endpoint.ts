@@ -1,6 +1,7 @@
 /** `file:/path[,rotate=10M][,keep=5]`: what comes is appended to a file, line by line. */
 
 import { VproxyError } from '../errors.js';
+import { makeEvent } from '../events.js';
 import type { LocalEnd } from '../session/local-end.js';
 import type { SessionStream } from '../session/stream.js';
 import { LogFile, type Rotation } from '../system/files/log-file.js';
@@ -9,6 +10,7 @@ import { ByteQueue } from '../util/bytes/byte-queue.js';
 import { describeError, escapeText } from '../util/escape.js';
 import { formatUnits, parseUnits, type Units } from '../util/units.js';
 import { type EndpointKind, refuseBeyond, type Target, type TargetContext } from './endpoint-kind.js';
+import { NO_STREAM } from './session-source.js';
 
 export interface FileEndpoint {
   readonly kind: 'file';
@@ -89,8 +91,9 @@ class FileTarget implements Target {
       path,
       rotation,
       clock: context.clock,
-      onFailing: (why) => log('target-failed', `cannot write ${name}: ${why}; its streams wait`),
-      onRecovered: () => log('target-recovered', `${name} can be written again`),
+      onFailing: (why) => log.targetFailed(`cannot write ${name}: ${why}; its streams wait`),
+      onRecovered: () =>
+        log.write(makeEvent('target-recovered', `${name} can be written again`, log.fields(NO_STREAM))),
     });
   }
 
@@ -99,7 +102,7 @@ class FileTarget implements Target {
   }
 
   serve(stream: SessionStream): void {
-    const { maxStreams, name, onOpened } = this.#context;
+    const { log, maxStreams, name } = this.#context;
     if (refuseBeyond(stream, this.#streamCount, maxStreams)) return;
     try {
       this.#file.open();
@@ -110,7 +113,7 @@ class FileTarget implements Target {
     this.#streamCount += 1;
     stream.attach(new FileSink(stream, this.#file, (reason) => this.#closed(stream, reason)));
     stream.accept();
-    onOpened(stream);
+    log.opened(stream);
   }
 
   get obstacles(): string[] {

@@ -1,18 +1,16 @@
 /** An incoming forward (`-i`): leads each stream that the peer opens to the service to its target. */
 import { VproxyError } from '../errors.js';
-import { type Log, makeEvent } from '../events.js';
+import type { Log } from '../events.js';
 import { type MessageCounts, SessionStream } from '../session/stream.js';
 import type { KeepDescriptor } from '../system/descriptors.js';
 import type { Clock } from '../util/clock.js';
-import { escapeText } from '../util/escape.js';
 import type { IndexOfStream, KnownStream } from './connection.js';
-import { describeDropped } from './datagram/flow-book.js';
 import type { EgressRules } from './egress/rules.js';
 import type { Target } from './endpoint-kind.js';
 import { targetKindOf } from './endpoint-kinds.js';
+import { ForwardLog } from './forward-log.js';
 import type { InputFilters } from './input-filter.js';
 import type { ServiceRegistry } from './services.js';
-import { endedStreamFields, NO_STREAM, streamFields } from './session-source.js';
 import { type Forward, type ForwardSpec, type ForwardState, formatEndpoint, type Predecessor } from './spec.js';
 
 /** What a stream says of its local end. */
@@ -42,6 +40,7 @@ export class IncomingForward implements Forward {
   readonly spec: ForwardSpec;
   readonly #options: IncomingOptions;
   readonly endpointText: string;
+  readonly #log: ForwardLog;
   readonly #target: Target;
   #streamCount = 0;
   #isStarted = false;
@@ -52,33 +51,20 @@ export class IncomingForward implements Forward {
     this.spec = spec;
     this.#options = options;
     this.endpointText = formatEndpoint(spec.endpoint);
+    this.#log = new ForwardLog({ ...options, spec }, () => this.endpointText);
     this.#target = targetKindOf(spec.endpoint, spec.service).createTarget(spec.endpoint, {
-      name: this.#name,
+      name: this.#log.nameOf(),
       service: spec.service,
       clock,
       maxStreams,
       preamble: options.preamble ?? null,
       egress: options.egress ?? (() => null),
       createFilter: () => filters?.(spec.service) ?? null,
-      onOpened: (stream) => this.#opened(stream),
       onClosed: (stream, reason) => this.#closed(stream, reason),
       onLeft: () => {
         if (this.openCount === 0) options.onIdle?.();
       },
-      onEgress: (stream, message, facts) =>
-        options.log(makeEvent('egress', message, this.#fields({ ...streamFields(stream), ...facts }))),
-      onEgressRefused: (stream, message, facts) =>
-        options.log(makeEvent('egress-refused', message, this.#fields({ ...streamFields(stream), ...facts }))),
-      onQuestionRefused: (stream, message, facts) =>
-        options.log(makeEvent('resolver-refused', message, this.#fields({ ...streamFields(stream), ...facts }))),
-      log: (event, message, stream) => {
-        const about = stream === undefined ? NO_STREAM : streamFields(stream);
-        options.log(makeEvent(event, message, this.#fields(about)));
-      },
-      onDropped: ({ sendDropped, receiveDropped }) => {
-        const message = describeDropped(this.#name, { sendDropped, receiveDropped });
-        options.log(makeEvent('datagrams-dropped', message, this.#fields({ sendDropped, receiveDropped })));
-      },
+      log: this.#log,
     });
     if (predecessor !== null) this.#succeed(predecessor);
   }
@@ -120,7 +106,7 @@ export class IncomingForward implements Forward {
 
   obstacles(): string[] {
     const { connections, obstacles = [] } = this.#target;
-    return [...obstacles, ...(connections?.obstacles(this.#name) ?? [])];
+    return [...obstacles, ...(connections?.obstacles(this.#log.nameOf()) ?? [])];
   }
 
   endedByPeer(): number[] {
@@ -148,9 +134,10 @@ export class IncomingForward implements Forward {
     if (isStarted) this.#offer();
   }
 
-  goOn(): Promise<void> {
+  async goOn(): Promise<void> {
     this.#target.connections?.goOn();
-    return Promise.resolve();
+    // The service is offered already. Where the target cannot serve, it says so of each stream.
+    await this.#target.prepare?.().catch(() => undefined);
   }
 
   /** Accepts a stream when the target works, else refuses it with what was wrong. */
@@ -166,31 +153,8 @@ export class IncomingForward implements Forward {
     stream.isServed = IS_SERVED;
   }
 
-  #opened(stream: SessionStream): void {
-    const from = escapeText(stream.from ?? 'the peer', 80);
-    const message = `stream ${stream.id} from ${from} to ${this.#name} is open`;
-    this.#options.log(makeEvent('stream-opened', message, this.#fields(streamFields(stream))));
-  }
-
   #closed(stream: KnownStream, reason: VproxyError | null): void {
     if (stream instanceof SessionStream) stream.isServed = IS_DONE_WITH;
-    const { clock, log } = this.#options;
-    const amount = `${stream.sentBytes} bytes sent, ${stream.receivedBytes} received`;
-    const fields = this.#fields(endedStreamFields(clock.now(), stream, reason ?? {}));
-    if (reason === null) {
-      log(makeEvent('stream-closed', `stream ${stream.id} to ${this.#name} has ended: ${amount}`, fields));
-    } else {
-      const message = `stream ${stream.id} to ${this.#name}: ${reason.message} (${reason.code}); ${amount}`;
-      log(makeEvent('stream-reset', message, fields));
-    }
-  }
-
-  get #name(): string {
-    return `${this.endpointText} (${this.spec.service})`;
-  }
-
-  #fields<Facts extends object>(facts: Facts) {
-    const forward = this.#options.id ?? null;
-    return { forward, direction: 'incoming', endpoint: this.endpointText, service: this.spec.service, ...facts };
+    this.#log.closed(stream, reason);
   }
 }

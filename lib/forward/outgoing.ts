@@ -12,8 +12,8 @@ import { describeError } from '../util/escape.js';
 import { type Accepted, type Connection, Connections, type IndexOfStream } from './connection.js';
 import type { Caller, Entrance } from './endpoint-kind.js';
 import { type Endpoint, entranceKindOf } from './endpoint-kinds.js';
+import { ForwardLog } from './forward-log.js';
 import { filterInput, type InputFilters } from './input-filter.js';
-import { OutgoingLog } from './outgoing-log.js';
 import type { SessionSource } from './session-source.js';
 import { type Forward, type ForwardSpec, type ForwardState, formatEndpoint, type Predecessor } from './spec.js';
 
@@ -34,7 +34,7 @@ export interface OutgoingOptions {
 export class OutgoingForward implements Forward {
   readonly spec: ForwardSpec;
   readonly #options: OutgoingOptions;
-  readonly #log: OutgoingLog;
+  readonly #log: ForwardLog;
   readonly #entrance: Entrance;
   #address: ListenAddress;
   readonly #server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true });
@@ -51,19 +51,13 @@ export class OutgoingForward implements Forward {
     this.spec = spec;
     this.#options = options;
     this.#endpointText = formatEndpoint(spec.endpoint);
-    this.#log = new OutgoingLog({
-      log: options.log,
-      clock: options.clock,
-      id: options.id ?? null,
-      service: spec.service,
-      endpointText: () => this.#endpointText,
-    });
+    this.#log = new ForwardLog({ ...options, spec }, () => this.#endpointText);
     const kind = entranceKindOf(spec.endpoint, spec.service);
     this.#address = kind.listenAddress(spec.endpoint);
     this.#entrance = kind.createEntrance(spec.endpoint, {
       service: spec.service,
       clock: options.clock,
-      onRejected: (why) => this.#log.refused(`a connection to ${this.#log.nameOf(spec.service)} was closed: ${why}`),
+      onRejected: (why) => this.#log.refused(`a connection to ${this.#log.nameOf()} was closed: ${why}`),
     });
     this.#connections = new Connections({
       clock: options.clock,
@@ -145,7 +139,7 @@ export class OutgoingForward implements Forward {
       return;
     }
     resetSocket(socket);
-    this.#log.refused(`a connection to ${this.#log.nameOf(this.spec.service)} was reset: ${shortage} (local-error)`);
+    this.#log.refused(`a connection to ${this.#log.nameOf()} was reset: ${shortage} (local-error)`);
   }
 
   #forward(caller: Caller, accepted: Accepted): void {
@@ -204,7 +198,7 @@ export class OutgoingForward implements Forward {
   // ---- handing over ---------------------------------------------------------------------------------------------
 
   obstacles(): string[] {
-    const name = this.#log.nameOf(this.spec.service);
+    const name = this.#log.nameOf();
     const early = this.#connections.early.map(({ caller }) => {
       if (caller === null) return `a connection to ${name} that has not said what it wants`;
       return caller.isUntouched ? null : `a connection to ${name} that waits for a session`;

@@ -222,7 +222,7 @@ export class SocketTarget implements Target {
 
   /** Accepts the stream when the target has answered, else refuses it with what the system said. */
   serve(stream: SessionStream): void {
-    const { clock, maxStreams, name, onOpened, preamble } = this.#context;
+    const { clock, log, maxStreams, name, preamble } = this.#context;
     if (refuseBeyond(stream, this.connections.size, maxStreams + MAX_CLOSING)) return;
     const filter = this.#context.createFilter?.() ?? null;
     const { splice } = this.connections.connect(() => stream, { isFiltered: filter !== null });
@@ -239,7 +239,7 @@ export class SocketTarget implements Target {
       answered: () => {
         cancelTimeout();
         stream.accept();
-        onOpened(stream);
+        log.opened(stream);
       },
       refused: refuse,
     });

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { ExecTarget } from '../../lib/forward/exec-endpoint.js';
+import { ForwardLog } from '../../lib/forward/forward-log.js';
 import { formatForwardSpec, parseForwardSpec } from '../../lib/forward/spec.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import { temporaryFolder } from '../helpers/files.js';
@@ -225,11 +226,11 @@ test('a shell that cannot be started is connect-failed', async (t) => {
       maxStreams: 1,
       preamble: null,
       egress: () => null,
-      onEgress: () => t.fail(),
-      onEgressRefused: () => t.fail(),
-      onOpened: () => t.fail(),
       onClosed: () => undefined,
-      log: () => undefined,
+      log: new ForwardLog(
+        { spec: { direction: 'incoming', service: 'run' }, clock: pair.clock, log: () => t.fail() },
+        () => 'exec:true',
+      ),
     },
     { shell: '/nonexistent/sh' },
   );

@@ -3,12 +3,13 @@ import type net from 'node:net';
 import { setImmediate } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
 import type { VproxyError } from '../../lib/errors.js';
+import type { EventFields, LogEvent } from '../../lib/events.js';
 import type { Destination } from '../../lib/forward/egress/admission.js';
 import type { EgressConnection, EgressDialer } from '../../lib/forward/egress/dial.js';
 import { EgressTarget } from '../../lib/forward/egress/egress-target.js';
 import { Refusal, type RefusalReason } from '../../lib/forward/egress/refusal.js';
 import type { EgressRules } from '../../lib/forward/egress/rules.js';
-import type { EgressFacts, EgressRefusedFacts } from '../../lib/forward/endpoint-kind.js';
+import { ForwardLog } from '../../lib/forward/forward-log.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import type { SessionStream } from '../../lib/session/stream.js';
 import { formatHostPort } from '../../lib/util/addresses.js';
@@ -41,8 +42,8 @@ export class EgressScene {
   readonly streams: SessionStream[] = [];
   /** What was dialled, in order. */
   readonly dialled: string[] = [];
-  readonly refused: { readonly message: string; readonly facts: EgressRefusedFacts }[] = [];
-  readonly left: { readonly message: string; readonly facts: EgressFacts }[] = [];
+  readonly refused: { readonly message: string; readonly facts: EventFields<'egress-refused'> }[] = [];
+  readonly left: { readonly message: string; readonly facts: EventFields<'egress'> }[] = [];
   /** Streams that are done with: why, or null. */
   readonly closed: (VproxyError | null)[] = [];
   readonly #t: ExecutionContext;
@@ -63,11 +64,15 @@ export class EgressScene {
         maxStreams: options.maxStreams ?? 1024,
         preamble: null,
         egress: () => this.rules,
-        onOpened: () => undefined,
         onClosed: (_stream, reason) => this.closed.push(reason),
-        onEgress: (_stream, message, facts) => this.left.push({ message, facts }),
-        onEgressRefused: (_stream, message, facts) => this.refused.push({ message, facts }),
-        log: () => undefined,
+        log: new ForwardLog(
+          {
+            spec: { direction: 'incoming', service: 'internet' },
+            clock: this.pair.clock,
+            log: (event) => this.#hear(event),
+          },
+          () => 'egress:',
+        ),
       },
     );
     this.pair.b.services = ['internet'];
@@ -82,6 +87,11 @@ export class EgressScene {
       this.target.stop();
     });
     void this.#carry();
+  }
+
+  #hear({ event, fields, message }: LogEvent): void {
+    if (event === 'egress') this.left.push({ message, facts: fields as EventFields<'egress'> });
+    if (event === 'egress-refused') this.refused.push({ message, facts: fields as EventFields<'egress-refused'> });
   }
 
   async #carry(): Promise<void> {

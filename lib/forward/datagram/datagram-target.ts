@@ -30,7 +30,7 @@ export class DatagramTarget implements Target {
   constructor(connect: Connect, context: TargetContext) {
     this.#connect = connect;
     this.#context = context;
-    this.messages = new FlowBook({ clock: context.clock, onDropped: context.onDropped });
+    this.messages = new FlowBook({ clock: context.clock, onDropped: (counts) => context.log.dropped(counts) });
   }
 
   get openCount(): number {
@@ -39,7 +39,7 @@ export class DatagramTarget implements Target {
 
   /** Accepts a flow when it has its socket: a target that nobody listens on shows later, if at all. */
   serve(stream: SessionStream): void {
-    const { maxStreams, onClosed, onLeft, onOpened } = this.#context;
+    const { log, maxStreams, onClosed, onLeft } = this.#context;
     if (refuseBeyond(stream, this.openCount, maxStreams)) return;
     /** What came before the socket is there. */
     const early = new MessageQueue(stream.datagramBudget);
@@ -83,7 +83,7 @@ export class DatagramTarget implements Target {
         socket = connected;
         for (let message = early.shift(); message !== null; message = early.shift()) socket.send(message, onLost);
         flow.accept();
-        onOpened(stream);
+        log.opened(stream);
       },
       (error: unknown) =>
         this.#refuse(flow, meaningOf(systemCode(error)).connect ?? 'connect-failed', describeError(error)),
@@ -101,7 +101,7 @@ export class DatagramTarget implements Target {
     const nowMs = clock.now();
     if (nowMs - this.#failedAtMs < FAILED_EVERY_MS) return;
     this.#failedAtMs = nowMs;
-    log('target-failed', `${name} does not take datagrams: ${describeError(error)}; they are lost`, flow.stream);
+    log.targetFailed(`${name} does not take datagrams: ${describeError(error)}; they are lost`, flow.stream);
   }
 
   stop(): void {

@@ -16,13 +16,6 @@ interface FlowBookOptions {
 /** How many messages for the peer, and from it, were dropped. */
 export type DropCounts = Pick<MessageCounts, 'sendDropped' | 'receiveDropped'>;
 
-/** A line for people. `name` is where the messages came from or were to go. */
-export function describeDropped(name: string, { sendDropped, receiveDropped }: DropCounts): string {
-  const [out, back] = [`${sendDropped} datagrams for the peer`, `${receiveDropped} datagrams from the peer`];
-  if (receiveDropped === 0) return `${out} were dropped at ${name}`;
-  return sendDropped === 0 ? `${back} were dropped at ${name}` : `${out} and ${back} were dropped at ${name}`;
-}
-
 export class FlowBook implements MessageCounts {
   readonly #options: FlowBookOptions;
   readonly #open = new Roster<DatagramFlow>();

@@ -9,11 +9,11 @@ import type {
 import type { KeepDescriptor } from '../../system/descriptors.js';
 import { describeError } from '../../util/escape.js';
 import { datagramEntranceOf, type Endpoint } from '../endpoint-kinds.js';
+import { ForwardLog } from '../forward-log.js';
 import type { OutgoingOptions } from '../outgoing.js';
-import { OutgoingLog } from '../outgoing-log.js';
 import { type Forward, type ForwardSpec, type ForwardState, formatEndpoint, type Predecessor } from '../spec.js';
 import { DatagramFlow } from './datagram-flow.js';
-import { describeDropped, FlowBook } from './flow-book.js';
+import { FlowBook } from './flow-book.js';
 import type { OpenedFlow, OpenedFlows } from './opened-flows.js';
 
 /** After a flow was refused, messages without one are dropped for this time. */
@@ -28,7 +28,7 @@ export class OutgoingDatagrams implements Forward {
   readonly spec: ForwardSpec;
   readonly messages: FlowBook;
   readonly #options: OutgoingDatagramsOptions;
-  readonly #log: OutgoingLog;
+  readonly #log: ForwardLog;
   /** With the port in force. */
   #endpoint: Endpoint;
   #entrance: DatagramEntrance;
@@ -50,16 +50,10 @@ export class OutgoingDatagrams implements Forward {
     this.#endpoint = spec.endpoint;
     this.#entrance = datagramEntranceOf(spec.endpoint, spec.service);
     this.#endpointText = formatEndpoint(spec.endpoint);
-    this.#log = new OutgoingLog({
-      log: options.log,
-      clock: options.clock,
-      id: options.id ?? null,
-      service: spec.service,
-      endpointText: () => this.#endpointText,
-    });
+    this.#log = new ForwardLog({ ...options, spec }, () => this.#endpointText);
     this.messages = new FlowBook({
       clock: options.clock,
-      onDropped: (counts) => this.#log.dropped(describeDropped(this.#log.nameOf(spec.service), counts), counts),
+      onDropped: (counts) => this.#log.dropped(counts),
     });
     if (predecessor !== null) this.#succeed(predecessor);
   }
@@ -186,7 +180,7 @@ export class OutgoingDatagrams implements Forward {
 
   #refused({ code, message }: VproxyError): void {
     this.#holdBack();
-    this.#log.refused(`datagrams to ${this.#log.nameOf(this.spec.service)} are dropped: ${message} (${code})`);
+    this.#log.refused(`datagrams to ${this.#log.nameOf()} are dropped: ${message} (${code})`);
   }
 
   #holdBack(): void {

@@ -1,19 +1,15 @@
 /** `egress:` and `egress:NAME`: a proxy of HTTP and SOCKS 5 for the peer, which reaches what the rules of that egress let out. */
 import { SERVICE_NAME } from '../../codec/limits.js';
 import { toVproxyError, VproxyError } from '../../errors.js';
+import { type EventFields, makeEvent } from '../../events.js';
 import type { SessionStream } from '../../session/stream.js';
 import { readBuffered } from '../../system/sockets/node-sockets.js';
 import { formatHostPort } from '../../util/addresses.js';
 import { LoopTurns } from '../../util/concurrency.js';
 import { describeError } from '../../util/escape.js';
 import { type Connection, Connections, type KnownStream } from '../connection.js';
-import {
-  type EgressFacts,
-  type EndpointKind,
-  refuseBeyond,
-  type Target,
-  type TargetContext,
-} from '../endpoint-kind.js';
+import { type EndpointKind, refuseBeyond, type Target, type TargetContext } from '../endpoint-kind.js';
+import { streamFields } from '../session-source.js';
 import type { Destination } from './admission.js';
 import { Conversation, type ConversationContext, type Tunnel } from './conversation.js';
 import { converse } from './converse.js';
@@ -42,6 +38,9 @@ export const egressEndpoint: EndpointKind<EgressEndpoint> = {
     return new EgressTarget(name, dialer, context);
   },
 };
+
+/** What is said of a destination that was left, besides of which stream. */
+type EgressFacts = Omit<EventFields<'egress'>, keyof EventFields<'stream-opened'> | 'egress'>;
 
 /** Holds a conversation with each stream, or splices it with the socket of its destination. */
 export class EgressTarget implements Target {
@@ -74,13 +73,13 @@ export class EgressTarget implements Target {
 
   /** Accepts the stream at once: what becomes of it is said in its conversation. */
   serve(stream: SessionStream): void {
-    const { clock, maxStreams, onOpened } = this.#context;
+    const { clock, log, maxStreams } = this.#context;
     if (refuseBeyond(stream, this.openCount, maxStreams)) return;
     const guest = new Conversation(stream, clock, this.#turns);
     this.#conversations.add(guest);
     stream.attach(guest);
     stream.accept();
-    onOpened(stream);
+    log.opened(stream);
     void this.#converse(guest);
   }
 
@@ -169,15 +168,15 @@ export class EgressTarget implements Target {
     });
   }
 
-  #left(stream: KnownStream, facts: Omit<EgressFacts, 'egress'>): void {
+  #left(stream: KnownStream, facts: EgressFacts): void {
+    const { log } = this.#context;
     const { address, code, downloadedBytes, rule, uploadedBytes } = facts;
     const amount = `${uploadedBytes} bytes up, ${downloadedBytes} down`;
     const ending = code === null ? '' : ` (${code})`;
-    this.#context.onEgress(
-      stream,
-      `stream ${stream.id}: ${formatHostPort(facts)} at ${address}, by ${rule}, has ended: ${amount}${ending}`,
-      { ...facts, egress: this.#name, durationMs: Math.round(facts.durationMs) },
-    );
+    const where = `${formatHostPort(facts)} at ${address}, by ${rule}`;
+    const durationMs = Math.round(facts.durationMs);
+    const fields = log.fields({ ...streamFields(stream), ...facts, egress: this.#name, durationMs });
+    log.write(makeEvent('egress', `stream ${stream.id}: ${where}, has ended: ${amount}${ending}`, fields));
   }
 
   #refused(stream: KnownStream, { cause, destination, message, reason, verdict }: Refusal): void {
@@ -185,11 +184,10 @@ export class EgressTarget implements Target {
     const behind = verdict?.why ?? (cause === undefined ? null : printable(describeError(cause)));
     const why = behind ?? line;
     const text = behind === null ? line : `${line}: ${behind}`;
-    this.#context.onEgressRefused(stream, `stream ${stream.id}: ${text} (${reason})`, {
-      ...{ egress: this.#name, destination, reason },
-      rule: verdict?.rule ?? null,
-      why,
-    });
+    const { log } = this.#context;
+    const decided = { rule: verdict?.rule ?? null, why };
+    const fields = log.fields({ ...streamFields(stream), egress: this.#name, destination, reason, ...decided });
+    log.write(makeEvent('egress-refused', `stream ${stream.id}: ${text} (${reason})`, fields));
   }
 
   // ---- as of a target -------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 import net from 'node:net';
 import { SERVICE_NAME } from '../../codec/limits.js';
 import { VproxyError } from '../../errors.js';
+import { makeEvent } from '../../events.js';
 import type { SessionStream } from '../../session/stream.js';
 import { DNS_PORT, HostFiles, MAX_SERVERS } from '../../system/dns/host-files.js';
 import { NameServers } from '../../system/dns/name-servers.js';
@@ -13,6 +14,7 @@ import { DatagramFlow } from '../datagram/datagram-flow.js';
 import { FlowBook } from '../datagram/flow-book.js';
 import { OwnAddresses } from '../egress/networks.js';
 import { type EndpointKind, refuseBeyond, type Target, type TargetContext } from '../endpoint-kind.js';
+import { streamFields } from '../session-source.js';
 import { QuestionStream } from './question-stream.js';
 import { type Asker, type RefusedQuestion, Resolver } from './resolver.js';
 
@@ -90,7 +92,7 @@ class ResolverTarget implements Target {
     const { clock, egress, service } = context;
     const files = new HostFiles({ clock });
     const own = new OwnAddresses(clock);
-    this.messages = new FlowBook({ clock, onDropped: context.onDropped });
+    this.messages = new FlowBook({ clock, onDropped: (counts) => context.log.dropped(counts) });
     this.#egress = name === '' ? service : name;
     this.#context = context;
     this.#bucket = new TokenBucket(QUESTIONS_PER_SECOND, QUESTIONS_PER_SECOND, clock.now());
@@ -111,12 +113,12 @@ class ResolverTarget implements Target {
   }
 
   serve(stream: SessionStream): void {
-    const { maxStreams, onOpened } = this.#context;
+    const { log, maxStreams } = this.#context;
     if (refuseBeyond(stream, this.#open.size, maxStreams)) return;
     this.#open.add(stream);
     if (stream.isDatagram) this.#serveFlow(stream);
     else this.#serveStream(stream);
-    if (!stream.isOver) onOpened(stream);
+    if (!stream.isOver) log.opened(stream);
   }
 
   #serveFlow(stream: SessionStream): void {
@@ -165,10 +167,11 @@ class ResolverTarget implements Target {
   }
 
   #refused(stream: SessionStream, { name, type, verdict: { rule, why } }: RefusedQuestion): void {
-    const { name: target, onQuestionRefused } = this.#context;
+    const { name: target, log } = this.#context;
     const decided = escapeText(rule === null ? why : `${rule}: ${why}`, MAX_LOGGED);
     const message = `stream ${stream.id} to ${target}: ${type} of ${escapeText(name, MAX_LOGGED)} is refused: ${decided}`;
-    onQuestionRefused?.(stream, message, { egress: this.#egress, name, type, rule, why });
+    const facts = { ...streamFields(stream), egress: this.#egress, name, type, rule, why };
+    log.write(makeEvent('resolver-refused', message, log.fields(facts)));
   }
 
   #closed(stream: SessionStream, reason: VproxyError | null): void {

@@ -3,9 +3,10 @@ import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import type { VproxyError } from '../../../lib/errors.js';
+import type { LogEvent } from '../../../lib/events.js';
 import { DatagramFlow } from '../../../lib/forward/datagram/datagram-flow.js';
 import type { EgressRules } from '../../../lib/forward/egress/rules.js';
-import type { QuestionRefusedFacts } from '../../../lib/forward/endpoint-kind.js';
+import { ForwardLog } from '../../../lib/forward/forward-log.js';
 import { resolverEndpoint } from '../../../lib/forward/resolver/resolver-endpoint.js';
 import { formatForwardSpec, parseForwardSpec } from '../../../lib/forward/spec.js';
 import { MuxStream } from '../../../lib/session/mux-stream.js';
@@ -176,7 +177,7 @@ function served(
   }: { rules?: EgressRules | null; serverPort?: number; maxStreams?: number } = {},
 ) {
   const pair = new SessionPair();
-  const refused: QuestionRefusedFacts[] = [];
+  const refused: LogEvent[] = [];
   const closed: (VproxyError | null)[] = [];
   const endpoint = resolverEndpoint.parse(`internet,server=127.0.0.1:${serverPort}`, 'incoming', (name) => name);
   const target = resolverEndpoint.createTarget?.(endpoint, {
@@ -186,12 +187,17 @@ function served(
     maxStreams,
     preamble: null,
     egress: (name) => (name === 'internet' ? rules : null),
-    onOpened: () => undefined,
     onClosed: (_stream, reason) => closed.push(reason),
-    onEgress: () => t.fail(),
-    onEgressRefused: () => t.fail(),
-    onQuestionRefused: (_stream, _message, facts) => refused.push(facts),
-    log: () => undefined,
+    log: new ForwardLog(
+      {
+        spec: { direction: 'incoming', service: 'dns' },
+        clock: pair.clock,
+        log: (event) => {
+          if (event.event === 'resolver-refused') refused.push(event);
+        },
+      },
+      () => 'resolver:internet',
+    ),
   });
   if (target === undefined) throw new Error('it is no target');
   pair.b.services = ['dns'];

@@ -1,0 +1,95 @@
+/** What a forward says of itself and of its streams. */
+import type { VproxyError } from '../errors.js';
+import { type Log, makeEvent } from '../events.js';
+import type { Clock } from '../util/clock.js';
+import { escapeText } from '../util/escape.js';
+import type { KnownStream } from './connection.js';
+import type { DropCounts } from './datagram/flow-book.js';
+import { endedStreamFields, NO_STREAM, streamFields } from './session-source.js';
+import type { ForwardSpec } from './spec.js';
+
+interface ForwardLogOptions {
+  readonly spec: Pick<ForwardSpec, 'direction' | 'service'>;
+  readonly log: Log;
+  readonly clock: Clock;
+  /** The id of the forward. Default null. */
+  readonly id?: string | null;
+}
+
+export class ForwardLog {
+  readonly write: Log;
+  readonly #options: ForwardLogOptions;
+  readonly #endpointText: () => string;
+
+  /** `endpointText` gives the address in force. */
+  constructor(options: ForwardLogOptions, endpointText: () => string) {
+    this.write = options.log;
+    this.#options = options;
+    this.#endpointText = endpointText;
+  }
+
+  get #isOutgoing(): boolean {
+    return this.#options.spec.direction === 'outgoing';
+  }
+
+  /** The address in force and a service, for people; by default that of the forward. */
+  nameOf(service = this.#options.spec.service): string {
+    return `${this.#endpointText()} (${service})`;
+  }
+
+  /** The fields of an event of the forward, or of one of its streams. */
+  fields<Facts extends object>(facts: Facts, service = this.#options.spec.service) {
+    const { id = null, spec } = this.#options;
+    return { forward: id, direction: spec.direction, endpoint: this.#endpointText(), service, ...facts };
+  }
+
+  listening(): void {
+    const message = `listening on ${this.#endpointText()} for ${this.#options.spec.service}`;
+    this.write(makeEvent('listening', message, this.fields(NO_STREAM)));
+  }
+
+  failed(message: string): void {
+    this.write(makeEvent('accept-failed', message, this.fields(NO_STREAM)));
+  }
+
+  /** What serves the streams does not work: all of them, or one. */
+  targetFailed(message: string, stream: KnownStream | null = null): void {
+    this.write(makeEvent('target-failed', message, this.fields(stream === null ? NO_STREAM : streamFields(stream))));
+  }
+
+  /** What asked for a stream, and got none. */
+  refused(message: string): void {
+    this.write(makeEvent('stream-refused', message, this.fields(NO_STREAM), 'warn'));
+  }
+
+  /** Messages of flows were. */
+  dropped({ sendDropped, receiveDropped }: DropCounts): void {
+    const out = sendDropped === 0 ? [] : [`${sendDropped} datagrams for the peer`];
+    const back = receiveDropped === 0 ? [] : [`${receiveDropped} datagrams from the peer`];
+    const message = `${[...out, ...back].join(' and ')} were dropped at ${this.nameOf()}`;
+    this.write(makeEvent('datagrams-dropped', message, this.fields({ sendDropped, receiveDropped })));
+  }
+
+  opened(stream: KnownStream): void {
+    const { id, from, service } = stream;
+    const way = this.#isOutgoing ? `to ${service}` : `from ${escapeText(from ?? 'the peer', 80)} to ${this.nameOf()}`;
+    this.write(makeEvent('stream-opened', `stream ${id} ${way} is open`, this.fields(streamFields(stream), service)));
+  }
+
+  /** A stream is over. `what` asked for it. */
+  closed(stream: KnownStream, reason: VproxyError | null, wasOpen = true, what = 'connection'): void {
+    const { id, service } = stream;
+    const amount = `${stream.sentBytes} bytes sent, ${stream.receivedBytes} received`;
+    const fields = this.fields(endedStreamFields(this.#options.clock.now(), stream, reason ?? {}), service);
+    const subject = `stream ${id} to ${this.#isOutgoing ? service : this.nameOf()}`;
+    if (reason === null) {
+      this.write(makeEvent('stream-closed', `${subject} has ended: ${amount}`, fields));
+    } else if (wasOpen) {
+      const reset = this.#isOutgoing ? `${subject} was reset` : subject;
+      this.write(makeEvent('stream-reset', `${reset}: ${reason.message} (${reason.code}); ${amount}`, fields));
+    } else {
+      const message = `a ${what} to ${this.nameOf(service)} was reset: ${reason.message} (${reason.code})`;
+      this.write(makeEvent('stream-refused', message, fields, 'warn'));
+    }
+  }
+}
