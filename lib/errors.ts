@@ -139,6 +139,10 @@ export class VproxyError extends Error {
 
 const UNKNOWN_CODE = onWire('stream', 69, 'A code that this version does not know.');
 
+/** That something is not valid which a user, a file or a program said. */
+export const badArgument = (message: string, options?: ErrorOptions): VproxyError =>
+  new VproxyError('bad-argument', message, options);
+
 /** The system's error code (`ECONNREFUSED`, …) of an error of Node, or an empty text. */
 export function systemCode(error: unknown): string {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';

@@ -1,11 +1,9 @@
 /** What was given to a command. */
-import { VproxyError } from '../../lib/errors.js';
+import { badArgument } from '../../lib/errors.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { DURATION_FORM, parseDuration } from '../../lib/util/units.js';
 
-/** What a command line says is not valid. */
-export const badArgument = (message: string, options?: ErrorOptions): VproxyError =>
-  new VproxyError('bad-argument', message, options);
+export { badArgument };
 
 /** The options and the operands of a command line, read and checked. */
 export class Arguments {

@@ -14,6 +14,8 @@ export interface Job {
   readonly run: () => Promise<readonly Finding[]> | readonly Finding[];
 }
 
+export const job = (check: string, subject: string, run: Job['run']): Job => ({ check, subject, run });
+
 /** For a subject at which no check can look. */
 export const notChecked = (message: string): Finding[] => [finding('not-checked', message)];
 

@@ -9,7 +9,7 @@ import { formatHostPort } from '../../lib/util/addresses.js';
 import { escapeText } from '../../lib/util/escape.js';
 import type { Diagnosis } from './diagnosis.js';
 import type { Finding } from './findings.js';
-import { type Job, runJobs } from './jobs.js';
+import { type Job, job, runJobs } from './jobs.js';
 import { checkTcpListen, checkUnixListen } from './locations/listener.js';
 import { checkVirtioPorts } from './locations/virtio-port.js';
 import type { Machine } from './machine.js';
@@ -52,38 +52,25 @@ export async function planJobs(machine: Machine, request: DoctorRequest): Promis
   const others = running.filter(({ channel }) => !channels.some(({ address }) => address === channel.address));
   const files = new Set([...keyFiles, ...channels.flatMap((channel) => channel.keyFiles ?? [])]);
   return [
-    { check: 'machine', subject: 'machine', run: () => checkMachine(machine) },
-    { check: 'proxy', subject: 'proxy settings', run: () => checkProxySettings(machine) },
-    ...(problems.length === 0
-      ? []
-      : [{ check: 'config', subject: 'configuration', run: () => describeProblems(problems) }]),
+    job('machine', 'machine', () => checkMachine(machine)),
+    job('proxy', 'proxy settings', () => checkProxySettings(machine)),
+    ...(problems.length === 0 ? [] : [job('config', 'configuration', () => describeProblems(problems))]),
     ...(isGeneral ? planMachine(machine) : []),
     ...planControl(machine, control, isGeneral, isNamed),
     ...channels.flatMap((channel) => planChannel(machine, channel)),
     ...(configuration === null ? [] : planProcess(machine, configuration)),
     ...others.flatMap((one) => planRunning(machine, one)),
-    ...[...files].map((path) => ({
-      check: 'key',
-      subject: `key ${escapeText(path)}`,
-      run: () => checkKeyFile(machine, path),
-    })),
+    ...[...files].map((path) => job('key', `key ${escapeText(path)}`, () => checkKeyFile(machine, path))),
     ...planKeys(channels, running),
     ...planRivals(machine, channelsOf(control), running),
     ...running.map((one) => planSession(machine, one)),
-    {
-      check: 'denials',
-      subject: 'logs',
-      run: () => checkDenials(machine, { paths: pathsOf(channels, running, files) }),
-    },
+    job('denials', 'logs', () => checkDenials(machine, { paths: pathsOf(channels, running, files) })),
   ];
 }
 
 /** Where nothing is named. */
 function planMachine(machine: Machine): Job[] {
-  return [
-    { check: 'virtio', subject: 'machine', run: () => checkVirtioPorts(machine) },
-    { check: 'qemu', subject: 'machine', run: () => checkQemu(machine) },
-  ];
+  return [job('virtio', 'machine', () => checkVirtioPorts(machine)), job('qemu', 'machine', () => checkQemu(machine))];
 }
 
 function planControl(
@@ -93,12 +80,10 @@ function planControl(
   isNamed: (path: string) => boolean,
 ): Job[] {
   return [
-    ...(isGeneral
-      ? [{ check: 'control', subject: 'control sockets', run: () => checkControlFolder(machine, control) }]
-      : []),
+    ...(isGeneral ? [job('control', 'control sockets', () => checkControlFolder(machine, control))] : []),
     ...control
       .filter(({ path }) => isNamed(path))
-      .map((one) => ({ check: 'control', subject: 'control socket', run: () => checkControlSocket(machine, one) })),
+      .map((one) => job('control', 'control socket', () => checkControlSocket(machine, one))),
   ];
 }
 
@@ -106,15 +91,15 @@ function planControl(
 function planChannel(machine: Machine, channel: Channel): Job[] {
   const { label, address, forwards = [], exec = null } = channel;
   const subject = `channel ${label}`;
-  const { kindName, traits } = parseChannel(address);
-  const bytes = askedBuffer(channel);
+  const parsed = parseChannel(address);
+  const bytes = askedBuffer(channel, parsed);
   return [
-    { check: kindName, subject, run: () => checkAskedChannel(machine, address) },
-    { check: 'options', subject, run: () => checkOptions(channel) },
+    job(parsed.kindName, subject, () => checkAskedChannel(machine, parsed)),
+    job('options', subject, () => checkOptions(channel)),
     ...forwards.map((forward) => planForward(machine, channel, forward)),
-    { check: 'files', subject, run: () => checkFiles(machine, { pid: null, streams: [traits.streams] }) },
-    ...(bytes === null ? [] : [{ check: 'buffer', subject, run: () => checkBuffer(machine, { bytes }) }]),
-    ...(exec === null ? [] : [{ check: 'terminals', subject, run: () => checkTerminals(machine) }]),
+    job('files', subject, () => checkFiles(machine, { pid: null, streams: [parsed.traits.streams] })),
+    ...(bytes === null ? [] : [job('buffer', subject, () => checkBuffer(machine, { bytes }))]),
+    ...(exec === null ? [] : [job('terminals', subject, () => checkTerminals(machine))]),
   ];
 }
 
@@ -123,18 +108,14 @@ function planForward(machine: Machine, { label, egress = {} }: Channel, forward:
   if (forward.direction === 'incoming') {
     const subject = `channel ${label} -i ${escapeText(text)}`;
     const name = egressOf(forward);
-    if (name === null) return { check: 'target', subject, run: () => checkForward(machine, forward) };
+    if (name === null) return job('target', subject, () => checkForward(machine, forward));
     const rules = (): EgressStatus['rules'] => describeEgressRules(resolveEgress(egress, label).get(name) ?? null);
-    return { check: 'egress', subject, run: () => checkEgress(name, rules()) };
+    return job('egress', subject, () => checkEgress(name, rules()));
   }
-  return {
-    check: 'listener',
-    subject: `channel ${label} -o ${escapeText(text)}`,
-    run: async () => {
-      const owner = await listenerOf(machine, text);
-      return owner === null ? checkForward(machine, forward) : [heldBy(owner, 'listens there')];
-    },
-  };
+  return job('listener', `channel ${label} -o ${escapeText(text)}`, async () => {
+    const owner = await listenerOf(machine, text);
+    return owner === null ? checkForward(machine, forward) : [heldBy(owner, 'listens there')];
+  });
 }
 
 /** The running vproxy with the same outgoing forward; null where none has it. */
@@ -149,22 +130,10 @@ function planProcess(machine: Machine, { metrics, control }: Configuration): Job
   return [
     ...(metrics === undefined
       ? []
-      : [
-          {
-            check: 'listener',
-            subject: `--metrics ${formatHostPort(metrics)}`,
-            run: () => checkTcpListen(machine, metrics),
-          },
-        ]),
+      : [job('listener', `--metrics ${formatHostPort(metrics)}`, () => checkTcpListen(machine, metrics))]),
     ...(typeof control !== 'string'
       ? []
-      : [
-          {
-            check: 'listener',
-            subject: `--control ${escapeText(control)}`,
-            run: () => lookAtControl(machine, control),
-          },
-        ]),
+      : [job('listener', `--control ${escapeText(control)}`, () => lookAtControl(machine, control))]),
   ];
 }
 
@@ -182,20 +151,12 @@ function planRunning(machine: Machine, { vproxy, channel }: RunningChannel): Job
   const parsed = parseChannel(address);
   const targets = vproxy.forwards.filter((forward) => forward.channel === label && forward.direction === 'incoming');
   // A channel that is up needs no look at what it is made of.
-  const look: Job[] =
-    state === 'established' || state === 'draining'
-      ? []
-      : [
-          {
-            check: parsed.kindName,
-            subject,
-            run: async () => (await checkChannel(machine, parsed, isHeld(state) ? ownPid : null)) ?? [],
-          },
-        ];
+  const isUp = state === 'established' || state === 'draining';
+  const look = async () => (await checkChannel(machine, parsed, isHeld(state) ? ownPid : null)) ?? [];
   return [
-    ...look,
+    ...(isUp ? [] : [job(parsed.kindName, subject, look)]),
     ...targets.map((forward) => planRunningTarget(machine, vproxy, subject, forward)),
-    { check: 'files', subject, run: () => checkFiles(machine, { pid: ownPid, streams: [parsed.traits.streams] }) },
+    job('files', subject, () => checkFiles(machine, { pid: ownPid, streams: [parsed.traits.streams] })),
   ];
 }
 
@@ -208,22 +169,19 @@ function planRunningTarget(
   const subject = `${channelSubject} -i ${escapeText(spec)}`;
   const own = egress.find((one) => one.channel === channel && one.services.includes(service));
   return own === undefined
-    ? { check: 'target', subject, run: () => checkForward(machine, parseForwardSpec('incoming', spec)) }
-    : { check: 'egress', subject, run: () => checkEgress(own.name, own.rules) };
+    ? job('target', subject, () => checkForward(machine, parseForwardSpec('incoming', spec)))
+    : job('egress', subject, () => checkEgress(own.name, own.rules));
 }
 
-const planSession = (machine: Machine, one: RunningChannel): Job => ({
-  check: 'session',
-  subject: `channel ${one.channel.label} of ${formatRunning(one.vproxy)}`,
-  run: () => checkSession(machine, one),
-});
+const planSession = (machine: Machine, one: RunningChannel): Job =>
+  job('session', `channel ${one.channel.label} of ${formatRunning(one.vproxy)}`, () => checkSession(machine, one));
 
 /** Whether a running session was authenticated with a key of the files that are asked for. */
 function planKeys(channels: readonly Channel[], running: readonly RunningChannel[]): Job[] {
   return channels.flatMap(({ label, address, keyFiles = [] }) => {
     const key = running.find(({ channel }) => channel.address === address)?.channel.session?.key ?? null;
     if (key === null || keyFiles.length === 0) return [];
-    return [{ check: 'key', subject: `channel ${label}`, run: () => checkSessionKey(key, keyFiles) }];
+    return [job('key', `channel ${label}`, () => checkSessionKey(key, keyFiles))];
   });
 }
 

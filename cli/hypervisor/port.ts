@@ -1,5 +1,5 @@
 /** A virtio-serial port as a hypervisor needs it: its name and the host's end, the options for them, and vproxy's channels. */
-import { VproxyError } from '../../lib/errors.js';
+import { badArgument, VproxyError } from '../../lib/errors.js';
 import {
   formatHostPort,
   formatPath,
@@ -87,11 +87,10 @@ function parseName(name: string): string {
 
 function parseEnd(args: Arguments, needsPath: boolean): HostEnd {
   const [kind = 'path', second] = (['path', 'tcp', 'pipe'] as const).filter((option) => args.has(option));
-  if (second !== undefined)
-    throw new VproxyError('bad-argument', `--${second}: it is in the place of --${kind}; give one`);
+  if (second !== undefined) throw badArgument(`--${second}: it is in the place of --${kind}; give one`);
   const text = args.text(kind);
   if (kind === 'pipe') {
-    if (args.has('mode')) throw new VproxyError('bad-argument', '--mode: a pipe has none; leave it out');
+    if (args.has('mode')) throw badArgument('--mode: a pipe has none; leave it out');
     return { kind, path: parsePath(kind, text ?? '') };
   }
   const mode = parseMode(args.text('mode') ?? 'bind');
@@ -101,10 +100,7 @@ function parseEnd(args: Arguments, needsPath: boolean): HostEnd {
     return { kind: 'unix', mode, path: explain(kind, () => parseSocketPath(path)) };
   }
   if (mode === 'connect' || needsPath) {
-    throw new VproxyError(
-      'bad-argument',
-      '--path: it is required; expected a unix socket, such as --path /run/vm1.sock',
-    );
+    throw badArgument('--path: it is required; expected a unix socket, such as --path /run/vm1.sock');
   }
   return { kind: 'unix', mode, path: null };
 }
@@ -132,7 +128,7 @@ function parseReconnect(args: Arguments, end: HostEnd): number {
   const text = args.text('reconnect');
   if (text === undefined) return 1;
   if (end.kind === 'pipe' || end.mode !== 'connect') {
-    throw new VproxyError('bad-argument', '--reconnect: QEMU connects only with --mode connect');
+    throw badArgument('--reconnect: QEMU connects only with --mode connect');
   }
   const seconds = /^\d{1,4}$/.test(text) ? Number(text) : (parseDuration(text) ?? 0) / 1000;
   if (!Number.isInteger(seconds) || seconds < 1 || seconds > 3600) {
@@ -153,7 +149,7 @@ function explain<T>(option: string, parse: () => T): T {
 }
 
 const bad = (option: string, value: string, what: string): VproxyError =>
-  new VproxyError('bad-argument', `--${option}: "${escapeText(value, 64)}" ${what}`);
+  badArgument(`--${option}: "${escapeText(value, 64)}" ${what}`);
 
 // Which channels of vproxy belong to a port: at the host, and in the guest.
 

@@ -1,6 +1,6 @@
 /** A port as QEMU's own arguments, whose spelling depends on its version: a controller, the chardev at the host's end, and the port. */
 
-import { VproxyError } from '../../lib/errors.js';
+import { badArgument } from '../../lib/errors.js';
 import { runTool } from '../../lib/system/processes/run-tool.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { type HypervisorPort, isDialed } from './port.js';
@@ -75,7 +75,7 @@ export const isSince = (version: QemuVersion, major: number, minor: number): boo
 export function parseQemuVersion(text: string): QemuVersion {
   const [, major, minor] = /^(\d{1,3})\.(\d{1,3})(?:\.\d{1,3})?$/.exec(text) ?? [];
   if (major === undefined || minor === undefined) {
-    throw new VproxyError('bad-argument', `--qemu-version: "${escapeText(text, 64)}" is no version, such as 7.2`);
+    throw badArgument(`--qemu-version: "${escapeText(text, 64)}" is no version, such as 7.2`);
   }
   return { major: Number(major), minor: Number(minor) };
 }
@@ -103,8 +103,7 @@ export async function askQemuVersion(): Promise<QemuVersion> {
     const found = /^QEMU emulator version (\d+\.\d+)/.exec(stdout)?.[1];
     if (found !== undefined) return parseQemuVersion(found);
   }
-  throw new VproxyError(
-    'bad-argument',
+  throw badArgument(
     `--qemu-version: it is required here: QEMU's arguments depend on it, and there is no ${own} to ask; expected such as 7.2`,
   );
 }

@@ -1,6 +1,6 @@
 /** `exec:COMMAND`: the standard input and output of a command, such as ssh or socat, that leads to the other side. */
 import net from 'node:net';
-import { VproxyError } from '../errors.js';
+import { badArgument, VproxyError } from '../errors.js';
 import { channelError, type Link, requireWanted } from '../link/link.js';
 import { SocketLink } from '../link/socket-link.js';
 import { type Child, startChild } from '../system/processes/children.js';
@@ -16,7 +16,7 @@ export function execKind(clock: Clock = systemClock): DialKind<string> {
     traits: BREAKABLE_TRAITS,
     parse(text) {
       if (text.trim() !== '' && !text.includes('\0')) return text;
-      throw new VproxyError('bad-argument', 'a command is missing, such as ssh HOST vproxy -c stdio:');
+      throw badArgument('a command is missing, such as ssh HOST vproxy -c stdio:');
     },
     format: (command) => command,
     place: () => null,

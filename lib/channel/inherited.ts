@@ -5,7 +5,7 @@
 import { closeSync, fstatSync, openSync, type Stats } from 'node:fs';
 import type net from 'node:net';
 import tty from 'node:tty';
-import { systemCode, VproxyError } from '../errors.js';
+import { badArgument, systemCode, VproxyError } from '../errors.js';
 import type { BaseLink } from '../link/base-link.js';
 import { DEVICE_SLAB_BYTES, deviceAccess } from '../link/device-link.js';
 import { type Link, requireWanted } from '../link/link.js';
@@ -69,7 +69,7 @@ export function stdioKind(inputFd = 0, outputFd = 1): DialKind<string> {
     mode: 'dial',
     traits: VM_TRAITS,
     parse(text) {
-      if (text !== '') throw new VproxyError('bad-argument', 'nothing but options follows the colon');
+      if (text !== '') throw badArgument('nothing but options follows the colon');
       return text;
     },
     format: (text) => text,
@@ -118,7 +118,7 @@ export function fdKind(): DialKind<number> {
     traits: VM_TRAITS,
     parse(text) {
       if (/^(0|[1-9]\d{0,5})$/.test(text) && text !== '2') return Number(text);
-      throw new VproxyError('bad-argument', 'the number of a descriptor is missing; 2 is taken for the log');
+      throw badArgument('the number of a descriptor is missing; 2 is taken for the log');
     },
     format: String,
     async dial(number, { signal }) {

@@ -1,6 +1,6 @@
 /** `libvirt:DOMAIN[:PORTNAME][,uri=URI]`: a port of a libvirt domain, whose place virsh(1) is asked for each time. */
 import os from 'node:os';
-import { type ErrorCode, toVproxyError, VproxyError } from '../errors.js';
+import { badArgument, type ErrorCode, toVproxyError, VproxyError } from '../errors.js';
 import { type Link, requireWanted } from '../link/link.js';
 import { runTool, type ToolResult } from '../system/processes/run-tool.js';
 import { dialableHost, formatPath, isLoopback, parseHostPort, parseSocketPath } from '../util/addresses.js';
@@ -101,11 +101,12 @@ function parseAddress(text: string): LibvirtAddress {
     else parts.push(`${parts.pop() ?? ''}${piece === '::' ? ':' : piece}`);
   }
   const [domain = '', port, ...others] = parts;
-  if (domain === '') throw bad('the name of a domain is missing, such as libvirt:vm1');
-  if (port === '') throw bad('the name of a port is missing behind the colon, such as libvirt:vm1:org.vproxy.0');
-  if (others.length > 0) throw bad('expected DOMAIN or DOMAIN:PORTNAME; a colon in a name is written ::');
-  if (domain.includes('/')) throw bad('the name of a domain has no slashes');
-  if (/[\u0000-\u001f\u007f]/.test(text)) throw bad('a name has no control characters');
+  if (domain === '') throw badArgument('the name of a domain is missing, such as libvirt:vm1');
+  if (port === '')
+    throw badArgument('the name of a port is missing behind the colon, such as libvirt:vm1:org.vproxy.0');
+  if (others.length > 0) throw badArgument('expected DOMAIN or DOMAIN:PORTNAME; a colon in a name is written ::');
+  if (domain.includes('/')) throw badArgument('the name of a domain has no slashes');
+  if (/[\u0000-\u001f\u007f]/.test(text)) throw badArgument('a name has no control characters');
   return { domain, port: port ?? null, uri: null };
 }
 
@@ -118,10 +119,6 @@ function isLocalUri(uri: string): boolean {
   const [, host = ''] = /^[a-z][a-z0-9+.-]*:\/\/(?:[^@/?#]*@)?(\[[^\]]*\]|[^:/?#]*)/i.exec(uri) ?? [];
   const isShaped = /^[\u0021-\u007e\u00a0-\u{10ffff}]+$/u.test(uri);
   return isShaped && (host === '' || isLoopback(host.replace(/^\[(.*)\]$/, '$1')));
-}
-
-function bad(what: string): VproxyError {
-  return new VproxyError('bad-argument', what);
 }
 
 // The host's end of a domain's port, as one of the kinds that this side opens.

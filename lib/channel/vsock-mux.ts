@@ -3,7 +3,7 @@
  * `vsock-mux-listen:PATH_PORT`: a port of the host that the guest dials.
  */
 import net from 'node:net';
-import { systemCode, VproxyError } from '../errors.js';
+import { badArgument, systemCode, VproxyError } from '../errors.js';
 import { channelError, openingCancelled } from '../link/link.js';
 import { restoreSocketLink, SocketLink } from '../link/socket-link.js';
 import { canonicalPath } from '../system/files/guarded-files.js';
@@ -31,7 +31,7 @@ export function vsockMuxConnectKind(clock: Clock = systemClock): DialKind<VsockM
       const port = parseVsockPort(digits);
       if (port === null) {
         const what = `"${escapeText(text)}" is not PATH:PORT with a port from 0 to ${MAX_VSOCK_PORT}`;
-        throw new VproxyError('bad-argument', what);
+        throw badArgument(what);
       }
       return { path: parseSocketPath(path), port };
     },

@@ -4,7 +4,7 @@
  */
 import { closeSync } from 'node:fs';
 import { constants } from 'node:os';
-import { VproxyError } from '../errors.js';
+import { badArgument, VproxyError } from '../errors.js';
 import { openHandleLink } from '../link/device-link.js';
 import { channelError, type Link, type LinkState, openingCancelled } from '../link/link.js';
 import { SocketLink } from '../link/socket-link.js';
@@ -198,7 +198,7 @@ function parseListenPort(text: string): number {
 }
 
 function bad(text: string, expected: string): VproxyError {
-  return new VproxyError('bad-argument', `"${escapeText(text)}" is not ${expected}`);
+  return badArgument(`"${escapeText(text)}" is not ${expected}`);
 }
 
 // The system calls of AF_VSOCK, through the optional package koffi: Node has no sockets of that family.

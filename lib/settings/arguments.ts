@@ -1,6 +1,6 @@
 /** Channels, forwards and ports as arguments: `vm1=unix-connect:/run/vm1.sock`, `vm1/ssh:127.0.0.1:9022`. */
 
-import { VproxyError } from '../errors.js';
+import { badArgument } from '../errors.js';
 import type { Direction } from '../forward/endpoint-kind.js';
 import type { ForwardSpec } from '../forward/spec.js';
 import { DEFAULT_LABEL, parseLabel } from '../proxy/channel-options.js';
@@ -47,7 +47,7 @@ export function parseForwardArgument(direction: Direction, text: string, channel
   const [, before, rest = ''] = /^([^:/]*)\/(.*)$/s.exec(text) ?? [];
   if (before !== undefined) {
     if (channels.has(before)) return { label: before, spec: parse(before, rest) };
-    throw bad(`${shown}: there is no channel "${escapeText(before, 80)}"; ${whatThereIs(before, labels)}`);
+    throw badArgument(`${shown}: there is no channel "${escapeText(before, 80)}"; ${whatThereIs(before, labels)}`);
   }
   const behind = parseTrailing(direction, text, channels);
   if (behind !== null) return behind;
@@ -55,7 +55,7 @@ export function parseForwardArgument(direction: Direction, text: string, channel
   const spec = parse(label ?? '', text);
   if (label !== undefined && others.length === 0) return { label, spec };
   const example = label === undefined ? '' : `; write ${label}/${escapeText(text)} for the first of them`;
-  throw bad(`${shown}: which channel? There are: ${labels.join(', ') || 'none'}${example}`);
+  throw badArgument(`${shown}: which channel? There are: ${labels.join(', ') || 'none'}${example}`);
 }
 
 function parseTrailing(direction: Direction, text: string, channels: KnownChannels): ForwardArgument | null {
@@ -69,8 +69,4 @@ function parseTrailing(direction: Direction, text: string, channels: KnownChanne
   } catch {
     return null;
   }
-}
-
-function bad(what: string): VproxyError {
-  return new VproxyError('bad-argument', what);
 }

@@ -1,6 +1,6 @@
 /** The settings of a channel. */
 import { parseChannel } from '../channel/address/address.js';
-import { VproxyError } from '../errors.js';
+import { badArgument } from '../errors.js';
 import { DEFAULT_WAIT_MS, type StorageOptions } from '../proxy/channel-options.js';
 import { BUFFER_RANGE, DEFAULT_BUFFER_BYTES } from '../system/sockets/socket-buffer.js';
 import { mergeNamedTables } from './named-tables.js';
@@ -42,7 +42,7 @@ const MAX_KEYS = 32;
 const keyFile = path('the path of a file', (file) => {
   // It is not shown: who gives the key in place of its file would find it in a log.
   if (!/^[0-9a-fA-F]{32,}$/.test(file)) return file;
-  throw new VproxyError('bad-argument', 'expected the path of a file that has the key, not the key itself');
+  throw badArgument('expected the path of a file that has the key, not the key itself');
 });
 
 // ---- for all channels, and for one ----------------------------------------------------------------------------------

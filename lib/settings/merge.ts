@@ -1,6 +1,6 @@
 /** One configuration of a file and a command line, which wins. */
 import { parseChannel } from '../channel/address/address.js';
-import { VproxyError } from '../errors.js';
+import { badArgument } from '../errors.js';
 import type { Direction } from '../forward/endpoint-kind.js';
 import { type ForwardSpec, formatEndpoint } from '../forward/spec.js';
 import { type ChannelOptions, parseLabel } from '../proxy/channel-options.js';
@@ -70,12 +70,13 @@ function mergeChannels(file: FileLayer | null, flags: FlagLayer): FileChannel[] 
   const channels = byLabel(file?.channels ?? []);
   const given = new Set<string>();
   for (const { label, address } of flags.channels) {
-    if (given.has(label)) throw bad(`-c: there are two channels ${label}; tell them apart with -c LABEL=KIND:ADDRESS`);
+    if (given.has(label))
+      throw badArgument(`-c: there are two channels ${label}; tell them apart with -c LABEL=KIND:ADDRESS`);
     given.add(label);
     channels.set(label, { forwards: [], ...channels.get(label), label, address });
   }
   if (channels.size > 0) return [...channels.values()];
-  throw bad('-c: the channel is missing; expected -c KIND:ADDRESS, such as -c unix-connect:/run/vm1.sock');
+  throw badArgument('-c: the channel is missing; expected -c KIND:ADDRESS, such as -c unix-connect:/run/vm1.sock');
 }
 
 function mergeForwards(channels: readonly FileChannel[], { forwards, vsockPorts }: FlagLayer): FileChannel[] {
@@ -100,20 +101,18 @@ function excludes(one: ForwardSpec, other: ForwardSpec): boolean {
 function requireSense(channels: readonly FileChannel[], { vsockPorts, settings }: FlagLayer): void {
   const isTaken = channels.some(({ forwards }) => forwards.some(isHybridListener));
   if (Object.keys(vsockPorts).length > 0 && !isTaken) {
-    throw bad('--vsock-port: there is no -o *:vsock-mux:/path that it is for');
+    throw badArgument('--vsock-port: there is no -o *:vsock-mux:/path that it is for');
   }
   if (channels.length > 1 && (settings.storage?.socketPath ?? null) !== null) {
     const labels = channels.map(({ label }) => label).join(', ');
-    throw bad(`--storage-socket: several channels (${labels}) cannot share it; say it in a --config, for one of them`);
+    throw badArgument(
+      `--storage-socket: several channels (${labels}) cannot share it; say it in a --config, for one of them`,
+    );
   }
 }
 
 /** There is an end of one session only, and a group has any number of channels. */
 function requireOneChannel(channels: readonly FileChannel[]): void {
   if (channels.length === 1 && !channels.some((channel) => isGroup(channel))) return;
-  throw bad('--once: it is for one channel, not for several, or a group');
-}
-
-function bad(what: string): VproxyError {
-  return new VproxyError('bad-argument', what);
+  throw badArgument('--once: it is for one channel, not for several, or a group');
 }

@@ -3,7 +3,7 @@
  * as options, `--rule ssh:streams=10`.
  */
 import { SERVICE_NAME } from '../codec/limits.js';
-import { VproxyError } from '../errors.js';
+import { badArgument } from '../errors.js';
 import { splitAtCommas } from '../util/addresses.js';
 import { whatThereIs } from '../util/closest-word.js';
 import { escapeText } from '../util/escape.js';
@@ -108,14 +108,16 @@ function parseOne<R extends readonly Setting[]>(
   const pieces = splitAtCommas(rest);
   const parts = (hasCommas ? joinValues(pieces) : pieces).map((part) => /^([^=]+)=(.*)$/s.exec(part));
   if (name === undefined || parts.includes(null)) {
-    throw bad(`"${escapeText(text, 100)}" is not ${option.form}, such as ${option.example}`);
+    throw badArgument(`"${escapeText(text, 100)}" is not ${option.form}, such as ${option.example}`);
   }
-  if (!SERVICE_NAME.test(name)) throw bad(nameExpected(named));
+  if (!SERVICE_NAME.test(name)) throw badArgument(nameExpected(named));
   const given = parts.map((part) => ({ key: part?.[1] ?? '', value: part?.[2] ?? '' }));
   const known = rows.map(({ key }) => key);
   const unknown = given.find(({ key }) => !known.includes(key));
   if (unknown !== undefined) {
-    throw bad(`there is no key "${escapeText(unknown.key, 64)}" of ${table}; ${whatThereIs(unknown.key, known)}`);
+    throw badArgument(
+      `there is no key "${escapeText(unknown.key, 64)}" of ${table}; ${whatThereIs(unknown.key, known)}`,
+    );
   }
   const entries = rows.flatMap(({ key, field, type }) => {
     const values = given.filter((one) => one.key === key).map(({ value }) => value);
@@ -150,5 +152,3 @@ export function mergeNamedTables<T extends object>(
 
 const nameExpected = (named: string): string =>
   `the name of ${named} is 1 to 64 of a-z, 0-9, dot, underscore and hyphen, and begins with a letter or digit`;
-
-const bad = (what: string): VproxyError => new VproxyError('bad-argument', what);

@@ -1,6 +1,6 @@
 /** What a peer is allowed that changes this machine, and which ports it may show or be shown: how files, requests and options say it. */
 import { normalize } from 'node:path/posix';
-import { VproxyError } from '../errors.js';
+import { badArgument } from '../errors.js';
 import {
   formatPortForwarding,
   formatPortRanges,
@@ -27,7 +27,7 @@ export const execPermission: ValueType<ExecPermission | null> = understood<ExecP
   read(value) {
     if (typeof value === 'boolean') return value ? { commands: 'any' } : null;
     if (!Array.isArray(value) || !value.every((path) => typeof path === 'string')) {
-      throw bad(`expected ${EXEC_EXPECTED}`);
+      throw badArgument(`expected ${EXEC_EXPECTED}`);
     }
     return value.length === 0 ? null : { commands: value.map(requireProgram) };
   },
@@ -45,7 +45,7 @@ export const copyPermission: ValueType<CopyPermission | null> = understood<CopyP
   none: null,
   read(value) {
     if (typeof value === 'boolean') return value ? { root: null } : null;
-    if (typeof value !== 'string') throw bad(`expected ${COPY_EXPECTED}`);
+    if (typeof value !== 'string') throw badArgument(`expected ${COPY_EXPECTED}`);
     return { root: requireFolder(value) };
   },
   write: (copy) => (copy === null ? false : (copy.root ?? true)),
@@ -80,7 +80,7 @@ function textOrNone<T>(
     none: null,
     read(value) {
       if (value === false) return null;
-      if (typeof value !== 'string') throw bad(`expected ${expected}`);
+      if (typeof value !== 'string') throw badArgument(`expected ${expected}`);
       return parse(value);
     },
     write: (value) => (value === null ? false : format(value)),
@@ -103,17 +103,15 @@ export function formatCopyFlag(copy: CopyPermission | null): string | null {
 
 function requireProgram(path: string): string {
   if (isPlain(path) && !path.endsWith('/')) return normalize(path);
-  throw bad(`"${escapeText(path, 80)}" is not the absolute path of a program, such as /usr/bin/uname`);
+  throw badArgument(`"${escapeText(path, 80)}" is not the absolute path of a program, such as /usr/bin/uname`);
 }
 
 /** The absolute path of a folder, without a slash at its end. Throws `bad-argument`. */
 export function requireFolder(path: string): string {
   if (isPlain(path)) return normalize(path).replace(/(?<=.)\/$/, '');
-  throw bad(`"${escapeText(path, 80)}" is not the absolute path of a folder, such as /srv/in`);
+  throw badArgument(`"${escapeText(path, 80)}" is not the absolute path of a folder, such as /srv/in`);
 }
 
 /** A path that means what it says, whatever links are in it. */
 const isPlain = (path: string): boolean =>
   path.startsWith('/') && !path.includes('\0') && !path.split('/').includes('..');
-
-const bad = (what: string): VproxyError => new VproxyError('bad-argument', what);

@@ -2,7 +2,7 @@
  * Rules of services, `[services.ssh]`: what peers may do with a service of this side; and those of egresses,
  * `[egress.internet]`: where their targets let the peers out to.
  */
-import { VproxyError } from '../errors.js';
+import { badArgument } from '../errors.js';
 import { type ChannelEgress, checkEgressEntry, checkUpstream } from '../proxy/channel-egress.js';
 import { type ChannelPolicies, type ChannelPolicy, parseLabel } from '../proxy/channel-options.js';
 import { type NamedTables, namedTables, parseNamedTables } from './named-tables.js';
@@ -96,7 +96,7 @@ const SERVICES = {
 function requireFitting(service: string, { recordFolder, recordsInput }: ChannelPolicy): void {
   const key = recordFolder !== undefined ? 'record' : recordsInput !== undefined ? 'record-input' : null;
   if (key === null || service === EXEC_SERVICE) return;
-  throw new VproxyError('bad-argument', `${key}: only the service ${EXEC_SERVICE} has terminals to be recorded`);
+  throw badArgument(`${key}: only the service ${EXEC_SERVICE} has terminals to be recorded`);
 }
 
 /** Rules by the names of their services. */

@@ -1,7 +1,7 @@
 /** What a row of the tables of settings says, and what follows from rows: reading, writing, and the options of commands. */
 
 import type { ChannelTraits } from '../channel/kind.js';
-import { toVproxyError, VproxyError } from '../errors.js';
+import { badArgument, toVproxyError, VproxyError } from '../errors.js';
 import type { ADOPTED_OPTIONS, ChannelOptions } from '../proxy/channel-options.js';
 import type * as zod from '../status/zod.js';
 import { whatThereIs } from '../util/closest-word.js';
@@ -282,5 +282,4 @@ export function requireValue(value: string, shown: string): string {
 export const cannotStandWith = (shown: string, other: string): VproxyError =>
   badOption(shown, `cannot be used with ${other}`);
 
-export const badOption = (shown: string, what: string): VproxyError =>
-  new VproxyError('bad-argument', `${shown}: ${what}`);
+export const badOption = (shown: string, what: string): VproxyError => badArgument(`${shown}: ${what}`);

@@ -3,7 +3,7 @@
  * request is a file in JSON whose keys are spelt as those of JSON are: `dead-after` is `deadAfterS` there.
  */
 import { resolve } from 'node:path';
-import { toVproxyError, VproxyError } from '../errors.js';
+import { badArgument, toVproxyError } from '../errors.js';
 // A type: what describes requests is loaded by the control server alone, and handed to `schema`.
 import type * as zod from '../status/zod.js';
 import { suggestWord } from '../util/closest-word.js';
@@ -104,7 +104,7 @@ export function text(expected: string, maxLength: number = MAX_TEXT_LENGTH): Val
     parse(value) {
       const given = value ?? '';
       if (given.length <= maxLength) return given;
-      throw bad(`${given.length} characters exceed ${maxLength}`);
+      throw badArgument(`${given.length} characters exceed ${maxLength}`);
     },
     schema: (z) => z.string().max(maxLength),
   };
@@ -128,7 +128,7 @@ export function parsed<T>(expected: string, parse: (text: string) => T, format: 
 export function path(expected: string, check: (path: string) => string = identity): ValueType<string> {
   const requireAbsolute = (given: string, form: Form): string => {
     if (form === 'file' || given.startsWith('/')) return given;
-    throw bad(`"${escapeText(given, 80)}" is not the absolute path of a file`);
+    throw badArgument(`"${escapeText(given, 80)}" is not the absolute path of a file`);
   };
   return {
     expected,
@@ -163,7 +163,7 @@ export function oneOf<W extends string>(words: readonly W[], refusal: string): V
     parse(value) {
       const found = find(value);
       if (found !== undefined) return found;
-      throw bad(`${quote(value ?? '')} ${refusal}${meant(value)}`);
+      throw badArgument(`${quote(value ?? '')} ${refusal}${meant(value)}`);
     },
     schema: (z) => z.enum(words),
   };
@@ -254,7 +254,7 @@ function isWithin(value: unknown, least: number, most: number, isWhole: boolean)
 function parseNumber(value: string, form: RegExp, expected: string, least: number, most: number): number {
   const given = form.test(value) ? Number(value) : Number.NaN;
   if (given >= least && given <= most) return given;
-  throw bad(`${quote(value)} is not ${expected}`);
+  throw badArgument(`${quote(value)} is not ${expected}`);
 }
 
 /** A list of values. An option of this type may be repeated, with one of them each time. */
@@ -297,5 +297,3 @@ export function isTable(value: unknown): value is Readonly<Record<string, unknow
 }
 
 const quote = (value: string): string => `"${escapeText(value, 64)}"`;
-
-const bad = (what: string): VproxyError => new VproxyError('bad-argument', what);

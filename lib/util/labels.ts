@@ -1,5 +1,5 @@
 /** Labels: short names that need no quotes in a shell, in a file or in a URL. */
-import { VproxyError } from '../errors.js';
+import { badArgument, VproxyError } from '../errors.js';
 import { whatThereIs } from './closest-word.js';
 import { escapeText } from './escape.js';
 
@@ -40,7 +40,7 @@ export function chooseChannel<T>(channels: ReadonlyMap<string, T>, label?: strin
   const meant = label ?? (labels.length === 1 ? labels[0] : undefined);
   if (meant === undefined) {
     const there = labels.map((one) => escapeText(one)).join(', ') || 'none';
-    throw new VproxyError('bad-argument', `which channel? There are: ${there}`);
+    throw badArgument(`which channel? There are: ${there}`);
   }
   const found = channels.get(meant);
   if (found !== undefined) return found;

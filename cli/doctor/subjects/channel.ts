@@ -1,5 +1,5 @@
 /** A channel: what it leads to, by its kind, and whether its options are accepted. */
-import { type ChannelAddress, parseChannel } from '../../../lib/channel/address/address.js';
+import type { ChannelAddress } from '../../../lib/channel/address/address.js';
 import { findRefusal } from '../../../lib/proxy/check-options.js';
 import { isGroup } from '../../../lib/proxy/group-pattern.js';
 import type { Configuration } from '../../../lib/settings/configuration.js';
@@ -9,7 +9,7 @@ import { notChecked } from '../jobs.js';
 import { checkLocation } from '../locations/location.js';
 import { checkGroup } from '../locations/unix-socket.js';
 import type { Machine } from '../machine.js';
-import { heldBy, type RunningChannel } from '../running.js';
+import { heldBy } from '../running.js';
 
 /** A channel of a configuration. */
 export type Channel = Configuration['channels'][number];
@@ -25,15 +25,15 @@ export function checkOptions(channel: Channel): Finding[] {
 }
 
 /** What a channel that is asked for leads to, and which running vproxy has it already. */
-export async function checkAskedChannel(machine: Machine, address: string): Promise<Finding[]> {
-  const owner = await machine.runningChannel(address);
+export async function checkAskedChannel(machine: Machine, channel: ChannelAddress): Promise<Finding[]> {
+  const { text } = channel;
+  const owner = await machine.runningChannel(text);
+  const ownPid = owner?.vproxy.status.process.pid ?? null;
   const held = owner === null ? [] : [heldBy(owner.vproxy, `has it, as its channel ${owner.channel.label}`)];
-  if (isGroup({ address })) return [...held, ...(await checkGroup(machine, address, ownPidOf(owner)))];
-  const found = await checkChannel(machine, parseChannel(address), ownPidOf(owner));
-  return [...held, ...(found ?? notChecked(`${escapeText(address)}: nothing of it can be looked at beforehand`))];
+  if (isGroup({ address: text })) return [...held, ...(await checkGroup(machine, text, ownPid))];
+  const found = await checkChannel(machine, channel, ownPid);
+  return [...held, ...(found ?? notChecked(`${escapeText(text)}: nothing of it can be looked at beforehand`))];
 }
-
-const ownPidOf = (owner: RunningChannel | null): number | null => owner?.vproxy.status.process.pid ?? null;
 
 /** What is found where a channel leads to; null for a kind of which nothing can be seen. */
 export async function checkChannel(

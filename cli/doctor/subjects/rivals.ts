@@ -4,7 +4,7 @@ import { isControlName } from '../../../lib/control/socket-paths.js';
 import { escapeText } from '../../../lib/util/escape.js';
 import { placeOfRunning } from '../../channel-place.js';
 import { type Finding, finding } from '../findings.js';
-import type { Job } from '../jobs.js';
+import { type Job, job } from '../jobs.js';
 import type { Machine } from '../machine.js';
 import { formatRunning, type RunningChannel } from '../running.js';
 
@@ -18,11 +18,10 @@ export function planRivals(machine: Machine, all: readonly RunningChannel[], ask
   const contested = [...rivals.values()].filter(
     (ones) => new Set(ones.map(({ vproxy }) => vproxy.status.process.pid)).size > 1 && ones.some(isAmong(asked)),
   );
-  return contested.map((ones) => ({
-    check: 'rivals',
-    subject: `channel ${[...new Set(ones.map(({ channel }) => channel.label))].join(', ')}`,
-    run: () => [describeRivals(ones)],
-  }));
+  return contested.map((ones) => {
+    const labels = [...new Set(ones.map(({ channel }) => channel.label))].join(', ');
+    return job('rivals', `channel ${labels}`, () => [describeRivals(ones)]);
+  });
 }
 
 const isAmong =

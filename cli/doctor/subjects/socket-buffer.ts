@@ -1,5 +1,5 @@
 /** The buffer behind unix sockets: whether the system grants as much as is asked for. */
-import { parseChannel } from '../../../lib/channel/address/address.js';
+import type { ChannelAddress } from '../../../lib/channel/address/address.js';
 import { DEFAULT_BUFFER_BYTES } from '../../../lib/system/sockets/socket-buffer.js';
 import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
@@ -9,9 +9,11 @@ import type { Channel } from './channel.js';
 const SOCKETS: readonly (string | undefined)[] = ['unix-socket', 'unix-listener', 'command', 'domain-port'];
 
 /** The largest buffer that a channel and its forwards ask for, in bytes; null where none of them is a unix socket. */
-export function askedBuffer({ address, bufferBytes = DEFAULT_BUFFER_BYTES, forwards = [] }: Channel): number | null {
-  const { kind, address: parsed } = parseChannel(address);
-  const own = SOCKETS.includes(kind.locate?.(parsed).is) ? [bufferBytes] : [];
+export function askedBuffer(
+  { bufferBytes = DEFAULT_BUFFER_BYTES, forwards = [] }: Channel,
+  { kind, address }: ChannelAddress,
+): number | null {
+  const own = SOCKETS.includes(kind.locate?.(address).is) ? [bufferBytes] : [];
   const isUnix = forwards.some(({ endpoint: { kind } }) => kind === 'unix' || kind === 'vsock-mux');
   const others = isUnix ? [DEFAULT_BUFFER_BYTES] : [];
   const asked = [...own, ...others];

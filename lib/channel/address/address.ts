@@ -1,5 +1,5 @@
 /** The text form of a channel: `KIND:ADDRESS[,key=value…]`, where `,,` stands for a comma, a URI, or as QEMU spells it. */
-import { toVproxyError, VproxyError } from '../../errors.js';
+import { badArgument, toVproxyError, VproxyError } from '../../errors.js';
 import { joinWithCommas, splitAtCommas } from '../../util/addresses.js';
 import { closestWord, whatThereIs } from '../../util/closest-word.js';
 import { escapeText } from '../../util/escape.js';
@@ -7,7 +7,7 @@ import type { ChannelKind, ChannelTraits } from '../kind.js';
 import { CHANNEL_KINDS } from '../kinds.js';
 import { applyOptions, formatOptions } from './options.js';
 import { parseQemuChardev, QEMU_WORD } from './qemu.js';
-import { CHANNEL_SCHEMES, type ChannelParts, parseChannelUri } from './uri.js';
+import { CHANNEL_SCHEMES, type ChannelParts, parseChannelUri, shortName } from './uri.js';
 
 /** A channel that was asked for. */
 export interface ChannelAddress {
@@ -34,18 +34,11 @@ export function parseChannel(text: string): ChannelAddress {
   return { kind, kindName, address, traits, text: formatChannel({ kind, kindName, address, traits }) };
 }
 
-/** What people write for a kind, by what other programs and the forwards call it. */
+/** What people write for a kind besides a shorter word for it. */
 const OTHER_NAMES: ReadonlyMap<string, string> = new Map([
-  ['pipe', 'pipe-open'],
   ['serial', 'tty-open'],
   ['socket', 'unix-connect'],
-  ['tcp', 'tcp-connect'],
-  ['tty', 'tty-open'],
-  ['unix', 'unix-connect'],
   ['virtio', 'virtserial-open'],
-  ['virtserial', 'virtserial-open'],
-  ['vsock', 'vsock-connect'],
-  ['vsock-mux', 'vsock-mux-connect'],
 ]);
 
 /** Behind the text of a channel whose kind, or whose scheme, there is not. */
@@ -54,9 +47,11 @@ function whatWasMeant(text: string, kindName: string): string {
   if (scheme !== undefined)
     return `there is no scheme "${escapeText(scheme, 64)}"; ${whatThereIs(scheme, CHANNEL_SCHEMES)}`;
   if (text.startsWith('/')) return `there is no kind before the path; did you mean unix-connect:${escapeText(text)}?`;
-  const close = OTHER_NAMES.get(kindName) ?? closestWord(kindName, [...CHANNEL_KINDS.keys(), QEMU_WORD]);
+  const names = [...CHANNEL_KINDS.keys()];
+  const same = OTHER_NAMES.get(kindName) ?? names.find((name) => shortName(name) === kindName);
+  const close = same ?? closestWord(kindName, [...names, QEMU_WORD]);
   if (close !== undefined) return `there is no kind "${escapeText(kindName, 64)}"; did you mean ${close}:?`;
-  return `should be KIND:ADDRESS, qemu:CHARDEV or a URI, where KIND is one of: ${[...CHANNEL_KINDS.keys()].join(', ')}`;
+  return `should be KIND:ADDRESS, qemu:CHARDEV or a URI, where KIND is one of: ${names.join(', ')}`;
 }
 
 function parseShortForm(text: string): ChannelParts {
@@ -80,7 +75,7 @@ function explain<T>(text: string, parse: () => T): T {
 }
 
 function bad(text: string, what: string): VproxyError {
-  return new VproxyError('bad-argument', `channel "${escapeText(text)}": ${what}`);
+  return badArgument(`channel "${escapeText(text)}": ${what}`);
 }
 
 /**

@@ -4,7 +4,7 @@
  */
 import { INTEGRITY_LEVELS } from '../../codec/header.js';
 import { LIMIT_RANGES } from '../../codec/limits.js';
-import { VproxyError } from '../../errors.js';
+import { badArgument } from '../../errors.js';
 import { whatThereIs } from '../../util/closest-word.js';
 import { escapeText } from '../../util/escape.js';
 import { formatDuration, formatUnits, parseDuration, parseUnits, SIZES } from '../../util/units.js';
@@ -63,11 +63,12 @@ export function applyOptions<A>(
   for (const text of options) {
     const [, name = text, value = ''] = /^([^=]*)=(.*)$/s.exec(text) ?? [];
     const option = known.get(name);
-    if (option === undefined) throw bad(`has no option "${escapeText(name)}"; ${whatThereIs(name, [...known.keys()])}`);
-    if (seen.has(name)) throw bad(`has the option ${name} twice`);
+    if (option === undefined)
+      throw badArgument(`has no option "${escapeText(name)}"; ${whatThereIs(name, [...known.keys()])}`);
+    if (seen.has(name)) throw badArgument(`has the option ${name} twice`);
     seen.add(name);
     const read = option.type.parse(value);
-    if (read === null) throw bad(`has ${name}=${escapeText(value)}, which should be ${option.type.expected}`);
+    if (read === null) throw badArgument(`has ${name}=${escapeText(value)}, which should be ${option.type.expected}`);
     Object.assign(kind.options?.has(name) === true ? said.own : said.common, { [option.field]: read });
   }
   const traits = { ...kind.traits, ...said.common };
@@ -103,9 +104,9 @@ const fieldOf = (of: unknown, field: string): unknown => Reflect.get(Object.assi
 
 function checkTls(traits: ChannelTraits): void {
   const given = ([...NEEDED_FILES, 'peer'] as const).find((name) => traits[name] !== undefined);
-  if (traits.tls !== 'cert' && given !== undefined) throw bad(`has ${given}= without tls=cert`);
+  if (traits.tls !== 'cert' && given !== undefined) throw badArgument(`has ${given}= without tls=cert`);
   const missing = NEEDED_FILES.find((name) => traits[name] === undefined);
-  if (traits.tls === 'cert' && missing !== undefined) throw bad(`has tls=cert without ${missing}=`);
+  if (traits.tls === 'cert' && missing !== undefined) throw badArgument(`has tls=cert without ${missing}=`);
 }
 
 const NEEDED_FILES = ['ca', 'cert', 'key'] as const;
@@ -134,7 +135,3 @@ function oneOf<W extends string>(words: readonly W[]): TextType<W> {
 }
 
 type Range = readonly [least: number, most: number];
-
-function bad(what: string): VproxyError {
-  return new VproxyError('bad-argument', what);
-}

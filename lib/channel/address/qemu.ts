@@ -2,7 +2,7 @@
  * `qemu:CHARDEV`: a character device as QEMU spells it (`unix:/path,server,nowait`, `socket,host=…,port=…,reconnect=10`). It
  * means the other end of that device: where QEMU listens this side connects, and where QEMU connects it listens.
  */
-import { VproxyError } from '../../errors.js';
+import { badArgument, VproxyError } from '../../errors.js';
 import { dialableHost, formatHostPort, formatPath, splitAtCommas } from '../../util/addresses.js';
 import { escapeText } from '../../util/escape.js';
 import type { ChannelParts } from './uri.js';
@@ -14,7 +14,8 @@ export const QEMU_WORD = 'qemu';
 export function parseQemuChardev(text: string): ChannelParts | null {
   if (!text.startsWith(`${QEMU_WORD}:`)) return null;
   const [first = '', ...parts] = splitAtCommas(unwrap(text.slice(QEMU_WORD.length + 1)));
-  if (first.startsWith('//')) throw bad('that is a URI of libvirt; a domain is -c libvirt:DOMAIN,uri=qemu:///system');
+  if (first.startsWith('//'))
+    throw badArgument('that is a URI of libvirt; a domain is -c libvirt:DOMAIN,uri=qemu:///system');
   const { backend, implied } = parseBackend(first);
   const { qemu, others } = splitQemuOptions([...implied, ...parts]);
   refuseOptions(qemu);
@@ -38,7 +39,7 @@ function parseBackend(first: string): { readonly backend: string; readonly impli
   if (word === 'pipe' || word === 'pty') return { backend: word, implied: [`path=${rest}`] };
   if (word === 'tcp') {
     const [, host = '', port] = /^(\[[^\]]*\]|[^:]*):([^:]*)$/s.exec(rest) ?? [];
-    if (port === undefined) throw bad(`"${escapeText(first)}" is not tcp:HOST:PORT`);
+    if (port === undefined) throw badArgument(`"${escapeText(first)}" is not tcp:HOST:PORT`);
     return { backend: 'socket', implied: [`host=${host}`, `port=${port}`] };
   }
   return { backend: word === '' ? first.replace(/^backend=/, '') : word, implied: [] };
@@ -52,7 +53,9 @@ function otherEnd(backend: string, qemu: QemuOptions): Omit<ChannelParts, 'optio
       return { kindName: 'pipe-open', addressText: pathOf(qemu) };
     case 'pty':
       if (qemu.has('path')) return { kindName: 'tty-open', addressText: pathOf(qemu) };
-      throw bad('QEMU says at its start, and in "info chardev", which terminal it made: write qemu:pty:/dev/pts/N');
+      throw badArgument(
+        'QEMU says at its start, and in "info chardev", which terminal it made: write qemu:pty:/dev/pts/N',
+      );
     default:
       throw refuseBackend(backend);
   }
@@ -61,17 +64,18 @@ function otherEnd(backend: string, qemu: QemuOptions): Omit<ChannelParts, 'optio
 function socketEnd(qemu: QemuOptions): Omit<ChannelParts, 'options'> {
   const listens = qemu.flag('server') ?? false;
   const pause = ['reconnect', 'reconnect-ms'].find((name) => qemu.has(name) && !/^0+$/.test(qemu.text(name)));
-  if (listens && pause !== undefined) throw bad(`QEMU takes no ${pause} with server=on, as it does not connect then`);
+  if (listens && pause !== undefined)
+    throw badArgument(`QEMU takes no ${pause} with server=on, as it does not connect then`);
   const how = listens ? 'connect' : 'listen';
   const isTcp = qemu.has('host');
   // With a port alone QEMU listens nowhere, and does not say so.
   if (qemu.has('path') === isTcp || (qemu.has('port') && !isTcp))
-    throw bad('a socket has either path=, or host= and port=');
+    throw badArgument('a socket has either path=, or host= and port=');
   if (!isTcp) return { kindName: `unix-${how}`, addressText: pathOf(qemu) };
-  if (!listens && qemu.text('host') === '') throw bad('has no host that QEMU could connect to');
+  if (!listens && qemu.text('host') === '') throw badArgument('has no host that QEMU could connect to');
   const port = qemu.text('port');
   if (!/^\d{1,5}$/.test(port) || Number(port) === 0 || Number(port) > 65_535) {
-    throw bad(`has port=${escapeText(port)}, which should be a number from 1 to 65535`);
+    throw badArgument(`has port=${escapeText(port)}, which should be a number from 1 to 65535`);
   }
   return { kindName: `tcp-${how}`, addressText: formatHostPort({ host: hostOf(qemu), port: Number(port) }) };
 }
@@ -85,10 +89,6 @@ function hostOf(qemu: QemuOptions): string {
   const host = qemu.text('host').replace(/^\[(.*)\]$/, '$1');
   const isOnly6 = qemu.flag('ipv4') === false || (qemu.flag('ipv6') === true && qemu.flag('ipv4') !== true);
   return dialableHost(host, isOnly6);
-}
-
-function bad(what: string): VproxyError {
-  return new VproxyError('bad-argument', what);
 }
 
 // The options of a character device of QEMU, and those of a channel among them.
@@ -125,7 +125,7 @@ class QemuOptions {
   /** The value of an option. Throws `bad-argument` where it is not there. */
   text(name: string): string {
     const value = this.#values.get(name);
-    if (value === undefined) throw bad(`${name}= is missing`);
+    if (value === undefined) throw badArgument(`${name}= is missing`);
     return value;
   }
 
@@ -135,7 +135,7 @@ class QemuOptions {
     if (value === undefined) return undefined;
     if (['on', 'yes', 'true', 'y'].includes(value)) return true;
     if (['off', 'no', 'false', 'n'].includes(value)) return false;
-    throw bad(`has ${name}=${escapeText(value)}, which should be on or off`);
+    throw badArgument(`has ${name}=${escapeText(value)}, which should be on or off`);
   }
 }
 
@@ -183,13 +183,13 @@ const VALUE_REASONS: Readonly<Record<string, string>> = {
 /** Throws `bad-argument` where an option of QEMU keeps the device from being a channel. */
 function refuseOptions(qemu: QemuOptions): void {
   for (const [name, reason] of Object.entries(FLAG_REASONS)) {
-    if (qemu.flag(name) === true) throw bad(`has ${name}=on: ${reason}`);
+    if (qemu.flag(name) === true) throw badArgument(`has ${name}=on: ${reason}`);
   }
   for (const [name, reason] of Object.entries(VALUE_REASONS)) {
-    if (qemu.has(name)) throw bad(`has ${name}=: ${reason}`);
+    if (qemu.has(name)) throw badArgument(`has ${name}=: ${reason}`);
   }
   if (qemu.has('id') && !/^[A-Za-z][A-Za-z0-9._-]*$/.test(qemu.text('id'))) {
-    throw bad(
+    throw badArgument(
       `has id=${escapeText(qemu.text('id'), 80)}, which is no id of QEMU; one chardev belongs here, nothing else`,
     );
   }
@@ -219,6 +219,6 @@ const BACKEND_REASONS: Readonly<Record<string, string>> = {
 function refuseBackend(backend: string): VproxyError {
   const known = Object.hasOwn(BACKEND_REASONS, backend) ? BACKEND_REASONS[backend] : undefined;
   const taken = 'vproxy takes unix:, tcp:, pipe: and pty:, and the chardevs socket, pipe and pty';
-  if (known !== undefined) return bad(`a ${backend} of QEMU cannot be a channel: ${known}`);
-  return bad(`"${escapeText(backend, 80)}" is no chardev of QEMU that can be a channel; ${taken}`);
+  if (known !== undefined) return badArgument(`a ${backend} of QEMU cannot be a channel: ${known}`);
+  return badArgument(`"${escapeText(backend, 80)}" is no chardev of QEMU that can be a channel; ${taken}`);
 }

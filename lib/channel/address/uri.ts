@@ -1,6 +1,6 @@
 /** Channels as URIs: `unix:///run/vm1.sock`, `tcp://[::1]:9000?frame=4096`, `ssh://host/run/vm1.sock` (docs/channels.md). */
 import net from 'node:net';
-import { VproxyError } from '../../errors.js';
+import { badArgument, VproxyError } from '../../errors.js';
 import { formatPath } from '../../util/addresses.js';
 import { quoteWord } from '../../util/escape.js';
 
@@ -54,48 +54,44 @@ const wordScheme = (kindName: string, form: string): Scheme => ({
   read: (parts) => (parts.user !== '' || parts.port !== '' || !isEmptyPath(parts) ? null : parts.host),
 });
 
-const UNIX_CONNECT = pathScheme('unix-connect', 'unix:///path');
-const TCP_CONNECT = portScheme('tcp-connect', 'tcp://host:port');
-const TTY_OPEN = pathScheme('tty-open', 'tty:///dev/ttyS1');
-const PIPE_OPEN = pathScheme('pipe-open', 'pipe:///path');
-const VSOCK_CONNECT = portScheme('vsock-connect', 'vsock://cid:port');
-const VSOCK_MUX_CONNECT = pathScheme('vsock-mux-connect', 'vsock-mux:///path:port');
-const VIRTSERIAL_OPEN: Scheme = {
-  kindName: 'virtserial-open',
-  form: 'virtserial:///dev/virtio-ports/name, or virtserial://name',
-  read: ({ user, host, port, path }) => {
-    if (user !== '' || port !== '' || path === '/' || (host !== '') === (path !== '')) return null;
-    return formatPath(`${host}${path}`);
+/** For each kind that a URI can mean. */
+const KIND_SCHEMES: readonly Scheme[] = [
+  pathScheme('unix-connect', 'unix:///path'),
+  pathScheme('unix-listen', 'unix-listen:///path'),
+  portScheme('tcp-connect', 'tcp://host:port'),
+  portScheme('tcp-listen', 'tcp-listen://host:port'),
+  {
+    kindName: 'virtserial-open',
+    form: 'virtserial:///dev/virtio-ports/name, or virtserial://name',
+    read({ user, host, port, path }) {
+      if (user !== '' || port !== '' || path === '/' || (host !== '') === (path !== '')) return null;
+      return formatPath(`${host}${path}`);
+    },
   },
-};
+  pathScheme('tty-open', 'tty:///dev/ttyS1'),
+  pathScheme('pipe-open', 'pipe:///path'),
+  { kindName: 'stdio', form: 'stdio://', read: (parts) => (hasAuthority(parts) ? null : '') },
+  wordScheme('fd', 'fd://number'),
+  portScheme('vsock-connect', 'vsock://cid:port'),
+  wordScheme('vsock-listen', 'vsock-listen://port'),
+  pathScheme('vsock-mux-connect', 'vsock-mux:///path:port'),
+  pathScheme('vsock-mux-listen', 'vsock-mux-listen:///path_port'),
+];
+
 const SSH: Scheme = {
   kindName: 'exec',
   form: 'ssh://[user@]host[:port]/path',
   read: (parts) => (parts.host === '' || isEmptyPath(parts) ? null : sshCommand(parts)),
 };
 
+/** A kind that this side opens without what it does: `unix`, `tty`. */
+export const shortName = (kindName: string): string => kindName.replace(/-(?:connect|open)$/, '');
+
 /** By the word before `://`: the name of a kind, a shorter word for it, or `ssh`. */
 const SCHEMES: ReadonlyMap<string, Scheme> = new Map([
-  ['unix', UNIX_CONNECT],
-  ['unix-connect', UNIX_CONNECT],
-  ['unix-listen', pathScheme('unix-listen', 'unix-listen:///path')],
-  ['tcp', TCP_CONNECT],
-  ['tcp-connect', TCP_CONNECT],
-  ['tcp-listen', portScheme('tcp-listen', 'tcp-listen://host:port')],
-  ['virtserial', VIRTSERIAL_OPEN],
-  ['virtserial-open', VIRTSERIAL_OPEN],
-  ['tty', TTY_OPEN],
-  ['tty-open', TTY_OPEN],
-  ['pipe', PIPE_OPEN],
-  ['pipe-open', PIPE_OPEN],
-  ['stdio', { ...wordScheme('stdio', 'stdio://'), read: (parts) => (hasAuthority(parts) ? null : '') }],
-  ['fd', wordScheme('fd', 'fd://number')],
-  ['vsock', VSOCK_CONNECT],
-  ['vsock-connect', VSOCK_CONNECT],
-  ['vsock-listen', wordScheme('vsock-listen', 'vsock-listen://port')],
-  ['vsock-mux', VSOCK_MUX_CONNECT],
-  ['vsock-mux-connect', VSOCK_MUX_CONNECT],
-  ['vsock-mux-listen', pathScheme('vsock-mux-listen', 'vsock-mux-listen:///path_port')],
+  ...KIND_SCHEMES.flatMap((scheme) =>
+    [shortName(scheme.kindName), scheme.kindName].map((word) => [word, scheme] as const),
+  ),
   ['ssh', SSH],
 ]);
 
@@ -108,13 +104,13 @@ export function parseChannelUri(text: string): ChannelParts | null {
   const scheme = SCHEMES.get(name);
   if (scheme === undefined) return null;
   if (/[\u0000-\u0020\u007f#\\]/.test(text)) {
-    throw bad('a URI has no spaces, control characters, backslashes or #; write %20, %23 and so on');
+    throw badArgument('a URI has no spaces, control characters, backslashes or #; write %20, %23 and so on');
   }
   if (/,[a-z-]+=/.test(text))
-    throw bad('the options of a URI follow a question mark, as in ?frame=4096; a comma is %2C');
+    throw badArgument('the options of a URI follow a question mark, as in ?frame=4096; a comma is %2C');
   const url = parseUrl(name, authority, rest);
   const addressText = url === null ? null : scheme.read(url.parts);
-  if (url === null || addressText === null) throw bad(`expected ${scheme.form}`);
+  if (url === null || addressText === null) throw badArgument(`expected ${scheme.form}`);
   return { kindName: scheme.kindName, addressText, options: url.options };
 }
 
@@ -135,16 +131,12 @@ function parseUrl(
     };
     // The name of a host or of a port has none; behind the colon of the short form two would begin a URI again.
     if (parts.host.includes('/')) return null;
-    if (url.password !== '') throw bad('a password has no place in a channel');
+    if (url.password !== '') throw badArgument('a password has no place in a channel');
     return { parts, options: [...url.searchParams].map(([key, value]) => `${key}=${value}`) };
   } catch (error) {
     if (error instanceof VproxyError) throw error;
     return null;
   }
-}
-
-function bad(what: string): VproxyError {
-  return new VproxyError('bad-argument', what);
 }
 
 // The command behind `ssh://host/path`: the system's ssh, and socat at its far end. `ssh -W /path` would need no socat,
@@ -167,9 +159,10 @@ const OPTIONS = '-T -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval
 /** The command, for a shell; nothing in the target can become another word of it. Throws `bad-argument`. */
 function sshCommand({ user, host, port, path }: SshTarget): string {
   const name = host.replace(/^\[(.*)\]$/, '$1');
-  if (!HOST.test(name) && !net.isIPv6(name)) throw bad('the host of ssh:// is a name or an address');
+  if (!HOST.test(name) && !net.isIPv6(name)) throw badArgument('the host of ssh:// is a name or an address');
   // Some shells take a backslash between quotes for more than itself.
-  if (/[\u0000-\u001f\u007f\\]/.test(user + path)) throw bad('ssh:// takes no control characters and no backslashes');
+  if (/[\u0000-\u001f\u007f\\]/.test(user + path))
+    throw badArgument('ssh:// takes no control characters and no backslashes');
   const remote = `socat - ${quoteWord(`UNIX-CONNECT:${escapeForSocat(path)}`)}`;
   const words = [
     ...(port === '' ? [] : ['-p', port]),
