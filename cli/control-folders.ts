@@ -1,6 +1,8 @@
-/** Where the vproxys of this machine have their control sockets. */
+/** Where the vproxys of this machine have their control sockets, and what those that answer say. */
 import { join } from 'node:path';
+import { getValue } from '../lib/control/client/plain-http.js';
 import { type ControlPlace, controlFolder, isControlSocketName } from '../lib/control/socket-paths.js';
+import type { ControlStatus } from '../lib/status/types.js';
 import { listFolder } from '../lib/system/files/optional-files.js';
 
 /** The folders that this user's processes have, and those of others that it may look into: all of them for root, root's for others. */
@@ -21,4 +23,14 @@ export function listControlSockets(folder: string): string[] {
     .filter(isControlSocketName)
     .sort()
     .map((name) => join(folder, name));
+}
+
+/** What the vproxy on a control socket says of itself; null where none answers within `answerMs`. */
+export async function askStatus(path: string, answerMs: number): Promise<ControlStatus | null> {
+  try {
+    const status = await getValue<Partial<ControlStatus>>(path, '/v1/status', AbortSignal.timeout(answerMs));
+    return typeof status.process?.pid === 'number' ? (status as ControlStatus) : null;
+  } catch {
+    return null;
+  }
 }

@@ -2,11 +2,11 @@
 import { type ControlClient, connectControl } from '../../lib/control/client/client.js';
 import { VproxyError } from '../../lib/errors.js';
 import type { Arguments } from './arguments.js';
-import { findSocket, socketChoice } from './find-process.js';
+import { findSocket } from './find-process.js';
 
 /** The one that `--socket`, `--name` or the environment names, or the only one. Rejects as `findSocket` does. */
 export async function openControl(args: Arguments): Promise<ControlClient> {
-  return connectControl(await findSocket(socketChoice(args.text('socket'), args.text('name'))));
+  return connectControl(await findSocket({ socket: args.text('socket'), name: args.text('name') }));
 }
 
 /** Resolved when the process has ended. Rejects with `control-unavailable` where it has not after `timeoutMs`. */

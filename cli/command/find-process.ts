@@ -8,35 +8,37 @@ import { systemCode, VproxyError } from '../../lib/errors.js';
 import type { ControlStatus } from '../../lib/status/types.js';
 import { closestWord } from '../../lib/util/closest-word.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
+import { askStatus } from '../control-folders.js';
 import { badArgument } from './arguments.js';
 
-/** What was said about it. */
+/** What is said about it. */
 interface SocketChoice {
   /** `--socket`. */
   readonly socket?: string | undefined;
   /** `--name`. */
   readonly name?: string | undefined;
-  /** `$VPROXY_SOCKET`. */
+  /** Default: `$VPROXY_SOCKET`. */
   readonly environment?: string | undefined;
-  /** The folder of the control sockets; null where it is missing. */
-  readonly folder: string | null;
+  /** The folder of the control sockets; null where it is missing. Default: that of this user. */
+  readonly folder?: string | null;
 }
 
 /** A process that has not answered by then is no vproxy, in milliseconds. */
 const ANSWER_MS = 1000;
 
-/** The choice for what this process was told. */
-export function socketChoice(socket: string | undefined, name: string | undefined): SocketChoice {
-  const { VPROXY_SOCKET, XDG_RUNTIME_DIR } = process.env;
-  const folder = controlFolder({ isRoot: process.getuid?.() === 0, runtimeDirectory: XDG_RUNTIME_DIR ?? null });
-  return { socket, name, environment: VPROXY_SOCKET, folder };
-}
+const ownFolder = (): string | null =>
+  controlFolder({ isRoot: process.getuid?.() === 0, runtimeDirectory: process.env['XDG_RUNTIME_DIR'] ?? null });
 
 /**
  * The path of the control socket. Rejects with `bad-argument` where several could be meant, and with
  * `control-unavailable` where none is found.
  */
-export async function findSocket({ socket, name, environment, folder }: SocketChoice): Promise<string> {
+export async function findSocket({
+  socket,
+  name,
+  environment = process.env['VPROXY_SOCKET'],
+  folder = ownFolder(),
+}: SocketChoice): Promise<string> {
   if (socket !== undefined && name !== undefined) throw badArgument('--socket: cannot be used with --name');
   if (socket !== undefined) return socket;
   if (name !== undefined) return findName(name, folder);
@@ -80,7 +82,7 @@ interface Running {
 
 /** Those in the usual folder that answer within `answerMs`, by what `--name` takes. */
 export async function listProcesses(answerMs: number): Promise<{ name: string; status: ControlStatus }[]> {
-  const { folder } = socketChoice(undefined, undefined);
+  const folder = ownFolder();
   const running = folder === null ? [] : await listRunning(await listSockets(folder), answerMs);
   return running.map(({ path, status }) => ({ name: basename(path, '.sock'), status }));
 }
@@ -101,17 +103,6 @@ async function listSockets(folder: string): Promise<string[]> {
     if (systemCode(error) === 'ENOENT') return [];
     const message = `cannot look for control sockets in ${escapeText(folder)}: ${describeError(error)}`;
     throw new VproxyError('control-unavailable', message, { cause: error });
-  }
-}
-
-/** What the process on a socket says of itself; null where none does. */
-async function askStatus(path: string, answerMs: number): Promise<ControlStatus | null> {
-  const { connectControl } = await import('../../lib/control/client/client.js');
-  try {
-    const status: Partial<ControlStatus> | undefined = await connectControl(path).status(AbortSignal.timeout(answerMs));
-    return typeof status.process?.pid === 'number' ? (status as ControlStatus) : null;
-  } catch {
-    return null;
   }
 }
 

@@ -1,13 +1,11 @@
 /** The vproxys that run on this machine: what those with a control socket say of themselves, and what the system says of the others. */
 import { statSync } from 'node:fs';
 import { basename } from 'node:path';
-import { getValue } from '../../lib/control/client/plain-http.js';
 import { type ControlPlace, isControlName } from '../../lib/control/socket-paths.js';
-import type { ControlStatus } from '../../lib/status/types.js';
 import { describeUser, PASSWD_FILE } from '../../lib/system/accounts.js';
 import { readText } from '../../lib/system/files/optional-files.js';
 import { listPids, programOf, readOf, statOf } from '../../lib/system/proc/proc.js';
-import { controlFolders, listControlSockets } from '../control-folders.js';
+import { askStatus, controlFolders, listControlSockets } from '../control-folders.js';
 import { PROCESS_NAME } from '../run/process-name.js';
 
 /** A process that runs a proxy. */
@@ -65,22 +63,19 @@ const byName = (a: ListedProcess, b: ListedProcess): number =>
 
 /** What the process on a socket says; null where none answers. */
 async function ask(path: string, proc: string, answerMs: number): Promise<ListedProcess | null> {
-  try {
-    const status = await getValue<ControlStatus>(path, '/v1/status', AbortSignal.timeout(answerMs));
-    const { pid, name, startedAt, memory } = status.process;
-    return {
-      name: name ?? basename(path, '.sock'),
-      pid,
-      user: ownerOf(`${proc}/${pid}`),
-      socket: path,
-      channels: status.channels.length,
-      sessions: status.channels.filter(({ session }) => session !== null).length,
-      memoryBytes: memory.residentBytes,
-      since: startedAt,
-    };
-  } catch {
-    return null;
-  }
+  const status = await askStatus(path, answerMs);
+  if (status === null) return null;
+  const { pid, name, startedAt, memory } = status.process;
+  return {
+    name: name ?? basename(path, '.sock'),
+    pid,
+    user: ownerOf(`${proc}/${pid}`),
+    socket: path,
+    channels: status.channels.length,
+    sessions: status.channels.filter(({ session }) => session !== null).length,
+    memoryBytes: memory.residentBytes,
+    since: startedAt,
+  };
 }
 
 /** A process that the system lists. */

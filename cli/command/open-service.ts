@@ -5,7 +5,7 @@ import { getValue } from '../../lib/control/client/plain-http.js';
 import { VproxyError } from '../../lib/errors.js';
 import type { ChannelStatus } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
-import { findSocket, socketChoice } from './find-process.js';
+import { findSocket } from './find-process.js';
 
 /** Which service, of which process. */
 export interface ServiceRequest {
@@ -21,8 +21,8 @@ export interface ServiceRequest {
 
 /** Resolved when the peer has accepted the stream. Rejects as `findSocket` and `connectService` do. */
 export async function openService(request: ServiceRequest): Promise<ServiceStream> {
-  const { socket, name, service, channel, isAttached = false } = request;
-  const path = await findSocket(socketChoice(socket, name));
+  const { service, channel, isAttached = false } = request;
+  const path = await findSocket(request);
   try {
     const opened = connectService(path, service, channel, { isAttached });
     return await showWait(() => describeWait(path, channel), opened);

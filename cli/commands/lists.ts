@@ -7,7 +7,6 @@ import type {
   ServiceStatus,
   StreamWithRates,
 } from '../../lib/status/types.js';
-import { byLabel, chooseChannel } from '../../lib/util/labels.js';
 import { CHANNEL_FILTER, type Command, JSON_OPTION } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { channelOf } from '../command/labels.js';
@@ -36,8 +35,7 @@ function listCommand<T extends { readonly channel: string }>({ empty, read, colu
       const control = await openControl(args);
       const all = await read(control);
       const items = label === undefined ? all : all.filter(({ channel }) => channel === label);
-      // Nothing is listed of a channel that is not there, either.
-      if (label !== undefined && items.length === 0) chooseChannel(byLabel(await control.channels()), label);
+      if (label !== undefined && items.length === 0) await control.channel(label);
       const describe = () => formatTable(columns, items, outputWidth(), paintFor(process.stdout));
       printAnswer(args, items, () => (items.length === 0 ? [empty] : describe()));
     },

@@ -78,11 +78,11 @@ export interface LiveSource {
  * whether a service has its label before it. Never rejects.
  */
 export async function liveNames(sort: LiveName, process: LiveSource, typed = ''): Promise<NamedThing[]> {
-  const [{ connectControl }, { findSocket, socketChoice }] = await Promise.all([
+  const [{ connectControl }, { findSocket }] = await Promise.all([
     import('../../lib/control/client/client.js'),
     import('../command/find-process.js'),
   ]);
-  const asked = findSocket(socketChoice(process.socket, process.name)).then((path) =>
+  const asked = findSocket({ socket: process.socket, name: process.name }).then((path) =>
     askForNames(sort, connectControl(path), process.channel, typed),
   );
   return inTime(asked);

@@ -2,7 +2,7 @@
 import type { Configuration } from '../../lib/settings/configuration.js';
 import { BadFileError } from '../../lib/settings/problem.js';
 import type { Arguments } from '../command/arguments.js';
-import { findSocket, socketChoice } from '../command/find-process.js';
+import { findSocket } from '../command/find-process.js';
 import { withKeyFiles } from '../run/key-files.js';
 import { loadConfiguration } from '../run/load-configuration.js';
 import { parseRunFlags, type RunFlags } from '../run/run-options.js';
@@ -63,7 +63,7 @@ async function findNamed(socket: string | undefined, { name, channels, file }: R
   const environment = process.env['VPROXY_SOCKET'];
   if (name === undefined) return environment || null;
   const isOfOthers = channels.length > 0 || file !== null;
-  return findSocket(socketChoice(undefined, name)).catch((error: unknown) => {
+  return findSocket({ name }).catch((error: unknown) => {
     if (isOfOthers) return null;
     throw error;
   });

@@ -14,7 +14,7 @@ import { EXEC_SERVICE, type ExecRequest, type ExecResult } from '../../lib/exec/
 import type { ChannelStatus } from '../../lib/status/types.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
 import { isLabel } from '../../lib/util/labels.js';
-import { findSocket, socketChoice } from '../command/find-process.js';
+import { findSocket } from '../command/find-process.js';
 import { openService } from '../command/open-service.js';
 import { paintFor } from '../ui/color.js';
 import { EXEC_COMMAND, type ExecArguments, readExecArguments, SHELL_COMMAND } from './exec-arguments.js';
@@ -126,7 +126,7 @@ async function suggestLabel({ argv, channel, socket, name }: ExecArguments): Pro
   const [first = ''] = argv;
   if (channel !== undefined || !isLabel(first)) return '';
   try {
-    const path = await findSocket(socketChoice(socket, name));
+    const path = await findSocket({ socket, name });
     const channels = await getValue<ChannelStatus[]>(path, '/v1/channels');
     return channels.some(({ label }) => label === first) ? `; did you mean vproxy exec ${first}:?` : '';
   } catch {

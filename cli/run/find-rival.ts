@@ -1,12 +1,11 @@
 /** Which other process of this machine has a channel: those with a control socket are asked, and who has a device open is looked up in /proc. */
 import { placeOf } from '../../lib/channel/address/address.js';
-import { getValue } from '../../lib/control/client/plain-http.js';
 import type { ControlPlace } from '../../lib/control/socket-paths.js';
 import type { Rival, RivalQuery } from '../../lib/proxy/rival.js';
 import type { ControlStatus } from '../../lib/status/types.js';
 import { findOpener, isOpenIn, programOf } from '../../lib/system/proc/proc.js';
 import { placeOfRunning } from '../channel-place.js';
-import { controlFolders, listControlSockets } from '../control-folders.js';
+import { askStatus, controlFolders, listControlSockets } from '../control-folders.js';
 
 /** A process that has not answered by then, or was not looked at, counts as none, in milliseconds: on a busy machine both take long. */
 const ANSWER_MS = 3000;
@@ -43,8 +42,8 @@ async function findHolder(device: string): Promise<Rival | null> {
 /** A process that has a session on the channel of this place: the first that says so. */
 async function findSession(place: string, sockets: readonly string[]): Promise<Rival | null> {
   const asked = sockets.map(async (socket) => {
-    const status = await askStatus(socket);
-    if (status !== null && hasSession(status, place)) return { socket, status };
+    const status = await askStatus(socket, ANSWER_MS);
+    if (status !== null && status.process.pid !== process.pid && hasSession(status, place)) return { socket, status };
     throw new Error('it has not');
   });
   const found = await Promise.any(asked).catch(() => null);
@@ -55,20 +54,10 @@ async function findSession(place: string, sockets: readonly string[]): Promise<R
     pid,
     name: name ?? 'vproxy',
     async hasLeft() {
-      const now = await askStatus(socket);
+      const now = await askStatus(socket, ANSWER_MS);
       return now === null ? !isThere(pid) : now.process.pid !== pid || !hasSession(now, place);
     },
   };
-}
-
-/** What another process says of itself; null where none answers. */
-async function askStatus(socket: string): Promise<ControlStatus | null> {
-  try {
-    const status = await getValue<ControlStatus>(socket, '/v1/status', AbortSignal.timeout(ANSWER_MS));
-    return status.process.pid === process.pid ? null : status;
-  } catch {
-    return null;
-  }
 }
 
 function hasSession({ process: { pid }, channels }: ControlStatus, place: string): boolean {
