@@ -25,8 +25,11 @@ export function listControlSockets(folder: string): string[] {
     .map((name) => join(folder, name));
 }
 
+/** A process that has not answered by then is taken for none, in milliseconds. */
+const ANSWER_MS = 2000;
+
 /** What the vproxy on a control socket says of itself; null where none answers within `answerMs`. */
-export async function askStatus(path: string, answerMs: number): Promise<ControlStatus | null> {
+export async function askStatus(path: string, answerMs = ANSWER_MS): Promise<ControlStatus | null> {
   try {
     const status = await getValue<Partial<ControlStatus>>(path, '/v1/status', AbortSignal.timeout(answerMs));
     return typeof status.process?.pid === 'number' ? (status as ControlStatus) : null;

@@ -23,9 +23,6 @@ interface SocketChoice {
   readonly folder?: string | null;
 }
 
-/** A process that has not answered by then is no vproxy, in milliseconds. */
-const ANSWER_MS = 1000;
-
 const ownFolder = (): string | null =>
   controlFolder({ isRoot: process.getuid?.() === 0, runtimeDirectory: process.env['XDG_RUNTIME_DIR'] ?? null });
 
@@ -87,7 +84,7 @@ export async function listProcesses(answerMs: number): Promise<{ name: string; s
   return running.map(({ path, status }) => ({ name: basename(path, '.sock'), status }));
 }
 
-async function listRunning(paths: readonly string[], answerMs = ANSWER_MS): Promise<Running[]> {
+async function listRunning(paths: readonly string[], answerMs?: number): Promise<Running[]> {
   const answers = await Promise.all(paths.map(async (path) => ({ path, status: await askStatus(path, answerMs) })));
   return answers.filter((answer): answer is Running => answer.status !== null);
 }

@@ -32,7 +32,7 @@ interface ProcessPlace extends ControlPlace {
   readonly socket: string | null;
   /** Default `/proc`. */
   readonly proc?: string;
-  /** A process that has not answered by then is listed as the system sees it, in milliseconds. Default 2000. */
+  /** A process that has not answered by then is listed as the system sees it, in milliseconds. Default: that of `askStatus`. */
   readonly answerMs?: number;
 }
 
@@ -40,7 +40,7 @@ interface ProcessPlace extends ControlPlace {
 export async function listProcesses({
   socket,
   proc = '/proc',
-  answerMs = 2000,
+  answerMs,
   ...place
 }: ProcessPlace): Promise<ListedProcess[]> {
   const seen = seenProcesses(proc);
@@ -62,7 +62,7 @@ const byName = (a: ListedProcess, b: ListedProcess): number =>
   a.pid - b.pid;
 
 /** What the process on a socket says; null where none answers. */
-async function ask(path: string, proc: string, answerMs: number): Promise<ListedProcess | null> {
+async function ask(path: string, proc: string, answerMs: number | undefined): Promise<ListedProcess | null> {
   const status = await askStatus(path, answerMs);
   if (status === null) return null;
   const { pid, name, startedAt, memory } = status.process;

@@ -94,6 +94,8 @@ export async function getValue<T>(socketPath: string, url: string, signal?: Abor
     return JSON.parse(text) as T;
   } finally {
     signal?.removeEventListener('abort', giveUp);
+    // Its own direction is open still where what answers is no vproxy.
+    socket.destroy();
   }
 }
 
