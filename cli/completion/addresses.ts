@@ -4,15 +4,7 @@
  */
 import type { TextType } from '../../lib/channel/kind.js';
 import { cutLabel } from '../../lib/util/labels.js';
-import { type LiveSource, liveNames, type NamedThing } from './values.js';
-
-/** What can be at the end of such a text. */
-export interface AddressPart {
-  /** Whole texts, which begin with what was typed. */
-  readonly words: readonly NamedThing[];
-  /** What a path is behind, which is the rest of the text; null where no path is expected. */
-  readonly pathBehind: string | null;
-}
+import { type Completion, type LiveSource, liveNames, type NamedThing, offer, offerPaths } from './values.js';
 
 /** What is known at the cursor. */
 export interface AddressContext extends LiveSource {
@@ -25,10 +17,8 @@ export interface AddressContext extends LiveSource {
 /** Options behind a comma by their names. */
 type AddressOptions = ReadonlyMap<string, Pick<TextType<unknown>, 'words' | 'isPath'>>;
 
-const NOTHING: AddressPart = { words: [], pathBehind: null };
-
 /** Of `[LABEL=]KIND:ADDRESS[,key=value…]`. */
-export async function completeChannel(value: string): Promise<AddressPart> {
+export async function completeChannel(value: string): Promise<Completion> {
   const [, label = '', kindName, rest = ''] = /^([a-z0-9._-]+=)?([^:=]*):(.*)$/s.exec(value) ?? [];
   // They bring all channels along.
   const [{ CHANNEL_KINDS }, { optionsOf }] = await Promise.all([
@@ -37,7 +27,8 @@ export async function completeChannel(value: string): Promise<AddressPart> {
   ]);
   if (kindName === undefined) {
     const front = /^[a-z0-9._-]+=/.exec(value)?.[0] ?? '';
-    return wordsOf([...CHANNEL_KINDS.keys()].map((kind) => `${front}${kind}:`));
+    const kinds = [...CHANNEL_KINDS.keys()].map((kind) => `${kind}:`);
+    return offer(value, kinds, front);
   }
   const kind = CHANNEL_KINDS.get(kindName);
   const hasCertificates = /,tls=cert(?:,|$)/.test(rest);
@@ -51,9 +42,9 @@ export async function completeForward(
   direction: 'outgoing' | 'incoming',
   value: string,
   context: AddressContext,
-): Promise<AddressPart> {
+): Promise<Completion> {
   const colon = value.indexOf(':');
-  if (colon === -1) return { words: await forwardNames(direction, value, context), pathBehind: null };
+  if (colon === -1) return offer(value, await forwardNames(direction, value, context));
   const front = value.slice(0, colon + 1);
   const rest = value.slice(colon + 1);
   const { ENDPOINT_KINDS, isEndpointKind } = await import('../../lib/forward/endpoint-kinds.js');
@@ -64,7 +55,7 @@ export async function completeForward(
       const namesService = 'namesService' in kind && direction === 'outgoing';
       return name !== 'tcp' && direction in kind.form && isAny === namesService;
     });
-    return wordsOf([...(isAny ? [] : [`${front}127.0.0.1:`]), ...kinds.map(([name]) => `${front}${name}:`)]);
+    return offer(value, [...(isAny ? [] : ['127.0.0.1:']), ...kinds.map(([name]) => `${name}:`)], front);
   }
   const forms: Readonly<Partial<Record<'outgoing' | 'incoming', string>>> = ENDPOINT_KINDS[prefix].form;
   const named = rest.startsWith(`${prefix}:`) ? `${prefix}:` : '';
@@ -90,22 +81,17 @@ async function forwardNames(
 }
 
 /** Behind the colon: an address, which may be a path, and options. */
-function completeRest(front: string, rest: string, options: AddressOptions): AddressPart {
+function completeRest(front: string, rest: string, options: AddressOptions): Completion {
   // An odd number of commas ends an option; two are one comma within it.
   const [, last] = /(?:^|[^,])(?:,,)*,([^,]*)$/s.exec(rest) ?? [];
-  if (last === undefined) return rest.startsWith('/') ? { words: [], pathBehind: front } : NOTHING;
+  if (last === undefined) return rest.startsWith('/') ? offerPaths(front, rest) : offer(front + rest, []);
   const before = front + rest.slice(0, rest.length - last.length);
   const [, name = '', text] = /^([^=]*)=(.*)$/s.exec(last) ?? [];
   if (text === undefined) {
-    const left = [...options.keys()].filter((one) => !rest.includes(`,${one}=`));
-    return wordsOf(left.map((one) => `${before}${one}=`));
+    const left = [...options.keys()].filter((one) => !rest.includes(`,${one}=`)).map((one) => `${one}=`);
+    return offer(front + rest, left, before);
   }
   const { words = [], isPath = false } = options.get(name) ?? {};
-  if (isPath) return { words: [], pathBehind: `${before}${name}=` };
-  return wordsOf(words.map((word) => `${before}${name}=${word}`));
+  if (isPath) return offerPaths(`${before}${name}=`, text);
+  return offer(front + rest, words, `${before}${name}=`);
 }
-
-const wordsOf = (names: readonly string[]): AddressPart => ({
-  words: names.map((name) => ({ name, summary: '' })),
-  pathBehind: null,
-});

@@ -4,23 +4,20 @@
  */
 import { type Command, type NamedOption, optionsOf } from '../command/command.js';
 import { splitWords } from '../command/read-words.js';
-import { findCommand, firstWords, NAMED_COMMANDS, secondWords } from '../command/table.js';
-import { type AddressContext, type AddressPart, completeChannel, completeForward } from './addresses.js';
-import { type LiveSource, liveNames, type NamedThing, processNames, valueSort } from './values.js';
+import { type FoundCommand, findCommand, firstWords, NAMED_COMMANDS, secondWords } from '../command/table.js';
+import { type AddressContext, completeChannel, completeForward } from './addresses.js';
+import {
+  type Completion,
+  type LiveSource,
+  liveNames,
+  type NamedThing,
+  offer,
+  offerPaths,
+  processNames,
+  valueSort,
+} from './values.js';
 
-/** What a shell is told. */
-export interface Completion {
-  /** What the shell itself adds, as it knows how to quote it. */
-  readonly adds: 'files' | 'folders' | 'users' | '';
-  /** The part of the word that is before what the shell adds. */
-  readonly before: string;
-  /** The rest of the word, as it was typed. */
-  readonly typed: string;
-  /** Whole words, which begin with what was typed. */
-  readonly words: readonly NamedThing[];
-}
-
-/** Prints it in lines: what the shell adds, what is before that, what was typed, and each word with a tab and what is said of it. */
+/** Prints what can be at the cursor, in lines: what the shell adds, what is before that, what was typed, and each word with a tab and what is said of it. */
 export async function printCompletion(args: readonly string[]): Promise<void> {
   const [first, line = ''] = args;
   // There is nobody to read an error: what cannot be known is not offered.
@@ -38,25 +35,16 @@ export async function complete(words: readonly string[]): Promise<Completion> {
   const behind = words.slice(1, -1);
   const current = words.length > 1 ? (words.at(-1) ?? '') : '';
   if (behind.length === 0 && !current.startsWith('-')) return offer(current, firstNames());
-  if (behind[0] === 'help' && !current.startsWith('-')) return completeName(behind.slice(1), current);
-  const { name, entry, words: given } = findCommand(behind);
-  if (entry !== null) return completeBehind(await entry.load(), given, current);
-  return offer(
-    current,
-    given.length > 0 ? [] : secondWords(name).map((second) => summaryOf(second, `${name} ${second}`)),
-  );
+  const isHelp = behind[0] === 'help' && !current.startsWith('-');
+  if (isHelp && behind.length === 1) return offer(current, firstNames());
+  const found = findCommand(isHelp ? behind.slice(1) : behind);
+  if (isHelp || found.entry === null) return offer(current, secondNames(found));
+  return completeBehind(await found.entry.load(), found.words, current);
 }
 
-/** The name of a command, of which `before` are the words that are there. */
-function completeName(before: readonly string[], current: string): Completion {
-  if (before.length === 0) return offer(current, firstNames());
-  const { name, entry, words } = findCommand(before);
-  const seconds = entry === null && words.length === 0 ? secondWords(name) : [];
-  return offer(
-    current,
-    seconds.map((second) => summaryOf(second, `${name} ${second}`)),
-  );
-}
+/** The second words of commands, where the first one alone is there. */
+const secondNames = ({ name, entry, words }: FoundCommand): NamedThing[] =>
+  entry === null && words.length === 0 ? secondWords(name).map((second) => summaryOf(second, `${name} ${second}`)) : [];
 
 const summaryOf = (word: string, name: string): NamedThing => ({
   name: word,
@@ -158,48 +146,51 @@ function contextOf({ operands = [], options }: Command, { values, operands: give
 
 /** What can be a value that is called so; `before` is in front of it in the same word. */
 async function completeValue(
-  { name: option, offers, takes }: Valued,
+  valued: Valued,
   before: string,
   value: string,
   process: AddressContext,
 ): Promise<Completion> {
-  const kind = valueSort(takes?.called ?? '', offers);
-  const whole = (words: readonly NamedThing[]): Completion =>
-    offer(
-      before + value,
-      words.map(({ name, summary }) => ({ name: before + name, summary })),
-    );
-  const completePart = ({ words, pathBehind }: AddressPart): Completion =>
-    pathBehind === null
-      ? whole(words)
-      : { adds: 'files', before: before + pathBehind, typed: value.slice(pathBehind.length), words: [] };
-  switch (kind.sort) {
+  const found = await completeText(valued, value, process);
+  const words = found.words.map(({ name, summary }) => ({ name: before + name, summary }));
+  if (found.adds === '') return { ...found, typed: before + found.typed, words };
+  return { ...found, before: before + found.before, words };
+}
+
+async function completeText(
+  { name: option, offers, takes }: Valued,
+  value: string,
+  process: AddressContext,
+): Promise<Completion> {
+  const called = (takes?.called ?? '').replace(/^\[(.*)\]$/, '$1').replace(/…$/, '');
+  const sort = offers ?? valueSort(called);
+  switch (sort) {
     case 'none':
-      return whole([]);
+      return offer(value, []);
     case 'file':
-      return { adds: 'files', before, typed: value, words: [] };
+      return offerPaths('', value);
     case 'folder':
-      return { adds: 'folders', before, typed: value, words: [] };
+      return { ...offerPaths('', value), adds: 'folders' };
     case 'user':
-      return { adds: 'users', before, typed: value, words: [] };
+      return { ...offerPaths('', value), adds: 'users' };
     case 'words':
-      return whole(kind.words.map((name) => ({ name, summary: '' })));
-    case 'names':
-      return whole(await liveNames(kind.names, process, value));
+      return offer(value, called.split('|'));
     case 'remote':
-      return whole(await labels(process));
+      return offer(value, await labels(process));
     case 'copy':
-      return { ...(/^[./]/.test(value) ? whole([]) : whole(await labels(process))), adds: 'files' };
+      return { ...offer(value, /^[./]/.test(value) ? [] : await labels(process)), adds: 'files' };
     case 'process':
-      return whole(await processNames());
+      return offer(value, await processNames());
     case 'place':
-      return whole(await liveNames(value.includes('/') ? 'services' : 'channels', process, value));
+      return offer(value, await liveNames(value.includes('/') ? 'services' : 'channels', process, value));
     case 'channel':
-      return completePart(await completeChannel(value));
+      return completeChannel(value);
     case 'forward':
-      return completePart(await completeForward(option === 'incoming' ? option : 'outgoing', value, process));
+      return completeForward(option === 'incoming' ? option : 'outgoing', value, process);
     case 'path':
-      return completePath(before, value);
+      return completePath(value);
+    default:
+      return offer(value, await liveNames(sort, process, value));
   }
 }
 
@@ -208,18 +199,10 @@ async function labels(process: LiveSource): Promise<NamedThing[]> {
 }
 
 /** A path begins with a slash, behind the colon of a service or of a kind of channel. */
-function completePath(before: string, value: string): Completion {
+function completePath(value: string): Completion {
   const [, front = '', path] = /^([^/]*:)?(\/.*)$/s.exec(value) ?? [];
-  if (path === undefined) return offer(before + value, []);
-  return { adds: 'files', before: before + front, typed: path, words: [] };
+  return path === undefined ? offer(value, []) : offerPaths(front, path);
 }
-
-const offer = (typed: string, words: readonly NamedThing[]): Completion => ({
-  adds: '',
-  before: '',
-  typed,
-  words: words.filter(({ name }) => name.startsWith(typed)),
-});
 
 /** The words of a line of bash up to the cursor, without their quotes; the last one is empty behind a blank. */
 export function splitLine(line: string): string[] {

@@ -9,50 +9,58 @@ export const LIVE_NAMES = ['channels', 'services', 'forwards', 'egresses', 'stre
 /** One sort of them. */
 export type LiveName = (typeof LIVE_NAMES)[number];
 
-/** What can be a value. */
+/**
+ * What can be a value: the text of a `channel` or a `forward`; the name of a `process` that runs; a label, and the service behind
+ * its slash (`place`); a `path` behind the colon of something else: `SERVICE:/run/s`; `LABEL:`, with something of the peer behind
+ * it (`remote`), or that, or a path here (`copy`); one of the `words` that it is called.
+ */
 export type ValueSort =
-  | { readonly sort: 'none' | 'file' | 'folder' | 'user' }
-  /** The text of a channel, with its label before it; that of a forward. */
-  | { readonly sort: 'channel' | 'forward' }
-  /** The name of a process that runs. */
-  | { readonly sort: 'process' }
-  /** A label, and the service behind its slash. */
-  | { readonly sort: 'place' }
-  /** A path behind the colon of something else: `SERVICE:/run/s`. */
-  | { readonly sort: 'path' }
-  /** `LABEL:`, with something of the peer behind it; `copy`: that, or a path here. */
-  | { readonly sort: 'remote' | 'copy' }
-  | { readonly sort: 'words'; readonly words: readonly string[] }
-  | { readonly sort: 'names'; readonly names: LiveName };
+  | ('none' | 'file' | 'folder' | 'user' | 'words' | 'channel' | 'forward' | 'process' | 'place' | 'path')
+  | ('remote' | 'copy' | LiveName);
 
 /** The first that fits decides. */
 const SORTS: readonly (readonly [RegExp, ValueSort])[] = [
-  [/^LABEL:$/, { sort: 'remote' }],
-  [/^CHANNEL\/ID$/, { sort: 'names', names: 'streams' }],
-  [/\bKIND:|^CHANNEL$/, { sort: 'channel' }],
-  [/^ID\b/, { sort: 'names', names: 'forwards' }],
-  [/^LABEL\[\/SERVICE\]$/, { sort: 'place' }],
-  [/^LABEL$/, { sort: 'names', names: 'channels' }],
-  [/^SERVICE$/, { sort: 'names', names: 'services' }],
-  [/^EGRESS$/, { sort: 'names', names: 'egresses' }],
-  [/^FORWARD$/, { sort: 'forward' }],
-  [/^ADDRESS$/, { sort: 'path' }],
-  [/^(?:SRC|DEST)$/, { sort: 'copy' }],
-  [/^USER\b/, { sort: 'user' }],
-  [/\b(?:DIR|FOLDER)\b/, { sort: 'folder' }],
-  [/\b(?:FILE|PATH)\b|^(?:CMD|ARG)$/, { sort: 'file' }],
+  [/^[a-z0-9-]+(?:\|[a-z0-9-]+)+$/, 'words'],
+  [/^LABEL:$/, 'remote'],
+  [/^CHANNEL\/ID$/, 'streams'],
+  [/\bKIND:|^CHANNEL$/, 'channel'],
+  [/^ID\b/, 'forwards'],
+  [/^LABEL\[\/SERVICE\]$/, 'place'],
+  [/^LABEL$/, 'channels'],
+  [/^SERVICE$/, 'services'],
+  [/^EGRESS$/, 'egresses'],
+  [/^FORWARD$/, 'forward'],
+  [/^ADDRESS$/, 'path'],
+  [/^(?:SRC|DEST)$/, 'copy'],
+  [/^USER\b/, 'user'],
+  [/\b(?:DIR|FOLDER)\b/, 'folder'],
+  [/\b(?:FILE|PATH)\b|^(?:CMD|ARG)$/, 'file'],
 ];
 
-/**
- * The sort of a value that is called so: `FILE`, `[LABEL]`, `SRC…`, `text|json`; or what its option says that it is. A name
- * that says nothing has `none`.
- */
-export function valueSort(called: string, offers?: 'process'): ValueSort {
-  if (offers !== undefined) return { sort: offers };
-  const plain = called.replace(/^\[(.*)\]$/, '$1').replace(/…$/, '');
-  if (/^[a-z0-9-]+(?:\|[a-z0-9-]+)+$/.test(plain)) return { sort: 'words', words: plain.split('|') };
-  return SORTS.find(([pattern]) => pattern.test(plain))?.[1] ?? { sort: 'none' };
+/** The sort of a value that is called so: `FILE`, `LABEL`, `text|json`. A name that says nothing has `none`. */
+export const valueSort = (called: string): ValueSort => SORTS.find(([pattern]) => pattern.test(called))?.[1] ?? 'none';
+
+/** What a shell is told. */
+export interface Completion {
+  /** What the shell itself adds, as it knows how to quote it. */
+  readonly adds: 'files' | 'folders' | 'users' | '';
+  /** The part of the word that is before what the shell adds. */
+  readonly before: string;
+  /** The rest of the word, as it was typed. */
+  readonly typed: string;
+  /** Whole words, which begin with what was typed. */
+  readonly words: readonly NamedThing[];
 }
+
+/** Those of `words`, each behind `front`, that begin with what was typed. */
+export function offer(typed: string, words: readonly (NamedThing | string)[], front = ''): Completion {
+  const things = words.map((word) => (typeof word === 'string' ? named(word, '') : word));
+  const whole = things.map(({ name, summary }) => ({ name: front + name, summary }));
+  return { adds: '', before: '', typed, words: whole.filter(({ name }) => name.startsWith(typed)) };
+}
+
+/** Paths, which the shell adds behind `before`. */
+export const offerPaths = (before: string, typed: string): Completion => ({ adds: 'files', before, typed, words: [] });
 
 /** A word, and what is said of it. */
 export interface NamedThing {

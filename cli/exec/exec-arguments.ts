@@ -59,24 +59,7 @@ export const SHELL_COMMAND: CommandDescription = {
 };
 
 /** What the words of one of them ask for. */
-export interface ExecArguments {
-  readonly isHelp: boolean;
-  readonly socket: string | undefined;
-  readonly name: string | undefined;
-  /** The label of the channel. */
-  readonly channel: string | undefined;
-  /** Empty: the login shell. */
-  readonly argv: readonly string[];
-  /** Null where no option decides about a terminal. */
-  readonly wantsTerminal: boolean | null;
-  readonly hasInput: boolean;
-  readonly isJson: boolean;
-  readonly cwd: string | undefined;
-  readonly env: Readonly<Record<string, string>>;
-  readonly user: string | undefined;
-  readonly timeoutMs: number | undefined;
-  readonly killAfterMs: number | undefined;
-}
+export type ExecArguments = ReturnType<typeof readExecArguments>;
 
 const MAX_SECONDS = 1e9;
 
@@ -84,7 +67,7 @@ const MAX_SECONDS = 1e9;
 export function readExecArguments(
   [command = '', ...words]: readonly string[],
   environment: Readonly<Record<string, string | undefined>>,
-): ExecArguments {
+) {
   const isShell = command === 'shell';
   const { args, label } = readWithLabel(isShell ? SHELL_COMMAND : EXEC_COMMAND, words, isShell);
   const isJson = args.has('json');
@@ -98,8 +81,11 @@ export function readExecArguments(
     isHelp: args.has('help'),
     socket: args.text('socket'),
     name: args.text('name'),
+    /** The label of the channel. */
     channel: channelOf(args, label),
+    /** Empty: the login shell. */
     argv: args.operands,
+    /** Null where no option decides about a terminal. */
     wantsTerminal: args.has('no-tty') || isJson ? false : args.has('tty') || null,
     hasInput: !args.has('no-stdin'),
     isJson,

@@ -321,9 +321,9 @@ test('what asks for it is answered in lines, and silently where it can say nothi
 });
 
 test('what a value is called says what can be one', (t) => {
-  const sorts = ['FILE', '[FILE]', 'SRC…', 'LABEL', '[LABEL:]', 'CHANNEL/ID', 'SECONDS', 'text|json', 'PORT|PATH'];
+  const sorts = ['FILE', 'SRC', 'LABEL', 'LABEL:', 'CHANNEL/ID', 'SECONDS', 'text|json', 'PORT|PATH'];
   t.deepEqual(
-    sorts.map((called) => valueSort(called).sort),
-    ['file', 'file', 'copy', 'names', 'remote', 'names', 'none', 'words', 'file'],
+    sorts.map((called) => valueSort(called)),
+    ['file', 'copy', 'channels', 'remote', 'streams', 'none', 'words', 'file'],
   );
 });
