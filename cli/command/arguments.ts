@@ -36,12 +36,7 @@ export class Arguments {
 
   /** The value of an option that is a number from `least` to `most`, with three decimals at most. Throws `bad-argument`. */
   number(option: string, unit: string, least: number, most: number): number | undefined {
-    return this.#parseNumber(option, /^\d{1,10}(\.\d{1,3})?$/, `a number of ${unit}`, least, most);
-  }
-
-  /** The value of an option that is a whole number from `least` to `most`. Throws `bad-argument`. */
-  wholeNumber(option: string, unit: string, least: number, most: number): number | undefined {
-    return this.#parseNumber(option, /^\d{1,10}$/, `a whole number of ${unit}`, least, most);
+    return this.#parseNumber(option, `a number of ${unit}`, least, most);
   }
 
   /**
@@ -51,14 +46,13 @@ export class Arguments {
   seconds(option: string, least: number, most: number): number | undefined {
     const ms = parseDuration(this.text(option) ?? '');
     if (ms !== null && ms >= least * 1000 && ms <= most * 1000) return ms / 1000;
-    const form = /^\d{1,10}(\.\d{1,3})?$/;
-    return this.#parseNumber(option, form, 'a number of seconds', least, most, `, or ${DURATION_FORM}`);
+    return this.#parseNumber(option, 'a number of seconds', least, most, `, or ${DURATION_FORM}`);
   }
 
-  #parseNumber(option: string, form: RegExp, what: string, least: number, most: number, also = ''): number | undefined {
+  #parseNumber(option: string, what: string, least: number, most: number, also = ''): number | undefined {
     const value = this.text(option);
     if (value === undefined) return undefined;
-    const parsed = form.test(value) ? Number(value) : Number.NaN;
+    const parsed = /^\d{1,10}(\.\d{1,3})?$/.test(value) ? Number(value) : Number.NaN;
     if (parsed >= least && parsed <= most) return parsed;
     const message = `--${option}: "${escapeText(value, 64)}" is not ${what} from ${least} to ${most}${also}`;
     throw badArgument(message);

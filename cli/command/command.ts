@@ -1,4 +1,5 @@
 /** What a command is: the one form in which the command line is described, for its readers, the help, the manual and the completion. */
+import type { Option } from '../../lib/settings/setting.js';
 import type { Arguments } from './arguments.js';
 
 /** A command as its words are read. Its name and its line in the list of commands are in the table. */
@@ -36,17 +37,9 @@ export type RunCommand = (words: readonly string[]) => Promise<number>;
 /** The options of a command by their long names. */
 export type CommandOptions = Readonly<Record<string, CommandOption>>;
 
-/** One option. */
-export interface CommandOption {
-  /** What its value is called in the help, such as `SECONDS`; without one it is a flag. One in `[=…]` may be left out, and is behind `=` only. */
-  readonly value?: string;
-  /** Its letter. */
-  readonly short?: string;
-  /** Whether it may be given more than once; a flag always may. Default false. */
-  readonly isRepeatable?: boolean;
+/** One option: of a setting, or of a command alone. A value in `[=…]` may be left out, and is behind `=` only. */
+export interface CommandOption extends Pick<Option, 'short' | 'value' | 'isRepeatable' | 'forms'> {
   readonly describe: string;
-  /** The forms that its value may have, a bullet each behind what is said of it. Default: none are listed. */
-  readonly forms?: readonly string[];
   /** What its value has to be, where its value is missing. Default: as `value` calls it. */
   readonly expected?: string;
   /** What a shell offers for its value, where what it is called does not say so: names of processes that run. */

@@ -24,13 +24,10 @@ function isForAll(wanted: string): boolean {
   return DEFAULT_SETTINGS.some(({ field }) => field === wanted);
 }
 
-function additionOption({ short, value, isRepeatable = false, help, ofAddition = {} }: Option): CommandOption {
-  return {
-    ...(short === undefined ? {} : { short }),
-    ...(value === undefined ? {} : { value }),
-    ...(isRepeatable ? { isRepeatable } : {}),
-    describe: ofAddition.help ?? help.replace(/; repeatable$| \[default: .*\]$/, ''),
-  };
+function additionOption(option: Option): CommandOption {
+  const { help, ofAddition = {} } = option;
+  const describe = ofAddition.help ?? help.replace(/; repeatable$| \[default: .*\]$/, '');
+  return { ...option, group: 'Options:', forms: [], describe };
 }
 
 export const command: Command = {

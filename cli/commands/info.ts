@@ -7,7 +7,7 @@ import { openControl } from '../command/control-client.js';
 import { channelOf } from '../command/labels.js';
 import { describeWait } from '../command/open-service.js';
 import { formatAge, formatBytes, formatCount, formatDuration, outputWidth, printAnswer } from '../ui/print.js';
-import { type Column, formatTable, truncateText } from '../ui/table.js';
+import { type Column, formatFacts, formatTable } from '../ui/table.js';
 import { showProgress } from '../ui/waiting-line.js';
 
 export const command: Command = {
@@ -33,15 +33,9 @@ export const command: Command = {
 
 /** As lines of at most `width` columns (null: of any), in which texts are escaped. */
 export function formatMachine(machine: MachineInfo, width: number | null): string[] {
-  const facts = describeFacts(machine);
-  const nameWidth = Math.max(...facts.map(([name]) => name.length));
-  const lines = facts.map(([name, value]) => {
-    const line = `${name.padEnd(nameWidth)}  ${value}`;
-    return width === null ? line : truncateText(line, width);
-  });
   const { disks, interfaces } = machine;
   return [
-    ...lines,
+    ...formatFacts(describeFacts(machine), width),
     ...(disks.length === 0 ? [] : ['', ...formatTable(DISK_COLUMNS, disks, width)]),
     ...(interfaces.length === 0 ? [] : ['', ...formatTable(INTERFACE_COLUMNS, interfaces, width)]),
   ];

@@ -1,4 +1,5 @@
 /** `vproxy storage-emulator`: answers storage calls from a file of recorded replies. */
+import { once } from 'node:events';
 import { toVproxyError } from '../../lib/errors.js';
 import { createStorageEmulator } from '../../lib/storage/emulator.js';
 import { formatStorageAddress } from '../../lib/storage/listen.js';
@@ -79,7 +80,7 @@ async function runEmulator(args: Arguments, signal: AbortSignal, log: (line: str
       lastFailure = message;
     });
     for (const address of dial) emulator.dial(address);
-    await aborted(signal);
+    if (!signal.aborted) await once(signal, 'abort');
   } finally {
     await emulator.close();
   }
@@ -93,11 +94,4 @@ function parseAddress(option: string, lowestPort: 0 | 1, text: string): ListenAd
     const message = `${option} takes ADDR:PORT or an absolute path: ${toVproxyError(cause).message}`;
     throw badArgument(message, { cause });
   }
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener('abort', () => resolve(), { once: true });
-  });
 }

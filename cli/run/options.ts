@@ -23,15 +23,12 @@ export const RUN_OPTIONS: CommandOptions = Object.fromEntries(
     .map((option) => [option.name, commandOption(option)]),
 );
 
-function commandOption({ short, value, isRepeatable = false, group, help, forms }: Option): CommandOption {
+function commandOption(option: Option): CommandOption {
+  const { help, forms } = option;
   const said = help.replace(/ \[default.*\]$/, '');
   return {
-    ...(short === undefined ? {} : { short }),
-    ...(value === undefined ? {} : { value }),
-    isRepeatable,
-    group,
+    ...option,
     describe: forms === undefined ? help.replace(/; repeatable$/, '') : capitalize(help),
-    ...(forms === undefined ? {} : { forms }),
     expected: forms === undefined ? said : `${listWords(forms)}: ${said}; repeatable`,
   };
 }

@@ -4,7 +4,7 @@ import type { ChannelStatus, ControlStatus, ForwardStatus, SessionStatus } from 
 import { escapeText } from '../../lib/util/escape.js';
 import { type Paint, paintNothing, toneOfState } from './color.js';
 import { formatAge, formatBytes, formatCount, formatDuration } from './print.js';
-import { type Column, formatTable } from './table.js';
+import { type Column, formatFacts, formatTable } from './table.js';
 
 const COLUMNS: readonly Column<ChannelStatus>[] = [
   { title: 'CHANNEL', cell: ({ label }) => label, leastWidth: 12 },
@@ -86,8 +86,7 @@ export function formatChannel(channel: ChannelStatus, paint: Paint = paintNothin
         [`  ${at}`, `${escapeText(message)} (${escapeText(code)}) after ${formatAge(ageMs)}`] as const,
     ),
   ];
-  const width = Math.max(...facts.map(([name]) => name.length)) + 2;
-  return facts.map(([name, value]) => `${name.padEnd(width)}${value}`);
+  return formatFacts(facts, null);
 }
 
 function describeResumptions({ resumptions, resentBytes }: ChannelStatus['totals']): readonly [string, string] {

@@ -82,6 +82,16 @@ function shrink(
   }
 }
 
+/** A line for each fact, with what it is called in front: of `width` columns at most (null: of any). */
+export function formatFacts(
+  facts: readonly (readonly [name: string, value: string])[],
+  width: number | null,
+): string[] {
+  const nameWidth = Math.max(...facts.map(([name]) => name.length));
+  const lines = facts.map(([name, value]) => `${name.padEnd(nameWidth)}  ${value}`);
+  return width === null ? lines : lines.map((line) => truncateText(line, width));
+}
+
 // The width of a text in a terminal.
 
 /** What takes no column of its own: marks above and below the character before, and what is never shown. */

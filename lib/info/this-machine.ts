@@ -1,7 +1,8 @@
 /** What is read of this machine: files of /proc, /etc and /run, what Node knows of the system, and systemctl. Each may be another one in a test. */
-import { promises as fs } from 'node:fs';
+import { createReadStream, promises as fs } from 'node:fs';
 import os from 'node:os';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { runTool, type ToolResult } from '../system/processes/run-tool.js';
 
 /** The size of a file system, in blocks. */
@@ -45,7 +46,7 @@ const TOOL_MS = 5000;
 /** The machine that this process runs on; its files are below `root`. */
 export const thisMachine = (root = ''): MachineSources => ({
   os,
-  readText: (path) => readText(join(root, path)),
+  readText: (path) => text(createReadStream(join(root, path), { end: MAX_FILE_BYTES - 1 })).catch(() => null),
   exists: (path) =>
     fs.access(join(root, path)).then(
       () => true,
@@ -54,25 +55,3 @@ export const thisMachine = (root = ''): MachineSources => ({
   statfs: (path) => fs.statfs(path),
   run: (words) => runTool(words, { timeoutMs: TOOL_MS }),
 });
-
-/** Files of /proc say nothing of their size. */
-async function readText(path: string): Promise<string | null> {
-  try {
-    const file = await fs.open(path);
-    try {
-      const chunks: Buffer[] = [];
-      let bytes = 0;
-      while (bytes < MAX_FILE_BYTES) {
-        const { bytesRead, buffer } = await file.read({ buffer: Buffer.allocUnsafe(65_536) });
-        if (bytesRead === 0) break;
-        chunks.push(buffer.subarray(0, bytesRead));
-        bytes += bytesRead;
-      }
-      return Buffer.concat(chunks).toString();
-    } finally {
-      await file.close();
-    }
-  } catch {
-    return null;
-  }
-}

@@ -13,23 +13,20 @@ export const label = () =>
 export const onlyChannel = () =>
   z.string().optional().describe('The label of the channel; not needed where there is one only');
 
-/** A whole number in a query or a path. */
-export const numberText = (maximum: number) =>
+const digits = (form: RegExp, what: string, type: 'integer' | 'number', maximum: number) =>
   z
     .string()
-    .regex(/^\d{1,10}$/, 'it is not a whole number')
+    .regex(form, `it is not ${what}`)
     .transform(Number)
     .pipe(z.number().max(maximum, `it is more than ${maximum}`))
-    .meta({ type: 'integer', minimum: 0, maximum, pattern: undefined });
+    .meta({ type, minimum: 0, maximum, pattern: undefined });
+
+/** A whole number in a query or a path. */
+export const numberText = (maximum: number) => digits(/^\d{1,10}$/, 'a whole number', 'integer', maximum);
 
 /** A number of seconds in a query. */
 export const secondsText = (maximum: number) =>
-  z
-    .string()
-    .regex(/^\d{1,10}(\.\d{1,6})?$/, 'it is not a number of seconds')
-    .transform(Number)
-    .pipe(z.number().max(maximum, `it is more than ${maximum}`))
-    .meta({ type: 'number', minimum: 0, maximum, pattern: undefined });
+  digits(/^\d{1,10}(\.\d{1,6})?$/, 'a number of seconds', 'number', maximum);
 
 /** Yes or no in a query. */
 export const yesOrNoText = () =>
