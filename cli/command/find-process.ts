@@ -71,12 +71,6 @@ async function findName(name: string, folder: string | null): Promise<string> {
   throw new VproxyError('control-unavailable', `no vproxy runs that is called "${escapeText(name, 64)}"`);
 }
 
-/** A process that has answered. */
-interface Running {
-  readonly path: string;
-  readonly status: ControlStatus;
-}
-
 /** Those in the usual folder that answer within `answerMs`, by what `--name` takes. */
 export async function listProcesses(answerMs: number): Promise<{ name: string; status: ControlStatus }[]> {
   const folder = ownFolder();
@@ -84,9 +78,10 @@ export async function listProcesses(answerMs: number): Promise<{ name: string; s
   return running.map(({ path, status }) => ({ name: basename(path, '.sock'), status }));
 }
 
-async function listRunning(paths: readonly string[], answerMs?: number): Promise<Running[]> {
+/** Those that answer. */
+async function listRunning(paths: readonly string[], answerMs?: number) {
   const answers = await Promise.all(paths.map(async (path) => ({ path, status: await askStatus(path, answerMs) })));
-  return answers.filter((answer): answer is Running => answer.status !== null);
+  return answers.flatMap(({ path, status }) => (status === null ? [] : [{ path, status }]));
 }
 
 async function listSockets(folder: string): Promise<string[]> {

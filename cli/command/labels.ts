@@ -31,14 +31,11 @@ export function channelOf(args: Arguments, ...said: readonly (string | null | un
   throw badArgument(`${escapeText(other, 64)}: another channel, ${escapeText(first ?? '', 64)}, is named as well`);
 }
 
-/** A service of a channel, as `[LABEL/]SERVICE`. */
-export interface ServicePlace {
-  readonly service: string;
-  readonly channel: string | undefined;
-}
-
 /** The service in `[LABEL/]SERVICE`, and its channel, which `--channel` may say, too. Throws `bad-argument`. */
-export function servicePlace(args: Arguments, text: string): ServicePlace {
+export function servicePlace(
+  args: Arguments,
+  text: string,
+): { readonly service: string; readonly channel: string | undefined } {
   const { label, rest: service } = splitLabel(text);
   const named = cutLabel(service, ':');
   // No service has a colon.

@@ -35,21 +35,15 @@ interface FoundOption {
   readonly isAttached: boolean;
 }
 
-interface SplitWords {
-  readonly found: readonly FoundOption[];
-  readonly operands: readonly string[];
-  /** Whether `--` is there. */
-  readonly hasSeparator: boolean;
-  /** Whether further words would be operands, whatever they look like. */
-  readonly isEnded: boolean;
-}
-
-/** The options and the operands in words; from an operand that `endsAt` is true of, all are operands. */
+/**
+ * The options and the operands in words; from an operand that `endsAt` is true of, all are operands. `hasSeparator`: whether
+ * `--` is there; `isEnded`: whether further words would be operands, whatever they look like.
+ */
 export function splitWords(
   words: readonly string[],
   options: readonly NamedOption[],
   endsAt: (operand: string) => boolean,
-): SplitWords {
+) {
   const { tokens } = parseArgs({
     args: [...words],
     tokens: true,
@@ -78,7 +72,8 @@ export function splitWords(
         return { found, operands: [...operands, ...words.slice(index + 1)], hasSeparator: true, isEnded: true };
       }
       // What is behind a hyphen among letters, as in `-q-x`, is not the end of the options.
-      found.push({ index, spelling: '--', option: undefined, value: undefined, isAttached: false });
+      const spelling = words[index] ?? '--';
+      found.push({ index, spelling, option: undefined, value: undefined, isAttached: false });
     } else if (endsAt(token.value)) {
       return { found, operands: [...operands, ...words.slice(index)], hasSeparator: false, isEnded: true };
     } else operands.push(token.value);

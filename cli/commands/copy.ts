@@ -125,17 +125,8 @@ function withHint(error: unknown, hint: string): unknown {
   return new VproxyError(error.code, error.message + hint, { cause: error });
 }
 
-interface CopyPaths {
-  /** `put`: the sources are here. */
-  readonly direction: 'put' | 'get';
-  /** The label of the channel; undefined: the only one. */
-  readonly label: string | undefined;
-  readonly sources: readonly string[];
-  readonly target: string;
-}
-
 /** What `SRC… DEST` means. A colon before any slash makes a path one of the other side. Throws `bad-argument`. */
-function parseCopyPaths(operands: readonly string[]): CopyPaths {
+function parseCopyPaths(operands: readonly string[]) {
   const sources = operands.slice(0, -1).map(parsePath);
   const target = parsePath(operands.at(-1) ?? '');
   const remote = sources.filter(({ isRemote }) => isRemote);
@@ -149,20 +140,16 @@ function parseCopyPaths(operands: readonly string[]): CopyPaths {
     throw badArgument('some of the sources are here, and some are not');
   if (remote.some(({ label }) => label !== first?.label)) throw badArgument('the sources are behind several channels');
   return {
+    /** `put`: the sources are here. */
     direction: target.isRemote ? 'put' : 'get',
+    /** The label of the channel; undefined: the only one. */
     label: (target.isRemote ? target : first)?.label,
     sources: sources.map(({ path }) => path),
     target: target.path,
   };
 }
 
-interface ParsedPath {
-  readonly isRemote: boolean;
-  readonly label: string | undefined;
-  readonly path: string;
-}
-
-function parsePath(text: string): ParsedPath {
+function parsePath(text: string) {
   if (text === '') throw badArgument('a path is empty');
   const colon = /^[^/:]*:/.exec(text)?.[0];
   if (colon === undefined) return { isRemote: false, label: undefined, path: text };

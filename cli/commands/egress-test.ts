@@ -1,5 +1,6 @@
 /** `vproxy egress test`: whether an egress lets the peer reach a destination. */
 
+import type { EgressTestRequest } from '../../lib/control/client/requests.js';
 import { ERROR_CODES } from '../../lib/errors.js';
 import type { EgressTest } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
@@ -36,14 +37,8 @@ export const command: Command = {
   },
 };
 
-interface TestRequest {
-  readonly name: string;
-  readonly destination: string;
-  readonly channel: string | undefined;
-}
-
 /** The same by the rules of a file. Rejects with a `BadFileError`, and as a running vproxy does. */
-async function testFile(file: string, { name, destination, channel }: TestRequest): Promise<EgressTest> {
+async function testFile(file: string, { name, destination, channel }: EgressTestRequest): Promise<EgressTest> {
   const [{ readAlone }, { resolveEgress }, { testEgress, parseEgressDestination }, { systemClock }] = await Promise.all(
     [
       import('./check.js'),

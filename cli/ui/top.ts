@@ -19,20 +19,8 @@ export interface TopView {
   readonly isUnicode: boolean;
 }
 
-/** The size of the terminal. */
-interface TopSize {
-  readonly width: number;
-  readonly height: number;
-}
-
-/** A picture: at most `height` lines of at most `width` columns. */
-interface TopFrame {
-  readonly lines: readonly string[];
-  /** The value of `scroll` in force: no more than there is to scroll. */
-  readonly scroll: number;
-}
-
-export function renderFrame(view: TopView, { width, height }: TopSize): TopFrame {
+/** A picture: at most `height` lines of at most `width` columns; and `scroll` as it is in force: no more than there is to scroll. */
+export function renderFrame(view: TopView, { width, height }: { readonly width: number; readonly height: number }) {
   const paint = painter(view.isColored);
   const head = [paint(fitText(titleLine(view.status), width), 'bold'), ...trafficLines(view, width), ''];
   const channels = channelLines(view, width, Math.max(2, Math.floor(height / 3) - 1), paint);

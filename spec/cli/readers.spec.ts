@@ -132,8 +132,8 @@ test(reads, ['-c', '1', '--count=2', 'a'], '--count: one is expected, but it is 
 test(reads, ['--coumt', '3'], '--coumt: no such option; did you mean --count?');
 test(reads, ['--__proto__=x', 'a'], '--__proto__: no such option; see --help');
 test(reads, ['-5', 'a'], '-5: no such option; see --help');
-test(reads, ['-v-', 'a'], '--: no such option; see --help');
-test(reads, ['-v--verbose=false', 'a'], '--: no such option; see --help');
+test(reads, ['-v-', 'a'], '-v-: no such option; see --help');
+test(reads, ['-v--verbose=false', 'a'], '-v--verbose=false: no such option; see --help');
 test(reads, [], 'FILE is missing; usage: vproxy try [--count COUNT] [--key FILE]… FILE…');
 
 test('numbers that are none are refused', (t) => {

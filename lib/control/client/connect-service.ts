@@ -11,21 +11,16 @@ import { answeredError, formatTarget, getValue, readHead, readRest, requestError
 /** The protocol that the connection is upgraded to: nothing but the bytes, and half-close. */
 const PROTOCOL: typeof STREAM_PROTOCOL = 'vproxy-stream';
 
-/** How a stream is opened. */
-interface ConnectOptions {
-  /** Whether the stream is reset when this program ends, or destroys it; else that is an end of its direction. Default false. */
-  readonly isAttached?: boolean;
-}
-
 /**
  * A stream to a service of the peer of a channel, which need not be named where there is one only; resolved when the peer
- * has accepted it. Rejects with the code of the answer, with `control-unavailable` or with `denied`.
+ * has accepted it. `isAttached`: whether the stream is reset when this program ends, or destroys it; else that is an end of its
+ * direction. Rejects with the code of the answer, with `control-unavailable` or with `denied`.
  */
 export async function connectService(
   socketPath: string,
   service: string,
   channel?: string,
-  { isAttached = false }: ConnectOptions = {},
+  { isAttached = false }: { readonly isAttached?: boolean } = {},
 ): Promise<ServiceStream> {
   const query: Given<'GET /v1/connect'>['query'] = { service, channel, ...(isAttached && { attached: true }) };
   const headers = ['Connection: Upgrade', `Upgrade: ${PROTOCOL}`];

@@ -67,18 +67,16 @@ const MAX_WAITING_BYTES = 131_072;
 /** Lines are written together up to this length, in characters. */
 const BATCH_LENGTH = 16_384;
 
-interface FollowOptions {
-  /** How many of the past events come first. */
-  readonly replay: number;
-  /** Whether to go on with those that happen; otherwise the answer ends. */
-  readonly isFollowing: boolean;
-}
-
 /**
- * Writes events until the client disconnects or the ring is closed. What waits for a slow client waits in the ring: events
+ * Writes the last `replay` events, then those that happen where it `isFollowing`, until the client disconnects or the ring is
+ * closed. What waits for a slow client waits in the ring: events
  * that have left it by the time that the client reads on are lost, and an event `events-lost` says how many.
  */
-export function followEvents(ring: EventRing, response: ServerResponse, { replay, isFollowing }: FollowOptions): void {
+export function followEvents(
+  ring: EventRing,
+  response: ServerResponse,
+  { replay, isFollowing }: { readonly replay: number; readonly isFollowing: boolean },
+): void {
   const untilSeq = isFollowing ? Number.POSITIVE_INFINITY : ring.lastSeq;
   let nextSeq = Math.max(ring.firstSeq, ring.lastSeq - replay + 1);
   let isDue = false;

@@ -36,15 +36,8 @@ export function inField<T>(field: string, work: () => T): T {
   }
 }
 
-/** An error, ready to be sent. */
-interface ErrorAnswer {
-  readonly status: number;
-  readonly headers: Readonly<Record<string, string>>;
-  readonly body: ErrorBody;
-}
-
 /** The answer for anything that was thrown. */
-export function answerError(thrown: unknown): ErrorAnswer {
+export function answerError(thrown: unknown) {
   const error = toVproxyError(thrown);
   const { code, message } = error;
   const request = error instanceof RequestError ? error : null;
@@ -52,6 +45,6 @@ export function answerError(thrown: unknown): ErrorAnswer {
   return {
     status: request?.status ?? error.row.http,
     headers: request?.headers ?? {},
-    body: { error: { code, message, ...(field !== null && { field }) } },
+    body: { error: { code, message, ...(field !== null && { field }) } } satisfies ErrorBody,
   };
 }

@@ -182,14 +182,8 @@ function refuseUpgrade(socket: Socket, error: unknown): void {
   socket.end(rawAnswer(`${status} ${STATUS_CODES[status] ?? ''}`, body), () => socket.destroy());
 }
 
-/** A row with the values of the parameters in its path. */
-interface RouteMatch {
-  readonly route: Route;
-  readonly params: Readonly<Record<string, string>>;
-}
-
-/** Finds the row of a request. Throws `not-found` for an unknown path, and `bad-argument` with status 405 for another method. */
-function matchRoute(routes: readonly Route[], method: string, path: string): RouteMatch {
+/** Finds the row of a request, and the values of the parameters in its path. Throws `not-found` for an unknown path, and `bad-argument` with status 405 for another method. */
+function matchRoute(routes: readonly Route[], method: string, path: string) {
   const allowed: string[] = [];
   for (const route of routes) {
     const params = matchPath(route.path, path);
