@@ -86,8 +86,7 @@ export class InfoService {
   async #answer(kind: number, payload: Buffer): Promise<Buffer | null> {
     if (kind === INFO_KIND.TIME) return encodeTime(this.#timeOfDay());
     if (kind !== INFO_KIND.ASK) return null;
-    const about = decodeAsk(payload);
-    return await this.#find(about);
+    return this.#find(decodeAsk(payload));
   }
 
   /** One look at a time, for all that ask meanwhile. */

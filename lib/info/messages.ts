@@ -84,13 +84,7 @@ export async function* readRecords(
   maxBytes: number,
   turns = new LoopTurns(),
 ): AsyncGenerator<InfoRecord, void> {
-  let found: InfoRecord | null = null;
-  // What is set within a call is not seen by the compiler.
-  const take = (): InfoRecord | null => {
-    const record = found;
-    found = null;
-    return record;
-  };
+  const found: InfoRecord[] = [];
   const reader = new RecordReader({
     pieces: new Set(),
     onHeader: (kind, bytes) => {
@@ -100,19 +94,17 @@ export async function* readRecords(
         `info: a record of kind ${kind} has ${bytes} bytes, more than ${maxBytes}`,
       );
     },
-    onRecord: (kind, payload) => {
-      found = { kind, payload };
-    },
+    onRecord: (kind, payload) => void found.push({ kind, payload }),
     onPiece: () => undefined,
-    isFull: () => found !== null,
+    isFull: () => found.length > 0,
   });
   for await (const chunk of stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     for (let at = 0; at < chunk.length; ) {
       at += reader.push(chunk.subarray(at));
-      const record = take();
-      if (record === null) continue;
-      await turns.next();
-      yield record;
+      for (const record of found.splice(0)) {
+        await turns.next();
+        yield record;
+      }
     }
   }
 }

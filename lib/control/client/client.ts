@@ -23,8 +23,8 @@ import type {
 } from '../../status/types.js';
 import { pause, systemClock } from '../../util/clock.js';
 import { connectService, type ServiceStream } from './connect-service.js';
-import { bodyOf, requestText, requestValue, responseTo } from './control-request.js';
-import { answeredError, requestError } from './plain-http.js';
+import { requestText, requestValue, responseTo } from './control-request.js';
+import { requestError } from './plain-http.js';
 import type { ChannelRequest, EgressTestRequest, ForwardRequest } from './requests.js';
 
 /**
@@ -129,7 +129,6 @@ export class ControlClient {
   async *events({ replay, follow, signal }: EventsRequest = {}): AsyncGenerator<ControlEvent, void> {
     try {
       const response = await responseTo(this.path, 'GET /v1/events', { query: { replay, follow }, signal });
-      if (response.statusCode !== 200) throw answeredError(response.statusCode ?? 0, await bodyOf(this.path, response));
       yield* readEvents<ControlEvent>(this.path, response);
     } catch (error) {
       if (signal?.aborted !== true) throw error;

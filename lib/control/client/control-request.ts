@@ -22,54 +22,50 @@ interface Parts {
 }
 
 /**
- * Sends a request on a connection of its own, with room for half-close. The caller listens for `error` (see
- * {@link requestError}) and takes the response.
+ * The response to a request on a connection of its own, with room for half-close. Rejects with `control-unavailable` or
+ * `denied`, and with the code of an answer that is an error.
  */
-function sendRequest(socketPath: string, route: RouteName, { params, query, body, signal }: Parts): http.ClientRequest {
-  const [method, template = ''] = route.split(' ');
-  const text = body === undefined ? '' : JSON.stringify(body);
-  const sent = http.request({
-    method,
-    path: formatTarget(template, params, query),
-    headers: {
-      host: 'vproxy',
-      ...(text === '' ? {} : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }),
-    },
-    createConnection: () => net.connect({ path: socketPath, allowHalfOpen: true }),
-    ...(signal === undefined ? {} : { signal }),
-  });
-  sent.end(text);
-  return sent;
-}
-
-/** The response, whatever its status. Rejects with `control-unavailable` or `denied`. */
-export function responseTo<Name extends RouteName>(
+export async function responseTo<Name extends RouteName>(
   socketPath: string,
   route: Name,
   given: Given<Name>,
 ): Promise<http.IncomingMessage> {
-  return new Promise((resolve, reject) => {
-    sendRequest(socketPath, route, given)
+  const { params, query, body, signal }: Parts = given;
+  const [method, template = ''] = route.split(' ');
+  const text = body === undefined ? '' : JSON.stringify(body);
+  const response = await new Promise<http.IncomingMessage>((resolve, reject) => {
+    http
+      .request({
+        method,
+        path: formatTarget(template, params, query),
+        headers: {
+          host: 'vproxy',
+          ...(text === '' ? {} : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }),
+        },
+        createConnection: () => net.connect({ path: socketPath, allowHalfOpen: true }),
+        ...(signal === undefined ? {} : { signal }),
+      })
       .once('response', resolve)
-      .on('error', (error) => reject(requestError(socketPath, error)));
+      .on('error', (error) => reject(requestError(socketPath, error)))
+      .end(text);
   });
+  const { statusCode = 0 } = response;
+  if (statusCode >= 400) throw answeredError(statusCode, await bodyOf(socketPath, response));
+  return response;
 }
 
-/** The body of an answer as text. Rejects as {@link responseTo} does, and with the code of an answer that is an error. */
+/** The body of an answer as text. Rejects as {@link responseTo} does. */
 export async function requestText<Name extends RouteName>(
   socketPath: string,
   route: Name,
   given: Given<Name>,
 ): Promise<string> {
-  const response = await responseTo(socketPath, route, given);
-  const text = await bodyOf(socketPath, response);
-  if ((response.statusCode ?? 0) >= 400) throw answeredError(response.statusCode ?? 0, text);
-  return text;
+  return bodyOf(socketPath, await responseTo(socketPath, route, given));
 }
 
 /**
  * The value of an answer; undefined where it is empty. It is not checked against its schema: the process is the same user's,
- * and runs the same program. Rejects as {@link requestText} does.
+ * and runs the same program. Rejects as {@link responseTo} does.
  */
 export async function requestValue<Name extends RouteName>(
   socketPath: string,
@@ -92,7 +88,7 @@ export async function requestValue<Name extends RouteName>(
 }
 
 /** All of a response's body. Rejects with `control-unavailable` where it is cut off. */
-export async function bodyOf(socketPath: string, response: http.IncomingMessage): Promise<string> {
+async function bodyOf(socketPath: string, response: http.IncomingMessage): Promise<string> {
   response.setEncoding('utf8');
   let text = '';
   try {

@@ -140,14 +140,10 @@ function nameOfCounter(key: string): readonly [name: string, scale: number] {
 }
 
 function forwardMetric(channels: readonly ChannelStatus[], forwards: readonly ForwardStatus[]): Metric {
-  const counts = new Map(channels.map(({ label }) => [label, 0]));
+  const counts = new Map<string, number>();
   for (const { channel } of forwards) counts.set(channel, (counts.get(channel) ?? 0) + 1);
-  return {
-    name: 'vproxy_channel_forwards',
-    type: 'gauge',
-    help: 'Forwards of the channel, those that drain included.',
-    samples: [...counts].map(([channel, value]) => ({ labels: { channel }, value })),
-  };
+  const help = 'Forwards of the channel, those that drain included.';
+  return eachChannel(channels)('gauge', 'forwards', help, ({ label }) => counts.get(label) ?? 0);
 }
 
 /** Those of the forwards that have datagrams: each has its series for as long as it is there. */
