@@ -42,7 +42,7 @@ export class IncomingForward implements Forward {
   readonly endpointText: string;
   readonly #log: ForwardLog;
   readonly #target: Target;
-  #streamCount = 0;
+  streamCount = 0;
   #isStarted = false;
 
   /** Throws `bad-argument` for an endpoint that cannot be a target. In the place of another one the service is offered at once. */
@@ -75,10 +75,6 @@ export class IncomingForward implements Forward {
 
   get openCount(): number {
     return this.#target.openCount;
-  }
-
-  get streamCount(): number {
-    return this.#streamCount;
   }
 
   /** Offers the service. Rejects with `bad-argument` where it is offered already, and with `address-unavailable` where the target cannot serve. */
@@ -119,13 +115,13 @@ export class IncomingForward implements Forward {
     const { connections } = this.#target;
     return {
       isStarted: this.#isStarted,
-      streamCount: this.#streamCount - (connections?.unansweredCount ?? 0),
+      streamCount: this.streamCount - (connections?.unansweredCount ?? 0),
       connections: connections?.capture(keep, indexOf) ?? [],
     };
   }
 
   #succeed({ state: { connections, isStarted, streamCount }, ...inheritance }: Predecessor): void {
-    this.#streamCount = streamCount;
+    this.streamCount = streamCount;
     for (const { stream: index } of connections) {
       const stream = typeof index === 'number' ? inheritance.streams[index] : undefined;
       if (stream !== undefined) this.#own(stream);
@@ -142,7 +138,7 @@ export class IncomingForward implements Forward {
 
   /** Accepts a stream when the target works, else refuses it with what was wrong. */
   readonly #serve = (stream: SessionStream): void => {
-    this.#streamCount += 1;
+    this.streamCount += 1;
     this.#own(stream);
     this.#target.serve(stream);
     if (!stream.isAttached) stream.isServed = IS_DONE_WITH;

@@ -42,16 +42,16 @@ export class OutgoingForward implements Forward {
   readonly #connections: Connections;
   /** What an earlier process has left, until `goOn`: the descriptor of the listener, and sockets without a stream. */
   #left: { readonly listener: number | null; readonly early: readonly net.Socket[] } | null = null;
-  #streamCount = 0;
+  streamCount = 0;
   /** Kept, because to ask for the address in force is a system call, and every log line names it. */
-  #endpointText: string;
+  endpointText: string;
 
   /** Throws `bad-argument` for an endpoint that cannot be listened on. */
   constructor(spec: ForwardSpec, options: OutgoingOptions, predecessor: Predecessor | null = null) {
     this.spec = spec;
     this.#options = options;
-    this.#endpointText = formatEndpoint(spec.endpoint);
-    this.#log = new ForwardLog({ ...options, spec }, () => this.#endpointText);
+    this.endpointText = formatEndpoint(spec.endpoint);
+    this.#log = new ForwardLog({ ...options, spec }, () => this.endpointText);
     const kind = entranceKindOf(spec.endpoint, spec.service);
     this.#address = kind.listenAddress(spec.endpoint);
     this.#entrance = kind.createEntrance(spec.endpoint, {
@@ -74,43 +74,23 @@ export class OutgoingForward implements Forward {
     });
   }
 
-  get endpointText(): string {
-    return this.#endpointText;
-  }
-
   get openCount(): number {
     return this.#connections.size;
-  }
-
-  get streamCount(): number {
-    return this.#streamCount;
-  }
-
-  /** Of a TCP address that is listened on. */
-  get #port(): number | null {
-    const bound = this.#server.address();
-    return bound === null || typeof bound === 'string' ? null : bound.port;
-  }
-
-  /** The address in force, with the port that was picked where 0 was asked for. */
-  get endpoint(): Endpoint {
-    const { endpoint } = this.spec;
-    const port = this.#port;
-    return port === null ? endpoint : ({ ...endpoint, port } as Endpoint);
   }
 
   /** Listens. Rejects with `address-…` codes. */
   async start(): Promise<void> {
     await listen(this.#server, this.#address);
     // Paused and started again it is where it was, also where any port would have done.
-    this.#usePort(this.#port);
+    const bound = this.#server.address();
+    if (bound !== null && typeof bound === 'object') this.#usePort(bound.port);
     this.#log.listening();
   }
 
-  #usePort(port: number | null): void {
-    if (port === null || !('port' in this.#address)) return;
+  #usePort(port: number): void {
+    if (!('port' in this.#address)) return;
     this.#address = { ...this.#address, port };
-    this.#endpointText = formatEndpoint({ ...this.spec.endpoint, port } as Endpoint);
+    this.endpointText = formatEndpoint({ ...this.spec.endpoint, port } as Endpoint);
   }
 
   /** Listens no more. */
@@ -175,7 +155,7 @@ export class OutgoingForward implements Forward {
       return;
     }
     accepted.hasStream = true;
-    this.#streamCount += 1;
+    this.streamCount += 1;
     const { splice, stream } = connection;
     stream.owner = id;
     caller.read(splice.onread);
@@ -213,7 +193,7 @@ export class OutgoingForward implements Forward {
     const early = this.#connections.early.map(({ socket }) => descriptorOf(socket)).filter((each) => each !== null);
     return {
       isStarted: fd !== null,
-      streamCount: this.#streamCount,
+      streamCount: this.streamCount,
       connections: this.#connections.capture(keep, indexOf),
       listener: fd === null ? null : keep(fd),
       port: 'port' in this.#address ? this.#address.port : null,
@@ -224,8 +204,8 @@ export class OutgoingForward implements Forward {
   #succeed({ state, ...inheritance }: Predecessor): void {
     const { connections, early = [], listener = null, port = null, streamCount } = state;
     const { take } = inheritance;
-    this.#streamCount = streamCount;
-    this.#usePort(port);
+    this.streamCount = streamCount;
+    if (port !== null) this.#usePort(port);
     for (const [connection, socket] of this.#connections.restore(connections, inheritance))
       this.#entrance.receive(socket, (caller) => (connection.caller = caller));
     this.#left = {

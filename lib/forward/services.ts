@@ -45,21 +45,13 @@ function whyUnserved({ service, isDatagram }: SessionStream, offer: Offer | unde
 
 /** The services of a channel. */
 export class ServiceRegistry {
-  readonly #onChange: () => void;
+  readonly #options: Required<ServiceRegistryOptions>;
   readonly #offers = new Map<string, Offer>();
+  readonly #gates = new Map<string, ServiceGate>();
   #isGathering = false;
 
-  readonly #gates = new Map<string, ServiceGate>();
-  readonly #onDenied: (stream: SessionStream, why: string) => void;
-  readonly #onUnknown: (stream: SessionStream, why: string) => void;
-  readonly #onFailed: (stream: SessionStream, error: unknown) => void;
-
   constructor(options: ServiceRegistryOptions = {}) {
-    const { onChange = nothing, onDenied = nothing, onUnknown = nothing, onFailed = nothing } = options;
-    this.#onChange = onChange;
-    this.#onDenied = onDenied;
-    this.#onUnknown = onUnknown;
-    this.#onFailed = onFailed;
+    this.#options = { onChange: nothing, onDenied: nothing, onUnknown: nothing, onFailed: nothing, ...options };
   }
 
   /** Offers a service, for streams unless said otherwise. Throws `bad-argument` for a name that is taken for them. */
@@ -67,7 +59,7 @@ export class ServiceRegistry {
     this.requireFree(service, takes);
     const added = kindsOf(takes).map((kind) => [kind, handler] as const);
     this.#offers.set(service, { ...this.#offers.get(service), ...Object.fromEntries(added) });
-    if (!this.#isGathering) this.#onChange();
+    if (!this.#isGathering) this.#options.onChange();
   }
 
   /** Offers a service of a program, whose handler gets each stream accepted. Throws `bad-argument` for a name that is taken. */
@@ -94,7 +86,7 @@ export class ServiceRegistry {
     if (left.length === offers.length) return;
     if (left.length === 0) this.#offers.delete(service);
     else this.#offers.set(service, Object.fromEntries(left));
-    if (!this.#isGathering) this.#onChange();
+    if (!this.#isGathering) this.#options.onChange();
   }
 
   /** Does what adds and removes services, and tells of all of it at once. */
@@ -104,7 +96,7 @@ export class ServiceRegistry {
       work();
     } finally {
       this.#isGathering = false;
-      this.#onChange();
+      this.#options.onChange();
     }
   }
 
@@ -134,7 +126,7 @@ export class ServiceRegistry {
     const why = this.#gates.get(stream.service)?.admit(stream, session) ?? null;
     if (why !== null) {
       stream.refuse('denied', 'not allowed');
-      this.#onDenied(stream, why);
+      this.#options.onDenied(stream, why);
       return;
     }
     const offer = this.#offers.get(stream.service);
@@ -145,7 +137,7 @@ export class ServiceRegistry {
     }
     const missing = whyUnserved(stream, offer);
     stream.refuse('unknown-service', missing);
-    this.#onUnknown(stream, missing);
+    this.#options.onUnknown(stream, missing);
   }
 
   #handle(stream: SessionStream, handle: () => unknown): void {
@@ -163,7 +155,7 @@ export class ServiceRegistry {
     // A handler that awaits its stream rejects with the reason for which the stream ended.
     if (stream.isOver && error instanceof VproxyError) return;
     stream.reset('internal', `service ${stream.service} failed`);
-    this.#onFailed(stream, error);
+    this.#options.onFailed(stream, error);
   }
 }
 

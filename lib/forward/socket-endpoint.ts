@@ -42,10 +42,8 @@ import { filterInput } from './input-filter.js';
 import type { NameSample } from './template.js';
 
 /** A name or an address (IPv6 without brackets), and a port; 0 lets the system pick one to listen on. */
-export interface TcpEndpoint {
+export interface TcpEndpoint extends HostPort {
   readonly kind: 'tcp';
-  readonly host: string;
-  readonly port: number;
 }
 
 const LOOPBACK = '127.0.0.1';

@@ -413,12 +413,8 @@ export class LocalWriter {
   }
 
   #releaseWritten(): void {
-    this.#dropViews();
-    this.#written = null;
-  }
-
-  #dropViews(): void {
     for (; this.#views > 0; this.#views -= 1) dropView();
+    this.#written = null;
   }
 }
 

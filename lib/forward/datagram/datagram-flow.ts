@@ -39,10 +39,10 @@ export class DatagramFlow implements LocalEnd, MessageCounts {
   #isEnding = false;
   #hasPeerEnded = false;
   #isClosed = false;
-  #sent = 0;
-  #sendDropped = 0;
-  #received = 0;
-  #receiveDropped = 0;
+  sent = 0;
+  sendDropped = 0;
+  received = 0;
+  receiveDropped = 0;
 
   private constructor(events: FlowEvents, budget: Budget) {
     this.#events = events;
@@ -51,11 +51,11 @@ export class DatagramFlow implements LocalEnd, MessageCounts {
     this.#reader = new MessageReader({
       budget,
       onMessage: (message) => {
-        this.#received += 1;
+        this.received += 1;
         events.onMessage(message);
       },
       onSkipped: (count) => {
-        this.#receiveDropped += count;
+        this.receiveDropped += count;
         events.onDropped();
       },
     });
@@ -104,22 +104,6 @@ export class DatagramFlow implements LocalEnd, MessageCounts {
     return this.#isEnding && !this.#hasPeerEnded;
   }
 
-  get sent(): number {
-    return this.#sent;
-  }
-
-  get sendDropped(): number {
-    return this.#sendDropped;
-  }
-
-  get received(): number {
-    return this.#received;
-  }
-
-  get receiveDropped(): number {
-    return this.#receiveDropped;
-  }
-
   /** Sends a message, or drops it, or an older one. It is copied. */
   send(message: Uint8Array): void {
     if (this.isEnded || message.length > MAX_DATAGRAM_BYTES) {
@@ -132,8 +116,8 @@ export class DatagramFlow implements LocalEnd, MessageCounts {
 
   /** A message that `onMessage` got could not be delivered: it counts as dropped. */
   markUndelivered(): void {
-    this.#received -= 1;
-    this.#receiveDropped += 1;
+    this.received -= 1;
+    this.receiveDropped += 1;
     this.#events.onDropped();
   }
 
@@ -187,7 +171,7 @@ export class DatagramFlow implements LocalEnd, MessageCounts {
   handleEnd(reason: VproxyError | null): void {
     this.#isClosed = true;
     if (this.#isInStream) {
-      this.#sent -= 1;
+      this.sent -= 1;
       this.#countDropped(1);
     }
     this.#releaseSent();
@@ -203,7 +187,7 @@ export class DatagramFlow implements LocalEnd, MessageCounts {
     while (!this.isEnded && !this.#stream.isWaiting) {
       const frame = this.#queue.shift();
       if (frame === null) return;
-      this.#sent += 1;
+      this.sent += 1;
       const sent = this.#stream.send(frame, HEADER_BYTES, frame.length - TRAILER_BYTES, true);
       if (sent !== SENT.WAITING) continue;
       this.#isInStream = true;
@@ -224,7 +208,7 @@ export class DatagramFlow implements LocalEnd, MessageCounts {
 
   #countDropped(count: number): void {
     if (count === 0) return;
-    this.#sendDropped += count;
+    this.sendDropped += count;
     this.#events.onDropped();
   }
 }

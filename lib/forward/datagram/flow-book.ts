@@ -20,10 +20,7 @@ export class FlowBook implements MessageCounts {
   readonly #options: FlowBookOptions;
   readonly #open = new Roster<DatagramFlow>();
   /** What flows carried that are over, and what was dropped without one. */
-  #sent = 0;
-  #sendDropped = 0;
-  #received = 0;
-  #receiveDropped = 0;
+  readonly #past = { sent: 0, sendDropped: 0, received: 0, receiveDropped: 0 };
   #reported = { sendDropped: 0, receiveDropped: 0 };
   #cancelReport: CancelTimer | null = null;
 
@@ -36,19 +33,19 @@ export class FlowBook implements MessageCounts {
   }
 
   get sent(): number {
-    return this.#sum(this.#sent, ({ sent }) => sent);
+    return this.#sum('sent');
   }
 
   get sendDropped(): number {
-    return this.#sum(this.#sendDropped, ({ sendDropped }) => sendDropped);
+    return this.#sum('sendDropped');
   }
 
   get received(): number {
-    return this.#sum(this.#received, ({ received }) => received);
+    return this.#sum('received');
   }
 
   get receiveDropped(): number {
-    return this.#sum(this.#receiveDropped, ({ receiveDropped }) => receiveDropped);
+    return this.#sum('receiveDropped');
   }
 
   /** The flows that are not over. */
@@ -63,15 +60,16 @@ export class FlowBook implements MessageCounts {
 
   remove(seat: number, flow: DatagramFlow): void {
     this.#open.remove(seat);
-    this.#sent += flow.sent;
-    this.#sendDropped += flow.sendDropped;
-    this.#received += flow.received;
-    this.#receiveDropped += flow.receiveDropped;
+    const past = this.#past;
+    past.sent += flow.sent;
+    past.sendDropped += flow.sendDropped;
+    past.received += flow.received;
+    past.receiveDropped += flow.receiveDropped;
   }
 
   /** A message for the peer was dropped, for which there is no flow. */
   drop(): void {
-    this.#sendDropped += 1;
+    this.#past.sendDropped += 1;
     this.handleDropped();
   }
 
@@ -98,7 +96,7 @@ export class FlowBook implements MessageCounts {
     });
   }
 
-  #sum(past: number, countOf: (flow: DatagramFlow) => number): number {
-    return this.#open.list().reduce((sum, flow) => sum + countOf(flow), past);
+  #sum(key: keyof MessageCounts): number {
+    return this.#open.list().reduce((sum, flow) => sum + flow[key], this.#past[key]);
   }
 }

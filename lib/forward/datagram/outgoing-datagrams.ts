@@ -32,14 +32,14 @@ export class OutgoingDatagrams implements Forward {
   /** With the port in force. */
   #endpoint: Endpoint;
   #entrance: DatagramEntrance;
-  #endpointText: string;
+  endpointText: string;
   #socket: BoundDatagrams | null = null;
   /** What each `start` and `pause` replaces: what is bound for an earlier one is closed. */
   #attempt: object | null = null;
   /** The flow of each source address. */
   readonly #sources = new Map<string, OpenedFlow>();
   #refusedUntilMs = Number.NEGATIVE_INFINITY;
-  #streamCount = 0;
+  streamCount = 0;
   /** Binds again what an earlier process had bound, in `goOn`; null: it had nothing bound. */
   #bindAgain: (() => Promise<BoundDatagrams>) | null = null;
 
@@ -49,8 +49,8 @@ export class OutgoingDatagrams implements Forward {
     this.#options = options;
     this.#endpoint = spec.endpoint;
     this.#entrance = datagramEntranceOf(spec.endpoint, spec.service);
-    this.#endpointText = formatEndpoint(spec.endpoint);
-    this.#log = new ForwardLog({ ...options, spec }, () => this.#endpointText);
+    this.endpointText = formatEndpoint(spec.endpoint);
+    this.#log = new ForwardLog({ ...options, spec }, () => this.endpointText);
     this.messages = new FlowBook({
       clock: options.clock,
       onDropped: (counts) => this.#log.dropped(counts),
@@ -58,16 +58,8 @@ export class OutgoingDatagrams implements Forward {
     if (predecessor !== null) this.#succeed(predecessor);
   }
 
-  get endpointText(): string {
-    return this.#endpointText;
-  }
-
   get openCount(): number {
     return this.messages.openCount;
-  }
-
-  get streamCount(): number {
-    return this.#streamCount;
   }
 
   /** Binds the socket. Rejects with `address-…` codes. */
@@ -92,7 +84,7 @@ export class OutgoingDatagrams implements Forward {
   #usePort(port: number): void {
     this.#endpoint = { ...this.spec.endpoint, port } as Endpoint;
     this.#entrance = datagramEntranceOf(this.#endpoint, this.spec.service);
-    this.#endpointText = formatEndpoint(this.#endpoint);
+    this.endpointText = formatEndpoint(this.#endpoint);
   }
 
   /** Closes the socket; without it no answer could be delivered, so flows are ended. */
@@ -160,7 +152,7 @@ export class OutgoingDatagrams implements Forward {
         onClosed: close,
       });
       flow.stream.owner = id;
-      this.#streamCount += 1;
+      this.streamCount += 1;
       seat = this.messages.add(flow);
       opened = flows.add(flow);
       this.#sources.set(key, opened);
@@ -206,7 +198,7 @@ export class OutgoingDatagrams implements Forward {
     const fd = socket?.descriptor ?? null;
     return {
       isStarted: socket !== null,
-      streamCount: this.#streamCount,
+      streamCount: this.streamCount,
       connections: [],
       listener: fd === null ? null : keep(fd),
       port: 'port' in this.#endpoint ? this.#endpoint.port : null,
@@ -216,7 +208,7 @@ export class OutgoingDatagrams implements Forward {
 
   #succeed({ state, take }: Predecessor): void {
     const { family = null, isStarted, listener = null, port = null, streamCount } = state;
-    this.#streamCount = streamCount;
+    this.streamCount = streamCount;
     if (port !== null) this.#usePort(port);
     if (!isStarted) return;
     const fd = listener === null ? null : take(listener);

@@ -1,16 +1,14 @@
 /** `udp:ADDR:PORT` and `udp:PORT`: datagrams of UDP, to get here or to send there; a socket for each flow, which hears its target only. */
 import { UdpSocket } from '../../system/datagrams/udp.js';
-import { formatHostPort } from '../../util/addresses.js';
+import { formatHostPort, type HostPort } from '../../util/addresses.js';
 import { LoopTurns } from '../../util/concurrency.js';
 import type { EndpointKind } from '../endpoint-kind.js';
 import { parseAddress } from '../socket-endpoint.js';
 import { DatagramTarget } from './datagram-target.js';
 
 /** A name or an address (IPv6 without brackets), and a port; 0 lets the system pick one to listen on. */
-export interface UdpEndpoint {
+export interface UdpEndpoint extends HostPort {
   readonly kind: 'udp';
-  readonly host: string;
-  readonly port: number;
 }
 
 /** The kind `udp`. */
