@@ -49,11 +49,11 @@ interface PendingCall {
  * wait until their wrappers give up.
  */
 export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
+  readonly emulators: EmulatorPool;
   readonly #vm: string | undefined;
   readonly #maxCalls: number;
   readonly #clock: Clock;
   readonly #budget: Budget;
-  readonly #pool: EmulatorPool;
   /** By path. */
   readonly #servers = new Map<string, Server>();
   readonly #pausedPaths = new Set<string>();
@@ -68,7 +68,7 @@ export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
     this.#maxCalls = options.maxCalls ?? 1024;
     this.#clock = options.clock ?? systemClock;
     this.#budget = new Budget(options.maxHeldBytes ?? 256 * 1024 * 1024);
-    this.#pool = new EmulatorPool({
+    this.emulators = new EmulatorPool({
       peer: options.peer ?? NO_PEER_SERVICE,
       parallel: options.parallel ?? 1,
       maxAttached: options.maxAttached ?? 64,
@@ -86,11 +86,6 @@ export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
   /** The number of calls that an emulator has. */
   get runningCalls(): number {
     return this.#calls.size - this.#waiting.size;
-  }
-
-  /** The number of attached emulators. */
-  get attachedEmulators(): number {
-    return this.#pool.attachedEmulators;
   }
 
   /** The number of wrappers that are connected. */
@@ -150,22 +145,12 @@ export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
     this.#wrappers.set(wrapper, stream);
   }
 
-  /** Holds an emulator that dialled, on a stream that the broker owns from here on, and lets it answer calls. */
-  attach(stream: Duplex): void {
-    this.#pool.attach(stream);
-  }
-
-  /** Looks again whether the peer's service is offered: call it after each change. */
-  wake(): void {
-    this.#pool.wake();
-  }
-
   /** Stops listening, fails all calls with `storage-unavailable`, and resets the streams of all emulators. */
   async close(): Promise<void> {
     this.#isClosed = true;
     const closed = [...this.#servers.values()].map((server) => new Promise((resolve) => server.close(resolve)));
     for (const call of [...this.#waiting]) this.#fail(call, ending());
-    this.#pool.close();
+    this.emulators.close();
     // The system has short answers now; a wrapper that does not fetch its answer must not hold up the end.
     await new Promise((resolve) => setImmediate(resolve));
     for (const stream of this.#wrappers.values()) stream.destroy();
@@ -198,7 +183,7 @@ export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
       const [call] = this.#waiting;
       if (call === undefined) return;
       try {
-        const link = this.#pool.acquire();
+        const link = this.emulators.acquire();
         if (link === undefined) return;
         this.#send(call, link);
       } catch (error) {
@@ -214,7 +199,7 @@ export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
       message: call.request,
       charge: (bytes) => call.wrapper.charge(bytes),
       settle: (outcome) => {
-        this.#pool.release(link, outcome);
+        this.emulators.release(link, outcome);
         this.#settle(call, outcome);
         this.#dispatch();
       },

@@ -37,11 +37,11 @@ export class EmulatorPool {
   }
 
   /** The number of attached emulators. */
-  get attachedEmulators(): number {
+  get attachedCount(): number {
     return this.#attached.size;
   }
 
-  /** Holds an emulator that dialled. */
+  /** Holds an emulator that dialled, on a stream that is the pool's from here on, and lets it answer calls. */
   attach(stream: Duplex): void {
     const { maxAttached, onChange, onFree } = this.#options;
     if (this.#isClosed || this.#attached.size >= maxAttached) {
@@ -61,7 +61,7 @@ export class EmulatorPool {
     onFree();
   }
 
-  /** Whether the peer's service is offered has changed: look again at once. */
+  /** Looks again whether the peer's service is offered: call it after each change. */
   wake(): void {
     this.#backoff.reset();
     this.#endRetry();
@@ -147,7 +147,7 @@ export class EmulatorPool {
 
 const ending = (): VproxyError => new VproxyError('shutdown', 'vproxy is ending');
 
-/** What the broker needs of the session with the peer. After any change of `isOffered`, call the broker's `wake`. */
+/** What the broker needs of the session with the peer. After any change of `isOffered`, call the pool's `wake`. */
 export interface StoragePeerService {
   /** Whether there is a session whose peer offers the service `storage`. */
   isOffered(): boolean;
@@ -178,7 +178,7 @@ const LINGER_MS = 5000;
 const MAX_STREAMS = 16;
 
 /** Holds the streams; a few at most, each for a few seconds at most. */
-export class LingeringStreams {
+class LingeringStreams {
   readonly #clock: Clock;
   readonly #streams = new Set<Duplex>();
 

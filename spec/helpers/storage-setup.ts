@@ -59,7 +59,7 @@ export async function attachPort(t: ExecutionContext, broker: StorageBroker): Pr
   const sockets = new Set<Socket>();
   const server = createServer({ allowHalfOpen: true }, (socket) => {
     sockets.add(socket);
-    broker.attach(socket);
+    broker.emulators.attach(socket);
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   t.teardown(() => {

@@ -91,7 +91,7 @@ test('several attached emulators share the calls', async (t) => {
     return echo(argv, fields);
   };
   const emulators = [startDialingEmulator(t, port, decide), startDialingEmulator(t, port, decide)];
-  await until(() => guest.broker.attachedEmulators === 2);
+  await until(() => guest.broker.emulators.attachedCount === 2);
   const calls = [guest.call('1'), guest.call('2'), guest.call('3')];
   await until(() => waiting.length === 2);
   await until(() => guest.broker.waitingCalls === 1);
@@ -110,7 +110,7 @@ test('while an emulator is attached the peer gets no call, and then it does', as
   const listening = await startSingleReadEmulator(t);
   const guest = await startGuest(t, { peer: peerAt(listening.port) });
   const attached = startDialingEmulator(t, await attachPort(t, guest.broker));
-  await until(() => guest.broker.attachedEmulators === 1);
+  await until(() => guest.broker.emulators.attachedCount === 1);
   await guest.call('first');
   t.deepEqual([attached.requests, listening.requests], [['first'], []]);
   t.is(guest.calls[0]?.emulator, 'attached 1');
@@ -131,7 +131,7 @@ test('a call waits until the service is offered and the broker is woken', async 
   const call = guest.call('early');
   await until(() => guest.broker.waitingCalls === 1);
   isOffered = true;
-  guest.broker.wake();
+  guest.broker.emulators.wake();
   t.is((await call).stdout.toString(), 'early\n');
 });
 
@@ -233,9 +233,9 @@ test('an attached emulator that sends what nobody asked for is let go before a c
   const guest = await startGuest(t);
   const reply = '{"stdout":"forged","stderr":"","status":0}\n';
   const [ours, theirs] = duplexPair();
-  guest.broker.attach(ours);
+  guest.broker.emulators.attach(ours);
   theirs.write(reply);
-  await until(() => guest.broker.attachedEmulators === 0);
+  await until(() => guest.broker.emulators.attachedCount === 0);
   t.is(guest.changes.at(-1)?.reason?.code, 'storage-bad-reply');
   const port = await attachPort(t, guest.broker);
   startDialingEmulator(t, port, (argv, fields) =>
@@ -347,12 +347,12 @@ test('bytes held for all calls together are bounded, and given back', async (t) 
 
 test('more attached emulators than the bound are reset', async (t) => {
   const guest = await startGuest(t, { maxAttached: 1 });
-  guest.broker.attach(duplexPair()[0]);
+  guest.broker.emulators.attach(duplexPair()[0]);
   const [ours] = duplexPair();
   const failed = new Promise<unknown>((resolve) => ours.once('error', resolve));
-  guest.broker.attach(ours);
+  guest.broker.emulators.attach(ours);
   t.like(await failed, { code: 'too-many-streams' });
-  t.is(guest.broker.attachedEmulators, 1);
+  t.is(guest.broker.emulators.attachedCount, 1);
 });
 
 for (const code of ['unknown-service', 'connect-refused', 'too-many-streams', 'no-session']) {
@@ -431,7 +431,7 @@ test('an opening that throws makes the call wait or fail by its code', async (t)
   for (code of ['no-session', 'shutdown']) {
     const seen = guest.changes.length;
     void guest.call(code).catch(() => undefined);
-    guest.broker.wake();
+    guest.broker.emulators.wake();
     await until(() => guest.changes.length > seen);
     t.is(guest.changes.at(-1)?.reason?.code, code);
   }

@@ -159,7 +159,7 @@ test('an emulator that dials answers, and dials again when its connection ends',
   const next = guest.call('two');
   await until(() => {
     clock.advance(50);
-    return guest.broker.attachedEmulators === 1;
+    return guest.broker.emulators.attachedCount === 1;
   });
   t.is((await next).stdout.toString(), 'two\n');
 });

@@ -56,7 +56,7 @@ export class StorageService {
       ...(name === null ? {} : { vm: name }),
       ...(storage.parallel === undefined ? {} : { parallel: storage.parallel }),
       peer: {
-        isOffered: () => source.session?.peerServices.has(STORAGE_SERVICE) ?? false,
+        isOffered: () => source.session?.peerServices.names.has(STORAGE_SERVICE) ?? false,
         open: () => {
           if (source.session === null) throw new VproxyError('no-session', 'there is no session with the peer');
           return MuxStream.open(source.session, STORAGE_SERVICE);
@@ -65,7 +65,9 @@ export class StorageService {
     });
     this.#broker.on('call', (call) => this.#logCall(call));
     this.#broker.on('emulator', (change) => this.#logEmulator(change));
-    registry.add(STORAGE_SERVICE, (stream, session) => this.#broker.attach(MuxStream.accept(session, stream)));
+    registry.add(STORAGE_SERVICE, (stream, session) =>
+      this.#broker.emulators.attach(MuxStream.accept(session, stream)),
+    );
   }
 
   /** Listens for wrappers. Rejects where an explicit path is taken or not allowed; of a default path that is only a warning. */
@@ -126,7 +128,7 @@ export class StorageService {
 
   /** The session or the peer's services changed. */
   wake(): void {
-    this.#broker.wake();
+    this.#broker.emulators.wake();
   }
 
   stop(): Promise<void> {
