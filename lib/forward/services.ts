@@ -242,7 +242,7 @@ export class ServiceGate {
   #countOthers(stream: SessionStream, session: Session): number {
     if (!this.#sessions.has(session)) {
       this.#sessions.add(session);
-      for (const other of session.listStreams())
+      for (const other of session.streams.list())
         if (other.isIncoming && other.service === stream.service && other !== stream) this.#count(other);
     }
     for (const ended of this.#ending) if (!ended.isServed()) this.#ending.delete(ended);

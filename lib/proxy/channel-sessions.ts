@@ -150,7 +150,7 @@ export class ChannelSessions {
   #suspend(session: Session, reason: VproxyError | null, link: string): void {
     this.#whereabouts.set(session, { link, suspendedAtMs: this.#options.clock.now() });
     const message = suspensionOf(session, link, reason);
-    const streams = session.streamCount;
+    const streams = session.streams.size;
     if (this.#options.source.current === session) this.record.enter('suspended', message);
     this.log(makeEvent('session-suspended', message, { link, streams }));
     this.#options.onChanged();
@@ -164,7 +164,7 @@ export class ChannelSessions {
     this.record.countResumption(againBytes);
     this.record.enter(session.isDraining ? 'draining' : 'established');
     const message = `session on ${link} goes on after ${suspendedMs} ms: ${againBytes} bytes are sent again`;
-    this.log(makeEvent('session-resumed', message, { link, suspendedMs, againBytes, streams: session.streamCount }));
+    this.log(makeEvent('session-resumed', message, { link, suspendedMs, againBytes, streams: session.streams.size }));
     this.#options.source.provide(session);
     this.#options.onChanged();
   }
@@ -198,8 +198,8 @@ export class ChannelSessions {
 }
 
 /** That a session has lost its link, or, with a reason, is out of step on it. */
-function suspensionOf({ streamCount }: Session, link: string, reason: VproxyError | null): string {
-  const waiting = streamCount === 1 ? '1 stream waits' : `${streamCount} streams wait`;
+function suspensionOf({ streams }: Session, link: string, reason: VproxyError | null): string {
+  const waiting = streams.size === 1 ? '1 stream waits' : `${streams.size} streams wait`;
   if (reason === null) return `session on ${link} lost its link; ${waiting} for another`;
   const why = `${escapeText(reason.message, 512)} (${reason.code})`;
   return `session on ${link} is out of step: ${why}; ${waiting} for it to be in step again`;

@@ -112,7 +112,7 @@ export class Peer extends EventEmitter<PeerEvents> {
 
   /** What the peer offers now; empty without a session. */
   get services(): string[] {
-    return [...(this.#source.current?.peerServices ?? [])];
+    return [...(this.#source.current?.peerServices.names ?? [])];
   }
 
   /** Offers a service to the peer from now on. Throws `bad-argument` for a name that is not valid, or taken. */

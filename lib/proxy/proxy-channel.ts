@@ -220,7 +220,7 @@ export class ProxyChannel {
   #restore({ state, take }: Restored<ProxyChannelState>): void {
     const { supervisor, whereabouts, forwards, storage } = state;
     const session = this.supervisor.restore(supervisor, take);
-    const streams = session?.listAllStreams() ?? [];
+    const streams = session?.streams.listAll() ?? [];
     for (const stream of streams) if (stream.isIncoming && stream.isAnswered) this.registry.readmit(stream);
     this.forwards.restore(forwards, take, streams);
     this.storage?.restore(storage, take);
@@ -252,7 +252,7 @@ export class ProxyChannel {
   async startForward(entry: ForwardEntry): Promise<void> {
     await this.forwards.start(entry);
     const session = this.#source.current;
-    if (session !== null && this.#listed.has(session)) this.#warnOfMissing([entry], session.peerServices);
+    if (session !== null && this.#listed.has(session)) this.#warnOfMissing([entry], session.peerServices.names);
   }
 
   /** Opens the channel, which may take for ever. Rejects where it is to listen and cannot. */
@@ -266,7 +266,7 @@ export class ProxyChannel {
   /** What cannot be handed over now, each as a line for people. */
   obstacles(): string[] {
     const session = this.#source.current;
-    const others = (session?.listStreams() ?? []).filter(isOfProgram);
+    const others = (session?.streams.list() ?? []).filter(isOfProgram);
     const found = [
       ...this.forwards.obstacles(),
       ...this.ports.obstacles(),
@@ -283,7 +283,7 @@ export class ProxyChannel {
   /** Resets streams that cannot be handed over and that only the peer can end; returns a human-readable line for each. */
   cutObstacles(): string[] {
     const ids = new Set(this.forwards.endedByPeer());
-    const streams = (this.#source.current?.listStreams() ?? []).filter(
+    const streams = (this.#source.current?.streams.list() ?? []).filter(
       (stream) => ids.has(stream.id) || (stream.isIncoming && isOfProgram(stream)),
     );
     for (const stream of streams) stream.reset('shutdown', 'vproxy is upgraded, and the stream cannot be handed over');
@@ -293,7 +293,7 @@ export class ProxyChannel {
   /** What a successor goes on with. Nothing is changed by it. */
   capture(keep: KeepDescriptor): ProxyChannelState {
     const session = this.#source.current;
-    const indexes = new Map(session?.listAllStreams().map((stream, index) => [stream, index]));
+    const indexes = new Map(session?.streams.listAll().map((stream, index) => [stream, index]));
     return {
       options: this.#options,
       isDeclared: this.isDeclared,
@@ -396,7 +396,7 @@ export class ProxyChannel {
   /** Whether there is a session, and the peer offers the service in it where one is given. */
   isReady(service: string | null): boolean {
     const { session } = this.#source;
-    return session !== null && (service === null || session.peerServices.has(service));
+    return session !== null && (service === null || session.peerServices.names.has(service));
   }
 
   /** The round trip through the peer, in milliseconds. Rejects with `no-session`, at the latest after `timeoutMs`. */
@@ -453,7 +453,7 @@ export class ProxyChannel {
         return { channel, service, offeredBy: 'here', forward } as const;
       });
     });
-    const peers = [...(this.#source.current?.peerServices ?? [])].map((service) => {
+    const peers = [...(this.#source.current?.peerServices.names ?? [])].map((service) => {
       return { channel, service, offeredBy: 'peer', forward: null } as const;
     });
     return [...own, ...peers];
@@ -501,7 +501,7 @@ export class ProxyChannel {
   }
 
   get #streams(): SessionStream[] {
-    return this.#source.current?.listStreams() ?? [];
+    return this.#source.current?.streams.list() ?? [];
   }
 
   #logDenied({ id, service, from }: SessionStream, why: string): void {

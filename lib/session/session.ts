@@ -18,7 +18,6 @@ import {
   requireLength,
 } from '../codec/payloads.js';
 import { toVproxyError, VproxyError } from '../errors.js';
-import type { Budget } from '../util/bounds.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { InFlightCredit, type InFlightCreditState } from './flow.js';
 import { Leaving, type LeavingState, Liveness, type LivenessState } from './liveness.js';
@@ -84,7 +83,7 @@ export interface SessionState extends SessionFacts {
   /** Null where the session ends with its link. Where it can be taken up again, its secret is in it. */
   readonly continuity: ContinuityState | null;
   readonly table: StreamTableState;
-  /** In the order of `listAllStreams`. */
+  /** In the order of `StreamTable.listAll`. */
   readonly streams: readonly StreamState[];
 }
 
@@ -140,10 +139,11 @@ export class Session extends EventEmitter<SessionEvents> {
   readonly agreement: Agreement;
   /** The clock that it was given. */
   readonly clock: Clock;
+  /** For others than the session this is only to be read. */
+  readonly streams: StreamTable;
   readonly #settings: EstablishedSettings;
   readonly #scheduler: Scheduler;
   readonly #reader: FrameReader;
-  readonly #table: StreamTable;
   readonly #credit: InFlightCredit;
   /** Null where the session ends with its link. */
   readonly #continuity: Continuity | null;
@@ -195,7 +195,7 @@ export class Session extends EventEmitter<SessionEvents> {
         clock,
         maxFrameBytes: Math.min(self.limits.frame, peer.limits.frame),
         creditBytes: peer.limits.inFlight,
-        openStreams: () => this.#table.size,
+        openStreams: () => this.streams.size,
         onFlood: (reason) => this.end(reason),
       },
       state?.scheduler,
@@ -209,7 +209,7 @@ export class Session extends EventEmitter<SessionEvents> {
       },
       state?.credit,
     );
-    this.#table = new StreamTable(
+    this.streams = new StreamTable(
       {
         firstId: firstStreamId ?? (isOdd ? 1 : 2),
         peerLimits: peer.limits,
@@ -220,7 +220,7 @@ export class Session extends EventEmitter<SessionEvents> {
         pace: this.#credit,
         onOpened: (stream) => this.emit('stream', stream),
         onOver: () => this.#endIfDrained(),
-        peerServices: () => this.peerServices,
+        peerServices: () => this.peerServices.names,
         askPeer: () => {
           if (!this.#credit.roundTrip.isMeasuring) this.#pingIfIdle();
         },
@@ -316,11 +316,6 @@ export class Session extends EventEmitter<SessionEvents> {
     return hasDatagrams(this.agreement);
   }
 
-  /** What all flows may hold together, of messages that wait or have not come whole. */
-  get datagramBudget(): Budget {
-    return this.#table.datagramBudget;
-  }
-
   /** As `open`, a flow: its bytes are messages (R-DGRAM-3). Throws `unknown-service`, too, where the peer has no datagrams. */
   openFlow(service: string, from: string | null, localEnd: LocalEnd): SessionStream {
     if (!this.hasDatagrams) throw new VproxyError('unknown-service', 'the peer has no datagrams');
@@ -330,8 +325,8 @@ export class Session extends EventEmitter<SessionEvents> {
   #open(request: OpenRequest, localEnd: LocalEnd): SessionStream {
     if (this.isOver) throw new VproxyError('no-session', 'the session is over');
     if (this.isDraining) throw new VproxyError('shutdown', 'the session is ending');
-    const stream = this.#table.open(request, localEnd);
-    if (this.#table.isExhausted) this.#leaving.renew();
+    const stream = this.streams.open(request, localEnd);
+    if (this.streams.isExhausted) this.#leaving.renew();
     return stream;
   }
 
@@ -360,7 +355,7 @@ export class Session extends EventEmitter<SessionEvents> {
       isKept = true;
     }
     this.#scheduler.resume();
-    this.#table.handleReceived();
+    this.streams.handleReceived();
     this.#answeredFrames = this.#scheduler.sentFrames;
     return isKept;
   }
@@ -381,7 +376,7 @@ export class Session extends EventEmitter<SessionEvents> {
     if (this.isOver) return;
     this.#ownServices.retry();
     this.#scheduler.flush();
-    this.#table.releaseHeld();
+    this.streams.releaseHeld();
   }
 
   /** After the end: the channel is gone, with all that it had not written. */
@@ -484,14 +479,9 @@ export class Session extends EventEmitter<SessionEvents> {
       ownServices: this.#ownServices.state,
       peerServices: this.#peerServices.state,
       continuity: this.#continuity?.state ?? null,
-      table: this.#table.state,
-      streams: this.listAllStreams().map((stream) => stream.state),
+      table: this.streams.state,
+      streams: this.streams.listAll().map((stream) => stream.state),
     };
-  }
-
-  /** Streams that are open, then those whose opening is held back, then those that are over with bytes still on this side. */
-  listAllStreams(): SessionStream[] {
-    return this.#table.listAll();
   }
 
   /**
@@ -510,7 +500,7 @@ export class Session extends EventEmitter<SessionEvents> {
         'upgrade-failed',
         'a session that outlives its links meets settings with which it does not, or the other way round',
       );
-    this.#scheduler.resumeTurns((id) => this.#table.findAny(id), this.#credit);
+    this.#scheduler.resumeTurns((id) => this.streams.findAny(id), this.#credit);
     if (sink !== null && this.isSuspended)
       throw new VproxyError('internal', 'a session without a link is restored with one');
     if (sink === null && this.secret === null)
@@ -523,7 +513,7 @@ export class Session extends EventEmitter<SessionEvents> {
     if (!this.isSuspended) this.#liveness.start();
     this.#leaving.goOn();
     this.#continuity?.goOn();
-    this.#table.goOn();
+    this.streams.goOn();
     this.#scheduler.resume();
     // What was to be told of that may have been on the way.
     if (this.unwrittenBytes === 0) this.handleDrain();
@@ -554,9 +544,9 @@ export class Session extends EventEmitter<SessionEvents> {
   #end(reason: VproxyError, tellsPeer: boolean): void {
     if (this.isOver) return;
     this.#enter(this.#facts.phase === 'proving' ? 'refused' : 'ended');
-    const streams = this.#table.list();
+    const streams = this.streams.list();
     // A place that comes free now must not be taken by another OPEN.
-    this.#table.takeHeld();
+    this.streams.takeHeld();
     if (tellsPeer) {
       const isShutdown = reason.code === 'shutdown';
       // RESETs first, however much is unwritten: a peer that drains on `shutdown` finds no stream left to wait for.
@@ -571,7 +561,7 @@ export class Session extends EventEmitter<SessionEvents> {
     this.#leaving.stop();
     this.#cancelProof?.();
     for (const stream of streams) stream.handleEnd(reason);
-    this.#table.stop();
+    this.streams.stop();
     if (this.unwrittenBytes === 0) this.handleClosed();
     this.emit('end', reason);
   }
@@ -579,20 +569,20 @@ export class Session extends EventEmitter<SessionEvents> {
   #startDraining(reason: VproxyError): void {
     this.#leaving.drain(reason);
     if (this.#facts.phase === 'open') this.#enter('draining');
-    for (const stream of this.#table.takeHeld()) stream.handleEnd(reason);
+    for (const stream of this.streams.takeHeld()) stream.handleEnd(reason);
     this.emit('draining', reason);
     this.#endIfDrained();
   }
 
   #endIfDrained(): void {
-    if (this.isOver || this.#table.size > 0) return;
+    if (this.isOver || this.streams.size > 0) return;
     const { drainReason } = this.#leaving;
     if (drainReason !== null) this.#end(drainReason, false);
-    else if (this.#table.isExhausted) this.end(new VproxyError('shutdown', 'the stream ids are used up'));
+    else if (this.streams.isExhausted) this.end(new VproxyError('shutdown', 'the stream ids are used up'));
   }
 
   #goaway(code: string, message: string): Buffer {
-    return encodeGoaway({ code, message, last: this.#table.state.lastPeerId });
+    return encodeGoaway({ code, message, last: this.streams.state.lastPeerId });
   }
 
   // ---- what there is to see ---------------------------------------------------------------------------------------
@@ -615,19 +605,9 @@ export class Session extends EventEmitter<SessionEvents> {
     return this.#facts.keyId;
   }
 
-  /** What the peer offers now. */
-  get peerServices(): ReadonlySet<string> {
-    return this.#peerServices.state.names;
-  }
-
-  /** The ports of its machine that the peer announces; null where it says nothing of ports. */
-  get peerPorts(): readonly AnnouncedPort[] | null {
-    return this.#peerServices.state.ports;
-  }
-
-  /** By how much the peer's time of day was ahead when it sent its services last, in milliseconds; null where it is not known. */
-  get clockOffsetMs(): number | null {
-    return this.#peerServices.state.clockOffsetMs;
+  /** What the peer offers now, and says of its ports and its time of day. */
+  get peerServices(): Readonly<PeerServicesState> {
+    return this.#peerServices.state;
   }
 
   /** The newest round-trip time, in milliseconds; null before the first measurement. */
@@ -647,8 +627,8 @@ export class Session extends EventEmitter<SessionEvents> {
       sentFrames: this.#scheduler.sentFrames,
       receivedFrames: this.#reader.frameCount,
       stallMs: this.#scheduler.stallMs,
-      streamsOpened: this.#table.state.openedCount,
-      streamsFailed: this.#table.state.failedCount,
+      streamsOpened: this.streams.state.openedCount,
+      streamsFailed: this.streams.state.failedCount,
     };
   }
 
@@ -667,22 +647,12 @@ export class Session extends EventEmitter<SessionEvents> {
     return this.clock.now() - this.#facts.startedAtMs;
   }
 
-  /** Streams open now, both ways. */
-  get streamCount(): number {
-    return this.#table.size;
-  }
-
-  /** The streams that are not over, both ways; those whose opening is held back are the last. */
-  listStreams(): SessionStream[] {
-    return this.#table.list();
-  }
-
   // ---- what the peer's frames mean --------------------------------------------------------------------------------
 
   #handleData(streamId: number, bytes: Buffer): boolean {
     if (this.#facts.phase === 'proving') throw beforeProof(FRAME_TYPE.DATA);
     if (this.#credit.receive(bytes.length)) this.#scheduler.announceCredit(this.#credit);
-    return this.#table.find(streamId, 'DATA')?.handleData(bytes) ?? false;
+    return this.streams.find(streamId, 'DATA')?.handleData(bytes) ?? false;
   }
 
   #handleFrame(type: number, streamId: number, payload: Buffer): void {
@@ -694,10 +664,10 @@ export class Session extends EventEmitter<SessionEvents> {
     }
     switch (type) {
       case FRAME_TYPE.SERVICES:
-        if (this.#peerServices.receive(payload)) this.emit('services', this.peerServices);
+        if (this.#peerServices.receive(payload)) this.emit('services', this.peerServices.names);
         return;
       case FRAME_TYPE.OPEN:
-        this.#table.admit(streamId, this.#decodeOpen(payload), this.isDraining);
+        this.streams.admit(streamId, this.#decodeOpen(payload), this.isDraining);
         return;
       case FRAME_TYPE.PING:
         this.#scheduler.answerPing(requireLength(type, payload, 8));
@@ -723,11 +693,11 @@ export class Session extends EventEmitter<SessionEvents> {
       case FRAME_TYPE.CREDIT: {
         const totalBytes = decodeTotal(type, payload);
         if (streamId === 0) this.#scheduler.raiseCredit(totalBytes);
-        else this.#table.find(streamId, 'CREDIT')?.handleCredit(totalBytes);
+        else this.streams.find(streamId, 'CREDIT')?.handleCredit(totalBytes);
         return;
       }
       default:
-        this.#table.handleFrame(type, streamId, payload);
+        this.streams.handleFrame(type, streamId, payload);
     }
   }
 
@@ -751,7 +721,7 @@ export class Session extends EventEmitter<SessionEvents> {
     }
     // Draining first: the place of a stream that ends below must not go to an open that was held back.
     if (!this.isDraining) this.#startDraining(reason);
-    for (const stream of this.#table.list()) {
+    for (const stream of this.streams.list()) {
       if (!stream.isIncoming && stream.id > last) stream.handleEnd(reason);
     }
   }

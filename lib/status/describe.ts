@@ -28,7 +28,7 @@ export function describeMessages(messages: MessageCounts | null = null): Datagra
 export function describeSession(session: Session, { tls }: ChannelTraits): SessionStatus {
   const { peer, integrity, version } = session.agreement;
   return {
-    peer: { agent: peer.agent, name: peer.name, services: [...session.peerServices] },
+    peer: { agent: peer.agent, name: peer.name, services: [...session.peerServices.names] },
     protocolVersion: version ?? 0,
     integrity,
     key: session.keyId,
@@ -36,8 +36,8 @@ export function describeSession(session: Session, { tls }: ChannelTraits): Sessi
     resume: { here: offersResume(session.agreement.self), peer: offersResume(peer) },
     ageMs: Math.round(session.ageMs),
     roundTripMs: session.roundTripMs,
-    clockOffsetMs: session.clockOffsetMs,
-    streams: session.streamCount,
+    clockOffsetMs: session.peerServices.clockOffsetMs,
+    streams: session.streams.size,
     sendCreditBytes: session.sendCreditBytes,
     unwrittenBytes: session.unwrittenBytes,
   };

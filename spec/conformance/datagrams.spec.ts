@@ -206,7 +206,7 @@ test('R-DGRAM-3: a length that no message has, and a FIN within one, reset the f
     // What is on the way still is nothing.
     peer.sendData(1, bytesOf(Buffer.from('late')));
     t.deepEqual(flow.messages, []);
-    t.is(peer.session.datagramBudget.usedBytes, 0);
+    t.is(peer.session.streams.datagramBudget.usedBytes, 0);
   };
   wrong((peer) => peer.sendData(1, Buffer.from([0xff, 0xe4])));
   wrong((peer) => peer.sendData(1, Buffer.concat([Buffer.from([0xff, 0xff]), Buffer.alloc(70_000 - 10_000)])));
@@ -237,7 +237,7 @@ test('R-DGRAM-4: of messages that have not come whole no more is kept than the b
     peer.sendOpenFlow(3 + 2 * index);
     peer.sendData(3 + 2 * index, begin);
   }
-  const { datagramBudget } = peer.session;
+  const { datagramBudget } = peer.session.streams;
   t.is(datagramBudget.usedBytes, Math.floor(datagramBudget.limitBytes / MAX_DATAGRAM_BYTES) * MAX_DATAGRAM_BYTES);
   // Whole ones pass, and so does what is left of those that had no room.
   peer.sendData(1, bytesOf(Buffer.from('whole')));
@@ -345,7 +345,7 @@ test('R-DGRAM-6: a flow whose messages wait is ended without them, and STOP ends
   t.true(waiting.peer.takeTexts().includes('RESET 2 cancelled'));
   t.is(waiting.flow.flow.sent, 0);
   t.is(waiting.flow.flow.sendDropped, 5);
-  t.is(waiting.peer.session.datagramBudget.usedBytes, 0);
+  t.is(waiting.peer.session.streams.datagramBudget.usedBytes, 0);
 
   const stopped = served();
   stopped.peer.send(STOP, 1, REASON);

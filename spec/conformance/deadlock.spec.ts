@@ -59,14 +59,14 @@ for (const integrity of INTEGRITY_LEVELS) {
       t.true(floods.every((end) => end.isOver && end.reason === null && end.receivedBytes === MESSAGE_BYTES));
       t.true(unread.every((end) => !end.isOver && end.receivedBytes === 16_384));
       t.true(unwritten.every((end) => !end.isOver));
-      t.is(pair.a.session.streamCount, 121);
+      t.is(pair.a.session.streams.size, 121);
 
       // An end that reads on at last gets everything.
       traffic.finishAll();
       pair.settle(pieceBytes);
       t.deepEqual(traffic.faults(), []);
       t.true(unread.every((end) => end.isOver && end.receivedBytes === MESSAGE_BYTES));
-      t.is(pair.a.session.streamCount + pair.b.session.streamCount, 0);
+      t.is(pair.a.session.streams.size + pair.b.session.streams.size, 0);
       t.is(pair.a.settings.receiveBudget.usedBytes + pair.b.settings.receiveBudget.usedBytes, 0);
     });
   }

@@ -84,7 +84,7 @@ test('R-FLOW-6: streams that are open may each have their frames waiting, and ar
     peer.streams.get(id)?.stop('local-error', '');
   }
   t.deepEqual(peer.endings, []);
-  t.is(peer.session.streamCount, 1000);
+  t.is(peer.session.streams.size, 1000);
 });
 
 test('R-FLOW-6: more than 200 streams a second that are opened and reset before an answer are a flood', (t) => {
@@ -212,7 +212,7 @@ test('a peer that is paused for days, with openings that time out meanwhile, is 
   peer.isReading = true;
   peer.pump();
   t.deepEqual(peer.endings, []);
-  t.is(peer.session.streamCount, 1);
+  t.is(peer.session.streams.size, 1);
 });
 
 test('services that come and go while the peer is paused wait as one list, the newest', (t) => {

@@ -597,7 +597,7 @@ function withStream(options: ResumingPeerOptions = {}): ResumingPeer {
 
 /** The side under test sends bytes on the first stream. */
 function sendData(peer: ResumingPeer, bytes: Buffer): void {
-  peer.sessions[0]?.listStreams()[0]?.send(Buffer.from(bytes), 0, bytes.length, false);
+  peer.sessions[0]?.streams.list()[0]?.send(Buffer.from(bytes), 0, bytes.length, false);
   peer.link.pump();
 }
 
@@ -624,7 +624,7 @@ test('R-RESUME-5: each side goes on exactly where the other one is, at any byte,
     peer.resume({ hasBytes });
     sendData(peer, Buffer.from(' and three'));
     peer.send(FIN, 1);
-    const [stream] = peer.sessions[0]?.listStreams() ?? [];
+    const [stream] = peer.sessions[0]?.streams.list() ?? [];
     stream?.finish();
     t.is(dataOfBytes(peer.received), 'one and two and three', `${hasBytes}`);
     t.deepEqual(peer.endings, []);

@@ -54,7 +54,7 @@ test('R-SERVICES-1: a list replaces the one before, when it is complete', (t) =>
   peer.session.on('services', (services) => seen.push([...services]));
   peer.send(SERVICES, 0, { services: ['a', 'b'] });
   peer.send(SERVICES, 0, { services: ['c'], more: true });
-  t.deepEqual([...peer.session.peerServices], ['a', 'b']);
+  t.deepEqual([...peer.session.peerServices.names], ['a', 'b']);
   peer.send(SERVICES, 0, { services: ['d'], more: false, future: 1 });
   t.deepEqual(seen, [
     ['a', 'b'],
@@ -76,15 +76,15 @@ test('R-SERVICES-1: by the time of day of a list a side knows how the clocks dif
   const settings = { timeOfDay: () => 1_800_000_000_000 };
   const peer = FramePeer.established({ settings });
   peer.send(SERVICES, 0, { services: [], time: 1_799_999_990_000 });
-  t.is(peer.session.clockOffsetMs, -10_000);
+  t.is(peer.session.peerServices.clockOffsetMs, -10_000);
   for (const time of [null, undefined]) {
     peer.send(SERVICES, 0, { services: [], time: 1 });
     peer.send(SERVICES, 0, { services: [], time });
-    t.is(peer.session.clockOffsetMs, null);
+    t.is(peer.session.peerServices.clockOffsetMs, null);
   }
   const silent = FramePeer.established();
   silent.send(SERVICES, 0, { services: [], time: 1 });
-  t.is(silent.session.clockOffsetMs, null);
+  t.is(silent.session.peerServices.clockOffsetMs, null);
 });
 
 test('R-SERVICES-1: a time that is none ends the session', (t) => {
@@ -104,7 +104,7 @@ test('R-SERVICES-2: a list of 4096 services is taken, a longer one is a flood', 
   };
   const peer = FramePeer.established();
   send(peer, 4096);
-  t.is(peer.session.peerServices.size, 4096);
+  t.is(peer.session.peerServices.names.size, 4096);
   endsWith(t, 'flood', (other) => send(other, 4097));
 });
 
@@ -136,9 +136,9 @@ test('R-SERVICES-3: the ports that are announced stand in the last frame, and no
 
 test('R-SERVICES-3: what the peer announces is all that it announces, each number once, and absent it is nothing', (t) => {
   const peer = FramePeer.established();
-  t.is(peer.session.peerPorts, null);
+  t.is(peer.session.peerServices.ports, null);
   peer.send(SERVICES, 0, { services: [], more: true, ports: [{ port: 1 }] });
-  t.is(peer.session.peerPorts, null, 'the last frame counts');
+  t.is(peer.session.peerServices.ports, null, 'the last frame counts');
   const long = '\u001b[2J'.repeat(200);
   const ports = [
     { port: 65_535, program: null, future: 1 },
@@ -146,18 +146,18 @@ test('R-SERVICES-3: what the peer announces is all that it announces, each numbe
     { port: 3000, program: 'x' },
   ];
   peer.send(SERVICES, 0, { services: [], ports });
-  t.deepEqual(peer.session.peerPorts, [
+  t.deepEqual(peer.session.peerServices.ports, [
     { port: 65_535, program: null },
     { port: 3000, program: 'node' },
   ]);
   peer.send(SERVICES, 0, { services: [], ports: [{ port: 4000, program: long }] });
   t.is(
-    peer.session.peerPorts?.[0]?.program,
+    peer.session.peerServices.ports?.[0]?.program,
     `${String.raw`\x1b[2J`.repeat(8)}…`,
     'cut to 32 characters, and shown as what it is',
   );
   peer.send(SERVICES, 0, { services: [], ports: null });
-  t.is(peer.session.peerPorts, null);
+  t.is(peer.session.peerServices.ports, null);
   t.deepEqual(peer.endings, []);
 });
 
@@ -188,8 +188,8 @@ test('R-SERVICES-3: in a frame with `more` ports and time mean nothing, and have
   const peer = FramePeer.established({ settings });
   peer.send(SERVICES, 0, { services: [], more: true, time: 5, ports: [{ port: 1 }] });
   peer.send(SERVICES, 0, { services: [] });
-  t.is(peer.session.peerPorts, null);
-  t.is(peer.session.clockOffsetMs, null);
+  t.is(peer.session.peerServices.ports, null);
+  t.is(peer.session.peerServices.clockOffsetMs, null);
   for (const wrong of [{ ports: [1] }, { ports: 1 }, { time: -1 }])
     endsWith(t, 'protocol-error', (other) => other.send(SERVICES, 0, { services: [], more: true, ...wrong }));
 });

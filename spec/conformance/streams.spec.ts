@@ -116,7 +116,7 @@ test('R-STREAM-3: a service that is not offered, or that is no name, is refused 
   peer.session.removeAllListeners('stream');
   peer.sendOpen(101, 'nobody');
   t.deepEqual(peer.takeTexts(), ['REFUSE 101 unknown-service']);
-  t.is(peer.session.streamCount, 0);
+  t.is(peer.session.streams.size, 0);
 });
 
 test('R-STREAM-4: an opener sends at once, and no more than 16 KiB before the answer', (t) => {
@@ -265,7 +265,7 @@ test('R-STREAM-7: each direction ends by itself', (t) => {
   peer.pump();
   t.deepEqual(peer.takeTexts(), ['ACCEPT 1', 'DATA 1 6', 'FIN 1']);
   t.deepEqual(peer.sinks.get(1)?.events, ['data', 'fin', 'end']);
-  t.is(peer.session.streamCount, 0);
+  t.is(peer.session.streams.size, 0);
 });
 
 test('R-STREAM-7: DATA or FIN after FIN is a protocol error while the stream lives', (t) => {

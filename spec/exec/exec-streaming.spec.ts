@@ -151,7 +151,7 @@ test('over a session: status, both outputs, input, and where the call came from'
     pair,
     eventually(() => caller.stream.closed, { what: 'the end of the stream' }),
   );
-  t.is(pair.b.session.streamCount, 0);
+  t.is(pair.b.session.streams.size, 0);
 });
 
 test('over a session: 16 MB each way at once', async (t) => {

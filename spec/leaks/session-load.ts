@@ -112,8 +112,8 @@ export class SessionLoad {
   #requireNoneLeft(): void {
     if (this.#openEnds !== 0) throw new Error(`${this.#openEnds} ends of streams are left`);
     for (const { side } of this.#sides()) {
-      if (side.session.streamCount !== 0)
-        throw new Error(`${side.session.streamCount} streams are left at ${side.name}`);
+      if (side.session.streams.size !== 0)
+        throw new Error(`${side.session.streams.size} streams are left at ${side.name}`);
     }
   }
 }

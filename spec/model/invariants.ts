@@ -29,13 +29,14 @@ export function faultsAtRest(model: Model): string[] {
   const halves = halvesNow(model);
   if (halves === null || halves.a.hearsDoubtfully || halves.b.hearsDoubtfully) return [];
   const faults: string[] = [];
-  if (one.streamCount !== two.streamCount) faults.push(`${one.streamCount} streams at a, ${two.streamCount} at b`);
+  const [atA, atB] = [one.streams.size, two.streams.size];
+  if (atA !== atB) faults.push(`${atA} streams at a, ${atB} at b`);
   for (const end of model.traffic.ends) {
     if (!end.isOver && end.other !== null && end.other.isOver) faults.push('a stream is open at one end only');
   }
   for (const side of model.sides) {
     const other = side === a ? b : a;
-    const known = [...(other.loop.session?.peerServices ?? [])].sort().join(' ');
+    const known = [...(other.loop.session?.peerServices.names ?? [])].sort().join(' ');
     if (known !== [...side.services].sort().join(' '))
       faults.push(`${other.name} does not know the services of ${side.name}`);
     const half = halves[side.name];

@@ -117,7 +117,7 @@ function leftovers(model: Model): string[] {
   for (const { name, loop, settings } of model.sides) {
     const { session } = loop;
     if (session === null) faults.push(`${name} has no session`);
-    else if (session.streamCount > 0) faults.push(`${session.streamCount} streams are left at ${name}`);
+    else if (session.streams.size > 0) faults.push(`${session.streams.size} streams are left at ${name}`);
     if (settings.receiveBudget.usedBytes !== 0)
       faults.push(`${settings.receiveBudget.usedBytes} bytes are reserved at ${name}`);
   }

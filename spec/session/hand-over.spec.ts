@@ -97,7 +97,7 @@ test('what waits for the pace of a stream waits for it in the other process, and
   pair.clock.advance(1000);
   t.true(both(sinks).equals(BYTES));
   t.deepEqual(sinks[1]?.events.slice(-2), ['fin', 'end']);
-  t.is(pair.b.session.listAllStreams().length, 0, 'it is drained');
+  t.is(pair.b.session.streams.listAll().length, 0, 'it is drained');
 });
 
 test('what waited for the pace of a stream goes at once where there is none in the other process', (t) => {
@@ -106,7 +106,7 @@ test('what waited for the pace of a stream goes at once where there is none in t
   pair.b.handOver();
   t.true(both(sinks).equals(BYTES));
   t.deepEqual(sinks[1]?.events.slice(-2), ['fin', 'end']);
-  t.is(pair.b.session.listAllStreams().length, 0, 'it is drained');
+  t.is(pair.b.session.streams.listAll().length, 0, 'it is drained');
 });
 
 for (const isPaced of [true, false]) {
@@ -161,7 +161,7 @@ test('what waits for the pace of a stream is captured again and again, and dropp
   pair.b.handOver();
   pair.clock.advance(1000);
   t.true(both(sinks).equals(BYTES.subarray(0, both(sinks).length)));
-  t.is(pair.b.session.listAllStreams().length, 0);
+  t.is(pair.b.session.streams.listAll().length, 0);
 });
 
 test('what came before an answer comes again to whoever the stream is announced to in the other process', (t) => {
@@ -181,7 +181,7 @@ test('what came before an answer comes again to whoever the stream is announced 
   t.deepEqual(sinks[1]?.events, ['data', 'stop cancelled']);
   pair.b.handOver();
   t.deepEqual(sinks[2]?.events, ['stop cancelled', 'data']);
-  const [incoming] = pair.b.session.listStreams();
+  const [incoming] = pair.b.session.streams.list();
   const last = sinks[2] as HoldingSink;
   last.releases = incoming ?? null;
   incoming?.release(last.bytes.length);
@@ -218,7 +218,7 @@ test('a stream with bytes that its local end does not give before the answer can
   const { pair, stream } = withStream((incoming) => incoming.attach(sink));
   pair.settle();
   t.throws(() => pair.b.session.state, { code: 'upgrade-failed', message: /before its answer/ });
-  const [incoming] = pair.b.session.listStreams();
+  const [incoming] = pair.b.session.streams.list();
   sink.releases = incoming ?? null;
   incoming?.release(sink.bytes.length);
   incoming?.accept();
@@ -250,7 +250,7 @@ test('opens that are held back keep their order, and are let through', (t) => {
   for (const [index, end] of ends.entries()) end?.send(1000 * (index + 1));
   pair.a.handOver();
   t.deepEqual(
-    pair.a.session.listStreams().map(({ id, service }) => `${service} ${id > 0}`),
+    pair.a.session.streams.list().map(({ id, service }) => `${service} ${id > 0}`),
     ['s0 true', 's1 true', 's2 false', 's3 false', 's4 false', 's5 false'],
   );
   for (const end of ends) end?.finish();
@@ -274,7 +274,7 @@ test('services that wait for the channel are told from the other process', (t) =
   pair.a.session.setServices(['later']);
   pair.a.handOver();
   pair.settle();
-  t.deepEqual([...pair.b.session.peerServices], ['later']);
+  t.deepEqual([...pair.b.session.peerServices.names], ['later']);
 });
 
 test('control frames that wait for the channel go out in their order, and the newest credit, PONG and ACK', (t) => {
@@ -303,7 +303,7 @@ test('control frames that wait for the channel go out in their order, and the ne
   traffic.finishAll();
   pair.settle();
   t.deepEqual([...traffic.faults(), ...pair.endings], []);
-  t.is(a.session.streamCount + b.session.streamCount, 0);
+  t.is(a.session.streams.size + b.session.streams.size, 0);
   t.is(ends[1]?.other?.reason?.code, 'cancelled');
 });
 
@@ -354,10 +354,10 @@ test('a link that has written all, and whose word of that is lost with the old p
   a.session.setServices(['later']);
   while (a.session.unwrittenBytes > 0) deliver(b, a.outbound.take(1_000_000).bytes);
   while (a.outbound.totalBytes > 0) deliver(b, a.outbound.take(1_000_000).bytes);
-  t.deepEqual([...b.session.peerServices], []);
+  t.deepEqual([...b.session.peerServices.names], []);
   a.handOver();
   while (carry(a, b, 65_536));
-  t.deepEqual([...b.session.peerServices], ['later']);
+  t.deepEqual([...b.session.peerServices.names], ['later']);
 });
 
 // ---- what is a question of time -----------------------------------------------------------------------------------------
@@ -542,7 +542,7 @@ for (const every of [1, 2, 7, 30]) {
     t.deepEqual([a.sessions.length, b.sessions.length, ...a.endings, ...b.endings], [1, 1]);
     t.is(a.session.secret?.id, b.session.secret?.id);
     t.deepEqual(a.kept.named([KEY.id]), [a.session.secret?.id]);
-    t.deepEqual([...a.session.peerServices, ...b.session.peerServices], ['of-b', 'of-a']);
+    t.deepEqual([...a.session.peerServices.names, ...b.session.peerServices.names], ['of-b', 'of-a']);
   });
 }
 

@@ -38,7 +38,7 @@ function failure(t: ExecutionContext, pair: SessionPair, stream: MuxStream): Pro
 test('a stream tells its service, its id, and where it came from', async (t) => {
   const { near, far, pair } = await join();
   t.deepEqual([far.service, far.from, far.id], ['x', '127.0.0.1:5', near.id]);
-  t.is(pair.a.session.streamCount, 1);
+  t.is(pair.a.session.streams.size, 1);
   near.destroy();
   far.destroy();
 });
@@ -77,7 +77,7 @@ for (const integrity of INTEGRITY_LEVELS) {
     t.true(back.equals(source.map((byte) => byte ^ 0xff)));
     t.true(near.destroyed && far.destroyed);
     t.is(near.errored, null);
-    t.is(pair.a.session.streamCount + pair.b.session.streamCount, 0);
+    t.is(pair.a.session.streams.size + pair.b.session.streams.size, 0);
   });
 
   test(`views of what was read stay as they are while nobody reads them; integrity ${integrity}`, async (t) => {
@@ -90,7 +90,7 @@ for (const integrity of INTEGRITY_LEVELS) {
     far.end();
     near.resume();
     await carryOn(pair);
-    t.is(pair.b.session.streamCount, 0);
+    t.is(pair.b.session.streams.size, 0);
   });
 
   test(`a buffer that its owner reuses after the write callback corrupts nothing; integrity ${integrity}`, async (t) => {
@@ -152,7 +152,7 @@ test('destroy without an error resets the other end with cancelled', async (t) =
   const { pair, near, far } = await join();
   near.destroy();
   t.is((await failure(t, pair, far)).code, 'cancelled');
-  t.is(pair.a.session.streamCount + pair.b.session.streamCount, 0);
+  t.is(pair.a.session.streams.size + pair.b.session.streams.size, 0);
 });
 
 test('destroy with a foreign error resets the other end with cancelled and its message, and emits the error here', async (t) => {

@@ -54,8 +54,8 @@ test('half-close keeps the other direction open', async (t) => {
   const answer = await carryUntil(pair, buffer(stream));
   t.is(answer.toString(), 'answer to question');
   await finished(stream);
-  t.is(pair.a.session.streamCount, 0);
-  t.is(pair.b.session.streamCount, 0);
+  t.is(pair.a.session.streams.size, 0);
+  t.is(pair.b.session.streams.size, 0);
 });
 
 test('destroy with an error resets the stream, and the other end is destroyed with its code', async (t) => {

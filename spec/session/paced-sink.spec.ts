@@ -99,7 +99,7 @@ for (const [way, leave] of Object.entries(WAYS)) {
         // More than may pass in a step, and never more than may be open.
         const perStep = Math.ceil((2 * bytesPerSecond * stepMs) / 1000 / FIRST_CREDIT.length);
         pass(scene, seconds, stepMs, () => {
-          for (let opened = 0; opened < perStep && scene.pair.a.session.streamCount < 1024; opened += 1) {
+          for (let opened = 0; opened < perStep && scene.pair.a.session.streams.size < 1024; opened += 1) {
             leave(send(scene, FIRST_CREDIT));
           }
         });

@@ -25,7 +25,7 @@ type Disconnected = ReturnType<typeof disconnected>;
 /** What is left of a session that is over: streams, buffers and timers. */
 const leftovers = ({ pair, end, session }: Disconnected) => ({
   isOver: session.isOver,
-  streams: session.listStreams().length,
+  streams: session.streams.list().length,
   lentBuffers: end.lentBuffers,
   unwrittenBytes: session.unwrittenBytes,
   isSuspended: session.isSuspended,

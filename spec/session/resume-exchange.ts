@@ -172,7 +172,7 @@ export class Exchange {
     for (const { name, session, sessions, resumed } of sides) {
       if (sessions.length !== 1) faults.push(`${name} had ${sessions.length} sessions`);
       if (resumed !== (this.#incident?.what === 'cut' ? 1 : 0)) faults.push(`${name} was resumed ${resumed} times`);
-      if (session.streamCount > 0) faults.push(`${session.streamCount} streams are left at ${name}`);
+      if (session.streams.size > 0) faults.push(`${session.streams.size} streams are left at ${name}`);
       if (session.unwrittenBytes > 0) faults.push(`${session.unwrittenBytes} bytes wait at ${name}`);
     }
     for (const [index, { course, opener }] of this.#streams.entries()) {

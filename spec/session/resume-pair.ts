@@ -110,7 +110,7 @@ export class ResumeSide {
     const { session, loop, outbound } = this;
     const loopCapture = how === 'with link' && loop.session === session ? loop.capture() : null;
     const { state } = session;
-    const streams = session.listAllStreams();
+    const streams = session.streams.listAll();
     const endAtMs = this.kept.endAtMs(session);
     const capture = deserialize(serialize(state)) as SessionState;
     const before = deserialize(serialize(state)) as SessionState;
@@ -138,7 +138,7 @@ export class ResumeSide {
 
     this.sessions[this.sessions.length - 1] = restored;
     this.#listen(restored);
-    this.onMoved(session, restored, streams, restored.listAllStreams());
+    this.onMoved(session, restored, streams, restored.streams.listAll());
     assert.equal(outbound.totalBytes, bytesBefore, 'bytes go out before the session goes on');
     if (loopCapture === null) {
       this.kept.adopt(restored, endAtMs);
@@ -280,13 +280,13 @@ function comparable(capture: SessionState): unknown {
 
 /** What a session says of itself and its streams. */
 function visible(session: Session): unknown {
-  const { counters, streamCount, ageMs, roundTripMs, clockOffsetMs, isReady, isDraining, isSuspended, keyId } = session;
+  const { counters, ageMs, roundTripMs, peerServices, isReady, isDraining, isSuspended, keyId } = session;
   const { unwrittenBytes, sendCreditBytes, receivedBytes, hasInteractive, agreement, secret } = session;
   return {
-    ...{ counters, streamCount, ageMs, roundTripMs, clockOffsetMs, isReady, isDraining, isSuspended, keyId },
+    ...{ counters, ageMs, roundTripMs, peerServices, isReady, isDraining, isSuspended, keyId },
     ...{ unwrittenBytes, sendCreditBytes, receivedBytes, hasInteractive, agreement, secretId: secret?.id },
-    services: [...session.peerServices],
-    streams: session.listStreams().map((stream) => {
+    streamCount: session.streams.size,
+    streams: session.streams.list().map((stream) => {
       const { id, service, from, isIncoming, openedAtMs, owner, isAnswered, isOver, isDraining: isLeft } = stream;
       const { sentBytes, grantedBytes, heldBytes, frameBytes, isWaiting, smallFrames } = stream;
       return {

@@ -85,9 +85,9 @@ class Scenario {
       const other = side === a ? b : a;
       if (side.sessions.length !== 1) faults.push(`${side.name} had ${side.sessions.length} sessions`);
       if (side.loop.session !== session) faults.push(`the session of ${side.name} has no link`);
-      if (session.streamCount > 0) faults.push(`${session.streamCount} streams are left at ${side.name}`);
+      if (session.streams.size > 0) faults.push(`${session.streams.size} streams are left at ${side.name}`);
       if (session.unwrittenBytes > 0) faults.push(`${session.unwrittenBytes} bytes wait at ${side.name}`);
-      const known = [...other.session.peerServices].sort().join(' ');
+      const known = [...other.session.peerServices.names].sort().join(' ');
       if (known !== [...side.services].sort().join(' ')) faults.push(`${other.name} knows other services: ${known}`);
     }
     for (const [index, end] of traffic.ends.entries()) {
@@ -246,7 +246,7 @@ class Scenario {
   }
 
   #isDone(): boolean {
-    return this.#pair.sides.every(({ session }) => session.streamCount === 0);
+    return this.#pair.sides.every(({ session }) => session.streams.size === 0);
   }
 
   #isResumed(): boolean {

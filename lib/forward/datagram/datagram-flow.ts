@@ -66,7 +66,7 @@ export class DatagramFlow implements LocalEnd, MessageCounts {
    * does.
    */
   static open(session: Session, service: string, from: string | null, events: FlowEvents): DatagramFlow {
-    const flow = new DatagramFlow(events, session.datagramBudget);
+    const flow = new DatagramFlow(events, session.streams.datagramBudget);
     flow.#join(session.openFlow(service, from, flow));
     return flow;
   }

@@ -59,7 +59,7 @@ export class ChannelPorts {
   sessionChanged(): void {
     const { session, current } = this.#source;
     if (session !== null) this.#announcer.wake();
-    this.#forwarder.update(current?.peerPorts ?? null);
+    this.#forwarder.update(current?.peerServices.ports ?? null);
   }
 
   stop(): void {

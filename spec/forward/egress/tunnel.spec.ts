@@ -328,7 +328,7 @@ for (const endsInTime of [true, false]) {
     if (endsInTime) peer.send(FRAME_TYPE.FIN, 1);
     peer.clock.advance(1);
     await eventually(() => forward.openCount === 0, { intervalMs: 1 });
-    t.deepEqual(peer.session.listStreams(), []);
+    t.deepEqual(peer.session.streams.list(), []);
     peer.pump();
     t.is(
       peer.log.take().some(({ type }) => type === FRAME_TYPE.RESET),
