@@ -15,7 +15,7 @@ import {
   readKeys,
   requirePrivacy,
 } from './channel-options.js';
-import { GroupPattern, isGroup, memberOptions, requireChannel } from './group-pattern.js';
+import { GroupPattern, isGroup, memberOptions, requireChannel } from './groups/group-pattern.js';
 import { requireNoPortService, socketPathOf } from './ports/port-rules.js';
 import { requireAllowable } from './services/permitted.js';
 import { requireRecordable } from './services/recordings.js';

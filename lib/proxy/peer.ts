@@ -16,8 +16,8 @@ import { sessionSettings } from '../session/settings.js';
 import { describeSession } from '../status/describe.js';
 import type { SessionStatus } from '../status/types.js';
 import { type Clock, systemClock } from '../util/clock.js';
+import { deferred } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';
-import { acceptedStream } from './accepted-stream.js';
 import { DEFAULT_WAIT_MS } from './channel-options.js';
 
 /**
@@ -169,4 +169,24 @@ function parseStreams(streams: number): number {
   const [min, max] = LIMIT_RANGES.streams;
   if (Number.isInteger(streams) && streams >= min && streams <= max) return streams;
   throw new VproxyError('bad-argument', `streams ${streams}: it is no whole number from ${min} to ${max}`);
+}
+
+/**
+ * Resolved with a stream that was opened just now, when the peer has accepted it; rejects with why it does not. What ends the
+ * stream in the same piece as the answer rejects, too: its `error` would be emitted before the program has the stream. From
+ * then on an `error` that nobody listens for ends nothing, so that no peer can end a program that waits for something else.
+ */
+export async function acceptedStream(stream: MuxStream): Promise<MuxStream> {
+  const answer = deferred();
+  stream.holdStop();
+  stream
+    // Stays there.
+    .on('error', (error) => answer.reject(error))
+    .once('close', () => answer.reject(new VproxyError('cancelled', 'the stream was closed before it was accepted')))
+    // Node emits the `error` of this turn before microtasks run.
+    .once('connect', () => queueMicrotask(() => answer.resolve()));
+  await answer.promise;
+  // The program listens by then.
+  process.nextTick(() => stream.releaseStop());
+  return stream;
 }

@@ -29,7 +29,6 @@ import type { Clock } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
 import { describeError, escapeText } from '../util/escape.js';
 import { egressOf } from './channel-egress.js';
-import { ChannelLog, logStream } from './channel-log.js';
 import {
   type ChannelOptions,
   changedPolicies,
@@ -42,14 +41,15 @@ import {
 import { type ChannelRecordState, ChannelSessions, type Whereabouts } from './channel-sessions.js';
 import { checkChannelOptions } from './check-options.js';
 import { type ForwardAddresses, type ForwardEntry, type ForwardEntryState, ForwardTable } from './forward-table.js';
-import type { LineBytes } from './log-limit.js';
+import { supervise } from './listen-supervisor.js';
+import { ChannelLog, type LineBytes, logStream } from './log-limit.js';
 import { ChannelPorts, type ChannelPortsState } from './ports/channel-ports.js';
 import type { FindRival } from './rival.js';
 import { EXEC_SERVICE } from './services/built-in.js';
 import { PermittedServices } from './services/permitted.js';
 import { Recordings } from './services/recordings.js';
 import { hasBroker, requestFilters, STORAGE_SERVICE, StorageService, type StorageState } from './services/storage.js';
-import { type ChannelSupervisor, type SupervisorState, supervise } from './supervisor.js';
+import type { ChannelSupervisor, SupervisorState } from './supervisor.js';
 import { describeEgressRules, testEgress } from './test-egress.js';
 
 /** What a channel gets from its proxy. */

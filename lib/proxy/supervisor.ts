@@ -1,6 +1,6 @@
-/** Keeps a channel open: dials it again and again, or listens on it, and runs sessions on each link that comes of that. */
+/** Keeps a channel open: what dialling and listening have in common, and dialling again and again. */
 import type { ChannelAddress } from '../channel/address/address.js';
-import type { ChannelListener, DialKind, ListenKind } from '../channel/kind.js';
+import type { DialKind } from '../channel/kind.js';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { makeEvent } from '../events.js';
 import type { Link } from '../link/link.js';
@@ -9,12 +9,11 @@ import { SHORT_SESSION_MS } from '../session/opening/opening-pause.js';
 import { Session, type SessionState } from '../session/session.js';
 import type { SessionSettings } from '../session/settings.js';
 import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
-import { Backoff, type CancelTimer, type Clock, pause } from '../util/clock.js';
-import { escapeText } from '../util/escape.js';
+import { Backoff, type Clock, pause } from '../util/clock.js';
 import type { ChannelSessions } from './channel-sessions.js';
 import { type FindRival, formatRival, type Rival, RivalWatch } from './rival.js';
 
-interface SupervisorOptions {
+export interface SupervisorOptions {
   readonly channel: ChannelAddress;
   readonly settings: SessionSettings;
   /** What the system's buffer should hold behind a link over a unix socket, in bytes. */
@@ -31,7 +30,7 @@ interface SupervisorOptions {
 }
 
 /** Back-off between attempts to open a channel. */
-const RETRY = { firstMs: 100, maxMs: 5000 } as const;
+export const RETRY = { firstMs: 100, maxMs: 5000 } as const;
 
 /**
  * Between attempts of a side whose place another one took, which cannot be seen from here. Both would take it from each other
@@ -44,12 +43,6 @@ const SETTLE_MS = 300;
 
 /** Who has had the channel for so long has it for itself, in milliseconds. */
 const KEPT_MS = 5 * RETAKE.maxMs;
-
-/** The supervisor for a kind of channel. */
-export function supervise(options: SupervisorOptions): ChannelSupervisor {
-  const { kind } = options.channel;
-  return kind.mode === 'dial' ? new DialSupervisor(kind, options) : new ListenSupervisor(kind, options);
-}
 
 /** A channel, for a successor of this process. */
 export interface SupervisorState {
@@ -403,187 +396,4 @@ function outcomeOf(
   if (name === 'stuck') return { name };
   if (!gone.row.retry) return { name: 'fatal', reason: gone };
   return name === 'displaced' ? { name, reason: ended ?? gone } : { name, reason: gone };
-}
-
-/** As many connections may wait unestablished; one more closes one of them. */
-const MAX_WAITING = 16;
-
-type ListenState =
-  | { readonly name: 'starting' | 'stopped' }
-  | { readonly name: 'listening'; readonly listener: ChannelListener }
-  | { readonly name: 'backing-off'; readonly cancel: CancelTimer };
-
-/** For a channel on which peers connect: the newest established one is the peer (R-CHANNEL-2). */
-export class ListenSupervisor extends ChannelSupervisor {
-  readonly #kind: ListenKind<unknown>;
-  readonly #backoff = new Backoff(RETRY);
-  #state: ListenState = { name: 'starting' };
-  #established: LinkRunner | null = null;
-
-  constructor(kind: ListenKind<unknown>, options: SupervisorOptions) {
-    super(options);
-    this.#kind = kind;
-  }
-
-  override async start(): Promise<void> {
-    const handlers = {
-      onLink: (link: Link) => this.#accept(link),
-      onFailed: (error: VproxyError) => this.#listenLater(error),
-    };
-    const { inherited } = this;
-    this.inherited = undefined;
-    const listener = await this.#kind.listen(this.options.channel.address, handlers, inherited);
-    if (this.#isStopped) {
-      await listener.close();
-      return;
-    }
-    this.#state = { name: 'listening', listener };
-    if (this.runners.size === 0) this.#tellListening();
-  }
-
-  protected override startWith(restored: LinkRunner | null): void {
-    if (restored !== null) {
-      this.#established = restored;
-      this.#watch(restored);
-      restored.goOn();
-    }
-    this.startPatiently();
-  }
-
-  protected override keepListener(keep: KeepDescriptor): number | null {
-    return this.#state.name === 'listening' ? (this.#state.listener.capture?.(keep) ?? null) : null;
-  }
-
-  override startPatiently(): void {
-    this.start().catch((error: unknown) => this.#listenLater(toVproxyError(error)));
-  }
-
-  override async stop(reason: VproxyError): Promise<void> {
-    const state = this.#state;
-    this.#state = { name: 'stopped' };
-    if (state.name === 'backing-off') state.cancel();
-    if (state.name === 'listening') await state.listener.close();
-    await super.stop(reason);
-  }
-
-  override retryNow(): void {
-    this.#backoff.reset();
-    if (this.#state.name !== 'backing-off') return;
-    this.#state.cancel();
-    this.#retry();
-  }
-
-  get #isStopped(): boolean {
-    return this.#state.name === 'stopped';
-  }
-
-  #listenLater(error: VproxyError): void {
-    if (this.#isStopped) return;
-    const { clock, sessions } = this.options;
-    const pauseMs = this.#backoff.next();
-    this.#state = { name: 'backing-off', cancel: clock.schedule(pauseMs, () => this.#retry()) };
-    sessions.retry(error, pauseMs);
-  }
-
-  #retry(): void {
-    this.#state = { name: 'starting' };
-    this.startPatiently();
-  }
-
-  #accept(link: Link): void {
-    if (this.#isStopped) {
-      link.destroy();
-      return;
-    }
-    this.#makeRoomFor(link);
-    const runner = this.run(link);
-    this.#watch(runner);
-    this.options.sessions.enter('opening');
-    runner.start();
-  }
-
-  #watch(runner: LinkRunner): void {
-    const { link, loop, closed } = runner;
-    const { sessions } = this.options;
-    loop.on('session', () => this.#displace(runner));
-    // The link before has been given up already.
-    loop.on('resumed', () => {
-      this.#established = runner;
-      this.#backoff.reset();
-    });
-    void closed.then((reason) => {
-      if (this.#established === runner) this.#established = null;
-      const fields = { link: link.description, code: reason.code };
-      sessions.log(makeEvent('channel-closed', reason.message, fields));
-      if (this.runners.size === 0) this.#tellListening();
-    });
-  }
-
-  #makeRoomFor(newcomer: Link): void {
-    const waiting = [...this.runners].filter((runner) => runner !== this.#established);
-    if (waiting.length < MAX_WAITING) return;
-    const { channel, sessions } = this.options;
-    const message = `more than ${MAX_WAITING} connections wait on ${channel.text}: for each new one another is closed`;
-    sessions.tell(makeEvent('channel-crowded', message, {}));
-    const candidates = waiting.map((runner) => {
-      return { runner, origin: runner.link.origin ?? null, isAnswered: runner.loop.isAnswered };
-    });
-    const { runner } = chooseCrowded(candidates, newcomer.origin ?? null);
-    this.forget(runner);
-    runner.link.destroy();
-  }
-
-  /** A connection that is established takes the place of the one before. */
-  #displace(runner: LinkRunner): void {
-    const previous = this.#established;
-    this.#established = runner;
-    this.#backoff.reset();
-    if (previous === null || previous === runner) return;
-    const message = `a newer connection took the channel: ${describeNewcomer(runner)}`;
-    void previous.stop(new VproxyError('channel-displaced', message));
-  }
-
-  #tellListening(): void {
-    if (this.#state.name !== 'listening') return;
-    const { description } = this.#state.listener;
-    this.options.sessions.wait(makeEvent('channel-listening', `waiting for the peer on ${description}`, {}));
-  }
-}
-
-/** Who it is, for the peer that it took the place of: `host2, vproxy 0.1.0, from 192.0.2.7`. */
-function describeNewcomer({ link, loop }: LinkRunner): string {
-  const { name = null, agent = null } = loop.session?.agreement.peer ?? {};
-  const { origin = null } = link;
-  const from = origin === null ? null : `from ${origin}`;
-  return [name, agent, from].flatMap((text) => (text === null ? [] : escapeText(text, 80))).join(', ');
-}
-
-/** What is known of a connection before anybody has proved anything on it. */
-export interface WaitingConnection {
-  /** The machine that it comes from, or the user of this machine; null where the channel does not tell. */
-  readonly origin: string | null;
-  /** Whether its other end has answered this side's HELLO, and not failed since. */
-  readonly isAnswered: boolean;
-}
-
-/**
- * One of `waiting`, which is not empty: of the machine or user that has most of them, the newcomer's own counted; there one that
- * has answered nothing before one that has; and of these any, by chance, so that a program that opens
- * connections in a loop cannot reckon with it. `random` gives numbers from 0 to below 1.
- */
-export function chooseCrowded<T extends WaitingConnection>(
-  waiting: readonly T[],
-  newcomerOrigin: string | null,
-  random: () => number = Math.random,
-): T {
-  const counts = new Map<string | null, number>();
-  for (const origin of [newcomerOrigin, ...waiting.map((each) => each.origin)]) {
-    counts.set(origin, (counts.get(origin) ?? 0) + 1);
-  }
-  const countOf = ({ origin }: T): number => counts.get(origin) ?? 0;
-  const most = Math.max(...waiting.map(countOf));
-  const crowd = waiting.filter((each) => countOf(each) === most);
-  const silent = crowd.filter(({ isAnswered }) => !isAnswered);
-  const candidates = silent.length > 0 ? silent : crowd;
-  return candidates[Math.floor(random() * candidates.length)] as T;
 }

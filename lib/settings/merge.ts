@@ -4,7 +4,7 @@ import { badArgument } from '../errors.js';
 import type { Direction } from '../forward/endpoint-kind.js';
 import { type ForwardSpec, formatEndpoint } from '../forward/spec.js';
 import { type ChannelOptions, parseLabel } from '../proxy/channel-options.js';
-import { isGroup } from '../proxy/group-pattern.js';
+import { isGroup } from '../proxy/groups/group-pattern.js';
 import { byLabel } from '../util/labels.js';
 import { parseForwardArgument } from './arguments.js';
 import type { Configuration, FileChannel, FileLayer, FlagLayer } from './configuration.js';

@@ -4,7 +4,7 @@ import { VproxyError } from '../errors.js';
 import type { Direction } from '../forward/endpoint-kind.js';
 import { type ForwardSpec, formatEndpoint } from '../forward/spec.js';
 import { parseLabel } from '../proxy/channel-options.js';
-import { isGroup } from '../proxy/group-pattern.js';
+import { isGroup } from '../proxy/groups/group-pattern.js';
 import { describeError } from '../util/escape.js';
 import type { FileChannel, FileLayer } from './configuration.js';
 import { parseDocument } from './document.js';

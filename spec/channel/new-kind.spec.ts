@@ -11,7 +11,7 @@ import { VproxyError } from '../../lib/errors.js';
 import { SessionSource } from '../../lib/forward/session-source.js';
 import type { Link, LinkHandler } from '../../lib/link/link.js';
 import { ChannelSessions } from '../../lib/proxy/channel-sessions.js';
-import { supervise } from '../../lib/proxy/supervisor.js';
+import { supervise } from '../../lib/proxy/listen-supervisor.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import type { Session } from '../../lib/session/session.js';
 import { sessionSettings } from '../../lib/session/settings.js';

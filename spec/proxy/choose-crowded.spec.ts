@@ -1,7 +1,7 @@
 /** R-CHANNEL-2: which connection makes room. */
 import test from 'ava';
 import fc from 'fast-check';
-import { chooseCrowded, type WaitingConnection } from '../../lib/proxy/supervisor.js';
+import { chooseCrowded, type WaitingConnection } from '../../lib/proxy/listen-supervisor.js';
 
 const connection = (name: string, origin: string | null, isAnswered = false) => ({ name, origin, isAnswered });
 

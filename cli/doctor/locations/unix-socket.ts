@@ -2,8 +2,8 @@
 import { constants, realpathSync } from 'node:fs';
 import { basename } from 'node:path';
 import type { LocationOf } from '../../../lib/channel/kind.js';
-import { readGroupFolder } from '../../../lib/proxy/channel-group.js';
-import { GroupPattern } from '../../../lib/proxy/group-pattern.js';
+import { readGroupFolder } from '../../../lib/proxy/groups/channel-group.js';
+import { GroupPattern } from '../../../lib/proxy/groups/group-pattern.js';
 import type { ListedSocket } from '../../../lib/system/proc/proc-net.js';
 import { isAnswered } from '../../../lib/system/sockets/listening.js';
 import { describeError, escapeText } from '../../../lib/util/escape.js';

@@ -1,7 +1,7 @@
 /** A channel: what it leads to, by its kind, and whether its options are accepted. */
 import type { ChannelAddress } from '../../../lib/channel/address/address.js';
 import { findRefusal } from '../../../lib/proxy/check-options.js';
-import { isGroup } from '../../../lib/proxy/group-pattern.js';
+import { isGroup } from '../../../lib/proxy/groups/group-pattern.js';
 import type { Configuration } from '../../../lib/settings/configuration.js';
 import { escapeText } from '../../../lib/util/escape.js';
 import { type Finding, finding } from '../findings.js';

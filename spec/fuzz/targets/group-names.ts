@@ -1,7 +1,7 @@
 /** The pattern of a group and the name of a file: what its `*` stands for is what a plain pattern finds, and leads back to that file. */
 import assert from 'node:assert/strict';
 import { parseChannel } from '../../../lib/channel/address/address.js';
-import { GroupPattern, memberLabelProblem } from '../../../lib/proxy/group-pattern.js';
+import { GroupPattern, memberLabelProblem } from '../../../lib/proxy/groups/group-pattern.js';
 import { FuzzInput } from '../fuzz-input.js';
 import { assertShowable, outcomeOf } from '../outcome.js';
 

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import type { AnnouncedPort } from '../../../lib/codec/payloads.js';
 import { type ForwardSpec, parseForwardSpec } from '../../../lib/forward/spec.js';
-import { OwnFolders } from '../../../lib/proxy/channel-group.js';
+import { OwnFolders } from '../../../lib/proxy/groups/channel-group.js';
 import { type PeerPortsState, PortForwarder } from '../../../lib/proxy/ports/port-forwarder.js';
 import { parsePortForwarding } from '../../../lib/proxy/ports/port-rules.js';
 import { temporaryFolder } from '../../helpers/files.js';

@@ -1,11 +1,11 @@
 /** The groups of a proxy, and what they mean when its channels are made others. */
 
-import { VproxyError } from '../errors.js';
-import type { ChannelStatus } from '../status/types.js';
-import type { Clock } from '../util/clock.js';
-import { haveEqualValues } from '../util/equality.js';
+import { VproxyError } from '../../errors.js';
+import type { ChannelStatus } from '../../status/types.js';
+import type { Clock } from '../../util/clock.js';
+import { haveEqualValues } from '../../util/equality.js';
+import { type ChannelOptions, DEFAULT_LABEL, labelTaken } from '../channel-options.js';
 import { ChannelGroup, type GroupHost, type GroupState } from './channel-group.js';
-import { type ChannelOptions, DEFAULT_LABEL, labelTaken } from './channel-options.js';
 import { isGroup, memberLabelProblem } from './group-pattern.js';
 
 /** What groups do to their proxy. `add` and `remove` are called within `change`. */

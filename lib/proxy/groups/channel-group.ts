@@ -2,17 +2,17 @@
 
 import { type FSWatcher, promises as fs, rmdirSync, type Stats, watch } from 'node:fs';
 import { dirname } from 'node:path';
-import { systemCode, toVproxyError } from '../errors.js';
-import { type EventFields, type Log, type LogEvent, makeEvent } from '../events.js';
-import type { ForwardSpec } from '../forward/spec.js';
-import type { ChannelStatus } from '../status/types.js';
-import { makeSocketFolder } from '../system/sockets/listening.js';
-import type { CancelTimer, Clock } from '../util/clock.js';
-import { describeError, escapeText } from '../util/escape.js';
-import { type ChannelOptions, DEFAULT_LABEL } from './channel-options.js';
-import { checkGroupOptions } from './check-options.js';
+import { systemCode, toVproxyError } from '../../errors.js';
+import { type EventFields, type Log, type LogEvent, makeEvent } from '../../events.js';
+import type { ForwardSpec } from '../../forward/spec.js';
+import type { ChannelStatus } from '../../status/types.js';
+import { makeSocketFolder } from '../../system/sockets/listening.js';
+import type { CancelTimer, Clock } from '../../util/clock.js';
+import { describeError, escapeText } from '../../util/escape.js';
+import { type ChannelOptions, DEFAULT_LABEL } from '../channel-options.js';
+import { checkGroupOptions } from '../check-options.js';
+import { LogLimit } from '../log-limit.js';
 import { type GroupPattern, memberLabelProblem, memberOptions } from './group-pattern.js';
-import { LogLimit } from './log-limit.js';
 
 /** How often the folder is read although nothing told of a change: events get lost, and the folder may not be there. */
 const RESCAN_MS = 5000;

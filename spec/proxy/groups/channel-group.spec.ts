@@ -4,14 +4,14 @@ import { chmodSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } 
 import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { VproxyError } from '../../lib/errors.js';
-import type { LogEvent } from '../../lib/events.js';
-import { formatForwardSpec } from '../../lib/forward/spec.js';
-import { ChannelGroup } from '../../lib/proxy/channel-group.js';
-import type { ChannelOptions } from '../../lib/proxy/channel-options.js';
-import type { ChannelStatus } from '../../lib/status/types.js';
-import { temporaryFolder } from '../helpers/files.js';
-import { eventually, ManualClock } from '../helpers/time.js';
+import { VproxyError } from '../../../lib/errors.js';
+import type { LogEvent } from '../../../lib/events.js';
+import { formatForwardSpec } from '../../../lib/forward/spec.js';
+import type { ChannelOptions } from '../../../lib/proxy/channel-options.js';
+import { ChannelGroup } from '../../../lib/proxy/groups/channel-group.js';
+import type { ChannelStatus } from '../../../lib/status/types.js';
+import { temporaryFolder } from '../../helpers/files.js';
+import { eventually, ManualClock } from '../../helpers/time.js';
 
 /** Longer than a group waits before it reads its folder without an event. */
 const RESCAN_MS = 5000;

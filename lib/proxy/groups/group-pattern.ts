@@ -1,12 +1,12 @@
 /** The address of a group of channels, `unix-connect:` and a path whose last part has a `*`; and what its channels are. */
-import { type ChannelAddress, formatChannel, parseChannel } from '../channel/address/address.js';
-import { VproxyError } from '../errors.js';
-import { parseForwardSpec } from '../forward/spec.js';
-import { fillTemplate } from '../forward/template.js';
-import { withoutFinalSlashes } from '../util/addresses.js';
-import { escapeText } from '../util/escape.js';
-import { isPlainLabel, LABEL_RULE } from '../util/labels.js';
-import { type ChannelOptions, DEFAULT_LABEL } from './channel-options.js';
+import { type ChannelAddress, formatChannel, parseChannel } from '../../channel/address/address.js';
+import { VproxyError } from '../../errors.js';
+import { parseForwardSpec } from '../../forward/spec.js';
+import { fillTemplate } from '../../forward/template.js';
+import { withoutFinalSlashes } from '../../util/addresses.js';
+import { escapeText } from '../../util/escape.js';
+import { isPlainLabel, LABEL_RULE } from '../../util/labels.js';
+import { type ChannelOptions, DEFAULT_LABEL } from '../channel-options.js';
 
 const STAR = '*';
 
