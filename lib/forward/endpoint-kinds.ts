@@ -1,5 +1,5 @@
 /** The kinds of endpoints, by the name that may precede the colon. A new kind is one file and one row here. */
-import { VproxyError } from '../errors.js';
+import { badArgument, type VproxyError } from '../errors.js';
 import type { DatagramEntrance } from '../system/datagrams/datagrams.js';
 import { udpEndpoint } from './datagram/udp-endpoint.js';
 import { unixgramEndpoint } from './datagram/unixgram-endpoint.js';
@@ -70,4 +70,4 @@ export function targetKindOf(endpoint: Endpoint, service: string): KindWith<'cre
 }
 
 const misused = (forward: string, { kind }: Endpoint): VproxyError =>
-  new VproxyError('bad-argument', `${forward}: an endpoint of the kind ${kind} cannot be used there`);
+  badArgument(`${forward}: an endpoint of the kind ${kind} cannot be used there`);

@@ -2,7 +2,7 @@
 
 import { spawn } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
-import { VproxyError } from '../errors.js';
+import { badArgument, type VproxyError } from '../errors.js';
 import { makeEvent } from '../events.js';
 import type { LocalEnd } from '../session/local-end.js';
 import type { SessionStream } from '../session/stream.js';
@@ -26,8 +26,8 @@ export interface ExecEndpoint {
 export const execEndpoint: EndpointKind<ExecEndpoint> = {
   form: { incoming: 'exec:COMMAND' },
   parse(command) {
-    if (command.trim() === '') throw new VproxyError('bad-argument', 'the command is missing');
-    if (command.includes('\0')) throw new VproxyError('bad-argument', 'a command cannot contain a NUL');
+    if (command.trim() === '') throw badArgument('the command is missing');
+    if (command.includes('\0')) throw badArgument('a command cannot contain a NUL');
     return { kind: 'exec', command };
   },
   format: ({ command }) => command,

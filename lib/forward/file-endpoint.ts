@@ -1,6 +1,6 @@
 /** `file:/path[,rotate=10M][,keep=5]`: what comes is appended to a file, line by line. */
 
-import { VproxyError } from '../errors.js';
+import { badArgument, type VproxyError } from '../errors.js';
 import { makeEvent } from '../events.js';
 import type { LocalEnd } from '../session/local-end.js';
 import type { SessionStream } from '../session/stream.js';
@@ -48,12 +48,13 @@ export function parseFileEndpoint(text: string): FileEndpoint {
   const [path = '', ...options] = splitAtCommas(text);
   const values = parseKeyValues(options);
   requireKnown(values, ['rotate', 'keep']);
-  if (!path.startsWith('/') || path.endsWith('/')) throw bad('the path of a file is absolute, and ends with its name');
-  if (path.includes('\0')) throw bad('a path cannot contain a NUL');
+  if (!path.startsWith('/') || path.endsWith('/'))
+    throw badArgument('the path of a file is absolute, and ends with its name');
+  if (path.includes('\0')) throw badArgument('a path cannot contain a NUL');
   const rotate = values.get('rotate');
   const keep = values.get('keep');
   if (rotate === undefined) {
-    if (keep !== undefined) throw bad('keep= needs rotate=');
+    if (keep !== undefined) throw badArgument('keep= needs rotate=');
     return { kind: 'file', path };
   }
   return { kind: 'file', path, rotation: { maxBytes: parseRotate(rotate), keep: parseKeep(keep) } };
@@ -62,7 +63,7 @@ export function parseFileEndpoint(text: string): FileEndpoint {
 function parseRotate(text: string): number {
   const bytes = parseUnits(text, ROTATE_UNITS) ?? 0;
   if (bytes >= LEAST_ROTATE_BYTES && bytes <= Number.MAX_SAFE_INTEGER) return bytes;
-  throw bad(
+  throw badArgument(
     `rotate=${escapeText(text, 32)} is not a size from ${LEAST_ROTATE_BYTES} bytes on, such as 500K, 10M or 2G`,
   );
 }
@@ -71,11 +72,7 @@ function parseKeep(text: string | undefined): number {
   if (text === undefined) return DEFAULT_KEEP;
   const keep = /^\d{1,3}$/.test(text) ? Number(text) : 0;
   if (keep >= 1 && keep <= MAX_KEEP) return keep;
-  throw bad(`keep=${escapeText(text, 32)} is not a number of files from 1 to ${MAX_KEEP}`);
-}
-
-function bad(what: string): VproxyError {
-  return new VproxyError('bad-argument', what);
+  throw badArgument(`keep=${escapeText(text, 32)} is not a number of files from 1 to ${MAX_KEEP}`);
 }
 
 /** Appends the lines of all its streams to one file. */

@@ -1,6 +1,6 @@
 /** The services that this side offers, and who serves their streams. */
 
-import { VproxyError } from '../errors.js';
+import { badArgument, VproxyError } from '../errors.js';
 import { MuxStream } from '../session/mux-stream.js';
 import { Pacer, type StreamPace } from '../session/pacing.js';
 import type { Session } from '../session/session.js';
@@ -76,7 +76,7 @@ export class ServiceRegistry {
     const offer = this.#offers.get(service);
     if (offer === undefined || !kindsOf(takes).some((kind) => offer[kind] !== undefined)) return;
     const rule = 'each service has one -i for streams, and one for datagrams';
-    throw new VproxyError('bad-argument', `service ${service} is offered twice; ${rule}`);
+    throw badArgument(`service ${service} is offered twice; ${rule}`);
   }
 
   /** Offers a service no more, if `handler` is who serves it. */

@@ -1,7 +1,7 @@
 /** Sockets, to listen on or to dial: `ADDR:PORT` and `PORT`, a TCP address; `/path` and `unix:/path`, a unix socket. */
 
 import net from 'node:net';
-import { type ErrorCode, systemCode, VproxyError } from '../errors.js';
+import { badArgument, type ErrorCode, systemCode } from '../errors.js';
 import type { SessionStream } from '../session/stream.js';
 import { guardDescriptor } from '../system/descriptors.js';
 import { lookup } from '../system/dns/lookup.js';
@@ -67,15 +67,11 @@ export function parseAddress(text: string, direction: Direction, sampleOf: NameS
   const [, bracketed, plain, digits] = /^(?:(?:\[([^\]]+)\]|([^:[\]]+)):)?(\d+)$/.exec(text) ?? [];
   const host = bracketed ?? plain ?? LOOPBACK;
   if (digits === undefined || !isHost(sampleOf(host), bracketed !== undefined))
-    throw bad('the address is not ADDR:PORT (an IPv6 address is written in brackets)');
+    throw badArgument('the address is not ADDR:PORT (an IPv6 address is written in brackets)');
   const port = Number(digits);
-  if (port > 65_535) throw bad(`port ${escapeText(digits, 20)} is not in 0 to 65535`);
-  if (port === 0 && direction === 'incoming') throw bad('port 0 cannot be dialled');
+  if (port > 65_535) throw badArgument(`port ${escapeText(digits, 20)} is not in 0 to 65535`);
+  if (port === 0 && direction === 'incoming') throw badArgument('port 0 cannot be dialled');
   return { host, port };
-}
-
-function bad(what: string): VproxyError {
-  return new VproxyError('bad-argument', what);
 }
 
 /** The file of a unix socket. */
@@ -127,10 +123,10 @@ export const unixEndpoint: EndpointKind<UnixEndpoint> = {
 /** The path of a unix socket in a forward: absolute, short enough, with or without `:-` behind it. Throws `bad-argument`. */
 export function parseUnixPath(text: string): string {
   const path = text.endsWith(':-') ? text.slice(0, -2) : text;
-  if (!path.startsWith('/')) throw bad('the path of a unix socket is absolute');
-  if (path.includes('\0')) throw bad('a path cannot contain a NUL');
+  if (!path.startsWith('/')) throw badArgument('the path of a unix socket is absolute');
+  if (path.includes('\0')) throw badArgument('a path cannot contain a NUL');
   const bytes = Buffer.byteLength(path);
-  if (bytes > MAX_SOCKET_PATH_BYTES) throw bad(`a path of ${bytes} bytes exceeds ${MAX_SOCKET_PATH_BYTES}`);
+  if (bytes > MAX_SOCKET_PATH_BYTES) throw badArgument(`a path of ${bytes} bytes exceeds ${MAX_SOCKET_PATH_BYTES}`);
   return path;
 }
 

@@ -1,6 +1,6 @@
 /** A forward: its text, `SERVICE:` and an endpoint such as `ADDR:PORT`, `/path` or `KIND:…` (docs/forwards.md), and what it is while it exists. */
 import { SERVICE_NAME } from '../codec/limits.js';
-import { toVproxyError, VproxyError } from '../errors.js';
+import { badArgument, toVproxyError, type VproxyError } from '../errors.js';
 import type { MessageCounts } from '../session/stream.js';
 import type { KeepDescriptor } from '../system/descriptors.js';
 import { closestWord } from '../util/closest-word.js';
@@ -46,10 +46,7 @@ export function parseForwardTemplate(direction: Direction, text: string): Forwar
 
 function parse(direction: Direction, text: string, sampleOf: NameSample): ForwardSpec {
   const fail = (what: string, expected = 'SERVICE:ADDR:PORT, SERVICE:PORT or SERVICE:/path'): VproxyError =>
-    new VproxyError(
-      'bad-argument',
-      `${direction === 'outgoing' ? '-o' : '-i'} ${escapeText(text)}: ${what}; expected ${expected}`,
-    );
+    badArgument(`${direction === 'outgoing' ? '-o' : '-i'} ${escapeText(text)}: ${what}; expected ${expected}`);
   const order = SSH_ORDER.exec(text)?.groups;
   if (order !== undefined)
     throw fail('it begins with a port, as with ssh, and not with a service', inOurOrder(direction, order));

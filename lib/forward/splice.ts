@@ -106,7 +106,8 @@ export class Splice implements LocalEnd {
   capture(keep: KeepDescriptor): SpliceState | null {
     const socket = this.#socket;
     // Without a socket it was closed in an earlier process, and in order, as there is something of it still.
-    const writer = socket === null && this.#isSocketClosed ? CLOSED : (this.#writer?.state ?? null);
+    const isClosed = socket === null && this.#isSocketClosed;
+    const writer = isClosed ? { ...NOTHING, isFinished: true } : (this.#writer?.state ?? null);
     if (writer === null) return null;
     const state = { ...this.#state, writer, unreadBytes: this.#unread?.leftBytes ?? null };
     if (socket === null || socket.destroyed) return { ...state, socket: null };
@@ -208,11 +209,10 @@ export class Splice implements LocalEnd {
     const stream = this.#stream;
     if (this.#unread !== null) return this.#unread.drop(byteCount);
     if (stream === null) return false;
-    const isFull = this.#slab.isFilledBy(byteCount);
     const sent = stream.send(this.#slab.take(byteCount), HEADER_BYTES, HEADER_BYTES + byteCount, true);
     if (sent !== SENT.WAITING) this.#handBack(sent === SENT.FREE);
     // What waits for the channel is read on when it has been sent.
-    return sent !== SENT.WAITING && !this.#turn.isOver(byteCount, isFull, stream.isBesideInteractive);
+    return sent !== SENT.WAITING && !this.#turn.isOver(byteCount, this.#slab.wasFull, stream.isBesideInteractive);
   }
 
   /** What was read has been sent. A large slab that the session keeps is read into again when the peer has it. */
@@ -249,8 +249,6 @@ export interface WriterState {
 
 /** Nothing is. */
 const NOTHING: WriterState = { unwritten: [], takenBytes: 0, isEnding: false, isFinished: false };
-/** Of a socket that was closed in order. */
-const CLOSED: WriterState = { ...NOTHING, isEnding: true, isFinished: true };
 
 const NEW: SpliceState = {
   hasEnded: false,
@@ -442,6 +440,8 @@ class FrameSlab {
   #spare: Buffer | null = null;
   #view: Buffer | null = null;
   #smallReads = 0;
+  /** Whether the read that was taken last filled its room. */
+  wasFull = false;
 
   /** Where the next read may put up to `maxBytes` (0: no bound): behind the header. */
   room(maxBytes: number): Buffer {
@@ -458,14 +458,10 @@ class FrameSlab {
     return this.#view;
   }
 
-  /** Whether a read of `byteCount` bytes has filled the room. */
-  isFilledBy(byteCount: number): boolean {
-    return byteCount === this.#view?.length;
-  }
-
   /** Takes the slab in whose room `byteCount` bytes were read; `returned` tells what became of it. */
   take(byteCount: number): Buffer {
     const slab = this.#slab as Buffer;
+    this.wasFull = byteCount === this.#view?.length;
     this.#adapt(byteCount);
     this.#taken = slab;
     this.#slab = null;
@@ -489,8 +485,7 @@ class FrameSlab {
   }
 
   #adapt(byteCount: number): void {
-    const readBytes = this.#view?.length ?? 0;
-    if (byteCount === readBytes && readBytes === this.#sizeBytes) {
+    if (this.wasFull && byteCount === this.#sizeBytes) {
       this.#smallReads = 0;
       this.#sizeBytes = Math.min(GROWTH * this.#sizeBytes, LARGE_BYTES);
     } else if (this.#sizeBytes > SMALL_BYTES) {

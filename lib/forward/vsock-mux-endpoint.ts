@@ -8,7 +8,7 @@ import {
   parseVsockPort,
 } from '../channel/vsock-mux.js';
 import { SERVICE_NAME } from '../codec/limits.js';
-import { VproxyError } from '../errors.js';
+import { badArgument } from '../errors.js';
 import {
   ACCESS_OPTIONS,
   formatSocketAccess,
@@ -79,7 +79,7 @@ function parseTarget(text: string, values: ReadonlyMap<string, string>): VsockMu
   requireKnown(values, []);
   const [, path = '', digits = ''] = /^(.*):(\d+)$/s.exec(text) ?? [];
   const port = parseVsockPort(digits);
-  if (port === null) throw bad(`there is no port from 0 to ${MAX_VSOCK_PORT} behind the path`);
+  if (port === null) throw badArgument(`there is no port from 0 to ${MAX_VSOCK_PORT} behind the path`);
   return { kind: 'vsock-mux', path: parseUnixPath(path), port };
 }
 
@@ -101,11 +101,7 @@ export function parsePortService(text: string, sampleOf = sampleOfName): readonl
   const [, digits = '', service = ''] = /^(\d+)=(.*)$/s.exec(text) ?? [];
   const port = parseVsockPort(digits);
   if (port !== null && SERVICE_NAME.test(sampleOf(service))) return [port, service];
-  throw bad(`"${escapeText(text, 100)}" is not PORT=SERVICE, such as 1234=ssh`);
-}
-
-function bad(what: string): VproxyError {
-  return new VproxyError('bad-argument', what);
+  throw badArgument(`"${escapeText(text, 100)}" is not PORT=SERVICE, such as 1234=ssh`);
 }
 
 /** `CONNECT`, a service of 64 characters, and what surrounds them. */

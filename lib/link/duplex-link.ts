@@ -1,6 +1,6 @@
 /** A link over any `stream.Duplex` that carries bytes: for programs that have a channel of their own. */
 import type { Duplex } from 'node:stream';
-import { VproxyError } from '../errors.js';
+import { badArgument, type VproxyError } from '../errors.js';
 import { type Clock, systemClock } from '../util/clock.js';
 import { BaseLink } from './base-link.js';
 
@@ -87,7 +87,7 @@ export class DuplexLink extends BaseLink {
 }
 
 function requireBytes(description: string, duplex: Duplex): void {
-  const wrong = (what: string): VproxyError => new VproxyError('bad-argument', `${description}: ${what}`);
+  const wrong = (what: string): VproxyError => badArgument(`${description}: ${what}`);
   if (duplex.readableObjectMode || duplex.writableObjectMode) throw wrong('it carries objects, not bytes');
   if (duplex.readableEncoding !== null) throw wrong('it has an encoding, so it gives texts, not bytes');
   if (duplex.destroyed || duplex.readableEnded || duplex.writableEnded) throw wrong('it is closed');

@@ -1,6 +1,6 @@
 /** `egress:` and `egress:NAME`: a proxy of HTTP and SOCKS 5 for the peer, which reaches what the rules of that egress let out. */
 import { SERVICE_NAME } from '../../codec/limits.js';
-import { toVproxyError, VproxyError } from '../../errors.js';
+import { badArgument, toVproxyError } from '../../errors.js';
 import { type EventFields, makeEvent } from '../../events.js';
 import type { SessionStream } from '../../session/stream.js';
 import { readBuffered } from '../../system/sockets/node-sockets.js';
@@ -29,7 +29,7 @@ export const egressEndpoint: EndpointKind<EgressEndpoint> = {
   form: { incoming: 'egress:[NAME]' },
   parse(text, _direction, sampleOf) {
     if (text === '' || SERVICE_NAME.test(sampleOf(text))) return { kind: 'egress', name: text };
-    throw new VproxyError('bad-argument', 'the name of an egress is spelled as that of a service, or left out');
+    throw badArgument('the name of an egress is spelled as that of a service, or left out');
   },
   format: ({ name }) => name,
   createTarget(endpoint, context) {

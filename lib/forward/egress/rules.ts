@@ -1,5 +1,5 @@
 /** What an egress lets out, and how its entries are spelled (docs/egress.md). */
-import { VproxyError } from '../../errors.js';
+import { badArgument, type VproxyError } from '../../errors.js';
 import { formatAddress, type HostPort, parseAddress, parseHostPort } from '../../util/addresses.js';
 import { escapeText } from '../../util/escape.js';
 import { readHostName } from '../../util/host-names.js';
@@ -52,8 +52,7 @@ export interface EgressRules {
  * `bad-argument`.
  */
 export function parseEgressEntry(text: string): EgressEntry {
-  const bad = (what: string): VproxyError =>
-    new VproxyError('bad-argument', `entry "${escapeText(text, 300)}": ${what}`);
+  const bad = (what: string): VproxyError => badArgument(`entry "${escapeText(text, 300)}": ${what}`);
   if (text.includes('://'))
     throw bad('an entry is a name or an address with ports, such as example.org:443, and no URL');
   const [, bracketed, plain = '', portsText] = /^(?:\[([^\]]*)\]|([^:[\]]*)):([^:[\]]*)$/.exec(text) ?? [];
@@ -170,7 +169,7 @@ export function parseUpstream(text: string): HostPort {
   const [, scheme, rest = ''] = /^(?:([^/]*):\/\/)?(.*?)\/?$/s.exec(text) ?? [];
   // Where there is a password it is not shown.
   const shown = escapeText(text.replace(/^([^/]*\/\/)?.*@/s, '$1…@'), 300);
-  const bad = (what: string): VproxyError => new VproxyError('bad-argument', `upstream "${shown}": ${what}`);
+  const bad = (what: string): VproxyError => badArgument(`upstream "${shown}": ${what}`);
   if (scheme !== undefined && scheme.toLowerCase() !== 'http') throw bad('expected an HTTP proxy, http://HOST:PORT');
   if (rest.includes('@')) throw bad('there is no user and no password here');
   try {

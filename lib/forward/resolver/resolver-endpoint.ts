@@ -1,7 +1,7 @@
 /** `resolver:[EGRESS][,server=ADDR]`: answers DNS, over flows of datagrams and over streams, with what this machine's resolver says. */
 import net from 'node:net';
 import { SERVICE_NAME } from '../../codec/limits.js';
-import { VproxyError } from '../../errors.js';
+import { badArgument, type VproxyError } from '../../errors.js';
 import { makeEvent } from '../../events.js';
 import type { SessionStream } from '../../session/stream.js';
 import { DNS_PORT, HostFiles, MAX_SERVERS } from '../../system/dns/host-files.js';
@@ -32,27 +32,27 @@ export const resolverEndpoint: EndpointKind<ResolverEndpoint> = {
   parse(text, _direction, sampleOf) {
     const [name = '', ...options] = splitAtCommas(text);
     if (name !== '' && !SERVICE_NAME.test(sampleOf(name)))
-      throw bad(`"${escapeText(name, 80)}" is no name of an egress`);
+      throw badArgument(`"${escapeText(name, 80)}" is no name of an egress`);
     const servers = options.map(parseServer);
-    if (servers.length > MAX_SERVERS) throw bad(`there are ${servers.length} servers, of at most ${MAX_SERVERS}`);
+    if (servers.length > MAX_SERVERS)
+      throw badArgument(`there are ${servers.length} servers, of at most ${MAX_SERVERS}`);
     return { kind: 'resolver', name, ...(servers.length > 0 && { servers }) };
   },
   format: ({ name, servers = [] }) => joinWithCommas([name, ...servers.map(formatServer)]),
   createTarget: (endpoint, context) => new ResolverTarget(endpoint, context),
 };
 
-const bad = (what: string): VproxyError => new VproxyError('bad-argument', what);
-
 /** `server=` with an address: IPv4 or IPv6, with a port (then IPv6 in brackets) or without. Throws `bad-argument`. */
 function parseServer(option: string): HostPort {
   const [, text] = /^server=(.+)$/s.exec(option) ?? [];
-  if (text === undefined) throw bad(`there is no option "${escapeText(option, 80)}" here; there are: server=ADDR`);
+  if (text === undefined)
+    throw badArgument(`there is no option "${escapeText(option, 80)}" here; there are: server=ADDR`);
   const [, bracketed, plain = '', digits] = /^(?:\[([^\]]*)\]|([^:[\]]*))(?::(\d{1,5}))?$/.exec(text) ?? [];
   const host = net.isIPv6(text) ? text : (bracketed ?? plain);
   const port = digits === undefined ? DNS_PORT : Number(digits);
   const family = net.isIP(host);
   if (family === 0 || (bracketed !== undefined && family !== 6) || port < 1 || port > 65_535)
-    throw bad(
+    throw badArgument(
       `"${escapeText(text, 80)}" is no address of a server, such as 10.0.0.2, 10.0.0.2:5353 or [2001:db8::1]:53`,
     );
   return { host, port };
