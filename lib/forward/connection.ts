@@ -3,16 +3,34 @@ import type net from 'node:net';
 import { VproxyError } from '../errors.js';
 import { SessionStream } from '../session/stream.js';
 import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
-import { resetSocket } from '../system/sockets/node-sockets.js';
+import { type OnRead, resetSocket } from '../system/sockets/node-sockets.js';
 import type { Clock } from '../util/clock.js';
 import { Roster } from '../util/members/roster.js';
-import type { Caller } from './endpoint-kind.js';
 import { Splice, type SpliceState } from './splice.js';
 
 /** What is known of a stream, also when it is over; for the log. */
 export type KnownStream = Readonly<
   Pick<SessionStream, 'id' | 'service' | 'from' | 'sentBytes' | 'receivedBytes' | 'openedAtMs'>
 >;
+
+/** A connection for which a stream is to be opened. */
+export interface Caller {
+  readonly service: string;
+  /** Where it came from, for the peer; null where there is nothing to say. */
+  readonly from: string | null;
+  /** Whether the entrance has read nothing of it and writes nothing to it: a successor can receive it anew. */
+  readonly isUntouched: boolean;
+  /** Whether nothing is read of it before the peer has accepted the stream. */
+  readonly waitsForPeer: boolean;
+  /** Reads nothing yet. */
+  readonly socket: net.Socket;
+  /** Reads the socket with `onread`. Called once. */
+  read(onread: OnRead): void;
+  /** The peer has accepted the stream. */
+  opened(stream: KnownStream): void;
+  /** There will be no stream: ends the connection such that it looks like none. */
+  refuse(): void;
+}
 
 /** A connection, from the opening of its stream until stream and socket are both done with. */
 export interface Connection<S = KnownStream> {

@@ -8,9 +8,8 @@ import type { VproxyError } from '../errors.js';
 import type { MessageCounts, SessionStream } from '../session/stream.js';
 import type { DatagramEntrance } from '../system/datagrams/datagrams.js';
 import type { ListenAddress } from '../system/sockets/listen-address.js';
-import type { OnRead } from '../system/sockets/node-sockets.js';
 import type { Clock } from '../util/clock.js';
-import type { Connections, KnownStream } from './connection.js';
+import type { Caller, Connections, KnownStream } from './connection.js';
 import type { EgressRules } from './egress/rules.js';
 import type { ForwardLog } from './forward-log.js';
 import type { InputFilter } from './input-filter.js';
@@ -65,25 +64,6 @@ export interface EntranceContext {
   readonly clock: Clock;
   /** A connection is closed without a stream, because of what it said. */
   readonly onRejected: (why: string) => void;
-}
-
-/** A connection for which a stream is to be opened. */
-export interface Caller {
-  readonly service: string;
-  /** Where it came from, for the peer; null where there is nothing to say. */
-  readonly from: string | null;
-  /** Whether the entrance has read nothing of it and writes nothing to it: a successor can receive it anew. */
-  readonly isUntouched: boolean;
-  /** Whether nothing is read of it before the peer has accepted the stream. */
-  readonly waitsForPeer: boolean;
-  /** Reads nothing yet. */
-  readonly socket: net.Socket;
-  /** Reads the socket with `onread`. Called once. */
-  read(onread: OnRead): void;
-  /** The peer has accepted the stream. */
-  opened(stream: KnownStream): void;
-  /** There will be no stream: ends the connection such that it looks like none. */
-  refuse(): void;
 }
 
 // What an incoming forward leads its streams to.

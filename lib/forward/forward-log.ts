@@ -6,10 +6,9 @@ import { escapeText } from '../util/escape.js';
 import type { KnownStream } from './connection.js';
 import type { DropCounts } from './datagram/flow-book.js';
 import { endedStreamFields, NO_STREAM, streamFields } from './session-source.js';
-import type { ForwardSpec } from './spec.js';
 
 interface ForwardLogOptions {
-  readonly spec: Pick<ForwardSpec, 'direction' | 'service'>;
+  readonly spec: { readonly direction: 'outgoing' | 'incoming'; readonly service: string };
   readonly log: Log;
   readonly clock: Clock;
   /** The id of the forward. Default null. */

@@ -26,9 +26,8 @@ import {
 } from '../util/addresses.js';
 import { meaningOf } from '../util/errno.js';
 import { describeError, escapeText } from '../util/escape.js';
-import { Connections } from './connection.js';
+import { type Caller, Connections } from './connection.js';
 import {
-  type Caller,
   type Direction,
   type EndpointKind,
   type Entrance,

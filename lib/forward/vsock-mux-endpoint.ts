@@ -19,8 +19,8 @@ import {
 import { FirstLine, type OnRead, readBuffered } from '../system/sockets/node-sockets.js';
 import { formatPath, joinWithCommas, parseKeyValues, requireKnown, splitAtCommas } from '../util/addresses.js';
 import { escapeText } from '../util/escape.js';
-import type { KnownStream } from './connection.js';
-import type { Caller, EndpointKind, Entrance, EntranceContext } from './endpoint-kind.js';
+import type { Caller, KnownStream } from './connection.js';
+import type { EndpointKind, Entrance, EntranceContext } from './endpoint-kind.js';
 import { parseUnixPath, SocketTarget } from './socket-endpoint.js';
 import { type NameSample, sampleOfName } from './template.js';
 
