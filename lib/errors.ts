@@ -153,3 +153,12 @@ export function toVproxyError(error: unknown, code: ErrorCode = 'internal'): Vpr
   if (error instanceof VproxyError) return error;
   return new VproxyError(code, error instanceof Error ? error.message : String(error), { cause: error });
 }
+
+/** Does what may throw, and then says of what it is: `--tcp: …`. Throws `bad-argument`. */
+export function naming<T>(thing: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    throw badArgument(`${thing}: ${toVproxyError(error).message}`, { cause: error });
+  }
+}

@@ -1,5 +1,5 @@
 /** A virtio-serial port as a hypervisor needs it: its name and the host's end, the options for them, and vproxy's channels. */
-import { badArgument, VproxyError } from '../../lib/errors.js';
+import { badArgument, naming, type VproxyError } from '../../lib/errors.js';
 import {
   formatHostPort,
   formatPath,
@@ -97,7 +97,7 @@ function parseEnd(args: Arguments, needsPath: boolean): HostEnd {
   if (kind === 'tcp') return { kind, mode, ...parseTcp(text ?? '') };
   if (text !== undefined) {
     const path = parsePath(kind, text);
-    return { kind: 'unix', mode, path: explain(kind, () => parseSocketPath(path)) };
+    return { kind: 'unix', mode, path: naming(`--${kind}`, () => parseSocketPath(path)) };
   }
   if (mode === 'connect' || needsPath) {
     throw badArgument('--path: it is required; expected a unix socket, such as --path /run/vm1.sock');
@@ -111,7 +111,7 @@ function parseMode(text: string): SocketMode {
 }
 
 function parseTcp(text: string): { host: string; port: number } {
-  return explain('tcp', () => parseHostPort(/^\d+$/.test(text) ? `127.0.0.1:${text}` : text));
+  return naming('--tcp', () => parseHostPort(/^\d+$/.test(text) ? `127.0.0.1:${text}` : text));
 }
 
 /**
@@ -135,17 +135,6 @@ function parseReconnect(args: Arguments, end: HostEnd): number {
     throw bad('reconnect', text, 'is not a whole number of seconds from 1 to 3600');
   }
   return seconds;
-}
-
-/** Runs `parse`, and names the option in what it throws. */
-function explain<T>(option: string, parse: () => T): T {
-  try {
-    return parse();
-  } catch (error) {
-    if (error instanceof VproxyError)
-      throw new VproxyError(error.code, `--${option}: ${error.message}`, { cause: error });
-    throw error;
-  }
 }
 
 const bad = (option: string, value: string, what: string): VproxyError =>

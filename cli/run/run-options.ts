@@ -1,8 +1,9 @@
 /** From the options that were read to what the command line asks for: every value is checked here, with one line for people. */
+import { badArgument } from '../../lib/errors.js';
 import { parseChannelArgument } from '../../lib/settings/arguments.js';
 import type { FlagLayer } from '../../lib/settings/configuration.js';
 import { PROCESS_SETTINGS } from '../../lib/settings/process-settings.js';
-import { badOption, type GivenOptions, onlyValue, readOptions, requireValue } from '../../lib/settings/setting.js';
+import { type GivenOptions, onlyValue, readOptions, requireValue } from '../../lib/settings/setting.js';
 import { CHANNEL_SETTINGS, PORT_SETTINGS } from '../../lib/settings/table.js';
 
 /** What the command line asks for. */
@@ -34,5 +35,5 @@ export function parseRunFlags(given: GivenOptions): RunFlags {
 function parseJson(given: GivenOptions): boolean {
   if (given('json').length === 0) return false;
   if (given('print-config').length > 0) return true;
-  throw badOption('--json', 'it says how --print-config prints, which is not there');
+  throw badArgument('--json: it says how --print-config prints, which is not there');
 }

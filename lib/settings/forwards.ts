@@ -1,9 +1,10 @@
 /** Forwards in a configuration: their settings; those of a group are a template, and all hybrid listeners are told what ports mean. */
+import { badArgument, naming } from '../errors.js';
 import type { Direction } from '../forward/endpoint-kind.js';
 import { type ForwardSpec, formatForwardSpec, parseForwardSpec, parseForwardTemplate } from '../forward/spec.js';
 import { parsePortService, type VsockMuxEndpoint } from '../forward/vsock-mux-endpoint.js';
 import type { ForwardTemplate } from '../proxy/channel-options.js';
-import { badOption, inOption, type SettingWithin } from './setting.js';
+import type { SettingWithin } from './setting.js';
 import { isTable, list, text, type ValueType } from './value-type.js';
 
 /** The forward of a text, for a group or for a channel, where `{channel}` means nothing. Throws `bad-argument`. */
@@ -126,8 +127,8 @@ export const VSOCK_PORTS = {
   fromOptions(given) {
     const services: Record<number, string> = {};
     for (const value of given('vsock-port')) {
-      const [port, service] = inOption('--vsock-port', () => parsePortService(value));
-      if (services[port] !== undefined) throw badOption('--vsock-port', `the port ${port} is there twice`);
+      const [port, service] = naming('--vsock-port', () => parsePortService(value));
+      if (services[port] !== undefined) throw badArgument(`--vsock-port: the port ${port} is there twice`);
       services[port] = service;
     }
     return Object.keys(services).length === 0 ? undefined : services;

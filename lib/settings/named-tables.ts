@@ -3,14 +3,12 @@
  * as options, `--rule ssh:streams=10`.
  */
 import { SERVICE_NAME } from '../codec/limits.js';
-import { badArgument } from '../errors.js';
+import { badArgument, naming } from '../errors.js';
 import { splitAtCommas } from '../util/addresses.js';
 import { whatThereIs } from '../util/closest-word.js';
 import { escapeText } from '../util/escape.js';
 import {
-  badOption,
   type GivenOptions,
-  inOption,
   parseValues,
   readTable,
   requestSchema,
@@ -92,8 +90,8 @@ export function parseNamedTables<R extends readonly Setting[]>(
   if (texts.length === 0) return undefined;
   const tables = new Map<string, SettingsOf<R>>();
   for (const text of texts) {
-    const [name, table] = inOption(shown, () => parseOne(sort, requireValue(text, shown), form));
-    if (tables.has(name)) throw badOption(shown, `${sort.named.replace(/^an? /, 'the ')} ${name} is there twice`);
+    const [name, table] = naming(shown, () => parseOne(sort, requireValue(text, shown), form));
+    if (tables.has(name)) throw badArgument(`${shown}: ${sort.named.replace(/^an? /, 'the ')} ${name} is there twice`);
     tables.set(name, table);
   }
   return Object.fromEntries(tables);

@@ -5,7 +5,7 @@ import { fileEndpoint, parseFileEndpoint } from '../forward/file-endpoint.js';
 import type { Rotation } from '../system/files/log-file.js';
 import { formatHostPort, parseHostPort } from '../util/addresses.js';
 import { NAME } from './channel-settings.js';
-import { badOption, cannotStandWith, onlyValue, type Setting } from './setting.js';
+import { cannotStandWith, onlyValue, type Setting } from './setting.js';
 import { oneOf, parsed, text, type ValueType, yesOrNo } from './value-type.js';
 
 /** How a line of the log looks. */
@@ -122,7 +122,7 @@ export const PROCESS_SETTINGS = [
     fromOptions(given) {
       const isVerbose = given('verbose').length > 0;
       if (given('quiet').length === 0) return isVerbose ? 'debug' : undefined;
-      if (isVerbose) throw badOption('-q', 'cannot be used with -v');
+      if (isVerbose) throw cannotStandWith('-q', '-v');
       return 'warn';
     },
     reload: 'now',

@@ -1,7 +1,7 @@
 /** What a row of the tables of settings says, and what follows from rows: reading, writing, and the options of commands. */
 
 import type { ChannelTraits } from '../channel/kind.js';
-import { badArgument, toVproxyError, VproxyError } from '../errors.js';
+import { badArgument, naming, type VproxyError } from '../errors.js';
 import type { ADOPTED_OPTIONS, ChannelOptions } from '../proxy/channel-options.js';
 import type * as zod from '../status/zod.js';
 import { whatThereIs } from '../util/closest-word.js';
@@ -113,42 +113,33 @@ export function keyIn(form: Form, { key, type }: Setting): string {
  * left out: see `readNested`.
  */
 export function readTable<R extends readonly Setting[]>(rows: R, value: unknown, place: Place): SettingsOf<R> {
-  const flat = rows.filter(({ isNested = false }) => !isNested);
-  const found = readRows(flat, value, place);
+  const said = readRows(rows, false, value, place);
   const known = rows.map((row) => keyIn(place.form, row));
-  for (const key of keysOf(value)) if (!known.includes(key)) place.at(key).fail(unknownKey(key, known));
-  return found as SettingsOf<R>;
+  for (const key of Object.keys(isTable(value) ? value : {})) {
+    if (!known.includes(key)) place.at(key).fail(`there is no such key; ${whatThereIs(key, known)}`);
+  }
+  return said;
 }
 
 /** What a table says in those of its keys that are tables themselves. */
 export function readNested<R extends readonly Setting[]>(rows: R, value: unknown, place: Place): SettingsOf<R> {
-  const nested = rows.filter(({ isNested = false }) => isNested);
-  return readRows(nested, value, place) as SettingsOf<R>;
+  return readRows(rows, true, value, place);
 }
 
-function readRows(rows: readonly Setting[], value: unknown, place: Place): Record<string, unknown> {
+function readRows<R extends readonly Setting[]>(rows: R, nested: boolean, value: unknown, place: Place): SettingsOf<R> {
   const given = isTable(value) ? value : {};
-  const found: Record<string, unknown> = {};
-  for (const row of rows) {
-    const { field, type, isRequired = false } = row;
+  return byField(rows, (row) => {
     const key = keyIn(place.form, row);
-    if (Object.hasOwn(given, key)) {
-      const read = type.read(given[key], place.at(key));
-      if (read !== null) found[field] = read.value;
-    } else if (isRequired) place.at(key).fail(`it is missing; expected ${type.expected}`);
-  }
-  return found;
-}
-
-const keysOf = (value: unknown): string[] => (isTable(value) ? Object.keys(value) : []);
-
-function unknownKey(key: string, known: readonly string[]): string {
-  return `there is no such key; ${whatThereIs(key, known)}`;
+    if ((row.isNested ?? false) !== nested) return undefined;
+    if (Object.hasOwn(given, key)) return row.type.read(given[key], place.at(key))?.value;
+    if (row.isRequired === true) place.at(key).fail(`it is missing; expected ${row.type.expected}`);
+    return undefined;
+  });
 }
 
 /** The table for a file or a request of what rows say; `readTable` reads it back. */
 export function writeTable(rows: readonly Setting[], values: object, form: Form): Record<string, unknown> {
-  const given = values as Readonly<Record<string, unknown>>;
+  const given = values as Said;
   return Object.fromEntries(
     rows.flatMap((row) => {
       const value = given[row.field];
@@ -173,10 +164,8 @@ export function requestSchema(z: Zod, rows: readonly Setting[]): zod.ZodObject {
 
 /** What `values` say of these rows alone. */
 export function pickSettings<R extends readonly Setting[]>(rows: R, values: object): SettingsOf<R> {
-  const fields = new Set(rows.map(({ field }) => field));
-  return Object.fromEntries(
-    Object.entries(values).filter(([field, value]) => fields.has(field) && value !== undefined),
-  ) as SettingsOf<R>;
+  const given = values as Said;
+  return byField(rows, ({ field }) => given[field]);
 }
 
 /** Those of `all` that a channel says nothing of, and its own. */
@@ -185,17 +174,12 @@ export function mergeSettings<R extends readonly Setting[]>(
   all: object = {},
   own: object = {},
 ): SettingsOf<R> {
-  const one = all as Readonly<Record<string, unknown>>;
-  const other = own as Readonly<Record<string, unknown>>;
-  return Object.fromEntries(
-    rows.flatMap((row: Setting) => {
-      const { field } = row;
-      const [outer, inner] = [one[field], other[field]];
-      if (outer === undefined && inner === undefined) return [];
-      if (outer === undefined || inner === undefined) return [[field, inner === undefined ? outer : inner]];
-      return [[field, row.merge === undefined ? inner : row.merge(outer, inner)]];
-    }),
-  ) as SettingsOf<R>;
+  const [outer, inner] = [all, own] as [Said, Said];
+  return byField(rows, (row) => {
+    const [theirs, its] = [outer[row.field], inner[row.field]];
+    if (its === undefined) return theirs;
+    return theirs === undefined || row.merge === undefined ? its : row.merge(theirs, its);
+  });
 }
 
 /** What is in force where `values` are said, of a channel with these traits. */
@@ -204,21 +188,26 @@ export function completeSettings<R extends readonly Setting[]>(
   values: object,
   traits: ChannelTraits | null = null,
 ): CompleteSettings<R> {
-  const given = values as Readonly<Record<string, unknown>>;
-  const entries = rows.map((row: Setting) => {
-    const { field, fallback } = row;
-    if (given[field] !== undefined) return [field, given[field]];
-    return [field, traits === null || row.fallbackOf === undefined ? fallback : row.fallbackOf(traits)];
-  });
-  return Object.fromEntries(entries.filter(([, value]) => value !== undefined)) as CompleteSettings<R>;
+  const given = values as Said;
+  return byField(rows, (row) => {
+    if (given[row.field] !== undefined) return given[row.field];
+    return traits === null || row.fallbackOf === undefined ? row.fallback : row.fallbackOf(traits);
+  }) as CompleteSettings<R>;
+}
+
+type Said = Readonly<Record<string, unknown>>;
+
+/** What `valueOf` gives for each row, by its field; without what is undefined. */
+function byField<R extends readonly Setting[]>(rows: R, valueOf: (row: Setting) => unknown): SettingsOf<R> {
+  const entries = rows.map((row) => [row.field, valueOf(row)] as const);
+  return Object.fromEntries(entries.filter(([, value]) => value !== undefined)) as SettingsOf<R>;
 }
 
 // ---- options --------------------------------------------------------------------------------------------------------
 
 /** What options say of rows. Throws `bad-argument`, naming the option. */
 export function readOptions<R extends readonly Setting[]>(rows: R, given: GivenOptions, form: Form): SettingsOf<R> {
-  const entries = rows.map((row) => [row.field, readSetting(row, given, form)] as const);
-  return Object.fromEntries(entries.filter(([, value]) => value !== undefined)) as SettingsOf<R>;
+  return byField(rows, (row) => readSetting(row, given, form));
 }
 
 function readSetting(row: Setting, given: GivenOptions, form: Form): unknown {
@@ -235,51 +224,42 @@ function readSetting(row: Setting, given: GivenOptions, form: Form): unknown {
 }
 
 function readOption(type: ValueType<unknown>, option: Option, name: string, given: GivenOptions, form: Form): unknown {
+  const texts = given(name);
+  if (texts.length === 0) return undefined;
+  if (option.value === undefined) return type.parse?.(null, form);
   const shown = `--${name}`;
-  if (option.isRepeatable === true) {
-    const values = given(name).map((value) => requireValue(value, shown));
-    return values.length === 0 ? undefined : parseValues(type, values, shown, form);
-  }
-  if (option.value === undefined) return given(name).length > 0 ? type.parse?.(null, form) : undefined;
-  const value = onlyValue(name, given);
-  return value === undefined ? undefined : parseValues(type, [value], shown, form);
+  return parseValues(
+    type,
+    texts.map((text) => requireValue(text, shown)),
+    shown,
+    form,
+  );
 }
 
 /** The value of texts: a list has any number of them, any other type one. Throws `bad-argument`, naming `shown`. */
 export function parseValues(type: ValueType<unknown>, texts: readonly string[], shown: string, form: Form): unknown {
   const parse = (of: ValueType<unknown>, text: string): unknown =>
-    inOption(shown, () => of.parse?.(text === NO_VALUE ? null : text, form));
+    naming(shown, () => of.parse?.(text === NO_VALUE ? null : text, form));
   if (isListType(type)) return texts.map((text) => parse(type.of, text));
   const [text, ...others] = texts;
-  if (others.length > 0) throw badOption(shown, `one is expected, but it is there ${texts.length} times`);
+  if (others.length > 0) throw badArgument(`${shown}: one is expected, but it is there ${texts.length} times`);
   return parse(type, text ?? '');
 }
 
 const isListType = (type: ValueType<unknown>): type is ListType<unknown> => 'of' in type;
 
-/** Does what may throw, and then names the option. */
-export function inOption<T>(shown: string, work: () => T): T {
-  try {
-    return work();
-  } catch (error) {
-    throw badOption(shown, toVproxyError(error).message);
-  }
-}
-
 /** The value of an option that may be given once; undefined where it is not there. Throws `bad-argument`. */
 export function onlyValue(name: string, given: GivenOptions): string | undefined {
   const [value, ...others] = given(name);
-  if (others.length > 0) throw badOption(`--${name}`, `one is expected, but it is there ${others.length + 1} times`);
+  if (others.length > 0) throw badArgument(`--${name}: one is expected, but it is there ${others.length + 1} times`);
   return value === undefined ? undefined : requireValue(value, `--${name}`);
 }
 
 /** The value itself. Throws `bad-argument` for an empty one. */
 export function requireValue(value: string, shown: string): string {
-  if (value === '') throw badOption(shown, 'its value is empty');
+  if (value === '') throw badArgument(`${shown}: its value is empty`);
   return value;
 }
 
 export const cannotStandWith = (shown: string, other: string): VproxyError =>
-  badOption(shown, `cannot be used with ${other}`);
-
-export const badOption = (shown: string, what: string): VproxyError => badArgument(`${shown}: ${what}`);
+  badArgument(`${shown}: cannot be used with ${other}`);

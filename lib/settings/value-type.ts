@@ -170,26 +170,20 @@ export function oneOf<W extends string>(words: readonly W[], refusal: string): V
 }
 
 /** A number of something. */
-export function amount(unit: string, least: number, most: number): ValueType<number> {
-  const expected = `a whole number of ${unit} from ${least} to ${most}`;
-  return {
-    expected,
-    read: (value, place) => (isWithin(value, least, most, true) ? { value } : place.fail(`expected ${expected}`)),
-    write: identity,
-    parse: (value) => parseNumber(value ?? '', /^\d{1,10}$/, expected, least, most),
-    schema: (z) => z.int().min(least).max(most),
-  };
-}
+export const amount = (unit: string, least: number, most: number): ValueType<number> =>
+  numberType(`a whole number of ${unit} from ${least} to ${most}`, /^\d{1,10}$/, least, most, true);
 
 /** A number of something a second. */
-export function rate(unit: string, least: number, most: number): ValueType<number> {
-  const expected = `a number of ${unit} a second from ${least} to ${most}`;
+export const rate = (unit: string, least: number, most: number): ValueType<number> =>
+  numberType(`a number of ${unit} a second from ${least} to ${most}`, /^\d{1,13}(\.\d{1,3})?$/, least, most, false);
+
+function numberType(expected: string, form: RegExp, least: number, most: number, isWhole: boolean): ValueType<number> {
   return {
     expected,
-    read: (value, place) => (isWithin(value, least, most, false) ? { value } : place.fail(`expected ${expected}`)),
+    read: (value, place) => (isWithin(value, least, most, isWhole) ? { value } : place.fail(`expected ${expected}`)),
     write: identity,
-    parse: (value) => parseNumber(value ?? '', /^\d{1,13}(\.\d{1,3})?$/, expected, least, most),
-    schema: (z) => z.number().min(least).max(most),
+    parse: (value) => parseNumber(value ?? '', form, expected, least, most),
+    schema: (z) => (isWhole ? z.int() : z.number()).min(least).max(most),
   };
 }
 

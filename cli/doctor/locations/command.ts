@@ -19,18 +19,4 @@ export function checkCommand({ options }: Machine, command: string): Finding[] {
 }
 
 /** Words that the shell takes for itself. */
-const BUILT_IN: ReadonlySet<string> = new Set([
-  'exec',
-  'cd',
-  'if',
-  'while',
-  'for',
-  'case',
-  'set',
-  'export',
-  'read',
-  'eval',
-  'umask',
-  'trap',
-  '.',
-]);
+const BUILT_IN: ReadonlySet<string> = new Set('exec cd if while for case set export read eval umask trap .'.split(' '));

@@ -1,5 +1,5 @@
 /** The text form of a channel: `KIND:ADDRESS[,key=value…]`, where `,,` stands for a comma, a URI, or as QEMU spells it. */
-import { badArgument, toVproxyError, VproxyError } from '../../errors.js';
+import { badArgument, naming } from '../../errors.js';
 import { joinWithCommas, splitAtCommas } from '../../util/addresses.js';
 import { closestWord, whatThereIs } from '../../util/closest-word.js';
 import { escapeText } from '../../util/escape.js';
@@ -23,14 +23,14 @@ export interface ChannelAddress {
 
 /** The channel that a text means. Throws `bad-argument`, in one line that says what would be right. */
 export function parseChannel(text: string): ChannelAddress {
-  const { kindName, addressText, options } = explain(
-    text,
+  const shown = `channel "${escapeText(text)}"`;
+  const { kindName, addressText, options } = naming(
+    shown,
     () => parseChannelUri(text) ?? parseQemuChardev(text) ?? parseShortForm(text),
   );
   const kind = CHANNEL_KINDS.get(kindName);
-  if (kind === undefined) throw bad(text, whatWasMeant(text, kindName));
-  const plain = explain(text, () => kind.parse(addressText));
-  const { address, traits } = explain(text, () => applyOptions(kind, plain, options));
+  if (kind === undefined) throw badArgument(`${shown}: ${whatWasMeant(text, kindName)}`);
+  const { address, traits } = naming(shown, () => applyOptions(kind, kind.parse(addressText), options));
   return { kind, kindName, address, traits, text: formatChannel({ kind, kindName, address, traits }) };
 }
 
@@ -63,19 +63,6 @@ function parseShortForm(text: string): ChannelParts {
 /** The canonical text of a channel. */
 export function formatChannel({ kind, kindName, address, traits }: Omit<ChannelAddress, 'text'>): string {
   return `${kindName}:${joinWithCommas([kind.format(address), ...formatOptions(kind, address, traits)])}`;
-}
-
-/** Runs `parse`, and names the channel in what it throws. */
-function explain<T>(text: string, parse: () => T): T {
-  try {
-    return parse();
-  } catch (error) {
-    throw bad(text, toVproxyError(error).message);
-  }
-}
-
-function bad(text: string, what: string): VproxyError {
-  return badArgument(`channel "${escapeText(text)}": ${what}`);
 }
 
 /**
