@@ -42,7 +42,7 @@ export type {
   StorageOptions,
 } from './proxy/channel-options.js';
 export { connectPeer, type Peer, type PeerEvents, type PeerOptions, type ServiceStreamHandler } from './proxy/peer.js';
-export type { PortForwarding, PortRange } from './proxy/ports/port-rules.js';
+export type { PortForwarding } from './proxy/ports/port-rules.js';
 export { Proxy, type ProxyEvents, type ProxyOptions, type RemoveOptions } from './proxy/proxy.js';
 export type { CopyPermission } from './proxy/services/built-in.js';
 export type { StreamWait } from './session/local-end.js';
@@ -86,5 +86,5 @@ export {
 export type { StorageRequest, StorageResult } from './storage/wire.js';
 export type { FileAccess, ListenAddress } from './system/sockets/listen-address.js';
 export type { InheritedSocket } from './system/sockets/listening.js';
-export type { HostPort } from './util/addresses.js';
+export type { HostPort, PortRange } from './util/addresses.js';
 export type { CancelTimer, Clock } from './util/clock.js';

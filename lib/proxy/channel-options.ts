@@ -13,13 +13,14 @@ import { SecretKey, type SecureLayerFactory } from '../session/opening/auth.js';
 import { KeptSessions } from '../session/resume/kept-sessions.js';
 import { CHANNEL_BUDGET_BYTES, type SessionSettings, sessionSettings } from '../session/settings.js';
 import { readSecretFile } from '../system/files/guarded-files.js';
+import type { PortRange } from '../util/addresses.js';
 import { Budget, type FairBudget } from '../util/bounds.js';
 import type { Clock } from '../util/clock.js';
 import { haveEqualValues } from '../util/equality.js';
 import { escapeText } from '../util/escape.js';
 import { isLabel, LABEL_RULE } from '../util/labels.js';
 import type { ChannelEgress } from './channel-egress.js';
-import type { PortForwarding, PortRange } from './ports/port-rules.js';
+import type { PortForwarding } from './ports/port-rules.js';
 import type { CopyPermission, ExecPermission } from './services/built-in.js';
 
 /** The label of a channel that was given none. */

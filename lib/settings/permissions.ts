@@ -3,14 +3,12 @@ import { normalize } from 'node:path/posix';
 import { badArgument } from '../errors.js';
 import {
   formatPortForwarding,
-  formatPortRanges,
   type PortForwarding,
-  type PortRange,
   parsePortForwarding,
   parsePortRanges,
 } from '../proxy/ports/port-rules.js';
 import type { CopyPermission, ExecPermission } from '../proxy/services/built-in.js';
-import { joinWithCommas, splitAtCommas } from '../util/addresses.js';
+import { formatPortRanges, joinWithCommas, type PortRange, splitAtCommas } from '../util/addresses.js';
 import { escapeText } from '../util/escape.js';
 import { understood, type ValueType } from './value-type.js';
 

@@ -78,6 +78,17 @@ const LOOPBACK = new net.BlockList();
 LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4');
 LOOPBACK.addAddress('::1', 'ipv6');
 
+/** Ports from the first to the last, both included. */
+export type PortRange = readonly [first: number, last: number];
+
+/** Whether a port is in one of the ranges. */
+export const isInRanges = (ranges: readonly PortRange[], port: number): boolean =>
+  ranges.some(([first, last]) => first <= port && port <= last);
+
+/** The text of ranges, such as `3000-9999,18080`. */
+export const formatPortRanges = (ranges: readonly PortRange[]): string =>
+  ranges.map(([first, last]) => (first === last ? String(first) : `${first}-${last}`)).join(',');
+
 // The bytes of addresses: 4 or 16, in the order of the network.
 
 /**

@@ -1,10 +1,10 @@
 /** Whether a destination may be reached by the rules of an egress. */
-import { formatAddress, parseAddress } from '../../util/addresses.js';
+import { formatAddress, isInRanges, parseAddress } from '../../util/addresses.js';
 import { escapeText } from '../../util/escape.js';
 import { readHostName } from '../../util/host-names.js';
 import { contains, embeddedAddress, type FoundRange, isWide, specialRangeOf } from './networks.js';
 import { Refusal } from './refusal.js';
-import { type EgressEntry, type EgressHost, type EgressRules, meansPort, type Verdict } from './rules.js';
+import { type EgressEntry, type EgressHost, type EgressRules, type Verdict } from './rules.js';
 
 /** What a guest asks for, in its one canonical spelling. */
 export interface Destination {
@@ -38,9 +38,9 @@ export function judgeDestination(rules: EgressRules, destination: Destination): 
   const { host: name, family, port } = destination;
   if (family !== 0) return judgeAddress(rules, destination, name, () => false);
   const isMeant = (entry: EgressEntry): boolean => meansName(entry.host, name);
-  const denying = rules.deny.find((entry) => isMeant(entry) && meansPort(entry, port));
+  const denying = rules.deny.find((entry) => isMeant(entry) && isInRanges(entry.ports, port));
   if (denying !== undefined) return denied(denying);
-  const allowing = rules.allow.find((entry) => isMeant(entry) && meansPort(entry, port));
+  const allowing = rules.allow.find((entry) => isMeant(entry) && isInRanges(entry.ports, port));
   return allowing === undefined ? unmentioned(rules, port, isMeant) : allowed(allowing, 'the entry means this name');
 }
 
@@ -65,12 +65,14 @@ export function judgeAddress(
   if (byName?.isAllowed === false) return byName;
   const text = formatAddress(bytes);
   const embedded = embeddedAddress(bytes);
-  const denying = rules.deny.find((entry) => meansPort(entry, port) && coversAddress(entry.host, bytes, embedded));
+  const denying = rules.deny.find(
+    (entry) => isInRanges(entry.ports, port) && coversAddress(entry.host, bytes, embedded),
+  );
   if (denying !== undefined) return denied(denying);
   const range = specialRangeOf(bytes);
   const isHere = isOwn(text);
   const isMeant = ({ host }: EgressEntry): boolean => letsAddress(host, bytes, range, isHere);
-  const allowing = rules.allow.find((entry) => isMeant(entry) && meansPort(entry, port));
+  const allowing = rules.allow.find((entry) => isMeant(entry) && isInRanges(entry.ports, port));
   if (byName !== null && range === null && !isHere) return byName;
   if (allowing !== undefined) return allowed(allowing, 'the entry means this address');
   if (range !== null)
@@ -102,8 +104,8 @@ export function judgeName(rules: EgressRules, name: string): Verdict {
  */
 export function decidingPorts({ allow, deny }: EgressRules): ReadonlySet<number> {
   return new Set([
-    ...allow.flatMap((entry) => entry.ports.map(({ first }) => first)),
-    ...deny.flatMap((entry) => entry.ports.map(({ last }) => last + 1)),
+    ...allow.flatMap((entry) => entry.ports.map(([first]) => first)),
+    ...deny.flatMap((entry) => entry.ports.map(([, last]) => last + 1)),
   ]);
 }
 

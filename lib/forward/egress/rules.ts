@@ -1,6 +1,13 @@
 /** What an egress lets out, and how its entries are spelled (docs/egress.md). */
 import { badArgument, type VproxyError } from '../../errors.js';
-import { formatAddress, type HostPort, parseAddress, parseHostPort } from '../../util/addresses.js';
+import {
+  formatAddress,
+  formatPortRanges,
+  type HostPort,
+  type PortRange,
+  parseAddress,
+  parseHostPort,
+} from '../../util/addresses.js';
 import { escapeText } from '../../util/escape.js';
 import { readHostName } from '../../util/host-names.js';
 import { type Network, networkAround } from './networks.js';
@@ -12,12 +19,6 @@ export interface Verdict {
   readonly rule: string | null;
   /** Why, for people: `no entry allows it`, `169.254.169.254 is link-local`. */
   readonly why: string;
-}
-
-/** Ports from the first to the last, both included. */
-export interface PortRange {
-  readonly first: number;
-  readonly last: number;
 }
 
 /**
@@ -119,19 +120,19 @@ function readNumber(text: string, lowest: number, highest: number): number | nul
   return value >= lowest && value <= highest ? value : null;
 }
 
-const ALL_PORTS: PortRange = { first: 1, last: 65_535 };
+const ALL_PORTS: PortRange = [1, 65_535];
 
 function parsePorts(text: string, bad: Complain): PortRange[] {
   if (text === '*') return [ALL_PORTS];
   if (text === '') throw bad('there are no ports behind the colon; * is all of them');
   return text.split(',').map((part) => {
     const [, from = '', to = from] = /^([^-]*)(?:-(.*))?$/.exec(part) ?? [];
-    const first = readNumber(from, ALL_PORTS.first, ALL_PORTS.last);
-    const last = readNumber(to, ALL_PORTS.first, ALL_PORTS.last);
+    const first = readNumber(from, ...ALL_PORTS);
+    const last = readNumber(to, ...ALL_PORTS);
     if (first === null || last === null)
       throw bad(`"${escapeText(part, 40)}" is neither a port from 1 to 65535 nor a range of them such as 8000-8999`);
     if (first > last) throw bad(`the range ${part} ends before it begins`);
-    return { first, last };
+    return [first, last];
   });
 }
 
@@ -155,13 +156,7 @@ function formatNetwork({ address, family, prefix }: Network): string {
 }
 
 function formatPorts(ports: readonly PortRange[]): string {
-  if (ports.some(({ first, last }) => first === ALL_PORTS.first && last === ALL_PORTS.last)) return '*';
-  return ports.map(({ first, last }) => (first === last ? `${first}` : `${first}-${last}`)).join(',');
-}
-
-/** Whether an entry means a port. */
-export function meansPort({ ports }: EgressEntry, port: number): boolean {
-  return ports.some(({ first, last }) => port >= first && port <= last);
+  return ports.some(([first, last]) => first === ALL_PORTS[0] && last === ALL_PORTS[1]) ? '*' : formatPortRanges(ports);
 }
 
 /** The HTTP proxy of `HOST:PORT` or `http://HOST:PORT`. Throws `bad-argument`. */

@@ -5,10 +5,11 @@ import { type AnnouncedPort } from '../../codec/payloads.js';
 import { type Log, makeEvent } from '../../events.js';
 import type { ServiceRegistry } from '../../forward/services.js';
 import type { ListeningPort } from '../../system/proc/listening-ports.js';
+import { isInRanges, type PortRange } from '../../util/addresses.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
 import { escapeText } from '../../util/escape.js';
 import type { ForwardEntry, ForwardTable } from '../forward-table.js';
-import { isInRanges, type PortRange, portService } from './port-rules.js';
+import { portService } from './port-rules.js';
 
 /** The time from one look to the next, in milliseconds: a look may take a hundredth of it. */
 const PAUSE_MS = 1000;

@@ -8,13 +8,13 @@ import { systemCode, toVproxyError, VproxyError } from '../../errors.js';
 import { type Log, makeEvent } from '../../events.js';
 import type { ForwardSpec } from '../../forward/spec.js';
 import { isKept } from '../../system/sockets/listener-store.js';
-import { formatHostPort, type HostPort } from '../../util/addresses.js';
+import { formatHostPort, type HostPort, isInRanges } from '../../util/addresses.js';
 import { TokenBucket } from '../../util/bounds.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
 import { escapeText } from '../../util/escape.js';
 import type { ForwardAddresses, ForwardEntry, ForwardTable } from '../forward-table.js';
 import { describePort } from './port-announcer.js';
-import { DEFAULT_PORT_HOST, isInRanges, type PortForwarding, portService, socketPathOf } from './port-rules.js';
+import { DEFAULT_PORT_HOST, type PortForwarding, portService, socketPathOf } from './port-rules.js';
 
 /** Listeners that are opened or closed in a second. */
 const CHANGES_PER_SECOND = 4;

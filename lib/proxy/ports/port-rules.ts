@@ -5,16 +5,15 @@ import { parseUnixPath } from '../../forward/socket-endpoint.js';
 import type { ForwardSpec } from '../../forward/spec.js';
 import { fillTemplate } from '../../forward/template.js';
 import {
+  formatPortRanges,
   joinWithCommas,
+  type PortRange,
   parseKeyValues,
   requireKnown,
   splitAtCommas,
   withoutFinalSlashes,
 } from '../../util/addresses.js';
 import { escapeText } from '../../util/escape.js';
-
-/** Ports from the first to the last, 1,024 to 65,535. */
-export type PortRange = readonly [first: number, last: number];
 
 /** Where the peer's ports are listened for. */
 export interface PortForwarding {
@@ -34,14 +33,10 @@ const MAX_RANGES = 64;
 
 export const DEFAULT_PORT_HOST = '127.0.0.1';
 
-/** Ranges of a text such as `3000-9999,18080`. Throws `bad-argument`. */
+/** Ranges of a text such as `3000-9999,18080`, from 1,024 to 65,535; `formatPortRanges` writes it back. Throws `bad-argument`. */
 export function parsePortRanges(text: string): PortRange[] {
   return parseRanges(splitAtCommas(text));
 }
-
-/** The text of ranges; `parsePortRanges` reads it back. */
-export const formatPortRanges = (ranges: readonly PortRange[]): string =>
-  ranges.map(([first, last]) => (first === last ? String(first) : `${first}-${last}`)).join(',');
 
 /** Of a text such as `3000-9999,dir=/run/vproxy/{channel}/ports`. Throws `bad-argument`. */
 export function parsePortForwarding(text: string): PortForwarding {
@@ -69,10 +64,6 @@ export function formatPortForwarding({ ranges, host = DEFAULT_PORT_HOST, folder 
   ];
   return [formatPortRanges(ranges), ...(options.length === 0 ? [] : [joinWithCommas(options)])].join(',');
 }
-
-/** Whether a port is in one of the ranges. */
-export const isInRanges = (ranges: readonly PortRange[], port: number): boolean =>
-  ranges.some(([first, last]) => first <= port && port <= last);
 
 /** The path of the unix socket for a port of the peer. Throws `bad-argument` where the system does not allow it. */
 export function socketPathOf(folder: string, label: string, port: number): string {

@@ -2,12 +2,11 @@ import test from 'ava';
 import { parseForwardSpec } from '../../../lib/forward/spec.js';
 import {
   formatPortForwarding,
-  formatPortRanges,
-  isInRanges,
   parsePortForwarding,
   parsePortRanges,
   requireNoPortService,
 } from '../../../lib/proxy/ports/port-rules.js';
+import { formatPortRanges, isInRanges } from '../../../lib/util/addresses.js';
 
 test('ranges are ports and pairs of ports, in any order', (t) => {
   const ranges = parsePortRanges('18080,3000-9999');
