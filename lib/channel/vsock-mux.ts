@@ -30,8 +30,7 @@ export function vsockMuxConnectKind(clock: Clock = systemClock): DialKind<VsockM
       const [, path = '', digits = ''] = /^(.*):(\d+)$/s.exec(text) ?? [];
       const port = parseVsockPort(digits);
       if (port === null) {
-        const what = `"${escapeText(text)}" is not PATH:PORT with a port from 0 to ${MAX_VSOCK_PORT}`;
-        throw badArgument(what);
+        throw badArgument(`"${escapeText(text)}" is not PATH:PORT with a port from 0 to ${MAX_VSOCK_PORT}`);
       }
       return { path: parseSocketPath(path), port };
     },

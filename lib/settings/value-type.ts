@@ -111,15 +111,19 @@ export function text(expected: string, maxLength: number = MAX_TEXT_LENGTH): Val
 }
 
 /** A text, and what `parse` makes of it; `format` gives the text. */
-export function parsed<T>(expected: string, parse: (text: string) => T, format: (value: T) => string): ValueType<T> {
+export function parsed<T>(
+  expected: string,
+  parse: (text: string, form: Form) => T,
+  format: (value: T) => string,
+): ValueType<T> {
   return {
     expected,
     read(value, place) {
       const given = readText(value, place, expected, MAX_TEXT_LENGTH);
-      return given === null ? null : place.attempt(() => parse(given.value));
+      return given === null ? null : place.attempt(() => parse(given.value, place.form));
     },
     write: format,
-    parse: (value) => parse(value ?? ''),
+    parse: (value, form) => parse(value ?? '', form),
     schema: (z) => z.string(),
   };
 }
@@ -131,14 +135,8 @@ export function path(expected: string, check: (path: string) => string = identit
     throw badArgument(`"${escapeText(given, 80)}" is not the absolute path of a file`);
   };
   return {
-    expected,
-    read(value, place) {
-      const given = readText(value, place, expected, MAX_TEXT_LENGTH);
-      return given === null ? null : place.attempt(() => requireAbsolute(check(given.value), place.form));
-    },
-    write: identity,
+    ...parsed(expected, (given, form) => requireAbsolute(check(given), form), identity),
     parse: (value, form) => (form === 'file' ? check(value ?? '') : resolve(check(value ?? ''))),
-    schema: (z) => z.string(),
   };
 }
 
