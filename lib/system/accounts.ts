@@ -1,6 +1,6 @@
 /** Users and groups of this machine, by name and by number: /etc/passwd and /etc/group. A file that is missing is an empty one. */
 import { readFileSync } from 'node:fs';
-import { systemCode, VproxyError } from '../errors.js';
+import { badArgument, systemCode } from '../errors.js';
 import { describeError, escapeText } from '../util/escape.js';
 
 /** A user with all that a command is run with. */
@@ -95,14 +95,14 @@ function resolve(name: string, file: string, what: string): number {
   // Both files have the name first and the number third.
   const id = rowOf(name, file)?.[2] ?? '';
   if (isId(id)) return Number(id);
-  throw new VproxyError('bad-argument', `there is no ${what} "${escapeText(name, 64)}" in ${file}`);
+  throw badArgument(`there is no ${what} "${escapeText(name, 64)}" in ${file}`);
 }
 
 function rowOf(name: string, file: string): string[] | undefined {
   try {
     return readRows(file).find((fields) => fields[0] === name);
   } catch (cause) {
-    throw new VproxyError('bad-argument', `${file}: ${describeError(cause)}`, { cause });
+    throw badArgument(`${file}: ${describeError(cause)}`, { cause });
   }
 }
 

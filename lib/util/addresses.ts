@@ -1,6 +1,6 @@
 /** The text forms of addresses: `HOST:PORT` with an IPv6 address in brackets, paths, and options between commas. */
 import net from 'node:net';
-import { VproxyError } from '../errors.js';
+import { badArgument } from '../errors.js';
 import { whatThereIs } from './closest-word.js';
 import { escapeText } from './escape.js';
 
@@ -21,8 +21,7 @@ export function parseHostPort(text: string, lowestPort: 0 | 1 = 1): HostPort {
   const host = bracketed ?? plain ?? '';
   const port = Number(digits);
   if (!isHost(host, bracketed !== undefined) || !(port >= lowestPort && port <= 65535)) {
-    throw new VproxyError(
-      'bad-argument',
+    throw badArgument(
       `"${escapeText(text)}" is not HOST:PORT with a port from ${lowestPort} to 65535 (an IPv6 address in brackets: [::1]:9000)`,
     );
   }
@@ -127,8 +126,7 @@ const hostOfUrl = (address: string): string => new URL(`http://[${address}]`).ho
 /** The path of a text; a trailing `:-` is dropped. Throws `bad-argument` where nothing is left or a NUL is in it. */
 export function parsePath(text: string): string {
   const path = text.endsWith(':-') ? text.slice(0, -2) : text;
-  if (path === '' || path.includes('\0'))
-    throw new VproxyError('bad-argument', 'a path is missing, such as /run/vm1.sock');
+  if (path === '' || path.includes('\0')) throw badArgument('a path is missing, such as /run/vm1.sock');
   return path;
 }
 
@@ -149,10 +147,7 @@ export function parseSocketPath(text: string): string {
   const path = parsePath(text);
   const byteCount = Buffer.byteLength(path);
   if (byteCount > MAX_SOCKET_PATH_BYTES) {
-    throw new VproxyError(
-      'bad-argument',
-      `the path of a unix socket has ${byteCount} bytes, the system allows ${MAX_SOCKET_PATH_BYTES}`,
-    );
+    throw badArgument(`the path of a unix socket has ${byteCount} bytes, the system allows ${MAX_SOCKET_PATH_BYTES}`);
   }
   return path;
 }
@@ -183,9 +178,9 @@ export function parseKeyValues(parts: readonly string[]): Map<string, string> {
   for (const part of parts) {
     const [, key, value] = /^([^=]+)=(.+)$/s.exec(part) ?? [];
     if (key === undefined || value === undefined) {
-      throw new VproxyError('bad-argument', `"${escapeText(part)}" is no option; expected key=value (",," is a comma)`);
+      throw badArgument(`"${escapeText(part)}" is no option; expected key=value (",," is a comma)`);
     }
-    if (values.has(key)) throw new VproxyError('bad-argument', `the option ${escapeText(key)} is there twice`);
+    if (values.has(key)) throw badArgument(`the option ${escapeText(key)} is there twice`);
     values.set(key, value);
   }
   return values;
@@ -195,6 +190,6 @@ export function parseKeyValues(parts: readonly string[]): Map<string, string> {
 export function requireKnown(values: ReadonlyMap<string, string>, known: readonly string[]): void {
   for (const key of values.keys()) {
     if (known.includes(key)) continue;
-    throw new VproxyError('bad-argument', `there is no option "${escapeText(key)}" here; ${whatThereIs(key, known)}`);
+    throw badArgument(`there is no option "${escapeText(key)}" here; ${whatThereIs(key, known)}`);
   }
 }

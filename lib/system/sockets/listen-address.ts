@@ -1,5 +1,5 @@
 /** Where to listen, and who may connect to the socket file that this makes: `mode=0660,user=NAME,group=NAME`. */
-import { VproxyError } from '../../errors.js';
+import { badArgument } from '../../errors.js';
 import type { HostPort } from '../../util/addresses.js';
 import { escapeText } from '../../util/escape.js';
 import { resolveGroup, resolveUser } from '../accounts.js';
@@ -41,7 +41,7 @@ export function parseSocketAccess(values: ReadonlyMap<string, string>): SocketAc
   const [mode, user, group] = ACCESS_OPTIONS.map((key) => values.get(key));
   if (mode === undefined && user === undefined && group === undefined) return null;
   if (mode !== undefined && !/^0?[0-7]{3}$/.test(mode)) {
-    throw new VproxyError('bad-argument', `mode=${escapeText(mode, 32)} is not three octal digits, such as 0660`);
+    throw badArgument(`mode=${escapeText(mode, 32)} is not three octal digits, such as 0660`);
   }
   return {
     ...(mode === undefined ? {} : { mode: Number.parseInt(mode, 8) }),
