@@ -2,7 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { ControlServer } from '../../lib/control/server/control-server.js';
 import type { AuditLog } from '../../lib/proxy/audit-log.js';
-import { countCaptured, type Proxy } from '../../lib/proxy/proxy.js';
+import type { Proxy } from '../../lib/proxy/proxy.js';
 import type { Configuration } from '../../lib/settings/configuration.js';
 import type { KeepDescriptor } from '../../lib/system/descriptors.js';
 import type { ListenerStore } from '../../lib/system/sockets/listener-store.js';
@@ -10,7 +10,7 @@ import type { MessageCalls } from '../../lib/system/unix-messages.js';
 import { optimizeWhenUsed } from '../engine.js';
 import { type ServiceEnvironment, successorEnvironment } from '../service/environment.js';
 import type { ServiceManager } from '../service/service-manager.js';
-import type { HandoverDocument } from '../upgrade/document.js';
+import { countHandover, type HandoverDocument } from '../upgrade/document.js';
 import { type Output, openAuditLog } from './output.js';
 import { RunningProcess, warnOfOpenPort } from './running-process.js';
 
@@ -124,12 +124,11 @@ export class ProxyProcess {
   capture(keep: KeepDescriptor): HandoverDocument {
     const proxy = this.proxy.capture(keep);
     const listeners = this.control.capture(keep);
-    const counts = countCaptured(proxy);
     return {
       configuration: this.running.configuration,
       proxy,
       listeners,
-      counts: { ...counts, listeners: counts.listeners + listeners.length },
+      counts: countHandover(proxy, listeners),
       writtenAtMs: Date.now(),
     };
   }

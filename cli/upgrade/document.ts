@@ -50,6 +50,21 @@ export interface HandoverCounts {
   readonly listeners: number;
 }
 
+/** How much these states have. */
+export function countHandover({ channels }: ProxyState, control: readonly ListenerCapture[]): HandoverCounts {
+  const sessions = channels.flatMap(({ supervisor: { session } }) => session?.state ?? []);
+  const listening = channels.flatMap(({ forwards, storage, supervisor }) => [
+    supervisor.listener ?? [],
+    ...forwards.map(({ forward }) => forward.listener ?? []),
+    storage,
+  ]);
+  return {
+    sessions: sessions.length,
+    streams: sessions.flatMap(({ streams }) => streams).length,
+    listeners: listening.flat().length + control.length,
+  };
+}
+
 /** Bytes of at least this length follow the document: neither process has them twice. */
 const PIECE_BYTES = 4096;
 

@@ -1,6 +1,6 @@
 /** The forwards of one channel: which there are, and how they come and go while streams are open. */
 import { toVproxyError, VproxyError } from '../errors.js';
-import type { Log } from '../events.js';
+import { type Log, makeEvent } from '../events.js';
 import { OpenedFlows } from '../forward/datagram/opened-flows.js';
 import { OutgoingDatagrams } from '../forward/datagram/outgoing-datagrams.js';
 import type { EgressRules } from '../forward/egress/rules.js';
@@ -11,12 +11,14 @@ import { OutgoingForward, type OutgoingOptions } from '../forward/outgoing.js';
 import type { ServiceRegistry } from '../forward/services.js';
 import type { SessionSource } from '../forward/session-source.js';
 import {
+  ANY_SERVICE,
   type Forward,
   type ForwardSpec,
   type ForwardState,
   formatForwardSpec,
   type Predecessor,
 } from '../forward/spec.js';
+import { listInsteadOf, listServices } from '../session/services.js';
 import type { SessionStream } from '../session/stream.js';
 import { describeMessages } from '../status/describe.js';
 import type { ForwardStatus } from '../status/types.js';
@@ -190,6 +192,19 @@ export class ForwardTable {
     for (const entry of this.#entries.values()) {
       entry.forward.goOn().catch(() => this.resume(entry));
       if (entry.isDraining) void this.remove(entry, true);
+    }
+  }
+
+  /** Warns of those forwards that lead to no service of the peer. */
+  warnOfMissing(entries: Iterable<ForwardEntry>, offered: ReadonlySet<string>): void {
+    for (const { id, forward } of entries) {
+      const { direction, service } = forward.spec;
+      if (direction === 'incoming' || service === ANY_SERVICE || offered.has(service)) continue;
+      const form = formatForwardSpec(forward.spec);
+      const message = `-o ${form}: the peer offers no service ${service}; it offers: ${listInsteadOf(service, offered)}`;
+      this.#options.log(
+        makeEvent('service-missing', message, { service, forward: id, services: listServices(offered) }),
+      );
     }
   }
 

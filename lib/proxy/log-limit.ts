@@ -3,9 +3,10 @@ import { toVproxyError } from '../errors.js';
 import { type EventRate, LOG_EVENTS, type Log, type LogEvent, makeEvent, rateOf } from '../events.js';
 import { endedStreamFields, streamFields } from '../forward/session-source.js';
 import type { MuxStream } from '../session/mux-stream.js';
+import type { SessionStream } from '../session/stream.js';
 import { TokenBucket } from '../util/bounds.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
-import { escapeText, formatJsonLine } from '../util/escape.js';
+import { describeError, escapeText, formatJsonLine } from '../util/escape.js';
 import { DEFAULT_LABEL } from './channel-options.js';
 
 /** How much is written: in bytes at once, and in bytes a second in the long run. */
@@ -334,6 +335,23 @@ export class ChannelLog {
     this.#audit.stop();
   }
 }
+
+/** Logs what becomes of streams of the peer that no service serves. */
+export const logRefusals = (log: Log) => ({
+  onDenied({ id, service, from }: SessionStream, why: string): void {
+    const message = `a stream from ${escapeText(from ?? 'the peer', 80)} to ${service} was denied: ${why}`;
+    log(makeEvent('stream-denied', message, { service, stream: id, from, why }));
+  },
+  onUnknown({ id, service, from }: SessionStream, why: string): void {
+    const message = `a stream from ${escapeText(from ?? 'the peer', 80)} to ${service} was refused: ${why}`;
+    const fields = { direction: 'incoming', service, stream: id, from, code: 'unknown-service' };
+    log(makeEvent('stream-refused', message, fields, 'debug'));
+  },
+  onFailed({ id, service }: SessionStream, error: unknown): void {
+    const message = `service ${service} failed on stream ${id}: ${escapeText(describeError(error), 200)}`;
+    log(makeEvent('service-failed', message, { service, stream: id }));
+  },
+});
 
 /** Logs the opening and the end of a stream that a program opened, as forwards do for theirs; the same stream comes back. */
 export function logStream(stream: MuxStream, clock: Clock, log: Log): MuxStream {

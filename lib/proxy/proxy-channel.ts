@@ -7,14 +7,12 @@ import type { EgressRules } from '../forward/egress/rules.js';
 import { encodeProxyHeader } from '../forward/proxy-header.js';
 import { ServiceGate, ServiceRegistry } from '../forward/services.js';
 import { SessionSource } from '../forward/session-source.js';
-import { ANY_SERVICE, type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
+import type { ForwardSpec } from '../forward/spec.js';
 import { MuxStream } from '../session/mux-stream.js';
 import type { SecretKey } from '../session/opening/auth.js';
-import { listInsteadOf, listServices } from '../session/services.js';
 import type { Session } from '../session/session.js';
-import type { SessionSettings } from '../session/settings.js';
 import type { SessionStream } from '../session/stream.js';
-import { describeMessages, describeSession } from '../status/describe.js';
+import { describeSession, describeStreams } from '../status/describe.js';
 import type {
   ChannelStatus,
   EgressStatus,
@@ -27,8 +25,7 @@ import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
 import { DEFAULT_BUFFER_BYTES } from '../system/sockets/socket-buffer.js';
 import type { Clock } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
-import { describeError, escapeText } from '../util/escape.js';
-import { egressOf } from './channel-egress.js';
+import { escapeText } from '../util/escape.js';
 import {
   type ChannelOptions,
   changedPolicies,
@@ -42,7 +39,7 @@ import { type ChannelRecordState, ChannelSessions, type Whereabouts } from './ch
 import { checkChannelOptions } from './check-options.js';
 import { type ForwardAddresses, type ForwardEntry, type ForwardEntryState, ForwardTable } from './forward-table.js';
 import { supervise } from './listen-supervisor.js';
-import { ChannelLog, type LineBytes, logStream } from './log-limit.js';
+import { ChannelLog, type LineBytes, logRefusals, logStream } from './log-limit.js';
 import { ChannelPorts, type ChannelPortsState } from './ports/channel-ports.js';
 import type { FindRival } from './rival.js';
 import { EXEC_SERVICE } from './services/built-in.js';
@@ -50,7 +47,7 @@ import { PermittedServices } from './services/permitted.js';
 import { Recordings } from './services/recordings.js';
 import { hasBroker, requestFilters, STORAGE_SERVICE, StorageService, type StorageState } from './services/storage.js';
 import type { ChannelSupervisor, SupervisorState } from './supervisor.js';
-import { describeEgressRules, testEgress } from './test-egress.js';
+import { describeEgresses, testEgress } from './test-egress.js';
 
 /** What a channel gets from its proxy. */
 export interface ProxyChannelContext {
@@ -116,7 +113,6 @@ export class ProxyChannel {
   /** Whether it is one of those that were asked for from the start, or by `Proxy.apply`. */
   isDeclared: boolean;
   readonly #context: ProxyChannelContext;
-  readonly #settings: SessionSettings;
   readonly #source: SessionSource;
   /** Those whose peer has said what it offers. */
   readonly #listed = new WeakSet<Session>();
@@ -136,23 +132,18 @@ export class ProxyChannel {
    * Throws what `checkChannelOptions` throws. Where it was restored it goes on with what a predecessor had, and neither reads nor
    * writes before `goOn`.
    */
-  constructor(
-    options: ChannelOptions,
-    context: ProxyChannelContext,
-    restored: Restored<ProxyChannelState> | null = null,
-  ) {
+  constructor(options: ChannelOptions, context: ProxyChannelContext, restored?: Restored<ProxyChannelState>) {
     const state = restored?.state;
     const { clock, addresses } = context;
     const { label, address, keys, egress } = checkChannelOptions(options);
     const source = new SessionSource(clock);
+    const channelLog = new ChannelLog({ label, ...context });
     const registry = new ServiceRegistry({
       onChange: () => {
         const { current } = source;
         if (current?.isDraining === false) current.setServices(registry.list(), this.ports.announced);
       },
-      onDenied: (stream, why) => this.#logDenied(stream, why),
-      onUnknown: (stream, why) => this.#logUnknown(stream, why),
-      onFailed: (stream, error) => this.#logFailed(stream, error),
+      ...logRefusals(channelLog.log),
     });
     this.label = label;
     this.address = address;
@@ -166,8 +157,8 @@ export class ProxyChannel {
     this.#waitMs = options.waitMs ?? DEFAULT_WAIT_MS;
     this.#source = source;
     this.#putGates(Object.keys(options.policies ?? {}));
-    this.#channelLog = new ChannelLog({ label, ...context });
-    this.#log = this.#channelLog.log;
+    this.#channelLog = channelLog;
+    this.#log = channelLog.log;
     const shared = { label, source, registry, clock, log: this.#log, waitMs: this.#waitMs, addresses };
     this.forwards = new ForwardTable({
       ...shared,
@@ -200,12 +191,12 @@ export class ProxyChannel {
       },
       state?.record,
     );
-    this.#settings = settingsFor(address, options, () => this.#keys, context.identity, clock);
-    const { resume } = this.#settings;
+    const settings = settingsFor(address, options, () => this.#keys, context.identity, clock);
+    const { resume } = settings;
     if (resume !== null) resume.kept.onEnded = (session, reason) => this.sessions.end(session, reason);
     this.supervisor = supervise({
       channel: address,
-      settings: this.#settings,
+      settings,
       bufferBytes: options.bufferBytes ?? DEFAULT_BUFFER_BYTES,
       clock,
       // Those who may make files in a group's folder could have it connect to any socket.
@@ -214,7 +205,7 @@ export class ProxyChannel {
       findRival: context.findRival,
       onFatal: (reason) => context.onFatal(this, reason),
     });
-    if (restored !== null) this.#restore(restored);
+    if (restored !== undefined) this.#restore(restored);
   }
 
   #restore({ state, take }: Restored<ProxyChannelState>): void {
@@ -252,7 +243,7 @@ export class ProxyChannel {
   async startForward(entry: ForwardEntry): Promise<void> {
     await this.forwards.start(entry);
     const session = this.#source.current;
-    if (session !== null && this.#listed.has(session)) this.#warnOfMissing([entry], session.peerServices.names);
+    if (session !== null && this.#listed.has(session)) this.forwards.warnOfMissing([entry], session.peerServices.names);
   }
 
   /** Opens the channel, which may take for ever. Rejects where it is to listen and cannot. */
@@ -315,8 +306,7 @@ export class ProxyChannel {
     this.#permitted.start();
     this.supervisor.goOn();
     this.forwards.goOn();
-    this.ports.sessionChanged();
-    this.#context.onChanged(this);
+    this.#tellChange();
   }
 
   /** Tells the peer, and closes everything, within a second. */
@@ -425,7 +415,7 @@ export class ProxyChannel {
 
   /** Resets a stream. Throws `not-found`. */
   closeStream(id: number): void {
-    const stream = this.#streams.find((found) => found.id === id && id !== 0);
+    const stream = this.#source.current?.streams.list().find((found) => found.id === id && id !== 0);
     if (stream === undefined) throw new VproxyError('not-found', `there is no stream ${id} on channel ${this.label}`);
     stream.reset('cancelled', 'the stream was closed by an operator');
   }
@@ -461,17 +451,8 @@ export class ProxyChannel {
 
   /** Those of which something is said, and those that forwards lead to. */
   listEgress(): EgressStatus[] {
-    const used = this.forwards.active.flatMap(({ forward: { spec } }) => {
-      const name = egressOf(spec);
-      return name === null ? [] : [{ name, service: spec.service }];
-    });
-    const names = new Set([...this.#egress.keys(), ...used.map(({ name }) => name)]);
-    return [...names].map((name) => ({
-      channel: this.label,
-      name,
-      services: used.filter((one) => one.name === name).map(({ service }) => service),
-      rules: describeEgressRules(this.#egress.get(name) ?? null),
-    }));
+    const specs = this.forwards.active.map(({ forward }) => forward.spec);
+    return describeEgresses({ channel: this.label, egresses: this.#egress }, specs);
   }
 
   /** What would become of a destination, without connecting to it. Rejects with `not-found` where nothing is said of the egress. */
@@ -481,43 +462,8 @@ export class ProxyChannel {
   }
 
   listStreams(): StreamStatus[] {
-    const sessionCreditBytes = this.#source.current?.sendCreditBytes ?? 0;
-    const nowMs = this.#context.clock.now();
-    return this.#streams.map((stream) => ({
-      channel: this.label,
-      id: stream.id,
-      service: stream.service,
-      direction: stream.isIncoming ? 'incoming' : 'outgoing',
-      forward: stream.owner,
-      from: stream.from,
-      ageMs: Math.round(nowMs - stream.openedAtMs),
-      sentBytes: stream.sentBytes,
-      receivedBytes: stream.receivedBytes,
-      sendCreditBytes: stream.sendCreditBytes,
-      receiveCreditBytes: stream.receiveCreditBytes,
-      waitsFor: stream.waitsFor(sessionCreditBytes),
-      datagrams: describeMessages(stream.messages),
-    }));
-  }
-
-  get #streams(): SessionStream[] {
-    return this.#source.current?.streams.list() ?? [];
-  }
-
-  #logDenied({ id, service, from }: SessionStream, why: string): void {
-    const message = `a stream from ${escapeText(from ?? 'the peer', 80)} to ${service} was denied: ${why}`;
-    this.#log(makeEvent('stream-denied', message, { service, stream: id, from, why }));
-  }
-
-  #logUnknown({ id, service, from }: SessionStream, why: string): void {
-    const message = `a stream from ${escapeText(from ?? 'the peer', 80)} to ${service} was refused: ${why}`;
-    const fields = { direction: 'incoming', service, stream: id, from, code: 'unknown-service' };
-    this.#log(makeEvent('stream-refused', message, fields, 'debug'));
-  }
-
-  #logFailed({ id, service }: SessionStream, error: unknown): void {
-    const message = `service ${service} failed on stream ${id}: ${escapeText(describeError(error), 200)}`;
-    this.#log(makeEvent('service-failed', message, { service, stream: id }));
+    const session = this.#source.current;
+    return session === null ? [] : describeStreams(this.label, session);
   }
 
   #take(session: Session, isRestored: boolean): void {
@@ -528,22 +474,11 @@ export class ProxyChannel {
       const message = `the peer offers: ${list || 'nothing'}`;
       this.#log(makeEvent('services', message, { services: list }));
       // What comes later is nobody's mistake.
-      if (!this.#listed.has(session)) this.#warnOfMissing(this.forwards.active, services);
+      if (!this.#listed.has(session)) this.forwards.warnOfMissing(this.forwards.active, services);
       this.#listed.add(session);
       this.#tellChange();
     });
     if (!isRestored) session.start(this.registry.list(), this.ports.announced);
-  }
-
-  /** Of those forwards that lead to no service of the peer. */
-  #warnOfMissing(entries: Iterable<ForwardEntry>, offered: ReadonlySet<string>): void {
-    for (const { id, forward } of entries) {
-      const { direction, service } = forward.spec;
-      if (direction === 'incoming' || service === ANY_SERVICE || offered.has(service)) continue;
-      const form = formatForwardSpec(forward.spec);
-      const message = `-o ${form}: the peer offers no service ${service}; it offers: ${listInsteadOf(service, offered)}`;
-      this.#log(makeEvent('service-missing', message, { service, forward: id, services: listServices(offered) }));
-    }
   }
 
   /** There is a session or none, its peer offers something else, or the channel waits. */

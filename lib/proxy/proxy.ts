@@ -27,7 +27,7 @@ import { chooseChannel } from '../util/labels.js';
 import { applyChannels, requireFreePlaces } from './apply.js';
 import { requireEgress } from './channel-egress.js';
 import { type ChannelOptions, DEFAULT_LABEL, labelTaken } from './channel-options.js';
-import { ForwardAddresses, type ForwardEntry } from './forward-table.js';
+import { ForwardAddresses } from './forward-table.js';
 import { type ChannelGroup, type GroupState, OwnFolders } from './groups/channel-group.js';
 import { isGroup } from './groups/group-pattern.js';
 import { GroupTable } from './groups/group-table.js';
@@ -70,20 +70,6 @@ export interface ProxyState {
   readonly groups: readonly GroupState[];
   /** By the labels of channels, the paths of folders that were made for them. */
   readonly folders: Map<string, Set<string>>;
-}
-
-/** How much a state has: sessions, streams, and sockets that are listened on. */
-export function countCaptured({ channels }: ProxyState): Record<'sessions' | 'streams' | 'listeners', number> {
-  const sessions = channels.flatMap(({ supervisor: { session } }) => (session === null ? [] : [session.state]));
-  const listeners = channels.map(({ forwards, storage, supervisor }) => {
-    const listening = [supervisor.listener, ...forwards.map(({ forward }) => forward.listener)];
-    return listening.filter((descriptor) => descriptor !== null).length + storage.length;
-  });
-  return {
-    sessions: sessions.length,
-    streams: sessions.reduce((sum, { streams }) => sum + streams.length, 0),
-    listeners: listeners.reduce((sum, count) => sum + count, 0),
-  };
 }
 
 /** The events of a `Proxy`. */
@@ -363,8 +349,11 @@ export class Proxy extends EventEmitter<ProxyEvents> {
 
   /** Removes a forward; resolved when it is gone. Rejects with `not-found`. */
   async removeForward(id: string, { isDraining = true }: RemoveOptions = {}): Promise<void> {
-    const [channel, entry] = this.#findForward(id);
-    await channel.forwards.remove(entry, isDraining);
+    for (const { forwards } of this.#channels.values()) {
+      const entry = forwards.find(id);
+      if (entry !== null) return forwards.remove(entry, isDraining);
+    }
+    throw new VproxyError('not-found', `there is no forward ${escapeText(id, 80)}`);
   }
 
   // ---- streams ----------------------------------------------------------------------------------------------------
@@ -395,8 +384,8 @@ export class Proxy extends EventEmitter<ProxyEvents> {
    *
    * @internal
    */
-  openStream(service: string, label?: string): Promise<MuxStream> {
-    return this.#attempt(() => this.#find(label).openStream(service));
+  async openStream(service: string, label?: string): Promise<MuxStream> {
+    return this.#find(label).openStream(service);
   }
 
   /** Resets a stream. Throws `not-found`. */
@@ -415,13 +404,13 @@ export class Proxy extends EventEmitter<ProxyEvents> {
    * What would become of a connection to `HOST:PORT` by an egress of a channel: its name is resolved, and nothing is connected
    * to. Rejects with `bad-argument` for a destination that is none, `not-found`, or the reason of `signal`.
    */
-  testEgress(
+  async testEgress(
     name: string,
     destination: string,
     label?: string,
     signal: AbortSignal = this.#stopping.signal,
   ): Promise<EgressTest> {
-    return this.#attempt(() => this.#find(label).testEgress(name, parseEgressDestination(destination), signal));
+    return this.#find(label).testEgress(name, parseEgressDestination(destination), signal);
   }
 
   // ---- looking ----------------------------------------------------------------------------------------------------
@@ -464,8 +453,8 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   }
 
   /** The round trip through a peer, in milliseconds. Rejects with `not-found` or `no-session`. */
-  ping(label?: string, timeoutMs = PING_TIMEOUT_MS): Promise<number> {
-    return this.#attempt(() => this.#find(label).ping(timeoutMs));
+  async ping(label?: string, timeoutMs = PING_TIMEOUT_MS): Promise<number> {
+    return this.#find(label).ping(timeoutMs);
   }
 
   /**
@@ -577,30 +566,17 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     }
   }
 
-  async #attempt<T>(work: () => Promise<T>): Promise<T> {
-    return work();
-  }
-
   #logFailure({ label: channel }: ProxyChannel, { code, message }: VproxyError): void {
     this.emit('log', makeEvent('channel-failed', `${channel}: ${message}`, { channel, code }));
   }
 
   /** Of the channel that is named, or the only one. */
   #whyDown(label?: string): string {
-    const [only] = this.#channels.values();
-    const found = label === undefined && this.#channels.size === 1 ? only : this.#channels.get(label ?? '');
-    return found?.whyDown ?? '';
+    const [found, ...others] = [...this.#channels.values()].filter((one) => (label ?? one.label) === one.label);
+    return others.length === 0 ? (found?.whyDown ?? '') : '';
   }
 
   #find(label?: string): ProxyChannel {
     return chooseChannel(this.#channels, label);
-  }
-
-  #findForward(id: string): [ProxyChannel, ForwardEntry] {
-    for (const channel of this.#channels.values()) {
-      const entry = channel.forwards.find(id);
-      if (entry !== null) return [channel, entry];
-    }
-    throw new VproxyError('not-found', `there is no forward ${escapeText(id, 80)}`);
   }
 }

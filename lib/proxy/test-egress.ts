@@ -5,11 +5,29 @@ import { type Destination, parseDestination } from '../forward/egress/admission.
 import { EgressDialer } from '../forward/egress/dial.js';
 import { Refusal } from '../forward/egress/refusal.js';
 import type { EgressEntry, EgressRules } from '../forward/egress/rules.js';
+import type { ForwardSpec } from '../forward/spec.js';
 import type { EgressStatus, EgressTest } from '../status/types.js';
 import { formatHostPort } from '../util/addresses.js';
 import type { Clock } from '../util/clock.js';
 import { whatThereIs } from '../util/closest-word.js';
 import { escapeText } from '../util/escape.js';
+import { egressOf } from './channel-egress.js';
+
+/** The egresses of a channel, by their names. */
+interface EgressesOf {
+  /** The label of the channel. */
+  readonly channel: string;
+  readonly egresses: ReadonlyMap<string, EgressRules>;
+}
+
+/** The egresses of a channel of which something is said, and those that its forwards lead to. */
+export function describeEgresses({ channel, egresses }: EgressesOf, forwards: readonly ForwardSpec[]): EgressStatus[] {
+  const names = new Set([...egresses.keys(), ...forwards.map(egressOf).filter((name) => name !== null)]);
+  return [...names].map((name) => {
+    const services = forwards.filter((spec) => egressOf(spec) === name).map(({ service }) => service);
+    return { channel, name, services, rules: describeEgressRules(egresses.get(name) ?? null) };
+  });
+}
 
 /** What a status says of the rules of an egress; null where nothing is said of it. */
 export function describeEgressRules(rules: EgressRules | null): EgressStatus['rules'] {
@@ -36,13 +54,6 @@ const noDestination = (text: string): VproxyError =>
     'bad-argument',
     `"${escapeText(text, 120)}" is not DESTINATION:PORT, such as example.org:443 (an IPv6 address in brackets)`,
   );
-
-/** The egresses of a channel, by their names. */
-interface EgressesOf {
-  /** The label of the channel. */
-  readonly channel: string;
-  readonly egresses: ReadonlyMap<string, EgressRules>;
-}
 
 /**
  * What would become of a destination on a channel, without connecting to it. Rejects with `not-found` where nothing is said

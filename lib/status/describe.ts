@@ -3,7 +3,7 @@ import type { ChannelTraits } from '../channel/kind.js';
 import { offersResume } from '../session/opening/agreement.js';
 import type { Session } from '../session/session.js';
 import type { MessageCounts } from '../session/stream.js';
-import type { DatagramCounts, SessionStatus } from './types.js';
+import type { DatagramCounts, SessionStatus, StreamStatus } from './types.js';
 
 /** Every state of a channel; `schemas.ts` says what each means. */
 export const CHANNEL_STATES = [
@@ -41,4 +41,25 @@ export function describeSession(session: Session, { tls }: ChannelTraits): Sessi
     sendCreditBytes: session.sendCreditBytes,
     unwrittenBytes: session.unwrittenBytes,
   };
+}
+
+/** What is said of the streams of a session on `channel`. */
+export function describeStreams(channel: string, session: Session): StreamStatus[] {
+  const { sendCreditBytes } = session;
+  const nowMs = session.clock.now();
+  return session.streams.list().map((stream) => ({
+    channel,
+    id: stream.id,
+    service: stream.service,
+    direction: stream.isIncoming ? 'incoming' : 'outgoing',
+    forward: stream.owner,
+    from: stream.from,
+    ageMs: Math.round(nowMs - stream.openedAtMs),
+    sentBytes: stream.sentBytes,
+    receivedBytes: stream.receivedBytes,
+    sendCreditBytes: stream.sendCreditBytes,
+    receiveCreditBytes: stream.receiveCreditBytes,
+    waitsFor: stream.waitsFor(sendCreditBytes),
+    datagrams: describeMessages(stream.messages),
+  }));
 }
