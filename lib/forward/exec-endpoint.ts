@@ -37,11 +37,6 @@ export const execEndpoint: EndpointKind<ExecEndpoint> = {
 /** How much of one line on stderr is logged. */
 const MAX_LOGGED = 512;
 
-interface ExecTargetOptions {
-  /** Default `/bin/sh`. */
-  readonly shell?: string;
-}
-
 /** Runs `command` with a shell for each stream, in a process group of its own. */
 export class ExecTarget implements Target {
   readonly #command: string;
@@ -49,7 +44,7 @@ export class ExecTarget implements Target {
   readonly #shell: string;
   readonly #children = new Set<ChildSink>();
 
-  constructor(command: string, context: TargetContext, { shell = '/bin/sh' }: ExecTargetOptions = {}) {
+  constructor(command: string, context: TargetContext, shell = '/bin/sh') {
     this.#command = command;
     this.#context = context;
     this.#shell = shell;

@@ -5,45 +5,59 @@ import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import type { KnownStream } from './connection.js';
 import type { DropCounts } from './datagram/flow-book.js';
+import type { InputFilters } from './input-filter.js';
 import { endedStreamFields, NO_STREAM, streamFields } from './session-source.js';
 
-interface ForwardLogOptions {
-  readonly spec: { readonly direction: 'outgoing' | 'incoming'; readonly service: string };
+interface ForwardName {
+  readonly direction: 'outgoing' | 'incoming';
+  readonly service: string;
+}
+
+/** What every forward gets. */
+export interface ForwardOptions {
+  /** What its streams are said to belong to. Default null. */
+  readonly id?: string | null;
   readonly log: Log;
   readonly clock: Clock;
-  /** The id of the forward. Default null. */
-  readonly id?: string | null;
+  /** What comes between streams and their local ends. Default: nothing. */
+  readonly filters?: InputFilters;
+  /** The last of its open streams has gone. Default: nobody is told. */
+  readonly onIdle?: () => void;
 }
 
 export class ForwardLog {
   readonly write: Log;
-  readonly #options: ForwardLogOptions;
+  readonly #spec: ForwardName;
+  readonly #clock: Clock;
+  readonly #id: string | null;
   readonly #endpointText: () => string;
 
   /** `endpointText` gives the address in force. */
-  constructor(options: ForwardLogOptions, endpointText: () => string) {
-    this.write = options.log;
-    this.#options = options;
+  constructor(spec: ForwardName, { log, clock, id = null }: ForwardOptions, endpointText: () => string) {
+    this.write = log;
+    this.#spec = spec;
+    this.#clock = clock;
+    this.#id = id;
     this.#endpointText = endpointText;
   }
 
   get #isOutgoing(): boolean {
-    return this.#options.spec.direction === 'outgoing';
+    return this.#spec.direction === 'outgoing';
   }
 
   /** The address in force and a service, for people; by default that of the forward. */
-  nameOf(service = this.#options.spec.service): string {
+  nameOf(service = this.#spec.service): string {
     return `${this.#endpointText()} (${service})`;
   }
 
   /** The fields of an event of the forward, or of one of its streams. */
-  fields<Facts extends object>(facts: Facts, service = this.#options.spec.service) {
-    const { id = null, spec } = this.#options;
-    return { forward: id, direction: spec.direction, endpoint: this.#endpointText(), service, ...facts };
+  fields<Facts extends object>(facts: Facts, service = this.#spec.service) {
+    const { direction } = this.#spec;
+    return { forward: this.#id, direction, endpoint: this.#endpointText(), service, ...facts };
   }
 
   listening(): void {
-    const message = `listening on ${this.#endpointText()} for ${this.#options.spec.service}`;
+    const message = `listening on ${this.#endpointText()} for ${this.#spec.service}`;
     this.write(makeEvent('listening', message, this.fields(NO_STREAM)));
   }
 
@@ -79,7 +93,7 @@ export class ForwardLog {
   closed(stream: KnownStream, reason: VproxyError | null, wasOpen = true, what = 'connection'): void {
     const { id, service } = stream;
     const amount = `${stream.sentBytes} bytes sent, ${stream.receivedBytes} received`;
-    const fields = this.fields(endedStreamFields(this.#options.clock.now(), stream, reason ?? {}), service);
+    const fields = this.fields(endedStreamFields(this.#clock.now(), stream, reason ?? {}), service);
     const subject = `stream ${id} to ${this.#isOutgoing ? service : this.nameOf()}`;
     if (reason === null) {
       this.write(makeEvent('stream-closed', `${subject} has ended: ${amount}`, fields));

@@ -1,15 +1,12 @@
 /** An incoming forward (`-i`): leads each stream that the peer opens to the service to its target. */
 import { VproxyError } from '../errors.js';
-import type { Log } from '../events.js';
 import { type MessageCounts, SessionStream } from '../session/stream.js';
 import type { KeepDescriptor } from '../system/descriptors.js';
-import type { Clock } from '../util/clock.js';
 import type { IndexOfStream, KnownStream } from './connection.js';
 import type { EgressRules } from './egress/rules.js';
 import type { Target } from './endpoint-kind.js';
 import { targetKindOf } from './endpoint-kinds.js';
-import { ForwardLog } from './forward-log.js';
-import type { InputFilters } from './input-filter.js';
+import { ForwardLog, type ForwardOptions } from './forward-log.js';
 import type { ServiceRegistry } from './services.js';
 import { type Forward, type ForwardSpec, type ForwardState, formatEndpoint, type Predecessor } from './spec.js';
 
@@ -17,23 +14,15 @@ import { type Forward, type ForwardSpec, type ForwardState, formatEndpoint, type
 const IS_SERVED = (): boolean => true;
 const IS_DONE_WITH = (): boolean => false;
 
-export interface IncomingOptions {
+export interface IncomingOptions extends ForwardOptions {
   /** Where the service is offered. */
   readonly registry: ServiceRegistry;
-  /** What its streams are said to belong to. Default null. */
-  readonly id?: string | null;
-  readonly log: Log;
-  readonly clock: Clock;
   /** Streams served at once, those being closed included. */
   readonly maxStreams: number;
   /** What a target that is a socket is given before the stream's first byte. Default null: nothing. */
   readonly preamble?: ((stream: SessionStream) => Buffer) | null;
-  /** What comes between streams and the target. Default: nothing. */
-  readonly filters?: InputFilters;
   /** The rules of the moment of the egress of that name. Default: there is none. */
   readonly egress?: (name: string) => EgressRules | null;
-  /** The last of its open streams has gone. Default: nobody is told. */
-  readonly onIdle?: () => void;
 }
 
 export class IncomingForward implements Forward {
@@ -51,7 +40,7 @@ export class IncomingForward implements Forward {
     this.spec = spec;
     this.#options = options;
     this.endpointText = formatEndpoint(spec.endpoint);
-    this.#log = new ForwardLog({ ...options, spec }, () => this.endpointText);
+    this.#log = new ForwardLog(spec, options, () => this.endpointText);
     this.#target = targetKindOf(spec.endpoint, spec.service).createTarget(spec.endpoint, {
       name: this.#log.nameOf(),
       service: spec.service,

@@ -1,34 +1,24 @@
 /** An outgoing forward (`-o`): listens here, and opens a stream to the peer's service for each connection. */
 import net from 'node:net';
 import { toVproxyError, VproxyError } from '../errors.js';
-import type { Log } from '../events.js';
 import type { SessionStream } from '../session/stream.js';
 import { descriptorShortage, type KeepDescriptor } from '../system/descriptors.js';
 import type { ListenAddress } from '../system/sockets/listen-address.js';
 import { listen, listenAdopted } from '../system/sockets/listening.js';
 import { adoptSocket, descriptorOf, resetSocket } from '../system/sockets/node-sockets.js';
-import type { Clock } from '../util/clock.js';
 import { describeError } from '../util/escape.js';
 import { type Accepted, type Caller, type Connection, Connections, type IndexOfStream } from './connection.js';
 import type { Entrance } from './endpoint-kind.js';
 import { type Endpoint, entranceKindOf } from './endpoint-kinds.js';
-import { ForwardLog } from './forward-log.js';
-import { filterInput, type InputFilters } from './input-filter.js';
+import { ForwardLog, type ForwardOptions } from './forward-log.js';
+import { filterInput } from './input-filter.js';
 import type { SessionSource } from './session-source.js';
 import { type Forward, type ForwardSpec, type ForwardState, formatEndpoint, type Predecessor } from './spec.js';
 
-export interface OutgoingOptions {
-  /** What its streams are said to belong to. Default null. */
-  readonly id?: string | null;
+export interface OutgoingOptions extends ForwardOptions {
   readonly source: SessionSource;
-  readonly log: Log;
-  readonly clock: Clock;
   /** How long a connection waits for a session, in milliseconds. */
   readonly waitMs: number;
-  /** What comes between streams and those who connect. Default: nothing. */
-  readonly filters?: InputFilters;
-  /** The last of its open streams has gone. Default: nobody is told. */
-  readonly onIdle?: () => void;
 }
 
 export class OutgoingForward implements Forward {
@@ -51,7 +41,7 @@ export class OutgoingForward implements Forward {
     this.spec = spec;
     this.#options = options;
     this.endpointText = formatEndpoint(spec.endpoint);
-    this.#log = new ForwardLog({ ...options, spec }, () => this.endpointText);
+    this.#log = new ForwardLog(spec, options, () => this.endpointText);
     const kind = entranceKindOf(spec.endpoint, spec.service);
     this.#address = kind.listenAddress(spec.endpoint);
     this.#entrance = kind.createEntrance(spec.endpoint, {

@@ -228,11 +228,12 @@ test('a shell that cannot be started is connect-failed', async (t) => {
       egress: () => null,
       onClosed: () => undefined,
       log: new ForwardLog(
-        { spec: { direction: 'incoming', service: 'run' }, clock: pair.clock, log: () => t.fail() },
+        { direction: 'incoming', service: 'run' },
+        { clock: pair.clock, log: () => t.fail() },
         () => 'exec:true',
       ),
     },
-    { shell: '/nonexistent/sh' },
+    '/nonexistent/sh',
   );
   pair.b.services = ['run'];
   pair.b.onSession = (session) => session.on('stream', (stream) => target.serve(stream));

@@ -66,11 +66,8 @@ export class EgressScene {
         egress: () => this.rules,
         onClosed: (_stream, reason) => this.closed.push(reason),
         log: new ForwardLog(
-          {
-            spec: { direction: 'incoming', service: 'internet' },
-            clock: this.pair.clock,
-            log: (event) => this.#hear(event),
-          },
+          { direction: 'incoming', service: 'internet' },
+          { clock: this.pair.clock, log: (event) => this.#hear(event) },
           () => 'egress:',
         ),
       },

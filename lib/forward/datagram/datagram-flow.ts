@@ -32,7 +32,7 @@ export class DatagramFlow implements LocalEnd, MessageCounts {
   readonly #budget: Budget;
   readonly #queue: MessageQueue;
   readonly #reader: MessageReader;
-  #stream!: SessionStream;
+  stream!: SessionStream;
   /** Whether the stream has not sent all of a message, and what that takes of the budget. */
   #isInStream = false;
   #inStreamBytes = 0;
@@ -80,18 +80,14 @@ export class DatagramFlow implements LocalEnd, MessageCounts {
   }
 
   #join(stream: SessionStream): void {
-    this.#stream = stream;
+    this.stream = stream;
     stream.messages = this;
   }
 
   /** Accepts a flow that the peer opened. */
   accept(): void {
-    this.#stream.accept();
+    this.stream.accept();
     if (this.#hasPeerEnded) this.end();
-  }
-
-  get stream(): SessionStream {
-    return this.#stream;
   }
 
   /** Whether it takes no more messages: it is over, or was ended by this side. */
@@ -126,12 +122,12 @@ export class DatagramFlow implements LocalEnd, MessageCounts {
     if (this.isEnded) return;
     this.#isEnding = true;
     this.#dropQueue();
-    if (!this.#stream.isAnswered || !this.#stream.finish()) this.reset('cancelled', 'the flow was given up');
+    if (!this.stream.isAnswered || !this.stream.finish()) this.reset('cancelled', 'the flow was given up');
   }
 
   /** Ends it now, without waiting for the peer. */
   reset(code: string, message: string): void {
-    this.#stream.reset(code, message);
+    this.stream.reset(code, message);
   }
 
   // ---- for the stream -------------------------------------------------------------------------------------------
@@ -148,7 +144,7 @@ export class DatagramFlow implements LocalEnd, MessageCounts {
       this.reset(code, message);
     }
     // Nothing is held back: a window may be smaller than a message.
-    this.#stream.release(bytes.length);
+    this.stream.release(bytes.length);
     return false;
   }
 
@@ -156,7 +152,7 @@ export class DatagramFlow implements LocalEnd, MessageCounts {
     this.#hasPeerEnded = true;
     if (this.#reader.isMidMessage) this.reset('protocol-error', 'the flow ends within a message');
     // Before the answer whoever has the flow may only be about to deliver what came.
-    else if (this.#stream.isAnswered) this.end();
+    else if (this.stream.isAnswered) this.end();
   }
 
   handleStop(): void {
@@ -184,11 +180,11 @@ export class DatagramFlow implements LocalEnd, MessageCounts {
 
   /** Gives the stream what it sends at once, and one message more. */
   #sendOn(): void {
-    while (!this.isEnded && !this.#stream.isWaiting) {
+    while (!this.isEnded && !this.stream.isWaiting) {
       const frame = this.#queue.shift();
       if (frame === null) return;
       this.sent += 1;
-      const sent = this.#stream.send(frame, HEADER_BYTES, frame.length - TRAILER_BYTES, true);
+      const sent = this.stream.send(frame, HEADER_BYTES, frame.length - TRAILER_BYTES, true);
       if (sent !== SENT.WAITING) continue;
       this.#isInStream = true;
       // As a rule there is the room that it had in the queue.

@@ -16,18 +16,11 @@ const MAX_ENDING = 64;
 const NOT_ENDED = 'the peer has not ended the flow, as this side has';
 
 /** A flow in the table, from `add` to `remove`. */
-export class OpenedFlow implements Aged {
+export interface OpenedFlow extends Aged {
   readonly flow: DatagramFlow;
-  older: Aged | null = null;
-  younger: Aged | null = null;
   /** When something passed last; of one that was ended, when that was. */
   usedAtMs: number;
-  isEnding = false;
-
-  constructor(flow: DatagramFlow, nowMs: number) {
-    this.flow = flow;
-    this.usedAtMs = nowMs;
-  }
+  isEnding: boolean;
 }
 
 export class OpenedFlows {
@@ -53,7 +46,7 @@ export class OpenedFlows {
   }
 
   add(flow: DatagramFlow): OpenedFlow {
-    const opened = new OpenedFlow(flow, this.#clock.now());
+    const opened: OpenedFlow = { flow, older: null, younger: null, usedAtMs: this.#clock.now(), isEnding: false };
     this.#used.add(opened);
     this.#cancelLook ??= this.#lookIn(IDLE_MS);
     return opened;

@@ -50,7 +50,7 @@ export class OutgoingDatagrams implements Forward {
     this.#endpoint = spec.endpoint;
     this.#entrance = datagramEntranceOf(spec.endpoint, spec.service);
     this.endpointText = formatEndpoint(spec.endpoint);
-    this.#log = new ForwardLog({ ...options, spec }, () => this.endpointText);
+    this.#log = new ForwardLog(spec, options, () => this.endpointText);
     this.messages = new FlowBook({
       clock: options.clock,
       onDropped: (counts) => this.#log.dropped(counts),

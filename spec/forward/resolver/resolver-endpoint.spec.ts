@@ -189,8 +189,8 @@ function served(
     egress: (name) => (name === 'internet' ? rules : null),
     onClosed: (_stream, reason) => closed.push(reason),
     log: new ForwardLog(
+      { direction: 'incoming', service: 'dns' },
       {
-        spec: { direction: 'incoming', service: 'dns' },
         clock: pair.clock,
         log: (event) => {
           if (event.event === 'resolver-refused') refused.push(event);
