@@ -138,7 +138,8 @@ function valueOf({ spelling, value, isAttached }: FoundOption, option: NamedOpti
 /** Another option where a value should be was hardly meant as one; a number below zero was, and is refused as that. */
 const canBeValue = (word: string): boolean => !word.startsWith('-') || word === '-' || /^-\.?\d[\d.]*$/.test(word);
 
-const hasMany = (operands: readonly string[]): boolean => operands.some((operand) => /…\]?$/.test(operand));
+/** Whether one of them may be many words. */
+export const hasMany = (operands: readonly string[]): boolean => operands.some((operand) => /…\]?$/.test(operand));
 
 function extraOperand({ operands = [] }: CommandDescription, given: readonly string[]): string | undefined {
   return hasMany(operands) ? undefined : given[operands.length];

@@ -7,7 +7,7 @@ import { readReplies } from '../../lib/storage/replies.js';
 import type { ListenAddress } from '../../lib/system/sockets/listen-address.js';
 import { parseHostPort } from '../../lib/util/addresses.js';
 import { escapeText } from '../../lib/util/escape.js';
-import { type Arguments, badArgument } from '../command/arguments.js';
+import { badArgument } from '../command/arguments.js';
 import type { Command } from '../command/command.js';
 
 const DEFAULT_LISTEN = '127.0.0.1:50000';
@@ -37,54 +37,44 @@ export const command: Command = {
   },
   isLocal: true,
   async run(args) {
+    const file = args.text('replies');
+    if (file === undefined) throw badArgument('--replies: it is missing; expected --replies FILE');
+    const dial = args.texts('dial').map((text) => parseAddress('--dial', 1, text));
+    const texts = args.texts('listen');
+    const listenTexts = texts.length > 0 ? texts : dial.length > 0 ? [] : [DEFAULT_LISTEN];
+    const listen = listenTexts.map((text) => parseAddress('--listen', 0, text));
     const ending = new AbortController();
     const end = () => ending.abort();
     process.once('SIGINT', end).once('SIGTERM', end);
+    const replies = await readReplies(file);
+    const emulator = createStorageEmulator((request) => replies.answer(request));
     try {
-      await runEmulator(args, ending.signal, (line) => void process.stderr.write(`${line}\n`));
+      for (const address of listen) {
+        log(`storage emulator listening on ${formatStorageAddress(await emulator.listen(address))}`);
+      }
+      let lastFailure = '';
+      emulator.on('connected', (address) => {
+        lastFailure = '';
+        log(`storage emulator connected to ${formatStorageAddress(address)}`);
+      });
+      emulator.on('request', ({ argv, vm }) => {
+        lastFailure = '';
+        log(`storage call${vm === undefined ? '' : ` of ${escapeText(vm, 64)}`}: ${escapeText(argv.join(' '))}`);
+      });
+      emulator.on('failure', ({ message }) => {
+        // An address that is dialled again and again is told of once.
+        if (message !== lastFailure) log(message);
+        lastFailure = message;
+      });
+      for (const address of dial) emulator.dial(address);
+      if (!ending.signal.aborted) await once(ending.signal, 'abort');
     } finally {
-      process.off('SIGINT', end).off('SIGTERM', end);
+      await emulator.close();
     }
   },
 };
 
-/**
- * Runs the emulator until `signal`. Each line of its log goes to `log`; the addresses that it listens on come first.
- * Rejects with `bad-argument`, `bad-file` or an `address-…` code.
- */
-async function runEmulator(args: Arguments, signal: AbortSignal, log: (line: string) => void): Promise<void> {
-  const file = args.text('replies');
-  if (file === undefined) throw badArgument('--replies: it is missing; expected --replies FILE');
-  const dial = args.texts('dial').map((text) => parseAddress('--dial', 1, text));
-  const texts = args.texts('listen');
-  const listenTexts = texts.length > 0 ? texts : dial.length > 0 ? [] : [DEFAULT_LISTEN];
-  const listen = listenTexts.map((text) => parseAddress('--listen', 0, text));
-  const replies = await readReplies(file);
-  const emulator = createStorageEmulator((request) => replies.answer(request));
-  try {
-    for (const address of listen) {
-      log(`storage emulator listening on ${formatStorageAddress(await emulator.listen(address))}`);
-    }
-    let lastFailure = '';
-    emulator.on('connected', (address) => {
-      lastFailure = '';
-      log(`storage emulator connected to ${formatStorageAddress(address)}`);
-    });
-    emulator.on('request', ({ argv, vm }) => {
-      lastFailure = '';
-      log(`storage call${vm === undefined ? '' : ` of ${escapeText(vm, 64)}`}: ${escapeText(argv.join(' '))}`);
-    });
-    emulator.on('failure', ({ message }) => {
-      // An address that is dialled again and again is told of once.
-      if (message !== lastFailure) log(message);
-      lastFailure = message;
-    });
-    for (const address of dial) emulator.dial(address);
-    if (!signal.aborted) await once(signal, 'abort');
-  } finally {
-    await emulator.close();
-  }
-}
+const log = (line: string): void => void process.stderr.write(`${line}\n`);
 
 function parseAddress(option: string, lowestPort: 0 | 1, text: string): ListenAddress {
   if (text.startsWith('/')) return { path: text };

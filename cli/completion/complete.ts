@@ -3,7 +3,7 @@
  * `vproxy __complete vproxy WORD… CURRENT`, or by `--line` and the line up to the cursor where a shell cannot tell words.
  */
 import { type Command, type NamedOption, optionsOf } from '../command/command.js';
-import { splitWords } from '../command/read-words.js';
+import { hasMany, splitWords } from '../command/read-words.js';
 import { type FoundCommand, findCommand, firstWords, NAMED_COMMANDS, secondWords } from '../command/table.js';
 import { type AddressContext, completeChannel, completeForward } from './addresses.js';
 import {
@@ -72,8 +72,7 @@ async function completeBehind(command: Command, given: readonly string[], curren
     return completeValue(option ?? NO_OPTION, `${spelling}=`, inline, context);
   }
   const { operands = [] } = command;
-  const hasMany = operands.some((operand) => /…\]?$/.test(operand));
-  const operand = operands[before.length] ?? (hasMany ? operands.at(-1) : undefined);
+  const operand = operands[before.length] ?? (hasMany(operands) ? operands.at(-1) : undefined);
   // Where nothing else can be, options are offered before a hyphen is typed.
   if (!isEnded && (current.startsWith('-') || (current === '' && operand === undefined))) {
     const left = options.filter(({ name, isRepeatable }) => isRepeatable === true || !isUsed(name, values));

@@ -3,11 +3,49 @@ import type { ControlClient } from '../../lib/control/client/client.js';
 import type { ForwardStatus } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
 
+/** Asks for names; `label` is that of a channel, if one is meant, and `typed` what was typed of a name. */
+type AskNames = (control: ControlClient, label: string | undefined, typed: string) => Promise<NamedThing[]>;
+
 /** The names that a running vproxy can be asked for. */
-export const LIVE_NAMES = ['channels', 'services', 'forwards', 'egresses', 'streams'] as const;
+const LIVE = {
+  channels: async (control) =>
+    (await control.channels()).map(({ label, state, address }) => named(label, `${state}, ${address}`)),
+  /** What the peers offer: with the label of the channel where there are several, none is named, or one is typed already. */
+  services: async (control, label, typed) => {
+    const [services, channels] = await Promise.all([control.services(), control.channels()]);
+    const hasLabel = typed.includes('/') || (label === undefined && channels.length > 1);
+    return services
+      .filter(({ offeredBy, channel }) => offeredBy === 'peer' && (label === undefined || channel === label))
+      .map(({ channel, service }) => named(hasLabel ? `${channel}/${service}` : service, `of ${channel}`));
+  },
+  /** Their ids, and the services that one alone is for. */
+  forwards: async (control) => {
+    const forwards = await control.forwards();
+    const described = ({ channel, direction, spec }: ForwardStatus): string =>
+      `${direction === 'outgoing' ? '-o' : '-i'} ${channel}/${spec}`;
+    const single = forwards.filter(({ service }) => forwards.filter((other) => other.service === service).length === 1);
+    return [
+      ...forwards.map((forward) => named(forward.id, described(forward))),
+      ...single.map((forward) => named(forward.service, described(forward))),
+    ];
+  },
+  /** Those of which something is said: with the label of the channel where there are several. */
+  egresses: async (control) => {
+    const [egresses, channels] = await Promise.all([control.egress(), control.channels()]);
+    return egresses.flatMap(({ channel, name, rules }) =>
+      rules === null ? [] : [named(channels.length > 1 ? `${channel}/${name}` : name, `of ${channel}`)],
+    );
+  },
+  streams: async (control) =>
+    (await control.streams()).map(({ channel, id, service, direction }) =>
+      named(`${channel}/${id}`, `${service}, ${direction}`),
+    ),
+} as const satisfies Readonly<Record<string, AskNames>>;
 
 /** One sort of them. */
-export type LiveName = (typeof LIVE_NAMES)[number];
+export type LiveName = keyof typeof LIVE;
+
+export const LIVE_NAMES = Object.keys(LIVE) as LiveName[];
 
 /**
  * What can be a value: the text of a `channel` or a `forward`; the name of a `process` that runs; a label, and the service behind
@@ -91,7 +129,7 @@ export async function liveNames(sort: LiveName, process: LiveSource, typed = '')
     import('../command/find-process.js'),
   ]);
   const asked = findSocket({ socket: process.socket, name: process.name }).then((path) =>
-    askForNames(sort, connectControl(path), process.channel, typed),
+    LIVE[sort](connectControl(path), process.channel, typed),
   );
   return inTime(asked);
 }
@@ -109,55 +147,6 @@ function inTime<T>(asked: Promise<T[]>): Promise<T[]> {
   return Promise.race([late, asked.catch(() => [])]);
 }
 
-async function askForNames(
-  sort: LiveName,
-  control: ControlClient,
-  channel: string | undefined,
-  typed: string,
-): Promise<NamedThing[]> {
-  switch (sort) {
-    case 'channels':
-      return (await control.channels()).map(({ label, state, address }) => named(label, `${state}, ${address}`));
-    case 'services':
-      return serviceNames(control, channel, typed);
-    case 'forwards':
-      return forwardNames(control);
-    case 'egresses':
-      return egressNames(control);
-    case 'streams':
-      return (await control.streams()).map(({ channel, id, service, direction }) =>
-        named(`${channel}/${id}`, `${service}, ${direction}`),
-      );
-  }
+function named(name: string, summary: string): NamedThing {
+  return { name, summary: escapeText(summary, 120) };
 }
-
-/** Their ids, and the services that one alone is for. */
-async function forwardNames(control: ControlClient): Promise<NamedThing[]> {
-  const forwards = await control.forwards();
-  const described = ({ channel, direction, spec }: ForwardStatus): string =>
-    `${direction === 'outgoing' ? '-o' : '-i'} ${channel}/${spec}`;
-  const single = forwards.filter(({ service }) => forwards.filter((other) => other.service === service).length === 1);
-  return [
-    ...forwards.map((forward) => named(forward.id, described(forward))),
-    ...single.map((forward) => named(forward.service, described(forward))),
-  ];
-}
-
-/** What the peers offer: with the label of the channel where there are several, none is named, or one is typed already. */
-async function serviceNames(control: ControlClient, label: string | undefined, typed: string): Promise<NamedThing[]> {
-  const [services, channels] = await Promise.all([control.services(), control.channels()]);
-  const hasLabel = typed.includes('/') || (label === undefined && channels.length > 1);
-  return services
-    .filter(({ offeredBy, channel }) => offeredBy === 'peer' && (label === undefined || channel === label))
-    .map(({ channel, service }) => named(hasLabel ? `${channel}/${service}` : service, `of ${channel}`));
-}
-
-/** Those of which something is said: with the label of the channel where there are several. */
-async function egressNames(control: ControlClient): Promise<NamedThing[]> {
-  const [egresses, channels] = await Promise.all([control.egress(), control.channels()]);
-  return egresses.flatMap(({ channel, name, rules }) =>
-    rules === null ? [] : [named(channels.length > 1 ? `${channel}/${name}` : name, `of ${channel}`)],
-  );
-}
-
-const named = (name: string, summary: string): NamedThing => ({ name, summary: escapeText(summary, 120) });
