@@ -4,12 +4,6 @@ import { escapeText } from '../../../lib/util/escape.js';
 import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
 
-/** What the denials have to do with. */
-export interface DenialSubject {
-  /** Paths of channels, forwards and keys; denials of vproxy and QEMU count whatever they are about. */
-  readonly paths: readonly string[];
-}
-
 /** How much of the end of a log is read, and the number of records of the kernel's own. */
 const MAX_BYTES = 512 * 1024;
 const MAX_RECORDS = 10_000;
@@ -20,8 +14,11 @@ const MAX_AGE_MS = 86_400_000;
 /** The number of denials that are shown. */
 const MAX_SHOWN = 5;
 
-/** The newest denials of each kind, the same one once. */
-export function checkDenials(machine: Machine, { paths }: DenialSubject): Finding[] {
+/**
+ * The newest denials of each kind, the same one once. `paths`: those of channels, forwards and keys; denials of vproxy and QEMU
+ * count whatever they are about.
+ */
+export function checkDenials(machine: Machine, { paths }: { readonly paths: readonly string[] }): Finding[] {
   const { logs, nowMs } = machine.options;
   const texts = logs.map(readEnd).filter((text) => text !== null);
   const isInForce =
