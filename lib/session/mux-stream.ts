@@ -3,8 +3,7 @@
 import { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { ByteQueue, copyAlone, dropView, keepView } from '../util/bytes/byte-queue.js';
-import type { LocalEnd } from './local-end.js';
-import { UnreadOutput } from './local-end.js';
+import { type LocalEnd, UnreadOutput } from './local-end.js';
 import { SENT } from './send-buffer.js';
 import type { Session } from './session.js';
 import type { SessionStream } from './stream.js';

@@ -197,7 +197,7 @@ export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
     call.link = link;
     link.send({
       message: call.request,
-      charge: (bytes) => call.wrapper.charge(bytes),
+      budget: call.wrapper.budget,
       settle: (outcome) => {
         this.emulators.release(link, outcome);
         this.#settle(call, outcome);

@@ -1,6 +1,7 @@
 /** One stream to an emulator: a request in one write, then its one reply, then perhaps the next request. */
-import { type Duplex } from 'node:stream';
+import type { Duplex } from 'node:stream';
 import { VproxyError } from '../errors.js';
+import type { Budget } from '../util/bounds.js';
 import { JsonScanner } from '../util/bytes/json-scanner.js';
 import { escapeText } from '../util/escape.js';
 import { decodeReply, MAX_REPLY_BYTES } from './wire.js';
@@ -15,8 +16,8 @@ export type LinkOutcome =
 /** A request on its way. */
 interface LinkRequest {
   readonly message: Buffer;
-  /** Accounts for bytes of the reply; false when too many are held. */
-  charge(bytes: number): boolean;
+  /** What bytes of the reply are taken from. */
+  readonly budget: Budget;
   /** Called once, unless the request is abandoned. */
   settle(outcome: LinkOutcome): void;
 }
@@ -81,7 +82,7 @@ export class EmulatorLink {
     const request = this.#request;
     this.#hasReceived = true;
     try {
-      if (request && !request.charge(chunk.length)) {
+      if (request && !request.budget.reserve(chunk.length)) {
         throw new VproxyError('storage-unavailable', 'too many bytes of storage calls are held');
       }
       this.#scanner.push(chunk);

@@ -2,7 +2,7 @@
 
 import { VproxyError } from '../errors.js';
 import type { InputFilter } from '../forward/input-filter.js';
-import type { Budget } from '../util/bounds.js';
+import { Budget } from '../util/bounds.js';
 import { JsonScanner } from '../util/bytes/json-scanner.js';
 import { labelRequest, MAX_REQUEST_BYTES } from './wire.js';
 
@@ -18,14 +18,13 @@ export class RequestLabeller implements InputFilter {
   readonly #budget: Budget;
   readonly #scanner = new JsonScanner(MAX_REQUEST_BYTES, 'storage-bad-request', 'the storage request');
   #unsentBytes = 0;
-  #chargedBytes = 0;
 
   /**
-   * `budget` bounds what is held for all streams that share it: unfinished requests, and those that are not read yet.
+   * `all` bounds what is held for all streams that share it: unfinished requests, and those that are not read yet.
    */
-  constructor(label: string, budget: Budget) {
+  constructor(label: string, all: Budget) {
     this.#label = label;
-    this.#budget = budget;
+    this.#budget = new Budget(Number.POSITIVE_INFINITY, all);
   }
 
   /** Throws `storage-bad-request` for what is not a JSON object, and `storage-unavailable` where too much is held. */
@@ -64,11 +63,8 @@ export class RequestLabeller implements InputFilter {
   }
 
   #charge(byteCount: number): void {
-    const more = byteCount - this.#chargedBytes;
-    if (more > 0 && !this.#budget.reserve(more)) {
+    if (!this.#budget.reserve(byteCount - this.#budget.usedBytes)) {
       throw new VproxyError('storage-unavailable', 'too many bytes of storage requests are held for this machine');
     }
-    if (more < 0) this.#budget.release(-more);
-    this.#chargedBytes = byteCount;
   }
 }

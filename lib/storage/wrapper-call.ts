@@ -2,7 +2,7 @@
 
 import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
-import type { Budget } from '../util/bounds.js';
+import { Budget } from '../util/bounds.js';
 import { JsonScanner } from '../util/bytes/json-scanner.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { decodeRequest, encodeFailure, MAX_REQUEST_BYTES } from './wire.js';
@@ -26,21 +26,21 @@ export interface WrapperCallEvents {
 
 /** One wrapper at the broker's socket. */
 export class WrapperCall {
+  /** What the call holds in memory: a part of what all calls may hold together, until it is closed. */
+  readonly budget: Budget;
   readonly #socket: Duplex;
   readonly #clock: Clock;
-  readonly #budget: Budget;
   readonly #events: WrapperCallEvents;
   readonly #scanner = new JsonScanner(MAX_REQUEST_BYTES, 'storage-bad-request', 'the storage request');
   #argv: readonly string[] = [];
   #state: 'reading' | 'waiting' | 'answered' = 'reading';
-  #heldBytes = 0;
   #cancelTimer: CancelTimer;
 
-  /** Takes the socket over. What the call holds in memory is charged to `budget` until it is closed. */
-  constructor(socket: Duplex, clock: Clock, budget: Budget, events: WrapperCallEvents) {
+  /** Takes the socket over. `all` is the budget of all calls. */
+  constructor(socket: Duplex, clock: Clock, all: Budget, events: WrapperCallEvents) {
+    this.budget = new Budget(Number.POSITIVE_INFINITY, all);
     this.#socket = socket;
     this.#clock = clock;
-    this.#budget = budget;
     this.#events = events;
     this.#cancelTimer = clock.schedule(REQUEST_TIMEOUT_MS, () =>
       this.#refuse(new VproxyError('storage-bad-request', 'the storage request was not complete in time')),
@@ -55,13 +55,6 @@ export class WrapperCall {
   /** The command line; empty until the request is complete. */
   get argv(): readonly string[] {
     return this.#argv;
-  }
-
-  /** Accounts for bytes that are held for this call; false when all calls together hold too many. */
-  charge(bytes: number): boolean {
-    if (!this.#budget.reserve(bytes)) return false;
-    this.#heldBytes += bytes;
-    return true;
   }
 
   /** Answers with an encoded reply or failure, and ends the connection. */
@@ -80,7 +73,8 @@ export class WrapperCall {
     // Whatever follows a request is dropped; it is read so that the end is noticed.
     if (this.#state !== 'reading') return;
     this.#attempt(() => {
-      if (!this.charge(chunk.length)) throw new VproxyError('storage-unavailable', 'too many bytes of calls are held');
+      if (!this.budget.reserve(chunk.length))
+        throw new VproxyError('storage-unavailable', 'too many bytes of calls are held');
       this.#scanner.push(chunk);
       return this.#scanner.next();
     });
@@ -135,8 +129,7 @@ export class WrapperCall {
 
   #close(): void {
     this.#cancelTimer();
-    this.#budget.release(this.#heldBytes);
-    this.#heldBytes = 0;
+    this.budget.release(this.budget.usedBytes);
     this.#events.onClosed(this);
   }
 }

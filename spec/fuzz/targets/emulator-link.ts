@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { EmulatorLink } from '../../../lib/storage/emulator-link.js';
 import { decodeReply } from '../../../lib/storage/wire.js';
+import { Budget } from '../../../lib/util/bounds.js';
 import { everySplit, FuzzInput } from '../fuzz-input.js';
 import { LoopbackDuplex } from '../loopback-duplex.js';
 import { assertShowable } from '../outcome.js';
@@ -31,7 +32,7 @@ function call(chunks: readonly Buffer[], flags: number): readonly string[] {
   if ((flags & 2) === 0) {
     link.send({
       message: Buffer.from('{"argv":["a"]}\n'),
-      charge: () => true,
+      budget: new Budget(Number.POSITIVE_INFINITY),
       settle(outcome) {
         told.push(outcome.kind === 'reply' ? `reply ${outcome.message.toString('hex')}` : outcome.error.code);
         if (outcome.kind === 'reply') assert.equal(decodeReply(outcome.message).status, outcome.status);

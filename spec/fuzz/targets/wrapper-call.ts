@@ -38,7 +38,7 @@ function call(chunks: readonly Buffer[], flags: number): readonly string[] {
       assertShowable(message);
     },
     onClosed: ({ argv }) => told.push(`closed ${argv.length}`),
-  }).charge(0);
+  }).budget.reserve(0);
   for (const chunk of chunks) socket.receive(chunk);
   if (flags & 1) socket.finish();
   // A wrapper without a complete request gets a failure in time.
