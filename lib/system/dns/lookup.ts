@@ -12,7 +12,7 @@ import { LoopTurns } from '../../util/concurrency.js';
 import { RCODE } from './dns-message.js';
 import { type DomainName, parseName } from './domain-names.js';
 import { HostFiles } from './host-files.js';
-import { askServer, ROUNDS } from './name-servers.js';
+import { askServer, openServerSocket, ROUNDS } from './name-servers.js';
 import { CLASS_IN, RECORD_TYPE } from './resource-records.js';
 
 /** Addresses of each family that count. */
@@ -109,14 +109,16 @@ const turns = new LoopTurns();
 
 /** The addresses that a server has of a name; null where it has not said. */
 async function addressesAt(server: HostPort, name: DomainName, signal: AbortSignal): Promise<string[] | null> {
+  const shared = openServerSocket(server);
   const ask = async (type: number): Promise<string[]> => {
     const question = { name, type, class: CLASS_IN, wantsDnssec: false, isUnchecked: false };
-    const { answers, rcode } = await askServer(server, question, { clock: systemClock, signal, turns });
+    const { answers, rcode } = await askServer(server, question, { clock: systemClock, shared, signal, turns });
     if (rcode !== RCODE.NOERROR && rcode !== RCODE.NXDOMAIN) throw new Error(`the server answered with code ${rcode}`);
     const found = answers.filter((record) => record.type === type).slice(0, MAX_ADDRESSES);
     return found.map(({ data }) => formatAddress(data));
   };
   const answers = await Promise.allSettled([ask(RECORD_TYPE.AAAA), ask(RECORD_TYPE.A)]);
+  shared.socket.close();
   const addresses = answers.flatMap((one) => (one.status === 'fulfilled' ? one.value : []));
   const hasSaid = answers.every(({ status }) => status === 'fulfilled');
   return hasSaid || addresses.length > 0 ? addresses : null;

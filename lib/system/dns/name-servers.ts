@@ -1,7 +1,7 @@
 /** Asks the servers of this machine: a question at a time from a socket of its own, by UDP, and by TCP what is too long for that (RFC 5452, section 9). */
 import { randomInt } from 'node:crypto';
 import dgram from 'node:dgram';
-import { setMaxListeners } from 'node:events';
+import { once, setMaxListeners } from 'node:events';
 import net from 'node:net';
 import { VproxyError } from '../../errors.js';
 import { formatHostPort, type HostPort } from '../../util/addresses.js';
@@ -46,6 +46,14 @@ interface AskOptions {
   readonly turns: LoopTurns;
   /** Gives the question up. */
   readonly signal: AbortSignal;
+  /** A socket to the server that several questions share. Default: one for each. */
+  readonly shared?: ServerSocket;
+}
+
+/** A socket of UDP to a server. */
+export interface ServerSocket {
+  readonly socket: dgram.Socket;
+  readonly connected: Promise<unknown>;
 }
 
 /** For an answer of one server, in milliseconds. */
@@ -185,8 +193,8 @@ interface Course {
 
 /** An exchange over what `begin` opens: until there is an answer, it fails or it is given up. Then what `begin` came back with closes it. */
 const exchangeOver =
-  (begin: (server: HostPort, query: Query, course: Course) => () => void): Exchange =>
-  (server, query, { clock, signal }) =>
+  (begin: (server: HostPort, query: Query, course: Course, shared?: ServerSocket) => () => void): Exchange =>
+  (server, query, { clock, shared, signal }) =>
     new Promise((resolve, reject) => {
       let isOver = false;
       const settle = (act: () => void): void => {
@@ -206,7 +214,7 @@ const exchangeOver =
           fail(error);
         }
       };
-      const close = begin(server, query, { receive, fail, isOver: () => isOver });
+      const close = begin(server, query, { receive, fail, isOver: () => isOver }, shared);
       const late = `${formatHostPort(server)} did not answer within ${TRY_MS / 1000} s`;
       const cancelTimeout = clock.schedule(TRY_MS, () =>
         settle(() => reject(new VproxyError('connect-timeout', late))),
@@ -215,13 +223,28 @@ const exchangeOver =
     });
 
 /** The socket is connected, so that the system drops what others send; and its port is a random one of the system's. */
-const askByUdp = exchangeOver((server, query, { receive, fail, isOver }) => {
-  const socket = dgram.createSocket(net.isIPv6(server.host) ? 'udp6' : 'udp4');
+export function openServerSocket({ host, port }: HostPort): ServerSocket {
+  const socket = dgram.createSocket(net.isIPv6(host) ? 'udp6' : 'udp4');
+  // What comes when no question listens is too late.
+  socket.on('error', () => undefined);
+  const connected = once(socket, 'connect');
+  // It is told to the questions, if there are any.
+  connected.catch(() => undefined);
+  socket.connect(port, host);
+  return { socket, connected };
+}
+
+const askByUdp = exchangeOver((server, query, { receive, fail, isOver }, shared) => {
+  const { connected, socket } = shared ?? openServerSocket(server);
   socket.on('error', fail).on('message', receive);
-  socket.connect(server.port, server.host, () => {
+  const send = (): void => {
     if (!isOver()) socket.send(query.bytes, (error) => error !== null && fail(error));
-  });
-  return () => socket.close();
+  };
+  connected.then(send, fail);
+  return () => {
+    socket.off('error', fail).off('message', receive);
+    if (shared === undefined) socket.close();
+  };
 });
 
 const askByTcp = exchangeOver((server, query, { receive, fail, isOver }) => {
