@@ -18,8 +18,8 @@ const ROOM_BYTES = 135_168;
 /** For whichever link needs it next: it is seldom more than one at a time. */
 let spareRoom: Buffer | null = null;
 
-/** A link with an established session, for a successor of this process. */
-export interface RunnerCapture {
+/** What lives on of a {@link LinkRunner} with an established session, which has a record of its own. */
+export interface RunnerState {
   readonly link: LinkState;
   readonly loop: LoopCapture;
   /** What came and is left to another turn. */
@@ -54,7 +54,7 @@ export class LinkRunner {
   }
 
   /** What a successor of this process goes on with; null where the link cannot be handed over, or has no established session. */
-  capture(keep: KeepDescriptor): RunnerCapture | null {
+  capture(keep: KeepDescriptor): RunnerState | null {
     const loop = this.loop.capture();
     // What was gathered would have left with this turn.
     if (loop !== null) this.#writes.flush();
@@ -63,7 +63,7 @@ export class LinkRunner {
   }
 
   /** In the place of `start`, up to `goOn`: takes up the session that a predecessor of this process had on the link. */
-  restore(session: SessionState, { loop, unread }: RunnerCapture): Session {
+  restore(session: SessionState, { loop, unread }: RunnerState): Session {
     if (unread.length > 0) this.#keepUnread(unread);
     return this.loop.restore(session, loop);
   }

@@ -4,7 +4,7 @@ import type { DialKind } from '../channel/kind.js';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { makeEvent } from '../events.js';
 import type { Link } from '../link/link.js';
-import { LinkRunner, type RunnerCapture } from '../link/link-runner.js';
+import { LinkRunner, type RunnerState } from '../link/link-runner.js';
 import { SHORT_SESSION_MS } from '../session/opening/opening-pause.js';
 import { Session, type SessionState } from '../session/session.js';
 import type { SessionSettings } from '../session/settings.js';
@@ -51,7 +51,7 @@ export interface SupervisorState {
   readonly session: {
     readonly state: SessionState;
     /** The link that it is on; null where it has none, or it cannot be handed over. */
-    readonly runner: RunnerCapture | null;
+    readonly runner: RunnerState | null;
     /** When it ends, by the clock, where it has no link; else null. */
     readonly endAtMs: number | null;
   } | null;
@@ -110,7 +110,7 @@ export abstract class ChannelSupervisor {
     return this.#captureLink(session, () => 0) !== null;
   }
 
-  #captureLink(session: Session, keep: KeepDescriptor): RunnerCapture | null {
+  #captureLink(session: Session, keep: KeepDescriptor): RunnerState | null {
     return [...this.runners].find(({ loop }) => loop.session === session)?.capture(keep) ?? null;
   }
 
@@ -129,7 +129,7 @@ export abstract class ChannelSupervisor {
     return session;
   }
 
-  #restoreLink({ link }: RunnerCapture, take: TakeDescriptor): LinkRunner {
+  #restoreLink({ link }: RunnerState, take: TakeDescriptor): LinkRunner {
     const { channel } = this.options;
     if (channel.kind.restoreLink === undefined)
       throw new VproxyError('upgrade-failed', `${channel.text}: such a link cannot be taken over`);

@@ -105,7 +105,6 @@ export class DatagramTarget implements Target {
   }
 
   stop(): void {
-    for (const flow of this.messages.list()) flow.reset('cancelled', 'the forward has ended');
     this.messages.stop();
   }
 }

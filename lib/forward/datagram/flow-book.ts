@@ -78,8 +78,9 @@ export class FlowBook implements MessageCounts {
     this.#cancelReport ??= this.#options.clock.schedule(REPORT_MS, () => this.#report());
   }
 
-  /** Nothing more is dropped; what was is told. */
+  /** Resets what is open. Nothing more is dropped then; what was is told. */
   stop(): void {
+    for (const flow of this.#open.list()) flow.reset('cancelled', 'the forward has ended');
     if (this.#cancelReport === null) return;
     this.#cancelReport();
     this.#report();

@@ -97,7 +97,6 @@ export class OutgoingDatagrams implements Forward {
 
   stop(): Promise<void> {
     this.pause();
-    for (const flow of this.messages.list()) flow.reset('cancelled', 'the forward has ended');
     this.messages.stop();
     return Promise.resolve();
   }
