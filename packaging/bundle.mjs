@@ -28,7 +28,7 @@ const { metafile } = await build({
   minify: true,
   charset: 'utf8',
   legalComments: 'none',
-  // `cli/package-info.ts` reads `import.meta.url`, which a file of CommonJS does not have.
+  // yargs and its helpers read `import.meta.url`, which a file of CommonJS does not have.
   define: { 'import.meta.url': 'importMetaUrl', VPROXY_VERSION: JSON.stringify(version) },
   banner: {
     js: `'use strict';(${requireNode})('${oldest}');const importMetaUrl = require('node:url').pathToFileURL(__filename).href;`,

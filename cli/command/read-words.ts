@@ -1,6 +1,6 @@
 /**
  * Reads the words behind a command: `util.parseArgs` cuts them, and what is wrong with an option or its value is told here, as
- * it would not say so.
+ * neither it nor yargs would say so. What yargs gets to read, it can read in one way only.
  */
 import { parseArgs } from 'node:util';
 import { VproxyError } from '../../lib/errors.js';
@@ -10,6 +10,18 @@ import { isLabel } from '../../lib/util/labels.js';
 import { NO_VALUE } from '../../lib/util/option-value.js';
 import { Arguments, badArgument } from './arguments.js';
 import { type CommandDescription, type NamedOption, optionsOf } from './command.js';
+
+/** Words as yargs gets them: first options, each with its long name and its value behind `=`, then `--` and the operands. */
+export type PlainWords = readonly string[];
+
+/** The values of each option that is there, and the operands; a flag has an empty value each time. */
+export interface ReadWords {
+  readonly values: ReadonlyMap<string, readonly string[]>;
+  readonly operands: readonly string[];
+}
+
+/** One that reads plain words. */
+export type WordReader = (words: PlainWords, options: readonly NamedOption[]) => ReadWords;
 
 /** An option of a command line. */
 interface FoundOption {
@@ -70,29 +82,35 @@ export function splitWords(
 }
 
 /**
- * The arguments of a command. Throws `bad-argument`, naming the word and what would be right. `refuseOperand` makes the error for
- * a word that can be nothing.
+ * The arguments of a command; `reader` reads them once more. Throws `bad-argument`, naming the word and what would be right.
+ * `refuseOperand` makes the error for a word that can be nothing.
  */
 export function readArguments(
   command: CommandDescription,
   words: readonly string[],
+  reader?: WordReader,
   refuseOperand: (word: string) => VproxyError = (word) =>
     badArgument(`${quote(word)}: there is nothing that it could be; ${whatWasMeant(command, word)}`),
 ): Arguments {
   const options = optionsOf(command);
-  const { found, operands, hasSeparator } = splitWords(words, options, () => command.endsAtOperand === true);
-  const values = checkValues(found, options);
+  const split = splitWords(words, options, () => command.endsAtOperand === true);
+  const checked = { values: checkValues(split.found, options), operands: split.operands };
+  const { values, operands } = reader === undefined ? checked : reader(plainWords(checked, options), options);
   const extra = extraOperand(command, operands);
   if (extra !== undefined) throw refuseOperand(extra);
   if (!values.has('help')) requireOperands(command, operands);
-  return new Arguments(values, operands, hasSeparator);
+  return new Arguments(values, operands, split.hasSeparator);
+}
+
+function plainWords({ values, operands }: ReadWords, options: readonly NamedOption[]): PlainWords {
+  const plain = options.flatMap(({ name, takes }) =>
+    (values.get(name) ?? []).map((value) => (takes === null ? `--${name}` : `--${name}=${value}`)),
+  );
+  return [...plain, '--', ...operands];
 }
 
 /** The values by the names of their options. Throws `bad-argument` where an option or its value is wrong. */
-function checkValues(
-  found: readonly FoundOption[],
-  options: readonly NamedOption[],
-): ReadonlyMap<string, readonly string[]> {
+function checkValues(found: readonly FoundOption[], options: readonly NamedOption[]): ReadWords['values'] {
   const values = new Map<string, string[]>();
   for (const [index, one] of found.entries()) {
     const { option, spelling } = one;

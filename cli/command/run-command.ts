@@ -2,7 +2,7 @@
 import { ERROR_CODES, VproxyError } from '../../lib/errors.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { EXIT_OK } from '../exit.js';
-import { badArgument } from './arguments.js';
+import { type Arguments, badArgument } from './arguments.js';
 import type { Command } from './command.js';
 import type { CommandList } from './help.js';
 import { readArguments } from './read-words.js';
@@ -15,6 +15,7 @@ import {
   MAIN_COMMAND,
   meantCommands,
   meantSecond,
+  QUICK_COMMANDS,
   secondWords,
 } from './table.js';
 
@@ -29,10 +30,15 @@ export async function runCommand(words: readonly string[]): Promise<number> {
   // What is wrong with its options is of no interest where there is no such command.
   if (name === '' && !first.startsWith('-')) throw refuseCommand(first);
   const command = await entry.load();
-  const args = readArguments(command, behind, name === '' ? refuseCommand : undefined);
+  const args = await readFor(name, command, behind);
   if (args.has('help')) return showHelp(name, command);
   if (name === '' && args.has('version')) return showVersion();
   return (await command.run(args, runCommand)) ?? EXIT_OK;
+}
+
+async function readFor(name: string, command: Command, words: readonly string[]): Promise<Arguments> {
+  const reader = QUICK_COMMANDS.includes(name) ? undefined : (await import('./yargs-reader.js')).yargsReader;
+  return readArguments(command, words, reader, name === '' ? refuseCommand : undefined);
 }
 
 async function showHelp(name: string, command: Command): Promise<number> {

@@ -102,6 +102,9 @@ export const COMMON_COMMANDS: readonly string[] = [
   'doctor',
 ];
 
+/** Those for which yargs is not loaded, as scripts run them often, or as what they run stays in memory. */
+export const QUICK_COMMANDS: readonly string[] = ['', 'connect', 'exec', 'shell'];
+
 /** All that have a name, in the order of the help. */
 export const NAMED_COMMANDS: Readonly<Record<string, CommandEntry>> = { ...LOCAL_COMMANDS, ...CONTROL_COMMANDS };
 

@@ -110,7 +110,7 @@ function readWithLabel(
   const named = cutLabel(first, ':') ?? (isBare && isLabel(first) ? { label: first, rest: '' } : null);
   if (args.hasSeparator || named?.rest !== '') return { args, label: undefined };
   const before = words.slice(0, words.length - args.operands.length);
-  const all = readArguments(command, [...before, ...others], shellTakesNothing);
+  const all = readArguments(command, [...before, ...others], undefined, shellTakesNothing);
   return { args: all, label: named.label };
 }
 

@@ -17,7 +17,7 @@ const SHEBANG = '#!/usr/bin/env node\n';
 /** What each program begins with. */
 const REQUIRE_NODE = `(${requireNode})('${OLDEST}');`;
 
-/** That of an ES module, which `cli/package-info.ts` asks for. */
+/** That of an ES module, which yargs asks for. */
 const FILE_URL = "const importMetaUrl=require('node:url').pathToFileURL(__filename).href;";
 
 const settings = {

@@ -40,7 +40,9 @@ export const SHARED_FILES = [
       'lib/copy/copy-service.ts',
     ],
   },
+  // Before yargs: what both have is small, and a command that prints a table does not load yargs for it.
   { name: 'commands' },
+  { name: 'yargs', modules: ['cli/command/yargs-reader.ts'] },
   { name: 'doctor', modules: ['cli/doctor/request.ts', 'cli/doctor/machine.ts', 'cli/doctor/plan.ts'] },
 ];
 

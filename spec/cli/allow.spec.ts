@@ -25,7 +25,7 @@ const CHANNEL = ['-c', 'unix-connect:/nonexistent/channel.sock'];
 test('an option whose value may be left out never takes the next word for it', (t) => {
   const read = (...words: string[]) => {
     // A word that belongs to no option is refused.
-    const args = readArguments(run, words, (word) => new VproxyError('bad-argument', `left: ${word}`));
+    const args = readArguments(run, words, undefined, (word) => new VproxyError('bad-argument', `left: ${word}`));
     return [args.texts('allow-exec'), args.texts('allow-copy'), args.texts('channel')];
   };
   t.deepEqual(read('--allow-exec', '-c', 'x'), [[NO_VALUE], [], ['x']]);

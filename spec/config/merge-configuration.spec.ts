@@ -34,7 +34,7 @@ function read(text: string): FileLayer {
   return layer;
 }
 
-/** The configuration in force; flags as they are read. */
+/** The configuration in force; flags as yargs returns them. */
 const merge = (file: string | null, flags: Record<string, unknown>): Configuration =>
   mergeConfiguration(file === null ? null : read(file), parseRunFlags(givenIn(flags)));
 

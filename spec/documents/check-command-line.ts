@@ -2,6 +2,7 @@
 import type { Arguments } from '../../cli/command/arguments.js';
 import { readArguments } from '../../cli/command/read-words.js';
 import { findCommand, NAMED_COMMANDS, secondWords } from '../../cli/command/table.js';
+import { yargsReader } from '../../cli/command/yargs-reader.js';
 import { readExecArguments } from '../../cli/exec/exec-arguments.js';
 import { parseRunFlags } from '../../cli/run/run-options.js';
 import { mergeConfiguration } from '../../lib/settings/merge.js';
@@ -21,7 +22,7 @@ export async function checkCommandLine(words: readonly string[]): Promise<void> 
   }
   const { name, entry, words: behind } = findCommand(words);
   if (entry === null) throw new Error(`"${name}" needs a second word`);
-  const args = readArguments(await entry.load(), behind);
+  const args = readArguments(await entry.load(), behind, yargsReader);
   if (name === '') checkRun(args);
 }
 

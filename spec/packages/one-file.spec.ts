@@ -27,7 +27,7 @@ test('it is smaller than 1.2 MB, can be run as it is, and has the licences of wh
   t.is(mode & 0o111, 0o111);
   const text = readFileSync(BUNDLE, 'utf8');
   t.regex(text, /^#!\/usr\/bin\/env node\n/);
-  for (const name of ['zod', 'smol-toml', 'debug', 'eventemitter3', 'koffi']) {
+  for (const name of ['yargs', 'zod', 'smol-toml', 'debug', 'eventemitter3', 'koffi']) {
     t.regex(
       text,
       new RegExp(`^${name} \\d+\\.\\d+\\.\\d+\\n\\n[^]{0,200}Licen[cs]e|^${name} \\d.*\\n\\n.*Copyright`, 'im'),

@@ -10,7 +10,7 @@ import { ESTABLISHED, runVproxy, spawnVproxy, TAKING_CONTROL } from '../helpers/
 const FOLDER = join(PROJECT_ROOT, 'dist/program');
 
 /** What only some commands need, and no proxy does. */
-const LARGE_FILES = ['control.cjs', 'commands.cjs', 'doctor.cjs', 'permitted.cjs', 'exec.cjs'];
+const LARGE_FILES = ['control.cjs', 'yargs.cjs', 'commands.cjs', 'doctor.cjs', 'permitted.cjs', 'exec.cjs'];
 
 /** The same of Node's modules. */
 const LARGE_MODULES = ['http', '_http_server', 'https', 'repl', 'readline', 'worker_threads'];
@@ -42,6 +42,7 @@ test('commands load the files that they need', async (t) => {
   t.deepEqual(await filesOf(t, '--version'), ['vproxy.cjs', 'command.cjs']);
   t.deepEqual(await filesOf(t, '--help'), ['vproxy.cjs', 'command.cjs', 'carry.cjs', 'commands.cjs']);
   t.false((await filesOf(t, 'status', ...nowhere)).includes('doctor.cjs'));
+  t.false((await filesOf(t, 'connect', 'ssh', ...nowhere)).includes('yargs.cjs'));
 });
 
 test('a proxy with a session loads none of what it does not need', async (t) => {
@@ -119,7 +120,7 @@ test('files of two versions are not mixed', async (t) => {
 
 test('the licences of the packages in it are beside it', (t) => {
   const text = readFileSync(join(FOLDER, 'LICENCES'), 'utf8');
-  for (const name of ['vproxy', 'zod', 'smol-toml', 'tar-stream', 'debug', 'eventemitter3']) {
+  for (const name of ['vproxy', 'yargs', 'zod', 'smol-toml', 'tar-stream', 'debug', 'eventemitter3']) {
     t.regex(text, new RegExp(`^${name} \\d+\\.\\d+\\.\\d+$`, 'm'));
   }
 });

@@ -1,23 +1,22 @@
 /** The words and the values of a command line: every one is taken, or refused in one line as a bad argument. */
 import assert from 'node:assert/strict';
-import { readArguments } from '../../../cli/command/read-words.js';
+import { readArguments, type WordReader } from '../../../cli/command/read-words.js';
+import { yargsReader } from '../../../cli/command/yargs-reader.js';
 import { run } from '../../../cli/commands/run.js';
 import { RUN_OPTIONS } from '../../../cli/run/options.js';
 import { parseRunFlags } from '../../../cli/run/run-options.js';
 import { mergeConfiguration } from '../../../lib/settings/merge.js';
 import { givenIn } from '../../helpers/given-options.js';
 import { FuzzInput } from '../fuzz-input.js';
-import { outcomeOf } from '../outcome.js';
+import { type Outcome, outcomeOf } from '../outcome.js';
 
 const OPTIONS = Object.entries(RUN_OPTIONS);
 
 /** Input: one word after the other, each with a NUL after it, as a kernel passes them. */
 export function fuzzArguments(bytes: Uint8Array): void {
   const words = new FuzzInput(bytes).text().split('\0');
-  outcomeOf(['bad-argument'], () => {
-    const args = readArguments(run, words);
-    return parseRunFlags((name) => args.texts(name));
-  });
+  // Both readers take the same, and refuse the same.
+  assert.deepEqual(readBy(yargsReader, words), readBy(undefined, words));
   const outcome = outcomeOf(['bad-argument'], () => mergeConfiguration(null, parseRunFlags(givenIn(valuesOf(words)))));
   if ('value' in outcome) {
     const { waitMs = 0, deadAfterMs } = outcome.value.channels[0] ?? assert.fail('no channel');
@@ -28,6 +27,15 @@ export function fuzzArguments(bytes: Uint8Array): void {
         (Number.isInteger(deadAfterMs) && deadAfterMs > 0 && deadAfterMs <= 86_400_000),
     );
   }
+}
+
+/** The values of a command line, and what `parseRunFlags` makes of them. */
+function readBy(reader: WordReader | undefined, words: readonly string[]): Outcome<unknown> {
+  return outcomeOf(['bad-argument'], () => {
+    const args = readArguments(run, words, reader);
+    const given = (name: string): readonly string[] => args.texts(name);
+    return { given: Object.keys(run.options).map(given), flags: parseRunFlags(given) };
+  });
 }
 
 /** The values of words in pairs, option and value: an option that comes again has a list of values. */

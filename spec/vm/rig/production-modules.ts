@@ -7,7 +7,7 @@ interface LockFile {
 }
 
 /**
- * The folders of the run-time dependencies, seen from the project's folder: `node_modules/zod`, …; of the optional ones
+ * The folders of the run-time dependencies, seen from the project's folder: `node_modules/yargs`, …; of the optional ones
  * only those that are installed.
  */
 export function listProductionModules(projectRoot: string): string[] {
