@@ -1,7 +1,7 @@
 /** The wrapper that stands in for a storage controller's utility. It imports as little as it can: see docs/storage.md. */
 
 import { VproxyError } from '../lib/errors.js';
-import { storageSocketPaths } from '../lib/storage/socket-paths.js';
+import { storageSocketPaths } from '../lib/storage/storage-paths.js';
 import { callStorage } from '../lib/storage/wrapper.js';
 
 const DEFAULT_TIMEOUT_S = 30;

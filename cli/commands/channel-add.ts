@@ -1,6 +1,6 @@
 /** `vproxy channel add`: adds a channel to a running process, with all that a file can say of one. */
 import { type GivenOptions, type Option, readOptions, type Setting, writeTable } from '../../lib/settings/setting.js';
-import { ADDITION_SETTINGS, DEFAULT_SETTINGS } from '../../lib/settings/table.js';
+import { ADDITION_SETTINGS, DEFAULT_SETTINGS } from '../../lib/settings/settings-table.js';
 import { cutLabel } from '../../lib/util/labels.js';
 import { type Command, type CommandOption, type CommandOptions, JSON_OPTION } from '../command/command.js';
 import { openControl } from '../command/control-client.js';

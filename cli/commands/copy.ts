@@ -2,8 +2,8 @@
 import type { Duplex } from 'node:stream';
 import { isatty } from 'node:tty';
 import { fetchFiles, putFiles } from '../../lib/copy/copy-call.js';
+import { COPY_SERVICE } from '../../lib/copy/copy-messages.js';
 import { CopyProgress } from '../../lib/copy/copy-progress.js';
-import { COPY_SERVICE } from '../../lib/copy/messages.js';
 import { VproxyError } from '../../lib/errors.js';
 import { makeEvent } from '../../lib/events.js';
 import { escapeText, formatJson } from '../../lib/util/escape.js';

@@ -3,7 +3,7 @@ import { createReadStream } from 'node:fs';
 import { constants } from 'node:os';
 import { isatty } from 'node:tty';
 import { toVproxyError, VproxyError } from '../../lib/errors.js';
-import type { TerminalSize } from '../../lib/exec/messages.js';
+import type { TerminalSize } from '../../lib/exec/exec-messages.js';
 import {
   CAST_CODE,
   type CastEvent,

@@ -2,7 +2,7 @@
 import { isatty } from 'node:tty';
 import { VproxyError } from '../../lib/errors.js';
 import type { ExecCall } from '../../lib/exec/exec-call.js';
-import type { TerminalRequest } from '../../lib/exec/messages.js';
+import type { TerminalRequest } from '../../lib/exec/exec-messages.js';
 import { LocalTerminal } from '../ui/local-terminal.js';
 
 /** Whether standard input and output both are a terminal. */

@@ -1,6 +1,6 @@
 /** The options of the command that runs a proxy: those of the settings, and a few of their own. */
 import { OPTION_GROUPS, type Option, type Setting } from '../../lib/settings/setting.js';
-import { OPTION_SETTINGS } from '../../lib/settings/table.js';
+import { OPTION_SETTINGS } from '../../lib/settings/settings-table.js';
 import type { CommandOption, CommandOptions } from '../command/command.js';
 
 /** What is no setting: where settings come from, and whether they are only shown. */

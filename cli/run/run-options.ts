@@ -4,7 +4,7 @@ import { parseChannelArgument } from '../../lib/settings/arguments.js';
 import type { FlagLayer } from '../../lib/settings/configuration.js';
 import { PROCESS_SETTINGS } from '../../lib/settings/process-settings.js';
 import { type GivenOptions, onlyValue, readOptions, requireValue } from '../../lib/settings/setting.js';
-import { CHANNEL_SETTINGS, PORT_SETTINGS } from '../../lib/settings/table.js';
+import { CHANNEL_SETTINGS, PORT_SETTINGS } from '../../lib/settings/settings-table.js';
 
 /** What the command line asks for. */
 export interface RunFlags extends FlagLayer {

@@ -1,7 +1,7 @@
 /** The progress of a copy: numbers that the copy updates, and that others may read. */
 import { createHash } from 'node:crypto';
+import { COPY_KIND, type Comparison, type CopyTotals, encodeMessage } from './copy-messages.js';
 import type { KeptLists, Warn } from './kept-list.js';
-import { COPY_KIND, type Comparison, type CopyTotals, encodeMessage } from './messages.js';
 import type { RecordStream } from './record-stream.js';
 
 export interface RunningComparison extends Comparison {

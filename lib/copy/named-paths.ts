@@ -11,7 +11,7 @@ import { basename, dirname, join, resolve, sep } from 'node:path';
 import { systemCode, VproxyError } from '../errors.js';
 import { listUsers, PASSWD_FILE, type UserAccount } from '../system/accounts.js';
 import { withoutFinalSlashes } from '../util/addresses.js';
-import type { CopySource } from './messages.js';
+import type { CopySource } from './copy-messages.js';
 import { copyError, refused } from './system-files.js';
 import { isPlainName, MAX_PATH_BYTES, showPath } from './tar/names.js';
 

@@ -1,8 +1,8 @@
 /** The side that the files are copied to. */
 import { VproxyError } from '../errors.js';
+import { COPY_KIND, type CopyPlan, decodePlan, encodeMessage } from './copy-messages.js';
 import { ComparisonCount } from './copy-progress.js';
 import { Warnings } from './kept-list.js';
-import { COPY_KIND, type CopyPlan, decodePlan, encodeMessage } from './messages.js';
 import { tellStaged } from './staging/manifest.js';
 import { checkPlace, placeTarget } from './staging/tree.js';
 import { refused, removeTree, withPath } from './system-files.js';

@@ -3,7 +3,7 @@ import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { RecordReader } from '../util/bytes/records.js';
 import { type Deferred, deferred } from '../util/concurrency.js';
-import { COPY_KIND, decodeError, encodeError } from './messages.js';
+import { COPY_KIND, decodeError, encodeError } from './copy-messages.js';
 
 export interface CopyRecord {
   readonly kind: number;

@@ -3,8 +3,6 @@ import { lstat } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import { systemCode, VproxyError } from '../errors.js';
 import { lookAhead, Turns } from '../util/concurrency.js';
-import { ComparisonCount, type CopyProgress, type CopyRun } from './copy-progress.js';
-import { Warnings } from './kept-list.js';
 import {
   COPY_KIND,
   type CopyTotals,
@@ -14,7 +12,9 @@ import {
   encodeChecks,
   encodeMessage,
   STAGED_BOUNDS,
-} from './messages.js';
+} from './copy-messages.js';
+import { ComparisonCount, type CopyProgress, type CopyRun } from './copy-progress.js';
+import { Warnings } from './kept-list.js';
 import { checkUnchanged, closeEntry, type ReadEntry, readBlocks, readEntry, readLink } from './read-entry.js';
 import type { RecordStream } from './record-stream.js';
 import { type FoundSource, type WalkedEntry, walkSources } from './sources.js';

@@ -1,9 +1,9 @@
 /** The sources of a copy: the files and folders that were named. */
 import { constants } from 'node:fs';
 import { access, realpath, stat } from 'node:fs/promises';
+import { type CopySource, MAX_SOURCES, tooManyPaths } from './copy-messages.js';
 import { FolderStack, readSorted } from './folders.js';
 import { type KeptBounds, type KeptLists, keptBytes, type Warn } from './kept-list.js';
-import { type CopySource, MAX_SOURCES, tooManyPaths } from './messages.js';
 import { requireAllowed } from './named-paths.js';
 import { refused, withPath } from './system-files.js';
 import { compareNames, MAX_PATH_BYTES, showPath } from './tar/names.js';

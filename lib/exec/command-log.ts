@@ -2,7 +2,7 @@
 import { VproxyError } from '../errors.js';
 import { type Log, makeEvent } from '../events.js';
 import { escapeText } from '../util/escape.js';
-import { type ExecResult } from './messages.js';
+import { type ExecResult } from './exec-messages.js';
 
 /** A command, as the log shows it: cut, since it is kept for as long as the command runs. */
 export interface CommandFacts {

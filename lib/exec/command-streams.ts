@@ -3,7 +3,7 @@ import { type Duplex, type Readable, Writable } from 'node:stream';
 import { VproxyError } from '../errors.js';
 import { ByteQueue } from '../util/bytes/byte-queue.js';
 import { encodeRecord, encodeRecordHeader } from '../util/bytes/records.js';
-import { EXEC_KIND, encodeEof, STDIN_CREDIT_BYTES } from './messages.js';
+import { EXEC_KIND, encodeEof, STDIN_CREDIT_BYTES } from './exec-messages.js';
 
 /** The longest record of an output, in bytes. */
 const MAX_PIECE_BYTES = 65_536;

@@ -13,7 +13,7 @@ import {
 } from '../system/accounts.js';
 import { findProgram, lookAt, requireRunnable } from '../system/processes/find-program.js';
 import { escapeText } from '../util/escape.js';
-import type { ExecRequest } from './messages.js';
+import type { ExecRequest } from './exec-messages.js';
 import type { CommandOptions } from './running-command.js';
 
 /** The programs that a caller may run: any, or exactly these, by their absolute paths. */

@@ -3,8 +3,8 @@ import { type Duplex, Readable, type Writable } from 'node:stream';
 import { VproxyError } from '../errors.js';
 import { encodeRecord, RecordReader } from '../util/bytes/records.js';
 import { deferred, LoopTurns } from '../util/concurrency.js';
+import { lostError } from './call-errors.js';
 import { StdinSender } from './command-streams.js';
-import { lostError } from './errors.js';
 import {
   decodeCredit,
   decodeEof,
@@ -17,7 +17,7 @@ import {
   encodeResize,
   encodeStart,
   type TerminalSize,
-} from './messages.js';
+} from './exec-messages.js';
 
 /** How a command ended. */
 export interface CommandEnd extends ExecResult {

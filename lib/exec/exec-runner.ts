@@ -7,7 +7,7 @@ import { Budget } from '../util/bounds.js';
 import type { Clock } from '../util/clock.js';
 import { LoopTurns } from '../util/concurrency.js';
 import { decideCommand, type ExecRules, type ExecSystem, thisSystem } from './decide-command.js';
-import type { TerminalRequest } from './messages.js';
+import type { TerminalRequest } from './exec-messages.js';
 import type { CommandOptions, RunningCommand } from './running-command.js';
 import { type CallHost, type CallStream, ServedCall, type TerminalRecorders } from './served-call.js';
 import { spawnWithPipes } from './spawn-with-pipes.js';

@@ -4,7 +4,7 @@ import { GroupEnder, type ProcessEnd } from '../system/processes/children.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
 import { OutputSender } from './command-streams.js';
-import type { ExecResult } from './messages.js';
+import type { ExecResult } from './exec-messages.js';
 import type { RunningCommand } from './running-command.js';
 
 /** From TERM to KILL, where the caller says nothing. */

@@ -2,7 +2,7 @@
 
 import type { Readable, Writable } from 'node:stream';
 import type { ProcessEnd } from '../system/processes/children.js';
-import type { TerminalSize } from './messages.js';
+import type { TerminalSize } from './exec-messages.js';
 
 /** What a command is run with: everything is decided, nothing is looked up any more. */
 export interface CommandOptions {

@@ -11,7 +11,6 @@ import type { LoopTurns } from '../util/concurrency.js';
 import { type CommandFacts, commandFacts, logEnded, logRefused, logStarted } from './command-log.js';
 import { StdinReceiver } from './command-streams.js';
 import type { CommandDecision } from './decide-command.js';
-import { DEFAULT_KILL_AFTER_MS, Execution } from './execution.js';
 import {
   CALLER_RECORD_BYTES,
   decodeEof,
@@ -24,7 +23,8 @@ import {
   encodeCredit,
   encodeExit,
   type TerminalSize,
-} from './messages.js';
+} from './exec-messages.js';
+import { DEFAULT_KILL_AFTER_MS, Execution } from './execution.js';
 import type { RecordingRule, TerminalRecorder } from './recording/terminal-recorder.js';
 import type { TerminalRecording } from './recording/terminal-recording.js';
 import type { RunningCommand } from './running-command.js';

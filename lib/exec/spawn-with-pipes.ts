@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process';
 import type { Readable } from 'node:stream';
 import { ProcessGroup, spawned } from '../system/processes/children.js';
 import { type OpenPipes, openSystemPipes, type PipedChild, spawnPiped } from '../system/processes/pipes.js';
-import { spawnFailure } from './errors.js';
+import { spawnFailure } from './call-errors.js';
 import type { CommandOptions, RunningCommand } from './running-command.js';
 
 /**

@@ -5,11 +5,11 @@ import { udpEndpoint } from './datagram/udp-endpoint.js';
 import { unixgramEndpoint } from './datagram/unixgram-endpoint.js';
 import { egressEndpoint } from './egress/egress-target.js';
 import type { EndpointKind } from './endpoint-kind.js';
-import { execEndpoint } from './exec-endpoint.js';
-import { fileEndpoint } from './file-endpoint.js';
+import { execEndpoint } from './endpoints/exec-endpoint.js';
+import { fileEndpoint } from './endpoints/file-endpoint.js';
+import { tcpEndpoint, unixEndpoint } from './endpoints/socket-endpoint.js';
+import { vsockMuxEndpoint } from './endpoints/vsock-mux-endpoint.js';
 import { resolverEndpoint } from './resolver/resolver-endpoint.js';
-import { tcpEndpoint, unixEndpoint } from './socket-endpoint.js';
-import { vsockMuxEndpoint } from './vsock-mux-endpoint.js';
 
 /** Every kind, in the order in which they are listed for people. */
 export const ENDPOINT_KINDS = {

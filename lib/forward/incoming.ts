@@ -7,7 +7,7 @@ import type { EgressRules } from './egress/rules.js';
 import type { Target } from './endpoint-kind.js';
 import { targetKindOf } from './endpoint-kinds.js';
 import { ForwardLog, type ForwardOptions } from './forward-log.js';
-import type { ServiceRegistry } from './services.js';
+import type { ServiceRegistry } from './service-registry.js';
 import { type Forward, type ForwardSpec, type ForwardState, formatEndpoint, type Predecessor } from './spec.js';
 
 /** What a stream says of its local end. */

@@ -1,7 +1,7 @@
 /** The asker's side of the service `info`: what the peer answers is checked before anybody gets it. */
 import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
-import { bootStateSchema, machineSchema } from '../status/machine.js';
+import { bootStateSchema, machineSchema } from '../status/machine-schemas.js';
 import type { BootState, Machine, MachineInfo } from '../status/types.js';
 import type * as z from '../status/zod.js';
 import { encodeRecord } from '../util/bytes/records.js';
@@ -15,7 +15,7 @@ import {
   type InfoSubject,
   MAX_TOLD_BYTES,
   readRecords,
-} from './messages.js';
+} from './info-messages.js';
 
 /** How a peer is asked. */
 export interface InfoCallOptions {

@@ -4,7 +4,6 @@ import { toVproxyError, VproxyError } from '../errors.js';
 import type { Clock } from '../util/clock.js';
 import { LoopTurns } from '../util/concurrency.js';
 import { readBoot } from './boot.js';
-import { MachineReader } from './machine.js';
 import {
   decodeAsk,
   encodeTime,
@@ -13,7 +12,8 @@ import {
   type InfoSubject,
   MAX_ASK_BYTES,
   readRecords,
-} from './messages.js';
+} from './info-messages.js';
+import { MachineReader } from './machine-reader.js';
 import { type MachineSources, thisMachine } from './this-machine.js';
 
 export interface InfoServiceOptions {

@@ -6,7 +6,7 @@ import type { ChannelTraits } from '../channel/kind.js';
 import { DEFAULT_LIMITS } from '../codec/limits.js';
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { Direction } from '../forward/endpoint-kind.js';
-import type { ServicePolicy } from '../forward/services.js';
+import type { ServicePolicy } from '../forward/service-registry.js';
 import type { ForwardSpec } from '../forward/spec.js';
 import { readCertificates, tlsWithCertificates, tlsWithKeys } from '../link/tls-layer.js';
 import { SecretKey, type SecureLayerFactory } from '../session/opening/auth.js';

@@ -8,7 +8,7 @@ import { takesDatagrams } from '../forward/endpoint-kinds.js';
 import { IncomingForward } from '../forward/incoming.js';
 import type { InputFilters } from '../forward/input-filter.js';
 import { OutgoingForward, type OutgoingOptions } from '../forward/outgoing.js';
-import type { ServiceRegistry } from '../forward/services.js';
+import type { ServiceRegistry } from '../forward/service-registry.js';
 import type { SessionSource } from '../forward/session-source.js';
 import {
   ANY_SERVICE,

@@ -5,7 +5,7 @@ import { EventEmitter } from 'eventemitter3';
 import { VM_TRAITS } from '../channel/kind.js';
 import { DEFAULT_LIMITS, LIMIT_RANGES, SERVICE_NAME } from '../codec/limits.js';
 import { VproxyError } from '../errors.js';
-import { ServiceRegistry } from '../forward/services.js';
+import { ServiceRegistry } from '../forward/service-registry.js';
 import { SessionSource } from '../forward/session-source.js';
 import { DuplexLink } from '../link/duplex-link.js';
 import { LinkRunner } from '../link/link-runner.js';

@@ -6,7 +6,7 @@ import type { ForwardSpec } from '../forward/spec.js';
 import { DEFAULT_LABEL, parseLabel } from '../proxy/channel-options.js';
 import { whatThereIs } from '../util/closest-word.js';
 import { escapeText } from '../util/escape.js';
-import { parseForwardFor } from './forwards.js';
+import { parseForwardFor } from './forward-settings.js';
 
 /** A channel as `-c` names it. */
 interface ChannelArgument {

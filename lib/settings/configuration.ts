@@ -8,7 +8,7 @@ import type { ChannelOptions } from '../proxy/channel-options.js';
 import { formatJson } from '../util/escape.js';
 import { type LogFormat, PROCESS_SETTINGS } from './process-settings.js';
 import { type SettingsOf, writeTable } from './setting.js';
-import { type CHANNEL_SETTINGS, OWN_SETTINGS } from './table.js';
+import { type CHANNEL_SETTINGS, OWN_SETTINGS } from './settings-table.js';
 
 /** What is asked of the process besides its channels; what is not asked for is missing. */
 type ProcessSettings = SettingsOf<typeof PROCESS_SETTINGS>;

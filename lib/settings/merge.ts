@@ -8,10 +8,10 @@ import { isGroup } from '../proxy/groups/group-pattern.js';
 import { byLabel } from '../util/labels.js';
 import { parseForwardArgument } from './arguments.js';
 import type { Configuration, FileChannel, FileLayer, FlagLayer } from './configuration.js';
-import { isHybridListener, toTemplate, withVsockPorts } from './forwards.js';
+import { isHybridListener, toTemplate, withVsockPorts } from './forward-settings.js';
 import { PROCESS_SETTINGS } from './process-settings.js';
 import { completeSettings, mergeSettings } from './setting.js';
-import { CHANNEL_SETTINGS } from './table.js';
+import { CHANNEL_SETTINGS } from './settings-table.js';
 
 type LabelledOptions = Configuration['channels'][number];
 

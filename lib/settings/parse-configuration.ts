@@ -8,11 +8,11 @@ import { isGroup } from '../proxy/groups/group-pattern.js';
 import { describeError } from '../util/escape.js';
 import type { FileChannel, FileLayer } from './configuration.js';
 import { parseDocument } from './document.js';
-import { isHybridListener, parseForwardFor, withVsockPorts } from './forwards.js';
+import { isHybridListener, parseForwardFor, withVsockPorts } from './forward-settings.js';
 import { BadFileError, formatKeyPath, formatProblem, type Problem } from './problem.js';
 import { PROCESS_SETTINGS } from './process-settings.js';
 import { pickSettings, readNested, readTable } from './setting.js';
-import { DEFAULT_SETTINGS, FILE_CHANNEL_SETTINGS, FILE_SETTINGS, OWN_SETTINGS } from './table.js';
+import { DEFAULT_SETTINGS, FILE_CHANNEL_SETTINGS, FILE_SETTINGS, OWN_SETTINGS } from './settings-table.js';
 import { isTable, Place } from './value-type.js';
 
 /** What a file says; where there are problems, it is not to be used, and what is wrong in it is missing here. */

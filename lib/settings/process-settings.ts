@@ -1,7 +1,7 @@
 /** The settings of the process: its name, what it listens on besides its channels, and its log. */
 
 import type { LogLevel } from '../events.js';
-import { fileEndpoint, parseFileEndpoint } from '../forward/file-endpoint.js';
+import { fileEndpoint, parseFileEndpoint } from '../forward/endpoints/file-endpoint.js';
 import type { Rotation } from '../system/files/log-file.js';
 import { formatHostPort, parseHostPort } from '../util/addresses.js';
 import { NAME } from './channel-settings.js';

@@ -8,7 +8,7 @@ import { INTEGRITY_LEVELS } from '../codec/header.js';
 import { LOG_LEVELS } from '../events.js';
 import { STREAM_WAITS } from '../session/local-end.js';
 import { CHANNEL_STATES } from './describe.js';
-import { MACHINE_TYPES } from './machine.js';
+import { MACHINE_TYPES } from './machine-schemas.js';
 import { CHANNEL_TOTALS } from './totals.js';
 import * as z from './zod.js';
 

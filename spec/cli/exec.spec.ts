@@ -3,7 +3,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
-import { encodeExit } from '../../lib/exec/messages.js';
+import { encodeExit } from '../../lib/exec/exec-messages.js';
 import { startControl } from '../helpers/control.js';
 import { PROJECT_ROOT, sha256, staticImports, temporaryFolder } from '../helpers/files.js';
 import { execPair } from '../helpers/process-pair.js';

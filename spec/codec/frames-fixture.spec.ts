@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import test from 'ava';
+import { MAX_DATAGRAM_BYTES, MessageReader } from '../../lib/codec/datagram-messages.js';
 import { FrameReader } from '../../lib/codec/frame-reader.js';
 import {
   crc16,
@@ -14,7 +15,6 @@ import {
 } from '../../lib/codec/header.js';
 import { encodeHello, encodeHelloPayload, type Hello, MAGIC, readHello } from '../../lib/codec/hello.js';
 import { DEFAULT_FRAME_BYTES } from '../../lib/codec/limits.js';
-import { MAX_DATAGRAM_BYTES, MessageReader } from '../../lib/codec/messages.js';
 import {
   decodeGoaway,
   decodeOpen,

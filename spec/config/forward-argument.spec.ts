@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import type { Direction } from '../../lib/forward/endpoint-kind.js';
 import { formatForwardSpec } from '../../lib/forward/spec.js';
 import { parseForwardArgument } from '../../lib/settings/arguments.js';
-import { toTemplate } from '../../lib/settings/forwards.js';
+import { toTemplate } from '../../lib/settings/forward-settings.js';
 
 const channels = (labels: readonly string[]) => new Map(labels.map((label) => [label, label === 'vms']));
 

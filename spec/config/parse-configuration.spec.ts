@@ -6,7 +6,7 @@ import { parseForwardSpec } from '../../lib/forward/spec.js';
 import { parseConfiguration } from '../../lib/settings/parse-configuration.js';
 import { formatProblem } from '../../lib/settings/problem.js';
 import { EGRESS_SETTINGS, RULE_SETTINGS } from '../../lib/settings/service-rules.js';
-import { FILE_CHANNEL_SETTINGS, FILE_SETTINGS } from '../../lib/settings/table.js';
+import { FILE_CHANNEL_SETTINGS, FILE_SETTINGS } from '../../lib/settings/settings-table.js';
 import { PROJECT_ROOT } from '../helpers/files.js';
 
 const problemsOf = (text: string, name = 'f'): string[] =>

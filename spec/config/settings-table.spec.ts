@@ -8,7 +8,7 @@ import { parseConfiguration } from '../../lib/settings/parse-configuration.js';
 import { PROCESS_SETTINGS } from '../../lib/settings/process-settings.js';
 import { EGRESS_SETTINGS, RULE_SETTINGS } from '../../lib/settings/service-rules.js';
 import { keyIn, type Setting } from '../../lib/settings/setting.js';
-import { FILE_CHANNEL_SETTINGS } from '../../lib/settings/table.js';
+import { FILE_CHANNEL_SETTINGS } from '../../lib/settings/settings-table.js';
 import { PROJECT_ROOT } from '../helpers/files.js';
 
 const RELOADS = { now: 'at once', channel: 'with the channel, which begins again', start: 'the next start' } as const;

@@ -1,10 +1,10 @@
 /** Flows of datagrams, as docs/protocol.md has them: against frames written by hand. */
 import test, { type ExecutionContext } from 'ava';
+import { MAX_DATAGRAM_BYTES } from '../../lib/codec/datagram-messages.js';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
-import { MAX_DATAGRAM_BYTES } from '../../lib/codec/messages.js';
 import type { VproxyError } from '../../lib/errors.js';
 import { DatagramFlow } from '../../lib/forward/datagram/datagram-flow.js';
-import { ServiceRegistry } from '../../lib/forward/services.js';
+import { ServiceRegistry } from '../../lib/forward/service-registry.js';
 import type { SessionStream } from '../../lib/session/stream.js';
 import { jsonOf } from '../helpers/frame-log.js';
 import { FramePeer, type FramePeerOptions } from '../helpers/frame-peer.js';

@@ -4,7 +4,7 @@ import http, { type IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import test, { type ExecutionContext } from 'ava';
-import { EventRing } from '../../lib/control/context/events.js';
+import { EventRing } from '../../lib/control/context/event-ring.js';
 import type { LogEvent } from '../../lib/events.js';
 import type { ControlEvent } from '../../lib/status/types.js';
 import { startControl } from '../helpers/control.js';

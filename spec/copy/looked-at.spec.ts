@@ -13,9 +13,9 @@ import {
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
+import { COPY_KIND, decodeStaged, encodeMessage } from '../../lib/copy/copy-messages.js';
 import { ComparisonCount, CopyProgress } from '../../lib/copy/copy-progress.js';
 import { KeptLists } from '../../lib/copy/kept-list.js';
-import { COPY_KIND, decodeStaged, encodeMessage } from '../../lib/copy/messages.js';
 import { closeEntry, readEntry } from '../../lib/copy/read-entry.js';
 import { RecordStream } from '../../lib/copy/record-stream.js';
 import { StagedFile } from '../../lib/copy/staging/file.js';

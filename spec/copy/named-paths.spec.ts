@@ -3,8 +3,8 @@ import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { putFiles } from '../../lib/copy/copy-call.js';
+import { COPY_KIND, encodeError, encodeMessage } from '../../lib/copy/copy-messages.js';
 import { CopyProgress } from '../../lib/copy/copy-progress.js';
-import { COPY_KIND, encodeError, encodeMessage } from '../../lib/copy/messages.js';
 import { Homes, nameRemoteSource } from '../../lib/copy/named-paths.js';
 import { RecordStream } from '../../lib/copy/record-stream.js';
 import { VproxyError } from '../../lib/errors.js';

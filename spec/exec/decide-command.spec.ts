@@ -3,7 +3,7 @@ import { chmodSync, mkdirSync, realpathSync, symlinkSync, writeFileSync } from '
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { type CommandDecision, decideCommand, type ExecSystem, thisSystem } from '../../lib/exec/decide-command.js';
-import type { ExecRequest } from '../../lib/exec/messages.js';
+import type { ExecRequest } from '../../lib/exec/exec-messages.js';
 import { TestRunner } from '../helpers/exec-peers.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { testWith } from '../helpers/test-with.js';

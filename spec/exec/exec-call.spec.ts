@@ -4,7 +4,7 @@ import { buffer, text } from 'node:stream/consumers';
 import test from 'ava';
 import { VproxyError } from '../../lib/errors.js';
 import { collectOutput, type ExecCall, runCommand } from '../../lib/exec/exec-call.js';
-import { EXEC_KIND, type ExecRequest, encodeExit, STDIN_CREDIT_BYTES } from '../../lib/exec/messages.js';
+import { EXEC_KIND, type ExecRequest, encodeExit, STDIN_CREDIT_BYTES } from '../../lib/exec/exec-messages.js';
 import { encodeRecord } from '../../lib/util/bytes/records.js';
 import { duplexPair } from '../helpers/channel-pair.js';
 import { ExecPeer, resettingPair, SUCCESS } from '../helpers/exec-peers.js';

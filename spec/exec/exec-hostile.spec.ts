@@ -9,7 +9,7 @@ import {
   encodeResize,
   encodeStart,
   STDIN_CREDIT_BYTES,
-} from '../../lib/exec/messages.js';
+} from '../../lib/exec/exec-messages.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import { type OpenPipes, openSystemPipes } from '../../lib/system/processes/pipes.js';
 import { encodeRecord, encodeRecordHeader, RECORD_HEADER_BYTES } from '../../lib/util/bytes/records.js';

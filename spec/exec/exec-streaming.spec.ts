@@ -4,7 +4,7 @@ import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
-import { EXEC_KIND, STDIN_CREDIT_BYTES } from '../../lib/exec/messages.js';
+import { EXEC_KIND, STDIN_CREDIT_BYTES } from '../../lib/exec/exec-messages.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import { encodeRecordHeader } from '../../lib/util/bytes/records.js';
 import { ExecCaller, isRunning, TestRunner } from '../helpers/exec-peers.js';

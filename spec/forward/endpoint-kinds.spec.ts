@@ -6,7 +6,7 @@ import type { Direction, EndpointKind } from '../../lib/forward/endpoint-kind.js
 import { ENDPOINT_KINDS, type EndpointKindName, takesDatagrams } from '../../lib/forward/endpoint-kinds.js';
 import { IncomingForward } from '../../lib/forward/incoming.js';
 import { OutgoingForward } from '../../lib/forward/outgoing.js';
-import { ServiceRegistry } from '../../lib/forward/services.js';
+import { ServiceRegistry } from '../../lib/forward/service-registry.js';
 import { SessionSource } from '../../lib/forward/session-source.js';
 import { type ForwardSpec, formatEndpoint, formatForwardSpec, parseForwardSpec } from '../../lib/forward/spec.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';

@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
-import { ExecTarget } from '../../lib/forward/exec-endpoint.js';
+import { ExecTarget } from '../../lib/forward/endpoints/exec-endpoint.js';
 import { ForwardLog } from '../../lib/forward/forward-log.js';
 import { formatForwardSpec, parseForwardSpec } from '../../lib/forward/spec.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';

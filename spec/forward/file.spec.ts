@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, 
 import type net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { LineBuffer, MAX_LINE_BYTES } from '../../lib/forward/file-endpoint.js';
+import { LineBuffer, MAX_LINE_BYTES } from '../../lib/forward/endpoints/file-endpoint.js';
 import { formatForwardSpec, parseForwardSpec } from '../../lib/forward/spec.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { connectedProxies, failureOf, localSocket, type ProxySetup, readToEnd } from '../helpers/proxies.js';

@@ -8,7 +8,7 @@ import { FRAME_TYPE } from '../../lib/codec/header.js';
 import type { LogEvent } from '../../lib/events.js';
 import { IncomingForward } from '../../lib/forward/incoming.js';
 import { OutgoingForward } from '../../lib/forward/outgoing.js';
-import { ServiceRegistry } from '../../lib/forward/services.js';
+import { ServiceRegistry } from '../../lib/forward/service-registry.js';
 import { SessionSource } from '../../lib/forward/session-source.js';
 import { type Forward, type ForwardState, type Predecessor, parseForwardSpec } from '../../lib/forward/spec.js';
 import type { LocalEnd } from '../../lib/session/local-end.js';

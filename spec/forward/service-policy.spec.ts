@@ -2,7 +2,7 @@
 import test from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { toVproxyError, VproxyError } from '../../lib/errors.js';
-import { ServiceGate, type ServicePolicy, ServiceRegistry } from '../../lib/forward/services.js';
+import { ServiceGate, type ServicePolicy, ServiceRegistry } from '../../lib/forward/service-registry.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import type { SessionStream } from '../../lib/session/stream.js';
 import { FramePeer } from '../helpers/frame-peer.js';

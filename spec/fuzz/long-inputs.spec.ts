@@ -5,7 +5,7 @@ import { DataCheck, encodeFrame } from '../../lib/codec/header.js';
 import { encodeHello, HelloScanner, MAGIC } from '../../lib/codec/hello.js';
 import { DEFAULT_FRAME_BYTES } from '../../lib/codec/limits.js';
 import { VproxyError } from '../../lib/errors.js';
-import { LineBuffer } from '../../lib/forward/file-endpoint.js';
+import { LineBuffer } from '../../lib/forward/endpoints/file-endpoint.js';
 import { JsonScanner } from '../../lib/util/bytes/json-scanner.js';
 import { knownHello } from './inputs/frame-inputs.js';
 import { repairHellos } from './repair-checks.js';

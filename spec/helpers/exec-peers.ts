@@ -3,7 +3,6 @@ import { readFileSync } from 'node:fs';
 import { Duplex } from 'node:stream';
 import type { ExecutionContext } from 'ava';
 import type { LogEvent } from '../../lib/events.js';
-import { ExecRunner, type ExecRunnerOptions } from '../../lib/exec/exec-runner.js';
 import {
   decodeCredit,
   decodeEof,
@@ -16,7 +15,8 @@ import {
   encodeEof,
   encodeExit,
   encodeStart,
-} from '../../lib/exec/messages.js';
+} from '../../lib/exec/exec-messages.js';
+import { ExecRunner, type ExecRunnerOptions } from '../../lib/exec/exec-runner.js';
 import { encodeRecord, RecordReader } from '../../lib/util/bytes/records.js';
 import { systemClock } from '../../lib/util/clock.js';
 import { deferred } from '../../lib/util/concurrency.js';

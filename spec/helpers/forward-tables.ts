@@ -1,7 +1,7 @@
 /** The forwards of a channel without a session, for what makes and removes them by itself. */
 import type { ExecutionContext } from 'ava';
 import type { LogEvent } from '../../lib/events.js';
-import { ServiceRegistry } from '../../lib/forward/services.js';
+import { ServiceRegistry } from '../../lib/forward/service-registry.js';
 import { SessionSource } from '../../lib/forward/session-source.js';
 import { ForwardAddresses, ForwardTable } from '../../lib/proxy/forward-table.js';
 import { ManualClock } from './time.js';

@@ -1,8 +1,8 @@
 /** All that a peer can do repeatedly that is refused, or has no effect, and is logged each time. */
 import { FRAME_TYPE } from '../../lib/codec/header.js';
-import { COPY_KIND, encodeMessage } from '../../lib/copy/messages.js';
+import { COPY_KIND, encodeMessage } from '../../lib/copy/copy-messages.js';
 import type { LogEventName } from '../../lib/events.js';
-import { encodeStart } from '../../lib/exec/messages.js';
+import { encodeStart } from '../../lib/exec/exec-messages.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
 
 const { DATA, FIN, GOAWAY, OPEN, RESET, SERVICES } = FRAME_TYPE;

@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
-import { encodeStart } from '../../lib/exec/messages.js';
+import { encodeStart } from '../../lib/exec/exec-messages.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';

@@ -2,9 +2,9 @@
 import type { Duplex } from 'node:stream';
 import test, { type ExecutionContext } from 'ava';
 import { askBoot, askMachine } from '../../lib/info/info-call.js';
+import { encodeAsk, encodeTime, encodeTold, INFO_KIND } from '../../lib/info/info-messages.js';
 import { InfoService } from '../../lib/info/info-service.js';
-import { MachineReader } from '../../lib/info/machine.js';
-import { encodeAsk, encodeTime, encodeTold, INFO_KIND } from '../../lib/info/messages.js';
+import { MachineReader } from '../../lib/info/machine-reader.js';
 import type { MachineSources } from '../../lib/info/this-machine.js';
 import { encodeRecord, encodeRecordHeader, RecordReader } from '../../lib/util/bytes/records.js';
 import { systemClock } from '../../lib/util/clock.js';

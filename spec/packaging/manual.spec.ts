@@ -9,7 +9,7 @@ import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
 import { ERROR_CODES } from '../../lib/errors.js';
 import { STORAGE_SETTINGS } from '../../lib/settings/channel-settings.js';
 import { EGRESS_SETTINGS, RULE_SETTINGS } from '../../lib/settings/service-rules.js';
-import { FILE_CHANNEL_SETTINGS, FILE_SETTINGS } from '../../lib/settings/table.js';
+import { FILE_CHANNEL_SETTINGS, FILE_SETTINGS } from '../../lib/settings/settings-table.js';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { testWith } from '../helpers/test-with.js';
 

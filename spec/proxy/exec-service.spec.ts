@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { type ErrorCode, toVproxyError } from '../../lib/errors.js';
-import type { ExecResult } from '../../lib/exec/messages.js';
+import type { ExecResult } from '../../lib/exec/exec-messages.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
 import type { ChannelOptions } from '../../lib/proxy/channel-options.js';
 import { type Clock, systemClock } from '../../lib/util/clock.js';

@@ -1,7 +1,7 @@
 /** What a peer sends to a service with a rate: no more than that reaches local ends, whatever is opened, ended and torn down. */
 import test, { type ExecutionContext } from 'ava';
 import { VproxyError } from '../../lib/errors.js';
-import { ServiceGate, type ServicePolicy, ServiceRegistry } from '../../lib/forward/services.js';
+import { ServiceGate, type ServicePolicy, ServiceRegistry } from '../../lib/forward/service-registry.js';
 import type { SessionStream } from '../../lib/session/stream.js';
 import { dropView, keepView } from '../../lib/util/bytes/byte-queue.js';
 import { RecordingSink } from '../helpers/local-ends.js';

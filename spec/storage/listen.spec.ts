@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { listenForWrappers, StorageBroker } from '../../lib/storage/broker.js';
 import { listenAt } from '../../lib/storage/listen.js';
-import { storageSocketPaths } from '../../lib/storage/socket-paths.js';
+import { storageSocketPaths } from '../../lib/storage/storage-paths.js';
 import { temporaryFolder } from '../helpers/files.js';
 
 function brokerOf(t: ExecutionContext): StorageBroker {

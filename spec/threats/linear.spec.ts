@@ -2,10 +2,10 @@
 import test from 'ava';
 import { decodeHello, HelloScanner } from '../../lib/codec/hello.js';
 import { decodeGoaway, decodeOpen, decodeReasonPayload, decodeServices } from '../../lib/codec/payloads.js';
-import * as copy from '../../lib/copy/messages.js';
+import * as copy from '../../lib/copy/copy-messages.js';
 import { parseHeader } from '../../lib/copy/tar/entry.js';
 import { TarBounds } from '../../lib/copy/tar/tar-bounds.js';
-import * as exec from '../../lib/exec/messages.js';
+import * as exec from '../../lib/exec/exec-messages.js';
 import { parseDestination } from '../../lib/forward/egress/admission.js';
 import {
   endToEnd,
@@ -18,8 +18,8 @@ import {
 import { HttpReader, responseFraming } from '../../lib/forward/egress/message.js';
 import { HEAD_BYTES, httpAnswer, Refusal } from '../../lib/forward/egress/refusal.js';
 import { originRequestHead, parseProxyRequest } from '../../lib/forward/egress/request.js';
-import { decodeAsk, decodeTime, decodeTold } from '../../lib/info/messages.js';
-import { machineSchema } from '../../lib/status/machine.js';
+import { decodeAsk, decodeTime, decodeTold } from '../../lib/info/info-messages.js';
+import { machineSchema } from '../../lib/status/machine-schemas.js';
 import { decodeRequest } from '../../lib/storage/wire.js';
 import { parseMessage } from '../../lib/system/dns/dns-message.js';
 import { escapeText } from '../../lib/util/escape.js';

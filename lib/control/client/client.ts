@@ -2,9 +2,9 @@
 import type http from 'node:http';
 import { type ErrorCode, toVproxyError, VproxyError } from '../../errors.js';
 import type { LogLevel } from '../../events.js';
-import { openError } from '../../exec/errors.js';
+import { openError } from '../../exec/call-errors.js';
 import { type ExecCall, runCommand } from '../../exec/exec-call.js';
-import { EXEC_SERVICE, type ExecRequest } from '../../exec/messages.js';
+import { EXEC_SERVICE, type ExecRequest } from '../../exec/exec-messages.js';
 import type {
   BootStatus,
   ChannelStatus,

@@ -4,7 +4,7 @@ import type { ChannelOptions } from '../../proxy/channel-options.js';
 import type { Proxy } from '../../proxy/proxy.js';
 import type { ReloadAnswer, UpgradeAnswer } from '../../status/types.js';
 import type { EventLoopDelay } from './event-loop-delay.js';
-import type { EventRing } from './events.js';
+import type { EventRing } from './event-ring.js';
 import type { StreamEnds } from './join-stream.js';
 import type { StreamRates } from './stream-rates.js';
 

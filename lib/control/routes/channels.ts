@@ -1,9 +1,9 @@
 /** Channels: looking, adding, removing. */
 import type { ChannelOptions } from '../../proxy/channel-options.js';
-import { isHybridListener, withVsockPorts } from '../../settings/forwards.js';
+import { isHybridListener, withVsockPorts } from '../../settings/forward-settings.js';
 import { formatKeyPath, type KeyPath, type Problem } from '../../settings/problem.js';
 import { mergeSettings, readNested, readTable, requestSchema, type SettingsOf } from '../../settings/setting.js';
-import { FILE_CHANNEL_SETTINGS, OWN_SETTINGS } from '../../settings/table.js';
+import { FILE_CHANNEL_SETTINGS, OWN_SETTINGS } from '../../settings/settings-table.js';
 import { Place } from '../../settings/value-type.js';
 import { channelStatusSchema } from '../../status/schemas.js';
 import * as z from '../../status/zod.js';

@@ -1,9 +1,9 @@
 /** The machine of a peer: what it says of itself, and how far it is with booting. */
 import { askBoot, askMachine, type InfoCallOptions } from '../../info/info-call.js';
+import { INFO_SERVICE } from '../../info/info-messages.js';
 import { judgeBoot } from '../../info/judge-boot.js';
-import { INFO_SERVICE } from '../../info/messages.js';
 import type { MuxStream } from '../../session/mux-stream.js';
-import { bootStatusSchema, machineInfoSchema } from '../../status/machine.js';
+import { bootStatusSchema, machineInfoSchema } from '../../status/machine-schemas.js';
 import * as z from '../../status/zod.js';
 import { systemClock } from '../../util/clock.js';
 import { type ControlContext, labelOf } from '../context/context.js';

@@ -12,7 +12,7 @@ import {
 import type { LoopDelay, ProcessStatus, UpgradeAnswer } from '../../status/types.js';
 import * as z from '../../status/zod.js';
 import { labelOf, type ProcessControl } from '../context/context.js';
-import { followEvents, RING_EVENTS } from '../context/events.js';
+import { followEvents, RING_EVENTS } from '../context/event-ring.js';
 import { describeMetrics, METRICS_TYPE } from '../context/metrics.js';
 import { RequestError } from './request-error.js';
 import { jsonRoute, textRoute } from './route.js';

@@ -1,9 +1,9 @@
 /** What an earlier copy has left. */
 import { createReadStream, type Stats } from 'node:fs';
 import { chmod, lstat, opendir, rmdir } from 'node:fs/promises';
+import { COPY_KIND, encodeMessage, STAGED_BOUNDS, type StagedFile } from '../copy-messages.js';
 import type { ComparisonCount } from '../copy-progress.js';
 import { type KeptCount, type KeptLists, keptBytes } from '../kept-list.js';
-import { COPY_KIND, encodeMessage, STAGED_BOUNDS, type StagedFile } from '../messages.js';
 import { BLOCK_BYTES } from '../read-entry.js';
 import type { RecordStream } from '../record-stream.js';
 import { removeTree, withPath } from '../system-files.js';

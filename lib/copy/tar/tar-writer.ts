@@ -2,7 +2,7 @@
 import tar from 'tar-stream';
 import { VproxyError } from '../../errors.js';
 import { encodeRecordHeader, RECORD_HEADER_BYTES } from '../../util/bytes/records.js';
-import { COPY_KIND } from '../messages.js';
+import { COPY_KIND } from '../copy-messages.js';
 import type { RecordStream } from '../record-stream.js';
 import { type CopyEntry, entryHeader } from './entry.js';
 

@@ -4,7 +4,7 @@
  */
 import { closeSync, constants, fchownSync, fstatSync, openSync } from 'node:fs';
 import { loadLibc, type NativeCall } from '../../system/libc.js';
-import { type TerminalSize } from '../messages.js';
+import { type TerminalSize } from '../exec-messages.js';
 
 const { O_RDWR, O_NOCTTY, O_NONBLOCK } = constants;
 

@@ -5,8 +5,8 @@ import { VproxyError } from '../../errors.js';
 import { shortageAt } from '../../system/descriptors.js';
 import { ProcessGroup, spawned } from '../../system/processes/children.js';
 import { describeError, escapeText } from '../../util/escape.js';
-import { spawnFailure } from '../errors.js';
-import type { TerminalRequest, TerminalSize } from '../messages.js';
+import { spawnFailure } from '../call-errors.js';
+import type { TerminalRequest, TerminalSize } from '../exec-messages.js';
 import type { CommandOptions, RunningCommand } from '../running-command.js';
 import { callProgram } from './calling-shell.js';
 import {

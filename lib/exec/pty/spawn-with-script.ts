@@ -8,8 +8,8 @@ import { VproxyError } from '../../errors.js';
 import { ProcessGroup, signalGroup, spawned } from '../../system/processes/children.js';
 import { runTool } from '../../system/processes/run-tool.js';
 import { escapeText, quoteWord } from '../../util/escape.js';
-import { spawnFailure } from '../errors.js';
-import type { TerminalRequest } from '../messages.js';
+import { spawnFailure } from '../call-errors.js';
+import type { TerminalRequest } from '../exec-messages.js';
 import type { CommandOptions, RunningCommand } from '../running-command.js';
 import { callProgram, typedInput } from './calling-shell.js';
 

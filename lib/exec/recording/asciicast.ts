@@ -2,7 +2,7 @@
 import { isObject } from '../../codec/json.js';
 import { VproxyError } from '../../errors.js';
 import { formatJsonLine } from '../../util/escape.js';
-import type { TerminalSize } from '../messages.js';
+import type { TerminalSize } from '../exec-messages.js';
 
 /** The ending of the names of such files. */
 export const CAST_ENDING = '.cast';

@@ -11,7 +11,7 @@ import {
   EXEC_KIND,
   type ExecRequest,
   type TerminalSize,
-} from '../messages.js';
+} from '../exec-messages.js';
 import type { RecordingRule, TerminalRecorder } from './terminal-recorder.js';
 import type { TerminalRecording } from './terminal-recording.js';
 

@@ -7,7 +7,7 @@ import { createInOwnFolder } from '../../system/files/guarded-files.js';
 import type { Clock } from '../../util/clock.js';
 import { describeError, escapeText, quoteWord } from '../../util/escape.js';
 import type { CommandFacts } from '../command-log.js';
-import type { TerminalRequest } from '../messages.js';
+import type { TerminalRequest } from '../exec-messages.js';
 import { CAST_ENDING } from './asciicast.js';
 import { TerminalRecording } from './terminal-recording.js';
 

@@ -5,7 +5,7 @@ import { promisify } from 'node:util';
 import type { Clock } from '../../util/clock.js';
 import { deferred } from '../../util/concurrency.js';
 import { describeError } from '../../util/escape.js';
-import type { TerminalSize } from '../messages.js';
+import type { TerminalSize } from '../exec-messages.js';
 import { CAST_CODE, type CastHeader, formatCastEvent, formatCastHeader, formatCastSize } from './asciicast.js';
 
 export interface TerminalRecordingOptions {

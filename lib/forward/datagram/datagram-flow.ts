@@ -1,8 +1,13 @@
 /** A flow of datagrams: messages over a stream, in both directions, of which some are dropped rather than waited for (R-DGRAM-3 to R-DGRAM-6). */
 
+import {
+  MAX_DATAGRAM_BYTES,
+  MESSAGE_HEADER_BYTES,
+  MessageReader,
+  writeMessageLength,
+} from '../../codec/datagram-messages.js';
 import { TRAILER_BYTES } from '../../codec/header.js';
 import { HEADER_BYTES } from '../../codec/limits.js';
-import { MAX_DATAGRAM_BYTES, MESSAGE_HEADER_BYTES, MessageReader, writeMessageLength } from '../../codec/messages.js';
 import { toVproxyError, type VproxyError } from '../../errors.js';
 import type { LocalEnd } from '../../session/local-end.js';
 import { SENT } from '../../session/send-buffer.js';

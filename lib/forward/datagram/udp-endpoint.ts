@@ -3,7 +3,7 @@ import { UdpSocket } from '../../system/datagrams/udp.js';
 import { formatHostPort, type HostPort } from '../../util/addresses.js';
 import { LoopTurns } from '../../util/concurrency.js';
 import type { EndpointKind } from '../endpoint-kind.js';
-import { parseAddress } from '../socket-endpoint.js';
+import { parseAddress } from '../endpoints/socket-endpoint.js';
 import { DatagramTarget } from './datagram-target.js';
 
 /** A name or an address (IPv6 without brackets), and a port; 0 lets the system pick one to listen on. */

@@ -4,7 +4,7 @@ import { loadUnixDatagrams } from '../../system/datagrams/unix-datagrams.js';
 import { resolveSocketAccess } from '../../system/sockets/listen-address.js';
 import { escapeText } from '../../util/escape.js';
 import type { EndpointKind, TargetContext } from '../endpoint-kind.js';
-import { formatSocketFile, PATH_FORM, parseSocketFile, type SocketFile } from '../socket-endpoint.js';
+import { formatSocketFile, PATH_FORM, parseSocketFile, type SocketFile } from '../endpoints/socket-endpoint.js';
 import { DatagramTarget } from './datagram-target.js';
 
 export interface UnixgramEndpoint extends SocketFile {

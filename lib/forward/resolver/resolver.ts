@@ -1,6 +1,6 @@
 /** Answers a guest's questions with what this machine's resolver says, for the names that an egress allows, and without the addresses that it refuses. */
 
-import { MAX_DATAGRAM_BYTES } from '../../codec/messages.js';
+import { MAX_DATAGRAM_BYTES } from '../../codec/datagram-messages.js';
 import {
   type DnsMessage,
   type DnsQuestion,

@@ -1,5 +1,5 @@
 /** The ports of a channel that appear by themselves: those of this machine, for the peer, and those of the peer, here. */
-import type { ServiceRegistry } from '../../forward/services.js';
+import type { ServiceRegistry } from '../../forward/service-registry.js';
 import type { SessionSource } from '../../forward/session-source.js';
 import type { PortStatus } from '../../status/types.js';
 import { ListeningPorts } from '../../system/proc/listening-ports.js';

@@ -3,7 +3,7 @@
 import { MAX_ANNOUNCED_PORTS, MAX_PROGRAM_LENGTH } from '../../codec/limits.js';
 import { type AnnouncedPort } from '../../codec/payloads.js';
 import { type Log, makeEvent } from '../../events.js';
-import type { ServiceRegistry } from '../../forward/services.js';
+import type { ServiceRegistry } from '../../forward/service-registry.js';
 import type { ListeningPort } from '../../system/proc/listening-ports.js';
 import { isInRanges, type PortRange } from '../../util/addresses.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';

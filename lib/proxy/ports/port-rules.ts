@@ -1,7 +1,7 @@
 /** What is said of ports that appear by themselves: ranges, and where the peer's ports are listened for. */
 import net from 'node:net';
 import { VproxyError } from '../../errors.js';
-import { parseUnixPath } from '../../forward/socket-endpoint.js';
+import { parseUnixPath } from '../../forward/endpoints/socket-endpoint.js';
 import type { ForwardSpec } from '../../forward/spec.js';
 import { fillTemplate } from '../../forward/template.js';
 import {

@@ -6,7 +6,7 @@ import { systemCode, VproxyError } from '../../errors.js';
 import { type Log, makeEvent } from '../../events.js';
 import type { ExecRules } from '../../exec/decide-command.js';
 import type { TerminalRecorders } from '../../exec/served-call.js';
-import type { ServiceHandler, ServiceRegistry } from '../../forward/services.js';
+import type { ServiceHandler, ServiceRegistry } from '../../forward/service-registry.js';
 import { MuxStream } from '../../session/mux-stream.js';
 import type { Clock } from '../../util/clock.js';
 import { describeError, escapeText } from '../../util/escape.js';
@@ -114,7 +114,7 @@ export class BuiltInService<P> {
 // Commands for the peer as a part of a channel: what it may run, where it may run anything (docs/exec.md).
 
 /** The name of the service, without the module that has it, which is loaded where commands are allowed. */
-export const EXEC_SERVICE: typeof import('../../exec/messages.js').EXEC_SERVICE = 'exec';
+export const EXEC_SERVICE: typeof import('../../exec/exec-messages.js').EXEC_SERVICE = 'exec';
 
 /** What the peer may run here. */
 export type ExecPermission = ExecRules;
@@ -193,7 +193,7 @@ export function copyService({ registry, clock, log }: CopyServiceOptions): Built
 // What this machine says of itself, as a part of a channel (docs/info.md).
 
 /** The name of the service, without the module that has it. */
-export const INFO_SERVICE: typeof import('../../info/messages.js').INFO_SERVICE = 'info';
+export const INFO_SERVICE: typeof import('../../info/info-messages.js').INFO_SERVICE = 'info';
 
 /** The service `info` of a channel, which offers nothing before it is allowed by `true`. */
 export function infoService({ registry, clock, log }: CopyServiceOptions): BuiltInService<true> {

@@ -5,7 +5,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { ChannelAddress } from '../../channel/address/address.js';
 import { VproxyError } from '../../errors.js';
 import type { Log } from '../../events.js';
-import type { ServiceRegistry } from '../../forward/services.js';
+import type { ServiceRegistry } from '../../forward/service-registry.js';
 import type { Clock } from '../../util/clock.js';
 import { escapeText } from '../../util/escape.js';
 import type { ChannelOptions } from '../channel-options.js';

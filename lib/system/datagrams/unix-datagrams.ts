@@ -4,7 +4,7 @@
  */
 import { closeSync, lstatSync, type Stats, unlinkSync } from 'node:fs';
 import { constants } from 'node:os';
-import { MAX_DATAGRAM_BYTES } from '../../codec/messages.js';
+import { MAX_DATAGRAM_BYTES } from '../../codec/datagram-messages.js';
 import { VproxyError } from '../../errors.js';
 import { describeError } from '../../util/escape.js';
 import { type Libc, loadLibc, type NativeCall } from '../libc.js';

@@ -1,7 +1,7 @@
 // vproxy.conf.5: the keys, and what their values are, come from the table of settings; the rest from docs/config.md and docs/cli.md.
 import { STORAGE_SETTINGS } from '../../../dist/lib/settings/channel-settings.js';
 import { EGRESS_SETTINGS, RULE_SETTINGS } from '../../../dist/lib/settings/service-rules.js';
-import { FILE_CHANNEL_SETTINGS, FILE_SETTINGS } from '../../../dist/lib/settings/table.js';
+import { FILE_CHANNEL_SETTINGS, FILE_SETTINGS } from '../../../dist/lib/settings/settings-table.js';
 import { findSection, readDocument, splitOptions, tableRows } from '../document.mjs';
 import { formatTagged, renderBlocks, renderInline } from '../render.mjs';
 import { bold, escapeCode, escapeRoff, fill, italic, reference, unbroken } from '../roff.mjs';

@@ -3,7 +3,7 @@ import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import type { LogEvent } from '../../../lib/events.js';
-import { EXEC_KIND, encodeExit, encodeResize, encodeStart } from '../../../lib/exec/messages.js';
+import { EXEC_KIND, encodeExit, encodeResize, encodeStart } from '../../../lib/exec/exec-messages.js';
 import { RecordedCall } from '../../../lib/exec/recording/recorded-call.js';
 import { TerminalRecorder } from '../../../lib/exec/recording/terminal-recorder.js';
 import { encodeRecord } from '../../../lib/util/bytes/records.js';

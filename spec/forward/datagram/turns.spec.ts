@@ -2,7 +2,7 @@
 import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../../lib/codec/header.js';
 import { IncomingForward } from '../../../lib/forward/incoming.js';
-import { ServiceRegistry } from '../../../lib/forward/services.js';
+import { ServiceRegistry } from '../../../lib/forward/service-registry.js';
 import { parseForwardSpec } from '../../../lib/forward/spec.js';
 import { FramePeer } from '../../helpers/frame-peer.js';
 import { eventually } from '../../helpers/time.js';

@@ -4,7 +4,7 @@ import { lookup } from 'node:dns/promises';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import test, { type ExecutionContext } from 'ava';
-import { MAX_DATAGRAM_BYTES } from '../../../lib/codec/messages.js';
+import { MAX_DATAGRAM_BYTES } from '../../../lib/codec/datagram-messages.js';
 import { parseForwardSpec } from '../../../lib/forward/spec.js';
 import type { ForwardStatus } from '../../../lib/status/types.js';
 import { temporaryFolder } from '../../helpers/files.js';

@@ -5,7 +5,7 @@ import net from 'node:net';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
-import { MAX_DATAGRAM_BYTES } from '../../../lib/codec/messages.js';
+import { MAX_DATAGRAM_BYTES } from '../../../lib/codec/datagram-messages.js';
 import { parseForwardSpec } from '../../../lib/forward/spec.js';
 import type { ForwardStatus } from '../../../lib/status/types.js';
 import { findAddressOwner } from '../../../lib/system/proc/proc-net.js';

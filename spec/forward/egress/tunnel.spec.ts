@@ -7,7 +7,7 @@ import { FRAME_TYPE } from '../../../lib/codec/header.js';
 import type { LogEvent } from '../../../lib/events.js';
 import { parseEgressEntry } from '../../../lib/forward/egress/rules.js';
 import { IncomingForward } from '../../../lib/forward/incoming.js';
-import { ServiceRegistry } from '../../../lib/forward/services.js';
+import { ServiceRegistry } from '../../../lib/forward/service-registry.js';
 import { formatForwardSpec, parseForwardSpec } from '../../../lib/forward/spec.js';
 import type { SessionStream } from '../../../lib/session/stream.js';
 import { ChangeHere } from '../../helpers/change-here.js';

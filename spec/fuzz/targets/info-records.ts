@@ -10,7 +10,7 @@ import {
   encodeTime,
   encodeTold,
   readRecords,
-} from '../../../lib/info/messages.js';
+} from '../../../lib/info/info-messages.js';
 import { RECORD_HEADER_BYTES } from '../../../lib/util/bytes/records.js';
 import { everySplit, FuzzInput } from '../fuzz-input.js';
 import { assertShowable, outcomeOf } from '../outcome.js';

@@ -1,6 +1,6 @@
 /** The lines of a file: all bytes in order, whole lines of bounded length, in every split. */
 import assert from 'node:assert/strict';
-import { LineBuffer, MAX_LINE_BYTES } from '../../../lib/forward/file-endpoint.js';
+import { LineBuffer, MAX_LINE_BYTES } from '../../../lib/forward/endpoints/file-endpoint.js';
 import { FuzzInput, splitBySizes } from '../fuzz-input.js';
 
 /** Input: how far from the longest line the first newline is, sizes, bytes after that long line. */

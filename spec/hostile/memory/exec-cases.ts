@@ -1,7 +1,6 @@
 /** What callers of the service `exec` can make the side that runs commands keep: of each kind as much as they like. */
 import { Duplex } from 'node:stream';
 import type { Log } from '../../../lib/events.js';
-import { ExecRunner, type ExecRunnerOptions } from '../../../lib/exec/exec-runner.js';
 import {
   EXEC_KIND,
   type ExecRequest,
@@ -9,7 +8,8 @@ import {
   encodeStart,
   MAX_REQUEST_BYTES,
   STDIN_CREDIT_BYTES,
-} from '../../../lib/exec/messages.js';
+} from '../../../lib/exec/exec-messages.js';
+import { ExecRunner, type ExecRunnerOptions } from '../../../lib/exec/exec-runner.js';
 import { spawnInTerminal } from '../../../lib/exec/pty/spawn-in-terminal.js';
 import { type OpenPipes, openSystemPipes } from '../../../lib/system/processes/pipes.js';
 import { encodeRecord, encodeRecordHeader } from '../../../lib/util/bytes/records.js';

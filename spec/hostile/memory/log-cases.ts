@@ -5,7 +5,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { EventRing } from '../../../lib/control/context/events.js';
+import { EventRing } from '../../../lib/control/context/event-ring.js';
 import { VproxyError } from '../../../lib/errors.js';
 import { LOG_EVENT_NAMES, type LogEvent } from '../../../lib/events.js';
 import { logRefused } from '../../../lib/exec/command-log.js';

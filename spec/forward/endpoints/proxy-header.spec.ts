@@ -2,9 +2,9 @@
 import { once } from 'node:events';
 import { join } from 'node:path';
 import test from 'ava';
-import { encodeProxyHeader, machineAddress } from '../../lib/forward/proxy-header.js';
-import { temporaryFolder } from '../helpers/files.js';
-import { connectedProxies, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
+import { encodeProxyHeader, machineAddress } from '../../../lib/forward/endpoints/proxy-header.js';
+import { temporaryFolder } from '../../helpers/files.js';
+import { connectedProxies, localServer, localSocket, readToEnd } from '../../helpers/proxies.js';
 
 test('the header is, byte for byte, what the specification of the PROXY protocol says', (t) => {
   const header = encodeProxyHeader({ label: 'vm1', streamId: 65_539 });

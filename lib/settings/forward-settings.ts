@@ -1,8 +1,8 @@
 /** Forwards in a configuration: their settings; those of a group are a template, and all hybrid listeners are told what ports mean. */
 import { badArgument, naming } from '../errors.js';
 import type { Direction } from '../forward/endpoint-kind.js';
+import { parsePortService, type VsockMuxEndpoint } from '../forward/endpoints/vsock-mux-endpoint.js';
 import { type ForwardSpec, formatForwardSpec, parseForwardSpec, parseForwardTemplate } from '../forward/spec.js';
-import { parsePortService, type VsockMuxEndpoint } from '../forward/vsock-mux-endpoint.js';
 import type { ForwardTemplate } from '../proxy/channel-options.js';
 import type { SettingWithin } from './setting.js';
 import { isTable, list, text, type ValueType } from './value-type.js';

@@ -1,18 +1,18 @@
 /** Sockets, to listen on or to dial: `ADDR:PORT` and `PORT`, a TCP address; `/path` and `unix:/path`, a unix socket. */
 
 import net from 'node:net';
-import { badArgument, type ErrorCode, systemCode } from '../errors.js';
-import type { SessionStream } from '../session/stream.js';
-import { guardDescriptor } from '../system/descriptors.js';
-import { lookup } from '../system/dns/lookup.js';
+import { badArgument, type ErrorCode, systemCode } from '../../errors.js';
+import type { SessionStream } from '../../session/stream.js';
+import { guardDescriptor } from '../../system/descriptors.js';
+import { lookup } from '../../system/dns/lookup.js';
 import {
   ACCESS_OPTIONS,
   formatSocketAccess,
   parseSocketAccess,
   resolveSocketAccess,
   type SocketAccess,
-} from '../system/sockets/listen-address.js';
-import { type OnRead, readBuffered, resetSocket } from '../system/sockets/node-sockets.js';
+} from '../../system/sockets/listen-address.js';
+import { type OnRead, readBuffered, resetSocket } from '../../system/sockets/node-sockets.js';
 import {
   formatHostPort,
   formatPath,
@@ -23,10 +23,10 @@ import {
   parseKeyValues,
   requireKnown,
   splitAtCommas,
-} from '../util/addresses.js';
-import { meaningOf } from '../util/errno.js';
-import { describeError, escapeText } from '../util/escape.js';
-import { type Caller, Connections } from './connection.js';
+} from '../../util/addresses.js';
+import { meaningOf } from '../../util/errno.js';
+import { describeError, escapeText } from '../../util/escape.js';
+import { type Caller, Connections } from '../connection.js';
 import {
   type Direction,
   type EndpointKind,
@@ -36,9 +36,9 @@ import {
   refuseBeyond,
   type Target,
   type TargetContext,
-} from './endpoint-kind.js';
-import { filterInput } from './input-filter.js';
-import type { NameSample } from './template.js';
+} from '../endpoint-kind.js';
+import { filterInput } from '../input-filter.js';
+import type { NameSample } from '../template.js';
 
 /** A name or an address (IPv6 without brackets), and a port; 0 lets the system pick one to listen on. */
 export interface TcpEndpoint extends HostPort {

@@ -4,7 +4,7 @@
  * come from it.
  */
 import { ADDRESS, NAME, SHARED, STORAGE } from './channel-settings.js';
-import { INCOMING, OUTGOING, VSOCK_PORTS } from './forwards.js';
+import { INCOMING, OUTGOING, VSOCK_PORTS } from './forward-settings.js';
 import { PROCESS_SETTINGS } from './process-settings.js';
 import type { Setting } from './setting.js';
 import { isTable, type ValueType } from './value-type.js';

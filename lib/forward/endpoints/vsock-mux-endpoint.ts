@@ -6,23 +6,23 @@ import {
   MAX_VSOCK_PORT,
   parseConnectLine,
   parseVsockPort,
-} from '../channel/vsock-mux.js';
-import { SERVICE_NAME } from '../codec/limits.js';
-import { badArgument } from '../errors.js';
+} from '../../channel/vsock-mux.js';
+import { SERVICE_NAME } from '../../codec/limits.js';
+import { badArgument } from '../../errors.js';
 import {
   ACCESS_OPTIONS,
   formatSocketAccess,
   parseSocketAccess,
   resolveSocketAccess,
   type SocketAccess,
-} from '../system/sockets/listen-address.js';
-import { FirstLine, type OnRead, readBuffered } from '../system/sockets/node-sockets.js';
-import { formatPath, joinWithCommas, parseKeyValues, requireKnown, splitAtCommas } from '../util/addresses.js';
-import { escapeText } from '../util/escape.js';
-import type { Caller, KnownStream } from './connection.js';
-import type { EndpointKind, Entrance, EntranceContext } from './endpoint-kind.js';
+} from '../../system/sockets/listen-address.js';
+import { FirstLine, type OnRead, readBuffered } from '../../system/sockets/node-sockets.js';
+import { formatPath, joinWithCommas, parseKeyValues, requireKnown, splitAtCommas } from '../../util/addresses.js';
+import { escapeText } from '../../util/escape.js';
+import type { Caller, KnownStream } from '../connection.js';
+import type { EndpointKind, Entrance, EntranceContext } from '../endpoint-kind.js';
+import { type NameSample, sampleOfName } from '../template.js';
 import { parseUnixPath, SocketTarget } from './socket-endpoint.js';
-import { type NameSample, sampleOfName } from './template.js';
 
 export interface VsockMuxEndpoint {
   readonly kind: 'vsock-mux';

@@ -1,8 +1,8 @@
 /** What a machine says of itself: from files, from the system, and where some of it is missing or hangs. */
 import test from 'ava';
-import { MachineReader } from '../../lib/info/machine.js';
+import { MachineReader } from '../../lib/info/machine-reader.js';
 import { thisMachine } from '../../lib/info/this-machine.js';
-import { machineSchema } from '../../lib/status/machine.js';
+import { machineSchema } from '../../lib/status/machine-schemas.js';
 import { systemClock } from '../../lib/util/clock.js';
 import { type DescribedMachine, describedMachine } from '../helpers/machine-sources.js';
 import { eventually, ManualClock } from '../helpers/time.js';

@@ -11,7 +11,7 @@ import {
   decodeWarning,
   encodeError,
   encodeMessage,
-} from '../../lib/copy/messages.js';
+} from '../../lib/copy/copy-messages.js';
 import { MAX_PATH_BYTES } from '../../lib/copy/tar/names.js';
 import { VproxyError } from '../../lib/errors.js';
 import { RECORD_HEADER_BYTES } from '../../lib/util/bytes/records.js';

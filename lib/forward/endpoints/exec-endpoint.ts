@@ -2,19 +2,19 @@
 
 import { spawn } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
-import { badArgument, type VproxyError } from '../errors.js';
-import { makeEvent } from '../events.js';
-import type { LocalEnd } from '../session/local-end.js';
-import type { SessionStream } from '../session/stream.js';
-import { GroupEnder, ProcessGroup } from '../system/processes/children.js';
-import { loadSystemPipes, openLoadedPipes, type PipedChild, spawnPiped } from '../system/processes/pipes.js';
-import type { CancelTimer, Clock } from '../util/clock.js';
-import { deferred } from '../util/concurrency.js';
-import { describeError, escapeText } from '../util/escape.js';
-import { type EndpointKind, refuseBeyond, type Target, type TargetContext } from './endpoint-kind.js';
-import { filterInput } from './input-filter.js';
-import { streamFields } from './session-source.js';
-import { LocalWriter } from './splice.js';
+import { badArgument, type VproxyError } from '../../errors.js';
+import { makeEvent } from '../../events.js';
+import type { LocalEnd } from '../../session/local-end.js';
+import type { SessionStream } from '../../session/stream.js';
+import { GroupEnder, ProcessGroup } from '../../system/processes/children.js';
+import { loadSystemPipes, openLoadedPipes, type PipedChild, spawnPiped } from '../../system/processes/pipes.js';
+import type { CancelTimer, Clock } from '../../util/clock.js';
+import { deferred } from '../../util/concurrency.js';
+import { describeError, escapeText } from '../../util/escape.js';
+import { type EndpointKind, refuseBeyond, type Target, type TargetContext } from '../endpoint-kind.js';
+import { filterInput } from '../input-filter.js';
+import { streamFields } from '../session-source.js';
+import { LocalWriter } from '../splice.js';
 
 export interface ExecEndpoint {
   readonly kind: 'exec';

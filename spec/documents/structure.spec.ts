@@ -1,0 +1,82 @@
+/** How the sources are laid out (docs/architecture.md): what lint does not see. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { basename, dirname, join, relative } from 'node:path';
+import test from 'ava';
+import ts from 'typescript';
+import { PROJECT_ROOT } from '../helpers/files.js';
+
+const MAX_FILES_OF_A_FOLDER = 15;
+const MAX_LINES = 500;
+
+/** Folders that hold more: a file for each row of a table. */
+const WIDE_FOLDERS: readonly string[] = ['cli/commands'];
+
+/** Files with more lines, and why each is one concept. */
+const LONG_FILES: Readonly<Record<string, string>> = {
+  'lib/proxy/proxy.ts': 'the public API of a process: what it can be asked, one member each, with their errors',
+  'lib/session/session.ts': 'what each frame means, in one switch over the state that all of them change',
+  'lib/session/session-loop.ts': 'the seven states of a link, in one switch, and what leads from one to another',
+  'lib/session/stream.ts': 'the two halves of a stream, whose states end each other',
+  'lib/status/types.ts': 'written by the build',
+};
+
+const files = ['lib', 'cli'].flatMap((folder) =>
+  readdirSync(join(PROJECT_ROOT, folder), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts'))
+    .map((name) => `${folder}/${name}`),
+);
+
+/** The text of each file. */
+const texts = new Map(files.map((file) => [file, readFileSync(join(PROJECT_ROOT, file), 'utf8')]));
+
+/** The files that a file imports, for values or for types, at its start or later. */
+function importsOf(file: string): string[] {
+  return ts
+    .preProcessFile(texts.get(file) ?? '')
+    .importedFiles.map(({ fileName }) => fileName)
+    .filter((name) => name.startsWith('.'))
+    .map((name) => relative(PROJECT_ROOT, join(PROJECT_ROOT, dirname(file), name.replace(/\.js$/, '.ts'))));
+}
+
+/** Without the files that import none of the others, again and again: what is left is in a circle, or leads to one. */
+function circlesIn(imports: ReadonlyMap<string, readonly string[]>): string[] {
+  const left = new Map(imports);
+  for (let before = Number.POSITIVE_INFINITY; left.size < before; ) {
+    before = left.size;
+    for (const [file, imported] of left) if (!imported.some((one) => left.has(one))) left.delete(file);
+  }
+  return [...left.keys()];
+}
+
+/** The files that stand together under what `keyOf` makes of each. */
+function groupFiles(keyOf: (file: string) => string): Map<string, string[]> {
+  const groups = new Map<string, string[]>();
+  for (const file of files) groups.set(keyOf(file), [...(groups.get(keyOf(file)) ?? []), file]);
+  return groups;
+}
+
+test('no imports of lib and cli make a circle, those of types included', (t) => {
+  t.true(files.length > 300);
+  t.deepEqual(circlesIn(new Map(files.map((file) => [file, importsOf(file)]))), []);
+});
+
+test('a file of lib has a name of its own', (t) => {
+  const twins = [...groupFiles(basename)].map(([, same]) => same.filter((file) => file.startsWith('lib/')));
+  t.deepEqual(
+    twins.filter((same) => same.length > 1),
+    [],
+  );
+});
+
+test(`a folder has at most ${MAX_FILES_OF_A_FOLDER} files`, (t) => {
+  const wide = [...groupFiles(dirname)].filter(([, inside]) => inside.length > MAX_FILES_OF_A_FOLDER);
+  t.deepEqual(
+    wide.map(([folder]) => folder),
+    WIDE_FOLDERS,
+  );
+});
+
+test(`a file of more than ${MAX_LINES} lines has a reason`, (t) => {
+  const long = [...texts].filter(([, text]) => text.split('\n').length - 1 > MAX_LINES).map(([file]) => file);
+  t.deepEqual(long.sort(), Object.keys(LONG_FILES).sort());
+});
