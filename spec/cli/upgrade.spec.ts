@@ -262,6 +262,18 @@ test.serial('with --force what only a guest can end is reset, and told; all else
   t.false(hasEnded(host) || hasEnded(guest));
 });
 
+test.serial('commands of a forward have pipes in a successor, too', async (t) => {
+  const { guest, sockets } = await sidesOf(t, {
+    host: ['-i', 'cat:exec:test -p /dev/stdin && cat'],
+    guest: ['-o', 'cat:0'],
+  });
+  await upgrade(t, sockets[0]);
+  const local = localSocket(t, { host: '127.0.0.1', port: await guest.listeningPort('cat') });
+  local.write('again');
+  await once(local, 'data');
+  t.pass();
+});
+
 test.serial('a successor that does not answer is ended after 30 s', async (t) => {
   const folder = temporaryFolder(t);
   const { sockets, clients } = await sidesOf(t, {});
