@@ -1,14 +1,13 @@
 /** Which running vproxy is meant. */
-
 import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { askStatus } from '../../lib/control/client/plain-http.js';
 import { controlFolder, isControlName, isControlSocketName } from '../../lib/control/socket-paths.js';
 import { systemCode, VproxyError } from '../../lib/errors.js';
 import type { ControlStatus } from '../../lib/status/types.js';
 import { closestWord } from '../../lib/util/closest-word.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
-import { askStatus } from '../control-folders.js';
 import { badArgument } from './arguments.js';
 
 /** What is said about it. */

@@ -1,11 +1,12 @@
 /** The vproxys that run on this machine: what those with a control socket say of themselves, and what the system says of the others. */
 import { statSync } from 'node:fs';
 import { basename } from 'node:path';
+import { askStatus } from '../../lib/control/client/plain-http.js';
 import { type ControlPlace, isControlName } from '../../lib/control/socket-paths.js';
 import { describeUser, PASSWD_FILE } from '../../lib/system/accounts.js';
 import { readText } from '../../lib/system/files/optional-files.js';
 import { listPids, programOf, readOf, statOf } from '../../lib/system/proc/proc.js';
-import { askStatus, controlFolders, listControlSockets } from '../control-folders.js';
+import { controlFolders, listControlSockets } from '../control-folders.js';
 import { PROCESS_NAME } from '../run/process-name.js';
 
 /** A process that runs a proxy. */

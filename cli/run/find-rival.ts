@@ -1,11 +1,12 @@
 /** Which other process of this machine has a channel: those with a control socket are asked, and who has a device open is looked up in /proc. */
 import { placeOf } from '../../lib/channel/address/address.js';
+import { askStatus } from '../../lib/control/client/plain-http.js';
 import type { ControlPlace } from '../../lib/control/socket-paths.js';
 import type { Rival, RivalQuery } from '../../lib/proxy/rival.js';
 import type { ControlStatus } from '../../lib/status/types.js';
 import { findOpener, isOpenIn, programOf } from '../../lib/system/proc/proc.js';
 import { placeOfRunning } from '../channel-place.js';
-import { askStatus, controlFolders, listControlSockets } from '../control-folders.js';
+import { controlFolders, listControlSockets } from '../control-folders.js';
 
 /** A process that has not answered by then, or was not looked at, counts as none, in milliseconds: on a busy machine both take long. */
 const ANSWER_MS = 3000;

@@ -1,9 +1,9 @@
 /** A command at the peer, as its caller sees it: its input and outputs as streams, and how it ended. */
 import { type Duplex, Readable, type Writable } from 'node:stream';
-import { VproxyError } from '../errors.js';
+import { toVproxyError, VproxyError } from '../errors.js';
 import { encodeRecord, RecordReader } from '../util/bytes/records.js';
 import { deferred, LoopTurns } from '../util/concurrency.js';
-import { lostError } from './call-errors.js';
+import { escapeText } from '../util/escape.js';
 import { StdinSender } from './command-streams.js';
 import {
   decodeCredit,
@@ -251,6 +251,34 @@ function delivered(output: Readable): Promise<void> {
   if (output.readableFlowing === null || output.readableEnded || output.destroyed) return Promise.resolve();
   return new Promise((resolve) => output.once('end', resolve).once('close', resolve));
 }
+
+/** What is said where the peer offers no `exec`, or not to this side. */
+const NOT_ALLOWED = 'the peer lets no commands be run (vproxy --allow-exec there)';
+
+/**
+ * The error for a stream to `exec` that could not be opened: `command-denied` where the peer offers none or denies it,
+ * else `exec-unavailable` with the same message.
+ */
+export function openError(error: unknown): VproxyError {
+  return isRefusal(error) ? denied(error) : unavailable(toVproxyError(error).message, error);
+}
+
+/** The error for a stream that failed, or ended (null), before it said how the command ended; `hasBegun`: it had said something. */
+function lostError(error: Error | null, hasBegun: boolean): VproxyError {
+  if (!hasBegun && isRefusal(error)) return denied(error);
+  const unknown = hasBegun ? 'how the command ended is not known' : 'whether the command ran is not known';
+  return unavailable(`${unknown}: ${error === null ? 'the other side ended the stream' : error.message}`, error);
+}
+
+/** Where the system denies the control socket, its own error is the cause. */
+const isRefusal = (error: unknown): boolean =>
+  error instanceof VproxyError &&
+  (error.code === 'unknown-service' || (error.code === 'denied' && error.cause === undefined));
+
+const denied = (cause: unknown): VproxyError => new VproxyError('command-denied', NOT_ALLOWED, { cause });
+
+const unavailable = (message: string, cause: unknown): VproxyError =>
+  new VproxyError('exec-unavailable', escapeText(message, 1000), { cause });
 
 /** How much of each output is kept by default, in bytes. */
 export const MAX_COLLECTED_BYTES = 67_108_864;

@@ -4,8 +4,8 @@ import { spawn } from 'node:child_process';
 import type { Readable } from 'node:stream';
 import { ProcessGroup, spawned } from '../system/processes/children.js';
 import { type OpenPipes, openSystemPipes, type PipedChild, spawnPiped } from '../system/processes/pipes.js';
-import { spawnFailure } from './call-errors.js';
 import type { CommandOptions, RunningCommand } from './running-command.js';
+import { spawnFailure } from './spawn-failure.js';
 
 /**
  * Starts a command. Rejects with `command-not-found` or `command-failed`. Where no pipes are available

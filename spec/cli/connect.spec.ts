@@ -186,7 +186,7 @@ test('it loads neither the parser of the command line, nor HTTP, nor anything of
     'lib',
     'lib/control',
     'lib/control/client',
-    'lib/system',
+    'lib/system/sockets',
     'lib/util',
   ]);
   t.false(folders.has('node:http'));

@@ -373,8 +373,9 @@ test('it loads little', (t) => {
     'lib/control',
     'lib/control/client',
     'lib/exec',
-    'lib/system',
+    'lib/system/sockets',
     'lib/util',
+    'lib/util/bytes',
   ]);
   t.deepEqual([...folders].filter((name) => name.startsWith('node:')).sort(), [
     'node:fs',

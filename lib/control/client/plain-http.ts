@@ -4,6 +4,7 @@
  */
 import net from 'node:net';
 import { systemCode, VproxyError } from '../../errors.js';
+import type { ControlStatus } from '../../status/types.js';
 import { describeError, escapeText } from '../../util/escape.js';
 
 /** Parameters or a query; values that are undefined are left out. */
@@ -96,6 +97,19 @@ export async function getValue<T>(socketPath: string, url: string, signal?: Abor
     signal?.removeEventListener('abort', giveUp);
     // Its own direction is open still where what answers is no vproxy.
     socket.destroy();
+  }
+}
+
+/** A process that has not answered by then is taken for none, in milliseconds. */
+const ANSWER_MS = 2000;
+
+/** What the vproxy on a control socket says of itself; null where none answers within `answerMs`. */
+export async function askStatus(path: string, answerMs = ANSWER_MS): Promise<ControlStatus | null> {
+  try {
+    const status = await getValue<Partial<ControlStatus>>(path, '/v1/status', AbortSignal.timeout(answerMs));
+    return typeof status.process?.pid === 'number' ? (status as ControlStatus) : null;
+  } catch {
+    return null;
   }
 }
 

@@ -5,9 +5,9 @@ import { VproxyError } from '../../errors.js';
 import { shortageAt } from '../../system/descriptors.js';
 import { ProcessGroup, spawned } from '../../system/processes/children.js';
 import { describeError, escapeText } from '../../util/escape.js';
-import { spawnFailure } from '../call-errors.js';
 import type { TerminalRequest, TerminalSize } from '../exec-messages.js';
 import type { CommandOptions, RunningCommand } from '../running-command.js';
+import { spawnFailure } from '../spawn-failure.js';
 import { callProgram } from './calling-shell.js';
 import {
   type LoadTerminalCalls,

@@ -8,9 +8,9 @@ import { VproxyError } from '../../errors.js';
 import { ProcessGroup, signalGroup, spawned } from '../../system/processes/children.js';
 import { runTool } from '../../system/processes/run-tool.js';
 import { escapeText, quoteWord } from '../../util/escape.js';
-import { spawnFailure } from '../call-errors.js';
 import type { TerminalRequest } from '../exec-messages.js';
 import type { CommandOptions, RunningCommand } from '../running-command.js';
+import { spawnFailure } from '../spawn-failure.js';
 import { callProgram, typedInput } from './calling-shell.js';
 
 const RESIZE_MS = 5000;
