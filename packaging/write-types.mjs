@@ -1,9 +1,11 @@
-// Writes the types of statuses and of requests from their schemas (docs/decisions/0018), and the scripts of shells as a module.
+// Writes the types of statuses and of requests from their schemas (docs/decisions/0018), the scripts of shells as a module, and
+// the form of what an upgrade hands over (docs/decisions/0030), for which the types have to be there.
 // `npm run build` does it before it compiles anything, so esbuild compiles the schemas: it needs no types.
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { build } from 'esbuild';
+import { describeDocument, formatForm } from './handover-form.mjs';
 import { formatRequestTypes, formatStatusTypes } from './schema-types.mjs';
 import { writeChanged } from './write-changed.mjs';
 
@@ -13,6 +15,7 @@ const { STATUS_TYPES, IMPORTED_TYPES, REQUEST_TYPES } = await importSchemas();
 writeChanged('lib/status/types.ts', formatStatusTypes(STATUS_TYPES, IMPORTED_TYPES));
 writeChanged('lib/control/client/requests.ts', formatRequestTypes(REQUEST_TYPES));
 writeChanged('cli/completion/scripts.ts', formatScripts(['bash', 'zsh', 'fish']));
+writeChanged('cli/upgrade/form.ts', formatForm(describeDocument()));
 
 /** Each script is a file beside the module: `vproxy.bash`. */
 function formatScripts(shells) {

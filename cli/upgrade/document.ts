@@ -8,13 +8,7 @@ import type { Configuration } from '../../lib/settings/configuration.js';
 import { copyAlone } from '../../lib/util/bytes/byte-queue.js';
 import { formatCount } from '../ui/print.js';
 
-/**
- * The form of the document. It has to be another one with every change of what is captured, wherever that is: processes
- * of different forms do not hand over to each other, and the older one goes on.
- */
-export const HANDOVER_FORM = 4;
-
-/** The state of a process. */
+/** The state of a process. Its form (`form.ts`) follows from the types that it consists of. */
 export interface HandoverDocument {
   /** What is in force. */
   readonly configuration: Configuration;

@@ -13,13 +13,8 @@ import { PendingSignals } from '../../lib/system/processes/pending-signals.js';
 import type { MessageCalls } from '../../lib/system/unix-messages.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { formatBytes } from '../ui/print.js';
-import {
-  type EncodedDocument,
-  encodeDocument,
-  HANDOVER_FORM,
-  type HandoverCounts,
-  type HandoverDocument,
-} from './document.js';
+import { type EncodedDocument, encodeDocument, type HandoverCounts, type HandoverDocument } from './document.js';
+import { HANDOVER_FORM } from './form.js';
 import { type SuccessorCommand, successorCommand } from './program.js';
 import { type StartedProcess, startChild, startOrphan } from './start.js';
 import { HANDOVER_VARIABLE } from './starting.js';

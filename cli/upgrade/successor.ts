@@ -4,7 +4,8 @@ import { toVproxyError } from '../../lib/errors.js';
 import type { TakeDescriptor } from '../../lib/system/descriptors.js';
 import { HandoverPipe, loadHandoverCalls } from '../../lib/system/handover-pipe.js';
 import { describeAgent } from '../package-info.js';
-import { decodeDocument, HANDOVER_FORM, type HandoverDocument } from './document.js';
+import { decodeDocument, type HandoverDocument } from './document.js';
+import { HANDOVER_FORM } from './form.js';
 import { PROGRAM_DESCRIPTORS } from './starting.js';
 
 /** How long the predecessor may take to read a message, in milliseconds. */
