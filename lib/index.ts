@@ -47,35 +47,7 @@ export { Proxy, type ProxyEvents, type ProxyOptions, type RemoveOptions } from '
 export type { CopyPermission } from './proxy/services/built-in.js';
 export type { StreamWait } from './session/local-end.js';
 export { MuxStream } from './session/mux-stream.js';
-export type {
-  BootState,
-  BootStatus,
-  ChannelChanges,
-  ChannelState,
-  ChannelStatus,
-  ChannelTotals,
-  ControlEvent,
-  ControlStatus,
-  DatagramCounts,
-  Disk,
-  EgressStatus,
-  EgressTest,
-  ForwardStatus,
-  LoopDelay,
-  Machine,
-  MachineInfo,
-  NetworkInterface,
-  PingAnswer,
-  PortStatus,
-  ProcessStatus,
-  ReloadAnswer,
-  ServiceStatus,
-  SessionHistory,
-  SessionStatus,
-  StreamStatus,
-  StreamWithRates,
-  UpgradeAnswer,
-} from './status/types.js';
+export type * from './status/types.js';
 export type { StorageHandler } from './storage/emulator.js';
 export {
   createStorageEmulator,
