@@ -30,10 +30,11 @@ export type { LogEvent, LogEventName, LogLevel } from './events.js';
 export type { ExecRules } from './exec/decide-command.js';
 export { type CommandEnd, type CommandOutput, collectOutput, ExecCall, runCommand } from './exec/exec-call.js';
 export type { ExecRequest, ExecResult, TerminalRequest, TerminalSize } from './exec/exec-messages.js';
+export type { EgressTexts } from './forward/egress/rules.js';
 export type { Direction } from './forward/endpoint-kind.js';
 export type { Endpoint } from './forward/endpoint-kinds.js';
 export { type ForwardSpec, formatForwardSpec, parseForwardSpec } from './forward/spec.js';
-export type { ChannelEgress, EgressTexts } from './proxy/channel-egress.js';
+export type { ChannelEgress } from './proxy/channel-egress.js';
 export type {
   ChannelOptions,
   ChannelPolicies,

@@ -1,23 +1,20 @@
 /** The egresses of a channel: what is said of them, and the rules that follow for the channel. */
 import { SERVICE_NAME } from '../codec/limits.js';
 import { toVproxyError, VproxyError } from '../errors.js';
-import { type EgressEntry, type EgressRules, parseEgressEntry, parseUpstream } from '../forward/egress/rules.js';
+import {
+  type EgressEntry,
+  type EgressRules,
+  type EgressTexts,
+  parseEgressEntry,
+  parseUpstream,
+  readEgressRules,
+} from '../forward/egress/rules.js';
 import { type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
 import { fillTemplate, PLACEHOLDER, sampleOfTemplate } from '../forward/template.js';
 import { formatHostPort } from '../util/addresses.js';
 import { whatThereIs } from '../util/closest-word.js';
 import { haveEqualValues } from '../util/equality.js';
 import { escapeText } from '../util/escape.js';
-
-/** What is said of one egress, as texts. In the name of an entry `{channel}` stands for the label of the channel. */
-export interface EgressTexts {
-  /** What may be reached: `NAME:PORTS`, `*.NAME:PORTS`, `ADDRESS:PORTS`, `NETWORK/PREFIX:PORTS`. Default: nothing. */
-  readonly allow?: readonly string[];
-  /** What may not be reached, whatever `allow` says. Default: nothing more. */
-  readonly deny?: readonly string[];
-  /** The HTTP proxy behind which everything is reached, `HOST:PORT` or `http://HOST:PORT`. Default: none. */
-  readonly upstream?: string;
-}
 
 /** Egresses by their names. */
 export type ChannelEgress = Readonly<Record<string, EgressTexts>>;
@@ -45,18 +42,12 @@ export function resolveEgress(egress: ChannelEgress, label: string): ReadonlyMap
   return new Map(Object.entries(egress).map(([name, texts]) => [name, resolveRules(name, texts, label)]));
 }
 
-function resolveRules(name: string, { allow = [], deny = [], upstream }: EgressTexts, label: string): EgressRules {
+function resolveRules(name: string, texts: EgressTexts, label: string): EgressRules {
   if (!SERVICE_NAME.test(name)) {
     const rule = '1 to 64 of a-z, 0-9, dot, underscore and hyphen, the first a letter or a digit';
     throw new VproxyError('bad-argument', `egress "${escapeText(name, 80)}": a name is ${rule}`);
   }
-  const entriesOf = (key: 'allow' | 'deny', texts: readonly string[]): EgressEntry[] =>
-    texts.map((text) => inPlace(`egress.${name}.${key}`, () => resolveEntry(text, label)));
-  return {
-    allow: entriesOf('allow', allow),
-    deny: entriesOf('deny', deny),
-    upstream: upstream === undefined ? null : inPlace(`egress.${name}.upstream`, () => parseUpstream(upstream)),
-  };
+  return readEgressRules(texts, `egress.${name}`, (text) => resolveEntry(text, label));
 }
 
 function resolveEntry(text: string, label: string): EgressEntry {
@@ -70,15 +61,6 @@ function resolveEntry(text: string, label: string): EgressEntry {
 function requireName({ host }: EgressEntry, text: string): void {
   if (host.kind !== 'network') return;
   throw new VproxyError('bad-argument', `"${escapeText(text, 120)}": {channel} can be in names only, not in addresses`);
-}
-
-function inPlace<T>(place: string, work: () => T): T {
-  try {
-    return work();
-  } catch (error) {
-    if (!(error instanceof VproxyError)) throw error;
-    throw new VproxyError(error.code, `${place}: ${error.message}`, { cause: error });
-  }
 }
 
 /** The egress that a forward leads to, or whose names it resolves; null where it has to do with none. */

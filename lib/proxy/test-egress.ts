@@ -4,7 +4,7 @@ import { VproxyError } from '../errors.js';
 import { type Destination, parseDestination } from '../forward/egress/admission.js';
 import { EgressDialer } from '../forward/egress/dial.js';
 import { Refusal } from '../forward/egress/refusal.js';
-import type { EgressEntry, EgressRules } from '../forward/egress/rules.js';
+import { type EgressRules, formatEgressRules } from '../forward/egress/rules.js';
 import type { ForwardSpec } from '../forward/spec.js';
 import type { EgressStatus, EgressTest } from '../status/types.js';
 import { formatHostPort } from '../util/addresses.js';
@@ -30,12 +30,8 @@ export function describeEgresses({ channel, egresses }: EgressesOf, forwards: re
 }
 
 /** What a status says of the rules of an egress; null where nothing is said of it. */
-export function describeEgressRules(rules: EgressRules | null): EgressStatus['rules'] {
-  if (rules === null) return null;
-  const { allow, deny, upstream } = rules;
-  const texts = (entries: readonly EgressEntry[]): string[] => entries.map(({ text }) => text);
-  return { allow: texts(allow), deny: texts(deny), upstream: upstream === null ? null : formatHostPort(upstream) };
-}
+export const describeEgressRules = (rules: EgressRules | null): EgressStatus['rules'] =>
+  rules === null ? null : formatEgressRules(rules);
 
 /** The destination of `HOST:PORT`, where an IPv6 address is in brackets. Throws `bad-argument`. */
 export function parseEgressDestination(text: string): Destination {

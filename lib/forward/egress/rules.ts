@@ -1,7 +1,8 @@
 /** What an egress lets out, and how its entries are spelled (docs/egress.md). */
-import { badArgument, type VproxyError } from '../../errors.js';
+import { badArgument, VproxyError } from '../../errors.js';
 import {
   formatAddress,
+  formatHostPort,
   formatPortRanges,
   type HostPort,
   type PortRange,
@@ -46,6 +47,50 @@ export interface EgressRules {
   /** The HTTP proxy behind which everything is reached; null: there is none. */
   readonly upstream: HostPort | null;
 }
+
+/** What is said of one egress, as texts. In the name of an entry `{channel}` stands for the label of the channel. */
+export interface EgressTexts {
+  /** What may be reached: `NAME:PORTS`, `*.NAME:PORTS`, `ADDRESS:PORTS`, `NETWORK/PREFIX:PORTS`. Default: nothing. */
+  readonly allow?: readonly string[];
+  /** What may not be reached, whatever `allow` says. Default: nothing more. */
+  readonly deny?: readonly string[];
+  /** The HTTP proxy behind which everything is reached, `HOST:PORT` or `http://HOST:PORT`. Default: none. */
+  readonly upstream?: string;
+}
+
+/**
+ * The rules that texts mean, of which `entryOf` makes the entries; `place` is where they are said: `egress.internet`. Throws
+ * `bad-argument`, naming the place.
+ */
+export function readEgressRules(
+  { allow = [], deny = [], upstream }: EgressTexts,
+  place: string,
+  entryOf: (text: string) => EgressEntry,
+): EgressRules {
+  const entries = (key: string, of: readonly string[]): EgressEntry[] =>
+    of.map((text) => inPlace(`${place}.${key}`, () => entryOf(text)));
+  return {
+    allow: entries('allow', allow),
+    deny: entries('deny', deny),
+    upstream: upstream === undefined ? null : inPlace(`${place}.upstream`, () => parseUpstream(upstream)),
+  };
+}
+
+function inPlace<T>(place: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (!(error instanceof VproxyError)) throw error;
+    throw new VproxyError(error.code, `${place}: ${error.message}`, { cause: error });
+  }
+}
+
+/** What a status says of rules. */
+export const formatEgressRules = ({ allow, deny, upstream }: EgressRules) => ({
+  allow: allow.map(({ text }) => text),
+  deny: deny.map(({ text }) => text),
+  upstream: upstream === null ? null : formatHostPort(upstream),
+});
 
 /**
  * An entry from its text: `NAME:PORTS`, `*.NAME:PORTS`, `*:PORTS`, `ADDRESS:PORTS`, `NETWORK/PREFIX:PORTS`, and
