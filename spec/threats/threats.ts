@@ -187,10 +187,10 @@ export const THREATS: readonly Threat[] = [
         'a payload is one JSON object of not too many values, or is refused before it is parsed',
       ],
       [
-        'exec/messages.spec.ts',
+        'exec/exec-messages.spec.ts',
         'a command of too many values is refused at its own side, and by its reader before it is parsed',
       ],
-      ['copy/messages.spec.ts', 'a name and a hash have their lengths, and an error has both numbers'],
+      ['copy/copy-messages.spec.ts', 'a name and a hash have their lengths, and an error has both numbers'],
       ['hostile/memory/copy-cases.ts', 'staged files with hashes that are too long'],
       ['fuzz/targets/index.ts', 'json-scanner'],
     ],
