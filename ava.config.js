@@ -1,6 +1,7 @@
 /** The specs that need no virtual machine. They run on the compiled output, each file in a process of its own. */
 export default {
   files: ['dist/spec/**/*.spec.js', '!dist/spec/vm/**', '!dist/spec/long/**', '!dist/spec/packages/**'],
+  require: ['./packaging/record-usage.mjs'],
   workerThreads: false,
   nodeArguments: ['--enable-source-maps'],
   timeout: '60s',

@@ -1,4 +1,5 @@
-// `npm test`: says what this machine lacks, runs AVA with the arguments that it is given, and says what was skipped for that.
+// `npm test`, or with --all `npm run test:all`: says what this machine lacks, runs AVA with the patterns that it is given, and says
+// what was skipped for that.
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -14,10 +15,13 @@ if (missing.length > 0) {
   console.log(`  ${installLine(missing)}`);
 }
 
+const words = process.argv.slice(2);
+const config = words[0] === '--all' ? 'ava.config.js' : 'ava.quick.config.js';
+const patterns = words.filter((word) => word !== '--all');
 const folder = mkdtempSync(join(tmpdir(), 'vproxy-test-'));
 const skipped = join(folder, 'skipped');
 writeFileSync(skipped, '');
-const child = spawn(process.execPath, ['node_modules/ava/entrypoints/cli.mjs', ...process.argv.slice(2)], {
+const child = spawn(process.execPath, ['node_modules/ava/entrypoints/cli.mjs', '--config', config, ...patterns], {
   env: { ...process.env, [SKIPPED_FILE]: skipped },
   stdio: 'inherit',
 });
