@@ -5,6 +5,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { build } from 'esbuild';
+import { GENERATED } from './generated.mjs';
 import { describeDocument, formatForm } from './handover-form.mjs';
 import { formatRequestTypes, formatStatusTypes } from './schema-types.mjs';
 import { writeChanged } from './write-changed.mjs';
@@ -12,10 +13,10 @@ import { writeChanged } from './write-changed.mjs';
 process.chdir(join(import.meta.dirname, '..'));
 
 const { STATUS_TYPES, IMPORTED_TYPES, REQUEST_TYPES } = await importSchemas();
-writeChanged('lib/status/types.ts', formatStatusTypes(STATUS_TYPES, IMPORTED_TYPES));
-writeChanged('lib/control/client/requests.ts', formatRequestTypes(REQUEST_TYPES));
-writeChanged('cli/completion/scripts.ts', formatScripts(['bash', 'zsh', 'fish']));
-writeChanged('cli/upgrade/form.ts', formatForm(describeDocument()));
+writeChanged(GENERATED.statusTypes, formatStatusTypes(STATUS_TYPES, IMPORTED_TYPES));
+writeChanged(GENERATED.requestTypes, formatRequestTypes(REQUEST_TYPES));
+writeChanged(GENERATED.shellScripts, formatScripts(['bash', 'zsh', 'fish']));
+writeChanged(GENERATED.handoverForm, formatForm(describeDocument()));
 
 /** Each script is a file beside the module: `vproxy.bash`. */
 function formatScripts(shells) {
