@@ -9,6 +9,7 @@ import type { LogEvent } from '../../lib/events.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
 import type { ChannelOptions } from '../../lib/proxy/channel-options.js';
 import { Proxy, type ProxyOptions } from '../../lib/proxy/proxy.js';
+import { callVproxy } from './call-vproxy.js';
 import { startControl, type TestControl } from './control.js';
 import { temporaryFolder } from './files.js';
 import { within } from './time.js';
@@ -161,6 +162,9 @@ interface SteeredPair {
   readonly run: (...args: readonly string[]) => Promise<RunResult>;
 }
 
+/** Commands that join the standard streams of their process to something. */
+const NEEDS_PROCESS: ReadonlySet<unknown> = new Set(['exec', 'shell', 'connect']);
+
 /** A pair with a session. */
 export async function steeredPair(
   t: ExecutionContext,
@@ -169,6 +173,7 @@ export async function steeredPair(
   const { a, b } = await connectedProxies(t, join(temporaryFolder(t), 'c'), here, peer);
   const control = await startControl(t, a.proxy);
   const env = { VPROXY_SOCKET: control.path };
-  const run = (...args: readonly string[]): Promise<RunResult> => runVproxy(args, { env });
+  const run = (...args: readonly string[]): Promise<RunResult> =>
+    NEEDS_PROCESS.has(args[0]) ? runVproxy(args, { env }) : callVproxy(args, { env });
   return { here: a, peer: b, control, client: connectControl(control.path), env, run };
 }
