@@ -18,7 +18,7 @@ export const THREATS: readonly Threat[] = [
       ['conformance/frames.spec.ts', 'an unknown type above limits.frame'],
       ['copy/tar-bounds.spec.ts', 'what comes before an entry has a bound, whatever it is'],
       ['hostile/memory/copy-cases.ts', 'records of which nothing but the length comes'],
-      ['util/bytes/records.spec.ts', 'a length takes no memory before its bytes come'],
+      ['util/bytes/records.ts', 'a length takes no memory before its bytes come'],
       ['hostile/opening-cases.ts', 'headers of HELLO with a length of 4 GiB'],
       ['hostile/opening-cases.ts', 'random bytes'],
       ['hostile/session-cases.ts', 'DATA one byte over the limit'],
@@ -183,7 +183,7 @@ export const THREATS: readonly Threat[] = [
       ['hostile/storage-cases.ts', '100,000 lists in one another'],
       ['control/hostile-requests.spec.ts', 'a body that becomes huge is refused, and read no further than a bound'],
       [
-        'util/bytes/records.spec.ts',
+        'util/bytes/records.ts',
         'a payload is one JSON object of not too many values, or is refused before it is parsed',
       ],
       [

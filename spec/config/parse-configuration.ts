@@ -90,14 +90,8 @@ const refuses = test.macro<[text: string, ...lines: string[]]>({
 
 test(refuses, 'a = 1\nb = = 2', 'f:2:5: it is not TOML: invalid value');
 test(refuses, 'wait = 1\nwait = 2', 'f:2:1: it is not TOML: trying to redefine an already defined table or value');
-test(
-  refuses,
-  `${CHANNEL}[channels.vm1]`,
-  'f:3:2: it is not TOML: trying to redefine an already defined table or value',
-);
 test(refuses, '{"wait": 3,\n "channels" {}}', 'f:2:13: it is not JSON: expected a colon behind the key');
 test(refuses, '{"wait": 3, "wait": 4}', 'f:1:13: it is not JSON: this key is there twice');
-test(refuses, 'name = 3', 'f: name: expected a text of 1 to 256 characters');
 test(refuses, 'name = ""', 'f: name: it is empty; expected a text of 1 to 256 characters');
 test(refuses, `name = "${'x'.repeat(257)}"`, 'f: name: it has more than 256 characters');
 test(refuses, 'control = true', 'f: control: expected the path of a socket, or false');
@@ -107,33 +101,20 @@ test(
   'wait = 1.5',
   'f: wait: expected a whole number of seconds from 0 to 86400, or a time such as 500ms, 90s, 5m or 1h30m',
 );
-test(
-  refuses,
-  'wait = "3"',
-  'f: wait: expected a whole number of seconds from 0 to 86400, or a time such as 500ms, 90s, 5m or 1h30m',
-);
 test(refuses, 'buffer = 65535', 'f: buffer: expected a whole number of bytes from 65536 to 67108864');
-test(refuses, 'buffer = "1M"', 'f: buffer: expected a whole number of bytes from 65536 to 67108864');
 test(
   refuses,
   'dead-after = 86401',
   'f: dead-after: expected a whole number of seconds (0: never) from 0 to 86400, or a time such as 500ms, 90s, 5m or 1h30m',
 );
 test(refuses, 'insecure = 1', 'f: insecure: expected true or false');
-test(
-  refuses,
-  'wait = 2020-01-01',
-  'f: wait: expected a whole number of seconds from 0 to 86400, or a time such as 500ms, 90s, 5m or 1h30m',
-);
 test(refuses, 'waits = 1', 'f: waits: there is no such key; did you mean wait?');
-test(refuses, 'log_level = "info"', 'f: log_level: there is no such key; did you mean log-level?');
 test(
   refuses,
   '"\\u001b[2J" = 1',
   `f: "\\x1b[2J": there is no such key; there are: wait, dead-after, buffer, insecure, keys, peer-address, allow-exec, allow-copy, info, announce-ports, forward-ports, services, egress, name, control, audit, once, metrics, log-level, log-format, log-details, channels`,
 );
 test(refuses, 'channels = []', 'f: channels: expected tables of channels, such as [channels.vm1]');
-test(refuses, 'channels = 2020-01-01', 'f: channels: expected tables of channels, such as [channels.vm1]');
 test(refuses, '{"channels": {"vm1": 3}}', 'f: channels.vm1: expected a table with an address');
 test(
   refuses,
@@ -290,10 +271,8 @@ const path = 'expected the path of a file';
 test(refuses, 'keys = "/a"', 'f: keys: expected a list of paths, such as ["/etc/vproxy/vm1.key"]');
 test(refuses, 'keys = [3]', `f: keys[0]: ${path}`);
 test(refuses, `keys = ["${KEY}"]`, `f: keys[0]: ${path} that has the key, not the key itself`);
-test(refuses, 'peer-address = "yes"', 'f: peer-address: expected true or false');
 const expectedExec = 'expected true, false, or a list of paths, such as ["/usr/bin/uname"]';
 test(refuses, 'allow-exec = "/usr/bin/uname"', `f: allow-exec: ${expectedExec}`);
-test(refuses, 'allow-exec = [1]', `f: allow-exec: ${expectedExec}`);
 for (const path of ['uname', 'bin/uname', '/usr/../bin/uname', '/usr/bin/', '']) {
   test(
     refuses,
@@ -309,7 +288,6 @@ for (const path of ['in', '/srv/..', '/srv/../in', '']) {
     `f: allow-copy: "${path}" is not the absolute path of a folder, such as /srv/in`,
   );
 }
-test(refuses, 'once = 1', 'f: once: expected true or false');
 test(refuses, 'audit = "audit.log"', 'f: audit: the path of a file is absolute, and ends with its name');
 test(refuses, 'audit = "/a,keep=3"', 'f: audit: keep= needs rotate=');
 test(refuses, 'services = 3', 'f: services: expected a table for each service, such as [services.ssh]');
@@ -324,11 +302,6 @@ test(
   'f: services.SSH.opens-per-second: expected a number of openings a second from 0.01 to 1000000',
   'f: services.SSH.bytes-per-second: expected a number of bytes a second from 1024 to 1000000000000',
   'f: services.SSH.idle-timeout: expected a whole number of seconds from 1 to 86400, or a time such as 500ms, 90s, 5m or 1h30m',
-);
-test(
-  refuses,
-  `${CHANNEL}services.ssh.streams = "many"`,
-  'f: channels.vm1.services.ssh.streams: expected a whole number of streams from 1 to 1048576',
 );
 
 test('the example configurations are right', (t) => {

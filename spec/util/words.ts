@@ -31,26 +31,19 @@ test('where nothing is like it, or it is too short to tell, all that there is is
   t.is(whatThereIs('guest', []), 'there are none');
 });
 
-for (const [text, ms] of [
-  ['90s', 90_000],
-  ['5m', 300_000],
-  ['1h30m', 5_400_000],
-  ['1h', 3_600_000],
-  ['1m0s500ms', 60_500],
-  ['500ms', 500],
-  ['0s', 0],
-  ['', null],
-  ['90', null],
-  ['1.5h', null],
-  ['5M', null],
-  ['30m1h', null],
-  ['1h 30m', null],
-  ['-5m', null],
-  ['m', null],
-  ['5m5m', null],
-] as const) {
-  test(`the time "${text}" is ${ms ?? 'none'}`, (t) => t.is(parseDuration(text), ms));
-}
+test('a time has whole numbers and units, each unit once, from the largest on', (t) => {
+  for (const [text, ms] of Object.entries({
+    '90s': 90_000,
+    '5m': 300_000,
+    '1h30m': 5_400_000,
+    '1m0s500ms': 60_500,
+    '0s': 0,
+  })) {
+    t.is(parseDuration(text), ms, text);
+  }
+  for (const text of ['', '90', '1.5h', '5M', '30m1h', '1h 30m', '-5m', 'm', '5m5m'])
+    t.is(parseDuration(text), null, text);
+});
 
 test('a time is written with one unit, and read back', (t) => {
   t.is(formatDuration(0), '0');

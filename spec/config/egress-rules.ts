@@ -93,37 +93,35 @@ test('--egress wins over the file, key by key, on every channel', (t) => {
   t.deepEqual(egressOf(merged)['vm2']?.['new'], { allow: ['*:443'] });
 });
 
-const refuses = test.macro({
-  title: (_, file: string, ...expected: readonly string[]) =>
-    `finds ${expected.length} problems in ${JSON.stringify(file)}`,
-  exec(t, file: string, ...expected: readonly string[]) {
+const REFUSED: readonly (readonly [file: string, ...problems: readonly string[]])[] = [
+  ['egress = 3', 'f: egress: expected a table for each egress, such as [egress.internet]'],
+  ['[egress]\na = []', 'f: egress.a: expected a table, such as { allow = ["deb.debian.org:80,443"] }'],
+  ['[egress.a]\nalow = []', 'f: egress.a.alow: there is no such key; did you mean allow?'],
+  [
+    '[egress.a]\nallow = "a.example:80"',
+    'f: egress.a.allow: expected a list of entries, such as ["deb.debian.org:80,443"]',
+  ],
+  [
+    '[egress.A]\nallow = ["a.example", 80, "0x7f.1:80"]\ndeny = ["{channel}"]\nupstream = "ftp://a:1"',
+    'f: egress.A: the name of an egress is 1 to 64 of a-z, 0-9, dot, underscore and hyphen, and begins with a letter or digit',
+    'f: egress.A.allow[0]: entry "a.example": there are no ports; for all of them write a.example:*',
+    'f: egress.A.allow[1]: expected an entry, such as "deb.debian.org:80,443"',
+    'f: egress.A.allow[2]: entry "0x7f.1:80": it would be read as 127.0.0.1; an IPv4 address is four decimal numbers from 0 to 255 without leading zeros',
+    'f: egress.A.deny[0]: entry "{channel}": there are no ports; for all of them write {channel}:*',
+    'f: egress.A.upstream: upstream "ftp://a:1": expected an HTTP proxy, http://HOST:PORT',
+  ],
+  [
+    '[channels.vm1]\naddress = "stdio:"\negress.a.allow = ["10.{channel}.0.0/16:80"]',
+    'f: channels.vm1.egress.a.allow[0]: entry "10.{channel}.0.0/16:80": it ends in a number; an IPv4 address is four decimal numbers from 0 to 255 without leading zeros',
+  ],
+];
+
+test('what is wrong of it is told where it is', (t) => {
+  for (const [file, ...expected] of REFUSED) {
+    const { problems } = parseConfiguration(file, 'f');
     t.deepEqual(
-      parseConfiguration(file, 'f').problems.map((problem) => formatProblem('f', problem)),
+      problems.map((problem) => formatProblem('f', problem)),
       expected,
     );
-  },
+  }
 });
-
-test(refuses, 'egress = 3', 'f: egress: expected a table for each egress, such as [egress.internet]');
-test(refuses, '[egress]\na = []', 'f: egress.a: expected a table, such as { allow = ["deb.debian.org:80,443"] }');
-test(refuses, '[egress.a]\nalow = []', 'f: egress.a.alow: there is no such key; did you mean allow?');
-test(
-  refuses,
-  '[egress.a]\nallow = "a.example:80"',
-  'f: egress.a.allow: expected a list of entries, such as ["deb.debian.org:80,443"]',
-);
-test(
-  refuses,
-  '[egress.A]\nallow = ["a.example", 80, "0x7f.1:80"]\ndeny = ["{channel}"]\nupstream = "ftp://a:1"',
-  'f: egress.A: the name of an egress is 1 to 64 of a-z, 0-9, dot, underscore and hyphen, and begins with a letter or digit',
-  'f: egress.A.allow[0]: entry "a.example": there are no ports; for all of them write a.example:*',
-  'f: egress.A.allow[1]: expected an entry, such as "deb.debian.org:80,443"',
-  'f: egress.A.allow[2]: entry "0x7f.1:80": it would be read as 127.0.0.1; an IPv4 address is four decimal numbers from 0 to 255 without leading zeros',
-  'f: egress.A.deny[0]: entry "{channel}": there are no ports; for all of them write {channel}:*',
-  'f: egress.A.upstream: upstream "ftp://a:1": expected an HTTP proxy, http://HOST:PORT',
-);
-test(
-  refuses,
-  '[channels.vm1]\naddress = "stdio:"\negress.a.allow = ["10.{channel}.0.0/16:80"]',
-  'f: channels.vm1.egress.a.allow[0]: entry "10.{channel}.0.0/16:80": it ends in a number; an IPv4 address is four decimal numbers from 0 to 255 without leading zeros',
-);

@@ -8,7 +8,7 @@ import { localServer, localSocket } from '../helpers/proxies.js';
 /** Nothing of this process runs meanwhile. */
 const standStill = (ms: number): void => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 
-test('a process that stood still reads what came meanwhile before its timers call back', async (t) => {
+test.serial('a process that stood still reads what came meanwhile before its timers call back', async (t) => {
   const events: string[] = [];
   const server = await localServer(t, (socket) => void socket.on('data', () => events.push('data')));
   const accepted = once(server, 'connection') as Promise<[net.Socket]>;
@@ -26,7 +26,7 @@ test('a process that stood still reads what came meanwhile before its timers cal
   t.deepEqual(events, ['data', 'timer']);
 });
 
-test('a timer that is late can be cancelled until it calls back', async (t) => {
+test.serial('a timer that is late can be cancelled until it calls back', async (t) => {
   let calls = 0;
   const cancel = systemClock.schedule(1, () => (calls += 1));
   // Both are due when the process goes on: this one calls back in the same turn, behind the first one.

@@ -8,7 +8,7 @@ function work(ms: number): void {
   for (const endMs = performance.now() + ms; performance.now() < endMs; );
 }
 
-test('work that asks stops when the turn is over, and goes on in later ones, each in its turn', async (t) => {
+test.serial('work that asks stops when the turn is over, and goes on in later ones, each in its turn', async (t) => {
   const turns = new LoopTurns();
   const order: string[] = [];
   const run = async (name: string): Promise<void> => {
@@ -25,7 +25,7 @@ test('work that asks stops when the turn is over, and goes on in later ones, eac
   t.true(longestMs < 15, `${longestMs} ms`);
 });
 
-test('the first of a turn is never held up, and what waits is called in order', async (t) => {
+test.serial('the first of a turn is never held up, and what waits is called in order', async (t) => {
   const turns = new LoopTurns();
   t.false(turns.isOver);
   work(1);
@@ -39,7 +39,7 @@ test('the first of a turn is never held up, and what waits is called in order', 
   t.deepEqual(called, [1, 2, 3]);
 });
 
-test('work that is not cut is done in order, until a turn is over', async (t) => {
+test.serial('work that is not cut is done in order, until a turn is over', async (t) => {
   const turns = new LoopTurns();
   const doneInTurn = [0];
   const pieces = Array.from({ length: 40 }, (_, index) =>
@@ -63,7 +63,7 @@ test('work that is not cut is done in order, until a turn is over', async (t) =>
   t.true(Math.max(...doneInTurn) <= 6, doneInTurn.join(' '));
 });
 
-test('work that fails rejects, and what is behind it is done', async (t) => {
+test.serial('work that fails rejects, and what is behind it is done', async (t) => {
   const turns = new LoopTurns();
   const failing = turns.run(() => {
     throw new Error('no');
@@ -72,7 +72,7 @@ test('work that fails rejects, and what is behind it is done', async (t) => {
   t.is(await turns.run(() => Promise.resolve('yes')), 'yes');
 });
 
-test('of those that await a later turn each has one for itself', async (t) => {
+test.serial('of those that await a later turn each has one for itself', async (t) => {
   const turns = new LoopTurns();
   t.false(turns.isOver);
   work(1);

@@ -83,7 +83,7 @@ test.serial('what waits is listed in order, and still waits', (t) => {
   t.deepEqual(queue.list(), []);
 });
 
-for (const pieceBytes of [1, 7, 300, 16_383]) {
+for (const pieceBytes of [1, 300]) {
   test.serial(`25 queues of 64 KiB in pieces of ${pieceBytes} bytes take at most 1.3 times their bytes`, async (t) => {
     const piece = Buffer.alloc(pieceBytes, 1);
     const before = await heapBytes();

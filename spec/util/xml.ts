@@ -1,0 +1,108 @@
+import test from 'ava';
+import { VproxyError } from '../../lib/errors.js';
+import { parseXml, type XmlElement } from '../../lib/util/xml.js';
+
+const element = (
+  name: string,
+  attributes: Readonly<Record<string, string>>,
+  ...children: XmlElement[]
+): XmlElement => ({
+  name,
+  attributes: new Map(Object.entries(attributes)),
+  children,
+});
+
+const means = test.macro({
+  title: (_, text: string) => `${JSON.stringify(text)} is read`,
+  exec(t, text: string, ...wanted: Parameters<typeof element>) {
+    t.deepEqual(parseXml(text), element(...wanted));
+  },
+});
+
+test(means, '<a/>', 'a', {});
+test(means, '<a></a>', 'a', {});
+test(means, '\ufeff\n<?xml version="1.0" encoding="UTF-8"?>\n<!-- <b> -->\n<a />\n<!-- --><?x <?>\n', 'a', {});
+test(means, `<a b='"' c="'" d = "" >text</a\n>`, 'a', { b: '"', c: "'", d: '' });
+test(means, '<a b="&lt;&gt;&amp;&quot;&apos;&amp;lt;"/>', 'a', { b: `<>&"'&lt;` });
+test(means, '<a b="&#65;&#x42;&#x1F4BE;&#10;x"/>', 'a', { b: 'AB\u{1f4be}\nx' });
+test(means, '<a b="1\n2\r\n3\t4"/>', 'a', { b: '1 2 3 4' });
+test(means, '<a b=\'>/>\' c="-->"/>', 'a', { b: '>/>', c: '-->' });
+test(means, '<a><b/>x<b><c/></b> ]]&x; </a>', 'a', {}, element('b', {}), element('b', {}, element('c', {})));
+test(means, '<a><![CDATA[</a><b c="&x;">]]]]><![CDATA[>]]><b/></a>', 'a', {}, element('b', {}));
+test(means, '<a><!-- <![CDATA[ --><b/><!-- ]]> - --></a>', 'a', {}, element('b', {}));
+test(means, '<a><![CDATA[ <!-- ]]><b/></a>', 'a', {}, element('b', {}));
+test(means, '<q:a xmlns:q="u:x" é.1-2="ü"/>', 'q:a', { 'xmlns:q': 'u:x', 'é.1-2': 'ü' });
+test(means, '<a constructor="y"/>', 'a', { constructor: 'y' });
+
+for (const [text, says] of [
+  ['', 'there is no element'],
+  [' <!-- a -->', 'there is no element'],
+  ['error: failed', 'a text is outside'],
+  ['<a/>x', 'a text is outside'],
+  ['<![CDATA[x]]><a/>', 'a text is outside'],
+  ['<a/><b/>', 'a second element'],
+  ['<a>', '<a> has no end'],
+  ['<a><b></a></b>', '</a> ends <b>'],
+  ['</a>', '</a> ends <>'],
+  ['<a', 'the tag <a> is not well formed'],
+  ['<a b/>', 'the tag <a> is not well formed'],
+  ['<a b=c/>', 'the tag <a> is not well formed'],
+  ['<a b="1"c="2"/>', 'the tag <a> is not well formed'],
+  ['<a b="<"/>', 'the tag <a> is not well formed'],
+  [`<a b="1'/>`, 'the tag <a> is not well formed'],
+  ['<a b="1" b="2"/>', 'the attribute b is there twice'],
+  ['<a / >', 'the tag <a> is not well formed'],
+  ['< a/>', 'expected a tag'],
+  ['<1/>', 'expected a tag'],
+  ['<a><!-- x</a>', '<!-- has no -->'],
+  ['<a><!--></a>', '<!-- has no -->'],
+  ['<a><![CDATA[x]]</a>', '<![CDATA[ has no ]]>'],
+  ['<?xml', '<? has no ?>'],
+  ['<!DOCTYPE a [<!ENTITY x "y">]><a b="&x;"/>', 'expected a tag'],
+  [`</${'x'.repeat(10_000)}>`, '</xxx'],
+  ['<a>'.repeat(100_000), 'elements are deeper than 64'],
+  ['<a\u001b[2J/>', 'not well formed'],
+  ['<a b="&x;"/>', '"&x;" stands for nothing'],
+  ...['&constructor;', 'a&b', '&lt', '&', '&#0;', '&#27;', '&#xd800;', '&#x110000;', '&#xffff;', '&#;', '&#x;'].map(
+    (value) => [`<a b="${value}"/>`, 'stands for nothing'] as const,
+  ),
+  [`<a b="&${'x'.repeat(10_000)};"/>`, 'stands for nothing'],
+] as const) {
+  test(`${JSON.stringify(text.slice(0, 80))} is refused`, (t) => {
+    const error = t.throws(() => parseXml(text), { instanceOf: VproxyError, code: 'bad-file' });
+    t.true(error.message.startsWith('it is no XML: ') && error.message.includes(says), error.message);
+    t.true(error.message.length < 200);
+    t.notRegex(error.message, /[\n\u001b]/);
+  });
+}
+
+test.serial('what has no end is read in time in proportion to its length', (t) => {
+  const before = process.cpuUsage();
+  for (const unit of [
+    '<',
+    '<a ',
+    '<a b="',
+    '<!--',
+    '&',
+    ' ',
+    '<a/>',
+    '<a b=""',
+    "'",
+    '<![CDATA[',
+    '</a',
+    '<a>&lt;',
+    ']',
+  ]) {
+    const text = unit.repeat(2 ** 18 / unit.length);
+    for (const whole of [text, `<r>${text}`, `<r x="${text}`, `<r>${text}</r>`]) {
+      try {
+        parseXml(whole);
+      } catch (error) {
+        t.true(error instanceof VproxyError && error.code === 'bad-file');
+      }
+    }
+  }
+  const { user, system } = process.cpuUsage(before);
+  // In linear time it is some 50 ms; otherwise, minutes.
+  t.true(user + system < 3_000_000, `${(user + system) / 1000} ms`);
+});
