@@ -1,29 +1,55 @@
-/** Two session loops joined by a channel in memory, without sockets, sleeps or randomness. */
-
+/**
+ * Two sides in memory, without sockets, sleeps or randomness: links with faults between them, one after another, on a clock that
+ * is moved by hand, and processes that die or hand over.
+ */
+import assert from 'node:assert/strict';
 import { setImmediate } from 'node:timers/promises';
+import { deserialize, serialize } from 'node:v8';
 import type { ByteSink } from '../../lib/codec/frame-writer.js';
 import type { Integrity } from '../../lib/codec/header.js';
 import type { Limits } from '../../lib/codec/limits.js';
 import { DEFAULT_LIMITS } from '../../lib/codec/limits.js';
 import { VproxyError } from '../../lib/errors.js';
-import type { Session } from '../../lib/session/session.js';
+import { KeptSessions } from '../../lib/session/resume/kept-sessions.js';
+import { Session, type SessionState } from '../../lib/session/session.js';
 import { SessionLoop } from '../../lib/session/session-loop.js';
-import { type SessionSettings, sessionSettings } from '../../lib/session/settings.js';
-import { ManualClock } from './time.js';
+import { CHANNEL_BUDGET_BYTES, type SessionSettings, sessionSettings } from '../../lib/session/settings.js';
+import { Budget } from '../../lib/util/bounds.js';
+import { comparable, visible } from './session-facts.js';
+import { ManualClock, ProcessClock } from './time.js';
+import type { Traffic } from './traffic.js';
 
-/** One direction of a channel: keeps what does not fit into its buffer with the writer, as a socket does. */
+/** Bytes on the way. */
+interface Piece {
+  readonly bytes: Buffer;
+  /** How much had been written in total, up to the end of these bytes. */
+  readonly writtenTo: number;
+  readonly readyAtMs: number;
+  /** Whether the bytes were changed: where in what was written each of them was is not known then. */
+  readonly isMangled: boolean;
+}
+
+/** One direction of a link: keeps what does not fit into its buffer with the writer, as a socket does. */
 export class MemoryPipe implements ByteSink {
-  /** Bytes that the channel takes before it pushes back. */
-  readonly capacityBytes: number;
-  #taken: Buffer[] = [];
-  #takenBytes = 0;
-  #waiting: Buffer[] = [];
-  #waitingBytes = 0;
   /** While true nothing is delivered. */
   isStalled = false;
+  /** How far into all that was written the bytes reach that were taken. */
+  takenTo = 0;
+  readonly #capacityBytes: number;
+  readonly #latencyMs: number;
+  readonly #nowMs: () => number;
+  #way: Piece[] = [];
+  #wayBytes = 0;
+  #writtenTo = 0;
+  /** The bytes that wait with the writer, and a copy from when they were handed over. */
+  #waiting: { readonly bytes: Buffer; readonly written: Buffer }[] = [];
+  #waitingBytes = 0;
 
-  constructor(capacityBytes: number) {
-    this.capacityBytes = capacityBytes;
+  /** Takes `capacityBytes` before it pushes back. A byte is on the way for `latencyMs`. */
+  constructor(capacityBytes: number, latencyMs = 0, nowMs: () => number = () => 0) {
+    this.#capacityBytes = capacityBytes;
+    this.#latencyMs = latencyMs;
+    this.#nowMs = nowMs;
   }
 
   get unwrittenBytes(): number {
@@ -32,17 +58,20 @@ export class MemoryPipe implements ByteSink {
 
   /** Bytes on the way, written or not. */
   get totalBytes(): number {
-    return this.#takenBytes + this.#waitingBytes;
+    return this.#wayBytes + this.#waitingBytes;
+  }
+
+  /** When the next bytes come out, or infinity. */
+  get readyAtMs(): number {
+    return this.isStalled ? Number.POSITIVE_INFINITY : (this.#way[0]?.readyAtMs ?? Number.POSITIVE_INFINITY);
   }
 
   write(bytes: Buffer): boolean {
-    if (this.#waitingBytes === 0 && this.#takenBytes + bytes.length <= this.capacityBytes) {
-      // The writer may use its buffer again at once.
-      this.#taken.push(Buffer.from(bytes));
-      this.#takenBytes += bytes.length;
+    if (this.#waitingBytes === 0 && this.#wayBytes + bytes.length <= this.#capacityBytes) {
+      this.#send(bytes);
       return true;
     }
-    this.#waiting.push(bytes);
+    this.#waiting.push({ bytes, written: Buffer.from(bytes) });
     this.#waitingBytes += bytes.length;
     return false;
   }
@@ -53,22 +82,41 @@ export class MemoryPipe implements ByteSink {
     return isFree;
   }
 
-  /** Takes up to `maxBytes` out at the far end. `drained` tells that the writer has nothing left waiting. */
+  /** Takes up to `maxBytes` that have arrived. `drained` tells that the writer has nothing left waiting. */
   take(maxBytes: number): { readonly bytes: Buffer; readonly drained: boolean } {
     if (this.isStalled) return { bytes: Buffer.alloc(0), drained: false };
-    const all = Buffer.concat(this.#taken);
-    const bytes = all.subarray(0, maxBytes);
-    const rest = all.subarray(maxBytes);
-    this.#taken = rest.length > 0 ? [rest] : [];
-    this.#takenBytes = rest.length;
-    return { bytes: Buffer.from(bytes), drained: this.#refill() };
+    const parts: Buffer[] = [];
+    let size = 0;
+    for (let piece = this.#way[0]; piece !== undefined && size < maxBytes; piece = this.#way[0]) {
+      if (piece.readyAtMs > this.#nowMs()) break;
+      const part = piece.bytes.subarray(0, maxBytes - size);
+      const left = piece.bytes.length - part.length;
+      if (left === 0) this.#way.shift();
+      else this.#way[0] = { ...piece, bytes: piece.bytes.subarray(part.length) };
+      parts.push(part);
+      size += part.length;
+      // A piece that comes twice begins again before its end.
+      this.takenTo = Math.max(this.takenTo, piece.isMangled ? piece.writtenTo : piece.writtenTo - left);
+    }
+    this.#wayBytes -= size;
+    return { bytes: Buffer.concat(parts), drained: this.#refill() };
   }
 
-  /** Changes the bytes that the channel has taken: loses some, repeats some, adds some. */
+  /** Changes the bytes on the way: loses some, repeats some, adds some. */
   mangle(change: (bytes: Buffer) => Buffer): void {
-    const bytes = change(Buffer.concat(this.#taken));
-    this.#taken = [bytes];
-    this.#takenBytes = bytes.length;
+    const bytes = change(Buffer.concat(this.#way.map((piece) => piece.bytes)));
+    const readyAtMs = this.#way[0]?.readyAtMs ?? this.#nowMs() + this.#latencyMs;
+    this.#way = bytes.length > 0 ? [{ bytes, writtenTo: this.#writtenTo, readyAtMs, isMangled: true }] : [];
+    this.#wayBytes = bytes.length;
+  }
+
+  /** Lets what was written at once come `times` times: mostly whole frames. */
+  repeatPiece(at: number, times: number): void {
+    const index = at % Math.max(this.#way.length, 1);
+    const piece = this.#way[index];
+    if (piece === undefined) return;
+    this.#way.splice(index, 1, ...Array.from({ length: times }, () => piece));
+    this.#wayBytes += (times - 1) * piece.bytes.length;
   }
 
   /** Drops what still waits with the writer, as when its process dies: a frame may be left half-written. */
@@ -79,96 +127,270 @@ export class MemoryPipe implements ByteSink {
 
   /** Drops all bytes on the way. */
   clear(): void {
-    this.#taken = [];
-    this.#takenBytes = 0;
-    this.#waiting = [];
-    this.#waitingBytes = 0;
+    this.dropUnwritten();
+    this.#way = [];
+    this.#wayBytes = 0;
   }
 
+  /** Throws where a buffer was changed while it waited: its owner had it back too early. */
   #refill(): boolean {
     if (this.#waitingBytes === 0) return false;
-    while (this.#waiting.length > 0 && this.#takenBytes < this.capacityBytes) {
-      const first = this.#waiting[0] as Buffer;
-      const piece = first.subarray(0, this.capacityBytes - this.#takenBytes);
-      this.#taken.push(Buffer.from(piece));
-      this.#takenBytes += piece.length;
-      this.#waitingBytes -= piece.length;
-      if (piece.length === first.length) this.#waiting.shift();
-      else this.#waiting[0] = first.subarray(piece.length);
+    for (let first = this.#waiting[0]; first !== undefined && this.#wayBytes < this.#capacityBytes; ) {
+      const { bytes, written } = first;
+      const size = Math.min(bytes.length, this.#capacityBytes - this.#wayBytes);
+      if (bytes.compare(written, 0, size, 0, size) !== 0) throw new Error('a buffer was changed before it was written');
+      this.#send(bytes.subarray(0, size));
+      this.#waitingBytes -= size;
+      if (size === bytes.length) this.#waiting.shift();
+      else this.#waiting[0] = { bytes: bytes.subarray(size), written: written.subarray(size) };
+      first = this.#waiting[0];
     }
     return this.#waitingBytes === 0;
   }
+
+  #send(bytes: Buffer): void {
+    this.#writtenTo += bytes.length;
+    this.#wayBytes += bytes.length;
+    const readyAtMs = this.#nowMs() + this.#latencyMs;
+    // The writer may use its buffer again at once.
+    this.#way.push({ bytes: Buffer.from(bytes), writtenTo: this.#writtenTo, readyAtMs, isMangled: false });
+  }
 }
 
-/** The channel as one process has it: what the process writes after its death is lost. */
-export class ProcessSink implements ByteSink {
-  readonly #pipe: MemoryPipe;
-  isDead = false;
+/** Watches what a process writes: whole frames, and how much waited before them. */
+type WriteWatcher = (bytes: Buffer, unwrittenBytes: number) => void;
 
-  constructor(pipe: MemoryPipe) {
+/** A link as one process has it: what the process writes after its death is lost. */
+class ProcessSink implements ByteSink {
+  readonly #pipe: MemoryPipe;
+  readonly #watch: WriteWatcher | null;
+  /** What was unwritten when the process died, which still counts; null while it lives. */
+  #leftBytes: number | null = null;
+
+  constructor(pipe: MemoryPipe, watch: WriteWatcher | null) {
     this.#pipe = pipe;
+    this.#watch = watch;
   }
 
   get unwrittenBytes(): number {
-    return this.isDead ? 0 : this.#pipe.unwrittenBytes;
+    return this.#leftBytes ?? this.#pipe.unwrittenBytes;
   }
 
   write(bytes: Buffer): boolean {
-    return this.isDead || this.#pipe.write(bytes);
+    return this.writeParts([bytes]);
   }
 
   writeParts(parts: readonly Buffer[]): boolean {
-    return this.isDead || this.#pipe.writeParts(parts);
+    if (this.#leftBytes !== null) return true;
+    const [first] = parts;
+    if (first !== undefined)
+      this.#watch?.(parts.length === 1 ? first : Buffer.concat(parts), this.#pipe.unwrittenBytes);
+    return this.#pipe.writeParts(parts);
+  }
+
+  die(): void {
+    this.#leftBytes ??= this.#pipe.unwrittenBytes;
   }
 }
 
-/** One side of a pair. */
+export interface SideOptions {
+  /** Of each process of the side. */
+  readonly settings: () => Partial<SessionSettings>;
+  readonly outbound: MemoryPipe;
+  /** Makes the sessions outlive their links: the bytes that are kept before data waits. Default: they do not. */
+  readonly memoryBytes?: number | undefined;
+  /** Of what the nonces and secrets of each process are made; see `seededIdentity`. */
+  readonly nextIdentity?: (() => number) | undefined;
+  readonly watch?: WriteWatcher;
+}
+
+/** How long a session waits for another link. */
+export const RESUME_MS = 60_000;
+
+/** What becomes of a side's link while another process takes over: it goes on, or is gone. */
+export type HandOver = 'with link' | 'without link';
+
+/** One side of a pair: one process after another, on one link after another. */
 export class Side {
   readonly name: string;
   readonly clock: ManualClock;
-  readonly outbound: MemoryPipe;
-  readonly settings: SessionSettings;
+  /** The sessions that it had, the newest last. */
   readonly sessions: Session[] = [];
+  /** How its sessions ended, and openings that came to none. */
   readonly endings: VproxyError[] = [];
+  /** How its sessions ended, as `code message`. */
+  readonly ended: string[] = [];
   services: string[] = [];
-  loop: SessionLoop;
-  #sink: ProcessSink;
   onSession: (session: Session) => void = () => undefined;
+  /** Called where another process goes on with a session: each of `streams` is in place of that of `before`. */
+  onMoved: Traffic['move'] = () => undefined;
+  /** Sees what is carried to the other side, before that. */
+  tap: (bytes: Buffer) => void = () => undefined;
+  settings: SessionSettings;
+  kept: KeptSessions;
+  /** The clock as the process has it that lives now. */
+  processClock: ProcessClock;
+  outbound: MemoryPipe;
+  loop: SessionLoop;
+  /** How often a session went on with another link. */
+  resumed = 0;
+  readonly #options: SideOptions;
+  #sink: ProcessSink;
+  /** The loops of links that the other side has lost, and this one does not know it. */
+  readonly #stale: SessionLoop[] = [];
 
-  constructor(name: string, clock: ManualClock, capacityBytes: number, settings: Partial<SessionSettings>) {
+  constructor(name: string, clock: ManualClock, options: SideOptions) {
     this.name = name;
     this.clock = clock;
-    this.outbound = new MemoryPipe(capacityBytes);
-    this.settings = sessionSettings({ ...seededIdentity(name), agent: `test ${name}`, name, ...settings });
-    this.#sink = new ProcessSink(this.outbound);
+    this.#options = options;
+    this.processClock = new ProcessClock(clock);
+    this.kept = new KeptSessions(this.processClock, RESUME_MS);
+    this.settings = this.#newSettings();
+    this.outbound = options.outbound;
+    this.#sink = new ProcessSink(this.outbound, options.watch ?? null);
     this.loop = this.#newLoop();
   }
 
+  /** The session on the newest link; else the newest one that it had, which may be over. */
   get session(): Session {
-    const { session } = this.loop;
-    if (session === null) throw new Error(`${this.name} has no session`);
+    const session = this.loop.session ?? this.sessions.at(-1);
+    if (session === undefined) throw new Error(`${this.name} had no session`);
     return session;
   }
 
-  /** A new process in place of one that was killed, on the same channel. */
-  restart(): void {
-    this.#sink.isDead = true;
-    this.outbound.dropUnwritten();
-    this.loop.handleClosed(new VproxyError('shutdown', 'killed'));
-    this.#sink = new ProcessSink(this.outbound);
+  /** Hands bytes to it, as a link does: they are overwritten unless they were kept. */
+  deliver(bytes: Buffer): void {
+    if (!this.loop.receive(bytes)) bytes.fill(0xee);
+  }
+
+  /** The link is gone, and with it every earlier one. */
+  disconnect(reason = new VproxyError('channel-closed', 'cut')): void {
+    for (const loop of [...this.#stale.splice(0), this.loop]) loop.handleClosed(reason);
+  }
+
+  /** The link is gone, and only the other side knows it. */
+  loseUnawares(): void {
+    this.#stale.push(this.loop);
+  }
+
+  /** A new link, in place of the one that there was. It is to be started. */
+  connect(outbound: MemoryPipe): void {
+    this.outbound = outbound;
+    this.#sink = new ProcessSink(outbound, this.#options.watch ?? null);
     this.loop = this.#newLoop();
+  }
+
+  /** The process is killed, perhaps in the middle of a frame. */
+  kill(): void {
+    this.#sink.die();
+    this.disconnect(new VproxyError('shutdown', 'killed'));
+    this.outbound.dropUnwritten();
+  }
+
+  /** Another process takes the place of this one; the old one knows nothing of that. It has no link yet. */
+  replace(settings: Partial<SessionSettings> = {}): void {
+    this.processClock.die();
+    this.processClock = new ProcessClock(this.clock);
+    this.kept = new KeptSessions(this.processClock, RESUME_MS);
+    this.settings = this.#newSettings(settings);
+  }
+
+  /** A new process in place of one that was killed, on the link that the old one had or on another. */
+  spawn(outbound = this.outbound): void {
+    this.replace();
+    this.connect(outbound);
     this.loop.start();
   }
 
+  restart(): void {
+    this.kill();
+    this.spawn();
+  }
+
+  /** Captures the session, where there is one, and throws that away. */
+  capture(): void {
+    if (this.session.isReady && !this.session.isOver) serialize(this.session.state);
+    this.loop.capture();
+  }
+
+  /**
+   * Another process takes over from this one, with its link, where the session is on that, or without. The newest link is opened
+   * afresh where it is there, and not the session's. Throws what the capture throws; then nothing has happened.
+   */
+  handOver(how: HandOver = 'with link'): void {
+    const { session, loop, outbound } = this;
+    const loopCapture = how === 'with link' && loop.session === session ? loop.capture() : null;
+    const { state } = session;
+    const streams = session.streams.listAll();
+    const endAtMs = this.kept.endAtMs(session);
+    const [capture, before] = [0, 1].map(() => deserialize(serialize(state)) as SessionState) as [
+      SessionState,
+      SessionState,
+    ];
+    const { usedBytes } = this.settings.receiveBudget;
+    const seen = visible(session);
+    this.#sink.die();
+    this.#stale.length = 0;
+
+    const { settings } = this;
+    this.replace();
+    const resume = settings.resume === null ? null : { ...settings.resume, kept: this.kept };
+    this.settings = { ...settings, resume, receiveBudget: new Budget(CHANNEL_BUDGET_BYTES) };
+    this.connect(outbound);
+    const bytesBefore = outbound.totalBytes;
+    const context = { sink: null, clock: this.processClock, settings: this.settings };
+    const restored = loopCapture === null ? Session.restore(capture, context) : this.loop.restore(capture, loopCapture);
+    if (loopCapture !== null || session.isSuspended) {
+      assert.deepEqual(comparable(restored.state), comparable(before));
+      assert.deepEqual(visible(restored), seen);
+    }
+    assert.equal(this.settings.receiveBudget.usedBytes, usedBytes);
+    assert.equal(this.processClock.pending, 0, 'a timer runs before the session goes on');
+
+    this.sessions[this.sessions.length - 1] = restored;
+    this.#listen(restored);
+    this.onMoved(session, restored, streams, restored.streams.listAll());
+    assert.equal(outbound.totalBytes, bytesBefore, 'bytes go out before the session goes on');
+    if (loopCapture === null) {
+      this.kept.adopt(restored, endAtMs);
+      restored.goOn();
+      if (how === 'with link') this.loop.start();
+    } else this.loop.goOn();
+  }
+
+  protected noteEnd(reason: VproxyError): void {
+    this.endings.push(reason);
+  }
+
+  #newSettings(given: Partial<SessionSettings> = {}): SessionSettings {
+    const { settings, memoryBytes, nextIdentity } = this.#options;
+    const resume = memoryBytes === undefined ? null : { kept: this.kept, memoryBytes };
+    const { name } = this;
+    const identity = seededIdentity(name, nextIdentity?.());
+    return sessionSettings({ ...identity, agent: `test ${name}`, name, resume, ...settings(), ...given });
+  }
+
   #newLoop(): SessionLoop {
-    const loop = new SessionLoop(this.#sink, this.clock, { ...this.settings, ...seededIdentity(this.name) });
+    const loop = new SessionLoop(this.#sink, this.processClock, this.settings);
     loop.on('session', (session) => {
       this.sessions.push(session);
-      this.onSession(session);
+      this.#listen(session);
       session.start(this.services);
     });
-    loop.on('ended', (_session, reason) => this.endings.push(reason));
+    loop.on('ended', (_session, reason) => this.noteEnd(reason));
+    loop.on('abandoned', (reason) => {
+      if (this.#stale.includes(loop)) this.#stale.splice(this.#stale.indexOf(loop), 1);
+      if (this.settings.resume !== null) loop.handleClosed(reason);
+    });
+    loop.on('resumed', () => {
+      this.resumed += 1;
+    });
     return loop;
+  }
+
+  #listen(session: Session): void {
+    this.onSession(session);
+    session.on('end', ({ code, message }) => this.ended.push(`${code} ${message}`));
   }
 }
 
@@ -198,13 +420,18 @@ export function seededIdentity(name: string, number?: number): Pick<SessionSetti
   };
 }
 
-export interface PairOptions {
+const CAPACITY_BYTES = 2 ** 20;
+
+export interface PairOptions extends Pick<SideOptions, 'memoryBytes'> {
+  /** Bytes that the first link takes each way before it pushes back. Default 1 MiB. */
   readonly capacityBytes?: number;
   readonly integrity?: Integrity;
   readonly limits?: Partial<Limits>;
   readonly settings?: Partial<SessionSettings>;
   /** Of `b` only. */
   readonly settingsOfB?: Partial<SessionSettings>;
+  /** Of what the nonces and secrets are made: the same number gives the same ones. Default: others for every pair. */
+  readonly identity?: number | undefined;
 }
 
 /** Two sides, and the means to move bytes between them. */
@@ -213,22 +440,38 @@ export class SessionPair {
   readonly a: Side;
   readonly b: Side;
 
-  constructor({
-    capacityBytes = 2 ** 20,
-    integrity = 'frame',
-    limits = {},
-    settings = {},
-    settingsOfB,
-  }: PairOptions = {}) {
+  constructor(options: PairOptions = {}) {
+    const { capacityBytes = CAPACITY_BYTES, integrity = 'frame', limits, settings, settingsOfB, memoryBytes } = options;
+    const { identity } = options;
+    let next = identity ?? 0;
     const common = { integrity, limits: { ...DEFAULT_LIMITS, ...limits }, ...settings };
-    this.a = new Side('a', this.clock, capacityBytes, common);
-    this.b = new Side('b', this.clock, capacityBytes, { ...common, ...settingsOfB });
+    const newSide = (name: string, given: Partial<SessionSettings>): Side =>
+      new Side(name, this.clock, {
+        settings: () => given,
+        outbound: new MemoryPipe(capacityBytes),
+        memoryBytes,
+        nextIdentity: identity === undefined ? undefined : () => next++,
+      });
+    this.a = newSide('a', common);
+    this.b = newSide('b', { ...common, ...settingsOfB });
+  }
+
+  get sides(): readonly [Side, Side] {
+    return [this.a, this.b];
+  }
+
+  /** How the sessions of both sides ended, as `side: code message`. */
+  get ended(): string[] {
+    return this.sides.flatMap(({ name, ended }) => ended.map((ending) => `${name}: ${ending}`));
+  }
+
+  start(): void {
+    for (const { loop } of this.sides) loop.start();
   }
 
   /** Starts both sides and carries bytes until both are established. */
   establish(): void {
-    this.a.loop.start();
-    this.b.loop.start();
+    this.start();
     this.settle();
   }
 
@@ -238,20 +481,38 @@ export class SessionPair {
   }
 
   /** Carries one piece each way. False when there was nothing to carry. */
-  step(pieceBytes = 65_536): boolean {
-    const forth = carry(this.a, this.b, pieceBytes);
-    const back = carry(this.b, this.a, pieceBytes);
+  step(forthBytes = 65_536, backBytes = forthBytes): boolean {
+    const forth = carry(this.a, this.b, forthBytes);
+    const back = carry(this.b, this.a, backBytes);
     return forth || back;
+  }
+
+  /** All that is on the way is lost, and both sides know it. */
+  disconnect(): void {
+    for (const side of this.sides) side.disconnect();
+  }
+
+  /** Both sides have a new link. */
+  connect(capacityBytes = CAPACITY_BYTES): void {
+    for (const side of this.sides) side.connect(new MemoryPipe(capacityBytes));
+    this.start();
+  }
+
+  cut(capacityBytes?: number): void {
+    this.disconnect();
+    this.connect(capacityBytes);
   }
 }
 
-function carry(from: Side, to: Side, pieceBytes: number): boolean {
+/**
+ * Carries a piece from one side to the other, as often as it says: a link that is good does so once. False when there was
+ * nothing to carry.
+ */
+export function carry(from: Side, to: Side, pieceBytes: number, times = 1): boolean {
   const moves = from.outbound.totalBytes > 0 && !from.outbound.isStalled;
   const { bytes, drained } = from.outbound.take(pieceBytes);
-  if (bytes.length > 0) {
-    // As a link does: the buffer is overwritten unless it was kept.
-    if (!to.loop.receive(bytes)) bytes.fill(0xee);
-  }
+  from.tap(bytes);
+  for (let time = 0; time < times && bytes.length > 0; time += 1) to.deliver(times === 1 ? bytes : Buffer.from(bytes));
   if (drained) from.loop.handleDrain();
   return moves || drained;
 }

@@ -100,16 +100,16 @@ function memoryFaults(model: Model, side: ModelSide): string[] {
 
 /** Sessions end for what happened, and for nothing else. */
 function endingFaults({ happened }: Model, side: ModelSide): string[] {
-  return side.endings.flatMap(({ reason, silentMs }) => {
-    const { code } = reason;
+  return side.endings.flatMap(({ code, message }, index) => {
+    const silentMs = side.silencesMs[index] ?? 0;
     const isExplained =
-      (code === 'shutdown' && (happened.has('drain') || reason.message === 'killed')) ||
+      (code === 'shutdown' && (happened.has('drain') || message === 'killed')) ||
       (code === 'channel-closed' && happened.has('cut')) ||
       (code === 'channel-silent' && silentMs >= (side.options.deadAfterMs ?? Number.POSITIVE_INFINITY) / 2) ||
       (code === 'desync' && (happened.has('restart') || happened.has('mangle'))) ||
       // An opening that takes too long is repeated, which looks like a restart to a side that is established already.
       code === 'peer-restarted';
-    return isExplained ? [] : [`a session of ${side.name} ended: ${reason.code}: ${reason.message}`];
+    return isExplained ? [] : [`a session of ${side.name} ended: ${code}: ${message}`];
   });
 }
 

@@ -3,10 +3,10 @@
  * faults.
  */
 import { VproxyError } from '../../lib/errors.js';
+import { MemoryPipe } from '../helpers/session-pair.js';
 import { Traffic } from '../helpers/traffic.js';
 import { ModelSide } from './model-side.js';
 import type { Scenario } from './scenario.js';
-import { SimulatedDirection } from './simulated-direction.js';
 import { type SideName, WireObserver } from './wire-observer.js';
 
 /** The longest step of the clock while time passes. */
@@ -125,7 +125,7 @@ export class Model {
   restart(side: ModelSide): void {
     this.happened.add('restart');
     this.#kill(side);
-    side.spawn(side.outbound);
+    side.spawn();
   }
 
   /** This number of further bytes arrives each way, then the link is gone, and both processes open another. */
@@ -135,10 +135,10 @@ export class Model {
       left -= Math.min(left, this.#scenario.pieceBytes);
     for (const side of this.sides) {
       this.thaw(side);
-      side.disconnect(new VproxyError('channel-closed', 'cut'));
+      side.disconnect();
     }
     this.observer.relink();
-    for (const side of this.sides) side.connect(this.#newDirection());
+    for (const side of this.sides) this.#connect(side);
   }
 
   /** The process of one side dies, and the link with it; a new one comes with a new link. */
@@ -149,8 +149,8 @@ export class Model {
     this.thaw(other);
     other.disconnect(new VproxyError('channel-closed', 'the other end is gone'));
     this.observer.relink();
-    other.connect(this.#newDirection());
-    side.spawn(this.#newDirection());
+    this.#connect(other);
+    side.spawn(this.#newPipe());
   }
 
   /** A side that took the silence for the death of its peer closes the link, as the supervisor of a channel does. */
@@ -158,7 +158,7 @@ export class Model {
     for (const side of this.sides) {
       const unseen = side.endings.slice(side.judgedEndings);
       side.judgedEndings = side.endings.length;
-      if (unseen.some(({ reason }) => reason.code === 'channel-silent')) this.cut(0);
+      if (unseen.some(({ code }) => code === 'channel-silent')) this.cut(0);
     }
   }
 
@@ -176,17 +176,23 @@ export class Model {
   }
 
   /** Changes the bytes on the way from a side. */
-  mangle(side: ModelSide, change: (direction: SimulatedDirection) => void): void {
+  mangle(side: ModelSide, change: (pipe: MemoryPipe) => void): void {
     this.happened.add('mangle');
     this.observer.mangle(side.name);
     change(side.outbound);
   }
 
   #kill(side: ModelSide): void {
-    const unwrittenBytes = side.outbound.unwrittenBytes;
-    this.faults.push(...side.kill());
+    const { unwrittenBytes } = side.outbound;
+    side.kill();
+    this.faults.push(...side.leftovers());
     this.observer.cutUnwritten(side.name, unwrittenBytes);
     this.observer.restart(side.name);
+  }
+
+  #connect(side: ModelSide): void {
+    side.connect(this.#newPipe());
+    side.loop.start();
   }
 
   #advance(side: ModelSide, ms: number): void {
@@ -196,37 +202,36 @@ export class Model {
 
   #carry(from: ModelSide, to: ModelSide, pieceBytes: number): boolean {
     const { outbound } = from;
-    const taken = to.isFrozen ? null : outbound.take(pieceBytes);
-    const isDrained = outbound.refill();
-    if (taken !== null && taken.bytes.length > 0) {
-      this.observer.arrive(from.name, taken.writtenTo);
+    const { bytes, drained } = outbound.take(to.isFrozen ? 0 : pieceBytes);
+    if (bytes.length > 0) {
+      this.observer.arrive(from.name, outbound.takenTo);
       to.silentMs = 0;
-      // As a link does: the buffer is overwritten unless it was kept.
-      if (!to.loop.receive(taken.bytes)) taken.bytes.fill(0xee);
+      to.deliver(bytes);
     }
-    if (isDrained) {
+    if (drained) {
       if (from.isFrozen) from.isDrainOwed = true;
       else from.loop.handleDrain();
     }
-    return isDrained || (taken !== null && taken.bytes.length > 0);
+    return drained || bytes.length > 0;
   }
 
-  #newDirection(): SimulatedDirection {
-    return new SimulatedDirection({
-      ...this.#scenario.link,
-      nowMs: () => this.#nowMs,
-      onChanged: () => this.faults.push('a buffer was changed before it was written'),
-    });
+  #newPipe(): MemoryPipe {
+    const { capacityBytes, latencyMs } = this.#scenario.link;
+    return new MemoryPipe(capacityBytes, latencyMs, () => this.#nowMs);
   }
 
   #newSide(name: SideName): ModelSide {
-    return new ModelSide(name, this.#scenario[name], {
-      outbound: this.#newDirection(),
-      watch: (bytes, unwrittenBytes) => this.observer.write(name, bytes, unwrittenBytes),
+    const side: ModelSide = new ModelSide(name, this.#scenario[name], {
+      outbound: this.#newPipe(),
+      watch: (bytes, unwrittenBytes) => {
+        this.observer.write(name, bytes, unwrittenBytes);
+        side.remember(bytes);
+      },
       nextIdentity: () => {
         this.#identities += 1;
         return this.#scenario.identity * 8 + this.#identities;
       },
     });
+    return side;
   }
 }

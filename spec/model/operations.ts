@@ -24,6 +24,13 @@ const ANSWERS: readonly Answer[] = ['accept', 'accept', 'accept', 'accept', 'acc
 /** Somewhere among the bytes on the way from a side. */
 const place = ({ side, amount }: Context): number => amount % Math.max(side.outbound.totalBytes, 1);
 
+/** Of the bytes on the way from a side `count` are lost from `at` on, or come twice where it is negative, and others come there. */
+function splice({ model, side }: Context, at: number, count: number, others: Buffer = Buffer.alloc(0)): void {
+  model.mangle(side, (pipe) =>
+    pipe.mangle((bytes) => Buffer.concat([bytes.subarray(0, at), others, bytes.subarray(Math.max(at + count, 0))])),
+  );
+}
+
 const ACTIONS: Readonly<Record<OperationName, (context: Context) => void>> = {
   step: ({ model, amount }) => {
     for (let step = 0; step <= amount % 50; step += 1) model.step();
@@ -76,25 +83,22 @@ const ACTIONS: Readonly<Record<OperationName, (context: Context) => void>> = {
   lose: (context) => {
     const { model, side, index, amount } = context;
     if (index % 4 < 2) {
-      model.mangle(side, (direction) => direction.losePiece(amount));
+      model.mangle(side, (pipe) => pipe.repeatPiece(amount, 0));
       return;
     }
-    const bytes = 1 + (index % 3 === 0 ? amount : index % 500);
-    model.mangle(side, (direction) => direction.lose(index % 6 === 0 ? 0 : place(context), bytes));
+    const count = 1 + (index % 3 === 0 ? amount : index % 500);
+    splice(context, index % 6 === 0 ? 0 : place(context), count);
   },
   repeat: (context) => {
     const { model, side, index, amount } = context;
-    if (index % 4 < 2) model.mangle(side, (direction) => direction.repeatPiece(amount));
-    else model.mangle(side, (direction) => direction.repeat(place(context), 1 + (index % 500)));
+    if (index % 4 < 2) model.mangle(side, (pipe) => pipe.repeatPiece(amount, 2));
+    else splice(context, place(context) + 1 + (index % 500), -1 - (index % 500));
   },
-  garbage: (context) => {
-    const { model, side, index, amount } = context;
-    model.mangle(side, (direction) => direction.insert(place(context), Buffer.alloc(1 + (index % 300), amount)));
-  },
+  garbage: (context) => splice(context, place(context), 0, Buffer.alloc(1 + (context.index % 300), context.amount)),
   // Bytes of an earlier session precede what the next process writes.
-  stale: ({ model, side, amount }) => {
-    const stale = side.outbound.history.subarray(-amount - 1);
-    model.mangle(side, (direction) => direction.insert(direction.totalBytes, stale));
+  stale: (context) => {
+    const { model, side, amount } = context;
+    splice(context, side.outbound.totalBytes, 0, side.history.subarray(-amount - 1));
     model.restart(side);
   },
 };

@@ -1,11 +1,11 @@
 /** Scenarios that once failed, each as small as possible, and some that random search would hardly find. */
 import test from 'ava';
 import { DEFAULT_LIMITS } from '../../lib/codec/limits.js';
-import type { SideOptions } from './model-side.js';
+import type { ModelSideOptions } from './model-side.js';
 import { runScenario } from './run-scenario.js';
 import type { Operation, OperationName, Scenario } from './scenario.js';
 
-const SIDE: SideOptions = { limits: DEFAULT_LIMITS, integrity: 'frame', budgetBytes: 0, deadAfterMs: null };
+const SIDE: ModelSideOptions = { limits: DEFAULT_LIMITS, integrity: 'frame', budgetBytes: 0, deadAfterMs: null };
 
 const PLAIN: Omit<Scenario, 'operations'> = {
   link: { capacityBytes: 100_000, latencyMs: 0 },

@@ -40,7 +40,10 @@ export function runScenario(scenario: Scenario): Figures {
   proveLife(model);
   fail('with fresh streams', [...faultsNow(model), ...faultsAtRest(model), ...leftovers(model)]);
   const endings = model.a.endings.length + model.b.endings.length;
-  for (const side of model.sides) fail('after the end', side.kill());
+  for (const side of model.sides) {
+    side.kill();
+    fail('after the end', side.leftovers());
+  }
   fail(
     'after the end',
     model.traffic.ends.flatMap(({ lentBuffers }) => (lentBuffers > 0 ? ['a buffer never came back'] : [])),

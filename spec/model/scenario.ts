@@ -1,6 +1,6 @@
 /** Scenarios of the model: the properties of the link and the two sides, and what happens to them. */
 import fc from 'fast-check';
-import type { SideOptions } from './model-side.js';
+import type { ModelSideOptions } from './model-side.js';
 
 /** What can happen. Those that come first are the simplest: a failing scenario is shrunk towards them. */
 export const OPERATIONS = [
@@ -55,8 +55,8 @@ export interface Scenario {
   readonly beginsEstablished: boolean;
   /** The number of bytes that are read from the link at once, at most. */
   readonly pieceBytes: number;
-  readonly a: SideOptions;
-  readonly b: SideOptions;
+  readonly a: ModelSideOptions;
+  readonly b: ModelSideOptions;
   /** Another value makes other nonces, and so other parities of the stream ids. */
   readonly identity: number;
   readonly operations: readonly Operation[];
@@ -104,7 +104,7 @@ const operation: fc.Arbitrary<Operation> = fc.record({
   amount: fc.oneof(fc.nat(40_000), fc.nat(2000)),
 });
 
-const side: fc.Arbitrary<SideOptions> = fc.record({
+const side: fc.Arbitrary<ModelSideOptions> = fc.record({
   limits: fc.record({
     frame: fc.constantFrom(4096, 20_000),
     streamCredit: fc.constantFrom(65_536, 1024, 5000),

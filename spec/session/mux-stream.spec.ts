@@ -1,114 +1,378 @@
-import { buffer } from 'node:stream/consumers';
+import { Buffer } from 'node:buffer';
+import { once } from 'node:events';
+import { PassThrough, Readable, Transform } from 'node:stream';
+import { buffer, text } from 'node:stream/consumers';
 import { finished, pipeline } from 'node:stream/promises';
-import { setImmediate } from 'node:timers/promises';
-import test from 'ava';
+import { setImmediate as turn } from 'node:timers/promises';
+import test, { type ExecutionContext } from 'ava';
 import { INTEGRITY_LEVELS } from '../../lib/codec/header.js';
 import { VproxyError } from '../../lib/errors.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
-import { carryOn, carryUntil, SessionPair, type Side } from '../helpers/session-pair.js';
+import { Budget } from '../../lib/util/bounds.js';
+import { heapBytes } from '../helpers/measures.js';
+import { carryOn, carryUntil, type PairOptions, SessionPair } from '../helpers/session-pair.js';
 
-/** Makes a side accept every stream and hand it to `serve`. */
-function serve(side: Side, handle: (stream: MuxStream) => void): void {
-  side.session.on('stream', (stream) => handle(MuxStream.accept(side.session, stream)));
-}
-
-const echo = (stream: MuxStream): void => void pipeline(stream, stream).catch(() => undefined);
-
-/** All that a stream sends, without ending its other direction (as `buffer` would). */
-function readAll(stream: MuxStream): Promise<Buffer> {
-  return new Promise((resolve, reject) => {
-    const chunks: Buffer[] = [];
-    stream.on('data', (chunk: Buffer) => chunks.push(chunk));
-    stream.on('end', () => resolve(Buffer.concat(chunks)));
-    stream.on('error', reject);
+/** A pair and the two ends of one stream between them. */
+async function join(options: PairOptions = {}) {
+  const pair = new SessionPair(options);
+  pair.establish();
+  const accepted = new Promise<MuxStream>((resolve) => {
+    pair.b.session.once('stream', (stream) => resolve(MuxStream.accept(pair.b.session, stream)));
   });
+  const near = MuxStream.open(pair.a.session, 'x', '127.0.0.1:5');
+  const far = await carryUntil(pair, accepted);
+  await carryOn(pair);
+  // The specs read errors through `finished`; one without a listener would end the process.
+  for (const stream of [near, far]) stream.on('error', () => undefined);
+  return { pair, near, far };
 }
 
-function pattern(bytes: number, seed: number): Buffer {
-  const data = Buffer.alloc(bytes);
-  for (let index = 0; index < bytes; index += 1) data[index] = (index * 31 + seed + (index >> 8)) & 0xff;
-  return data;
+function pattern(bytes: number, seed = 0): Buffer {
+  return Buffer.from(Uint8Array.from({ length: bytes }, (_, index) => (index * 31 + seed + (index >> 8)) & 0xff));
 }
 
-test('a stream echoes what it was sent, at either level of integrity', async (t) => {
-  for (const integrity of INTEGRITY_LEVELS) {
-    const pair = new SessionPair({ integrity });
-    pair.establish();
-    serve(pair.b, echo);
-    const data = pattern(1_000_000, 7);
-    const stream = MuxStream.open(pair.a.session, 'echo');
-    stream.end(data);
-    const back = await carryUntil(pair, buffer(stream), 10_007);
-    t.true(back.equals(data));
-  }
+/** Waits for the failure of a stream while bytes are carried. */
+function failure(t: ExecutionContext, pair: SessionPair, stream: MuxStream): Promise<VproxyError> {
+  return carryUntil(pair, t.throwsAsync(finished(stream), { instanceOf: VproxyError }));
+}
+
+test('a stream tells its service, its id, and where it came from; destroyed without an error it resets the other end', async (t) => {
+  const { near, far, pair } = await join();
+  t.deepEqual([far.service, far.from, far.id], ['x', '127.0.0.1:5', near.id]);
+  t.is(pair.a.session.streams.size, 1);
+  near.destroy();
+  t.is((await failure(t, pair, far)).code, 'cancelled');
+  t.is(pair.a.session.streams.size + pair.b.session.streams.size, 0);
 });
 
-test('half-close keeps the other direction open', async (t) => {
+test('connect is emitted when the peer has accepted', async (t) => {
   const pair = new SessionPair();
   pair.establish();
-  serve(pair.b, (stream) => {
-    void readAll(stream).then((request) => stream.end(`answer to ${request.toString()}`));
+  let isAccepted = false;
+  pair.b.session.once('stream', (stream) => {
+    isAccepted = true;
+    MuxStream.accept(pair.b.session, stream).resume();
   });
-  const stream = MuxStream.open(pair.a.session, 'ask');
-  stream.end('question');
-  const answer = await carryUntil(pair, buffer(stream));
-  t.is(answer.toString(), 'answer to question');
-  await finished(stream);
-  t.is(pair.a.session.streams.size, 0);
-  t.is(pair.b.session.streams.size, 0);
-});
-
-test('destroy with an error resets the stream, and the other end is destroyed with its code', async (t) => {
-  const pair = new SessionPair();
-  pair.establish();
-  const remote: MuxStream[] = [];
-  serve(pair.b, (stream) => remote.push(stream));
   const stream = MuxStream.open(pair.a.session, 'x');
-  stream.write('hello');
-  await carryOn(pair);
-  const [other] = remote as [MuxStream];
-  const failure = t.throwsAsync(finished(other), { instanceOf: VproxyError });
-  const own = t.throwsAsync(finished(stream));
-  stream.destroy(new VproxyError('denied', 'no more'));
-  await carryOn(pair);
-  const error = await failure;
-  t.is(error.code, 'denied');
-  t.is(error.message, 'no more');
+  t.false(isAccepted);
+  await carryUntil(pair, once(stream, 'connect'));
+  t.true(isAccepted);
+  stream.destroy();
+});
+
+for (const integrity of INTEGRITY_LEVELS) {
+  test(`pipeline carries a source through both ends and a transform, whole and in order; integrity ${integrity}`, async (t) => {
+    const { pair, near, far } = await join({ integrity, capacityBytes: 5000 });
+    const source = pattern(700_000);
+    const chunks = Array.from({ length: 100 }, (_, index) => source.subarray(index * 7000, (index + 1) * 7000));
+    const invert = new Transform({
+      transform: (chunk: Buffer, _encoding, done) =>
+        done(
+          null,
+          chunk.map((byte) => byte ^ 0xff),
+        ),
+    });
+    const sent = pipeline(Readable.from(chunks), near);
+    const echoed = pipeline(far, invert, far);
+    const back = await carryUntil(pair, buffer(near), 3001);
+    await carryUntil(pair, Promise.all([sent, echoed]));
+    t.true(back.equals(source.map((byte) => byte ^ 0xff)));
+    t.true(near.destroyed && far.destroyed);
+    t.is(near.errored, null);
+    t.is(pair.a.session.streams.size + pair.b.session.streams.size, 0);
+  });
+
+  test(`views of what was read stay as they are while nobody reads them; integrity ${integrity}`, async (t) => {
+    const { pair, near, far } = await join({ integrity, limits: { streamCredit: 2 ** 20 } });
+    const data = pattern(900_000, 5);
+    near.end(data);
+    await carryOn(pair, 200_000);
+    t.true(far.readableLength > 500_000);
+    t.true((await carryUntil(pair, buffer(far), 200_000)).equals(data));
+    far.end();
+    near.resume();
+    await carryOn(pair);
+    t.is(pair.b.session.streams.size, 0);
+  });
+
+  test(`a buffer that its owner reuses after the write callback corrupts nothing; integrity ${integrity}`, async (t) => {
+    for (const size of [10, 4096, 4097, 60_000]) {
+      const { pair, near, far } = await join({ integrity, capacityBytes: 6000 });
+      const reading = buffer(far);
+      const sent: Buffer[] = [];
+      const writing = (async () => {
+        const shared = Buffer.alloc(size);
+        for (let turn = 0; turn < 8; turn += 1) {
+          pattern(size, turn).copy(shared);
+          sent.push(Buffer.from(shared));
+          await new Promise<void>((resolve, reject) => {
+            near.write(shared, (error) => (error ? reject(error) : resolve()));
+          });
+          shared.fill(0xdd);
+        }
+        near.end();
+      })();
+      await carryUntil(pair, writing, 2777);
+      t.true((await carryUntil(pair, reading, 2777)).equals(Buffer.concat(sent)), `${size}`);
+      near.destroy();
+      far.destroy();
+    }
+  });
+}
+
+test('finished resolves on both ends when both directions have ended', async (t) => {
+  const { pair, near, far } = await join();
+  const both = Promise.all([finished(near), finished(far)]);
+  near.end('a');
+  far.end('b');
+  near.resume();
+  far.resume();
+  await carryUntil(pair, both);
+  t.true(near.closed && far.closed);
+});
+
+test('half-close: what comes after the own end is read, and the other side may write long after', async (t) => {
+  const { pair, near, far } = await join();
+  near.end('question');
+  const question = await carryUntil(
+    pair,
+    (async () => {
+      let all = '';
+      far.on('data', (chunk: Buffer) => (all += chunk.toString()));
+      await once(far, 'end');
+      return all;
+    })(),
+  );
+  t.is(question, 'question');
+  t.true(far.writable);
+  const answer = pattern(300_000);
+  far.end(answer);
+  t.true((await carryUntil(pair, buffer(near))).equals(answer));
+});
+
+test('destroy with a foreign error resets the other end with cancelled and its message, and emits the error here', async (t) => {
+  const { pair, near, far } = await join();
+  const own = t.throwsAsync(finished(near), { message: 'disk full' });
+  near.destroy(new Error('disk full'));
   await own;
+  const error = await failure(t, pair, far);
+  t.deepEqual([error.code, error.message], ['cancelled', 'disk full']);
 });
 
-test('a refused stream is destroyed with the reason', async (t) => {
-  const pair = new SessionPair();
-  pair.establish();
-  const stream = MuxStream.open(pair.a.session, 'nothing');
-  const error = await carryUntil(pair, t.throwsAsync(finished(stream), { instanceOf: VproxyError }));
-  t.is(error.code, 'unknown-service');
-});
-
-test('the whole window is given back when a program reads it in one piece', async (t) => {
-  const pair = new SessionPair({ limits: { streamCredit: 1024 } });
-  pair.establish();
-  serve(pair.b, echo);
-  const data = pattern(50_000, 3);
-  const stream = MuxStream.open(pair.a.session, 'echo');
-  stream.end(data);
-  t.true((await carryUntil(pair, buffer(stream))).equals(data));
-});
-
-test('a stream that is not read holds no more than its window, and the writer waits', async (t) => {
-  const pair = new SessionPair();
-  pair.establish();
-  const remote: MuxStream[] = [];
-  serve(pair.b, (stream) => remote.push(stream));
-  const stream = MuxStream.open(pair.a.session, 'sink');
-  t.false(stream.write(pattern(1_000_000, 1)));
+test('destroy fails the writes that wait, each callback once', async (t) => {
+  const { pair, near, far } = await join({ limits: { streamCredit: 1024 } });
+  const outcomes: string[] = [];
+  near.on('error', (error) => outcomes.push(`error ${error.message}`));
+  near.write(pattern(5000), (error) => outcomes.push(error?.message ?? 'written'));
+  near.write(pattern(10), (error) => outcomes.push(error?.message ?? 'written'));
   await carryOn(pair);
-  const [other] = remote as [MuxStream];
-  t.is(other.readableLength, 65_536);
-  const other2 = buffer(other);
-  stream.end();
-  const all = await carryUntil(pair, other2);
-  t.true(all.equals(pattern(1_000_000, 1)));
+  t.deepEqual(outcomes, []);
+  near.destroy(new VproxyError('denied', 'no more'));
+  far.on('error', () => undefined);
+  await carryOn(pair);
+  t.is(outcomes.filter((outcome) => outcome === 'error no more').length, 1);
+  t.is(outcomes.length, 3);
+  t.false(outcomes.includes('written'));
+});
+
+test('a reset by the peer destroys the stream with its code, and bytes that were read before stay read', async (t) => {
+  const { pair, near, far } = await join();
+  near.write('hello');
+  const [first] = (await carryUntil(pair, once(far, 'data'))) as [Buffer];
+  near.destroy(new VproxyError('local-error', 'ECONNRESET'));
+  const error = await failure(t, pair, far);
+  t.is(first.toString(), 'hello');
+  t.is(error.code, 'local-error');
+});
+
+test('the end of the session destroys every stream with its reason, also one that waits to write or to be drained', async (t) => {
+  const { pair, near, far } = await join({ limits: { streamCredit: 1024 }, capacityBytes: 100 });
+  near.write(pattern(50_000));
+  await carryOn(pair);
+  pair.b.restart();
+  far.on('error', () => undefined);
+  const error = await failure(t, pair, near);
+  t.is(error.code, 'peer-restarted');
+});
+
+test('STOP of the peer fails the writes of this side with its reason', async (t) => {
+  const pair = new SessionPair();
+  pair.establish();
+  pair.b.session.once('stream', (stream) => {
+    MuxStream.accept(pair.b.session, stream).resume();
+    stream.stop('local-error', 'nobody reads');
+  });
+  const stream = MuxStream.open(pair.a.session, 'x');
+  await carryOn(pair);
+  stream.write('too late');
+  const error = await failure(t, pair, stream);
+  t.deepEqual([error.code, error.message], ['local-error', 'nobody reads']);
+});
+
+test('STOP of the peer drops what is written where somebody listens for it, and the peer may still send', async (t) => {
+  const pair = new SessionPair();
+  pair.establish();
+  pair.b.session.once('stream', (stream) => {
+    const far = MuxStream.accept(pair.b.session, stream);
+    stream.stop('cancelled', 'has ended');
+    far.end('answer');
+  });
+  const stream = MuxStream.open(pair.a.session, 'x');
+  const reasons: VproxyError[] = [];
+  stream.on('stop', (reason: VproxyError) => reasons.push(reason));
+  await carryOn(pair);
+  stream.write('too late');
+  stream.end('also');
+  t.is(await carryUntil(pair, text(stream)), 'answer');
+  t.deepEqual(
+    reasons.map(({ code, message }) => [code, message]),
+    [['cancelled', 'has ended']],
+  );
+  t.is(stream.errored, null);
+});
+
+test('behind STOP no more is dropped than 256 KiB and what the peer sends; a write beyond that waits, and fails after 10 s', async (t) => {
+  const pair = new SessionPair();
+  pair.establish();
+  const fars: MuxStream[] = [];
+  pair.b.session.once('stream', (stream) => {
+    const far = MuxStream.accept(pair.b.session, stream);
+    fars.push(far);
+    far.on('error', () => undefined);
+    stream.stop('cancelled', 'has ended');
+  });
+  const stream = MuxStream.open(pair.a.session, 'x');
+  stream.on('stop', () => undefined).resume();
+  await carryOn(pair);
+  const written: number[] = [];
+  const write = async (bytes: number): Promise<number> => {
+    stream.write(Buffer.alloc(bytes), (error) => {
+      if ((error ?? null) === null) written.push(bytes);
+    });
+    await carryOn(pair);
+    return written.reduce((sum, one) => sum + one, 0);
+  };
+  t.is(await write(200_000), 200_000);
+  t.is(await write(100_000), 200_000, 'it was too much, and waits');
+  // What the peer sends counts as well.
+  fars[0]?.write(Buffer.alloc(50_000));
+  await carryOn(pair);
+  pair.clock.advance(5000);
+  await carryOn(pair);
+  t.is(await write(200_000), 300_000);
+  pair.clock.advance(9000);
+  await carryOn(pair);
+  t.is(stream.errored, null);
+  pair.clock.advance(2000);
+  const error = await failure(t, pair, stream);
+  t.deepEqual([error.code, error.message], ['cancelled', 'has ended']);
+});
+
+test('write returns false when the stream is behind, and drain follows', async (t) => {
+  const { pair, near, far } = await join({ limits: { streamCredit: 1024 } });
+  t.false(near.write(pattern(100_000)));
+  t.true(near.writableNeedDrain);
+  far.resume();
+  await carryUntil(pair, once(near, 'drain'));
+  t.is(near.writableLength, 0);
+  near.destroy();
+  far.on('error', () => undefined);
+});
+
+test('setEncoding, empty chunks and strings work as on any stream', async (t) => {
+  const { pair, near, far } = await join({ limits: { streamCredit: 1024 } });
+  far.setEncoding('utf8');
+  const words = 'Zwölf Boxkämpfer jagen €uro über den großen Sylter Deich — 漢字 🐉\n'.repeat(300);
+  near.write('');
+  near.write(Buffer.alloc(0));
+  near.end(words, 'utf8');
+  t.is(await carryUntil(pair, text(far), 7), words);
+});
+
+test('a stream can be read with for await, and breaking off resets it', async (t) => {
+  const { pair, near, far } = await join();
+  near.end(pattern(200_000));
+  const all = (async () => {
+    const chunks: Buffer[] = [];
+    for await (const chunk of far) chunks.push(chunk as Buffer);
+    return Buffer.concat(chunks);
+  })();
+  t.true((await carryUntil(pair, all)).equals(pattern(200_000)));
+
+  const other = await join();
+  other.near.write(pattern(200_000));
+  other.near.on('error', () => undefined);
+  const first = (async () => {
+    for await (const chunk of other.far) return chunk as Buffer;
+    return null;
+  })();
+  t.truthy(await carryUntil(other.pair, first));
+  await carryOn(other.pair);
+  t.true(other.far.destroyed && other.near.destroyed);
+});
+
+test('read(size) gives exact pieces, and pause and resume lose nothing', async (t) => {
+  const { pair, near, far } = await join();
+  const data = pattern(30_000);
+  near.end(data);
+  await carryOn(pair);
+  const pieces: Buffer[] = [];
+  for (let size = 1; size < 100; size += 1) pieces.push(far.read(size) as Buffer);
+  t.true(pieces.every((piece, index) => piece.length === index + 1));
+  far.on('data', (chunk: Buffer) => {
+    pieces.push(chunk);
+    far.pause();
+    setImmediate(() => far.resume());
+  });
+  await carryUntil(pair, once(far, 'end'));
+  t.true(Buffer.concat(pieces).equals(data));
+});
+
+test('read(size) of more than the window waits for all of it, not for ever', async (t) => {
+  const { pair, near, far } = await join({
+    limits: { streamCredit: 4096 },
+    settings: { receiveBudget: new Budget(0) },
+  });
+  near.write(pattern(50_000));
+  const whole = new Promise<Buffer>((resolve) => {
+    far.on('readable', () => {
+      const chunk = far.read(50_000) as Buffer | null;
+      if (chunk !== null) resolve(chunk);
+    });
+  });
+  t.true((await carryUntil(pair, whole)).equals(pattern(50_000)));
+});
+
+test('pipe into a slow program holds no more than the window', async (t) => {
+  const settings = { receiveBudget: new Budget(0) };
+  const { pair, near, far } = await join({ limits: { streamCredit: 4096 }, settings });
+  const slow = new PassThrough({ highWaterMark: 1 });
+  far.pipe(slow);
+  near.end(pattern(100_000));
+  await carryOn(pair);
+  t.true(far.readableLength <= 4096);
+  t.true(slow.readableLength + slow.writableLength <= 2 * 4096);
+  t.true((await carryUntil(pair, buffer(slow))).equals(pattern(100_000)));
+});
+
+test('a stream that was never accepted ends with the refusal, its waiting writes too', async (t) => {
+  const pair = new SessionPair();
+  pair.establish();
+  const stream = MuxStream.open(pair.a.session, 'nobody');
+  const written = new Promise<Error | null | undefined>((resolve) => {
+    stream.write(pattern(100_000), resolve);
+  });
+  const error = await failure(t, pair, stream);
+  t.is(error.code, 'unknown-service');
+  t.is(await written, error);
+});
+
+test('open throws when there is no session any more', (t) => {
+  const pair = new SessionPair();
+  pair.establish();
+  const { session } = pair.a;
+  session.end(new VproxyError('shutdown', 'bye'));
+  t.throws(() => MuxStream.open(session, 'x'), { code: 'no-session' });
 });
 
 test('a program that destroys a stream is called back when the channel is done with its buffer', async (t) => {
@@ -122,8 +386,77 @@ test('a program that destroys a stream is called back when the channel is done w
   });
   t.true(pair.a.outbound.unwrittenBytes > 4000);
   stream.destroy(new Error('gone'));
-  await setImmediate();
+  await turn();
   t.false(isBack);
   await carryOn(pair);
   t.true(isBack);
+});
+
+/** Writes bytes in frames of one byte each, and carries them. */
+async function writeSingly(pair: SessionPair, stream: MuxStream, bytes: Buffer): Promise<void> {
+  for (let at = 0; at < bytes.length; at += 1) {
+    stream.write(bytes.subarray(at, at + 1));
+    if (at % 512 === 511) await carryOn(pair);
+  }
+  await carryOn(pair);
+}
+
+test.serial('what programs do not read takes about its bytes, in frames of one byte each', async (t) => {
+  const { pair, near, far } = await join();
+  const remote: MuxStream[] = [far];
+  pair.b.session.on('stream', (stream) => remote.push(MuxStream.accept(pair.b.session, stream)));
+  const streams = [near, ...Array.from({ length: 24 }, () => MuxStream.open(pair.a.session, 'x'))];
+  const bytes = pattern(60_000);
+  // What a stream needs by itself is not counted.
+  for (const stream of streams) await writeSingly(pair, stream, pattern(100));
+  const before = await heapBytes();
+  for (const stream of streams) await writeSingly(pair, stream, bytes);
+  const grownBytes = (await heapBytes()) - before;
+  t.true(grownBytes < 1.3 * streams.length * bytes.length, `${grownBytes} for ${streams.length * bytes.length} bytes`);
+  for (const stream of remote) {
+    t.true((stream.read(100 + bytes.length) as Buffer).subarray(100).equals(bytes));
+  }
+});
+
+test('bytes that came one by one are read in pieces of any size, one above the window too', async (t) => {
+  for (const streamCredit of [1024, 65_536]) {
+    const { pair, near, far } = await join({ limits: { streamCredit } });
+    const bytes = pattern(100_000, 5);
+    const read: Buffer[] = [];
+    const sizes = [1, 100, 3000, 70_000, 5];
+    let next = 0;
+    far.on('readable', () => {
+      for (;;) {
+        const chunk = far.read(sizes[next % sizes.length]) as Buffer | null;
+        if (chunk === null) return;
+        read.push(chunk);
+        next += 1;
+      }
+    });
+    const isOver = finished(far, { writable: false });
+    for (let at = 0; at < bytes.length; at += 1) {
+      if (!near.write(bytes.subarray(at, at + 1))) await carryOn(pair);
+    }
+    near.end();
+    await carryUntil(pair, isOver);
+    t.true(Buffer.concat(read).equals(bytes));
+    t.true(read.some(({ length }) => length === 70_000));
+  }
+});
+
+test('a program that stops its flow, and goes on, gets every byte once', async (t) => {
+  const { pair, near, far } = await join();
+  const bytes = pattern(30_000, 9);
+  const read: Buffer[] = [];
+  far.on('data', (chunk: Buffer) => {
+    read.push(chunk);
+    if (read.length % 7 !== 0) return;
+    far.pause();
+    setImmediate(() => far.resume());
+  });
+  const isOver = finished(far, { writable: false });
+  await writeSingly(pair, near, bytes);
+  near.end();
+  await carryUntil(pair, isOver);
+  t.true(Buffer.concat(read).equals(bytes));
 });

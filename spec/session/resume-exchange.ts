@@ -3,8 +3,9 @@ import { FRAME_TYPE, formatFrameType } from '../../lib/codec/header.js';
 import { DEFAULT_LIMITS, HEADER_BYTES } from '../../lib/codec/limits.js';
 import type { SessionSettings } from '../../lib/session/settings.js';
 import type { PatternEnd } from '../helpers/local-ends.js';
+import { carry, type Side } from '../helpers/session-pair.js';
 import type { Answer } from '../helpers/traffic.js';
-import { carry, deliver, ResumePair, type ResumeSide } from './resume-pair.js';
+import { ResumePair } from './resume-pair.js';
 
 export const STREAMS = 64;
 
@@ -166,8 +167,8 @@ export class Exchange {
 
   /** All that is wrong. */
   faults(): string[] {
-    const { traffic, sides, endings } = this.#pair;
-    const faults = [...traffic.faults(), ...endings];
+    const { traffic, sides, ended } = this.#pair;
+    const faults = [...traffic.faults(), ...ended];
     if (this.#hasHappened !== (this.#incident !== null)) faults.push('the exchange has no such byte');
     for (const { name, session, sessions, resumed } of sides) {
       if (sessions.length !== 1) faults.push(`${name} had ${sessions.length} sessions`);
@@ -186,7 +187,7 @@ export class Exchange {
     const { traffic, sides } = this.#pair;
     for (let index = 0; index < STREAMS; index += 1) {
       const course = COURSES[(index >> 1) % COURSES.length] ?? COURSES[0];
-      const opener = traffic.open(sides[index % 2] as ResumeSide, course.answer);
+      const opener = traffic.open(sides[index % 2] as Side, course.answer);
       if (opener === null) throw new Error('there is no session');
       this.#streams.push({ course, opener });
     }
@@ -209,7 +210,7 @@ export class Exchange {
   }
 
   /** Carries a piece, up to where it happens. False when there was nothing to carry. */
-  #carry(direction: Direction, from: ResumeSide, to: ResumeSide): boolean {
+  #carry(direction: Direction, from: Side, to: Side): boolean {
     if (this.#hasHappened) return carry(from, to, LARGE_PIECE_BYTES);
     const incident = this.#incident?.direction === direction ? this.#incident : null;
     const untilBytes = incident?.at ?? Number.POSITIVE_INFINITY;
@@ -217,7 +218,7 @@ export class Exchange {
     const { bytes } = from.outbound.take(Math.min(PIECE_BYTES, untilBytes - this.bytes[direction]));
     if (this.#incident === null) this.#carried[direction].push(Buffer.from(bytes));
     this.bytes[direction] += bytes.length;
-    if (bytes.length > 0) deliver(to, bytes);
+    if (bytes.length > 0) to.deliver(bytes);
     if (incident !== null && this.bytes[direction] === untilBytes) {
       this.#hasHappened = true;
       if (incident.what === 'cut') this.#pair.cut();

@@ -5,8 +5,9 @@ import { DEFAULT_LIMITS, type Limits } from '../../lib/codec/limits.js';
 import { SecretKey } from '../../lib/session/opening/auth.js';
 import type { SessionSettings } from '../../lib/session/settings.js';
 import type { PatternEnd } from '../helpers/local-ends.js';
+import { carry, type Side } from '../helpers/session-pair.js';
 import type { Answer } from '../helpers/traffic.js';
-import { carry, ResumePair, type ResumeSide } from './resume-pair.js';
+import { ResumePair } from './resume-pair.js';
 
 const MAX_STREAMS = 64;
 const KEY = SecretKey.parse('1f'.repeat(32));
@@ -22,7 +23,7 @@ export interface ScenarioFigures {
   readonly resumed: number;
   readonly streams: number;
   readonly deliveredBytes: number;
-  /** The SHA-256 of what was carried from either side. */
+  /** The SHA-256 of what was carried. */
   readonly carried: string;
 }
 
@@ -40,6 +41,8 @@ class Scenario {
   #services = 0;
   /** For how long the sessions may have had no link. */
   #apartMs = 0;
+  readonly #carried = createHash('sha256');
+  readonly #isCaptured: boolean;
 
   constructor(random: Random, isCaptured: boolean) {
     this.#random = random;
@@ -51,16 +54,19 @@ class Scenario {
       capacityBytes: this.#capacity(),
       identity: random.integer(1, 1_000_000_000),
     });
+    this.#isCaptured = isCaptured;
     for (const side of this.#pair.sides) {
-      side.isCaptured = isCaptured;
-      side.carried = createHash('sha256');
+      side.tap = (bytes) => {
+        this.#carried.update(bytes);
+        this.#capture();
+      };
     }
   }
 
   run(): ScenarioFigures {
     for (let operations = this.#random.integer(10, 60); operations > 0; operations -= 1) {
       this.#operate();
-      for (const side of this.#pair.sides) if (side.isCaptured) side.capture();
+      this.#capture();
     }
     this.#finish();
     const { traffic, a, b } = this.#pair;
@@ -71,14 +77,18 @@ class Scenario {
       resumed: a.resumed + b.resumed,
       streams: traffic.ends.length,
       deliveredBytes: traffic.ends.reduce((sum, { receivedBytes }) => sum + receivedBytes, 0),
-      carried: this.#pair.sides.map(({ carried }) => carried?.digest('hex') ?? '').join(' '),
+      carried: this.#carried.digest('hex'),
     };
+  }
+
+  #capture(): void {
+    if (this.#isCaptured) for (const side of this.#pair.sides) side.capture();
   }
 
   /** All that is wrong at the end. */
   faults(): string[] {
-    const { traffic, sides, endings } = this.#pair;
-    const faults = [...traffic.faults(), ...endings];
+    const { traffic, sides, ended } = this.#pair;
+    const faults = [...traffic.faults(), ...ended];
     const [a, b] = sides;
     for (const side of sides) {
       const { session } = side;
@@ -126,7 +136,7 @@ class Scenario {
   #open(): void {
     const { traffic, sides } = this.#pair;
     if (traffic.ends.length >= 2 * MAX_STREAMS) return;
-    const { session, onSession } = this.#random.pick<ResumeSide>(sides);
+    const { session, onSession } = this.#random.pick<Side>(sides);
     // Also while the session has no link.
     const answer = this.#random.pick(ANSWERS);
     const end = traffic.open({ loop: { session }, onSession }, answer);
@@ -154,7 +164,7 @@ class Scenario {
   }
 
   #offer(): void {
-    const side = this.#random.pick<ResumeSide>(this.#pair.sides);
+    const side = this.#random.pick<Side>(this.#pair.sides);
     this.#services += 1;
     side.services = [`service${this.#services}`];
     side.session.setServices(side.services);
@@ -191,7 +201,7 @@ class Scenario {
 
   /** Another process takes over from one. */
   #handOver(): void {
-    const side = this.#random.pick<ResumeSide>(this.#pair.sides);
+    const side = this.#random.pick<Side>(this.#pair.sides);
     this.#handOvers += 1;
     if (this.#random.fraction() < 0.7) {
       side.handOver('with link');
@@ -221,7 +231,7 @@ class Scenario {
     else if (choice < 0.9) this.#offer();
     else if (choice < 0.95) {
       this.#handOvers += 1;
-      this.#random.pick<ResumeSide>(this.#pair.sides).handOver('without link');
+      this.#random.pick<Side>(this.#pair.sides).handOver('without link');
     } else this.#pick()?.finish();
   }
 

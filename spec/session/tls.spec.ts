@@ -1,16 +1,18 @@
-/** R-AUTH-3: sessions inside TLS, in memory: what passes, and what a man in the middle can do. */
-import { execFileSync } from 'node:child_process';
+/** R-AUTH-3, R-RESUME-1: sessions inside TLS, in memory: what passes, what a man in the middle can do, and what outlives a link. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { VproxyError } from '../../lib/errors.js';
 import { type TlsCertificates, tlsWithCertificates, tlsWithKeys } from '../../lib/link/tls-layer.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import { SecretKey } from '../../lib/session/opening/auth.js';
 import type { SessionSettings } from '../../lib/session/settings.js';
+import { makeCertificate } from '../helpers/certificates.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { carryOn, carryUntil, SessionPair } from '../helpers/session-pair.js';
 import { eventually } from '../helpers/time.js';
+import { ResumePair } from './resume-pair.js';
 
 const [ONE, TWO] = ['1f', '2e'].map((digits) => SecretKey.parse(digits.repeat(32))) as [SecretKey, SecretKey];
 
@@ -19,10 +21,10 @@ const withKey = (key: SecretKey): Partial<SessionSettings> => ({ keys: () => [ke
 /** A pair that has carried bytes until both sides were at rest. */
 async function started(
   settings: Partial<SessionSettings>,
-  settingsOfB?: Partial<SessionSettings>,
+  settingsOfB: Partial<SessionSettings> = settings,
   capacityBytes = 2 ** 20,
 ): Promise<SessionPair> {
-  const pair = new SessionPair({ settings, capacityBytes, ...(settingsOfB && { settingsOfB }) });
+  const pair = new SessionPair({ settings, capacityBytes, settingsOfB });
   pair.b.services = ['echo'];
   pair.b.onSession = (session) =>
     session.on('stream', (stream) => {
@@ -30,125 +32,113 @@ async function started(
       mux.on('error', () => undefined);
       mux.pipe(mux);
     });
-  pair.a.loop.start();
-  pair.b.loop.start();
-  const isDecided = (side: SessionPair['a']) => side.sessions.length + side.endings.length > 0;
+  pair.start();
   // When one side ends TLS, the other may learn of it only by the next opening.
   const look = () => {
     pair.clock.advance(100);
-    return isDecided(pair.a) && isDecided(pair.b);
+    return pair.sides.every(({ sessions, endings }) => sessions.length + endings.length > 0);
   };
   await carryUntil(pair, eventually(look));
   return pair;
 }
 
-async function echoes(pair: SessionPair, bytes: Buffer): Promise<Buffer> {
+/** Lets time pass, second by second. */
+async function pass(pair: SessionPair, seconds: number): Promise<void> {
+  for (let second = 0; second < seconds; second += 1) {
+    await carryOn(pair);
+    pair.clock.advance(1000);
+  }
+  await carryOn(pair);
+}
+
+/** A stream of `a` to the echo, on which these bytes are sent. */
+function openEcho(pair: SessionPair, bytes: Buffer): MuxStream {
   const stream = MuxStream.open(pair.a.session, 'echo');
+  stream.on('error', () => undefined).resume();
+  stream.write(bytes);
+  return stream;
+}
+
+async function echoes(t: ExecutionContext, pair: SessionPair, bytes = Buffer.from('again')): Promise<void> {
   const chunks: Buffer[] = [];
-  stream.on('data', (chunk: Buffer) => chunks.push(chunk));
-  stream.end(bytes);
+  const stream = openEcho(pair, bytes).on('data', (chunk: Buffer) => chunks.push(chunk));
+  stream.end();
   await carryUntil(pair, new Promise((resolve) => stream.once('end', resolve)));
-  return Buffer.concat(chunks);
+  t.true(Buffer.concat(chunks).equals(bytes));
+}
+
+/** How many sessions both sides had. */
+const countsOf = ({ sides }: SessionPair): number[] => sides.map(({ sessions }) => sessions.length);
+
+/** All that is carried from now on. */
+function watch(pair: SessionPair): Buffer[] {
+  const seen: Buffer[] = [];
+  for (const side of pair.sides) side.tap = (bytes) => void seen.push(Buffer.from(bytes));
+  return seen;
 }
 
 test('a session inside TLS with a common key carries bytes, and none of them is seen on the channel', async (t) => {
   const pair = await started(withKey(ONE));
-  t.deepEqual([pair.a.sessions.length, pair.b.sessions.length], [1, 1]);
-  const seen: Buffer[] = [];
-  for (const side of [pair.a, pair.b]) {
-    const take = side.outbound.take.bind(side.outbound);
-    side.outbound.take = (count) => {
-      const taken = take(count);
-      seen.push(Buffer.from(taken.bytes));
-      return taken;
-    };
-  }
+  t.deepEqual(countsOf(pair), [1, 1]);
+  const seen = watch(pair);
   const secret = Buffer.alloc(300_000, 'a secret that nobody sees ');
-  t.true((await echoes(pair, secret)).equals(secret));
+  await echoes(t, pair, secret);
   t.true(Buffer.concat(seen).length > 2 * secret.length);
-  t.false(Buffer.concat(seen).includes('a secret that nobody sees'));
-  t.false(Buffer.concat(seen).includes('echo'));
+  for (const word of ['a secret that nobody sees', 'echo']) t.false(Buffer.concat(seen).includes(word));
 });
 
 test('after a restart of one side there is a session inside TLS again', async (t) => {
   const pair = await started(withKey(ONE));
   pair.b.restart();
-  for (let s = 0; s < 10; s += 1) {
-    await carryOn(pair);
-    pair.clock.advance(1000);
-  }
-  await carryOn(pair);
+  await pass(pair, 10);
   t.is(pair.a.endings[0]?.code, 'peer-restarted');
-  t.deepEqual([pair.a.sessions.length, pair.b.sessions.length], [2, 2]);
-  t.is((await echoes(pair, Buffer.from('again'))).toString(), 'again');
+  t.deepEqual(countsOf(pair), [2, 2]);
+  await echoes(t, pair);
 });
 
-for (const [what, a, b] of [
-  ['without TLS at the other side', withKey(ONE), { keys: () => [ONE], secure: null }],
-  ['with another key at the other side', withKey(ONE), withKey(TWO)],
-  ['with no key at the other side', withKey(ONE), { keys: () => [], secure: null }],
+/** Has the id of one key, and the bytes of another: such a key cannot be made; a side that lies about its ids is the same. */
+const liar = Object.create(TWO, {
+  id: { value: ONE.id },
+  exportBytes: { value: () => TWO.exportBytes() },
+  authenticate: { value: () => Buffer.alloc(32) },
+}) as SecretKey;
+
+for (const [what, b] of [
+  ['without TLS', { keys: () => [ONE], secure: null }],
+  ['with another key', withKey(TWO)],
+  ['with no key', { keys: () => [], secure: null }],
+  ['with a key of the same id and other bytes', withKey(liar)],
 ] as const) {
-  test(`there is no session ${what}: auth-failed on both`, async (t) => {
-    const pair = await started(a, b);
-    t.deepEqual([pair.a.sessions.length, pair.b.sessions.length], [0, 0]);
-    t.is(pair.a.endings[0]?.code, 'auth-failed');
-    t.is(pair.b.endings[0]?.code, 'auth-failed');
+  test(`there is no session with a side ${what}: auth-failed on both`, async (t) => {
+    const pair = await started(withKey(ONE), b);
+    t.deepEqual(countsOf(pair), [0, 0]);
+    for (const { endings } of pair.sides) t.is(endings[0]?.code, 'auth-failed');
   });
 }
 
-test('a key of the same id and other bytes fails in TLS, as auth-failed on both', async (t) => {
-  // Such a key cannot be made; a side that lies about its ids is the same.
-  const liar = Object.create(TWO, { id: { value: ONE.id } }) as SecretKey;
-  Object.defineProperties(liar, {
-    exportBytes: { value: () => TWO.exportBytes() },
-    authenticate: { value: () => Buffer.alloc(32) },
-  });
-  const pair = await started(withKey(ONE), withKey(liar));
-  t.deepEqual([pair.a.sessions.length, pair.b.sessions.length], [0, 0]);
-  t.is(pair.a.endings[0]?.code, 'auth-failed');
-  t.is(pair.b.endings[0]?.code, 'auth-failed');
-});
-
 test('a byte that is changed on the way ends the session, and it comes back', async (t) => {
   const pair = await started(withKey(ONE));
-  const take = pair.b.outbound.take.bind(pair.b.outbound);
-  let isChanged = false;
-  pair.b.outbound.take = (count) => {
-    const taken = take(count);
-    if (!isChanged && taken.bytes.length > 100) {
-      taken.bytes[taken.bytes.length - 5] = (taken.bytes.at(-5) ?? 0) ^ 1;
-      isChanged = true;
-    }
-    return taken;
-  };
-  const stream = MuxStream.open(pair.a.session, 'echo');
-  stream.on('error', () => undefined);
-  stream.resume().write(Buffer.alloc(5000));
-  for (let s = 0; s < 10; s += 1) {
-    await carryOn(pair);
-    pair.clock.advance(1000);
+  openEcho(pair, Buffer.alloc(5000));
+  while (pair.b.outbound.totalBytes < 5000) {
+    pair.step();
+    await setImmediate();
   }
-  t.true(isChanged);
+  pair.b.outbound.mangle((bytes) => {
+    bytes[bytes.length - 5] = (bytes.at(-5) ?? 0) ^ 1;
+    return bytes;
+  });
+  await pass(pair, 10);
   t.is(pair.a.endings[0]?.code, 'desync');
   t.is(pair.a.sessions.length, 2);
-  t.is((await echoes(pair, Buffer.from('again'))).toString(), 'again');
+  await echoes(t, pair);
 });
 
 test('a byte that is lost within a record, behind which nothing is sent, is found within 5 s (R-LIVE-4)', async (t) => {
   const pair = await started(withKey(ONE));
-  const take = pair.a.outbound.take.bind(pair.a.outbound);
-  let isLost = false;
-  pair.a.outbound.take = (count) => {
-    const taken = take(count);
-    if (isLost || taken.bytes.length < 5000) return taken;
-    isLost = true;
-    return { ...taken, bytes: Buffer.concat([taken.bytes.subarray(0, 3000), taken.bytes.subarray(3100)]) };
-  };
-  const stream = MuxStream.open(pair.a.session, 'echo');
-  stream.on('error', () => undefined);
-  stream.resume().write(Buffer.alloc(8000));
+  openEcho(pair, Buffer.alloc(8000));
+  while (pair.a.outbound.totalBytes < 5000) await setImmediate();
+  pair.a.outbound.mangle((bytes) => Buffer.concat([bytes.subarray(0, 3000), bytes.subarray(3100)]));
   await carryOn(pair);
-  t.true(isLost);
   pair.clock.advance(2500);
   await carryOn(pair);
   t.is(pair.b.endings[0]?.code, 'desync');
@@ -157,18 +147,15 @@ test('a byte that is lost within a record, behind which nothing is sent, is foun
     await carryOn(pair);
   }
   t.is(pair.b.sessions.length, 2);
-  t.is((await echoes(pair, Buffer.from('again'))).toString(), 'again');
+  await echoes(t, pair);
 });
 
-for (const what of ['idle', 'with a stream open', 'with 200 streams open'] as const) {
-  test(`a side that is stopped ${what} tells the peer so inside TLS, and lets the channel be closed then`, async (t) => {
+for (const count of [0, 1, 200]) {
+  test(`a side that is stopped with ${count} streams open tells the peer so inside TLS, and lets the channel be closed then`, async (t) => {
     const pair = await started(withKey(ONE));
-    const count = { idle: 0, 'with a stream open': 1, 'with 200 streams open': 200 }[what];
     const codes: unknown[] = [];
     for (let opened = 0; opened < count; opened += 1) {
-      const stream = MuxStream.open(pair.a.session, 'echo');
-      stream.on('error', (error) => codes.push((error as { code?: unknown }).code)).resume();
-      stream.write('hello');
+      openEcho(pair, Buffer.from('hello')).on('error', (error) => codes.push((error as { code?: unknown }).code));
     }
     await carryOn(pair);
     pair.a.loop.stop(new VproxyError('shutdown', 'stopped'));
@@ -188,19 +175,13 @@ for (const what of ['idle', 'with a stream open', 'with 200 streams open'] as co
 
 test('a session that ends inside TLS is followed by another one, and says why before', async (t) => {
   const pair = await started(withKey(ONE));
-  const stream = MuxStream.open(pair.a.session, 'echo');
-  stream.on('error', () => undefined).resume();
-  stream.write('hello');
+  openEcho(pair, Buffer.from('hello'));
   await carryOn(pair);
   pair.a.session.end(new VproxyError('flood', 'too much'));
-  for (let s = 0; s < 10; s += 1) {
-    await carryOn(pair);
-    pair.clock.advance(1000);
-  }
-  await carryOn(pair);
+  await pass(pair, 10);
   t.is(pair.b.endings[0]?.code, 'flood');
-  t.deepEqual([pair.a.sessions.length, pair.b.sessions.length], [2, 2]);
-  t.is((await echoes(pair, Buffer.from('again'))).toString(), 'again');
+  t.deepEqual(countsOf(pair), [2, 2]);
+  await echoes(t, pair);
 });
 
 test('where the channel takes nothing, a side that is stopped inside TLS does not wait for long, and writes are given back', async (t) => {
@@ -222,75 +203,109 @@ test('where the channel takes nothing, a side that is stopped inside TLS does no
   t.is(givenBack, 40);
 });
 
-/** A certificate authority, and two of its certificates, for the hosts `host.test` and `guest.test`. */
-function makeCertificates(t: ExecutionContext) {
+// ---- certificates ------------------------------------------------------------------------------------------------------
+
+/** The settings of a side with its certificate, the authority of its peer, and the name that it expects. */
+function makeSettings(t: ExecutionContext) {
   const folder = temporaryFolder(t);
-  const openssl = (...args: string[]) => execFileSync('openssl', args, { cwd: folder, stdio: 'pipe' });
-  const newKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
-  for (const ca of ['ca', 'stranger'])
-    openssl('req', '-x509', ...newKey, '-keyout', `${ca}.key`, '-out', `${ca}.pem`, '-subj', `/CN=${ca}`, '-days', '2');
-  return (name: string, ca = 'ca', peerName: string | null = null): TlsCertificates => {
-    openssl(
-      'req',
-      ...newKey,
-      '-keyout',
-      `${name}.key`,
-      '-out',
-      `${name}.csr`,
-      '-subj',
-      `/CN=${name}`,
-      '-addext',
-      `subjectAltName=DNS:${name}`,
-    );
-    openssl(
-      'x509',
-      '-req',
-      '-in',
-      `${name}.csr`,
-      '-CA',
-      `${ca}.pem`,
-      '-CAkey',
-      `${ca}.key`,
-      '-CAcreateserial',
-      '-copy_extensions',
-      'copy',
-      '-out',
-      `${name}.pem`,
-      '-days',
-      '2',
-    );
-    const read = (file: string) => readFileSync(join(folder, file), 'utf8');
-    return { ca: read('ca.pem'), cert: read(`${name}.pem`), key: read(`${name}.key`), peerName };
+  for (const name of ['host.test', 'guest.test']) makeCertificate(folder, name, [name]);
+  const read = (file: string) => readFileSync(join(folder, file), 'utf8');
+  return (name: string, authority: string, peerName = authority): Partial<SessionSettings> => {
+    const [ca, cert, key] = [`${authority}-ca.pem`, `${name}.pem`, `${name}.key`].map(read) as [string, string, string];
+    const certificates: TlsCertificates = { ca, cert, key, peerName };
+    return { secure: tlsWithCertificates(() => certificates) };
   };
 }
 
-test('with certificates on both sides, and the names that each expects, there is a session', async (t) => {
-  const make = makeCertificates(t);
-  const [host, guest] = [make('host.test', 'ca', 'guest.test'), make('guest.test', 'ca', 'host.test')];
-  for (const [a, b] of [
-    [host, guest],
-    [guest, host],
-  ] as const) {
-    const pair = await started({ secure: tlsWithCertificates(() => a) }, { secure: tlsWithCertificates(() => b) });
-    t.deepEqual([pair.a.sessions.length, pair.b.sessions.length], [1, 1]);
-    t.is((await echoes(pair, Buffer.from('hello'))).toString(), 'hello');
-  }
-});
-
-for (const [what, hostCa, expected] of [
-  ['of another authority', 'stranger', 'guest.test'],
-  ['for another name than the other side expects', 'ca', 'other.test'],
+for (const [what, authority, peerName] of [
+  ['and the names that each expects, there is a session', 'guest.test', 'guest.test'],
+  ['of another authority than one side has', 'host.test', 'guest.test'],
+  ['for another name than one side expects', 'guest.test', 'other.test'],
 ] as const) {
-  test(`a certificate ${what} is auth-failed, whichever side is TLS's client`, async (t) => {
-    const make = makeCertificates(t);
-    const [host, guest] = [make('host.test', 'ca', expected), make('guest.test', hostCa, 'host.test')];
+  test(`with certificates on both sides, ${what}, whichever side is TLS's client`, async (t) => {
+    const make = makeSettings(t);
+    const [host, guest] = [make('host.test', authority, peerName), make('guest.test', 'host.test')];
     for (const [a, b] of [
       [host, guest],
       [guest, host],
     ] as const) {
-      const pair = await started({ secure: tlsWithCertificates(() => a) }, { secure: tlsWithCertificates(() => b) });
-      t.deepEqual([pair.a.sessions.length, pair.b.sessions.length], [0, 0]);
-      t.is((a === host ? pair.a : pair.b).endings[0]?.code, 'auth-failed');
+      const pair = await started(a, b);
+      if (authority === peerName) {
+        t.deepEqual(countsOf(pair), [1, 1]);
+        await echoes(t, pair);
+      } else {
+        t.deepEqual(countsOf(pair), [0, 0]);
+        t.is((a === host ? pair.a : pair.b).endings[0]?.code, 'auth-failed');
+      }
     }
   });
 }
+
+// ---- other links -------------------------------------------------------------------------------------------------------
+
+/** An established pair whose keys are those that `current` has at the time, with a stream that has sent something. */
+async function resumable(current: { keys: SecretKey[] }, bytes: number) {
+  const keys = (): SecretKey[] => current.keys;
+  const pair = new ResumePair({ settings: { keys, secure: tlsWithKeys(keys) } });
+  await pass(pair, 1);
+  const end = pair.traffic.open(pair.a);
+  end?.send(bytes);
+  return { pair, end, session: pair.a.session };
+}
+
+test('a session inside TLS goes on with another link, and nobody in front of TLS learns that it can', async (t) => {
+  const { pair, end } = await resumable({ keys: [ONE] }, 200_000);
+  await carryOn(pair);
+  const seen = watch(pair);
+  for (let cut = 0; cut < 3; cut += 1) {
+    end?.send(200_000);
+    pair.step(30_000);
+    pair.cut();
+    await pass(pair, 1);
+  }
+  end?.finish();
+  end?.other?.finish();
+  await carryOn(pair);
+  t.deepEqual([...pair.traffic.faults(), ...pair.ended], []);
+  t.deepEqual([end?.other?.receivedBytes, end?.reason, pair.a.resumed], [800_000, null, 3]);
+  t.true(Buffer.concat(seen).includes('"nonce"'));
+  t.false(Buffer.concat(seen).includes('resume'));
+});
+
+test('a session whose key was taken away gives way to one with another key', async (t) => {
+  const current = { keys: [ONE] };
+  const { pair, end, session } = await resumable(current, 10_000);
+  pair.step(500);
+  current.keys = [TWO, ONE];
+  pair.cut();
+  await pass(pair, 1);
+  t.true(pair.a.loop.session === session);
+  current.keys = [TWO];
+  pair.cut();
+  await pass(pair, 1);
+  t.is(pair.a.loop.session?.keyId, TWO.id);
+  t.true(session.isOver);
+  t.is(end?.reason?.code, 'resume-refused');
+});
+
+test('TLS that breaks while a session is taken up again leaves that waiting', async (t) => {
+  const { pair, end, session } = await resumable({ keys: [ONE] }, 10_000);
+  pair.step(500);
+  for (let turns = 1; turns < 30; turns += 1) {
+    pair.cut();
+    for (let turn = 0; turn < turns && pair.a.loop.session === null; turn += 1) {
+      pair.step();
+      await setImmediate();
+    }
+    if (pair.a.loop.session !== null) break;
+    pair.b.outbound.mangle((bytes) => Buffer.concat([bytes, Buffer.alloc(100, 0x17)]));
+    await carryOn(pair);
+    t.false(session.isOver);
+  }
+  pair.cut();
+  await pass(pair, 2);
+  end?.finish();
+  await carryOn(pair);
+  t.is(end?.other?.receivedBytes, 10_000);
+  t.deepEqual(pair.ended, []);
+});

@@ -13,9 +13,9 @@ export const THREATS: readonly Threat[] = [
   {
     id: 'T1',
     specs: [
-      ['conformance/frames.spec.ts', 'DATA of 4 GiB'],
-      ['conformance/frames.spec.ts', 'SERVICES of 4 GiB'],
-      ['conformance/frames.spec.ts', 'an unknown type above limits.frame'],
+      ['conformance/frames.ts', 'DATA of 4 GiB'],
+      ['conformance/frames.ts', 'SERVICES of 4 GiB'],
+      ['conformance/frames.ts', 'an unknown type above limits.frame'],
       ['copy/tar-bounds.spec.ts', 'what comes before an entry has a bound, whatever it is'],
       ['hostile/memory/copy-cases.ts', 'records of which nothing but the length comes'],
       ['util/bytes/records.ts', 'a length takes no memory before its bytes come'],
@@ -32,10 +32,10 @@ export const THREATS: readonly Threat[] = [
     specs: [
       ['hostile/flood-cases.ts', 'OPENs of a service that answers, more than may be open'],
       ['hostile/flood-cases.ts', 'OPENs of a service that does not answer'],
-      ['conformance/streams.spec.ts', 'R-STREAM-1: ids rise, and need not be consecutive'],
-      ['conformance/streams.spec.ts', 'R-STREAM-5: opens beyond `streams` are refused, until a stream has ended'],
+      ['conformance/streams.ts', 'R-STREAM-1: ids rise, and need not be consecutive'],
+      ['conformance/streams.ts', 'R-STREAM-5: opens beyond `streams` are refused, until a stream has ended'],
       [
-        'conformance/stream-ids.spec.ts',
+        'conformance/stream-ids.ts',
         'R-STREAM-6: when the ids are used up opens wait, and the session is renewed when it is idle',
       ],
     ],
@@ -45,11 +45,11 @@ export const THREATS: readonly Threat[] = [
     specs: [
       ['hostile/flood-cases.ts', 'OPENs that are reset before the answer, and reads'],
       [
-        'conformance/flood.spec.ts',
+        'conformance/flood.ts',
         'R-FLOW-6: more than 200 streams a second that are opened and reset before an answer are a flood',
       ],
       [
-        'conformance/streams.spec.ts',
+        'conformance/streams.ts',
         'R-STREAM-5: a stream that ended keeps its place while its bytes still lie on this side',
       ],
     ],
@@ -68,11 +68,11 @@ export const THREATS: readonly Threat[] = [
       ['hostile/session-cases.ts', 'DATA over the credit of a stream'],
       ['hostile/session-cases.ts', 'CREDIT that shrinks, overflows, and comes again'],
       [
-        'conformance/flow-control.spec.ts',
+        'conformance/flow-control.ts',
         'R-FLOW-2: DATA above the credit of the session is flow-control, also for streams that have ended',
       ],
       [
-        'conformance/flow-control.spec.ts',
+        'conformance/flow-control.ts',
         'R-FLOW-4: with the budget full windows stop growing, and the stream goes on',
       ],
     ],
@@ -94,7 +94,7 @@ export const THREATS: readonly Threat[] = [
       ['hostile/slow-cases.ts', 'a frame at a byte a second'],
       ['hostile/slow-cases.ts', 'a HELLO at some bytes a second'],
       [
-        'conformance/liveness.spec.ts',
+        'conformance/liveness.ts',
         'R-FLOW-9: a frame that stays incomplete for 30 s, with a byte every second, is a desync',
       ],
       ['exec/exec-hostile.spec.ts', 'a START has ten seconds to be complete'],
@@ -110,7 +110,7 @@ export const THREATS: readonly Threat[] = [
         'T7: a guest names a service, never an address: whatever it names, nothing is reached but what was offered',
       ],
       [
-        'conformance/streams.spec.ts',
+        'conformance/streams.ts',
         'R-STREAM-3: a service that is not offered, or that is no name, is refused with unknown-service',
       ],
       [
@@ -223,7 +223,7 @@ export const THREATS: readonly Threat[] = [
         'forward/service-policy.spec.ts',
         'bytes keep to the rate both ways, all streams of the service together, and arrive whole',
       ],
-      ['session/paced-sink.spec.ts', 'bytes a second no more reaches local ends from one who opens, sends and '],
+      ['session/paced-sink.ts', 'bytes a second no more reaches local ends from one who opens, sends and '],
       ['forward/unread-output.spec.ts', 'that never ends is not read for ever behind STOP, and is reset 10 s later'],
     ],
   },
@@ -266,7 +266,7 @@ export const THREATS: readonly Threat[] = [
       ],
       ['proxy/keys.spec.ts', 'a key file that others can read, or that is none, is refused by its name'],
       [
-        'conformance/authentication.spec.ts',
+        'conformance/authentication.ts',
         'R-AUTH-2: the id of a key is the beginning of its SHA-256, and nothing shows the key',
       ],
     ],
@@ -300,7 +300,7 @@ export const THREATS: readonly Threat[] = [
         'a target that hangs is given up after its time, holds up no other stream, and leaves nothing behind',
       ],
       ['hostile/slow-cases.ts', 'OPEN of a service that does not answer'],
-      ['conformance/streams.spec.ts', 'R-STREAM-5: opens beyond `opens` are refused, until one is answered'],
+      ['conformance/streams.ts', 'R-STREAM-5: opens beyond `opens` are refused, until one is answered'],
     ],
   },
   {
@@ -422,11 +422,11 @@ export const THREATS: readonly Threat[] = [
         'each path that sends has a flow of its own, and answers go to nobody else',
       ],
       [
-        'conformance/datagrams.spec.ts',
+        'conformance/datagrams.ts',
         'R-DGRAM-5: while the flow has something unsent the newest 64 messages wait, and the oldest are dropped',
       ],
       [
-        'conformance/datagrams.spec.ts',
+        'conformance/datagrams.ts',
         'R-DGRAM-4: of messages that have not come whole no more is kept than the bound',
       ],
       ['hostile/datagram-cases.ts', '100,000 flows, and leaves them open'],

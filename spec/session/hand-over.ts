@@ -13,9 +13,16 @@ import { sessionSettings } from '../../lib/session/settings.js';
 import type { SessionStream } from '../../lib/session/stream.js';
 import { Budget } from '../../lib/util/bounds.js';
 import { RecordingSink } from '../helpers/local-ends.js';
-import { MemoryPipe, seededIdentity } from '../helpers/session-pair.js';
+import {
+  carry,
+  MemoryPipe,
+  type PairOptions,
+  RESUME_MS,
+  SessionPair,
+  seededIdentity,
+} from '../helpers/session-pair.js';
 import { ManualClock } from '../helpers/time.js';
-import { carry, deliver, RESUME_MS, ResumePair, type ResumePairOptions, ResumeSide } from './resume-pair.js';
+import { ResumePair } from './resume-pair.js';
 
 const KEY = SecretKey.parse('1f'.repeat(32));
 const RATE = 100_000;
@@ -32,7 +39,7 @@ class HoldingSink extends RecordingSink {
 }
 
 /** A pair in which `b` does with each stream what `serve` says; `a` opens one, and has sent on it. */
-function withStream(serve: (stream: SessionStream) => void, options: ResumePairOptions = {}) {
+function withStream(serve: (stream: SessionStream) => void, options: PairOptions = {}) {
   const pair = new ResumePair(options);
   pair.b.session.removeAllListeners('stream').on('stream', serve);
   pair.b.onSession = (session) => void session.on('stream', serve);
@@ -302,7 +309,7 @@ test('control frames that wait for the channel go out in their order, and the ne
   t.is(seen.length, 1);
   traffic.finishAll();
   pair.settle();
-  t.deepEqual([...traffic.faults(), ...pair.endings], []);
+  t.deepEqual([...traffic.faults(), ...pair.ended], []);
   t.is(a.session.streams.size + b.session.streams.size, 0);
   t.is(ends[1]?.other?.reason?.code, 'cancelled');
 });
@@ -323,7 +330,7 @@ test('the credit of a stream that is over meanwhile is announced as it was to be
   pair.settle();
   traffic.finishAll();
   pair.settle();
-  t.deepEqual([...traffic.faults(), ...pair.endings], []);
+  t.deepEqual([...traffic.faults(), ...pair.ended], []);
 });
 
 test('what local ends do before the session goes on waits until then', (t) => {
@@ -352,8 +359,8 @@ test('a link that has written all, and whose word of that is lost with the old p
   const { a, b } = pair;
   pair.traffic.open(a)?.send(200_000);
   a.session.setServices(['later']);
-  while (a.session.unwrittenBytes > 0) deliver(b, a.outbound.take(1_000_000).bytes);
-  while (a.outbound.totalBytes > 0) deliver(b, a.outbound.take(1_000_000).bytes);
+  while (a.session.unwrittenBytes > 0) b.deliver(a.outbound.take(1_000_000).bytes);
+  while (a.outbound.totalBytes > 0) b.deliver(a.outbound.take(1_000_000).bytes);
   t.deepEqual([...b.session.peerServices.names], []);
   a.handOver();
   while (carry(a, b, 65_536));
@@ -388,7 +395,7 @@ test('a session that drains has the rest of its time, and opens nothing', (t) =>
   t.false(pair.a.session.isOver);
   pair.clock.advance(1);
   t.true(pair.a.session.isOver);
-  t.deepEqual(pair.a.endings, ['shutdown bye']);
+  t.deepEqual(pair.a.ended, ['shutdown bye']);
   t.is(end?.reason?.code, 'shutdown');
 });
 
@@ -399,11 +406,11 @@ test('a session that drains ends when its streams have ended', (t) => {
   pair.b.session.drain('bye');
   for (const side of pair.sides) side.handOver();
   pair.settle();
-  t.deepEqual(pair.endings, []);
+  t.deepEqual(pair.ended, []);
   pair.traffic.finishAll();
   pair.settle();
   t.deepEqual(pair.traffic.faults(), []);
-  t.deepEqual(pair.endings.sort(), ['a: shutdown bye', 'b: shutdown bye']);
+  t.deepEqual(pair.ended.sort(), ['a: shutdown bye', 'b: shutdown bye']);
 });
 
 test('a session without a link waits for another one as long as it would have', (t) => {
@@ -413,9 +420,9 @@ test('a session without a link waits for another one as long as it would have', 
   pair.clock.advance(RESUME_MS - 1000);
   for (const side of pair.sides) side.handOver('without link');
   pair.clock.advance(999);
-  t.deepEqual(pair.endings, []);
+  t.deepEqual(pair.ended, []);
   pair.clock.advance(1);
-  t.deepEqual(pair.endings.sort(), [
+  t.deepEqual(pair.ended.sort(), [
     'a: resume-expired no other link within 60 s',
     'b: resume-expired no other link within 60 s',
   ]);
@@ -436,7 +443,7 @@ test('a session that loses its link by that has the whole time, and goes on with
   pair.settle();
   pair.traffic.finishAll();
   pair.settle();
-  t.deepEqual([...pair.traffic.faults(), ...pair.endings], []);
+  t.deepEqual([...pair.traffic.faults(), ...pair.ended], []);
   t.is(end?.other?.receivedBytes, 50_000);
   t.is(pair.a.kept.endAtMs(pair.a.session), null);
 });
@@ -460,7 +467,7 @@ test('silence before and after it is one silence', (t) => {
   pair.clock.advance(9999);
   t.false(pair.a.session.isOver);
   pair.clock.advance(2501);
-  t.is(pair.a.endings[0]?.split(' ')[0], 'channel-silent');
+  t.is(pair.a.ended[0]?.split(' ')[0], 'channel-silent');
 });
 
 test('a frame that stays incomplete for too long does so in both processes together', (t) => {
@@ -477,7 +484,7 @@ test('a frame that stays incomplete for too long does so in both processes toget
       carry(b, a, 1);
     }
     t.deepEqual(
-      a.endings.map((ending) => ending.split(' ')[0]),
+      a.ended.map((ending) => ending.split(' ')[0]),
       ['desync'],
     );
     return bytes;
@@ -523,13 +530,10 @@ test('a round trip that is measured meanwhile is as long as it was for both', (t
 
 for (const every of [1, 2, 7, 30]) {
   test(`a session goes on from its first byte on, handed over at every step of ${every}`, (t) => {
-    const clock = new ManualClock();
-    const options = { settings: { keys: () => [KEY], limits: { ...DEFAULT_LIMITS, frame: 4096 } } };
-    const [a, b] = ['a', 'b'].map((name) => new ResumeSide(name, clock, options)) as [ResumeSide, ResumeSide];
-    for (const side of [a, b]) {
-      side.services = [`of-${side.name}`];
-      side.loop.start();
-    }
+    const pair = new SessionPair({ memoryBytes: 1_000_000, settings: { keys: () => [KEY] }, limits: { frame: 4096 } });
+    const { a, b } = pair;
+    for (const side of pair.sides) side.services = [`of-${side.name}`];
+    pair.start();
     let count = 0;
     while ([carry(a, b, every), carry(b, a, every)].includes(true)) {
       const isThere = a.loop.session?.isReady === true;
@@ -539,7 +543,7 @@ for (const every of [1, 2, 7, 30]) {
       count += 1;
     }
     t.true(count > 5, `${count}`);
-    t.deepEqual([a.sessions.length, b.sessions.length, ...a.endings, ...b.endings], [1, 1]);
+    t.deepEqual([a.sessions.length, b.sessions.length, ...a.ended, ...b.ended], [1, 1]);
     t.is(a.session.secret?.id, b.session.secret?.id);
     t.deepEqual(a.kept.named([KEY.id]), [a.session.secret?.id]);
     t.deepEqual([...a.session.peerServices.names, ...b.session.peerServices.names], ['of-b', 'of-a']);
@@ -547,11 +551,10 @@ for (const every of [1, 2, 7, 30]) {
 }
 
 test('a loop without a session of its own link has nothing to hand over', (t) => {
-  const clock = new ManualClock();
-  const side = new ResumeSide('a', clock, {});
-  t.is(side.loop.capture(), null);
-  side.loop.start();
-  t.is(side.loop.capture(), null);
+  const { loop } = new SessionPair().a;
+  t.is(loop.capture(), null);
+  loop.start();
+  t.is(loop.capture(), null);
   const pair = new ResumePair();
   const { skippedBytes } = pair.a.loop;
   t.true(skippedBytes > 0, 'the flush of the peer');

@@ -595,3 +595,38 @@ test('a side that restarts in the middle of a large frame is noticed by its flus
     t.true(established(peer), `after ${sent} bytes`);
   }
 });
+
+/** How long a side hears nothing before it says so. */
+const QUIET_MS = 5000;
+/** The longest time that it waits for what its first answer leads to (R-OPEN-11). */
+const ATTEMPT_MS = 1.25 * 5000;
+
+/** The number of times that a side says that it hears nothing. */
+function countSilences(peer: FramePeer): () => number {
+  let silences = 0;
+  peer.loop.on('quiet', () => (silences += 1));
+  return () => silences;
+}
+
+test('a peer that was answered is not silent, however slow it is: it may be established by then', (t) => {
+  const peer = opening();
+  const silences = countSilences(peer);
+  peer.clock.advance(QUIET_MS - 1);
+  peer.write(peer.hello());
+  peer.clock.advance(1);
+  t.is(silences(), 0);
+  peer.establish();
+  t.is(peer.sessions.length, 1);
+  peer.clock.advance(QUIET_MS);
+  t.is(silences(), 0);
+});
+
+test('a peer that says no more behind the answer is silent in the next attempt', (t) => {
+  const peer = opening();
+  const silences = countSilences(peer);
+  peer.write(peer.hello());
+  peer.clock.advance(QUIET_MS);
+  t.is(silences(), 0);
+  peer.clock.advance(ATTEMPT_MS);
+  t.is(silences(), 1);
+});

@@ -1,8 +1,9 @@
-/** Every rule of docs/protocol.md is cited by a spec, and every rule that is cited exists. */
+/** Every rule of docs/protocol.md is cited by a spec, and every rule that is cited exists; its states of a stream are those of the code. */
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import test from 'ava';
 import { ERROR_CODES } from '../../lib/errors.js';
+import { RECEIVING_STATES, SENDING_STATES, STREAM_STATES } from '../../lib/session/stream.js';
 
 /** The numbers of all rules cited in a text; `R-X-2 to R-X-5` cites each of them. */
 function citedRules(text: string): string[] {
@@ -16,7 +17,7 @@ function citedRules(text: string): string[] {
 /** The sources in a folder, by path; the examples in this file are not citations. */
 async function readSources(folder: string): Promise<Map<string, string>> {
   const names = await readdir(folder, { recursive: true });
-  const sources = names.filter((name) => name.endsWith('.ts') && !name.endsWith('rules.spec.ts'));
+  const sources = names.filter((name) => name.endsWith('.ts') && !name.endsWith('rules.ts'));
   const texts = await Promise.all(sources.map((name) => readFile(path.join(folder, name), 'utf8')));
   return new Map(sources.map((name, index) => [path.join(folder, name), texts[index] ?? '']));
 }
@@ -59,4 +60,28 @@ test('R-CODE-1: the table of codes has those of the code that may travel, and no
   const codes = rows.flatMap((row) => [...(row.split('|')[1] ?? '').matchAll(/`([a-z-]+)`/g)].map(([, code]) => code));
   const known = Object.entries(ERROR_CODES).flatMap(([code, { wire }]) => (wire ? [code] : []));
   t.deepEqual(codes.sort(), known.sort());
+});
+
+type States = Readonly<Record<string, readonly string[]>>;
+
+const words = (cell: string): string[] => [...cell.matchAll(/`([a-z]+)`/g)].map(([, word]) => word ?? '');
+
+/** The tables of the section, in their order: a state with those that may follow. */
+async function readTables(): Promise<States[]> {
+  const text = await readFile('docs/protocol.md', 'utf8');
+  const section = /^### States of a stream$[^]*?(?=^## )/m.exec(text)?.[0] ?? '';
+  const tables = section.split('| --- | --- | --- |\n').slice(1);
+  return tables.map((table) => {
+    const rows = table.split('\n\n')[0]?.split('\n') ?? [];
+    return Object.fromEntries(
+      rows.map((row) => {
+        const [, state = '', , next = ''] = row.split('|');
+        return [words(state)[0], words(next)];
+      }),
+    ) as States;
+  });
+}
+
+test('R-STREAM-2 to R-STREAM-9: the states of a stream and of its directions are those of the document', async (t) => {
+  t.deepEqual(await readTables(), [STREAM_STATES, SENDING_STATES, RECEIVING_STATES]);
 });

@@ -1,0 +1,283 @@
+/** Sessions that go on with other links: what is no part of them, and with what they end. The rules are those of conformance/resume.ts. */
+import test from 'ava';
+import { encodeHello } from '../../lib/codec/hello.js';
+import { VproxyError } from '../../lib/errors.js';
+import { RESUME_MS } from '../helpers/session-pair.js';
+import { ResumePair } from './resume-pair.js';
+
+test('a link that dies while all is written again, ten times in a row, loses nothing', (t) => {
+  const pair = new ResumePair();
+  const end = pair.traffic.open(pair.a);
+  pair.settle();
+  end?.other?.send(900_000);
+  end?.send(900_000);
+  while (pair.step(40_000) && (end?.receivedBytes ?? 0) < 300_000);
+  for (let link = 0; link < 10; link += 1) {
+    pair.cut(5000);
+    while (pair.a.resumed === link || pair.b.resumed === link) pair.step(5000);
+    for (let step = 0; step < link; step += 1) pair.step(4000);
+    t.true(pair.a.session.unwrittenBytes > 0);
+  }
+  pair.cut();
+  t.deepEqual(pair.finish(), []);
+  t.deepEqual([end?.receivedBytes, end?.other?.receivedBytes], [900_000, 900_000]);
+});
+
+test('a round trip is never one over two links; what was asked for meanwhile is measured on the next one', (t) => {
+  const pair = new ResumePair();
+  const { session } = pair.a;
+  const measured: number[] = [];
+  session.on('measured', (roundTripMs) => measured.push(roundTripMs));
+  for (const isAskedBefore of [true, false]) {
+    if (isAskedBefore) session.measure();
+    pair.disconnect();
+    if (!isAskedBefore) session.measure();
+    pair.clock.advance(50_000);
+    pair.connect();
+    pair.settle();
+  }
+  pair.cut();
+  pair.settle();
+  t.deepEqual(measured, [0.5, 0.5]);
+});
+
+// ---- HELLOs within a session ------------------------------------------------------------------------------------------
+
+/** A pair whose `a` has sent something, and the HELLO that it repeats. */
+function withHello(): { readonly pair: ResumePair; readonly hello: Buffer } {
+  const pair = new ResumePair();
+  pair.traffic.open(pair.a)?.send(1000);
+  pair.settle();
+  return { pair, hello: encodeHello(pair.a.session.agreement.self) };
+}
+
+/** Sends more, cuts the link when this much of it has come, and has all come on the next one. What is wrong then. */
+function faultsAfterCut(pair: ResumePair, bytes = 2500): string[] {
+  pair.traffic.ends[0]?.send(5000);
+  if (bytes > 0) pair.step(bytes);
+  pair.cut();
+  const faults = pair.finish();
+  return pair.traffic.ends.every(({ isOver }) => isOver) ? faults : [...faults, 'a stream does not end'];
+}
+
+test('a HELLO that is repeated into a session is no part of its bytes, wherever a chunk ends in it, or the link', (t) => {
+  const { length } = withHello().hello;
+  for (let split = 0; split <= length; split += 1) {
+    for (const isWhole of [true, false]) {
+      const { pair, hello } = withHello();
+      pair.b.deliver(Buffer.from(hello.subarray(0, split)));
+      if (isWhole && split < length) pair.b.deliver(Buffer.from(hello.subarray(split)));
+      t.deepEqual([split, ...faultsAfterCut(pair, isWhole ? 2500 : 0)], [split]);
+    }
+  }
+});
+
+test('the HELLO of the link that a session goes on with may be repeated into it, and that of an earlier link not', (t) => {
+  const { pair, hello } = withHello();
+  let repeated = Buffer.alloc(0);
+  pair.cut();
+  pair.a.tap = (bytes) => {
+    // The last HELLO that `a` writes is the one that it is established with.
+    const at = bytes.lastIndexOf(hello.subarray(0, 16));
+    if (at >= 0) repeated = Buffer.from(bytes.subarray(at, at + bytes.readUInt32BE(at + 24) + 32));
+  };
+  while (pair.b.loop.session === null) pair.step(1_000_000);
+  pair.settle();
+  pair.b.deliver(Buffer.from(repeated));
+  t.deepEqual(faultsAfterCut(pair), []);
+  pair.traffic.open(pair.a);
+  pair.settle();
+  pair.b.deliver(Buffer.from(hello));
+  t.true(pair.b.session.isSuspended);
+  pair.settle();
+  pair.clock.advance(125);
+  pair.settle();
+  t.deepEqual(faultsAfterCut(pair), []);
+});
+
+// ---- endings -----------------------------------------------------------------------------------------------------------
+
+/** A pair with an open stream that has carried something, cut while more of it was under way. */
+function disconnected() {
+  const pair = new ResumePair();
+  const end = pair.traffic.open(pair.a);
+  if (end === null) throw new Error('there is no session');
+  end.send(10_000);
+  pair.settle();
+  end.send(300_000);
+  pair.step(10_000);
+  pair.disconnect();
+  return { pair, end, session: pair.a.session, other: pair.b.session };
+}
+
+type Disconnected = ReturnType<typeof disconnected>;
+
+/** Both sides get a link again. */
+function connect({ pair }: Disconnected): void {
+  pair.connect();
+  pair.settle();
+}
+
+/** What happens to a session without a link, what it ends with, and how many sessions the side has then. */
+const ENDINGS: readonly [what: string, ending: string, kept: number, act: (lost: Disconnected) => void][] = [
+  [
+    'no other link comes in time',
+    'resume-expired no other link within 60 s',
+    0,
+    ({ pair }) => pair.clock.advance(RESUME_MS),
+  ],
+  [
+    'the peer begins another one instead',
+    'resume-refused the peer came back without the session',
+    1,
+    (lost) => {
+      lost.other.end(new VproxyError('stalled', 'gone at the other side only'));
+      connect(lost);
+    },
+  ],
+  [
+    'another process is in the place of the peer',
+    'peer-restarted another process came back in place of the peer',
+    1,
+    (lost) => {
+      lost.pair.b.replace();
+      connect(lost);
+    },
+  ],
+  [
+    'the peer resumes nothing any more',
+    'peer-restarted another process came back in place of the peer',
+    0,
+    (lost) => {
+      lost.pair.b.replace({ resume: null });
+      connect(lost);
+    },
+  ],
+  ['the channel is stopped', 'shutdown now', 0, ({ pair }) => pair.a.kept.stop(new VproxyError('shutdown', 'now'))],
+  ['it is to drain', 'shutdown now', 0, ({ session }) => session.drain('now')],
+  ['it is ended', 'shutdown now', 0, ({ session }) => session.end(new VproxyError('shutdown', 'now'))],
+];
+
+for (const [what, ending, kept, act] of ENDINGS) {
+  test(`where ${what} a session without a link ends, with its streams and all that it kept`, (t) => {
+    const lost = disconnected();
+    const { pair, end, session } = lost;
+    const { outbound } = pair.a;
+    const bytesBefore = outbound.totalBytes;
+    act(lost);
+    t.deepEqual(pair.a.ended, [ending]);
+    t.true(ending.startsWith(`${end.reason?.code} `));
+    const left = [session.streams.list().length, end.lentBuffers, session.unwrittenBytes, Number(session.isSuspended)];
+    t.deepEqual([session.isOver, ...left], [true, 0, 0, 0, 0]);
+    t.is(pair.a.kept.named([]).length, kept);
+    t.is(pair.a.loop.session?.isReady ?? false, pair.a.sessions.length === 2);
+    t.is(outbound.totalBytes, bytesBefore, 'nothing is written to the link that is gone');
+    if (pair.a.sessions.length === 1) t.is(pair.a.processClock.pending, 0);
+  });
+}
+
+test('a peer that was not told of the end learns of it by the next session', (t) => {
+  const lost = disconnected();
+  lost.session.end(new VproxyError('shutdown', 'now'));
+  connect(lost);
+  t.deepEqual(lost.pair.b.ended, ['resume-refused the peer came back without the session']);
+
+  const pair = new ResumePair();
+  const end = pair.traffic.open(pair.a);
+  pair.settle();
+  pair.b.session.end(new VproxyError('shutdown', 'before the link was lost'));
+  pair.cut();
+  pair.settle();
+  t.deepEqual([end?.reason?.code, end?.other?.reason?.code], ['resume-refused', 'shutdown']);
+});
+
+test('a HELLO of another process ends nothing before there is a session with it', (t) => {
+  const { pair, end, session } = disconnected();
+  pair.b.replace();
+  pair.connect();
+  pair.step(131_100 + 16, 0);
+  t.false(session.isOver || end.isOver);
+});
+
+test('a session that loses its link when the channel was stopped ends with that', (t) => {
+  const pair = new ResumePair();
+  const end = pair.traffic.open(pair.a);
+  pair.settle();
+  pair.a.kept.stop(new VproxyError('shutdown', 'stopped'));
+  t.deepEqual(pair.a.ended, []);
+  pair.disconnect();
+  t.deepEqual(pair.a.ended, ['channel-closed cut']);
+  t.is(end?.reason?.code, 'channel-closed');
+});
+
+test('a session that loses its link while it drains, and its GOAWAY, goes on with the next one, and ends when its streams have', (t) => {
+  for (const whose of ['a', 'b'] as const) {
+    for (const bytes of [0, 20_000]) {
+      const pair = new ResumePair();
+      const end = pair.traffic.open(pair.a);
+      pair.settle();
+      end?.send(300_000);
+      pair[whose].session.drain('leaving');
+      if (bytes > 0) pair.step(bytes);
+      pair.cut();
+      pair.settle();
+      t.deepEqual(pair.ended, []);
+      t.true(pair.a.session.isDraining && pair.b.session.isDraining);
+      t.deepEqual(pair.finish().sort(), ['a: shutdown leaving', 'b: shutdown leaving']);
+      t.deepEqual([end?.reason, end?.other?.receivedBytes], [null, 300_000]);
+    }
+  }
+});
+
+test('a drain that no link comes for takes no longer than any', (t) => {
+  const lost = disconnected();
+  const { pair, session } = lost;
+  connect(lost);
+  session.drain('leaving');
+  pair.settle();
+  pair.disconnect();
+  pair.clock.advance(29_999);
+  t.false(session.isOver);
+  pair.clock.advance(1);
+  t.deepEqual([session.isOver, lost.end.reason?.code], [true, 'shutdown']);
+});
+
+test('what a session still had to say when it ended goes before the opening of the next one', (t) => {
+  const pair = new ResumePair({ capacityBytes: 1000 });
+  const end = pair.traffic.open(pair.a);
+  pair.settle();
+  end?.send(500_000);
+  pair.step(1000);
+  pair.a.session.end(new VproxyError('denied', 'enough'));
+  t.is(end?.reason?.message, 'enough');
+  pair.settle();
+  t.deepEqual(pair.b.ended, ['denied enough']);
+  t.is(end?.lentBuffers, 0);
+});
+
+test('a link that ends while it waits for the session of another one lets that one alone', (t) => {
+  const lost = disconnected();
+  const { pair, session } = lost;
+  pair.connect();
+  // The HELLOs have crossed, and neither RESUME has come.
+  while (!pair.a.loop.isAnswered) pair.step(131_100 + 600);
+  pair.disconnect();
+  t.true(session.isSuspended);
+  connect(lost);
+  t.is(pair.a.loop.session, session);
+});
+
+test('a link that is given up as the session leaves another one for it does not take it', (t) => {
+  const pair = new ResumePair();
+  pair.a.disconnect();
+  const { loop: before, session } = pair.b;
+  pair.b.loseUnawares();
+  pair.connect();
+  before.once('suspended', () => pair.b.loop.stop(new VproxyError('shutdown', 'given up')));
+  pair.settle();
+  t.true(session.isSuspended);
+  t.is(pair.b.resumed, 0);
+  pair.cut();
+  pair.settle();
+  t.is(pair.b.loop.session, session);
+});

@@ -1,0 +1,8 @@
+/** Sessions and their parts, in memory and on a clock that is moved by hand: all in one process. */
+import './backlog.js';
+import './hand-over.js';
+import './paced-sink.js';
+import './pacer.js';
+import './resume.js';
+import './stalls.js';
+import './turns.js';
