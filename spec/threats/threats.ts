@@ -71,10 +71,7 @@ export const THREATS: readonly Threat[] = [
         'conformance/flow-control.ts',
         'R-FLOW-2: DATA above the credit of the session is flow-control, also for streams that have ended',
       ],
-      [
-        'conformance/flow-control.ts',
-        'R-FLOW-4: with the budget full windows stop growing, and the stream goes on',
-      ],
+      ['conformance/flow-control.ts', 'R-FLOW-4: with the budget full windows stop growing, and the stream goes on'],
     ],
   },
   {
@@ -425,10 +422,7 @@ export const THREATS: readonly Threat[] = [
         'conformance/datagrams.ts',
         'R-DGRAM-5: while the flow has something unsent the newest 64 messages wait, and the oldest are dropped',
       ],
-      [
-        'conformance/datagrams.ts',
-        'R-DGRAM-4: of messages that have not come whole no more is kept than the bound',
-      ],
+      ['conformance/datagrams.ts', 'R-DGRAM-4: of messages that have not come whole no more is kept than the bound'],
       ['hostile/datagram-cases.ts', '100,000 flows, and leaves them open'],
       ['hostile/datagram-cases.ts', 'messages that never come whole, on as many flows as may be'],
       ['hostile/datagram-cases.ts', 'empty messages on one flow, as fast as it may'],
