@@ -1,44 +1,24 @@
-import { readFileSync } from 'node:fs';
-import fs from 'node:fs/promises';
-import path from 'node:path';
-import { fileURLToPath } from 'node:url';
+/** Channels that a command, or the parent of the process, provides: `exec:`, `stdio:` and `fd:`. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { openSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { parseChannel } from '../../lib/channel/address/address.js';
-import type { Link } from '../../lib/link/link.js';
-import { deferred } from '../../lib/util/concurrency.js';
-import { testEnds, testLinks } from '../helpers/channel-conformance.js';
-import { dial, LinkRecorder, listen, makeFolder } from '../helpers/channel-pair.js';
+import { fdKind } from '../../lib/channel/inherited.js';
+import { VproxyError } from '../../lib/errors.js';
+import { DEVICE_FLAGS, dial, dialFd, dialStdio, makePipe, record } from '../helpers/channel-pair.js';
+import { isRunning } from '../helpers/exec-peers.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { openPty } from '../helpers/terminals.js';
 import { eventually } from '../helpers/time.js';
-
-const RELAY = fileURLToPath(new URL('../helpers/socket-relay.js', import.meta.url));
-
-/** A link to a command that leads to a socket, and what is at the socket's other end. */
-async function openPair(t: ExecutionContext): Promise<{ near: Link; far: Link }> {
-  const file = path.join(await makeFolder(t), 'relay.sock');
-  const accepted = deferred<Link>();
-  await listen(t, `unix-listen:${file}`, { onLink: (link) => accepted.resolve(link) });
-  const near = await dial(t, `exec:exec ${process.execPath} ${RELAY} ${file}`);
-  const far = await accepted.promise;
-  t.teardown(() => far.destroy());
-  return { near, far };
-}
-
-testLinks('exec', openPair);
-testEnds('exec', openPair);
 
 /** A started link to a command. */
 async function start(t: ExecutionContext, command: string) {
   const link = await dial(t, `exec:${command.replaceAll(',', ',,')}`);
-  const handler = new LinkRecorder();
-  link.start(handler);
-  return { link, handler };
+  return { link, handler: record(link) };
 }
 
 test('a command is one line of the shell, and a comma in it is written twice', async (t) => {
-  t.is(
-    parseChannel('exec:ssh -o A=b,,c host "vproxy -c stdio:",frame=4096').address,
-    'ssh -o A=b,c host "vproxy -c stdio:"',
-  );
   const { handler } = await start(t, 'printf "%s," a b | tr a A');
   await handler.closed;
   t.is(handler.bytes.toString(), 'A,b,');
@@ -52,62 +32,105 @@ for (const [command, says] of [
 ] as const) {
   test(`a command that ends is channel-closed, and the message says how: ${command}`, async (t) => {
     const { handler } = await start(t, command);
-    const reason = await handler.closed;
-    t.is(reason.code, 'channel-closed');
-    t.true(reason.message.includes(says), reason.message);
-    t.true(reason.row.retry);
+    const { code, message } = await handler.closed;
+    t.is(code, 'channel-closed');
+    t.true(message.includes(says), message);
     if (command.startsWith('echo')) t.is(handler.bytes.toString(), 'last\n');
   });
 }
 
-test('a command that ends and leaves a process with its output behind has ended', async (t) => {
-  const file = path.join(await makeFolder(t), 'pid');
-  const { handler } = await start(t, `sleep 100 & echo $! > ${file}; exit 5`);
-  const reason = await handler.closed;
-  t.regex(reason.message, /status 5/);
-  await gone(Number(readFileSync(file, 'utf8')));
-  t.pass();
-});
+const gone = (pid: number) => eventually(() => !isRunning(pid), { what: `the end of process ${pid}` });
 
-/** Resolves when a process is gone, or is only waited for by its parent. */
-async function gone(pid: number): Promise<void> {
-  await eventually(
-    () => {
-      try {
-        return readFileSync(`/proc/${pid}/stat`, 'utf8').includes(') Z ');
-      } catch {
-        return true;
-      }
-    },
-    { what: `the end of process ${pid}` },
-  );
-}
+test('a command that ends and leaves a process with its output behind has ended', async (t) => {
+  const file = join(temporaryFolder(t), 'pid');
+  const { handler } = await start(t, `sleep 100 & echo $! > ${file}; exit 5`);
+  t.regex((await handler.closed).message, /status 5/);
+  await gone(Number(readFileSync(file, 'utf8')));
+});
 
 for (const how of ['close', 'destroy'] as const) {
   test(`${how} ends the command and what it started, also where they ignore SIGTERM`, async (t) => {
-    const folder = await makeFolder(t);
-    const file = path.join(folder, 'pids');
-    const { link, handler } = await start(
-      t,
-      `trap "" TERM; sleep 100 & echo $! $$ > ${file}; echo up; while :; do sleep 1; done`,
-    );
+    const file = join(temporaryFolder(t), 'pids');
+    const command = `trap "" TERM; sleep 100 & echo $! $$ > ${file}; echo up; while :; do sleep 1; done`;
+    const { link, handler } = await start(t, command);
     await handler.received(3);
     link[how](20);
     t.is((await handler.closed).code, 'shutdown');
-    const pids = (await fs.readFile(file, 'utf8')).trim().split(' ').map(Number);
+    const pids = readFileSync(file, 'utf8').trim().split(' ').map(Number);
     t.is(pids.length, 2);
     for (const pid of pids) await gone(pid);
   });
 }
 
 test('a command that ends at the end of its input is not signalled', async (t) => {
-  const file = path.join(await makeFolder(t), 'said');
-  const { link, handler } = await start(
-    t,
-    `trap "echo signalled > ${file}; exit" TERM; cat > /dev/null; echo ended > ${file}`,
-  );
+  const file = join(temporaryFolder(t), 'said');
+  const command = `trap "echo signalled > ${file}; exit" TERM; cat > /dev/null; echo ended > ${file}`;
+  const { link, handler } = await start(t, command);
   link.write(Buffer.from('x'));
-  link.close(5000);
+  link.close(30_000);
   t.is((await handler.closed).code, 'shutdown');
-  t.is((await fs.readFile(file, 'utf8')).trim(), 'ended');
+  t.is(readFileSync(file, 'utf8').trim(), 'ended');
+});
+
+test('an inherited channel that ended cannot be opened again, whatever has its number then', async (t) => {
+  const kind = fdKind();
+  const fd = openSync((await openPty(t)).path, DEVICE_FLAGS);
+  const link = await dialFd(t, fd, kind);
+  const handler = record(link);
+  link.close();
+  t.is((await handler.closed).code, 'shutdown');
+  await t.throwsAsync(dialFd(t, fd, kind), { instanceOf: VproxyError, code: 'channel-lost' });
+});
+
+test('an inherited terminal that is hung up is over for good', async (t) => {
+  const pty = await openPty(t);
+  const handler = record(await dialFd(t, openSync(pty.path, DEVICE_FLAGS)));
+  pty.hangUp();
+  const { code, message } = await handler.closed;
+  t.true(['channel-ended', 'channel-lost'].includes(code), message);
+});
+
+test('what cannot carry bytes both ways is refused, and not changed', async (t) => {
+  const file = join(temporaryFolder(t), 'regular');
+  writeFileSync(file, 'precious');
+  const pipe = makePipe(t);
+  for (const [fd, says] of [
+    [openSync(file, 'r+'), 'neither a socket nor a device'],
+    [openSync(dirname(file), 'r'), 'neither a socket nor a device'],
+    [makePipe(t).out, 'one way only'],
+    [openSync('/dev/null', 'r+'), 'neither a terminal nor'],
+    [999_999, 'this process was not given it'],
+  ] as const) {
+    const { message } = await t.throwsAsync(dialFd(t, fd), { instanceOf: VproxyError, code: 'channel-unusable' });
+    t.true(message.startsWith(`fd:${fd}: `) && message.includes(says), message);
+  }
+  for (const [input, output, says] of [
+    [openSync(file, 'r+'), pipe.in, 'standard input is a file'],
+    [pipe.out, openSync('/dev/null', 'r+'), 'standard output is a device'],
+  ] as const) {
+    const { message } = await t.throwsAsync(dialStdio(t, input, output), { code: 'channel-unusable' });
+    t.true(message.includes(says), message);
+  }
+  t.is(readFileSync(file, 'utf8'), 'precious');
+});
+
+test('the end of stdio: is seen at the other end of its pipe although the process goes on', async (t) => {
+  const script = `
+    import { stdio } from ${JSON.stringify(new URL('../../lib/channel/inherited.js', import.meta.url).href)};
+    const link = await stdio.dial('', { signal: new AbortController().signal, report: { waiting() {} } });
+    const ignore = () => false;
+    link.start({ onBytes: ignore, onDrain: ignore, onClosed: ignore });
+    link.write(Buffer.from('last words'));
+    link.close();
+    setInterval(ignore, 60_000);
+    console.error(process.pid);`;
+  // The shell joins them with pipes, which Node does not.
+  const command = 'sleep 100 | "$0" --input-type=module -e "$1" | { cat; echo; }';
+  const child = spawn('/bin/sh', ['-c', command, process.execPath, script], { detached: true });
+  t.teardown(() => process.kill(-(child.pid ?? 0), 'SIGKILL'));
+  const pid = Number(await once(child.stderr, 'data'));
+  const output: Buffer[] = [];
+  child.stdout.on('data', (bytes: Buffer) => output.push(bytes));
+  await eventually(() => Buffer.concat(output).toString() === 'last words\n', { what: 'the end' });
+  t.true(process.kill(pid, 0));
 });

@@ -1,88 +1,20 @@
-import { execFileSync } from 'node:child_process';
-import fs from 'node:fs/promises';
-import path from 'node:path';
+/** Channels of libvirt domains: which port is opened, what is said when it cannot be, and whether virsh is asked again. */
+import { readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { parseChannel } from '../../lib/channel/address/address.js';
-import { VproxyError } from '../../lib/errors.js';
+import { type ErrorCode, VproxyError } from '../../lib/errors.js';
 import type { Link } from '../../lib/link/link.js';
-import { deferred } from '../../lib/util/concurrency.js';
-import { testEnds, testLinks } from '../helpers/channel-conformance.js';
-import { LinkRecorder, listen, makeFolder } from '../helpers/channel-pair.js';
-import { channelXml, dialWith, domainXml, fakeVirsh } from '../helpers/libvirt.js';
+import { listen, makeFifo, record } from '../helpers/channel-pair.js';
+import { isRunning } from '../helpers/exec-peers.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { channelXml, dialWith, domainXml, type FakeVirsh, fakeVirsh } from '../helpers/libvirt.js';
 import { openPty } from '../helpers/terminals.js';
 import { testWith } from '../helpers/test-with.js';
-
-const means = test.macro({
-  title: (_, text: string) => `${text} is understood`,
-  exec(t, text: string, domain: string, port: string | null, uri: string | null = null, canonical: string = text) {
-    const parsed = parseChannel(text);
-    t.deepEqual(parsed.address, { domain, port, uri });
-    t.is(parsed.text, canonical);
-    t.deepEqual(parseChannel(parsed.text), parsed);
-  },
-});
-
-test(means, 'libvirt:vm1', 'vm1', null);
-test(means, 'libvirt:vm1:org.example.0', 'vm1', 'org.example.0');
-test(means, 'libvirt:my vm:a b', 'my vm', 'a b');
-test(means, 'libvirt:-x:-y', '-x', '-y');
-test(means, 'libvirt:db::1', 'db:1', null);
-test(means, 'libvirt:db::1:org::vproxy', 'db:1', 'org:vproxy');
-test(means, 'libvirt:a:::b', 'a:', 'b');
-test(means, 'libvirt:a,,b:c,,d', 'a,b', 'c,d');
-test(means, 'libvirt:vm1,uri=qemu:///system', 'vm1', null, 'qemu:///system');
-test(
-  means,
-  'libvirt:vm1,frame=4096,uri=qemu:///a,,b',
-  'vm1',
-  null,
-  'qemu:///a,b',
-  'libvirt:vm1,uri=qemu:///a,,b,frame=4096',
-);
-test(means, 'libvirt:vm1,uri=qemu+unix:///system?socket=/s', 'vm1', null, 'qemu+unix:///system?socket=/s');
-test(means, 'libvirt:vm1,uri=qemu+tcp://[::1]:16509/system', 'vm1', null, 'qemu+tcp://[::1]:16509/system');
-test(means, 'libvirt:vm1,uri=qemu+tcp://localhost/system', 'vm1', null, 'qemu+tcp://localhost/system');
-test(means, 'libvirt:vm1,uri=mine', 'vm1', null, 'mine');
-
-const refuses = test.macro({
-  title: (_, text: string) => `${JSON.stringify(text)} is refused`,
-  exec(t, text: string, says: string) {
-    const error = t.throws(() => parseChannel(text), { instanceOf: VproxyError, code: 'bad-argument' });
-    t.true(error.message.includes(says), error.message);
-  },
-});
-
-test(refuses, 'libvirt:', 'the name of a domain is missing');
-test(refuses, 'libvirt:vm1:', 'the name of a port is missing');
-test(refuses, 'libvirt:vm1:a:b', 'a colon in a name is written ::');
-test(refuses, 'libvirt://vm1', 'has no slashes');
-test(refuses, 'libvirt:vm\n1', 'no control characters');
-test(refuses, 'libvirt:vm1,uri=', 'a libvirt URI of this machine');
-test(refuses, 'libvirt:vm1,uri=qemu+ssh://host2/system', 'a libvirt URI of this machine');
-test(refuses, 'libvirt:vm1,uri=qemu+ssh://root@192.0.2.1:22/system', 'a libvirt URI of this machine');
-test(refuses, 'libvirt:vm1,uri=a b', 'a libvirt URI of this machine');
-test(refuses, 'libvirt:vm1,integrity=off', 'should be frame or full');
-
-/** A link to a port of a domain, and what is at its other end. */
-async function openPair(t: ExecutionContext): Promise<{ near: Link; far: Link }> {
-  const virsh = fakeVirsh(t);
-  const file = path.join(await makeFolder(t), 'channel.sock');
-  const accepted = deferred<Link>();
-  await listen(t, `unix-listen:${file}`, { onLink: (link) => accepted.resolve(link) });
-  virsh.print(domainXml(channelXml('unix', `<source mode='bind' path='${file}'/>`)));
-  const near = await dialWith(t, virsh, 'libvirt:vm1');
-  const far = await accepted.promise;
-  t.teardown(() => far.destroy());
-  return { near, far };
-}
-
-testLinks('libvirt', openPair);
-testEnds('libvirt', openPair);
+import { eventually, ManualClock } from '../helpers/time.js';
 
 /** Says hello through a link, and waits for the answer of an echo. */
 async function hears(t: ExecutionContext, link: Link): Promise<void> {
-  const handler = new LinkRecorder();
-  link.start(handler);
+  const handler = record(link);
   link.write(Buffer.from('hello'));
   await handler.received(5);
   t.is(handler.bytes.toString(), 'hello');
@@ -101,69 +33,271 @@ function echo(t: ExecutionContext, link: Link): void {
   });
 }
 
-for (const host of ['127.0.0.1', 'localhost', '', '0.0.0.0'] as const) {
-  test(`a TCP port of QEMU at "${host}" is connected to`, async (t) => {
-    const listener = await listen(t, 'tcp-listen:127.0.0.1:0', { onLink: (link) => echo(t, link) });
-    const [, port = ''] = /:(\d+)$/.exec(listener.description) ?? [];
-    const virsh = fakeVirsh(t);
-    virsh.print(domainXml(channelXml('tcp', `<source mode='bind' host='${host}' service='${port}'/>`)));
-    await hears(t, await dialWith(t, virsh, 'libvirt:vm1'));
+/** Dials the port of a domain that virsh prints. */
+function dialDomain(t: ExecutionContext, xml: string, text = 'libvirt:vm1'): Promise<Link> {
+  const virsh = fakeVirsh(t);
+  virsh.print(xml);
+  return dialWith(t, virsh, text);
+}
+
+const OTHER = channelXml('unix', "<source mode='bind' path='/nowhere/other.sock'/>");
+
+/** Ports of QEMU behind which something echoes. */
+const PORTS: Record<string, (t: ExecutionContext) => Promise<string> | string> = {
+  'a terminal': async (t) => {
+    const pty = await openPty(t);
+    pty.output.pipe(pty.input);
+    return channelXml('pty', `<source path='${pty.path}'/>`);
+  },
+  'two FIFOs': (t) => {
+    const file = makeFifo(t);
+    for (const end of ['in', 'out']) symlinkSync(file, `${file}.${end}`);
+    return channelXml('pipe', `<source path='${file}'/>`);
+  },
+  'a path with every character that XML can say, behind comments and in any quotes': async (t) => {
+    const file = join(temporaryFolder(t), `a & <b> "c" 'd':-`);
+    await listen(t, `unix-listen:${file}:-`, { onLink: (link) => echo(t, link) });
+    const written = file.replace(/[&<"]/g, (character) => `&#${character.charCodeAt(0)};`).replaceAll("'", '&apos;');
+    const source = `<source  mode = "bind"\n path="${written}"></source>`;
+    return `<!-- ${OTHER} --><![CDATA[${OTHER}]]>${channelXml('unix', source)}`;
+  },
+};
+for (const host of ['127.0.0.1', 'localhost', '', '0.0.0.0']) {
+  PORTS[`a TCP port at "${host}"`] = async (t) => {
+    const { description } = await listen(t, 'tcp-listen:127.0.0.1:0', { onLink: (link) => echo(t, link) });
+    const [port] = /\d+$/.exec(description) ?? [];
+    return channelXml('tcp', `<source mode='bind' host='${host}' service='${port}'/>`);
+  };
+}
+
+for (const [what, make] of Object.entries(PORTS)) {
+  test(`${what} is opened`, async (t) => {
+    await hears(t, await dialDomain(t, domainXml(await make(t))));
   });
 }
 
-test('a terminal of QEMU is opened', async (t) => {
-  const pty = await openPty(t);
-  const virsh = fakeVirsh(t);
-  virsh.print(domainXml(channelXml('pty', `<source path='${pty.path}'/>`)));
-  pty.output.pipe(pty.input);
-  await hears(t, await dialWith(t, virsh, 'libvirt:vm1'));
-});
-
-test('FIFOs of QEMU are opened', async (t) => {
-  const file = path.join(await makeFolder(t), 'pipe');
-  execFileSync('mkfifo', [`${file}.in`]);
-  await fs.symlink(`${file}.in`, `${file}.out`);
-  const virsh = fakeVirsh(t);
-  virsh.print(domainXml(channelXml('pipe', `<source path='${file}'/>`)));
-  await hears(t, await dialWith(t, virsh, 'libvirt:vm1'));
-});
-
-const OTHER = "<source mode='bind' path='/nowhere/other.sock'/>";
-
-test('a path has every character that XML can say, and is found behind comments and in any quotes', async (t) => {
-  const file = path.join(await makeFolder(t), `a & <b> "c" 'd':-`);
-  await listen(t, `unix-listen:${file}:-`.replaceAll(',', ',,'), { onLink: (link) => echo(t, link) });
-  const written = file.replace(/[&<"]/g, (character) => `&#${character.charCodeAt(0)};`).replaceAll("'", '&apos;');
-  const virsh = fakeVirsh(t);
-  virsh.print(
-    domainXml(
-      `<!-- ${channelXml('unix', OTHER)} --><![CDATA[${channelXml('unix', OTHER)}]]>`,
-      channelXml('unix', `<source  mode = "bind"\n path="${written}"></source>`),
-    ),
-  );
-  await hears(t, await dialWith(t, virsh, 'libvirt:vm1'));
-});
-
 testWith('virsh')('the real virsh is understood, with the domains of a file', async (t) => {
-  const folder = await makeFolder(t);
-  const socket = path.join(folder, 'a&b.sock');
+  const folder = temporaryFolder(t);
+  const socket = join(folder, 'a&b.sock');
   await listen(t, `unix-listen:${socket}`, { onLink: (link) => echo(t, link) });
   const port = channelXml('unix', `<source mode='bind' path='${socket.replace('&', '&amp;')}'/>`);
   const domain = (name: string, more = '') =>
     `<domain type='test' xmlns:test='http://libvirt.org/schemas/domain/test/1.0'><name>${name}</name>
       <memory>8192</memory><os><type>hvm</type></os><devices>${port}</devices>${more}</domain>`;
-  await fs.writeFile(
-    path.join(folder, 'node.xml'),
-    `<node>${domain('-vm 1')}${domain('off', '<test:runstate>5</test:runstate>')}</node>`,
-  );
+  const node = `<node>${domain('-vm 1')}${domain('off', '<test:runstate>5</test:runstate>')}</node>`;
+  writeFileSync(join(folder, 'node.xml'), node);
   const uri = `uri=test://${folder}/node.xml`;
-  const fails = (text: string, code: string, message: RegExp) =>
+  const rejects = (text: string, code: string, message: RegExp) =>
     t.throwsAsync(dialWith(t, 'virsh', text), { code, message });
   await hears(t, await dialWith(t, 'virsh', `libvirt:-vm 1,${uri}`));
   await hears(t, await dialWith(t, 'virsh', `libvirt:1:org.vproxy.0,${uri}`));
-  await fails(`libvirt:none,${uri}`, 'channel-missing', /virsh: failed to get domain 'none'$/);
-  await fails(`libvirt:off,${uri}`, 'channel-missing', /the domain is not running$/);
+  await rejects(`libvirt:none,${uri}`, 'channel-missing', /virsh: failed to get domain 'none'$/);
+  await rejects(`libvirt:off,${uri}`, 'channel-missing', /the domain is not running$/);
   const nobody = `uri=qemu+unix:///system?socket=${folder}/none`;
-  await fails(`libvirt:vm1,${nobody}`, 'channel-refused', /\(does libvirtd run\?\)$/);
-  await fails(`libvirt:vm1,uri=test://${folder}/none.xml`, 'channel-failed', /failed to parse xml document/);
+  await rejects(`libvirt:vm1,${nobody}`, 'channel-refused', /\(does libvirtd run\?\)$/);
+  await rejects(`libvirt:vm1,uri=test://${folder}/none.xml`, 'channel-failed', /failed to parse xml document/);
 });
+
+// Failures.
+
+async function fails(t: ExecutionContext, attempt: Promise<unknown>, code: ErrorCode, says: string) {
+  const { message } = await t.throwsAsync(attempt, { instanceOf: VproxyError, code });
+  t.true(message.includes(says), message);
+  t.true(message.startsWith('libvirt:'), message);
+  t.notRegex(message, /[\n\u001b]/);
+  t.true(message.length < 1000);
+}
+
+test('virsh is asked read-only, in its own words, and for nothing else', async (t) => {
+  const virsh = fakeVirsh(t);
+  virsh.print(domainXml());
+  await t.throwsAsync(dialWith(t, virsh, 'libvirt:-vm 1,uri=qemu:///system'));
+  await t.throwsAsync(dialWith(t, virsh, 'libvirt:3'));
+  t.deepEqual(await virsh.calls(), [
+    'C --readonly --connect=qemu:///system dumpxml -- -vm 1',
+    'C --readonly dumpxml -- 3',
+  ]);
+});
+
+/** Moves the clock as fast as time passes, until virsh was called twice. */
+async function advanceUntilTwo(clock: ManualClock, virsh: FakeVirsh): Promise<void> {
+  await eventually(async () => {
+    clock.advance(20);
+    return (await virsh.calls()).length === 2;
+  });
+}
+
+const CONNECT = 'failed to connect to the hypervisor';
+const SOCKET = "Failed to connect socket to '/var/run/libvirt/libvirt-sock'";
+for (const [code, says, ...lines] of [
+  ['channel-missing', "failed to get domain 'vm1' (it asked its default; uri=", "failed to get domain 'vm1'"],
+  ['channel-missing', 'Domain not found', "failed to get domain 'x Permission denied'", 'Domain not found: no domain'],
+  ['channel-refused', 'directory (does libvirtd run?)', CONNECT, `${SOCKET}: No such file or directory`],
+  ['channel-refused', 'Connection refused', CONNECT, `${SOCKET}: Connection refused`],
+  ['channel-denied', 'Permission denied', CONNECT, `${SOCKET}: Permission denied`],
+  ['channel-denied', 'authentication unavailable', CONNECT, 'authentication unavailable: no polkit agent available'],
+  ['channel-denied', 'access denied', 'access denied: no'],
+  ['channel-failed', 'Timed out \\x1b[2J', 'Timed out \u001b[2J'],
+  ['channel-failed', 'xxx…', 'x'.repeat(200_000)],
+] as const) {
+  test(`what virsh says is told, as ${code}: ${lines.join('; ').slice(0, 150)}`, async (t) => {
+    const virsh = fakeVirsh(t);
+    virsh.become(`cat >&2 <<'END'\n${lines.map((line) => `error: ${line}\n`).join('')}\nEND\nexit 1`);
+    const clock = new ManualClock();
+    const failure = fails(t, dialWith(t, virsh, 'libvirt:vm1', { clock }), code, says);
+    if (code === 'channel-denied') await advanceUntilTwo(clock, virsh);
+    await failure;
+    t.is((await virsh.calls()).length, code === 'channel-denied' ? 2 : 1);
+  });
+}
+
+test('what is denied at first, as while a domain starts, is tried once more a second later', async (t) => {
+  const virsh = fakeVirsh(t);
+  const clock = new ManualClock();
+  virsh.become("echo 'error: access denied' >&2; exit 1");
+  const file = join(temporaryFolder(t), 'channel.sock');
+  await listen(t, `unix-listen:${file}`, { onLink: (link) => t.teardown(() => link.destroy()) });
+  const attempt = dialWith(t, virsh, 'libvirt:vm1', { clock });
+  await eventually(async () => (await virsh.calls()).length === 1);
+  virsh.print(domainXml(channelXml('unix', `<source mode='bind' path='${file}'/>`)));
+  await advanceUntilTwo(clock, virsh);
+  t.is((await attempt).description, `unix-connect:${file}`);
+});
+
+test('a virsh that is missing, or that cannot be run, is not asked again', async (t) => {
+  const file = join(temporaryFolder(t), 'virsh');
+  const missing = 'virsh is missing (Debian: libvirt-clients)';
+  await fails(t, dialWith(t, file, 'libvirt:vm1'), 'channel-unusable', missing);
+  writeFileSync(file, 'x', { mode: 0o644 });
+  await fails(t, dialWith(t, file, 'libvirt:vm1'), 'channel-unusable', 'virsh cannot be run');
+});
+
+/** Says whether there is input, and whether the process leads a session: then it could ask on a terminal. */
+const ASK =
+  'read -r line || echo "error: no input" >&2; read -r _ _ _ _ _ sid _ < /proc/$$/stat; echo "error: session $((sid - $$))" >&2; exit 1';
+
+for (const [script, says] of [
+  [ASK, 'virsh: no input: session 0'],
+  ['exit 3', 'virsh ended with 3 and said nothing'],
+  ['kill -SEGV $$', 'virsh ended with SIGSEGV and said nothing'],
+  ['', 'what virsh printed: it is no XML: there is no element'],
+  ['echo "<domain id=\'1\'>"', 'it is no XML: <domain> has no end'],
+  ['echo "<network/>"', 'it is no domain but <network>'],
+  ['head -c 1048577 /dev/zero', 'virsh printed more than 1048576 bytes'],
+  ['while :; do echo "<!-- -->"; done', 'virsh printed more than 1048576 bytes'],
+] as const) {
+  test(`an answer that is none is tried again: ${script}`, async (t) => {
+    const virsh = fakeVirsh(t);
+    virsh.become(script);
+    await fails(t, dialWith(t, virsh, 'libvirt:vm1'), 'channel-failed', says);
+  });
+}
+
+for (const [what, code, says] of [
+  ['is given up', 'shutdown', 'given up'],
+  ['gets no answer for 10 s', 'channel-failed', 'virsh did not answer for 10 s'],
+] as const) {
+  test(`dialling that ${what} kills virsh, with what it has started`, async (t) => {
+    const virsh = fakeVirsh(t);
+    const file = join(temporaryFolder(t), 'pids');
+    virsh.become(`sleep 1000 & echo $! $$ > ${file}.new; mv ${file}.new ${file}; wait`);
+    const [clock, abort] = [new ManualClock(), new AbortController()];
+    const attempt = () => dialWith(t, virsh, 'libvirt:vm1', { clock, signal: abort.signal });
+    const failure = fails(t, attempt(), code, says);
+    await eventually(() => statSync(file));
+    if (code === 'shutdown') abort.abort();
+    else clock.advance(10_000);
+    await failure;
+    const pids = readFileSync(file, 'utf8').trim().split(' ').map(Number);
+    await eventually(() => !pids.some(isRunning), { what: `the end of ${pids.join()}` });
+    if (code !== 'shutdown') return;
+    await fails(t, attempt(), 'shutdown', 'given up');
+    t.is((await virsh.calls()).length, 1);
+  });
+}
+
+test('four virsh run at once, the others wait for them, and who waits can give up', async (t) => {
+  const [virsh, other] = [fakeVirsh(t), fakeVirsh(t)];
+  virsh.become('exec sleep 1000');
+  other.print(domainXml());
+  const [abort, impatient] = [new AbortController(), new AbortController()];
+  const hanging = [1, 2, 3, 4].map((id) =>
+    t.throwsAsync(dialWith(t, virsh, `libvirt:${id}`, { signal: abort.signal })),
+  );
+  await eventually(async () => (await virsh.calls()).length === 4);
+  const failure = fails(t, dialWith(t, other, 'libvirt:5', { signal: impatient.signal }), 'shutdown', 'given up');
+  const next = fails(t, dialWith(t, other, 'libvirt:6'), 'channel-missing', 'there are: none');
+  impatient.abort();
+  await failure;
+  t.deepEqual(await other.calls(), []);
+  abort.abort();
+  await Promise.all([...hanging, next]);
+  t.is((await other.calls()).length, 1);
+});
+
+const unixXml = (path: string, name?: string): string =>
+  channelXml('unix', `<source mode='bind' path='${path}'/>`, name);
+const PORT = unixXml('/nowhere/vproxy.sock');
+const AGENT = unixXml('/nowhere/vproxy.sock', 'org.qemu.guest_agent.0');
+const MANY = Array.from({ length: 99 }, (_, index) => unixXml('/nowhere/vproxy.sock', `port${index}`));
+const SPICE = channelXml('spicevmc', '', 'com.redhat.spice.0');
+/** A TCP port; what follows its host, and what is beside its source. */
+const tcpXml = (source: string, beside = '', mode = 'bind'): string =>
+  channelXml('tcp', `<source mode='${mode}' ${source}/>${beside}`);
+const LOCAL = "host='127.0.0.1' service='90'";
+const LISTENS =
+  "its port org.vproxy.0 has mode='connect', so that QEMU connects and this side listens: -c unix-listen:/run/a is what it needs";
+const ODD = [
+  "<channel type='unix'><source mode='bind' path='/x'/><target type='guestfwd' name='org.vproxy.0'/></channel>",
+  "<console type='pty'><target type='virtio' name='org.vproxy.0'/></console>",
+  "<channel type='pty'><target type='virtio'/></channel>",
+];
+
+/** Domains whose port is not there, at least not yet: their XML, what is said, and the channel. */
+const MISSING: Readonly<Record<string, readonly [xml: string, says: string, text?: string]>> = {
+  'a domain that is shut off': [domainXml(PORT).replace(" id='3'", ''), 'the domain is not running'],
+  'no port': [domainXml(), 'no virtio port whose name begins with org.vproxy.; there are: none'],
+  'ports of others': [domainXml(AGENT), 'begins with org.vproxy.; there are: org.qemu.guest_agent.0'],
+  'another port': [domainXml(PORT, AGENT), 'there are: org.vproxy.0, org.qemu.guest_agent.0', 'libvirt:vm1:a'],
+  'many ports': [domainXml(...MANY), 'port15, …'],
+  'no virtio port': [domainXml(...ODD), 'there are: none'],
+  'a port outside of its devices': [
+    `<domain id='1'><x>${PORT}</x><metadata><devices>${PORT}</devices></metadata></domain>`,
+    'there are: none',
+  ],
+  'a path that is gone': [domainXml(PORT), 'unix-connect:/nowhere/vproxy.sock is missing (ENOENT)'],
+  'FIFOs that are gone': [domainXml(channelXml('pipe', "<source path='/nowhere/pipe'/>")), '/nowhere/pipe.out'],
+};
+
+/** Ports that no attempt will open. */
+const UNUSABLE: typeof MISSING = {
+  'several ports': [domainXml(PORT, unixXml('/x', 'org.vproxy.1'), AGENT), 'say which: org.vproxy.0, org.vproxy.1'],
+  'a path that is none': [domainXml(unixXml(`/${'x'.repeat(107)}`)), '108 bytes, the system allows 107'],
+  'no path': [domainXml(channelXml('unix', "<source mode='bind'/>")), 'of type unix has no path'],
+  'no source': [domainXml(channelXml('unix', '')), 'of type unix has no path'],
+  'QEMU that connects': [domainXml(channelXml('unix', "<source mode='connect' path='/run/a'/>")), LISTENS],
+  'QEMU that connects by TCP': [
+    domainXml(tcpXml("host='::1' service='90'", '', 'connect')),
+    '-c tcp-listen:[::1]:90 is what it needs',
+  ],
+  'TCP without a port': [domainXml(tcpXml("host='127.0.0.1'")), 'has no service'],
+  'TCP with a word for a port': [domainXml(tcpXml("host='127.0.0.1' service='ssh'")), 'is not HOST:PORT'],
+  telnet: [domainXml(tcpXml(LOCAL, "<protocol type='telnet'/>")), 'speaks telnet'],
+  TLS: [domainXml(tcpXml(`${LOCAL} tls='yes'`, "<protocol type='raw'/>")), 'speaks tls'],
+  'another machine': [
+    domainXml(tcpXml("host='192.0.2.1' service='90'")),
+    'is at 192.0.2.1, which is no address of this machine',
+  ],
+  'a name of a machine': [domainXml(tcpXml("host='toString' service='90'")), 'is at toString'],
+  spice: [domainXml(SPICE), 'is of type spicevmc; vproxy takes unix, tcp, pty, pipe', 'libvirt:vm1:com.redhat.spice.0'],
+  'a type that no object has': [domainXml(channelXml('constructor', '')), 'is of type constructor'],
+};
+
+for (const [code, cases] of [
+  ['channel-missing', MISSING],
+  ['channel-unusable', UNUSABLE],
+] as const) {
+  for (const [what, [xml, says, text]] of Object.entries(cases)) {
+    test(`${what} is ${code}`, (t) => fails(t, dialDomain(t, xml, text), code, says));
+  }
+}

@@ -11,7 +11,8 @@ import type { ExecutionContext } from 'ava';
 import { parseChannel } from '../../lib/channel/address/address.js';
 import type { Link } from '../../lib/link/link.js';
 import { deferred } from '../../lib/util/concurrency.js';
-import { dial, LinkRecorder, listen, makeFolder } from '../helpers/channel-pair.js';
+import { dial, listen, record } from '../helpers/channel-pair.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { freePort } from '../helpers/ports.js';
 import { testWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
@@ -35,8 +36,7 @@ function startQemu(t: ExecutionContext, args: readonly string[]): () => string {
 
 /** What QEMU's monitor says through a link, and what it answers. */
 async function talk(t: ExecutionContext, link: Link): Promise<void> {
-  const handler = new LinkRecorder();
-  link.start(handler);
+  const handler = record(link);
   const answers = () => handler.bytes.toString();
   await eventually(() => /^\{"QMP": [^\n]*\n/m.test(answers()), { what: "QEMU's greeting" });
   link.write(Buffer.from('{"execute": "qmp_capabilities"}\n'));
@@ -83,7 +83,7 @@ const SPELLINGS: readonly (readonly [option: 'chardev' | 'qmp', chardev: string]
 
 for (const [option, spelling] of SPELLINGS) {
   withQemu(`-${option} ${spelling} is understood as QEMU does`, async (t) => {
-    const folder = await makeFolder(t);
+    const folder = temporaryFolder(t);
     execFileSync('mkfifo', [path.join(folder, 'pipe.in'), path.join(folder, 'pipe.out')]);
     const chardev = spelling.replace('FOLDER', folder).replace('PORT', String(await freePort()));
     const monitor = option === 'chardev' ? ['-mon', 'chardev=c0,mode=control'] : [];
@@ -99,12 +99,11 @@ withQemu('the terminal that QEMU says it made is a channel', async (t) => {
 });
 
 withQemu('what the monitor says of a chardev is understood', async (t) => {
-  const folder = await makeFolder(t);
+  const folder = temporaryFolder(t);
   const log = path.join(folder, 'log');
   execFileSync('mkfifo', [path.join(folder, 'mon.in'), path.join(folder, 'mon.out')]);
   const monitor = await dial(t, `pipe-open:${folder}/mon`);
-  const handler = new LinkRecorder();
-  monitor.start(handler);
+  const handler = record(monitor);
   const sockets = [
     ...['-chardev', `socket,id=c0,path=${folder}/q.sock,server=on,wait=off,logfile=${log}`],
     ...['-mon', 'chardev=c0,mode=control', '-monitor', `pipe:${folder}/mon`],

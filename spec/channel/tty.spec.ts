@@ -1,5 +1,4 @@
 import { execFile, execFileSync } from 'node:child_process';
-import { readdirSync, readlinkSync } from 'node:fs';
 import fs from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
@@ -7,9 +6,9 @@ import test, { type ExecutionContext } from 'ava';
 import { ttyKind, ttyOpen } from '../../lib/channel/tty-open.js';
 import { VproxyError } from '../../lib/errors.js';
 import type { Link } from '../../lib/link/link.js';
-import { testLinks } from '../helpers/channel-conformance.js';
-import { dial, LinkRecorder, makeFolder, patiently } from '../helpers/channel-pair.js';
-import { openPty, openPtyPair, type Pty } from '../helpers/terminals.js';
+import { countOpen, dial, patiently, record } from '../helpers/channel-pair.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { openPty, type Pty } from '../helpers/terminals.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
 
 /** The settings of a line, as stty writes and reads them. */
@@ -28,12 +27,6 @@ async function dialTty(t: ExecutionContext, device: string): Promise<Link> {
   return dial(t, `tty-open:${device},baud=115200`);
 }
 
-testLinks('tty-open', async (t) => {
-  const [one, other] = await openPtyPair(t);
-  for (const { path: device } of [one, other]) execFileSync('stty', ['-F', device, 'sane']);
-  return { near: await dialTty(t, one.path), far: await dialTty(t, other.path) };
-});
-
 test('the line is raw and fast while the link is there, and as before when it has gone', async (t) => {
   const pty = await openCookedPty(t);
   const before = await settingsOf(pty.path);
@@ -43,27 +36,11 @@ test('the line is raw and fast while the link is there, and as before when it ha
     for (const setting of ['speed 115200', '-icanon', '-echo ', '-opost', '-iexten', '-ixon', 'cs8', 'clocal']) {
       t.true(meanwhile.includes(setting), `${setting} in ${meanwhile}`);
     }
-    const handler = new LinkRecorder();
-    link.start(handler);
+    const handler = record(link);
     link[how]();
     t.is((await handler.closed).code, 'shutdown');
     t.is(await settingsOf(pty.path), before);
   }
-});
-
-test('stty leads no session: a line would be its terminal, and be hung up for all when it ends', async (t) => {
-  const pty = await openPty(t);
-  const folder = await makeFolder(t);
-  // A pseudo-terminal is not hung up then, as a UART is; so the test looks at the process that runs stty.
-  const seen = path.join(folder, 'seen');
-  const stty = `#!/bin/sh\ncut -d ' ' -f 1,6 /proc/$$/stat >> '${seen}'\nPATH=\${PATH#*:} exec stty "$@"\n`;
-  await fs.writeFile(path.join(folder, 'stty'), stty, { mode: 0o755 });
-  const env = { PATH: `${folder}:${process.env['PATH'] ?? ''}` };
-  const vproxy = spawnVproxy(t, ['-c', `tty-open:${pty.path}`], { env });
-  await vproxy.waitForLine(/waiting for the peer|no answer/);
-  const lines = (await fs.readFile(seen, 'utf8')).trim().split('\n');
-  t.is(lines.length, 2);
-  for (const line of lines) t.notRegex(line, /^(\d+) \1$/);
 });
 
 test('without a baud rate the line keeps its speed', async (t) => {
@@ -78,24 +55,31 @@ test('a link that is closed before it was started puts the settings back as well
   const link = await dialTty(t, pty.path);
   t.not(await settingsOf(pty.path), before);
   link.destroy();
-  const handler = new LinkRecorder();
-  link.start(handler);
+  const handler = record(link);
   await handler.closed;
   t.is(await settingsOf(pty.path), before);
 });
 
-for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-  test.serial(`${signal} makes vproxy put the settings back`, async (t) => {
-    const pty = await openCookedPty(t);
-    const before = await settingsOf(pty.path);
-    const vproxy = spawnVproxy(t, ['-c', `tty-open:${pty.path}`, '--no-storage']);
-    await vproxy.waitForLine(/no answer on tty-open:/);
-    t.not(await settingsOf(pty.path), before);
-    vproxy.kill(signal);
-    t.deepEqual(await vproxy.exited, { code: 0, signal: null });
-    t.is(await settingsOf(pty.path), before);
-  });
-}
+test.serial('SIGTERM makes vproxy put the settings back, and stty leads no session meanwhile', async (t) => {
+  const pty = await openCookedPty(t);
+  const before = await settingsOf(pty.path);
+  // A line would be the terminal of such a session, and be hung up for all when it ends. A pseudo-terminal is not hung
+  // up then, as a UART is; so the test looks at the process that runs stty.
+  const folder = temporaryFolder(t);
+  const seen = path.join(folder, 'seen');
+  const stty = `#!/bin/sh\ncut -d ' ' -f 1,6 /proc/$$/stat >> '${seen}'\nPATH=\${PATH#*:} exec stty "$@"\n`;
+  await fs.writeFile(path.join(folder, 'stty'), stty, { mode: 0o755 });
+  const env = { PATH: `${folder}:${process.env['PATH'] ?? ''}` };
+  const vproxy = spawnVproxy(t, ['-c', `tty-open:${pty.path}`, '--no-storage'], { env });
+  await vproxy.waitForLine(/no answer on tty-open:/);
+  t.not(await settingsOf(pty.path), before);
+  vproxy.kill('SIGTERM');
+  t.deepEqual(await vproxy.exited, { code: 0, signal: null });
+  t.is(await settingsOf(pty.path), before);
+  const lines = (await fs.readFile(seen, 'utf8')).trim().split('\n');
+  t.true(lines.length >= 2);
+  for (const line of lines) t.notRegex(line, /^(\d+) \1$/);
+});
 
 test.serial('a defect that ends the process leaves the settings as they were', async (t) => {
   const pty = await openCookedPty(t);
@@ -105,18 +89,15 @@ test.serial('a defect that ends the process leaves the settings as they were', a
     const report = { waiting() {} };
     await ttyOpen.dial(ttyOpen.parse(${JSON.stringify(pty.path)}), { signal: new AbortController().signal, report });
     throw new Error('a defect');`;
-  const { code } = await t.throwsAsync<Error & { code: number }>(
-    promisify(execFile)(process.execPath, ['--input-type=module', '-e', script]),
-  );
-  t.is(code, 1);
+  const program = promisify(execFile)(process.execPath, ['--input-type=module', '-e', script]);
+  await t.throwsAsync(program, { code: 1 });
   t.is(await settingsOf(pty.path), before);
 });
 
 test('a line whose other end leaves is channel-closed, also for the next who opens it', async (t) => {
   const pty = await openPty(t);
   const link = await dialTty(t, pty.path);
-  const handler = new LinkRecorder();
-  link.start(handler);
+  const handler = record(link);
   while (link.write(Buffer.alloc(4096)));
   pty.hangUp();
   t.is((await handler.closed).code, 'channel-closed');
@@ -125,21 +106,13 @@ test('a line whose other end leaves is channel-closed, also for the next who ope
 
 test('closing a link frees its descriptor', async (t) => {
   const pty = await openPty(t);
-  const isOpen = () =>
-    readdirSync('/proc/self/fd').some((fd) => {
-      try {
-        return readlinkSync(`/proc/self/fd/${fd}`) === pty.path;
-      } catch {
-        return false;
-      }
-    });
+  const before = countOpen(pty.path);
   const link = await dialTty(t, pty.path);
-  const handler = new LinkRecorder();
-  link.start(handler);
-  t.true(isOpen());
+  const handler = record(link);
+  t.true(countOpen(pty.path) > before);
   link.close();
   await handler.closed;
-  t.false(isOpen());
+  t.is(countOpen(pty.path), before);
 });
 
 async function refuses(t: ExecutionContext, device: string, code: string, says: string, kind = ttyOpen) {
@@ -150,7 +123,7 @@ async function refuses(t: ExecutionContext, device: string, code: string, says: 
 }
 
 test('what is no terminal line is refused, and not changed', async (t) => {
-  const folder = await makeFolder(t);
+  const folder = temporaryFolder(t);
   const file = path.join(folder, 'regular');
   await fs.writeFile(file, 'precious');
   await refuses(t, path.join(folder, 'none'), 'channel-missing', 'none is missing (ENOENT)');
@@ -161,7 +134,7 @@ test('what is no terminal line is refused, and not changed', async (t) => {
 });
 
 test('a line to which the kernel writes its messages is refused', async (t) => {
-  const sys = await makeFolder(t);
+  const sys = temporaryFolder(t);
   const pty = await openPty(t);
   await fs.mkdir(path.join(sys, 'class/tty/console'), { recursive: true });
   await fs.writeFile(path.join(sys, 'class/tty/console/active'), `tty0 ${path.basename(pty.path)}\n`);

@@ -1,58 +1,26 @@
+/** AF_VSOCK, and hybrid vsock as Firecracker and cloud-hypervisor have it. */
 import { openSync, readdirSync } from 'node:fs';
+import type net from 'node:net';
 import { constants } from 'node:os';
-import test, { type ExecutionContext } from 'ava';
+import { join } from 'node:path';
+import test from 'ava';
 import {
   encodeVsockAddress,
-  loadSocketSystem,
   type VsockSystem,
   vsockConnectKind,
   vsockListen,
   vsockListenKind,
 } from '../../lib/channel/vsock.js';
+import { vsockMuxConnectKind } from '../../lib/channel/vsock-mux.js';
 import { VproxyError } from '../../lib/errors.js';
-import type { Link } from '../../lib/link/link.js';
-import { deferred } from '../../lib/util/concurrency.js';
-import { bothWays, testEnds, testLinks } from '../helpers/channel-conformance.js';
-import { type LinkPair, patiently } from '../helpers/channel-pair.js';
+import { dial, loopbackVsock, patiently, record } from '../helpers/channel-pair.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { answering, firecracker, inPieces } from '../helpers/hybrid-vsock.js';
 import { freePort } from '../helpers/ports.js';
-import { localServer } from '../helpers/proxies.js';
+import { connectedProxies, echo, localServer, localSocket, readToEnd, TestProxy } from '../helpers/proxies.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
-/** The same calls for IPv4 on loopback, in place of a vsock device, which this machine may not have. */
-const loopback = loadSocketSystem({
-  number: 2,
-  encode({ port }) {
-    const address = Buffer.alloc(16);
-    address.set(new Uint8Array(new Uint16Array([2]).buffer));
-    address.writeUInt16BE(port, 2);
-    address.set([127, 0, 0, 1], 4);
-    return address;
-  },
-});
-const connectKind = vsockConnectKind(() => loopback);
-const listenKind = vsockListenKind(() => loopback);
-
-async function openPair(t: ExecutionContext): Promise<LinkPair> {
-  const accepted = deferred<Link>();
-  const port = await freePort();
-  const listener = await listenKind.listen(port, {
-    onLink: (link) => accepted.resolve(link),
-    onFailed: (error) => t.fail(error.message),
-  });
-  t.teardown(() => listener.close());
-  t.is(listener.description, `vsock-listen:${port}`);
-  const dialled = await connectKind.dial({ cid: 1, port }, patiently());
-  const far = await accepted.promise;
-  t.teardown(() => dialled.destroy());
-  t.teardown(() => far.destroy());
-  return { dialled, accepted: far, listener };
-}
-
-const [dialled, accepted] = bothWays(openPair);
-testLinks('vsock-connect', dialled);
-testLinks('vsock-listen', accepted);
-testEnds('vsock-connect', dialled);
-testEnds('vsock-listen', accepted);
+const HANDLERS = { onLink: () => undefined, onFailed: () => undefined };
 
 test('an address looks as struct sockaddr_vm does', (t) => {
   t.is(encodeVsockAddress({ cid: 2, port: 0x01020304 }).toString('hex'), '28000000040302010200000000000000');
@@ -61,19 +29,19 @@ test('an address looks as struct sockaddr_vm does', (t) => {
 
 test('a port that is taken, or not listened on, has its own code, and no descriptor is left', async (t) => {
   const { port } = await localServer(t, () => undefined);
-  const handlers = { onLink: () => undefined, onFailed: () => undefined };
   const descriptors = readdirSync('/proc/self/fd').length;
-  await t.throwsAsync(listenKind.listen(port, handlers), {
+  await t.throwsAsync(vsockListenKind(loopbackVsock).listen(port, HANDLERS), {
     code: 'address-in-use',
     message: /vsock-listen:\d+: .*EADDRINUSE/,
   });
-  await t.throwsAsync(connectKind.dial({ cid: 1, port: await freePort() }, patiently()), { code: 'channel-refused' });
+  const nobody = { cid: 1, port: await freePort() };
+  await t.throwsAsync(vsockConnectKind(loopbackVsock).dial(nobody, patiently()), { code: 'channel-refused' });
   await eventually(() => readdirSync('/proc/self/fd').length <= descriptors);
 });
 
 /** A system whose connections are made when the test says so; its descriptors are real, so that they can be closed. */
-function fakeSystem(changes: Partial<VsockSystem> = {}): VsockSystem {
-  return {
+const fakeSystem = (changes: Partial<VsockSystem> = {}) => {
+  const system: VsockSystem = {
     socket: () => openSync('/dev/null', 'r'),
     connect: () => -constants.errno.EINPROGRESS,
     bind: () => 0,
@@ -81,21 +49,18 @@ function fakeSystem(changes: Partial<VsockSystem> = {}): VsockSystem {
     isWritable: () => false,
     ...changes,
   };
-}
+  return () => Promise.resolve(system);
+};
 
+const { ECONNRESET, ENODEV, EAFNOSUPPORT, EACCES } = constants.errno;
 for (const [what, changes, code, message] of [
-  [
-    'nobody listens',
-    { isWritable: () => true, pendingError: () => constants.errno.ECONNRESET },
-    'channel-refused',
-    /nobody/,
-  ],
-  ['no such machine', { connect: () => -constants.errno.ENODEV }, 'channel-missing', /no machine of that CID/],
-  ['no vsock', { socket: () => -constants.errno.EAFNOSUPPORT }, 'channel-failed', /no AF_VSOCK/],
-  ['no permission', { connect: () => -constants.errno.EACCES }, 'channel-denied', /EACCES/],
+  ['nobody listens', { isWritable: () => true, pendingError: () => ECONNRESET }, 'channel-refused', /nobody/],
+  ['no such machine', { connect: () => -ENODEV }, 'channel-missing', /no machine of that CID/],
+  ['no vsock', { socket: () => -EAFNOSUPPORT }, 'channel-failed', /no AF_VSOCK/],
+  ['no permission', { connect: () => -EACCES }, 'channel-denied', /EACCES/],
 ] as const) {
   test(`vsock-connect where there is ${what}`, async (t) => {
-    const kind = vsockConnectKind(() => Promise.resolve(fakeSystem(changes)));
+    const kind = vsockConnectKind(fakeSystem(changes));
     await t.throwsAsync(kind.dial({ cid: 3, port: 9 }, patiently()), { code, message });
   });
 }
@@ -103,28 +68,13 @@ for (const [what, changes, code, message] of [
 test('a connection that is not made keeps the event loop free, and is given up after 5 s or when asked to', async (t) => {
   const clock = new ManualClock();
   let looks = 0;
-  const system = fakeSystem({
-    isWritable: () => {
-      looks += 1;
-      return false;
-    },
-  });
-  const kind = vsockConnectKind(() => Promise.resolve(system), clock);
-  const late = t.throwsAsync(kind.dial({ cid: 3, port: 9 }, patiently()), {
-    code: 'channel-failed',
-    message: /ETIMEDOUT/,
-  });
+  const kind = vsockConnectKind(fakeSystem({ isWritable: () => (looks += 1) < 0 }), clock);
   let isOver = false;
-  void late.then(() => {
-    isOver = true;
-  });
-  await eventually(
-    () => {
-      clock.advance(50);
-      return isOver;
-    },
-    { intervalMs: 1 },
-  );
+  const late = t
+    .throwsAsync(kind.dial({ cid: 3, port: 9 }, patiently()), { code: 'channel-failed', message: /ETIMEDOUT/ })
+    .finally(() => (isOver = true));
+  const passUntil = (isDone: () => boolean) => eventually(() => (clock.advance(50), isDone()), { intervalMs: 1 });
+  await passUntil(() => isOver);
   await late;
   t.true(looks > 90 && looks < 130, `${looks} looks`);
   const stop = new AbortController();
@@ -132,10 +82,7 @@ test('a connection that is not made keeps the event loop free, and is given up a
     code: 'shutdown',
   });
   stop.abort();
-  await eventually(() => {
-    clock.advance(50);
-    return clock.pending === 0;
-  });
+  await passUntil(() => clock.pending === 0);
   await given;
 });
 
@@ -146,8 +93,84 @@ test('without koffi both say what to install, and what does without', async (t) 
     code: 'channel-unusable',
     message: 'vsock-connect:2:9: koffi; exec:socat - VSOCK-CONNECT:2:9',
   });
-  await t.throwsAsync(vsockListenKind(absent).listen(9, { onLink: () => undefined, onFailed: () => undefined }), {
+  await t.throwsAsync(vsockListenKind(absent).listen(9, HANDLERS), {
     message: 'vsock-listen:9: koffi; exec:socat - VSOCK-LISTEN:9',
   });
   t.true(vsockListen.isPrivate(9));
+});
+
+// Hybrid vsock.
+
+test('the line is one write, and what comes behind the answer belongs to the channel', async (t) => {
+  const path = join(temporaryFolder(t), 'vmm');
+  const requests = await firecracker(t, path, { 7: (socket) => socket.write('hello') });
+  const handler = record(await dial(t, `vsock-mux-connect:${path}:7`));
+  await handler.received(5);
+  t.is(handler.bytes.toString(), 'hello');
+  t.deepEqual(requests, [{ line: 'CONNECT 7\n', early: '' }]);
+});
+
+test('an answer in pieces is understood', async (t) => {
+  const path = join(temporaryFolder(t), 'vmm');
+  await answering(t, path, (socket) => inPieces(socket, ['O', 'K 10', '73741824', '\nfirst', ' second']));
+  const handler = record(await dial(t, `vsock-mux-connect:${path}:7`));
+  await handler.received(12);
+  t.is(handler.bytes.toString(), 'first second');
+});
+
+for (const [what, answer, code, message] of [
+  ['a bare close', (socket: net.Socket) => socket.destroy(), 'channel-refused', /nobody listens on port 7 there/],
+  ['an orderly end', (socket: net.Socket) => socket.end(), 'channel-refused', /nobody listens on port 7 there/],
+  ['another answer', (socket: net.Socket) => socket.write('\u001b[2J\n'), 'channel-failed', /answered "\\x1b\[2J"/],
+  ['an endless answer', (socket: net.Socket) => socket.write('OK'.repeat(99)), 'channel-failed', /more than a line/],
+] as const) {
+  test(`${what} is ${code}`, async (t) => {
+    const path = join(temporaryFolder(t), 'vmm');
+    await answering(t, path, (socket) => void answer(socket));
+    await t.throwsAsync(dial(t, `vsock-mux-connect:${path}:7`), { code, message });
+  });
+}
+
+test('no answer for 5 s is channel-failed, no socket channel-missing, and dialling can be given up', async (t) => {
+  const path = join(temporaryFolder(t), 'vmm');
+  let asked = 0;
+  await answering(t, path, () => void (asked += 1));
+  const clock = new ManualClock();
+  const late = vsockMuxConnectKind(clock).dial({ path, port: 7 }, patiently());
+  const failure = t.throwsAsync(late, { code: 'channel-failed', message: /no answer to CONNECT for 5 s/ });
+  await eventually(() => asked === 1);
+  clock.advance(5000);
+  await failure;
+  t.is(clock.pending, 0);
+  await t.throwsAsync(dial(t, `vsock-mux-connect:${path}.none:7`), { code: 'channel-missing' });
+  const stop = new AbortController();
+  const attempt = dial(t, `vsock-mux-connect:${path}:7`, { ...patiently(), signal: stop.signal });
+  stop.abort();
+  await t.throwsAsync(attempt, { code: 'shutdown' });
+});
+
+test('a session runs over hybrid vsock, and comes back when the guest listens again', async (t) => {
+  const folder = temporaryFolder(t);
+  const path = join(folder, 'vmm');
+  const server = await localServer(t, echo);
+  // The guest's side of Firecracker, which is a unix socket here, and vproxy's own hybrid vsock in front of it.
+  const guest = await localServer(t, (socket) => {
+    const onward = localSocket(t, { path: join(folder, 'guest') });
+    onward.on('error', () => socket.destroy());
+    socket.pipe(onward).pipe(socket);
+  });
+  await connectedProxies(
+    t,
+    join(folder, 'outer'),
+    { outgoing: [`*:vsock-mux:${path},1234=guest`] },
+    { incoming: [`guest:${guest.port}`] },
+  );
+  const host = new TestProxy(t, `vsock-mux-connect:${path}:1234`, { outgoing: ['echo:0'] });
+  await host.start();
+  const inGuest = new TestProxy(t, `unix-listen:${join(folder, 'guest')}`, { incoming: [`echo:${server.port}`] });
+  await inGuest.start();
+  await host.event('session-established');
+  const socket = localSocket(t, { host: '127.0.0.1', port: host.port('echo') });
+  socket.end('over two channels');
+  t.is((await readToEnd(socket)).toString(), 'over two channels');
 });

@@ -1,27 +1,17 @@
-/** Two links that lead to each other, over real kinds of channels. */
-import fs from 'node:fs/promises';
-import os from 'node:os';
-import path from 'node:path';
+/** Links over real kinds of channels, and what records what comes through one. */
+import { execFileSync } from 'node:child_process';
+import { constants, openSync, readdirSync, readlinkSync } from 'node:fs';
+import { join } from 'node:path';
 import { Duplex } from 'node:stream';
 import type { ExecutionContext } from 'ava';
 import { parseChannel } from '../../lib/channel/address/address.js';
-import type { ChannelListener, DialContext, ListenHandlers } from '../../lib/channel/kind.js';
+import { fdKind, stdioKind } from '../../lib/channel/inherited.js';
+import type { ChannelListener, DialContext, DialKind, ListenHandlers } from '../../lib/channel/kind.js';
+import { loadSocketSystem, type VsockSystem } from '../../lib/channel/vsock.js';
 import type { VproxyError } from '../../lib/errors.js';
 import type { Link, LinkHandler } from '../../lib/link/link.js';
 import { deferred } from '../../lib/util/concurrency.js';
-
-export interface LinkPair {
-  readonly dialled: Link;
-  readonly accepted: Link;
-  readonly listener: ChannelListener;
-}
-
-/** A folder of its own for a test. */
-export async function makeFolder(t: ExecutionContext): Promise<string> {
-  const folder = await fs.mkdtemp(path.join(os.tmpdir(), 'vproxy-channel-'));
-  t.teardown(() => fs.rm(folder, { recursive: true }));
-  return folder;
-}
+import { temporaryFolder } from './files.js';
 
 /** A context for dialling that waits for ever and reports nothing. */
 export const patiently = (): DialContext => ({
@@ -29,13 +19,23 @@ export const patiently = (): DialContext => ({
   report: { waiting: () => undefined },
 });
 
-/** Dials the channel that a text means; the link goes with the test. */
-export async function dial(t: ExecutionContext, text: string, context = patiently()): Promise<Link> {
-  const { kind, address } = parseChannel(text);
-  if (kind.mode !== 'dial') throw new Error(`${text} is not dialled`);
+/** Dials an address of a kind; the link goes with the test. */
+export async function dialKind<Address>(
+  t: ExecutionContext,
+  kind: DialKind<Address>,
+  address: Address,
+  context = patiently(),
+): Promise<Link> {
   const link = await kind.dial(address, context);
   t.teardown(() => link.destroy());
   return link;
+}
+
+/** Dials the channel that a text means. */
+export async function dial(t: ExecutionContext, text: string, context = patiently()): Promise<Link> {
+  const { kind, address } = parseChannel(text);
+  if (kind.mode !== 'dial') throw new Error(`${text} is not dialled`);
+  return dialKind(t, kind, address, context);
 }
 
 /** Listens on the channel that a text means; the listener goes with the test. */
@@ -53,28 +53,57 @@ export async function listen(
   return listener;
 }
 
-/** A pair over a listener's text; `dialText` makes that of the dialling side from what the listener describes. */
-async function openPair(
-  t: ExecutionContext,
-  listenText: string,
-  dialText: (text: string) => string,
-): Promise<LinkPair> {
-  const accepted = deferred<Link>();
-  const listener = await listen(t, listenText, { onLink: (link) => accepted.resolve(link) });
-  const dialled = await dial(t, dialText(listener.description));
-  const link = await accepted.promise;
-  t.teardown(() => link.destroy());
-  return { dialled, accepted: link, listener };
+export const DEVICE_FLAGS = constants.O_RDWR | constants.O_NONBLOCK | constants.O_NOCTTY;
+
+/** The number of descriptors of this process that lead to a file. */
+export function countOpen(file: string): number {
+  return readdirSync('/proc/self/fd').filter((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`) === file;
+    } catch {
+      return false;
+    }
+  }).length;
 }
 
-export async function openUnixPair(t: ExecutionContext): Promise<LinkPair> {
-  const file = path.join(await makeFolder(t), 'channel.sock');
-  return openPair(t, `unix-listen:${file}`, () => `unix-connect:${file}:-`);
+/** A pipe's two ends. */
+export function makePipe(t: ExecutionContext): { readonly out: number; readonly in: number } {
+  const file = makeFifo(t);
+  const out = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK);
+  return { out, in: openSync(file, constants.O_WRONLY) };
 }
 
-export function openTcpPair(t: ExecutionContext): Promise<LinkPair> {
-  return openPair(t, 'tcp-listen:127.0.0.1:0', (text) => text.replace('listen', 'connect'));
+export function makeFifo(t: ExecutionContext): string {
+  const file = join(temporaryFolder(t), 'fifo');
+  execFileSync('mkfifo', [file]);
+  return file;
 }
+
+/** The path of the two FIFOs of QEMU's pipe chardev. */
+export function makeFifos(t: ExecutionContext): string {
+  const path = join(temporaryFolder(t), 'pipe');
+  execFileSync('mkfifo', [`${path}.in`, `${path}.out`]);
+  return path;
+}
+
+export const dialStdio = (t: ExecutionContext, inputFd: number, outputFd: number): Promise<Link> =>
+  dialKind(t, stdioKind(inputFd, outputFd), '');
+
+/** Not the kind of the table: numbers come again in this process. */
+export const dialFd = (t: ExecutionContext, fd: number, kind = fdKind()): Promise<Link> => dialKind(t, kind, fd);
+
+/** The calls of vsock for IPv4 on loopback, in place of a vsock device, which this machine may not have. */
+export const loopbackVsock = (): Promise<VsockSystem> =>
+  loadSocketSystem({
+    number: 2,
+    encode({ port }) {
+      const address = Buffer.alloc(16);
+      address.set(new Uint8Array(new Uint16Array([2]).buffer));
+      address.writeUInt16BE(port, 2);
+      address.set([127, 0, 0, 1], 4);
+      return address;
+    },
+  });
 
 // Two streams in memory, joined: what is written to one is read from the other. Node has such a pair itself, in which
 // `destroy` of one end differs between versions.
@@ -114,6 +143,13 @@ export function duplexPair(): [Duplex, Duplex] {
   left.other = right;
   right.other = left;
   return [left, right];
+}
+
+/** Starts a link with a recorder. */
+export function record(link: Link): LinkRecorder {
+  const recorder = new LinkRecorder();
+  link.start(recorder);
+  return recorder;
 }
 
 // A handler of a link that records its calls, and can be waited for.

@@ -5,7 +5,7 @@ import net from 'node:net';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { type ControlClient, connectControl } from '../../lib/control/client/client.js';
-import type { LogEvent } from '../../lib/events.js';
+import type { LogEvent, LogEventName } from '../../lib/events.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
 import type { ChannelOptions } from '../../lib/proxy/channel-options.js';
 import { Proxy, type ProxyOptions } from '../../lib/proxy/proxy.js';
@@ -22,6 +22,9 @@ export interface ProxySetup
   readonly incoming?: readonly string[];
 }
 
+export const outgoing = (...texts: readonly string[]) => texts.map((text) => parseForwardSpec('outgoing', text));
+export const incoming = (...texts: readonly string[]) => texts.map((text) => parseForwardSpec('incoming', text));
+
 /** A proxy under test, with all that it logged. */
 export class TestProxy {
   readonly proxy: Proxy;
@@ -30,12 +33,9 @@ export class TestProxy {
   constructor(
     t: ExecutionContext,
     channel: string,
-    { outgoing = [], incoming = [], agent = 'vproxy test', clock, findRival, ...options }: ProxySetup = {},
+    { outgoing: out = [], incoming: served = [], agent = 'vproxy test', clock, findRival, ...options }: ProxySetup = {},
   ) {
-    const forwards = [
-      ...outgoing.map((text) => parseForwardSpec('outgoing', text)),
-      ...incoming.map((text) => parseForwardSpec('incoming', text)),
-    ];
+    const forwards = [...outgoing(...out), ...incoming(...served)];
     const channels = [{ address: channel, forwards, ...options }];
     this.proxy = new Proxy({ channels, agent, ...(clock && { clock }), ...(findRival && { findRival }) });
     this.proxy.on('log', (event) => this.events.push(event));
@@ -49,11 +49,20 @@ export class TestProxy {
   /** Where an outgoing forward listens. */
   port(service: string): number {
     const found = this.events.find(({ event, fields }) => event === 'listening' && fields['service'] === service);
-    return Number(/:(\d+)$/.exec(String(found?.fields['endpoint']))?.[1]);
+    return portOf(String(found?.fields['endpoint']));
+  }
+
+  /** The events of a kind so far. */
+  all(name: LogEventName): LogEvent[] {
+    return this.events.filter(({ event }) => event === name);
+  }
+
+  count(name: LogEventName): number {
+    return this.all(name).length;
   }
 
   /** The next event of this kind from now on, or one that was logged already after `since` events. */
-  async event(name: string, since = 0, timeoutMs = 10_000): Promise<LogEvent> {
+  async event(name: string, since = 0, timeoutMs = 30_000): Promise<LogEvent> {
     const logged = this.events.slice(since).find(({ event }) => event === name);
     if (logged !== undefined) return logged;
     return within(
@@ -71,6 +80,16 @@ export class TestProxy {
   }
 }
 
+/** A started one. */
+export async function startProxy(t: ExecutionContext, channel: string, setup: ProxySetup = {}): Promise<TestProxy> {
+  const proxy = new TestProxy(t, channel, setup);
+  await proxy.start();
+  return proxy;
+}
+
+/** The port at the end of an endpoint or of a description. */
+export const portOf = (endpoint: string): number => Number(/:(\d+)$/.exec(endpoint)?.[1]);
+
 /** Two started proxies on one channel with an established session: `a` listens for the channel, `b` connects. */
 export async function connectedProxies(
   t: ExecutionContext,
@@ -78,10 +97,8 @@ export async function connectedProxies(
   a: ProxySetup,
   b: ProxySetup,
 ): Promise<{ readonly a: TestProxy; readonly b: TestProxy }> {
-  const left = new TestProxy(t, `unix-listen:${path}`, { name: 'a', ...a });
-  const right = new TestProxy(t, `unix-connect:${path}`, { name: 'b', ...b });
-  await left.start();
-  await right.start();
+  const left = await startProxy(t, `unix-listen:${path}`, { name: 'a', ...a });
+  const right = await startProxy(t, `unix-connect:${path}`, { name: 'b', ...b });
   await Promise.all([left.event('session-established'), right.event('session-established')]);
   return { a: left, b: right };
 }
@@ -110,12 +127,48 @@ export async function localServer(
   return Object.assign(server, { port: bound !== null && typeof bound === 'object' ? bound.port : 0 });
 }
 
+/** Where a forward listens: a port of this machine, or a path. */
+type Place = number | string;
+
 /** A local program that connects to a forward; destroyed when the test ends. */
-export function localSocket(t: ExecutionContext, address: net.NetConnectOpts): net.Socket {
+export function localSocket(t: ExecutionContext, place: Place | net.NetConnectOpts): net.Socket {
+  const address = typeof place === 'number' ? { port: place } : typeof place === 'string' ? { path: place } : place;
   const socket = net.connect({ host: '127.0.0.1', ...address, allowHalfOpen: true });
   t.teardown(() => socket.destroy());
   return socket;
 }
+
+/** All that a program gets back that sends a text and its end. */
+export async function ask(t: ExecutionContext, place: Place, text = 'hello'): Promise<string> {
+  const socket = localSocket(t, place);
+  socket.end(text);
+  return (await readToEnd(socket)).toString();
+}
+
+/** What comes next on a connection when a text is sent. */
+export async function answerTo(socket: net.Socket, text: string): Promise<string> {
+  const answer = once(socket, 'data') as Promise<[Buffer]>;
+  socket.write(text);
+  return (await within(30_000, 'an answer', answer))[0].toString();
+}
+
+/** A connection to an echo, over which a byte has come back. */
+export async function openEcho(t: ExecutionContext, place: Place): Promise<net.Socket> {
+  const socket = localSocket(t, place);
+  t.is(await answerTo(socket, 'x'), 'x');
+  return socket;
+}
+
+/** Whether an open connection to an echo still carries bytes, and ends in order. */
+export async function endsInOrder(socket: net.Socket): Promise<boolean> {
+  const rest = readToEnd(socket);
+  socket.end('last');
+  return (await rest).toString() === 'last';
+}
+
+/** The code with which a connection that is opened fails. */
+export const refusal = async (t: ExecutionContext, place: Place): Promise<string | undefined> =>
+  (await failureOf(localSocket(t, place))).code;
 
 /** All bytes up to the end, without ending the other direction; rejects with the socket's error. */
 export function readToEnd(socket: net.Socket): Promise<Buffer> {

@@ -30,61 +30,36 @@ async function startDomain(t: ExecutionContext, name: string, ...devices: readon
 }
 
 /** A vproxy beside that libvirtd. */
-function spawnBeside(t: ExecutionContext, channel: string, ...launcher: readonly string[]): VproxyProcess {
-  const args = ['-c', channel, '--name', 'host', '-i', 'x:127.0.0.1:1'];
+function spawnBeside(t: ExecutionContext, channels: readonly string[], ...launcher: readonly string[]): VproxyProcess {
+  const args = channels.flatMap((channel) => ['-c', channel]);
   return spawnVproxy(t, args, { launcher: [...libvirtd.launcher, ...launcher] });
 }
 
-for (const [name, type, source, opened] of [
-  ['picked', 'unix', '', /no answer on unix-connect:\/\S*\/org\.vproxy\.0:/],
-  [
-    'given',
-    'unix',
-    "<source mode='bind' path='/run/a &amp; b.sock'/>",
-    /no answer on unix-connect:\/run\/a & b\.sock:/,
-  ],
-  [
-    'tcp',
-    'tcp',
-    "<source mode='bind' host='127.0.0.1' service='50000'/>",
-    /no answer on tcp-connect:127\.0\.0\.1:50000:/,
-  ],
-  [
-    'any',
-    'tcp',
-    "<source mode='bind' host='0.0.0.0' service='50001'/>",
-    /no answer on tcp-connect:127\.0\.0\.1:50001:/,
-  ],
-  ['pty', 'pty', '', /no answer on tty-open:\/dev\/pts\/\d+:/],
-  ['pipe', 'pipe', "<source path='/run/vm.pipe'/>", /no answer on pipe-open:\/run\/vm\.pipe:/],
-] as const) {
-  withLibvirtd(`a port of type ${type} (${name}) of a domain is opened`, async (t) => {
-    for (const end of ['', '.in', '.out']) {
-      if (type === 'pipe') execFileSync('mkfifo', [libvirtd.outsidePath(`/run/vm.pipe${end}`)]);
-    }
-    await startDomain(t, name, channelXml(type, source));
-    await spawnBeside(t, `libvirt:${name}`).waitForLine(opened);
-    t.pass();
-  });
-}
+/** The kinds of ports, and the channel of each. */
+const PORTS: Readonly<Record<string, readonly [type: string, source: string, opened: string]>> = {
+  picked: ['unix', '', 'unix-connect:/\\S*/picked'],
+  given: ['unix', "<source mode='bind' path='/run/a &amp; b.sock'/>", 'unix-connect:/run/a & b\\.sock'],
+  tcp: ['tcp', "<source mode='bind' host='127.0.0.1' service='50000'/>", 'tcp-connect:127\\.0\\.0\\.1:50000'],
+  any: ['tcp', "<source mode='bind' host='0.0.0.0' service='50001'/>", 'tcp-connect:127\\.0\\.0\\.1:50001'],
+  pty: ['pty', '', 'tty-open:/dev/pts/\\d+'],
+  pipe: ['pipe', "<source path='/run/vm.pipe'/>", 'pipe-open:/run/vm\\.pipe'],
+};
 
-withLibvirtd('a domain is known by its uuid and its id, and its ports by their names', async (t) => {
-  await startDomain(t, 'named', channelXml('unix', '', 'org.example.0'), channelXml('unix', '', 'org.example.1'));
-  for (const command of ['domuuid', 'domid']) {
-    const id = await libvirtd.virsh(command, 'named');
-    await spawnBeside(t, `libvirt:${id}:org.example.1`).waitForLine(
-      /no answer on unix-connect:\/\S*\/org\.example\.1:/,
-    );
-  }
-  await spawnBeside(t, 'libvirt:named').waitForLine(
-    /begins with org\.vproxy\.; there are: org\.example\.0, org\.example\.1/,
-  );
+withLibvirtd('a port of each type is opened, of a domain that is known by its name, its uuid and its id', async (t) => {
+  for (const end of ['in', 'out']) execFileSync('mkfifo', [libvirtd.outsidePath(`/run/vm.pipe.${end}`)]);
+  await startDomain(t, 'all', ...Object.entries(PORTS).map(([name, [type, source]]) => channelXml(type, source, name)));
+  const domains = ['all', await libvirtd.virsh('domuuid', 'all'), await libvirtd.virsh('domid', 'all')];
+  const channels = Object.keys(PORTS).map((name, index) => `${name}=libvirt:${domains[index % 3]}:${name}`);
+  const vproxy = spawnBeside(t, [...channels, 'unnamed=libvirt:all']);
+  for (const [name, [, , opened]] of Object.entries(PORTS))
+    await vproxy.waitForLine(new RegExp(`${name}: no answer on ${opened}:`));
+  await vproxy.waitForLine(/begins with org\.vproxy\.; there are: picked, given, tcp, any, pty, pipe/);
   t.pass();
 });
 
 withLibvirtd('a domain that goes and comes again is found at its new place', async (t) => {
   await startDomain(t, 'restarted', channelXml('unix', ''));
-  const vproxy = spawnBeside(t, 'libvirt:restarted');
+  const vproxy = spawnBeside(t, ['libvirt:restarted']);
   const [, first = ''] = await vproxy.waitForLine(/no answer on unix-connect:(\S+):/);
   await libvirtd.virsh('destroy', 'restarted');
   await vproxy.waitForLine(/the domain is not running; trying again/);
@@ -97,8 +72,9 @@ withLibvirtd('a domain that goes and comes again is found at its new place', asy
 withLibvirtd('QEMU that connects is told apart, and a domain that nobody knows', async (t) => {
   const source = "<source mode='connect' path='/run/c.sock'><reconnect enabled='yes' timeout='1'/></source>";
   await startDomain(t, 'connects', channelXml('unix', source));
-  await spawnBeside(t, 'libvirt:connects').waitForLine(/-c unix-listen:\/run\/c\.sock is what it needs/);
-  await spawnBeside(t, 'libvirt:nobody').waitForLine(/failed to get domain 'nobody'/);
+  const vproxy = spawnBeside(t, ['a=libvirt:connects', 'b=libvirt:nobody']);
+  await vproxy.waitForLine(/-c unix-listen:\/run\/c\.sock is what it needs/);
+  await vproxy.waitForLine(/failed to get domain 'nobody'/);
   t.pass();
 });
 
@@ -107,7 +83,7 @@ withLibvirtd('who may ask but not open the socket is told so, a second later', a
   mkdirSync(folder, { mode: 0o700 });
   await startDomain(t, 'closed', channelXml('unix', "<source mode='bind' path='/run/closed/vm.sock'/>"));
   const nobody = ['setpriv', '--bounding-set', '-dac_override,-dac_read_search', '--reuid', '65534', '--clear-groups'];
-  const vproxy = spawnBeside(t, 'libvirt:closed,uri=qemu:///system', ...nobody);
+  const vproxy = spawnBeside(t, ['libvirt:closed,uri=qemu:///system'], ...nobody);
   await vproxy.waitForLine(/unix-connect:\/run\/closed\/vm\.sock: permission denied \(EACCES\)/);
   t.is((await vproxy.exited).code, 77);
 });

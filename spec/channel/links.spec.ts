@@ -1,0 +1,408 @@
+/** What every link must do, over each kind of channel. */
+import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { openSync, symlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import test, { type ExecutionContext } from 'ava';
+import { virtserialKind } from '../../lib/channel/virtserial.js';
+import { vsockConnectKind, vsockListenKind } from '../../lib/channel/vsock.js';
+import type { ErrorCode } from '../../lib/errors.js';
+import { PollingLink } from '../../lib/link/device-link.js';
+import { DuplexLink } from '../../lib/link/duplex-link.js';
+import type { Link } from '../../lib/link/link.js';
+import { PAGE_BYTES } from '../../lib/link/read-slab.js';
+import { SocketLink } from '../../lib/link/socket-link.js';
+import { readBuffered } from '../../lib/system/sockets/node-sockets.js';
+import { deferred } from '../../lib/util/concurrency.js';
+import {
+  DEVICE_FLAGS,
+  dial,
+  dialFd,
+  dialKind,
+  dialStdio,
+  duplexPair,
+  LinkRecorder,
+  listen,
+  loopbackVsock,
+  makeFifos,
+  makePipe,
+} from '../helpers/channel-pair.js';
+import { sha256, temporaryFolder } from '../helpers/files.js';
+import { freePort, socketPair } from '../helpers/ports.js';
+import { localServer } from '../helpers/proxies.js';
+import { openPtyPair } from '../helpers/terminals.js';
+import { roomOf, unixPair } from '../helpers/unix-pair.js';
+
+/** `near` is under test, `far` is its other end. */
+interface Ends {
+  readonly near: Link;
+  readonly far: Link;
+}
+type Open = (t: ExecutionContext) => Promise<Ends>;
+
+const flipped =
+  (open: Open): Open =>
+  async (t) => {
+    const { near, far } = await open(t);
+    return { near: far, far: near };
+  };
+
+/** The side that dials what another one listens on; the texts are those of a fresh folder. */
+const sockets =
+  (texts: (folder: string) => readonly [listens: string, dials: string | null]): Open =>
+  async (t) => {
+    const [listens, dials] = texts(temporaryFolder(t));
+    const accepted = deferred<Link>();
+    const listener = await listen(t, listens, { onLink: (link) => accepted.resolve(link) });
+    const near = await dial(t, dials ?? listener.description.replace('listen', 'connect'));
+    const far = await accepted.promise;
+    t.teardown(() => far.destroy());
+    return { near, far };
+  };
+
+const unix = sockets((folder) => [`unix-listen:${folder}/c`, `unix-connect:${folder}/c:-`]);
+const tcp = sockets(() => ['tcp-listen:127.0.0.1:0', null]);
+const mux = sockets((folder) => [`vsock-mux-listen:${folder}/c_1`, `unix-connect:${folder}/c_1`]);
+
+const RELAY = fileURLToPath(new URL('../helpers/socket-relay.js', import.meta.url));
+const exec = sockets((folder) => [`unix-listen:${folder}/c`, `exec:exec ${process.execPath} ${RELAY} ${folder}/c`]);
+
+const vsock: Open = async (t) => {
+  const accepted = deferred<Link>();
+  const port = await freePort();
+  const listener = await vsockListenKind(loopbackVsock).listen(port, {
+    onLink: (link) => accepted.resolve(link),
+    onFailed: (error) => t.fail(error.message),
+  });
+  t.teardown(() => listener.close());
+  t.is(listener.description, `vsock-listen:${port}`);
+  const near = await dialKind(t, vsockConnectKind(loopbackVsock), { cid: 1, port });
+  const far = await accepted.promise;
+  t.teardown(() => far.destroy());
+  return { near, far };
+};
+
+/** Through a fake Firecracker, to the guest's end. */
+const firecracker: Open = async (t) => {
+  const path = join(temporaryFolder(t), 'vmm.vsock');
+  const guest = deferred<Link>();
+  await localServer(
+    t,
+    (socket) => {
+      // Reads no more than the line, as the real one does, so that the rest is the link's.
+      socket.pause();
+      socket.once('readable', () => {
+        t.is(String(socket.read()), 'CONNECT 1234\n');
+        socket.removeAllListeners('readable');
+        guest.resolve(new SocketLink('guest', (onread) => readBuffered(socket, onread)));
+        socket.write('');
+      });
+    },
+    { path },
+  );
+  const dialling = dial(t, `vsock-mux-connect:${path}:1234`);
+  const far = await guest.promise;
+  t.teardown(() => far.destroy());
+  far.write(Buffer.from('OK 1073741824\n'));
+  return { near: await dialling, far };
+};
+
+/** Two terminals, each written to the other, and a link to each. */
+const terminals =
+  (open: (t: ExecutionContext, device: string) => Link | Promise<Link>): Open =>
+  async (t) => {
+    const [one, other] = await openPtyPair(t);
+    const [near, far] = [await open(t, one.path), await open(t, other.path)];
+    for (const link of [near, far]) t.teardown(() => link.destroy());
+    return { near, far };
+  };
+
+const fifos: Open = async (t) => {
+  const host = makeFifos(t);
+  const guest = join(temporaryFolder(t), 'mirror');
+  symlinkSync(`${host}.in`, `${guest}.out`);
+  symlinkSync(`${host}.out`, `${guest}.in`);
+  return { near: await dial(t, `pipe-open:${host}`), far: await dial(t, `pipe-open:${guest}:-`) };
+};
+
+const stdio: Open = async (t) => {
+  const [up, down] = [makePipe(t), makePipe(t)];
+  return { near: await dialStdio(t, down.out, up.in), far: await dialStdio(t, up.out, down.in) };
+};
+
+const duplexes =
+  (open: (t: ExecutionContext) => ReturnType<typeof duplexPair> | Promise<ReturnType<typeof duplexPair>>): Open =>
+  async (t) => {
+    const [one, other] = await open(t);
+    const [near, far] = [new DuplexLink('near', one), new DuplexLink('far', other)];
+    for (const link of [near, far]) t.teardown(() => link.destroy());
+    return { near, far };
+  };
+
+/** The kinds, and the code of the other end's end; null where that cannot be seen. */
+const KINDS: readonly (readonly [name: string, open: Open, end: ErrorCode | null])[] = [
+  ['unix-connect', unix, 'channel-closed'],
+  ['unix-listen', flipped(unix), 'channel-closed'],
+  ['tcp-connect', tcp, 'channel-closed'],
+  ['tcp-listen', flipped(tcp), 'channel-closed'],
+  ['vsock-connect', vsock, 'channel-closed'],
+  ['vsock-listen', flipped(vsock), 'channel-closed'],
+  ['vsock-mux-connect', firecracker, 'channel-closed'],
+  ['vsock-mux-listen', flipped(mux), 'channel-closed'],
+  ['exec', exec, 'channel-closed'],
+  ['stdio over pipes', stdio, 'channel-ended'],
+  ['a pair in memory', duplexes(duplexPair), 'channel-closed'],
+  ['sockets as Duplex', duplexes(socketPair), 'channel-closed'],
+  ['pipe-open', fifos, null],
+  [
+    'tty-open',
+    terminals((t, device) => {
+      execFileSync('stty', ['-F', device, 'sane']);
+      return dial(t, `tty-open:${device},baud=115200`);
+    }),
+    null,
+  ],
+  ['fd over a terminal', terminals((t, device) => dialFd(t, openSync(device, DEVICE_FLAGS))), null],
+  [
+    'virtserial-open over a terminal',
+    terminals((t, device) => {
+      const folder = temporaryFolder(t);
+      return dialKind(t, virtserialKind({ dev: folder, sys: folder }), device);
+    }),
+    null,
+  ],
+  ['the fallback that polls', terminals((_t, device) => new PollingLink('p', openSync(device, DEVICE_FLAGS))), null],
+];
+
+const PIECE = Buffer.alloc(65_536, 'x');
+
+/** Writes in pieces of 1, 100, 4096, 70000 and 131072 bytes, waiting for a drain whenever one is needed. */
+async function writeAll(link: Link, handler: LinkRecorder, bytes: Buffer): Promise<void> {
+  const sizes = [1, 100, 4096, 70_000, 131_072];
+  for (let offset = 0, turn = 0; offset < bytes.length; turn++) {
+    const size = sizes[turn % sizes.length] ?? 1;
+    const piece = Buffer.from(bytes.subarray(offset, offset + size));
+    const drains = handler.drainCount + 1;
+    offset += size;
+    if (link.write(piece)) piece.fill(0xee);
+    else await handler.drained(drains);
+  }
+}
+
+/** Writes until the link keeps something, and returns how much that is. */
+function fill(link: Link): number {
+  let bytes = 0;
+  do bytes += PIECE.length;
+  while (link.write(Buffer.from(PIECE)));
+  return bytes;
+}
+
+for (const [name, open, end] of KINDS) {
+  /** Ends of which the far one is read, and the near one where it is `started`. */
+  async function start(t: ExecutionContext, { started = true, keeps = false } = {}) {
+    const { near, far } = await open(t);
+    const [nearHandler, farHandler] = [new LinkRecorder({ keeps }), new LinkRecorder()];
+    if (started) near.start(nearHandler);
+    far.start(farHandler);
+    return { near, far, nearHandler, farHandler };
+  }
+
+  test(`${name}: every byte value passes both ways unchanged`, async (t) => {
+    const { near, far, nearHandler, farHandler } = await start(t);
+    const all = Buffer.from(Array.from({ length: 256 }, (_, index) => index));
+    near.write(Buffer.from(all));
+    far.write(Buffer.from(all));
+    await Promise.all([nearHandler.received(256), farHandler.received(256)]);
+    t.deepEqual([nearHandler.bytes, farHandler.bytes], [all, all]);
+  });
+
+  test(`${name}: a megabyte passes each way at once, in tiny and in large writes`, async (t) => {
+    const { near, far, nearHandler, farHandler } = await start(t);
+    const [up, down] = [randomBytes(1_000_003), randomBytes(1_000_033)];
+    await Promise.all([
+      writeAll(near, nearHandler, up),
+      writeAll(far, farHandler, down),
+      nearHandler.received(down.length),
+      farHandler.received(up.length),
+    ]);
+    t.is(sha256(farHandler.bytes), sha256(up));
+    t.is(sha256(nearHandler.bytes), sha256(down));
+    t.is(near.unwrittenBytes, 0);
+  });
+
+  test(`${name}: buffers that the handler keeps are never written to again`, async (t) => {
+    const { far, nearHandler, farHandler } = await start(t, { keeps: true });
+    const sent = randomBytes(1_000_003);
+    await Promise.all([writeAll(far, farHandler, sent), nearHandler.received(sent.length)]);
+    t.is(sha256(nearHandler.bytes), sha256(sent));
+  });
+
+  test(`${name}: a write that is not taken at once says so, and a drain follows; parts arrive in order`, async (t) => {
+    const { near, far } = await open(t);
+    const [nearHandler, farHandler] = [new LinkRecorder(), new LinkRecorder()];
+    near.start(nearHandler);
+    const filled = fill(near);
+    t.true(near.unwrittenBytes > 0);
+    t.is(nearHandler.drainCount, 0);
+    near.write(Buffer.from('one '));
+    near.writeParts([Buffer.from('two '), Buffer.from('thr'), Buffer.from('ee')]);
+    far.start(farHandler);
+    await nearHandler.drained();
+    t.deepEqual([near.unwrittenBytes, nearHandler.drainCount], [0, 1]);
+    await farHandler.received(filled + 13);
+    t.is(farHandler.bytes.subarray(-13).toString(), 'one two three');
+  });
+
+  test(`${name}: close delivers what was queued, then says shutdown once`, async (t) => {
+    const { near, far } = await open(t);
+    const [nearHandler, farHandler] = [new LinkRecorder(), new LinkRecorder()];
+    near.start(nearHandler);
+    const filled = fill(near);
+    near.close(20_000);
+    near.close();
+    t.true(near.write(Buffer.from('too late')));
+    far.start(farHandler);
+    await farHandler.received(filled);
+    t.is((await nearHandler.closed).code, 'shutdown');
+    near.destroy();
+    t.deepEqual([nearHandler.closings.length, farHandler.byteCount], [1, filled]);
+  });
+
+  for (const [what, endLink] of [
+    ['close gives up what nobody reads when its time is over', (link: Link) => link.close(20)],
+    ['destroy ends it at once', (link: Link) => link.destroy()],
+  ] as const) {
+    test(`${name}: ${what}, and nothing is called afterwards but onClosed`, async (t) => {
+      const { near, far } = await open(t);
+      const handler = new LinkRecorder();
+      near.start(handler);
+      fill(near);
+      endLink(near);
+      endLink(near);
+      t.is((await handler.closed).code, 'shutdown');
+      far.start(new LinkRecorder());
+      await new Promise((resolve) => setImmediate(resolve));
+      t.deepEqual([handler.closings.length, handler.drainCount], [1, 0]);
+    });
+  }
+
+  test(`${name}: a handler may destroy the link while it is given bytes`, async (t) => {
+    const { near, far, nearHandler } = await start(t, { started: false });
+    for (let count = 0; count < 8; count++) far.write(Buffer.from(PIECE));
+    near.start({
+      onBytes(bytes) {
+        near.destroy();
+        return nearHandler.onBytes(bytes);
+      },
+      onDrain: () => nearHandler.onDrain(),
+      onClosed: (reason) => nearHandler.onClosed(reason),
+    });
+    t.is((await nearHandler.closed).code, 'shutdown');
+    t.is(nearHandler.pieces.length, 1);
+  });
+
+  test(`${name}: a link that is paused while it is given bytes gives the next ones when it is resumed`, async (t) => {
+    const { near, far, nearHandler, farHandler } = await start(t, { started: false });
+    let isPaused = false;
+    let pauses = 0;
+    near.start({
+      onBytes(bytes) {
+        t.false(isPaused);
+        isPaused = true;
+        pauses += 1;
+        near.pause();
+        // Two turns: what was about to be read would come in the first.
+        setImmediate(() =>
+          setImmediate(() => {
+            isPaused = false;
+            near.resume();
+          }),
+        );
+        return nearHandler.onBytes(bytes);
+      },
+      onDrain: () => nearHandler.onDrain(),
+      onClosed: (reason) => nearHandler.onClosed(reason),
+    });
+    const sent = randomBytes(500_000);
+    await writeAll(far, farHandler, sent);
+    await nearHandler.received(sent.length);
+    t.is(sha256(nearHandler.bytes), sha256(sent));
+    t.true(pauses > 1);
+  });
+
+  test(`${name}: a link that went before it was started says so when it is`, async (t) => {
+    const { near } = await open(t);
+    near.destroy();
+    await new Promise((resolve) => setImmediate(resolve));
+    const handler = new LinkRecorder();
+    near.start(handler);
+    t.is(handler.closings.length, 0, 'not from inside start');
+    t.is((await handler.closed).code, 'shutdown');
+  });
+
+  if (end === null) continue;
+
+  for (const how of ['close', 'destroy'] as const) {
+    test(`${name}: the other end's ${how} is seen once, as ${end}`, async (t) => {
+      const { far, nearHandler } = await start(t);
+      far.write(Buffer.from('bye'));
+      far[how]();
+      t.is((await nearHandler.closed).code, end);
+      t.is(nearHandler.bytes.toString(), 'bye');
+      t.is(nearHandler.closings.length, 1);
+    });
+  }
+
+  test(`${name}: close does not wait where the other end closes too`, async (t) => {
+    const { near, nearHandler, farHandler } = await start(t);
+    near.close(60_000);
+    t.is((await nearHandler.closed).code, 'shutdown');
+    t.is((await farHandler.closed).code, end);
+  });
+
+  test(`${name}: the last words arrive although the one who closes leaves much unread`, async (t) => {
+    const { near, far, farHandler } = await start(t);
+    for (let count = 0; count < 40; count++) far.write(Buffer.from(PIECE));
+    near.write(Buffer.from('goaway'));
+    near.close();
+    t.is((await farHandler.closed).code, end);
+    t.is(farHandler.bytes.toString(), 'goaway');
+  });
+}
+
+// How much is read in one turn of the event loop (docs/architecture.md, "Turns and memory").
+
+for (const hasInteractive of [true, false]) {
+  const [what, how] = hasInteractive
+    ? ['beside an interactive stream', 'once in a turn, to the last byte']
+    : ['without an interactive stream', 'on while there is more'];
+  test(`${what} a channel is read ${how}`, async (t) => {
+    const { near, far } = await unixPair(t);
+    const bytes = roomOf(near);
+    const link = new SocketLink('far', (onread) => readBuffered(far, onread), { slabBytes: 2 * PAGE_BYTES });
+    t.teardown(() => link.destroy());
+    let [readsOfTurn, mostReads, readBytes] = [0, 0, 0];
+    const isRead = deferred();
+    link.start({
+      hasInteractive: () => hasInteractive,
+      onBytes: (piece) => {
+        readsOfTurn += 1;
+        readBytes += piece.length;
+        return false;
+      },
+      onDrain: () => undefined,
+      onClosed: () => undefined,
+    });
+    const endTurn = (): void => {
+      mostReads = Math.max(mostReads, readsOfTurn);
+      readsOfTurn = 0;
+      if (readBytes < bytes) setImmediate(endTurn);
+      else isRead.resolve();
+    };
+    setImmediate(endTurn);
+    await isRead.promise;
+    if (hasInteractive) t.is(mostReads, 1);
+    else t.true(mostReads > 4, `${mostReads}`);
+  });
+}
