@@ -3,12 +3,11 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
+import { callVproxy, testRefusals } from '../helpers/call-vproxy.js';
 import { PROJECT_ROOT } from '../helpers/files.js';
 import { runVproxy } from '../helpers/vproxy-process.js';
 
-const CHANNEL = ['-c', 'unix-connect:/nonexistent/channel.sock'];
-
-test.serial('--version prints program, protocol and Node, and nothing else', async (t) => {
+test('--version prints program, protocol and Node, and nothing else', async (t) => {
   const { version } = JSON.parse(readFileSync(join(PROJECT_ROOT, 'package.json'), 'utf8')) as { version: string };
   t.deepEqual(await runVproxy(['--version']), {
     code: 0,
@@ -17,162 +16,139 @@ test.serial('--version prints program, protocol and Node, and nothing else', asy
   });
 });
 
-for (const args of [['--help'], ['-h'], ['storage-emulator', '--help']]) {
-  test.serial(`${args.join(' ')} goes to stdout`, async (t) => {
-    const { code, stdout, stderr } = await runVproxy(args);
-    t.is(code, 0);
-    t.is(stderr, '');
-    t.regex(stdout, args.length === 1 ? /--channel[^]*--storage-parallel[^]*--log-format/ : /--replies/);
+test('what the program cannot take is one line on stderr, and its exit status', async (t) => {
+  t.deepEqual(await runVproxy(['--frobnicate']), {
+    code: 64,
+    stdout: '',
+    stderr: 'vproxy: error: --frobnicate: no such option; see --help\n',
+  });
+});
+
+for (const [words, says] of [
+  ['--help', /--channel[^]*--storage-parallel[^]*--log-format/],
+  ['-h', /--channel/],
+  ['storage-emulator --help', /--replies/],
+  ['forward add --help', /^Usage: vproxy forward add .*\n[^]* -o, --outgoing FORWARD +Listen[^]* -h, --help/],
+] as const) {
+  test(`${words} goes to stdout`, async (t) => {
+    const { stdout, ...rest } = await callVproxy(words.split(' '));
+    t.deepEqual(rest, { code: 0, stderr: '' });
+    t.regex(stdout, says);
   });
 }
 
-/** Each is a process of its own, so they run one after the other. */
-const refused = test.macro<[args: readonly string[], line: string]>({
-  exec: async (t, args, line) => {
-    t.deepEqual(await runVproxy(args), { code: 64, stdout: '', stderr: `vproxy: error: ${line}\n` });
-  },
-  title: (_given, args) => `refused: vproxy ${JSON.stringify(args).slice(0, 120)}`,
-});
-
+const CHANNEL = '-c unix-connect:/nonexistent/channel.sock';
+const HYBRID = `${CHANNEL} -o *:vsock-mux:/nonexistent/vm1.vsock`;
 const TIMES = 'a time such as 500ms, 90s, 5m or 1h30m';
-const seconds = (value: string) => `"${value}" is not a whole number of seconds from 0 to 86400, or ${TIMES}`;
-const forms = 'expected SERVICE:ADDR:PORT, SERVICE:PORT or SERVICE:/path';
+const FORMS = 'expected SERVICE:ADDR:PORT, SERVICE:PORT or SERVICE:/path';
+const NOT_TIMES = 'ten NaN -1 1.5 1e3 0x10 86401 99999999999999999999 25h 1m1h m 1d'.split(' ');
 
-test.serial(
-  refused,
-  ['-v'],
-  '-c: the channel is missing; expected -c KIND:ADDRESS, such as -c unix-connect:/run/vm1.sock',
-);
-test.serial(
-  refused,
-  ['-c'],
-  '-c: its value is missing; expected [LABEL=]KIND:ADDRESS[,key=value…], qemu:CHARDEV or URI of a channel (required), such as unix-connect:/run/vm1.sock or libvirt:vm1; repeatable',
-);
-test.serial(refused, ['-c', ''], '-c: its value is empty');
-test.serial(
-  refused,
-  ['-c', 'stdio:', '--channel', 'fd:3'],
-  '-c: there are two channels default; tell them apart with -c LABEL=KIND:ADDRESS',
-);
-test.serial(
-  refused,
-  ['-c', 'a=stdio:', '-cb=fd:3', '-ossh:9022'],
-  '-o ssh:9022: which channel? There are: a, b; write a/ssh:9022 for the first of them',
-);
-test.serial(
-  refused,
-  ['-c', 'A=stdio:'],
-  'channel label "A": it is not 1 to 64 of a-z, 0-9, dot, underscore and hyphen',
-);
-test.serial(
-  refused,
-  [...CHANNEL, '--metrics', '9464'],
-  '--metrics: "9464" is not HOST:PORT with a port from 0 to 65535 (an IPv6 address in brackets: [::1]:9000)',
-);
-test.serial(refused, ['check'], 'FILE is missing; usage: vproxy check FILE');
-test.serial(
-  refused,
-  ['-c', 'gopher:/dev/ttyS0'],
-  `channel "gopher:/dev/ttyS0": should be KIND:ADDRESS, qemu:CHARDEV or a URI, where KIND is one of: ${[...CHANNEL_KINDS.keys()].join(', ')}`,
-);
-test.serial(
-  refused,
-  ['-c', 'tcp-listen:0.0.0.0:0'],
-  'channel "tcp-listen:0.0.0.0:0": listening where other machines can connect needs TLS (tls=psk or tls=cert) or --insecure; 127.0.0.1 or [::1] does not',
-);
-test.serial(refused, [...CHANNEL, '-o', 'ssh'], `-o ssh: there is no colon behind the service; ${forms}`);
-test.serial(refused, [...CHANNEL, '-ossh'], `-o ssh: there is no colon behind the service; ${forms}`);
-test.serial(refused, [...CHANNEL, '-i', 'ssh:0'], `-i ssh:0: port 0 cannot be dialled; ${forms}`);
-test.serial(
-  refused,
-  [...CHANNEL, '-o', 'x:1', '-o', 'y:\u001b[2J'],
-  `-o y:\\x1b[2J: the address is not ADDR:PORT (an IPv6 address is written in brackets); ${forms}`,
-);
-const HYBRID = ['-o', '*:vsock-mux:/nonexistent/vm1.vsock'];
-test.serial(
-  refused,
-  [...CHANNEL, '--vsock-port', '22=ssh'],
-  '--vsock-port: there is no -o *:vsock-mux:/path that it is for',
-);
-test.serial(
-  refused,
-  [...CHANNEL, ...HYBRID, '--vsock-port', 'ssh=22'],
-  '--vsock-port: "ssh=22" is not PORT=SERVICE, such as 1234=ssh',
-);
-test.serial(
-  refused,
-  [...CHANNEL, ...HYBRID, '--vsock-port', '22=ssh', '--vsock-port', '22=x'],
-  '--vsock-port: the port 22 is there twice',
-);
-test.serial(
-  refused,
-  [...CHANNEL, '-o', 'x:/nonexistent/x.sock,user=no-such-user'],
-  'there is no user "no-such-user" in /etc/passwd',
-);
-for (const value of [
-  'ten',
-  'NaN',
-  '-1',
-  '1.5',
-  '1e3',
-  '0x10',
-  ' 1',
-  '86401',
-  '99999999999999999999',
-  '25h',
-  '1m1h',
-  '5 m',
-  'm',
-  '1d',
-]) {
-  test.serial(refused, [...CHANNEL, '--wait', value], `--wait: ${seconds(value)}`);
-}
-test.serial(
-  refused,
-  [...CHANNEL, '--dead-after=soon'],
-  `--dead-after: "soon" is not a whole number of seconds (0: never) from 0 to 86400, or ${TIMES}`,
-);
-test.serial(refused, [...CHANNEL, '--wait='], '--wait: its value is empty');
-test.serial(refused, [...CHANNEL, '--wait', '1', '--wait', '2'], '--wait: one is expected, but it is there 2 times');
-test.serial(
-  refused,
-  [...CHANNEL, '--storage-parallel', '0'],
-  '--storage-parallel: "0" is not a whole number of calls from 1 to 1024',
-);
-test.serial(
-  refused,
-  [...CHANNEL, '--no-storage', '--storage-socket', '/x'],
-  '--no-storage: cannot be used with --storage-socket',
-);
-test.serial(refused, [...CHANNEL, '--name', 'x'.repeat(257)], '--name: 257 characters exceed 256');
-test.serial(refused, [...CHANNEL, '--log-format', 'xml'], '--log-format: "xml" is neither text nor json');
-test.serial(refused, [...CHANNEL, '-q', '-v'], '-q: cannot be used with -v');
-test.serial(refused, [...CHANNEL, '--insecure=no'], '--insecure: it takes no value');
-test.serial(refused, [...CHANNEL, '--outgoign', 'x'], '--outgoign: no such option; did you mean --outgoing?');
-test.serial(
-  refused,
-  [...CHANNEL, '--storage-sock', 'x'],
-  '--storage-sock: no such option; did you mean --storage-socket?',
-);
-test.serial(refused, [...CHANNEL, '--frobnicate'], '--frobnicate: no such option; see --help');
-test.serial(refused, [...CHANNEL, '-x'], '-x: no such option; see --help');
-test.serial(refused, ['storage-emulater'], '"storage-emulater": no such command; did you mean storage-emulator?');
-test.serial(refused, [...CHANNEL, 'ssh:22'], '"ssh:22": every argument belongs to an option; see --help');
-test.serial(refused, [...CHANNEL, '--', 'ssh:22'], '"ssh:22": every argument belongs to an option; see --help');
-test.serial(refused, ['storage-emulator'], '--replies: it is missing; expected --replies FILE');
-test.serial(
-  refused,
-  ['pipe-create'],
-  '/PATH is missing; usage: vproxy pipe-create /PATH [--mode MODE] [--owner USER[:GROUP]]',
-);
-test.serial(refused, ['--mode=\u001b[2J', 'pipe-create'], '--mode: no such option; see --help');
-test.serial(refused, ['pipe-craete', '/a'], '"pipe-craete": no such command; did you mean pipe-create?');
-test.serial(refused, ['pipe-create', 'a'], 'pipe-create: "a" is not the absolute path of a file');
-test.serial(refused, ['pipe-create', '/a/'], 'pipe-create: "/a/" is not the absolute path of a file');
-test.serial(refused, ['pipe-create', '/a', '--own', 'b'], '--own: no such option; did you mean --owner?');
-test.serial(refused, ['pipe-create', '/a', '--owner', 'a b'], '--owner: "a b" is not USER or USER:GROUP');
-test.serial(
-  refused,
-  ['pipe-create', '/a', '--mode', '4755'],
-  '--mode: "4755" is not a mode of three octal digits, such as 0660',
-);
+testRefusals([
+  ['-v', '-c: the channel is missing; expected -c KIND:ADDRESS, such as -c unix-connect:/run/vm1.sock'],
+  [
+    '-c',
+    '-c: its value is missing; expected [LABEL=]KIND:ADDRESS[,key=value…], qemu:CHARDEV or URI of a channel (required), such as unix-connect:/run/vm1.sock or libvirt:vm1; repeatable',
+  ],
+  [['-c', ''], '-c: its value is empty'],
+  ['-c stdio: --channel fd:3', '-c: there are two channels default; tell them apart with -c LABEL=KIND:ADDRESS'],
+  [
+    '-c a=stdio: -cb=fd:3 -ossh:9022',
+    '-o ssh:9022: which channel? There are: a, b; write a/ssh:9022 for the first of them',
+  ],
+  ['-c A=stdio:', 'channel label "A": it is not 1 to 64 of a-z, 0-9, dot, underscore and hyphen'],
+  [
+    `${CHANNEL} --metrics 9464`,
+    '--metrics: "9464" is not HOST:PORT with a port from 0 to 65535 (an IPv6 address in brackets: [::1]:9000)',
+  ],
+  ['check', 'FILE is missing; usage: vproxy check FILE'],
+  [
+    '-c gopher:/dev/ttyS0',
+    `channel "gopher:/dev/ttyS0": should be KIND:ADDRESS, qemu:CHARDEV or a URI, where KIND is one of: ${[...CHANNEL_KINDS.keys()].join(', ')}`,
+  ],
+  [
+    '-c tcp-listen:0.0.0.0:0',
+    'channel "tcp-listen:0.0.0.0:0": listening where other machines can connect needs TLS (tls=psk or tls=cert) or --insecure; 127.0.0.1 or [::1] does not',
+  ],
+  [`${CHANNEL} -o ssh`, `-o ssh: there is no colon behind the service; ${FORMS}`],
+  [`${CHANNEL} -ossh`, `-o ssh: there is no colon behind the service; ${FORMS}`],
+  [`${CHANNEL} -i ssh:0`, `-i ssh:0: port 0 cannot be dialled; ${FORMS}`],
+  [
+    `${CHANNEL} -o x:1 -o y:\u001b[2J`,
+    `-o y:\\x1b[2J: the address is not ADDR:PORT (an IPv6 address is written in brackets); ${FORMS}`,
+  ],
+  [`${CHANNEL} --vsock-port 22=ssh`, '--vsock-port: there is no -o *:vsock-mux:/path that it is for'],
+  [`${HYBRID} --vsock-port ssh=22`, '--vsock-port: "ssh=22" is not PORT=SERVICE, such as 1234=ssh'],
+  [`${HYBRID} --vsock-port 22=ssh --vsock-port 22=x`, '--vsock-port: the port 22 is there twice'],
+  [`${CHANNEL} -o x:/nonexistent/x.sock,user=no-such-user`, 'there is no user "no-such-user" in /etc/passwd'],
+  ...[...NOT_TIMES, ' 1', '5 m'].map(
+    (value) =>
+      [
+        [...CHANNEL.split(' '), '--wait', value],
+        `--wait: "${value}" is not a whole number of seconds from 0 to 86400, or ${TIMES}`,
+      ] as const,
+  ),
+  [
+    `${CHANNEL} --dead-after=soon`,
+    `--dead-after: "soon" is not a whole number of seconds (0: never) from 0 to 86400, or ${TIMES}`,
+  ],
+  [`${CHANNEL} --wait=`, '--wait: its value is empty'],
+  [`${CHANNEL} --wait 1 --wait 2`, '--wait: one is expected, but it is there 2 times'],
+  [`${CHANNEL} --storage-parallel 0`, '--storage-parallel: "0" is not a whole number of calls from 1 to 1024'],
+  [`${CHANNEL} --no-storage --storage-socket /x`, '--no-storage: cannot be used with --storage-socket'],
+  [`${CHANNEL} --name ${'x'.repeat(257)}`, '--name: 257 characters exceed 256'],
+  [`${CHANNEL} --log-format xml`, '--log-format: "xml" is neither text nor json'],
+  [`${CHANNEL} -q -v`, '-q: cannot be used with -v'],
+  [`${CHANNEL} --insecure=no`, '--insecure: it takes no value'],
+  [`${CHANNEL} --outgoign x`, '--outgoign: no such option; did you mean --outgoing?'],
+  [`${CHANNEL} --storage-sock x`, '--storage-sock: no such option; did you mean --storage-socket?'],
+  [`${CHANNEL} --frobnicate`, '--frobnicate: no such option; see --help'],
+  [`${CHANNEL} -x`, '-x: no such option; see --help'],
+  [`${CHANNEL} ssh:22`, '"ssh:22": every argument belongs to an option; see --help'],
+  [`${CHANNEL} -- ssh:22`, '"ssh:22": every argument belongs to an option; see --help'],
+  ['storage-emulater', '"storage-emulater": no such command; did you mean storage-emulator?'],
+  ['storage-emulator', '--replies: it is missing; expected --replies FILE'],
+  ['pipe-create', '/PATH is missing; usage: vproxy pipe-create /PATH [--mode MODE] [--owner USER[:GROUP]]'],
+  ['--mode=\u001b[2J pipe-create', '--mode: no such option; see --help'],
+  ['pipe-craete /a', '"pipe-craete": no such command; did you mean pipe-create?'],
+  ['pipe-create a', 'pipe-create: "a" is not the absolute path of a file'],
+  ['pipe-create /a/', 'pipe-create: "/a/" is not the absolute path of a file'],
+  ['pipe-create /a --own b', '--own: no such option; did you mean --owner?'],
+  [['pipe-create', '/a', '--owner', 'a b'], '--owner: "a b" is not USER or USER:GROUP'],
+  ['pipe-create /a --mode 4755', '--mode: "4755" is not a mode of three octal digits, such as 0660'],
+]);
+
+// Commands for a vproxy that runs.
+testRefusals([
+  ['stats', '"stats": no such command; did you mean status?'],
+  ['forward', 'forward: a word is missing; expected forward add or forward remove'],
+  ['forward ad', '"forward ad": no such command; did you mean forward add?'],
+  ['status --jsom', '--jsom: no such option; did you mean --json?'],
+  ['status --json=yes', '--json: it takes no value'],
+  ['status a/b', '"a/b": there is nothing that it could be; usage: vproxy status [--verbose] [--json]'],
+  ['status --socket', '--socket: its value is missing; expected --socket PATH'],
+  ['status --socket --json', '--socket: its value is missing; expected --socket PATH'],
+  ['status --socket=', '--socket: its value is empty'],
+  ['status --socket a --name b', '--socket: cannot be used with --name'],
+  ['ping -c 1 -c 2', '-c: one is expected, but it is there 2 times'],
+  ['ping -c x', '--count: "x" is not a number of pings from 1 to 1000000000'],
+  ['connect', 'SERVICE is missing; usage: vproxy connect [LABEL/]SERVICE [--channel LABEL]'],
+  ['stream close 7', '"7" is not CHANNEL/ID, such as default/7'],
+  ['forward add', '-o or -i is missing; expected -o FORWARD or -i FORWARD'],
+  ['-v status', '"status": a command comes before its options; see vproxy status --help'],
+]);
+
+const HOME =
+  'a home has no name to be copied under; name what is in it, as in vm1:notes.txt, or its path from the root';
+
+testRefusals([
+  ['copy a b', 'neither side is remote; a path behind a channel is written LABEL:PATH, or :PATH'],
+  ['copy vm1:/a vm1:/b', 'both sides are remote; one of them has to be this machine'],
+  ['copy a :/b ./c', 'some of the sources are here, and some are not'],
+  ['copy vm1:/a vm2:/b ./c', 'the sources are behind several channels'],
+  ...['', '~', '~root/'].map((path) => [`copy vm1:${path} .`, `"${path}": ${HOME}`] as const),
+  ['copy vm1:../.. .', '"../..": it has no name to be copied under'],
+  ['copy a VM:/b', '"VM:/b": what is before the colon is no label of a channel; a file here is ./VM:/b'],
+  ['copy a', 'DEST is missing; usage: vproxy copy [--resume] [--quiet] [--json] SRC… DEST'],
+  ['completion tcsh', 'completion: "tcsh" is no shell that it knows; there are: bash, zsh, fish'],
+  ['completion', 'completion: the shell is missing; there are: bash, zsh, fish'],
+]);

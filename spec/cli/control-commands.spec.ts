@@ -2,14 +2,15 @@
 import { join, relative, resolve } from 'node:path';
 import test from 'ava';
 import { formatChannel } from '../../cli/ui/channels.js';
+import { callVproxy } from '../helpers/call-vproxy.js';
 import { temporaryFolder, writeKeyFile } from '../helpers/files.js';
 import { echo, localServer, localSocket, readToEnd, steeredPair } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
-import { runPiped, runVproxy } from '../helpers/vproxy-process.js';
+import { runPiped } from '../helpers/vproxy-process.js';
 
 const json = (text: string): unknown => JSON.parse(text);
 
-test.serial('the status in full has all of each channel', async (t) => {
+test('the status in full has all of each channel', async (t) => {
   const { run, client } = await steeredPair(t, {});
   const { code, stdout } = await run('status', '--verbose');
   t.is(code, 0);
@@ -24,7 +25,7 @@ test.serial('the status in full has all of each channel', async (t) => {
   t.regex(formatChannel({ ...channel, totals }).join('\n'), /^resumed +2 times, 1\.5 kB sent again$/m);
 });
 
-test.serial('status, channels, forwards and services, for people and as JSON', async (t) => {
+test('status, channels, forwards and services, for people and as JSON', async (t) => {
   const { run } = await steeredPair(t, {
     here: { outgoing: ['ssh:127.0.0.1:0'] },
     peer: { incoming: ['web:127.0.0.1:9'] },
@@ -49,7 +50,7 @@ test.serial('status, channels, forwards and services, for people and as JSON', a
   t.like(await run('streams', '--channel', 'vm9'), { code: 69, stdout: '' });
 });
 
-test.serial('a forward is added, used, seen in streams, and removed', async (t) => {
+test('a forward is added, used, seen in streams, and removed', async (t) => {
   const target = await localServer(t, echo);
   const { run, client } = await steeredPair(t, { peer: { incoming: [`echo:127.0.0.1:${target.port}`] } });
   const added = await run('forward', 'add', '-o', 'default/echo:127.0.0.1:0');
@@ -79,7 +80,7 @@ test.serial('a forward is added, used, seen in streams, and removed', async (t) 
   t.like(await run('forwards'), { stdout: 'There are no forwards.\n' });
 });
 
-test.serial('removing a forward waits for its streams', async (t) => {
+test('removing a forward waits for its streams', async (t) => {
   const target = await localServer(t, echo);
   const { here, client, env } = await steeredPair(t, {
     here: { outgoing: ['echo:127.0.0.1:0'] },
@@ -97,7 +98,7 @@ test.serial('removing a forward waits for its streams', async (t) => {
   t.deepEqual(await client.forwards(), []);
 });
 
-test.serial('a channel is added and removed', async (t) => {
+test('a channel is added and removed', async (t) => {
   const { run, here } = await steeredPair(t);
   const folder = temporaryFolder(t);
   const address = `unix-connect:${join(folder, 'none')}`;
@@ -139,7 +140,7 @@ test.serial('a channel is added and removed', async (t) => {
   t.like(await run('channel', 'remove', 'vm2', '--now'), { code: 69 });
 });
 
-test.serial('events: as lines of the log, and as JSON', async (t) => {
+test('events: as lines of the log, and as JSON', async (t) => {
   const { run, env, client } = await steeredPair(t);
   await client.addForward({ direction: 'outgoing', spec: 'ssh:127.0.0.1:0' });
   const text = await run('events', '--no-follow', '--replay', '2');
@@ -160,7 +161,7 @@ test.serial('events: as lines of the log, and as JSON', async (t) => {
   t.regex(shown[1] ?? '', /for web$/);
 });
 
-test.serial('ping: a line for each, and statistics; 1 where nobody answers', async (t) => {
+test('ping: a line for each, and statistics; 1 where nobody answers', async (t) => {
   const { run, peer, here } = await steeredPair(t);
   const answered = await run('ping', '-c', '2', '-i', '0');
   t.is(answered.code, 0);
@@ -177,7 +178,7 @@ test.serial('ping: a line for each, and statistics; 1 where nobody answers', asy
   t.regex(lost.stdout, /seq=1 there is no session.*1 sent, 0 answered, 100% lost/s);
 });
 
-test.serial('wait: for a service that comes, and one that does not', async (t) => {
+test('wait: for a service that comes, and one that does not', async (t) => {
   const { run, env, peer } = await steeredPair(t);
   t.deepEqual(await run('wait'), { code: 0, stdout: '', stderr: '' });
   const waiting = runPiped(t, ['wait', '--service', 'late', '--json'], env);
@@ -189,7 +190,7 @@ test.serial('wait: for a service that comes, and one that does not', async (t) =
   t.regex(late.stderr, /^vproxy: error: .*never.*\n$/);
 });
 
-test.serial('log-level, reload, and what the process says to them', async (t) => {
+test('log-level, reload, and what the process says to them', async (t) => {
   const { run, control } = await steeredPair(t);
   t.deepEqual(await run('log-level'), { code: 0, stdout: 'info\n', stderr: '' });
   t.deepEqual(await run('log-level', 'debug'), { code: 0, stdout: 'debug\n', stderr: '' });
@@ -202,7 +203,7 @@ test.serial('log-level, reload, and what the process says to them', async (t) =>
 });
 
 for (const words of [['drain', '--timeout', '5'], ['stop']]) {
-  test.serial(`${words[0] ?? ''} ends when the process has`, async (t) => {
+  test(`${words[0] ?? ''} ends when the process has`, async (t) => {
     const { run, control, env } = await steeredPair(t);
     const { process: told, server } = control;
     const command = runPiped(t, words, env);
@@ -215,50 +216,19 @@ for (const words of [['drain', '--timeout', '5'], ['stop']]) {
   });
 }
 
-const refused = test.macro<[words: readonly string[], line: string]>({
-  exec: async (t, words, line) => {
-    t.deepEqual(await runVproxy(words), { code: 64, stdout: '', stderr: `vproxy: error: ${line}\n` });
-  },
-  title: (_given, words) => `refused: vproxy ${words.join(' ')}`,
-});
-
-test.serial(refused, ['stats'], '"stats": no such command; did you mean status?');
-test.serial(refused, ['forward'], 'forward: a word is missing; expected forward add or forward remove');
-test.serial(refused, ['forward', 'ad'], '"forward ad": no such command; did you mean forward add?');
-test.serial(refused, ['status', '--jsom'], '--jsom: no such option; did you mean --json?');
-test.serial(refused, ['status', '--json=yes'], '--json: it takes no value');
-test.serial(
-  refused,
-  ['status', 'a/b'],
-  '"a/b": there is nothing that it could be; usage: vproxy status [--verbose] [--json]',
-);
-test.serial(refused, ['status', '--socket'], '--socket: its value is missing; expected --socket PATH');
-test.serial(refused, ['status', '--socket', '--json'], '--socket: its value is missing; expected --socket PATH');
-test.serial(refused, ['status', '--socket='], '--socket: its value is empty');
-test.serial(refused, ['status', '--socket', 'a', '--name', 'b'], '--socket: cannot be used with --name');
-test.serial(refused, ['ping', '-c', '1', '-c', '2'], '-c: one is expected, but it is there 2 times');
-test.serial(refused, ['ping', '-c', 'x'], '--count: "x" is not a number of pings from 1 to 1000000000');
-test.serial(refused, ['connect'], 'SERVICE is missing; usage: vproxy connect [LABEL/]SERVICE [--channel LABEL]');
-test.serial(refused, ['stream', 'close', '7'], '"7" is not CHANNEL/ID, such as default/7');
-test.serial(refused, ['forward', 'add'], '-o or -i is missing; expected -o FORWARD or -i FORWARD');
-test.serial(refused, ['-v', 'status'], '"status": a command comes before its options; see vproxy status --help');
-
-test.serial('vproxy --help lists every command, and each has a help of its own', async (t) => {
+test('vproxy --help lists every command, and each has a help of its own', async (t) => {
   const { CONTROL_COMMANDS } = await import('../../cli/command/table.js');
-  const { stdout } = await runVproxy(['--help']);
+  const { stdout } = await callVproxy(['--help']);
   for (const [name, entry] of Object.entries(CONTROL_COMMANDS)) {
     t.regex(stdout, new RegExp(`^ +${name} +${entry.summary}$`, 'm'));
     t.true((await entry.load()).usage.startsWith(name), name);
   }
-  const help = await runVproxy(['forward', 'add', '--help']);
-  t.like(help, { code: 0, stderr: '' });
-  t.regex(help.stdout, /^Usage: vproxy forward add .*\n[^]* -o, --outgoing FORWARD +Listen[^]* -h, --help/);
 });
 
-test.serial('where no process answers there is one line, and status 69', async (t) => {
+test('where no process answers there is one line, and status 69', async (t) => {
   const path = join(temporaryFolder(t), 'none');
   const line = `vproxy: error: no process answers on ${path}: there is no such socket\n`;
   for (const words of [['status'], ['connect', 'x'], ['events'], ['top'], ['ping']]) {
-    t.deepEqual(await runVproxy([...words, '--socket', path]), { code: 69, stdout: '', stderr: line }, words[0]);
+    t.deepEqual(await callVproxy([...words, '--socket', path]), { code: 69, stdout: '', stderr: line }, words[0]);
   }
 });

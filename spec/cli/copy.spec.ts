@@ -216,28 +216,3 @@ test.serial('10,000 small files arrive', async (t) => {
   t.is((await copy(path('from'), `:${path('there')}`)).code, 0);
   t.deepEqual(describeTree(path('there')), describeTree(path('from')));
 });
-
-const refused = test.macro<[args: readonly string[], line: string]>({
-  exec: async (t, args, line) => {
-    const command = runPiped(t, ['copy', ...args], {});
-    t.deepEqual(await command.ended, { code: 64, stderr: `vproxy: error: ${line}\n` });
-  },
-  title: (_, args) => `refused: vproxy copy ${args.join(' ')}`,
-});
-
-test.serial(refused, ['a', 'b'], 'neither side is remote; a path behind a channel is written LABEL:PATH, or :PATH');
-test.serial(refused, ['vm1:/a', 'vm1:/b'], 'both sides are remote; one of them has to be this machine');
-test.serial(refused, ['a', ':/b', './c'], 'some of the sources are here, and some are not');
-test.serial(refused, ['vm1:/a', 'vm2:/b', './c'], 'the sources are behind several channels');
-for (const path of ['', '~', '~root/']) {
-  const what =
-    'a home has no name to be copied under; name what is in it, as in vm1:notes.txt, or its path from the root';
-  test.serial(refused, [`vm1:${path}`, '.'], `"${path}": ${what}`);
-}
-test.serial(refused, ['vm1:../..', '.'], '"../..": it has no name to be copied under');
-test.serial(
-  refused,
-  ['a', 'VM:/b'],
-  '"VM:/b": what is before the colon is no label of a channel; a file here is ./VM:/b',
-);
-test.serial(refused, ['a'], 'DEST is missing; usage: vproxy copy [--resume] [--quiet] [--json] SRC… DEST');

@@ -138,8 +138,9 @@ interface Pretence {
   readonly bindDatagram?: string;
   /** Listens on a port of 127.0.0.1 that the system picks. */
   readonly listenTcp?: boolean;
-  /** Connects to a unix socket. */
+  /** Connects to a unix socket, on which another one listens; it is accepted, unless `isQueued`. */
   readonly connect?: string;
+  readonly isQueued?: boolean;
   /** Connects to a port of 127.0.0.1. */
   readonly connectTcp?: number;
   /** Opens files to read and write. */
@@ -167,7 +168,9 @@ with open('/proc/self/comm', 'w') as comm: comm.write(wants['program'])
 kept = []
 told = {'port': 0, 'terminal': ''}
 def accept(server):
-    while True: kept.append(server.accept())
+    while True:
+        kept.append(server.accept())
+        kept[-1][0].send(b'.')
 def serve(server):
     server.listen(8)
     threading.Thread(target=accept, args=(server,), daemon=True).start()
@@ -187,6 +190,8 @@ if 'connect' in wants:
     kept.append(socket.socket(socket.AF_UNIX))
     kept[-1].connect(wants['connect'])
 if 'connectTcp' in wants: kept.append(socket.create_connection(('127.0.0.1', wants['connectTcp'])))
+# Until it is accepted it waits in a queue, which others can see.
+if not wants.get('isQueued') and ('connect' in wants or 'connectTcp' in wants): kept[-1].recv(1)
 for path in wants.get('open', []): kept.append(os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY))
 if 'terminal' in wants:
     master, slave = pty.openpty()

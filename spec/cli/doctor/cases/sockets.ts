@@ -138,7 +138,7 @@ export const SOCKET_CASES: readonly FindingCase[] = [
       const path = join(temporaryFolder(t), 's');
       const machine = fakeMachine(t);
       await stop(machine, await pretend(t, { program: 'qemu-system-x86', listen: path }));
-      await pretend(t, { program: 'minicom', connect: path });
+      await pretend(t, { program: 'minicom', connect: path, isQueued: true });
       return checkUnixSocket(machine, { path, servesOne: true }, null);
     },
   },
