@@ -1,12 +1,20 @@
-/** The load generator against its own far end. */
-
-import type { ExecutionContext } from 'ava';
-import test from 'ava';
+/** The load generator against its own far end, the rounds in which it is used, and what processes have used. */
+import { spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import test, { type ExecutionContext } from 'ava';
+import { socket } from '../../bench/contenders/socket.js';
 import { percentile } from '../../bench/load/echo.js';
 import { LoadClient } from '../../bench/load/load-client.js';
 import { startTarget } from '../../bench/load/start-target.js';
+import { parseBenchOptions } from '../../bench/options.js';
+import { parseProcStat } from '../../bench/process/proc-stat.js';
 import { Programs } from '../../bench/process/programs.js';
+import { cpuSecondsOf, listTree, memoryOf, residentBytesOf } from '../../bench/process/tree.js';
+import { Results } from '../../bench/results.js';
+import { runRounds } from '../../bench/rounds.js';
+import type { Work } from '../../bench/work/work.js';
 import { temporaryFolder } from '../helpers/files.js';
+import { eventually } from '../helpers/time.js';
 
 async function startLoad(t: ExecutionContext): Promise<{ readonly address: number; readonly load: LoadClient }> {
   const programs = new Programs(temporaryFolder(t));
@@ -25,7 +33,7 @@ test('a percentile is the value below which that share lies', (t) => {
   t.is(percentile([], 0.5), Number.NaN);
 });
 
-test('bytes go up and down on several connections, which stay until they are released', async (t) => {
+test('bytes and messages of any size go and come, on connections that stay until they are released', async (t) => {
   const { address, load } = await startLoad(t);
   for (const direction of ['up', 'down'] as const) {
     const { rate = 0 } = await load.run({ kind: 'rate', address, direction, streams: 3, bytes: 1_000_001 });
@@ -33,21 +41,13 @@ test('bytes go up and down on several connections, which stay until they are rel
     t.deepEqual(await load.run({ kind: 'release' }), {});
   }
   t.true(load.cpuSeconds > 0);
-});
-
-test('messages of any size come back, so many or for so long', async (t) => {
-  const { address, load } = await startLoad(t);
   for (const bytes of [1, 16_384, 1_048_576]) {
     const figures = await load.run({ kind: 'echo', address, bytes, messages: 5 });
     t.is(figures['messages'], 5);
     t.true((figures['p50'] ?? 0) > 0 && (figures['p50'] ?? 0) <= (figures['p999'] ?? 0));
   }
   const { messages = 0 } = await load.run({ kind: 'echo', address, bytes: 1, messages: Infinity, forMs: 50 });
-  t.true(messages > 5);
-});
-
-test('connections are made, held, left unread, and made again after that', async (t) => {
-  const { address, load } = await startLoad(t);
+  t.true(messages > 0);
   t.true(((await load.run({ kind: 'connections', address, count: 50, parallel: 8 }))['perSecond'] ?? 0) > 0);
   await load.run({ kind: 'hold', address, count: 200 });
   await load.run({ kind: 'hold-unread', address });
@@ -67,4 +67,73 @@ test('what fails says why, and the next command works', async (t) => {
     message: 'echo took longer than 200 ms',
   });
   t.is((await load.run({ kind: 'echo', address, bytes: 1, messages: 1 }))['messages'], 1);
+});
+
+test('when the time is over nothing more is begun: figures stay, and what has none says why', async (t) => {
+  const folder = temporaryFolder(t);
+  const programs = new Programs(folder);
+  t.teardown(() => programs.stop());
+  const target = await startTarget(programs);
+  const done: string[] = [];
+  const work = (id: string, outcomes: Record<string, number>): Work => ({
+    id,
+    rows: () => [{ key: 'figure', title: id, unit: '' }],
+    measure: () => {
+      done.push(id);
+      return Promise.resolve(outcomes);
+    },
+  });
+  const results = new Results();
+  const { amounts } = parseBenchOptions(['--quick', '--megabytes', '1']);
+  await runRounds(
+    {
+      ...{ rounds: 2, contenders: [socket], amounts, quick: true, target: target.program },
+      works: [work('first', { figure: 7 }), work('none', {}), work('last', { figure: 8 })],
+      setting: { programs, folder, target: target.port },
+      isOver: () => done.length === 2,
+      progress: () => undefined,
+    },
+    results,
+  );
+  t.deepEqual(done, ['first', 'none']);
+  t.like(results.cell('first', 'figure', 'socket'), { rounds: [7], failure: undefined });
+  t.is(results.cell('none', 'figure', 'socket'), undefined);
+  t.like(results.cell('last', 'figure', 'socket'), {
+    rounds: [],
+    failure: 'not tried: the time of --quick was over',
+  });
+});
+
+const FIELDS_AFTER_NAME = 'S 17 42 42 0 -1 4194560 100 0 0 0 250 150 30 20 20 0 1 0 12345 1000 200';
+
+test('times stand behind the name, whatever the name is', (t) => {
+  const expected = { pid: 42, parentPid: 17, ownSeconds: 4, reapedSeconds: 0.5 };
+  t.deepEqual(parseProcStat(`42 (node) ${FIELDS_AFTER_NAME}`), expected);
+  t.deepEqual(parseProcStat(`42 (a) R 9 (b) ${FIELDS_AFTER_NAME}`), expected);
+});
+
+test('of this process its own line is understood', (t) => {
+  const { pid, parentPid } = parseProcStat(readFileSync('/proc/self/stat', 'utf8'));
+  t.deepEqual([pid, parentPid], [process.pid, process.ppid]);
+});
+
+test('a child of a child belongs to the tree, and what both have used counts, also when they have ended', async (t) => {
+  const burn = 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done';
+  const child = spawn('sh', ['-c', `sh -c '${burn}'; echo; sh -c 'sleep 60; :'; :`], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  const pid = child.pid ?? 0;
+  t.teardown(() => listTree([pid]).forEach((stat) => process.kill(stat.pid, 'SIGKILL')));
+  await new Promise((resolve) => child.stdout.once('data', resolve));
+  await eventually(() => listTree([pid]).length === 3);
+  t.true(cpuSecondsOf([pid]) > 0.02);
+  t.true(residentBytesOf([pid]) > 0);
+  const { residentBytes, privateBytes } = memoryOf([pid]);
+  t.true(privateBytes > 0 && residentBytes > privateBytes && residentBytes > residentBytesOf([pid]));
+});
+
+test('a process that is not there has used nothing', (t) => {
+  t.deepEqual(listTree([2 ** 30]), []);
+  t.is(cpuSecondsOf([2 ** 30]), 0);
+  t.deepEqual(memoryOf([2 ** 30]), { residentBytes: 0, privateBytes: 0 });
 });

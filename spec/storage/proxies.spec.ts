@@ -1,122 +1,266 @@
-/** Storage calls through two whole proxies, over a real session. */
-import { createConnection } from 'node:net';
+/** Storage calls through whole proxies: one emulator for several machines, each call with the name that the host has for its machine. */
+import { once } from 'node:events';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import type { VproxyError } from '../../lib/errors.js';
+import type { LogEvent } from '../../lib/events.js';
+import { parseForwardSpec } from '../../lib/forward/spec.js';
+import { Proxy } from '../../lib/proxy/proxy.js';
+import type { MuxStream } from '../../lib/session/mux-stream.js';
+import { createStorageEmulator, type StorageEmulator } from '../../lib/storage/emulator.js';
 import type { StorageReply } from '../../lib/storage/wire.js';
 import { callStorage } from '../../lib/storage/wrapper.js';
 import { temporaryFolder } from '../helpers/files.js';
-import { connectedProxies, type TestProxy } from '../helpers/proxies.js';
-import {
-  type Decide,
-  echo,
-  type FieldEmulator,
-  startDialingEmulator,
-  startReadlineEmulator,
-  startSingleReadEmulator,
-} from '../helpers/storage-emulators.js';
-import { until } from '../helpers/storage-setup.js';
+import { firecracker } from '../helpers/hybrid-vsock.js';
+import { echo, localServer, localSocket, TestProxy } from '../helpers/proxies.js';
+import { startReadlineEmulator } from '../helpers/storage-emulators.js';
+import { eventually, within } from '../helpers/time.js';
 
-interface Machines {
-  readonly emulator: FieldEmulator;
-  readonly host: TestProxy;
+const MACHINES = ['vm1', 'vm2'];
+
+interface Machine {
   readonly guest: TestProxy;
-  readonly socketPath: string;
   readonly call: (...args: string[]) => Promise<StorageReply>;
 }
 
-async function connect(t: ExecutionContext, forwards: { outgoing?: string[]; incoming?: string[] }) {
-  const folder = temporaryFolder(t);
-  const socketPath = join(folder, 'storage.sock');
-  const { a, b } = await connectedProxies(t, join(folder, 'channel'), forwards, { storage: { socketPath } });
-  const call = (...args: string[]) =>
-    callStorage({ argv: ['/usr/sbin/storcli64', ...args], socketPaths: [socketPath], timeoutMs: 20_000 });
-  return { host: a, guest: b, socketPath, call };
+/** A host with a channel for each machine, and the machines, whose brokers claim to be another one. */
+class Setup {
+  readonly folder: string;
+  readonly machines = new Map<string, Machine>();
+  readonly events: LogEvent[] = [];
+  host: Proxy | null = null;
+  readonly #t: ExecutionContext;
+
+  constructor(t: ExecutionContext) {
+    this.#t = t;
+    this.folder = temporaryFolder(t);
+  }
+
+  /** Starts it all; `forward` is that of each channel, and `labels` the channels'. */
+  async start(
+    direction: 'outgoing' | 'incoming',
+    forward: string,
+    labels: readonly string[] = MACHINES,
+  ): Promise<this> {
+    const channels = labels.map((label) => ({
+      label,
+      address: `unix-listen:${join(this.folder, label)}`,
+      forwards: [parseForwardSpec(direction, forward.replace('LABEL', label))],
+    }));
+    const host = new Proxy({ channels, agent: 'test' });
+    this.host = host;
+    host.on('log', (event) => this.events.push(event));
+    this.#t.teardown(() => host.stop());
+    await host.start();
+    for (const label of labels) {
+      const socketPath = join(this.folder, `${label}.storage`);
+      const guest = new TestProxy(this.#t, `unix-connect:${join(this.folder, label)}`, {
+        name: 'a-liar',
+        storage: { socketPath },
+      });
+      await guest.start();
+      const call = (...args: string[]) =>
+        callStorage({ argv: ['/usr/sbin/storcli64', ...args], socketPaths: [socketPath], timeoutMs: 20_000 });
+      this.machines.set(label, { guest, call });
+    }
+    await Promise.all(labels.map((label) => host.waitFor({ label }, 10_000)));
+    return this;
+  }
+
+  /** Where an outgoing forward of a channel listens. */
+  port(label: string): number {
+    const found = this.events.find(({ event, fields }) => event === 'listening' && fields['channel'] === label);
+    return Number(/:(\d+)$/.exec(String(found?.fields['endpoint']))?.[1]);
+  }
+
+  machine(label: string): Machine {
+    return this.machines.get(label) as Machine;
+  }
+
+  /** A stream of a program in a machine, to a service of the host. */
+  async connect(label: string, service = 'storage'): Promise<MuxStream> {
+    return within(10_000, 'a stream', this.machine(label).guest.proxy.connect(service));
+  }
 }
 
-const listening =
-  (start: (t: ExecutionContext, decide: Decide) => Promise<FieldEmulator>) =>
-  async (t: ExecutionContext, decide: Decide): Promise<Machines> => {
-    const emulator = await start(t, decide);
-    return { emulator, ...(await connect(t, { incoming: [`storage:127.0.0.1:${emulator.port}`] })) };
-  };
+/** An emulator that answers with the machine and the arguments. */
+function emulator(t: ExecutionContext): StorageEmulator {
+  const answering = createStorageEmulator(({ argv, vm }) => ({ stdout: `${vm} ${argv.slice(1).join(' ')}` }));
+  t.teardown(() => answering.close());
+  return answering;
+}
 
 const KINDS = {
-  'an emulator that reads once and keeps its connection': listening(startSingleReadEmulator),
-  'an emulator that reads a line and closes': listening(startReadlineEmulator),
-  'an emulator that dials': async (t: ExecutionContext, decide: Decide): Promise<Machines> => {
-    const machines = await connect(t, { outgoing: ['storage:127.0.0.1:0'] });
-    return { emulator: startDialingEmulator(t, machines.host.port('storage'), decide), ...machines };
+  'an emulator that listens': async (t: ExecutionContext, setup: Setup): Promise<void> => {
+    const address = await emulator(t).listen({ host: '127.0.0.1', port: 0 });
+    await setup.start('incoming', `storage:${'port' in address ? address.port : 0}`);
+  },
+  'an emulator that dials': async (t: ExecutionContext, setup: Setup): Promise<void> => {
+    await setup.start('outgoing', 'storage:0');
+    const dialling = emulator(t);
+    for (const label of MACHINES) dialling.dial({ host: '127.0.0.1', port: setup.port(label) });
+  },
+  'an emulator that dials as with hybrid vsock': async (t: ExecutionContext, setup: Setup): Promise<void> => {
+    await setup.start('outgoing', `*:vsock-mux:${setup.folder}/LABEL.vsock`);
+    const address = await emulator(t).listen({ host: '127.0.0.1', port: 0 });
+    for (const label of MACHINES) {
+      const near = localSocket(t, { path: join(setup.folder, `${label}.vsock`) });
+      near.write('CONNECT storage\n');
+      const [ok] = (await once(near, 'data')) as [Buffer];
+      t.regex(ok.toString(), /^OK \d+\n$/);
+      const far = localSocket(t, { host: '127.0.0.1', port: 'port' in address ? address.port : 0 });
+      near.pipe(far).pipe(near);
+    }
   },
 };
 
 for (const [kind, start] of Object.entries(KINDS)) {
-  test(`${kind}: 50 calls at once get each its own reply over one channel`, async (t) => {
-    const { emulator, call } = await start(t, echo);
-    const numbers = Array.from({ length: 50 }, (_, index) => String(index));
-    const replies = await Promise.all(numbers.map((number) => call(number)));
+  test(`${kind} hears from the host which machine calls, and not from the machine`, async (t) => {
+    const setup = new Setup(t);
+    await start(t, setup);
+    const numbers = Array.from({ length: 20 }, (_, index) => String(index));
+    const calls = MACHINES.flatMap((label) => numbers.map((number) => ({ label, number })));
+    const replies = await Promise.all(calls.map(({ label, number }) => setup.machine(label).call(number)));
     t.deepEqual(
       replies.map(({ stdout }) => stdout.toString()),
-      numbers.map((number) => `${number}\n`),
+      calls.map(({ label, number }) => `${label} ${number}`),
     );
-    t.is(emulator.requests.length, 50);
-    t.is(emulator.mostAtOnce, 1);
-  });
-
-  test(`${kind}: over a channel, one that dies fails its call only, and sees no request twice`, async (t) => {
-    const { emulator, call } = await start(t, (argv, fields) => (argv[1] === 'die' ? 'die' : echo(argv, fields)));
-    const [one, die, two] = await Promise.allSettled([call('one'), call('die'), call('two')]);
-    t.deepEqual([one.status, two.status], ['fulfilled', 'fulfilled']);
-    t.is(((die as PromiseRejectedResult).reason as VproxyError).code, 'storage-unavailable');
-    t.deepEqual([...emulator.requests].sort(), ['die', 'one', 'two']);
-  });
-
-  test(`${kind}: over a channel, a wrapper that goes in its call leaves its reply to nobody`, async (t) => {
-    const held: (() => void)[] = [];
-    const { emulator, guest, socketPath, call } = await start(t, async (argv, fields) => {
-      if (argv[1] === 'slow') await new Promise<void>((resolve) => held.push(resolve));
-      return echo(argv, fields);
-    });
-    const wrapper = createConnection(socketPath);
-    wrapper.write('{"argv":["storcli64","slow"]}\n');
-    await until(() => held.length === 1);
-    const ended = guest.event('storage-call');
-    wrapper.destroy();
-    t.is((await ended).fields['code'], 'cancelled');
-    held[0]?.();
-    t.is((await call('next')).stdout.toString(), 'next\n');
-    t.deepEqual(emulator.requests, ['slow', 'next']);
+    const large = await Promise.all(MACHINES.map((label) => setup.machine(label).call('x'.repeat(900_000))));
+    for (const [index, { stdout }] of large.entries())
+      t.true(stdout.equals(Buffer.from(`${MACHINES[index]} ${'x'.repeat(900_000)}`)));
   });
 }
 
+test('a machine without a broker gets the label too, in pieces, joined, and behind a half-close', async (t) => {
+  const setup = new Setup(t);
+  await KINDS['an emulator that listens'](t, setup);
+  const stream = await setup.connect('vm2');
+  const chunks: Buffer[] = [];
+  stream.on('data', (chunk: Buffer) => chunks.push(chunk));
+  for (const byte of '{"argv":["x","1"],"vm":"vm1"}') stream.write(byte);
+  stream.write('{"argv":["x","2"]}\n{"vm":7,"argv":["x","3"]}');
+  stream.end('\n{"argv":["x"\n,"4"]}');
+  await within(10_000, 'the end', once(stream, 'end'));
+  const replies = Buffer.concat(chunks).toString().trim().split('\n');
+  t.deepEqual(
+    replies.map((line) => (JSON.parse(line) as { stdout: string }).stdout),
+    ['vm2 1', 'vm2 2', 'vm2 3', 'vm2 4'],
+  );
+});
+
+test('what is no request never reaches the emulator, and ends that stream only', async (t) => {
+  const heard: Buffer[] = [];
+  const { port } = await localServer(t, (socket) => socket.on('data', (chunk: Buffer) => heard.push(chunk)));
+  const setup = await new Setup(t).start('incoming', `storage:${port}`);
+  const [good, bad] = [await setup.connect('vm1'), await setup.connect('vm1')];
+  bad.write('{"argv":["x"],"vm":"vm2","x":NaN}\n');
+  await t.throwsAsync(within(10_000, 'the end', once(bad, 'data')), {
+    code: 'local-error',
+    message: /storage request/,
+  });
+  good.write('{"argv":["x"]}\n');
+  await eventually(() => heard.length > 0);
+  t.is(Buffer.concat(heard).toString(), '{"argv":["x"],"vm":"vm1"}\n');
+});
+
+test('a request that its end cuts off does not end in order', async (t) => {
+  const { port } = await localServer(t, echo);
+  const stream = await (await new Setup(t).start('incoming', `storage:${port}`)).connect('vm1');
+  stream.end('{"argv":["x"');
+  stream.resume();
+  await t.throwsAsync(within(10_000, 'the end', once(stream, 'end')), { code: 'local-error' });
+});
+
+test('a process that serves storage calls gets the label too', async (t) => {
+  const stream = await (await new Setup(t).start('incoming', 'storage:exec:cat')).connect('vm1');
+  stream.end('{"argv":["x"]}');
+  const [line] = (await within(10_000, 'a line', once(stream, 'data'))) as [Buffer];
+  t.is(line.toString(), '{"argv":["x"],"vm":"vm1"}\n');
+});
+
+for (const [what, labels, service] of [
+  ['on a channel without a label', ['default'], 'storage'],
+  ['of another service', ['vm1'], 'echo'],
+] as const) {
+  test(`bytes ${what} pass untouched`, async (t) => {
+    const { port } = await localServer(t, echo);
+    const setup = await new Setup(t).start('incoming', `${service}:${port}`, labels);
+    const stream = await setup.connect(labels[0], service);
+    stream.end('{"argv":["x"],"vm":"vm2"}\nno request');
+    const [bytes] = (await within(10_000, 'an answer', once(stream, 'data'))) as [Buffer];
+    t.is(bytes.toString(), '{"argv":["x"],"vm":"vm2"}\nno request');
+  });
+}
+
+test('a machine that sends requests that nobody reads is held up', async (t) => {
+  // It does not read.
+  const { port } = await localServer(t, (socket) => void socket.pause());
+  const setup = await new Setup(t).start('incoming', `storage:${port}`);
+  const stream = await setup.connect('vm1');
+  const request = Buffer.from(`{"argv":["${'x'.repeat(10_000)}"]}\n`);
+  let writtenBytes = 0;
+  const write = (): void => {
+    while (stream.write(request)) writtenBytes += request.length;
+  };
+  stream.on('drain', write);
+  write();
+  let last = -1;
+  await eventually(
+    () => {
+      const isStill = writtenBytes === last;
+      last = writtenBytes;
+      return isStill;
+    },
+    { intervalMs: 500 },
+  );
+  t.true(writtenBytes < 32 * 2 ** 20, `${writtenBytes}`);
+  await t.notThrowsAsync(setup.connect('vm2'));
+});
+
+test('an emulator behind hybrid vsock gets the label, and the line of the handshake passes as it is', async (t) => {
+  const setup = new Setup(t);
+  const path = join(setup.folder, 'emulator.vsock');
+  const heard: Buffer[] = [];
+  const requests = await firecracker(t, path, {
+    50: (socket, early) => {
+      heard.push(early);
+      socket.on('data', (chunk: Buffer) => heard.push(chunk));
+    },
+  });
+  await setup.start('incoming', `storage:vsock-mux:${path}:50`);
+  const stream = await setup.connect('vm1');
+  stream.write('{"argv":["x"],"vm":"vm2"}\n');
+  await eventually(() => Buffer.concat(heard).includes('\n'));
+  t.is(requests[0]?.line, 'CONNECT 50\n');
+  t.is(Buffer.concat(heard).toString(), '{"argv":["x"],"vm":"vm1"}\n');
+});
+
 test('a call waits for an emulator that does not listen yet', async (t) => {
   const early = await startReadlineEmulator(t);
-  const { port } = early;
   early.stop();
-  const { guest, call } = await connect(t, { incoming: [`storage:127.0.0.1:${port}`] });
+  const { guest, call } = (await new Setup(t).start('incoming', `storage:${early.port}`)).machine('vm1');
   const reply = call('patient');
-  await until(() => guest.events.some(({ event, fields }) => event === 'storage-emulator' && fields['code'] !== null));
-  const late = await startReadlineEmulator(t, echo, port);
+  await eventually(() =>
+    guest.events.some(({ event, fields }) => event === 'storage-emulator' && fields['code'] !== null),
+  );
+  const late = await startReadlineEmulator(t, undefined, early.port);
   t.is((await reply).stdout.toString(), 'patient\n');
   t.deepEqual(late.requests, ['patient']);
 });
 
-test('a large request and a large reply pass', async (t) => {
-  const { call, guest } = await KINDS['an emulator that reads a line and closes'](t, (argv) => ({
-    stdout: (argv[1] ?? '').repeat(20),
-    stderr: '',
-    status: 0,
-  }));
-  t.is((await call('x'.repeat(900_000))).stdout.length, 18_000_000);
+test('a large reply passes, and its size is in the event', async (t) => {
+  const { port } = await startReadlineEmulator(t, () => ({ stdout: 'x'.repeat(18_000_000), stderr: '', status: 0 }));
+  const { guest, call } = (await new Setup(t).start('incoming', `storage:${port}`)).machine('vm1');
+  t.is((await call('x')).stdout.length, 18_000_000);
   const { fields } = await guest.event('storage-call');
   t.true(Number(fields['replyBytes']) > 18_000_000);
   t.is(fields['code'], null);
 });
 
 test('a session that ends in a call fails that call, and the request is not sent again', async (t) => {
-  const { emulator, host, call } = await KINDS['an emulator that reads a line and closes'](t, () => 'hang');
-  const reply = call('lost');
-  await until(() => emulator.requests.length === 1);
-  await Promise.all([t.throwsAsync(reply, { code: 'storage-unavailable' }), host.proxy.stop()]);
-  t.deepEqual(emulator.requests, ['lost']);
+  const { port, requests } = await startReadlineEmulator(t, () => 'hang');
+  const setup = await new Setup(t).start('incoming', `storage:${port}`);
+  const reply = setup.machine('vm1').call('lost');
+  await eventually(() => requests.length === 1);
+  await Promise.all([t.throwsAsync(reply, { code: 'storage-unavailable' }), setup.host?.stop()]);
+  t.deepEqual(requests, ['lost']);
 });

@@ -4,9 +4,11 @@ import { CONTENDERS } from '../../bench/contenders/list.js';
 import { parseBenchOptions } from '../../bench/options.js';
 import { BARS, type Bar, compareWithBars, formatBars } from '../../bench/report/bars.js';
 import { formatFailures, formatFigures } from '../../bench/report/figures-table.js';
+import { formatFigure } from '../../bench/report/format-figure.js';
 import { figureRecords } from '../../bench/report/json.js';
 import { Results, rowsOf } from '../../bench/results.js';
 import { SIDE_TABLES } from '../../bench/side-tables.js';
+import { formatTable, summarize } from '../../bench/table.js';
 import { WORK } from '../../bench/work/list.js';
 
 const ROWS = [{ work: 'up-1', key: 'rate', title: 'up', unit: 'MB/s' }];
@@ -33,14 +35,11 @@ test('a contender that failed in some rounds only has its figures, and a mark', 
   t.deepEqual(formatFailures(ROWS, COLUMNS, results), ['A, up-1: it broke late', 'B, up-1: it broke']);
 });
 
-test('what the machine does not allow is no failure', (t) => {
+test('what the machine does not allow is no failure, and rows to which nothing applies are left out', (t) => {
   const results = new Results();
+  t.false(formatFigures(ROWS, COLUMNS, new Set(), results).includes('MB/s'));
   results.add('up-1', 'a', { rate: 'not tried: needs more' });
   t.regex(formatFigures(ROWS, COLUMNS, new Set(), results), /not tried/);
-});
-
-test('rows to which nothing applies are left out', (t) => {
-  t.false(formatFigures(ROWS, COLUMNS, new Set(), new Results()).includes('MB/s'));
 });
 
 test('records have every round', (t) => {
@@ -70,10 +69,12 @@ test('a bar is met by the ratio of medians, at least or at most', (t) => {
   t.regex(text, /≤ 1\.9 +MISSED/);
 });
 
-test('a bar without both figures is neither met nor shown', (t) => {
+test('a bar without both figures is neither met nor shown, and one beside nothing is about the figure itself', (t) => {
   const compared = compareWithBars(someResults(), [BAR]);
   t.is(compared[0]?.isMet, undefined);
   t.is(formatBars(compared), '');
+  const alone: Bar = { title: 'up', work: 'up-1', key: 'rate', of: 'a', bound: 'least', bar: 201 };
+  t.regex(formatBars(compareWithBars(someResults(), [alone])), /^up +a +200 +≥ 201 +MISSED$/m);
 });
 
 test('every bar is about a figure that is measured, of contenders that there are', (t) => {
@@ -92,13 +93,6 @@ test('every bar is about a figure that is measured, of contenders that there are
   }
 });
 
-test('a bar beside nothing is about the figure itself', (t) => {
-  const alone: Bar = { title: 'up', work: 'up-1', key: 'rate', of: 'a', bound: 'least', bar: 201 };
-  const compared = compareWithBars(someResults(), [alone]);
-  t.is(compared[0]?.isMet, false);
-  t.regex(formatBars(compared), /^up +a +200 +≥ 201 +MISSED$/m);
-});
-
 test('what people ask first is first: the first byte, memory at rest, processor time for a gigabyte', (t) => {
   const rows = rowsOf(WORK, parseBenchOptions([]).amounts);
   const places = rows.map(({ work, key }) => `${work} ${key}`);
@@ -111,4 +105,31 @@ test('what people ask first is first: the first byte, memory at rest, processor 
 test('every row has a place of its own', (t) => {
   const places = rowsOf(WORK, parseBenchOptions([]).amounts).map(({ work, key }) => `${work} ${key}`);
   t.is(new Set(places).size, places.length);
+});
+
+test('figures have three digits, or four', (t) => {
+  for (const [figure, text] of [
+    [0.523, '0.52'],
+    [9.994, '9.99'],
+    [9.996, '10.0'],
+    [99.96, '100'],
+    [9999.4, '9999'],
+    [9999.6, '10k'],
+    [52_340, '52.3k'],
+    [1_234_567, '1.23M'],
+    [-12.34, '-12.3'],
+    [Number.NaN, '?'],
+  ] as const) {
+    t.is(formatFigure(figure), text, `${figure}`);
+  }
+});
+
+test('the median is the one in the middle, and of an even number the mean of two', (t) => {
+  t.deepEqual(summarize([5, 1, 30]), { median: 5, min: 1, max: 30 });
+  t.deepEqual(summarize([4, 1, 2, 100]), { median: 3, min: 1, max: 100 });
+  t.is(summarize([]).median, Number.NaN);
+});
+
+test('columns are as wide as their widest cell, and lines end without spaces', (t) => {
+  t.is(formatTable([['', 'a'], ['longer', '1'], ['x']]), '        a\n------  -\nlonger  1\nx');
 });

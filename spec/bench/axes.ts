@@ -62,24 +62,14 @@ test('a line of a plot goes through the medians, in the order of the axis', (t) 
   for (const y of [5, 1, 3]) table.add('a', 10, y);
   table.add('a', 1, 2);
   table.add('b', 10, 7);
-  const series = [
-    {
-      name: 'a',
-      points: [
-        { x: 1, y: 2 },
-        { x: 10, y: 3 },
-      ],
-    },
-    { name: 'b', points: [{ x: 10, y: 7 }] },
-  ];
-  t.deepEqual(table.series(), series);
-  const plot = table.plot({
-    name: 'p',
-    title: 'T',
-    x: { title: 'n', scale: 'log' },
-    y: { title: 's' },
-  });
-  t.deepEqual(plot.series, series);
+  const plot = table.plot({ name: 'p', title: 'T', x: { title: 'n', scale: 'log' }, y: { title: 's' } });
+  t.deepEqual(
+    plot.series.map(({ name, points }) => [name, ...points.map(({ x, y }) => [x, y])]),
+    [
+      ['a', [1, 2], [10, 3]],
+      ['b', [10, 7]],
+    ],
+  );
   t.regex(formatPlot(plot), /^T, s, by n +1 +10\n[- ]+\na +2\.00 +3\.00\nb +– +7\.00$/);
   const svg = drawPlots([plot, plot]);
   t.is([...svg.matchAll(/>T<\/text>/g)].length, 2);

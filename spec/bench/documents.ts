@@ -1,6 +1,6 @@
 /** The tables of the documents are written from the figures of a run. */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import test from 'ava';
 import { type BenchFindings, benchParts } from '../../bench/documents/bench-parts.js';
 import { type DocumentPart, measuredParts, replaceMarked, writeDocuments } from '../../bench/documents/parts.js';
@@ -104,45 +104,25 @@ test("the guest's tables say on what they were measured, with their bars", (t) =
   t.regex(guest?.content ?? '', /^\| up, 1 stream \| vproxy \/ relay \| 0\.50 \| ≥ 0\.8 \|$/m);
 });
 
-test('parts replace what was between their marks, and nothing else', (t) => {
-  const folder = temporaryFolder(t);
-  mkdirSync(join(folder, 'docs'));
-  const marked =
-    'a\n<!-- bench:begin x -->\nold\n<!-- bench:end x -->\nb\n<!-- bench:begin y -->\n<!-- bench:end y -->\n';
-  writeFileSync(join(folder, 'docs/one.md'), marked);
-  const part = { file: 'docs/one.md', works: [], content: '$1 new\n' };
-  const parts = ['x', 'y'].map((name) => ({ ...part, name }));
-  writeDocuments(parts, folder);
-  const expected =
-    'a\n<!-- bench:begin x -->\n\n$1 new\n\n<!-- bench:end x -->\nb\n<!-- bench:begin y -->\n\n$1 new\n\n<!-- bench:end y -->\n';
-  t.is(readFileSync(join(folder, 'docs/one.md'), 'utf8'), expected);
-  writeDocuments(parts, folder);
-  t.is(readFileSync(join(folder, 'docs/one.md'), 'utf8'), expected);
-});
-
-test('where marks are missing, nothing is written', (t) => {
-  const folder = temporaryFolder(t);
-  const text = '<!-- bench:begin x -->\n<!-- bench:end x -->\n';
-  writeFileSync(join(folder, 'a.md'), text);
-  const part = { file: 'a.md', works: [], content: 'new' };
+test('parts replace what was between their marks, and nothing else; where marks are missing, nothing is written', (t) => {
+  const file = join(temporaryFolder(t), 'a.md');
+  const marked = (content: string) =>
+    ['x', 'y'].map((name) => `${name}\n<!-- bench:begin ${name} -->\n${content}<!-- bench:end ${name} -->\n`).join('');
+  writeFileSync(file, marked('old\n'));
+  const write = (...names: string[]) =>
+    writeDocuments(
+      names.map((name) => ({ file: 'a.md', works: [], content: '$1 new\n', name })),
+      dirname(file),
+    );
   const message = /^a\.md: the marks <!-- bench:begin z --> and <!-- bench:end z --> should be there once/;
-  t.throws(
-    () =>
-      writeDocuments(
-        [
-          { ...part, name: 'x' },
-          { ...part, name: 'z' },
-        ],
-        folder,
-      ),
-    { message },
-  );
-  t.is(readFileSync(join(folder, 'a.md'), 'utf8'), text);
-  for (const wrong of [
-    `${text}${text}`,
-    '<!-- bench:end x -->\n<!-- bench:begin x -->\n',
-    '<!-- bench:begin x -->\n',
-  ]) {
+  t.throws(() => write('x', 'z'), { message });
+  t.is(readFileSync(file, 'utf8'), marked('old\n'));
+  for (let round = 0; round < 2; round += 1) {
+    write('x', 'y');
+    t.is(readFileSync(file, 'utf8'), marked('\n$1 new\n\n'));
+  }
+  const [begin, end] = ['<!-- bench:begin x -->\n', '<!-- bench:end x -->\n'];
+  for (const wrong of [`${begin}${end}${begin}${end}`, `${end}${begin}`, begin]) {
     t.throws(() => replaceMarked('a.md', wrong, 'x', ''), { message: /should be there once, in this order/ });
   }
 });
