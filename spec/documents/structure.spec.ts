@@ -20,19 +20,25 @@ const LONG_FILES: Readonly<Record<string, string>> = {
   'lib/status/types.ts': 'written by the build',
 };
 
-const files = ['lib', 'cli'].flatMap((folder) =>
-  readdirSync(join(PROJECT_ROOT, folder), { recursive: true, encoding: 'utf8' })
-    .filter((name) => name.endsWith('.ts'))
-    .map((name) => `${folder}/${name}`),
-);
+/** The text of each module of some folders. */
+const textsOf = (...folders: readonly string[]): ReadonlyMap<string, string> =>
+  new Map(
+    folders
+      .flatMap((folder) =>
+        readdirSync(join(PROJECT_ROOT, folder), { recursive: true, encoding: 'utf8' })
+          .filter((name) => name.endsWith('.ts'))
+          .map((name) => `${folder}/${name}`),
+      )
+      .map((file) => [file, readFileSync(join(PROJECT_ROOT, file), 'utf8')]),
+  );
 
-/** The text of each file. */
-const texts = new Map(files.map((file) => [file, readFileSync(join(PROJECT_ROOT, file), 'utf8')]));
+const texts = textsOf('lib', 'cli');
+const files = [...texts.keys()];
 
 /** The files that a file imports, for values or for types, at its start or later. */
-function importsOf(file: string): string[] {
+function importsOf(file: string, text: string): string[] {
   return ts
-    .preProcessFile(texts.get(file) ?? '')
+    .preProcessFile(text)
     .importedFiles.map(({ fileName }) => fileName)
     .filter((name) => name.startsWith('.'))
     .map((name) => relative(PROJECT_ROOT, join(PROJECT_ROOT, dirname(file), name.replace(/\.js$/, '.ts'))));
@@ -57,7 +63,7 @@ function groupFiles(keyOf: (file: string) => string): Map<string, string[]> {
 
 test('no imports of lib and cli make a circle, those of types included', (t) => {
   t.true(files.length > 300);
-  t.deepEqual(circlesIn(new Map(files.map((file) => [file, importsOf(file)]))), []);
+  t.deepEqual(circlesIn(new Map([...texts].map(([file, text]) => [file, importsOf(file, text)]))), []);
 });
 
 test('a file of lib has a name of its own', (t) => {
@@ -79,4 +85,15 @@ test(`a folder has at most ${MAX_FILES_OF_A_FOLDER} files`, (t) => {
 test(`a file of more than ${MAX_LINES} lines has a reason`, (t) => {
   const long = [...texts].filter(([, text]) => text.split('\n').length - 1 > MAX_LINES).map(([file]) => file);
   t.deepEqual(long.sort(), Object.keys(LONG_FILES).sort());
+});
+
+test('a module of spec that has tests is a spec, or is imported by one', (t) => {
+  const specs = textsOf('spec');
+  const imported = new Set([...specs].flatMap(([file, text]) => importsOf(file, text)));
+  const declaring = [...specs].filter(([, text]) => /^import test\b.* from 'ava';$/m.test(text)).map(([file]) => file);
+  t.true(declaring.length > 100);
+  t.deepEqual(
+    declaring.filter((file) => !file.endsWith('.spec.ts') && !imported.has(file)),
+    [],
+  );
 });
