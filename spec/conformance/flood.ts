@@ -14,7 +14,7 @@ function deafPeer(options: ConstructorParameters<typeof Peer>[0] = {}): FramePee
   const peer = Peer.established({ capacityBytes: 4096, peerLimits: { streamCredit: 2 ** 20 }, ...options });
   peer.sendOpen(1);
   peer.isReading = false;
-  peer.streams.get(1)?.send(Buffer.alloc(2 ** 18), 0, 2 ** 18, false);
+  peer.sendFrom(1, 2 ** 18);
   return peer;
 }
 

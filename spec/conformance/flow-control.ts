@@ -63,7 +63,7 @@ test('R-FLOW-2: credit is a total: one that lowers it is ignored, a repeated one
   peer.sendOpen(1);
   peer.sendCredit(1, 1000);
   peer.sendCredit(0, 1000);
-  peer.streams.get(1)?.send(Buffer.alloc(9000), 0, 9000, false);
+  peer.sendFrom(1, 9000);
   peer.pump();
   t.deepEqual(peer.takeTexts(), ['ACCEPT 1', 'DATA 1 2000']);
   peer.sendCredit(1, 2000);
@@ -245,7 +245,7 @@ test('R-FLOW-7: DATA goes out one frame per stream in turn, and control before i
 function frameSizes(peer: FramePeer, ids: readonly number[], size: number): number[] {
   peer.log.take();
   peer.isReading = false;
-  for (const id of ids) peer.streams.get(id)?.send(Buffer.alloc(size), 0, size, false);
+  for (const id of ids) peer.sendFrom(id, size);
   peer.isReading = true;
   peer.pump();
   const frames = peer.log.take().filter(({ type }) => type === DATA);
@@ -288,8 +288,8 @@ test('R-FLOW-8: beside an interactive stream frames have 32 KiB, for a second af
 function order(peer: FramePeer, first: readonly number[]): number[] {
   peer.log.take();
   peer.isReading = false;
-  peer.streams.get(1)?.send(Buffer.alloc(300_000), 0, 300_000, false);
-  for (const id of first) peer.streams.get(id)?.send(Buffer.alloc(100), 0, 100, false);
+  peer.sendFrom(1, 300_000);
+  for (const id of first) peer.sendFrom(id, 100);
   peer.isReading = true;
   peer.pump();
   return peer.log.take().flatMap(({ type, streamId }) => (type === DATA ? [streamId] : []));
@@ -339,7 +339,7 @@ test('R-FLOW-8: 128 KiB wait in a channel that is not read, 64 KiB beside an int
     peer.isReading = false;
     for (const id of ids) {
       const size = 2 ** 20;
-      peer.streams.get(id)?.send(Buffer.alloc(size), 0, size, false);
+      peer.sendFrom(id, size);
     }
     return peer.outbound.unwrittenBytes;
   };
@@ -354,7 +354,7 @@ test('R-FLOW-1: a side reads on while its own channel is not read', (t) => {
   const peer = FramePeer.established({ capacityBytes: 4096, limits: { inFlight: 100_000, streamCredit: 2 ** 20 } });
   peer.sendOpen(1);
   peer.isReading = false;
-  peer.streams.get(1)?.send(Buffer.alloc(65_536), 0, 65_536, false);
+  peer.sendFrom(1, 65_536);
   for (let sent = 0; sent < 100_000; sent += 10_000) peer.sendData(1, Buffer.alloc(10_000, sent / 10_000));
   t.is(peer.sinks.get(1)?.bytes.length, 100_000);
   t.deepEqual(peer.endings, []);
@@ -363,8 +363,8 @@ test('R-FLOW-1: a side reads on while its own channel is not read', (t) => {
 test('a stream without credit does not hold up another one', (t) => {
   const peer = FramePeer.established({ peerLimits: { streamCredit: 1024 } });
   for (const id of [1, 3]) peer.sendOpen(id);
-  peer.streams.get(1)?.send(Buffer.alloc(5000), 0, 5000, false);
-  peer.streams.get(3)?.send(Buffer.from('quick'), 0, 5, false);
+  peer.sendFrom(1, 5000);
+  peer.sendFrom(3, 'quick');
   peer.pump();
   t.deepEqual(peer.takeTexts(), ['ACCEPT 1', 'ACCEPT 3', 'DATA 1 1024', 'DATA 3 5']);
   peer.send(STOP, 1, { code: 'denied', message: '' });

@@ -176,10 +176,7 @@ for (const [what, ports] of [
   test(`R-SERVICES-3: ${what} in the place of ports is a protocol error`, (t) => {
     const peer = FramePeer.established();
     peer.send(SERVICES, 0, { services: [], ports });
-    t.deepEqual(
-      peer.endings.map(({ code }) => code),
-      ['protocol-error'],
-    );
+    t.deepEqual(peer.codes, ['protocol-error']);
   });
 }
 

@@ -281,7 +281,7 @@ test('R-STREAM-7: DATA or FIN after FIN is a protocol error while the stream liv
 test('R-STREAM-8: RESET ends both directions and drops what waits', (t) => {
   const peer = FramePeer.established({ peerLimits: { streamCredit: 1024 } });
   peer.sendOpen(1);
-  peer.streams.get(1)?.send(Buffer.alloc(5000), 0, 5000, false);
+  peer.sendFrom(1, 5000);
   peer.pump();
   peer.send(RESET, 1, REASON);
   t.deepEqual(peer.sinks.get(1)?.events, ['end denied']);
@@ -300,7 +300,7 @@ test('R-STREAM-9: STOP is answered with FIN, and with RESET where the other dire
   const peer = FramePeer.established({ peerLimits: { streamCredit: 1024 } });
   for (const id of [1, 3]) {
     peer.sendOpen(id);
-    peer.streams.get(id)?.send(Buffer.alloc(5000), 0, 5000, false);
+    peer.sendFrom(id, 5000);
   }
   peer.send(FIN, 3);
   peer.log.take();
@@ -310,7 +310,7 @@ test('R-STREAM-9: STOP is answered with FIN, and with RESET where the other dire
   t.deepEqual(peer.takeTexts(), ['FIN 1', 'RESET 3 denied']);
   t.deepEqual(peer.sinks.get(1)?.events, ['stop denied']);
   t.deepEqual(peer.sinks.get(3)?.events, ['fin', 'end denied']);
-  t.is(peer.streams.get(1)?.send(Buffer.from('swallowed'), 0, 9, false), 0);
+  t.is(peer.sendFrom(1, 'swallowed'), 0);
   peer.pump();
   t.deepEqual(peer.takeTexts(), []);
   peer.sendData(1, 'still read');

@@ -64,13 +64,25 @@ export class FramePeer extends FrameMaker {
     this.loop.on('ended', (_session, reason) => this.endings.push(reason));
   }
 
-  /** An established peer, from whose log the frames are removed that the side under test begins a session with. */
-  static established(options: FramePeerOptions = {}): FramePeer {
+  /** A peer of a side that has begun to open, whose first output is read already. */
+  static opening(options: FramePeerOptions = {}): FramePeer {
     const peer = new FramePeer(options);
     peer.loop.start();
+    peer.pump();
+    return peer;
+  }
+
+  /** An established peer, from whose log the frames are removed that the side under test begins a session with. */
+  static established(options: FramePeerOptions = {}): FramePeer {
+    const peer = FramePeer.opening(options);
     peer.establish();
     peer.log.take();
     return peer;
+  }
+
+  /** The codes that its sessions and openings ended with. */
+  get codes(): string[] {
+    return this.endings.map(({ code }) => code);
   }
 
   /** The session at the side under test. */
@@ -95,6 +107,12 @@ export class FramePeer extends FrameMaker {
   establish(): void {
     this.pump();
     this.write(this.hello({ ack: this.otherNonce }));
+  }
+
+  /** Has the side under test send so many bytes, or a text, on a stream; what the stream says. */
+  sendFrom(streamId: number, what: number | string): number | undefined {
+    const bytes = typeof what === 'number' ? Buffer.alloc(what) : Buffer.from(what);
+    return this.streams.get(streamId)?.send(bytes, 0, bytes.length, false);
   }
 
   /** Hands bytes to the side under test, in pieces, and reads what it answers. */

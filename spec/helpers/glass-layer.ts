@@ -3,11 +3,15 @@ import type { SecureLayerFactory, SecureLayerHandler } from '../../lib/session/o
 
 const NOTHING = Buffer.alloc(0);
 
-/** It is ready with the first bytes that come. `onMade` gets what it calls. */
-export function glassLayer(onMade: (handler: SecureLayerHandler) => void = () => undefined): SecureLayerFactory {
+/** It is ready with the first bytes that come, or at once. `onMade` gets what it calls. */
+export function glassLayer(
+  onMade: (handler: SecureLayerHandler) => void = () => undefined,
+  isReadyAtOnce = false,
+): SecureLayerFactory {
   return (_agreement, channel, handler) => {
-    let isReady = false;
+    let isReady = isReadyAtOnce;
     onMade(handler);
+    if (isReady) handler.onReady(channel);
     return {
       isMidRecord: false,
       receive: (chunk) => {

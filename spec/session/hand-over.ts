@@ -2,25 +2,18 @@
 import { randomBytes } from 'node:crypto';
 import { deserialize, serialize } from 'node:v8';
 import test, { type ExecutionContext } from 'ava';
-import { DEFAULT_LIMITS, HEADER_BYTES } from '../../lib/codec/limits.js';
+import { HEADER_BYTES } from '../../lib/codec/limits.js';
 import { VproxyError } from '../../lib/errors.js';
 import { InFlightCredit, newReceiveWindow, ReceiveWindow } from '../../lib/session/flow.js';
 import type { LocalEnd } from '../../lib/session/local-end.js';
 import { SecretKey } from '../../lib/session/opening/auth.js';
-import { Pacer, type StreamPace } from '../../lib/session/pacing.js';
+import { Pacer } from '../../lib/session/pacing.js';
 import { Session, type SessionState } from '../../lib/session/session.js';
 import { sessionSettings } from '../../lib/session/settings.js';
 import type { SessionStream } from '../../lib/session/stream.js';
 import { Budget } from '../../lib/util/bounds.js';
 import { RecordingSink } from '../helpers/local-ends.js';
-import {
-  carry,
-  MemoryPipe,
-  type PairOptions,
-  RESUME_MS,
-  SessionPair,
-  seededIdentity,
-} from '../helpers/session-pair.js';
+import { carry, MemoryPipe, RESUME_MS, SessionPair, seededIdentity } from '../helpers/session-pair.js';
 import { ManualClock } from '../helpers/time.js';
 import { ResumePair } from './resume-pair.js';
 
@@ -39,8 +32,8 @@ class HoldingSink extends RecordingSink {
 }
 
 /** A pair in which `b` does with each stream what `serve` says; `a` opens one, and has sent on it. */
-function withStream(serve: (stream: SessionStream) => void, options: PairOptions = {}) {
-  const pair = new ResumePair(options);
+function withStream(serve: (stream: SessionStream) => void) {
+  const pair = new ResumePair();
   pair.b.session.removeAllListeners('stream').on('stream', serve);
   pair.b.onSession = (session) => void session.on('stream', serve);
   const opener = new RecordingSink();
@@ -62,8 +55,11 @@ function onMoved(pair: ResumePair, attach: (stream: SessionStream) => LocalEnd |
 
 // ---- what waits -------------------------------------------------------------------------------------------------------
 
+const setPace = (stream: SessionStream, { b }: ResumePair, rate = RATE): void =>
+  stream.setPace({ send: new Pacer(rate, b.processClock), receive: new Pacer(rate, b.processClock) });
+
+/** A stream at a pace that has let a part pass, and is over for the protocol. `take` makes its local end. */
 function pacedStream(t: ExecutionContext) {
-  const paces: StreamPace[] = [];
   const sinks: RecordingSink[] = [];
   const take = (stream: SessionStream): RecordingSink => {
     const sink = new RecordingSink();
@@ -72,60 +68,40 @@ function pacedStream(t: ExecutionContext) {
     return sink;
   };
   const scene = withStream((stream) => {
-    const pace = {
-      send: new Pacer(RATE, scene.pair.b.processClock),
-      receive: new Pacer(RATE, scene.pair.b.processClock),
-    };
-    paces.push(pace);
-    stream.setPace(pace);
+    setPace(stream, scene.pair);
     stream.attach(take(stream));
     stream.accept();
     stream.finish();
   });
   scene.stream.finish();
   scene.pair.settle();
-  const passedBytes = sinks[0]?.bytes.length ?? 0;
-  t.true(passedBytes > 0 && passedBytes < BYTES.length);
-  t.true(scene.opener.isOver, 'it is over for the protocol');
-  return { ...scene, sinks, take };
+  /** All that came, in all processes. */
+  const all = (): Buffer => Buffer.concat(sinks.map(({ bytes }) => bytes));
+  t.true(all().length > 0 && all().length < BYTES.length && scene.opener.isOver);
+  return { pair: scene.pair, sinks, take, all };
 }
 
-/** All that came, in both processes. */
-const both = (sinks: readonly RecordingSink[]): Buffer => Buffer.concat(sinks.map(({ bytes }) => bytes));
-
-test('what waits for the pace of a stream waits for it in the other process, and what ends it is behind that', (t) => {
-  const { pair, sinks, take } = pacedStream(t);
-  onMoved(pair, (stream) => {
-    stream.setPace({ send: new Pacer(RATE, pair.b.processClock), receive: new Pacer(RATE, pair.b.processClock) });
-    return take(stream);
-  });
-  pair.b.handOver();
-  t.true(both(sinks).length < BYTES.length);
-  pair.clock.advance(1000);
-  t.true(both(sinks).equals(BYTES));
-  t.deepEqual(sinks[1]?.events.slice(-2), ['fin', 'end']);
-  t.is(pair.b.session.streams.listAll().length, 0, 'it is drained');
-});
-
-test('what waited for the pace of a stream goes at once where there is none in the other process', (t) => {
-  const { pair, sinks, take } = pacedStream(t);
-  onMoved(pair, take);
-  pair.b.handOver();
-  t.true(both(sinks).equals(BYTES));
-  t.deepEqual(sinks[1]?.events.slice(-2), ['fin', 'end']);
-  t.is(pair.b.session.streams.listAll().length, 0, 'it is drained');
-});
-
 for (const isPaced of [true, false]) {
-  test(`what waits to be sent at a pace goes on ${isPaced ? 'at that' : 'without one'} in the other process`, (t) => {
+  const how = isPaced ? 'at that' : 'without one';
+  test(`what waits for the pace of a stream goes on ${how} in the other process, and what ends it is behind that`, (t) => {
+    const { pair, sinks, take, all } = pacedStream(t);
+    onMoved(pair, (stream) => {
+      if (isPaced) setPace(stream, pair);
+      return take(stream);
+    });
+    pair.b.handOver();
+    t.is(all().length < BYTES.length, isPaced);
+    pair.clock.advance(1000);
+    t.true(all().equals(BYTES));
+    t.deepEqual(sinks[1]?.events.slice(-2), ['fin', 'end']);
+    t.is(pair.b.session.streams.listAll().length, 0, 'it is drained');
+  });
+
+  test(`what waits to be sent at a pace goes on ${how} in the other process`, (t) => {
     const pair = new ResumePair();
-    const newPace = (): StreamPace => {
-      const clock = pair.b.processClock;
-      return { send: new Pacer(RATE, clock), receive: new Pacer(RATE, clock) };
-    };
     const sink = new RecordingSink();
     pair.b.session.removeAllListeners('stream').on('stream', (stream) => {
-      stream.setPace(newPace());
+      setPace(stream, pair);
       stream.attach(sink);
       stream.accept();
       stream.send(Buffer.from(BYTES), 0, BYTES.length, false);
@@ -134,30 +110,28 @@ for (const isPaced of [true, false]) {
     const opener = new RecordingSink();
     pair.a.session.open('source', null, opener);
     pair.settle();
-    const beforeBytes = opener.bytes.length;
-    t.true(beforeBytes > 0 && beforeBytes < BYTES.length);
+    t.true(opener.bytes.length > 0 && opener.bytes.length < BYTES.length);
     onMoved(pair, (stream) => {
-      if (isPaced) stream.setPace(newPace());
+      if (isPaced) setPace(stream, pair);
       return sink;
     });
     pair.b.handOver();
     pair.settle();
-    t.is(opener.bytes.length === BYTES.length, !isPaced);
+    t.is(opener.bytes.length < BYTES.length, isPaced);
     // Each turn of the limit is carried: the credit of the stream comes back.
     for (let turn = 0; turn < 100; turn += 1) {
       pair.clock.advance(10);
       pair.settle();
     }
     t.true(opener.bytes.equals(BYTES));
-    t.is(opener.events.at(-1), 'fin');
-    t.is(sink.events.at(-1), 'sent');
+    t.deepEqual([opener.events.at(-1), sink.events.at(-1)], ['fin', 'sent']);
   });
 }
 
 test('what waits for the pace of a stream is captured again and again, and dropped with it', (t) => {
-  const { pair, sinks, take } = pacedStream(t);
+  const { pair, take, all } = pacedStream(t);
   onMoved(pair, (stream) => {
-    stream.setPace({ send: new Pacer(RATE, pair.b.processClock), receive: new Pacer(1, pair.b.processClock) });
+    setPace(stream, pair, 1);
     return take(stream);
   });
   for (let time = 0; time < 3; time += 1) pair.b.handOver();
@@ -167,11 +141,11 @@ test('what waits for the pace of a stream is captured again and again, and dropp
   });
   pair.b.handOver();
   pair.clock.advance(1000);
-  t.true(both(sinks).equals(BYTES.subarray(0, both(sinks).length)));
+  t.true(all().equals(BYTES.subarray(0, all().length)));
   t.is(pair.b.session.streams.listAll().length, 0);
 });
 
-test('what came before an answer comes again to whoever the stream is announced to in the other process', (t) => {
+test('what came before an answer comes again to whoever the stream is announced to in the other process, and its FIN', (t) => {
   const sinks: HoldingSink[] = [];
   const { pair, opener, stream } = withStream((incoming) => {
     const sink = new HoldingSink();
@@ -194,28 +168,14 @@ test('what came before an answer comes again to whoever the stream is announced 
   incoming?.release(last.bytes.length);
   incoming?.accept();
   stream.finish();
+  pair.a.session.open('empty', null, new RecordingSink()).finish();
   pair.settle();
   t.true(last.bytes.equals(BYTES));
   t.deepEqual(last.events.slice(-2), ['fin', 'end']);
   t.true(opener.isOver && opener.reason === null);
-});
-
-test('a FIN that came before an answer is told again', (t) => {
-  const sinks: HoldingSink[] = [];
-  const pair = new ResumePair();
-  const serve = (incoming: SessionStream): void => {
-    const sink = new HoldingSink();
-    sinks.push(sink);
-    incoming.attach(sink);
-  };
-  pair.b.session.removeAllListeners('stream').on('stream', serve);
-  pair.b.onSession = (session) => void session.on('stream', serve);
-  onMoved(pair, () => null);
-  pair.a.session.open('sink', null, new RecordingSink()).finish();
-  pair.settle();
   pair.b.handOver();
   t.deepEqual(
-    sinks.map(({ events }) => events),
+    sinks.slice(3).map(({ events }) => events),
     [['fin'], ['fin']],
   );
 });
@@ -246,13 +206,11 @@ test('a stream that nothing goes on with is torn down, and refused where it was 
   pair.b.onSession = () => undefined;
   pair.b.handOver();
   pair.settle();
-  t.is(opener.events.at(-1), 'end cancelled');
-  t.is(other.events.at(-1), 'end unknown-service');
+  t.deepEqual([opener.events.at(-1), other.events.at(-1)], ['end cancelled', 'end unknown-service']);
 });
 
 test('opens that are held back keep their order, and are let through', (t) => {
-  const limits = { ...DEFAULT_LIMITS, streams: 2 };
-  const pair = new ResumePair({ settings: { limits } });
+  const pair = new ResumePair({ limits: { streams: 2 } });
   const ends = Array.from({ length: 6 }, () => pair.traffic.open(pair.a));
   for (const [index, end] of ends.entries()) end?.send(1000 * (index + 1));
   pair.a.handOver();
@@ -261,30 +219,15 @@ test('opens that are held back keep their order, and are let through', (t) => {
     ['s0 true', 's1 true', 's2 false', 's3 false', 's4 false', 's5 false'],
   );
   for (const end of ends) end?.finish();
-  for (let round = 0; round < ends.length; round += 1) {
-    pair.settle();
-    pair.traffic.finishAll();
-  }
-  pair.settle();
-  t.deepEqual(pair.traffic.faults(), []);
+  for (let round = 0; round < ends.length; round += 1) pair.finish();
+  t.deepEqual(pair.finish(), []);
   t.deepEqual(
     ends.map((end) => end?.other?.receivedBytes),
     [1000, 2000, 3000, 4000, 5000, 6000],
   );
 });
 
-test('services that wait for the channel are told from the other process', (t) => {
-  const pair = new ResumePair({ capacityBytes: 1000 });
-  const end = pair.traffic.open(pair.a);
-  end?.send(200_000);
-  t.true(pair.a.session.unwrittenBytes > 0);
-  pair.a.session.setServices(['later']);
-  pair.a.handOver();
-  pair.settle();
-  t.deepEqual([...pair.b.session.peerServices.names], ['later']);
-});
-
-test('control frames that wait for the channel go out in their order, and the newest credit, PONG and ACK', (t) => {
+test('control frames that wait for the channel go out in their order, the services, and the newest credit, PONG and ACK', (t) => {
   const pair = new ResumePair({ capacityBytes: 10 });
   const { a, b, clock, traffic } = pair;
   const ends = Array.from({ length: 6 }, () => traffic.open(a));
@@ -301,15 +244,15 @@ test('control frames that wait for the channel go out in their order, and the ne
   ends[0]?.stop();
   ends[1]?.stream?.reset('cancelled', 'as the spec has it');
   traffic.open(a)?.send(1000);
+  a.session.setServices(['later']);
   t.is(a.session.state.scheduler.queue.frames.length, 3);
   a.handOver();
   const seen: number[] = [];
   b.session.on('measured', (ms) => seen.push(ms));
   pair.settle();
   t.is(seen.length, 1);
-  traffic.finishAll();
-  pair.settle();
-  t.deepEqual([...traffic.faults(), ...pair.ended], []);
+  t.deepEqual([...b.session.peerServices.names], ['later']);
+  t.deepEqual(pair.finish(), []);
   t.is(a.session.streams.size + b.session.streams.size, 0);
   t.is(ends[1]?.other?.reason?.code, 'cancelled');
 });
@@ -327,10 +270,7 @@ test('the credit of a stream that is over meanwhile is announced as it was to be
   t.true(creditors.some(({ id }) => id > 0));
   a.handOver();
   t.deepEqual(a.session.state.scheduler.queue.creditors, creditors);
-  pair.settle();
-  traffic.finishAll();
-  pair.settle();
-  t.deepEqual([...traffic.faults(), ...pair.ended], []);
+  t.deepEqual(pair.finish(), []);
 });
 
 test('what local ends do before the session goes on waits until then', (t) => {
@@ -355,11 +295,9 @@ test('what local ends do before the session goes on waits until then', (t) => {
 });
 
 test('a link that has written all, and whose word of that is lost with the old process, is written to', (t) => {
-  const pair = new ResumePair({ capacityBytes: 1000 });
-  const { a, b } = pair;
-  pair.traffic.open(a)?.send(200_000);
+  const { a, b, traffic } = new ResumePair({ capacityBytes: 1000 });
+  traffic.open(a)?.send(200_000);
   a.session.setServices(['later']);
-  while (a.session.unwrittenBytes > 0) b.deliver(a.outbound.take(1_000_000).bytes);
   while (a.outbound.totalBytes > 0) b.deliver(a.outbound.take(1_000_000).bytes);
   t.deepEqual([...b.session.peerServices.names], []);
   a.handOver();
@@ -407,10 +345,7 @@ test('a session that drains ends when its streams have ended', (t) => {
   for (const side of pair.sides) side.handOver();
   pair.settle();
   t.deepEqual(pair.ended, []);
-  pair.traffic.finishAll();
-  pair.settle();
-  t.deepEqual(pair.traffic.faults(), []);
-  t.deepEqual(pair.ended.sort(), ['a: shutdown bye', 'b: shutdown bye']);
+  t.deepEqual(pair.finish().sort(), ['a: shutdown bye', 'b: shutdown bye']);
 });
 
 test('a session without a link waits for another one as long as it would have', (t) => {
@@ -422,10 +357,7 @@ test('a session without a link waits for another one as long as it would have', 
   pair.clock.advance(999);
   t.deepEqual(pair.ended, []);
   pair.clock.advance(1);
-  t.deepEqual(pair.ended.sort(), [
-    'a: resume-expired no other link within 60 s',
-    'b: resume-expired no other link within 60 s',
-  ]);
+  t.regex(pair.ended.join(), /^a: resume-expired .*,b: resume-expired /);
   t.deepEqual(pair.a.kept.named([]), []);
 });
 
@@ -440,10 +372,7 @@ test('a session that loses its link by that has the whole time, and goes on with
   pair.b.disconnect();
   pair.clock.advance(RESUME_MS - 1);
   pair.cut();
-  pair.settle();
-  pair.traffic.finishAll();
-  pair.settle();
-  t.deepEqual([...pair.traffic.faults(), ...pair.ended], []);
+  t.deepEqual(pair.finish(), []);
   t.is(end?.other?.receivedBytes, 50_000);
   t.is(pair.a.kept.endAtMs(pair.a.session), null);
 });
@@ -483,10 +412,7 @@ test('a frame that stays incomplete for too long does so in both processes toget
       clock.advance(10_000);
       carry(b, a, 1);
     }
-    t.deepEqual(
-      a.ended.map((ending) => ending.split(' ')[0]),
-      ['desync'],
-    );
+    t.regex(a.ended.join(), /^desync [^,]*$/);
     return bytes;
   };
   const bytes = bytesUntilEnd(-1);
@@ -528,7 +454,7 @@ test('a round trip that is measured meanwhile is as long as it was for both', (t
 
 // ---- what can be handed over ----------------------------------------------------------------------------------------------
 
-for (const every of [1, 2, 7, 30]) {
+for (const every of [1, 30]) {
   test(`a session goes on from its first byte on, handed over at every step of ${every}`, (t) => {
     const pair = new SessionPair({ memoryBytes: 1_000_000, settings: { keys: () => [KEY] }, limits: { frame: 4096 } });
     const { a, b } = pair;
@@ -617,36 +543,7 @@ test('credit is captured with the time and the bytes of its round', (t) => {
   credit.receive(1000);
   clock.advance(30);
   credit.receive(100);
-  const { roundFromBytes, roundFromMs, receivedBytes } = credit.state;
-  t.deepEqual(
-    { roundFromBytes, roundFromMs, receivedBytes },
-    { roundFromBytes: 1000, roundFromMs: 50, receivedBytes: 1100 },
-  );
-});
-
-test('the streams that count for the bounds of both sides are captured', (t) => {
-  const pair = new ResumePair();
-  const { a, b, traffic } = pair;
-  for (const answer of ['later', 'later', 'later', 'accept'] as const) traffic.open(a, answer);
-  for (const answer of ['later', 'accept', 'later'] as const) traffic.open(b, answer);
-  pair.settle();
-  const { ownOpen, ownUnanswered, peerOpen, peerUnanswered } = a.session.state.table;
-  t.deepEqual(
-    { ownOpen, ownUnanswered, peerOpen, peerUnanswered },
-    { ownOpen: 4, ownUnanswered: 3, peerOpen: 3, peerUnanswered: 2 },
-  );
-});
-
-test('where all is acknowledged, that is captured', (t) => {
-  const pair = new ResumePair();
-  for (const side of pair.sides) pair.traffic.open(side)?.send(100_000);
-  for (let round = 0; round < 5; round += 1) {
-    pair.settle();
-    pair.clock.advance(200);
-  }
-  const { continuity } = pair.a.session.state;
-  t.true((continuity?.ackBytes ?? 0) > 0);
-  t.is((continuity?.acknowledgedBytes ?? 0) + (continuity?.ackBytes ?? 0), pair.a.session.receivedBytes);
+  t.like(credit.state, { roundFromBytes: 1000, roundFromMs: 50, receivedBytes: 1100 });
 });
 
 test('a session that is over, or not proved, is not captured', (t) => {

@@ -11,7 +11,7 @@ function besideBulk(options: FramePeerOptions): FramePeer {
 }
 
 const sendBulk = (peer: FramePeer): void => {
-  peer.streams.get(1)?.send(Buffer.alloc(2 ** 22), 0, 2 ** 22, false);
+  peer.sendFrom(1, 2 ** 22);
 };
 
 const stallMs = (peer: FramePeer): number => peer.session.counters.stallMs;

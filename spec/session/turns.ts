@@ -44,9 +44,7 @@ test('what takes no time is read in one turn, however many frames there are', (t
 });
 
 test('what is no HELLO is searched in several turns, and one that comes behind it establishes the session', (t) => {
-  const peer = new FramePeer();
-  peer.loop.start();
-  peer.pump();
+  const peer = FramePeer.opening();
   peer.clock.costMs = 1;
   const stale = Buffer.alloc(20_000, 'stale');
   const hello = peer.hello({ ack: peer.otherNonce });
@@ -84,9 +82,7 @@ test('a loop that was stopped between two turns leaves nothing', (t) => {
 
 /** A peer whose session is inside a layer, as with TLS. */
 function insideLayer(onMade?: Parameters<typeof glassLayer>[0]): FramePeer {
-  const peer = new FramePeer({ settings: { secure: glassLayer(onMade) } });
-  peer.loop.start();
-  peer.pump();
+  const peer = FramePeer.opening({ settings: { secure: glassLayer(onMade) } });
   const outer = [peer.nonce, peer.otherNonce];
   peer.write(peer.hello({ ack: peer.otherNonce, tls: true }));
   peer.renew();
@@ -122,7 +118,7 @@ test('a layer that ends hands on all that came out of it', (t) => {
     Buffer.alloc(0),
   );
   t.is(peer.sinks.get(1)?.bytes.length, 200);
-  t.is(peer.endings[0]?.code, 'flood');
+  t.is(peer.codes[0], 'flood');
 });
 
 /** What a peer may send, right or wrong, as one of these for a stream of a few. */

@@ -1,6 +1,7 @@
 /** Random scenarios of the model: the invariants hold whatever happens (docs/testing.md). */
 import test from 'ava';
 import fc from 'fast-check';
+import './pinned.js';
 import { runScenario } from './run-scenario.js';
 import { scenarios } from './scenario.js';
 
