@@ -2,9 +2,9 @@ import test from 'ava';
 import { INTEGRITY_LEVELS } from '../../lib/codec/header.js';
 import { MAGIC } from '../../lib/codec/hello.js';
 import { formatSeen } from '../helpers/frame-log.js';
-import { FramePeer } from '../helpers/frame-peer.js';
+import { FramePeer, type FramePeerOptions } from '../helpers/frame-peer.js';
 
-const { opening } = FramePeer;
+const opening = (options?: FramePeerOptions): FramePeer => FramePeer.opening(options);
 
 /** Whose HELLOs the side has answered. */
 const acksOf = (peer: FramePeer, first = 0): (string | null)[] => peer.log.hellos.slice(first).map(({ ack }) => ack);
