@@ -3,14 +3,11 @@ import { execFile } from 'node:child_process';
 import { existsSync, lstatSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { connectControl } from '../../lib/control/client/client.js';
 import { temporaryFolder } from '../helpers/files.js';
-import { processPair } from '../helpers/process-pair.js';
 import { testWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 import { UnixgramProgram } from '../helpers/unixgram.js';
-import { upgrade } from '../helpers/upgrades.js';
-import { TAKING_CONTROL } from '../helpers/vproxy-process.js';
+import { upgradablePair, upgrade } from '../helpers/upgrades.js';
 
 const run = promisify(execFile);
 
@@ -19,14 +16,12 @@ testWith('python')(
   async (t) => {
     const folder = temporaryFolder(t);
     const [log, target] = [join(folder, 'log'), join(folder, 'host.log')];
-    const sockets = [join(folder, 'host.sock'), join(folder, 'guest.sock')] as const;
     const receiver = await UnixgramProgram.open(t, { at: target });
-    const pair = await processPair(t, {
-      host: ['--control', sockets[0], '-i', `syslog:unixgram:${target}`],
-      guest: ['--control', sockets[1], '-o', `syslog:unixgram:${log},mode=0666`],
+    const { guest, sockets, clients } = await upgradablePair(t, {
+      host: ['-i', `syslog:unixgram:${target}`],
+      guest: ['-o', `syslog:unixgram:${log},mode=0666`],
     });
-    await Promise.all([pair.host, pair.guest].map((side) => side.waitForLine(TAKING_CONTROL)));
-    await pair.guest.waitForLine(/listening on unixgram:\S+ for syslog/);
+    await guest.waitForLine(/listening on unixgram:\S+ for syslog/);
     t.is(lstatSync(log).mode & 0o777, 0o666);
     const say = async (text: string): Promise<void> => {
       // What is said between two processes may be lost, as any datagram.
@@ -40,15 +35,14 @@ testWith('python')(
     };
     await say('before');
     const { ino } = lstatSync(log);
-    const guest = await upgrade(t, sockets[1]);
-    t.is(guest.listeners, 2);
+    t.is((await upgrade(t, sockets[1])).listeners, 2);
     await say('behind the upgrade of the guest');
     await upgrade(t, sockets[0]);
     await say('behind that of the host');
     t.is(lstatSync(log).ino, ino);
-    const [forward] = await connectControl(sockets[1]).forwards();
+    const [forward] = await clients[1].forwards();
     t.is(forward?.endpoint, `unixgram:${log},mode=0666`);
-    await connectControl(sockets[1]).removeForward(forward?.id ?? '');
+    await clients[1].removeForward(forward?.id ?? '');
     t.false(existsSync(log));
   },
 );

@@ -16,7 +16,7 @@ import {
   type VproxyProcess,
 } from './vproxy-process.js';
 
-interface PairSetup {
+export interface PairSetup {
   /** Arguments after the channel. */
   readonly host?: readonly string[];
   readonly guest?: readonly string[];

@@ -8,6 +8,9 @@ import type { ExecutionContext } from 'ava';
 import { PROJECT_ROOT } from './files.js';
 import { within } from './time.js';
 
+/** The words of the command line for a shell. */
+export const VPROXY = `${process.execPath} ${join(PROJECT_ROOT, 'dist/program/vproxy.cjs')}`;
+
 /** How a process ended: its status, or the signal that killed it. */
 interface ExitResult {
   readonly code: number | null;

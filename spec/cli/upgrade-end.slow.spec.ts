@@ -1,12 +1,13 @@
-/** `vproxy upgrade` beside what ends a process, and beside a reload: afterwards one process serves, or none does, as it was asked. */
+/** `vproxy upgrade` beside what ends a process, and beside a reload: afterwards one process serves, or none does, as it was asked. And in a service. */
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { type ControlClient, connectControl } from '../../lib/control/client/client.js';
+import { openDatagramManager } from '../helpers/datagram-manager.js';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { eventually, within } from '../helpers/time.js';
-import { isBlocked, runUpgrade } from '../helpers/upgrades.js';
+import { isBlocked, runUpgrade, upgrade } from '../helpers/upgrades.js';
 import {
   isRunning,
   type RunResult,
@@ -130,9 +131,9 @@ const catchesHangUp = (pid: number): boolean =>
 
 // What happens meanwhile, and what has to come of it.
 
-type Deed = (scene: Scene, moment: Moment) => Promise<void>;
+type Deed = (t: ExecutionContext, scene: Scene, moment: Moment) => Promise<void>;
 
-const MS = 15_000;
+const MS = 30_000;
 
 const nothingRuns = ({ processes }: Scene): Promise<unknown> =>
   eventually(() => processes().length === 0, { what: 'the end of all processes', timeoutMs: MS });
@@ -147,7 +148,7 @@ async function oneServes(t: ExecutionContext, { processes, client }: Scene): Pro
 
 const endsBy =
   (ask: (scene: Scene) => unknown): Deed =>
-  async (scene, { result, release }) => {
+  async (_t, scene, { result, release }) => {
     await ask(scene);
     release();
     await nothingRuns(scene);
@@ -156,33 +157,28 @@ const endsBy =
 
 const signalled = (signal: NodeJS.Signals): Deed => endsBy(({ vproxy }) => vproxy.kill(signal));
 
-const reloads =
-  (t: ExecutionContext): Deed =>
-  async (scene, { result, release }) => {
-    scene.vproxy.kill('SIGHUP');
-    release();
-    await scene.vproxy.waitForLine(/reloaded: nothing has changed/, { timeoutMs: MS });
-    t.is((await within(MS, 'the answer', result)).code, 0);
-    t.not(await oneServes(t, scene), scene.vproxy.pid);
-  };
+const reloads: Deed = async (t, scene, { result, release }) => {
+  scene.vproxy.kill('SIGHUP');
+  release();
+  await scene.vproxy.waitForLine(/reloaded: nothing has changed/);
+  t.is((await within(MS, 'the answer', result)).code, 0);
+  t.not(await oneServes(t, scene), scene.vproxy.pid);
+};
 
-const loses =
-  (t: ExecutionContext): Deed =>
-  async (scene, { result, release }) => {
-    process.kill(scene.successor(), 'SIGKILL');
-    release();
-    t.is((await within(MS, 'the answer', result)).code, 1);
-    t.is(await oneServes(t, scene), scene.vproxy.pid);
-  };
+const losesSuccessor: Deed = async (t, scene, { result, release }) => {
+  process.kill(scene.successor(), 'SIGKILL');
+  release();
+  t.is((await within(MS, 'the answer', result)).code, 1);
+  t.is(await oneServes(t, scene), scene.vproxy.pid);
+};
 
 for (const [when, moment] of Object.entries({ loading, waiting, inTheTurn })) {
   test.serial(
     `${when}: what ends the process ends its upgrade, a reload is done, and the end of one is not the start of two`,
     async (t) => {
-      const deeds = [signalled('SIGTERM'), signalled('SIGKILL'), reloads(t), loses(t)];
-      for (const deed of deeds) {
+      for (const deed of [signalled('SIGTERM'), signalled('SIGKILL'), reloads, losesSuccessor]) {
         const scene = await makeScene(t);
-        await deed(scene, await moment(scene));
+        await deed(t, scene, await moment(scene));
       }
     },
   );
@@ -196,7 +192,7 @@ test.serial(
       const scene = await makeScene(t);
       const moment = await waiting(scene);
       t.regex((await runUpgrade(scene.socket)).stderr, /another upgrade is under way/);
-      await deed(scene, moment);
+      await deed(t, scene, moment);
       t.regex((await moment.result).stderr, /this process is ending|ended/);
     }
   },
@@ -214,7 +210,7 @@ test.serial(
     process.kill(successor, 'SIGHUP');
     scene.vproxy.kill('SIGCONT');
     t.is((await within(MS, 'the answer', result)).code, 0);
-    await scene.vproxy.waitForLine(/reloaded: nothing has changed/, { timeoutMs: MS });
+    await scene.vproxy.waitForLine(/reloaded: nothing has changed/);
     t.is(await oneServes(t, scene), successor);
   },
 );
@@ -231,16 +227,62 @@ test.serial('who has handed over ends at once: what came while Node ends would b
   t.is(readdirSync(coverage).length, 1);
 });
 
+// In a service the successor is a child of the service manager, which is told of it.
+
+const inService = (address: string) => ({
+  ...{ NOTIFY_SOCKET: address, WATCHDOG_USEC: '0', JOURNAL_STREAM: '' },
+  // Without a systemd-notify, which would be a further process of the scene.
+  PATH: '/nonexistent',
+});
+
 test.serial(
   'a predecessor that cannot tell the service manager continues alone, although it cannot end what its program started',
   async (t) => {
-    const scene = await makeScene(t, {
-      NOTIFY_SOCKET: `@${temporaryFolder(t)}`,
-      WATCHDOG_USEC: '0',
-      JOURNAL_STREAM: '',
-    });
+    const scene = await makeScene(t, inService(`@${temporaryFolder(t)}`));
     const { code, stderr } = await runUpgrade(scene.socket, program(scene, `${process.execPath} ${VPROXY} "$@"\ntrue`));
     t.is(code, 1, stderr);
     t.is(await oneServes(t, scene), scene.vproxy.pid);
+  },
+);
+
+/** A successor that reads nothing, as a child of its predecessor and as one of the service manager. */
+test.serial('a successor that does not answer is ended after 30 s, and the process goes on', async (t) => {
+  const manager = await openDatagramManager(t);
+  const silent = async (env: Readonly<Record<string, string>>): Promise<void> => {
+    const scene = await makeScene(t, env);
+    const { code, stderr } = await runUpgrade(scene.socket, program(scene, 'exec /bin/sleep 1000'));
+    t.is(code, 1);
+    t.regex(stderr, /the successor, \S+, did not answer within 30 s/);
+    t.is(await oneServes(t, scene), scene.vproxy.pid);
+  };
+  await Promise.all([silent({}), silent(inService(manager.address))]);
+});
+
+test.serial(
+  'the service manager is told of a successor, which is no child of its predecessor; of one that ends it is told nothing',
+  async (t) => {
+    const manager = await openDatagramManager(t);
+    const scene = await makeScene(t, inService(manager.address));
+    const mainProcesses = () =>
+      manager
+        .receive()
+        .flatMap(({ facts }) => facts)
+        .filter((fact) => fact.startsWith('MAINPID='));
+    const parent = join(scene.folder, 'parent');
+    const { code, stderr } = await runUpgrade(scene.socket, program(scene, `echo $PPID > ${parent}; exit 3`));
+    t.is(code, 1);
+    t.regex(stderr, /the successor, \S+, ended$/m);
+    t.true(Number(readFileSync(parent, 'utf8')) > 0);
+    t.not(Number(readFileSync(parent, 'utf8')), scene.vproxy.pid);
+    t.deepEqual(mainProcesses(), []);
+    t.is(await oneServes(t, scene), scene.vproxy.pid);
+
+    for (let round = 0; round < 2; round += 1) {
+      const { pid } = await upgrade(t, scene.socket);
+      t.deepEqual(mainProcesses(), [`MAINPID=${pid}`]);
+      t.is(await oneServes(t, scene), pid);
+    }
+    // It has what its predecessor wrote to.
+    await scene.vproxy.waitForLine(/handed over/);
   },
 );

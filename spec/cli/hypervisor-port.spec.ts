@@ -1,0 +1,239 @@
+/** `vproxy libvirt-xml`, `qemu-args` and `pipe-create`: what they print for a port, and what they refuse. */
+import { spawnSync } from 'node:child_process';
+import { lstatSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { formatFifoLine } from '../../cli/commands/ports.js';
+import { callVproxy } from '../helpers/call-vproxy.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { formatDomain } from '../helpers/libvirt.js';
+import { runInTerminal } from '../helpers/terminals.js';
+import { testWith } from '../helpers/test-with.js';
+import { VPROXY } from '../helpers/vproxy-process.js';
+
+const TARGET = "  <target type='virtio' name='org.vproxy.0'/>";
+
+/** The arguments of `libvirt-xml`, and the lines of a `<channel>` that they print. */
+const CHANNELS: readonly (readonly [args: string, type: string, lines: readonly string[]])[] = [
+  ['', 'unix', [TARGET]],
+  [
+    '--name org.example.1 --path /run/a\'b&<c>,".sock',
+    'unix',
+    [
+      "  <source mode='bind' path='/run/a&apos;b&amp;&lt;c&gt;,\".sock'/>",
+      "  <target type='virtio' name='org.example.1'/>",
+    ],
+  ],
+  [
+    '--mode connect --path /run/vm1.sock --reconnect 5',
+    'unix',
+    [
+      "  <source mode='connect' path='/run/vm1.sock'>",
+      "    <reconnect enabled='yes' timeout='5'/>",
+      '  </source>',
+      TARGET,
+    ],
+  ],
+  [
+    '--tcp [::1]:50000 --mode bind',
+    'tcp',
+    ["  <source mode='bind' host='::1' service='50000'/>", "  <protocol type='raw'/>", TARGET],
+  ],
+  [
+    '--tcp 50000 --mode connect',
+    'tcp',
+    [
+      "  <source mode='connect' host='127.0.0.1' service='50000'>",
+      "    <reconnect enabled='yes' timeout='1'/>",
+      '  </source>',
+      "  <protocol type='raw'/>",
+      TARGET,
+    ],
+  ],
+  ['--pipe /run/vm1.pipe', 'pipe', ["  <source path='/run/vm1.pipe'/>", TARGET]],
+];
+
+const PLAIN_DEVICES = [
+  'virtio-serial-pci,id=vproxy-org.vproxy.0-bus',
+  'virtserialport,bus=vproxy-org.vproxy.0-bus.0,nr=1,chardev=vproxy-org.vproxy.0,name=org.vproxy.0',
+] as const;
+const JSON_DEVICES = [
+  '{"driver":"virtio-serial-pci","id":"vproxy-org.vproxy.0-bus"}',
+  '{"driver":"virtserialport","bus":"vproxy-org.vproxy.0-bus.0","nr":1,"chardev":"vproxy-org.vproxy.0","name":"org.vproxy.0"}',
+] as const;
+
+const ID = 'id=vproxy-org.vproxy.0';
+
+/** What describes a port to QEMU, of which version, and its `-chardev`. QEMU reconnects after milliseconds since 9.2. */
+const CHARDEVS: readonly (readonly [args: string, version: string, chardev: string])[] = [
+  ['--path /run/vm1.sock', '7.2', `socket,${ID},path=/run/vm1.sock,server=on,wait=off`],
+  ["--path /run/a,b&'.sock", '7.2', `socket,${ID},path=/run/a,,b&'.sock,server=on,wait=off`],
+  ['--mode connect --path /run/vm1.sock', '9.1.2', `socket,${ID},path=/run/vm1.sock,reconnect=1`],
+  ['--mode connect --path /s --reconnect 3', '9.2', `socket,${ID},path=/s,reconnect-ms=3000`],
+  ['--tcp 50000', '7.2', `socket,${ID},host=127.0.0.1,port=50000,server=on,wait=off`],
+  ['--tcp [::1]:50000', '7.2', `socket,${ID},host=::1,port=50000,server=on,wait=off`],
+  ['--tcp localhost:5 --mode connect --reconnect 10', '10.0', `socket,${ID},host=localhost,port=5,reconnect-ms=10000`],
+  ['--pipe /run/vm1.pipe', '6.1.0', `pipe,${ID},path=/run/vm1.pipe`],
+];
+
+const formatCommandline = (chardev: string, version: string): string => {
+  // Before 6.2 it had no devices as JSON.
+  const [controller, port] = version === '6.1.0' ? PLAIN_DEVICES : JSON_DEVICES;
+  const words = ['-device', controller, '-chardev', chardev, '-device', port];
+  const values = words.map((word) => word.replaceAll('&', '&amp;').replaceAll("'", '&apos;'));
+  return [
+    "<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>",
+    ...values.map((value) => `  <qemu:arg value='${value}'/>`),
+    '</qemu:commandline>\n',
+  ].join('\n');
+};
+
+/** Runs a command whose words have no spaces, and gives what it prints. */
+const printed = async (line: string): Promise<string> => {
+  const { code, stdout, stderr } = await callVproxy(line.split(' ').filter((word) => word !== ''));
+  return code === 0 && stderr === '' ? stdout : `${line}: ${code} ${stderr}`;
+};
+
+test('libvirt-xml prints a channel for each kind, or the arguments of QEMU, which qemu-args prints in one line', async (t) => {
+  for (const [args, type, lines] of CHANNELS) {
+    t.is(await printed(`libvirt-xml ${args}`), [`<channel type='${type}'>`, ...lines, '</channel>\n'].join('\n'));
+  }
+  for (const [args, version, chardev] of CHARDEVS) {
+    const how = `${args} --qemu-version ${version}`;
+    t.is(await printed(`libvirt-xml --commandline ${how}`), formatCommandline(chardev, version));
+    const [controller, port] = PLAIN_DEVICES;
+    const words = ['-device', controller, '-chardev', chardev, '-device', port];
+    t.is(await printed(`qemu-args ${how}`), `${words.join(' ')}\n`);
+    t.deepEqual(JSON.parse(await printed(`qemu-args --json ${how}`)), words);
+  }
+});
+
+testWith('virt-xml-validate')("all of it is what libvirt's schema says", (t) => {
+  const file = join(temporaryFolder(t), 'domain.xml');
+  const findFaults = (parts: Parameters<typeof formatDomain>[0]): string => {
+    writeFileSync(file, formatDomain(parts));
+    const { status, stdout, stderr } = spawnSync('virt-xml-validate', [file, 'domain'], { encoding: 'utf8' });
+    return status === 0 ? '' : stdout + stderr;
+  };
+  const devices = CHANNELS.map(([, type, lines]) => [`<channel type='${type}'>`, ...lines, '</channel>\n'].join('\n'));
+  const [[, version, chardev] = ['', '', '']] = CHARDEVS;
+  t.is(findFaults({ devices: devices.join(''), end: formatCommandline(chardev, version) }), '');
+  const wrong = "<channel type='unix'>\n  <target type='virtio' port='x'/>\n</channel>\n";
+  t.regex(findFaults({ devices: wrong }), /fails to validate/);
+});
+
+const NAME_FORM = '1 to 64 of A-Z, a-z, 0-9, ".", "_" and "-", a letter or digit first';
+const NO_PATH = '--path: it is required; expected a unix socket, such as --path /run/vm1.sock';
+const LONG = 'x'.repeat(64);
+
+const REFUSED: readonly (readonly [args: readonly string[], line: string])[] = [
+  [['--name', 'a/b'], `--name: "a/b" is no name of a port: ${NAME_FORM}`],
+  [['--name', '.'], `--name: "." is no name of a port: ${NAME_FORM}`],
+  [['--name', `${LONG}x`, '--path', '/a'], `--name: "${LONG}…" is no name of a port: ${NAME_FORM}`],
+  [
+    ['--name', 'org.qemu.guest_agent.0'],
+    '--name: "org.qemu.guest_agent.0" is the port of QEMU\'s guest agent, which libvirt uses',
+  ],
+  [
+    ['--name', `org.${'x'.repeat(33)}`],
+    `--name: "org.${'x'.repeat(33)}" is too long for the path that libvirt makes of it (36); give a --path`,
+  ],
+  [['--mode', 'listen'], '--mode: "listen" is neither bind nor connect'],
+  [['--mode', 'connect'], NO_PATH],
+  [['--commandline'], NO_PATH],
+  [['--path', 'run/vm1.sock'], '--path: "run/vm1.sock" is not the absolute path of a file'],
+  [['--path', '/run/'], '--path: "/run/" is not the absolute path of a file'],
+  [['--path', '/run/a\nb'], '--path: "/run/a\\nb" has characters that are no text'],
+  [['--path', '/run/\ufffd'], '--path: "/run/\ufffd" has characters that are no text'],
+  [['--path', `/${'a'.repeat(107)}`], '--path: the path of a unix socket has 108 bytes, the system allows 107'],
+  [
+    ['--tcp', '0'],
+    '--tcp: "127.0.0.1:0" is not HOST:PORT with a port from 1 to 65535 (an IPv6 address in brackets: [::1]:9000)',
+  ],
+  [['--tcp', '1', '--path', '/a'], '--tcp: it is in the place of --path; give one'],
+  [['--tcp', '1', '--pipe', '/a'], '--pipe: it is in the place of --tcp; give one'],
+  [['--pipe', '/a', '--mode', 'bind'], '--mode: a pipe has none; leave it out'],
+  [['--reconnect', '5'], '--reconnect: QEMU connects only with --mode connect'],
+  ...['0', '1.5'].map((text): [string[], string] => [
+    ['--mode', 'connect', '--tcp', '1', '--reconnect', text],
+    `--reconnect: "${text}" is not a whole number of seconds from 1 to 3600`,
+  ]),
+  [['--qemu-version', '7.2'], '--qemu-version: only --commandline depends on it'],
+  [['--commandline', '--tcp', '1', '--qemu-version', '7'], '--qemu-version: "7" is no version, such as 7.2'],
+];
+
+test('what libvirt, QEMU, the kernel or a shell would take amiss is refused with one line', async (t) => {
+  const refuses = async (words: readonly string[], line: string) =>
+    t.deepEqual(await callVproxy(words), { code: 64, stdout: '', stderr: `vproxy: error: ${line}\n` }, words.join(' '));
+  for (const [args, line] of REFUSED) await refuses(['libvirt-xml', ...args], line);
+  for (const name of [`${LONG} --path /a`, 'x'.repeat(36)]) {
+    t.regex(await printed(`libvirt-xml --name ${name}`), /^<channel/);
+  }
+  // QEMU itself picks no path.
+  for (const args of [[], ['--mode', 'connect'], ['--json']]) await refuses(['qemu-args', ...args], NO_PATH);
+  for (const path of ['/run/a b', '/run/*', '/run/a?', '/run/[a', '/run/a\\b', '/run/a\u2003b']) {
+    const { code, stderr } = await callVproxy(['qemu-args', '--path', path]);
+    t.is(code, 64, path);
+    t.regex(
+      stderr,
+      /^vproxy: error: ".*": a shell would split or expand that in \$\(…\), .*; use a plainer path, or --json\n$/,
+    );
+    const json = await callVproxy(['qemu-args', '--json', '--path', path]);
+    t.true((JSON.parse(json.stdout) as string[])[3]?.includes(`path=${path},server=on`), path);
+  }
+});
+
+// The program is looked for in the path of the process, not of the call.
+test.serial("QEMU's version has to be told where there is no QEMU to ask", async (t) => {
+  const path = process.env['PATH'] ?? '';
+  t.teardown(() => (process.env['PATH'] = path));
+  process.env['PATH'] = temporaryFolder(t);
+  const { code, stdout, stderr } = await callVproxy(['libvirt-xml', '--commandline', '--tcp', '1']);
+  t.deepEqual({ code, stdout }, { code: 64, stdout: '' });
+  t.regex(
+    stderr,
+    /^vproxy: error: --qemu-version: it is required here: .* there is no qemu-system-\w+ to ask; expected such as 7\.2\n$/,
+  );
+});
+
+test('a person at a terminal is told which channels belong to it', async (t) => {
+  const calls = ['', '--mode connect --tcp 5 --name a.b', "--path '/run/a b,c'"];
+  const script = calls.map((args) => `${VPROXY} libvirt-xml ${args} > /dev/tty`).join('; ');
+  const { text } = await (await runInTerminal(t, script)).ended;
+  const told = [...text.matchAll(/<\/channel>\r\nvproxy: at the host -c (.*), in the guest -c (.*)\r\n/g)];
+  t.deepEqual(
+    told.map(([, host, guest]) => [host, guest]),
+    [
+      ['libvirt:DOMAIN:org.vproxy.0', 'virtserial-open:org.vproxy.0'],
+      ['tcp-listen:127.0.0.1:5', 'virtserial-open:a.b'],
+      ["'unix-connect:/run/a b,,c'", 'virtserial-open:org.vproxy.0'],
+    ],
+  );
+});
+
+test('pipe-create makes the FIFOs, tells so, prints the lines for tmpfiles.d, and leaves what else is there', async (t) => {
+  const folder = temporaryFolder(t);
+  const path = join(folder, 'vm1');
+  const files = [path, `${path}.in`, `${path}.out`];
+  const user = String(process.getuid?.());
+  const made = await callVproxy(['pipe-create', path, '--mode', '600', '--owner', user]);
+  const { gid } = lstatSync(path);
+  t.deepEqual(made, {
+    code: 0,
+    stdout: files.map((file) => `p+ ${file} 0600 ${user} ${gid} - -\n`).join(''),
+    stderr: files.map((file) => `vproxy: made ${file}\n`).join(''),
+  });
+  for (const file of files) t.is(lstatSync(file).mode & 0o7777, 0o600);
+  const kept = files.map((file) => `vproxy: kept ${file}\n`).join('');
+  t.like(await callVproxy(['pipe-create', path]), { code: 0, stderr: kept });
+  t.is(lstatSync(path).mode & 0o7777, 0o660);
+  const other = join(folder, 'vm2');
+  writeFileSync(`${other}.in`, 'precious');
+  const stderr = `vproxy: error: ${other}.in: something else is there, which is no FIFO\n`;
+  t.deepEqual(await callVproxy(['pipe-create', other]), { code: 73, stdout: '', stderr });
+});
+
+test('a path in a line for tmpfiles.d is quoted where it has to be', (t) => {
+  t.is(formatFifoLine('/run/a', 0o60, 'qemu', 'kvm'), 'p+ /run/a 0060 qemu kvm - -');
+  t.is(formatFifoLine('/run/a b"%t\\', 0o660, '0', '0'), 'p+ "/run/a b\\"%%t\\\\" 0660 0 0 - -');
+});
