@@ -31,7 +31,7 @@ test.serial(
     const silent = await localServer(t, (socket) => arrived.resolve(socket.pause()));
     // At full speed they would keep both processors of a small machine busy while a successor loads.
     const config = join(temporaryFolder(t), 'guest.toml');
-    writeFileSync(config, '[services.x]\nbytes-per-second = 3000000\n');
+    writeFileSync(config, '[services.x]\nbytes-per-second = 10000000\n');
     const { host, sockets, clients, sessions } = await upgradablePair(t, {
       host: ['-o', `x:${exchanges.localPath}`, '-o', 'echo:0', '-o', 'silent:0'],
       guest: [
@@ -57,7 +57,7 @@ test.serial(
       before = stream?.receivedBytes ?? -1;
       return isStill;
     });
-    await exchanges.open(40);
+    await exchanges.open(20);
     let isOver = false;
     const callers = Array.from({ length: 2 }, async (_, index) => {
       let count = 0;
