@@ -2,25 +2,31 @@
 import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { copyFileSync } from 'node:fs';
-import type net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import type { LogEventName } from '../../lib/events.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
+import { Exchanges } from '../helpers/exchanges.js';
 import { temporaryFolder, writeKeyFile } from '../helpers/files.js';
 import {
+  answerTo,
   echo,
   failureOf,
   localServer,
   localSocket,
+  openEcho,
   type ProxySetup,
-  readToEnd,
+  portOf,
+  startProxy,
   TestProxy,
 } from '../helpers/proxies.js';
 import { CuttingRelay, TcpRelay } from '../helpers/relays.js';
 import { stayingChannel } from '../helpers/staying-channel.js';
-import { eventually } from '../helpers/time.js';
-import { MAX_TRANSFER_BYTES, type Outcome, outcomeOf, pattern } from '../helpers/traffic.js';
+import { eventually, ManualClock } from '../helpers/time.js';
+
+/** The next event of each side. */
+const next = (sides: readonly TestProxy[], event: LogEventName) =>
+  Promise.all(sides.map((side) => side.event(event, side.events.length)));
 
 interface Setup {
   /** Behind both addresses. */
@@ -38,12 +44,12 @@ class CutPair {
   readonly address: string;
   readonly #paths: readonly [near: string, far: string];
 
-  constructor(t: ExecutionContext, { options = 'resume=60s', a = {}, b = {} }: Setup) {
+  constructor(t: ExecutionContext, { options = ',resume=60s', a = {}, b = {} }: Setup) {
     const folder = temporaryFolder(t);
     this.#paths = [join(folder, 'near'), join(folder, 'far')];
-    this.a = new TestProxy(t, `unix-listen:${this.#paths[1]},${options}`, { name: 'a', ...a });
-    this.address = `unix-connect:${this.#paths[1]},${options}`;
-    this.b = new TestProxy(t, `unix-connect:${this.#paths[0]},${options}`, { name: 'b', ...b });
+    this.a = new TestProxy(t, `unix-listen:${this.#paths[1]}${options}`, { name: 'a', ...a });
+    this.address = `unix-connect:${this.#paths[1]}${options}`;
+    this.b = new TestProxy(t, `unix-connect:${this.#paths[0]}${options}`, { name: 'b', ...b });
   }
 
   /** Until each side knows what the other offers: then each has the other's part of the secret, too. */
@@ -51,118 +57,101 @@ class CutPair {
     await this.relay.start(t, ...this.#paths);
     await this.a.start();
     await this.b.start();
-    await Promise.all([this.a.event('services'), this.b.event('services')]);
+    await Promise.all(this.sides.map((side) => side.event('services')));
     return this;
+  }
+
+  get sides(): readonly TestProxy[] {
+    return [this.a, this.b];
   }
 
   /** Cuts the channel; it stays cut until `mend`. */
   async cut(): Promise<void> {
-    const suspended = this.#next('session-suspended');
+    const suspended = next(this.sides, 'session-suspended');
     this.relay.leftBytes = 0;
     this.relay.cut();
     await suspended;
   }
 
   async mend(): Promise<void> {
-    const resumed = this.#next('session-resumed');
+    const resumed = next(this.sides, 'session-resumed');
     this.relay.leftBytes = Number.POSITIVE_INFINITY;
     this.b.proxy.retryNow();
     await resumed;
   }
-
-  async #next(event: LogEventName): Promise<void> {
-    await Promise.all([this.a, this.b].map((side) => side.event(event, side.events.length)));
-  }
 }
 
-const startPair = (t: ExecutionContext, setup: Setup): Promise<CutPair> => new CutPair(t, setup).start(t);
-
-const count = ({ events }: TestProxy, name: LogEventName): number =>
-  events.filter(({ event }) => event === name).length;
-
-/** A connection through the pair's forward to an echo, which has answered once. */
-async function openEcho(t: ExecutionContext, pair: CutPair): Promise<net.Socket> {
-  const socket = localSocket(t, { host: '127.0.0.1', port: pair.a.port('echo') });
-  socket.write('hello');
-  t.is(String((await once(socket, 'data'))[0]), 'hello');
-  return socket;
-}
-
-async function echoPair(t: ExecutionContext, setup: Setup = {}): Promise<CutPair> {
+/** With an echo that `a` has a forward to, and a connection to it. */
+async function echoPair(t: ExecutionContext, setup: Setup = {}) {
   const target = await localServer(t, echo);
-  return startPair(t, {
-    ...setup,
-    a: { outgoing: ['echo:0'], ...setup.a },
-    b: { incoming: [`echo:${target.port}`], ...setup.b },
-  });
+  const a = { outgoing: ['echo:0'], ...setup.a };
+  const pair = await new CutPair(t, { ...setup, a, b: { incoming: [`echo:${target.port}`], ...setup.b } }).start(t);
+  return { pair, a: pair.a, b: pair.b, socket: await openEcho(t, pair.a.port('echo')) };
 }
 
-const TRANSFERS = 4;
+const CUTS = 6;
+const STREAMS = 4;
 
 for (const [what, options] of [
-  ['in clear', 'resume=60s'],
-  ['with full integrity', 'resume=60s,integrity=full'],
-  ['with as little memory as can be', 'resume=60s,resume-memory=1MiB'],
-  ['inside TLS', 'resume=60s,tls=psk'],
-  ['with a key', 'resume=60s'],
+  ['in clear', ''],
+  ['with full integrity and as little memory as can be', ',integrity=full,resume-memory=1MiB'],
+  ['with a key, inside TLS', ',tls=psk'],
 ] as const) {
-  test(`transfers both ways are whole, however often the channel is cut: ${what}`, async (t) => {
-    const keyFiles = / TLS|key/.test(what) ? [writeKeyFile(temporaryFolder(t), 'one.key', '1f')] : [];
-    const outcomes: Promise<Outcome>[] = [];
-    const target = await localServer(t, (socket) => {
-      outcomes.push(outcomeOf(socket));
-      socket.end(pattern(MAX_TRANSFER_BYTES));
-    });
-    const pair = await startPair(t, {
-      options,
-      a: { keyFiles, outgoing: ['x:0'] },
-      b: { keyFiles, incoming: [`x:${target.port}`] },
-    });
-    const { relay, a, b } = pair;
-    relay.onCut = () => {
-      // Enough for the opening in most cases; the next link is tried at once.
-      relay.leftBytes = randomInt(1, 2_000_000);
-      setImmediate(() => b.proxy.retryNow());
-    };
-    relay.leftBytes = randomInt(1, 1_000_000);
-    const near = Array.from({ length: TRANSFERS }, () => localSocket(t, { host: '127.0.0.1', port: a.port('x') }));
-    outcomes.push(...near.map((socket) => outcomeOf(socket)));
-    for (const socket of near) socket.end(pattern(MAX_TRANSFER_BYTES));
-    await eventually(() => outcomes.length === 2 * TRANSFERS);
-    for (const outcome of await Promise.all(outcomes)) {
-      t.deepEqual(outcome, { end: 'ended', receivedBytes: MAX_TRANSFER_BYTES, isPrefix: true });
+  test.serial(`transfers both ways are whole, however often the channel is cut: ${what}`, async (t) => {
+    const keyFiles = options.includes('psk') ? [writeKeyFile(temporaryFolder(t), 'one.key', '1f')] : [];
+    const exchanges = await Exchanges.start(t);
+    const { relay, a, b, sides } = await new CutPair(t, {
+      options: `,resume=60s${options}`,
+      a: { keyFiles, outgoing: [`x:${exchanges.localPath}`] },
+      b: { keyFiles, incoming: [`x:${exchanges.targetPath}`] },
+    }).start(t);
+    await exchanges.open(STREAMS);
+    for (let cut = 0; cut < CUTS; cut += 1) {
+      // Each other time the next link is lost as well, in most cases in its opening.
+      const left = [cut % 2 === 0 ? randomInt(1, 2000) : Number.POSITIVE_INFINITY];
+      relay.onCut = () => {
+        relay.leftBytes = left.pop() ?? Number.POSITIVE_INFINITY;
+        setImmediate(() => b.proxy.retryNow());
+      };
+      const resumed = next(sides, 'session-resumed');
+      relay.leftBytes = randomInt(1, 500_000);
+      await resumed;
     }
+    relay.onCut = () => undefined;
+    relay.leftBytes = Number.POSITIVE_INFINITY;
+    t.deepEqual(await exchanges.finish(), []);
     for (const side of [a, b]) {
-      t.is(count(side, 'session-ended'), 0);
-      t.is(count(side, 'session-established'), 1);
-      t.true(side.proxy.channel('default').totals.resumptions >= 5);
-      t.true(side.proxy.channel('default').totals.resentBytes > 0);
+      t.deepEqual([side.count('session-ended'), side.count('session-established')], [0, 1]);
+      const { totals } = side.proxy.channel('default');
+      t.true(totals.resumptions >= CUTS, `${totals.resumptions}`);
+      t.true(totals.resentBytes > 0);
     }
   });
 }
 
-test('a suspended channel says so; what is opened meanwhile waits, and is served', async (t) => {
-  const pair = await echoPair(t);
-  const { a, b } = pair;
-  const early = await openEcho(t, pair);
+test('a suspended channel says so; what is opened or offered meanwhile waits, and is served', async (t) => {
+  const { pair, a, b, socket } = await echoPair(t);
   t.deepEqual(a.proxy.channel('default').session?.resume, { here: true, peer: true });
   await pair.cut();
-  for (const side of [a, b]) {
+  for (const side of pair.sides) {
     const { state, session, detail } = side.proxy.channel('default');
-    t.is(state, 'suspended');
-    t.is(session?.streams, 1);
+    t.deepEqual([state, session?.streams], ['suspended', 1]);
     t.regex(String(detail), /lost its link; 1 stream waits for another$/);
   }
-  const dials = () => [a, b].some(({ proxy }) => proxy.channel('default').nextTryMs !== null);
+  const dials = () => pair.sides.some(({ proxy }) => proxy.channel('default').nextTryMs !== null);
   await eventually(dials, { what: 'the time of the next attempt' });
-  const late = localSocket(t, { host: '127.0.0.1', port: a.port('echo') });
-  late.end('late');
-  const answer = readToEnd(late);
-  early.write('early');
+  const late = localSocket(t, a.port('echo'));
+  const answer = answerTo(late, 'late');
+  const early = answerTo(socket, 'early');
   await once(late, 'connect');
+  const { port } = await localServer(t, echo);
+  await b.proxy.addForward(parseForwardSpec('incoming', `new:${port}`));
+  const offered = () => a.proxy.listServices().map(({ service }) => service);
+  t.deepEqual(offered(), ['echo']);
   await pair.mend();
-  t.is(String((await once(early, 'data'))[0]), 'early');
-  t.is(String(await answer), 'late');
+  t.deepEqual(await Promise.all([early, answer]), ['early', 'late']);
+  await eventually(() => offered().includes('new'));
+  t.deepEqual(offered(), ['echo', 'new']);
   const { state, nextTryMs, totals, history } = a.proxy.channel('default');
   t.deepEqual([state, nextTryMs, totals.resumptions, history.sessions], ['established', null, 1, 1]);
   const { fields } = await a.event('session-resumed');
@@ -170,52 +159,27 @@ test('a suspended channel says so; what is opened meanwhile waits, and is served
   t.true(Number(fields['suspendedMs']) >= 0);
 });
 
-test('what is offered while there is no link is known on the next', async (t) => {
-  const pair = await echoPair(t);
-  await pair.cut();
-  const { port } = await localServer(t, echo);
-  await pair.b.proxy.addForward(parseForwardSpec('incoming', `late:${port}`));
-  const offered = () => pair.a.proxy.listServices().map(({ service }) => service);
-  t.deepEqual(offered(), ['echo']);
-  await pair.mend();
-  await eventually(() => offered().includes('late'));
-  t.deepEqual(offered(), ['echo', 'late']);
-});
+/** What ends a session that has no link, and the code with which it ends. */
+type End = (t: ExecutionContext, pair: CutPair, clock: ManualClock) => unknown;
+const ENDS: readonly (readonly [what: string, code: string, end: End])[] = [
+  ['no other link comes in time', 'resume-expired', (_t, _pair, clock) => clock.advance(60_000)],
+  ['another process takes the place of the peer', 'peer-restarted', (t, { address }) => startProxy(t, address)],
+  ['its side is stopped', 'shutdown', (_t, { a }) => a.proxy.stop()],
+  ['its side is drained', 'shutdown', (_t, { a }) => a.proxy.drain()],
+];
 
-test('without another link in time the session ends, and so do its streams', async (t) => {
-  const pair = await echoPair(t, { options: 'resume=1s' });
-  const socket = await openEcho(t, pair);
-  const failure = failureOf(socket);
-  await pair.cut();
-  for (const side of [pair.a, pair.b]) {
-    t.is((await side.event('session-ended')).fields['code'], 'resume-expired');
-    t.is(side.proxy.channel('default').session, null);
-  }
-  t.is((await failure).code, 'ECONNRESET');
-});
-
-test('another process in the place of the peer ends the session, with its streams', async (t) => {
-  const pair = await echoPair(t);
-  const socket = await openEcho(t, pair);
-  const failure = failureOf(socket);
-  await pair.cut();
-  const other = new TestProxy(t, pair.address, { name: 'other' });
-  await other.start();
-  t.is((await pair.a.event('session-ended')).fields['code'], 'peer-restarted');
-  t.is((await failure).code, 'ECONNRESET');
-});
-
-test('a side that is stopped, or drained, does not wait for another link', async (t) => {
-  const pair = await echoPair(t);
-  const socket = await openEcho(t, pair);
-  const failure = failureOf(socket);
-  await pair.cut();
-  await pair.a.proxy.stop();
-  t.is((await pair.a.event('session-ended')).fields['code'], 'shutdown');
-  t.is((await failure).code, 'ECONNRESET');
-  await pair.b.proxy.drain();
-  t.is((await pair.b.event('session-ended')).fields['code'], 'shutdown');
-});
+for (const [what, code, end] of ENDS) {
+  test(`a session without a link ends when ${what}, with its streams`, async (t) => {
+    const clock = new ManualClock();
+    const { pair, a, socket } = await echoPair(t, { a: { clock } });
+    const failure = failureOf(socket);
+    await pair.cut();
+    await end(t, pair, clock);
+    t.is((await a.event('session-ended')).fields['code'], code);
+    t.is((await failure).code, 'ECONNRESET');
+    if (code === 'resume-expired') t.is(a.proxy.channel('default').session, null);
+  });
+}
 
 test('a session goes on by its own key when another one is preferred by then, and not without its key', async (t) => {
   const folder = temporaryFolder(t);
@@ -226,70 +190,36 @@ test('a session goes on by its own key when another one is preferred by then, an
     copyFileSync(second, keyFiles[1]);
   };
   write(one, other);
-  const pair = await echoPair(t, { a: { keyFiles }, b: { keyFiles } });
+  const { pair, a, b, socket } = await echoPair(t, { a: { keyFiles }, b: { keyFiles } });
   const change = (first: string, second: string): void => {
     write(first, second);
-    for (const { proxy } of [pair.a, pair.b]) proxy.reloadKeys();
+    for (const { proxy } of pair.sides) proxy.reloadKeys();
   };
-  const socket = await openEcho(t, pair);
   await pair.cut();
   change(other, one);
   await pair.mend();
-  socket.write('by its key');
-  t.is(String((await once(socket, 'data'))[0]), 'by its key');
+  t.is(await answerTo(socket, 'by its key'), 'by its key');
   const failure = failureOf(socket);
   await pair.cut();
   change(other, other);
   pair.relay.leftBytes = Number.POSITIVE_INFINITY;
-  pair.b.proxy.retryNow();
-  t.is((await pair.a.event('session-ended')).fields['code'], 'resume-refused');
+  b.proxy.retryNow();
+  t.is((await a.event('session-ended')).fields['code'], 'resume-refused');
   t.is((await failure).code, 'ECONNRESET');
 });
 
-test('a link that has gone silent is given up, and the session goes on with the next', async (t) => {
-  const pair = await echoPair(t, { a: { deadAfterMs: 300 }, b: { deadAfterMs: 300 } });
-  const socket = await openEcho(t, pair);
-  const suspended = pair.b.event('session-suspended');
-  pair.relay.stall();
-  socket.write('through');
-  await suspended;
-  t.is(String((await once(socket, 'data'))[0]), 'through');
-  t.is(count(pair.a, 'session-ended'), 0);
-});
-
-test('the end of a session that was resumed is told of the link that it had last', async (t) => {
-  const listener = new TestProxy(t, 'tcp-listen:127.0.0.1:0');
-  await listener.start();
-  const port = Number(/:(\d+)$/.exec((await listener.event('channel-listening')).message)?.[1]);
-  const relay = new TcpRelay();
-  const dialler = new TestProxy(t, `tcp-connect:127.0.0.1:${await relay.start(t, port)}`);
-  await dialler.start();
-  await Promise.all([listener, dialler].map((side) => side.event('services')));
-  const { fields: first } = await listener.event('session-established');
-  relay.fail('rst');
-  await listener.event('session-suspended');
-  dialler.proxy.retryNow();
-  const [{ fields: second }] = await Promise.all([listener.event('session-resumed'), dialler.event('session-resumed')]);
-  t.not(second['link'], first['link']);
-  await dialler.proxy.stop();
-  t.is((await listener.event('session-ended')).fields['link'], second['link']);
-});
-
 test('where one side has no `resume`, a session ends with its link', async (t) => {
-  const folder = temporaryFolder(t);
-  const [near, far] = [join(folder, 'near'), join(folder, 'far')];
-  const relay = new CuttingRelay();
-  await relay.start(t, near, far);
-  const a = new TestProxy(t, `unix-listen:${far}`);
-  const b = new TestProxy(t, `unix-connect:${near},resume=60s`);
-  await a.start();
-  await b.start();
-  await Promise.all([a.event('services'), b.event('services')]);
-  t.deepEqual(a.proxy.channel('default').session?.resume, { here: false, peer: true });
-  t.deepEqual(b.proxy.channel('default').session?.resume, { here: true, peer: false });
+  const { relay, address, a: host } = new CutPair(t, { options: '' });
+  const near = `${address.replace('unix-connect:', '')}-near`;
+  await relay.start(t, near, address.replace('unix-connect:', ''));
+  await host.start();
+  const guest = await startProxy(t, `unix-connect:${near},resume=60s`);
+  await Promise.all([host, guest].map((side) => side.event('services')));
+  t.deepEqual(host.proxy.channel('default').session?.resume, { here: false, peer: true });
+  t.deepEqual(guest.proxy.channel('default').session?.resume, { here: true, peer: false });
   relay.leftBytes = 0;
   relay.cut();
-  for (const side of [a, b]) t.is((await side.event('session-ended')).fields['code'], 'channel-closed');
+  for (const side of [host, guest]) t.is((await side.event('session-ended')).fields['code'], 'channel-closed');
 });
 
 test('where one side alone loses its link, as a guest whose port is unplugged, streams go on over the link of the other', async (t) => {
@@ -299,14 +229,10 @@ test('where one side alone loses its link, as a guest whose port is unplugged, s
   const relay = new CuttingRelay();
   await relay.start(t, near, channel.right);
   const target = await localServer(t, echo);
-  const host = new TestProxy(t, `unix-connect:${channel.left},resume=60s`, { outgoing: ['echo:0'] });
-  const guest = new TestProxy(t, `unix-connect:${near},resume=60s`, { incoming: [`echo:${target.port}`] });
-  await host.start();
-  await guest.start();
-  await Promise.all([host.event('services'), guest.event('services')]);
-  const socket = localSocket(t, { host: '127.0.0.1', port: host.port('echo') });
-  socket.write('hello');
-  await once(socket, 'data');
+  const host = await startProxy(t, `unix-connect:${channel.left},resume=60s`, { outgoing: ['echo:0'] });
+  const guest = await startProxy(t, `unix-connect:${near},resume=60s`, { incoming: [`echo:${target.port}`] });
+  await Promise.all([host, guest].map((side) => side.event('services')));
+  const socket = await openEcho(t, host.port('echo'));
   relay.leftBytes = 0;
   relay.cut();
   await guest.event('session-suspended');
@@ -314,8 +240,94 @@ test('where one side alone loses its link, as a guest whose port is unplugged, s
   relay.leftBytes = Number.POSITIVE_INFINITY;
   guest.proxy.retryNow();
   t.regex((await host.event('session-suspended')).message, /is out of step: .* \(peer-restarted\); 1 stream waits/);
-  await Promise.all([host.event('session-resumed'), guest.event('session-resumed')]);
-  socket.write(' again');
-  t.is(String((await once(socket, 'data'))[0]), ' again');
+  await Promise.all([host, guest].map((side) => side.event('session-resumed')));
+  t.is(await answerTo(socket, 'again'), 'again');
   for (const { proxy } of [host, guest]) t.is(proxy.channel('default').history.sessions, 1);
+});
+
+// A TCP link that holds all bytes back for a while, and lets them go when one side has given it up, or neither has.
+
+/** The default of TCP. */
+const DEAD_AFTER_MS = 30_000;
+const ROUNDS = 2;
+
+/** Two proxies with a session over a relay of TCP, each with its own clock, and streams that carry bytes both ways. */
+async function stallingPair(t: ExecutionContext) {
+  const clocks = { listener: new ManualClock(), dialler: new ManualClock() };
+  const exchanges = await Exchanges.start(t);
+  const outgoing = [`x:${exchanges.localPath}`];
+  const listener = await startProxy(t, 'tcp-listen:127.0.0.1:0', { outgoing, clock: clocks.listener });
+  const relay = new TcpRelay();
+  const port = await relay.start(t, portOf(String(listener.all('channel-listening')[0]?.message)));
+  const incoming = [`x:${exchanges.targetPath}`];
+  const dialler = await startProxy(t, `tcp-connect:127.0.0.1:${port}`, { incoming, clock: clocks.dialler });
+  const sides = [listener, dialler];
+  await Promise.all(sides.map((side) => side.event('services')));
+  await exchanges.open(STREAMS);
+  /** Waits for something while the dialling side tries at once each time that it has no link. */
+  const retryUntil = (isDone: () => boolean): Promise<unknown> =>
+    eventually(() => {
+      if (isDone()) return true;
+      dialler.proxy.retryNow();
+      return false;
+    });
+  return { relay, listener, dialler, sides, exchanges, clocks, retryUntil };
+}
+
+for (const [who, impatient, isHolding] of [
+  ['the side that dials has given up', ['dialler'], true],
+  ['the side that listens has given up', ['listener'], true],
+  ['each side has given up', ['dialler', 'listener'], true],
+  ['the side that dials has given up, and replaced', ['dialler'], false],
+] as const) {
+  test.serial(`bytes that come late over a link that ${who} are not lost, and none comes twice`, async (t) => {
+    const pair = await stallingPair(t);
+    const { relay, sides, exchanges, retryUntil } = pair;
+    const [first] = await Promise.all(sides.map((side) => side.event('session-established')));
+    const isResumed = (round: number) => sides.every((side) => side.count('session-resumed') === round);
+    for (let round = 1; round <= ROUNDS; round += 1) {
+      relay.isHolding = isHolding;
+      const { connections, lateBytes } = relay;
+      await exchanges.received(randomInt(1, 1_000_000));
+      relay.fail('stall');
+      for (const name of impatient) {
+        await eventually(() => {
+          if (pair[name].count('session-suspended') === round) return true;
+          pair.clocks[name].advance(5000);
+          return false;
+        });
+      }
+      // The next link, which stands still as well, waits behind the one that is not over for the relay.
+      if (impatient[0] === 'dialler') await retryUntil(() => relay.connections > connections);
+      if (!isHolding) await retryUntil(() => isResumed(round));
+      relay.goOn();
+      await retryUntil(() => isResumed(round));
+      if (isHolding) t.true(relay.lateBytes > lateBytes);
+      await exchanges.received(1);
+    }
+    t.deepEqual(await exchanges.finish(), []);
+    for (const side of sides) {
+      t.is(side.proxy.channel('default').history.sessions, 1);
+      t.is(side.count('session-ended'), 0);
+    }
+    // The end is told of the link that the session had last.
+    const { link } = pair.listener.all('session-resumed').at(-1)?.fields ?? {};
+    t.not(link, first?.fields['link']);
+    await pair.dialler.proxy.stop();
+    t.is((await pair.listener.event('session-ended')).fields['link'], link);
+  });
+}
+
+test('a stall that ends before a side gives the link up is a pause, and nothing else', async (t) => {
+  const { exchanges, sides, clocks, relay } = await stallingPair(t);
+  await exchanges.received(1);
+  relay.fail('stall');
+  for (const clock of Object.values(clocks)) clock.advance(DEAD_AFTER_MS - 1000);
+  relay.goOn();
+  await exchanges.received(1_000_000);
+  t.deepEqual(await exchanges.finish(), []);
+  for (const side of sides) {
+    t.is(side.proxy.channel('default').totals.resumptions, 0);
+    t.is(side.count('session-suspended'), 0);
+  }
 });

@@ -16,7 +16,7 @@ const KILLS = 24;
 const STREAMS = 4;
 /** A process is killed when at most so many bytes more have come, all streams and both ways together. */
 const MAX_BETWEEN_BYTES = 1_000_000;
-const TEST_MS = 180_000;
+const TEST_MS = 600_000;
 
 /** The process that another one started last and that still runs; null where there is none. */
 function newestChild(pid: number | null): number | null {
