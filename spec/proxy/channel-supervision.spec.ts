@@ -1,24 +1,37 @@
+/** Channels that are listened on, dialled, lost and given up; and how a proxy stops, in every state. */
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import type { VproxyError } from '../../lib/errors.js';
 import { temporaryFolder } from '../helpers/files.js';
-import { connectedProxies, echo, localServer, localSocket, readToEnd, TestProxy } from '../helpers/proxies.js';
+import { hangingPort } from '../helpers/ports.js';
+import {
+  answerTo,
+  ask,
+  connectedProxies,
+  echo,
+  failureOf,
+  localServer,
+  localSocket,
+  openEcho,
+  portOf,
+  startProxy,
+  TestProxy,
+} from '../helpers/proxies.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
-const LOOPBACK = '127.0.0.1';
+const channelPath = (t: ExecutionContext): string => join(temporaryFolder(t), 'channel.sock');
 
 /** The number of connections that may wait unestablished. */
 const MAX_WAITING = 16;
 
 test('R-CHANNEL-2: a stranger on a listening channel ends nothing, and the seventeenth closes another one', async (t) => {
-  const path = join(temporaryFolder(t), 'channel.sock');
+  const path = channelPath(t);
   const server = await localServer(t, echo);
   const { a } = await connectedProxies(t, path, { outgoing: ['echo:0'] }, { incoming: [`echo:${server.port}`] });
-  const open = localSocket(t, { host: LOOPBACK, port: a.port('echo') });
-  open.write('before');
-  await once(open, 'data');
+  const open = await openEcho(t, a.port('echo'));
 
   const strangers: net.Socket[] = [];
   for (let count = 0; count <= MAX_WAITING; count += 1) {
@@ -31,16 +44,14 @@ test('R-CHANNEL-2: a stranger on a listening channel ends nothing, and the seven
   await eventually(() => ended().length > 0);
   t.is(ended().length, 1);
   t.false(strangers.at(-1)?.readableEnded, 'the newcomer is let in');
-  open.write('after');
-  t.is(String((await once(open, 'data'))[0]), 'after');
-  t.false(a.events.some(({ event }) => event === 'session-ended'));
+  t.is(await answerTo(open, 'after'), 'after');
+  t.is(a.count('session-ended'), 0);
 });
 
 test('R-CHANNEL-2: of 100 connections that come at once no more than 16 wait, and one line tells of it', async (t) => {
-  const proxy = new TestProxy(t, `tcp-listen:${LOOPBACK}:0`);
-  await proxy.start();
-  const port = Number(/:(\d+)$/.exec((await proxy.event('channel-listening')).message)?.[1]);
-  const strangers = Array.from({ length: 100 }, () => localSocket(t, { host: LOOPBACK, port }).resume());
+  const proxy = await startProxy(t, 'tcp-listen:127.0.0.1:0');
+  const port = portOf((await proxy.event('channel-listening')).message);
+  const strangers = Array.from({ length: 100 }, () => localSocket(t, port).resume());
   const open = new Set(strangers);
   for (const stranger of strangers) {
     stranger.on('error', () => undefined);
@@ -48,78 +59,38 @@ test('R-CHANNEL-2: of 100 connections that come at once no more than 16 wait, an
   }
   await eventually(() => open.size <= MAX_WAITING);
   t.is(open.size, MAX_WAITING);
-  t.is(proxy.events.filter(({ event }) => event === 'channel-crowded').length, 1);
+  t.is(proxy.count('channel-crowded'), 1);
 });
 
 test('R-CHANNEL-2: a newcomer that is established displaces the peer', async (t) => {
-  const path = join(temporaryFolder(t), 'channel.sock');
+  const path = channelPath(t);
   const server = await localServer(t, echo);
   const { a } = await connectedProxies(t, path, { outgoing: ['echo:0'] }, {});
   const since = a.events.length;
-  const newcomer = new TestProxy(t, `unix-connect:${path}`, { name: 'newcomer', incoming: [`echo:${server.port}`] });
-  await newcomer.start();
+  await startProxy(t, `unix-connect:${path}`, { name: 'newcomer', incoming: [`echo:${server.port}`] });
   t.regex(
     (await a.event('session-ended', since)).message,
     /: a newer connection took the channel: newcomer, vproxy test \(channel-displaced\)$/,
   );
   t.regex((await a.event('session-established', since)).message, /newcomer/);
-  const socket = localSocket(t, { host: LOOPBACK, port: a.port('echo') });
-  socket.end('hello');
-  t.is((await readToEnd(socket)).toString(), 'hello');
+  t.is(await ask(t, a.port('echo')), 'hello');
 });
 
-test('a channel whose path is missing is tried again with one line, and works when it appears', async (t) => {
-  const path = join(temporaryFolder(t), 'channel.sock');
-  const b = new TestProxy(t, `unix-connect:${path}`);
-  await b.start();
-  await b.event('channel-waiting');
-  const a = new TestProxy(t, `unix-listen:${path}`);
-  await a.start();
-  b.proxy.retryNow();
-  await b.event('session-established');
-  t.is(b.events.filter(({ event }) => event === 'channel-waiting').length, 1);
-});
-
-test('who watches a proxy hears of each wait for the next attempt, as the state was another one meanwhile', async (t) => {
-  const proxy = new TestProxy(t, `unix-connect:${join(temporaryFolder(t), 'missing.sock')}`);
+test('a channel whose path is missing is tried again with one line, and who watches hears of each wait', async (t) => {
+  const path = channelPath(t);
+  const clock = new ManualClock();
+  const b = new TestProxy(t, `unix-connect:${path}`, { clock });
   const states: string[] = [];
-  proxy.proxy.on('changed', () => states.push(proxy.proxy.channel('default').state));
-  await proxy.start();
-  await eventually(() => states.length >= 3, { what: 'three waits' });
-  t.deepEqual(new Set(states), new Set(['backing-off']));
-});
-
-test('a channel that is cut again and again comes back each time', async (t) => {
-  const folder = temporaryFolder(t);
-  const path = join(folder, 'real.sock');
-  const a = new TestProxy(t, `unix-listen:${path}`);
-  await a.start();
-  const relays = new Set<net.Socket>();
-  const relay = net.createServer((near) => {
-    const far = net.connect(path);
-    for (const socket of [near, far]) {
-      relays.add(socket);
-      socket.on('error', () => undefined);
-      socket.once('close', () => relays.delete(socket));
-    }
-    near.pipe(far).pipe(near);
-  });
-  relay.listen(join(folder, 'relay.sock'));
-  t.teardown(() => {
-    for (const socket of relays) socket.destroy();
-    relay.close();
-  });
-  const b = new TestProxy(t, `unix-connect:${join(folder, 'relay.sock')}`);
+  b.proxy.on('changed', () => states.push(b.proxy.channel('default').state));
   await b.start();
-  const established = (): number => b.events.filter(({ event }) => event === 'session-established').length;
-  for (let round = 1; round <= 3; round += 1) {
-    await eventually(() => established() === round);
-    for (const socket of relays) socket.destroy();
-    await eventually(() => b.events.filter(({ event }) => event === 'session-ended').length === round);
+  await eventually(() => (clock.advance(1000), states.length >= 3), { what: 'three waits' });
+  t.deepEqual(new Set(states), new Set(['backing-off']));
+  await startProxy(t, `unix-listen:${path}`);
+  await eventually(() => {
     b.proxy.retryNow();
-  }
-  await eventually(() => established() === 4);
-  t.pass();
+    return b.count('session-established') === 1;
+  });
+  t.is(b.count('channel-waiting'), 1);
 });
 
 /** Longer than an opening may be without an answer before that is told. */
@@ -164,23 +135,25 @@ class FarEnd {
   }
 }
 
-const countOf = ({ events }: TestProxy, name: string): number => events.filter(({ event }) => event === name).length;
+/** A side that dials a far end; `peerPath` is where the far end may lead to a peer. */
+async function besideFarEnd(t: ExecutionContext, { isTcp = false, hasPeer = false } = {}) {
+  const folder = temporaryFolder(t);
+  const [path, peerPath] = [join(folder, 'channel.sock'), join(folder, 'peer.sock')];
+  const far = new FarEnd();
+  const { port } = await localServer(t, far.accept, isTcp ? undefined : { path });
+  t.teardown(() => far.cut());
+  if (hasPeer) far.relayTo(peerPath);
+  const peer = await startProxy(t, `unix-listen:${peerPath}`);
+  const clock = new ManualClock();
+  const side = await startProxy(t, isTcp ? `tcp-connect:127.0.0.1:${port}` : `unix-connect:${path}`, { clock });
+  return { far, peer, peerPath, clock, side };
+}
 
 test('a unix socket on which nobody answers is dialled again, once until there was a session', async (t) => {
-  const folder = temporaryFolder(t);
-  const path = join(folder, 'channel.sock');
-  const far = new FarEnd();
-  await localServer(t, far.accept, { path });
-  t.teardown(() => far.cut());
-  const peerPath = join(folder, 'peer.sock');
-  const peer = new TestProxy(t, `unix-listen:${peerPath}`);
-  await peer.start();
-  const clock = new ManualClock();
-  const side = new TestProxy(t, `unix-connect:${path}`, { clock });
-  await side.start();
+  const { far, peerPath, clock, side } = await besideFarEnd(t);
   await eventually(() => far.openings === 1);
   clock.advance(SILENCE_MS - 1);
-  t.is(countOf(side, 'channel-redialled'), 0);
+  t.is(side.count('channel-redialled'), 0);
   clock.advance(1);
   t.regex((await side.event('channel-redialled')).message, /^unix-connect:\/\S+ is closed and opened again: /);
   await eventually(() => far.openings === 2);
@@ -192,15 +165,15 @@ test('a unix socket on which nobody answers is dialled again, once until there w
     'one line says that nobody answers',
   );
   far.cut();
-  await eventually(() => countOf(side, 'channel-waiting') === 2);
+  await eventually(() => side.count('channel-waiting') === 2);
   side.proxy.retryNow();
   await eventually(() => far.openings === 3);
   clock.advance(10 * SILENCE_MS);
-  t.is(countOf(side, 'channel-redialled'), 1, 'nor is the next link closed');
+  t.is(side.count('channel-redialled'), 1, 'nor is the next link closed');
 
   far.relayTo(peerPath);
   far.cut();
-  await eventually(() => countOf(side, 'channel-waiting') === 4);
+  await eventually(() => side.count('channel-waiting') === 4);
   side.proxy.retryNow();
   await side.event('session-established');
   far.relayTo(null);
@@ -210,42 +183,25 @@ test('a unix socket on which nobody answers is dialled again, once until there w
   await eventually(() => far.openings === 5);
   clock.advance(SILENCE_MS);
   await eventually(() => far.openings === 6);
-  t.is(countOf(side, 'channel-redialled'), 2);
+  t.is(side.count('channel-redialled'), 2);
 });
 
 test('where a peer has answered before, silence closes no link', async (t) => {
-  const folder = temporaryFolder(t);
-  const path = join(folder, 'channel.sock');
-  const far = new FarEnd();
-  await localServer(t, far.accept, { path });
-  t.teardown(() => far.cut());
-  const peerPath = join(folder, 'peer.sock');
-  far.relayTo(peerPath);
-  const peer = new TestProxy(t, `unix-listen:${peerPath}`);
-  await peer.start();
-  const clock = new ManualClock();
-  const side = new TestProxy(t, `unix-connect:${path}`, { clock });
-  await side.start();
-  await Promise.all([side.event('session-established'), peer.event('session-established')]);
+  const { far, peer, clock, side } = await besideFarEnd(t, { hasPeer: true });
+  await Promise.all([side, peer].map((one) => one.event('session-established')));
   await peer.proxy.stop();
   await side.event('session-ended');
   clock.advance(4 * SILENCE_MS);
   t.regex((await side.event('channel-waiting')).message, /no answer on unix-connect:/);
-  t.is(countOf(side, 'channel-redialled'), 0);
-  t.is(far.openings, 1);
+  t.deepEqual([side.count('channel-redialled'), far.openings], [0, 1]);
 });
 
 test('silence closes no link over TCP', async (t) => {
-  const far = new FarEnd();
-  const { port } = await localServer(t, far.accept);
-  t.teardown(() => far.cut());
-  const clock = new ManualClock();
-  const side = new TestProxy(t, `tcp-connect:${LOOPBACK}:${port}`, { clock });
-  await side.start();
+  const { far, clock, side } = await besideFarEnd(t, { isTcp: true });
   await eventually(() => far.openings === 1);
   clock.advance(4 * SILENCE_MS);
   t.regex((await side.event('channel-waiting')).message, /no answer on tcp-connect:/);
-  t.is(countOf(side, 'channel-redialled'), 0);
+  t.is(side.count('channel-redialled'), 0);
 });
 
 test('listening where other machines can connect is refused without --insecure', (t) => {
@@ -256,39 +212,118 @@ test('listening where other machines can connect is refused without --insecure',
 
 test('a channel that can never work is reported as fatal', async (t) => {
   const proxy = new TestProxy(t, 'virtserial-open:/etc/hostname');
-  const fatal = new Promise<VproxyError>((resolve) => proxy.proxy.once('fatal', resolve));
+  const fatal = new Promise<VproxyError>((resolve) => void proxy.proxy.once('fatal', resolve));
   await proxy.start();
   t.is((await fatal).code, 'channel-unusable');
 });
 
 test('the session works over TCP, and two sides can offer each other services at once', async (t) => {
   const server = await localServer(t, echo);
-  const a = new TestProxy(t, 'tcp-listen:127.0.0.1:0', { outgoing: ['b-echo:0'], incoming: [`a-echo:${server.port}`] });
-  await a.start();
-  const listening = await a.event('channel-listening');
-  const port = Number(/:(\d+)$/.exec(listening.message)?.[1]);
-  const b = new TestProxy(t, `tcp-connect:127.0.0.1:${port}`, {
-    outgoing: ['a-echo:0'],
-    incoming: [`b-echo:${server.port}`],
-  });
-  await b.start();
-  for (const from of [a, b]) {
-    const socket = localSocket(t, { host: LOOPBACK, port: from.port(from === a ? 'b-echo' : 'a-echo') });
-    socket.end('both ways');
-    t.is((await readToEnd(socket)).toString(), 'both ways');
-  }
+  const setup = (own: string, other: string) => ({ outgoing: [`${other}:0`], incoming: [`${own}:${server.port}`] });
+  const a = await startProxy(t, 'tcp-listen:127.0.0.1:0', setup('a-echo', 'b-echo'));
+  const port = portOf((await a.event('channel-listening')).message);
+  const b = await startProxy(t, `tcp-connect:127.0.0.1:${port}`, setup('b-echo', 'a-echo'));
+  for (const [side, service] of [
+    [a, 'b-echo'],
+    [b, 'a-echo'],
+  ] as const)
+    t.is(await ask(t, side.port(service), 'both ways'), 'both ways');
 });
 
-test('a proxy that stops tells its peer, and is gone within a second although a program does not read', async (t) => {
-  const path = join(temporaryFolder(t), 'channel.sock');
-  const deaf = await localServer(t, (socket) => socket.pause());
-  const { a, b } = await connectedProxies(t, path, { outgoing: ['deaf:0'] }, { incoming: [`deaf:${deaf.port}`] });
-  const socket = localSocket(t, { host: LOOPBACK, port: a.port('deaf') });
-  socket.on('error', () => undefined);
-  socket.write(Buffer.alloc(20_000_000));
-  await once(socket, 'connect');
-  const startedAt = performance.now();
-  await a.proxy.stop();
-  t.true(performance.now() - startedAt < 1000);
-  t.regex((await b.event('session-ended')).message, /\(shutdown\)|\(channel-closed\)/);
+test('with streams=2 at the side that serves, a third stream is held back until one of two has ended', async (t) => {
+  const path = channelPath(t);
+  const a = new TestProxy(t, `unix-listen:${path},streams=2`);
+  a.proxy.serve('echo', (stream) => void stream.pipe(stream));
+  await a.start();
+  const b = await startProxy(t, `unix-connect:${path}`);
+  const open = () => b.proxy.connect('echo');
+  const [first, second] = [await open(), await open()] as const;
+  const isThirdOpen = open();
+  first.write('x');
+  // The echo of the first comes after the answers to all openings that were sent.
+  await once(first, 'data');
+  t.is(a.proxy.listStreams().length, 2);
+  second.resume().end();
+  const third = await isThirdOpen;
+  t.true(third.id > second.id);
+  for (const stream of [first, third]) await once(stream.resume().end(), 'close');
+});
+
+// The end.
+
+/** Stops a proxy whose clock moves by a second at most. */
+async function stopsInTime({ proxy }: TestProxy, clock: ManualClock): Promise<void> {
+  const endMs = clock.now() + 1000;
+  let isOver = false;
+  const stopped = proxy.stop().then(() => (isOver = true));
+  await eventually(
+    () => {
+      if (!isOver && clock.now() < endMs) clock.advance(100);
+      return isOver;
+    },
+    { what: 'the end within a second' },
+  );
+  await stopped;
+}
+
+test('a proxy that is stopped while it starts listens nowhere afterwards', async (t) => {
+  const folder = temporaryFolder(t);
+  const [channel, forward] = [join(folder, 'channel.sock'), join(folder, 'forward.sock')];
+  const { proxy } = new TestProxy(t, `unix-listen:${channel}`, { outgoing: [`echo:${forward}`] });
+  const starting = proxy.start();
+  await Promise.all([proxy.stop(), starting]);
+  t.deepEqual([existsSync(forward), existsSync(channel)], [false, false]);
+});
+
+test('it stops in time while a dial hangs', async (t) => {
+  const clock = new ManualClock();
+  const side = await startProxy(t, `tcp-connect:127.0.0.1:${await hangingPort(t)}`, { clock });
+  side.proxy.retryNow();
+  await stopsInTime(side, clock);
+  t.deepEqual(side.events, []);
+});
+
+test('it stops in time while local connections wait for a session, and resets them', async (t) => {
+  const clock = new ManualClock();
+  const side = await startProxy(t, `unix-listen:${channelPath(t)}`, { outgoing: ['echo:0'], clock });
+  const sockets = Array.from({ length: 5 }, () => localSocket(t, side.port('echo')));
+  const failures = sockets.map(failureOf);
+  await Promise.all(sockets.map((socket) => once(socket, 'connect')));
+  await stopsInTime(side, clock);
+  for (const failure of failures) t.is((await failure).code, 'ECONNRESET');
+});
+
+test('it stops in time while the other end of the channel takes nothing', async (t) => {
+  const path = channelPath(t);
+  const deaf = await localServer(t, (socket) => socket.pause(), { path });
+  const clock = new ManualClock();
+  const side = new TestProxy(t, `unix-connect:${path}`, { clock });
+  const accepted = once(deaf, 'connection');
+  await side.start();
+  await accepted;
+  await t.notThrowsAsync(stopsInTime(side, clock));
+});
+
+test('it stops in time while many streams that nobody reads are open both ways, and tells its peer', async (t) => {
+  const accepted: net.Socket[] = [];
+  const deaf = await localServer(t, (socket) => {
+    accepted.push(socket.pause());
+    socket.write(Buffer.alloc(1_000_000));
+  });
+  const clocks = [new ManualClock(), new ManualClock()] as const;
+  const { a, b } = await connectedProxies(
+    t,
+    channelPath(t),
+    { outgoing: ['deaf:0'], clock: clocks[0] },
+    { incoming: [`deaf:${deaf.port}`], clock: clocks[1] },
+  );
+  const sockets = Array.from({ length: 50 }, () => localSocket(t, a.port('deaf')));
+  for (const socket of sockets) {
+    socket.on('error', () => undefined);
+    socket.write(Buffer.alloc(1_000_000));
+  }
+  await eventually(() => accepted.length === 50);
+  await stopsInTime(b, clocks[1]);
+  t.regex((await a.event('session-ended')).message, /\(shutdown\)|\(channel-closed\)/);
+  await stopsInTime(a, clocks[0]);
 });

@@ -1,46 +1,36 @@
-/** Rules of services on channels and groups, and what can change of a channel while its session goes on. */
-import { mkdirSync } from 'node:fs';
+/** Rules of services and keys of channels and groups, and what can change of them while a session goes on. */
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
-import { parseForwardSpec } from '../../lib/forward/spec.js';
 import { type ChannelPolicies, resolvePolicy } from '../../lib/proxy/channel-options.js';
+import { Proxy } from '../../lib/proxy/proxy.js';
 import { SecretKey } from '../../lib/session/opening/auth.js';
 import { temporaryFolder, writeKeyFile } from '../helpers/files.js';
 import {
+  answerTo,
+  ask,
   connectedProxies,
   echo,
-  failureOf,
+  endsInOrder,
+  incoming,
   localServer,
-  localSocket,
-  readToEnd,
-  TestProxy,
+  openEcho,
+  refusal,
+  startProxy,
 } from '../helpers/proxies.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
-import { eventually } from '../helpers/time.js';
-
-async function ask(t: ExecutionContext, address: { port: number; host: string } | { path: string }): Promise<string> {
-  const socket = localSocket(t, address);
-  const answer = readToEnd(socket);
-  socket.end('hello');
-  return (await answer).toString();
-}
+import { eventually, ManualClock } from '../helpers/time.js';
 
 /** A host that offers `echo` by these rules to a guest. */
 async function setUp(t: ExecutionContext, policies: ChannelPolicies) {
   const path = join(temporaryFolder(t), 'channel.sock');
   const target = await localServer(t, echo);
-  const incoming = [`echo:${target.port}`];
-  const { a: host, b: guest } = await connectedProxies(
-    t,
-    path,
-    { incoming, label: 'vm1', policies },
-    { outgoing: ['echo:0'] },
-  );
-  const forwards = incoming.map((text) => parseForwardSpec('incoming', text));
-  const own = { label: 'vm1', address: `unix-listen:${path}`, name: 'a', forwards };
-  const address = { host: '127.0.0.1', port: guest.port('echo') };
-  return { host, guest, own, address };
+  const served = [`echo:${target.port}`];
+  const here = { incoming: served, label: 'vm1', policies };
+  const { a: host, b: guest } = await connectedProxies(t, path, here, { outgoing: ['echo:0'] });
+  const own = { label: 'vm1', address: `unix-listen:${path}`, name: 'a', forwards: incoming(...served) };
+  return { host, guest, own, port: guest.port('echo') };
 }
 
 test('a rule that names channels is for these, by their label or by their groupâ€™s', (t) => {
@@ -53,49 +43,43 @@ test('a rule that names channels is for these, by their label or by their groupâ
 });
 
 test('other rules are in force at once, and neither the session nor a stream ends for it', async (t) => {
-  const { host, guest, own, address } = await setUp(t, { echo: { streams: 5 } });
-  const kept = localSocket(t, address);
-  const answer = readToEnd(kept);
-  kept.write('a');
-  await eventually(() => host.proxy.listStreams().length === 1);
+  const { host, guest, own, port } = await setUp(t, { echo: { streams: 5 } });
+  const kept = await openEcho(t, port);
   const changes = await host.proxy.apply([{ ...own, policies: { echo: { channels: ['vm2'] }, web: { streams: 1 } } }]);
   t.deepEqual(changes.changedPolicies, ['vm1/echo', 'vm1/web']);
-  t.is((await failureOf(localSocket(t, address))).code, 'ECONNRESET');
+  t.is(await refusal(t, port), 'ECONNRESET');
   t.like((await host.event('stream-denied')).fields, { service: 'echo', channel: 'vm1' });
   t.deepEqual(host.proxy.options[0]?.policies, { echo: { channels: ['vm2'] }, web: { streams: 1 } });
 
   t.deepEqual((await host.proxy.apply([own])).changedPolicies, ['vm1/echo', 'vm1/web']);
-  t.is(await ask(t, address), 'hello');
-  kept.end('b');
-  t.is((await answer).toString(), 'ab');
+  t.is(await ask(t, port), 'hello');
+  t.true(await endsInOrder(kept));
   t.is(guest.proxy.channel('default').history.sessions, 1);
 });
 
 test('a rule that stays keeps counting when another one changes', async (t) => {
-  const { host, own, address } = await setUp(t, { echo: { opensPerSecond: 0.001 } });
-  t.is(await ask(t, address), 'hello');
+  const { host, own, port } = await setUp(t, { echo: { opensPerSecond: 0.001 } });
+  t.is(await ask(t, port), 'hello');
   const changes = await host.proxy.apply([{ ...own, policies: { echo: { opensPerSecond: 0.001 }, web: {} } }]);
   t.deepEqual(changes.changedPolicies, []);
-  t.is((await failureOf(localSocket(t, address))).code, 'ECONNRESET');
+  t.is(await refusal(t, port), 'ECONNRESET');
 });
 
 test('a guest that opens streams in a loop, each with its first credit, gets no more through than the rate', async (t) => {
   const path = join(temporaryFolder(t), 'channel.sock');
   const bytesPerSecond = 1_000_000;
-  const startedAtMs = performance.now();
+  const clock = new ManualClock();
   let received = 0;
   let mostExcess = Number.NEGATIVE_INFINITY;
   const target = await localServer(t, (socket) => {
     socket.on('data', (chunk: Buffer) => {
       received += chunk.length;
-      const seconds = (performance.now() - startedAtMs) / 1000;
-      mostExcess = Math.max(mostExcess, received - 1.2 * bytesPerSecond * seconds);
+      mostExcess = Math.max(mostExcess, received - (1.2 * bytesPerSecond * clock.now()) / 1000);
     });
     socket.on('end', () => socket.end());
   });
   const policies = { sink: { bytesPerSecond } };
-  const host = new TestProxy(t, `unix-listen:${path}`, { incoming: [`sink:${target.port}`], policies });
-  await host.start();
+  const host = await startProxy(t, `unix-listen:${path}`, { incoming: [`sink:${target.port}`], policies, clock });
   const peer = await SocketPeer.established(path);
   t.teardown(() => peer.close());
   const streams = 24;
@@ -105,10 +89,10 @@ test('a guest that opens streams in a loop, each with its first credit, gets no 
     for (let sent = 0; sent < 65_536; sent += 16_384) peer.sendData(id, Buffer.alloc(16_384, 'x'));
     peer.send(FRAME_TYPE.FIN, id);
   }
-  await eventually(() => received === streams * 65_536, { timeoutMs: 30_000, what: 'all bytes' });
+  await eventually(() => (clock.advance(20), received === streams * 65_536), { what: 'all bytes', intervalMs: 5 });
   t.true(mostExcess <= 262_144, `${mostExcess}`);
   t.is(peer.fault, null);
-  await eventually(() => host.proxy.listStreams().length === 0);
+  await eventually(() => (clock.advance(20), host.proxy.listStreams().length === 0));
 });
 
 test('the rules of a group are those of its channels, also after a change', async (t) => {
@@ -117,22 +101,83 @@ test('the rules of a group are those of its channels, also after a change', asyn
   const target = await localServer(t, echo);
   const template = [{ direction: 'incoming', text: `echo:127.0.0.1:${target.port}` }] as const;
   const group = { label: 'vms', address: `unix-connect:${folder}/vms/*.sock`, template };
-  const guests = new Map<string, TestProxy>();
-  for (const vm of ['vm1', 'vm2']) {
-    const guest = new TestProxy(t, `unix-listen:${folder}/vms/${vm}.sock`, { outgoing: ['echo:0'] });
-    await guest.start();
-    guests.set(vm, guest);
-  }
-  const host = new TestProxy(t, group.address, { ...group, policies: { echo: { channels: ['vm2'] } } });
-  await host.start();
-  const addressOf = (vm: string) => ({ host: '127.0.0.1', port: guests.get(vm)?.port('echo') ?? 0 });
-  t.is((await failureOf(localSocket(t, addressOf('vm1')))).code, 'ECONNRESET');
-  t.is(await ask(t, addressOf('vm2')), 'hello');
-
+  const [vm1, vm2] = [
+    await startProxy(t, `unix-listen:${folder}/vms/vm1.sock`, { outgoing: ['echo:0'] }),
+    await startProxy(t, `unix-listen:${folder}/vms/vm2.sock`, { outgoing: ['echo:0'] }),
+  ];
+  const host = await startProxy(t, group.address, { ...group, policies: { echo: { channels: ['vm2'] } } });
+  t.is(await refusal(t, vm1.port('echo')), 'ECONNRESET');
+  t.is(await ask(t, vm2.port('echo')), 'hello');
   const changes = await host.proxy.apply([{ ...group, policies: { echo: { channels: ['vms'] } } }]);
   t.deepEqual([...changes.changedPolicies].sort(), ['vm1/echo', 'vm2/echo']);
-  t.is(await ask(t, addressOf('vm1')), 'hello');
-  for (const guest of guests.values()) t.is(guest.proxy.channel('default').history.sessions, 1);
+  t.is(await ask(t, vm1.port('echo')), 'hello');
+  for (const guest of [vm1, vm2]) t.is(guest.proxy.channel('default').history.sessions, 1);
+});
+
+// Keys, from files.
+
+for (const [what, options, tls] of [
+  ['a key', '', null],
+  ['a key and TLS with it', ',tls=psk', 'psk'],
+] as const) {
+  test(`two sides with ${what} in common carry streams; a stranger does not get in, nor end their session`, async (t) => {
+    const folder = temporaryFolder(t);
+    const path = join(folder, 'channel.sock');
+    const [own, other] = [writeKeyFile(folder, 'own.key', '1f'), writeKeyFile(folder, 'other.key', '2e')];
+    const served = [`echo:${(await localServer(t, echo)).port}`];
+    const host = await startProxy(t, `unix-listen:${path}${options}`, { keyFiles: [own], incoming: served });
+    const keyed = { keyFiles: [own], outgoing: ['echo:0'] };
+    const guest = await startProxy(t, `unix-connect:${path}${options}`, keyed);
+    await guest.event('session-established');
+    const socket = await openEcho(t, guest.port('echo'));
+    t.like(guest.proxy.channel('default').session, { tls, key: SecretKey.parse('1f'.repeat(32)).id });
+    for (const [setup, says] of [
+      [{ keyFiles: [other] }, /: no key in common: .*; give both sides the same key with --key FILE \(auth-failed\)$/],
+      [{}, /: the peer demands authentication and this side has no key; give .* with --key FILE \(auth-failed\)$/],
+    ] as const) {
+      const clock = new ManualClock();
+      const address = `unix-connect:${path}${'keyFiles' in setup ? options : ''}`;
+      const stranger = await startProxy(t, address, { ...setup, clock });
+      const status = () => stranger.proxy.channel('default');
+      await eventually(() => (clock.advance(1000), (status().history.ends['auth-failed'] ?? 0) >= 3));
+      const [first, ...more] = stranger.all('session-ended');
+      t.is(first?.level, 'warn');
+      t.deepEqual([...new Set(more.map(({ level }) => level))], ['debug']);
+      await eventually(() => status().state === 'auth-failed');
+      if (tls === null) {
+        t.regex(first?.message ?? '', says);
+        t.regex(status().detail ?? '', /--key FILE$/);
+      }
+      await stranger.proxy.stop();
+    }
+    t.is(host.proxy.channel('default').history.sessions, 1);
+    t.is(await answerTo(socket, 'hello'), 'hello');
+    const said = JSON.stringify([host.events, guest.events, host.proxy.listChannels(), host.proxy.options]);
+    t.false(said.includes('1f1f1f1f'));
+  });
+}
+
+test('a key is rotated without a break: both first know the new one too, then only the new one', async (t) => {
+  const folder = temporaryFolder(t);
+  const path = join(folder, 'channel.sock');
+  const filesOf = (side: string) => [1, 2].map((index) => writeKeyFile(folder, `${side}-${index}.key`, '1f'));
+  const host = await startProxy(t, `unix-listen:${path}`, { keyFiles: filesOf('host') });
+  const guest = await startProxy(t, `unix-connect:${path}`, { keyFiles: filesOf('guest') });
+  await guest.event('session-established');
+  for (const index of [2, 1]) {
+    for (const [side, { proxy }] of Object.entries({ host, guest })) {
+      writeKeyFile(folder, `${side}-${index}.key`, '2e');
+      t.deepEqual(proxy.reloadKeys(), []);
+      t.is(guest.proxy.channel('default').state, 'established');
+    }
+  }
+  t.is(guest.proxy.channel('default').history.sessions, 1);
+  await host.proxy.stop();
+  await startProxy(t, `unix-listen:${path}`, { keyFiles: [writeKeyFile(folder, 'new.key', '2e')] });
+  await eventually(() => {
+    guest.proxy.retryNow();
+    return guest.proxy.channel('default').history.sessions === 2;
+  });
 });
 
 test('another key beside the first is taken without a break; the first key of all begins the channel anew', async (t) => {
@@ -140,80 +185,48 @@ test('another key beside the first is taken without a break; the first key of al
   const [first, second] = [writeKeyFile(folder, 'first', '1f'), writeKeyFile(folder, 'second', '2e')];
   const path = join(folder, 'channel.sock');
   const { a: host, b: guest } = await connectedProxies(t, path, {}, {});
-  const own = { address: `unix-listen:${path}`, name: 'a' };
+  const [own, other] = [
+    { address: `unix-listen:${path}`, name: 'a' },
+    { address: `unix-connect:${path}`, name: 'b' },
+  ];
   t.like(guest.proxy.channel('default').session, { key: null, tls: null });
-
   t.deepEqual((await host.proxy.apply([{ ...own, keyFiles: [first] }])).replacedChannels, ['default']);
-  await guest.proxy.apply([{ address: `unix-connect:${path}`, name: 'b', keyFiles: [first] }]);
+  await guest.proxy.apply([{ ...other, keyFiles: [first] }]);
   const session = await eventually(() => guest.proxy.channel('default').session);
   await eventually(() => host.proxy.channel('default').session);
-  t.regex(session.key ?? '', /^[0-9a-f]{8}$/);
 
-  const changes = await host.proxy.apply([{ ...own, keyFiles: [second, first] }]);
-  t.deepEqual(changes.replacedChannels, []);
-  t.is(host.proxy.channel('default').history.sessions, 1);
-  await guest.proxy.apply([{ address: `unix-connect:${path}`, name: 'b', keyFiles: [second] }]);
+  t.deepEqual((await host.proxy.apply([{ ...own, keyFiles: [second, first] }])).replacedChannels, []);
+  await guest.proxy.apply([{ ...other, keyFiles: [second] }]);
   t.is(guest.proxy.channel('default').session?.key, session.key);
-  await guest.proxy.stop();
-  const late = new TestProxy(t, `unix-connect:${path}`, { keyFiles: [second] });
-  await late.start();
-  await late.event('session-established');
-});
-
-test('a status says by which key a session is authenticated, and how it is encrypted', async (t) => {
-  const folder = temporaryFolder(t);
-  const keyFiles = [writeKeyFile(folder, 'key', '1f')];
-  const path = join(folder, 'channel.sock');
-  const host = new TestProxy(t, `unix-listen:${path},tls=psk`, { keyFiles });
-  const guest = new TestProxy(t, `unix-connect:${path},tls=psk`, { keyFiles });
-  await host.start();
-  await guest.start();
-  const session = await eventually(() => guest.proxy.channel('default').session);
-  t.is(session.tls, 'psk');
-  t.is(session.key, SecretKey.parse('1f'.repeat(32)).id);
-});
-
-test('two sides that have no key in common say so once, with what to do, and are auth-failed', async (t) => {
-  const folder = temporaryFolder(t);
-  const path = join(folder, 'channel.sock');
-  const host = new TestProxy(t, `unix-listen:${path}`, { keyFiles: [writeKeyFile(folder, 'a', '1f')] });
-  await host.start();
-  for (const [keyFiles, says] of [
-    [
-      [writeKeyFile(folder, 'b', '2e')],
-      /: no key in common: .*; give both sides the same key with --key FILE \(auth-failed\)$/,
-    ],
-    [
-      [],
-      /: the peer demands authentication and this side has no key; give this side the peer's key with --key FILE \(auth-failed\)$/,
-    ],
-  ] as const) {
-    const guest = new TestProxy(t, `unix-connect:${path}`, { keyFiles });
-    await guest.start();
-    await eventually(() => (guest.proxy.channel('default').history.ends['auth-failed'] ?? 0) >= 3);
-    const lines = guest.events.filter(({ event }) => event === 'session-ended');
-    t.deepEqual([...new Set(lines.slice(1).map(({ level }) => level))], ['debug']);
-    t.is(lines[0]?.level, 'warn');
-    t.regex(lines[0]?.message ?? '', says);
-    t.is(guest.proxy.channel('default').state, 'auth-failed');
-    t.regex(guest.proxy.channel('default').detail ?? '', /--key FILE$/);
-    await guest.proxy.stop();
-  }
+  t.is(host.proxy.channel('default').history.sessions, 1);
 });
 
 test('keys are read again: what is wrong is told, and the channel of that file keeps its keys', async (t) => {
   const folder = temporaryFolder(t);
   const [good, bad] = [writeKeyFile(folder, 'good', '1f'), writeKeyFile(folder, 'bad', '2e')];
   const path = join(folder, 'channel.sock');
-  const host = new TestProxy(t, `unix-listen:${path}`, { keyFiles: [good, bad] });
-  await host.start();
+  const host = await startProxy(t, `unix-listen:${path}`, { keyFiles: [good, bad] });
   writeKeyFile(folder, 'good', '3d');
   writeKeyFile(folder, 'bad', '2e', 0o644);
-  const problems = host.proxy.reloadKeys();
-  t.is(problems.length, 1);
-  t.is(problems[0]?.code, 'bad-file');
-  t.regex(problems[0]?.message ?? '', /bad: others can read or change it \(mode 0644\); chmod 600 it$/);
-  const guest = new TestProxy(t, `unix-connect:${path}`, { keyFiles: [writeKeyFile(folder, 'old', '1f')] });
-  await guest.start();
-  await guest.event('session-established');
+  const [problem, ...more] = host.proxy.reloadKeys();
+  t.is(problem?.code, 'bad-file');
+  t.regex(problem?.message ?? '', /bad: others can read or change it \(mode 0644\); chmod 600 it$/);
+  t.deepEqual(more, []);
+  const guest = await startProxy(t, `unix-connect:${path}`, { keyFiles: [writeKeyFile(folder, 'old', '1f')] });
+  t.truthy(await guest.event('session-established'));
+});
+
+test('a key file that others can read, or that is none, is refused by its name', (t) => {
+  const folder = temporaryFolder(t);
+  writeFileSync(join(folder, 'short.key'), '1f1f1f', { mode: 0o600 });
+  const make = (file: string) => new Proxy({ channels: [{ address: 'stdio:', keyFiles: [file] }], agent: 'test' });
+  for (const [file, message] of [
+    [writeKeyFile(folder, 'open.key', '1f', 0o644), /open\.key: others can read or .* \(mode 0644\); chmod 600 it$/],
+    [join(folder, 'short.key'), /short\.key: a key is 64 hex digits and a newline$/],
+    [join(folder, 'missing.key'), /missing\.key: .*no such file/],
+    [folder, /it is no file$/],
+  ] as const) {
+    t.throws(() => make(file), { code: 'bad-file', message });
+  }
+  t.notThrows(() => make(writeKeyFile(folder, 'good.key', '1f')));
 });

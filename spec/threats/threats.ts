@@ -158,10 +158,7 @@ export const THREATS: readonly Threat[] = [
         'hostile/refused.spec.ts',
         'of all that is refused at most 64 KiB a second are written, each is counted, and what is let in is told each time',
       ],
-      [
-        'proxy/log-limit.spec.ts',
-        ': while all is refused as fast as can be, each thing that is let happen is told at once',
-      ],
+      ['proxy/log-limit.ts', ': while all is refused as fast as can be, each thing that is let happen is told at once'],
     ],
   },
   {
@@ -250,7 +247,7 @@ export const THREATS: readonly Threat[] = [
         'proxy/channel-supervision.spec.ts',
         'R-CHANNEL-2: a stranger on a listening channel ends nothing, and the seventeenth closes another one',
       ],
-      ['proxy/keys.spec.ts', ' in common carry streams; a stranger does not get in, nor end their session'],
+      ['proxy/policies.spec.ts', ' in common carry streams; a stranger does not get in, nor end their session'],
       ['threats/man-in-the-middle.spec.ts', ': a recorded session that is played to both sides, '],
     ],
   },
@@ -261,7 +258,7 @@ export const THREATS: readonly Threat[] = [
         'threats/secrets.spec.ts',
         'T18: the key is not in the arguments, the environment or the log of a process, nor in what it says to a peer',
       ],
-      ['proxy/keys.spec.ts', 'a key file that others can read, or that is none, is refused by its name'],
+      ['proxy/policies.spec.ts', 'a key file that others can read, or that is none, is refused by its name'],
       [
         'conformance/authentication.ts',
         'R-AUTH-2: the id of a key is the beginning of its SHA-256, and nothing shows the key',
@@ -312,14 +309,14 @@ export const THREATS: readonly Threat[] = [
   {
     id: 'T23',
     specs: [
-      ['proxy/exec-service.spec.ts', 'nobody may run anything where nothing is said, on either side'],
-      ['proxy/exec-service.spec.ts', 'the side that allows it runs commands for the other one, which runs none for it'],
-      ['proxy/exec-service.spec.ts', 'where programs are listed no other is run'],
+      ['proxy/services.spec.ts', 'nobody may run anything where nothing is said, on either side'],
+      ['proxy/services.spec.ts', 'the side that allows it runs commands for the other one, which runs none for it'],
+      ['proxy/services.spec.ts', 'where programs are listed no other is run'],
       [
-        'proxy/copy-service.spec.ts',
+        'proxy/services.spec.ts',
         'the side that allows it takes files, into its folder and nowhere else, and by its rules',
       ],
-      ['proxy/require-allowable.spec.ts', ' may only when the peer is known'],
+      ['proxy/require-allowable.ts', ' may only when the peer is known'],
       ['cli/allow.spec.ts', 'nothing is allowed where nothing is said'],
     ],
   },
@@ -431,8 +428,8 @@ export const THREATS: readonly Threat[] = [
   {
     id: 'T30',
     specs: [
-      ['proxy/info-service.spec.ts', 'by default channels that lead to a host offer it, and no others'],
-      ['proxy/info-service.spec.ts', 'strangers are not told: such a channel needs a key'],
+      ['proxy/services.spec.ts', 'by default channels that lead to a host offer it, and no others'],
+      ['proxy/services.spec.ts', 'strangers are not told: such a channel needs a key'],
       ['info/info-call.spec.ts', 'a length beyond the bound'],
       ['info/info-call.spec.ts', 'a text that is too long'],
       ['info/info-call.spec.ts', 'a peer that never answers, or whose answer never ends, is given up after 15 s'],

@@ -63,6 +63,9 @@ test(
 );
 test(refused, 'a listener for everybody', { address: 'tcp-listen:0.0.0.0:7000' }, /needs TLS .* or --insecure/);
 test(refused, 'TLS without a key', { address: 'tcp-listen:0.0.0.0:7000,tls=psk' }, /tls=psk needs a key/);
+test(refused, 'TLS without its files', { address: 'stdio:,tls=cert,ca=/a,key=/k' }, /tls=cert without cert=/);
+test(refused, 'files without TLS', { address: 'stdio:,ca=/a' }, /ca= without tls=cert/);
+test(refused, 'another TLS', { address: 'stdio:,tls=on' }, /psk or cert/);
 test(refused, 'a key that is missing', { address, keyFiles: ['/missing/key'] }, /^\/missing\/key: /, 'bad-file');
 test(
   refused,
@@ -95,6 +98,8 @@ test(
   { address, copy: { root: null }, forwards: [incoming('copy:22')] },
   /service copy is offered twice/,
 );
+test(refused, 'a star in a folder', { address: 'unix-connect:/run/*/vm.sock' }, /\*/);
+test(refused, 'an option that a group has not', { address: 'unix-connect:/run/*.sock,size=1' }, /no option "size"/);
 test(refused, 'forwards of a group', { address: group, forwards: [outgoing('a:0')] }, /a template of texts/);
 test(
   refused,

@@ -1,0 +1,324 @@
+/** Commands, copies and facts of the machine over a channel: who gets them, by which rules, and when they end. */
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { putFiles } from '../../lib/copy/copy-call.js';
+import { CopyProgress } from '../../lib/copy/copy-progress.js';
+import { toVproxyError } from '../../lib/errors.js';
+import { parseForwardSpec } from '../../lib/forward/spec.js';
+import { askBoot } from '../../lib/info/info-call.js';
+import type { ChannelOptions } from '../../lib/proxy/channel-options.js';
+import { Proxy } from '../../lib/proxy/proxy.js';
+import { systemClock } from '../../lib/util/clock.js';
+import { ExecCaller, isRunning } from '../helpers/exec-peers.js';
+import { PROJECT_ROOT, staticImports, temporaryFolder } from '../helpers/files.js';
+import { connectedProxies, type ProxySetup, type TestProxy } from '../helpers/proxies.js';
+import { eventually, ManualClock, within } from '../helpers/time.js';
+
+const ANY = { commands: 'any' } as const;
+
+/** A guest that allows what `here` says, and a host; the guest's own options are returned as well, to be changed. */
+async function setUp(t: ExecutionContext, here: ProxySetup) {
+  const path = join(temporaryFolder(t), 'channel.sock');
+  const { a, b } = await connectedProxies(t, path, { label: 'vm1', ...here }, { label: 'host' });
+  const own = { label: 'vm1', address: `unix-listen:${path}`, name: 'a' };
+  const apply = (options: Partial<ChannelOptions>) => a.proxy.apply([{ ...own, ...options }]);
+  return { guest: a, host: b, apply };
+}
+
+/** Asks the peer of `proxy` to run a command. */
+async function call({ proxy }: TestProxy, ...argv: string[]): Promise<ExecCaller> {
+  return new ExecCaller(await proxy.connect('exec')).start({ argv, hasInput: false });
+}
+
+async function run(proxy: TestProxy, ...argv: string[]) {
+  const caller = await call(proxy, ...argv);
+  const result = await within(30_000, 'the end of a command', caller.exit);
+  return { output: caller.stdout, result };
+}
+
+/** The code with which a command is refused, before or after the service has accepted the stream. */
+async function refusal(proxy: TestProxy, ...argv: string[]): Promise<string | null> {
+  try {
+    return (await run(proxy, ...argv)).result.error?.code ?? null;
+  } catch (error) {
+    return toVproxyError(error).code;
+  }
+}
+
+/** A command that runs until it is ended; one that is stubborn, until it is killed. */
+async function sleeper(t: ExecutionContext, proxy: TestProxy, { isStubborn = false } = {}) {
+  const stubborn = ['sh', '-c', "trap '' TERM HUP; while :; do sleep 1000; done"];
+  const caller = await call(proxy, ...(isStubborn ? stubborn : ['sleep', '1000']));
+  const pid = await caller.started;
+  t.teardown(() => isRunning(pid) && process.kill(-pid, 'SIGKILL'));
+  return { pid, caller };
+}
+
+/** What a side offers by itself, with the forward of each. */
+const offeredBy = (proxy: Proxy) =>
+  proxy
+    .listServices()
+    .filter((service) => service.offeredBy === 'here')
+    .map(({ service, forward }) => [service, forward]);
+
+// Commands.
+
+test('nobody may run anything where nothing is said, on either side', async (t) => {
+  const { guest, host } = await setUp(t, {});
+  for (const side of [guest, host]) {
+    t.deepEqual(offeredBy(side.proxy), []);
+    t.is(await refusal(side, 'true'), 'unknown-service');
+  }
+});
+
+test('the side that allows it runs commands for the other one, which runs none for it', async (t) => {
+  const { guest, host } = await setUp(t, { exec: ANY, copy: { root: null } });
+  const both = [
+    ['exec', null],
+    ['copy', null],
+  ];
+  t.deepEqual([offeredBy(guest.proxy), offeredBy(host.proxy)], [both, []]);
+  const { output, result } = await run(host, 'sh', '-c', 'echo out; exit 7');
+  t.is(output, 'out\n');
+  t.like(result, { status: 7, signal: null, error: null });
+  t.is(await refusal(guest, 'true'), 'unknown-service');
+  const { fields } = await guest.event('exec-started');
+  t.like(fields, { channel: 'vm1', argv: ['sh', '-c', 'echo out; exit 7'] });
+});
+
+test('where programs are listed no other is run', async (t) => {
+  const { host } = await setUp(t, { exec: { commands: ['/usr/bin/uname'] } });
+  t.is((await run(host, 'uname')).output, 'Linux\n');
+  t.is(await refusal(host, 'sh', '-c', 'uname'), 'command-denied');
+  t.is(await refusal(host, '/usr/bin/env', 'uname'), 'command-denied');
+});
+
+test('rules of services hold for each of them', async (t) => {
+  const { guest, host } = await setUp(t, {
+    ...{ exec: ANY, copy: { root: null }, info: true },
+    policies: { exec: { channels: ['vm2'] }, copy: { channels: [] }, info: { isAllowed: false } },
+  });
+  t.is(await refusal(host, 'true'), 'denied');
+  await t.throwsAsync(host.proxy.connect('copy'), { code: 'denied' });
+  t.is(await askInfo(host), 'denied: not allowed');
+  t.deepEqual(
+    guest.all('stream-denied').map(({ fields }) => [fields['service'], fields['channel']]),
+    ['exec', 'copy', 'info'].map((service) => [service, 'vm1']),
+  );
+});
+
+test('a rule counts a command until it has ended, also when its caller has gone', async (t) => {
+  const clock = new ManualClock();
+  const { guest, host } = await setUp(t, { exec: ANY, policies: { exec: { streams: 1 } }, clock });
+  const { pid, caller } = await sleeper(t, host, { isStubborn: true });
+  caller.stream.destroy();
+  await eventually(() => guest.proxy.listStreams().length === 0);
+  for (let turn = 0; turn < 5; turn += 1) t.is(await refusal(host, 'true'), 'denied');
+  t.true(isRunning(pid));
+  await eventually(() => (clock.advance(5000), !isRunning(pid)));
+  await eventually(async () => {
+    clock.advance(100);
+    return (await refusal(host, 'true')) === null;
+  });
+});
+
+test('other permissions count for the calls to come, and end neither a session nor a command', async (t) => {
+  const { guest, host, apply } = await setUp(t, { exec: ANY });
+  const running = await sleeper(t, host);
+  const changedTo = async (options: Partial<ChannelOptions>) => {
+    const changes = await apply(options);
+    t.deepEqual(changes.replacedChannels, []);
+    return changes.changedPolicies;
+  };
+  t.deepEqual(await changedTo({ exec: { commands: ['/usr/bin/uname'] } }), ['vm1/exec']);
+  t.is(await refusal(host, 'true'), 'command-denied');
+  t.is(await refusal(host, 'uname'), null);
+  t.deepEqual(await changedTo({ exec: { commands: ['/usr/bin/uname'] } }), []);
+  t.deepEqual(await changedTo({ copy: { root: null } }), ['vm1/exec', 'vm1/copy']);
+  t.deepEqual(offeredBy(guest.proxy), [['copy', null]]);
+  t.is(await refusal(host, 'uname'), 'unknown-service');
+  t.deepEqual(await changedTo({ exec: ANY }), ['vm1/exec', 'vm1/copy']);
+  t.is(await refusal(host, 'true'), null);
+  t.true(isRunning(running.pid));
+  t.is(guest.proxy.channel('vm1').history.sessions, 1);
+});
+
+test('the name of a service that is allowed is taken, and free for a forward behind a reload', async (t) => {
+  const { guest, host, apply } = await setUp(t, { exec: ANY });
+  const forward = parseForwardSpec('incoming', 'exec:22');
+  await t.throwsAsync(guest.proxy.addForward(forward), {
+    code: 'bad-argument',
+    message: 'service exec is offered twice; each service has one -i for streams, and one for datagrams',
+  });
+  await t.throwsAsync(apply({ exec: ANY, forwards: [forward] }), {
+    code: 'bad-argument',
+    message: /service exec is offered twice; --allow-exec offers it, and so does an -i/,
+  });
+  t.is(await refusal(host, 'true'), null);
+  t.deepEqual((await apply({ forwards: [forward] })).replacedChannels, ['vm1']);
+  t.like(offeredBy(guest.proxy), [['exec']]);
+  t.deepEqual((await apply({ exec: ANY })).changedPolicies, ['vm1/exec']);
+  t.deepEqual(offeredBy(guest.proxy), [['exec', null]]);
+});
+
+for (const [what, end] of [
+  ['the proxy is stopped', ({ proxy }: TestProxy) => proxy.stop()],
+  ['the channel is removed at once', ({ proxy }: TestProxy) => proxy.removeChannel('vm1', { isDraining: false })],
+  ['the channel is gone behind a reload', ({ proxy }: TestProxy) => proxy.apply([])],
+] as const) {
+  test(`commands end soon when ${what}, also those that ignore TERM`, async (t) => {
+    // Without one, SIGKILL would come after 5 s of it.
+    const clock = new ManualClock();
+    const { guest, host } = await setUp(t, { exec: ANY, clock });
+    const [one, stubborn] = [await sleeper(t, host), await sleeper(t, host, { isStubborn: true })];
+    let isOver = false;
+    const ended = Promise.resolve(end(guest)).then(() => (isOver = true));
+    await eventually(() => {
+      if (clock.now() < 3000) clock.advance(100);
+      return isOver && !isRunning(one.pid) && !isRunning(stubborn.pid);
+    });
+    await ended;
+    await t.throwsAsync(stubborn.caller.exit, { code: 'shutdown' });
+  });
+}
+
+test('a drain waits for commands as it does for streams', async (t) => {
+  const { guest, host } = await setUp(t, { exec: ANY });
+  const running = await sleeper(t, host);
+  let isOver = false;
+  const drained = guest.proxy.drain().then(() => (isOver = true));
+  await eventually(() => guest.proxy.channel('vm1').state === 'draining');
+  t.true(isRunning(running.pid));
+  t.false(isOver);
+  process.kill(running.pid, 'SIGUSR1');
+  t.is((await running.caller.exit).signal, 'SIGUSR1');
+  await drained;
+});
+
+test('a proxy loads nothing of commands and copies before a channel allows them', (t) => {
+  const loaded = [...staticImports([join(PROJECT_ROOT, 'dist/lib/proxy/proxy.js')])];
+  t.true(loaded.some((path) => path.endsWith('/services/built-in.js')));
+  t.deepEqual(
+    loaded.filter((path) => /\/lib\/(exec|copy)\//.test(path)),
+    [],
+  );
+});
+
+// Copies.
+
+/** A folder that copies may go into, and a file. */
+function makeFiles(t: ExecutionContext, bytes: string | Buffer = 'hello') {
+  const folder = temporaryFolder(t);
+  const [inside, file] = [join(folder, 'in'), join(folder, 'file')];
+  mkdirSync(inside);
+  writeFileSync(file, bytes);
+  return { folder, inside, file };
+}
+
+const put = ({ proxy }: TestProxy, file: string, target: string) =>
+  putFiles([file], target, {
+    open: () => proxy.connect('copy'),
+    isResumed: false,
+    hasTotals: false,
+    progress: new CopyProgress(),
+    warn: () => undefined,
+  });
+
+test('nobody may copy where nothing is said, also where commands are allowed', async (t) => {
+  const { inside, file } = makeFiles(t);
+  const { guest, host } = await setUp(t, { exec: ANY });
+  for (const side of [host, guest]) await t.throwsAsync(put(side, file, `${inside}/`), { code: 'unknown-service' });
+});
+
+test('the side that allows it takes files, into its folder and nowhere else, and by its rules', async (t) => {
+  const { folder, inside, file } = makeFiles(t);
+  const { guest, host, apply } = await setUp(t, { copy: { root: inside } });
+  await put(host, file, `${inside}/`);
+  t.is(readFileSync(join(inside, 'file'), 'utf8'), 'hello');
+  await t.throwsAsync(put(host, file, join(folder, 'outside')), { message: /this path is not allowed/ });
+  await t.throwsAsync(put(guest, file, `${inside}/`), { code: 'unknown-service' });
+  const changes = await apply({ copy: { root: null } });
+  t.deepEqual([changes.changedPolicies, changes.replacedChannels], [['vm1/copy'], []]);
+  await put(host, file, join(folder, 'outside'));
+  t.is(readFileSync(join(folder, 'outside'), 'utf8'), 'hello');
+});
+
+test('a copy ends with the proxy, and leaves nothing half under its name', async (t) => {
+  const { inside, file } = makeFiles(t, Buffer.alloc(64 * 2 ** 20, 'x'));
+  const { guest, host } = await setUp(t, { copy: { root: inside } });
+  const copied = put(host, file, `${inside}/`);
+  copied.catch(() => undefined);
+  await guest.event('copy-started');
+  await within(30_000, 'the end', guest.proxy.stop());
+  await t.throwsAsync(copied);
+  t.false(readdirSync(inside).includes('file'));
+});
+
+// Facts of the machine.
+
+const INCOMING = parseForwardSpec('incoming', 'info:127.0.0.1:9');
+
+/** What a channel offers before it is opened. */
+const infoOffers = (address: string, options: Partial<ChannelOptions> = {}) =>
+  offeredBy(
+    new Proxy({ channels: [{ address, storage: { isAllowed: false }, ...options }], agent: 'vproxy test' }),
+  ).map(([service]) => service);
+
+const TO_HOST = 'virtserial-open:org.vproxy.0';
+
+test('by default channels that lead to a host offer it, and no others', (t) => {
+  for (const address of [TO_HOST, 'tty-open:/dev/ttyS1']) t.deepEqual(infoOffers(address), ['info'], address);
+  const others = ['unix-listen:/x', 'unix-connect:/x', 'tcp-connect:127.0.0.1:1', 'vsock-connect:2:1', 'pipe-open:/x'];
+  for (const address of others) t.deepEqual(infoOffers(address), [], address);
+  t.deepEqual(infoOffers(TO_HOST, { info: false }), []);
+  t.deepEqual(infoOffers('unix-listen:/x', { info: true }), ['info']);
+});
+
+test('where nothing is said, an -i of that name is what is offered; with --info it is refused', (t) => {
+  t.notThrows(() => infoOffers(TO_HOST, { forwards: [INCOMING] }));
+  t.throws(() => infoOffers(TO_HOST, { forwards: [INCOMING], info: true }), {
+    code: 'bad-argument',
+    message: /: service info is offered twice; --info offers it, and so does an -i$/,
+  });
+});
+
+test('strangers are not told: such a channel needs a key', (t) => {
+  t.throws(() => infoOffers('tcp-connect:192.0.2.1:7000', { info: true }), {
+    code: 'bad-argument',
+    message: /--info: the peer could be anybody on the network; give both sides a --key FILE, or this one --insecure$/,
+  });
+});
+
+/** How the peer of `proxy` answers: with the state of its boot, or with a code. */
+async function askInfo({ proxy }: TestProxy): Promise<string> {
+  try {
+    const { systemd } = await askBoot(await proxy.openStream('info'), { clock: systemClock });
+    return `told: ${typeof systemd}`;
+  } catch (error) {
+    const { code, message } = toVproxyError(error);
+    return `${code}: ${message}`;
+  }
+}
+
+test('a reload turns it on and off, or puts an -i in its place, and who is not told hears why that may be', async (t) => {
+  const { guest, host, apply } = await setUp(t, {});
+  t.is(
+    await askInfo(host),
+    'unknown-service: the peer tells nothing of its machine: it does not know this side as its host ' +
+      '(vproxy --info there), or has --no-info, or is an older vproxy',
+  );
+  t.deepEqual((await apply({ info: true })).changedPolicies, ['vm1/info']);
+  t.regex(await askInfo(host), /^told: /);
+  await eventually(() => guest.proxy.listStreams().length + host.proxy.listStreams().length === 0, {
+    what: 'no stream',
+  });
+  await apply({ info: false });
+  t.regex(await askInfo(host), /^unknown-service: /);
+  t.is(guest.count('session-established'), 1);
+  await apply({ forwards: [INCOMING] });
+  await eventually(() => host.proxy.listServices().some(({ service }) => service === 'info'), { what: 'the -i' });
+  t.is(guest.proxy.listForwards()[0]?.service, 'info');
+  await apply({ info: true });
+  await eventually(async () => (await askInfo(host)).startsWith('told: '), { what: 'an answer' });
+});
