@@ -173,74 +173,6 @@ test('an answer that ends with its connection is sent in chunks, and another req
   t.is(scene.dialled.length, 2);
 });
 
-interface AnswerRow {
-  readonly answer: string;
-  /** Default: a GET. */
-  readonly request?: string;
-  readonly expected: string;
-}
-
-const ANSWERS: Readonly<Record<string, AnswerRow>> = {
-  'the answer to a HEAD keeps its length and has no body': {
-    request: 'HEAD http://one.test/ HTTP/1.1\r\nHost: one.test\r\n\r\n',
-    answer: 'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n',
-    expected: 'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\nVia: 1.1 vproxy\r\n\r\n',
-  },
-  'the answer to a HEAD needs no length': {
-    request: 'HEAD http://one.test/ HTTP/1.1\r\nHost: one.test\r\n\r\n',
-    answer: 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n',
-    expected: 'HTTP/1.1 200 OK\r\nVia: 1.1 vproxy\r\n\r\n',
-  },
-  'a 304 keeps its length and has no body': {
-    answer: 'HTTP/1.1 304 Not Modified\r\nETag: "x"\r\nContent-Length: 9\r\n\r\n',
-    expected: 'HTTP/1.1 304 Not Modified\r\nETag: "x"\r\nContent-Length: 9\r\nVia: 1.1 vproxy\r\n\r\n',
-  },
-  'a 204 has neither': {
-    answer: 'HTTP/1.1 204 No Content\r\n\r\n',
-    expected: 'HTTP/1.1 204 No Content\r\nVia: 1.1 vproxy\r\n\r\n',
-  },
-  'an empty body is a body': {
-    answer: 'HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n',
-    expected: 'HTTP/1.1 200 OK\r\nContent-Length: 0\r\nVia: 1.1 vproxy\r\n\r\n',
-  },
-  'a status without a phrase is passed on': {
-    answer: 'HTTP/1.1 299\r\nContent-Length: 0\r\n\r\n',
-    expected: 'HTTP/1.1 299 \r\nContent-Length: 0\r\nVia: 1.1 vproxy\r\n\r\n',
-  },
-  'chunks are written anew, without extensions and trailers': {
-    answer: 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n5;a=b\r\nhello\r\n0\r\nX: 1\r\n\r\n',
-    expected: 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nVia: 1.1 vproxy\r\n\r\n5\r\nhello\r\n0\r\n\r\n',
-  },
-  'fields of the connection are removed from an answer': {
-    answer:
-      'HTTP/1.1 200 OK\r\nConnection: X-Hop, keep-alive\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nUpgrade: h2c\r\n' +
-      'Proxy-Authenticate: Basic\r\nContent-Length: 2\r\n\r\nok',
-    expected: ANSWERED,
-  },
-  'informational answers come before the final one': {
-    answer: `HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n${OK}`,
-    expected: `HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nVia: 1.1 vproxy\r\n\r\n${ANSWERED}`,
-  },
-  'a program of HTTP/1.0 gets no informational answer, no chunks, and the end of its connection': {
-    request: 'GET http://one.test/ HTTP/1.0\r\nConnection: keep-alive\r\n\r\n',
-    answer:
-      'HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n' +
-      'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n',
-    expected: 'HTTP/1.1 200 OK\r\nVia: 1.1 vproxy\r\nConnection: close\r\n\r\nhello',
-  },
-};
-
-for (const [name, { answer, expected, request = get('one.test') }] of Object.entries(ANSWERS)) {
-  test(name, async (t) => {
-    const origin = await RecordingOrigin.start(t, [answer]);
-    const scene = new EgressScene(t, { routes: { 'one.test:80': origin.port } });
-    // More than one where the connection goes on: what is left of one would be seen before the next.
-    const isLast = request.includes('HTTP/1.0');
-    t.is(await scene.say(isLast ? request : `${request}${request}`), isLast ? expected : `${expected}${expected}`);
-    t.is(origin.received.length, 1);
-  });
-}
-
 test('a program of HTTP/1.0 is named in Via, and its origin is asked for the end of the connection', async (t) => {
   const origin = await RecordingOrigin.start(t);
   const scene = new EgressScene(t, { routes: { 'one.test:80': origin.port } });
@@ -271,74 +203,6 @@ test('an answer that comes before the body is whole is passed on, and ends the c
   t.is(answer, 'HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\nVia: 1.1 vproxy\r\nConnection: close\r\n\r\nno');
   await eventually(() => scene.target.openCount === 0, { what: 'the end of the conversation' });
   t.deepEqual(scene.closed, [null]);
-});
-
-/** Answers that are not valid, or none: what the guest is told behind `one.test:80`. */
-const BAD_ANSWERS: Readonly<Record<string, readonly [answer: string | null, line: string]>> = {
-  'both framings': [
-    'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
-    'has given an answer that is not valid: there are both a Content-Length and a Transfer-Encoding',
-  ],
-  'two lengths': [
-    'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok',
-    'has given an answer that is not valid: the Content-Length is not one number',
-  ],
-  'a folded field': [
-    'HTTP/1.1 200 OK\r\nX: 1\r\n 2\r\nContent-Length: 2\r\n\r\nok',
-    'has given an answer that is not valid: a header field is folded onto another line',
-  ],
-  'more than 1000 fields': [
-    `HTTP/1.1 200 OK\r\n${'X: 1\r\n'.repeat(1000)}Content-Length: 2\r\n\r\nok`,
-    'has given an answer that is not valid: the head has more than 1000 fields',
-  ],
-  'a Connection of 257 elements': [
-    `HTTP/1.1 200 OK\r\nConnection: ${'a, '.repeat(256)}\r\nContent-Length: 2\r\n\r\nok`,
-    'has given an answer that is not valid: a header field is a list of more than 256 elements',
-  ],
-  'lines that end with LF': [
-    'HTTP/1.1 200 OK\nContent-Length: 2\n\nok',
-    'has given an answer that is not valid: a line ends with LF alone',
-  ],
-  'another protocol': [
-    '220 mail\r\n\r\n',
-    'has given an answer that is not valid: the first line is no answer of HTTP/1.1',
-  ],
-  'a switch of protocols': [
-    'HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n',
-    'has given an answer that is not valid: it changes to a protocol that it was not asked for',
-  ],
-  'a head beyond all bounds': [
-    `HTTP/1.1 200 OK\r\nX: ${'x'.repeat(70_000)}\r\n\r\n`,
-    'has given an answer that is not valid: the head exceeds 65536 bytes',
-  ],
-  'nothing at all': [null, 'closed the connection without an answer'],
-};
-
-for (const [name, [answer, line]] of Object.entries(BAD_ANSWERS)) {
-  test(`an origin server that answers with ${name} is 502, and the next request is served`, async (t) => {
-    const bad = await RecordingOrigin.start(t, [answer]);
-    const good = await RecordingOrigin.start(t);
-    const scene = new EgressScene(t, { routes: { 'one.test:80': bad.port, 'two.test:80': good.port } });
-    const answers = await scene.say(`${get('one.test')}${get('two.test')}`);
-    const told = `vproxy: one.test:80 ${line}\n`;
-    const head = `HTTP/1.1 502 Bad Answer\r\nContent-Type: text/plain\r\nContent-Length: ${told.length}\r\nCache-Control: no-store\r\n\r\n`;
-    t.is(answers, `${head}${told}${ANSWERED}`);
-    t.like(scene.refused[0]?.facts, { reason: 'bad-answer', destination: 'one.test:80', rule: null });
-  });
-}
-
-test('an answer that breaks off is a reset, never an answer that looks whole', async (t) => {
-  for (const answer of [
-    'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf',
-    'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n',
-    'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n',
-  ]) {
-    const server = await localServer(t, (socket) => {
-      socket.once('data', () => socket.end(answer));
-    });
-    const scene = new EgressScene(t, { routes: { 'one.test:80': server.port } });
-    await t.throwsAsync(scene.say(get('one.test')), { code: 'local-error', message: /broke off/ });
-  }
 });
 
 test('a connection reset by an origin server is no end of an answer without a length', async (t) => {
@@ -388,32 +252,6 @@ test('a tunnel may follow requests on the same connection', async (t) => {
   t.is(answer, `${ANSWERED}HTTP/1.1 200 Connection Established\r\n\r\n${OK}`);
   t.is(origin.received[1], 'GET / HTTP/1.1\r\n\r\n');
 });
-
-/** Targets that a proxy does not serve, with the line for the person who has set it so. */
-const NOT_FETCHED: Readonly<Record<string, readonly [first: string, line: string, status?: string]>> = {
-  'the path of a web server': [
-    'GET / HTTP/1.1',
-    'this is a proxy, and no web server: set it as the HTTP proxy of a program',
-  ],
-  'an asterisk': ['OPTIONS * HTTP/1.1', 'this is a proxy, and no web server: set it as the HTTP proxy of a program'],
-  'https in absolute form': ['GET https://one.test/ HTTP/1.1', 'https goes through this proxy with CONNECT only'],
-  'another scheme': ['GET ftp://one.test/ HTTP/1.1', 'only URLs of http are fetched; anything else needs CONNECT'],
-  'a CONNECT with a URL': ['CONNECT http://one.test/ HTTP/1.1', 'the destination of a CONNECT is HOST:PORT'],
-  'a CONNECT without a port': ['CONNECT one.test HTTP/1.1', 'the destination of a CONNECT is HOST:PORT'],
-  'no host': ['GET http:///x HTTP/1.1', 'the destination is no HOST:PORT'],
-  'a port that is none': ['GET http://one.test:99999/ HTTP/1.1', 'the port is not in 1 to 65535'],
-  TRACE: ['TRACE http://one.test/ HTTP/1.1', 'TRACE is not passed on', '501 Not Implemented'],
-};
-
-for (const [name, [first, line, status]] of Object.entries(NOT_FETCHED)) {
-  test(`a target that is not fetched: ${name}`, async (t) => {
-    const scene = new EgressScene(t, { routes: { 'one.test:80': 1, 'one.test:443': 1 } });
-    const answer = await scene.say(`${first}\r\nHost: one.test\r\n\r\n`, { isEnding: false });
-    t.true(answer.startsWith(`HTTP/1.1 ${status ?? '400 Bad '}`), answer);
-    t.true(answer.endsWith(`\r\n\r\nvproxy: ${line}\n`), answer);
-    t.deepEqual(scene.dialled, []);
-  });
-}
 
 test('a refused HEAD has no body', async (t) => {
   const scene = new EgressScene(t);
