@@ -323,19 +323,25 @@ export const THREATS: readonly Threat[] = [
   {
     id: 'T24',
     specs: [
-      ['forward/egress/admission.spec.ts', ' is no destination'],
-      ['forward/egress/admission.spec.ts', ' is refused, as an address and behind a name, by rules for everything'],
+      ['forward/egress/admission.ts', ' is no destination'],
       [
-        'forward/egress/admission.spec.ts',
+        'forward/egress/admission.ts',
+        ' is refused, as an address and behind a name, by rules for everything; an entry of just that address lets it out',
+      ],
+      [
+        'forward/egress/admission.ts',
         'of any text a destination has one spelling, which a URL reads alike, or it is refused; special addresses always are',
       ],
-      ['forward/egress/networks.spec.ts', 'any text is an address exactly where Node says so, except for zones'],
+      ['forward/egress/networks.ts', 'any text is an address exactly where Node says so, except for zones'],
     ],
   },
   {
     id: 'T25',
     specs: [
-      ['forward/egress/admission.spec.ts', ' is refused, as an address and behind a name, by rules for everything'],
+      [
+        'forward/egress/admission.ts',
+        ' is refused, as an address and behind a name, by rules for everything; an entry of just that address lets it out',
+      ],
       [
         'forward/egress/dial.spec.ts',
         'rebinding: a resolver that changes its answer is asked once, and leads nowhere but where it was judged',

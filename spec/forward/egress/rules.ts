@@ -2,8 +2,11 @@
 import test from 'ava';
 import fc from 'fast-check';
 import { VproxyError } from '../../../lib/errors.js';
+import { SPECIAL_RANGES } from '../../../lib/forward/egress/networks.js';
+import { ANSWERS } from '../../../lib/forward/egress/refusal.js';
 import { type EgressHost, parseEgressEntry, parseUpstream } from '../../../lib/forward/egress/rules.js';
 import { isInRanges } from '../../../lib/util/addresses.js';
+import { readDocument } from '../../documents/document-list.js';
 
 const means = test.macro({
   title: (_, text: string) => `${text} is an entry`,
@@ -113,24 +116,7 @@ test('a port is meant that is in one of the ranges', (t) => {
 
 test('any text is an entry, whose text is read back alike, or refused in one line', (t) => {
   const piece = fc.oneof(
-    fc.constantFrom(
-      '*',
-      '.',
-      ':',
-      '/',
-      '[',
-      ']',
-      ',',
-      '-',
-      '10.0.0.0',
-      '::1',
-      '8',
-      '443',
-      'example.org',
-      'xn--',
-      'ü',
-      '\n',
-    ),
+    fc.constantFrom(...'* . : / [ ] , - 10.0.0.0 ::1 8 443 example.org xn-- ü \n'.split(' ')),
     fc.string({ maxLength: 3 }),
   );
   let entryCount = 0;
@@ -174,3 +160,48 @@ for (const [text, says] of [
     t.false(message.includes('secret'), message);
   });
 }
+
+// What docs/egress.md says of all that.
+
+/** The cells of the rows below a heading. */
+function rowsOf(heading: string): string[][] {
+  const section = new RegExp(`^## ${heading}$[^]*?(?=^##)`, 'm').exec(readDocument('docs/egress.md'))?.[0] ?? '';
+  const rows = section.split('\n').filter((line) => line.startsWith('| ') && !line.startsWith('| ---'));
+  return rows.slice(1).map((line) =>
+    line
+      .split('|')
+      .map((cell) => cell.trim())
+      .slice(1, -1),
+  );
+}
+
+test('each entry of the document is one, in its canonical text', (t) => {
+  const entries = rowsOf('Entries').flatMap(([entry = '']) =>
+    [...entry.matchAll(/`([^`]+)`/g)].map(([, text]) => text ?? ''),
+  );
+  t.true(entries.length >= 8);
+  for (const text of entries) t.is(parseEgressEntry(text).text, text);
+});
+
+test('the document has the ranges of the table, and ISATAP', (t) => {
+  const rows = rowsOf('Addresses that are refused');
+  t.true(rows.pop()?.[1]?.includes('ISATAP'));
+  t.deepEqual(
+    rows,
+    SPECIAL_RANGES.map(({ network, what, source }) => [`\`${network}\``, what, source]),
+  );
+});
+
+test('the document has the status, the phrase and the code of each refusal', (t) => {
+  const rows = rowsOf('What a refusal looks like').map(([reason = '', http, socks]) => [reason, http, socks]);
+  // Where SOCKS has no such refusal the document has no code.
+  const isOfHttp = (reason: string): boolean => ['bad-answer', 'bad-version', 'head-too-large'].includes(reason);
+  t.deepEqual(
+    rows,
+    Object.entries(ANSWERS).map(([reason, { phrase, socks, status }]) => [
+      `\`${reason}\``,
+      `${status} ${phrase}`,
+      isOfHttp(reason) ? '' : String(socks),
+    ]),
+  );
+});
