@@ -5,167 +5,34 @@ import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
-import type { LogEvent } from '../../lib/events.js';
-import { IncomingForward } from '../../lib/forward/incoming.js';
 import { OutgoingForward } from '../../lib/forward/outgoing.js';
-import { ServiceRegistry } from '../../lib/forward/service-registry.js';
 import { SessionSource } from '../../lib/forward/session-source.js';
-import { type Forward, type ForwardState, type Predecessor, parseForwardSpec } from '../../lib/forward/spec.js';
+import { type Forward, type Predecessor, parseForwardSpec } from '../../lib/forward/spec.js';
 import type { LocalEnd } from '../../lib/session/local-end.js';
-import type { SessionStream } from '../../lib/session/stream.js';
 import { ChangeHere } from '../helpers/change-here.js';
 import { sha256, temporaryFolder } from '../helpers/files.js';
-import { FramePeer } from '../helpers/frame-peer.js';
+import { ForwardScene, IncomingScene, MIB } from '../helpers/forward-scene.js';
 import { patternFrom } from '../helpers/process-change.js';
 import { localServer, localSocket } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
 
-const MIB = 2 ** 20;
-
-/** A session whose peer is a spec, with room for all that is sent, and a forward that changes sides. */
-abstract class Scene<F extends Forward> {
-  readonly peer: FramePeer;
-  readonly change: ChangeHere;
-  readonly events: LogEvent[] = [];
-  /** The frames that the peer has read. */
-  readonly texts: string[] = [];
-  /** What came in DATA. */
-  readonly #received: Buffer[] = [];
-  readonly streams: SessionStream[] = [];
-  abstract readonly forward: F;
-  #next: F | null = null;
-
-  constructor(change: ChangeHere, streamCredit: number) {
-    const room = { streamCredit: 64 * MIB, inFlight: 64 * MIB };
-    this.change = change;
-    this.peer = FramePeer.established({ limits: room, peerLimits: { ...room, streamCredit } });
-  }
-
-  /** Reads what the side under test has written. */
-  pump(): void {
-    this.peer.pump();
-    for (const frame of this.peer.log.take()) {
-      if (frame.type === FRAME_TYPE.DATA) this.#received.push(Buffer.from(frame.payload));
-      else this.texts.push(`${NAMES.get(frame.type) ?? frame.type} ${frame.streamId}`);
-    }
-  }
-
-  /** Waits until the peer has read a frame. */
-  async seen(text: string): Promise<void> {
-    await eventually(
-      () => {
-        this.pump();
-        return this.texts.includes(text);
-      },
-      { intervalMs: 2, what: text },
-    );
-  }
-
-  /** Waits until so many bytes have come, and gives them. */
-  async received(byteCount: number): Promise<Buffer> {
-    const bytes = await eventually(
-      () => {
-        this.pump();
-        const all = Buffer.concat(this.#received);
-        return all.length >= byteCount ? all : null;
-      },
-      { intervalMs: 2, what: `${byteCount} bytes` },
-    );
-    return bytes;
-  }
-
-  sendData(streamId: number, bytes: Buffer): void {
-    for (let at = 0; at < bytes.length; at += 65_536) this.peer.sendData(streamId, bytes.subarray(at, at + 65_536));
-  }
-
-  /** The types of the events of the log. */
-  get eventTypes(): string[] {
-    return this.events.map(({ event }) => event);
-  }
-
-  readonly log = (event: LogEvent): void => {
-    this.events.push(event);
-  };
-
-  /** That of the side that hands over, which has none any more when it has. */
-  readonly oldLog = (event: LogEvent): void => {
-    if (!this.change.isOver) this.events.push(event);
-  };
-
-  protected indexOf = (stream: SessionStream): number => {
-    const target = this.change.targetOf(stream) as SessionStream | undefined;
-    return target === undefined ? -1 : this.streams.indexOf(target);
-  };
-
-  /** The forward that comes in the place of the first one. */
-  get next(): F {
-    if (this.#next === null) throw new Error('nothing was handed over');
-    return this.#next;
-  }
-
-  protected abstract succeed(predecessor: Predecessor): F;
-
-  /** Captures the forward in a timer, as it has to be, and makes the next one; that does not go on yet. */
-  async handOver(): Promise<ForwardState> {
-    const { forward } = this;
-    const capture = await eventually(
-      () => (forward.obstacles().length === 0 ? forward.capture(this.change.keep, this.indexOf) : null),
-      {
-        intervalMs: 1,
-      },
-    );
-    const state = this.change.end(capture);
-    this.#next = this.succeed({ state, take: this.change.take, streams: this.streams });
-    return state;
-  }
-}
-
-const NAMES = new Map<number, string>(Object.entries(FRAME_TYPE).map(([name, type]) => [type as number, name]));
-
-class IncomingScene extends Scene<IncomingForward> {
-  readonly registry = new ServiceRegistry();
-  readonly nextRegistry = new ServiceRegistry();
-  readonly forward: IncomingForward;
-  protected readonly succeed: (predecessor: Predecessor) => IncomingForward;
-
-  constructor(t: ExecutionContext, change: ChangeHere, target: string, streamCredit: number) {
-    super(change, streamCredit);
-    const options = { id: 'f1', log: this.log, clock: this.peer.clock, maxStreams: 10 };
-    const spec = parseForwardSpec('incoming', `x:${target}`);
-    this.forward = new IncomingForward(spec, { ...options, registry: this.registry, log: this.oldLog });
-    t.teardown(() => this.forward.stop());
-    this.succeed = (predecessor) => {
-      const next = new IncomingForward(spec, { ...options, registry: this.nextRegistry }, predecessor);
-      t.teardown(() => next.stop());
-      return next;
-    };
-    this.peer.onStream = (stream) => {
-      this.streams.push(stream);
-      this.registry.serve(change.forOld(stream), this.peer.session);
-    };
-  }
-
-  /** A scene whose target is a server of the test, and the socket of a stream to that, which is not read yet. */
-  static async open(
-    t: ExecutionContext,
-    { isTcp = true, streamCredit = 64 * MIB } = {},
-  ): Promise<{ scene: IncomingScene; socket: net.Socket; stream: SessionStream }> {
-    const path = join(temporaryFolder(t), 'target');
-    const server = await localServer(t, () => undefined, isTcp ? undefined : { path }, { pauseOnConnect: true });
-    const change = await ChangeHere.prepare();
-    const scene = new IncomingScene(t, change, isTcp ? String(server.port) : path, streamCredit);
-    await scene.forward.start();
-    const connected = once(server, 'connection') as Promise<[net.Socket]>;
-    scene.peer.sendOpen(1, 'x');
-    const [socket] = await connected;
-    await scene.seen('ACCEPT 1');
-    return { scene, socket, stream: scene.streams[0] as SessionStream };
-  }
-}
-
 /** So many turns of the event loop that sockets which are read have been. */
 async function turns(): Promise<void> {
   for (let turn = 0; turn < 10; turn += 1) await setImmediate();
+}
+
+/** What a forward has to hand over; `index` is that of its streams. */
+const captureOf = (forward: Forward, index = 0) =>
+  forward.capture(
+    () => 0,
+    () => index,
+  );
+
+/** Reads a socket to its end. */
+async function readOn(socket: net.Socket): Promise<void> {
+  const ended = once(socket, 'end');
+  socket.resume();
+  await ended;
 }
 
 /** Collects what a socket gives, which is not read before `resume`. */
@@ -195,9 +62,7 @@ for (const isTcp of [true, false]) {
     await scene.next.goOn();
     scene.sendData(1, pattern.subarray(11 * MIB));
     scene.peer.send(FRAME_TYPE.FIN, 1);
-    const ended = once(socket, 'end');
-    socket.resume();
-    await ended;
+    await readOn(socket);
     t.is(sha256(received()), sha256(pattern));
     t.is(stream.heldBytes, 0);
     socket.end('the answer');
@@ -215,11 +80,8 @@ for (const isTcp of [true, false]) {
     const pattern = patternFrom(0, 10 * MIB);
     scene.sendData(1, pattern);
     scene.peer.send(FRAME_TYPE.FIN, 1);
-    await scene.handOver();
-    await scene.next.goOn();
-    const ended = once(socket, 'end');
-    socket.resume();
-    await ended;
+    await scene.change();
+    await readOn(socket);
     t.is(sha256(received()), sha256(pattern));
     socket.end('bye');
     await scene.seen('FIN 1');
@@ -231,13 +93,10 @@ for (const isTcp of [true, false]) {
     const received = collect(socket);
     socket.end('all I say');
     await scene.seen('FIN 1');
-    await scene.handOver();
-    await scene.next.goOn();
+    await scene.change();
     scene.sendData(1, Buffer.from('heard'));
     scene.peer.send(FRAME_TYPE.FIN, 1);
-    const ended = once(socket, 'end');
-    socket.resume();
-    await ended;
+    await readOn(socket);
     t.is(received().toString(), 'heard');
     await eventually(() => scene.eventTypes.at(-1) === 'stream-closed');
     t.is((await scene.received(9)).toString(), 'all I say');
@@ -251,8 +110,7 @@ for (const isTcp of [true, false]) {
     scene.sendData(1, Buffer.from('question'));
     scene.peer.send(FRAME_TYPE.FIN, 1);
     await ended;
-    await scene.handOver();
-    await scene.next.goOn();
+    await scene.change();
     socket.end('answer');
     await scene.seen('FIN 1');
     t.is((await scene.received(6)).toString(), 'answer');
@@ -266,8 +124,7 @@ for (const isTcp of [true, false]) {
     socket.end(pattern);
     await scene.received(100_000);
     await eventually(() => stream.isWaiting);
-    await scene.handOver();
-    await scene.next.goOn();
+    await scene.change();
     // Were it read now, it would be more than may wait.
     await turns();
     t.is((await scene.received(100_000)).length, 100_000);
@@ -286,14 +143,9 @@ for (const isTcp of [true, false]) {
     scene.peer.send(FRAME_TYPE.STOP, 1, { code: 'cancelled', message: 'reads no more' });
     await scene.seen('FIN 1');
     socket.write(Buffer.alloc(200_000));
-    const leftIn = (forward: Forward): number =>
-      forward.capture(
-        () => 0,
-        () => 0,
-      ).connections[0]?.splice.unreadBytes ?? 0;
+    const leftIn = (forward: Forward): number => captureOf(forward).connections[0]?.splice.unreadBytes ?? 0;
     await eventually(() => leftIn(scene.forward) === 62_144);
-    await scene.handOver();
-    await scene.next.goOn();
+    await scene.change();
     t.is(leftIn(scene.next), 62_144);
     const closed = new Promise((resolve) => socket.once('close', resolve));
     socket.resume();
@@ -323,9 +175,7 @@ for (const isTcp of [true, false]) {
     await scene.handOver();
     t.false(scene.eventTypes.includes('stream-closed'));
     await scene.next.goOn();
-    const ended = once(socket, 'end');
-    socket.resume();
-    await ended;
+    await readOn(socket);
     t.is(sha256(received()), sha256(pattern));
     await eventually(() => scene.eventTypes.at(-1) === 'stream-closed');
     t.like(scene.events.at(-1)?.fields, { stream: 1, sentBytes: 4, receivedBytes: 10 * MIB });
@@ -356,37 +206,30 @@ test('a reset of the program in between resets the stream', async (t) => {
 });
 
 test('a stream that is still dialled is left out, and is not counted: it is offered again', async (t) => {
-  const change = await ChangeHere.prepare();
-  const folder = temporaryFolder(t);
+  const path = join(temporaryFolder(t), 'target');
   // Nobody answers the line of hybrid vsock.
-  const server = await localServer(t, () => undefined, { path: join(folder, 'target') });
-  const scene = new IncomingScene(t, change, `vsock-mux:${join(folder, 'target')}:7`, 1024);
-  await scene.forward.start();
+  const server = await localServer(t, () => undefined, { path });
+  const scene = await IncomingScene.start(t, `vsock-mux:${path}:7`);
   const connected = once(server, 'connection');
   scene.peer.sendOpen(1, 'x');
   await connected;
   t.deepEqual(scene.forward.obstacles(), []);
-  t.like(
-    scene.forward.capture(change.keep, () => -1),
-    { connections: [], streamCount: 0, isStarted: true },
-  );
+  t.like(captureOf(scene.forward, -1), { connections: [], streamCount: 0, isStarted: true });
   t.is(scene.forward.streamCount, 1);
 });
 
 test('what it was sent before the answer is there for another local end', async (t) => {
-  const change = await ChangeHere.prepare();
   const path = join(temporaryFolder(t), 'target');
   await localServer(t, () => undefined, { path });
-  const scene = new IncomingScene(t, change, `vsock-mux:${path}:7`, 1024);
+  const scene = await IncomingScene.start(t, `vsock-mux:${path}:7`);
   const ends: LocalEnd[] = [];
   scene.peer.onStream = (stream) => {
     const attach = (end: LocalEnd): void => {
       ends.push(end);
       stream.attach(end);
     };
-    scene.registry.serve(change.forOld(stream, { attach }), scene.peer.session);
+    scene.registry.serve(scene.here.forOld(stream, { attach }), scene.peer.session);
   };
-  await scene.forward.start();
   scene.peer.sendOpen(1, 'x');
   scene.sendData(1, patternFrom(0, 10_000));
   scene.sendData(1, patternFrom(10_000, 5));
@@ -394,28 +237,22 @@ test('what it was sent before the answer is there for another local end', async 
 });
 
 test('commands and files are obstacles while they are open, and so is a stream of a session that is not handed over', async (t) => {
-  const change = await ChangeHere.prepare();
-  const command = new IncomingScene(t, change, 'exec:cat', 1024);
-  await command.forward.start();
+  const command = await IncomingScene.start(t, 'exec:cat');
   t.deepEqual(command.forward.obstacles(), []);
   command.peer.sendOpen(1, 'x');
   await command.seen('ACCEPT 1');
   t.deepEqual(command.forward.obstacles(), ['stream 1 to exec:cat (x), whose command runs']);
-  t.throws(() => command.forward.capture(change.keep, () => 0), {
-    code: 'upgrade-failed',
-    message: /whose command runs/,
-  });
+  t.throws(() => captureOf(command.forward), { code: 'upgrade-failed', message: /whose command runs/ });
   command.peer.send(FRAME_TYPE.FIN, 1);
   await eventually(() => command.forward.obstacles().length === 0);
 
   const path = join(temporaryFolder(t), 'lines');
-  const file = new IncomingScene(t, change, `file:${path}`, 1024);
-  await file.forward.start();
+  const file = await IncomingScene.start(t, `file:${path}`);
   file.peer.sendOpen(1, 'x');
   t.deepEqual(file.forward.obstacles(), [`1 streams to file:${path} (x), whose lines are put together here`]);
 
   const { scene } = await IncomingScene.open(t);
-  t.throws(() => scene.forward.capture(scene.change.keep, () => -1), { code: 'upgrade-failed' });
+  t.throws(() => captureOf(scene.forward, -1), { code: 'upgrade-failed' });
 });
 
 test('capturing changes nothing, however often', async (t) => {
@@ -424,10 +261,7 @@ test('capturing changes nothing, however often', async (t) => {
   const pattern = patternFrom(0, 10 * MIB);
   for (let at = 0; at < pattern.length; at += MIB) {
     scene.sendData(1, pattern.subarray(at, at + MIB));
-    const { connections } = scene.forward.capture(
-      () => 0,
-      () => 0,
-    );
+    const { connections } = captureOf(scene.forward);
     const writer = connections[0]?.splice.writer;
     const unwritten = Buffer.concat(writer?.unwritten ?? []);
     t.true(unwritten.equals(pattern.subarray(at + MIB - unwritten.length, at + MIB)));
@@ -439,14 +273,14 @@ test('capturing changes nothing, however often', async (t) => {
   t.is(sha256(received()), sha256(pattern));
 });
 
-class OutgoingScene extends Scene<OutgoingForward> {
+class OutgoingScene extends ForwardScene<OutgoingForward> {
   readonly source: SessionSource;
   readonly nextSource: SessionSource;
   readonly forward: OutgoingForward;
   protected readonly succeed: (predecessor: Predecessor) => OutgoingForward;
 
-  constructor(t: ExecutionContext, change: ChangeHere, endpoint: string) {
-    super(change, 64 * MIB);
+  private constructor(t: ExecutionContext, here: ChangeHere, endpoint: string) {
+    super(here, 64 * MIB);
     const { clock } = this.peer;
     const spec = parseForwardSpec('outgoing', endpoint);
     this.source = new SessionSource(clock);
@@ -461,14 +295,22 @@ class OutgoingScene extends Scene<OutgoingForward> {
     };
   }
 
-  provide(): void {
+  /** A scene whose forward listens, with a session. */
+  static async start(t: ExecutionContext, endpoint: string): Promise<OutgoingScene> {
+    const scene = new OutgoingScene(t, await ChangeHere.prepare(), endpoint);
+    await scene.forward.start();
+    scene.#provide();
+    return scene;
+  }
+
+  #provide(): void {
     const { session } = this.peer;
     const open: typeof session.open = (...parameters) => {
       const stream = session.open(...parameters);
       this.streams.push(stream);
-      return this.change.forOld(stream);
+      return this.here.forOld(stream);
     };
-    this.source.provide(this.change.forOld(session, { open }));
+    this.source.provide(this.here.forOld(session, { open }));
   }
 
   /** The number of the stream that was opened last, once the peer has heard of it. */
@@ -482,11 +324,8 @@ class OutgoingScene extends Scene<OutgoingForward> {
 }
 
 test('the listener of an outgoing forward stays, so do its connections, and those that wait for a session', async (t) => {
-  const change = await ChangeHere.prepare();
-  const scene = new OutgoingScene(t, change, 'x:0');
-  await scene.forward.start();
+  const scene = await OutgoingScene.start(t, 'x:0');
   const port = Number(/\d+$/.exec(scene.forward.endpointText)?.[0]);
-  scene.provide();
   const open = localSocket(t, { host: '127.0.0.1', port });
   const id = await scene.opened(1);
   scene.peer.send(FRAME_TYPE.ACCEPT, id);
@@ -523,16 +362,12 @@ test('the listener of an outgoing forward stays, so do its connections, and thos
 });
 
 test('a connection to a unix socket is not read before the peer has accepted its stream, in the successor neither', async (t) => {
-  const change = await ChangeHere.prepare();
   const path = join(temporaryFolder(t), 'local');
-  const scene = new OutgoingScene(t, change, `x:${path}`);
-  await scene.forward.start();
-  scene.provide();
+  const scene = await OutgoingScene.start(t, `x:${path}`);
   const socket = localSocket(t, { path });
   socket.write('hello');
   const id = await scene.opened(1);
-  await scene.handOver();
-  await scene.next.goOn();
+  await scene.change();
   await turns();
   scene.pump();
   t.is(scene.streams[0]?.sentBytes, 0);
@@ -542,53 +377,27 @@ test('a connection to a unix socket is not read before the peer has accepted its
 });
 
 test('who is asked for a line, or waits for its answer, is an obstacle until then', async (t) => {
-  const change = await ChangeHere.prepare();
   const path = join(temporaryFolder(t), 'local');
-  const scene = new OutgoingScene(t, change, `*:vsock-mux:${path}`);
-  await scene.forward.start();
-  scene.provide();
+  const scene = await OutgoingScene.start(t, `*:vsock-mux:${path}`);
   const socket = localSocket(t, { path });
   await eventually(() => scene.forward.openCount === 1);
   t.deepEqual(scene.forward.obstacles(), [`a connection to vsock-mux:${path} (*) that has not said what it wants`]);
-  t.throws(() => scene.forward.capture(change.keep, () => 0), { code: 'upgrade-failed' });
+  t.throws(() => captureOf(scene.forward), { code: 'upgrade-failed' });
   socket.write('CONNECT ssh\n');
   const id = await scene.opened(1);
   t.deepEqual(scene.forward.obstacles(), [`stream ${id} to vsock-mux:${path} (*), which the peer has not answered`]);
   scene.peer.send(FRAME_TYPE.ACCEPT, id);
   await once(socket, 'data');
   t.deepEqual(scene.forward.obstacles(), []);
-  await scene.handOver();
-  await scene.next.goOn();
+  await scene.change();
   socket.write('and now');
   t.is((await scene.received(7)).toString(), 'and now');
 });
 
 test('a connection whose bytes pass a filter is an obstacle', async (t) => {
-  const change = await ChangeHere.prepare();
-  const peer = FramePeer.established();
-  const server = await localServer(t, () => undefined);
-  const registry = new ServiceRegistry();
-  const filter = {
-    push: (bytes: Buffer) => bytes,
-    end: () => Buffer.alloc(0),
-    sent: () => undefined,
-    close: () => undefined,
-  };
-  const forward = new IncomingForward(parseForwardSpec('incoming', `x:${server.port}`), {
-    registry,
-    log: () => undefined,
-    clock: peer.clock,
-    maxStreams: 10,
-    filters: () => filter,
-  });
-  t.teardown(() => forward.stop());
-  await forward.start();
-  peer.onStream = (stream) => registry.serve(stream, peer.session);
-  peer.sendOpen(1, 'x');
-  await eventually(() => {
-    peer.pump();
-    return peer.streams.get(1)?.isAnswered;
-  });
-  t.deepEqual(forward.obstacles(), [`stream 1 to 127.0.0.1:${server.port} (x), whose bytes pass a filter`]);
-  t.throws(() => forward.capture(change.keep, () => 0), { code: 'upgrade-failed', message: /filter/ });
+  const push = (bytes: Buffer) => bytes;
+  const filter = { push, end: () => Buffer.alloc(0), sent: () => undefined, close: () => undefined };
+  const { scene } = await IncomingScene.open(t, { filters: () => filter });
+  t.regex(scene.forward.obstacles()[0] ?? '', /^stream 1 to 127\.0\.0\.1:\d+ \(x\), whose bytes pass a filter$/);
+  t.throws(() => captureOf(scene.forward), { code: 'upgrade-failed', message: /filter/ });
 });

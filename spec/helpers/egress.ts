@@ -1,4 +1,6 @@
 /** An egress whose guest is a spec: a session in memory, a dialer that leads names to local servers, and servers that record what comes. */
+import { once } from 'node:events';
+import http from 'node:http';
 import type net from 'node:net';
 import { setImmediate } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
@@ -24,7 +26,6 @@ export interface EgressSceneOptions extends PairOptions {
   readonly routes?: Routes;
   /** Dials instead of the routes, as the rules of the spec's own have it. */
   readonly dialer?: Pick<EgressDialer, 'dial'>;
-  /** Default 1,024. */
   readonly maxStreams?: number;
   /** Called with each socket to a destination, before it is handed on. */
   readonly onDialled?: (socket: net.Socket) => void;
@@ -215,6 +216,18 @@ export class RecordingOrigin {
   get bytes(): string {
     return this.received.join('');
   }
+}
+
+/** The port of a server of Node that answers as `handle` says; it ends with the test. */
+export async function httpServer(t: ExecutionContext, handle: http.RequestListener): Promise<number> {
+  const server = http.createServer(handle);
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.teardown(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return (server.address() as net.AddressInfo).port;
 }
 
 export const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';

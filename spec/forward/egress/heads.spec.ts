@@ -1,4 +1,4 @@
-/** Ten thousand random heads: none crashes anything, each has one answer of one line, and none gets through that is not right. */
+/** Ten thousand random heads, two thousand of them through an egress: none crashes anything, each has one answer of one line, and none gets through that is not right. */
 
 import test from 'ava';
 import fc from 'fast-check';
@@ -8,49 +8,10 @@ import { originRequestHead, parseProxyRequest } from '../../../lib/forward/egres
 import { EgressScene } from '../../helpers/egress.js';
 
 const PIECES = [
-  ...[
-    'GET',
-    'POST',
-    'CONNECT',
-    'OPTIONS',
-    ' ',
-    'http://',
-    'https://',
-    'one.test',
-    'two.test',
-    '[::1]',
-    '@',
-    '%0d%0a',
-    '#',
-  ],
-  ...[
-    '/',
-    ':80',
-    ':',
-    ' HTTP/1.1',
-    ' HTTP/1.0',
-    ' HTTP/2.0',
-    '\r\n',
-    '\r\n',
-    '\r',
-    '\n',
-    '\0',
-    '\t',
-    ' ',
-    '\x0b',
-    '\xff',
-    ',',
-  ],
+  ...'GET POST CONNECT OPTIONS http:// https:// one.test two.test [::1] @ %0d%0a # / :80 : \xff ,'.split(' '),
+  ...[' ', ' ', ' HTTP/1.1', ' HTTP/1.0', ' HTTP/2.0', '\r\n', '\r\n', '\r', '\n', '\0', '\t', '\x0b', '\r\n\r\n'],
   ...['Host: one.test', 'Host', 'Content-Length: 5', 'Content-Length: 0', 'Transfer-Encoding: chunked', 'chunked'],
-  ...[
-    'Connection: close',
-    'Connection: Host',
-    'Upgrade: h2c',
-    'Via: 1.1 x',
-    'X: y',
-    '\r\n\r\n',
-    '5\r\nhello\r\n0\r\n\r\n',
-  ],
+  ...['Connection: close', 'Connection: Host', 'Upgrade: h2c', 'Via: 1.1 x', 'X: y', '5\r\nhello\r\n0\r\n\r\n'],
 ];
 
 /** A head that is right. */
@@ -100,10 +61,13 @@ test('what an origin server would be sent for a random head is a head that can b
   t.true(through > 500, `${through} are right, or damaged where it does not matter`);
 });
 
+/** Those that are said to an egress. */
+const SENT = HEADS.slice(0, 2000);
+
 test('each random head has one answer of one line, or is a request that the rules are asked about', async (t) => {
   const scene = new EgressScene(t);
   let answered = 0;
-  for (const text of HEADS) {
+  for (const text of SENT) {
     const isSocks = text.charCodeAt(0) === 5 || text.charCodeAt(0) === 4;
     const before = scene.refused.length;
     const told = await scene.say(text);
@@ -111,8 +75,8 @@ test('each random head has one answer of one line, or is a request that the rule
     if (isSocks ? told.length > 12 : !isEmpty && !areAnswers(told)) t.fail(JSON.stringify([text, told]));
     if (!isSocks && !isEmpty) answered += 1;
   }
-  t.true(answered > 9000, `${answered} answers`);
-  t.is(scene.closed.length, HEADS.length);
+  t.true(answered > 0.9 * SENT.length, `${answered} answers`);
+  t.is(scene.closed.length, SENT.length);
   t.true(scene.closed.every((reason) => reason === null));
   t.is(scene.target.openCount, 0);
 });

@@ -1,10 +1,8 @@
 /** Requests in absolute form: one connection of a guest, its requests one after the other, and what becomes of each answer. */
 import { createHash, randomBytes } from 'node:crypto';
-import { once } from 'node:events';
-import http from 'node:http';
 import type net from 'node:net';
-import test, { type ExecutionContext } from 'ava';
-import { EgressScene, OK, RecordingOrigin, readAll, readUntil } from '../../helpers/egress.js';
+import test from 'ava';
+import { EgressScene, httpServer, OK, RecordingOrigin, readAll, readUntil } from '../../helpers/egress.js';
 import { localServer } from '../../helpers/proxies.js';
 import { eventually } from '../../helpers/time.js';
 
@@ -13,19 +11,6 @@ const get = (host: string, path = '/', fields = ''): string =>
   `GET http://${host}${path} HTTP/1.1\r\nHost: ${host}\r\n${fields}\r\n`;
 
 const ANSWERED = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nVia: 1.1 vproxy\r\n\r\nok';
-
-/** A server of Node that answers with what a spec says. */
-async function httpServer(t: ExecutionContext, handle: http.RequestListener): Promise<number> {
-  const server = http.createServer(handle);
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.teardown(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  const address = server.address();
-  return typeof address === 'object' && address !== null ? address.port : 0;
-}
 
 const sha256 = (bytes: Buffer | string): string => createHash('sha256').update(bytes).digest('hex');
 

@@ -15,128 +15,53 @@ const AGREED = '0500';
 const CONNECTED = '05000001000000000000';
 const failed = (code: number): string => `${AGREED}05${code.toString(16).padStart(2, '0')}0001000000000000`;
 
-interface SocksRow {
-  readonly words: Buffer;
-  /** All that is answered, as hexadecimal digits. */
-  readonly answer: string;
-  /** What is dialled. Default: nothing. */
-  readonly dialled?: string;
-  /** The reason in the log. */
-  readonly reason: string;
-}
+const to = (name: string, port = '01bb'): Buffer => request(named(name, port));
+const NONE = null;
 
-const ROWS: Readonly<Record<string, SocksRow>> = {
-  'a destination that is denied': {
-    words: request(named('denied.test', '01bb')),
-    answer: failed(2),
-    dialled: 'denied.test:443',
-    reason: 'denied',
-  },
-  'a name that is not found': {
-    words: request(named('none.test', '01bb')),
-    answer: failed(4),
-    dialled: 'none.test:443',
-    reason: 'not-found',
-  },
-  'a destination without a route': {
-    words: request(named('far.test', '01bb')),
-    answer: failed(3),
-    dialled: 'far.test:443',
-    reason: 'unreachable',
-  },
-  'a destination that refuses': {
-    words: request(named('shut.test', '01bb')),
-    answer: failed(5),
-    dialled: 'shut.test:443',
-    reason: 'refused',
-  },
-  'a destination that does not answer': {
-    words: request(named('slow.test', '01bb')),
-    answer: failed(4),
-    dialled: 'slow.test:443',
-    reason: 'timeout',
-  },
-  'an upstream proxy that fails': {
-    words: request(named('behind.test', '01bb')),
-    answer: failed(1),
-    dialled: 'behind.test:443',
-    reason: 'upstream',
-  },
-  'an address of IPv4': {
-    words: request('05010001 c0000201 0050'),
-    answer: failed(2),
-    dialled: '192.0.2.1:80',
-    reason: 'denied',
-  },
-  'an address of IPv6': {
-    words: request('05010004 20010db8000000000000000000000001 0050'),
-    answer: failed(2),
-    dialled: '[2001:db8::1]:80',
-    reason: 'denied',
-  },
-  BIND: { words: request('05020001 c0000201 0050'), answer: failed(7), reason: 'not-supported' },
-  'UDP ASSOCIATE': { words: request('05030001 00000000 0000'), answer: failed(7), reason: 'not-supported' },
-  'a command that there is not': {
-    words: request('05090001 c0000201 0050'),
-    answer: failed(7),
-    reason: 'not-supported',
-  },
-  'a type of address that there is not': {
-    words: request('05010002 c0000201 0050'),
-    answer: failed(8),
-    reason: 'not-supported',
-  },
-  'a request of another version': {
-    words: request('04010001 c0000201 0050'),
-    answer: failed(1),
-    reason: 'bad-request',
-  },
-  'a reserved byte that is none': {
-    words: request('05010101 c0000201 0050'),
-    answer: failed(1),
-    reason: 'bad-request',
-  },
-  'port 0': { words: request(named('one.test', '0000')), answer: failed(2), reason: 'bad-destination' },
-  'an empty name': { words: request(named('', '01bb')), answer: failed(2), reason: 'bad-destination' },
-  'a name with a NUL': { words: request(named('one.test\0x', '01bb')), answer: failed(2), reason: 'bad-destination' },
-  'a name with a line break': {
-    words: request(named('one.test\r\nX: y', '01bb')),
-    answer: failed(2),
-    reason: 'bad-destination',
-  },
-  'a name that is no UTF-8': {
-    words: request(named('\xff\xfe.test', '01bb')),
-    answer: failed(2),
-    reason: 'bad-destination',
-  },
-  'a name that is an address in an odd spelling': {
-    words: request(named('0x7f.1', '01bb')),
-    answer: failed(2),
-    reason: 'bad-destination',
-  },
-  'only a user name and a password are offered': { words: hex('050102'), answer: '05ff', reason: 'not-supported' },
-  'no method is offered': { words: hex('0500'), answer: '05ff', reason: 'not-supported' },
-  'a greeting that breaks off': { words: hex('0503 00'), answer: '05ff', reason: 'bad-request' },
-  'a request that breaks off': { words: request('050100'), answer: failed(1), reason: 'bad-request' },
-  'SOCKS 4': { words: hex('04010050 c0000201 00'), answer: '005b000000000000', reason: 'not-supported' },
-};
+/** What is said; all that is answered, as hexadecimal digits; what is dialled; the reason in the log. */
+const ROWS: Readonly<Record<string, readonly [words: Buffer, answer: string, dialled: string | null, reason: string]>> =
+  {
+    'a destination that is denied': [to('denied.test'), failed(2), 'denied.test:443', 'denied'],
+    'a name that is not found': [to('not-found.test'), failed(4), 'not-found.test:443', 'not-found'],
+    'a destination without a route': [to('unreachable.test'), failed(3), 'unreachable.test:443', 'unreachable'],
+    'a destination that refuses': [to('refused.test'), failed(5), 'refused.test:443', 'refused'],
+    'a destination that does not answer': [to('timeout.test'), failed(4), 'timeout.test:443', 'timeout'],
+    'an upstream proxy that fails': [to('upstream.test'), failed(1), 'upstream.test:443', 'upstream'],
+    'an address of IPv4': [request('05010001 c0000201 0050'), failed(2), '192.0.2.1:80', 'denied'],
+    'an address of IPv6': [
+      request(`05010004 20010db8${'00'.repeat(11)}01 0050`),
+      failed(2),
+      '[2001:db8::1]:80',
+      'denied',
+    ],
+    BIND: [request('05020001 c0000201 0050'), failed(7), NONE, 'not-supported'],
+    'UDP ASSOCIATE': [request('05030001 00000000 0000'), failed(7), NONE, 'not-supported'],
+    'a command that there is not': [request('05090001 c0000201 0050'), failed(7), NONE, 'not-supported'],
+    'a type of address that there is not': [request('05010002 c0000201 0050'), failed(8), NONE, 'not-supported'],
+    'a request of another version': [request('04010001 c0000201 0050'), failed(1), NONE, 'bad-request'],
+    'a reserved byte that is none': [request('05010101 c0000201 0050'), failed(1), NONE, 'bad-request'],
+    'port 0': [to('one.test', '0000'), failed(2), NONE, 'bad-destination'],
+    'an empty name': [to(''), failed(2), NONE, 'bad-destination'],
+    'a name with a NUL': [to('one.test\0x'), failed(2), NONE, 'bad-destination'],
+    'a name with a line break': [to('one.test\r\nX: y'), failed(2), NONE, 'bad-destination'],
+    'a name that is no UTF-8': [to('\xff\xfe.test'), failed(2), NONE, 'bad-destination'],
+    'a name that is an address in an odd spelling': [to('0x7f.1'), failed(2), NONE, 'bad-destination'],
+    'only a user name and a password are offered': [hex('050102'), '05ff', NONE, 'not-supported'],
+    'no method is offered': [hex('0500'), '05ff', NONE, 'not-supported'],
+    'a greeting that breaks off': [hex('0503 00'), '05ff', NONE, 'bad-request'],
+    'a request that breaks off': [request('050100'), failed(1), NONE, 'bad-request'],
+    'SOCKS 4': [hex('04010050 c0000201 00'), '005b000000000000', NONE, 'not-supported'],
+  };
 
-for (const [name, { answer, dialled, reason, words }] of Object.entries(ROWS)) {
+for (const [name, [words, answer, dialled, reason]] of Object.entries(ROWS)) {
   test(`${name} is answered with its code, and logged`, async (t) => {
-    const scene = new EgressScene(t, {
-      routes: {
-        'none.test:443': 'not-found',
-        'far.test:443': 'unreachable',
-        'shut.test:443': 'refused',
-        'slow.test:443': 'timeout',
-        'behind.test:443': 'upstream',
-      },
-    });
+    const reasons = ['not-found', 'unreachable', 'refused', 'timeout', 'upstream'] as const;
+    const scene = new EgressScene(t, { routes: Object.fromEntries(reasons.map((each) => [`${each}.test:443`, each])) });
     const told = await scene.say(words);
     t.is(Buffer.from(told, 'latin1').toString('hex'), answer);
-    t.deepEqual(scene.dialled, dialled === undefined ? [] : [dialled]);
+    t.deepEqual(scene.dialled, dialled === null ? [] : [dialled]);
     t.is(scene.refused.length, 1);
-    t.like(scene.refused[0]?.facts, { reason, destination: dialled ?? null });
+    t.like(scene.refused[0]?.facts, { reason, destination: dialled });
   });
 }
 

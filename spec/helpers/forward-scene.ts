@@ -1,0 +1,181 @@
+/** Forwards that one side hands over to another one, in the middle of the bytes of their connections; the peer is a spec. */
+import { once } from 'node:events';
+import type net from 'node:net';
+import { join } from 'node:path';
+import type { ExecutionContext } from 'ava';
+import { FRAME_TYPE } from '../../lib/codec/header.js';
+import type { LogEvent } from '../../lib/events.js';
+import type { EgressRules } from '../../lib/forward/egress/rules.js';
+import { IncomingForward } from '../../lib/forward/incoming.js';
+import type { InputFilters } from '../../lib/forward/input-filter.js';
+import { ServiceRegistry } from '../../lib/forward/service-registry.js';
+import { type Forward, type ForwardState, type Predecessor, parseForwardSpec } from '../../lib/forward/spec.js';
+import type { SessionStream } from '../../lib/session/stream.js';
+import { ChangeHere } from './change-here.js';
+import { temporaryFolder } from './files.js';
+import { FramePeer } from './frame-peer.js';
+import { localServer } from './proxies.js';
+import { eventually } from './time.js';
+
+export const MIB = 2 ** 20;
+
+/** A session whose peer is a spec, with room for all that is sent, and a forward that changes sides. */
+export abstract class ForwardScene<F extends Forward> {
+  readonly peer: FramePeer;
+  readonly here: ChangeHere;
+  readonly events: LogEvent[] = [];
+  /** The frames that the peer has read. */
+  readonly texts: string[] = [];
+  /** What came in DATA. */
+  readonly #received: Buffer[] = [];
+  readonly streams: SessionStream[] = [];
+  abstract readonly forward: F;
+  #next: F | null = null;
+
+  constructor(here: ChangeHere, streamCredit: number) {
+    const room = { streamCredit: 64 * MIB, inFlight: 64 * MIB };
+    this.here = here;
+    this.peer = FramePeer.established({ limits: room, peerLimits: { ...room, streamCredit } });
+  }
+
+  /** Reads what the side under test has written. */
+  pump(): void {
+    this.peer.pump();
+    for (const frame of this.peer.log.take()) {
+      if (frame.type === FRAME_TYPE.DATA) this.#received.push(Buffer.from(frame.payload));
+      else this.texts.push(`${NAMES.get(frame.type) ?? frame.type} ${frame.streamId}`);
+    }
+  }
+
+  /** Waits until the peer has read a frame. */
+  async seen(text: string): Promise<void> {
+    await eventually(
+      () => {
+        this.pump();
+        return this.texts.includes(text);
+      },
+      { intervalMs: 2, what: text },
+    );
+  }
+
+  /** Waits until so many bytes have come, and gives them. */
+  async received(byteCount: number): Promise<Buffer> {
+    const bytes = await eventually(
+      () => {
+        this.pump();
+        const all = Buffer.concat(this.#received);
+        return all.length >= byteCount ? all : null;
+      },
+      { intervalMs: 2, what: `${byteCount} bytes` },
+    );
+    return bytes;
+  }
+
+  sendData(streamId: number, bytes: Buffer): void {
+    for (let at = 0; at < bytes.length; at += 65_536) this.peer.sendData(streamId, bytes.subarray(at, at + 65_536));
+  }
+
+  /** All that has come, as text. */
+  get told(): string {
+    this.pump();
+    return Buffer.concat(this.#received).toString('latin1');
+  }
+
+  /** The types of the events of the log. */
+  get eventTypes(): string[] {
+    return this.events.map(({ event }) => event);
+  }
+
+  readonly log = (event: LogEvent): void => {
+    this.events.push(event);
+  };
+
+  /** That of the side that hands over, which has none any more when it has. */
+  readonly oldLog = (event: LogEvent): void => {
+    if (!this.here.isOver) this.events.push(event);
+  };
+
+  protected indexOf = (stream: SessionStream): number => {
+    const target = this.here.targetOf(stream) as SessionStream | undefined;
+    return target === undefined ? -1 : this.streams.indexOf(target);
+  };
+
+  /** The forward that comes in the place of the first one. */
+  get next(): F {
+    if (this.#next === null) throw new Error('nothing was handed over');
+    return this.#next;
+  }
+
+  protected abstract succeed(predecessor: Predecessor): F;
+
+  /** Captures the forward in a timer, as it has to be, and makes the next one; that does not go on yet. */
+  async handOver(): Promise<ForwardState> {
+    const { forward } = this;
+    const capture = await eventually(
+      () => (forward.obstacles().length === 0 ? forward.capture(this.here.keep, this.indexOf) : null),
+      { intervalMs: 1 },
+    );
+    const state = this.here.end(capture);
+    this.#next = this.succeed({ state, take: this.here.take, streams: this.streams });
+    return state;
+  }
+
+  /** The same, and the next one goes on. */
+  async change(): Promise<F> {
+    await this.handOver();
+    await this.next.goOn();
+    return this.next;
+  }
+}
+
+const NAMES = new Map<number, string>(Object.entries(FRAME_TYPE).map(([name, type]) => [type as number, name]));
+
+interface SceneOptions {
+  /** What the peer takes at first. Default: all. */
+  readonly streamCredit?: number;
+  readonly egress?: (name: string) => EgressRules | null;
+  readonly filters?: InputFilters;
+}
+
+export class IncomingScene extends ForwardScene<IncomingForward> {
+  readonly registry = new ServiceRegistry();
+  readonly nextRegistry = new ServiceRegistry();
+  readonly forward: IncomingForward;
+  protected readonly succeed: (predecessor: Predecessor) => IncomingForward;
+
+  private constructor(t: ExecutionContext, here: ChangeHere, target: string, { streamCredit = 64 * MIB, ...more }) {
+    super(here, streamCredit);
+    const options = { id: 'f1', log: this.log, clock: this.peer.clock, maxStreams: 10, ...more };
+    const spec = parseForwardSpec('incoming', `x:${target}`);
+    this.forward = new IncomingForward(spec, { ...options, registry: this.registry, log: this.oldLog });
+    t.teardown(() => this.forward.stop());
+    this.succeed = (predecessor) => {
+      const next = new IncomingForward(spec, { ...options, registry: this.nextRegistry }, predecessor);
+      t.teardown(() => next.stop());
+      return next;
+    };
+    this.peer.onStream = (stream) => {
+      this.streams.push(stream);
+      this.registry.serve(here.forOld(stream), this.peer.session);
+    };
+  }
+
+  /** A scene whose forward has begun to serve `x`. */
+  static async start(t: ExecutionContext, target: string, options: SceneOptions = {}): Promise<IncomingScene> {
+    const scene = new IncomingScene(t, await ChangeHere.prepare(), target, options);
+    await scene.forward.start();
+    return scene;
+  }
+
+  /** A scene whose target is a server of the test, and the socket of a stream to that, which is not read yet. */
+  static async open(t: ExecutionContext, { isTcp = true, ...options }: SceneOptions & { isTcp?: boolean } = {}) {
+    const path = join(temporaryFolder(t), 'target');
+    const server = await localServer(t, () => undefined, isTcp ? undefined : { path }, { pauseOnConnect: true });
+    const scene = await IncomingScene.start(t, isTcp ? String(server.port) : path, options);
+    const connected = once(server, 'connection') as Promise<[net.Socket]>;
+    scene.peer.sendOpen(1, 'x');
+    const [socket] = await connected;
+    await scene.seen('ACCEPT 1');
+    return { scene, socket, stream: scene.streams[0] as SessionStream };
+  }
+}
