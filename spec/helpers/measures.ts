@@ -78,3 +78,22 @@ export function processorTime(pid: number): ProcessorTime {
   }
   return sums;
 }
+
+/**
+ * How long it is since now, in milliseconds, less what this process and another one have waited for a processor, which other programs
+ * had then: until that one is gone, or was last asked.
+ */
+export function stopwatch(pid: number): () => number {
+  const startedAt = performance.now();
+  let waitedMs = 0;
+  const waited = (): number => {
+    try {
+      waitedMs = processorTime(pid).waitedMs;
+    } catch {
+      // It is gone.
+    }
+    return waitedMs + processorTime(process.pid).waitedMs;
+  };
+  const waitedBefore = waited();
+  return () => Math.max(0, performance.now() - startedAt - (waited() - waitedBefore));
+}

@@ -5,7 +5,7 @@ import { creditPayload } from '../helpers/frame-maker.js';
 import type { FloodBounds, SocketPeer } from '../helpers/socket-peer.js';
 import { FLOOD, type HostileCase } from './case.js';
 
-const { SERVICES, OPEN, DATA, CREDIT, FIN, STOP, RESET, PING, PONG, GOAWAY } = FRAME_TYPE;
+const { SERVICES, OPEN, DATA, CREDIT, RESET, PING, PONG, GOAWAY } = FRAME_TYPE;
 
 const REASON = { code: 'cancelled', message: '\u001b[31m'.repeat(100) };
 const SHORT_REASON = { code: 'cancelled', message: '' };
@@ -41,8 +41,6 @@ const HARMLESS: readonly Flood[] = [
   { what: 'PINGs', isAnswered: true, frames: (peer) => () => [peer.frame(PING, 0, Buffer.from('pingping'))] },
   { what: 'PONGs that answer nothing', frames: (peer) => () => [peer.frame(PONG, 0, Buffer.from('pongpong'))] },
   { what: 'RESETs of an id that has ended', frames: (peer) => () => [peer.frame(RESET, 1, REASON)] },
-  { what: 'STOPs of an id that has ended', frames: (peer) => () => [peer.frame(STOP, 1, REASON)] },
-  { what: 'FINs of an id that has ended', frames: (peer) => () => [peer.frame(FIN, 1)] },
   {
     what: 'DATA of an id that has ended',
     isAnswered: true,
@@ -61,10 +59,6 @@ const HARMLESS: readonly Flood[] = [
         return [peer.frame(SERVICES, 0, { services: [...services, `s${turn}`] })];
       };
     },
-  },
-  {
-    what: 'lists of no services, all with more to come',
-    frames: (peer) => () => [peer.frame(SERVICES, 0, { services: [], more: true })],
   },
   {
     what: 'credit for the session and for a stream',
@@ -114,15 +108,6 @@ async function openInStep(peer: SocketPeer, service: string, { ms = FLOOD.ms, le
     count += OPENS_IN_STEP;
   } while (performance.now() - startedAt < ms || count < leastCount);
 }
-
-/** OPENs that are withdrawn at once. */
-const opensAndResets = (peer: SocketPeer, service: string): (() => Buffer) => {
-  const freshId = freshIds(peer);
-  return batches(() => {
-    const id = freshId();
-    return [peer.frame(OPEN, id, { service }), peer.frame(RESET, id, SHORT_REASON)];
-  });
-};
 
 /**
  * Sends OPENs that are withdrawn, a batch each time the last one was read, until the process leaves: nothing has to be
@@ -186,11 +171,6 @@ export const FLOOD_CASES: readonly HostileCase[] = [
     act: (peer) => floodDeaf(peer, opens(peer, 'no-such-service'), FLOOD_OF_OPENS),
   },
   {
-    what: 'OPENs of names that are none, as long as a frame',
-    code: 'unknown-service',
-    act: (peer) => peer.flood(opens(peer, '\u001b[2J\n'.repeat(300)), FLOOD),
-  },
-  {
     what: 'OPENs of a service that does not answer',
     code: 'too-many-streams',
     act: async (peer) => {
@@ -224,11 +204,6 @@ export const FLOOD_CASES: readonly HostileCase[] = [
     code: 'flood',
     says: /opened and reset/,
     act: (peer) => resetInStep(peer, 'hang'),
-  },
-  {
-    what: 'OPENs that are reset before the answer, and reads nothing',
-    code: 'flood',
-    act: (peer) => floodDeaf(peer, opensAndResets(peer, 'hang'), FLOOD_OF_OPENS),
   },
   {
     what: 'OPENs that are reset after the answer',

@@ -11,8 +11,8 @@ const UNSAFE = /[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u20
 /** The longest line: that of an event with texts as long as they may be, in details of which each is escaped once more. */
 const MAX_LINE = 8192;
 
-for (const options of [[], ['-v'], ['-vv'], ['--log-format', 'json', '-v']]) {
-  test(`a peer can forge no line of the log, with ${options.join(' ') || 'no options'}`, async (t) => {
+for (const options of [['-vv'], ['--log-format', 'json', '-v']]) {
+  test(`a peer can forge no line of the log, with ${options.join(' ')}`, async (t) => {
     const { vproxy, path, dial } = await startTarget(t, options);
     const from = vproxy.lines.length;
     for (const { act, isOpening = false } of LOG_CASES) {

@@ -4,7 +4,7 @@ import test from 'ava';
 import { peakBytes, resetPeak } from '../helpers/measures.js';
 import { measureEcho, startHostile, startNeighbours } from '../helpers/neighbours.js';
 import { streamCases } from '../hostile/memory/stream-cases.js';
-import { runTable } from '../hostile/run-table.js';
+import { runTables } from '../hostile/run-table.js';
 
 const LASTS_MS = 60_000;
 const PAUSE_MS = 1;
@@ -33,4 +33,4 @@ test.serial('for a minute a guest fills all its streams byte by byte: the proces
 const cases = streamCases({ streams: 1000, bytesPerStream: 65_536 });
 
 // Each has a process of its own: what an earlier case wrote to a stuck file stays.
-runTable(cases, cases.length);
+runTables(...cases.map((one) => [one]));

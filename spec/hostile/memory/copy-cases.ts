@@ -329,8 +329,6 @@ const holdStreams =
       return (await heapBytes()) - before;
     });
 
-const NULL_WARNINGS = Buffer.concat(numbers(CHUNK_BYTES / 5).map(() => encodeRecordHeader(COPY_KIND.WARNING, 0)));
-
 export const COPY_CASES: readonly MemoryCase[] = [
   {
     title: 'staged files with the longest names',
@@ -340,22 +338,11 @@ export const COPY_CASES: readonly MemoryCase[] = [
     ),
   },
   {
-    title: 'staged files with names that are too long',
-    mostBytes: 4 * MIB,
-    hold: holdStaged(600, (index) => stagedRecord([`${index}${'n'.repeat(1_000_000)}`])),
-  },
-  {
-    title: 'staged files with hashes that are too long',
-    mostBytes: 4 * MIB,
-    hold: holdStaged(600, (index) => stagedRecord([String(index)], 'f'.repeat(1_000_000))),
-  },
-  {
     title: 'staged files with the shortest names, of many copies',
     mostBytes: 72 * MIB,
     hold: holdStagedOfMany,
   },
   { title: 'the longest warnings', mostBytes: 2 * MIB, hold: holdWarnings(100_000, 100, 'w'.repeat(8000)) },
-  { title: 'the shortest warnings', mostBytes: 2 * MIB, hold: holdWarnings(2_000_000, 5000, '') },
   {
     title: 'files with the longest names, without their checks',
     mostBytes: 16 * MIB,
@@ -404,16 +391,6 @@ export const COPY_CASES: readonly MemoryCase[] = [
     ),
   },
   {
-    title: 'small files, a byte at a time',
-    mostBytes: 6 * MIB,
-    hold: holdBytes((scale) =>
-      withoutEnd([
-        folderEntry('app'),
-        ...numbers(16).map((index) => ({ name: `app/${digits(index)}`, body: Buffer.alloc(131_000 * scale) })),
-      ]),
-    ),
-  },
-  {
     title: 'a large file, a byte at a time',
     mostBytes: 6 * MIB,
     hold: holdBytes((scale) =>
@@ -425,18 +402,9 @@ export const COPY_CASES: readonly MemoryCase[] = [
     mostBytes: 6 * MIB,
     hold: holdUnasked(640, encodeRecord(COPY_KIND.WARNING, Buffer.alloc(MIB))),
   },
-  { title: 'the shortest records that nobody asks for', mostBytes: 2 * MIB, hold: holdUnasked(640, NULL_WARNINGS) },
   {
     title: 'records of which nothing but the length comes',
     mostBytes: 4 * MIB,
     hold: holdStreams(64, encodeRecordHeader(COPY_KIND.START, MIB)),
-  },
-  {
-    title: 'the same behind a request that is refused',
-    mostBytes: 32 * MIB,
-    hold: holdStreams(
-      1024,
-      Buffer.concat([encodeRecord(COPY_KIND.START, '{}'), encodeRecordHeader(COPY_KIND.WARNING, MIB)]),
-    ),
   },
 ];

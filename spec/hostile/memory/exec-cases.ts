@@ -12,7 +12,7 @@ import {
 import { ExecRunner, type ExecRunnerOptions } from '../../../lib/exec/exec-runner.js';
 import { spawnInTerminal } from '../../../lib/exec/pty/spawn-in-terminal.js';
 import { type OpenPipes, openSystemPipes } from '../../../lib/system/processes/pipes.js';
-import { encodeRecord, encodeRecordHeader } from '../../../lib/util/bytes/records.js';
+import { encodeRecord } from '../../../lib/util/bytes/records.js';
 import { systemClock } from '../../../lib/util/clock.js';
 import { deferred } from '../../../lib/util/concurrency.js';
 import { duplexPair } from '../../helpers/channel-pair.js';
@@ -165,18 +165,6 @@ const CALL_CASES: readonly CallCase[] = [
     ...STREAMS,
   },
   {
-    title: 'START records of which only the length came',
-    hold: (calls) => {
-      const header = encodeRecordHeader(EXEC_KIND.START, MAX_REQUEST_BYTES);
-      return hold(
-        calls,
-        said((caller) => write(caller, header)),
-      );
-    },
-    limitBytes: (calls) => START_BUDGET_BYTES + calls * CALL_BYTES,
-    ...STREAMS,
-  },
-  {
     title: 'signals of a megabyte',
     hold: (calls) => {
       const signal = encodeRecord(EXEC_KIND.SIGNAL, Buffer.alloc(1_048_576)).subarray(0, -1);
@@ -188,25 +176,6 @@ const CALL_CASES: readonly CallCase[] = [
         }),
       );
     },
-    limitBytes: (calls) => calls * CALL_BYTES,
-    ...COMMANDS,
-  },
-  {
-    title: 'long arguments of commands that run',
-    hold: (calls) =>
-      hold(
-        calls,
-        said((caller, index) =>
-          run(caller, {
-            argv: [
-              'sh',
-              '-c',
-              'read line',
-              ...Array.from({ length: 8 }, (_, at) => `${index} ${at} `.padEnd(120_000, 'x')),
-            ],
-          }),
-        ),
-      ),
     limitBytes: (calls) => calls * CALL_BYTES,
     ...COMMANDS,
   },

@@ -1,11 +1,13 @@
-/** The disk of a log is full: vproxy serves as before, and says how much is missing when there is room again. */
+/** The log's reader ends or does not read, or its disk is full: streams go on, memory stays bounded, and what is missing is counted. */
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, statSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
-import test from 'ava';
-import { temporaryFolder } from '../helpers/files.js';
+import { createInterface } from 'node:readline';
+import test, { type ExecutionContext } from 'ava';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { ProcessPair, processPair } from '../helpers/process-pair.js';
-import { echo, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
+import { echo, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
 import { ENDED, spawnVproxy } from '../helpers/vproxy-process.js';
 
@@ -14,6 +16,51 @@ const fileLimitBlocks = 8;
 const LINES = 30;
 const FILE_LINES = 1000;
 
+/** A program that logs 50,000 lines of 1 KB with the log of the command line, then one when it is told to. */
+const PROGRAM = `
+  import { Output } from ${JSON.stringify(join(PROJECT_ROOT, 'dist/cli/run/output.js'))};
+  const output = new Output();
+  const log = (message) => output.log({ level: 'info', event: 'x', message, fields: {} });
+  for (let turn = 0; turn < 50_000; turn += 1) log('x'.repeat(1000));
+  console.log(process.stderr.writableLength);
+  process.stdin.once('data', () => log('the last one'));
+`;
+
+test('a log that nobody reads for a while costs 1 MiB and lines, which are counted when it is read again', async (t) => {
+  const child = spawn(process.execPath, ['--input-type=module', '-e', PROGRAM], { stdio: 'pipe' });
+  t.teardown(() => child.kill('SIGKILL'));
+  const [waiting] = (await once(child.stdout, 'data')) as [Buffer];
+  t.true(Number(String(waiting)) < 2 ** 20 + 2000, String(waiting));
+  const lines: string[] = [];
+  createInterface({ input: child.stderr }).on('line', (line) => lines.push(line));
+  const lost = await eventually(() => lines.map((line) => /warning: (\d+) lines .* are lost/.exec(line)).find(Boolean));
+  child.stdin.write('go on');
+  await eventually(() => lines.at(-1) === 'vproxy: the last one');
+  t.is(lines.filter((line) => line.endsWith('xxx')).length + Number(lost[1]), 50_000);
+});
+
+/** Sends to an echo. */
+async function call(t: ExecutionContext, port: number): Promise<void> {
+  const socket = localSocket(t, { host: '127.0.0.1', port });
+  socket.end('ping');
+  t.is((await readToEnd(socket)).toString(), 'ping');
+}
+
+test('sides whose logs have no reader any more (EPIPE) serve as before, and end in order', async (t) => {
+  const target = await localServer(t, echo);
+  const { host, guest } = await processPair(t, {
+    host: ['-v', '-o', 'echo:0', '-o', 'gone:0'],
+    guest: ['-v', '-i', `echo:${target.port}`],
+  });
+  const [port, gone] = [await host.listeningPort('echo'), await host.listeningPort('gone')];
+  for (const side of [host, guest]) side.closeLog();
+  for (let turn = 0; turn < 20; turn += 1) {
+    await call(t, port);
+    t.is((await failureOf(localSocket(t, { host: '127.0.0.1', port: gone }))).code, 'ECONNRESET');
+  }
+  for (const side of [guest, host]) t.deepEqual(await side.stop(), { code: 0, signal: null });
+});
+
 test('with stderr on a full disk a side serves, comes back after its peer was killed, and ends in order', async (t) => {
   const path = join(temporaryFolder(t), 'echo.sock');
   const target = await localServer(t, echo);
@@ -21,18 +68,18 @@ test('with stderr on a full disk a side serves, comes back after its peer was ki
   const guest = ['-v', '-i', `echo:${target.port}`];
   const full = { logFile: '/dev/full' };
   const pair = new ProcessPair(t, { host, guest, hostOptions: full, guestOptions: full });
-  const call = () =>
+  const answers = () =>
     eventually(async () => {
       const socket = localSocket(t, { path });
       const answer = readToEnd(socket);
       socket.end('ping');
       return (await answer).toString() === 'ping';
     });
-  await call();
+  await answers();
   pair.guest.kill('SIGKILL');
   await pair.guest.exited;
   pair.startGuest();
-  await call();
+  await answers();
   for (const side of [pair.host, pair.guest]) t.deepEqual(await side.stop(), { code: 0, signal: null });
 });
 
@@ -80,9 +127,7 @@ test('a file target on a full disk holds its own streams up, and no others, and 
   for (let round = 1; written.length < text.length; round += 1) {
     const isWhole = () => written.length + statSync(file).size === text.length;
     await eventually(() => told(/cannot write .*EFBIG/) === round || isWhole(), { what: 'a full disk' });
-    const socket = localSocket(t, { host: '127.0.0.1', port: await host.listeningPort('echo') });
-    socket.end('meanwhile');
-    t.is((await readToEnd(socket)).toString(), 'meanwhile');
+    await call(t, await host.listeningPort('echo'));
     written += readFileSync(file, 'latin1');
     truncateSync(file);
     await eventually(() => written.length === text.length || told(/can be written again/) === round);

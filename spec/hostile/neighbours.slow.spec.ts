@@ -1,8 +1,23 @@
-/** A neighbour's echoes while an upgrade waits for what a guest does not end: at most twice as long as in quiet. */
+/**
+ * A neighbour's echoes beside a guest that uses one surface of its channel as hard as it can, and while an upgrade waits for what a
+ * guest does not end: at most twice as long as in quiet.
+ */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import test from 'ava';
-import { type Disturbance, type Neighbours, requireGoodEchoes, startNeighbours } from '../helpers/neighbours.js';
+import test, { type ExecutionContext } from 'ava';
+import { temporaryFolder } from '../helpers/files.js';
+import { HOSTILE_SURFACES, SURFACES } from '../helpers/hostile-surfaces.js';
+import {
+  besideGuest,
+  type Disturbance,
+  type HostileChannel,
+  type Neighbours,
+  requireGoodEchoes,
+  startHostile,
+  startNeighbours,
+} from '../helpers/neighbours.js';
 import { localServer } from '../helpers/proxies.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
 import { eventually } from '../helpers/time.js';
@@ -10,6 +25,41 @@ import { isBlocked } from '../helpers/upgrades.js';
 import { isRunning, runVproxy } from '../helpers/vproxy-process.js';
 
 const MEASURING = { rounds: 3, echoesPerRound: 100, attempts: 4 };
+
+/** What the hostile guest's channel has beside the usual services; `port` is that of a program that takes all. */
+const channelOf = (port: number, folder: string): HostileChannel => ({
+  incoming: ['web:egress:', 'dns:resolver:web', `datagrams:udp:127.0.0.1:${port}`],
+  options: {
+    egress: { web: { allow: ['allowed.example:80'] } },
+    info: true,
+    exec: {},
+    copy: { root: null },
+    // A unix socket for each, in a folder.
+    forwardPorts: { ranges: [[20_000, 20_063]], folder },
+  },
+});
+
+const BOUND =
+  "const s = require('dgram').createSocket('udp4').bind(0, '127.0.0.1', () => console.log(s.address().port))";
+
+/** The port of a program that is stopped: what comes is the system's, and costs nobody time here. */
+async function udpPort(t: ExecutionContext): Promise<number> {
+  const child = spawn(process.execPath, ['-e', BOUND], { stdio: ['ignore', 'pipe', 'ignore'] });
+  t.teardown(() => child.kill('SIGKILL'));
+  const [port] = (await once(child.stdout, 'data')) as [Buffer];
+  child.kill('SIGSTOP');
+  return Number(port);
+}
+
+for (const what of Object.keys(SURFACES)) {
+  test.serial(`a neighbour's echoes beside a guest that ${what} stay within twice the quiet time`, async (t) => {
+    const setup = await startNeighbours(t, channelOf(await udpPort(t), temporaryFolder(t)));
+    const guest = await startHostile(t, what, setup.folder, HOSTILE_SURFACES);
+    await requireGoodEchoes(t, setup, besideGuest(setup, guest), { ...MEASURING, timesBusier: 1.5 });
+    // Otherwise the guest has not disturbed anything.
+    t.is(guest.exitCode, null);
+  });
+}
 
 /** Requests whose bodies never end: each is an obstacle, of which the guest may have as many as it has streams. */
 const REQUESTS = 800;
@@ -40,7 +90,7 @@ class WaitingUpgrade implements Disturbance {
   }
 }
 
-test('800 requests that never end, for which an upgrade waits', async (t) => {
+test.serial('800 requests that never end, for which an upgrade waits', async (t) => {
   let connections = 0;
   const origin = await localServer(t, (socket) => {
     connections += 1;

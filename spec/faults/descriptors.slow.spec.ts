@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { connectControl } from '../../lib/control/client/client.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { hangingPort } from '../helpers/ports.js';
 import { descriptorCount, processPair } from '../helpers/process-pair.js';
@@ -11,7 +12,6 @@ import { eventually } from '../helpers/time.js';
 import {
   CHANNEL_LISTENING,
   ESTABLISHED,
-  runVproxy,
   spawnVproxy,
   TAKING_CONTROL,
   type VproxyProcess,
@@ -149,10 +149,11 @@ for (const [what, target] of Object.entries(TAKERS)) {
     // What connects has its descriptor at once, what is refused gives its own back. A command begins with both ends of three pipes.
     const least = LIMIT - (what === 'commands' ? 8 + 6 : 10);
     await eventually(() => descriptorCount(pair.host) >= least, { what: 'a process without descriptors' });
-    for (const words of [['status'], ['streams'], ['channel', 'remove', 'default', '--now'], ['stop']]) {
-      const { code, stderr } = await runVproxy([...words, '--socket', control]);
-      t.is(code, 0, `${words.join(' ')}: ${stderr}`);
-    }
+    const client = connectControl(control);
+    await client.status();
+    await client.streams();
+    await client.removeChannel('default', { mode: 'now' });
+    await client.stop();
     t.is((await pair.host.exited).code, 0);
   });
 }

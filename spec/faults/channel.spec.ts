@@ -1,0 +1,64 @@
+/** The path and the port of a channel: left over by a process that was killed, not there yet, or taken by another process. */
+import { existsSync } from 'node:fs';
+import type net from 'node:net';
+import { join } from 'node:path';
+import test from 'ava';
+import { temporaryFolder } from '../helpers/files.js';
+import { exclusivePort } from '../helpers/ports.js';
+import { localServer } from '../helpers/proxies.js';
+import { eventually } from '../helpers/time.js';
+import { ESTABLISHED, spawnVproxy } from '../helpers/vproxy-process.js';
+
+test('a path is found when it appears, kept from a second process, and replaced behind one that was killed', async (t) => {
+  const path = join(temporaryFolder(t), 'channel.sock');
+  const listen = () => spawnVproxy(t, ['-c', `unix-listen:${path}`]);
+  const guest = spawnVproxy(t, ['-c', `unix-connect:${path}`]);
+  await guest.waitForLine(/channel\.sock is missing \(ENOENT\); trying again/);
+  const first = listen();
+  await guest.waitForLine(ESTABLISHED);
+  t.is(guest.lines.length, 2, guest.lines.join('\n'));
+
+  t.is((await listen().exited).code, 69);
+  t.true(existsSync(path));
+  t.false(first.lines.some((line) => /ended/.test(line)));
+
+  const from = guest.lines.length;
+  first.kill('SIGKILL');
+  await first.exited;
+  t.true(existsSync(path));
+  const second = listen();
+  await guest.waitForLine(ESTABLISHED, { from });
+  t.is((await second.stop()).code, 0);
+  t.false(existsSync(path));
+});
+
+test('a second process on a port waits with one line, and has it whenever the first one is gone', async (t) => {
+  const path = join(temporaryFolder(t), 'host.sock');
+  const port = await exclusivePort(t);
+  // As QEMU does between its socket and the port.
+  await localServer(
+    t,
+    (socket: net.Socket) => {
+      socket.pipe(port.input);
+      port.output.pipe(socket);
+    },
+    { path },
+  );
+  const host = spawnVproxy(t, ['-c', `unix-connect:${path}`]);
+  const start = () => spawnVproxy(t, ['-c', `virtserial-open:${port.path}`, '--no-storage'], { env: port.env });
+  let first = start();
+  await Promise.all([host.waitForLine(ESTABLISHED), first.waitForLine(ESTABLISHED)]);
+  for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+    const refused = port.refusedCount();
+    const second = start();
+    await second.waitForLine(/another process has it open \(EBUSY\); trying again/);
+    await eventually(() => port.refusedCount() >= refused + 4, { what: 'more attempts' });
+    const from = host.lines.length;
+    first.kill(signal);
+    await second.waitForLine(ESTABLISHED);
+    await host.waitForLine(ESTABLISHED, { from });
+    t.is(second.lines.filter((line) => line.includes('EBUSY')).length, 1, second.lines.join('\n'));
+    first = second;
+  }
+  t.is((await first.stop()).code, 0);
+});

@@ -1,0 +1,201 @@
+/** Streams that go wrong beside others: refused, hung, reset, never read, by the thousand. One pair of processes takes it all. */
+import { once } from 'node:events';
+import net from 'node:net';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { temporaryFolder } from '../helpers/files.js';
+import { freePort, hangingPort } from '../helpers/ports.js';
+import { descriptorCount, type ProcessPair, processPair } from '../helpers/process-pair.js';
+import { echo, failureOf, localServer, localSocket, readToEnd, TestProxy } from '../helpers/proxies.js';
+import { eventually } from '../helpers/time.js';
+import { outcomeOf, pattern } from '../helpers/traffic.js';
+import { ENDED } from '../helpers/vproxy-process.js';
+
+/** More than the system and a window of a stream take while the reader does not read. */
+const UNREAD_BYTES = 600_000;
+const UNREAD = 1000;
+const UNREAD_AT_ONCE = 100;
+
+const CONNECTIONS = 5000;
+/** The number at once: more than the backlog holds would only wait for each other. */
+const CONNECTIONS_AT_ONCE = 500;
+
+const MAX_WAITING = 1024;
+
+const undo: (() => unknown)[] = [];
+/** What was reached and is not read. */
+const unread: net.Socket[] = [];
+let pair: ProcessPair;
+
+test.before(async (t) => {
+  const shared = { teardown: (act: () => unknown) => void undo.push(act) } as ExecutionContext;
+  const path = join(temporaryFolder(shared), 'deaf.sock');
+  await localServer(shared, (socket) => void unread.push(socket.pause()), { path });
+  const [target, resetting] = [
+    await localServer(shared, echo),
+    await localServer(shared, (socket) => void socket.write(pattern(500_000), () => socket.resetAndDestroy())),
+  ];
+  const services = {
+    ...{ echo: target.port, deaf: path, resets: resetting.port, refuses: await freePort() },
+    hangs: await hangingPort(shared),
+  };
+  pair = await processPair(shared, {
+    host: Object.keys(services).flatMap((service) => ['-o', `${service}:0`]),
+    guest: Object.entries(services).flatMap(([service, at]) => ['-i', `${service}:${at}`]),
+  });
+  t.pass();
+});
+
+test.after.always(async () => {
+  for (const act of undo.reverse()) await act();
+});
+
+const dial = async (t: ExecutionContext, service: string): Promise<net.Socket> =>
+  localSocket(t, { host: '127.0.0.1', port: await pair.host.listeningPort(service) });
+
+/** Another stream works. */
+async function assertServes(t: ExecutionContext, bytes: Buffer = Buffer.from('meanwhile')): Promise<void> {
+  const socket = await dial(t, 'echo');
+  const answer = readToEnd(socket);
+  socket.end(bytes);
+  t.true((await answer).equals(bytes));
+}
+
+/** What both sides have logged since then. */
+const linesFrom = (from: readonly number[]) =>
+  [pair.host, pair.guest].map(({ lines }, side) => lines.slice(from[side]));
+
+const lineCounts = () => [pair.host.lines.length, pair.guest.lines.length];
+
+test.serial(
+  '1,000 streams that are refused are at most some hundred lines in each log, and every one is counted',
+  async (t) => {
+    const from = lineCounts();
+    t.is((await failureOf(await dial(t, 'refuses'))).code, 'ECONNRESET');
+    for (const side of [pair.host, pair.guest]) t.truthy(await side.waitForLine(/ECONNREFUSED.*\(connect-refused\)/));
+    const refused = 1000;
+    await Promise.all(Array.from({ length: refused - 1 }, async () => failureOf(await dial(t, 'refuses'))));
+    for (const side of [0, 1]) {
+      const told = await eventually(() => {
+        const lines = linesFrom(from)[side] ?? [];
+        const leftOut = lines.map((line) => Number(/(\d+) more lines .* left out/.exec(line)?.[1] ?? 0));
+        const shown = lines.filter((line) => line.includes('(connect-refused)')).length;
+        return leftOut.reduce((sum, count) => sum + count, shown) === refused && shown;
+      });
+      t.true(told >= 10 && told < 300, `${told}`);
+    }
+  },
+);
+
+test.serial(
+  'a target that hangs is given up after its time, holds up no other stream, and leaves nothing behind',
+  async (t) => {
+    const before = descriptorCount(pair.guest);
+    const [patient, impatient] = [await dial(t, 'hangs'), await dial(t, 'hangs')];
+    const failure = failureOf(patient);
+    patient.write('hello');
+    impatient.write('hello');
+    await eventually(() => descriptorCount(pair.guest) === before + 2, { what: 'two dials' });
+    impatient.resetAndDestroy();
+    await eventually(() => descriptorCount(pair.guest) === before + 1, { what: 'the end of one dial' });
+    await assertServes(t);
+    t.is((await failure).code, 'ECONNRESET');
+    await pair.host.waitForLine(/did not answer within 10 s \(connect-timeout\)/);
+    await eventually(() => descriptorCount(pair.guest) === before);
+  },
+);
+
+test.serial('a target that resets in the middle resets the connection behind a prefix', async (t) => {
+  const sockets = await Promise.all(Array.from({ length: 20 }, () => dial(t, 'resets')));
+  for (const outcome of await Promise.all(sockets.map((socket) => outcomeOf(socket)))) {
+    const { end, receivedBytes, isPrefix } = outcome;
+    t.true(isPrefix && end === 'reset' && receivedBytes <= 500_000, JSON.stringify(outcome));
+  }
+});
+
+test.serial(
+  'after 5,000 connections that were opened and dropped at once one works, and all descriptors are back',
+  async (t) => {
+    await assertServes(t);
+    const sides = [pair.host, pair.guest];
+    const before = sides.map(descriptorCount);
+    const from = lineCounts();
+    const address = { host: '127.0.0.1', port: await pair.host.listeningPort('echo') };
+    const openAndDrop = async (index: number) => {
+      const socket = net.connect(address).on('error', () => undefined);
+      const closed = new Promise((resolve) => socket.once('close', resolve));
+      socket.once('connect', () => {
+        if (index % 3 === 0) socket.write('x');
+        if (index % 2 === 0) socket.resetAndDestroy();
+        else socket.destroy();
+      });
+      await closed;
+    };
+    let next = 0;
+    const openInTurn = async () => {
+      while (next < CONNECTIONS) await openAndDrop(next++);
+    };
+    await Promise.all(Array.from({ length: CONNECTIONS_AT_ONCE }, openInTurn));
+    await assertServes(t);
+    await eventually(() => sides.every((side, index) => descriptorCount(side) <= (before[index] ?? 0)), {
+      ...{ what: 'the descriptors', timeoutMs: 30_000 },
+    });
+    for (const lines of linesFrom(from)) t.true(lines.length < 500, `${lines.length} lines`);
+  },
+);
+
+test.serial(
+  '1,000 streams whose target never reads hold up no keystroke of the 1,001st, and lose nothing',
+  async (t) => {
+    t.timeout(120_000);
+    const from = lineCounts();
+    const bytes = Buffer.alloc(UNREAD_BYTES, 'unread');
+    while (unread.length < UNREAD) {
+      const wanted = unread.length + UNREAD_AT_ONCE;
+      for (let count = 0; count < UNREAD_AT_ONCE; count += 1) (await dial(t, 'deaf')).end(bytes);
+      await eventually(() => unread.length === wanted, { what: `${wanted} streams`, timeoutMs: 30_000 });
+    }
+    const typing = await dial(t, 'echo');
+    for (let turn = 0; turn < 20; turn += 1) {
+      typing.write(`${turn}`);
+      t.is(String((await once(typing, 'data'))[0]), `${turn}`);
+    }
+    await Promise.all(Array.from({ length: 10 }, () => assertServes(t, Buffer.alloc(200_000, 'b'))));
+    // Node reads one buffer of a socket before anything asks for it.
+    t.true(unread.every((socket) => socket.bytesRead === socket.readableLength && !socket.destroyed));
+    const first = unread[0] as net.Socket;
+    const whole = readToEnd(first);
+    first.resume();
+    t.true((await whole).equals(bytes));
+    for (const lines of linesFrom(from))
+      t.deepEqual(
+        lines.filter((line) => / was reset|ended/.test(line)),
+        [],
+      );
+  },
+);
+
+test.serial('through all of that it was one session', (t) => {
+  for (const { lines } of [pair.host, pair.guest]) t.false(lines.some((line) => ENDED.test(line)));
+});
+
+test('of the local connections that wait for a session the 1,025th is reset, and the others are served', async (t) => {
+  const path = join(temporaryFolder(t), 'channel.sock');
+  const target = await localServer(t, echo);
+  const host = new TestProxy(t, `unix-listen:${path}`, { outgoing: ['echo:0'], waitMs: 60_000 });
+  await host.start();
+  const address = { host: '127.0.0.1', port: host.port('echo') };
+  const waiting = Array.from({ length: MAX_WAITING }, () => localSocket(t, address));
+  await Promise.all(waiting.map((socket) => once(socket, 'connect')));
+  const surplus = Array.from({ length: 6 }, () => localSocket(t, address));
+  for (const failure of await Promise.all(surplus.map(failureOf))) t.is(failure.code, 'ECONNRESET');
+  const refused = host.events.filter(({ event }) => event === 'stream-refused');
+  t.is(refused.length, surplus.length);
+  t.regex(refused[0]?.message ?? '', /1024 connections wait .*\(no-session\)/);
+
+  const guest = new TestProxy(t, `unix-connect:${path}`, { incoming: [`echo:${target.port}`] });
+  await guest.start();
+  const answers = waiting.map(readToEnd);
+  for (const socket of waiting) socket.end('x');
+  t.true((await Promise.all(answers)).every((answer) => answer.toString() === 'x'));
+});
