@@ -1,6 +1,6 @@
 /** The caller's side of a command, record by record: it can also send what no caller should. */
 import { readFileSync } from 'node:fs';
-import { Duplex } from 'node:stream';
+import type { Duplex } from 'node:stream';
 import type { ExecutionContext } from 'ava';
 import type { LogEvent } from '../../lib/events.js';
 import {
@@ -249,50 +249,13 @@ export class ExecPeer {
 
 /** Two ends of a stream in memory; `destroy` of one with an error destroys the other with it, as a reset does. */
 export function resettingPair(): readonly [Duplex, Duplex] {
-  const a = new PairedDuplex();
-  const b = new PairedDuplex();
-  a.other = b;
-  b.other = a;
+  const [a, b] = duplexPair();
+  for (const [one, other] of [[a, b] as const, [b, a] as const]) {
+    one.once('close', () => {
+      if (!one.readableEnded) other.destroy(one.errored ?? new Error('the other end destroyed the stream'));
+    });
+  }
   return [a, b];
-}
-
-type Callback = (error?: Error | null) => void;
-
-class PairedDuplex extends Duplex {
-  other: PairedDuplex | null = null;
-  #onRead: Callback | null = null;
-
-  constructor() {
-    super({ allowHalfOpen: true, highWaterMark: 65_536 });
-  }
-
-  override _read(): void {
-    const onRead = this.#onRead;
-    this.#onRead = null;
-    onRead?.();
-  }
-
-  override _write(chunk: Buffer, _encoding: BufferEncoding, callback: Callback): void {
-    if (this.other?.accept(chunk, callback) !== true) callback();
-  }
-
-  override _final(callback: Callback): void {
-    this.other?.push(null);
-    callback();
-  }
-
-  override _destroy(error: Error | null, callback: Callback): void {
-    const reason = error ?? new Error('the other end destroyed the stream');
-    if (this.other?.destroyed === false && !this.readableEnded) this.other.destroy(reason);
-    callback(error);
-  }
-
-  /** True where `onRead` will be called when there is room again. */
-  accept(chunk: Buffer, onRead: Callback): boolean {
-    if (this.destroyed || this.push(chunk)) return false;
-    this.#onRead = onRead;
-    return true;
-  }
 }
 
 const nameOf = (kind: number): string =>

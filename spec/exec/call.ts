@@ -50,21 +50,24 @@ test('both outputs are apart and whole, and who takes them has all before the re
   t.deepEqual(got, { stdout: 2_000_000, stderr: 4_000 });
 });
 
-test('an output in records of a byte comes whole, also where the stream is gone right behind EXIT, and holds up no turn', async (t) => {
-  const count = 20_000;
-  const pieces = Array.from({ length: count }, () => encodeRecord(EXEC_KIND.STDOUT, 'x'));
-  const longestMs = await bestTurnMs(async () => {
-    const [near, far] = duplexPair();
-    far.on('error', () => undefined).resume();
-    const command = runCommand(near, { argv: ['x'] });
-    const output = text(command.stdout);
-    near.emit('data', Buffer.concat([...pieces, encodeExit(SUCCESS)]));
-    near.destroy(new VproxyError('peer-restarted', 'gone'));
-    t.is((await command.result).status, 0);
-    t.is((await output).length, count);
-  });
-  t.true(longestMs < 25, `${longestMs} ms`);
-});
+test.serial(
+  'an output in records of a byte comes whole, also where the stream is gone right behind EXIT, and holds up no turn',
+  async (t) => {
+    const count = 20_000;
+    const pieces = Array.from({ length: count }, () => encodeRecord(EXEC_KIND.STDOUT, 'x'));
+    const longestMs = await bestTurnMs(async () => {
+      const [near, far] = duplexPair();
+      far.on('error', () => undefined).resume();
+      const command = runCommand(near, { argv: ['x'] });
+      const output = text(command.stdout);
+      near.emit('data', Buffer.concat([...pieces, encodeExit(SUCCESS)]));
+      near.destroy(new VproxyError('peer-restarted', 'gone'));
+      t.is((await command.result).status, 0);
+      t.is((await output).length, count);
+    });
+    t.true(longestMs < 25, `${longestMs} ms`);
+  },
+);
 
 test('a slow reader of an output has all of it before the result', async (t) => {
   const { call: command, peer } = call();
@@ -103,18 +106,13 @@ test('the end of the stream is the one of the peer, also where an output is full
   t.is((await buffer(command.stdout)).length, 100_000);
 });
 
-test('the end of the stream is also its failure', async (t) => {
-  const { call: command, peer } = call();
-  peer.stream.destroy(new VproxyError('peer-restarted', 'gone'));
-  await command.streamEnd;
-  await t.throwsAsync(command.result, { code: 'exec-unavailable' });
-});
-
 test('an output that nobody takes holds the command up; one that nobody asked for is there after the result', async (t) => {
   const { call: held, peer } = call();
   let saidBytes = 0;
-  while (saidBytes < 10_000_000 && peer.say('STDERR', Buffer.alloc(20_000))) saidBytes += 20_000;
-  await turn();
+  for (; saidBytes < 10_000_000 && !peer.stream.writableNeedDrain; saidBytes += 20_000) {
+    peer.say('STDERR', Buffer.alloc(20_000));
+    await turn();
+  }
   t.true(saidBytes < 1_000_000);
   t.true(held.stderr.readableLength < 300_000);
   const { call: short, peer: other } = call();
@@ -160,7 +158,7 @@ test('input that the command does not want is dropped, and so is all behind its 
     const written = new Promise((resolve) => command.stdin.write(Buffer.alloc(1_000_000), resolve));
     await eventually(() => peer.input.length === STDIN_CREDIT_BYTES);
     close(peer);
-    await within(5_000, 'the write', written);
+    await within(30_000, 'the write', written);
     await new Promise<void>((resolve) => command.stdin.end(Buffer.alloc(1_000_000), resolve));
     t.is(peer.input.length, STDIN_CREDIT_BYTES);
     t.deepEqual(peer.said, []);
@@ -197,6 +195,7 @@ test('a stream that fails says why', async (t) => {
   peer.say('STDOUT', 'x');
   await turn();
   peer.stream.destroy(new VproxyError('peer-restarted', 'the peer\x1b started anew'));
+  await command.streamEnd;
   const error = await t.throwsAsync<VproxyError>(command.result, { code: 'exec-unavailable' });
   t.is(error.message, 'how the command ended is not known: the peer\\x1b started anew');
 });

@@ -81,7 +81,7 @@ for (const [what, record] of [
   ['empty input', input(0)],
   ['signals', signal('SIGURG')],
 ] as const) {
-  test(`${what}, as many as a frame holds, hold up no turn of the event loop`, async (t) => {
+  test.serial(`${what}, as many as a frame holds, hold up no turn of the event loop`, async (t) => {
     const runner = new TestRunner(t);
     const flood = Buffer.concat(Array.from({ length: Math.floor(131_072 / record.length) }, () => record));
     // To start a command is a turn of its own, which takes what the system's fork takes.

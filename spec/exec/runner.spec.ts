@@ -32,14 +32,9 @@ test('a command says its status, and what it wrote to each output', async (t) =>
   t.is(runner.runner.runningCount, 0);
 });
 
-test('the death by a signal is told by its name', async (t) => {
-  const { status, signal } = await new TestRunner(t).run({ argv: ['sh', '-c', 'kill -USR1 $$'] });
-  t.deepEqual([status, signal], [null, 'SIGUSR1']);
-});
-
 test('every byte and both EOFs come between STARTED and EXIT', async (t) => {
   const runner = new TestRunner(t);
-  for (let round = 0; round < 30; round += 1) {
+  for (let round = 0; round < 10; round += 1) {
     const caller = runner.call({ argv: ['head', '-c', '40960', '/dev/zero'] });
     await caller.exit;
     t.is(caller.stdout.length, 40_960);
@@ -91,15 +86,6 @@ test('as with ssh, a process that holds an output open keeps the call open', asy
   caller.input('from the background\n');
   t.is((await caller.exit).status, 3);
   t.is(caller.stdout, 'from the background\n');
-});
-
-test('what an orderly end left in the background is left alone', async (t) => {
-  const { stdout } = await new TestRunner(t).run({
-    argv: ['sh', '-c', 'sleep 1000 </dev/null >/dev/null 2>&1 & echo $!'],
-  });
-  const pid = Number(stdout);
-  t.true(isRunning(pid));
-  process.kill(pid, 'SIGKILL');
 });
 
 test('standard input comes as it is sent, and its end ends it', async (t) => {

@@ -1,8 +1,9 @@
 /** What ends a command before it ends by itself: signals, its time, its caller, the end of this process. */
 
 import { setImmediate } from 'node:timers/promises';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { VproxyError } from '../../lib/errors.js';
+import type { ExecRequest } from '../../lib/exec/exec-messages.js';
 import { type OpenPipes, openSystemPipes } from '../../lib/system/processes/pipes.js';
 import { MAX_TIMER_MS } from '../../lib/util/clock.js';
 import { deferred } from '../../lib/util/concurrency.js';
@@ -17,6 +18,26 @@ const STUBBORN =
 
 /** The same without ignoring anything. */
 const WILLING = STUBBORN.replace('trap "" HUP TERM; ', '');
+
+/** A call by a manual clock, whose caller has sent this. */
+function begin(t: ExecutionContext, request: ExecRequest) {
+  const clock = new ManualClock();
+  const runner = new TestRunner(t, { clock });
+  const { caller, far } = runner.open();
+  caller.start(request);
+  return { clock, runner, caller, far };
+}
+
+/** Pipes that are opened when the gate is, once they were asked for. */
+function gatedPipes() {
+  const [asked, gate] = [deferred(), deferred()];
+  const openPipes: OpenPipes = async (count, owner) => {
+    asked.resolve();
+    await gate.promise;
+    return openSystemPipes(count, owner);
+  };
+  return { asked, gate, openPipes };
+}
 
 async function pidsOf(caller: ExecCaller, count: number): Promise<number[]> {
   return eventually(
@@ -45,19 +66,8 @@ test('a signal and a size that come before the command is there are not lost', a
   t.is((await caller.exit).signal, 'SIGTERM');
 });
 
-test('a command that handles a signal goes on', async (t) => {
-  const caller = new TestRunner(t).call({
-    argv: ['sh', '-c', 'trap "echo got it; exit 9" USR1; echo ready; while :; do sleep 0.01; done'],
-  });
-  await eventually(() => caller.stdout === 'ready\n', { what: 'the handler' });
-  caller.signal('SIGUSR1');
-  t.is((await caller.exit).status, 9);
-  t.is(caller.stdout, 'ready\ngot it\n');
-});
-
 test('when its time is up a command is told to end', async (t) => {
-  const clock = new ManualClock();
-  const caller = new TestRunner(t, { clock }).call({ argv: ['sleep', '1000'], timeoutMs: 3000 });
+  const { clock, caller } = begin(t, { argv: ['sleep', '1000'], timeoutMs: 3000 });
   await caller.started;
   clock.advance(2999);
   t.deepEqual(caller.said, ['STARTED']);
@@ -67,22 +77,21 @@ test('when its time is up a command is told to end', async (t) => {
   t.is(clock.pending, 0);
 });
 
-test('a command without a time-out, or with 0, has no timer', async (t) => {
+test('a command without a time-out, or with 0, has no timer, and one that was not needed is gone', async (t) => {
   const clock = new ManualClock();
   const runner = new TestRunner(t, { clock });
-  for (const timeoutMs of [undefined, 0]) {
+  for (const timeoutMs of [undefined, 0, 1000]) {
     const caller = runner.call({ argv: ['cat'], ...(timeoutMs !== undefined && { timeoutMs }) });
     await caller.started;
-    t.is(clock.pending, 0);
+    t.is(clock.pending, timeoutMs === 1000 ? 1 : 0);
     caller.endInput();
     t.false((await caller.exit).timedOut);
+    t.is(clock.pending, 0);
   }
 });
 
 test('one that ignores TERM is killed with its whole group', async (t) => {
-  const clock = new ManualClock();
-  const runner = new TestRunner(t, { clock });
-  const caller = runner.call({ argv: ['sh', '-c', STUBBORN], timeoutMs: 1000, killAfterMs: 2000 });
+  const { clock, runner, caller } = begin(t, { argv: ['sh', '-c', STUBBORN], timeoutMs: 1000, killAfterMs: 2000 });
   const pids = await pidsOf(caller, 4);
   clock.advance(1000);
   clock.advance(1999);
@@ -95,8 +104,7 @@ test('one that ignores TERM is killed with its whole group', async (t) => {
 });
 
 test('a command that handles TERM in its time keeps its own status', async (t) => {
-  const clock = new ManualClock();
-  const caller = new TestRunner(t, { clock }).call({
+  const { clock, caller } = begin(t, {
     argv: ['sh', '-c', 'trap "echo bye; exit 3" TERM; echo ready; while :; do sleep 0.01; done'],
     timeoutMs: 1000,
   });
@@ -108,8 +116,7 @@ test('a command that handles TERM in its time keeps its own status', async (t) =
 });
 
 test('a process that left the group and holds the output open does not outlast the time-out', async (t) => {
-  const clock = new ManualClock();
-  const caller = new TestRunner(t, { clock }).call({
+  const { clock, caller } = begin(t, {
     argv: ['sh', '-c', 'setsid sleep 1000 & echo $!; exec sleep 1000'],
     timeoutMs: 1000,
   });
@@ -124,8 +131,7 @@ test('a process that left the group and holds the output open does not outlast t
 });
 
 test('a stopped command ends when its time is up', async (t) => {
-  const clock = new ManualClock();
-  const caller = new TestRunner(t, { clock }).call({ argv: ['sh', '-c', 'kill -STOP $$'], timeoutMs: 1000 });
+  const { clock, caller } = begin(t, { argv: ['sh', '-c', 'kill -STOP $$'], timeoutMs: 1000 });
   const pid = await caller.started;
   await eventually(() => isStopped(pid), { what: 'the stop' });
   clock.advance(1000);
@@ -156,20 +162,8 @@ for (const [title, script] of [
   });
 }
 
-test('how a single process ended for which nobody waited is told as it was', async (t) => {
-  const runner = new TestRunner(t);
-  const { caller, far } = runner.open();
-  caller.start({ argv: ['sleep', '1000'] });
-  await caller.started;
-  far.destroy(reset());
-  t.is((await ended(runner)).fields['signal'], 'SIGHUP');
-});
-
 test('a caller that goes away takes along what ignores HUP and TERM, five seconds later', async (t) => {
-  const clock = new ManualClock();
-  const runner = new TestRunner(t, { clock });
-  const { caller, far } = runner.open();
-  caller.start({ argv: ['sh', '-c', STUBBORN] });
+  const { clock, runner, caller, far } = begin(t, { argv: ['sh', '-c', STUBBORN] });
   const pids = await pidsOf(caller, 4);
   far.destroy(reset());
   await eventually(() => clock.pending > 0, { what: 'the timer' });
@@ -182,38 +176,28 @@ test('a caller that goes away takes along what ignores HUP and TERM, five second
   t.is(clock.pending, 0);
 });
 
-test('a caller that goes away leaves a command half a minute at most, however long it said', async (t) => {
-  const clock = new ManualClock();
-  const runner = new TestRunner(t, { clock });
-  const { caller, far } = runner.open();
-  caller.start({ argv: ['sh', '-c', STUBBORN], killAfterMs: MAX_TIMER_MS });
-  const pids = await pidsOf(caller, 4);
-  far.destroy(reset());
-  await eventually(() => clock.pending > 0, { what: 'the timer' });
-  clock.advance(29_999);
-  t.true(pids.every(isRunning));
-  t.is(runner.runner.runningCount, 1);
-  clock.advance(1);
-  await allGone(pids);
-  await advanceUntil(clock, idle(runner));
-  t.is(clock.pending, 0);
-});
-
-test('so does one that goes away while the command has the time that it said behind its time-out', async (t) => {
-  const clock = new ManualClock();
-  const runner = new TestRunner(t, { clock });
-  const { caller, far } = runner.open();
-  caller.start({ argv: ['sh', '-c', STUBBORN], timeoutMs: 1000, killAfterMs: MAX_TIMER_MS });
-  const pids = await pidsOf(caller, 4);
-  clock.advance(101_000);
-  t.true(pids.every(isRunning));
-  const closed = new Promise((resolve) => far.once('close', resolve));
-  far.destroy(reset());
-  await closed;
-  clock.advance(30_000);
-  await allGone(pids);
-  await advanceUntil(clock, idle(runner));
-});
+for (const [when, waitedMs] of [
+  ['', 0],
+  [', also while it has the time that the caller said behind its time-out', 101_000],
+] as const) {
+  test(`a caller that goes away leaves a command half a minute at most${when}`, async (t) => {
+    const request = { argv: ['sh', '-c', STUBBORN], timeoutMs: 1000, killAfterMs: MAX_TIMER_MS };
+    const { clock, runner, caller, far } = begin(t, request);
+    const pids = await pidsOf(caller, 4);
+    clock.advance(waitedMs);
+    const closed = new Promise((resolve) => far.once('close', resolve));
+    far.destroy(reset());
+    await closed;
+    await eventually(() => clock.pending > 0, { what: 'the timer' });
+    clock.advance(29_999);
+    t.true(pids.every(isRunning));
+    t.is(runner.runner.runningCount, 1);
+    clock.advance(1);
+    await allGone(pids);
+    await advanceUntil(clock, idle(runner));
+    t.is(clock.pending, 0);
+  });
+}
 
 test('what of a command outlasts its EXIT has half a minute, too', async (t) => {
   const clock = new ManualClock();
@@ -238,10 +222,7 @@ test('what of a command outlasts its EXIT has half a minute, too', async (t) => 
 });
 
 test('a caller that goes away also ends what a command left that had ended, while the call was open', async (t) => {
-  const clock = new ManualClock();
-  const runner = new TestRunner(t, { clock });
-  const { caller, far } = runner.open();
-  caller.start({ argv: ['sh', '-c', 'sleep 1000 & echo $!'] });
+  const { clock, runner, caller, far } = begin(t, { argv: ['sh', '-c', 'sleep 1000 & echo $!'] });
   const pid = await caller.started;
   const [left = 0] = await pidsOf(caller, 1);
   await eventually(() => !isRunning(pid), { what: 'the end of the first process' });
@@ -251,23 +232,8 @@ test('a caller that goes away also ends what a command left that had ended, whil
   await advanceUntil(clock, idle(runner));
 });
 
-test('a caller that goes away while its command is started takes it along', async (t) => {
-  const runner = new TestRunner(t);
-  const { caller, far } = runner.open();
-  caller.start({ argv: ['sleep', '1000'] });
-  await eventually(() => runner.runner.runningCount === 1, { what: 'the start', intervalMs: 0 });
-  far.destroy(reset());
-  await eventually(() => runner.runner.runningCount === 0, { what: 'the end' });
-  t.true(['exec-refused', 'exec-ended'].includes(runner.eventNames().at(-1) ?? ''));
-});
-
 test('a caller that went away before its command was there takes it along', async (t) => {
-  const [asked, gate] = [deferred(), deferred()];
-  const openPipes: OpenPipes = async (count, owner) => {
-    asked.resolve();
-    await gate.promise;
-    return openSystemPipes(count, owner);
-  };
+  const { asked, gate, openPipes } = gatedPipes();
   const runner = new TestRunner(t, { openPipes });
   const { caller, far } = runner.open();
   caller.start({ argv: ['sleep', '1000'] });
@@ -290,12 +256,7 @@ test('a caller that reads no more has gone', async (t) => {
 
 test('stop does not wait for a command whose start hangs; it is ended when it is there', async (t) => {
   const clock = new ManualClock();
-  const [asked, gate] = [deferred(), deferred()];
-  const openPipes: OpenPipes = async (count, owner) => {
-    asked.resolve();
-    await gate.promise;
-    return openSystemPipes(count, owner);
-  };
+  const { asked, gate, openPipes } = gatedPipes();
   const runner = new TestRunner(t, { clock, openPipes });
   const caller = runner.call({ argv: ['sleep', '1000'] });
   await asked.promise;
@@ -308,10 +269,7 @@ test('stop does not wait for a command whose start hangs; it is ended when it is
 });
 
 test('stop does not wait for the time that a caller left', async (t) => {
-  const clock = new ManualClock();
-  const runner = new TestRunner(t, { clock });
-  const { caller, far } = runner.open();
-  caller.start({ argv: ['sh', '-c', STUBBORN], killAfterMs: 60_000 });
+  const { clock, runner, caller, far } = begin(t, { argv: ['sh', '-c', STUBBORN], killAfterMs: 60_000 });
   const pids = await pidsOf(caller, 4);
   far.destroy(reset());
   await eventually(() => clock.pending > 0, { what: 'the timer' });
@@ -323,17 +281,8 @@ test('stop does not wait for the time that a caller left', async (t) => {
   t.is(runner.runner.runningCount, 0);
 });
 
-test('nothing is left of a time-out that was not needed', async (t) => {
-  const clock = new ManualClock();
-  const caller = new TestRunner(t, { clock }).call({ argv: ['true'], timeoutMs: 1000 });
-  t.false((await caller.exit).timedOut);
-  t.is(clock.pending, 0);
-});
-
 test('a caller that goes away after EXIT ends nothing', async (t) => {
-  const runner = new TestRunner(t);
-  const { caller, far } = runner.open();
-  caller.start({ argv: ['sh', '-c', 'sleep 1000 </dev/null >/dev/null 2>&1 & echo $!'] });
+  const { caller, far } = begin(t, { argv: ['sh', '-c', 'sleep 1000 </dev/null >/dev/null 2>&1 & echo $!'] });
   await caller.exit;
   far.destroy(reset());
   const pid = Number(caller.stdout);
@@ -354,9 +303,9 @@ test('stop ends every command, those that ignore TERM too, and says how; others 
 });
 
 test('stop waits for no longer than 0.4 s by the clock', async (t) => {
-  const clock = new ManualClock();
-  const runner = new TestRunner(t, { clock });
-  const caller = runner.call({ argv: ['sh', '-c', 'setsid sleep 1000 & echo $!; trap "" TERM; sleep 1000'] });
+  const { clock, runner, caller } = begin(t, {
+    argv: ['sh', '-c', 'setsid sleep 1000 & echo $!; trap "" TERM; sleep 1000'],
+  });
   const [escaped = 0] = await pidsOf(caller, 1);
   t.teardown(() => process.kill(escaped, 'SIGKILL'));
   await eventually(() => sessionOf(escaped) === escaped, { what: 'setsid' });
@@ -369,12 +318,7 @@ test('stop waits for no longer than 0.4 s by the clock', async (t) => {
 });
 
 test('stop waits for a command that is being started, and ends it, too', async (t) => {
-  const [asked, gate] = [deferred(), deferred()];
-  const openPipes: OpenPipes = async (count, owner) => {
-    asked.resolve();
-    await gate.promise;
-    return openSystemPipes(count, owner);
-  };
+  const { asked, gate, openPipes } = gatedPipes();
   const runner = new TestRunner(t, { clock: new ManualClock(), openPipes });
   const caller = runner.call({ argv: ['sleep', '1000'] });
   await asked.promise;

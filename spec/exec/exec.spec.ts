@@ -1,0 +1,7 @@
+/** What of commands needs no process: messages, decisions, the side that calls, and recordings. */
+import './call.js';
+import './decide-command.js';
+import './messages.js';
+import './recording/asciicast.js';
+import './recording/recorded-call.js';
+import './recording/terminal-recorder.js';
