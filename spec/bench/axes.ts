@@ -2,7 +2,7 @@
 import test from 'ava';
 import { countsOfStreams } from '../../bench/axes/counts-of-streams.js';
 import { LineSchedule } from '../../bench/axes/delay-line.js';
-import { chooseScale, drawPlots } from '../../bench/axes/draw-plots.js';
+import { drawPlots } from '../../bench/axes/draw-plots.js';
 import { rateAtEnd, secondsToReach } from '../../bench/axes/ramp.js';
 import { formatPlot } from '../../bench/axes/run-axes.js';
 import { SeriesTable } from '../../bench/axes/series-table.js';
@@ -28,13 +28,6 @@ test('idle streams are as many as descriptors allow', (t) => {
   t.deepEqual(countsOfStreams(Infinity, 20_000), [1, 10, 100]);
 });
 
-test('values that span decades are drawn on a logarithmic axis', (t) => {
-  t.is(chooseScale([1, 29]), 'linear');
-  t.is(chooseScale([1, 30, Number.NaN]), 'log');
-  t.is(chooseScale([0, 1000]), 'linear');
-  t.is(chooseScale([]), 'linear');
-});
-
 test('a rate is reached when it holds for half a second', (t) => {
   t.is(secondsToReach(RAMP, 1), 0);
   t.is(secondsToReach(RAMP, 10), 1);
@@ -49,12 +42,6 @@ test('a line carries one piece after the other, each later by the delay', (t) =>
   t.is(line.queueMs(5), 15);
   t.is(line.queueMs(30), 0);
   t.is(line.arrivalOf(1000, 100), 160);
-});
-
-test('a line without a limit only delays', (t) => {
-  const line = new LineSchedule({ delayMs: 5, bytesPerMs: Infinity });
-  t.is(line.arrivalOf(1e9, 1), 6);
-  t.is(line.queueMs(1), 0);
 });
 
 test('a line of a plot goes through the medians, in the order of the axis', (t) => {

@@ -64,22 +64,6 @@ test('the tables of docs/performance.md begin with the rows of the README, and a
   );
 });
 
-test('below a median are the smallest and the largest of its rounds, and rows that belong to another one are set in', (t) => {
-  const results = new Results();
-  for (const rate of [100, 300, 200]) results.add('up-1', 'vproxy', { rate, loadShare: 20 });
-  const figures = partOf(benchParts(findings(results)), 'docs/performance.md', 'figures')?.content ?? '';
-  t.true(figures.includes('| up, 1 stream, MB/s | 200<br>100–300 | – |'), figures);
-  t.true(figures.includes("| &emsp;the load's share of all CPU, % | 20.0 | – |"), figures);
-});
-
-test('bars that are missed are first, and those that are met are folded', (t) => {
-  const bars = partOf(benchParts(findings(someResults())), 'docs/performance.md', 'bars')?.content ?? '';
-  const [missed = '', met = ''] = bars.split('<details>');
-  t.regex(missed, /^2 of \d+ bars are missed:$/m);
-  t.true(missed.includes('| tls, up-1 | vproxy-tls / vproxy | 0.40 | ≥ 0.6 |'), missed);
-  t.true(met.includes('| up, 1 stream | vproxy / yamux | 2.00 | ≥ 1.5 |'), met);
-});
-
 test('of a run of some work only the tables are written that it measured all of', (t) => {
   const names = (only: string): string[] =>
     measuredParts(benchParts(findings(new Results())), new RegExp(only)).map(({ file, name }) => `${file} ${name}`);
@@ -90,18 +74,6 @@ test('of a run of some work only the tables are written that it measured all of'
     guest?.map(({ name }) => name),
     ['serial-lines'],
   );
-});
-
-test("the guest's tables say on what they were measured, with their bars", (t) => {
-  const results = new Results();
-  results.add('up', 'vproxy', { rate: 40 });
-  results.add('up', 'relay', { rate: 80 });
-  const guest = partOf(reportVm(parseVmOptions([]), results, 'tcg').documents ?? [], 'docs/performance.md', 'guest');
-  t.regex(
-    guest?.content ?? '',
-    /^Medians, [^\n]+, of 5 rounds, [^\n]+, in a guest under tcg\.\n\n\| \| vproxy forward \|/,
-  );
-  t.regex(guest?.content ?? '', /^\| up, 1 stream \| vproxy \/ relay \| 0\.50 \| ≥ 0\.8 \|$/m);
 });
 
 test('parts replace what was between their marks, and nothing else; where marks are missing, nothing is written', (t) => {

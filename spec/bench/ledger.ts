@@ -2,7 +2,6 @@
 import test from 'ava';
 import { type EndResult, Ledger } from '../../bench/soak/ledger.js';
 import { PatternCheck, patternBytes } from '../../bench/soak/pattern.js';
-import { Random } from '../../bench/soak/random.js';
 
 const nothing = () => undefined;
 const cutShort = { isComplete: false };
@@ -57,14 +56,4 @@ test('a pattern is told from another one, from another place of itself, and from
   t.true(check.isComplete);
   check.push(patternBytes(7, 100, 1));
   t.false(check.isPrefix);
-});
-
-test('a seed repeats its numbers, and another one has others', (t) => {
-  const numbers = (seed: number) => {
-    const random = new Random(seed);
-    return Array.from({ length: 1000 }, () => random.integer(3, 12));
-  };
-  t.deepEqual(numbers(1), numbers(1));
-  t.notDeepEqual(numbers(1), numbers(2));
-  t.is(new Set(numbers(1)).size, 10);
 });

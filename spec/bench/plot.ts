@@ -18,38 +18,22 @@ test('a logarithmic axis has a tick for each power of ten, and no place for 0', 
   t.is(place(0), Number.NaN);
 });
 
-test('a logarithmic axis can have a place for 0, before the powers of ten', (t) => {
-  const { ticks, place } = scaleFor('log-and-zero', [0, 1, 10, 100]);
-  t.deepEqual(ticks, [0, 1, 10, 100]);
-  t.deepEqual(ticks.map(place), [0, 1 / 3, 2 / 3, 1]);
-  t.is(place(-1), Number.NaN);
-});
-
-for (const kind of ['linear', 'log', 'log-and-zero'] as const) {
-  test(`a ${kind} axis for one value, or for none, has a length`, (t) => {
+test('an axis for one value, or for none, has a length', (t) => {
+  for (const kind of ['linear', 'log', 'log-and-zero'] as const) {
     for (const values of [[], [5], [0], [Number.NaN]]) {
       const { ticks, place } = scaleFor(kind, values);
-      t.true(ticks.length > 1);
-      t.is(place(ticks[0] ?? 0), 0);
-      t.is(place(ticks.at(-1) ?? 0), 1);
+      t.true(ticks.length > 1, kind);
+      t.deepEqual([place(ticks[0] ?? 0), place(ticks.at(-1) ?? 0)], [0, 1], kind);
     }
-  });
-}
+  }
+});
 
 const chart = {
   title: 'Memory <of> "two" & more',
   x: { title: 'time, s' },
   y: { title: 'memory, MB' },
   series: [
-    {
-      name: 'host',
-      points: [
-        { x: 0, y: 0 },
-        { x: 10, y: 100 },
-        { x: 12, y: Number.NaN },
-        { x: 20, y: 50 },
-      ],
-    },
+    { name: 'host', points: [0, 100, Number.NaN, 50].map((y, index) => ({ x: [0, 10, 12, 20][index] ?? 0, y })) },
     { name: 'guest', points: [] },
   ],
   marks: [{ x: 10, text: 'killed' }],
@@ -64,16 +48,8 @@ test('a chart has its titles, its legend, its marks, and lines from value to val
   // 20 on the x axis is at its end, 100 on the y axis at its top.
   t.true(svg.includes('<path d="M80 310L510 60M940 185"'), svg);
   t.false(svg.includes('NaN'));
-});
-
-test('charts stand below one another in one document whose elements are closed', (t) => {
-  const svg = formatLineCharts([chart, { ...chart, y: { ...chart.y, scale: 'log' } }]);
-  t.regex(svg, /^<svg [^>]* height="720"/);
-  t.is([...svg.matchAll(/<g transform/g)].length, 2);
-  for (const element of ['svg', 'g', 'text', 'title']) {
-    const opened = [...svg.matchAll(new RegExp(`<${element}[ >]`, 'g'))].length;
-    t.is([...svg.matchAll(new RegExp(`</${element}>`, 'g'))].length, opened, element);
-  }
+  const two = formatLineCharts([chart, { ...chart, y: { ...chart.y, scale: 'log' } }]);
+  t.is([...two.matchAll(/<g transform/g)].length, 2);
 });
 
 // Boards of panels
@@ -94,14 +70,6 @@ const tickLabels = (svg: string): string[] =>
 const paths = (svg: string, name: 'f' | 'l'): string[] =>
   [...svg.matchAll(new RegExp(`<path class="${name}\\d" d="([^"]*)"`, 'g'))].map(([, path = '']) => path);
 
-test('a board explains its marks, escapes what it writes, and has the colours of a dark page', (t) => {
-  const svg = draw({ series: [{ name: 'x<y', points: points(1, 2) }] });
-  for (const text of ['A &lt;board&gt;', 'of &quot;tests&quot;', 'A: a &amp; b', 'x&lt;y'])
-    t.true(svg.includes(text), text);
-  t.false(/https?:(?!\/\/www\.w3\.org\/2000\/svg)|<script|<image/.test(svg));
-  t.true(svg.includes('prefers-color-scheme: dark'));
-});
-
 test('a panel writes its values with their unit', (t) => {
   for (const [unit, most, last] of [
     ['bytes', 80e6, '80 MB'],
@@ -115,11 +83,6 @@ test('a panel writes its values with their unit', (t) => {
   }
   for (const series of [[], [{ name: 'a', points: points(0, 0) }]])
     t.is(tickLabels(draw({ unit: 'bytes', series }))[0], '0 B');
-});
-
-test('a line has a gap where values are missing', (t) => {
-  const [path = ''] = paths(draw({ series: [{ name: 'a', points: points(1, 1, null, 1, 1) }] }), 'l');
-  t.is(path.split('M').length - 1, 2);
 });
 
 test('series on top of one another are areas, each on the sum of those below it', (t) => {

@@ -5,7 +5,6 @@ import { parseBenchOptions } from '../../bench/options.js';
 import { BARS, type Bar, compareWithBars, formatBars } from '../../bench/report/bars.js';
 import { formatFailures, formatFigures } from '../../bench/report/figures-table.js';
 import { formatFigure } from '../../bench/report/format-figure.js';
-import { figureRecords } from '../../bench/report/json.js';
 import { Results, rowsOf } from '../../bench/results.js';
 import { SIDE_TABLES } from '../../bench/side-tables.js';
 import { formatTable, summarize } from '../../bench/table.js';
@@ -40,13 +39,6 @@ test('what the machine does not allow is no failure, and rows to which nothing a
   t.false(formatFigures(ROWS, COLUMNS, new Set(), results).includes('MB/s'));
   results.add('up-1', 'a', { rate: 'not tried: needs more' });
   t.regex(formatFigures(ROWS, COLUMNS, new Set(), results), /not tried/);
-});
-
-test('records have every round', (t) => {
-  t.deepEqual(figureRecords(ROWS, ['a', 'b', 'c'], someResults()), [
-    { ...ROWS[0], contender: 'a', median: 200, min: 100, max: 300, rounds: [100, 300, 200] },
-    { ...ROWS[0], contender: 'b', median: null, min: null, max: null, rounds: [], failure: 'it broke' },
-  ] as never);
 });
 
 const BAR: Bar = { title: 'up', work: 'up-1', key: 'rate', of: 'a', beside: 'd', bound: 'least', bar: 2 };
@@ -91,15 +83,6 @@ test('every bar is about a figure that is measured, of contenders that there are
       bar.title,
     );
   }
-});
-
-test('what people ask first is first: the first byte, memory at rest, processor time for a gigabyte', (t) => {
-  const rows = rowsOf(WORK, parseBenchOptions([]).amounts);
-  const places = rows.map(({ work, key }) => `${work} ${key}`);
-  t.deepEqual(places.slice(0, 5), ['start ms', 'rest resident', 'rest private', 'up-1 cpu', 'up-8 cpu']);
-  t.true(places.indexOf('down-64 cpu') < places.indexOf('up-1 rate'));
-  t.true(places.indexOf('down-64 rate') < places.indexOf('echo-1 p50'));
-  t.true(places.indexOf('connections-16 rate') < places.indexOf('idle both-1000'));
 });
 
 test('every row has a place of its own', (t) => {

@@ -4,7 +4,6 @@ import { Results } from '../../bench/results.js';
 import { VM_CONTENDERS } from '../../bench/vm/contenders.js';
 import { parseVmOptions } from '../../bench/vm/options.js';
 import { reportVm } from '../../bench/vm/report.js';
-import { BAUDS, serialRows } from '../../bench/vm/serial-line.js';
 import { serveLoad } from '../../bench/vm/serve.js';
 import { measureInGuest, VM_BARS, VM_WORK } from '../../bench/vm/work.js';
 import { localServer } from '../helpers/proxies.js';
@@ -55,9 +54,4 @@ test('the near end measures each piece of work on a port', async (t) => {
     t.deepEqual(Object.keys(outcomes).sort(), work.rows.map(({ key }) => key).sort());
     for (const [key, figure] of Object.entries(outcomes)) t.true(Number(figure) > 0, `${work.id} ${key}: ${figure}`);
   }
-});
-
-test('every line has rows of its own', (t) => {
-  const places = BAUDS.flatMap(serialRows).map(({ work, key }) => `${work} ${key}`);
-  t.is(new Set(places).size, places.length);
 });

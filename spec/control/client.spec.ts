@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import net from 'node:net';
 import { join } from 'node:path';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { type ControlClient, connectControl } from '../../lib/control/client/client.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { echo, localServer, localSocket, steeredPair } from '../helpers/proxies.js';
@@ -58,6 +58,8 @@ test('an error has the code and the message of the answer', async (t) => {
   await t.throwsAsync(client.addForward({ direction: 'incoming', spec: 'x' }), { code: 'bad-argument' });
   await t.throwsAsync(client.waitFor({ service: 'none', timeoutS: 0 }), { code: 'no-session' });
   await t.throwsAsync(client.events({ replay: 1e9 }).next(), { code: 'bad-argument' });
+  await t.throwsAsync(client.connect('none'), { code: 'unknown-service' });
+  await t.throwsAsync(client.connect('none', { channel: 'vm9' }), { code: 'not-found' });
 });
 
 test('events: those that were, those to come, and an end in order when nobody wants more', async (t) => {
@@ -116,4 +118,63 @@ test('nobody there, an orphaned file, and somebody who is no vproxy', async (t) 
     server.close();
     await once(server, 'close');
   }
+});
+
+/** A stream to a service whose target is `handle`. */
+async function streamTo(t: ExecutionContext, handle: Parameters<typeof localServer>[1]) {
+  const target = await localServer(t, handle);
+  const pair = await steeredPair(t, { peer: { incoming: [`x:127.0.0.1:${target.port}`] } });
+  const stream = await pair.client.connect('x');
+  t.teardown(() => stream.destroy());
+  return { ...pair, stream };
+}
+
+test('a stream goes on one way when the other has ended', async (t) => {
+  let got = '';
+  const { stream } = await streamTo(t, (socket) => {
+    socket.end('bye');
+    socket.on('data', (chunk: Buffer) => {
+      got += chunk.toString();
+    });
+    socket.on('end', () => socket.destroy());
+  });
+  const [bytes] = (await once(stream, 'data')) as [Buffer];
+  t.is(bytes.toString(), 'bye');
+  await once(stream.resume(), 'end');
+  stream.end('still here');
+  await once(stream, 'close');
+  t.is(stream.errored, null);
+  await eventually(() => got === 'still here');
+});
+
+for (const hasEnded of [false, true]) {
+  test(`a reset is an error with its code, also ${hasEnded ? 'after' : 'before'} the end of this side`, async (t) => {
+    const { stream } = await streamTo(t, (socket) => {
+      socket.write('x');
+      const reset = () => socket.resetAndDestroy();
+      if (hasEnded) socket.resume().once('end', reset);
+      else socket.once('data', reset);
+    });
+    await once(stream, 'data');
+    stream.on('data', () => undefined);
+    if (hasEnded) stream.end();
+    else stream.write('now');
+    const [error] = (await once(stream, 'error')) as [Error];
+    t.like(error, { code: 'local-error' });
+    t.regex(error.message, /ECONNRESET/);
+  });
+}
+
+test('a stream that is given up is reset as soon as more comes', async (t) => {
+  const { stream, here } = await streamTo(t, (socket) => {
+    const more = (): void => {
+      while (!socket.destroyed && socket.write(Buffer.alloc(65_536)));
+    };
+    more();
+    socket.on('drain', more);
+  });
+  await once(stream, 'data');
+  stream.destroy();
+  const event = await here.event('stream-reset');
+  t.is(event.fields['service'], 'x');
 });

@@ -1,6 +1,6 @@
 /** Requests that are not valid: the answer, and the field that it names. */
 import { join } from 'node:path';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { ERROR_CODES, VproxyError } from '../../lib/errors.js';
 import type { ErrorBody } from '../../lib/status/types.js';
 import { startControl, type TestRequest } from '../helpers/control.js';
@@ -14,22 +14,11 @@ interface Wanted {
   readonly message?: RegExp;
 }
 
-const refused = test.macro({
-  async exec(t, line: string, request: TestRequest, wanted: Wanted) {
-    const { proxy } = new TestProxy(t, `unix-listen:${join(temporaryFolder(t), 'c')}`);
-    const { ask } = await startControl(t, proxy);
-    const [method = '', url = ''] = line.split(' ');
-    const { status, body } = await ask(method, url, request);
-    const { error } = body as ErrorBody;
-    t.is(status, wanted.status, error.message);
-    t.is(error.code, wanted.code);
-    t.is(error.field, wanted.field);
-    t.regex(error.message, wanted.message ?? /^\S.*\S$/);
-    t.deepEqual([proxy.listChannels().length, proxy.listForwards().length], [1, 0]);
-  },
-  title: (_, line: string, { body = '', text = JSON.stringify(body) }: TestRequest, { status }: Wanted) =>
-    `${line} ${text.slice(0, 60)} is answered with ${status}`.replace(/ +/g, ' '),
-});
+/** A control server of a proxy whose channel nobody dials. */
+async function alone(t: ExecutionContext) {
+  const { proxy } = new TestProxy(t, `unix-listen:${join(temporaryFolder(t), 'c')}`);
+  return { proxy, ...(await startControl(t, proxy)) };
+}
 
 const badArgument = (field: string, message?: RegExp): Wanted => ({
   status: 400,
@@ -38,109 +27,104 @@ const badArgument = (field: string, message?: RegExp): Wanted => ({
   ...(message && { message }),
 });
 
-test(refused, 'GET /v1/nothing', {}, { status: 404, code: 'not-found' });
-test(refused, 'GET /', {}, { status: 404, code: 'not-found' });
-test(refused, 'GET /v1/channels/', {}, { status: 404, code: 'not-found' });
-test(refused, 'GET /v1/channels/vm7', {}, { status: 404, code: 'not-found', message: /vm7.*default/ });
-test(refused, 'GET /v1/channels/%ff', {}, { status: 400, code: 'bad-argument', message: /percent/ });
-test(refused, 'DELETE /v1/channels/default?mode=soon', {}, badArgument('mode', /drain or now/));
-test(refused, 'DELETE /v1/channels/default?now=1', {}, badArgument('now', /no such field/));
-test(refused, 'DELETE /v1/channels/default?mode=now&mode=drain', {}, badArgument('mode', /twice/));
-test(refused, 'DELETE /v1/forwards/f9', {}, { status: 404, code: 'not-found', message: /f9/ });
-test(refused, 'DELETE /v1/streams/default/7', {}, { status: 404, code: 'not-found', message: /7/ });
-test(refused, 'DELETE /v1/streams/default/0', {}, { status: 404, code: 'not-found' });
-test(refused, 'DELETE /v1/streams/default/-1', {}, badArgument('id'));
-test(refused, 'DELETE /v1/streams/default/99999999999', {}, badArgument('id'));
-test(refused, 'GET /v1/status?x=1', {}, badArgument('x'));
-test(refused, 'GET /v1/events?replay=501', {}, badArgument('replay', /more than 500/));
-test(refused, 'GET /v1/events?replay=-1', {}, badArgument('replay'));
-test(refused, 'GET /v1/events?replay=', {}, badArgument('replay'));
-test(refused, 'GET /v1/events?follow=no', {}, badArgument('follow', /true or false/));
-test(refused, 'GET /v1/wait?timeout=1e9', {}, badArgument('timeout'));
-test(refused, 'GET /v1/wait?timeout=0', {}, { status: 503, code: 'no-session' });
-test(refused, 'GET /v1/connect?service=ssh', {}, { status: 426, code: 'bad-argument' });
-test(refused, 'POST /v1/ping', {}, { status: 503, code: 'no-session' });
-test(refused, 'POST /v1/ping', { body: { channel: 'vm7' } }, { status: 404, code: 'not-found' });
-test(refused, 'PUT /v1/log-level', {}, badArgument('level'));
-test(refused, 'PUT /v1/log-level', { body: { level: 'loud' } }, badArgument('level', /error, warn/));
-test(refused, 'POST /v1/drain', { body: { timeoutS: -1 } }, badArgument('timeoutS'));
-test(refused, 'POST /v1/stop', { body: { now: true } }, badArgument('now'));
-test(refused, 'POST /v1/forwards', {}, badArgument('direction'));
-test(refused, 'POST /v1/forwards', { body: { direction: 'up', spec: 'ssh:22' } }, badArgument('direction'));
-test(refused, 'POST /v1/forwards', { body: { direction: 'outgoing' } }, badArgument('spec', /missing/));
-test(refused, 'POST /v1/forwards', { body: { direction: 'outgoing', spec: 'ssh' } }, badArgument('spec', /colon/));
-test(
-  refused,
-  'POST /v1/forwards',
-  { body: { direction: 'outgoing', spec: 'ssh:0', channel: 'vm7' } },
-  { status: 404, code: 'not-found' },
-);
-test(refused, 'POST /v1/channels', { body: {} }, badArgument('address', /missing/));
-test(refused, 'POST /v1/channels', { body: { address: 'smoke:signals' } }, badArgument('address'));
 const address = 'unix-connect:/nowhere';
-test(refused, 'POST /v1/channels', { body: { address, label: 'VM 1' } }, badArgument('label', /a-z/));
-test(
-  refused,
-  'POST /v1/channels',
-  { body: { address, label: 'v', incoming: ['x:1', 'y'] } },
-  badArgument('incoming[1]'),
-);
-test(refused, 'POST /v1/channels', { body: { address, label: 'v', outgoing: [7] } }, badArgument('outgoing[0]'));
-test(refused, 'POST /v1/channels', { body: { address, label: 'v', outgoing: 'x:1' } }, badArgument('outgoing'));
-test(refused, 'POST /v1/channels', { body: { address, label: 'v', waitS: '5' } }, badArgument('waitS'));
-test(refused, 'POST /v1/channels', { body: { address, colour: 'red' } }, badArgument('colour'));
-test(refused, 'POST /v1/channels', { text: '{"__proto__": {"label": "x"}}' }, badArgument('address'));
-test(
-  refused,
-  'POST /v1/channels',
-  { body: { address } },
-  { status: 400, code: 'bad-argument', message: /there already/ },
-);
-test(refused, 'POST /v1/ping', { text: '{' }, { status: 400, code: 'bad-argument', message: /JSON/ });
-test(refused, 'POST /v1/ping', { text: '[]' }, { status: 400, code: 'bad-argument', message: /object/ });
-test(refused, 'POST /v1/ping', { text: 'null' }, { status: 400, code: 'bad-argument', message: /object/ });
-test(
-  refused,
-  'POST /v1/ping',
-  { text: '{}', headers: { 'Content-Type': 'text/plain' } },
-  { status: 415, code: 'bad-argument', message: /application\/json/ },
-);
+
+/** Requests, and what they are answered with. */
+const REFUSED: readonly (readonly [line: string, request: TestRequest, wanted: Wanted])[] = [
+  ['GET /v1/nothing', {}, { status: 404, code: 'not-found' }],
+  ['GET /v1/channels/vm7', {}, { status: 404, code: 'not-found', message: /vm7.*default/ }],
+  ['GET /v1/channels/%ff', {}, { status: 400, code: 'bad-argument', message: /percent/ }],
+  ['DELETE /v1/channels/default?mode=soon', {}, badArgument('mode', /drain or now/)],
+  ['DELETE /v1/channels/default?now=1', {}, badArgument('now', /no such field/)],
+  ['DELETE /v1/channels/default?mode=now&mode=drain', {}, badArgument('mode', /twice/)],
+  ['DELETE /v1/forwards/f9', {}, { status: 404, code: 'not-found', message: /f9/ }],
+  ['DELETE /v1/streams/default/7', {}, { status: 404, code: 'not-found', message: /7/ }],
+  ['DELETE /v1/streams/default/-1', {}, badArgument('id')],
+  ['DELETE /v1/streams/default/99999999999', {}, badArgument('id')],
+  ['GET /v1/status?x=1', {}, badArgument('x')],
+  ['GET /v1/events?replay=501', {}, badArgument('replay', /more than 500/)],
+  ['GET /v1/events?replay=-1', {}, badArgument('replay')],
+  ['GET /v1/events?follow=no', {}, badArgument('follow', /true or false/)],
+  ['GET /v1/wait?timeout=1e9', {}, badArgument('timeout')],
+  ['GET /v1/wait?timeout=0', {}, { status: 503, code: 'no-session' }],
+  ['GET /v1/connect?service=ssh', {}, { status: 426, code: 'bad-argument' }],
+  ['POST /v1/ping', {}, { status: 503, code: 'no-session' }],
+  ['POST /v1/ping', { body: { channel: 'vm7' } }, { status: 404, code: 'not-found' }],
+  ['PUT /v1/log-level', {}, badArgument('level')],
+  ['PUT /v1/log-level', { body: { level: 'loud' } }, badArgument('level', /error, warn/)],
+  ['POST /v1/drain', { body: { timeoutS: -1 } }, badArgument('timeoutS')],
+  ['POST /v1/stop', { body: { now: true } }, badArgument('now')],
+  ['POST /v1/forwards', { body: { direction: 'up', spec: 'ssh:22' } }, badArgument('direction')],
+  ['POST /v1/forwards', { body: { direction: 'outgoing' } }, badArgument('spec', /missing/)],
+  ['POST /v1/forwards', { body: { direction: 'outgoing', spec: 'ssh' } }, badArgument('spec', /colon/)],
+  [
+    'POST /v1/forwards',
+    { body: { direction: 'outgoing', spec: 'ssh:0', channel: 'vm7' } },
+    { status: 404, code: 'not-found' },
+  ],
+  ['POST /v1/channels', { body: {} }, badArgument('address', /missing/)],
+  ['POST /v1/channels', { body: { address: 'smoke:signals' } }, badArgument('address')],
+  ['POST /v1/channels', { body: { address, label: 'VM 1' } }, badArgument('label', /a-z/)],
+  ['POST /v1/channels', { body: { address, label: 'v', incoming: ['x:1', 'y'] } }, badArgument('incoming[1]')],
+  ['POST /v1/channels', { body: { address, label: 'v', outgoing: [7] } }, badArgument('outgoing[0]')],
+  ['POST /v1/channels', { body: { address, label: 'v', outgoing: 'x:1' } }, badArgument('outgoing')],
+  ['POST /v1/channels', { body: { address, label: 'v', waitS: '5' } }, badArgument('waitS')],
+  ['POST /v1/channels', { body: { address, colour: 'red' } }, badArgument('colour')],
+  ['POST /v1/channels', { text: '{"__proto__": {"label": "x"}}' }, badArgument('address')],
+  ['POST /v1/channels', { body: { address } }, { status: 400, code: 'bad-argument', message: /there already/ }],
+  ['POST /v1/ping', { text: '{' }, { status: 400, code: 'bad-argument', message: /JSON/ }],
+  ['POST /v1/ping', { text: '[]' }, { status: 400, code: 'bad-argument', message: /object/ }],
+  [
+    'POST /v1/ping',
+    { text: '{}', headers: { 'Content-Type': 'text/plain' } },
+    { status: 415, code: 'bad-argument', message: /application\/json/ },
+  ],
+];
+
+test('a request that is not valid names its field, and changes nothing', async (t) => {
+  const { proxy, ask } = await alone(t);
+  for (const [line, request, wanted] of REFUSED) {
+    const [method = '', url = ''] = line.split(' ');
+    const { status, body, text } = await ask(method, url, request);
+    const { error } = body as ErrorBody;
+    const { message = /^\S.*\S$/, ...facts } = wanted;
+    t.deepEqual(
+      { status, code: error.code, ...(error.field !== undefined && { field: error.field }) },
+      facts,
+      line + text,
+    );
+    t.regex(error.message, message, line);
+    t.deepEqual([proxy.listChannels().length, proxy.listForwards().length], [1, 0], line);
+  }
+});
 
 test('another method is answered with 405 and those that are allowed', async (t) => {
-  const { proxy } = new TestProxy(t, `unix-listen:${join(temporaryFolder(t), 'c')}`);
-  const { ask } = await startControl(t, proxy);
+  const { ask } = await alone(t);
   const { status, headers } = await ask('PUT', '/v1/channels');
   t.deepEqual([status, headers.allow], [405, 'GET, POST']);
 });
 
 test('a port that is taken is answered with 409, and changes nothing', async (t) => {
-  const { proxy } = new TestProxy(t, `unix-listen:${join(temporaryFolder(t), 'c')}`);
   const { port } = await localServer(t, () => undefined);
-  const { ask } = await startControl(t, proxy);
+  const { proxy, ask } = await alone(t);
   const answer = await ask('POST', '/v1/forwards', { body: { direction: 'outgoing', spec: `ssh:127.0.0.1:${port}` } });
   t.is(answer.status, 409);
   t.like(answer.body, { error: { code: 'address-in-use' } });
   t.deepEqual(proxy.listForwards(), []);
 });
 
-test('a reload that fails says why with 422, whoever was wrong', async (t) => {
-  const { proxy } = new TestProxy(t, `unix-listen:${join(temporaryFolder(t), 'c')}`);
-  const { ask, process } = await startControl(t, proxy);
-  for (const code of ['bad-file', 'bad-argument'] as const) {
-    process.reload = () => Promise.reject(new VproxyError(code, 'channels.vm1.address: it is missing'));
-    const { status, body } = await ask('POST', '/v1/reload');
-    t.is(status, 422);
-    t.deepEqual(body, { error: { code, message: 'channels.vm1.address: it is missing' } });
+test('a reload that fails says why with 422, whoever was wrong; a defect is answered with 500', async (t) => {
+  const { ask, process } = await alone(t);
+  for (const [error, status, code] of [
+    [new VproxyError('bad-file', 'channels.vm1.address: it is missing'), 422, 'bad-file'],
+    [new VproxyError('bad-argument', 'channels.vm1.address: it is missing'), 422, 'bad-argument'],
+    [new TypeError('x is not a function'), 500, 'internal'],
+  ] as const) {
+    process.reload = () => Promise.reject(error);
+    const answer = await ask('POST', '/v1/reload');
+    t.is(answer.status, status);
+    t.deepEqual(answer.body, { error: { code, message: error.message } });
   }
-});
-
-test('a defect is answered with 500, and the next request as ever', async (t) => {
-  const { proxy } = new TestProxy(t, `unix-listen:${join(temporaryFolder(t), 'c')}`);
-  const { ask, process } = await startControl(t, proxy);
-  process.reload = () => Promise.reject(new TypeError('x is not a function'));
-  const { status, body } = await ask('POST', '/v1/reload');
-  t.is(status, 500);
-  t.deepEqual(body, { error: { code: 'internal', message: 'x is not a function' } });
   t.is((await ask('GET', '/v1/status')).status, 200);
 });
 

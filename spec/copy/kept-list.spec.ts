@@ -1,7 +1,6 @@
 /** Lists that grow with what a peer sends: their bounds, and that they are released. */
 
-import { execFileSync } from 'node:child_process';
-import { lstatSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { lstatSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { COPY_KIND, encodeMessage } from '../../lib/copy/copy-messages.js';
@@ -16,7 +15,6 @@ import { CheckList } from '../../lib/copy/unpacking.js';
 import { Budget } from '../../lib/util/bounds.js';
 import { systemClock } from '../../lib/util/clock.js';
 import { Turns } from '../../lib/util/concurrency.js';
-import { CopyPair } from '../helpers/copy-pair.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { tellService } from '../helpers/hostile-copy.js';
 
@@ -126,24 +124,6 @@ test('what a side says of the warnings that it has left out is told by the other
   t.is(told.at(-1), 'and 4,000 more');
 });
 
-for (const direction of ['put', 'get'] as const) {
-  test(`${direction}: of very many things that are left out the first are named, and the others counted`, async (t) => {
-    const [from, to] = [temporaryFolder(t), temporaryFolder(t)];
-    const app = join(from, 'app');
-    mkdirSync(app);
-    execFileSync(
-      'mkfifo',
-      Array.from({ length: 1100 }, (_, index) => `fifo${index}`),
-      { cwd: app },
-    );
-    const { warnings } = await new CopyPair(t)[direction]([app], to);
-    t.is(warnings.length, 1001);
-    t.regex(warnings[0] ?? '', /left out: it is neither a file, a folder nor a link$/);
-    t.is(warnings.at(-1), 'and 100 more');
-    t.deepEqual(readdirSync(join(to, 'app')), []);
-  });
-}
-
 test('folders that are complete get their permissions before too many bytes of them wait', async (t) => {
   const path = join(temporaryFolder(t), 'app');
   const target = { root: { name: 'app', kind: 'folder' }, path, stage: `${path}.part`, isMerged: false } as const;
@@ -215,18 +195,6 @@ test('a copy that has ended takes nothing of what others may keep', async (t) =>
     const answer = await tellService(service, join(folder, 'file'), [...records, END]);
     t.deepEqual(answer, { code: 'protocol-error', message: 'copy: a record of kind 8 before READY' });
   }
-});
-
-test('staged files of too many bytes are refused, with both numbers', async (t) => {
-  const folder = temporaryFolder(t);
-  writeFileSync(join(folder, 'file'), 'x');
-  const service = new CopyService({ root: null, clock: systemClock, log: () => undefined });
-  t.teardown(() => service.stop());
-  const records = Array.from({ length: 60 }, (_, index) => stagedRecord(index));
-  const { code, message } = await tellService(service, join(folder, 'file'), [...records, END]);
-  t.is(code, 'protocol-error');
-  t.regex(message, /^copy: \d+ staged files of \d+ bytes, expected at most 200000 of 67108864 bytes$/);
-  t.deepEqual(readdirSync(folder), ['file']);
 });
 
 const END = encodeMessage(COPY_KIND.END, {});

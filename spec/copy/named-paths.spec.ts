@@ -108,15 +108,22 @@ test('of a request with thousands of homes the accounts are read once', (t) => {
   t.is(homes.resolve('z'), path('me/z'));
 });
 
-test('an older side, which knows absolute paths only, is told of in one line, and gets nothing', async (t) => {
-  const { path } = setUp(t);
+/** A copy to a side that is older, and that side's end of its stream. */
+function putToOlder(source: string, target: string) {
   const [caller, far] = duplexPair();
-  const older = new RecordStream(far);
-  const options = {
+  const progress = new CopyProgress();
+  const compared: string[] = [];
+  progress.onComparison = ({ side }) => compared.push(side);
+  const done = putFiles([source], target, {
     open: () => Promise.resolve(caller),
-    ...{ isResumed: false, hasTotals: false, progress: new CopyProgress(), warn: () => undefined },
-  };
-  const refused = t.throwsAsync(putFiles([path('here/a.txt')], 'x', options), {
+    ...{ isResumed: true, hasTotals: false, progress, warn: () => undefined },
+  });
+  return { far, older: new RecordStream(far), done, compared };
+}
+
+test('an older side, which knows absolute paths only, is told of in one line, and gets nothing', async (t) => {
+  const { far, older, done } = putToOlder(setUp(t).path('here/a.txt'), 'x');
+  const refused = t.throwsAsync(done, {
     code: 'copy-refused',
     message: 'vproxy at the other side is older, and takes only paths that begin with a slash',
   });
@@ -128,26 +135,11 @@ test('an older side, which knows absolute paths only, is told of in one line, an
 });
 
 test('an older side tells nothing of its comparison, and a copy goes on as with it', async (t) => {
-  const { path } = setUp(t);
-  const [caller, far] = duplexPair();
-  const older = new RecordStream(far);
-  const progress = new CopyProgress();
-  const compared: string[] = [];
-  progress.onComparison = ({ side }) => compared.push(side);
-  const options = {
-    open: () => Promise.resolve(caller),
-    isResumed: true,
-    hasTotals: false,
-    progress,
-    warn: () => undefined,
-  };
+  const { far, older, done, compared } = putToOlder(setUp(t).path('here/a.txt'), '/x');
   older.onData = () => true;
-  const done = putFiles([path('here/a.txt')], '/x', options);
-  await older.expect(COPY_KIND.START);
-  await older.expect(COPY_KIND.PLAN);
+  for (const kind of [COPY_KIND.START, COPY_KIND.PLAN]) await older.expect(kind);
   await older.send(encodeMessage(COPY_KIND.READY, { targets: ['/x'] }));
-  await older.expect(COPY_KIND.CHECKS);
-  await older.expect(COPY_KIND.END);
+  for (const kind of [COPY_KIND.CHECKS, COPY_KIND.END]) await older.expect(kind);
   await older.send(encodeMessage(COPY_KIND.DONE, {}));
   far.end();
   t.deepEqual(await done, ['/x']);

@@ -23,52 +23,33 @@ function setUp(t: ExecutionContext) {
   return { path, pair: new CopyPair(t, { root: path('in') }) };
 }
 
-const OUTSIDE = [
-  'out/secret',
-  'out/missing',
-  'inside/x',
-  'in/../out/secret',
-  'in/folder/secret',
-  'in/file',
-  'in/dangling',
-  'in/folder',
-  '',
+const INSIDE_ONLY = { code: 'denied', message: 'the other side says: this path is not allowed' };
+
+const READ = [
+  ...['out/secret', 'out/missing', 'inside/x', 'in/../out/secret', ''],
+  ...['in/folder/secret', 'in/file', 'in/dangling', 'in/folder'],
 ];
 
-for (const name of OUTSIDE) {
+for (const name of READ) {
   test(`what is outside cannot be read: "${name}"`, async (t) => {
     const { path, pair } = setUp(t);
-    const error = await t.throwsAsync(pair.get([path(name)], path('mine')), { code: 'denied' });
-    t.is(error.message, 'the other side says: this path is not allowed');
+    await t.throwsAsync(pair.get([path(name)], path('mine')), INSIDE_ONLY);
     t.deepEqual(readdirSync(path('mine')), ['new']);
-    t.deepEqual(
-      pair.events.map(({ event, fields }) => [event, fields['code']]),
-      [['copy-refused', 'denied']],
-    );
+    t.like(pair.events, [{ event: 'copy-refused', fields: { code: 'denied' } }]);
+    t.is(pair.events.length, 1);
   });
 }
 
-for (const name of [
-  'out',
-  'out/',
-  'out/new',
-  'inside',
-  'in/folder',
-  'in/folder/new',
-  'in/../new',
-  'in/dangling',
-  'in/dangling out',
-  'missing/new',
-  '',
-]) {
+const WRITTEN = [
+  ...['out', 'out/', 'out/new', 'inside', 'in/../new', 'missing/new', ''],
+  ...['in/folder', 'in/folder/new', 'in/dangling', 'in/dangling out'],
+];
+
+for (const name of WRITTEN) {
   test(`what is outside cannot be written: "${name}"`, async (t) => {
     const { path, pair } = setUp(t);
-    const error = await t.throwsAsync(pair.put([path('mine/new')], path(name)), { code: 'denied' });
-    t.is(error.message, 'the other side says: this path is not allowed');
-    t.deepEqual(
-      pair.events.map(({ event }) => event),
-      ['copy-refused'],
-    );
+    await t.throwsAsync(pair.put([path('mine/new')], path(name)), INSIDE_ONLY);
+    t.like(pair.events, [{ event: 'copy-refused' }]);
     t.deepEqual(readdirSync(path('out')), ['secret']);
     t.deepEqual(readdirSync(path('')).sort(), ['in', 'inside', 'mine', 'out', 'way in']);
   });

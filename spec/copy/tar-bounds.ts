@@ -89,45 +89,42 @@ test('a header of pax has a bound of its keys', (t) => {
   );
 });
 
-const BAD_PAX = [
-  'x',
-  '5 a=b\n',
-  '7 a=b\n',
-  '06 a=b\n',
-  '-6 a=b\n',
-  '6 a=bc',
-  '6 abc\n',
-  '6 =bc\n',
-  '6 a=b\n6',
-  '4 a\n6 a=b\n',
-];
+test('a header of pax that is not valid is refused', (t) => {
+  const texts = [
+    'x',
+    '5 a=b\n',
+    '7 a=b\n',
+    '06 a=b\n',
+    '-6 a=b\n',
+    '6 a=bc',
+    '6 abc\n',
+    '6 =bc\n',
+    '6 a=b\n6',
+    '4 a\n6 a=b\n',
+  ];
+  for (const text of texts) {
+    const refusal = outcome(rawEntry('x', Buffer.from(text))) ?? '';
+    t.regex(refusal, /^copy: the tar is not valid: a header of pax /, JSON.stringify(text));
+  }
+});
 
-for (const text of BAD_PAX) {
-  test(`a header of pax that is not valid is refused: ${JSON.stringify(text)}`, (t) => {
-    t.regex(outcome(rawEntry('x', Buffer.from(text))) ?? '', /^copy: the tar is not valid: a header of pax /);
-  });
-}
-
-for (const size of ['-1', '', 'x', '1e3', '9007199254740993', '99999999999999999']) {
-  test(`a size of pax that is not valid is refused: "${size}"`, (t) => {
+test('a size that is not valid, or that tar-stream may read otherwise, is refused', (t) => {
+  const refusal = 'copy: the tar is not valid: the size of an entry is not valid';
+  for (const size of ['-1', '', 'x', '1e3', '9007199254740993', '99999999999999999']) {
     const record = ` size=${size}\n`;
     const length = record.length + (record.length > 8 ? 2 : 1);
-    const pax = rawEntry('x', Buffer.from(`${length}${record}`));
-    t.is(outcome(pax), 'copy: the tar is not valid: the size of an entry is not valid');
-  });
-}
-
-for (const field of [
-  '0000000001',
-  '        12 ',
-  '00000000008 ',
-  '\x80\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00',
-  '\xff'.repeat(12),
-]) {
-  test(`a size that tar-stream may read otherwise is refused: ${JSON.stringify(field)}`, (t) => {
+    t.is(outcome(rawEntry('x', Buffer.from(`${length}${record}`))), refusal, `"${size}" of pax`);
+  }
+  for (const field of [
+    '0000000001',
+    '        12 ',
+    '00000000008 ',
+    `\x80${'\0'.repeat(4)}\x01${'\0'.repeat(6)}`,
+    '\xff'.repeat(12),
+  ]) {
     const header = rawEntry('0', Buffer.alloc(0));
     header.fill(0, 124, 136);
     header.write(field, 124, 'latin1');
-    t.is(outcome(header), 'copy: the tar is not valid: the size of an entry is not valid');
-  });
-}
+    t.is(outcome(header), refusal, JSON.stringify(field));
+  }
+});
