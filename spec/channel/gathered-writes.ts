@@ -101,18 +101,6 @@ test('behind what the link has not written small pieces wait until it has, in th
   t.deepEqual(link.texts.slice(1), ['01234']);
 });
 
-test('what does not fit into what is gathered is written with the next', async (t) => {
-  const { link, writes } = setUp();
-  const pieces = Array.from({ length: 9 }, (_, index) => Buffer.alloc(4000, index));
-  for (const piece of pieces) writes.write(piece);
-  await nextTurn();
-  t.deepEqual(
-    link.calls.map(({ length }) => length),
-    [16_000, 16_000, 4000],
-  );
-  t.true(Buffer.concat(link.calls).equals(Buffer.concat(pieces)));
-});
-
 test('a drain is told where the link tells none, and only for what has counted as unwritten', async (t) => {
   const { link, writes, seen } = setUp();
   writes.write(Buffer.alloc(1000));

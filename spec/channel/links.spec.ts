@@ -27,6 +27,7 @@ import {
   loopbackVsock,
   makeFifos,
   makePipe,
+  record,
 } from '../helpers/channel-pair.js';
 import { sha256, temporaryFolder } from '../helpers/files.js';
 import { freePort, socketPair } from '../helpers/ports.js';
@@ -240,14 +241,13 @@ for (const [name, open, end] of KINDS) {
 
   test(`${name}: a write that is not taken at once says so, and a drain follows; parts arrive in order`, async (t) => {
     const { near, far } = await open(t);
-    const [nearHandler, farHandler] = [new LinkRecorder(), new LinkRecorder()];
-    near.start(nearHandler);
+    const nearHandler = record(near);
     const filled = fill(near);
     t.true(near.unwrittenBytes > 0);
     t.is(nearHandler.drainCount, 0);
     near.write(Buffer.from('one '));
     near.writeParts([Buffer.from('two '), Buffer.from('thr'), Buffer.from('ee')]);
-    far.start(farHandler);
+    const farHandler = record(far);
     await nearHandler.drained();
     t.deepEqual([near.unwrittenBytes, nearHandler.drainCount], [0, 1]);
     await farHandler.received(filled + 13);
@@ -256,13 +256,12 @@ for (const [name, open, end] of KINDS) {
 
   test(`${name}: close delivers what was queued, then says shutdown once`, async (t) => {
     const { near, far } = await open(t);
-    const [nearHandler, farHandler] = [new LinkRecorder(), new LinkRecorder()];
-    near.start(nearHandler);
+    const nearHandler = record(near);
     const filled = fill(near);
     near.close(20_000);
     near.close();
     t.true(near.write(Buffer.from('too late')));
-    far.start(farHandler);
+    const farHandler = record(far);
     await farHandler.received(filled);
     t.is((await nearHandler.closed).code, 'shutdown');
     near.destroy();
@@ -275,13 +274,12 @@ for (const [name, open, end] of KINDS) {
   ] as const) {
     test(`${name}: ${what}, and nothing is called afterwards but onClosed`, async (t) => {
       const { near, far } = await open(t);
-      const handler = new LinkRecorder();
-      near.start(handler);
+      const handler = record(near);
       fill(near);
       endLink(near);
       endLink(near);
       t.is((await handler.closed).code, 'shutdown');
-      far.start(new LinkRecorder());
+      record(far);
       await new Promise((resolve) => setImmediate(resolve));
       t.deepEqual([handler.closings.length, handler.drainCount], [1, 0]);
     });
@@ -335,8 +333,7 @@ for (const [name, open, end] of KINDS) {
     const { near } = await open(t);
     near.destroy();
     await new Promise((resolve) => setImmediate(resolve));
-    const handler = new LinkRecorder();
-    near.start(handler);
+    const handler = record(near);
     t.is(handler.closings.length, 0, 'not from inside start');
     t.is((await handler.closed).code, 'shutdown');
   });

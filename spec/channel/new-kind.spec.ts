@@ -2,14 +2,15 @@
  * A kind of channel that vproxy does not have, as a contributor would add it: one object, which the table would name.
  */
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
+import type { Duplex } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
 import test, { type ExecutionContext } from 'ava';
 import { type ChannelAddress, formatChannel } from '../../lib/channel/address/address.js';
 import { applyOptions } from '../../lib/channel/address/options.js';
 import { type DialKind, type OptionFor, VM_TRAITS } from '../../lib/channel/kind.js';
 import { VproxyError } from '../../lib/errors.js';
 import { SessionSource } from '../../lib/forward/session-source.js';
-import type { Link, LinkHandler } from '../../lib/link/link.js';
+import { DuplexLink } from '../../lib/link/duplex-link.js';
 import { ChannelSessions } from '../../lib/proxy/channel-sessions.js';
 import { supervise } from '../../lib/proxy/listen-supervisor.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
@@ -17,16 +18,14 @@ import type { Session } from '../../lib/session/session.js';
 import { sessionSettings } from '../../lib/session/settings.js';
 import { systemClock } from '../../lib/util/clock.js';
 import { deferred } from '../../lib/util/concurrency.js';
+import { duplexPair } from '../helpers/channel-pair.js';
 
 interface Place {
   readonly name: string;
   readonly pieceBytes: number;
 }
 
-/**
- * `toy:NAME[,piece=BYTES]`: the two sides that dial a name in one process are joined; bytes come in pieces of that
- * size.
- */
+/** `toy:NAME[,piece=BYTES]`: the two sides that dial a name in one process are joined. */
 const toy: DialKind<Place> = {
   mode: 'dial',
   traits: { ...VM_TRAITS, frameBytes: 8192 },
@@ -46,81 +45,15 @@ const toy: DialKind<Place> = {
   ]),
   parse: (name) => ({ name, pieceBytes: 1000 }),
   format: ({ name }) => name,
-  dial: ({ name, pieceBytes }) => {
-    const link = new ToyLink(`toy:${name}`, pieceBytes);
-    const other = waiting.get(name);
-    if (other === undefined) waiting.set(name, link);
-    else other.join(link);
-    return Promise.resolve(link);
+  dial: ({ name }) => {
+    const [one, other] = duplexPair();
+    const waits = waiting.get(name);
+    if (waits === undefined) waiting.set(name, other);
+    return Promise.resolve(new DuplexLink(`toy:${name}`, waits ?? one));
   },
 };
 
-const waiting = new Map<string, ToyLink>();
-
-class ToyLink implements Link {
-  readonly description: string;
-  readonly unwrittenBytes = 0;
-  readonly #pieceBytes: number;
-  readonly #handler = deferred<LinkHandler>();
-  readonly #other = deferred<ToyLink>();
-  #isClosed = false;
-  #resumed = deferred();
-  /** Deliveries wait for one another, as reading may be paused in the middle of one. */
-  #delivered: Promise<void> = Promise.resolve();
-
-  constructor(description: string, pieceBytes: number) {
-    this.description = description;
-    this.#pieceBytes = pieceBytes;
-    this.#resumed.resolve();
-  }
-
-  join(other: ToyLink): void {
-    this.#other.resolve(other);
-    other.#other.resolve(this);
-  }
-
-  start(handler: LinkHandler): void {
-    this.#handler.resolve(handler);
-  }
-
-  pause(): void {
-    this.#resumed = deferred();
-  }
-
-  resume(): void {
-    this.#resumed.resolve();
-  }
-
-  write(bytes: Buffer): boolean {
-    const copy = Buffer.from(bytes);
-    void this.#other.promise.then((other) => {
-      other.#delivered = other.#delivered.then(() => other.#deliver(copy));
-    });
-    return true;
-  }
-
-  writeParts(parts: readonly Buffer[]): boolean {
-    return parts.every((part) => this.write(part));
-  }
-
-  close(): void {
-    this.destroy();
-  }
-
-  destroy(): void {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
-    void this.#handler.promise.then((handler) => handler.onClosed(new VproxyError('shutdown', 'closed')));
-  }
-
-  async #deliver(bytes: Buffer): Promise<void> {
-    const handler = await this.#handler.promise;
-    for (let offset = 0; offset < bytes.length && !this.#isClosed; offset += this.#pieceBytes) {
-      await this.#resumed.promise;
-      handler.onBytes(Buffer.from(bytes.subarray(offset, offset + this.#pieceBytes)));
-    }
-  }
-}
+const waiting = new Map<string, Duplex>();
 
 /** The channel of an address and its options, as it is with a row for the kind. */
 function toyChannel(name: string, ...options: string[]): ChannelAddress {
@@ -173,9 +106,6 @@ test('sessions run on it, and streams over them', async (t) => {
   });
   const stream = MuxStream.open(a, 'echo');
   const sent = randomBytes(50_000);
-  const received: Buffer[] = [];
-  stream.on('data', (piece: Buffer) => received.push(piece));
   stream.end(sent);
-  await once(stream, 'end');
-  t.deepEqual(Buffer.concat(received), sent);
+  t.deepEqual(await buffer(stream), sent);
 });

@@ -8,12 +8,11 @@ import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { toVproxyError } from '../../lib/errors.js';
-import { parseForwardSpec } from '../../lib/forward/spec.js';
 import type { ChannelOptions } from '../../lib/proxy/channel-options.js';
 import { Proxy } from '../../lib/proxy/proxy.js';
 import { type Clock, systemClock } from '../../lib/util/clock.js';
 import { temporaryFolder } from '../helpers/files.js';
-import { echo, localServer, localSocket, readToEnd, TestProxy } from '../helpers/proxies.js';
+import { ask, echo, incoming, localServer, localSocket, outgoing, readToEnd, startProxy } from '../helpers/proxies.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
 /**
@@ -34,16 +33,15 @@ const OLD = ['kept', 'old-1', 'old-2', 'old-3', 'old-4', 'vm5'];
 /** The forwards that listen in the second set only. */
 const NEW = ['new-1', 'new-2', 'new-3', 'new-storage', 'new-4', 'new-channel', 'new-vm5/echo'];
 
-const out = (...paths: string[]) => paths.map((path) => parseForwardSpec('outgoing', `echo:unix:${path}`));
+const out = (...paths: string[]) => outgoing(...paths.map((path) => `echo:unix:${path}`));
 
 async function setUp(t: ExecutionContext, clock: Clock = systemClock): Promise<Setup> {
   const at = (name: string) => join(folder, name);
   const folder = temporaryFolder(t);
   const machines = temporaryFolder(t);
   const target = await localServer(t, echo);
-  const incoming = [`echo:${target.port}`];
   for (const path of ['a', 'b', 'c', 'd'].map(at).concat(join(machines, 'vm5')))
-    await new TestProxy(t, `unix-listen:${path}`, { incoming }).start();
+    await startProxy(t, `unix-listen:${path}`, { incoming: [`echo:${target.port}`] });
   const group = (path: string) => ({
     label: 'vms',
     address: `unix-connect:${machines}/*`,
@@ -84,18 +82,9 @@ async function setUp(t: ExecutionContext, clock: Clock = systemClock): Promise<S
   return { host, at, wanted };
 }
 
-async function echoes(t: ExecutionContext, path: string): Promise<boolean> {
-  const socket = localSocket(t, { path });
-  socket.end('x');
-  return (await readToEnd(socket)).toString() === 'x';
-}
-
-/** The answer of the broker that listens at a path to an invalid request. */
-async function storageAnswer(t: ExecutionContext, path: string): Promise<string> {
-  const socket = localSocket(t, { path });
-  socket.end('x\n');
-  return (await readToEnd(socket)).toString();
-}
+/** Whether the storage broker answers an invalid request, at the path of its socket. */
+const isBroker = async (t: ExecutionContext, path: string): Promise<boolean> =>
+  (await ask(t, path, 'x\n')).includes('storage-bad-request');
 
 /** Whether nothing listens at a path. */
 async function isFree(path: string): Promise<boolean> {
@@ -112,72 +101,62 @@ async function isFree(path: string): Promise<boolean> {
   }
 }
 
-interface Failure {
-  readonly code: string;
-  /** Makes the second set one that fails, and returns it. */
-  readonly cause: (t: ExecutionContext, setup: Setup) => Promise<ChannelOptions[]> | ChannelOptions[];
-}
+/** The code with which the second set fails; and what makes it one that does, and returns it. */
+type Failure = readonly [
+  code: string,
+  cause: (t: ExecutionContext, setup: Setup) => Promise<ChannelOptions[]> | ChannelOptions[],
+];
 
-const taken = (name: string): Failure => ({
-  code: 'address-in-use',
-  cause: async (t, { at, wanted }) => {
+const taken = (name: string): Failure => [
+  'address-in-use',
+  async (t, { at, wanted }) => {
     await localServer(t, (socket) => socket.destroy(), { path: at(name) });
     return wanted();
   },
-});
+];
+
+/** The channel `kept-2` has a forward for a service that the second set gives it, too. */
+const hasForward = (text: string, changes?: Partial<ChannelOptions>): Failure => [
+  'bad-argument',
+  async (_t, { host, wanted }) => {
+    for (const spec of incoming(text)) await host.addForward(spec, 'kept-2');
+    return wanted(changes && { 'kept-2': changes });
+  },
+];
 
 const FAILURES: Readonly<Record<string, Failure>> = {
-  'a channel is not valid': {
-    code: 'bad-argument',
-    cause: (_t, { wanted }) => wanted({ bad: { address: 'what:ever' } }),
-  },
-  'a key file is missing': {
-    code: 'bad-file',
-    cause: (_t, { at, wanted }) => wanted({ added: { keyFiles: [at('no-key')] } }),
-  },
-  'a group gets the label of a channel that stays': {
-    code: 'bad-argument',
-    cause: async (_t, { host, at, wanted }) => {
+  'a channel is not valid': ['bad-argument', (_t, { wanted }) => wanted({ bad: { address: 'what:ever' } })],
+  'a key file is missing': ['bad-file', (_t, { at, wanted }) => wanted({ added: { keyFiles: [at('no-key')] } })],
+  'a group gets the label of a channel that stays': [
+    'bad-argument',
+    async (_t, { host, at, wanted }) => {
       await host.addChannel({ label: 'by-hand', address: `unix-connect:${at('nobody')}` });
       return wanted({ 'by-hand': { address: `unix-connect:${at('more')}/*` } });
     },
-  },
-  "the folder of a group's sockets cannot be made": {
-    code: 'address-unavailable',
-    cause: (_t, { at, wanted }) => {
+  ],
+  "the folder of a group's sockets cannot be made": [
+    'address-unavailable',
+    (_t, { at, wanted }) => {
       writeFileSync(at('file'), '');
-      const text = `other:unix:${at('file')}/{channel}/other`;
-      const template = [{ direction: 'outgoing', text: `echo:unix:${at('new-{channel}/echo')}` }] as const;
-      return wanted({ vms: { template: [...template, { direction: 'outgoing', text }] } });
+      const texts = [`echo:unix:${at('new-{channel}/echo')}`, `other:unix:${at('file')}/{channel}/other`];
+      return wanted({ vms: { template: texts.map((text) => ({ direction: 'outgoing', text }) as const) } });
     },
-  },
+  ],
   'the first new forward of a channel that stays cannot listen': taken('new-1'),
   'its second new forward cannot listen': taken('new-2'),
-  'a service of a channel that stays has a forward already': {
-    code: 'bad-argument',
-    cause: async (_t, { host, wanted }) => {
-      await host.addForward(parseForwardSpec('incoming', 'x:1'), 'kept-2');
-      return wanted({ 'kept-2': { forwards: [parseForwardSpec('incoming', 'x:2')] } });
-    },
-  },
+  'a service of a channel that stays has a forward already': hasForward('x:1', { forwards: incoming('x:2') }),
   'a forward of a channel begun again cannot listen': taken('new-3'),
   'a forward of a new channel cannot listen': taken('new-4'),
   'the storage socket of a new channel is taken': taken('new-storage'),
   'a new channel cannot listen': taken('new-channel'),
-  'a service that is now permitted has a forward already': {
-    code: 'bad-argument',
-    cause: async (_t, { host, wanted }) => {
-      await host.addForward(parseForwardSpec('incoming', 'exec:1'), 'kept-2');
-      return wanted();
-    },
-  },
-  'a service that is now permitted gets a forward in the same set': {
-    code: 'bad-argument',
-    cause: (_t, { wanted }) => wanted({ 'kept-2': { forwards: [parseForwardSpec('incoming', 'exec:1')] } }),
-  },
+  'a service that is now permitted has a forward already': hasForward('exec:1'),
+  'a service that is now permitted gets a forward in the same set': [
+    'bad-argument',
+    (_t, { wanted }) => wanted({ 'kept-2': { forwards: incoming('exec:1') } }),
+  ],
 };
 
-for (const [what, { code, cause }] of Object.entries(FAILURES)) {
+for (const [what, [code, cause]] of Object.entries(FAILURES)) {
   test(`where ${what}, nothing has changed`, async (t) => {
     const setup = await setUp(t);
     const { host, at } = setup;
@@ -189,8 +168,8 @@ for (const [what, { code, cause }] of Object.entries(FAILURES)) {
     await t.throwsAsync(host.apply(set), { code });
 
     t.deepEqual({ forwards: host.listForwards(), options: host.options, services: host.listServices() }, before);
-    for (const name of OLD) t.true(await echoes(t, at(name)), name);
-    t.regex(await storageAnswer(t, at('storage')), /storage-bad-request/);
+    for (const name of OLD) t.is(await ask(t, at(name)), 'hello', name);
+    t.true(await isBroker(t, at('storage')));
     for (const name of free) t.true(await isFree(at(name)), name);
     t.false(existsSync(at('new-vm5')), 'no folder is left');
     await host.stop();
@@ -206,9 +185,9 @@ test('without a failure the same set is had, and nothing of it outlives the stop
     changedPolicies: ['kept-1/exec', 'kept-2/exec'],
   });
   for (const name of NEW) t.false(await isFree(at(name)), name);
-  t.true(await echoes(t, at('kept')));
-  t.true(await echoes(t, at('new-vm5/echo')));
-  t.regex(await storageAnswer(t, at('storage')), /storage-bad-request/, 'of the channel that was begun again');
+  t.is(await ask(t, at('kept')), 'hello');
+  t.is(await ask(t, at('new-vm5/echo')), 'hello');
+  t.true(await isBroker(t, at('storage')), 'of the channel that was begun again');
   await host.stop();
   for (const name of [...OLD, ...NEW, 'storage']) t.true(await isFree(at(name)), `${name} after the stop`);
 });
@@ -239,7 +218,7 @@ test('a forward that cannot listen again is told and tried on, and keeps no othe
   const { host, at } = setup;
   const { message, intruder } = await displaceFirst(t, setup);
   t.regex(message, /new-channel.*; what listened before does not listen again, and tries on: .*old-1.*is taken/);
-  for (const name of OLD.filter((other) => other !== 'old-1')) t.true(await echoes(t, at(name)), name);
+  for (const name of OLD.filter((other) => other !== 'old-1')) t.is(await ask(t, at(name)), 'hello', name);
   t.is((await readToEnd(localSocket(t, { path: at('old-1') }))).toString(), 'intruder');
   intruder.close();
   await eventually(
@@ -249,7 +228,7 @@ test('a forward that cannot listen again is told and tried on, and keeps no othe
     },
     { what: 'the forward to listen again' },
   );
-  t.true(await echoes(t, at('old-1')));
+  t.is(await ask(t, at('old-1')), 'hello');
   await host.stop();
   t.true(await isFree(at('old-1')));
 });

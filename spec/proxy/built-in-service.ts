@@ -10,12 +10,6 @@ import { MuxStream } from '../../lib/session/mux-stream.js';
 import { type Deferred, deferred } from '../../lib/util/concurrency.js';
 import { carryOn, SessionPair } from '../helpers/session-pair.js';
 
-/** What each load was for, and how to end it. */
-interface Load {
-  readonly permission: string;
-  readonly result: Deferred<StreamServer>;
-}
-
 /** A side b with a service `x` whose code comes when the test says so; a opens streams to it. */
 function setUp() {
   const pair = new SessionPair();
@@ -23,7 +17,7 @@ function setUp() {
   const registry = new ServiceRegistry({ onFailed: (_stream, error) => failed.push(error) });
   pair.b.onSession = (session) => session.on('stream', (stream) => registry.serve(stream, session));
   pair.establish();
-  const loads: Load[] = [];
+  const loads: { readonly permission: string; readonly result: Deferred<StreamServer> }[] = [];
   const logged: LogEvent[] = [];
   const service = new BuiltInService<string>({
     name: 'x',
@@ -35,6 +29,12 @@ function setUp() {
       return result.promise;
     },
   });
+  /** Ends the load of a number. */
+  const loaded = async (number: number, server: StreamServer | Error) => {
+    if (server instanceof Error) loads[number]?.result.reject(server);
+    else loads[number]?.result.resolve(server);
+    await carryOn(pair);
+  };
   const open = async () => {
     const stream = MuxStream.open(pair.a.session, 'x');
     const end: { code: string | null; text: string } = { code: null, text: '' };
@@ -43,7 +43,7 @@ function setUp() {
     await carryOn(pair);
     return { stream, end };
   };
-  return { pair, registry, loads, logged, service, failed, open };
+  return { pair, registry, loads, loaded, logged, service, failed, open };
 }
 
 /** Sends its name on each stream, and keeps it open. */
@@ -76,114 +76,86 @@ test('without a permission nothing is offered, and nothing is loaded', async (t)
 });
 
 test('with one it is loaded at the start, once, and streams that come before that wait for it', async (t) => {
-  const { pair, registry, loads, service, open } = setUp();
+  const { registry, loads, loaded, service, open } = setUp();
   service.allow('a');
   t.deepEqual(registry.list(), ['x']);
   t.is(loads.length, 0, 'what is not started loads nothing');
   service.start();
   t.is(loads.length, 1);
-  const [first, second] = [await open(), await open()];
-  loads[0]?.result.resolve(new Namer('a'));
-  await carryOn(pair);
+  const streams = [await open(), await open(), await open()];
+  streams[2]?.stream.destroy();
+  await loaded(0, new Namer('a'));
   t.deepEqual(
-    [first.end, second.end],
-    [
-      { code: null, text: 'a' },
-      { code: null, text: 'a' },
-    ],
+    streams.map(({ end }) => end.text),
+    ['a', 'a', ''],
+    'the third has gone',
   );
   t.is(loads.length, 1);
 });
 
 test('another permission counts for the streams to come, none for no stream; what runs goes on until the stop', async (t) => {
-  const { pair, registry, loads, service, open } = setUp();
-  const servers = ['a', 'b'].map((name) => new Namer(name));
+  const { registry, loads, loaded, service, open } = setUp();
+  const [one, other] = [new Namer('a'), new Namer('b')];
+  const stopped = () => [one.isStopped, other.isStopped];
   service.allow('a');
   service.start();
-  loads[0]?.result.resolve(servers[0] as Namer);
+  await loaded(0, one);
   const first = await open();
   service.allow('a');
   t.is(loads.length, 1, 'the same one is no change');
   service.allow('b');
-  loads[1]?.result.resolve(servers[1] as Namer);
+  await loaded(1, other);
   t.is((await open()).end.text, 'b');
-  t.deepEqual(
-    loads.map(({ permission }) => permission),
-    ['a', 'b'],
-  );
+  t.like(loads, [{ permission: 'a' }, { permission: 'b' }]);
   service.allow(null);
   t.deepEqual(registry.list(), []);
   t.is((await open()).end.code, 'unknown-service');
-  await carryOn(pair);
   t.is(first.end.code, null);
-  t.deepEqual(
-    servers.map(({ isStopped }) => isStopped),
-    [false, false],
-  );
+  t.deepEqual(stopped(), [false, false]);
   await service.stop();
-  t.deepEqual(
-    servers.map(({ isStopped }) => isStopped),
-    [true, true],
-  );
+  t.deepEqual(stopped(), [true, true]);
 });
 
 test('code that comes behind the stop serves nobody, and is stopped', async (t) => {
-  const { pair, loads, service, open } = setUp();
+  const { loads, loaded, service, open } = setUp();
   const server = new Namer('late');
   service.allow('a');
   service.start();
   const { end } = await open();
   const stopped = service.stop();
-  loads[0]?.result.resolve(server);
+  await loaded(0, server);
   await stopped;
-  await carryOn(pair);
   t.true(server.isStopped);
   t.deepEqual(end, { code: 'internal', text: '' });
   t.is((await open()).end.code, 'internal');
   t.is(loads.length, 1);
 });
 
-test('a stream that has gone by the time the code is there is not served', async (t) => {
-  const { pair, loads, service, open } = setUp();
-  let servedCount = 0;
-  service.allow('a');
-  service.start();
-  const { stream } = await open();
-  stream.destroy();
-  await carryOn(pair);
-  loads[0]?.result.resolve({ serve: () => (servedCount += 1), stop: () => Promise.resolve() });
-  await carryOn(pair);
-  t.is(servedCount, 0);
-});
-
 test('a server that throws ends its own stream', async (t) => {
-  const { pair, loads, service, failed, open } = setUp();
+  const { loaded, service, failed, open } = setUp();
   service.allow('a');
   service.start();
   const { end } = await open();
   const serve = (): never => {
     throw new Error('a defect');
   };
-  loads[0]?.result.resolve({ serve, stop: () => Promise.resolve() });
-  await carryOn(pair);
+  await loaded(0, { serve, stop: () => Promise.resolve() });
   t.is(end.code, 'internal');
   t.deepEqual(failed, [new Error('a defect')]);
   t.is((await open()).end.code, 'internal', 'in the same session');
 });
 
 test('code that cannot be loaded is an error of the log, the stream is told no more, and the next one tries again', async (t) => {
-  const { pair, loads, logged, service, open } = setUp();
+  const { loaded, logged, service, open } = setUp();
   service.allow('a');
   service.start();
   const first = await open();
-  loads[0]?.result.reject(new Error('/usr/lib/vproxy/x.js is not there'));
-  await carryOn(pair);
+  await loaded(0, new Error('/usr/lib/vproxy/x.js is not there'));
   t.is(first.end.code, 'internal');
   t.like(logged, [{ level: 'error', event: 'service-failed', fields: { service: 'x' } }]);
   t.is(logged[0]?.message, 'service x cannot be served: /usr/lib/vproxy/x.js is not there');
   const second = await open();
-  loads[1]?.result.resolve(new Namer('again'));
-  await carryOn(pair);
+  await loaded(1, new Namer('again'));
   t.is(second.end.text, 'again');
   await service.stop();
 });

@@ -1,30 +1,174 @@
+/** What programs do with a `Peer` and a `Proxy`: services that they serve, and streams that they open or are refused. */
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import net, { createConnection } from 'node:net';
 import { join } from 'node:path';
-import { buffer } from 'node:stream/consumers';
-import test from 'ava';
+import { PassThrough } from 'node:stream';
+import { buffer, text } from 'node:stream/consumers';
+import { setImmediate } from 'node:timers/promises';
+import test, { type ExecutionContext } from 'ava';
+import { FRAME_TYPE } from '../../lib/codec/header.js';
+import { toVproxyError, type VproxyError } from '../../lib/errors.js';
+import { connectPeer, type Peer, type PeerOptions } from '../../lib/proxy/peer.js';
 import type { MuxStream } from '../../lib/session/mux-stream.js';
 import { deferred } from '../../lib/util/concurrency.js';
+import { duplexPair } from '../helpers/channel-pair.js';
 import { temporaryFolder } from '../helpers/files.js';
-import { connectedProxies, TestProxy } from '../helpers/proxies.js';
+import { connectedProxies, echo as echoSocket, localServer, startProxy, TestProxy } from '../helpers/proxies.js';
+import { SocketPeer } from '../helpers/socket-peer.js';
+import { within } from '../helpers/time.js';
+
+const echo = (stream: MuxStream): void => void stream.pipe(stream);
+const KEYS = ['ab'.repeat(32), 'cd'.repeat(32)] as const;
+
+// Two peers over one Duplex.
+
+function pair(t: ExecutionContext, left: PeerOptions, right: PeerOptions): [Peer, Peer] {
+  const [one, other] = duplexPair();
+  const peers: [Peer, Peer] = [connectPeer(one, left), connectPeer(other, right)];
+  t.teardown(() => Promise.all(peers.map((peer) => peer.close())));
+  return peers;
+}
+
+test('each side opens streams to the services of the other, over one Duplex', async (t) => {
+  const [host, guest] = pair(t, { services: { echo } }, { services: { echo }, name: 'guest', agent: 'an agent 2.0' });
+  for (const peer of [host, guest]) {
+    const data = randomBytes(1_000_003);
+    const stream = await peer.connect('echo');
+    stream.end(data);
+    t.true((await buffer(stream)).equals(data));
+  }
+  t.like(host.session?.peer, { name: 'guest', agent: 'an agent 2.0', services: ['echo'] });
+  t.deepEqual(guest.services, ['echo']);
+});
+
+test('a service that comes later is announced; one that is not there is refused', async (t) => {
+  const [host, guest] = pair(t, {}, {});
+  await once(guest as never, 'session');
+  const announced = once(guest as never, 'services') as Promise<[string[]]>;
+  host.serve('late', (stream) => stream.end('here'));
+  const [names] = await announced;
+  t.true(names.length === 0 || names[0] === 'late');
+  const late = await guest.connect('late');
+  late.end();
+  t.is(await text(late), 'here');
+  await t.throwsAsync(guest.connect('nothing'), { code: 'unknown-service' });
+});
+
+test('close tells the peer: its streams and its session end with shutdown, and both Duplexes are closed', async (t) => {
+  const [host, guest] = pair(t, { services: { echo } }, {});
+  const stream = await guest.connect('echo');
+  const failed = once(stream, 'error') as Promise<[VproxyError]>;
+  const ended = once(guest as never, 'ended') as Promise<[VproxyError]>;
+  await host.close('enough');
+  t.like((await failed)[0], { code: 'shutdown' });
+  t.like((await ended)[0], { code: 'shutdown', message: 'enough' });
+  t.is((await guest.closed).code, 'channel-closed');
+  t.is((await host.closed).code, 'shutdown');
+  t.is(guest.session, null);
+  await t.throwsAsync(guest.connect('echo'), { code: 'no-session' });
+});
+
+test('a peer that begins anew on the same Duplex gets another session', async (t) => {
+  const [line, far] = duplexPair();
+  const host = connectPeer(line, { services: { echo } });
+  t.teardown(() => host.close());
+  // The end of the far side does not end the line, as with a serial port.
+  const attach = (): [Peer, () => void] => {
+    const [inner, outer] = duplexPair();
+    outer.on('data', (bytes: Buffer) => far.write(bytes));
+    const deliver = (bytes: Buffer) => outer.write(bytes);
+    far.on('data', deliver);
+    return [connectPeer(inner), () => far.off('data', deliver)];
+  };
+  const [first, detach] = attach();
+  await first.connect('echo');
+  const ended = once(host as never, 'ended') as Promise<[VproxyError]>;
+  detach();
+  const [second] = attach();
+  t.teardown(() => Promise.all([first.close(), second.close()]));
+  t.is((await ended)[0].code, 'peer-restarted');
+  const stream = await second.connect('echo');
+  stream.end('again');
+  t.is(await text(stream), 'again');
+});
+
+test('the same key lets the two in, another one does not', async (t) => {
+  const [host] = pair(t, { keys: [KEYS[0]] }, { keys: [KEYS[0]] });
+  await once(host as never, 'session');
+  t.regex(host.session?.key ?? '', /^[0-9a-f]{8}$/);
+  const [strict] = pair(t, { keys: [KEYS[0]], waitMs: 50 }, { keys: [KEYS[1]] });
+  const [reason] = (await once(strict as never, 'ended')) as [VproxyError];
+  t.is(reason.code, 'auth-failed');
+  await t.throwsAsync(strict.connect('echo'), { code: 'no-session' });
+});
+
+test('the peer may open as many streams as it is told', async (t) => {
+  const [host] = pair(t, {}, { services: { echo }, streams: 1 });
+  const first = await host.connect('echo');
+  let isOpen = false;
+  const opening = host.connect('echo').then((stream) => {
+    isOpen = true;
+    return stream;
+  });
+  first.write('x');
+  await once(first, 'data');
+  t.false(isOpen, 'it waits for its turn');
+  first.end();
+  first.resume();
+  (await opening).destroy();
+});
+
+test('what is no option is refused, and leaves the Duplex alone', (t) => {
+  const wrong: [PeerOptions, string][] = [
+    [{ services: { 'Not a name': echo } }, 'bad-argument'],
+    [{ streams: 0 }, 'bad-argument'],
+    [{ streams: 1.5 }, 'bad-argument'],
+    [{ keys: ['short'] }, 'bad-file'],
+  ];
+  for (const [options, code] of wrong) {
+    const duplex = new PassThrough();
+    t.throws(() => connectPeer(duplex, options), { code });
+    t.false(duplex.destroyed);
+    t.is(duplex.listenerCount('data'), 0);
+  }
+});
+
+// Services that fail, over a channel.
+
+/** Two proxies with a session. */
+const proxies = (t: ExecutionContext) => connectedProxies(t, join(temporaryFolder(t), 'channel.sock'), {}, {});
+
+test('a peer over a socket is an ordinary vproxy: its forwards and services are there', async (t) => {
+  const path = join(temporaryFolder(t), 'channel.sock');
+  const proxy = await startProxy(t, `unix-listen:${path}`);
+  proxy.proxy.serve('echo', echo);
+  const peer = connectPeer(createConnection({ path, allowHalfOpen: true }), { services: { echo } });
+  t.teardown(() => peer.close());
+  for (const opened of [peer.connect('echo'), proxy.proxy.connect('echo')]) {
+    const stream = await opened;
+    stream.end('both ways');
+    t.is(await text(stream), 'both ways');
+  }
+});
 
 test('a program serves streams and opens them without a socket of its own', async (t) => {
   const path = join(temporaryFolder(t), 'channel.sock');
   const a = new TestProxy(t, `unix-listen:${path}`);
   const b = new TestProxy(t, `unix-connect:${path}`);
-  a.proxy.serve('echo', (stream) => void stream.pipe(stream));
+  a.proxy.serve('echo', echo);
   await a.start();
   const opening = b.proxy.connect('echo');
   await b.start();
   const stream = await opening;
-  const data = randomBytes(3_000_000);
+  const data = randomBytes(1_000_003);
   stream.end(data);
   t.true((await buffer(stream)).equals(data));
 });
 
 test('a stream that the peer resets ends nothing else, although its handler does not listen for errors', async (t) => {
   const served = deferred<MuxStream>();
-  const { a, b } = await connectedProxies(t, join(temporaryFolder(t), 'channel.sock'), {}, {});
+  const { a, b } = await proxies(t);
   a.proxy.serve('sink', (stream) => served.resolve(stream));
   const stream = await b.proxy.connect('sink');
   const accepted = await served.promise;
@@ -35,30 +179,23 @@ test('a stream that the peer resets ends nothing else, although its handler does
   t.deepEqual(a.proxy.listStreams(), []);
 });
 
+const fail = (): never => {
+  throw new Error('ENOENT /root/secret');
+};
+
 /** How a service of a program may fail, for the first bytes that come. */
 const FAILURES: Readonly<Record<string, (stream: MuxStream) => unknown>> = {
-  throws: () => {
-    throw new Error('ENOENT /root/secret');
-  },
-  rejects: async (stream) => {
-    await once(stream, 'data');
-    throw new Error('ENOENT /root/secret');
-  },
-  listener: (stream) =>
-    stream.on('data', () => {
-      throw new Error('ENOENT /root/secret');
-    }),
-  'end-listener': (stream) =>
-    stream.resume().on('end', () => {
-      throw new Error('ENOENT /root/secret');
-    }),
+  throws: fail,
+  rejects: (stream) => once(stream, 'data').then(fail),
+  listener: (stream) => stream.on('data', fail),
+  'end-listener': (stream) => stream.resume().on('end', fail),
 };
 
 for (const [name, handle] of Object.entries(FAILURES)) {
   test(`a service that fails ends its own stream, is logged, and the peer is not told why: ${name}`, async (t) => {
-    const { a, b } = await connectedProxies(t, join(temporaryFolder(t), 'channel.sock'), {}, {});
+    const { a, b } = await proxies(t);
     a.proxy.serve(name, handle);
-    a.proxy.serve('echo', (stream) => stream.pipe(stream));
+    a.proxy.serve('echo', echo);
     const neighbour = await b.proxy.connect('echo');
     const talk = b.proxy.connect(name).then((stream) => buffer(stream.end('x')));
     await t.throwsAsync(talk, { code: 'internal', message: `service ${name} failed` });
@@ -71,13 +208,13 @@ for (const [name, handle] of Object.entries(FAILURES)) {
 }
 
 test('a handler that awaits a stream which the peer resets has not failed', async (t) => {
-  const { a, b } = await connectedProxies(t, join(temporaryFolder(t), 'channel.sock'), {}, {});
+  const { a, b } = await proxies(t);
   const handled = deferred<unknown>();
   a.proxy.serve('sink', async (stream) => {
     try {
       await buffer(stream);
     } catch (error) {
-      setImmediate(() => handled.resolve(error));
+      void setImmediate().then(() => handled.resolve(error));
       throw error;
     }
   });
@@ -91,3 +228,121 @@ test('a program that waits for a session learns when none comes', async (t) => {
   const proxy = new TestProxy(t, `unix-connect:${join(temporaryFolder(t), 'nobody.sock')}`, { waitMs: 20 });
   await t.throwsAsync(proxy.proxy.connect('echo'), { code: 'no-session' });
 });
+
+// `connect`: a program gets a stream when its peer has accepted it, and else the reason.
+
+type Connect = (service: string) => Promise<MuxStream>;
+
+/** Programs that have a channel at a path, where their peer connects. */
+const PROGRAMS = {
+  'a Proxy': async (t: ExecutionContext, path: string): Promise<Connect> => {
+    const { proxy } = await startProxy(t, `unix-listen:${path}`);
+    return (service) => proxy.connect(service);
+  },
+  'a Peer': async (t: ExecutionContext, path: string): Promise<Connect> => {
+    const peer = deferred<Peer>();
+    const server = net.createServer({ allowHalfOpen: true }, (socket) => peer.resolve(connectPeer(socket)));
+    await once(server.listen(path), 'listening');
+    t.teardown(async () => {
+      await (await peer.promise).close();
+      server.close();
+    });
+    return async (service) => (await peer.promise).connect(service);
+  },
+};
+
+/** A program and a peer that sends frames by hand; the stream id of an OPEN that the program asks for. */
+async function besideFrames(t: ExecutionContext, start: (typeof PROGRAMS)['a Proxy']) {
+  const path = join(temporaryFolder(t), 'channel.sock');
+  const connect = await start(t, path);
+  const peer = await SocketPeer.established(path);
+  t.teardown(() => peer.close());
+  const open = async () => {
+    peer.log.take();
+    const answer = within(30_000, 'the answer', connect('slow'));
+    // It may reject before it is asked for.
+    answer.catch(() => undefined);
+    return { answer, id: (await peer.seen(/^OPEN /)).streamId };
+  };
+  return { peer, open };
+}
+
+for (const [what, start] of Object.entries(PROGRAMS)) {
+  test(`${what}: connect rejects with the reason of the peer`, async (t) => {
+    const folder = temporaryFolder(t);
+    const path = join(folder, 'channel.sock');
+    const connect = await start(t, path);
+    const target = await localServer(t, echoSocket);
+    await startProxy(t, `unix-connect:${path}`, {
+      incoming: [`echo:${target.port}`, `kept:${target.port}`, `few:${target.port}`, `gone:${join(folder, 'none')}`],
+      policies: { kept: { isAllowed: false }, few: { streams: 1 } },
+    });
+    const held = await connect('few');
+    for (const [service, code] of Object.entries({ kept: 'denied', few: 'denied', gone: 'connect-refused' }))
+      await t.throwsAsync(connect(service), { code }, service);
+    const message = 'service missing is not offered; the peer offers: echo, few, gone, kept';
+    await t.throwsAsync(connect('missing'), { code: 'unknown-service', message });
+    const stream = await connect('echo');
+    stream.end('after all of that');
+    t.is(await text(stream), 'after all of that');
+    held.destroy();
+  });
+
+  test(`${what}: connect gives no stream before the answer, and what the peer sends with it is there`, async (t) => {
+    const { peer, open } = await besideFrames(t, start);
+    const { answer, id } = await open();
+    let isThere = false;
+    void answer.then(() => (isThere = true));
+    await peer.ping();
+    t.false(isThere);
+    const data = [FRAME_TYPE.DATA, id, Buffer.from('at once')] as const;
+    peer.write(Buffer.concat([peer.frame(FRAME_TYPE.ACCEPT, id), peer.frame(...data), peer.frame(FRAME_TYPE.FIN, id)]));
+    t.is(await text(await answer), 'at once');
+  });
+
+  test(`${what}: connect rejects where the session ends before an answer, and where it is lost`, async (t) => {
+    const { peer, open } = await besideFrames(t, start);
+    const { answer } = await open();
+    peer.send(FRAME_TYPE.GOAWAY, 0, { code: 'internal', message: 'a defect', last: 0 });
+    await t.throwsAsync(answer, { code: 'internal' });
+    const lost = await besideFrames(t, start);
+    const { answer: never } = await lost.open();
+    lost.peer.close();
+    await t.throwsAsync(never, { code: 'channel-closed' });
+  });
+
+  test(`${what}: a reset in one piece with the answer rejects, and ends no program`, async (t) => {
+    const { peer, open } = await besideFrames(t, start);
+    const { answer, id } = await open();
+    const reset = { code: 'stalled', message: 'not today' };
+    peer.write(Buffer.concat([peer.frame(FRAME_TYPE.ACCEPT, id), peer.frame(FRAME_TYPE.RESET, id, reset)]));
+    await t.throwsAsync(answer, { code: 'stalled', message: 'not today' });
+  });
+
+  test(`${what}: a reset while the program waits for something else ends it not, and is found by who reads`, async (t) => {
+    const { peer, open } = await besideFrames(t, start);
+    const first = await open();
+    peer.send(FRAME_TYPE.ACCEPT, first.id);
+    const second = await open();
+    peer.send(FRAME_TYPE.RESET, first.id, { code: 'stalled', message: 'not today' });
+    await peer.ping();
+    await setImmediate();
+    peer.send(FRAME_TYPE.ACCEPT, second.id);
+    const [stream] = await Promise.all([first.answer, second.answer]);
+    t.is(toVproxyError(await t.throwsAsync(text(stream))).code, 'stalled');
+  });
+
+  test(`${what}: a stop in one piece with the answer is told to the program, whose writes go nowhere`, async (t) => {
+    const { peer, open } = await besideFrames(t, start);
+    const { answer, id } = await open();
+    const stop = { code: 'cancelled', message: 'I do not listen' };
+    peer.write(Buffer.concat([peer.frame(FRAME_TYPE.ACCEPT, id), peer.frame(FRAME_TYPE.STOP, id, stop)]));
+    const stream = await answer;
+    const stopped = once(stream, 'stop') as Promise<[Error]>;
+    await new Promise((resolve) => stream.write('a question', resolve));
+    t.like((await within(30_000, 'the stop', stopped))[0], { code: 'cancelled', message: 'I do not listen' });
+    peer.send(FRAME_TYPE.DATA, id, Buffer.from('an answer'));
+    peer.send(FRAME_TYPE.FIN, id);
+    t.is(await text(stream), 'an answer');
+  });
+}

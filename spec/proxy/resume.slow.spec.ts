@@ -38,13 +38,8 @@ testWithServer('streams over ssh are whole, however often ssh or its server is k
   const far = spawnVproxy(t, [
     ...['-c', `vm1=unix-listen:${path},resume=1m`, '-i', `x:${exchanges.targetPath}`, '--control', farSocket],
   ]);
-  const near = spawnVproxy(
-    t,
-    ['-c', `vm1=ssh://host2${path}`, '-o', `x:${exchanges.localPath}`, '--control', nearSocket],
-    {
-      env: { PATH: sshSearchPath(t) },
-    },
-  );
+  const nearArgs = ['-c', `vm1=ssh://host2${path}`, '-o', `x:${exchanges.localPath}`, '--control', nearSocket];
+  const near = spawnVproxy(t, nearArgs, { env: { PATH: sshSearchPath(t) } });
   await Promise.all([far, near].map((side) => side.waitForLine(TAKING_CONTROL)));
   await exchanges.open(STREAMS);
   const clients = sockets.map((socket) => connectControl(socket));

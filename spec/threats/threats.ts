@@ -159,7 +159,7 @@ export const THREATS: readonly Threat[] = [
       ['hostile/log.spec.ts', 'a peer can forge no line of the log, with '],
       ['hostile/log-cases.ts', 'escapes in its name and agent'],
       ['hostile/storage-cases.ts', 'a REFUSE full of escapes'],
-      ['proxy/audit-log.spec.ts', 'nothing that a peer says makes a line, or is obeyed by a terminal'],
+      ['proxy/logs.spec.ts', 'nothing that a peer says makes a line, or is obeyed by a terminal'],
       [
         'faults/streams.slow.spec.ts',
         '1,000 streams that are refused are at most some hundred lines in each log, and every one is counted',

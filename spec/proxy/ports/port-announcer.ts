@@ -6,11 +6,11 @@ import { type OwnPorts, PortAnnouncer } from '../../../lib/proxy/ports/port-anno
 import type { ListeningPort } from '../../../lib/system/proc/listening-ports.js';
 import { forwardTable } from '../../helpers/forward-tables.js';
 
-const at = (port: number, program: string | null = 'node', host = '127.0.0.1'): ListeningPort => ({
-  port,
-  host,
-  program,
-});
+const at = (port: number, program: string | null = 'node', host = '127.0.0.1'): ListeningPort => {
+  return { port, host, program };
+};
+
+const range = (from: number, count: number) => Array.from({ length: count }, (_, index) => from + index);
 
 function setUp(t: ExecutionContext) {
   const machine = { listening: [] as ListeningPort[], looks: 0, hasPeer: true, changes: 0 };
@@ -32,7 +32,14 @@ function setUp(t: ExecutionContext) {
     clock.advance(ms);
     await setImmediate();
   };
-  return { ...table, machine, announcer, make, pass };
+  /** What listens from now on; time passes until it is announced. */
+  const listens = async (...listening: ListeningPort[]): Promise<void> => {
+    machine.listening = listening;
+    await pass(0);
+    await pass(1000);
+  };
+  const ports = () => announcer.announced?.map(({ port }) => port);
+  return { ...table, machine, announcer, make, pass, listens, ports };
 }
 
 test('ports are looked for when there is a peer, and each second while it is there', async (t) => {
@@ -56,11 +63,9 @@ test('ports are looked for when there is a peer, and each second while it is the
 });
 
 test('what listens in the ranges is announced, with a service each, until it does not', async (t) => {
-  const { machine, announcer, pass, registry, forwards, told } = setUp(t);
+  const { announcer, registry, forwards, told, listens } = setUp(t);
   t.is(announcer.announced, null, 'nothing is known before the first look');
-  machine.listening = [at(2999), at(3000), at(5432, null, '10.0.0.5'), at(10_000)];
-  await pass(0);
-  await pass(1000);
+  await listens(at(2999), at(3000), at(5432, null, '10.0.0.5'), at(10_000));
   t.deepEqual(announcer.announced, [
     { port: 3000, program: 'node' },
     { port: 5432, program: null },
@@ -70,12 +75,10 @@ test('what listens in the ranges is announced, with a service each, until it doe
     forwards.list().map(({ spec }) => spec),
     ['port.3000:127.0.0.1:3000', 'port.5432:10.0.0.5:5432'],
   );
-  machine.listening = [at(5432, 'postgres', '10.0.0.5')];
-  await pass(1000);
+  await listens(at(5432, 'postgres', '10.0.0.5'));
   t.deepEqual(announcer.announced, [{ port: 5432, program: 'postgres' }]);
   t.deepEqual(registry.list(), ['port.5432']);
-  machine.listening = [];
-  await pass(1000);
+  await listens();
   t.deepEqual(announcer.announced, []);
   t.deepEqual(told(), [
     'port 3000 (node) is announced to the peer',
@@ -86,22 +89,17 @@ test('what listens in the ranges is announced, with a service each, until it doe
 });
 
 test('the peer hears once of all that one look has found', async (t) => {
-  const { machine, pass } = setUp(t);
-  machine.listening = Array.from({ length: 50 }, (_, index) => at(3000 + index));
-  await pass(0);
+  const { machine, listens } = setUp(t);
+  await listens(...range(3000, 50).map((port) => at(port)));
   machine.changes = 0;
-  machine.listening = Array.from({ length: 50 }, (_, index) => at(3025 + index));
-  await pass(1000);
+  await listens(...range(3025, 50).map((port) => at(port)));
   t.is(machine.changes, 1);
 });
 
 test('a port at another address is dialled there, by a forward of its own', async (t) => {
-  const { machine, announcer, pass, forwards } = setUp(t);
-  machine.listening = [at(3000)];
-  await pass(0);
-  await pass(1000);
-  machine.listening = [at(3000, 'node', '::1')];
-  await pass(1000);
+  const { announcer, forwards, listens } = setUp(t);
+  await listens(at(3000));
+  await listens(at(3000, 'node', '::1'));
   t.deepEqual(
     forwards.list().map(({ endpoint }) => endpoint),
     ['[::1]:3000'],
@@ -110,45 +108,28 @@ test('a port at another address is dialled there, by a forward of its own', asyn
 });
 
 test('at most 64 are announced: the lowest, and what is announced stays', async (t) => {
-  const { machine, announcer, pass, registry } = setUp(t);
-  machine.listening = Array.from({ length: 100 }, (_, index) => at(4000 + index));
-  await pass(0);
-  await pass(1000);
-  const announced = announcer.announced?.map(({ port }) => port);
-  t.deepEqual(
-    announced,
-    Array.from({ length: 64 }, (_, index) => 4000 + index),
-  );
-  machine.listening = [at(3000), ...machine.listening];
-  await pass(1000);
-  t.deepEqual(
-    announcer.announced?.map(({ port }) => port),
-    announced,
-  );
-  machine.listening = machine.listening.filter(({ port }) => port !== 4000);
-  await pass(1000);
-  t.deepEqual(
-    announcer.announced?.map(({ port }) => port),
-    [3000, ...(announced ?? []).slice(1)],
-  );
+  const { listens, ports, registry } = setUp(t);
+  const all = range(4000, 100).map((port) => at(port));
+  await listens(...all);
+  t.deepEqual(ports(), range(4000, 64));
+  await listens(at(3000), ...all);
+  t.deepEqual(ports(), range(4000, 64));
+  await listens(at(3000), ...all.slice(1));
+  t.deepEqual(ports(), [3000, ...range(4001, 63)]);
   t.is(registry.list().length, 64);
 });
 
 test('a port whose name a service has is not announced', async (t) => {
-  const { machine, announcer, pass, forwards, told } = setUp(t);
+  const { announcer, forwards, told, listens } = setUp(t);
   await forwards.start(forwards.create(parseForwardSpec('incoming', 'port.3000:22')));
-  machine.listening = [at(3000), at(3001)];
-  await pass(0);
-  await pass(1000);
+  await listens(at(3000), at(3001));
   t.deepEqual(announcer.announced, [{ port: 3001, program: 'node' }]);
   t.deepEqual(told(), ['port 3001 (node) is announced to the peer']);
 });
 
 test('a forward of a port that people remove is announced no more', async (t) => {
-  const { machine, announcer, pass, forwards } = setUp(t);
-  machine.listening = [at(3000)];
-  await pass(0);
-  await pass(1000);
+  const { announcer, pass, forwards, listens } = setUp(t);
+  await listens(at(3000));
   const [entry] = forwards.active;
   t.truthy(entry);
   if (entry !== undefined) await forwards.remove(entry, true);
@@ -167,10 +148,8 @@ test('looks that take long come less often: a hundredth of the time', async (t) 
 });
 
 test('other ranges count at once, and without any what was announced is nothing', async (t) => {
-  const { machine, announcer, pass, registry } = setUp(t);
-  machine.listening = [at(3000), at(4000)];
-  await pass(0);
-  await pass(1000);
+  const { machine, announcer, pass, registry, listens } = setUp(t);
+  await listens(at(3000), at(4000));
   announcer.setRanges([[4000, 4000]]);
   t.deepEqual(announcer.announced, [{ port: 4000, program: 'node' }]);
   announcer.setRanges(null);
@@ -191,10 +170,8 @@ test('stopped while it looks, it announces nothing', async (t) => {
 });
 
 test('a successor goes on with what was announced, by the same forwards', async (t) => {
-  const { announcer, make, machine, pass, forwards } = setUp(t);
-  machine.listening = [at(3000)];
-  await pass(0);
-  await pass(1000);
+  const { announcer, make, pass, forwards, listens } = setUp(t);
+  await listens(at(3000));
   const before = forwards.list();
   announcer.stop();
   const successor = make(forwards, structuredClone(announcer.state));
@@ -203,7 +180,6 @@ test('a successor goes on with what was announced, by the same forwards', async 
   await pass(0);
   await pass(1000);
   t.deepEqual(forwards.list(), before);
-  machine.listening = [];
-  await pass(1000);
+  await listens();
   t.deepEqual([successor.announced, forwards.list()], [[], []]);
 });

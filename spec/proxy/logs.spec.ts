@@ -1,0 +1,206 @@
+/** What proxies log, compared with the table of events; and the audit log, where every stream is, or is counted. */
+import { once } from 'node:events';
+import { mkdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { LOG_EVENTS, type LogEvent, makeEvent } from '../../lib/events.js';
+import { parseForwardSpec } from '../../lib/forward/spec.js';
+import { AuditLog } from '../../lib/proxy/audit-log.js';
+import { listServices } from '../../lib/session/services.js';
+import type { Rotation } from '../../lib/system/files/log-file.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { ask, connectedProxies, echo, localServer, localSocket, type ProxySetup, refusal } from '../helpers/proxies.js';
+import { eventually, ManualClock } from '../helpers/time.js';
+
+const pair = (t: ExecutionContext, here: ProxySetup, there: ProxySetup) =>
+  connectedProxies(t, join(temporaryFolder(t), 'channel.sock'), here, there);
+
+/** A pair in which `a` has forwards to a service that is offered, one that is denied, and one that is not there. */
+async function refusingPair(t: ExecutionContext) {
+  const target = await localServer(t, echo);
+  const incoming = [`echo:${target.port}`, `secret:${target.port}`];
+  const policies = { secret: { isAllowed: false } };
+  return pair(t, { outgoing: ['echo:0', 'secret:0', 'gone:0'] }, { incoming, label: 'vm1', policies });
+}
+
+/** The fields of an event that the table does not have, or that it has and the event lacks. */
+function strayFields({ event, fields }: LogEvent): string[] {
+  const names = Object.keys(LOG_EVENTS[event].fields);
+  const known = new Set(['channel', ...names.map((name) => name.replace('?', ''))]);
+  const missing = names.filter((name) => !name.endsWith('?') && fields[name] === undefined);
+  return [...missing, ...Object.keys(fields).filter((name) => !known.has(name))];
+}
+
+test('each event has the level and the fields of the table', async (t) => {
+  const { a, b } = await refusingPair(t);
+  t.is(await ask(t, a.port('echo')), 'hello');
+  for (const service of ['secret', 'gone']) await refusal(t, a.port(service));
+  await a.proxy.connect('echo');
+  await b.proxy.stop();
+  await a.event('session-ended');
+  const events = [...a.events, ...b.events];
+  for (const event of events) {
+    t.true([LOG_EVENTS[event.event].level].flat().includes(event.level), `${event.level} ${event.event}`);
+    t.deepEqual(strayFields(event), [], event.event);
+  }
+  const names = new Set(events.map(({ event }) => event));
+  for (const name of ['listening', 'session-established', 'stream-opened', 'stream-denied', 'stream-reset'] as const) {
+    t.true(names.has(name), name);
+  }
+  t.is(makeEvent('listening', 'm', { service: 'ssh', endpoint: '127.0.0.1:22' }).level, 'info');
+  t.is(makeEvent('control-off', 'm', {}, 'warn').level, 'warn', 'where the table has several');
+});
+
+test('a forward to a service that the peer does not offer is warned of when a session begins, with what it offers', async (t) => {
+  const outgoing = ['web:0', 'ssh:0', `*:vsock-mux:${temporaryFolder(t)}/mux`];
+  const { a, b } = await pair(t, { outgoing, incoming: ['x:9'] }, { incoming: ['ssh:9', 'db:9'] });
+  const missing = await a.event('service-missing');
+  t.is(missing.level, 'warn');
+  t.is(missing.message, '-o web:127.0.0.1:0: the peer offers no service web; it offers: db, ssh');
+  t.deepEqual(missing.fields, { channel: 'default', service: 'web', forward: 'f1', services: 'db, ssh' });
+  // The same list is behind the refusal.
+  await refusal(t, a.port('web'));
+  const refused = await a.event('stream-refused');
+  t.regex(refused.message, /service web is not offered; the peer offers: db, ssh \(unknown-service\)$/);
+  // So is the one that was likely meant, in both.
+  const add = (text: string) => a.proxy.addForward(parseForwardSpec('outgoing', text));
+  const { id } = await add('sssh:127.0.0.1:0');
+  const meant = 'db, ssh; did you mean ssh?';
+  t.true(a.events.at(-1)?.message.endsWith(`no service sssh; it offers: ${meant}`));
+  await refusal(t, a.port('sssh'));
+  await eventually(() => a.events.some(({ message }) => message.includes(`the peer offers: ${meant}`)));
+  await a.proxy.removeForward(id);
+  // What is taken away in the midst of a session is not warned of.
+  await b.proxy.removeForward('f1');
+  await eventually(() => !a.proxy.listServices().some(({ service }) => service === 'ssh'));
+  const warned = () => a.all('service-missing').map(({ fields }) => fields['forward']);
+  t.deepEqual(warned(), ['f1', id]);
+  // A forward that is added finds what there is.
+  const added = await add('web:127.0.0.1:0');
+  t.deepEqual(warned(), ['f1', id, added.id]);
+  await add('db:127.0.0.1:0');
+  t.is(warned().length, 3);
+  t.is(b.count('service-missing'), 0);
+});
+
+test('a list of services is short, however many a peer offers', (t) => {
+  const names = new Set(Array.from({ length: 1000 }, (_, index) => `s${index}`));
+  t.regex(listServices(names), /^s0, s1, (?:s\d+, )*s19 and 980 more$/);
+  t.is(listServices(new Set()), 'nothing');
+});
+
+// The audit log.
+
+function openAudit(t: ExecutionContext, rotation: Rotation | null = null, folder = temporaryFolder(t)) {
+  const path = join(folder, 'audit.log');
+  const said: LogEvent[] = [];
+  const clock = new ManualClock();
+  const audit = new AuditLog({ path, rotation, clock, log: (event) => said.push(event) });
+  audit.open();
+  t.teardown(() => audit.close());
+  const lines = (file = path) =>
+    readFileSync(file, 'utf8')
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
+  const count = (name: string) => lines().filter(({ event }) => event === name).length;
+  return { path, audit, lines, count, said, clock };
+}
+
+/** An event of the audit log. */
+const eventOf = (event: LogEvent['event'], fields: LogEvent['fields'] = {}, message = 'm'): LogEvent => ({
+  ...{ level: 'info', event, message, fields },
+});
+
+test('who opened what, what was refused, and how much passed for how long, is in it', async (t) => {
+  const { path, audit, lines } = openAudit(t);
+  const { a, b } = await refusingPair(t);
+  b.proxy.on('audit', (event) => audit.record(event));
+  t.is(await ask(t, a.port('echo')), 'hello');
+  for (const service of ['secret', 'gone']) t.is(await refusal(t, a.port(service)), 'ECONNRESET');
+  await eventually(() => lines().length >= 4);
+  await audit.close();
+  t.is(statSync(path).mode & 0o777, 0o600);
+  const [opened, closed, denied, unknown] = lines();
+  t.like(opened, { event: 'stream-opened', channel: 'vm1', direction: 'incoming', service: 'echo', forward: 'f1' });
+  t.like(closed, { event: 'stream-closed', service: 'echo', sentBytes: 5, receivedBytes: 5, code: null });
+  t.true(typeof closed?.['durationMs'] === 'number' && typeof opened?.['time'] === 'string');
+  t.like(unknown, { event: 'stream-refused', direction: 'incoming', service: 'gone', code: 'unknown-service' });
+  t.like(denied, { event: 'stream-denied', service: 'secret', why: 'the channel may not open this service' });
+});
+
+test('each stream that is let in is two lines; of many that are refused it has some, and the number of the others', async (t) => {
+  const { audit, lines, count } = openAudit(t);
+  const target = await localServer(t, echo);
+  const { a } = await pair(t, { outgoing: ['gone:0', 'echo:0'] }, { incoming: [`echo:${target.port}`] });
+  a.proxy.on('audit', (event) => audit.record(event));
+  const streams = 400;
+  for (let batch = 0; batch < streams / 50; batch += 1) {
+    const sockets = Array.from({ length: 50 }, () => localSocket(t, a.port('gone')));
+    await Promise.all(sockets.map((socket) => once(socket, 'close').catch(() => undefined)));
+    await Promise.all(sockets.map(() => ask(t, a.port('echo'))));
+  }
+  await eventually(() => count('stream-closed') === streams);
+  t.is(count('stream-opened'), streams);
+  await a.proxy.stop();
+  const told = () => lines().filter(({ event, kind }) => event === 'log-limited' && kind === 'stream-refused');
+  const all = () => told().reduce((sum, line) => sum + Number(line['count']), count('stream-refused'));
+  await eventually(() => all() >= streams, { what: 'every line, or its number' });
+  t.is(all(), streams);
+  t.true(count('stream-refused') >= 5 && count('stream-refused') < 300, `${count('stream-refused')}`);
+  for (const { message, durationMs } of told()) {
+    t.regex(String(message), /^and \d+ more lines of the kind stream-refused were left out within \d+\.\d s/);
+    t.is(typeof durationMs, 'number');
+  }
+});
+
+test('while the disk takes nothing, what was let happen has room behind what was refused; what is lost is counted', async (t) => {
+  const folder = join(temporaryFolder(t), 'late');
+  mkdirSync(folder);
+  const { audit, lines, count, said, clock } = openAudit(t, null, folder);
+  // The next attempt finds no folder, so everything waits.
+  audit.reopen();
+  rmSync(folder, { recursive: true });
+  const text = 'm'.repeat(1000);
+  for (let line = 0; line < 30_000; line += 1) audit.record(eventOf('stream-denied', {}, text));
+  for (let line = 0; line < 1000; line += 1) audit.record(eventOf('exec-started', {}, text));
+  await eventually(() => said.some(({ event }) => event === 'audit-failed'));
+  mkdirSync(folder);
+  await eventually(() => (clock.advance(1000), said.some(({ event }) => event === 'audit-recovered')));
+  await eventually(() => count('exec-started') === 1000);
+  audit.record(eventOf('exec-started', {}, text));
+  await audit.close();
+  const denied = count('stream-denied');
+  const [lost, ...more] = lines().filter(({ event }) => event === 'audit-lost');
+  t.is(lost?.['count'], 30_000 - denied);
+  t.deepEqual(more, []);
+  t.true(denied > 5000 && denied < 10_000, `${denied}`);
+});
+
+test('nothing that a peer says makes a line, or is obeyed by a terminal', async (t) => {
+  const { path, audit, lines } = openAudit(t);
+  const from = '127.0.0.1:1\n{"event":"stream-opened","service":"forged"}\r\u001b[2J\u2028\u009b';
+  audit.record(eventOf('stream-opened', { from, event: 'forged', time: 'never' }, from));
+  await audit.close();
+  const [line, ...more] = lines();
+  t.deepEqual(more, []);
+  t.like(line, { from, event: 'stream-opened' }, 'nor does a fact replace one of the line’s own');
+  t.not(line?.['time'], 'never');
+  t.regex(readFileSync(path, 'latin1'), /^[\x20-\x7e]+\n$/);
+});
+
+test('it is rotated, and every line is in one of its files', async (t) => {
+  const { path, audit, lines } = openAudit(t, { maxBytes: 4096, keep: 50 });
+  for (let number = 0; number < 500; number += 1) audit.record(eventOf('stream-opened', { number }));
+  await audit.close();
+  const files = [path, ...Array.from({ length: 50 }, (_, index) => `${path}.${index + 1}`)].filter((file) =>
+    statSync(file, { throwIfNoEntry: false }),
+  );
+  t.true(files.length > 5);
+  t.true(files.every((file) => statSync(file).size <= 4096));
+  const numbers = files.reverse().flatMap((file) => lines(file).map(({ number }) => number));
+  t.deepEqual(
+    numbers,
+    Array.from({ length: 500 }, (_, number) => number),
+  );
+});
