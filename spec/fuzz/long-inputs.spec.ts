@@ -14,7 +14,7 @@ const MESSAGE_BYTES = 2 ** 20;
 const CHUNK_BYTES = 65_536;
 /** The number of bytes that come in chunks, and then again one by one. */
 const LONG_BYTES = 2 * MESSAGE_BYTES;
-const SINGLE_BYTES = 131_072;
+const SINGLE_BYTES = 32_768;
 
 /** In linear time it is a few hundred milliseconds; in quadratic time, many seconds. */
 const MAX_CPU_MS = 3000;

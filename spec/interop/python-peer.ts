@@ -90,9 +90,9 @@ export class PythonPeer {
 
   /**
    * The first event that matches `pattern` and was not returned by an earlier call, also one that came before this
-   * call. `timeoutMs` is 8,000 by default.
+   * call. `timeoutMs` is 30,000 by default.
    */
-  async next(event: string, pattern: EventPattern = {}, timeoutMs = 8_000): Promise<PeerEvent> {
+  async next(event: string, pattern: EventPattern = {}, timeoutMs = 30_000): Promise<PeerEvent> {
     const whole = { event, ...pattern };
     const found = this.events.find((it) => !this.#taken.has(it) && isMatch(it, whole));
     if (found !== undefined) {

@@ -1,6 +1,5 @@
-/** Inputs for the targets of what people write: channels, forwards, arguments; and of lines of hybrid vsock and logs. */
+/** Inputs for the targets of what people write: channels and forwards, and of lines of hybrid vsock and logs. */
 import fc from 'fast-check';
-import { RUN_OPTIONS } from '../../../cli/run/options.js';
 import { CHANNEL_KINDS } from '../../../lib/channel/kinds.js';
 import { ENDPOINT_KINDS } from '../../../lib/forward/endpoint-kinds.js';
 import { after, choice, decisions, tokens } from './pieces.js';
@@ -97,24 +96,6 @@ export const channelInputs = fc.oneof(
 
 /** Forwards, each after its direction. */
 export const forwardInputs = after(choice(1), fc.oneof(one(GOOD_FORWARDS), forward, address));
-
-const words = fc.oneof(
-  { weight: 3, arbitrary: one(Object.keys(RUN_OPTIONS).map((name) => `--${name}`)) },
-  { weight: 3, arbitrary: fc.oneof(channel, forward) },
-  { weight: 2, arbitrary: one([...NUMBERS, '10', '86400', '86401', 'text', 'json', '22=ssh', '/run/x', '']) },
-  { weight: 1, arbitrary: one(['-ossh:22', '-c=x', '-vv', '--', '--insecure=no', '--outgoign', 'storage-emulater']) },
-  { weight: 1, arbitrary: address },
-);
-// A command line that is right up to here.
-const WORKING = Buffer.from('--channel\0unix-connect:/a\0');
-
-export const argumentInputs = fc
-  .tuple(fc.boolean(), fc.array(words, { maxLength: 8 }))
-  .map(([works, list]) => Buffer.concat([works ? WORKING : Buffer.alloc(0), joinWords(list)]));
-
-function joinWords(list: readonly Buffer[]): Buffer {
-  return Buffer.concat(list.flatMap((word, index) => (index === 0 ? [word] : [Buffer.from([0]), word])));
-}
 
 const LINES = ['CONNECT ', 'connect', 'OK ', 'OK', ' ', '\t', '\r\n', '\n', '1234', '4294967295', '4294967296', 'ssh'];
 

@@ -6,7 +6,7 @@ import { Refusal } from '../../../lib/forward/egress/refusal.js';
 import { SOCKS_5, SocksConversation } from '../../../lib/forward/egress/socks.js';
 import { everySplit, FuzzInput } from '../fuzz-input.js';
 import { assertShowable } from '../outcome.js';
-import { readerOf } from './egress-messages.js';
+import { readerOf } from './egress-chunks.js';
 
 /** What comes of a conversation: what was dialled, and the first two bytes of each reply. */
 type Course = readonly [dialled: Destination | null, ...replies: string[]];

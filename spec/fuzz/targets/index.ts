@@ -1,21 +1,16 @@
 /** The fuzz targets by name: each takes any bytes, and throws or rejects when its parser breaks a promise. */
 import { fuzzAgreement } from './agreement.js';
-import { fuzzArguments } from './arguments.js';
 import { fuzzChannelText } from './channel-text.js';
-import { fuzzDnsMessages } from './dns-messages.js';
-import { fuzzEgressChunks, fuzzEgressHeads, fuzzEgressTargets } from './egress-messages.js';
+import { fuzzEgressChunks } from './egress-chunks.js';
 import { fuzzEgressSocks } from './egress-socks.js';
 import { fuzzEmulatorLink } from './emulator-link.js';
 import { fuzzForwardText } from './forward-text.js';
 import { fuzzFrameReader } from './frame-reader.js';
 import { fuzzGlob } from './glob.js';
-import { fuzzGroupNames } from './group-names.js';
 import { fuzzHelloScanner } from './hello-scanner.js';
 import { fuzzHybridVsock } from './hybrid-vsock.js';
-import { fuzzInfoRecords } from './info-records.js';
 import { fuzzJsonScanner } from './json-scanner.js';
 import { fuzzLineBuffer } from './line-buffer.js';
-import { fuzzLogLimit } from './log-limit.js';
 import { fuzzLogLines } from './log-lines.js';
 import { fuzzPayloads } from './payloads.js';
 import { fuzzStorageWire } from './storage-wire.js';
@@ -29,24 +24,17 @@ export type FuzzTarget = (bytes: Uint8Array) => void | Promise<void>;
 /** Every target; the folder of its corpus has the same name. */
 export const FUZZ_TARGETS = {
   agreement: fuzzAgreement,
-  arguments: fuzzArguments,
   'channel-text': fuzzChannelText,
-  'dns-messages': fuzzDnsMessages,
   'egress-chunks': fuzzEgressChunks,
-  'egress-heads': fuzzEgressHeads,
   'egress-socks': fuzzEgressSocks,
-  'egress-targets': fuzzEgressTargets,
   'emulator-link': fuzzEmulatorLink,
   'forward-text': fuzzForwardText,
   'frame-reader': fuzzFrameReader,
   glob: fuzzGlob,
-  'group-names': fuzzGroupNames,
   'hello-scanner': fuzzHelloScanner,
   'hybrid-vsock': fuzzHybridVsock,
-  'info-records': fuzzInfoRecords,
   'json-scanner': fuzzJsonScanner,
   'line-buffer': fuzzLineBuffer,
-  'log-limit': fuzzLogLimit,
   'log-lines': fuzzLogLines,
   payloads: fuzzPayloads,
   'storage-wire': fuzzStorageWire,
