@@ -9,10 +9,9 @@ import { OutgoingForward } from '../../lib/forward/outgoing.js';
 import { SessionSource } from '../../lib/forward/session-source.js';
 import { type Forward, type Predecessor, parseForwardSpec } from '../../lib/forward/spec.js';
 import type { LocalEnd } from '../../lib/session/local-end.js';
-import { ChangeHere } from '../helpers/change-here.js';
+import { ChangeHere, patternFrom } from '../helpers/change-here.js';
 import { sha256, temporaryFolder } from '../helpers/files.js';
 import { ForwardScene, IncomingScene, MIB } from '../helpers/forward-scene.js';
-import { patternFrom } from '../helpers/process-change.js';
 import { localServer, localSocket } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
 

@@ -80,3 +80,10 @@ export class ChangeHere {
     return this.#targets.get(seen);
   }
 }
+
+/** A pattern that both sides of a change write together, from byte `from` on. */
+export function patternFrom(from: number, byteCount: number): Buffer {
+  const bytes = Buffer.allocUnsafeSlow(byteCount);
+  for (let at = 0; at < byteCount; at += 1) bytes[at] = (from + at) * 31 + ((from + at) >> 8) * 7;
+  return bytes;
+}

@@ -1,21 +1,20 @@
-/** Links and listeners that one process hands over to another one, which goes on in the middle of the bytes. */
+/** Links and listeners that are handed over in the middle of the bytes. That real processes do so is shown by `vproxy upgrade`. */
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { parseChannel } from '../../lib/channel/address/address.js';
+import type { ChannelListener } from '../../lib/channel/kind.js';
 import { DuplexLink } from '../../lib/link/duplex-link.js';
 import type { Link } from '../../lib/link/link.js';
 import { restoreSocketLink, SocketLink } from '../../lib/link/socket-link.js';
 import { readBuffered } from '../../lib/system/sockets/node-sockets.js';
-import { ChangeHere } from '../helpers/change-here.js';
-import { dial, duplexPair, LinkRecorder } from '../helpers/channel-pair.js';
+import { deferred } from '../../lib/util/concurrency.js';
+import { ChangeHere, patternFrom } from '../helpers/change-here.js';
+import { dial, duplexPair, LinkRecorder, listen } from '../helpers/channel-pair.js';
 import { sha256, temporaryFolder } from '../helpers/files.js';
-import { patternFrom } from '../helpers/process-change.js';
 import { localServer, localSocket } from '../helpers/proxies.js';
-import { TalkingProgram } from '../helpers/talking-program.js';
 import { eventually } from '../helpers/time.js';
 import { unixPair } from '../helpers/unix-pair.js';
 
@@ -30,87 +29,106 @@ function collect(socket: net.Socket): { readonly bytes: () => Buffer } {
   return { bytes: () => Buffer.concat(chunks) };
 }
 
-/** The program's link at its other end, `peer`: hands over while most of what it wrote is unwritten, and nothing is lost. */
-async function handsOver(t: ExecutionContext, program: TalkingProgram, peer: net.Socket): Promise<void> {
-  const received = collect(peer);
-  peer.write('first write');
-  await eventually(() => program.read.endsWith('write'));
-  peer.write(' go');
-  const [unwritten] = await program.heard('unwritten');
-  t.true(Number(unwritten) > 2 ** 20);
-  // This comes while the one process ends and the other one begins.
-  peer.write(' then more');
-  const [, left] = await program.heard('restored');
-  t.true(Number(left) > 2 ** 20);
-  await eventually(() => program.read === 'first write go then more');
-  peer.resume();
-  await eventually(() => received.bytes().length >= 2 * BYTES);
-  await program.heard('drained');
-  t.is(sha256(received.bytes()), sha256(patternFrom(0, 2 * BYTES)));
-  peer.end('close');
-  await program.ended;
-  t.is(received.bytes().length, 2 * BYTES);
-  t.is(program.read, 'first write go then moreclose');
+/** Writes `BYTES` of the pattern, in single pieces and in several at a time, whatever the link takes. */
+function writePattern(link: Link, from: number): void {
+  const quarters = [0, 1, 2, 3].map((index) => patternFrom(from + (index * BYTES) / 4, BYTES / 4));
+  const [first, second, third, fourth] = quarters as [Buffer, Buffer, Buffer, Buffer];
+  link.write(first);
+  link.writeParts([second, third]);
+  link.write(fourth);
 }
 
-const settingsOf = (folder: string, channel: string) => ({ channel, path: join(folder, 'capture'), bytes: BYTES });
+/** A link of a channel, its other end, and the listener where there is one. */
+interface Scene {
+  readonly channel: string;
+  readonly link: Link;
+  readonly peer: net.Socket;
+  readonly listener?: ChannelListener;
+}
 
-test('unix-connect: a link that was dialled goes on in another process, with what was unwritten', async (t) => {
-  const folder = temporaryFolder(t);
-  const path = join(folder, 'channel.sock');
-  const server = await localServer(t, () => undefined, { path }, { allowHalfOpen: true, pauseOnConnect: true });
+/** A link that is dialled to a server of the test. */
+async function dialled(t: ExecutionContext, path: string | undefined, name: string): Promise<Scene> {
+  const options = { allowHalfOpen: true, pauseOnConnect: true };
+  const server = await localServer(t, () => undefined, path === undefined ? undefined : { path }, options);
   const accepted = once(server, 'connection') as Promise<[net.Socket]>;
-  const program = new TalkingProgram(t, 'link-owner', settingsOf(folder, `unix-connect:${path}`));
+  const channel = `${name}:${path ?? `127.0.0.1:${server.port}`}`;
+  const link = await dial(t, channel);
   const [peer] = await accepted;
-  await handsOver(t, program, peer);
-});
+  return { channel, link, peer };
+}
 
-test('tcp-connect: so does one of TCP', async (t) => {
-  const folder = temporaryFolder(t);
-  const server = await localServer(t, () => undefined, undefined, { allowHalfOpen: true, pauseOnConnect: true });
-  const accepted = once(server, 'connection') as Promise<[net.Socket]>;
-  const program = new TalkingProgram(t, 'link-owner', settingsOf(folder, `tcp-connect:127.0.0.1:${server.port}`));
-  const [peer] = await accepted;
-  await handsOver(t, program, peer);
-});
+/** A link that is accepted from a socket of the test. */
+async function accepted(t: ExecutionContext, channel: string): Promise<Scene> {
+  const arrived = deferred<Link>();
+  const listener = await listen(t, channel, { onLink: (link) => arrived.resolve(link) });
+  const peer = localSocket(t, { ...targetOf(listener), allowHalfOpen: true });
+  const link = await arrived.promise;
+  // Whoever closes a unix socket in this process removes its file: spec/cli/upgrade-state.spec.ts has such a listener go on.
+  const isUnix = channel.startsWith('unix');
+  return { channel: listener.description, link, peer, ...(!isUnix && { listener }) };
+}
 
-test('unix-listen: a link that was accepted goes on, its listener refuses nobody, and its file goes when the successor closes it', async (t) => {
-  const folder = temporaryFolder(t);
-  const path = join(folder, 'channel.sock');
-  const program = new TalkingProgram(t, 'link-owner', settingsOf(folder, `unix-listen:${path}`));
-  t.deepEqual(await program.heard('listening'), [`unix-listen:${path}`]);
-  const peer = localSocket(t, { path, allowHalfOpen: true });
-  await once(peer, 'connect');
-  const received = collect(peer);
-  peer.write('write');
-  await eventually(() => program.read.endsWith('write'));
-  peer.write(' go');
-  await program.heard('unwritten');
-  // Maybe nobody accepts in this moment: then it waits.
-  const other = localSocket(t, { path });
-  await once(other, 'connect');
-  await program.heard('accepted');
-  t.true(existsSync(path));
-  peer.resume();
-  await eventually(() => received.bytes().length === 2 * BYTES);
-  t.is(sha256(received.bytes()), sha256(patternFrom(0, 2 * BYTES)));
-  other.write('close');
-  await eventually(() => !existsSync(path));
-  peer.end();
-  await program.ended;
-});
+/** Where a listener listens. */
+function targetOf({ description }: ChannelListener): net.NetConnectOpts {
+  const [, host = '', port] = /^[a-z-]+:(.*?)(?::(\d+))?$/.exec(description) ?? [];
+  return port === undefined ? { path: host } : { host, port: Number(port) };
+}
 
-test('tcp-listen: so does the listener of TCP, with the port that was picked', async (t) => {
-  const folder = temporaryFolder(t);
-  const program = new TalkingProgram(t, 'link-owner', settingsOf(folder, 'tcp-listen:127.0.0.1:0'));
-  const [description] = await program.heard('listening');
-  const port = Number(/\d+$/.exec(String(description))?.[0]);
-  const peer = localSocket(t, { host: '127.0.0.1', port, allowHalfOpen: true });
-  await once(peer, 'connect');
-  await handsOver(t, program, peer);
-  const descriptions = program.said.filter(([word]) => word === 'listening').map(([, text]) => text);
-  t.deepEqual(descriptions, [description, description]);
-});
+const KINDS: Readonly<Record<string, (t: ExecutionContext) => Promise<Scene>>> = {
+  'unix-connect': (t) => dialled(t, join(temporaryFolder(t), 'channel.sock'), 'unix-connect'),
+  'tcp-connect': (t) => dialled(t, undefined, 'tcp-connect'),
+  'unix-listen': (t) => accepted(t, `unix-listen:${join(temporaryFolder(t), 'channel.sock')}`),
+  'tcp-listen': (t) => accepted(t, 'tcp-listen:127.0.0.1:0'),
+};
+
+for (const [name, makeScene] of Object.entries(KINDS)) {
+  test(`${name}: a link goes on with what was unwritten, and its listener accepts as before`, async (t) => {
+    const { channel, link, peer, listener } = await makeScene(t);
+    const { kind, address } = parseChannel(channel);
+    const change = await ChangeHere.prepare();
+    const received = collect(peer);
+    const before = new LinkRecorder();
+    link.start(before);
+    peer.write('first');
+    await before.received(5);
+    writePattern(link, 0);
+    await setImmediate();
+    t.true(link.unwrittenBytes > 2 ** 20);
+    // This comes while the one side ends and the other one begins.
+    peer.write(' then more');
+    const capture = change.end({
+      link: link.capture?.(change.keep) ?? null,
+      listener: listener?.capture?.(change.keep) ?? null,
+    });
+    const restored = capture.link === null ? null : (kind.restoreLink?.(capture.link, change.take) ?? null);
+    if (restored === null) throw new Error('there is no link');
+    t.teardown(() => restored.destroy());
+    t.is(restored.description, link.description);
+    // What is written before the start comes behind what was left.
+    writePattern(restored, BYTES);
+    const after = new LinkRecorder();
+    restored.start(after);
+    if (listener !== undefined && kind.mode === 'listen') {
+      const others = deferred<Link>();
+      const handlers = {
+        onLink: (other: Link) => others.resolve(other),
+        onFailed: (error: Error) => t.fail(error.message),
+      };
+      const next = await kind.listen(address, handlers, change.take(capture.listener ?? -1));
+      t.is(next.description, listener.description);
+      localSocket(t, targetOf(next));
+      (await others.promise).close();
+      await next.close();
+    }
+    peer.resume();
+    await eventually(() => received.bytes().length >= 2 * BYTES);
+    await after.drained();
+    t.is(sha256(received.bytes()), sha256(patternFrom(0, 2 * BYTES)));
+    peer.end(' and the end');
+    await after.received(' then more and the end'.length);
+    t.is(String(Buffer.concat([before.bytes, after.bytes])), 'first then more and the end');
+  });
+}
 
 test('a capture has what was read and not delivered, and what the link says of itself', async (t) => {
   const { near, far } = await unixPair(t);

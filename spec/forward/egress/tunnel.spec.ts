@@ -5,10 +5,10 @@ import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../../lib/codec/header.js';
 import { parseEgressEntry } from '../../../lib/forward/egress/rules.js';
+import { patternFrom } from '../../helpers/change-here.js';
 import { EgressScene, readAll, readUntil } from '../../helpers/egress.js';
 import { sha256 } from '../../helpers/files.js';
 import { IncomingScene, MIB } from '../../helpers/forward-scene.js';
-import { patternFrom } from '../../helpers/process-change.js';
 import { failureOf, localServer, readToEnd } from '../../helpers/proxies.js';
 import { eventually } from '../../helpers/time.js';
 
