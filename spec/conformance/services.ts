@@ -161,24 +161,12 @@ test('R-SERVICES-3: what the peer announces is all that it announces, each numbe
   t.deepEqual(peer.endings, []);
 });
 
-for (const [what, ports] of [
-  ['no list', { port: 3000 }],
-  ['a text', '3000'],
-  ['numbers', [3000]],
-  ['port 0', [{ port: 0 }]],
-  ['port 65536', [{ port: 65_536 }]],
-  ['a fraction', [{ port: 3000.5 }]],
-  ['a text as a port', [{ port: '3000' }]],
-  ['no port', [{ program: 'node' }]],
-  ['a number as a program', [{ port: 3000, program: 7 }]],
-  ['65 ports', Array.from({ length: 65 }, (_, index) => ({ port: 3000 + index }))],
-] as const) {
-  test(`R-SERVICES-3: ${what} in the place of ports is a protocol error`, (t) => {
-    const peer = FramePeer.established();
-    peer.send(SERVICES, 0, { services: [], ports });
-    t.deepEqual(peer.codes, ['protocol-error']);
-  });
-}
+test('R-SERVICES-3: what is no list of at most 64 ports is a protocol error', (t) => {
+  const wrong = [0, 65_536, 3000.5, '3000', undefined].map((port) => [{ port, program: 'node' }]);
+  const many = Array.from({ length: 65 }, (_, index) => ({ port: 3000 + index }));
+  for (const ports of [{ port: 3000 }, '3000', [3000], [{ port: 3000, program: 7 }], many, ...wrong])
+    endsWith(t, 'protocol-error', (peer) => peer.send(SERVICES, 0, { services: [], ports }));
+});
 
 test('R-SERVICES-3: in a frame with `more` ports and time mean nothing, and have their form', (t) => {
   const settings = { timeOfDay: () => 0 };

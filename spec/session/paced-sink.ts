@@ -90,31 +90,28 @@ for (const [way, leave] of Object.entries(WAYS)) {
     [1024, 10, 50],
     [65_536, 10, 20],
     [1_000_000, 10, 10],
-    [100_000_000, 1, 2],
+    [20_000_000, 1, 2],
   ] as const) {
-    test.serial(
-      `at ${bytesPerSecond} bytes a second no more reaches local ends from one who opens, sends and ${way}`,
-      (t) => {
-        const scene = setUp(t, bytesPerSecond);
-        // More than may pass in a step, and never more than may be open.
-        const perStep = Math.ceil((2 * bytesPerSecond * stepMs) / 1000 / FIRST_CREDIT.length);
-        pass(scene, seconds, stepMs, () => {
-          for (let opened = 0; opened < perStep && scene.pair.a.session.streams.size < 1024; opened += 1) {
-            leave(send(scene, FIRST_CREDIT));
-          }
-        });
-        const mostBytes = 1.2 * bytesPerSecond * seconds + 262_144;
-        t.true(scene.passed <= mostBytes, `${scene.passed} of at most ${mostBytes}`);
-        // Streams that are not torn down do pass.
-        const sentBytes = scene.sinks.length * FIRST_CREDIT.length;
-        const leastBytes = way === 'resets' ? 0 : Math.min(0.9 * bytesPerSecond * seconds, sentBytes);
-        t.true(scene.passed >= leastBytes, `${scene.passed} of at least ${leastBytes}`);
-      },
-    );
+    test(`at ${bytesPerSecond} bytes a second no more reaches local ends from one who opens, sends and ${way}`, (t) => {
+      const scene = setUp(t, bytesPerSecond);
+      // More than may pass in a step, and never more than may be open.
+      const perStep = Math.ceil((2 * bytesPerSecond * stepMs) / 1000 / FIRST_CREDIT.length);
+      pass(scene, seconds, stepMs, () => {
+        for (let opened = 0; opened < perStep && scene.pair.a.session.streams.size < 1024; opened += 1) {
+          leave(send(scene, FIRST_CREDIT));
+        }
+      });
+      const mostBytes = 1.2 * bytesPerSecond * seconds + 262_144;
+      t.true(scene.passed <= mostBytes, `${scene.passed} of at most ${mostBytes}`);
+      // Streams that are not torn down do pass.
+      const sentBytes = scene.sinks.length * FIRST_CREDIT.length;
+      const leastBytes = way === 'resets' ? 0 : Math.min(0.9 * bytesPerSecond * seconds, sentBytes);
+      t.true(scene.passed >= leastBytes, `${scene.passed} of at least ${leastBytes}`);
+    });
   }
 }
 
-test.serial('another session has no other rate, and what was torn down with the one before never passes', (t) => {
+test('another session has no other rate, and what was torn down with the one before never passes', (t) => {
   const scene = setUp(t, 1024);
   pass(scene, 10, 200, () => {
     const { a, b } = scene.pair;
@@ -129,7 +126,7 @@ test.serial('another session has no other rate, and what was torn down with the 
   t.is(scene.passed, passed);
 });
 
-test.serial('bytes come in order behind each other, FIN behind the last one, and the end behind FIN', (t) => {
+test('bytes come in order behind each other, FIN behind the last one, and the end behind FIN', (t) => {
   const scene = setUp(t, 65_536);
   const bytes = Buffer.from(Array.from({ length: 150_000 }, (_, index) => index % 251));
   const stream = send(scene, bytes);
@@ -147,7 +144,7 @@ test.serial('bytes come in order behind each other, FIN behind the last one, and
   t.is(served?.heldBytes, 0);
 });
 
-test.serial('R-STREAM-5: a stream whose bytes wait for the rate keeps its place when it has ended both ways', (t) => {
+test('R-STREAM-5: a stream whose bytes wait for the rate keeps its place when it has ended both ways', (t) => {
   const pair = new SessionPair({ limits: { streams: 1 } });
   const registry = new ServiceRegistry();
   registry.setGate('sink', new ServiceGate({ bytesPerSecond: 16_384 }, pair.clock));
@@ -190,7 +187,7 @@ for (const [what, code, leave] of [
   ['stops reading', null, (stream: SessionStream) => stream.stop('cancelled', 'no more')],
   ['is torn down', 'cancelled', (stream: SessionStream) => stream.reset('cancelled', 'no more')],
 ] as const) {
-  test.serial(`a local end that ${what} while the last bytes wait is done with, once, and its place is free`, (t) => {
+  test(`a local end that ${what} while the last bytes wait is done with, once, and its place is free`, (t) => {
     const scene = setUp(t, 1024);
     const stream = send(scene, FIRST_CREDIT);
     scene.streams[0]?.finish();
@@ -210,7 +207,7 @@ for (const [what, code, leave] of [
   });
 }
 
-test.serial('what waits is dropped with a stream that the peer resets, and keeps neither memory nor a timer', (t) => {
+test('what waits is dropped with a stream that the peer resets, and keeps neither memory nor a timer', (t) => {
   const scene = setUp(t, 1024);
   const streams = Array.from({ length: 100 }, () => send(scene, FIRST_CREDIT));
   const { passed } = scene;
@@ -225,7 +222,7 @@ test.serial('what waits is dropped with a stream that the peer resets, and keeps
   t.is(scene.pair.clock.pending, countTimersAtRest(t));
 });
 
-test.serial('a stream whose bytes pass at the rate is not idle; one whose bytes have passed is', (t) => {
+test('a stream whose bytes pass at the rate is not idle; one whose bytes have passed is', (t) => {
   const scene = setUp(t, 1024, { idleTimeoutMs: 10_000 });
   const stream = send(scene, FIRST_CREDIT);
   const secondsOfBytes = (65_536 - 16_384) / 1024;
@@ -236,7 +233,7 @@ test.serial('a stream whose bytes pass at the rate is not idle; one whose bytes 
   t.is(scene.sinks[0]?.reason?.code, 'stalled');
 });
 
-test.serial('a greedy stream does not starve others, in either direction', (t) => {
+test('a greedy stream does not starve others, in either direction', (t) => {
   const scene = setUp(t, 10_240);
   const bulk = Buffer.alloc(65_536, 'b');
   send(scene, bulk);
@@ -259,33 +256,30 @@ test.serial('a greedy stream does not starve others, in either direction', (t) =
   t.true(secondSent >= 10_000, `${firstSent} and ${secondSent}`);
 });
 
-test.serial(
-  'R-FLOW-4: the window of a stream does not grow while its bytes wait for the rate, however late the peer says PONG',
-  (t) => {
-    const scene = setUp(t, 100_000);
-    const { pair } = scene;
-    const { clock, a, b } = pair;
-    const stream = a.session.open('sink', null, new RecordingSink());
-    const bytes = Buffer.alloc(5_000_000);
-    stream.send(bytes, 0, bytes.length, false);
-    pair.settle();
-    // Half of a window takes 330 ms at this rate, four round trips 2 s.
-    b.session.measure();
-    a.outbound.isStalled = true;
-    pair.settle();
-    clock.advance(500);
-    a.outbound.isStalled = false;
-    pair.settle();
-    t.true((b.session.roundTripMs ?? 0) >= 500);
-    pass(scene, 5, 10);
-    const [served] = scene.streams;
-    const windowBytes = (served?.receiveCreditBytes ?? 0) + (served?.heldBytes ?? 0);
-    t.true(windowBytes <= 65_536, `${windowBytes}`);
-    t.true(scene.passed >= 490_000, `${scene.passed}`);
-  },
-);
+test('R-FLOW-4: the window of a stream does not grow while its bytes wait for the rate, however late the peer says PONG', (t) => {
+  const scene = setUp(t, 100_000);
+  const { pair } = scene;
+  const { clock, a, b } = pair;
+  const stream = a.session.open('sink', null, new RecordingSink());
+  const bytes = Buffer.alloc(5_000_000);
+  stream.send(bytes, 0, bytes.length, false);
+  pair.settle();
+  // Half of a window takes 330 ms at this rate, four round trips 2 s.
+  b.session.measure();
+  a.outbound.isStalled = true;
+  pair.settle();
+  clock.advance(500);
+  a.outbound.isStalled = false;
+  pair.settle();
+  t.true((b.session.roundTripMs ?? 0) >= 500);
+  pass(scene, 5, 10);
+  const [served] = scene.streams;
+  const windowBytes = (served?.receiveCreditBytes ?? 0) + (served?.heldBytes ?? 0);
+  t.true(windowBytes <= 65_536, `${windowBytes}`);
+  t.true(scene.passed >= 490_000, `${scene.passed}`);
+});
 
-test.serial('bytes of several streams that wait for the channel and then for the rate all get through', (t) => {
+test('bytes of several streams that wait for the channel and then for the rate all get through', (t) => {
   const scene = setUp(t, 16_384, { capacityBytes: 4096 });
   const { pair } = scene;
   const sinks = [new RecordingSink(), new RecordingSink(), new RecordingSink()];
