@@ -6,7 +6,6 @@ import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { ExecTarget } from '../../lib/forward/endpoints/exec-endpoint.js';
 import { ForwardLog } from '../../lib/forward/forward-log.js';
-import { formatForwardSpec, parseForwardSpec } from '../../lib/forward/spec.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { formatSeen } from '../helpers/frame-log.js';
@@ -35,15 +34,6 @@ const isAlive = (pid: number): boolean => {
     return false;
   }
 };
-
-test('exec endpoints are read and written as they are', (t) => {
-  const text = 'run:exec:grep -c "a,b:c" | tr a b';
-  const spec = parseForwardSpec('incoming', text);
-  t.deepEqual(spec.endpoint as object, { kind: 'exec', command: 'grep -c "a,b:c" | tr a b' });
-  t.is(formatForwardSpec(spec), text);
-  t.throws(() => parseForwardSpec('incoming', 'run:exec:'), { message: /command is missing; expected SERVICE:exec:/ });
-  t.throws(() => parseForwardSpec('outgoing', 'run:exec:cat'), { message: /exec is nothing to listen on/ });
-});
 
 test('a process answers after the end of its input, each stream has its own, and all bytes pass', async (t) => {
   const { connect } = await running(t, 'sha256sum; echo $$');

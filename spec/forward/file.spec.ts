@@ -5,32 +5,9 @@ import type net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { LineBuffer, MAX_LINE_BYTES } from '../../lib/forward/endpoints/file-endpoint.js';
-import { formatForwardSpec, parseForwardSpec } from '../../lib/forward/spec.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { connectedProxies, failureOf, localSocket, type ProxySetup, readToEnd } from '../helpers/proxies.js';
 import { eventually, ManualClock } from '../helpers/time.js';
-
-test('file endpoints are read and written', (t) => {
-  const means = (text: string, endpoint: object): void => {
-    const spec = parseForwardSpec('incoming', text);
-    t.deepEqual(spec.endpoint as object, { kind: 'file', ...endpoint });
-    t.deepEqual(parseForwardSpec('incoming', formatForwardSpec(spec)), spec);
-  };
-  means('syslog:file:/var/log/vm1.log', { path: '/var/log/vm1.log' });
-  means('syslog:file:/a,,b,rotate=10M,keep=3', { path: '/a,b', rotation: { maxBytes: 10 * 2 ** 20, keep: 3 } });
-  means('syslog:file:/a,rotate=5000', { path: '/a', rotation: { maxBytes: 5000, keep: 5 } });
-  const refuses = (text: string, message: RegExp): void => {
-    t.throws(() => parseForwardSpec('incoming', text), { code: 'bad-argument', message });
-  };
-  refuses('x:file:relative', /absolute.*expected SERVICE:file:\/path/);
-  refuses('x:file:/a/', /ends with its name/);
-  refuses('x:file:/a,rotate=1', /not a size/);
-  refuses('x:file:/a,rotate=10T', /not a size/);
-  refuses('x:file:/a,keep=2', /needs rotate/);
-  refuses('x:file:/a,rotate=1M,keep=0', /from 1 to 999/);
-  refuses('x:file:/a,mode=0600', /no option "mode" here; there are: rotate, keep/);
-  t.throws(() => parseForwardSpec('outgoing', 'x:file:/a'), { message: /file is nothing to listen on/ });
-});
 
 test('lines come out whole however they arrive, and one that is too long is cut', (t) => {
   const long = 'y'.repeat(MAX_LINE_BYTES);

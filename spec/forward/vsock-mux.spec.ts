@@ -3,36 +3,10 @@ import { once } from 'node:events';
 import { lstatSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { formatForwardSpec, parseForwardSpec } from '../../lib/forward/spec.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { answering, firecracker, inPieces } from '../helpers/hybrid-vsock.js';
 import { connectedProxies, echo, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
 import { eventually, ManualClock, within } from '../helpers/time.js';
-
-test('vsock-mux endpoints are read and written', (t) => {
-  const means = (direction: 'incoming' | 'outgoing', text: string, endpoint: object): void => {
-    const spec = parseForwardSpec(direction, text);
-    t.deepEqual(spec.endpoint as object, { kind: 'vsock-mux', ...endpoint });
-    t.deepEqual(parseForwardSpec(direction, formatForwardSpec(spec)), spec);
-  };
-  means('incoming', 'ssh:vsock-mux:/run/fc.sock:22', { path: '/run/fc.sock', port: 22 });
-  means('incoming', 'ssh:vsock-mux:/run/a:b,,c:4294967295', { path: '/run/a:b,c', port: 4294967295 });
-  means('outgoing', '*:vsock-mux:/run/vm1.vsock', { path: '/run/vm1.vsock' });
-  means('outgoing', '*:vsock-mux:/run/v,1234=ssh,mode=0660', {
-    path: '/run/v',
-    services: { 1234: 'ssh' },
-    access: { mode: 0o660 },
-  });
-  const refuses = (direction: 'incoming' | 'outgoing', text: string, message: RegExp): void => {
-    t.throws(() => parseForwardSpec(direction, text), { code: 'bad-argument', message });
-  };
-  refuses('incoming', 'ssh:vsock-mux:/run/fc.sock', /no port from 0 to 4294967295/);
-  refuses('incoming', 'ssh:vsock-mux:/run/fc.sock:4294967296', /no port from 0/);
-  refuses('incoming', 'ssh:vsock-mux:/run/fc.sock:22,mode=0600', /there are none/);
-  refuses('incoming', '*:vsock-mux:/run/fc.sock:22', /no meaning; expected SERVICE:vsock-mux:\/path:PORT/);
-  refuses('outgoing', 'ssh:vsock-mux:/run/fc.sock', /names the service, so it is \*/);
-  refuses('outgoing', '*:vsock-mux:/run/fc.sock,22=SSH', /"22=SSH" is not PORT=SERVICE/);
-});
 
 test('a stream reaches a port behind hybrid vsock, asked for in one write, with what was sent ahead', async (t) => {
   const folder = temporaryFolder(t);

@@ -8,7 +8,6 @@ import { DatagramFlow } from '../../../lib/forward/datagram/datagram-flow.js';
 import type { EgressRules } from '../../../lib/forward/egress/rules.js';
 import { ForwardLog } from '../../../lib/forward/forward-log.js';
 import { resolverEndpoint } from '../../../lib/forward/resolver/resolver-endpoint.js';
-import { formatForwardSpec, parseForwardSpec } from '../../../lib/forward/spec.js';
 import { MuxStream } from '../../../lib/session/mux-stream.js';
 import { parseMessage } from '../../../lib/system/dns/dns-message.js';
 import { frameMessage, MessageFrames } from '../../../lib/system/dns/message-frames.js';
@@ -33,34 +32,6 @@ import { freePort } from '../../helpers/ports.js';
 import { connectedProxies, localSocket, readToEnd } from '../../helpers/proxies.js';
 import { carryOn, carryUntil, SessionPair } from '../../helpers/session-pair.js';
 import { eventually } from '../../helpers/time.js';
-
-test('resolver endpoints are read and written', (t) => {
-  const means = (text: string, endpoint: object): void => {
-    const spec = parseForwardSpec('incoming', text);
-    t.deepEqual(spec.endpoint as object, { kind: 'resolver', ...endpoint });
-    t.deepEqual(parseForwardSpec('incoming', formatForwardSpec(spec)), spec);
-  };
-  means('dns:resolver:', { name: '' });
-  means('dns:resolver:internet', { name: 'internet' });
-  means('dns:resolver:,server=10.0.0.1', { name: '', servers: [{ host: '10.0.0.1', port: 53 }] });
-  means('dns:resolver:x,server=10.0.0.1:5353,server=::1,server=[::1]:54', {
-    name: 'x',
-    servers: [
-      { host: '10.0.0.1', port: 5353 },
-      { host: '::1', port: 53 },
-      { host: '::1', port: 54 },
-    ],
-  });
-  const refuses = (text: string, message: RegExp): void => {
-    t.throws(() => parseForwardSpec('incoming', text), { code: 'bad-argument', message });
-  };
-  refuses('dns:resolver:Big', /"Big" is no name of an egress; expected SERVICE:resolver:\[EGRESS\]/);
-  refuses('dns:resolver:,names=x', /no option "names=x" here; there are: server=ADDR/);
-  for (const text of ['ns.example', '10.0.0.1:0', '10.0.0.1:65536', '[10.0.0.1]', '10.1', '::1:', '[::1'])
-    refuses(`dns:resolver:,server=${text}`, /is no address of a server, such as 10\.0\.0\.2/);
-  refuses(`dns:resolver:${',server=10.0.0.1'.repeat(4)}`, /there are 4 servers, of at most 3/);
-  t.throws(() => parseForwardSpec('outgoing', 'dns:resolver:'), { message: /resolver is nothing to listen on/ });
-});
 
 // ---- through two proxies, asked by the resolver of Node ------------------------------------------------------------
 

@@ -80,7 +80,7 @@ test('only names of RFC 1035 are written as pointers', (t) => {
   t.true(bytes.includes(`00130001000201bb${nameOf('example.com').toString('hex')}`));
 });
 
-const MALFORMED: readonly [string, string][] = [
+const MALFORMED: readonly (readonly [string, string])[] = [
   ['less than a header', '1234 8180 0001 0000 0000'],
   ['two questions', `1234 0100 0002 0000 0000 0000 ${'0161 00 0001 0001'.repeat(2)}`],
   ['a question that is missing', '1234 0100 0001 0000 0000 0000'],
@@ -107,6 +107,28 @@ const MALFORMED: readonly [string, string][] = [
   ['OPT among the answers', '1234 8180 0000 0001 0000 0000 00 0029 04d0 00000000 0000'],
   ['an option that is cut off', '1234 0100 0000 0000 0000 0001 00 0029 04d0 00000000 0005 000a 0002 00'],
   ['half an extended error', '1234 0100 0000 0000 0000 0001 00 0029 04d0 00000000 0005 000f 0001 00'],
+  // Behind a question for `a.`, one answer.
+  ...(
+    [
+      ['two pointers to each other', 'c015 c013 0001 0001 00000001 0004 7f000001'],
+      ['a pointer to what follows it', 'c01f 0010 0001 00000001 0003 016100'],
+      ['a pointer into its header', 'c002 0001 0001 00000001 0004 7f000001'],
+      ['a pointer beyond its end', 'ffff 0001 0001 00000001 0004 7f000001'],
+      ['a label of the kind 01', `41${'41'.repeat(65)}00 0001 0001 00000001 0004 7f000001`],
+      ['a label that runs beyond its end', '3f61'],
+      ['a name that is too long by its pointer', `${'0161'.repeat(127)}c00c 0001 0001 00000001 0004 7f000001`],
+      ['no record where one is announced', ''],
+      ['data that is longer than what is left', 'c00c 0001 0001 00000001 ffff 7f000001'],
+      ['data that is longer than it says', 'c00c 0001 0001 00000001 0003 7f000001'],
+      ['an IPv6 address of 4 bytes', 'c00c 001c 0001 00000001 0004 7f000001'],
+      ['an alias with more behind it', 'c00c 0005 0001 00000001 0004 01610009'],
+      ['an alias without a name', 'c00c 0005 0001 00000001 0000'],
+      ['a SOA without its numbers', 'c00c 0006 0001 00000001 0006 000000000001'],
+      ['a text of NAPTR that is longer than its data', 'c00c 0023 0001 00000001 0006 00010001c861'],
+      ['a whole record behind its end', 'c00c 0001 0001 00000001 0004 7f000001'.repeat(2)],
+    ] as const
+  ).map(([what, text]) => [what, `1234 8180 0001 0001 0000 0000 0161 00 0001 0001 ${text}`] as const),
+  ['65,535 records that are announced', '1234 8180 0001 ffff ffff ffff 0161 00 0001 0001 c00c 0001 0001 00000001 0000'],
 ];
 
 for (const [what, text] of MALFORMED) {
@@ -284,12 +306,12 @@ test('any message is read as it was written', (t) => {
       fc.property(anyMessage, (message) => {
         assert.deepEqual(parseMessage(bytesOf(message)), message);
       }),
-      { numRuns: 3000 },
+      { numRuns: 1000 },
     ),
   );
 });
 
-test('100,000 messages that are random or changed at random are understood whole, or not at all', (t) => {
+test('30,000 messages that are random or changed at random are understood whole, or not at all', (t) => {
   // A generator of numbers, seeded: the same messages each time.
   let state = 0x2545f491;
   const random = (below: number): number => {
@@ -304,7 +326,7 @@ test('100,000 messages that are random or changed at random are understood whole
     bytesOf(answerTo(query('x.example'), [soa('example', 5)])),
   ];
   let understood = 0;
-  for (let turn = 0; turn < 100_000; turn += 1) {
+  for (let turn = 0; turn < 30_000; turn += 1) {
     const from = good[turn % 4];
     const bytes =
       from === undefined ? Buffer.from(Array.from({ length: random(64) }, () => random(256))) : Buffer.from(from);
@@ -317,7 +339,7 @@ test('100,000 messages that are random or changed at random are understood whole
     const again = parseMessage(bytesOf(message));
     if (again === null || !bytesOf(again).equals(bytesOf(message))) t.fail(bytes.toString('hex'));
   }
-  t.true(understood > 10_000 && understood < 100_000, String(understood));
+  t.true(understood > 3000 && understood < 30_000, String(understood));
 });
 
 test('a name is read from anywhere without leaving the message', (t) => {

@@ -366,7 +366,7 @@ test('a refusal fits 512 bytes, whatever the name', async (t) => {
   t.regex(shown(bytes), /^rcode 5; EDE 18 (\\255)+…? is not allowed by egress "internet" on the host$/);
 });
 
-test('100,000 messages that are random or changed at random are each answered, or dropped', async (t) => {
+test('30,000 messages that are random or changed at random are each answered, or dropped', async (t) => {
   let state = 0x1234567;
   const random = (below: number): number => {
     state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
@@ -375,7 +375,7 @@ test('100,000 messages that are random or changed at random are each answered, o
   const { ask } = setup();
   const good = [query('example.org'), query('no.example.com', 'MX'), query('www.example.org', 'HTTPS')].map(bytesOf);
   const codes = new Map<number | null, number>();
-  for (let turn = 0; turn < 100_000; turn += 1) {
+  for (let turn = 0; turn < 30_000; turn += 1) {
     const from = good[turn % 4];
     const bytes = Buffer.from(from ?? Array.from({ length: random(80) }, () => random(256)));
     for (let change = from === undefined ? 0 : random(4); change > 0; change -= 1)

@@ -1,0 +1,158 @@
+import test from 'ava';
+import fc from 'fast-check';
+import { VproxyError } from '../../lib/errors.js';
+import type { Direction } from '../../lib/forward/endpoint-kind.js';
+import { formatForwardSpec, parseForwardSpec } from '../../lib/forward/spec.js';
+
+type Row<T> = readonly [direction: Direction, text: string, expected: T];
+
+const tcp = (host: string, port: number) => ({ kind: 'tcp', host, port });
+const unix = (path: string, access?: object) => ({ kind: 'unix', path, ...(access !== undefined && { access }) });
+const file = (path: string, rotation?: object) => ({ kind: 'file', path, ...(rotation !== undefined && { rotation }) });
+const mux = (path: string, more: object) => ({ kind: 'vsock-mux', path, ...more });
+const resolver = (name: string, ...servers: readonly (readonly [host: string, port: number])[]) => ({
+  ...{ kind: 'resolver', name },
+  ...(servers.length > 0 && { servers: servers.map(([host, port]) => ({ host, port })) }),
+});
+
+const READ: readonly Row<object>[] = [
+  ['outgoing', 'ssh:127.0.0.1:22', tcp('127.0.0.1', 22)],
+  ['outgoing', 'ssh:9022', tcp('127.0.0.1', 9022)],
+  ['outgoing', 'ssh:[::1]:22', tcp('::1', 22)],
+  ['outgoing', 'ssh:localhost:0', tcp('localhost', 0)],
+  ['outgoing', 'ssh:tcp:[::1]:22', tcp('::1', 22)],
+  ['outgoing', '8:tcp:[::1]:22', tcp('::1', 22)],
+  ['outgoing', 'libvirt:/run/libvirt.sock', unix('/run/libvirt.sock')],
+  ['outgoing', 'libvirt:/run/libvirt.sock:-', unix('/run/libvirt.sock')],
+  ['outgoing', 'libvirt:unix:/run/a:b', unix('/run/a:b')],
+  ['outgoing', 'x:/run/a,,b', unix('/run/a,b')],
+  ['outgoing', 'x:/run/a,mode=0660,user=root,group=7', unix('/run/a', { mode: 0o660, user: 'root', group: '7' })],
+  ['outgoing', 'x:unix:/odd:-:-,group=a,,b', unix('/odd:-', { group: 'a,b' })],
+  ['outgoing', 'dns:udp:53', { kind: 'udp', host: '127.0.0.1', port: 53 }],
+  ['outgoing', 'dns:udp:[::1]:0', { kind: 'udp', host: '::1', port: 0 }],
+  ['incoming', 'run:exec:grep -c "a,b:c" | tr a b', { kind: 'exec', command: 'grep -c "a,b:c" | tr a b' }],
+  ['incoming', 'web:egress:internet', { kind: 'egress', name: 'internet' }],
+  ['incoming', 'internet:egress:', { kind: 'egress', name: '' }],
+  ['incoming', 'syslog:file:/var/log/vm1.log', file('/var/log/vm1.log')],
+  ['incoming', 'syslog:file:/a,,b,rotate=10M,keep=3', file('/a,b', { maxBytes: 10 * 2 ** 20, keep: 3 })],
+  ['incoming', 'syslog:file:/a,rotate=5000', file('/a', { maxBytes: 5000, keep: 5 })],
+  ['incoming', 'ssh:vsock-mux:/run/fc.sock:22', mux('/run/fc.sock', { port: 22 })],
+  ['incoming', 'ssh:vsock-mux:/run/a:b,,c:4294967295', mux('/run/a:b,c', { port: 4294967295 })],
+  // Its path ends like an empty port.
+  ['incoming', 'x:vsock-mux:/odd:-:-:22', mux('/odd:-', { port: 22 })],
+  ['outgoing', '*:vsock-mux:/run/vm1.vsock', mux('/run/vm1.vsock', {})],
+  [
+    ...(['outgoing', '*:vsock-mux:/run/v,1234=ssh,mode=0660'] as const),
+    mux('/run/v', { services: { 1234: 'ssh' }, access: { mode: 0o660 } }),
+  ],
+  ['incoming', 'dns:resolver:', resolver('')],
+  ['incoming', 'dns:resolver:internet', resolver('internet')],
+  ['incoming', 'dns:resolver:,server=10.0.0.1', resolver('', ['10.0.0.1', 53])],
+  [
+    ...(['incoming', 'dns:resolver:x,server=10.0.0.1:5353,server=::1,server=[::1]:54'] as const),
+    resolver('x', ['10.0.0.1', 5353], ['::1', 53], ['::1', 54]),
+  ],
+];
+
+for (const [direction, text, endpoint] of READ) {
+  test(`${text} is a forward that is ${direction}`, (t) => {
+    const spec = parseForwardSpec(direction, text);
+    t.deepEqual(spec, { direction, service: text.slice(0, text.indexOf(':')), endpoint } as never);
+    t.deepEqual(parseForwardSpec(direction, formatForwardSpec(spec)), spec);
+  });
+}
+
+const NO_SERVER = ['ns.example', '10.0.0.1:0', '10.0.0.1:65536', '[10.0.0.1]', '10.1', '::1:', '[::1'];
+
+const REFUSED: readonly Row<RegExp>[] = [
+  ['incoming', 'dns:udp:0', /port 0 cannot be dialled/],
+  ['incoming', '*:22', /the service \* has no meaning/],
+  ['incoming', 'x:/run/a,mode=0660', /no option "mode" here; there are none/],
+  ['incoming', 'ssh', /no colon/],
+  ['incoming', ':22', /a service is/],
+  ['incoming', 'SSH:22', /a service is/],
+  ['incoming', 'ssh:', /ADDR:PORT/],
+  ['incoming', 'ssh:127.0.0.1', /ADDR:PORT/],
+  ['incoming', 'ssh:::1:22', /brackets/],
+  ['incoming', 'ssh:[localhost]:22', /brackets/],
+  ['incoming', 'ssh:[a[b]:22', /brackets/],
+  ['incoming', 'ssh:a b:22', /ADDR:PORT/],
+  ['incoming', 'ssh:a\u001b[2J:22', /ADDR:PORT/],
+  ['incoming', 'ssh:127.0.0.1:99999', /99999/],
+  ['incoming', 'ssh:0', /port 0 cannot be dialled/],
+  ['incoming', 'ssh:unix:relative', /absolute/],
+  ['incoming', `ssh:/${'x'.repeat(120)}`, /121 bytes exceeds 107/],
+  ['incoming', 'ssh:/a\0b', /NUL/],
+  ['incoming', 'run:exec:', /command is missing; expected SERVICE:exec:/],
+  ['incoming', 'x:egress:No Name', /spelled as/],
+  ['incoming', 'x:file:relative', /absolute.*expected SERVICE:file:\/path/],
+  ['incoming', 'x:file:/a/', /ends with its name/],
+  ['incoming', 'x:file:/a,rotate=1', /not a size/],
+  ['incoming', 'x:file:/a,rotate=10T', /not a size/],
+  ['incoming', 'x:file:/a,keep=2', /needs rotate/],
+  ['incoming', 'x:file:/a,rotate=1M,keep=0', /from 1 to 999/],
+  ['incoming', 'x:file:/a,mode=0600', /no option "mode" here; there are: rotate, keep/],
+  ['incoming', 'ssh:vsock-mux:/run/fc.sock', /no port from 0 to 4294967295/],
+  ['incoming', 'ssh:vsock-mux:/run/fc.sock:4294967296', /no port from 0/],
+  ['incoming', 'ssh:vsock-mux:/run/fc.sock:22,mode=0600', /there are none/],
+  ['incoming', '*:vsock-mux:/run/fc.sock:22', /no meaning; expected SERVICE:vsock-mux:\/path:PORT/],
+  ['outgoing', 'ssh:vsock-mux:/run/fc.sock', /names the service, so it is \*/],
+  ['outgoing', '*:vsock-mux:/run/fc.sock,22=SSH', /"22=SSH" is not PORT=SERVICE/],
+  ['incoming', 'dns:resolver:Big', /"Big" is no name of an egress; expected SERVICE:resolver:\[EGRESS\]/],
+  ['incoming', 'dns:resolver:,names=x', /no option "names=x" here; there are: server=ADDR/],
+  ['incoming', `dns:resolver:${',server=10.0.0.1'.repeat(4)}`, /there are 4 servers, of at most 3/],
+  ...NO_SERVER.map(
+    (text): Row<RegExp> => [
+      ...(['incoming', `dns:resolver:,server=${text}`] as const),
+      /is no address of a server, such as 10\.0\.0\.2/,
+    ],
+  ),
+];
+
+for (const [direction, text, what] of REFUSED) {
+  test(`${JSON.stringify(text)} is no forward that is ${direction}`, (t) => {
+    const error = t.throws(() => parseForwardSpec(direction, text), { instanceOf: VproxyError, code: 'bad-argument' });
+    t.regex(error.message, what);
+    t.notRegex(error.message, /\n/);
+  });
+}
+
+test('any text is a forward or a bad argument in one line', (t) => {
+  fc.assert(
+    fc.property(fc.string({ unit: 'binary' }), fc.constantFrom('', 's:', 's:unix:/', 's:[', 's:/'), (tail, head) => {
+      try {
+        parseForwardSpec('outgoing', head + tail);
+      } catch (error) {
+        if (!(error instanceof VproxyError) || error.code !== 'bad-argument' || error.message.includes('\n'))
+          throw error;
+      }
+    }),
+  );
+  t.pass();
+});
+
+/** What ssh takes, and how it is written here. */
+for (const [direction, text, written] of [
+  ['outgoing', '2222:127.0.0.1:22', '-o NAME:2222 here, and -i NAME:127.0.0.1:22 at the peer, with a NAME such as ssh'],
+  ['incoming', '2222:127.0.0.1:22', '-i NAME:127.0.0.1:22 here, and -o NAME:2222 at the peer, with a NAME such as ssh'],
+  ['outgoing', '8080:80', '-o NAME:8080 here, and -i NAME:80 at the peer, with a NAME such as web'],
+  ['outgoing', '*:2222:vm:80', '-o NAME:0.0.0.0:2222 here, and -i NAME:vm:80 at the peer, with a NAME such as web'],
+  ['outgoing', '[::1]:1:[::2]:22', '-o NAME:[::1]:1 here, and -i NAME:[::2]:22 at the peer, with a NAME such as ssh'],
+  [
+    'outgoing',
+    'localhost:1:a\u001b:2',
+    '-o NAME:localhost:1 here, and -i NAME:a\\x1b:2 at the peer, with a NAME such as web',
+  ],
+] as const) {
+  test(`ssh's order is refused with how to write it: ${direction} ${text.replace('\u001b', 'ESC')}`, (t) => {
+    const error = t.throws(() => parseForwardSpec(direction, text), { code: 'bad-argument' });
+    t.true(error.message.endsWith(`: it begins with a port, as with ssh, and not with a service; expected ${written}`));
+  });
+}
+
+test('what only looks like it is none', (t) => {
+  t.is(parseForwardSpec('outgoing', '2222:/run/x.sock').service, '2222');
+  t.is(parseForwardSpec('outgoing', '9p:564').service, '9p');
+  t.is(parseForwardSpec('incoming', 'localhost:80').service, 'localhost');
+  t.is(parseForwardSpec('incoming', '127.0.0.1:80').service, '127.0.0.1');
+});
