@@ -1,4 +1,4 @@
-/** Two ends of a unix socket. */
+/** Two ends of a unix socket, or of a TCP connection. */
 import { once } from 'node:events';
 import { readFileSync, writeSync } from 'node:fs';
 import type net from 'node:net';
@@ -9,12 +9,22 @@ import { descriptorOf } from '../../lib/system/sockets/node-sockets.js';
 import { temporaryFolder } from './files.js';
 import { localServer, localSocket } from './proxies.js';
 
+interface Ends {
+  readonly near: net.Socket;
+  readonly far: net.Socket;
+}
+
 /** `near` connects; `far` reads nothing before `resume()`. */
-export async function unixPair(t: ExecutionContext): Promise<{ near: net.Socket; far: net.Socket }> {
-  const path = join(temporaryFolder(t), 'pair.sock');
-  const server = await localServer(t, () => undefined, { path }, { pauseOnConnect: true });
+export const unixPair = (t: ExecutionContext): Promise<Ends> =>
+  pairOf(t, { path: join(temporaryFolder(t), 'pair.sock') });
+
+/** The same over TCP. */
+export const tcpPair = (t: ExecutionContext): Promise<Ends> => pairOf(t);
+
+async function pairOf(t: ExecutionContext, address?: { readonly path: string }): Promise<Ends> {
+  const server = await localServer(t, () => undefined, address, { pauseOnConnect: true });
   const accepted = once(server, 'connection') as Promise<[net.Socket]>;
-  const near = localSocket(t, { path });
+  const near = localSocket(t, address ?? { port: server.port });
   const [[far]] = await Promise.all([accepted, once(near, 'connect')]);
   return { near, far };
 }

@@ -1,38 +1,26 @@
-import { createHash, randomBytes } from 'node:crypto';
+/** Accepted sockets that are read into buffers of this side: without a copy, or as Node does it where that is not possible. */
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import fs from 'node:fs/promises';
-import net from 'node:net';
-import os from 'node:os';
-import path from 'node:path';
+import type net from 'node:net';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
 import { copyIntoBuffers, type OnRead, readBuffered, resetSocket } from '../../../lib/system/sockets/node-sockets.js';
 import { deferred } from '../../../lib/util/concurrency.js';
+import { sha256, temporaryFolder } from '../../helpers/files.js';
+import { failureOf, localServer, localSocket, readToEnd } from '../../helpers/proxies.js';
 
 type Read = typeof readBuffered;
 
 /** A server whose one accepted socket is read through `read` into an `onread`, and a client connected to it. */
 async function openPair(t: ExecutionContext, read: Read, onread: OnRead, where: 'tcp' | 'unix' = 'tcp') {
-  const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true });
-  const folder = await fs.mkdtemp(path.join(os.tmpdir(), 'buffered-'));
-  if (where === 'tcp') server.listen(0, '127.0.0.1');
-  else server.listen(path.join(folder, 's'));
-  await once(server, 'listening');
   const accepted = deferred<net.Socket>();
-  server.on('connection', (socket) => accepted.resolve(read(socket, onread)));
-  const address = server.address();
-  const dialled =
-    typeof address === 'string'
-      ? net.connect({ path: address, allowHalfOpen: true })
-      : net.connect({ port: address?.port ?? 0, host: '127.0.0.1', allowHalfOpen: true });
+  const address = where === 'tcp' ? { host: '127.0.0.1', port: 0 } : { path: join(temporaryFolder(t), 's') };
+  const accept = (socket: net.Socket): void => accepted.resolve(read(socket, onread));
+  const server = await localServer(t, accept, address, { pauseOnConnect: true });
+  const dialled = localSocket(t, where === 'tcp' ? { port: server.port } : address);
   await once(dialled, 'connect');
-  const socket = await accepted.promise;
-  t.teardown(async () => {
-    dialled.destroy();
-    socket.destroy();
-    server.close();
-    await fs.rm(folder, { recursive: true });
-  });
-  return { server, dialled, socket };
+  return { server, dialled, socket: await accepted.promise };
 }
 
 /** An `onread` over one buffer of `size` bytes that hands every piece, copied, to `take`. */
@@ -46,13 +34,8 @@ async function turnLoop() {
   for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
 }
 
-const connectionCount = (server: net.Server) =>
-  new Promise<number>((resolve, reject) =>
-    server.getConnections((error, count) => {
-      if (error === null) resolve(count);
-      else reject(error);
-    }),
-  );
+const connectionCount = (server: net.Server): Promise<number> =>
+  promisify(server.getConnections.bind(server))() as Promise<number>;
 
 test('this version of Node has the fast path: the accepted handle is read without a copy', async (t) => {
   const offered: Uint8Array[] = [];
@@ -77,133 +60,91 @@ test('this version of Node has the fast path: the accepted handle is read withou
   t.is(offered.length, 2, 'the next buffer is asked for after the call');
 });
 
-const echoes = test.macro({
-  title: (name = '') => `${name}: 5 MB come back unchanged, and both ends of file come`,
-  async exec(t, read: Read, where: 'tcp' | 'unix') {
-    const { dialled, socket } = await openPair(
-      t,
-      read,
-      readInto(64 * 1024, (bytes) => {
+/** Reads all that comes, and drops it. */
+const dropping = (): OnRead => readInto(100, () => true);
+
+for (const [name, read] of [
+  ['fast path', readBuffered],
+  ['fallback', copyIntoBuffers],
+] as const) {
+  for (const where of ['tcp', 'unix'] as const) {
+    test(`${name}, ${where}: 5 MB come back unchanged, and both ends of file come`, async (t) => {
+      const sendBack = (bytes: Buffer): boolean => {
         socket.write(bytes);
         return true;
-      }),
-      where,
-    );
-    const sent = randomBytes(5_000_003);
-    const hash = createHash('sha256');
-    dialled.on('data', (bytes: Buffer) => hash.update(bytes));
-    const ended = once(dialled, 'end');
-    socket.on('end', () => socket.end());
-    dialled.end(sent);
-    await ended;
-    t.is(hash.digest('hex'), createHash('sha256').update(sent).digest('hex'));
-  },
-});
+      };
+      const { dialled, socket } = await openPair(t, read, readInto(64 * 1024, sendBack), where);
+      const sent = randomBytes(5_000_003);
+      socket.on('end', () => socket.end());
+      dialled.end(sent);
+      t.is(sha256(await readToEnd(dialled)), sha256(sent));
+    });
+  }
 
-const pauses = test.macro({
-  title: (name = '') => `${name}: a callback that returns false gets nothing until resume()`,
-  async exec(t, read: Read) {
-    const got: Buffer[] = [];
-    const first = deferred();
-    const last = deferred();
-    let paused = true;
-    const { dialled, socket } = await openPair(
-      t,
-      read,
-      readInto(10, (bytes) => {
-        got.push(bytes);
-        first.resolve();
-        if (Buffer.concat(got).length === 26) last.resolve();
-        return !paused;
-      }),
-    );
+  test(`${name}: a callback that returns false gets nothing until resume()`, async (t) => {
+    let [got, isPaused] = ['', true];
+    const [first, last] = [deferred(), deferred()];
+    const take = (bytes: Buffer): boolean => {
+      got += String(bytes);
+      first.resolve();
+      if (got.length === 26) last.resolve();
+      return !isPaused;
+    };
+    const { dialled, socket } = await openPair(t, read, readInto(10, take));
     dialled.write('abcdefghijklmnopqrstuvwxyz');
     await first.promise;
     await turnLoop();
-    t.is(got.length, 1);
-    t.is(got[0]?.toString(), 'abcdefghij');
-    paused = false;
+    t.is(got, 'abcdefghij');
+    isPaused = false;
     socket.resume();
     await last.promise;
-    t.is(Buffer.concat(got).toString(), 'abcdefghijklmnopqrstuvwxyz');
-  },
-});
+    t.is(got, 'abcdefghijklmnopqrstuvwxyz');
+  });
 
-const beginsLater = test.macro({
-  title: (name = '') => `${name}: paused in the same turn it reads nothing until resume()`,
-  async exec(t, read: Read) {
+  test(`${name}: paused in the same turn it reads nothing until resume()`, async (t) => {
     const got: string[] = [];
     const arrived = deferred();
-    const { dialled, socket } = await openPair(
-      t,
-      (given, onread) => read(given, onread).pause(),
-      readInto(100, (bytes) => {
-        got.push(bytes.toString());
-        arrived.resolve();
-        return true;
-      }),
-    );
+    const take = (bytes: Buffer): boolean => {
+      got.push(String(bytes));
+      arrived.resolve();
+      return true;
+    };
+    const pausing: Read = (given, onread) => read(given, onread).pause();
+    const { dialled, socket } = await openPair(t, pausing, readInto(100, take));
     dialled.write('early');
     await turnLoop();
     t.deepEqual(got, []);
     socket.resume();
     await arrived.promise;
     t.deepEqual(got, ['early']);
-  },
-});
+  });
 
-const halfCloses = test.macro({
-  title: (name = '') => `${name}: after the end of file the other direction still works`,
-  async exec(t, read: Read) {
-    const { dialled, socket } = await openPair(
-      t,
-      read,
-      readInto(100, () => true),
-    );
+  test(`${name}: after the end of file the other direction still works`, async (t) => {
+    const { dialled, socket } = await openPair(t, read, dropping());
     const ended = once(socket, 'end');
     dialled.end('request');
     await ended;
     t.true(socket.writable);
-    const answer = once(dialled, 'data');
-    const closed = once(socket, 'close');
+    const [answer, closed] = [once(dialled, 'data'), once(socket, 'close')];
     socket.end('answer');
     t.is(String((await answer)[0]), 'answer');
     await closed;
-  },
-});
+  });
 
-const resets = test.macro({
-  title: (name = '') => `${name}: a reset reaches the other end, either way`,
-  async exec(t, read: Read) {
-    const outgoing = await openPair(
-      t,
-      read,
-      readInto(100, () => true),
-    );
-    const seen = once(outgoing.dialled, 'error') as Promise<[NodeJS.ErrnoException]>;
-    outgoing.dialled.resume();
+  test(`${name}: a reset reaches the other end, either way`, async (t) => {
+    const outgoing = await openPair(t, read, dropping());
+    const seen = failureOf(outgoing.dialled);
     outgoing.socket.resetAndDestroy();
-    t.is((await seen)[0].code, 'ECONNRESET');
+    t.is((await seen).code, 'ECONNRESET');
 
-    const incoming = await openPair(
-      t,
-      read,
-      readInto(100, () => true),
-    );
+    const incoming = await openPair(t, read, dropping());
     const heard = once(incoming.socket, 'error') as Promise<[NodeJS.ErrnoException]>;
     incoming.dialled.resetAndDestroy();
     t.is((await heard)[0].code, 'ECONNRESET');
-  },
-});
+  });
 
-const counts = test.macro({
-  title: (name = '') => `${name}: the server counts its sockets, and closes when the last is gone`,
-  async exec(t, read: Read) {
-    const { server, dialled, socket } = await openPair(
-      t,
-      read,
-      readInto(100, () => true),
-    );
+  test(`${name}: the server counts its sockets, and closes when the last is gone`, async (t) => {
+    const { server, dialled, socket } = await openPair(t, read, dropping());
     t.is(await connectionCount(server), 1);
     const closed = once(server, 'close');
     server.close();
@@ -212,20 +153,7 @@ const counts = test.macro({
     dialled.end();
     await closed;
     t.is(await connectionCount(server), 0);
-  },
-});
-
-for (const [name, read] of [
-  ['fast path', readBuffered],
-  ['fallback', copyIntoBuffers],
-] as const) {
-  test(`${name} on TCP`, echoes, read, 'tcp');
-  test(`${name} on a unix socket`, echoes, read, 'unix');
-  test(name, pauses, read);
-  test(name, beginsLater, read);
-  test(name, halfCloses, read);
-  test(name, resets, read);
-  test(name, counts, read);
+  });
 }
 
 test('what a socket holds already comes first, and then it is read without a copy', async (t) => {
@@ -260,21 +188,13 @@ test('what a socket holds already comes first, and then it is read without a cop
 });
 
 test('a destroyed socket is no longer counted', async (t) => {
-  const { server, socket } = await openPair(
-    t,
-    readBuffered,
-    readInto(100, () => true),
-  );
+  const { server, socket } = await openPair(t, readBuffered, dropping());
   socket.destroy();
   t.is(await connectionCount(server), 0);
 });
 
 test('resetSocket closes a socket whose end was just said, and frees its descriptor', async (t) => {
-  const { server, dialled, socket } = await openPair(
-    t,
-    readBuffered,
-    readInto(100, () => true),
-  );
+  const { server, dialled, socket } = await openPair(t, readBuffered, dropping());
   dialled.on('error', () => undefined).resume();
   const closed = once(socket, 'close');
   socket.end('last');
@@ -284,22 +204,12 @@ test('resetSocket closes a socket whose end was just said, and frees its descrip
 });
 
 test('resetSocket resets a TCP socket and destroys a unix socket', async (t) => {
-  const onTcp = await openPair(
-    t,
-    readBuffered,
-    readInto(100, () => true),
-  );
-  const reset = once(onTcp.dialled, 'error') as Promise<[NodeJS.ErrnoException]>;
-  onTcp.dialled.resume();
+  const onTcp = await openPair(t, readBuffered, dropping());
+  const reset = failureOf(onTcp.dialled);
   resetSocket(onTcp.socket);
-  t.is((await reset)[0].code, 'ECONNRESET');
+  t.is((await reset).code, 'ECONNRESET');
 
-  const onUnix = await openPair(
-    t,
-    readBuffered,
-    readInto(100, () => true),
-    'unix',
-  );
+  const onUnix = await openPair(t, readBuffered, dropping(), 'unix');
   const ended = once(onUnix.dialled, 'end');
   onUnix.dialled.resume();
   resetSocket(onUnix.socket);

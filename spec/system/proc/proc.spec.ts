@@ -1,0 +1,299 @@
+/** What this machine says of its sockets, processes, users and memory: as a /proc of the spec's own has it, and as this one's does. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
+import { dirname, join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { isOwnGroup } from '../../../lib/system/accounts.js';
+import { availableMemory } from '../../../lib/system/proc/available-memory.js';
+import { ListeningPorts } from '../../../lib/system/proc/listening-ports.js';
+import { LocalUsers } from '../../../lib/system/proc/local-users.js';
+import { findAddressOwner, findSockets } from '../../../lib/system/proc/proc-net.js';
+import { deferred } from '../../../lib/util/concurrency.js';
+import { temporaryFolder } from '../../helpers/files.js';
+import { localServer, localSocket } from '../../helpers/proxies.js';
+import { within } from '../../helpers/time.js';
+
+/** A folder with these files. */
+function folderOf(t: ExecutionContext, files: Readonly<Record<string, string>>): string {
+  const root = temporaryFolder(t);
+  for (const [name, text] of Object.entries(files)) {
+    mkdirSync(dirname(join(root, name)), { recursive: true });
+    writeFileSync(join(root, name), text);
+  }
+  return root;
+}
+
+/** In a /proc, a process with sockets of these inodes. */
+function makeProcess(procPath: string, pid: number, name: string, inodes: readonly number[]): void {
+  const folder = join(procPath, String(pid));
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(join(folder, 'fd'), { recursive: true });
+  writeFileSync(join(folder, 'comm'), `${name}\n`);
+  for (const [fd, inode] of inodes.entries()) symlinkSync(`socket:[${inode}]`, join(folder, 'fd', String(fd)));
+}
+
+// The words of an address are in the byte order of the machine.
+const isLittle = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
+const words = (hex: string): string =>
+  isLittle ? Buffer.from(hex, 'hex').swap32().toString('hex').toUpperCase() : hex.toUpperCase();
+const [LOCAL, ANY, OTHER] = [words('7f000001'), words('00000000'), words('0a000005')];
+const six = (start: string, end: string): string => words(start.padEnd(32 - end.length, '0') + end);
+const [LOCAL6, ANY6, OTHER6] = [six('', '01'), six('', '00'), six('20010db8', '05')];
+const [LINK6, MAPPED6] = [six('fe80', '05'), six('', 'ffff7f000001')];
+
+const HEADER = '  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n';
+
+/** A line of a table: a listener, unless it is in another state. */
+function line(address: string, port: number, inode: number, { state = '0A', remote = '00000000:0000' } = {}): string {
+  const local = `${address}:${port.toString(16).toUpperCase().padStart(4, '0')}`;
+  return `   0: ${local} ${remote} ${state} 00000000:00000000 00:00000000 00000000  7        0 ${inode} 1 0000 100 0 0 10 0\n`;
+}
+
+/** A /proc with these tables. */
+const procOf = (t: ExecutionContext, tcp: string, tcp6 = ''): string =>
+  folderOf(t, { 'net/tcp': HEADER + tcp, 'net/tcp6': HEADER + tcp6 });
+
+/** Enough for a busy machine. */
+const PATIENT = { timeoutMs: 30_000 };
+
+/** Another process, `taker`, that listens on a TCP port and on a path. */
+async function takerOf(t: ExecutionContext) {
+  const path = join(temporaryFolder(t), 'a b.sock');
+  const program = `process.title = 'taker'; const { createServer } = require('node:net');
+    createServer().listen(${JSON.stringify(path)}, () => {
+      const server = createServer().listen(0, '127.0.0.1', () => console.log(server.address().port));
+    });`;
+  const child = spawn(process.execPath, ['-e', program], { stdio: ['ignore', 'pipe', 'inherit'] });
+  t.teardown(() => child.kill('SIGKILL'));
+  const [first] = (await within(30_000, 'another process', once(child.stdout, 'data'))) as [Buffer];
+  return { child, path, port: Number(String(first)) };
+}
+
+test('another process is named that has an address or stands in its way, and is found as a listener, until it ends', async (t) => {
+  const { child, path, port } = await takerOf(t);
+  const { port: ownPort } = await localServer(t, () => undefined);
+  const taker = `process ${child.pid} (taker)`;
+  for (const host of ['127.0.0.1', '0.0.0.0', '::', 'localhost'])
+    t.is(await findAddressOwner({ host, port }, PATIENT), taker, host);
+  t.is(await findAddressOwner({ host: '127.0.0.2', port }, PATIENT), null);
+  t.is(await findAddressOwner({ path }, PATIENT), taker);
+  t.is(await findAddressOwner({ path: `${path}x` }, PATIENT), null);
+  t.is(await findAddressOwner({ host: '127.0.0.1', port: ownPort }, PATIENT), 'this process');
+  const ports = new ListeningPorts();
+  const look = () => ports.look((number) => number === port || number === ownPort);
+  t.deepEqual(await look(), [{ port, host: '127.0.0.1', program: 'taker' }]);
+  child.kill();
+  await once(child, 'exit');
+  t.deepEqual(await look(), []);
+});
+
+test('whose an address is, as /proc has it: by its process, or its user; IPv6, and IPv4 within it', async (t) => {
+  const procPath = procOf(t, line(LOCAL, 8080, 42), line(OTHER6, 1, 1) + line(MAPPED6, 2, 2));
+  makeProcess(procPath, 100, 'other', [43, 1]);
+  // Its name cannot forge a line.
+  makeProcess(procPath, 200, 'a\n\u001b[2J', [2]);
+  const find = (host: string, port: number, timeoutMs = PATIENT.timeoutMs) =>
+    findAddressOwner({ host, port }, { procPath, timeoutMs });
+  t.is(await find('127.0.0.1', 8080), 'a process of user 7', 'whose descriptors cannot be seen');
+  t.is(await find('2001:DB8::5', 1), 'process 100 (other)');
+  t.is(await find('2001:DB8::5', 1, 0), 'a process of user 7', 'without time to look');
+  t.is(await find('127.0.0.1', 2), 'process 200 (a\\n\\x1b[2J)');
+  t.is(await find('2001:db8::2', 1), null);
+  t.is(await findAddressOwner({ host: '127.0.0.1', port: 1 }, { procPath: temporaryFolder(t) }), null);
+  t.is(await findAddressOwner({ path: '/x' }, { procPath: '/nowhere' }), null);
+});
+
+test('a connection from the same port is no listener, and is found behind those of a busy machine', async (t) => {
+  const closed = Array.from({ length: 30_000 }, (_, index) => line(LOCAL, 1024 + index, 0, { state: '06' }));
+  const connected = line(LOCAL, 60_001, 42, { state: '01', remote: `${LOCAL}:0016` });
+  const procPath = procOf(t, closed.join('') + connected);
+  makeProcess(procPath, 100, 'x', [42]);
+  t.is(await findAddressOwner({ host: '127.0.0.1', port: 60_001 }, { ...PATIENT, procPath }), null);
+  const found = (await findSockets(procPath, () => false)).filter(({ state }) => state === 'connected');
+  t.deepEqual(
+    found.map(({ address, remote }) => [address?.port, remote]),
+    [[60_001, { host: '127.0.0.1', port: 22 }]],
+  );
+});
+
+// ---- what listens -------------------------------------------------------------------------------------------------
+
+const all = (): boolean => true;
+
+test('each port with a listener is there once, at the address where it is dialled, with its program', async (t) => {
+  const procPath = procOf(
+    t,
+    line(ANY, 8080, 1) + line(OTHER, 3000, 2) + line(LOCAL, 3000, 3) + line(OTHER, 3001, 4),
+    line(ANY6, 8080, 5) +
+      line(LOCAL6, 4000, 6) +
+      line(ANY6, 4001, 7) +
+      line(OTHER6, 4002, 8) +
+      line(LINK6, 4003, 9) +
+      line(MAPPED6, 4004, 10),
+  );
+  makeProcess(procPath, 100, 'node', [77, 3, 7]);
+  makeProcess(procPath, 200, 'nginx', [1, 5]);
+  const ports = new ListeningPorts({ procPath, pid: 1, hasLoopback6: () => true });
+  t.deepEqual(await ports.look(all), [
+    { port: 3000, host: '127.0.0.1', program: 'node' },
+    { port: 3001, host: '10.0.0.5', program: null },
+    { port: 4000, host: '::1', program: null },
+    { port: 4001, host: '::1', program: 'node' },
+    { port: 4002, host: '2001:db8::5', program: null },
+    { port: 4004, host: '127.0.0.1', program: null },
+    { port: 8080, host: '127.0.0.1', program: 'nginx' },
+  ]);
+  const without = new ListeningPorts({ procPath, pid: 1, hasLoopback6: () => false });
+  t.like((await without.look((port) => port === 4001))[0], { host: '127.0.0.1' });
+  const none = new ListeningPorts({ procPath: join(procPath, 'none'), pid: 1 });
+  t.deepEqual(await none.look(all), []);
+});
+
+test('only wanted ports are looked at, and none that this process listens on itself', async (t) => {
+  const procPath = procOf(t, [3000, 3001, 3002].map((port) => line(LOCAL, port, port)).join(''));
+  makeProcess(procPath, 100, 'vproxy', [3001]);
+  makeProcess(procPath, 200, 'node', [3000, 3002]);
+  const ports = new ListeningPorts({ procPath, pid: 100 });
+  const found = async () => (await ports.look((port) => port !== 3002)).map(({ port }) => port);
+  t.deepEqual(await found(), [3000]);
+  t.deepEqual(await found(), [3000], 'what is known is not forgotten');
+});
+
+test('whose a listener is, is looked for once; a new one at its port is another one', async (t) => {
+  const procPath = procOf(t, line(LOCAL, 3000, 1));
+  makeProcess(procPath, 100, 'first', [1]);
+  const ports = new ListeningPorts({ procPath, pid: 1 });
+  const name = async () => (await ports.look(all))[0]?.program;
+  t.is(await name(), 'first');
+  makeProcess(procPath, 100, 'renamed', [1]);
+  t.is(await name(), 'first');
+  writeFileSync(join(procPath, 'net/tcp'), HEADER + line(LOCAL, 3000, 2));
+  makeProcess(procPath, 100, 'second', [2]);
+  t.is(await name(), 'second');
+});
+
+test('connections are no listeners, and a table ends for this at the first of them', async (t) => {
+  const connections = Array.from({ length: 2000 }, (_, index) => line(LOCAL, 2000 + index, 0, { state: '01' })).join(
+    '',
+  );
+  // As no kernel writes it: what is behind the connections is not read.
+  const procPath = procOf(t, line(LOCAL, 3000, 1) + connections + line(LOCAL, 3001, 2));
+  const found = await new ListeningPorts({ procPath, pid: 1 }).look(all);
+  t.deepEqual(
+    found.map(({ port }) => port),
+    [3000],
+  );
+});
+
+// ---- whose a connection is ----------------------------------------------------------------------------------------
+
+/** The accepted sides of connections to a port at `host`. */
+async function accepted(t: ExecutionContext, host: string, count = 1): Promise<net.Socket[]> {
+  const sockets: net.Socket[] = [];
+  const { promise, resolve } = deferred();
+  const server = await localServer(
+    t,
+    (socket) => {
+      if (sockets.push(socket) === count) resolve();
+    },
+    { host, port: 0 },
+    { pauseOnConnect: true },
+  );
+  for (let opened = 0; opened < count; opened += 1)
+    localSocket(t, { port: server.port, host: host === '::' ? '127.0.0.1' : host });
+  await promise;
+  return sockets;
+}
+
+for (const host of ['127.0.0.1', '::1', '::']) {
+  test(`connections of this user to ${host}, however many come at once, are told from others`, async (t) => {
+    const users = new LocalUsers('/proc', 60_000);
+    const sockets = await accepted(t, host, 50);
+    const found = await Promise.all(sockets.map((socket) => users.userOf(socket)));
+    t.deepEqual(new Set(found), new Set([String(process.getuid?.())]));
+  });
+}
+
+test('what is not listed, and a connection of another machine, has no user', async (t) => {
+  const procPath = procOf(t, '');
+  const [socket] = (await accepted(t, '127.0.0.1')) as [net.Socket];
+  t.is(await new LocalUsers(procPath).userOf(socket), null);
+  t.is(await new LocalUsers(join(procPath, 'none')).userOf(socket), null);
+  const elsewhere = { remoteAddress: '192.0.2.1', remotePort: 1, localPort: 2 };
+  t.is(await new LocalUsers().userOf(elsewhere), null);
+});
+
+// ---- memory and accounts ------------------------------------------------------------------------------------------
+
+const MEMORY: Readonly<Record<string, readonly [files: Readonly<Record<string, string>>, bytes: number, by: string]>> =
+  {
+    'without a limit it is what the machine has': [
+      {
+        'proc/self/cgroup': '0::/a\n',
+        'sys/fs/cgroup/a/memory.max': 'max\n',
+        'sys/fs/cgroup/a/memory.current': '1000\n',
+      },
+      5_120_000,
+      'this machine',
+    ],
+    'the strictest control group counts, without files that were read': [
+      {
+        'proc/self/cgroup': '0::/a/b.service\n',
+        'sys/fs/cgroup/a/memory.max': '2000000\n',
+        'sys/fs/cgroup/a/memory.current': '1500000\n',
+        'sys/fs/cgroup/a/memory.stat': 'anon 1\ninactive_file 100000\nactive_file 10000\n',
+        'sys/fs/cgroup/a/b.service/memory.max': 'max\n',
+        'sys/fs/cgroup/a/b.service/memory.high': '1900000\n',
+        'sys/fs/cgroup/a/b.service/memory.current': '1000000\n',
+      },
+      610_000,
+      'the control group /a',
+    ],
+    'control groups of the first version count, also where a container sees none but its own': [
+      {
+        'proc/self/cgroup': '5:cpu,cpuacct:/\n4:memory:/docker/abc\n0::/\n',
+        'sys/fs/cgroup/memory/memory.limit_in_bytes': '3000000\n',
+        'sys/fs/cgroup/memory/memory.usage_in_bytes': '2900000\n',
+        'sys/fs/cgroup/memory/memory.stat': 'inactive_file 7\ntotal_inactive_file 50000\n',
+      },
+      150_000,
+      'the control group /',
+    ],
+    'a group that is beyond its limit leaves nothing': [
+      { 'proc/self/cgroup': '0::/\n', 'sys/fs/cgroup/memory.max': '10\n', 'sys/fs/cgroup/memory.current': '20\n' },
+      0,
+      'the control group /',
+    ],
+  };
+
+for (const [name, [files, bytes, boundBy]] of Object.entries(MEMORY)) {
+  test(`memory: ${name}`, (t) => {
+    const root = folderOf(t, { 'proc/meminfo': 'MemTotal:  9000 kB\nMemAvailable:  5000 kB\n', ...files });
+    t.deepEqual(availableMemory(root), { bytes, boundBy });
+  });
+}
+
+test('a system that tells nothing of its memory is not judged', (t) => {
+  t.is(availableMemory('/nowhere'), null);
+  t.true((availableMemory()?.bytes ?? 0) > 0);
+});
+
+test('a group is a user’s own that no other account, known or not, is a member of', (t) => {
+  const users = ['root:x:0:0::/root:/bin/sh', 'one:x:1000:50::/home/one:/bin/sh'];
+  const [member, owner] = ['two:x:1001:51::/home/two:/bin/sh', 'two:x:1001:50::/home/two:/bin/sh'];
+  for (const [groups, accounts, expected] of [
+    ['one:x:50:', [], true],
+    ['one:x:50:one,root', [], true],
+    ['one:x:50:one,two', [member], false],
+    ['one:x:50:\nother:x:50:two', [member], false],
+    ['one:x:50:', [owner], false],
+    ['one:x:50:somebody', [], false],
+    ['root:x:0:', [], false],
+  ] as const) {
+    const folder = folderOf(t, { passwd: `${[...users, ...accounts].join('\n')}\n`, group: `${groups}\n` });
+    t.is(isOwnGroup(50, 1000, join(folder, 'passwd'), join(folder, 'group')), expected, groups);
+  }
+  t.false(isOwnGroup(50, 1000, '/dev/null/passwd', '/dev/null/group'));
+});
