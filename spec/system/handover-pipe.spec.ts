@@ -1,6 +1,5 @@
 /** What goes from a process to its successor: a document, descriptors, messages; and a successor that ends, is silent, or sends what it should not. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { closeSync, constants, fstatSync, openSync, readdirSync, readFileSync, readSync, writeSync } from 'node:fs';
 import net from 'node:net';
@@ -11,11 +10,11 @@ import { HandoverPipe, loadHandoverCalls, receiveFirstMessage } from '../../lib/
 import { loadLibc } from '../../lib/system/libc.js';
 import { descriptorOf } from '../../lib/system/sockets/node-sockets.js';
 import { closeAll } from '../../lib/system/unix-messages.js';
-import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { PROJECT_ROOT, sha256, temporaryFolder } from '../helpers/files.js';
 import type { Kind } from '../helpers/handover-successor.js';
 import { localServer, localSocket } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
-import { unixPair } from '../helpers/unix-pair.js';
+import { tcpPair, unixPair } from '../helpers/unix-pair.js';
 
 const PROGRAM = join(PROJECT_ROOT, 'dist/spec/helpers/handover-successor.js');
 const TIMEOUT_MS = 20_000;
@@ -29,8 +28,6 @@ const fileOf = (fd: number): string => {
   const { dev, ino } = fstatSync(fd);
   return `${dev}:${ino}`;
 };
-
-const sha256 = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');
 
 /** The code of the system of what `call` throws, which is `upgrade-failed`. */
 function codeOf(t: ExecutionContext, call: () => unknown): string {
@@ -72,16 +69,12 @@ interface Open {
 
 const lineFrom = async (socket: net.Socket): Promise<string> => String(((await once(socket, 'data')) as [Buffer])[0]);
 
-/** Connections that a server has accepted. */
-async function openConnections(t: ExecutionContext, count: number, path?: string): Promise<Open[]> {
-  const accepted: net.Socket[] = [];
-  const where = path === undefined ? { host: '127.0.0.1', port: 0 } : { path };
-  const server = await localServer(t, (socket) => void accepted.push(socket), where, { pauseOnConnect: true });
+/** Connections. */
+async function openConnections(t: ExecutionContext, count: number, open: typeof unixPair): Promise<Open[]> {
   const opened: Open[] = [];
   while (opened.length < count) {
-    const socket = localSocket(t, path === undefined ? { host: '127.0.0.1', port: server.port } : { path });
-    const connection = await eventually(() => accepted.pop(), { intervalMs: 1 });
-    opened.push({ fd: descriptorOf(connection) ?? -1, kind: 'stream', line: () => lineFrom(socket) });
+    const { near, far } = await open(t);
+    opened.push({ fd: descriptorOf(far) ?? -1, kind: 'stream', line: () => lineFrom(near) });
   }
   return opened;
 }
@@ -130,8 +123,8 @@ test.serial('a thousand descriptors of all kinds arrive in order, and work', asy
   t.timeout(120_000);
   const count = 200;
   const groups = [
-    await openConnections(t, count),
-    await openConnections(t, count, join(temporaryFolder(t), 'x.sock')),
+    await openConnections(t, count, tcpPair),
+    await openConnections(t, count, unixPair),
     await openListeners(t, count),
     openFifos(t, count),
     openDevices(t, count),
@@ -188,28 +181,19 @@ test.serial('a successor that reads nothing is given up in time', async (t) => {
   const { stream, pipe } = startSuccessor(t, 'ignore');
   await receiveFirstMessage(stream, NEVER);
   const before = openCount();
-  t.is(
-    codeOf(t, () => pipe().sendAll(Buffer.alloc(10_000_000), [0, 1, 2], 50)),
-    'ETIMEDOUT',
-  );
-  t.is(
-    codeOf(t, () => pipe().receiveMessage(50)),
-    'ETIMEDOUT',
-  );
+  for (const call of [() => pipe().sendAll(Buffer.alloc(10_000_000), [0, 1, 2], 50), () => pipe().receiveMessage(50)])
+    t.is(codeOf(t, call), 'ETIMEDOUT');
   t.is(openCount(), before);
 });
 
 test.serial('a successor that ends in the middle has ended', async (t) => {
   const { stream, pipe } = startSuccessor(t, 'die');
   await receiveFirstMessage(stream, NEVER);
-  t.is(
-    codeOf(t, () => pipe().sendAll(Buffer.alloc(10_000_000), [], TIMEOUT_MS)),
-    'EPIPE',
-  );
-  t.is(
-    codeOf(t, () => pipe().receiveMessage(TIMEOUT_MS)),
-    'EPIPE',
-  );
+  for (const call of [
+    () => pipe().sendAll(Buffer.alloc(10_000_000), [], TIMEOUT_MS),
+    () => pipe().receiveMessage(TIMEOUT_MS),
+  ])
+    t.is(codeOf(t, call), 'EPIPE');
 });
 
 test.serial('a successor that may have fewer descriptors says so, and keeps none', async (t) => {
@@ -276,64 +260,29 @@ function head(byteCount: number, descriptorCount: number): Buffer {
   return bytes;
 }
 
-/** What is sent, each with so many descriptors, and the message of what the receiver throws. */
-const WRONG: readonly (readonly [string, readonly (readonly [Buffer, number])[], RegExp])[] = [
-  ['the end comes at once', [], /: the other process ended$/],
-  ['the end comes in the head', [[Buffer.from('VPHO'), 0]], /: the other process ended$/],
-  ['the end comes before the descriptors', [[head(4, 2), 0]], /: the other process ended$/],
-  [
-    'the end comes in the document',
-    [
-      [head(4, 2), 0],
-      [Buffer.alloc(1), 2],
-      [Buffer.alloc(3), 0],
-    ],
-    /: the other process ended$/,
-  ],
-  [
-    'there are fewer descriptors',
-    [
-      [head(4, 2), 0],
-      [Buffer.alloc(1), 1],
-      [Buffer.alloc(4), 0],
-    ],
-    /sent 1 descriptors in place of 2$/,
-  ],
-  [
-    'there are more descriptors',
-    [
-      [head(4, 2), 0],
-      [Buffer.alloc(1), 3],
-      [Buffer.alloc(4), 0],
-    ],
-    /sent 3 descriptors in place of 2$/,
-  ],
-  [
-    'descriptors come with the head',
-    [
-      [head(4, 0), 1],
-      [Buffer.alloc(4), 0],
-    ],
-    /sent 1 descriptors in place of 0$/,
-  ],
-  [
-    'descriptors come with the document',
-    [
-      [head(4, 0), 0],
-      [Buffer.alloc(4), 1],
-    ],
-    /sent 1 descriptors in place of 0$/,
-  ],
-  ['there are too many descriptors', [[head(4, 65_537), 0]], /sent 65537 descriptors$/],
-  ['the document is too long', [[head(2 ** 31 + 1, 0), 0]], /sent a document of 2147483649 bytes$/],
-  ['the head is none', [[Buffer.from('what is this'), 0]], /sent what is no parcel$/],
+const ENDED = /: the other process ended$/;
+
+/** What is sent: a head, then pieces of so many bytes with so many descriptors; and the message of what the receiver throws. */
+const WRONG: readonly (readonly [what: string, head: Buffer | null, pieces: string, message: RegExp])[] = [
+  ['the end comes at once', null, '', ENDED],
+  ['the end comes in the head', Buffer.from('VPHO'), '', ENDED],
+  ['the end comes before the descriptors', head(4, 2), '', ENDED],
+  ['the end comes in the document', head(4, 2), '1+2 3', ENDED],
+  ['there are fewer descriptors', head(4, 2), '1+1 4', /sent 1 descriptors in place of 2$/],
+  ['there are more descriptors', head(4, 2), '1+3 4', /sent 3 descriptors in place of 2$/],
+  ['descriptors come in the document', head(4, 0), '4+1', /sent 1 descriptors in place of 0$/],
+  ['there are too many descriptors', head(4, 65_537), '', /sent 65537 descriptors$/],
+  ['the document is too long', head(2 ** 31 + 1, 0), '', /sent a document of 2147483649 bytes$/],
+  ['the head is none', Buffer.from('what is this'), '', /sent what is no parcel$/],
 ];
 
-for (const [what, parts, message] of WRONG) {
+for (const [what, first, pieces, message] of WRONG) {
   test.serial(`where ${what}, nothing is taken, and no descriptor stays open`, async (t) => {
     const { near, far, receiver } = await pipePair(t);
     const before = openCount();
-    for (const [bytes, count] of parts) calls.send(near, bytes, new Array<number>(count).fill(0));
+    if (first !== null) calls.send(near, first, []);
+    for (const [, bytes, count = 0] of pieces.matchAll(/(\d+)(?:\+(\d+))?/g))
+      calls.send(near, Buffer.alloc(Number(bytes)), new Array<number>(Number(count)).fill(0));
     closeSync(near);
     const error = t.throws(() => receiver.receiveAll(TIMEOUT_MS), { code: 'upgrade-failed', message });
     t.is(systemCode(error.cause), message.source.includes('ended') ? 'EPIPE' : 'EPROTO');

@@ -192,18 +192,18 @@ test('connections are no listeners, and a table ends for this at the first of th
 /** The accepted sides of connections to a port at `host`. */
 async function accepted(t: ExecutionContext, host: string, count = 1): Promise<net.Socket[]> {
   const sockets: net.Socket[] = [];
-  const { promise, resolve } = deferred();
+  const isThere = deferred();
   const server = await localServer(
     t,
     (socket) => {
-      if (sockets.push(socket) === count) resolve();
+      if (sockets.push(socket) === count) isThere.resolve();
     },
     { host, port: 0 },
     { pauseOnConnect: true },
   );
   for (let opened = 0; opened < count; opened += 1)
     localSocket(t, { port: server.port, host: host === '::' ? '127.0.0.1' : host });
-  await promise;
+  await isThere.promise;
   return sockets;
 }
 

@@ -34,8 +34,7 @@ async function turnLoop() {
   for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
 }
 
-const connectionCount = (server: net.Server): Promise<number> =>
-  promisify(server.getConnections.bind(server))() as Promise<number>;
+const connectionCount = (server: net.Server): Promise<number> => promisify(server.getConnections.bind(server))();
 
 test('this version of Node has the fast path: the accepted handle is read without a copy', async (t) => {
   const offered: Uint8Array[] = [];

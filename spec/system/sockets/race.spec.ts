@@ -5,9 +5,8 @@ import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { connectToFirst, interleaveFamilies, type RaceWinner } from '../../../lib/system/sockets/race.js';
 import { systemClock } from '../../../lib/util/clock.js';
-import { hangingPort } from '../../helpers/ports.js';
 import { localServer } from '../../helpers/proxies.js';
-import { eventually, ManualClock, within } from '../../helpers/time.js';
+import { ManualClock, within } from '../../helpers/time.js';
 
 /** A race of sockets that do what the spec says. */
 class Race {
@@ -46,25 +45,14 @@ class Race {
   }
 }
 
-for (const [addresses, expected] of [
-  [[], []],
-  [['1.1.1.1'], ['1.1.1.1']],
-  [
-    ['::1', '::2', '1.1.1.1', '2.2.2.2'],
-    ['::1', '1.1.1.1', '::2', '2.2.2.2'],
-  ],
-  [
-    ['1.1.1.1', '2.2.2.2', '3.3.3.3', '::1'],
-    ['1.1.1.1', '::1', '2.2.2.2', '3.3.3.3'],
-  ],
-  [
-    ['1.1.1.1', '::1', '::2', '::3'],
-    ['1.1.1.1', '::1', '::2', '::3'],
-  ],
-] as const) {
-  test(`the families of ${addresses.join(' ') || 'no address'} take turns`, (t) =>
-    t.deepEqual(interleaveFamilies(addresses), [...expected]));
-}
+test('families of addresses take turns, beginning with that of the first one', (t) => {
+  const order = (text: string): string => interleaveFamilies(text.split(' ')).join(' ');
+  t.deepEqual(interleaveFamilies([]), []);
+  t.is(order('1.1.1.1'), '1.1.1.1');
+  t.is(order('::1 ::2 1.1.1.1 2.2.2.2'), '::1 1.1.1.1 ::2 2.2.2.2');
+  t.is(order('1.1.1.1 2.2.2.2 3.3.3.3 ::1'), '1.1.1.1 ::1 2.2.2.2 3.3.3.3');
+  t.is(order('1.1.1.1 ::1 ::2 ::3'), '1.1.1.1 ::1 ::2 ::3');
+});
 
 test('the next address is tried 250 ms later, and the first that is connected wins; the others are destroyed', async (t) => {
   const race = new Race(['::1', '::2', '1.1.1.1']);
@@ -178,30 +166,3 @@ for (const host of ['127.0.0.1', '::1']) {
     t.is(String(chunk), 'hello');
   });
 }
-
-test('an address that does not answer holds the next one up for 250 ms, and is let go', async (t) => {
-  const port = await hangingPort(t);
-  const accepted: net.Socket[] = [];
-  await localServer(t, (socket) => accepted.push(socket), { host: '127.0.0.2', port });
-  const { signal } = new AbortController();
-  const attempts: net.Socket[] = [];
-  const connect = (host: string): net.Socket => {
-    const socket = net.connect({ host, port });
-    attempts.push(socket);
-    return socket;
-  };
-  const beganAtMs = systemClock.now();
-  const { address, socket } = await connectToFirst(['127.0.0.1', '127.0.0.2'], port, {
-    clock: systemClock,
-    signal,
-    connect,
-  });
-  t.teardown(() => socket.destroy());
-  t.is(address, '127.0.0.2');
-  t.true(systemClock.now() - beganAtMs >= 245);
-  t.deepEqual(
-    attempts.map(({ destroyed }) => destroyed),
-    [true, false],
-  );
-  await eventually(() => accepted.length === 1);
-});
