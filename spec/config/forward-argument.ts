@@ -1,5 +1,4 @@
 import test from 'ava';
-import fc from 'fast-check';
 import type { Direction } from '../../lib/forward/endpoint-kind.js';
 import { formatForwardSpec } from '../../lib/forward/spec.js';
 import { parseForwardArgument } from '../../lib/settings/arguments.js';
@@ -90,21 +89,4 @@ test('with one channel a forward need not name it, and may', (t) => {
     t.is(label, 'vm1');
     t.is(formatForwardSpec(spec), 'ssh:127.0.0.1:9022');
   }
-});
-
-test('a port is never taken for a label', (t) => {
-  fc.assert(
-    fc.property(
-      fc.integer({ min: 1, max: 65_535 }),
-      fc.constantFrom('', '127.0.0.1:', '[::1]:', '1:'),
-      (port, host) => {
-        const { label, spec } = parseForwardArgument('incoming', `vm/x:${host}${port}`, channels(['vm', String(port)]));
-        t.is(label, 'vm');
-        t.like(spec.endpoint, { kind: 'tcp', port });
-        t.throws(() => parseForwardArgument('incoming', `x:${host}${port}`, channels(['vm', String(port)])), {
-          message: /which channel/,
-        });
-      },
-    ),
-  );
 });

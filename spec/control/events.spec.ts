@@ -10,7 +10,7 @@ import type { ControlEvent } from '../../lib/status/types.js';
 import { startControl } from '../helpers/control.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { heapBytes } from '../helpers/measures.js';
-import { connectedProxies, TestProxy } from '../helpers/proxies.js';
+import { TestProxy } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
 
 const event = (name: string, message = name): LogEvent => ({
@@ -68,23 +68,6 @@ test('a replay gives as many of the last events as are asked for, of 500 at most
   t.deepEqual(await seqs('&replay=0'), []);
   const all = await seqs('');
   t.deepEqual([all.length, all[0], all.at(-1)], [500, 201, 700]);
-});
-
-test('who follows sees sessions and forwards come and go', async (t) => {
-  const folder = temporaryFolder(t);
-  const { a, b } = await connectedProxies(t, join(folder, 'c'), {}, {});
-  const { ask, path } = await startControl(t, a.proxy);
-  const events = collect(await openEvents(t, path, '?replay=0'));
-  await ask('POST', '/v1/forwards', { body: { direction: 'outgoing', spec: 'ssh:127.0.0.1:0' } });
-  await eventually(() => events.some(({ event: name }) => name === 'listening'), { what: 'the new forward' });
-  await b.proxy.stop();
-  await eventually(() => events.some(({ event: name }) => name === 'session-ended'), {
-    what: 'the end of the session',
-  });
-  t.deepEqual(
-    events.map(({ seq }) => seq),
-    events.map((_, index) => (events[0]?.seq ?? 0) + index),
-  );
 });
 
 // Serial: it measures the memory of the whole process.

@@ -42,15 +42,6 @@ function schemaOf(schema: Record<string, unknown>): z.ZodType {
 /** The requests that try every route: its method and path in the description, and the request. */
 type Trial = readonly [operation: string, url: string, body?: unknown];
 
-test('what stands in the description can be told from what does not', (t) => {
-  const schema = schemaOf({ $ref: '#/components/schemas/ServiceStatus' });
-  const service = { channel: 'default', service: 'ssh', offeredBy: 'peer', forward: null };
-  t.true(schema.safeParse(service).success);
-  t.false(schema.safeParse({ ...service, offeredBy: 'nobody' }).success);
-  t.false(schema.safeParse({ ...service, more: 1 }).success);
-  t.false(schema.safeParse({ channel: 'default' }).success);
-});
-
 test('every route answers as the description says', async (t) => {
   const folder = temporaryFolder(t);
   const target = await localServer(t, echo);

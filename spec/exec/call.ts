@@ -30,26 +30,6 @@ test('the request comes first, and the result has what EXIT and STARTED said', a
   t.is(command.pid, 42);
 });
 
-test('both outputs are apart and whole, and who takes them has all before the result', async (t) => {
-  const { call: command, peer } = call();
-  const got = { stdout: 0, stderr: 0 };
-  command.stdout.on('data', (chunk: Buffer) => {
-    got.stdout += chunk.length;
-  });
-  command.stderr.on('data', (chunk: Buffer) => {
-    got.stderr += chunk.length;
-  });
-  for (let index = 0; index < 40; index++) {
-    peer.say('STDOUT', Buffer.alloc(50_000));
-    peer.say('STDERR', Buffer.alloc(100));
-  }
-  peer.say('EOF', Buffer.from([1]));
-  peer.say('EOF', Buffer.from([2]));
-  peer.exit();
-  await command.result;
-  t.deepEqual(got, { stdout: 2_000_000, stderr: 4_000 });
-});
-
 test.serial(
   'an output in records of a byte comes whole, also where the stream is gone right behind EXIT, and holds up no turn',
   async (t) => {

@@ -317,18 +317,6 @@ test('stop waits for no longer than 0.4 s by the clock', async (t) => {
   t.is((await caller.exit).signal, 'SIGKILL');
 });
 
-test('stop waits for a command that is being started, and ends it, too', async (t) => {
-  const { asked, gate, openPipes } = gatedPipes();
-  const runner = new TestRunner(t, { clock: new ManualClock(), openPipes });
-  const caller = runner.call({ argv: ['sleep', '1000'] });
-  await asked.promise;
-  const stopping = runner.runner.stop();
-  gate.resolve();
-  await stopping;
-  t.is(runner.runner.runningCount, 0);
-  t.is((await caller.exit).signal, 'SIGTERM');
-});
-
 const idle = (runner: TestRunner) =>
   eventually(() => runner.runner.runningCount === 0, { what: 'the end of all commands' });
 

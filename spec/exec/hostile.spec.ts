@@ -123,12 +123,6 @@ for (const [title, bytes] of [
   });
 }
 
-test('a caller that says nothing takes no place', (t) => {
-  const runner = new TestRunner(t, { maxCommands: 1 });
-  for (let count = 0; count < 10; count += 1) runner.open();
-  t.is(runner.runner.runningCount, 0);
-});
-
 test('a START has ten seconds to be complete', async (t) => {
   const clock = new ManualClock();
   const runner = new TestRunner(t, { clock });

@@ -1,11 +1,11 @@
 /** Commands run for a caller: what they get, and what comes back. */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readlinkSync, realpathSync, writeFileSync } from 'node:fs';
+import { readdirSync, readlinkSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import test from 'ava';
 import { type OpenPipes, openSystemPipes } from '../../lib/system/processes/pipes.js';
-import { isRunning, statOf, TestRunner } from '../helpers/exec-peers.js';
+import { isRunning, TestRunner } from '../helpers/exec-peers.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { testWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
@@ -88,15 +88,6 @@ test('as with ssh, a process that holds an output open keeps the call open', asy
   t.is(caller.stdout, 'from the background\n');
 });
 
-test('standard input comes as it is sent, and its end ends it', async (t) => {
-  const caller = new TestRunner(t).call({ argv: ['cat'] });
-  caller.input('hel');
-  await eventually(() => caller.stdout === 'hel', { what: 'the echo' });
-  caller.input('lo').endInput();
-  t.is((await caller.exit).status, 0);
-  t.is(caller.stdout, 'hello');
-});
-
 test('a caller that ends its direction of the stream still gets everything; there is no more input', async (t) => {
   const caller = new TestRunner(t).call({ argv: ['sh', '-c', 'cat; echo end'] });
   caller.input('x');
@@ -118,16 +109,6 @@ test('its input and outputs are pipes, which can be opened once more', async (t)
   await caller.exit;
   t.true(caller.stdout.startsWith('in\nout\nfifo\nfifo\nfifo\n'), caller.stdout);
   t.true(caller.stderr.startsWith('err\n'), caller.stderr);
-});
-
-test('input that has ended can be opened once more', async (t) => {
-  const caller = new TestRunner(t).call({ argv: ['sh', '-c', 'kill -STOP $$; cat /dev/stdin'] });
-  const pid = await caller.started;
-  caller.input('all').endInput();
-  await eventually(() => statOf(pid)[0] === 'T', { what: 'the stop' });
-  caller.signal('SIGCONT');
-  t.is((await caller.exit).status, 0);
-  t.is(caller.stdout, 'all');
 });
 
 test('where there are no pipes to be had, it runs with sockets', async (t) => {
@@ -183,23 +164,6 @@ test('the environment is clean but for what is named', async (t) => {
   t.deepEqual(stdout.split('\n'), [...lines, '']);
   const named = await runner.run({ argv: ['env'], env: { A: 'b=c\nd', LANG: 'C' } });
   t.is(named.stdout, `${lines.slice(0, 5).join('\n')}\nLANG=C\nA=b=c\nd\n`);
-});
-
-test('a command runs at home, or in the folder that is named', async (t) => {
-  const runner = new TestRunner(t);
-  const folder = realpathSync(temporaryFolder(t));
-  mkdirSync(path.join(folder, 'a b'));
-  t.is((await runner.run({ argv: ['pwd'] })).stdout, `${os.userInfo().homedir}\n`);
-  t.is((await runner.run({ argv: ['pwd'], cwd: `${folder}/a b` })).stdout, `${folder}/a b\n`);
-  const { error } = await runner.run({ argv: ['pwd'], cwd: `${folder}/missing` });
-  t.deepEqual(error, { code: 'command-failed', message: `the folder ${folder}/missing is not there` });
-});
-
-test('without a command it is the login shell', async (t) => {
-  const caller = new TestRunner(t).call({ argv: [] });
-  caller.input('echo $0; exit 4\n').endInput();
-  t.is((await caller.exit).status, 4);
-  t.is(caller.stdout, `-${path.basename(os.userInfo().shell ?? '/bin/sh')}\n`);
 });
 
 test('a command that cannot be run is told with its reason, and nothing but EXIT is said', async (t) => {

@@ -1,14 +1,11 @@
 /** Large inputs and outputs: every byte, in bounded memory, many at once, over streams of a session. */
 import { createHash, randomBytes } from 'node:crypto';
-import { writeFileSync } from 'node:fs';
-import path from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
-import { EXEC_KIND, STDIN_CREDIT_BYTES } from '../../lib/exec/exec-messages.js';
+import { STDIN_CREDIT_BYTES } from '../../lib/exec/exec-messages.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
-import { encodeRecordHeader } from '../../lib/util/bytes/records.js';
 import { ExecCaller, isRunning, TestRunner } from '../helpers/exec-peers.js';
-import { sha256, temporaryFolder } from '../helpers/files.js';
+import { sha256 } from '../helpers/files.js';
 import { carryOn, carryUntil, SessionPair } from '../helpers/session-pair.js';
 import { eventually } from '../helpers/time.js';
 
@@ -37,17 +34,6 @@ async function feed(caller: ExecCaller, bytes: Buffer, pieceBytes: number): Prom
   }
   caller.endInput();
 }
-
-test('a megabyte of any bytes on each output comes as it was written', async (t) => {
-  const folder = temporaryFolder(t);
-  const [out, err] = [randomBytes(MEGABYTE), randomBytes(MEGABYTE)];
-  writeFileSync(path.join(folder, 'out'), out);
-  writeFileSync(path.join(folder, 'err'), err);
-  const caller = new TestRunner(t).call({ argv: ['sh', '-c', 'cat err >&2 & cat out; wait'], cwd: folder });
-  const { digests } = hashing(caller);
-  t.is((await caller.exit).status, 0);
-  t.deepEqual(digests(), [sha256(out), sha256(err)]);
-});
 
 for (const pieceBytes of [100_000, 7]) {
   test(`input in pieces of ${pieceBytes} bytes comes back as it was sent, within its credit`, async (t) => {
@@ -149,22 +135,4 @@ test('over a session: a stream that is reset, and a session that ends, take the 
   pair.a.restart();
   await carryOn(pair);
   await eventually(() => !isRunning(secondPid), { what: 'the end of the second' });
-});
-
-test('output goes on in pieces of a record each, the long ones without a copy', async (t) => {
-  const runner = new TestRunner(t);
-  const { caller, far } = runner.open();
-  const chunks: Buffer[] = [];
-  const write = far.write.bind(far) as (chunk: Buffer) => boolean;
-  far.write = ((chunk: Buffer) => {
-    chunks.push(chunk);
-    return write(chunk);
-  }) as typeof far.write;
-  caller.start({ argv: ['sh', '-c', 'printf short; head -c 500000 /dev/zero'] });
-  await caller.exit;
-  const header = encodeRecordHeader(EXEC_KIND.STDOUT, 0).subarray(0, 1);
-  const long = chunks.filter((chunk) => chunk.length > 5000);
-  t.true(long.length > 0);
-  // A payload has no header in front of it in the same buffer.
-  t.true(long.every((chunk) => chunk[0] !== header[0] && chunk.length <= 65_536));
 });

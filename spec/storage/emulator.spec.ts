@@ -1,5 +1,6 @@
 /** Emulators made with `createStorageEmulator`. */
-import { createConnection, createServer, type Socket } from 'node:net';
+import { once } from 'node:events';
+import { createConnection, createServer } from 'node:net';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import test, { type ExecutionContext } from 'ava';
@@ -153,16 +154,12 @@ test('an emulator that dials tries again while nobody listens, more and more sel
   }
   // 100 + 200 + 400 + 800 ms, a quarter more or less.
   t.true(waitedMs > 1000 && waitedMs < 2000, String(waitedMs));
-  let socket: Socket | undefined;
-  const server = createServer((accepted) => (socket = accepted));
-  t.teardown(() => {
-    socket?.destroy();
-    server.close();
-  });
+  const server = createServer((socket) => void socket.destroy());
+  t.teardown(() => server.close());
   await new Promise<void>((resolve) => server.listen(path, resolve));
+  const accepted = once(server, 'connection');
   clock.advance(5000);
-  await until(() => socket !== undefined);
-  t.pass();
+  await t.notThrowsAsync(accepted);
 });
 
 test('closing an emulator ends its connections and its dialling', async (t) => {
@@ -174,18 +171,4 @@ test('closing an emulator ends its connections and its dialling', async (t) => {
   await emulator.close();
   await closed;
   t.pass();
-});
-
-test('a connection that breaks is told of with its address', async (t) => {
-  const server = createServer((socket) => socket.once('data', () => socket.resetAndDestroy()));
-  t.teardown(() => server.close());
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  const port = typeof address === 'object' && address !== null ? address.port : 0;
-  const emulator = createStorageEmulator(() => ({ stdout: 'x'.repeat(10) }));
-  t.teardown(() => emulator.close());
-  server.once('connection', (socket) => socket.write('{"argv":["s"]}'));
-  const failure = new Promise<VproxyError>((resolve) => emulator.once('failure', resolve));
-  emulator.dial({ host: '127.0.0.1', port });
-  t.regex((await failure).message, new RegExp(`^storage emulator at 127\\.0\\.0\\.1:${port}: ECONNRESET$`));
 });

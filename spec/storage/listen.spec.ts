@@ -1,11 +1,10 @@
 /** Where a broker listens, and what it finds there. */
 import { spawn } from 'node:child_process';
 import { lstat, stat, writeFile } from 'node:fs/promises';
-import { createConnection, createServer } from 'node:net';
+import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { listenForWrappers, StorageBroker } from '../../lib/storage/broker.js';
-import { listenAt } from '../../lib/storage/listen.js';
 import { storageSocketPaths } from '../../lib/storage/storage-paths.js';
 import { temporaryFolder } from '../helpers/files.js';
 
@@ -68,14 +67,6 @@ test('a path that cannot be a socket is refused with the reason', async (t) => {
   });
 });
 
-test('a port that is taken is refused', async (t) => {
-  const [first, second] = [createServer(), createServer()];
-  t.teardown(() => first.close());
-  const address = await listenAt(first, { host: '127.0.0.1', port: 0 });
-  t.true('port' in address && address.port > 0);
-  await t.throwsAsync(listenAt(second, address), { code: 'address-in-use' });
-});
-
 test('the default paths come from the environment', (t) => {
   t.deepEqual(storageSocketPaths({}), ['/run/vproxy/storage.sock']);
   t.deepEqual(storageSocketPaths({ runtimeDir: '/run/user/7' }), [
@@ -87,26 +78,20 @@ test('the default paths come from the environment', (t) => {
   t.deepEqual(storageSocketPaths({ socketPath: '' }), ['/run/vproxy/storage.sock']);
 });
 
-test('of the default paths the first that can be had is taken', async (t) => {
+test('of the default paths the first that can be had is taken, none is a warning, an explicit one an error', async (t) => {
   const folder = temporaryFolder(t);
   await writeFile(join(folder, 'file'), '');
   const [impossible, possible] = [join(folder, 'file', 'storage.sock'), join(folder, 'storage.sock')];
   t.deepEqual(await listenForWrappers(brokerOf(t), undefined, [impossible, possible]), { path: possible });
-});
-
-test('no default path is a warning, and an explicit one that cannot be had an error', async (t) => {
-  const folder = temporaryFolder(t);
-  await writeFile(join(folder, 'file'), '');
-  const impossible = join(folder, 'file', 'storage.sock');
-  const listening = await listenForWrappers(brokerOf(t), undefined, [impossible]);
-  t.is('warning' in listening && listening.warning.code, 'address-unavailable');
+  const warned = async (...paths: string[]) => {
+    const listening = await listenForWrappers(brokerOf(t), undefined, paths);
+    return 'warning' in listening && listening.warning.code;
+  };
+  t.is(await warned(impossible), 'address-unavailable');
+  t.is(
+    await warned(possible, join(folder, 'other.sock')),
+    'address-in-use',
+    'one with another broker is not passed over',
+  );
   await t.throwsAsync(listenForWrappers(brokerOf(t), impossible, [join(folder, 'x')]), { code: 'address-unavailable' });
-});
-
-test('a default path with another broker is not passed over', async (t) => {
-  const folder = temporaryFolder(t);
-  const [first, second] = [join(folder, 'one.sock'), join(folder, 'two.sock')];
-  await brokerOf(t).listen(first);
-  const listening = await listenForWrappers(brokerOf(t), undefined, [first, second]);
-  t.is('warning' in listening && listening.warning.code, 'address-in-use');
 });

@@ -130,23 +130,6 @@ for (const [kind, start] of Object.entries(KINDS)) {
   });
 }
 
-test('a machine without a broker gets the label too, in pieces, joined, and behind a half-close', async (t) => {
-  const setup = new Setup(t);
-  await KINDS['an emulator that listens'](t, setup);
-  const stream = await setup.connect('vm2');
-  const chunks: Buffer[] = [];
-  stream.on('data', (chunk: Buffer) => chunks.push(chunk));
-  for (const byte of '{"argv":["x","1"],"vm":"vm1"}') stream.write(byte);
-  stream.write('{"argv":["x","2"]}\n{"vm":7,"argv":["x","3"]}');
-  stream.end('\n{"argv":["x"\n,"4"]}');
-  await within(10_000, 'the end', once(stream, 'end'));
-  const replies = Buffer.concat(chunks).toString().trim().split('\n');
-  t.deepEqual(
-    replies.map((line) => (JSON.parse(line) as { stdout: string }).stdout),
-    ['vm2 1', 'vm2 2', 'vm2 3', 'vm2 4'],
-  );
-});
-
 test('what is no request never reaches the emulator, and ends that stream only', async (t) => {
   const heard: Buffer[] = [];
   const { port } = await localServer(t, (socket) => socket.on('data', (chunk: Buffer) => heard.push(chunk)));

@@ -58,34 +58,6 @@ test.serial('the path that it was called by is sent, and not what that links to'
   }
 });
 
-test.serial('12 wrappers at once get each its own reply from an emulator that takes one at a time', async (t) => {
-  const emulator = await startSingleReadEmulator(t);
-  const { folder } = await startGuest(t, { peer: peerAt(emulator.port) });
-  const numbers = Array.from({ length: 12 }, (_, index) => String(index));
-  const runs = await Promise.all(numbers.map((number) => runWrapper(folder, [number])));
-  t.deepEqual(
-    runs.map(({ stdout, status, stderr }) => [stdout.toString(), status, stderr]),
-    numbers.map((number) => [`${number}\n`, 0, '']),
-  );
-  t.is(emulator.requests.length, 12);
-  t.is(emulator.mostAtOnce, 1);
-});
-
-test.serial('a wrapper that is killed in its call leaves its reply to nobody', async (t) => {
-  const held: (() => void)[] = [];
-  const { folder, calls } = await guestWith(t, async ({ argv }) => {
-    if (argv[1] === 'slow') await new Promise<void>((resolve) => held.push(resolve));
-    return { stdout: argv[1] ?? '' };
-  });
-  const wrapper = await startWrapper(folder, ['slow']);
-  await until(() => held.length === 1);
-  wrapper.kill();
-  t.is((await wrapper.done).status, null);
-  await until(() => calls.length === 1);
-  held[0]?.();
-  t.is((await runWrapper(folder, ['next'])).stdout.toString(), 'next');
-});
-
 test.serial(
   'an emulator that dies in a call makes the wrapper fail with one line, and the next call works',
   async (t) => {

@@ -1,6 +1,5 @@
 /** The scanner: where messages end, however their bytes were split. */
 import test from 'ava';
-import fc from 'fast-check';
 import { VproxyError } from '../../../lib/errors.js';
 import { JsonScanner, MAX_SIGNS } from '../../../lib/util/bytes/json-scanner.js';
 
@@ -40,29 +39,6 @@ test('messages are cut where they end', (t) => {
   ] as const) {
     t.deepEqual(scan([Buffer.from(text)]), messages, JSON.stringify(text));
   }
-});
-
-function split(bytes: Buffer, cuts: readonly number[]): Buffer[] {
-  const places = [...cuts.map((cut) => cut % (bytes.length + 1)), bytes.length].sort((one, other) => one - other);
-  return places.map((place, index) => bytes.subarray(places[index - 1] ?? 0, place));
-}
-
-test('valid objects come out as they went in, whatever stands between them', (t) => {
-  const spaced = fc.record({
-    value: fc.dictionary(fc.string(), fc.jsonValue()),
-    indent: fc.constantFrom(0, 2),
-    gap: fc.constantFrom('', '\n', '\r\n', ' \t'),
-  });
-  fc.assert(
-    fc.property(fc.array(spaced, { maxLength: 8 }), fc.array(fc.nat(), { maxLength: 12 }), (items, cuts) => {
-      const text = items.map(({ value, indent, gap }) => `${JSON.stringify(value, null, indent)}${gap}`).join('');
-      const messages = scan(split(Buffer.from(text), cuts), 1_000_000);
-      t.deepEqual(
-        messages.map((message) => Buffer.from(message, 'latin1').toString()),
-        items.map(({ value, indent }) => JSON.stringify(value, null, indent)),
-      );
-    }),
-  );
 });
 
 test('a message at the bound passes and one byte more does not', (t) => {
