@@ -26,7 +26,7 @@ function progress(line: string): void {
 async function measureGuest({ rounds, only, amounts }: VmBenchOptions, results: Results): Promise<string | undefined> {
   const works = VM_WORK.filter(({ id }) => only.test(id));
   if (works.length === 0 && !only.test(COMMANDS_WORK)) return undefined;
-  const guest = await bootGuest();
+  const guest = await bootGuest(() => ({ processors: 2 }));
   try {
     if (works.length > 0) await runGuestRounds({ guest, rounds, works, amounts, progress }, results);
     if (only.test(COMMANDS_WORK)) {

@@ -1,4 +1,4 @@
-/** The command lines of a block, and those of vproxy among them. */
+/** The commands of a block, its command lines, and those of vproxy among them. */
 import type { Block } from './parse-document.js';
 import { parseTranscript } from './transcript.js';
 
@@ -39,3 +39,10 @@ export function vproxyCallsIn(text: string): string[] {
 
 /** At the beginning of a command: after the end of another, after a quote, or after a word that takes a command. */
 const CALL = /(?<=(?:^|[|;&('"!`{]|\b(?:if|then|do|exec|sudo|ssh \S+)\s)\s*)vproxy (?=[a-z-])/gm;
+
+/** The text of a block that a shell runs: its commands without what they print. */
+export function commandsOf({ language, text }: Block): string {
+  if (language !== 'console') return text;
+  const commands = parseTranscript(text).map(({ command }) => command);
+  return `${commands.join('\n')}\n`;
+}

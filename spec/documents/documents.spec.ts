@@ -1,15 +1,19 @@
-/** Every command of the documents is run by a spec, or has a reason why not; and the parser accepts each. */
-import { existsSync, readFileSync } from 'node:fs';
+/**
+ * Every command of the documents is run by a spec, or has a reason why not, and the parser accepts each; and how documents and
+ * command lines are read for that.
+ */
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import test from 'ava';
 import { PROJECT_ROOT } from '../helpers/files.js';
 import { checkCommandLine, isCommandName } from './check-command-line.js';
 import { commandLinesOf, hasPlaceholder, vproxyCallsIn } from './commands-of.js';
 import { listDocuments, readDocument } from './document-list.js';
-import { COMMAND_LANGUAGES, parseDocument } from './parse-document.js';
+import { parseMarker } from './marker.js';
+import { COMMAND_LANGUAGES, parseDocument, scenesOf } from './parse-document.js';
 import { SCENES } from './scenes/index.js';
-import { scenesOf } from './scenes-of.js';
 import { shellWords } from './shell-words.js';
+import { matchesTranscript, parseTranscript } from './transcript.js';
 
 const documents = listDocuments().map((path) => parseDocument(path, readDocument(path)));
 
@@ -78,4 +82,128 @@ test('every scene is that of a document', (t) => {
     Object.keys(SCENES).filter((scene) => !used.has(scene)),
     [],
   );
+});
+
+test('the README of the examples has a command for each, and each imports of vproxy what everybody may', (t) => {
+  const folder = join(PROJECT_ROOT, 'examples');
+  const names = readdirSync(folder).filter((name) => name.endsWith('.ts'));
+  const commands = [...readDocument('examples/README.md').matchAll(/^node dist\/examples\/([a-z-]+)\.js/gm)];
+  t.deepEqual(commands.map(([, name]) => `${name}.ts`).sort(), names.sort());
+  for (const name of names) {
+    const imports = [...readFileSync(join(folder, name), 'utf8').matchAll(/ from '([^']+)'/g)].map(([, from]) => from);
+    t.deepEqual(
+      imports.filter((from) => from?.startsWith('node:') === false),
+      ['vproxy'],
+    );
+  }
+});
+
+const parse = (...lines: string[]) => parseDocument('a.md', lines.join('\n'));
+
+test('a block has the marker above it, also in a list, and behind an empty line', (t) => {
+  const { blocks, complaints } = parse('- text', '', '  <!-- run: here -->', '', '  ```sh', '  true', '  ```');
+  t.deepEqual(complaints, []);
+  t.deepEqual(blocks, [
+    {
+      ...{ document: 'a.md', line: 6, language: 'sh', text: 'true\n' },
+      marker: { kind: 'run', scene: 'here', place: 'host', stays: false },
+    },
+  ]);
+});
+
+test('commands without a marker, and markers without commands, are complaints', (t) => {
+  const complaintsAbout = (...lines: string[]) => parse(...lines).complaints;
+  t.deepEqual(complaintsAbout('```sh', 'true', '```'), ['a.md:2: a block of commands without a marker']);
+  t.deepEqual(complaintsAbout('<!-- run: here -->', '', 'text', '', '```text', '```'), [
+    'a.md:1: there is no block below this marker',
+  ]);
+  t.deepEqual(complaintsAbout('<!-- run: here -->'), ['a.md:1: there is no block below this marker']);
+  t.deepEqual(complaintsAbout('<!-- run: here -->', '```text', '```'), ['a.md:3: a marker for commands above "text"']);
+  t.deepEqual(complaintsAbout('<!-- file: /a in here -->', '```sh', '```'), [
+    'a.md:3: a block of commands is no file: it needs another language',
+  ]);
+  t.deepEqual(complaintsAbout('```', '```'), [
+    'a.md:2: a block without a language; "text" is that of what is no command',
+  ]);
+  t.deepEqual(complaintsAbout('<!-- not run: -->', '```text', '```'), ['a.md:1: "not run" has no reason']);
+  t.deepEqual(complaintsAbout('<!-- an ordinary comment -->'), []);
+});
+
+test('indented blocks are found, and those in a fence are none', (t) => {
+  t.deepEqual(parse('text', '', '    vproxy -c x').indentedLines, [3]);
+  t.deepEqual(parse('```text', '', '    vproxy -c x', '```').indentedLines, []);
+});
+
+test('a marker is one of five forms', (t) => {
+  const run = { kind: 'run', scene: 'two-vms' } as const;
+  t.deepEqual(parseMarker('<!-- run: two-vms -->'), { ...run, place: 'host', stays: false });
+  t.deepEqual(parseMarker('<!-- run: two-vms in the guest stays -->'), { ...run, place: 'guest', stays: true });
+  t.deepEqual(parseMarker('<!-- not run: because -->'), { kind: 'not-run', reason: 'because' });
+  t.deepEqual(parseMarker('<!-- not run here: spec/a.spec.ts runs it -->'), {
+    ...{ kind: 'run-elsewhere', spec: 'spec/a.spec.ts' },
+  });
+  t.deepEqual(parseMarker('<!-- file: /a/b in here -->'), { kind: 'file', path: '/a/b', scene: 'here' });
+  t.is(parseMarker('<!-- anything -->'), null);
+  for (const wrong of ['run: a b', 'run: Scene', 'run: a stays in the guest', 'file: /a', 'not run here: somebody']) {
+    t.throws(() => parseMarker(`<!-- ${wrong} -->`), undefined, wrong);
+  }
+});
+
+test('a transcript has commands with what they print, and its ellipses stand for anything', (t) => {
+  t.deepEqual(parseTranscript('$ echo \\\n  a\na\n# true\n'), [
+    { line: 0, command: 'echo \\\n  a', output: ['a'] },
+    { line: 3, command: 'true', output: [] },
+  ]);
+  t.throws(() => parseTranscript('a\n'));
+  t.true(matchesTranscript(['pid …, up … s', 'b'], 'pid 1, up 2 s  \nb\n\n'));
+  t.true(matchesTranscript(['a', '…', 'b'], 'a\nx\ny\nb\n'));
+  t.true(matchesTranscript(['a', '…'], 'a\n'));
+  t.true(matchesTranscript([], ''));
+  t.false(matchesTranscript(['a', '…', 'b'], 'a\nx\n'));
+  t.false(matchesTranscript(['a.c'], 'abc\n'));
+  t.false(matchesTranscript(['a'], 'a\nb\n'));
+  t.false(matchesTranscript([], 'a\n'));
+});
+
+test('the command lines of a block, the calls of vproxy in them, and their words', (t) => {
+  const [block] = parse('<!-- run: a -->', '```sh', '# no', 'vproxy a \\', '  b', '', 'c # d', '```').blocks;
+  t.deepEqual(block === undefined ? [] : commandLinesOf(block), [
+    { line: 4, text: 'vproxy a \\\n  b' },
+    { line: 7, text: 'c # d' },
+  ]);
+  const calls = (text: string) => vproxyCallsIn(text).map(shellWords);
+  t.deepEqual(calls("if ! vproxy exec a 'b c' | grep d; then vproxy stop; fi"), [['exec', 'a', 'b c'], ['stop']]);
+  t.deepEqual(calls("ssh -o ProxyCommand='vproxy connect a/b' vm1"), [['connect', 'a/b']]);
+  t.deepEqual(calls('addgroup vproxy vproxy; ls /vproxy x'), []);
+  t.deepEqual(shellWords('a "b \\"c\\" d" e\\ f \\\n g # h'), ['a', 'b "c" d', 'e f', 'g']);
+  for (const text of ['-c CHANNEL', 'exec [LABEL:]', 'log-level error|warn', 'a …']) t.true(hasPlaceholder(text), text);
+  for (const text of ['-c a:b | c', 'exec -t top', 'exec --env LANG=C a']) t.false(hasPlaceholder(text), text);
+});
+
+test('the check of command lines knows options, operands and values of every kind of command', async (t) => {
+  const check = (line: string) => checkCommandLine(line.split(' '));
+  for (const right of [
+    '-c unix-connect:/run/a -o ssh:22',
+    '--config /a',
+    'exec -t top',
+    'stop',
+    'check /a',
+    '--version',
+  ]) {
+    await t.notThrowsAsync(check(right), right);
+  }
+  for (const wrong of [
+    ...[
+      '-c nonsense:/run/a',
+      '-c unix-connect:/run/a -o ssh',
+      '--no-such',
+      'exec --no-such',
+      'stop now',
+      'check',
+      'forward',
+    ],
+    ...['no-such-command', 'ping --no-such'],
+  ]) {
+    await t.throwsAsync(check(wrong), undefined, wrong);
+  }
 });

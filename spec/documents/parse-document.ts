@@ -90,3 +90,8 @@ function complaintsAbout({ document, line, language, marker }: Block): string[] 
     return [`${at}a marker for commands above "${language}"`];
   return [];
 }
+
+/** The names of the scenes in a document's markers, each once, in the order in which they come. */
+export function scenesOf({ blocks }: ParsedDocument): string[] {
+  return [...new Set(blocks.flatMap(({ marker }) => (marker !== null && 'scene' in marker ? [marker.scene] : [])))];
+}

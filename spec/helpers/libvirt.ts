@@ -41,7 +41,7 @@ export function formatDomain({ name = 'vm1', devices = '', boot, end = '' }: Dom
   return `<domain type='qemu'>
   <name>${name}</name>
   <memory unit='MiB'>${boot === undefined ? 16 : 1024}</memory>
-  <vcpu>2</vcpu>
+  <vcpu>1</vcpu>
   <os><type arch='x86_64' machine='q35'>hvm</type>${linux ?? ''}</os>
   <features><acpi/></features>
   <cpu mode='maximum'/>

@@ -31,9 +31,11 @@ async function formatPages(): Promise<readonly Page[]> {
   return formatManuals({ version: '1.2.3', date: new Date(1_700_000_000_000) });
 }
 
+const formatted = await formatPages();
+
 /** A page as a reader sees it: without fonts, and with the characters that have names. */
-async function plainPage(file: string): Promise<string> {
-  const page = (await formatPages()).find((one) => one.file === file);
+function plainPage(file: string): string {
+  const page = formatted.find((one) => one.file === file);
   return (page?.text ?? '')
     .replace(/\\f[BIR]|\\%|\\&/g, '')
     .replaceAll('\\-', '-')
@@ -46,9 +48,9 @@ const withMandoc = testWith('mandoc');
 const withGroff = testWith('groff');
 
 /** The folder with all pages. */
-async function writePages(t: ExecutionContext): Promise<string> {
+function writePages(t: ExecutionContext): string {
   const folder = temporaryFolder(t);
-  for (const { file, text } of await formatPages()) writeFileSync(join(folder, file), text);
+  for (const { file, text } of formatted) writeFileSync(join(folder, file), text);
   return folder;
 }
 
@@ -62,7 +64,7 @@ test('a build makes the four pages, and package.json names each', (t) => {
 });
 
 test('each says its name, section, version and the date that it was given, and is made alike twice', async (t) => {
-  const pages = await formatPages();
+  const pages = formatted;
   t.deepEqual(
     pages.map(({ file }) => file),
     PAGES,
@@ -79,7 +81,7 @@ test('each says its name, section, version and the date that it was given, and i
 });
 
 test('vproxy.1 has every command with its usage, and every option', async (t) => {
-  const text = await plainPage('vproxy.1');
+  const text = plainPage('vproxy.1');
   const sections = new Map(
     text.split(/^\.SS vproxy /m).map((part, index) => [index === 0 ? '' : (/^.*/.exec(part)?.[0] ?? ''), part]),
   );
@@ -98,8 +100,8 @@ test('vproxy.1 has every command with its usage, and every option', async (t) =>
   }
 });
 
-test('vproxy.1 has every kind of channel, every code and every exit status', async (t) => {
-  const text = await plainPage('vproxy.1');
+test('vproxy.1 has every kind of channel, every code and every exit status', (t) => {
+  const text = plainPage('vproxy.1');
   for (const kind of CHANNEL_KINDS.keys()) t.regex(text, new RegExp(`^\\.TP\n(?:.*, )?${kind}:`, 'm'), kind);
   const statuses = text.slice(text.indexOf('\n.SH EXIT STATUS'), text.indexOf('\n.SH EXAMPLES'));
   for (const [code, { exit }] of Object.entries(ERROR_CODES)) {
@@ -107,8 +109,8 @@ test('vproxy.1 has every kind of channel, every code and every exit status', asy
   }
 });
 
-test('vproxy.conf.5 has every key of the tables, with what its value has to be', async (t) => {
-  const text = await plainPage('vproxy.conf.5');
+test('vproxy.conf.5 has every key of the tables, with what its value has to be', (t) => {
+  const text = plainPage('vproxy.conf.5');
   const parts = text.split(/^\.S[HS] /m);
   for (const [title, settings] of [
     ['KEYS OF THE FILE', FILE_SETTINGS],
@@ -129,16 +131,15 @@ test('vproxy.conf.5 has every key of the tables, with what its value has to be',
   );
 });
 
-test('vproxy-storage.1 has the variables and the statuses of the wrapper', async (t) => {
-  const text = await plainPage('vproxy-storage.1');
+test('vproxy-storage.1 has the variables and the statuses of the wrapper', (t) => {
+  const text = plainPage('vproxy-storage.1');
   const source = read('cli/storage-wrapper.ts');
   for (const [name] of source.matchAll(/VPROXY_STORAGE_[A-Z]+/g)) t.true(text.includes(`\n.TP\n${name}\n`), name);
   for (const [, status = ''] of source.matchAll(/\b(12\d)\b/g)) t.true(text.includes(`\n.TP\n${status}\n`), status);
 });
 
-test('vproxy-protocol.7 has every rule of docs/protocol.md', async (t) => {
-  const text =
-    (await formatPages()).find(({ file }) => file === 'vproxy-protocol.7')?.text.replaceAll('\\-', '-') ?? '';
+test('vproxy-protocol.7 has every rule of docs/protocol.md', (t) => {
+  const text = formatted.find(({ file }) => file === 'vproxy-protocol.7')?.text.replaceAll('\\-', '-') ?? '';
   const rules = [...read('docs/protocol.md').matchAll(/^\*\*(R-[A-Z]+-\d+\.)\*\*/gm)].map(([, rule = '']) => rule);
   t.true(rules.length > 50);
   t.deepEqual(
@@ -147,8 +148,8 @@ test('vproxy-protocol.7 has every rule of docs/protocol.md', async (t) => {
   );
 });
 
-withMandoc('mandoc finds nothing wrong with them', async (t) => {
-  const folder = await writePages(t);
+withMandoc('mandoc finds nothing wrong with them', (t) => {
+  const folder = writePages(t);
   for (const page of PAGES) {
     const { stdout, stderr } = spawnSync('mandoc', ['-T', 'lint', '-W', 'warning', join(folder, page)], {
       encoding: 'utf8',
@@ -157,8 +158,8 @@ withMandoc('mandoc finds nothing wrong with them', async (t) => {
   }
 });
 
-withGroff('groff and man warn of nothing, and no line is wider than a terminal', async (t) => {
-  const folder = await writePages(t);
+withGroff('groff and man warn of nothing, and no line is wider than a terminal', (t) => {
+  const folder = writePages(t);
   const env = { ...process.env, MANWIDTH: '80', LC_ALL: 'C.UTF-8', MANPAGER: 'cat', MAN_KEEP_FORMATTING: '' };
   for (const page of PAGES) {
     const file = join(folder, page);

@@ -1,21 +1,33 @@
-/** docs/operations.md and the files that it offers: alerts and commands are right. */
-import { readFileSync } from 'node:fs';
+/**
+ * docs/operations.md, the dashboard for Grafana, the alerts and the sidecar: all of it asks for what a vproxy has, in queries that
+ * Prometheus takes, and runs commands that there are.
+ */
+import { spawnSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
+import { legendOf, parseDashboard, substitute } from '../../bench/dashboard/dashboard.js';
+import { findProgram } from '../../bench/process/find-program.js';
 import { CONTROL_COMMANDS, LOCAL_COMMANDS } from '../../cli/command/table.js';
 import { RUN_OPTIONS } from '../../cli/run/options.js';
 import { parseRunFlags } from '../../cli/run/run-options.js';
 import { ERROR_CODES } from '../../lib/errors.js';
 import { mergeConfiguration } from '../../lib/settings/merge.js';
 import { CHANNEL_STATES } from '../../lib/status/describe.js';
-import { PROJECT_ROOT } from '../helpers/files.js';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { givenIn } from '../helpers/given-options.js';
+import { processPair } from '../helpers/process-pair.js';
+import { eventually } from '../helpers/time.js';
 
 const read = (path: string): string => readFileSync(join(PROJECT_ROOT, path), 'utf8');
 
+const TEXT = read('packaging/grafana/vproxy.json');
+const ALERTS = read('packaging/prometheus/alerts.yml');
+const { panels, variables } = parseDashboard(TEXT);
+const queries = panels.flatMap(({ targets }) => targets.map(({ query }) => query));
+
 const operations = read('docs/operations.md');
 const sidecar = read('packaging/kubernetes/sidecar.yaml');
-const alerts = read('packaging/prometheus/alerts.yml');
 
 /** Names of metrics that are not vproxy's own, and those that docs/control.md lists, which is compared with the server. */
 const METRICS = new Set([
@@ -23,9 +35,174 @@ const METRICS = new Set([
   ...[...read('docs/control.md').matchAll(/^\| `([a-z_]+)` \| (?:gauge|counter) /gm)].map(([, name]) => name),
 ]);
 
+/** The expressions of the alerts, those over several lines as one. */
+const alerts = [...ALERTS.matchAll(/^ {8}expr: (?:>-\n((?: {10}.*\n)+)|(.*)\n)/gm)].map(
+  ([, lines, line]) => line ?? lines ?? '',
+);
+
+/** What a Prometheus adds to each series. */
+const TARGET_LABELS = ['instance', 'job'];
+
+/** The names of the labels of each metric of a page. */
+function labelsOf(page: string): Map<string, Set<string>> {
+  const found = new Map<string, Set<string>>();
+  for (const [, name = '', text = ''] of page.matchAll(/^([a-z_]+)(?:\{(.*)\})? /gm)) {
+    const labels = found.get(name) ?? new Set();
+    for (const [, label = ''] of text.matchAll(/([a-z_]+)="/g)) labels.add(label);
+    found.set(name, labels);
+  }
+  return found;
+}
+
+/** What a query asks for: metrics with the labels that it compares, and the labels by which it groups. */
+function partsOf(query: string): { metrics: [name: string, labels: string[]][]; groups: string[] } {
+  const names = (text: string): string[] =>
+    [...text.matchAll(/([a-z_]+)\s*(?:=~?|!=|!~|,|$)/g)].map(([, one = '']) => one);
+  const metrics = [...query.matchAll(/\b((?:vproxy|process|nodejs)_[a-z_]+|up)\b(?:\{([^}]*)\})?/g)].map(
+    ([, name = '', matchers = '']): [string, string[]] => [name, names(matchers.replace(/"[^"]*"/g, ''))],
+  );
+  const groups = [...query.matchAll(/\b(?:by|on|without|ignoring) \(([^)]*)\)/g)].flatMap(([, list = '']) =>
+    names(list),
+  );
+  return { metrics, groups };
+}
+
+test('a query is taken apart', (t) => {
+  t.deepEqual(
+    partsOf('sum by (code, instance) (rate(vproxy_a{instance=~"$instance", code="x,y"}[5m])) or on (job) up == 0'),
+    {
+      metrics: [
+        ['vproxy_a', ['instance', 'code']],
+        ['up', []],
+      ],
+      groups: ['code', 'instance', 'job'],
+    },
+  );
+});
+
+test('what the dashboard and the alerts ask for is on the page of a process that has had a session', async (t) => {
+  const pair = await processPair(t, {
+    host: ['--metrics', '127.0.0.1:0', '-o', 'log:udp:127.0.0.1:0'],
+    guest: ['-i', 'log:udp:127.0.0.1:9'],
+  });
+  await pair.guest.stop();
+  pair.startGuest();
+  const [, url = ''] = await pair.host.waitForLine(/serving metrics at (\S+)/);
+  const page = await eventually(
+    async () => {
+      const text = await (await fetch(url)).text();
+      return /^vproxy_channel_session_ends_total/m.test(text) && /^vproxy_channel_round_trip/m.test(text) && text;
+    },
+    { what: 'a session that ended, and another one' },
+  );
+  const known = labelsOf(page).set('up', new Set());
+  t.true(known.size > 25);
+  t.true(queries.length > 12);
+  t.true(alerts.length > 10);
+  const asked = variables.flatMap(({ query }) => (query === null ? [] : [query]));
+  for (const query of [...queries, ...alerts, ...asked]) {
+    const { metrics, groups } = partsOf(query);
+    t.true(metrics.length > 0, query);
+    const all = new Set(TARGET_LABELS);
+    for (const [name, labels] of metrics) {
+      const own = known.get(name);
+      t.truthy(own, `${name} is not there: ${query}`);
+      for (const label of own ?? []) all.add(label);
+      for (const label of labels)
+        t.true(own?.has(label) === true || TARGET_LABELS.includes(label), `${label} of ${name}`);
+    }
+    for (const label of groups) t.true(all.has(label), `${label}: ${query}`);
+  }
+  // What a legend names is what its query leaves.
+  for (const { targets } of panels) {
+    for (const { query, legend } of targets) {
+      const { metrics, groups } = partsOf(query);
+      const left = /^\(?sum\b/.test(query)
+        ? groups
+        : [...TARGET_LABELS, ...metrics.flatMap(([name]) => [...(known.get(name) ?? [])])];
+      for (const [, label = ''] of legend.matchAll(/\{\{([a-z_]+)\}\}/g))
+        t.true(left.includes(label), `${legend}: ${query}`);
+    }
+  }
+});
+
+test('Grafana can import it: numbers of panels, their places, and variables are right', (t) => {
+  const {
+    uid,
+    title,
+    schemaVersion,
+    panels: own,
+  } = JSON.parse(TEXT) as {
+    uid: string;
+    title: string;
+    schemaVersion: number;
+    panels: { id: number; description: string; gridPos: Record<'h' | 'w' | 'x' | 'y', number>; datasource: unknown }[];
+  };
+  t.deepEqual([uid, title], ['vproxy', 'vproxy']);
+  t.true(schemaVersion >= 39);
+  t.is(new Set(own.map(({ id }) => id)).size, own.length);
+  const taken = new Set<string>();
+  for (const { gridPos, description, datasource } of own) {
+    t.deepEqual(datasource, { type: 'prometheus', uid: '${datasource}' });
+    t.true(description.endsWith('.'), description);
+    t.true(gridPos.x + gridPos.w <= 24);
+    for (let x = gridPos.x; x < gridPos.x + gridPos.w; x += 1) {
+      for (let y = gridPos.y; y < gridPos.y + gridPos.h; y += 1) {
+        t.false(taken.has(`${x},${y}`));
+        taken.add(`${x},${y}`);
+      }
+    }
+  }
+  t.deepEqual(
+    variables.map(({ name }) => name),
+    ['datasource', 'instance', 'channel'],
+  );
+  for (const [, name = ''] of TEXT.matchAll(/\$\{?([a-z_]+)/g))
+    t.true(['__rate_interval', '__all', ...variables.map((one) => one.name)].includes(name), name);
+  for (const { name } of variables) t.regex(TEXT, new RegExp(`\\$\\{?${name}\\b`));
+});
+
+test('the document has every panel, and its picture too', (t) => {
+  const picture = read('docs/img/dashboard.svg');
+  const rows = [...operations.matchAll(/^\| ([^|`]+) \|/gm)].flatMap(([, cell = '']) => [cell, ...cell.split(', ')]);
+  for (const { title } of panels) {
+    t.true(rows.includes(title), title);
+    t.true(picture.includes(`>${title}<`), title);
+  }
+});
+
+test('a query is asked with all of everything, and a legend has the labels of its series', (t) => {
+  t.is(substitute('rate(a{channel=~"$channel"}[$__rate_interval])'), 'rate(a{channel=~".*"}[10s])');
+  t.is(
+    legendOf({ query: '', legend: '{{instance}} {{channel}} x' }, { instance: 'host1', channel: 'vm1' }),
+    'host1 vm1 x',
+  );
+});
+
+/** Debian's `prometheus` has it, which is a server besides: a machine need not have it. */
+const promtool = findProgram('promtool');
+
+(promtool === undefined ? test.skip : test)(
+  'Prometheus takes every query of the dashboard, and the file of alerts',
+  (t) => {
+    const file = join(temporaryFolder(t), 'queries.yml');
+    const rules = queries.map((query, index) => ({ record: `panel:query:${index}`, expr: substitute(query) }));
+    // JSON is YAML.
+    writeFileSync(file, JSON.stringify({ groups: [{ name: 'dashboard', rules }] }));
+    const check = (path: string) => spawnSync(promtool ?? '', ['check', 'rules', path], { encoding: 'utf8' });
+    const result = check(file);
+    t.is(result.status, 0, result.stderr);
+    t.true(result.stdout.includes(`${queries.length} rules found`), result.stdout);
+    const ofAlerts = check(join(PROJECT_ROOT, 'packaging/prometheus/alerts.yml'));
+    t.is(ofAlerts.status, 0, ofAlerts.stderr);
+    writeFileSync(file, JSON.stringify({ groups: [{ name: 'wrong', rules: [{ record: 'a', expr: 'sum(b' }] }] }));
+    t.not(check(file).status, 0);
+  },
+);
+
 test('alerts and document name metrics, states and codes that there are', (t) => {
   t.true(METRICS.size > 20);
-  const expressions = [...alerts.matchAll(/^ +(?:expr: |increase|and )(.*)$/gm)].map(([line]) => line).join('\n');
+  const expressions = [...ALERTS.matchAll(/^ +(?:expr: |increase|and )(.*)$/gm)].map(([line]) => line).join('\n');
   for (const text of [expressions, operations]) {
     for (const [name] of text.matchAll(/\b(?:vproxy|process|nodejs)_[a-z_]+/g)) t.true(METRICS.has(name), name);
     for (const [, state = ''] of text.matchAll(/state="([a-z-]+)"/g))

@@ -1,10 +1,9 @@
 /** The files of dist/program, which the packages run: they do what the single modules do, and load no more than they need. */
-import { cpSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { reportLoads } from '../helpers/loaded-parts.js';
-import { checkCommands, checkEverydayUse, type PackagedProgram } from '../helpers/packaged-program.js';
 import { ESTABLISHED, runVproxy, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
 const FOLDER = join(PROJECT_ROOT, 'dist/program');
@@ -14,20 +13,6 @@ const LARGE_FILES = ['control.cjs', 'yargs.cjs', 'commands.cjs', 'doctor.cjs', '
 
 /** The same of Node's modules. */
 const LARGE_MODULES = ['http', '_http_server', 'https', 'repl', 'readline', 'worker_threads'];
-
-const program: PackagedProgram = {
-  vproxy: [process.execPath, join(FOLDER, 'vproxy.cjs')],
-  wrapper: join(FOLDER, 'vproxy-storage.cjs'),
-  env: { PATH: process.env['PATH'] ?? '' },
-};
-
-test('every command is in it, and says what the single modules say', async (t) => {
-  await checkCommands(t, program);
-});
-
-test("the README's commands, storage calls, commands at the peer and copies work with it", async (t) => {
-  await checkEverydayUse(t, program);
-});
 
 /** The files that a command loads to its end. */
 async function filesOf(t: ExecutionContext, ...words: string[]): Promise<readonly string[]> {
@@ -87,35 +72,6 @@ test('what runs commands at the peer, and what makes a storage call, is one file
     const text = readFileSync(join(FOLDER, name), 'utf8');
     t.false(/require\("\.\.?\//.test(text));
   }
-});
-
-test('a trace names lines of the sources', async (t) => {
-  const preload = join(temporaryFolder(t), 'preload.cjs');
-  writeFileSync(
-    preload,
-    "const off = process.off; process.off = function (name, ...more) { if (name === 'SIGINT') throw new Error('broken'); return off.call(this, name, ...more); };",
-  );
-  for (const script of ['dist/program/vproxy.cjs', 'dist/cli/vproxy.js']) {
-    const vproxy = spawnVproxy(t, ['-v', '-c', `unix-listen:${temporaryFolder(t)}/channel`], {
-      program: [process.execPath, '--require', preload, join(PROJECT_ROOT, script)],
-    });
-    await vproxy.waitForLine(/waiting for the peer/);
-    vproxy.kill('SIGTERM');
-    t.deepEqual(await vproxy.exited, { code: 70, signal: null });
-    const [, line = ''] = /\/cli\/run\/proxy-process\.ts:(\d+):\d+\)/.exec(vproxy.lines.join('\n')) ?? [];
-    const source = readFileSync(join(PROJECT_ROOT, 'cli/run/proxy-process.ts'), 'utf8').split('\n')[Number(line) - 1];
-    t.regex(source ?? '', /process\.off\('SIGINT'/, vproxy.lines.join('\n'));
-  }
-});
-
-test('files of two versions are not mixed', async (t) => {
-  const folder = temporaryFolder(t);
-  cpSync(FOLDER, folder, { recursive: true });
-  const path = join(folder, 'command.cjs');
-  writeFileSync(path, readFileSync(path, 'utf8').replaceAll(/^"\.\/[^"]*":/gm, '"./other.js":'));
-  const vproxy = spawnVproxy(t, ['--version'], { program: [process.execPath, join(folder, 'vproxy.cjs')] });
-  t.not((await vproxy.exited).code, 0);
-  t.regex(vproxy.lines.join('\n'), /command\.cjs is of another version than \S+vproxy\.cjs/);
 });
 
 test('the licences of the packages in it are beside it', (t) => {

@@ -1,6 +1,10 @@
-/** Both sides controlled while they run: started without a forward; commands do everything else, in the guest too. */
+/**
+ * Both sides controlled while they run: started without a forward; commands do everything else, in the guest too, also where
+ * datagrams and a log go.
+ */
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import { existsSync, readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 
@@ -9,13 +13,14 @@ import type { ForwardStatus, SessionHistory, StreamWithRates } from '../../lib/s
 import { PROJECT_ROOT, sha256 } from '../helpers/files.js';
 import { readToEnd } from '../helpers/proxies.js';
 import { eventually, within } from '../helpers/time.js';
+import { UdpProgram } from '../helpers/udp.js';
 import { runPiped, runVproxy } from '../helpers/vproxy-process.js';
 import { GUEST_PORTS } from './rig/guest-ports.js';
 import { HostSide } from './rig/host-side.js';
 import { GUEST_VPROXY } from './rig/initramfs.js';
 import { PatternChecker } from './rig/pattern.js';
 import { ssh } from './rig/ssh.js';
-import { useLaboratory } from './rig/use-laboratory.js';
+import { useLaboratory } from './rig/use-guest.js';
 
 const controlIn = (folder: string) => join(folder, 'control.sock');
 
@@ -25,10 +30,15 @@ const laboratory = useLaboratory(test, {
   hasGuestForwards: false,
 });
 
-const TEST_MS = 120_000;
-const COMMAND_MS = 60_000;
-const ECHO_BYTES = 4 << 20;
-const FILE_BYTES = 64 << 20;
+const TEST_MS = 600_000;
+const COMMAND_MS = 120_000;
+const ECHO_BYTES = 1 << 20;
+const FILE_BYTES = 16 << 20;
+const SYSLOG_PORT = 514;
+const LOG_PORT = 601;
+const QUESTIONS_PORT = 5300;
+const DATAGRAMS = 100;
+const LINES = 30_000;
 
 test.serial('a forward is added in the guest and on the host during a session, and bytes pass', async (t) => {
   t.timeout(TEST_MS);
@@ -142,6 +152,73 @@ test.serial('after all that, both processes still have their first session, and 
   socket.write('still here');
   const [echo] = (await within(COMMAND_MS, 'an echo', once(socket, 'data'))) as [Buffer];
   t.is(echo.toString(), 'still here');
+});
+
+test.serial('what the guest logs with busybox’s syslogd arrives at a collector on the host', async (t) => {
+  t.timeout(TEST_MS);
+  const { agent } = laboratory().guest;
+  const collector = await UdpProgram.open(t);
+  await onHost(t, 'forward', 'add', '-i', `syslog:udp:127.0.0.1:${collector.port}`);
+  await inGuest('forward', 'add', '-o', `syslog:udp:127.0.0.1:${SYSLOG_PORT}`);
+  const syslogd = await agent.spawn(['busybox', 'syslogd', '-n', '-R', `127.0.0.1:${SYSLOG_PORT}`, '-O', '/tmp/log']);
+  t.teardown(() => syslogd.kill('KILL'));
+  await agent.output('until test -S /dev/log; do sleep 0.1; done', { timeoutMs: COMMAND_MS });
+  // Slowly enough that no queue on the way is full.
+  const write = `i=0; while [ $i -lt ${DATAGRAMS} ]; do i=$((i+1)); busybox logger -t spec "line $i of a guest"; done`;
+  await agent.output(write, { timeoutMs: COMMAND_MS });
+  const last = new RegExp(`line ${DATAGRAMS} of a guest$`, 'm');
+  await eventually(() => collector.texts.some((text) => last.test(text)), { what: 'the last line' });
+  const numbers = collector.texts.flatMap((text) => /^<13>.* spec: line (\d+) of a guest\n?$/.exec(text)?.[1] ?? []);
+  t.deepEqual(
+    numbers.map(Number),
+    Array.from({ length: DATAGRAMS }, (_, index) => index + 1),
+  );
+  t.is(new Set(collector.messages.map(({ port }) => port)).size, 1, 'they are one flow');
+});
+
+test.serial('a program of the host asks one of the guest, and each gets its own answers', async (t) => {
+  t.timeout(TEST_MS);
+  await inGuest('forward', 'add', '-i', `questions:udp:127.0.0.1:${QUESTIONS_PORT}`);
+  const script = `const s=require('dgram').createSocket('udp4');s.on('message',(m,f)=>s.send(m,f.port,f.address));s.bind(${QUESTIONS_PORT},'127.0.0.1')`;
+  const echo = await laboratory().guest.agent.spawn(['node', '-e', script]);
+  t.teardown(() => echo.kill('KILL'));
+  const added = await onHost(t, 'forward', 'add', '-o', 'questions:udp:127.0.0.1:0');
+  const port = Number(/127\.0\.0\.1:(\d+)/.exec(added)?.[1]);
+  const clients = await Promise.all([UdpProgram.open(t), UdpProgram.open(t)]);
+  for (const [index, client] of clients.entries()) {
+    // Until the program in the guest is there, questions are lost.
+    const isAnswered = (): boolean => {
+      client.send(`hello ${index}`, port);
+      return client.messages.length > 0;
+    };
+    await eventually(isAnswered, { intervalMs: 200, timeoutMs: COMMAND_MS, what: 'the first answer' });
+    client.send(Buffer.alloc(65_507, index), port);
+    await eventually(() => client.messages.some(({ bytes }) => bytes.length === 65_507), { what: 'a large answer' });
+    t.true(client.messages.every(({ bytes }) => bytes.length === 65_507 || bytes.toString() === `hello ${index}`));
+  }
+});
+
+test.serial(`${LINES} lines of syslog arrive in the file on the host, complete and in order`, async (t) => {
+  t.timeout(TEST_MS);
+  const { agent, folder } = laboratory().guest;
+  const log = join(folder, 'vm1.log');
+  await onHost(t, 'forward', 'add', '-i', `log:file:${log},rotate=1M,keep=9`);
+  await inGuest('forward', 'add', '-o', `log:127.0.0.1:${LOG_PORT}`);
+  // A line as RFC 3164 has it, which ends with a line feed on TCP.
+  const format = `printf "<134>Nov 20 09:00:00 guest test[%d]: line %06d of a guest\\n", 1, i`;
+  const write = `awk 'BEGIN { for (i = 1; i <= ${LINES}; i++) ${format} }'`;
+  await agent.output(`${write} | nc 127.0.0.1 ${LOG_PORT}`, { timeoutMs: COMMAND_MS });
+  const lastLine = String(LINES).padStart(6, '0');
+  await eventually(() => readFileSync(log, 'utf8').includes(lastLine), { what: 'the last line' });
+  const files = [9, 8, 7, 6, 5, 4, 3, 2, 1].map((number) => `${log}.${number}`).filter(existsSync);
+  t.true(files.length > 0, 'nothing was rotated');
+  const lines = [...files, log].flatMap((file) => readFileSync(file, 'utf8').split('\n').slice(0, -1));
+  const numbers = lines.map((line) => /^<134>Nov 20 09:00:00 guest test\[1\]: line (\d+) of a guest$/.exec(line)?.[1]);
+  t.is(numbers.length, LINES);
+  t.is(
+    numbers.findIndex((number, index) => Number(number) !== index + 1),
+    -1,
+  );
 });
 
 const hostSocket = (): string => controlIn(laboratory().guest.folder);

@@ -1,13 +1,12 @@
 /** Every command of the documents that needs a VM, run as it is written: a guest for each scene. */
 import test from 'ava';
 import { listDocuments, readDocument } from '../documents/document-list.js';
-import { parseDocument } from '../documents/parse-document.js';
+import { parseDocument, scenesOf } from '../documents/parse-document.js';
 import { play } from '../documents/runner/play.js';
 import { VM_SCENES } from '../documents/scenes/index.js';
-import { scenesOf } from '../documents/scenes-of.js';
 import { debianRoot } from './rig/debian-root.js';
 
-const SCENE_MS = 300_000;
+const SCENE_MS = 600_000;
 const MAKE_MS = 600_000;
 
 // Scenes have no network to make it from.

@@ -4,15 +4,16 @@ import { basename, join } from 'node:path';
 import test from 'ava';
 import { type MadeRepository, makeRepository } from '../helpers/egress-sites.js';
 import { EgressOutside, FORBIDDEN, hostConfiguration, ORIGINS, PROXY, PROXY_PORT } from '../helpers/egress-world.js';
-import { eventually } from '../helpers/time.js';
 import { ESTABLISHED, listeningFor, VproxyProcess } from '../helpers/vproxy-process.js';
-import { debianGuestPlan, prepareDebianGuest } from './rig/debian-guest.js';
+import { eventuallyInGuest } from './rig/agent.js';
+import { prepareDebianGuest } from './rig/debian-guest.js';
+import { SHARED_FOLDER } from './rig/guest.js';
 import type { GuestJob } from './rig/guest-job.js';
 import { PORT_NAME } from './rig/guest-options.js';
-import { RIG_FOLDER } from './rig/systemd-initramfs.js';
+import { DEBIAN_SYSTEM } from './rig/systemd-initramfs.js';
 import { useGuest } from './rig/use-guest.js';
 
-const TEST_MS = 240_000;
+const TEST_MS = 600_000;
 const APT_MS = 120_000;
 const PACKAGES = ['made-1', 'made-2', 'made-3', 'made-4', 'made-5'];
 
@@ -27,11 +28,11 @@ const world = (): EgressOutside => {
 };
 
 const guest = useGuest(test, {
-  plan: async (folder) => {
+  plan: async () => {
     outside = await EgressOutside.start((origins) => {
       repository = makeRepository(origins, ORIGINS.deb, { names: PACKAGES, bytes: 1_000_000 });
     });
-    return debianGuestPlan([outside.authority, repository?.keyFile ?? ''])(folder);
+    return { system: DEBIAN_SYSTEM };
   },
   whenFailed: async () =>
     `vproxy on the host:\n${host?.lines.join('\n') ?? ''}\n\nin the guest:\n${(await inGuest?.log()) ?? ''}`,
@@ -43,7 +44,7 @@ test.serial.before('there is an egress on the host, and a forward to it in the g
   const file = join(folder, 'host.toml');
   writeFileSync(file, hostConfiguration(`unix-connect:${guest().channelPath}`));
   host = new VproxyProcess(['--config', file], { launcher: network.launcher });
-  await prepareDebianGuest(guest());
+  await prepareDebianGuest(guest(), [world().authority, repository?.keyFile ?? '']);
   const words = [
     'vproxy',
     '--no-control',
@@ -56,7 +57,7 @@ test.serial.before('there is an egress on the host, and a forward to it in the g
   inGuest = job;
   await host.waitForLine(ESTABLISHED, { timeoutMs: TEST_MS });
   const isListening = async () => listeningFor('internet').test(await job.log());
-  await eventually(isListening, { timeoutMs: TEST_MS, what: 'the forward in the guest' });
+  await eventuallyInGuest(isListening, { timeoutMs: TEST_MS, what: 'the forward in the guest' });
 });
 
 test.serial.after.always('what is outside is stopped', async () => {
@@ -74,7 +75,7 @@ for (const scheme of ['http', 'https'] as const) {
   test.serial(`apt-get update and install get signed packages over ${scheme}`, async (t) => {
     t.timeout(TEST_MS);
     const { packages = new Map<string, string>(), all = '', keyFile = '' } = repository ?? {};
-    const inRig = (path: string) => `${RIG_FOLDER}/${basename(path)}`;
+    const inRig = (path: string) => `${SHARED_FOLDER}/${basename(path)}`;
     const source = `deb [signed-by=${inRig(keyFile)}] ${scheme}://${ORIGINS.deb}/debian stable main`;
     const settings = [
       `Acquire::http::Proxy "${PROXY}";`,

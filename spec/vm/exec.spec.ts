@@ -4,7 +4,6 @@ import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, readFileSync, realpathSync, symlinkSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 
 import test, { type ExecutionContext } from 'ava';
@@ -13,8 +12,9 @@ import { PROJECT_ROOT } from '../helpers/files.js';
 import { openTerminal } from '../helpers/terminals.js';
 import { eventually, within } from '../helpers/time.js';
 import { ESTABLISHED } from '../helpers/vproxy-process.js';
+import { eventuallyInGuest } from './rig/agent.js';
 import { HostSide } from './rig/host-side.js';
-import { useLaboratory } from './rig/use-laboratory.js';
+import { useLaboratory } from './rig/use-guest.js';
 
 const controlIn = (folder: string) => join(folder, 'control.sock');
 
@@ -23,12 +23,11 @@ const laboratory = useLaboratory(test, {
   guestArgs: ({ portPath }) => ['-c', `virtserial-open:${portPath}`, '--allow-exec', '--allow-copy'],
 });
 
-const TEST_MS = 180_000;
-const COMMAND_MS = 60_000;
-const BIG_BYTES = 2 ** 30;
+const TEST_MS = 600_000;
+const COMMAND_MS = 120_000;
+const BIG_BYTES = 2 ** 25;
 /** The number of equal blocks of it, whose borders are in the middle of a line. */
-const BLOCKS = 64;
-const BIG_MS = 600_000;
+const BLOCKS = 8;
 
 /** What a shell on the host did with a script in which `vproxy` is the built one, for this guest. */
 async function shell(t: ExecutionContext, script: string, input = '') {
@@ -89,35 +88,11 @@ test.serial('standard input goes to the command, and its end too', async (t) => 
   t.is(there, execFileSync('sha256sum', ['a', 'sub/b'], { cwd: folder, encoding: 'utf8' }).trimEnd());
 });
 
-test.serial('a command that is not there is 127, one that cannot be run is 126, and no proxy is 125', async (t) => {
+test.serial('a large output comes whole', async (t) => {
   t.timeout(TEST_MS);
-  const missing = await shell(t, 'vproxy exec no-such-command');
-  t.deepEqual([missing.status, missing.stdout], [127, '']);
-  t.regex(missing.stderr, /^vproxy: .*no-such-command: .*not found.*\n$/);
-  const folder = await shell(t, 'vproxy exec /tmp');
-  t.deepEqual([folder.status, folder.stdout], [126, '']);
-  t.regex(folder.stderr, /^vproxy: .*\/tmp.*\n$/);
-  const lost = await shell(t, 'vproxy exec --socket /nowhere/control.sock true');
-  t.is(lost.status, 125);
-  t.regex(lost.stderr, /^vproxy: .*\/nowhere\/control\.sock.*\n$/);
-});
-
-test.serial('the guest runs nothing on a host that does not allow it', async (t) => {
-  t.timeout(TEST_MS);
-  const { agent } = laboratory().guest;
-  const { status, stderr } = await agent.run(`node /opt/vproxy/dist/program/vproxy.cjs exec true`, {
-    timeoutMs: COMMAND_MS,
-  });
-  t.is(status, 126);
-  t.regex(stderr, /--allow-exec/);
-});
-
-test.serial('a gibibyte of output comes whole', async (t) => {
-  t.timeout(BIG_MS);
-  // Generating a gibibyte of lines in the guest would take most of the time.
+  // Generating all of it in the guest would take most of the time.
   const fill = `yes 0123456789abcdef | head -c ${BIG_BYTES / BLOCKS}`;
   const make = `b=$(mktemp); trap "rm $b" EXIT; ${fill} > $b; for i in $(seq ${BLOCKS}); do cat $b; done`;
-  const began = performance.now();
   const child = startShell(t, `vproxy exec -- sh -c '${make}'`);
   const hash = createHash('sha256');
   let bytes = 0;
@@ -128,21 +103,6 @@ test.serial('a gibibyte of output comes whole', async (t) => {
   t.is(bytes, BIG_BYTES);
   const expected = execFileSync('sh', ['-c', `(${make}) | sha256sum`], { encoding: 'utf8' });
   t.is(expected, `${hash.digest('hex')}  -\n`);
-  t.log(`${(bytes / 1e6 / ((performance.now() - began) / 1000)).toFixed(0)} MB/s`);
-});
-
-test.serial('a hundred commands run at once', async (t) => {
-  t.timeout(TEST_MS);
-  const script = 'for i in $(seq 100); do vproxy exec -n -- sh -c "echo $i; exit $((i % 2))" & done; wait';
-  const { stdout } = await shell(t, script);
-  t.deepEqual(
-    stdout
-      .trimEnd()
-      .split('\n')
-      .map(Number)
-      .sort((a, b) => a - b),
-    Array.from({ length: 100 }, (_, index) => index + 1),
-  );
 });
 
 test.serial('a terminal has the size of the one before it, follows it, and takes Ctrl-C and Ctrl-D', async (t) => {
@@ -163,9 +123,9 @@ test.serial('a terminal has the size of the one before it, follows it, and takes
     { what: 'the new size', intervalMs: 300, timeoutMs: COMMAND_MS },
   );
   await terminal.press('sleep 1000; echo "it was $?"', 'Enter');
-  await eventually(async () => (await laboratory().guest.agent.run('pidof sleep')).status === 0);
+  await eventuallyInGuest(async () => (await laboratory().guest.agent.run('pidof sleep')).status === 0);
   await terminal.press('C-c');
-  await eventually(async () => (await laboratory().guest.agent.run('pidof sleep')).status !== 0);
+  await eventuallyInGuest(async () => (await laboratory().guest.agent.run('pidof sleep')).status !== 0);
   await terminal.press('clear; echo "$((6 * 7)) again"', 'Enter');
   await shows(/^42 again$/m);
   // What is typed before the shell has put the terminal back as commands have it is not echoed.
@@ -180,33 +140,15 @@ test.serial('a terminal has the size of the one before it, follows it, and takes
   t.is(readFileSync(join(folder, 'after'), 'utf8'), readFileSync(join(folder, 'before'), 'utf8'));
 });
 
-test.serial('a caller that is killed takes its command along', async (t) => {
-  t.timeout(TEST_MS);
-  const { child, pid } = await startCommand(t, 'echo $$; sleep 1000 & wait');
-  process.kill(child, 'SIGKILL');
-  await isGone(pid);
-  await eventually(async () => (await laboratory().guest.agent.run('pidof sleep')).status !== 0, {
-    timeoutMs: COMMAND_MS,
-  });
-  t.pass();
-});
-
-test.serial('a command that ignores TERM is killed when its time is over', async (t) => {
-  t.timeout(TEST_MS);
-  const script = `trap "" TERM HUP; echo $$; while :; do sleep 1; done`;
-  const { stdout, status } = await shell(t, `vproxy exec --timeout 1 --kill-after 1 -- sh -c '${script}'`);
-  t.is(status, 124);
-  await isGone(Number(stdout));
-});
-
 test.serial('the vproxy of the guest is killed: the caller hears of it, and the next command runs', async (t) => {
   t.timeout(TEST_MS);
-  const { exit } = await startCommand(t, 'echo $$; exec sleep 1000');
-  const { guestVproxy, host } = laboratory();
+  const caller = shell(t, 'vproxy exec sleep 1000');
+  const { guest, guestVproxy, host } = laboratory();
+  await eventuallyInGuest(async () => (await guest.agent.run('pidof sleep')).status === 0, { timeoutMs: COMMAND_MS });
   const from = host.lines.length;
   await guestVproxy.kill('KILL');
   await laboratory().startGuestVproxy();
-  const { status, stderr } = await within(COMMAND_MS, 'the end of the caller', exit);
+  const { status, stderr } = await caller;
   t.is(status, 125);
   t.regex(stderr, /^vproxy: [^\n]*\n$/);
   await host.waitForLine(ESTABLISHED, { from, timeoutMs: COMMAND_MS });
@@ -219,7 +161,7 @@ test.serial('a folder goes to the guest and comes back, and a copy that was cut 
   const tree = join(folder, 'copied');
   mkdirSync(join(tree, 'deep/er'), { recursive: true });
   writeFileSync(join(tree, 'deep/er/file'), 'content', { mode: 0o640 });
-  writeFileSync(join(tree, 'big'), Buffer.alloc(30_000_000, 'vproxy '));
+  writeFileSync(join(tree, 'big'), Buffer.alloc(4_000_000, 'vproxy '));
   execFileSync('ln', ['-s', 'deep/er/file', join(tree, 'link')]);
   const up = await shell(t, `vproxy copy ${tree} default:/tmp/`);
   t.is(up.status, 0, up.stderr);
@@ -238,13 +180,11 @@ test.serial('a folder goes to the guest and comes back, and a copy that was cut 
   t.is(await agent.output('cat "$(awk -F: \'$3 == 0 { print $6; exit }\' /etc/passwd)/file"'), 'content');
   t.is(readFileSync(join(folder, 'home'), 'utf8'), 'content');
 
-  writeFileSync(join(folder, 'huge'), Buffer.alloc(200_000_000, 'channel '));
+  writeFileSync(join(folder, 'huge'), Buffer.alloc(64_000_000, 'channel '));
   const child = startShell(t, `vproxy copy ${folder}/huge default:/tmp/huge`);
-  await eventually(
-    async () => /^[1-9]/.test((await agent.run('cat /tmp/.huge*part* | head -c 20000000 | wc -c')).stdout),
-    {
-      timeoutMs: COMMAND_MS,
-    },
+  await eventuallyInGuest(
+    async () => /^[1-9]/.test((await agent.run('cat /tmp/.huge*part* | head -c 1000000 | wc -c')).stdout),
+    { timeoutMs: COMMAND_MS },
   );
   const { guestVproxy, host } = laboratory();
   const from = host.lines.length;
@@ -267,31 +207,6 @@ test.serial('a folder goes to the guest and comes back, and a copy that was cut 
     [],
   );
 });
-
-/** Starts a line of shell in the guest that prints its process id first. */
-async function startCommand(t: ExecutionContext, line: string) {
-  const env = { ...process.env, ...environment() };
-  const child = spawn('vproxy', ['exec', '--', 'sh', '-c', line], { stdio: ['ignore', 'pipe', 'pipe'], env });
-  t.teardown(() => child.kill('SIGKILL'));
-  const stderr = readText(child.stderr);
-  const exit = once(child, 'close').then(async ([status]) => ({
-    status: status as number | null,
-    stderr: await stderr,
-  }));
-  const [pid] = (await within(
-    COMMAND_MS,
-    'the first line',
-    once(createInterface({ input: child.stdout }), 'line'),
-  )) as [string];
-  return { child: child.pid ?? 0, pid: Number(pid), exit };
-}
-
-/** Waits until a process of the guest has gone. */
-const isGone = (pid: number): Promise<unknown> =>
-  eventually(async () => (await laboratory().guest.agent.run(`kill -0 ${pid}`)).status !== 0, {
-    what: `the end of process ${pid}`,
-    timeoutMs: COMMAND_MS,
-  });
 
 test.serial('Ansible plays in the guest, which is given a Python for it', async (t) => {
   t.timeout(TEST_MS);
@@ -317,7 +232,6 @@ test.serial('Ansible plays in the guest, which is given a Python for it', async 
     { default: {} },
     { ansible_vproxy_socket: controlIn(folder), ansible_python_interpreter: python, ansible_pipelining: true },
   );
-  const began = performance.now();
   const { code, text } = await ansible.play(inventory, 'in-the-guest.yml', {
     here,
     hostname: await agent.output('uname -n'),
@@ -326,5 +240,4 @@ test.serial('Ansible plays in the guest, which is given a Python for it', async 
   t.is(code, 0, text);
   t.regex(text, /ok=6 .* unreachable=0 +failed=0 /);
   t.is(hashOf('fetched'), hashOf('binary'));
-  t.log(`the play took ${((performance.now() - began) / 1000).toFixed(0)} s`);
 });

@@ -10,10 +10,10 @@ import { parseDocument } from '../documents/parse-document.js';
 import { play } from '../documents/runner/play.js';
 import { DEBIAN_GUEST } from '../documents/scenes/debian-guest.js';
 import { PROJECT_ROOT } from '../helpers/files.js';
-import { buildPackages } from './rig/debian-packages.js';
+import { buildPackages } from './rig/make-package.js';
 
 const MAKE_MS = 300_000;
-const SCENE_MS = 300_000;
+const SCENE_MS = 600_000;
 
 const linesIn = (path: string): string[] =>
   parseDocument(path, readDocument(path))

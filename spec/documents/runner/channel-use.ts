@@ -1,7 +1,7 @@
 /** Which block uses which channel: a channel has one user at each end, so a reader ends one before starting the next. */
 import { readFileSync } from 'node:fs';
+import { commandsOf } from '../commands-of.js';
 import type { Block } from '../parse-document.js';
-import { commandsOf } from './commands-text.js';
 import type { Stage } from './stage.js';
 import type { Staying } from './staying.js';
 

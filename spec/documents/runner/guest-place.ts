@@ -1,9 +1,9 @@
 /** The guest of a scene: that of the rig, whose agent runs the blocks. */
 import { eventually } from '../../helpers/time.js';
 import type { Guest } from '../../vm/rig/guest.js';
+import { commandsOf } from '../commands-of.js';
 import type { Block } from '../parse-document.js';
 import { matchesTranscript, parseTranscript } from '../transcript.js';
-import { commandsOf } from './commands-text.js';
 import type { GuestPlace } from './scene.js';
 
 /** Under emulation, on a busy machine. */

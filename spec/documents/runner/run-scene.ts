@@ -2,10 +2,10 @@
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { commandsOf } from '../commands-of.js';
 import { type Block, COMMAND_LANGUAGES } from '../parse-document.js';
 import { matchesTranscript, parseTranscript } from '../transcript.js';
 import { ChannelUse } from './channel-use.js';
-import { commandsOf } from './commands-text.js';
 import type { GuestPlace, ReadyCheck, Scene } from './scene.js';
 import { Shell } from './shell.js';
 import { isUp, Stage } from './stage.js';

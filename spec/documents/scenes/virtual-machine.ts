@@ -1,9 +1,9 @@
 /** Scenes with a VM: the rig's guest, with the port that the document's own QEMU command line describes. */
 import { ESTABLISHED } from '../../helpers/vproxy-process.js';
 import { bootGuest, type Guest } from '../../vm/rig/guest.js';
-import { type GuestPlan, PORT_NAME } from '../../vm/rig/guest-options.js';
+import { type GuestOptions, PORT_NAME } from '../../vm/rig/guest-options.js';
+import { commandsOf } from '../commands-of.js';
 import type { Block } from '../parse-document.js';
-import { commandsOf } from '../runner/commands-text.js';
 import { guestPlace } from '../runner/guest-place.js';
 import type { Scene } from '../runner/scene.js';
 import { isUp, type Stage } from '../runner/stage.js';
@@ -16,6 +16,12 @@ const USUAL_PORT = [
   ...['-device', `virtserialport,chardev=vproxy,name=${PORT_NAME}`],
 ];
 
+/** Where its command line has none, such as one with a serial line: the other end of this one is not open. */
+const UNUSED_PORT = [
+  ...['-device', 'virtio-serial-pci', '-chardev', 'null,id=unused'],
+  ...['-device', `virtserialport,chardev=unused,name=${PORT_NAME}`],
+];
+
 /** How a scene with a VM differs from the usual one. */
 export interface VirtualMachine {
   /** What must be there on the host before the first block, besides the guest. */
@@ -23,7 +29,7 @@ export interface VirtualMachine {
   /** What must be there in the guest before the first block that is for it. */
   prepareGuest?(guest: Guest): Promise<void>;
   /** Another guest than the usual one, which has no ssh server then. It is asked for when the host is prepared. */
-  plan?(): GuestPlan;
+  plan?(): GuestOptions;
 }
 
 /**
@@ -37,12 +43,9 @@ export function virtualMachine(machine: VirtualMachine = {}): Scene {
 
   async function boot(stage: Stage, portArguments: readonly string[]): Promise<Guest> {
     const [, portName = PORT_NAME] = /\bvirtserialport,\S*\bname=([^,\s]+)/.exec(portArguments.join(' ')) ?? [];
-    const plan = machine.plan?.();
-    const booted = await bootGuest(async (folder) => ({ ...(await plan?.(folder)), portArguments, portName }));
+    const booted = await bootGuest(() => ({ ...machine.plan?.(), portArguments, portName }));
     guest = booted;
     stage.keep({ output: '', stop: () => booted.stop() });
-    if (plan === undefined)
-      await booted.agent.spawn([...'dropbear -F -E -s -r /etc/dropbear/host_key -p 127.0.0.1:22'.split(' ')]);
     await machine.prepareGuest?.(booted);
     writeSshConfig(stage, booted);
     return booted;
@@ -55,7 +58,11 @@ export function virtualMachine(machine: VirtualMachine = {}): Scene {
     async runSpecially(block, stage) {
       const options = portArgumentsIn(block);
       if (options === null) return false;
-      await boot(stage, options.includes('$(') ? await expand(options, stage) : shellWords(options));
+      const words = options.includes('$(') ? await expand(options, stage) : shellWords(options);
+      await boot(
+        stage,
+        options.includes('virtserialport') || options.includes('$(') ? words : [...UNUSED_PORT, ...words],
+      );
       return true;
     },
     async openGuest(stage) {

@@ -2,7 +2,7 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 
-import { within } from '../../helpers/time.js';
+import { eventually, within } from '../../helpers/time.js';
 import type { AgentHello, AgentOperation, AgentReply, RunAnswer, SpawnAnswer, WaitAnswer } from './agent-wire.js';
 import { GuestJob } from './guest-job.js';
 
@@ -12,6 +12,10 @@ export interface CommandResult {
   readonly stderr: string;
   readonly status: number;
 }
+
+/** `eventually` for a look into the guest, each of which costs an emulated processor more than the pauses of `eventually` leave. */
+export const eventuallyInGuest: typeof eventually = (look, options) =>
+  eventually(look, { intervalMs: 300, timeoutMs: 120_000, ...options });
 
 interface Pending {
   resolve(answer: unknown): void;
@@ -35,7 +39,9 @@ export class Agent {
     server.on('connection', (socket) => {
       this.#socket = socket;
       socket.on('error', () => undefined);
-      createInterface({ input: socket }).on('line', (line) => this.#handleLine(line));
+      const lines = createInterface({ input: socket });
+      // It repeats the error of a socket whose QEMU was killed.
+      lines.on('error', () => undefined).on('line', (line) => this.#handleLine(line));
     });
   }
 
@@ -62,9 +68,9 @@ export class Agent {
     await came;
   }
 
-  /** Runs a line of shell in the guest. Rejects after `timeoutMs` (default 20,000), or when the guest restarts. */
+  /** Runs a line of shell in the guest. Rejects after `timeoutMs` (default 60,000), or when the guest restarts. */
   async run(command: string, options: { timeoutMs?: number } = {}): Promise<CommandResult> {
-    const { timeoutMs = 20_000 } = options;
+    const { timeoutMs = 60_000 } = options;
     const answer = (await this.#ask({ op: 'run', command, timeoutMs }, timeoutMs)) as RunAnswer;
     const text = (base64: string) => Buffer.from(base64, 'base64').toString();
     return { stdout: text(answer.stdout), stderr: text(answer.stderr), status: answer.status };

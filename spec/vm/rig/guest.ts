@@ -1,25 +1,29 @@
-/** A guest under QEMU with one virtio-serial port to test, and an agent on a port of its own. */
+/** A guest under QEMU with a virtio-serial port to test, and an agent on a port of its own. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { eventually } from '../../helpers/time.js';
 import { type Accelerator, chooseAccelerator } from './accel.js';
 import { Agent } from './agent.js';
-import { keepState, sharedSshKeys, statePath } from './booted-states.js';
+import { keptState } from './booted-states.js';
 import { ConsoleLog } from './console-log.js';
 import { type GuestOptions, type GuestPlan, PORT_NAME } from './guest-options.js';
-import { AGENT_PORT } from './init-script.js';
-import { buildInitramfs } from './initramfs.js';
+import { AGENT_PORT, LINK_PORTS } from './init-script.js';
+import { BUSYBOX_SYSTEM } from './initramfs.js';
 import { Qmp } from './qmp.js';
 import { SnapshotStore } from './snapshot-store.js';
-import { makeSshKeys, type SshKeys } from './ssh-keys.js';
+import { type SshKeys, sshKeys } from './ssh-keys.js';
 import { findTools, type Tools } from './tools.js';
 
 /** Where a guest has the port under test whose test names no other. */
 export const PORT_PATH = `/dev/virtio-ports/${PORT_NAME}`;
 
-const DEFAULT_BOOT_MS = 90_000;
+/** Where a guest has the files of `Guest.addFiles`. */
+export const SHARED_FOLDER = '/opt/rig/share';
+
+/** Under emulation, on a busy machine. */
+const BOOT_MS = 180_000;
 const STATE_MS = 60_000;
 
 /** In bytes a second: more than any disk has. */
@@ -30,11 +34,9 @@ const shellQuote = (text: string): string => `'${text.replaceAll("'", "'\\''")}'
 /** The id of the port under test in QEMU, for `device_del` and `device_add`; its bus is `bus0.0`, its chardev `port`. */
 export const PORT_ID = 'port0';
 
-const DEFAULT_MEMORY_MIB = 1024;
-
-/** What all guests see of their machine. */
+/** What all guests see of their machine. Under emulation a second processor makes each slower, and needs no less. */
 const MACHINE = [
-  ...['-cpu', 'max', '-M', 'q35', '-smp', '2', '-nodefaults', '-display', 'none', '-monitor', 'none'],
+  ...['-cpu', 'max', '-M', 'q35', '-nodefaults', '-display', 'none', '-monitor', 'none'],
   ...['-append', 'console=ttyS0 quiet panic=-1 mitigations=off'],
 ];
 
@@ -46,63 +48,66 @@ const usualPort = (chardev: string, portName: string): readonly string[] =>
     ['-device', `virtserialport,bus=bus0.0,chardev=port,name=${portName},id=${PORT_ID}`],
   ].flat();
 
-/** What the guest sees of these words: no chardev, and none of QEMU's names. */
-function hardwareIn(words: readonly string[]): string[] {
-  const seen: string[] = [];
-  for (let at = 0; at < words.length; at += 2) {
-    const [option = '', value = ''] = words.slice(at, at + 2);
-    if (option === '-chardev') continue;
-    const properties = value.split(',').filter((property) => !/^(?:id|bus|chardev)=/.test(property));
-    seen.push(option, properties.join(','));
-  }
-  return seen;
-}
+/** A device's words with some properties set. */
+const withProperties = (device: string, properties: Readonly<Record<string, string>>): string =>
+  [
+    ...device.split(',').filter((property) => !(property.replace(/=.*/, '') in properties)),
+    ...Object.entries(properties).map(([name, value]) => `${name}=${value}`),
+  ].join(',');
 
-const USUAL_HARDWARE = hardwareIn(usualPort('', PORT_NAME));
-
-/** Whether the guest has no option that only some test file uses, so that others can start from its state. */
-function isUsual(options: GuestOptions): boolean {
-  const { portChardev, portArguments, portName = PORT_NAME, ...others } = options;
-  const words = portArguments ?? usualPort(portChardev ?? '', portName);
-  return Object.keys(others).length === 0 && hardwareIn(words).join('\n') === USUAL_HARDWARE.join('\n');
+/** Whether these are a bus and one port on it, as usual, whatever their ids, chardev and name. */
+function isUsualPort(words: readonly string[]): boolean {
+  const devices = words.filter((_, index) => words[index - 1] === '-device').map((value) => value.split(',')[0]);
+  return /^virtio-serial(-pci)? virtserialport$/.test(devices.join(' '));
 }
 
 /**
- * Boots a guest and waits until its agent answers; the usual one starts from the saved state of one that has booted, if
- * there is such a state. Rejects, with the end of the console, when the agent does not answer.
+ * Boots a guest and waits until its agent answers. One with the usual port starts from the state of one that has booted, if
+ * there is such a state, and makes it if there is none. Rejects, with the end of the console, when the agent does not answer.
  */
 export async function bootGuest(plan: GuestPlan = () => ({})): Promise<Guest> {
   const tools = findTools();
   const accelerator = await chooseAccelerator(tools);
+  return makeGuest({ tools, accelerator, plan, isFirst: false });
+}
+
+interface Making {
+  readonly tools: Tools;
+  readonly accelerator: Accelerator;
+  readonly plan: GuestPlan;
+  /** Whether it boots in any case. */
+  readonly isFirst: boolean;
+}
+
+async function makeGuest({ tools, accelerator, plan, isFirst }: Making): Promise<Guest> {
   const folder = mkdtempSync(join(tmpdir(), 'vproxy-vm-'));
   let guest: Guest | undefined;
   try {
     const options = await plan(folder);
-    const isShared = isUsual(options);
-    const keys = isShared ? sharedSshKeys(tools) : makeSshKeys(tools, folder);
-    const { hostKeyFile, authorizedKey } = keys;
-    const { portName = PORT_NAME, modules = [], credentials = {}, packageFile } = options;
-    writeCredentials(folder, credentials);
+    const { system = BUSYBOX_SYSTEM, portArguments } = options;
+    mkdirSync(join(folder, 'share'));
+    writeCredentials(folder, { ...system.credentials, ...options.credentials });
     const archive = join(folder, 'initramfs');
-    if (options.buildInitramfs !== undefined) options.buildInitramfs(archive, tools);
-    else {
-      const common = { tools, hostKeyFile, authorizedKey, ports: [portName], modules };
-      buildInitramfs(archive, { ...common, ...(packageFile !== undefined && { packageFile }) });
-    }
+    system.writeArchive(archive, tools);
     const agent = await Agent.listen(join(folder, 'agent.sock'));
     const qmp = await Qmp.listen(join(folder, 'qmp.sock'));
-    guest = new Guest({ folder, tools, accelerator, keys, agent, qmp, options });
-    if (!isShared) {
+    guest = new Guest({ folder, tools, accelerator, keys: sshKeys(tools), agent, qmp, options });
+    const isUsual = options.processors === undefined && (portArguments === undefined || isUsualPort(portArguments));
+    if (isFirst || !isUsual) {
       await guest.start();
       return guest;
     }
-    const hardware = [...MACHINE, ...USUAL_HARDWARE, String(DEFAULT_MEMORY_MIB)];
-    const state = statePath({ tools, accelerator, archive, hardware });
-    if (existsSync(state)) await guest.startFrom(state);
-    else {
-      await guest.start();
-      await guest.keepStateAt(state);
-    }
+    const hardware = [...MACHINE, String(system.memoryMiB)];
+    const state = await keptState({ tools, accelerator, system, archive, hardware }, async (temporary) => {
+      const first = await makeGuest({ tools, accelerator, plan: () => ({ system }), isFirst: true });
+      try {
+        if (system.untilBooted !== undefined) await first.agent.output(system.untilBooted, { timeoutMs: BOOT_MS });
+        await first.writeState(temporary);
+      } finally {
+        await first.stop();
+      }
+    });
+    await guest.startFrom(state);
     return guest;
   } catch (error) {
     const console = guest?.console.tail() ?? '';
@@ -138,7 +143,7 @@ export class Guest {
   readonly channelPath: string;
   /** Where the guest has the port under test. */
   readonly portPath: string;
-  /** The unix socket on which QEMU has the host's end of `/dev/ttyS1`, where that line was asked for. */
+  /** The unix socket on which QEMU has the host's end of `/dev/ttyS1`, where the words for the ports name no other. */
   readonly serialPath: string;
   /** Runs commands in the guest. */
   readonly agent: Agent;
@@ -152,8 +157,8 @@ export class Guest {
 
   readonly #options: GuestOptions;
   readonly #portName: string;
-  readonly #bootMs: number;
   readonly #snapshots: SnapshotStore;
+  #hasShare = false;
   #child: ChildProcess | undefined;
   #ended: Promise<void> | undefined;
 
@@ -166,7 +171,6 @@ export class Guest {
     this.qmp = parts.qmp;
     this.#options = parts.options;
     this.#portName = parts.options.portName ?? PORT_NAME;
-    this.#bootMs = parts.options.bootMs ?? DEFAULT_BOOT_MS;
     this.channelPath = join(parts.folder, 'port.sock');
     this.portPath = `/dev/virtio-ports/${this.#portName}`;
     this.serialPath = join(parts.folder, 'serial.sock');
@@ -176,14 +180,18 @@ export class Guest {
 
   /** Starts QEMU and waits for the agent. */
   async start(): Promise<void> {
-    const up = this.agent.waitForHello(this.#bootMs);
+    const up = this.agent.waitForHello(BOOT_MS);
     up.catch(() => undefined);
-    await this.#startQemu(up);
+    await this.#startQemu(up, this.#portWords());
   }
 
-  /** Starts QEMU with a state that `keepStateAt` has written. The guest's clock is corrected. */
+  /** Starts QEMU with a state that `writeState` has written. The guest's clock is corrected. */
   async startFrom(path: string): Promise<void> {
-    await this.#startQemu(Promise.resolve(), ['-incoming', `exec:exec cat ${shellQuote(path)}`]);
+    // The state has the port under its usual name.
+    const words = this.#portWords().map((word) =>
+      word.startsWith('virtserialport,') ? withProperties(word, { name: PORT_NAME, id: PORT_ID }) : word,
+    );
+    await this.#startQemu(Promise.resolve(), [...words, '-incoming', `exec:exec cat ${shellQuote(path)}`]);
     await eventually(async () => (await this.#status()) === 'paused', {
       what: 'the state of an earlier guest',
       timeoutMs: STATE_MS,
@@ -191,31 +199,65 @@ export class Guest {
     await this.resume();
     await this.agent.greet();
     await this.agent.output(`date -s @${Math.round(Date.now() / 1000)}`);
+    if (this.#portName !== PORT_NAME) await this.#renamePort();
   }
 
-  /** Writes the state of the whole machine to a file, while the machine is stopped. */
-  async keepStateAt(path: string): Promise<void> {
+  /** Unplugs the port, and plugs in the one of the options, which has another name. */
+  async #renamePort(): Promise<void> {
+    const port = this.#portWords().find((word) => word.startsWith('virtserialport,')) ?? '';
+    await this.unplugPort();
+    // The monitor for people takes the words of a command line.
+    const words = { 'command-line': `device_add ${withProperties(port, { bus: 'bus0.0' })}` };
+    const complaint = await this.qmp.execute('human-monitor-command', words);
+    if (complaint !== '') throw new Error(`QEMU: ${words['command-line']}: ${String(complaint)}`);
+    const link = `rm -f ${PORT_PATH}; until [ -e ${this.portPath} ]; do ${LINK_PORTS}; usleep 20000; done`;
+    await this.agent.output(link);
+  }
+
+  /** Unplugs the port under test; resolves when it is gone. */
+  async unplugPort(): Promise<void> {
+    const from = this.qmp.events.length;
+    await this.qmp.execute('device_del', { id: PORT_ID });
+    const isDeleted = () =>
+      this.qmp.events.slice(from).some(({ event, data }) => event === 'DEVICE_DELETED' && data?.['device'] === PORT_ID);
+    await eventually(isDeleted, { what: 'DEVICE_DELETED' });
+  }
+
+  /** Plugs the port under test in again. */
+  async plugPort(): Promise<void> {
+    const device = { driver: 'virtserialport', bus: 'bus0.0', chardev: 'port', name: this.#portName, id: PORT_ID };
+    await this.qmp.execute('device_add', device);
+  }
+
+  /** Writes the state of the whole machine to a file, and leaves the machine stopped. */
+  async writeState(path: string): Promise<void> {
     await this.pause();
     await this.qmp.execute('migrate-set-parameters', { 'max-bandwidth': MIGRATION_BANDWIDTH });
-    await keepState(path, async (temporary) => {
-      await this.qmp.execute('migrate', { uri: `exec:exec cat > ${shellQuote(temporary)}` });
-      await eventually(
-        async () => {
-          const { status } = (await this.qmp.execute('query-migrate')) as { readonly status?: string };
-          if (status === 'failed') throw new Error(`QEMU could not write ${temporary}`);
-          return status === 'completed';
-        },
-        { what: 'the state of the guest', timeoutMs: STATE_MS },
-      );
-    });
-    await this.resume();
+    await this.qmp.execute('migrate', { uri: `exec:exec cat > ${shellQuote(path)}` });
+    await eventually(
+      async () => {
+        const { status } = (await this.qmp.execute('query-migrate')) as { readonly status?: string };
+        if (status === 'failed') throw new Error(`QEMU could not write ${path}`);
+        return status === 'completed';
+      },
+      { what: 'the state of the guest', timeoutMs: STATE_MS },
+    );
+  }
+
+  /** Puts files of the host into the guest's `SHARED_FOLDER`, under their names. No snapshot can be taken from then on. */
+  async addFiles(...paths: readonly string[]): Promise<void> {
+    for (const path of paths) copyFileSync(path, join(this.folder, 'share', basename(path)));
+    if (this.#hasShare) return;
+    this.#hasShare = true;
+    const options = 'trans=virtio,version=9p2000.L,ro,msize=262144';
+    await this.agent.output(`mkdir -p ${SHARED_FOLDER} && mount -t 9p -o ${options} rig ${SHARED_FOLDER}`);
   }
 
   /** Starts QEMU and waits until its monitor answers and `up` is settled. */
-  async #startQemu(up: Promise<void>, more: readonly string[] = []): Promise<void> {
+  async #startQemu(up: Promise<void>, words: readonly string[]): Promise<void> {
     const errors: Buffer[] = [];
     // Should the test process be killed, the kernel ends QEMU too.
-    const args = ['--pdeathsig', 'KILL', this.tools.qemu, ...this.#arguments(), ...more];
+    const args = ['--pdeathsig', 'KILL', this.tools.qemu, ...this.#arguments(words)];
     const child = spawn(this.tools.setpriv, args, { stdio: ['ignore', 'ignore', 'pipe'] });
     this.#child = child;
     child.stderr.on('data', (chunk: Buffer) => errors.push(chunk));
@@ -233,13 +275,15 @@ export class Guest {
   async restart(): Promise<void> {
     await this.#end();
     this.qmp.hangUp();
+    this.#hasShare = false;
     await this.start();
   }
 
   /** Resets the machine, as its reset button would, and waits until the agent of the new boot answers. */
   async reset(): Promise<void> {
-    const up = this.agent.waitForHello(this.#bootMs);
+    const up = this.agent.waitForHello(BOOT_MS);
     await this.qmp.execute('system_reset');
+    this.#hasShare = false;
     await up;
   }
 
@@ -281,23 +325,38 @@ export class Guest {
     await this.#ended;
   }
 
-  #arguments(): string[] {
+  /** The words for the ports under test, and for the second serial line, which the guest calls ttyS1. */
+  #portWords(): readonly string[] {
+    const { portChardev = `socket,path=${this.channelPath},server=on,wait=off`, portArguments } = this.#options;
+    const words = portArguments ?? usualPort(portChardev, this.#portName);
+    const onBus0 = words.map((word) => (/^virtio-serial(-pci)?$/.test(word) ? `${word},id=bus0` : word));
+    if (words.includes('-serial')) return onBus0;
+    return [
+      ...onBus0,
+      '-chardev',
+      `socket,id=serial,path=${this.serialPath},server=on,wait=off`,
+      '-serial',
+      'chardev:serial',
+    ];
+  }
+
+  /** `words` are those for the ports under test. */
+  #arguments(words: readonly string[]): string[] {
     const file = (name: string) => join(this.folder, name);
-    const { portChardev = `socket,path=${this.channelPath},server=on,wait=off`, hasSerialLine = false } = this.#options;
-    const { credentials = {}, memoryMiB = DEFAULT_MEMORY_MIB } = this.#options;
-    const serialChardev = `socket,id=serial,path=${this.serialPath},server=on,wait=off`;
+    const { system = BUSYBOX_SYSTEM, processors = 1 } = this.#options;
+    const credentials = Object.keys({ ...system.credentials, ...this.#options.credentials });
     return [
       ['-accel', this.accelerator === 'kvm' ? 'kvm' : 'tcg,thread=multi'],
-      [...MACHINE, '-m', String(memoryMiB)],
+      [...MACHINE, '-smp', String(processors), '-m', String(system.memoryMiB)],
       ['-serial', `file:${this.console.path}`],
-      // The second one, so the guest calls it ttyS1.
-      hasSerialLine ? ['-chardev', serialChardev, '-serial', 'chardev:serial'] : [],
+      words,
       ['-chardev', `socket,id=qmp,path=${file('qmp.sock')}`, '-mon', 'chardev=qmp,mode=control'],
-      this.#options.portArguments ?? usualPort(portChardev, this.#portName),
-      ['-device', 'virtio-serial-pci,id=bus1'],
+      ['-fsdev', `local,id=share,path=${file('share')},security_model=none,readonly=on`],
+      ['-device', 'virtio-9p-pci,fsdev=share,mount_tag=rig,addr=0x10'],
+      ['-device', 'virtio-serial-pci,id=bus1,addr=0x11'],
       ['-chardev', `socket,id=agent,path=${file('agent.sock')}`],
       ['-device', `virtserialport,bus=bus1.0,chardev=agent,name=${AGENT_PORT}`],
-      Object.keys(credentials).flatMap((name) => ['-smbios', `type=11,path=${credentialFile(this.folder, name)}`]),
+      credentials.flatMap((name) => ['-smbios', `type=11,path=${credentialFile(this.folder, name)}`]),
       ['-kernel', this.tools.kernel.image, '-initrd', file('initramfs')],
     ].flat();
   }

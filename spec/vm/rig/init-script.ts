@@ -1,6 +1,6 @@
 /** The guest's `/init`: mounts, credentials, modules, the links to the ports, and then the agent for ever. */
 
-/** The modules that a virtio-serial port needs, in the order in which they are inserted. */
+/** The modules that guests need, in the order in which they are inserted. */
 export const MODULES = [
   'virtio_ring',
   'virtio',
@@ -8,6 +8,10 @@ export const MODULES = [
   'virtio_pci_modern_dev',
   'virtio_pci',
   'virtio_console',
+  // Sockets of vsock that lead back to the guest.
+  ...['vsock', 'vmw_vsock_virtio_transport_common', 'vsock_loopback'],
+  // A folder of the host.
+  ...['netfs', 'fscache', '9pnet', '9pnet_virtio', '9p'],
 ] as const;
 
 /**
@@ -31,18 +35,16 @@ for entry in /sys/firmware/dmi/entries/11-*/raw; do
   done
 done`;
 
-/** The options of `formatInitScript`. */
-export interface InitScriptOptions {
-  /** The ports to wait for. */
-  readonly ports: readonly string[];
-  /** The modules to insert, in this order, where the archive has them. */
-  readonly modules: readonly string[];
-  /** The command that is kept running. */
-  readonly agent: string;
-}
+/** Makes the links to the ports that are there, as udev does. */
+export const LINK_PORTS = `\
+for name in /sys/class/virtio-ports/*/name; do
+  [ -e "$name" ] || continue
+  device=\${name%/name}
+  ln -sf /dev/\${device##*/} /dev/virtio-ports/$(cat $name)
+done`;
 
-/** The script, for busybox's shell. */
-export function formatInitScript({ ports, modules, agent }: InitScriptOptions): string {
+/** The script, for busybox's shell. It waits for these ports, runs `services`, and keeps the command `agent` running. */
+export function formatInitScript(ports: readonly string[], services: readonly string[], agent: string): string {
   return `#!/bin/sh
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C
 mount -t proc proc /proc
@@ -55,19 +57,16 @@ mount -t tmpfs -o size=60% tmpfs /tmp
 hostname guest
 ${UNPACK_CREDENTIALS}
 ip link set lo up
-for module in ${modules.join(' ')}; do
+for module in ${MODULES.join(' ')}; do
   if [ -e /modules/$module.ko ]; then insmod /modules/$module.ko; fi
 done
 for port in ${ports.join(' ')}; do
   until [ -e /dev/virtio-ports/$port ]; do
-    for name in /sys/class/virtio-ports/*/name; do
-      [ -e "$name" ] || continue
-      device=\${name%/name}
-      ln -sf /dev/\${device##*/} /dev/virtio-ports/$(cat $name)
-    done
+    ${LINK_PORTS}
     usleep 20000
   done
 done
+${services.join('\n')}
 while true; do
   ${agent}
   echo "the agent ended with status $?"

@@ -1,13 +1,14 @@
 /** Builds the guest's file system: busybox, this machine's node, the built vproxy, dropbear, and the rig's agent. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
+import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { basename, join, posix } from 'node:path';
 
 import { PROJECT_ROOT } from '../../helpers/files.js';
 import { CpioWriter } from './cpio.js';
+import { type GuestSystem, PORT_NAME } from './guest-options.js';
+import { GUEST_PORTS } from './guest-ports.js';
 import { AGENT_PORT, formatInitScript, MODULES } from './init-script.js';
-import { bundleTo } from './make-package.js';
-import { listProductionModules } from './production-modules.js';
+import { GUESTS_FOLDER, type SshKeys, sshKeys } from './ssh-keys.js';
 import type { Kernel, Tools } from './tools.js';
 
 /** Where the guest has the project. */
@@ -16,62 +17,49 @@ export const GUEST_PROJECT = '/opt/vproxy';
 /** The command line of vproxy in the guest. */
 export const GUEST_VPROXY = `${GUEST_PROJECT}/dist/program/vproxy.cjs`;
 
-/**
- * The same as one file, beside the modules that are not in it. Under emulation it starts in a third of the time, because
- * Node looks for one module and not for hundreds.
- */
-export const GUEST_BUNDLE = `${GUEST_PROJECT}/dist/vproxy.cjs`;
-
-/** Where the guest has a package instead of it. */
-export const GUEST_PACKAGE = '/usr/local/bin/vproxy';
+/** Its storage wrapper there. */
+export const GUEST_STORAGE = `${GUEST_PROJECT}/dist/program/vproxy-storage.cjs`;
 
 /** The programs of the rig in the guest. */
 export const GUEST_RIG = `${GUEST_PROJECT}/dist/spec/vm/rig/guest`;
 
-/** What is different from guest to guest. */
-export interface InitramfsOptions {
-  readonly tools: Tools;
-  /** The host key of the guest's ssh server, in dropbear's form. */
-  readonly hostKeyFile: string;
-  /** The line of the key that may log in as root. */
-  readonly authorizedKey: string;
-  /** The ports under test. */
-  readonly ports: readonly string[];
-  /** The modules to insert besides those of virtio-serial. */
-  readonly modules: readonly string[];
-  /** See `GuestOptions.packageFile`. */
-  readonly packageFile?: string;
-}
+/** Here `ready` stands when what the forwards of the tests lead to is there; the ssh server always is. */
+const SERVICES_LOG = '/run/services.log';
+
+/** Waits, in the guest, for what the forwards of the tests lead to. */
+export const AWAIT_SERVICES = `until grep -q ready ${SERVICES_LOG}; do usleep 20000; done`;
+
+/** Busybox, the built vproxy, an ssh server, and what the forwards of the tests lead to. */
+export const BUSYBOX_SYSTEM: GuestSystem = {
+  ...{ name: 'busybox', writeArchive: buildInitramfs, stateFolder: GUESTS_FOLDER, memoryMiB: 1024 },
+  untilBooted: AWAIT_SERVICES,
+};
 
 /**
  * Writes the archive to `path`, which must not exist. It is not compressed: unpacking under emulation costs more than
  * reading, and without compression it is built in a fraction of a second, so every guest gets its own and none is kept.
  */
-export function buildInitramfs(path: string, options: InitramfsOptions): void {
-  const { tools } = options;
-  const modules = [...MODULES, ...options.modules];
+export function buildInitramfs(path: string, tools: Tools): void {
   const archive = new CpioWriter(path);
   for (const folder of ['/dev', '/proc', '/sys', '/run', '/srv', '/tmp', '/etc', '/var/log']) archive.addFolder(folder);
   archive.addDevice('/dev/console', 5, 1);
   addBusybox(archive, tools.busybox);
   addProgram(archive, process.execPath, '/usr/bin/node');
   addProgram(archive, tools.dropbear, '/usr/sbin/dropbear');
-  addModules(archive, tools.kernel, modules);
-  addAccounts(archive, options);
-  const { packageFile } = options;
-  // The rig's own programs need the libraries.
-  addProject(archive, packageFile === undefined ? ['dist/lib', 'dist/program'] : ['dist/lib']);
-  if (packageFile !== undefined) addProgram(archive, packageFile, GUEST_PACKAGE);
-  const wrapper = packageFile === undefined ? `${GUEST_PROJECT}/dist/program/vproxy-storage.cjs` : GUEST_PACKAGE;
-  archive.addLink('/usr/sbin/storcli64', wrapper);
-  if (packageFile === undefined) {
-    addBundle(archive, `${path}.cjs`);
-    archive.addLink('/usr/bin/vproxy', GUEST_BUNDLE);
-    archive.addLink('/usr/bin/vproxy-storage', wrapper);
+  addModules(archive, tools.kernel);
+  addAccounts(archive, sshKeys(tools));
+  for (const part of ['package.json', 'dist/lib', 'dist/program', 'dist/spec/vm/rig', ...listProductionModules()]) {
+    if (!existsSync(join(PROJECT_ROOT, part))) throw new Error(`${part} is not there: run npm run build`);
+    addTree(archive, part, part.startsWith('dist/spec') ? '' : 'node_modules');
   }
+  archive.addLink('/usr/bin/vproxy', GUEST_VPROXY);
+  for (const wrapper of ['/usr/sbin/storcli64', '/usr/bin/vproxy-storage']) archive.addLink(wrapper, GUEST_STORAGE);
   const agent = `node ${GUEST_RIG}/agent.js /dev/virtio-ports/${AGENT_PORT}`;
-  const ports = [...options.ports, AGENT_PORT];
-  archive.addFile('/init', formatInitScript({ ports, modules, agent }), 0o755);
+  const services = [
+    `dropbear -E -s -W 1048576 -r /etc/dropbear/host_key -p 127.0.0.1:${GUEST_PORTS.ssh}`,
+    `node ${GUEST_RIG}/services.js > ${SERVICES_LOG} &`,
+  ];
+  archive.addFile('/init', formatInitScript([PORT_NAME, AGENT_PORT], services, agent), 0o755);
   archive.close();
 }
 
@@ -99,10 +87,10 @@ function addLibraries(archive: CpioWriter, source: string): void {
   }
 }
 
-/** Modules of the kernel, as `/modules/NAME.ko` below `folder`; what is built into it is left out. */
-export function addModules(archive: CpioWriter, kernel: Kernel, modules: readonly string[], folder = ''): void {
+/** The modules of the kernel, as `/modules/NAME.ko` below `folder`; what is built into it is left out. */
+export function addModules(archive: CpioWriter, kernel: Kernel, folder = ''): void {
   const listed = readFileSync(join(kernel.modulesFolder, 'modules.dep'), 'utf8').split('\n');
-  for (const module of modules) {
+  for (const module of MODULES) {
     const line = listed.find((entry) => new RegExp(`/${module}\\.ko(\\.\\w+)?:`).test(entry));
     // What is not listed is built into this kernel.
     if (line === undefined) continue;
@@ -117,30 +105,31 @@ function readModule(file: string): Buffer {
   return execFileSync(unpack, ['-dc', file], { maxBuffer: 64 << 20 });
 }
 
-function addAccounts(archive: CpioWriter, options: InitramfsOptions): void {
+function addAccounts(archive: CpioWriter, keys: SshKeys): void {
   archive.addFile('/etc/passwd', 'root:x:0:0:root:/root:/bin/sh\n');
   archive.addFile('/etc/group', 'root:x:0:\n');
   archive.addFile('/etc/shells', '/bin/sh\n');
   archive.addFile('/etc/hosts', '127.0.0.1 localhost guest\n');
   archive.addFolder('/root', 0o700);
   archive.addFolder('/root/.ssh', 0o700);
-  archive.addFile('/root/.ssh/authorized_keys', `${options.authorizedKey}\n`, 0o600);
-  archive.addFile('/etc/dropbear/host_key', readFileSync(options.hostKeyFile), 0o600);
+  archive.addFile('/root/.ssh/authorized_keys', `${keys.authorizedKey}\n`, 0o600);
+  archive.addFile('/etc/dropbear/host_key', readFileSync(keys.hostKeyFile), 0o600);
 }
 
-/** `temporary` is where it is made. */
-function addBundle(archive: CpioWriter, temporary: string): void {
-  bundleTo(temporary);
-  archive.addFile(GUEST_BUNDLE, readFileSync(temporary), 0o755);
-  rmSync(temporary);
+interface LockFile {
+  readonly packages: Readonly<Record<string, { readonly dev?: boolean; readonly optional?: boolean }>>;
 }
 
-function addProject(archive: CpioWriter, folders: readonly string[]): void {
-  const parts = ['package.json', ...folders, 'dist/spec/vm/rig', ...listProductionModules(PROJECT_ROOT)];
-  for (const part of parts) {
-    if (!existsSync(join(PROJECT_ROOT, part))) throw new Error(`${part} is not there: run npm run build`);
-    addTree(archive, part, part.startsWith('dist/spec') ? '' : 'node_modules');
-  }
+/**
+ * The folders of the run-time dependencies as the lock file has them, seen from the project's folder: `node_modules/yargs`, …; of the
+ * optional ones only those that are installed.
+ */
+function listProductionModules(): string[] {
+  const lock = JSON.parse(readFileSync(join(PROJECT_ROOT, 'package-lock.json'), 'utf8')) as LockFile;
+  return Object.entries(lock.packages)
+    .filter(([path, entry]) => path !== '' && entry.dev !== true)
+    .filter(([path, entry]) => entry.optional !== true || existsSync(join(PROJECT_ROOT, path)))
+    .map(([path]) => path);
 }
 
 /** A file or folder of the project with all below it, except what is called `skip`. */

@@ -1,12 +1,11 @@
 /** A guest and this host with a vproxy on each side of a channel between them. */
-import { eventually } from '../../helpers/time.js';
 import { ESTABLISHED, type VproxyProcess } from '../../helpers/vproxy-process.js';
 import type { Guest } from './guest.js';
 import type { GuestJob } from './guest-job.js';
 import type { GuestPlan } from './guest-options.js';
 import { GUEST_PORTS, GUEST_SERVICES, type GuestService } from './guest-ports.js';
 import { HostSide } from './host-side.js';
-import { GUEST_RIG, GUEST_VPROXY } from './initramfs.js';
+import { AWAIT_SERVICES, GUEST_VPROXY } from './initramfs.js';
 
 /** How a laboratory differs from the usual one, whose channel is QEMU's socket of a virtio-serial port. */
 export interface LaboratoryPlan {
@@ -24,8 +23,8 @@ export interface LaboratoryPlan {
   readonly guestEnvironment?: Readonly<Record<string, string>>;
 }
 
-// The first start of a program under emulation, and a hello that is repeated every second.
-const SESSION_MS = 40_000;
+// The first start of a program under emulation, and a hello that is repeated every second, on a busy machine.
+const SESSION_MS = 120_000;
 
 /** Holds both sides. A test restarts one of them, or the whole guest, and checks the effect on the other. */
 export class Laboratory {
@@ -45,7 +44,7 @@ export class Laboratory {
     const hostSide = (await plan.host?.(guest)) ?? (await HostSide.start(`unix-connect:${guest.channelPath}`));
     const laboratory = new Laboratory(guest, hostSide, plan);
     try {
-      await laboratory.startGuest();
+      await laboratory.startGuestVproxy();
       await laboratory.waitForSession(0);
     } catch (error) {
       const logs = await laboratory.logs();
@@ -71,18 +70,9 @@ export class Laboratory {
     this.#hostSide.startVproxy();
   }
 
-  /** Starts in the guest what a boot does not: the ssh server, what the forwards lead to, and vproxy. */
-  async startGuest(): Promise<void> {
-    const { agent } = this.guest;
-    const dropbear = '-F -E -s -W 1048576 -r /etc/dropbear/host_key';
-    await agent.spawn(['dropbear', ...dropbear.split(' '), '-p', `127.0.0.1:${GUEST_PORTS.ssh}`]);
-    const services = await agent.spawn(['node', `${GUEST_RIG}/services.js`]);
-    await this.startGuestVproxy();
-    await eventually(async () => (await services.log()) === 'ready', { what: 'the services of the guest' });
-  }
-
-  /** Starts the vproxy of the guest again. */
+  /** Starts the vproxy of the guest, as after a boot, or again. */
   async startGuestVproxy(): Promise<void> {
+    await this.guest.agent.output(AWAIT_SERVICES, { timeoutMs: SESSION_MS });
     const { guestArgs, hasGuestForwards = true, guestEnvironment = {}, guestProgram } = this.#plan;
     const channel = guestArgs?.(this.guest) ?? ['-c', `virtserial-open:${this.guest.portPath}`];
     const incoming = GUEST_SERVICES.flatMap((service) => ['-i', `${service}:127.0.0.1:${GUEST_PORTS[service]}`]);

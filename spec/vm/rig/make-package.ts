@@ -1,4 +1,4 @@
-/** Packages of vproxy that are one file. */
+/** Packages of vproxy: those that are one file, and Debian's. */
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 
@@ -16,4 +16,14 @@ export function makePackage(script: 'bundle' | 'sea', name: string): string {
 export function bundleTo(path: string): void {
   const options = { cwd: PROJECT_ROOT, stdio: 'pipe', timeout: MAKE_MS } as const;
   execFileSync(process.execPath, ['packaging/bundle.mjs', path], options);
+}
+
+/** Builds a package of the single executable for each version, and gives the paths in `folder`. */
+export function buildPackages(folder: string, versions: readonly string[]): string[] {
+  const executable = makePackage('sea', 'vproxy-linux-x64');
+  return versions.map((version) => {
+    const script = join(PROJECT_ROOT, 'packaging/deb/build.mjs');
+    const args = [script, '--quick', '--version', version, '--executable', executable, '--output', folder];
+    return execFileSync(process.execPath, args, { encoding: 'utf8' }).trim();
+  });
 }

@@ -8,7 +8,7 @@ import { startDownload, startUpload, type Transfer, type TransferResult, waitFor
 
 /** More than any test moves, so that a transfer of this size never comes to its end by itself. */
 export const ENDLESS_BYTES = 2 ** 40;
-const RESTART_MS = 40_000;
+const RESTART_MS = 120_000;
 
 /** One transfer each way that has no end, both `progressBytes` further than at their start. */
 export async function startTransfers(laboratory: Pick<Laboratory, 'port'>, progressBytes: number): Promise<Transfer[]> {
@@ -21,7 +21,7 @@ export async function startTransfers(laboratory: Pick<Laboratory, 'port'>, progr
 
 /** How all of them ended. */
 export function endsOf(transfers: readonly Transfer[]): Promise<TransferResult[]> {
-  return within(60_000, 'the end of the transfers', Promise.all(transfers.map((transfer) => transfer.ended)));
+  return within(RESTART_MS, 'the end of the transfers', Promise.all(transfers.map((transfer) => transfer.ended)));
 }
 
 /** Both ended as a failure, not as an end of file, and what came is a prefix of what was sent. */

@@ -22,7 +22,7 @@ interface Pending {
   reject(error: Error): void;
 }
 
-const ANSWER_MS = 20_000;
+const ANSWER_MS = 60_000;
 
 /** Waits on a unix socket for QEMU, which connects its monitor to it. */
 export class Qmp {
@@ -40,7 +40,9 @@ export class Qmp {
     server.on('connection', (socket) => {
       this.#socket = socket;
       socket.on('error', () => undefined);
-      createInterface({ input: socket }).on('line', (line) => this.#handle(JSON.parse(line) as QmpMessage));
+      const lines = createInterface({ input: socket });
+      // It repeats the error of a socket whose QEMU was killed.
+      lines.on('error', () => undefined).on('line', (line) => this.#handle(JSON.parse(line) as QmpMessage));
       this.#connected.resolve();
     });
   }

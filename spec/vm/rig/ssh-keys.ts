@@ -1,9 +1,13 @@
-/** The throw-away keys of a guest: its own, and the one that may log in. */
+/** The throw-away keys of the guests: their own, and the one that may log in. They are part of states that are kept. */
 import { execFileSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
+import { PROJECT_ROOT } from '../../helpers/files.js';
 import type { Tools } from './tools.js';
+
+/** Where states and keys are that belong to a build. */
+export const GUESTS_FOLDER = join(PROJECT_ROOT, 'dist/guests');
 
 /** Files in one folder. */
 export interface SshKeys {
@@ -17,8 +21,27 @@ export interface SshKeys {
   readonly knownHostsFile: string;
 }
 
-/** Makes both keys in `folder`. */
-export function makeSshKeys(tools: Tools, folder: string): SshKeys {
+/** The keys of all guests; they are made where they are missing. */
+export function sshKeys(tools: Tools): SshKeys {
+  const folder = join(GUESTS_FOLDER, 'keys');
+  if (!existsSync(folder)) {
+    mkdirSync(GUESTS_FOLDER, { recursive: true });
+    const temporary = mkdtempSync(`${folder}-`);
+    try {
+      makeKeys(tools, temporary);
+      renameSync(temporary, folder);
+    } catch (error) {
+      // Another process has made them at the same time.
+      if (!existsSync(folder)) throw error;
+    } finally {
+      rmSync(temporary, { recursive: true, force: true });
+    }
+  }
+  const files = keyFilesIn(folder);
+  return { ...files, authorizedKey: readFileSync(`${files.identityFile}.pub`, 'utf8').trim() };
+}
+
+function makeKeys(tools: Tools, folder: string): void {
   const { hostKeyFile, identityFile, knownHostsFile } = keyFilesIn(folder);
   const told = execFileSync(tools.dropbearkey, ['-t', 'ed25519', '-f', hostKeyFile], {
     encoding: 'utf8',
@@ -28,13 +51,6 @@ export function makeSshKeys(tools: Tools, folder: string): SshKeys {
   if (hostKey === undefined) throw new Error(`dropbearkey printed no public key: ${told}`);
   writeFileSync(knownHostsFile, `guest ${hostKey}\n`);
   execFileSync(tools.sshKeygen, ['-q', '-t', 'ed25519', '-N', '', '-C', 'vproxy-vm-tests', '-f', identityFile]);
-  return listSshKeys(folder);
-}
-
-/** The keys that were made in `folder` before. */
-export function listSshKeys(folder: string): SshKeys {
-  const files = keyFilesIn(folder);
-  return { ...files, authorizedKey: readFileSync(`${files.identityFile}.pub`, 'utf8').trim() };
 }
 
 function keyFilesIn(folder: string): Omit<SshKeys, 'authorizedKey'> {

@@ -3,16 +3,17 @@
  * Nothing of the rig is called after vproxy, so that a test can look for what vproxy leaves behind.
  */
 import { appendFileSync, copyFileSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { basename, join, posix } from 'node:path';
+import { isAbsolute, join, relative } from 'node:path';
 
-import { PROJECT_ROOT } from '../../helpers/files.js';
+import { PROJECT_ROOT, staticImports } from '../../helpers/files.js';
 import { CpioWriter } from './cpio.js';
-import { debianRoot } from './debian-root.js';
+import { debianCache, debianRoot } from './debian-root.js';
+import type { GuestSystem } from './guest-options.js';
 import { AGENT_PORT, MODULES } from './init-script.js';
 import { addModules } from './initramfs.js';
 import type { Tools } from './tools.js';
 
-/** The folder of the rig in the guest, with the requested files. */
+/** The folder of the rig in the guest. */
 export const RIG_FOLDER = '/opt/rig';
 
 /** The rig's own programs in that guest, to be run with `${RIG_FOLDER}/node`. */
@@ -46,8 +47,17 @@ const MASKED = [
   'getty.target',
 ];
 
-/** Writes the archive to `path`, which must not exist; `files` of the host are in `RIG_FOLDER` then, under their names. */
-export function buildSystemdInitramfs(path: string, tools: Tools, files: readonly string[]): void {
+/** The key that all of these guests have from their SMBIOS. */
+export const DEBIAN_KEY = '5a'.repeat(32);
+
+/** A Debian, which has booted when systemd has started everything; vproxy is not in it. */
+export const DEBIAN_SYSTEM: GuestSystem = {
+  ...{ name: 'debian', writeArchive: buildSystemdInitramfs, stateFolder: debianCache(), memoryMiB: 2048 },
+  credentials: { 'vproxy.key': Buffer.from(`${DEBIAN_KEY}\n`) },
+  untilBooted: 'systemctl is-system-running --wait',
+};
+
+function buildSystemdInitramfs(path: string, tools: Tools): void {
   copyFileSync(debianRoot(), path);
   const added = `${path}.added`;
   const archive = new CpioWriter(added);
@@ -55,10 +65,13 @@ export function buildSystemdInitramfs(path: string, tools: Tools, files: readonl
   archive.addFile(BUSYBOX, readFileSync(tools.busybox), 0o755);
   // The libraries that it needs are there: vproxy's own executable needs the same.
   archive.addFile(`${RIG_FOLDER}/node`, readFileSync(process.execPath), 0o755);
-  addModules(archive, tools.kernel, MODULES, RIG_FOLDER);
-  addPrograms(archive, 'dist/spec/vm/rig');
+  addModules(archive, tools.kernel, RIG_FOLDER);
+  const programs = join(PROJECT_ROOT, 'dist/spec/vm/rig/guest');
+  const files = readdirSync(programs).filter((name) => name.endsWith('.js'));
+  for (const file of staticImports(files.map((name) => join(programs, name)))) {
+    if (isAbsolute(file)) archive.addFile(join(RIG_FOLDER, relative(PROJECT_ROOT, file)), readFileSync(file));
+  }
   archive.addFile(`${RIG_FOLDER}/package.json`, '{"type":"module"}');
-  for (const file of files) archive.addFile(posix.join(RIG_FOLDER, basename(file)), readFileSync(file));
   const units = '/etc/systemd/system';
   archive.addFile(`${units}/rig-agent.service`, AGENT_UNIT);
   archive.addLink(`${units}/multi-user.target.wants/rig-agent.service`, `${units}/rig-agent.service`);
@@ -70,14 +83,4 @@ export function buildSystemdInitramfs(path: string, tools: Tools, files: readonl
   // The kernel unpacks one archive after the other, and the later file counts.
   appendFileSync(path, readFileSync(added));
   rmSync(added);
-}
-
-/** The compiled JavaScript of a folder of the project and those below it. */
-function addPrograms(archive: CpioWriter, folder: string): void {
-  for (const entry of readdirSync(join(PROJECT_ROOT, folder), { withFileTypes: true })) {
-    const part = posix.join(folder, entry.name);
-    if (entry.isDirectory()) addPrograms(archive, part);
-    else if (part.endsWith('.js'))
-      archive.addFile(posix.join(RIG_FOLDER, part), readFileSync(join(PROJECT_ROOT, part)));
-  }
 }

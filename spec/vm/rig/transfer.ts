@@ -39,25 +39,9 @@ async function receive(socket: Socket, checker: PatternChecker): Promise<Transfe
 
 /** Sends `bytes` bytes to the sink at `port`, which checks them and reports when it has seen the end. */
 export function startUpload(port: number, bytes: number): Transfer {
-  return upload(port, patternPieces(bytes));
-}
-
-/** Sends to the sink at `port` until `finish`; `bytes` is what was sent in all then. */
-export function startOpenUpload(port: number): Transfer & { finish(): void } {
-  let isFinished = false;
-  function* pieces(): Generator<Buffer> {
-    for (const piece of patternPieces(Number.MAX_SAFE_INTEGER)) {
-      if (isFinished) return;
-      yield piece;
-    }
-  }
-  return { ...upload(port, pieces()), finish: () => (isFinished = true) };
-}
-
-function upload(port: number, pieces: Iterable<Buffer>): Transfer {
   const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
   // Its failure shows on the reading side too.
-  pipeline(pieces, socket).catch(() => undefined);
+  pipeline(patternPieces(bytes), socket).catch(() => undefined);
   return { bytes: () => socket.bytesWritten - socket.writableLength, ended: receiveReport(socket) };
 }
 
@@ -81,5 +65,5 @@ async function drain(socket: Socket, handle: (chunk: Buffer) => void): Promise<s
 /** Waits until a transfer is really under way. */
 export async function waitForProgress(transfer: Transfer, bytes: number): Promise<void> {
   const goal = transfer.bytes() + bytes;
-  await eventually(() => transfer.bytes() >= goal, { timeoutMs: 60_000, what: `${goal} bytes of a transfer` });
+  await eventually(() => transfer.bytes() >= goal, { timeoutMs: 120_000, what: `${goal} bytes of a transfer` });
 }

@@ -1,8 +1,9 @@
-/** One guest for all tests of a file, with its console shown and kept when one of them fails. */
+/** One guest, or laboratory, for all tests of a file, with the console and the logs shown when one of them fails. */
 import type { TestFn } from 'ava';
 
 import { bootGuest, type Guest } from './guest.js';
 import type { GuestPlan } from './guest-options.js';
+import { Laboratory, type LaboratoryPlan } from './laboratory.js';
 
 /** The options of the guest of a test file. */
 export interface UseGuestOptions {
@@ -38,4 +39,24 @@ export function useGuest(test: TestFn, { plan, whenFailed }: UseGuestOptions = {
   });
 
   return booted;
+}
+
+/** Boots a guest and starts both sides before the tests of a file, stops them after them, and returns a function for it. */
+export function useLaboratory(test: TestFn, plan: LaboratoryPlan = {}): () => Laboratory {
+  let laboratory: Laboratory | undefined;
+  const guest = useGuest(test, { plan: plan.guest, whenFailed: async () => (await laboratory?.logs()) ?? '' });
+
+  test.serial.before('both sides are started', async (t) => {
+    t.timeout(120_000);
+    laboratory = await Laboratory.start(guest(), plan);
+  });
+
+  test.serial.after.always('both sides are stopped', async () => {
+    await laboratory?.stop();
+  });
+
+  return () => {
+    if (laboratory === undefined) throw new Error('no laboratory was started');
+    return laboratory;
+  };
 }

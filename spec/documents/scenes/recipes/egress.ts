@@ -7,9 +7,9 @@ import { basename } from 'node:path';
 import { makeCertificate } from '../../../helpers/certificates.js';
 import { type MadeRepository, makeRepository } from '../../../helpers/egress-sites.js';
 import { originHosts, originsProgram, ROUTES } from '../../../helpers/egress-world.js';
-import { debianGuestPlan, prepareDebianGuest } from '../../../vm/rig/debian-guest.js';
-import type { Guest } from '../../../vm/rig/guest.js';
-import { RIG_FOLDER } from '../../../vm/rig/systemd-initramfs.js';
+import { prepareDebianGuest } from '../../../vm/rig/debian-guest.js';
+import { type Guest, SHARED_FOLDER } from '../../../vm/rig/guest.js';
+import { DEBIAN_SYSTEM } from '../../../vm/rig/systemd-initramfs.js';
 import type { Scene } from '../../runner/scene.js';
 import { virtualMachine } from '../virtual-machine.js';
 
@@ -30,11 +30,11 @@ export function egress(): Scene {
       repository = makeRepository(FOLDER, MIRROR, { names: ['hello'], suite: 'bookworm' });
       await stage.start(`exec ${originsProgram(FOLDER).join(' ')}`, (output) => /^ready$/m.test(output));
     },
-    plan: () => debianGuestPlan([repository?.keyFile ?? '']),
+    plan: () => ({ system: DEBIAN_SYSTEM }),
     async prepareGuest(booted) {
       guest = booted;
-      await prepareDebianGuest(booted);
-      const key = `${RIG_FOLDER}/${basename(repository?.keyFile ?? '')}`;
+      await prepareDebianGuest(booted, [repository?.keyFile ?? '']);
+      const key = `${SHARED_FOLDER}/${basename(repository?.keyFile ?? '')}`;
       const source = `deb [signed-by=${key}] http://${MIRROR}/debian bookworm main`;
       await booted.agent.output(`echo '${source}' > /etc/apt/sources.list`);
     },

@@ -7,7 +7,6 @@ import { egress } from './egress.js';
 import { job } from './job.js';
 import { journal } from './journal.js';
 import { libvirt } from './libvirt.js';
-import { serial } from './serial.js';
 import { agent, ssh, sshfs } from './ssh.js';
 import { syslog } from './syslog.js';
 
@@ -22,14 +21,14 @@ export const PLAIN_RECIPES: Readonly<Record<string, Scene>> = {
 };
 
 /** A call waits for the session, so the scene need not. */
-const storage = (): Scene => ({ ...virtualMachine(), isReady: isUp });
+const patient = (): Scene => ({ ...virtualMachine(), isReady: isUp });
 
 /** Those with a VM. */
 export const VM_RECIPES: Readonly<Record<string, Scene>> = {
   'recipe-egress': egress(),
   'recipe-job': job,
-  'recipe-serial': serial,
-  'recipe-simengine': storage(),
-  'recipe-simengine-pipe': storage(),
-  'recipe-storage': storage(),
+  'recipe-serial': patient(),
+  'recipe-simengine': patient(),
+  'recipe-simengine-pipe': patient(),
+  'recipe-storage': patient(),
 };

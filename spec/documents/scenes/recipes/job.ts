@@ -6,9 +6,8 @@ import { appendFileSync, readFileSync, rmSync } from 'node:fs';
 import { chooseAccelerator } from '../../../vm/rig/accel.js';
 import { CpioWriter } from '../../../vm/rig/cpio.js';
 import { PORT_NAME } from '../../../vm/rig/guest-options.js';
-import { formatInitScript, MODULES } from '../../../vm/rig/init-script.js';
+import { formatInitScript } from '../../../vm/rig/init-script.js';
 import { buildInitramfs } from '../../../vm/rig/initramfs.js';
-import { makeSshKeys } from '../../../vm/rig/ssh-keys.js';
 import { findTools } from '../../../vm/rig/tools.js';
 import type { Scene } from '../../runner/scene.js';
 
@@ -20,15 +19,14 @@ export const job: Scene = {
   async prepare(stage) {
     const tools = findTools();
     const accelerator = await chooseAccelerator(tools);
-    const { hostKeyFile, authorizedKey } = makeSshKeys(tools, '/srv');
-    buildInitramfs(ARCHIVE, { tools, hostKeyFile, authorizedKey, ports: [PORT_NAME], modules: [] });
+    buildInitramfs(ARCHIVE, tools);
     // The kernel unpacks one archive after the other, and the later file counts.
     const added = new CpioWriter(`${ARCHIVE}.added`);
-    added.addFile('/init', formatInitScript({ ports: [PORT_NAME], modules: MODULES, agent: AGENT }), 0o755);
+    added.addFile('/init', formatInitScript([PORT_NAME], [], AGENT), 0o755);
     added.close();
     appendFileSync(ARCHIVE, readFileSync(`${ARCHIVE}.added`));
     rmSync(`${ARCHIVE}.added`);
-    const machine = `-M q35 -cpu max -smp 2 -accel ${accelerator === 'kvm' ? 'kvm' : 'tcg,thread=multi'}`;
+    const machine = `-M q35 -cpu max -accel ${accelerator === 'kvm' ? 'kvm' : 'tcg,thread=multi'}`;
     await stage.run(`mkdir -p /usr/local/bin /srv/job && touch /srv/job/guest.qcow2`);
     // It accepts all words but those of the disk, and of the accelerator, which may not work on this machine.
     stage.write(

@@ -3,20 +3,10 @@
  * machine of the scene as well, with a vproxy that plays the guest's, as the bare guest of the VM tests has no virsh.
  */
 import assert from 'node:assert/strict';
+import { QEMU_SETTINGS } from '../../../helpers/libvirt.js';
 import type { Scene } from '../../runner/scene.js';
 import type { Stage } from '../../runner/stage.js';
 import { SAME_MACHINE, standInForPort } from './same-machine.js';
-
-/** Without users, labels and control groups, which not every machine lets a test use. */
-const QEMU_SETTINGS = `user = "root"
-group = "root"
-dynamic_ownership = 0
-remember_owner = 0
-security_driver = "none"
-namespaces = []
-cgroup_controllers = []
-stdio_handler = "file"
-`;
 
 const DOMAIN = `<domain type='qemu'>
 <name>vm2</name><memory unit='MiB'>64</memory><os><type arch='x86_64' machine='q35'>hvm</type></os>
@@ -34,7 +24,7 @@ export const libvirt: Scene = {
     // These folders belong to the machine's own libvirt.
     await stage.run('for folder in lib cache; do mkdir -p /var/$folder; mount -t tmpfs tmpfs /var/$folder; done');
     await stage.run('rm -rf /etc/libvirt && mkdir -p /etc/libvirt');
-    stage.write('/etc/libvirt/qemu.conf', QEMU_SETTINGS);
+    stage.write('/etc/libvirt/qemu.conf', `${QEMU_SETTINGS.join('\n')}\n`);
     stage.write('/etc/libvirt/libvirtd.conf', 'auth_unix_rw = "none"\nauth_unix_ro = "none"\n');
     await stage.start('exec /usr/sbin/libvirtd', () =>
       asHost(stage, 'uri').then(

@@ -7,7 +7,7 @@ import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ESTABLISHED } from '../../../helpers/vproxy-process.js';
-import { commandsOf } from '../../runner/commands-text.js';
+import { commandsOf } from '../../commands-of.js';
 import type { GuestPlace, Scene } from '../../runner/scene.js';
 import { Shell } from '../../runner/shell.js';
 import { isUp, type Stage } from '../../runner/stage.js';

@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -108,15 +108,6 @@ ansibleTest('ansible-doc knows each option of the plugin, and the variable that 
   for (const [name, { vars }] of Object.entries(options)) t.truthy(vars?.length, name);
 });
 
-ansibleTest('the modules of Python compile without a warning', (t) => {
-  const check = 'import sys; [compile(open(f).read(), f, "exec") for f in sys.argv[1:]]';
-  const sources = readdirSync(join(installed().collection, 'plugins'), { recursive: true, encoding: 'utf8' })
-    .filter((name) => name.endsWith('.py'))
-    .map((name) => join(installed().collection, 'plugins', name));
-  t.is(sources.length, 3);
-  t.notThrows(() => execFileSync(PYTHON, ['-W', 'error', '-c', check, ...sources], { stdio: 'pipe' }));
-});
-
 for (const pipelining of [true, false]) {
   ansibleTest(`a play of twenty tasks, ${pipelining ? 'with' : 'without'} pipelining`, async (t) => {
     t.timeout(TEST_MS);
@@ -137,19 +128,6 @@ for (const pipelining of [true, false]) {
     t.is(isFile, !pipelining);
   });
 }
-
-ansibleTest('a file of 200 MB to the guest and back', async (t) => {
-  t.timeout(TEST_MS);
-  const { inventory, folder } = await startWorld(t, { vm1: {} });
-  const [source, there, back] = [join(folder, 'source'), join(folder, 'there'), join(folder, 'back')];
-  const block = randomBytes(1_000_003);
-  for (let count = 0; count < 200; count += 1) writeFileSync(source, block, { flag: 'a' });
-  const { code, text } = await installed().play(inventory(), 'big-file.yml', { source, there, back });
-  t.is(code, 0, text);
-  const expected = sha256(source);
-  t.is(sha256(there), expected);
-  t.is(sha256(back), expected);
-});
 
 ansibleTest('any bytes of input and output, and files with their modes', async (t) => {
   t.timeout(TEST_MS);
@@ -298,23 +276,6 @@ ansibleTest('a guest that does not say how a command ended, or not in order, is 
     'no-error': 'protocol-error',
     good: 143,
   });
-});
-
-ansibleTest('several hosts at once, each behind its channel', async (t) => {
-  t.timeout(TEST_MS);
-  const labels = ['vm1', 'vm2', 'vm3', 'vm4'];
-  const { inventory, guests, folder } = await startWorld(t, Object.fromEntries(labels.map((label) => [label, {}])));
-  const [here, count] = ['{{ inventory_hostname }}', `$(ls -d ${folder}/is-vm? | wc -l)`];
-  // Each command waits for all others.
-  const script = `touch ${folder}/is-${here}; until [ ${count} = 4 ]; do sleep 0.1; done; echo ${here}`;
-  const results = await installed().task(inventory(), 'raw', script);
-  for (const label of labels) {
-    t.is(results.get(label)?.stdout, `${label}\n`);
-    t.true(
-      guests.get(label)?.lines.some((line) => line.includes(`is-${label};`)),
-      label,
-    );
-  }
 });
 
 ansibleTest('of several processes the one is taken that has the channel, unless one is named', async (t) => {

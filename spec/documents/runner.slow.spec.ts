@@ -1,9 +1,8 @@
 /** The runner fails where a document is wrong, says where, and leaves nothing behind. */
 import { existsSync, readdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import test, { type ExecutionContext } from 'ava';
+import type { ExecutionContext } from 'ava';
 import { serialTestWith } from '../helpers/test-with.js';
-import { checkCommandLine } from './check-command-line.js';
 import { play } from './runner/play.js';
 
 const SCENE_MS = 120_000;
@@ -103,31 +102,3 @@ serialTestWith('ip')(
     t.deepEqual(readdirSync(tmpdir()).filter(isOurs), []);
   },
 );
-
-test('the check of command lines knows options, operands and values of every kind of command', async (t) => {
-  const check = (line: string) => checkCommandLine(line.split(' '));
-  for (const right of [
-    '-c unix-connect:/run/a -o ssh:22',
-    '--config /a',
-    'exec -t top',
-    'stop',
-    'check /a',
-    '--version',
-  ]) {
-    await t.notThrowsAsync(check(right), right);
-  }
-  for (const wrong of [
-    ...[
-      '-c nonsense:/run/a',
-      '-c unix-connect:/run/a -o ssh',
-      '--no-such',
-      'exec --no-such',
-      'stop now',
-      'check',
-      'forward',
-    ],
-    ...['no-such-command', 'ping --no-such'],
-  ]) {
-    await t.throwsAsync(check(wrong), undefined, wrong);
-  }
-});

@@ -1,6 +1,6 @@
 /** The programs in `examples/` do what they say, by the commands of their README, with the public API alone. */
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
-import { readdirSync, readFileSync, symlinkSync } from 'node:fs';
+import { readFileSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
@@ -11,7 +11,6 @@ import { runWrapper, WRAPPER } from '../helpers/storage-setup.js';
 import { eventually, within } from '../helpers/time.js';
 
 const FOLDER = join(PROJECT_ROOT, 'examples');
-const EXAMPLES = readdirSync(FOLDER).filter((name) => name.endsWith('.ts'));
 
 /** The commands of the README, by the example that they run. */
 const COMMANDS = new Map(
@@ -56,19 +55,6 @@ function run(t: ExecutionContext, name: string, words?: readonly string[]): Runn
     line: (pattern) => eventually(() => lines.find((line) => pattern.test(line)), { what: String(pattern) }),
   };
 }
-
-test('the README has a command for each example, and each imports of vproxy what everybody may', (t) => {
-  t.deepEqual([...COMMANDS.keys()].sort(), EXAMPLES.map((name) => name.replace('.ts', '')).sort());
-  for (const name of EXAMPLES) {
-    const imports = [...readFileSync(join(FOLDER, name), 'utf8').matchAll(/ from '([^']+)'/g)].map(
-      ([, from = '']) => from,
-    );
-    t.deepEqual(
-      imports.filter((from) => !from.startsWith('node:')),
-      ['vproxy'],
-    );
-  }
-});
 
 test('proxy: a host reaches the web server and a service of its guest, and is told what the guest does not offer', async (t) => {
   const { lines, code } = run(t, 'proxy');

@@ -1,10 +1,9 @@
 /** Every command of the documents that needs no VM, run as it is written. */
 import { serialTestWith } from '../helpers/test-with.js';
 import { listDocuments, readDocument } from './document-list.js';
-import { parseDocument } from './parse-document.js';
+import { parseDocument, scenesOf } from './parse-document.js';
 import { play } from './runner/play.js';
 import { PLAIN_SCENES } from './scenes/index.js';
-import { scenesOf } from './scenes-of.js';
 
 const SCENE_MS = 180_000;
 

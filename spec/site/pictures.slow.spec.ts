@@ -1,0 +1,24 @@
+/** The pictures of terminals are what the programs show today: they are recorded again, and compared. */
+import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { wordsOfScreen } from '../../site/pictures/screen.js';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { testWith } from '../helpers/test-with.js';
+
+testWith(
+  'tmux',
+  'curl',
+  'busybox',
+)('the pictures of the documents have the words that are recorded now', async (t) => {
+  t.timeout(240_000);
+  const folder = temporaryFolder(t);
+  await promisify(execFile)(process.execPath, [join(PROJECT_ROOT, 'dist/site/pictures/index.js'), folder]);
+  for (const name of ['session.svg', 'top.svg']) {
+    const recorded = wordsOfScreen(readFileSync(join(folder, name), 'utf8'));
+    t.true(recorded.length > 10, `${name}: ${recorded.join('\n')}`);
+    const shown = wordsOfScreen(readFileSync(join(PROJECT_ROOT, 'docs/img', name), 'utf8'));
+    t.deepEqual(recorded, shown, `${name} is out of date: npm run pictures`);
+  }
+});
