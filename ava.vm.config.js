@@ -13,5 +13,5 @@ export default {
   concurrency: 3,
   sortTestFiles: (one, other) => rankOf(one) - rankOf(other),
   nodeArguments: ['--enable-source-maps'],
-  timeout: '10m',
+  timeout: '20m',
 };

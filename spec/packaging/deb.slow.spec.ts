@@ -17,7 +17,7 @@ async function buildPackage(t: ExecutionContext): Promise<string> {
   const executable = join(temporaryFolder(t), 'program');
   copyFileSync('/bin/true', executable);
   copyFileSync(koffiLibrary(), `${executable}.koffi.node`);
-  const args = ['--quick', '--executable', executable, '--output', temporaryFolder(t), '--version', '1.2.3-4'];
+  const args = ['--executable', executable, '--output', temporaryFolder(t), '--version', '1.2.3-4'];
   const env = { ...process.env, SOURCE_DATE_EPOCH: '1700000000' };
   return (await run(process.execPath, [script, ...args], { env })).stdout.trim();
 }

@@ -29,13 +29,13 @@ const UNIT = `vproxy-guest@${PORT_NAME}.service`;
 const DROP_IN = '/etc/systemd/system/vproxy-guest@.service.d/exec.conf';
 const UTILITY = '/usr/sbin/storcli64';
 
-const TEST_MS = 600_000;
-const INSTALL_MS = 300_000;
+const TEST_MS = 900_000;
+const INSTALL_MS = 500_000;
 /** A start of the executable under emulation, on a busy machine. */
 const START_MS = 120_000;
 const CONNECTIONS = 10;
 /** Before a line is sent again, so that emulated processors have time for the upgrade. */
-const LINE_MS = 300;
+const LINE_MS = 1_000;
 
 /**
  * An echo behind two more services of the package: `vproxy@near` listens here as a host does, and has its sessions with

@@ -7,7 +7,7 @@ import { matchesTranscript, parseTranscript } from '../transcript.js';
 import type { GuestPlace } from './scene.js';
 
 /** Under emulation, on a busy machine. */
-const BLOCK_MS = 120_000;
+const BLOCK_MS = 180_000;
 const STOP_MS = 20_000;
 
 /** Runs each block with a shell of its own, in root's home; what it runs ends with the guest. */

@@ -10,7 +10,7 @@ import type { Block } from '../parse-document.js';
 import { matchesTranscript, parseTranscript } from '../transcript.js';
 
 const LOOP = join(PROJECT_ROOT, 'spec/documents/runner/shell-loop.sh');
-const BLOCK_MS = 60_000;
+const BLOCK_MS = 180_000;
 
 /** What a piece of a block did. */
 interface PieceResult {

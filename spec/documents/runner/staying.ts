@@ -21,7 +21,7 @@ export interface StayingOptions {
   readonly cwd?: string;
 }
 
-const READY_MS = 60_000;
+const READY_MS = 180_000;
 const STOP_MS = 3_000;
 
 /**
