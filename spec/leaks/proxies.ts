@@ -20,32 +20,19 @@ export interface ProxyScale {
 export function testProxies({ connections, changes, restarts, streams, ...limits }: ProxyScale): void {
   const number = (value: number): string => value.toLocaleString('en');
 
-  test.serial(`${number(connections)} connections through two proxies leave nothing behind`, async (t) => {
-    const load = await ProxyLoad.start(t);
-    await load.connect(WARM_UP);
-    const before = heldResources();
-    const run = (count: number) => load.connect(count);
-    await assertFlat(t, { name: 'connections', operations: connections, run, limitBytes: limits.limitBytes });
-    await assertGivenBack(t, before);
-  });
-
-  test.serial(`${number(changes)} forwards and channels that are added and removed leave nothing behind`, async (t) => {
-    const load = await ProxyLoad.start(t);
-    await load.change(WARM_UP);
-    const before = heldResources();
-    const run = (count: number) => load.change(count);
-    await assertFlat(t, { name: 'changes', operations: changes, run, limitBytes: limits.restartLimitBytes });
-    await assertGivenBack(t, before);
-  });
-
-  test.serial(`${number(restarts)} restarts of the session of two proxies leave nothing behind`, async (t) => {
-    const load = await ProxyLoad.start(t);
-    await load.restart(WARM_UP / 10);
-    const before = heldResources();
-    const run = (count: number) => load.restart(count);
-    await assertFlat(t, { name: 'restarts', operations: restarts, run, limitBytes: limits.restartLimitBytes });
-    await assertGivenBack(t, before);
-  });
+  for (const [what, operations, warmUp, limitBytes] of [
+    ['connect', connections, WARM_UP, limits.limitBytes],
+    ['change', changes, WARM_UP, limits.restartLimitBytes],
+    ['restart', restarts, WARM_UP / 10, limits.restartLimitBytes],
+  ] as const) {
+    test.serial(`${number(operations)} ${WHAT[what]} leave nothing behind`, async (t) => {
+      const load = await ProxyLoad.start(t);
+      await load[what](warmUp);
+      const before = heldResources();
+      await assertFlat(t, { name: WHAT[what], operations, run: (count) => load[what](count), limitBytes });
+      await assertGivenBack(t, before);
+    });
+  }
 
   test.serial(`${number(streams)} streams at once, opened and closed, leave nothing behind`, async (t) => {
     const load = await ProxyLoad.start(t);
@@ -69,6 +56,12 @@ export function testProxies({ connections, changes, restarts, streams, ...limits
     await assertGivenBack(t, before);
   });
 }
+
+const WHAT = {
+  connect: 'connections through two proxies',
+  change: 'forwards and channels that are added and removed',
+  restart: 'restarts of the session of two proxies',
+};
 
 const WARM_UP = 100;
 const WAVES = 3;

@@ -1,11 +1,13 @@
-/** T7, T8, T9: a guest names a service and sends bytes; none of its addresses, paths or commands has a meaning on the host. */
+/** T7, T8, T9, T11, T17: a guest names a service and sends bytes; none of its addresses, paths, commands, codes and openings has a meaning on the host. */
 import { mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
+import { startControl } from '../helpers/control.js';
 import { temporaryFolder } from '../helpers/files.js';
-import { echo, localServer, TestProxy } from '../helpers/proxies.js';
+import { connectedProxies, echo, localServer, localSocket, readToEnd, TestProxy } from '../helpers/proxies.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
+import { helloOf } from './hello-editor.js';
 
 const { OPEN } = FRAME_TYPE;
 
@@ -119,4 +121,49 @@ test('T9: a guest runs no command: what it sends is input of the one that the op
   const output = Buffer.concat(data.map(({ payload }) => payload)).toString();
   t.true(output.startsWith(poison), output);
   t.deepEqual(filesIn(folder), before);
+});
+
+test('T11: sessions that end with ever new codes of the peer are one series', async (t) => {
+  const path = join(temporaryFolder(t), 'channel.sock');
+  const host = new TestProxy(t, `unix-listen:${path}`);
+  await host.start();
+  const control = await startControl(t, host.proxy);
+  const names = async (): Promise<string[]> => {
+    const { text } = await control.ask('GET', '/metrics');
+    return text.split('\n').flatMap((line) => /^[a-z_]+\{.*\}/.exec(line) ?? []);
+  };
+  for (let count = 0; count < 6; count += 1) {
+    const since = host.events.length;
+    const peer = await SocketPeer.established(path);
+    peer.send(FRAME_TYPE.GOAWAY, 0, { code: `evil-${count}`, message: '', last: 0 });
+    await host.event('session-ended', since);
+    peer.close();
+    const series = await names();
+    t.false(
+      series.some((name) => name.includes('evil')),
+      series.join('\n'),
+    );
+    const ended = series.filter((name) => name.includes('code='));
+    t.is(ended.length, 1);
+  }
+});
+
+const FIELDS = {
+  ...{ version: { min: 1, max: 1 }, nonce: '7'.repeat(32), ack: null, instance: '8'.repeat(32), integrity: 'full' },
+  limits: { frame: 131_072, streamCredit: 65_536, inFlight: 1_048_576, streams: 1024, opens: 256 },
+};
+
+test('T17: the opening of a session is carried as any bytes on a stream, at every place in its frames', async (t) => {
+  const path = join(temporaryFolder(t), 'channel.sock');
+  const server = await localServer(t, echo);
+  const { a, b } = await connectedProxies(t, path, { outgoing: ['echo:0'] }, { incoming: [`echo:${server.port}`] });
+  const opening = Buffer.concat([Buffer.alloc(131_088), helloOf(FIELDS)]);
+  for (let shift = 0; shift < 20; shift += 1) {
+    const bytes = Buffer.concat([Buffer.alloc(shift * 7, 'x'), opening, helloOf(FIELDS), opening]);
+    const socket = localSocket(t, { host: '127.0.0.1', port: a.port('echo') });
+    const answer = readToEnd(socket);
+    socket.end(bytes);
+    t.true((await answer).equals(bytes), `shifted by ${shift * 7}`);
+  }
+  for (const { events } of [a, b]) t.false(events.some(({ event }) => event === 'session-ended'));
 });

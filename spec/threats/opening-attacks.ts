@@ -1,6 +1,5 @@
 /** What a man in the middle does with the opening of a session, before anything is proved. */
-import { encodeFrame, FRAME_TYPE } from '../../lib/codec/header.js';
-import { type Edit, HelloEditor, type HelloFields, helloOf, splitOpening } from './hello-editor.js';
+import { type Edit, HelloEditor, helloOf, splitOpening } from './hello-editor.js';
 import { type Attack, BOTH_WAYS, back, type Change, type Crossing, type Way } from './middle.js';
 
 /** One attack, and the code with which it ends at least one side. */
@@ -66,24 +65,9 @@ export const OPENING_ATTACKS: readonly OpeningAttack[] = [
     attack: swapNonces,
   },
   {
-    what: 'takes all protection out of the guest’s HELLO',
-    code: 'auth-failed',
-    attack: editing({ 'to-host': (fields) => ({ ...fields, auth: null, tls: false }) }),
-  },
-  {
-    what: 'takes all protection out of the host’s HELLO',
-    code: 'auth-failed',
-    attack: editing({ 'to-guest': (fields) => ({ ...fields, auth: null, tls: false }) }),
-  },
-  {
     what: 'takes all protection out of both HELLOs',
     code: 'auth-failed',
     attack: editing((fields) => ({ ...fields, auth: null, tls: false })),
-  },
-  {
-    what: 'leaves the fields for protection away in both HELLOs',
-    code: 'auth-failed',
-    attack: editing((fields) => ({ ...fields, auth: undefined, tls: undefined })),
   },
   {
     what: 'lowers the version in both HELLOs to one that was broken',
@@ -97,70 +81,6 @@ export const OPENING_ATTACKS: readonly OpeningAttack[] = [
     attack: disguisedMirror,
   },
 ];
-
-/** Attacks that only a proof over the HELLOs detects: TLS alone protects what follows, and negotiates it again. */
-export const BOUND_BY_AUTH: readonly OpeningAttack[] = [
-  {
-    what: 'widens the range of versions in the HELLOs',
-    code: 'auth-failed',
-    attack: editing((fields) => ({ ...fields, version: { min: 0, max: 1 } })),
-  },
-  {
-    what: 'changes the integrity that both HELLOs ask for',
-    code: 'auth-failed',
-    attack: editing((fields) => ({ ...fields, integrity: 'full' })),
-  },
-  {
-    what: 'gives the sides other limits',
-    code: 'auth-failed',
-    attack: editing((fields) => ({ ...fields, limits: { ...(fields['limits'] as HelloFields), streams: 7 } })),
-  },
-  {
-    what: 'gives the guest another name',
-    code: 'auth-failed',
-    attack: editing({ 'to-host': (fields) => ({ ...fields, name: 'somebody else' }) }),
-  },
-  {
-    what: 'writes the HELLOs in another way that means the same',
-    code: 'auth-failed',
-    attack: editing((fields) => Object.fromEntries(Object.entries(fields).reverse())),
-  },
-  {
-    what: 'asks for another method of authentication',
-    code: 'auth-failed',
-    attack: editing((fields) => ({ ...fields, auth: { ...(fields['auth'] as HelloFields), method: 'none' } })),
-  },
-  {
-    what: 'changes a bit of every AUTH',
-    code: 'auth-failed',
-    attack: changeAuth((payload) => {
-      payload[31] = (payload[31] ?? 0) ^ 1;
-      return payload;
-    }),
-  },
-];
-
-/** Changes AUTH of both sides, with a right checksum. */
-function changeAuth(change: (payload: Buffer) => Buffer): Attack {
-  return () => {
-    // HELLOs are passed on as they are, and AUTH after them in one piece.
-    const pass = { 'to-host': new HelloEditor((fields) => fields), 'to-guest': new HelloEditor((fields) => fields) };
-    return (bytes, way) => withAuth(pass[way].push(bytes), change);
-  };
-}
-
-function withAuth(bytes: Buffer, change: (payload: Buffer) => Buffer): Buffer {
-  const at = bytes.indexOf(AUTH_FIELDS) - 4;
-  if (bytes[at] !== FRAME_TYPE.AUTH) return bytes;
-  const payload = Buffer.from(bytes.subarray(at + 16, at + 48));
-  return Buffer.concat([bytes.subarray(0, at), encodeAuth(change(payload)), bytes.subarray(at + 48)]);
-}
-
-/** AUTH is the first frame of a session. */
-const encodeAuth = (payload: Buffer): Buffer => encodeFrame(FRAME_TYPE.AUTH, 0, payload, 1);
-
-/** Stream and length of every AUTH: what follows the first four bytes of its header. */
-const AUTH_FIELDS = Buffer.from('0000000000000020', 'hex');
 
 /** A recorded session, replayed to any side that connects. */
 export interface Recording {

@@ -2,6 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
+import { type Clock, systemClock } from '../../lib/util/clock.js';
 import { makeCertificate } from '../helpers/certificates.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { localServer, localSocket, readToEnd, TestProxy } from '../helpers/proxies.js';
@@ -34,6 +35,8 @@ export interface Scene {
 interface SceneOptions {
   /** The guest's key where it is another one. */
   readonly guestDigits?: string;
+  /** Default: the system's. */
+  readonly clock?: Clock;
   /** Whether sessions outlive their links. Default: they do not, so that what an attack does to them is seen at once. */
   readonly canResume?: boolean;
 }
@@ -42,7 +45,7 @@ interface SceneOptions {
 export async function startScene(
   t: ExecutionContext,
   how: Protection | 'none',
-  { guestDigits = '1f', canResume = false }: SceneOptions = {},
+  { guestDigits = '1f', canResume = false, clock = systemClock }: SceneOptions = {},
 ): Promise<Scene> {
   const folder = temporaryFolder(t);
   const reached: Buffer[][] = [];
@@ -67,6 +70,7 @@ export async function startScene(
   const keysOf = (side: 'host' | 'guest') => (how === 'tls=cert' || how === 'none' ? {} : keys[side]);
   const host = new TestProxy(t, `tcp-listen:127.0.0.1:0${options('host', 'guest')}`, {
     name: 'host',
+    clock,
     incoming: [`echo:${target.port}`],
     ...keysOf('host'),
   });
@@ -75,6 +79,7 @@ export async function startScene(
   const middle = await Middle.start(t, hostPort);
   const guest = new TestProxy(t, `tcp-connect:127.0.0.1:${middle.port}${options('guest', 'host')}`, {
     name: 'guest',
+    clock,
     outgoing: ['echo:0'],
     waitMs: 30_000,
     ...keysOf('guest'),

@@ -105,8 +105,11 @@ export const THREATS: readonly Threat[] = [
         'R-FLOW-9: a frame that stays incomplete for 30 s, with a byte every second, is a desync',
       ],
       ['exec/hostile.spec.ts', 'a START has ten seconds to be complete'],
-      ['threats/scanner.spec.ts', 'a slow peer is not crowded out by another machine that opens connections in a loop'],
-      ['threats/scanner.spec.ts', 'a slow peer is not crowded out by another user, who has the same address'],
+      [
+        'threats/scanner.slow.spec.ts',
+        'a slow peer is not crowded out by another machine that opens connections in a loop',
+      ],
+      ['threats/scanner.slow.spec.ts', 'a slow peer is not crowded out by another user, who has the same address'],
     ],
   },
   {
@@ -174,7 +177,7 @@ export const THREATS: readonly Threat[] = [
   {
     id: 'T11',
     specs: [
-      ['threats/labels.spec.ts', 'T11: sessions that end with ever new codes of the peer are one series'],
+      ['threats/names.spec.ts', 'T11: sessions that end with ever new codes of the peer are one series'],
       ['control/metrics.spec.ts', 'what a peer says is in no label'],
     ],
   },
@@ -216,7 +219,7 @@ export const THREATS: readonly Threat[] = [
         'forward/egress/turns.spec.ts',
         '500 requests that are refused come in one piece, and are answered in order and in turns',
       ],
-      ['threats/linear.spec.ts', ': no run of bytes takes more than '],
+      ['threats/linear.slow.spec.ts', ': no run of bytes takes more than '],
       ['cli/names.spec.ts', 'names that nobody answers for hold up nobody else: an egress, a target, datagrams'],
       ['hostile/neighbours.slow.spec.ts', 'stay within twice the quiet time'],
       ['hostile/neighbours.slow.spec.ts', '800 requests that never end, for which an upgrade waits'],
@@ -248,7 +251,7 @@ export const THREATS: readonly Threat[] = [
     id: 'T17',
     specs: [
       [
-        'threats/forged-hello.spec.ts',
+        'threats/names.spec.ts',
         'T17: the opening of a session is carried as any bytes on a stream, at every place in its frames',
       ],
       [
@@ -256,7 +259,7 @@ export const THREATS: readonly Threat[] = [
         'R-CHANNEL-2: a stranger on a listening channel ends nothing, and the seventeenth closes another one',
       ],
       ['proxy/policies.spec.ts', ' in common carry streams; a stranger does not get in, nor end their session'],
-      ['threats/man-in-the-middle.spec.ts', ': a recorded session that is played to both sides, '],
+      ['threats/man-in-the-middle.slow.spec.ts', ': a recorded session that is played to both sides, '],
     ],
   },
   {

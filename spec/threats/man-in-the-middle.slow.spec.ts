@@ -4,7 +4,6 @@ import type { TestProxy } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
 import { type Attack, BOTH_WAYS } from './middle.js';
 import {
-  BOUND_BY_AUTH,
   editing,
   OPENING_ATTACKS,
   type OpeningAttack,
@@ -60,7 +59,7 @@ async function runOpening(t: ExecutionContext, how: Protection, { attack, code }
 }
 
 for (const how of PROTECTIONS) {
-  for (const attack of [...OPENING_ATTACKS, ...(how === 'key' ? BOUND_BY_AUTH : [])]) {
+  for (const attack of OPENING_ATTACKS) {
     test(`${how}: a man in the middle who ${attack.what} gets ${attack.code ?? 'no session'}`, (t) =>
       runOpening(t, how, attack));
   }

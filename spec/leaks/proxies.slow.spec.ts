@@ -2,10 +2,10 @@
 import { testProxies } from './proxies.js';
 
 testProxies({
-  connections: 600,
-  changes: 1000,
+  connections: 400,
+  changes: 400,
   restarts: 60,
-  streams: 2000,
+  streams: 1500,
   limitBytes: 3000,
   restartLimitBytes: 10_000,
 });
