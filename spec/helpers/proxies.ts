@@ -4,13 +4,13 @@ import { once } from 'node:events';
 import net from 'node:net';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { type ControlClient, connectControl } from '../../lib/control/client/client.js';
+import { connectControl } from '../../lib/control/client/client.js';
 import type { LogEvent, LogEventName } from '../../lib/events.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
 import type { ChannelOptions } from '../../lib/proxy/channel-options.js';
 import { Proxy, type ProxyOptions } from '../../lib/proxy/proxy.js';
 import { callVproxy } from './call-vproxy.js';
-import { startControl, type TestControl } from './control.js';
+import { startControl } from './control.js';
 import { temporaryFolder } from './files.js';
 import { within } from './time.js';
 import { type RunResult, runVproxy } from './vproxy-process.js';
@@ -201,28 +201,14 @@ export function failureOf(socket: net.Socket): Promise<NodeJS.ErrnoException> {
 /** Sends back what it gets, and ends when its peer does. */
 export const echo = (socket: net.Socket): void => void socket.pipe(socket);
 
-// Two proxies with a session, a control socket at one of them, and the commands that steer it.
-
-/** The side that is steered is `here`. */
-interface SteeredPair {
-  readonly here: TestProxy;
-  readonly peer: TestProxy;
-  readonly control: TestControl;
-  readonly client: ControlClient;
-  /** For commands: the socket, and a terminal without colours. */
-  readonly env: Readonly<Record<string, string>>;
-  /** Runs a command to its end. */
-  readonly run: (...args: readonly string[]) => Promise<RunResult>;
-}
-
 /** Commands that join the standard streams of their process to something. */
 const NEEDS_PROCESS: ReadonlySet<unknown> = new Set(['exec', 'shell', 'connect']);
 
-/** A pair with a session. */
+/** A pair with a session: the side that is steered is `here`; `run` runs a command, in `env`, to its end. */
 export async function steeredPair(
   t: ExecutionContext,
   { here = {}, peer = {} }: { readonly here?: ProxySetup; readonly peer?: ProxySetup } = {},
-): Promise<SteeredPair> {
+) {
   const { a, b } = await connectedProxies(t, join(temporaryFolder(t), 'c'), here, peer);
   const control = await startControl(t, a.proxy);
   const env = { VPROXY_SOCKET: control.path };

@@ -2,13 +2,12 @@
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import inspector from 'node:inspector/promises';
-import net from 'node:net';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import test from 'ava';
 import { temporaryFolder } from '../helpers/files.js';
-import { TestProxy } from '../helpers/proxies.js';
+import { localServer, localSocket, startProxy } from '../helpers/proxies.js';
 
 const MESSAGES = 200;
 const MESSAGE_BYTES = 1000;
@@ -47,21 +46,13 @@ test('a byte goes through the files that the document lists, and through no othe
   const channel = path.join(temporaryFolder(t), 'channel.sock');
   let receivedBytes = 0;
   let onMessage = (): void => undefined;
-  const server = net.createServer((socket) => {
-    socket.on('error', () => undefined);
+  const { port } = await localServer(t, (socket) =>
     socket.on('data', (bytes) => {
       receivedBytes += bytes.length;
       if (receivedBytes % MESSAGE_BYTES === 0) onMessage();
-    });
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.teardown(() => server.close());
-  const proxy = new TestProxy(t, `unix-listen:${channel}`, {
-    outgoing: ['there:127.0.0.1:0'],
-    incoming: [`here:127.0.0.1:${(server.address() as net.AddressInfo).port}`],
-  });
-  await proxy.start();
+    }),
+  );
+  const proxy = await startProxy(t, `unix-listen:${channel}`, { outgoing: ['there:0'], incoming: [`here:${port}`] });
 
   const peer = new Worker(new URL('./byte-path-peer.js', import.meta.url), {
     workerData: { address: `unix-connect:${channel}`, messageBytes: MESSAGE_BYTES },
@@ -71,8 +62,7 @@ test('a byte goes through the files that the document lists, and through no othe
     await once(peer, 'exit');
   });
   await once(peer, 'message');
-  const client = net.connect(proxy.port('there'), '127.0.0.1');
-  t.teardown(() => client.destroy());
+  const client = localSocket(t, proxy.port('there'));
   await once(client, 'connect');
 
   const message = Buffer.alloc(MESSAGE_BYTES, 'a');

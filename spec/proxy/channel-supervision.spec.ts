@@ -4,7 +4,9 @@ import { existsSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import fc from 'fast-check';
 import type { VproxyError } from '../../lib/errors.js';
+import { chooseCrowded, type WaitingConnection } from '../../lib/proxy/listen-supervisor.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { hangingPort } from '../helpers/ports.js';
 import {
@@ -204,30 +206,11 @@ test('silence closes no link over TCP', async (t) => {
   t.is(side.count('channel-redialled'), 0);
 });
 
-test('listening where other machines can connect is refused without --insecure', (t) => {
-  t.throws(() => new TestProxy(t, 'tcp-listen:0.0.0.0:0'), { code: 'bad-argument', message: /--insecure/ });
-  t.notThrows(() => new TestProxy(t, 'tcp-listen:0.0.0.0:0', { insecure: true }));
-  t.notThrows(() => new TestProxy(t, 'tcp-listen:[::1]:0'));
-});
-
 test('a channel that can never work is reported as fatal', async (t) => {
   const proxy = new TestProxy(t, 'virtserial-open:/etc/hostname');
   const fatal = new Promise<VproxyError>((resolve) => void proxy.proxy.once('fatal', resolve));
   await proxy.start();
   t.is((await fatal).code, 'channel-unusable');
-});
-
-test('the session works over TCP, and two sides can offer each other services at once', async (t) => {
-  const server = await localServer(t, echo);
-  const setup = (own: string, other: string) => ({ outgoing: [`${other}:0`], incoming: [`${own}:${server.port}`] });
-  const a = await startProxy(t, 'tcp-listen:127.0.0.1:0', setup('a-echo', 'b-echo'));
-  const port = portOf((await a.event('channel-listening')).message);
-  const b = await startProxy(t, `tcp-connect:127.0.0.1:${port}`, setup('b-echo', 'a-echo'));
-  for (const [side, service] of [
-    [a, 'b-echo'],
-    [b, 'a-echo'],
-  ] as const)
-    t.is(await ask(t, side.port(service), 'both ways'), 'both ways');
 });
 
 test('with streams=2 at the side that serves, a third stream is held back until one of two has ended', async (t) => {
@@ -326,4 +309,42 @@ test('it stops in time while many streams that nobody reads are open both ways, 
   await stopsInTime(b, clocks[1]);
   t.regex((await a.event('session-ended')).message, /\(shutdown\)|\(channel-closed\)/);
   await stopsInTime(a, clocks[0]);
+});
+
+// R-CHANNEL-2: which connection makes room.
+
+const connection = (name: string, origin: string | null, isAnswered = false) => ({ name, origin, isAnswered });
+
+test('it is one of the machine that has most of them, with the newcomer', (t) => {
+  const waiting = [connection('a', 'A'), connection('b', 'B'), connection('c', 'B')];
+  for (const random of [0, 0.5, 0.99]) {
+    t.not(chooseCrowded(waiting, 'B', () => random).name, 'a');
+    t.not(chooseCrowded(waiting, 'C', () => random).name, 'a');
+  }
+  t.is(chooseCrowded([connection('a', 'A'), connection('b', 'B')], 'B', () => 0).name, 'b');
+});
+
+test('one that has said nothing goes before one that has answered, however much of it is chance', (t) => {
+  const waiting = [connection('a', null, true), connection('b', null), connection('c', null, true)];
+  for (const random of [0, 0.5, 0.99]) t.is(chooseCrowded(waiting, null, () => random).name, 'b');
+});
+
+test('a machine that has most of them does not keep its place by answering', (t) => {
+  const waiting = [connection('right', 'A'), connection('x', 'B', true), connection('y', 'B', true)];
+  for (const random of [0, 0.5, 0.99]) t.not(chooseCrowded(waiting, 'B', () => random).name, 'right');
+});
+
+test('it is always one of them, and each that may go can go', (t) => {
+  const one: fc.Arbitrary<WaitingConnection> = fc.record({
+    origin: fc.constantFrom(null, 'A', 'B'),
+    isAnswered: fc.boolean(),
+  });
+  const property = fc.property(
+    fc.array(one, { minLength: 1, maxLength: 20 }),
+    fc.double({ min: 0, max: 0.999, noNaN: true }),
+    (waiting, random) => waiting.includes(chooseCrowded(waiting, 'A', () => random)),
+  );
+  t.notThrows(() => fc.assert(property));
+  const same = Array.from({ length: 4 }, (_, index) => connection(String(index), 'A'));
+  t.is(new Set([0, 0.25, 0.5, 0.75].map((random) => chooseCrowded(same, 'A', () => random).name)).size, 4);
 });

@@ -1,17 +1,18 @@
-/** What is found out about options without a proxy, and that a proxy of them says the same. */
-import { readdirSync } from 'node:fs';
+/** What is found out about options without a channel that is open, and that a proxy of them says the same. */
+import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import test from 'ava';
+import { parseChannel, placeOf } from '../../lib/channel/address/address.js';
+import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
 import type { ErrorCode } from '../../lib/errors.js';
-import { type ForwardSpec, parseForwardSpec } from '../../lib/forward/spec.js';
 import type { ChannelOptions } from '../../lib/proxy/channel-options.js';
-import { findRefusal } from '../../lib/proxy/check-options.js';
+import { findRefusal, findTwins } from '../../lib/proxy/check-options.js';
 import { Proxy } from '../../lib/proxy/proxy.js';
-import { temporaryFolder } from '../helpers/files.js';
+import { temporaryFolder, writeKeyFile } from '../helpers/files.js';
+import { incoming, outgoing } from '../helpers/proxies.js';
 
 const address = 'unix-connect:/run/vm1.sock';
 const group = 'unix-connect:/run/vms/*.sock';
-const outgoing = (text: string): ForwardSpec => parseForwardSpec('outgoing', text);
-const incoming = (text: string): ForwardSpec => parseForwardSpec('incoming', text);
 
 /** What a new proxy of these options throws; null where it does not. */
 function thrownByProxy(options: ChannelOptions): unknown {
@@ -23,98 +24,264 @@ function thrownByProxy(options: ChannelOptions): unknown {
   }
 }
 
-const accepted = test.macro({
-  title: (_, what: string) => `taken: ${what}`,
-  exec(t, _what: string, options: ChannelOptions) {
+const ACCEPTED: Readonly<Record<string, ChannelOptions>> = {
+  'a channel': {
+    address,
+    forwards: [...outgoing('a:0'), ...outgoing('b:/run/b,mode=0660,user=root'), ...incoming('c:22')],
+  },
+  'a listener of this machine': { address: 'tcp-listen:127.0.0.1:0', label: 'vm1' },
+  'a group': { address: group, template: [{ direction: 'outgoing', text: 'a:/run/{channel}' }] },
+  'a group of which a member may be refused later': {
+    address: group,
+    template: [{ direction: 'outgoing', text: 'a:/run/{channel},user={channel}' }],
+  },
+};
+
+for (const [what, options] of Object.entries(ACCEPTED)) {
+  test(`taken: ${what}`, (t) => {
     t.is(findRefusal(options), null);
     t.is(thrownByProxy(options), null);
-  },
-});
+  });
+}
 
-const refused = test.macro({
-  title: (_, what: string) => `refused: ${what}`,
-  exec(t, _what: string, options: ChannelOptions, message: RegExp, code: ErrorCode = 'bad-argument') {
+const REFUSED: readonly (readonly [what: string, options: ChannelOptions, message: RegExp, code?: ErrorCode])[] = [
+  ['a label', { address, label: 'VM1' }, /^channel label "VM1": it is not/],
+  ['an address', { address: 'toy:x' }, /^channel "toy:x": should be KIND:ADDRESS/],
+  ['two stars', { address: 'unix-connect:/run/**.sock' }, /more than one \*/],
+  ['a template of a channel', { address, template: [{ direction: 'outgoing', text: 'a:0' }] }, /only a group/],
+  ['a listener for everybody', { address: 'tcp-listen:0.0.0.0:7000' }, /needs TLS .* or --insecure/],
+  ['TLS without a key', { address: 'tcp-listen:0.0.0.0:7000,tls=psk' }, /tls=psk needs a key/],
+  ['TLS without its files', { address: 'stdio:,tls=cert,ca=/a,key=/k' }, /tls=cert without cert=/],
+  ['files without TLS', { address: 'stdio:,ca=/a' }, /ca= without tls=cert/],
+  ['another TLS', { address: 'stdio:,tls=on' }, /psk or cert/],
+  ['a key that is missing', { address, keyFiles: ['/missing/key'] }, /^\/missing\/key: /, 'bad-file'],
+  [
+    'a user that is not known',
+    { address, forwards: [...outgoing('a:/run/a,user=nobody-such')] },
+    /no user "nobody-such"/,
+  ],
+  [
+    'a group that is not known, of hybrid vsock',
+    { address, forwards: [...outgoing('a:0'), ...outgoing('*:vsock-mux:/run/v,group=none-such')] },
+    /no group "none-such"/,
+  ],
+  [
+    'a listener that is for targets only',
+    { address, forwards: [...incoming('a:exec:cat').map((spec) => ({ ...spec, direction: 'outgoing' as const }))] },
+    /^-o a: an endpoint of the kind exec cannot be used there$/,
+  ],
+  [
+    'commands for strangers',
+    { address: 'tcp-connect:192.0.2.1:7000', exec: { commands: 'any' } },
+    /--allow-exec: the peer could be/,
+  ],
+  ['copies of a folder that is missing', { address, copy: { root: '/missing' } }, /there is no such folder/],
+  [
+    'a service that is offered twice',
+    { address, copy: { root: null }, forwards: [...incoming('copy:22')] },
+    /service copy is offered twice/,
+  ],
+  ['a star in a folder', { address: 'unix-connect:/run/*/vm.sock' }, /\*/],
+  ['an option that a group has not', { address: 'unix-connect:/run/*.sock,size=1' }, /no option "size"/],
+  ['forwards of a group', { address: group, forwards: [...outgoing('a:0')] }, /a template of texts/],
+  [
+    'a template that is not valid',
+    { address: group, template: [{ direction: 'outgoing', text: 'a:{channel}' }] },
+    /^-o a:a: the address is not ADDR:PORT/,
+  ],
+  ['a key of a group', { address: group, keyFiles: ['/missing/key'] }, /^\/missing\/key: /, 'bad-file'],
+  ['permissions of a group', { address: group, copy: { root: '/missing' } }, /there is no such folder/],
+];
+
+for (const [what, options, message, code = 'bad-argument'] of REFUSED) {
+  test(`refused: ${what}`, (t) => {
     const refusal = findRefusal(options);
     t.is(refusal?.code, code);
     t.regex(refusal?.message ?? '', message);
     t.like(thrownByProxy(options), { code, message: refusal?.message });
-  },
-});
-
-test(accepted, 'a channel', {
-  address,
-  forwards: [outgoing('a:0'), outgoing('b:/run/b,mode=0660,user=root'), incoming('c:22')],
-});
-test(accepted, 'a listener of this machine', { address: 'tcp-listen:127.0.0.1:0', label: 'vm1' });
-test(accepted, 'a group', { address: group, template: [{ direction: 'outgoing', text: 'a:/run/{channel}' }] });
-test(accepted, 'a group of which a member may be refused later', {
-  address: group,
-  template: [{ direction: 'outgoing', text: 'a:/run/{channel},user={channel}' }],
-});
-
-test(refused, 'a label', { address, label: 'VM1' }, /^channel label "VM1": it is not/);
-test(refused, 'an address', { address: 'toy:x' }, /^channel "toy:x": should be KIND:ADDRESS/);
-test(refused, 'two stars', { address: 'unix-connect:/run/**.sock' }, /more than one \*/);
-test(
-  refused,
-  'a template of a channel',
-  { address, template: [{ direction: 'outgoing', text: 'a:0' }] },
-  /only a group/,
-);
-test(refused, 'a listener for everybody', { address: 'tcp-listen:0.0.0.0:7000' }, /needs TLS .* or --insecure/);
-test(refused, 'TLS without a key', { address: 'tcp-listen:0.0.0.0:7000,tls=psk' }, /tls=psk needs a key/);
-test(refused, 'TLS without its files', { address: 'stdio:,tls=cert,ca=/a,key=/k' }, /tls=cert without cert=/);
-test(refused, 'files without TLS', { address: 'stdio:,ca=/a' }, /ca= without tls=cert/);
-test(refused, 'another TLS', { address: 'stdio:,tls=on' }, /psk or cert/);
-test(refused, 'a key that is missing', { address, keyFiles: ['/missing/key'] }, /^\/missing\/key: /, 'bad-file');
-test(
-  refused,
-  'a user that is not known',
-  { address, forwards: [outgoing('a:/run/a,user=nobody-such')] },
-  /no user "nobody-such"/,
-);
-test(
-  refused,
-  'a group that is not known, of hybrid vsock',
-  { address, forwards: [outgoing('a:0'), outgoing('*:vsock-mux:/run/v,group=none-such')] },
-  /no group "none-such"/,
-);
-test(
-  refused,
-  'a listener that is for targets only',
-  { address, forwards: [{ ...incoming('a:exec:cat'), direction: 'outgoing' }] },
-  /^-o a: an endpoint of the kind exec cannot be used there$/,
-);
-test(
-  refused,
-  'commands for strangers',
-  { address: 'tcp-connect:192.0.2.1:7000', exec: { commands: 'any' } },
-  /--allow-exec: the peer could be/,
-);
-test(refused, 'copies of a folder that is missing', { address, copy: { root: '/missing' } }, /there is no such folder/);
-test(
-  refused,
-  'a service that is offered twice',
-  { address, copy: { root: null }, forwards: [incoming('copy:22')] },
-  /service copy is offered twice/,
-);
-test(refused, 'a star in a folder', { address: 'unix-connect:/run/*/vm.sock' }, /\*/);
-test(refused, 'an option that a group has not', { address: 'unix-connect:/run/*.sock,size=1' }, /no option "size"/);
-test(refused, 'forwards of a group', { address: group, forwards: [outgoing('a:0')] }, /a template of texts/);
-test(
-  refused,
-  'a template that is not valid',
-  { address: group, template: [{ direction: 'outgoing', text: 'a:{channel}' }] },
-  /^-o a:a: the address is not ADDR:PORT/,
-);
-test(refused, 'a key of a group', { address: group, keyFiles: ['/missing/key'] }, /^\/missing\/key: /, 'bad-file');
-test(refused, 'permissions of a group', { address: group, copy: { root: '/missing' } }, /there is no such folder/);
+  });
+}
 
 test('nothing is opened or made to find out', (t) => {
   const folder = temporaryFolder(t);
-  const forwards = [outgoing(`a:${folder}/a`), incoming(`log:file:${folder}/log`)];
+  const forwards = [...outgoing(`a:${folder}/a`), ...incoming(`log:file:${folder}/log`)];
   t.is(findRefusal({ address: `unix-listen:${folder}/channel`, forwards }), null);
   const template = [{ direction: 'outgoing', text: `a:${folder}/{channel}/a` }] as const;
   t.is(findRefusal({ address: `unix-connect:${folder}/*.sock`, template }), null);
   t.deepEqual(readdirSync(folder), []);
+});
+
+// Where commands and copies may be allowed.
+
+const make = (options: ChannelOptions) => () => new Proxy({ channels: [options], agent: 'vproxy test' });
+
+const BOTH: Pick<ChannelOptions, 'exec' | 'copy'> = { exec: { commands: 'any' }, copy: { root: null } };
+
+/** Addresses of each kind that no stranger can reach, neither over a network nor from another virtual machine. */
+const LOCAL: Readonly<Record<string, readonly string[]>> = {
+  'unix-connect': ['/x.sock', '/vms/*.sock'],
+  'unix-listen': ['/x.sock'],
+  'tcp-connect': ['127.0.0.1:7000', '127.9.9.9:7000', '[::1]:7000', 'localhost:7000'],
+  'tcp-listen': ['127.0.0.1:0', '[::1]:0', 'localhost:0'],
+  'virtserial-open': ['org.vproxy.0'],
+  'tty-open': ['/dev/ttyS1'],
+  'pipe-open': ['/x.pipe'],
+  stdio: [''],
+  fd: ['3'],
+  exec: ['ssh host vproxy -c stdio:'],
+  libvirt: ['vm1', 'vm1:org.vproxy.0,uri=qemu:///system'],
+  'vsock-mux-connect': ['/x.vsock:1'],
+  'vsock-mux-listen': ['/x.vsock_1'],
+  'vsock-connect': ['2:1'],
+};
+
+const NETWORK = 'anybody on the network';
+
+/** Possible peers, by address. */
+const STRANGERS: Readonly<Record<string, string>> = {
+  'tcp-connect:192.0.2.1:7000': NETWORK,
+  'tcp-connect:[2001:db8::1]:7000': NETWORK,
+  'tcp-connect:host.example:7000': NETWORK,
+  'tcp-listen:0.0.0.0:0': NETWORK,
+  'tcp-listen:[::]:0': NETWORK,
+  'vsock-listen:1': 'any virtual machine of this host',
+};
+
+test('docs/security.md has the same answer for each kind', (t) => {
+  const section = /^\*\*Who may\.\*\*[^]*?(?=^\*\*)/m.exec(readFileSync('docs/security.md', 'utf8'))?.[0] ?? '';
+  const rows = section.split('\n').flatMap((line) => {
+    const [, kinds = '', , answer = ''] = line.split('|').map((cell) => cell.trim());
+    if (answer !== 'yes' && answer !== 'no') return [];
+    return [...kinds.matchAll(/`([^`]+)`/g)].map(([, kind]) => `${kind}: ${answer}`);
+  });
+  const kindOf = (address: string): string => address.replace(/:.*/, '');
+  const open = Object.keys(STRANGERS).map((address) => `${kindOf(address)}: yes`);
+  const local = Object.keys(LOCAL).map((kind) => `${kind}: no`);
+  t.deepEqual(rows.sort(), [...new Set([...open, ...local])].sort());
+});
+
+test('each kind of channel is judged', (t) => {
+  const kinds = [...Object.keys(LOCAL), ...Object.keys(STRANGERS).map((address) => address.replace(/:.*/, ''))];
+  t.deepEqual([...new Set(kinds)].sort(), [...CHANNEL_KINDS.keys()].sort());
+});
+
+for (const [kind, addresses] of Object.entries(LOCAL)) {
+  for (const address of addresses) {
+    test(`${kind}:${address} may lead to commands and copies as it is`, (t) => {
+      t.notThrows(make({ address: `${kind}:${address}`, ...BOTH }));
+    });
+  }
+}
+
+for (const [address, strangers] of Object.entries(STRANGERS)) {
+  test(`${address} may only when the peer is known`, (t) => {
+    const key = writeKeyFile(temporaryFolder(t), 'own.key', '1f');
+    for (const [service, permission] of [
+      ['exec', { exec: { commands: ['/usr/bin/uname'] } }],
+      ['copy', { copy: { root: '/' } }],
+    ] as const) {
+      t.notThrows(make({ address, insecure: true, ...permission }));
+      t.notThrows(make({ address: `${address},tls=psk`, keyFiles: [key], ...permission }));
+      t.notThrows(make({ address: `${address},tls=cert,ca=/a,cert=/c,key=/k`, ...permission }));
+      if (address.startsWith('tcp-listen')) continue;
+      t.notThrows(make({ address, keyFiles: [key], ...permission }));
+      t.throws(make({ address, ...permission }), {
+        code: 'bad-argument',
+        message: `channel "${address}": --allow-${service}: the peer could be ${strangers}; give both sides a --key FILE, or this one --insecure`,
+      });
+    }
+    if (!address.startsWith('tcp-listen')) t.notThrows(make({ address }), 'which nothing else needs');
+  });
+}
+
+test('a folder of copies has to be one', (t) => {
+  const folder = temporaryFolder(t);
+  mkdirSync(join(folder, 'in'));
+  writeFileSync(join(folder, 'file'), '');
+  t.notThrows(make({ address: 'stdio:', copy: { root: join(folder, 'in') } }));
+  for (const name of ['none', 'file', 'file/x']) {
+    t.throws(make({ address: 'stdio:', copy: { root: join(folder, name) } }), { message: /there is no such folder/ });
+  }
+});
+
+test('neither can be added to a proxy that runs where it could not be at its start', async (t) => {
+  const proxy = new Proxy({ channels: [], agent: 'vproxy test' });
+  t.teardown(() => proxy.stop());
+  await t.throwsAsync(proxy.addChannel({ address: 'tcp-connect:192.0.2.1:7000', ...BOTH }), { code: 'bad-argument' });
+  await t.throwsAsync(proxy.apply([{ address: 'tcp-connect:192.0.2.1:7000', ...BOTH }]), { code: 'bad-argument' });
+  t.deepEqual(proxy.listChannels(), []);
+});
+
+// A process has a channel once, however its address is spelled.
+
+const place = (text: string, folder?: string): string | null => placeOf(parseChannel(text), folder);
+
+for (const [one, other] of [
+  ['unix-connect:/run/vm1.sock', 'unix-connect:/run/x/../vm1.sock,resume=60s'],
+  ['unix-connect:/run/vm1.sock', 'qemu:socket,id=c,path=/run/vm1.sock,server=on,wait=off'],
+  ['unix-listen:/tmp/none.sock', 'unix-listen:/tmp//none.sock'],
+  ['tcp-connect:localhost:9000', 'tcp-connect:127.0.0.1:9000'],
+  ['tcp-connect:Host1:9000', 'tcp-connect:host1:9000'],
+  ['tcp-connect:[::1]:9000', 'tcp-connect:[0:0::1]:9000'],
+  ['virtserial-open:org.vproxy.0', 'virtserial-open:/dev/virtio-ports/org.vproxy.0'],
+  ['tty-open:/dev/none', 'tty-open:/dev/./none,baud=9600'],
+  ['pipe-open:/tmp/fifo', 'pipe-open:/tmp/./fifo'],
+  ['vsock-mux-connect:/tmp/v.sock:5', 'vsock-mux-connect:/tmp/./v.sock:5'],
+  ['stdio:', 'stdio:'],
+] as const) {
+  test(`one channel: ${one} and ${other}`, (t) => {
+    t.is(place(one) ?? 'nowhere', place(other) ?? 'nobody');
+  });
+}
+
+for (const [one, other] of [
+  ['unix-connect:/run/vm1.sock', 'unix-connect:/run/vm2.sock'],
+  ['unix-connect:/run/vm1.sock', 'unix-listen:/run/vm1.sock'],
+  ['tcp-connect:host1:9000', 'tcp-connect:host1:9001'],
+  ['vsock-mux-connect:/tmp/v.sock:5', 'vsock-mux-connect:/tmp/v.sock:6'],
+  ['libvirt:vm1', 'libvirt:vm1,uri=qemu:///session'],
+  ['fd:3', 'fd:4'],
+] as const) {
+  test(`two channels: ${one} and ${other}`, (t) => {
+    t.not(place(one), place(other));
+  });
+}
+
+test('each command, and each port that the system picks, is a channel of its own', (t) => {
+  t.is(place('exec:ssh host1 vproxy -c stdio:'), null);
+  t.is(place('tcp-listen:127.0.0.1:0'), null);
+});
+
+test('links are followed, and relative paths are in the folder of their process', (t) => {
+  const folder = temporaryFolder(t);
+  writeFileSync(join(folder, 'real'), '');
+  symlinkSync('real', join(folder, 'link'));
+  symlinkSync('.', join(folder, 'here'));
+  t.is(place(`unix-connect:${folder}/link`), place('unix-connect:real', folder));
+  t.is(place(`unix-connect:${folder}/here/missing`), place('unix-connect:./missing', folder));
+  t.not(place('unix-connect:missing', folder), place('unix-connect:missing'));
+});
+
+test('a proxy refuses the second one, from the start, later, and in a set; and takes it in the place of the first', async (t) => {
+  const folder = temporaryFolder(t);
+  const channel = (label: string, path: string) => ({ label, address: `unix-connect:${folder}/${path}` });
+  const [a, b] = [channel('a', 'vm1'), channel('b', './vm1')];
+  const refusal = {
+    code: 'bad-argument',
+    message: `channel b: unix-connect:${folder}/./vm1 is the channel a already; one process has a channel once`,
+  };
+  t.throws(() => new Proxy({ agent: 'test', channels: [a, b] }), refusal);
+  const proxy = new Proxy({ agent: 'test', channels: [a] });
+  t.teardown(() => proxy.stop());
+  await proxy.start();
+  const labels = () => proxy.listChannels().map(({ label }) => label);
+  await t.throwsAsync(proxy.addChannel(b), refusal);
+  await t.throwsAsync(proxy.apply([a, b]), refusal);
+  t.deepEqual(labels(), ['a']);
+  await proxy.apply([b]);
+  t.deepEqual(labels(), ['b'], 'a channel can be given another label');
+  await proxy.apply([channel('a', 'vm2'), b]);
+  await proxy.apply([channel('a', 'vm1'), channel('b', 'vm2')]);
+  t.deepEqual(labels(), ['a', 'b'], 'and two of them each other’s address');
+  t.deepEqual([...findTwins([a, b, channel('c', 'vm3')]).keys()], ['b']);
 });

@@ -326,7 +326,7 @@ export const THREATS: readonly Threat[] = [
         'proxy/services.spec.ts',
         'the side that allows it takes files, into its folder and nowhere else, and by its rules',
       ],
-      ['proxy/require-allowable.ts', ' may only when the peer is known'],
+      ['proxy/check-options.ts', ' may only when the peer is known'],
       ['cli/allow.spec.ts', 'nothing is allowed where nothing is said'],
     ],
   },

@@ -1,15 +1,90 @@
-/** Small writes of one turn leave together, in order, and nothing is lost or late. */
+/** What links are made of: the memory that they read into, the writes that they gather, and the Duplex of a program. */
+
+import { type Duplex, PassThrough } from 'node:stream';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import test from 'ava';
 import fc from 'fast-check';
 import type { ByteSink } from '../../lib/codec/frame-writer.js';
 import { VproxyError } from '../../lib/errors.js';
+import { DuplexLink } from '../../lib/link/duplex-link.js';
 import { GatheredWrites } from '../../lib/link/gathered-writes.js';
 import type { Link, LinkHandler } from '../../lib/link/link.js';
 import { LinkRunner } from '../../lib/link/link-runner.js';
+import { PAGE_BYTES, ReadSlab } from '../../lib/link/read-slab.js';
 import { sessionSettings } from '../../lib/session/settings.js';
+import { duplexPair, record } from '../helpers/channel-pair.js';
 import { seededIdentity } from '../helpers/session-pair.js';
 import { ManualClock } from '../helpers/time.js';
+
+const LARGEST = 8 * PAGE_BYTES;
+
+/** Full reads of a new slab that it stays small for, and one more. */
+const FIRST_READS = 40;
+
+/** A slab that has grown because much has come. */
+function grown(): ReadSlab {
+  const slab = new ReadSlab(LARGEST);
+  for (let count = 0; count < FIRST_READS; count += 1) slab.took(slab.room.length, false);
+  return slab;
+}
+
+test('it holds a page while the zeros of an opening come, and its whole size when more does', (t) => {
+  const slab = new ReadSlab(LARGEST);
+  for (let count = 1; count < FIRST_READS; count += 1) {
+    slab.took(PAGE_BYTES, false);
+    slab.took(PAGE_BYTES - 1, false);
+    t.is(slab.room.length, PAGE_BYTES);
+  }
+  slab.took(PAGE_BYTES, false);
+  t.is(slab.room.length, LARGEST);
+  t.is(slab.pages(0).length, 8);
+  t.is(slab.pages(2 * PAGE_BYTES).length, 6);
+});
+
+test('it comes back to a page after four short reads in a row', (t) => {
+  const slab = grown();
+  for (let count = 0; count < 3; count += 1) slab.took(100, false);
+  slab.took(PAGE_BYTES, false);
+  for (let count = 0; count < 3; count += 1) slab.took(100, false);
+  t.is(slab.room.length, LARGEST);
+  slab.took(100, false);
+  t.is(slab.room.length, PAGE_BYTES);
+  slab.took(PAGE_BYTES, false);
+  t.is(slab.room.length, LARGEST, 'the next read that is full makes it large again');
+});
+
+test('what is kept is not read into any more, in pages', (t) => {
+  const slab = grown();
+  const kept = slab.room.subarray(0, 5000).fill('k');
+  slab.took(5000, true);
+  t.is(slab.room.length, LARGEST - 2 * PAGE_BYTES);
+  slab.room.fill('x');
+  for (const page of slab.pages(0)) page.fill('x');
+  t.true(kept.equals(Buffer.alloc(5000, 'k')));
+});
+
+test('reads do not become small where much is kept: past a half, it is another piece of memory', (t) => {
+  const slab = grown();
+  const first = slab.room;
+  slab.took(5 * PAGE_BYTES, true);
+  t.is(slab.room.length, LARGEST);
+  t.false(slab.room.buffer === first.buffer);
+});
+
+test('memory that was let go is used by the next slab that grows, unless a part of it was kept', (t) => {
+  const slab = grown();
+  const whole = slab.room.buffer;
+  for (let count = 0; count < 4; count += 1) slab.took(100, false);
+  const next = grown();
+  t.true(next.room.buffer === whole);
+
+  next.took(100, true);
+  for (let count = 0; count < 4; count += 1) next.took(100, false);
+  t.is(next.room.length, PAGE_BYTES);
+  t.false(grown().room.buffer === whole);
+});
+
+// Small writes of one turn leave together, in order, and nothing is lost or late.
 
 /** A link that takes everything, at once or not, and keeps a copy of each system call's bytes. */
 class RecordingLink implements ByteSink {
@@ -203,4 +278,47 @@ test('what waited for a link that took nothing is written when it has drained', 
   unwrittenBytes = 0;
   handler.onDrain();
   t.is(calls.at(-1), 'HELLO');
+});
+
+// A Duplex.
+
+test('a buffer may be used again as soon as it was written, also where the Duplex hands it on as it is', async (t) => {
+  const [near, far] = duplexPair();
+  const link = new DuplexLink('near', near);
+  const buffer = Buffer.from('first');
+  link.write(buffer);
+  buffer.write('WRONG');
+  link.writeParts([buffer.subarray(0, 0), buffer]);
+  buffer.write('other');
+  const recorder = record(new DuplexLink('far', far));
+  await recorder.received(10);
+  t.is(recorder.bytes.toString(), 'firstWRONG');
+});
+
+test('a Duplex that fails closes the link with channel-failed, and what it says later harms nobody', async (t) => {
+  const [near] = duplexPair();
+  const recorder = record(new DuplexLink('near', near));
+  near.emit('error', new Error('the line is down'));
+  near.emit('error', new Error('still'));
+  t.like(await recorder.closed, { code: 'channel-failed', message: 'near failed: the line is down' });
+  t.true(near.destroyed);
+});
+
+test('a Duplex that is destroyed by its owner closes the link', async (t) => {
+  const [near] = duplexPair();
+  const recorder = record(new DuplexLink('near', near));
+  near.destroy();
+  t.is((await recorder.closed).code, 'channel-closed');
+});
+
+test('a Duplex that cannot carry bytes both ways is refused', (t) => {
+  const useless: Readonly<Record<string, Duplex>> = {
+    'carries objects': new PassThrough({ objectMode: true }),
+    'gives texts': new PassThrough().setEncoding('utf8'),
+    'is destroyed': new PassThrough().destroy(),
+    'was ended': new PassThrough().end(),
+  };
+  for (const [what, duplex] of Object.entries(useless)) {
+    t.throws(() => new DuplexLink('near', duplex), { code: 'bad-argument' }, what);
+  }
 });

@@ -1,0 +1,20 @@
+/** What a neighbour notices of a hostile guest on another channel of its process. */
+import type { ExecutionContext } from 'ava';
+import { FLOODS, INSIDE_TLS } from '../helpers/hostile-guest.js';
+import { besideGuest, requireGoodEchoes, startHostile, startNeighbours } from '../helpers/neighbours.js';
+
+const MEASURING = { rounds: 3, echoesPerRound: 100, attempts: 5 };
+
+/** Fails where the echoes of a neighbour take more than twice the quiet time. */
+export async function staysQuick(t: ExecutionContext, what: string): Promise<void> {
+  const setup = await startNeighbours(t, { isSecured: what === INSIDE_TLS });
+  const guest = await startHostile(t, what, setup.folder);
+  const timesBusier = FLOODS.has(what) ? 2 : 0;
+  await requireGoodEchoes(t, setup, besideGuest(setup, guest), { ...MEASURING, timesBusier });
+  // Otherwise the guest has not disturbed anything.
+  t.is(guest.exitCode, null);
+  t.deepEqual(
+    setup.vproxy.lines.filter((line) => /good: .* ended|internal: /.test(line)),
+    [],
+  );
+}
