@@ -165,10 +165,7 @@ test('a device that is busy names the process that has it open, and looks for it
   t.deepEqual(lines, [
     'toy:port: /dev/vport0p1: another process has it open (EBUSY): process 4711 (host2\\x1b) has it; trying again',
   ]);
-  t.deepEqual(
-    other.queries.map(({ device }) => device),
-    ['/dev/vport0p1'],
-  );
+  t.deepEqual([other.queries.length, other.queries[0]?.device], [1, '/dev/vport0p1']);
   other.hasChannel = false;
   await dialled(6);
   t.is(other.queries.length, 2, 'who has left is looked for again, and nobody after that for a while');

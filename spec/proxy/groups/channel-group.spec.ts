@@ -98,6 +98,11 @@ class Setup {
     if (this.clock.now() >= untilMs) throw new Error('it came by a look at the folder');
   }
 
+  /** The labels of the channels that it added. */
+  get labels(): (string | undefined)[] {
+    return this.added.map(({ label }) => label);
+  }
+
   lines(event: string): string[] {
     return this.events.filter((logged) => logged.event === event).map(({ message }) => message);
   }
@@ -138,10 +143,7 @@ test('channels of sockets that are found together are in the order of the names'
   const labels = Array.from({ length: 80 }, (_, index) => `vm${10 + index}`);
   for (const label of labels.toReversed()) await setup.socket(`${label}.sock`);
   await setup.group.start();
-  t.deepEqual(
-    setup.added.map(({ label }) => label),
-    labels,
-  );
+  t.deepEqual(setup.labels, labels);
 });
 
 test('an event makes a group read its folder at once', async (t) => {
@@ -163,10 +165,7 @@ test('only sockets whose names fit get channels', async (t) => {
   for (const name of ['vm-1.sock', 'vm-.sock', 'vm-2.sock.tmp', 'other.sock', 'vm-.hidden.sock'])
     await setup.socket(name);
   await setup.group.start();
-  t.deepEqual(
-    setup.added.map(({ label }) => label),
-    ['1'],
-  );
+  t.deepEqual(setup.labels, ['1']);
   t.deepEqual(
     setup.lines('group-skipped').filter((line) => line.includes('symbolic')),
     ['dangling', 'link'].map(
