@@ -270,6 +270,20 @@ test('R-LIVE-3: a side that stops resets its streams first, opens none that was 
   for (const sink of sinks) t.deepEqual(sink.events, ['end shutdown']);
 });
 
+test('R-LIVE-3: the place of a stream that a GOAWAY ends goes to no open that was held back', (t) => {
+  const peer = FramePeer.established({ peerLimits: { streams: 2 } });
+  const sinks = [new RecordingSink(), new RecordingSink(), new RecordingSink()];
+  for (const sink of sinks) peer.session.open('far', null, sink);
+  peer.pump();
+  t.deepEqual(peer.takeTexts(), ['OPEN 2 far', 'OPEN 4 far']);
+  peer.send(GOAWAY, 0, shutdown(2));
+  t.deepEqual(peer.takeTexts(), []);
+  t.deepEqual(
+    sinks.map(({ events }) => events),
+    [[], ['end shutdown'], ['end shutdown']],
+  );
+});
+
 test('R-CODE-4: any other GOAWAY ends the session at once and is not answered', (t) => {
   for (const code of ['flood', 'protocol-error', 'a-code-of-tomorrow']) {
     const peer = FramePeer.established();

@@ -1,5 +1,5 @@
 /**
- * A program that runs several proxies in one process, on a clock that may run faster than real time. It is started as
+ * A program that runs several proxies in one process. It is started as
  * `node dist/spec/helpers/proxy-program.js JSON`, where JSON is a {@link ProxyProgram}; it logs as `vproxy` does.
  */
 import { setTimeout as delay } from 'node:timers/promises';
@@ -10,12 +10,9 @@ import { Output } from '../../cli/run/output.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
 import type { ChannelOptions } from '../../lib/proxy/channel-options.js';
 import { Proxy } from '../../lib/proxy/proxy.js';
-import { type Clock, systemClock } from '../../lib/util/clock.js';
 
 /** What the program runs. */
 export interface ProxyProgram {
-  /** The number of seconds of its clock in a real one. Default 1. */
-  readonly speed?: number;
   /** A proxy for each of these channels. Default: none. */
   readonly proxies?: readonly ProgramChannel[];
   /** One proxy with all of these channels. Default: none. */
@@ -30,14 +27,6 @@ export interface ProgramChannel {
   readonly keyFiles?: readonly string[];
 }
 
-/** A clock that runs faster than the system's. */
-function fastClock(speed: number): Clock {
-  return {
-    now: () => systemClock.now() * speed,
-    schedule: (delayMs, callback) => systemClock.schedule(delayMs / speed, callback),
-  };
-}
-
 function optionsOf({ channel, outgoing = [], incoming = [], ...rest }: ProgramChannel): ChannelOptions {
   const forwards = [
     ...outgoing.map((text) => parseForwardSpec('outgoing', text)),
@@ -46,13 +35,12 @@ function optionsOf({ channel, outgoing = [], incoming = [], ...rest }: ProgramCh
   return { address: channel, forwards, ...rest };
 }
 
-async function run({ speed = 1, proxies = [], channels = [] }: ProxyProgram): Promise<void> {
+async function run({ proxies = [], channels = [] }: ProxyProgram): Promise<void> {
   boundYoungGeneration();
   const output = new Output();
   exitOnDefect((error) => output.defect(error));
-  const clock = fastClock(speed);
   const groups = [...proxies.map((one) => [one]), ...(channels.length > 0 ? [channels] : [])];
-  const running = groups.map((group) => new Proxy({ channels: group.map(optionsOf), agent: 'proxy program', clock }));
+  const running = groups.map((group) => new Proxy({ channels: group.map(optionsOf), agent: 'proxy program' }));
   for (const proxy of running) {
     proxy.on('log', (event) => output.log(event));
     await proxy.start();

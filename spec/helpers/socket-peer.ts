@@ -13,16 +13,13 @@ export interface FloodBounds {
   readonly ms: number;
 }
 
-/** The result of a flood. */
-export interface FloodResult {
-  readonly bytes: number;
-  readonly ms: number;
-}
-
 export interface SocketPeerOptions extends FrameMakerOptions {
   /** How late it answers PINGs, in milliseconds; null: never. Default 0. */
   readonly pongDelayMs?: number | null;
 }
+
+/** How long anything may take on a machine that is busy. */
+const LIMIT_MS = 30_000;
 
 /** The flush of a side whose frames have the usual size (R-OPEN-1). */
 const FLUSH = Buffer.alloc(131_088);
@@ -98,7 +95,7 @@ export class SocketPeer extends FrameMaker {
    * Begins as a process does, with a flush, and answers HELLOs until the process has sent SERVICES, its first frame.
    * `fields` of the HELLO may be anything.
    */
-  async establish(fields: Readonly<Record<string, unknown>> = {}, timeoutMs = 10_000): Promise<void> {
+  async establish(fields: Readonly<Record<string, unknown>> = {}): Promise<void> {
     this.log.take();
     let answered = '';
     this.write(FLUSH);
@@ -111,7 +108,7 @@ export class SocketPeer extends FrameMaker {
         }
         return this.log.frames.some(({ type }) => type === FRAME_TYPE.SERVICES);
       },
-      { timeoutMs, intervalMs: 2, what: 'a session' },
+      { timeoutMs: LIMIT_MS, intervalMs: 2, what: 'a session' },
     );
     this.log.take();
   }
@@ -122,7 +119,7 @@ export class SocketPeer extends FrameMaker {
   }
 
   /** The first frame that came, or comes, and whose short text (`formatSeen`) matches. */
-  async seen(pattern: RegExp, timeoutMs = 10_000): Promise<SeenFrame> {
+  async seen(pattern: RegExp, timeoutMs = LIMIT_MS): Promise<SeenFrame> {
     return eventually(() => this.log.frames.find((frame) => pattern.test(formatSeen(frame))), {
       timeoutMs,
       intervalMs: 2,
@@ -141,38 +138,29 @@ export class SocketPeer extends FrameMaker {
   }
 
   /** Waits until the system has taken all that was written, or the connection is closed. */
-  async drain(timeoutMs = 10_000): Promise<void> {
+  async drain(timeoutMs = LIMIT_MS): Promise<void> {
     const isDone = () => this.socket.writableLength === 0 || this.isClosed;
     if (!isDone()) await eventually(isDone, { timeoutMs, intervalMs: 1, what: 'the end of a writing' });
   }
 
   /**
-   * Writes what `next` returns, repeatedly, as fast as it is taken, until a bound is reached or `isOver`. So that its
+   * Writes what `next` returns, repeatedly, as fast as it is taken, until a bound is reached. So that its
    * bytes are really read, it waits at the end until the system has taken them, where the process still reads.
    */
-  async flood(next: () => Buffer, { bytes, ms }: FloodBounds, isOver = () => false): Promise<FloodResult> {
+  async flood(next: () => Buffer, { bytes, ms }: FloodBounds): Promise<void> {
     const startedAt = performance.now();
     let written = 0;
-    while (written < bytes && performance.now() - startedAt < ms && !isOver() && !this.isClosed) {
+    while (written < bytes && performance.now() - startedAt < ms && !this.isClosed) {
       const batch = next();
       written += batch.length;
       if (!this.socket.write(batch)) await this.#drained(startedAt + ms);
       // Reading has its turn between two writes.
       else await setImmediate();
     }
-    return { bytes: written, ms: performance.now() - startedAt };
-  }
-
-  /** Sends one byte after the other, each `everyMs` after the one before, until all are sent or `isOver`. */
-  async trickle(bytes: Buffer, everyMs: number, isOver: () => boolean): Promise<void> {
-    for (let at = 0; at < bytes.length && !isOver() && !this.isClosed; at += 1) {
-      this.write(bytes.subarray(at, at + 1));
-      await delay(everyMs);
-    }
   }
 
   /** Sends a PING and waits for its answer: the process has read all that was written before. */
-  async ping(timeoutMs = 10_000): Promise<void> {
+  async ping(timeoutMs = LIMIT_MS): Promise<void> {
     const payload = Buffer.from(String(this.sequence).padStart(8, '0'));
     this.send(FRAME_TYPE.PING, 0, payload);
     await eventually(

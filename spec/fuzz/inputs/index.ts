@@ -5,7 +5,7 @@ import { chunkInputs, socksInputs } from './egress-inputs.js';
 import { agreementInputs, frameInputs, helloInputs, payloadInputs, recordInputs } from './frame-inputs.js';
 import { after, choice, decisions } from './pieces.js';
 import { scannerInputs, storageStreamInputs, wireInputs } from './storage-inputs.js';
-import { channelInputs, forwardInputs, globInputs, hybridInputs, logInputs, xmlInputs } from './text-inputs.js';
+import { channelInputs, forwardInputs, logInputs, xmlInputs } from './text-inputs.js';
 
 const lines = fc
   .array(fc.constantFrom('\n', '\n\n', 'x', 'line\n', 'x'.repeat(130)), { maxLength: 12 })
@@ -20,9 +20,7 @@ export const FUZZ_INPUTS: Readonly<Record<FuzzTargetName, fc.Arbitrary<Buffer>>>
   'emulator-link': storageStreamInputs,
   'forward-text': forwardInputs,
   'frame-reader': frameInputs,
-  glob: globInputs,
   'hello-scanner': helloInputs,
-  'hybrid-vsock': hybridInputs,
   'json-scanner': scannerInputs,
   'line-buffer': after(choice(255), after(decisions(3), lines)),
   'log-lines': logInputs,

@@ -6,9 +6,7 @@ import { fuzzEgressSocks } from './egress-socks.js';
 import { fuzzEmulatorLink } from './emulator-link.js';
 import { fuzzForwardText } from './forward-text.js';
 import { fuzzFrameReader } from './frame-reader.js';
-import { fuzzGlob } from './glob.js';
 import { fuzzHelloScanner } from './hello-scanner.js';
-import { fuzzHybridVsock } from './hybrid-vsock.js';
 import { fuzzJsonScanner } from './json-scanner.js';
 import { fuzzLineBuffer } from './line-buffer.js';
 import { fuzzLogLines } from './log-lines.js';
@@ -30,9 +28,7 @@ export const FUZZ_TARGETS = {
   'emulator-link': fuzzEmulatorLink,
   'forward-text': fuzzForwardText,
   'frame-reader': fuzzFrameReader,
-  glob: fuzzGlob,
   'hello-scanner': fuzzHelloScanner,
-  'hybrid-vsock': fuzzHybridVsock,
   'json-scanner': fuzzJsonScanner,
   'line-buffer': fuzzLineBuffer,
   'log-lines': fuzzLogLines,

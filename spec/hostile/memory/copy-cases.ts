@@ -9,9 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { setImmediate } from 'node:timers/promises';
-import { fetchFiles } from '../../../lib/copy/copy-call.js';
 import { COPY_KIND, encodeMessage } from '../../../lib/copy/copy-messages.js';
-import { CopyProgress } from '../../../lib/copy/copy-progress.js';
 import { CopyService } from '../../../lib/copy/copy-service.js';
 import { type CopyFiles, SYSTEM_FILES } from '../../../lib/copy/system-files.js';
 import { encodeRecord, encodeRecordHeader, RecordReader } from '../../../lib/util/bytes/records.js';
@@ -168,49 +166,6 @@ const holdStaged =
       return mostHeld(attacker, before, Math.ceil(fullCount * scale), record);
     });
 
-/** The same of many copies at once, one after the other. */
-const holdStagedOfMany = (scale: number): Promise<number> =>
-  withService(SYSTEM_FILES, async (open, folder) => {
-    writeFileSync(join(folder, 'file'), 'x');
-    const before = await heapBytes();
-    let most = 0;
-    for (let copy = 0; copy < Math.ceil(64 * scale); copy += 1) {
-      const attacker = open();
-      await attacker.send(startGet(join(folder, 'file')));
-      await attacker.heard(COPY_KIND.PLAN);
-      for (let index = 0; index < 100; index += 1) {
-        await attacker.send(stagedRecord(numbers(2000).map((number) => `${copy}/${index}/${number}`)));
-      }
-      if (copy % 4 === 1) most = Math.max(most, (await heapBytes()) - before);
-    }
-    return Math.max(most, (await heapBytes()) - before);
-  });
-
-/** WARNINGs to a caller that fetches a folder, and keeps the warnings, as `vproxy copy --json` does. */
-const holdWarnings =
-  (fullCount: number, perPiece: number, message: string) =>
-  async (scale: number): Promise<number> => {
-    const folder = mkdtempSync(join(tmpdir(), 'vproxy-memory-'));
-    const [honest, hostile] = duplexPair();
-    const attacker = new Attacker(hostile, honest);
-    const kept: string[] = [];
-    const before = await heapBytes();
-    const outcome = fetchFiles(['/far/app'], folder, {
-      ...{ isResumed: false, hasTotals: false, progress: new CopyProgress() },
-      open: () => Promise.resolve(honest),
-      warn: (text) => kept.push(text),
-    }).catch(() => undefined);
-    await attacker.send(encodeMessage(COPY_KIND.PLAN, { roots: [{ name: 'app', kind: 'folder' }], totals: null }));
-    await attacker.heard(COPY_KIND.READY);
-    const record = encodeMessage(COPY_KIND.WARNING, { message });
-    const piece = Buffer.concat(numbers(perPiece).map(() => record));
-    const most = await mostHeld(attacker, before, Math.ceil((fullCount * scale) / perPiece), () => piece);
-    attacker.destroy();
-    await outcome;
-    await rm(folder, { recursive: true, force: true });
-    return most;
-  };
-
 /** A disk that accepts every file at once, and stores none of them. */
 const NO_FILES: CopyFiles = {
   ...SYSTEM_FILES,
@@ -338,12 +293,6 @@ export const COPY_CASES: readonly MemoryCase[] = [
     ),
   },
   {
-    title: 'staged files with the shortest names, of many copies',
-    mostBytes: 72 * MIB,
-    hold: holdStagedOfMany,
-  },
-  { title: 'the longest warnings', mostBytes: 2 * MIB, hold: holdWarnings(100_000, 100, 'w'.repeat(8000)) },
-  {
     title: 'files with the longest names, without their checks',
     mostBytes: 16 * MIB,
     hold: holdEntries(
@@ -368,26 +317,6 @@ export const COPY_CASES: readonly MemoryCase[] = [
       4000,
       { files: SYSTEM_FILES, isResumed: false, above: foldersAbove(3600, 1), hasChecks: false },
       (index, folder) => folderEntry(`${folder}/${digits(index)}`),
-    ),
-  },
-  {
-    title: 'checks without files',
-    mostBytes: 2 * MIB,
-    hold: (scale) =>
-      withService(NO_FILES, async (open, folder) => {
-        const before = await heapBytes();
-        const attacker = open();
-        await attacker.send(START_PUT(folder, false));
-        await attacker.heard(COPY_KIND.READY);
-        const checks = encodeRecord(COPY_KIND.CHECKS, Buffer.alloc(40_000, 1));
-        return mostHeld(attacker, before, Math.ceil(600 * scale), () => checks);
-      }),
-  },
-  {
-    title: 'a header of pax, a byte at a time',
-    mostBytes: 2 * MIB,
-    hold: holdBytes((scale) =>
-      withoutEnd([{ ...folderEntry('app'), pax: { comment: 'p'.repeat(4_000_000 * scale) } }]),
     ),
   },
   {

@@ -6,7 +6,6 @@ import {
   type ExecRequest,
   encodeResize,
   encodeStart,
-  MAX_REQUEST_BYTES,
   STDIN_CREDIT_BYTES,
 } from '../../../lib/exec/exec-messages.js';
 import { ExecRunner, type ExecRunnerOptions } from '../../../lib/exec/exec-runner.js';
@@ -30,19 +29,13 @@ interface CallCase {
   readonly hold: (calls: number) => Promise<number>;
   /** Which of them are allowed, in bytes. */
   readonly limitBytes: (calls: number) => number;
-  /** How many there can be: streams, or commands. */
-  readonly mostCalls: number;
 }
 
 /** The memory of a call with a running command, at both ends, whatever it sends. */
 const CALL_BYTES = 98_304;
 
-/** More than fit into the budget for START: all that a channel may have, except the first one. */
-const STREAMS = { mostCalls: 1023 };
-const COMMANDS = { mostCalls: 255 };
-
-/** What all calls together may keep of requests whose commands do not run. */
-const START_BUDGET_BYTES = 16_777_216;
+/** How many commands there can be, but for the first one. */
+const MOST_CALLS = 255;
 
 /** The largest frame that a channel takes by default, so the longest piece that comes at once. */
 const FRAME_BYTES = 131_072;
@@ -112,12 +105,6 @@ const repeat = (record: Buffer, bytes: number): Buffer =>
 
 const RESIZES = repeat(encodeResize({ columns: 80, rows: 25 }), FRAME_BYTES - 5000);
 
-/** The longest START. */
-const longStart = (): Buffer => {
-  const short = encodeStart({ argv: ['true'], cwd: '' }).length - 5;
-  return encodeStart({ argv: ['true'], cwd: 'x'.repeat(MAX_REQUEST_BYTES - short) });
-};
-
 /** Resolved when a process waits twice in a row: what it writes is not read. */
 async function blocked(pid: number): Promise<void> {
   let before = '';
@@ -153,18 +140,6 @@ function holdOutput(calls: number, request: Partial<ExecRequest>): Promise<numbe
 
 const CALL_CASES: readonly CallCase[] = [
   {
-    title: 'START records that are never complete',
-    hold: (calls) => {
-      const start = longStart().subarray(0, -1);
-      return hold(
-        calls,
-        said((caller) => write(caller, start)),
-      );
-    },
-    limitBytes: (calls) => START_BUDGET_BYTES + calls * CALL_BYTES,
-    ...STREAMS,
-  },
-  {
     title: 'signals of a megabyte',
     hold: (calls) => {
       const signal = encodeRecord(EXEC_KIND.SIGNAL, Buffer.alloc(1_048_576)).subarray(0, -1);
@@ -177,7 +152,6 @@ const CALL_CASES: readonly CallCase[] = [
       );
     },
     limitBytes: (calls) => calls * CALL_BYTES,
-    ...COMMANDS,
   },
   {
     title: 'variables of commands that run',
@@ -185,12 +159,11 @@ const CALL_CASES: readonly CallCase[] = [
       hold(
         calls,
         said((caller, index) => {
-          const env = Object.fromEntries(Array.from({ length: 60_000 }, (_, at) => [`V${at}`, `${index}`]));
+          const env = Object.fromEntries(Array.from({ length: 20_000 }, (_, at) => [`V${at}`, `${index}`]));
           return run(caller, { argv: SLEEP, env });
         }),
       ),
     limitBytes: (calls) => calls * CALL_BYTES,
-    ...COMMANDS,
   },
   {
     title: 'input in single bytes that nobody takes',
@@ -206,7 +179,6 @@ const CALL_CASES: readonly CallCase[] = [
       );
     },
     limitBytes: (calls) => calls * (1.3 * STDIN_CREDIT_BYTES + CALL_BYTES),
-    ...COMMANDS,
   },
   {
     title: 'input in pieces that come with much else',
@@ -223,7 +195,6 @@ const CALL_CASES: readonly CallCase[] = [
       );
     },
     limitBytes: (calls) => calls * (1.3 * STDIN_CREDIT_BYTES + CALL_BYTES + FRAME_BYTES),
-    ...COMMANDS,
   },
   {
     title: 'signals and sizes for commands that are not there yet',
@@ -245,24 +216,21 @@ const CALL_CASES: readonly CallCase[] = [
       }
     },
     limitBytes: (calls) => calls * CALL_BYTES,
-    ...COMMANDS,
   },
   {
     title: 'output in single bytes that nobody takes',
     hold: (calls) => holdOutput(calls, {}),
     limitBytes: (calls) => calls * 2 * CALL_BYTES,
-    ...COMMANDS,
   },
   {
     title: 'output of terminals in single bytes that nobody takes',
     hold: (calls) => holdOutput(calls, { terminal: { columns: 80, rows: 25, term: 'dumb' } }),
     limitBytes: (calls) => calls * 2 * CALL_BYTES,
-    ...COMMANDS,
   },
 ];
 
 export const EXEC_CASES: readonly MemoryCase[] = CALL_CASES.map((call) => {
-  const calls = (scale: number): number => Math.ceil(scale * call.mostCalls);
+  const calls = (scale: number): number => Math.ceil(scale * MOST_CALLS);
   return {
     title: call.title,
     hold: (scale) => call.hold(calls(scale)),
