@@ -6,7 +6,10 @@ import { HELP } from '../../bench/options.js';
 import { SOAK_HELP } from '../../bench/soak/options.js';
 import { VM_HELP } from '../../bench/vm/options.js';
 import { SERIAL_VARIANTS, serialRows } from '../../bench/vm/serial-line.js';
+import { serveLoad } from '../../bench/vm/serve.js';
+import { measureInGuest, VM_WORK } from '../../bench/vm/work.js';
 import { temporaryFolder } from '../helpers/files.js';
+import { localServer } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
 
@@ -120,6 +123,16 @@ test.serial('a line is measured without a guest, and a keystroke beside bulk wai
     t.true(median('alone') > 0 && median('p50') > median('alone') && median('most') >= median('p50'));
     // Frames and the line's ticks take some of it.
     t.true(median('bulk') > 50 && median('bulk') <= 105, `${median('bulk')} %`);
+  }
+});
+
+test.serial('the near end measures each piece of work on a port', async (t) => {
+  const server = await localServer(t, serveLoad);
+  const amounts = { bytes: 1e6, echoes: 50, besideMs: 300 };
+  for (const work of VM_WORK) {
+    const outcomes = await measureInGuest(work, `${server.port}`, amounts);
+    t.deepEqual(Object.keys(outcomes).sort(), work.rows.map(({ key }) => key).sort());
+    for (const [key, figure] of Object.entries(outcomes)) t.true(Number(figure) > 0, `${work.id} ${key}: ${figure}`);
   }
 });
 

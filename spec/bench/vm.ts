@@ -4,9 +4,7 @@ import { Results } from '../../bench/results.js';
 import { VM_CONTENDERS } from '../../bench/vm/contenders.js';
 import { parseVmOptions } from '../../bench/vm/options.js';
 import { reportVm } from '../../bench/vm/report.js';
-import { serveLoad } from '../../bench/vm/serve.js';
-import { measureInGuest, VM_BARS, VM_WORK } from '../../bench/vm/work.js';
-import { localServer } from '../helpers/proxies.js';
+import { VM_BARS, VM_WORK } from '../../bench/vm/work.js';
 
 test('every bar of a guest is about a figure that is measured, of contenders that there are', (t) => {
   const ids = VM_CONTENDERS.map(({ id }) => id);
@@ -44,14 +42,4 @@ test('the report holds a forward against the relay, and a stream in the process 
   const { figures, options } = JSON.parse(json) as { figures: { work: string }[]; options: object };
   t.is(figures.length, 16);
   t.like(options, { rounds: 5, accelerator: 'tcg', bytes: 48e6 });
-});
-
-test('the near end measures each piece of work on a port', async (t) => {
-  const server = await localServer(t, serveLoad);
-  const amounts = { bytes: 1e6, echoes: 50, besideMs: 300 };
-  for (const work of VM_WORK) {
-    const outcomes = await measureInGuest(work, `${server.port}`, amounts);
-    t.deepEqual(Object.keys(outcomes).sort(), work.rows.map(({ key }) => key).sort());
-    for (const [key, figure] of Object.entries(outcomes)) t.true(Number(figure) > 0, `${work.id} ${key}: ${figure}`);
-  }
 });

@@ -252,56 +252,47 @@ test('--vsock-port is for the listeners of the file too', (t) => {
   t.deepEqual(forwardsOf(merge(file, { 'vsock-port': ['22=ssh', '80=web'] }), 'vm1'), ['*:vsock-mux:/v,22=own,80=web']);
 });
 
-const refuses = test.macro({
-  title: (_, file: string | null, flags: object) => `${file === null ? '' : 'a file and '}${JSON.stringify(flags)}`,
-  exec(t, file: string | null, flags: Record<string, unknown>, message: string) {
-    t.throws(() => merge(file, flags), { code: 'bad-argument', message });
-  },
-});
+const REFUSED: readonly (readonly [file: string | null, flags: Record<string, unknown>, message: string])[] = [
+  [null, {}, '-c: the channel is missing; expected -c KIND:ADDRESS, such as -c unix-connect:/run/vm1.sock'],
+  [
+    null,
+    { channel: ['stdio:', 'fd:3'] },
+    '-c: there are two channels default; tell them apart with -c LABEL=KIND:ADDRESS',
+  ],
+  [
+    FILE,
+    { outgoing: 'ssh:9022' },
+    '-o ssh:9022: which channel? There are: vm1, vm2; write vm1/ssh:9022 for the first of them',
+  ],
+  [
+    FILE,
+    { 'storage-socket': '/s' },
+    '--storage-socket: several channels (vm1, vm2) cannot share it; say it in a --config, for one of them',
+  ],
+  [FILE, { 'vsock-port': '1=a' }, '--vsock-port: there is no -o *:vsock-mux:/path that it is for'],
+  [FILE, { once: true }, '--once: it is for one channel, not for several, or a group'],
+  [
+    null,
+    { channel: 'unix-connect:/run/*.sock', once: true },
+    '--once: it is for one channel, not for several, or a group',
+  ],
+  [
+    null,
+    { channel: 'stdio:', key: '1f'.repeat(32) },
+    '--key: expected the path of a file that has the key, not the key itself',
+  ],
+  [null, { channel: 'stdio:', key: '' }, '--key: its value is empty'],
+  [null, { channel: 'stdio:', audit: 'audit.log' }, '--audit: the path of a file is absolute, and ends with its name'],
+  [FILE, { json: true }, '--json: it says how --print-config prints, which is not there'],
+  [FILE, { control: '/a', 'no-control': true }, '--no-control: cannot be used with --control'],
+  [FILE, { channel: '' }, '-c: its value is empty'],
+];
 
-test(refuses, null, {}, '-c: the channel is missing; expected -c KIND:ADDRESS, such as -c unix-connect:/run/vm1.sock');
-test(
-  refuses,
-  null,
-  { channel: ['stdio:', 'fd:3'] },
-  '-c: there are two channels default; tell them apart with -c LABEL=KIND:ADDRESS',
-);
-test(
-  refuses,
-  FILE,
-  { outgoing: 'ssh:9022' },
-  '-o ssh:9022: which channel? There are: vm1, vm2; write vm1/ssh:9022 for the first of them',
-);
-test(
-  refuses,
-  FILE,
-  { 'storage-socket': '/s' },
-  '--storage-socket: several channels (vm1, vm2) cannot share it; say it in a --config, for one of them',
-);
-test(refuses, FILE, { 'vsock-port': '1=a' }, '--vsock-port: there is no -o *:vsock-mux:/path that it is for');
-test(refuses, FILE, { once: true }, '--once: it is for one channel, not for several, or a group');
-test(
-  refuses,
-  null,
-  { channel: 'unix-connect:/run/*.sock', once: true },
-  '--once: it is for one channel, not for several, or a group',
-);
-test(
-  refuses,
-  null,
-  { channel: 'stdio:', key: '1f'.repeat(32) },
-  '--key: expected the path of a file that has the key, not the key itself',
-);
-test(refuses, null, { channel: 'stdio:', key: '' }, '--key: its value is empty');
-test(
-  refuses,
-  null,
-  { channel: 'stdio:', audit: 'audit.log' },
-  '--audit: the path of a file is absolute, and ends with its name',
-);
-test(refuses, FILE, { json: true }, '--json: it says how --print-config prints, which is not there');
-test(refuses, FILE, { control: '/a', 'no-control': true }, '--no-control: cannot be used with --control');
-test(refuses, FILE, { channel: '' }, '-c: its value is empty');
+for (const [file, flags, message] of REFUSED) {
+  test(`${file === null ? '' : 'a file and '}${JSON.stringify(flags)}`, (t) => {
+    t.throws(() => merge(file, flags), { code: 'bad-argument', message });
+  });
+}
 
 test('what a group forwards is a template', (t) => {
   const file = '[channels.vms]\naddress = "unix:///run/vms/*.sock"\noutgoing = ["ssh:/run/{channel}/ssh.sock"]';

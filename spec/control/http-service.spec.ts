@@ -1,7 +1,7 @@
 /** What speaks HTTP is loaded for the first connection. */
 import { once } from 'node:events';
 import { join } from 'node:path';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { HttpService, REQUEST_TIMEOUT_MS } from '../../lib/control/server/http-service.js';
 import { deferred } from '../../lib/util/concurrency.js';
 import { ask, openConnection } from '../helpers/control.js';
@@ -11,6 +11,15 @@ import { ManualClock } from '../helpers/time.js';
 
 const HANDLERS = { onRequest: (_request: unknown, response: { end(text: string): void }) => response.end('answer') };
 
+async function serve(t: ExecutionContext, load: () => Promise<typeof HANDLERS>) {
+  const clock = new ManualClock();
+  const service = new HttpService({ clock, load });
+  const socketPath = join(temporaryFolder(t), 'socket');
+  await service.listen({ path: socketPath });
+  t.teardown(() => service.close());
+  return { clock, socketPath };
+}
+
 test('it is loaded once, for connections that came meanwhile as well', async (t) => {
   const loading = deferred<typeof HANDLERS>();
   let loadCount = 0;
@@ -18,10 +27,7 @@ test('it is loaded once, for connections that came meanwhile as well', async (t)
     loadCount += 1;
     return loading.promise;
   };
-  const service = new HttpService({ clock: new ManualClock(), load });
-  const socketPath = join(temporaryFolder(t), 'socket');
-  await service.listen({ path: socketPath });
-  t.teardown(() => service.close());
+  const { socketPath } = await serve(t, load);
   t.is(loadCount, 0);
   const early = Array.from({ length: 3 }, () => ask({ socketPath }, 'GET', '/'));
   // What has gone by then is no matter.
@@ -37,13 +43,7 @@ test('it is loaded once, for connections that came meanwhile as well', async (t)
 
 test('where it cannot be loaded the connection is closed, and the next one tries again', async (t) => {
   const outcomes = [() => Promise.reject(new Error('the file is not there')), () => Promise.resolve(HANDLERS)];
-  const service = new HttpService({
-    clock: new ManualClock(),
-    load: () => outcomes.shift()?.() ?? Promise.reject(new Error('once too often')),
-  });
-  const socketPath = join(temporaryFolder(t), 'socket');
-  await service.listen({ path: socketPath });
-  t.teardown(() => service.close());
+  const { socketPath } = await serve(t, () => outcomes.shift()?.() ?? Promise.reject(new Error('once too often')));
   const refused = await openConnection(t, socketPath);
   t.is((await readToEnd(refused)).length, 0);
   t.is((await ask({ socketPath }, 'GET', '/')).text, 'answer');
@@ -51,17 +51,13 @@ test('where it cannot be loaded the connection is closed, and the next one tries
 });
 
 test('a connection has its time from when it is loaded, however long that takes', async (t) => {
-  const clock = new ManualClock();
   const loading = deferred<typeof HANDLERS>();
   const begun = deferred();
   const load = () => {
     begun.resolve();
     return loading.promise;
   };
-  const service = new HttpService({ clock, load });
-  const socketPath = join(temporaryFolder(t), 'socket');
-  await service.listen({ path: socketPath });
-  t.teardown(() => service.close());
+  const { clock, socketPath } = await serve(t, load);
   const early = ask({ socketPath }, 'GET', '/');
   await begun.promise;
   clock.advance(60_000);

@@ -87,27 +87,6 @@ test('a channel is added with all that a file can say of one; rules and storage 
   t.is((await add('b', { storage: false })).status, 201);
   t.like(proxy.options.find(({ label }) => label === 'b')?.storage, { isAllowed: false, runtimeDirectory: folder });
   t.is((await ask('GET', '/v1/services')).status, 200);
-
-  for (const [more, field] of [
-    [{ services: { ssh: { streams: 0 } } }, 'services.ssh.streams'],
-    [{ services: { ssh: { idleTimeoutS: 0.5 } } }, 'services.ssh.idleTimeoutS'],
-    [{ services: { ssh: { 'idle-timeout': 1 } } }, 'services.ssh.idle-timeout'],
-    [{ services: { ssh: { channels: ['VM'] } } }, 'services.ssh.channels[0]'],
-    [{ services: { SSH: {} } }, 'services.SSH'],
-    [{ storage: { socket: 's' } }, 'storage.socket'],
-    [{ vsockPorts: { 22: 'ssh' } }, 'vsockPorts'],
-    [{ outgoing: ['*:vsock-mux:/v'], vsockPorts: { 22: 'SSH' } }, 'vsockPorts.22'],
-    [{ peerAddress: 'yes' }, 'peerAddress'],
-    [{ 'peer-address': true }, 'peer-address'],
-  ] as const) {
-    const { status: got, body: answer, text: shown } = await add('e', more);
-    t.is(got, 400, shown);
-    t.is((answer as { error: { field?: string } }).error.field, field, shown);
-  }
-  t.is(
-    proxy.options.find(({ label }) => label === 'e'),
-    undefined,
-  );
 });
 
 test('nothing is left to be done when nobody asks any more', async (t) => {

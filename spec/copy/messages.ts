@@ -72,27 +72,15 @@ test('what is not valid is refused', (t) => {
   for (const change of START_CHANGES) t.throws(() => decodeStart(payload({ ...get, ...change })), protocolError);
   for (const target of [1, null, '\0', 'a'.repeat(MAX_PATH_BYTES + 1)])
     t.throws(() => decodeStart(payload({ ...put, target })), protocolError);
-  for (const change of [
-    { roots: [] },
-    { roots: {} },
-    { totals: 1 },
-    { totals: { ...plan.totals, bytes: -1 } },
-    { totals: {} },
-  ]) {
+  const negative = { totals: { ...plan.totals, bytes: -1 } };
+  for (const change of [{ roots: [] }, { roots: {} }, { totals: 1 }, negative, { totals: {} }]) {
     t.throws(() => decodePlan(payload({ ...plan, ...change })), protocolError);
   }
-  for (const files of [
-    1,
-    [1],
-    [['a', -1, HASH]],
-    [['a', 1.5, HASH]],
-    [['a', 1, 2]],
-    [[1, 1, HASH]],
-    [['a', 1, HASH.replace('f', 'F')]],
-    [['a', 1, HASH.replace('f', 'g')]],
-  ]) {
-    t.throws(() => decodeStaged(payload({ files })), protocolError);
+  const hashes = [2, HASH.replace('f', 'F'), HASH.replace('f', 'g')].map((hash) => ['a', 1, hash]);
+  for (const file of [1, ['a', -1, HASH], ['a', 1.5, HASH], [1, 1, HASH], ...hashes]) {
+    t.throws(() => decodeStaged(payload({ files: [file] })), protocolError);
   }
+  t.throws(() => decodeStaged(payload({ files: 1 })), protocolError);
   for (const compared of [{}, { bytes: -1, totalBytes: 1 }, { bytes: 1, totalBytes: '1' }]) {
     t.throws(() => decodeCompared(payload(compared)), protocolError);
   }

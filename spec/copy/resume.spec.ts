@@ -64,7 +64,7 @@ for (const direction of ['put', 'get'] as const) {
         if (bytes > 240_000) t.true(progress.resumedBytes > 100_000, `${bytes}: ${progress.resumedBytes}`);
         t.is(progress.bytes, 273_001);
       }),
-      { numRuns: 10 },
+      { numRuns: 5 },
     );
   });
 
@@ -106,18 +106,18 @@ for (const direction of ['put', 'get'] as const) {
     t.deepEqual([progress.resumedBytes, progress.sentBytes], [600_501, 399_999]);
     t.deepEqual(describeTree(to).slice(1), describeTree(from).slice(1));
   });
-
-  test(`${direction}: many files with names that are long in JSON go on`, async (t) => {
-    const [from, to] = [temporaryFolder(t), temporaryFolder(t)];
-    const name = (index: number): string => `${'\u0001'.repeat(200)}${index}`;
-    const files = Object.fromEntries(Array.from({ length: 1000 }, (_, index) => [name(index), `contents ${index}`]));
-    makeTree(from, { app: files });
-    makeTree(to, { '.app.vproxy-part': files });
-    const { progress } = await new CopyPair(t)[direction]([join(from, 'app')], to, true);
-    t.is(progress.sentBytes, 0);
-    t.deepEqual(describeTree(join(to, 'app')), describeTree(join(from, 'app')));
-  });
 }
+
+test('many files with names that are long in JSON go on', async (t) => {
+  const [from, to] = [temporaryFolder(t), temporaryFolder(t)];
+  const name = (index: number): string => `${'\u0001'.repeat(200)}${index}`;
+  const files = Object.fromEntries(Array.from({ length: 1000 }, (_, index) => [name(index), `contents ${index}`]));
+  makeTree(from, { app: files });
+  makeTree(to, { '.app.vproxy-part': files });
+  const { progress } = await new CopyPair(t).put([join(from, 'app')], to, true);
+  t.is(progress.sentBytes, 0);
+  t.deepEqual(describeTree(join(to, 'app')), describeTree(join(from, 'app')));
+});
 
 test('a caller that breaks off keeps what has come, and says so', async (t) => {
   const [from, to] = [temporaryFolder(t), temporaryFolder(t)];

@@ -120,14 +120,15 @@ for (const start of BAD_STARTS) {
 
 test('other messages that are not valid are refused', (t) => {
   const exit = { status: 0, signal: null, timedOut: false, durationMs: 1, error: null };
-  for (const change of [
+  const changes = [
     { status: 256 },
     { status: '0' },
     { signal: 9 },
     { timedOut: 0 },
     { durationMs: null },
     { error: {} },
-  ]) {
+  ];
+  for (const change of changes) {
     t.throws(() => decodeExit(Buffer.from(JSON.stringify({ ...exit, ...change }))), { code: 'protocol-error' });
   }
   for (const payload of ['', '\u0003', '\u0000\u0000']) {

@@ -14,21 +14,9 @@ const asRoot = testWith('root');
 
 test('a command says its status, and what it wrote to each output', async (t) => {
   const runner = new TestRunner(t);
-  const { stdout, stderr, status, signal, timedOut, error, durationMs } = await runner.run({
-    argv: ['sh', '-c', 'echo out; echo err >&2; exit 7'],
-  });
-  t.deepEqual(
-    { stdout, stderr, status, signal, timedOut, error },
-    {
-      stdout: 'out\n',
-      stderr: 'err\n',
-      status: 7,
-      signal: null,
-      timedOut: false,
-      error: null,
-    },
-  );
-  t.true(durationMs > 0 && durationMs < 60_000);
+  const { durationMs, ...said } = await runner.run({ argv: ['sh', '-c', 'echo out; echo err >&2; exit 7'] });
+  t.deepEqual(said, { stdout: 'out\n', stderr: 'err\n', status: 7, signal: null, timedOut: false, error: null });
+  t.true(durationMs > 0);
   t.is(runner.runner.runningCount, 0);
 });
 

@@ -148,7 +148,7 @@ export async function besideStream(t: ExecutionContext): Promise<HostileSetup> {
     const answer = once(neighbour, 'data') as Promise<[Buffer]>;
     neighbour.write('x');
     const [[echoed], { status }] = await within(
-      5000,
+      30_000,
       'echo and status',
       Promise.all([answer, control.ask('GET', '/v1/status')]),
     );

@@ -77,7 +77,7 @@ export async function sendHostile(
   const plan = encodeMessage(COPY_KIND.PLAN, { roots, totals: null });
   honest.on('error', () => undefined);
   hostile.on('error', () => undefined);
-  const answered = answer(hostile, records);
+  const answered = answer(hostile, COPY_KIND.READY, records);
   if (place === 'get') {
     hostile.write(plan);
     const outcome = fetchFiles(['/far/app'], target, {
@@ -88,7 +88,7 @@ export async function sendHostile(
       warn: () => undefined,
     });
     const error = await within(
-      20_000,
+      30_000,
       'the end of the copy',
       outcome.then(
         () => ({ code: 'done' }),
@@ -102,24 +102,24 @@ export async function sendHostile(
   service.serve(honest);
   hostile.write(encodeMessage(COPY_KIND.START, { direction: 'put', target, isResumed }));
   hostile.write(plan);
-  return within(20_000, 'an answer', answered);
+  return (await within(30_000, 'an answer', answered)).code;
 }
 
-/** Sends the records after READY; resolved with the code of an ERROR, or `done`. */
-function answer(stream: Duplex, records: readonly Buffer[]): Promise<string> {
+/** Sends the records after one of this kind; resolved with the ERROR that comes, or the code `done` or `closed`. */
+function answer(stream: Duplex, after: number, records: readonly Buffer[]): Promise<{ code: string; message: string }> {
   return new Promise((resolve) => {
     const reader = new RecordReader({
-      pieces: new Set(),
+      pieces: new Set([COPY_KIND.DATA]),
       onPiece: () => undefined,
       onRecord: (kind, payload) => {
-        if (kind === COPY_KIND.READY) for (const record of records) stream.write(record);
-        if (kind === COPY_KIND.ERROR) resolve((JSON.parse(payload.toString()) as { code: string }).code);
-        if (kind === COPY_KIND.DONE) resolve('done');
+        if (kind === after) for (const record of records) stream.write(record);
+        if (kind === COPY_KIND.ERROR) resolve(JSON.parse(payload.toString()) as { code: string; message: string });
+        if (kind === COPY_KIND.DONE) resolve({ code: 'done', message: '' });
         if (kind === COPY_KIND.ERROR || kind === COPY_KIND.DONE) stream.end();
       },
     });
     stream.on('data', (chunk: Buffer) => reader.push(chunk));
-    stream.on('close', () => resolve('closed'));
+    stream.on('close', () => resolve({ code: 'closed', message: '' }));
   });
 }
 
@@ -130,22 +130,9 @@ export function tellService(
   records: readonly Buffer[],
 ): Promise<{ readonly code: string; readonly message: string }> {
   const [honest, hostile] = duplexPair();
-  const answered = new Promise<{ code: string; message: string }>((resolve, reject) => {
-    const reader = new RecordReader({
-      pieces: new Set([COPY_KIND.DATA]),
-      onPiece: () => undefined,
-      onRecord: (kind, payload) => {
-        if (kind === COPY_KIND.PLAN) for (const record of records) hostile.write(record);
-        if (kind !== COPY_KIND.ERROR) return;
-        resolve(JSON.parse(payload.toString()) as { code: string; message: string });
-        hostile.end();
-      },
-    });
-    hostile.on('data', (chunk: Buffer) => reader.push(chunk));
-    hostile.on('close', () => reject(new Error('the stream was closed without an error')));
-  });
+  const answered = answer(hostile, COPY_KIND.PLAN, records);
   service.serve(honest);
   const sources = [{ path, name: 'file' }];
   hostile.write(encodeMessage(COPY_KIND.START, { direction: 'get', sources, isResumed: true, hasTotals: false }));
-  return within(20_000, 'an answer', answered);
+  return within(30_000, 'an answer', answered);
 }

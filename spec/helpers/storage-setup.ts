@@ -17,7 +17,7 @@ import { eventually } from './time.js';
 /** The compiled wrapper. */
 export const WRAPPER = fileURLToPath(new URL('../../program/vproxy-storage.cjs', import.meta.url));
 
-/** Resolves when the condition holds; rejects after ten seconds. */
+/** Resolves when the condition holds; rejects with its text when it never does. */
 export async function until(condition: () => boolean): Promise<void> {
   await eventually(condition, { intervalMs: 2, what: condition.toString() });
 }
@@ -45,7 +45,7 @@ export async function startGuest(t: ExecutionContext, options: StorageBrokerOpti
   await broker.listen(path);
   t.teardown(() => broker.close());
   const call = (...args: string[]) =>
-    callStorage({ argv: ['/usr/sbin/storcli64', ...args], socketPaths: [path], timeoutMs: 20_000 });
+    callStorage({ argv: ['/usr/sbin/storcli64', ...args], socketPaths: [path], timeoutMs: 60_000 });
   return { broker, path, folder, calls, changes, call };
 }
 

@@ -32,7 +32,7 @@ function setUp(t: ExecutionContext, sources: Partial<MachineSources> = {}) {
 }
 
 const closed = (stream: Duplex) =>
-  within(10_000, 'the end of a stream', new Promise<void>((resolve) => stream.once('close', resolve)));
+  within(30_000, 'the end of a stream', new Promise<void>((resolve) => stream.once('close', resolve)));
 
 test('the machine is told, with its clock; then both ends of the stream are closed', async (t) => {
   const { open } = setUp(t);

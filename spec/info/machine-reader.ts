@@ -92,37 +92,26 @@ test('a file system that does not answer has no size, and until it does no other
   const clock = new ManualClock();
   let asked = 0;
   let answer: (size: typeof SIZE) => void = () => undefined;
-  const sources = describedMachine(t, {
-    files: FILES,
-    statfs: () => {
-      asked += 1;
-      return new Promise((resolve) => (answer = resolve));
-    },
-  });
-  const reader = new MachineReader(sources, clock);
-  const first = reader.read();
+  const statfs = () => {
+    asked += 1;
+    return new Promise<typeof SIZE>((resolve) => (answer = resolve));
+  };
+  const reader = new MachineReader(describedMachine(t, { files: FILES, statfs }), clock);
+  const sizes = async () => (await reader.read()).disks.map(({ sizeBytes }) => sizeBytes);
+  const first = sizes();
   await eventually(() => asked === 1);
   clock.advance(1000);
-  t.deepEqual(
-    (await first).disks.map(({ sizeBytes }) => sizeBytes),
-    [null, null, null],
-  );
-  t.deepEqual(
-    (await reader.read()).disks.map(({ sizeBytes }) => sizeBytes),
-    [null, null, null],
-  );
+  t.deepEqual(await first, [null, null, null]);
+  t.deepEqual(await sizes(), [null, null, null]);
   t.is(asked, 1);
   answer(SIZE);
-  const third = reader.read();
+  const third = sizes();
   await eventually(() => {
     answer(SIZE);
     return asked === 4;
   });
   answer(SIZE);
-  t.deepEqual(
-    (await third).disks.map(({ sizeBytes }) => sizeBytes),
-    [409_600, 409_600, 409_600],
-  );
+  t.deepEqual(await third, [409_600, 409_600, 409_600]);
 });
 
 test('long lists and texts are cut to what an asker takes', async (t) => {

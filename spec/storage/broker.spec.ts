@@ -83,25 +83,17 @@ for (const [kind, start] of Object.entries(KINDS)) {
 test('several attached emulators share the calls', async (t) => {
   const guest = await startGuest(t);
   const port = await attachPort(t, guest.broker);
-  const waiting: (() => void)[] = [];
-  const decide: Decide = async (argv, fields) => {
-    await new Promise<void>((resolve) => waiting.push(resolve));
-    return echo(argv, fields);
-  };
+  const gate = deferred();
+  const decide: Decide = (argv, fields) => gate.promise.then(() => echo(argv, fields));
   const emulators = [startDialingEmulator(t, port, decide), startDialingEmulator(t, port, decide)];
   await until(() => guest.broker.emulators.attachedCount === 2);
-  const calls = [guest.call('1'), guest.call('2'), guest.call('3')];
-  await until(() => waiting.length === 2);
-  await until(() => guest.broker.waitingCalls === 1);
-  for (const resolve of waiting.splice(0)) resolve();
-  await until(() => waiting.length === 1);
-  for (const resolve of waiting.splice(0)) resolve();
-  const replies = await Promise.all(calls);
+  const calls = ['1', '2', '3'].map((name) => guest.call(name));
+  await until(() => guest.broker.waitingCalls === 1 && emulators.every(({ requests }) => requests.length === 1));
+  gate.resolve();
   t.deepEqual(
-    replies.map(({ stdout }) => stdout.toString()),
+    (await Promise.all(calls)).map(({ stdout }) => stdout.toString()),
     ['1\n', '2\n', '3\n'],
   );
-  t.true(emulators.every(({ requests }) => requests.length > 0));
 });
 
 test('while an emulator is attached the peer gets no call, and then it does', async (t) => {
@@ -167,26 +159,15 @@ test('a caller that closed its sending side and goes later is noticed', async (t
 });
 
 test('a parallel service gets so many calls at once', async (t) => {
-  const waiting: (() => void)[] = [];
-  const emulator = await startReadlineEmulator(t, async (argv, fields) => {
-    await new Promise<void>((resolve) => waiting.push(resolve));
-    return echo(argv, fields);
-  });
+  const gate = deferred();
+  const emulator = await startReadlineEmulator(t, (argv, fields) => gate.promise.then(() => echo(argv, fields)));
   const guest = await startGuest(t, { peer: peerAt(emulator.port), parallel: 3 });
   const calls = ['1', '2', '3', '4', '5'].map((name) => guest.call(name));
-  await until(() => waiting.length === 3);
-  await until(() => guest.broker.waitingCalls === 2);
+  await until(() => emulator.requests.length === 3 && guest.broker.waitingCalls === 2);
   t.is(guest.broker.runningCalls, 3);
-  const answering = (async () => {
-    for (let answered = 0; answered < 5; answered += 1) {
-      await until(() => waiting.length > 0);
-      waiting.shift()?.();
-    }
-  })();
-  const replies = await Promise.all(calls);
-  await answering;
+  gate.resolve();
   t.deepEqual(
-    replies.map(({ stdout }) => stdout.toString()),
+    (await Promise.all(calls)).map(({ stdout }) => stdout.toString()),
     ['1\n', '2\n', '3\n', '4\n', '5\n'],
   );
   t.is(emulator.mostAtOnce, 3);
@@ -292,18 +273,10 @@ test('a wrapper that never completes its request is told so in time', async (t) 
   const clock = new ManualClock();
   const guest = await startGuest(t, { clock });
   const wrapper = createConnection(guest.path);
-  let isConnected = false;
-  wrapper.once('connect', () => (isConnected = true));
   wrapper.write('{"argv":[');
-  await until(() => isConnected);
-  const answer = text(wrapper);
-  let isAnswered = false;
-  void answer.then(() => (isAnswered = true));
-  await until(() => {
-    clock.advance(10_000);
-    return isAnswered;
-  });
-  t.regex(await answer, /not complete in time/);
+  await until(() => clock.pending > 0);
+  clock.advance(10_000);
+  t.regex(await text(wrapper), /not complete in time/);
 });
 
 test('more calls than the bound are refused, and room comes back', async (t) => {

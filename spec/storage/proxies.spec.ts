@@ -59,7 +59,7 @@ class Setup {
       });
       await guest.start();
       const call = (...args: string[]) =>
-        callStorage({ argv: ['/usr/sbin/storcli64', ...args], socketPaths: [socketPath], timeoutMs: 20_000 });
+        callStorage({ argv: ['/usr/sbin/storcli64', ...args], socketPaths: [socketPath], timeoutMs: 60_000 });
       this.machines.set(label, { guest, call });
     }
     await Promise.all(labels.map((label) => host.waitFor({ label }, 10_000)));
@@ -78,7 +78,7 @@ class Setup {
 
   /** A stream of a program in a machine, to a service of the host. */
   async connect(label: string, service = 'storage'): Promise<MuxStream> {
-    return within(10_000, 'a stream', this.machine(label).guest.proxy.connect(service));
+    return within(30_000, 'a stream', this.machine(label).guest.proxy.connect(service));
   }
 }
 
@@ -136,7 +136,7 @@ test('what is no request never reaches the emulator, and ends that stream only',
   const setup = await new Setup(t).start('incoming', `storage:${port}`);
   const [good, bad] = [await setup.connect('vm1'), await setup.connect('vm1')];
   bad.write('{"argv":["x"],"vm":"vm2","x":NaN}\n');
-  await t.throwsAsync(within(10_000, 'the end', once(bad, 'data')), {
+  await t.throwsAsync(within(30_000, 'the end', once(bad, 'data')), {
     code: 'local-error',
     message: /storage request/,
   });
@@ -150,13 +150,13 @@ test('a request that its end cuts off does not end in order', async (t) => {
   const stream = await (await new Setup(t).start('incoming', `storage:${port}`)).connect('vm1');
   stream.end('{"argv":["x"');
   stream.resume();
-  await t.throwsAsync(within(10_000, 'the end', once(stream, 'end')), { code: 'local-error' });
+  await t.throwsAsync(within(30_000, 'the end', once(stream, 'end')), { code: 'local-error' });
 });
 
 test('a process that serves storage calls gets the label too', async (t) => {
   const stream = await (await new Setup(t).start('incoming', 'storage:exec:cat')).connect('vm1');
   stream.end('{"argv":["x"]}');
-  const [line] = (await within(10_000, 'a line', once(stream, 'data'))) as [Buffer];
+  const [line] = (await within(30_000, 'a line', once(stream, 'data'))) as [Buffer];
   t.is(line.toString(), '{"argv":["x"],"vm":"vm1"}\n');
 });
 
@@ -169,35 +169,10 @@ for (const [what, labels, service] of [
     const setup = await new Setup(t).start('incoming', `${service}:${port}`, labels);
     const stream = await setup.connect(labels[0], service);
     stream.end('{"argv":["x"],"vm":"vm2"}\nno request');
-    const [bytes] = (await within(10_000, 'an answer', once(stream, 'data'))) as [Buffer];
+    const [bytes] = (await within(30_000, 'an answer', once(stream, 'data'))) as [Buffer];
     t.is(bytes.toString(), '{"argv":["x"],"vm":"vm2"}\nno request');
   });
 }
-
-test('a machine that sends requests that nobody reads is held up', async (t) => {
-  // It does not read.
-  const { port } = await localServer(t, (socket) => void socket.pause());
-  const setup = await new Setup(t).start('incoming', `storage:${port}`);
-  const stream = await setup.connect('vm1');
-  const request = Buffer.from(`{"argv":["${'x'.repeat(10_000)}"]}\n`);
-  let writtenBytes = 0;
-  const write = (): void => {
-    while (stream.write(request)) writtenBytes += request.length;
-  };
-  stream.on('drain', write);
-  write();
-  let last = -1;
-  await eventually(
-    () => {
-      const isStill = writtenBytes === last;
-      last = writtenBytes;
-      return isStill;
-    },
-    { intervalMs: 500 },
-  );
-  t.true(writtenBytes < 32 * 2 ** 20, `${writtenBytes}`);
-  await t.notThrowsAsync(setup.connect('vm2'));
-});
 
 test('an emulator behind hybrid vsock gets the label, and the line of the handshake passes as it is', async (t) => {
   const setup = new Setup(t);

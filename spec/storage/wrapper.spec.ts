@@ -43,12 +43,9 @@ test.serial('the path that it was called by is sent, and not what that links to'
   const sub = join(folder, 'sub');
   await mkdir(sub);
   const ways: [string, ...string[]][] = [
-    [link],
     ['storcli64'],
-    ['./storcli64'],
     ['sub/../storcli64'],
     [process.execPath, link],
-    [process.execPath, 'storcli64'],
     ['sh', '-c', 'exec storcli64 "$@"', 'sh'],
   ];
   for (const way of ways) {

@@ -117,22 +117,6 @@ for (const [how, loadCalls] of [
     type('0123456789'.repeat(30_000));
     t.regex((await ended).text, /^ready\r\n1993361615 300000\r\n$/);
   });
-
-  test(`everything that is shown arrives, however slowly it is taken: ${how}`, async (t) => {
-    const { command, shows, text, ended } = await runInTerminal(t, 'echo pid $$; seq 50000', { loadCalls });
-    await shows(/pid/);
-    command.stdout.pause();
-    await eventually(() => command.stdout.readableLength > 0);
-    command.stdout.resume();
-    await ended;
-    t.is(text().split('\r\n').slice(1).join('\n'), `${Array.from({ length: 50_000 }, (_, i) => i + 1).join('\n')}\n`);
-  });
-
-  test(`a program is called by the name that it was given: ${how}`, async (t) => {
-    const options = { file: '/bin/bash', loadCalls };
-    const shell = await startInTerminal(t, ['-bash', '-c', 'shopt login_shell; echo "$0|$1"', 'a  b', "'"], options);
-    t.regex((await shell.ended).text, /^login_shell +\ton\r\na {2}b\|'\r\n$/);
-  });
 }
 
 test('a command leads a session and its foreground group in a terminal of its own', async (t) => {

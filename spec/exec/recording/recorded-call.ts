@@ -7,13 +7,14 @@ import { EXEC_KIND, encodeExit, encodeResize, encodeStart } from '../../../lib/e
 import { RecordedCall } from '../../../lib/exec/recording/recorded-call.js';
 import { TerminalRecorder } from '../../../lib/exec/recording/terminal-recorder.js';
 import { encodeRecord } from '../../../lib/util/bytes/records.js';
+import { SUCCESS } from '../../helpers/exec-peers.js';
 import { temporaryFolder } from '../../helpers/files.js';
 import { ManualClock } from '../../helpers/time.js';
 
 const TERMINAL = { columns: 80, rows: 24, term: 'xterm' };
 const START = encodeStart({ argv: ['top'], terminal: TERMINAL });
 const STARTED = encodeRecord(EXEC_KIND.STARTED, '{"pid":7}');
-const EXIT = encodeExit({ status: 0, signal: null, timedOut: false, durationMs: 1, error: null });
+const EXIT = encodeExit(SUCCESS);
 const shown = (text: string): Buffer => encodeRecord(EXEC_KIND.STDOUT, text);
 
 function setUp(t: ExecutionContext) {
@@ -89,15 +90,7 @@ test('neither a command without a terminal nor one that is refused leaves a file
   t.deepEqual(await recorded(), []);
   const other = setUp(t);
   other.call.handleSent(START);
-  other.call.handleReceived(
-    encodeExit({
-      status: null,
-      signal: null,
-      timedOut: false,
-      durationMs: 0,
-      error: { code: 'command-denied', message: 'no' },
-    }),
-  );
+  other.call.handleReceived(encodeExit({ ...SUCCESS, status: null, error: { code: 'command-denied', message: 'no' } }));
   other.call.handleClose();
   t.deepEqual(await other.recorded(), []);
   t.deepEqual([...events, ...other.events], []);

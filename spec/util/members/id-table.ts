@@ -11,20 +11,19 @@ const RANGES = [
 
 for (const [name, highest] of RANGES) {
   test(`a table has what a Map has: ids ${name}`, (t) => {
-    const numbers = new Random(name.length);
-    const random = () => numbers.fraction();
+    const random = new Random(name.length);
     const table = new IdTable<{ readonly id: number }>();
     const model = new Map<number, { readonly id: number }>();
     for (let step = 0; step < 20_000; step += 1) {
       const known = [...model.keys()];
-      const pick = known[Math.floor(random() * known.length)];
+      const pick = known[Math.floor(random.fraction() * known.length)];
       // Grows, shrinks, and grows again.
       const isGrowing = Math.sin(step / 2000) > 0;
-      if (pick !== undefined && random() < (isGrowing ? 0.3 : 0.7)) {
+      if (pick !== undefined && random.fraction() < (isGrowing ? 0.3 : 0.7)) {
         table.delete(pick);
         model.delete(pick);
       } else {
-        const id = 1 + Math.floor(random() * highest(step));
+        const id = 1 + Math.floor(random.fraction() * highest(step));
         const value = { id };
         table.set(id, value);
         model.set(id, value);

@@ -2,17 +2,12 @@
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
-import { socket } from '../../bench/contenders/socket.js';
 import { percentile } from '../../bench/load/echo.js';
 import { LoadClient } from '../../bench/load/load-client.js';
 import { startTarget } from '../../bench/load/start-target.js';
-import { parseBenchOptions } from '../../bench/options.js';
 import { parseProcStat } from '../../bench/process/proc-stat.js';
 import { Programs } from '../../bench/process/programs.js';
 import { cpuSecondsOf, listTree, memoryOf, residentBytesOf } from '../../bench/process/tree.js';
-import { Results } from '../../bench/results.js';
-import { runRounds } from '../../bench/rounds.js';
-import type { Work } from '../../bench/work/work.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { eventually } from '../helpers/time.js';
 
@@ -67,41 +62,6 @@ test('what fails says why, and the next command works', async (t) => {
     message: 'echo took longer than 200 ms',
   });
   t.is((await load.run({ kind: 'echo', address, bytes: 1, messages: 1 }))['messages'], 1);
-});
-
-test('when the time is over nothing more is begun: figures stay, and what has none says why', async (t) => {
-  const folder = temporaryFolder(t);
-  const programs = new Programs(folder);
-  t.teardown(() => programs.stop());
-  const target = await startTarget(programs);
-  const done: string[] = [];
-  const work = (id: string, outcomes: Record<string, number>): Work => ({
-    id,
-    rows: () => [{ key: 'figure', title: id, unit: '' }],
-    measure: () => {
-      done.push(id);
-      return Promise.resolve(outcomes);
-    },
-  });
-  const results = new Results();
-  const { amounts } = parseBenchOptions(['--quick', '--megabytes', '1']);
-  await runRounds(
-    {
-      ...{ rounds: 2, contenders: [socket], amounts, quick: true, target: target.program },
-      works: [work('first', { figure: 7 }), work('none', {}), work('last', { figure: 8 })],
-      setting: { programs, folder, target: target.port },
-      isOver: () => done.length === 2,
-      progress: () => undefined,
-    },
-    results,
-  );
-  t.deepEqual(done, ['first', 'none']);
-  t.like(results.cell('first', 'figure', 'socket'), { rounds: [7], failure: undefined });
-  t.is(results.cell('none', 'figure', 'socket'), undefined);
-  t.like(results.cell('last', 'figure', 'socket'), {
-    rounds: [],
-    failure: 'not tried: the time of --quick was over',
-  });
 });
 
 const FIELDS_AFTER_NAME = 'S 17 42 42 0 -1 4194560 100 0 0 0 250 150 30 20 20 0 1 0 12345 1000 200';
