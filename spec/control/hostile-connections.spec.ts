@@ -20,7 +20,7 @@ test('a handler may take longer than a request', async (t) => {
 test('hundreds of connections leave room for those who ask', async (t) => {
   const { path, isUnharmed } = await besideStream(t);
   const sockets: net.Socket[] = [];
-  while (sockets.length < 600) {
+  while (sockets.length < 300) {
     // No more at once than the backlog of a listener holds.
     const batch = await Promise.all(Array.from({ length: 100 }, () => openConnection(t, path)));
     for (const socket of batch) socket.resume().once('end', () => socket.destroy());

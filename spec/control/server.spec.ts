@@ -6,6 +6,9 @@ import { startControl } from '../helpers/control.js';
 import { PROJECT_ROOT, temporaryFolder, writeKeyFile } from '../helpers/files.js';
 import { TestProxy } from '../helpers/proxies.js';
 import { eventually, ManualClock } from '../helpers/time.js';
+import './errors.js';
+import './http-service.js';
+import './openapi.js';
 
 test('the socket is its owner’s alone', async (t) => {
   const { proxy } = new TestProxy(t, `unix-listen:${join(temporaryFolder(t), 'c')}`);

@@ -5,6 +5,11 @@ import { join } from 'node:path';
 import test from 'ava';
 import { CopyPair, describeTree, makeTree, type Tree } from '../helpers/copy-pair.js';
 import { temporaryFolder } from '../helpers/files.js';
+import './failures.js';
+import './folders.js';
+import './looked-at.js';
+import './named-paths.js';
+import './root.js';
 
 const EVERYTHING: Tree = {
   app: {
