@@ -136,7 +136,7 @@ export const THREATS: readonly Threat[] = [
         'threats/names.spec.ts',
         'T8: no path that a guest writes is one on the host: not in its name, in a service, or in who asks',
       ],
-      ['channel/kinds.spec.ts', 'a symbolic link is not followed'],
+      ['channel/sockets.spec.ts', 'a symbolic link is not followed'],
     ],
   },
   {
@@ -236,7 +236,7 @@ export const THREATS: readonly Threat[] = [
     id: 'T15',
     specs: [
       ['control/server.spec.ts', 'the socket is its owner’s alone'],
-      ['channel/kinds.spec.ts', 'a socket file has the mode 0600 before anybody can connect'],
+      ['channel/sockets.spec.ts', 'a socket file has the mode 0600 before anybody can connect'],
     ],
   },
   {
@@ -294,7 +294,7 @@ export const THREATS: readonly Threat[] = [
     specs: [
       ['fuzz/targets.spec.ts', ': any bytes are read alike in every split, or refused with a code of ours'],
       ['hostile/run-table.ts', 'every process has survived all of its cases'],
-      ['channel/tty.spec.ts', 'a defect that ends the process leaves the settings as they were'],
+      ['channel/devices.spec.ts', 'a defect that ends the process leaves the settings as they were'],
     ],
   },
   {

@@ -1,0 +1,350 @@
+/** Unix sockets and TCP, AF_VSOCK, and hybrid vsock: what dialling and listening reject with, and what becomes of files. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, openSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import type net from 'node:net';
+import { constants } from 'node:os';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { parseChannel } from '../../lib/channel/address/address.js';
+import {
+  encodeVsockAddress,
+  type VsockSystem,
+  vsockConnectKind,
+  vsockListen,
+  vsockListenKind,
+} from '../../lib/channel/vsock.js';
+import { vsockMuxConnectKind } from '../../lib/channel/vsock-mux.js';
+import { type ErrorCode, VproxyError } from '../../lib/errors.js';
+import type { Link } from '../../lib/link/link.js';
+import { deferred } from '../../lib/util/concurrency.js';
+import { dial, listen, loopbackVsock, patiently, record } from '../helpers/channel-pair.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { answering, firecracker, inPieces } from '../helpers/hybrid-vsock.js';
+import { freePort } from '../helpers/ports.js';
+import { connectedProxies, echo, localServer, localSocket, readToEnd, TestProxy } from '../helpers/proxies.js';
+import { eventually, ManualClock } from '../helpers/time.js';
+
+async function rejects(t: ExecutionContext, attempt: Promise<unknown>, code: ErrorCode, says: string): Promise<void> {
+  const { message } = await t.throwsAsync(attempt, { instanceOf: VproxyError, code });
+  t.true(message.includes(says), message);
+  t.false(message.includes('\n'));
+}
+
+/** A process that listens on a socket file. */
+async function listener(t: ExecutionContext, file: string, backlog = 511) {
+  const options = JSON.stringify({ path: file, backlog });
+  const script = `require('net').createServer().listen(${options}, () => console.log('up'))`;
+  const child = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+  t.teardown(() => child.kill('SIGKILL'));
+  await once(child.stdout, 'data');
+  return child;
+}
+
+/** A socket file whose listener died without removing it. */
+async function leaveStaleSocket(t: ExecutionContext, file: string): Promise<void> {
+  const child = await listener(t, file);
+  child.kill('SIGKILL');
+  await once(child, 'exit');
+}
+
+test('what can be dialled: a socket, also behind a link where that may be; anything else says what is wrong', async (t) => {
+  const folder = temporaryFolder(t);
+  const at = (name: string): string => join(folder, name);
+  const unix = (name: string, isFollowed = true) =>
+    dial(t, `unix-connect:${at(name)}`, { ...patiently(), ...(isFollowed ? {} : { followsLinks: false }) });
+  let accepted = 0;
+  await listen(t, `unix-listen:${at('socket')}`, {
+    onLink: (link) => {
+      accepted += 1;
+      link.destroy();
+    },
+  });
+  symlinkSync('socket', at('link'));
+  writeFileSync(at('regular'), '');
+  await leaveStaleSocket(t, at('stale'));
+  await unix('link');
+  await unix('socket', false);
+  await rejects(t, unix('link', false), 'channel-unusable', 'a symbolic link');
+  for (const isFollowed of [true, false]) {
+    await rejects(t, unix('regular', isFollowed), 'channel-unusable', 'not a socket');
+    await rejects(t, unix('none', isFollowed), 'channel-missing', at('none'));
+    await rejects(t, unix('stale', isFollowed), 'channel-refused', at('stale'));
+  }
+  await rejects(t, dial(t, `tcp-connect:127.0.0.1:${await freePort()}`), 'channel-refused', '127.0.0.1:');
+  // Behind these another one is accepted for certain.
+  await unix('socket');
+  await eventually(() => accepted === 3, { what: 'the third' });
+});
+
+test('dialling that is given up rejects with shutdown, before and meanwhile', async (t) => {
+  const aborted = { ...patiently(), signal: AbortSignal.abort() };
+  await rejects(t, dial(t, 'tcp-connect:127.0.0.1:1', aborted), 'shutdown', 'given up');
+  const abort = new AbortController();
+  const { description } = await listen(t, 'tcp-listen:127.0.0.1:0');
+  const attempt = dial(t, description.replace('listen', 'connect'), { ...patiently(), signal: abort.signal });
+  abort.abort();
+  await rejects(t, attempt, 'shutdown', 'given up');
+});
+
+test.serial('the umask stays as it was when a socket file is made', async (t) => {
+  const folder = temporaryFolder(t);
+  const modeOf = (name: string): number => {
+    writeFileSync(join(folder, name), '', { mode: 0o666 });
+    return statSync(join(folder, name)).mode;
+  };
+  const before = modeOf('before');
+  await listen(t, `unix-listen:${folder}/channel.sock`);
+  t.is(modeOf('after'), before);
+});
+
+test('a socket file has the mode 0600 before anybody can connect', async (t) => {
+  const file = join(temporaryFolder(t), 'channel.sock');
+  const opening = listen(t, `unix-listen:${file}`);
+  while (!existsSync(file)) await new Promise((resolve) => setImmediate(resolve));
+  t.is(statSync(file).mode & 0o777, 0o600);
+  await opening;
+  t.is(statSync(file).mode & 0o777, 0o600);
+});
+
+test('a stale socket file is replaced', async (t) => {
+  const file = join(temporaryFolder(t), 'stale');
+  await leaveStaleSocket(t, file);
+  const accepted = deferred<Link>();
+  await listen(t, `unix-listen:${file}`, { onLink: (link) => accepted.resolve(link) });
+  await dial(t, `unix-connect:${file}`);
+  (await accepted.promise).destroy();
+  t.pass();
+});
+
+test('a socket file whose listener is too busy to answer is not stolen', async (t) => {
+  const file = join(temporaryFolder(t), 'busy');
+  const child = await listener(t, file, 1);
+  child.kill('SIGSTOP');
+  const fill = async () => {
+    for (;;) await dial(t, `unix-connect:${file}`);
+  };
+  await rejects(t, fill(), 'channel-busy', 'too many wait');
+  await rejects(t, listen(t, `unix-listen:${file}`), 'address-in-use', 'it is taken by ');
+});
+
+test('a file that is no socket is neither replaced nor removed', async (t) => {
+  const file = join(temporaryFolder(t), 'notes');
+  writeFileSync(file, 'precious');
+  await rejects(t, listen(t, `unix-listen:${file}`), 'address-in-use', 'not a socket');
+  t.is(readFileSync(file, 'utf8'), 'precious');
+});
+
+test('a symbolic link is not followed', async (t) => {
+  const folder = temporaryFolder(t);
+  writeFileSync(join(folder, 'notes'), 'precious');
+  symlinkSync('notes', join(folder, 'link'));
+  await rejects(t, listen(t, `unix-listen:${folder}/link`), 'address-in-use', 'not a socket');
+});
+
+test('an address that is taken, or cannot be had, has a code each', async (t) => {
+  const folder = temporaryFolder(t);
+  const { description } = await listen(t, 'tcp-listen:127.0.0.1:0');
+  await listen(t, `unix-listen:${folder}/live`);
+  await rejects(t, listen(t, description), 'address-in-use', '127.0.0.1:');
+  await rejects(t, listen(t, `unix-listen:${folder}/live`), 'address-in-use', 'it is taken by this process');
+  await dial(t, `unix-connect:${folder}/live`);
+  await rejects(t, listen(t, 'tcp-listen:192.0.2.1:0'), 'address-unavailable', '192.0.2.1');
+  await rejects(t, listen(t, `unix-listen:${folder}/none/c`), 'address-unavailable', 'the folder');
+});
+
+test('closing a listener removes its socket file and leaves its links', async (t) => {
+  const file = join(temporaryFolder(t), 'channel.sock');
+  const accepted = deferred<Link>();
+  const listening = await listen(t, `unix-listen:${file}`, { onLink: (link) => accepted.resolve(link) });
+  const dialled = await dial(t, `unix-connect:${file}`);
+  const link = await accepted.promise;
+  t.teardown(() => link.destroy());
+  await listening.close();
+  t.false(existsSync(file));
+  const recorder = record(link);
+  dialled.write(Buffer.from('still here'));
+  await recorder.received(10);
+  t.is(String(recorder.bytes), 'still here');
+  t.is(dialled.description, `unix-connect:${file}`);
+});
+
+test('descriptions name the kind, the port that was picked, and who connected', async (t) => {
+  const accepted = deferred<Link>();
+  const { description } = await listen(t, 'tcp-listen:127.0.0.1:0', { onLink: (link) => accepted.resolve(link) });
+  t.regex(description, /^tcp-listen:127\.0\.0\.1:[1-9]\d*$/);
+  const dialled = await dial(t, description.replace('listen', 'connect'));
+  t.is(dialled.description, description.replace('listen', 'connect'));
+  const link = await accepted.promise;
+  t.teardown(() => link.destroy());
+  t.regex(link.description, /^tcp-listen:127\.0\.0\.1:\d+ from 127\.0\.0\.1:\d+$/);
+});
+
+test('which listeners are private', (t) => {
+  const isPrivate = (text: string): boolean => {
+    const { kind, address } = parseChannel(text);
+    return kind.mode === 'listen' && kind.isPrivate(address);
+  };
+  t.true(isPrivate('unix-listen:/a'));
+  for (const host of ['127.0.0.1', '127.9.9.9', 'localhost', '[::1]', '[0:0:0:0:0:0:0:1]'])
+    t.true(isPrivate(`tcp-listen:${host}:0`), host);
+  for (const host of ['0.0.0.0', '[::]', '10.0.0.1', '128.0.0.1', 'localhost.example.com'])
+    t.false(isPrivate(`tcp-listen:${host}:0`), host);
+});
+
+// AF_VSOCK.
+
+const HANDLERS = { onLink: () => undefined, onFailed: () => undefined };
+
+test('an address looks as struct sockaddr_vm does', (t) => {
+  t.is(encodeVsockAddress({ cid: 2, port: 0x01020304 }).toString('hex'), '28000000040302010200000000000000');
+  t.is(encodeVsockAddress({ cid: 0xffffffff, port: 1 }).toString('hex'), '2800000001000000ffffffff00000000');
+});
+
+test('a port that is taken, or not listened on, has its own code, and no descriptor is left', async (t) => {
+  const { port } = await localServer(t, () => undefined);
+  const descriptors = readdirSync('/proc/self/fd').length;
+  await t.throwsAsync(vsockListenKind(loopbackVsock).listen(port, HANDLERS), {
+    code: 'address-in-use',
+    message: /vsock-listen:\d+: .*EADDRINUSE/,
+  });
+  const nobody = { cid: 1, port: await freePort() };
+  await t.throwsAsync(vsockConnectKind(loopbackVsock).dial(nobody, patiently()), { code: 'channel-refused' });
+  await eventually(() => readdirSync('/proc/self/fd').length <= descriptors);
+});
+
+/** A system whose connections are made when the test says so; its descriptors are real, so that they can be closed. */
+const fakeSystem = (changes: Partial<VsockSystem> = {}) => {
+  const system: VsockSystem = {
+    socket: () => openSync('/dev/null', 'r'),
+    connect: () => -constants.errno.EINPROGRESS,
+    bind: () => 0,
+    pendingError: () => 0,
+    isWritable: () => false,
+    ...changes,
+  };
+  return () => Promise.resolve(system);
+};
+
+const { ECONNRESET, ENODEV, EAFNOSUPPORT, EACCES } = constants.errno;
+for (const [what, changes, code, message] of [
+  ['nobody listens', { isWritable: () => true, pendingError: () => ECONNRESET }, 'channel-refused', /nobody/],
+  ['no such machine', { connect: () => -ENODEV }, 'channel-missing', /no machine of that CID/],
+  ['no vsock', { socket: () => -EAFNOSUPPORT }, 'channel-failed', /no AF_VSOCK/],
+  ['no permission', { connect: () => -EACCES }, 'channel-denied', /EACCES/],
+] as const) {
+  test(`vsock-connect where there is ${what}`, async (t) => {
+    const kind = vsockConnectKind(fakeSystem(changes));
+    await t.throwsAsync(kind.dial({ cid: 3, port: 9 }, patiently()), { code, message });
+  });
+}
+
+test('a connection that is not made keeps the event loop free, and is given up after 5 s or when asked to', async (t) => {
+  const clock = new ManualClock();
+  let looks = 0;
+  const kind = vsockConnectKind(fakeSystem({ isWritable: () => (looks += 1) < 0 }), clock);
+  let isOver = false;
+  const late = t
+    .throwsAsync(kind.dial({ cid: 3, port: 9 }, patiently()), { code: 'channel-failed', message: /ETIMEDOUT/ })
+    .finally(() => (isOver = true));
+  const passUntil = (isDone: () => boolean) => eventually(() => (clock.advance(50), isDone()), { intervalMs: 1 });
+  await passUntil(() => isOver);
+  await late;
+  t.true(looks > 90 && looks < 130, `${looks} looks`);
+  const stop = new AbortController();
+  const given = t.throwsAsync(kind.dial({ cid: 3, port: 9 }, { ...patiently(), signal: stop.signal }), {
+    code: 'shutdown',
+  });
+  stop.abort();
+  await passUntil(() => clock.pending === 0);
+  await given;
+});
+
+test('without koffi both say what to install, and what does without', async (t) => {
+  const absent = (description: string, instead: string) =>
+    Promise.reject(new VproxyError('channel-unusable', `${description}: koffi; ${instead}`));
+  await t.throwsAsync(vsockConnectKind(absent).dial({ cid: 2, port: 9 }, patiently()), {
+    code: 'channel-unusable',
+    message: 'vsock-connect:2:9: koffi; exec:socat - VSOCK-CONNECT:2:9',
+  });
+  await t.throwsAsync(vsockListenKind(absent).listen(9, HANDLERS), {
+    message: 'vsock-listen:9: koffi; exec:socat - VSOCK-LISTEN:9',
+  });
+  t.true(vsockListen.isPrivate(9));
+});
+
+// Hybrid vsock.
+
+test('the line is one write, and what comes behind the answer belongs to the channel', async (t) => {
+  const path = join(temporaryFolder(t), 'vmm');
+  const requests = await firecracker(t, path, { 7: (socket) => socket.write('hello') });
+  const handler = record(await dial(t, `vsock-mux-connect:${path}:7`));
+  await handler.received(5);
+  t.is(handler.bytes.toString(), 'hello');
+  t.deepEqual(requests, [{ line: 'CONNECT 7\n', early: '' }]);
+});
+
+test('an answer in pieces is understood', async (t) => {
+  const path = join(temporaryFolder(t), 'vmm');
+  await answering(t, path, (socket) => inPieces(socket, ['O', 'K 10', '73741824', '\nfirst', ' second']));
+  const handler = record(await dial(t, `vsock-mux-connect:${path}:7`));
+  await handler.received(12);
+  t.is(handler.bytes.toString(), 'first second');
+});
+
+for (const [what, answer, code, message] of [
+  ['a bare close', (socket: net.Socket) => socket.destroy(), 'channel-refused', /nobody listens on port 7 there/],
+  ['an orderly end', (socket: net.Socket) => socket.end(), 'channel-refused', /nobody listens on port 7 there/],
+  ['another answer', (socket: net.Socket) => socket.write('\u001b[2J\n'), 'channel-failed', /answered "\\x1b\[2J"/],
+  ['an endless answer', (socket: net.Socket) => socket.write('OK'.repeat(99)), 'channel-failed', /more than a line/],
+] as const) {
+  test(`${what} is ${code}`, async (t) => {
+    const path = join(temporaryFolder(t), 'vmm');
+    await answering(t, path, (socket) => void answer(socket));
+    await t.throwsAsync(dial(t, `vsock-mux-connect:${path}:7`), { code, message });
+  });
+}
+
+test('no answer for 5 s is channel-failed, no socket channel-missing, and dialling can be given up', async (t) => {
+  const path = join(temporaryFolder(t), 'vmm');
+  let asked = 0;
+  await answering(t, path, () => void (asked += 1));
+  const clock = new ManualClock();
+  const late = vsockMuxConnectKind(clock).dial({ path, port: 7 }, patiently());
+  const failure = t.throwsAsync(late, { code: 'channel-failed', message: /no answer to CONNECT for 5 s/ });
+  await eventually(() => asked === 1);
+  clock.advance(5000);
+  await failure;
+  t.is(clock.pending, 0);
+  await t.throwsAsync(dial(t, `vsock-mux-connect:${path}.none:7`), { code: 'channel-missing' });
+  const stop = new AbortController();
+  const attempt = dial(t, `vsock-mux-connect:${path}:7`, { ...patiently(), signal: stop.signal });
+  stop.abort();
+  await t.throwsAsync(attempt, { code: 'shutdown' });
+});
+
+test('a session runs over hybrid vsock, and comes back when the guest listens again', async (t) => {
+  const folder = temporaryFolder(t);
+  const path = join(folder, 'vmm');
+  const server = await localServer(t, echo);
+  // The guest's side of Firecracker, which is a unix socket here, and vproxy's own hybrid vsock in front of it.
+  const guest = await localServer(t, (socket) => {
+    const onward = localSocket(t, { path: join(folder, 'guest') });
+    onward.on('error', () => socket.destroy());
+    socket.pipe(onward).pipe(socket);
+  });
+  await connectedProxies(
+    t,
+    join(folder, 'outer'),
+    { outgoing: [`*:vsock-mux:${path},1234=guest`] },
+    { incoming: [`guest:${guest.port}`] },
+  );
+  const host = new TestProxy(t, `vsock-mux-connect:${path}:1234`, { outgoing: ['echo:0'] });
+  await host.start();
+  const inGuest = new TestProxy(t, `unix-listen:${join(folder, 'guest')}`, { incoming: [`echo:${server.port}`] });
+  await inGuest.start();
+  await host.event('session-established');
+  const socket = localSocket(t, { host: '127.0.0.1', port: host.port('echo') });
+  socket.end('over two channels');
+  t.is((await readToEnd(socket)).toString(), 'over two channels');
+});
