@@ -83,86 +83,102 @@ test('the same file as JSON says the same', (t) => {
   t.deepEqual(asJson, asToml);
 });
 
-const refuses = test.macro<[text: string, ...lines: string[]]>({
-  title: (_, text) => `refused: ${JSON.stringify(text).slice(0, 100)}`,
-  exec: (t, text, ...lines) => t.deepEqual(problemsOf(text), lines),
-});
+const SECONDS = 'expected a whole number of seconds from 0 to 86400, or a time such as 500ms, 90s, 5m or 1h30m';
+const KEY = '1f'.repeat(32);
+const path = 'expected the path of a file';
+const expectedExec = 'expected true, false, or a list of paths, such as ["/usr/bin/uname"]';
 
-test(refuses, 'a = 1\nb = = 2', 'f:2:5: it is not TOML: invalid value');
-test(refuses, 'wait = 1\nwait = 2', 'f:2:1: it is not TOML: trying to redefine an already defined table or value');
-test(refuses, '{"wait": 3,\n "channels" {}}', 'f:2:13: it is not JSON: expected a colon behind the key');
-test(refuses, '{"wait": 3, "wait": 4}', 'f:1:13: it is not JSON: this key is there twice');
-test(refuses, 'name = ""', 'f: name: it is empty; expected a text of 1 to 256 characters');
-test(refuses, `name = "${'x'.repeat(257)}"`, 'f: name: it has more than 256 characters');
-test(refuses, 'control = true', 'f: control: expected the path of a socket, or false');
-test(refuses, 'log-level = "loud"', 'f: log-level: expected error, warn, info or debug');
-test(
-  refuses,
-  'wait = 1.5',
-  'f: wait: expected a whole number of seconds from 0 to 86400, or a time such as 500ms, 90s, 5m or 1h30m',
-);
-test(refuses, 'buffer = 65535', 'f: buffer: expected a whole number of bytes from 65536 to 67108864');
-test(
-  refuses,
-  'dead-after = 86401',
-  'f: dead-after: expected a whole number of seconds (0: never) from 0 to 86400, or a time such as 500ms, 90s, 5m or 1h30m',
-);
-test(refuses, 'insecure = 1', 'f: insecure: expected true or false');
-test(refuses, 'waits = 1', 'f: waits: there is no such key; did you mean wait?');
-test(
-  refuses,
-  '"\\u001b[2J" = 1',
-  `f: "\\x1b[2J": there is no such key; there are: wait, dead-after, buffer, insecure, keys, peer-address, allow-exec, allow-copy, info, announce-ports, forward-ports, services, egress, name, control, audit, once, metrics, log-level, log-format, log-details, channels`,
-);
-test(refuses, 'channels = []', 'f: channels: expected tables of channels, such as [channels.vm1]');
-test(refuses, '{"channels": {"vm1": 3}}', 'f: channels.vm1: expected a table with an address');
-test(
-  refuses,
-  '[channels.vm1]',
-  'f: channels.vm1.address: it is missing; expected KIND:ADDRESS or a URI, such as "unix-connect:/run/vm1.sock"',
-);
-test(
-  refuses,
-  '[channels."VM 1"]\naddress = "stdio:"',
-  'f: channels."VM 1": channel label "VM 1": it is not 1 to 64 of a-z, 0-9, dot, underscore and hyphen',
-);
-test(
-  refuses,
-  '{"channels": {"__proto__": {"address": "stdio:"}, "vm1": {"address": "stdio:", "__proto__": 3}}}',
-  'f: channels.vm1.__proto__: there is no such key; there are: wait, dead-after, buffer, insecure, keys, peer-address, allow-exec, allow-copy, info, announce-ports, forward-ports, services, egress, name, address, outgoing, incoming, storage, vsock-ports',
-);
-test(
-  refuses,
-  '[channels."vm.1"]\naddress = "unix://run/x"',
-  'f: channels."vm.1".address: channel "unix://run/x": expected unix:///path',
-);
-test(
-  refuses,
-  `${CHANNEL}outgoing = "ssh:22"`,
-  'f: channels.vm1.outgoing: expected a list of texts, such as ["ssh:127.0.0.1:9022"]',
-);
-test(
-  refuses,
-  `${CHANNEL}storage = "no"`,
-  'f: channels.vm1.storage: expected true, false, or a table with socket and parallel',
-);
-test(
-  refuses,
-  `${CHANNEL}vsock-ports = { 22 = "ssh" }`,
-  'f: channels.vm1.vsock-ports: there is no outgoing "*:vsock-mux:/path" that it is for',
-);
-test(
-  refuses,
-  `${CHANNEL}outgoing = ["*:vsock-mux:/v"]\nvsock-ports = { x = "ssh", 22 = 3 }`,
-  'f: channels.vm1.vsock-ports.22: expected the name of a service',
-  'f: channels.vm1.vsock-ports.x: "x=ssh" is not PORT=SERVICE, such as 1234=ssh',
-);
-test(
-  refuses,
-  `${CHANNEL}incoming = ["a:1", "b:2", "a:3"]\noutgoing = ["x:0", "y:0", "z:1"]\n[channels.vm2]\naddress = "stdio:"\nincoming = ["a:1"]\noutgoing = ["q:127.0.0.1:1"]`,
-  'f: channels.vm1.incoming[2]: the service a is that of channels.vm1.incoming[0] already',
-  'f: channels.vm2.outgoing[0]: 127.0.0.1:1 is that of channels.vm1.outgoing[2] already',
-);
+/** Files, and all problems that they have. */
+const REFUSED: readonly (readonly string[])[] = [
+  ['a = 1\nb = = 2', 'f:2:5: it is not TOML: invalid value'],
+  ['wait = 1\nwait = 2', 'f:2:1: it is not TOML: trying to redefine an already defined table or value'],
+  ['{"wait": 3,\n "channels" {}}', 'f:2:13: it is not JSON: expected a colon behind the key'],
+  ['{"wait": 3, "wait": 4}', 'f:1:13: it is not JSON: this key is there twice'],
+  ['name = ""', 'f: name: it is empty; expected a text of 1 to 256 characters'],
+  [`name = "${'x'.repeat(257)}"`, 'f: name: it has more than 256 characters'],
+  ['control = true', 'f: control: expected the path of a socket, or false'],
+  ['log-level = "loud"', 'f: log-level: expected error, warn, info or debug'],
+  ['wait = 1.5', `f: wait: ${SECONDS}`],
+  ['buffer = 65535', 'f: buffer: expected a whole number of bytes from 65536 to 67108864'],
+  [
+    'dead-after = 86401',
+    'f: dead-after: expected a whole number of seconds (0: never) from 0 to 86400, or a time such as 500ms, 90s, 5m or 1h30m',
+  ],
+  ['insecure = 1', 'f: insecure: expected true or false'],
+  ['waits = 1', 'f: waits: there is no such key; did you mean wait?'],
+  [
+    '"\\u001b[2J" = 1',
+    `f: "\\x1b[2J": there is no such key; there are: wait, dead-after, buffer, insecure, keys, peer-address, allow-exec, allow-copy, info, announce-ports, forward-ports, services, egress, name, control, audit, once, metrics, log-level, log-format, log-details, channels`,
+  ],
+  ['channels = []', 'f: channels: expected tables of channels, such as [channels.vm1]'],
+  ['{"channels": {"vm1": 3}}', 'f: channels.vm1: expected a table with an address'],
+  [
+    '[channels.vm1]',
+    'f: channels.vm1.address: it is missing; expected KIND:ADDRESS or a URI, such as "unix-connect:/run/vm1.sock"',
+  ],
+  [
+    '[channels."VM 1"]\naddress = "stdio:"',
+    'f: channels."VM 1": channel label "VM 1": it is not 1 to 64 of a-z, 0-9, dot, underscore and hyphen',
+  ],
+  [
+    '{"channels": {"__proto__": {"address": "stdio:"}, "vm1": {"address": "stdio:", "__proto__": 3}}}',
+    'f: channels.vm1.__proto__: there is no such key; there are: wait, dead-after, buffer, insecure, keys, peer-address, allow-exec, allow-copy, info, announce-ports, forward-ports, services, egress, name, address, outgoing, incoming, storage, vsock-ports',
+  ],
+  [
+    '[channels."vm.1"]\naddress = "unix://run/x"',
+    'f: channels."vm.1".address: channel "unix://run/x": expected unix:///path',
+  ],
+  [
+    `${CHANNEL}outgoing = "ssh:22"`,
+    'f: channels.vm1.outgoing: expected a list of texts, such as ["ssh:127.0.0.1:9022"]',
+  ],
+  [`${CHANNEL}storage = "no"`, 'f: channels.vm1.storage: expected true, false, or a table with socket and parallel'],
+  [
+    `${CHANNEL}vsock-ports = { 22 = "ssh" }`,
+    'f: channels.vm1.vsock-ports: there is no outgoing "*:vsock-mux:/path" that it is for',
+  ],
+  [
+    `${CHANNEL}outgoing = ["*:vsock-mux:/v"]\nvsock-ports = { x = "ssh", 22 = 3 }`,
+    'f: channels.vm1.vsock-ports.22: expected the name of a service',
+    'f: channels.vm1.vsock-ports.x: "x=ssh" is not PORT=SERVICE, such as 1234=ssh',
+  ],
+  [
+    `${CHANNEL}incoming = ["a:1", "b:2", "a:3"]\noutgoing = ["x:0", "y:0", "z:1"]\n[channels.vm2]\naddress = "stdio:"\nincoming = ["a:1"]\noutgoing = ["q:127.0.0.1:1"]`,
+    'f: channels.vm1.incoming[2]: the service a is that of channels.vm1.incoming[0] already',
+    'f: channels.vm2.outgoing[0]: 127.0.0.1:1 is that of channels.vm1.outgoing[2] already',
+  ],
+  ['keys = "/a"', 'f: keys: expected a list of paths, such as ["/etc/vproxy/vm1.key"]'],
+  ['keys = [3]', `f: keys[0]: ${path}`],
+  [`keys = ["${KEY}"]`, `f: keys[0]: ${path} that has the key, not the key itself`],
+  ['allow-exec = "/usr/bin/uname"', `f: allow-exec: ${expectedExec}`],
+  ['allow-copy = 1', 'f: allow-copy: expected true, false, or the path of a folder, such as "/srv/in"'],
+  ['audit = "audit.log"', 'f: audit: the path of a file is absolute, and ends with its name'],
+  ['audit = "/a,keep=3"', 'f: audit: keep= needs rotate='],
+  ['services = 3', 'f: services: expected a table for each service, such as [services.ssh]'],
+  ['[services]\nssh = 3', 'f: services.ssh: expected a table, such as { streams = 10 }'],
+  ['[services.ssh]\nstream = 3', 'f: services.ssh.stream: there is no such key; did you mean streams?'],
+  [
+    '[services.SSH]\nstreams = 0\nchannels = ["VM"]\nopens-per-second = 0\nbytes-per-second = 3\nidle-timeout = 0.5',
+    'f: services.SSH: the name of a service is 1 to 64 of a-z, 0-9, dot, underscore and hyphen, and begins with a letter or digit',
+    'f: services.SSH.channels[0]: channel label "VM": it is not 1 to 64 of a-z, 0-9, dot, underscore and hyphen',
+    'f: services.SSH.streams: expected a whole number of streams from 1 to 1048576',
+    'f: services.SSH.opens-per-second: expected a number of openings a second from 0.01 to 1000000',
+    'f: services.SSH.bytes-per-second: expected a number of bytes a second from 1024 to 1000000000000',
+    'f: services.SSH.idle-timeout: expected a whole number of seconds from 1 to 86400, or a time such as 500ms, 90s, 5m or 1h30m',
+  ],
+  ...['uname', 'bin/uname', '/usr/../bin/uname', '/usr/bin/', ''].map((path) => [
+    `${CHANNEL}allow-exec = ["/usr/bin/id", "${path}"]`,
+    `f: channels.vm1.allow-exec: "${path}" is not the absolute path of a program, such as /usr/bin/uname`,
+  ]),
+  ...['in', '/srv/..', '/srv/../in', ''].map((path) => [
+    `allow-copy = "${path}"`,
+    `f: allow-copy: "${path}" is not the absolute path of a folder, such as /srv/in`,
+  ]),
+];
+
+for (const [text = '', ...lines] of REFUSED) {
+  test(`refused: ${JSON.stringify(text).slice(0, 100)}`, (t) => t.deepEqual(problemsOf(text), lines));
+}
 
 test('every error is listed, those of inner tables and of later channels too', (t) => {
   const text = `
@@ -265,44 +281,6 @@ test('no text makes it throw, and every problem is one line that can be shown', 
     { numRuns: 1000 },
   );
 });
-
-const KEY = '1f'.repeat(32);
-const path = 'expected the path of a file';
-test(refuses, 'keys = "/a"', 'f: keys: expected a list of paths, such as ["/etc/vproxy/vm1.key"]');
-test(refuses, 'keys = [3]', `f: keys[0]: ${path}`);
-test(refuses, `keys = ["${KEY}"]`, `f: keys[0]: ${path} that has the key, not the key itself`);
-const expectedExec = 'expected true, false, or a list of paths, such as ["/usr/bin/uname"]';
-test(refuses, 'allow-exec = "/usr/bin/uname"', `f: allow-exec: ${expectedExec}`);
-for (const path of ['uname', 'bin/uname', '/usr/../bin/uname', '/usr/bin/', '']) {
-  test(
-    refuses,
-    `[channels.vm1]\naddress = "stdio:"\nallow-exec = ["/usr/bin/id", "${path}"]`,
-    `f: channels.vm1.allow-exec: "${path}" is not the absolute path of a program, such as /usr/bin/uname`,
-  );
-}
-test(refuses, 'allow-copy = 1', 'f: allow-copy: expected true, false, or the path of a folder, such as "/srv/in"');
-for (const path of ['in', '/srv/..', '/srv/../in', '']) {
-  test(
-    refuses,
-    `allow-copy = "${path}"`,
-    `f: allow-copy: "${path}" is not the absolute path of a folder, such as /srv/in`,
-  );
-}
-test(refuses, 'audit = "audit.log"', 'f: audit: the path of a file is absolute, and ends with its name');
-test(refuses, 'audit = "/a,keep=3"', 'f: audit: keep= needs rotate=');
-test(refuses, 'services = 3', 'f: services: expected a table for each service, such as [services.ssh]');
-test(refuses, '[services]\nssh = 3', 'f: services.ssh: expected a table, such as { streams = 10 }');
-test(refuses, '[services.ssh]\nstream = 3', 'f: services.ssh.stream: there is no such key; did you mean streams?');
-test(
-  refuses,
-  '[services.SSH]\nstreams = 0\nchannels = ["VM"]\nopens-per-second = 0\nbytes-per-second = 3\nidle-timeout = 0.5',
-  'f: services.SSH: the name of a service is 1 to 64 of a-z, 0-9, dot, underscore and hyphen, and begins with a letter or digit',
-  'f: services.SSH.channels[0]: channel label "VM": it is not 1 to 64 of a-z, 0-9, dot, underscore and hyphen',
-  'f: services.SSH.streams: expected a whole number of streams from 1 to 1048576',
-  'f: services.SSH.opens-per-second: expected a number of openings a second from 0.01 to 1000000',
-  'f: services.SSH.bytes-per-second: expected a number of bytes a second from 1024 to 1000000000000',
-  'f: services.SSH.idle-timeout: expected a whole number of seconds from 1 to 86400, or a time such as 500ms, 90s, 5m or 1h30m',
-);
 
 test('the example configurations are right', (t) => {
   const folder = join(PROJECT_ROOT, 'docs/examples');

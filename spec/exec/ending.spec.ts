@@ -4,10 +4,8 @@ import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { VproxyError } from '../../lib/errors.js';
 import type { ExecRequest } from '../../lib/exec/exec-messages.js';
-import { type OpenPipes, openSystemPipes } from '../../lib/system/processes/pipes.js';
 import { MAX_TIMER_MS } from '../../lib/util/clock.js';
-import { deferred } from '../../lib/util/concurrency.js';
-import { advanceUntil, type ExecCaller, isRunning, statOf, TestRunner } from '../helpers/exec-peers.js';
+import { advanceUntil, type ExecCaller, gatedPipes, isRunning, statOf, TestRunner } from '../helpers/exec-peers.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
 const reset = (): VproxyError => new VproxyError('peer-restarted', 'the caller has gone');
@@ -26,17 +24,6 @@ function begin(t: ExecutionContext, request: ExecRequest) {
   const { caller, far } = runner.open();
   caller.start(request);
   return { clock, runner, caller, far };
-}
-
-/** Pipes that are opened when the gate is, once they were asked for. */
-function gatedPipes() {
-  const [asked, gate] = [deferred(), deferred()];
-  const openPipes: OpenPipes = async (count, owner) => {
-    asked.resolve();
-    await gate.promise;
-    return openSystemPipes(count, owner);
-  };
-  return { asked, gate, openPipes };
 }
 
 async function pidsOf(caller: ExecCaller, count: number): Promise<number[]> {
@@ -157,7 +144,7 @@ for (const [title, script] of [
     // The clock need not advance.
     await allGone(pids);
     t.is((await ended(runner)).fields['signal'], 'SIGHUP');
-    await advanceUntil(clock, idle(runner));
+    await advanceUntil(clock, runner.idle());
     t.is(clock.pending, 0);
   });
 }
@@ -194,7 +181,7 @@ for (const [when, waitedMs] of [
     t.is(runner.runner.runningCount, 1);
     clock.advance(1);
     await allGone(pids);
-    await advanceUntil(clock, idle(runner));
+    await advanceUntil(clock, runner.idle());
     t.is(clock.pending, 0);
   });
 }
@@ -217,7 +204,7 @@ test('what of a command outlasts its EXIT has half a minute, too', async (t) => 
   t.true(pids.every(isRunning));
   clock.advance(1);
   await allGone(pids);
-  await advanceUntil(clock, idle(runner));
+  await advanceUntil(clock, runner.idle());
   t.is(clock.pending, 0);
 });
 
@@ -229,7 +216,7 @@ test('a caller that goes away also ends what a command left that had ended, whil
   far.destroy(reset());
   await allGone([left]);
   t.is((await ended(runner)).fields['status'], 0);
-  await advanceUntil(clock, idle(runner));
+  await advanceUntil(clock, runner.idle());
 });
 
 test('a caller that went away before its command was there takes it along', async (t) => {
@@ -242,7 +229,7 @@ test('a caller that went away before its command was there takes it along', asyn
   await eventually(() => far.closed, { what: 'the end of the stream' });
   gate.resolve();
   t.is((await ended(runner)).fields['signal'], 'SIGHUP');
-  await idle(runner);
+  await runner.idle();
 });
 
 test('a caller that reads no more has gone', async (t) => {
@@ -316,9 +303,6 @@ test('stop waits for no longer than 0.4 s by the clock', async (t) => {
   t.is(runner.runner.runningCount, 0);
   t.is((await caller.exit).signal, 'SIGKILL');
 });
-
-const idle = (runner: TestRunner) =>
-  eventually(() => runner.runner.runningCount === 0, { what: 'the end of all commands' });
 
 const ended = (runner: TestRunner) =>
   eventually(() => runner.events.find(({ event }) => event === 'exec-ended'), { what: 'the end in the log' });

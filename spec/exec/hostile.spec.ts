@@ -11,10 +11,8 @@ import {
   STDIN_CREDIT_BYTES,
 } from '../../lib/exec/exec-messages.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
-import { type OpenPipes, openSystemPipes } from '../../lib/system/processes/pipes.js';
 import { encodeRecord, encodeRecordHeader, RECORD_HEADER_BYTES } from '../../lib/util/bytes/records.js';
-import { deferred } from '../../lib/util/concurrency.js';
-import { isRunning, TestRunner } from '../helpers/exec-peers.js';
+import { gatedPipes, isRunning, TestRunner } from '../helpers/exec-peers.js';
 import { FramePeer } from '../helpers/frame-peer.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 import { bestTurnMs } from '../helpers/turn-time.js';
@@ -105,7 +103,7 @@ for (const [title, records, expected] of CASES) {
     const error = await t.throwsAsync(caller.exit, { code: 'protocol-error' });
     t.regex(error.message, expected);
     t.true(far.destroyed);
-    await idle(runner);
+    await runner.idle();
   });
 }
 
@@ -119,7 +117,7 @@ for (const [title, bytes] of [
     const { caller } = runner.open();
     caller.stream.end(bytes);
     await t.throwsAsync(caller.exit, { code: 'protocol-error', message: /the stream ended/ });
-    await idle(runner);
+    await runner.idle();
   });
 }
 
@@ -165,11 +163,7 @@ test('all calls have one budget for STARTs that are not complete', async (t) => 
 });
 
 test('a START is counted until its command runs', async (t) => {
-  const gate = deferred();
-  const openPipes: OpenPipes = async (count, owner) => {
-    await gate.promise;
-    return openSystemPipes(count, owner);
-  };
+  const { gate, openPipes } = gatedPipes();
   const runner = new TestRunner(t, { maxStartBytes: 100_000, openPipes });
   const [waiting, gone] = [runner.open(), runner.open()];
   waiting.caller.stream.write(startOf(60_000, ['sleep', '1000']));
@@ -239,6 +233,3 @@ test('any bytes at all end the stream or run nothing', async (t) => {
 });
 
 type Opened = ReturnType<TestRunner['open']>;
-
-const idle = (runner: TestRunner): Promise<unknown> =>
-  eventually(() => runner.runner.runningCount === 0, { what: 'the end of all commands' });

@@ -17,6 +17,7 @@ import {
   encodeStart,
 } from '../../lib/exec/exec-messages.js';
 import { ExecRunner, type ExecRunnerOptions } from '../../lib/exec/exec-runner.js';
+import { type OpenPipes, openSystemPipes } from '../../lib/system/processes/pipes.js';
 import { encodeRecord, RecordReader } from '../../lib/util/bytes/records.js';
 import { systemClock } from '../../lib/util/clock.js';
 import { deferred } from '../../lib/util/concurrency.js';
@@ -166,9 +167,25 @@ export class TestRunner {
     return { ...result, stdout: caller.stdout, stderr: caller.stderr };
   }
 
+  /** Resolves when no command runs. */
+  idle(): Promise<unknown> {
+    return eventually(() => this.runner.runningCount === 0, { what: 'the end of all commands' });
+  }
+
   eventNames(): string[] {
     return this.events.map(({ event }) => event);
   }
+}
+
+/** Pipes that are opened when the gate is, once they were asked for. */
+export function gatedPipes() {
+  const [asked, gate] = [deferred(), deferred()];
+  const openPipes: OpenPipes = async (count, owner) => {
+    asked.resolve();
+    await gate.promise;
+    return openSystemPipes(count, owner);
+  };
+  return { asked, gate, openPipes };
 }
 
 /** Moves the clock on, a little at a time, until a promise is settled. */

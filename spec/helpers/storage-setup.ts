@@ -49,6 +49,10 @@ export async function startGuest(t: ExecutionContext, options: StorageBrokerOpti
   return { broker, path, folder, calls, changes, call };
 }
 
+/** What calls print, when all of them have their replies. */
+export const outputsOf = async (calls: readonly Promise<StorageReply>[]): Promise<string[]> =>
+  (await Promise.all(calls)).map(({ stdout }) => stdout.toString());
+
 /** A peer's service that is an emulator listening on a port, reached as an incoming forward would reach it. */
 export function peerAt(port: number): StoragePeerService {
   return { isOffered: () => true, open: () => createConnection({ host: '127.0.0.1', port, allowHalfOpen: true }) };

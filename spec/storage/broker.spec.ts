@@ -12,7 +12,7 @@ import {
   startReadlineEmulator,
   startSingleReadEmulator,
 } from '../helpers/storage-emulators.js';
-import { attachPort, peerAt, startGuest, until } from '../helpers/storage-setup.js';
+import { attachPort, outputsOf, peerAt, startGuest, until } from '../helpers/storage-setup.js';
 import { ManualClock } from '../helpers/time.js';
 
 /** Each kind of emulator, connected to a guest of its own. */
@@ -35,9 +35,9 @@ for (const [kind, start] of Object.entries(KINDS)) {
   test(`${kind}: 50 calls at once get each its own reply, one at a time`, async (t) => {
     const { emulator, guest } = await start(t, echo);
     const numbers = Array.from({ length: 50 }, (_, index) => String(index));
-    const replies = await Promise.all(numbers.map((number) => guest.call('/c0', number)));
+    const outputs = await outputsOf(numbers.map((number) => guest.call('/c0', number)));
     t.deepEqual(
-      replies.map(({ stdout }) => stdout.toString()),
+      outputs,
       numbers.map((number) => `/c0 ${number}\n`),
     );
     t.is(emulator.requests.length, 50);
@@ -90,10 +90,7 @@ test('several attached emulators share the calls', async (t) => {
   const calls = ['1', '2', '3'].map((name) => guest.call(name));
   await until(() => guest.broker.waitingCalls === 1 && emulators.every(({ requests }) => requests.length === 1));
   gate.resolve();
-  t.deepEqual(
-    (await Promise.all(calls)).map(({ stdout }) => stdout.toString()),
-    ['1\n', '2\n', '3\n'],
-  );
+  t.deepEqual(await outputsOf(calls), ['1\n', '2\n', '3\n']);
 });
 
 test('while an emulator is attached the peer gets no call, and then it does', async (t) => {
@@ -166,10 +163,7 @@ test('a parallel service gets so many calls at once', async (t) => {
   await until(() => emulator.requests.length === 3 && guest.broker.waitingCalls === 2);
   t.is(guest.broker.runningCalls, 3);
   gate.resolve();
-  t.deepEqual(
-    (await Promise.all(calls)).map(({ stdout }) => stdout.toString()),
-    ['1\n', '2\n', '3\n', '4\n', '5\n'],
-  );
+  t.deepEqual(await outputsOf(calls), ['1\n', '2\n', '3\n', '4\n', '5\n']);
   t.is(emulator.mostAtOnce, 3);
 });
 

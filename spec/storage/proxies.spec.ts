@@ -13,6 +13,7 @@ import { temporaryFolder } from '../helpers/files.js';
 import { firecracker } from '../helpers/hybrid-vsock.js';
 import { echo, localServer, localSocket, TestProxy } from '../helpers/proxies.js';
 import { startReadlineEmulator } from '../helpers/storage-emulators.js';
+import { outputsOf } from '../helpers/storage-setup.js';
 import { eventually, within } from '../helpers/time.js';
 
 const MACHINES = ['vm1', 'vm2'];
@@ -119,14 +120,10 @@ for (const [kind, start] of Object.entries(KINDS)) {
     await start(t, setup);
     const numbers = Array.from({ length: 20 }, (_, index) => String(index));
     const calls = MACHINES.flatMap((label) => numbers.map((number) => ({ label, number })));
-    const replies = await Promise.all(calls.map(({ label, number }) => setup.machine(label).call(number)));
-    t.deepEqual(
-      replies.map(({ stdout }) => stdout.toString()),
-      calls.map(({ label, number }) => `${label} ${number}`),
-    );
-    const large = await Promise.all(MACHINES.map((label) => setup.machine(label).call('x'.repeat(900_000))));
-    for (const [index, { stdout }] of large.entries())
-      t.true(stdout.equals(Buffer.from(`${MACHINES[index]} ${'x'.repeat(900_000)}`)));
+    calls.push(...MACHINES.map((label) => ({ label, number: 'x'.repeat(900_000) })));
+    const outputs = await outputsOf(calls.map(({ label, number }) => setup.machine(label).call(number)));
+    for (const [index, { label, number }] of calls.entries())
+      t.true(outputs[index] === `${label} ${number}`, number.slice(0, 9));
   });
 }
 
