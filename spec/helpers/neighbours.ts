@@ -105,12 +105,15 @@ interface Measuring {
   readonly echoesPerRound: number;
   /** A machine that is busy with other things can spoil a set of rounds; a real disturbance shows in every one. */
   readonly attempts: number;
-  /** How many times as long the process has to run for each echo beside the disturbance, which otherwise is none. Default: 0. */
-  readonly timesBusier?: number;
+  /** Whether the disturbance has to be at work in every round. Default: false. */
+  readonly isBusy?: boolean;
 }
 
-/** A round beside a disturbance has this many times as many echoes, at most. */
+/** A round beside a guest that is at work has this many times as many echoes, at most: others may have the processors. */
 const MAX_ROUNDS = 20;
+
+/** A guest that has run for so long in a round was at work in it. */
+const AT_WORK_MS = 20;
 
 /** As if a user typed: between two echoes the process has time for other work. */
 const PAUSE_MS = 1;
@@ -125,12 +128,16 @@ const allowedMs = (quietMs: number): number => 2 * quietMs + 2;
 interface Round {
   readonly echoMs: number;
   readonly ranMs: number;
+  /** How long what disturbs it has run meanwhile. */
+  readonly disturbedMs: number;
 }
 
 /** What may disturb the neighbour; it goes on at first. */
 export interface Disturbance {
   stop(): Promise<void>;
   goOn(): Promise<void>;
+  /** How long it has run, in milliseconds. */
+  ranMs(): number;
 }
 
 /** A hostile guest, until the process has worked off what it had sent, and again. */
@@ -143,6 +150,7 @@ export const besideGuest = (setup: Neighbours, guest: ChildProcess): Disturbance
     guest.kill('SIGCONT');
     return Promise.resolve();
   },
+  ranMs: () => processorTime(guest.pid ?? 0).ranMs,
 });
 
 /** A neighbour's echoes beside what may disturb them: they may take twice as long as without. Logs what was measured. */
@@ -159,7 +167,7 @@ export async function requireGoodEchoes(
     const isGood = beside.echoMs <= allowedMs(quiet.echoMs);
     if (!isGood && attempt < measuring.attempts) continue;
     t.true(isGood, figures);
-    t.true(beside.ranMs >= (measuring.timesBusier ?? 0) * quiet.ranMs, figures);
+    if (measuring.isBusy === true) t.true(beside.disturbedMs >= AT_WORK_MS, figures);
     return;
   }
 }
@@ -168,30 +176,38 @@ export async function requireGoodEchoes(
 async function measureRounds(
   setup: Neighbours,
   disturbance: Disturbance,
-  { rounds: count, echoesPerRound, timesBusier = 0 }: Measuring,
+  { rounds: count, echoesPerRound, isBusy = false }: Measuring,
 ): Promise<{ quiet: Round; beside: Round }> {
   const rounds = { quiet: [] as Round[], beside: [] as Round[] };
   for (let round = 0; round < count; round += 1) {
     await disturbance.stop();
-    const quiet = await measureRound(setup, echoesPerRound);
-    rounds.quiet.push(quiet);
+    rounds.quiet.push(await measureRound(setup, echoesPerRound, disturbance, 0));
     await disturbance.goOn();
-    rounds.beside.push(await measureRound(setup, echoesPerRound, timesBusier * quiet.ranMs));
+    rounds.beside.push(await measureRound(setup, echoesPerRound, disturbance, isBusy ? AT_WORK_MS : 0));
   }
   return { quiet: medians(rounds.quiet), beside: medians(rounds.beside) };
 }
 
-/** Measures echoes until the process has run for so long for each of them: what disturbs it may have to wait for a disk, or for a processor. */
-async function measureRound(setup: Neighbours, echoCount: number, leastRanMs = 0): Promise<Round> {
-  const { ranMs } = processorTime(setup.vproxy.pid);
+/** Measures echoes until what disturbs them has run for so long: it may have to wait for a disk, or for a processor. */
+async function measureRound(
+  setup: Neighbours,
+  echoCount: number,
+  disturbance: Disturbance,
+  leastMs: number,
+): Promise<Round> {
+  const [ranMs, disturbedMs] = [processorTime(setup.vproxy.pid).ranMs, disturbance.ranMs()];
+  const disturbedFor = () => disturbance.ranMs() - disturbedMs;
   const timesMs: number[] = [];
-  const ranForEach = () => (processorTime(setup.vproxy.pid).ranMs - ranMs) / timesMs.length;
-  while (timesMs.length < echoCount || (ranForEach() < leastRanMs && timesMs.length < MAX_ROUNDS * echoCount)) {
+  while (timesMs.length < echoCount || (disturbedFor() < leastMs && timesMs.length < MAX_ROUNDS * echoCount)) {
     timesMs.push(await measureEcho(setup));
     await delay(PAUSE_MS);
   }
   timesMs.sort((one, other) => one - other);
-  return { echoMs: timesMs[Math.ceil(0.99 * timesMs.length) - 1] ?? 0, ranMs: ranForEach() };
+  return {
+    echoMs: timesMs[Math.ceil(0.99 * timesMs.length) - 1] ?? 0,
+    ranMs: (processorTime(setup.vproxy.pid).ranMs - ranMs) / timesMs.length,
+    disturbedMs: disturbedFor(),
+  };
 }
 
 /** Until the process sleeps: it has worked off what the guest had sent before it was stopped. */
@@ -208,9 +224,11 @@ const settle = ({ vproxy }: Neighbours): Promise<true> =>
 const medians = (rounds: readonly Round[]): Round => ({
   echoMs: median(rounds.map(({ echoMs }) => echoMs)),
   ranMs: median(rounds.map(({ ranMs }) => ranMs)),
+  disturbedMs: median(rounds.map(({ disturbedMs }) => disturbedMs)),
 });
 
 const median = (values: readonly number[]): number =>
   values.toSorted((one, other) => one - other)[values.length >> 1] ?? 0;
 
-const describeRound = ({ echoMs, ranMs }: Round): string => `${echoMs.toFixed(2)} ms (ran ${ranMs.toFixed(2)})`;
+const describeRound = ({ echoMs, ranMs, disturbedMs }: Round): string =>
+  `${echoMs.toFixed(2)} ms (ran ${ranMs.toFixed(2)}; the guest ${disturbedMs.toFixed(0)})`;

@@ -37,7 +37,6 @@ class Link(asyncio.Protocol):
         self.transport = transport
         transport.set_write_buffer_limits(0)
         self.peer.add(self)
-        self.write(self.peer.options.stale)
         self.attempt()
         self.ticking = asyncio.ensure_future(self.tick())
 
@@ -208,11 +207,7 @@ class Link(asyncio.Protocol):
             return self.end(ended)
         if session.proof is None:
             return self.begin() if kept is None else session.trust()
-        fault = self.peer.options.auth_fault
-        if fault == 'early':
-            session.ping()
-        wrong = {'other': bytes(32), 'reflect': session.proof.expected}
-        session.send(AUTH, 0, wrong.get(fault, session.proof.own))
+        session.send(AUTH, 0, session.proof.own)
 
     def begin(self):
         """The session is there, and proved where that is demanded (R-AUTH-2)."""
@@ -466,7 +461,6 @@ def main():
     parser.add_argument('--service', action='append', default=[], metavar='NAME=BEHAVIOUR',
                         help='echo, echo-datagrams, mirror (after FIN), hash, mute, reset, refuse or silent')
     parser.add_argument('--key', action='append', default=[], metavar='FILE')
-    parser.add_argument('--auth-fault', choices=['other', 'reflect', 'early'])
     parser.add_argument('--name')
     parser.add_argument('--version', type=int, default=1)
     parser.add_argument('--parity', choices=['odd', 'even'])
@@ -476,7 +470,6 @@ def main():
     parser.add_argument('--resume-memory', type=int, default=64 << 20, metavar='BYTES')
     parser.add_argument('--datagrams', action='store_true', help='flows of datagrams can be opened')
     parser.add_argument('--seed', type=int, default=1, help='of where channels are lost')
-    parser.add_argument('--stale', type=bytes.fromhex, default=b'', help='hex that goes before the opening')
     asyncio.run(Peer(parser.parse_args()).run())
 
 

@@ -74,20 +74,6 @@ for (const [what, keys] of Object.entries({
   });
 }
 
-for (const [what, fault] of [
-  ['another AUTH', 'other'],
-  ['the AUTH that it got', 'reflect'],
-  ['a frame before AUTH', 'early'],
-] as const) {
-  withPython(`a peer with the key that sends ${what} is refused`, async (t) => {
-    const { vproxy, peer } = pairWithKeys(t, { own: ['1f'], peer: ['1f'] }, ['--auth-fault', fault]);
-    const code = fault === 'early' ? 'protocol-error' : 'auth-failed';
-    t.is((await peer.next('session-ended')).code, code);
-    await vproxy.waitForLine(new RegExp(`ended: .*\\(${code}\\)`));
-    t.false(vproxy.lines.some((line) => /session with/.test(line)));
-  });
-}
-
 withPython('20 streams at once each way with little credit, held back where the peer bears fewer', async (t) => {
   const server = await localServer(t, (socket) => void socket.pipe(socket));
   const { vproxy, peer } = pair(t, {
@@ -260,19 +246,6 @@ withPython(
   },
 );
 
-withPython('stale bytes before the opening are skipped, also those that look like one', async (t) => {
-  const magic = Buffer.from('ff005650524f58590d0a1a0a111300ff', 'hex');
-  const stale = Buffer.concat([randomBytes(5000), magic, randomBytes(40), magic, magic.subarray(0, 7)]);
-  const { vproxy, peer } = pair(t, {
-    forwards: ['-o', 'echo:0'],
-    peer: ['--stale', stale.toString('hex'), '--service', 'echo=echo'],
-  });
-  const { skipped = 0 } = await peer.next('established');
-  t.is(skipped, 131_088);
-  await echoes(t, vproxy, 'echo', 1000);
-  t.is(peer.events.filter(({ event }) => event === 'established').length, 1);
-});
-
 withPython('a drain lets streams end, opens none, and the session comes back', async (t) => {
   const server = await localServer(t, (socket) => void socket.pipe(socket));
   const { vproxy, peer } = pair(t, {
@@ -296,22 +269,4 @@ withPython('a drain lets streams end, opens none, and the session comes back', a
   t.is((await peer.next('session-ended')).code, 'shutdown');
   await peer.next('established');
   t.is((await readToEnd(late)).toString(), 'late');
-});
-
-withPython('SIGTERM of the real program resets its streams with shutdown, and says so', async (t) => {
-  const server = await localServer(t, (socket) => void socket.resume());
-  const { vproxy, peer } = pair(t, {
-    forwards: ['-o', 'mute:0', '-i', `target:${server.port}`],
-    peer: ['--service', 'mute=mute'],
-  });
-  await peer.next('established');
-  await connectTo(t, vproxy, 'mute');
-  const { key = '' } = await peer.next('opened');
-  peer.do('open', { key: 'a', service: 'target' });
-  await peer.next('accepted');
-  vproxy.kill('SIGTERM');
-  t.is((await peer.next('stream-ended', { key })).code, 'shutdown');
-  t.is((await peer.next('stream-ended', { key: 'a' })).code, 'shutdown');
-  t.is((await peer.next('goaway')).code, 'shutdown');
-  t.deepEqual(await vproxy.exited, { code: 0, signal: null });
 });

@@ -9,8 +9,7 @@ const MEASURING = { rounds: 3, echoesPerRound: 100, attempts: 5 };
 export async function staysQuick(t: ExecutionContext, what: string): Promise<void> {
   const setup = await startNeighbours(t, { isSecured: what === INSIDE_TLS });
   const guest = await startHostile(t, what, setup.folder);
-  const timesBusier = FLOODS.has(what) ? 2 : 0;
-  await requireGoodEchoes(t, setup, besideGuest(setup, guest), { ...MEASURING, timesBusier });
+  await requireGoodEchoes(t, setup, besideGuest(setup, guest), { ...MEASURING, isBusy: FLOODS.has(what) });
   // Otherwise the guest has not disturbed anything.
   t.is(guest.exitCode, null);
   t.is(

@@ -7,20 +7,12 @@ import { parseHeader } from '../../lib/copy/tar/entry.js';
 import { TarBounds } from '../../lib/copy/tar/tar-bounds.js';
 import * as exec from '../../lib/exec/exec-messages.js';
 import { parseDestination } from '../../lib/forward/egress/admission.js';
-import {
-  endToEnd,
-  formatHead,
-  isClosing,
-  parseField,
-  parseRequestHead,
-  parseResponseHead,
-} from '../../lib/forward/egress/head.js';
+import { endToEnd, formatHead, isClosing, parseRequestHead, parseResponseHead } from '../../lib/forward/egress/head.js';
 import { HttpReader, responseFraming } from '../../lib/forward/egress/message.js';
 import { HEAD_BYTES, httpAnswer, Refusal } from '../../lib/forward/egress/refusal.js';
 import { originRequestHead, parseProxyRequest } from '../../lib/forward/egress/request.js';
-import { decodeAsk, decodeTime, decodeTold } from '../../lib/info/info-messages.js';
+import { decodeTold } from '../../lib/info/info-messages.js';
 import { machineSchema } from '../../lib/status/machine-schemas.js';
-import { decodeRequest } from '../../lib/storage/wire.js';
 import { parseMessage } from '../../lib/system/dns/dns-message.js';
 import { escapeText } from '../../lib/util/escape.js';
 
@@ -68,19 +60,13 @@ interface Parser {
   readonly maxBytes?: number;
 }
 
-const sourceOf = (bytes: Buffer, pieceBytes = bytes.length): HttpReader => {
-  let at = 0;
-  return new HttpReader({
-    read() {
-      const piece = bytes.subarray(at, at + pieceBytes);
-      at += piece.length;
-      return Promise.resolve(piece.length === 0 ? null : piece);
-    },
-  });
+const sourceOf = (bytes: Buffer): HttpReader => {
+  const left = [bytes];
+  return new HttpReader({ read: () => Promise.resolve(left.pop() ?? null) });
 };
 
-async function readRequest(bytes: Buffer, pieceBytes?: number): Promise<void> {
-  const text = await sourceOf(bytes, pieceBytes).head({ maxBytes: LONG_BYTES });
+async function readRequest(bytes: Buffer): Promise<void> {
+  const text = await sourceOf(bytes).head({ maxBytes: LONG_BYTES });
   if (text !== null) originRequestHead(parseProxyRequest(parseRequestHead(text)));
 }
 
@@ -137,11 +123,7 @@ const jsonForms = (...fields: readonly string[]): Form[] => [
 const DNS_ANSWER = '\x00\x01\x81\x80\x00\x01\xff\xff\x00\x00\x00\x00\x01a\x00\x00\x01\x00\x01';
 
 const PARSERS: Readonly<Record<string, Parser>> = {
-  'the head of a request': { forms: REQUEST_FORMS, maxBytes: HEAD_BYTES, read: (bytes) => readRequest(bytes) },
-  'the head of a request, in small pieces': {
-    forms: REQUEST_FORMS.slice(0, 2),
-    read: (bytes) => readRequest(bytes, 16),
-  },
+  'the head of a request': { forms: REQUEST_FORMS, maxBytes: HEAD_BYTES, read: readRequest },
   'the head of an answer': {
     forms: [
       ['', '\r\n\r\n'],
@@ -162,16 +144,6 @@ const PARSERS: Readonly<Record<string, Parser>> = {
       [`${CHUNKED}0\r\nX`, ': b\r\n\r\n'],
     ],
     read: readResponse,
-  },
-  'a field': {
-    forms: [
-      ['', ''],
-      ['x:', ''],
-      ['x:a', 'b'],
-      ['x', ':a'],
-      ['x:', '\0'],
-    ],
-    read: (bytes) => parseField(bytes.toString('latin1')),
   },
   'a destination, and how it is refused': {
     forms: [
@@ -218,15 +190,7 @@ const PARSERS: Readonly<Record<string, Parser>> = {
     ),
     read: (bytes) => machineSchema.safeParse(decodeTold(bytes, 'machine')),
   },
-  'a question of info': { forms: jsonForms('"about"'), maxBytes: 256, read: decodeAsk },
-  'a time': { forms: jsonForms('"timeMs"'), read: decodeTime },
   'START of a command': { forms: jsonForms('"argv"', '"argv":["a"],"env"'), read: exec.decodeStart },
-  'EXIT of a command': {
-    forms: jsonForms('"status"', '"status":0,"signal":null,"timedOut":false,"durationMs"', '"error"'),
-    read: exec.decodeExit,
-  },
-  'STARTED of a command': { forms: jsonForms('"pid"'), read: exec.decodeStarted },
-  'SIGNAL of a command': { forms: jsonForms('"name"'), read: exec.decodeSignal },
   'START of a copy': {
     forms: jsonForms(
       '"isResumed":true,"direction":"put","target"',
@@ -234,14 +198,7 @@ const PARSERS: Readonly<Record<string, Parser>> = {
     ),
     read: copy.decodeStart,
   },
-  'PLAN of a copy': {
-    forms: jsonForms('"roots"', '"roots":[{"name":"a","kind":"file"}],"totals"'),
-    read: copy.decodePlan,
-  },
   'STAGED of a copy': { forms: jsonForms('"files"', '"files":[["a",1,"b"]],"x"'), read: copy.decodeStaged },
-  'READY of a copy': { forms: jsonForms('"targets"'), read: copy.decodeReady },
-  'WARNING of a copy': { forms: jsonForms('"message"'), read: copy.decodeWarning },
-  'ERROR of a copy': { forms: jsonForms('"code"', '"code":"a","message"'), read: copy.decodeError },
   'the headers of a tar': {
     forms: [
       ['', ''],
@@ -261,7 +218,6 @@ const PARSERS: Readonly<Record<string, Parser>> = {
         parseHeader({ name: text, type, linkname: text, size: 0, pax: { mtime: text, path: text } });
     },
   },
-  'a storage request': { forms: jsonForms('"argv"', '"argv":["a"],"vm"'), read: decodeRequest },
   'a text of a peer that is shown': { forms: [['', '']], read: (bytes) => escapeText(bytes.toString(), LONG_BYTES) },
 };
 

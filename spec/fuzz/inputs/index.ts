@@ -4,8 +4,8 @@ import type { FuzzTargetName } from '../targets/index.js';
 import { chunkInputs, socksInputs } from './egress-inputs.js';
 import { agreementInputs, frameInputs, helloInputs, payloadInputs, recordInputs } from './frame-inputs.js';
 import { after, choice, decisions } from './pieces.js';
-import { scannerInputs, storageStreamInputs, wireInputs } from './storage-inputs.js';
-import { channelInputs, forwardInputs, logInputs, xmlInputs } from './text-inputs.js';
+import { scannerInputs, storageStreamInputs } from './storage-inputs.js';
+import { channelInputs, logInputs, xmlInputs } from './text-inputs.js';
 
 const lines = fc
   .array(fc.constantFrom('\n', '\n\n', 'x', 'line\n', 'x'.repeat(130)), { maxLength: 12 })
@@ -18,14 +18,12 @@ export const FUZZ_INPUTS: Readonly<Record<FuzzTargetName, fc.Arbitrary<Buffer>>>
   'egress-chunks': chunkInputs,
   'egress-socks': socksInputs,
   'emulator-link': storageStreamInputs,
-  'forward-text': forwardInputs,
   'frame-reader': frameInputs,
   'hello-scanner': helloInputs,
   'json-scanner': scannerInputs,
   'line-buffer': after(choice(255), after(decisions(3), lines)),
   'log-lines': logInputs,
   payloads: payloadInputs,
-  'storage-wire': wireInputs,
   'tls-records': recordInputs,
   'wrapper-call': storageStreamInputs,
   xml: xmlInputs,

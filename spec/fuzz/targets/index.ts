@@ -4,14 +4,12 @@ import { fuzzChannelText } from './channel-text.js';
 import { fuzzEgressChunks } from './egress-chunks.js';
 import { fuzzEgressSocks } from './egress-socks.js';
 import { fuzzEmulatorLink } from './emulator-link.js';
-import { fuzzForwardText } from './forward-text.js';
 import { fuzzFrameReader } from './frame-reader.js';
 import { fuzzHelloScanner } from './hello-scanner.js';
 import { fuzzJsonScanner } from './json-scanner.js';
 import { fuzzLineBuffer } from './line-buffer.js';
 import { fuzzLogLines } from './log-lines.js';
 import { fuzzPayloads } from './payloads.js';
-import { fuzzStorageWire } from './storage-wire.js';
 import { fuzzTlsRecords } from './tls-records.js';
 import { fuzzWrapperCall } from './wrapper-call.js';
 import { fuzzXml } from './xml.js';
@@ -26,14 +24,12 @@ export const FUZZ_TARGETS = {
   'egress-chunks': fuzzEgressChunks,
   'egress-socks': fuzzEgressSocks,
   'emulator-link': fuzzEmulatorLink,
-  'forward-text': fuzzForwardText,
   'frame-reader': fuzzFrameReader,
   'hello-scanner': fuzzHelloScanner,
   'json-scanner': fuzzJsonScanner,
   'line-buffer': fuzzLineBuffer,
   'log-lines': fuzzLogLines,
   payloads: fuzzPayloads,
-  'storage-wire': fuzzStorageWire,
   'tls-records': fuzzTlsRecords,
   'wrapper-call': fuzzWrapperCall,
   xml: fuzzXml,
