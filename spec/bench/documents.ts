@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import test from 'ava';
 import { type BenchFindings, benchParts } from '../../bench/documents/bench-parts.js';
-import { type DocumentPart, measuredParts, replaceMarked, writeDocuments } from '../../bench/documents/parts.js';
+import { type DocumentPart, replaceMarked, writeDocuments } from '../../bench/documents/parts.js';
 import { parseBenchOptions } from '../../bench/options.js';
 import { compareWithBars } from '../../bench/report/bars.js';
 import { Results } from '../../bench/results.js';
@@ -61,18 +61,6 @@ test('the tables of docs/performance.md begin with the rows of the README, and a
   t.regex(
     partOf(parts, 'docs/performance.md', 'command')?.content ?? '',
     /^\| a command, start to exit, ms \| 50\.0 \| 100 \| – \|$/m,
-  );
-});
-
-test('of a run of some work only the tables are written that it measured all of', (t) => {
-  const names = (only: string): string[] =>
-    measuredParts(benchParts(findings(new Results())), new RegExp(only)).map(({ file, name }) => `${file} ${name}`);
-  t.deepEqual(names('^(command|channels|up-1)$'), ['docs/performance.md command', 'docs/performance.md channels']);
-  t.is(names('').length, 9);
-  const guest = reportVm(parseVmOptions(['--only', '^serial|^up$']), new Results(), 'tcg').documents;
-  t.deepEqual(
-    guest?.map(({ name }) => name),
-    ['serial-lines'],
   );
 });
 

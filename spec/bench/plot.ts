@@ -67,9 +67,6 @@ const draw = (panel: Partial<Panel>): string =>
 const tickLabels = (svg: string): string[] =>
   [...svg.matchAll(/class="faint" text-anchor="end">([^<]*)</g)].map(([, label = '']) => label);
 
-const paths = (svg: string, name: 'f' | 'l'): string[] =>
-  [...svg.matchAll(new RegExp(`<path class="${name}\\d" d="([^"]*)"`, 'g'))].map(([, path = '']) => path);
-
 test('a panel writes its values with their unit', (t) => {
   for (const [unit, most, last] of [
     ['bytes', 80e6, '80 MB'],
@@ -83,20 +80,4 @@ test('a panel writes its values with their unit', (t) => {
   }
   for (const series of [[], [{ name: 'a', points: points(0, 0) }]])
     t.is(tickLabels(draw({ unit: 'bytes', series }))[0], '0 B');
-});
-
-test('series on top of one another are areas, each on the sum of those below it', (t) => {
-  const series = [
-    { name: 'a', points: points(3, 3, 3) },
-    { name: 'b', points: points(1, null, 1) },
-  ];
-  const svg = draw({ isStacked: true, series });
-  const [lower = '', upper = ''] = paths(svg, 'l').map((path) => path.replaceAll(/[ML][\d.]+ /g, ' ').trim());
-  const heights = upper.split(' ').map(Number);
-  t.is(new Set(lower.split(' ')).size, 1);
-  t.is(heights[1], Number(lower.split(' ')[1]));
-  t.true((heights[0] ?? 0) < (heights[1] ?? 0));
-  t.is(paths(svg, 'f').length, 2);
-  t.is(tickLabels(svg).at(-1), '4 min');
-  t.true(tickLabels(svg).includes('4'));
 });

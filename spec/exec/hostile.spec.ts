@@ -139,6 +139,13 @@ test('a START has ten seconds to be complete', async (t) => {
   t.true(isRunning(pid));
 });
 
+/** A call whose caller has sent these bytes. */
+function sending(runner: TestRunner, bytes: Buffer): Opened {
+  const opened = runner.open();
+  opened.caller.stream.write(bytes);
+  return opened;
+}
+
 /** A START with a payload of this number of bytes. */
 function startOf(bytes: number, argv: readonly string[] = ['true']): Buffer {
   const rest = encodeStart({ argv, env: { LANG: '' } }).length - RECORD_HEADER_BYTES;
@@ -147,16 +154,13 @@ function startOf(bytes: number, argv: readonly string[] = ['true']): Buffer {
 
 test('all calls have one budget for STARTs that are not complete', async (t) => {
   const runner = new TestRunner(t, { maxStartBytes: 100_000 });
-  const holder = runner.open();
-  holder.caller.stream.write(startOf(60_000).subarray(0, 10));
-  const refused = runner.open();
-  refused.caller.stream.write(startOf(40_001));
+  const holder = sending(runner, startOf(60_000).subarray(0, 10));
+  const refused = sending(runner, startOf(40_001));
   await t.throwsAsync(refused.caller.exit, {
     code: 'too-many-streams',
     message: 'exec: START of 40001 bytes, and others hold 60000 of 100000',
   });
-  const fitting = runner.open();
-  fitting.caller.stream.write(startOf(40_000));
+  const fitting = sending(runner, startOf(40_000));
   t.is((await fitting.caller.exit).status, 0);
   holder.caller.stream.write(startOf(60_000).subarray(10));
   t.is((await holder.caller.exit).status, 0);
@@ -165,19 +169,18 @@ test('all calls have one budget for STARTs that are not complete', async (t) => 
 test('a START is counted until its command runs', async (t) => {
   const { gate, openPipes } = gatedPipes();
   const runner = new TestRunner(t, { maxStartBytes: 100_000, openPipes });
-  const [waiting, gone] = [runner.open(), runner.open()];
-  waiting.caller.stream.write(startOf(60_000, ['sleep', '1000']));
-  gone.caller.stream.write(startOf(40_000, ['sleep', '1000']));
+  const [waiting, gone] = [60_000, 40_000].map((bytes) => sending(runner, startOf(bytes, ['sleep', '1000']))) as [
+    Opened,
+    Opened,
+  ];
   await eventually(() => runner.runner.runningCount === 2, { what: 'two calls' });
   gone.far.destroy();
-  const refused = runner.open();
-  refused.caller.stream.write(START);
+  const refused = sending(runner, START);
   await t.throwsAsync(refused.caller.exit, { code: 'too-many-streams', message: /others hold 100000 of 100000/ });
   gate.resolve();
   await waiting.caller.started;
   await eventually(() => runner.runner.runningCount === 1, { what: 'the end of the command whose caller has gone' });
-  const next = runner.open();
-  next.caller.stream.write(startOf(100_000));
+  const next = sending(runner, startOf(100_000));
   t.is((await next.caller.exit).status, 0);
 });
 
@@ -190,18 +193,15 @@ test('the budget has everything back, however a START ends', async (t) => {
     ({ caller }: Opened) => caller.stream.end(),
     ({ caller }: Opened) => caller.stream.write(Buffer.alloc(100_000, 'x')),
   ]) {
-    const opened = runner.open();
-    opened.caller.stream.write(longStart.subarray(0, 100));
+    const opened = sending(runner, longStart.subarray(0, 100));
     const closed = new Promise((resolve) => opened.far.once('close', resolve));
     end(opened);
     await t.throwsAsync(opened.caller.exit);
     await closed;
   }
-  const unknown = runner.open();
-  unknown.caller.stream.write(startOf(100_000, ['no-such-program']));
+  const unknown = sending(runner, startOf(100_000, ['no-such-program']));
   t.is((await unknown.caller.exit).error?.code, 'command-not-found');
-  const last = runner.open();
-  last.caller.stream.write(longStart);
+  const last = sending(runner, longStart);
   t.is((await last.caller.exit).status, 0);
 });
 
