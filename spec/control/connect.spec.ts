@@ -106,6 +106,46 @@ test('how a stream has ended is told by its number', async (t) => {
   t.is((await setup.ask('GET', '/v1/connect/3')).status, 404);
 });
 
+test('a target that reads no more still gives its whole answer, whatever is written to it', async (t) => {
+  const setup = await setUp(t, 'exec:exec 0<&-; head -c 3000000 /dev/zero');
+  const socket = await openStream(t, setup.path, 'service=x');
+  const answer = readToEnd(socket);
+  const chunk = Buffer.alloc(65_536);
+  const write = (): void => {
+    if (!socket.readableEnded) socket.write(chunk, write);
+  };
+  write();
+  t.is((await answer).length, 3_000_000);
+  socket.end();
+  await noStreams(setup);
+  t.is(setup.a.proxy.channel('default').totals.streamsFailed, 0);
+});
+
+test('a reader that does not read stops its own stream, and nothing else', async (t) => {
+  let writtenBytes = 0;
+  const setup = await setUp(t, (socket) => {
+    const chunk = Buffer.alloc(65_536);
+    const write = () => {
+      while (writtenBytes < 64 * 1024 * 1024 && socket.write(chunk)) writtenBytes += chunk.length;
+    };
+    socket.on('drain', write);
+    write();
+  });
+  const socket = await openStream(t, setup.path, 'service=x');
+  socket.pause();
+  let last = -1;
+  await eventually(
+    () => {
+      const isStill = writtenBytes === last;
+      last = writtenBytes;
+      return isStill && writtenBytes > 0;
+    },
+    { intervalMs: 200, what: 'the target to be stopped' },
+  );
+  t.true(writtenBytes < 16 * 1024 * 1024, String(writtenBytes));
+  t.is((await setup.ask('GET', '/v1/channels')).status, 200);
+});
+
 test('a stream that cannot be had is refused with the reason', async (t) => {
   const setup = await setUp(t, '127.0.0.1:1');
   const ask = async (query: string) => {

@@ -83,6 +83,16 @@ test('who sends requests without waiting for answers is cut off', async (t) => {
   t.true(await isUnharmed());
 });
 
+test('one connection can ask again and again', async (t) => {
+  const { path } = await besideStream(t);
+  const socket = await openConnection(t, path);
+  for (let count = 0; count < 50; count += 1) {
+    const answer = once(socket, 'data') as Promise<[Buffer]>;
+    socket.write('GET /v1/forwards HTTP/1.1\r\nHost: x\r\n\r\n');
+    t.regex((await answer)[0].toString(), /^HTTP\/1.1 200 /);
+  }
+});
+
 test('what is no HTTP is answered and cut off', async (t) => {
   const { path, isUnharmed } = await besideStream(t);
   for (const [text, wanted] of [

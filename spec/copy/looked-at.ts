@@ -11,6 +11,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { COPY_KIND, decodeStaged, encodeMessage } from '../../lib/copy/copy-messages.js';
 import { ComparisonCount, CopyProgress } from '../../lib/copy/copy-progress.js';
@@ -192,4 +193,22 @@ test('of a part, what is beyond the bounds is not told of and goes', async (t) =
     told,
     left.map((name) => `app/${name}`),
   );
+});
+
+test.serial('of a part, folders in one another are never all open at once', async (t) => {
+  const stage = temporaryFolder(t);
+  const deep = Array.from({ length: 300 }, () => 'd').join('/');
+  mkdirSync(join(stage, deep), { recursive: true });
+  writeFileSync(join(stage, deep, 'file'), 'x');
+  const state = { isDone: false };
+  const done = tellPart(stage, 1000).finally(() => {
+    state.isDone = true;
+  });
+  let most = 0;
+  while (!state.isDone) {
+    most = Math.max(most, readdirSync('/proc/self/fd').length);
+    await setImmediate();
+  }
+  t.deepEqual((await done).told, [`app/${deep}/file`]);
+  t.true(most < 150, `${most} descriptors`);
 });

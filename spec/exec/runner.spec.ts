@@ -5,7 +5,7 @@ import os from 'node:os';
 import path from 'node:path';
 import test from 'ava';
 import { type OpenPipes, openSystemPipes } from '../../lib/system/processes/pipes.js';
-import { isRunning, TestRunner } from '../helpers/exec-peers.js';
+import { isRunning, statOf, TestRunner } from '../helpers/exec-peers.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { testWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
@@ -97,6 +97,16 @@ test('its input and outputs are pipes, which can be opened once more', async (t)
   await caller.exit;
   t.true(caller.stdout.startsWith('in\nout\nfifo\nfifo\nfifo\n'), caller.stdout);
   t.true(caller.stderr.startsWith('err\n'), caller.stderr);
+});
+
+test('input that has ended can be opened once more', async (t) => {
+  const caller = new TestRunner(t).call({ argv: ['sh', '-c', 'kill -STOP $$; cat /dev/stdin'] });
+  const pid = await caller.started;
+  caller.input('all').endInput();
+  await eventually(() => statOf(pid)[0] === 'T', { what: 'the stop' });
+  caller.signal('SIGCONT');
+  t.is((await caller.exit).status, 0);
+  t.is(caller.stdout, 'all');
 });
 
 test('where there are no pipes to be had, it runs with sockets', async (t) => {

@@ -262,3 +262,10 @@ test('of one that asks without reading, no more is read than it takes answers', 
   near.on('data', (chunk: Buffer) => (bytes += chunk.length)).resume();
   await eventually(() => bytes >= 20_000 * encodeTime(Date.now()).length, { what: 'all answers' });
 });
+
+test('when the service stops, its streams end', async (t) => {
+  const { open, service } = setUp(t);
+  const { far } = open();
+  await service.stop();
+  t.true(far.destroyed);
+});

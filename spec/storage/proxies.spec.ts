@@ -171,6 +171,31 @@ for (const [what, labels, service] of [
   });
 }
 
+test('a machine that sends requests that nobody reads is held up', async (t) => {
+  // It does not read.
+  const { port } = await localServer(t, (socket) => void socket.pause());
+  const setup = await new Setup(t).start('incoming', `storage:${port}`);
+  const stream = await setup.connect('vm1');
+  const request = Buffer.from(`{"argv":["${'x'.repeat(10_000)}"]}\n`);
+  let writtenBytes = 0;
+  const write = (): void => {
+    while (stream.write(request)) writtenBytes += request.length;
+  };
+  stream.on('drain', write);
+  write();
+  let last = -1;
+  await eventually(
+    () => {
+      const isStill = writtenBytes === last;
+      last = writtenBytes;
+      return isStill;
+    },
+    { intervalMs: 500 },
+  );
+  t.true(writtenBytes < 32 * 2 ** 20, `${writtenBytes}`);
+  await t.notThrowsAsync(setup.connect('vm2'));
+});
+
 test('an emulator behind hybrid vsock gets the label, and the line of the handshake passes as it is', async (t) => {
   const setup = new Setup(t);
   const path = join(setup.folder, 'emulator.vsock');

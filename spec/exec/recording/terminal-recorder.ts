@@ -187,6 +187,13 @@ test('a disk that takes nothing is one warning, and nothing more', async (t) => 
   t.deepEqual(cuts, ['no space left on device (ENOSPC)']);
 });
 
+test('a disk that is full when the terminal has ended is told as well', async (t) => {
+  const { recording, cuts } = recordOnFullDisk();
+  recording.end();
+  await recording.closed;
+  t.is(cuts.length, 1);
+});
+
 test('a terminal does not wait for a slow disk: its recording ends', async (t) => {
   const { begin, events } = setUp(t);
   const recording = begin();
