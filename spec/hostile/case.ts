@@ -15,7 +15,7 @@ export const ALL_STREAMS_MEMORY_BYTES = WINDOWS_MEMORY_BYTES + DEFAULT_LIMITS.st
 
 /** How much a flood writes: this number of bytes, or for this time, whichever is less. */
 export const FLOOD: FloodBounds =
-  process.env['LONG'] === '1' ? { bytes: 512 * 2 ** 20, ms: 10_000 } : { bytes: 64 * 2 ** 20, ms: 1000 };
+  process.env['LONG'] === '1' ? { bytes: 512 * 2 ** 20, ms: 10_000 } : { bytes: 64 * 2 ** 20, ms: 600 };
 
 /** The surroundings of the process under test, for cases that need more than the channel. */
 export interface Surroundings {

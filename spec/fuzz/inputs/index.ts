@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import type { FuzzTargetName } from '../targets/index.js';
 import { chunkInputs, socksInputs } from './egress-inputs.js';
-import { agreementInputs, frameInputs, helloInputs, payloadInputs, recordInputs } from './frame-inputs.js';
+import { frameInputs, helloInputs, payloadInputs, recordInputs } from './frame-inputs.js';
 import { after, choice, decisions } from './pieces.js';
 import { scannerInputs, storageStreamInputs } from './storage-inputs.js';
 import { channelInputs, logInputs, xmlInputs } from './text-inputs.js';
@@ -13,7 +13,6 @@ const lines = fc
 
 /** Inputs by target. */
 export const FUZZ_INPUTS: Readonly<Record<FuzzTargetName, fc.Arbitrary<Buffer>>> = {
-  agreement: agreementInputs,
   'channel-text': channelInputs,
   'egress-chunks': chunkInputs,
   'egress-socks': socksInputs,

@@ -1,5 +1,4 @@
 /** The fuzz targets by name: each takes any bytes, and throws or rejects when its parser breaks a promise. */
-import { fuzzAgreement } from './agreement.js';
 import { fuzzChannelText } from './channel-text.js';
 import { fuzzEgressChunks } from './egress-chunks.js';
 import { fuzzEgressSocks } from './egress-socks.js';
@@ -19,7 +18,6 @@ export type FuzzTarget = (bytes: Uint8Array) => void | Promise<void>;
 
 /** Every target; the folder of its corpus has the same name. */
 export const FUZZ_TARGETS = {
-  agreement: fuzzAgreement,
   'channel-text': fuzzChannelText,
   'egress-chunks': fuzzEgressChunks,
   'egress-socks': fuzzEgressSocks,

@@ -5,4 +5,4 @@ import { WINDOW_CASES } from '../window-cases.js';
 import { streamCases } from './stream-cases.js';
 
 // Each has a process of its own: memory that one used is not returned to the system at once.
-runTables(...[...WINDOW_CASES, ...streamCases({ streams: 10, bytesPerStream: 65_536 })].map((one) => [one]));
+runTables(...[...WINDOW_CASES, ...streamCases({ streams: 8, bytesPerStream: 65_536 })].map((one) => [one]));
