@@ -13,7 +13,7 @@ const UNKNOWN = 0x90;
 const GROWN_BYTES = 40 * 2 ** 20;
 
 /** Turns after that in which windows could still grow. */
-const FURTHER_TURNS = 50;
+const FURTHER_TURNS = 20;
 
 const REASON = { code: 'cancelled', message: '' };
 
