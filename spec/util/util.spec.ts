@@ -8,6 +8,5 @@ import './clock.js';
 import './concurrency.js';
 import './json-line.js';
 import './members/id-table.js';
-import './members/roster.js';
 import './words.js';
 import './xml.js';
