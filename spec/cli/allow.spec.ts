@@ -6,8 +6,9 @@ import { readArguments } from '../../cli/command/read-words.js';
 import { run } from '../../cli/commands/run.js';
 import { VproxyError } from '../../lib/errors.js';
 import { NO_VALUE } from '../../lib/util/option-value.js';
-import { callVproxy, testRefusals } from '../helpers/call-vproxy.js';
+import { callVproxy } from '../helpers/call-vproxy.js';
 import { temporaryFolder, writeKeyFile } from '../helpers/files.js';
+import { testRefusals } from '../helpers/refusals.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
 
 interface Shown {

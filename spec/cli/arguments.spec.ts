@@ -3,8 +3,9 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
-import { callVproxy, testRefusals } from '../helpers/call-vproxy.js';
+import { callVproxy } from '../helpers/call-vproxy.js';
 import { PROJECT_ROOT } from '../helpers/files.js';
+import { testRefusals } from '../helpers/refusals.js';
 import { runVproxy } from '../helpers/vproxy-process.js';
 
 test('--version prints program, protocol and Node, and nothing else', async (t) => {

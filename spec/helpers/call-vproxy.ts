@@ -1,7 +1,6 @@
 /** Commands in the test's own process: what they print and how they end, without a process for each. */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { Writable } from 'node:stream';
-import test from 'ava';
 import { runCommand } from '../../cli/command/run-command.js';
 import { exitStatusOf } from '../../cli/exit.js';
 import { Output } from '../../cli/run/output.js';
@@ -61,17 +60,4 @@ export function callVproxy(
     });
     return { code, stdout: call.stdout.text, stderr: call.stderr.text };
   });
-}
-
-/** What is refused, with the line that says why; the words of a text are what is between its spaces. */
-export type Refusals = readonly (readonly [words: string | readonly string[], line: string])[];
-
-/** A test for each: status 64, one line, and nothing else. */
-export function testRefusals(rows: Refusals): void {
-  for (const [given, line] of rows) {
-    const words = typeof given === 'string' ? given.split(' ') : given;
-    test(`refused: vproxy ${JSON.stringify(words).slice(0, 120)}`, async (t) => {
-      t.deepEqual(await callVproxy(words), { code: 64, stdout: '', stderr: `vproxy: error: ${line}\n` });
-    });
-  }
 }
