@@ -220,7 +220,7 @@ export const THREATS: readonly Threat[] = [
         '500 requests that are refused come in one piece, and are answered in order and in turns',
       ],
       ['threats/linear.slow.spec.ts', ': no run of bytes takes more than '],
-      ['cli/names.spec.ts', 'names that nobody answers for hold up nobody else: an egress, a target, datagrams'],
+      ['cli/names.slow.spec.ts', 'names that nobody answers for hold up nobody else: an egress, a target, datagrams'],
       ['hostile/neighbours.slow.spec.ts', 'stay within twice the quiet time'],
       ['hostile/neighbours.slow.spec.ts', '800 requests that never end, for which an upgrade waits'],
       ['proxy/many-channels.spec.ts', 'stay within twice the quiet time'],
@@ -357,7 +357,7 @@ export const THREATS: readonly Threat[] = [
         'rebinding: a resolver that changes its answer is asked once, and leads nowhere but where it was judged',
       ],
       ['forward/egress/dial.spec.ts', 'of the addresses of a name only those are tried that the rules allow'],
-      ['cli/names.spec.ts', 'an egress asks for the name that it has judged, not for one that resolv.conf makes of it'],
+      ['cli/names.slow.spec.ts', 'an egress asks for the name that it has judged, not for one that resolv.conf makes of it'],
       [
         'forward/egress/dial.spec.ts',
         'an address of this machine is refused, by what the system says, and by nothing else',
