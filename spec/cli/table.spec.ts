@@ -45,7 +45,7 @@ test('wide characters take two columns, combining ones none', (t) => {
 
 const reads = test.macro<[text: string, expected: string]>({
   exec: (t, text, expected) => t.is(text, expected),
-  title: (_given, text, expected) => `${expected} is what people read (${text})`,
+  title: (_given, text, expected) => `${text} is read as ${expected}`,
 });
 
 test(reads, formatBytes(0), '0 B');
