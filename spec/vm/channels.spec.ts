@@ -103,6 +103,7 @@ async function succeed(...args: readonly string[]): Promise<string> {
 }
 
 const start = async (channel: string, guestChannel: string, program?: string): Promise<Laboratory> => {
+  await laboratory?.endGuestVproxy();
   laboratory = await Laboratory.start(guest(), {
     host: () => HostSide.start(channel),
     guestArgs: () => ['-c', guestChannel],
@@ -257,10 +258,7 @@ for (const [title, { name, makeProgram, event }] of Object.entries(PORTS)) {
     t.timeout(TEST_MS);
     const program = makeProgram === undefined ? undefined : await install(t, makeProgram());
     const both = await start(channels.get(name) ?? '', `virtserial-open:${name}`, program);
-    t.teardown(async () => {
-      await both.guestVproxy.kill('KILL').catch(() => undefined);
-      await both.stop();
-    });
+    t.teardown(() => both.stop());
     await checkEssentials(t, both, FILE_BYTES);
     if (event === undefined) return;
     await event[1](t, both);

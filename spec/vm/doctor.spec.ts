@@ -123,7 +123,7 @@ test.serial('on the host, QEMU is named, and whoever is connected to it', async 
   const free = JSON.parse((await runVproxy(args)).stdout) as Answer;
   t.regex(messageOf(t, free, 'socket-listens'), /process \d+ \(qemu-system-x86/);
   t.true(free.ok);
-  await pretend(t, { program: 'minicom', connect: guest().channelPath });
+  await pretend(t, { program: 'minicom', connect: guest().channelPath, isQueued: true });
   const taken = await eventually(async () => {
     const answer = JSON.parse((await runVproxy(args)).stdout) as Answer;
     return answer.findings.some(({ id }) => id === 'socket-taken') ? answer : null;

@@ -48,6 +48,7 @@ export class Laboratory {
       await laboratory.waitForSession(0);
     } catch (error) {
       const logs = await laboratory.logs();
+      await laboratory.endGuestVproxy();
       await laboratory.stop();
       throw new Error(`the session did not come: ${String(error)}\n${logs}`, { cause: error });
     }
@@ -83,6 +84,12 @@ export class Laboratory {
     // env is replaced by the program that it starts, so that the job is vproxy.
     const words = environment.length === 0 ? command : ['env', ...environment, ...command];
     this.#guestVproxy = await this.guest.agent.spawn(words);
+  }
+
+  /** Ends the vproxy of the guest, if it runs: its ports are free for that of another laboratory. */
+  async endGuestVproxy(): Promise<void> {
+    await this.#guestVproxy?.kill('KILL').catch(() => undefined);
+    await this.#guestVproxy?.waitForEnd();
   }
 
   /** The local port of the host's forward to a service of the guest. */
