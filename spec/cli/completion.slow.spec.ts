@@ -150,7 +150,7 @@ inEachShell('names of a vproxy that runs are offered, and nothing where none doe
     here: { outgoing: ['ssh:127.0.0.1:0'], egress: { internet: {}, intranet: {} } },
     peer: { incoming: ['web:127.0.0.1:9', 'db:127.0.0.1:9'] },
   });
-  const socket = env['VPROXY_SOCKET'] ?? '';
+  const socket = env['VPROXY_SOCKET'];
   const expected: Offers = {
     'vproxy connect ': ['db', 'web'],
     'vproxy connect w': ['web'],
