@@ -357,7 +357,10 @@ export const THREATS: readonly Threat[] = [
         'rebinding: a resolver that changes its answer is asked once, and leads nowhere but where it was judged',
       ],
       ['forward/egress/dial.spec.ts', 'of the addresses of a name only those are tried that the rules allow'],
-      ['cli/names.slow.spec.ts', 'an egress asks for the name that it has judged, not for one that resolv.conf makes of it'],
+      [
+        'cli/names.slow.spec.ts',
+        'an egress asks for the name that it has judged, not for one that resolv.conf makes of it',
+      ],
       [
         'forward/egress/dial.spec.ts',
         'an address of this machine is refused, by what the system says, and by nothing else',
