@@ -37,14 +37,14 @@ const UNIX_LISTENS = 0x10000;
 /** States of a unix socket: SS_CONNECTING is what a listed one has until it is accepted. */
 const UNIX_STATES: Readonly<Record<string, SocketState>> = { '02': 'queued', '03': 'connected' };
 
-/** Those of the network namespace of this process that listen; what cannot be read, also because `isOver`, is left out. */
-async function findListeners(procPath: string, isOver: () => boolean, tables: Tables): Promise<Listener[]> {
+/** Those of the network namespace of this process that listen; what cannot be read is left out. */
+async function findListeners(procPath: string, tables: Tables): Promise<Listener[]> {
   const isBehindThem = (last?: ListedSocket): boolean => tables === TABLES.tcp && last?.state !== 'listening';
-  const sockets = await readTables(tables, procPath, (last) => isOver() || isBehindThem(last), LISTENERS_BYTES);
+  const sockets = await readTables(tables, procPath, isBehindThem, LISTENERS_BYTES);
   return sockets.filter((socket) => socket.state === 'listening') as Listener[];
 }
 
-/** All of TCP and unix sockets that have an address or a path; as {@link findListeners}. */
+/** All of TCP and unix sockets that have an address or a path; what cannot be read, also because `isOver`, is left out. */
 export function findSockets(procPath: string, isOver: () => boolean): Promise<ListedSocket[]> {
   return readTables({ ...TABLES.tcp, unix: parseUnixLine }, procPath, isOver, TABLE_BYTES);
 }
@@ -115,7 +115,7 @@ export interface TcpListener {
  * they go, not the connections behind them; one that cannot be read has none.
  */
 export async function findTcpListeners(procPath: string, isWanted: (port: number) => boolean): Promise<TcpListener[]> {
-  const listeners = await findListeners(procPath, () => false, TABLES.tcp);
+  const listeners = await findListeners(procPath, TABLES.tcp);
   return listeners.flatMap(({ inode, address }) =>
     address !== null && isWanted(address.port) ? [{ inode, address }] : [],
   );
@@ -178,7 +178,7 @@ const TABLES = {
 // Who has an address that is taken: from Linux' /proc, as far as this user may look there.
 
 interface AddressOwnerOptions {
-  /** How long it may be looked for, in milliseconds. Default 1000. This process is known however long it takes. */
+  /** How long other processes may be looked at, in milliseconds. Default 1000. This one is known however long it takes. */
   readonly timeoutMs?: number;
   /** Default `/proc`. */
   readonly procPath?: string;
@@ -194,13 +194,12 @@ export async function findAddressOwner(
   address: HostPort | { readonly path: string },
   { timeoutMs = 1000, procPath = '/proc', protocol = 'tcp' }: AddressOwnerOptions = {},
 ): Promise<string | null> {
-  const isOver = deadline(timeoutMs);
-  const listeners = await findListeners(procPath, isOver, TABLES['path' in address ? 'path' : protocol]);
+  const listeners = await findListeners(procPath, TABLES['path' in address ? 'path' : protocol]);
   const found = listeners.filter((listener) => isAt(listener, address));
   if (found.length === 0) return null;
   const names = new Set(found.map(({ inode }) => `socket:[${inode}]`));
   const isOwn = (await findHolder(procPath, [process.pid], names, () => false)) !== null;
-  const pid = isOwn ? process.pid : await findHolder(procPath, listPids(procPath), names, isOver);
+  const pid = isOwn ? process.pid : await findHolder(procPath, listPids(procPath), names, deadline(timeoutMs));
   if (pid === process.pid) return 'this process';
   if (pid !== null) {
     const program = programOf(procPath, pid);

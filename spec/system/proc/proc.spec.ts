@@ -105,6 +105,13 @@ test('whose an address is, as /proc has it: by its process, or its user; IPv6, a
   t.is(await findAddressOwner({ path: '/x' }, { procPath: '/nowhere' }), null);
 });
 
+test('this process is known without time to look, also behind a long table', async (t) => {
+  const others = Array.from({ length: 2000 }, (_, index) => line(LOCAL, 1024 + index, index + 100));
+  const procPath = procOf(t, others.join('') + line(LOCAL, 8080, 42));
+  makeProcess(procPath, process.pid, 'vproxy', [42]);
+  t.is(await findAddressOwner({ host: '127.0.0.1', port: 8080 }, { procPath, timeoutMs: 0 }), 'this process');
+});
+
 test('a connection from the same port is no listener, and is found behind those of a busy machine', async (t) => {
   const closed = Array.from({ length: 30_000 }, (_, index) => line(LOCAL, 1024 + index, 0, { state: '06' }));
   const connected = line(LOCAL, 60_001, 42, { state: '01', remote: `${LOCAL}:0016` });
