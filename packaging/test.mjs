@@ -16,13 +16,14 @@ if (missing.length > 0) {
 }
 
 const words = process.argv.slice(2);
-const config = words[0] === '--all' ? 'ava.config.js' : 'ava.quick.config.js';
+const isAll = words.includes('--all');
+const config = isAll ? 'ava.config.js' : 'ava.quick.config.js';
 const patterns = words.filter((word) => word !== '--all');
 const folder = mkdtempSync(join(tmpdir(), 'vproxy-test-'));
 const skipped = join(folder, 'skipped');
 writeFileSync(skipped, '');
 const child = spawn(process.execPath, ['node_modules/ava/entrypoints/cli.mjs', '--config', config, ...patterns], {
-  env: { ...process.env, [SKIPPED_FILE]: skipped },
+  env: { ...process.env, [SKIPPED_FILE]: skipped, ...(isAll && { VPROXY_TEST_ALL: '1' }) },
   stdio: 'inherit',
 });
 // AVA ends with the same signal, and says first what was running.

@@ -64,7 +64,7 @@ for (const direction of ['put', 'get'] as const) {
         if (bytes > 240_000) t.true(progress.resumedBytes > 100_000, `${bytes}: ${progress.resumedBytes}`);
         t.is(progress.bytes, 273_001);
       }),
-      { numRuns: 30 },
+      { numRuns: 40 },
     );
   });
 }

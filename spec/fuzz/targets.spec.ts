@@ -6,12 +6,13 @@
 import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
 import fc from 'fast-check';
+import { searchRuns } from '../helpers/searches.js';
 import { readCorpus } from './corpus.js';
 import { FUZZ_INPUTS } from './inputs/index.js';
 import { mutated } from './inputs/mutated.js';
 import { FUZZ_TARGETS, type FuzzTargetName } from './targets/index.js';
 
-const RUNS = process.env['LONG'] === '1' ? 40_000 : 500;
+const RUNS = process.env['LONG'] === '1' ? 40_000 : searchRuns(2000);
 
 // Each result is told when it is there: the runner takes a file that says nothing for a minute for one that hangs.
 test.beforeEach(() => setImmediate());

@@ -1,12 +1,13 @@
 /** Random scenarios of the model: the invariants hold whatever happens (docs/testing.md). */
 import test from 'ava';
 import fc from 'fast-check';
+import { searchRuns } from '../helpers/searches.js';
 import './pinned.js';
 import { runScenario } from './run-scenario.js';
 import { scenarios } from './scenario.js';
 
 /** The number of scenarios: `LONG=1` for the search that takes minutes. */
-const numRuns = process.env['LONG'] === undefined ? 1500 : 200_000;
+const numRuns = process.env['LONG'] === undefined ? searchRuns(5000) : 200_000;
 
 const seed = process.env['SEED'] === undefined ? Date.now() | 0 : Number(process.env['SEED']);
 

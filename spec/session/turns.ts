@@ -7,6 +7,7 @@ import type { SecureLayerHandler } from '../../lib/session/opening/auth.js';
 import { creditPayload } from '../helpers/frame-maker.js';
 import { FramePeer } from '../helpers/frame-peer.js';
 import { glassLayer } from '../helpers/glass-layer.js';
+import { searchRuns } from '../helpers/searches.js';
 
 const { OPEN, DATA, CREDIT, FIN, RESET, PING, GOAWAY } = FRAME_TYPE;
 
@@ -164,7 +165,7 @@ test('whatever comes, it means the same in one turn and in many', (t) => {
       t.deepEqual(inMany, inOne);
       turns += many - one;
     }),
-    { numRuns: 100 },
+    { numRuns: searchRuns(300) },
   );
   t.true(turns > 100, `${turns}`);
 });

@@ -11,6 +11,7 @@ import {
   typeName,
 } from '../../../lib/system/dns/resource-records.js';
 import { a, answerTo, bytesOf, cname, nameOf, query, question, record, soa } from '../../helpers/dns.js';
+import { searchRuns } from '../../helpers/searches.js';
 
 const hex = (text: string): Buffer => Buffer.from(text.replace(/\s+/g, ''), 'hex');
 
@@ -306,7 +307,7 @@ test('any message is read as it was written', (t) => {
       fc.property(anyMessage, (message) => {
         assert.deepEqual(parseMessage(bytesOf(message)), message);
       }),
-      { numRuns: 1000 },
+      { numRuns: searchRuns(3000) },
     ),
   );
 });
