@@ -76,26 +76,28 @@ test('a link that is closed before it was started puts the settings back as well
   t.is(await settingsOf(pty.path), before);
 });
 
-test.serial('SIGTERM makes vproxy put the settings back, and stty leads no session meanwhile', async (t) => {
-  const pty = await openCookedPty(t);
-  const before = await settingsOf(pty.path);
-  // A line would be the terminal of such a session, and be hung up for all when it ends. A pseudo-terminal is not hung
-  // up then, as a UART is; so the test looks at the process that runs stty.
-  const folder = temporaryFolder(t);
-  const seen = join(folder, 'seen');
-  const stty = `#!/bin/sh\ncut -d ' ' -f 1,6 /proc/$$/stat >> '${seen}'\nPATH=\${PATH#*:} exec stty "$@"\n`;
-  writeFileSync(join(folder, 'stty'), stty, { mode: 0o755 });
-  const env = { PATH: `${folder}:${process.env['PATH'] ?? ''}` };
-  const vproxy = spawnVproxy(t, ['-c', `tty-open:${pty.path}`, '--no-storage'], { env });
-  await vproxy.waitForLine(/no answer on tty-open:/);
-  t.not(await settingsOf(pty.path), before);
-  vproxy.kill('SIGTERM');
-  t.deepEqual(await vproxy.exited, { code: 0, signal: null });
-  t.is(await settingsOf(pty.path), before);
-  const lines = readFileSync(seen, 'utf8').trim().split('\n');
-  t.true(lines.length >= 2);
-  for (const line of lines) t.notRegex(line, /^(\d+) \1$/);
-});
+for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+  test.serial(`${signal} makes vproxy put the settings back, and stty leads no session meanwhile`, async (t) => {
+    const pty = await openCookedPty(t);
+    const before = await settingsOf(pty.path);
+    // A line would be the terminal of such a session, and be hung up for all when it ends. A pseudo-terminal is not hung
+    // up then, as a UART is; so the test looks at the process that runs stty.
+    const folder = temporaryFolder(t);
+    const seen = join(folder, 'seen');
+    const stty = `#!/bin/sh\ncut -d ' ' -f 1,6 /proc/$$/stat >> '${seen}'\nPATH=\${PATH#*:} exec stty "$@"\n`;
+    writeFileSync(join(folder, 'stty'), stty, { mode: 0o755 });
+    const env = { PATH: `${folder}:${process.env['PATH'] ?? ''}` };
+    const vproxy = spawnVproxy(t, ['-c', `tty-open:${pty.path}`, '--no-storage'], { env });
+    await vproxy.waitForLine(/no answer on tty-open:/);
+    t.not(await settingsOf(pty.path), before);
+    vproxy.kill(signal);
+    t.deepEqual(await vproxy.exited, { code: 0, signal: null });
+    t.is(await settingsOf(pty.path), before);
+    const lines = readFileSync(seen, 'utf8').trim().split('\n');
+    t.true(lines.length >= 2);
+    for (const line of lines) t.notRegex(line, /^(\d+) \1$/);
+  });
+}
 
 test.serial('a defect that ends the process leaves the settings as they were', async (t) => {
   const pty = await openCookedPty(t);

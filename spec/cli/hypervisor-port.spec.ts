@@ -116,8 +116,9 @@ testWith('virt-xml-validate')("all of it is what libvirt's schema says", (t) => 
     return status === 0 ? '' : stdout + stderr;
   };
   const devices = CHANNELS.map(([, type, lines]) => [`<channel type='${type}'>`, ...lines, '</channel>\n'].join('\n'));
-  const [[, version, chardev] = ['', '', '']] = CHARDEVS;
-  t.is(findFaults({ devices: devices.join(''), end: formatCommandline(chardev, version) }), '');
+  t.is(findFaults({ devices: devices.join('') }), '');
+  for (const [args, version, chardev] of CHARDEVS)
+    t.is(findFaults({ end: formatCommandline(chardev, version) }), '', args);
   const wrong = "<channel type='unix'>\n  <target type='virtio' port='x'/>\n</channel>\n";
   t.regex(findFaults({ devices: wrong }), /fails to validate/);
 });

@@ -47,6 +47,19 @@ test('connections under way are not given up for new ones, which are refused the
   t.is((await eventually(() => ask('GET', '/v1/status'), { what: 'room for one' })).status, 200);
 });
 
+test('many who wait are no reason to warn', async (t) => {
+  const warnings: Error[] = [];
+  const onWarning = (warning: Error) => void warnings.push(warning);
+  process.on('warning', onWarning);
+  t.teardown(() => process.off('warning', onWarning));
+  const { ask } = await besideStream(t);
+  const answers = await Promise.all(
+    Array.from({ length: 40 }, () => ask('GET', '/v1/wait?service=nothing&timeout=0.1')),
+  );
+  t.deepEqual([...new Set(answers.map(({ status }) => status))], [503]);
+  t.deepEqual(warnings, []);
+});
+
 test('a connection that dies at any moment is nobody’s failure', async (t) => {
   const { path, isUnharmed } = await besideStream(t);
   const beginnings = [

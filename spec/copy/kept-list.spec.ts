@@ -1,6 +1,6 @@
 /** Lists that grow with what a peer sends: their bounds, and that they are released. */
 
-import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { lstatSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { COPY_KIND, encodeMessage } from '../../lib/copy/copy-messages.js';
@@ -8,10 +8,13 @@ import { CopyService } from '../../lib/copy/copy-service.js';
 import { KeptLists, keptBytes, Warnings } from '../../lib/copy/kept-list.js';
 import { findSources } from '../../lib/copy/sources.js';
 import { StagedList } from '../../lib/copy/staging/manifest.js';
+import { StagedTree } from '../../lib/copy/staging/tree.js';
+import { SYSTEM_FILES } from '../../lib/copy/system-files.js';
 import { findTargets } from '../../lib/copy/targets.js';
 import { CheckList } from '../../lib/copy/unpacking.js';
 import { Budget } from '../../lib/util/bounds.js';
 import { systemClock } from '../../lib/util/clock.js';
+import { Turns } from '../../lib/util/concurrency.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { tellService } from '../helpers/hostile-copy.js';
 
@@ -174,3 +177,30 @@ const stagedRecord = (record: number): Buffer =>
   encodeMessage(COPY_KIND.STAGED, {
     files: Array.from({ length: 200 }, (_, index) => [`${record}-${index}-`.padEnd(4096, 'n'), 1, hashOf('a')]),
   });
+
+test('folders that are complete get their permissions before too many bytes of them wait', async (t) => {
+  const path = join(temporaryFolder(t), 'app');
+  const target = { root: { name: 'app', kind: 'folder' }, path, stage: `${path}.part`, isMerged: false } as const;
+  const lists = new KeptLists();
+  const jobs = new Turns(1);
+  const tree = new StagedTree([target], { isResumed: false, files: SYSTEM_FILES, lists }, jobs);
+  const add = async (...names: string[]): Promise<string> => {
+    const facts = { kind: 'folder', mode: 0o750, mtimeNs: 0n, bytes: 0, offset: 0, linkTarget: '' } as const;
+    const place = await tree.place({ names, ...facts });
+    await tree.addFolder({ names, ...facts }, place);
+    return place.staged;
+  };
+  const above = ['app', ...Array.from({ length: 14 }, () => 'd'.repeat(200))];
+  for (let depth = 1; depth <= above.length; depth += 1) await add(...above.slice(0, depth));
+  const openBytes = lists.bytes;
+  const staged: string[] = [];
+  let mostBytes = 0;
+  for (let index = 1000; index < 1600; index += 1) {
+    staged.push(await add(...above, String(index)));
+    mostBytes = Math.max(mostBytes, lists.bytes);
+  }
+  t.true(mostBytes - openBytes < 2_200_000, `${mostBytes - openBytes} bytes`);
+  await tree.finish();
+  t.is(lists.bytes, 0);
+  t.true(staged.every((folder) => (lstatSync(folder).mode & 0o7777) === 0o750));
+});

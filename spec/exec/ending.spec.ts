@@ -241,6 +241,18 @@ test('a caller that reads no more has gone', async (t) => {
   t.true(far.destroyed);
 });
 
+test('stop waits for a command that is being started, and ends it, too', async (t) => {
+  const { asked, gate, openPipes } = gatedPipes();
+  const runner = new TestRunner(t, { clock: new ManualClock(), openPipes });
+  const caller = runner.call({ argv: ['sleep', '1000'] });
+  await asked.promise;
+  const stopping = runner.runner.stop();
+  gate.resolve();
+  await stopping;
+  t.is(runner.runner.runningCount, 0);
+  t.is((await caller.exit).signal, 'SIGTERM');
+});
+
 test('stop does not wait for a command whose start hangs; it is ended when it is there', async (t) => {
   const clock = new ManualClock();
   const { asked, gate, openPipes } = gatedPipes();

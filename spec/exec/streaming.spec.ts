@@ -2,8 +2,9 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
-import { STDIN_CREDIT_BYTES } from '../../lib/exec/exec-messages.js';
+import { EXEC_KIND, STDIN_CREDIT_BYTES } from '../../lib/exec/exec-messages.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
+import { encodeRecordHeader } from '../../lib/util/bytes/records.js';
 import { ExecCaller, isRunning, TestRunner } from '../helpers/exec-peers.js';
 import { sha256 } from '../helpers/files.js';
 import { carryOn, carryUntil, SessionPair } from '../helpers/session-pair.js';
@@ -135,4 +136,22 @@ test('over a session: a stream that is reset, and a session that ends, take the 
   pair.a.restart();
   await carryOn(pair);
   await eventually(() => !isRunning(secondPid), { what: 'the end of the second' });
+});
+
+test('output goes on in pieces of a record each, the long ones without a copy', async (t) => {
+  const runner = new TestRunner(t);
+  const { caller, far } = runner.open();
+  const chunks: Buffer[] = [];
+  const write = far.write.bind(far) as (chunk: Buffer) => boolean;
+  far.write = ((chunk: Buffer) => {
+    chunks.push(chunk);
+    return write(chunk);
+  }) as typeof far.write;
+  caller.start({ argv: ['sh', '-c', 'printf short; head -c 500000 /dev/zero'] });
+  await caller.exit;
+  const header = encodeRecordHeader(EXEC_KIND.STDOUT, 0).subarray(0, 1);
+  const long = chunks.filter((chunk) => chunk.length > 5000);
+  t.true(long.length > 0);
+  // A payload has no header in front of it in the same buffer.
+  t.true(long.every((chunk) => chunk[0] !== header[0] && chunk.length <= 65_536));
 });

@@ -1,4 +1,4 @@
-/** Inputs for the targets of what guests and origin servers say to an egress. */
+/** Inputs for the targets of what guests and origin servers say to an egress, and of groups. */
 import fc from 'fast-check';
 import { after, choice, tokens } from './pieces.js';
 
@@ -66,5 +66,25 @@ export const socksInputs = after(
     one(['\x05\x01\x00', '\x05\x01\x00', '\x05\x01\x00', '\x05\x02\x00', '\x05\x01\x01', '\x04\x01\x00']),
     socksHost,
     one(['\x01\xbb', '\x00\x50', '\x00\x00', '\x01', '\x00\x50rest']),
+  ),
+);
+
+const PATTERNS = ['/run/*.sock', 'vms/*', '/run/a*b', '*', '/*', '/run//*.s,,k', '/run/**', '/*/a', '/run/a', 'x*:-'];
+const NAMES = ['vm1.sock', '.sock', '.a.sock', 'a.sock', 'A.sock', 'ab', 'aXb', 'default.sock', 'x1', 'é', '-a', 'a,b'];
+
+/** The addresses of groups, and names of files. */
+export const groupInputs = fc.oneof(
+  joined(
+    one(['unix-connect:', 'unix-connect:', 'unix-connect:', 'unix-listen:', 'unix:']),
+    one(PATTERNS),
+    one(['', '', ',frame=4096']),
+    one(['\n']),
+    one(NAMES),
+  ),
+  joined(
+    one(['unix-connect:']),
+    tokens([...PATTERNS, ...NAMES, '*', '/', '.']),
+    one(['\n']),
+    tokens([...NAMES, 'a', 'b', '.'], 3),
   ),
 );

@@ -1,7 +1,7 @@
-/** Inputs for the targets of what people write: channels; and of lines of logs and XML. */
+/** Inputs for the targets of what people write: channels and patterns; and of lines of hybrid vsock, of logs, and of XML. */
 import fc from 'fast-check';
 import { CHANNEL_KINDS } from '../../../lib/channel/kinds.js';
-import { after, choice, tokens } from './pieces.js';
+import { after, choice, decisions, tokens } from './pieces.js';
 
 const one = (texts: readonly string[]): fc.Arbitrary<Buffer> =>
   fc.constantFrom(...texts).map((text) => Buffer.from(text));
@@ -53,6 +53,18 @@ const PIECES_OF_CHANNELS = [
 
 export const channelInputs = fc.oneof(one(GOOD_CHANNELS), tokens(PIECES_OF_CHANNELS));
 
+const LINES = ['CONNECT ', 'connect', 'OK ', 'OK', ' ', '\t', '\r\n', '\n', '1234', '4294967295', '4294967296', 'ssh'];
+
+/** What is sent on a socket of hybrid vsock. */
+export const hybridInputs = after(
+  decisions(3),
+  fc.oneof(
+    tokens([...LINES, 'x'.repeat(31), 'y'.repeat(79)], 10),
+    fc.nat(2 ** 33).map((number) => Buffer.from(`OK ${number}\nrest`)),
+    fc.nat(2 ** 33).map((number) => Buffer.from(`CONNECT ${number}\r\nrest`)),
+  ),
+);
+
 const UNITS = ['\\', '\n', '\t', '\u001b[2J', '\u202e', '\u2028', '\ufeff', '\ud83d', '\udcbe', '\u{1f4be}', '\u007f'];
 
 /** Texts for the log, as UTF-16. */
@@ -77,3 +89,6 @@ export const xmlInputs = fc.oneof(
   one(GOOD_XML),
   after(one(['<a>', '<a b="']), after(tokens(PIECES_OF_XML, 12), one(['</a>', '"/>']))),
 );
+
+/** Patterns and texts. */
+export const globInputs = tokens(['*', '?', 'a', 'b', 'a', 'b', '\n', '/c0'], 40);
