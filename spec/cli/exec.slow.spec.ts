@@ -206,25 +206,19 @@ test.serial('a caller that is killed takes its command along', async (t) => {
   await eventually(() => !isRunning(pid));
 });
 
-test.serial('a peer that goes away is a failure with its reason', async (t) => {
-  const { start, pair } = await execPair(t);
-  const { child, ended } = start('sh', '-c', 'echo ready; sleep 1000');
-  await new Promise((resolve) => child.stdout.once('data', resolve));
-  pair.guest.kill('SIGKILL');
-  const { code, stderr } = await ended;
-  t.is(code, 125);
-  t.regex(stderr, /^vproxy: error: how the command ended is not known: .*\n$/);
-});
-
-test.serial('a proxy of this side that goes away is a failure with its reason', async (t) => {
-  const { start, pair } = await execPair(t);
-  const { child, ended } = start('sh', '-c', 'echo ready; sleep 1000');
-  await new Promise((resolve) => child.stdout.once('data', resolve));
-  pair.host.kill('SIGKILL');
-  const { code, stderr } = await ended;
-  t.is(code, 125);
-  t.regex(stderr, /^vproxy: error: how the command ended is not known: .*\n$/);
-});
+for (const [who, side] of [
+  ['a peer', 'guest'],
+  ['a proxy of this side', 'host'],
+] as const)
+  test.serial(`${who} that goes away is a failure with its reason`, async (t) => {
+    const { start, pair } = await execPair(t);
+    const { child, ended } = start('sh', '-c', 'echo ready; sleep 1000');
+    await new Promise((resolve) => child.stdout.once('data', resolve));
+    pair[side].kill('SIGKILL');
+    const { code, stderr } = await ended;
+    t.is(code, 125);
+    t.regex(stderr, /^vproxy: error: how the command ended is not known: .*\n$/);
+  });
 
 test.serial('a reader that has gone ends the command as a pipe would', async (t) => {
   const { script, folder } = await execPair(t);

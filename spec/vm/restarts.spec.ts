@@ -10,7 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
 
 import { within } from '../helpers/time.js';
-import { ENDED, ENDED_BY_RESTART, ESTABLISHED } from '../helpers/vproxy-process.js';
+import { ENDED, ESTABLISHED } from '../helpers/vproxy-process.js';
 import { eventuallyInGuest } from './rig/agent.js';
 import { checkEssentials, checkEverything } from './rig/check-everything.js';
 import { GUEST_PORTS } from './rig/guest-ports.js';
@@ -21,6 +21,7 @@ import {
   endsOf,
   killGuestVproxy,
   killHostVproxy,
+  resetGuest,
   startTransfers,
 } from './rig/mid-transfer.js';
 import { startDownload, startUpload, waitForProgress } from './rig/transfer.js';
@@ -169,14 +170,7 @@ test.serial('the machine is put back to an earlier state: no stream shows a byte
 
 test.serial('the guest is reset: transfers are broken off, and the new boot finds its way back', async (t) => {
   t.timeout(TEST_MS);
-  const { guest, host } = laboratory();
-  const transfers = await startTransfers(laboratory(), PROGRESS_BYTES);
-  const from = host.lines.length;
-  await guest.reset();
-  await laboratory().startGuestVproxy();
-  await host.waitForLine(ENDED_BY_RESTART, { from, timeoutMs: START_MS });
-  await checkBrokenOff(t, transfers);
-  await laboratory().waitForSession(from);
+  await resetGuest(t, laboratory(), PROGRESS_BYTES);
   await checkEssentials(t, laboratory(), SMALL_BYTES);
 });
 

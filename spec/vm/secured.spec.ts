@@ -9,14 +9,14 @@ import { SecretKey } from '../../lib/session/opening/auth.js';
 import type { ChannelStatus } from '../../lib/status/types.js';
 import { readToEnd } from '../helpers/proxies.js';
 import { eventually, within } from '../helpers/time.js';
-import { ENDED, ENDED_BY_RESTART, ESTABLISHED, runVproxy } from '../helpers/vproxy-process.js';
+import { ENDED, ESTABLISHED, runVproxy } from '../helpers/vproxy-process.js';
 import { eventuallyInGuest } from './rig/agent.js';
 import { ChannelTap } from './rig/channel-tap.js';
 import { checkEssentials } from './rig/check-everything.js';
 import { HostSide } from './rig/host-side.js';
 import { GUEST_CREDENTIALS } from './rig/init-script.js';
 import { GUEST_VPROXY } from './rig/initramfs.js';
-import { checkBrokenOff, killHostVproxy, startTransfers } from './rig/mid-transfer.js';
+import { killHostVproxy, resetGuest } from './rig/mid-transfer.js';
 import { useLaboratory } from './rig/use-guest.js';
 
 const KEY = randomBytes(32).toString('hex');
@@ -109,14 +109,7 @@ test.serial('a guest with another key gets no session, until it has the right on
 
 test.serial('the guest is reset in mid-transfer: it has the key of its SMBIOS, and all works inside TLS', async (t) => {
   t.timeout(TEST_MS);
-  const { guest, host } = laboratory();
-  const transfers = await startTransfers(laboratory(), PROGRESS_BYTES);
-  const from = host.lines.length;
-  await guest.reset();
-  await laboratory().startGuestVproxy();
-  await host.waitForLine(ENDED_BY_RESTART, { from, timeoutMs: RESTART_MS });
-  await checkBrokenOff(t, transfers);
-  await laboratory().waitForSession(from);
+  await resetGuest(t, laboratory(), PROGRESS_BYTES);
   await checkEssentials(t, laboratory(), FILE_BYTES);
 });
 

@@ -64,3 +64,15 @@ export async function killHostVproxy(
   laboratory.startHost();
   await laboratory.waitForSession(0);
 }
+
+/** Resets the guest in the middle of transfers, and waits for the session with its next boot. */
+export async function resetGuest(t: ExecutionContext, laboratory: Laboratory, progressBytes: number): Promise<void> {
+  const { guest, host } = laboratory;
+  const transfers = await startTransfers(laboratory, progressBytes);
+  const from = host.lines.length;
+  await guest.reset();
+  await laboratory.startGuestVproxy();
+  await host.waitForLine(ENDED_BY_RESTART, { from, timeoutMs: RESTART_MS });
+  await checkBrokenOff(t, transfers);
+  await laboratory.waitForSession(from);
+}
