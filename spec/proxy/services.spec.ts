@@ -184,18 +184,23 @@ for (const [what, end] of [
   });
 }
 
-test('a drain waits for commands as it does for streams', async (t) => {
-  const { guest, host } = await setUp(t, { exec: ANY });
-  const running = await sleeper(t, host);
-  let isOver = false;
-  const drained = guest.proxy.drain().then(() => (isOver = true));
-  await eventually(() => guest.proxy.channel('vm1').state === 'draining');
-  t.true(isRunning(running.pid));
-  t.false(isOver);
-  process.kill(running.pid, 'SIGUSR1');
-  t.is((await running.caller.exit).signal, 'SIGUSR1');
-  await drained;
-});
+for (const [what, end] of [
+  ['a drain', (proxy: Proxy) => proxy.drain()],
+  ['the removal of a channel', (proxy: Proxy) => proxy.removeChannel('vm1')],
+] as const) {
+  test(`${what} waits for commands as it does for streams`, async (t) => {
+    const { guest, host } = await setUp(t, { exec: ANY });
+    const running = await sleeper(t, host);
+    let isOver = false;
+    const ended = end(guest.proxy).then(() => (isOver = true));
+    await eventually(() => guest.proxy.channel('vm1').state === 'draining');
+    t.true(isRunning(running.pid));
+    t.false(isOver);
+    process.kill(running.pid, 'SIGUSR1');
+    t.is((await running.caller.exit).signal, 'SIGUSR1');
+    await ended;
+  });
+}
 
 test('a proxy loads nothing of commands and copies before a channel allows them', (t) => {
   const loaded = [...staticImports([join(PROJECT_ROOT, 'dist/lib/proxy/proxy.js')])];
