@@ -16,7 +16,7 @@ import { SessionLoop } from '../../lib/session/session-loop.js';
 import { CHANNEL_BUDGET_BYTES, type SessionSettings, sessionSettings } from '../../lib/session/settings.js';
 import { Budget } from '../../lib/util/bounds.js';
 import { comparable, visible } from './session-facts.js';
-import { ManualClock, ProcessClock } from './time.js';
+import { ManualClock, ProcessClock, within } from './time.js';
 import type { Traffic } from './traffic.js';
 
 /** Bytes on the way. */
@@ -525,8 +525,9 @@ export async function carryOn(pair: SessionPair, pieceBytes = 65_536): Promise<v
   }
 }
 
-/** Carries bytes until a promise has settled, and gives its outcome. */
-export async function carryUntil<T>(pair: SessionPair, promise: Promise<T>, pieceBytes = 65_536): Promise<T> {
+/** Carries bytes until a promise has settled, and gives its outcome; it fails where that never comes. */
+export async function carryUntil<T>(pair: SessionPair, awaited: Promise<T>, pieceBytes = 65_536): Promise<T> {
+  const promise = within(60_000, 'what the two are carried on for', awaited);
   const state = { isSettled: false };
   const settle = (): void => {
     state.isSettled = true;

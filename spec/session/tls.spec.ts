@@ -118,16 +118,15 @@ for (const [what, b] of [
 
 test('a byte that is changed on the way ends the session, and it comes back', async (t) => {
   const pair = await started(withKey(ONE));
-  openEcho(pair, Buffer.alloc(5000));
-  while (pair.b.outbound.totalBytes < 5000) {
-    pair.step();
-    await setImmediate();
-  }
-  pair.b.outbound.mangle((bytes) => {
+  let isChanged = false;
+  pair.b.tap = (bytes) => {
+    if (isChanged || bytes.length <= 100) return;
     bytes[bytes.length - 5] = (bytes.at(-5) ?? 0) ^ 1;
-    return bytes;
-  });
+    isChanged = true;
+  };
+  openEcho(pair, Buffer.alloc(5000));
   await pass(pair, 10);
+  t.true(isChanged);
   t.is(pair.a.endings[0]?.code, 'desync');
   t.is(pair.a.sessions.length, 2);
   await echoes(t, pair);
