@@ -1,7 +1,6 @@
 /** Channels to domains of a real libvirtd, by each kind of port that it can give them. */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { mkdirSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
 import { channelXml, formatDomain, Libvirtd } from '../helpers/libvirt.js';
 import { hasNeed } from '../helpers/needs.js';
@@ -22,9 +21,7 @@ test.after.always('and stopped', async () => {
 
 /** Defines a domain with a port, and starts it. */
 async function startDomain(t: ExecutionContext, name: string, ...devices: readonly string[]): Promise<void> {
-  const file = join(libvirtd.folder, 'run', `${name}.xml`);
-  writeFileSync(file, formatDomain({ name, devices: devices.join('\n') }));
-  await libvirtd.virsh('define', '--validate', file);
+  await libvirtd.define(formatDomain({ name, devices: devices.join('\n') }));
   await libvirtd.virsh('start', '--domain', name);
   t.teardown(() => libvirtd.virsh('destroy', '--domain', name).catch(() => undefined));
 }

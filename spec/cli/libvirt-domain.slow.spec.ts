@@ -53,12 +53,10 @@ serialTestWith('root', 'libvirt')(
       const named = index === 0 || args.includes('--name') ? args : ['--name', `port${index}`, ...args];
       parts[args.includes('--commandline') ? 'end' : 'devices'] += await printed(named);
     }
-    const file = join(folder, 'domain.xml');
     // A domain has one such element.
     parts.end = parts.end.replaceAll(/<\/qemu:commandline>\n<qemu:commandline[^>]*>\n/g, '');
-    writeFileSync(file, formatDomain(parts));
     const libvirtd = await startLibvirtd(t);
-    await libvirtd.virsh('define', '--validate', file);
+    await libvirtd.define(formatDomain(parts));
     await libvirtd.virsh('start', 'vm1');
     const before = await chardevs(libvirtd);
     t.deepEqual([before.length, before.filter((kind) => kind === 'pipe').length], [ports.length, 2]);
@@ -81,6 +79,7 @@ serialTestWith('root', 'libvirt')(
       [6, 4, 2],
     );
 
+    const file = join(folder, 'port.xml');
     writeFileSync(file, await printed(['--name', 'org.example.1']));
     await libvirtd.virsh('attach-device', 'vm1', file, '--live');
     const attached = await libvirtd.virsh('dumpxml', 'vm1');

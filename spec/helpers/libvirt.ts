@@ -12,6 +12,7 @@ import type { DialContext } from '../../lib/channel/kind.js';
 import { libvirtKind } from '../../lib/channel/libvirt.js';
 import type { Link } from '../../lib/link/link.js';
 import type { Clock } from '../../lib/util/clock.js';
+import { Turns } from '../../lib/util/concurrency.js';
 import { patiently } from './channel-pair.js';
 import { temporaryFolder } from './files.js';
 import { eventually, within } from './time.js';
@@ -183,6 +184,7 @@ export class Libvirtd {
   /** The process id of the first process in its namespaces. */
   readonly pid: number;
   readonly #ended: Promise<unknown>;
+  readonly #definitions = new Turns(1);
 
   /** Only for `start`. */
   constructor(folder: string, pid: number, ended: Promise<unknown>) {
@@ -249,6 +251,18 @@ export class Libvirtd {
       if (path.startsWith(`${inside}/`)) return join(this.folder, name, path.slice(inside.length));
     }
     return path;
+  }
+
+  /**
+   * Defines a domain that libvirt's schema allows. One at a time: libxml2 registers the types of a schema when it first parses
+   * one, and a second thread that parses meanwhile does not find them.
+   */
+  define(xml: string): Promise<string> {
+    return this.#definitions.run(null, () => {
+      const file = join(this.folder, 'domain.xml');
+      writeFileSync(file, xml);
+      return this.virsh('define', '--validate', file);
+    });
   }
 
   /** What a command of virsh prints, without the white space around it. Rejects with what it says on stderr. */

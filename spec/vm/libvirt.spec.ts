@@ -1,5 +1,5 @@
 /** A guest that libvirt boots, with the port of `vproxy libvirt-xml`; the host's vproxy asks libvirt where its socket is. */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -52,8 +52,7 @@ async function defineDomain(): Promise<{ libvirtd: Libvirtd; agent: Agent; folde
     `<serial type='file'><source path='${consolePath}'/></serial>\n`,
   ];
   const boot = { kernel: tools.kernel.image, initrd, commandLine };
-  writeFileSync(file('domain.xml'), formatDomain({ devices: devices.join(''), boot }));
-  await libvirtd.virsh('define', '--validate', file('domain.xml'));
+  await libvirtd.define(formatDomain({ devices: devices.join(''), boot }));
   return { libvirtd, agent, folder, consolePath };
 }
 
