@@ -1,5 +1,6 @@
 // Loaded by AVA into each process that runs specs: where VPROXY_TEST_USAGE names a file, the process adds a line to it as it
-// ends: its file of specs, the seconds that it took, and those of processor time that it and what it started have used.
+// ends: its file of specs, the seconds that it took, and those of processor time that it and what it started have used. What it
+// starts finds the file of specs in VPROXY_TEST_FILE.
 import { appendFileSync, readFileSync } from 'node:fs';
 import { relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -16,10 +17,12 @@ function usedSeconds() {
   return ticks.reduce((sum, one) => sum + one, 0) / TICKS;
 }
 
+const file = relative('dist', fileURLToPath(test.meta.file));
+process.env.VPROXY_TEST_FILE = file;
 const path = process.env.VPROXY_TEST_USAGE;
 if (path) {
   process.once('exit', () => {
     const line = [performance.now() / 1000, usedSeconds()].map((seconds) => seconds.toFixed(2));
-    appendFileSync(path, `${line.join('\t')}\t${relative('dist', fileURLToPath(test.meta.file))}\n`);
+    appendFileSync(path, `${line.join('\t')}\t${file}\n`);
   });
 }
