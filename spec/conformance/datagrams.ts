@@ -9,7 +9,7 @@ import type { SessionStream } from '../../lib/session/stream.js';
 import { jsonOf } from '../helpers/frame-log.js';
 import { FramePeer, type FramePeerOptions } from '../helpers/frame-peer.js';
 import { RecordingSink } from '../helpers/local-ends.js';
-import { endsWith, goesOn } from './ends-with.js';
+import { endsWith, goesOn } from './conversation.js';
 
 const { OPEN, ACCEPT, DATA, FIN, STOP, RESET } = FRAME_TYPE;
 const REASON = { code: 'denied', message: 'no' };

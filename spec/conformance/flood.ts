@@ -3,7 +3,7 @@ import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { FramePeer, type FramePeerOptions } from '../helpers/frame-peer.js';
 import { RecordingSink } from '../helpers/local-ends.js';
 import { SessionPair } from '../helpers/session-pair.js';
-import { endedWith, goesOn } from './ends-with.js';
+import { endedWith, goesOn } from './conversation.js';
 
 const { CREDIT, OPEN, PING, PONG, RESET } = FRAME_TYPE;
 const REASON = { code: 'cancelled', message: '' };

@@ -2,92 +2,50 @@ import test from 'ava';
 import { FRAME_TYPE, INTEGRITY_LEVELS } from '../../lib/codec/header.js';
 import { Budget } from '../../lib/util/bounds.js';
 import { FramePeer, type FramePeerOptions } from '../helpers/frame-peer.js';
-import { RecordingSink } from '../helpers/local-ends.js';
-import { endsWith, goesOn } from './ends-with.js';
+import { conversations } from './conversation.js';
 
-const { ACCEPT, DATA, FIN, PING, STOP } = FRAME_TYPE;
+const { DATA, PING } = FRAME_TYPE;
 
-test('R-FLOW-2: DATA up to the credit of a stream is taken, one byte more is flow-control', (t) => {
-  const limits = { streamCredit: 5000 };
-  const act = (last: number) => (peer: FramePeer) => {
-    peer.sendOpen(1);
-    peer.sendData(1, Buffer.alloc(4000));
-    peer.sendData(1, Buffer.alloc(last));
-  };
-  goesOn(t, act(1000), { limits });
-  for (const integrity of INTEGRITY_LEVELS) endsWith(t, 'flow-control', act(1001), { limits, integrity });
-});
-
-test('R-FLOW-2: credit also binds where this side has sent STOP and drops what comes', (t) => {
-  const act = (peer: FramePeer) => {
-    peer.sendOpen(1);
-    peer.streams.get(1)?.stop('local-error', 'gone');
-    for (let sent = 0; sent < 6; sent += 1) peer.sendData(1, Buffer.alloc(1000));
-  };
-  endsWith(t, 'flow-control', act, { limits: { streamCredit: 5000 } });
-});
-
-test('R-FLOW-2: DATA above the credit of the session is flow-control, also for streams that have ended', (t) => {
-  const limits = { inFlight: 4096, streamCredit: 65_536 };
-  for (const isOver of [false, true]) {
-    const act = (peer: FramePeer) => {
-      peer.sendOpen(1);
-      if (isOver) peer.send(FRAME_TYPE.RESET, 1, { code: 'denied', message: '' });
-      peer.sendData(1, Buffer.alloc(4097));
-    };
-    endsWith(t, 'flow-control', act, { limits });
-  }
-});
-
-test('R-FLOW-2: credit is a total: one that lowers it is ignored, a repeated one does nothing', (t) => {
-  const peer = FramePeer.established({ peerLimits: { streamCredit: 2000, inFlight: 3000 } });
-  peer.sendOpen(1);
-  peer.sendCredit(1, 1000);
-  peer.sendCredit(0, 1000);
-  peer.sendFrom(1, 9000);
-  peer.pump();
-  t.deepEqual(peer.takeTexts(), ['ACCEPT 1', 'DATA 1 2000']);
-  peer.sendCredit(1, 2000);
-  t.deepEqual(peer.takeTexts(), []);
-  peer.sendCredit(1, 8000);
-  t.deepEqual(peer.takeTexts(), ['DATA 1 1000']);
-  peer.sendCredit(0, 3000);
-  t.deepEqual(peer.takeTexts(), []);
-  peer.sendCredit(0, 2n ** 64n - 1n);
-  t.deepEqual(peer.takeTexts(), ['DATA 1 5000']);
-  peer.sendCredit(1, 2n ** 64n - 1n);
-  peer.sendCredit(1, 0);
-  t.deepEqual(peer.takeTexts(), ['DATA 1 1000']);
-});
-
-test('R-FLOW-3: stream credit is raised by what has left the receiver, when half of the window has', (t) => {
-  const peer = FramePeer.established({ limits: { streamCredit: 4000 } });
-  peer.sendOpen(1);
-  peer.clock.advance(5000);
-  peer.sendData(1, Buffer.alloc(4000));
-  peer.log.take();
-  const stream = peer.streams.get(1);
-  stream?.release(1999);
-  peer.pump();
-  t.deepEqual(peer.takeTexts(), []);
-  stream?.release(1);
-  peer.pump();
-  t.deepEqual(peer.takeTexts(), ['CREDIT 1 6000']);
-});
-
-test('R-FLOW-3: no credit is given when the peer has ended its direction or was stopped', (t) => {
-  const peer = FramePeer.established({ limits: { streamCredit: 4000 } });
-  for (const id of [1, 3]) {
-    peer.sendOpen(id);
-    peer.sendData(id, Buffer.alloc(4000));
-  }
-  peer.send(FIN, 1);
-  peer.streams.get(3)?.stop('local-error', 'gone');
-  peer.pump();
-  peer.log.take();
-  for (const stream of peer.streams.values()) stream.release(4000);
-  peer.pump();
-  t.deepEqual(peer.takeTexts(), []);
+conversations({
+  'R-FLOW-2: DATA up to the credit of a stream is taken, one byte more is flow-control': [
+    'given limits.streamCredit=5000; OPEN 1, DATA 1 4000, DATA 1 1000 -> ACCEPT 1',
+    ...INTEGRITY_LEVELS.map(
+      (level) =>
+        `given limits.streamCredit=5000, integrity=${level}; OPEN 1, DATA 1 4000, DATA 1 1001 -> ends flow-control`,
+    ),
+  ],
+  'R-FLOW-2: credit also binds where this side has sent STOP and drops what comes':
+    'given limits.streamCredit=5000; OPEN 1, stop 1, DATA 1 5000 -> ...; DATA 1 1 -> ends flow-control',
+  'R-FLOW-2: DATA above the credit of the session is flow-control, also for streams that have ended': [
+    'given limits.inFlight=4096; OPEN 1, DATA 1 4097 -> ends flow-control',
+    'given limits.inFlight=4096; OPEN 1, RESET 1, DATA 1 4097 -> ends flow-control',
+  ],
+  'R-FLOW-2: credit is a total: one that lowers it is ignored, a repeated one does nothing': `
+    given peerLimits.streamCredit=2000, peerLimits.inFlight=3000
+    OPEN 1, CREDIT 1 1000, CREDIT 0 1000, send 1 9000 -> ACCEPT 1, DATA 1 2000
+    CREDIT 1 2000 -> nothing
+    CREDIT 1 8000 -> DATA 1 1000
+    CREDIT 0 3000 -> nothing
+    CREDIT 0 18446744073709551615 -> DATA 1 5000
+    CREDIT 1 18446744073709551615, CREDIT 1 0 -> DATA 1 1000`,
+  'R-FLOW-3: stream credit is raised by what has left the receiver, when half of the window has': `
+    given limits.streamCredit=4000
+    OPEN 1, wait 5000, DATA 1 4000, release 1 1999 -> ACCEPT 1
+    release 1 1 -> CREDIT 1 6000`,
+  'R-FLOW-3: no credit is given when the peer has ended its direction or was stopped': `
+    given limits.streamCredit=4000
+    OPEN 1, OPEN 3, DATA 1 4000, DATA 3 4000, FIN 1, stop 3 -> ACCEPT 1, ACCEPT 3, STOP 3 local-error
+    release 1 4000, release 3 4000 -> nothing`,
+  'R-FLOW-5: session credit is raised as DATA arrives, read or not, when a quarter is used': `
+    given limits.inFlight=4000
+    OPEN 1, DATA 1 999 -> ACCEPT 1
+    DATA 1 1 -> CREDIT 0 5000
+    RESET 1, DATA 1 1000 -> CREDIT 0 6000`,
+  'a stream without credit does not hold up another one, and credit that comes with ACCEPT is used at once': `
+    given peerLimits.streamCredit=1024
+    OPEN 1, OPEN 3, send 1 5000, send 3 quick -> ACCEPT 1, ACCEPT 3, DATA 1 1024, DATA 3 5
+    STOP 1 -> FIN 1
+    open far, send far 9000, ACCEPT 2, CREDIT 2 9000 -> OPEN 2 far, DATA 2 1024, DATA 2 7976`,
 });
 
 /** Feeds `bytes` to a stream as fast as it gives credit, while its sink drains at once. Returns the last credit. */
@@ -144,18 +102,6 @@ test('R-FLOW-4: a window does not grow where the local end is slow', (t) => {
     peer.pump();
   }
   t.is(receiveBudget.usedBytes, 0);
-});
-
-test('R-FLOW-5: session credit is raised as DATA arrives, read or not, when a quarter is used', (t) => {
-  const peer = FramePeer.established({ limits: { inFlight: 4000 } });
-  peer.sendOpen(1);
-  peer.sendData(1, Buffer.alloc(999));
-  t.deepEqual(peer.takeTexts(), ['ACCEPT 1']);
-  peer.sendData(1, Buffer.alloc(1));
-  t.deepEqual(peer.takeTexts(), ['CREDIT 0 5000']);
-  peer.send(FRAME_TYPE.RESET, 1, { code: 'denied', message: '' });
-  peer.sendData(1, Buffer.alloc(1000));
-  t.deepEqual(peer.takeTexts(), ['CREDIT 0 6000']);
 });
 
 /**
@@ -339,20 +285,4 @@ test('R-FLOW-1: a side reads on while its own channel is not read', (t) => {
   for (let sent = 0; sent < 100_000; sent += 10_000) peer.sendData(1, Buffer.alloc(10_000, sent / 10_000));
   t.is(peer.sinks.get(1)?.bytes.length, 100_000);
   t.deepEqual(peer.endings, []);
-});
-
-test('a stream without credit does not hold up another one, and credit that comes with ACCEPT is used at once', (t) => {
-  const peer = FramePeer.established({ peerLimits: { streamCredit: 1024 } });
-  for (const id of [1, 3]) peer.sendOpen(id);
-  peer.sendFrom(1, 5000);
-  peer.sendFrom(3, 'quick');
-  peer.pump();
-  t.deepEqual(peer.takeTexts(), ['ACCEPT 1', 'ACCEPT 3', 'DATA 1 1024', 'DATA 3 5']);
-  peer.send(STOP, 1, { code: 'denied', message: '' });
-  t.deepEqual(peer.takeTexts(), ['FIN 1']);
-  peer.session.open('far', null, new RecordingSink()).send(Buffer.alloc(9000), 0, 9000, false);
-  peer.pump();
-  peer.send(ACCEPT, 2);
-  peer.sendCredit(2, 9000);
-  t.deepEqual(peer.takeTexts(), ['OPEN 2 far', 'DATA 2 1024', 'DATA 2 7976']);
 });

@@ -3,7 +3,7 @@ import test from 'ava';
 import { FRAME_TYPE, INTEGRITY_LEVELS } from '../../lib/codec/header.js';
 import type { FrameFaults } from '../helpers/frame-maker.js';
 import type { FramePeer } from '../helpers/frame-peer.js';
-import { endsWith, goesOn } from './ends-with.js';
+import { endsWith, goesOn } from './conversation.js';
 
 const { AUTH, SERVICES, OPEN, ACCEPT, REFUSE, DATA, CREDIT, FIN, STOP, RESET, PING, PONG, GOAWAY } = FRAME_TYPE;
 const { SECRET, RESUME, ACK } = FRAME_TYPE;

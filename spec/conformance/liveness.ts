@@ -1,30 +1,19 @@
 import test from 'ava';
 import { FRAME_TYPE, INTEGRITY_LEVELS } from '../../lib/codec/header.js';
-import { VproxyError } from '../../lib/errors.js';
 import { FramePeer } from '../helpers/frame-peer.js';
 import { RecordingSink } from '../helpers/local-ends.js';
-import { endedWith, endsWith, goesOn } from './ends-with.js';
+import { conversations, endedWith, endsWith, goesOn } from './conversation.js';
 
 const { DATA, FIN, GOAWAY, PING, PONG, RESET } = FRAME_TYPE;
 const EIGHT = Buffer.from('12345678');
 
-const shutdown = (last: number): object => ({ code: 'shutdown', message: 'bye', last });
-
-test('R-LIVE-1: a PING is answered with its own bytes', (t) => {
+test('R-LIVE-1: a PING is answered with its own bytes; several in one piece may get one PONG, of the newest', (t) => {
   const peer = FramePeer.established();
-  peer.send(PING, 0, EIGHT);
-  const [pong] = peer.log.take();
-  t.is(pong?.name, 'PONG');
-  t.true(pong?.payload.equals(EIGHT));
-});
-
-test('R-LIVE-1: several PINGs in one piece may get one PONG, of the newest', (t) => {
-  const peer = FramePeer.established();
-  peer.write(Buffer.concat(['a', 'b', 'c'].map((text) => peer.frame(PING, 0, Buffer.alloc(8, text)))));
-  t.deepEqual(
-    peer.log.take().map(({ payload }) => payload.toString()),
-    ['cccccccc'],
-  );
+  for (const letters of [['a'], ['a', 'b', 'c']]) {
+    peer.write(Buffer.concat(letters.map((letter) => peer.frame(PING, 0, Buffer.alloc(8, letter)))));
+    const pongs = peer.log.take().map(({ name, payload }) => `${name} ${payload.toString()}`);
+    t.deepEqual(pongs, [`PONG ${letters.at(-1)?.repeat(8)}`]);
+  }
 });
 
 for (const [what, sends, receives] of [
@@ -45,37 +34,6 @@ for (const [what, sends, receives] of [
     t.true(sends && receives ? pings === 0 : pings >= 4 && pings <= 6, `${pings}`);
   });
 }
-
-test('R-LIVE-2: a day of silence ends no session where a peer may be paused', (t) => {
-  goesOn(t, (peer) => {
-    peer.advance(24 * 3_600_000);
-    peer.log.take();
-  });
-});
-
-test('R-LIVE-2: 30 s of silence end a session where that was set, without a GOAWAY', (t) => {
-  const peer = FramePeer.established({ settings: { deadAfterMs: 30_000 } });
-  peer.advance(29_000);
-  t.deepEqual(peer.endings, []);
-  peer.send(PONG, 0, EIGHT);
-  peer.advance(29_000);
-  t.deepEqual(peer.endings, []);
-  t.true(peer.takeTexts().includes('PING 0'));
-  peer.advance(10_000);
-  t.deepEqual(peer.codes, ['channel-silent']);
-  t.false(peer.takeTexts().some((text) => text.startsWith('GOAWAY')));
-});
-
-test('R-LIVE-2: a clock that jumped says nothing of the peer: the wait begins again', (t) => {
-  const peer = FramePeer.established({ settings: { deadAfterMs: 30_000 } });
-  peer.clock.jump(3_600_000);
-  peer.pump();
-  t.deepEqual(peer.endings, []);
-  peer.advance(10_000);
-  t.deepEqual(peer.endings, []);
-  peer.advance(30_000);
-  t.is(peer.endings.length, 1);
-});
 
 /** A DATA frame of `bytes` bytes that lost `lost` of its body on the way. */
 const damaged = (peer: FramePeer, bytes: number, lost: number): Buffer => {
@@ -184,46 +142,6 @@ test('R-FLOW-9: many small frames, each whole, may take as long as they like', (
   });
 });
 
-test('R-LIVE-3: after GOAWAY shutdown by the peer no stream is opened either way, and those that are open go on', (t) => {
-  const peer = FramePeer.established();
-  const sink = new RecordingSink();
-  const early = new RecordingSink();
-  peer.session.open('far', null, sink);
-  peer.session.open('far', null, early);
-  peer.pump();
-  peer.send(FRAME_TYPE.ACCEPT, 2);
-  peer.sendOpen(1);
-  peer.log.take();
-  peer.send(GOAWAY, 0, shutdown(2));
-  t.deepEqual(early.events, ['end shutdown']);
-  t.throws(() => peer.session.open('far', null, new RecordingSink()), { code: 'shutdown' });
-  peer.sendOpen(3);
-  t.deepEqual(peer.takeTexts(), ['REFUSE 3 shutdown']);
-  peer.sendData(1, 'still');
-  t.is(peer.sinks.get(1)?.bytes.toString(), 'still');
-  peer.send(FIN, 1);
-  peer.streams.get(1)?.finish();
-  t.deepEqual(peer.endings, []);
-  peer.send(RESET, 2, { code: 'cancelled', message: '' });
-  t.deepEqual(
-    peer.endings.map(({ code, message }) => `${code}: ${message}`),
-    ['shutdown: bye'],
-  );
-});
-
-test('R-LIVE-3: a GOAWAY shutdown ends the session at once where no stream is open, else after 30 s', (t) => {
-  for (const isOpen of [false, true]) {
-    const peer = FramePeer.established();
-    if (isOpen) peer.sendOpen(1);
-    peer.send(GOAWAY, 0, shutdown(0));
-    if (isOpen) peer.advance(29_999);
-    t.is(peer.endings.length, isOpen ? 0 : 1);
-    if (isOpen) peer.advance(1);
-    t.is(peer.codes[0], 'shutdown');
-    for (const sink of peer.sinks.values()) t.deepEqual(sink.events, ['end shutdown']);
-  }
-});
-
 test('R-LIVE-3: a side that drains says GOAWAY with the highest id that it serves, and leaves with its last stream', (t) => {
   const peer = FramePeer.established();
   peer.sendOpen(7);
@@ -244,44 +162,51 @@ test('R-LIVE-3: a side that drains says GOAWAY with the highest id that it serve
   t.deepEqual(peer.takeTexts(), ['FIN 7']);
 });
 
-test('R-LIVE-3: a side that drains gives up after 30 s: each stream is RESET, then GOAWAY', (t) => {
-  const peer = FramePeer.established();
-  for (const id of [1, 3]) peer.sendOpen(id);
-  peer.session.drain('update');
-  peer.advance(29_999);
-  t.deepEqual(peer.endings, []);
-  peer.log.take();
-  peer.advance(1);
-  t.deepEqual(peer.codes, ['shutdown']);
-  t.deepEqual(peer.takeTexts(), ['RESET 1 shutdown', 'RESET 3 shutdown', 'GOAWAY 0 shutdown']);
-});
-
-test('R-LIVE-3: a side that stops resets its streams first, opens none that was held back, and says GOAWAY', (t) => {
-  const peer = FramePeer.established({ peerLimits: { streams: 2 } });
-  const sinks = Array.from({ length: 20 }, () => new RecordingSink());
-  for (const sink of sinks) peer.session.open('far', null, sink);
-  peer.onStream = () => undefined;
-  peer.sendOpen(1);
-  peer.pump();
-  peer.log.take();
-  peer.loop.stop(new VproxyError('shutdown', 'SIGTERM'));
-  peer.pump();
-  t.deepEqual(peer.takeTexts(), ['REFUSE 1 shutdown', 'RESET 2 shutdown', 'RESET 4 shutdown', 'GOAWAY 0 shutdown']);
-  for (const sink of sinks) t.deepEqual(sink.events, ['end shutdown']);
-});
-
-test('R-LIVE-3: the place of a stream that a GOAWAY ends goes to no open that was held back', (t) => {
-  const peer = FramePeer.established({ peerLimits: { streams: 2 } });
-  const sinks = [new RecordingSink(), new RecordingSink(), new RecordingSink()];
-  for (const sink of sinks) peer.session.open('far', null, sink);
-  peer.pump();
-  t.deepEqual(peer.takeTexts(), ['OPEN 2 far', 'OPEN 4 far']);
-  peer.send(GOAWAY, 0, shutdown(2));
-  t.deepEqual(peer.takeTexts(), []);
-  t.deepEqual(
-    sinks.map(({ events }) => events),
-    [[], ['end shutdown'], ['end shutdown']],
-  );
+conversations({
+  'R-LIVE-2: a day of silence ends no session where a peer may be paused': 'wait 86400000 -> ...',
+  'R-LIVE-2: 30 s of silence end a session where that was set, without a GOAWAY': `
+    given settings.deadAfterMs=30000
+    wait 29000 -> PING 0, PING 0, PING 0
+    PONG 0, wait 29000 -> ...
+    wait 10000 -> nothing, ends channel-silent`,
+  'R-LIVE-2: a clock that jumped says nothing of the peer: the wait begins again': `
+    given settings.deadAfterMs=30000
+    jump 3600000, wait 10000 -> ...
+    wait 30000 -> ..., ends channel-silent`,
+  'R-LIVE-3: after GOAWAY shutdown by the peer no stream is opened either way, and those that are open go on': `
+    open far, open early, ACCEPT 2, OPEN 1 -> OPEN 2 far, OPEN 4 early, ACCEPT 1
+    GOAWAY 0 shutdown 2 -> nothing
+    early is told end shutdown
+    open more -> cannot open: shutdown
+    OPEN 3 -> REFUSE 3 shutdown
+    DATA 1 still, FIN 1, finish 1 -> FIN 1
+    1 is told data, fin, end
+    RESET 2 cancelled -> nothing, ends shutdown`,
+  'R-LIVE-3: a GOAWAY shutdown ends the session at once where no stream is open, else after 30 s': [
+    'GOAWAY 0 shutdown -> nothing, ends shutdown',
+    `OPEN 1, GOAWAY 0 shutdown, wait 29999 -> ...
+     wait 1 -> RESET 1 shutdown, GOAWAY 0 shutdown, ends shutdown
+     1 is told end shutdown`,
+  ],
+  'R-LIVE-3: a side that drains gives up after 30 s: each stream is RESET, then GOAWAY': `
+    OPEN 1, OPEN 3, drain update, wait 29999 -> ...
+    wait 1 -> RESET 1 shutdown, RESET 3 shutdown, GOAWAY 0 shutdown, ends shutdown`,
+  'R-LIVE-3: a side that stops resets its streams first, opens none that was held back, and says GOAWAY': `
+    given peerLimits.streams=2, holds=true
+    open a, open b, open c, open d, OPEN 1 -> OPEN 2 a, OPEN 4 b
+    leave -> REFUSE 1 shutdown, RESET 2 shutdown, RESET 4 shutdown, GOAWAY 0 shutdown, ends shutdown
+    a is told end shutdown
+    d is told end shutdown`,
+  'R-LIVE-3: the place of a stream that a GOAWAY ends goes to no open that was held back': `
+    given peerLimits.streams=2
+    open a, open b, open c -> OPEN 2 a, OPEN 4 b
+    GOAWAY 0 shutdown 2 -> nothing
+    a is told nothing
+    b is told end shutdown
+    c is told end shutdown`,
+  'R-CODE-1: a code that this version does not know is handed on as it is': `
+    OPEN 1, RESET 1 moon-phase -> ACCEPT 1
+    1 is told end moon-phase`,
 });
 
 test('R-CODE-4: any other GOAWAY ends the session at once and is not answered', (t) => {
@@ -315,13 +240,6 @@ test('R-CODE-2: a message is cut to 512 bytes when it is sent, and shown escaped
   const { reason } = peer.sinks.get(5) as RecordingSink;
   t.regex(reason?.message ?? '', /^\\x1b\]0;title\\x07y+…$/);
   t.true((reason?.message.length ?? 0) < 600);
-});
-
-test('R-CODE-1: a code that this version does not know is handed on as it is', (t) => {
-  const peer = FramePeer.established();
-  peer.sendOpen(1);
-  peer.send(RESET, 1, { code: 'moon-phase', message: 'no' });
-  t.is(peer.sinks.get(1)?.reason?.code, 'moon-phase');
 });
 
 test('R-CODE-3: after an end that is no restart the side says why, and opens again', (t) => {

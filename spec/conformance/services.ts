@@ -3,7 +3,7 @@ import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { MAX_SERVICES } from '../../lib/session/services.js';
 import { jsonOf } from '../helpers/frame-log.js';
 import { FramePeer } from '../helpers/frame-peer.js';
-import { endsWith } from './ends-with.js';
+import { endsWith } from './conversation.js';
 
 const { SERVICES } = FRAME_TYPE;
 

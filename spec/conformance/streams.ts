@@ -4,104 +4,119 @@ import { IncomingForward } from '../../lib/forward/incoming.js';
 import { ServiceRegistry } from '../../lib/forward/service-registry.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
 import { FramePeer } from '../helpers/frame-peer.js';
-import { RecordingSink } from '../helpers/local-ends.js';
 import { localServer } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
-import { endedWith, endsWith, goesOn } from './ends-with.js';
+import { conversations, endsWith } from './conversation.js';
 
-const { OPEN, ACCEPT, REFUSE, DATA, CREDIT, FIN, STOP, RESET } = FRAME_TYPE;
+const { OPEN, RESET } = FRAME_TYPE;
+/** All frames of a stream that is there. */
+const ALL = ['ACCEPT', 'REFUSE', 'DATA', 'CREDIT', 'FIN', 'STOP', 'RESET'];
 const REASON = { code: 'denied', message: 'no' };
 
-/** The side under test opens a stream; this peer's ids are odd, so it is number 2. */
-function openTo(
-  peer: FramePeer,
-  service = 'far',
-): { stream: ReturnType<typeof peer.session.open>; sink: RecordingSink } {
-  const sink = new RecordingSink();
-  const stream = peer.session.open(service, null, sink);
-  peer.pump();
-  return { stream, sink };
-}
+const WRONG = 'ends protocol-error';
 
-test('R-STREAM-1: an OPEN of the wrong parity is a protocol error', (t) => {
-  endsWith(t, 'protocol-error', (peer) => peer.sendOpen(2));
-  endsWith(t, 'protocol-error', (peer) => peer.sendOpen(1), { isOdd: false });
-});
-
-test('R-STREAM-1: ids rise, and need not be consecutive', (t) => {
-  const peer = goesOn(t, (peer) => {
-    for (const id of [1, 5, 4_000_000_001]) peer.sendOpen(id);
-  });
-  t.deepEqual(peer.takeTexts(), ['ACCEPT 1', 'ACCEPT 5', 'ACCEPT 4000000001']);
-  for (const again of [5, 3]) {
-    endsWith(t, 'protocol-error', (other) => {
-      other.sendOpen(5);
-      other.sendOpen(again);
-    });
-  }
-});
-
-test('R-STREAM-1: an id is not used again when its stream has ended', (t) => {
-  endsWith(t, 'protocol-error', (peer) => {
-    peer.sendOpen(1);
-    peer.send(RESET, 1, REASON);
-    peer.sendOpen(1);
-  });
-});
-
-test('R-STREAM-2: only the side that was asked answers, and once', (t) => {
-  for (const [type, payload] of [
-    [ACCEPT, undefined],
-    [REFUSE, REASON],
-  ] as const) {
-    endsWith(t, 'protocol-error', (peer) => {
-      peer.sendOpen(1);
-      peer.send(type, 1, payload);
-    });
-    endsWith(t, 'protocol-error', (peer) => {
-      openTo(peer);
-      peer.send(ACCEPT, 2);
-      peer.send(type, 2, payload);
-    });
-  }
-});
-
-test('R-STREAM-2: DATA and FIN by the side that was asked come behind its ACCEPT', (t) => {
-  for (const [type, payload] of [
-    [DATA, Buffer.from('early')],
-    [FIN, undefined],
-  ] as const) {
-    endsWith(t, 'protocol-error', (peer) => {
-      openTo(peer);
-      peer.send(type, 2, payload);
-    });
-  }
-});
-
-test('R-STREAM-2: CREDIT and STOP may come before ACCEPT', (t) => {
-  goesOn(t, (peer) => {
-    const { sink } = openTo(peer);
-    peer.sendCredit(2, 100_000);
-    peer.send(STOP, 2, REASON);
-    peer.send(ACCEPT, 2);
-    t.deepEqual(sink.events, ['stop denied', 'accept']);
-  });
-});
-
-test('R-STREAM-2: what is sent on a stream before its answer waits behind ACCEPT', (t) => {
-  const peer = FramePeer.established();
-  peer.onStream = () => undefined;
-  peer.sendOpen(1);
-  const stream = peer.streams.get(1);
-  stream?.send(Buffer.from('soon'), 0, 4, false);
-  stream?.finish();
-  peer.pump();
-  t.deepEqual(peer.takeTexts(), []);
-  stream?.accept();
-  peer.pump();
-  t.deepEqual(peer.takeTexts(), ['ACCEPT 1', 'DATA 1 4', 'FIN 1']);
-  peer.send(FIN, 1);
-  t.deepEqual(peer.sinks.get(1)?.events, ['sent', 'fin', 'end']);
+conversations({
+  'R-STREAM-1: an OPEN of the wrong parity is a protocol error': [
+    `OPEN 2 -> ${WRONG}`,
+    `given isOdd=false; OPEN 1 -> ${WRONG}`,
+  ],
+  'R-STREAM-1: ids rise, and need not be consecutive': [
+    'OPEN 1, OPEN 5, OPEN 4000000001 -> ACCEPT 1, ACCEPT 5, ACCEPT 4000000001',
+    `OPEN 5, OPEN 5 -> ${WRONG}`,
+    `OPEN 5, OPEN 3 -> ${WRONG}`,
+    `OPEN 1, RESET 1, OPEN 1 -> ${WRONG}`,
+  ],
+  'R-STREAM-2: only the side that was asked answers, and once': ['ACCEPT', 'REFUSE'].flatMap((answer) => [
+    `OPEN 1, ${answer} 1 -> ${WRONG}`,
+    `open far, ACCEPT 2, ${answer} 2 -> ${WRONG}`,
+  ]),
+  'R-STREAM-2: DATA and FIN by the side that was asked come behind its ACCEPT': [
+    `open far, DATA 2 early -> ${WRONG}`,
+    `open far, FIN 2 -> ${WRONG}`,
+  ],
+  'R-STREAM-2: CREDIT and STOP may come before ACCEPT': `
+    open far, CREDIT 2 100000, STOP 2, ACCEPT 2 -> OPEN 2 far, FIN 2
+    2 is told stop denied, accept`,
+  'R-STREAM-2: what is sent on a stream before its answer waits behind ACCEPT': `
+    given holds=true
+    OPEN 1, send 1 soon, finish 1 -> nothing
+    accept 1 -> ACCEPT 1, DATA 1 4, FIN 1
+    FIN 1
+    1 is told sent, fin, end`,
+  'R-STREAM-4: an opener sends at once, and no more than 16 KiB before the answer, its FIN behind all DATA': `
+    open far, send 2 20000, finish 2 -> OPEN 2 far, DATA 2 16384
+    ACCEPT 2 -> DATA 2 3616, FIN 2
+    2 is told accept, sent`,
+  'R-STREAM-5: opens beyond `streams` are refused, until a stream has ended': `
+    given limits.streams=2
+    OPEN 1, OPEN 3, OPEN 5 -> ACCEPT 1, ACCEPT 3, REFUSE 5 too-many-streams
+    RESET 1, OPEN 7 -> ACCEPT 7`,
+  'R-STREAM-5: opens beyond `opens` are refused, until one is answered': `
+    given limits.opens=2, holds=true
+    OPEN 1, OPEN 3, OPEN 5 -> REFUSE 5 too-many-streams
+    accept 3, OPEN 7 -> ACCEPT 3
+    OPEN 9 -> REFUSE 9 too-many-streams`,
+  'R-STREAM-5: a stream that ended keeps its place while its bytes still lie on this side': `
+    given limits.streams=1
+    OPEN 1, DATA 1 unread, FIN 1, finish 1, OPEN 3 -> ACCEPT 1, FIN 1, REFUSE 3 too-many-streams
+    release 1 6, OPEN 5 -> ACCEPT 5`,
+  'R-STREAM-5: this side holds its opens back within the bounds of its peer': `
+    given peerLimits.streams=3, peerLimits.opens=2
+    open a, open b, open c, open d, open e -> OPEN 2 a, OPEN 4 b
+    ACCEPT 2 -> OPEN 6 c
+    ACCEPT 4 -> nothing
+    REFUSE 6 -> OPEN 8 d
+    RESET 2 -> OPEN 10 e
+    c is told end denied`,
+  'a stream that is held back can be sent to, finished, stopped and given up': `
+    given peerLimits.streams=1
+    open first, open second, open third -> OPEN 2 first
+    send second hello, finish second, stop second, reset third -> nothing
+    third is told end cancelled
+    REFUSE 2 -> OPEN 4 second, STOP 4 local-error, DATA 4 5, FIN 4`,
+  'R-STREAM-7: each direction ends by itself, and nothing of it follows its FIN': [
+    `OPEN 1, DATA 1 question, FIN 1, send 1 answer, finish 1 -> ACCEPT 1, DATA 1 6, FIN 1
+     1 is told data, fin, end`,
+    `OPEN 1, DATA 1 question, FIN 1, DATA 1 more -> ${WRONG}`,
+    `OPEN 1, DATA 1 question, FIN 1, FIN 1 -> ${WRONG}`,
+  ],
+  'R-STREAM-8: RESET ends both directions and drops what waits': `
+    given peerLimits.streamCredit=1024
+    OPEN 1, send 1 5000, RESET 1 -> ACCEPT 1, DATA 1 1024
+    1 is told end denied
+    CREDIT 1 10000 -> nothing`,
+  'R-STREAM-8: giving up an incoming stream before its answer is a REFUSE': `
+    given holds=true
+    OPEN 1, reset 1 local-error -> REFUSE 1 local-error`,
+  'R-STREAM-9: STOP is answered with FIN, and with RESET where the other direction has ended': `
+    given peerLimits.streamCredit=1024
+    OPEN 1, OPEN 3, send 1 5000, send 3 5000, FIN 3 -> ...
+    STOP 1, STOP 1, STOP 3 -> FIN 1, RESET 3 denied
+    1 is told stop denied
+    3 is told fin, end denied
+    send 1 swallowed -> nothing
+    DATA 1 read, FIN 1
+    1 is told stop denied, data, fin, end`,
+  'R-STREAM-9: the sender of STOP drops what still arrives, up to the FIN': `
+    OPEN 1, stop 1, stop 1, DATA 1 late, FIN 1, finish 1 -> ACCEPT 1, STOP 1 local-error, FIN 1
+    1 is told end`,
+  'R-STREAM-10: an opening without an answer is reset after 30 s, and a late answer is dropped': `
+    open far, wait 29999 -> ...
+    2 is told nothing
+    wait 1 -> RESET 2 open-timeout
+    2 is told end open-timeout
+    ACCEPT 2, DATA 2 late, FIN 2 -> nothing`,
+  'R-STREAM-11: frames on an id that was never opened are protocol errors': ALL.flatMap((name) =>
+    [2, 3].map((id) => `OPEN 1, ${name} ${id} -> ${WRONG}`),
+  ),
+  'R-STREAM-11: frames for a stream that has ended are dropped, also for an id that was passed over': `
+    OPEN 5, RESET 5, open far, REFUSE 2 -> ACCEPT 5, OPEN 2 far
+    ${[2, 3, 5].flatMap((id) => ALL.map((name) => `${name} ${id}`)).join(', ')} -> nothing`,
+  'R-CODE-3: the end of a session ends all its streams, also those that are held back': `
+    given peerLimits.streams=1
+    open a, open b, OPEN 1, OPEN 1 -> ${WRONG}
+    a is told end protocol-error
+    b is told end protocol-error`,
 });
 
 test('R-STREAM-3: a service that is not offered, or that is no name, is refused with unknown-service', (t) => {
@@ -118,27 +133,6 @@ test('R-STREAM-3: a service that is not offered, or that is no name, is refused 
   peer.sendOpen(101, 'nobody');
   t.deepEqual(peer.takeTexts(), ['REFUSE 101 unknown-service']);
   t.is(peer.session.streams.size, 0);
-});
-
-test('R-STREAM-4: an opener sends at once, and no more than 16 KiB before the answer, its FIN behind all DATA', (t) => {
-  const peer = FramePeer.established();
-  const { stream, sink } = openTo(peer);
-  stream.send(Buffer.alloc(20_000, 1), 0, 20_000, false);
-  stream.finish();
-  peer.pump();
-  t.deepEqual(peer.takeTexts(), ['OPEN 2 far', 'DATA 2 16384']);
-  peer.send(ACCEPT, 2);
-  t.deepEqual(peer.takeTexts(), ['DATA 2 3616', 'FIN 2']);
-  t.deepEqual(sink.events, ['accept', 'sent']);
-});
-
-test('R-STREAM-5: opens beyond `streams` are refused, until a stream has ended', (t) => {
-  const peer = FramePeer.established({ limits: { streams: 2 } });
-  for (const id of [1, 3, 5]) peer.sendOpen(id);
-  t.deepEqual(peer.takeTexts(), ['ACCEPT 1', 'ACCEPT 3', 'REFUSE 5 too-many-streams']);
-  peer.send(RESET, 1, REASON);
-  peer.sendOpen(7);
-  t.deepEqual(peer.takeTexts(), ['ACCEPT 7']);
 });
 
 /** A side that takes two streams, and dials a server for each. */
@@ -186,206 +180,10 @@ test('R-STREAM-5: a peer that opens and resets without a pause has the sockets o
   await eventually(() => forward.openCount === 0);
 });
 
-test('R-STREAM-5: opens beyond `opens` are refused, until one is answered', (t) => {
-  const peer = FramePeer.established({ limits: { opens: 2 } });
-  peer.onStream = () => undefined;
-  for (const id of [1, 3, 5]) peer.sendOpen(id);
-  t.deepEqual(peer.takeTexts(), ['REFUSE 5 too-many-streams']);
-  peer.streams.get(3)?.accept();
-  peer.sendOpen(7);
-  t.deepEqual(peer.takeTexts(), ['ACCEPT 3']);
-  peer.sendOpen(9);
-  t.deepEqual(peer.takeTexts(), ['REFUSE 9 too-many-streams']);
-});
-
-test('R-STREAM-5: a stream that ended keeps its place while its bytes still lie on this side', (t) => {
-  const peer = FramePeer.established({ limits: { streams: 1 } });
-  peer.sendOpen(1);
-  peer.sendData(1, 'unread');
-  peer.send(FIN, 1);
-  peer.streams.get(1)?.finish();
-  peer.pump();
-  peer.sendOpen(3);
-  t.deepEqual(peer.takeTexts(), ['ACCEPT 1', 'FIN 1', 'REFUSE 3 too-many-streams']);
-  peer.streams.get(1)?.release(6);
-  peer.sendOpen(5);
-  t.deepEqual(peer.takeTexts(), ['ACCEPT 5']);
-});
-
-test('R-STREAM-5: this side holds its opens back within the bounds of its peer', (t) => {
-  const peer = FramePeer.established({ peerLimits: { streams: 3, opens: 2 } });
-  const sinks = Array.from({ length: 5 }, () => openTo(peer).sink);
-  t.deepEqual(peer.takeTexts(), ['OPEN 2 far', 'OPEN 4 far']);
-  peer.send(ACCEPT, 2);
-  t.deepEqual(peer.takeTexts(), ['OPEN 6 far']);
-  peer.send(ACCEPT, 4);
-  t.deepEqual(peer.takeTexts(), []);
-  peer.send(REFUSE, 6, REASON);
-  t.deepEqual(peer.takeTexts(), ['OPEN 8 far']);
-  peer.send(RESET, 2, REASON);
-  t.deepEqual(peer.takeTexts(), ['OPEN 10 far']);
-  t.deepEqual(sinks[2]?.events, ['end denied']);
-});
-
-test('a stream that is held back can be sent to, finished, stopped and given up', (t) => {
-  const peer = FramePeer.established({ peerLimits: { streams: 1 } });
-  openTo(peer, 'first');
-  const second = openTo(peer, 'second');
-  const third = openTo(peer, 'third');
-  t.is(second.stream.id, 0);
-  second.stream.send(Buffer.from('hello'), 0, 5, false);
-  second.stream.finish();
-  second.stream.stop('local-error', 'nobody reads');
-  third.stream.reset('cancelled', 'given up');
-  peer.pump();
-  t.deepEqual(peer.takeTexts(), ['OPEN 2 first']);
-  t.deepEqual(third.sink.events, ['end cancelled']);
-  peer.send(REFUSE, 2, REASON);
-  t.deepEqual(peer.takeTexts().sort(), ['DATA 4 5', 'FIN 4', 'OPEN 4 second', 'STOP 4 local-error']);
-  t.deepEqual(peer.endings, []);
-});
-
-test('R-STREAM-7: each direction ends by itself, and nothing of it follows its FIN', (t) => {
-  for (const type of [null, DATA, FIN]) {
-    const act = (peer: FramePeer): void => {
-      peer.sendOpen(1);
-      peer.sendData(1, 'question');
-      peer.send(FIN, 1);
-      if (type !== null) peer.send(type, 1, type === DATA ? Buffer.from('more') : undefined);
-      else {
-        peer.sendFrom(1, 'answer');
-        peer.streams.get(1)?.finish();
-        peer.pump();
-        t.deepEqual(peer.takeTexts(), ['ACCEPT 1', 'DATA 1 6', 'FIN 1']);
-        t.deepEqual(peer.sinks.get(1)?.events, ['data', 'fin', 'end']);
-        t.is(peer.session.streams.size, 0);
-      }
-    };
-    if (type === null) goesOn(t, act);
-    else endsWith(t, 'protocol-error', act);
-  }
-});
-
-test('R-STREAM-8: RESET ends both directions and drops what waits', (t) => {
-  const peer = FramePeer.established({ peerLimits: { streamCredit: 1024 } });
-  peer.sendOpen(1);
-  peer.sendFrom(1, 5000);
-  peer.pump();
-  peer.send(RESET, 1, REASON);
-  t.deepEqual(peer.sinks.get(1)?.events, ['end denied']);
-  peer.sendCredit(1, 10_000);
-  t.deepEqual(peer.takeTexts(), ['ACCEPT 1', 'DATA 1 1024']);
-});
-
-test('R-STREAM-8: giving up an incoming stream before its answer is a REFUSE', (t) => {
-  const peer = FramePeer.established();
-  peer.onStream = (stream) => stream.reset('local-error', 'no socket');
-  peer.sendOpen(1);
-  t.deepEqual(peer.takeTexts(), ['REFUSE 1 local-error']);
-});
-
-test('R-STREAM-9: STOP is answered with FIN, and with RESET where the other direction has ended', (t) => {
-  const peer = FramePeer.established({ peerLimits: { streamCredit: 1024 } });
-  for (const id of [1, 3]) {
-    peer.sendOpen(id);
-    peer.sendFrom(id, 5000);
-  }
-  peer.send(FIN, 3);
-  peer.log.take();
-  peer.send(STOP, 1, REASON);
-  peer.send(STOP, 1, REASON);
-  peer.send(STOP, 3, REASON);
-  t.deepEqual(peer.takeTexts(), ['FIN 1', 'RESET 3 denied']);
-  t.deepEqual(peer.sinks.get(1)?.events, ['stop denied']);
-  t.deepEqual(peer.sinks.get(3)?.events, ['fin', 'end denied']);
-  t.is(peer.sendFrom(1, 'swallowed'), 0);
-  peer.pump();
-  t.deepEqual(peer.takeTexts(), []);
-  peer.sendData(1, 'still read');
-  peer.send(FIN, 1);
-  t.deepEqual(peer.sinks.get(1)?.events, ['stop denied', 'data', 'fin', 'end']);
-});
-
-test('R-STREAM-9: the sender of STOP drops what still arrives, up to the FIN', (t) => {
-  const peer = FramePeer.established();
-  peer.sendOpen(1);
-  const stream = peer.streams.get(1);
-  stream?.stop('local-error', 'gone');
-  stream?.stop('local-error', 'gone');
-  peer.sendData(1, 'late');
-  peer.send(FIN, 1);
-  stream?.finish();
-  peer.pump();
-  t.deepEqual(peer.takeTexts(), ['ACCEPT 1', 'STOP 1 local-error', 'FIN 1']);
-  t.deepEqual(peer.sinks.get(1)?.events, ['end']);
-});
-
-test('R-STREAM-10: an opening without an answer is reset after 30 s, and a late answer is dropped', (t) => {
-  goesOn(t, (peer) => {
-    const { sink } = openTo(peer);
-    peer.advance(29_999);
-    t.deepEqual(sink.events, []);
-    peer.advance(1);
-    t.deepEqual(sink.events, ['end open-timeout']);
-    t.true(peer.takeTexts().includes('RESET 2 open-timeout'));
-    peer.send(ACCEPT, 2);
-    peer.sendData(2, 'late');
-    peer.send(FIN, 2);
-  });
-});
-
-test('R-STREAM-11: frames on an id that was never opened are protocol errors', (t) => {
-  const payloads = new Map<number, Buffer | object>([
-    [DATA, Buffer.from('x')],
-    [CREDIT, Buffer.alloc(8)],
-    [REFUSE, REASON],
-    [STOP, REASON],
-    [RESET, REASON],
-  ]);
-  for (const type of [ACCEPT, REFUSE, DATA, CREDIT, FIN, STOP, RESET]) {
-    for (const id of [2, 3]) {
-      endsWith(t, 'protocol-error', (peer) => {
-        peer.sendOpen(1);
-        peer.send(type, id, payloads.get(type));
-      });
-    }
-  }
-});
-
-test('R-STREAM-11: frames for a stream that has ended are dropped, also for an id that was passed over', (t) => {
-  goesOn(t, (peer) => {
-    peer.sendOpen(5);
-    peer.send(RESET, 5, REASON);
-    openTo(peer);
-    peer.send(REFUSE, 2, REASON);
-    peer.log.take();
-    for (const id of [2, 3, 5]) {
-      peer.send(ACCEPT, id);
-      peer.send(REFUSE, id, REASON);
-      peer.sendData(id, 'late');
-      peer.sendCredit(id, 1);
-      peer.send(FIN, id);
-      peer.send(STOP, id, REASON);
-      peer.send(RESET, id, REASON);
-    }
-    t.deepEqual(peer.takeTexts(), []);
-  });
-});
-
 test('a malformed frame is a protocol error even where its stream has ended', (t) => {
   endsWith(t, 'protocol-error', (peer) => {
     peer.sendOpen(1);
     peer.send(RESET, 1, REASON);
     peer.send(RESET, 1, {});
   });
-});
-
-test('R-CODE-3: the end of a session ends all its streams, also those that are held back', (t) => {
-  const peer = FramePeer.established({ peerLimits: { streams: 1 } });
-  const sinks = [openTo(peer).sink, openTo(peer).sink];
-  peer.sendOpen(1);
-  peer.log.take();
-  peer.send(OPEN, 1, { service: 'echo' });
-  for (const sink of sinks) t.deepEqual(sink.events, ['end protocol-error']);
-  endedWith(t, peer, 'protocol-error');
 });
