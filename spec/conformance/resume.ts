@@ -38,6 +38,12 @@ function isStillThere(t: ExecutionContext, peer: ResumingPeer, sequence: number)
   isAlive(t, peer);
 }
 
+/** A session that has lost its channel, and another one, on which both sides are established with each other. */
+function suspended(peer = ResumingPeer.resumable(), again: SaidAgain = {}) {
+  const sequence = peer.lose();
+  return { peer, sequence, ...peer.connect(again) };
+}
+
 /** The side under test has given up what began on a channel, for a reason that it tells nobody, and opens it again after a while. */
 function opensAgain(t: ExecutionContext, link: FramePeer, reason: string): void {
   const { length } = link.log.hellos;
@@ -66,23 +72,22 @@ test('R-RESUME-1: a side that can resume says so, and names nothing that it has 
 });
 
 test('R-RESUME-1: SECRET is the first frame, with 32 bytes that differ each time', (t) => {
-  const [one, other] = [0, 1].map(() => {
+  const secrets = [0, 1].map(() => {
     const frames = new ResumingPeer().link.log.take();
     t.deepEqual(frames.map(formatSeen), ['SECRET 0', 'SERVICES 0', 'PING 0']);
     return frames[0]?.payload;
   });
-  t.is(one?.length, 32);
-  t.notDeepEqual(one, other);
+  t.is(secrets[0]?.length, 32);
+  t.notDeepEqual(secrets[0], secrets[1]);
 });
 
-for (const isOdd of [true, false]) {
-  test(`R-RESUME-1: the id is that of both SECRETs; the peer is ${isOdd ? 'odd' : 'even'}`, (t) => {
-    const peer = ResumingPeer.resumable({ isOdd });
-    peer.lose();
-    t.deepEqual(namedBy(peer.connect().link), ['resume', `resume:${peer.id}`]);
+test('R-RESUME-1: the id is that of both SECRETs', (t) => {
+  for (const isOdd of [true, false]) {
+    const { peer, link } = suspended(ResumingPeer.resumable({ isOdd }));
+    t.deepEqual(namedBy(link), ['resume', `resume:${peer.id}`]);
     t.regex(peer.id, /^[0-9a-f]{16}$/);
-  });
-}
+  }
+});
 
 for (const [what, settings, features] of [
   ['the peer cannot resume', {}, []],
@@ -96,18 +101,12 @@ for (const [what, settings, features] of [
     t.deepEqual(peer.link.takeTexts(), [], 'nor an ACK');
     peer.lose();
     t.deepEqual(peer.endings, ['channel-closed']);
+    for (const [type, bytes] of [[SECRET, 32] as const, [ACK, 8] as const]) {
+      const other = new ResumingPeer({ settings }, { features });
+      other.send(type, 0, Buffer.alloc(bytes));
+      t.deepEqual(other.endings, ['protocol-error']);
+    }
   });
-
-  for (const [name, type, bytes] of [
-    ['SECRET', SECRET, 32],
-    ['ACK', ACK, 8],
-  ] as const) {
-    test(`R-RESUME-1: ${what}: ${name} is a protocol error`, (t) => {
-      const peer = new ResumingPeer({ settings }, { features });
-      peer.send(type, 0, Buffer.alloc(bytes));
-      t.deepEqual(peer.endings, ['protocol-error']);
-    });
-  }
 }
 
 for (const [what, send] of [
@@ -178,12 +177,14 @@ test('R-RESUME-2: ACK comes 200 ms after the first byte that it tells of, and co
   const peer = ResumingPeer.resumable();
   peer.link.advance(150);
   peer.send(PING, 0, EIGHT);
-  peer.link.advance(49);
-  t.deepEqual(acks(peer.link), []);
-  peer.link.advance(1);
-  t.deepEqual(acks(peer.link), [peer.sent.length]);
-  peer.link.advance(5000);
-  t.deepEqual(acks(peer.link), []);
+  for (const [ms, isDue] of [
+    [49, false],
+    [1, true],
+    [5000, false],
+  ] as const) {
+    peer.link.advance(ms);
+    t.deepEqual(acks(peer.link), isDue ? [peer.sent.length] : []);
+  }
   peer.send(PING, 0, EIGHT);
   peer.link.advance(200);
   t.deepEqual(acks(peer.link), [peer.sent.length]);
@@ -259,25 +260,21 @@ test('R-RESUME-2: a total that is not above the known one is ignored', (t) => {
 
 // ---- R-RESUME-3 and R-RESUME-4: taking it up ----------------------------------------------------------------------------
 
-for (const isOdd of [true, false]) {
-  test(`R-RESUME-3: each side proves that it has the session, and says what it has received; the peer is ${isOdd ? 'odd' : 'even'}`, (t) => {
+test('R-RESUME-3: each side proves that it has the session, and says what it has received', (t) => {
+  for (const isOdd of [true, false]) {
     const peer = ResumingPeer.resumable({ isOdd });
     peer.send(OPEN, isOdd ? 1 : 2, { service: 'echo' });
-    const { length } = peer.sent;
-    const sequence = peer.lose();
-    const { link, own, other } = peer.connect();
-    const [resume, ...others] = link.log.frames;
-    t.deepEqual(others, []);
-    t.is(resume?.type, RESUME);
-    const total = creditPayload(length);
+    const total = creditPayload(peer.sent.length);
+    const { sequence, link, own, other } = suspended(peer);
+    t.deepEqual(link.log.frames.map(formatSeen), ['RESUME 0']);
     const proof = hmacOf(peer.key, [Buffer.from('vproxy-resume-v1'), other, own, total]);
-    t.deepEqual(resume?.payload, Buffer.concat([total, proof]));
+    t.deepEqual(link.log.frames[0]?.payload, Buffer.concat([total, proof]));
     peer.goOn(sequence);
     peer.send(DATA, isOdd ? 1 : 2, Buffer.from('on the next channel'));
     t.is(peer.sessions.length, 1);
     isAlive(t, peer);
-  });
-}
+  }
+});
 
 test('R-RESUME-3: of several sessions it is the first one of the side with the greater nonce', (t) => {
   for (const isOdd of [true, false]) {
@@ -297,96 +294,94 @@ test('R-RESUME-3: of several sessions it is the first one of the side with the g
   }
 });
 
-/** Payloads of RESUME that are wrong, and the code that they fail with. */
-const FORGED: readonly (readonly [what: string, code: string, forge: (peer: ResumingPeer) => Buffer])[] = [
-  ['with a wrong proof', 'auth-failed', (peer) => flipped(peer.resumePayload(), 39)],
-  ['with another total than it proves', 'auth-failed', (peer) => flipped(peer.resumePayload(), 7)],
-  ['for another channel', 'auth-failed', (peer) => resumeFor(peer, { own: Buffer.from('earlier') })],
+type Send = (peer: ResumingPeer) => void;
+
+const forged =
+  (forge: (peer: ResumingPeer) => Buffer): Send =>
+  (peer) =>
+    peer.link.send(RESUME, 0, forge(peer));
+
+const resumeFor = (hellos: (channel: Channel) => Partial<Channel>): Send =>
+  forged((peer) => peer.resumePayload(0, { ...peer.channel, ...hellos(peer.channel) }));
+
+const flipped = (at: number): Send =>
+  forged((peer) => {
+    const payload = peer.resumePayload();
+    payload.writeUInt8(payload.readUInt8(at) ^ 1, at);
+    return payload;
+  });
+
+const before =
+  (type: number, payload: Buffer | object = EIGHT, streamId = 0): Send =>
+  (peer) => {
+    peer.link.send(type, streamId, payload);
+    peer.link.send(RESUME, 0, peer.resumePayload());
+  };
+
+/** What a peer does on a channel that names a session, and the code that the opening fails with. */
+const WRONG: readonly (readonly [what: string, code: string, send: Send])[] = [
+  ['a RESUME with a wrong proof', 'auth-failed', flipped(39)],
+  ['a RESUME with another total than it proves', 'auth-failed', flipped(7)],
+  ['a RESUME for another channel', 'auth-failed', resumeFor(() => ({ own: Buffer.from('earlier') }))],
   [
-    'with the HELLOs the other way round',
+    'a RESUME with the HELLOs the other way round',
     'auth-failed',
-    (peer) => resumeFor(peer, { own: peer.channel.other, other: peer.channel.own }),
+    resumeFor(({ own, other }) => ({ own: other, other: own })),
   ],
-  ['that is too short', 'protocol-error', (peer) => peer.resumePayload().subarray(0, 39)],
-  ['that is too long', 'protocol-error', (peer) => Buffer.concat([peer.resumePayload(), Buffer.alloc(1)])],
-  ['that is empty', 'protocol-error', () => Buffer.alloc(0)],
-  // The side's own, sent back to it.
-  ['that is an echo', 'auth-failed', ({ link }) => link.log.frames[0]?.payload ?? Buffer.alloc(40)],
+  ['a RESUME that is too short', 'protocol-error', forged((peer) => peer.resumePayload().subarray(0, 39))],
+  [
+    'a RESUME that is too long',
+    'protocol-error',
+    forged((peer) => Buffer.concat([peer.resumePayload(), Buffer.alloc(1)])),
+  ],
+  ['an empty RESUME', 'protocol-error', forged(() => Buffer.alloc(0))],
+  ['the own RESUME, sent back', 'auth-failed', forged(({ link }) => link.log.frames[0]?.payload ?? Buffer.alloc(40))],
+  ['a PING before RESUME', 'protocol-error', before(PING)],
+  ['SERVICES before RESUME', 'protocol-error', before(SERVICES, { services: [] })],
+  ['an OPEN before RESUME', 'protocol-error', before(OPEN, { service: 'echo' }, 1)],
+  ['DATA before RESUME', 'protocol-error', before(DATA, EIGHT, 1)],
+  ['SECRET before RESUME', 'protocol-error', before(SECRET, Buffer.alloc(32))],
+  ['an ACK before RESUME', 'protocol-error', before(ACK)],
+  ['AUTH that nobody asked for before RESUME', 'protocol-error', before(AUTH, Buffer.alloc(32))],
+  ['a GOAWAY before RESUME', 'internal', before(GOAWAY, { code: 'internal', message: '', last: 0 })],
+  ['type 12 before RESUME', 'protocol-error', before(0x12)],
 ];
 
-const resumeFor = (peer: ResumingPeer, hellos: Partial<Channel>): Buffer =>
-  peer.resumePayload(0, { ...peer.channel, ...hellos });
-
-function flipped(payload: Buffer, at: number): Buffer {
-  payload.writeUInt8(payload.readUInt8(at) ^ 1, at);
-  return payload;
-}
-
-for (const [what, code, forge] of FORGED) {
-  test(`R-RESUME-3: a RESUME ${what} ends nothing but the opening`, (t) => {
-    const peer = ResumingPeer.resumable();
-    const sequence = peer.lose();
-    const { link } = peer.connect();
-    link.send(RESUME, 0, forge(peer));
+for (const [what, code, send] of WRONG) {
+  test(`R-RESUME-3: ${what} ends nothing but the opening`, (t) => {
+    const { peer, link, sequence } = suspended();
+    send(peer);
     opensAgain(t, link, code);
     isStillThere(t, peer, sequence);
   });
 
-  test(`R-RESUME-4: a RESUME ${what} does not take the session from the channel that it has`, (t) => {
+  test(`R-RESUME-4: ${what} does not take the session from the channel that it has`, (t) => {
     const peer = ResumingPeer.resumable();
-    const before = peer.channel;
+    const { channel } = peer;
     const { link } = peer.connect();
-    link.send(RESUME, 0, forge(peer));
+    send(peer);
     opensAgain(t, link, code);
     t.deepEqual(peer.abandoned, []);
-    peer.channel = before;
+    peer.channel = channel;
     isAlive(t, peer);
   });
 }
 
-for (const [what, type, streamId, payload] of [
-  ['a PING', PING, 0, EIGHT],
-  ['SERVICES', SERVICES, 0, { services: [] }],
-  ['an OPEN', OPEN, 1, { service: 'echo' }],
-  ['DATA', DATA, 1, EIGHT],
-  ['SECRET', SECRET, 0, Buffer.alloc(32)],
-  ['an ACK', ACK, 0, EIGHT],
-  ['AUTH that nobody asked for', AUTH, 0, Buffer.alloc(32)],
-  ['a GOAWAY', GOAWAY, 0, { code: 'internal', message: '', last: 0 }],
-  ['type 12', 0x12, 0, EIGHT],
-] as const) {
-  test(`R-RESUME-3: ${what} before RESUME ends nothing but the opening`, (t) => {
-    const peer = ResumingPeer.resumable();
-    const sequence = peer.lose();
-    const { link } = peer.connect();
-    link.send(type, streamId, payload);
-    link.send(RESUME, 0, peer.resumePayload());
-    opensAgain(t, link, type === GOAWAY ? 'internal' : 'protocol-error');
-    isStillThere(t, peer, sequence);
-  });
-}
-
 test('R-RESUME-3: a repeated HELLO and types that are skipped may come before RESUME; a flush begins again', (t) => {
-  const peer = ResumingPeer.resumable();
-  const sequence = peer.lose();
-  peer.connect();
-  const { link } = peer;
-  link.write(link.rawHello(peer.channel.own));
+  const { peer, link, own, sequence } = suspended();
+  link.write(link.rawHello(own));
   link.send(0x80, 0, Buffer.alloc(10));
   peer.goOn(sequence);
   isAlive(t, peer);
 
-  const again = peer.lose();
-  const { link: flushed } = peer.connect();
-  flushed.write(Buffer.alloc(100));
-  opensAgain(t, flushed, 'peer-restarted');
-  isStillThere(t, peer, again);
+  const again = suspended(peer);
+  again.link.write(Buffer.alloc(100));
+  opensAgain(t, again.link, 'peer-restarted');
+  isStillThere(t, peer, again.sequence);
 });
 
 test('R-RESUME-3: RESUME has 10 s to come', (t) => {
-  const peer = ResumingPeer.resumable();
-  const sequence = peer.lose();
-  const { link } = peer.connect();
+  const { peer, link, sequence } = suspended();
   const { length } = link.log.hellos;
   link.advance(9999);
   t.is(link.log.hellos.length, length);
@@ -396,21 +391,24 @@ test('R-RESUME-3: RESUME has 10 s to come', (t) => {
 });
 
 test('R-RESUME-4: behind a failure the same channel serves as well', (t) => {
-  const peer = ResumingPeer.resumable();
-  const sequence = peer.lose();
-  const { link } = peer.connect();
+  const { peer, link, sequence } = suspended();
   link.send(RESUME, 0, Buffer.alloc(40));
   opensAgain(t, link, 'auth-failed');
   link.renew();
   link.log.take();
   link.log.behindResume = { sequence: peer.receivedFrames + 1, begun: Buffer.alloc(0) };
-  const fields = { ack: link.otherNonce, features: ['resume', `resume:${peer.id}`] };
-  const own = Buffer.from(JSON.stringify({ ...link.helloFields, ...fields }));
-  link.write(link.rawHello(own));
-  peer.channel = { link, own, other: link.log.helloPayload };
+  answerOn(peer, { features: ['resume', `resume:${peer.id}`] });
   peer.goOn(sequence);
   isAlive(t, peer);
 });
+
+/** The peer answers the newest HELLO on its channel. */
+function answerOn(peer: ResumingPeer, fields: Readonly<Record<string, unknown>>): void {
+  const { link } = peer;
+  const own = Buffer.from(JSON.stringify({ ...link.helloFields, ack: link.otherNonce, ...fields }));
+  link.write(link.rawHello(own));
+  peer.channel = { link, own, other: link.log.helloPayload };
+}
 
 test('R-RESUME-4: a side whose session has a channel gives that up for a right RESUME only, and answers then', (t) => {
   const peer = ResumingPeer.resumable();
@@ -450,18 +448,20 @@ for (const [what, total] of [
 }
 
 const [ONE, TWO] = ['1f', '2e'].map((digits) => SecretKey.parse(digits.repeat(32))) as [SecretKey, SecretKey];
-const KEY_BYTES: ReadonlyMap<string, Buffer> = new Map([
-  [ONE.id, Buffer.from('1f'.repeat(32), 'hex')],
-  [TWO.id, Buffer.from('2e'.repeat(32), 'hex')],
-]);
 
-const authFields = (keyIds: readonly string[]): SaidAgain['fields'] => ({
+const authFields = (keyIds: readonly string[]): Readonly<Record<string, unknown>> => ({
   auth: { method: 'psk-sha256', keys: keyIds },
+});
+
+/** What names the session, and has a key. */
+const namingWith = (peer: ResumingPeer, key: SecretKey): Readonly<Record<string, unknown>> => ({
+  features: ['resume', `resume:${peer.id}`],
+  ...authFields([key.id]),
 });
 
 /** What AUTH has to be on the newest channel. */
 const authOf = ({ channel: { own, other } }: ResumingPeer, keyId: string): Buffer =>
-  hmacOf(KEY_BYTES.get(keyId) as Buffer, [Buffer.from('vproxy-auth-v1'), own, other]);
+  hmacOf(Buffer.alloc(32, keyId === ONE.id ? 0x1f : 0x2e), [Buffer.from('vproxy-auth-v1'), own, other]);
 
 /** A session between two sides that have proved to have the first key. */
 function withKey(options: ResumingPeerOptions = {}): ResumingPeer {
@@ -478,9 +478,7 @@ function withKey(options: ResumingPeerOptions = {}): ResumingPeer {
 test('R-RESUME-3: where a proof is demanded AUTH comes before RESUME', (t) => {
   const peer = withKey();
   t.deepEqual(peer.link.takeTexts(), ['AUTH 0', 'SECRET 0', 'SERVICES 0', 'PING 0']);
-  const sequence = peer.lose();
-  const fields = { features: ['resume', `resume:${peer.id}`], ...authFields([ONE.id]) };
-  const { link } = peer.connect({ fields });
+  const { link, sequence } = suspended(peer, { fields: namingWith(peer, ONE) });
   t.deepEqual(link.log.frames.map(formatSeen), ['AUTH 0']);
   link.send(AUTH, 0, authOf(peer, ONE.id));
   t.deepEqual(link.log.frames.map(formatSeen), ['AUTH 0', 'RESUME 0']);
@@ -488,26 +486,15 @@ test('R-RESUME-3: where a proof is demanded AUTH comes before RESUME', (t) => {
   isAlive(t, peer);
 });
 
-for (const [what, code, keyIds, send] of [
-  ['a wrong AUTH', 'auth-failed', [ONE.id], (peer: ResumingPeer) => peer.link.send(AUTH, 0, Buffer.alloc(32))],
-  [
-    'RESUME without AUTH',
-    'protocol-error',
-    [ONE.id],
-    (peer: ResumingPeer) => peer.link.send(RESUME, 0, peer.resumePayload()),
-  ],
-  [
-    'another key than that of the session',
-    'auth-failed',
-    [TWO.id],
-    (peer: ResumingPeer) => peer.link.send(AUTH, 0, authOf(peer, TWO.id)),
-  ],
-] as const) {
+for (const [what, code, key, send] of [
+  ['a wrong AUTH', 'auth-failed', ONE, ({ link }) => link.send(AUTH, 0, Buffer.alloc(32))],
+  ['RESUME without AUTH', 'protocol-error', ONE, forged((peer) => peer.resumePayload())],
+  ['another key than that of the session', 'auth-failed', TWO, (peer) => peer.link.send(AUTH, 0, authOf(peer, TWO.id))],
+] satisfies [string, string, SecretKey, Send][]) {
   test(`R-RESUME-3: ${what} ends nothing but the opening`, (t) => {
     const peer = withKey();
     peer.lose();
-    const features = ['resume', `resume:${peer.id}`];
-    const { link } = peer.connect({ fields: { features, ...authFields(keyIds) } });
+    const { link } = peer.connect({ fields: namingWith(peer, key) });
     send(peer);
     t.false(link.log.frames.some(({ type }) => type === RESUME));
     opensAgain(t, link, code);
@@ -534,10 +521,7 @@ function openInside(peer: ResumingPeer, features: readonly string[]): void {
   const { link } = peer;
   const outer = [link.nonce, link.log.hellos[0]?.nonce].map((nonce) => `outer:${nonce}`);
   link.renew();
-  const fields = { ack: link.otherNonce, features: [...outer, ...features] };
-  const own = Buffer.from(JSON.stringify({ ...link.helloFields, ...fields }));
-  link.write(link.rawHello(own));
-  peer.channel = { link, own, other: link.log.helloPayload };
+  answerOn(peer, { features: [...outer, ...features] });
 }
 
 test('R-RESUME-4: within TLS a session is taken up as well, and behind a failure the channel is opened in clear', (t) => {
@@ -765,26 +749,24 @@ for (const [what, bytes] of [
   ['a flush', Buffer.alloc(16)],
   ['the beginning of a frame, and a flush', Buffer.concat([Buffer.from([DATA, 0]), Buffer.alloc(200)])],
 ] as const) {
-  test(`R-RESUME-6: behind ${what} on an open channel the session waits, and goes on with another one`, (t) => {
-    const peer = withStream();
-    const { link } = peer;
-    const { sequence } = link;
-    link.write(Buffer.from(bytes));
-    t.deepEqual(peer.abandoned, []);
-    t.false(link.log.take().some(({ type }) => type === GOAWAY));
-    peer.lose();
-    isStillThere(t, peer, sequence);
-  });
-
-  test(`R-RESUME-6: behind ${what} the channel is opened again, to go on with it`, (t) => {
-    const peer = withStream();
-    const { link, session } = peer;
-    const { length } = link.log.hellos;
-    link.write(Buffer.from(bytes));
-    t.true(session.isSuspended);
-    t.deepEqual(peer.endings, []);
-    link.advance(125);
-    t.deepEqual(ofResuming(link.log.hellos.slice(length)[0]), ['resume', `resume:${peer.id}`]);
+  test(`R-RESUME-6: behind ${what} the session waits: the channel is opened again to go on with it, or it goes on with another one`, (t) => {
+    for (const isReopened of [true, false]) {
+      const peer = withStream();
+      const { link, session } = peer;
+      const { sequence } = link;
+      const { length } = link.log.hellos;
+      link.write(Buffer.from(bytes));
+      t.true(session.isSuspended);
+      t.deepEqual([...peer.abandoned, ...peer.endings], []);
+      t.false(link.log.take().some(({ type }) => type === GOAWAY));
+      if (isReopened) {
+        link.advance(125);
+        t.deepEqual(ofResuming(link.log.hellos[length]), ['resume', `resume:${peer.id}`]);
+      } else {
+        peer.lose();
+        isStillThere(t, peer, sequence);
+      }
+    }
   });
 }
 
@@ -792,24 +774,19 @@ for (const [what, instance, code] of [
   ['the same process', 'abcdef01'.repeat(4), 'resume-refused'],
   ['another process', '10fedcba'.repeat(4), 'peer-restarted'],
 ] as const) {
-  test(`R-RESUME-6: a session that ${what} begins ends the one that waits with ${code}`, (t) => {
+  test(`R-RESUME-6: a session that ${what} begins ends the one that waits with ${code}, where a proof is demanded behind AUTH`, (t) => {
     const peer = withStream();
     const sink = peer.link.sinks.get(1);
-    peer.lose();
-    peer.connect({ fields: { features: ['resume'], instance } });
-    t.deepEqual(peer.endings, [code]);
-    t.is(sink?.reason?.code, code);
+    suspended(peer, { fields: { features: ['resume'], instance } });
+    t.deepEqual([peer.endings, sink?.reason?.code], [[code], code]);
     t.is(peer.sessions.length, 2);
     t.is(peer.link.loop.session, peer.sessions[1] ?? null);
-  });
 
-  test(`R-RESUME-6: where a proof is demanded ${what} ends nothing before its AUTH`, (t) => {
-    const peer = withKey();
-    peer.lose();
-    const { link } = peer.connect({ fields: { features: ['resume'], instance, ...authFields([ONE.id]) } });
-    t.deepEqual(peer.endings, []);
-    link.send(AUTH, 0, authOf(peer, ONE.id));
-    t.deepEqual(peer.endings, [code]);
+    const proved = withKey();
+    suspended(proved, { fields: { features: ['resume'], instance, ...authFields([ONE.id]) } });
+    t.deepEqual(proved.endings, []);
+    proved.link.send(AUTH, 0, authOf(proved, ONE.id));
+    t.deepEqual(proved.endings, [code]);
   });
 }
 
@@ -818,8 +795,7 @@ test('R-RESUME-6: who cannot prove that it has the key ends no session that wait
   const sequence = peer.lose();
   const { link } = peer.connect({ fields: { features: ['resume'], ...authFields([ONE.id]) } });
   link.send(AUTH, 0, Buffer.alloc(32));
-  const fields = { features: ['resume', `resume:${peer.id}`], ...authFields([ONE.id]) };
-  const again = peer.connect({ fields });
+  const again = peer.connect({ fields: namingWith(peer, ONE) });
   again.link.send(AUTH, 0, authOf(peer, ONE.id));
   peer.goOn(sequence);
   isAlive(t, peer);

@@ -1,4 +1,4 @@
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { MAX_SERVICES } from '../../lib/session/services.js';
 import { jsonOf } from '../helpers/frame-log.js';
@@ -7,7 +7,28 @@ import { endsWith } from './conversation.js';
 
 const { SERVICES } = FRAME_TYPE;
 
-const named = (count: number): string[] => Array.from({ length: count }, (_, index) => `service-${index}`);
+/** Names as long as they may be, in order. */
+const longNames = (count: number): string[] =>
+  Array.from({ length: count }, (_, index) => `s${index}`.padEnd(64, 'x')).sort();
+
+/** The frames in which a side tells its services: no longer than they may be, all but the last with `more`. */
+function tell(t: ExecutionContext, peer: FramePeer, ...services: Parameters<FramePeer['session']['setServices']>) {
+  peer.log.take();
+  peer.session.setServices(...services);
+  peer.pump();
+  const frames = peer.log.take();
+  t.true(frames.every(({ payload }) => payload.length <= 4096));
+  const lists = frames.map(jsonOf);
+  t.deepEqual(
+    lists.map(({ more = false }) => more),
+    lists.map((_, index) => index < lists.length - 1),
+  );
+  t.deepEqual(
+    lists.flatMap((list) => list['services'] as string[]),
+    services[0],
+  );
+  return lists;
+}
 
 test('R-SERVICES-1: a side says what it offers first of all, also where that is nothing', (t) => {
   for (const services of [[], ['ssh', 'storage']]) {
@@ -31,21 +52,7 @@ test('R-SERVICES-1: it says so again on every change, and only then', (t) => {
 });
 
 test('R-SERVICES-1: a long list comes in frames of at most 4096 bytes, all but the last with more', (t) => {
-  const services = Array.from({ length: 300 }, (_, index) => `s${index}`.padEnd(64, 'x')).sort();
-  const peer = FramePeer.established();
-  peer.session.setServices(services);
-  peer.pump();
-  const frames = peer.log.take();
-  t.true(frames.length > 4);
-  t.true(frames.every(({ payload }) => payload.length <= 4096));
-  t.deepEqual(
-    frames.map((frame) => jsonOf(frame)['more'] ?? false),
-    frames.map((_, index) => index < frames.length - 1),
-  );
-  t.deepEqual(
-    frames.flatMap((frame) => jsonOf(frame)['services'] as string[]),
-    services,
-  );
+  t.true(tell(t, FramePeer.established(), longNames(300)).length > 4);
 });
 
 test('R-SERVICES-1: a list replaces the one before, when it is complete', (t) => {
@@ -63,12 +70,8 @@ test('R-SERVICES-1: a list replaces the one before, when it is complete', (t) =>
 });
 
 test('R-SERVICES-1: the time of day stands in the last frame of a list, where a side tells it', (t) => {
-  const services = Array.from({ length: 100 }, (_, index) => `s${index}`.padEnd(64, 'x')).sort();
   const peer = FramePeer.established({ settings: { timeOfDay: () => 1_800_000_000_000.4 } });
-  peer.log.take();
-  peer.session.setServices(services);
-  peer.pump();
-  const times = peer.log.take().map((frame) => jsonOf(frame)['time']);
+  const times = tell(t, peer, longNames(100)).map(({ time }) => time);
   t.deepEqual(times, [undefined, 1_800_000_000_000]);
 });
 
@@ -96,7 +99,7 @@ test('R-SERVICES-1: a time that is none ends the session', (t) => {
 test('R-SERVICES-2: a list of 4096 services is taken, a longer one is a flood', (t) => {
   t.is(MAX_SERVICES, 4096);
   const send = (peer: FramePeer, count: number): void => {
-    const names = named(count);
+    const names = Array.from({ length: count }, (_, index) => `service-${index}`);
     while (names.length > 0 && peer.endings.length === 0) {
       const services = names.splice(0, 128);
       peer.send(SERVICES, 0, { services, more: names.length > 0 });
@@ -110,20 +113,13 @@ test('R-SERVICES-2: a list of 4096 services is taken, a longer one is a flood', 
 
 test('R-SERVICES-3: the ports that are announced stand in the last frame, and nothing is said of them where there is none to be said', (t) => {
   const peer = FramePeer.established({ services: ['ssh'] });
-  peer.session.setServices(
-    ['ssh'],
-    [
+  for (let time = 0; time < 2; time += 1) {
+    const ports = [
       { port: 3000, program: 'node' },
       { port: 5432, program: null },
-    ],
-  );
-  peer.session.setServices(
-    ['ssh'],
-    [
-      { port: 3000, program: 'node' },
-      { port: 5432, program: null },
-    ],
-  );
+    ];
+    peer.session.setServices(['ssh'], ports);
+  }
   peer.session.setServices(['ssh'], []);
   peer.session.setServices(['ssh'], null);
   peer.pump();
@@ -185,24 +181,10 @@ test('R-SERVICES-3: 64 ports with the longest names fit one frame, beside whatev
     program: '"\\ \u{1f600}é'.repeat(20),
   }));
   for (const count of [0, 1, 10, 60, 61, 62, 200]) {
-    const services = Array.from({ length: count }, (_, index) => `s${index}`.padEnd(64, 'x')).sort();
     const peer = FramePeer.established({ settings: { timeOfDay: () => 2 ** 53 - 1 } });
-    peer.log.take();
-    peer.session.setServices(services, ports);
-    peer.pump();
-    const frames = peer.log.take();
-    t.true(frames.every(({ payload }) => payload.length <= 4096));
-    const last = jsonOf(frames.at(-1) as (typeof frames)[number]);
-    const told = last['ports'] as { port: number; program: string }[];
+    const last = tell(t, peer, longNames(count), ports).at(-1);
+    const told = last?.['ports'] as { port: number; program: string }[];
     t.is(told.length, 64);
     t.true(told.every(({ program }) => /^[ -~]{32}$/.test(program) && !/["\\]/.test(program)));
-    t.deepEqual(
-      frames.map((frame) => jsonOf(frame)['more'] ?? false),
-      frames.map((_, at) => at < frames.length - 1),
-    );
-    t.deepEqual(
-      frames.flatMap((frame) => jsonOf(frame)['services'] as string[]),
-      services,
-    );
   }
 });

@@ -84,34 +84,48 @@ export class FrameLog {
   }
 
   #readFrame(bytes: Buffer, sequence: number): number {
-    if (bytes.length < 16) return 0;
-    const [type, flags] = bytes as unknown as [number, number];
-    const [streamId, length, crc] = [4, 8, 12].map((offset) => bytes.readUInt32BE(offset)) as [number, number, number];
-    const counted = Buffer.alloc(4);
-    counted.writeUInt32BE(sequence);
-    const check = crc16(Buffer.concat([counted, bytes.subarray(0, 2), bytes.subarray(4, 16)]));
-    if (check !== bytes.readUInt16BE(2)) throw new Error(`frame ${sequence} has a wrong check`);
-    if (flags !== 0) throw new Error(`frame ${sequence} has flags`);
-    const isTrailed = type === FRAME_TYPE.DATA && this.integrity === 'frame';
-    const end = 16 + length + (isTrailed ? 4 : 0);
-    if (bytes.length < end) return 0;
-    const payload = Buffer.from(bytes.subarray(16, 16 + length));
-    if (crc !== (isTrailed ? 0 : crc32(payload))) throw new Error(`frame ${sequence} has a wrong CRC`);
-    const tag = crc32(`${this.hellos.at(-1)?.nonce}${this.#readerNonce()}`);
-    if (isTrailed && bytes.readUInt32BE(end - 4) !== (tag ^ sequence) >>> 0) {
-      throw new Error(`frame ${sequence} has a wrong trailer`);
-    }
+    const nonces = `${this.hellos.at(-1)?.nonce}${this.#readerNonce()}`;
+    const frame = readFrame(bytes, sequence, this.integrity === 'frame' ? crc32(nonces) : null);
+    if (frame === null) return 0;
+    const { type, payload, end } = frame;
     if (type === FRAME_TYPE.HELLO) {
       if (sequence !== 0) throw new Error('a HELLO is counted');
       this.hellos.push(decodeHello(payload));
-      this.helloPayload = Buffer.from(payload);
+      this.helloPayload = payload;
     } else {
-      this.frames.push({ type, name: formatFrameType(type), streamId, payload });
+      this.frames.push(frame);
       this.#sequence = sequence === 0xffff_ffff ? 1 : sequence + 1;
       this.counted?.push(Buffer.from(bytes.subarray(0, end)));
     }
     return end;
   }
+}
+
+/**
+ * The frame that bytes begin with, and where it ends; null where it is not complete. `tag` is what the trailers of DATA are made
+ * of, where it has some. Throws for what is wrong.
+ */
+export function readFrame(
+  bytes: Buffer,
+  sequence: number,
+  tag: number | null,
+): (SeenFrame & { readonly end: number }) | null {
+  if (bytes.length < 16) return null;
+  const [type, flags] = bytes as unknown as [number, number];
+  const [streamId, length, crc] = [4, 8, 12].map((offset) => bytes.readUInt32BE(offset)) as [number, number, number];
+  const counted = Buffer.alloc(4);
+  counted.writeUInt32BE(sequence);
+  const check = crc16(Buffer.concat([counted, bytes.subarray(0, 2), bytes.subarray(4, 16)]));
+  if (check !== bytes.readUInt16BE(2)) throw new Error(`frame ${sequence} has a wrong check`);
+  if (flags !== 0) throw new Error(`frame ${sequence} has flags`);
+  const trailer = type === FRAME_TYPE.DATA && tag !== null ? (tag ^ sequence) >>> 0 : null;
+  const end = 16 + length + (trailer === null ? 0 : 4);
+  if (bytes.length < end) return null;
+  const payload = Buffer.from(bytes.subarray(16, 16 + length));
+  if (crc !== (trailer === null ? crc32(payload) : 0)) throw new Error(`frame ${sequence} has a wrong CRC`);
+  if (trailer !== null && bytes.readUInt32BE(end - 4) !== trailer)
+    throw new Error(`frame ${sequence} has a wrong trailer`);
+  return { type, name: formatFrameType(type), streamId, payload, end };
 }
 
 /** A frame as a short text. */

@@ -100,7 +100,7 @@ export class PatternEnd implements LocalEnd {
   lentBuffers = 0;
   /** The number of bytes that this end is to send. */
   wantedBytes = 0;
-  readonly #seed: number;
+  readonly seed: number;
   #offeredBytes = 0;
   #finAsked = false;
   #hasFinished = false;
@@ -108,7 +108,7 @@ export class PatternEnd implements LocalEnd {
   #unreleased: { readonly view: Buffer; readonly at: number }[] = [];
 
   constructor(seed: number) {
-    this.#seed = seed;
+    this.seed = seed;
   }
 
   /** The number of bytes that came and were not released yet. */
@@ -221,7 +221,7 @@ export class PatternEnd implements LocalEnd {
     while (!stream.isWaiting && this.#offeredBytes < this.wantedBytes && !stream.isOver && !this.#hasFinished) {
       const size = Math.min(this.wantedBytes - this.#offeredBytes, CHUNK_BYTES);
       const buffer = Buffer.alloc(ROOM + size + TAILROOM);
-      patternAt(this.#seed, this.#offeredBytes, size).copy(buffer, ROOM);
+      patternAt(this.seed, this.#offeredBytes, size).copy(buffer, ROOM);
       this.#offeredBytes += size;
       const hasRoom = this.#offeredBytes % 3 !== 0;
       const sent = stream.send(buffer, ROOM, ROOM + size, hasRoom);
@@ -258,14 +258,10 @@ export class PatternEnd implements LocalEnd {
   }
 
   #check(bytes: Buffer, at: number): void {
-    const seed = this.other?.seed ?? this.#seed ^ 1;
+    const seed = this.other?.seed ?? this.seed ^ 1;
     for (let from = 0; from < bytes.length; from += PERIOD_BYTES) {
       const piece = bytes.subarray(from, from + PERIOD_BYTES);
       if (!piece.equals(patternAt(seed, at + from, piece.length))) this.faults.push(`a wrong byte behind ${at + from}`);
     }
-  }
-
-  get seed(): number {
-    return this.#seed;
   }
 }

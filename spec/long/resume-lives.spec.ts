@@ -4,7 +4,7 @@ import test from 'ava';
 import { peakBytes } from '../helpers/measures.js';
 import { assertFlat } from '../leaks/growth.js';
 import { DIRECTIONS, HAND_OVER_SETTINGS, happenAll, STREAMS } from '../session/resume-exchange.js';
-import { ResumeLives, SEED } from '../session/resume-lives.js';
+import { ResumeLives, SEED } from '../session/resume-scenario.js';
 
 const LIVES = Number(process.env['VPROXY_LIVES'] ?? 100_000);
 /** A session that something still refers to has some kilobytes. */

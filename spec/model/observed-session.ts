@@ -1,13 +1,7 @@
 /** What a passive third party knows of one session, and the faults that it finds in a frame that a side writes. */
 import { crc32 } from 'node:zlib';
 import { FRAME_TYPE, type Integrity } from '../../lib/codec/header.js';
-
-/** A frame of a session, as its writer wrote it. */
-export interface ObservedFrame {
-  readonly type: number;
-  readonly id: number;
-  readonly payload: Buffer;
-}
+import type { SeenFrame } from '../helpers/frame-log.js';
 
 /** What a HELLO says of the side that wrote it, as far as a session depends on it. */
 export interface ObservedHello {
@@ -90,9 +84,9 @@ export class ObservedHalf {
     return this.hello.integrity === 'full' ? 'full' : this.other.hello.integrity;
   }
 
-  /** What the trailers of this side are made of. */
-  get tag(): number {
-    return crc32(this.hello.nonce + this.other.hello.nonce);
+  /** What the trailers of this side are made of; null where there are none. */
+  get tag(): number | null {
+    return this.integrity === 'full' ? null : crc32(this.hello.nonce + this.other.hello.nonce);
   }
 
   get maxFrameBytes(): number {
@@ -112,8 +106,8 @@ export class ObservedHalf {
   }
 
   /** Judges a frame that this side writes. */
-  write(frame: ObservedFrame): string[] {
-    const { type, id, payload } = frame;
+  write(frame: SeenFrame): string[] {
+    const { type, streamId: id, payload } = frame;
     const faults: string[] = [];
     const demand = (isRight: boolean, fault: string): void => {
       if (!isRight) faults.push(fault);
@@ -167,7 +161,7 @@ export class ObservedHalf {
   }
 
   /** Notes a frame of the other side that has arrived completely. */
-  hear({ type, id, payload }: ObservedFrame): void {
+  hear({ type, streamId: id, payload }: SeenFrame): void {
     if (type === FRAME_TYPE.OPEN) {
       this.streams.set(id, this.#newStream());
     } else if (type === FRAME_TYPE.PING) {
@@ -208,14 +202,13 @@ export class ObservedHalf {
   }
 
   #writeStreamFrame(
-    { type, id, payload }: ObservedFrame,
+    { type, name, streamId: id, payload }: SeenFrame,
     stream: StreamHalf,
     demand: (isRight: boolean, fault: string) => void,
   ): void {
     const { written, heard } = stream;
     const isOwn = this.#isOwn(id);
     const isAnswer = type === FRAME_TYPE.ACCEPT || type === FRAME_TYPE.REFUSE;
-    const name = Object.entries(FRAME_TYPE).find(([, value]) => value === type)?.[0] ?? String(type);
     if (type !== FRAME_TYPE.CREDIT) demand(!stream.hasRefused, `${name} behind RESET or REFUSE`);
     if (type !== FRAME_TYPE.DATA && type !== FRAME_TYPE.CREDIT) demand(!written.has(type), `a second ${name}`);
     if (isAnswer) demand(!isOwn && !written.has(FRAME_TYPE.ACCEPT), `${name} is no answer, or a second one`);

@@ -2,44 +2,30 @@
 import fc from 'fast-check';
 import type { ModelSideOptions } from './model-side.js';
 
-/** What can happen. Those that come first are the simplest: a failing scenario is shrunk towards them. */
-export const OPERATIONS = [
+/** What can happen, and how often. Those that come first are the simplest: a failing scenario is shrunk towards them. */
+const WEIGHTS = {
   // Time and the link.
-  'step',
-  'settle',
-  'wait',
-  'hours',
+  ...{ step: 20, settle: 4, wait: 4, hours: 0.25 },
   // Programs.
-  'open',
-  'send',
-  'finish',
-  'reset',
-  'stop',
-  'pause',
-  'read',
-  'resume',
-  'answer',
-  'services',
-  'drain',
+  ...{
+    open: 14,
+    send: 12,
+    finish: 6,
+    reset: 3,
+    stop: 3,
+    pause: 4,
+    read: 3,
+    resume: 3,
+    answer: 3,
+    services: 3,
+    drain: 1.5,
+  },
   // Faults that every link has.
-  'stall',
-  'unstall',
-  'freeze',
-  'thaw',
-  'late',
-  'jump',
-  'cut',
-  'replace',
+  ...{ stall: 2, unstall: 2, freeze: 1, thaw: 1, late: 2, jump: 1, cut: 1, replace: 0.5 },
   // Faults that only counted frames and their checks show (R-INTEGRITY-3).
-  'restart',
-  'restart-twice',
-  'restart-both',
-  'lose',
-  'repeat',
-  'garbage',
-  'stale',
-] as const;
-export type OperationName = (typeof OPERATIONS)[number];
+  ...{ restart: 1.5, 'restart-twice': 0.5, 'restart-both': 0.5, lose: 2, repeat: 1, garbage: 1, stale: 0.5 },
+};
+export type OperationName = keyof typeof WEIGHTS;
 
 /** One step of a scenario. What `index` chooses and `amount` measures depends on the operation. */
 export interface Operation {
@@ -62,43 +48,12 @@ export interface Scenario {
   readonly operations: readonly Operation[];
 }
 
-/** How often each operation comes. */
-const WEIGHTS: Readonly<Record<OperationName, number>> = {
-  step: 20,
-  settle: 4,
-  wait: 4,
-  hours: 0.25,
-  open: 14,
-  send: 12,
-  finish: 6,
-  reset: 3,
-  stop: 3,
-  pause: 4,
-  read: 3,
-  resume: 3,
-  answer: 3,
-  services: 3,
-  drain: 1.5,
-  stall: 2,
-  unstall: 2,
-  freeze: 1,
-  thaw: 1,
-  late: 2,
-  jump: 1,
-  cut: 1,
-  replace: 0.5,
-  restart: 1.5,
-  'restart-twice': 0.5,
-  'restart-both': 0.5,
-  lose: 2,
-  repeat: 1,
-  garbage: 1,
-  stale: 0.5,
-};
-
 const operation: fc.Arbitrary<Operation> = fc.record({
   what: fc.oneof(
-    ...OPERATIONS.map((what) => ({ arbitrary: fc.constant(what), weight: Math.round(4 * WEIGHTS[what]) })),
+    ...Object.entries(WEIGHTS).map(([what, weight]) => ({
+      arbitrary: fc.constant(what as OperationName),
+      weight: Math.round(4 * weight),
+    })),
   ),
   index: fc.nat(1000),
   amount: fc.oneof(fc.nat(40_000), fc.nat(2000)),

@@ -2,14 +2,14 @@
  * A passive third party on the simulated link: reads what each side writes, records what has arrived at the other one,
  * and judges every frame by that alone. It shares no accounting with the session.
  */
-import { crc32 } from 'node:zlib';
-import { crc16, FRAME_TYPE } from '../../lib/codec/header.js';
+import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { MAGIC } from '../../lib/codec/hello.js';
-import { type ObservedFrame, ObservedHalf, type ObservedHello } from './observed-session.js';
+import { readFrame, type SeenFrame } from '../helpers/frame-log.js';
+import { ObservedHalf, type ObservedHello } from './observed-session.js';
 
 /** A frame on its way. */
 interface FrameOnWay {
-  readonly frame: ObservedFrame;
+  readonly frame: SeenFrame;
   readonly half: ObservedHalf;
   readonly endsAt: number;
 }
@@ -128,9 +128,10 @@ export class WireObserver {
   #readHello(name: SideName, bytes: Buffer, at: number): number | null {
     const start = at + MAGIC.length;
     if (!bytes.subarray(at, start).equals(MAGIC)) return this.#blame(name, 'FF without a magic');
-    const end = this.#judgeHeader(name, bytes, start, 0);
-    if (end === null) return null;
-    const hello = JSON.parse(bytes.subarray(start + 16, end).toString()) as ObservedHello;
+    const frame = this.#read(name, bytes.subarray(start), 0, null);
+    if (frame === null) return null;
+    const hello = JSON.parse(frame.payload.toString()) as ObservedHello;
+    const end = start + frame.end;
     this.#directions[name].writtenTo += end - at;
     if (hello.ack !== null && !this.#hellos[opposite(name)].has(hello.ack))
       this.#blame(name, 'acknowledges a stranger');
@@ -146,47 +147,22 @@ export class WireObserver {
   #readFrame(name: SideName, bytes: Buffer, at: number): number | null {
     const half = this.#current[name] ?? this.#begin(name);
     if (half === null) return this.#blame(name, 'a frame before it was established');
-    const payloadEnd = this.#judgeHeader(name, bytes, at, half.frames + 1, half);
-    if (payloadEnd === null) return null;
-    const end = this.#judgeTrailer(name, bytes, at, payloadEnd, half);
-    const type = bytes[at] as number;
-    const payload = bytes.subarray(at + 16, payloadEnd);
-    // Of DATA only the length matters here, and its writer uses the buffer again.
-    const frame = {
-      type,
-      id: bytes.readUInt32BE(at + 4),
-      payload: type === FRAME_TYPE.DATA ? payload : Buffer.from(payload),
-    };
+    const frame = this.#read(name, bytes.subarray(at), half.frames + 1, half.tag);
+    if (frame === null) return null;
     this.frameCount += 1;
     for (const fault of half.write(frame)) this.#blame(name, fault);
     const direction = this.#directions[name];
-    direction.writtenTo += end - at;
+    direction.writtenTo += frame.end;
     direction.onWay.push({ frame, half, endsAt: direction.writtenTo });
-    return end;
+    return at + frame.end;
   }
 
-  #judgeHeader(name: SideName, bytes: Buffer, at: number, sequence: number, half?: ObservedHalf): number | null {
-    if (bytes.length < at + 16) return this.#blame(name, 'half a header');
-    const counted = Buffer.alloc(18);
-    counted.writeUInt32BE(sequence);
-    bytes.copy(counted, 4, at, at + 2);
-    bytes.copy(counted, 6, at + 4, at + 16);
-    if (crc16(counted) !== bytes.readUInt16BE(at + 2)) return this.#blame(name, `frame ${sequence} has a wrong check`);
-    const end = at + 16 + bytes.readUInt32BE(at + 8);
-    if (end > bytes.length) return this.#blame(name, `frame ${sequence} is not whole`);
-    const crc = half !== undefined && isTrailed(bytes, at, half) ? 0 : crc32(bytes.subarray(at + 16, end));
-    if (bytes.readUInt32BE(at + 12) !== crc) return this.#blame(name, `frame ${sequence} has a wrong CRC`);
-    if (bytes[at + 1] !== 0) return this.#blame(name, `frame ${sequence} has flags`);
-    return end;
-  }
-
-  /** Returns where the frame ends. */
-  #judgeTrailer(name: SideName, bytes: Buffer, at: number, payloadEnd: number, half: ObservedHalf): number {
-    if (!isTrailed(bytes, at, half)) return payloadEnd;
-    const sequence = half.frames + 1;
-    const isRight = bytes.length >= payloadEnd + 4 && bytes.readUInt32BE(payloadEnd) === (half.tag ^ sequence) >>> 0;
-    if (!isRight) this.#blame(name, `frame ${sequence} has a wrong trailer`);
-    return payloadEnd + 4;
+  #read(name: SideName, bytes: Buffer, sequence: number, tag: number | null): ReturnType<typeof readFrame> {
+    try {
+      return readFrame(bytes, sequence, tag) ?? this.#blame(name, `frame ${sequence} is not whole`);
+    } catch (error) {
+      return this.#blame(name, String(error));
+    }
   }
 
   /** The first frame of a session: which one it is follows from the newest HELLO of its writer. */
@@ -220,7 +196,3 @@ export class WireObserver {
     return null;
   }
 }
-
-/** Whether the frame at `at` has a trailer, in place of the CRC. */
-const isTrailed = (bytes: Buffer, at: number, half: ObservedHalf): boolean =>
-  bytes[at] === FRAME_TYPE.DATA && half.integrity === 'frame';

@@ -6,8 +6,7 @@
 import test from 'ava';
 import { Random } from '../../bench/soak/random.js';
 import { DIRECTIONS, Exchange, HAND_OVER_SETTINGS, happenAll, INCIDENTS } from './resume-exchange.js';
-import { ResumeLives, SEED } from './resume-lives.js';
-import { runResumeScenario } from './resume-scenario.js';
+import { ResumeLives, runResumeScenario, SEED } from './resume-scenario.js';
 
 const KINDS = ['ACCEPT', 'ACK', 'CREDIT', 'DATA', 'FIN', 'OPEN', 'PING', 'PONG', 'REFUSE', 'RESET', 'STOP'];
 const LIVES = 2000;
