@@ -1,5 +1,5 @@
 /** Flows of datagrams, as docs/protocol.md has them: against frames written by hand. */
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import { MAX_DATAGRAM_BYTES } from '../../lib/codec/datagram-messages.js';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import type { VproxyError } from '../../lib/errors.js';
@@ -67,26 +67,39 @@ function bytesOf(...messages: readonly Buffer[]): Buffer {
   );
 }
 
-/** A peer that has opened flow 1 to this side. */
-function served(options: FramePeerOptions = {}): { peer: FramePeer; flow: Flow } {
-  const peer = FramePeer.established({ ...DATAGRAMS, ...options });
-  let flow: Flow | null = null;
-  peer.onStream = (stream) => {
-    flow = Flow.attached(stream);
-  };
-  peer.sendOpenFlow(1);
-  peer.takeTexts();
-  return { peer, flow: flow as unknown as Flow };
+interface Scene {
+  readonly peer: FramePeer;
+  readonly flow: Flow;
 }
 
+/** A peer that has opened flow 1 to this side, which takes it with `take`. */
+function served(options: FramePeerOptions = {}, take = (stream: SessionStream) => Flow.attached(stream)): Scene {
+  const peer = FramePeer.established({ ...DATAGRAMS, ...options });
+  const flows: Flow[] = [];
+  peer.onStream = (stream) => void flows.push(take(stream));
+  peer.sendOpenFlow(1);
+  peer.takeTexts();
+  return { peer, flow: flows[0] as Flow };
+}
+
+/** One that this side has not answered. */
+const unanswered = (): Scene => served({}, (stream) => new Flow((events) => DatagramFlow.attach(stream, events)));
+
 /** A peer that has accepted flow 2 of this side. */
-function opened(options: FramePeerOptions = {}): { peer: FramePeer; flow: Flow } {
+function opened(options: FramePeerOptions = {}): Scene {
   const peer = FramePeer.established({ ...DATAGRAMS, ...options });
   const flow = Flow.opened(peer);
   peer.pump();
   peer.send(ACCEPT, 2);
   peer.takeTexts();
   return { peer, flow };
+}
+
+/** The same, with messages that wait for credit. */
+function waiting(count: number): Scene {
+  const scene = opened({ peerLimits: { streamCredit: 1024 } });
+  for (let sent = 0; sent < count; sent += 1) scene.flow.flow.send(Buffer.alloc(2000));
+  return scene;
 }
 
 /** The messages in the DATA that came of a stream. */
@@ -120,14 +133,9 @@ test('R-DGRAM-1: HELLO says that there may be flows, and they are opened where t
 });
 
 test('R-DGRAM-2: the field of OPEN makes a flow, and nothing else does', (t) => {
-  for (const [datagram, isDatagram] of [
-    [true, true],
-    [false, false],
-    [null, false],
-    [undefined, false],
-  ] as const) {
+  for (const datagram of [true, false, null, undefined]) {
     const peer = goesOn(t, (one) => one.send(OPEN, 1, { service: 'echo', datagram }), DATAGRAMS);
-    t.is(peer.streams.get(1)?.isDatagram, isDatagram);
+    t.is(peer.streams.get(1)?.isDatagram, datagram === true);
   }
   for (const datagram of [1, 'true', {}])
     endsWith(t, 'protocol-error', (peer) => peer.send(OPEN, 1, { service: 'echo', datagram }), DATAGRAMS);
@@ -249,36 +257,26 @@ test('R-DGRAM-4: of messages that have not come whole no more is kept than the b
   t.is(flows.at(-1)?.flow.receiveDropped, 1);
 });
 
-/** What a peer that gave no more credit gets when it gives some. */
-function afterStall(t: ExecutionContext, sizes: readonly number[]): { got: number[]; flow: DatagramFlow } {
-  const { peer, flow } = opened({ peerLimits: { streamCredit: 1024 } });
-  flow.flow.send(Buffer.alloc(2000, 255));
-  peer.pump();
-  sizes.forEach((size, index) => flow.flow.send(Buffer.alloc(size, index)));
-  peer.sendCredit(2, 2 ** 30);
-  const [first, ...rest] = sentOn(peer, 2);
-  t.is(first?.length, 2000);
-  return { got: rest.map((message) => message[0] ?? -1), flow: flow.flow };
+for (const [what, sizes, from] of [
+  ['64 messages', Array.from({ length: 200 }, () => 10), 136],
+  ['262,144 bytes', [...Array.from({ length: 10 }, () => 60_000), 10], 6],
+] as const) {
+  test(`R-DGRAM-5: while the flow has something unsent the newest ${what} wait, and the oldest are dropped`, (t) => {
+    const { peer, flow } = opened({ peerLimits: { streamCredit: 1024 } });
+    flow.flow.send(Buffer.alloc(2000, 255));
+    peer.pump();
+    sizes.forEach((size, index) => flow.flow.send(Buffer.alloc(size, index)));
+    peer.sendCredit(2, 2 ** 30);
+    const [first, ...rest] = sentOn(peer, 2);
+    t.is(first?.length, 2000);
+    const waited = [...sizes.keys()].slice(from);
+    t.deepEqual(
+      rest.map((message) => message[0]),
+      waited,
+    );
+    t.deepEqual([flow.flow.sent, flow.flow.sendDropped], [1 + waited.length, from]);
+  });
 }
-
-test('R-DGRAM-5: while the flow has something unsent the newest 64 messages wait, and the oldest are dropped', (t) => {
-  const { got, flow } = afterStall(
-    t,
-    Array.from({ length: 200 }, () => 10),
-  );
-  t.deepEqual(
-    got,
-    Array.from({ length: 64 }, (_, index) => 136 + index),
-  );
-  t.is(flow.sent, 65);
-  t.is(flow.sendDropped, 136);
-});
-
-test('R-DGRAM-5: so do the newest 262,144 bytes', (t) => {
-  const { got, flow } = afterStall(t, [...Array.from({ length: 10 }, () => 60_000), 10]);
-  t.deepEqual(got, [6, 7, 8, 9, 10]);
-  t.is(flow.sent + flow.sendDropped, 12);
-});
 
 test('R-DGRAM-5: all flows together have one turn among the streams, and none before those that are interactive', (t) => {
   const peer = FramePeer.established({ ...DATAGRAMS, peerLimits: { inFlight: 1024, streamCredit: 2 ** 20 } });
@@ -337,29 +335,24 @@ test('R-DGRAM-6: FIN of either side ends the flow both ways at once', (t) => {
   t.is(second.flow.flow.sendDropped, 1);
 });
 
-test('R-DGRAM-6: a flow whose messages wait is ended without them, and STOP ends it with a reset', (t) => {
-  const waiting = opened({ peerLimits: { streamCredit: 1024 } });
-  for (let count = 0; count < 5; count += 1) waiting.flow.flow.send(Buffer.alloc(2000));
-  waiting.peer.send(FIN, 2);
-  t.deepEqual(waiting.flow.codes, ['cancelled']);
-  t.true(waiting.peer.takeTexts().includes('RESET 2 cancelled'));
-  t.is(waiting.flow.flow.sent, 0);
-  t.is(waiting.flow.flow.sendDropped, 5);
-  t.is(waiting.peer.session.streams.datagramBudget.usedBytes, 0);
+for (const [what, scene, type, id, texts, code, dropped] of [
+  ['FIN before messages that wait', () => waiting(5), FIN, 2, ['DATA 2 1024', 'RESET 2 cancelled'], 'cancelled', 5],
+  ['STOP before messages that wait', () => waiting(1), STOP, 2, ['DATA 2 1024', 'RESET 2 denied'], 'denied', 1],
+  ['STOP', served, STOP, 1, ['RESET 1 denied'], 'denied', 0],
+  ['RESET', served, RESET, 1, [], 'denied', 0],
+  ['STOP before the answer of this side', unanswered, STOP, 1, ['REFUSE 1 denied'], 'denied', 0],
+] as const) {
+  test(`R-DGRAM-6: ${what} ends a flow with ${code}`, (t) => {
+    const { peer, flow } = scene();
+    peer.send(type, id, type === FIN ? undefined : REASON);
+    t.deepEqual(peer.takeTexts(), [...texts]);
+    t.deepEqual(flow.codes, [code]);
+    t.deepEqual([flow.flow.sent, flow.flow.sendDropped], [0, dropped]);
+    t.is(peer.session.streams.datagramBudget.usedBytes, 0);
+  });
+}
 
-  const stopped = served();
-  stopped.peer.send(STOP, 1, REASON);
-  t.deepEqual(stopped.peer.takeTexts(), ['RESET 1 denied']);
-  t.deepEqual(stopped.flow.codes, ['denied']);
-
-  const unsent = opened({ peerLimits: { streamCredit: 1024 } });
-  unsent.flow.flow.send(Buffer.alloc(2000));
-  unsent.peer.pump();
-  unsent.peer.takeTexts();
-  unsent.peer.send(STOP, 2, REASON);
-  t.deepEqual(unsent.peer.takeTexts(), ['RESET 2 denied']);
-  t.is(unsent.flow.flow.sendDropped, 1);
-
+test('R-DGRAM-6: STOP behind FIN of this side changes nothing, and before the answer of the peer it is a RESET', (t) => {
   const ended = opened();
   ended.flow.flow.end();
   ended.peer.send(STOP, 2, REASON);
@@ -367,46 +360,23 @@ test('R-DGRAM-6: a flow whose messages wait is ended without them, and STOP ends
   ended.peer.send(FIN, 2);
   t.deepEqual(ended.flow.codes, [null]);
 
-  const reset = served();
-  reset.peer.send(RESET, 1, REASON);
-  t.deepEqual(reset.flow.codes, ['denied']);
-});
-
-test('R-DGRAM-6: STOP before the answer ends a flow: with REFUSE by the side that was asked, with RESET by the opener', (t) => {
   const peer = FramePeer.established(DATAGRAMS);
-  let flow: Flow | null = null;
-  peer.onStream = (stream) => {
-    flow = new Flow((events) => DatagramFlow.attach(stream, events));
-  };
-  peer.sendOpenFlow(1);
-  peer.send(STOP, 1, REASON);
-  t.deepEqual(peer.takeTexts(), ['REFUSE 1 denied']);
-  t.deepEqual((flow as unknown as Flow).codes, ['denied']);
-
   const own = Flow.opened(peer);
-  peer.pump();
-  peer.takeTexts();
   peer.send(STOP, 2, REASON);
-  t.deepEqual(peer.takeTexts(), ['RESET 2 denied']);
+  t.deepEqual(peer.takeTexts(), ['OPEN 2 far', 'RESET 2 denied']);
   t.deepEqual(own.codes, ['denied']);
   peer.send(ACCEPT, 2);
   t.deepEqual(peer.endings, []);
 });
 
 test('R-DGRAM-6: what an opener says before it ends a flow arrives, also where the answer takes its time', (t) => {
-  const peer = FramePeer.established(DATAGRAMS);
-  let flow: Flow | null = null;
-  peer.onStream = (stream) => {
-    flow = new Flow((events) => DatagramFlow.attach(stream, events));
-  };
-  peer.sendOpenFlow(1);
+  const { peer, flow } = unanswered();
   peer.sendData(1, bytesOf(Buffer.from('only')));
   peer.send(FIN, 1);
   t.deepEqual(peer.takeTexts(), []);
-  const found = flow as unknown as Flow;
-  t.deepEqual(found.messages.map(String), ['only']);
-  found.flow.accept();
+  t.deepEqual(flow.messages.map(String), ['only']);
+  flow.flow.accept();
   peer.pump();
   t.deepEqual(peer.takeTexts(), ['ACCEPT 1', 'FIN 1']);
-  t.deepEqual(found.codes, [null]);
+  t.deepEqual(flow.codes, [null]);
 });
