@@ -456,6 +456,12 @@ export class SessionPair {
     this.b = newSide('b', { ...common, ...settingsOfB });
   }
 
+  static established(options?: PairOptions): SessionPair {
+    const pair = new SessionPair(options);
+    pair.establish();
+    return pair;
+  }
+
   get sides(): readonly [Side, Side] {
     return [this.a, this.b];
   }

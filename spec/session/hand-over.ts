@@ -67,18 +67,18 @@ function pacedStream(t: ExecutionContext) {
     sinks.push(sink);
     return sink;
   };
-  const scene = withStream((stream) => {
-    setPace(stream, scene.pair);
-    stream.attach(take(stream));
-    stream.accept();
-    stream.finish();
+  const { pair, opener, stream } = withStream((incoming) => {
+    setPace(incoming, pair);
+    incoming.attach(take(incoming));
+    incoming.accept();
+    incoming.finish();
   });
-  scene.stream.finish();
-  scene.pair.settle();
+  stream.finish();
+  pair.settle();
   /** All that came, in all processes. */
   const all = (): Buffer => Buffer.concat(sinks.map(({ bytes }) => bytes));
-  t.true(all().length > 0 && all().length < BYTES.length && scene.opener.isOver);
-  return { pair: scene.pair, sinks, take, all };
+  t.true(all().length > 0 && all().length < BYTES.length && opener.isOver);
+  return { pair, sinks, take, all };
 }
 
 for (const isPaced of [true, false]) {
@@ -321,9 +321,7 @@ test('an open keeps the time that it has for an answer', (t) => {
 });
 
 test('a session that drains has the rest of its time, and opens nothing', (t) => {
-  const pair = new ResumePair();
-  const end = pair.traffic.open(pair.a);
-  pair.settle();
+  const { pair, end } = ResumePair.withStream();
   pair.a.session.drain('bye');
   pair.clock.advance(10_000);
   pair.a.handOver();
@@ -332,14 +330,12 @@ test('a session that drains has the rest of its time, and opens nothing', (t) =>
   pair.clock.advance(19_999);
   t.false(pair.a.session.isOver);
   pair.clock.advance(1);
-  t.true(pair.a.session.isOver);
-  t.deepEqual(pair.a.ended, ['shutdown bye']);
-  t.is(end?.reason?.code, 'shutdown');
+  t.deepEqual([pair.a.ended, end.reason?.code], [['shutdown bye'], 'shutdown']);
 });
 
 test('a session that drains ends when its streams have ended', (t) => {
-  const pair = new ResumePair();
-  pair.traffic.open(pair.a)?.send(5000);
+  const { pair, end } = ResumePair.withStream();
+  end.send(5000);
   pair.settle();
   pair.b.session.drain('bye');
   for (const side of pair.sides) side.handOver();
@@ -349,8 +345,8 @@ test('a session that drains ends when its streams have ended', (t) => {
 });
 
 test('a session without a link waits for another one as long as it would have', (t) => {
-  const pair = new ResumePair();
-  pair.traffic.open(pair.a)?.send(50_000);
+  const { pair, end } = ResumePair.withStream();
+  end.send(50_000);
   pair.disconnect();
   pair.clock.advance(RESUME_MS - 1000);
   for (const side of pair.sides) side.handOver('without link');
@@ -362,9 +358,8 @@ test('a session without a link waits for another one as long as it would have', 
 });
 
 test('a session that loses its link by that has the whole time, and goes on with another one', (t) => {
-  const pair = new ResumePair();
-  const end = pair.traffic.open(pair.a);
-  end?.send(50_000);
+  const { pair, end } = ResumePair.withStream();
+  end.send(50_000);
   pair.step(10_000);
   pair.clock.advance(RESUME_MS / 2);
   pair.a.handOver('without link');
@@ -373,7 +368,7 @@ test('a session that loses its link by that has the whole time, and goes on with
   pair.clock.advance(RESUME_MS - 1);
   pair.cut();
   t.deepEqual(pair.finish(), []);
-  t.is(end?.other?.receivedBytes, 50_000);
+  t.is(end.other?.receivedBytes, 50_000);
   t.is(pair.a.kept.endAtMs(pair.a.session), null);
 });
 
@@ -420,12 +415,10 @@ test('a frame that stays incomplete for too long does so in both processes toget
 });
 
 test('what came is acknowledged when that is due', (t) => {
-  const pair = new ResumePair();
-  const end = pair.traffic.open(pair.a);
-  pair.settle();
+  const { pair, end } = ResumePair.withStream();
   pair.clock.advance(1000);
   pair.settle();
-  end?.other?.send(100);
+  end.other?.send(100);
   pair.settle();
   pair.clock.advance(150);
   pair.a.handOver();

@@ -14,8 +14,7 @@ import { carryOn, carryUntil, type PairOptions, SessionPair } from '../helpers/s
 
 /** A pair and the two ends of one stream between them. */
 async function join(options: PairOptions = {}) {
-  const pair = new SessionPair(options);
-  pair.establish();
+  const pair = SessionPair.established(options);
   const accepted = new Promise<MuxStream>((resolve) => {
     pair.b.session.once('stream', (stream) => resolve(MuxStream.accept(pair.b.session, stream)));
   });
@@ -46,8 +45,7 @@ test('a stream tells its service, its id, and where it came from; destroyed with
 });
 
 test('connect is emitted when the peer has accepted', async (t) => {
-  const pair = new SessionPair();
-  pair.establish();
+  const pair = SessionPair.established();
   let isAccepted = false;
   pair.b.session.once('stream', (stream) => {
     isAccepted = true;
@@ -134,15 +132,9 @@ test('finished resolves on both ends when both directions have ended', async (t)
 test('half-close: what comes after the own end is read, and the other side may write long after', async (t) => {
   const { pair, near, far } = await join();
   near.end('question');
-  const question = await carryUntil(
-    pair,
-    (async () => {
-      let all = '';
-      far.on('data', (chunk: Buffer) => (all += chunk.toString()));
-      await once(far, 'end');
-      return all;
-    })(),
-  );
+  let question = '';
+  far.on('data', (chunk: Buffer) => (question += chunk.toString()));
+  await carryUntil(pair, once(far, 'end'));
   t.is(question, 'question');
   t.true(far.writable);
   const answer = pattern(300_000);
@@ -160,15 +152,13 @@ test('destroy with a foreign error resets the other end with cancelled and its m
 });
 
 test('destroy fails the writes that wait, each callback once', async (t) => {
-  const { pair, near, far } = await join({ limits: { streamCredit: 1024 } });
+  const { pair, near } = await join({ limits: { streamCredit: 1024 } });
   const outcomes: string[] = [];
   near.on('error', (error) => outcomes.push(`error ${error.message}`));
-  near.write(pattern(5000), (error) => outcomes.push(error?.message ?? 'written'));
-  near.write(pattern(10), (error) => outcomes.push(error?.message ?? 'written'));
+  for (const size of [5000, 10]) near.write(pattern(size), (error) => outcomes.push(error?.message ?? 'written'));
   await carryOn(pair);
   t.deepEqual(outcomes, []);
   near.destroy(new VproxyError('denied', 'no more'));
-  far.on('error', () => undefined);
   await carryOn(pair);
   t.is(outcomes.filter((outcome) => outcome === 'error no more').length, 1);
   t.is(outcomes.length, 3);
@@ -176,23 +166,26 @@ test('destroy fails the writes that wait, each callback once', async (t) => {
 });
 
 test('the end of the session destroys every stream with its reason, also one that waits to write or to be drained', async (t) => {
-  const { pair, near, far } = await join({ limits: { streamCredit: 1024 }, capacityBytes: 100 });
+  const { pair, near } = await join({ limits: { streamCredit: 1024 }, capacityBytes: 100 });
   near.write(pattern(50_000));
   await carryOn(pair);
   pair.b.restart();
-  far.on('error', () => undefined);
-  const error = await failure(t, pair, near);
-  t.is(error.code, 'peer-restarted');
+  t.is((await failure(t, pair, near)).code, 'peer-restarted');
 });
 
-test('STOP of the peer fails the writes of this side with its reason', async (t) => {
-  const pair = new SessionPair();
-  pair.establish();
+/** A stream that the peer accepts and stops; `serve` is what it does besides. */
+function stopped(code: string, message: string, serve: (far: MuxStream) => void) {
+  const pair = SessionPair.established();
   pair.b.session.once('stream', (stream) => {
-    MuxStream.accept(pair.b.session, stream).resume();
-    stream.stop('local-error', 'nobody reads');
+    const far = MuxStream.accept(pair.b.session, stream);
+    stream.stop(code, message);
+    serve(far);
   });
-  const stream = MuxStream.open(pair.a.session, 'x');
+  return { pair, stream: MuxStream.open(pair.a.session, 'x') };
+}
+
+test('STOP of the peer fails the writes of this side with its reason', async (t) => {
+  const { pair, stream } = stopped('local-error', 'nobody reads', (far) => void far.resume());
   await carryOn(pair);
   stream.write('too late');
   const error = await failure(t, pair, stream);
@@ -200,58 +193,42 @@ test('STOP of the peer fails the writes of this side with its reason', async (t)
 });
 
 test('STOP of the peer drops what is written where somebody listens for it, and the peer may still send', async (t) => {
-  const pair = new SessionPair();
-  pair.establish();
-  pair.b.session.once('stream', (stream) => {
-    const far = MuxStream.accept(pair.b.session, stream);
-    stream.stop('cancelled', 'has ended');
-    far.end('answer');
-  });
-  const stream = MuxStream.open(pair.a.session, 'x');
-  const reasons: VproxyError[] = [];
-  stream.on('stop', (reason: VproxyError) => reasons.push(reason));
+  const { pair, stream } = stopped('cancelled', 'has ended', (far) => void far.end('answer'));
+  const reasons: string[] = [];
+  stream.on('stop', ({ code, message }: VproxyError) => reasons.push(`${code} ${message}`));
   await carryOn(pair);
   stream.write('too late');
   stream.end('also');
   t.is(await carryUntil(pair, text(stream)), 'answer');
-  t.deepEqual(
-    reasons.map(({ code, message }) => [code, message]),
-    [['cancelled', 'has ended']],
-  );
+  t.deepEqual(reasons, ['cancelled has ended']);
   t.is(stream.errored, null);
 });
 
 test('behind STOP no more is dropped than 256 KiB and what the peer sends; a write beyond that waits, and fails after 10 s', async (t) => {
-  const pair = new SessionPair();
-  pair.establish();
   const fars: MuxStream[] = [];
-  pair.b.session.once('stream', (stream) => {
-    const far = MuxStream.accept(pair.b.session, stream);
-    fars.push(far);
-    far.on('error', () => undefined);
-    stream.stop('cancelled', 'has ended');
+  const { pair, stream } = stopped('cancelled', 'has ended', (far) => {
+    fars.push(far.on('error', () => undefined));
   });
-  const stream = MuxStream.open(pair.a.session, 'x');
   stream.on('stop', () => undefined).resume();
-  await carryOn(pair);
-  const written: number[] = [];
-  const write = async (bytes: number): Promise<number> => {
-    stream.write(Buffer.alloc(bytes), (error) => {
-      if ((error ?? null) === null) written.push(bytes);
-    });
+  const pass = async (ms: number): Promise<void> => {
+    pair.clock.advance(ms);
     await carryOn(pair);
-    return written.reduce((sum, one) => sum + one, 0);
+  };
+  await carryOn(pair);
+  let writtenBytes = 0;
+  const write = async (bytes: number): Promise<number> => {
+    stream.write(Buffer.alloc(bytes), (error) => (writtenBytes += (error ?? null) === null ? bytes : 0));
+    await carryOn(pair);
+    return writtenBytes;
   };
   t.is(await write(200_000), 200_000);
   t.is(await write(100_000), 200_000, 'it was too much, and waits');
   // What the peer sends counts as well.
   fars[0]?.write(Buffer.alloc(50_000));
   await carryOn(pair);
-  pair.clock.advance(5000);
-  await carryOn(pair);
+  await pass(5000);
   t.is(await write(200_000), 300_000);
-  pair.clock.advance(9000);
-  await carryOn(pair);
+  await pass(9000);
   t.is(stream.errored, null);
   pair.clock.advance(2000);
   const error = await failure(t, pair, stream);
@@ -266,7 +243,6 @@ test('write returns false when the stream is behind, and drain follows', async (
   await carryUntil(pair, once(near, 'drain'));
   t.is(near.writableLength, 0);
   near.destroy();
-  far.on('error', () => undefined);
 });
 
 test('setEncoding, empty chunks and strings work as on any stream', async (t) => {
@@ -291,7 +267,6 @@ test('a stream can be read with for await, and breaking off resets it', async (t
 
   const other = await join();
   other.near.write(pattern(200_000));
-  other.near.on('error', () => undefined);
   const first = (async () => {
     for await (const chunk of other.far) return chunk as Buffer;
     return null;
@@ -346,8 +321,7 @@ test('pipe into a slow program holds no more than the window', async (t) => {
 });
 
 test('a stream that was never accepted ends with the refusal, its waiting writes too', async (t) => {
-  const pair = new SessionPair();
-  pair.establish();
+  const pair = SessionPair.established();
   const stream = MuxStream.open(pair.a.session, 'nobody');
   const written = new Promise<Error | null | undefined>((resolve) => {
     stream.write(pattern(100_000), resolve);
@@ -358,16 +332,14 @@ test('a stream that was never accepted ends with the refusal, its waiting writes
 });
 
 test('open throws when there is no session any more', (t) => {
-  const pair = new SessionPair();
-  pair.establish();
+  const pair = SessionPair.established();
   const { session } = pair.a;
   session.end(new VproxyError('shutdown', 'bye'));
   t.throws(() => MuxStream.open(session, 'x'), { code: 'no-session' });
 });
 
 test('a program that destroys a stream is called back when the channel is done with its buffer', async (t) => {
-  const pair = new SessionPair({ capacityBytes: 100, limits: { streamCredit: 5000 } });
-  pair.establish();
+  const pair = SessionPair.established({ capacityBytes: 100, limits: { streamCredit: 5000 } });
   const stream = MuxStream.open(pair.a.session, 'echo');
   stream.on('error', () => undefined);
   let isBack = false;

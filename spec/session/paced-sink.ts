@@ -60,8 +60,8 @@ function setUp(t: ExecutionContext, bytesPerSecond: number, options: PairOptions
 type Scene = ReturnType<typeof setUp>;
 
 /** Opens a stream to side b and sends these bytes on it. */
-function send({ pair }: Scene, bytes: Buffer): SessionStream {
-  const stream = pair.a.session.open('sink', null, new RecordingSink());
+function send({ pair }: Scene, bytes: Buffer, sink = new RecordingSink()): SessionStream {
+  const stream = pair.a.session.open('sink', null, sink);
   stream.send(bytes, 0, bytes.length, false);
   pair.settle();
   return stream;
@@ -145,70 +145,55 @@ test('bytes come in order behind each other, FIN behind the last one, and the en
 });
 
 test('R-STREAM-5: a stream whose bytes wait for the rate keeps its place when it has ended both ways', (t) => {
-  const pair = new SessionPair({ limits: { streams: 1 } });
-  const registry = new ServiceRegistry();
-  registry.setGate('sink', new ServiceGate({ bytesPerSecond: 16_384 }, pair.clock));
-  const sinks: RecordingSink[] = [];
-  registry.add('sink', (stream) => {
+  const scene = setUp(t, 16_384, { limits: { streams: 1 } });
+  const open = (): RecordingSink => {
     const sink = new RecordingSink();
-    sink.releases = stream;
-    sinks.push(sink);
-    stream.attach(sink);
-    stream.accept();
-    // It has nothing to send, and ends its direction at once.
+    const stream = send(scene, FIRST_CREDIT, sink);
+    // The served side has nothing to send, and ends its direction at once.
+    scene.streams.at(-1)?.finish();
     stream.finish();
-  });
-  pair.b.onSession = (session) => session.on('stream', (stream) => registry.serve(stream, session));
-  pair.establish();
-  const open = () => {
-    const sink = new RecordingSink();
-    const stream = pair.a.session.open('sink', null, sink);
-    stream.send(FIRST_CREDIT, 0, FIRST_CREDIT.length, false);
-    stream.finish();
-    pair.settle();
-    return { sink, stream };
+    scene.pair.settle();
+    return sink;
   };
-  const first = open();
-  t.true(first.stream.isOver);
-  t.false(sinks[0]?.isOver);
-  const second = open();
-  t.is(second.sink.reason?.code, 'too-many-streams');
-  for (let ms = 0; ms < 4000; ms += 100) {
-    pair.clock.advance(100);
-    pair.settle();
-  }
-  t.is(sinks[0]?.bytes.length, FIRST_CREDIT.length);
-  t.deepEqual(sinks[0]?.events.slice(-2), ['fin', 'end']);
-  t.is(open().sink.reason, null);
-  t.is(sinks.length, 2);
+  t.true(open().isOver);
+  const [served] = scene.sinks;
+  t.false(served?.isOver);
+  t.is(open().reason?.code, 'too-many-streams');
+  pass(scene, 4, 100);
+  t.is(served?.bytes.length, FIRST_CREDIT.length);
+  t.deepEqual(served?.events.slice(-2), ['fin', 'end']);
+  t.is(open().reason, null);
+  t.is(scene.sinks.length, 2);
 });
 
 for (const [what, code, leave] of [
-  ['stops reading', null, (stream: SessionStream) => stream.stop('cancelled', 'no more')],
-  ['is torn down', 'cancelled', (stream: SessionStream) => stream.reset('cancelled', 'no more')],
+  ['stops reading', null, (stream?: SessionStream) => stream?.stop('cancelled', 'no more')],
+  ['is torn down', 'cancelled', (stream?: SessionStream) => stream?.reset('cancelled', 'no more')],
 ] as const) {
   test(`a local end that ${what} while the last bytes wait is done with, once, and its place is free`, (t) => {
     const scene = setUp(t, 1024);
+    const atRest = scene.pair.clock.pending;
     const stream = send(scene, FIRST_CREDIT);
-    scene.streams[0]?.finish();
+    const [served] = scene.streams;
+    served?.finish();
     stream.finish();
     scene.pair.settle();
     t.true(stream.isOver);
     const { passed } = scene;
-    const [served] = scene.streams;
-    const [sink] = scene.sinks;
     t.true(served?.isDraining);
-    if (served !== undefined) leave(served);
+    leave(served);
     t.false(served?.isDraining);
+    const [sink] = scene.sinks;
     t.deepEqual([sink?.isOver, sink?.reason?.code ?? null], [true, code]);
     pass(scene, 10, 100);
     t.is(scene.passed, passed);
-    t.is(scene.pair.clock.pending, countTimersAtRest(t));
+    t.is(scene.pair.clock.pending, atRest);
   });
 }
 
 test('what waits is dropped with a stream that the peer resets, and keeps neither memory nor a timer', (t) => {
   const scene = setUp(t, 1024);
+  const atRest = scene.pair.clock.pending;
   const streams = Array.from({ length: 100 }, () => send(scene, FIRST_CREDIT));
   const { passed } = scene;
   for (const stream of streams) stream.reset('cancelled', 'enough');
@@ -219,7 +204,7 @@ test('what waits is dropped with a stream that the peer resets, and keeps neithe
   dropView();
   pass(scene, 10, 100);
   t.is(scene.passed, passed);
-  t.is(scene.pair.clock.pending, countTimersAtRest(t));
+  t.is(scene.pair.clock.pending, atRest);
 });
 
 test('a stream whose bytes pass at the rate is not idle; one whose bytes have passed is', (t) => {
@@ -246,12 +231,10 @@ test('a greedy stream does not starve others, in either direction', (t) => {
 
   // The other way round.
   const [one, two, three] = scene.streams;
-  const received = () => [one, two, three].map((stream) => stream?.sentBytes ?? 0);
-  one?.send(bulk, 0, bulk.length, false);
-  two?.send(bulk, 0, bulk.length, false);
+  for (const stream of [one, two]) stream?.send(bulk, 0, bulk.length, false);
   three?.send(Buffer.from('late'), 0, 4, false);
   pass(scene, 3, 10);
-  const [firstSent = 0, secondSent = 0, lateSent] = received();
+  const [firstSent = 0, secondSent = 0, lateSent] = [one, two, three].map((stream) => stream?.sentBytes ?? 0);
   t.is(lateSent, 4);
   t.true(secondSent >= 10_000, `${firstSent} and ${secondSent}`);
 });
@@ -300,9 +283,3 @@ test('bytes of several streams that wait for the channel and then for the rate a
     [65_536, 65_536, 65_536],
   );
 });
-
-/** The timers of a pair of sessions without a stream. */
-function countTimersAtRest(t: ExecutionContext): number {
-  const { pair } = setUp(t, 1024);
-  return pair.clock.pending;
-}

@@ -6,12 +6,9 @@ import { RESUME_MS } from '../helpers/session-pair.js';
 import { ResumePair } from './resume-pair.js';
 
 test('a link that dies while all is written again, ten times in a row, loses nothing', (t) => {
-  const pair = new ResumePair();
-  const end = pair.traffic.open(pair.a);
-  pair.settle();
-  end?.other?.send(900_000);
-  end?.send(900_000);
-  while (pair.step(40_000) && (end?.receivedBytes ?? 0) < 300_000);
+  const { pair, end } = ResumePair.withStream();
+  for (const one of [end, end.other]) one?.send(900_000);
+  while (pair.step(40_000) && end.receivedBytes < 300_000);
   for (let link = 0; link < 10; link += 1) {
     pair.cut(5000);
     while (pair.a.resumed === link || pair.b.resumed === link) pair.step(5000);
@@ -20,7 +17,7 @@ test('a link that dies while all is written again, ten times in a row, loses not
   }
   pair.cut();
   t.deepEqual(pair.finish(), []);
-  t.deepEqual([end?.receivedBytes, end?.other?.receivedBytes], [900_000, 900_000]);
+  t.deepEqual([end.receivedBytes, end.other?.receivedBytes], [900_000, 900_000]);
 });
 
 test('a round trip is never one over two links; what was asked for meanwhile is measured on the next one', (t) => {
@@ -99,9 +96,7 @@ test('the HELLO of the link that a session goes on with may be repeated into it,
 
 /** A pair with an open stream that has carried something, cut while more of it was under way. */
 function disconnected() {
-  const pair = new ResumePair();
-  const end = pair.traffic.open(pair.a);
-  if (end === null) throw new Error('there is no session');
+  const { pair, end } = ResumePair.withStream();
   end.send(10_000);
   pair.settle();
   end.send(300_000);
@@ -118,44 +113,31 @@ function connect({ pair }: Disconnected): void {
   pair.settle();
 }
 
+const RESTARTED = 'peer-restarted another process came back in place of the peer';
+const NOW = new VproxyError('shutdown', 'now');
+
+/** The peer comes back, when something has happened to it. */
+const comesBack =
+  (act: (lost: Disconnected) => void) =>
+  (lost: Disconnected): void => {
+    act(lost);
+    connect(lost);
+  };
+
 /** What happens to a session without a link, what it ends with, and how many sessions the side has then. */
 const ENDINGS: readonly [what: string, ending: string, kept: number, act: (lost: Disconnected) => void][] = [
-  [
-    'no other link comes in time',
-    'resume-expired no other link within 60 s',
-    0,
-    ({ pair }) => pair.clock.advance(RESUME_MS),
-  ],
+  ['no other link comes', 'resume-expired no other link within 60 s', 0, ({ pair }) => pair.clock.advance(RESUME_MS)],
   [
     'the peer begins another one instead',
     'resume-refused the peer came back without the session',
     1,
-    (lost) => {
-      lost.other.end(new VproxyError('stalled', 'gone at the other side only'));
-      connect(lost);
-    },
+    comesBack(({ other }) => other.end(new VproxyError('stalled', 'gone at the other side only'))),
   ],
-  [
-    'another process is in the place of the peer',
-    'peer-restarted another process came back in place of the peer',
-    1,
-    (lost) => {
-      lost.pair.b.replace();
-      connect(lost);
-    },
-  ],
-  [
-    'the peer resumes nothing any more',
-    'peer-restarted another process came back in place of the peer',
-    0,
-    (lost) => {
-      lost.pair.b.replace({ resume: null });
-      connect(lost);
-    },
-  ],
-  ['the channel is stopped', 'shutdown now', 0, ({ pair }) => pair.a.kept.stop(new VproxyError('shutdown', 'now'))],
+  ['another process is in the place of the peer', RESTARTED, 1, comesBack(({ pair }) => pair.b.replace())],
+  ['the peer resumes nothing any more', RESTARTED, 0, comesBack(({ pair }) => pair.b.replace({ resume: null }))],
+  ['the channel is stopped', 'shutdown now', 0, ({ pair }) => pair.a.kept.stop(NOW)],
   ['it is to drain', 'shutdown now', 0, ({ session }) => session.drain('now')],
-  ['it is ended', 'shutdown now', 0, ({ session }) => session.end(new VproxyError('shutdown', 'now'))],
+  ['it is ended', 'shutdown now', 0, ({ session }) => session.end(NOW)],
 ];
 
 for (const [what, ending, kept, act] of ENDINGS) {
@@ -178,17 +160,15 @@ for (const [what, ending, kept, act] of ENDINGS) {
 
 test('a peer that was not told of the end learns of it by the next session', (t) => {
   const lost = disconnected();
-  lost.session.end(new VproxyError('shutdown', 'now'));
+  lost.session.end(NOW);
   connect(lost);
   t.deepEqual(lost.pair.b.ended, ['resume-refused the peer came back without the session']);
 
-  const pair = new ResumePair();
-  const end = pair.traffic.open(pair.a);
-  pair.settle();
+  const { pair, end } = ResumePair.withStream();
   pair.b.session.end(new VproxyError('shutdown', 'before the link was lost'));
   pair.cut();
   pair.settle();
-  t.deepEqual([end?.reason?.code, end?.other?.reason?.code], ['resume-refused', 'shutdown']);
+  t.deepEqual([end.reason?.code, end.other?.reason?.code], ['resume-refused', 'shutdown']);
 });
 
 test('a HELLO of another process ends nothing before there is a session with it', (t) => {
@@ -200,23 +180,19 @@ test('a HELLO of another process ends nothing before there is a session with it'
 });
 
 test('a session that loses its link when the channel was stopped ends with that', (t) => {
-  const pair = new ResumePair();
-  const end = pair.traffic.open(pair.a);
-  pair.settle();
+  const { pair, end } = ResumePair.withStream();
   pair.a.kept.stop(new VproxyError('shutdown', 'stopped'));
   t.deepEqual(pair.a.ended, []);
   pair.disconnect();
   t.deepEqual(pair.a.ended, ['channel-closed cut']);
-  t.is(end?.reason?.code, 'channel-closed');
+  t.is(end.reason?.code, 'channel-closed');
 });
 
 test('a session that loses its link while it drains, and its GOAWAY, goes on with the next one, and ends when its streams have', (t) => {
   for (const whose of ['a', 'b'] as const) {
     for (const bytes of [0, 20_000]) {
-      const pair = new ResumePair();
-      const end = pair.traffic.open(pair.a);
-      pair.settle();
-      end?.send(300_000);
+      const { pair, end } = ResumePair.withStream();
+      end.send(300_000);
       pair[whose].session.drain('leaving');
       if (bytes > 0) pair.step(bytes);
       pair.cut();
@@ -224,7 +200,7 @@ test('a session that loses its link while it drains, and its GOAWAY, goes on wit
       t.deepEqual(pair.ended, []);
       t.true(pair.a.session.isDraining && pair.b.session.isDraining);
       t.deepEqual(pair.finish().sort(), ['a: shutdown leaving', 'b: shutdown leaving']);
-      t.deepEqual([end?.reason, end?.other?.receivedBytes], [null, 300_000]);
+      t.deepEqual([end.reason, end.other?.receivedBytes], [null, 300_000]);
     }
   }
 });
@@ -243,16 +219,14 @@ test('a drain that no link comes for takes no longer than any', (t) => {
 });
 
 test('what a session still had to say when it ended goes before the opening of the next one', (t) => {
-  const pair = new ResumePair({ capacityBytes: 1000 });
-  const end = pair.traffic.open(pair.a);
-  pair.settle();
-  end?.send(500_000);
+  const { pair, end } = ResumePair.withStream({ capacityBytes: 1000 });
+  end.send(500_000);
   pair.step(1000);
   pair.a.session.end(new VproxyError('denied', 'enough'));
-  t.is(end?.reason?.message, 'enough');
+  t.is(end.reason?.message, 'enough');
   pair.settle();
   t.deepEqual(pair.b.ended, ['denied enough']);
-  t.is(end?.lentBuffers, 0);
+  t.is(end.lentBuffers, 0);
 });
 
 test('a link that ends while it waits for the session of another one lets that one alone', (t) => {
