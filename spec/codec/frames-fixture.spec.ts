@@ -15,19 +15,7 @@ import {
 } from '../../lib/codec/header.js';
 import { encodeHello, encodeHelloPayload, type Hello, MAGIC, readHello } from '../../lib/codec/hello.js';
 import { DEFAULT_FRAME_BYTES } from '../../lib/codec/limits.js';
-import {
-  decodeGoaway,
-  decodeOpen,
-  decodeReasonPayload,
-  decodeServices,
-  decodeTotal,
-  encodeGoaway,
-  encodeOpen,
-  encodeReason,
-  encodeServices,
-  type Goaway,
-  writeTotal,
-} from '../../lib/codec/payloads.js';
+import { decodeTotal, writeTotal } from '../../lib/codec/payloads.js';
 import { ResumeSecret } from '../../lib/session/resume/secret.js';
 import { Budget } from '../../lib/util/bounds.js';
 
@@ -80,7 +68,6 @@ function payloadOf({ payload }: Vector): Buffer {
 
 const checkOf = (integrity: Integrity): DataCheck => new DataCheck(integrity, ...fixture.nonces);
 
-/** A frame as its bytes. */
 function encode(vector: Vector, integrity: Integrity): Buffer {
   const { type, stream, sequence } = vector;
   const payload = payloadOf(vector);
@@ -90,48 +77,6 @@ function encode(vector: Vector, integrity: Integrity): Buffer {
   const trailer = Buffer.alloc(4);
   trailer.writeUInt32BE(checkOf(integrity).trailerOf(sequence));
   return Buffer.concat([frame, trailer]);
-}
-
-interface OpenPayload {
-  readonly service: string;
-  readonly from?: string;
-  readonly datagram?: boolean;
-}
-
-/** What this code makes of the value of a payload; null where it has no encoder of its own. */
-function encodeValue({ type, payload }: Vector): Buffer | null {
-  if (payload === undefined || 'hex' in payload) return null;
-  if ('total' in payload) {
-    if (Number(payload.total) > Number.MAX_SAFE_INTEGER) return null;
-    const bytes = Buffer.alloc(8);
-    writeTotal(bytes, 0, Number(payload.total));
-    return bytes;
-  }
-  const value = payload.json as Goaway & OpenPayload & { services: string[]; more?: boolean };
-  if (type === 'OPEN') {
-    const { service, from = null, datagram: isDatagram = false } = value;
-    return encodeOpen({ service, from, isDatagram });
-  }
-  if (type === 'SERVICES') return value.more === true ? null : (encodeServices(value.services)[0] as Buffer);
-  return type === 'GOAWAY' ? encodeGoaway(value) : encodeReason(value);
-}
-
-/** What this code reads from a payload, in the form of the fixture's. */
-function decodeValue(type: string, payload: Buffer): object {
-  switch (type) {
-    case 'OPEN': {
-      const { service, from, isDatagram = false } = decodeOpen(payload);
-      return { service, ...(from !== null && { from }), ...(isDatagram && { datagram: true }) };
-    }
-    case 'SERVICES': {
-      const { services, more } = decodeServices(payload);
-      return more ? { services, more } : { services };
-    }
-    case 'GOAWAY':
-      return decodeGoaway(payload);
-    default:
-      return decodeReasonPayload(payload, type);
-  }
 }
 
 test('R-FRAME-2: the check values of both CRCs', (t) => {
@@ -151,12 +96,7 @@ for (const { what, hello, hex } of fixture.hellos) {
 
 for (const { what, integrity, frames } of fixture.sessions) {
   test(`R-FRAME-1: ${what} as it is written; integrity ${integrity}`, (t) => {
-    for (const vector of frames) {
-      const payload = payloadOf(vector);
-      t.is(encode(vector, integrity).toString('hex'), vector.hex, vector.type);
-      const encoded = encodeValue(vector);
-      if (encoded !== null) t.is(encoded.toString(), payload.toString(), vector.type);
-    }
+    for (const vector of frames) t.is(encode(vector, integrity).toString('hex'), vector.hex, vector.type);
   });
 
   test(`R-FRAME-1: ${what} as it is read; integrity ${integrity}`, (t) => {
@@ -184,12 +124,9 @@ for (const { what, integrity, frames } of fixture.sessions) {
       known.map((vector) => [vector.type, vector.stream, payloadOf(vector).toString('hex')]),
     );
     for (const { type, payload } of known) {
-      if (payload === undefined || 'hex' in payload) continue;
-      if ('json' in payload) t.deepEqual(decodeValue(type, Buffer.from(JSON.stringify(payload.json))), payload.json);
-      else {
-        const total = decodeTotal(FRAME_TYPE[type as keyof typeof FRAME_TYPE], payloadOf({ payload } as Vector));
-        t.is(total, Math.min(Number(payload.total), Number.MAX_SAFE_INTEGER));
-      }
+      if (payload === undefined || !('total' in payload)) continue;
+      const total = decodeTotal(FRAME_TYPE[type as keyof typeof FRAME_TYPE], payloadOf({ payload } as Vector));
+      t.is(total, Math.min(Number(payload.total), Number.MAX_SAFE_INTEGER));
     }
   });
 }

@@ -21,7 +21,6 @@ export function endedWith(t: ExecutionContext, peer: FramePeer, code: string): v
 
 type Act = (peer: FramePeer) => void;
 
-/** Does something to an established side and checks that it ends the session with `code`. */
 export function endsWith(t: ExecutionContext, code: string, act: Act, options: FramePeerOptions = {}): void {
   const peer = FramePeer.established(options);
   act(peer);
@@ -101,7 +100,6 @@ class Conversation {
     this.peer.pump();
   }
 
-  /** What the local end of a stream was told. */
   told(id: string): readonly string[] {
     return this.#end(id).sink.events;
   }

@@ -15,7 +15,6 @@ const { OPEN, ACCEPT, DATA, FIN, STOP, RESET } = FRAME_TYPE;
 const REASON = { code: 'denied', message: 'no' };
 const DATAGRAMS: FramePeerOptions = { features: ['datagram'] };
 
-/** A flow as this side has it, with what it told. */
 class Flow {
   readonly messages: Buffer[] = [];
   readonly endings: (VproxyError | null)[] = [];
@@ -56,7 +55,6 @@ class Flow {
   }
 }
 
-/** Bytes of a flow: messages with their lengths. */
 function bytesOf(...messages: readonly Buffer[]): Buffer {
   return Buffer.concat(
     messages.flatMap((message) => {
@@ -102,7 +100,6 @@ function waiting(count: number): Scene {
   return scene;
 }
 
-/** The messages in the DATA that came of a stream. */
 function sentOn(peer: FramePeer, streamId: number): Buffer[] {
   const bytes = Buffer.concat(
     peer.log.take().flatMap(({ type, streamId: id, payload }) => (type === DATA && id === streamId ? [payload] : [])),

@@ -27,7 +27,6 @@ function repeatUntilEnd(peer: FramePeer, times: number, act: (turn: number) => v
   return times;
 }
 
-/** What comes when the peer reads again. */
 function readAgain(peer: FramePeer): SeenFrame[] {
   peer.log.take();
   peer.isReading = true;

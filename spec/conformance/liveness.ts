@@ -41,7 +41,6 @@ const damaged = (peer: FramePeer, bytes: number, lost: number): Buffer => {
   return Buffer.concat([frame.subarray(0, bytes / 2), frame.subarray(bytes / 2 + lost)]);
 };
 
-/** The payloads of the PINGs that the side under test has sent since the last time. */
 const pingsOf = (peer: FramePeer): Buffer[] =>
   peer.log
     .take()

@@ -149,7 +149,6 @@ const ranges = (...all: [min: number, max: number][]): object[] => all.map(([min
 
 const good = { frame: 131_072, streamCredit: 65_536, inFlight: 1_048_576, streams: 1024, opens: 256 };
 
-/** What makes a HELLO invalid, by its fields. */
 const INVALID: Readonly<Record<string, readonly unknown[]>> = {
   version: [undefined, null, 1, {}, { min: 1 }, { min: '1', max: 1 }, ...ranges([2, 1], [-1, 1], [0.5, 1])],
   nonce: [undefined, null, 7, '', 'f'.repeat(31), 'f'.repeat(33), 'F'.repeat(32), 'g'.repeat(32)],

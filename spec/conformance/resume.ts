@@ -63,7 +63,6 @@ const ofResuming = (hello: Hello | undefined): readonly string[] | undefined =>
 
 // ---- R-RESUME-1: what both sides have --------------------------------------------------------------------------------
 
-/** What a peer does, and the side under test ends the session for. */
 type Violation = readonly [what: string, send: (peer: ResumingPeer) => void];
 
 test('R-RESUME-1: a side that can resume says so, and names nothing that it has not', (t) => {
@@ -169,7 +168,6 @@ test('R-RESUME-1: with TLS the HELLO in clear says nothing of sessions, and the 
 
 // ---- R-RESUME-2: what is counted ----------------------------------------------------------------------------------------
 
-/** The totals of the ACKs that came. */
 const acks = (link: FramePeer): number[] =>
   link.log.take().flatMap(({ type, payload }) => (type === ACK ? [Number(payload.readBigUInt64BE())] : []));
 
@@ -553,13 +551,11 @@ function withStream(options: ResumingPeerOptions = {}): ResumingPeer {
   return peer;
 }
 
-/** The side under test sends bytes on the first stream. */
 function sendData(peer: ResumingPeer, bytes: Buffer): void {
   peer.sessions[0]?.streams.list()[0]?.send(Buffer.from(bytes), 0, bytes.length, false);
   peer.link.pump();
 }
 
-/** The payloads of DATA that came on the newest channel. */
 const dataOf = (peer: ResumingPeer): string =>
   peer.link.log.frames.flatMap(({ type, payload }) => (type === DATA ? [payload.toString()] : [])).join('');
 
@@ -589,7 +585,6 @@ test('R-RESUME-5: each side goes on exactly where the other one is, at any byte,
   }
 });
 
-/** The payloads of the DATA frames in the bytes of a session. */
 function dataOfBytes(bytes: Buffer): string {
   let text = '';
   for (let at = 0; at < bytes.length; at += 16 + bytes.readUInt32BE(at + 8)) {

@@ -3,7 +3,6 @@ import { crc32 } from 'node:zlib';
 import { crc16, FRAME_TYPE, formatFrameType, type Integrity } from '../../lib/codec/header.js';
 import { decodeHello, type Hello, MAGIC } from '../../lib/codec/hello.js';
 
-/** A frame as it was read. */
 export interface SeenFrame {
   readonly type: number;
   /** The type's name, such as `DATA`. */
@@ -57,7 +56,6 @@ export class FrameLog {
     this.#bytes = this.#bytes.subarray(at);
   }
 
-  /** Takes out the frames seen so far. */
   take(): SeenFrame[] {
     return this.frames.splice(0);
   }
@@ -128,7 +126,6 @@ export function readFrame(
   return { type, name: formatFrameType(type), streamId, payload, end };
 }
 
-/** A frame as a short text. */
 export function formatSeen(frame: SeenFrame): string {
   const { type, name, streamId, payload } = frame;
   switch (type) {

@@ -52,7 +52,6 @@ export abstract class FrameMaker {
     this.#peerLimits = { ...DEFAULT_LIMITS, ...peerLimits };
   }
 
-  /** Sends bytes, whatever they are. */
   abstract write(bytes: Buffer): void;
 
   /** The nonce of the side that reads what is written. */
@@ -69,7 +68,6 @@ export abstract class FrameMaker {
     this.sequence = 1;
   }
 
-  /** The default fields of `hello`. */
   get helloFields(): Hello {
     return {
       version: { min: 1, max: 1 },
@@ -116,7 +114,6 @@ export abstract class FrameMaker {
     return frame;
   }
 
-  /** Sends a frame. */
   send(type: number, streamId: number, payload: Buffer | object = EMPTY, faults: FrameFaults = {}): void {
     this.write(this.frame(type, streamId, payload, faults));
   }
@@ -125,7 +122,6 @@ export abstract class FrameMaker {
     this.send(FRAME_TYPE.OPEN, streamId, { service });
   }
 
-  /** Opens a flow of datagrams. */
   sendOpenFlow(streamId: number, service = 'echo'): void {
     this.send(FRAME_TYPE.OPEN, streamId, { service, datagram: true });
   }
@@ -160,7 +156,6 @@ export class FrameStamp {
     this.#batch = Buffer.concat(Array.from({ length: count }, () => frame));
   }
 
-  /** The number of frames in the batch. */
   get count(): number {
     return this.#batch.length / this.#frameBytes;
   }

@@ -29,7 +29,6 @@ export class FramePeer extends FrameMaker {
   readonly outbound: MemoryPipe;
   readonly settings: SessionSettings;
   readonly loop: SessionLoop;
-  /** What the side under test wrote. */
   readonly log: FrameLog;
   readonly sessions: Session[] = [];
   readonly endings: VproxyError[] = [];
@@ -80,12 +79,10 @@ export class FramePeer extends FrameMaker {
     return peer;
   }
 
-  /** The codes that its sessions and openings ended with. */
   get codes(): string[] {
     return this.endings.map(({ code }) => code);
   }
 
-  /** The session at the side under test. */
   get session(): Session {
     const { session } = this.loop;
     if (session === null) throw new Error('there is no session');
@@ -103,7 +100,6 @@ export class FramePeer extends FrameMaker {
     return hello.nonce;
   }
 
-  /** Reads the other side's HELLO and answers it. */
   establish(): void {
     this.pump();
     this.write(this.hello({ ack: this.otherNonce }));

@@ -103,7 +103,6 @@ export class ResumingPeer {
     return Buffer.concat(this.#received());
   }
 
-  /** How many frames of the session came. */
   get receivedFrames(): number {
     return this.#received().length;
   }
@@ -153,12 +152,10 @@ export class ResumingPeer {
     this.send(FRAME_TYPE.SECRET, 0, this.part);
   }
 
-  /** Sends a frame of the session. */
   send(type: number, streamId: number, payload: Buffer | object = Buffer.alloc(0)): void {
     this.write(this.link.frame(type, streamId, payload));
   }
 
-  /** Sends bytes of the session. */
   write(bytes: Buffer): void {
     this.sent = Buffer.concat([this.sent, bytes]);
     this.link.write(bytes);

@@ -19,7 +19,6 @@ import { comparable, visible } from './session-facts.js';
 import { ManualClock, ProcessClock, within } from './time.js';
 import type { Traffic } from './traffic.js';
 
-/** Bytes on the way. */
 interface Piece {
   readonly bytes: Buffer;
   /** How much had been written in total, up to the end of these bytes. */
@@ -56,7 +55,6 @@ export class MemoryPipe implements ByteSink {
     return this.#waitingBytes;
   }
 
-  /** Bytes on the way, written or not. */
   get totalBytes(): number {
     return this.#wayBytes + this.#waitingBytes;
   }
@@ -125,7 +123,6 @@ export class MemoryPipe implements ByteSink {
     this.#waitingBytes = 0;
   }
 
-  /** Drops all bytes on the way. */
   clear(): void {
     this.dropUnwritten();
     this.#way = [];
@@ -434,7 +431,6 @@ export interface PairOptions extends Pick<SideOptions, 'memoryBytes'> {
   readonly identity?: number | undefined;
 }
 
-/** Two sides, and the means to move bytes between them. */
 export class SessionPair {
   readonly clock = new ManualClock();
   readonly a: Side;
@@ -475,7 +471,6 @@ export class SessionPair {
     for (const { loop } of this.sides) loop.start();
   }
 
-  /** Starts both sides and carries bytes until both are established. */
   establish(): void {
     this.start();
     this.settle();
@@ -498,7 +493,6 @@ export class SessionPair {
     for (const side of this.sides) side.disconnect();
   }
 
-  /** Both sides have a new link. */
   connect(capacityBytes = CAPACITY_BYTES): void {
     for (const side of this.sides) side.connect(new MemoryPipe(capacityBytes));
     this.start();

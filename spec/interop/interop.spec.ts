@@ -45,15 +45,13 @@ for (const { name, parity, integrity, mebibytes, ...options } of [
     t.is(sha256(mirrored), sha256(there));
     t.is(atPeer.receivedHash, sha256(there));
 
-    peer.do('open', { key: 'a', service: 'target' });
-    peer.do('send', { key: 'a', count: mebibytes * MIB });
-    peer.do('fin', { key: 'a' });
+    peer.transfer('a', 'target', mebibytes * MIB);
     const ended = await peer.next('stream-ended', { key: 'a' });
     t.is(ended.code, null);
     t.is(ended.receivedHash, sha256(back));
     t.is(ended.sent, mebibytes * MIB);
     t.is(ended.sentHash, sha256(await target.got));
-    t.false(peer.events.some(({ event }) => event === 'session-ended' || event === 'wrong'));
+    t.true(peer.isUndisturbed);
   });
 }
 

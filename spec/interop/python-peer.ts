@@ -30,7 +30,6 @@ export interface PeerEvent {
   readonly skipped?: number;
 }
 
-/** What an event has to have. */
 export type EventPattern = Partial<PeerEvent>;
 
 interface Waiter {
@@ -45,7 +44,6 @@ function isMatch(event: PeerEvent, pattern: EventPattern): boolean {
 
 /** One side of a channel in Python; killed when the test ends. */
 export class PythonPeer {
-  /** Every event so far, oldest first. */
   readonly events: PeerEvent[] = [];
   readonly #child: ChildProcessWithoutNullStreams;
   readonly #taken = new Set<PeerEvent>();
@@ -107,6 +105,18 @@ export class PythonPeer {
       const seen = this.events.map((it) => JSON.stringify(it)).join('\n');
       throw new Error(`${String(error)}; there were\n${seen}\n${this.#errors}`, { cause: error });
     });
+  }
+
+  /** Opens a stream, sends so many bytes on it, and ends that. */
+  transfer(key: string, service: string, count: number): void {
+    this.do('open', { key, service });
+    this.do('send', { key, count });
+    this.do('fin', { key });
+  }
+
+  /** Whether neither a session has ended, nor anything wrong has come. */
+  get isUndisturbed(): boolean {
+    return !this.events.some(({ event }) => event === 'session-ended' || event === 'wrong');
   }
 
   #take(event: PeerEvent): void {

@@ -23,10 +23,8 @@ const CUTS = { do: 'cuts', args: { count: CHANNELS, within: MAX_CARRIED_BYTES },
 
 interface Case {
   readonly what: string;
-  /** What becomes of the channel in the middle of transfers. */
   readonly fault: { readonly do: string; readonly args?: object; readonly leastResumptions: number };
   readonly options: PairOptions;
-  /** Whether both sides demand a key. */
   readonly isKeyed?: boolean;
 }
 
@@ -97,9 +95,7 @@ for (const [index, { what, fault, options, isKeyed = false }] of CASES.entries()
 
     const socket = await connectTo(t, vproxy, 'mirror');
     socket.end(there);
-    peer.do('open', { key: 'a', service: 'target' });
-    peer.do('send', { key: 'a', count: 4 * MIB });
-    peer.do('fin', { key: 'a' });
+    peer.transfer('a', 'target', 4 * MIB);
     const { key: opened = '' } = await peer.next('opened', { service: 'mirror' });
     peer.do(fault.do, { ...fault.args });
     const [mirrored, atPeer, ended] = await Promise.all([

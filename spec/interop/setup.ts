@@ -11,7 +11,6 @@ import { PythonPeer } from './python-peer.js';
 
 export const MIB = 1024 * 1024;
 
-/** How the two sides are started. */
 export interface PairOptions {
   /** Which side listens for the channel. Default: the real program. */
   readonly listens?: 'vproxy' | 'peer';
@@ -21,18 +20,15 @@ export interface PairOptions {
   readonly peer?: readonly string[];
 }
 
-/** Both sides of one channel. */
 export interface Pair {
   readonly vproxy: VproxyProcess;
   readonly peer: PythonPeer;
 }
 
-/** Starts the real program. */
 export function vproxyOn(t: ExecutionContext, channel: string, forwards: readonly string[]): VproxyProcess {
   return spawnVproxy(t, ['-c', channel, '-vv', ...forwards]);
 }
 
-/** Starts both sides on a channel of their own. */
 export function pair(t: ExecutionContext, options: PairOptions = {}): Pair {
   const { listens = 'vproxy', channelOptions = '', forwards = [], peer = [] } = options;
   const path = join(temporaryFolder(t), 'channel');
@@ -43,7 +39,6 @@ export function pair(t: ExecutionContext, options: PairOptions = {}): Pair {
   };
 }
 
-/** A local program at a forward of the real program. */
 export async function connectTo(t: ExecutionContext, vproxy: VproxyProcess, service: string): Promise<net.Socket> {
   const socket = localSocket(t, { host: '127.0.0.1', port: await vproxy.listeningPort(service) });
   return socket.on('error', () => undefined);

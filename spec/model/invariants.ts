@@ -50,21 +50,18 @@ export function faultsAtRest(model: Model): string[] {
   return faults;
 }
 
-/** Whether both sides are established with each other. */
 export function isSameSession({ a, b }: Model): boolean {
   const [one, two] = [a.loop.session?.agreement, b.loop.session?.agreement];
   if (one === undefined || two === undefined) return false;
   return one.self.nonce === two.peer.nonce && two.self.nonce === one.peer.nonce;
 }
 
-/** The current session as seen on the wire. */
 function halvesNow(model: Model): Record<SideName, ObservedHalf> | null {
   const agreement = model.a.loop.session?.agreement;
   if (agreement === undefined) return null;
   return model.observer.session({ a: agreement.self.nonce, b: agreement.peer.nonce });
 }
 
-/** The ends that a side has in its current session. */
 function endsOf(model: Model, side: ModelSide): PatternEnd[] {
   return model.traffic.ends.filter((end) => end.session === side.loop.session && end.session !== null);
 }

@@ -7,7 +7,6 @@ import { type MemoryPipe, Side, type SideOptions } from '../helpers/session-pair
 import { ManualClock } from '../helpers/time.js';
 import type { SideName } from './wire-observer.js';
 
-/** The settings of a side. */
 export interface ModelSideOptions {
   readonly limits: Limits;
   readonly integrity: Integrity;
@@ -47,7 +46,6 @@ export class ModelSide extends Side {
     return this.frozenAtMs !== null;
   }
 
-  /** What was written last. */
   get history(): Buffer {
     return Buffer.concat(this.#history);
   }

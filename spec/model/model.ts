@@ -57,7 +57,6 @@ export class Model {
     return this.sides.every(({ outbound, isFrozen }) => !isFrozen && !outbound.isStalled && outbound.totalBytes === 0);
   }
 
-  /** The side that a number means. */
   side(index: number): ModelSide {
     return index % 2 === 0 ? this.a : this.b;
   }
@@ -162,7 +161,6 @@ export class Model {
     }
   }
 
-  /** A side leaves its session in an orderly way. */
   drain(side: ModelSide): void {
     this.happened.add('drain');
     side.loop.session?.drain('at random');
@@ -175,7 +173,6 @@ export class Model {
     side.loop.session?.setServices(side.services);
   }
 
-  /** Changes the bytes on the way from a side. */
   mangle(side: ModelSide, change: (pipe: MemoryPipe) => void): void {
     this.happened.add('mangle');
     this.observer.mangle(side.name);

@@ -48,7 +48,6 @@ class StreamHalf {
   }
 }
 
-/** One side of a session. */
 export class ObservedHalf {
   readonly hello: ObservedHello;
   readonly streams = new Map<number, StreamHalf>();
@@ -79,7 +78,6 @@ export class ObservedHalf {
     return this.hello.nonce > this.other.hello.nonce;
   }
 
-  /** The level in force. */
   get integrity(): Integrity {
     return this.hello.integrity === 'full' ? 'full' : this.other.hello.integrity;
   }
@@ -105,7 +103,6 @@ export class ObservedHalf {
     return { open, unanswered };
   }
 
-  /** Judges a frame that this side writes. */
   write(frame: SeenFrame): string[] {
     const { type, streamId: id, payload } = frame;
     const faults: string[] = [];

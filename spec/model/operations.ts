@@ -6,7 +6,6 @@ import type { Model } from './model.js';
 import type { ModelSide } from './model-side.js';
 import type { Operation, OperationName } from './scenario.js';
 
-/** The context of an operation. */
 interface Context {
   readonly model: Model;
   /** The side that the operation's `index` means. */
@@ -106,7 +105,6 @@ const ACTIONS: Readonly<Record<OperationName, (context: Context) => void>> = {
 /** Faults that change the bytes on their way. */
 const MANGLING: ReadonlySet<OperationName> = new Set(['lose', 'repeat', 'garbage', 'stale']);
 
-/** Does one operation. One that does not suit the moment does nothing. */
 export function act(model: Model, { what, index, amount }: Operation): void {
   if (MANGLING.has(what) && !model.canMangle(model.side(index))) return;
   const { ends } = model.traffic;

@@ -13,7 +13,6 @@ const MAX_MS = 48 * 3_600_000;
 /** What each end of a fresh stream sends. */
 const FRESH_BYTES = 3000;
 
-/** How much was done, to detect scenarios that did nothing. */
 export interface Figures {
   readonly frames: number;
   /** Sessions that ended, as each side saw it. */
@@ -93,7 +92,6 @@ function recover(model: Model): void {
   }
 }
 
-/** A stream from each side is transferred completely, both ways. */
 function proveLife(model: Model): void {
   const { ends } = model.traffic;
   const first = ends.length;
@@ -114,7 +112,6 @@ function proveLife(model: Model): void {
   model.wait(5000, 65_536);
 }
 
-/** Lists what must not be left when all streams have ended. */
 function leftovers(model: Model): string[] {
   const faults: string[] = [];
   for (const { name, loop, settings } of model.sides) {

@@ -7,7 +7,6 @@ import { MAGIC } from '../../lib/codec/hello.js';
 import { readFrame, type SeenFrame } from '../helpers/frame-log.js';
 import { ObservedHalf, type ObservedHello } from './observed-session.js';
 
-/** A frame on its way. */
 interface FrameOnWay {
   readonly frame: SeenFrame;
   readonly half: ObservedHalf;
@@ -27,7 +26,6 @@ const opposite = (name: SideName): SideName => (name === 'a' ? 'b' : 'a');
 
 export class WireObserver {
   readonly faults: string[] = [];
-  /** Frames that were judged. */
   frameCount = 0;
   readonly #flushBytes: Record<SideName, number>;
   readonly #directions: Record<SideName, Direction> = { a: new Direction(), b: new Direction() };
@@ -51,7 +49,6 @@ export class WireObserver {
     return this.#sessions.get(`${nonces.a} ${nonces.b}`) ?? null;
   }
 
-  /** There is a new link. */
   relink(): void {
     for (const name of ['a', 'b'] as const) {
       this.#directions[name] = new Direction();
@@ -60,7 +57,6 @@ export class WireObserver {
     }
   }
 
-  /** A new process writes. */
   restart(name: SideName): void {
     this.#current[name] = null;
     this.#newestHello[name] = null;

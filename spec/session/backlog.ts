@@ -4,7 +4,6 @@ import { Backlog } from '../../lib/session/resume/backlog.js';
 import { FairBudget } from '../../lib/util/bounds.js';
 import { MemoryPipe } from '../helpers/session-pair.js';
 
-/** A backlog on a link that takes `capacityBytes` before it pushes back. */
 function onPipe(capacityBytes: number, limitBytes = 1_000_000) {
   const pipe = new MemoryPipe(capacityBytes);
   return { pipe, backlog: new Backlog(pipe, limitBytes) };

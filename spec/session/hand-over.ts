@@ -21,7 +21,6 @@ const KEY = SecretKey.parse('1f'.repeat(32));
 const RATE = 100_000;
 const BYTES = Buffer.from(Array.from({ length: 60_000 }, (_, index) => (index * 31 + (index >> 8)) & 0xff));
 
-/** What another process has of a session's state. */
 const arrived = ({ state }: Session): SessionState => deserialize(serialize(state)) as SessionState;
 
 /** A local end that hands what came over where the stream was not answered. */
@@ -98,17 +97,14 @@ for (const isPaced of [true, false]) {
   });
 
   test(`what waits to be sent at a pace goes on ${how} in the other process`, (t) => {
-    const pair = new ResumePair();
     const sink = new RecordingSink();
-    pair.b.session.removeAllListeners('stream').on('stream', (stream) => {
+    const { pair, opener } = withStream((stream) => {
       setPace(stream, pair);
       stream.attach(sink);
       stream.accept();
       stream.send(Buffer.from(BYTES), 0, BYTES.length, false);
       stream.finish();
     });
-    const opener = new RecordingSink();
-    pair.a.session.open('source', null, opener);
     pair.settle();
     t.true(opener.bytes.length > 0 && opener.bytes.length < BYTES.length);
     onMoved(pair, (stream) => {

@@ -12,7 +12,6 @@ import { Budget } from '../../lib/util/bounds.js';
 import { heapBytes } from '../helpers/measures.js';
 import { carryOn, carryUntil, type PairOptions, SessionPair } from '../helpers/session-pair.js';
 
-/** A pair and the two ends of one stream between them. */
 async function join(options: PairOptions = {}) {
   const pair = SessionPair.established(options);
   const accepted = new Promise<MuxStream>((resolve) => {
@@ -30,7 +29,6 @@ function pattern(bytes: number, seed = 0): Buffer {
   return Buffer.from(Uint8Array.from({ length: bytes }, (_, index) => (index * 31 + seed + (index >> 8)) & 0xff));
 }
 
-/** Waits for the failure of a stream while bytes are carried. */
 function failure(t: ExecutionContext, pair: SessionPair, stream: MuxStream): Promise<VproxyError> {
   return carryUntil(pair, t.throwsAsync(finished(stream), { instanceOf: VproxyError }));
 }
@@ -354,7 +352,6 @@ test('a program that destroys a stream is called back when the channel is done w
   t.true(isBack);
 });
 
-/** Writes bytes in frames of one byte each, and carries them. */
 async function writeSingly(pair: SessionPair, stream: MuxStream, bytes: Buffer): Promise<void> {
   for (let at = 0; at < bytes.length; at += 1) {
     stream.write(bytes.subarray(at, at + 1));

@@ -59,7 +59,6 @@ function setUp(t: ExecutionContext, bytesPerSecond: number, options: PairOptions
 
 type Scene = ReturnType<typeof setUp>;
 
-/** Opens a stream to side b and sends these bytes on it. */
 function send({ pair }: Scene, bytes: Buffer, sink = new RecordingSink()): SessionStream {
   const stream = pair.a.session.open('sink', null, sink);
   stream.send(bytes, 0, bytes.length, false);
@@ -67,7 +66,6 @@ function send({ pair }: Scene, bytes: Buffer, sink = new RecordingSink()): Sessi
   return stream;
 }
 
-/** Moves the clock on by `seconds`, and does something in each step. */
 function pass({ pair }: Scene, seconds: number, stepMs: number, act: () => void = () => undefined): void {
   for (let ms = 0; ms < seconds * 1000; ms += stepMs) {
     act();

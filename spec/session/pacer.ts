@@ -7,7 +7,6 @@ import test from 'ava';
 import { Pacer } from '../../lib/session/pacing.js';
 import { ManualClock } from '../helpers/time.js';
 
-/** A limit of which nothing is left. */
 function emptied(bytesPerSecond: number) {
   const clock = new ManualClock();
   const limit = new Pacer(bytesPerSecond, clock);

@@ -9,7 +9,6 @@ import { ResumePair } from './resume-pair.js';
 
 export const STREAMS = 64;
 
-/** What is carried at once, in bytes. */
 const PIECE_BYTES = 512;
 /** The same when the link was lost. */
 const LARGE_PIECE_BYTES = 65_536;
@@ -36,7 +35,6 @@ export interface Incident {
   readonly at: number;
 }
 
-/** The settings with which sessions are handed over. */
 export const HAND_OVER_SETTINGS: Readonly<Record<string, Partial<SessionSettings>>> = {
   'frame, resumed': { integrity: 'frame' },
   'full, resumed': { integrity: 'full' },
@@ -44,7 +42,6 @@ export const HAND_OVER_SETTINGS: Readonly<Record<string, Partial<SessionSettings
   'full, on one link': { integrity: 'full', resume: null },
 };
 
-/** What becomes of a stream. */
 interface Course {
   readonly answer: Answer;
   /** With what it ends at both ends; null: in order. */
@@ -130,7 +127,6 @@ const COURSES: readonly [Course, ...Course[]] = [
 
 const ROUNDS = 3;
 
-/** One run of it. */
 export class Exchange {
   readonly #pair: ResumePair;
   /** How many were carried before it happened. */
@@ -140,7 +136,6 @@ export class Exchange {
   readonly #carried: Record<Direction, Buffer[]> = { forth: [], back: [] };
   #hasHappened = false;
 
-  /** Runs to its end. */
   constructor(incident: Incident | null = null, settings: Partial<SessionSettings> = {}) {
     this.#pair = new ResumePair({ settings: { limits: LIMITS, integrity: 'frame', ...settings }, identity: 1 });
     this.#incident = incident;
@@ -165,7 +160,6 @@ export class Exchange {
     return names;
   }
 
-  /** All that is wrong. */
   faults(): string[] {
     const { traffic, sides, ended } = this.#pair;
     const faults = [...traffic.faults(), ...ended];
@@ -182,7 +176,6 @@ export class Exchange {
     return faults;
   }
 
-  /** All streams, by turns from either side. */
   #open(): void {
     const { traffic, sides } = this.#pair;
     for (let index = 0; index < STREAMS; index += 1) {
@@ -246,7 +239,6 @@ export function happenAll(
   return { count, faults: [] };
 }
 
-/** What is wrong with a stream at its end. */
 function faultsOf({ code }: Course, opener: PatternEnd): string[] {
   const faults: string[] = [];
   const { other } = opener;

@@ -13,17 +13,14 @@ const MAX_STREAMS = 64;
 const KEY = SecretKey.parse('1f'.repeat(32));
 const ANSWERS: readonly [Answer, ...Answer[]] = ['accept', 'accept', 'accept', 'later', 'refuse', 'ignore'];
 
-/** What a run came to. */
 export interface ScenarioFigures {
   readonly cuts: number;
   /** How often bytes were lost, or came twice, on a link that stayed. */
   readonly damages: number;
-  /** How often another process took over from one. */
   readonly handOvers: number;
   readonly resumed: number;
   readonly streams: number;
   readonly deliveredBytes: number;
-  /** The SHA-256 of what was carried. */
   readonly carried: string;
 }
 
@@ -85,7 +82,6 @@ class Scenario {
     if (this.#isCaptured) for (const side of this.#pair.sides) side.capture();
   }
 
-  /** All that is wrong at the end. */
   faults(): string[] {
     const { traffic, sides, ended } = this.#pair;
     const faults = [...traffic.faults(), ...ended];
@@ -199,7 +195,6 @@ class Scenario {
     this.#isLinkDamaged = false;
   }
 
-  /** Another process takes over from one. */
   #handOver(): void {
     const side = this.#random.pick<Side>(this.#pair.sides);
     this.#handOvers += 1;

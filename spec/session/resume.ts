@@ -107,7 +107,6 @@ function disconnected() {
 
 type Disconnected = ReturnType<typeof disconnected>;
 
-/** Both sides get a link again. */
 function connect({ pair }: Disconnected): void {
   pair.connect();
   pair.settle();

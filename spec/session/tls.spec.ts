@@ -42,7 +42,6 @@ async function started(
   return pair;
 }
 
-/** Lets time pass, second by second. */
 async function pass(pair: SessionPair, seconds: number): Promise<void> {
   for (let second = 0; second < seconds; second += 1) {
     await carryOn(pair);
@@ -67,10 +66,8 @@ async function echoes(t: ExecutionContext, pair: SessionPair, bytes = Buffer.fro
   t.true(Buffer.concat(chunks).equals(bytes));
 }
 
-/** How many sessions both sides had. */
 const countsOf = ({ sides }: SessionPair): number[] => sides.map(({ sessions }) => sessions.length);
 
-/** All that is carried from now on. */
 function watch(pair: SessionPair): Buffer[] {
   const seen: Buffer[] = [];
   for (const side of pair.sides) side.tap = (bytes) => void seen.push(Buffer.from(bytes));
