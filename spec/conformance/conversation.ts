@@ -74,6 +74,8 @@ const ACTS_OF_SIDE: Readonly<Record<string, (peer: FramePeer, what: string) => v
   wait: ({ clock }, ms) => clock.advance(Number(ms)),
   jump: ({ clock }, ms) => clock.jump(Number(ms)),
   drain: ({ session }, why) => session.drain(why),
+  deafen: (peer) => void (peer.isReading = false),
+  read: (peer) => void (peer.isReading = true),
   leave: ({ loop }) => loop.stop(new VproxyError('shutdown', 'SIGTERM')),
 };
 

@@ -162,7 +162,10 @@ test('R-LIVE-3: a side that drains says GOAWAY with the highest id that it serve
 });
 
 conversations({
-  'R-LIVE-2: a day of silence ends no session where a peer may be paused': 'wait 86400000 -> ...',
+  'R-LIVE-2: a week of silence ends no session where a peer may be paused': `
+    OPEN 1, wait 604800000 -> ...
+    DATA 1 still -> nothing
+    1 is told data`,
   'R-LIVE-2: 30 s of silence end a session where that was set, without a GOAWAY': `
     given settings.deadAfterMs=30000
     wait 29000 -> PING 0, PING 0, PING 0
@@ -190,6 +193,11 @@ conversations({
   'R-LIVE-3: a side that drains gives up after 30 s: each stream is RESET, then GOAWAY': `
     OPEN 1, OPEN 3, drain update, wait 29999 -> ...
     wait 1 -> RESET 1 shutdown, RESET 3 shutdown, GOAWAY 0 shutdown, ends shutdown`,
+  'R-LIVE-3: an open that is held back ends when the drain begins': `
+    given peerLimits.streams=1
+    open first, ACCEPT 2, open second -> OPEN 2 first
+    drain update -> GOAWAY 0 shutdown
+    second is told end shutdown`,
   'R-LIVE-3: a side that stops resets its streams first, opens none that was held back, and says GOAWAY': `
     given peerLimits.streams=2, holds=true
     open a, open b, open c, open d, OPEN 1 -> OPEN 2 a, OPEN 4 b

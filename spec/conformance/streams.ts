@@ -67,6 +67,8 @@ conversations({
     ACCEPT 4 -> nothing
     REFUSE 6 -> OPEN 8 d
     RESET 2 -> OPEN 10 e
+    ACCEPT 8, open f -> nothing
+    reset 4 -> RESET 4 cancelled, OPEN 12 f
     c is told end denied`,
   'a stream that is held back can be sent to, finished, stopped and given up': `
     given peerLimits.streams=1

@@ -32,13 +32,6 @@ test('a buffer that the channel still holds does not come back when its session 
   t.notThrows(() => runScenario({ ...PLAIN, link, operations }));
 });
 
-test('a week without a word, with a stream open, ends nothing', (t) => {
-  const hours = Array.from({ length: 56 }, () => does('hours', 0, 2));
-  const operations = [does('open', 0, 1000), does('settle'), ...hours, does('send', 0, 1000), does('settle')];
-  const { endings } = runScenario({ ...PLAIN, operations });
-  t.is(endings, 0);
-});
-
 test('R-LIVE-2: a side that stood still for half a day does not take its peer for dead', (t) => {
   const strict = { ...SIDE, deadAfterMs: 30_000 };
   const operations = [does('open', 0, 9000), does('step'), does('jump', 0, 40_000), does('jump', 1, 39_999)];
@@ -53,35 +46,6 @@ test('R-FLOW-4: a window that has grown goes back to the budget when its stream 
   const reads = [does('open', 0, 10_000), does('settle'), does('pause', 2), does('send', 0, 500)];
   const ends = [does('finish', 0), does('finish', 2), does('settle'), does('resume', 2)];
   t.notThrows(() => runScenario({ ...PLAIN, a: wide, b: wide, operations: [...reads, ...ends] }));
-});
-
-test('R-STREAM-5: an open that is held back goes out when a stream is reset here', (t) => {
-  const narrow = { ...SIDE, limits: { ...DEFAULT_LIMITS, streams: 1 } };
-  const operations = [
-    does('open', 0, 10),
-    does('settle'),
-    does('open', 0, 10),
-    does('settle'),
-    does('reset', 0),
-    does('settle'),
-  ];
-  t.notThrows(() => runScenario({ ...PLAIN, b: narrow, operations }));
-});
-
-test('R-LIVE-3: an open that is held back ends when the drain begins', (t) => {
-  const narrow = { ...SIDE, limits: { ...DEFAULT_LIMITS, streams: 1 } };
-  const operations = [does('open', 0, 10), does('settle'), does('open', 0, 10), does('drain', 1), does('settle')];
-  t.notThrows(() => runScenario({ ...PLAIN, b: narrow, operations }));
-});
-
-test('R-LIVE-3: a drain that takes too long ends with RESETs, and a GOAWAY behind them', (t) => {
-  const operations = [
-    does('open', 0, 10),
-    does('settle'),
-    does('drain'),
-    ...Array.from({ length: 5 }, () => does('wait', 0, 9999)),
-  ];
-  t.is(runScenario({ ...PLAIN, operations }).endings, 2);
 });
 
 test('R-LIVE-3: an open that crosses a GOAWAY counts as refused, and needs no RESET when the drain takes too long', (t) => {

@@ -11,6 +11,9 @@ import { searchRuns } from '../helpers/searches.js';
 
 const { OPEN, DATA, CREDIT, FIN, RESET, PING, GOAWAY } = FRAME_TYPE;
 
+const pings = (peer: FramePeer, count: number): Buffer =>
+  Buffer.concat(Array.from({ length: count }, () => peer.frame(PING, 0, Buffer.alloc(8))));
+
 test('a frame is never cut by the end of a turn, and a chunk with few frames is read in one', (t) => {
   const peer = FramePeer.established();
   peer.sendOpen(1);
@@ -28,7 +31,7 @@ test('a frame is never cut by the end of a turn, and a chunk with few frames is 
 test('what takes no time is read in one turn, however many frames there are', (t) => {
   const peer = FramePeer.established();
   peer.turns = 0;
-  peer.write(Buffer.concat(Array.from({ length: 5000 }, () => peer.frame(PING, 0, Buffer.alloc(8)))));
+  peer.write(pings(peer, 5000));
   t.is(peer.turns, 1);
 });
 
@@ -48,8 +51,7 @@ test('what is no HELLO is searched in several turns, and one that comes behind i
 test('a session that ends between two turns leaves the rest of the chunk to the next opening', (t) => {
   const peer = FramePeer.established();
   peer.clock.costMs = 1;
-  const pings = Buffer.concat(Array.from({ length: 100 }, () => peer.frame(PING, 0, Buffer.alloc(8))));
-  t.false(peer.loop.receive(pings), 'no stream has kept a part of it');
+  t.false(peer.loop.receive(pings(peer, 100)), 'no stream has kept a part of it');
   const rest = Buffer.from(peer.loop.takeUnread() ?? []);
   t.true(rest.length > 0);
   t.is(peer.loop.takeUnread(), null, 'it is given once');
@@ -62,7 +64,7 @@ test('a session that ends between two turns leaves the rest of the chunk to the 
 test('a loop that was stopped between two turns leaves nothing', (t) => {
   const peer = FramePeer.established();
   peer.clock.costMs = 1;
-  peer.loop.receive(Buffer.concat(Array.from({ length: 100 }, () => peer.frame(PING, 0, Buffer.alloc(8)))));
+  peer.loop.receive(pings(peer, 100));
   const rest = peer.loop.takeUnread() ?? Buffer.alloc(0);
   peer.loop.stop(new VproxyError('shutdown', 'in between'));
   t.false(peer.loop.receive(rest));
@@ -81,24 +83,17 @@ function insideLayer(onMade?: Parameters<typeof glassLayer>[0]): FramePeer {
   return peer;
 }
 
-for (const [what, establish] of [
-  [
-    'frames that take longer than a turn are read in several turns, in order, and views of them stay as they are',
-    () => FramePeer.established(),
-  ],
-  ['what comes out of a layer is read in several turns, in order, and before what comes later', insideLayer],
-] as const)
-  test(what, (t) => {
-    const peer = establish();
-    peer.sendOpen(1);
-    peer.clock.costMs = 1;
-    peer.turns = 0;
-    const letters = Array.from({ length: 2000 }, (_, index) => Buffer.from([index % 251]));
-    peer.write(Buffer.concat(letters.map((letter) => peer.frame(DATA, 1, letter))));
-    t.true(peer.turns > 100, `${peer.turns}`);
-    t.deepEqual(peer.sinks.get(1)?.bytes, Buffer.concat(letters));
-    t.deepEqual(peer.endings, []);
-  });
+test('what comes out of a layer is read in several turns, in order, and before what comes later', (t) => {
+  const peer = insideLayer();
+  peer.sendOpen(1);
+  peer.clock.costMs = 1;
+  peer.turns = 0;
+  const letters = Array.from({ length: 2000 }, (_, index) => Buffer.from([index % 251]));
+  peer.write(Buffer.concat(letters.map((letter) => peer.frame(DATA, 1, letter))));
+  t.true(peer.turns > 100, `${peer.turns}`);
+  t.deepEqual(peer.sinks.get(1)?.bytes, Buffer.concat(letters));
+  t.deepEqual(peer.endings, []);
+});
 
 test('a layer that ends hands on all that came out of it', (t) => {
   let handler: SecureLayerHandler | null = null;
