@@ -1,8 +1,5 @@
 /** Configurations: options, files and what is made of both, in one process. */
-import './channel-argument.js';
-import './egress-rules.js';
-import './forward-argument.js';
-import './json-syntax.js';
+import './arguments.js';
 import './merge-configuration.js';
 import './parse-configuration.js';
 import './settings-table.js';

@@ -1,8 +1,12 @@
 import test from 'ava';
 import { parseRunFlags } from '../../cli/run/run-options.js';
 import { formatForwardSpec } from '../../lib/forward/spec.js';
-import type { Configuration, FileLayer } from '../../lib/settings/configuration.js';
-import { formatConfiguration } from '../../lib/settings/configuration.js';
+import {
+  type Configuration,
+  describeConfiguration,
+  type FileLayer,
+  formatConfiguration,
+} from '../../lib/settings/configuration.js';
 import { mergeConfiguration } from '../../lib/settings/merge.js';
 import { parseConfiguration } from '../../lib/settings/parse-configuration.js';
 import { givenIn } from '../helpers/given-options.js';
@@ -35,7 +39,7 @@ function read(text: string): FileLayer {
 }
 
 /** The configuration in force; flags as yargs returns them. */
-const merge = (file: string | null, flags: Record<string, unknown>): Configuration =>
+const merge = (file: string | null, flags: Record<string, unknown> = {}): Configuration =>
   mergeConfiguration(file === null ? null : read(file), parseRunFlags(givenIn(flags)));
 
 const forwardsOf = ({ channels }: Configuration, label: string): string[] =>
@@ -73,7 +77,7 @@ test('flags alone, with everything else left to defaults', (t) => {
 });
 
 test('a file alone: its own defaults, then those of the kind', (t) => {
-  const merged = merge(FILE, {});
+  const merged = merge(FILE);
   t.like(merged, {
     name: 'host1',
     control: '/run/a.sock',
@@ -139,7 +143,7 @@ address = "tcp-connect:127.0.0.1:9000"
 `;
 
 test('keys and rules of a channel: its own before those of all, a rule key by key', (t) => {
-  const { channels, channelDefaults, audit } = merge(GUARDED, {});
+  const { channels, channelDefaults, audit } = merge(GUARDED);
   t.like(channels[0], {
     keyFiles: ['/vm1.key', '/old.key'],
     peerAddress: true,
@@ -185,18 +189,18 @@ allow-exec = []
 const permissionsOf = ({ channels }: Configuration) => channels.map(({ exec, copy }) => ({ exec, copy }));
 
 test('commands and copies: nothing is allowed where nothing is said, a channel takes back what the file says for all', (t) => {
-  t.deepEqual(permissionsOf(merge(FILE, {})), [
+  t.deepEqual(permissionsOf(merge(FILE)), [
     { exec: null, copy: null },
     { exec: null, copy: null },
   ]);
-  const merged = merge(ALLOWING, {});
+  const merged = merge(ALLOWING);
   t.deepEqual(permissionsOf(merged), [
     { exec: { commands: 'any' }, copy: { root: '/srv/in' } },
     { exec: null, copy: null },
     { exec: { commands: ['/usr/bin/uname'] }, copy: { root: null } },
     { exec: null, copy: { root: null } },
   ]);
-  const asJson = mergeConfiguration(read(formatConfiguration(merged, 'json')), parseRunFlags(givenIn({})));
+  const asJson = merge(formatConfiguration(merged, 'json'));
   t.deepEqual(permissionsOf(asJson), permissionsOf(merged), 'and JSON says the same');
 });
 
@@ -304,7 +308,83 @@ test('what a group forwards is a template', (t) => {
     { direction: 'incoming', text: 'log:file:/var/log/{channel}.log' },
   ]);
   const text = formatConfiguration(merged, 'toml');
-  t.is(formatConfiguration(mergeConfiguration(read(text), parseRunFlags(givenIn({}))), 'toml'), text);
+  t.is(formatConfiguration(merge(text), 'toml'), text);
+});
+
+// Rules of egresses.
+
+const egressOf = ({ channels }: Configuration) =>
+  Object.fromEntries(channels.map(({ label, egress }) => [label, egress]));
+
+const EGRESS = `
+[egress.internet]
+allow = ["deb.debian.org:80,443", "*.Ubuntu.com.:443", "{channel}.internal:443"]
+deny = ["10.0.0.0/8:*"]
+
+[egress.api]
+allow = ["api.example.org:443"]
+
+[channels.vm1]
+address = "stdio:"
+
+[channels.vm1.egress.internet]
+allow = ["[2001:DB8::/32]:22", "{channel}.example.org:8000-8999"]
+upstream = "http://10.0.0.1:3128/"
+
+[channels.vm1.egress.db]
+allow = ["192.0.2.1:5432"]
+
+[channels.vm2]
+address = "stdio:"
+
+[channels.vms]
+address = "unix-connect:/run/vms/*.sock"
+egress.internet.deny = []
+`;
+
+test('what is said for all channels and what one says of its own are one, of which its own wins key by key', (t) => {
+  const api = { allow: ['api.example.org:443'] };
+  const all = {
+    allow: ['deb.debian.org:80,443', '*.ubuntu.com:443', '{channel}.internal:443'],
+    deny: ['10.0.0.0/8:*'],
+  };
+  const merged = merge(EGRESS);
+  t.deepEqual(egressOf(merged), {
+    vm1: {
+      internet: {
+        allow: ['[2001:db8::/32]:22', '{channel}.example.org:8000-8999'],
+        deny: ['10.0.0.0/8:*'],
+        upstream: '10.0.0.1:3128',
+      },
+      api,
+      db: { allow: ['192.0.2.1:5432'] },
+    },
+    vm2: { internet: all, api },
+    vms: { internet: { ...all, deny: [] }, api },
+  });
+  t.deepEqual(
+    merged.channelDefaults.egress,
+    { internet: all, api },
+    'and a channel that is added later has those of all',
+  );
+});
+
+test('nothing is printed of egresses where nothing is said', (t) => {
+  const { channels } = describeConfiguration(merge('[channels.vm1]\naddress = "stdio:"')) as {
+    channels: Record<string, object>;
+  };
+  t.false(Object.hasOwn(channels['vm1'] ?? {}, 'egress'));
+});
+
+test('--egress wins over the file, key by key, on every channel', (t) => {
+  const merged = merge(EGRESS, { egress: ['internet:allow=a.example:80,443,deny=', 'new:allow=*:443'] });
+  t.deepEqual(egressOf(merged)['vm1'], {
+    internet: { allow: ['a.example:80,443'], deny: [], upstream: '10.0.0.1:3128' },
+    api: { allow: ['api.example.org:443'] },
+    db: { allow: ['192.0.2.1:5432'] },
+    new: { allow: ['*:443'] },
+  });
+  t.deepEqual(egressOf(merged)['vm2']?.['new'], { allow: ['*:443'] });
 });
 
 for (const format of ['toml', 'json'] as const) {
@@ -316,14 +396,14 @@ for (const format of ['toml', 'json'] as const) {
     ]) {
       const merged = merge(FILE, flags);
       const text = formatConfiguration(merged, format);
-      const again = mergeConfiguration(read(text), parseRunFlags(givenIn({})));
+      const again = merge(text);
       // Settings for all channels are written with each of them.
       t.deepEqual({ ...again, channelDefaults: null }, { ...merged, channelDefaults: null } as never);
       t.is(formatConfiguration(again, format), text);
     }
-    for (const file of [GUARDED, ALLOWING]) {
+    for (const file of [GUARDED, ALLOWING, EGRESS]) {
       const merged = merge(file, {});
-      const again = mergeConfiguration(read(formatConfiguration(merged, format)), parseRunFlags(givenIn({})));
+      const again = merge(formatConfiguration(merged, format));
       t.deepEqual({ ...again, channelDefaults: null }, { ...merged, channelDefaults: null } as never);
     }
   });

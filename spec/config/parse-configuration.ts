@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
+import { findJsonFault } from '../../lib/settings/document.js';
 import { parseConfiguration } from '../../lib/settings/parse-configuration.js';
 import { formatProblem } from '../../lib/settings/problem.js';
 import { EGRESS_SETTINGS, RULE_SETTINGS } from '../../lib/settings/service-rules.js';
@@ -88,7 +89,6 @@ const KEY = '1f'.repeat(32);
 const path = 'expected the path of a file';
 const expectedExec = 'expected true, false, or a list of paths, such as ["/usr/bin/uname"]';
 
-/** Files, and all problems that they have. */
 const REFUSED: readonly (readonly string[])[] = [
   ['a = 1\nb = = 2', 'f:2:5: it is not TOML: invalid value'],
   ['wait = 1\nwait = 2', 'f:2:1: it is not TOML: trying to redefine an already defined table or value'],
@@ -174,6 +174,26 @@ const REFUSED: readonly (readonly string[])[] = [
     `allow-copy = "${path}"`,
     `f: allow-copy: "${path}" is not the absolute path of a folder, such as /srv/in`,
   ]),
+  ['egress = 3', 'f: egress: expected a table for each egress, such as [egress.internet]'],
+  ['[egress]\na = []', 'f: egress.a: expected a table, such as { allow = ["deb.debian.org:80,443"] }'],
+  ['[egress.a]\nalow = []', 'f: egress.a.alow: there is no such key; did you mean allow?'],
+  [
+    '[egress.a]\nallow = "a.example:80"',
+    'f: egress.a.allow: expected a list of entries, such as ["deb.debian.org:80,443"]',
+  ],
+  [
+    '[egress.A]\nallow = ["a.example", 80, "0x7f.1:80"]\ndeny = ["{channel}"]\nupstream = "ftp://a:1"',
+    'f: egress.A: the name of an egress is 1 to 64 of a-z, 0-9, dot, underscore and hyphen, and begins with a letter or digit',
+    'f: egress.A.allow[0]: entry "a.example": there are no ports; for all of them write a.example:*',
+    'f: egress.A.allow[1]: expected an entry, such as "deb.debian.org:80,443"',
+    'f: egress.A.allow[2]: entry "0x7f.1:80": it would be read as 127.0.0.1; an IPv4 address is four decimal numbers from 0 to 255 without leading zeros',
+    'f: egress.A.deny[0]: entry "{channel}": there are no ports; for all of them write {channel}:*',
+    'f: egress.A.upstream: upstream "ftp://a:1": expected an HTTP proxy, http://HOST:PORT',
+  ],
+  [
+    '[channels.vm1]\naddress = "stdio:"\negress.a.allow = ["10.{channel}.0.0/16:80"]',
+    'f: channels.vm1.egress.a.allow[0]: entry "10.{channel}.0.0/16:80": it ends in a number; an IPv4 address is four decimal numbers from 0 to 255 without leading zeros',
+  ],
 ];
 
 for (const [text = '', ...lines] of REFUSED) {
@@ -251,22 +271,10 @@ test('what is nested too deeply is refused kindly', (t) => {
 
 test('no text makes it throw, and every problem is one line that can be shown', (t) => {
   const pieces = fc.constantFrom(
-    ...[
-      '[channels.vm1]\n',
-      'address = ',
-      '"stdio:"',
-      'outgoing',
-      ' = ',
-      '[',
-      ']',
-      '{',
-      '}',
-      ',',
-      '"x:1"',
-      '\n',
-      'wait',
-    ],
-    ...['3', '"', "'", '\u001b', '\ud800', '__proto__', '"""', '# ', 'nan', '1979-05-27', ':', '"channels"', '"vm1"'],
+    ...'[channels.vm1]\n|address = |"stdio:"|outgoing| = |[|]|{|}|,|"x:1"|\n|wait|3|"|\u001b|\ud800|__proto__'.split(
+      '|',
+    ),
+    ...["'", '"""', '# ', 'nan', '1979-05-27', ':', '"channels"', '"vm1"'],
   );
   const text = fc.oneof(
     fc.array(pieces, { maxLength: 20 }).map((list) => list.join('')),
@@ -298,4 +306,55 @@ test('docs/config.md shows a file that is right, and its table has every key', (
     ({ key }) => key,
   );
   t.deepEqual([...new Set(rows)].sort(), [...new Set(known)].sort());
+});
+
+// JSON by hand: where it is wrong.
+
+test('a fault has its place, and what was expected there', (t) => {
+  for (const [text, offset, message] of [
+    ['', 0, 'the file ends, expected a value'],
+    ['{"a" 3}', 5, 'expected a colon behind the key'],
+    ['{"a": 3', 7, 'the file ends, expected a comma or }'],
+    ['{"a": 3,}', 8, 'expected a key in quotes'],
+    ['{a: 3}', 1, 'expected a key in quotes'],
+    ['[1, 2 3]', 6, 'expected a comma or ]'],
+    ['[1, ]', 4, 'expected a value'],
+    ['[01]', 1, 'expected a value'],
+    ['"\n"', 0, 'expected a value'],
+    ['{} x', 3, 'expected nothing more'],
+    ['{"a": 1, "b": 2, "a": 3}', 17, 'this key is there twice'],
+    ['{"a": 1, "\\u0061": 3}', 9, 'this key is there twice'],
+    ['['.repeat(17), 16, 'values are nested more than 16 deep'],
+  ] as const) {
+    t.deepEqual(findJsonFault(text, 16), { offset, message }, text);
+  }
+});
+
+test('the same key may be there in different objects, and depth counts what is open', (t) => {
+  t.is(findJsonFault('{"a": {"a": [{"a": 1}, {"a": 2}]}}', 16), null);
+  t.is(findJsonFault(`[${'[[]],'.repeat(100)}[]]`, 4), null);
+});
+
+test('it finds a fault exactly where JSON.parse throws', (t) => {
+  const pieces = fc.constantFrom(
+    ...['{', '}', '[', ']', ',', ':', '"a"', '"\\n"', '"', '1', '-0.5e3', '01', 'true', 'nul', ' '],
+  );
+  const text = fc.oneof(
+    fc.array(pieces, { maxLength: 12 }).map((list) => list.join('')),
+    fc.json({ maxDepth: 5 }),
+  );
+  fc.assert(
+    fc.property(text, (value) => {
+      const fault = findJsonFault(value, 100);
+      if (fault?.message === 'this key is there twice') return;
+      let parses = true;
+      try {
+        JSON.parse(value);
+      } catch {
+        parses = false;
+      }
+      t.is(fault === null, parses, value);
+    }),
+    { numRuns: 2000 },
+  );
 });

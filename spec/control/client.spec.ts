@@ -1,37 +1,32 @@
 /** The typed client: each of its methods against a control server, and its errors without a server. */
 import { once } from 'node:events';
-import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { type ControlClient, connectControl } from '../../lib/control/client/client.js';
 import { temporaryFolder } from '../helpers/files.js';
-import { echo, localServer, localSocket, steeredPair } from '../helpers/proxies.js';
+import { echo, failureOf, localServer, openEcho, portOf, steeredPair } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
 
-test('status, channels, services and metrics', async (t) => {
-  const { client } = await steeredPair(t, { peer: { incoming: ['web:127.0.0.1:9'] } });
+test('each method asks, changes and tells', async (t) => {
+  const target = await localServer(t, echo);
+  const { client, control } = await steeredPair(t, { peer: { incoming: [`echo:${target.port}`] } });
   t.like(await client.status(), { process: { pid: process.pid, name: 'host1' }, forwards: 0, streams: 0 });
   t.like(await client.channels(), [{ label: 'default', state: 'established' }]);
   t.like(await client.channel('default'), { session: { peer: { name: 'b' } } });
-  t.like(await client.services(), [{ service: 'web', offeredBy: 'peer' }]);
+  t.like(await client.services(), [{ service: 'echo', offeredBy: 'peer' }]);
   t.regex(await client.metrics(), /^# HELP /m);
   t.deepEqual(await client.config(), { name: 'host1' });
   t.like(await client.ping(), { channel: 'default' });
-  t.like(await client.waitFor({ service: 'web', timeoutS: 5 }), { label: 'default' });
-});
+  t.like(await client.waitFor({ service: 'echo', timeoutS: 5 }), { label: 'default' });
 
-test('forwards, channels and streams are added and removed', async (t) => {
-  const target = await localServer(t, echo);
-  const { client } = await steeredPair(t, { peer: { incoming: [`echo:127.0.0.1:${target.port}`] } });
-  const forward = await client.addForward({ direction: 'outgoing', spec: 'echo:127.0.0.1:0' });
+  const forward = await client.addForward({ direction: 'outgoing', spec: 'echo:0' });
   t.like(await client.forwards(), [{ id: forward.id, endpoint: forward.endpoint }]);
-  const socket = localSocket(t, { host: '127.0.0.1', port: Number(forward.endpoint.split(':')[1]) });
-  socket.on('error', () => undefined).write('x');
-  await once(socket, 'data');
+  const socket = await openEcho(t, portOf(forward.endpoint));
   const [stream] = await client.streams();
   t.like(stream, { channel: 'default', forward: forward.id, sentBytes: 1 });
+  const failure = failureOf(socket);
   await client.closeStream('default', stream?.id ?? 0);
-  await once(socket, 'close');
+  await failure;
   await client.removeForward(forward.id, { mode: 'now' });
   t.deepEqual(await client.forwards(), []);
   const address = `unix-connect:${join(temporaryFolder(t), 'x')}`;
@@ -39,10 +34,7 @@ test('forwards, channels and streams are added and removed', async (t) => {
   t.like(await client.forwards(), [{ channel: 'vm2' }]);
   await client.removeChannel('vm2');
   t.is((await client.channels()).length, 1);
-});
 
-test('what the process is told', async (t) => {
-  const { client, control } = await steeredPair(t);
   t.deepEqual(await client.logLevel('debug'), { level: 'debug' });
   t.is(control.process.logLevel, 'debug');
   t.like(await client.reload(), { addedChannels: [] });
@@ -83,14 +75,9 @@ test('events: those that were, those to come, and an end in order when nobody wa
 });
 
 test('events end with an error where the process goes without a word', async (t) => {
-  const folder = temporaryFolder(t);
-  const path = join(folder, 's');
-  const server = net.createServer((socket) => {
-    socket.on('error', () => undefined);
-    socket.end('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n');
-  });
-  await once(server.listen(path), 'listening');
-  t.teardown(() => server.close());
+  const path = join(temporaryFolder(t), 's');
+  const answer = 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n';
+  await localServer(t, (socket) => void socket.end(answer), { path });
   const events = connectControl(path).events();
   t.deepEqual((await events.next()).value, {} as never);
   await t.throwsAsync(events.next(), { code: 'control-unavailable' });
@@ -100,27 +87,16 @@ test('nobody there, an orphaned file, and somebody who is no vproxy', async (t) 
   const folder = temporaryFolder(t);
   const unavailable = (client: ControlClient) => t.throwsAsync(client.status(), { code: 'control-unavailable' });
   await unavailable(connectControl(join(folder, 'none')));
-  const path = join(folder, 's');
-  for (const answer of [
-    'SSH-2.0-x\r\n\r\n',
-    'HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx',
-    'HTTP/1.1 404 No\r\n\r\n',
-    '',
-  ]) {
-    const server = net.createServer((socket) => {
-      socket.on('error', () => undefined).resume();
-      socket.end(answer);
-    });
-    await once(server.listen(path), 'listening');
+  const wrong = ['SSH-2.0-x\r\n\r\n', 'HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx', 'HTTP/1.1 404 No\r\n\r\n', ''];
+  for (const [index, answer] of wrong.entries()) {
+    const path = join(folder, String(index));
+    await localServer(t, (socket) => void socket.resume().end(answer), { path });
     await unavailable(connectControl(path));
     const refused = await t.throwsAsync(connectControl(path).connect('ssh'), { code: 'control-unavailable' });
     t.true(refused.message.length < 200);
-    server.close();
-    await once(server, 'close');
   }
 });
 
-/** A stream to a service whose target is `handle`. */
 async function streamTo(t: ExecutionContext, handle: Parameters<typeof localServer>[1]) {
   const target = await localServer(t, handle);
   const pair = await steeredPair(t, { peer: { incoming: [`x:127.0.0.1:${target.port}`] } });

@@ -18,7 +18,6 @@ interface Setup extends TestControl {
   readonly b: TestProxy;
 }
 
-/** A control server of `a`, whose peer `b` offers the service `x`, which is a server of the test or another target. */
 async function setUp(t: ExecutionContext, target: ((socket: net.Socket) => void) | string): Promise<Setup> {
   const folder = temporaryFolder(t);
   const endpoint = typeof target === 'string' ? target : `127.0.0.1:${(await localServer(t, target)).port}`;

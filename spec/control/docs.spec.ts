@@ -14,7 +14,6 @@ import { eventually } from '../helpers/time.js';
 
 const text = readFileSync(join(PROJECT_ROOT, 'docs/control.md'), 'utf8');
 
-/** A section about a route, with the commands that it shows. */
 interface Section {
   readonly route: string;
   readonly commands: readonly string[];
@@ -55,7 +54,6 @@ test('the bounds are those of the server', (t) => {
   t.true(text.includes(`within ${REQUEST_TIMEOUT_MS / 1000} seconds`));
 });
 
-/** Runs a line of the shell; returns its output and status. */
 function run(command: string, environment: Record<string, string>): Promise<{ status: number; output: string }> {
   return new Promise((resolve) => {
     const env = { ...process.env, ...environment };

@@ -21,7 +21,6 @@ const event = (name: string, message = name): LogEvent => ({
   fields: {},
 });
 
-/** A request for events whose answer has not been read from yet. */
 async function openEvents(t: ExecutionContext, socketPath: string, query = ''): Promise<IncomingMessage> {
   const request = http.get({ socketPath, path: `/v1/events${query}`, agent: false });
   request.on('error', () => undefined);
@@ -30,7 +29,6 @@ async function openEvents(t: ExecutionContext, socketPath: string, query = ''): 
   return response;
 }
 
-/** Collects what comes. */
 function collect(response: IncomingMessage): ControlEvent[] {
   const events: ControlEvent[] = [];
   createInterface({ input: response })

@@ -115,7 +115,6 @@ test('a side without descriptors logs the storage calls that it cannot take, and
   t.pass();
 });
 
-/** The targets of a guest's streams on the host, each of which takes descriptors of it. */
 const TAKERS: Readonly<Record<string, (t: ExecutionContext) => Promise<readonly string[]>>> = {
   'a unix socket': async (t) => {
     const path = join(temporaryFolder(t), 'target.sock');

@@ -39,7 +39,6 @@ test('a log that nobody reads for a while costs 1 MiB and lines, which are count
   t.is(lines.filter((line) => line.endsWith('xxx')).length + Number(lost[1]), 50_000);
 });
 
-/** Sends to an echo. */
 async function call(t: ExecutionContext, port: number): Promise<void> {
   const socket = localSocket(t, { host: '127.0.0.1', port });
   socket.end('ping');
@@ -91,7 +90,6 @@ test('a log file that can grow again has every line, or counts it as missing', a
   const readLog = () => readFileSync(logFile, 'utf8').split('\n').filter(Boolean);
   const [listening] = await eventually(() => readLog().length === 2 && readLog());
   t.regex(listening ?? '', /"listening"/);
-  /** Causes one line in the log. */
   const refuse = () => once(localSocket(t, { path }).resume(), 'end');
   for (let count = 0; count < LINES; count += 1) await refuse();
   const before = readLog();

@@ -42,7 +42,6 @@ async function startTransfers(t: ExecutionContext) {
   return { target: `x:${target.port}`, run };
 }
 
-/** No wrong byte came, and what ended is whole. */
 function assertWhole(t: ExecutionContext, outcomes: readonly Outcome[], what: object): void {
   for (const { end, receivedBytes, isPrefix } of outcomes) {
     const figures = JSON.stringify({ ...what, outcomes });

@@ -23,7 +23,6 @@ const CONNECTIONS_AT_ONCE = 500;
 const MAX_WAITING = 1024;
 
 const undo: (() => unknown)[] = [];
-/** What was reached and is not read. */
 const unread: net.Socket[] = [];
 let pair: ProcessPair;
 
@@ -53,7 +52,6 @@ test.after.always(async () => {
 const dial = async (t: ExecutionContext, service: string): Promise<net.Socket> =>
   localSocket(t, { host: '127.0.0.1', port: await pair.host.listeningPort(service) });
 
-/** Another stream works. */
 async function assertServes(t: ExecutionContext, bytes: Buffer = Buffer.from('meanwhile')): Promise<void> {
   const socket = await dial(t, 'echo');
   const answer = readToEnd(socket);
@@ -61,7 +59,6 @@ async function assertServes(t: ExecutionContext, bytes: Buffer = Buffer.from('me
   t.true((await answer).equals(bytes));
 }
 
-/** What both sides have logged since then. */
 const linesFrom = (from: readonly number[]) =>
   [pair.host, pair.guest].map(({ lines }, side) => lines.slice(from[side]));
 

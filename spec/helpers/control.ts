@@ -217,3 +217,36 @@ export async function openStream(t: ExecutionContext, socketPath: string, query:
   if (answer.head.length > 0) answer.socket.unshift(answer.head);
   return answer.socket;
 }
+
+/** Requests that try every route, in an order in which they work: `METHOD PATH` as in the description, and the request. */
+export const routeRequests = (streamId: number): readonly (readonly [route: string, url: string, body?: unknown])[] => [
+  ['get /v1/status', '/v1/status'],
+  ['get /v1/channels', '/v1/channels'],
+  ['post /v1/channels', '/v1/channels', { address: 'tcp-connect:127.0.0.1:1', label: 'vm1' }],
+  ['get /v1/channels/{label}', '/v1/channels/vm1'],
+  ['delete /v1/channels/{label}', '/v1/channels/vm1?mode=now'],
+  ['get /v1/forwards', '/v1/forwards'],
+  ['post /v1/forwards', '/v1/forwards', { direction: 'incoming', spec: 'web:127.0.0.1:80', channel: 'default' }],
+  ['delete /v1/forwards/{id}', '/v1/forwards/f2?mode=drain'],
+  ['get /v1/services', '/v1/services'],
+  ['get /v1/egress', '/v1/egress'],
+  ['post /v1/egress/test', '/v1/egress/test', { name: 'internet', destination: '127.0.0.1:443' }],
+  ['get /v1/ports', '/v1/ports'],
+  ['get /v1/streams', '/v1/streams'],
+  ['delete /v1/streams/{channel}/{id}', `/v1/streams/default/${streamId}`],
+  ['get /v1/events', '/v1/events?follow=false&replay=500'],
+  ['post /v1/ping', '/v1/ping', {}],
+  ['get /v1/wait', '/v1/wait?service=echo&channel=default&timeout=1'],
+  ['get /v1/info', '/v1/info'],
+  ['get /v1/boot', '/v1/boot?channel=default'],
+  ['put /v1/log-level', '/v1/log-level', { level: 'debug' }],
+  ['get /v1/config', '/v1/config'],
+  ['post /v1/reload', '/v1/reload'],
+  ['post /v1/upgrade', '/v1/upgrade', {}],
+  ['get /v1/connect', '/v1/connect?service=echo'],
+  ['get /v1/connect/{id}', '/v1/connect/1'],
+  ['get /metrics', '/metrics'],
+  ['get /v1/openapi.json', '/v1/openapi.json'],
+  ['post /v1/drain', '/v1/drain', { timeoutS: 5 }],
+  ['post /v1/stop', '/v1/stop'],
+];

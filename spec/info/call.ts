@@ -15,7 +15,6 @@ import { bestTurnMs } from '../helpers/turn-time.js';
 
 const RUNNING = { 'systemctl is-system-running': { stdout: 'running\n' } };
 
-/** An asker's end of a stream, and a service of a described machine at the other. */
 function setUp(t: ExecutionContext, sources: Partial<MachineSources> = {}) {
   const clock = new ManualClock();
   const machine = { ...describedMachine(t, { files: SYSTEMD, tools: RUNNING }), ...sources };
@@ -116,7 +115,6 @@ test('the clock of the peer is that of half the round trip, of the fastest of fi
 
 const BOOT = { systemd: 'running', systemdError: null, failedUnits: [], cloudInit: null, cloudInitError: null };
 
-/** What a peer answers in place of how far its boot is, and what is said of that. */
 const HOSTILE: Readonly<Record<string, readonly [Buffer | null, RegExp]>> = {
   'the end of the stream': [null, /ended the stream without an answer/],
   'no JSON': [encodeRecord(INFO_KIND.TOLD, 'running'), /the answer is not a JSON object/],
@@ -215,7 +213,6 @@ test('a question can be given up, also before it is asked', async (t) => {
   );
 });
 
-/** What an asker sends, and why its stream is reset. */
 const RULES: Readonly<Record<string, readonly [Buffer, RegExp]>> = {
   'a length beyond the bound': [encodeRecordHeader(INFO_KIND.ASK, 257), /has 257 bytes, more than 256/],
   'no JSON': [encodeRecord(INFO_KIND.ASK, 'machine'), /ASK is not a JSON object/],

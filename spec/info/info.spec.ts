@@ -1,4 +1,3 @@
 /** What a machine tells of itself: from its files, and over a stream. */
-import './boot.js';
 import './call.js';
-import './machine-reader.js';
+import './machine.js';

@@ -2,18 +2,15 @@
 import type { ExecutionContext } from 'ava';
 import { heapBytes } from '../helpers/measures.js';
 
-/** What is repeated. */
 export interface Course {
   /** The name of the operations, for the figures: `opens`. */
   readonly name: string;
   readonly operations: number;
-  /** Does `count` of them. */
   readonly run: (count: number) => Promise<void> | void;
   /** Growth in the second half that counts as a leak, in bytes an operation. */
   readonly limitBytes: number;
 }
 
-/** The number of points at which the second half is measured. */
 const SAMPLES = 8;
 
 /** Does all operations and fails the test where memory grows with them; the figures go to the log. */

@@ -43,7 +43,6 @@ async function setUpGuests(t: ExecutionContext, channels: (channel: ReturnType<t
   return { at: (name: string) => join(folder, name), channel, host, open, labels };
 }
 
-/** A channel to a socket of a folder, with forwards that listen here. */
 const channelIn =
   (folder: string) =>
   (label: string, forwards: readonly string[] = [], more: Partial<ChannelOptions> = {}): ChannelOptions => {
@@ -163,7 +162,6 @@ interface Setup {
   readonly wanted: (changes?: Readonly<Record<string, Partial<ChannelOptions>>>) => ChannelOptions[];
 }
 
-/** The forwards that listen before, each leading to an echo. */
 const OLD = ['kept', 'old-1', 'old-2', 'old-3', 'old-4', 'vm5'];
 
 /** The forwards that listen in the second set only. */
@@ -222,7 +220,6 @@ async function setUp(t: ExecutionContext, clock: Clock = systemClock): Promise<S
 const isBroker = async (t: ExecutionContext, path: string): Promise<boolean> =>
   (await ask(t, path, 'x\n')).includes('storage-bad-request');
 
-/** Whether nothing listens at a path. */
 async function isFree(path: string): Promise<boolean> {
   const socket = net.connect({ path });
   // The process that accepted it may have closed it already.

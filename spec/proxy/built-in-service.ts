@@ -29,7 +29,6 @@ function setUp() {
       return result.promise;
     },
   });
-  /** Ends the load of a number. */
   const loaded = async (number: number, server: StreamServer | Error) => {
     if (server instanceof Error) loads[number]?.result.reject(server);
     else loads[number]?.result.resolve(server);

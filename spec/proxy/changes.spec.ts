@@ -137,7 +137,6 @@ test('the status tells what a channel waits for, when it tries again, and why it
   t.true(later.sentFrames >= totals.sentFrames, 'totals outlive the session');
 });
 
-/** Two proxies with a session. */
 const plainPair = (t: ExecutionContext, here = {}, there = {}) =>
   connectedProxies(t, join(temporaryFolder(t), 'channel.sock'), here, there);
 
@@ -180,7 +179,6 @@ async function addForward({ proxy }: TestProxy, direction: 'incoming' | 'outgoin
   return proxy.addForward(parseForwardSpec(direction, spec), label);
 }
 
-/** A pair with an echo that was added on both sides. */
 async function echoPair(t: ExecutionContext) {
   const { a, b } = await plainPair(t);
   const target = await localServer(t, echo);

@@ -233,7 +233,6 @@ test('with streams=2 at the side that serves, a third stream is held back until 
 
 // The end.
 
-/** Stops a proxy whose clock moves by a second at most. */
 async function stopsInTime({ proxy }: TestProxy, clock: ManualClock): Promise<void> {
   const endMs = clock.now() + 1000;
   let isOver = false;

@@ -14,7 +14,6 @@ import { incoming, outgoing } from '../helpers/proxies.js';
 const address = 'unix-connect:/run/vm1.sock';
 const group = 'unix-connect:/run/vms/*.sock';
 
-/** What a new proxy of these options throws; null where it does not. */
 function thrownByProxy(options: ChannelOptions): unknown {
   try {
     new Proxy({ channels: [options], agent: 'test' });

@@ -15,7 +15,6 @@ import { ENDED, ESTABLISHED, spawnVproxy } from '../helpers/vproxy-process.js';
 
 const PROGRAM = [join(PROJECT_ROOT, 'dist/program/vproxy.cjs'), '--no-control'];
 
-/** Sends every byte value many times through a forward to an echo, and compares. */
 async function checkEcho(t: ExecutionContext, port: number): Promise<void> {
   const socket = localSocket(t, port);
   const sent = Buffer.from(Array.from({ length: 600_000 }, (_, index) => (index * 7 + (index >>> 8)) % 256));

@@ -28,7 +28,6 @@ function setUp(t: ExecutionContext, ...forwardTexts: string[]) {
 const startHost = (t: ExecutionContext, { address, ...group }: ReturnType<typeof setUp>['group']): Promise<TestProxy> =>
   startProxy(t, address, group);
 
-/** A machine whose service `echo` sends back what it gets. */
 async function machine(t: ExecutionContext, folder: string, name: string): Promise<TestProxy> {
   const server = await localServer(t, echo);
   return startProxy(t, `unix-listen:${join(folder, `${name}.sock`)}`, { name, incoming: [`echo:${server.port}`] });

@@ -107,7 +107,6 @@ function openAudit(t: ExecutionContext, rotation: Rotation | null = null, folder
   return { path, audit, lines, count, said, clock };
 }
 
-/** An event of the audit log. */
 const eventOf = (event: LogEvent['event'], fields: LogEvent['fields'] = {}, message = 'm'): LogEvent => ({
   ...{ level: 'info', event, message, fields },
 });

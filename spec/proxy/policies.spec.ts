@@ -26,7 +26,6 @@ import {
 import { SocketPeer } from '../helpers/socket-peer.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
-/** A host that offers `echo` by these rules to a guest. */
 async function setUp(t: ExecutionContext, policies: ChannelPolicies) {
   const path = join(temporaryFolder(t), 'channel.sock');
   const target = await localServer(t, echo);

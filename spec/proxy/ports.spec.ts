@@ -111,7 +111,6 @@ test('a side that announces ports offers no service with the name of a port', (t
 
 // What is announced of what listens.
 
-/** All ports from one on. */
 const range = (from: number, count: number) => Array.from({ length: count }, (_, index) => from + index);
 
 const at = (port: number, program: string | null = 'node', host = '127.0.0.1'): ListeningPort => {

@@ -136,7 +136,6 @@ test('what is no option is refused, and leaves the Duplex alone', (t) => {
 
 // Services that fail, over a channel.
 
-/** Two proxies with a session. */
 const proxies = (t: ExecutionContext) => connectedProxies(t, join(temporaryFolder(t), 'channel.sock'), {}, {});
 
 test('a peer over a socket is an ordinary vproxy: its forwards and services are there', async (t) => {

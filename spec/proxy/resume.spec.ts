@@ -24,12 +24,10 @@ import { CuttingRelay, TcpRelay } from '../helpers/relays.js';
 import { stayingChannel } from '../helpers/staying-channel.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
-/** The next event of each side. */
 const next = (sides: readonly TestProxy[], event: LogEventName) =>
   Promise.all(sides.map((side) => side.event(event, side.events.length)));
 
 interface Setup {
-  /** Behind both addresses. */
   readonly options?: string;
   readonly a?: ProxySetup;
   readonly b?: ProxySetup;

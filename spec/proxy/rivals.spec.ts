@@ -36,7 +36,6 @@ class FakeRival implements Rival {
 
 const stateOf = ({ proxy }: TestProxy) => proxy.channel('default');
 
-/** Another process, which takes the channel. */
 async function newcomer(t: ExecutionContext, path: string): Promise<TestProxy> {
   const proxy = await startProxy(t, `unix-connect:${path}`, { name: 'host2' });
   await proxy.event('session-established');

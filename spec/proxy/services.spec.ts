@@ -26,7 +26,6 @@ async function setUp(t: ExecutionContext, here: ProxySetup) {
   return { guest: a, host: b, apply };
 }
 
-/** Asks the peer of `proxy` to run a command. */
 async function call({ proxy }: TestProxy, ...argv: string[]): Promise<ExecCaller> {
   return new ExecCaller(await proxy.connect('exec')).start({ argv, hasInput: false });
 }
@@ -55,7 +54,6 @@ async function sleeper(t: ExecutionContext, proxy: TestProxy, { isStubborn = fal
   return { pid, caller };
 }
 
-/** What a side offers by itself, with the forward of each. */
 const offeredBy = (proxy: Proxy) =>
   proxy
     .listServices()
@@ -213,7 +211,6 @@ test('a proxy loads nothing of commands and copies before a channel allows them'
 
 // Copies.
 
-/** A folder that copies may go into, and a file. */
 function makeFiles(t: ExecutionContext, bytes: string | Buffer = 'hello') {
   const folder = temporaryFolder(t);
   const [inside, file] = [join(folder, 'in'), join(folder, 'file')];
@@ -259,7 +256,6 @@ test('a copy ends with the proxy, and leaves nothing half under its name', async
 
 const INCOMING = parseForwardSpec('incoming', 'info:127.0.0.1:9');
 
-/** What a channel offers before it is opened. */
 const infoOffers = (address: string, options: Partial<ChannelOptions> = {}) =>
   offeredBy(
     new Proxy({ channels: [{ address, storage: { isAllowed: false }, ...options }], agent: 'vproxy test' }),

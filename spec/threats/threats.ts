@@ -188,7 +188,7 @@ export const THREATS: readonly Threat[] = [
       ['hostile/opening-cases.ts', 'limits in __proto__'],
       ['hostile/session-cases.ts', 'OPEN whose service is in __proto__'],
       ['hostile/storage-cases.ts', '100,000 lists in one another'],
-      ['control/hostile-requests.spec.ts', 'a body that becomes huge is refused, and read no further than a bound'],
+      ['control/hostile.spec.ts', 'a body that becomes huge is refused, and read no further than a bound'],
       [
         'util/bytes/records.ts',
         'a payload is one JSON object of not too many values, or is refused before it is parsed',

@@ -23,9 +23,7 @@ class Setup {
   readonly events: LogEvent[] = [];
   readonly added: ChannelOptions[] = [];
   readonly removed: string[] = [];
-  /** Channels by label. */
   readonly channels = new Map<string, { group: string | null; state: string; session: object | null }>();
-  /** The errors of adding a channel, by label. */
   readonly failures = new Map<string, VproxyError>();
   readonly group: ChannelGroup;
   readonly #t: ExecutionContext;
@@ -61,7 +59,6 @@ class Setup {
     t.teardown(() => this.group.stop());
   }
 
-  /** A listening socket; closing it removes the file. */
   async socket(name: string): Promise<net.Server> {
     const server = net.createServer().listen(join(this.folder, name));
     this.#t.teardown(() => server.close());
@@ -98,7 +95,6 @@ class Setup {
     if (this.clock.now() >= untilMs) throw new Error('it came by a look at the folder');
   }
 
-  /** The labels of the channels that it added. */
   get labels(): (string | undefined)[] {
     return this.added.map(({ label }) => label);
   }
@@ -108,7 +104,6 @@ class Setup {
   }
 }
 
-/** A group whose folder has the socket of `vm1`, and that has started. */
 async function withVm1(t: ExecutionContext) {
   const setup = new Setup(t);
   const server = await setup.socket('vm1.sock');

@@ -1,8 +1,34 @@
 import test from 'ava';
 import type { Direction } from '../../lib/forward/endpoint-kind.js';
 import { formatForwardSpec } from '../../lib/forward/spec.js';
-import { parseForwardArgument } from '../../lib/settings/arguments.js';
+import { parseChannelArgument, parseForwardArgument } from '../../lib/settings/arguments.js';
 import { toTemplate } from '../../lib/settings/forward-settings.js';
+
+const meansChannel = test.macro({
+  title: (_, text: string) => `-c ${text}`,
+  exec: (t, text: string, label: string, address: string) =>
+    t.deepEqual(parseChannelArgument(text), { label, address }),
+});
+
+test(meansChannel, 'unix-connect:/run/vm1.sock', 'default', 'unix-connect:/run/vm1.sock');
+test(meansChannel, 'vm1=unix-connect:/run/vm1.sock', 'vm1', 'unix-connect:/run/vm1.sock');
+test(meansChannel, 'a.b_c-1=tcp://[::1]:9000?frame=4096', 'a.b_c-1', 'tcp://[::1]:9000?frame=4096');
+// An equals sign after the colon does not end a label.
+test(meansChannel, 'unix-connect:/a,frame=4096', 'default', 'unix-connect:/a,frame=4096');
+test(meansChannel, 'stdio:,frame=4096', 'default', 'stdio:,frame=4096');
+test(meansChannel, 'vm1=stdio:,frame=4096', 'vm1', 'stdio:,frame=4096');
+test(meansChannel, 'unix:///a?frame=4096', 'default', 'unix:///a?frame=4096');
+test(meansChannel, 'exec:env A=b ssh', 'default', 'exec:env A=b ssh');
+test(meansChannel, 'vm1=vm2=stdio:', 'vm1', 'vm2=stdio:');
+test(meansChannel, `${'x'.repeat(64)}=stdio:`, 'x'.repeat(64), 'stdio:');
+test(meansChannel, 'nothing', 'default', 'nothing');
+
+for (const text of ['=stdio:', 'VM=stdio:', 'a b=stdio:', 'a,b=stdio:', 'a/b=stdio:', `${'x'.repeat(65)}=stdio:`]) {
+  test(`-c ${text} is refused for its label`, (t) => {
+    const error = t.throws(() => parseChannelArgument(text), { code: 'bad-argument' });
+    t.regex(error.message, /^channel label ".*": it is not 1 to 64 of a-z/);
+  });
+}
 
 const channels = (labels: readonly string[]) => new Map(labels.map((label) => [label, label === 'vms']));
 
