@@ -6,10 +6,10 @@ import type { VproxyError } from '../../lib/errors.js';
 import { DatagramFlow } from '../../lib/forward/datagram/datagram-flow.js';
 import { ServiceRegistry } from '../../lib/forward/service-registry.js';
 import type { SessionStream } from '../../lib/session/stream.js';
+import { endsWith, goesOn } from '../helpers/conversation.js';
 import { jsonOf } from '../helpers/frame-log.js';
 import { FramePeer, type FramePeerOptions } from '../helpers/frame-peer.js';
 import { RecordingSink } from '../helpers/local-ends.js';
-import { endsWith, goesOn } from './conversation.js';
 
 const { OPEN, ACCEPT, DATA, FIN, STOP, RESET } = FRAME_TYPE;
 const REASON = { code: 'denied', message: 'no' };

@@ -1,10 +1,10 @@
 import test from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
+import { endedWith, goesOn } from '../helpers/conversation.js';
 import type { SeenFrame } from '../helpers/frame-log.js';
 import { FramePeer, type FramePeerOptions } from '../helpers/frame-peer.js';
 import { RecordingSink } from '../helpers/local-ends.js';
 import { SessionPair } from '../helpers/session-pair.js';
-import { endedWith, goesOn } from './conversation.js';
 
 const { CREDIT, OPEN, PING, PONG, RESET } = FRAME_TYPE;
 const REASON = { code: 'cancelled', message: '' };

@@ -1,8 +1,8 @@
 import test from 'ava';
 import { FRAME_TYPE, INTEGRITY_LEVELS } from '../../lib/codec/header.js';
 import { Budget } from '../../lib/util/bounds.js';
+import { conversations } from '../helpers/conversation.js';
 import { FramePeer, type FramePeerOptions } from '../helpers/frame-peer.js';
-import { conversations } from './conversation.js';
 
 const { DATA, PING } = FRAME_TYPE;
 

@@ -1,9 +1,9 @@
 import { crc32 } from 'node:zlib';
 import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE, INTEGRITY_LEVELS, type Integrity } from '../../lib/codec/header.js';
+import { endsWith, goesOn } from '../helpers/conversation.js';
 import type { FrameFaults } from '../helpers/frame-maker.js';
 import type { FramePeer } from '../helpers/frame-peer.js';
-import { endsWith, goesOn } from './conversation.js';
 
 const { AUTH, SERVICES, OPEN, ACCEPT, REFUSE, DATA, CREDIT, FIN, STOP, RESET, PING, PONG, GOAWAY } = FRAME_TYPE;
 const { SECRET, RESUME, ACK } = FRAME_TYPE;

@@ -1,10 +1,10 @@
 import test from 'ava';
 import { FRAME_TYPE, INTEGRITY_LEVELS } from '../../lib/codec/header.js';
+import { conversations, endedWith, endsWith, goesOn } from '../helpers/conversation.js';
 import { FramePeer } from '../helpers/frame-peer.js';
 import { RecordingSink } from '../helpers/local-ends.js';
-import { conversations, endedWith, endsWith, goesOn } from './conversation.js';
 
-const { DATA, FIN, GOAWAY, PING, PONG, RESET } = FRAME_TYPE;
+const { DATA, GOAWAY, PING, PONG, RESET } = FRAME_TYPE;
 const EIGHT = Buffer.from('12345678');
 
 test('R-LIVE-1: a PING is answered with its own bytes; several in one piece may get one PONG, of the newest', (t) => {
@@ -65,18 +65,6 @@ for (const integrity of INTEGRITY_LEVELS) {
     });
   }
 }
-
-test('R-LIVE-4: a frame that was lost whole is found by the PING that follows what was sent', (t) => {
-  const peer = FramePeer.established({ peerLimits: { streamCredit: 2 ** 20 } });
-  peer.sendOpen(1);
-  peer.advance(10_000);
-  peer.log.take();
-  peer.sendFrom(1, 'x');
-  peer.advance(2500);
-  t.is(pingsOf(peer).length, 1);
-  peer.advance(7500);
-  t.is(pingsOf(peer).length, 0, 'it asks once');
-});
 
 test('R-LIVE-4: a frame that stands for a day, because its sender was paused, is no loss', (t) => {
   const peer = FramePeer.established();
@@ -141,26 +129,6 @@ test('R-FLOW-9: many small frames, each whole, may take as long as they like', (
   });
 });
 
-test('R-LIVE-3: a side that drains says GOAWAY with the highest id that it serves, and leaves with its last stream', (t) => {
-  const peer = FramePeer.established();
-  peer.sendOpen(7);
-  peer.log.take();
-  const { session } = peer;
-  session.drain('update');
-  session.drain('again');
-  peer.pump();
-  const [goaway, ...rest] = peer.log.take();
-  t.deepEqual(JSON.parse(String(goaway?.payload)), { code: 'shutdown', message: 'update', last: 7 });
-  t.deepEqual(rest, []);
-  peer.sendOpen(9);
-  t.deepEqual(peer.takeTexts(), ['REFUSE 9 shutdown']);
-  peer.send(FIN, 7);
-  peer.streams.get(7)?.finish();
-  peer.pump();
-  t.deepEqual(peer.codes, ['shutdown']);
-  t.deepEqual(peer.takeTexts(), ['FIN 7']);
-});
-
 conversations({
   'R-LIVE-2: a week of silence ends no session where a peer may be paused': `
     OPEN 1, wait 604800000 -> ...
@@ -187,12 +155,20 @@ conversations({
   'R-LIVE-3: a GOAWAY shutdown ends the session at once where no stream is open, else after 30 s': [
     'GOAWAY 0 shutdown -> nothing, ends shutdown',
     `OPEN 1, GOAWAY 0 shutdown, wait 29999 -> ...
-     wait 1 -> RESET 1 shutdown, GOAWAY 0 shutdown, ends shutdown
+     wait 1 -> RESET 1 shutdown, GOAWAY 0 shutdown 1, ends shutdown
      1 is told end shutdown`,
   ],
+  'R-LIVE-4: a frame that was lost whole is found by the PING that follows what was sent': `
+    OPEN 1, wait 10000 -> ...
+    send 1 x, wait 2500 -> DATA 1 1, PING 0
+    wait 7500 -> nothing`,
+  'R-LIVE-3: a side that drains says GOAWAY with the highest id that it serves, and leaves with its last stream': `
+    OPEN 7, drain update, drain again -> ACCEPT 7, GOAWAY 0 shutdown 7
+    OPEN 9 -> REFUSE 9 shutdown
+    FIN 7, finish 7 -> FIN 7, ends shutdown`,
   'R-LIVE-3: a side that drains gives up after 30 s: each stream is RESET, then GOAWAY': `
     OPEN 1, OPEN 3, drain update, wait 29999 -> ...
-    wait 1 -> RESET 1 shutdown, RESET 3 shutdown, GOAWAY 0 shutdown, ends shutdown`,
+    wait 1 -> RESET 1 shutdown, RESET 3 shutdown, GOAWAY 0 shutdown 3, ends shutdown`,
   'R-LIVE-3: an open that is held back ends when the drain begins': `
     given peerLimits.streams=1
     open first, ACCEPT 2, open second -> OPEN 2 first
@@ -201,7 +177,7 @@ conversations({
   'R-LIVE-3: a side that stops resets its streams first, opens none that was held back, and says GOAWAY': `
     given peerLimits.streams=2, holds=true
     open a, open b, open c, open d, OPEN 1 -> OPEN 2 a, OPEN 4 b
-    leave -> REFUSE 1 shutdown, RESET 2 shutdown, RESET 4 shutdown, GOAWAY 0 shutdown, ends shutdown
+    leave -> REFUSE 1 shutdown, RESET 2 shutdown, RESET 4 shutdown, GOAWAY 0 shutdown 1, ends shutdown
     a is told end shutdown
     d is told end shutdown`,
   'R-LIVE-3: the place of a stream that a GOAWAY ends goes to no open that was held back': `

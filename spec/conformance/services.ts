@@ -1,9 +1,9 @@
 import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { MAX_SERVICES } from '../../lib/session/services.js';
+import { endsWith } from '../helpers/conversation.js';
 import { jsonOf } from '../helpers/frame-log.js';
 import { FramePeer } from '../helpers/frame-peer.js';
-import { endsWith } from './conversation.js';
 
 const { SERVICES } = FRAME_TYPE;
 

@@ -3,10 +3,10 @@ import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { IncomingForward } from '../../lib/forward/incoming.js';
 import { ServiceRegistry } from '../../lib/forward/service-registry.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
+import { conversations, endsWith } from '../helpers/conversation.js';
 import { FramePeer } from '../helpers/frame-peer.js';
 import { localServer } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
-import { conversations, endsWith } from './conversation.js';
 
 const { OPEN, RESET } = FRAME_TYPE;
 /** All frames of a stream that is there. */

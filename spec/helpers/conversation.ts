@@ -3,9 +3,10 @@ import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { VproxyError } from '../../lib/errors.js';
 import type { SessionStream } from '../../lib/session/stream.js';
-import { creditPayload } from '../helpers/frame-maker.js';
-import { FramePeer, type FramePeerOptions } from '../helpers/frame-peer.js';
-import { RecordingSink } from '../helpers/local-ends.js';
+import { formatSeen, jsonOf, type SeenFrame } from './frame-log.js';
+import { creditPayload } from './frame-maker.js';
+import { FramePeer, type FramePeerOptions } from './frame-peer.js';
+import { RecordingSink } from './local-ends.js';
 
 /** The codes with which a side leaves without a GOAWAY (R-CODE-3). */
 const SILENT = ['peer-restarted', 'desync'];
@@ -65,7 +66,7 @@ const ACTS: Readonly<Record<string, (stream: SessionStream, what: string | undef
   finish: (stream) => stream.finish(),
   release: (stream, bytes) => stream.release(Number(bytes)),
   reset: (stream, code = 'cancelled') => stream.reset(code, 'given up'),
-  stop: (stream, code = 'local-error') => stream.stop(code, 'nobody reads'),
+  stop: (stream, code = 'local-error') => stream.stop(code, 'nobody reads '.repeat(16)),
   send: (stream, what) => stream.send(bytesOf(what), 0, bytesOf(what).length, false),
 };
 
@@ -78,6 +79,12 @@ const ACTS_OF_SIDE: Readonly<Record<string, (peer: FramePeer, what: string) => v
   read: (peer) => void (peer.isReading = true),
   leave: ({ loop }) => loop.stop(new VproxyError('shutdown', 'SIGTERM')),
 };
+
+/** GOAWAY with the highest id that is served, where there is one. */
+const formatWithLast = (frame: SeenFrame): string =>
+  frame.type === FRAME_TYPE.GOAWAY && jsonOf(frame)['last'] !== 0
+    ? `${formatSeen(frame)} ${String(jsonOf(frame)['last'])}`
+    : formatSeen(frame);
 
 class Conversation {
   readonly peer: FramePeer;
@@ -143,6 +150,7 @@ function parseGiven(text: string): FramePeerOptions & { readonly holds?: boolean
  *     OPEN 1, DATA 1 hello, DATA 1 500 -> ACCEPT 1   frames of the peer, DATA as a text or a number of bytes
  *     open far, send far 500 -> OPEN 2 far, DATA 2 500   what the program at the side under test does
  *     1 is told data, fin                            the events of the local end of a stream
+ *     2000 ms were stalls                            what the session has counted so far
  *     RESET 9 -> ends protocol-error                 how the session ends, with the GOAWAY that belongs to it
  *
  * Where it does not end it has to answer still.
@@ -160,6 +168,11 @@ function converse(t: ExecutionContext, script: string): void {
       t.is(conversation.told(id).join(', ') || 'nothing', told, line);
       continue;
     }
+    const [, ms] = /^(\d+) ms were stalls$/.exec(line) ?? [];
+    if (ms !== undefined) {
+      t.is(peer.session.counters.stallMs, Number(ms), line);
+      continue;
+    }
     const [steps = '', answer] = line.split(/ ?-> /);
     for (const step of steps.split(', ')) conversation.do(step);
     if (answer === undefined) continue;
@@ -169,7 +182,7 @@ function converse(t: ExecutionContext, script: string): void {
       if (frames === '') endedWith(t, peer, code);
       else t.deepEqual([peer.loop.session, ...peer.codes], [null, code], line);
     } else t.deepEqual(peer.codes, [], line);
-    const seen = [...conversation.notes.splice(0), ...peer.takeTexts()];
+    const seen = [...conversation.notes.splice(0), ...peer.log.take().map(formatWithLast)];
     if (frames !== '' && frames !== '...') t.is(seen.join(', ') || 'nothing', frames ?? '', line);
   }
   if (!hasEnded) answersStill(t, peer);
