@@ -7,10 +7,10 @@ import test, { type ExecutionContext } from 'ava';
 import { fdKind } from '../../lib/channel/inherited.js';
 import { VproxyError } from '../../lib/errors.js';
 import { DEVICE_FLAGS, dial, dialFd, dialStdio, makePipe, record } from '../helpers/channel-pair.js';
-import { isRunning } from '../helpers/exec-peers.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { openPty } from '../helpers/terminals.js';
 import { eventually } from '../helpers/time.js';
+import { isRunning } from '../helpers/vproxy-process.js';
 
 /** A started link to a command. */
 async function start(t: ExecutionContext, command: string) {

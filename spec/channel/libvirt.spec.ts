@@ -5,12 +5,12 @@ import test, { type ExecutionContext } from 'ava';
 import { type ErrorCode, VproxyError } from '../../lib/errors.js';
 import type { Link } from '../../lib/link/link.js';
 import { listen, makeFifo, record } from '../helpers/channel-pair.js';
-import { isRunning } from '../helpers/exec-peers.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { channelXml, dialWith, domainXml, type FakeVirsh, fakeVirsh } from '../helpers/libvirt.js';
 import { openPty } from '../helpers/terminals.js';
 import { testWith } from '../helpers/test-with.js';
 import { eventually, ManualClock } from '../helpers/time.js';
+import { isRunning } from '../helpers/vproxy-process.js';
 
 /** Says hello through a link, and waits for the answer of an echo. */
 async function hears(t: ExecutionContext, link: Link): Promise<void> {

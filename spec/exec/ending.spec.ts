@@ -5,8 +5,9 @@ import test, { type ExecutionContext } from 'ava';
 import { VproxyError } from '../../lib/errors.js';
 import type { ExecRequest } from '../../lib/exec/exec-messages.js';
 import { MAX_TIMER_MS } from '../../lib/util/clock.js';
-import { advanceUntil, type ExecCaller, gatedPipes, isRunning, statOf, TestRunner } from '../helpers/exec-peers.js';
+import { advanceUntil, type ExecCaller, gatedPipes, statOf, TestRunner } from '../helpers/exec-peers.js';
 import { eventually, ManualClock } from '../helpers/time.js';
+import { isRunning } from '../helpers/vproxy-process.js';
 
 const reset = (): VproxyError => new VproxyError('peer-restarted', 'the caller has gone');
 

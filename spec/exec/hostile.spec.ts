@@ -12,10 +12,11 @@ import {
 } from '../../lib/exec/exec-messages.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import { encodeRecord, encodeRecordHeader, RECORD_HEADER_BYTES } from '../../lib/util/bytes/records.js';
-import { gatedPipes, isRunning, TestRunner } from '../helpers/exec-peers.js';
+import { gatedPipes, TestRunner } from '../helpers/exec-peers.js';
 import { FramePeer } from '../helpers/frame-peer.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 import { bestTurnMs } from '../helpers/turn-time.js';
+import { isRunning } from '../helpers/vproxy-process.js';
 
 const START = encodeStart({ argv: ['sleep', '1000'] });
 const input = (bytes: number): Buffer => encodeRecord(EXEC_KIND.STDIN, Buffer.alloc(bytes));

@@ -5,10 +5,11 @@ import os from 'node:os';
 import path from 'node:path';
 import test from 'ava';
 import { type OpenPipes, openSystemPipes } from '../../lib/system/processes/pipes.js';
-import { isRunning, statOf, TestRunner } from '../helpers/exec-peers.js';
+import { statOf, TestRunner } from '../helpers/exec-peers.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { testWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
+import { isRunning } from '../helpers/vproxy-process.js';
 
 const asRoot = testWith('root');
 

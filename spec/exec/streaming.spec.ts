@@ -5,10 +5,11 @@ import test from 'ava';
 import { EXEC_KIND, STDIN_CREDIT_BYTES } from '../../lib/exec/exec-messages.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import { encodeRecordHeader } from '../../lib/util/bytes/records.js';
-import { ExecCaller, isRunning, TestRunner } from '../helpers/exec-peers.js';
+import { ExecCaller, TestRunner } from '../helpers/exec-peers.js';
 import { sha256 } from '../helpers/files.js';
 import { carryOn, carryUntil, SessionPair } from '../helpers/session-pair.js';
 import { eventually } from '../helpers/time.js';
+import { isRunning } from '../helpers/vproxy-process.js';
 
 const MEGABYTE = 2 ** 20;
 

@@ -3,9 +3,9 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { temporaryFolder } from '../helpers/files.js';
-import { stopwatch } from '../helpers/measures.js';
+import { openDescriptors, stopwatch } from '../helpers/measures.js';
 import { hangingPort } from '../helpers/ports.js';
-import { descriptorCount, processPair } from '../helpers/process-pair.js';
+import { processPair } from '../helpers/process-pair.js';
 import { localServer, localSocket } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
 import { spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
@@ -33,7 +33,7 @@ for (const first of ['host', 'guest'] as const) {
         host: ['-o', 'deaf:0', '-o', 'hangs:0'],
         guest: ['-i', `deaf:${deaf.port}`, '-i', `hangs:${await hangingPort(t)}`, '--storage-socket', storage],
       });
-      const before = descriptorCount(pair.guest);
+      const before = openDescriptors(pair.guest.pid);
       const call = localSocket(t, { path: storage }).on('error', () => undefined);
       call.write('{"argv":["/opt/storcli64","/c0","show"]}\n');
       for (const [service, count] of [
@@ -47,7 +47,7 @@ for (const first of ['host', 'guest'] as const) {
           socket.write(Buffer.alloc(4_000_000));
         }
       }
-      await eventually(() => descriptorCount(pair.guest) === before + 56, { what: 'all connections' });
+      await eventually(() => openDescriptors(pair.guest.pid) === before + 56, { what: 'all connections' });
       await endsInTime(t, pair[first]);
     },
   );

@@ -5,8 +5,9 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { connectControl } from '../../lib/control/client/client.js';
 import { temporaryFolder } from '../helpers/files.js';
+import { openDescriptors } from '../helpers/measures.js';
 import { hangingPort } from '../helpers/ports.js';
-import { descriptorCount, processPair } from '../helpers/process-pair.js';
+import { processPair } from '../helpers/process-pair.js';
 import { echo, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
 import {
@@ -147,7 +148,7 @@ for (const [what, target] of Object.entries(TAKERS)) {
     openTooMany(t, { host: '127.0.0.1', port }, `CONNECT ${destination} HTTP/1.1\r\nHost: ${destination}\r\n\r\n`);
     // What connects has its descriptor at once, what is refused gives its own back. A command begins with both ends of three pipes.
     const least = LIMIT - (what === 'commands' ? 8 + 6 : 10);
-    await eventually(() => descriptorCount(pair.host) >= least, { what: 'a process without descriptors' });
+    await eventually(() => openDescriptors(pair.host.pid) >= least, { what: 'a process without descriptors' });
     const client = connectControl(control);
     await client.status();
     await client.streams();

@@ -4,8 +4,9 @@ import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { temporaryFolder } from '../helpers/files.js';
+import { openDescriptors } from '../helpers/measures.js';
 import { freePort, hangingPort } from '../helpers/ports.js';
-import { descriptorCount, type ProcessPair, processPair } from '../helpers/process-pair.js';
+import { type ProcessPair, processPair } from '../helpers/process-pair.js';
 import { echo, failureOf, localServer, localSocket, readToEnd, TestProxy } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
 import { outcomeOf, pattern } from '../helpers/traffic.js';
@@ -87,18 +88,18 @@ test.serial(
 test.serial(
   'a target that hangs is given up after its time, holds up no other stream, and leaves nothing behind',
   async (t) => {
-    const before = descriptorCount(pair.guest);
+    const before = openDescriptors(pair.guest.pid);
     const [patient, impatient] = [await dial(t, 'hangs'), await dial(t, 'hangs')];
     const failure = failureOf(patient);
     patient.write('hello');
     impatient.write('hello');
-    await eventually(() => descriptorCount(pair.guest) === before + 2, { what: 'two dials' });
+    await eventually(() => openDescriptors(pair.guest.pid) === before + 2, { what: 'two dials' });
     impatient.resetAndDestroy();
-    await eventually(() => descriptorCount(pair.guest) === before + 1, { what: 'the end of one dial' });
+    await eventually(() => openDescriptors(pair.guest.pid) === before + 1, { what: 'the end of one dial' });
     await assertServes(t);
     t.is((await failure).code, 'ECONNRESET');
     await pair.host.waitForLine(/did not answer within 10 s \(connect-timeout\)/);
-    await eventually(() => descriptorCount(pair.guest) === before);
+    await eventually(() => openDescriptors(pair.guest.pid) === before);
   },
 );
 
@@ -115,7 +116,7 @@ test.serial(
   async (t) => {
     await assertServes(t);
     const sides = [pair.host, pair.guest];
-    const before = sides.map(descriptorCount);
+    const before = sides.map(({ pid }) => openDescriptors(pid));
     const from = lineCounts();
     const address = { host: '127.0.0.1', port: await pair.host.listeningPort('echo') };
     const openAndDrop = async (index: number) => {
@@ -134,7 +135,7 @@ test.serial(
     };
     await Promise.all(Array.from({ length: CONNECTIONS_AT_ONCE }, openInTurn));
     await assertServes(t);
-    await eventually(() => sides.every((side, index) => descriptorCount(side) <= (before[index] ?? 0)), {
+    await eventually(() => sides.every((side, index) => openDescriptors(side.pid) <= (before[index] ?? 0)), {
       ...{ what: 'the descriptors', timeoutMs: 30_000 },
     });
     for (const lines of linesFrom(from)) t.true(lines.length < 500, `${lines.length} lines`);

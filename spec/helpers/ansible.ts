@@ -1,19 +1,15 @@
 /** Debian's ansible-core with the collection of packaging/ansible: built, installed into a folder of its own, and used. */
-import { execFile, execFileSync } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PROJECT_ROOT } from './files.js';
+import { runProgram } from './vproxy-process.js';
 
-/** Where playbooks of specs are. */
 export const PLAYBOOKS = join(PROJECT_ROOT, 'spec/fixtures/ansible');
 
 /** Debian's; what is called python3 may be another one, to which its modules are unknown. */
 export const PYTHON = '/usr/bin/python3';
 
-const RUN_MS = 300_000;
-const MAX_OUTPUT_BYTES = 64 << 20;
-
-/** Variables of a host or of a play, as JSON has them. */
 export type AnsibleVariables = Readonly<Record<string, unknown>>;
 
 /** How a command ended; `code` is null where it was killed. */
@@ -23,7 +19,6 @@ interface AnsibleResult {
   readonly text: string;
 }
 
-/** What became of a module on one host, as Ansible has it. */
 export interface TaskResult {
   readonly unreachable?: boolean;
   readonly failed?: boolean;
@@ -85,15 +80,10 @@ export class Ansible {
     return path;
   }
 
-  /** Runs one of Ansible's programs to its end. */
-  run(program: string, words: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<AnsibleResult> {
-    const options = { env: { ...this.#env, ...env }, timeout: RUN_MS, maxBuffer: MAX_OUTPUT_BYTES };
-    return new Promise((resolve) => {
-      const child = execFile(program, words, options, (_error, stdout, stderr) => {
-        resolve({ code: child.exitCode, text: stdout + stderr });
-      });
-      child.stdin?.end();
-    });
+  async run(program: string, words: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<AnsibleResult> {
+    const options = { env: { ...this.#env, ...env }, timeoutMs: 300_000 };
+    const { code, stdout, stderr } = await runProgram([program, ...words], options);
+    return { code, text: stdout + stderr };
   }
 
   /** Runs a playbook of {@link PLAYBOOKS} on all hosts of an inventory. */

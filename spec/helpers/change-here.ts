@@ -25,7 +25,6 @@ export class ChangeHere {
   readonly #fds: number[] = [];
   readonly #old: (net.Socket | net.Server)[] = [];
   readonly #targets = new WeakMap<object, object>();
-  /** Whether the old side has ended. */
   isOver = false;
 
   private constructor(dup: NativeCall) {
@@ -75,7 +74,6 @@ export class ChangeHere {
     return seen;
   }
 
-  /** What `forOld` was given. */
   targetOf(seen: object): object | undefined {
     return this.#targets.get(seen);
   }

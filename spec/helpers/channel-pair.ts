@@ -31,7 +31,6 @@ export async function dialKind<Address>(
   return link;
 }
 
-/** Dials the channel that a text means. */
 export async function dial(t: ExecutionContext, text: string, context = patiently()): Promise<Link> {
   const { kind, address } = parseChannel(text);
   if (kind.mode !== 'dial') throw new Error(`${text} is not dialled`);
@@ -66,7 +65,6 @@ export function countOpen(file: string): number {
   }).length;
 }
 
-/** A pipe's two ends. */
 export function makePipe(t: ExecutionContext): { readonly out: number; readonly in: number } {
   const file = makeFifo(t);
   const out = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK);
@@ -145,7 +143,6 @@ export function duplexPair(): [Duplex, Duplex] {
   return [left, right];
 }
 
-/** Starts a link with a recorder. */
 export function record(link: Link): LinkRecorder {
   const recorder = new LinkRecorder();
   link.start(recorder);
@@ -185,7 +182,6 @@ export class LinkRecorder implements LinkHandler {
     this.#closed.resolve(reason);
   }
 
-  /** Everything that came. */
   get bytes(): Buffer {
     return Buffer.concat(this.pieces);
   }

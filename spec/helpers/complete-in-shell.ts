@@ -7,7 +7,6 @@ import type { ExecutionContext } from 'ava';
 import { SCRIPTS } from '../../cli/completion/scripts.js';
 import { PROJECT_ROOT, temporaryFolder } from './files.js';
 
-/** The shells for which there is a completion. */
 export type Shell = 'bash' | 'zsh' | 'fish';
 
 /** What is offered for each line, as the words that would be inserted. */

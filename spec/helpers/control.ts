@@ -53,7 +53,6 @@ export class TestProcess implements ProcessControl {
   }
 }
 
-/** An answer as it came. */
 export interface Answer {
   readonly status: number;
   readonly headers: http.IncomingHttpHeaders;
@@ -63,14 +62,12 @@ export interface Answer {
 }
 
 export interface TestRequest {
-  /** Sent as JSON. */
   readonly body?: unknown;
   /** Sent as it is. */
   readonly text?: string;
   readonly headers?: http.OutgoingHttpHeaders;
 }
 
-/** A control server on a socket of its own. */
 export interface TestControl {
   readonly path: string;
   readonly server: ControlServer;
@@ -176,7 +173,6 @@ export async function readUntilClosed(socket: net.Socket): Promise<string> {
   return text;
 }
 
-/** The header of a request with a body. */
 export const post = (path: string, headers: string): string =>
   `POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n${headers}\r\n\r\n`;
 

@@ -21,7 +21,6 @@ import type { CopyFiles } from '../../lib/copy/system-files.js';
 import type { LogEvent } from '../../lib/events.js';
 import { systemClock } from '../../lib/util/clock.js';
 
-/** How a pair differs from the default. */
 export interface CopyPairOptions {
   readonly root?: string | null;
   /** Where the service finds homes. */
@@ -37,7 +36,6 @@ export interface CopyPairOptions {
   readonly onComparison?: CopyProgress['onComparison'];
 }
 
-/** The result of a call. */
 export interface CopyOutcome {
   readonly targets: readonly string[];
   readonly progress: CopyProgress;

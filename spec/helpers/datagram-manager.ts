@@ -4,9 +4,7 @@ import type { ExecutionContext } from 'ava';
 import { loadLibc } from '../../lib/system/libc.js';
 import { closeAll, loadMessageCalls } from '../../lib/system/unix-messages.js';
 
-/** A message as it came. */
 export interface ServiceMessage {
-  /** The lines of it. */
   readonly facts: readonly string[];
   /** Closed when the test is over. */
   readonly descriptors: readonly number[];

@@ -39,7 +39,6 @@ export function query(name: string, type: TypeName = 'A', extra: Partial<DnsMess
 
 export const bytesOf = (message: DnsMessage): Buffer => formatMessage(message, 65_535);
 
-/** The answer to a query. */
 export function answerTo(
   asked: DnsMessage,
   answers: readonly DnsRecord[],
@@ -80,7 +79,6 @@ export function shown(bytes: Buffer | null): string {
   return [`rcode ${rcode}`, ...(isTruncated ? ['truncated'] : []), ...records, ...errors].join('; ');
 }
 
-/** Rules that allow and deny these entries. */
 export const rulesOf = (allow: readonly string[], deny: readonly string[] = []): EgressRules => ({
   allow: allow.map(parseEgressEntry),
   deny: deny.map(parseEgressEntry),

@@ -17,7 +17,6 @@ export interface MadeRepository {
   readonly keyFile: string;
 }
 
-/** How a repository differs from the usual one. */
 export interface RepositoryOptions {
   /** Its packages. Default: 20, `made-01` to `made-20`. */
   readonly names?: readonly string[];
@@ -29,7 +28,6 @@ export interface RepositoryOptions {
 
 const USUAL_NAMES = Array.from({ length: 20 }, (_, index) => `made-${String(index + 1).padStart(2, '0')}`);
 
-/** Writes a file, and makes the folders above it. */
 function write(path: string, content: string | Buffer): void {
   mkdirSync(dirname(path), { recursive: true });
   writeFileSync(path, content);

@@ -19,7 +19,6 @@ export const ROUTES = ['203.0.114.0/24', '2001:db9::/64'] as const;
 /** Where the origins are; ports 80 of both are allowed as addresses, too. */
 export const ADDRESSES = ['203.0.114.7', '2001:db9::7'] as const;
 
-/** Names of the origins. */
 export const ORIGINS = {
   deb: 'deb.example.test',
   git: 'git.example.test',
@@ -138,7 +137,6 @@ export class EgressWorld {
   readonly outside: EgressOutside;
   readonly host: VproxyProcess;
   readonly guest: VproxyProcess;
-  /** The guest's network. */
   readonly inside: OwnNetwork;
 
   private constructor(outside: EgressOutside, inside: OwnNetwork, host: VproxyProcess, guest: VproxyProcess) {

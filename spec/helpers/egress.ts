@@ -15,7 +15,7 @@ import { ForwardLog } from '../../lib/forward/forward-log.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import type { SessionStream } from '../../lib/session/stream.js';
 import { formatHostPort } from '../../lib/util/addresses.js';
-import { localServer, localSocket } from './proxies.js';
+import { localServer, localSocket, readToEnd } from './proxies.js';
 import { type PairOptions, SessionPair } from './session-pair.js';
 import { within } from './time.js';
 
@@ -39,9 +39,7 @@ export class EgressScene {
   readonly target: EgressTarget;
   /** The rules of the moment, which only the target looks at: the routes are what is let out. */
   rules: EgressRules = { allow: [], deny: [], upstream: null };
-  /** All streams that the target was given. */
   readonly streams: SessionStream[] = [];
-  /** What was dialled, in order. */
   readonly dialled: string[] = [];
   readonly refused: { readonly message: string; readonly facts: EventFields<'egress-refused'> }[] = [];
   readonly left: { readonly message: string; readonly facts: EventFields<'egress'> }[] = [];
@@ -138,21 +136,10 @@ export class EgressScene {
 
 /** All that a program gets up to the end. Rejects with the error of a stream that is reset. */
 export function readAll(stream: MuxStream): Promise<Buffer> {
-  return within(
-    20_000,
-    'the end of a stream',
-    new Promise((resolve, reject) => {
-      const chunks: Buffer[] = [];
-      stream.on('data', (chunk: Buffer) => chunks.push(chunk));
-      stream.once('end', () => {
-        stream.end();
-        resolve(Buffer.concat(chunks));
-      });
-      stream.once('error', reject);
-      stream.once('close', () => reject(new Error('closed without an end')));
-      stream.resume();
-    }),
-  );
+  stream.once('end', () => stream.end());
+  const all = readToEnd(stream);
+  stream.resume();
+  return all;
 }
 
 /** Waits until a program has got a text, and gives all that it got up to then. */
@@ -212,7 +199,6 @@ export class RecordingOrigin {
     return new RecordingOrigin(server.port, received);
   }
 
-  /** All that came. */
   get bytes(): string {
     return this.received.join('');
   }

@@ -66,7 +66,6 @@ export class ExecCaller {
     return this.#started.promise;
   }
 
-  /** How it ended. */
   get exit(): Promise<ExecResult> {
     return this.#exit.promise;
   }
@@ -160,14 +159,12 @@ export class TestRunner {
     return this.open().caller.start(request);
   }
 
-  /** Runs a command without input to its end. */
   async run(request: ExecRequest): Promise<ExecResult & { readonly stdout: string; readonly stderr: string }> {
     const caller = this.call({ hasInput: false, ...request });
     const result = await caller.exit;
     return { ...result, stdout: caller.stdout, stderr: caller.stderr };
   }
 
-  /** Resolves when no command runs. */
   idle(): Promise<unknown> {
     return eventually(() => this.runner.runningCount === 0, { what: 'the end of all commands' });
   }
@@ -200,15 +197,6 @@ export async function advanceUntil<T>(clock: ManualClock, promise: Promise<T>): 
     return state.isSettled;
   });
   return promise;
-}
-
-/** Whether a process exists and has not ended. */
-export function isRunning(pid: number): boolean {
-  try {
-    return !/^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
-  } catch {
-    return false;
-  }
 }
 
 /** State, parent, group and session of a process, as in /proc/PID/stat. Throws where it has gone. */
@@ -258,7 +246,6 @@ export class ExecPeer {
     this.stream.write(encodeCredit(bytes));
   }
 
-  /** Sends how the command ended, and ends the stream. */
   exit(result: Partial<ExecResult> = {}): void {
     this.stream.end(encodeExit({ ...SUCCESS, ...result }));
   }

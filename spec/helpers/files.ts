@@ -41,7 +41,6 @@ export async function untilYounger(path: string): Promise<void> {
   });
 }
 
-/** The SHA-256 of some bytes, as 64 hex digits. */
 export function sha256(bytes: Buffer | string): string {
   return createHash('sha256').update(bytes).digest('hex');
 }

@@ -26,7 +26,6 @@ export abstract class ForwardScene<F extends Forward> {
   readonly events: LogEvent[] = [];
   /** The frames that the peer has read. */
   readonly texts: string[] = [];
-  /** What came in DATA. */
   readonly #received: Buffer[] = [];
   readonly streams: SessionStream[] = [];
   abstract readonly forward: F;
@@ -38,7 +37,6 @@ export abstract class ForwardScene<F extends Forward> {
     this.peer = FramePeer.established({ limits: room, peerLimits: { ...room, streamCredit } });
   }
 
-  /** Reads what the side under test has written. */
   pump(): void {
     this.peer.pump();
     for (const frame of this.peer.log.take()) {
@@ -75,13 +73,11 @@ export abstract class ForwardScene<F extends Forward> {
     for (let at = 0; at < bytes.length; at += 65_536) this.peer.sendData(streamId, bytes.subarray(at, at + 65_536));
   }
 
-  /** All that has come, as text. */
   get told(): string {
     this.pump();
     return Buffer.concat(this.#received).toString('latin1');
   }
 
-  /** The types of the events of the log. */
   get eventTypes(): string[] {
     return this.events.map(({ event }) => event);
   }

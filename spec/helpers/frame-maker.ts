@@ -27,7 +27,6 @@ export interface FrameFaults {
 export interface FrameMakerOptions {
   /** The level that the peer asks for, and which is taken to be in force. Default `full`. */
   readonly integrity?: Integrity;
-  /** The limits that the peer announces. */
   readonly peerLimits?: Partial<Limits>;
   /** Whether its stream ids are odd: its nonces are the greatest there are. Default true. */
   readonly isOdd?: boolean;
@@ -37,7 +36,6 @@ export interface FrameMakerOptions {
 
 /** One direction of a channel, written frame by frame. */
 export abstract class FrameMaker {
-  /** The sequence number of the next frame. */
   sequence = 1;
   readonly #integrity: Integrity;
   readonly #isOdd: boolean;

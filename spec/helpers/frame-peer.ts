@@ -93,7 +93,6 @@ export class FramePeer extends FrameMaker {
     return this.log.hellos.at(-1)?.nonce ?? '';
   }
 
-  /** The newest nonce of the side under test. */
   get otherNonce(): string {
     const hello = this.log.hellos.at(-1);
     if (hello === undefined) throw new Error('no HELLO was seen');

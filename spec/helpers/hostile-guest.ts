@@ -29,7 +29,7 @@ async function writeForEver(socket: net.Socket, next: () => Buffer): Promise<voi
   }
 }
 
-async function floodFrames(path: string, make: (peer: SocketPeer) => Buffer): Promise<void> {
+export async function floodFrames(path: string, make: (peer: SocketPeer) => Buffer): Promise<void> {
   const peer = await SocketPeer.established(path);
   const stamp = new FrameStamp(make(peer), BATCH_BYTES);
   peer.sequence -= 1;
@@ -40,24 +40,23 @@ async function floodFrames(path: string, make: (peer: SocketPeer) => Buffer): Pr
 /** DATA for a service that reads all it gets, in frames of `bytes`, as far as there is credit. */
 async function floodData(path: string, bytes: number): Promise<void> {
   const peer = await SocketPeer.established(path);
-  let sent = 0;
-  const credit = { stream: 65_536, session: 1_048_576 };
-  peer.onFrame = ({ type, streamId, payload }) => {
+  const credits = new Credits();
+  peer.onFrame = (frame) => {
     peer.log.frames.length = 0;
-    if (type === CREDIT) credit[streamId === 0 ? 'session' : 'stream'] = Number(payload.readBigUInt64BE());
+    credits.take(frame);
   };
   peer.sendOpen(1, 'sink');
   const stamp = new FrameStamp(peer.frame(DATA, 1, Buffer.alloc(bytes, 'x')), BATCH_BYTES);
   peer.sequence -= 1;
   begun();
   while (!peer.socket.destroyed) {
-    const room = Math.floor((Math.min(credit.stream, credit.session) - sent) / bytes);
+    const room = Math.floor(credits.left(1) / bytes);
     if (room < 1) {
       await once(peer.socket, 'data');
       continue;
     }
     const batch = stamp.next(peer, room);
-    sent += Math.min(room, stamp.count) * bytes;
+    credits.count(1, Math.min(room, stamp.count) * bytes);
     if (!peer.socket.write(batch)) await once(peer.socket, 'drain');
     else await setImmediate();
   }
@@ -174,7 +173,6 @@ async function floodInsideTls(path: string): Promise<void> {
   }
 }
 
-/** The hostility for a channel with TLS. */
 export const INSIDE_TLS = 'sends DATA byte by byte inside TLS';
 
 /** What a hostile guest can do, as a test's title says it. */
@@ -238,5 +236,4 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   await HOSTILITIES[what]?.(join(folder, 'hostile.sock'));
 }
 
-/** The program, seen from the project's folder. */
 export const HOSTILE_GUEST = 'dist/spec/helpers/hostile-guest.js';

@@ -18,12 +18,11 @@ import { parseName } from '../../lib/system/dns/domain-names.js';
 import { frameMessage } from '../../lib/system/dns/message-frames.js';
 import { encodeRecord } from '../../lib/util/bytes/records.js';
 import { Credits } from './credits.js';
-import { FrameStamp } from './frame-maker.js';
+import { floodFrames } from './hostile-guest.js';
 import { SocketPeer } from './socket-peer.js';
 
-const { CREDIT, FIN, RESET, REFUSE, ACCEPT, SERVICES } = FRAME_TYPE;
+const { FIN, RESET, REFUSE, ACCEPT, SERVICES } = FRAME_TYPE;
 
-/** Bytes in a frame of DATA. */
 const FRAME_BYTES = 32_768;
 
 /** What is sent on a stream: once at its beginning, and then again and again; as many bytes at most. */
@@ -42,7 +41,7 @@ async function floodStreams(path: string, { service, head, piece, maxBytes = Inf
   const credits = new Credits();
   peer.onFrame = (seen) => {
     peer.log.frames.length = 0;
-    if (seen.type === CREDIT) credits.take(seen);
+    credits.take(seen);
     if (seen.type === ACCEPT) begun();
     if (seen.type === REFUSE) throw new Error(`${service} is refused`);
     if (seen.type === FIN || seen.type === RESET) over.add(seen.streamId);
@@ -72,17 +71,11 @@ async function floodStreams(path: string, { service, head, piece, maxBytes = Inf
 }
 
 /** Messages on a flow of datagrams, which has no credit. */
-async function floodFlow(path: string): Promise<void> {
-  const peer = await SocketPeer.established(path);
-  peer.sendOpenFlow(1, 'datagrams');
-  const stamp = new FrameStamp(peer.frame(FRAME_TYPE.DATA, 1, Buffer.from('x')), FRAME_BYTES);
-  peer.sequence -= 1;
-  peer.onFrame = () => void (peer.log.frames.length = 0);
-  begun();
-  while (!peer.isClosed) {
-    if (!peer.socket.write(stamp.next(peer))) await once(peer.socket, 'drain');
-    else await setImmediate();
-  }
+function floodFlow(path: string): Promise<void> {
+  return floodFrames(path, (peer) => {
+    peer.sendOpenFlow(1, 'datagrams');
+    return peer.frame(FRAME_TYPE.DATA, 1, Buffer.from('x'));
+  });
 }
 
 /** Lists of 64 ports and lists of none, one after the other: all are listened for, and no longer. */
@@ -169,5 +162,4 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   await SURFACES[what]?.(join(folder, 'hostile.sock'));
 }
 
-/** The program, seen from the project's folder. */
 export const HOSTILE_SURFACES = 'dist/spec/helpers/hostile-surfaces.js';

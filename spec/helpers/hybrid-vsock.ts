@@ -3,7 +3,6 @@ import net from 'node:net';
 import type { ExecutionContext } from 'ava';
 import { localServer } from './proxies.js';
 
-/** The record of one connection. */
 export interface HybridRequest {
   readonly line: string;
   /** What came after the line before the answer. */

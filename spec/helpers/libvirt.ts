@@ -17,7 +17,6 @@ import { patiently } from './channel-pair.js';
 import { temporaryFolder } from './files.js';
 import { eventually, within } from './time.js';
 
-/** What is in one. */
 interface DomainParts {
   readonly name?: string;
   /** Elements of `<devices>`. Default none. */
@@ -103,7 +102,6 @@ export function channelXml(type: string, source: string, name = 'org.vproxy.0'):
   return `<channel type='${type}'>${source}<target type='virtio' name='${name}'/></channel>`;
 }
 
-/** The options of dialling. */
 interface DialSetup extends Partial<DialContext> {
   readonly clock?: Clock;
 }

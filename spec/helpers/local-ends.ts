@@ -14,7 +14,6 @@ export class RecordingSink implements LocalEnd {
   reason: VproxyError | null = null;
   isOver = false;
 
-  /** All that came. */
   get bytes(): Buffer {
     return Buffer.concat(this.chunks);
   }

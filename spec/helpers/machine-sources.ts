@@ -9,7 +9,6 @@ import { temporaryFolder } from './files.js';
 
 /** What differs from a machine without files, whose init is another one than systemd. */
 export interface DescribedMachine {
-  /** Texts by their absolute paths. */
   readonly files?: Readonly<Record<string, string>>;
   readonly os?: Partial<MachineSources['os']>;
   readonly statfs?: MachineSources['statfs'];

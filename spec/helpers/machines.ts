@@ -128,26 +128,21 @@ export async function startBareQemu(t: ExecutionContext, shellWords: string): Pr
 
 // A process under another program's name that has files and sockets open, as QEMU or a getty would.
 
-/** What it does before it is ready. */
 interface Pretence {
   /** The name of its program, at most 15 characters. */
   readonly program: string;
   /** Listens on a unix socket, and accepts what comes. */
   readonly listen?: string;
-  /** Binds a socket for datagrams. */
   readonly bindDatagram?: string;
   /** Listens on a port of 127.0.0.1 that the system picks. */
   readonly listenTcp?: boolean;
   /** Connects to a unix socket, on which another one listens; it is accepted, unless `isQueued`. */
   readonly connect?: string;
   readonly isQueued?: boolean;
-  /** Connects to a port of 127.0.0.1. */
   readonly connectTcp?: number;
-  /** Opens files to read and write. */
   readonly open?: readonly string[];
   /** Makes a pseudo-terminal whose user's end no process has open. */
   readonly terminal?: boolean;
-  /** Words of its command line. */
   readonly words?: readonly string[];
 }
 

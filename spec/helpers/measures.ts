@@ -42,7 +42,6 @@ export function peakBytes(pid: number): number {
   return readStatus(pid, 'VmHWM');
 }
 
-/** Resets the peak. */
 export function resetPeak(pid: number): void {
   writeFileSync(`/proc/${pid}/clear_refs`, '5');
 }

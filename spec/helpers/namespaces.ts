@@ -1,7 +1,7 @@
 /** Networks and files of a test's own: namespaces that unshare(1) makes, as root or as the root of a namespace of users. */
-import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import type { RunResult } from './vproxy-process.js';
+import { type RunResult, runProgram } from './vproxy-process.js';
 
 const found = new Map<string, readonly string[]>();
 
@@ -24,7 +24,6 @@ export function unshareWords(namespaces: readonly string[]): readonly string[] {
   throw new Error(`the tests need namespaces (${key}), which unshare(1) cannot make here: ${errors.join('; ')}`);
 }
 
-/** What is in a network beside loopback. */
 export interface NetworkOptions {
   /** Networks, `ADDRESS/PREFIX` of either family, all of whose addresses lead to this network itself, and are on no interface. Default: none. */
   readonly routes?: readonly string[];
@@ -34,16 +33,12 @@ export interface NetworkOptions {
   readonly resolvConf?: string;
 }
 
-/** How a command is run in a network. */
 export interface NetworkRunOptions {
   /** All of its environment but PATH and HOME. Default: nothing. */
   readonly env?: Readonly<Record<string, string>>;
   /** After which it is killed, and its `code` is null. Default 60,000. */
   readonly timeoutMs?: number;
 }
-
-const RUN_MS = 60_000;
-const MAX_OUTPUT_BYTES = 16 * 2 ** 20;
 
 /** Standard input is the test process, and with it the namespaces go. */
 const HOLDER = `set -eu
@@ -74,33 +69,34 @@ export class OwnNetwork {
     hostsFile = '',
     resolvConf = '/dev/null',
   }: NetworkOptions = {}): Promise<OwnNetwork> {
-    const [program = '', ...args] = unshareWords(['--mount', '--net']);
-    const words = [...args, 'sh', '-c', HOLDER, 'sh', resolvConf, hostsFile, ...routes];
-    const holder = spawn(program, words, { stdio: ['pipe', 'pipe', 'inherit'] });
-    const [line] = (await Promise.race([once(holder.stdout, 'data'), once(holder, 'exit')])) as [unknown];
-    if (String(line) !== 'ready\n') throw new Error('a network could not be made');
-    return new OwnNetwork(holder, args.includes('--map-root-user'));
+    const unshare = unshareWords(['--mount', '--net']);
+    const holder = await startHolder([...unshare, 'sh', '-c', HOLDER, 'sh', resolvConf, hostsFile, ...routes]);
+    return new OwnNetwork(holder, unshare.includes('--map-root-user'));
   }
 
-  /** Runs a command to its end. */
   run(command: readonly string[], options: NetworkRunOptions = {}): Promise<RunResult> {
-    const [file = '', ...args] = [...this.launcher, ...command];
     const { PATH = '', HOME = '/' } = process.env;
     const env = { PATH: `${PATH}:/usr/sbin:/sbin`, HOME, LC_ALL: 'C.UTF-8', ...options.env };
-    const settings = { env, timeout: options.timeoutMs ?? RUN_MS, killSignal: 'SIGKILL' as const };
-    return new Promise((resolve) => {
-      const done = (_error: unknown, stdout: string, stderr: string) =>
-        resolve({ code: child.exitCode, stdout, stderr });
-      const child = execFile(file, args, { ...settings, maxBuffer: MAX_OUTPUT_BYTES }, done);
-      child.stdin?.end();
-    });
+    return runProgram([...this.launcher, ...command], { ...options, env });
   }
 
   /** Ends what holds it; it is gone with the last process in it. */
-  async stop(): Promise<void> {
-    if (this.#holder.exitCode !== null || this.#holder.signalCode !== null) return;
-    const exited = once(this.#holder, 'exit');
-    this.#holder.stdin?.end();
-    await exited;
+  stop(): Promise<void> {
+    return endHolder(this.#holder);
   }
+}
+
+/** What holds namespaces: a command that prints `ready` in them, and ends with its standard input. */
+export async function startHolder([program = '', ...words]: readonly string[]): Promise<ChildProcess> {
+  const holder = spawn(program, words, { stdio: ['pipe', 'pipe', 'inherit'] });
+  const [line] = (await Promise.race([once(holder.stdout, 'data'), once(holder, 'exit')])) as [unknown];
+  if (String(line) !== 'ready\n') throw new Error(`${program} ${words[0]}: namespaces could not be made`);
+  return holder;
+}
+
+export async function endHolder(holder: ChildProcess): Promise<void> {
+  if (holder.exitCode !== null || holder.signalCode !== null) return;
+  const exited = once(holder, 'exit');
+  holder.stdin?.end();
+  await exited;
 }

@@ -29,7 +29,6 @@ os.environ.update(LISTEN_FDS=str(count), LISTEN_FDNAMES=names, LISTEN_PID=str(os
 os.execvp(sys.argv[3], sys.argv[3:])
 `;
 
-/** A socket for notifications. */
 export interface NotifySocket {
   /** For `NOTIFY_SOCKET`. */
   readonly path: string;

@@ -1,5 +1,5 @@
 /** What every package of vproxy has to do, however it is built: the commands of the README, and all others. */
-import { execFile, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -9,7 +9,7 @@ import type { ExecutionContext } from 'ava';
 import { CONTROL_COMMANDS, LOCAL_COMMANDS } from '../../cli/command/table.js';
 import { PROJECT_ROOT, temporaryFolder } from './files.js';
 import { eventually } from './time.js';
-import { ESTABLISHED, type RunResult, spawnVproxy, TAKING_CONTROL } from './vproxy-process.js';
+import { ESTABLISHED, type RunResult, runProgram, spawnVproxy, TAKING_CONTROL } from './vproxy-process.js';
 
 /** A program as a package installs it. */
 export interface PackagedProgram {
@@ -17,7 +17,6 @@ export interface PackagedProgram {
   readonly vproxy: readonly [string, ...string[]];
   /** The file that a link named like a utility leads to. */
   readonly wrapper: string;
-  /** All of its environment. */
   readonly env: Readonly<Record<string, string>>;
   /** Words before each command, which still sees `temporaryFolder` under the same path. Default: none. */
   readonly launcher?: readonly string[];
@@ -163,7 +162,6 @@ export async function checkCommands(t: ExecutionContext, program: PackagedProgra
   t.true((await run(program, ['--version'])).stdout.startsWith(`vproxy ${version} (protocol 1, node v`));
 }
 
-/** Runs a command of the program to its end. */
 /** Where a help finds the documents is another place in each package. */
 const withoutFolders = (result: RunResult | undefined): object => ({
   ...result,
@@ -180,11 +178,5 @@ function runFile(
   words: readonly string[],
   env: Readonly<Record<string, string>>,
 ): Promise<RunResult> {
-  const [file = '', ...first] = [...launcher, ...command];
-  const settings = { env, encoding: 'utf8', timeout: 60_000, killSignal: 'SIGKILL' } as const;
-  return new Promise((resolve) => {
-    const child = execFile(file, [...first, ...words], settings, (_error, stdout, stderr) =>
-      resolve({ code: child.exitCode, stdout, stderr }),
-    );
-  });
+  return runProgram([...launcher, ...command, ...words], { env });
 }

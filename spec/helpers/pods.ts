@@ -1,9 +1,9 @@
 /** A machine of its own for containers: podman and buildah, with a storage and a network of a test's own, as root. */
-import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
+import { type ChildProcess, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { RunResult } from './vproxy-process.js';
+import { endHolder, startHolder } from './namespaces.js';
+import { type RunResult, runProgram } from './vproxy-process.js';
 
 /**
  * Processes, mounts and network are its own, so nothing of it outlives it. What podman and crun keep of containers is in /run and /dev/shm. Where
@@ -18,9 +18,6 @@ ip link set lo up
 echo ready
 exec cat
 `;
-
-const RUN_MS = 120_000;
-const MAX_OUTPUT_BYTES = 16 * 2 ** 20;
 
 /** The caller that starts it stops it. */
 export class PodHost {
@@ -52,27 +49,14 @@ export class PodHost {
       '[containers]\ndefault_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]\n[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "none"\n',
     );
     const namespaces = ['--mount', '--net', '--pid', '--fork', '--kill-child', '--mount-proc'];
-    const holder = spawn('unshare', [...namespaces, 'sh', '-c', HOLDER], { stdio: ['pipe', 'pipe', 'inherit'] });
-    const [line] = (await Promise.race([once(holder.stdout, 'data'), once(holder, 'exit')])) as [unknown];
-    if (String(line) !== 'ready\n') throw new Error('namespaces for containers could not be made');
+    const holder = await startHolder(['unshare', ...namespaces, 'sh', '-c', HOLDER]);
     return new PodHost(holder, { CONTAINERS_STORAGE_CONF: storage, CONTAINERS_CONF: containers });
   }
 
-  /** Runs a command there to its end. */
   run(command: readonly string[]): Promise<RunResult> {
     const path = `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`;
-    const settings = {
-      env: { PATH: path, HOME: '/root', LC_ALL: 'C.UTF-8', ...this.env },
-      timeout: RUN_MS,
-      killSignal: 'SIGKILL',
-      maxBuffer: MAX_OUTPUT_BYTES,
-    } as const;
-    return new Promise((resolve) => {
-      const child = execFile('nsenter', [...this.#launcher, ...command], settings, (_error, stdout, stderr) =>
-        resolve({ code: child.exitCode, stdout, stderr }),
-      );
-      child.stdin?.end();
-    });
+    const env = { PATH: path, HOME: '/root', LC_ALL: 'C.UTF-8', ...this.env };
+    return runProgram(['nsenter', ...this.#launcher, ...command], { env, timeoutMs: 120_000 });
   }
 
   /** Runs a command that has to succeed, and gives what it prints. */
@@ -85,9 +69,7 @@ export class PodHost {
   /** Ends all that runs there. */
   async stop(): Promise<void> {
     if (this.#holder.exitCode !== null || this.#holder.signalCode !== null) return;
-    const exited = once(this.#holder, 'exit');
-    this.#holder.stdin?.end();
-    await exited;
+    await endHolder(this.#holder);
     removeControlGroups();
   }
 }

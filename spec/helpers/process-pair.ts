@@ -1,18 +1,17 @@
 /** Two command lines on one unix channel: the host listens on it, the guest connects. */
-
-import { spawn } from 'node:child_process';
-import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { PROJECT_ROOT, temporaryFolder } from './files.js';
-import { within } from './time.js';
+import { temporaryFolder } from './files.js';
 import {
   ESTABLISHED,
   type PipedCommand,
+  type RunResult,
   runPiped,
+  runProgram,
   type SpawnOptions,
   spawnVproxy,
   TAKING_CONTROL,
+  VPROXY,
   type VproxyProcess,
 } from './vproxy-process.js';
 
@@ -72,33 +71,20 @@ export async function processPair(t: ExecutionContext, setup: PairSetup): Promis
   return pair;
 }
 
-/** The number of descriptors that a process has open. */
-export function descriptorCount({ pid }: VproxyProcess): number {
-  return readdirSync(`/proc/${pid}/fd`).length;
-}
-
 // Two command lines with a session, one of which lets the other run commands, and `vproxy exec` through them.
-
-/** How a shell's script ended. */
-interface ScriptResult {
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
 
 export interface ExecPair {
   /** The guest lets commands be run, the host has the control socket. */
   readonly pair: ProcessPair;
   /** For commands: the control socket; `VPROXY`, the command line for a shell; `WORK`, an empty folder. */
   readonly env: Readonly<Record<string, string>>;
-  /** A folder of the test. */
   readonly folder: string;
   /** Starts `vproxy exec` with these words, and pipes that the test holds. */
   readonly start: (...words: readonly string[]) => PipedCommand;
   /** Runs it to its end, with these bytes as standard input. */
-  readonly exec: (words: readonly string[], input?: string | Buffer) => Promise<ScriptResult>;
+  readonly exec: (words: readonly string[], input?: string | Buffer) => Promise<RunResult>;
   /** Runs a script of bash, in which `$VPROXY exec …` works. */
-  readonly script: (text: string) => Promise<ScriptResult>;
+  readonly script: (text: string) => Promise<RunResult>;
 }
 
 /** A pair with a session, whose guest has `args`. */
@@ -107,8 +93,7 @@ export async function execPair(t: ExecutionContext, args: readonly string[] = ['
   const socket = join(folder, 'control.sock');
   const pair = await processPair(t, { host: ['--control', socket], guest: args });
   await pair.host.waitForLine(TAKING_CONTROL);
-  const vproxy = `${process.execPath} ${join(PROJECT_ROOT, 'dist/program/vproxy.cjs')}`;
-  const env = { VPROXY_SOCKET: socket, VPROXY: vproxy, WORK: folder };
+  const env = { VPROXY_SOCKET: socket, VPROXY, WORK: folder };
   const start = (...words: readonly string[]): PipedCommand => runPiped(t, ['exec', ...words], env);
   return {
     pair,
@@ -121,20 +106,6 @@ export async function execPair(t: ExecutionContext, args: readonly string[] = ['
       const [stdout, { code, stderr }] = await Promise.all([output, ended]);
       return { code, stdout: stdout.toString(), stderr };
     },
-    script: (text) => runScript(t, text, env),
+    script: (text) => runProgram(['bash', '-c', text], { env: { ...process.env, ...env } }),
   };
-}
-
-function runScript(t: ExecutionContext, text: string, env: Readonly<Record<string, string>>): Promise<ScriptResult> {
-  const child = spawn('bash', ['-c', text], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } });
-  t.teardown(() => child.kill('SIGKILL'));
-  const texts = { stdout: '', stderr: '' };
-  child.stdout.on('data', (chunk: Buffer) => {
-    texts.stdout += chunk.toString();
-  });
-  child.stderr.on('data', (chunk: Buffer) => {
-    texts.stderr += chunk.toString();
-  });
-  const closed = new Promise<ScriptResult>((resolve) => child.once('close', (code) => resolve({ code, ...texts })));
-  return within(60_000, 'the end of a script', closed);
 }

@@ -3,6 +3,7 @@
 import { once } from 'node:events';
 import net from 'node:net';
 import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
 import type { ExecutionContext } from 'ava';
 import { connectControl } from '../../lib/control/client/client.js';
 import type { LogEvent, LogEventName } from '../../lib/events.js';
@@ -52,7 +53,6 @@ export class TestProxy {
     return portOf(String(found?.fields['endpoint']));
   }
 
-  /** The events of a kind so far. */
   all(name: LogEventName): LogEvent[] {
     return this.events.filter(({ event }) => event === name);
   }
@@ -80,7 +80,6 @@ export class TestProxy {
   }
 }
 
-/** A started one. */
 export async function startProxy(t: ExecutionContext, channel: string, setup: ProxySetup = {}): Promise<TestProxy> {
   const proxy = new TestProxy(t, channel, setup);
   await proxy.start();
@@ -171,10 +170,10 @@ export const refusal = async (t: ExecutionContext, place: Place): Promise<string
   (await failureOf(localSocket(t, place))).code;
 
 /** All bytes up to the end, without ending the other direction; rejects with the socket's error. */
-export function readToEnd(socket: net.Socket): Promise<Buffer> {
+export function readToEnd(socket: Duplex): Promise<Buffer> {
   return within(
     30_000,
-    'the end of a socket',
+    'the end of a stream',
     new Promise((resolve, reject) => {
       const chunks: Buffer[] = [];
       socket.on('data', (chunk: Buffer) => chunks.push(chunk));

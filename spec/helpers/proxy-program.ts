@@ -11,7 +11,6 @@ import { parseForwardSpec } from '../../lib/forward/spec.js';
 import type { ChannelOptions } from '../../lib/proxy/channel-options.js';
 import { Proxy } from '../../lib/proxy/proxy.js';
 
-/** What the program runs. */
 export interface ProxyProgram {
   /** A proxy for each of these channels. Default: none. */
   readonly proxies?: readonly ProgramChannel[];
@@ -52,5 +51,4 @@ async function run({ proxies = [], channels = [] }: ProxyProgram): Promise<void>
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) await run(JSON.parse(process.argv[2] ?? '') as ProxyProgram);
 
-/** The program, seen from the project's folder. */
 export const PROXY_PROGRAM = 'dist/spec/helpers/proxy-program.js';

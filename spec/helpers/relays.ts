@@ -21,7 +21,6 @@ export class CuttingRelay {
     await localServer(t, join, { path: nearPath });
   }
 
-  /** Closes everything now. */
   cut(): void {
     for (const socket of this.#sockets) socket.destroySoon();
   }
@@ -128,12 +127,10 @@ export class TcpRelay {
   readonly #joined = new Set<Joined>();
   readonly #standing = new Set<Joined>();
 
-  /** How many connections there are. */
   get connections(): number {
     return this.#joined.size;
   }
 
-  /** The port that it listens on. */
   async start(t: ExecutionContext, farPort: number): Promise<number> {
     t.teardown(() => {
       for (const { far } of this.#joined) far.destroy();

@@ -91,7 +91,6 @@ export class ResumingPeer {
     return this.channel.link;
   }
 
-  /** The newest session of the side under test. */
   get session(): Session {
     const session = this.sessions.at(-1);
     if (session === undefined) throw new Error('there was no session');

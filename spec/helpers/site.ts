@@ -1,5 +1,4 @@
 /** The site, built for a test as `npm run site` builds it, and a browser to look at it. */
-import { execFile } from 'node:child_process';
 import { accessSync, constants, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
@@ -8,12 +7,13 @@ import { tmpdir } from 'node:os';
 import { delimiter, extname, join, normalize, relative } from 'node:path';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { PROJECT_ROOT } from './files.js';
+import { runProgram } from './vproxy-process.js';
 
 /** A site in a folder of its own. */
 export interface BuiltSite {
   folder: string;
   /** The exit status of the build, and what it printed. */
-  status: number;
+  status: number | null;
   output: string;
   /** Paths of the pages in `folder`, sorted. */
   pages: string[];
@@ -23,16 +23,19 @@ export interface BuiltSite {
 /** Builds the site. What it is built from is what the repository has now. */
 export async function buildSite(): Promise<BuiltSite> {
   const folder = mkdtempSync(join(tmpdir(), 'vproxy-'));
-  const { status, output } = await new Promise<{ status: number; output: string }>((resolve) => {
-    execFile(process.execPath, [join(PROJECT_ROOT, 'dist/site/build.js'), folder], (error, stdout, stderr) => {
-      resolve({ status: error === null ? 0 : 1, output: stdout + stderr });
-    });
-  });
+  const command = [process.execPath, join(PROJECT_ROOT, 'dist/site/build.js'), folder];
+  const { code, stdout, stderr } = await runProgram(command, { timeoutMs: 600_000 });
   const pages = readdirSync(folder, { recursive: true, withFileTypes: true })
     .filter((entry) => entry.name.endsWith('.html'))
     .map((entry) => relative(folder, join(entry.parentPath, entry.name)))
     .sort();
-  return { folder, status, output, pages, remove: () => rmSync(folder, { recursive: true, force: true }) };
+  return {
+    folder,
+    status: code,
+    output: stdout + stderr,
+    pages,
+    remove: () => rmSync(folder, { recursive: true, force: true }),
+  };
 }
 
 // A headless Chromium, which is installed on the machine: nothing is downloaded.

@@ -1,24 +1,20 @@
 /** A channel that stays open at one end while the process at its other end is killed, as a VM's port does. */
-import { once } from 'node:events';
-import net from 'node:net';
+import type net from 'node:net';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
+import { localServer } from './proxies.js';
 
 /** Two unix sockets; what is written to one comes out of the other, for the process that is connected there then. */
-export interface StayingChannel {
-  readonly left: string;
-  readonly right: string;
-}
-
-/** Makes the channel; it is removed when the test ends. */
-export async function stayingChannel(t: ExecutionContext, folder: string): Promise<StayingChannel> {
+export async function stayingChannel(
+  t: ExecutionContext,
+  folder: string,
+): Promise<{ readonly left: string; readonly right: string }> {
   const connected: (net.Socket | undefined)[] = [undefined, undefined];
   const paths = { left: join(folder, 'left'), right: join(folder, 'right') };
   for (const [end, path] of [paths.left, paths.right].entries()) {
     const other = 1 - end;
-    const server = net.createServer((socket) => {
+    const carry = (socket: net.Socket): void => {
       connected[end] = socket;
-      socket.on('error', () => undefined);
       socket.once('close', () => {
         connected[other]?.unpipe(socket);
         connected[end] = undefined;
@@ -27,13 +23,8 @@ export async function stayingChannel(t: ExecutionContext, folder: string): Promi
       if (peer === undefined) return;
       peer.pipe(socket, { end: false });
       socket.pipe(peer, { end: false });
-    });
-    server.listen(path);
-    await once(server, 'listening');
-    t.teardown(() => {
-      connected[end]?.destroy();
-      server.close();
-    });
+    };
+    await localServer(t, carry, { path }, { allowHalfOpen: false });
   }
   return paths;
 }

@@ -1,17 +1,17 @@
 /** What the storage specs share: waiting for a condition, a guest with a broker, the wrapper as a process. */
 import { spawn } from 'node:child_process';
 import { symlink } from 'node:fs/promises';
-import { createConnection, createServer, type Socket } from 'node:net';
+import { createConnection } from 'node:net';
 import { dirname, join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import type { ExecutionContext } from 'ava';
 import { StorageBroker, type StorageBrokerOptions, type StorageCallRecord } from '../../lib/storage/broker.js';
-import type { StoragePeerService } from '../../lib/storage/emulator-pool.js';
-import { type StorageEmulatorChange } from '../../lib/storage/emulator-pool.js';
+import type { StorageEmulatorChange, StoragePeerService } from '../../lib/storage/emulator-pool.js';
 import type { StorageReply } from '../../lib/storage/wire.js';
 import { callStorage } from '../../lib/storage/wrapper.js';
 import { temporaryFolder } from './files.js';
+import { localServer } from './proxies.js';
 import { eventually } from './time.js';
 
 /** The compiled wrapper. */
@@ -60,17 +60,7 @@ export function peerAt(port: number): StoragePeerService {
 
 /** A port whose connections are attached to the broker, as those of an outgoing forward are. Closed with the test. */
 export async function attachPort(t: ExecutionContext, broker: StorageBroker): Promise<number> {
-  const sockets = new Set<Socket>();
-  const server = createServer({ allowHalfOpen: true }, (socket) => {
-    sockets.add(socket);
-    broker.emulators.attach(socket);
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  t.teardown(() => {
-    for (const socket of sockets) socket.destroy();
-    server.close();
-  });
-  return (server.address() as { port: number }).port;
+  return (await localServer(t, (socket) => broker.emulators.attach(socket))).port;
 }
 
 /** How a wrapper process ended. */

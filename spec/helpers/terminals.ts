@@ -12,7 +12,6 @@ import type { CommandOptions, RunningCommand } from '../../lib/exec/running-comm
 import type { ProcessEnd } from '../../lib/system/processes/children.js';
 import { eventually } from './time.js';
 
-/** A command and its output. */
 interface TerminalCommand {
   readonly command: RunningCommand;
   /** Everything that it has shown, so far. */

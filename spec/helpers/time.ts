@@ -81,7 +81,6 @@ export class ManualClock implements Clock {
     return () => this.#timers.delete(timer);
   }
 
-  /** The number of timers that wait. */
   get pending(): number {
     return this.#timers.size;
   }
@@ -139,7 +138,6 @@ export class ProcessClock implements Clock {
     };
   }
 
-  /** The number of timers that wait. */
   get pending(): number {
     return this.#timers.size;
   }

@@ -56,7 +56,6 @@ export class Traffic {
     return end;
   }
 
-  /** All that was found wrong. */
   faults(): string[] {
     return this.ends.flatMap((end, index) => {
       const faults = [...end.faults];

@@ -19,7 +19,6 @@ interface UnixgramOptions {
   readonly isEcho?: boolean;
   /** Whether it reads what comes, from the start. Default true. */
   readonly isReading?: boolean;
-  /** Its working folder. */
   readonly cwd?: string;
 }
 

@@ -19,7 +19,6 @@ interface ExitResult {
 
 /** Where and with what environment a command runs. */
 export interface SpawnOptions {
-  /** Set on top of this process's environment. */
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
   /** The program, seen from the project's folder. Default `dist/program/vproxy.cjs`. */
@@ -102,7 +101,6 @@ export class VproxyProcess {
     return this.#child.pid;
   }
 
-  /** All of stdout so far. */
   get stdout(): string {
     return Buffer.concat(this.#stdout).toString();
   }
@@ -189,16 +187,13 @@ export function spawnVproxy(
 
 // The real command line of vproxy, run to its end.
 
-/** The result of a command. */
 export interface RunResult {
   readonly code: number | null;
   readonly stdout: string;
   readonly stderr: string;
 }
 
-/** How a command is run. */
 export interface RunOptions {
-  /** Set on top of this process's environment. */
   readonly env?: Readonly<Record<string, string>>;
   /** Removes root's right to bypass permissions. Needs setpriv(1) where the test runs as root. Default false. */
   readonly obeysPermissions?: boolean;
@@ -213,19 +208,28 @@ export function runVproxy(args: readonly string[], options: RunOptions = {}): Pr
   if (obeysPermissions && process.getuid?.() === 0) {
     command.unshift('setpriv', '--bounding-set', '-dac_override,-dac_read_search');
   }
-  const [file = '', ...words] = command;
+  return runProgram(command, { env: { ...process.env, ...env }, timeoutMs, keepsInput: true });
+}
+
+/** Runs a program to its end; one that takes longer is killed, and its `code` is null. It has nothing to read unless `keepsInput`. */
+export function runProgram(
+  [file = '', ...words]: readonly string[],
+  options: { env?: NodeJS.ProcessEnv; timeoutMs?: number; keepsInput?: boolean } = {},
+): Promise<RunResult> {
+  const { env, timeoutMs = 60_000, keepsInput = false } = options;
+  const settings = { env, timeout: timeoutMs, killSignal: 'SIGKILL', maxBuffer: 2 ** 26 } as const;
   return new Promise((resolve) => {
-    const settings = { env: { ...process.env, ...env }, timeout: timeoutMs, killSignal: 'SIGKILL' } as const;
     const child = execFile(file, words, settings, (_error, stdout, stderr) => {
       resolve({ code: child.exitCode, stdout, stderr });
     });
+    if (!keepsInput) child.stdin?.end();
   });
 }
 
-/** Whether a process runs, and is not a zombie. */
+/** Whether a process exists and has not ended. */
 export function isRunning(pid: number): boolean {
   try {
-    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+    return !/^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
   } catch {
     return false;
   }
@@ -242,7 +246,6 @@ export interface PipedCommand {
   readonly ended: Promise<{ readonly code: number | null; readonly stderr: string }>;
 }
 
-/** Starts `vproxy` with `args`. */
 export function runPiped(
   t: ExecutionContext,
   args: readonly string[],
@@ -290,7 +293,6 @@ export function listeningFor(service: string): RegExp {
 /** A session with the peer is established. */
 export const ESTABLISHED = /\bsession with .+ on \S/;
 
-/** A session ended, for whatever reason. */
 export const ENDED = /\bsession on \S.* ended: /;
 
 /**

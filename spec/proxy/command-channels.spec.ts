@@ -5,13 +5,12 @@ import { openSync, readFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { isRunning } from '../helpers/exec-peers.js';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { echo, localServer, localSocket, readToEnd, startProxy } from '../helpers/proxies.js';
 import { sshSearchPath } from '../helpers/ssh-server.js';
 import { testWith } from '../helpers/test-with.js';
 import { eventually, within } from '../helpers/time.js';
-import { ENDED, ESTABLISHED, spawnVproxy } from '../helpers/vproxy-process.js';
+import { ENDED, ESTABLISHED, isRunning, spawnVproxy } from '../helpers/vproxy-process.js';
 
 const PROGRAM = [join(PROJECT_ROOT, 'dist/program/vproxy.cjs'), '--no-control'];
 

@@ -10,10 +10,11 @@ import { askBoot } from '../../lib/info/info-call.js';
 import type { ChannelOptions } from '../../lib/proxy/channel-options.js';
 import { Proxy } from '../../lib/proxy/proxy.js';
 import { systemClock } from '../../lib/util/clock.js';
-import { ExecCaller, isRunning } from '../helpers/exec-peers.js';
+import { ExecCaller } from '../helpers/exec-peers.js';
 import { PROJECT_ROOT, staticImports, temporaryFolder } from '../helpers/files.js';
 import { connectedProxies, type ProxySetup, type TestProxy } from '../helpers/proxies.js';
 import { eventually, ManualClock, within } from '../helpers/time.js';
+import { isRunning } from '../helpers/vproxy-process.js';
 
 const ANY = { commands: 'any' } as const;
 

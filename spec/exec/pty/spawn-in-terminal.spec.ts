@@ -5,10 +5,11 @@ import { VproxyError } from '../../../lib/errors.js';
 import { type LoadTerminalCalls } from '../../../lib/exec/pty/pseudo-terminal.js';
 import { spawnInTerminal } from '../../../lib/exec/pty/spawn-in-terminal.js';
 import { spawnWithScript } from '../../../lib/exec/pty/spawn-with-script.js';
-import { isRunning, statOf } from '../../helpers/exec-peers.js';
+import { statOf } from '../../helpers/exec-peers.js';
 import { runInTerminal, startInTerminal } from '../../helpers/terminals.js';
 import { testWith } from '../../helpers/test-with.js';
 import { eventually } from '../../helpers/time.js';
+import { isRunning } from '../../helpers/vproxy-process.js';
 
 /** Only root can run a command as another user. */
 const asRoot = testWith('root');
