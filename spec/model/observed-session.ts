@@ -1,21 +1,11 @@
 /** What a passive third party knows of one session, and the faults that it finds in a frame that a side writes. */
 import { crc32 } from 'node:zlib';
 import { FRAME_TYPE, type Integrity } from '../../lib/codec/header.js';
+import type { Hello } from '../../lib/codec/hello.js';
 import type { SeenFrame } from '../helpers/frame-log.js';
 
 /** What a HELLO says of the side that wrote it, as far as a session depends on it. */
-export interface ObservedHello {
-  readonly nonce: string;
-  readonly ack: string | null;
-  readonly integrity: Integrity;
-  readonly limits: {
-    readonly frame: number;
-    readonly streamCredit: number;
-    readonly inFlight: number;
-    readonly streams: number;
-    readonly opens: number;
-  };
-}
+export type ObservedHello = Pick<Hello, 'nonce' | 'ack' | 'integrity' | 'limits'>;
 
 /** What one side did with one stream, and what it has received from the other one about it. */
 class StreamHalf {

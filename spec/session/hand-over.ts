@@ -13,7 +13,7 @@ import { sessionSettings } from '../../lib/session/settings.js';
 import type { SessionStream } from '../../lib/session/stream.js';
 import { Budget } from '../../lib/util/bounds.js';
 import { RecordingSink } from '../helpers/local-ends.js';
-import { carry, MemoryPipe, RESUME_MS, SessionPair, seededIdentity } from '../helpers/session-pair.js';
+import { carry, type HandOver, MemoryPipe, RESUME_MS, SessionPair, seededIdentity } from '../helpers/session-pair.js';
 import { ManualClock } from '../helpers/time.js';
 import { ResumePair } from './resume-pair.js';
 
@@ -303,31 +303,35 @@ test('a link that has written all, and whose word of that is lost with the old p
 
 // ---- what is a question of time -----------------------------------------------------------------------------------------
 
-test('an open keeps the time that it has for an answer', (t) => {
-  const pair = new ResumePair();
-  const end = pair.traffic.open(pair.a, 'later');
-  if (end?.stream) end.stream.owner = 'a forward';
-  pair.settle();
-  pair.clock.advance(29_900);
-  pair.a.handOver();
-  pair.clock.advance(99);
-  t.false(end?.isOver);
-  pair.clock.advance(1);
-  t.is(end?.reason?.code, 'open-timeout');
-});
-
-test('a session that drains has the rest of its time, and opens nothing', (t) => {
-  const { pair, end } = ResumePair.withStream();
-  pair.a.session.drain('bye');
-  pair.clock.advance(10_000);
-  pair.a.handOver();
-  t.true(pair.a.session.isDraining);
-  t.throws(() => pair.a.session.open('more', null, new RecordingSink()), { code: 'shutdown' });
-  pair.clock.advance(19_999);
-  t.false(pair.a.session.isOver);
-  pair.clock.advance(1);
-  t.deepEqual([pair.a.ended, end.reason?.code], [['shutdown bye'], 'shutdown']);
-});
+for (const [what, begin, how, beforeMs, afterMs, code] of [
+  [
+    'an open',
+    ({ traffic, a }) => Object.assign(traffic.open(a, 'later')?.stream ?? {}, { owner: 'a forward' }),
+    'with link',
+    29_900,
+    100,
+    null,
+  ],
+  ['a drain', ({ a }) => a.session.drain('bye'), 'with link', 10_000, 20_000, 'shutdown'],
+  ['a wait for a link', (pair) => pair.disconnect(), 'without link', 59_000, 1000, 'resume-expired'],
+] satisfies [string, (pair: ResumePair) => unknown, HandOver, number, number, string | null][]) {
+  test(`${what} has the rest of its time in the other process`, (t) => {
+    const { pair } = ResumePair.withStream();
+    const { a, clock, traffic } = pair;
+    begin(pair);
+    if (code === null) pair.settle();
+    const end = traffic.ends.at(code === null ? -2 : 0);
+    clock.advance(beforeMs);
+    a.handOver(how);
+    if (a.session.isDraining) t.throws(() => a.session.open('more', null, new RecordingSink()), { code: 'shutdown' });
+    clock.advance(afterMs - 1);
+    t.false(a.session.isOver || end?.isOver);
+    clock.advance(1);
+    t.is(end?.reason?.code, code ?? 'open-timeout');
+    t.is(a.ended[0]?.split(' ')[0] ?? null, code);
+    if (code !== null) t.deepEqual(a.kept.named([]), []);
+  });
+}
 
 test('a session that drains ends when its streams have ended', (t) => {
   const { pair, end } = ResumePair.withStream();
@@ -338,19 +342,6 @@ test('a session that drains ends when its streams have ended', (t) => {
   pair.settle();
   t.deepEqual(pair.ended, []);
   t.deepEqual(pair.finish().sort(), ['a: shutdown bye', 'b: shutdown bye']);
-});
-
-test('a session without a link waits for another one as long as it would have', (t) => {
-  const { pair, end } = ResumePair.withStream();
-  end.send(50_000);
-  pair.disconnect();
-  pair.clock.advance(RESUME_MS - 1000);
-  for (const side of pair.sides) side.handOver('without link');
-  pair.clock.advance(999);
-  t.deepEqual(pair.ended, []);
-  pair.clock.advance(1);
-  t.regex(pair.ended.join(), /^a: resume-expired .*,b: resume-expired /);
-  t.deepEqual(pair.a.kept.named([]), []);
 });
 
 test('a session that loses its link by that has the whole time, and goes on with another one', (t) => {

@@ -7,26 +7,11 @@ import { dropView, keepView } from '../../lib/util/bytes/byte-queue.js';
 import { RecordingSink } from '../helpers/local-ends.js';
 import { type PairOptions, SessionPair } from '../helpers/session-pair.js';
 
-/** A local end at side b that takes what it gets, and answers the end of the peer's direction with its own. */
+/** A local end that answers the end of the peer's direction with its own. */
 class TakingSink extends RecordingSink {
-  readonly #onBytes: (bytes: number) => void;
-  readonly #stream: SessionStream;
-
-  constructor(stream: SessionStream, onBytes: (bytes: number) => void) {
-    super();
-    this.#stream = stream;
-    this.#onBytes = onBytes;
-  }
-
-  override handleData(bytes: Buffer): boolean {
-    this.#onBytes(bytes.length);
-    this.releases = this.#stream;
-    return super.handleData(bytes);
-  }
-
   override handleFin(): void {
     super.handleFin();
-    this.#stream.finish();
+    this.releases?.finish();
   }
 }
 
@@ -35,9 +20,17 @@ function setUp(t: ExecutionContext, bytesPerSecond: number, options: PairOptions
   const pair = new SessionPair(options);
   const registry = new ServiceRegistry();
   registry.setGate('sink', new ServiceGate({ ...options, bytesPerSecond }, pair.clock));
-  const scene = { pair, passed: 0, sinks: [] as TakingSink[], streams: [] as SessionStream[] };
+  const scene = {
+    pair,
+    sinks: [] as TakingSink[],
+    streams: [] as SessionStream[],
+    get passed(): number {
+      return this.sinks.reduce((sum, { bytes }) => sum + bytes.length, 0);
+    },
+  };
   registry.add('sink', (stream) => {
-    const sink = new TakingSink(stream, (bytes) => (scene.passed += bytes));
+    const sink = new TakingSink();
+    sink.releases = stream;
     scene.sinks.push(sink);
     scene.streams.push(stream);
     stream.attach(sink);

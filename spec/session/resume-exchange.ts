@@ -50,68 +50,63 @@ interface Course {
   readonly rounds: readonly ((opener: PatternEnd, other: PatternEnd | null) => void)[];
 }
 
+type Round = Course['rounds'][number];
+
+const accepted = (code: string | null, ...rounds: Round[]): Course => ({ answer: 'accept', code, rounds });
+
+/** A reset by either end, behind bytes that are on the way. */
+const resetBy = (isOpener: boolean): Course =>
+  accepted(
+    'cancelled',
+    (opener) => opener.send(30),
+    (opener, other) => {
+      for (const end of [opener, other]) end?.send(20);
+      (isOpener ? opener : other)?.stream?.reset('cancelled', 'as the exchange has it');
+    },
+  );
+
 /** The streams that a side opens have these courses in turn. */
 const COURSES: readonly [Course, ...Course[]] = [
   // Bytes and FIN both ways at once.
-  {
-    answer: 'accept',
-    code: null,
-    rounds: [
-      (opener) => opener.send(60),
-      (opener, other) => {
-        other?.send(40);
-        for (const end of [opener, other]) end?.finish();
-      },
-    ],
-  },
-  // Long, and ended by FIN before all of it is sent.
-  {
-    answer: 'accept',
-    code: null,
-    rounds: [
-      (opener) => {
-        opener.send(LONG);
-        opener.finish();
-      },
-      (_opener, other) => other?.finish(),
-    ],
-  },
-  // A half that ends before the other one begins.
-  {
-    answer: 'accept',
-    code: null,
-    rounds: [(opener) => opener.finish(), (_opener, other) => other?.send(50), (_opener, other) => other?.send(LONG)],
-  },
-  // A half that is stopped while it waits for credit; the other one goes on.
-  {
-    answer: 'accept',
-    code: null,
-    rounds: [
-      (opener) => opener.send(20),
-      (opener, other) => {
-        opener.isPaused = true;
-        other?.send(LONG);
-      },
-      (opener) => {
-        opener.stop();
-        opener.send(30);
-      },
-    ],
-  },
-  // A reset by either end, behind bytes that are on the way.
-  ...(['opener', 'other'] as const).map(
-    (whose): Course => ({
-      answer: 'accept',
-      code: 'cancelled',
-      rounds: [
-        (opener) => opener.send(30),
-        (opener, other) => {
-          for (const end of [opener, other]) end?.send(20);
-          (whose === 'opener' ? opener : other)?.stream?.reset('cancelled', 'as the exchange has it');
-        },
-      ],
-    }),
+  accepted(
+    null,
+    (opener) => opener.send(60),
+    (opener, other) => {
+      other?.send(40);
+      for (const end of [opener, other]) end?.finish();
+    },
   ),
+  // Long, and ended by FIN before all of it is sent.
+  accepted(
+    null,
+    (opener) => {
+      opener.send(LONG);
+      opener.finish();
+    },
+    (_opener, other) => other?.finish(),
+  ),
+  // A half that ends before the other one begins.
+  accepted(
+    null,
+    (opener) => opener.finish(),
+    (_opener, other) => other?.send(50),
+    (_opener, other) => other?.send(LONG),
+  ),
+  // A half that is stopped while it waits for credit; the other one goes on.
+  accepted(
+    null,
+    (opener) => opener.send(20),
+    (opener, other) => {
+      opener.isPaused = true;
+      other?.send(LONG);
+    },
+    (opener) => {
+      opener.stop();
+      opener.send(30);
+    },
+  ),
+  resetBy(true),
+  resetBy(false),
   { answer: 'refuse', code: 'denied', rounds: [(opener) => opener.send(20)] },
   // An answer that comes late.
   {

@@ -295,29 +295,18 @@ export const SEED = process.env['SEED'] === undefined ? Date.now() & 0x3fff_ffff
 
 /** What the lives that were run came to together. */
 export class ResumeLives {
-  readonly sums = {
-    cuts: 0,
-    damages: 0,
-    handOvers: 0,
-    resumed: 0,
-    streams: 0,
-    deliveredBytes: 0,
-  };
+  readonly sums = { cuts: 0, damages: 0, handOvers: 0, resumed: 0, streams: 0, deliveredBytes: 0 };
   #nextSeed = SEED;
 
   /** Runs so many more. Throws at the first in which something is wrong, with its seed. */
   run(count: number): void {
-    for (let life = 0; life < count; life += 1) this.#live();
-  }
-
-  #live(): void {
-    const seed = this.#nextSeed;
-    this.#nextSeed += 1;
-    try {
-      const figures = runResumeScenario(new Random(seed));
-      for (const key of Object.keys(this.sums) as (keyof typeof this.sums)[]) this.sums[key] += figures[key];
-    } catch (error) {
-      throw new Error(`SEED=${seed}: ${String(error)}`, { cause: error });
+    for (const last = this.#nextSeed + count; this.#nextSeed < last; this.#nextSeed += 1) {
+      try {
+        const figures = runResumeScenario(new Random(this.#nextSeed));
+        for (const key of Object.keys(this.sums) as (keyof typeof this.sums)[]) this.sums[key] += figures[key];
+      } catch (error) {
+        throw new Error(`SEED=${this.#nextSeed}: ${String(error)}`, { cause: error });
+      }
     }
   }
 }
