@@ -17,7 +17,8 @@ const DATAGRAMS: FramePeerOptions = { features: ['datagram'] };
 
 class Flow {
   readonly messages: Buffer[] = [];
-  readonly endings: (VproxyError | null)[] = [];
+  /** How it ended; null: in order. */
+  readonly codes: (string | null)[] = [];
   readonly flow: DatagramFlow;
 
   constructor(make: (flow: Flow) => DatagramFlow) {
@@ -39,7 +40,7 @@ class Flow {
   }
 
   onClosed(reason: VproxyError | null): void {
-    this.endings.push(reason);
+    this.codes.push(reason?.code ?? null);
   }
 
   onDropped(): void {
@@ -48,10 +49,6 @@ class Flow {
 
   get lengths(): number[] {
     return this.messages.map(({ length }) => length);
-  }
-
-  get codes(): (string | null)[] {
-    return this.endings.map((reason) => reason?.code ?? null);
   }
 }
 
