@@ -20,16 +20,11 @@ export interface PairOptions {
   readonly peer?: readonly string[];
 }
 
-export interface Pair {
-  readonly vproxy: VproxyProcess;
-  readonly peer: PythonPeer;
-}
-
 export function vproxyOn(t: ExecutionContext, channel: string, forwards: readonly string[]): VproxyProcess {
   return spawnVproxy(t, ['-c', channel, '-vv', ...forwards]);
 }
 
-export function pair(t: ExecutionContext, options: PairOptions = {}): Pair {
+export function pair(t: ExecutionContext, options: PairOptions = {}) {
   const { listens = 'vproxy', channelOptions = '', forwards = [], peer = [] } = options;
   const path = join(temporaryFolder(t), 'channel');
   const [real, other] = listens === 'vproxy' ? ['unix-listen', 'unix-connect'] : ['unix-connect', 'unix-listen'];
