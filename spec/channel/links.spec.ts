@@ -30,7 +30,7 @@ import {
   record,
 } from '../helpers/channel-pair.js';
 import { sha256, temporaryFolder } from '../helpers/files.js';
-import { freePort, socketPair } from '../helpers/ports.js';
+import { freePort } from '../helpers/ports.js';
 import { localServer } from '../helpers/proxies.js';
 import { openPtyPair } from '../helpers/terminals.js';
 import { roomOf, unixPair } from '../helpers/unix-pair.js';
@@ -141,6 +141,11 @@ const duplexes =
     return { near, far };
   };
 
+const unixSockets = async (t: ExecutionContext): Promise<ReturnType<typeof duplexPair>> => {
+  const { near, far } = await unixPair(t, false);
+  return [near, far];
+};
+
 /** The kinds, and the code of the other end's end; null where that cannot be seen. */
 const KINDS: readonly (readonly [name: string, open: Open, end: ErrorCode | null])[] = [
   ['unix-connect', unix, 'channel-closed'],
@@ -154,7 +159,7 @@ const KINDS: readonly (readonly [name: string, open: Open, end: ErrorCode | null
   ['exec', exec, 'channel-closed'],
   ['stdio over pipes', stdio, 'channel-ended'],
   ['a pair in memory', duplexes(duplexPair), 'channel-closed'],
-  ['sockets as Duplex', duplexes(socketPair), 'channel-closed'],
+  ['sockets as Duplex', duplexes(unixSockets), 'channel-closed'],
   ['pipe-open', fifos, null],
   [
     'tty-open',

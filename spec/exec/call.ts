@@ -6,8 +6,8 @@ import { VproxyError } from '../../lib/errors.js';
 import { collectOutput, type ExecCall, runCommand } from '../../lib/exec/exec-call.js';
 import { EXEC_KIND, type ExecRequest, encodeExit, STDIN_CREDIT_BYTES } from '../../lib/exec/exec-messages.js';
 import { encodeRecord } from '../../lib/util/bytes/records.js';
-import { duplexPair } from '../helpers/channel-pair.js';
-import { ExecPeer, resettingPair, SUCCESS } from '../helpers/exec-peers.js';
+import { duplexPair, resettingPair } from '../helpers/channel-pair.js';
+import { ExecPeer, SUCCESS } from '../helpers/exec-peers.js';
 import { eventually, within } from '../helpers/time.js';
 import { bestTurnMs } from '../helpers/turn-time.js';
 

@@ -143,6 +143,23 @@ export function duplexPair(): [Duplex, Duplex] {
   return [left, right];
 }
 
+/** Two ends, and how bytes go between them. */
+export const bothWays = <T>(one: T, other: T): readonly (readonly [from: T, to: T])[] => [
+  [one, other],
+  [other, one],
+];
+
+/** A pair as the streams of a session are: an end that is destroyed before it is over resets the other one. */
+export function resettingPair(): [Duplex, Duplex] {
+  const pair = duplexPair();
+  for (const [one, other] of bothWays(...pair)) {
+    one.once('close', () => {
+      if (!one.readableEnded || !one.writableFinished) other.destroy(one.errored ?? new Error('reset'));
+    });
+  }
+  return pair;
+}
+
 export function record(link: Link): LinkRecorder {
   const recorder = new LinkRecorder();
   link.start(recorder);

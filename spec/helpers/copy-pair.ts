@@ -12,7 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { type Duplex, duplexPair } from 'node:stream';
+import type { Duplex } from 'node:stream';
 import type { ExecutionContext } from 'ava';
 import { type CopyCallOptions, fetchFiles, putFiles } from '../../lib/copy/copy-call.js';
 import { CopyProgress } from '../../lib/copy/copy-progress.js';
@@ -20,6 +20,7 @@ import { CopyService } from '../../lib/copy/copy-service.js';
 import type { CopyFiles } from '../../lib/copy/system-files.js';
 import type { LogEvent } from '../../lib/events.js';
 import { systemClock } from '../../lib/util/clock.js';
+import { resettingPair } from './channel-pair.js';
 
 export interface CopyPairOptions {
   readonly root?: string | null;
@@ -86,16 +87,7 @@ export class CopyPair {
   }
 
   #open(): Duplex {
-    const [caller, service] = duplexPair();
-    for (const [one, other] of [
-      [caller, service],
-      [service, caller],
-    ] as const) {
-      // As the streams of a session do.
-      one.once('close', () => {
-        if (!one.readableEnded || !one.writableFinished) other.destroy(new Error('reset'));
-      });
-    }
+    const [caller, service] = resettingPair();
     this.#options.onStream?.(caller, service);
     this.service.serve(service);
     return caller;

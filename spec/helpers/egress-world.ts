@@ -133,54 +133,38 @@ async function orStop<T>(started: { stop(): Promise<void> }, ready: Promise<T>):
 }
 
 /** All of it: outside, the host's vproxy in it, and the guest's in a network of its own. */
-export class EgressWorld {
-  readonly outside: EgressOutside;
-  readonly host: VproxyProcess;
-  readonly guest: VproxyProcess;
-  readonly inside: OwnNetwork;
-
-  private constructor(outside: EgressOutside, inside: OwnNetwork, host: VproxyProcess, guest: VproxyProcess) {
-    this.outside = outside;
-    this.inside = inside;
-    this.host = host;
-    this.guest = guest;
-  }
-
-  static async start(prepare?: (folder: string) => void): Promise<EgressWorld> {
-    const outside = await EgressOutside.start(prepare);
-    const { folder } = outside;
-    const channel = join(folder, 'channel.sock');
-    const file = join(folder, 'host.toml');
-    writeFileSync(file, hostConfiguration(`unix-listen:${channel}`));
-    const inside = await OwnNetwork.start();
-    const hostArgs = ['--config', file, '--control', join(folder, 'host.sock')];
-    const host = new VproxyProcess(hostArgs, { launcher: outside.network.launcher });
-    const guestArgs = ['-c', `unix-connect:${channel}`, '-o', `internet:127.0.0.1:${PROXY_PORT}`];
-    const guest = new VproxyProcess(guestArgs, { launcher: inside.launcher });
-    const world = new EgressWorld(outside, inside, host, guest);
-    const ready = [host.waitForLine(ESTABLISHED), guest.waitForLine(listeningFor('internet'))];
-    await orStop(world, Promise.all(ready));
-    return world;
-  }
-
-  /** A new empty folder of the test, which goes with the world. */
-  makeFolder(name: string): string {
-    const path = join(this.outside.folder, 'work', name);
-    mkdirSync(path, { recursive: true });
-    return path;
-  }
-
-  /** What both sides have logged, for a test that failed. */
-  logs(): string {
-    return `vproxy on the host:\n${this.host.lines.join('\n')}\n\nvproxy in the guest:\n${this.guest.lines.join('\n')}`;
-  }
-
-  async stop(): Promise<void> {
-    await Promise.all([this.guest.stop(), this.host.stop()]);
-    await this.inside.stop();
-    await this.outside.stop();
-  }
+async function startWorld(prepare?: (folder: string) => void) {
+  const outside = await EgressOutside.start(prepare);
+  const { folder } = outside;
+  const channel = join(folder, 'channel.sock');
+  const file = join(folder, 'host.toml');
+  writeFileSync(file, hostConfiguration(`unix-listen:${channel}`));
+  const inside = await OwnNetwork.start();
+  const hostArgs = ['--config', file, '--control', join(folder, 'host.sock')];
+  const host = new VproxyProcess(hostArgs, { launcher: outside.network.launcher });
+  const guestArgs = ['-c', `unix-connect:${channel}`, '-o', `internet:127.0.0.1:${PROXY_PORT}`];
+  const guest = new VproxyProcess(guestArgs, { launcher: inside.launcher });
+  const world = {
+    ...{ outside, host, guest, inside },
+    /** A new empty folder of the test, which goes with the world. */
+    makeFolder(name: string): string {
+      const path = join(folder, 'work', name);
+      mkdirSync(path, { recursive: true });
+      return path;
+    },
+    /** What both sides have logged, for a test that failed. */
+    logs: () => `vproxy on the host:\n${host.lines.join('\n')}\n\nvproxy in the guest:\n${guest.lines.join('\n')}`,
+    async stop(): Promise<void> {
+      await Promise.all([guest.stop(), host.stop()]);
+      await inside.stop();
+      await outside.stop();
+    },
+  };
+  await orStop(world, Promise.all([host.waitForLine(ESTABLISHED), guest.waitForLine(listeningFor('internet'))]));
+  return world;
 }
+
+type EgressWorld = Awaited<ReturnType<typeof startWorld>>;
 
 /** What such tests need of the machine. */
 export const WORLD_NEEDS = ['curl', 'git', 'gpg', 'ip', 'openssl', 'pip', 'socat'] as const;
@@ -191,7 +175,7 @@ export function useEgressWorld(test: TestFn, prepare?: (folder: string) => void)
   test.serial.before('a guest without a network, its host, and origins are there', async (t) => {
     if (!WORLD_NEEDS.every(hasNeed)) return;
     t.timeout(60_000);
-    world = await EgressWorld.start(prepare);
+    world = await startWorld(prepare);
   });
   test.afterEach.always('the logs are shown', (t) => {
     if (!t.passed && world !== undefined) t.log(world.logs());

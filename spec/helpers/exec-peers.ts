@@ -251,16 +251,5 @@ export class ExecPeer {
   }
 }
 
-/** Two ends of a stream in memory; `destroy` of one with an error destroys the other with it, as a reset does. */
-export function resettingPair(): readonly [Duplex, Duplex] {
-  const [a, b] = duplexPair();
-  for (const [one, other] of [[a, b] as const, [b, a] as const]) {
-    one.once('close', () => {
-      if (!one.readableEnded) other.destroy(one.errored ?? new Error('the other end destroyed the stream'));
-    });
-  }
-  return [a, b];
-}
-
 const nameOf = (kind: number): string =>
   Object.entries(EXEC_KIND).find(([, value]) => value === kind)?.[0] ?? String(kind);

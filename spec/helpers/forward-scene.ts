@@ -57,8 +57,8 @@ export abstract class ForwardScene<F extends Forward> {
   }
 
   /** Waits until so many bytes have come, and gives them. */
-  async received(byteCount: number): Promise<Buffer> {
-    const bytes = await eventually(
+  received(byteCount: number): Promise<Buffer> {
+    return eventually(
       () => {
         this.pump();
         const all = Buffer.concat(this.#received);
@@ -66,7 +66,6 @@ export abstract class ForwardScene<F extends Forward> {
       },
       { intervalMs: 2, what: `${byteCount} bytes` },
     );
-    return bytes;
   }
 
   sendData(streamId: number, bytes: Buffer): void {

@@ -1,7 +1,7 @@
 /** The host's side of hybrid vsock as Firecracker has it, and as badly behaved ones have it. */
 import net from 'node:net';
 import type { ExecutionContext } from 'ava';
-import { localServer } from './proxies.js';
+import { localServer } from './local-server.js';
 
 export interface HybridRequest {
   readonly line: string;

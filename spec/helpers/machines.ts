@@ -23,46 +23,31 @@ export interface FakeMachine extends Partial<MachineOptions> {
   readonly links?: Readonly<Record<string, string>>;
 }
 
-/**
- * What a busy machine may take to list its processes and sockets; specs in which something hangs set a shorter time.
- */
-const UNHURRIED_MS = 30_000;
+// What a busy machine may take to list its processes and sockets; specs in which something hangs set a shorter time.
+const USUAL = { logs: [], controlFolder: null, timeoutMs: 30_000 };
 
 /** A machine whose /dev and /sys are folders of a test; /proc is the real one unless `proc` says otherwise. */
 export function fakeMachine(t: ExecutionContext, { files = {}, links = {}, ...options }: FakeMachine = {}): Machine {
-  return new Machine({
-    ...fakeRoot(t, files, links),
-    logs: [],
-    controlFolder: null,
-    timeoutMs: UNHURRIED_MS,
-    ...options,
-  });
+  const { proc: _proc, ...root } = fakeRoot(t, files, links);
+  return new Machine({ ...root, ...USUAL, ...options });
 }
 
 /** The same, with /proc as a folder as well. */
-export function fakeMachineWithProc(
-  t: ExecutionContext,
-  { files = {}, links = {}, ...options }: FakeMachine = {},
-): Machine {
-  const root = fakeRoot(t, files, links);
-  const proc = join(root.dev, '../proc');
-  return new Machine({ ...root, proc, logs: [], controlFolder: null, timeoutMs: UNHURRIED_MS, ...options });
-}
+export const fakeMachineWithProc = (t: ExecutionContext, { files = {}, links = {}, ...options }: FakeMachine = {}) =>
+  new Machine({ ...fakeRoot(t, files, links), ...USUAL, ...options });
 
 function fakeRoot(
   t: ExecutionContext,
   files: Readonly<Record<string, string>>,
   links: Readonly<Record<string, string>>,
-): Pick<MachineOptions, 'dev' | 'sys' | 'etc' | 'environment'> {
+) {
   const root = temporaryFolder(t);
-  for (const folder of ['dev', 'sys', 'proc']) mkdirSync(join(root, folder));
-  const place = (path: string): string => {
-    mkdirSync(dirname(join(root, path)), { recursive: true });
-    return join(root, path);
-  };
-  for (const [path, text] of Object.entries(files)) writeFileSync(place(path), text);
-  for (const [path, target] of Object.entries(links)) symlinkSync(target, place(path));
-  return { dev: join(root, 'dev'), sys: join(root, 'sys'), etc: join(root, 'etc'), environment: {} };
+  const at = (path: string): string => join(root, path);
+  for (const folder of ['dev', 'sys', 'proc']) mkdirSync(at(folder));
+  for (const path of [...Object.keys(files), ...Object.keys(links)]) mkdirSync(dirname(at(path)), { recursive: true });
+  for (const [path, text] of Object.entries(files)) writeFileSync(at(path), text);
+  for (const [path, target] of Object.entries(links)) symlinkSync(target, at(path));
+  return { dev: at('dev'), sys: at('sys'), etc: at('etc'), proc: at('proc'), environment: {} };
 }
 
 /** The files of a port called `name`. */

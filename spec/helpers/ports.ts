@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, readFileSync, statSync } from 'node:fs';
-import net, { createConnection, createServer, type Socket } from 'node:net';
+import net, { createServer } from 'node:net';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { temporaryFolder } from './files.js';
@@ -119,21 +119,4 @@ export async function hangingPort(t: ExecutionContext): Promise<number> {
     { intervalMs: 100, what: 'a full queue' },
   );
   return port;
-}
-
-// Two sockets that are connected to each other.
-
-/** Over a unix socket, with half-close. They are destroyed when the test ends. */
-export async function socketPair(t: ExecutionContext): Promise<[Socket, Socket]> {
-  const path = join(temporaryFolder(t), 'pair.sock');
-  const server = createServer({ allowHalfOpen: true });
-  await once(server.listen(path), 'listening');
-  const dialled = createConnection({ path, allowHalfOpen: true });
-  const [accepted] = (await once(server, 'connection')) as [Socket];
-  server.close();
-  t.teardown(() => {
-    dialled.destroy();
-    accepted.destroy();
-  });
-  return [dialled, accepted];
 }

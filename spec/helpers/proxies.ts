@@ -102,29 +102,7 @@ export async function connectedProxies(
   return { a: left, b: right };
 }
 
-/** A local server for a target; closed with all its sockets when the test ends. */
-export async function localServer(
-  t: ExecutionContext,
-  handle: (socket: net.Socket) => void,
-  address: net.ListenOptions = { host: '127.0.0.1', port: 0 },
-  options: net.ServerOpts = {},
-): Promise<net.Server & { readonly port: number }> {
-  const sockets = new Set<net.Socket>();
-  const server = net.createServer({ allowHalfOpen: true, ...options }, (socket) => {
-    sockets.add(socket);
-    socket.on('error', () => undefined);
-    socket.once('close', () => sockets.delete(socket));
-    handle(socket);
-  });
-  server.listen(address);
-  await once(server, 'listening');
-  t.teardown(() => {
-    for (const socket of sockets) socket.destroy();
-    server.close();
-  });
-  const bound = server.address();
-  return Object.assign(server, { port: bound !== null && typeof bound === 'object' ? bound.port : 0 });
-}
+export { localServer } from './local-server.js';
 
 /** Where a forward listens: a port of this machine, or a path. */
 type Place = number | string;

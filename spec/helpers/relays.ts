@@ -1,6 +1,7 @@
 /** A relay between two unix sockets that can be cut after a given number of bytes, wherever in a frame that is. */
 import net, { connect, type Socket } from 'node:net';
 import type { ExecutionContext } from 'ava';
+import { bothWays } from './channel-pair.js';
 import { localServer } from './proxies.js';
 
 export class CuttingRelay {
@@ -31,10 +32,7 @@ export class CuttingRelay {
   }
 
   #join(near: net.Socket, far: net.Socket): void {
-    for (const [from, to] of [
-      [near, far],
-      [far, near],
-    ] as const) {
+    for (const [from, to] of bothWays(near, far)) {
       this.#sockets.add(from);
       from.on('error', () => undefined);
       from.on('data', (chunk: Buffer) => {
@@ -141,10 +139,7 @@ export class TcpRelay {
         const far = net.connect({ host: '127.0.0.1', port: farPort, allowHalfOpen: true });
         const joined = { near, far };
         this.#joined.add(joined);
-        for (const [from, to] of [
-          [near, far],
-          [far, near],
-        ] as const) {
+        for (const [from, to] of bothWays(near, far)) {
           from.on('error', () => undefined);
           if (!this.isHolding) from.pipe(to);
           from.once('close', () => {

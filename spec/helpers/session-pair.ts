@@ -15,7 +15,6 @@ import { Session, type SessionState } from '../../lib/session/session.js';
 import { SessionLoop } from '../../lib/session/session-loop.js';
 import { CHANNEL_BUDGET_BYTES, type SessionSettings, sessionSettings } from '../../lib/session/settings.js';
 import { Budget } from '../../lib/util/bounds.js';
-import { comparable, visible } from './session-facts.js';
 import { ManualClock, ProcessClock, within } from './time.js';
 import type { Traffic } from './traffic.js';
 
@@ -389,6 +388,48 @@ export class Side {
     this.onSession(session);
     session.on('end', ({ code, message }) => this.ended.push(`${code} ${message}`));
   }
+}
+
+// What of a session must be the same in the process that takes it over.
+
+/** A capture without what may differ: how kept bytes are divided, and turns of streams that are over. */
+function comparable(capture: SessionState): unknown {
+  const { continuity, scheduler, streams } = capture;
+  const ids = new Set(streams.map(({ id }) => id));
+  const alive = (row: readonly number[]): number[] => row.filter((id) => ids.has(id));
+  const { ready } = scheduler;
+  return deserialize(
+    serialize({
+      ...capture,
+      continuity: continuity && {
+        ...continuity,
+        backlog: { ...continuity.backlog, pieces: Buffer.concat(continuity.backlog.pieces) },
+      },
+      scheduler: { ...scheduler, ready: { ...ready, small: alive(ready.small), others: alive(ready.others) } },
+    }),
+  );
+}
+
+/** What a session says of itself and its streams. */
+function visible(session: Session): unknown {
+  const { counters, ageMs, roundTripMs, peerServices, isReady, isDraining, isSuspended, keyId } = session;
+  const { unwrittenBytes, sendCreditBytes, receivedBytes, hasInteractive, agreement, secret } = session;
+  return {
+    ...{ counters, ageMs, roundTripMs, peerServices, isReady, isDraining, isSuspended, keyId },
+    ...{ unwrittenBytes, sendCreditBytes, receivedBytes, hasInteractive, agreement, secretId: secret?.id },
+    streamCount: session.streams.size,
+    streams: session.streams.list().map((stream) => {
+      const { id, service, from, isIncoming, openedAtMs, owner, isAnswered, isOver, isDraining: isLeft } = stream;
+      const { sentBytes, grantedBytes, heldBytes, frameBytes, isWaiting, smallFrames } = stream;
+      return {
+        ...{ id, service, from, isIncoming, openedAtMs, owner, isAnswered, isOver, isLeft },
+        ...{ sentBytes, grantedBytes, heldBytes, frameBytes, isWaiting, smallFrames },
+        receivedBytes: stream.receivedBytes,
+        sendCreditBytes: stream.sendCreditBytes,
+        waitsFor: stream.waitsFor(sendCreditBytes),
+      };
+    }),
+  };
 }
 
 let identities = 0;

@@ -2,7 +2,7 @@
 import type net from 'node:net';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { localServer } from './proxies.js';
+import { localServer } from './local-server.js';
 
 /** Two unix sockets; what is written to one comes out of the other, for the process that is connected there then. */
 export async function stayingChannel(

@@ -1,7 +1,8 @@
 /** Small emulators that behave as existing ones do, without any code of vproxy. */
-import { createConnection, createServer, type Server, type Socket } from 'node:net';
+import { createConnection, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import type { ExecutionContext } from 'ava';
+import { localServer } from './local-server.js';
 
 /** What an emulator does with a command line: answer, send these bytes, die (break off), or never answer. */
 export type Behaviour = { stdout: string; stderr: string; status: number } | Buffer | 'die' | 'hang';
@@ -27,7 +28,7 @@ class Emulator implements FieldEmulator {
   port = 0;
   readonly requests: string[] = [];
   readonly sockets = new Set<Socket>();
-  server: Server | undefined;
+  server: Awaited<ReturnType<typeof localServer>> | undefined;
   mostAtOnce = 0;
   #atOnce = 0;
   readonly #decide: Decide;
@@ -114,14 +115,12 @@ async function listen(
   port: number,
   serve: (socket: Socket) => void,
 ): Promise<Emulator> {
-  const server = createServer({ allowHalfOpen: true }, (socket) => {
+  const take = (socket: Socket): void => {
     emulator.keep(socket);
     serve(socket);
-  });
-  await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve));
-  emulator.server = server;
-  emulator.port = (server.address() as { port: number }).port;
-  t.teardown(() => emulator.stop());
+  };
+  emulator.server = await localServer(t, take, { port, host: '127.0.0.1' });
+  emulator.port = emulator.server.port;
   return emulator;
 }
 

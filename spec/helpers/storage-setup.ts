@@ -11,7 +11,7 @@ import type { StorageEmulatorChange, StoragePeerService } from '../../lib/storag
 import type { StorageReply } from '../../lib/storage/wire.js';
 import { callStorage } from '../../lib/storage/wrapper.js';
 import { temporaryFolder } from './files.js';
-import { localServer } from './proxies.js';
+import { localServer } from './local-server.js';
 import { eventually } from './time.js';
 
 /** The compiled wrapper. */

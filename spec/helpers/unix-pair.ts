@@ -14,15 +14,15 @@ interface Ends {
   readonly far: net.Socket;
 }
 
-/** `near` connects; `far` reads nothing before `resume()`. */
-export const unixPair = (t: ExecutionContext): Promise<Ends> =>
-  pairOf(t, { path: join(temporaryFolder(t), 'pair.sock') });
+/** `near` connects; `far` reads nothing before `resume()`, unless `pauseOnConnect` is false. */
+export const unixPair = (t: ExecutionContext, pauseOnConnect = true): Promise<Ends> =>
+  pairOf(t, { path: join(temporaryFolder(t), 'pair.sock') }, pauseOnConnect);
 
 /** The same over TCP. */
 export const tcpPair = (t: ExecutionContext): Promise<Ends> => pairOf(t);
 
-async function pairOf(t: ExecutionContext, address?: { readonly path: string }): Promise<Ends> {
-  const server = await localServer(t, () => undefined, address, { pauseOnConnect: true });
+async function pairOf(t: ExecutionContext, address?: { readonly path: string }, pauseOnConnect = true): Promise<Ends> {
+  const server = await localServer(t, () => undefined, address, { pauseOnConnect });
   const accepted = once(server, 'connection') as Promise<[net.Socket]>;
   const near = localSocket(t, address ?? { port: server.port });
   const [[far]] = await Promise.all([accepted, once(near, 'connect')]);
