@@ -147,10 +147,7 @@ test('keys and rules of a channel: its own before those of all, a rule key by ke
   t.like(channels[0], {
     keyFiles: ['/vm1.key', '/old.key'],
     peerAddress: true,
-    policies: {
-      ssh: { channels: ['vm1'], streams: 2, idleTimeoutMs: 300_000 },
-      web: { bytesPerSecond: 1_000_000 },
-    },
+    policies: { ssh: { channels: ['vm1'], streams: 2, idleTimeoutMs: 300_000 }, web: { bytesPerSecond: 1_000_000 } },
   });
   const ssh = { channels: ['vm1'], streams: 10, idleTimeoutMs: 300_000 };
   t.like(channels[1], { keyFiles: ['/all.key'], peerAddress: false, policies: { ssh } });

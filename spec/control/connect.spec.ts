@@ -9,20 +9,18 @@ import { askForStream, openStream, startControl, type TestControl } from '../hel
 import { Credits, dribble } from '../helpers/credits.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { heapBytes } from '../helpers/measures.js';
-import { connectedProxies, echo, localServer, localSocket, readToEnd, TestProxy } from '../helpers/proxies.js';
+import { echo, localServer, localSocket, readToEnd, steeredPair, TestProxy } from '../helpers/proxies.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
 import { eventually } from '../helpers/time.js';
 
 interface Setup extends TestControl {
   readonly a: TestProxy;
-  readonly b: TestProxy;
 }
 
 async function setUp(t: ExecutionContext, target: ((socket: net.Socket) => void) | string): Promise<Setup> {
-  const folder = temporaryFolder(t);
   const endpoint = typeof target === 'string' ? target : `127.0.0.1:${(await localServer(t, target)).port}`;
-  const { a, b } = await connectedProxies(t, join(folder, 'c'), {}, { incoming: [`x:${endpoint}`] });
-  return { a, b, ...(await startControl(t, a.proxy)) };
+  const { here, control } = await steeredPair(t, { peer: { incoming: [`x:${endpoint}`] } });
+  return { a: here, ...control };
 }
 
 const noStreams = ({ a }: Setup) =>

@@ -6,9 +6,8 @@ import test from 'ava';
 import { ROUTES } from '../../lib/control/routes/table.js';
 import { MAX_CONNECTIONS, REQUEST_TIMEOUT_MS } from '../../lib/control/server/http-service.js';
 import { ERROR_CODES, VproxyError } from '../../lib/errors.js';
-import { startControl } from '../helpers/control.js';
-import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
-import { connectedProxies, echo, localServer, localSocket } from '../helpers/proxies.js';
+import { PROJECT_ROOT } from '../helpers/files.js';
+import { echo, localServer, localSocket, steeredPair } from '../helpers/proxies.js';
 import { testWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 
@@ -67,22 +66,17 @@ function run(command: string, environment: Record<string, string>): Promise<{ st
 testWith('curl', 'socat')(
   'the examples work as they stand there, and the figures are those of the table',
   async (t) => {
-    const folder = temporaryFolder(t);
     const target = await localServer(t, echo);
-    const { a } = await connectedProxies(
-      t,
-      join(folder, 'c'),
+    const egress = { internet: { allow: ['deb.debian.org:80,443'] } };
+    const { here, control } = await steeredPair(t, {
       // The first one, `f1`, is removed by an example.
-      {
-        outgoing: ['unused:127.0.0.1:0', 'echo:127.0.0.1:0'],
-        egress: { internet: { allow: ['deb.debian.org:80,443'] } },
-      },
-      { incoming: [`echo:127.0.0.1:${target.port}`], info: true },
-    );
-    const { path, process } = await startControl(t, a.proxy);
+      here: { outgoing: ['unused:0', 'echo:0'], egress },
+      peer: { incoming: [`echo:${target.port}`], info: true },
+    });
+    const { path, process } = control;
     // The first stream of this side, which an example resets.
-    localSocket(t, { host: '127.0.0.1', port: a.port('echo') }).on('error', () => undefined);
-    const stream = await eventually(() => a.proxy.listStreams().find(({ id }) => id > 0), { what: 'a stream' });
+    localSocket(t, here.port('echo')).on('error', () => undefined);
+    const stream = await eventually(() => here.proxy.listStreams().find(({ id }) => id > 0), { what: 'a stream' });
     const outputs = new Map<string, string>();
     for (const { route, commands } of sections) {
       for (const command of commands) {

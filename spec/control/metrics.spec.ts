@@ -5,7 +5,7 @@ import { describeMetrics, formatMetrics } from '../../lib/control/context/metric
 import type { PortStatus } from '../../lib/status/types.js';
 import { ask, startControl } from '../helpers/control.js';
 import { temporaryFolder } from '../helpers/files.js';
-import { connectedProxies, echo, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
+import { ask as askEcho, connectedProxies, echo, localServer, steeredPair } from '../helpers/proxies.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
 test('the text has HELP and TYPE, and escapes what stands in it', (t) => {
@@ -57,13 +57,10 @@ function parseMetrics(text: string): Map<string, number> {
 
 test('the page counts what channels and process did, under names with their units', async (t) => {
   const target = await localServer(t, echo);
-  const setup = { outgoing: ['echo:127.0.0.1:0'], label: 'vm1' };
+  const here = { outgoing: ['echo:0'], label: 'vm1' };
   const incoming = [`echo:127.0.0.1:${target.port}`];
-  const { a, b } = await connectedProxies(t, join(temporaryFolder(t), 'c'), setup, { incoming });
-  const control = await startControl(t, a.proxy);
-  const socket = localSocket(t, { host: '127.0.0.1', port: a.port('echo') });
-  socket.end('hello');
-  await readToEnd(socket);
+  const { here: a, peer: b, control } = await steeredPair(t, { here, peer: { incoming } });
+  t.is(await askEcho(t, a.port('echo')), 'hello');
   await b.proxy.stop();
   await a.event('session-ended');
   const { text, headers } = await control.ask('GET', '/metrics');
@@ -90,8 +87,7 @@ test('the page counts what channels and process did, under names with their unit
 
 test('what a peer says is in no label', async (t) => {
   const name = 'evil"} 1\nforged 2';
-  const { a } = await connectedProxies(t, join(temporaryFolder(t), 'c'), {}, { name, agent: 'evil 1' });
-  const control = await startControl(t, a.proxy);
+  const { here: a, control } = await steeredPair(t, { peer: { name, agent: 'evil 1' } });
   const read = async () => (await control.ask('GET', '/metrics')).text;
   const roundTrip = 'vproxy_channel_round_trip_seconds{channel="default"}';
   const text = await eventually(() => read().then((page) => page.includes(roundTrip) && page), {
@@ -122,8 +118,7 @@ test('a page for strangers is made once in a second, and that of the operator fo
 });
 
 test.serial('a page takes time in proportion to its channels and their ports', async (t) => {
-  const { a } = await connectedProxies(t, join(temporaryFolder(t), 'c'), {}, {});
-  const [sample] = a.proxy.listChannels();
+  const [sample] = (await steeredPair(t)).here.proxy.listChannels();
   if (sample === undefined) throw new Error('it has no channel');
   const labels = Array.from({ length: 200 }, (_, index) => `vm${index}`);
   const channels = labels.map((label) => ({ ...sample, label }));
@@ -144,8 +139,7 @@ test.serial('a page takes time in proportion to its channels and their ports', a
 });
 
 test('a TCP address for metrics has the page and nothing else', async (t) => {
-  const { a } = await connectedProxies(t, join(temporaryFolder(t), 'c'), {}, {});
-  const { server } = await startControl(t, a.proxy);
+  const { server } = (await steeredPair(t)).control;
   const address = await server.listenForMetrics({ host: '127.0.0.1', port: 0 });
   t.true(address.port > 0);
   t.regex((await ask(address, 'GET', '/metrics')).text, /^vproxy_build_info\{/m);

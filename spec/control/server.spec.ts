@@ -21,7 +21,7 @@ import {
   type TestRequest,
 } from '../helpers/control.js';
 import { PROJECT_ROOT, temporaryFolder, writeKeyFile } from '../helpers/files.js';
-import { connectedProxies, echo, localServer, localSocket, readToEnd, TestProxy } from '../helpers/proxies.js';
+import { echo, localServer, openEcho, readToEnd, steeredPair, TestProxy } from '../helpers/proxies.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
 /** A control server of a proxy whose channel nobody dials. */
@@ -369,23 +369,15 @@ function schemaOf(schema: Record<string, unknown>): z.ZodType {
 }
 
 test('every route answers as the description says', async (t) => {
-  const folder = temporaryFolder(t);
   const target = await localServer(t, echo);
-  const { a } = await connectedProxies(
-    t,
-    join(folder, 'c'),
-    {
-      outgoing: ['echo:127.0.0.1:0'],
-      egress: { internet: { allow: ['127.0.0.0/8:443'], upstream: 'http://[::1]:1' } },
-    },
-    { incoming: [`echo:127.0.0.1:${target.port}`], info: true },
-  );
-  const control = await startControl(t, a.proxy);
-  const local = localSocket(t, { host: '127.0.0.1', port: a.port('echo') });
+  const egress = { internet: { allow: ['127.0.0.0/8:443'], upstream: 'http://[::1]:1' } };
+  const { here, control } = await steeredPair(t, {
+    here: { outgoing: ['echo:0'], egress },
+    peer: { incoming: [`echo:${target.port}`], info: true },
+  });
   // One of the routes resets its stream.
-  local.on('error', () => undefined).write('x');
-  await new Promise((resolve) => local.once('data', resolve));
-  const [stream] = a.proxy.listStreams();
+  (await openEcho(t, here.port('echo'))).on('error', () => undefined);
+  const [stream] = here.proxy.listStreams();
   const trials = routeRequests(stream?.id ?? 0);
   const operations = Object.entries(description.paths).flatMap(([path, methods]) =>
     Object.keys(methods).map((method) => `${method} ${path}`),

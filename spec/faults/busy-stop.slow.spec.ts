@@ -8,7 +8,7 @@ import { hangingPort } from '../helpers/ports.js';
 import { processPair } from '../helpers/process-pair.js';
 import { localServer, localSocket } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
-import { spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
+import type { VproxyProcess } from '../helpers/vproxy-process.js';
 
 /** It ends in order within a second of SIGTERM, but for what it waited for a processor. */
 async function endsInTime(t: ExecutionContext, vproxy: VproxyProcess): Promise<void> {
@@ -52,21 +52,3 @@ for (const first of ['host', 'guest'] as const) {
     },
   );
 }
-
-test.serial('it ends in time while its peer stands still', async (t) => {
-  const deaf = await localServer(t, (socket) => socket.pause());
-  const { host, guest } = await processPair(t, { host: ['-o', 'deaf:0'], guest: ['-i', `deaf:${deaf.port}`] });
-  guest.kill('SIGSTOP');
-  t.teardown(() => guest.kill('SIGKILL'));
-  const socket = localSocket(t, { host: '127.0.0.1', port: await host.listeningPort('deaf') });
-  socket.on('error', () => undefined);
-  socket.write(Buffer.alloc(4_000_000));
-  await endsInTime(t, host);
-});
-
-test.serial('it ends in time while its channel is dialled and does not answer', async (t) => {
-  const vproxy = spawnVproxy(t, ['-c', `tcp-connect:127.0.0.1:${await hangingPort(t)}`, '-o', 'x:0']);
-  await vproxy.listeningPort('x');
-  vproxy.kill('SIGHUP');
-  await endsInTime(t, vproxy);
-});

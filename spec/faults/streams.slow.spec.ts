@@ -65,43 +65,37 @@ const linesFrom = (from: readonly number[]) =>
 
 const lineCounts = () => [pair.host.lines.length, pair.guest.lines.length];
 
-test.serial(
-  '1,000 streams that are refused are at most some hundred lines in each log, and every one is counted',
-  async (t) => {
-    const from = lineCounts();
-    t.is((await failureOf(await dial(t, 'refuses'))).code, 'ECONNRESET');
-    for (const side of [pair.host, pair.guest]) t.truthy(await side.waitForLine(/ECONNREFUSED.*\(connect-refused\)/));
-    const refused = 1000;
-    await Promise.all(Array.from({ length: refused - 1 }, async () => failureOf(await dial(t, 'refuses'))));
-    for (const side of [0, 1]) {
-      const told = await eventually(() => {
-        const lines = linesFrom(from)[side] ?? [];
-        const leftOut = lines.map((line) => Number(/(\d+) more lines .* left out/.exec(line)?.[1] ?? 0));
-        const shown = lines.filter((line) => line.includes('(connect-refused)')).length;
-        return leftOut.reduce((sum, count) => sum + count, shown) === refused && shown;
-      });
-      t.true(told >= 10 && told < 300, `${told}`);
-    }
-  },
-);
+test.serial('1,000 refused streams are at most some hundred lines in each log, and all are counted', async (t) => {
+  const from = lineCounts();
+  t.is((await failureOf(await dial(t, 'refuses'))).code, 'ECONNRESET');
+  for (const side of [pair.host, pair.guest]) t.truthy(await side.waitForLine(/ECONNREFUSED.*\(connect-refused\)/));
+  const refused = 1000;
+  await Promise.all(Array.from({ length: refused - 1 }, async () => failureOf(await dial(t, 'refuses'))));
+  for (const side of [0, 1]) {
+    const told = await eventually(() => {
+      const lines = linesFrom(from)[side] ?? [];
+      const leftOut = lines.map((line) => Number(/(\d+) more lines .* left out/.exec(line)?.[1] ?? 0));
+      const shown = lines.filter((line) => line.includes('(connect-refused)')).length;
+      return leftOut.reduce((sum, count) => sum + count, shown) === refused && shown;
+    });
+    t.true(told >= 10 && told < 300, `${told}`);
+  }
+});
 
-test.serial(
-  'a target that hangs is given up after its time, holds up no other stream, and leaves nothing behind',
-  async (t) => {
-    const before = openDescriptors(pair.guest.pid);
-    const [patient, impatient] = [await dial(t, 'hangs'), await dial(t, 'hangs')];
-    const failure = failureOf(patient);
-    patient.write('hello');
-    impatient.write('hello');
-    await eventually(() => openDescriptors(pair.guest.pid) === before + 2, { what: 'two dials' });
-    impatient.resetAndDestroy();
-    await eventually(() => openDescriptors(pair.guest.pid) === before + 1, { what: 'the end of one dial' });
-    await assertServes(t);
-    t.is((await failure).code, 'ECONNRESET');
-    await pair.host.waitForLine(/did not answer within 10 s \(connect-timeout\)/);
-    await eventually(() => openDescriptors(pair.guest.pid) === before);
-  },
-);
+test.serial('a target that hangs is given up, holds up no other stream, and leaves nothing behind', async (t) => {
+  const before = openDescriptors(pair.guest.pid);
+  const [patient, impatient] = [await dial(t, 'hangs'), await dial(t, 'hangs')];
+  const failure = failureOf(patient);
+  patient.write('hello');
+  impatient.write('hello');
+  await eventually(() => openDescriptors(pair.guest.pid) === before + 2, { what: 'two dials' });
+  impatient.resetAndDestroy();
+  await eventually(() => openDescriptors(pair.guest.pid) === before + 1, { what: 'the end of one dial' });
+  await assertServes(t);
+  t.is((await failure).code, 'ECONNRESET');
+  await pair.host.waitForLine(/did not answer within 10 s \(connect-timeout\)/);
+  await eventually(() => openDescriptors(pair.guest.pid) === before);
+});
 
 test.serial('a target that resets in the middle resets the connection behind a prefix', async (t) => {
   const sockets = await Promise.all(Array.from({ length: 20 }, () => dial(t, 'resets')));
@@ -111,67 +105,61 @@ test.serial('a target that resets in the middle resets the connection behind a p
   }
 });
 
-test.serial(
-  'after 5,000 connections that were opened and dropped at once one works, and all descriptors are back',
-  async (t) => {
-    await assertServes(t);
-    const sides = [pair.host, pair.guest];
-    const before = sides.map(({ pid }) => openDescriptors(pid));
-    const from = lineCounts();
-    const address = { host: '127.0.0.1', port: await pair.host.listeningPort('echo') };
-    const openAndDrop = async (index: number) => {
-      const socket = net.connect(address).on('error', () => undefined);
-      const closed = new Promise((resolve) => socket.once('close', resolve));
-      socket.once('connect', () => {
-        if (index % 3 === 0) socket.write('x');
-        if (index % 2 === 0) socket.resetAndDestroy();
-        else socket.destroy();
-      });
-      await closed;
-    };
-    let next = 0;
-    const openInTurn = async () => {
-      while (next < CONNECTIONS) await openAndDrop(next++);
-    };
-    await Promise.all(Array.from({ length: CONNECTIONS_AT_ONCE }, openInTurn));
-    await assertServes(t);
-    await eventually(() => sides.every((side, index) => openDescriptors(side.pid) <= (before[index] ?? 0)), {
-      ...{ what: 'the descriptors', timeoutMs: 30_000 },
+test.serial('after 5,000 connections dropped at once one works, and all descriptors are back', async (t) => {
+  await assertServes(t);
+  const sides = [pair.host, pair.guest];
+  const before = sides.map(({ pid }) => openDescriptors(pid));
+  const from = lineCounts();
+  const address = { host: '127.0.0.1', port: await pair.host.listeningPort('echo') };
+  const openAndDrop = async (index: number) => {
+    const socket = net.connect(address).on('error', () => undefined);
+    const closed = new Promise((resolve) => socket.once('close', resolve));
+    socket.once('connect', () => {
+      if (index % 3 === 0) socket.write('x');
+      if (index % 2 === 0) socket.resetAndDestroy();
+      else socket.destroy();
     });
-    for (const lines of linesFrom(from)) t.true(lines.length < 500, `${lines.length} lines`);
-  },
-);
+    await closed;
+  };
+  let next = 0;
+  const openInTurn = async () => {
+    while (next < CONNECTIONS) await openAndDrop(next++);
+  };
+  await Promise.all(Array.from({ length: CONNECTIONS_AT_ONCE }, openInTurn));
+  await assertServes(t);
+  await eventually(() => sides.every(({ pid }, index) => openDescriptors(pid) <= (before[index] ?? 0)), {
+    ...{ what: 'the descriptors', timeoutMs: 30_000 },
+  });
+  for (const lines of linesFrom(from)) t.true(lines.length < 500, `${lines.length} lines`);
+});
 
-test.serial(
-  '1,000 streams whose target never reads hold up no keystroke of the 1,001st, and lose nothing',
-  async (t) => {
-    t.timeout(120_000);
-    const from = lineCounts();
-    const bytes = Buffer.alloc(UNREAD_BYTES, 'unread');
-    while (unread.length < UNREAD) {
-      const wanted = unread.length + UNREAD_AT_ONCE;
-      for (let count = 0; count < UNREAD_AT_ONCE; count += 1) (await dial(t, 'deaf')).end(bytes);
-      await eventually(() => unread.length === wanted, { what: `${wanted} streams`, timeoutMs: 30_000 });
-    }
-    const typing = await dial(t, 'echo');
-    for (let turn = 0; turn < 20; turn += 1) {
-      typing.write(`${turn}`);
-      t.is(String((await once(typing, 'data'))[0]), `${turn}`);
-    }
-    await Promise.all(Array.from({ length: 10 }, () => assertServes(t, Buffer.alloc(200_000, 'b'))));
-    // Node reads one buffer of a socket before anything asks for it.
-    t.true(unread.every((socket) => socket.bytesRead === socket.readableLength && !socket.destroyed));
-    const first = unread[0] as net.Socket;
-    const whole = readToEnd(first);
-    first.resume();
-    t.true((await whole).equals(bytes));
-    for (const lines of linesFrom(from))
-      t.deepEqual(
-        lines.filter((line) => / was reset|ended/.test(line)),
-        [],
-      );
-  },
-);
+test.serial('1,000 streams that nobody reads hold up no keystroke of another, and lose nothing', async (t) => {
+  t.timeout(120_000);
+  const from = lineCounts();
+  const bytes = Buffer.alloc(UNREAD_BYTES, 'unread');
+  while (unread.length < UNREAD) {
+    const wanted = unread.length + UNREAD_AT_ONCE;
+    for (let count = 0; count < UNREAD_AT_ONCE; count += 1) (await dial(t, 'deaf')).end(bytes);
+    await eventually(() => unread.length === wanted, { what: `${wanted} streams`, timeoutMs: 30_000 });
+  }
+  const typing = await dial(t, 'echo');
+  for (let turn = 0; turn < 20; turn += 1) {
+    typing.write(`${turn}`);
+    t.is(String((await once(typing, 'data'))[0]), `${turn}`);
+  }
+  await Promise.all(Array.from({ length: 10 }, () => assertServes(t, Buffer.alloc(200_000, 'b'))));
+  // Node reads one buffer of a socket before anything asks for it.
+  t.true(unread.every((socket) => socket.bytesRead === socket.readableLength && !socket.destroyed));
+  const first = unread[0] as net.Socket;
+  const whole = readToEnd(first);
+  first.resume();
+  t.true((await whole).equals(bytes));
+  for (const lines of linesFrom(from))
+    t.deepEqual(
+      lines.filter((line) => / was reset|ended/.test(line)),
+      [],
+    );
+});
 
 test.serial('through all of that it was one session', (t) => {
   for (const { lines } of [pair.host, pair.guest]) t.false(lines.some((line) => ENDED.test(line)));

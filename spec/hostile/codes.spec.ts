@@ -43,7 +43,7 @@ const OF_OTHERS: Readonly<Record<string, string>> = {
 /** Codes that a peer causes by what it leaves undone: the specs that show them. */
 const ELSEWHERE: Readonly<Record<string, SpecPlace>> = {
   'open-timeout': ['conformance/streams.ts', 'R-STREAM-10: an opening without an answer is reset after 30 s'],
-  'connect-timeout': ['faults/streams.slow.spec.ts', 'a target that hangs is given up after its time'],
+  'connect-timeout': ['faults/streams.slow.spec.ts', 'a target that hangs is given up'],
   'channel-silent': ['conformance/liveness.ts', 'R-LIVE-2: 30 s of silence end a session where that was set'],
   'channel-displaced': ['conformance/resume.ts', 'R-RESUME-4: a side whose session has a channel gives that up'],
   'no-session': [

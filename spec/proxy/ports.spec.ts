@@ -41,22 +41,9 @@ test('ranges are ports and pairs of ports, in any order', (t) => {
   t.deepEqual(parsePortRanges('1024-65535'), [[1024, 65_535]]);
 });
 
-for (const text of [
-  '',
-  '22',
-  '1023-3000',
-  '3000-',
-  '-3000',
-  '3000-2999',
-  '65536',
-  '3000-65536',
-  '3000 ',
-  '0x1000',
-  '3000,,4000',
-  'a',
-  '3000,',
-  '99999999999',
-])
+const NO_RANGES = '|22|1023-3000|3000-|-3000|3000-2999|65536|3000-65536|3000 |0x1000|3000,,4000|a|3000,|99999999999';
+
+for (const text of NO_RANGES.split('|'))
   test(`no ranges of ports: "${text}"`, (t) => {
     t.throws(() => parsePortRanges(text), {
       code: 'bad-argument',

@@ -165,7 +165,7 @@ export const THREATS: readonly Threat[] = [
       ['proxy/logs.spec.ts', 'nothing that a peer says makes a line, or is obeyed by a terminal'],
       [
         'faults/streams.slow.spec.ts',
-        '1,000 streams that are refused are at most some hundred lines in each log, and every one is counted',
+        '1,000 refused streams are at most some hundred lines in each log, and all are counted',
       ],
       [
         'hostile/refused.slow.spec.ts',
@@ -302,7 +302,7 @@ export const THREATS: readonly Threat[] = [
     specs: [
       [
         'faults/streams.slow.spec.ts',
-        'a target that hangs is given up after its time, holds up no other stream, and leaves nothing behind',
+        'a target that hangs is given up, holds up no other stream, and leaves nothing behind',
       ],
       ['conformance/streams.ts', 'R-STREAM-5: opens beyond `opens` are refused, until one is answered'],
     ],
