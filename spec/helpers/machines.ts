@@ -28,8 +28,8 @@ const USUAL = { logs: [], controlFolder: null, timeoutMs: 30_000 };
 
 /** A machine whose /dev and /sys are folders of a test; /proc is the real one unless `proc` says otherwise. */
 export function fakeMachine(t: ExecutionContext, { files = {}, links = {}, ...options }: FakeMachine = {}): Machine {
-  const { proc: _proc, ...root } = fakeRoot(t, files, links);
-  return new Machine({ ...root, ...USUAL, ...options });
+  const { dev, sys, etc, environment } = fakeRoot(t, files, links);
+  return new Machine({ dev, sys, etc, environment, ...USUAL, ...options });
 }
 
 /** The same, with /proc as a folder as well. */
