@@ -11,9 +11,9 @@ import ts from 'typescript';
 
 const ROOT = join(import.meta.dirname, '..');
 
-const USAGE = `usage: npm run mutants -- [--count N] [--from N] [--seed N] [--since REVISION] [--all]
+const USAGE = `usage: npm run mutants -- [--count N] [--only N,...] [--seed N] [--since REVISION] [--all]
   --count N         how many checks; default: 100
-  --from N          leaves out the first N of them, to continue a run; default: 0
+  --only N,...      of these checks only those with these numbers, to continue a run or to look again
   --seed N          which checks; default: 1
   --since REVISION  only those in lines that were added since a revision of git
   --all             what npm test does not notice is tried with npm run test:all, too
@@ -30,7 +30,7 @@ const LEAVING = new Set([
 /** How long the quickest specs of a check take together, in seconds, that are asked before the others. */
 const FIRST_SECONDS = 15;
 
-const { count, from, seed, since, isAll } = parseOptions();
+const { count, only, seed, since, isAll } = parseOptions();
 const copy = mkdtempSync(join(tmpdir(), 'vproxy-mutants-'));
 process.on('exit', () => rmSync(copy, { recursive: true, force: true }));
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1));
@@ -46,14 +46,15 @@ function parseOptions() {
   try {
     const { values } = parseArgs({
       options: {
-        ...{ count: number('100'), from: number('0'), seed: number('1') },
+        ...{ count: number('100'), seed: number('1'), only: { type: 'string' } },
         ...{ since: { type: 'string' }, all: { type: 'boolean', default: false } },
       },
     });
-    for (const name of ['count', 'from', 'seed'])
-      if (!/^\d{1,9}$/.test(values[name])) throw new Error(`--${name} ${values[name]}: not a number`);
-    const [count, from, seed] = [values.count, values.from, values.seed].map(Number);
-    return { count, from, seed, since: values.since, isAll: values.all };
+    const { count, seed, only = '', since, all: isAll } = values;
+    for (const [name, given] of Object.entries({ count, seed, only }))
+      if (!/^[\d,]{0,999}$/.test(given)) throw new Error(`--${name} ${given}: not a number`);
+    const numbers = only === '' ? null : new Set(only.split(',').map(Number));
+    return { count: Number(count), seed: Number(seed), only: numbers, since, isAll };
   } catch (error) {
     console.error(`${error.message}\n${USAGE}`);
     process.exit(64);
@@ -156,7 +157,10 @@ function copyProject() {
     const backwards = checks.filter((check) => check.file === file).sort((a, b) => b.start - a.start);
     for (const { index, start, end, was, instead } of backwards)
       text = `${text.slice(0, start)}(isCheckOut(${index}) ? (${instead}) : (${was}))${text.slice(end)}`;
-    const { outputText } = ts.transpileModule(text + ASKING, { compilerOptions, fileName: file });
+    text += ASKING;
+    const { outputText } = ts.transpileModule(text, { compilerOptions, fileName: file });
+    // The program is made of the sources.
+    writeFileSync(join(copy, file), text);
     writeFileSync(join(copy, 'dist', file.replace(/\.ts$/, '.js')), outputText);
   }
   execFileSync(process.execPath, ['packaging/program/build.mjs'], { cwd: copy, stdio: 'ignore' });
@@ -221,7 +225,7 @@ const checks = chooseChecks();
 copyProject();
 const { seconds, seen } = watch();
 const noticed = new Map();
-for (const check of checks.slice(from)) {
+for (const check of checks.filter(({ index }) => only?.has(index) !== false)) {
   const who = judge(check);
   noticed.set(who, (noticed.get(who) ?? 0) + 1);
   const [was, instead] = [check.was, check.instead].map((text) => text.replace(/\s+/g, ' '));
