@@ -35,7 +35,7 @@ function listCommand<T extends { readonly channel: string }>({ empty, read, colu
       const control = await openControl(args);
       const all = await read(control);
       const items = label === undefined ? all : all.filter(({ channel }) => channel === label);
-      if (label !== undefined && items.length === 0) await control.channel(label);
+      if (label !== undefined) await control.channel(label);
       const describe = () => formatTable(columns, items, outputWidth(), paintFor(process.stdout));
       printAnswer(args, items, () => (items.length === 0 ? [empty] : describe()));
     },

@@ -1,10 +1,11 @@
 /** Devices: terminal lines, and virtio-serial ports. */
 import { execFile, execFileSync } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, readFileSync, readSync, symlinkSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readFileSync, readSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
 import { ttyKind, ttyOpen } from '../../lib/channel/tty-open.js';
+import { whyNoPort } from '../../lib/channel/virtio-ports.js';
 import { virtserialKind } from '../../lib/channel/virtserial.js';
 import { VproxyError } from '../../lib/errors.js';
 import { deviceAccess, openDeviceLink, PollingLink, restoreDeviceLink } from '../../lib/link/device-link.js';
@@ -361,6 +362,9 @@ test('what is not a port is channel-unusable, and is not opened: a file, a conso
   ] as const) {
     await refuses(t, address, guest, 'channel-unusable', says);
   }
+  rmSync(join(folder, 'subsystem'));
+  symlinkSync('../../../class/virtio-ports', join(folder, 'subsystem'));
+  t.is(whyNoPort('/dev/null', guest.sys), null);
 });
 
 test('while the host is absent the port is asked at growing intervals and stays open, until that is given up', async (t) => {

@@ -29,6 +29,10 @@ test('there are colours on a terminal that shows them, unless NO_COLOR says some
   t.false(hasColors({ isTTY: false }, { TERM: 'xterm' }));
 });
 
+test('what is nothing has no tone', (t) => {
+  t.deepEqual([paint('x', 'bold'), paint('', 'bold'), paint('x', null)], ['\u001b[1mx\u001b[0m', '', 'x']);
+});
+
 test('every state of a channel has a tone, and one that is not known has none', (t) => {
   for (const state of CHANNEL_STATES) t.not(toneOfState(state), null, state);
   t.is(toneOfState('established'), 'good');

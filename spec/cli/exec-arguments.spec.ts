@@ -46,6 +46,15 @@ test('values', (t) => {
   t.is(read('--json', 'x').wantsTerminal, false);
 });
 
+test('options that contradict each other', (t) => {
+  for (const [words, message] of Object.entries({
+    '-t -T': '-t: cannot be used with -T',
+    '-i -n': '-i: cannot be used with -n',
+    '-t --json': '-t: cannot be used with --json',
+  }))
+    t.throws(() => read(...words.split(' '), 'x'), { code: 'bad-argument', message });
+});
+
 test('a shell takes no command', (t) => {
   t.throws(() => readExecArguments(['shell', '/bin/ls'], {}), { message: /a shell takes no command; use vproxy exec/ });
   t.throws(() => readExecArguments(['shell', '--timeout', '3'], {}), { message: /--timeout: no such option/ });

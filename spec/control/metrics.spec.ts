@@ -139,8 +139,9 @@ test.serial('a page takes time in proportion to its channels and their ports', a
 });
 
 test('a TCP address for metrics has the page and nothing else', async (t) => {
-  const { server } = (await steeredPair(t)).control;
+  const { server, path } = (await steeredPair(t)).control;
   const address = await server.listenForMetrics({ host: '127.0.0.1', port: 0 });
+  t.deepEqual(server.paths, [path]);
   t.true(address.port > 0);
   t.regex((await ask(address, 'GET', '/metrics')).text, /^vproxy_build_info\{/m);
   t.is((await ask(address, 'GET', '/v1/status')).status, 404);

@@ -9,6 +9,16 @@ import { CopyPair, type CopyPairOptions, describeTree, makeTree } from '../helpe
 import { temporaryFolder } from '../helpers/files.js';
 import { eventually } from '../helpers/time.js';
 
+test('two folders that the file system at the target takes for one are not merged', async (t) => {
+  const [from, to] = [temporaryFolder(t), temporaryFolder(t)];
+  makeTree(from, { app: { Data: { x: 'x' }, data: { y: 'y' } } });
+  // As one does that tells no capitals.
+  const mkdir: CopyFiles['mkdir'] = (path) => SYSTEM_FILES.mkdir(path.replace('/data', '/Data'));
+  const pair = new CopyPair(t, { serviceFiles: { ...SYSTEM_FILES, mkdir } });
+  await t.throwsAsync(pair.put([join(from, 'app')], to), { code: 'copy-failed', message: /app\/data: .*\(EEXIST\)$/ });
+  t.deepEqual(readdirSync(to), []);
+});
+
 /** A system whose disk is full after this number of bytes. */
 function fullAfter(bytes: number): CopyFiles {
   let left = bytes;

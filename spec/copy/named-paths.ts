@@ -7,6 +7,7 @@ import { COPY_KIND, encodeError, encodeMessage } from '../../lib/copy/copy-messa
 import { CopyProgress } from '../../lib/copy/copy-progress.js';
 import { Homes, nameRemoteSource } from '../../lib/copy/named-paths.js';
 import { RecordStream } from '../../lib/copy/record-stream.js';
+import { walkSources } from '../../lib/copy/sources.js';
 import { VproxyError } from '../../lib/errors.js';
 import { duplexPair } from '../helpers/channel-pair.js';
 import { CopyPair, type CopyPairOptions } from '../helpers/copy-pair.js';
@@ -121,6 +122,18 @@ function putToOlder(source: string, target: string) {
   return { far, older: new RecordStream(far), done, compared };
 }
 
+test('a folder whose path in the copy is too long for any target is refused, also where its own path is not', async (t) => {
+  const top = setUp(t).path('top');
+  mkdirSync(join(top, ...Array.from({ length: 15 }, () => 'd'.repeat(255)), 'x'), { recursive: true });
+  const walked: string[] = [];
+  const walk = async (): Promise<void> => {
+    const sources = [{ path: top, name: 'n'.repeat(255), kind: 'folder' }] as const;
+    for await (const { names } of walkSources(sources, () => t.fail())) walked.push(names.at(-1) ?? '');
+  };
+  await t.throwsAsync(walk, { code: 'copy-refused', message: /\/x: its path in the copy is longer than 4095 bytes$/ });
+  t.is(walked.length, 16);
+});
+
 test('an older side, which knows absolute paths only, is told of in one line, and gets nothing', async (t) => {
   const { far, older, done } = putToOlder(setUp(t).path('here/a.txt'), 'x');
   const refused = t.throwsAsync(done, {
@@ -130,6 +143,18 @@ test('an older side, which knows absolute paths only, is told of in one line, an
   const start = JSON.parse((await older.expect(COPY_KIND.START)).toString()) as { target: string };
   t.is(start.target, 'x', 'not as a path that it would take for another one');
   older.write(encodeError(new VproxyError('protocol-error', 'copy: START: target is not valid')));
+  far.end();
+  await refused;
+});
+
+test('what else a side says of a path in its home is told as it is', async (t) => {
+  const { far, older, done } = putToOlder(setUp(t).path('here/a.txt'), 'x');
+  const refused = t.throwsAsync(done, {
+    code: 'protocol-error',
+    message: 'the other side says: copy: PLAN: files is not valid',
+  });
+  await older.expect(COPY_KIND.START);
+  older.write(encodeError(new VproxyError('protocol-error', 'copy: PLAN: files is not valid')));
   far.end();
   await refused;
 });

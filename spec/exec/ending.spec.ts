@@ -4,7 +4,9 @@ import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { VproxyError } from '../../lib/errors.js';
 import type { ExecRequest } from '../../lib/exec/exec-messages.js';
+import { GroupEnder, type ProcessEnd } from '../../lib/system/processes/children.js';
 import { MAX_TIMER_MS } from '../../lib/util/clock.js';
+import { deferred } from '../../lib/util/concurrency.js';
 import { advanceUntil, type ExecCaller, gatedPipes, statOf, TestRunner } from '../helpers/exec-peers.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 import { isRunning } from '../helpers/vproxy-process.js';
@@ -327,3 +329,19 @@ function isStopped(pid: number): boolean {
 function sessionOf(pid: number): number {
   return Number(statOf(pid)[3]);
 }
+
+test('a group that has gone gets no signals, and is gone once', async (t) => {
+  const signals: string[] = [];
+  const [clock, ended] = [new ManualClock(), deferred<ProcessEnd>()];
+  let goneCount = 0;
+  // Beyond the largest number of a process.
+  const group = { pid: 2 ** 30, ended: ended.promise, signal: (name: string) => void signals.push(name) };
+  const ender = new GroupEnder(group, clock, () => (goneCount += 1));
+  ender.end(['SIGTERM'], 1000);
+  ended.resolve({ status: 0, signal: null });
+  await ended.promise;
+  t.deepEqual([ender.isEnding, goneCount], [false, 1]);
+  ender.end(['SIGTERM'], 1000);
+  clock.advance(1000);
+  t.deepEqual([ender.isEnding, goneCount, signals.splice(0)], [false, 1, ['SIGTERM', 'SIGCONT']]);
+});

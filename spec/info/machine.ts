@@ -22,6 +22,7 @@ const MOUNTS = `21 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw
 30 21 7:1 / /snap/core/1 ro - squashfs /dev/loop1 ro
 31 21 254:3 / /hidden rw - ext4 /dev/vdd rw
 32 21 0:43 / /hidden rw - nfs server:/other rw
+33 21 254:4 / /cluster rw - ocfs2 /dev/vde rw
 `;
 
 const FILES = {

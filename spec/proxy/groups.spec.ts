@@ -406,6 +406,19 @@ test('a label that is taken is one warning, and has its channel when it is free'
   t.is(setup.lines('group-skipped').length, 1);
 });
 
+test('a folder that cannot be read is one line, and is read when it can be', async (t) => {
+  const folder = join(temporaryFolder(t), 'vms');
+  writeFileSync(folder, '');
+  const setup = new Setup(t, '*.sock', folder);
+  await setup.group.start();
+  await setup.passes(() => setup.clock.now() >= 3 * RESCAN_MS);
+  t.deepEqual(setup.lines('group-failed'), [`vms: cannot read ${folder}: a part of the path is no folder (ENOTDIR)`]);
+  rmSync(folder);
+  mkdirSync(folder);
+  await setup.socket('vm1.sock');
+  await setup.passes(() => setup.channels.has('vm1'));
+});
+
 test('a folder that is not there yet, or is removed and made again, is read when it is there', async (t) => {
   const folder = join(temporaryFolder(t), 'run', 'vms');
   const setup = new Setup(t, '*.sock', folder);

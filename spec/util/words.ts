@@ -5,6 +5,7 @@ import test from 'ava';
 import fc from 'fast-check';
 import { closestWord, whatThereIs } from '../../lib/util/closest-word.js';
 import { describeError } from '../../lib/util/escape.js';
+import { chooseChannel } from '../../lib/util/labels.js';
 import { formatDuration, parseDuration } from '../../lib/util/units.js';
 import { freePort } from '../helpers/ports.js';
 
@@ -29,6 +30,16 @@ test('where nothing is like it, or it is too short to tell, all that there is is
   t.is(whatThereIs('other', ['guest', 'vm1']), 'there are: guest, vm1');
   t.is(whatThereIs('vma', ['vm1', 'vm2']), 'there are: vm1, vm2');
   t.is(whatThereIs('guest', []), 'there are none');
+});
+
+test('of one channel none need be named, and of any other number one has to be', (t) => {
+  const chosen = (labels: readonly string[], label?: string) => () =>
+    chooseChannel(new Map(labels.map((one) => [one, one])), label);
+  t.is(chosen(['vm1'])(), 'vm1');
+  t.is(chosen(['vm1', 'vm2'], 'vm2')(), 'vm2');
+  t.throws(chosen(['vm1', 'vm2']), { code: 'bad-argument', message: 'which channel? There are: vm1, vm2' });
+  t.throws(chosen([]), { code: 'bad-argument', message: 'which channel? There are: none' });
+  t.throws(chosen(['vm1'], 'vm2'), { code: 'not-found' });
 });
 
 test('a time has whole numbers and units, each unit once, from the largest on', (t) => {

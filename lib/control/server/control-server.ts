@@ -103,8 +103,8 @@ export class ControlServer {
 
   /** The paths of the sockets on which it takes requests, but for one that this process was started with. */
   get paths(): string[] {
-    return this.#services.flatMap(({ serves, http: { address } }) =>
-      serves === 'control' && address !== null && 'path' in address ? [address.path] : [],
+    return this.#services.flatMap(({ http: { address } }) =>
+      address !== null && 'path' in address ? [address.path] : [],
     );
   }
 

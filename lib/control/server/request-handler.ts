@@ -116,7 +116,7 @@ function sendJson(
   value: unknown,
   headers: Readonly<Record<string, string>> = {},
 ): void {
-  if (!response.headersSent && !response.destroyed) response.end(writeJsonHead(response, status, value, headers));
+  if (!response.headersSent) response.end(writeJsonHead(response, status, value, headers));
 }
 
 /** Writes the head of an answer; returns its body. */

@@ -200,6 +200,7 @@ class ChildSink implements LocalEnd {
     // A process need not read; what comes for it then is dropped.
     stdin.on('error', () => undefined);
     stdout.on('error', () => undefined);
+    // It could not be started: no exit follows.
     child.once('error', () => this.#closed(null, null));
     whenGone(process, (status, signal) => this.#closed(status, signal));
   }
@@ -256,7 +257,6 @@ class ChildSink implements LocalEnd {
 
   /** The process has exited and nobody holds its output any more: all of it was read. */
   #closed(status: number | null, signal: NodeJS.Signals | null): void {
-    if (this.#isGone) return;
     this.#isGone = true;
     this.#process.release();
     this.#cancelTimer?.();

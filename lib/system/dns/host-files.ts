@@ -46,9 +46,12 @@ export class HostFiles {
     return this.#resolvConf.value.servers;
   }
 
-  /** What this machine adds to names of its operator. */
-  get search(): SearchList {
-    return this.#resolvConf.value.search;
+  /** What this machine asks for a name of its operator: one with few dots with the domains of `search` first, others as they are. */
+  candidatesOf(host: string): readonly string[] {
+    if (host.endsWith('.')) return [host];
+    const { domains, ndots } = this.#resolvConf.value.search;
+    const longer = domains.map((domain) => `${host}.${domain}`);
+    return host.split('.').length > ndots ? [host, ...longer] : [...longer, host];
   }
 
   /** The addresses of a name in lower case, of either family; null where /etc/hosts has none. */
@@ -63,7 +66,7 @@ export interface ResolvConf {
   readonly search: SearchList;
 }
 
-export interface SearchList {
+interface SearchList {
   readonly domains: readonly string[];
   /** A name with fewer dots is tried with the domains first. */
   readonly ndots: number;

@@ -33,7 +33,7 @@ export async function lookUpHost(host: string, signal: AbortSignal): Promise<rea
   const known = knownAddresses(host);
   if (known !== null) return inOrder(known);
   let problem = failure('ENOTFOUND', host);
-  for (const name of candidatesOf(host)) {
+  for (const name of files.candidatesOf(host)) {
     try {
       return await inOrder(await askServers(name, signal));
     } catch (error) {
@@ -79,14 +79,6 @@ function knownAddresses(name: string): readonly string[] | null {
   const key = name.toLowerCase().replace(/\.$/, '');
   const local = key === 'localhost' || key.endsWith('.localhost') ? ['::1', '127.0.0.1'] : null;
   return files.addressesOf(key) ?? local;
-}
-
-/** As resolv.conf(5) has it: a name with few dots is tried with the domains of `search` first, others as they are. */
-function candidatesOf(host: string): readonly string[] {
-  if (host.endsWith('.')) return [host];
-  const { domains, ndots } = files.search;
-  const longer = domains.map((domain) => `${host}.${domain}`);
-  return host.split('.').length > ndots ? [host, ...longer] : [...longer, host];
 }
 
 /** Asks one server after the other; one that fails is asked again when all have been. */

@@ -247,7 +247,8 @@ export class FirstLine {
   /** Bytes behind the line that came before the next reader. */
   #rest: Buffer = Buffer.alloc(0);
   #next: OnRead | null = null;
-  #isOwnRoom = true;
+  /** Who gives the room for the read that is under way; null: this one. */
+  #roomOf: OnRead | null = null;
 
   /**
    * `onLine` is called once: with the line (latin1, without its newline), or with null when `maxBytes` held none. It
@@ -272,7 +273,7 @@ export class FirstLine {
   }
 
   #room(): Uint8Array {
-    this.#isOwnRoom = this.#next === null;
+    this.#roomOf = this.#next;
     if (this.#next !== null) return this.#next.buffer();
     if (!this.#isRead) return this.#buffer.subarray(this.#byteCount);
     // A read may be under way already; its bytes are given to the next reader.
@@ -282,7 +283,7 @@ export class FirstLine {
 
   #take(byteCount: number, buffer: Uint8Array): boolean {
     if (this.#isRead) {
-      if (this.#next !== null && !this.#isOwnRoom) return this.#next.callback(byteCount, buffer);
+      if (this.#roomOf !== null) return this.#roomOf.callback(byteCount, buffer);
       const bytes = Buffer.from(buffer.subarray(0, byteCount));
       if (this.#next !== null) return this.#deliver(bytes);
       this.#rest = Buffer.concat([this.#rest, bytes]);

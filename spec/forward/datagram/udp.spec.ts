@@ -7,6 +7,9 @@ import test, { type ExecutionContext } from 'ava';
 import { MAX_DATAGRAM_BYTES } from '../../../lib/codec/datagram-messages.js';
 import { parseForwardSpec } from '../../../lib/forward/spec.js';
 import type { ForwardStatus } from '../../../lib/status/types.js';
+import type { BoundDatagramsEvents } from '../../../lib/system/datagrams/datagrams.js';
+import { UdpSocket } from '../../../lib/system/datagrams/udp.js';
+import { LoopTurns } from '../../../lib/util/concurrency.js';
 import { temporaryFolder } from '../../helpers/files.js';
 import { freePort } from '../../helpers/ports.js';
 import {
@@ -73,6 +76,33 @@ test('messages of 0 to 65,507 bytes keep their bounds, there and back, and are c
       [counts],
     );
   }
+});
+
+test('a message that cannot be sent is lost, and not sent again as one that met the answer to an earlier one', async (t) => {
+  const target = await UdpProgram.open(t);
+  const told: string[] = [];
+  const events = { onMessage: () => undefined, onError: () => told.push('error') };
+  const socket = await UdpSocket.connect({ host: '127.0.0.1', port: target.port }, events, new LoopTurns());
+  t.teardown(() => socket.close());
+  await new Promise<void>((resolve) => {
+    socket.send(Buffer.alloc(70_000), () => resolve(void told.push('lost')));
+  });
+  t.deepEqual(told, ['lost']);
+});
+
+test('a bound socket that is closed sends at once what waits for later turns', async (t) => {
+  const asker = await UdpProgram.open(t);
+  const onMessage: BoundDatagramsEvents['onMessage'] = (_, { answer }) => {
+    answer(Buffer.from('now'), () => t.fail());
+    const untilMs = performance.now() + 2;
+    while (performance.now() < untilMs);
+    for (const text of ['later', 'last']) answer(Buffer.from(text), () => t.fail());
+    socket.close();
+  };
+  const socket = await UdpSocket.bind({ host: '127.0.0.1', port: 0 }, { onMessage, onError: () => t.fail() });
+  asker.send('x', socket.port);
+  await asker.came(3);
+  t.deepEqual(asker.texts, ['now', 'later', 'last']);
 });
 
 test('over IPv6, too, and by a name', async (t) => {

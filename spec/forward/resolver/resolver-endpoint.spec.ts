@@ -269,6 +269,21 @@ test('an asker that does not read its answers is not read any further', async (t
   t.is(closed[0]?.code, 'stalled');
 });
 
+test('of the questions of a stream no more than 16 are asked at once', async (t) => {
+  let asked = 0;
+  const server = await dnsServer(t, () => {
+    asked += 1;
+    return [];
+  });
+  const { pair } = served(t, { rules: rulesOf(['*.example.org:443']), serverPort: server.port });
+  const { stream } = connected(pair);
+  for (let id = 0; id < 40; id += 1) stream.write(frameMessage(bytesOf(query(`n${id}.example.org`, 'A', { id }))));
+  while (asked < 16) await carryOn(pair);
+  // Others would have been asked by now.
+  for (let turn = 0; turn < 20; turn += 1) await carryOn(pair);
+  t.is(asked, 16);
+});
+
 test.serial('answers that nobody reads are bounded for a stream, and for all streams of a service', async (t) => {
   const long = record('example.org', 'TXT', Buffer.alloc(60_000, 'x'));
   const server = await zoneServer(t, { TXT: [long] });

@@ -47,11 +47,14 @@ test('files are read anew when they have changed, and one that is missing is emp
   const files = new HostFiles({ clock, resolvConf, hosts });
   t.deepEqual(files.servers, at53('127.0.0.1'));
   t.is(files.addressesOf('db'), null);
-  writeFileSync(resolvConf, 'nameserver 10.0.0.1\n');
+  writeFileSync(resolvConf, 'nameserver 10.0.0.1\nsearch lan b.example\n');
   writeFileSync(hosts, '10.0.0.5 db\n');
   t.is(files.addressesOf('db'), null);
   clock.advance(2000);
   t.deepEqual(files.servers, at53('10.0.0.1'));
+  t.deepEqual(files.candidatesOf('db'), ['db.lan', 'db.b.example', 'db']);
+  t.deepEqual(files.candidatesOf('db.a'), ['db.a', 'db.a.lan', 'db.a.b.example']);
+  t.deepEqual(files.candidatesOf('db.'), ['db.']);
   t.deepEqual(files.addressesOf('db'), ['10.0.0.5']);
   writeFileSync(hosts, '10.0.0.66 db\n');
   clock.advance(2000);
