@@ -12,7 +12,6 @@ import { type CommandEnd, type CommandOutput, type ExecCall, openError, runComma
 import { EXEC_SERVICE, type ExecRequest, type ExecResult } from '../../lib/exec/exec-messages.js';
 import type { ChannelStatus } from '../../lib/status/types.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
-import { isLabel } from '../../lib/util/labels.js';
 import { findSocket } from '../command/find-process.js';
 import { openService } from '../command/open-service.js';
 import { paintFor } from '../ui/color.js';
@@ -123,7 +122,7 @@ const hintFor = async (code: string, args: ExecArguments): Promise<string> =>
  */
 async function suggestLabel({ argv, channel, socket, name }: ExecArguments): Promise<string> {
   const [first = ''] = argv;
-  if (channel !== undefined || !isLabel(first)) return '';
+  if (channel !== undefined) return '';
   try {
     const path = await findSocket({ socket, name });
     const channels = await getValue<ChannelStatus[]>(path, '/v1/channels');

@@ -57,7 +57,6 @@ export function requireSafe(path: string, userId: number = process.getuid?.() ??
   const left = (isAbsolute(path) ? path : `${process.cwd()}/${path}`).split('/');
   for (let linkCount = 0; left.length > 0; ) {
     const name = left.shift() as string;
-    if (name === '' || name === '.') continue;
     const place = name === '..' ? dirname(found.path) : join(found.path, name);
     const stats = attempt(path, () => lstatSync(place));
     requireOwn(path, place, stats, userId);

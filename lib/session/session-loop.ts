@@ -319,7 +319,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
     const layer = this.#layer;
     let isKept = false;
     let rest = bytes;
-    while (rest.length > 0 && layer !== null && this.#layer === layer) {
+    while (rest.length > 0 && this.#layer === layer) {
       if (this.#turn.isOver) {
         // A copy: the layer reads into the same memory again.
         this.#unreadInside = Buffer.from(rest);

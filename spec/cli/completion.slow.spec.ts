@@ -52,6 +52,17 @@ testWith('shellcheck')('shellcheck finds nothing in the script for bash', (t) =>
 const offeredFor = async (line: string): Promise<string[]> =>
   (await complete(splitLine(line))).words.map(({ name }) => name);
 
+test('what is offered in the place of a whole word begins with what was typed of that, and paths are for a part of it', async (t) => {
+  const completed = async (line: string) => {
+    const { adds, before, typed, words } = await complete(splitLine(line));
+    return { adds, before, typed, names: words.map(({ name }) => name) };
+  };
+  const whole = { adds: '', before: '', typed: '--log-format=j', names: ['--log-format=json'] };
+  t.deepEqual(await completed('vproxy --log-format=j'), whole);
+  const paths = { adds: 'files', before: '--config=', typed: '/x', names: [] };
+  t.deepEqual(await completed('vproxy --config=/x'), paths);
+});
+
 test('what can be completed are the commands and options of the tables', async (t) => {
   const commands = await loadCommands();
   const firsts = commands.flatMap(({ name }) => (name === '' ? [] : [name.replace(/ .*/, '')]));

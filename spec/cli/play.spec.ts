@@ -26,6 +26,13 @@ test('shows what was shown and nothing that was typed, and ends with the recordi
   t.regex(text, /^\u001b\[1mone\r\ntwo\u001b\[m.*\r\nstatus 0\r\n$/s);
 });
 
+test('a line may be longer than what is read of a file at once', async (t) => {
+  const long = 'x'.repeat(200_000);
+  const path = recording(t, HEADER, `[0, "o", "${long}"]`, '[0, "o", "end"]');
+  const { code, stdout } = await runVproxy(['play', '--raw', path]);
+  t.deepEqual([code, stdout.length, stdout.slice(-4)], [0, long.length + 3, 'xend']);
+});
+
 test('keeps the pace, which can be faster, and pauses that can be shorter', async (t) => {
   const path = recording(t, HEADER, '[0, "o", "one"]', '[36000, "o", "two"]', '[36001.2, "o", "three"]');
   const startedAtMs = performance.now();

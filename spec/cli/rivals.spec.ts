@@ -7,7 +7,10 @@ import { basename, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { findRival } from '../../cli/run/find-rival.js';
 import { parseChannel } from '../../lib/channel/address/address.js';
+import { ControlServer } from '../../lib/control/server/control-server.js';
+import { TestProcess } from '../helpers/control.js';
 import { temporaryFolder } from '../helpers/files.js';
+import { connectedProxies } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
 import { ESTABLISHED, runVproxy, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
@@ -68,6 +71,16 @@ test('a vproxy with a session on the same channel is found, by any spelling, and
   await other.stop();
   t.true(await rival?.hasLeft());
   t.is(await find(`unix-connect:${folder}/c`), null);
+});
+
+test('a process is no rival of its own', async (t) => {
+  const here = place(t);
+  const channel = join(temporaryFolder(t), 'c');
+  const { b } = await connectedProxies(t, channel, {}, {});
+  const server = new ControlServer({ proxy: b.proxy, process: new TestProcess() });
+  t.teardown(() => server.close());
+  await server.listen({ path: join(here.runtimeDirectory, 'vproxy', 'own.sock') });
+  t.is(await findRival(here, { channel: parseChannel(`unix-connect:${channel}`), device: null }), null);
 });
 
 test('who has a device open is found in /proc', async (t) => {

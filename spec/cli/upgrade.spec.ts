@@ -60,8 +60,10 @@ test('a stream goes on when an upgrade is refused, which says why, and when both
     pids.push(answer.pid);
     await goesOn(`in ${answer.pid}`);
   }
-  socket.end('the end');
-  t.is(String(await readToEnd(socket)), 'the end');
   t.deepEqual(sessions(), ONE_SESSION);
   for (const client of clients) t.is((await client.channel('default')).history.sessions, 1);
+  await clients[0].drain();
+  await refused(0, [], /this process is ending/);
+  socket.end('the end');
+  t.is(String(await readToEnd(socket)), 'the end');
 });

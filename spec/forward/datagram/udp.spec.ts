@@ -92,11 +92,11 @@ test('a message that cannot be sent is lost, and not sent again as one that met 
 
 test('a bound socket that is closed sends at once what waits for later turns', async (t) => {
   const asker = await UdpProgram.open(t);
-  const onMessage: BoundDatagramsEvents['onMessage'] = (_, { answer }) => {
-    answer(Buffer.from('now'), () => t.fail());
+  const onMessage: BoundDatagramsEvents['onMessage'] = (_, source) => {
+    source.answer(Buffer.from('now'), () => t.fail());
     const untilMs = performance.now() + 2;
     while (performance.now() < untilMs);
-    for (const text of ['later', 'last']) answer(Buffer.from(text), () => t.fail());
+    for (const text of ['later', 'last']) source.answer(Buffer.from(text), () => t.fail());
     socket.close();
   };
   const socket = await UdpSocket.bind({ host: '127.0.0.1', port: 0 }, { onMessage, onError: () => t.fail() });
