@@ -6,6 +6,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import ts from 'typescript';
 
@@ -226,6 +227,8 @@ copyProject();
 const { seconds, seen } = watch();
 const noticed = new Map();
 for (const check of checks.filter(({ index }) => only?.has(index) !== false)) {
+  // Signals are heard between two checks.
+  await setImmediate();
   const who = judge(check);
   noticed.set(who, (noticed.get(who) ?? 0) + 1);
   const [was, instead] = [check.was, check.instead].map((text) => text.replace(/\s+/g, ' '));
