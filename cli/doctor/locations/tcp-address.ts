@@ -75,7 +75,9 @@ function findClient(processes: ProcessList, sockets: readonly ListedSocket[], ad
   const served = sockets.find((socket) => socket.state === 'connected' && isAt(socket, address));
   if (served === undefined || served.remote === null) return null;
   const { remote } = served;
-  const other = sockets.find((socket) => socket.state === 'connected' && isAt(socket, remote));
+  // The system gives a port to several connections, to one server each.
+  const leadsHere = (socket: ListedSocket) => socket.remote !== null && addressesOverlap(socket.remote, address);
+  const other = sockets.find((socket) => socket.state === 'connected' && isAt(socket, remote) && leadsHere(socket));
   return other === undefined
     ? formatHostPort(remote)
     : formatHolders(processes.holdersOfSocket(other.inode), processes.isPartial);

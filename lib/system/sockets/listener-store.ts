@@ -73,7 +73,7 @@ export function keepListener(server: net.Server, address: ListenAddress, isOwn: 
     server.close = close;
     const goes = store?.remove(key) !== false;
     if (goes && !isOwn && path !== null && listenerKey(address) === key) tryTo(() => rmSync(path, { force: true }));
-    if (goes || path === null) return close(callback);
+    if (goes || !isOwn || path === null) return close(callback);
     return closeWithoutFile(path, () => close(callback));
   };
 }

@@ -199,6 +199,33 @@ export const SOCKET_CASES: readonly FindingCase[] = [
     },
   },
   {
+    id: 'tcp-taken',
+    when: 'a third program has the port of that one, to another server',
+    says: /^process 102 \(telnet\) is connected to 127/,
+    find(t) {
+      // The listener on 9000, its connection, and those of the two others from port 40000.
+      const rows = [
+        '2328 00000000:0000 0A 1',
+        '2328 0100007F:9C40 01 2',
+        '9C40 0100007F:0050 01 3',
+        '9C40 0100007F:2328 01 4',
+      ];
+      const table = rows.map((row) => {
+        const [port, remote, state, inode] = row.split(' ');
+        return `0: 0100007F:${port} ${remote} ${state} 0:0 0:0 0 0 0 ${inode}\n`;
+      });
+      const files: Record<string, string> = { 'proc/net/tcp': `sl\n${table.join('')}` };
+      const links: Record<string, string> = {};
+      const programs = { 'qemu-system-x86': [1, 2], browser: [3], telnet: [4] };
+      for (const [index, [program, inodes]] of Object.entries(programs).entries()) {
+        files[`proc/${100 + index}/comm`] = `${program}\n`;
+        for (const inode of inodes) links[`proc/${100 + index}/fd/${inode}`] = `socket:[${inode}]`;
+      }
+      const machine = fakeMachineWithProc(t, { files, links });
+      return checkTcpConnect(machine, { address: { host: '127.0.0.1', port: 9000 }, servesOne: true }, false);
+    },
+  },
+  {
     id: 'folder-missing',
     when: 'the folder of a socket is not there',
     find: (t) => look(t, join(temporaryFolder(t), 'no/s')),
