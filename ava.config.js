@@ -1,9 +1,31 @@
-/** The specs that need no virtual machine. They run on the compiled output, each file in a process of its own; many wait, so three run at a time. */
+import { longestFirst } from './packaging/longest-first.mjs';
+
+/** The specs that need no virtual machine. They run on the compiled output, each file in a process of its own; many wait, so four run at a time. */
 export default {
   files: ['dist/spec/**/*.spec.js', '!dist/spec/vm/**', '!dist/spec/long/**', '!dist/spec/packages/**'],
   require: ['./packaging/record-usage.mjs'],
   workerThreads: false,
-  concurrency: 3,
+  concurrency: 4,
+  sortTestFiles: longestFirst(
+    ...[
+      'many-channels.slow',
+      'site.slow',
+      'ansible.slow',
+      'scenes.slow',
+      'neighbours.slow',
+      'exec.slow',
+      'upgrade-end.slow',
+    ],
+    ...[
+      'floods.slow',
+      'bench.slow',
+      'sweeps.slow',
+      'egress-programs.slow',
+      'lost.slow',
+      'announced-ports.slow',
+      'copy.slow',
+    ],
+  ),
   nodeArguments: ['--enable-source-maps'],
   timeout: '60s',
 };
