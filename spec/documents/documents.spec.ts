@@ -112,21 +112,19 @@ test('a block has the marker above it, also in a list, and behind an empty line'
 });
 
 test('commands without a marker, and markers without commands, are complaints', (t) => {
-  const complaintsAbout = (...lines: string[]) => parse(...lines).complaints;
-  t.deepEqual(complaintsAbout('```sh', 'true', '```'), ['a.md:2: a block of commands without a marker']);
-  t.deepEqual(complaintsAbout('<!-- run: here -->', '', 'text', '', '```text', '```'), [
-    'a.md:1: there is no block below this marker',
-  ]);
-  t.deepEqual(complaintsAbout('<!-- run: here -->'), ['a.md:1: there is no block below this marker']);
-  t.deepEqual(complaintsAbout('<!-- run: here -->', '```text', '```'), ['a.md:3: a marker for commands above "text"']);
-  t.deepEqual(complaintsAbout('<!-- file: /a in here -->', '```sh', '```'), [
-    'a.md:3: a block of commands is no file: it needs another language',
-  ]);
-  t.deepEqual(complaintsAbout('```', '```'), [
-    'a.md:2: a block without a language; "text" is that of what is no command',
-  ]);
-  t.deepEqual(complaintsAbout('<!-- not run: -->', '```text', '```'), ['a.md:1: "not run" has no reason']);
-  t.deepEqual(complaintsAbout('<!-- an ordinary comment -->'), []);
+  const run = '<!-- run: here -->';
+  for (const [lines, complaint] of [
+    [['```sh', 'true', '```'], '2: a block of commands without a marker'],
+    [[run, '', 'text', '', '```text', '```'], '1: there is no block below this marker'],
+    [[run], '1: there is no block below this marker'],
+    [[run, '```text', '```'], '3: a marker for commands above "text"'],
+    [['<!-- file: /a in here -->', '```sh', '```'], '3: a block of commands is no file: it needs another language'],
+    [['```', '```'], '2: a block without a language; "text" is that of what is no command'],
+    [['<!-- not run: -->', '```text', '```'], '1: "not run" has no reason'],
+  ] as const) {
+    t.deepEqual(parse(...lines).complaints, [`a.md:${complaint}`]);
+  }
+  t.deepEqual(parse('<!-- an ordinary comment -->').complaints, []);
 });
 
 test('indented blocks are found, and those in a fence are none', (t) => {
@@ -182,27 +180,11 @@ test('the command lines of a block, the calls of vproxy in them, and their words
 
 test('the check of command lines knows options, operands and values of every kind of command', async (t) => {
   const check = (line: string) => checkCommandLine(line.split(' '));
-  for (const right of [
-    '-c unix-connect:/run/a -o ssh:22',
-    '--config /a',
-    'exec -t top',
-    'stop',
-    'check /a',
-    '--version',
-  ]) {
-    await t.notThrowsAsync(check(right), right);
-  }
+  const rights = ['-c unix-connect:/run/a -o ssh:22', '--config /a', 'exec -t top', 'stop', 'check /a', '--version'];
+  for (const right of rights) await t.notThrowsAsync(check(right), right);
   for (const wrong of [
-    ...[
-      '-c nonsense:/run/a',
-      '-c unix-connect:/run/a -o ssh',
-      '--no-such',
-      'exec --no-such',
-      'stop now',
-      'check',
-      'forward',
-    ],
-    ...['no-such-command', 'ping --no-such'],
+    ...['-c nonsense:/run/a', '-c unix-connect:/run/a -o ssh', '--no-such', 'exec --no-such', 'stop now', 'check'],
+    ...['forward', 'no-such-command', 'ping --no-such'],
   ]) {
     await t.throwsAsync(check(wrong), undefined, wrong);
   }

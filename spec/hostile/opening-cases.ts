@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { FRAME_TYPE, writeHeader } from '../../lib/codec/header.js';
 import { MAGIC } from '../../lib/codec/hello.js';
+import type { ErrorCode } from '../../lib/errors.js';
 import type { SocketPeer } from '../helpers/socket-peer.js';
 import { FLOOD, type HostileCase } from './case.js';
 
@@ -63,15 +64,20 @@ function nested(depth: number): unknown[] {
   return value;
 }
 
+/** HELLOs that are refused: their connections were never sessions. */
+const REFUSED: readonly [what: string, code: ErrorCode, fields: Readonly<Record<string, unknown>>][] = [
+  ['a HELLO of a version that nobody speaks', 'version-mismatch', { version: { min: 2, max: 2 ** 53 } }],
+  ['a HELLO that demands authentication', 'auth-failed', { auth: { method: '\u001b[2J' } }],
+  ['a HELLO that demands TLS', 'auth-failed', { tls: true }],
+];
+
 /** HELLOs with a new nonce each, none of which acknowledges. */
-function freshHellos(peer: SocketPeer): () => Buffer {
-  return () => {
-    const hellos = Array.from({ length: 100 }, () => {
-      peer.renew();
-      return peer.hello();
-    });
-    return Buffer.concat(hellos);
-  };
+function freshHellos(peer: SocketPeer): Buffer {
+  const hellos = Array.from({ length: 100 }, () => {
+    peer.renew();
+    return peer.hello();
+  });
+  return Buffer.concat(hellos);
 }
 
 /** Bytes and HELLOs without an end. */
@@ -84,21 +90,17 @@ export const OPENING_FLOODS: readonly HostileCase[] = [
       act: (peer) => peer.flood(next(peer), FLOOD),
     }),
   ),
-  {
-    what: 'HELLOs with ever new nonces, and reads the answers',
-    code: null,
-    isOpening: true,
-    act: (peer) => peer.flood(freshHellos(peer), FLOOD),
-  },
-  {
-    what: 'HELLOs with ever new nonces, and reads nothing',
-    code: null,
-    isOpening: true,
-    act: async (peer) => {
-      peer.isReading = false;
-      await peer.flood(freshHellos(peer), FLOOD);
-    },
-  },
+  ...['reads the answers', 'reads nothing'].map(
+    (reads): HostileCase => ({
+      what: `HELLOs with ever new nonces, and ${reads}`,
+      code: null,
+      isOpening: true,
+      act: async (peer) => {
+        peer.isReading = reads !== 'reads nothing';
+        await peer.flood(() => freshHellos(peer), FLOOD);
+      },
+    }),
+  ),
 ];
 
 export const OPENING_CASES: readonly HostileCase[] = [
@@ -131,28 +133,13 @@ export const OPENING_CASES: readonly HostileCase[] = [
       },
     }),
   ),
-  {
-    what: 'a HELLO of a version that nobody speaks',
-    code: 'version-mismatch',
-    isOpening: true,
-    // A refused connection was never a session.
-    sessionCount: 1,
-    act: async (peer) => peer.write(peer.hello({ ack: await peer.otherNonce(), version: { min: 2, max: 2 ** 53 } })),
-  },
-  {
-    what: 'a HELLO that demands authentication',
-    code: 'auth-failed',
-    isOpening: true,
-    // A refused connection was never a session.
-    sessionCount: 1,
-    act: async (peer) => peer.write(peer.hello({ ack: await peer.otherNonce(), auth: { method: '\u001b[2J' } })),
-  },
-  {
-    what: 'a HELLO that demands TLS',
-    code: 'auth-failed',
-    isOpening: true,
-    // A refused connection was never a session.
-    sessionCount: 1,
-    act: async (peer) => peer.write(peer.hello({ ack: await peer.otherNonce(), tls: true })),
-  },
+  ...REFUSED.map(
+    ([what, code, fields]): HostileCase => ({
+      what,
+      code,
+      isOpening: true,
+      sessionCount: 1,
+      act: async (peer) => peer.write(peer.hello({ ack: await peer.otherNonce(), ...fields })),
+    }),
+  ),
 ];

@@ -1,7 +1,7 @@
 /** T7, T8, T9, T11, T17: a guest names a service and sends bytes; none of its addresses, paths, commands, codes and openings has a meaning on the host. */
 import { mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { startControl } from '../helpers/control.js';
 import { temporaryFolder } from '../helpers/files.js';
@@ -9,116 +9,83 @@ import { connectedProxies, echo, localServer, localSocket, readToEnd, TestProxy 
 import { SocketPeer } from '../helpers/socket-peer.js';
 import { helloOf } from './hello-editor.js';
 
-const { OPEN } = FRAME_TYPE;
+const { OPEN, DATA, FIN, GOAWAY } = FRAME_TYPE;
 
 /** Everything in a folder, and in the folders in it. */
 const filesIn = (folder: string): string[] => (readdirSync(folder, { recursive: true }) as string[]).sort();
 
+/** A host with these services, and a guest that speaks by hand. */
+async function guestAt(t: ExecutionContext, path: string, incoming: string[], fields = {}) {
+  await new TestProxy(t, `unix-listen:${path}`, { incoming, outgoing: ['own:0'] }).start();
+  const peer = new SocketPeer({ path });
+  t.teardown(() => peer.close());
+  await peer.establish(fields);
+  const open = async (service: string, from: string, answer: 'ACCEPT' | 'REFUSE'): Promise<number> => {
+    const id = peer.highestId + 2;
+    peer.send(OPEN, id, { service, from });
+    await peer.seen(new RegExp(`^${answer} ${id}${answer === 'REFUSE' ? ' unknown-service' : ''}$`));
+    return id;
+  };
+  return {
+    peer,
+    refuses: async (from: string, services: readonly string[]): Promise<void> => {
+      for (const service of services) await open(service, from, 'REFUSE');
+    },
+    /** What a service answers to all of an input. */
+    gives: async (from: string, service: string, input: string): Promise<string> => {
+      const id = await open(service, from, 'ACCEPT');
+      peer.sendData(id, input);
+      peer.send(FIN, id);
+      await peer.seen(new RegExp(`^FIN ${id}$`));
+      const data = peer.log.frames.filter(({ type, streamId }) => type === DATA && streamId === id);
+      return Buffer.concat(data.map(({ payload }) => payload)).toString();
+    },
+  };
+}
+
 test('T7: a guest names a service, never an address: whatever it names, nothing is reached but what was offered', async (t) => {
   const folder = temporaryFolder(t);
   let strangeConnections = 0;
-  const canary = await localServer(t, () => {
-    strangeConnections += 1;
-  });
+  const count = () => void (strangeConnections += 1);
+  const { port } = await localServer(t, count);
   const socketCanary = join(folder, 'canary.sock');
-  await localServer(t, () => void (strangeConnections += 1), { path: socketCanary });
+  await localServer(t, count, { path: socketCanary });
   const target = await localServer(t, echo);
-  const path = join(folder, 'channel.sock');
-  const host = new TestProxy(t, `unix-listen:${path}`, { incoming: [`echo:${target.port}`], outgoing: ['own:0'] });
-  await host.start();
-  const peer = await SocketPeer.established(path);
-  t.teardown(() => peer.close());
-  const port = String(canary.port);
-  const names = [
-    ...[`127.0.0.1:${port}`, `localhost:${port}`, `[::1]:${port}`, `tcp:127.0.0.1:${port}`, port, `:${port}`],
+  const guest = await guestAt(t, join(folder, 'channel.sock'), [`echo:${target.port}`]);
+  await guest.refuses(`127.0.0.1:${port}`, [
+    ...[`127.0.0.1:${port}`, `localhost:${port}`, `[::1]:${port}`, `tcp:127.0.0.1:${port}`, `${port}`, `:${port}`],
     ...[`echo:127.0.0.1:${port}`, `echo:${port}`, '169.254.169.254:80', socketCanary, `unix:${socketCanary}`],
     ...['__proto__', 'constructor', 'toString', 'hasownproperty', 'prototype', 'own', 'storage', '*', ''],
-    ...[
-      'ECHO',
-      'echo ',
-      ' echo',
-      'echo\0',
-      'echo\n',
-      'ec\u200bho',
-      '\u0435cho',
-      'еcho',
-      '\uff45cho',
-      'echo/',
-      './echo',
-      '../echo',
-    ],
-    ...['x'.repeat(64), 'x'.repeat(65), 'e'.repeat(3000)],
-  ];
-  let id = 1;
-  for (const service of names) {
-    id += 2;
-    peer.send(OPEN, id, { service, from: `127.0.0.1:${port}` });
-    await peer.seen(new RegExp(`^REFUSE ${id} unknown-service$`));
-  }
+    ...['ECHO', 'echo ', ' echo', 'echo\0', 'echo\n', 'echo/', './echo', '../echo'],
+    ...['ec\u200bho', '\u0435cho', '\uff45cho', 'x'.repeat(64), 'x'.repeat(65), 'e'.repeat(3000)],
+  ]);
   t.is(strangeConnections, 0);
-  await peer.echo();
+  await guest.peer.echo();
 });
 
 test('T8: no path that a guest writes is one on the host: not in its name, in a service, or in who asks', async (t) => {
   const folder = temporaryFolder(t);
   const inner = join(folder, 'a', 'b');
   mkdirSync(inner, { recursive: true });
-  const path = join(inner, 'channel.sock');
-  const log = join(inner, 'guest.log');
-  const host = new TestProxy(t, `unix-listen:${path}`, { incoming: [`syslog:file:${log}`] });
-  await host.start();
-  const before = filesIn(folder);
   const evil = '../../evil';
-  const peer = new SocketPeer({ path });
-  t.teardown(() => peer.close());
-  await peer.establish({ name: evil, agent: evil });
-  let id = -1;
-  for (const service of [
-    evil,
-    '/tmp/evil',
-    `file:${folder}/evil`,
-    `syslog:file:${folder}/evil`,
-    '..',
-    '.',
-    'a/../../x',
-  ]) {
-    id += 2;
-    peer.send(OPEN, id, { service, from: evil });
-    await peer.seen(new RegExp(`^REFUSE ${id} unknown-service$`));
-  }
+  const services = [`syslog:file:${join(inner, 'guest.log')}`];
+  const guest = await guestAt(t, join(inner, 'channel.sock'), services, { name: evil, agent: evil });
+  const before = filesIn(folder);
+  t.deepEqual(before, ['a', 'a/b', 'a/b/channel.sock']);
+  const paths = [evil, '/tmp/evil', `file:${folder}/evil`, `syslog:file:${folder}/evil`, '..', '.', 'a/../../x'];
+  await guest.refuses(evil, paths);
   t.deepEqual(filesIn(folder), before);
-  id += 2;
-  peer.send(OPEN, id, { service: 'syslog', from: '/../../evil' });
-  await peer.seen(new RegExp(`^ACCEPT ${id}$`));
-  peer.sendData(id, 'a line\n');
-  peer.send(FRAME_TYPE.FIN, id);
-  await peer.seen(new RegExp(`^FIN ${id}$`));
+  await guest.gives('/../../evil', 'syslog', 'a line\n');
   t.deepEqual(filesIn(folder), [...before, 'a/b/guest.log'].sort());
 });
 
 test('T9: a guest runs no command: what it sends is input of the one that the operator wrote, and nothing else', async (t) => {
   const folder = temporaryFolder(t);
-  const path = join(folder, 'channel.sock');
-  const host = new TestProxy(t, `unix-listen:${path}`, { incoming: ['run:exec:cat; env | wc -l'] });
-  await host.start();
+  const guest = await guestAt(t, join(folder, 'channel.sock'), ['run:exec:cat; env | wc -l']);
   const before = filesIn(folder);
-  const peer = await SocketPeer.established(path);
-  t.teardown(() => peer.close());
   const poison = `$(touch ${folder}/x)\`touch ${folder}/x\`;touch ${folder}/x\n'"|touch ${folder}/x`;
-  let id = -1;
-  for (const service of [poison, 'exec', 'exec:id', 'sh', 'run:exec:id', 'run;id']) {
-    id += 2;
-    peer.send(OPEN, id, { service, from: poison });
-    await peer.seen(new RegExp(`^REFUSE ${id} unknown-service$`));
-  }
-  id += 2;
-  peer.send(OPEN, id, { service: 'run', from: poison });
-  await peer.seen(new RegExp(`^ACCEPT ${id}$`));
-  peer.sendData(id, poison);
-  peer.send(FRAME_TYPE.FIN, id);
-  await peer.seen(new RegExp(`^FIN ${id}$`));
-  const data = peer.log.frames.filter(({ type, streamId }) => type === FRAME_TYPE.DATA && streamId === id);
-  const output = Buffer.concat(data.map(({ payload }) => payload)).toString();
+  await guest.refuses(poison, [poison, 'exec', 'exec:id', 'sh', 'run:exec:id', 'run;id']);
+  const output = await guest.gives(poison, 'run', poison);
   t.true(output.startsWith(poison), output);
   t.deepEqual(filesIn(folder), before);
 });
@@ -135,7 +102,7 @@ test('T11: sessions that end with ever new codes of the peer are one series', as
   for (let count = 0; count < 6; count += 1) {
     const since = host.events.length;
     const peer = await SocketPeer.established(path);
-    peer.send(FRAME_TYPE.GOAWAY, 0, { code: `evil-${count}`, message: '', last: 0 });
+    peer.send(GOAWAY, 0, { code: `evil-${count}`, message: '', last: 0 });
     await host.event('session-ended', since);
     peer.close();
     const series = await names();
