@@ -1,4 +1,7 @@
 /** Options as a command line has them, from a plain object. */
+import { RUN_OPTIONS } from '../../cli/run/options.js';
+import { parseRunFlags } from '../../cli/run/run-options.js';
+import { mergeConfiguration } from '../../lib/settings/merge.js';
 import type { GivenOptions } from '../../lib/settings/setting.js';
 
 /** Every value of an option. A flag is true, or a number where it counts. */
@@ -9,4 +12,15 @@ export function givenIn(flags: Readonly<Record<string, unknown>>): GivenOptions 
     if (value === true) return [''];
     return typeof value === 'number' ? Array<string>(value).fill('') : [value].flat().map(String);
   };
+}
+
+/** The channels of these words of a command line, each `--OPTION=VALUE`. Throws where one of them is wrong. */
+export function channelsOf(words: readonly string[]): string[] {
+  const given: Record<string, string[] | undefined> = {};
+  for (const word of words) {
+    const [, option = '', value = ''] = /^--([a-z-]+)=(.*)$/.exec(word) ?? [];
+    if (!Object.hasOwn(RUN_OPTIONS, option)) throw new Error(`${word} is not an option with a value`);
+    (given[option] ??= []).push(value);
+  }
+  return Object.keys(mergeConfiguration(null, parseRunFlags(givenIn(given))).channels);
 }

@@ -1,6 +1,7 @@
 /** Floods in a session: frames of every kind in any number, with and without reading the answers (R-FLOW-6, R-SERVICES-2). */
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { DEFAULT_LIMITS } from '../../lib/codec/limits.js';
+import type { ErrorCode } from '../../lib/errors.js';
 import { creditPayload } from '../helpers/frame-maker.js';
 import type { FloodBounds, SocketPeer } from '../helpers/socket-peer.js';
 import { FLOOD, type HostileCase } from './case.js';
@@ -132,43 +133,38 @@ const isTold = (peer: SocketPeer) => () => peer.goawayCodes().length > 0;
 /** Enough OPENs that the system does not hold the answers, 1 MiB, though it may take its time on a busy machine. */
 const FLOOD_OF_OPENS: FloodBounds = { bytes: 2 * 2 ** 20, ms: 30_000 };
 
-/** Writes for as long as the process reads, without reading. */
-async function floodDeaf(peer: SocketPeer, next: () => Buffer, bounds = FLOOD): Promise<void> {
-  peer.isReading = false;
-  await peer.flood(next, bounds);
-}
+/** OPENs of services that no stream can lead to, in step with the answers. */
+const REFUSED: readonly [what: string, code: ErrorCode, service: string, ms: number][] = [
+  ['OPENs of a service that is not there, in step with the answers', 'unknown-service', 'no-such-service', FLOOD.ms],
+  ['OPENs of a service that refuses', 'connect-refused', 'gone', 0],
+  ['OPENs of a service that cannot be reached', 'connect-failed', 'broken', 0],
+];
 
 export const FLOOD_CASES: readonly HostileCase[] = [
-  ...HARMLESS.map(
-    ({ what, frames }): HostileCase => ({
-      what: `${what}, and reads`,
-      code: null,
-      act: async (peer) => {
-        await endStreamOne(peer);
-        await peer.flood(batches(frames(peer)), FLOOD);
-        await peer.drain();
-      },
-    }),
+  ...HARMLESS.flatMap(({ what, isAnswered = false, frames }) =>
+    (isAnswered ? [true, false] : [true]).map(
+      (isReading): HostileCase => ({
+        what: `${what}, and reads${isReading ? '' : ' nothing'}`,
+        code: null,
+        act: async (peer) => {
+          await endStreamOne(peer);
+          peer.isReading = isReading;
+          await peer.flood(batches(frames(peer)), FLOOD);
+          if (isReading) await peer.drain();
+        },
+      }),
+    ),
   ),
-  ...HARMLESS.filter(({ isAnswered = false }) => isAnswered).map(
-    ({ what, frames }): HostileCase => ({
-      what: `${what}, and reads nothing`,
-      code: null,
-      act: async (peer) => {
-        await endStreamOne(peer);
-        await floodDeaf(peer, batches(frames(peer)));
-      },
-    }),
+  ...REFUSED.map(
+    ([what, code, service, ms]): HostileCase => ({ what, code, act: (peer) => openInStep(peer, service, { ms }) }),
   ),
-  {
-    what: 'OPENs of a service that is not there, in step with the answers',
-    code: 'unknown-service',
-    act: (peer) => openInStep(peer, 'no-such-service'),
-  },
   {
     what: 'OPENs of a service that is not there, and reads nothing',
     code: 'flood',
-    act: (peer) => floodDeaf(peer, opens(peer, 'no-such-service'), FLOOD_OF_OPENS),
+    act: async (peer) => {
+      peer.isReading = false;
+      await peer.flood(opens(peer, 'no-such-service'), FLOOD_OF_OPENS);
+    },
   },
   {
     what: 'OPENs of a service that does not answer',
@@ -188,16 +184,6 @@ export const FLOOD_CASES: readonly HostileCase[] = [
       for (let id = 1; id <= peer.highestId; id += 2) peer.send(RESET, id, REASON);
       await peer.ping();
     },
-  },
-  {
-    what: 'OPENs of a service that refuses',
-    code: 'connect-refused',
-    act: (peer) => openInStep(peer, 'gone', { ms: 0 }),
-  },
-  {
-    what: 'OPENs of a service that cannot be reached',
-    code: 'connect-failed',
-    act: (peer) => openInStep(peer, 'broken', { ms: 0 }),
   },
   {
     what: 'OPENs that are reset before the answer, and reads',

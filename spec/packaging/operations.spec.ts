@@ -9,13 +9,10 @@ import test from 'ava';
 import { legendOf, parseDashboard, substitute } from '../../bench/dashboard/dashboard.js';
 import { findProgram } from '../../bench/process/find-program.js';
 import { CONTROL_COMMANDS, LOCAL_COMMANDS } from '../../cli/command/table.js';
-import { RUN_OPTIONS } from '../../cli/run/options.js';
-import { parseRunFlags } from '../../cli/run/run-options.js';
 import { ERROR_CODES } from '../../lib/errors.js';
-import { mergeConfiguration } from '../../lib/settings/merge.js';
 import { CHANNEL_STATES } from '../../lib/status/describe.js';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
-import { givenIn } from '../helpers/given-options.js';
+import { channelsOf } from '../helpers/given-options.js';
 import { processPair } from '../helpers/process-pair.js';
 import { eventually } from '../helpers/time.js';
 
@@ -217,12 +214,8 @@ test('alerts and document name metrics, states and codes that there are', (t) =>
 });
 
 test('the sidecar gives vproxy options that are right', (t) => {
-  const given: Record<string, string[] | undefined> = {};
-  for (const [, option = '', value = ''] of sidecar.matchAll(/^ +- --([a-z-]+)=(.*)$/gm)) {
-    t.true(Object.hasOwn(RUN_OPTIONS, option), option);
-    (given[option] ??= []).push(value);
-  }
-  t.deepEqual(Object.keys(mergeConfiguration(null, parseRunFlags(givenIn(given))).channels).length, 1);
+  const words = [...sidecar.matchAll(/^ +- (--[a-z-]+=.*)$/gm)].map(([, word = '']) => word);
+  t.is(channelsOf(words).length, 1);
 });
 
 test('every command that the document and the sidecar run is one', (t) => {
