@@ -1,5 +1,5 @@
 /** Devices: terminal lines, and virtio-serial ports. */
-import { execFile, execFileSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { closeSync, mkdirSync, openSync, readFileSync, readSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
@@ -24,63 +24,52 @@ import {
   record,
 } from '../helpers/channel-pair.js';
 import { temporaryFolder } from '../helpers/files.js';
-import { openPty, openPtyPair, type Pty } from '../helpers/terminals.js';
+import { openPty, openPtyPair } from '../helpers/terminals.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
 
-/** The settings of a line, as stty writes and reads them. */
-async function settingsOf(device: string): Promise<string> {
-  return (await promisify(execFile)('stty', ['-F', device, '-g'])).stdout;
+const run = promisify(execFile);
+
+/** A terminal as a login would have it: it echoes, edits lines, and changes bytes; and whether its settings are those of then. */
+async function openCooked(t: ExecutionContext) {
+  const { path } = await openPty(t);
+  const stty = async (...words: string[]) => (await run('stty', ['-F', path, ...words])).stdout;
+  await stty('sane', '9600');
+  const before = await stty('-g');
+  return { path, stty, isAsBefore: async () => (await stty('-g')) === before };
 }
 
-/** A terminal as a login would have it: it echoes, edits lines, and changes bytes. */
-async function openCookedPty(t: ExecutionContext): Promise<Pty> {
-  const pty = await openPty(t);
-  execFileSync('stty', ['-F', pty.path, 'sane', '9600']);
-  return pty;
-}
+const dialTty = (t: ExecutionContext, device: string): Promise<Link> => dial(t, `tty-open:${device},baud=115200`);
 
-async function dialTty(t: ExecutionContext, device: string): Promise<Link> {
-  return dial(t, `tty-open:${device},baud=115200`);
-}
-
-test('the line is raw and fast while the link is there, and as before when it has gone', async (t) => {
-  const pty = await openCookedPty(t);
-  const before = await settingsOf(pty.path);
-  for (const how of ['close', 'destroy'] as const) {
-    const link = await dialTty(t, pty.path);
-    const meanwhile = execFileSync('stty', ['-F', pty.path, '-a']).toString();
+test('the line is raw and fast while the link is there, started or not, and as before when it has gone', async (t) => {
+  const { path, stty, isAsBefore } = await openCooked(t);
+  for (const [how, isStarted] of [
+    ['close', true],
+    ['destroy', true],
+    ['destroy', false],
+  ] as const) {
+    const link = await dialTty(t, path);
+    const meanwhile = await stty('-a');
     for (const setting of ['speed 115200', '-icanon', '-echo ', '-opost', '-iexten', '-ixon', 'cs8', 'clocal']) {
       t.true(meanwhile.includes(setting), `${setting} in ${meanwhile}`);
     }
+    if (!isStarted) link[how]();
     const handler = record(link);
     link[how]();
     t.is((await handler.closed).code, 'shutdown');
-    t.is(await settingsOf(pty.path), before);
+    t.true(await isAsBefore(), how);
   }
 });
 
 test('without a baud rate the line keeps its speed', async (t) => {
-  const pty = await openCookedPty(t);
-  await dial(t, `tty-open:${pty.path}`);
-  t.regex(execFileSync('stty', ['-F', pty.path, '-a']).toString(), /speed 9600 baud/);
-});
-
-test('a link that is closed before it was started puts the settings back as well', async (t) => {
-  const pty = await openCookedPty(t);
-  const before = await settingsOf(pty.path);
-  const link = await dialTty(t, pty.path);
-  t.not(await settingsOf(pty.path), before);
-  link.destroy();
-  const handler = record(link);
-  await handler.closed;
-  t.is(await settingsOf(pty.path), before);
+  const { path, stty } = await openCooked(t);
+  await dial(t, `tty-open:${path}`);
+  t.regex(await stty('-a'), /speed 9600 baud/);
 });
 
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   test.serial(`${signal} makes vproxy put the settings back, and stty leads no session meanwhile`, async (t) => {
-    const pty = await openCookedPty(t);
-    const before = await settingsOf(pty.path);
+    const { path, isAsBefore } = await openCooked(t);
     // A line would be the terminal of such a session, and be hung up for all when it ends. A pseudo-terminal is not hung
     // up then, as a UART is; so the test looks at the process that runs stty.
     const folder = temporaryFolder(t);
@@ -88,12 +77,12 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     const stty = `#!/bin/sh\ncut -d ' ' -f 1,6 /proc/$$/stat >> '${seen}'\nPATH=\${PATH#*:} exec stty "$@"\n`;
     writeFileSync(join(folder, 'stty'), stty, { mode: 0o755 });
     const env = { PATH: `${folder}:${process.env['PATH'] ?? ''}` };
-    const vproxy = spawnVproxy(t, ['-c', `tty-open:${pty.path}`, '--no-storage'], { env });
+    const vproxy = spawnVproxy(t, ['-c', `tty-open:${path}`, '--no-storage'], { env });
     await vproxy.waitForLine(/no answer on tty-open:/);
-    t.not(await settingsOf(pty.path), before);
+    t.false(await isAsBefore());
     vproxy.kill(signal);
     t.deepEqual(await vproxy.exited, { code: 0, signal: null });
-    t.is(await settingsOf(pty.path), before);
+    t.true(await isAsBefore());
     const lines = readFileSync(seen, 'utf8').trim().split('\n');
     t.true(lines.length >= 2);
     for (const line of lines) t.notRegex(line, /^(\d+) \1$/);
@@ -101,34 +90,23 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
 }
 
 test.serial('a defect that ends the process leaves the settings as they were', async (t) => {
-  const pty = await openCookedPty(t);
-  const before = await settingsOf(pty.path);
+  const { path, isAsBefore } = await openCooked(t);
   const script = `
     import { ttyOpen } from ${JSON.stringify(new URL('../../lib/channel/tty-open.js', import.meta.url).href)};
     const report = { waiting() {} };
-    await ttyOpen.dial(ttyOpen.parse(${JSON.stringify(pty.path)}), { signal: new AbortController().signal, report });
+    await ttyOpen.dial(ttyOpen.parse(${JSON.stringify(path)}), { signal: new AbortController().signal, report });
     throw new Error('a defect');`;
-  const program = promisify(execFile)(process.execPath, ['--input-type=module', '-e', script]);
-  await t.throwsAsync(program, { code: 1 });
-  t.is(await settingsOf(pty.path), before);
+  await t.throwsAsync(run(process.execPath, ['--input-type=module', '-e', script]), { code: 1 });
+  t.true(await isAsBefore());
 });
 
-test('a line whose other end leaves is channel-closed, also for the next who opens it', async (t) => {
-  const pty = await openPty(t);
-  const link = await dialTty(t, pty.path);
-  const handler = record(link);
-  while (link.write(Buffer.alloc(4096)));
-  pty.hangUp();
-  t.is((await handler.closed).code, 'channel-closed');
-  t.is(handler.closings.length, 1);
-});
-
-async function refusesTty(t: ExecutionContext, device: string, code: string, says: string, kind = ttyOpen) {
-  const attempt = kind.dial(kind.parse(device), patiently());
-  const error = await t.throwsAsync(attempt, { instanceOf: VproxyError, code });
-  t.true(error.message.startsWith(`tty-open:${device}`), error.message);
-  t.true(error.message.includes(says), error.message);
+async function refuses(t: ExecutionContext, attempt: Promise<Link>, channel: string, code: string, says: string) {
+  const { message } = await t.throwsAsync(attempt, { instanceOf: VproxyError, code });
+  t.true(message.startsWith(channel) && message.includes(says), message);
 }
+
+const refusesTty = (t: ExecutionContext, device: string, code: string, says: string, kind = ttyOpen) =>
+  refuses(t, dialKind(t, kind, kind.parse(device)), `tty-open:${device}`, code, says);
 
 test('what is no terminal line is refused, and not changed', async (t) => {
   const folder = temporaryFolder(t);
@@ -150,13 +128,12 @@ test('a line to which the kernel writes its messages is refused', async (t) => {
 });
 
 test('opening that is given up puts the settings back', async (t) => {
-  const pty = await openCookedPty(t);
-  const before = await settingsOf(pty.path);
+  const { path, isAsBefore } = await openCooked(t);
   const abort = new AbortController();
-  const attempt = ttyOpen.dial(ttyOpen.parse(pty.path), { ...patiently(), signal: abort.signal });
+  const attempt = dial(t, `tty-open:${path}`, { ...patiently(), signal: abort.signal });
   abort.abort();
   await t.throwsAsync(attempt, { instanceOf: VproxyError, code: 'shutdown' });
-  t.is(await settingsOf(pty.path), before);
+  t.true(await isAsBefore());
 });
 
 // Virtio-serial ports.
@@ -164,10 +141,8 @@ test('opening that is given up puts the settings back', async (t) => {
 /** Folders without any port, as `/dev` and `/sys` of a guest. */
 function makeGuest(t: ExecutionContext) {
   const folder = temporaryFolder(t);
-  const folders = { dev: join(folder, 'dev'), sys: join(folder, 'sys') };
-  mkdirSync(join(folders.dev, 'virtio-ports'), { recursive: true });
-  mkdirSync(join(folders.sys, 'class/virtio-ports'), { recursive: true });
-  return folders;
+  for (const name of ['dev/virtio-ports', 'sys/class/virtio-ports']) mkdirSync(join(folder, name), { recursive: true });
+  return { dev: join(folder, 'dev'), sys: join(folder, 'sys') };
 }
 type Guest = ReturnType<typeof makeGuest>;
 
@@ -179,26 +154,36 @@ function addPort(guest: Guest, device: string, name: string | null, target: stri
   symlinkSync(target, join(guest.dev, device));
 }
 
-function dialPort(t: ExecutionContext, address: string, guest: Guest, context = patiently()): Promise<Link> {
+function dialPort(t: ExecutionContext, address: string, guest = makeGuest(t)): Promise<Link> {
   const kind = virtserialKind(guest);
-  return dialKind(t, kind, kind.parse(address), context);
+  return dialKind(t, kind, kind.parse(address));
 }
 
-function openPollingLink(t: ExecutionContext, pty: Pty): Link {
-  const link = new PollingLink('polling', openSync(pty.path, DEVICE_FLAGS));
+const refusesPort = (t: ExecutionContext, address: string, guest: Guest, code: string, says: string) =>
+  refuses(t, dialPort(t, address, guest), `virtserial-open:${address}`, code, says);
+
+function openPollingLink(t: ExecutionContext, device: string): Link {
+  const link = new PollingLink('polling', openSync(device, DEVICE_FLAGS));
   t.teardown(() => link.destroy());
   return link;
 }
 
-for (const name of ['virtserial-open', 'the fallback that polls'] as const) {
-  test(`${name}: the link ends once when the host leaves, also with writes waiting`, async (t) => {
+for (const [name, open, ...codes] of [
+  ['tty-open', dialTty, 'channel-closed'],
+  ['virtserial-open', dialPort, 'channel-closed', 'channel-failed'],
+  ['the fallback that polls', openPollingLink, 'channel-closed', 'channel-failed'],
+] as const) {
+  test(`${name}: the link ends once when the other end leaves, also with writes waiting`, async (t) => {
     const pty = await openPty(t);
-    const link = name === 'virtserial-open' ? await dialPort(t, pty.path, makeGuest(t)) : openPollingLink(t, pty);
+    const link = await open(t, pty.path);
     const handler = record(link);
     while (link.write(Buffer.alloc(4096)));
     pty.hangUp();
     const reason = await handler.closed;
-    t.true(['channel-closed', 'channel-failed'].includes(reason.code), reason.message);
+    t.true(
+      codes.some((code) => code === reason.code),
+      `${reason.code}: ${reason.message}`,
+    );
     t.is(handler.closings.length, 1);
   });
 }
@@ -207,7 +192,7 @@ test('what the host sent before the port was opened comes first', async (t) => {
   const pty = await openPty(t);
   pty.input.write('!early ');
   await takeFirstByte(pty.path);
-  const link = await dialPort(t, pty.path, makeGuest(t));
+  const link = await dialPort(t, pty.path);
   // Had it not been read while dialling, it would now come in one piece with this.
   pty.input.write('late');
   await takeFirstByte(pty.path);
@@ -329,18 +314,12 @@ test('a port is found by its name in sysfs where udev made no link', async (t) =
   await t.notThrowsAsync(dialPort(t, 'org.example.other', guest));
 });
 
-async function refuses(t: ExecutionContext, address: string, guest: Guest, code: string, says: string) {
-  const error = await t.throwsAsync(dialPort(t, address, guest), { instanceOf: VproxyError, code });
-  t.true(error.message.startsWith(`virtserial-open:${address}`), error.message);
-  t.true(error.message.includes(says), error.message);
-}
-
 test('a name that no port has is channel-missing, and the names that there are are shown escaped', async (t) => {
   const guest = makeGuest(t);
-  await refuses(t, 'org.example.0', guest, 'channel-missing', 'there is none');
+  await refusesPort(t, 'org.example.0', guest, 'channel-missing', 'there is none');
   addPort(guest, 'vport3p1', 'evil\u001b[2J', '/nowhere');
-  await refuses(t, 'org.example.0', guest, 'channel-missing', 'there are: evil\\x1b[2J');
-  await refuses(t, `${guest.dev}/vport0p1`, guest, 'channel-missing', 'vport0p1 is missing (ENOENT)');
+  await refusesPort(t, 'org.example.0', guest, 'channel-missing', 'there are: evil\\x1b[2J');
+  await refusesPort(t, `${guest.dev}/vport0p1`, guest, 'channel-missing', 'vport0p1 is missing (ENOENT)');
 });
 
 test('what is not a port is channel-unusable, and is not opened: a file, a console, another device', async (t) => {
@@ -360,7 +339,7 @@ test('what is not a port is channel-unusable, and is not opened: a file, a conso
     ['org.example.console', 'hvc0 is a console'],
     ['/dev/null', 'a device of "mem"'],
   ] as const) {
-    await refuses(t, address, guest, 'channel-unusable', says);
+    await refusesPort(t, address, guest, 'channel-unusable', says);
   }
   rmSync(join(folder, 'subsystem'));
   symlinkSync('../../../class/virtio-ports', join(folder, 'subsystem'));
@@ -397,20 +376,15 @@ test('while the host is absent the port is asked at growing intervals and stays 
 });
 
 test('closing a link frees its descriptor', async (t) => {
-  const pty = await openPty(t);
-  const before = countOpen(pty.path);
-  const guest = makeGuest(t);
-  for (const open of [
-    () => dialTty(t, pty.path),
-    () => dialPort(t, pty.path, guest),
-    () => Promise.resolve(openPollingLink(t, pty)),
-  ]) {
-    const link = await open();
+  const { path } = await openPty(t);
+  const before = countOpen(path);
+  for (const open of [dialTty, dialPort, openPollingLink]) {
+    const link = await open(t, path);
     const handler = record(link);
-    t.true(countOpen(pty.path) > before);
+    t.true(countOpen(path) > before);
     link.close();
     await handler.closed;
-    t.is(countOpen(pty.path), before);
+    t.is(countOpen(path), before);
   }
 });
 

@@ -7,6 +7,7 @@ import type { Link } from '../../lib/link/link.js';
 import { listen, makeFifo, record } from '../helpers/channel-pair.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { channelXml, dialWith, domainXml, type FakeVirsh, fakeVirsh } from '../helpers/libvirt.js';
+import { portOf } from '../helpers/proxies.js';
 import { openPty } from '../helpers/terminals.js';
 import { testWith } from '../helpers/test-with.js';
 import { eventually, ManualClock } from '../helpers/time.js';
@@ -20,18 +21,16 @@ async function hears(t: ExecutionContext, link: Link): Promise<void> {
   t.is(handler.bytes.toString(), 'hello');
 }
 
-/** Answers with what it is sent. */
-function echo(t: ExecutionContext, link: Link): void {
-  t.teardown(() => link.destroy());
-  link.start({
-    onBytes(bytes) {
-      link.write(Buffer.from(bytes));
-      return false;
+/** Listens on a channel, and answers with what it is sent. */
+const listenEcho = (t: ExecutionContext, text: string): ReturnType<typeof listen> =>
+  listen(t, text, {
+    onLink(link) {
+      t.teardown(() => link.destroy());
+      const nothing = () => undefined;
+      const onBytes = (bytes: Buffer) => link.write(Buffer.from(bytes)) && false;
+      link.start({ onBytes, onDrain: nothing, onClosed: nothing });
     },
-    onDrain: () => undefined,
-    onClosed: () => undefined,
   });
-}
 
 /** Dials the port of a domain that virsh prints. */
 function dialDomain(t: ExecutionContext, xml: string, text = 'libvirt:vm1'): Promise<Link> {
@@ -56,7 +55,7 @@ const PORTS: Record<string, (t: ExecutionContext) => Promise<string> | string> =
   },
   'a path with every character that XML can say, behind comments and in any quotes': async (t) => {
     const file = join(temporaryFolder(t), `a & <b> "c" 'd':-`);
-    await listen(t, `unix-listen:${file}:-`, { onLink: (link) => echo(t, link) });
+    await listenEcho(t, `unix-listen:${file}:-`);
     const written = file.replace(/[&<"]/g, (character) => `&#${character.charCodeAt(0)};`).replaceAll("'", '&apos;');
     const source = `<source  mode = "bind"\n path="${written}"></source>`;
     return `<!-- ${OTHER} --><![CDATA[${OTHER}]]>${channelXml('unix', source)}`;
@@ -64,9 +63,8 @@ const PORTS: Record<string, (t: ExecutionContext) => Promise<string> | string> =
 };
 for (const host of ['127.0.0.1', 'localhost', '', '0.0.0.0']) {
   PORTS[`a TCP port at "${host}"`] = async (t) => {
-    const { description } = await listen(t, 'tcp-listen:127.0.0.1:0', { onLink: (link) => echo(t, link) });
-    const [port] = /\d+$/.exec(description) ?? [];
-    return channelXml('tcp', `<source mode='bind' host='${host}' service='${port}'/>`);
+    const { description } = await listenEcho(t, 'tcp-listen:127.0.0.1:0');
+    return channelXml('tcp', `<source mode='bind' host='${host}' service='${portOf(description)}'/>`);
   };
 }
 
@@ -79,7 +77,7 @@ for (const [what, make] of Object.entries(PORTS)) {
 testWith('virsh')('the real virsh is understood, with the domains of a file', async (t) => {
   const folder = temporaryFolder(t);
   const socket = join(folder, 'a&b.sock');
-  await listen(t, `unix-listen:${socket}`, { onLink: (link) => echo(t, link) });
+  await listenEcho(t, `unix-listen:${socket}`);
   const port = channelXml('unix', `<source mode='bind' path='${socket.replace('&', '&amp;')}'/>`);
   const domain = (name: string, more = '') =>
     `<domain type='test' xmlns:test='http://libvirt.org/schemas/domain/test/1.0'><name>${name}</name>
@@ -166,10 +164,10 @@ test('what is denied at first, as while a domain starts, is tried once more a se
 
 test('a virsh that is missing, or that cannot be run, is not asked again', async (t) => {
   const file = join(temporaryFolder(t), 'virsh');
-  const missing = 'virsh is missing (Debian: libvirt-clients)';
-  await fails(t, dialWith(t, file, 'libvirt:vm1'), 'channel-unusable', missing);
-  writeFileSync(file, 'x', { mode: 0o644 });
-  await fails(t, dialWith(t, file, 'libvirt:vm1'), 'channel-unusable', 'virsh cannot be run');
+  for (const says of ['virsh is missing (Debian: libvirt-clients)', 'virsh cannot be run']) {
+    await fails(t, dialWith(t, file, 'libvirt:vm1'), 'channel-unusable', says);
+    writeFileSync(file, 'x', { mode: 0o644 });
+  }
 });
 
 /** Says whether there is input, and whether the process leads a session: then it could ask on a terminal. */
@@ -253,51 +251,40 @@ const ODD = [
   "<channel type='pty'><target type='virtio'/></channel>",
 ];
 
+type Cases = Readonly<Record<string, readonly [xml: string, says: string, text?: string]>>;
+
 /** Domains whose port is not there, at least not yet: their XML, what is said, and the channel. */
-const MISSING: Readonly<Record<string, readonly [xml: string, says: string, text?: string]>> = {
+const MISSING: Cases = {
   'a domain that is shut off': [domainXml(PORT).replace(" id='3'", ''), 'the domain is not running'],
   'no port': [domainXml(), 'no virtio port whose name begins with org.vproxy.; there are: none'],
   'ports of others': [domainXml(AGENT), 'begins with org.vproxy.; there are: org.qemu.guest_agent.0'],
   'another port': [domainXml(PORT, AGENT), 'there are: org.vproxy.0, org.qemu.guest_agent.0', 'libvirt:vm1:a'],
   'many ports': [domainXml(...MANY), 'port15, …'],
   'no virtio port': [domainXml(...ODD), 'there are: none'],
-  'a port outside of its devices': [
-    `<domain id='1'><x>${PORT}</x><metadata><devices>${PORT}</devices></metadata></domain>`,
-    'there are: none',
-  ],
+  'a port outside of its devices': [`<domain id='1'><x>${PORT}</x><y><devices>${PORT}</devices></y></domain>`, 'none'],
   'a path that is gone': [domainXml(PORT), 'unix-connect:/nowhere/vproxy.sock is missing (ENOENT)'],
   'FIFOs that are gone': [domainXml(channelXml('pipe', "<source path='/nowhere/pipe'/>")), '/nowhere/pipe.out'],
 };
 
 /** Ports that no attempt will open. */
-const UNUSABLE: typeof MISSING = {
+const UNUSABLE: Cases = {
   'several ports': [domainXml(PORT, unixXml('/x', 'org.vproxy.1'), AGENT), 'say which: org.vproxy.0, org.vproxy.1'],
   'a path that is none': [domainXml(unixXml(`/${'x'.repeat(107)}`)), '108 bytes, the system allows 107'],
   'no path': [domainXml(channelXml('unix', "<source mode='bind'/>")), 'of type unix has no path'],
   'no source': [domainXml(channelXml('unix', '')), 'of type unix has no path'],
   'QEMU that connects': [domainXml(channelXml('unix', "<source mode='connect' path='/run/a'/>")), LISTENS],
-  'QEMU that connects by TCP': [
-    domainXml(tcpXml("host='::1' service='90'", '', 'connect')),
-    '-c tcp-listen:[::1]:90 is what it needs',
-  ],
+  'QEMU that connects by TCP': [domainXml(tcpXml("host='::1' service='90'", '', 'connect')), 'tcp-listen:[::1]:90 is'],
   'TCP without a port': [domainXml(tcpXml("host='127.0.0.1'")), 'has no service'],
   'TCP with a word for a port': [domainXml(tcpXml("host='127.0.0.1' service='ssh'")), 'is not HOST:PORT'],
   telnet: [domainXml(tcpXml(LOCAL, "<protocol type='telnet'/>")), 'speaks telnet'],
   TLS: [domainXml(tcpXml(`${LOCAL} tls='yes'`, "<protocol type='raw'/>")), 'speaks tls'],
-  'another machine': [
-    domainXml(tcpXml("host='192.0.2.1' service='90'")),
-    'is at 192.0.2.1, which is no address of this machine',
-  ],
+  'another machine': [domainXml(tcpXml("host='192.0.2.1' service='90'")), '192.0.2.1, which is no address of this'],
   'a name of a machine': [domainXml(tcpXml("host='toString' service='90'")), 'is at toString'],
   spice: [domainXml(SPICE), 'is of type spicevmc; vproxy takes unix, tcp, pty, pipe', 'libvirt:vm1:com.redhat.spice.0'],
   'a type that no object has': [domainXml(channelXml('constructor', '')), 'is of type constructor'],
 };
 
-for (const [code, cases] of [
-  ['channel-missing', MISSING],
-  ['channel-unusable', UNUSABLE],
-] as const) {
-  for (const [what, [xml, says, text]] of Object.entries(cases)) {
-    test(`${what} is ${code}`, (t) => fails(t, dialDomain(t, xml, text), code, says));
-  }
+for (const [what, [xml, says, text]] of Object.entries({ ...MISSING, ...UNUSABLE })) {
+  const code = what in MISSING ? 'channel-missing' : 'channel-unusable';
+  test(`${what} is ${code}`, (t) => fails(t, dialDomain(t, xml, text), code, says));
 }

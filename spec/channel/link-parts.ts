@@ -8,7 +8,7 @@ import type { ByteSink } from '../../lib/codec/frame-writer.js';
 import { VproxyError } from '../../lib/errors.js';
 import { DuplexLink } from '../../lib/link/duplex-link.js';
 import { GatheredWrites } from '../../lib/link/gathered-writes.js';
-import type { Link, LinkHandler } from '../../lib/link/link.js';
+import type { LinkHandler } from '../../lib/link/link.js';
 import { LinkRunner } from '../../lib/link/link-runner.js';
 import { PAGE_BYTES, ReadSlab } from '../../lib/link/read-slab.js';
 import { sessionSettings } from '../../lib/session/settings.js';
@@ -28,6 +28,11 @@ function grown(): ReadSlab {
   return slab;
 }
 
+/** Short reads in a row. */
+function readShort(slab: ReadSlab, times: number): void {
+  for (let count = 0; count < times; count += 1) slab.took(100, false);
+}
+
 test('it holds a page while the zeros of an opening come, and its whole size when more does', (t) => {
   const slab = new ReadSlab(LARGEST);
   for (let count = 1; count < FIRST_READS; count += 1) {
@@ -43,43 +48,39 @@ test('it holds a page while the zeros of an opening come, and its whole size whe
 
 test('it comes back to a page after four short reads in a row', (t) => {
   const slab = grown();
-  for (let count = 0; count < 3; count += 1) slab.took(100, false);
+  readShort(slab, 3);
   slab.took(PAGE_BYTES, false);
-  for (let count = 0; count < 3; count += 1) slab.took(100, false);
+  readShort(slab, 3);
   t.is(slab.room.length, LARGEST);
-  slab.took(100, false);
+  readShort(slab, 1);
   t.is(slab.room.length, PAGE_BYTES);
   slab.took(PAGE_BYTES, false);
   t.is(slab.room.length, LARGEST, 'the next read that is full makes it large again');
 });
 
-test('what is kept is not read into any more, in pages', (t) => {
+test('what is kept is not read into any more, in pages; past a half, reads go on in another piece of memory', (t) => {
   const slab = grown();
+  const { buffer } = slab.room;
   const kept = slab.room.subarray(0, 5000).fill('k');
   slab.took(5000, true);
   t.is(slab.room.length, LARGEST - 2 * PAGE_BYTES);
   slab.room.fill('x');
   for (const page of slab.pages(0)) page.fill('x');
   t.true(kept.equals(Buffer.alloc(5000, 'k')));
-});
-
-test('reads do not become small where much is kept: past a half, it is another piece of memory', (t) => {
-  const slab = grown();
-  const first = slab.room;
-  slab.took(5 * PAGE_BYTES, true);
+  slab.took(3 * PAGE_BYTES, true);
   t.is(slab.room.length, LARGEST);
-  t.false(slab.room.buffer === first.buffer);
+  t.false(slab.room.buffer === buffer);
 });
 
 test('memory that was let go is used by the next slab that grows, unless a part of it was kept', (t) => {
   const slab = grown();
   const whole = slab.room.buffer;
-  for (let count = 0; count < 4; count += 1) slab.took(100, false);
+  readShort(slab, 4);
   const next = grown();
   t.true(next.room.buffer === whole);
 
   next.took(100, true);
-  for (let count = 0; count < 4; count += 1) next.took(100, false);
+  readShort(next, 4);
   t.is(next.room.length, PAGE_BYTES);
   t.false(grown().room.buffer === whole);
 });
@@ -240,42 +241,34 @@ test('whatever is written, all of it leaves in order, and in no more calls than 
 });
 
 /** A runner that was started on a link which records what is called, and the handler that the link was given. */
-function runOn(calls: string[], unwrittenBytes: () => number): { runner: LinkRunner; handler: LinkHandler } {
-  const started = { handler: null as LinkHandler | null };
-  const link: Link = {
+function runOn(unwrittenBytes = 0) {
+  const calls: string[] = [];
+  const started: LinkHandler[] = [];
+  const link = {
     description: 'a link',
-    get unwrittenBytes() {
-      return unwrittenBytes();
-    },
-    start: (handler) => (started.handler = handler),
+    unwrittenBytes,
+    start: (handler: LinkHandler) => void started.push(handler),
     pause: () => undefined,
     resume: () => undefined,
-    write: (bytes) => calls.push(String(bytes).includes('vproxy') ? 'HELLO' : 'zeros') > 0,
+    write: (bytes: Buffer) => calls.push(String(bytes).includes('vproxy') ? 'HELLO' : 'zeros') > 0,
     writeParts: () => calls.push('parts') > 0,
-    close: () => calls.push('close'),
-    destroy: () => calls.push('destroy'),
+    close: () => void calls.push('close'),
+    destroy: () => void calls.push('destroy'),
   };
   const runner = new LinkRunner(link, new ManualClock(), sessionSettings(seededIdentity('one')));
   runner.start();
-  if (started.handler === null) throw new Error('the link was not started');
-  return { runner, handler: started.handler };
+  return { link, calls, runner, handler: started[0] as LinkHandler };
 }
 
-test('what was gathered is written before the link is closed', (t) => {
-  const calls: string[] = [];
-  const { runner } = runOn(calls, () => 0);
-  const before = calls.length;
-  void runner.stop(new VproxyError('shutdown', 'at once'));
-  t.deepEqual(calls.slice(before), ['HELLO', 'close']);
-});
-
-test('what waited for a link that took nothing is written when it has drained', async (t) => {
-  const calls: string[] = [];
-  let unwrittenBytes = 1;
-  const { handler } = runOn(calls, () => unwrittenBytes);
+test('what was gathered is written before the link is closed, and when one that took nothing has drained', async (t) => {
+  const closing = runOn();
+  const before = closing.calls.length;
+  void closing.runner.stop(new VproxyError('shutdown', 'at once'));
+  t.deepEqual(closing.calls.slice(before), ['HELLO', 'close']);
+  const { link, calls, handler } = runOn(1);
   await nextTurn();
   t.false(calls.includes('HELLO'));
-  unwrittenBytes = 0;
+  link.unwrittenBytes = 0;
   handler.onDrain();
   t.is(calls.at(-1), 'HELLO');
 });
@@ -295,20 +288,15 @@ test('a buffer may be used again as soon as it was written, also where the Duple
   t.is(recorder.bytes.toString(), 'firstWRONG');
 });
 
-test('a Duplex that fails closes the link with channel-failed, and what it says later harms nobody', async (t) => {
-  const [near] = duplexPair();
-  const recorder = record(new DuplexLink('near', near));
-  near.emit('error', new Error('the line is down'));
-  near.emit('error', new Error('still'));
-  t.like(await recorder.closed, { code: 'channel-failed', message: 'near failed: the line is down' });
-  t.true(near.destroyed);
-});
-
-test('a Duplex that is destroyed by its owner closes the link', async (t) => {
-  const [near] = duplexPair();
-  const recorder = record(new DuplexLink('near', near));
-  near.destroy();
-  t.is((await recorder.closed).code, 'channel-closed');
+test('a Duplex that fails, or is destroyed by its owner, closes the link; what it says later harms nobody', async (t) => {
+  const [[failing], [destroyed]] = [duplexPair(), duplexPair()];
+  const [failure, end] = [failing, destroyed].map((duplex) => record(new DuplexLink('near', duplex)).closed);
+  failing.emit('error', new Error('the line is down'));
+  failing.emit('error', new Error('still'));
+  t.like(await failure, { code: 'channel-failed', message: 'near failed: the line is down' });
+  t.true(failing.destroyed);
+  destroyed.destroy();
+  t.is((await end)?.code, 'channel-closed');
 });
 
 test('a Duplex that cannot carry bytes both ways is refused', (t) => {

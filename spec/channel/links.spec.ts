@@ -3,11 +3,12 @@ import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { openSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
 import { virtserialKind } from '../../lib/channel/virtserial.js';
 import { vsockConnectKind, vsockListenKind } from '../../lib/channel/vsock.js';
-import type { ErrorCode } from '../../lib/errors.js';
+import type { ErrorCode, VproxyError } from '../../lib/errors.js';
 import { PollingLink } from '../../lib/link/device-link.js';
 import { DuplexLink } from '../../lib/link/duplex-link.js';
 import type { Link } from '../../lib/link/link.js';
@@ -70,8 +71,7 @@ const RELAY = fileURLToPath(new URL('../helpers/socket-relay.js', import.meta.ur
 const exec = sockets((folder) => [`unix-listen:${folder}/c`, `exec:exec ${process.execPath} ${RELAY} ${folder}/c`]);
 
 const vsock: Open = async (t) => {
-  const accepted = deferred<Link>();
-  const port = await freePort();
+  const [accepted, port] = [deferred<Link>(), await freePort()];
   const listener = await vsockListenKind(loopbackVsock).listen(port, {
     onLink: (link) => accepted.resolve(link),
     onFailed: (error) => t.fail(error.message),
@@ -133,7 +133,7 @@ const stdio: Open = async (t) => {
 };
 
 const duplexes =
-  (open: (t: ExecutionContext) => ReturnType<typeof duplexPair> | Promise<ReturnType<typeof duplexPair>>): Open =>
+  (open: (t: ExecutionContext) => Promise<[Duplex, Duplex]> | [Duplex, Duplex]): Open =>
   async (t) => {
     const [one, other] = await open(t);
     const [near, far] = [new DuplexLink('near', one), new DuplexLink('far', other)];
@@ -141,10 +141,10 @@ const duplexes =
     return { near, far };
   };
 
-const unixSockets = async (t: ExecutionContext): Promise<ReturnType<typeof duplexPair>> => {
+async function unixDuplexes(t: ExecutionContext): Promise<[Duplex, Duplex]> {
   const { near, far } = await unixPair(t, false);
   return [near, far];
-};
+}
 
 /** The kinds, and the code of the other end's end; null where that cannot be seen. */
 const KINDS: readonly (readonly [name: string, open: Open, end: ErrorCode | null])[] = [
@@ -159,7 +159,7 @@ const KINDS: readonly (readonly [name: string, open: Open, end: ErrorCode | null
   ['exec', exec, 'channel-closed'],
   ['stdio over pipes', stdio, 'channel-ended'],
   ['a pair in memory', duplexes(duplexPair), 'channel-closed'],
-  ['sockets as Duplex', duplexes(unixSockets), 'channel-closed'],
+  ['sockets as Duplex', duplexes(unixDuplexes), 'channel-closed'],
   ['pipe-open', fifos, null],
   [
     'tty-open',
@@ -211,7 +211,16 @@ for (const [name, open, end] of KINDS) {
     const [nearHandler, farHandler] = [new LinkRecorder({ keeps }), new LinkRecorder()];
     if (started) near.start(nearHandler);
     far.start(farHandler);
-    return { near, far, nearHandler, farHandler };
+    /** Starts the near one with a handler that does this first whenever bytes come. */
+    const startWith = (act: () => void): void => {
+      const onBytes = (bytes: Buffer): boolean => {
+        act();
+        return nearHandler.onBytes(bytes);
+      };
+      const onClosed = (reason: VproxyError): void => nearHandler.onClosed(reason);
+      near.start({ onBytes, onDrain: () => nearHandler.onDrain(), onClosed });
+    };
+    return { near, far, nearHandler, farHandler, startWith };
   }
 
   test(`${name}: a megabyte passes each way at once, in tiny and in large writes, also into buffers that are kept`, async (t) => {
@@ -275,41 +284,26 @@ for (const [name, open, end] of KINDS) {
   }
 
   test(`${name}: a handler may destroy the link while it is given bytes`, async (t) => {
-    const { near, far, nearHandler } = await start(t, { started: false });
+    const { near, far, nearHandler, startWith } = await start(t, { started: false });
     for (let count = 0; count < 8; count++) far.write(Buffer.from(PIECE));
-    near.start({
-      onBytes(bytes) {
-        near.destroy();
-        return nearHandler.onBytes(bytes);
-      },
-      onDrain: () => nearHandler.onDrain(),
-      onClosed: (reason) => nearHandler.onClosed(reason),
-    });
+    startWith(() => near.destroy());
     t.is((await nearHandler.closed).code, 'shutdown');
     t.is(nearHandler.pieces.length, 1);
   });
 
   test(`${name}: a link that is paused while it is given bytes gives the next ones when it is resumed`, async (t) => {
-    const { near, far, nearHandler, farHandler } = await start(t, { started: false });
-    let isPaused = false;
-    let pauses = 0;
-    near.start({
-      onBytes(bytes) {
-        t.false(isPaused);
-        isPaused = true;
-        pauses += 1;
-        near.pause();
-        // Two turns: what was about to be read would come in the first.
-        setImmediate(() =>
-          setImmediate(() => {
-            isPaused = false;
-            near.resume();
-          }),
-        );
-        return nearHandler.onBytes(bytes);
-      },
-      onDrain: () => nearHandler.onDrain(),
-      onClosed: (reason) => nearHandler.onClosed(reason),
+    const { near, far, nearHandler, farHandler, startWith } = await start(t, { started: false });
+    let [isPaused, pauses] = [false, 0];
+    startWith(() => {
+      t.false(isPaused);
+      isPaused = true;
+      pauses += 1;
+      near.pause();
+      // Two turns: what was about to be read would come in the first.
+      setImmediate(setImmediate, () => {
+        isPaused = false;
+        near.resume();
+      });
     });
     const sent = randomBytes(500_000);
     await writeAll(far, farHandler, sent);

@@ -1,7 +1,4 @@
-/**
- * The other ends of chardevs of a real QEMU, each spelled the same for both. No guest is needed: its monitor is at
- * each.
- */
+/** The other ends of chardevs of a real QEMU, each spelled the same for both. No guest is needed: its monitor is at each. */
 import { execFile, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
@@ -18,12 +15,12 @@ import { testWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 
 const QEMU = 'qemu-system-x86_64';
+const NO_MACHINE = ['-M', 'none', '-S', '-nodefaults', '-display', 'none'];
 const withQemu = testWith('qemu');
 
 /** A QEMU without a machine; its output, until the test is over. */
 function startQemu(t: ExecutionContext, args: readonly string[]): () => string {
-  const words = ['-M', 'none', '-S', '-nodefaults', '-display', 'none', ...args];
-  const child = spawn(QEMU, words, { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(QEMU, [...NO_MACHINE, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
   let said = '';
   for (const output of [child.stdout, child.stderr]) output.on('data', (text) => (said += String(text)));
   t.teardown(async () => {
@@ -46,20 +43,20 @@ async function talk(t: ExecutionContext, link: Link): Promise<void> {
 
 /** The link of a channel, whether it dials or listens. */
 async function open(t: ExecutionContext, text: string, start: () => () => string): Promise<Link> {
-  if (parseChannel(text).kind.mode === 'listen') {
-    const accepted = deferred<Link>();
-    await listen(t, text, { onLink: (link) => accepted.resolve(link) });
-    start();
-    const link = await accepted.promise;
-    t.teardown(() => link.destroy());
-    return link;
+  if (parseChannel(text).kind.mode === 'dial') {
+    const said = start();
+    return eventually(() => dial(t, text), { what: `${text} (${said()})` });
   }
-  const said = start();
-  return eventually(() => dial(t, text), { what: `${text} (${said()})` });
+  const accepted = deferred<Link>();
+  await listen(t, text, { onLink: (link) => accepted.resolve(link) });
+  start();
+  const link = await accepted.promise;
+  t.teardown(() => link.destroy());
+  return link;
 }
 
 /** The chardev of `-chardev`, and the older form of `-qmp`. */
-const SPELLINGS: readonly (readonly [option: 'chardev' | 'qmp', chardev: string])[] = [
+const SPELLINGS = [
   ['chardev', 'socket,path=FOLDER/q.sock,server=on,wait=off,id=c0'],
   ['chardev', 'socket,id=c0,path=FOLDER/a,,b.sock,server,nowait'],
   ['chardev', 'socket,id=c0,path=FOLDER/q.sock,server=on,wait=on'],
@@ -75,7 +72,7 @@ const SPELLINGS: readonly (readonly [option: 'chardev' | 'qmp', chardev: string]
   ['qmp', 'tcp::PORT,server=on,wait=off'],
   ['qmp', 'tcp:127.0.0.1:PORT'],
   ['qmp', 'pipe:FOLDER/pipe'],
-];
+] as const;
 
 for (const [option, spelling] of SPELLINGS) {
   withQemu(`-${option} ${spelling} is understood as QEMU does`, async (t) => {
@@ -124,8 +121,7 @@ withQemu('what QEMU refuses itself is refused', async (t) => {
     'socket,id=c0 -x,path=/nowhere/q.sock',
   ]) {
     t.throws(() => parseChannel(`qemu:${chardev}`), { code: 'bad-argument' }, chardev);
-    const words = ['-M', 'none', '-S', '-nodefaults', '-display', 'none', '-chardev', chardev];
-    const failure = promisify(execFile)(QEMU, words, { timeout: 20_000 });
+    const failure = promisify(execFile)(QEMU, [...NO_MACHINE, '-chardev', chardev], { timeout: 20_000 });
     await t.throwsAsync(failure, { message: /-chardev/, code: 1 }, chardev);
   }
 });

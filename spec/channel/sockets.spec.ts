@@ -23,7 +23,7 @@ import { temporaryFolder } from '../helpers/files.js';
 import { answering, firecracker, inPieces } from '../helpers/hybrid-vsock.js';
 import { freePort } from '../helpers/ports.js';
 import { connectedProxies, echo, localServer, localSocket, readToEnd, TestProxy } from '../helpers/proxies.js';
-import { eventually, ManualClock } from '../helpers/time.js';
+import { advanceUntil, eventually, ManualClock } from '../helpers/time.js';
 
 async function rejects(t: ExecutionContext, attempt: Promise<unknown>, code: ErrorCode, says: string): Promise<void> {
   const { message } = await t.throwsAsync(attempt, { instanceOf: VproxyError, code });
@@ -41,11 +41,12 @@ async function listener(t: ExecutionContext, file: string, backlog = 511) {
   return child;
 }
 
-/** A socket file whose listener died without removing it. */
-async function leaveStaleSocket(t: ExecutionContext, file: string): Promise<void> {
-  const child = await listener(t, file);
-  child.kill('SIGKILL');
-  await once(child, 'exit');
+/** A channel that listens, and the first link to it. */
+async function listenForOne(t: ExecutionContext, text: string) {
+  const accepted = deferred<Link>();
+  const listening = await listen(t, text, { onLink: (link) => accepted.resolve(link) });
+  t.teardown(async () => (await accepted.promise).destroy());
+  return { listening, accepted: accepted.promise };
 }
 
 test('what can be dialled: a socket, also behind a link where that may be; anything else says what is wrong', async (t) => {
@@ -62,7 +63,9 @@ test('what can be dialled: a socket, also behind a link where that may be; anyth
   });
   symlinkSync('socket', at('link'));
   writeFileSync(at('regular'), '');
-  await leaveStaleSocket(t, at('stale'));
+  const child = await listener(t, at('stale'));
+  child.kill('SIGKILL');
+  await once(child, 'exit');
   await unix('link');
   await unix('socket', false);
   await rejects(t, unix('link', false), 'channel-unusable', 'a symbolic link');
@@ -75,6 +78,9 @@ test('what can be dialled: a socket, also behind a link where that may be; anyth
   // Behind these another one is accepted for certain.
   await unix('socket');
   await eventually(() => accepted === 3, { what: 'the third' });
+  // What its listener left is replaced.
+  await listen(t, `unix-listen:${at('stale')}`);
+  await unix('stale');
 });
 
 test('dialling that is given up rejects with shutdown, before and meanwhile', async (t) => {
@@ -107,16 +113,6 @@ test('a socket file has the mode 0600 before anybody can connect', async (t) => 
   t.is(statSync(file).mode & 0o777, 0o600);
 });
 
-test('a stale socket file is replaced', async (t) => {
-  const file = join(temporaryFolder(t), 'stale');
-  await leaveStaleSocket(t, file);
-  const accepted = deferred<Link>();
-  await listen(t, `unix-listen:${file}`, { onLink: (link) => accepted.resolve(link) });
-  await dial(t, `unix-connect:${file}`);
-  (await accepted.promise).destroy();
-  t.pass();
-});
-
 test('a socket file whose listener is too busy to answer is not stolen', async (t) => {
   const file = join(temporaryFolder(t), 'busy');
   const child = await listener(t, file, 1);
@@ -128,18 +124,13 @@ test('a socket file whose listener is too busy to answer is not stolen', async (
   await rejects(t, listen(t, `unix-listen:${file}`), 'address-in-use', 'it is taken by ');
 });
 
-test('a file that is no socket is neither replaced nor removed', async (t) => {
-  const file = join(temporaryFolder(t), 'notes');
-  writeFileSync(file, 'precious');
-  await rejects(t, listen(t, `unix-listen:${file}`), 'address-in-use', 'not a socket');
-  t.is(readFileSync(file, 'utf8'), 'precious');
-});
-
-test('a symbolic link is not followed', async (t) => {
+test('a file that is no socket is neither replaced nor removed, and a symbolic link is not followed', async (t) => {
   const folder = temporaryFolder(t);
   writeFileSync(join(folder, 'notes'), 'precious');
   symlinkSync('notes', join(folder, 'link'));
-  await rejects(t, listen(t, `unix-listen:${folder}/link`), 'address-in-use', 'not a socket');
+  for (const name of ['notes', 'link'])
+    await rejects(t, listen(t, `unix-listen:${folder}/${name}`), 'address-in-use', 'not a socket');
+  t.is(readFileSync(join(folder, 'notes'), 'utf8'), 'precious');
 });
 
 test('an address that is taken, or cannot be had, has a code each', async (t) => {
@@ -155,14 +146,11 @@ test('an address that is taken, or cannot be had, has a code each', async (t) =>
 
 test('closing a listener removes its socket file and leaves its links', async (t) => {
   const file = join(temporaryFolder(t), 'channel.sock');
-  const accepted = deferred<Link>();
-  const listening = await listen(t, `unix-listen:${file}`, { onLink: (link) => accepted.resolve(link) });
+  const { listening, accepted } = await listenForOne(t, `unix-listen:${file}`);
   const dialled = await dial(t, `unix-connect:${file}`);
-  const link = await accepted.promise;
-  t.teardown(() => link.destroy());
+  const recorder = record(await accepted);
   await listening.close();
   t.false(existsSync(file));
-  const recorder = record(link);
   dialled.write(Buffer.from('still here'));
   await recorder.received(10);
   t.is(String(recorder.bytes), 'still here');
@@ -170,26 +158,21 @@ test('closing a listener removes its socket file and leaves its links', async (t
 });
 
 test('descriptions name the kind, the port that was picked, and who connected', async (t) => {
-  const accepted = deferred<Link>();
-  const { description } = await listen(t, 'tcp-listen:127.0.0.1:0', { onLink: (link) => accepted.resolve(link) });
-  t.regex(description, /^tcp-listen:127\.0\.0\.1:[1-9]\d*$/);
-  const dialled = await dial(t, description.replace('listen', 'connect'));
-  t.is(dialled.description, description.replace('listen', 'connect'));
-  const link = await accepted.promise;
-  t.teardown(() => link.destroy());
-  t.regex(link.description, /^tcp-listen:127\.0\.0\.1:\d+ from 127\.0\.0\.1:\d+$/);
+  const { listening, accepted } = await listenForOne(t, 'tcp-listen:127.0.0.1:0');
+  t.regex(listening.description, /^tcp-listen:127\.0\.0\.1:[1-9]\d*$/);
+  const text = listening.description.replace('listen', 'connect');
+  t.is((await dial(t, text)).description, text);
+  t.regex((await accepted).description, /^tcp-listen:127\.0\.0\.1:\d+ from 127\.0\.0\.1:\d+$/);
 });
 
 test('which listeners are private', (t) => {
-  const isPrivate = (text: string): boolean => {
+  const local = ['127.0.0.1', '127.9.9.9', 'localhost', '[::1]', '[0:0:0:0:0:0:0:1]'];
+  const others = ['0.0.0.0', '[::]', '10.0.0.1', '128.0.0.1', 'localhost.example.com'];
+  for (const text of ['unix-listen:/a', ...[...local, ...others].map((host) => `tcp-listen:${host}:0`)]) {
     const { kind, address } = parseChannel(text);
-    return kind.mode === 'listen' && kind.isPrivate(address);
-  };
-  t.true(isPrivate('unix-listen:/a'));
-  for (const host of ['127.0.0.1', '127.9.9.9', 'localhost', '[::1]', '[0:0:0:0:0:0:0:1]'])
-    t.true(isPrivate(`tcp-listen:${host}:0`), host);
-  for (const host of ['0.0.0.0', '[::]', '10.0.0.1', '128.0.0.1', 'localhost.example.com'])
-    t.false(isPrivate(`tcp-listen:${host}:0`), host);
+    const isPrivate = kind.mode === 'listen' && kind.isPrivate(address);
+    t.is(isPrivate, !others.some((host) => text.endsWith(`:${host}:0`)), text);
+  }
 });
 
 // AF_VSOCK.
@@ -214,17 +197,15 @@ test('a port that is taken, or not listened on, has its own code, and no descrip
 });
 
 /** A system whose connections are made when the test says so; its descriptors are real, so that they can be closed. */
-const fakeSystem = (changes: Partial<VsockSystem> = {}) => {
-  const system: VsockSystem = {
+const fakeSystem = (changes: Partial<VsockSystem>) => () =>
+  Promise.resolve<VsockSystem>({
     socket: () => openSync('/dev/null', 'r'),
     connect: () => -constants.errno.EINPROGRESS,
     bind: () => 0,
     pendingError: () => 0,
     isWritable: () => false,
     ...changes,
-  };
-  return () => Promise.resolve(system);
-};
+  });
 
 const { ECONNRESET, ENODEV, EAFNOSUPPORT, EACCES } = constants.errno;
 for (const [what, changes, code, message] of [
@@ -243,21 +224,14 @@ test('a connection that is not made keeps the event loop free, and is given up a
   const clock = new ManualClock();
   let looks = 0;
   const kind = vsockConnectKind(fakeSystem({ isWritable: () => (looks += 1) < 0 }), clock);
-  let isOver = false;
-  const late = t
-    .throwsAsync(kind.dial({ cid: 3, port: 9 }, patiently()), { code: 'channel-failed', message: /ETIMEDOUT/ })
-    .finally(() => (isOver = true));
-  const passUntil = (isDone: () => boolean) => eventually(() => (clock.advance(50), isDone()), { intervalMs: 1 });
-  await passUntil(() => isOver);
-  await late;
+  const dialling = (context = patiently()) => kind.dial({ cid: 3, port: 9 }, context);
+  await advanceUntil(clock, t.throwsAsync(dialling(), { code: 'channel-failed', message: /ETIMEDOUT/ }));
   t.true(looks > 90 && looks < 130, `${looks} looks`);
   const stop = new AbortController();
-  const given = t.throwsAsync(kind.dial({ cid: 3, port: 9 }, { ...patiently(), signal: stop.signal }), {
-    code: 'shutdown',
-  });
+  const given = t.throwsAsync(dialling({ ...patiently(), signal: stop.signal }), { code: 'shutdown' });
   stop.abort();
-  await passUntil(() => clock.pending === 0);
-  await given;
+  await advanceUntil(clock, given);
+  t.is(clock.pending, 0);
 });
 
 test('without koffi both say what to install, and what does without', async (t) => {
@@ -275,21 +249,18 @@ test('without koffi both say what to install, and what does without', async (t) 
 
 // Hybrid vsock.
 
-test('the line is one write, and what comes behind the answer belongs to the channel', async (t) => {
-  const path = join(temporaryFolder(t), 'vmm');
-  const requests = await firecracker(t, path, { 7: (socket) => socket.write('hello') });
-  const handler = record(await dial(t, `vsock-mux-connect:${path}:7`));
-  await handler.received(5);
-  t.is(handler.bytes.toString(), 'hello');
-  t.deepEqual(requests, [{ line: 'CONNECT 7\n', early: '' }]);
-});
+const vmmOf = (t: ExecutionContext): string => join(temporaryFolder(t), 'vmm');
 
-test('an answer in pieces is understood', async (t) => {
-  const path = join(temporaryFolder(t), 'vmm');
-  await answering(t, path, (socket) => inPieces(socket, ['O', 'K 10', '73741824', '\nfirst', ' second']));
-  const handler = record(await dial(t, `vsock-mux-connect:${path}:7`));
-  await handler.received(12);
-  t.is(handler.bytes.toString(), 'first second');
+test('the line is one write, an answer in pieces is understood, and what is behind it belongs to the channel', async (t) => {
+  const [whole, pieces] = [vmmOf(t), vmmOf(t)];
+  const requests = await firecracker(t, whole, { 7: (socket) => socket.write('hello') });
+  await answering(t, pieces, (socket) => inPieces(socket, ['O', 'K 10', '73741824', '\nhel', 'lo']));
+  for (const path of [whole, pieces]) {
+    const handler = record(await dial(t, `vsock-mux-connect:${path}:7`));
+    await handler.received(5);
+    t.is(handler.bytes.toString(), 'hello');
+  }
+  t.deepEqual(requests, [{ line: 'CONNECT 7\n', early: '' }]);
 });
 
 for (const [what, answer, code, message] of [
@@ -299,14 +270,14 @@ for (const [what, answer, code, message] of [
   ['an endless answer', (socket: net.Socket) => socket.write('OK'.repeat(99)), 'channel-failed', /more than a line/],
 ] as const) {
   test(`${what} is ${code}`, async (t) => {
-    const path = join(temporaryFolder(t), 'vmm');
+    const path = vmmOf(t);
     await answering(t, path, (socket) => void answer(socket));
     await t.throwsAsync(dial(t, `vsock-mux-connect:${path}:7`), { code, message });
   });
 }
 
 test('no answer for 5 s is channel-failed, no socket channel-missing, and dialling can be given up', async (t) => {
-  const path = join(temporaryFolder(t), 'vmm');
+  const path = vmmOf(t);
   let asked = 0;
   await answering(t, path, () => void (asked += 1));
   const clock = new ManualClock();

@@ -1,241 +1,195 @@
 /** Copies that fail: what they report, and that they leave nothing. */
 import { execFileSync } from 'node:child_process';
-import { appendFileSync, mkdirSync, readdirSync, renameSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, readdirSync, renameSync, truncateSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { type CopyFiles, SYSTEM_FILES } from '../../lib/copy/system-files.js';
-import { CopyPair, type CopyPairOptions, describeTree, makeTree } from '../helpers/copy-pair.js';
-import { temporaryFolder } from '../helpers/files.js';
+import {
+  type CopyPair,
+  type CopyPairOptions,
+  copyScene,
+  describeTree,
+  makeTree,
+  type Tree,
+} from '../helpers/copy-pair.js';
 import { eventually } from '../helpers/time.js';
 
 test('two folders that the file system at the target takes for one are not merged', async (t) => {
-  const [from, to] = [temporaryFolder(t), temporaryFolder(t)];
-  makeTree(from, { app: { Data: { x: 'x' }, data: { y: 'y' } } });
   // As one does that tells no capitals.
   const mkdir: CopyFiles['mkdir'] = (path) => SYSTEM_FILES.mkdir(path.replace('/data', '/Data'));
-  const pair = new CopyPair(t, { serviceFiles: { ...SYSTEM_FILES, mkdir } });
-  await t.throwsAsync(pair.put([join(from, 'app')], to), { code: 'copy-failed', message: /app\/data: .*\(EEXIST\)$/ });
+  const serviceFiles = { ...SYSTEM_FILES, mkdir };
+  const { to, pair, sources } = copyScene(t, { app: { Data: { x: 'x' }, data: { y: 'y' } } }, { serviceFiles });
+  await t.throwsAsync(pair.put(sources('app'), to), { code: 'copy-failed', message: /app\/data: .*\(EEXIST\)$/ });
   t.deepEqual(readdirSync(to), []);
 });
 
-/** A system whose disk is full after this number of bytes. */
-function fullAfter(bytes: number): CopyFiles {
+/** How a disk writes that is full after this number of bytes. */
+function fullAfter(bytes: number): CopyFiles['write'] {
   let left = bytes;
-  return {
-    ...SYSTEM_FILES,
-    async write(fd, buffers, position) {
-      if (left <= 0) throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' });
-      const part = Buffer.concat(buffers).subarray(0, left);
-      left -= part.length;
-      return SYSTEM_FILES.write(fd, [part], position);
-    },
+  return (fd, buffers, position) => {
+    if (left <= 0) throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' });
+    const part = Buffer.concat(buffers).subarray(0, left);
+    left -= part.length;
+    return SYSTEM_FILES.write(fd, [part], position);
   };
 }
 
-const receiverFiles = (direction: 'put' | 'get', files: CopyFiles): CopyPairOptions =>
-  direction === 'put' ? { serviceFiles: files } : { callerFiles: files };
+const writing = (direction: 'put' | 'get', write: CopyFiles['write']): CopyPairOptions => ({
+  [direction === 'put' ? 'serviceFiles' : 'callerFiles']: { ...SYSTEM_FILES, write },
+});
+
+const isOver = (pair: CopyPair) => eventually(() => pair.service.runningCount === 0, { what: 'the end of the copy' });
 
 for (const direction of ['put', 'get'] as const) {
   for (const bytes of [0, 10, 400_000]) {
     test(`${direction}: a disk that is full after ${bytes} bytes leaves nothing`, async (t) => {
-      const [from, to] = [temporaryFolder(t), temporaryFolder(t)];
-      makeTree(from, { app: { large: Buffer.alloc(5_000_000, 1), small: 'small' } });
-      const pair = new CopyPair(t, receiverFiles(direction, fullAfter(bytes)));
-      const error = await t.throwsAsync(pair[direction]([join(from, 'app')], to), { code: 'copy-failed' });
+      const tree = { app: { large: Buffer.alloc(5_000_000, 1), small: 'small' } };
+      const { to, pair, sources } = copyScene(t, tree, writing(direction, fullAfter(bytes)));
+      const error = await t.throwsAsync(pair[direction](sources('app'), to), { code: 'copy-failed' });
       t.true(error.message.endsWith(`${join(to, 'app/large')}: no space left on device (ENOSPC)`), error.message);
-      await eventually(() => pair.service.runningCount === 0);
+      await isOver(pair);
       t.deepEqual(readdirSync(to), []);
     });
   }
 
   test(`${direction}: short writes are gone on with`, async (t) => {
-    const [from, to] = [temporaryFolder(t), temporaryFolder(t)];
-    makeTree(from, { app: { large: Buffer.alloc(1_000_001, 'abcdefg'), small: 'small' } });
     const write: CopyFiles['write'] = (fd, buffers, position) =>
       SYSTEM_FILES.write(fd, [Buffer.concat(buffers).subarray(0, 30_011)], position);
-    await new CopyPair(t, receiverFiles(direction, { ...SYSTEM_FILES, write }))[direction]([join(from, 'app')], to);
+    const tree = { app: { large: Buffer.alloc(1_000_001, 'abcdefg'), small: 'small' } };
+    const { from, to, pair, sources } = copyScene(t, tree, writing(direction, write));
+    await pair[direction](sources('app'), to);
     t.deepEqual(describeTree(join(to, 'app')), describeTree(join(from, 'app')));
   });
 
-  const TARGETS = [
-    ['a file for a folder', 'app', 'app', 'it is no folder, and a folder is to take its place'],
-    ['a folder for a file', 'file', 'folder', 'it is a folder, and a file is to take its place'],
-    ['a file within for a folder', 'app', 'merged', 'it is no folder, and a folder is to take its place'],
-    ['a folder within for a file', 'app', 'merged2', 'it is a folder, and a file is to take its place'],
-    ['a link within for a folder', 'app', 'merged3', 'it is no folder, and a folder is to take its place'],
-    ['a FIFO within for a file', 'app', 'merged4', 'it is neither a file nor a folder'],
-    ['a FIFO for a file', 'file', 'fifo/file', 'it is neither a file nor a folder'],
-    ['no folder at all', 'file', 'missing/', 'there is no such folder'],
-    ['no folder to put it into', 'file', 'missing/x', 'there is no such folder'],
-    ['a file as a folder', 'file', 'app/', 'it is no folder'],
-  ] as const;
-  for (const [title, source, target, why] of TARGETS) {
-    test(`${direction}: refused: ${title} at the target`, async (t) => {
-      const [from, to] = [temporaryFolder(t), temporaryFolder(t)];
-      makeTree(from, { app: { a: 'a', sub: { x: 'x' } }, file: 'file' });
-      makeTree(to, {
-        app: 'a file',
-        folder: { file: {} },
-        merged: { app: { sub: 'a file' } },
-        merged2: { app: { a: { z: 'z' } } },
-        merged3: { app: { sub: '->../../folder' } },
-        merged4: { app: {} },
-        fifo: {},
-      });
-      for (const name of ['fifo/file', 'merged4/app/a']) execFileSync('mkfifo', [join(to, name)]);
-      const names = (): string => execFileSync('find', [to, '-printf', '%p %y\\n'], { encoding: 'utf8' });
-      const before = names();
-      const pair = new CopyPair(t);
-      const path = title === 'a file for a folder' ? join(to, 'app') : `${to}/${target}`;
-      const error = await t.throwsAsync(pair[direction]([join(from, source)], path), { code: 'copy-refused' });
-      t.true(error.message.endsWith(why), error.message);
-      await eventually(() => pair.service.runningCount === 0);
-      t.is(names(), before);
+  test(`${direction}: what stands in the way at the target is refused, and stays`, async (t) => {
+    const { to, pair, sources } = copyScene(t, { app: { a: 'a', sub: { x: 'x' } }, file: 'file' });
+    makeTree(to, {
+      app: 'a file',
+      folder: { file: {} },
+      merged: { app: { sub: 'a file' } },
+      merged2: { app: { a: { z: 'z' } } },
+      merged3: { app: { sub: '->../../folder' } },
+      merged4: { app: {} },
+      fifo: {},
     });
-  }
-
-  test(`${direction}: what is there no longer, or may not be copied, is named`, async (t) => {
-    const [from, to] = [temporaryFolder(t), temporaryFolder(t)];
-    makeTree(from, { app: { 'a.txt': 'a', sub: { l: '->../../out' } }, twice: { app: {} }, abs: { l: '->/etc' } });
-    execFileSync('mkfifo', [join(from, 'fifo')]);
-    const cases = [
-      [['missing'], 'copy-failed', 'missing: there is no such file or folder (ENOENT)'],
-      [['fifo'], 'copy-refused', 'fifo: it is neither a file nor a folder'],
-      [['app'], 'copy-refused', 'app/sub/l: the link leads out of what is copied, to ../../out'],
-      [['abs'], 'copy-refused', 'abs/l: the link leads out of what is copied, to /etc'],
-    ] as const;
-    for (const [names, code, message] of cases) {
-      const copied = new CopyPair(t)[direction](
-        names.map((name) => join(from, name)),
-        to,
-      );
-      const error = await t.throwsAsync(copied, { code });
-      t.true(error.message.endsWith(message), error.message);
-      t.deepEqual(readdirSync(to), []);
+    for (const name of ['fifo/file', 'merged4/app/a']) execFileSync('mkfifo', [join(to, name)]);
+    const names = (): string => execFileSync('find', [to, '-printf', '%p %y\\n'], { encoding: 'utf8' });
+    const before = names();
+    for (const [source, target, why] of [
+      ['app', 'app', 'it is no folder, and a folder is to take its place'],
+      ['file', 'folder', 'it is a folder, and a file is to take its place'],
+      ['app', 'merged', 'it is no folder, and a folder is to take its place'],
+      ['app', 'merged2', 'it is a folder, and a file is to take its place'],
+      ['app', 'merged3', 'it is no folder, and a folder is to take its place'],
+      ['app', 'merged4', 'it is neither a file nor a folder'],
+      ['file', 'fifo/file', 'it is neither a file nor a folder'],
+      ['file', 'missing/', 'there is no such folder'],
+      ['file', 'missing/x', 'there is no such folder'],
+      ['file', 'app/', 'it is no folder'],
+    ] as const) {
+      const copied = pair[direction](sources(source), `${to}/${target}`);
+      const { message } = await t.throwsAsync(copied, { code: 'copy-refused' }, target);
+      t.true(message.endsWith(why), `${target}: ${message}`);
+      await isOver(pair);
+      t.is(names(), before, target);
     }
-    await t.throwsAsync(
-      new CopyPair(t)[direction](
-        ['app', 'twice/app'].map((name) => join(from, name)),
-        to,
-      ),
-      {
-        code: 'copy-refused',
-      },
-    );
-    await t.throwsAsync(new CopyPair(t)[direction](['/'], to), { code: 'bad-argument' });
   });
 
-  test(`${direction}: what is neither file, folder nor link in a tree is left out with a warning`, async (t) => {
-    const [from, to] = [temporaryFolder(t), temporaryFolder(t)];
-    makeTree(from, { app: { a: 'a' } });
+  test(`${direction}: what is there no longer, or may not be copied, is named`, async (t) => {
+    const tree = { app: { 'a.txt': 'a', sub: { l: '->../../out' } }, twice: { app: {} }, abs: { l: '->/etc' } };
+    const { from, to, pair, sources } = copyScene(t, tree);
+    execFileSync('mkfifo', [join(from, 'fifo')]);
+    for (const [paths, code, says] of [
+      [sources('missing'), 'copy-failed', /missing: there is no such file or folder \(ENOENT\)$/],
+      [sources('fifo'), 'copy-refused', /fifo: it is neither a file nor a folder$/],
+      [sources('app'), 'copy-refused', /app\/sub\/l: the link leads out of what is copied, to \.\.\/\.\.\/out$/],
+      [sources('abs'), 'copy-refused', /abs\/l: the link leads out of what is copied, to \/etc$/],
+      [sources('app', 'twice/app'), 'copy-refused', /app/],
+      [['/'], 'bad-argument', /\//],
+    ] as const) {
+      const { message } = await t.throwsAsync(pair[direction](paths, to), { code }, paths.join());
+      t.regex(message, says);
+      t.deepEqual(readdirSync(to), []);
+    }
+  });
+
+  test(`${direction}: of a tree, what is neither file, folder nor link is left out; a source that is a link is followed`, async (t) => {
+    const tree = { app: { a: 'a' }, folder: { x: 'x' }, link: '->app/a', other: '->folder' };
+    const { from, to, pair, sources } = copyScene(t, tree);
     execFileSync('mkfifo', [join(from, 'app/fifo')]);
     const server = net.createServer().listen(join(from, 'app/socket'));
     t.teardown(() => server.close());
     await eventually(() => server.listening);
-    const { warnings, progress } = await new CopyPair(t)[direction]([join(from, 'app')], to);
-    t.deepEqual(
-      warnings,
-      ['fifo', 'socket'].map(
-        (name) => `${join(from, 'app', name)}: left out: it is neither a file, a folder nor a link`,
-      ),
-    );
-    t.is(progress.files, 1);
-    t.deepEqual(readdirSync(join(to, 'app')), ['a']);
-  });
-
-  test(`${direction}: a source that is a link is followed`, async (t) => {
-    const [from, to] = [temporaryFolder(t), temporaryFolder(t)];
-    makeTree(from, { a: 'a', folder: { x: 'x' } });
-    symlinkSync('a', join(from, 'link'));
-    symlinkSync('folder', join(from, 'other'));
-    await new CopyPair(t)[direction]([join(from, 'link'), join(from, 'other')], to);
-    t.deepEqual(readdirSync(to, { recursive: true }).sort(), ['link', 'other', 'other/x']);
+    const { warnings, progress } = await pair[direction](sources('app', 'link', 'other'), to);
+    const why = 'left out: it is neither a file, a folder nor a link';
+    t.deepEqual(warnings, [`${from}/app/fifo: ${why}`, `${from}/app/socket: ${why}`]);
+    t.is(progress.files, 3);
+    t.deepEqual(readdirSync(to, { recursive: true }).sort(), ['app', 'app/a', 'link', 'other', 'other/x']);
     t.true(describeTree(to).every((line) => !line.includes('->')));
   });
 }
 
-/** Does something to the source when the first bytes of it come. */
-const onFirstData = (act: () => void): CopyPairOptions => {
+/** A scene in which something happens when the service first opens a file. */
+function meanwhile(t: ExecutionContext, tree: Tree, act: (scene: ReturnType<typeof copyScene>) => void) {
   let hasActed = false;
-  return {
-    serviceFiles: {
-      ...SYSTEM_FILES,
-      open: (path, flags, mode) => {
-        if (!hasActed) act();
-        hasActed = true;
-        return SYSTEM_FILES.open(path, flags, mode);
-      },
-    },
+  const open: CopyFiles['open'] = (...args) => {
+    if (!hasActed) {
+      hasActed = true;
+      act(scene);
+    }
+    return SYSTEM_FILES.open(...args);
   };
-};
+  const scene = copyScene(t, tree, { serviceFiles: { ...SYSTEM_FILES, open } });
+  return scene;
+}
 
 const LARGE = 20_000_000;
 
 test('a file that becomes shorter while it is copied fails, and is named', async (t) => {
-  const [from, to] = [temporaryFolder(t), temporaryFolder(t)];
-  const path = join(from, 'file');
-  writeFileSync(path, Buffer.alloc(LARGE));
-  const pair = new CopyPair(
-    t,
-    onFirstData(() => truncateSync(path, 1000)),
+  const { to, pair, sources } = meanwhile(t, { file: Buffer.alloc(LARGE) }, ({ from }) =>
+    truncateSync(join(from, 'file'), 1000),
   );
-  const error = await t.throwsAsync(pair.put([path], to), { code: 'copy-failed' });
+  const error = await t.throwsAsync(pair.put(sources('file'), to), { code: 'copy-failed' });
   t.regex(error.message, /file: it became shorter while it was copied: \d+ bytes of 20000000$/);
-  await eventually(() => pair.service.runningCount === 0);
+  await isOver(pair);
   t.deepEqual(readdirSync(to), []);
 });
 
 test('a file that grows while it is copied is copied as long as it was, with a warning', async (t) => {
-  const [from, to] = [temporaryFolder(t), temporaryFolder(t)];
-  const path = join(from, 'file');
-  writeFileSync(path, Buffer.alloc(LARGE));
-  const pair = new CopyPair(
-    t,
-    onFirstData(() => appendFileSync(path, 'more')),
+  const { from, to, pair, sources } = meanwhile(t, { file: Buffer.alloc(LARGE) }, (scene) =>
+    appendFileSync(join(scene.from, 'file'), 'more'),
   );
-  const { warnings, progress } = await pair.put([path], to);
-  t.deepEqual(warnings, [`${path}: it has grown while it was copied; its first ${LARGE} bytes were taken`]);
+  const { warnings, progress } = await pair.put(sources('file'), to);
+  t.deepEqual(warnings, [`${from}/file: it has grown while it was copied; its first ${LARGE} bytes were taken`]);
   t.is(progress.bytes, LARGE);
 });
 
 test('another copy to the same place is refused while one runs', async (t) => {
-  const [from, to] = [temporaryFolder(t), temporaryFolder(t)];
-  makeTree(from, { file: 'x' });
   const state = { second: null as Promise<unknown> | null };
-  const pair: CopyPair = new CopyPair(
-    t,
-    onFirstData(() => {
-      state.second = t.throwsAsync(pair.put([join(from, 'file')], to), { code: 'copy-refused' });
-    }),
-  );
-  await pair.put([join(from, 'file')], to);
-  await state.second;
+  const { to, pair, sources } = meanwhile(t, { file: 'x' }, (scene) => {
+    state.second = t.throwsAsync(scene.pair.put(scene.sources('file'), scene.to), { code: 'copy-refused' });
+  });
+  await pair.put(sources('file'), to);
   t.not(state.second, null);
-  await pair.put([join(from, 'file')], to);
+  await state.second;
+  await pair.put(sources('file'), to);
 });
 
 test('a copy whose part was taken by another one puts nothing into its place', async (t) => {
-  const [from, to] = [temporaryFolder(t), temporaryFolder(t)];
-  makeTree(from, { app: { a: 'a', b: 'b' } });
-  const pair = new CopyPair(
-    t,
-    onFirstData(() => {
-      renameSync(join(to, '.app.vproxy-part'), join(to, 'elsewhere'));
-      mkdirSync(join(to, '.app.vproxy-part'));
-    }),
-  );
-  await t.throwsAsync(pair.put([join(from, 'app')], to), { code: 'copy-failed' });
+  const { to, pair, sources } = meanwhile(t, { app: { a: 'a', b: 'b' } }, (scene) => {
+    renameSync(join(scene.to, '.app.vproxy-part'), join(scene.to, 'elsewhere'));
+    mkdirSync(join(scene.to, '.app.vproxy-part'));
+  });
+  await t.throwsAsync(pair.put(sources('app'), to), { code: 'copy-failed' });
   t.false(readdirSync(to).includes('app'));
 });
 
 test('what a service does is in its log', async (t) => {
-  const [from, to] = [temporaryFolder(t), temporaryFolder(t)];
-  makeTree(from, { 'a\n': 'hello' });
-  const pair = new CopyPair(t);
-  await pair.put([join(from, 'a\n')], join(to, 'b\n'));
-  await t.throwsAsync(pair.get([join(from, 'missing')], to));
-  await eventually(() => pair.service.runningCount === 0);
+  const { to, pair, sources } = copyScene(t, { 'a\n': 'hello' });
+  await pair.put(sources('a\n'), join(to, 'b\n'));
+  await t.throwsAsync(pair.get(sources('missing'), to));
+  await isOver(pair);
   t.deepEqual(
     pair.events.map(({ event, fields: { direction, bytes, code } }) => [event, direction, bytes, code]),
     [
@@ -250,18 +204,13 @@ test('what a service does is in its log', async (t) => {
 });
 
 test('a service that stops breaks off what runs, and serves no more', async (t) => {
-  const [from, to] = [temporaryFolder(t), temporaryFolder(t)];
-  makeTree(from, { file: Buffer.alloc(LARGE) });
   const state = { stopped: null as Promise<void> | null };
-  const pair: CopyPair = new CopyPair(
-    t,
-    onFirstData(() => {
-      state.stopped = pair.service.stop();
-    }),
-  );
-  await t.throwsAsync(pair.put([join(from, 'file')], to));
+  const { to, pair, sources } = meanwhile(t, { file: Buffer.alloc(LARGE) }, (scene) => {
+    state.stopped = scene.pair.service.stop();
+  });
+  await t.throwsAsync(pair.put(sources('file'), to));
   await state.stopped;
   t.is(pair.service.runningCount, 0);
   t.deepEqual(readdirSync(to), ['.file.vproxy-part']);
-  await t.throwsAsync(pair.put([join(from, 'file')], to), { code: 'too-many-streams' });
+  await t.throwsAsync(pair.put(sources('file'), to), { code: 'too-many-streams' });
 });

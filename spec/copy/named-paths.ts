@@ -1,5 +1,5 @@
 /** Paths of the other side that begin in a home, at either side of a copy, and beside older ones. */
-import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { putFiles } from '../../lib/copy/copy-call.js';
@@ -10,58 +10,56 @@ import { RecordStream } from '../../lib/copy/record-stream.js';
 import { walkSources } from '../../lib/copy/sources.js';
 import { VproxyError } from '../../lib/errors.js';
 import { duplexPair } from '../helpers/channel-pair.js';
-import { CopyPair, type CopyPairOptions } from '../helpers/copy-pair.js';
+import { CopyPair, makeTree } from '../helpers/copy-pair.js';
 import { temporaryFolder } from '../helpers/files.js';
 
 const UID = process.geteuid?.() ?? -1;
 
 /** A machine where this user has a home with a file in it, as has another one, and a file to be copied there. */
-function setUp(t: ExecutionContext, options: CopyPairOptions = {}) {
+function setUp(t: ExecutionContext) {
   const folder = temporaryFolder(t);
   const path = (name: string): string => join(folder, name);
-  for (const name of ['me', 'bob', 'here']) mkdirSync(path(name));
-  writeFileSync(path('me/notes.txt'), 'mine');
-  writeFileSync(path('bob/notes.txt'), "bob's");
-  writeFileSync(path('here/a.txt'), 'a');
+  makeTree(folder, { me: { 'notes.txt': 'mine' }, bob: { 'notes.txt': "bob's" }, here: { 'a.txt': 'a' } });
+  chmodSync(path('here/a.txt'), 0o600);
   const passwdFile = path('passwd');
   const rows = [`me:x:${UID}:0::${path('me')}:`, `bob:x:77777:0::${path('bob')}:`, 'odd:x:77778:0::home:'];
   writeFileSync(passwdFile, `${rows.join('\n')}\n`);
-  return { path, passwdFile, pair: new CopyPair(t, { passwdFile, ...options }) };
+  const pair = new CopyPair(t, { passwdFile });
+  return { path, passwdFile, pair, put: (target: string) => pair.put([path('here/a.txt')], target) };
 }
 
 test('what is put into no folder at all gets into the home, under its own name', async (t) => {
-  const { path, pair } = setUp(t);
+  const { path, put } = setUp(t);
   for (const target of ['', '~', '~/', './']) {
     writeFileSync(path('here/a.txt'), target);
-    const { targets } = await pair.put([path('here/a.txt')], target);
-    t.deepEqual(targets, [path('me/a.txt')], target);
+    t.deepEqual((await put(target)).targets, [path('me/a.txt')], target);
     t.is(readFileSync(path('me/a.txt'), 'utf8'), target);
   }
 });
 
 test('a relative path begins in the home, and ~user in that of another one', async (t) => {
-  const { path, pair } = setUp(t);
-  const put = async (target: string): Promise<readonly string[]> =>
-    (await pair.put([path('here/a.txt')], target)).targets;
+  const { path, pair, put } = setUp(t);
   mkdirSync(path('me/in'));
-  t.deepEqual(await put('in'), [path('me/in/a.txt')]);
-  t.deepEqual(await put('in/b.txt'), [path('me/in/b.txt')]);
-  t.deepEqual(await put('~/c.txt'), [path('me/c.txt')]);
-  t.deepEqual(await put('~bob/'), [path('bob/a.txt')]);
-  t.deepEqual(await put('~bob'), [path('bob/a.txt')]);
-  t.deepEqual(await put('./~bob'), [path('me/~bob')], 'a name that only looks like that');
+  for (const [target, copy] of [
+    ['in', 'me/in/a.txt'],
+    ['in/b.txt', 'me/in/b.txt'],
+    ['~/c.txt', 'me/c.txt'],
+    ['~bob/', 'bob/a.txt'],
+    ['~bob', 'bob/a.txt'],
+    // A name that only looks like that.
+    ['./~bob', 'me/~bob'],
+  ] as const) {
+    t.deepEqual((await put(target)).targets, [path(copy)], target);
+  }
   await pair.get(['notes.txt', '~/in/b.txt'], path('here'));
   await pair.get(['~bob/notes.txt'], path('here/bobs.txt'));
-  t.is(readFileSync(path('here/notes.txt'), 'utf8'), 'mine');
-  t.is(readFileSync(path('here/b.txt'), 'utf8'), 'a');
-  t.is(readFileSync(path('here/bobs.txt'), 'utf8'), "bob's");
-  const { fields } = pair.events.at(-1) ?? {};
-  t.deepEqual(fields?.['paths'], [path('bob/notes.txt')], 'what is logged is where it is');
+  const copied = ['notes.txt', 'b.txt', 'bobs.txt'].map((name) => readFileSync(path(`here/${name}`), 'utf8'));
+  t.deepEqual(copied, ['mine', 'a', "bob's"]);
+  t.deepEqual(pair.events.at(-1)?.fields['paths'], [path('bob/notes.txt')], 'what is logged is where it is');
 });
 
 test('who is not there, or has no home, is said; and a home that is no folder', async (t) => {
-  const { path, passwdFile, pair } = setUp(t);
-  const put = (target: string) => pair.put([path('here/a.txt')], target);
+  const { path, passwdFile, put } = setUp(t);
   for (const name of ['eve', 'odd']) {
     const message = `the other side says: ~${name}: there is no such user, or none with a home`;
     await t.throwsAsync(put(`~${name}/x`), { code: 'copy-refused', message });
@@ -115,10 +113,8 @@ function putToOlder(source: string, target: string) {
   const progress = new CopyProgress();
   const compared: string[] = [];
   progress.onComparison = ({ side }) => compared.push(side);
-  const done = putFiles([source], target, {
-    open: () => Promise.resolve(caller),
-    ...{ isResumed: true, hasTotals: false, progress, warn: () => undefined },
-  });
+  const open = () => Promise.resolve(caller);
+  const done = putFiles([source], target, { open, isResumed: true, hasTotals: false, progress, warn: () => undefined });
   return { far, older: new RecordStream(far), done, compared };
 }
 

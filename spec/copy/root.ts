@@ -25,33 +25,27 @@ function setUp(t: ExecutionContext) {
 
 const INSIDE_ONLY = { code: 'denied', message: 'the other side says: this path is not allowed' };
 
-const READ = [
-  ...['out/secret', 'out/missing', 'inside/x', 'in/../out/secret', ''],
-  ...['in/folder/secret', 'in/file', 'in/dangling', 'in/folder'],
-];
+/** Paths that are outside of it, or lead out. */
+const OUTSIDE = {
+  get: ['out/secret', 'out/missing', 'inside/x', 'in/../out/secret', '', 'in/folder/secret', 'in/file', 'in/dangling'],
+  put: ['out', 'out/', 'out/new', 'inside', 'in/../new', 'missing/new', '', 'in/folder/new', 'in/dangling'],
+  both: ['in/folder', 'in/dangling out'],
+};
 
-for (const name of READ) {
-  test(`what is outside cannot be read: "${name}"`, async (t) => {
+for (const direction of ['get', 'put'] as const) {
+  test(`what is outside cannot be ${direction === 'get' ? 'read' : 'written'}`, async (t) => {
     const { path, pair } = setUp(t);
-    await t.throwsAsync(pair.get([path(name)], path('mine')), INSIDE_ONLY);
-    t.deepEqual(readdirSync(path('mine')), ['new']);
-    t.like(pair.events, [{ event: 'copy-refused', fields: { code: 'denied' } }]);
-    t.is(pair.events.length, 1);
-  });
-}
-
-const WRITTEN = [
-  ...['out', 'out/', 'out/new', 'inside', 'in/../new', 'missing/new', ''],
-  ...['in/folder', 'in/folder/new', 'in/dangling', 'in/dangling out'],
-];
-
-for (const name of WRITTEN) {
-  test(`what is outside cannot be written: "${name}"`, async (t) => {
-    const { path, pair } = setUp(t);
-    await t.throwsAsync(pair.put([path('mine/new')], path(name)), INSIDE_ONLY);
-    t.like(pair.events, [{ event: 'copy-refused' }]);
-    t.deepEqual(readdirSync(path('out')), ['secret']);
-    t.deepEqual(readdirSync(path('')).sort(), ['in', 'inside', 'mine', 'out', 'way in']);
+    const names = [...OUTSIDE[direction], ...OUTSIDE.both];
+    for (const name of names) {
+      const [source, target] = direction === 'get' ? [path(name), path('mine')] : [path('mine/new'), path(name)];
+      await t.throwsAsync(pair[direction]([source], target), INSIDE_ONLY, name);
+      t.deepEqual([readdirSync(path('mine')), readdirSync(path('out'))], [['new'], ['secret']], name);
+      t.deepEqual(readdirSync(path('')).sort(), ['in', 'inside', 'mine', 'out', 'way in'], name);
+    }
+    t.deepEqual(
+      pair.events.map(({ event, fields }) => `${event} ${String(fields['code'])}`),
+      names.map(() => 'copy-refused denied'),
+    );
   });
 }
 

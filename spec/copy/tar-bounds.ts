@@ -1,9 +1,7 @@
-/**
- * Headers between the entries of a tar: they are found wherever they are, and file contents that look like them are
- * ignored.
- */
+/** Headers between the entries of a tar, found wherever they are, but not in file contents that look like them; names and links. */
 import test from 'ava';
 import fc from 'fast-check';
+import { compareNames, isLinkInside, isPlainName } from '../../lib/copy/tar/names.js';
 import { MAX_HEADER_BYTES, MAX_PAX_KEYS, TarBounds } from '../../lib/copy/tar/tar-bounds.js';
 import { VproxyError } from '../../lib/errors.js';
 import { type HostileEntry, makeTar, paxOf, rawEntry } from '../helpers/hostile-copy.js';
@@ -28,18 +26,16 @@ const GLOBAL = rawEntry('g', Buffer.from('8 a=bcd\n'));
 const IS_GLOBAL = 'copy: the tar is not valid: a global header of pax is not taken';
 
 /** Files whose contents look like what is refused, with names of any length, and sizes that pax may say. */
-const entries = fc.array(
-  fc
-    .record({ size: fc.nat(1500), nameLength: fc.integer({ min: 1, max: 600 }), kind: fc.nat(3) })
-    .map(({ size, nameLength, kind }): HostileEntry => {
-      const name = 'n'.repeat(nameLength);
-      if (kind === 0) return { name, type: 'directory' };
-      if (kind === 1) return { name, type: 'symlink', linkname: name };
-      const body = Buffer.concat([GLOBAL, GLOBAL]).subarray(0, size);
-      return { name, body, pax: kind === 2 ? { size: String(body.length), comment: 'x' } : { mtime: '1.5' } };
-    }),
-  { maxLength: 12 },
-);
+const entry = fc
+  .tuple(fc.nat(1500), fc.integer({ min: 1, max: 600 }), fc.nat(3))
+  .map(([size, nameLength, kind]): HostileEntry => {
+    const name = 'n'.repeat(nameLength);
+    if (kind === 0) return { name, type: 'directory' };
+    if (kind === 1) return { name, type: 'symlink', linkname: name };
+    const body = Buffer.concat([GLOBAL, GLOBAL]).subarray(0, size);
+    return { name, body, pax: kind === 2 ? { size: String(body.length), comment: 'x' } : { mtime: '1.5' } };
+  });
+const entries = fc.array(entry, { maxLength: 12 });
 
 const sizes = fc.array(fc.integer({ min: 1, max: 1200 }), { minLength: 1, maxLength: 6 });
 
@@ -83,10 +79,8 @@ test('what comes before an entry has a bound, whatever it is', (t) => {
 
 test('a header of pax has a bound of its keys', (t) => {
   t.is(outcome(rawEntry('x', paxOf(MAX_PAX_KEYS))), null);
-  t.is(
-    outcome(rawEntry('x', paxOf(MAX_PAX_KEYS + 1))),
-    `copy: the tar is not valid: a header of pax with more than ${MAX_PAX_KEYS} keys`,
-  );
+  const tooMany = `copy: the tar is not valid: a header of pax with more than ${MAX_PAX_KEYS} keys`;
+  t.is(outcome(rawEntry('x', paxOf(MAX_PAX_KEYS + 1))), tooMany);
 });
 
 test('a header of pax that is not valid is refused', (t) => {
@@ -110,5 +104,28 @@ test('a size that is not valid, or that tar-stream may read otherwise, is refuse
     header.fill(0, 124, 136);
     header.write(field, 124, 'latin1');
     t.is(outcome(header), refusal, JSON.stringify(field));
+  }
+});
+
+test('the order of names is that of their bytes', (t) => {
+  const name = fc.string({ unit: 'grapheme', maxLength: 4 });
+  fc.assert(
+    fc.property(name, name, (a, b) => {
+      t.is(Math.sign(compareNames(a, b)), Math.sign(Buffer.compare(Buffer.from(a), Buffer.from(b))));
+    }),
+    { examples: [['\uffee', '\u{1f600}']] },
+  );
+});
+
+test('a plain name is one file in a folder', (t) => {
+  for (const name of ['a', '...', '.a', ' ', '\n', '\\', 'ü']) t.true(isPlainName(name), name);
+  for (const name of ['', '.', '..', 'a/b', '/', 'a\0', 1, null, undefined]) t.false(isPlainName(name), String(name));
+});
+
+test('a link stays inside where it goes up no further than its folder is deep, and only at its beginning', (t) => {
+  const inside = ['0 a', '0 ./a/b', '1 ..', '1 ../a', '2 ../../a', '2 .././../a/', '0 a..b/...', '0 .'];
+  const outside = ['5 ', '5 /', '5 /a', '0 ..', '0 ../a', '1 ../..', '5 a/..', '5 ../a/../b', '5 a\0'];
+  for (const text of [...inside, ...outside]) {
+    t.is(isLinkInside(text.slice(2), Number(text[0])), inside.includes(text), text);
   }
 });

@@ -7,8 +7,8 @@ import type { ExecRequest } from '../../lib/exec/exec-messages.js';
 import { GroupEnder, type ProcessEnd } from '../../lib/system/processes/children.js';
 import { MAX_TIMER_MS } from '../../lib/util/clock.js';
 import { deferred } from '../../lib/util/concurrency.js';
-import { advanceUntil, type ExecCaller, gatedPipes, statOf, TestRunner } from '../helpers/exec-peers.js';
-import { eventually, ManualClock } from '../helpers/time.js';
+import { type ExecCaller, gatedPipes, statOf, TestRunner } from '../helpers/exec-peers.js';
+import { advanceUntil, eventually, ManualClock } from '../helpers/time.js';
 import { isRunning } from '../helpers/vproxy-process.js';
 
 const reset = (): VproxyError => new VproxyError('peer-restarted', 'the caller has gone');

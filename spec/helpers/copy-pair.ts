@@ -21,6 +21,7 @@ import type { CopyFiles } from '../../lib/copy/system-files.js';
 import type { LogEvent } from '../../lib/events.js';
 import { systemClock } from '../../lib/util/clock.js';
 import { resettingPair } from './channel-pair.js';
+import { temporaryFolder } from './files.js';
 
 export interface CopyPairOptions {
   readonly root?: string | null;
@@ -37,7 +38,7 @@ export interface CopyPairOptions {
   readonly onComparison?: CopyProgress['onComparison'];
 }
 
-export interface CopyOutcome {
+interface CopyOutcome {
   readonly targets: readonly string[];
   readonly progress: CopyProgress;
   readonly warnings: readonly string[];
@@ -92,6 +93,14 @@ export class CopyPair {
     this.service.serve(service);
     return caller;
   }
+}
+
+/** A tree in the folder `from`, an empty folder `to`, and a pair to copy with; `sources` are paths in `from`. */
+export function copyScene(t: ExecutionContext, tree: Tree, options?: CopyPairOptions) {
+  const [from, to] = [temporaryFolder(t), temporaryFolder(t)];
+  makeTree(from, tree);
+  const sources = (...names: readonly string[]): string[] => names.map((name) => join(from, name));
+  return { from, to, pair: new CopyPair(t, options), sources };
 }
 
 /** A tree as an object: texts are files, buffers too, `->` links, objects folders. */

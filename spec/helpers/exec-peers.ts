@@ -22,7 +22,7 @@ import { encodeRecord, RecordReader } from '../../lib/util/bytes/records.js';
 import { systemClock } from '../../lib/util/clock.js';
 import { deferred } from '../../lib/util/concurrency.js';
 import { duplexPair } from './channel-pair.js';
-import { eventually, ManualClock } from './time.js';
+import { advanceUntil, eventually, ManualClock } from './time.js';
 
 /** A call over any stream. */
 export class ExecCaller {
@@ -183,20 +183,6 @@ export function gatedPipes() {
     return openSystemPipes(count, owner);
   };
   return { asked, gate, openPipes };
-}
-
-/** Moves the clock on, a little at a time, until a promise is settled. */
-export async function advanceUntil<T>(clock: ManualClock, promise: Promise<T>): Promise<T> {
-  const state = { isSettled: false };
-  const settle = (): void => {
-    state.isSettled = true;
-  };
-  promise.then(settle, settle);
-  await eventually(() => {
-    clock.advance(50);
-    return state.isSettled;
-  });
-  return promise;
 }
 
 /** State, parent, group and session of a process, as in /proc/PID/stat. Throws where it has gone. */

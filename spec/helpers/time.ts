@@ -111,6 +111,15 @@ export class ManualClock implements Clock {
   }
 }
 
+/** Moves the clock on, a little at a time, until a promise is settled. */
+export async function advanceUntil<T>(clock: ManualClock, promise: Promise<T>): Promise<T> {
+  const state = { isSettled: false };
+  const settle = (): void => void (state.isSettled = true);
+  promise.then(settle, settle);
+  await eventually(() => (clock.advance(50), state.isSettled), { intervalMs: 1 });
+  return promise;
+}
+
 /** A clock as one process has it: its timers are gone with the process. */
 export class ProcessClock implements Clock {
   readonly #clock: Clock;
