@@ -19,6 +19,7 @@ import { vproxyCallsIn } from '../documents/commands-of.js';
 import { shellWords } from '../documents/shell-words.js';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { steeredPair } from '../helpers/proxies.js';
+import { testRefusals } from '../helpers/refusals.js';
 import { runInTerminal } from '../helpers/terminals.js';
 import { runVproxy } from '../helpers/vproxy-process.js';
 
@@ -141,85 +142,57 @@ test.serial('vproxy alone prints the short help on stderr, and ends as with ever
 });
 
 for (const [words, same] of [
-  [['help'], ['--help']],
-  [
-    ['help', 'exec'],
-    ['exec', '--help'],
-  ],
-  [
-    ['help', 'status'],
-    ['status', '--help'],
-  ],
-  [
-    ['help', 'forward', 'add'],
-    ['forward', 'add', '--help'],
-  ],
-  [
-    ['help', 'forward'],
-    ['forward', '--help'],
-  ],
-  [['-V'], ['--version']],
+  ['help', '--help'],
+  ['help exec', 'exec --help'],
+  ['help status', 'status --help'],
+  ['help forward add', 'forward add --help'],
+  ['help forward', 'forward --help'],
+  ['-V', '--version'],
 ] as const) {
-  test.serial(`vproxy ${words.join(' ')} is vproxy ${same.join(' ')}`, async (t) => {
-    const [one, other] = await Promise.all([runVproxy(words), runVproxy(same)]);
-    t.is(one.code, 0);
+  test.serial(`vproxy ${words} is vproxy ${same}`, async (t) => {
+    const [one, other] = await Promise.all([words, same].map((line) => runVproxy(line.split(' '))));
+    t.is(one?.code, 0);
     t.deepEqual(one, other);
   });
 }
 
-/** Words, and the line on stderr without its beginning. */
-const refused = test.macro<[words: readonly string[], line: string]>({
-  exec: async (t, words, line) => {
-    t.deepEqual(await runVproxy(words), { code: 64, stdout: '', stderr: `vproxy: error: ${line}\n` });
-  },
-  title: (_given, words) => `refused with what was meant: vproxy ${words.join(' ')}`,
-});
-
-test.serial(refused, ['cp', '-r', 'a', 'vm1:/b'], '"cp": no such command; did you mean copy?');
-test.serial(refused, ['help', 'ssh'], '"ssh": no such command; did you mean shell?');
-test.serial(refused, ['rm', '--now'], '"rm": no such command; did you mean channel remove, or forward remove?');
-test.serial(refused, ['frobnicate', '-x'], '"frobnicate": no such command; see vproxy help');
-test.serial(refused, ['channel', 'ls'], '"channel ls": no such command; did you mean channels?');
-test.serial(refused, ['forward', 'delete'], '"forward delete": no such command; did you mean forward remove?');
-test.serial(
-  refused,
-  ['-c', 'unix-conect:/run/vm1.sock'],
-  'channel "unix-conect:/run/vm1.sock": there is no kind "unix-conect"; did you mean unix-connect:?',
-);
-test.serial(
-  refused,
-  ['-c', 'tcp:127.0.0.1:1'],
-  'channel "tcp:127.0.0.1:1": there is no kind "tcp"; did you mean tcp-connect:?',
-);
-test.serial(
-  refused,
-  ['-c', '/run/vm1.sock'],
-  'channel "/run/vm1.sock": there is no kind before the path; did you mean unix-connect:/run/vm1.sock?',
-);
-test.serial(
-  refused,
-  ['-c', 'unx:///run/vm1.sock'],
-  'channel "unx:///run/vm1.sock": there is no scheme "unx"; there are: unix, unix-connect, unix-listen, tcp, tcp-connect, tcp-listen, virtserial, virtserial-open, tty, tty-open, pipe, pipe-open, stdio, fd, vsock, vsock-connect, vsock-listen, vsock-mux, vsock-mux-connect, vsock-mux-listen, ssh',
-);
-test.serial(
-  refused,
-  ['-c', 'stdio:', '-i', 'apt:egres:internet'],
-  '-i apt:egres:internet: there is no kind "egres"; did you mean egress:?; expected SERVICE:egress:[NAME]',
-);
-test.serial(
-  refused,
-  ['-c', 'host1=stdio:', '-c', 'other=fd:3', '-o', 'othre/ssh:22'],
-  '-o othre/ssh:22: there is no channel "othre"; did you mean other?',
-);
-test.serial(
-  refused,
-  ['-c', 'stdio:', '-i', 'apt:egress:intrnet', '--egress', 'internet:allow=a:1'],
-  '-i apt:egress:intrnet: there is no [egress.intrnet]; did you mean internet?',
-);
-test.serial(refused, ['log-level', 'warning'], '"warning" is no level; there are: error, warn, info, debug');
-test.serial(refused, ['log-level', 'debgu'], '"debgu" is no level; did you mean debug?');
-test.serial(refused, ['completion', 'bsh'], 'completion: "bsh" is no shell that it knows; there are: bash, zsh, fish');
-test.serial(refused, ['events', '--follow', '--no-follow'], '--follow: cannot be used with --no-follow');
+testRefusals([
+  ['cp -r a vm1:/b', '"cp": no such command; did you mean copy?'],
+  ['help ssh', '"ssh": no such command; did you mean shell?'],
+  ['rm --now', '"rm": no such command; did you mean channel remove, or forward remove?'],
+  ['frobnicate -x', '"frobnicate": no such command; see vproxy help'],
+  ['channel ls', '"channel ls": no such command; did you mean channels?'],
+  ['forward delete', '"forward delete": no such command; did you mean forward remove?'],
+  [
+    '-c unix-conect:/run/vm1.sock',
+    'channel "unix-conect:/run/vm1.sock": there is no kind "unix-conect"; did you mean unix-connect:?',
+  ],
+  ['-c tcp:127.0.0.1:1', 'channel "tcp:127.0.0.1:1": there is no kind "tcp"; did you mean tcp-connect:?'],
+  [
+    '-c /run/vm1.sock',
+    'channel "/run/vm1.sock": there is no kind before the path; did you mean unix-connect:/run/vm1.sock?',
+  ],
+  [
+    '-c unx:///run/vm1.sock',
+    'channel "unx:///run/vm1.sock": there is no scheme "unx"; there are: unix, unix-connect, unix-listen, tcp, tcp-connect, tcp-listen, virtserial, virtserial-open, tty, tty-open, pipe, pipe-open, stdio, fd, vsock, vsock-connect, vsock-listen, vsock-mux, vsock-mux-connect, vsock-mux-listen, ssh',
+  ],
+  [
+    '-c stdio: -i apt:egres:internet',
+    '-i apt:egres:internet: there is no kind "egres"; did you mean egress:?; expected SERVICE:egress:[NAME]',
+  ],
+  [
+    '-c host1=stdio: -c other=fd:3 -o othre/ssh:22',
+    '-o othre/ssh:22: there is no channel "othre"; did you mean other?',
+  ],
+  [
+    '-c stdio: -i apt:egress:intrnet --egress internet:allow=a:1',
+    '-i apt:egress:intrnet: there is no [egress.intrnet]; did you mean internet?',
+  ],
+  ['log-level warning', '"warning" is no level; there are: error, warn, info, debug'],
+  ['log-level debgu', '"debgu" is no level; did you mean debug?'],
+  ['completion bsh', 'completion: "bsh" is no shell that it knows; there are: bash, zsh, fish'],
+  ['events --follow --no-follow', '--follow: cannot be used with --no-follow'],
+]);
 
 test('a word of another program leads to a command that there is', async (t) => {
   const commands = (await loadCommands()).map(({ name }) => name);

@@ -50,34 +50,30 @@ test.serial('a channel that there is not is told at once, and with those that th
   }
 });
 
-test.serial('a label where there is no operand is refused with what may have been meant', async (t) => {
+test.serial('a label in a wrong place, and two that differ, are refused with what may have been meant', async (t) => {
   const { run } = await twoChannels(t);
-  const meant = async (...words: string[]) => {
-    const { code, stderr } = await run(...words);
-    return code === 64 ? stderr.replace(/^vproxy: error: "vm2": there is nothing that it could be; /, '') : code;
-  };
-  t.is(await meant('stop', 'vm2'), 'did you mean vproxy channel remove vm2, or vproxy stop --name vm2?\n');
-  t.is(await meant('drain', 'vm2'), 'did you mean vproxy channel remove vm2, or vproxy drain --name vm2?\n');
-  t.is(await meant('status', 'vm2'), 'did you mean vproxy channels vm2, or vproxy status --name vm2?\n');
-  t.is(await meant('reload', 'vm2'), 'did you mean vproxy reload --name vm2?\n');
-  t.is(await meant('top', 'vm2'), 'did you mean vproxy top --name vm2?\n');
-  t.regex(String(await meant('stop', 'A b')), /"A b": there is nothing that it could be; usage: vproxy stop\n$/);
-});
-
-test.serial('two labels are the same, or refused', async (t) => {
-  const { run } = await twoChannels(t);
-  const refused = async (...words: string[]) => {
-    const { code, stderr } = await run(...words);
-    return code === 64 ? stderr.replace('vproxy: error: ', '') : code;
-  };
-  const other = 'vm2: another channel, default, is named as well\n';
-  t.is(await refused('ping', 'vm2', '--channel', 'default'), other);
-  t.is(await refused('connect', 'vm2/web', '--channel', 'default'), other);
-  t.is(await refused('forward', 'add', '--channel', 'default', '-o', 'vm2/web:0'), other);
-  t.is(await refused('wait', 'vm2', '--service', 'default/web'), other);
-  t.is(await refused('wait', 'default/web', '--service', 'web'), '--service: cannot be used with default/web\n');
-  t.is(await refused('connect', 'default:web'), '"default:web": did you mean default/web?\n');
-  t.regex(String(await refused('ping', 'a/b')), /^"a\/b" is no label of a channel, which is 1 to 64 of /);
+  const nothing = '"vm2": there is nothing that it could be; did you mean vproxy';
+  const other = 'vm2: another channel, default, is named as well';
+  for (const [words, line] of [
+    ['stop vm2', `${nothing} channel remove vm2, or vproxy stop --name vm2?`],
+    ['drain vm2', `${nothing} channel remove vm2, or vproxy drain --name vm2?`],
+    ['status vm2', `${nothing} channels vm2, or vproxy status --name vm2?`],
+    ['reload vm2', `${nothing} reload --name vm2?`],
+    ['top vm2', `${nothing} top --name vm2?`],
+    ['ping vm2 --channel default', other],
+    ['connect vm2/web --channel default', other],
+    ['forward add --channel default -o vm2/web:0', other],
+    ['wait vm2 --service default/web', other],
+    ['wait default/web --service web', '--service: cannot be used with default/web'],
+    ['connect default:web', '"default:web": did you mean default/web?'],
+  ] as const) {
+    t.like(await run(...words.split(' ')), { code: 64, stderr: `vproxy: error: ${line}\n` }, words);
+  }
+  const neither = await run('stop', 'A b');
+  t.regex(neither.stderr, /"A b": there is nothing that it could be; usage: vproxy stop\n$/);
+  const noLabel = await run('ping', 'a/b');
+  t.regex(noLabel.stderr, /"a\/b" is no label of a channel, which is 1 to 64 of /);
+  t.deepEqual([neither.code, noLabel.code], [64, 64]);
 });
 
 test.serial('a command that is the label of a channel is told what was meant', async (t) => {
