@@ -26,18 +26,9 @@ test('it lists every unit, and whatever else the Debian package has', (t) => {
   const units = readdirSync(join(PROJECT_ROOT, 'packaging/systemd')).filter((name) => /\.(service|socket)$/.test(name));
   for (const unit of units) t.true(text.includes(`\n%{_unitdir}/${unit}\n`), unit);
   for (const name of [
-    '%{_prefix}/lib/vproxy',
-    '60-vproxy.rules',
-    '30-vproxy.conf',
-    'sysusers',
-    'tmpfiles',
-    'man1/vproxy.1.gz',
-    'man1/vproxy-storage.1.gz',
-    'man5/vproxy.conf.5.gz',
-    'man7/vproxy-protocol.7.gz',
-    'completions/vproxy',
-    'site-functions/_vproxy',
-    'vendor_completions.d/vproxy.fish',
+    ...['%{_prefix}/lib/vproxy', '60-vproxy.rules', '30-vproxy.conf', 'sysusers', 'tmpfiles'],
+    ...['man1/vproxy.1.gz', 'man1/vproxy-storage.1.gz', 'man5/vproxy.conf.5.gz', 'man7/vproxy-protocol.7.gz'],
+    ...['completions/vproxy', 'site-functions/_vproxy', 'vendor_completions.d/vproxy.fish'],
   ])
     t.true(text.includes(name), name);
 });
