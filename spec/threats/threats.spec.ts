@@ -3,18 +3,7 @@ import { readFileSync } from 'node:fs';
 import test from 'ava';
 import { specFault, THREATS } from './threats.js';
 
-/** The rows of the table of threats: its number, and the files of its specs. */
-function documentedThreats(): Map<string, string[]> {
-  const text = readFileSync('docs/security.md', 'utf8');
-  const section = /^## Threats$[^]*?(?=^## )/m.exec(text)?.[0] ?? '';
-  const rows = section.split('\n').flatMap((line) => {
-    const [, id, , , specs] = line.split('|').map((cell) => cell.trim());
-    return id !== undefined && /^T\d+$/.test(id) ? [[id, specs ?? ''] as const] : [];
-  });
-  return new Map(rows.map(([id, specs]) => [id, [...specs.matchAll(/`([^`]+)`/g)].map(([, file]) => file ?? '')]));
-}
-
-for (const { id, specs } of THREATS) {
+for (const [id, specs] of Object.entries(THREATS)) {
   test(`${id}: the specs that show its guard are there`, (t) => {
     t.true(specs.length > 0);
     for (const place of specs) t.is(specFault(place), null);
@@ -22,17 +11,14 @@ for (const { id, specs } of THREATS) {
 }
 
 test('the document has the same threats, with the files of the same specs', (t) => {
-  const documented = documentedThreats();
+  const section = /^## Threats$[^]*?(?=^## )/m.exec(readFileSync('docs/security.md', 'utf8'))?.[0] ?? '';
+  const documented = [...section.matchAll(/^\| (T\d+) \|.*\| (.*?) \|$/gm)].map(([, id = '', specs = '']) => [
+    id,
+    [...specs.matchAll(/`([^`]+)`/g)].map(([, file = '']) => file).sort(),
+  ]);
   t.deepEqual(
-    [...documented.keys()],
-    THREATS.map(({ id }) => id),
+    documented,
+    Object.entries(THREATS).map(([id, specs]) => [id, [...new Set(specs.map(([file]) => file))].sort()]),
   );
-  t.deepEqual(
-    THREATS.map(({ id }) => id),
-    Array.from({ length: 30 }, (_, index) => `T${index + 1}`),
-  );
-  for (const { id, specs } of THREATS) {
-    const files = [...new Set(specs.map(([file]) => file))].sort();
-    t.deepEqual([...(documented.get(id) ?? [])].sort(), files, id);
-  }
+  t.is(documented.length, 30);
 });

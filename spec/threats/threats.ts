@@ -1,9 +1,8 @@
 /** The threats to vproxy, what guards against each, and the specs that show it. docs/security.md lists them for readers. */
-
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** A spec, by its file in `spec/` and its title, or the part of the title that a table has. */
+/** A spec, by its file in `spec/` and its title, or a beginning or an end of that. */
 export type SpecPlace = readonly [file: string, title: string];
 
 /** What is wrong with a place: that the file is not there, or has nothing of that title; null where nothing is. */
@@ -15,444 +14,205 @@ export function specFault([file, title]: SpecPlace): string | null {
   return quoted.test(readFileSync(path, 'utf8')) ? null : `${path} has nothing called "${title}"`;
 }
 
-export interface Threat {
-  /** As in docs/security.md. */
-  readonly id: string;
-  readonly specs: readonly SpecPlace[];
-}
-
-export const THREATS: readonly Threat[] = [
-  {
-    id: 'T1',
-    specs: [
-      ['conformance/frames.ts', 'DATA of 4 GiB'],
-      ['conformance/frames.ts', 'SERVICES of 4 GiB'],
-      ['conformance/frames.ts', 'an unknown type above limits.frame'],
-      ['copy/tar-bounds.ts', 'what comes before an entry has a bound, whatever it is'],
-      ['hostile/memory/copy-cases.ts', 'records of which nothing but the length comes'],
-      ['util/bytes/records.ts', 'a length takes no memory before its bytes come'],
-      ['hostile/opening-cases.ts', 'headers of HELLO with a length of 4 GiB'],
-      ['hostile/opening-cases.ts', 'random bytes'],
-      ['hostile/session-cases.ts', 'DATA one byte over the limit'],
-      ['hostile/session-cases.ts', 'random bytes in a session'],
-      ['fuzz/targets/index.ts', 'frame-reader'],
-      ['fuzz/targets/index.ts', 'tls-records'],
-    ],
-  },
-  {
-    id: 'T2',
-    specs: [
-      ['hostile/flood-cases.ts', 'OPENs of a service that answers, more than may be open'],
-      ['hostile/flood-cases.ts', 'OPENs of a service that does not answer'],
-      ['conformance/streams.ts', 'R-STREAM-1: ids rise, and need not be consecutive'],
-      ['conformance/streams.ts', 'R-STREAM-5: opens beyond `streams` are refused, until a stream has ended'],
-      [
-        'conformance/stream-ids.ts',
-        'R-STREAM-6: when the ids are used up opens wait, and the session is renewed when it is idle',
-      ],
-    ],
-  },
-  {
-    id: 'T3',
-    specs: [
-      ['hostile/flood-cases.ts', 'OPENs that are reset before the answer, and reads'],
-      [
-        'conformance/flood.ts',
-        'R-FLOW-6: more than 200 streams a second that are opened and reset before an answer are a flood',
-      ],
-      [
-        'conformance/streams.ts',
-        'R-STREAM-5: a stream that ended keeps its place while its bytes still lie on this side',
-      ],
-    ],
-  },
-  {
-    id: 'T4',
-    specs: [
-      [
-        'hostile/window-cases.ts',
-        'credit of 2^64-1 on 250 streams whose local programs write for ever, and reads nothing',
-      ],
-      [
-        'hostile/window-cases.ts',
-        'late PONGs, so that windows grow, and fills them when the local programs stop to read',
-      ],
-      ['hostile/session-cases.ts', 'DATA over the credit of a stream'],
-      ['hostile/session-cases.ts', 'CREDIT that shrinks, overflows, and comes again'],
-      [
-        'conformance/flow-control.ts',
-        'R-FLOW-2: DATA above the credit of the session is flow-control, also for streams that have ended',
-      ],
-      ['conformance/flow-control.ts', 'R-FLOW-4: with the budget full windows stop growing, and the stream goes on'],
-    ],
-  },
-  {
-    id: 'T5',
-    specs: [
-      ['hostile/flood-cases.ts', 'PINGs'],
-      ['hostile/flood-cases.ts', 'RESETs of an id that has ended'],
-      ['hostile/flood-cases.ts', 'unknown types, empty'],
-      ['hostile/flood-cases.ts', 'credit for the session and for a stream'],
-      ['hostile/session-cases.ts', 'empty DATA'],
-      ['proxy/many-channels.spec.ts', 'stay within twice the quiet time'],
-    ],
-  },
-  {
-    id: 'T6',
-    specs: [
-      [
-        'conformance/liveness.ts',
-        'R-FLOW-9: a frame that stays incomplete for 30 s, with a byte every second, is a desync',
-      ],
-      ['exec/hostile.spec.ts', 'a START has ten seconds to be complete'],
-      [
-        'threats/scanner.slow.spec.ts',
-        'a slow peer is not crowded out by another machine that opens connections in a loop',
-      ],
-      ['threats/scanner.slow.spec.ts', 'a slow peer is not crowded out by another user, who has the same address'],
-    ],
-  },
-  {
-    id: 'T7',
-    specs: [
-      [
-        'threats/names.spec.ts',
-        'T7: a guest names a service, never an address: whatever it names, nothing is reached but what was offered',
-      ],
-      [
-        'conformance/streams.ts',
-        'R-STREAM-3: a service that is not offered, or that is no name, is refused with unknown-service',
-      ],
-      [
-        'forward/service-policy.ts',
-        'a service that a peer may not open is denied, without a word why; others are open to it',
-      ],
-    ],
-  },
-  {
-    id: 'T8',
-    specs: [
-      [
-        'threats/names.spec.ts',
-        'T8: no path that a guest writes is one on the host: not in its name, in a service, or in who asks',
-      ],
-      [
-        'channel/sockets.spec.ts',
-        'a file that is no socket is neither replaced nor removed, and a symbolic link is not followed',
-      ],
-    ],
-  },
-  {
-    id: 'T9',
-    specs: [
-      [
-        'threats/names.spec.ts',
-        'T9: a guest runs no command: what it sends is input of the one that the operator wrote, and nothing else',
-      ],
-      [
-        'forward/exec.spec.ts',
-        'a process and what it started are ended with their stream, and killed when they do not end',
-      ],
-      [
-        'forward/exec.spec.ts',
-        'a rule counts processes until they have ended: opened and reset in a loop, in ever new sessions, one runs at once',
-      ],
-    ],
-  },
-  {
-    id: 'T10',
-    specs: [
-      ['hostile/log.spec.ts', 'a peer can forge no line of the log, with '],
-      ['hostile/log-cases.ts', 'escapes in its name and agent'],
-      ['hostile/storage-cases.ts', 'a REFUSE full of escapes'],
-      ['proxy/logs.spec.ts', 'nothing that a peer says makes a line, or is obeyed by a terminal'],
-      [
-        'faults/streams.slow.spec.ts',
-        '1,000 refused streams are at most some hundred lines in each log, and all are counted',
-      ],
-      [
-        'hostile/refused.slow.spec.ts',
-        'of all that is refused at most 64 KiB a second are written, each is counted, and what is let in is told each time',
-      ],
-      ['proxy/log-limit.ts', ': while all is refused as fast as can be, each thing that is let happen is told at once'],
-    ],
-  },
-  {
-    id: 'T11',
-    specs: [
-      ['threats/names.spec.ts', 'T11: sessions that end with ever new codes of the peer are one series'],
-      ['control/metrics.spec.ts', 'what a peer says is in no label'],
-    ],
-  },
-  {
-    id: 'T12',
-    specs: [
-      ['hostile/opening-cases.ts', '4,000 open brackets'],
-      ['hostile/opening-cases.ts', 'limits in __proto__'],
-      ['hostile/session-cases.ts', 'OPEN whose service is in __proto__'],
-      ['hostile/storage-cases.ts', '100,000 lists in one another'],
-      ['control/hostile.spec.ts', 'a body that becomes huge is refused, and read no further than a bound'],
-      [
-        'util/bytes/records.ts',
-        'a payload is one JSON object of not too many values, or is refused before it is parsed',
-      ],
-      [
-        'exec/messages.ts',
-        'a command of too many values is refused at its own side, and by its reader before it is parsed',
-      ],
-      ['copy/messages.ts', 'a name and a hash have their lengths, and an error has both numbers'],
-      ['fuzz/targets/index.ts', 'json-scanner'],
-    ],
-  },
-  {
-    id: 'T13',
-    specs: [
-      ['storage/broker.spec.ts', ': one that dies in a call fails that call only, and sees no request twice'],
-      ['storage/broker.spec.ts', ': a wrapper that goes in its call leaves its reply to nobody'],
-      [
-        'hostile/storage.spec.ts',
-        'whatever a peer answers to storage calls, each ends with its code, and the next one is served',
-      ],
-    ],
-  },
-  {
-    id: 'T14',
-    specs: [
-      [
-        'forward/egress/turns.spec.ts',
-        '500 requests that are refused come in one piece, and are answered in order and in turns',
-      ],
-      ['threats/linear.slow.spec.ts', ': no run of bytes takes more than '],
-      ['cli/names.slow.spec.ts', 'names that nobody answers for hold up nobody else: an egress, a target, datagrams'],
-      ['hostile/neighbours.slow.spec.ts', 'stay within twice the quiet time'],
-      ['hostile/neighbours.slow.spec.ts', '800 requests that never end, for which an upgrade waits'],
-      ['proxy/many-channels.spec.ts', 'stay within twice the quiet time'],
-      [
-        'forward/service-policy.ts',
-        'bytes keep to the rate both ways, all streams of the service together, and arrive whole',
-      ],
-      ['session/paced-sink.ts', 'bytes a second no more reaches local ends from one who opens, sends and '],
-      ['forward/unread-output.spec.ts', 'that never ends is not read for ever behind STOP, and is reset 10 s later'],
-    ],
-  },
-  {
-    id: 'T15',
-    specs: [
-      ['control/server.spec.ts', 'the socket is its owner’s alone'],
-      ['channel/sockets.spec.ts', 'a socket file has the mode 0600 before anybody can connect'],
-    ],
-  },
-  {
-    id: 'T16',
-    specs: [
-      ['forward/socket-access.spec.ts', 'a unix socket of an -o has the mode that was asked for'],
-      ['forward/socket-access.spec.ts', 'a unix socket of an -o has the user and the group that were asked for'],
-      ['forward/socket-access.spec.ts', 'at no moment is a socket file more open than was asked for'],
-    ],
-  },
-  {
-    id: 'T17',
-    specs: [
-      [
-        'threats/names.spec.ts',
-        'T17: the opening of a session is carried as any bytes on a stream, at every place in its frames',
-      ],
-      [
-        'proxy/channel-supervision.spec.ts',
-        'R-CHANNEL-2: a stranger on a listening channel ends nothing, and the seventeenth closes another one',
-      ],
-      ['proxy/policies.spec.ts', ' in common carry streams; a stranger does not get in, nor end their session'],
-      ['threats/man-in-the-middle.slow.spec.ts', ': a recorded session that is played to both sides, '],
-    ],
-  },
-  {
-    id: 'T18',
-    specs: [
-      [
-        'threats/secrets.spec.ts',
-        'T18: the key is not in the arguments, the environment or the log of a process, nor in what it says to a peer',
-      ],
-      ['proxy/policies.spec.ts', 'a key file that others can read, or that is none, is refused by its name'],
-      [
-        'conformance/authentication.ts',
-        'R-AUTH-2: the id of a key is the beginning of its SHA-256, and nothing shows the key',
-      ],
-    ],
-  },
-  {
-    id: 'T19',
-    specs: [
-      [
-        'threats/sources.spec.ts',
-        'T19: every package is pinned by its hash, and none that is needed runs a script when it is installed',
-      ],
-      [
-        'threats/sources.spec.ts',
-        'T19: there are no more dependencies than were decided on, and vproxy runs no script when it is installed',
-      ],
-    ],
-  },
-  {
-    id: 'T20',
-    specs: [
-      ['fuzz/targets.spec.ts', ': any bytes are read alike in every split, or refused with a code of ours'],
-      ['hostile/run-table.ts', 'every process has survived all of its cases'],
-      ['channel/devices.spec.ts', 'a defect that ends the process leaves the settings as they were'],
-    ],
-  },
-  {
-    id: 'T21',
-    specs: [
-      [
-        'faults/streams.slow.spec.ts',
-        'a target that hangs is given up, holds up no other stream, and leaves nothing behind',
-      ],
-      ['conformance/streams.ts', 'R-STREAM-5: opens beyond `opens` are refused, until one is answered'],
-    ],
-  },
-  {
-    id: 'T22',
-    specs: [
-      [
-        'threats/sources.spec.ts',
-        'T22: nothing is compressed, so nothing can swell: of zlib only its checksum is used',
-      ],
-    ],
-  },
-  {
-    id: 'T23',
-    specs: [
-      ['proxy/services.spec.ts', 'nobody may run anything where nothing is said, on either side'],
-      ['proxy/services.spec.ts', 'the side that allows it runs commands for the other one, which runs none for it'],
-      ['proxy/services.spec.ts', 'where programs are listed no other is run'],
-      [
-        'proxy/services.spec.ts',
-        'the side that allows it takes files, into its folder and nowhere else, and by its rules',
-      ],
-      ['proxy/check-options.ts', ' may only when the peer is known'],
-      ['cli/allow.spec.ts', 'nothing is allowed where nothing is said'],
-    ],
-  },
-  {
-    id: 'T24',
-    specs: [
-      ['forward/egress/admission.ts', ' is no destination'],
-      [
-        'forward/egress/admission.ts',
-        ' is refused, as an address and behind a name, by rules for everything; an entry of just that address lets it out',
-      ],
-      [
-        'forward/egress/admission.ts',
-        'of any text a destination has one spelling, which a URL reads alike, or it is refused; special addresses always are',
-      ],
-      ['forward/egress/networks.ts', 'any text is an address exactly where Node says so, except for zones'],
-    ],
-  },
-  {
-    id: 'T25',
-    specs: [
-      [
-        'forward/egress/admission.ts',
-        ' is refused, as an address and behind a name, by rules for everything; an entry of just that address lets it out',
-      ],
-      [
-        'forward/egress/dial.spec.ts',
-        'rebinding: a resolver that changes its answer is asked once, and leads nowhere but where it was judged',
-      ],
-      ['forward/egress/dial.spec.ts', 'of the addresses of a name only those are tried that the rules allow'],
-      [
-        'cli/names.slow.spec.ts',
-        'an egress asks for the name that it has judged, not for one that resolv.conf makes of it',
-      ],
-      [
-        'forward/egress/dial.spec.ts',
-        'an address of this machine is refused, by what the system says, and by nothing else',
-      ],
-    ],
-  },
-  {
-    id: 'T26',
-    specs: [
-      ['forward/egress/dial.spec.ts', 'what no entry could allow is never looked up'],
-      ['forward/egress/dial.spec.ts', 'the guest is not told what a name was resolved to, the host is'],
-    ],
-  },
-  {
-    id: 'T27',
-    specs: [
-      ['forward/resolver/answer-cost.spec.ts', 'an answer of more records than are read is refused by its header'],
-      [
-        'forward/resolver/resolver.ts',
-        'a name that no entry allows is refused, with the reason for the guest and for the log, and nobody is asked',
-      ],
-      ['forward/resolver/resolver.ts', 'an address that the egress refuses is not told: '],
-      [
-        'forward/resolver/resolver.ts',
-        '30,000 messages that are random or changed at random are each answered, or dropped',
-      ],
-      [
-        'forward/resolver/resolver.ts',
-        'beyond 256 questions at once further ones fail, while what is known is still answered',
-      ],
-      [
-        'system/dns/dns-message.spec.ts',
-        '30,000 messages that are random or changed at random are understood whole, or not at all',
-      ],
-      [
-        'forward/resolver/resolver-endpoint.spec.ts',
-        'questions beyond 5,000 a second wait on a stream, and are dropped and counted in a flow',
-      ],
-    ],
-  },
-  {
-    id: 'T28',
-    specs: [
-      [
-        'system/dns/name-servers.spec.ts',
-        'each question is one of its own: an id and a port that cannot be told before, and nothing of who asked',
-      ],
-      [
-        'system/dns/name-servers.spec.ts',
-        'answers with another id or question, queries, and bytes that are too few are not taken',
-      ],
-      ['system/dns/name-servers.spec.ts', 'an answer from another address does not arrive'],
-      ['forward/resolver/resolver.ts', 'whoever asks the same at the same time waits for the same answer'],
-      [
-        'forward/resolver/resolver.ts',
-        'answers are kept by name in any case, type, DO and CD, and the asker’s spelling comes back',
-      ],
-    ],
-  },
-  {
-    id: 'T29',
-    specs: [
-      ['forward/datagram/udp.spec.ts', 'an answer that is not the target’s does not arrive'],
-      ['forward/datagram/udp.spec.ts', 'each source address has a flow of its own, and answers go to nobody else'],
-      [
-        'forward/datagram/udp.spec.ts',
-        'there are no more flows than half of the streams that the peer takes, and the idlest goes',
-      ],
-      ['forward/datagram/unixgram.spec.ts', 'an answer that is not the target’s does not arrive'],
-      [
-        'forward/datagram/unixgram.spec.ts',
-        'each path that sends has a flow of its own, and answers go to nobody else',
-      ],
-      ['conformance/datagrams.ts', 'R-DGRAM-5: while the flow has something unsent the newest '],
-      ['conformance/datagrams.ts', 'R-DGRAM-4: of messages that have not come whole no more is kept than the bound'],
-      ['hostile/datagram-cases.ts', '100,000 flows, and leaves them open'],
-      ['hostile/datagram-cases.ts', 'messages that never come whole, on as many flows as may be'],
-      ['hostile/datagram-cases.ts', 'empty messages on one flow, as fast as it may'],
-    ],
-  },
-  {
-    id: 'T30',
-    specs: [
-      ['proxy/services.spec.ts', 'by default channels that lead to a host offer it, and no others'],
-      ['proxy/services.spec.ts', 'strangers are not told: such a channel needs a key'],
-      ['info/call.ts', 'a length beyond the bound'],
-      ['info/call.ts', 'a text that is too long'],
-      ['info/call.ts', 'a peer that never answers, or whose answer never ends, is given up after 15 s'],
-      ['cli/info.spec.ts', 'what a hostile peer says is shown escaped, and an answer that is not valid is refused'],
-    ],
-  },
-];
+/** By the numbers of docs/security.md. */
+export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
+  T1: [
+    ['conformance/frames.ts', 'DATA of 4 GiB'],
+    ['conformance/frames.ts', 'SERVICES of 4 GiB'],
+    ['conformance/frames.ts', 'an unknown type above limits.frame'],
+    ['copy/tar-bounds.ts', 'what comes before an entry has a bound, whatever it is'],
+    ['hostile/memory/copy-cases.ts', 'records of which nothing but the length comes'],
+    ['util/bytes/records.ts', 'a length takes no memory before its bytes come'],
+    ['hostile/opening-cases.ts', 'headers of HELLO with a length of 4 GiB'],
+    ['hostile/opening-cases.ts', 'random bytes'],
+    ['hostile/session-cases.ts', 'DATA one byte over the limit'],
+    ['hostile/session-cases.ts', 'random bytes in a session'],
+    ['fuzz/targets/index.ts', 'frame-reader'],
+    ['fuzz/targets/index.ts', 'tls-records'],
+  ],
+  T2: [
+    ['hostile/flood-cases.ts', 'OPENs of a service that answers, more than may be open'],
+    ['hostile/flood-cases.ts', 'OPENs of a service that does not answer'],
+    ['conformance/streams.ts', 'R-STREAM-1: ids rise, and need not be consecutive'],
+    ['conformance/streams.ts', 'R-STREAM-5: opens beyond `streams` are refused, until a stream has ended'],
+    ['conformance/stream-ids.ts', 'R-STREAM-6: when the ids are used up opens wait, and the session is renewed when'],
+  ],
+  T3: [
+    ['hostile/flood-cases.ts', 'OPENs that are reset before the answer, and reads'],
+    ['conformance/flood.ts', 'R-FLOW-6: more than 200 streams a second that are opened and reset before an answer are'],
+    ['conformance/streams.ts', 'R-STREAM-5: a stream that ended keeps its place while its bytes still lie on this'],
+  ],
+  T4: [
+    ['hostile/window-cases.ts', 'credit of 2^64-1 on 250 streams whose local programs write for ever, and reads'],
+    ['hostile/window-cases.ts', 'late PONGs, so that windows grow, and fills them when the local programs stop to'],
+    ['hostile/session-cases.ts', 'DATA over the credit of a stream'],
+    ['hostile/session-cases.ts', 'CREDIT that shrinks, overflows, and comes again'],
+    ['conformance/flow-control.ts', 'R-FLOW-2: DATA above the credit of the session is flow-control, also for streams'],
+    ['conformance/flow-control.ts', 'R-FLOW-4: with the budget full windows stop growing, and the stream goes on'],
+  ],
+  T5: [
+    ['hostile/flood-cases.ts', 'PINGs'],
+    ['hostile/flood-cases.ts', 'RESETs of an id that has ended'],
+    ['hostile/flood-cases.ts', 'unknown types, empty'],
+    ['hostile/flood-cases.ts', 'credit for the session and for a stream'],
+    ['hostile/session-cases.ts', 'empty DATA'],
+    ['proxy/many-channels.spec.ts', 'stay within twice the quiet time'],
+  ],
+  T6: [
+    ['conformance/liveness.ts', 'R-FLOW-9: a frame that stays incomplete for 30 s, with a byte every second, is a'],
+    ['exec/hostile.spec.ts', 'a START has ten seconds to be complete'],
+    ['threats/scanner.slow.spec.ts', 'a slow peer is not crowded out by another machine that opens connections in a'],
+    ['threats/scanner.slow.spec.ts', 'a slow peer is not crowded out by another user, who has the same address'],
+  ],
+  T7: [
+    ['threats/names.spec.ts', 'T7: a guest names a service, never an address: whatever it names, nothing is reached'],
+    ['conformance/streams.ts', 'R-STREAM-3: a service that is not offered, or that is no name, is refused with'],
+    ['forward/service-policy.ts', 'a service that a peer may not open is denied, without a word why; others are open'],
+  ],
+  T8: [
+    ['threats/names.spec.ts', 'T8: no path that a guest writes is one on the host: not in its name, in a service, or'],
+    ['channel/sockets.spec.ts', 'a file that is no socket is neither replaced nor removed, and a symbolic link is not'],
+  ],
+  T9: [
+    ['threats/names.spec.ts', 'T9: a guest runs no command: what it sends is input of the one that the operator'],
+    ['forward/exec.spec.ts', 'a process and what it started are ended with their stream, and killed when they do not'],
+    ['forward/exec.spec.ts', 'a rule counts processes until they have ended: opened and reset in a loop, in ever new'],
+  ],
+  T10: [
+    ['hostile/log.spec.ts', 'a peer can forge no line of the log, with '],
+    ['hostile/log-cases.ts', 'escapes in its name and agent'],
+    ['hostile/storage-cases.ts', 'a REFUSE full of escapes'],
+    ['proxy/logs.spec.ts', 'nothing that a peer says makes a line, or is obeyed by a terminal'],
+    ['faults/streams.slow.spec.ts', '1,000 refused streams are at most some hundred lines in each log, and all are'],
+    ['hostile/refused.slow.spec.ts', 'of all that is refused at most 64 KiB a second are written, each is counted'],
+    ['proxy/log-limit.ts', ': while all is refused as fast as can be, each thing that is let happen is told at once'],
+  ],
+  T11: [
+    ['threats/names.spec.ts', 'T11: sessions that end with ever new codes of the peer are one series'],
+    ['control/metrics.spec.ts', 'what a peer says is in no label'],
+  ],
+  T12: [
+    ['hostile/opening-cases.ts', '4,000 open brackets'],
+    ['hostile/opening-cases.ts', 'limits in __proto__'],
+    ['hostile/session-cases.ts', 'OPEN whose service is in __proto__'],
+    ['hostile/storage-cases.ts', '100,000 lists in one another'],
+    ['control/hostile.spec.ts', 'a body that becomes huge is refused, and read no further than a bound'],
+    ['util/bytes/records.ts', 'a payload is one JSON object of not too many values, or is refused before it is parsed'],
+    ['exec/messages.ts', 'a command of too many values is refused at its own side, and by its reader before it is'],
+    ['copy/messages.ts', 'a name and a hash have their lengths, and an error has both numbers'],
+    ['fuzz/targets/index.ts', 'json-scanner'],
+  ],
+  T13: [
+    ['storage/broker.spec.ts', ': one that dies in a call fails that call only, and sees no request twice'],
+    ['storage/broker.spec.ts', ': a wrapper that goes in its call leaves its reply to nobody'],
+    ['hostile/storage.spec.ts', 'whatever a peer answers to storage calls, each ends with its code, and the next one'],
+  ],
+  T14: [
+    ['forward/egress/turns.spec.ts', '500 requests that are refused come in one piece, and are answered in order and'],
+    ['threats/linear.slow.spec.ts', ': no run of bytes takes more than '],
+    ['cli/names.slow.spec.ts', 'names that nobody answers for hold up nobody else: an egress, a target, datagrams'],
+    ['hostile/neighbours.slow.spec.ts', 'stay within twice the quiet time'],
+    ['hostile/neighbours.slow.spec.ts', '800 requests that never end, for which an upgrade waits'],
+    ['proxy/many-channels.spec.ts', 'stay within twice the quiet time'],
+    ['forward/service-policy.ts', 'bytes keep to the rate both ways, all streams of the service together, and arrive'],
+    ['session/paced-sink.ts', 'bytes a second no more reaches local ends from one who opens, sends and '],
+    ['forward/unread-output.spec.ts', 'that never ends is not read for ever behind STOP, and is reset 10 s later'],
+  ],
+  T15: [
+    ['control/server.spec.ts', 'the socket is its owner’s alone'],
+    ['channel/sockets.spec.ts', 'a socket file has the mode 0600 before anybody can connect'],
+  ],
+  T16: [
+    ['forward/socket-access.spec.ts', 'a unix socket of an -o has the mode that was asked for'],
+    ['forward/socket-access.spec.ts', 'a unix socket of an -o has the user and the group that were asked for'],
+    ['forward/socket-access.spec.ts', 'at no moment is a socket file more open than was asked for'],
+  ],
+  T17: [
+    ['threats/names.spec.ts', 'T17: the opening of a session is carried as any bytes on a stream, at every place in'],
+    ['proxy/channel-supervision.spec.ts', 'R-CHANNEL-2: a stranger on a listening channel ends nothing, and the'],
+    ['proxy/policies.spec.ts', ' in common carry streams; a stranger does not get in, nor end their session'],
+    ['threats/man-in-the-middle.slow.spec.ts', ': a recorded session that is played to both sides, '],
+  ],
+  T18: [
+    ['threats/secrets.spec.ts', 'T18: the key is not in the arguments, the environment or the log of a process, nor'],
+    ['proxy/policies.spec.ts', 'a key file that others can read, or that is none, is refused by its name'],
+    ['conformance/authentication.ts', 'R-AUTH-2: the id of a key is the beginning of its SHA-256, and nothing shows'],
+  ],
+  T19: [
+    ['threats/sources.spec.ts', 'T19: every package is pinned by its hash, and none that is needed runs a script when'],
+    ['threats/sources.spec.ts', 'T19: there are no more dependencies than were decided on, and vproxy runs no script'],
+  ],
+  T20: [
+    ['fuzz/targets.spec.ts', ': any bytes are read alike in every split, or refused with a code of ours'],
+    ['hostile/run-table.ts', 'every process has survived all of its cases'],
+    ['channel/devices.spec.ts', 'a defect that ends the process leaves the settings as they were'],
+  ],
+  T21: [
+    ['faults/streams.slow.spec.ts', 'a target that hangs is given up, holds up no other stream, and leaves nothing'],
+    ['conformance/streams.ts', 'R-STREAM-5: opens beyond `opens` are refused, until one is answered'],
+  ],
+  T22: [
+    ['threats/sources.spec.ts', 'T22: nothing is compressed, so nothing can swell: of zlib only its checksum is used'],
+  ],
+  T23: [
+    ['proxy/services.spec.ts', 'nobody may run anything where nothing is said, on either side'],
+    ['proxy/services.spec.ts', 'the side that allows it runs commands for the other one, which runs none for it'],
+    ['proxy/services.spec.ts', 'where programs are listed no other is run'],
+    ['proxy/services.spec.ts', 'the side that allows it takes files, into its folder and nowhere else, and by its'],
+    ['proxy/check-options.ts', ' may only when the peer is known'],
+    ['cli/allow.spec.ts', 'nothing is allowed where nothing is said'],
+  ],
+  T24: [
+    ['forward/egress/admission.ts', ' is no destination'],
+    ['forward/egress/admission.ts', ' is refused, as an address and behind a name, by rules for everything; an entry'],
+    ['forward/egress/admission.ts', 'of any text a destination has one spelling, which a URL reads alike, or it is'],
+    ['forward/egress/networks.ts', 'any text is an address exactly where Node says so, except for zones'],
+  ],
+  T25: [
+    ['forward/egress/admission.ts', ' is refused, as an address and behind a name, by rules for everything; an entry'],
+    ['forward/egress/dial.spec.ts', 'rebinding: a resolver that changes its answer is asked once, and leads nowhere'],
+    ['forward/egress/dial.spec.ts', 'of the addresses of a name only those are tried that the rules allow'],
+    ['cli/names.slow.spec.ts', 'an egress asks for the name that it has judged, not for one that resolv.conf makes of'],
+    ['forward/egress/dial.spec.ts', 'an address of this machine is refused, by what the system says, and by nothing'],
+  ],
+  T26: [
+    ['forward/egress/dial.spec.ts', 'what no entry could allow is never looked up'],
+    ['forward/egress/dial.spec.ts', 'the guest is not told what a name was resolved to, the host is'],
+  ],
+  T27: [
+    ['forward/resolver/answer-cost.spec.ts', 'an answer of more records than are read is refused by its header'],
+    ['forward/resolver/resolver.ts', 'a name that no entry allows is refused, with the reason for the guest and for'],
+    ['forward/resolver/resolver.ts', 'an address that the egress refuses is not told: '],
+    ['forward/resolver/resolver.ts', '30,000 messages that are random or changed at random are each answered, or'],
+    ['forward/resolver/resolver.ts', 'beyond 256 questions at once further ones fail, while what is known is still'],
+    ['system/dns/dns-message.spec.ts', '30,000 messages that are random or changed at random are understood whole, or'],
+    ['forward/resolver/resolver-endpoint.spec.ts', 'questions beyond 5,000 a second wait on a stream, and are dropped'],
+  ],
+  T28: [
+    ['system/dns/name-servers.spec.ts', 'each question is one of its own: an id and a port that cannot be told'],
+    ['system/dns/name-servers.spec.ts', 'answers with another id or question, queries, and bytes that are too few are'],
+    ['system/dns/name-servers.spec.ts', 'an answer from another address does not arrive'],
+    ['forward/resolver/resolver.ts', 'whoever asks the same at the same time waits for the same answer'],
+    ['forward/resolver/resolver.ts', 'answers are kept by name in any case, type, DO and CD, and the asker’s spelling'],
+  ],
+  T29: [
+    ['forward/datagram/udp.spec.ts', 'an answer that is not the target’s does not arrive'],
+    ['forward/datagram/udp.spec.ts', 'each source address has a flow of its own, and answers go to nobody else'],
+    ['forward/datagram/udp.spec.ts', 'there are no more flows than half of the streams that the peer takes, and the'],
+    ['forward/datagram/unixgram.spec.ts', 'an answer that is not the target’s does not arrive'],
+    ['forward/datagram/unixgram.spec.ts', 'each path that sends has a flow of its own, and answers go to nobody else'],
+    ['conformance/datagrams.ts', 'R-DGRAM-5: while the flow has something unsent the newest '],
+    ['conformance/datagrams.ts', 'R-DGRAM-4: of messages that have not come whole no more is kept than the bound'],
+    ['hostile/datagram-cases.ts', '100,000 flows, and leaves them open'],
+    ['hostile/datagram-cases.ts', 'messages that never come whole, on as many flows as may be'],
+    ['hostile/datagram-cases.ts', 'empty messages on one flow, as fast as it may'],
+  ],
+  T30: [
+    ['proxy/services.spec.ts', 'by default channels that lead to a host offer it, and no others'],
+    ['proxy/services.spec.ts', 'strangers are not told: such a channel needs a key'],
+    ['info/call.ts', 'a length beyond the bound'],
+    ['info/call.ts', 'a text that is too long'],
+    ['info/call.ts', 'a peer that never answers, or whose answer never ends, is given up after 15 s'],
+    ['cli/info.spec.ts', 'what a hostile peer says is shown escaped, and an answer that is not valid is refused'],
+  ],
+};
