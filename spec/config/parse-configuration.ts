@@ -14,6 +14,7 @@ const problemsOf = (text: string, name = 'f'): string[] =>
   parseConfiguration(text, name).problems.map((problem) => formatProblem(name, problem));
 
 const CHANNEL = '[channels.vm1]\naddress = "unix-connect:/run/vm1.sock"\n';
+const GROUP = '[channels.vms]\naddress = "unix:///run/vms/*.sock"\n';
 
 const WHOLE = `
 name = "host1"
@@ -84,197 +85,140 @@ test('the same file as JSON says the same', (t) => {
   t.deepEqual(asJson, asToml);
 });
 
-const SECONDS = 'expected a whole number of seconds from 0 to 86400, or a time such as 500ms, 90s, 5m or 1h30m';
-const KEY = '1f'.repeat(32);
-const path = 'expected the path of a file';
-const expectedExec = 'expected true, false, or a list of paths, such as ["/usr/bin/uname"]';
-
+/** A text, and how each of the problems in it begins. */
 const REFUSED: readonly (readonly string[])[] = [
   ['a = 1\nb = = 2', 'f:2:5: it is not TOML: invalid value'],
   ['wait = 1\nwait = 2', 'f:2:1: it is not TOML: trying to redefine an already defined table or value'],
   ['{"wait": 3,\n "channels" {}}', 'f:2:13: it is not JSON: expected a colon behind the key'],
   ['{"wait": 3, "wait": 4}', 'f:1:13: it is not JSON: this key is there twice'],
+  [' \n {', 'f:2:3: it is not JSON'],
+  [`{"a":${'['.repeat(100_000)}`, 'f:1:21: it is not JSON: values are nested more than 16 deep'],
+  [`a = ${'['.repeat(100_000)}`, 'f:1:'],
+  [`${'a.'.repeat(100_000)}a = 1`, 'f: '],
   ['name = ""', 'f: name: it is empty; expected a text of 1 to 256 characters'],
   [`name = "${'x'.repeat(257)}"`, 'f: name: it has more than 256 characters'],
   ['control = true', 'f: control: expected the path of a socket, or false'],
   ['log-level = "loud"', 'f: log-level: expected error, warn, info or debug'],
-  ['wait = 1.5', `f: wait: ${SECONDS}`],
+  ['wait = 1.5', 'f: wait: expected a whole number of seconds from 0 to 86400, or a time such as 500ms,'],
+  ['dead-after = 86401', 'f: dead-after: expected a whole number of seconds (0: never) from 0 to 86400'],
   ['buffer = 65535', 'f: buffer: expected a whole number of bytes from 65536 to 67108864'],
-  [
-    'dead-after = 86401',
-    'f: dead-after: expected a whole number of seconds (0: never) from 0 to 86400, or a time such as 500ms, 90s, 5m or 1h30m',
-  ],
   ['insecure = 1', 'f: insecure: expected true or false'],
   ['waits = 1', 'f: waits: there is no such key; did you mean wait?'],
-  [
-    '"\\u001b[2J" = 1',
-    `f: "\\x1b[2J": there is no such key; there are: wait, dead-after, buffer, insecure, keys, peer-address, allow-exec, allow-copy, info, announce-ports, forward-ports, services, egress, name, control, audit, once, metrics, log-level, log-format, log-details, channels`,
-  ],
+  ['"\\u001b[2J" = 1', 'f: "\\x1b[2J": there is no such key; there are: wait, dead-after, buffer, '],
   ['channels = []', 'f: channels: expected tables of channels, such as [channels.vm1]'],
   ['{"channels": {"vm1": 3}}', 'f: channels.vm1: expected a table with an address'],
-  [
-    '[channels.vm1]',
-    'f: channels.vm1.address: it is missing; expected KIND:ADDRESS or a URI, such as "unix-connect:/run/vm1.sock"',
-  ],
-  [
-    '[channels."VM 1"]\naddress = "stdio:"',
-    'f: channels."VM 1": channel label "VM 1": it is not 1 to 64 of a-z, 0-9, dot, underscore and hyphen',
-  ],
+  ['[channels.vm1]', 'f: channels.vm1.address: it is missing; expected KIND:ADDRESS or a URI'],
+  ['[channels."VM 1"]\naddress = "stdio:"', 'f: channels."VM 1": channel label "VM 1": it is not 1 to 64 of a-z'],
+  ['[channels."vm.1"]\naddress = "unix://run/x"', 'f: channels."vm.1".address: channel "unix://run/x": expected'],
+  ['[channels.vms]\naddress = "unix-connect:/run/*/*.sock"', 'f: channels.vms.address: '],
   [
     '{"channels": {"__proto__": {"address": "stdio:"}, "vm1": {"address": "stdio:", "__proto__": 3}}}',
-    'f: channels.vm1.__proto__: there is no such key; there are: wait, dead-after, buffer, insecure, keys, peer-address, allow-exec, allow-copy, info, announce-ports, forward-ports, services, egress, name, address, outgoing, incoming, storage, vsock-ports',
-  ],
-  [
-    '[channels."vm.1"]\naddress = "unix://run/x"',
-    'f: channels."vm.1".address: channel "unix://run/x": expected unix:///path',
+    'f: channels.vm1.__proto__: there is no such key; there are: ',
   ],
   [
     `${CHANNEL}outgoing = "ssh:22"`,
     'f: channels.vm1.outgoing: expected a list of texts, such as ["ssh:127.0.0.1:9022"]',
   ],
   [`${CHANNEL}storage = "no"`, 'f: channels.vm1.storage: expected true, false, or a table with socket and parallel'],
-  [
-    `${CHANNEL}vsock-ports = { 22 = "ssh" }`,
-    'f: channels.vm1.vsock-ports: there is no outgoing "*:vsock-mux:/path" that it is for',
-  ],
+  [`${CHANNEL}vsock-ports = { 22 = "ssh" }`, 'f: channels.vm1.vsock-ports: there is no outgoing "*:vsock-mux:/path"'],
   [
     `${CHANNEL}outgoing = ["*:vsock-mux:/v"]\nvsock-ports = { x = "ssh", 22 = 3 }`,
     'f: channels.vm1.vsock-ports.22: expected the name of a service',
     'f: channels.vm1.vsock-ports.x: "x=ssh" is not PORT=SERVICE, such as 1234=ssh',
   ],
   [
-    `${CHANNEL}incoming = ["a:1", "b:2", "a:3"]\noutgoing = ["x:0", "y:0", "z:1"]\n[channels.vm2]\naddress = "stdio:"\nincoming = ["a:1"]\noutgoing = ["q:127.0.0.1:1"]`,
-    'f: channels.vm1.incoming[2]: the service a is that of channels.vm1.incoming[0] already',
+    `${CHANNEL}incoming = ["a:1", "a:3"]\noutgoing = ["x:0", "y:0", "z:1"]\n[channels.vm2]\naddress = "stdio:"\nincoming = ["a:1"]\noutgoing = ["q:127.0.0.1:1"]`,
+    'f: channels.vm1.incoming[1]: the service a is that of channels.vm1.incoming[0] already',
     'f: channels.vm2.outgoing[0]: 127.0.0.1:1 is that of channels.vm1.outgoing[2] already',
   ],
   ['keys = "/a"', 'f: keys: expected a list of paths, such as ["/etc/vproxy/vm1.key"]'],
-  ['keys = [3]', `f: keys[0]: ${path}`],
-  [`keys = ["${KEY}"]`, `f: keys[0]: ${path} that has the key, not the key itself`],
-  ['allow-exec = "/usr/bin/uname"', `f: allow-exec: ${expectedExec}`],
+  ['keys = [3]', 'f: keys[0]: expected the path of a file'],
+  [`keys = ["${'1f'.repeat(32)}"]`, 'f: keys[0]: expected the path of a file that has the key, not the key itself'],
+  ['allow-exec = "/usr/bin/uname"', 'f: allow-exec: expected true, false, or a list of paths'],
   ['allow-copy = 1', 'f: allow-copy: expected true, false, or the path of a folder, such as "/srv/in"'],
-  ['audit = "audit.log"', 'f: audit: the path of a file is absolute, and ends with its name'],
-  ['audit = "/a,keep=3"', 'f: audit: keep= needs rotate='],
-  ['services = 3', 'f: services: expected a table for each service, such as [services.ssh]'],
-  ['[services]\nssh = 3', 'f: services.ssh: expected a table, such as { streams = 10 }'],
-  ['[services.ssh]\nstream = 3', 'f: services.ssh.stream: there is no such key; did you mean streams?'],
-  [
-    '[services.SSH]\nstreams = 0\nchannels = ["VM"]\nopens-per-second = 0\nbytes-per-second = 3\nidle-timeout = 0.5',
-    'f: services.SSH: the name of a service is 1 to 64 of a-z, 0-9, dot, underscore and hyphen, and begins with a letter or digit',
-    'f: services.SSH.channels[0]: channel label "VM": it is not 1 to 64 of a-z, 0-9, dot, underscore and hyphen',
-    'f: services.SSH.streams: expected a whole number of streams from 1 to 1048576',
-    'f: services.SSH.opens-per-second: expected a number of openings a second from 0.01 to 1000000',
-    'f: services.SSH.bytes-per-second: expected a number of bytes a second from 1024 to 1000000000000',
-    'f: services.SSH.idle-timeout: expected a whole number of seconds from 1 to 86400, or a time such as 500ms, 90s, 5m or 1h30m',
-  ],
   ...['uname', 'bin/uname', '/usr/../bin/uname', '/usr/bin/', ''].map((path) => [
-    `${CHANNEL}allow-exec = ["/usr/bin/id", "${path}"]`,
-    `f: channels.vm1.allow-exec: "${path}" is not the absolute path of a program, such as /usr/bin/uname`,
+    `allow-exec = ["/usr/bin/id", "${path}"]`,
+    `f: allow-exec: "${path}" is not the absolute path of a program, such as /usr/bin/uname`,
   ]),
   ...['in', '/srv/..', '/srv/../in', ''].map((path) => [
     `allow-copy = "${path}"`,
     `f: allow-copy: "${path}" is not the absolute path of a folder, such as /srv/in`,
   ]),
+  ['audit = "audit.log"', 'f: audit: the path of a file is absolute, and ends with its name'],
+  ['audit = "/a,keep=3"', 'f: audit: keep= needs rotate='],
+  ['services = 3', 'f: services: expected a table for each service, such as [services.ssh]'],
+  ['[services]\nssh = 3', 'f: services.ssh: expected a table, such as { streams = 10 }'],
+  ['[services.ssh]\nstream = 3', 'f: services.ssh.stream: there is no such key; did you mean streams?'],
+  ['[services.ssh]\nrecord = "/tmp"', 'f: services.ssh: record: only the service exec has terminals to be recorded'],
+  ['[services.exec]\nrecord = "tmp"', 'f: services.exec.record: "tmp" is not the absolute path of a folder'],
+  [
+    '[services.SSH]\nstreams = 0\nchannels = ["VM"]\nopens-per-second = 0\nbytes-per-second = 3\nidle-timeout = 0.5',
+    'f: services.SSH: the name of a service is 1 to 64 of a-z, 0-9, dot, underscore and hyphen',
+    'f: services.SSH.channels[0]: channel label "VM": it is not 1 to 64 of a-z',
+    'f: services.SSH.streams: expected a whole number of streams from 1 to 1048576',
+    'f: services.SSH.opens-per-second: expected a number of openings a second from 0.01 to 1000000',
+    'f: services.SSH.bytes-per-second: expected a number of bytes a second from 1024 to 1000000000000',
+    'f: services.SSH.idle-timeout: expected a whole number of seconds from 1 to 86400',
+  ],
   ['egress = 3', 'f: egress: expected a table for each egress, such as [egress.internet]'],
   ['[egress]\na = []', 'f: egress.a: expected a table, such as { allow = ["deb.debian.org:80,443"] }'],
   ['[egress.a]\nalow = []', 'f: egress.a.alow: there is no such key; did you mean allow?'],
-  [
-    '[egress.a]\nallow = "a.example:80"',
-    'f: egress.a.allow: expected a list of entries, such as ["deb.debian.org:80,443"]',
-  ],
+  ['[egress.a]\nallow = "a.example:80"', 'f: egress.a.allow: expected a list of entries, such as '],
   [
     '[egress.A]\nallow = ["a.example", 80, "0x7f.1:80"]\ndeny = ["{channel}"]\nupstream = "ftp://a:1"',
-    'f: egress.A: the name of an egress is 1 to 64 of a-z, 0-9, dot, underscore and hyphen, and begins with a letter or digit',
+    'f: egress.A: the name of an egress is 1 to 64 of a-z, 0-9, dot, underscore and hyphen',
     'f: egress.A.allow[0]: entry "a.example": there are no ports; for all of them write a.example:*',
     'f: egress.A.allow[1]: expected an entry, such as "deb.debian.org:80,443"',
-    'f: egress.A.allow[2]: entry "0x7f.1:80": it would be read as 127.0.0.1; an IPv4 address is four decimal numbers from 0 to 255 without leading zeros',
+    'f: egress.A.allow[2]: entry "0x7f.1:80": it would be read as 127.0.0.1',
     'f: egress.A.deny[0]: entry "{channel}": there are no ports; for all of them write {channel}:*',
     'f: egress.A.upstream: upstream "ftp://a:1": expected an HTTP proxy, http://HOST:PORT',
   ],
   [
-    '[channels.vm1]\naddress = "stdio:"\negress.a.allow = ["10.{channel}.0.0/16:80"]',
-    'f: channels.vm1.egress.a.allow[0]: entry "10.{channel}.0.0/16:80": it ends in a number; an IPv4 address is four decimal numbers from 0 to 255 without leading zeros',
+    `${CHANNEL}egress.a.allow = ["10.{channel}.0.0/16:80"]`,
+    'f: channels.vm1.egress.a.allow[0]: entry "10.{channel}.0.0/16:80": it ends in a number',
   ],
+  // The forwards of a group have a place for a label, those of a channel have not; the place counts as it is written.
+  [`${CHANNEL}outgoing = ["{channel}:0"]`, 'f: channels.vm1.outgoing[0]: -o {channel}:0: a service is 1 to 64 of'],
+  [
+    `${GROUP}outgoing = ["{channel}:{channel}:0", "x:{channel}"]`,
+    'f: channels.vms.outgoing[1]: -o x:{channel}: the address',
+  ],
+  [
+    `${GROUP}outgoing = ["a:/run/{channel}", "b:/run/{channel}"]`,
+    'f: channels.vms.outgoing[1]: /run/{channel} is that of channels.vms.outgoing[0] already',
+  ],
+  [`${GROUP}outgoing = ["${'s'.repeat(55)}{channel}:/run/{channel}"]`],
+  [`${GROUP}outgoing = ["${'s'.repeat(56)}{channel}:/run/{channel}"]`, 'f: channels.vms.outgoing[0]: '],
+  // Every error is listed, those of inner tables and of later channels too.
+  [
+    `wait = -1\nnam = "x"\n[channels.vm1]\naddress = "serial:/dev/ttyS0"\noutgoing = ["ssh:9022", "ssh", 3]\noutgoin = []
+    storage = { socket = "", paralel = 2 }\nvsock-ports = { a = "b" }\n[channels.VM2]\nincoming = ["x:0"]`,
+    ...['wait', 'nam', 'channels.vm1.address', 'channels.vm1.outgoing[2]', 'channels.vm1.outgoin'],
+    ...['channels.vm1.outgoing[1]', 'channels.vm1.storage.socket', 'channels.vm1.storage.paralel'],
+    ...['channels.vm1.vsock-ports.a', 'channels.VM2', 'channels.VM2.address', 'channels.VM2.incoming[0]'],
+  ].map((line, index) => (index === 0 ? line : `f: ${line}: `)),
 ];
 
-for (const [text = '', ...lines] of REFUSED) {
-  test(`refused: ${JSON.stringify(text).slice(0, 100)}`, (t) => t.deepEqual(problemsOf(text), lines));
-}
-
-test('every error is listed, those of inner tables and of later channels too', (t) => {
-  const text = `
-    wait = -1
-    nam = "x"
-    [channels.vm1]
-    address = "serial:/dev/ttyS0"
-    outgoing = ["ssh:9022", "ssh", 3]
-    outgoin = []
-    storage = { socket = "", paralel = 2 }
-    vsock-ports = { a = "b" }
-    [channels.VM2]
-    incoming = ["x:0"]
-  `;
-  t.deepEqual(
-    problemsOf(text).map((line) => /^f: (.*?): /.exec(line)?.[1]),
-    [
-      'wait',
-      'nam',
-      'channels.vm1.address',
-      'channels.vm1.outgoing[2]',
-      'channels.vm1.outgoin',
-      'channels.vm1.outgoing[1]',
-      'channels.vm1.storage.socket',
-      'channels.vm1.storage.paralel',
-      'channels.vm1.vsock-ports.a',
-      'channels.VM2',
-      'channels.VM2.address',
-      'channels.VM2.incoming[0]',
-    ],
-  );
-});
-
-test('the forwards of a group have a place for a label, those of a channel have not', (t) => {
-  const group =
-    '[channels.vms]\naddress = "unix:///run/vms/*.sock"\noutgoing = ["{channel}:{channel}:0", "x:{channel}"]\n';
-  const channel = `${CHANNEL}outgoing = ["{channel}:0", "x:/run/{channel}"]`;
-  t.deepEqual(problemsOf(group + channel), [
-    'f: channels.vms.outgoing[1]: -o x:{channel}: the address is not ADDR:PORT (an IPv6 address is written in brackets); expected SERVICE:ADDR:PORT, SERVICE:PORT or SERVICE:/path',
-    'f: channels.vm1.outgoing[0]: -o {channel}:0: a service is 1 to 64 of a-z, 0-9, dot, underscore and hyphen, and begins with a letter or digit; expected SERVICE:ADDR:PORT, SERVICE:PORT or SERVICE:/path',
-  ]);
-  t.deepEqual(problemsOf(group.replace(/\[.*\]\n$/, '["a:/run/{channel}", "b:/run/{channel}"]')), [
-    'f: channels.vms.outgoing[1]: /run/{channel} is that of channels.vms.outgoing[0] already',
-  ]);
-  // Of 64 characters, and of 65: the place counts as it is written.
-  for (const [length, problems] of [
-    [55, 0],
-    [56, 1],
-  ] as const) {
-    const forwards = `["${'s'.repeat(length)}{channel}:/run/{channel}"]`;
-    t.is(problemsOf(group.replace(/\[.*\]\n$/, forwards)).length, problems, `${length} before the place`);
+test('what a file cannot say is told with its place, and what was expected there', (t) => {
+  for (const [text = '', ...beginnings] of REFUSED) {
+    const problems = problemsOf(text);
+    t.deepEqual(
+      problems.map((line, index) => line.slice(0, beginnings[index]?.length)),
+      beginnings,
+      text.slice(0, 200),
+    );
   }
-  t.regex(
-    problemsOf('[channels.vms]\naddress = "unix-connect:/run/*/*.sock"')[0] ?? '',
-    /^f: channels\.vms\.address: .*\*/,
-  );
 });
 
-test('the ending of the name says what a file is, and else how it begins', (t) => {
+test('the ending of the name says what a file is, before how it begins', (t) => {
   t.regex(problemsOf('{', 'a.toml')[0] ?? '', /it is not TOML/);
   t.regex(problemsOf('wait = 3', 'a.json')[0] ?? '', /^a\.json:1:1: it is not JSON: expected a value/);
-  t.regex(problemsOf(' \n {', 'a.conf')[0] ?? '', /^a\.conf:2:3: it is not JSON/);
-});
-
-test('what is nested too deeply is refused kindly', (t) => {
-  t.regex(problemsOf(`{"a":${'['.repeat(100_000)}`)[0] ?? '', /^f:1:21: .* nested more than 16 deep/);
-  t.regex(problemsOf(`a = ${'['.repeat(100_000)}`)[0] ?? '', /^f:1:\d+: it is not TOML: .*nested/);
-  t.regex(problemsOf(`${'a.'.repeat(100_000)}a = 1`)[0] ?? '', /^f: /);
 });
 
 test('no text makes it throw, and every problem is one line that can be shown', (t) => {
   const pieces = fc.constantFrom(
-    ...'[channels.vm1]\n|address = |"stdio:"|outgoing| = |[|]|{|}|,|"x:1"|\n|wait|3|"|\u001b|\ud800|__proto__'.split(
-      '|',
-    ),
-    ...["'", '"""', '# ', 'nan', '1979-05-27', ':', '"channels"', '"vm1"'],
+    ...'[channels.vm1]\n|address = |"stdio:"|outgoing| = |[|]|{|}|,|"x:1"|\n|wait|3|"|\u001b|\ud800'.split('|'),
+    ...["'", '"""', '# ', 'nan', '1979-05-27', ':', '"channels"', '"vm1"', '__proto__'],
   );
   const text = fc.oneof(
     fc.array(pieces, { maxLength: 20 }).map((list) => list.join('')),
@@ -308,31 +252,23 @@ test('docs/config.md shows a file that is right, and its table has every key', (
   t.deepEqual([...new Set(rows)].sort(), [...new Set(known)].sort());
 });
 
-// JSON by hand: where it is wrong.
-
-test('a fault has its place, and what was expected there', (t) => {
+test('a fault of JSON has its place, and what was expected there; a key may be there again in another object', (t) => {
   for (const [text, offset, message] of [
     ['', 0, 'the file ends, expected a value'],
     ['{"a" 3}', 5, 'expected a colon behind the key'],
     ['{"a": 3', 7, 'the file ends, expected a comma or }'],
     ['{"a": 3,}', 8, 'expected a key in quotes'],
-    ['{a: 3}', 1, 'expected a key in quotes'],
     ['[1, 2 3]', 6, 'expected a comma or ]'],
-    ['[1, ]', 4, 'expected a value'],
     ['[01]', 1, 'expected a value'],
     ['"\n"', 0, 'expected a value'],
     ['{} x', 3, 'expected nothing more'],
     ['{"a": 1, "b": 2, "a": 3}', 17, 'this key is there twice'],
     ['{"a": 1, "\\u0061": 3}', 9, 'this key is there twice'],
-    ['['.repeat(17), 16, 'values are nested more than 16 deep'],
   ] as const) {
     t.deepEqual(findJsonFault(text, 16), { offset, message }, text);
   }
-});
-
-test('the same key may be there in different objects, and depth counts what is open', (t) => {
   t.is(findJsonFault('{"a": {"a": [{"a": 1}, {"a": 2}]}}', 16), null);
-  t.is(findJsonFault(`[${'[[]],'.repeat(100)}[]]`, 4), null);
+  t.is(findJsonFault(`[${'[[]],'.repeat(100)}[]]`, 4), null, 'depth counts what is open');
 });
 
 test('it finds a fault exactly where JSON.parse throws', (t) => {

@@ -10,6 +10,7 @@ import { EGRESS_SETTINGS, RULE_SETTINGS } from '../../lib/settings/service-rules
 import { keyIn, type Setting } from '../../lib/settings/setting.js';
 import { FILE_CHANNEL_SETTINGS } from '../../lib/settings/settings-table.js';
 import { PROJECT_ROOT } from '../helpers/files.js';
+import { givenIn } from '../helpers/given-options.js';
 
 const RELOADS = { now: 'at once', channel: 'with the channel, which begins again', start: 'the next start' } as const;
 
@@ -37,119 +38,91 @@ test('docs/config.md says of each setting where it is said, and when it counts',
   t.true(document.includes(`\n\n${table}\n\n`), `it should have this table:\n${table}`);
 });
 
-test('what a file says of a channel, the options of an addition say as a request', (t) => {
-  const words: Record<string, readonly string[]> = {
-    outgoing: ['*:vsock-mux:/v'],
-    incoming: ['web:80'],
-    'vsock-port': ['22=ssh'],
-    'own-name': ['me'],
-    wait: ['0.5'],
-    'dead-after': ['0'],
-    buffer: ['65536'],
-    'no-insecure': [''],
-    key: ['/a.key', '/b.key'],
-    'peer-address': [''],
-    'allow-exec': ['/bin/a,/bin/b'],
-    'no-allow-copy': [''],
-    'no-info': [''],
-    'announce-ports': ['8080,3000-3999'],
-    'forward-ports': ['3000-9999,dir=/run/{channel}/ports/'],
-    rule: [
-      'ssh:streams=2,idle-timeout=300,channels=vm1,channels=vm2',
-      'web:channels=,opens-per-second=0.5',
-      'exec:record=/var/log/terminals/,record-input=true',
-    ],
-    egress: [
-      'internet:allow=deb.debian.org:80,443,allow=*.Ubuntu.com:443,deny=10.0.0.0/8:*',
-      'api:allow=,upstream=http://127.0.0.1:3128/',
-    ],
-    'storage-socket': ['/s'],
-    'storage-parallel': ['4'],
-  };
-  const request = readAddition((name) => words[name] ?? []);
-  t.deepEqual(request, {
-    outgoing: ['*:vsock-mux:/v'],
-    incoming: ['web:80'],
-    vsockPorts: { 22: 'ssh' },
-    name: 'me',
-    waitS: 0.5,
-    deadAfterS: 0,
-    buffer: 65_536,
-    insecure: false,
-    keys: ['/a.key', '/b.key'],
-    peerAddress: true,
-    allowExec: ['/bin/a', '/bin/b'],
-    allowCopy: false,
-    info: false,
-    announcePorts: '3000-3999,8080',
-    forwardPorts: '3000-9999,dir=/run/{channel}/ports',
-    services: {
-      ssh: { streams: 2, idleTimeoutS: 300, channels: ['vm1', 'vm2'] },
-      web: { channels: [], opensPerSecond: 0.5 },
-      exec: { record: '/var/log/terminals', recordInput: true },
+type Flags = Readonly<Record<string, string | readonly string[] | true>>;
+
+/** A line of a file, the flags of the command line that say the same, and what an addition with these asks for. */
+const SAID: readonly (readonly [line: string, flags: Flags, request: object])[] = [
+  ['wait = "500ms"', { wait: '500ms' }, { waitS: 0.5 }],
+  ['dead-after = 0', { 'dead-after': '0' }, { deadAfterS: 0 }],
+  ['buffer = 65536', { buffer: '65536' }, { buffer: 65_536 }],
+  ['insecure = true', { insecure: true }, { insecure: true }],
+  ['keys = ["/a", "/b"]', { key: ['/a', '/b'] }, { keys: ['/a', '/b'] }],
+  ['peer-address = true', { 'peer-address': true }, { peerAddress: true }],
+  ['allow-exec = ["/bin/a", "/bin/b"]', { 'allow-exec': '/bin/a,/bin/b' }, { allowExec: ['/bin/a', '/bin/b'] }],
+  ['allow-copy = "/srv"', { 'allow-copy': '/srv' }, { allowCopy: '/srv' }],
+  ['info = true', { info: true }, { info: true }],
+  ['announce-ports = "8080,3000-3999"', { 'announce-ports': '8080,3000-3999' }, { announcePorts: '3000-3999,8080' }],
+  ['forward-ports = "5000,address=::1"', { 'forward-ports': '5000,address=::1' }, { forwardPorts: '5000,address=::1' }],
+  [
+    'egress.web = { allow = ["a.example:80,443", "*.B.example:*"], deny = ["10.0.0.0/8:*"] }',
+    { egress: 'web:allow=a.example:80,443,allow=*.B.example:*,deny=10.0.0.0/8:*' },
+    { egress: { web: { allow: ['a.example:80,443', '*.b.example:*'], deny: ['10.0.0.0/8:*'] } } },
+  ],
+];
+
+/** What only an addition says in flags. */
+const ADDED: readonly (readonly [flags: Flags, request: object])[] = [
+  [{ outgoing: ['*:vsock-mux:/v', 'x:0'] }, { outgoing: ['*:vsock-mux:/v', 'x:0'] }],
+  [{ incoming: 'web:80' }, { incoming: ['web:80'] }],
+  [{ 'vsock-port': '22=ssh' }, { vsockPorts: { 22: 'ssh' } }],
+  [{ 'own-name': 'me' }, { name: 'me' }],
+  [{ wait: '0.25' }, { waitS: 0.25 }],
+  [{ 'storage-socket': '/s', 'storage-parallel': '4' }, { storage: { socket: '/s', parallel: 4 } }],
+  [
+    { rule: ['ssh:streams=2,idle-timeout=300,channels=vm1,channels=vm2', 'web:channels=,opens-per-second=0.5'] },
+    {
+      services: {
+        ssh: { streams: 2, idleTimeoutS: 300, channels: ['vm1', 'vm2'] },
+        web: { channels: [], opensPerSecond: 0.5 },
+      },
     },
-    egress: {
-      internet: { allow: ['deb.debian.org:80,443', '*.ubuntu.com:443'], deny: ['10.0.0.0/8:*'] },
-      api: { allow: [], upstream: '127.0.0.1:3128' },
-    },
-    storage: { socket: '/s', parallel: 4 },
-  });
+  ],
+];
+
+test('a file, the command line and an addition say the same of a channel, and each setting in each of them', (t) => {
+  const requests: Record<string, unknown> = {};
+  for (const [line, flags, request] of SAID) {
+    const { layer, problems } = parseConfiguration(line, 'f');
+    t.deepEqual(problems, [], line);
+    t.deepEqual(parseRunFlags(givenIn(flags)).settings, layer.defaults, line);
+    t.deepEqual(readAddition(givenIn(flags)), { ...request }, line);
+    Object.assign(requests, request);
+  }
+  for (const [flags, request] of ADDED) {
+    t.deepEqual(readAddition(givenIn(flags)), { ...request });
+    Object.assign(requests, request);
+  }
   const fields = FILE_CHANNEL_SETTINGS.map((setting) => keyIn('request', setting)).filter((key) => key !== 'address');
-  t.deepEqual(Object.keys(request).sort(), fields.sort(), 'all that a file can say');
-  for (const name of Object.keys(words)) t.true(Object.hasOwn(ADDITION_OPTIONS, name), name);
-  t.deepEqual(
-    readAddition(() => []),
-    {},
-  );
+  t.deepEqual(Object.keys(requests).sort(), fields.sort(), 'all that a file can say');
+  const without = { 'no-insecure': true, 'no-allow-copy': true, 'no-info': true } as const;
+  t.deepEqual(readAddition(givenIn(without)), { insecure: false, allowCopy: false, info: false });
+  const recording = { rule: 'exec:record=/var/log/terminals/,record-input=true' };
+  t.like(readAddition(givenIn(recording)), { services: { exec: { record: '/var/log/terminals', recordInput: true } } });
+  for (const [flags] of ADDED)
+    for (const name of Object.keys(flags)) t.true(Object.hasOwn(ADDITION_OPTIONS, name), name);
+  t.deepEqual(readAddition(givenIn({})), {});
 });
 
-for (const [words, message] of [
-  [{ rule: ['ssh'] }, '--rule: "ssh" is not SERVICE:KEY=VALUE[,KEY=VALUE…], such as ssh:streams=10'],
-  [{ rule: ['ssh:stream=1'] }, /^--rule: there is no key "stream" of a rule; did you mean streams\?$/],
-  [{ rule: ['ssh:streams=1,streams=2'] }, /^--rule: streams: one is expected/],
-  [{ rule: ['ssh:record=/a'] }, '--rule: record: only the service exec has terminals to be recorded'],
-  [{ rule: ['exec:record=a'] }, /^--rule: record: "a" is not the absolute path of a folder/],
-  [{ rule: ['exec:record-input=yes'] }, /^--rule: record-input: "yes" is not true or false$/],
-  [{ rule: ['a:streams=1', 'a:streams=2'] }, '--rule: the service a is there twice'],
-  [
-    { egress: ['web'] },
-    '--egress: "web" is not NAME:KEY=VALUE[,KEY=VALUE…], such as internet:allow=deb.debian.org:80,443',
-  ],
-  [{ egress: ['web:alow=a:1'] }, '--egress: there is no key "alow" of an egress; did you mean allow?'],
-  [{ egress: ['web:allow=a.example'] }, /^--egress: allow: entry "a\.example": there are no ports/],
-  [{ egress: ['web:allow=a.example:80,x'] }, /^--egress: allow: entry "a\.example:80,x": "x" is neither a port /],
-  [{ egress: ['web:upstream=127.0.0.1'] }, /^--egress: upstream: upstream "127\.0\.0\.1": expected http:/],
-  [{ key: ['/a'], 'no-key': [''] }, '--no-key: cannot be used with --key'],
-  [{ info: [''], 'no-info': [''] }, '--no-info: cannot be used with --info'],
-  [{ 'no-storage': [''], 'storage-socket': ['/s'] }, '--no-storage: cannot be used with --storage-socket'],
-  [{ buffer: ['1M'] }, '--buffer: "1M" is not a whole number of bytes from 65536 to 67108864'],
-  [
-    { wait: ['x'] },
-    '--wait: "x" is not a number of seconds from 0 to 86400, or a time such as 500ms, 90s, 5m or 1h30m',
-  ],
-] as const) {
-  test(`an addition refuses ${JSON.stringify(words)}`, (t) => {
-    const given: Readonly<Record<string, readonly string[]>> = words;
-    t.throws(() => readAddition((name) => given[name] ?? []), { code: 'bad-argument', message });
-  });
-}
-
-test('a file and the options of the command line say the same of a channel', (t) => {
-  const file = `wait = 3\ndead-after = 0\nbuffer = 65536\ninsecure = true\nkeys = ["/a"]\npeer-address = true\nallow-exec = true\nallow-copy = "/srv"\ninfo = true\nannounce-ports = "3000-9999"\nforward-ports = "5000,address=::1"\n[egress.web]\nallow = ["a.example:80,443", "b.example:*"]\n`;
-  const words: Readonly<Record<string, readonly string[]>> = {
-    wait: ['3'],
-    'dead-after': ['0'],
-    buffer: ['65536'],
-    insecure: [''],
-    key: ['/a'],
-    'peer-address': [''],
-    'allow-exec': ['\0'],
-    'allow-copy': ['/srv'],
-    info: [''],
-    egress: ['web:allow=a.example:80,443,allow=b.example:*'],
-    'announce-ports': ['3000-9999'],
-    'forward-ports': ['5000,address=::1'],
-  };
-  const flags = parseRunFlags((name) => words[name] ?? []);
-  t.deepEqual(parseConfiguration(file, 'f').layer.defaults, flags.settings);
+test('what an addition cannot take is told with its option', (t) => {
+  for (const [flags, beginning] of [
+    [{ rule: 'ssh' }, '--rule: "ssh" is not SERVICE:KEY=VALUE[,KEY=VALUE…], such as ssh:streams=10'],
+    [{ rule: 'ssh:stream=1' }, '--rule: there is no key "stream" of a rule; did you mean streams?'],
+    [{ rule: 'ssh:streams=1,streams=2' }, '--rule: streams: one is expected'],
+    [{ rule: 'ssh:record=/a' }, '--rule: record: only the service exec has terminals to be recorded'],
+    [{ rule: 'exec:record=a' }, '--rule: record: "a" is not the absolute path of a folder'],
+    [{ rule: 'exec:record-input=yes' }, '--rule: record-input: "yes" is not true or false'],
+    [{ rule: ['a:streams=1', 'a:streams=2'] }, '--rule: the service a is there twice'],
+    [{ egress: 'web' }, '--egress: "web" is not NAME:KEY=VALUE[,KEY=VALUE…], such as internet:allow=deb.debian.org'],
+    [{ egress: 'web:alow=a:1' }, '--egress: there is no key "alow" of an egress; did you mean allow?'],
+    [{ egress: 'web:allow=a.example' }, '--egress: allow: entry "a.example": there are no ports'],
+    [{ egress: 'web:upstream=127.0.0.1' }, '--egress: upstream: upstream "127.0.0.1": expected http:'],
+    [{ key: '/a', 'no-key': true }, '--no-key: cannot be used with --key'],
+    [{ info: true, 'no-info': true }, '--no-info: cannot be used with --info'],
+    [{ 'no-storage': true, 'storage-socket': '/s' }, '--no-storage: cannot be used with --storage-socket'],
+    [{ buffer: '1M' }, '--buffer: "1M" is not a whole number of bytes from 65536 to 67108864'],
+    [{ wait: 'x' }, '--wait: "x" is not a number of seconds from 0 to 86400, or a time such as 500ms'],
+  ] as const) {
+    const { message } = t.throws(() => readAddition(givenIn(flags)), { code: 'bad-argument' });
+    t.is(message.slice(0, beginning.length), beginning);
+  }
 });
