@@ -171,7 +171,7 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
   T25: [
     ['forward/egress/admission.ts', ' is refused, as an address and behind a name, by rules for everything; an entry'],
     ['forward/egress/dial.spec.ts', 'rebinding: a resolver that changes its answer is asked once, and leads nowhere'],
-    ['forward/egress/dial.spec.ts', 'of the addresses of a name only those are tried that the rules allow'],
+    ['forward/egress/dial.spec.ts', 'a name is looked up once, and of its addresses only those are tried'],
     ['cli/names.slow.spec.ts', 'an egress asks for the name that it has judged, not for one that resolv.conf makes of'],
     ['forward/egress/dial.spec.ts', 'an address of this machine is refused, by what the system says, and by nothing'],
   ],

@@ -11,7 +11,6 @@ import {
 } from '../../../lib/forward/egress/admission.js';
 import { specialRangeOf } from '../../../lib/forward/egress/networks.js';
 import { Refusal } from '../../../lib/forward/egress/refusal.js';
-import type { Verdict } from '../../../lib/forward/egress/rules.js';
 import { parseAddress } from '../../../lib/util/addresses.js';
 import { rulesOf } from '../../helpers/dns.js';
 
@@ -25,24 +24,24 @@ const SPELLINGS: Readonly<Record<string, string | readonly string[]>> = {
   'read as 0.0.0.0': '0 0x 00',
   'read as 10.0.0.1': '10.1',
   'read as 8.8.8.8': '134744072',
-  'ends in a number': '08.8.8.8 1.2.3.4.5 256.1.1.1 4294967296 example.0x7f example.org.127',
-  'four decimal numbers': '127.0.0.1. 127。0。0。1 １２７.0.0.1 ①②⑦.0.0.1 127\u200b.0.0.1',
+  'ends in a number': '08.8.8.8 1.2.3.4.5 256.1.1.1 383.0.0.1 4294967296 6425673729 example.0x7f example.org.127',
+  'four decimal numbers':
+    '127.0.0.1. 127。0。0。1 127．0．0．1 127｡0｡0｡1 １２７.0.0.1 𝟏𝟐𝟕.0.0.1 ①②⑦.0.0.1 127\u200b.0.0.1 1\u00ad27.0.0.1',
   'a label of it is empty': '127.0.0.1.. . .. example.org.. .example.org example..org',
   'read as 1.2.0.3': '1.2.3',
   hyphen: '-1 -example.org example-.org',
   'a name has no "+"': '+127.0.0.1',
-  'a name has no "["': '[::1]',
+  'a name has no "["': '[::1] [[::1]]',
   'a name has no ":"':
-    '::1%lo fe80::1%25eth0 fe80::1%eth0 ::ffff:127.1 ::ffff:0x7f000001 ::ffff:127.0.0.01 ' +
-    '0:0:0:0:0:0:0:0:1 1::2::3 ::1. 00001:: user:secret@example.org example.org:443 ' +
-    'http://example.org',
+    '::1%lo fe80::1%25eth0 fe80::1%eth0 ::1/128 ::ffff:127.1 ::ffff:0x7f000001 ::ffff:127.0.0.01 ' +
+    '0:0:0:0:0:0:0:0:1 1::2::3 ::1. 00001:: user:secret@example.org example.org:443 http://example.org',
   'it is empty': [''],
-  'a name has no "@"': ['user@example.org', 'example.org@127.0.0.1'],
-  'a name has no "#"': 'example.org#',
+  'a name has no "@"': 'user@example.org example.org@127.0.0.1',
+  'a name has no "#"': 'example.org# 127.0.0.1#.example',
   'a name has no "?"': 'example.org?',
-  'a name has no "/"': ['example.org/', '//example.org'],
+  'a name has no "/"': 'example.org/ //example.org 127.0.0.1/.example',
   'a name has no "\\"': 'example.org\\@127.0.0.1',
-  'a name has no "%"': '%31%32%37.0.0.1 example%2eorg example.org%00.evil.example',
+  'a name has no "%"': '%31%32%37.0.0.1 example%2eorg example.org%00.evil.example --1.ipv6-literal.net%',
   'control character': ['example.org\0.evil.example', 'exam\tple.org', 'example.org\r\nHost: evil.example'],
   blank: [' example.org', 'example.org '],
   'a name has no "*"': '*.example.org',
@@ -52,7 +51,7 @@ const SPELLINGS: Readonly<Record<string, string | readonly string[]>> = {
   'longer than 253': [`${'a.'.repeat(126)}ab`, 'a'.repeat(100_000)],
   'no internationalized name':
     'xn--a.example xn--.example ex\ud800ample.org ex\ufffdample.org example\u2100.org ' +
-    'evil\uff0fexample.org evil\uff20example.org evil\u202eexample.org',
+    'evil\uff0fexample.org evil\uff20example.org evil\u202eexample.org ：：1',
   'a name has no "="': 'xn--ls8h=.example',
 };
 
@@ -64,7 +63,7 @@ const ADDRESSES: Readonly<Record<string, string>> = {
   shared: '100.64.0.1 100.100.100.200',
   loopback: '127.0.0.1 127.255.255.254 0:0:0:0:0:0:0:1 ::1',
   'the platform of Azure': '168.63.129.16',
-  'link-local': '169.254.169.254 169.254.170.2 fe80::1 febf::1',
+  'link-local': '169.254.169.254 169.254.170.2 fe80::1 febf::1 fe80::5efe:192.168.122.1',
   'for protocols': '192.0.0.192 2001:10::1',
   'for documentation': '192.0.2.1 198.51.100.1 203.0.113.1 2001:db8::1 3fff::1',
   'of 6to4 relays': '192.88.99.1',
@@ -72,13 +71,15 @@ const ADDRESSES: Readonly<Record<string, string>> = {
   multicast: '224.0.0.1 239.255.255.250 ff02::1 ff0e::1',
   reserved: '240.0.0.1',
   broadcast: '255.255.255.255',
-  'IPv4-compatible': '::127.0.0.1 ::8.8.8.8',
-  'IPv4-mapped': '::ffff:127.0.0.1 ::FFFF:7F00:1 ::ffff:169.254.169.254 ::ffff:8.8.8.8 0:0:0:0:0:ffff:a00:1',
+  'IPv4-compatible': '::127.0.0.1 ::8.8.8.8 ::a9fe:a9fe',
+  'IPv4-mapped':
+    '::ffff:127.0.0.1 ::FFFF:7F00:1 0000:0000:0000:0000:0000:FFFF:7F00:0001 ::ffff:169.254.169.254 ' +
+    '::ffff:8.8.8.8 0:0:0:0:0:ffff:a00:1',
   'IPv4-translated': '::ffff:0:127.0.0.1',
   'behind NAT64': '64:ff9b::127.0.0.1 64:ff9b::a9fe:a9fe',
   'behind a local NAT64': '64:ff9b:1::10.0.0.1',
   'for discarding': '100::1',
-  Teredo: '2001::1 2001:0:4136:e378:8000:63bf:80ff:fffe',
+  Teredo: '2001::1 2001:0:7f00:1:8000:ffff:5db8:d822 2001:0:4136:e378:8000:63bf:80ff:fffe',
   '6to4': '2002:7f00:1:: 2002:a9fe:a9fe::1',
   ISATAP: '2606:4700::5efe:127.0.0.1 2606:4700::200:5efe:10.0.0.1',
   'not global unicast': '4000::1 5f00::1 a000::1',
@@ -91,14 +92,10 @@ function destination(text: string): Destination {
   return parseDestination(bracketed ?? plain, Number(port));
 }
 
+const isOwn = (): boolean => true;
 const nobody = (): boolean => false;
 
-/** What becomes of it: `yes RULE` or `no RULE`, where RULE is `-` when no entry decided. */
-function judged({ isAllowed, rule }: Verdict): string {
-  return `${isAllowed ? 'yes' : 'no'} ${rule ?? '-'}`;
-}
-
-// Whoever writes the widest rules that there are means the public by them.
+/** Whoever writes the widest rules that there are means the public by them. */
 const EVERYTHING = rulesOf(['*:*', '*.example:*', 'inside.example:*', '0.0.0.0/0:*', '[::/0]:*']);
 
 for (const [says, hosts] of Object.entries(SPELLINGS)) {
@@ -119,10 +116,7 @@ for (const [what, addresses] of Object.entries(ADDRESSES)) {
       const one = parseDestination(address, 443);
       const itself = judgeDestination(EVERYTHING, one);
       const behind = judgeAddress(EVERYTHING, destination('inside.example:443'), address, nobody);
-      for (const { isAllowed, why } of [itself, behind]) {
-        t.false(isAllowed);
-        t.true(why.includes(what), why);
-      }
+      for (const { isAllowed, why } of [itself, behind]) t.true(!isAllowed && why.includes(what), why);
       const just = rulesOf([one.family === 6 ? `[${one.host}]:443` : `${one.host}:443`]);
       t.true(judgeDestination(just, one).isAllowed);
       t.false(judgeDestination(just, { ...one, port: 80 }).isAllowed);
@@ -130,33 +124,27 @@ for (const [what, addresses] of Object.entries(ADDRESSES)) {
   }
 }
 
-for (const port of [0, -1, 65_536, 1.5, Number.NaN, Number.POSITIVE_INFINITY]) {
-  test(`${port} is no port of a destination`, (t) => {
+test('a port of a destination is a whole number from 1 to 65535', (t) => {
+  for (const port of [0, -1, 65_536, 1.5, Number.NaN, Number.POSITIVE_INFINITY])
     t.is(t.throws(() => parseDestination('example.org', port), { instanceOf: Refusal }).reason, 'bad-destination');
-  });
-}
+});
 
-for (const [text, host, family] of [
-  ['Example.ORG.', 'example.org', 0],
+const LONGEST = `${'a.'.repeat(126)}a`;
+for (const [texts, host, family] of [
+  ['Example.ORG. example\u3002org ｅxample.org', 'example.org', 0],
   ['_sip._tcp.example.org', '_sip._tcp.example.org', 0],
-  ['münchen.example', 'xn--mnchen-3ya.example', 0],
-  ['MÜNCHEN.example', 'xn--mnchen-3ya.example', 0],
-  ['XN--MNCHEN-3YA.example', 'xn--mnchen-3ya.example', 0],
-  ['example\u3002org', 'example.org', 0],
-  ['ｅxample.org', 'example.org', 0],
+  ['münchen.example MÜNCHEN.example XN--MNCHEN-3YA.example', 'xn--mnchen-3ya.example', 0],
   ['0x7f.example', '0x7f.example', 0],
   ['1.2.3.4.example', '1.2.3.4.example', 0],
   ['localhost', 'localhost', 0],
-  [`${'a.'.repeat(126)}a`, `${'a.'.repeat(126)}a`, 0],
-  [`${'a.'.repeat(126)}a.`, `${'a.'.repeat(126)}a`, 0],
+  [`${LONGEST} ${LONGEST}.`, LONGEST, 0],
   ['192.0.2.1', '192.0.2.1', 4],
   ['2001:DB8::0:1', '2001:db8::1', 6],
   ['::ffff:102:304', '::ffff:1.2.3.4', 6],
 ] as const) {
-  const shown = text.length > 70 ? `${text.slice(0, 10)}… of ${text.length}` : text;
-  test(`${shown} is a destination in its one spelling`, (t) => {
-    t.deepEqual(parseDestination(text, 443), { host, family, port: 443 });
-    t.deepEqual(parseDestination(host, 443), { host, family, port: 443 });
+  test(`${host.slice(0, 30)} is a destination in its one spelling`, (t) => {
+    for (const text of [...texts.split(' '), host])
+      t.deepEqual(parseDestination(text, 443), { host, family, port: 443 });
   });
 }
 
@@ -195,109 +183,109 @@ test('of any text a destination has one spelling, which a URL reads alike, or it
   t.true(nameCount > 500 && addressCount >= 2, `${nameCount} names, ${addressCount} addresses`);
 });
 
-const judges = test.macro({
-  title: (_, allow: readonly string[], deny: readonly string[], text: string, expected: string) =>
-    `allow ${allow.join(' ')}${deny.length === 0 ? '' : `, deny ${deny.join(' ')}`}: ${text} is ${expected}`,
-  exec(t, allow: readonly string[], deny: readonly string[], text: string, expected: string) {
-    const [asked = '', address] = text.split(' at ');
-    const one = destination(asked);
-    const verdict =
-      address === undefined
-        ? judgeDestination(rulesOf(allow, deny), one)
-        : judgeAddress(rulesOf(allow, deny), one, address.replace(' (own)', ''), () => address.endsWith('(own)'));
-    t.is(judged(verdict), expected, verdict.why);
-  },
-});
+/**
+ * Entries that allow, and that deny; what is let out, and what is not, with blanks between. Behind `@` is where a name
+ * leads, behind `@@` an address of this machine. An entry in brackets decides, if it is not the only one.
+ */
+const JUDGED: readonly (readonly [allow: string, deny: string, out: string, refused: string])[] = [
+  ['', '', '', 'example.org:443'],
+  [
+    'example.org:443',
+    '',
+    'example.org:443 EXAMPLE.org.:443 example.org:443@1.1.1.1',
+    'example.org:80 www.example.org:443 notexample.org:443 example.org:443@10.0.0.1 example.org:443@fe80::1%eth0 ' +
+      'example.org:443@@1.1.1.1',
+  ],
+  [
+    '*.example.org:443',
+    '',
+    'a.example.org:443 a.b.example.org:443',
+    'example.org:443 notexample.org:443 example.org.evil.example:443',
+  ],
+  [
+    '*:443',
+    '',
+    'example.org:443 1.1.1.1:443 [2606:4700::1]:443',
+    '10.0.0.1:443 example.org:443@169.254.169.254 1.1.1.1:443@@1.1.1.1',
+  ],
+  // A network is for addresses alone, of its own family, and a name for names.
+  ['0.0.0.0/0:443', '', '1.1.1.1:443', 'example.org:443 [2606:4700::1]:443 1.1.1.1:443@@1.1.1.1'],
+  ['[::/0]:443', '', '[2606:4700::1]:443', '1.1.1.1:443 [::ffff:1.1.1.1]:443'],
+  ['[::ffff:1.1.1.0/120]:443', '', '[::ffff:1.1.1.1]:443', '1.1.1.1:443'],
+  ['1.1.1.1:443', '', '1.1.1.1:443', '[::ffff:1.1.1.1]:443'],
+  ['1.1.1.0/24:443', '', '1.1.1.1:443@@1.1.1.1', '1.1.2.1:443@@1.1.2.1'],
+  // A special address: only the range, or a part of it.
+  ['10.0.0.0/8:5432', '', '10.1.2.3:5432 10.0.0.1:5432@@10.0.0.1', '10.1.2.3:22 example.org:5432@10.0.0.1'],
+  ['10.0.0.0/7:5432', '', '11.1.2.3:5432', '10.1.2.3:5432'],
+  ['[::/96]:22', '', '', '[::1]:22'],
+  ['[::1]:22', '', '[::1]:22', '[::2]:22'],
+  ['[2606:4700::/32]:22', '', '[2606:4700::1]:22', '[2606:4700::5efe:a00:1]:22'],
+  ['[2606:4700::5efe:0:0/96]:22', '', '[2606:4700::5efe:a00:1]:22', ''],
+  ['db.example:5432 (10.0.0.0/8:5432)', '', 'db.example:5432@10.0.0.1', 'db.example:5432@192.168.0.1'],
+  ['db.example:5432 10.0.0.0/8:22', '', '', 'db.example:5432@10.0.0.1'],
+  ['*:443 (1.1.1.1:443)', '', 'example.org:443@@1.1.1.1', ''],
+  // What is denied.
+  ['*:443', '(example.org:*)', '', 'example.org:443'],
+  ['example.org:443', '(*.org:443)', '', 'example.org:443'],
+  ['example.org:443', 'example.org:80', 'example.org:443', ''],
+  ['*:*', '(*:25)', '', 'example.org:25'],
+  ['10.0.0.0/8:*', '(*:25)', '', '10.0.0.1:25'],
+  ['10.0.0.0/8:*', '(10.0.0.0/16:*)', '10.1.0.1:25', '10.0.0.1:25'],
+  ['*:443', '(1.1.1.0/24:*)', '', 'example.org:443@1.1.1.1'],
+  ['*:443', '1.1.1.0/24:80', 'example.org:443@1.1.1.1', ''],
+  ['[64:ff9b::/96]:443', '(10.0.0.0/8:*)', '', '[64:ff9b::10.0.0.1]:443'],
+  ['[2002::/16]:443', '(10.0.0.0/8:*)', '', '[2002:a00:1::1]:443'],
+  ['[::ffff:0.0.0.0/96]:443', '(127.0.0.0/8:*)', '', '[::ffff:127.0.0.1]:443'],
+];
 
-test(judges, [], [], 'example.org:443', 'no -');
-test(judges, ['example.org:443'], [], 'example.org:443', 'yes allow "example.org:443"');
-test(judges, ['example.org:443'], [], 'EXAMPLE.org.:443', 'yes allow "example.org:443"');
-test(judges, ['example.org:443'], [], 'example.org:80', 'no -');
-test(judges, ['example.org:443'], [], 'www.example.org:443', 'no -');
-test(judges, ['example.org:443'], [], 'notexample.org:443', 'no -');
-test(judges, ['*.example.org:443'], [], 'a.example.org:443', 'yes allow "*.example.org:443"');
-test(judges, ['*.example.org:443'], [], 'a.b.example.org:443', 'yes allow "*.example.org:443"');
-test(judges, ['*.example.org:443'], [], 'example.org:443', 'no -');
-test(judges, ['*.example.org:443'], [], 'notexample.org:443', 'no -');
-test(judges, ['*.example.org:443'], [], 'example.org.evil.example:443', 'no -');
-test(judges, ['*:443'], [], 'example.org:443', 'yes allow "*:443"');
-test(judges, ['*:443'], [], '1.1.1.1:443', 'yes allow "*:443"');
-test(judges, ['*:443'], [], '[2606:4700::1]:443', 'yes allow "*:443"');
-test(judges, ['*:443'], [], '10.0.0.1:443', 'no -');
-// A network is for addresses alone, and a name for names.
-test(judges, ['0.0.0.0/0:443'], [], 'example.org:443', 'no -');
-test(judges, ['0.0.0.0/0:443'], [], '1.1.1.1:443', 'yes allow "0.0.0.0/0:443"');
-test(judges, ['0.0.0.0/0:443'], [], '[2606:4700::1]:443', 'no -');
-test(judges, ['[::/0]:443'], [], '1.1.1.1:443', 'no -');
-test(judges, ['[::/0]:443'], [], '[::ffff:1.1.1.1]:443', 'no -');
-test(judges, ['[::ffff:1.1.1.0/120]:443'], [], '[::ffff:1.1.1.1]:443', 'yes allow "[::ffff:1.1.1.0/120]:443"');
-test(judges, ['1.1.1.1:443'], [], '[::ffff:1.1.1.1]:443', 'no -');
-// A special address: only the range, or a part of it.
-test(judges, ['10.0.0.0/8:5432'], [], '10.1.2.3:5432', 'yes allow "10.0.0.0/8:5432"');
-test(judges, ['10.0.0.0/7:5432'], [], '10.1.2.3:5432', 'no -');
-test(judges, ['10.0.0.0/7:5432'], [], '11.1.2.3:5432', 'yes allow "10.0.0.0/7:5432"');
-test(judges, ['10.0.0.0/8:5432'], [], '10.1.2.3:22', 'no -');
-test(judges, ['[::/96]:22'], [], '[::1]:22', 'no -');
-test(judges, ['[::1]:22'], [], '[::1]:22', 'yes allow "[::1]:22"');
-test(judges, ['[2606:4700::/32]:22'], [], '[2606:4700::5efe:a00:1]:22', 'no -');
-test(
-  judges,
-  ['[2606:4700::5efe:0:0/96]:22'],
-  [],
-  '[2606:4700::5efe:a00:1]:22',
-  'yes allow "[2606:4700::5efe:0:0/96]:22"',
-);
-// What a name leads to.
-test(judges, ['example.org:443'], [], 'example.org:443 at 1.1.1.1', 'yes allow "example.org:443"');
-test(judges, ['example.org:443'], [], 'example.org:443 at 10.0.0.1', 'no -');
-test(judges, ['*:443'], [], 'example.org:443 at 169.254.169.254', 'no -');
-test(judges, ['example.org:443'], [], 'example.org:443 at fe80::1%eth0', 'no -');
-test(judges, ['10.0.0.0/8:443'], [], 'example.org:443 at 10.0.0.1', 'no -');
-test(judges, ['db.example:5432', '10.0.0.0/8:5432'], [], 'db.example:5432 at 10.0.0.1', 'yes allow "10.0.0.0/8:5432"');
-test(judges, ['db.example:5432', '10.0.0.0/8:22'], [], 'db.example:5432 at 10.0.0.1', 'no -');
-test(judges, ['db.example:5432', '10.0.0.0/8:5432'], [], 'db.example:5432 at 192.168.0.1', 'no -');
-// This machine's own addresses.
-test(judges, ['*:443'], [], '1.1.1.1:443 at 1.1.1.1 (own)', 'no -');
-test(judges, ['example.org:443'], [], 'example.org:443 at 1.1.1.1 (own)', 'no -');
-test(judges, ['0.0.0.0/0:443'], [], '1.1.1.1:443 at 1.1.1.1 (own)', 'no -');
-test(judges, ['1.1.1.0/24:443'], [], '1.1.1.1:443 at 1.1.1.1 (own)', 'yes allow "1.1.1.0/24:443"');
-test(judges, ['*:443', '1.1.1.1:443'], [], 'example.org:443 at 1.1.1.1 (own)', 'yes allow "1.1.1.1:443"');
-test(judges, ['10.0.0.0/8:443'], [], '10.0.0.1:443 at 10.0.0.1 (own)', 'yes allow "10.0.0.0/8:443"');
-// What is denied.
-test(judges, ['*:443'], ['example.org:*'], 'example.org:443', 'no deny "example.org:*"');
-test(judges, ['example.org:443'], ['*.org:443'], 'example.org:443', 'no deny "*.org:443"');
-test(judges, ['example.org:443'], ['example.org:80'], 'example.org:443', 'yes allow "example.org:443"');
-test(judges, ['*:*'], ['*:25'], 'example.org:25', 'no deny "*:25"');
-test(judges, ['10.0.0.0/8:*'], ['*:25'], '10.0.0.1:25', 'no deny "*:25"');
-test(judges, ['10.0.0.0/8:*'], ['10.0.0.0/16:*'], '10.0.0.1:25', 'no deny "10.0.0.0/16:*"');
-test(judges, ['10.0.0.0/8:*'], ['10.0.0.0/16:*'], '10.1.0.1:25', 'yes allow "10.0.0.0/8:*"');
-test(judges, ['*:443'], ['1.1.1.0/24:*'], 'example.org:443 at 1.1.1.1', 'no deny "1.1.1.0/24:*"');
-test(judges, ['*:443'], ['1.1.1.0/24:80'], 'example.org:443 at 1.1.1.1', 'yes allow "*:443"');
-test(judges, ['[64:ff9b::/96]:443'], ['10.0.0.0/8:*'], '[64:ff9b::10.0.0.1]:443', 'no deny "10.0.0.0/8:*"');
-test(judges, ['[2002::/16]:443'], ['10.0.0.0/8:*'], '[2002:a00:1::1]:443', 'no deny "10.0.0.0/8:*"');
-test(judges, ['[::ffff:0.0.0.0/96]:443'], ['127.0.0.0/8:*'], '[::ffff:127.0.0.1]:443', 'no deny "127.0.0.0/8:*"');
+/** The same of names that are to be resolved. */
+const RESOLVED: typeof JUDGED = [
+  ['', '', '', 'example.org'],
+  ['example.org:443', '', 'Example.Org.', 'example.com'],
+  ['*.debian.org:80', '', '_http._tcp.deb.debian.org', ''],
+  ['10.0.0.0/8:443', '', '', 'example.org'],
+  ['*:443', '(example.org:*)', '', 'example.org'],
+  ['*:443', '(example.org:443)', '', 'example.org'],
+  ['*:80,443', 'example.org:443', 'example.org', ''],
+  ['*:1-100', '*:1-50 example.org:40-99', 'example.org', ''],
+  ['*:1-100', '*:1-50 (example.org:40-100)', '', 'example.org'],
+  ['*:*', '', 'example.org', '127.0.0.1 a\nb'],
+];
 
-const resolves = test.macro({
-  title: (_, allow: readonly string[], deny: readonly string[], name: string, expected: string) =>
-    `allow ${allow.join(' ')}, deny ${deny.join(' ') || 'nothing'}: to resolve ${JSON.stringify(name)} is ${expected}`,
-  exec(t, allow: readonly string[], deny: readonly string[], name: string, expected: string) {
-    const verdict = judgeName(rulesOf(allow, deny), name);
-    t.is(judged(verdict), expected, verdict.why);
-  },
-});
+const words = (text: string): string[] => text.split(' ').filter((word) => word !== '');
 
-test(resolves, [], [], 'example.org', 'no -');
-test(resolves, ['example.org:443'], [], 'Example.Org.', 'yes allow "example.org:443"');
-test(resolves, ['*.debian.org:80'], [], '_http._tcp.deb.debian.org', 'yes allow "*.debian.org:80"');
-test(resolves, ['10.0.0.0/8:443'], [], 'example.org', 'no -');
-test(resolves, ['*:443'], ['example.org:*'], 'example.org', 'no deny "example.org:*"');
-test(resolves, ['*:443'], ['example.org:443'], 'example.org', 'no deny "example.org:443"');
-test(resolves, ['*:80,443'], ['example.org:443'], 'example.org', 'yes allow "*:80,443"');
-test(resolves, ['*:1-100'], ['*:1-50', 'example.org:40-99'], 'example.org', 'yes allow "*:1-100"');
-test(resolves, ['*:1-100'], ['*:1-50', 'example.org:40-100'], 'example.org', 'no deny "example.org:40-100"');
-test(resolves, ['*:*'], [], '127.0.0.1', 'no -');
-test(resolves, ['*:*'], [], 'a\nb', 'no -');
-test(resolves, ['*:*'], [], '', 'no -');
+for (const [table, isName] of [
+  [JUDGED, false],
+  [RESOLVED, true],
+] as const) {
+  for (const [allow, deny, out, refused] of table) {
+    const what = `allow ${allow || 'nothing'}${deny && `, deny ${deny}`}`;
+    test(`${what}: ${isName ? 'resolved' : 'let out'} is ${out || 'nothing'}, and not ${refused || 'something else'}`, (t) => {
+      const [allowed, denied] = [allow, deny].map((list) => words(list.replaceAll(/[()]/g, ''))) as [
+        string[],
+        string[],
+      ];
+      const decides = (list: string): string => /\((.*)\)/.exec(list)?.[1] ?? (list === allow ? list : '');
+      const rules = rulesOf(allowed, denied);
+      for (const [isOut, texts] of [
+        [true, out],
+        [false, refused],
+      ] as const) {
+        for (const text of words(texts)) {
+          const [asked = '', leads] = text.split(/@+/);
+          const verdict = isName
+            ? judgeName(rules, asked)
+            : leads === undefined
+              ? judgeDestination(rules, destination(asked))
+              : judgeAddress(rules, destination(asked), leads, text.includes('@@') ? isOwn : nobody);
+          t.is(verdict.isAllowed, isOut, `${text}: ${verdict.why}`);
+          const entry = decides(isOut ? allow : deny);
+          t.is(verdict.rule, entry === '' ? null : `${isOut ? 'allow' : 'deny'} "${entry}"`, text);
+        }
+      }
+    });
+  }
+}
 
 test('why: an entry for another port is named, and so is the range of an address', (t) => {
   const why = (allow: readonly string[], text: string): string =>
@@ -310,7 +298,7 @@ test('why: an entry for another port is named, and so is the range of an address
     '169.254.169.254 is link-local (169.254.0.0/16), and no entry allows just that',
   );
   t.is(
-    judgeAddress(rulesOf(['*:80']), destination('example.org:80'), '1.1.1.1', () => true).why,
+    judgeAddress(rulesOf(['*:80']), destination('example.org:80'), '1.1.1.1', isOwn).why,
     '1.1.1.1 is an address of this machine, and no entry allows just that',
   );
 });

@@ -1,353 +1,453 @@
-/** Dialling by rules: one look-up, each address judged, and a connection to one that was. */
+/** Dialling by rules: one look-up, each address judged, and a connection to one that was, or a tunnel of an HTTP proxy. */
+import { once } from 'node:events';
 import type net from 'node:net';
 import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
-import { type Destination, parseDestination } from '../../../lib/forward/egress/admission.js';
-import { type EgressConnection, EgressDialer } from '../../../lib/forward/egress/dial.js';
+import { parseDestination } from '../../../lib/forward/egress/admission.js';
+import { type EgressConnection, EgressDialer, type EgressDialerOptions } from '../../../lib/forward/egress/dial.js';
 import { Refusal } from '../../../lib/forward/egress/refusal.js';
 import type { EgressRules } from '../../../lib/forward/egress/rules.js';
-import { type Clock, systemClock } from '../../../lib/util/clock.js';
+import { systemClock } from '../../../lib/util/clock.js';
 import { rulesOf } from '../../helpers/dns.js';
+import { EgressScene } from '../../helpers/egress.js';
 import { freePort, hangingPort } from '../../helpers/ports.js';
 import { localServer } from '../../helpers/proxies.js';
 import { eventually, ManualClock, within } from '../../helpers/time.js';
 
-interface Setting {
+interface Setting extends Partial<EgressDialerOptions> {
   readonly allow?: readonly string[];
   readonly deny?: readonly string[];
+  readonly upstream?: EgressRules['upstream'];
   /** What a name leads to. */
   readonly answer?: (name: string) => readonly string[] | Promise<readonly string[]>;
-  readonly clock?: Clock;
 }
 
 const never = (): AbortSignal => new AbortController().signal;
 
 /** A dialler, and the names that it looked up. */
-function setUp(t: ExecutionContext, { allow = [], deny = [], answer = () => [], clock = systemClock }: Setting) {
+function world(t: ExecutionContext, { allow = [], deny = [], upstream = null, answer = () => [], ...more }: Setting) {
   const lookups: string[] = [];
   const dialer = new EgressDialer({
     name: 'internet',
-    rules: () => rulesOf(allow, deny),
-    clock,
+    rules: () => ({ ...rulesOf(allow, deny), upstream }),
+    clock: systemClock,
     lookup: async (name) => {
       lookups.push(name);
       return answer(name);
     },
+    ...more,
   });
-  /** A connection, which is closed with the test. */
-  const dial = async (destination: Destination): Promise<EgressConnection> => {
-    const connection = await within(20_000, 'a connection', dialer.dial(destination, never()));
-    t.teardown(() => connection.socket.destroy());
-    return connection;
+  const start = (host: string, port: number, signal = never()) => dialer.dial(parseDestination(host, port), signal);
+  return {
+    ...{ dialer, lookups, start },
+    /** A connection, which is closed with the test. */
+    dial: async (host: string, port: number): Promise<EgressConnection> => {
+      const connection = await within(20_000, 'a connection', start(host, port));
+      t.teardown(() => connection.socket.destroy());
+      return connection;
+    },
+    /** What the guest is told, and what the host is. */
+    refusal: async (host: string, port: number) => {
+      const dialled = within(20_000, 'a refusal', start(host, port));
+      const { reason, message, verdict } = await t.throwsAsync(dialled, { instanceOf: Refusal });
+      t.notRegex(message, /[\r\n]/);
+      return { reason, message, why: verdict?.why };
+    },
+    report: (host: string, port: number) => dialer.test(parseDestination(host, port), never()),
   };
-  return { dialer, lookups, dial, refusal: (destination: Destination) => refusalOf(t, dialer, destination) };
 }
 
-async function refusalOf(t: ExecutionContext, dialer: EgressDialer, destination: Destination): Promise<Refusal> {
-  const dialled = within(20_000, 'a refusal', dialer.dial(destination, never()));
-  const error = await t.throwsAsync(dialled, { instanceOf: Refusal });
-  t.notRegex(error.message, /[\r\n]/);
-  return error;
+/** A server, and the addresses at which it was connected to. */
+async function server(t: ExecutionContext, host = '127.0.0.1') {
+  const accepted: (string | undefined)[] = [];
+  const { port } = await localServer(t, ({ localAddress }) => accepted.push(localAddress), { host, port: 0 });
+  return { port, accepted };
 }
 
-/** A server, and who connected to it. */
-async function server(t: ExecutionContext, host = '127.0.0.1'): Promise<{ port: number; accepted: net.Socket[] }> {
-  const accepted: net.Socket[] = [];
-  const listening = await localServer(t, (socket) => accepted.push(socket), { host, port: 0 });
-  return { port: listening.port, accepted };
-}
+const notAllowed = (what: string): string => `${what} is not allowed by egress "internet" on the host`;
 
-const notFound = (): never => {
-  throw Object.assign(new Error('getaddrinfo ENOTFOUND'), { code: 'ENOTFOUND' });
-};
-
-const to = (host: string, port: number): Destination => parseDestination(host, port);
-
-test('a name is looked up once, and the address of the socket is one that was judged', async (t) => {
-  const { port } = await server(t, '127.0.0.2');
-  const { dial, lookups } = setUp(t, { allow: ['example.org:*', `127.0.0.0/8:${port}`], answer: () => ['127.0.0.2'] });
-  const { socket, address, rule } = await dial(to('Example.org', port));
-  t.deepEqual(lookups, ['example.org']);
-  t.is(socket.remoteAddress, '127.0.0.2');
-  t.is(address, `127.0.0.2:${port}`);
-  t.is(rule, `allow "127.0.0.0/8:${port}"`);
-  t.true(socket.isPaused());
-  t.true(socket.allowHalfOpen);
+test('a name is looked up once, and of its addresses only those are tried that the rules allow', async (t) => {
+  const { port, accepted } = await server(t, '0.0.0.0');
+  const answer = ['127.0.0.1', '::1', '169.254.169.254', 'fe80::1%lo', 'nonsense', '127.0.0.2'];
+  const allow = ['example.org:*', `127.0.0.2:${port}`];
+  const { dial, lookups } = world(t, { allow, answer: () => answer });
+  const { socket, address, rule } = await dial('Example.org', port);
+  t.deepEqual([socket.remoteAddress, address, rule], ['127.0.0.2', `127.0.0.2:${port}`, `allow "127.0.0.2:${port}"`]);
+  t.true(socket.isPaused() && socket.allowHalfOpen);
+  await eventually(() => accepted.length > 0);
+  t.deepEqual([lookups, accepted], [['example.org'], ['127.0.0.2']]);
 });
 
 test('rebinding: a resolver that changes its answer is asked once, and leads nowhere but where it was judged', async (t) => {
   const { port, accepted } = await server(t, '0.0.0.0');
   const answers = [['127.0.0.2'], ['127.0.0.1'], ['127.0.0.1']];
   const allow = ['example.org:*', `127.0.0.2:${port}`];
-  const { dial, refusal, lookups } = setUp(t, { allow, answer: () => answers.shift() ?? [] });
-  const { socket } = await dial(to('example.org', port));
+  const { dial, refusal, lookups } = world(t, { allow, answer: () => answers.shift() ?? [] });
+  t.is((await dial('example.org', port)).socket.remoteAddress, '127.0.0.2');
   t.is(lookups.length, 1);
-  t.is(socket.remoteAddress, '127.0.0.2');
-  t.is((await refusal(to('example.org', port))).reason, 'denied');
+  t.is((await refusal('example.org', port)).reason, 'denied');
   t.is(lookups.length, 2);
   await eventually(() => accepted.length > 0);
-  t.deepEqual(
-    accepted.map(({ localAddress }) => localAddress),
-    ['127.0.0.2'],
-  );
-});
-
-test('of the addresses of a name only those are tried that the rules allow', async (t) => {
-  const { port, accepted } = await server(t, '0.0.0.0');
-  const answer = ['127.0.0.1', '::1', '169.254.169.254', 'fe80::1%lo', 'nonsense', '127.0.0.2'];
-  const { dial } = setUp(t, { allow: ['example.org:*', `127.0.0.2:${port}`], answer: () => answer });
-  t.is((await dial(to('example.org', port))).address, `127.0.0.2:${port}`);
-  await eventually(() => accepted.length > 0);
-  t.deepEqual(
-    accepted.map(({ localAddress }) => localAddress),
-    ['127.0.0.2'],
-  );
+  t.deepEqual(accepted, ['127.0.0.2']);
 });
 
 test('an address that is allowed is connected to without a look-up, in both families', async (t) => {
-  for (const host of ['127.0.0.1', '::1']) {
+  const { dial, lookups } = world(t, { allow: ['127.0.0.1:*', '[::1]:*'] });
+  for (const [host, text] of [
+    ['127.0.0.1', '127.0.0.1'],
+    ['::1', '[::1]'],
+  ] as const) {
     const { port } = await server(t, host);
-    const { dial, lookups } = setUp(t, { allow: ['127.0.0.1:*', '[::1]:*'] });
-    const { socket, address } = await dial(to(host, port));
-    t.is(socket.remoteAddress, host);
-    t.is(address, host === '::1' ? `[::1]:${port}` : `127.0.0.1:${port}`);
-    t.deepEqual(lookups, []);
+    const { socket, address } = await dial(host, port);
+    t.deepEqual([socket.remoteAddress, address], [host, `${text}:${port}`]);
   }
+  t.deepEqual(lookups, []);
 });
 
 test('what no entry could allow is never looked up', async (t) => {
-  const { refusal, lookups } = setUp(t, { allow: ['*.example.org:443', '10.0.0.0/8:*'], deny: ['bad.example.org:*'] });
-  for (const [host, port] of [
-    ['example.com', 443],
-    ['secret.evil.example', 443],
-    ['a.example.org', 80],
-    ['bad.example.org', 443],
+  const { refusal, lookups } = world(t, { allow: ['*.example.org:443', '10.0.0.0/8:*'], deny: ['bad.example.org:*'] });
+  for (const [host, port, why] of [
+    ['example.com', 443, 'no entry allows it'],
+    ['secret.evil.example', 443, 'no entry allows it'],
+    ['a.example.org', 80, 'allow "*.example.org:443" does not mean port 80'],
+    ['bad.example.org', 443, 'the entry denies it'],
   ] as const) {
-    const { reason, message, verdict } = await refusal(to(host, port));
-    t.is(reason, 'denied');
-    t.is(message, `${host}:${port} is not allowed by egress "internet" on the host`);
-    t.false(verdict?.isAllowed);
+    const { why: said = '', ...told } = await refusal(host, port);
+    t.deepEqual(told, { reason: 'denied', message: notAllowed(`${host}:${port}`) });
+    t.true(said.includes(why), said);
   }
   t.deepEqual(lookups, []);
 });
 
 test('the guest is not told what a name was resolved to, the host is', async (t) => {
-  const { refusal } = setUp(t, { allow: ['*:443'], answer: () => ['10.20.30.40'] });
-  const { reason, message, verdict } = await refusal(to('intranet.example', 443));
-  t.is(reason, 'denied');
-  t.is(message, 'intranet.example:443 is not allowed by egress "internet" on the host');
-  t.deepEqual(verdict, {
-    isAllowed: false,
-    rule: null,
+  const { refusal } = world(t, { allow: ['*:443'], answer: () => ['10.20.30.40'] });
+  t.deepEqual(await refusal('intranet.example', 443), {
+    reason: 'denied',
+    message: notAllowed('intranet.example:443'),
     why: '10.20.30.40 is private (10.0.0.0/8), and no entry allows just that',
   });
 });
 
 test('an address of this machine is refused, by what the system says, and by nothing else', async (t) => {
-  const { port } = await server(t);
   const isOwn = (address: string): boolean => address === '1.2.3.4';
-  const dialer = new EgressDialer({ name: 'internet', rules: () => rulesOf(['*:*']), clock: systemClock, isOwn });
-  const report = await dialer.test(to('1.2.3.4', port), never());
-  t.is(report.verdict.why, '1.2.3.4 is an address of this machine, and no entry allows just that');
-  t.is((await refusalOf(t, dialer, to('1.2.3.4', port))).reason, 'denied');
-  t.true((await dialer.test(to('1.2.3.5', port), never())).verdict.isAllowed);
+  const { refusal, report } = world(t, { allow: ['*:*'], isOwn });
+  const { reason, why } = await refusal('1.2.3.4', 80);
+  t.deepEqual([reason, why], ['denied', '1.2.3.4 is an address of this machine, and no entry allows just that']);
+  t.true((await report('1.2.3.5', 80)).verdict.isAllowed);
+  const isUnknown = (): never => {
+    throw new Error('the system does not tell');
+  };
+  const untold = world(t, { allow: ['127.0.0.1:*'], isOwn: isUnknown });
+  t.is((await untold.refusal('127.0.0.1', 80)).reason, 'unreachable');
+});
+
+/** Ways in for a text: requests of HTTP, and SOCKS 5 by its name and, where it is an address, by its bytes. */
+function waysIn(text: string, port: number): Buffer[] {
+  const place = `${text.includes(':') ? `[${text}]` : text}:${port}`;
+  const ports = [port >> 8, port & 255];
+  const bytes = /^[\d.]+$/.test(text) ? text.split('.').map(Number) : [];
+  return [
+    Buffer.from(`CONNECT ${place} HTTP/1.1\r\nHost: ${place}\r\n\r\n`),
+    Buffer.from(`GET http://${place}/ HTTP/1.1\r\nHost: ${place}\r\n\r\n`),
+    Buffer.from([5, 1, 0, 5, 1, 0, 3, text.length, ...Buffer.from(text), ...ports]),
+    ...(bytes.length === 4 ? [Buffer.from([5, 1, 0, 5, 1, 0, 1, ...bytes, ...ports])] : []),
+  ];
+}
+
+test('by no way in does a guest reach an address of the host, spelled in any way or behind a name', async (t) => {
+  const { port, accepted } = await server(t, '::');
+  const { dialer, lookups } = world(t, { allow: ['*:*'], answer: () => ['127.0.0.1'] });
+  const scene = new EgressScene(t, { dialer });
+  for (const [text, reason, lookupCount] of [
+    ['127.0.0.1', 'denied', 0],
+    ['::ffff:127.0.0.1', 'denied', 0],
+    ['0x7f.1', 'bad-destination', 0],
+    ['2130706433', 'bad-destination', 0],
+    ['127.0.0.1.', 'bad-destination', 0],
+    ['name.example', 'denied', 1],
+  ] as const) {
+    for (const words of waysIn(text, port)) {
+      const before = lookups.length;
+      const told = await scene.say(words);
+      t.notRegex(told, / 200 |^\x05\0\x05\0/);
+      t.deepEqual([scene.refused.at(-1)?.facts.reason, lookups.length - before], [reason, lookupCount], String(words));
+    }
+  }
+  await setImmediate();
+  t.deepEqual([scene.refused.length, accepted], [19, []]);
 });
 
 test('where nothing is said of the egress everything is refused; rules of the moment count', async (t) => {
   const { port } = await server(t);
   let current: EgressRules | null = null;
-  const dialer = new EgressDialer({ name: 'internet', rules: () => current, clock: systemClock });
-  const refusal = await refusalOf(t, dialer, to('127.0.0.1', port));
-  t.is(refusal.reason, 'denied');
-  t.is(refusal.message, `127.0.0.1:${port} is not allowed by egress "internet" on the host`);
-  t.is(refusal.verdict?.why, 'there is no egress "internet" here');
+  const { dial, refusal } = world(t, { rules: () => current });
+  t.deepEqual(await refusal('127.0.0.1', port), {
+    ...{ reason: 'denied', message: notAllowed(`127.0.0.1:${port}`) },
+    why: 'there is no egress "internet" here',
+  });
   current = rulesOf(['127.0.0.1:*']);
-  const { socket } = await dialer.dial(to('127.0.0.1', port), never());
-  socket.destroy();
-});
-
-test('a name without an address is another thing than one that is not allowed', async (t) => {
-  const { refusal } = setUp(t, { allow: ['*:443'], answer: (name) => (name === 'empty.example' ? [] : notFound()) });
-  for (const name of ['empty.example', 'gone.example']) {
-    const { reason, message } = await refusal(to(name, 443));
-    t.is(reason, 'not-found');
-    t.is(message, `no address is found for ${name}`);
-  }
+  t.is((await dial('127.0.0.1', port)).rule, 'allow "127.0.0.1:*"');
 });
 
 test('the system’s resolver is asked where no other one is given', async (t) => {
   const { port } = await server(t);
-  const dialer = new EgressDialer({
-    name: 'internet',
-    rules: () => rulesOf(['localhost:*', '127.0.0.0/8:*']),
-    clock: systemClock,
-  });
-  const { socket, address } = await dialer.dial(to('localhost', port), never());
-  t.teardown(() => socket.destroy());
+  const clock = systemClock;
+  const dialer = new EgressDialer({ name: 'internet', rules: () => rulesOf(['localhost:*', '127.0.0.0/8:*']), clock });
+  const { socket, address } = await dialer.dial(parseDestination('localhost', port), never());
+  socket.destroy();
   t.is(address, `127.0.0.1:${port}`);
 });
 
-test('nobody listens there: the guest is told that it was refused', async (t) => {
+const notFound = (): never => {
+  throw Object.assign(new Error('getaddrinfo ENOTFOUND'), { code: 'ENOTFOUND' });
+};
+
+test('the guest is told why a destination is not reached: no address, nobody there, no way there', async (t) => {
   const port = await freePort();
-  const { refusal } = setUp(t, { allow: ['example.org:*', '127.0.0.0/8:*'], answer: () => ['127.0.0.1', '127.0.0.2'] });
-  const { reason, message, cause } = await refusal(to('example.org', port));
-  t.is(reason, 'refused');
-  t.is(message, `example.org:${port} refused the connection`);
-  t.true(cause instanceof AggregateError && cause.errors.length === 2);
+  const leads: Readonly<Record<string, () => readonly string[]>> = {
+    'empty.example': () => [],
+    'gone.example': notFound,
+    'closed.example': () => ['127.0.0.1', '127.0.0.2'],
+    // A connection there fails at once, on every machine.
+    'nowhere.example': () => ['255.255.255.255'],
+  };
+  const allow = ['*.example:*', '127.0.0.0/8:*', '255.255.255.255:*'];
+  const { refusal } = world(t, { allow, answer: (name) => leads[name]?.() ?? [] });
+  for (const [name, reason, message] of [
+    ['empty.example', 'not-found', 'no address is found for empty.example'],
+    ['gone.example', 'not-found', 'no address is found for gone.example'],
+    ['closed.example', 'refused', `closed.example:${port} refused the connection`],
+    ['nowhere.example', 'unreachable', `nowhere.example:${port} cannot be reached from the host`],
+  ] as const)
+    t.deepEqual(await refusal(name, port), { reason, message, why: undefined });
 });
 
-test('no route leads there: the guest is told that it cannot be reached', async (t) => {
-  // A connection to a multicast address fails at once, on every machine.
-  const { refusal } = setUp(t, { allow: ['example.org:*', '255.255.255.255:*'], answer: () => ['255.255.255.255'] });
-  const { reason, message } = await refusal(to('example.org', 9));
-  t.is(reason, 'unreachable');
-  t.is(message, 'example.org:9 cannot be reached from the host');
-});
-
-test('a target that does not answer is given up after 10 s, and its socket with it', async (t) => {
-  const port = await hangingPort(t);
-  const clock = new ManualClock();
-  const { dialer } = setUp(t, { allow: ['127.0.0.1:*'], clock });
-  const dialled = dialer.dial(to('127.0.0.1', port), never());
-  dialled.catch(() => undefined);
-  await eventually(() => clock.pending === 1);
-  clock.advance(9_999);
-  await setImmediate();
-  clock.advance(1);
-  const { reason, message } = await t.throwsAsync(dialled, { instanceOf: Refusal });
-  t.is(reason, 'timeout');
-  t.is(message, `127.0.0.1:${port} did not answer within 10 s`);
-  t.is(clock.pending, 0);
-});
-
-test('a resolver that does not answer is given up after the same time', async (t) => {
-  const clock = new ManualClock();
-  const { dialer, lookups } = setUp(t, { allow: ['*:443'], answer: () => new Promise(() => undefined), clock });
-  const dialled = dialer.dial(to('example.org', 443), never());
-  dialled.catch(() => undefined);
-  await eventually(() => lookups.length === 1);
-  clock.advance(10_000);
-  t.is((await t.throwsAsync(dialled, { instanceOf: Refusal })).reason, 'timeout');
-});
-
-test('an abort is told as it is, in every phase, and leaves nothing open', async (t) => {
-  const port = await hangingPort(t);
-  const reason = new Error('the stream is gone');
-  const hung = () => new Promise<readonly string[]>(() => undefined);
-  for (const [host, answer] of [
-    ['127.0.0.1', () => []],
-    ['example.org', hung],
-  ] as const) {
+test('a look-up, a target and a proxy that do not answer are given up after 10 s; an abort is told as it is; nothing stays', async (t) => {
+  const hanging = await hangingPort(t);
+  const proxy = await scriptedProxy(t, (socket) => socket.write('HTTP/1.1 200'));
+  const settings: readonly (readonly [Setting, host: string])[] = [
+    [{ answer: () => new Promise(() => undefined) }, 'example.org'],
+    [{}, '127.0.0.1'],
+    [{ upstream: { host: '127.0.0.1', port: proxy.port } }, 'example.org'],
+  ];
+  for (const [index, [setting, host]] of settings.entries()) {
     const clock = new ManualClock();
-    const { dialer } = setUp(t, { allow: ['127.0.0.1:*', 'example.org:*'], answer, clock });
-    const controller = new AbortController();
-    const dialled = dialer.dial(to(host, port), controller.signal);
-    dialled.catch(() => undefined);
+    const { dialer, lookups, start } = world(t, { allow: ['*:*', '127.0.0.1:*'], clock, ...setting });
+    const hasBegun = async (count: number) => {
+      await eventually(() => [lookups, [host], proxy.asked][index]?.length === count || index === 1);
+      await eventually(() => clock.pending === 1);
+    };
+    const late = t.throwsAsync(start(host, hanging), { instanceOf: Refusal });
+    await hasBegun(1);
+    clock.advance(9999);
     await setImmediate();
-    controller.abort(reason);
-    t.is(await t.throwsAsync(dialled), reason);
+    t.is(clock.pending, 1);
+    clock.advance(1);
+    const { reason, message } = await late;
+    t.deepEqual([reason, message], ['timeout', `${host}:${hanging} did not answer within 10 s`]);
+
+    const controller = new AbortController();
+    const gone = new Error('the stream is gone');
+    const aborted = t.throwsAsync(start(host, hanging, controller.signal));
+    await hasBegun(2);
+    controller.abort(gone);
+    t.is(await aborted, gone);
     t.is(clock.pending, 0);
-    t.is(await t.throwsAsync(dialer.dial(to(host, port), controller.signal)), reason);
-    t.is(await t.throwsAsync(dialer.test(to(host, port), controller.signal)), reason);
+    t.is(await t.throwsAsync(start(host, hanging, controller.signal)), gone);
+    t.is(await t.throwsAsync(dialer.test(parseDestination(host, hanging), controller.signal)), gone);
   }
+  await eventually(() => proxy.sockets.every(({ destroyed }) => destroyed), { what: 'the end of both connections' });
 });
 
 test('32 names are looked up at once; the rest waits, and what is given up meanwhile is not looked up', async (t) => {
   const answers: (() => void)[] = [];
   const answer = () => new Promise<readonly string[]>((resolve) => answers.push(() => resolve(['10.0.0.1'])));
-  const { dialer, lookups } = setUp(t, { allow: ['*:443'], answer });
+  const { lookups, start } = world(t, { allow: ['*:443'], answer });
   const controllers = Array.from({ length: 44 }, () => new AbortController());
-  const dialled = controllers.map(({ signal }, index) => dialer.dial(to(`n${index}.example`, 443), signal));
-  const settled = Promise.allSettled(dialled);
+  const settled = Promise.allSettled(controllers.map(({ signal }, index) => start(`n${index}.example`, 443, signal)));
   await eventually(() => lookups.length === 32);
-  await setImmediate();
-  t.is(lookups.length, 32);
-  for (const controller of controllers.slice(32, 42)) controller.abort(new Error('gone'));
   // Who is given up while the system looks its name up keeps its turn.
-  controllers[0]?.abort(new Error('gone'));
+  for (const index of [0, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41]) controllers[index]?.abort(new Error('gone'));
   await setImmediate();
   t.is(lookups.length, 32);
-  for (const answer of answers.splice(0)) answer();
-  await eventually(() => lookups.length === 34);
-  for (const answer of answers.splice(0)) answer();
+  for (const count of [34, 34]) {
+    for (const tell of answers.splice(0)) tell();
+    await eventually(() => lookups.length === count);
+  }
   const results = await settled;
   t.deepEqual(lookups.slice(32), ['n42.example', 'n43.example']);
   t.is(results.filter((one) => one.status === 'rejected' && one.reason instanceof Refusal).length, 33);
 });
 
+// ---- what `vproxy egress test` shows --------------------------------------------------------------------------------
+
+test('a test says which entry decides, for each address of a name in its one text, and connects to nothing', async (t) => {
+  const { port, accepted } = await server(t);
+  const answer = () => ['10.0.0.1', '127.0.0.1', '0:0:0:0:0:0:0:1', '::1', '::ffff:7f00:1', '8.8.8.8'];
+  const { report } = world(t, { allow: ['example.org:*', '127.0.0.1:*', '[::1]:443'], answer });
+  const { destination, verdict, addresses } = await report('example.org', port);
+  t.deepEqual(destination, { host: 'example.org', family: 0, port });
+  t.is(verdict.rule, 'allow "127.0.0.1:*"');
+  t.deepEqual(
+    addresses.map((one) => [one.address, one.verdict.rule]),
+    [
+      ['10.0.0.1', null],
+      ['127.0.0.1', 'allow "127.0.0.1:*"'],
+      ['::1', null],
+      ['::ffff:127.0.0.1', null],
+      ['8.8.8.8', 'allow "example.org:*"'],
+    ],
+  );
+  await setImmediate();
+  t.deepEqual(accepted, []);
+});
+
 test('of a name with a hundred addresses sixteen count, each of them once', async (t) => {
   const many = Array.from({ length: 100 }, (_, index) => `8.8.${index >> 1}.1`);
-  const { dialer } = setUp(t, { allow: ['example.org:443'], answer: () => many });
-  const { addresses } = await dialer.test(to('example.org', 443), never());
+  const { addresses } = await world(t, { allow: ['*:443'], answer: () => many }).report('example.org', 443);
   t.deepEqual(
     addresses.map(({ address }) => address),
-    Array.from({ length: 16 }, (_, index) => `8.8.${index}.1`),
+    many.filter((_, index) => index % 2 === 0).slice(0, 16),
   );
 });
 
-test('an address that the resolver writes in another way is judged, shown and tried in its one text', async (t) => {
-  const answer = ['0:0:0:0:0:0:0:1', '::1', '::ffff:7f00:1'];
-  const { dialer } = setUp(t, { allow: ['example.org:443', '[::1]:443'], answer: () => answer });
-  const { addresses } = await dialer.test(to('example.org', 443), never());
-  t.deepEqual(
-    addresses.map(({ address, verdict }) => [address, verdict.isAllowed]),
-    [
-      ['::1', true],
-      ['::ffff:127.0.0.1', false],
-    ],
-  );
-});
-
-test('when the addresses of this machine cannot be asked for nothing is let out', async (t) => {
-  const { port } = await server(t);
-  const dialer = new EgressDialer({
-    name: 'internet',
-    rules: () => rulesOf(['127.0.0.1:*']),
-    clock: systemClock,
-    isOwn: () => {
-      throw new Error('the system does not tell');
-    },
-  });
-  const refusal = await refusalOf(t, dialer, to('127.0.0.1', port));
-  t.is(refusal.reason, 'unreachable');
-  t.true((await dialer.test(to('127.0.0.1', port), never())).verdict.why.endsWith(': the system does not tell'));
-});
-
-// What `vproxy egress test` shows.
-
-test('a test says which entry decides, for each address of a name, and connects to nothing', async (t) => {
-  const { port, accepted } = await server(t);
-  const { dialer } = setUp(t, {
-    allow: ['example.org:*', '127.0.0.1:*'],
-    answer: () => ['10.0.0.1', '127.0.0.1', '8.8.8.8'],
-  });
-  const { destination, verdict, addresses } = await dialer.test(to('example.org', port), never());
-  t.deepEqual(destination, { host: 'example.org', family: 0, port });
-  t.deepEqual(
-    addresses.map(({ address, verdict: { isAllowed, rule } }) => [address, isAllowed, rule]),
-    [
-      ['10.0.0.1', false, null],
-      ['127.0.0.1', true, 'allow "127.0.0.1:*"'],
-      ['8.8.8.8', true, 'allow "example.org:*"'],
-    ],
-  );
-  t.is(verdict.rule, 'allow "127.0.0.1:*"');
-  await setImmediate();
-  t.is(accepted.length, 0);
-});
-
-test('a test of a name that is refused, that is not found, and that leads inside', async (t) => {
-  const { dialer, lookups } = setUp(t, {
-    allow: ['*.example:443'],
-    answer: (name) => (name === 'inside.example' ? ['192.168.1.1'] : notFound()),
-  });
-  const why = async (host: string) => {
-    const { verdict } = await dialer.test(to(host, 443), never());
-    t.false(verdict.isAllowed);
-    return verdict.why;
-  };
-  t.is(await why('example.org'), 'no entry allows it');
-  t.is(await why('gone.example'), 'no address is found for gone.example: no machine has that name (ENOTFOUND)');
-  t.is(await why('inside.example'), '192.168.1.1 is private (192.168.0.0/16), and no entry allows just that');
+test('a test of a name that is refused, that is not found, that leads inside, and behind a proxy', async (t) => {
+  const answer = (name: string) => (name === 'inside.example' ? ['192.168.1.1'] : notFound());
+  const { report, lookups } = world(t, { allow: ['*.example:443'], answer });
+  for (const [host, why] of [
+    ['example.org', 'no entry allows it'],
+    ['gone.example', 'no address is found for gone.example: no machine has that name (ENOTFOUND)'],
+    ['inside.example', '192.168.1.1 is private (192.168.0.0/16), and no entry allows just that'],
+  ] as const)
+    t.like((await report(host, 443)).verdict, { isAllowed: false, why });
   t.deepEqual(lookups, ['gone.example', 'inside.example']);
+  const behind = world(t, { allow: ['*:443'], upstream: { host: '127.0.0.1', port: 1 } });
+  t.like(await behind.report('example.org', 443), { verdict: { isAllowed: true }, addresses: [] });
+  t.deepEqual(behind.lookups, []);
+});
+
+// ---- behind an HTTP proxy -------------------------------------------------------------------------------------------
+
+/** A proxy that answers with a script, and what it was asked. */
+async function scriptedProxy(t: ExecutionContext, answer: (socket: net.Socket) => unknown) {
+  const asked: string[] = [];
+  const sockets: net.Socket[] = [];
+  const { port } = await localServer(t, (socket) => {
+    sockets.push(socket);
+    let text = '';
+    const read = (chunk: Buffer): void => {
+      text += String(chunk);
+      if (!text.includes('\r\n\r\n')) return;
+      socket.off('data', read);
+      asked.push(text);
+      void answer(socket);
+    };
+    socket.on('data', read).on('end', () => socket.end());
+  });
+  return { port, asked, sockets };
+}
+
+/** A dialler behind a proxy, of whose name or address a look-up says 127.0.0.1. */
+const behind = (t: ExecutionContext, port: number, host = '127.0.0.1') =>
+  world(t, { allow: ['*:443', '[::1]:443'], upstream: { host, port }, answer: () => ['127.0.0.1'] });
+
+/** All that comes before the end, as text. */
+async function textOf(socket: net.Socket): Promise<string> {
+  const chunks: Buffer[] = [];
+  socket.on('data', (chunk: Buffer) => chunks.push(chunk));
+  await within(20_000, 'the end', once(socket.resume(), 'end'));
+  return Buffer.concat(chunks).toString();
+}
+
+test('a proxy is asked for the name, which is not looked up here, as its own is; what follows is the tunnel', async (t) => {
+  const proxy = await scriptedProxy(t, (socket) => {
+    socket.write('HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\n');
+    socket.once('data', (chunk: Buffer) => socket.end(`you said ${String(chunk)}`));
+  });
+  const { dial, lookups } = behind(t, proxy.port, 'proxy.internal');
+  const { socket, address, rule } = await dial('Example.ORG', 443);
+  t.deepEqual(proxy.asked, ['CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\n']);
+  t.deepEqual([lookups, rule], [['proxy.internal'], 'allow "*:443"']);
+  t.regex(address, new RegExp(`:${proxy.port}$`));
+  t.true(socket.isPaused());
+  socket.write('hello');
+  t.is(await textOf(socket), 'you said hello');
+});
+
+test('what is not allowed does not reach the proxy, by name or by address; IPv6 is asked for in brackets', async (t) => {
+  const proxy = await scriptedProxy(t, (socket) => socket.end('HTTP/1.1 200 OK\r\n\r\n'));
+  const { dial, refusal } = behind(t, proxy.port);
+  t.is((await refusal('example.org', 80)).reason, 'denied');
+  for (const host of ['169.254.169.254', '10.0.0.1', '127.0.0.1', 'fd00::1'])
+    t.is((await refusal(host, 443)).reason, 'denied');
+  t.is(proxy.sockets.length, 0);
+  await dial('::1', 443);
+  t.deepEqual(proxy.asked, ['CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\n\r\n']);
+});
+
+const OK = 'HTTP/1.1 200 OK\r\n\r\n';
+
+/** What a proxy writes, in pieces, and the bytes of the tunnel that are left of it. */
+const OPENED: Readonly<Record<string, readonly [pieces: readonly string[], rest: string]>> = {
+  'a head': [[OK], ''],
+  'a head with bytes behind it, which come first': [[`${OK}SSH-2.0-x\r\n`, 'more'], 'SSH-2.0-x\r\nmore'],
+  'a head of HTTP/1.0 without a reason': [['HTTP/1.0 200\r\n\r\n'], ''],
+  'a head with bare newlines': [['HTTP/1.1 200 OK\nA: b\n\nrest'], 'rest'],
+  'status 204': [['HTTP/1.1 204 No Content\r\n\r\nrest'], 'rest'],
+  'a head in single bytes': [[...Array.from(OK), 'rest'], 'rest'],
+  'a head with the length of a body, which there is none': [
+    ['HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nrest'],
+    'rest',
+  ],
+  'a response behind an interim one': [[`HTTP/1.1 100 Continue\r\n\r\n${OK}rest`], 'rest'],
+  'a head of nearly 16 KiB': [[`HTTP/1.1 200 OK\r\nA: ${'a'.repeat(16_300)}\r\n\r\nrest`], 'rest'],
+  'a head with 64 KiB behind it': [[`${OK}${'x'.repeat(65_536)}`], 'x'.repeat(65_536)],
+};
+
+for (const [what, [pieces, rest]] of Object.entries(OPENED)) {
+  test(`a tunnel is opened by ${what}`, async (t) => {
+    const proxy = await scriptedProxy(t, async (socket) => {
+      for (const piece of pieces) {
+        await new Promise((resolve) => socket.write(piece, resolve));
+        await setImmediate();
+      }
+      socket.end();
+    });
+    t.is(await textOf((await behind(t, proxy.port).dial('example.org', 443)).socket), rest);
+  });
+}
+
+/** What is said of a proxy, and its answers; null resets the connection. */
+const NOT_OPENED: Readonly<Record<string, readonly (string | null)[]>> = {
+  'answered with status 403': ['HTTP/1.1 403 Forbidden\r\nX: \x1b[2J\r\n\r\n'],
+  'answered with status 407': ['HTTP/1.1 407 Proxy Authentication Required\r\n\r\n'],
+  'answered with status 302': ['HTTP/1.1 302 Found\r\nLocation: http://evil/\r\n\r\n'],
+  'gave no answer of HTTP': [
+    ...[null, '', 'HTTP/1.1 101 Switching Protocols\r\n\r\n', 'HTTP/2 200\r\n\r\n', 'HTTP/1.1 2000 OK\r\n\r\n'],
+    ...['HTTP/1.1  200 OK\r\n\r\n', 'HTTP/1.1 200', 'SSH-2.0-OpenSSH\r\n\r\n', '\r\n\r\n'],
+    ...[`HTTP/1.1 200 OK\r\nA: ${'a'.repeat(16_384)}\r\n\r\n`, 'HTTP/1.1 100 Continue\r\n\r\n'.repeat(1000)],
+    'x'.repeat(1_000_000),
+  ],
+};
+
+test('a proxy that does not open a tunnel, or cannot be reached, is told from a destination that is not reached', async (t) => {
+  const isRefusedBy = async ({ refusal }: ReturnType<typeof behind>, says: string, what?: string | null) => {
+    const message = `example.org:443: the upstream proxy of egress "internet" ${says}`;
+    t.deepEqual(await refusal('example.org', 443), { reason: 'upstream', message, why: undefined }, what?.slice(0, 80));
+  };
+  for (const [says, answers] of Object.entries(NOT_OPENED)) {
+    for (const answer of answers) {
+      const proxy = await scriptedProxy(t, (socket) => {
+        if (answer === null) socket.resetAndDestroy();
+        // The end of what is too long is not waited for.
+        else if (answer.length > 16_384) socket.write(answer);
+        else socket.end(answer);
+      });
+      await isRefusedBy(behind(t, proxy.port), says, answer);
+      await eventually(() => proxy.sockets.every(({ destroyed }) => destroyed), { what: 'the end of the connection' });
+    }
+  }
+  await isRefusedBy(behind(t, await freePort()), 'cannot be reached');
+  const upstream = { host: 'proxy.internal', port: 3128 };
+  await isRefusedBy(world(t, { allow: ['*:443'], upstream, answer: notFound }), 'cannot be reached');
 });

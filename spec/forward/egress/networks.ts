@@ -31,25 +31,19 @@ const byte = fc.oneof(fc.constant(0), fc.constantFrom(255, 254, 1, 127, 169, 0x5
 const address4 = fc.uint8Array({ minLength: 4, maxLength: 4 });
 const address6 = fc.array(byte, { minLength: 16, maxLength: 16 }).map((bytes) => Uint8Array.from(bytes));
 
-test('an address is read back from its one text, which Node takes for an address, too', (t) => {
+test('an address has one text, which is read back, and is that of Node and of a URL', (t) => {
   fc.assert(
     fc.property(fc.oneof(address4, address6), (bytes) => {
       const text = formatAddress(bytes);
       t.deepEqual(parseAddress(text), bytes);
       t.is(net.isIP(text), bytes.length === 4 ? 4 : 6);
-    }),
-    { numRuns: 5000 },
-  );
-});
-
-test('an IPv6 address has the text that a URL gives it', (t) => {
-  fc.assert(
-    fc.property(address6, (bytes) => {
-      const text = formatAddress(bytes);
       if (!text.includes('.')) t.is(new URL(`http://[${text}]/`).hostname, `[${text}]`);
     }),
-    { numRuns: 5000 },
+    { numRuns: 10_000 },
   );
+  // RFC 5952, section 5.
+  for (const text of ['::ffff:7f00:1', '0:0:0:0:0:ffff:127.0.0.1'])
+    t.is(formatAddress(bytesOf(text)), '::ffff:127.0.0.1', text);
 });
 
 const piece = fc.oneof(
@@ -71,19 +65,6 @@ test('any text is an address exactly where Node says so, except for zones', (t) 
   for (const text of '::2:3:4:5:6:7:8 1:2:3:4:5:6:7:: 1:2:3:4:5:6:1.2.3.4 ::1.2.3.4'.split(' '))
     t.not(parseAddress(text), null);
 });
-
-for (const [text, canonical] of [
-  ['2001:DB8:0:0:1:0:0:1', '2001:db8::1:0:0:1'],
-  ['2001:db8:0:1:1:1:1:1', '2001:db8:0:1:1:1:1:1'],
-  ['0:0:0:0:0:0:0:0', '::'],
-  ['1:0:0:0:0:0:0:0', '1::'],
-  ['::7f00:1', '::7f00:1'],
-  ['::127.0.0.1', '::7f00:1'],
-  ['::ffff:7f00:1', '::ffff:127.0.0.1'],
-  ['0:0:0:0:0:ffff:127.0.0.1', '::ffff:127.0.0.1'],
-] as const) {
-  test(`RFC 5952: ${text} is ${canonical}`, (t) => t.is(formatAddress(bytesOf(text)), canonical));
-}
 
 test('a network has the addresses that Node says it has, and no others', (t) => {
   fc.assert(
@@ -145,24 +126,16 @@ test('each row of the table is a network whose first and last addresses are spec
   }
 });
 
-for (const [text, network] of [
-  ['0.0.0.0', '0.0.0.0/32'],
-  ['0.0.0.1', '0.0.0.0/8'],
-  ['169.254.169.254', '169.254.0.0/16'],
-  ['100.100.100.200', '100.64.0.0/10'],
-  ['255.255.255.255', '255.255.255.255/32'],
-  ['::', '::/128'],
-  ['::1', '::1/128'],
-  ['::ffff:8.8.8.8', '::ffff:0.0.0.0/96'],
-  ['fd00:ec2::254', 'fc00::/7'],
-  ['2001:0:1::1', '2001::/32'],
-  ['2606:4700::5efe:a00:1', '2606:4700::5efe:0:0/96'],
-  ['2606:4700::200:5efe:a00:1', '2606:4700::200:5efe:0:0/96'],
-] as const) {
-  test(`${text} is in ${network}`, (t) => t.is(specialRangeOf(bytesOf(text))?.network, network));
-}
-
-test('addresses beside the ranges are public', (t) => {
+test('the narrowest row of an address is found; addresses beside the ranges are public', (t) => {
+  for (const [text, network] of [
+    ['0.0.0.0', '0.0.0.0/32'],
+    ['0.0.0.1', '0.0.0.0/8'],
+    ['255.255.255.255', '255.255.255.255/32'],
+    ['::', '::/128'],
+    ['2606:4700::5efe:a00:1', '2606:4700::5efe:0:0/96'],
+    ['2606:4700::200:5efe:a00:1', '2606:4700::200:5efe:0:0/96'],
+  ] as const)
+    t.is(specialRangeOf(bytesOf(text))?.network, network, text);
   for (const text of (
     '1.1.1.1 8.8.8.8 9.255.255.255 11.0.0.0 100.63.255.255 100.128.0.0 126.255.255.255 128.0.0.0 172.15.255.255 ' +
     '172.32.0.0 192.167.255.255 192.169.0.0 223.255.255.255 2606:4700::6810:85e5 2001:200:: 2001:4860:4860::8888 ' +
@@ -171,19 +144,14 @@ test('addresses beside the ranges are public', (t) => {
     t.is(specialRangeOf(bytesOf(text)), null, text);
 });
 
-test('the IPv4 address in an IPv6 address is found', (t) => {
+test('the IPv4 address in an IPv6 address is found; a public address has none', (t) => {
+  const embedded = (text: string) => formatAddress(embeddedAddress(bytesOf(text)) ?? new Uint8Array(4));
   for (const text of (
     '::ffff:10.0.0.1 ::10.0.0.1 ::ffff:0:10.0.0.1 64:ff9b::10.0.0.1 64:ff9b:1::10.0.0.1 2002:a00:1::1 ' +
     '2606:4700::5efe:10.0.0.1 fe80::200:5efe:10.0.0.1'
-  ).split(' ')) {
-    const embedded = embeddedAddress(bytesOf(text));
-    t.is(embedded && formatAddress(embedded), '10.0.0.1', text);
-  }
-});
-
-test('a public address has no other one in it', (t) => {
-  t.is(embeddedAddress(bytesOf('2606:4700::6810:85e5')), null);
-  t.is(embeddedAddress(bytesOf('10.0.0.1')), null);
+  ).split(' '))
+    t.is(embedded(text), '10.0.0.1', text);
+  for (const text of ['2606:4700::6810:85e5', '10.0.0.1']) t.is(embeddedAddress(bytesOf(text)), null, text);
 });
 
 test('a network is wide that has a special range and more', (t) => {

@@ -8,17 +8,8 @@ import { type EgressHost, parseEgressEntry, parseUpstream } from '../../../lib/f
 import { isInRanges } from '../../../lib/util/addresses.js';
 import { readDocument } from '../../documents/document-list.js';
 
-const means = test.macro({
-  title: (_, text: string) => `${text} is an entry`,
-  exec(t, text: string, host: EgressHost, canonical: string = text) {
-    const entry = parseEgressEntry(text);
-    t.deepEqual(entry.host, host);
-    t.is(entry.text, canonical);
-    t.deepEqual(parseEgressEntry(entry.text), entry);
-  },
-});
-
 const name = (text: string): EgressHost => ({ kind: 'name', name: text });
+const below = (suffix: string): EgressHost => ({ kind: 'below', suffix });
 const network = (address: string, prefix: number): EgressHost => ({
   kind: 'network',
   address,
@@ -26,86 +17,85 @@ const network = (address: string, prefix: number): EgressHost => ({
   prefix,
 });
 
-test(means, 'deb.debian.org:80,443', name('deb.debian.org'));
-test(means, 'Deb.Debian.ORG.:80', name('deb.debian.org'), 'deb.debian.org:80');
-test(means, 'localhost:80', name('localhost'));
-test(means, '_dmarc.example.org:*', name('_dmarc.example.org'));
-test(means, 'münchen.example:443', name('xn--mnchen-3ya.example'), 'xn--mnchen-3ya.example:443');
-test(means, 'xn--mnchen-3ya.example:443', name('xn--mnchen-3ya.example'));
-test(means, '1.example:443', name('1.example'));
-test(means, '*.ubuntu.com:443', { kind: 'below', suffix: 'ubuntu.com' });
-test(means, '*.Bücher.example:443', { kind: 'below', suffix: 'xn--bcher-kva.example' }, '*.xn--bcher-kva.example:443');
-test(means, '*:443', { kind: 'any' });
-test(means, '*:*', { kind: 'any' });
-test(means, '10.0.0.0/8:5432', network('10.0.0.0', 8));
-test(means, '0.0.0.0/0:443', network('0.0.0.0', 0));
-test(means, '192.0.2.1:1-1024', network('192.0.2.1', 32));
-test(means, '192.0.2.1/32:22', network('192.0.2.1', 32), '192.0.2.1:22');
-test(means, '[2001:db8::/32]:443', network('2001:db8::', 32));
-test(means, '[2001:DB8:0:0::]:443', network('2001:db8::', 128), '[2001:db8::]:443');
-test(means, '[::1]:22', network('::1', 128));
-test(means, '[::ffff:10.0.0.0/104]:22', network('::ffff:10.0.0.0', 104));
-test(means, 'example.org:1-65535', name('example.org'), 'example.org:*');
-test(means, 'example.org:5-5,80', name('example.org'), 'example.org:5,80');
+/** Entries, what they mean, and their canonical text where it is another one. */
+const ENTRIES: readonly (readonly [text: string, host: EgressHost, canonical?: string])[] = [
+  ['deb.debian.org:80,443', name('deb.debian.org')],
+  ['Deb.Debian.ORG.:80', name('deb.debian.org'), 'deb.debian.org:80'],
+  ['localhost:80', name('localhost')],
+  ['_dmarc.example.org:*', name('_dmarc.example.org')],
+  ['münchen.example:443', name('xn--mnchen-3ya.example'), 'xn--mnchen-3ya.example:443'],
+  ['1.example:443', name('1.example')],
+  ['*.ubuntu.com:443', below('ubuntu.com')],
+  ['*.Bücher.example:443', below('xn--bcher-kva.example'), '*.xn--bcher-kva.example:443'],
+  ['*:443', { kind: 'any' }],
+  ['*:*', { kind: 'any' }],
+  ['10.0.0.0/8:5432', network('10.0.0.0', 8)],
+  ['0.0.0.0/0:443', network('0.0.0.0', 0)],
+  ['192.0.2.1:1-1024', network('192.0.2.1', 32)],
+  ['192.0.2.1/32:22', network('192.0.2.1', 32), '192.0.2.1:22'],
+  ['[2001:db8::/32]:443', network('2001:db8::', 32)],
+  ['[2001:DB8:0:0::]:443', network('2001:db8::', 128), '[2001:db8::]:443'],
+  ['[::1]:22', network('::1', 128)],
+  ['[::ffff:10.0.0.0/104]:22', network('::ffff:10.0.0.0', 104)],
+  ['example.org:1-65535', name('example.org'), 'example.org:*'],
+  ['example.org:5-5,80', name('example.org'), 'example.org:5,80'],
+];
 
-const refuses = test.macro({
-  title: (_, text: string) => `${JSON.stringify(text)} is no entry`,
-  exec(t, text: string, says: string) {
-    const { message } = t.throws(() => parseEgressEntry(text), { instanceOf: VproxyError, code: 'bad-argument' });
-    t.true(message.startsWith('entry "'), message);
-    t.true(message.includes(says), message);
-    t.notRegex(message, /[\n\r\0]/);
-  },
-});
+for (const [text, host, canonical = text] of ENTRIES) {
+  test(`${text} is an entry`, (t) => {
+    const entry = parseEgressEntry(text);
+    t.like(entry, { host, text: canonical });
+    t.deepEqual(parseEgressEntry(entry.text), entry);
+  });
+}
 
-test(refuses, '', 'there are no ports');
-test(refuses, 'example.org', 'write example.org:*');
-test(refuses, 'example.org:', 'no ports behind the colon');
-test(refuses, 'example.org:0', 'neither a port from 1');
-test(refuses, 'example.org:65536', 'neither a port from 1');
-test(refuses, 'example.org:080', '"080" is neither');
-test(refuses, 'example.org:80, 443', '" 443" is neither');
-test(refuses, 'example.org:80,', '"" is neither');
-test(refuses, 'example.org:90-80', 'ends before it begins');
-test(refuses, 'example.org:80-90-100', '"80-90-100" is neither');
-test(refuses, 'example.org:80,*', '"*" is neither');
-test(refuses, 'example.org:http', '"http" is neither');
-test(refuses, 'https://example.org:443', 'no URL');
-test(refuses, 'example.org/x:443', 'only an address has a prefix');
-test(refuses, 'user@example.org:443', 'a name has no "@"');
-test(refuses, 'exa mple.org:443', 'it has a blank');
-test(refuses, 'example.org\n:443', 'control character');
-test(refuses, ':443', 'it is empty');
-test(refuses, '*.:443', 'it is empty');
-test(refuses, '*foo.example:443', 'a star stands alone');
-test(refuses, 'foo.*.example:443', 'a star stands alone');
-test(refuses, '*.*.example:443', 'a star stands alone');
-test(refuses, '-a.example:443', 'begins or ends with a hyphen');
-test(refuses, 'a..example:443', 'a label of it is empty');
-test(refuses, `${'a'.repeat(64)}.example:443`, 'longer than 63');
-test(refuses, `${'a.'.repeat(127)}example:443`, 'longer than 253');
-test(refuses, 'xn--a.example:443', 'no internationalized name');
-test(refuses, '10.1.2.3/8:5432', 'the network is 10.0.0.0/8');
-test(refuses, '10.0.0.0/33:1', '0 to 32');
-test(refuses, '10.0.0.0/08:1', '0 to 32');
-test(refuses, '10.0.0.0/8/8:1', '0 to 32');
-test(refuses, '10.0.0.0/:1', '0 to 32');
-test(refuses, '[2001:db8::1/32]:443', 'the network is [2001:db8::/32]');
-test(refuses, '[2001:db8::/129]:443', '0 to 128');
-test(refuses, '[2001:db8::]/32:443', 'within the brackets: [2001:db8::/32]');
-test(refuses, '2001:db8::1', 'in brackets, and ports follow: [2001:db8::1]:443');
-test(refuses, '::1', '[::1]:443');
-test(refuses, '2001:db8::/32', '[2001:db8::/32]:443');
-test(refuses, '[fe80::1%eth0]:22', 'no zone');
-test(refuses, '[10.0.0.1]:22', 'in brackets is an IPv6 address');
-test(refuses, '[::1]', '[::1]:*');
-test(refuses, '127.1:80', 'it would be read as 127.0.0.1');
-test(refuses, '0177.0.0.1:80', 'it would be read as 127.0.0.1');
-test(refuses, '0x7f000001:80', 'it would be read as 127.0.0.1');
-test(refuses, '2130706433:80', 'it would be read as 127.0.0.1');
-test(refuses, '10/8:80', 'it would be read as 0.0.0.10');
-test(refuses, '256.1.1.1:80', 'four decimal numbers');
-test(refuses, '*.0.0.1:80', 'four decimal numbers');
+/** What is said of texts that are no entries. */
+const REFUSED: Readonly<Record<string, readonly string[]>> = {
+  'there are no ports': [''],
+  'write example.org:*': ['example.org'],
+  'no ports behind the colon': ['example.org:'],
+  'neither a port from 1': [
+    ...['example.org:0', 'example.org:65536', 'example.org:080', 'example.org:80, 443', 'example.org:80,'],
+    ...['example.org:80-90-100', 'example.org:80,*', 'example.org:http'],
+  ],
+  'ends before it begins': ['example.org:90-80'],
+  'no URL': ['https://example.org:443'],
+  'only an address has a prefix': ['example.org/x:443'],
+  'a name has no "@"': ['user@example.org:443'],
+  'it has a blank': ['exa mple.org:443'],
+  'control character': ['example.org\n:443'],
+  'it is empty': [':443', '*.:443'],
+  'a star stands alone': ['*foo.example:443', 'foo.*.example:443', '*.*.example:443'],
+  'begins or ends with a hyphen': ['-a.example:443'],
+  'a label of it is empty': ['a..example:443'],
+  'longer than 63': [`${'a'.repeat(64)}.example:443`],
+  'longer than 253': [`${'a.'.repeat(127)}example:443`],
+  'no internationalized name': ['xn--a.example:443'],
+  'the network is 10.0.0.0/8': ['10.1.2.3/8:5432'],
+  '0 to 32': ['10.0.0.0/33:1', '10.0.0.0/08:1', '10.0.0.0/8/8:1', '10.0.0.0/:1'],
+  'the network is [2001:db8::/32]': ['[2001:db8::1/32]:443'],
+  '0 to 128': ['[2001:db8::/129]:443'],
+  'within the brackets: [2001:db8::/32]': ['[2001:db8::]/32:443'],
+  'in brackets, and ports follow: [2001:db8::1]:443': ['2001:db8::1'],
+  '[::1]:443': ['::1'],
+  '[2001:db8::/32]:443': ['2001:db8::/32'],
+  'no zone': ['[fe80::1%eth0]:22'],
+  'in brackets is an IPv6 address': ['[10.0.0.1]:22'],
+  '[::1]:*': ['[::1]'],
+  'it would be read as 127.0.0.1': ['127.1:80', '0177.0.0.1:80', '0x7f000001:80', '2130706433:80'],
+  'it would be read as 0.0.0.10': ['10/8:80'],
+  'four decimal numbers': ['256.1.1.1:80', '*.0.0.1:80'],
+};
+
+for (const [says, texts] of Object.entries(REFUSED)) {
+  for (const text of texts) {
+    test(`${JSON.stringify(text)} is no entry`, (t) => {
+      const { message } = t.throws(() => parseEgressEntry(text), { instanceOf: VproxyError, code: 'bad-argument' });
+      t.true(message.startsWith('entry "') && message.includes(says), message);
+      t.notRegex(message, /[\n\r\0]/);
+    });
+  }
+}
 
 test('a port is meant that is in one of the ranges', (t) => {
   const entry = parseEgressEntry('example.org:22,80-90,443');
@@ -138,28 +128,24 @@ test('any text is an entry, whose text is read back alike, or refused in one lin
   t.true(entryCount > 100, `${entryCount} entries`);
 });
 
-test('an upstream is a host and a port, with or without http before it', (t) => {
-  t.deepEqual(parseUpstream('http://proxy.example:3128'), { host: 'proxy.example', port: 3128 });
-  t.deepEqual(parseUpstream('HTTP://proxy.example:3128/'), { host: 'proxy.example', port: 3128 });
+test('an upstream is a host and a port, with or without http before it; no password of another text is shown', (t) => {
+  for (const text of ['http://proxy.example:3128', 'HTTP://proxy.example:3128/', 'proxy.example:3128'])
+    t.deepEqual(parseUpstream(text), { host: 'proxy.example', port: 3128 });
   t.deepEqual(parseUpstream('[::1]:3128'), { host: '::1', port: 3128 });
-});
-
-for (const [text, says] of [
-  ['https://proxy:3128', 'expected an HTTP proxy'],
-  ['socks5://proxy:1080', 'expected an HTTP proxy'],
-  ['http://proxy', 'with a port from 1'],
-  ['http://proxy:0', 'with a port from 1'],
-  ['http://proxy:3128/path', 'with a port from 1'],
-  ['http://user:secret@proxy:3128', 'no user and no password'],
-  ['user:secret@proxy:3128', 'no user and no password'],
-  ['', 'expected http://HOST:PORT'],
-] as const) {
-  test(`${JSON.stringify(text)} is no upstream, and no password is shown`, (t) => {
+  for (const [text, says] of [
+    ['https://proxy:3128', 'expected an HTTP proxy'],
+    ['socks5://proxy:1080', 'expected an HTTP proxy'],
+    ['http://proxy', 'with a port from 1'],
+    ['http://proxy:0', 'with a port from 1'],
+    ['http://proxy:3128/path', 'with a port from 1'],
+    ['http://user:secret@proxy:3128', 'no user and no password'],
+    ['user:secret@proxy:3128', 'no user and no password'],
+    ['', 'expected http://HOST:PORT'],
+  ] as const) {
     const { message } = t.throws(() => parseUpstream(text), { instanceOf: VproxyError, code: 'bad-argument' });
-    t.true(message.includes(says), message);
-    t.false(message.includes('secret'), message);
-  });
-}
+    t.true(message.includes(says) && !message.includes('secret'), message);
+  }
+});
 
 // What docs/egress.md says of all that.
 
