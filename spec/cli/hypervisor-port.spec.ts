@@ -1,4 +1,4 @@
-/** `vproxy libvirt-xml`, `qemu-args` and `pipe-create`: what they print for a port, and what they refuse. */
+/** `vproxy libvirt-xml`, `qemu-args` and `pipe-create`: what they print for a port, and what they refuse; and the channel to a domain. */
 import { spawnSync } from 'node:child_process';
 import { lstatSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -6,61 +6,35 @@ import test from 'ava';
 import { formatFifoLine } from '../../cli/commands/ports.js';
 import { callVproxy } from '../helpers/call-vproxy.js';
 import { temporaryFolder } from '../helpers/files.js';
-import { formatDomain } from '../helpers/libvirt.js';
+import { channelXml, domainXml, fakeVirsh, formatDomain } from '../helpers/libvirt.js';
 import { runInTerminal } from '../helpers/terminals.js';
 import { testWith } from '../helpers/test-with.js';
-import { VPROXY } from '../helpers/vproxy-process.js';
+import { spawnVproxy, VPROXY } from '../helpers/vproxy-process.js';
 
-const TARGET = "  <target type='virtio' name='org.vproxy.0'/>";
+const TARGET = "<target type='virtio' name='org.vproxy.0'/>";
 
-/** The arguments of `libvirt-xml`, and the lines of a `<channel>` that they print. */
-const CHANNELS: readonly (readonly [args: string, type: string, lines: readonly string[]])[] = [
-  ['', 'unix', [TARGET]],
+/** The arguments of `libvirt-xml`, and what it prints in one line, without the `TARGET` that ends most of them. */
+const CHANNELS: readonly (readonly [args: string, type: string, source: string, target?: string])[] = [
+  ['', 'unix', ''],
   [
     '--name org.example.1 --path /run/a\'b&<c>,".sock',
     'unix',
-    [
-      "  <source mode='bind' path='/run/a&apos;b&amp;&lt;c&gt;,\".sock'/>",
-      "  <target type='virtio' name='org.example.1'/>",
-    ],
+    "<source mode='bind' path='/run/a&apos;b&amp;&lt;c&gt;,\".sock'/>",
+    "<target type='virtio' name='org.example.1'/>",
   ],
   [
     '--mode connect --path /run/vm1.sock --reconnect 5',
     'unix',
-    [
-      "  <source mode='connect' path='/run/vm1.sock'>",
-      "    <reconnect enabled='yes' timeout='5'/>",
-      '  </source>',
-      TARGET,
-    ],
+    "<source mode='connect' path='/run/vm1.sock'><reconnect enabled='yes' timeout='5'/></source>",
   ],
-  [
-    '--tcp [::1]:50000 --mode bind',
-    'tcp',
-    ["  <source mode='bind' host='::1' service='50000'/>", "  <protocol type='raw'/>", TARGET],
-  ],
+  ['--tcp [::1]:50000 --mode bind', 'tcp', "<source mode='bind' host='::1' service='50000'/><protocol type='raw'/>"],
   [
     '--tcp 50000 --mode connect',
     'tcp',
-    [
-      "  <source mode='connect' host='127.0.0.1' service='50000'>",
-      "    <reconnect enabled='yes' timeout='1'/>",
-      '  </source>',
-      "  <protocol type='raw'/>",
-      TARGET,
-    ],
+    "<source mode='connect' host='127.0.0.1' service='50000'><reconnect enabled='yes' timeout='1'/></source><protocol type='raw'/>",
   ],
-  ['--pipe /run/vm1.pipe', 'pipe', ["  <source path='/run/vm1.pipe'/>", TARGET]],
+  ['--pipe /run/vm1.pipe', 'pipe', "<source path='/run/vm1.pipe'/>"],
 ];
-
-const PLAIN_DEVICES = [
-  'virtio-serial-pci,id=vproxy-org.vproxy.0-bus',
-  'virtserialport,bus=vproxy-org.vproxy.0-bus.0,nr=1,chardev=vproxy-org.vproxy.0,name=org.vproxy.0',
-] as const;
-const JSON_DEVICES = [
-  '{"driver":"virtio-serial-pci","id":"vproxy-org.vproxy.0-bus"}',
-  '{"driver":"virtserialport","bus":"vproxy-org.vproxy.0-bus.0","nr":1,"chardev":"vproxy-org.vproxy.0","name":"org.vproxy.0"}',
-] as const;
 
 const ID = 'id=vproxy-org.vproxy.0';
 
@@ -70,23 +44,10 @@ const CHARDEVS: readonly (readonly [args: string, version: string, chardev: stri
   ["--path /run/a,b&'.sock", '7.2', `socket,${ID},path=/run/a,,b&'.sock,server=on,wait=off`],
   ['--mode connect --path /run/vm1.sock', '9.1.2', `socket,${ID},path=/run/vm1.sock,reconnect=1`],
   ['--mode connect --path /s --reconnect 3', '9.2', `socket,${ID},path=/s,reconnect-ms=3000`],
-  ['--tcp 50000', '7.2', `socket,${ID},host=127.0.0.1,port=50000,server=on,wait=off`],
   ['--tcp [::1]:50000', '7.2', `socket,${ID},host=::1,port=50000,server=on,wait=off`],
   ['--tcp localhost:5 --mode connect --reconnect 10', '10.0', `socket,${ID},host=localhost,port=5,reconnect-ms=10000`],
   ['--pipe /run/vm1.pipe', '6.1.0', `pipe,${ID},path=/run/vm1.pipe`],
 ];
-
-const formatCommandline = (chardev: string, version: string): string => {
-  // Before 6.2 it had no devices as JSON.
-  const [controller, port] = version === '6.1.0' ? PLAIN_DEVICES : JSON_DEVICES;
-  const words = ['-device', controller, '-chardev', chardev, '-device', port];
-  const values = words.map((word) => word.replaceAll('&', '&amp;').replaceAll("'", '&apos;'));
-  return [
-    "<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>",
-    ...values.map((value) => `  <qemu:arg value='${value}'/>`),
-    '</qemu:commandline>\n',
-  ].join('\n');
-};
 
 /** Runs a command whose words have no spaces, and gives what it prints. */
 const printed = async (line: string): Promise<string> => {
@@ -95,90 +56,88 @@ const printed = async (line: string): Promise<string> => {
 };
 
 test('libvirt-xml prints a channel for each kind, or the arguments of QEMU, which qemu-args prints in one line', async (t) => {
-  for (const [args, type, lines] of CHANNELS) {
-    t.is(await printed(`libvirt-xml ${args}`), [`<channel type='${type}'>`, ...lines, '</channel>\n'].join('\n'));
+  for (const [args, type, source, target = TARGET] of CHANNELS) {
+    const text = await printed(`libvirt-xml ${args}`);
+    t.is(text.replaceAll(/\n */g, ''), `<channel type='${type}'>${source}${target}</channel>`);
   }
+  const controller = 'virtio-serial-pci,id=vproxy-org.vproxy.0-bus';
+  const port = 'virtserialport,bus=vproxy-org.vproxy.0-bus.0,nr=1,chardev=vproxy-org.vproxy.0,name=org.vproxy.0';
   for (const [args, version, chardev] of CHARDEVS) {
     const how = `${args} --qemu-version ${version}`;
-    t.is(await printed(`libvirt-xml --commandline ${how}`), formatCommandline(chardev, version));
-    const [controller, port] = PLAIN_DEVICES;
     const words = ['-device', controller, '-chardev', chardev, '-device', port];
     t.is(await printed(`qemu-args ${how}`), `${words.join(' ')}\n`);
     t.deepEqual(JSON.parse(await printed(`qemu-args --json ${how}`)), words);
+    const xml = await printed(`libvirt-xml --commandline ${how}`);
+    const values = [...xml.matchAll(/ {2}<qemu:arg value='([^']+)'\/>\n/g)].map(([, value = '']) =>
+      value.replaceAll('&apos;', "'").replaceAll('&amp;', '&'),
+    );
+    t.deepEqual([values.length, values[3]], [6, chardev], xml);
+    // QEMU has devices as JSON since 6.2.
+    t.deepEqual([values[1] === controller, values[5] === port], Array(2).fill(version === '6.1.0'), xml);
   }
 });
 
-testWith('virt-xml-validate')("all of it is what libvirt's schema says", (t) => {
+testWith('virt-xml-validate')("all of it is what libvirt's schema says", async (t) => {
   const file = join(temporaryFolder(t), 'domain.xml');
   const findFaults = (parts: Parameters<typeof formatDomain>[0]): string => {
     writeFileSync(file, formatDomain(parts));
     const { status, stdout, stderr } = spawnSync('virt-xml-validate', [file, 'domain'], { encoding: 'utf8' });
     return status === 0 ? '' : stdout + stderr;
   };
-  const devices = CHANNELS.map(([, type, lines]) => [`<channel type='${type}'>`, ...lines, '</channel>\n'].join('\n'));
+  const devices = await Promise.all(CHANNELS.map(([args]) => printed(`libvirt-xml ${args}`)));
   t.is(findFaults({ devices: devices.join('') }), '');
-  for (const [args, version, chardev] of CHARDEVS)
-    t.is(findFaults({ end: formatCommandline(chardev, version) }), '', args);
-  const wrong = "<channel type='unix'>\n  <target type='virtio' port='x'/>\n</channel>\n";
-  t.regex(findFaults({ devices: wrong }), /fails to validate/);
+  t.is(findFaults({ end: await printed("libvirt-xml --commandline --path /run/a,b&'.sock --qemu-version 7.2") }), '');
+  t.regex(findFaults({ devices: "<channel type='unix'><target type='virtio' port='x'/></channel>" }), /fails to valid/);
 });
 
-const NAME_FORM = '1 to 64 of A-Z, a-z, 0-9, ".", "_" and "-", a letter or digit first';
 const NO_PATH = '--path: it is required; expected a unix socket, such as --path /run/vm1.sock';
 const LONG = 'x'.repeat(64);
 
-const REFUSED: readonly (readonly [args: readonly string[], line: string])[] = [
-  [['--name', 'a/b'], `--name: "a/b" is no name of a port: ${NAME_FORM}`],
-  [['--name', '.'], `--name: "." is no name of a port: ${NAME_FORM}`],
-  [['--name', `${LONG}x`, '--path', '/a'], `--name: "${LONG}…" is no name of a port: ${NAME_FORM}`],
+/** The words, and how the line begins that says what is wrong with them. */
+const REFUSED: readonly (readonly [words: string, line: string])[] = [
+  ['--name a/b', '--name: "a/b" is no name of a port: 1 to 64 of A-Z, a-z, 0-9, ".", "_" and "-", a letter or digit'],
+  ['--name .', '--name: "." is no name of a port: '],
+  [`--name ${LONG}x --path /a`, `--name: "${LONG}…" is no name of a port: `],
+  ['--name org.qemu.guest_agent.0', '--name: "org.qemu.guest_agent.0" is the port of QEMU\'s guest agent'],
   [
-    ['--name', 'org.qemu.guest_agent.0'],
-    '--name: "org.qemu.guest_agent.0" is the port of QEMU\'s guest agent, which libvirt uses',
+    `--name ${LONG.slice(0, 37)}`,
+    `--name: "${LONG.slice(0, 37)}" is too long for the path that libvirt makes of it (36)`,
   ],
-  [
-    ['--name', `org.${'x'.repeat(33)}`],
-    `--name: "org.${'x'.repeat(33)}" is too long for the path that libvirt makes of it (36); give a --path`,
-  ],
-  [['--mode', 'listen'], '--mode: "listen" is neither bind nor connect'],
-  [['--mode', 'connect'], NO_PATH],
-  [['--commandline'], NO_PATH],
-  [['--path', 'run/vm1.sock'], '--path: "run/vm1.sock" is not the absolute path of a file'],
-  [['--path', '/run/'], '--path: "/run/" is not the absolute path of a file'],
-  [['--path', '/run/a\nb'], '--path: "/run/a\\nb" has characters that are no text'],
-  [['--path', '/run/\ufffd'], '--path: "/run/\ufffd" has characters that are no text'],
-  [['--path', `/${'a'.repeat(107)}`], '--path: the path of a unix socket has 108 bytes, the system allows 107'],
-  [
-    ['--tcp', '0'],
-    '--tcp: "127.0.0.1:0" is not HOST:PORT with a port from 1 to 65535 (an IPv6 address in brackets: [::1]:9000)',
-  ],
-  [['--tcp', '1', '--path', '/a'], '--tcp: it is in the place of --path; give one'],
-  [['--tcp', '1', '--pipe', '/a'], '--pipe: it is in the place of --tcp; give one'],
-  [['--pipe', '/a', '--mode', 'bind'], '--mode: a pipe has none; leave it out'],
-  [['--reconnect', '5'], '--reconnect: QEMU connects only with --mode connect'],
-  ...['0', '1.5'].map((text): [string[], string] => [
-    ['--mode', 'connect', '--tcp', '1', '--reconnect', text],
-    `--reconnect: "${text}" is not a whole number of seconds from 1 to 3600`,
-  ]),
-  [['--qemu-version', '7.2'], '--qemu-version: only --commandline depends on it'],
-  [['--commandline', '--tcp', '1', '--qemu-version', '7'], '--qemu-version: "7" is no version, such as 7.2'],
+  ['--mode listen', '--mode: "listen" is neither bind nor connect'],
+  ['--mode connect', NO_PATH],
+  ['--commandline', NO_PATH],
+  ['--path run/vm1.sock', '--path: "run/vm1.sock" is not the absolute path of a file'],
+  ['--path /run/', '--path: "/run/" is not the absolute path of a file'],
+  ['--path /run/a\nb', '--path: "/run/a\\nb" has characters that are no text'],
+  ['--path /run/\ufffd', '--path: "/run/\ufffd" has characters that are no text'],
+  [`--path /${'a'.repeat(107)}`, '--path: the path of a unix socket has 108 bytes, the system allows 107'],
+  ['--tcp 0', '--tcp: "127.0.0.1:0" is not HOST:PORT with a port from 1 to 65535'],
+  ['--tcp 1 --path /a', '--tcp: it is in the place of --path; give one'],
+  ['--tcp 1 --pipe /a', '--pipe: it is in the place of --tcp; give one'],
+  ['--pipe /a --mode bind', '--mode: a pipe has none; leave it out'],
+  ['--reconnect 5', '--reconnect: QEMU connects only with --mode connect'],
+  ['--mode connect --tcp 1 --reconnect 0', '--reconnect: "0" is not a whole number of seconds from 1 to 3600'],
+  ['--mode connect --tcp 1 --reconnect 1.5', '--reconnect: "1.5" is not a whole number of seconds from 1 to 3600'],
+  ['--qemu-version 7.2', '--qemu-version: only --commandline depends on it'],
+  ['--commandline --tcp 1 --qemu-version 7', '--qemu-version: "7" is no version, such as 7.2'],
 ];
 
 test('what libvirt, QEMU, the kernel or a shell would take amiss is refused with one line', async (t) => {
-  const refuses = async (words: readonly string[], line: string) =>
-    t.deepEqual(await callVproxy(words), { code: 64, stdout: '', stderr: `vproxy: error: ${line}\n` }, words.join(' '));
-  for (const [args, line] of REFUSED) await refuses(['libvirt-xml', ...args], line);
-  for (const name of [`${LONG} --path /a`, 'x'.repeat(36)]) {
+  const refuses = async (line: string, beginning: string) => {
+    const { code, stdout, stderr } = await callVproxy(line.split(' '));
+    t.deepEqual([code, stdout], [64, ''], line);
+    t.true(stderr.startsWith(`vproxy: error: ${beginning}`) && /^[^\n]*\n$/.test(stderr), stderr);
+  };
+  for (const [words, beginning] of REFUSED) await refuses(`libvirt-xml ${words}`, beginning);
+  for (const name of [`${LONG} --path /a`, LONG.slice(0, 36)]) {
     t.regex(await printed(`libvirt-xml --name ${name}`), /^<channel/);
   }
   // QEMU itself picks no path.
-  for (const args of [[], ['--mode', 'connect'], ['--json']]) await refuses(['qemu-args', ...args], NO_PATH);
+  for (const words of ['', ' --mode connect', ' --json']) await refuses(`qemu-args${words}`, NO_PATH);
   for (const path of ['/run/a b', '/run/*', '/run/a?', '/run/[a', '/run/a\\b', '/run/a\u2003b']) {
     const { code, stderr } = await callVproxy(['qemu-args', '--path', path]);
     t.is(code, 64, path);
-    t.regex(
-      stderr,
-      /^vproxy: error: ".*": a shell would split or expand that in \$\(…\), .*; use a plainer path, or --json\n$/,
-    );
+    t.regex(stderr, /: a shell would split or expand that in \$\(…\), .*; use a plainer path, or --json\n$/);
     const json = await callVproxy(['qemu-args', '--json', '--path', path]);
     t.true((JSON.parse(json.stdout) as string[])[3]?.includes(`path=${path},server=on`), path);
   }
@@ -191,10 +150,7 @@ test.serial("QEMU's version has to be told where there is no QEMU to ask", async
   process.env['PATH'] = temporaryFolder(t);
   const { code, stdout, stderr } = await callVproxy(['libvirt-xml', '--commandline', '--tcp', '1']);
   t.deepEqual({ code, stdout }, { code: 64, stdout: '' });
-  t.regex(
-    stderr,
-    /^vproxy: error: --qemu-version: it is required here: .* there is no qemu-system-\w+ to ask; expected such as 7\.2\n$/,
-  );
+  t.regex(stderr, /^vproxy: error: --qemu-version: it is required here: .* there is no qemu-system-\w+ to ask; .*\n$/);
 });
 
 test('a person at a terminal is told which channels belong to it', async (t) => {
@@ -238,3 +194,26 @@ test('a path in a line for tmpfiles.d is quoted where it has to be', (t) => {
   t.is(formatFifoLine('/run/a', 0o60, 'qemu', 'kvm'), 'p+ /run/a 0060 qemu kvm - -');
   t.is(formatFifoLine('/run/a b"%t\\', 0o660, '0', '0'), 'p+ "/run/a b\\"%%t\\\\" 0660 0 0 - -');
 });
+
+test.serial(
+  'a channel goes to the socket that a domain has whenever it is started, and waits while it is not',
+  async (t) => {
+    const folder = temporaryFolder(t);
+    const virsh = fakeVirsh(t);
+    const shutOff = domainXml(channelXml('unix', "<source mode='bind'/>")).replace(" id='3'", '');
+    virsh.print(shutOff);
+    const vproxy = spawnVproxy(t, ['-c', 'libvirt:vm1'], { env: virsh.env });
+    for (const id of ['3', '4']) {
+      await vproxy.waitForLine(/libvirt:vm1: the domain is not running; trying again/, {
+        from: vproxy.lines.length - 1,
+      });
+      const socket = join(folder, id);
+      const guest = spawnVproxy(t, ['-c', `unix-listen:${socket}`]);
+      await guest.waitForLine(/waiting for the peer/);
+      virsh.print(domainXml(channelXml('unix', `<source mode='bind' path='${socket}'/>`)).replace("'3'", `'${id}'`));
+      t.truthy(await vproxy.waitForLine(new RegExp(`session with .* on unix-connect:${socket}$`)));
+      virsh.print(shutOff);
+      await guest.stop();
+    }
+  },
+);

@@ -41,7 +41,7 @@ storage = { socket = "/run/x.sock", parallel = 4 }
 vsock-ports = { 1024 = "ssh", 80 = "other" }
 
 [channels.vm2]
-address = "tcp-listen:127.0.0.1:0"
+address = "qemu:-chardev socket,id=c0,path=/run/vm2.sock,server=on,wait=off,frame=8192"
 storage = false
 `;
 
@@ -72,7 +72,7 @@ test('everything that a file can say becomes a plain value', (t) => {
         insecure: false,
         storage: { isAllowed: true, socketPath: '/run/x.sock', parallel: 4 },
       },
-      { label: 'vm2', address: 'tcp-listen:127.0.0.1:0', forwards: [], storage: { isAllowed: false } },
+      { label: 'vm2', address: 'unix-connect:/run/vm2.sock,frame=8192', forwards: [], storage: { isAllowed: false } },
     ],
   });
 });
