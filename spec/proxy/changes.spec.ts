@@ -5,7 +5,6 @@ import { text } from 'node:stream/consumers';
 import test, { type ExecutionContext } from 'ava';
 import { VproxyError } from '../../lib/errors.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
-import { Proxy } from '../../lib/proxy/proxy.js';
 import { temporaryFolder } from '../helpers/files.js';
 import {
   answerTo,
@@ -28,10 +27,7 @@ import { eventually } from '../helpers/time.js';
 const isEstablished = ({ proxy }: TestProxy, label: string) =>
   eventually(() => proxy.channel(label).state === 'established');
 
-const labels = ({ proxy }: TestProxy): string[] => proxy.listChannels().map(({ label }) => label);
-
-/** A host with a channel to one of two guests, each of which offers an echo under the same name. */
-async function hostWithGuests(t: ExecutionContext) {
+test('channels are added with sessions and forwards of their own, and removed with them; what cannot be changes nothing', async (t) => {
   const folder = temporaryFolder(t);
   const target = await localServer(t, echo);
   const address = (name: string): string => `unix-connect:${join(folder, name)}`;
@@ -41,45 +37,9 @@ async function hostWithGuests(t: ExecutionContext) {
     ),
   );
   const host = await startProxy(t, address('vm1'), { label: 'vm1', outgoing: ['echo:0'] });
-  await isEstablished(host, 'vm1');
-  return { address, host, guest };
-}
-
-test('a channel that is added gets its own session and forwards, and goes with them', async (t) => {
-  const { address, host } = await hostWithGuests(t);
   const { proxy } = host;
-  const added = await proxy.addChannel({ label: 'vm2', address: address('vm2'), forwards: outgoing('echo:0') });
-  t.is(added.label, 'vm2');
-  await isEstablished(host, 'vm2');
-  for (const name of labels(host)) t.is(proxy.channel(name).session?.peer.name, name);
-  for (const { endpoint } of proxy.listForwards()) t.is(await ask(t, portOf(endpoint)), 'hello');
-  await t.throwsAsync(proxy.addForward(parseForwardSpec('outgoing', 'echo:0')), {
-    code: 'bad-argument',
-    message: 'which channel? There are: vm1, vm2',
-  });
-  const stream = await proxy.connect('echo', 'vm2');
-  stream.end('over vm2');
-  t.is(await text(stream), 'over vm2');
-
-  await proxy.removeChannel('vm2');
-  t.deepEqual(labels(host), ['vm1']);
-  t.true(proxy.listForwards().every(({ channel }) => channel === 'vm1'));
-  await t.throwsAsync(proxy.removeChannel('vm2'), { code: 'not-found', message: /vm2; there are: vm1/ });
-});
-
-test('a channel that is removed with a drain lets its streams finish', async (t) => {
-  const { host, guest } = await hostWithGuests(t);
-  const socket = await openEcho(t, host.port('echo'));
-  const removed = host.proxy.removeChannel('vm1');
-  await eventually(() => host.proxy.channel('vm1').state === 'draining');
-  t.true(await endsInOrder(socket));
-  await removed;
-  t.deepEqual(labels(host), []);
-  t.is((await guest?.event('session-ended'))?.fields['code'], 'shutdown');
-});
-
-test('a channel that cannot be added changes nothing', async (t) => {
-  const { address, host } = await hostWithGuests(t);
+  const labels = () => proxy.listChannels().map(({ label }) => label);
+  await isEstablished(host, 'vm1');
   const vm2 = { label: 'vm2', address: address('vm2') };
   const taken = outgoing(`x:127.0.0.1:${host.port('echo')}`);
   for (const [options, code] of [
@@ -87,31 +47,49 @@ test('a channel that cannot be added changes nothing', async (t) => {
     [{ ...vm2, label: 'vm1' }, 'bad-argument'],
     [{ ...vm2, label: 'No Label' }, 'bad-argument'],
     [{ ...vm2, address: 'what:ever' }, 'bad-argument'],
-  ] as const) {
-    await t.throwsAsync(host.proxy.addChannel(options), { code });
-  }
-  t.deepEqual(labels(host), ['vm1']);
-});
+  ] as const)
+    await t.throwsAsync(proxy.addChannel(options), { code });
+  t.deepEqual(labels(), ['vm1']);
 
-test('one channel that can never work does not end the others, and says why', async (t) => {
-  const { host } = await hostWithGuests(t);
-  let fatalCount = 0;
-  host.proxy.on('fatal', () => (fatalCount += 1));
-  await host.proxy.addChannel({ label: 'wrong', address: 'virtserial-open:/dev/null' });
-  await eventually(() => host.proxy.channel('wrong').state === 'failed');
-  t.regex(host.proxy.channel('wrong').detail ?? '', /not a virtio-serial port/);
+  t.is((await proxy.addChannel({ ...vm2, forwards: outgoing('echo:0') })).label, 'vm2');
+  await isEstablished(host, 'vm2');
+  for (const name of labels()) t.is(proxy.channel(name).session?.peer.name, name);
+  for (const { endpoint } of proxy.listForwards()) t.is(await ask(t, portOf(endpoint)), 'hello');
+  const which = { code: 'bad-argument', message: 'which channel? There are: vm1, vm2' };
+  await t.throwsAsync(proxy.addForward(parseForwardSpec('outgoing', 'echo:0')), which);
+  const stream = await proxy.connect('echo', 'vm2');
+  stream.end('over vm2');
+  t.is(await text(stream), 'over vm2');
+  await proxy.removeChannel('vm2');
+  t.true(proxy.listForwards().every(({ channel }) => channel === 'vm1'));
+  await t.throwsAsync(proxy.removeChannel('vm2'), { code: 'not-found', message: /vm2; there are: vm1/ });
+
+  // One that can never work does not end the others.
+  proxy.on('fatal', () => t.fail('the proxy ends'));
+  await proxy.addChannel({ label: 'wrong', address: 'virtserial-open:/dev/null' });
+  await eventually(() => proxy.channel('wrong').state === 'failed');
+  t.regex(proxy.channel('wrong').detail ?? '', /not a virtio-serial port/);
   t.is((await host.event('channel-failed')).fields['channel'], 'wrong');
-  t.is(fatalCount, 0);
-  t.is(host.proxy.channel('vm1').state, 'established');
+  t.is(proxy.channel('vm1').state, 'established');
+  const established = await host.event('session-established');
+  t.regex(established.message, /^vm1: session with vm1, vproxy test on unix-connect:/);
+  t.is(established.fields['channel'], 'vm1', 'each line has its channel as a fact');
+
+  const socket = await openEcho(t, host.port('echo'));
+  const removed = proxy.removeChannel('vm1');
+  await eventually(() => proxy.channel('vm1').state === 'draining');
+  t.true(await endsInOrder(socket));
+  await removed;
+  t.deepEqual(labels(), ['wrong']);
+  t.is((await guest?.event('session-ended'))?.fields['code'], 'shutdown');
 });
 
 test('the status tells what a channel waits for, when it tries again, and why its sessions ended', async (t) => {
   const path = join(temporaryFolder(t), 'vm.sock');
   const host = await startProxy(t, `unix-connect:${path}`);
-  const waiting = await eventually(() => {
-    const status = host.proxy.channel('default');
-    return status.state === 'backing-off' && status;
-  });
+  const status = () => host.proxy.channel('default');
+  await eventually(() => status().state === 'backing-off');
+  const waiting = status();
   t.regex(waiting.detail ?? '', /vm\.sock/);
   t.true((waiting.nextTryMs ?? -1) >= 0);
   t.is(waiting.session, null);
@@ -120,27 +98,22 @@ test('the status tells what a channel waits for, when it tries again, and why it
   host.proxy.retryNow();
   await isEstablished(host, 'default');
   t.true((await host.proxy.ping()) > 0);
-  const { session, totals, nextTryMs, detail } = host.proxy.channel('default');
+  const { session, totals, nextTryMs, detail } = status();
   const peer = { agent: 'vproxy test', name: 'vm', services: [] };
   t.like(session, { peer, protocolVersion: 1, integrity: 'frame', streams: 0 });
-  t.true((session?.roundTripMs ?? 0) > 0);
-  t.true(totals.sentFrames > 0 && totals.receivedFrames > 0);
+  t.true((session?.roundTripMs ?? 0) > 0 && totals.sentFrames > 0 && totals.receivedFrames > 0);
   t.deepEqual([nextTryMs, detail], [null, null]);
 
   await guest.proxy.stop();
-  const { history, totals: later } = await eventually(() => {
-    const status = host.proxy.channel('default');
-    return status.history.recent.length === 1 && status;
-  });
-  t.like(history, { ends: { shutdown: 1 }, sessions: 1 });
-  t.like(history.recent[0], { code: 'shutdown' });
-  t.true(later.sentFrames >= totals.sentFrames, 'totals outlive the session');
+  await eventually(() => status().history.recent.length === 1);
+  t.like(status().history, { ends: { shutdown: 1 }, sessions: 1, recent: [{ code: 'shutdown' }] });
+  t.true(status().totals.sentFrames >= totals.sentFrames, 'totals outlive the session');
 });
 
 const plainPair = (t: ExecutionContext, here = {}, there = {}) =>
   connectedProxies(t, join(temporaryFolder(t), 'channel.sock'), here, there);
 
-test('a stream is listed with whom it waits for', async (t) => {
+test('a stream is listed with whom it waits for, and can be closed', async (t) => {
   const held = await localServer(t, (socket) => void socket.pause());
   const { a, b } = await plainPair(t, { outgoing: ['held:0'] }, { incoming: [`held:${held.port}`] });
   const socket = localSocket(t, a.port('held'));
@@ -182,92 +155,69 @@ async function addForward({ proxy }: TestProxy, direction: 'incoming' | 'outgoin
 async function echoPair(t: ExecutionContext) {
   const { a, b } = await plainPair(t);
   const target = await localServer(t, echo);
-  const served = await addForward(b, 'incoming', `echo:${target.port}`);
+  const serve = () => addForward(b, 'incoming', `echo:${target.port}`);
+  const served = await serve();
   const listening = await addForward(a, 'outgoing', 'echo:0');
-  return { a, b, target, served, listening, port: portOf(listening.endpoint) };
+  return { a, b, serve, served, listening, port: portOf(listening.endpoint) };
 }
 
-test('forwards that are added on both sides while a session is there carry streams, and are listed', async (t) => {
-  const { a, b, served, listening, port } = await echoPair(t);
-  await openEcho(t, port);
+test('forwards that are added carry streams and are listed; one that drains takes no new ones, one that is removed at once resets them', async (t) => {
+  const { a, b, serve, served, listening, port } = await echoPair(t);
+  const first = await openEcho(t, port);
   const outward = { channel: 'default', direction: 'outgoing', spec: 'echo:127.0.0.1:0', state: 'active' };
   t.like(a.proxy.listForwards(), [{ id: listening.id, service: 'echo', ...outward }]);
   t.like(b.proxy.listForwards(), [{ id: served.id, direction: 'incoming', service: 'echo', streams: 1, opened: 1 }]);
-  await eventually(() => a.proxy.listServices().some(({ offeredBy }) => offeredBy === 'peer'));
-  t.deepEqual(a.proxy.listServices(), [{ channel: 'default', service: 'echo', offeredBy: 'peer', forward: null }]);
-  t.deepEqual(b.proxy.listServices(), [{ channel: 'default', service: 'echo', offeredBy: 'here', forward: served.id }]);
-});
+  const service = { channel: 'default', service: 'echo' };
+  await eventually(() => a.proxy.listServices().length > 0);
+  t.deepEqual(a.proxy.listServices(), [{ ...service, offeredBy: 'peer', forward: null }]);
+  t.deepEqual(b.proxy.listServices(), [{ ...service, offeredBy: 'here', forward: served.id }]);
 
-for (const direction of ['outgoing', 'incoming'] as const) {
-  test(`an ${direction} forward that is removed with a drain takes no new streams, and its open ones end in order`, async (t) => {
-    const { a, b, served, listening, port } = await echoPair(t);
-    const socket = await openEcho(t, port);
-    const { proxy } = direction === 'outgoing' ? a : b;
-    const removed = proxy.removeForward((direction === 'outgoing' ? listening : served).id);
-    t.is(proxy.listForwards()[0]?.state, 'draining');
-    if (direction === 'outgoing') {
-      await eventually(async () => (await refusal(t, port)) === 'ECONNREFUSED');
-    } else {
-      t.is(await refusal(t, port), 'ECONNRESET');
-      t.regex((await a.event('stream-refused')).message, /\(unknown-service\)/);
-    }
-    t.is(await answerTo(socket, 'more'), 'more');
-    t.true(await endsInOrder(socket));
-    await removed;
-    t.deepEqual(proxy.listForwards(), []);
-  });
-}
+  const drained = b.proxy.removeForward(served.id);
+  t.is(await refusal(t, port), 'ECONNRESET');
+  t.regex((await a.event('stream-refused')).message, /\(unknown-service\)/);
+  // The service is free for another forward by then.
+  const again = await serve();
+  const [second, third] = [await openEcho(t, port), await openEcho(t, port)];
+  t.like(b.proxy.listForwards(), [
+    { id: served.id, state: 'draining', streams: 1 },
+    { id: again.id, state: 'active', streams: 2 },
+  ]);
+  t.is(await answerTo(first, 'more'), 'more');
+  t.true(await endsInOrder(first));
+  await drained;
 
-test('a forward that is removed at once resets what is open', async (t) => {
-  const { b, served, port } = await echoPair(t);
-  const failures = [await openEcho(t, port), await openEcho(t, port)].map(failureOf);
-  await b.proxy.removeForward(served.id, { isDraining: false });
-  for (const failure of failures) t.is((await failure).code, 'ECONNRESET');
-  t.deepEqual(b.proxy.listForwards(), []);
-});
-
-test('a service may be offered again once the forward that had it drains', async (t) => {
-  const { b, served, port, target } = await echoPair(t);
-  const old = await openEcho(t, port);
-  const removed = b.proxy.removeForward(served.id);
-  const again = await addForward(b, 'incoming', `echo:${target.port}`);
-  await openEcho(t, port);
-  t.deepEqual(
-    b.proxy.listForwards().map(({ id, state, streams }) => [id, state, streams]),
-    [
-      [served.id, 'draining', 1],
-      [again.id, 'active', 1],
-    ],
-  );
-  old.destroy();
+  const removed = a.proxy.removeForward(listening.id);
+  t.is(a.proxy.listForwards()[0]?.state, 'draining');
+  await eventually(async () => (await refusal(t, port)) === 'ECONNREFUSED');
+  t.true(await endsInOrder(second));
+  const failure = failureOf(third);
+  await b.proxy.removeForward(again.id, { isDraining: false });
+  t.is((await failure).code, 'ECONNRESET');
   await removed;
-  t.is(b.proxy.listForwards().length, 1);
+  t.deepEqual([a.proxy.listForwards(), b.proxy.listForwards()], [[], []]);
 });
 
 test('a forward that cannot be added changes nothing, and the error says who has its address', async (t) => {
   const { a, b, port } = await echoPair(t);
   const folder = temporaryFolder(t);
-  const paths = ['own', 'other'].map((name) => join(folder, name));
-  const { id: ssh } = await addForward(a, 'outgoing', `ssh:${paths[0]}`);
-  const other = await localServer(t, echo);
-  await localServer(t, echo, { path: paths[1] });
+  const [own = '', other = ''] = ['own', 'other'].map((name) => join(folder, name));
+  const { id: ssh } = await addForward(a, 'outgoing', `ssh:${own}`);
+  const { port: otherPort } = await localServer(t, echo);
+  await localServer(t, echo, { path: other });
   // Whether a socket is taken is found out by connecting to it.
   const listed = () => [a, b].map(({ proxy }) => proxy.listForwards().map((forward) => ({ ...forward, opened: 0 })));
   const before = listed();
-  const own = 'forward f1, -o echo:127.0.0.1:0';
   for (const [endpoint, holder] of [
-    [`127.0.0.1:${port}`, own],
+    [`127.0.0.1:${port}`, 'forward f1, -o echo:127.0.0.1:0'],
     // The unspecified address includes this one.
-    [`0.0.0.0:${port}`, own],
-    [paths[0], `forward ${ssh}, -o ssh:unix:${paths[0]}`],
-    [`127.0.0.1:${other.port}`, 'this process'],
-    [paths[1], 'this process'],
+    [`0.0.0.0:${port}`, 'forward f1, -o echo:127.0.0.1:0'],
+    [own, `forward ${ssh}, -o ssh:unix:${own}`],
+    [`127.0.0.1:${otherPort}`, 'this process'],
+    [other, 'this process'],
   ] as const) {
-    await t.throwsAsync(addForward(a, 'outgoing', `web:${endpoint}`), {
-      instanceOf: VproxyError,
-      code: 'address-in-use',
-      message: `cannot listen on ${endpoint}: it is taken by ${holder}`,
-    });
+    const message = `cannot listen on ${endpoint}: it is taken by ${holder}`;
+    const refused = { instanceOf: VproxyError, code: 'address-in-use', message };
+    await t.throwsAsync(addForward(a, 'outgoing', `web:${endpoint}`), refused);
   }
   const twice = { code: 'bad-argument', message: /service echo is offered/ };
   await t.throwsAsync(addForward(b, 'incoming', 'echo:9'), twice);
@@ -275,19 +225,22 @@ test('a forward that cannot be added changes nothing, and the error says who has
   await t.throwsAsync(a.proxy.removeForward('f99'), { code: 'not-found' });
   t.deepEqual(listed(), before);
   await openEcho(t, port);
-});
 
-/** A program that connects to a forward and waits; it may be reset when the test ends. */
-async function waitingProgram(t: ExecutionContext, port: number): Promise<void> {
-  const socket = localSocket(t, port).on('error', () => undefined);
-  await once(socket, 'connect');
-}
+  const forwards = outgoing(`ssh:${join(folder, 'both')}`);
+  const channels = ['vm2', 'vm3'].map((label) => ({ label, address: `unix-connect:${join(folder, label)}`, forwards }));
+  const byTheOther = { message: /by forward f\d+, -o vm2\/ssh:unix:.*\/both$/ };
+  await t.throwsAsync(a.proxy.apply(channels), byTheOther, 'two channels of one set that want the same place');
+});
 
 for (const isDraining of [true, false]) {
   test(`a forward that ${isDraining ? 'drains' : 'was removed'} is not said to have the port that it had`, async (t) => {
     const host = await startProxy(t, `unix-connect:${join(temporaryFolder(t), 'vm1')}`);
     const { id, endpoint } = await addForward(host, 'outgoing', 'ssh:0');
-    await waitingProgram(t, portOf(endpoint));
+    // A program that waits; it may be reset when the test ends.
+    await once(
+      localSocket(t, portOf(endpoint)).on('error', () => undefined),
+      'connect',
+    );
     const removed = host.proxy.removeForward(id, { isDraining });
     if (!isDraining) await removed;
     await localServer(t, echo, { host: '127.0.0.1', port: portOf(endpoint) });
@@ -297,23 +250,3 @@ for (const isDraining of [true, false]) {
     await removed;
   });
 }
-
-test('two channels of one set that want the same port', async (t) => {
-  const folder = temporaryFolder(t);
-  const proxy = new Proxy({ channels: [], agent: 'test' });
-  t.teardown(() => proxy.stop());
-  await proxy.start();
-  const path = join(folder, 'ssh.sock');
-  const forwards = outgoing(`ssh:${path}`);
-  const channels = ['vm2', 'vm3'].map((label) => ({ label, address: `unix-connect:${join(folder, label)}`, forwards }));
-  await t.throwsAsync(proxy.apply(channels), { message: /by forward f\d+, -o vm2\/ssh:unix:.*\/ssh\.sock$/ });
-  t.deepEqual(proxy.listChannels(), []);
-});
-
-test('lines of the log about a channel with a label begin with it, and have it as a fact', async (t) => {
-  const { host } = await hostWithGuests(t);
-  const { message, fields } = await host.event('session-established');
-  t.regex(message, /^vm1: session with vm1, vproxy test on unix-connect:/);
-  t.is(fields['channel'], 'vm1');
-  t.true(host.events.every((event) => event.fields['channel'] === 'vm1'));
-});
