@@ -7,7 +7,7 @@ import { startControl } from '../helpers/control.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { connectedProxies, echo, localServer, localSocket, readToEnd, TestProxy } from '../helpers/proxies.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
-import { helloOf } from './hello-editor.js';
+import { CLEAR_HELLO, helloOf } from './middle.js';
 
 const { OPEN, DATA, FIN, GOAWAY } = FRAME_TYPE;
 
@@ -115,18 +115,13 @@ test('T11: sessions that end with ever new codes of the peer are one series', as
   }
 });
 
-const FIELDS = {
-  ...{ version: { min: 1, max: 1 }, nonce: '7'.repeat(32), ack: null, instance: '8'.repeat(32), integrity: 'full' },
-  limits: { frame: 131_072, streamCredit: 65_536, inFlight: 1_048_576, streams: 1024, opens: 256 },
-};
-
 test('T17: the opening of a session is carried as any bytes on a stream, at every place in its frames', async (t) => {
   const path = join(temporaryFolder(t), 'channel.sock');
   const server = await localServer(t, echo);
   const { a, b } = await connectedProxies(t, path, { outgoing: ['echo:0'] }, { incoming: [`echo:${server.port}`] });
-  const opening = Buffer.concat([Buffer.alloc(131_088), helloOf(FIELDS)]);
+  const opening = Buffer.concat([Buffer.alloc(131_088), helloOf(CLEAR_HELLO)]);
   for (let shift = 0; shift < 20; shift += 1) {
-    const bytes = Buffer.concat([Buffer.alloc(shift * 7, 'x'), opening, helloOf(FIELDS), opening]);
+    const bytes = Buffer.concat([Buffer.alloc(shift * 7, 'x'), opening, helloOf(CLEAR_HELLO), opening]);
     const socket = localSocket(t, { host: '127.0.0.1', port: a.port('echo') });
     const answer = readToEnd(socket);
     socket.end(bytes);

@@ -6,24 +6,44 @@ import { readFileSync } from 'node:fs';
 import net from 'node:net';
 import test, { type ExecutionContext } from 'ava';
 import { type Clock, systemClock } from '../../lib/util/clock.js';
-import { localSocket } from '../helpers/proxies.js';
+import { temporaryFolder, writeKeyFile } from '../helpers/files.js';
+import { ask, echo, localServer, localSocket, portOf, startProxy, TestProxy } from '../helpers/proxies.js';
+import { TcpRelay } from '../helpers/relays.js';
 import { testWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
-import { echoThrough, type Scene, sessionCount, startScene } from './scene.js';
 
 const HOST = '127.0.0.1';
+
+/** A host that listens, and a guest that is to be started, whose way leads through a relay. */
+async function startScene(t: ExecutionContext, how: 'none' | 'tls=psk', clock: Clock = systemClock) {
+  const isKeyed = how === 'tls=psk';
+  const common = { clock, ...(isKeyed && { keyFiles: [writeKeyFile(temporaryFolder(t), 'key', '1f')] }) };
+  const options = `,resume=0${isKeyed ? ',tls=psk' : ''}`;
+  const { port } = await localServer(t, echo);
+  const host = await startProxy(t, `tcp-listen:${HOST}:0${options}`, { ...common, incoming: [`echo:${port}`] });
+  const hostPort = portOf(host.all('channel-listening')[0]?.message ?? '');
+  const relay = new TcpRelay();
+  const address = `tcp-connect:${HOST}:${await relay.start(t, hostPort)}${options}`;
+  const guest = new TestProxy(t, address, { ...common, outgoing: ['echo:0'], waitMs: 30_000 });
+  const echoes = async (text: string) => t.is(await ask(t, guest.port('echo'), text), text);
+  return { host, guest, hostPort, relay, echoes };
+}
+
+/** How many sessions a side has had. */
+const sessionCount = ({ proxy }: TestProxy): number => proxy.channel('default').history.sessions;
+
+const linesOf = ({ events }: TestProxy): number => events.filter(({ level }) => level !== 'debug').length;
 
 /** Lines of a log that a scanner may cause. */
 const MAX_LINES = 250;
 
 /** What scanners send. */
-const GREETINGS: readonly [what: string, bytes: Buffer][] = [
-  ['nothing', Buffer.alloc(0)],
-  ['a request of HTTP', Buffer.from('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n')],
-  ['the beginning of ssh', Buffer.from('SSH-2.0-scanner\r\n')],
-  ['a hello of TLS', Buffer.from('160301005a0100005603035472657365', 'hex')],
-  ['random bytes', randomBytes(70_000)],
-  ['zero bytes', Buffer.alloc(140_000)],
+const GREETINGS: readonly Buffer[] = [
+  ...['', 'GET / HTTP/1.1\r\nHost: localhost\r\n\r\n', 'SSH-2.0-scanner\r\n'].map((text) => Buffer.from(text)),
+  // A hello of TLS.
+  Buffer.from('160301005a0100005603035472657365', 'hex'),
+  randomBytes(70_000),
+  Buffer.alloc(140_000),
 ];
 
 /** Connects, sends something, and hangs up, orderly or not, or stays until it is closed. */
@@ -38,21 +58,20 @@ async function visit(t: ExecutionContext, port: number, bytes: Buffer, leave: 'e
 
 for (const how of ['none', 'tls=psk'] as const) {
   test(`${how}: scanners do no harm to the session that is there, and leave nothing behind`, async (t) => {
-    const scene = await startScene(t, how);
-    const { host, guest, hostPort } = scene;
+    const { host, guest, hostPort, echoes } = await startScene(t, how);
     await guest.start();
     await guest.event('session-established');
-    t.is(await echoThrough(t, scene, 'before'), 'before');
-    const linesBefore = host.events.filter(({ level }) => level !== 'debug').length;
+    await echoes('before');
+    const linesBefore = linesOf(host);
     for (let round = 0; round < 10; round += 1) {
-      for (const [, bytes] of GREETINGS) {
+      for (const bytes of GREETINGS) {
         for (const leave of ['end', 'reset', 'stay'] as const) await visit(t, hostPort, bytes, leave);
       }
-      t.is(await echoThrough(t, scene, `round ${round}`), `round ${round}`);
+      await echoes(`round ${round}`);
     }
     t.deepEqual([sessionCount(host), sessionCount(guest)], [1, 1]);
-    t.true(host.events.every(({ event }) => event !== 'session-ended'));
-    const lines = host.events.filter(({ level }) => level !== 'debug').length - linesBefore;
+    t.is(host.count('session-ended'), 0);
+    const lines = linesOf(host) - linesBefore;
     t.true(lines < MAX_LINES, `${lines} lines`);
     t.true(openSockets(hostPort) > 1);
     await eventually(() => openSockets(hostPort) <= MAX_WAITING + 1, { what: 'the end of the scanners’ connections' });
@@ -61,8 +80,7 @@ for (const how of ['none', 'tls=psk'] as const) {
   testWith('openssl')(
     `${how}: openssl s_client with a key of its own gets nowhere, and the peer comes in beside it`,
     async (t) => {
-      const scene = await startScene(t, how);
-      const { host, guest, hostPort } = scene;
+      const { host, guest, hostPort, echoes } = await startScene(t, how);
       const command = ['s_client', '-connect', `${HOST}:${hostPort}`, '-tls1_3', '-psk', '2e'.repeat(32)];
       const visit = async () => {
         const child = spawn('openssl', [...command, '-psk_identity', '12345678'], {
@@ -77,9 +95,9 @@ for (const how of ['none', 'tls=psk'] as const) {
       const visits = [visit(), visit()];
       await guest.start();
       await guest.event('session-established');
-      t.is(await echoThrough(t, scene, 'beside openssl'), 'beside openssl');
+      await echoes('beside openssl');
       await Promise.all([...visits, visit()]);
-      t.is(await echoThrough(t, scene, 'after openssl'), 'after openssl');
+      await echoes('after openssl');
       t.deepEqual([sessionCount(host), sessionCount(guest)], [1, 1]);
     },
   );
@@ -102,38 +120,32 @@ const patientClock: Clock = {
   schedule: (delayMs, callback) => systemClock.schedule(20 * delayMs, callback),
 };
 
-/** A connection that holds the guest's bytes until they are released. */
-async function slowGuest(t: ExecutionContext): Promise<{ readonly scene: Scene; readonly release: () => void }> {
-  const scene = await startScene(t, 'tls=psk', { clock: patientClock });
-  const { guest, middle } = scene;
-  const held: (() => void)[] = [];
-  let isHeld = true;
-  middle.attack(() => (bytes, way, crossing) => {
-    if (!isHeld) return bytes;
-    held.push(() => crossing.inject(way, bytes));
-    return Buffer.alloc(0);
-  });
-  await guest.start();
-  await eventually(() => held.length > 0, { what: 'the guest’s connection' });
-  const release = (): void => {
-    isHeld = false;
-    for (const pass of held) pass();
-  };
-  return { scene, release };
+/** A host, and a guest whose connection carries nothing yet. */
+async function slowGuest(t: ExecutionContext) {
+  const scene = await startScene(t, 'tls=psk', patientClock);
+  scene.relay.isHolding = true;
+  await scene.guest.start();
+  await eventually(() => scene.relay.connections === 1, { what: 'the guest’s connection' });
+  return scene;
+}
+
+/** It goes on, and is established on its first connection. */
+async function getsIn(t: ExecutionContext, { guest, relay }: Awaited<ReturnType<typeof slowGuest>>): Promise<void> {
+  relay.goOn();
+  await guest.event('session-established');
+  t.is(guest.count('channel-closed'), 0);
 }
 
 test('a slow peer is not crowded out by another machine that opens connections in a loop', async (t) => {
-  const { scene, release } = await slowGuest(t);
+  const scene = await slowGuest(t);
   for (let count = 0; count < 200; count += 1) {
     const socket = net.connect({ host: HOST, port: scene.hostPort, localAddress: '127.0.0.2' });
     t.teardown(() => socket.destroy());
     socket.on('error', () => undefined).resume();
     await once(socket, 'connect');
   }
-  await eventually(() => scene.host.events.some(({ event }) => event === 'channel-crowded'));
-  release();
-  await scene.guest.event('session-established');
-  t.is(scene.middle.crossings.length, 1, 'the first connection is the one');
+  await scene.host.event('channel-crowded');
+  await getsIn(t, scene);
 });
 
 /** A program that opens connections, sends nothing, and says when all of them but those that may wait were closed. */
@@ -142,16 +154,14 @@ for (let left = count; left > 0; left -= 1) require('net').connect(port, '${HOST
   .once('close', () => { if (++closed === count - most) console.log('closed'); });`;
 
 testWith('root')('a slow peer is not crowded out by another user, who has the same address', async (t) => {
-  const { scene, release } = await slowGuest(t);
+  const scene = await slowGuest(t);
   const stranger = spawn(process.execPath, ['-e', OPEN_SILENTLY, ...[scene.hostPort, 200, MAX_WAITING].map(String)], {
     ...{ cwd: '/', uid: 65_534, gid: 65_534 },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   t.teardown(() => stranger.kill('SIGKILL'));
   await once(stranger.stdout, 'data');
-  release();
-  await scene.guest.event('session-established');
-  t.is(scene.middle.crossings.length, 1, 'the first connection is the one');
+  await getsIn(t, scene);
 });
 
 /** A program that opens connections in a loop, of which it holds 64 at once, and sends nothing. */
@@ -165,15 +175,14 @@ const OPEN_FOR_EVER = `const open = new Set(); const connect = () => {
 }; connect();`;
 
 test('a peer gets in while a program on the same machine opens connections as fast as it can', async (t) => {
-  const scene = await startScene(t, 'tls=psk');
-  const { host, guest, hostPort } = scene;
+  const { host, guest, hostPort, echoes } = await startScene(t, 'tls=psk');
   const flooder = spawn(process.execPath, ['-e', OPEN_FOR_EVER, String(hostPort)], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   t.teardown(() => flooder.kill('SIGKILL'));
-  await eventually(() => host.events.some(({ event }) => event === 'channel-crowded'));
+  await host.event('channel-crowded');
   await guest.start();
   await eventually(() => sessionCount(guest) > 0 && sessionCount(host) > 0, { timeoutMs: 40_000, what: 'a session' });
-  t.is(await echoThrough(t, scene, 'in the flood'), 'in the flood');
-  t.true(host.events.filter(({ level }) => level !== 'debug').length < MAX_LINES);
+  await echoes('in the flood');
+  t.true(linesOf(host) < MAX_LINES);
 });

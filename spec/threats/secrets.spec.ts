@@ -2,15 +2,14 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { temporaryFolder } from '../helpers/files.js';
+import { temporaryFolder, writeKeyFile } from '../helpers/files.js';
 import { TestProxy } from '../helpers/proxies.js';
 import { PROXY_PROGRAM } from '../helpers/proxy-program.js';
 import { ESTABLISHED, spawnVproxy } from '../helpers/vproxy-process.js';
-import { writeKey } from './scene.js';
 
 test('T18: the key is not in the arguments, the environment or the log of a process, nor in what it says to a peer', async (t) => {
   const folder = temporaryFolder(t);
-  const keyFiles = [writeKey(folder, 'psk.key', '1f')];
+  const keyFiles = [writeKeyFile(folder, 'psk.key', '1f')];
   const path = join(folder, 'channel.sock');
   const proxies = [{ channel: `unix-listen:${path},tls=psk`, keyFiles }];
   const vproxy = spawnVproxy(t, [JSON.stringify({ proxies })], { script: PROXY_PROGRAM, env: { DEBUG: '*' } });
@@ -18,7 +17,7 @@ test('T18: the key is not in the arguments, the environment or the log of a proc
   // A peer with the right key, and one with another.
   for (const digits of ['1f', '2e']) {
     const other = new TestProxy(t, `unix-connect:${path},tls=psk`, {
-      keyFiles: [writeKey(folder, `${digits}.key`, digits)],
+      keyFiles: [writeKeyFile(folder, `${digits}.key`, digits)],
     });
     await other.start();
     await other.event(digits === '1f' ? 'session-established' : 'session-ended');

@@ -131,7 +131,7 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
     ['threats/names.spec.ts', 'T17: the opening of a session is carried as any bytes on a stream, at every place in'],
     ['proxy/channel-supervision.spec.ts', 'R-CHANNEL-2: a stranger on a listening channel ends nothing, and the'],
     ['proxy/policies.spec.ts', ' in common carry streams; a stranger does not get in, nor end their session'],
-    ['threats/man-in-the-middle.slow.spec.ts', ': a recorded session that is played to both sides, '],
+    ['threats/man-in-the-middle.spec.ts', ': a recorded session that is played to both sides, '],
   ],
   T18: [
     ['threats/secrets.spec.ts', 'T18: the key is not in the arguments, the environment or the log of a process, nor'],

@@ -5,18 +5,17 @@ import tls from 'node:tls';
 import test from 'ava';
 import { SecretKey } from '../../lib/session/opening/auth.js';
 import { makeCertificate } from '../helpers/certificates.js';
-import { temporaryFolder } from '../helpers/files.js';
+import { temporaryFolder, writeKeyFile } from '../helpers/files.js';
 import { PROXY_PROGRAM } from '../helpers/proxy-program.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
 import { eventually } from '../helpers/time.js';
 import { CHANNEL_LISTENING, spawnVproxy } from '../helpers/vproxy-process.js';
-import { splitOpening } from './hello-editor.js';
-import { writeKey } from './scene.js';
+import { splitOpening } from './middle.js';
 
 test('a TLS server without the key is not let in by a certificate that the machine trusts', async (t) => {
   const folder = temporaryFolder(t);
   makeCertificate(folder, 'known');
-  const keyFiles = [writeKey(folder, 'psk.key', '1f')];
+  const keyFiles = [writeKeyFile(folder, 'psk.key', '1f')];
   const proxies = [{ channel: 'tcp-listen:127.0.0.1:0,tls=psk', keyFiles }];
   const env = { NODE_EXTRA_CA_CERTS: join(folder, 'known-ca.pem') };
   const vproxy = spawnVproxy(t, [JSON.stringify({ proxies })], { script: PROXY_PROGRAM, env });
