@@ -217,3 +217,38 @@ export async function httpServer(t: ExecutionContext, handle: http.RequestListen
 }
 
 export const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
+
+/** A request for a page of a server at port 80. */
+export const get = (host: string, path = '/', fields = ''): string =>
+  `GET http://${host}${path} HTTP/1.1\r\nHost: ${host}\r\n${fields}\r\n`;
+
+const PLACE = 'one.test:80';
+
+interface LeadingOptions extends EgressSceneOptions {
+  /** The destinations that lead to the server, as `HOST:PORT`. */
+  readonly places?: readonly string[];
+}
+
+/** An egress to a server of which `serve` gets the connections. */
+export async function sceneTo(
+  t: ExecutionContext,
+  serve: (socket: net.Socket) => void,
+  { places = [PLACE], routes, ...options }: LeadingOptions = {},
+): Promise<EgressScene> {
+  const { port } = await localServer(t, serve);
+  const own = Object.fromEntries(places.map((place) => [place, port]));
+  return new EgressScene(t, { ...options, routes: { ...own, ...routes } });
+}
+
+/** An egress to a server that records what comes, and that server. */
+export async function sceneToOrigin(
+  t: ExecutionContext,
+  {
+    answers,
+    places = [PLACE],
+  }: { readonly answers?: readonly (string | null)[]; readonly places?: readonly string[] } = {},
+) {
+  const origin = await RecordingOrigin.start(t, answers);
+  const routes = Object.fromEntries(places.map((place) => [place, origin.port]));
+  return { origin, scene: new EgressScene(t, { routes }) };
+}

@@ -4,9 +4,10 @@ import type net from 'node:net';
 import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../../lib/codec/header.js';
-import { parseEgressEntry } from '../../../lib/forward/egress/rules.js';
+import { ANSWERS } from '../../../lib/forward/egress/refusal.js';
 import { patternFrom } from '../../helpers/change-here.js';
-import { EgressScene, readAll, readUntil } from '../../helpers/egress.js';
+import { rulesOf } from '../../helpers/dns.js';
+import { EgressScene, type EgressSceneOptions, readAll, readUntil, sceneTo } from '../../helpers/egress.js';
 import { sha256 } from '../../helpers/files.js';
 import { IncomingScene, MIB } from '../../helpers/forward-scene.js';
 import { failureOf, localServer, readToEnd } from '../../helpers/proxies.js';
@@ -15,63 +16,59 @@ import { eventually } from '../../helpers/time.js';
 const CONNECT = 'CONNECT one.test:443 HTTP/1.1\r\nHost: one.test:443\r\n\r\n';
 const ESTABLISHED = 'HTTP/1.1 200 Connection Established\r\n\r\n';
 
-/** A server that hands its connections to a spec. */
-async function acceptor(
-  t: ExecutionContext,
-): Promise<{ readonly port: number; readonly next: () => Promise<net.Socket> }> {
+/** Connections to a server of the test, in order. */
+function acceptor() {
   const sockets: net.Socket[] = [];
-  const server = await localServer(t, (socket) => sockets.push(socket));
-  return { port: server.port, next: () => eventually(() => sockets.shift(), { what: 'a connection' }) };
+  const serve = (socket: net.Socket) => sockets.push(socket);
+  return { serve, next: () => eventually(() => sockets.shift(), { what: 'a connection' }) };
 }
 
-test('half-close passes a tunnel both ways, behind all bytes', async (t) => {
-  const { next, port } = await acceptor(t);
-  const scene = new EgressScene(t, { routes: { 'one.test:443': port } });
-  const guest = scene.open();
+async function tunnels(t: ExecutionContext, options: EgressSceneOptions = {}) {
+  const { serve, next } = acceptor();
+  const scene = await sceneTo(t, serve, { places: ['one.test:443'], ...options });
+  /** A program that asks for a tunnel, and the connection to its destination. */
+  const open = async (words: Buffer | string = '') => {
+    const guest = scene.open();
+    // The first bytes come along with the request.
+    guest.write(Buffer.concat([Buffer.from(CONNECT), Buffer.from(words)]));
+    const socket = await next();
+    t.is(await readUntil(guest, '\r\n\r\n'), ESTABLISHED);
+    return { guest, socket };
+  };
+  return { scene, open };
+}
+
+test('half-close passes a tunnel both ways, behind all bytes, whoever ends first', async (t) => {
+  const { scene, open } = await tunnels(t);
   const question = randomBytes(700_000);
-  // The first bytes come along with the request.
-  guest.end(Buffer.concat([Buffer.from(CONNECT), question]));
-  const socket = await next();
-  t.is(sha256(await readToEnd(socket)), sha256(question));
-  t.is(scene.streams[0]?.heldBytes, 0);
   const answer = randomBytes(900_000);
-  socket.end(answer);
-  const told = await readAll(guest);
-  t.is(told.toString('latin1', 0, ESTABLISHED.length), ESTABLISHED);
-  t.is(sha256(told.subarray(ESTABLISHED.length)), sha256(answer));
-  await eventually(() => scene.closed.length === 1);
-  t.deepEqual(scene.closed, [null]);
-  t.like(scene.left[0]?.facts, { uploadedBytes: 700_000, downloadedBytes: 900_000, code: null, port: 443 });
+  for (const isGuestFirst of [true, false]) {
+    const { guest, socket } = await open(question);
+    const [asked, told] = [readToEnd(socket), readAll(guest)];
+    const ends = [() => guest.end(), () => socket.end(answer)];
+    const ended = [asked, told];
+    for (const index of isGuestFirst ? [0, 1] : [1, 0]) {
+      ends[index]?.();
+      await ended[index];
+    }
+    t.deepEqual([sha256(await asked), sha256(await told)], [sha256(question), sha256(answer)]);
+    t.is(scene.streams.at(-1)?.heldBytes, 0);
+  }
+  await eventually(() => scene.closed.length === 2);
+  t.deepEqual(scene.closed, [null, null]);
+  for (const { facts } of scene.left)
+    t.like(facts, { uploadedBytes: 700_000, downloadedBytes: 900_000, code: null, port: 443 });
   t.is(scene.target.openCount, 0);
 });
 
-test('a destination that ends first may still be sent to', async (t) => {
-  const { next, port } = await acceptor(t);
-  const scene = new EgressScene(t, { routes: { 'one.test:443': port } });
-  const guest = scene.open();
-  guest.write(CONNECT);
-  const socket = await next();
-  socket.end('bye');
-  await readUntil(guest, 'bye');
-  guest.end('more');
-  t.is((await readToEnd(socket)).toString(), 'more');
-});
-
 test('a reset of a destination is a reset of the tunnel, and the other way round', async (t) => {
-  const { next, port } = await acceptor(t);
-  const scene = new EgressScene(t, { routes: { 'one.test:443': port } });
-  const [one, two] = [scene.open(), scene.open()];
-  one.write(CONNECT);
-  const first = await next();
-  await readUntil(one, '\r\n\r\n');
-  const failed = t.throwsAsync(readAll(one), { code: 'local-error' });
-  first.resetAndDestroy();
+  const { scene, open } = await tunnels(t);
+  const [one, two] = [await open(), await open()];
+  const failed = t.throwsAsync(readAll(one.guest), { code: 'local-error' });
+  one.socket.resetAndDestroy();
   await failed;
-  two.write(CONNECT);
-  const second = await next();
-  await readUntil(two, '\r\n\r\n');
-  const reset = failureOf(second);
-  two.destroy();
+  const reset = failureOf(two.socket);
+  two.guest.destroy();
   t.is((await reset).code, 'ECONNRESET');
   await eventually(() => scene.left.length === 2);
   t.deepEqual(
@@ -81,52 +78,41 @@ test('a reset of a destination is a reset of the tunnel, and the other way round
 });
 
 test('what a proxy behind the egress has handed on along with its answer comes first', async (t) => {
-  const { next, port } = await acceptor(t);
-  const scene = new EgressScene(t, {
-    routes: { 'one.test:443': port },
-    onDialled: (socket) => socket.unshift(Buffer.from('220 hello\r\n')),
-  });
-  const guest = scene.open();
-  guest.write(CONNECT);
-  const socket = await next();
-  socket.end('and more');
-  guest.end();
-  t.is((await readAll(guest)).toString(), `${ESTABLISHED}220 hello\r\nand more`);
+  const { serve, next } = acceptor();
+  const onDialled = (socket: net.Socket): void => socket.unshift(Buffer.from('220 hello\r\n'));
+  const scene = await sceneTo(t, serve, { places: ['one.test:443'], onDialled });
+  const told = scene.say(CONNECT);
+  (await next()).end('and more');
+  t.is(await told, `${ESTABLISHED}220 hello\r\nand more`);
 });
 
-/** Refusals of a destination: what the guest is told, word for word. */
-for (const [reason, first] of Object.entries({
-  denied: '403 Not Allowed By vproxy',
-  'not-found': '502 Name Not Found',
-  unreachable: '502 Unreachable',
-  refused: '502 Connection Refused',
-  upstream: '502 Upstream Proxy Failed',
-  timeout: '504 Timed Out',
-} as const)) {
-  test(`a CONNECT that is ${reason} is answered in one line, and so is its log`, async (t) => {
-    const route = reason as 'denied' | 'not-found' | 'unreachable' | 'refused' | 'upstream' | 'timeout';
-    const scene = new EgressScene(t, { routes: { 'one.test:443': route } });
-    const line =
-      route === 'denied' ? 'one.test:443 is not allowed by egress "internet" on the host' : `one.test:443: ${route}`;
-    const told = await scene.say(`${CONNECT}hello`, { isEnding: false });
+test('a CONNECT that is refused is answered in one line, and so is its log, with the reason', async (t) => {
+  for (const reason of ['denied', 'not-found', 'unreachable', 'refused', 'upstream', 'timeout'] as const) {
+    const scene = new EgressScene(t, { routes: { 'one.test:443': reason } });
+    const isDenied = reason === 'denied';
+    const line = isDenied ? 'one.test:443 is not allowed by egress "internet" on the host' : `one.test:443: ${reason}`;
+    const { status, phrase } = ANSWERS[reason];
     t.is(
-      told,
-      `HTTP/1.1 ${first}\r\nContent-Type: text/plain\r\nContent-Length: ${line.length + 9}\r\n` +
+      await scene.say(`${CONNECT}hello`, { isEnding: false }),
+      `HTTP/1.1 ${status} ${phrase}\r\nContent-Type: text/plain\r\nContent-Length: ${line.length + 9}\r\n` +
         `Cache-Control: no-store\r\nConnection: close\r\n\r\nvproxy: ${line}\n`,
     );
     const [refused] = scene.refused;
-    const why = route === 'denied' ? ': no entry allows it' : '';
-    t.is(refused?.message, `stream ${scene.streams[0]?.id}: ${line}${why} (${route})`);
-    t.like(refused?.facts, { egress: 'internet', destination: 'one.test:443', reason: route, rule: null });
-  });
-}
+    t.is(
+      refused?.message,
+      `stream ${scene.streams[0]?.id}: ${line}${isDenied ? ': no entry allows it' : ''} (${reason})`,
+    );
+    t.like(refused?.facts, { egress: 'internet', destination: 'one.test:443', reason, rule: null });
+  }
+});
 
 // ---- a successor ----------------------------------------------------------------------------------------------
 
 /** A forward of an egress that lets a server be reached, and its successor; stream 1 is open. */
 async function handOverScene(t: ExecutionContext, options = {}) {
-  const { next: connection, port } = await acceptor(t);
-  const rules = { allow: [parseEgressEntry(`127.0.0.1:${port}`)], deny: [], upstream: null };
+  const { serve, next: connection } = acceptor();
+  const { port } = await localServer(t, serve);
+  const rules = rulesOf([`127.0.0.1:${port}`]);
   const egress = (name: string) => (name === 'x' ? rules : null);
   const scene = await IncomingScene.start(t, 'egress:', { egress, ...options });
   scene.peer.sendOpen(1, 'x');
@@ -212,16 +198,6 @@ test('a connection that waits for a further request is no obstacle, until one co
   await eventually(() => forward.obstacles().length === 0, { intervalMs: 2 });
   scene.sendData(1, Buffer.from('G'));
   await eventually(() => forward.obstacles().length === 1, { intervalMs: 2 });
-});
-
-test('an egress without rules refuses everything, and says so to its log', async (t) => {
-  const { scene, connect, port, told } = await handOverScene(t, { egress: () => null });
-  scene.sendData(1, connect);
-  const line = `127.0.0.1:${port} is not allowed by egress "x" on the host`;
-  await told((text) => text.endsWith(`\r\n\r\nvproxy: ${line}\n`));
-  const refused = scene.events.find(({ event }) => event === 'egress-refused');
-  t.is(refused?.level, 'warn');
-  t.is(refused?.message, `stream 1: ${line}: there is no egress "x" here (denied)`);
 });
 
 for (const endsInTime of [true, false]) {
