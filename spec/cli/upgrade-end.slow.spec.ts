@@ -8,13 +8,8 @@ import { openDatagramManager } from '../helpers/datagram-manager.js';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { eventually, within } from '../helpers/time.js';
 import { isBlocked, runUpgrade, upgrade } from '../helpers/upgrades.js';
-import {
-  isRunning,
-  type RunResult,
-  spawnVproxy,
-  TAKING_CONTROL,
-  type VproxyProcess,
-} from '../helpers/vproxy-process.js';
+import type { VproxyProcess } from '../helpers/vproxy-process.js';
+import { isRunning, type RunResult, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
 const VPROXY = join(PROJECT_ROOT, 'dist/program/vproxy.cjs');
 
@@ -77,40 +72,31 @@ async function loading(scene: Scene): Promise<Moment> {
   return { result, release: () => rmSync(gate) };
 }
 
-/** Connected, and again when it is closed. */
-class Connection {
-  #socket: net.Socket | null;
-
-  constructor(path: string) {
-    const connect = (): net.Socket =>
-      net
-        .connect(path)
-        .on('error', () => {
-          this.#socket = null;
-        })
-        .once('close', () => {
-          if (this.#socket !== null) this.#socket = connect();
-        });
-    this.#socket = connect();
-  }
-
-  end(): void {
-    const socket = this.#socket;
-    this.#socket = null;
-    socket?.destroy();
-  }
+/** Connects, and again whenever that is closed; gives what ends it. */
+function keepConnected(path: string): () => void {
+  let socket: net.Socket;
+  let isOver = false;
+  const connect = (): void => {
+    socket = net.connect(path).on('error', () => (isOver = true));
+    socket.once('close', () => isOver || connect());
+  };
+  connect();
+  return () => {
+    isOver = true;
+    socket.destroy();
+  };
 }
 
 /** Something cannot be handed over: connections to the control socket that say nothing, for as long as each may. */
 async function waiting(scene: Scene): Promise<Moment> {
-  const obstacles = [new Connection(scene.socket)];
-  const later = setTimeout(() => obstacles.push(new Connection(scene.socket)), 3_000);
+  const obstacles = [keepConnected(scene.socket)];
+  const later = setTimeout(() => obstacles.push(keepConnected(scene.socket)), 3_000);
   const result = runUpgrade(scene.socket, ['--wait', '60']);
   // It has said that it is loaded, and waits for what it is given.
   await eventually(() => isBlocked(scene.successor()), { what: 'a successor' });
   const release = () => {
     clearTimeout(later);
-    for (const obstacle of obstacles) obstacle.end();
+    for (const end of obstacles) end();
   };
   return { result, release };
 }
@@ -135,9 +121,6 @@ type Deed = (t: ExecutionContext, scene: Scene, moment: Moment) => Promise<void>
 
 const MS = 30_000;
 
-const nothingRuns = ({ processes }: Scene): Promise<unknown> =>
-  eventually(() => processes().length === 0, { what: 'the end of all processes', timeoutMs: MS });
-
 /** One process runs, and answers. */
 async function oneServes(t: ExecutionContext, { processes, client }: Scene): Promise<number> {
   await eventually(() => processes().length === 1, { what: 'a single process', timeoutMs: MS });
@@ -151,7 +134,7 @@ const endsBy =
   async (_t, scene, { result, release }) => {
     await ask(scene);
     release();
-    await nothingRuns(scene);
+    await eventually(() => scene.processes().length === 0, { what: 'the end of all processes', timeoutMs: MS });
     await within(MS, 'the answer', result);
   };
 
@@ -227,25 +210,13 @@ test.serial('who has handed over ends at once: what came while Node ends would b
   t.is(readdirSync(coverage).length, 1);
 });
 
-// In a service the successor is a child of the service manager, which is told of it.
-
+/** In a service the successor is a child of the service manager, which is told of it. */
 const inService = (address: string) => ({
   ...{ NOTIFY_SOCKET: address, WATCHDOG_USEC: '0', JOURNAL_STREAM: '' },
   // Without a systemd-notify, which would be a further process of the scene.
   PATH: '/nonexistent',
 });
 
-test.serial(
-  'a predecessor that cannot tell the service manager continues alone, although it cannot end what its program started',
-  async (t) => {
-    const scene = await makeScene(t, inService(`@${temporaryFolder(t)}`));
-    const { code, stderr } = await runUpgrade(scene.socket, program(scene, `${process.execPath} ${VPROXY} "$@"\ntrue`));
-    t.is(code, 1, stderr);
-    t.is(await oneServes(t, scene), scene.vproxy.pid);
-  },
-);
-
-/** A successor that reads nothing, as a child of its predecessor and as one of the service manager. */
 test.serial('a successor that does not answer is ended after 30 s, and the process goes on', async (t) => {
   const manager = await openDatagramManager(t);
   const silent = async (env: Readonly<Record<string, string>>): Promise<void> => {
@@ -259,21 +230,24 @@ test.serial('a successor that does not answer is ended after 30 s, and the proce
 });
 
 test.serial(
-  'the service manager is told of a successor, which is no child of its predecessor; of one that ends it is told nothing',
+  'the service manager is told of a successor, which is no child of its predecessor, and of none that ends; who cannot tell it continues alone',
   async (t) => {
+    const lonely = await makeScene(t, inService(`@${temporaryFolder(t)}`));
+    // It cannot end what its program started.
+    const untold = program(lonely, `${process.execPath} ${VPROXY} "$@"\ntrue`);
+    t.is((await runUpgrade(lonely.socket, untold)).code, 1);
+    t.is(await oneServes(t, lonely), lonely.vproxy.pid);
+
     const manager = await openDatagramManager(t);
     const scene = await makeScene(t, inService(manager.address));
     const mainProcesses = () =>
-      manager
-        .receive()
-        .flatMap(({ facts }) => facts)
-        .filter((fact) => fact.startsWith('MAINPID='));
+      manager.receive().flatMap(({ facts }) => facts.filter((fact) => fact.startsWith('MAINPID=')));
     const parent = join(scene.folder, 'parent');
     const { code, stderr } = await runUpgrade(scene.socket, program(scene, `echo $PPID > ${parent}; exit 3`));
     t.is(code, 1);
     t.regex(stderr, /the successor, \S+, ended$/m);
-    t.true(Number(readFileSync(parent, 'utf8')) > 0);
-    t.not(Number(readFileSync(parent, 'utf8')), scene.vproxy.pid);
+    const pidOfParent = Number(readFileSync(parent, 'utf8'));
+    t.true(pidOfParent > 0 && pidOfParent !== scene.vproxy.pid);
     t.deepEqual(mainProcesses(), []);
     t.is(await oneServes(t, scene), scene.vproxy.pid);
 

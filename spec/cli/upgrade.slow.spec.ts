@@ -1,26 +1,29 @@
 /** `vproxy upgrade`: successors of the real command line go on with all that their predecessors had. */
 import { execFileSync } from 'node:child_process';
-import { once } from 'node:events';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import type net from 'node:net';
 import { join } from 'node:path';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { HANDOVER_FORM } from '../../cli/upgrade/form.js';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { connectControl } from '../../lib/control/client/client.js';
 import { callStorage } from '../../lib/storage/wrapper.js';
 import { deferred } from '../../lib/util/concurrency.js';
-import { ask } from '../helpers/control.js';
+import { ask as request } from '../helpers/control.js';
 import { Exchanges } from '../helpers/exchanges.js';
 import { PROJECT_ROOT, temporaryFolder, writeKeyFile } from '../helpers/files.js';
 import { creditPayload } from '../helpers/frame-maker.js';
-import { echo, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
+import { peakBytes, residentBytes } from '../helpers/measures.js';
+import { ask, echo, failureOf, localServer, localSocket, openEcho, readToEnd } from '../helpers/proxies.js';
 import { CuttingRelay } from '../helpers/relays.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
 import { type Behaviour, startDialingEmulator } from '../helpers/storage-emulators.js';
 import { eventually } from '../helpers/time.js';
 import { ONE_SESSION, runUpgrade, upgradablePair, upgrade } from '../helpers/upgrades.js';
-import { ESTABLISHED, isRunning, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
+import { ESTABLISHED, isRunning, spawnVproxy, TAKING_CONTROL, type VproxyProcess } from '../helpers/vproxy-process.js';
+
+const connect = async (t: ExecutionContext, side: VproxyProcess, service: string): Promise<net.Socket> =>
+  localSocket(t, { port: await side.listeningPort(service) });
 
 test.serial(
   'nothing is lost and no connection is refused while both sides are upgraded: busy streams, new ones, half-closed ones that nobody reads',
@@ -32,40 +35,26 @@ test.serial(
     // At full speed they would keep both processors of a small machine busy while a successor loads.
     const config = join(temporaryFolder(t), 'guest.toml');
     writeFileSync(config, '[services.x]\nbytes-per-second = 10000000\n');
+    const targets = ['-i', `x:${exchanges.targetPath}`, '-i', `echo:${echoing.port}`, '-i', `silent:${silent.port}`];
     const { host, sockets, clients, sessions } = await upgradablePair(t, {
       host: ['-o', `x:${exchanges.localPath}`, '-o', 'echo:0', '-o', 'silent:0'],
-      guest: [
-        '--config',
-        config,
-        '-i',
-        `x:${exchanges.targetPath}`,
-        '-i',
-        `echo:${echoing.port}`,
-        '-i',
-        `silent:${silent.port}`,
-      ],
+      guest: ['--config', config, ...targets],
     });
-    const port = await host.listeningPort('echo');
     const bytes = Buffer.alloc(20_000_000, 'some bytes of it');
-    const near = localSocket(t, { port: await host.listeningPort('silent') });
-    near.end(bytes);
+    const near = (await connect(t, host, 'silent')).end(bytes);
     // The windows are full, and so is the socket.
     let before = -1;
     await eventually(async () => {
-      const [stream] = await clients[1].streams();
-      const isStill = stream !== undefined && stream.receivedBytes > 0 && stream.receivedBytes === before;
-      before = stream?.receivedBytes ?? -1;
-      return isStill;
+      const last = before;
+      before = (await clients[1].streams())[0]?.receivedBytes ?? 0;
+      return before > 0 && before === last;
     });
     await exchanges.open(20);
     let isOver = false;
-    const callers = Array.from({ length: 2 }, async (_, index) => {
+    const port = await host.listeningPort('echo');
+    const callers = ['one', 'other'].map(async (name) => {
       let count = 0;
-      for (; !isOver; count += 1) {
-        const socket = localSocket(t, { port });
-        socket.end(`${index} ${count}`);
-        t.is(String(await readToEnd(socket)), `${index} ${count}`);
-      }
+      for (; !isOver; count += 1) t.is(await ask(t, port, `${name} ${count}`), `${name} ${count}`);
       return count;
     });
     for (const socket of [sockets[1], sockets[0], sockets[1], sockets[0]]) {
@@ -90,40 +79,33 @@ test.serial(
   'a group with its folders, what was changed by hand, and what a reload may remove are those of the successor',
   async (t) => {
     const folder = temporaryFolder(t);
-    const [config, socket, vms] = ['vproxy.toml', 'control.sock', 'vms'].map((name) => join(folder, name)) as [
-      string,
-      string,
-      string,
-    ];
-    mkdirSync(vms);
+    const at = (name: string) => join(folder, name);
+    const [config, socket] = [at('vproxy.toml'), at('control.sock')];
+    mkdirSync(at('vms'));
     const declare = (service: string) =>
       writeFileSync(
         config,
-        `[channels.vms]\naddress = "unix://${vms}/*.sock"\noutgoing = ["echo:${folder}/own/{channel}.sock"]\n` +
-          `[channels.vm1]\naddress = "unix-listen:${folder}/vm1.sock"\noutgoing = ["${service}:127.0.0.1:0"]\n`,
+        `[channels.vms]\naddress = "unix://${at('vms')}/*.sock"\noutgoing = ["echo:${at('own')}/{channel}.sock"]\n` +
+          `[channels.vm1]\naddress = "unix-listen:${at('vm1.sock')}"\noutgoing = ["${service}:127.0.0.1:0"]\n`,
       );
     declare('a');
     const host = spawnVproxy(t, ['--config', config, '--control', socket]);
     await host.waitForLine(TAKING_CONTROL);
     const target = await localServer(t, echo);
     const startGuest = async (vm: string) => {
-      const guest = spawnVproxy(t, ['-c', `unix-listen:${vms}/${vm}.sock`, '-i', `echo:${target.port}`]);
+      const guest = spawnVproxy(t, ['-c', `unix-listen:${at('vms')}/${vm}.sock`, '-i', `echo:${target.port}`]);
       await host.waitForLine(new RegExp(`${vm}: ${ESTABLISHED.source}`));
       return guest;
     };
     await Promise.all([startGuest('vm7'), startGuest('vm8')]);
     const client = connectControl(socket);
-    const channels = async () =>
-      (await client.status()).channels.map(({ label, group }) => `${group ?? ''}/${label}`).sort();
-    const stream = localSocket(t, { path: join(folder, 'own/vm7.sock') });
+    const stream = localSocket(t, { path: at('own/vm7.sock') });
     stream.write('before, ');
     await client.removeChannel('vm8');
-    await client.addChannel({ label: 'late', address: `unix-listen:${folder}/late.sock` });
-    const added = await client.addForward({ direction: 'outgoing', spec: `echo:${folder}/b`, channel: 'vm7' });
+    await client.addChannel({ label: 'late', address: `unix-listen:${at('late.sock')}` });
+    const added = await client.addForward({ direction: 'outgoing', spec: `echo:${at('b')}`, channel: 'vm7' });
     await client.logLevel('debug');
-    const used = localSocket(t, { path: join(folder, 'b') });
-    used.end('one');
-    t.is(String(await readToEnd(used)), 'one');
+    t.is(await ask(t, at('b'), 'one'), 'one');
 
     await upgrade(t, socket);
     t.is((await client.status()).process.logLevel, 'debug');
@@ -133,8 +115,10 @@ test.serial(
     await client.reload();
     const services = (await client.forwards()).map(({ channel, service }) => `${channel}/${service}`);
     t.deepEqual(services.sort(), ['vm1/c', 'vm7/echo', 'vm7/echo']);
-    const next = await client.addForward({ direction: 'outgoing', spec: `y:${folder}/y`, channel: 'late' });
+    const next = await client.addForward({ direction: 'outgoing', spec: `y:${at('y')}`, channel: 'late' });
     t.not(next.id, added.id);
+    const channels = async () =>
+      (await client.status()).channels.map(({ label, group }) => `${group ?? ''}/${label}`).sort();
     const vm9 = await startGuest('vm9');
     t.deepEqual(await channels(), ['/late', '/vm1', 'vms/vm7', 'vms/vm9']);
     await vm9.stop();
@@ -146,7 +130,7 @@ test.serial(
     const { pid } = (await client.status()).process;
     process.kill(pid, 'SIGTERM');
     await eventually(() => !isRunning(pid), { what: 'the end of the successor' });
-    t.false(existsSync(join(folder, 'own')), 'a folder that the predecessor made');
+    t.false(existsSync(at('own')), 'a folder that the predecessor made');
   },
 );
 
@@ -177,51 +161,43 @@ test.serial('storage calls and metrics are answered where they were; a call unde
   t.deepEqual(await slow, ['slowly\n', 0]);
   await upgrade(t, sockets[1]);
   t.deepEqual(await call('two'), ['two\n', 3]);
-  const { status, text } = await ask({ host: '127.0.0.1', port: Number(port) }, 'GET', '/metrics');
+  const { status, text } = await request({ host: '127.0.0.1', port: Number(port) }, 'GET', '/metrics');
   t.is(status, 200);
   t.regex(text, /^vproxy_channel_sessions_total\{channel="default"\} 1$/m);
 });
 
-test.serial('a session that has no link goes on when there is one, in the successors of both sides', async (t) => {
-  const folder = temporaryFolder(t);
-  const [near, far] = [join(folder, 'near'), join(folder, 'far')];
-  const relay = new CuttingRelay();
-  await relay.start(t, near, far);
-  const exchanges = await Exchanges.start(t);
-  const { host, guest, sockets, clients, sessions } = await upgradablePair(t, {
-    ...{ hostPath: `${far},resume=60s`, guestPath: `${near},resume=60s` },
-    ...{ host: ['-o', `x:${exchanges.localPath}`], guest: ['-i', `x:${exchanges.targetPath}`] },
-  });
-  await exchanges.open(10);
-  await exchanges.received(2_000_000);
-  relay.leftBytes = 0;
-  relay.cut();
-  await Promise.all([host, guest].map((side) => side.waitForLine(/lost its link; 10 streams wait/)));
-  for (const socket of [...sockets, ...sockets]) t.is((await upgrade(t, socket)).streams, 10);
-  relay.leftBytes = Number.POSITIVE_INFINITY;
-  process.kill((await clients[1].status()).process.pid, 'SIGHUP');
-  await exchanges.received(2_000_000);
-  t.deepEqual(await exchanges.finish(), []);
-  t.deepEqual(sessions(), ONE_SESSION);
-});
-
-test.serial('a session with TLS loses its link, and goes on', async (t) => {
-  const exchanges = await Exchanges.start(t);
-  const folder = temporaryFolder(t);
-  const key = ['--key', writeKeyFile(folder, 'key', '5a')];
-  const { sockets, sessions } = await upgradablePair(t, {
-    hostPath: join(folder, 'channel.sock,tls=psk,resume=60s'),
-    host: [...key, '-o', `x:${exchanges.localPath}`],
-    guest: [...key, '-i', `x:${exchanges.targetPath}`],
-  });
-  await exchanges.open(10);
-  for (const socket of sockets) {
-    await upgrade(t, socket);
+test.serial(
+  'a session with TLS loses its link by an upgrade, and one that has no link goes on when there is one',
+  async (t) => {
+    const folder = temporaryFolder(t);
+    const [near, far] = [join(folder, 'near'), join(folder, 'far')];
+    const relay = new CuttingRelay();
+    await relay.start(t, near, far);
+    const exchanges = await Exchanges.start(t);
+    const key = ['--key', writeKeyFile(folder, 'key', '5a')];
+    const { host, guest, sockets, clients, sessions } = await upgradablePair(t, {
+      ...{ hostPath: `${far},tls=psk,resume=60s`, guestPath: `${near},tls=psk,resume=60s` },
+      ...{ host: [...key, '-o', `x:${exchanges.localPath}`], guest: [...key, '-i', `x:${exchanges.targetPath}`] },
+    });
+    await exchanges.open(10);
+    for (const socket of sockets) {
+      await upgrade(t, socket);
+      await exchanges.received(2_000_000);
+    }
+    const losses = [host, guest].map((side) =>
+      side.waitForLine(/lost its link; 10 streams wait/, { from: side.lines.length }),
+    );
+    relay.leftBytes = 0;
+    relay.cut();
+    await Promise.all(losses);
+    for (const socket of [...sockets, ...sockets]) t.is((await upgrade(t, socket)).streams, 10);
+    relay.leftBytes = Number.POSITIVE_INFINITY;
+    process.kill((await clients[1].status()).process.pid, 'SIGHUP');
     await exchanges.received(2_000_000);
-  }
-  t.deepEqual(await exchanges.finish(), []);
-  t.deepEqual(sessions(), ONE_SESSION);
-});
+    t.deepEqual(await exchanges.finish(), []);
+    t.deepEqual(sessions(), ONE_SESSION);
+  },
+);
 
 test.serial(
   'the rule of a service counts a stream that it let in before, and ends one that has been idle since',
@@ -233,16 +209,14 @@ test.serial(
       host: ['-o', 'counted:0', '-o', 'idle:0'],
       guest: ['--config', config, '-i', `counted:${target.port}`, '-i', `idle:${target.port}`],
     });
-    const port = await host.listeningPort('counted');
-    const counted = localSocket(t, { port });
-    const idle = localSocket(t, { port: await host.listeningPort('idle') });
+    const [counted, idle] = [await connect(t, host, 'counted'), await connect(t, host, 'idle')];
     await eventually(async () => (await clients[1].streams()).length === 2, { what: 'the streams' });
     const working = setInterval(() => idle.write('.'), 100);
     t.teardown(() => clearInterval(working));
     const failure = failureOf(idle);
     t.is((await upgrade(t, sockets[1])).streams, 2);
     clearInterval(working);
-    t.is((await failureOf(localSocket(t, { port }))).code, 'ECONNRESET');
+    t.is((await failureOf(await connect(t, host, 'counted'))).code, 'ECONNRESET');
     counted.end('to the end');
     t.is(String(await readToEnd(counted)), 'to the end');
     t.is((await failure).code, 'ECONNRESET');
@@ -260,8 +234,7 @@ test.serial('forwards that drain, at either side, drain in the successor', async
     [1, 'y', 'ECONNRESET'],
   ] as const) {
     const client = clients[side];
-    const port = await host.listeningPort(service);
-    const open = localSocket(t, { port });
+    const open = await connect(t, host, service);
     await eventually(async () => (await client.streams()).length === 1, { what: 'the stream' });
     const find = async () => (await client.forwards()).find((forward) => forward.service === service);
     const unanswered = t.throwsAsync(client.removeForward((await find())?.id ?? ''), {
@@ -271,7 +244,7 @@ test.serial('forwards that drain, at either side, drain in the successor', async
     t.is((await upgrade(t, sockets[side])).streams, 1);
     await unanswered;
     t.is((await find())?.state, 'draining');
-    t.is((await failureOf(localSocket(t, { port }))).code, code);
+    t.is((await failureOf(await connect(t, host, service))).code, code);
     open.end('to the end');
     t.is(String(await readToEnd(open)), 'to the end');
     await eventually(async () => (await find()) === undefined, { what: 'the end of the forward' });
@@ -289,35 +262,21 @@ test.serial(
     });
     await exchanges.open(10);
     const port = await guest.listeningPort('cat');
-    const echoed = async (): Promise<net.Socket> => {
-      const local = localSocket(t, { port });
-      local.write('held');
-      await once(local, 'data');
-      return local;
-    };
-    const closed = failureOf(await echoed());
+    const closed = failureOf(await openEcho(t, port));
     const running = await clients[1].exec(['cat']);
     const failed = t.throwsAsync(running.result, { message: /cannot be handed over \(shutdown\)/ });
     const { cut } = await upgrade(t, sockets[0], ['--wait', '0', '--force']);
-    t.deepEqual(cut.map((line) => line.replace(/\d+/, 'N')).sort(), [
-      'default: stream N to cat',
-      'default: stream N to exec',
-    ]);
+    const told = cut.map((line) => line.replace(/\d+/, 'N')).sort();
+    t.deepEqual(told, ['default: stream N to cat', 'default: stream N to exec']);
     await Promise.all([closed, failed]);
     await exchanges.received(500_000);
     t.deepEqual(await exchanges.finish(), []);
-    await echoed();
+    await openEcho(t, port);
     t.deepEqual(sessions(), ONE_SESSION);
   },
 );
 
 const MIB = 2 ** 20;
-
-/** A figure of a process, in bytes: its memory now, or the most that it had. */
-function memoryOf(pid: number, name: 'VmRSS' | 'VmHWM'): number {
-  const [, kib] = new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? [];
-  return Number(kib ?? 0) * 1024;
-}
 
 test.serial('what waits is handed over without a second copy in either process', async (t) => {
   const folder = temporaryFolder(t);
@@ -334,17 +293,16 @@ test.serial('what waits is handed over without a second copy in either process',
   await vproxy.waitForLine(TAKING_CONTROL);
   const peer = await SocketPeer.established(join(folder, 'channel.sock'), { features: ['resume'] });
   t.teardown(() => peer.socket.destroy());
-  const emptyBytes = memoryOf(vproxy.pid, 'VmRSS');
+  const emptyBytes = residentBytes(vproxy.pid);
   // It reads all, and acknowledges nothing.
   peer.send(FRAME_TYPE.SECRET, 0, Buffer.alloc(32, 's'));
   peer.sendOpen(1, 'x');
   for (const id of [0, 1]) peer.send(FRAME_TYPE.CREDIT, id, creditPayload(2n ** 40n));
   let before = 0;
   const isFull = (): boolean => {
-    const bytes = memoryOf(vproxy.pid, 'VmRSS');
-    const isStill = bytes - emptyBytes > 30 * MIB && bytes - before < MIB;
-    before = bytes;
-    return isStill;
+    const last = before;
+    before = residentBytes(vproxy.pid);
+    return before - emptyBytes > 30 * MIB && before - last < MIB;
   };
   await eventually(isFull, { intervalMs: 500, timeoutMs: 60_000, what: 'a full backlog' });
   const heldBytes = before - emptyBytes;
@@ -352,16 +310,16 @@ test.serial('what waits is handed over without a second copy in either process',
   const isOver = eventually(
     () => {
       if (!isRunning(vproxy.pid)) return true;
-      mostBytes = Math.max(mostBytes, memoryOf(vproxy.pid, 'VmHWM'));
+      mostBytes = Math.max(mostBytes, peakBytes(vproxy.pid));
       return false;
     },
     { intervalMs: 2, timeoutMs: 60_000 },
   ).catch(() => undefined);
   const { pid } = await upgrade(t, socket);
   await isOver;
-  const what = `of ${heldBytes} held bytes: ${mostBytes - before} more, then ${memoryOf(pid, 'VmHWM') - emptyBytes}`;
+  const what = `of ${heldBytes} held bytes: ${mostBytes - before} more, then ${peakBytes(pid) - emptyBytes}`;
   t.true(mostBytes - before < heldBytes / 2, what);
-  t.true(memoryOf(pid, 'VmHWM') - emptyBytes < 1.5 * heldBytes, what);
+  t.true(peakBytes(pid) - emptyBytes < 1.5 * heldBytes, what);
 });
 
 test('the form of what is handed over is that of the types of the state, by the program of the build', (t) => {

@@ -1,10 +1,23 @@
-/** `vproxy upgrade`: a successor goes on with the streams, or the process does, and says why. */
-import { once } from 'node:events';
-import { chmodSync, writeFileSync } from 'node:fs';
+/** `vproxy upgrade`: a successor goes on with the streams, or the process does, and says why; which program may be one, and what it gets. */
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  copyFileSync,
+  fstatSync,
+  lchownSync,
+  mkdirSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
+import { decodeDocument, encodeDocument, type HandoverDocument } from '../../cli/upgrade/document.js';
+import { requireMemory } from '../../cli/upgrade/predecessor.js';
+import { openSafe, requireSafe } from '../../cli/upgrade/program.js';
 import { temporaryFolder } from '../helpers/files.js';
-import { echo, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
+import { answerTo, echo, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
 import { ONE_SESSION, runUpgrade, upgradablePair, upgrade } from '../helpers/upgrades.js';
 
 test('a stream goes on when an upgrade is refused, which says why, and when both sides are upgraded', async (t) => {
@@ -14,10 +27,9 @@ test('a stream goes on when an upgrade is refused, which says why, and when both
     host: ['-o', 'echo:0'],
     guest: ['-i', `echo:${target.port}`, '--allow-exec'],
   });
-  const socket = localSocket(t, { port: await host.listeningPort('echo') });
+  const socket = localSocket(t, await host.listeningPort('echo'));
   const goesOn = async (text: string): Promise<void> => {
-    socket.write(text);
-    t.is(String((await once(socket, 'data'))[0]), text);
+    t.is(await answerTo(socket, text), text);
   };
   await goesOn('before');
   const program = (text: string, mode = 0o755): string => {
@@ -66,4 +78,112 @@ test('a stream goes on when an upgrade is refused, which says why, and when both
   await refused(0, [], /this process is ending/);
   socket.end('the end');
   t.is(String(await readToEnd(socket)), 'the end');
+});
+
+const OTHER_USER = 12_345;
+const IS_ROOT = process.getuid?.() === 0;
+
+/** A program in a folder, both of which only their owner may write. */
+function programOf(t: ExecutionContext): { readonly folder: string; readonly program: string } {
+  const folder = join(temporaryFolder(t), 'folder');
+  mkdirSync(folder, { mode: 0o755 });
+  const program = join(folder, 'program');
+  writeFileSync(program, '', { mode: 0o755 });
+  return { folder, program };
+}
+
+const refuses = (t: ExecutionContext, path: string, message: RegExp): void => {
+  t.throws(() => requireSafe(path), { code: 'upgrade-failed', message });
+};
+
+test('a program is run that only root and the user can have put there, also behind links', (t) => {
+  const { folder, program } = programOf(t);
+  t.notThrows(() => requireSafe(program));
+  chmodSync(program, 0o757);
+  refuses(t, program, /\/program can be written by other users$/);
+  if (IS_ROOT) {
+    chmodSync(program, 0o775);
+    chownSync(program, 0, OTHER_USER);
+    refuses(t, program, /\/program can be written by other users$/);
+  }
+  chmodSync(program, 0o755);
+  chmodSync(folder, 0o777);
+  refuses(t, program, /\/folder can be written by other users$/);
+  const safe = programOf(t);
+  for (const [link, target] of [
+    [join(safe.folder, 'to-open'), program],
+    [join(folder, 'to-safe'), safe.program],
+  ] as const) {
+    symlinkSync(target, link);
+    refuses(t, link, /\/folder can be written by other users$/);
+  }
+  // Where nobody can replace what belongs to another user.
+  chmodSync(folder, 0o1777);
+  t.notThrows(() => requireSafe(program));
+  refuses(t, join(folder, 'missing'), /no such file/);
+  symlinkSync('circle', join(folder, 'circle'));
+  refuses(t, join(folder, 'circle'), /too many links$/);
+});
+
+test("what belongs to another user is not run, nor another user's link followed; root's are", (t) => {
+  const { folder, program } = programOf(t);
+  if (!IS_ROOT) {
+    t.throws(() => requireSafe(program, OTHER_USER), { message: /belongs to another user/ });
+    return;
+  }
+  const shared = join(folder, 'shared');
+  mkdirSync(shared);
+  // A folder where nobody can replace the link of another.
+  chmodSync(shared, 0o1777);
+  const [link, linkToFolder] = [join(shared, 'link'), join(shared, 'folder')];
+  symlinkSync('../program', link);
+  symlinkSync(folder, linkToFolder);
+  t.is(requireSafe(link).path, program);
+  t.is(requireSafe(`${linkToFolder}/shared/../program`).path, program);
+  lchownSync(link, OTHER_USER, OTHER_USER);
+  lchownSync(linkToFolder, OTHER_USER, OTHER_USER);
+  refuses(t, link, /\/link belongs to another user \(12345\)$/);
+  refuses(t, `${linkToFolder}/program`, /\/folder belongs to another user \(12345\)$/);
+  t.notThrows(() => requireSafe(program, OTHER_USER));
+  chownSync(program, OTHER_USER, 0);
+  refuses(t, program, /\/program belongs to another user \(12345\)$/);
+  t.notThrows(() => requireSafe(program, OTHER_USER));
+});
+
+test('a program is run by the descriptor that was checked, and a script by its path', (t) => {
+  const { folder, program } = programOf(t);
+  writeFileSync(program, '#!/bin/sh\n');
+  t.is(openSafe(program), null);
+  t.throws(() => openSafe(folder), { message: /is no file$/ });
+  copyFileSync('/bin/true', program);
+  const fd = openSafe(program) ?? -1;
+  t.is(fstatSync(fd).ino, statSync(program).ino);
+  closeSync(fd);
+});
+
+const MIB = 2 ** 20;
+
+test('a document has short bytes in it, and is followed by long ones as they are', (t) => {
+  const [short, long] = [Buffer.from('short'), Buffer.alloc(100_000, 'long')];
+  const state = { pieces: [short, long, short.subarray(0, 0), long.subarray(1)], counts: { sessions: 1 } };
+  const { bytes, pieces } = encodeDocument(state as unknown as HandoverDocument);
+  t.true(bytes.length < 1000);
+  t.true(pieces.length === 2 && pieces.every(({ buffer }) => buffer === long.buffer));
+  const left = [...pieces];
+  const decoded: unknown = decodeDocument(bytes, (byteCount) => {
+    const piece = left.shift() ?? Buffer.alloc(0);
+    t.is(piece.length, byteCount);
+    return piece;
+  });
+  t.deepEqual(decoded, state);
+});
+
+test('an upgrade that would not fit is refused with the figures', (t) => {
+  const encoded = { bytes: Buffer.alloc(MIB), pieces: [Buffer.alloc(16 * MIB), Buffer.alloc(16 * MIB)] };
+  const boundBy = 'the control group /system.slice/vproxy.service';
+  t.notThrows(() => requireMemory(encoded, { bytes: 44 * MIB, boundBy }));
+  t.notThrows(() => requireMemory(encoded, null));
+  const message =
+    /^not enough memory: 33\.6 MB wait .+ needs 46\.1 MB, where the control group \S+ leaves 45\.1 MB; try/;
+  t.throws(() => requireMemory(encoded, { bytes: 43 * MIB, boundBy }), { code: 'upgrade-failed', message });
 });
