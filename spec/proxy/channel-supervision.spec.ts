@@ -17,7 +17,6 @@ import {
   localServer,
   localSocket,
   openEcho,
-  portOf,
   startProxy,
   TestProxy,
 } from '../helpers/proxies.js';
@@ -28,53 +27,50 @@ const channelPath = (t: ExecutionContext): string => join(temporaryFolder(t), 'c
 /** The number of connections that may wait unestablished. */
 const MAX_WAITING = 16;
 
+/** Connections to a channel that say nothing: those that are open, and one more. */
+function strangersTo(t: ExecutionContext, path: string) {
+  const open = new Set<net.Socket>();
+  const add = async (): Promise<net.Socket> => {
+    const stranger = localSocket(t, path).on('error', () => undefined);
+    open.add(stranger);
+    for (const event of ['end', 'close']) stranger.once(event, () => open.delete(stranger));
+    await once(stranger.resume(), 'connect');
+    return stranger;
+  };
+  return { open, add };
+}
+
 test('R-CHANNEL-2: a stranger on a listening channel ends nothing, and the seventeenth closes another one', async (t) => {
   const path = channelPath(t);
-  const server = await localServer(t, echo);
-  const { a } = await connectedProxies(t, path, { outgoing: ['echo:0'] }, { incoming: [`echo:${server.port}`] });
-  const open = await openEcho(t, a.port('echo'));
-
-  const strangers: net.Socket[] = [];
-  for (let count = 0; count <= MAX_WAITING; count += 1) {
-    const stranger = localSocket(t, { path });
-    stranger.resume();
-    await once(stranger, 'connect');
-    strangers.push(stranger);
-  }
-  const ended = () => strangers.filter((stranger) => stranger.readableEnded);
-  await eventually(() => ended().length > 0);
-  t.is(ended().length, 1);
-  t.false(strangers.at(-1)?.readableEnded, 'the newcomer is let in');
-  t.is(await answerTo(open, 'after'), 'after');
+  const { port } = await localServer(t, echo);
+  const { a } = await connectedProxies(t, path, { outgoing: ['echo:0'] }, { incoming: [`echo:${port}`] });
+  const socket = await openEcho(t, a.port('echo'));
+  const { open, add } = strangersTo(t, path);
+  for (let count = 0; count < MAX_WAITING; count += 1) await add();
+  const last = await add();
+  await eventually(() => open.size <= MAX_WAITING);
+  t.deepEqual([open.size, open.has(last)], [MAX_WAITING, true], 'the newcomer is let in');
+  t.is(await answerTo(socket, 'after'), 'after');
   t.is(a.count('session-ended'), 0);
+
+  // A newcomer that is established displaces the peer.
+  const failure = failureOf(socket);
+  const since = a.events.length;
+  await startProxy(t, `unix-connect:${path}`, { name: 'newcomer', incoming: [`echo:${port}`] });
+  const { message } = await a.event('session-ended', since);
+  t.regex(message, /: a newer connection took the channel: newcomer, vproxy test \(channel-displaced\)$/);
+  t.regex((await a.event('session-established', since)).message, /newcomer/);
+  t.is((await failure).code, 'ECONNRESET');
+  t.is(await ask(t, a.port('echo')), 'hello');
 });
 
 test('R-CHANNEL-2: of 100 connections that come at once no more than 16 wait, and one line tells of it', async (t) => {
-  const proxy = await startProxy(t, 'tcp-listen:127.0.0.1:0');
-  const port = portOf((await proxy.event('channel-listening')).message);
-  const strangers = Array.from({ length: 100 }, () => localSocket(t, port).resume());
-  const open = new Set(strangers);
-  for (const stranger of strangers) {
-    stranger.on('error', () => undefined);
-    stranger.once('end', () => open.delete(stranger)).once('close', () => open.delete(stranger));
-  }
-  await eventually(() => open.size <= MAX_WAITING);
-  t.is(open.size, MAX_WAITING);
-  t.is(proxy.count('channel-crowded'), 1);
-});
-
-test('R-CHANNEL-2: a newcomer that is established displaces the peer', async (t) => {
   const path = channelPath(t);
-  const server = await localServer(t, echo);
-  const { a } = await connectedProxies(t, path, { outgoing: ['echo:0'] }, {});
-  const since = a.events.length;
-  await startProxy(t, `unix-connect:${path}`, { name: 'newcomer', incoming: [`echo:${server.port}`] });
-  t.regex(
-    (await a.event('session-ended', since)).message,
-    /: a newer connection took the channel: newcomer, vproxy test \(channel-displaced\)$/,
-  );
-  t.regex((await a.event('session-established', since)).message, /newcomer/);
-  t.is(await ask(t, a.port('echo')), 'hello');
+  const proxy = await startProxy(t, `unix-listen:${path}`);
+  const { open, add } = strangersTo(t, path);
+  await Promise.all(Array.from({ length: 100 }, add));
+  await eventually(() => open.size <= MAX_WAITING);
+  t.deepEqual([open.size, proxy.count('channel-crowded')], [MAX_WAITING, 1]);
 });
 
 test('a channel whose path is missing is tried again with one line, and who watches hears of each wait', async (t) => {
@@ -187,23 +183,20 @@ test('a unix socket on which nobody answers is dialled again, once until there w
   t.is(side.count('channel-redialled'), 2);
 });
 
-test('where a peer has answered before, silence closes no link', async (t) => {
-  const { far, peer, clock, side } = await besideFarEnd(t, { hasPeer: true });
-  await Promise.all([side, peer].map((one) => one.event('session-established')));
-  await peer.proxy.stop();
-  await side.event('session-ended');
-  clock.advance(4 * SILENCE_MS);
-  t.regex((await side.event('channel-waiting')).message, /no answer on unix-connect:/);
-  t.deepEqual([side.count('channel-redialled'), far.openings], [0, 1]);
-});
-
-test('silence closes no link over TCP', async (t) => {
-  const { far, clock, side } = await besideFarEnd(t, { isTcp: true });
-  await eventually(() => far.openings === 1);
-  clock.advance(4 * SILENCE_MS);
-  t.regex((await side.event('channel-waiting')).message, /no answer on tcp-connect:/);
-  t.is(side.count('channel-redialled'), 0);
-});
+for (const isTcp of [false, true]) {
+  test(`silence closes no link ${isTcp ? 'over TCP' : 'where a peer has answered before'}`, async (t) => {
+    const { far, peer, clock, side } = await besideFarEnd(t, { isTcp, hasPeer: !isTcp });
+    if (!isTcp) {
+      await Promise.all([side, peer].map((one) => one.event('session-established')));
+      await peer.proxy.stop();
+      await side.event('session-ended');
+    }
+    await eventually(() => far.openings === 1);
+    clock.advance(4 * SILENCE_MS);
+    t.regex((await side.event('channel-waiting')).message, /no answer on (?:unix|tcp)-connect:/);
+    t.deepEqual([side.count('channel-redialled'), far.openings], [0, 1]);
+  });
+}
 
 test('a channel that can never work is reported as fatal', async (t) => {
   const proxy = new TestProxy(t, 'virtserial-open:/etc/hostname');
@@ -237,13 +230,7 @@ async function stopsInTime({ proxy }: TestProxy, clock: ManualClock): Promise<vo
   const endMs = clock.now() + 1000;
   let isOver = false;
   const stopped = proxy.stop().then(() => (isOver = true));
-  await eventually(
-    () => {
-      if (!isOver && clock.now() < endMs) clock.advance(100);
-      return isOver;
-    },
-    { what: 'the end within a second' },
-  );
+  await eventually(() => isOver || (clock.now() < endMs && clock.advance(100), false), { what: 'the end in a second' });
   await stopped;
 }
 
@@ -256,12 +243,18 @@ test('a proxy that is stopped while it starts listens nowhere afterwards', async
   t.deepEqual([existsSync(forward), existsSync(channel)], [false, false]);
 });
 
-test('it stops in time while a dial hangs', async (t) => {
-  const clock = new ManualClock();
-  const side = await startProxy(t, `tcp-connect:127.0.0.1:${await hangingPort(t)}`, { clock });
-  side.proxy.retryNow();
-  await stopsInTime(side, clock);
-  t.deepEqual(side.events, []);
+test('it stops in time while a dial hangs, or the other end of the channel takes nothing', async (t) => {
+  const path = channelPath(t);
+  const deaf = await localServer(t, (socket) => socket.pause(), { path });
+  for (const address of [`tcp-connect:127.0.0.1:${await hangingPort(t)}`, `unix-connect:${path}`]) {
+    const accepted = address.startsWith('unix') ? once(deaf, 'connection') : null;
+    const clock = new ManualClock();
+    const side = await startProxy(t, address, { clock });
+    side.proxy.retryNow();
+    await accepted;
+    await stopsInTime(side, clock);
+    t.deepEqual(side.events, [], address);
+  }
 });
 
 test('it stops in time while local connections wait for a session, and resets them', async (t) => {
@@ -274,65 +267,40 @@ test('it stops in time while local connections wait for a session, and resets th
   for (const failure of failures) t.is((await failure).code, 'ECONNRESET');
 });
 
-test('it stops in time while the other end of the channel takes nothing', async (t) => {
-  const path = channelPath(t);
-  const deaf = await localServer(t, (socket) => socket.pause(), { path });
-  const clock = new ManualClock();
-  const side = new TestProxy(t, `unix-connect:${path}`, { clock });
-  const accepted = once(deaf, 'connection');
-  await side.start();
-  await accepted;
-  await t.notThrowsAsync(stopsInTime(side, clock));
-});
-
 test('it stops in time while many streams that nobody reads are open both ways, and tells its peer', async (t) => {
-  const accepted: net.Socket[] = [];
+  let accepted = 0;
   const deaf = await localServer(t, (socket) => {
-    accepted.push(socket.pause());
-    socket.write(Buffer.alloc(1_000_000));
+    accepted += 1;
+    socket.pause().write(Buffer.alloc(1_000_000));
   });
   const clocks = [new ManualClock(), new ManualClock()] as const;
-  const { a, b } = await connectedProxies(
-    t,
-    channelPath(t),
-    { outgoing: ['deaf:0'], clock: clocks[0] },
-    { incoming: [`deaf:${deaf.port}`], clock: clocks[1] },
-  );
-  const sockets = Array.from({ length: 50 }, () => localSocket(t, a.port('deaf')));
-  for (const socket of sockets) {
-    socket.on('error', () => undefined);
-    socket.write(Buffer.alloc(1_000_000));
-  }
-  await eventually(() => accepted.length === 50);
+  const [here, there] = [{ outgoing: ['deaf:0'] }, { incoming: [`deaf:${deaf.port}`] }];
+  const path = channelPath(t);
+  const { a, b } = await connectedProxies(t, path, { ...here, clock: clocks[0] }, { ...there, clock: clocks[1] });
+  for (let count = 0; count < 50; count += 1)
+    localSocket(t, a.port('deaf'))
+      .on('error', () => undefined)
+      .write(Buffer.alloc(1_000_000));
+  await eventually(() => accepted === 50);
   await stopsInTime(b, clocks[1]);
   t.regex((await a.event('session-ended')).message, /\(shutdown\)|\(channel-closed\)/);
   await stopsInTime(a, clocks[0]);
 });
 
-// R-CHANNEL-2: which connection makes room.
-
-const connection = (name: string, origin: string | null, isAnswered = false) => ({ name, origin, isAnswered });
-
-test('it is one of the machine that has most of them, with the newcomer', (t) => {
-  const waiting = [connection('a', 'A'), connection('b', 'B'), connection('c', 'B')];
-  for (const random of [0, 0.5, 0.99]) {
-    t.not(chooseCrowded(waiting, 'B', () => random).name, 'a');
-    t.not(chooseCrowded(waiting, 'C', () => random).name, 'a');
+test('R-CHANNEL-2: the connection that makes room is of the machine that has most, and has said nothing; else chance decides', (t) => {
+  // Each waits for `name`, comes from a machine in capitals, and has answered where it says `!`. Those that may go are last.
+  for (const [waiting, newcomer, mayGo] of [
+    ['a-A b-B c-B', 'B', 'bc'],
+    ['a-A b-B c-B', 'C', 'bc'],
+    ['a-A b-B', 'B', 'b'],
+    ['a! b c!', null, 'b'],
+    ['a-A b-B! c-B!', 'B', 'bc'],
+    ['a-A b-A c-A d-A', 'A', 'abcd'],
+  ] as const) {
+    const connections = waiting.split(' ').map((text) => {
+      return { name: text.charAt(0), origin: /-(.)/.exec(text)?.[1] ?? null, isAnswered: text.endsWith('!') };
+    });
+    const chosen = [0, 0.25, 0.5, 0.999].map((random) => chooseCrowded(connections, newcomer, () => random).name);
+    t.is([...new Set(chosen)].sort().join(''), mayGo, waiting);
   }
-  t.is(chooseCrowded([connection('a', 'A'), connection('b', 'B')], 'B', () => 0).name, 'b');
-});
-
-test('one that has said nothing goes before one that has answered, however much of it is chance', (t) => {
-  const waiting = [connection('a', null, true), connection('b', null), connection('c', null, true)];
-  for (const random of [0, 0.5, 0.99]) t.is(chooseCrowded(waiting, null, () => random).name, 'b');
-});
-
-test('a machine that has most of them does not keep its place by answering', (t) => {
-  const waiting = [connection('right', 'A'), connection('x', 'B', true), connection('y', 'B', true)];
-  for (const random of [0, 0.5, 0.99]) t.not(chooseCrowded(waiting, 'B', () => random).name, 'right');
-});
-
-test('each that may go can go', (t) => {
-  const same = Array.from({ length: 4 }, (_, index) => connection(String(index), 'A'));
-  t.is(new Set([0, 0.25, 0.5, 0.999].map((random) => chooseCrowded(same, 'A', () => random).name)).size, 4);
 });

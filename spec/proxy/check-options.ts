@@ -23,71 +23,44 @@ function thrownByProxy(options: ChannelOptions): unknown {
   }
 }
 
-const ACCEPTED: Readonly<Record<string, ChannelOptions>> = {
-  'a channel': {
-    address,
-    forwards: [...outgoing('a:0'), ...outgoing('b:/run/b,mode=0660,user=root'), ...incoming('c:22')],
-  },
-  'a listener of this machine': { address: 'tcp-listen:127.0.0.1:0', label: 'vm1' },
-  'a group': { address: group, template: [{ direction: 'outgoing', text: 'a:/run/{channel}' }] },
-  'a group of which a member may be refused later': {
-    address: group,
-    template: [{ direction: 'outgoing', text: 'a:/run/{channel},user={channel}' }],
-  },
-};
+const template = (text: string) => [{ direction: 'outgoing', text }] as const;
 
-for (const [what, options] of Object.entries(ACCEPTED)) {
-  test(`taken: ${what}`, (t) => {
-    t.is(findRefusal(options), null);
-    t.is(thrownByProxy(options), null);
-  });
-}
+test('a channel, a listener of this machine and a group are taken, also one of which a member may be refused later', (t) => {
+  for (const options of [
+    { address, forwards: [...outgoing('a:0', 'b:/run/b,mode=0660,user=root'), ...incoming('c:22')] },
+    { address: 'tcp-listen:127.0.0.1:0', label: 'vm1' },
+    { address: group, template: template('a:/run/{channel}') },
+    { address: group, template: template('a:/run/{channel},user={channel}') },
+  ])
+    t.deepEqual([findRefusal(options), thrownByProxy(options)], [null, null]);
+});
+
+const LISTENER_FOR_TARGETS = incoming('a:exec:cat').map((spec) => ({ ...spec, direction: 'outgoing' as const }));
+const KNOWN_TWICE = { copy: { root: null }, forwards: incoming('copy:22') };
 
 const REFUSED: readonly (readonly [what: string, options: ChannelOptions, message: RegExp, code?: ErrorCode])[] = [
   ['a label', { address, label: 'VM1' }, /^channel label "VM1": it is not/],
   ['an address', { address: 'toy:x' }, /^channel "toy:x": should be KIND:ADDRESS/],
   ['two stars', { address: 'unix-connect:/run/**.sock' }, /more than one \*/],
-  ['a template of a channel', { address, template: [{ direction: 'outgoing', text: 'a:0' }] }, /only a group/],
+  ['a star in a folder', { address: 'unix-connect:/run/*/vm.sock' }, /\*/],
+  ['a template of a channel', { address, template: template('a:0') }, /only a group/],
   ['a listener for everybody', { address: 'tcp-listen:0.0.0.0:7000' }, /needs TLS .* or --insecure/],
   ['TLS without a key', { address: 'tcp-listen:0.0.0.0:7000,tls=psk' }, /tls=psk needs a key/],
   ['TLS without its files', { address: 'stdio:,tls=cert,ca=/a,key=/k' }, /tls=cert without cert=/],
   ['files without TLS', { address: 'stdio:,ca=/a' }, /ca= without tls=cert/],
   ['another TLS', { address: 'stdio:,tls=on' }, /psk or cert/],
   ['a key that is missing', { address, keyFiles: ['/missing/key'] }, /^\/missing\/key: /, 'bad-file'],
+  ['an unknown user', { address, forwards: outgoing('a:/run/a,user=nobody-such') }, /no user "nobody-such"/],
+  ['an unknown group', { address, forwards: outgoing('*:vsock-mux:/v,group=none-such') }, /no group "none-such"/],
   [
-    'a user that is not known',
-    { address, forwards: [...outgoing('a:/run/a,user=nobody-such')] },
-    /no user "nobody-such"/,
+    'a listener that is for targets',
+    { address, forwards: LISTENER_FOR_TARGETS },
+    /^-o a: an endpoint of the kind exec/,
   ],
-  [
-    'a group that is not known, of hybrid vsock',
-    { address, forwards: [...outgoing('a:0'), ...outgoing('*:vsock-mux:/run/v,group=none-such')] },
-    /no group "none-such"/,
-  ],
-  [
-    'a listener that is for targets only',
-    { address, forwards: [...incoming('a:exec:cat').map((spec) => ({ ...spec, direction: 'outgoing' as const }))] },
-    /^-o a: an endpoint of the kind exec cannot be used there$/,
-  ],
-  [
-    'commands for strangers',
-    { address: 'tcp-connect:192.0.2.1:7000', exec: { commands: 'any' } },
-    /--allow-exec: the peer could be/,
-  ],
-  ['copies of a folder that is missing', { address, copy: { root: '/missing' } }, /there is no such folder/],
-  [
-    'a service that is offered twice',
-    { address, copy: { root: null }, forwards: [...incoming('copy:22')] },
-    /service copy is offered twice/,
-  ],
-  ['a star in a folder', { address: 'unix-connect:/run/*/vm.sock' }, /\*/],
-  ['an option that a group has not', { address: 'unix-connect:/run/*.sock,size=1' }, /no option "size"/],
-  ['forwards of a group', { address: group, forwards: [...outgoing('a:0')] }, /a template of texts/],
-  [
-    'a template that is not valid',
-    { address: group, template: [{ direction: 'outgoing', text: 'a:{channel}' }] },
-    /^-o a:a: the address is not ADDR:PORT/,
-  ],
+  ['a service that is offered twice', { address, ...KNOWN_TWICE }, /service copy is offered twice/],
+  ['an option that a group has not', { address: `${group},size=1` }, /no option "size"/],
+  ['forwards of a group', { address: group, forwards: outgoing('a:0') }, /a template of texts/],
+  ['a template', { address: group, template: template('a:{channel}') }, /^-o a:a: the address is not ADDR:PORT/],
   ['a key of a group', { address: group, keyFiles: ['/missing/key'] }, /^\/missing\/key: /, 'bad-file'],
   ['permissions of a group', { address: group, copy: { root: '/missing' } }, /there is no such folder/],
 ];
@@ -105,8 +78,7 @@ test('nothing is opened or made to find out', (t) => {
   const folder = temporaryFolder(t);
   const forwards = [...outgoing(`a:${folder}/a`), ...incoming(`log:file:${folder}/log`)];
   t.is(findRefusal({ address: `unix-listen:${folder}/channel`, forwards }), null);
-  const template = [{ direction: 'outgoing', text: `a:${folder}/{channel}/a` }] as const;
-  t.is(findRefusal({ address: `unix-connect:${folder}/*.sock`, template }), null);
+  t.is(findRefusal({ address: `unix-connect:${folder}/*.sock`, template: template(`a:${folder}/{channel}/a`) }), null);
   t.deepEqual(readdirSync(folder), []);
 });
 
@@ -114,7 +86,7 @@ test('nothing is opened or made to find out', (t) => {
 
 const make = (options: ChannelOptions) => () => new Proxy({ channels: [options], agent: 'vproxy test' });
 
-const BOTH: Pick<ChannelOptions, 'exec' | 'copy'> = { exec: { commands: 'any' }, copy: { root: null } };
+const ALLOWED = { exec: { exec: { commands: 'any' } }, copy: { copy: { root: null } } } as const;
 
 /** Addresses of each kind that no stranger can reach, neither over a network nor from another virtual machine. */
 const LOCAL: Readonly<Record<string, readonly string[]>> = {
@@ -162,31 +134,31 @@ test('each kind of channel is judged, and docs/security.md has the same answer',
 });
 
 for (const [kind, addresses] of Object.entries(LOCAL)) {
-  for (const address of addresses) {
-    test(`${kind}:${address} may lead to commands and copies as it is`, (t) => {
-      t.notThrows(make({ address: `${kind}:${address}`, ...BOTH }));
-    });
-  }
+  test(`${kind} in this machine may lead to commands and copies as it is`, (t) => {
+    for (const address of addresses)
+      t.notThrows(make({ address: `${kind}:${address}`, ...ALLOWED.exec, ...ALLOWED.copy }), address);
+  });
 }
 
 for (const [address, strangers] of Object.entries(STRANGERS)) {
-  test(`${address} may only when the peer is known`, (t) => {
+  test(`${address} may only when the peer is known`, async (t) => {
     const key = writeKeyFile(temporaryFolder(t), 'own.key', '1f');
-    for (const [service, permission] of [
-      ['exec', { exec: { commands: ['/usr/bin/uname'] } }],
-      ['copy', { copy: { root: '/' } }],
-    ] as const) {
+    const running = new Proxy({ channels: [], agent: 'vproxy test' });
+    t.teardown(() => running.stop());
+    for (const [service, permission] of Object.entries(ALLOWED)) {
       t.notThrows(make({ address, insecure: true, ...permission }));
       t.notThrows(make({ address: `${address},tls=psk`, keyFiles: [key], ...permission }));
       t.notThrows(make({ address: `${address},tls=cert,ca=/a,cert=/c,key=/k`, ...permission }));
       if (address.startsWith('tcp-listen')) continue;
       t.notThrows(make({ address, keyFiles: [key], ...permission }));
-      t.throws(make({ address, ...permission }), {
-        code: 'bad-argument',
-        message: `channel "${address}": --allow-${service}: the peer could be ${strangers}; give both sides a --key FILE, or this one --insecure`,
-      });
+      const found = `channel "${address}": --allow-${service}: the peer could be ${strangers}`;
+      const message = `${found}; give both sides a --key FILE, or this one --insecure`;
+      t.throws(make({ address, ...permission }), { code: 'bad-argument', message });
+      await t.throwsAsync(running.addChannel({ address, ...permission }), { code: 'bad-argument', message });
+      await t.throwsAsync(running.apply([{ address, ...permission }]), { code: 'bad-argument', message });
+      t.notThrows(make({ address }), 'which nothing else needs');
     }
-    if (!address.startsWith('tcp-listen')) t.notThrows(make({ address }), 'which nothing else needs');
+    t.deepEqual(running.listChannels(), []);
   });
 }
 
@@ -194,58 +166,43 @@ test('a folder of copies has to be one', (t) => {
   const folder = temporaryFolder(t);
   mkdirSync(join(folder, 'in'));
   writeFileSync(join(folder, 'file'), '');
-  t.notThrows(make({ address: 'stdio:', copy: { root: join(folder, 'in') } }));
-  for (const name of ['none', 'file', 'file/x']) {
-    t.throws(make({ address: 'stdio:', copy: { root: join(folder, name) } }), { message: /there is no such folder/ });
-  }
-});
-
-test('neither can be added to a proxy that runs where it could not be at its start', async (t) => {
-  const proxy = new Proxy({ channels: [], agent: 'vproxy test' });
-  t.teardown(() => proxy.stop());
-  await t.throwsAsync(proxy.addChannel({ address: 'tcp-connect:192.0.2.1:7000', ...BOTH }), { code: 'bad-argument' });
-  await t.throwsAsync(proxy.apply([{ address: 'tcp-connect:192.0.2.1:7000', ...BOTH }]), { code: 'bad-argument' });
-  t.deepEqual(proxy.listChannels(), []);
+  t.notThrows(make({ address, copy: { root: join(folder, 'in') } }));
+  for (const name of ['none', 'file', 'file/x'])
+    t.throws(make({ address, copy: { root: join(folder, name) } }), { message: /there is no such folder/ }, name);
 });
 
 // A process has a channel once, however its address is spelled.
 
 const place = (text: string, folder?: string): string | null => placeOf(parseChannel(text), folder);
 
-for (const [one, other] of [
-  ['unix-connect:/run/vm1.sock', 'unix-connect:/run/x/../vm1.sock,resume=60s'],
-  ['unix-connect:/run/vm1.sock', 'qemu:socket,id=c,path=/run/vm1.sock,server=on,wait=off'],
-  ['unix-listen:/tmp/none.sock', 'unix-listen:/tmp//none.sock'],
-  ['tcp-connect:localhost:9000', 'tcp-connect:127.0.0.1:9000'],
-  ['tcp-connect:Host1:9000', 'tcp-connect:host1:9000'],
-  ['tcp-connect:[::1]:9000', 'tcp-connect:[0:0::1]:9000'],
-  ['virtserial-open:org.vproxy.0', 'virtserial-open:/dev/virtio-ports/org.vproxy.0'],
-  ['tty-open:/dev/none', 'tty-open:/dev/./none,baud=9600'],
-  ['pipe-open:/tmp/fifo', 'pipe-open:/tmp/./fifo'],
-  ['vsock-mux-connect:/tmp/v.sock:5', 'vsock-mux-connect:/tmp/./v.sock:5'],
-  ['stdio:', 'stdio:'],
-] as const) {
-  test(`one channel: ${one} and ${other}`, (t) => {
-    t.is(place(one) ?? 'nowhere', place(other) ?? 'nobody');
-  });
-}
+test('two spellings are one channel', (t) => {
+  for (const [one, other] of [
+    ['unix-connect:/run/vm1.sock', 'unix-connect:/run/x/../vm1.sock,resume=60s'],
+    ['unix-connect:/run/vm1.sock', 'qemu:socket,id=c,path=/run/vm1.sock,server=on,wait=off'],
+    ['unix-listen:/tmp/none.sock', 'unix-listen:/tmp//none.sock'],
+    ['tcp-connect:localhost:9000', 'tcp-connect:127.0.0.1:9000'],
+    ['tcp-connect:Host1:9000', 'tcp-connect:host1:9000'],
+    ['tcp-connect:[::1]:9000', 'tcp-connect:[0:0::1]:9000'],
+    ['virtserial-open:org.vproxy.0', 'virtserial-open:/dev/virtio-ports/org.vproxy.0'],
+    ['tty-open:/dev/none', 'tty-open:/dev/./none,baud=9600'],
+    ['pipe-open:/tmp/fifo', 'pipe-open:/tmp/./fifo'],
+    ['vsock-mux-connect:/tmp/v.sock:5', 'vsock-mux-connect:/tmp/./v.sock:5'],
+    ['stdio:', 'stdio:'],
+  ] as const)
+    t.is(place(one) ?? 'nowhere', place(other) ?? 'nobody', one);
+});
 
-for (const [one, other] of [
-  ['unix-connect:/run/vm1.sock', 'unix-connect:/run/vm2.sock'],
-  ['unix-connect:/run/vm1.sock', 'unix-listen:/run/vm1.sock'],
-  ['tcp-connect:host1:9000', 'tcp-connect:host1:9001'],
-  ['vsock-mux-connect:/tmp/v.sock:5', 'vsock-mux-connect:/tmp/v.sock:6'],
-  ['libvirt:vm1', 'libvirt:vm1,uri=qemu:///session'],
-  ['fd:3', 'fd:4'],
-] as const) {
-  test(`two channels: ${one} and ${other}`, (t) => {
-    t.not(place(one), place(other));
-  });
-}
-
-test('each command, and each port that the system picks, is a channel of its own', (t) => {
-  t.is(place('exec:ssh host1 vproxy -c stdio:'), null);
-  t.is(place('tcp-listen:127.0.0.1:0'), null);
+test('two places are two channels; each command, and each port that the system picks, is one of its own', (t) => {
+  for (const [one, other] of [
+    ['unix-connect:/run/vm1.sock', 'unix-connect:/run/vm2.sock'],
+    ['unix-connect:/run/vm1.sock', 'unix-listen:/run/vm1.sock'],
+    ['tcp-connect:host1:9000', 'tcp-connect:host1:9001'],
+    ['vsock-mux-connect:/tmp/v.sock:5', 'vsock-mux-connect:/tmp/v.sock:6'],
+    ['libvirt:vm1', 'libvirt:vm1,uri=qemu:///session'],
+    ['fd:3', 'fd:4'],
+  ] as const)
+    t.not(place(one), place(other), one);
+  t.deepEqual([place('exec:ssh host1 vproxy -c stdio:'), place('tcp-listen:127.0.0.1:0')], [null, null]);
 });
 
 test('links are followed, and relative paths are in the folder of their process', (t) => {

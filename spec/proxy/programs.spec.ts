@@ -30,7 +30,10 @@ function pair(t: ExecutionContext, left: PeerOptions, right: PeerOptions): [Peer
   return peers;
 }
 
-test('each side opens streams to the services of the other, over one Duplex', async (t) => {
+/** What a stream gives back to a program that says something, and ends. */
+const say = (stream: MuxStream, what: string): Promise<string> => text(stream.end(what));
+
+test('each side opens streams to the services of the other, also of a later one, over one Duplex; close tells the peer', async (t) => {
   const [host, guest] = pair(t, { services: { echo } }, { services: { echo }, name: 'guest', agent: 'an agent 2.0' });
   for (const peer of [host, guest]) {
     const data = randomBytes(1_000_003);
@@ -40,31 +43,18 @@ test('each side opens streams to the services of the other, over one Duplex', as
   }
   t.like(host.session?.peer, { name: 'guest', agent: 'an agent 2.0', services: ['echo'] });
   t.deepEqual(guest.services, ['echo']);
-});
-
-test('a service that comes later is announced; one that is not there is refused', async (t) => {
-  const [host, guest] = pair(t, {}, {});
-  await once(guest as never, 'session');
   const announced = once(guest as never, 'services') as Promise<[string[]]>;
   host.serve('late', (stream) => stream.end('here'));
-  const [names] = await announced;
-  t.true(names.length === 0 || names[0] === 'late');
-  const late = await guest.connect('late');
-  late.end();
-  t.is(await text(late), 'here');
+  t.deepEqual(await announced, [['echo', 'late']]);
+  t.is(await say(await guest.connect('late'), ''), 'here');
   await t.throwsAsync(guest.connect('nothing'), { code: 'unknown-service' });
-});
 
-test('close tells the peer: its streams and its session end with shutdown, and both Duplexes are closed', async (t) => {
-  const [host, guest] = pair(t, { services: { echo } }, {});
-  const stream = await guest.connect('echo');
-  const failed = once(stream, 'error') as Promise<[VproxyError]>;
-  const ended = once(guest as never, 'ended') as Promise<[VproxyError]>;
+  const failed = once(await guest.connect('echo'), 'error');
+  const ended = once(guest as never, 'ended');
   await host.close('enough');
-  t.like((await failed)[0], { code: 'shutdown' });
-  t.like((await ended)[0], { code: 'shutdown', message: 'enough' });
-  t.is((await guest.closed).code, 'channel-closed');
-  t.is((await host.closed).code, 'shutdown');
+  t.like(await failed, [{ code: 'shutdown' }]);
+  t.like(await ended, [{ code: 'shutdown', message: 'enough' }]);
+  t.deepEqual([(await guest.closed).code, (await host.closed).code], ['channel-closed', 'shutdown']);
   t.is(guest.session, null);
   await t.throwsAsync(guest.connect('echo'), { code: 'no-session' });
 });
@@ -88,9 +78,7 @@ test('a peer that begins anew on the same Duplex gets another session', async (t
   const [second] = attach();
   t.teardown(() => Promise.all([first.close(), second.close()]));
   t.is((await ended)[0].code, 'peer-restarted');
-  const stream = await second.connect('echo');
-  stream.end('again');
-  t.is(await text(stream), 'again');
+  t.is(await say(await second.connect('echo'), 'again'), 'again');
 });
 
 test('the same key lets the two in, another one does not', async (t) => {
@@ -107,20 +95,16 @@ test('the peer may open as many streams as it is told', async (t) => {
   const [host] = pair(t, {}, { services: { echo }, streams: 1 });
   const first = await host.connect('echo');
   let isOpen = false;
-  const opening = host.connect('echo').then((stream) => {
-    isOpen = true;
-    return stream;
-  });
+  const opening = host.connect('echo').finally(() => (isOpen = true));
   first.write('x');
   await once(first, 'data');
   t.false(isOpen, 'it waits for its turn');
-  first.end();
-  first.resume();
+  first.resume().end();
   (await opening).destroy();
 });
 
 test('what is no option is refused, and leaves the Duplex alone', (t) => {
-  const wrong: [PeerOptions, string][] = [
+  const wrong: readonly (readonly [PeerOptions, string])[] = [
     [{ services: { 'Not a name': echo } }, 'bad-argument'],
     [{ streams: 0 }, 'bad-argument'],
     [{ streams: 1.5 }, 'bad-argument'],
@@ -129,40 +113,29 @@ test('what is no option is refused, and leaves the Duplex alone', (t) => {
   for (const [options, code] of wrong) {
     const duplex = new PassThrough();
     t.throws(() => connectPeer(duplex, options), { code });
-    t.false(duplex.destroyed);
-    t.is(duplex.listenerCount('data'), 0);
+    t.deepEqual([duplex.destroyed, duplex.listenerCount('data')], [false, 0]);
   }
 });
 
-// Services that fail, over a channel.
+// A program with a channel.
 
 const proxies = (t: ExecutionContext) => connectedProxies(t, join(temporaryFolder(t), 'channel.sock'), {}, {});
 
-test('a peer over a socket is an ordinary vproxy: its forwards and services are there', async (t) => {
-  const path = join(temporaryFolder(t), 'channel.sock');
-  const proxy = await startProxy(t, `unix-listen:${path}`);
-  proxy.proxy.serve('echo', echo);
-  const peer = connectPeer(createConnection({ path, allowHalfOpen: true }), { services: { echo } });
-  t.teardown(() => peer.close());
-  for (const opened of [peer.connect('echo'), proxy.proxy.connect('echo')]) {
-    const stream = await opened;
-    stream.end('both ways');
-    t.is(await text(stream), 'both ways');
-  }
-});
-
-test('a program serves streams and opens them without a socket of its own', async (t) => {
+test('a program opens and serves streams without a socket of its own, also to a Peer; before there is a session it waits', async (t) => {
   const path = join(temporaryFolder(t), 'channel.sock');
   const a = new TestProxy(t, `unix-listen:${path}`);
-  const b = new TestProxy(t, `unix-connect:${path}`);
   a.proxy.serve('echo', echo);
   await a.start();
+  const peer = connectPeer(createConnection({ path, allowHalfOpen: true }), { services: { echo } });
+  for (const opened of [peer.connect('echo'), a.proxy.connect('echo')])
+    t.is(await say(await opened, 'both ways'), 'both ways');
+  await peer.close();
+  const b = new TestProxy(t, `unix-connect:${path}`);
   const opening = b.proxy.connect('echo');
   await b.start();
-  const stream = await opening;
-  const data = randomBytes(1_000_003);
-  stream.end(data);
-  t.true((await buffer(stream)).equals(data));
+  t.is(await say(await opening, 'at last'), 'at last');
+  const nobody = new TestProxy(t, `unix-connect:${path}-nobody`, { waitMs: 20 });
+  await t.throwsAsync(nobody.proxy.connect('echo'), { code: 'no-session' });
 });
 
 const fail = (): never => {
@@ -188,8 +161,7 @@ for (const [name, handle] of Object.entries(FAILURES)) {
     const { level, message, fields } = await a.event('service-failed');
     t.regex(message, new RegExp(`^service ${name} failed on stream \\d+: ENOENT /root/secret$`));
     t.like({ level, fields }, { level: 'error', fields: { service: name } });
-    neighbour.end('still here');
-    t.is((await buffer(neighbour)).toString(), 'still here');
+    t.is(await say(neighbour, 'still here'), 'still here');
   });
 }
 
@@ -208,11 +180,6 @@ test('a handler that awaits a stream which the peer resets has not failed', asyn
   stream.destroy();
   t.like(await handled.promise, { code: 'cancelled' });
   t.false(a.events.some(({ event }) => event === 'service-failed'));
-});
-
-test('a program that waits for a session learns when none comes', async (t) => {
-  const proxy = new TestProxy(t, `unix-connect:${join(temporaryFolder(t), 'nobody.sock')}`, { waitMs: 20 });
-  await t.throwsAsync(proxy.proxy.connect('echo'), { code: 'no-session' });
 });
 
 // `connect`: a program gets a stream when its peer has accepted it, and else the reason.
@@ -268,9 +235,7 @@ for (const [what, start] of Object.entries(PROGRAMS)) {
       await t.throwsAsync(connect(service), { code }, service);
     const message = 'service missing is not offered; the peer offers: echo, few, gone, kept';
     await t.throwsAsync(connect('missing'), { code: 'unknown-service', message });
-    const stream = await connect('echo');
-    stream.end('after all of that');
-    t.is(await text(stream), 'after all of that');
+    t.is(await say(await connect('echo'), 'after all of that'), 'after all of that');
     held.destroy();
   });
 

@@ -28,10 +28,13 @@ const next = (sides: readonly TestProxy[], event: LogEventName) =>
   Promise.all(sides.map((side) => side.event(event, side.events.length)));
 
 interface Setup {
-  readonly options?: string;
+  /** Of the channel, at the side that listens and at the one that dials. */
+  readonly options?: readonly [a: string, b: string];
   readonly a?: ProxySetup;
   readonly b?: ProxySetup;
 }
+
+const BOTH = [',resume=60s', ',resume=60s'] as const;
 
 /** Two proxies with a session through a relay that can be cut; `b` dials. */
 class CutPair {
@@ -42,19 +45,18 @@ class CutPair {
   readonly address: string;
   readonly #paths: readonly [near: string, far: string];
 
-  constructor(t: ExecutionContext, { options = ',resume=60s', a = {}, b = {} }: Setup) {
+  constructor(t: ExecutionContext, { options = BOTH, a = {}, b = {} }: Setup) {
     const folder = temporaryFolder(t);
     this.#paths = [join(folder, 'near'), join(folder, 'far')];
-    this.a = new TestProxy(t, `unix-listen:${this.#paths[1]}${options}`, { name: 'a', ...a });
-    this.address = `unix-connect:${this.#paths[1]}${options}`;
-    this.b = new TestProxy(t, `unix-connect:${this.#paths[0]}${options}`, { name: 'b', ...b });
+    this.a = new TestProxy(t, `unix-listen:${this.#paths[1]}${options[0]}`, { name: 'a', ...a });
+    this.address = `unix-connect:${this.#paths[1]}${options[1]}`;
+    this.b = new TestProxy(t, `unix-connect:${this.#paths[0]}${options[1]}`, { name: 'b', ...b });
   }
 
   /** Until each side knows what the other offers: then each has the other's part of the secret, too. */
   async start(t: ExecutionContext): Promise<this> {
     await this.relay.start(t, ...this.#paths);
-    await this.a.start();
-    await this.b.start();
+    for (const side of this.sides) await side.start();
     await Promise.all(this.sides.map((side) => side.event('services')));
     return this;
   }
@@ -63,19 +65,19 @@ class CutPair {
     return [this.a, this.b];
   }
 
-  /** Cuts the channel; it stays cut until `mend`. */
-  async cut(): Promise<void> {
-    const suspended = next(this.sides, 'session-suspended');
+  /** Cuts the channel, which stays cut until `mend`. */
+  async cut(event: LogEventName = 'session-suspended'): Promise<void> {
+    const cut = next(this.sides, event);
     this.relay.leftBytes = 0;
     this.relay.cut();
-    await suspended;
+    await cut;
   }
 
-  async mend(): Promise<void> {
-    const resumed = next(this.sides, 'session-resumed');
+  async mend(event: LogEventName = 'session-resumed'): Promise<void> {
+    const mended = next(this.sides, event);
     this.relay.leftBytes = Number.POSITIVE_INFINITY;
     this.b.proxy.retryNow();
-    await resumed;
+    await mended;
   }
 }
 
@@ -84,7 +86,7 @@ async function echoPair(t: ExecutionContext, setup: Setup = {}) {
   const target = await localServer(t, echo);
   const a = { outgoing: ['echo:0'], ...setup.a };
   const pair = await new CutPair(t, { ...setup, a, b: { incoming: [`echo:${target.port}`], ...setup.b } }).start(t);
-  return { pair, a: pair.a, b: pair.b, socket: await openEcho(t, pair.a.port('echo')) };
+  return { pair, a: pair.a, b: pair.b, target, socket: await openEcho(t, pair.a.port('echo')) };
 }
 
 const CUTS = 6;
@@ -99,7 +101,7 @@ for (const [what, options] of [
     const keyFiles = options.includes('psk') ? [writeKeyFile(temporaryFolder(t), 'one.key', '1f')] : [];
     const exchanges = await Exchanges.start(t);
     const { relay, a, b, sides } = await new CutPair(t, {
-      options: `,resume=60s${options}`,
+      options: [`,resume=60s${options}`, `,resume=60s${options}`],
       a: { keyFiles, outgoing: [`x:${exchanges.localPath}`] },
       b: { keyFiles, incoming: [`x:${exchanges.targetPath}`] },
     }).start(t);
@@ -128,7 +130,7 @@ for (const [what, options] of [
 }
 
 test('a suspended channel says so; what is opened or offered meanwhile waits, and is served', async (t) => {
-  const { pair, a, b, socket } = await echoPair(t);
+  const { pair, a, b, target, socket } = await echoPair(t);
   t.deepEqual(a.proxy.channel('default').session?.resume, { here: true, peer: true });
   await pair.cut();
   for (const side of pair.sides) {
@@ -142,8 +144,7 @@ test('a suspended channel says so; what is opened or offered meanwhile waits, an
   const answer = answerTo(late, 'late');
   const early = answerTo(socket, 'early');
   await once(late, 'connect');
-  const { port } = await localServer(t, echo);
-  await b.proxy.addForward(parseForwardSpec('incoming', `new:${port}`));
+  await b.proxy.addForward(parseForwardSpec('incoming', `new:${target.port}`));
   const offered = () => a.proxy.listServices().map(({ service }) => service);
   t.deepEqual(offered(), ['echo']);
   await pair.mend();
@@ -188,7 +189,7 @@ test('a session goes on by its own key when another one is preferred by then, an
     copyFileSync(second, keyFiles[1]);
   };
   write(one, other);
-  const { pair, a, b, socket } = await echoPair(t, { a: { keyFiles }, b: { keyFiles } });
+  const { pair, a, socket } = await echoPair(t, { a: { keyFiles }, b: { keyFiles } });
   const change = (first: string, second: string): void => {
     write(first, second);
     for (const { proxy } of pair.sides) proxy.reloadKeys();
@@ -200,24 +201,17 @@ test('a session goes on by its own key when another one is preferred by then, an
   const failure = failureOf(socket);
   await pair.cut();
   change(other, other);
-  pair.relay.leftBytes = Number.POSITIVE_INFINITY;
-  b.proxy.retryNow();
+  await pair.mend('session-ended');
   t.is((await a.event('session-ended')).fields['code'], 'resume-refused');
   t.is((await failure).code, 'ECONNRESET');
 });
 
 test('where one side has no `resume`, a session ends with its link', async (t) => {
-  const { relay, address, a: host } = new CutPair(t, { options: '' });
-  const near = `${address.replace('unix-connect:', '')}-near`;
-  await relay.start(t, near, address.replace('unix-connect:', ''));
-  await host.start();
-  const guest = await startProxy(t, `unix-connect:${near},resume=60s`);
-  await Promise.all([host, guest].map((side) => side.event('services')));
-  t.deepEqual(host.proxy.channel('default').session?.resume, { here: false, peer: true });
-  t.deepEqual(guest.proxy.channel('default').session?.resume, { here: true, peer: false });
-  relay.leftBytes = 0;
-  relay.cut();
-  for (const side of [host, guest]) t.is((await side.event('session-ended')).fields['code'], 'channel-closed');
+  const { pair, a, b } = await echoPair(t, { options: ['', BOTH[1]] });
+  t.deepEqual(a.proxy.channel('default').session?.resume, { here: false, peer: true });
+  t.deepEqual(b.proxy.channel('default').session?.resume, { here: true, peer: false });
+  await pair.cut('session-ended');
+  for (const side of pair.sides) t.is((await side.event('session-ended')).fields['code'], 'channel-closed');
 });
 
 test('where one side alone loses its link, as a guest whose port is unplugged, streams go on over the link of the other', async (t) => {
