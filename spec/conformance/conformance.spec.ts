@@ -7,7 +7,6 @@ import './flow-control.js';
 import './frames.js';
 import './liveness.js';
 import './opening.js';
-import './restart.js';
 import './resume.js';
 import './rules.js';
 import './services.js';

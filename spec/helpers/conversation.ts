@@ -4,7 +4,7 @@ import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { VproxyError } from '../../lib/errors.js';
 import type { SessionStream } from '../../lib/session/stream.js';
 import { formatSeen, jsonOf, type SeenFrame } from './frame-log.js';
-import { creditPayload } from './frame-maker.js';
+import { bytesOf, isFrame } from './frame-maker.js';
 import { FramePeer, type FramePeerOptions } from './frame-peer.js';
 import { RecordingSink } from './local-ends.js';
 
@@ -43,22 +43,6 @@ function answersStill(t: ExecutionContext, peer: FramePeer): void {
   t.deepEqual(peer.takeTexts(), ['PONG 0']);
   peer.log.frames.push(...before);
 }
-
-/** A number of bytes, or a text. */
-const bytesOf = (what = 'x'): Buffer => (/^\d+$/.test(what) ? Buffer.alloc(Number(what)) : Buffer.from(what));
-
-/** The payloads of frames by what is written behind their stream ids. */
-const PAYLOADS: Readonly<Record<string, (what: readonly string[]) => Buffer | object>> = {
-  OPEN: ([service = 'echo']) => ({ service }),
-  DATA: ([what]) => bytesOf(what),
-  CREDIT: ([total = '0']) => creditPayload(BigInt(total)),
-  PING: () => Buffer.from('12345678'),
-  PONG: () => Buffer.from('12345678'),
-  GOAWAY: ([code, last = '0']) => ({ code, message: 'bye', last: Number(last) }),
-  ...Object.fromEntries(
-    ['REFUSE', 'STOP', 'RESET'].map((name) => [name, ([code = 'denied']) => ({ code, message: 'no' })]),
-  ),
-};
 
 /** What the program at the side under test does with a stream. */
 const ACTS: Readonly<Record<string, (stream: SessionStream, what: string | undefined) => unknown>> = {
@@ -100,8 +84,7 @@ class Conversation {
   /** A frame of the peer, in capitals, or what the side under test does by itself. */
   do(step: string): void {
     const [word = '', id = '', ...what] = step.split(' ');
-    const type = (FRAME_TYPE as Readonly<Record<string, number>>)[word];
-    if (type !== undefined) this.peer.send(type, Number(id), PAYLOADS[word]?.(what));
+    if (isFrame(word)) this.peer.say(step);
     else if (word === 'open') this.#open(id);
     else if (ACTS[word] !== undefined) ACTS[word](this.#end(id).stream, what[0]);
     else if (ACTS_OF_SIDE[word] !== undefined) ACTS_OF_SIDE[word](this.peer, id);

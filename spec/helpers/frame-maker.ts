@@ -34,6 +34,40 @@ export interface FrameMakerOptions {
   readonly features?: readonly string[];
 }
 
+/** A number of bytes, or a text. */
+export const bytesOf = (what = 'x'): Buffer => (/^\d+$/.test(what) ? Buffer.alloc(Number(what)) : Buffer.from(what));
+
+/** The payloads of frames by what is written behind their stream ids. */
+const PAYLOADS: Readonly<Record<string, (what: readonly string[]) => Buffer | object>> = {
+  AUTH: ([bytes = '32']) => Buffer.alloc(Number(bytes)),
+  SERVICES: (services) => ({ services }),
+  OPEN: ([service = 'echo', kind]) => ({ service, ...(kind === 'datagram' && { datagram: true }) }),
+  DATA: ([what]) => bytesOf(what),
+  CREDIT: ([total = '0']) => creditPayload(BigInt(total)),
+  PING: () => Buffer.from('12345678'),
+  PONG: () => Buffer.from('12345678'),
+  GOAWAY: ([code, last = '0']) => ({ code, message: 'bye', last: Number(last) }),
+  SECRET: ([bytes = '32']) => Buffer.alloc(Number(bytes), 0x5a),
+  ACK: ([total = '0']) => creditPayload(BigInt(total)),
+  ...Object.fromEntries(
+    ['REFUSE', 'STOP', 'RESET'].map((name) => [name, ([code = 'denied']) => ({ code, message: 'no' })]),
+  ),
+};
+
+const TYPES: Readonly<Record<string, number>> = FRAME_TYPE;
+
+export const isFrame = (word: string): boolean => TYPES[word] !== undefined;
+
+type Frame = readonly [type: number, streamId: number, payload?: Buffer | object | undefined];
+
+/** Frames as texts: `OPEN 1 echo, DATA 1 hello, DATA 1 500, PING`; a type without a name is hexadecimal. */
+export const framesOf = (text: string): Frame[] =>
+  text.split(', ').map((frame) => {
+    const [word = '', id = '0', ...what] = frame.split(' ');
+    const payload = PAYLOADS[word]?.(what) ?? (what.length > 0 ? bytesOf(what[0]) : undefined);
+    return [TYPES[word] ?? Number.parseInt(word, 16), Number(id), payload];
+  });
+
 /** One direction of a channel, written frame by frame. */
 export abstract class FrameMaker {
   sequence = 1;
@@ -114,6 +148,11 @@ export abstract class FrameMaker {
 
   send(type: number, streamId: number, payload: Buffer | object = EMPTY, faults: FrameFaults = {}): void {
     this.write(this.frame(type, streamId, payload, faults));
+  }
+
+  /** Sends frames as `framesOf` has them. */
+  say(frames: string): void {
+    for (const frame of framesOf(frames)) this.send(...frame);
   }
 
   sendOpen(streamId: number, service = 'echo'): void {

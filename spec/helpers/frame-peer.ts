@@ -99,9 +99,10 @@ export class FramePeer extends FrameMaker {
     return hello.nonce;
   }
 
-  establish(): void {
+  /** Answers the newest HELLO; `fields` are more of this peer's own, or others. */
+  establish(fields: Readonly<Record<string, unknown>> = {}): void {
     this.pump();
-    this.write(this.hello({ ack: this.otherNonce }));
+    this.write(this.hello({ ack: this.otherNonce, ...fields }));
   }
 
   /** Has the side under test send so many bytes, or a text, on a stream; what the stream says. */

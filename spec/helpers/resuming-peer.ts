@@ -5,7 +5,7 @@ import { VproxyError } from '../../lib/errors.js';
 import { KeptSessions } from '../../lib/session/resume/kept-sessions.js';
 import type { Session } from '../../lib/session/session.js';
 import type { FairBudget } from '../../lib/util/bounds.js';
-import { creditPayload } from './frame-maker.js';
+import { creditPayload, framesOf } from './frame-maker.js';
 import { FramePeer, type FramePeerOptions } from './frame-peer.js';
 import { seededIdentity } from './session-pair.js';
 import { ManualClock } from './time.js';
@@ -153,6 +153,11 @@ export class ResumingPeer {
 
   send(type: number, streamId: number, payload: Buffer | object = Buffer.alloc(0)): void {
     this.write(this.link.frame(type, streamId, payload));
+  }
+
+  /** Sends frames of the session as `framesOf` has them. */
+  say(frames: string): void {
+    for (const frame of framesOf(frames)) this.send(...frame);
   }
 
   write(bytes: Buffer): void {

@@ -11,7 +11,7 @@ const numRuns = process.env['LONG'] === undefined ? searchRuns(5000) : 200_000;
 
 const seed = process.env['SEED'] === undefined ? Date.now() | 0 : Number(process.env['SEED']);
 
-test('whatever happens, streams bring what was sent, credits bind, and both sides come together again', (t) => {
+test('R-CHANNEL-1: whatever happens, streams bring what was sent, credits bind, and both sides come together again', (t) => {
   const sums = { frames: 0, endings: 0, streams: 0, deliveredBytes: 0 };
   const started = performance.now();
   fc.assert(

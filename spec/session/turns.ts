@@ -1,38 +1,42 @@
 /** A chunk that costs more than a turn of the event loop is read in several, with the same result (docs/architecture.md). */
+import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
 import fc from 'fast-check';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
+import { DEFAULT_LIMITS, HEADER_BYTES } from '../../lib/codec/limits.js';
 import { VproxyError } from '../../lib/errors.js';
+import type { Link, LinkHandler } from '../../lib/link/link.js';
+import { LinkRunner } from '../../lib/link/link-runner.js';
 import type { SecureLayerHandler } from '../../lib/session/opening/auth.js';
-import { creditPayload } from '../helpers/frame-maker.js';
+import { sessionSettings } from '../../lib/session/settings.js';
+import { creditPayload, framesOf } from '../helpers/frame-maker.js';
 import { FramePeer } from '../helpers/frame-peer.js';
 import { glassLayer } from '../helpers/glass-layer.js';
 import { searchRuns } from '../helpers/searches.js';
+import { seededIdentity } from '../helpers/session-pair.js';
+import { eventually, ManualClock } from '../helpers/time.js';
 
 const { OPEN, DATA, CREDIT, FIN, RESET, PING, GOAWAY } = FRAME_TYPE;
 
 const pings = (peer: FramePeer, count: number): Buffer =>
   Buffer.concat(Array.from({ length: count }, () => peer.frame(PING, 0, Buffer.alloc(8))));
 
-test('a frame is never cut by the end of a turn, and a chunk with few frames is read in one', (t) => {
-  const peer = FramePeer.established();
-  peer.sendOpen(1);
-  peer.clock.costMs = 1;
-  peer.turns = 0;
-  const bytes = Buffer.alloc(30_000, 'x');
-  peer.write(Buffer.concat([peer.frame(DATA, 1, bytes), peer.frame(DATA, 1, bytes)]));
-  t.is(peer.turns, 1);
-  t.deepEqual(
-    peer.sinks.get(1)?.chunks.map(({ length }) => length),
-    [30_000, 30_000],
-  );
-});
-
-test('what takes no time is read in one turn, however many frames there are', (t) => {
-  const peer = FramePeer.established();
-  peer.turns = 0;
-  peer.write(pings(peer, 5000));
-  t.is(peer.turns, 1);
+test('a frame is never cut by the end of a turn; a chunk with few frames, or that takes no time, is read in one', (t) => {
+  for (const [costMs, frames, chunks] of [
+    [1, 'DATA 1 30000, DATA 1 30000', [30_000, 30_000]],
+    [0, 'PING, '.repeat(4999).concat('PING'), []],
+  ] as const) {
+    const peer = FramePeer.established();
+    peer.sendOpen(1);
+    peer.clock.costMs = costMs;
+    peer.turns = 0;
+    peer.write(Buffer.concat(framesOf(frames).map((frame) => peer.frame(...frame))));
+    t.is(peer.turns, 1);
+    t.deepEqual(
+      peer.sinks.get(1)?.chunks.map(({ length }) => length),
+      [...chunks],
+    );
+  }
 });
 
 test('what is no HELLO is searched in several turns, and one that comes behind it establishes the session', (t) => {
@@ -48,27 +52,20 @@ test('what is no HELLO is searched in several turns, and one that comes behind i
   t.is(peer.sinks.get(1)?.bytes.toString(), 'hi');
 });
 
-test('a session that ends between two turns leaves the rest of the chunk to the next opening', (t) => {
-  const peer = FramePeer.established();
-  peer.clock.costMs = 1;
-  t.false(peer.loop.receive(pings(peer, 100)), 'no stream has kept a part of it');
-  const rest = Buffer.from(peer.loop.takeUnread() ?? []);
-  t.true(rest.length > 0);
-  t.is(peer.loop.takeUnread(), null, 'it is given once');
-  peer.session.drain('in between');
-  t.is(peer.endings.length, 1);
-  peer.write(rest);
-  t.is(peer.loop.skippedBytes, rest.length);
-});
-
-test('a loop that was stopped between two turns leaves nothing', (t) => {
-  const peer = FramePeer.established();
-  peer.clock.costMs = 1;
-  peer.loop.receive(pings(peer, 100));
-  const rest = peer.loop.takeUnread() ?? Buffer.alloc(0);
-  peer.loop.stop(new VproxyError('shutdown', 'in between'));
-  t.false(peer.loop.receive(rest));
-  t.is(peer.loop.takeUnread(), null);
+test('a session that ends between two turns leaves the rest of the chunk to the next opening, a loop that is stopped nothing', (t) => {
+  for (const isStopped of [false, true]) {
+    const peer = FramePeer.established();
+    peer.clock.costMs = 1;
+    t.false(peer.loop.receive(pings(peer, 100)), 'no stream has kept a part of it');
+    const rest = Buffer.from(peer.loop.takeUnread() ?? []);
+    t.true(rest.length > 0);
+    t.is(peer.loop.takeUnread(), null, 'it is given once');
+    if (isStopped) peer.loop.stop(new VproxyError('shutdown', 'in between'));
+    else peer.session.drain('in between');
+    t.is(peer.endings.length, 1);
+    peer.write(rest);
+    t.is(peer.loop.skippedBytes, isStopped ? 0 : rest.length);
+  }
 });
 
 /** A peer whose session is inside a layer, as with TLS. */
@@ -110,6 +107,44 @@ test('a layer that ends hands on all that came out of it', (t) => {
   );
   t.is(peer.sinks.get(1)?.bytes.length, 200);
   t.is(peer.codes[0], 'flood');
+});
+
+test('what comes while a link is paused is read behind what waits for another turn', async (t) => {
+  const clock = new ManualClock();
+  const written: Buffer[] = [];
+  let isPaused = false;
+  let handler: LinkHandler | null = null;
+  const writeParts = (parts: readonly Buffer[]): boolean => written.push(...parts.map((part) => Buffer.from(part))) > 0;
+  /** Its bytes come whether it is paused or not, as the output of a command does when that has ended. */
+  const link: Link = {
+    description: 'a link',
+    unwrittenBytes: 0,
+    start: (itsHandler) => (handler = itsHandler),
+    write: (bytes) => writeParts([bytes]),
+    writeParts,
+    pause: () => void (isPaused = true),
+    resume: () => void (isPaused = false),
+    close: () => undefined,
+    destroy: () => undefined,
+  };
+  const runner = new LinkRunner(link, clock, sessionSettings(seededIdentity('a', 1)));
+  const peer = new FramePeer({ clock });
+  runner.start();
+  peer.loop.start();
+  await setImmediate();
+  peer.loop.receive(Buffer.concat(written));
+  // The peer's flush takes many turns; behind it is the HELLO that establishes the session.
+  const { bytes } = peer.outbound.take(1_000_000);
+  clock.costMs = 1;
+  const cut = bytes.length - 100;
+  const bring = (from: number, to: number): void =>
+    void (handler as unknown as LinkHandler).onBytes(Buffer.from(bytes.subarray(from, to)));
+  bring(0, cut);
+  t.true(isPaused);
+  for (let at = cut; at < bytes.length; at += 10) bring(at, at + 10);
+  await eventually(() => !isPaused, { intervalMs: 0 });
+  t.true(runner.loop.session?.isReady);
+  t.is(runner.loop.skippedBytes, DEFAULT_LIMITS.frame + HEADER_BYTES);
 });
 
 /** What a peer may send, right or wrong, as one of these for a stream of a few. */
