@@ -1,42 +1,41 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import type net from 'node:net';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { INTEGRITY_LEVELS } from '../../lib/codec/header.js';
 import { hiddenReset } from '../../lib/system/sockets/node-sockets.js';
-import { temporaryFolder } from '../helpers/files.js';
+import { sha256, temporaryFolder } from '../helpers/files.js';
+import { forwarded } from '../helpers/forwarded.js';
 import {
+  ask,
   connectedProxies,
   echo,
   failureOf,
   localServer,
   localSocket,
   readToEnd,
-  TestProxy,
+  refusal,
+  startProxy,
 } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
-
-const LOOPBACK = '127.0.0.1';
 
 test('bytes pass both ways unchanged, over TCP and over unix sockets, at either level of integrity', async (t) => {
   for (const integrity of INTEGRITY_LEVELS) {
     const folder = temporaryFolder(t);
-    const path = join(folder, 'channel.sock');
+    const [target, local] = [join(folder, 'target.sock'), join(folder, 'local.sock')];
     const tcp = await localServer(t, echo);
-    await localServer(t, echo, { path: join(folder, 'target.sock') });
-    const a = new TestProxy(t, `unix-listen:${path},integrity=${integrity}`, {
-      outgoing: ['tcp:0', `unix:${join(folder, 'local.sock')}:-`],
-    });
-    const b = new TestProxy(t, `unix-connect:${path},integrity=${integrity}`, {
-      incoming: [`tcp:${tcp.port}`, `unix:unix:${join(folder, 'target.sock')}`],
-    });
-    await a.start();
-    await b.start();
+    await localServer(t, echo, { path: target });
+    const { a } = await connectedProxies(
+      t,
+      `${join(folder, 'channel.sock')},integrity=${integrity}`,
+      { outgoing: ['tcp:0', `unix:${local}:-`] },
+      { incoming: [`tcp:${tcp.port}`, `unix:unix:${target}`] },
+    );
     const data = randomBytes(5_000_003);
-    for (const address of [{ host: LOOPBACK, port: a.port('tcp') }, { path: join(folder, 'local.sock') }]) {
-      const socket = localSocket(t, address);
+    for (const place of [a.port('tcp'), local]) {
+      const socket = localSocket(t, place);
       socket.end(data);
       t.true((await readToEnd(socket)).equals(data));
     }
@@ -44,33 +43,24 @@ test('bytes pass both ways unchanged, over TCP and over unix sockets, at either 
 });
 
 test('a program that ends its writing side still gets its answer, and one that answers first still gets the rest', async (t) => {
-  const path = join(temporaryFolder(t), 'channel.sock');
   const hashing = await localServer(t, (socket) => {
-    const hash = createHash('sha256');
-    socket.on('data', (chunk) => hash.update(chunk));
-    socket.on('end', () => socket.end(hash.digest('hex')));
+    void readToEnd(socket).then((bytes) => socket.end(sha256(bytes)));
   });
-  const received: Promise<Buffer>[] = [];
+  const questions: Promise<Buffer>[] = [];
   const answering = await localServer(t, (socket) => {
     socket.end('answered before the question');
-    received.push(readToEnd(socket));
+    questions.push(readToEnd(socket));
   });
-  const { a } = await connectedProxies(
-    t,
-    path,
-    { outgoing: ['hash:0', 'early:0'] },
-    { incoming: [`hash:${hashing.port}`, `early:${answering.port}`] },
-  );
+  const { connect } = await forwarded(t, [`hash:${hashing.port}`, `early:${answering.port}`]);
   const data = randomBytes(300_000);
-  const socket = localSocket(t, { host: LOOPBACK, port: a.port('hash') });
+  const socket = connect();
   socket.end(data);
-  t.is((await readToEnd(socket)).toString(), createHash('sha256').update(data).digest('hex'));
+  t.is((await readToEnd(socket)).toString(), sha256(data));
 
-  const early = localSocket(t, { host: LOOPBACK, port: a.port('early') });
+  const early = connect('early');
   t.is((await readToEnd(early)).toString(), 'answered before the question');
   early.end(data);
-  const [question] = await Promise.all(received);
-  t.true(question?.equals(data));
+  t.true((await questions[0])?.equals(data));
 });
 
 test('a refused target resets the connection, on TCP and on a unix socket', async (t) => {
@@ -79,70 +69,75 @@ test('a refused target resets the connection, on TCP and on a unix socket', asyn
   const { port } = closed;
   closed.close();
   const local = join(folder, 'local.sock');
-  const { a } = await connectedProxies(
-    t,
-    join(folder, 'channel.sock'),
-    { outgoing: ['gone:0', `missing:${local}`] },
-    // Another test may listen on a port that has become free, but not at this address.
-    { incoming: [`gone:127.9.8.7:${port}`, `missing:${join(folder, 'nothing.sock')}`] },
-  );
-  const tcp = localSocket(t, { host: LOOPBACK, port: a.port('gone') });
-  tcp.write('hello');
-  t.is((await failureOf(tcp)).code, 'ECONNRESET');
-  const refused = await a.event('stream-refused');
-  t.regex(refused.message, /connect-refused/);
-
-  const unix = localSocket(t, { path: local });
-  unix.write('hello');
-  t.is((await failureOf(unix)).code, 'ECONNRESET');
+  // Another test may listen on a port that has become free, but not at this address.
+  const targets = [`gone:127.9.8.7:${port}`, `missing:${join(folder, 'nothing.sock')}`];
+  const { a, port: listening } = await forwarded(t, targets, { a: { outgoing: ['gone:0', `missing:${local}`] } });
+  for (const place of [listening, local]) {
+    const since = a.events.length;
+    const socket = localSocket(t, place);
+    socket.write('hello');
+    t.is((await failureOf(socket)).code, 'ECONNRESET');
+    t.regex((await a.event('stream-refused', since)).message, /connect-refused/);
+  }
 });
 
-test('a service that the peer does not offer is refused at once, and works as soon as it is offered', async (t) => {
-  const path = join(temporaryFolder(t), 'channel.sock');
-  const server = await localServer(t, echo);
-  const { a, b } = await connectedProxies(t, path, { outgoing: ['late:0'] }, {});
-  const port = a.port('late');
-  const first = localSocket(t, { host: LOOPBACK, port });
-  t.is((await failureOf(first)).code, 'ECONNRESET');
-  t.regex(
-    (await a.event('stream-refused')).message,
-    /service late is not offered; the peer offers: nothing \(unknown-service\)/,
-  );
+/** A proxy that connects to the channel and serves `echo`, or nothing. */
+const serving = (t: ExecutionContext, path: string, target: number | null) =>
+  startProxy(t, `unix-connect:${path}`, { incoming: target === null ? [] : [`echo:${target}`] });
 
-  await b.proxy.stop();
-  const later = new TestProxy(t, `unix-connect:${path}`, { incoming: [`late:${server.port}`] });
+test('a listener stays while peers come, go and offer nothing; a connection waits for a session, or is reset with a reason', async (t) => {
+  const path = join(temporaryFolder(t), 'channel.sock');
+  const { port: target } = await localServer(t, echo);
+  const a = await startProxy(t, `unix-listen:${path}`, { outgoing: ['echo:0'] });
+  const port = a.port('echo');
+  const waiting = localSocket(t, port);
+  waiting.end('still here');
+  await once(waiting, 'connect');
+  const first = await serving(t, path, target);
+  t.is((await readToEnd(waiting)).toString(), 'still here');
+  const open = localSocket(t, port);
+  open.write('x');
+  await once(open, 'data');
+  const failure = failureOf(open);
+  await first.proxy.stop();
+  t.is((await failure).code, 'ECONNRESET');
+
   const since = a.events.length;
-  await later.start();
+  const other = await serving(t, path, null);
   await a.event('session-established', since);
-  const second = localSocket(t, { host: LOOPBACK, port });
-  second.end('hello');
-  t.is((await readToEnd(second)).toString(), 'hello');
+  t.is(await refusal(t, port), 'ECONNRESET');
+  const nothing = /service echo is not offered; the peer offers: nothing \(unknown-service\)/;
+  t.regex((await a.event('stream-refused')).message, nothing);
+  await other.proxy.stop();
+  const again = ask(t, port, 'again');
+  await serving(t, path, target);
+  t.is(await again, 'again');
+
+  const impatient = await startProxy(t, `unix-connect:${path}-nobody`, { outgoing: ['echo:0'], waitMs: 50 });
+  t.is(await refusal(t, impatient.port('echo')), 'ECONNRESET');
+  const { message } = await impatient.event('stream-refused');
+  t.regex(message, /no session with the peer within 0.05 s \(no-session\)/);
 });
 
 test('a reset at one end is a reset at the other, either way round', async (t) => {
-  const path = join(temporaryFolder(t), 'channel.sock');
   const accepted: net.Socket[] = [];
   const server = await localServer(t, (socket) => {
     accepted.push(socket);
     socket.write('ready');
   });
-  const { a } = await connectedProxies(t, path, { outgoing: ['x:0'] }, { incoming: [`x:${server.port}`] });
-
-  const local = localSocket(t, { host: LOOPBACK, port: a.port('x') });
-  await once(local, 'data');
-  const failure = failureOf(accepted[0] as net.Socket);
-  local.resetAndDestroy();
-  t.is((await failure).code, 'ECONNRESET');
-
-  const other = localSocket(t, { host: LOOPBACK, port: a.port('x') });
-  await once(other, 'data');
-  const otherFailure = failureOf(other);
-  (accepted[1] as net.Socket).resetAndDestroy();
-  t.is((await otherFailure).code, 'ECONNRESET');
+  const { connect } = await forwarded(t, `x:${server.port}`);
+  for (const isLocal of [true, false]) {
+    const local = connect();
+    await once(local, 'data');
+    const ends = [local, accepted.at(-1) as net.Socket] as const;
+    const [resetting, other] = isLocal ? ends : [ends[1], ends[0]];
+    const failure = failureOf(other);
+    resetting.resetAndDestroy();
+    t.is((await failure).code, 'ECONNRESET');
+  }
 });
 
 test('a stream that is given up while its target is dialled is a reset to the target, and no request of 0 bytes', async (t) => {
-  const path = join(temporaryFolder(t), 'channel.sock');
   const seen: string[] = [];
   let open = 0;
   const server = await localServer(t, (socket) => {
@@ -154,10 +149,10 @@ test('a stream that is given up while its target is dialled is a reset to the ta
     socket.on('error', () => seen.push('reset'));
     socket.on('close', () => (open -= 1)).resume();
   });
-  const { b } = await connectedProxies(t, path, { incoming: [`x:${server.port}`] }, {});
+  const { a } = await forwarded(t, `x:${server.port}`);
   for (let count = 0; count < 100; count += 1) {
     // One that is given up may not be answered yet.
-    const stream = await b.proxy.openStream('x');
+    const stream = await a.proxy.openStream('x');
     stream.on('error', () => undefined).write('a request');
     for (let turn = 0; turn < count % 4; turn += 1) await setImmediate();
     stream.destroy();
@@ -166,90 +161,32 @@ test('a stream that is given up while its target is dialled is a reset to the ta
   t.deepEqual(new Set(seen), new Set(['reset']));
 });
 
-test('a connection waits for a session, and is reset with a reason when none comes', async (t) => {
-  const path = join(temporaryFolder(t), 'channel.sock');
-  const server = await localServer(t, echo);
-  const a = new TestProxy(t, `unix-connect:${path}`, { outgoing: ['echo:0'], waitMs: 50 });
-  await a.start();
-  const early = localSocket(t, { host: LOOPBACK, port: a.port('echo') });
-  t.is((await failureOf(early)).code, 'ECONNRESET');
-  t.regex((await a.event('stream-refused')).message, /no session with the peer within 0.05 s \(no-session\)/);
-
-  const patient = new TestProxy(t, `unix-connect:${path}`, { outgoing: ['echo:0'] });
-  await patient.start();
-  const waiting = localSocket(t, { host: LOOPBACK, port: patient.port('echo') });
-  waiting.end('still here');
-  await once(waiting, 'connect');
-  await a.proxy.stop();
-  const b = new TestProxy(t, `unix-listen:${path}`, { incoming: [`echo:${server.port}`] });
-  await b.start();
-  t.is((await readToEnd(waiting)).toString(), 'still here');
-});
-
-test('a target that never reads holds up nobody else, and costs no more than its window', async (t) => {
-  const path = join(temporaryFolder(t), 'channel.sock');
+test('a target that never reads holds up nobody else: two hundred connections at once each get their own answer', async (t) => {
   const deaf = await localServer(t, (socket) => socket.pause());
   const lively = await localServer(t, echo);
-  const { a } = await connectedProxies(
-    t,
-    path,
-    { outgoing: ['deaf:0', 'echo:0'] },
-    { incoming: [`deaf:${deaf.port}`, `echo:${lively.port}`] },
-  );
-  const flooding = Array.from({ length: 20 }, () => localSocket(t, { host: LOOPBACK, port: a.port('deaf') }));
+  const { connect } = await forwarded(t, [`echo:${lively.port}`, `deaf:${deaf.port}`]);
   const block = randomBytes(1_000_000);
-  const blocked = flooding.map(async (socket) => {
-    socket.on('error', () => undefined);
+  for (let index = 0; index < 20; index += 1) {
+    const socket = connect('deaf').on('error', () => undefined);
     for (let count = 0; count < 12; count += 1) socket.write(block);
     await once(socket, 'connect');
+  }
+  const answers = Array.from({ length: 200 }, async (_, index) => {
+    const socket = connect();
+    const data = Buffer.alloc(10_000 + index, index);
+    socket.end(data);
+    return (await readToEnd(socket)).equals(data);
   });
-  await Promise.all(blocked);
-  const data = randomBytes(2_000_000);
-  const socket = localSocket(t, { host: LOOPBACK, port: a.port('echo') });
-  socket.end(data);
-  t.true((await readToEnd(socket)).equals(data));
-});
-
-test('two hundred connections at once each get their own answer', async (t) => {
-  const path = join(temporaryFolder(t), 'channel.sock');
-  const server = await localServer(t, echo);
-  const { a } = await connectedProxies(t, path, { outgoing: ['echo:0'] }, { incoming: [`echo:${server.port}`] });
-  const answers = await Promise.all(
-    Array.from({ length: 200 }, async (_, index) => {
-      const socket = localSocket(t, { host: LOOPBACK, port: a.port('echo') });
-      const data = Buffer.alloc(10_000 + index, index);
-      socket.end(data);
-      return (await readToEnd(socket)).equals(data);
-    }),
-  );
-  t.true(answers.every(Boolean));
-});
-
-test('when the peer goes, streams are reset and the listener stays: the next connection works as soon as the peer is back', async (t) => {
-  const path = join(temporaryFolder(t), 'channel.sock');
-  const server = await localServer(t, echo);
-  const { a, b } = await connectedProxies(t, path, { outgoing: ['echo:0'] }, { incoming: [`echo:${server.port}`] });
-  const port = a.port('echo');
-  const open = localSocket(t, { host: LOOPBACK, port });
-  open.write('x');
-  await once(open, 'data');
-  const failure = failureOf(open);
-  await b.proxy.stop();
-  t.is((await failure).code, 'ECONNRESET');
-
-  const waiting = localSocket(t, { host: LOOPBACK, port });
-  waiting.end('again');
-  const returned = new TestProxy(t, `unix-connect:${path}`, { incoming: [`echo:${server.port}`] });
-  await returned.start();
-  t.is((await readToEnd(waiting)).toString(), 'again');
+  t.true((await Promise.all(answers)).every(Boolean));
 });
 
 test('an address that is taken is an error with its own code, and nothing is left listening', async (t) => {
   const taken = await localServer(t, echo);
-  const proxy = new TestProxy(t, `unix-connect:${join(temporaryFolder(t), 'x.sock')}`, {
-    outgoing: ['free:0', `busy:${taken.port}`],
-  });
-  await t.throwsAsync(proxy.start(), { code: 'address-in-use', message: new RegExp(`:${taken.port}`) });
-  const socket = localSocket(t, { host: LOOPBACK, port: proxy.port('free') });
-  t.is((await failureOf(socket)).code, 'ECONNREFUSED');
+  const path = `unix-connect:${join(temporaryFolder(t), 'x.sock')}`;
+  const free = await localServer(t, echo);
+  const { port } = free;
+  free.close();
+  const starting = startProxy(t, path, { outgoing: [`free:127.9.8.7:${port}`, `busy:${taken.port}`] });
+  await t.throwsAsync(starting, { code: 'address-in-use', message: new RegExp(`:${taken.port}`) });
+  t.is((await failureOf(localSocket(t, { host: '127.9.8.7', port }))).code, 'ECONNREFUSED');
 });

@@ -1,29 +1,18 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
-import { ExecTarget } from '../../lib/forward/endpoints/exec-endpoint.js';
-import { ForwardLog } from '../../lib/forward/forward-log.js';
-import { MuxStream } from '../../lib/session/mux-stream.js';
-import { temporaryFolder } from '../helpers/files.js';
+import { sha256, temporaryFolder } from '../helpers/files.js';
+import { forwarded } from '../helpers/forwarded.js';
 import { formatSeen } from '../helpers/frame-log.js';
-import { connectedProxies, failureOf, localSocket, type ProxySetup, readToEnd, TestProxy } from '../helpers/proxies.js';
-import { carryUntil, SessionPair } from '../helpers/session-pair.js';
+import { failureOf, type ProxySetup, readToEnd, TestProxy } from '../helpers/proxies.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
-async function running(t: ExecutionContext, command: string, b: ProxySetup = {}) {
-  const folder = temporaryFolder(t);
-  const proxies = await connectedProxies(
-    t,
-    join(folder, 'channel'),
-    { outgoing: ['run:0'] },
-    { incoming: [`run:exec:${command}`], ...b },
-  );
-  return { ...proxies, connect: () => localSocket(t, { host: '127.0.0.1', port: proxies.a.port('run') }) };
-}
+const running = (t: ExecutionContext, command: string, b: ProxySetup = {}) =>
+  forwarded(t, `run:exec:${command}`, { b });
 
 const isAlive = (pid: number): boolean => {
   try {
@@ -35,27 +24,37 @@ const isAlive = (pid: number): boolean => {
   }
 };
 
-test('a process answers after the end of its input, each stream has its own, and all bytes pass', async (t) => {
-  const { connect } = await running(t, 'sha256sum; echo $$');
+test('processes have pipes and are independent of each other: they end, read, write and answer as they like, and no byte is lost', async (t) => {
+  const { connect, b } = await forwarded(t, [
+    'hash:exec:sha256sum; echo $$',
+    'pipes:exec:cat /dev/stdin; echo out > /dev/stdout; echo err > /dev/stderr',
+    'much:exec:head -c 20000000 /dev/zero | tr "\\\\0" x',
+    'deaf:exec:echo done',
+    'early:exec:echo bye; exec >&-; cat > /dev/null',
+    'endless:exec:yes',
+  ]);
+  const ask = async (service: string, data: Buffer | string, isEnding = true): Promise<string> => {
+    const socket = connect(service);
+    if (isEnding) socket.end(data);
+    else socket.write(data);
+    return (await readToEnd(socket)).toString();
+  };
   const data = randomBytes(3_000_001);
-  const answers = await Promise.all(
-    [1, 2, 3].map(() => {
-      const socket = connect();
-      socket.end(data);
-      return readToEnd(socket);
-    }),
-  );
-  const hash = createHash('sha256').update(data).digest('hex');
-  for (const answer of answers) t.true(answer.toString().startsWith(hash));
-  t.is(new Set(answers.map(String)).size, 3);
-});
-
-test('a process has pipes, which it can open once more', async (t) => {
-  const { connect, b } = await running(t, 'cat /dev/stdin; echo out > /dev/stdout; echo err > /dev/stderr');
-  const socket = connect();
-  socket.end('in\n');
-  t.is((await readToEnd(socket)).toString(), 'in\nout\n');
+  const answers = await Promise.all([1, 2, 3].map(() => ask('hash', data)));
+  for (const answer of answers) t.true(answer.startsWith(sha256(data)));
+  t.is(new Set(answers).size, 3);
+  t.is(await ask('pipes', 'in\n'), 'in\nout\n');
   t.regex((await b.event('target-stderr')).message, /says: err$/);
+  t.is(await ask('deaf', randomBytes(200_000), false), 'done\n');
+  t.is(await ask('early', '', false), 'bye\n');
+  const late = connect('much').pause();
+  await once(late, 'readable');
+  t.is((await readToEnd(late)).length, 20_000_000);
+  // A process whose peer reads no more gets a closed pipe.
+  const endless = connect('endless');
+  await once(endless, 'data');
+  endless.destroy();
+  await b.event('stream-reset');
 });
 
 test('processes leave no descriptors behind', async (t) => {
@@ -72,52 +71,29 @@ test('processes leave no descriptors behind', async (t) => {
   await eventually(() => readdirSync('/proc/self/fd').length <= count, { what: 'closed descriptors' });
 });
 
-test('a process that cannot be started refuses its stream, and the session goes on', async (t) => {
-  // Longer than an argument can be on Linux.
-  const { connect, a, b } = await running(t, `: ${'x'.repeat(200_000)}`);
-  await failureOf(connect());
-  t.like((await a.event('stream-refused')).fields, { code: 'connect-failed' });
-  t.is(b.proxy.channel('default').state, 'established');
-  t.is(b.proxy.channel('default').history.sessions, 1);
-});
-
-test('a process that writes much to one who reads late loses nothing when it exits', async (t) => {
-  const { connect, a } = await running(t, 'head -c 20000000 /dev/zero | tr "\\\\0" x');
-  const socket = connect();
-  socket.pause();
-  await a.event('stream-opened');
-  await once(socket, 'readable');
-  t.is((await readToEnd(socket)).length, 20_000_000);
-});
-
-test('a process need not read, and its end is not cut off by what it did not read', async (t) => {
-  const { connect } = await running(t, 'echo done');
-  const socket = connect();
-  socket.write(randomBytes(200_000));
-  t.is((await readToEnd(socket)).toString(), 'done\n');
-});
-
-test('output may end before the process does', async (t) => {
-  const { connect } = await running(t, 'echo bye; exec >&-; cat > /dev/null');
-  const socket = connect();
-  t.is((await readToEnd(socket)).toString(), 'bye\n');
-  socket.end();
-});
-
-test('a failed process resets the stream after its output, with its status', async (t) => {
-  const { connect, a, b } = await running(t, 'echo partial; echo why >&2; exit 3');
-  const socket = connect();
+test('a process that fails resets the stream after its output, with its status; one that cannot be started refuses it; the session goes on', async (t) => {
+  const { connect, a, b } = await forwarded(t, [
+    'failing:exec:echo partial; echo why >&2; exit 3',
+    'missing:exec:no-such-command-anywhere',
+    // Longer than an argument can be on Linux.
+    `long:exec:: ${'x'.repeat(200_000)}`,
+  ]);
   const chunks: Buffer[] = [];
   // Node shows a reset that comes along with data as an end.
-  socket.on('data', (chunk: Buffer) => chunks.push(chunk)).on('error', () => undefined);
+  connect()
+    .on('data', (chunk: Buffer) => chunks.push(chunk))
+    .on('error', () => undefined);
   t.regex((await a.event('stream-reset')).message, /ended with status 3 \(local-error\)/);
   await eventually(() => Buffer.concat(chunks).toString() === 'partial\n');
   await b.event('stream-reset');
-  t.is(b.events.filter(({ event }) => event === 'stream-reset').length, 1);
+  t.is(b.count('stream-reset'), 1);
   t.regex((await b.event('target-stderr')).message, /says: why/);
-  const missing = await running(t, 'no-such-command-anywhere');
-  await failureOf(missing.connect());
-  t.regex((await missing.b.event('stream-reset')).message, /status 127/);
+  const since = b.events.length;
+  await failureOf(connect('missing'));
+  t.regex((await b.event('stream-reset', since)).message, /status 127/);
+  await failureOf(connect('long'));
+  t.like((await a.event('stream-refused')).fields, { code: 'connect-failed' });
+  t.like(b.proxy.channel('default'), { state: 'established', history: { sessions: 1 } });
 });
 
 test('a process and what it started are ended with their stream, and killed when they do not end', async (t) => {
@@ -187,14 +163,6 @@ test('a rule counts processes until they have ended: opened and reset in a loop,
   t.deepEqual(pids().map(isAlive), [false, true]);
 });
 
-test('a process whose peer reads no more gets a closed pipe', async (t) => {
-  const { b, connect } = await running(t, 'yes');
-  const socket = connect();
-  await once(socket, 'data');
-  socket.destroy();
-  t.regex((await b.event('stream-reset')).message, /local|cancelled|reset/);
-});
-
 test('stopping the proxy ends the processes, also those that do not want to', async (t) => {
   const { b, connect } = await running(t, 'trap "" TERM; echo $$; cat; sleep 1000');
   const socket = connect();
@@ -203,34 +171,4 @@ test('stopping the proxy ends the processes, also those that do not want to', as
   socket.on('error', () => undefined);
   await b.proxy.stop();
   t.false(isAlive(pid));
-});
-
-test('a shell that cannot be started is connect-failed', async (t) => {
-  const pair = new SessionPair();
-  const target = new ExecTarget(
-    'true',
-    {
-      name: 'exec:true (run)',
-      service: 'run',
-      clock: pair.clock,
-      maxStreams: 1,
-      preamble: null,
-      egress: () => null,
-      onClosed: () => undefined,
-      log: new ForwardLog(
-        { direction: 'incoming', service: 'run' },
-        { clock: pair.clock, log: () => t.fail() },
-        () => 'exec:true',
-      ),
-    },
-    '/nonexistent/sh',
-  );
-  pair.b.services = ['run'];
-  pair.b.onSession = (session) => session.on('stream', (stream) => target.serve(stream));
-  pair.establish();
-  const stream = MuxStream.open(pair.a.session, 'run');
-  const failure = new Promise<NodeJS.ErrnoException>((resolve) => stream.once('error', resolve));
-  const error = await carryUntil(pair, failure);
-  t.is(error.code, 'connect-failed');
-  t.regex(error.message, /ENOENT/);
 });

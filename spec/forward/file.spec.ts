@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { LineBuffer, MAX_LINE_BYTES } from '../../lib/forward/endpoints/file-endpoint.js';
 import { temporaryFolder } from '../helpers/files.js';
-import { connectedProxies, failureOf, localSocket, type ProxySetup, readToEnd } from '../helpers/proxies.js';
+import { forwarded } from '../helpers/forwarded.js';
+import { failureOf, type ProxySetup, readToEnd } from '../helpers/proxies.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
 test('lines come out whole however they arrive, and one that is too long is cut', (t) => {
@@ -31,17 +32,9 @@ test('lines come out whole however they arrive, and one that is too long is cut'
   }
 });
 
-/** Proxies of which `b` appends to `file`; `a` has a listener for it. */
-async function logging(t: ExecutionContext, file: string, options = '', b: ProxySetup = {}) {
-  const folder = temporaryFolder(t);
-  const proxies = await connectedProxies(
-    t,
-    join(folder, 'channel'),
-    { outgoing: ['log:0'] },
-    { incoming: [`log:file:${file}${options}`], ...b },
-  );
-  return { ...proxies, connect: () => localSocket(t, { host: '127.0.0.1', port: proxies.a.port('log') }) };
-}
+/** Proxies of which `b` appends to `file`, for which `a` listens. */
+const logging = (t: ExecutionContext, file: string, options = '', b: ProxySetup = {}) =>
+  forwarded(t, `log:file:${file}${options}`, { b });
 
 async function writeAll(socket: net.Socket, text: Iterable<string>): Promise<void> {
   const ended = readToEnd(socket);

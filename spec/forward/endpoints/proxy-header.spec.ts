@@ -1,10 +1,11 @@
 /** The header that tells a target whom it serves. */
-import { once } from 'node:events';
+import type net from 'node:net';
 import { join } from 'node:path';
 import test from 'ava';
 import { encodeProxyHeader, machineAddress } from '../../../lib/forward/endpoints/proxy-header.js';
 import { temporaryFolder } from '../../helpers/files.js';
-import { connectedProxies, localServer, localSocket, readToEnd } from '../../helpers/proxies.js';
+import { forwarded } from '../../helpers/forwarded.js';
+import { localServer, readToEnd } from '../../helpers/proxies.js';
 
 test('the header is, byte for byte, what the specification of the PROXY protocol says', (t) => {
   const header = encodeProxyHeader({ label: 'vm1', streamId: 65_539 });
@@ -31,36 +32,25 @@ test('machines have addresses of their own, in a network that is nobody else’s
   t.is(machineAddress('vm1').toString('hex').slice(0, 16), 'fd7670726f787900');
 });
 
-for (const kind of ['TCP', 'unix'] as const) {
-  test(`with peerAddress a ${kind} target gets the header first, and then the bytes of the stream`, async (t) => {
-    const folder = temporaryFolder(t);
-    const received: Promise<Buffer>[] = [];
-    const path = join(folder, 'target.sock');
-    const address = kind === 'unix' ? { path } : { host: '127.0.0.1', port: 0 };
-    const target = await localServer(
-      t,
-      (socket) => {
-        received.push(readToEnd(socket));
-        socket.end('welcome');
-      },
-      address,
-    );
-    const incoming = [`web:${kind === 'unix' ? path : target.port}`];
-    const { a } = await connectedProxies(
-      t,
-      join(folder, 'channel.sock'),
-      { outgoing: ['web:0'] },
-      { incoming, label: 'vm7', peerAddress: true },
-    );
-    const socket = localSocket(t, { host: '127.0.0.1', port: a.port('web') });
-    const answer = readToEnd(socket);
-    await once(socket, 'connect');
+test('with peerAddress a target gets the header first, and then the bytes of the stream', async (t) => {
+  const path = join(temporaryFolder(t), 'target.sock');
+  const received: Promise<Buffer>[] = [];
+  const welcome = (socket: net.Socket): void => {
+    received.push(readToEnd(socket));
+    socket.end('welcome');
+  };
+  const { port } = await localServer(t, welcome);
+  await localServer(t, welcome, { path });
+  const b = { label: 'vm7', peerAddress: true };
+  const { connect } = await forwarded(t, [`tcp:${port}`, `unix:${path}`], { b });
+  const header = encodeProxyHeader({ label: 'vm7', streamId: 0 });
+  for (const service of ['tcp', 'unix']) {
+    const socket = connect(service);
     socket.end('GET');
-    t.is((await answer).toString(), 'welcome');
-    const bytes = (await received[0]) ?? t.fail();
-    const header = encodeProxyHeader({ label: 'vm7', streamId: 0 });
-    t.is(bytes.subarray(16, 32).toString('hex'), header.subarray(16, 32).toString('hex'));
+    t.is((await readToEnd(socket)).toString(), 'welcome');
+    const bytes = (await received.at(-1)) ?? t.fail();
+    t.is(bytes.toString('hex', 16, 32), header.toString('hex', 16, 32));
     t.is(bytes.readUInt16BE(14) + 16, bytes.length - 3);
     t.is(bytes.subarray(-3).toString(), 'GET');
-  });
-}
+  }
+});
