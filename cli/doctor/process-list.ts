@@ -47,12 +47,12 @@ export class ProcessList {
     const holders = new Map<string, Set<number>>();
     let isPartial = false;
     for (const pid of pids) {
-      isPartial ||= isOver() || isHidden(join(folder, String(pid), 'fd'));
+      isPartial ||= isHidden(join(folder, String(pid), 'fd'));
       for await (const target of openFiles(folder, pid, isOver)) {
         holders.set(target, (holders.get(target) ?? new Set()).add(pid));
       }
     }
-    return new ProcessList(folder, pids, holders, isPartial);
+    return new ProcessList(folder, pids, holders, isPartial || isOver());
   }
 
   /** The other processes that have `target` open, as the links in /proc/PID/fd call it: a path, or `socket:[123]`. */
