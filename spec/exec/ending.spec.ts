@@ -20,6 +20,8 @@ const STUBBORN =
 /** The same without ignoring anything. */
 const WILLING = STUBBORN.replace('trap "" HUP TERM; ', '');
 
+const HANDLING = 'trap "echo bye; exit 3" TERM; echo ready; while :; do sleep 0.01; done';
+
 /** A call by a manual clock, whose caller has sent this. */
 function begin(t: ExecutionContext, request: ExecRequest) {
   const clock = new ManualClock();
@@ -39,6 +41,22 @@ async function pidsOf(caller: ExecCaller, count: number): Promise<number[]> {
   );
 }
 
+const ended = (runner: TestRunner) =>
+  eventually(() => runner.events.find(({ event }) => event === 'exec-ended'), { what: 'the end in the log' });
+
+async function stopped({ started }: ExecCaller): Promise<void> {
+  const pid = await started;
+  await eventually(() => statOf(pid)[0] === 'T', { what: 'the stop' });
+}
+
+/** The process that left the group of a call; its first line is the number, and a session of its own what it needs first. */
+async function escapedFrom(t: ExecutionContext, caller: ExecCaller): Promise<number> {
+  const [pid = 0] = await pidsOf(caller, 1);
+  t.teardown(() => process.kill(pid, 'SIGKILL'));
+  await eventually(() => Number(statOf(pid)[3]) === pid, { what: 'setsid' });
+  return pid;
+}
+
 const allGone = (pids: readonly number[]): Promise<unknown> =>
   eventually(() => !pids.some(isRunning), { what: `the end of the processes ${pids.join(' ')}` });
 
@@ -56,17 +74,6 @@ test('a signal and a size that come before the command is there are not lost', a
   t.is((await caller.exit).signal, 'SIGTERM');
 });
 
-test('when its time is up a command is told to end', async (t) => {
-  const { clock, caller } = begin(t, { argv: ['sleep', '1000'], timeoutMs: 3000 });
-  await caller.started;
-  clock.advance(2999);
-  t.deepEqual(caller.said, ['STARTED']);
-  clock.advance(1);
-  const { signal, timedOut, durationMs } = await caller.exit;
-  t.deepEqual({ signal, timedOut, durationMs }, { signal: 'SIGTERM', timedOut: true, durationMs: 3000 });
-  t.is(clock.pending, 0);
-});
-
 test('a command without a time-out, or with 0, has no timer, and one that was not needed is gone', async (t) => {
   const clock = new ManualClock();
   const runner = new TestRunner(t, { clock });
@@ -80,124 +87,84 @@ test('a command without a time-out, or with 0, has no timer, and one that was no
   }
 });
 
-test('one that ignores TERM is killed with its whole group', async (t) => {
-  const { clock, runner, caller } = begin(t, { argv: ['sh', '-c', STUBBORN], timeoutMs: 1000, killAfterMs: 2000 });
-  const pids = await pidsOf(caller, 4);
-  clock.advance(1000);
-  clock.advance(1999);
-  t.true(pids.every(isRunning));
-  clock.advance(1);
-  const { signal, timedOut } = await caller.exit;
-  t.deepEqual({ signal, timedOut }, { signal: 'SIGKILL', timedOut: true });
-  await allGone(pids);
-  t.is(runner.runner.runningCount, 0);
-});
-
-test('a command that handles TERM in its time keeps its own status', async (t) => {
-  const { clock, caller } = begin(t, {
-    argv: ['sh', '-c', 'trap "echo bye; exit 3" TERM; echo ready; while :; do sleep 0.01; done'],
-    timeoutMs: 1000,
+for (const [title, script, killAfterMs, expected] of [
+  ['a command is told to end', 'echo ready; exec sleep 1000', 0, { status: null, signal: 'SIGTERM' }],
+  ['a stopped command ends', 'echo ready; kill -STOP $$', 0, { status: null, signal: 'SIGTERM' }],
+  ['a command that handles TERM keeps its own status', HANDLING, 0, { status: 3, signal: null }],
+  ['one that ignores TERM is killed with its whole group', STUBBORN, 2000, { status: null, signal: 'SIGKILL' }],
+] as const) {
+  test(`when its time is up ${title}`, async (t) => {
+    const request = { argv: ['sh', '-c', script], timeoutMs: 3000, ...(killAfterMs > 0 && { killAfterMs }) };
+    const { clock, runner, caller } = begin(t, request);
+    const pids = script === STUBBORN ? await pidsOf(caller, 4) : [await caller.started];
+    await eventually(() => caller.stdout !== '', { what: 'the first line' });
+    if (script.includes('STOP')) await stopped(caller);
+    clock.advance(2999);
+    t.false(caller.said.includes('EXIT'));
+    clock.advance(1);
+    if (killAfterMs > 0) {
+      clock.advance(killAfterMs - 1);
+      t.true(pids.every(isRunning));
+      clock.advance(1);
+    }
+    t.like(await caller.exit, { ...expected, timedOut: true, durationMs: 3000 + killAfterMs });
+    await allGone(pids);
+    t.deepEqual([runner.runner.runningCount, clock.pending], [0, 0]);
   });
-  await eventually(() => caller.stdout === 'ready\n', { what: 'the handler' });
-  clock.advance(1000);
-  const { status, signal, timedOut } = await caller.exit;
-  t.deepEqual({ status, signal, timedOut }, { status: 3, signal: null, timedOut: true });
-  t.is(caller.stdout, 'ready\nbye\n');
-});
+}
 
 test('a process that left the group and holds the output open does not outlast the time-out', async (t) => {
-  const { clock, caller } = begin(t, {
-    argv: ['sh', '-c', 'setsid sleep 1000 & echo $!; exec sleep 1000'],
-    timeoutMs: 1000,
-  });
-  const [escaped = 0] = await pidsOf(caller, 1);
-  t.teardown(() => process.kill(escaped, 'SIGKILL'));
-  // The shell's child has to be in a session of its own before the group is signalled.
-  await eventually(() => sessionOf(escaped) === escaped, { what: 'setsid' });
+  const argv = ['sh', '-c', 'setsid sleep 1000 & echo $!; exec sleep 1000'];
+  const { clock, caller } = begin(t, { argv, timeoutMs: 1000 });
+  const escaped = await escapedFrom(t, caller);
   clock.advance(1000);
   const { timedOut } = await advanceUntil(clock, caller.exit);
   t.true(timedOut);
   t.true(isRunning(escaped));
 });
 
-test('a stopped command ends when its time is up', async (t) => {
-  const { clock, caller } = begin(t, { argv: ['sh', '-c', 'kill -STOP $$'], timeoutMs: 1000 });
-  const pid = await caller.started;
-  await eventually(() => isStopped(pid), { what: 'the stop' });
-  clock.advance(1000);
-  t.is((await caller.exit).signal, 'SIGTERM');
-});
+const PATIENT = { timeoutMs: 1000, killAfterMs: MAX_TIMER_MS };
 
-for (const [title, script] of [
-  ['a caller that goes away takes the whole group along', WILLING],
+for (const [title, script, times, waitedMs, leftMs, signal] of [
+  ['takes the whole group along', WILLING, {}, 0, 0, 'SIGHUP'],
   [
-    'a caller that goes away takes those along that are stopped',
+    'takes those along that are stopped',
     WILLING.replace('wait; wait', () => 'kill -STOP $$; wait'),
+    {},
+    0,
+    0,
+    'SIGHUP',
   ],
+  ['takes along what ignores HUP and TERM, five seconds later', STUBBORN, {}, 0, 5000, 'SIGKILL'],
+  ['leaves a command half a minute at most', STUBBORN, PATIENT, 0, 30_000, 'SIGKILL'],
+  ['leaves no more where its time is up already', STUBBORN, PATIENT, 101_000, 30_000, 'SIGKILL'],
 ] as const) {
-  test(title, async (t) => {
-    const clock = new ManualClock();
-    const runner = new TestRunner(t, { clock });
-    const { caller, far } = runner.open();
-    caller.start({ argv: ['sh', '-c', script] });
+  test(`a caller that goes away ${title}`, async (t) => {
+    const { clock, runner, caller, far } = begin(t, { argv: ['sh', '-c', script], ...times });
     const pids = await pidsOf(caller, 4);
-    const pid = await caller.started;
-    if (script.includes('STOP')) await eventually(() => isStopped(pid), { what: 'the stop' });
-    far.destroy(reset());
-    // The clock need not advance.
-    await allGone(pids);
-    t.is((await ended(runner)).fields['signal'], 'SIGHUP');
-    await advanceUntil(clock, runner.idle());
-    t.is(clock.pending, 0);
-  });
-}
-
-test('a caller that goes away takes along what ignores HUP and TERM, five seconds later', async (t) => {
-  const { clock, runner, caller, far } = begin(t, { argv: ['sh', '-c', STUBBORN] });
-  const pids = await pidsOf(caller, 4);
-  far.destroy(reset());
-  await eventually(() => clock.pending > 0, { what: 'the timer' });
-  clock.advance(4999);
-  t.true(pids.every(isRunning));
-  t.is(runner.runner.runningCount, 1);
-  clock.advance(1);
-  await allGone(pids);
-  t.is((await ended(runner)).fields['signal'], 'SIGKILL');
-  t.is(clock.pending, 0);
-});
-
-for (const [when, waitedMs] of [
-  ['', 0],
-  [', also while it has the time that the caller said behind its time-out', 101_000],
-] as const) {
-  test(`a caller that goes away leaves a command half a minute at most${when}`, async (t) => {
-    const request = { argv: ['sh', '-c', STUBBORN], timeoutMs: 1000, killAfterMs: MAX_TIMER_MS };
-    const { clock, runner, caller, far } = begin(t, request);
-    const pids = await pidsOf(caller, 4);
+    if (script.includes('STOP')) await stopped(caller);
     clock.advance(waitedMs);
     const closed = new Promise((resolve) => far.once('close', resolve));
     far.destroy(reset());
     await closed;
-    await eventually(() => clock.pending > 0, { what: 'the timer' });
-    clock.advance(29_999);
-    t.true(pids.every(isRunning));
-    t.is(runner.runner.runningCount, 1);
-    clock.advance(1);
+    if (leftMs > 0) {
+      await eventually(() => clock.pending > 0, { what: 'the timer' });
+      clock.advance(leftMs - 1);
+      t.true(pids.every(isRunning));
+      t.is(runner.runner.runningCount, 1);
+      clock.advance(1);
+    }
     await allGone(pids);
+    t.is((await ended(runner)).fields['signal'], signal);
     await advanceUntil(clock, runner.idle());
     t.is(clock.pending, 0);
   });
 }
 
 test('what of a command outlasts its EXIT has half a minute, too', async (t) => {
-  const clock = new ManualClock();
-  const runner = new TestRunner(t, { clock });
   const stubborn = 'sh -c \'trap "" TERM; echo $$; exec >/dev/null 2>&1; sleep 1000; sleep 1000\'';
-  const caller = runner.call({
-    argv: ['sh', '-c', `${stubborn} & exec sleep 1000 >/dev/null 2>&1`],
-    timeoutMs: 1000,
-    killAfterMs: MAX_TIMER_MS,
-  });
+  const argv = ['sh', '-c', `${stubborn} & exec sleep 1000 >/dev/null 2>&1`];
+  const { clock, runner, caller } = begin(t, { argv, ...PATIENT });
   const pids = await pidsOf(caller, 1);
   await eventually(() => caller.said.includes('EOF 1'), { what: 'the end of the output' });
   clock.advance(1000);
@@ -244,31 +211,26 @@ test('a caller that reads no more has gone', async (t) => {
   t.true(far.destroyed);
 });
 
-test('stop waits for a command that is being started, and ends it, too', async (t) => {
-  const { asked, gate, openPipes } = gatedPipes();
-  const runner = new TestRunner(t, { clock: new ManualClock(), openPipes });
-  const caller = runner.call({ argv: ['sleep', '1000'] });
-  await asked.promise;
-  const stopping = runner.runner.stop();
-  gate.resolve();
-  await stopping;
-  t.is(runner.runner.runningCount, 0);
-  t.is((await caller.exit).signal, 'SIGTERM');
-});
-
-test('stop does not wait for a command whose start hangs; it is ended when it is there', async (t) => {
-  const clock = new ManualClock();
-  const { asked, gate, openPipes } = gatedPipes();
-  const runner = new TestRunner(t, { clock, openPipes });
-  const caller = runner.call({ argv: ['sleep', '1000'] });
-  await asked.promise;
-  const stopping = runner.runner.stop();
-  clock.advance(400);
-  await stopping;
-  t.deepEqual(runner.eventNames(), []);
-  gate.resolve();
-  t.is((await caller.exit).signal, 'SIGTERM');
-});
+for (const hangs of [false, true]) {
+  const what = hangs ? 'does not wait for a command whose start hangs' : 'waits for a command that is being started';
+  test(`stop ${what}; it is ended when it is there`, async (t) => {
+    const { asked, gate, openPipes } = gatedPipes();
+    const clock = new ManualClock();
+    const runner = new TestRunner(t, { clock, openPipes });
+    const caller = runner.call({ argv: ['sleep', '1000'] });
+    await asked.promise;
+    const stopping = runner.runner.stop();
+    if (hangs) {
+      clock.advance(400);
+      await stopping;
+      t.deepEqual(runner.eventNames(), []);
+    }
+    gate.resolve();
+    await stopping;
+    t.is((await caller.exit).signal, 'SIGTERM');
+    await advanceUntil(clock, runner.idle());
+  });
+}
 
 test('stop does not wait for the time that a caller left', async (t) => {
   const { clock, runner, caller, far } = begin(t, { argv: ['sh', '-c', STUBBORN], killAfterMs: 60_000 });
@@ -305,12 +267,9 @@ test('stop ends every command, those that ignore TERM too, and says how; others 
 });
 
 test('stop waits for no longer than 0.4 s by the clock', async (t) => {
-  const { clock, runner, caller } = begin(t, {
-    argv: ['sh', '-c', 'setsid sleep 1000 & echo $!; trap "" TERM; sleep 1000'],
-  });
-  const [escaped = 0] = await pidsOf(caller, 1);
-  t.teardown(() => process.kill(escaped, 'SIGKILL'));
-  await eventually(() => sessionOf(escaped) === escaped, { what: 'setsid' });
+  const argv = ['sh', '-c', 'setsid sleep 1000 & echo $!; trap "" TERM; sleep 1000'];
+  const { clock, runner, caller } = begin(t, { argv });
+  await escapedFrom(t, caller);
   const stopping = runner.runner.stop();
   await eventually(() => clock.pending >= 2, { what: 'the timers' });
   clock.advance(400);
@@ -318,17 +277,6 @@ test('stop waits for no longer than 0.4 s by the clock', async (t) => {
   t.is(runner.runner.runningCount, 0);
   t.is((await caller.exit).signal, 'SIGKILL');
 });
-
-const ended = (runner: TestRunner) =>
-  eventually(() => runner.events.find(({ event }) => event === 'exec-ended'), { what: 'the end in the log' });
-
-function isStopped(pid: number): boolean {
-  return statOf(pid)[0] === 'T';
-}
-
-function sessionOf(pid: number): number {
-  return Number(statOf(pid)[3]);
-}
 
 test('a group that has gone gets no signals, and is gone once', async (t) => {
   const signals: string[] = [];
