@@ -7,12 +7,11 @@ import { controlFolder } from '../../lib/control/socket-paths.js';
 import { systemCode } from '../../lib/errors.js';
 import { readText } from '../../lib/system/files/optional-files.js';
 import { loadLibc } from '../../lib/system/libc.js';
-import { deadline } from '../../lib/system/proc/proc.js';
 import { findSockets, type ListedSocket } from '../../lib/system/proc/proc-net.js';
 import { describeToolFailure, runTool } from '../../lib/system/processes/run-tool.js';
 import { grantedBuffer } from '../../lib/system/sockets/socket-buffer.js';
 import { packageVersion } from '../package-info.js';
-import { ProcessList } from './process-list.js';
+import { deadline, ProcessList } from './process-list.js';
 import { askControlSockets, type ControlSocket, channelsOf, isHeld, type RunningChannel } from './running.js';
 
 /** Where the facts of a machine are. Another one than the usual is for specs, which cannot have every machine. */

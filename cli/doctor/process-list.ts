@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { listFolder } from '../../lib/system/files/optional-files.js';
-import { deadline, listPids, openFiles, programOf, readOf, statOf, wordsOf } from '../../lib/system/proc/proc.js';
+import { listPids, openFiles, programOf, readOf, statOf, wordsOf } from '../../lib/system/proc/proc.js';
 import { escapeText } from '../../lib/util/escape.js';
 
 /** A process that has something open. */
@@ -92,6 +92,12 @@ export function formatHolders(holders: readonly Holder[], isPartial: boolean): s
   return isPartial
     ? 'a process that only root can see'
     : 'a process that cannot be seen from here (another container?)';
+}
+
+/** True from `timeoutMs` from now on. */
+export function deadline(timeoutMs: number): () => boolean {
+  const untilMs = performance.now() + timeoutMs;
+  return () => performance.now() >= untilMs;
 }
 
 /** Whether there is a folder that this user may not look into. */

@@ -8,7 +8,7 @@ import { findOpener, isOpenIn, programOf } from '../../lib/system/proc/proc.js';
 import { placeOfRunning } from '../channel-place.js';
 import { controlFolders, listControlSockets } from '../control-folders.js';
 
-/** A process that has not answered by then, or was not looked at, counts as none, in milliseconds: on a busy machine both take long. */
+/** A process that has not answered by then counts as none, in milliseconds: on a busy machine an answer takes long. */
 const ANSWER_MS = 3000;
 
 /** The number of control sockets that are asked. */
@@ -34,7 +34,7 @@ export async function findRival(
 
 /** A process that has a device open. */
 async function findHolder(device: string): Promise<Rival | null> {
-  const pid = await findOpener(device, { timeoutMs: ANSWER_MS });
+  const pid = await findOpener(device);
   if (pid === null) return null;
   const name = programOf('/proc', pid) || 'ending';
   return { pid, name, hasLeft: async () => !(await isOpenIn(pid, device)) };

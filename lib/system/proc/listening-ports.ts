@@ -1,7 +1,7 @@
 /** Which TCP ports somebody listens on here, where they are dialled, and whose they are; looked at again and again. */
 import os from 'node:os';
 import { isEveryAddress } from '../../util/addresses.js';
-import { deadline, listPids, openFiles, programOf } from './proc.js';
+import { listPids, openFiles, processorLimit, programOf } from './proc.js';
 import { findTcpListeners, type TcpListener } from './proc-net.js';
 
 /** A port with a listener. */
@@ -22,7 +22,7 @@ interface ListeningPortsOptions {
   readonly hasLoopback6?: () => boolean;
 }
 
-/** How long the programs of new listeners are looked for, in milliseconds; what is not found by then is looked for again. */
+/** The processor time for which the programs of new listeners are looked for, in milliseconds; what is not found by then is looked for again. */
 const HOLDERS_MS = 1000;
 
 /** Those of other processes than this one. */
@@ -86,7 +86,7 @@ export class ListeningPorts {
     };
     // However long it takes: what is this process's own must not be taken for another's.
     await search(this.#pid, () => missing.size === 0);
-    const isLate = deadline(HOLDERS_MS);
+    const isLate = processorLimit(HOLDERS_MS);
     const isOver = (): boolean => missing.size === 0 || isLate();
     for (const pid of missing.size === 0 ? [] : listPids(this.#procPath).reverse()) {
       if (isOver()) break;

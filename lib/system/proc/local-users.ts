@@ -1,6 +1,7 @@
 /** Whose the other ends of connections within this machine are, as Linux lists them in /proc/net. */
 import type net from 'node:net';
 import { isLoopback } from '../../util/addresses.js';
+import { processorLimit } from './proc.js';
 import { parseHexAddress, readTable } from './proc-net.js';
 
 /** Numbers of users, by the address and port of their sockets: `127.0.0.1 40000`. */
@@ -13,8 +14,8 @@ type Connection = Pick<net.Socket, 'remoteAddress' | 'remotePort' | 'localPort'>
 const MAX_WAITING = 512;
 
 /**
- * A table is left after this processor time of the process, in milliseconds: it also lists connections that were closed a minute ago.
- * A process that waits for a processor looks for longer: whose a connection is decides whether it is closed where too many wait.
+ * A table is left after this processor time, in milliseconds: it also lists connections that were closed a minute ago. Whose a
+ * connection is decides whether it is closed where too many wait.
  */
 const LOOK_MS = 1000;
 
@@ -59,11 +60,7 @@ export class LocalUsers {
 
 async function readUsers(procPath: string, port: number, lookMs: number): Promise<Users> {
   const users = new Map<string, string>();
-  const before = process.cpuUsage();
-  const isOver = (): boolean => {
-    const { user, system } = process.cpuUsage(before);
-    return (user + system) / 1000 >= lookMs;
-  };
+  const isOver = processorLimit(lookMs);
   for (const name of ['tcp', 'tcp6']) await addUsers(users, `${procPath}/net/${name}`, port, isOver);
   return users;
 }

@@ -3,7 +3,7 @@ import { promises as fs } from 'node:fs';
 import { endianness } from 'node:os';
 import { addressesOverlap, formatAddress, type HostPort } from '../../util/addresses.js';
 import { escapeText } from '../../util/escape.js';
-import { deadline, findHolder, listPids, programOf } from './proc.js';
+import { findHolder, listPids, processorLimit, programOf } from './proc.js';
 
 /** What a socket does. `queued`: the program that listens has not accepted the connection yet. */
 type SocketState = 'listening' | 'queued' | 'connected' | 'other';
@@ -178,8 +178,8 @@ const TABLES = {
 // Who has an address that is taken: from Linux' /proc, as far as this user may look there.
 
 interface AddressOwnerOptions {
-  /** How long other processes may be looked at, in milliseconds. Default 1000. This one is known however long it takes. */
-  readonly timeoutMs?: number;
+  /** The processor time for which other processes are looked at, in milliseconds. Default 1000. This one is known however long it takes. */
+  readonly limitMs?: number;
   /** Default `/proc`. */
   readonly procPath?: string;
   /** Whose address it is, where it is not a path. Default `tcp`. */
@@ -192,14 +192,14 @@ interface AddressOwnerOptions {
  */
 export async function findAddressOwner(
   address: HostPort | { readonly path: string },
-  { timeoutMs = 1000, procPath = '/proc', protocol = 'tcp' }: AddressOwnerOptions = {},
+  { limitMs = 1000, procPath = '/proc', protocol = 'tcp' }: AddressOwnerOptions = {},
 ): Promise<string | null> {
   const listeners = await findListeners(procPath, TABLES['path' in address ? 'path' : protocol]);
   const found = listeners.filter((listener) => isAt(listener, address));
   if (found.length === 0) return null;
   const names = new Set(found.map(({ inode }) => `socket:[${inode}]`));
   const isOwn = (await findHolder(procPath, [process.pid], names, () => false)) !== null;
-  const pid = isOwn ? process.pid : await findHolder(procPath, listPids(procPath), names, deadline(timeoutMs));
+  const pid = isOwn ? process.pid : await findHolder(procPath, listPids(procPath), names, processorLimit(limitMs));
   if (pid === process.pid) return 'this process';
   if (pid !== null) {
     const program = programOf(procPath, pid);

@@ -63,14 +63,14 @@ export async function findHolder(
   return null;
 }
 
+/** The processor time for which who has a file open is looked for, in milliseconds. */
+const OPENER_MS = 500;
+
 /** The number of another process that has the file at `path` open, by any of its names. Null where none is seen. Never rejects. */
-export async function findOpener(
-  path: string,
-  { timeoutMs = 500, proc = '/proc' }: { readonly timeoutMs?: number; readonly proc?: string } = {},
-): Promise<number | null> {
-  const isOver = deadline(timeoutMs);
-  const others = listPids(proc).filter((pid) => pid !== process.pid);
-  return findHolder(proc, others, await namesOf(path), isOver);
+export async function findOpener(path: string): Promise<number | null> {
+  const isOver = processorLimit(OPENER_MS);
+  const others = listPids('/proc').filter((pid) => pid !== process.pid);
+  return findHolder('/proc', others, await namesOf(path), isOver);
 }
 
 /** Whether a process has the file at `path` open. Never rejects. */
@@ -82,8 +82,14 @@ async function namesOf(path: string): Promise<ReadonlySet<string>> {
   return new Set([await fs.realpath(path).catch(() => path)]);
 }
 
-/** True from `timeoutMs` from now on. */
-export function deadline(timeoutMs: number): () => boolean {
-  const untilMs = performance.now() + timeoutMs;
-  return () => performance.now() >= untilMs;
+/**
+ * True once this process has used `limitMs` of processor time from now on. It is no limit by the clock: a process that waits for a
+ * processor would find nothing, and take what is there for missing.
+ */
+export function processorLimit(limitMs: number): () => boolean {
+  const before = process.cpuUsage();
+  return () => {
+    const { user, system } = process.cpuUsage(before);
+    return (user + system) / 1000 >= limitMs;
+  };
 }

@@ -8,7 +8,6 @@ import test, { type ExecutionContext } from 'ava';
 import { MAX_DATAGRAM_BYTES } from '../../../lib/codec/datagram-messages.js';
 import { parseForwardSpec } from '../../../lib/forward/spec.js';
 import type { ForwardStatus } from '../../../lib/status/types.js';
-import { findAddressOwner } from '../../../lib/system/proc/proc-net.js';
 import { temporaryFolder } from '../../helpers/files.js';
 import { connectedProxies, type ProxySetup, TestProxy } from '../../helpers/proxies.js';
 import { serialTestWith, testWith } from '../../helpers/test-with.js';
@@ -320,12 +319,7 @@ testWith('python')(
     });
 
     const holder = await UnixgramProgram.open(t, { at: path });
-    await t.throwsAsync(add(), {
-      code: 'address-in-use',
-      // On a busy machine a second may not be enough to find it.
-      message: /it is taken by (process \d+ \(python3[^)]*\)|another process)$/,
-    });
-    t.regex((await findAddressOwner({ path }, { timeoutMs: 20_000 })) ?? '', /^process \d+ \(python3[^)]*\)$/);
+    await t.throwsAsync(add(), { code: 'address-in-use', message: /it is taken by process \d+ \(python3[^)]*\)$/ });
     t.true(existsSync(path));
     await holder.close();
     t.true(existsSync(path));

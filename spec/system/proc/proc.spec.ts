@@ -55,9 +55,6 @@ function line(address: string, port: number, inode: number, { state = '0A', remo
 const procOf = (t: ExecutionContext, tcp: string, tcp6 = ''): string =>
   folderOf(t, { 'net/tcp': HEADER + tcp, 'net/tcp6': HEADER + tcp6 });
 
-/** Enough for a busy machine. */
-const PATIENT = { timeoutMs: 30_000 };
-
 /** Another process, `taker`, that listens on a TCP port and on a path. */
 async function takerOf(t: ExecutionContext) {
   const path = join(temporaryFolder(t), 'a b.sock');
@@ -76,11 +73,11 @@ test('another process is named that has an address or stands in its way, and is 
   const { port: ownPort } = await localServer(t, () => undefined);
   const taker = `process ${child.pid} (taker)`;
   for (const host of ['127.0.0.1', '0.0.0.0', '::', 'localhost'])
-    t.is(await findAddressOwner({ host, port }, PATIENT), taker, host);
-  t.is(await findAddressOwner({ host: '127.0.0.2', port }, PATIENT), null);
-  t.is(await findAddressOwner({ path }, PATIENT), taker);
-  t.is(await findAddressOwner({ path: `${path}x` }, PATIENT), null);
-  t.is(await findAddressOwner({ host: '127.0.0.1', port: ownPort }, PATIENT), 'this process');
+    t.is(await findAddressOwner({ host, port }), taker, host);
+  t.is(await findAddressOwner({ host: '127.0.0.2', port }), null);
+  t.is(await findAddressOwner({ path }), taker);
+  t.is(await findAddressOwner({ path: `${path}x` }), null);
+  t.is(await findAddressOwner({ host: '127.0.0.1', port: ownPort }), 'this process');
   const ports = new ListeningPorts();
   const look = () => ports.look((number) => number === port || number === ownPort);
   t.deepEqual(await look(), [{ port, host: '127.0.0.1', program: 'taker' }]);
@@ -94,8 +91,8 @@ test('whose an address is, as /proc has it: by its process, or its user; IPv6, a
   makeProcess(procPath, 100, 'other', [43, 1]);
   // Its name cannot forge a line.
   makeProcess(procPath, 200, 'a\n\u001b[2J', [2]);
-  const find = (host: string, port: number, timeoutMs = PATIENT.timeoutMs) =>
-    findAddressOwner({ host, port }, { procPath, timeoutMs });
+  const find = (host: string, port: number, limitMs?: number) =>
+    findAddressOwner({ host, port }, { procPath, ...(limitMs !== undefined && { limitMs }) });
   t.is(await find('127.0.0.1', 8080), 'a process of user 7', 'whose descriptors cannot be seen');
   t.is(await find('2001:DB8::5', 1), 'process 100 (other)');
   t.is(await find('2001:DB8::5', 1, 0), 'a process of user 7', 'without time to look');
@@ -109,7 +106,7 @@ test('this process is known without time to look, also behind a long table', asy
   const others = Array.from({ length: 2000 }, (_, index) => line(LOCAL, 1024 + index, index + 100));
   const procPath = procOf(t, others.join('') + line(LOCAL, 8080, 42));
   makeProcess(procPath, process.pid, 'vproxy', [42]);
-  t.is(await findAddressOwner({ host: '127.0.0.1', port: 8080 }, { procPath, timeoutMs: 0 }), 'this process');
+  t.is(await findAddressOwner({ host: '127.0.0.1', port: 8080 }, { procPath, limitMs: 0 }), 'this process');
 });
 
 test('a connection from the same port is no listener, and is found behind those of a busy machine', async (t) => {
@@ -117,7 +114,7 @@ test('a connection from the same port is no listener, and is found behind those 
   const connected = line(LOCAL, 60_001, 42, { state: '01', remote: `${LOCAL}:0016` });
   const procPath = procOf(t, closed.join('') + connected);
   makeProcess(procPath, 100, 'x', [42]);
-  t.is(await findAddressOwner({ host: '127.0.0.1', port: 60_001 }, { ...PATIENT, procPath }), null);
+  t.is(await findAddressOwner({ host: '127.0.0.1', port: 60_001 }, { procPath }), null);
   const found = (await findSockets(procPath, () => false)).filter(({ state }) => state === 'connected');
   t.deepEqual(
     found.map(({ address, remote }) => [address?.port, remote]),
