@@ -71,17 +71,24 @@ function describeNone(events: Events, channel: ChannelStatus, nowMs: number): Fi
   const shown = `${state}${detail === null ? '' : `: ${escapeText(detail)}`}`;
   const message = `no session, ${shown}${reason === null ? '' : ` (${escapeText(reason, 64)})`}`;
   if (state === 'auth-failed') return finding('session-auth', message);
-  if (state === 'opening' && !isTried) return finding('session-unanswered', message);
+  if (state === 'opening' ? !isTried : isQuiet(events, channel)) return finding('session-unanswered', message);
   const id = state === 'failed' ? 'session-failed' : 'session-waiting';
   return advice === null ? finding(id, message) : finding(id, message, advice);
 }
 
 /** The code with which the channel could not be opened last. */
-function lastCode(events: Events, { label }: ChannelStatus): string | null {
-  const isAbout = ({ event, fields }: Events[number]) => fields['channel'] === label && event.startsWith('channel-');
-  const code = events.findLast((event) => isAbout(event) && 'code' in event.fields)?.fields['code'];
+function lastCode(events: Events, channel: ChannelStatus): string | null {
+  const code = eventsOf(events, channel).findLast(({ fields }) => 'code' in fields)?.fields['code'];
   return typeof code === 'string' ? code : null;
 }
+
+/** Whether the channel is open, and has waited in vain for the first answer on it. */
+function isQuiet(events: Events, channel: ChannelStatus): boolean {
+  return channel.state === 'waiting' && 'skippedBytes' in (eventsOf(events, channel).at(-1)?.fields ?? {});
+}
+
+const eventsOf = (events: Events, { label }: ChannelStatus) =>
+  events.filter(({ event, fields }) => fields['channel'] === label && event.startsWith('channel-'));
 
 /** Several sessions in a row that ended soon, none of them long ago. */
 function unsteady({ history }: ChannelStatus, nowMs: number): Finding[] {
