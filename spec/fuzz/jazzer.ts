@@ -3,11 +3,11 @@
  * binary needs glibc 2.38. After `npm run build`, in a folder of its own with `npm i @jazzer.js/core`, PROJECT being here:
  *
  *     export VPROXY_FUZZ=frame-reader; mkdir found kept
- *     node PROJECT/dist/spec/fuzz/write-seeds.js $VPROXY_FUZZ seeds
+ *     node PROJECT/dist/spec/fuzz/search.js seeds $VPROXY_FUZZ seeds
  *     JAZZER="npx jazzer PROJECT/dist/spec/fuzz/jazzer.js --sync -i PROJECT/dist/lib -i PROJECT/dist/cli"
  *     $JAZZER found seeds -- -max_total_time=60 -max_len=1024
  *     $JAZZER kept found seeds -- -merge=1
- *     node PROJECT/dist/spec/fuzz/keep-found.js $VPROXY_FUZZ kept
+ *     node PROJECT/dist/spec/fuzz/search.js keep $VPROXY_FUZZ kept
  *
  * `found` gets the inputs that reach something new, `kept` the smallest set of them that reaches as much, and the last
  * line makes that the kept corpus. An input that fails is written to a file `crash-…` in the current folder.

@@ -9,7 +9,7 @@ import fc from 'fast-check';
 import { searchRuns } from '../helpers/searches.js';
 import { readCorpus } from './corpus.js';
 import { FUZZ_INPUTS } from './inputs/index.js';
-import { mutated } from './inputs/mutated.js';
+import { mutated } from './inputs/pieces.js';
 import { FUZZ_TARGETS, type FuzzTargetName } from './targets/index.js';
 
 const RUNS = process.env['LONG'] === '1' ? 40_000 : searchRuns(2000);

@@ -1,33 +1,26 @@
 /** For each fuzz target, inputs that get far into it. */
-import fc from 'fast-check';
+import type fc from 'fast-check';
 import type { FuzzTargetName } from '../targets/index.js';
-import { chunkInputs, groupInputs, socksInputs } from './egress-inputs.js';
-import { frameInputs, helloInputs, payloadInputs, recordInputs } from './frame-inputs.js';
-import { after, choice, decisions } from './pieces.js';
-import { scannerInputs, storageStreamInputs, wireInputs } from './storage-inputs.js';
-import { channelInputs, globInputs, hybridInputs, logInputs, xmlInputs } from './text-inputs.js';
-
-const lines = fc
-  .array(fc.constantFrom('\n', '\n\n', 'x', 'line\n', 'x'.repeat(130)), { maxLength: 12 })
-  .map((list) => Buffer.from(list.join('')));
+import * as others from './others.js';
+import * as protocol from './protocol.js';
 
 /** Inputs by target. */
 export const FUZZ_INPUTS: Readonly<Record<FuzzTargetName, fc.Arbitrary<Buffer>>> = {
-  'channel-text': channelInputs,
-  'egress-chunks': chunkInputs,
-  'egress-socks': socksInputs,
-  'emulator-link': storageStreamInputs,
-  'frame-reader': frameInputs,
-  glob: globInputs,
-  'group-names': groupInputs,
-  'hello-scanner': helloInputs,
-  'hybrid-vsock': hybridInputs,
-  'json-scanner': scannerInputs,
-  'line-buffer': after(choice(255), after(decisions(3), lines)),
-  'log-lines': logInputs,
-  payloads: payloadInputs,
-  'storage-wire': wireInputs,
-  'tls-records': recordInputs,
-  'wrapper-call': storageStreamInputs,
-  xml: xmlInputs,
+  'channel-text': others.channelInputs,
+  'egress-chunks': others.chunkInputs,
+  'egress-socks': others.socksInputs,
+  'emulator-link': others.storageStreamInputs,
+  'frame-reader': protocol.frameInputs,
+  glob: others.globInputs,
+  'group-names': others.groupInputs,
+  'hello-scanner': protocol.helloInputs,
+  'hybrid-vsock': others.hybridInputs,
+  'json-scanner': others.scannerInputs,
+  'line-buffer': others.lineInputs,
+  'log-lines': others.logInputs,
+  payloads: protocol.payloadInputs,
+  'storage-wire': others.wireInputs,
+  'tls-records': protocol.recordInputs,
+  'wrapper-call': others.storageStreamInputs,
+  xml: others.xmlInputs,
 };

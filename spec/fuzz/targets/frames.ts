@@ -1,9 +1,80 @@
-/** Reads frames from complete input, as simply as docs/protocol.md describes it: the reference for FrameReader. */
+/** The FrameReader against a plain reading of the same bytes, as docs/protocol.md describes it, in every split. */
+import assert from 'node:assert/strict';
 import { crc32 } from 'node:zlib';
-import { MAGIC } from '../../lib/codec/hello.js';
+import { FrameReader } from '../../../lib/codec/frame-reader.js';
+import { DataCheck } from '../../../lib/codec/header.js';
+import { decodeHello, MAGIC } from '../../../lib/codec/hello.js';
+import { VproxyError } from '../../../lib/errors.js';
+import { everySplit, FuzzInput, outcomeOf } from '../input.js';
+import { repairFrames } from '../repair-checks.js';
 
-/** The result of reading. */
-export interface Reading {
+/** The nonce of the peer whose HELLO means nothing in the middle of a session. */
+export const KNOWN_NONCE = 'a'.repeat(32);
+
+/** The nonce of the side that reads. */
+const READER_NONCE = 'd'.repeat(32);
+
+/** The tag of the direction: the CRC-32 of both nonces. */
+export const TAG = crc32(KNOWN_NONCE + READER_NONCE);
+
+const [ACCEPT, DATA, GOAWAY] = [5, 7, 14];
+
+/** Input: flags (1 `full`, 2 the handler reacts, 4 large DATA, 8 and 16 repair), sizes, frames. */
+export function fuzzFrameReader(bytes: Uint8Array): void {
+  const input = new FuzzInput(bytes);
+  const flags = input.byte();
+  const sizes = input.sizes();
+  const frames = input.rest();
+  const tag = flags & 1 ? null : TAG;
+  if (flags & 8) repairFrames(frames, (flags & 16) > 0, tag);
+  const options: OracleOptions = {
+    tag,
+    maxDataBytes: flags & 4 ? 131_072 : 4096,
+    judgeHello(payload) {
+      const outcome = outcomeOf(['protocol-error'], () => decodeHello(payload).nonce);
+      if ('code' in outcome) return 'invalid';
+      return outcome.value === KNOWN_NONCE ? 'known' : 'other';
+    },
+    react: (type) => (flags & 2 && type === ACCEPT ? 'throw' : flags & 2 && type === GOAWAY ? 'stop' : 'go on'),
+  };
+  const expected = readPlainly(frames, options);
+  for (const chunks of everySplit(frames, sizes)) assert.deepEqual(read(chunks, options), expected);
+}
+
+/** The result of a reader for these chunks. */
+function read(chunks: readonly Buffer[], { tag, maxDataBytes, react }: OracleOptions): Reading {
+  const calls: string[] = [];
+  const state = { isStopped: false };
+  const reader = new FrameReader({
+    handler: {
+      handleFrame(type, id, payload) {
+        calls.push(`${type} ${id} ${payload.toString('hex')}`);
+        const reaction = react(type);
+        if (reaction === 'throw') throw new VproxyError('protocol-error', 'the handler found something wrong');
+        if (reaction === 'stop') reader.stop();
+        state.isStopped ||= reaction === 'stop';
+      },
+      handleData(id, bytes) {
+        calls.push(`${DATA} ${id} ${bytes.toString('hex')}`);
+        return false;
+      },
+      handleHello: ({ nonce }) => nonce === KNOWN_NONCE,
+    },
+    check: new DataCheck(tag === null ? 'full' : 'frame', KNOWN_NONCE, READER_NONCE),
+    maxDataBytes,
+  });
+  for (const [index, chunk] of chunks.entries()) {
+    const outcome = outcomeOf(['peer-restarted', 'desync', 'protocol-error'], () => reader.push(chunk));
+    const end = 'code' in outcome ? outcome.code : state.isStopped ? 'stopped' : null;
+    if (end === null) continue;
+    if (end !== 'stopped') calls.push(end);
+    const rest = Buffer.concat([reader.takeRest(), ...chunks.slice(index + 1)]).toString('hex');
+    return { calls, end, rest, position: null };
+  }
+  return { calls, end: null, rest: null, position: [reader.isMidFrame, reader.sequence, reader.wholeBytes] };
+}
+
+interface Reading {
   /** What the handler was called with. */
   readonly calls: readonly string[];
   /** The code that ended it, `stopped`, or null at the end of the bytes. */
@@ -14,8 +85,7 @@ export interface Reading {
   readonly position: readonly [isMidFrame: boolean, sequence: number, wholeBytes: number] | null;
 }
 
-/** How to read. */
-export interface OracleOptions {
+interface OracleOptions {
   /** The tag of the direction in `frame`; null in `full`. */
   readonly tag: number | null;
   readonly maxDataBytes: number;
@@ -25,11 +95,11 @@ export interface OracleOptions {
   readonly react: (type: number) => 'stop' | 'throw' | 'go on';
 }
 
-const [HELLO, DATA, CREDIT, LAST] = [1, 7, 8, 17];
+const [HELLO, CREDIT, LAST] = [1, 8, 17];
 const OF_STREAM = new Set([4, 5, 6, 7, 9, 10, 11]);
 
-/** The reading of `bytes`. */
-export function readFrames(bytes: Buffer, options: OracleOptions): Reading {
+/** Reads frames from complete input. */
+function readPlainly(bytes: Buffer, options: OracleOptions): Reading {
   const { tag, maxDataBytes } = options;
   const calls: string[] = [];
   let sequence = 1;
@@ -39,24 +109,21 @@ export function readFrames(bytes: Buffer, options: OracleOptions): Reading {
     if (end !== 'stopped') calls.push(end);
     return { calls, end, rest: bytes.toString('hex', from), position: null };
   };
-  const open = (number: number): Reading => ({
-    calls,
-    end: null,
-    rest: null,
-    position: [true, number, at - helloBytes],
-  });
+  const unended = (isMidFrame: boolean): Reading => {
+    return { calls, end: null, rest: null, position: [isMidFrame, sequence, at - helloBytes] };
+  };
   while (at < bytes.length) {
     if (bytes[at] === 0) return ended('peer-restarted', at);
-    if (bytes.length < at + 16) return open(sequence);
+    if (bytes.length < at + 16) return unended(true);
     if (bytes[at] === 0xff) {
       if (!bytes.subarray(at, at + 16).equals(MAGIC)) return ended('desync', at);
       const header = at + 16;
-      if (bytes.length < header + 16) return open(sequence);
+      if (bytes.length < header + 16) return unended(true);
       const length = bytes.readUInt32BE(header + 8);
       const isHello = bytes[header] === HELLO && bytes[header + 1] === 0 && bytes.readUInt32BE(header + 4) === 0;
       if (!isHello || !isChecked(bytes, header, 0) || length === 0 || length > 4096) return ended('desync', header);
       const end = header + 16 + length;
-      if (bytes.length < end) return open(sequence);
+      if (bytes.length < end) return unended(true);
       const payload = bytes.subarray(header + 16, end);
       const verdict = crc32(payload) === bytes.readUInt32BE(header + 12) ? options.judgeHello(payload) : 'invalid';
       if (verdict === 'invalid') return ended('desync', end);
@@ -72,7 +139,7 @@ export function readFrames(bytes: Buffer, options: OracleOptions): Reading {
     const isTrailed = type === DATA && tag !== null;
     const payloadEnd = at + 16 + length;
     const end = payloadEnd + (isTrailed ? 4 : 0);
-    if (bytes.length < end) return open(sequence);
+    if (bytes.length < end) return unended(true);
     const payload = bytes.subarray(at + 16, payloadEnd);
     const trailer = isTrailed ? bytes.readUInt32BE(payloadEnd) : 0;
     const isRight = isTrailed ? trailer === (tag ^ sequence) >>> 0 : crc32(payload) === crc;
@@ -90,7 +157,7 @@ export function readFrames(bytes: Buffer, options: OracleOptions): Reading {
     }
     at = end;
   }
-  return { calls, end: null, rest: null, position: [false, sequence, at - helloBytes] };
+  return unended(false);
 }
 
 function breaksRule(type: number, id: number, length: number, maxDataBytes: number): boolean {

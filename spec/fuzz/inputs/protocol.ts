@@ -4,8 +4,8 @@ import { encodeFrame, FRAME_TYPE } from '../../../lib/codec/header.js';
 import { encodeHello, type Hello, MAGIC } from '../../../lib/codec/hello.js';
 import { DEFAULT_LIMITS, LIMIT_RANGES } from '../../../lib/codec/limits.js';
 import { repairFrames } from '../repair-checks.js';
-import { KNOWN_NONCE, TAG } from '../targets/frame-reader.js';
-import { after, choice, decisions, objects } from './pieces.js';
+import { KNOWN_NONCE, TAG } from '../targets/frames.js';
+import { choice, decisions, joined, many, objects, sizes } from './pieces.js';
 
 const hex32 = fc.constantFrom(KNOWN_NONCE, 'b'.repeat(32), 'c'.repeat(32));
 /** A HELLO of the peer whose nonce is known. */
@@ -56,20 +56,13 @@ const eightBytes = fc.uint8Array({ minLength: 8, maxLength: 8 }).map((bytes) => 
 
 /** A payload that fits a frame, or nearly. */
 const payload = fc.oneof(
-  open,
-  objects(reason),
-  goaway,
-  lists,
-  eightBytes,
+  ...[open, objects(reason), goaway, lists, eightBytes],
   fc.uint8Array({ maxLength: 60 }).map((bytes) => Buffer.from(bytes)),
   // What a restart leaves of a frame: its end is a flush.
   fc.uint8Array({ maxLength: 20 }).map((bytes) => Buffer.concat([bytes, Buffer.alloc(16)])),
 );
 
-const newline = Buffer.from('\n');
-const severalLists = fc
-  .array(lists, { maxLength: 4 })
-  .map((all) => Buffer.concat(all.flatMap((one) => [one, newline])));
+const severalLists = many(joined(lists, fc.constant(Buffer.from('\n'))), 4);
 /** More services than a peer may have, in lists that belong together. */
 const tooMany = Array.from({ length: 42 }, (_, list) => {
   const services = Array.from({ length: 100 }, (_, index) => `${list}.${index}`);
@@ -89,8 +82,8 @@ const chosen = [
 
 /** A payload after its choice. */
 export const payloadInputs = fc.oneof(
-  ...chosen.map((arbitrary, index) => after(fc.constant(Buffer.from([index])), arbitrary)),
-  after(choice(chosen.length - 1), payload),
+  ...chosen.map((arbitrary, index) => joined(fc.constant(Buffer.from([index])), arbitrary)),
+  joined(choice(chosen.length - 1), payload),
 );
 
 const helloFrame = (bytes: Buffer): Buffer => Buffer.concat([MAGIC, encodeFrame(1, 0, bytes, 0)]);
@@ -147,11 +140,9 @@ function encodePieces(list: readonly Piece[], tag: number | null): Buffer {
 /** Frames of an established session, in either level: the lowest bit of the flags says in which. */
 export const frameInputs = fc.oneof(
   ...[TAG, null].map((tag) =>
-    after(
-      decisions(31).map((bytes) => {
-        bytes[0] = tag === null ? (bytes[0] as number) | 1 : (bytes[0] as number) & ~1;
-        return bytes;
-      }),
+    joined(
+      fc.nat(15).map((flags) => Buffer.from([2 * flags + (tag === null ? 1 : 0)])),
+      sizes,
       pieces.map((list) => encodePieces(list, tag)),
     ),
   ),
@@ -160,20 +151,16 @@ export const frameInputs = fc.oneof(
 const NOISE = [MAGIC, MAGIC.subarray(0, 7), KNOWN, OTHER, OTHER.subarray(0, 40), Buffer.alloc(3)];
 
 /** Bytes among which there are HELLOs. */
-export const helloInputs = after(
+export const helloInputs = joined(
   decisions(1),
-  fc
-    .array(
-      fc.oneof(
-        fc.constantFrom(...NOISE),
-        helloPayload.map(helloFrame),
-        pieces.map((list) => encodePieces(list, null)),
-      ),
-      {
-        maxLength: 6,
-      },
-    )
-    .map((list) => Buffer.concat(list)),
+  many(
+    fc.oneof(
+      fc.constantFrom(...NOISE),
+      helloPayload.map(helloFrame),
+      pieces.map((list) => encodePieces(list, null)),
+    ),
+    6,
+  ),
 );
 
 const record = fc
@@ -191,16 +178,14 @@ const record = fc
   });
 
 /** Records of TLS, and what may come between them. */
-export const recordInputs = after(
+export const recordInputs = joined(
   decisions(1),
-  fc
-    .array(
-      fc.oneof(
-        { weight: 6, arbitrary: record },
-        { weight: 2, arbitrary: fc.constant(KNOWN) },
-        { weight: 1, arbitrary: fc.constantFrom(...NOISE) },
-      ),
-      { maxLength: 6 },
-    )
-    .map((list) => Buffer.concat(list)),
+  many(
+    fc.oneof(
+      { weight: 6, arbitrary: record },
+      { weight: 2, arbitrary: fc.constant(KNOWN) },
+      { weight: 1, arbitrary: fc.constantFrom(...NOISE) },
+    ),
+    6,
+  ),
 );
