@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { type ControlClient, connectControl } from '../../lib/control/client/client.js';
+import { connectControl } from '../../lib/control/client/client.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { echo, failureOf, localServer, openEcho, portOf, steeredPair } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
@@ -19,15 +19,14 @@ test('each method asks, changes and tells', async (t) => {
   t.like(await client.ping(), { channel: 'default' });
   t.like(await client.waitFor({ service: 'echo', timeoutS: 5 }), { label: 'default' });
 
-  const forward = await client.addForward({ direction: 'outgoing', spec: 'echo:0' });
-  t.like(await client.forwards(), [{ id: forward.id, endpoint: forward.endpoint }]);
-  const socket = await openEcho(t, portOf(forward.endpoint));
+  const { id: forward, endpoint } = await client.addForward({ direction: 'outgoing', spec: 'echo:0' });
+  t.like(await client.forwards(), [{ id: forward, endpoint }]);
+  const failure = failureOf(await openEcho(t, portOf(endpoint)));
   const [stream] = await client.streams();
-  t.like(stream, { channel: 'default', forward: forward.id, sentBytes: 1 });
-  const failure = failureOf(socket);
+  t.like(stream, { channel: 'default', forward, sentBytes: 1 });
   await client.closeStream('default', stream?.id ?? 0);
   await failure;
-  await client.removeForward(forward.id, { mode: 'now' });
+  await client.removeForward(forward, { mode: 'now' });
   t.deepEqual(await client.forwards(), []);
   const address = `unix-connect:${join(temporaryFolder(t), 'x')}`;
   t.like(await client.addChannel({ address, label: 'vm2', outgoing: ['ssh:127.0.0.1:0'] }), { label: 'vm2' });
@@ -74,27 +73,25 @@ test('events: those that were, those to come, and an end in order when nobody wa
   t.deepEqual(seen.slice(-2), ['listening', 'service-missing']);
 });
 
-test('events end with an error where the process goes without a word', async (t) => {
-  const path = join(temporaryFolder(t), 's');
-  const answer = 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n';
-  await localServer(t, (socket) => void socket.end(answer), { path });
-  const events = connectControl(path).events();
-  t.deepEqual((await events.next()).value, {} as never);
-  await t.throwsAsync(events.next(), { code: 'control-unavailable' });
-});
-
-test('nobody there, an orphaned file, and somebody who is no vproxy', async (t) => {
+test('nobody there, somebody who is no vproxy, and a process that goes without a word', async (t) => {
   const folder = temporaryFolder(t);
-  const unavailable = (client: ControlClient) => t.throwsAsync(client.status(), { code: 'control-unavailable' });
-  await unavailable(connectControl(join(folder, 'none')));
+  const unavailable = { code: 'control-unavailable' };
+  await t.throwsAsync(connectControl(join(folder, 'none')).status(), unavailable);
+  const clientOf = async (name: string, answer: string) => {
+    await localServer(t, (socket) => void socket.resume().end(answer), { path: join(folder, name) });
+    return connectControl(join(folder, name));
+  };
   const wrong = ['SSH-2.0-x\r\n\r\n', 'HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx', 'HTTP/1.1 404 No\r\n\r\n', ''];
   for (const [index, answer] of wrong.entries()) {
-    const path = join(folder, String(index));
-    await localServer(t, (socket) => void socket.resume().end(answer), { path });
-    await unavailable(connectControl(path));
-    const refused = await t.throwsAsync(connectControl(path).connect('ssh'), { code: 'control-unavailable' });
+    const client = await clientOf(`${index}`, answer);
+    await t.throwsAsync(client.status(), unavailable);
+    const refused = await t.throwsAsync(client.connect('ssh'), unavailable);
     t.true(refused.message.length < 200);
   }
+  const cut = await clientOf('cut', 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n');
+  const events = cut.events();
+  t.deepEqual((await events.next()).value, {} as never);
+  await t.throwsAsync(events.next(), unavailable);
 });
 
 async function streamTo(t: ExecutionContext, handle: Parameters<typeof localServer>[1]) {
@@ -108,17 +105,12 @@ async function streamTo(t: ExecutionContext, handle: Parameters<typeof localServ
 test('a stream goes on one way when the other has ended', async (t) => {
   let got = '';
   const { stream } = await streamTo(t, (socket) => {
+    socket.on('data', (chunk: Buffer) => (got += chunk.toString())).on('end', () => socket.destroy());
     socket.end('bye');
-    socket.on('data', (chunk: Buffer) => {
-      got += chunk.toString();
-    });
-    socket.on('end', () => socket.destroy());
   });
-  const [bytes] = (await once(stream, 'data')) as [Buffer];
-  t.is(bytes.toString(), 'bye');
+  t.is(String((await once(stream, 'data'))[0]), 'bye');
   await once(stream.resume(), 'end');
-  stream.end('still here');
-  await once(stream, 'close');
+  await once(stream.end('still here'), 'close');
   t.is(stream.errored, null);
   await eventually(() => got === 'still here');
 });
@@ -127,9 +119,7 @@ for (const hasEnded of [false, true]) {
   test(`a reset is an error with its code, also ${hasEnded ? 'after' : 'before'} the end of this side`, async (t) => {
     const { stream } = await streamTo(t, (socket) => {
       socket.write('x');
-      const reset = () => socket.resetAndDestroy();
-      if (hasEnded) socket.resume().once('end', reset);
-      else socket.once('data', reset);
+      socket.resume().once(hasEnded ? 'end' : 'data', () => socket.resetAndDestroy());
     });
     await once(stream, 'data');
     stream.on('data', () => undefined);
@@ -151,6 +141,5 @@ test('a stream that is given up is reset as soon as more comes', async (t) => {
   });
   await once(stream, 'data');
   stream.destroy();
-  const event = await here.event('stream-reset');
-  t.is(event.fields['service'], 'x');
+  t.is((await here.event('stream-reset')).fields['service'], 'x');
 });

@@ -53,54 +53,49 @@ test('a program that is attached resets its stream when it goes; of another one 
   }
 });
 
-test('what comes in one piece with the request belongs to the stream', async (t) => {
+test('what comes in one piece with the request belongs to the stream; another protocol, or path, is not upgraded', async (t) => {
   const { path } = await setUp(t, echo);
-  const socket = localSocket(t, { path });
-  socket.end(
-    'GET /v1/connect?service=x HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: vproxy-stream\r\n\r\nhello',
-  );
-  const [header, ...rest] = (await readToEnd(socket)).toString().split('\r\n\r\n');
+  const answerOf = async (url: string, protocol: string, more = '') => {
+    const socket = localSocket(t, { path });
+    socket.write(`GET ${url} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: ${protocol}\r\n\r\n${more}`);
+    if (more !== '') socket.end();
+    return (await readToEnd(socket)).toString();
+  };
   t.regex(
-    header ?? '',
-    /^HTTP\/1.1 101 .*\r\nConnection: Upgrade\r\nUpgrade: vproxy-stream\r\nVproxy-Stream: default\/\d+\r\nVproxy-End: \/v1\/connect\/1$/s,
+    await answerOf('/v1/connect?service=x', 'vproxy-stream', 'hello'),
+    /^HTTP\/1.1 101 .*\r\nConnection: Upgrade\r\nUpgrade: vproxy-stream\r\nVproxy-Stream: default\/\d+\r\nVproxy-End: \/v1\/connect\/1\r\n\r\nhello$/s,
   );
-  t.deepEqual(rest, ['hello']);
+  const refused = /^HTTP\/1.1 400 Bad Request\r\n.*\r\n\r\n\{"error".*\}\n$/s;
+  t.regex(await answerOf('/v1/connect?service=x', 'websocket'), refused);
+  t.regex(await answerOf('/v1/status', 'vproxy-stream'), refused);
 });
 
-test('a reset of the stream closes the connection at once', async (t) => {
-  const setup = await setUp(t, (socket) => socket.once('data', () => socket.resetAndDestroy()));
-  const socket = await openStream(t, setup.path, 'service=x');
-  const ended = once(socket, 'end');
-  socket.resume().write('x');
-  await ended;
-  await noStreams(setup);
-  t.is(setup.a.proxy.channel('default').totals.streamsFailed, 1);
-});
-
-test('how a stream has ended is told by its number', async (t) => {
+test('a reset of the stream closes the connection at once, and how a stream has ended is told by its number', async (t) => {
   const setup = await setUp(t, (socket) => {
     socket.once('data', (chunk: Buffer) => {
       if (chunk.toString() === 'reset') socket.resetAndDestroy();
       else socket.end();
     });
   });
-  const tell = async (id: number) => (await setup.ask('GET', `/v1/connect/${id}`)).body;
-  for (const end of ['reset', 'end']) {
+  const tell = async (id: number) => (await setup.ask('GET', `/v1/connect/${id}`)).body as StreamEnd;
+  for (const [id, end] of [
+    [1, 'reset'],
+    [2, 'end'],
+  ] as const) {
     const socket = await openStream(t, setup.path, 'service=x');
-    const id = end === 'reset' ? 1 : 2;
     t.deepEqual(await tell(id), { state: 'open', error: null });
     const ended = once(socket.resume(), 'end');
     socket.write(end);
     await ended;
     socket.end();
-    if (end === 'end') await noStreams(setup);
+    await noStreams(setup);
   }
-  const { state, error } = (await tell(1)) as StreamEnd;
-  t.is(state, 'reset');
-  t.is(error?.code, 'local-error');
+  const { state, error } = await tell(1);
+  t.deepEqual([state, error?.code], ['reset', 'local-error']);
   t.regex(error?.message ?? '', /^stream \d+ to x was reset: .*ECONNRESET/);
-  await eventually(async () => ((await tell(2)) as StreamEnd).state === 'ended');
+  await eventually(async () => (await tell(2)).state === 'ended');
   t.is((await setup.ask('GET', '/v1/connect/3')).status, 404);
+  t.is(setup.a.proxy.channel('default').totals.streamsFailed, 1);
 });
 
 test('a target that reads no more still gives its whole answer, whatever is written to it', async (t) => {
@@ -145,28 +140,17 @@ test('a reader that does not read stops its own stream, and nothing else', async
 
 test('a stream that cannot be had is refused with the reason', async (t) => {
   const setup = await setUp(t, '127.0.0.1:1');
-  const ask = async (query: string) => {
+  for (const [query, ...wanted] of [
+    ['service=x', 503, 'connect-refused', undefined],
+    ['service=nothing', 503, 'unknown-service', undefined],
+    ['service=x&channel=vm7', 404, 'not-found', undefined],
+    ['', 400, 'bad-argument', 'service'],
+    ['service=x&colour=red', 400, 'bad-argument', 'colour'],
+  ] as const) {
     const answer = await askForStream(t, setup.path, query);
     if (!('status' in answer)) throw new Error('it was granted');
     const { error } = JSON.parse(answer.text) as { error: { code: string; field?: string } };
-    return [answer.status, error.code, error.field];
-  };
-  t.deepEqual(await ask('service=x'), [503, 'connect-refused', undefined]);
-  t.deepEqual(await ask('service=nothing'), [503, 'unknown-service', undefined]);
-  t.deepEqual(await ask('service=x&channel=vm7'), [404, 'not-found', undefined]);
-  t.deepEqual(await ask(''), [400, 'bad-argument', 'service']);
-  t.deepEqual(await ask('service=x&colour=red'), [400, 'bad-argument', 'colour']);
-});
-
-test('another protocol, or another path, is not upgraded', async (t) => {
-  const { path } = await setUp(t, echo);
-  for (const [url, protocol] of [
-    ['/v1/connect?service=x', 'websocket'],
-    ['/v1/status', 'vproxy-stream'],
-  ]) {
-    const socket = localSocket(t, { path });
-    socket.write(`GET ${url} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: ${protocol}\r\n\r\n`);
-    t.regex((await readToEnd(socket)).toString(), /^HTTP\/1.1 400 Bad Request\r\n.*\r\n\r\n\{"error".*\}\n$/s);
+    t.deepEqual([answer.status, error.code, error.field], wanted, query);
   }
 });
 

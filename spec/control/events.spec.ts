@@ -38,30 +38,26 @@ function collect(response: IncomingMessage): ControlEvent[] {
   return events;
 }
 
-const parse = (text: string): ControlEvent[] =>
-  text
-    .split('\n')
-    .filter((line) => line !== '')
-    .map((line) => JSON.parse(line) as ControlEvent);
+/** A control server of a proxy that has not begun. */
+async function setUp(t: ExecutionContext) {
+  const { proxy } = new TestProxy(t, `unix-listen:${join(temporaryFolder(t), 'c')}`, { label: 'vm1' });
+  return { proxy, ...(await startControl(t, proxy)) };
+}
 
-test('the events of the proxy are there with number, time and the label of their channel', async (t) => {
-  const folder = temporaryFolder(t);
-  const { proxy } = new TestProxy(t, `unix-listen:${join(folder, 'c')}`, { label: 'vm1' });
-  const { ask } = await startControl(t, proxy);
+test('the events of the proxy are there with number, time and the label of their channel: the last 500, or as many as are asked for', async (t) => {
+  const { proxy, ask, server } = await setUp(t);
   await proxy.start();
-  const { text, headers } = await ask('GET', '/v1/events?follow=false');
-  t.is(headers['content-type'], 'application/x-ndjson');
-  const [first] = parse(text);
+  const past = async (query: string) => {
+    const { text, headers } = await ask('GET', `/v1/events?follow=false${query}`);
+    t.is(headers['content-type'], 'application/x-ndjson');
+    const lines = text.split('\n').filter((line) => line !== '');
+    return lines.map((line) => JSON.parse(line) as ControlEvent);
+  };
+  const [first] = await past('');
   t.like(first, { seq: 1, level: 'info', event: 'channel-listening', fields: { channel: 'vm1' } });
   t.false(Number.isNaN(Date.parse(first?.time ?? '')));
-});
-
-test('a replay gives as many of the last events as are asked for, of 500 at most', async (t) => {
-  const { proxy } = new TestProxy(t, `unix-listen:${join(temporaryFolder(t), 'c')}`);
-  const { ask, server } = await startControl(t, proxy);
-  for (let number = 1; number <= 700; number += 1) server.record(event('tick'));
-  const seqs = async (query: string) =>
-    parse((await ask('GET', `/v1/events?follow=false${query}`)).text).map(({ seq }) => seq);
+  for (let number = 2; number <= 700; number += 1) server.record(event('tick'));
+  const seqs = async (query: string) => (await past(query)).map(({ seq }) => seq);
   t.deepEqual(await seqs('&replay=2'), [699, 700]);
   t.deepEqual(await seqs('&replay=0'), []);
   const all = await seqs('');
@@ -70,8 +66,7 @@ test('a replay gives as many of the last events as are asked for, of 500 at most
 
 // Serial: it measures the memory of the whole process.
 test.serial('who does not read loses events, is told how many, and gets what is there then', async (t) => {
-  const { proxy } = new TestProxy(t, `unix-listen:${join(temporaryFolder(t), 'c')}`);
-  const { server, path } = await startControl(t, proxy);
+  const { server, path } = await setUp(t);
   const response = await openEvents(t, path);
   const before = await heapBytes();
   const count = 20_000;
@@ -94,8 +89,7 @@ test.serial('who does not read loses events, is told how many, and gets what is 
 });
 
 test('the answer to who follows ends in order when the server does', async (t) => {
-  const { proxy } = new TestProxy(t, `unix-listen:${join(temporaryFolder(t), 'c')}`);
-  const { server, path } = await startControl(t, proxy);
+  const { server, path } = await setUp(t);
   const response = await openEvents(t, path);
   response.resume();
   const ended = once(response, 'end');

@@ -6,21 +6,21 @@ import test from 'ava';
 import { MAX_CONNECTIONS, REQUEST_TIMEOUT_MS } from '../../lib/control/server/http-service.js';
 import { besideStream, openConnection, post, readUntilClosed, startControl } from '../helpers/control.js';
 import { temporaryFolder } from '../helpers/files.js';
-import { readToEnd, TestProxy } from '../helpers/proxies.js';
+import { answerTo, readToEnd, TestProxy } from '../helpers/proxies.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
-test('a body that is said to be huge is refused before it comes', async (t) => {
-  const { path, isUnharmed } = await besideStream(t);
-  const socket = await openConnection(t, path);
-  socket.write(post('/v1/forwards', 'Content-Length: 99999999999'));
-  await eventually(() => socket.bytesRead > 0, { what: 'the answer' });
-  socket.end();
-  t.regex(await readUntilClosed(socket), /^HTTP\/1.1 413 .*\r\nConnection: close\r\n.*"code":"bad-argument"/s);
-  t.true(await isUnharmed());
-});
+const get = (path: string): string => `GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`;
+const upgrade = (service: string): string =>
+  `GET /v1/connect?service=${service} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: vproxy-stream\r\n\r\n`;
 
-test('a body that becomes huge is refused, and read no further than a bound', async (t) => {
-  const { path, isUnharmed } = await besideStream(t);
+test('a body that becomes huge is refused, and read no further than a bound; so is one that is said to be, and brackets', async (t) => {
+  const { path, ask, isUnharmed } = await besideStream(t);
+  const announced = await openConnection(t, path);
+  announced.write(post('/v1/forwards', 'Content-Length: 99999999999'));
+  await eventually(() => announced.bytesRead > 0, { what: 'the answer' });
+  announced.end();
+  t.regex(await readUntilClosed(announced), /^HTTP\/1.1 413 .*\r\nConnection: close\r\n.*"code":"bad-argument"/s);
+
   const socket = await openConnection(t, path);
   const answer = readUntilClosed(socket);
   socket.write(post('/v1/forwards', 'Transfer-Encoding: chunked'));
@@ -32,25 +32,22 @@ test('a body that becomes huge is refused, and read no further than a bound', as
   }
   t.regex(await answer, /^HTTP\/1.1 413 /);
   t.true(writtenBytes < 16 * 1024 * 1024, String(writtenBytes));
-  t.true(await isUnharmed());
-});
 
-test('brackets without end are no JSON, or too long', async (t) => {
-  const { ask, isUnharmed } = await besideStream(t);
   const deep = (depth: number) => `{"spec":${'['.repeat(depth)}${']'.repeat(depth)}}`;
-  t.is((await ask('POST', '/v1/forwards', { text: deep(100_000) })).status, 413);
-  t.is((await ask('POST', '/v1/forwards', { text: deep(32_000) })).status, 400);
-  t.is((await ask('POST', '/v1/forwards', { text: '['.repeat(65_000) })).status, 400);
-  t.is((await ask('POST', '/v1/forwards', { text: `{"direction":"outgoing","spec":${deep(30_000)}}` })).status, 400);
+  const wrong = [deep(100_000), deep(32_000), '['.repeat(65_000), `{"direction":"outgoing","spec":${deep(30_000)}}`];
+  const answers = await Promise.all(wrong.map((text) => ask('POST', '/v1/forwards', { text })));
+  t.deepEqual(
+    answers.map(({ status }) => status),
+    [413, 400, 400, 400],
+  );
   t.true(await isUnharmed());
 });
 
 test('a request is asked to go on only where its body will be read', async (t) => {
   const { path } = await besideStream(t);
   const small = await openConnection(t, path);
-  small.write(post('/v1/drain', 'Content-Length: 2\r\nExpect: 100-continue\r\nConnection: close'));
-  const [first] = (await once(small, 'data')) as [Buffer];
-  t.is(first.toString(), 'HTTP/1.1 100 Continue\r\n\r\n');
+  const request = post('/v1/drain', 'Content-Length: 2\r\nExpect: 100-continue\r\nConnection: close');
+  t.is(await answerTo(small, request), 'HTTP/1.1 100 Continue\r\n\r\n');
   small.write('{}');
   t.regex(await readUntilClosed(small), /^HTTP\/1.1 202 /);
   const large = await openConnection(t, path);
@@ -58,13 +55,10 @@ test('a request is asked to go on only where its body will be read', async (t) =
   t.regex(await readUntilClosed(large), /^HTTP\/1.1 413 /);
 });
 
-for (const [name, text] of [
-  ['the header', 'GET /v1/status HTTP/1.1\r\nHost: '],
-  ['the body', `${post('/v1/ping', 'Content-Length: 20')}{"chan`],
-  ['anything', ''],
-] as const) {
-  test(`who takes too long for ${name} is cut off`, async (t) => {
-    const { path, clock, isUnharmed } = await besideStream(t);
+test('who takes too long for the header, the body, or anything, is cut off', async (t) => {
+  const beginnings = ['GET /v1/status HTTP/1.1\r\nHost: ', `${post('/v1/ping', 'Content-Length: 20')}{"chan`, ''];
+  const { path, clock, isUnharmed } = await besideStream(t);
+  for (const text of beginnings) {
     const socket = await openConnection(t, path);
     socket.write(text);
     t.true(await isUnharmed());
@@ -75,26 +69,18 @@ for (const [name, text] of [
     clock.advance(1);
     t.is(await closed, '');
     t.true(await isUnharmed());
-  });
-}
-
-test('who sends requests without waiting for answers is cut off', async (t) => {
-  const { path, isUnharmed } = await besideStream(t);
-  const socket = await openConnection(t, path);
-  const closed = readUntilClosed(socket);
-  socket.write('GET /v1/wait?service=nothing HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(5000));
-  t.is(await closed, '');
-  t.true(await isUnharmed());
+  }
 });
 
-test('one connection can ask again and again', async (t) => {
-  const { path } = await besideStream(t);
+test('one connection can ask again and again, but not without waiting for answers', async (t) => {
+  const { path, isUnharmed } = await besideStream(t);
   const socket = await openConnection(t, path);
-  for (let count = 0; count < 50; count += 1) {
-    const answer = once(socket, 'data') as Promise<[Buffer]>;
-    socket.write('GET /v1/forwards HTTP/1.1\r\nHost: x\r\n\r\n');
-    t.regex((await answer)[0].toString(), /^HTTP\/1.1 200 /);
-  }
+  for (let count = 0; count < 50; count += 1) t.regex(await answerTo(socket, get('/v1/forwards')), /^HTTP\/1.1 200 /);
+  const impatient = await openConnection(t, path);
+  const closed = readUntilClosed(impatient);
+  impatient.write(get('/v1/wait?service=nothing').repeat(5000));
+  t.is(await closed, '');
+  t.true(await isUnharmed());
 });
 
 test('what is no HTTP is answered and cut off', async (t) => {
@@ -104,7 +90,7 @@ test('what is no HTTP is answered and cut off', async (t) => {
     ['\x16\x03\x01\x02\x00\x01\x00', /^HTTP\/1.1 400 /],
     ['GET /v1/status HTTP/1.1\r\n\r\n', /^HTTP\/1.1 400 /],
     [`GET /v1/status HTTP/1.1\r\nHost: ${'x'.repeat(20_000)}\r\n\r\n`, /^HTTP\/1.1 431 .*too long/s],
-    [`GET /${'x'.repeat(20_000)} HTTP/1.1\r\nHost: x\r\n\r\n`, /^HTTP\/1.1 431 /],
+    [get(`/${'x'.repeat(20_000)}`), /^HTTP\/1.1 431 /],
     ['GET /v1/status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n\x00\x01garbage', /^HTTP\/1.1 (200|400) /],
     [post('/v1/ping', 'Content-Length: 2\r\nTransfer-Encoding: chunked'), /^HTTP\/1.1 400 /],
     [post('/v1/ping', 'Content-Length: -2'), /^HTTP\/1.1 400 /],
@@ -118,12 +104,18 @@ test('what is no HTTP is answered and cut off', async (t) => {
 
 // Connections.
 
-test('a handler may take longer than a request', async (t) => {
+test('a handler may take longer than a request, and many who wait are no reason to warn', async (t) => {
+  const warnings: Error[] = [];
+  const onWarning = (warning: Error) => void warnings.push(warning);
+  process.on('warning', onWarning);
+  t.teardown(() => process.off('warning', onWarning));
   const { ask, clock } = await besideStream(t);
-  const waiting = ask('GET', '/v1/wait?service=nothing&timeout=0.5');
+  const wait = () => ask('GET', '/v1/wait?service=nothing&timeout=0.5');
+  const waiting = Array.from({ length: 40 }, wait);
   await new Promise((resolve) => setImmediate(resolve));
   clock.advance(REQUEST_TIMEOUT_MS);
-  t.is((await waiting).status, 503);
+  for (const { status } of await Promise.all(waiting)) t.is(status, 503);
+  t.deepEqual(warnings, []);
 });
 
 test('hundreds of connections leave room for those who ask', async (t) => {
@@ -146,8 +138,7 @@ test('connections under way are not given up for new ones, which are refused the
   const followers: net.Socket[] = [];
   for (let count = 0; count < MAX_CONNECTIONS; count += 1) {
     const socket = await openConnection(t, path);
-    socket.write('GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n');
-    await once(socket, 'data');
+    await answerTo(socket, get('/v1/events'));
     followers.push(socket);
   }
   await t.throwsAsync(ask('GET', '/v1/status'));
@@ -156,35 +147,14 @@ test('connections under way are not given up for new ones, which are refused the
   t.is((await eventually(() => ask('GET', '/v1/status'), { what: 'room for one' })).status, 200);
 });
 
-test('many who wait are no reason to warn', async (t) => {
-  const warnings: Error[] = [];
-  const onWarning = (warning: Error) => void warnings.push(warning);
-  process.on('warning', onWarning);
-  t.teardown(() => process.off('warning', onWarning));
-  const { ask } = await besideStream(t);
-  const answers = await Promise.all(
-    Array.from({ length: 40 }, () => ask('GET', '/v1/wait?service=nothing&timeout=0.1')),
-  );
-  t.deepEqual([...new Set(answers.map(({ status }) => status))], [503]);
-  t.deepEqual(warnings, []);
-});
-
 test('a connection that dies at any moment is nobody’s failure', async (t) => {
   const { path, isUnharmed } = await besideStream(t);
-  const beginnings = [
-    '',
-    'GET /v1/sta',
-    'GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n',
-    'GET /v1/streams HTTP/1.1\r\nHost: x\r\n\r\n',
-    'GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n',
-    'GET /v1/wait?service=nothing HTTP/1.1\r\nHost: x\r\n\r\n',
-    'GET /v1/connect?service=echo HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: vproxy-stream\r\n\r\n',
-    'GET /v1/connect?service=x HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: vproxy-stream\r\n\r\nhello',
-    `${post('/v1/ping', 'Content-Length: 20')}{"chan`,
-    `${post('/v1/ping', 'Content-Length: 2')}{}`,
+  for (const text of [
+    ...['', 'GET /v1/sta', get('/v1/status'), get('/v1/streams'), get('/v1/events'), get('/v1/wait?service=nothing')],
+    ...[upgrade('echo'), `${upgrade('x')}hello`],
+    ...[`${post('/v1/ping', 'Content-Length: 20')}{"chan`, `${post('/v1/ping', 'Content-Length: 2')}{}`],
     post('/v1/ping', 'Content-Length: 99999999'),
-  ];
-  for (const text of beginnings) {
+  ]) {
     for (const isAtOnce of [true, false]) {
       const socket = await openConnection(t, path);
       socket.write(text);
@@ -202,7 +172,7 @@ test('who asked to be told, and has gone, is not waited for', async (t) => {
   await ask('GET', '/v1/status');
   const before = clock.pending;
   const socket = await openConnection(t, path);
-  socket.write('GET /v1/wait HTTP/1.1\r\nHost: x\r\n\r\n');
+  socket.write(get('/v1/wait'));
   await eventually(() => clock.pending > before, { what: 'the waiting' });
   socket.destroy();
   await eventually(() => clock.pending === before, { what: 'the end of the waiting' });
@@ -214,9 +184,7 @@ test('connections that became streams and say nothing keep nobody from asking', 
   const sockets: net.Socket[] = [];
   for (let count = 0; count < MAX_CONNECTIONS + 20; count += 1) {
     const socket = await openConnection(t, path);
-    socket.write(
-      'GET /v1/connect?service=echo HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: vproxy-stream\r\n\r\n',
-    );
+    socket.write(upgrade('echo'));
     sockets.push(socket);
   }
   await eventually(() => sockets.every(({ bytesRead }) => bytesRead > 0), { what: 'all streams' });

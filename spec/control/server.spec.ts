@@ -2,13 +2,13 @@
 
 import { once } from 'node:events';
 import { readFileSync, statSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import * as z from 'zod';
 import { describeRoutes } from '../../lib/control/routes/openapi.js';
 import { ROUTES } from '../../lib/control/routes/table.js';
 import { HttpService, REQUEST_TIMEOUT_MS } from '../../lib/control/server/http-service.js';
-import { ERROR_CODES, VproxyError } from '../../lib/errors.js';
+import { VproxyError } from '../../lib/errors.js';
 import type { ErrorBody } from '../../lib/status/types.js';
 import { deferred } from '../../lib/util/concurrency.js';
 import {
@@ -20,7 +20,7 @@ import {
   startControl,
   type TestRequest,
 } from '../helpers/control.js';
-import { PROJECT_ROOT, temporaryFolder, writeKeyFile } from '../helpers/files.js';
+import { PROJECT_ROOT, staticImports, temporaryFolder, writeKeyFile } from '../helpers/files.js';
 import { echo, localServer, openEcho, readToEnd, steeredPair, TestProxy } from '../helpers/proxies.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
@@ -40,79 +40,60 @@ test('the socket is its owner’s alone', async (t) => {
   t.is(statSync(path).mode & 0o777, 0o600);
 });
 
-test('a channel is added with keys and permissions of its own, or with those of the process', async (t) => {
+test('a channel is added with all that a file can say of one, or as the process says; its rules and storage are merged', async (t) => {
   const { folder, add, optionsOf, process: steered } = await alone(t);
+  const at = (name: string) => join(folder, name);
   const key = writeKeyFile(folder, 'own.key', '1f');
-  steered.channelDefaults = { exec: { commands: 'any' }, copy: { root: null } };
+  const everything = { exec: { commands: 'any' }, copy: { root: null } } as const;
+  steered.channelDefaults = {
+    ...{ ...everything, insecure: true, storage: { parallel: 2, runtimeDirectory: folder } },
+    policies: { ssh: { streams: 3, bytesPerSecond: 2000 }, web: { streams: 1 } },
+  };
   t.is((await add('a', {})).status, 201);
-  t.like(optionsOf('a'), { exec: { commands: 'any' }, copy: { root: null } });
-  const own = { keys: [key], allowExec: ['/usr/bin/uname'], allowCopy: folder };
-  t.is((await add('b', own)).status, 201);
-  t.like(optionsOf('b'), { keyFiles: [key], exec: { commands: ['/usr/bin/uname'] }, copy: { root: folder } });
-  t.is((await add('c', { allowExec: false, allowCopy: false })).status, 201);
-  t.like(optionsOf('c'), { exec: null, copy: null });
+  t.like(optionsOf('a'), everything);
+  const { status, text } = await add('b', {
+    ...{ insecure: false, peerAddress: true, deadAfterS: 0, waitS: 0.5, storage: { socket: at('s') } },
+    ...{ keys: [key], allowExec: ['/usr/bin/uname'], allowCopy: folder },
+    services: { ssh: { streams: 2, idleTimeoutS: 0.5 + 1, channels: ['a', 'b'] }, db: { opensPerSecond: 0.5 } },
+    outgoing: [`*:vsock-mux:${at('v')},1=own`],
+    vsockPorts: { 1: 'ssh', 22: 'ssh' },
+  });
+  t.is(status, 201, text);
+  const made = optionsOf('b');
+  t.like(made, {
+    ...{ insecure: false, peerAddress: true, deadAfterMs: null, waitMs: 500 },
+    ...{ keyFiles: [key], exec: { commands: ['/usr/bin/uname'] }, copy: { root: folder } },
+    policies: {
+      ssh: { streams: 2, bytesPerSecond: 2000, idleTimeoutMs: 1500, channels: ['a', 'b'] },
+      ...{ web: { streams: 1 }, db: { opensPerSecond: 0.5 } },
+    },
+    storage: { isAllowed: true, socketPath: at('s'), parallel: 2, runtimeDirectory: folder },
+  });
+  t.like(made?.forwards?.[0]?.endpoint, { services: { 1: 'own', 22: 'ssh' } });
+  t.is((await add('c', { allowExec: false, allowCopy: false, storage: false })).status, 201);
+  t.like(optionsOf('c'), { exec: null, copy: null, storage: { isAllowed: false, runtimeDirectory: folder } });
 
   for (const [more, status, field] of [
     [{ keys: ['own.key'] }, 400, 'keys[0]'],
     [{ keys: [key, '1f'.repeat(32)] }, 400, 'keys[1]'],
-    [{ keys: [join(folder, 'none')] }, 422, undefined],
+    [{ keys: [at('none')] }, 422, undefined],
     [{ allowExec: ['uname'] }, 400, 'allowExec'],
     [{ allowCopy: '/srv/..' }, 400, 'allowCopy'],
-    [{ allowCopy: join(folder, 'none') }, 400, undefined],
-    [{ address: 'tcp-connect:192.0.2.1:7000' }, 400, undefined],
+    [{ allowCopy: at('none') }, 400, undefined],
+    [{ address: 'tcp-connect:192.0.2.1:7000', insecure: false }, 400, undefined],
   ] as const) {
     const { status: got, body, text } = await add('d', more);
-    t.is(got, status, text);
-    t.is((body as { error: { field?: string } }).error.field, field, text);
+    t.deepEqual([got, (body as ErrorBody).error.field], [status, field], text);
     t.notRegex(text, /(1f){8}/);
   }
   t.is(optionsOf('d'), undefined);
 });
 
-test('a channel is added with all that a file can say of one; rules and storage are merged with those of the process', async (t) => {
-  const { folder, add, ask, optionsOf, process: steered } = await alone(t);
-  steered.channelDefaults = {
-    insecure: true,
-    policies: { ssh: { streams: 3, bytesPerSecond: 2000 }, web: { streams: 1 } },
-    storage: { parallel: 2, runtimeDirectory: folder },
-  };
-  const body = {
-    insecure: false,
-    peerAddress: true,
-    deadAfterS: 0,
-    waitS: 0.5,
-    services: { ssh: { streams: 2, idleTimeoutS: 0.5 + 1, channels: ['a', 'b'] }, db: { opensPerSecond: 0.5 } },
-    storage: { socket: join(folder, 's') },
-    outgoing: [`*:vsock-mux:${join(folder, 'v')},1=own`],
-    vsockPorts: { 1: 'ssh', 22: 'ssh' },
-  };
-  const { status, text } = await add('a', body);
-  t.is(status, 201, text);
-  const made = optionsOf('a');
-  t.like(made, {
-    insecure: false,
-    peerAddress: true,
-    deadAfterMs: null,
-    waitMs: 500,
-    policies: {
-      ssh: { streams: 2, bytesPerSecond: 2000, idleTimeoutMs: 1500, channels: ['a', 'b'] },
-      web: { streams: 1 },
-      db: { opensPerSecond: 0.5 },
-    },
-    storage: { isAllowed: true, socketPath: join(folder, 's'), parallel: 2, runtimeDirectory: folder },
-  });
-  t.like(made?.forwards?.[0]?.endpoint, { services: { 1: 'own', 22: 'ssh' } });
-  t.is((await add('b', { storage: false })).status, 201);
-  t.like(optionsOf('b')?.storage, { isAllowed: false, runtimeDirectory: folder });
-  t.is((await ask('GET', '/v1/services')).status, 200);
-});
-
 test('nothing is left to be done when nobody asks any more', async (t) => {
   const clock = new ManualClock();
   const { ask } = await alone(t, { clock });
-  await ask('GET', '/v1/forwards');
-  await ask('GET', '/metrics');
-  await ask('GET', '/v1/events?follow=false');
+  for (const url of ['/v1/forwards', '/v1/services', '/metrics', '/v1/events?follow=false'])
+    t.is((await ask('GET', url)).status, 200);
   await eventually(() => clock.pending === 0, { what: 'rest' });
   await ask('GET', '/v1/status');
   clock.advance(60_000);
@@ -120,156 +101,102 @@ test('nothing is left to be done when nobody asks any more', async (t) => {
   t.is(clock.pending, 0);
 });
 
-/** All modules that a compiled module of lib/control loads with it. */
-function loadedWith(file: string, found = new Set<string>()): Set<string> {
-  const text = readFileSync(file, 'utf8');
-  for (const [, name = ''] of text.matchAll(/^(?:import|export) (?:.* from )?'([^']+)';$/gm)) {
-    const module = name.startsWith('.') ? join(dirname(file), name) : name;
-    if (found.has(module)) continue;
-    found.add(module);
-    if (name.startsWith('.')) loadedWith(module, found);
-  }
-  return found;
-}
-
 test('neither HTTP nor what checks requests is loaded before somebody connects', (t) => {
-  const folder = join(PROJECT_ROOT, 'dist/lib/control');
-  const before = loadedWith(join(folder, 'server/control-server.js'));
-  const listening = loadedWith(join(folder, 'server/http-service.js'));
-  t.false(before.has('zod') || before.has('node:http') || listening.has('node:http'));
-  t.false(listening.has('zod') || loadedWith(join(folder, 'context/metrics.js')).has('zod'));
-  t.true(loadedWith(join(folder, 'server/request-handler.js')).has('node:http'));
-  t.true(loadedWith(join(folder, 'routes/table.js')).has('zod'));
-  t.false(loadedWith(join(PROJECT_ROOT, 'dist/lib/index.js')).has('zod'));
+  const loads = (file: string, name: string) => staticImports([join(PROJECT_ROOT, 'dist/lib', file)]).has(name);
+  for (const file of ['control/server/control-server.js', 'control/server/http-service.js'])
+    t.deepEqual([loads(file, 'zod'), loads(file, 'node:http')], [false, false], file);
+  for (const file of ['control/context/metrics.js', 'index.js']) t.false(loads(file, 'zod'), file);
+  t.true(loads('control/server/request-handler.js', 'node:http') && loads('control/routes/table.js', 'zod'));
 });
 
 // Requests that are not valid.
 
-interface Wanted {
-  readonly status: number;
-  readonly code: string;
-  readonly field?: string;
-  readonly message?: RegExp;
-}
-
-const badArgument = (field: string, message?: RegExp): Wanted => ({
-  status: 400,
-  code: 'bad-argument',
-  field,
-  ...(message && { message }),
-});
+/** A field that is not valid, or the status of another error; and what the message has. */
+type Wanted = readonly [fieldOrStatus: string | number, message?: RegExp];
 
 const address = 'unix-connect:/nowhere';
 
-const REFUSED: readonly (readonly [line: string, request: TestRequest, wanted: Wanted])[] = [
-  ['GET /v1/nothing', {}, { status: 404, code: 'not-found' }],
-  ['GET /v1/channels/vm7', {}, { status: 404, code: 'not-found', message: /vm7.*default/ }],
-  ['GET /v1/channels/%ff', {}, { status: 400, code: 'bad-argument', message: /percent/ }],
-  ['DELETE /v1/channels/default?mode=soon', {}, badArgument('mode', /drain or now/)],
-  ['DELETE /v1/channels/default?now=1', {}, badArgument('now', /no such field/)],
-  ['DELETE /v1/channels/default?mode=now&mode=drain', {}, badArgument('mode', /twice/)],
-  ['DELETE /v1/forwards/f9', {}, { status: 404, code: 'not-found', message: /f9/ }],
-  ['DELETE /v1/streams/default/7', {}, { status: 404, code: 'not-found', message: /7/ }],
-  ['DELETE /v1/streams/default/-1', {}, badArgument('id')],
-  ['DELETE /v1/streams/default/99999999999', {}, badArgument('id')],
-  ['GET /v1/status?x=1', {}, badArgument('x')],
-  ['GET /v1/events?replay=501', {}, badArgument('replay', /more than 500/)],
-  ['GET /v1/events?replay=-1', {}, badArgument('replay')],
-  ['GET /v1/events?follow=no', {}, badArgument('follow', /true or false/)],
-  ['GET /v1/wait?timeout=1e9', {}, badArgument('timeout')],
-  ['GET /v1/wait?timeout=0', {}, { status: 503, code: 'no-session' }],
-  ['GET /v1/connect?service=ssh', {}, { status: 426, code: 'bad-argument' }],
-  ['POST /v1/ping', {}, { status: 503, code: 'no-session' }],
-  ['POST /v1/ping', { body: { channel: 'vm7' } }, { status: 404, code: 'not-found' }],
-  ['PUT /v1/log-level', {}, badArgument('level')],
-  ['PUT /v1/log-level', { body: { level: 'loud' } }, badArgument('level', /error, warn/)],
-  ['POST /v1/drain', { body: { timeoutS: -1 } }, badArgument('timeoutS')],
-  ['POST /v1/stop', { body: { now: true } }, badArgument('now')],
-  ['POST /v1/forwards', { body: { direction: 'up', spec: 'ssh:22' } }, badArgument('direction')],
-  ['POST /v1/forwards', { body: { direction: 'outgoing' } }, badArgument('spec', /missing/)],
-  ['POST /v1/forwards', { body: { direction: 'outgoing', spec: 'ssh' } }, badArgument('spec', /colon/)],
-  [
-    'POST /v1/forwards',
-    { body: { direction: 'outgoing', spec: 'ssh:0', channel: 'vm7' } },
-    { status: 404, code: 'not-found' },
-  ],
-  ['POST /v1/channels', { body: {} }, badArgument('address', /missing/)],
-  ['POST /v1/channels', { body: { address: 'smoke:signals' } }, badArgument('address')],
-  ['POST /v1/channels', { body: { address, label: 'VM 1' } }, badArgument('label', /a-z/)],
-  ['POST /v1/channels', { body: { address, label: 'v', incoming: ['x:1', 'y'] } }, badArgument('incoming[1]')],
-  ['POST /v1/channels', { body: { address, label: 'v', outgoing: [7] } }, badArgument('outgoing[0]')],
-  ['POST /v1/channels', { body: { address, label: 'v', outgoing: 'x:1' } }, badArgument('outgoing')],
-  ['POST /v1/channels', { body: { address, label: 'v', waitS: '5' } }, badArgument('waitS')],
-  ['POST /v1/channels', { body: { address, colour: 'red' } }, badArgument('colour')],
-  ['POST /v1/channels', { body: { address, services: { SSH: {} } } }, badArgument('services.SSH')],
-  ['POST /v1/channels', { body: { address, services: { a: { streams: 0 } } } }, badArgument('services.a.streams')],
-  ['POST /v1/channels', { body: { address, storage: { socket: 's' } } }, badArgument('storage.socket')],
-  ['POST /v1/channels', { body: { address, vsockPorts: { 22: 'a' } } }, badArgument('vsockPorts')],
-  ['POST /v1/channels', { text: '{"__proto__": {"label": "x"}}' }, badArgument('address')],
-  ['POST /v1/channels', { body: { address } }, { status: 400, code: 'bad-argument', message: /there already/ }],
-  ['POST /v1/ping', { text: '{' }, { status: 400, code: 'bad-argument', message: /JSON/ }],
-  ['POST /v1/ping', { text: '[]' }, { status: 400, code: 'bad-argument', message: /object/ }],
-  [
-    'POST /v1/ping',
-    { text: '{}', headers: { 'Content-Type': 'text/plain' } },
-    { status: 415, code: 'bad-argument', message: /application\/json/ },
-  ],
+const REFUSED: readonly (readonly [line: string, request: TestRequest, ...wanted: Wanted])[] = [
+  ['GET /v1/nothing', {}, 404],
+  ['GET /v1/channels/vm7', {}, 404, /vm7.*default/],
+  ['GET /v1/channels/%ff', {}, 400, /percent/],
+  ['DELETE /v1/channels/default?mode=soon', {}, 'mode', /drain or now/],
+  ['DELETE /v1/channels/default?now=1', {}, 'now', /no such field/],
+  ['DELETE /v1/channels/default?mode=now&mode=drain', {}, 'mode', /twice/],
+  ['DELETE /v1/forwards/f9', {}, 404, /f9/],
+  ['DELETE /v1/streams/default/7', {}, 404, /7/],
+  ['DELETE /v1/streams/default/-1', {}, 'id'],
+  ['DELETE /v1/streams/default/99999999999', {}, 'id'],
+  ['GET /v1/status?x=1', {}, 'x'],
+  ['GET /v1/events?replay=501', {}, 'replay', /more than 500/],
+  ['GET /v1/events?replay=-1', {}, 'replay'],
+  ['GET /v1/events?follow=no', {}, 'follow', /true or false/],
+  ['GET /v1/wait?timeout=1e9', {}, 'timeout'],
+  ['GET /v1/wait?timeout=0', {}, 503],
+  ['GET /v1/connect?service=ssh', {}, 426],
+  ['POST /v1/ping', {}, 503],
+  ['POST /v1/ping', { body: { channel: 'vm7' } }, 404],
+  ['PUT /v1/log-level', {}, 'level'],
+  ['PUT /v1/log-level', { body: { level: 'loud' } }, 'level', /error, warn/],
+  ['POST /v1/drain', { body: { timeoutS: -1 } }, 'timeoutS'],
+  ['POST /v1/stop', { body: { now: true } }, 'now'],
+  ['POST /v1/forwards', { body: { direction: 'up', spec: 'ssh:22' } }, 'direction'],
+  ['POST /v1/forwards', { body: { direction: 'outgoing' } }, 'spec', /missing/],
+  ['POST /v1/forwards', { body: { direction: 'outgoing', spec: 'ssh' } }, 'spec', /colon/],
+  ['POST /v1/forwards', { body: { direction: 'outgoing', spec: 'ssh:0', channel: 'vm7' } }, 404],
+  ['POST /v1/channels', { body: {} }, 'address', /missing/],
+  ['POST /v1/channels', { body: { address: 'smoke:signals' } }, 'address'],
+  ['POST /v1/channels', { body: { address, label: 'VM 1' } }, 'label', /a-z/],
+  ['POST /v1/channels', { body: { address, label: 'v', incoming: ['x:1', 'y'] } }, 'incoming[1]'],
+  ['POST /v1/channels', { body: { address, label: 'v', outgoing: [7] } }, 'outgoing[0]'],
+  ['POST /v1/channels', { body: { address, label: 'v', outgoing: 'x:1' } }, 'outgoing'],
+  ['POST /v1/channels', { body: { address, label: 'v', waitS: '5' } }, 'waitS'],
+  ['POST /v1/channels', { body: { address, colour: 'red' } }, 'colour'],
+  ['POST /v1/channels', { body: { address, services: { SSH: {} } } }, 'services.SSH'],
+  ['POST /v1/channels', { body: { address, services: { a: { streams: 0 } } } }, 'services.a.streams'],
+  ['POST /v1/channels', { body: { address, storage: { socket: 's' } } }, 'storage.socket'],
+  ['POST /v1/channels', { body: { address, vsockPorts: { 22: 'a' } } }, 'vsockPorts'],
+  ['POST /v1/channels', { text: '{"__proto__": {"label": "x"}}' }, 'address'],
+  ['POST /v1/channels', { body: { address } }, 400, /there already/],
+  ['POST /v1/ping', { text: '{' }, 400, /JSON/],
+  ['POST /v1/ping', { text: '[]' }, 400, /object/],
+  ['POST /v1/ping', { text: '{}', headers: { 'Content-Type': 'text/plain' } }, 415, /application\/json/],
 ];
 
-test('a request that is not valid names its field, and changes nothing', async (t) => {
+/** The codes of errors that name no field. */
+const CODES: Readonly<Record<number, string>> = { 404: 'not-found', 503: 'no-session' };
+
+test('a request that is not valid names its field, and changes nothing; another method is answered with those that are allowed', async (t) => {
   const { proxy, ask } = await alone(t);
-  for (const [line, request, wanted] of REFUSED) {
+  for (const [line, request, wanted, message = /^\S.*\S$/] of REFUSED) {
     const [method = '', url = ''] = line.split(' ');
     const { status, body, text } = await ask(method, url, request);
-    const { error } = body as ErrorBody;
-    const { message = /^\S.*\S$/, ...facts } = wanted;
-    t.deepEqual(
-      { status, code: error.code, ...(error.field !== undefined && { field: error.field }) },
-      facts,
-      line + text,
-    );
-    t.regex(error.message, message, line);
+    const { code, field, message: told } = (body as ErrorBody).error;
+    const isField = typeof wanted === 'string';
+    const expected = isField ? [400, 'bad-argument', wanted] : [wanted, CODES[wanted] ?? 'bad-argument', undefined];
+    t.deepEqual([status, code, field], expected, line + text);
+    t.regex(told, message, line);
     t.deepEqual([proxy.listChannels().length, proxy.listForwards().length], [1, 0], line);
   }
-});
-
-test('another method is answered with 405 and those that are allowed', async (t) => {
-  const { ask } = await alone(t);
   const { status, headers } = await ask('PUT', '/v1/channels');
   t.deepEqual([status, headers.allow], [405, 'GET, POST']);
 });
 
-test('a port that is taken is answered with 409, and changes nothing', async (t) => {
+test('a port that is taken is 409, a reload that fails 422 whoever was wrong, a defect 500', async (t) => {
   const { port } = await localServer(t, () => undefined);
-  const { proxy, ask } = await alone(t);
-  const answer = await ask('POST', '/v1/forwards', { body: { direction: 'outgoing', spec: `ssh:127.0.0.1:${port}` } });
-  t.is(answer.status, 409);
-  t.like(answer.body, { error: { code: 'address-in-use' } });
+  const { proxy, ask, process } = await alone(t);
+  const taken = await ask('POST', '/v1/forwards', { body: { direction: 'outgoing', spec: `ssh:127.0.0.1:${port}` } });
+  t.like(taken, { status: 409, body: { error: { code: 'address-in-use' } } });
   t.deepEqual(proxy.listForwards(), []);
-});
-
-test('a reload that fails says why with 422, whoever was wrong; a defect is answered with 500', async (t) => {
-  const { ask, process } = await alone(t);
   for (const [error, status, code] of [
     [new VproxyError('bad-file', 'channels.vm1.address: it is missing'), 422, 'bad-file'],
     [new VproxyError('bad-argument', 'channels.vm1.address: it is missing'), 422, 'bad-argument'],
     [new TypeError('x is not a function'), 500, 'internal'],
   ] as const) {
     process.reload = () => Promise.reject(error);
-    const answer = await ask('POST', '/v1/reload');
-    t.is(answer.status, status);
-    t.deepEqual(answer.body, { error: { code, message: error.message } });
+    t.like(await ask('POST', '/v1/reload'), { status, body: { error: { code, message: error.message } } });
   }
   t.is((await ask('GET', '/v1/status')).status, 200);
-});
-
-test('every code of the table has a status that tells whose fault it is', (t) => {
-  const statuses = Object.keys(ERROR_CODES).map((code) => [code, new VproxyError(code, '').row.http] as const);
-  for (const [code, status] of statuses) t.true(status >= 400 && status <= 504, code);
-  t.is(new VproxyError('a-new-code-of-the-peer', '').row.http, 503);
-  const rows = Object.fromEntries(statuses);
-  t.like(rows, { 'unknown-service': 503, 'connect-refused': 503, 'connect-timeout': 504, 'open-timeout': 504 });
-  t.like(rows, { shutdown: 503, 'no-session': 503, 'address-denied': 403, denied: 403, 'bad-file': 422 });
 });
 
 // What speaks HTTP is loaded for the first connection.
@@ -285,56 +212,40 @@ async function serve(t: ExecutionContext, load: () => Promise<typeof HANDLERS>) 
   return { clock, socketPath };
 }
 
-test('it is loaded once, for connections that came meanwhile as well', async (t) => {
+test('it is loaded once, for connections that came meanwhile as well, which have their time from then', async (t) => {
   const loading = deferred<typeof HANDLERS>();
+  const begun = deferred();
   let loadCount = 0;
-  const load = () => {
+  const { clock, socketPath } = await serve(t, () => {
     loadCount += 1;
+    begun.resolve();
     return loading.promise;
-  };
-  const { socketPath } = await serve(t, load);
+  });
+  const get = () => ask({ socketPath }, 'GET', '/');
   t.is(loadCount, 0);
-  const early = Array.from({ length: 3 }, () => ask({ socketPath }, 'GET', '/'));
+  const early = Array.from({ length: 3 }, get);
   // What has gone by then is no matter.
   const gone = await openConnection(t, socketPath);
   gone.write('GET / HTTP/1.1\r\n');
   gone.destroy();
-  loading.resolve(HANDLERS);
-  for (const answer of [...(await Promise.all(early)), await ask({ socketPath }, 'GET', '/')]) {
-    t.is(answer.text, 'answer');
-  }
-  t.is(loadCount, 1);
-});
-
-test('where it cannot be loaded the connection is closed, and the next one tries again', async (t) => {
-  const outcomes = [() => Promise.reject(new Error('the file is not there')), () => Promise.resolve(HANDLERS)];
-  const { socketPath } = await serve(t, () => outcomes.shift()?.() ?? Promise.reject(new Error('once too often')));
-  const refused = await openConnection(t, socketPath);
-  t.is((await readToEnd(refused)).length, 0);
-  t.is((await ask({ socketPath }, 'GET', '/')).text, 'answer');
-  t.is((await ask({ socketPath }, 'GET', '/')).text, 'answer');
-});
-
-test('a connection has its time from when it is loaded, however long that takes', async (t) => {
-  const loading = deferred<typeof HANDLERS>();
-  const begun = deferred();
-  const load = () => {
-    begun.resolve();
-    return loading.promise;
-  };
-  const { clock, socketPath } = await serve(t, load);
-  const early = ask({ socketPath }, 'GET', '/');
   await begun.promise;
   clock.advance(60_000);
   loading.resolve(HANDLERS);
-  t.is((await early).text, 'answer');
-  t.is(clock.pending, 0);
+  for (const { text } of [...(await Promise.all(early)), await get()]) t.is(text, 'answer');
+  t.deepEqual([loadCount, clock.pending], [1, 0]);
   const silent = await openConnection(t, socketPath);
   const ended = once(silent.resume(), 'end');
   // The service has it when the clock has its time-out.
   while (clock.pending === 0) await new Promise((resolve) => setImmediate(resolve));
   clock.advance(REQUEST_TIMEOUT_MS);
   await ended;
+});
+
+test('where it cannot be loaded the connection is closed, and the next one tries again', async (t) => {
+  const outcomes = [() => Promise.reject(new Error('the file is not there')), () => Promise.resolve(HANDLERS)];
+  const { socketPath } = await serve(t, () => outcomes.shift()?.() ?? Promise.reject(new Error('once too often')));
+  t.is((await readToEnd(await openConnection(t, socketPath))).length, 0);
+  for (let turn = 0; turn < 2; turn += 1) t.is((await ask({ socketPath }, 'GET', '/')).text, 'answer');
 });
 
 // docs/openapi.json matches the table of routes, and every route answers as it says.
