@@ -22,7 +22,8 @@ const START = encodeStart({ argv: ['sleep', '1000'] });
 const input = (bytes: number): Buffer => encodeRecord(EXEC_KIND.STDIN, Buffer.alloc(bytes));
 const signal = (name: string): Buffer => encodeRecord(EXEC_KIND.SIGNAL, name);
 
-const CASES: readonly (readonly [string, readonly Buffer[], RegExp])[] = [
+/** What a caller sends, and what of it is wrong; where `isEnd`, behind that its direction ends. */
+const CASES: readonly (readonly [string, readonly Buffer[], RegExp, isEnd?: true])[] = [
   ['STDIN before START', [input(1), START], /STDIN before START/],
   ['a signal before START', [signal('SIGKILL')], /before START/],
   ['no JSON', [encodeRecord(EXEC_KIND.START, 'ls')], /START is not a JSON object/],
@@ -50,6 +51,9 @@ const CASES: readonly (readonly [string, readonly Buffer[], RegExp])[] = [
   ['the header of a second START', [START, encodeRecordHeader(EXEC_KIND.START, 1000)], /a second START/],
   ['the header of a record of no kind', [START, encodeRecordHeader(99, 1000)], /unknown kind 99/],
   ['input of a length beyond the bound', [START, encodeRecordHeader(EXEC_KIND.STDIN, 2 ** 31)], /longer than/],
+  ['its direction ends before START', [], /the stream ended/, true],
+  ['its direction ends within START', [START.subarray(0, 10)], /the stream ended/, true],
+  ['its direction ends within a record', [START, signal('SIGTERM').subarray(0, 7)], /the stream ended/, true],
 ];
 
 /** A call over a session in memory, whose caller writes DATA frames by hand. */
@@ -96,28 +100,15 @@ for (const [what, record] of [
   });
 }
 
-for (const [title, records, expected] of CASES) {
+for (const [title, records, expected, isEnd = false] of CASES) {
   test(`a caller breaks a rule: ${title}`, async (t) => {
     const runner = new TestRunner(t);
     const { caller, far } = runner.open();
     for (const record of records) caller.stream.write(record);
+    if (isEnd) caller.stream.end();
     const error = await t.throwsAsync(caller.exit, { code: 'protocol-error' });
     t.regex(error.message, expected);
     t.true(far.destroyed);
-    await runner.idle();
-  });
-}
-
-for (const [title, bytes] of [
-  ['before START', Buffer.alloc(0)],
-  ['within START', START.subarray(0, 10)],
-  ['within a record', Buffer.concat([START, signal('SIGTERM').subarray(0, 7)])],
-] as const) {
-  test(`a caller ends its direction ${title}`, async (t) => {
-    const runner = new TestRunner(t);
-    const { caller } = runner.open();
-    caller.stream.end(bytes);
-    await t.throwsAsync(caller.exit, { code: 'protocol-error', message: /the stream ended/ });
     await runner.idle();
   });
 }
