@@ -1,114 +1,37 @@
-/** vproxy as a service: what it tells a service manager, the socket that it is handed, and its lines in the journal. */
+/** vproxy as a service: what it tells a service manager, the sockets that it is handed, also by the process before it, and its lines in the journal. */
 import { once } from 'node:events';
-import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:net';
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
-import test from 'ava';
-import { takeServiceEnvironment } from '../../cli/service/environment.js';
-import { formatServiceStatus } from '../../cli/service/service-manager.js';
+import test, { type ExecutionContext } from 'ava';
 import { storedName } from '../../cli/service/stored-listeners.js';
-import type { ChannelStatus } from '../../lib/status/types.js';
+import { loadLibc } from '../../lib/system/libc.js';
+import { openDatagramManager } from '../helpers/datagram-manager.js';
 import { temporaryFolder } from '../helpers/files.js';
-import { openNotifySocket, socketLauncher } from '../helpers/notify-socket.js';
+import { openNotifySocket } from '../helpers/notify-socket.js';
+import { freePort } from '../helpers/ports.js';
+import { answerTo, echo, localServer, localSocket, refusal } from '../helpers/proxies.js';
+import { testWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
-import { ESTABLISHED, runVproxy, spawnVproxy } from '../helpers/vproxy-process.js';
+import { ESTABLISHED, runVproxy, spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
 
 const withNotify = testWith('systemd', 'python');
-const withPython = testWith('python');
-/** Listens, runs the command with the socket in a process of its own, and keeps the socket when that has ended. */
-const HOLDER = `
-import os, signal, socket, sys
-listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-listener.bind(sys.argv[1])
-listener.listen(8)
-child = os.fork()
-if child == 0:
-    held = os.dup(listener.fileno())
-    os.dup2(held, 3, True)
-    os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
-    os.execvp(sys.argv[2], sys.argv[2:])
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-os.waitpid(child, 0)
-signal.pause()
-`;
-
-import { testWith } from '../helpers/test-with.js';
 
 const SYSTEM = { NOTIFY_SOCKET: '', WATCHDOG_USEC: '0', JOURNAL_STREAM: '' };
 
-async function connects(path: string): Promise<boolean> {
-  const socket = connect(path);
-  try {
-    await once(socket, 'connect');
-    return true;
-  } finally {
-    socket.destroy();
-  }
-}
-
-test('the environment is read for this process alone, and nothing of it is left for others', (t) => {
-  const read = (environment: Record<string, string>) => {
-    const copy: Record<string, string | undefined> = { ...environment, HOME: '/root' };
-    const found = takeServiceEnvironment(copy, 77);
-    t.deepEqual(copy, { HOME: '/root' });
-    return found;
-  };
-  const nothing = {
-    ...{ notifySocket: null, watchdogMs: null, storeSize: 0, controlDescriptor: null },
-    storedDescriptors: new Map(),
-  };
-  t.deepEqual(read({}), nothing);
-  t.deepEqual(read({ NOTIFY_SOCKET: '', WATCHDOG_USEC: '0', LISTEN_FDS: '0', LISTEN_PID: '77' }), nothing);
-  t.deepEqual(read({ WATCHDOG_USEC: '9', WATCHDOG_PID: '78', LISTEN_FDS: '1', LISTEN_PID: '78' }), nothing);
-  t.deepEqual(read({ WATCHDOG_USEC: 'x', LISTEN_FDS: '1' }), nothing);
-  t.deepEqual(
-    read({ NOTIFY_SOCKET: '@a', WATCHDOG_USEC: '3000000', WATCHDOG_PID: '77', LISTEN_FDS: '1', LISTEN_PID: '77' }),
-    { ...nothing, notifySocket: '@a', watchdogMs: 3000, controlDescriptor: 3 },
-  );
-  const descriptor = (names: string, count = '2') =>
-    read({ LISTEN_FDS: count, LISTEN_PID: '77', LISTEN_FDNAMES: names }).controlDescriptor;
-  t.is(descriptor('other:control'), 4);
-  t.is(descriptor('vproxy.socket', '1'), 3);
-  t.throws(() => descriptor('a:b:control'), {
-    message: 'LISTEN_FDNAMES: none of 2 descriptors is called control: a:b',
-  });
-});
-
-test('stored sockets come by their names, beside the one for control requests', (t) => {
-  const [one, other] = [storedName('tcp 127.0.0.1:80'), storedName('unix /x 600 -1 -1 1:2')];
-  const read = (names: string) => {
-    const count = String(names.split(':').length);
-    const environment = { FDSTORE: '16', LISTEN_FDS: count, LISTEN_PID: '77', LISTEN_FDNAMES: names };
-    const { storeSize, controlDescriptor, storedDescriptors } = takeServiceEnvironment(environment, 77);
-    t.is(storeSize, 16);
-    return { controlDescriptor, stored: [...storedDescriptors] };
-  };
-  t.deepEqual(read(one), { controlDescriptor: null, stored: [[one, 3]] });
-  t.deepEqual(read(`${one}:vproxy.socket:${other}`), {
-    controlDescriptor: 4,
-    stored: [
-      [one, 3],
-      [other, 5],
-    ],
-  });
-  t.deepEqual(read(`x:${one}:control`), { controlDescriptor: 5, stored: [[one, 4]] });
-  t.throws(() => read(`x:${one}:y`), {
-    message: 'LISTEN_FDNAMES: none of 2 descriptors is called control: x:y',
-  });
-  const environment = { FDSTORE: 'x', LISTEN_FDS: '1', LISTEN_PID: '78', LISTEN_FDNAMES: one };
-  const { storeSize, storedDescriptors } = takeServiceEnvironment(environment, 77);
-  t.deepEqual([storeSize, storedDescriptors.size], [0, 0]);
-});
-
-test('the status is of the only channel, or how many of several have a session; what a peer says is escaped', (t) => {
-  const down = { state: 'backing-off', detail: 'nobody listens there', session: null };
-  const up = { state: 'established', detail: null, session: { peer: { name: 'guest\n1', agent: 'vproxy 1' } } };
-  const format = (...channels: object[]) => formatServiceStatus(channels as ChannelStatus[]);
-  t.is(format(), 'no channels');
-  t.is(format(down), 'no session, backing-off: nobody listens there');
-  t.is(format(up), 'session with guest\\n1 (vproxy 1)');
-  t.is(format(up, down), '1 of 2 channels has a session');
-  t.is(format(up, up, down), '2 of 3 channels have a session');
+/** How a process is handed descriptors: it is the one that the words are for. */
+const handing = (names: string, descriptors: readonly number[], env: Readonly<Record<string, string>> = SYSTEM) => ({
+  env: { ...env, LISTEN_FDS: String(descriptors.length), LISTEN_FDNAMES: names },
+  inherited: descriptors,
+  launcher: ['/bin/sh', '-c', 'LISTEN_PID=$$ exec "$@"', 'sh'],
 });
 
 withNotify(
@@ -122,8 +45,7 @@ withNotify(
     await eventually(() => facts.length >= 2);
     t.is(facts[0], 'READY=1');
     t.regex(facts[1] ?? '', /^STATUS=no session, (?:opening|backing-off)/);
-    // Readiness promises that requests are answered.
-    t.true(existsSync(`${folder}/control.sock`));
+    t.true(existsSync(`${folder}/control.sock`), 'readiness promises that requests are answered');
     await eventually(() => facts.filter((fact) => fact === 'WATCHDOG=1').length >= 3);
     const peer = spawnVproxy(t, ['-c', `unix-listen:${address}`, '--name', 'guest1'], { env: SYSTEM });
     await vproxy.waitForLine(ESTABLISHED);
@@ -136,14 +58,18 @@ withNotify(
   },
 );
 
-withNotify('it is not ready where it cannot listen', async (t) => {
+withNotify('it is not ready where it cannot listen, and its programs do not see what the manager said', async (t) => {
   const folder = temporaryFolder(t);
   const { path, facts } = await openNotifySocket(t);
-  writeFileSync(join(folder, 'taken'), '');
-  const args = ['-c', `unix-listen:${folder}/channel.sock`, '-o', `ssh:${folder}/taken`];
-  const vproxy = spawnVproxy(t, args, { env: { ...SYSTEM, NOTIFY_SOCKET: path } });
-  t.is((await vproxy.exited).code, 69);
+  const env = { ...SYSTEM, NOTIFY_SOCKET: path, WATCHDOG_USEC: '60000000' };
+  const args = ['-c', `unix-listen:${folder}/channel.sock`, '-o', `ssh:${folder}`];
+  t.is((await spawnVproxy(t, args, { env }).exited).code, 69);
   t.false(facts.includes('READY=1'));
+  const seen = join(folder, 'environment');
+  spawnVproxy(t, ['-c', `exec:env > ${seen}.new; mv ${seen}.new ${seen}; exec sleep 60`], { env });
+  const text = await eventually(() => readFileSync(seen, 'utf8'));
+  t.regex(text, /^PATH=/m);
+  t.notRegex(text, /^(?:NOTIFY|WATCHDOG|LISTEN)_/m);
 });
 
 test('where systemd-notify cannot be run there is one warning, and vproxy works', async (t) => {
@@ -157,61 +83,54 @@ test('where systemd-notify cannot be run there is one warning, and vproxy works'
   t.is(vproxy.lines.filter((line) => line.includes('service manager')).length, 1);
 });
 
-withPython('a socket that is handed over is the control socket, and its file outlives the process', async (t) => {
-  const folder = temporaryFolder(t);
-  const path = join(folder, 'control.sock');
-  const args = ['-c', `unix-listen:${folder}/channel.sock`, '--control', path];
-  const options = { env: SYSTEM, launcher: socketLauncher(path, ['other', 'control']) };
-  const vproxy = spawnVproxy(t, args, options);
-  await vproxy.waitForLine(/taking control requests at the socket that systemd has handed over \(descriptor 4\)/);
-  const { stdout, code } = await runVproxy(['status', '--socket', path]);
-  t.is(code, 0);
-  t.regex(stdout, new RegExp(`process ${vproxy.pid},`));
-  t.is((await vproxy.stop()).code, 0);
-  t.true(statSync(path).isSocket());
+/** A listening socket that takes no connection itself. */
+async function heldSocket(t: ExecutionContext, path: string): Promise<number> {
+  const libc = await loadLibc();
+  const [unix, streamWithCloexec] = [1, 0o2000001];
+  const fd = libc.declare('int socket(int domain, int type, int protocol)')(unix, streamWithCloexec, 0);
+  t.teardown(() => closeSync(fd));
+  const address = Buffer.from(`\x01\0${path}\0`);
+  t.is(libc.declare('int bind(int fd, const void *address, unsigned int length)')(fd, address, address.length), 0);
+  t.is(libc.declare('int listen(int fd, int backlog)')(fd, 8), 0);
+  return fd;
+}
+
+test('a socket that is handed over is the control socket, and outlives the process; commands that end that ask nobody anew', async (t) => {
+  for (const command of ['stop', 'drain']) {
+    const folder = temporaryFolder(t);
+    const path = join(folder, 'control.sock');
+    const fd = await heldSocket(t, path);
+    const args = ['-c', `unix-listen:${folder}/channel.sock`, '--control', path];
+    const vproxy = spawnVproxy(t, args, handing('other:control', [fd, fd]));
+    await vproxy.waitForLine(/taking control requests at the socket that systemd has handed over \(descriptor 4\)/);
+    const { stdout } = await runVproxy(['status', '--socket', path]);
+    t.regex(stdout, new RegExp(`process ${vproxy.pid},`));
+    // A client that connects after the end waits for ever.
+    const { code, stderr } = await runVproxy([command, '--socket', path]);
+    t.deepEqual({ code, stderr }, { code: 0, stderr: '' }, command);
+    await once(localSocket(t, path), 'connect');
+  }
 });
 
-withPython(
-  'commands that end a process with such a socket come back when it has ended, and ask nobody anew',
-  async (t) => {
-    for (const command of ['stop', 'drain']) {
-      const folder = temporaryFolder(t);
-      const path = join(folder, 'control.sock');
-      // The launcher's parent keeps the socket, as systemd does: a client that connects after the end waits for ever.
-      const hold = ['python3', '-c', HOLDER, path];
-      const args = ['-c', `unix-listen:${folder}/channel.sock`, '--control', path];
-      const vproxy = spawnVproxy(t, args, { env: SYSTEM, launcher: hold });
-      await vproxy.waitForLine(/taking control requests at the socket that systemd has handed over/);
-      const { code, stderr } = await runVproxy([command, '--socket', path]);
-      t.deepEqual({ code, stderr }, { code: 0, stderr: '' }, command);
-      t.is(await connects(path), true, 'the socket still takes connections');
-    }
-  },
-);
-
-withPython('of several sockets one has to be called control', async (t) => {
+test('what is no listening socket ends the process with a line that says so', async (t) => {
   const folder = temporaryFolder(t);
-  const options = { env: SYSTEM, launcher: socketLauncher(join(folder, 'x.sock'), ['a', 'b']) };
-  const vproxy = spawnVproxy(t, ['-c', `unix-listen:${folder}/channel.sock`], options);
-  t.is((await vproxy.exited).code, 64);
-  t.deepEqual(vproxy.lines, ['vproxy: error: LISTEN_FDNAMES: none of 2 descriptors is called control: a:b']);
-});
-
-withPython('what is no listening socket ends the process with a line that says so', async (t) => {
-  const folder = temporaryFolder(t);
-  const launcher = ['sh', '-c', 'LISTEN_FDS=1 LISTEN_PID=$$ exec "$@" 3</dev/null', 'sh'];
+  const fd = openSync('/dev/null', 'r');
+  t.teardown(() => closeSync(fd));
   const args = ['-c', `unix-listen:${folder}/channel.sock`, '--control', join(folder, 'control.sock')];
-  const vproxy = spawnVproxy(t, args, { env: SYSTEM, launcher });
+  const vproxy = spawnVproxy(t, args, handing('control', [fd]));
   t.is((await vproxy.exited).code, 69);
   t.regex(vproxy.lines.at(-1) ?? '', /error: cannot listen on the inherited descriptor 3: /);
 });
 
-for (const format of ['text', 'json'] as const) {
-  test(`in the journal each line has its priority, as ${format}`, async (t) => {
-    const folder = temporaryFolder(t);
-    const logFile = join(folder, 'log');
-    writeFileSync(logFile, '');
-    const { dev, ino } = statSync(logFile);
+test('in the journal each line has its priority, as text and as JSON', async (t) => {
+  const folder = temporaryFolder(t);
+  const logFile = join(folder, 'log');
+  writeFileSync(logFile, '');
+  const { dev, ino } = statSync(logFile);
+  for (const [format, last] of [
+    ['text', /^<3>vproxy: error: cannot listen/],
+    ['json', /^<3>\{.*"level":"error"/],
+  ] as const) {
     const args = ['-c', `unix-listen:${folder}/channel.sock`, '-o', `ssh:${folder}`, '-v', '--log-format', format];
     const start = async (stream: string) => {
       writeFileSync(logFile, '');
@@ -219,19 +138,102 @@ for (const format of ['text', 'json'] as const) {
       return readFileSync(logFile, 'utf8').trimEnd().split('\n');
     };
     const lines = await start(`${dev}:${ino}`);
-    t.regex(lines.at(-1) ?? '', format === 'text' ? /^<3>vproxy: error: cannot listen/ : /^<3>\{.*"level":"error"/);
+    t.regex(lines.at(-1) ?? '', last);
     for (const line of lines) t.regex(line, /^<[3467]>[v{]/);
     for (const line of await start(`${dev}:${ino + 1}`)) t.regex(line, /^[v{]/);
-  });
+  }
+});
+
+/** A service, and a manager that keeps its listening sockets. */
+async function makeService(t: ExecutionContext) {
+  const folder = temporaryFolder(t);
+  // What is told in plain words is not what this is about.
+  const notify = join(folder, 'systemd-notify');
+  writeFileSync(notify, '#!/bin/sh\n');
+  chmodSync(notify, 0o755);
+  const manager = await openDatagramManager(t);
+  const kept = new Map<string, number>();
+  const removed: string[] = [];
+  /** What is kept, in the order of the names. */
+  const names = (): string[] => {
+    for (const { facts, descriptors } of manager.receive()) {
+      const name = facts.find((fact) => fact.startsWith('FDNAME='))?.slice(7) ?? '';
+      const [fd] = descriptors;
+      if (facts.includes('FDSTORE=1') && fd !== undefined) {
+        t.false(kept.has(name), name);
+        kept.set(name, fd);
+      }
+      if (facts.includes('FDSTOREREMOVE=1')) {
+        t.true(kept.delete(name), name);
+        removed.push(name);
+      }
+    }
+    return [...kept.keys()].sort();
+  };
+  const env = { ...SYSTEM, PATH: folder, NOTIFY_SOCKET: manager.address, FDSTORE: '16' };
+  const start = (...args: string[]): VproxyProcess =>
+    spawnVproxy(t, args, handing([...kept.keys()].join(':'), [...kept.values()], env));
+  return { folder, start, names, removed };
 }
 
-withNotify('programs that vproxy runs do not see what the service manager said', async (t) => {
-  const folder = temporaryFolder(t);
-  const { path } = await openNotifySocket(t);
-  const seen = join(folder, 'environment');
-  const env = { ...SYSTEM, NOTIFY_SOCKET: path, WATCHDOG_USEC: '60000000' };
-  spawnVproxy(t, ['-c', `exec:env > ${seen}.new; mv ${seen}.new ${seen}; exec sleep 60`], { env });
-  const text = await eventually(() => readFileSync(seen, 'utf8'));
-  t.regex(text, /^PATH=/m);
-  t.notRegex(text, /^(?:NOTIFY|WATCHDOG|LISTEN)_/m);
+test('while the process is away connections wait; the next one has them, and the same sockets', async (t) => {
+  t.timeout(120_000);
+  const { folder, start, names, removed } = await makeService(t);
+  const [channel, socket, control] = [`${folder}/channel.sock`, `${folder}/echo.sock`, `${folder}/control.sock`];
+  const port = await freePort();
+  const target = await localServer(t, echo);
+  const incoming = ['-i', `echo:${target.port}`, '-i', `other:${target.port}`];
+  spawnVproxy(t, ['-c', `unix-connect:${channel}`, ...incoming], { env: SYSTEM });
+  const outgoing = ['-o', `echo:${port}`, '-o', `other:${socket}`, '--control', control];
+  const args = ['-c', `unix-listen:${channel}`, ...outgoing];
+  const run = async (...words: string[]): Promise<void> => {
+    t.is((await runVproxy([...words, '--socket', control])).code, 0);
+  };
+  let process = start(...args);
+  const ends: readonly (() => unknown)[] = [
+    () => process.kill('SIGTERM'),
+    () => run('drain'),
+    () => process.kill('SIGKILL'),
+  ];
+  await eventually(() => names().length === 4, { what: 'four sockets' });
+  const before = names();
+  t.true(before.includes(storedName(`tcp 127.0.0.1:${port}`)));
+  const files = readdirSync(folder);
+  for (const end of ends) {
+    await end();
+    await process.exited;
+    t.deepEqual(names(), before);
+    t.deepEqual(readdirSync(folder), files);
+    const waiting = [localSocket(t, port), localSocket(t, socket)];
+    await Promise.all(waiting.map((connection) => once(connection, 'connect')));
+    process = start(...args);
+    for (const connection of waiting) t.is(await answerTo(connection, 'hello'), 'hello');
+    for (const connection of waiting) connection.destroy();
+    await run('status');
+  }
+  t.deepEqual([names(), removed], [before, []]);
+  await run('forward', 'remove', 'other');
+  t.is(names().length, 3);
+  t.false(existsSync(socket), 'a forward that goes for good takes its file with it');
+});
+
+test('what the next process has no use for is closed, and is not in its way', async (t) => {
+  t.timeout(120_000);
+  const { folder, start, names, removed } = await makeService(t);
+  const channel = ['-c', `unix-connect:${folder}/channel.sock`];
+  const path = join(folder, 'echo.sock');
+  const [port, other] = [await freePort(), await freePort()];
+  const first = start(...channel, '-o', `one:${port}`, '-o', `two:${other}`, '-o', `three:${path}`);
+  await eventually(() => names().length === 3, { what: 'three sockets' });
+  await first.stop();
+  // Other addresses, which the ones that are kept are part of, and other permissions.
+  const next = start(...channel, '-o', `one:0.0.0.0:${port}`, '-o', `three:${path},mode=0660`);
+  await eventually(() => names().length === 2 && removed.length === 3, { what: 'two sockets' });
+  t.true(names().includes(storedName(`tcp 0.0.0.0:${port}`)));
+  await once(localSocket(t, path), 'connect');
+  t.is(await refusal(t, other), 'ECONNREFUSED');
+  await next.stop();
+  // Nothing is in the way of this one.
+  start(...channel, '-o', `one:0.0.0.0:${port}`);
+  await eventually(() => names().length === 1 && removed.length === 4, { what: 'one socket' });
 });

@@ -3,28 +3,19 @@ import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { type ControlClient, connectControl } from '../../lib/control/client/client.js';
+import { connectControl } from '../../lib/control/client/client.js';
 import { openDatagramManager } from '../helpers/datagram-manager.js';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { eventually, within } from '../helpers/time.js';
 import { isBlocked, runUpgrade, upgrade } from '../helpers/upgrades.js';
-import type { VproxyProcess } from '../helpers/vproxy-process.js';
 import { isRunning, type RunResult, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
 const VPROXY = join(PROJECT_ROOT, 'dist/program/vproxy.cjs');
 
-/** A process, and the upgrade of it that is under way. */
-interface Scene {
-  readonly folder: string;
-  readonly socket: string;
-  readonly client: ControlClient;
-  readonly vproxy: VproxyProcess;
-  /** The processes that run: the first one, its successor, and what started that. */
-  readonly processes: () => number[];
-  readonly successor: () => number;
-}
+type Scene = Awaited<ReturnType<typeof makeScene>>;
 
-async function makeScene(t: ExecutionContext, env: Readonly<Record<string, string>> = {}): Promise<Scene> {
+/** A process, and what an upgrade of it makes: the processes that run, and the one that is to follow, or its program. */
+async function makeScene(t: ExecutionContext, env: Readonly<Record<string, string>> = {}) {
   const folder = temporaryFolder(t);
   const [config, socket] = [join(folder, 'vproxy.toml'), join(folder, 'control.sock')];
   writeFileSync(config, `[channels.vm1]\naddress = "unix-listen:${folder}/channel.sock"\n`);

@@ -1,16 +1,5 @@
 /** `vproxy upgrade`: a successor goes on with the streams, or the process does, and says why; which program may be one, and what it gets. */
-import {
-  chmodSync,
-  chownSync,
-  closeSync,
-  copyFileSync,
-  fstatSync,
-  lchownSync,
-  mkdirSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import fs from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { decodeDocument, encodeDocument, type HandoverDocument } from '../../cli/upgrade/document.js';
@@ -34,8 +23,8 @@ test('a stream goes on when an upgrade is refused, which says why, and when both
   await goesOn('before');
   const program = (text: string, mode = 0o755): string => {
     const path = join(folder, `program-${text.length}`);
-    writeFileSync(path, `#!/bin/sh\n${text}\n`);
-    chmodSync(path, mode);
+    fs.writeFileSync(path, `#!/bin/sh\n${text}\n`);
+    fs.chmodSync(path, mode);
     return path;
   };
   const refused = async (side: 0 | 1, words: readonly string[], reason: RegExp): Promise<void> => {
@@ -86,9 +75,9 @@ const IS_ROOT = process.getuid?.() === 0;
 /** A program in a folder, both of which only their owner may write. */
 function programOf(t: ExecutionContext): { readonly folder: string; readonly program: string } {
   const folder = join(temporaryFolder(t), 'folder');
-  mkdirSync(folder, { mode: 0o755 });
+  fs.mkdirSync(folder, { mode: 0o755 });
   const program = join(folder, 'program');
-  writeFileSync(program, '', { mode: 0o755 });
+  fs.writeFileSync(program, '', { mode: 0o755 });
   return { folder, program };
 }
 
@@ -99,29 +88,29 @@ const refuses = (t: ExecutionContext, path: string, message: RegExp): void => {
 test('a program is run that only root and the user can have put there, also behind links', (t) => {
   const { folder, program } = programOf(t);
   t.notThrows(() => requireSafe(program));
-  chmodSync(program, 0o757);
+  fs.chmodSync(program, 0o757);
   refuses(t, program, /\/program can be written by other users$/);
   if (IS_ROOT) {
-    chmodSync(program, 0o775);
-    chownSync(program, 0, OTHER_USER);
+    fs.chmodSync(program, 0o775);
+    fs.chownSync(program, 0, OTHER_USER);
     refuses(t, program, /\/program can be written by other users$/);
   }
-  chmodSync(program, 0o755);
-  chmodSync(folder, 0o777);
+  fs.chmodSync(program, 0o755);
+  fs.chmodSync(folder, 0o777);
   refuses(t, program, /\/folder can be written by other users$/);
   const safe = programOf(t);
   for (const [link, target] of [
     [join(safe.folder, 'to-open'), program],
     [join(folder, 'to-safe'), safe.program],
   ] as const) {
-    symlinkSync(target, link);
+    fs.symlinkSync(target, link);
     refuses(t, link, /\/folder can be written by other users$/);
   }
   // Where nobody can replace what belongs to another user.
-  chmodSync(folder, 0o1777);
+  fs.chmodSync(folder, 0o1777);
   t.notThrows(() => requireSafe(program));
   refuses(t, join(folder, 'missing'), /no such file/);
-  symlinkSync('circle', join(folder, 'circle'));
+  fs.symlinkSync('circle', join(folder, 'circle'));
   refuses(t, join(folder, 'circle'), /too many links$/);
 });
 
@@ -132,33 +121,33 @@ test("what belongs to another user is not run, nor another user's link followed;
     return;
   }
   const shared = join(folder, 'shared');
-  mkdirSync(shared);
+  fs.mkdirSync(shared);
   // A folder where nobody can replace the link of another.
-  chmodSync(shared, 0o1777);
+  fs.chmodSync(shared, 0o1777);
   const [link, linkToFolder] = [join(shared, 'link'), join(shared, 'folder')];
-  symlinkSync('../program', link);
-  symlinkSync(folder, linkToFolder);
+  fs.symlinkSync('../program', link);
+  fs.symlinkSync(folder, linkToFolder);
   t.is(requireSafe(link).path, program);
   t.is(requireSafe(`${linkToFolder}/shared/../program`).path, program);
-  lchownSync(link, OTHER_USER, OTHER_USER);
-  lchownSync(linkToFolder, OTHER_USER, OTHER_USER);
+  fs.lchownSync(link, OTHER_USER, OTHER_USER);
+  fs.lchownSync(linkToFolder, OTHER_USER, OTHER_USER);
   refuses(t, link, /\/link belongs to another user \(12345\)$/);
   refuses(t, `${linkToFolder}/program`, /\/folder belongs to another user \(12345\)$/);
   t.notThrows(() => requireSafe(program, OTHER_USER));
-  chownSync(program, OTHER_USER, 0);
+  fs.chownSync(program, OTHER_USER, 0);
   refuses(t, program, /\/program belongs to another user \(12345\)$/);
   t.notThrows(() => requireSafe(program, OTHER_USER));
 });
 
 test('a program is run by the descriptor that was checked, and a script by its path', (t) => {
   const { folder, program } = programOf(t);
-  writeFileSync(program, '#!/bin/sh\n');
+  fs.writeFileSync(program, '#!/bin/sh\n');
   t.is(openSafe(program), null);
   t.throws(() => openSafe(folder), { message: /is no file$/ });
-  copyFileSync('/bin/true', program);
+  fs.copyFileSync('/bin/true', program);
   const fd = openSafe(program) ?? -1;
-  t.is(fstatSync(fd).ino, statSync(program).ino);
-  closeSync(fd);
+  t.is(fs.fstatSync(fd).ino, fs.statSync(program).ino);
+  fs.closeSync(fd);
 });
 
 const MIB = 2 ** 20;

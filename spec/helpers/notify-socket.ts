@@ -1,4 +1,4 @@
-/** A service manager as a service sees it: it receives notifications, and passes listening sockets. In Python, as Node can do neither. */
+/** A service manager as systemd-notify sees it: it receives notifications, and closes the descriptors that come with them. In Python, as Node cannot. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
@@ -13,20 +13,6 @@ receiver.bind(sys.argv[1])
 print("[]", flush=True)
 while True:
     print(json.dumps(receiver.recv(65536).decode().splitlines()), flush=True)
-`;
-
-const LAUNCHER = `
-import os, socket, sys
-names, path = sys.argv[1:3]
-listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-listener.bind(path)
-listener.listen(8)
-count = len(names.split(":"))
-held = [os.dup(listener.fileno()) for _ in range(count)]
-for number, fd in enumerate(held):
-    os.dup2(fd, 3 + number, True)
-os.environ.update(LISTEN_FDS=str(count), LISTEN_FDNAMES=names, LISTEN_PID=str(os.getpid()))
-os.execvp(sys.argv[3], sys.argv[3:])
 `;
 
 export interface NotifySocket {
@@ -49,9 +35,4 @@ export async function openNotifySocket(t: ExecutionContext): Promise<NotifySocke
   );
   await isUp;
   return { path, facts };
-}
-
-/** The words of a launcher (`SpawnOptions.launcher`) that listens at `path`, and hands that socket over under each of `names`. */
-export function socketLauncher(path: string, names: readonly string[]): string[] {
-  return ['python3', '-c', LAUNCHER, names.join(':'), path];
 }
