@@ -41,81 +41,54 @@ function collect(socket: net.Socket): () => Buffer {
   return () => Buffer.concat(chunks);
 }
 
+/** What has ended when the forward changes hands, and whether the program has read what came. */
+const COURSES: Readonly<Record<string, { peerEnds?: true; programEnds?: true; isRead?: true }>> = {
+  'what waits for a program that does not read comes from the successor, with its end': {},
+  'an end that came from the peer before is behind what waits': { peerEnds: true },
+  'a program that had ended its direction still reads': { programEnds: true },
+  'a peer that had ended before, with all of it written, still gets the rest': { peerEnds: true, isRead: true },
+  'what is over for the protocol is written to its end': { peerEnds: true, programEnds: true },
+};
+
 for (const isTcp of [true, false]) {
   const name = isTcp ? 'TCP' : 'a unix socket';
 
-  test(`${name}: what waits for a program that does not read comes from the successor, with its end, and credit comes out even`, async (t) => {
-    const { scene, socket, stream } = await IncomingScene.open(t, { isTcp });
-    const received = collect(socket);
-    const pattern = patternFrom(0, 12 * MIB);
-    scene.sendData(1, pattern.subarray(0, 10 * MIB));
-    t.true(stream.heldBytes > MIB);
-    const held = stream.heldBytes;
-    const { connections } = await scene.handOver();
-    t.is(connections.length, 1);
-    // Nothing has happened yet.
-    t.true(stream.heldBytes <= held);
-    const before = stream.heldBytes;
-    scene.sendData(1, pattern.subarray(10 * MIB, 11 * MIB));
-    t.is(stream.heldBytes, before + MIB);
-    await scene.next.goOn();
-    scene.sendData(1, pattern.subarray(11 * MIB));
-    scene.peer.send(FRAME_TYPE.FIN, 1);
-    await readOn(socket);
-    t.is(sha256(received()), sha256(pattern));
-    t.is(stream.heldBytes, 0);
-    socket.end('the answer');
-    await scene.seen('FIN 1');
-    t.is((await scene.received(10)).toString(), 'the answer');
-    await eventually(() => scene.next.openCount === 0);
-    t.deepEqual(scene.eventTypes, ['stream-opened', 'stream-closed']);
-    t.like(scene.events.at(-1)?.fields, { sentBytes: 10, receivedBytes: 12 * MIB, code: null });
-    t.is(scene.next.streamCount, 1);
-  });
-
-  test(`${name}: an end that came from the peer before is behind what waits`, async (t) => {
-    const { scene, socket } = await IncomingScene.open(t, { isTcp });
-    const received = collect(socket);
-    const pattern = patternFrom(0, 10 * MIB);
-    scene.sendData(1, pattern);
-    scene.peer.send(FRAME_TYPE.FIN, 1);
-    await scene.change();
-    await readOn(socket);
-    t.is(sha256(received()), sha256(pattern));
-    socket.end('bye');
-    await scene.seen('FIN 1');
-    t.is((await scene.received(3)).toString(), 'bye');
-  });
-
-  test(`${name}: a program that had ended its direction still reads, and its connection ends in order`, async (t) => {
-    const { scene, socket } = await IncomingScene.open(t, { isTcp });
-    const received = collect(socket);
-    socket.end('all I say');
-    await scene.seen('FIN 1');
-    await scene.change();
-    scene.sendData(1, Buffer.from('heard'));
-    scene.peer.send(FRAME_TYPE.FIN, 1);
-    await readOn(socket);
-    t.is(received().toString(), 'heard');
-    await eventually(() => scene.eventTypes.at(-1) === 'stream-closed');
-    t.is((await scene.received(9)).toString(), 'all I say');
-  });
-
-  test(`${name}: a peer that had ended before, with all of it written, still gets the rest`, async (t) => {
-    const { scene, socket } = await IncomingScene.open(t, { isTcp });
-    const received = collect(socket);
-    const ended = once(socket, 'end');
-    socket.resume();
-    scene.sendData(1, Buffer.from('question'));
-    scene.peer.send(FRAME_TYPE.FIN, 1);
-    await ended;
-    await scene.change();
-    socket.end('answer');
-    await scene.seen('FIN 1');
-    t.is((await scene.received(6)).toString(), 'answer');
-    t.is(received().toString(), 'question');
-    await eventually(() => scene.eventTypes.at(-1) === 'stream-closed');
-  });
+  for (const [what, { peerEnds = false, programEnds = false, isRead = false }] of Object.entries(COURSES)) {
+    test(`${name}: ${what}; credit comes out even, and all is logged`, async (t) => {
+      const { scene, socket, stream } = await IncomingScene.open(t, { isTcp });
+      const received = collect(socket);
+      const pattern = patternFrom(0, (peerEnds ? 10 : 12) * MIB);
+      const answer = async (): Promise<void> => {
+        socket.end('said');
+        await scene.seen('FIN 1');
+      };
+      if (programEnds) await answer();
+      scene.sendData(1, pattern.subarray(0, 10 * MIB));
+      t.true(stream.heldBytes > MIB);
+      if (peerEnds) scene.peer.send(FRAME_TYPE.FIN, 1);
+      if (isRead) await readOn(socket);
+      t.is((await scene.handOver()).connections.length, 1);
+      t.deepEqual(scene.eventTypes, ['stream-opened']);
+      if (!peerEnds) {
+        const before = stream.heldBytes;
+        scene.sendData(1, pattern.subarray(10 * MIB, 11 * MIB));
+        t.is(stream.heldBytes, before + MIB);
+      }
+      await scene.next.goOn();
+      if (!peerEnds) {
+        scene.sendData(1, pattern.subarray(11 * MIB));
+        scene.peer.send(FRAME_TYPE.FIN, 1);
+      }
+      if (!isRead) await readOn(socket);
+      t.is(sha256(received()), sha256(pattern));
+      if (!programEnds) await answer();
+      t.is((await scene.received(4)).toString(), 'said');
+      await eventually(() => scene.next.openCount === 0 && scene.eventTypes.at(-1) === 'stream-closed');
+      t.deepEqual(scene.eventTypes, ['stream-opened', 'stream-closed']);
+      t.like(scene.events[1]?.fields, { stream: 1, sentBytes: 4, receivedBytes: pattern.length, code: null });
+      t.deepEqual([stream.heldBytes, stream.isDraining, scene.next.streamCount], [0, false, 1]);
+    });
+  }
 
   test(`${name}: what waits for the peer's credit holds up the program in the successor too, and comes once`, async (t) => {
     const { scene, socket, stream } = await IncomingScene.open(t, { isTcp, streamCredit: 100_000 });
@@ -160,25 +133,6 @@ for (const isTcp of [true, false]) {
     await closed;
     await eventually(() => scene.eventTypes.at(-1) === 'stream-reset');
     t.like(scene.events.at(-1)?.fields, { code: 'cancelled' });
-  });
-
-  test(`${name}: a connection that is over for the protocol is written to its end, and logged with its counts`, async (t) => {
-    const { scene, socket } = await IncomingScene.open(t, { isTcp });
-    const received = collect(socket);
-    const pattern = patternFrom(0, 10 * MIB);
-    socket.end('said');
-    scene.sendData(1, pattern);
-    scene.peer.send(FRAME_TYPE.FIN, 1);
-    await scene.seen('FIN 1');
-    t.true(scene.streams[0]?.isDraining);
-    await scene.handOver();
-    t.false(scene.eventTypes.includes('stream-closed'));
-    await scene.next.goOn();
-    await readOn(socket);
-    t.is(sha256(received()), sha256(pattern));
-    await eventually(() => scene.eventTypes.at(-1) === 'stream-closed');
-    t.like(scene.events.at(-1)?.fields, { stream: 1, sentBytes: 4, receivedBytes: 10 * MIB });
-    t.false(scene.streams[0]?.isDraining);
   });
 
   test(`${name}: a socket that is just being closed is not handed over, and what became of its stream is logged there`, async (t) => {
