@@ -53,8 +53,8 @@ conversations({
     open far, send far 9000, ACCEPT 2, CREDIT 2 9000 -> OPEN 2 far, DATA 2 1024, DATA 2 7976`,
 });
 
-/** Feeds `bytes` to a stream as fast as it gives credit, while its sink drains at once. Returns the last credit. */
-function feed(peer: FramePeer, id: number, bytes: number): number {
+/** Feeds `bytes` to a stream as fast as it gives credit, while its sink drains at once; how much more it may be sent then. */
+function windowAfter(peer: FramePeer, id: number, bytes: number): number {
   const sink = peer.sinks.get(id);
   if (sink !== undefined) sink.releases = peer.streams.get(id) ?? null;
   let credit = peer.settings.limits.streamCredit;
@@ -63,36 +63,27 @@ function feed(peer: FramePeer, id: number, bytes: number): number {
     if (size === 0) throw new Error('no more credit');
     peer.sendData(id, Buffer.alloc(size));
     sent += size;
-    for (const text of peer.takeTexts()) {
-      const [name, stream, total] = text.split(' ');
-      if (name === 'CREDIT' && Number(stream) === id) credit = Number(total);
-      if (name === 'PING') continue;
-    }
+    for (const text of peer.takeTexts()) credit = Number(new RegExp(`^CREDIT ${id} (.*)`).exec(text)?.[1] ?? credit);
   }
-  return credit;
+  return credit - bytes;
 }
 
 test('R-FLOW-4: a window grows up to 32 MiB while it drains fast, and the budget has the rest back at the end', (t) => {
   const receiveBudget = new Budget(64 * 2 ** 20);
   const peer = FramePeer.established({ settings: { receiveBudget }, limits: { inFlight: 2 ** 30 } });
   peer.sendOpen(1);
-  const bytes = 72 * 2 ** 20;
-  const credit = feed(peer, 1, bytes);
-  t.true(credit - bytes <= 32 * 2 ** 20, `${credit - bytes}`);
-  t.true(credit - bytes >= 16 * 2 ** 20, `${credit - bytes}`);
+  const window = windowAfter(peer, 1, 72 * 2 ** 20);
+  t.true(window >= 16 * 2 ** 20 && window <= 32 * 2 ** 20, `${window}`);
   t.is(receiveBudget.usedBytes, 32 * 2 ** 20 - 65_536);
-  peer.send(FRAME_TYPE.RESET, 1, { code: 'denied', message: '' });
+  peer.say('RESET 1');
   t.is(receiveBudget.usedBytes, 0);
 });
 
 test('R-FLOW-4: with the budget full windows stop growing, and the stream goes on', (t) => {
   const receiveBudget = new Budget(200_000);
   const peer = FramePeer.established({ settings: { receiveBudget }, limits: { inFlight: 2 ** 30 } });
-  peer.sendOpen(1);
-  peer.sendOpen(3);
-  t.is(feed(peer, 1, 5_000_000) > 5_000_000, true);
-  t.is(feed(peer, 3, 5_000_000) > 5_000_000, true);
-  t.true(receiveBudget.usedBytes <= 200_000);
+  peer.say('OPEN 1, OPEN 3');
+  for (const id of [1, 3]) t.true(windowAfter(peer, id, 5_000_000) > 0);
   t.is(receiveBudget.usedBytes, 196_608);
 });
 
@@ -101,7 +92,7 @@ test('R-FLOW-4: a window does not grow where the local end is slow', (t) => {
   const peer = FramePeer.established({ settings: { receiveBudget } });
   peer.sendOpen(1);
   for (let turn = 0; turn < 20; turn += 1) {
-    peer.sendData(1, Buffer.alloc(32_768));
+    peer.say('DATA 1 32768');
     peer.advance(1000);
     peer.streams.get(1)?.release(32_768);
     peer.pump();
@@ -123,9 +114,9 @@ test('R-FLOW-5: the session window grows while the sender is held back and the r
     }
   };
   /** The window after 16,000 more bytes. */
-  const windowAfter = (roundTripMs: number): number => {
+  const windowIn = (roundTripMs: number): number => {
     for (let turn = 0; turn < 16; turn += 1) {
-      peer.sendData(1, Buffer.alloc(1000));
+      peer.say('DATA 1 1000');
       sentBytes += 1000;
       look(roundTripMs);
     }
@@ -135,120 +126,120 @@ test('R-FLOW-5: the session window grows while the sender is held back and the r
   peer.establish();
   look(5);
   peer.sendOpen(1);
-  const [first, second, third] = [5, 20, 20].map(windowAfter) as [number, number, number];
+  const [first, second, third] = [5, 20, 20].map(windowIn) as [number, number, number];
   t.true(first > 4000, `${first}`);
   t.true(third <= second * 2);
-  const windows = Array.from({ length: 6 }, () => windowAfter(50));
+  const windows = Array.from({ length: 6 }, () => windowIn(50));
   t.true(Math.max(...windows) <= 2 * third, `${windows.join()} after ${third}`);
 });
 
-/** The sizes of the DATA frames of some streams that have `size` bytes each to send while the channel takes nothing. */
-function frameSizes(peer: FramePeer, ids: readonly number[], size: number): number[] {
-  peer.log.take();
-  peer.isReading = false;
-  for (const id of ids) peer.sendFrom(id, size);
-  peer.isReading = true;
-  peer.pump();
-  const frames = peer.log.take().filter(({ type }) => type === DATA);
-  return frames.map(({ payload }) => payload.length);
-}
+/** A peer with streams open, which gives large credits. */
+class BusyPeer {
+  readonly peer: FramePeer;
 
-/** A peer with some streams open, which gives large credits. */
-function busyPeer(ids: readonly number[], options: FramePeerOptions = {}): FramePeer {
-  const peer = FramePeer.established({
-    capacityBytes: 4096,
-    ...options,
-    peerLimits: { streamCredit: 2 ** 20, ...options.peerLimits },
-  });
-  for (const id of ids) peer.sendOpen(id);
-  return peer;
+  constructor(ids: readonly number[], options: FramePeerOptions = {}) {
+    const peerLimits = { streamCredit: 2 ** 20, ...options.peerLimits };
+    this.peer = FramePeer.established({ capacityBytes: 4096, ...options, peerLimits });
+    for (const id of ids) this.peer.sendOpen(id);
+  }
+
+  /** The streams and sizes of the DATA frames where `sends` come while the channel takes nothing: bytes by stream. */
+  frames(sends: readonly (readonly [id: number, bytes: number])[]): (readonly [id: number, bytes: number])[] {
+    const { peer } = this;
+    peer.log.take();
+    peer.isReading = false;
+    for (const [id, bytes] of sends) peer.sendFrom(id, bytes);
+    peer.isReading = true;
+    peer.pump();
+    const frames = peer.log.take().filter(({ type }) => type === DATA);
+    return frames.map(({ streamId, payload }) => [streamId, payload.length]);
+  }
+
+  sizes(bytes: number, ...ids: readonly number[]): number[] {
+    return this.frames(ids.map((id) => [id, bytes])).map(([, size]) => size);
+  }
+
+  /** Has streams send two small frames in a row each, as interactive ones do. */
+  type(...ids: readonly number[]): void {
+    for (let letters = 0; letters < 2; letters += 1) this.sizes(10, ...ids);
+  }
+
+  /** The streams whose DATA goes out, in order, where some have 100 bytes each to send behind bulk of stream 1. */
+  order(...first: readonly number[]): number[] {
+    return this.frames([[1, 300_000], ...first.map((id) => [id, 100] as const)]).map(([id]) => id);
+  }
 }
 
 test('R-FLOW-8: frames are as large as allowed, and 1 KiB on a small channel', (t) => {
-  t.deepEqual(frameSizes(busyPeer([1]), [1], 60_000), [60_000]);
-  t.deepEqual(frameSizes(busyPeer([1, 3]), [1, 3], 150_000), [131_072, 18_928, 131_072, 18_928]);
-  t.is(Math.max(...frameSizes(busyPeer([1], { limits: { frame: 4096 } }), [1], 60_000)), 1024);
-  t.is(Math.max(...frameSizes(busyPeer([1], { peerLimits: { frame: 4096 } }), [1], 60_000)), 1024);
-  t.is(Math.max(...frameSizes(busyPeer([1], { peerLimits: { frame: 5000 } }), [1], 60_000)), 5000);
+  t.deepEqual(new BusyPeer([1]).sizes(60_000, 1), [60_000]);
+  t.deepEqual(new BusyPeer([1, 3]).sizes(150_000, 1, 3), [131_072, 18_928, 131_072, 18_928]);
+  for (const [options, largest] of [
+    [{ limits: { frame: 4096 } }, 1024],
+    [{ peerLimits: { frame: 4096 } }, 1024],
+    [{ peerLimits: { frame: 5000 } }, 5000],
+  ] as const)
+    t.is(Math.max(...new BusyPeer([1], options).sizes(60_000, 1)), largest);
 });
 
 test('R-FLOW-8: beside an interactive stream frames have 32 KiB, for a second after its last small frame', (t) => {
-  const peer = busyPeer([1, 3, 5]);
-  const largest = (): number => Math.max(...frameSizes(peer, [1, 3], 150_000));
-  frameSizes(peer, [5], 10);
+  const busy = new BusyPeer([1, 3, 5]);
+  const largest = (): number => Math.max(...busy.sizes(150_000, 1, 3));
+  busy.sizes(10, 5);
   t.is(largest(), 131_072, 'one small frame may be a request');
-  frameSizes(peer, [5], 10);
+  busy.sizes(10, 5);
   t.is(largest(), 32_768);
-  peer.advance(999);
+  busy.peer.advance(999);
   t.is(largest(), 32_768);
-  peer.advance(1);
+  busy.peer.advance(1);
   t.is(largest(), 131_072);
 });
 
-/** The streams whose DATA goes out, in order, where those in `first` have 100 bytes each to send behind bulk of stream 1. */
-function order(peer: FramePeer, first: readonly number[]): number[] {
-  peer.log.take();
-  peer.isReading = false;
-  peer.sendFrom(1, 300_000);
-  for (const id of first) peer.sendFrom(id, 100);
-  peer.isReading = true;
-  peer.pump();
-  return peer.log.take().flatMap(({ type, streamId }) => (type === DATA ? [streamId] : []));
-}
+test('R-FLOW-8: a stream is interactive no longer when it sends a larger frame, or has ended', (t) => {
+  const busy = new BusyPeer([1, 5]);
+  busy.type(5);
+  for (const id of [5, 1]) t.deepEqual(busy.sizes(40_000, id), [40_000]);
+  busy.sizes(10, 5);
+  t.deepEqual(busy.sizes(40_000, 1), [40_000], 'the rest of a transfer');
+  busy.type(5);
+  busy.peer.streams.get(5)?.reset('cancelled', '');
+  t.deepEqual(busy.sizes(40_000, 1), [40_000]);
+});
 
 test('R-FLOW-8: a stream that sent two small frames in a row goes before others, also when that was long ago', (t) => {
-  const peer = busyPeer([1, 3, 5, 7]);
-  frameSizes(peer, [7], 10);
-  frameSizes(peer, [7], 10);
-  peer.advance(100_000);
-  t.deepEqual(order(peer, [3, 7]).slice(0, 4), [1, 7, 1, 3], 'behind the frame that went before it came');
-  frameSizes(peer, [7], 2000);
-  t.deepEqual(order(peer, [3, 7]).slice(0, 4), [1, 1, 3, 7], 'not behind a larger frame of its own');
+  const busy = new BusyPeer([1, 3, 5, 7]);
+  busy.type(7);
+  busy.peer.advance(100_000);
+  t.deepEqual(busy.order(3, 7).slice(0, 4), [1, 7, 1, 3], 'behind the frame that went before it came');
+  busy.sizes(2000, 7);
+  t.deepEqual(busy.order(3, 7).slice(0, 4), [1, 1, 3, 7], 'not behind a larger frame of its own');
 });
 
 test('R-FLOW-8: small frames go first 32 times in a row while others wait', (t) => {
   const ids = Array.from({ length: 40 }, (_, index) => 3 + 2 * index);
-  const peer = busyPeer([1, ...ids]);
-  frameSizes(peer, ids, 10);
-  frameSizes(peer, ids, 10);
-  const sent = order(peer, ids);
-  const behind = sent.slice(sent.indexOf(3));
-  t.deepEqual(behind.slice(0, 32), ids.slice(0, 32));
-  t.deepEqual(behind.slice(32, 41), [1, ...ids.slice(32)]);
-  t.deepEqual([...new Set(behind.slice(41))], [1]);
-});
-
-test('R-FLOW-8: a stream is interactive no longer when it sends a larger frame, or has ended', (t) => {
-  const peer = busyPeer([1, 5]);
-  const type = (): unknown => [frameSizes(peer, [5], 10), frameSizes(peer, [5], 10)];
-  type();
-  t.deepEqual(frameSizes(peer, [5], 40_000), [40_000]);
-  t.deepEqual(frameSizes(peer, [1], 40_000), [40_000]);
-  frameSizes(peer, [5], 10);
-  t.deepEqual(frameSizes(peer, [1], 40_000), [40_000], 'the rest of a transfer');
-  type();
-  peer.streams.get(5)?.reset('cancelled', '');
-  t.deepEqual(frameSizes(peer, [1], 40_000), [40_000]);
+  const busy = new BusyPeer([1, ...ids]);
+  busy.type(...ids);
+  const sent = busy.order(...ids);
+  const [bulk, ...rest] = sent.slice(sent.indexOf(3) + 32);
+  t.deepEqual(sent.slice(sent.indexOf(3)).slice(0, 32), ids.slice(0, 32));
+  t.deepEqual([bulk, ...rest.splice(0, 8)], [1, ...ids.slice(32)]);
+  t.deepEqual([...new Set(rest)], [1]);
 });
 
 test('R-FLOW-8: 128 KiB wait in a channel that is not read, 64 KiB beside an interactive stream', (t) => {
-  const waiting = (ids: readonly number[], options: FramePeerOptions & { interactive?: number } = {}): number => {
-    const peer = busyPeer([1, 3, 5, 7], options);
-    for (let letters = 0; letters < 2; letters += 1) {
-      if (options.interactive !== undefined) frameSizes(peer, [options.interactive], 10);
-    }
-    peer.isReading = false;
-    for (const id of ids) {
-      const size = 2 ** 20;
-      peer.sendFrom(id, size);
-    }
-    return peer.outbound.unwrittenBytes;
-  };
   const FRAME = 131_072;
-  t.true(waiting([1]) >= FRAME && waiting([1]) < 2 * FRAME, `${waiting([1])}`);
-  t.true(waiting([1, 3, 5]) < 2 * FRAME, `${waiting([1, 3, 5])}`);
-  t.true(waiting([1, 3, 5], { interactive: 7 }) <= 65_536 + 32_768 + 16, `${waiting([1, 3, 5], { interactive: 7 })}`);
-  t.true(waiting([1], { peerLimits: { frame: 4096 } }) <= 2048 + 32);
+  for (const [ids, least, most, options, interactive] of [
+    [[1], FRAME, 2 * FRAME - 1],
+    [[1, 3, 5], 0, 2 * FRAME - 1],
+    [[1, 3, 5], 0, 65_536 + 32_768 + 16, {}, 7],
+    [[1], 0, 2048 + 32, { peerLimits: { frame: 4096 } }],
+  ] as const) {
+    const busy = new BusyPeer([1, 3, 5, 7], options);
+    if (interactive !== undefined) busy.type(interactive);
+    busy.peer.isReading = false;
+    for (const id of ids) busy.peer.sendFrom(id, 2 ** 20);
+    const { unwrittenBytes } = busy.peer.outbound;
+    t.true(unwrittenBytes >= least && unwrittenBytes <= most, `${unwrittenBytes}`);
+  }
 });
 
 test('R-FLOW-1: a side reads on while its own channel is not read', (t) => {
@@ -256,7 +247,6 @@ test('R-FLOW-1: a side reads on while its own channel is not read', (t) => {
   peer.sendOpen(1);
   peer.isReading = false;
   peer.sendFrom(1, 65_536);
-  for (let sent = 0; sent < 100_000; sent += 10_000) peer.sendData(1, Buffer.alloc(10_000, sent / 10_000));
-  t.is(peer.sinks.get(1)?.bytes.length, 100_000);
-  t.deepEqual(peer.endings, []);
+  for (let sent = 0; sent < 10; sent += 1) peer.say('DATA 1 10000');
+  t.deepEqual([peer.sinks.get(1)?.bytes.length, peer.endings], [100_000, []]);
 });

@@ -42,60 +42,59 @@ export const HAND_OVER_SETTINGS: Readonly<Record<string, Partial<SessionSettings
   'full, on one link': { integrity: 'full', resume: null },
 };
 
+/** What both ends of a stream do in a round. */
+type Round = (opener: PatternEnd, other: PatternEnd | null) => void;
+
 interface Course {
   readonly answer: Answer;
   /** With what it ends at both ends; null: in order. */
   readonly code: string | null;
-  /** What its ends do in each round; in the last one both end what they send. */
-  readonly rounds: readonly ((opener: PatternEnd, other: PatternEnd | null) => void)[];
+  /** In the last one both end what they send. */
+  readonly rounds: readonly Round[];
 }
 
-type Round = Course['rounds'][number];
+const send =
+  (bytes: number): Round =>
+  (opener) =>
+    opener.send(bytes);
 
-const accepted = (code: string | null, ...rounds: Round[]): Course => ({ answer: 'accept', code, rounds });
+const andFinish =
+  (bytes: number): Round =>
+  (opener) => {
+    opener.send(bytes);
+    opener.finish();
+  };
+
+const answer =
+  (bytes: number): Round =>
+  (_opener, other) =>
+    other?.send(bytes);
+
+const course = (code: string | null, answer: Answer, ...rounds: Round[]): Course => ({ answer, code, rounds });
 
 /** A reset by either end, behind bytes that are on the way. */
 const resetBy = (isOpener: boolean): Course =>
-  accepted(
-    'cancelled',
-    (opener) => opener.send(30),
-    (opener, other) => {
-      for (const end of [opener, other]) end?.send(20);
-      (isOpener ? opener : other)?.stream?.reset('cancelled', 'as the exchange has it');
-    },
-  );
+  course('cancelled', 'accept', send(30), (opener, other) => {
+    for (const end of [opener, other]) end?.send(20);
+    (isOpener ? opener : other)?.stream?.reset('cancelled', 'as the exchange has it');
+  });
 
 /** The streams that a side opens have these courses in turn. */
 const COURSES: readonly [Course, ...Course[]] = [
   // Bytes and FIN both ways at once.
-  accepted(
-    null,
-    (opener) => opener.send(60),
-    (opener, other) => {
-      other?.send(40);
-      for (const end of [opener, other]) end?.finish();
-    },
-  ),
+  course(null, 'accept', send(60), (opener, other) => {
+    other?.send(40);
+    for (const end of [opener, other]) end?.finish();
+  }),
   // Long, and ended by FIN before all of it is sent.
-  accepted(
-    null,
-    (opener) => {
-      opener.send(LONG);
-      opener.finish();
-    },
-    (_opener, other) => other?.finish(),
-  ),
+  course(null, 'accept', andFinish(LONG), (_opener, other) => other?.finish()),
   // A half that ends before the other one begins.
-  accepted(
-    null,
-    (opener) => opener.finish(),
-    (_opener, other) => other?.send(50),
-    (_opener, other) => other?.send(LONG),
-  ),
+  course(null, 'accept', andFinish(0), answer(50), answer(LONG)),
   // A half that is stopped while it waits for credit; the other one goes on.
-  accepted(
+  course(
     null,
-    (opener) => opener.send(20),
+    'accept',
+    send(20),
     (opener, other) => {
       opener.isPaused = true;
       other?.send(LONG);
@@ -107,17 +106,9 @@ const COURSES: readonly [Course, ...Course[]] = [
   ),
   resetBy(true),
   resetBy(false),
-  { answer: 'refuse', code: 'denied', rounds: [(opener) => opener.send(20)] },
+  course('denied', 'refuse', send(20)),
   // An answer that comes late.
-  {
-    answer: 'later',
-    code: null,
-    rounds: [
-      (opener) => opener.send(40),
-      (_opener, other) => other?.send(30),
-      (_opener, other) => other?.stream?.accept(),
-    ],
-  },
+  course(null, 'later', send(40), answer(30), (_opener, other) => other?.stream?.accept()),
 ];
 
 const ROUNDS = 3;
@@ -136,7 +127,7 @@ export class Exchange {
     this.#incident = incident;
     this.#open();
     for (let round = 0; round < ROUNDS; round += 1) {
-      for (const { course, opener } of this.#streams) course.rounds[round]?.(opener, opener.other);
+      for (const { course: its, opener } of this.#streams) its.rounds[round]?.(opener, opener.other);
       this.#settle();
     }
     this.#pair.traffic.finishAll();
@@ -156,17 +147,18 @@ export class Exchange {
   }
 
   faults(): string[] {
-    const { traffic, sides, ended } = this.#pair;
-    const faults = [...traffic.faults(), ...ended];
+    const faults = this.#pair.leftovers();
     if (this.#hasHappened !== (this.#incident !== null)) faults.push('the exchange has no such byte');
-    for (const { name, session, sessions, resumed } of sides) {
-      if (sessions.length !== 1) faults.push(`${name} had ${sessions.length} sessions`);
+    for (const { name, resumed } of this.#pair.sides) {
       if (resumed !== (this.#incident?.what === 'cut' ? 1 : 0)) faults.push(`${name} was resumed ${resumed} times`);
-      if (session.streams.size > 0) faults.push(`${session.streams.size} streams are left at ${name}`);
-      if (session.unwrittenBytes > 0) faults.push(`${session.unwrittenBytes} bytes wait at ${name}`);
     }
-    for (const [index, { course, opener }] of this.#streams.entries()) {
-      for (const fault of faultsOf(course, opener)) faults.push(`stream ${index}: ${fault}`);
+    for (const [index, { course: wanted, opener }] of this.#streams.entries()) {
+      for (const end of [opener, opener.other]) {
+        const code = end?.reason?.code ?? null;
+        if (end === null || code !== wanted.code) faults.push(`stream ${index} ends with ${code ?? 'FIN'}`);
+        const isWhole = end?.hasStopped || (end?.receivedBytes === end?.other?.wantedBytes && end?.finReceived);
+        if (wanted.code === null && isWhole !== true) faults.push(`stream ${index}: ${end?.receivedBytes} bytes came`);
+      }
     }
     return faults;
   }
@@ -174,10 +166,10 @@ export class Exchange {
   #open(): void {
     const { traffic, sides } = this.#pair;
     for (let index = 0; index < STREAMS; index += 1) {
-      const course = COURSES[(index >> 1) % COURSES.length] ?? COURSES[0];
-      const opener = traffic.open(sides[index % 2] as Side, course.answer);
+      const its = COURSES[(index >> 1) % COURSES.length] ?? COURSES[0];
+      const opener = traffic.open(sides[index % 2] as Side, its.answer);
       if (opener === null) throw new Error('there is no session');
-      this.#streams.push({ course, opener });
+      this.#streams.push({ course: its, opener });
     }
   }
 
@@ -232,18 +224,4 @@ export function happenAll(
       return { count, faults: faults.map((fault) => `${what} ${direction} behind ${at}: ${fault}`) };
   }
   return { count, faults: [] };
-}
-
-function faultsOf({ code }: Course, opener: PatternEnd): string[] {
-  const faults: string[] = [];
-  const { other } = opener;
-  if (other === null) return ['it was never announced'];
-  for (const end of [opener, other]) {
-    if (!end.isOver) faults.push('it does not end');
-    if ((end.reason?.code ?? null) !== code) faults.push(`it ends with ${end.reason?.code ?? 'FIN'}`);
-    if (end.lentBuffers > 0) faults.push('a buffer does not come back');
-    const isWhole = end.receivedBytes === end.other?.wantedBytes && end.finReceived;
-    if (code === null && !end.hasStopped && !isWhole) faults.push(`${end.receivedBytes} bytes came`);
-  }
-  return faults;
 }

@@ -31,4 +31,21 @@ export class ResumePair extends SessionPair {
     this.settle();
     return [...this.traffic.faults(), ...this.ended];
   }
+
+  /** What is wrong where all streams should have ended, in the one session that there ever was. */
+  leftovers(): string[] {
+    const { traffic, ended, sides } = this;
+    const faults = [...traffic.faults(), ...ended];
+    for (const { name, session, sessions, loop } of sides) {
+      if (sessions.length !== 1) faults.push(`${name} had ${sessions.length} sessions`);
+      if (loop.session !== session) faults.push(`the session of ${name} has no link`);
+      if (session.streams.size > 0) faults.push(`${session.streams.size} streams are left at ${name}`);
+      if (session.unwrittenBytes > 0) faults.push(`${session.unwrittenBytes} bytes wait at ${name}`);
+    }
+    for (const [index, end] of traffic.ends.entries()) {
+      if (!end.isOver) faults.push(`end ${index} does not end`);
+      if (end.lentBuffers > 0) faults.push(`a buffer of end ${index} does not come back`);
+    }
+    return faults;
+  }
 }

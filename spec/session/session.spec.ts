@@ -2,7 +2,6 @@
 import './backlog.js';
 import './hand-over.js';
 import './paced-sink.js';
-import './pacer.js';
 import './resume.js';
 import './stalls.js';
 import './turns.js';
