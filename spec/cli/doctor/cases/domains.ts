@@ -4,115 +4,67 @@ import type { ExecutionContext } from 'ava';
 import { checkLocation } from '../../../../cli/doctor/locations/location.js';
 import { temporaryFolder } from '../../../helpers/files.js';
 import { channelXml, domainXml, fakeVirsh } from '../../../helpers/libvirt.js';
-import { fakeMachine, pretend } from '../../../helpers/machines.js';
-import { doctor, type FindingCase } from './case.js';
+import { type FakeMachine, fakeMachine, pretend } from '../../../helpers/machines.js';
+import { doctor, finds } from './case.js';
 
-const look = (t: ExecutionContext, virsh: string) =>
-  checkLocation(fakeMachine(t, { virsh }), { is: 'domain-port', domain: 'vm1', port: null, uri: null }, null);
+const look = (t: ExecutionContext, machine: FakeMachine) =>
+  checkLocation(fakeMachine(t, machine), { is: 'domain-port', domain: 'vm1', port: null, uri: null }, null);
 
-/** With a virsh that prints this. */
+/** With a virsh that is this script. */
+function withVirsh(t: ExecutionContext, script: string, machine: FakeMachine = {}) {
+  const virsh = fakeVirsh(t);
+  virsh.become(script);
+  return look(t, { virsh: virsh.path, ...machine });
+}
+
+const withError = (t: ExecutionContext, message: string) => withVirsh(t, `echo 'error: ${message}' >&2; exit 1`);
+
 function withXml(t: ExecutionContext, xml: string) {
   const virsh = fakeVirsh(t);
   virsh.print(xml);
-  return look(t, virsh.path);
+  return look(t, { virsh: virsh.path });
 }
 
-/** With a virsh that fails like this. */
-function withError(t: ExecutionContext, message: string) {
-  const virsh = fakeVirsh(t);
-  virsh.become(`echo 'error: ${message}' >&2; exit 1`);
-  return look(t, virsh.path);
-}
+const withChannel = (t: ExecutionContext, type: string, source: string) =>
+  withXml(t, domainXml(channelXml(type, source)));
 
-const bound = (path: string) => channelXml('unix', `<source mode='bind' path='${path}'/>`);
-
-/** Each finding about them. */
-export const DOMAIN_CASES: readonly FindingCase[] = [
-  {
-    id: 'domain-port',
-    when: 'it runs, by the real command',
-    says: /the domain vm1 runs, and its port org\.vproxy\.0 is unix \//,
-    async find(t) {
-      const path = join(temporaryFolder(t), 's');
-      const virsh = fakeVirsh(t);
-      virsh.print(domainXml(bound(path)));
-      await pretend(t, { program: 'qemu-system-x86', listen: path });
-      const found = await doctor(t, ['-c', 'libvirt:vm1'], { env: virsh.env });
-      t.true(found.some(({ id }) => id === 'socket-listens'));
-      return found;
-    },
-  },
-  {
-    id: 'socket-missing',
-    when: 'libvirt names a socket that is not there',
-    find: (t) => withXml(t, domainXml(bound(join(temporaryFolder(t), 'none')))),
-  },
+export const DOMAIN_CASES = [
+  finds('domain-port', 'it runs', /the domain vm1 runs, and its port org\.vproxy\.0 is unix \//, async (t) => {
+    const [path, virsh] = [join(temporaryFolder(t), 's'), fakeVirsh(t)];
+    virsh.print(domainXml(channelXml('unix', `<source mode='bind' path='${path}'/>`)));
+    await pretend(t, { program: 'qemu-system-x86', listen: path });
+    const found = await doctor(t, ['-c', 'libvirt:vm1'], virsh.env);
+    t.true(found.some(({ id }) => id === 'socket-listens'));
+    return found;
+  }),
+  finds('socket-missing', 'libvirt names a socket that is not there', (t) =>
+    withChannel(t, 'unix', `<source mode='bind' path='${temporaryFolder(t)}/none'/>`),
+  ),
   ...(
     [
       ['0.0.0.0', /^nobody listens on 127\.0\.0\.1:1$/],
       ['::', /^nobody listens on \[::1\]:1$/],
       ['127.0.0.2', /^nobody listens on 127\.0\.0\.2:1$/],
     ] as const
-  ).map(
-    ([host, says]): FindingCase => ({
-      id: 'tcp-refused',
-      when: `nobody listens at the port of a domain, on ${host}`,
-      says,
-      find: (t) =>
-        withXml(
-          t,
-          domainXml(channelXml('tcp', `<source mode='bind' host='${host}' service='1'/><protocol type='raw'/>`)),
-        ),
-    }),
+  ).map(([host, says]) =>
+    finds('tcp-refused', `nobody listens at the port of a domain, on ${host}`, says, (t) =>
+      withChannel(t, 'tcp', `<source mode='bind' host='${host}' service='1'/><protocol type='raw'/>`),
+    ),
   ),
-  {
-    id: 'fifo-missing',
-    when: 'a domain has a pipe',
-    find: (t) => withXml(t, domainXml(channelXml('pipe', "<source path='/nowhere'/>"))),
-  },
-  {
-    id: 'line-missing',
-    when: 'a domain has a pty',
-    find: (t) => withXml(t, domainXml(channelXml('pty', "<source path='/dev/pts/99999'/>"))),
-  },
-  {
-    id: 'domain-missing',
-    when: 'libvirt does not know it',
-    find: (t) => withError(t, 'failed to get domain vm1'),
-  },
-  {
-    id: 'domain-off',
-    when: 'it is shut off',
-    remedy: /virsh start vm1/,
-    find: (t) => withXml(t, '<domain><devices/></domain>'),
-  },
-  { id: 'domain-no-port', when: 'it has none', find: (t) => withXml(t, domainXml()) },
-  {
-    id: 'domain-port-unusable',
-    when: 'QEMU is the one that connects',
-    says: /unix-listen/,
-    find: (t) => withXml(t, domainXml(channelXml('unix', "<source mode='connect' path='/run/x'/>"))),
-  },
-  { id: 'virsh-missing', when: 'it is not installed', find: (t) => look(t, '/nowhere/virsh') },
-  {
-    id: 'libvirt-silent',
-    when: 'libvirtd does not run',
-    find: (t) => withError(t, 'failed to connect to the hypervisor'),
-  },
-  {
-    id: 'libvirt-silent',
-    when: 'virsh hangs',
-    says: /within 1200 ms/,
-    find(t) {
-      const virsh = fakeVirsh(t);
-      virsh.become('exec sleep 60');
-      const machine = fakeMachine(t, { virsh: virsh.path, timeoutMs: 2000 });
-      return checkLocation(machine, { is: 'domain-port', domain: 'vm1', port: null, uri: null }, null);
-    },
-  },
-  {
-    id: 'libvirt-denied',
-    when: 'this user may not',
-    find: (t) => withError(t, 'authentication unavailable: no polkit agent'),
-  },
+  finds('fifo-missing', 'a domain has a pipe', (t) => withChannel(t, 'pipe', "<source path='/nowhere'/>")),
+  finds('line-missing', 'a domain has a pty', (t) => withChannel(t, 'pty', "<source path='/dev/pts/99999'/>")),
+  finds('domain-missing', 'libvirt does not know it', (t) => withError(t, 'failed to get domain vm1')),
+  finds('domain-off', 'it is shut off', { remedy: /virsh start vm1/ }, (t) =>
+    withXml(t, '<domain><devices/></domain>'),
+  ),
+  finds('domain-no-port', 'it has none', (t) => withXml(t, domainXml())),
+  finds('domain-port-unusable', 'QEMU is the one that connects', /unix-listen/, (t) =>
+    withChannel(t, 'unix', "<source mode='connect' path='/run/x'/>"),
+  ),
+  finds('virsh-missing', 'it is not installed', (t) => look(t, { virsh: '/nowhere/virsh' })),
+  finds('libvirt-silent', 'libvirtd does not run', (t) => withError(t, 'failed to connect to the hypervisor')),
+  finds('libvirt-silent', 'virsh hangs, of which it has more than half of the time of a check', /within 1200 ms/, (t) =>
+    withVirsh(t, 'exec sleep 60', { timeoutMs: 2000 }),
+  ),
+  finds('libvirt-denied', 'this user may not', (t) => withError(t, 'authentication unavailable: no polkit agent')),
 ];

@@ -8,14 +8,21 @@ import { checkVsock } from '../../../../cli/doctor/locations/vsock.js';
 import { createFifos } from '../../../../lib/channel/pipe-open.js';
 import { temporaryFolder } from '../../../helpers/files.js';
 import { type FakeMachine, fakeMachine, pretend } from '../../../helpers/machines.js';
+import { localServer } from '../../../helpers/proxies.js';
 import { openPty } from '../../../helpers/terminals.js';
-import { doctorWithoutRights, type FindingCase } from './case.js';
+import { doctorWithoutRights, finds } from './case.js';
 
 const line = (t: ExecutionContext, path: string, machine: FakeMachine = {}) =>
   checkTty(fakeMachine(t, machine), path, false);
 
 /** A line whose user's end no process has open. */
 const terminal = async (t: ExecutionContext) => (await pretend(t, { program: 'terminal', terminal: true })).terminal;
+
+async function takenBy(t: ExecutionContext, program: string) {
+  const path = await terminal(t);
+  await pretend(t, { program, open: [path] });
+  return line(t, path);
+}
 
 async function fifos(t: ExecutionContext): Promise<string> {
   const path = join(temporaryFolder(t), 'vm1');
@@ -25,121 +32,76 @@ async function fifos(t: ExecutionContext): Promise<string> {
 
 const pipe = (t: ExecutionContext, path: string) => checkPipe(fakeMachine(t), path, false);
 
-const vsock = (t: ExecutionContext, cid: number | null, machine: FakeMachine) =>
-  checkVsock(
-    fakeMachine(t, { hasKoffi: () => Promise.resolve(true), readCid: () => Promise.resolve(3), ...machine }),
-    cid,
-  );
+/** FIFOs that a QEMU has open, and one of them another program as well. */
+async function pipeOfQemu(t: ExecutionContext, other?: string) {
+  const path = await fifos(t);
+  await pretend(t, { program: 'qemu-system-x86', open: [`${path}.in`, `${path}.out`] });
+  if (other !== undefined) await pretend(t, { program: other, open: [`${path}.out`] });
+  return pipe(t, path);
+}
 
-const WITH_VSOCK = { files: { 'dev/vsock': '' } };
+const vsock = (t: ExecutionContext, cid: number | null, machine: FakeMachine = {}) => {
+  const usual = {
+    files: { 'dev/vsock': '' },
+    hasKoffi: () => Promise.resolve(true),
+    readCid: () => Promise.resolve(3),
+  };
+  return checkVsock(fakeMachine(t, { ...usual, ...machine }), cid);
+};
 
-/** Each finding about them. */
-export const LINE_CASES: readonly FindingCase[] = [
-  { id: 'line-missing', when: 'there is no such device', find: (t) => line(t, join(temporaryFolder(t), 'ttyS9')) },
-  { id: 'line-not', when: 'it is no terminal', find: (t) => line(t, '/dev/null') },
-  { id: 'line-not', when: 'it is a folder', find: (t) => line(t, temporaryFolder(t)) },
-  {
-    id: 'line-denied',
-    when: 'this user may not open it',
-    async find(t) {
-      const { path } = await openPty(t);
-      chmodSync(path, 0);
-      return doctorWithoutRights(t, '-c', `tty-open:${path}`);
+export const LINE_CASES = [
+  finds('line-missing', 'there is no such device', (t) => line(t, join(temporaryFolder(t), 'ttyS9'))),
+  finds('line-not', 'it is no terminal', (t) => line(t, '/dev/null')),
+  finds(
+    'line-not',
+    'it is something else, by its name',
+    /is a folder\n.* is a file\n.* is a FIFO\n.* is a socket$/,
+    async (t) => {
+      const folder = temporaryFolder(t);
+      await localServer(t, () => undefined, { path: `${folder}/socket` });
+      writeFileSync(`${folder}/file`, '');
+      const paths = [folder, `${folder}/file`, `${await fifos(t)}.in`, `${folder}/socket`];
+      return (await Promise.all(paths.map((path) => line(t, path)))).flat();
     },
-  },
-  {
-    id: 'line-console',
-    when: 'the kernel writes its messages there',
-    async find(t) {
-      const path = await terminal(t);
-      return line(t, path, { files: { 'sys/class/tty/console/active': `tty0 ${basename(path)}\n` } });
-    },
-  },
-  {
-    id: 'line-getty',
-    when: 'a getty has it open',
-    says: /agetty/,
-    remedy: /systemctl disable --now/,
-    async find(t) {
-      const path = await terminal(t);
-      await pretend(t, { program: 'agetty', open: [path] });
-      return line(t, path);
-    },
-  },
-  {
-    id: 'line-taken',
-    when: 'another program has it open',
-    says: /is open in process \d+ \(minicom/,
-    async find(t) {
-      const path = await terminal(t);
-      await pretend(t, { program: 'minicom', open: [path] });
-      return line(t, path);
-    },
-  },
-  { id: 'line-no-stty', when: 'there is no stty', find: async (t) => line(t, await terminal(t), { searchPath: '' }) },
-  { id: 'line-free', when: 'nobody has it', find: async (t) => line(t, await terminal(t)) },
-  {
-    id: 'fifo-missing',
-    when: 'one of them is missing',
-    remedy: /vproxy pipe-create .*vm1$/,
-    async find(t) {
-      const path = await fifos(t);
-      unlinkSync(`${path}.out`);
-      return pipe(t, path);
-    },
-  },
-  { id: 'fifo-suffix', when: 'the path has .in at its end', find: async (t) => pipe(t, `${await fifos(t)}.in`) },
-  {
-    id: 'fifo-not',
-    when: 'a file is in the place of one',
-    find(t) {
-      const path = join(temporaryFolder(t), 'vm1');
-      writeFileSync(`${path}.in`, '');
-      mkdirSync(`${path}.out`);
-      return pipe(t, path);
-    },
-  },
-  {
-    id: 'fifo-denied',
-    when: 'this user may not open them',
-    async find(t) {
-      const path = await fifos(t);
-      chmodSync(`${path}.in`, 0);
-      return doctorWithoutRights(t, '-c', `pipe-open:${path}`);
-    },
-  },
-  { id: 'fifo-alone', when: 'nobody has them open', find: async (t) => pipe(t, await fifos(t)) },
-  {
-    id: 'fifo-taken',
-    when: 'another program has them open',
-    says: /process \d+ \(cat/,
-    async find(t) {
-      const path = await fifos(t);
-      await pretend(t, { program: 'qemu-system-x86', open: [`${path}.in`, `${path}.out`] });
-      await pretend(t, { program: 'cat', open: [`${path}.out`] });
-      return pipe(t, path);
-    },
-  },
-  {
-    id: 'fifo-qemu',
-    when: 'QEMU has them open',
-    async find(t) {
-      const path = await fifos(t);
-      await pretend(t, { program: 'qemu-system-x86', open: [`${path}.in`, `${path}.out`] });
-      return pipe(t, path);
-    },
-  },
-  { id: 'vsock-missing', when: 'there is no /dev/vsock', find: (t) => vsock(t, 2, {}) },
-  {
-    id: 'vsock-missing',
-    when: 'there is no device behind it',
-    find: (t) => vsock(t, 2, { ...WITH_VSOCK, readCid: () => Promise.resolve(null) }),
-  },
-  {
-    id: 'vsock-no-koffi',
-    when: 'koffi cannot be loaded',
-    find: (t) => vsock(t, null, { ...WITH_VSOCK, hasKoffi: () => Promise.resolve(false) }),
-  },
-  { id: 'vsock-cid', when: 'it is there', says: /CID 3/, find: (t) => vsock(t, 2, WITH_VSOCK) },
-  { id: 'vsock-own', when: 'the channel leads to this machine', find: (t) => vsock(t, 3, WITH_VSOCK) },
+  ),
+  finds('line-denied', 'this user may not open it', async (t) => {
+    const { path } = await openPty(t);
+    chmodSync(path, 0);
+    return doctorWithoutRights(t, '-c', `tty-open:${path}`);
+  }),
+  finds('line-console', 'the kernel writes its messages there', async (t) => {
+    const path = await terminal(t);
+    return line(t, path, { files: { 'sys/class/tty/console/active': `tty0 ${basename(path)}\n` } });
+  }),
+  finds('line-getty', 'a getty has it open', { says: /agetty/, remedy: /systemctl disable --now/ }, (t) =>
+    takenBy(t, 'agetty'),
+  ),
+  finds('line-taken', 'another program has it open', /is open in process \d+ \(minicom/, (t) => takenBy(t, 'minicom')),
+  finds('line-no-stty', 'there is no stty', async (t) => line(t, await terminal(t), { searchPath: '' })),
+  finds('line-free', 'nobody has it', async (t) => line(t, await terminal(t))),
+  finds('fifo-missing', 'one of them is missing', { remedy: /vproxy pipe-create .*vm1$/ }, async (t) => {
+    const path = await fifos(t);
+    unlinkSync(`${path}.out`);
+    return pipe(t, path);
+  }),
+  finds('fifo-suffix', 'the path has .in at its end', async (t) => pipe(t, `${await fifos(t)}.in`)),
+  finds('fifo-not', 'a file is in the place of one', (t) => {
+    const path = join(temporaryFolder(t), 'vm1');
+    writeFileSync(`${path}.in`, '');
+    mkdirSync(`${path}.out`);
+    return pipe(t, path);
+  }),
+  finds('fifo-denied', 'this user may not open them', async (t) => {
+    const path = await fifos(t);
+    chmodSync(`${path}.in`, 0);
+    return doctorWithoutRights(t, '-c', `pipe-open:${path}`);
+  }),
+  finds('fifo-alone', 'nobody has them open', async (t) => pipe(t, await fifos(t))),
+  finds('fifo-taken', 'another program has one open', /process \d+ \(cat/, (t) => pipeOfQemu(t, 'cat')),
+  finds('fifo-qemu', 'QEMU has them open', (t) => pipeOfQemu(t)),
+  finds('vsock-missing', 'there is no /dev/vsock', (t) => vsock(t, 2, { files: {} })),
+  finds('vsock-missing', 'no device is behind it', (t) => vsock(t, 2, { readCid: () => Promise.resolve(null) })),
+  finds('vsock-no-koffi', 'koffi cannot be loaded', (t) => vsock(t, null, { hasKoffi: () => Promise.resolve(false) })),
+  finds('vsock-cid', 'it is there', /CID 3/, (t) => vsock(t, 2)),
+  finds('vsock-own', 'the channel leads to this machine', (t) => vsock(t, 3)),
 ];

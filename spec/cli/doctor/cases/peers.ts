@@ -1,6 +1,6 @@
 /** Running vproxys, and their peers. */
+import { once } from 'node:events';
 import { chmodSync, writeFileSync } from 'node:fs';
-import net from 'node:net';
 import { basename, dirname, join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { runDoctor } from '../../../../cli/doctor/plan.js';
@@ -11,8 +11,9 @@ import { checkSession } from '../../../../cli/doctor/subjects/session.js';
 import { temporaryFolder, writeKeyFile } from '../../../helpers/files.js';
 import { type FakeMachine, fakeMachine } from '../../../helpers/machines.js';
 import { localServer, type ProxySetup, steeredPair } from '../../../helpers/proxies.js';
+import { upgradablePair } from '../../../helpers/upgrades.js';
 import { ESTABLISHED, spawnVproxy, TAKING_CONTROL } from '../../../helpers/vproxy-process.js';
-import { doctor, doctorWithoutRights, type FindingCase } from './case.js';
+import { doctor, doctorWithoutRights, finds } from './case.js';
 import { staleSocket } from './sockets.js';
 
 /** Everything about one control socket. */
@@ -27,11 +28,13 @@ async function askFolder(t: ExecutionContext, controlFolder: string | null) {
   return checkControlFolder(fake, await fake.control());
 }
 
+type Channel = RunningChannel['channel'];
+
 /** The channel of one of two proxies with a session; `change` puts it into a state that a test cannot wait for. */
-async function session(
+export async function session(
   t: ExecutionContext,
-  setup: { readonly here?: ProxySetup; readonly peer?: ProxySetup },
-  change: (channel: RunningChannel['channel']) => Partial<RunningChannel['channel']> = () => ({}),
+  setup: { readonly here?: ProxySetup; readonly peer?: ProxySetup } = {},
+  change: (channel: Channel) => Partial<Channel> = () => ({}),
 ) {
   const { control } = await steeredPair(t, setup);
   const machine = fakeMachine(t, { controlSockets: [control.path] });
@@ -40,112 +43,84 @@ async function session(
   return checkSession(machine, { ...one, channel: { ...one.channel, ...change(one.channel) } });
 }
 
-const ended = (code: string, ageMs: number) => ({
-  at: new Date().toISOString(),
-  ageMs,
-  code,
-  message: `it was ${code}`,
-});
+/** The same after sessions that ended with these codes, after these times, so long ago. */
+export const sessionAfter = (
+  t: ExecutionContext,
+  ...ended: readonly (readonly [code: string, ageMs: number, agoMs?: number])[]
+) =>
+  session(t, {}, ({ history }) => ({
+    history: {
+      ...history,
+      recent: ended.map(([code, ageMs, agoMs = 0]) => ({
+        ...{ at: new Date(Date.now() - agoMs).toISOString(), ageMs, code, message: `it was ${code}` },
+      })),
+    },
+  }));
 
-/** The real command beside a real process that has no session. */
-async function withoutSession(t: ExecutionContext, args: readonly string[], log: RegExp) {
+/** The command beside a process that has no session. */
+async function withoutSession(t: ExecutionContext, args: readonly string[], happened: RegExp | Promise<unknown>) {
   const control = join(temporaryFolder(t), 'control');
   const vproxy = spawnVproxy(t, [...args, '--control', control]);
-  await Promise.all([vproxy.waitForLine(TAKING_CONTROL), vproxy.waitForLine(log)]);
+  const is = happened instanceof RegExp ? vproxy.waitForLine(happened) : happened;
+  await Promise.all([vproxy.waitForLine(TAKING_CONTROL), is]);
   return doctor(t, ['--socket', control]);
 }
 
-/** Each finding about them. */
-export const PEER_CASES: readonly FindingCase[] = [
-  {
-    id: 'vproxy-runs',
-    when: 'one answers, with its name and number',
-    says: /^vproxy host1 \(process \d+\) answers on /,
-    find: async (t) => askSocket(t, (await steeredPair(t)).control.path),
-  },
-  { id: 'vproxy-none', when: 'none has a socket in the folder', find: (t) => askFolder(t, temporaryFolder(t)) },
-  { id: 'vproxy-hidden', when: 'there is no folder', find: (t) => askFolder(t, null) },
-  {
-    id: 'control-stale',
-    when: 'its process was killed',
-    remedy: /^rm \//,
-    async find(t) {
-      const path = await staleSocket(t, join(temporaryFolder(t), 'vm1.sock'));
-      const fake = fakeMachine(t, { controlFolder: dirname(path) });
-      const sockets = await fake.control();
-      t.deepEqual(
-        sockets.map((socket) => basename(socket.path)),
-        ['vm1.sock'],
-      );
-      return sockets.flatMap((socket) => checkControlSocket(fake, socket));
-    },
-  },
-  { id: 'control-stale', when: 'there is no such socket', find: (t) => askSocket(t, join(temporaryFolder(t), 'none')) },
-  {
-    id: 'control-silent',
-    when: 'whoever listens says nothing',
-    async find(t) {
-      const path = join(temporaryFolder(t), 's');
-      await localServer(t, () => undefined, { path });
-      return askSocket(t, path, { timeoutMs: 500 });
-    },
-  },
-  {
-    id: 'control-denied',
-    when: 'the socket is another user’s',
-    async find(t) {
-      const { control } = await steeredPair(t);
-      chmodSync(control.path, 0);
-      return doctorWithoutRights(t, '--socket', control.path);
-    },
-  },
-  {
-    id: 'version-here',
-    when: 'the program was upgraded meanwhile',
-    says: /is vproxy test, and this program vproxy 9\.9\.9/,
-    find: async (t) => askSocket(t, (await steeredPair(t)).control.path, { version: '9.9.9' }),
-  },
-  {
-    id: 'name-twice',
-    when: 'two have the same name',
-    async find(t) {
-      const folder = temporaryFolder(t);
-      for (const side of ['a', 'b']) {
-        const args = ['-c', `unix-listen:${folder}/${side}`, '--name', 'vm1', '--control', `${folder}/${side}.sock`];
-        await spawnVproxy(t, args).waitForLine(TAKING_CONTROL);
-      }
-      return askFolder(t, folder);
-    },
-  },
-  {
-    id: 'session-up',
-    when: 'the peer answers, with its version and its name',
-    says: /with vproxy test called b \(protocol 1\), round trip \d/,
-    find: (t) => session(t, {}),
-  },
-  {
-    id: 'peer-silent',
-    when: 'the peer stands still',
-    async find(t) {
-      const folder = temporaryFolder(t);
-      const host = spawnVproxy(t, ['-c', `unix-listen:${folder}/c`, '--control', `${folder}/control`]);
-      await host.waitForLine(TAKING_CONTROL);
-      const guest = spawnVproxy(t, ['-c', `unix-connect:${folder}/c`]);
-      await host.waitForLine(ESTABLISHED);
-      guest.kill('SIGSTOP');
-      t.teardown(() => guest.kill('SIGCONT'));
-      return doctor(t, ['--socket', `${folder}/control`]);
-    },
-  },
-  {
-    id: 'session-suspended',
-    when: 'the link is gone, and there is no other yet',
-    says: /^a session for .*: session on .* lost its link; 0 streams wait for another$/,
-    async find(t) {
+export const PEER_CASES = [
+  finds('vproxy-runs', 'one answers', /^vproxy host1 \(process \d+\) answers on /, async (t) =>
+    askSocket(t, (await steeredPair(t)).control.path),
+  ),
+  finds('vproxy-none', 'none has a socket in the folder', (t) => askFolder(t, temporaryFolder(t))),
+  finds('vproxy-hidden', 'there is no folder', (t) => askFolder(t, null)),
+  finds('control-stale', 'its process was killed', { remedy: /^rm \// }, async (t) => {
+    const path = await staleSocket(t, join(temporaryFolder(t), 'vm1.sock'));
+    const fake = fakeMachine(t, { controlFolder: dirname(path) });
+    const sockets = await fake.control();
+    t.deepEqual(
+      sockets.map((socket) => basename(socket.path)),
+      ['vm1.sock'],
+    );
+    return sockets.flatMap((socket) => checkControlSocket(fake, socket));
+  }),
+  finds('control-stale', 'there is no such socket', { says: /^there is no /, remedy: /^start vproxy$/ }, (t) =>
+    askSocket(t, join(temporaryFolder(t), 'none')),
+  ),
+  finds('control-silent', 'whoever listens says nothing', async (t) => {
+    const path = join(temporaryFolder(t), 's');
+    await localServer(t, () => undefined, { path });
+    return askSocket(t, path, { timeoutMs: 500 });
+  }),
+  finds('control-denied', 'the socket is another user’s', async (t) => {
+    const { control } = await steeredPair(t);
+    chmodSync(control.path, 0);
+    return doctorWithoutRights(t, '--socket', control.path);
+  }),
+  finds('version-here', 'it was upgraded meanwhile', /is vproxy test, and this program vproxy 9\.9\.9/, async (t) =>
+    askSocket(t, (await steeredPair(t)).control.path, { version: '9.9.9' }),
+  ),
+  finds('name-twice', 'two have the same name', async (t) => {
+    const folder = temporaryFolder(t);
+    for (const side of ['a', 'b']) {
+      const args = ['-c', `unix-listen:${folder}/${side}`, '--name', 'vm1', '--control', `${folder}/${side}.sock`];
+      await spawnVproxy(t, args).waitForLine(TAKING_CONTROL);
+    }
+    return askFolder(t, folder);
+  }),
+  finds('session-up', 'the peer answers', /with vproxy test called b \(protocol 1\), round trip \d/, (t) => session(t)),
+  finds('peer-silent', 'the peer stands still', async (t) => {
+    const { guest, sockets } = await upgradablePair(t, {});
+    guest.kill('SIGSTOP');
+    t.teardown(() => guest.kill('SIGCONT'));
+    return doctor(t, ['--socket', sockets[0]]);
+  }),
+  finds(
+    'session-suspended',
+    'the link is gone, and there is no other yet',
+    /^a session for .*: session on .* lost its link; 0 streams wait for another$/,
+    async (t) => {
       const folder = temporaryFolder(t);
       const channel = `${folder}/c,resume=60s`;
-      const args = ['-c', `unix-listen:${channel}`, '--control', `${folder}/control`, '-v'];
-      const host = spawnVproxy(t, args);
+      const host = spawnVproxy(t, ['-c', `unix-listen:${channel}`, '--control', `${folder}/control`, '-v']);
       await host.waitForLine(TAKING_CONTROL);
       const guest = spawnVproxy(t, ['-c', `unix-connect:${channel}`]);
       await host.waitForLine(/the peer offers/);
@@ -153,132 +128,82 @@ export const PEER_CASES: readonly FindingCase[] = [
       await host.waitForLine(/lost its link/);
       return doctor(t, ['--socket', `${folder}/control`]);
     },
-  },
-  {
-    id: 'resume-one-sided',
-    when: 'the peer has no resume=',
-    says: /^resume= is set here, and not at the peer$/,
-    find: (t) =>
-      session(t, {}, ({ session: now }) => ({ session: now && { ...now, resume: { here: true, peer: false } } })),
-  },
-  {
-    id: 'peer-version',
-    when: 'it is another one',
-    says: /vproxy 0\.0\.9\\x1b, and this side vproxy test/,
-    find: (t) => session(t, { peer: { agent: 'vproxy 0.0.9\u001b' } }),
-  },
-  {
-    id: 'peer-clock',
-    when: 'it goes otherwise',
-    says: /was 1h 01m behind the one here/,
-    find: (t) =>
-      session(t, {}, ({ session: now }) => {
-        // Both sides are in one process here.
-        t.true(Math.abs(now?.clockOffsetMs ?? Number.NaN) < 1000);
-        return { session: now && { ...now, clockOffsetMs: -3_660_000 } };
-      }),
-  },
-  {
-    id: 'service-missing',
-    when: 'a forward leads nowhere',
-    says: /offers no ssh/,
-    remedy: /-i ssh:/,
-    find: (t) => session(t, { here: { outgoing: ['ssh:127.0.0.1:0'] } }),
-  },
-  {
-    id: 'session-ended',
-    when: 'one before was broken off',
-    says: /it was desync \(desync\)/,
-    find: (t) => session(t, {}, ({ history }) => ({ history: { ...history, recent: [ended('desync', 100_000)] } })),
-  },
-  {
-    id: 'channel-contested',
-    when: 'two processes dial the same socket, each by its own spelling',
-    says: /^unix-connect:\S+ is a channel of vproxy host1 \(process \d+\), where it is [a-z-]+; and of vproxy, process \d+, where it is [a-z-]+$/,
-    remedy: /^end all of them but one: vproxy stop --name host1, or vproxy stop --socket \/\S+\/b\.sock$/,
-    async find(t) {
+  ),
+  finds('resume-one-sided', 'the peer has no resume=', /^resume= is set here, and not at the peer$/, (t) =>
+    session(t, {}, ({ session: now }) => ({ session: now && { ...now, resume: { here: true, peer: false } } })),
+  ),
+  finds('peer-version', 'it is another one', /vproxy 0\.0\.9\\x1b, and this side vproxy test/, (t) =>
+    session(t, { peer: { agent: 'vproxy 0.0.9\u001b' } }),
+  ),
+  finds('peer-clock', 'it goes otherwise', /was 1h 01m behind the one here/, (t) =>
+    session(t, {}, ({ session: now }) => {
+      // Both sides are in one process here.
+      t.true(Math.abs(now?.clockOffsetMs ?? Number.NaN) < 1000);
+      return { session: now && { ...now, clockOffsetMs: -3_660_000 } };
+    }),
+  ),
+  finds('service-missing', 'a forward leads nowhere', { says: /offers no ssh/, remedy: /-i ssh:/ }, (t) =>
+    session(t, { here: { outgoing: ['ssh:127.0.0.1:0'] } }),
+  ),
+  finds('session-ended', 'one before was broken off', /it was desync \(desync\)/, (t) =>
+    sessionAfter(t, ['desync', 100_000]),
+  ),
+  finds('session-unsteady', 'three in a row were short', /\(desync, flood\)/, (t) =>
+    sessionAfter(t, ['desync', 10], ['flood', 20], ['desync', 30], ['desync', 1_000_000]),
+  ),
+  finds(
+    'channel-contested',
+    'two processes dial the same socket, each by its own spelling',
+    {
+      says: /^unix-connect:\S+ is a channel of vproxy host1 \(process \d+\), where it is [a-z-]+; and of vproxy, process \d+, where it is [a-z-]+$/,
+      remedy: /^end all of them but one: vproxy stop --name host1, or vproxy stop --socket \/\S+\/b\.sock$/,
+    },
+    async (t) => {
       const folder = temporaryFolder(t);
       const words = (name: string) => ['--control', join(folder, `${name}.sock`)];
       const listening = spawnVproxy(t, ['-c', `unix-listen:${folder}/c`]);
       const one = spawnVproxy(t, ['-c', `unix-connect:${folder}/c`, '--name', 'host1', ...words('a')]);
       const other = spawnVproxy(t, ['-c', 'unix-connect:./c', ...words('b')], { cwd: folder });
-      await Promise.all([
-        listening.waitForLine(ESTABLISHED),
-        ...[one, other].map((side) => side.waitForLine(TAKING_CONTROL)),
-      ]);
+      const controlled = [one, other].map((side) => side.waitForLine(TAKING_CONTROL));
+      await Promise.all([listening.waitForLine(ESTABLISHED), ...controlled]);
       const machine = fakeMachine(t, { controlFolder: folder, proc: '/proc', timeoutMs: 20_000 });
-      const [running, ...more] = channelsOf(await machine.control());
-      t.is(more.length, 1);
+      const channels = channelsOf(await machine.control());
+      t.is(channels.length, 2);
       // Who asks for one of them is told of the other.
-      const jobs = planRivals(machine, channelsOf(await machine.control()), running === undefined ? [] : [running]);
+      const jobs = planRivals(machine, channels, channels.slice(0, 1));
       t.deepEqual(
         jobs.map(({ subject }) => subject),
         ['channel default'],
       );
       return (await Promise.all(jobs.map(async ({ run }) => run()))).flat();
     },
-  },
-  {
-    id: 'session-unsteady',
-    when: 'three in a row were short',
-    says: /\(desync, flood\)/,
-    find: (t) =>
-      session(t, {}, ({ history }) => ({
-        history: { ...history, recent: [ended('desync', 10), ended('flood', 20), ended('desync', 30)] },
-      })),
-  },
-  {
-    id: 'session-waiting',
-    when: 'there is no socket yet, with what to do about its code',
+  ),
+  finds(
+    'session-waiting',
+    'there is no socket yet, with what to do about its code',
     // It is retried all the time, and the look may fall into an attempt.
-    says: /no session, (?:backing-off: .*|opening )\(channel-missing\)/,
-    remedy: /start the VM/,
-    find: (t) => withoutSession(t, ['-c', `unix-connect:${temporaryFolder(t)}/none`], /trying again/),
-  },
-  {
-    id: 'session-unanswered',
-    when: 'no vproxy is at the other end',
-    async find(t) {
-      const path = join(temporaryFolder(t), 's');
-      const server = await localServer(t, () => undefined, { path });
-      const control = join(temporaryFolder(t), 'control');
-      const connected = new Promise<net.Socket>((resolve) => server.once('connection', resolve));
-      const vproxy = spawnVproxy(t, ['-c', `unix-connect:${path}`, '--control', control]);
-      await Promise.all([connected, vproxy.waitForLine(TAKING_CONTROL)]);
-      return doctor(t, ['--socket', control]);
-    },
-  },
-  {
-    id: 'session-auth',
-    when: 'the two have other keys',
-    async find(t) {
-      const folder = temporaryFolder(t);
-      const path = join(folder, 'c');
-      spawnVproxy(t, ['-c', `unix-listen:${path}`, '--key', writeKeyFile(folder, 'a', 'ab')]);
-      const key = writeKeyFile(folder, 'b', 'cd');
-      return withoutSession(t, ['-c', `unix-connect:${path}`, '--key', key], /auth-failed/);
-    },
-  },
-  {
-    id: 'session-failed',
-    when: 'one of two channels is no socket',
-    says: /not a socket/,
-    async find(t) {
-      const folder = temporaryFolder(t);
-      writeFileSync(join(folder, 'file'), '');
-      return withoutSession(
-        t,
-        ['-c', `a=unix-connect:${folder}/file`, '-c', `b=unix-listen:${folder}/b`],
-        /not a socket/,
-      );
-    },
-  },
-  {
-    id: 'ports-none',
-    when: 'nothing is named, and the machine has none',
-    async find(t) {
-      const request = { configuration: null, keyFiles: [], problems: [], socket: null, isGeneral: true };
-      return runDoctor(fakeMachine(t), request);
-    },
-  },
+    { says: /no session, (?:backing-off: .*|opening )\(channel-missing\)/, remedy: /start the VM/ },
+    (t) => withoutSession(t, ['-c', `unix-connect:${temporaryFolder(t)}/none`], /trying again/),
+  ),
+  finds('session-unanswered', 'no vproxy is at the other end', async (t) => {
+    const path = join(temporaryFolder(t), 's');
+    const server = await localServer(t, () => undefined, { path });
+    return withoutSession(t, ['-c', `unix-connect:${path}`], once(server, 'connection'));
+  }),
+  finds('session-auth', 'the two have other keys', async (t) => {
+    const folder = temporaryFolder(t);
+    const [path, one, other] = [join(folder, 'c'), writeKeyFile(folder, 'a', 'ab'), writeKeyFile(folder, 'b', 'cd')];
+    spawnVproxy(t, ['-c', `unix-listen:${path}`, '--key', one]);
+    return withoutSession(t, ['-c', `unix-connect:${path}`, '--key', other], /auth-failed/);
+  }),
+  finds('session-failed', 'one of two channels is no socket', /not a socket/, async (t) => {
+    const folder = temporaryFolder(t);
+    writeFileSync(join(folder, 'file'), '');
+    const channels = ['-c', `a=unix-connect:${folder}/file`, '-c', `b=unix-listen:${folder}/b`];
+    return withoutSession(t, channels, /not a socket/);
+  }),
+  finds('ports-none', 'nothing is named, and the machine has none', async (t) => {
+    const request = { configuration: null, keyFiles: [], problems: [], socket: null, isGeneral: true };
+    return runDoctor(fakeMachine(t), request);
+  }),
 ];

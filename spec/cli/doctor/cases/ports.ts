@@ -4,7 +4,7 @@ import type { ExecutionContext } from 'ava';
 import { checkVirtioPort, checkVirtioPorts } from '../../../../cli/doctor/locations/virtio-port.js';
 import { type FakeMachine, fakeMachine, fakeMachineWithProc, portFiles } from '../../../helpers/machines.js';
 import { openPty } from '../../../helpers/terminals.js';
-import { doctorWithoutRights, type FindingCase } from './case.js';
+import { doctorWithoutRights, finds } from './case.js';
 
 const NAME = 'org.vproxy.0';
 
@@ -15,118 +15,74 @@ function look(t: ExecutionContext, machine: FakeMachine, address = NAME) {
   return checkVirtioPort(fake, place, false);
 }
 
-/** A port with its link; its device is `device`, and what `host` does when it is opened. */
-const whole = (device: string): FakeMachine => ({
+/** A port with its link; its device is `device`. */
+const whole = (device: string) => ({
   files: portFiles(NAME),
   links: { 'dev/vport0p1': device, [`dev/virtio-ports/${NAME}`]: '../vport0p1' },
 });
 
-const failing = (code: string) => () => {
-  throw Object.assign(new Error(`${code}: it is so`), { code });
-};
+/** A port of which debugfs says this. Links are followed, so it has the port by the name of its device. */
+function withDebug(t: ExecutionContext, text: string) {
+  const { files, links } = whole('/dev/null');
+  return look(t, { links, files: { ...files, 'sys/kernel/debug/virtio-ports/null': text } });
+}
 
-// The fake /sys does not say what the device really is; it reads as ended, as a port without a host does.
-// Links are followed, so debugfs has it by this name.
-const NULL_DEVICE = '/dev/null';
+/** A port that cannot be opened. The fake /sys does not say what the device really is. */
+const failing = (t: ExecutionContext, code: string) =>
+  look(t, {
+    ...whole('/dev/null'),
+    isHostAtPort: () => {
+      throw Object.assign(new Error(`${code}: it is so`), { code });
+    },
+  });
 
-/** Each finding about them. */
-export const PORT_CASES: readonly FindingCase[] = [
-  {
-    id: 'ports-found',
-    when: 'the machine is a guest',
-    says: /org\.vproxy\.0 \(vport0p1\), vport0p2 without a name/,
-    find: (t) => checkVirtioPorts(fakeMachine(t, { files: { ...portFiles(NAME), ...portFiles('', 'vport0p2') } })),
-  },
-  { id: 'ports-none', when: 'the machine has none', find: (t) => checkVirtioPorts(fakeMachine(t)) },
-  {
-    id: 'port-module',
-    when: 'the module is not loaded',
-    says: /virtio3/,
-    find: (t) => checkVirtioPorts(fakeMachine(t, { files: { 'sys/bus/virtio/devices/virtio3/device': '0x0003\n' } })),
-  },
-  { id: 'port-missing', when: 'the VM has no ports', says: /this machine has no ports/, find: (t) => look(t, {}) },
-  {
-    id: 'port-missing',
-    when: 'the VM has other ports, which are listed',
-    says: /there are: com\.redhat\.spice\.0/,
-    find: (t) => look(t, { files: portFiles('com.redhat.spice.0') }),
-  },
-  {
-    id: 'port-misspelt',
-    when: 'the VM has a port with a name like it',
-    says: /there is org\.vporxy\.0/,
-    find: (t) => look(t, { files: portFiles('org.vporxy.0') }, `/virtio-ports/${NAME}`),
-  },
-  {
-    id: 'port-no-link',
-    when: 'udev has made no link',
-    find: (t) => look(t, { files: portFiles(NAME), links: { 'dev/vport0p1': NULL_DEVICE } }),
-  },
-  { id: 'port-no-device', when: 'the device is missing', find: (t) => look(t, { files: portFiles(NAME) }) },
-  {
-    id: 'port-not-virtio',
-    when: 'the path is that of another device',
-    says: /a device of "mem"/,
-    find: (t) => look(t, { links: { 'dev/x': NULL_DEVICE }, sys: '/sys' }, '/x'),
-  },
-  { id: 'port-not-virtio', when: 'the path is that of a file', find: (t) => look(t, { files: { 'dev/x': '' } }, '/x') },
-  { id: 'port-console', when: 'it is a console', find: (t) => look(t, { files: { 'dev/hvc0': '' } }, '/hvc0') },
-  {
-    id: 'port-console',
-    when: 'it has the number 0',
-    find: (t) => look(t, { files: { ...portFiles(NAME, 'vport0p0'), 'dev/vport0p0': '' } }),
-  },
-  {
-    id: 'port-console',
-    when: 'the kernel says that it is one',
-    find: (t) => look(t, { ...whole(NULL_DEVICE), isHostAtPort: failing('ENXIO') }),
-  },
-  {
-    id: 'port-denied',
-    when: 'the device has the mode 0000',
-    says: /mode 0000/,
-    async find(t) {
-      const { path } = await openPty(t);
-      chmodSync(path, 0);
-      return doctorWithoutRights(t, '-c', `virtserial-open:${path}`);
-    },
-  },
-  {
-    id: 'port-busy',
-    when: 'another process has it open, and is named',
-    says: /is open in process \d+ \((script|sleep)/,
-    remedy: /kill \d+|systemctl stop/,
-    find: async (t) => look(t, { ...whole((await openPty(t)).path), proc: '/proc' }),
-  },
-  {
-    id: 'port-busy',
-    when: 'nobody is seen to have it, and it cannot be opened',
-    find: (t) => look(t, { ...whole(NULL_DEVICE), isHostAtPort: failing('EBUSY') }),
-  },
-  {
-    id: 'port-busy',
-    when: 'debugfs says that it is open',
-    find: (t) => {
-      const { files, links } = whole(NULL_DEVICE);
-      const text = 'name: org.vproxy.0\nguest_connected: 1\nhost_connected: 1\n';
-      return look(t, { files: { ...files, 'sys/kernel/debug/virtio-ports/null': text }, ...(links && { links }) });
-    },
-  },
-  { id: 'port-no-host', when: 'it reads as ended', says: /for a moment/, find: (t) => look(t, whole('/dev/null')) },
-  { id: 'port-host', when: 'it has something to read', says: /for a moment/, find: (t) => look(t, whole('/dev/full')) },
-  {
-    id: 'port-host',
-    when: 'debugfs says so, without opening it',
-    says: /the host is there$/,
-    find: (t) => {
-      const { files, links } = whole('/dev/null');
-      const text = 'guest_connected: 0\nhost_connected: 1\n';
-      return look(t, { files: { ...files, 'sys/kernel/debug/virtio-ports/null': text }, ...(links && { links }) });
-    },
-  },
-  {
-    id: 'port-failed',
-    when: 'it fails',
-    find: (t) => look(t, { ...whole('/dev/null'), isHostAtPort: failing('EIO') }),
-  },
+export const PORT_CASES = [
+  finds('ports-found', 'the machine is a guest', /org\.vproxy\.0 \(vport0p1\), vport0p2 without a name/, (t) =>
+    checkVirtioPorts(fakeMachine(t, { files: { ...portFiles(NAME), ...portFiles('', 'vport0p2') } })),
+  ),
+  finds('ports-none', 'the machine has none', (t) => checkVirtioPorts(fakeMachine(t))),
+  finds('port-module', 'the module is not loaded', /virtio3/, (t) =>
+    checkVirtioPorts(fakeMachine(t, { files: { 'sys/bus/virtio/devices/virtio3/device': '0x0003\n' } })),
+  ),
+  finds('port-missing', 'the VM has no ports', /this machine has no ports/, (t) => look(t, {})),
+  finds('port-missing', 'the VM has other ports, which are listed', /there are: com\.redhat\.spice\.0/, (t) =>
+    look(t, { files: portFiles('com.redhat.spice.0') }),
+  ),
+  finds('port-misspelt', 'the VM has a port with a name like it', /there is org\.vporxy\.0/, (t) =>
+    look(t, { files: portFiles('org.vporxy.0') }, `/virtio-ports/${NAME}`),
+  ),
+  finds('port-no-link', 'udev has made no link', (t) =>
+    look(t, { files: portFiles(NAME), links: { 'dev/vport0p1': '/dev/null' } }),
+  ),
+  finds('port-no-device', 'the device is missing', (t) => look(t, { files: portFiles(NAME) })),
+  finds('port-not-virtio', 'the path is that of another device', /a device of "mem"/, (t) =>
+    look(t, { links: { 'dev/x': '/dev/null' }, sys: '/sys' }, '/x'),
+  ),
+  finds('port-not-virtio', 'the path is that of a file', (t) => look(t, { files: { 'dev/x': '' } }, '/x')),
+  finds('port-console', 'it is a console', (t) => look(t, { files: { 'dev/hvc0': '' } }, '/hvc0')),
+  finds('port-console', 'it has the number 0', (t) =>
+    look(t, { files: { ...portFiles(NAME, 'vport0p0'), 'dev/vport0p0': '' } }),
+  ),
+  finds('port-console', 'the kernel says that it is one', (t) => failing(t, 'ENXIO')),
+  finds('port-denied', 'the device has the mode 0000', /mode 0000/, async (t) => {
+    const { path } = await openPty(t);
+    chmodSync(path, 0);
+    return doctorWithoutRights(t, '-c', `virtserial-open:${path}`);
+  }),
+  finds(
+    'port-busy',
+    'another process has it open, and is named',
+    { says: /is open in process \d+ \((script|sleep)/, remedy: /kill \d+|systemctl stop/ },
+    async (t) => look(t, { ...whole((await openPty(t)).path), proc: '/proc' }),
+  ),
+  finds('port-busy', 'nobody is seen to have it, and it cannot be opened', (t) => failing(t, 'EBUSY')),
+  finds('port-busy', 'debugfs says that it is open', (t) =>
+    withDebug(t, 'name: org.vproxy.0\nguest_connected: 1\nhost_connected: 1\n'),
+  ),
+  finds('port-no-host', 'it reads as ended', /for a moment/, (t) => look(t, whole('/dev/null'))),
+  finds('port-host', 'it has something to read', /for a moment/, (t) => look(t, whole('/dev/full'))),
+  finds('port-host', 'debugfs says so, without opening it', /the host is there$/, (t) =>
+    withDebug(t, 'guest_connected: 0\nhost_connected: 1\n'),
+  ),
+  finds('port-failed', 'it fails', (t) => failing(t, 'EIO')),
 ];

@@ -1,5 +1,4 @@
 /** Sockets to connect to. */
-
 import { once } from 'node:events';
 import { chmodSync, linkSync, mkdirSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
@@ -12,18 +11,43 @@ import { fakeMachine, fakeMachineWithProc, pretend } from '../../../helpers/mach
 import { freePort, hangingPort } from '../../../helpers/ports.js';
 import { localServer } from '../../../helpers/proxies.js';
 import { eventually } from '../../../helpers/time.js';
-import { doctorWithoutRights, type FindingCase } from './case.js';
+import { doctorWithoutRights, finds } from './case.js';
 
-const look = (t: ExecutionContext, path: string) => checkUnixSocket(fakeMachine(t), { path, servesOne: true }, null);
+const look = (t: ExecutionContext, path: string, machine = fakeMachine(t)) =>
+  checkUnixSocket(machine, { path, servesOne: true }, null);
 
-const lookAtTcp = (t: ExecutionContext, host: string, port: number) =>
-  checkTcpConnect(fakeMachine(t), { address: { host, port }, servesOne: true }, false);
+const lookAtTcp = (t: ExecutionContext, host: string, port: number, machine = fakeMachine(t)) =>
+  checkTcpConnect(machine, { address: { host, port }, servesOne: true }, false);
+
+const lookAtGroup = (t: ExecutionContext, folder: string) =>
+  checkGroup(fakeMachine(t), `unix-connect:${folder}/*.sock`, null);
+
+const socketPath = (t: ExecutionContext): string => join(temporaryFolder(t), 's');
+
+/** A socket on which a program of this name listens, and to which another one may be connected. */
+export async function listening(t: ExecutionContext, program: string, connected?: string): Promise<string> {
+  const path = socketPath(t);
+  await pretend(t, { program, listen: path });
+  if (connected !== undefined) await pretend(t, { program: connected, connect: path });
+  return path;
+}
+
+/** The socket of a QEMU that is stopped. */
+async function stopped(t: ExecutionContext): Promise<string> {
+  const path = socketPath(t);
+  const process = await pretend(t, { program: 'qemu-system-x86', listen: path });
+  process.kill('SIGSTOP');
+  const machine = fakeMachine(t);
+  const state = () => machine.readProc(`${process.pid}/stat`);
+  await eventually(() => /^\d+ \(.*\) T/s.test(state()), { what: 'a process that is stopped' });
+  return path;
+}
 
 /**
  * A socket that no process has open any more: a second name of a listener that has ended, as Node removes only the
  * first.
  */
-export async function staleSocket(t: ExecutionContext, path = join(temporaryFolder(t), 'stale.sock')): Promise<string> {
+export async function staleSocket(t: ExecutionContext, path = socketPath(t)): Promise<string> {
   const server = net.createServer().listen(`${path}.first`);
   await once(server, 'listening');
   linkSync(`${path}.first`, path);
@@ -32,226 +56,128 @@ export async function staleSocket(t: ExecutionContext, path = join(temporaryFold
   return path;
 }
 
-/** Stops a process, and waits until it is stopped. */
-async function stop(
-  machine: ReturnType<typeof fakeMachine>,
-  process: { readonly pid: number; kill(signal: NodeJS.Signals): void },
-) {
-  process.kill('SIGSTOP');
-  await eventually(() => /^\d+ \(.*\) T/s.test(machine.readProc(`${process.pid}/stat`)), {
-    what: 'a process that is stopped',
-  });
+/** Connections of 127.0.0.1, as /proc has them: of which process, between which ports, in which state. */
+function connections(rows: readonly (readonly [program: string, from: string, to: string, state: string])[]) {
+  const table = rows.map(
+    ([, from, to, state], inode) => `0: 0100007F:${from} ${to} ${state} 0:0 0:0 0 0 0 ${inode + 1}\n`,
+  );
+  const pids = new Map([...new Set(rows.map(([program]) => program))].map((program, index) => [program, 100 + index]));
+  const links = rows.map(([program], inode): [string, string] => [
+    `proc/${pids.get(program)}/fd/${inode}`,
+    `socket:[${inode + 1}]`,
+  ]);
+  const names = [...pids].map(([program, pid]): [string, string] => [`proc/${pid}/comm`, `${program}\n`]);
+  return {
+    files: { ...Object.fromEntries<string>(names), 'proc/net/tcp': `sl\n${table.join('')}` },
+    links: Object.fromEntries<string>(links),
+  };
 }
 
-/** Each finding about them. */
-export const SOCKET_CASES: readonly FindingCase[] = [
-  {
-    id: 'socket-missing',
-    when: 'there is no such file, with the name that is like it',
-    says: /there is vm1\.sock, which/,
-    async find(t) {
+export const SOCKET_CASES = [
+  finds(
+    'socket-missing',
+    'there is no such file, with the name that is like it',
+    /there is vm1\.sock, which/,
+    async (t) => {
       const folder = temporaryFolder(t);
       await localServer(t, () => undefined, { path: join(folder, 'vm1.sock') });
       return look(t, join(folder, 'vn1.sock'));
     },
-  },
-  {
-    id: 'socket-not',
-    when: 'there is a file',
-    says: /is a file, not a socket/,
-    find(t) {
-      const path = join(temporaryFolder(t), 'file');
-      writeFileSync(path, '');
-      return look(t, path);
-    },
-  },
-  {
-    id: 'socket-denied',
-    when: 'the socket has the mode 0000',
-    says: /mode 0000/,
-    async find(t) {
-      const path = join(temporaryFolder(t), 's');
-      await localServer(t, () => undefined, { path });
-      chmodSync(path, 0);
-      return doctorWithoutRights(t, '-c', `unix-connect:${path}`);
-    },
-  },
-  { id: 'socket-stale', when: 'the program that made it has ended', find: async (t) => look(t, await staleSocket(t)) },
-  {
-    id: 'socket-listens',
-    when: 'a QEMU listens, by its name and number',
-    says: /on which process \d+ \(qemu-system-x86.*\) listens/,
-    async find(t) {
-      const path = join(temporaryFolder(t), 's');
-      await pretend(t, { program: 'qemu-system-x86', listen: path });
-      return look(t, path);
-    },
-  },
-  {
-    id: 'socket-answered',
-    when: 'the socket is not listed here, and somebody answers',
-    async find(t) {
-      const path = join(temporaryFolder(t), 's');
-      await localServer(t, (socket) => void socket.end(), { path });
-      return checkUnixSocket(fakeMachineWithProc(t), { path, servesOne: true }, null);
-    },
-  },
-  {
-    id: 'socket-type',
-    when: 'it is for datagrams',
-    async find(t) {
-      const path = join(temporaryFolder(t), 's');
-      await pretend(t, { program: 'logger', bindDatagram: path });
-      return look(t, path);
-    },
-  },
-  {
-    id: 'socket-taken',
-    when: 'another program is connected to QEMU, and is named',
-    says: /^process \d+ \(minicom.*\) is connected to process \d+ \(qemu/,
+  ),
+  finds('socket-not', 'there is a file', /is a file, not a socket/, (t) => {
+    const path = join(temporaryFolder(t), 'file');
+    writeFileSync(path, '');
+    return look(t, path);
+  }),
+  finds('socket-denied', 'the socket has the mode 0000', /mode 0000/, async (t) => {
+    const path = socketPath(t);
+    await localServer(t, () => undefined, { path });
+    chmodSync(path, 0);
+    return doctorWithoutRights(t, '-c', `unix-connect:${path}`);
+  }),
+  finds('socket-stale', 'the program that made it has ended', async (t) => look(t, await staleSocket(t))),
+  finds('socket-listens', 'a QEMU listens', /on which process \d+ \(qemu-system-x86.*\) listens/, async (t) =>
+    look(t, await listening(t, 'qemu-system-x86')),
+  ),
+  finds('socket-answered', 'the socket is not listed here, and somebody answers', async (t) => {
+    const path = socketPath(t);
+    await localServer(t, (socket) => void socket.end(), { path });
+    return look(t, path, fakeMachineWithProc(t));
+  }),
+  finds('socket-type', 'it is for datagrams', async (t) => {
+    const path = socketPath(t);
+    await pretend(t, { program: 'logger', bindDatagram: path });
+    return look(t, path);
+  }),
+  finds(
+    'socket-taken',
+    'another program is connected to QEMU, and is named',
     // ss(8), which is in the same package, says who is connected to whom.
-    needs: ['ip'],
-    async find(t) {
-      const path = join(temporaryFolder(t), 's');
-      await pretend(t, { program: 'qemu-system-x86', listen: path });
-      await pretend(t, { program: 'minicom', connect: path });
-      return look(t, path);
+    { says: /^process \d+ \(minicom.*\) is connected to process \d+ \(qemu/, needs: ['ip'] },
+    async (t) => look(t, await listening(t, 'qemu-system-x86', 'minicom')),
+  ),
+  finds('socket-taken', 'another program is connected, and who it is cannot be known', /^somebody/, async (t) => {
+    const machine = fakeMachine(t, { readUnixPeers: () => Promise.reject(new Error('no ss')) });
+    return look(t, await listening(t, 'qemu-system-x86', 'minicom'), machine);
+  }),
+  finds('socket-queue', 'a connection waits to be accepted', /1 connection waits/, async (t) => {
+    const path = await stopped(t);
+    await pretend(t, { program: 'minicom', connect: path, isQueued: true });
+    return look(t, path);
+  }),
+  finds('process-stopped', 'QEMU is stopped', { remedy: /kill -CONT \d+/ }, async (t) => look(t, await stopped(t))),
+  finds('group-members', 'sockets fit a group', /2 like .*: vm1, vm2; .*UPPER/, async (t) => {
+    const folder = temporaryFolder(t);
+    for (const name of ['vm1', 'vm2', 'UPPER'])
+      await localServer(t, () => undefined, { path: `${folder}/${name}.sock` });
+    return lookAtGroup(t, folder);
+  }),
+  finds('group-empty', 'no socket fits a group', (t) => lookAtGroup(t, temporaryFolder(t))),
+  finds(
+    'tcp-answers',
+    'somebody listens, under the name of its address too',
+    /^localhost:\d+ \(127\.0\.0\.1\) answers .*: process \d+ \(sshd/,
+    async (t) => lookAtTcp(t, 'localhost', (await pretend(t, { program: 'sshd', listenTcp: true })).port),
+  ),
+  finds('tcp-refused', 'nobody listens', async (t) => lookAtTcp(t, '127.0.0.1', await freePort())),
+  finds('tcp-silent', 'nobody accepts', async (t) => lookAtTcp(t, '127.0.0.1', await hangingPort(t))),
+  finds('tcp-unreachable', 'there is no way', (t) => lookAtTcp(t, '255.255.255.255', 1)),
+  finds('tcp-unknown-name', 'the name is not known', /no-such-machine\.invalid/, (t) =>
+    lookAtTcp(t, 'no-such-machine.invalid', 1),
+  ),
+  finds('tcp-taken', 'another program is connected', /^process \d+ \(telnet.*\) is connected to 127/, async (t) => {
+    const { port } = await pretend(t, { program: 'qemu-system-x86', listenTcp: true });
+    await pretend(t, { program: 'telnet', connectTcp: port });
+    return lookAtTcp(t, '127.0.0.1', port);
+  }),
+  finds(
+    'tcp-taken',
+    'a third program has the port of that one, to another server',
+    /^process 102 \(telnet\) is connected to 127/,
+    (t) => {
+      // QEMU's listener on 9000 and its connection, and those of the two others from port 40000.
+      const machine = connections([
+        ['qemu-system-x86', '2328', '00000000:0000', '0A'],
+        ['qemu-system-x86', '2328', '0100007F:9C40', '01'],
+        ['browser', '9C40', '0100007F:0050', '01'],
+        ['telnet', '9C40', '0100007F:2328', '01'],
+      ]);
+      return lookAtTcp(t, '127.0.0.1', 9000, fakeMachineWithProc(t, machine));
     },
-  },
-  {
-    id: 'socket-taken',
-    when: 'another program is connected, and who it is cannot be known',
-    says: /^somebody/,
-    async find(t) {
-      const path = join(temporaryFolder(t), 's');
-      await pretend(t, { program: 'qemu-system-x86', listen: path });
-      await pretend(t, { program: 'minicom', connect: path });
-      const machine = fakeMachine(t, { readUnixPeers: () => Promise.reject(new Error('no ss')) });
-      return checkUnixSocket(machine, { path, servesOne: true }, null);
-    },
-  },
-  {
-    id: 'socket-queue',
-    when: 'a connection waits to be accepted',
-    says: /1 connection waits/,
-    async find(t) {
-      const path = join(temporaryFolder(t), 's');
-      const machine = fakeMachine(t);
-      await stop(machine, await pretend(t, { program: 'qemu-system-x86', listen: path }));
-      await pretend(t, { program: 'minicom', connect: path, isQueued: true });
-      return checkUnixSocket(machine, { path, servesOne: true }, null);
-    },
-  },
-  {
-    id: 'process-stopped',
-    when: 'QEMU is stopped',
-    remedy: /kill -CONT \d+/,
-    async find(t) {
-      const path = join(temporaryFolder(t), 's');
-      const machine = fakeMachine(t);
-      await stop(machine, await pretend(t, { program: 'qemu-system-x86', listen: path }));
-      return checkUnixSocket(machine, { path, servesOne: true }, null);
-    },
-  },
-  {
-    id: 'group-members',
-    when: 'sockets fit a group',
-    says: /2 like .*: vm1, vm2; .*UPPER/,
-    async find(t) {
-      const folder = temporaryFolder(t);
-      for (const name of ['vm1', 'vm2', 'UPPER'])
-        await localServer(t, () => undefined, { path: join(folder, `${name}.sock`) });
-      return checkGroup(fakeMachine(t), `unix-connect:${folder}/*.sock`, null);
-    },
-  },
-  {
-    id: 'group-empty',
-    when: 'no socket fits a group',
-    find: (t) => checkGroup(fakeMachine(t), `unix-connect:${temporaryFolder(t)}/*.sock`, null),
-  },
-  {
-    id: 'tcp-answers',
-    when: 'somebody listens, under the name of its address too',
-    says: /^localhost:\d+ \(127\.0\.0\.1\) answers .*: process \d+ \(sshd/,
-    find: async (t) => lookAtTcp(t, 'localhost', (await pretend(t, { program: 'sshd', listenTcp: true })).port),
-  },
-  {
-    id: 'tcp-refused',
-    when: 'nobody listens',
-    find: async (t) => lookAtTcp(t, '127.0.0.1', await freePort()),
-  },
-  { id: 'tcp-silent', when: 'nobody accepts', find: async (t) => lookAtTcp(t, '127.0.0.1', await hangingPort(t)) },
-  { id: 'tcp-unreachable', when: 'there is no way', find: (t) => lookAtTcp(t, '255.255.255.255', 1) },
-  {
-    id: 'tcp-unknown-name',
-    when: 'the name is not known',
-    says: /no-such-machine\.invalid/,
-    find: (t) => lookAtTcp(t, 'no-such-machine.invalid', 1),
-  },
-  {
-    id: 'tcp-taken',
-    when: 'another program is connected to QEMU’s port',
-    says: /^process \d+ \(telnet.*\) is connected to 127/,
-    async find(t) {
-      const { port } = await pretend(t, { program: 'qemu-system-x86', listenTcp: true });
-      await pretend(t, { program: 'telnet', connectTcp: port });
-      return lookAtTcp(t, '127.0.0.1', port);
-    },
-  },
-  {
-    id: 'tcp-taken',
-    when: 'a third program has the port of that one, to another server',
-    says: /^process 102 \(telnet\) is connected to 127/,
-    find(t) {
-      // The listener on 9000, its connection, and those of the two others from port 40000.
-      const rows = [
-        '2328 00000000:0000 0A 1',
-        '2328 0100007F:9C40 01 2',
-        '9C40 0100007F:0050 01 3',
-        '9C40 0100007F:2328 01 4',
-      ];
-      const table = rows.map((row) => {
-        const [port, remote, state, inode] = row.split(' ');
-        return `0: 0100007F:${port} ${remote} ${state} 0:0 0:0 0 0 0 ${inode}\n`;
-      });
-      const files: Record<string, string> = { 'proc/net/tcp': `sl\n${table.join('')}` };
-      const links: Record<string, string> = {};
-      const programs = { 'qemu-system-x86': [1, 2], browser: [3], telnet: [4] };
-      for (const [index, [program, inodes]] of Object.entries(programs).entries()) {
-        files[`proc/${100 + index}/comm`] = `${program}\n`;
-        for (const inode of inodes) links[`proc/${100 + index}/fd/${inode}`] = `socket:[${inode}]`;
-      }
-      const machine = fakeMachineWithProc(t, { files, links });
-      return checkTcpConnect(machine, { address: { host: '127.0.0.1', port: 9000 }, servesOne: true }, false);
-    },
-  },
-  {
-    id: 'folder-missing',
-    when: 'the folder of a socket is not there',
-    find: (t) => look(t, join(temporaryFolder(t), 'no/s')),
-  },
-  {
-    id: 'path-denied',
-    when: 'a folder on the way cannot be searched, which is named',
-    says: /closed cannot be searched/,
-    find(t) {
-      const folder = join(temporaryFolder(t), 'closed');
-      mkdirSync(join(folder, 'inner'), { recursive: true });
-      chmodSync(folder, 0);
-      t.teardown(() => chmodSync(folder, 0o700));
-      return doctorWithoutRights(t, '-c', `unix-connect:${folder}/inner/s`);
-    },
-  },
-  {
-    id: 'path-remote',
-    when: 'the path is on a network file system',
-    says: /nfs4 at \/srv\/far away/,
-    find(t) {
-      const line = '36 35 0:33 / /srv/far\\040away rw,relatime shared:1 - nfs4 server:/ rw\n';
-      const machine = fakeMachineWithProc(t, {
-        files: { 'proc/self/mountinfo': `1 1 0:1 / / rw - ext4 /dev/sda rw\n${line}` },
-      });
-      return checkUnixSocket(machine, { path: '/srv/far away/s', servesOne: true }, null);
-    },
-  },
+  ),
+  finds('folder-missing', 'the folder of a socket is not there', (t) => look(t, join(temporaryFolder(t), 'no/s'))),
+  finds('path-denied', 'a folder on the way cannot be searched', /closed cannot be searched/, (t) => {
+    const folder = join(temporaryFolder(t), 'closed');
+    mkdirSync(join(folder, 'inner'), { recursive: true });
+    chmodSync(folder, 0);
+    t.teardown(() => chmodSync(folder, 0o700));
+    return doctorWithoutRights(t, '-c', `unix-connect:${folder}/inner/s`);
+  }),
+  finds('path-remote', 'the path is on a network file system', /nfs4 at \/srv\/far away/, (t) => {
+    const mounts = [
+      '1 1 0:1 / / rw - ext4 /dev/sda rw\n',
+      '36 35 0:33 / /srv/far\\040away rw,relatime shared:1 - nfs4 server:/ rw\n',
+    ];
+    return look(t, '/srv/far away/s', fakeMachineWithProc(t, { files: { 'proc/self/mountinfo': mounts.join('') } }));
+  }),
 ];
