@@ -70,7 +70,6 @@ testRefusals([
     '-c tcp-listen:0.0.0.0:0',
     'channel "tcp-listen:0.0.0.0:0": listening where other machines can connect needs TLS (tls=psk or tls=cert) or --insecure; 127.0.0.1 or [::1] does not',
   ],
-  [`${CHANNEL} -o ssh`, `-o ssh: there is no colon behind the service; ${FORMS}`],
   [`${CHANNEL} -ossh`, `-o ssh: there is no colon behind the service; ${FORMS}`],
   [`${CHANNEL} -i ssh:0`, `-i ssh:0: port 0 cannot be dialled; ${FORMS}`],
   [
@@ -152,4 +151,11 @@ testRefusals([
   ['copy a', 'DEST is missing; usage: vproxy copy [--resume] [--quiet] [--json] SRC… DEST'],
   ['completion tcsh', 'completion: "tcsh" is no shell that it knows; there are: bash, zsh, fish'],
   ['completion', 'completion: the shell is missing; there are: bash, zsh, fish'],
+  [
+    'completion --names peers',
+    '--names: "peers" is no sort of names; there are: channels, services, forwards, egresses, streams',
+  ],
+  ['doctor -o ssh:22', '-c: the channel is missing; expected -c KIND:ADDRESS, such as -c unix-connect:/run/vm1.sock'],
+  ['doctor --insecure=yes', '--insecure: it takes no value'],
+  ['doctor --timeout 0', `--timeout: "0" is not a number of seconds from 0.1 to 600, or ${TIMES}`],
 ]);

@@ -8,25 +8,26 @@ import { formatChannels } from '../../cli/ui/channels.js';
 import { hasColors, painter, toneOfState } from '../../cli/ui/color.js';
 import { type Column, formatTable } from '../../cli/ui/table.js';
 import { CHANNEL_STATES } from '../../lib/status/describe.js';
-import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { steeredPair } from '../helpers/proxies.js';
 import { runInTerminal } from '../helpers/terminals.js';
-import { runVproxy } from '../helpers/vproxy-process.js';
-
-const VPROXY = `${process.execPath} ${join(PROJECT_ROOT, 'dist/program/vproxy.cjs')}`;
+import { runVproxy, VPROXY } from '../helpers/vproxy-process.js';
 
 const paint = painter(true);
 
 const withoutColors = (text: string): string => text.replace(/\u001b\[\d+m/g, '');
 
 test('there are colours on a terminal that shows them, unless NO_COLOR says something', (t) => {
-  const terminal = { isTTY: true };
-  t.true(hasColors(terminal, { TERM: 'xterm' }));
-  t.true(hasColors(terminal, { TERM: 'xterm', NO_COLOR: '' }));
-  t.false(hasColors(terminal, { TERM: 'xterm', NO_COLOR: '1' }));
-  t.false(hasColors(terminal, { TERM: 'dumb' }));
-  t.false(hasColors(terminal, {}));
-  t.false(hasColors({ isTTY: false }, { TERM: 'xterm' }));
+  for (const [has, isTTY, environment] of [
+    [true, true, { TERM: 'xterm' }],
+    [true, true, { TERM: 'xterm', NO_COLOR: '' }],
+    [false, true, { TERM: 'xterm', NO_COLOR: '1' }],
+    [false, true, { TERM: 'dumb' }],
+    [false, true, {}],
+    [false, false, { TERM: 'xterm' }],
+  ] as const) {
+    t.is(hasColors({ isTTY }, environment), has, JSON.stringify(environment));
+  }
 });
 
 test('what is nothing has no tone', (t) => {
@@ -88,13 +89,16 @@ test.serial(
       const line = `export VPROXY_SOCKET=${env.VPROXY_SOCKET}; ${before}${VPROXY} ${words}${after}`;
       return (await (await runInTerminal(t, line)).ended).text;
     };
-    const colored = '\u001b[32mestablished\u001b[0m';
-    t.true((await show('', 'status')).includes(colored));
-    t.true((await show('', 'channels default')).includes(colored));
-    t.true((await show('', 'forwards')).includes('\u001b[32mactive\u001b[0m'));
-    t.true((await show('', 'ping nobody -c 1')).includes('vproxy: \u001b[31merror: \u001b[0mthere is no channel'));
-    t.true((await show('', 'exec nobody')).includes('vproxy: \u001b[31merror: \u001b[0m'));
-    t.true((await show('', `check ${file}`)).includes(`\u001b[31m${file}:\u001b[0m wait: `));
+    for (const [words, colored] of [
+      ['status', '\u001b[32mestablished\u001b[0m'],
+      ['channels default', '\u001b[32mestablished\u001b[0m'],
+      ['forwards', '\u001b[32mactive\u001b[0m'],
+      ['ping nobody -c 1', 'vproxy: \u001b[31merror: \u001b[0mthere is no channel'],
+      ['exec nobody', 'vproxy: \u001b[31merror: \u001b[0m'],
+      [`check ${file}`, `\u001b[31m${file}:\u001b[0m wait: `],
+    ] as const) {
+      t.true((await show('', words)).includes(colored), words);
+    }
     for (const text of [
       await show('NO_COLOR=1 ', 'status'),
       await show('TERM=dumb ', 'channels default'),
@@ -105,7 +109,9 @@ test.serial(
     ]) {
       t.notRegex(text, /\u001b/);
     }
-    const channels = await client.channels();
+    // A time that is shown in minutes is the same in both.
+    const since = new Date(Date.now() - 90.5 * 60_000).toISOString();
+    const channels = (await client.channels()).map((channel) => ({ ...channel, since }));
     t.deepEqual(formatChannels(channels, 80, paint).map(withoutColors), formatChannels(channels, 80));
   },
 );

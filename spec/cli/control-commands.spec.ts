@@ -1,14 +1,18 @@
 /** The commands that look at a running vproxy and change it. */
+import { once } from 'node:events';
 import { join, relative, resolve } from 'node:path';
 import test from 'ava';
 import { formatChannel } from '../../cli/ui/channels.js';
 import { callVproxy } from '../helpers/call-vproxy.js';
 import { temporaryFolder, writeKeyFile } from '../helpers/files.js';
-import { echo, localServer, localSocket, readToEnd, steeredPair } from '../helpers/proxies.js';
+import { answerTo, echo, endsInOrder, localServer, localSocket, openEcho, steeredPair } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
 import { runPiped } from '../helpers/vproxy-process.js';
 
 const json = (text: string): unknown => JSON.parse(text);
+
+/** What a command prints that changes something, and says nothing. */
+const SILENT = { code: 0, stdout: '', stderr: '' };
 
 test('the status in full has all of each channel', async (t) => {
   const { run, client } = await steeredPair(t, {});
@@ -16,13 +20,13 @@ test('the status in full has all of each channel', async (t) => {
   t.is(code, 0);
   t.regex(stdout, /^host1: process \d+, .*\n(?:.+\n)*\nchannel +default\naddress +unix-.*\nstate +established/);
   t.regex(stdout, /^stalled /m);
-  t.notRegex(stdout, /socket buffer/);
+  t.notRegex(stdout, /socket buffer|^resumed/m);
   const channel = await client.channel('default');
   t.is(channel.bufferBytes, null);
-  t.regex(formatChannel({ ...channel, bufferBytes: 1_048_576 }).join('\n'), /^socket buffer +1\.0 MB$/m);
-  t.notRegex(stdout, /^resumed/m);
   const totals = { ...channel.totals, resumptions: 2, resentBytes: 1_500 };
-  t.regex(formatChannel({ ...channel, totals }).join('\n'), /^resumed +2 times, 1\.5 kB sent again$/m);
+  const full = formatChannel({ ...channel, bufferBytes: 1_048_576, totals }).join('\n');
+  t.regex(full, /^socket buffer +1\.0 MB$/m);
+  t.regex(full, /^resumed +2 times, 1\.5 kB sent again$/m);
 });
 
 test('status, channels, forwards and services, for people and as JSON', async (t) => {
@@ -30,22 +34,28 @@ test('status, channels, forwards and services, for people and as JSON', async (t
     here: { outgoing: ['ssh:127.0.0.1:0'] },
     peer: { incoming: ['web:127.0.0.1:9'] },
   });
-  const status = await run('status');
-  t.is(status.stderr, '');
-  t.regex(status.stdout, /^host1: process \d+, vproxy test on Node [\d.]+, up \d+s\nmemory [\d.]+ MB/);
-  t.regex(
-    status.stdout,
-    /^CHANNEL +STATE +FOR +PEER +RTT .*\ndefault +established +\d+s +b \(vproxy test\) +[\d.]+ ms/m,
-  );
-  t.like(json((await run('status', '--json')).stdout), { process: { pid: process.pid }, forwards: 1 });
-  t.regex((await run('channels')).stdout, /^CHANNEL.*\ndefault +established/);
-  t.like(json((await run('channels', '--json')).stdout), [{ label: 'default' }]);
-  t.regex((await run('channels', 'default')).stdout, /^ {2}offers +web$/m);
-  t.like(json((await run('channels', 'default', '--json')).stdout), { label: 'default' });
-  t.regex((await run('forwards')).stdout, /\nf1 +default +outgoing +ssh +127\.0\.0\.1:\d+ +active +0 +0\n$/);
-  t.like(json((await run('forwards', '--json')).stdout), [{ id: 'f1', service: 'ssh' }]);
-  t.regex((await run('services')).stdout, /\ndefault +web +peer +-\n$/);
-  t.deepEqual(await run('streams'), { code: 0, stdout: 'There are no streams.\n', stderr: '' });
+  for (const [words, text, expected] of [
+    ['status', /^host1: process \d+, vproxy test on Node [\d.]+, up \d+s\nmemory [\d.]+ MB/, { forwards: 1 }],
+    [
+      'status',
+      /^CHANNEL +STATE +FOR +PEER +RTT .*\ndefault +established +\d+s +b \(vproxy test\) +[\d.]+ ms/m,
+      { process: { pid: process.pid } },
+    ],
+    ['channels', /^CHANNEL.*\ndefault +established/, { 0: { label: 'default' } }],
+    ['channels default', /^ {2}offers +web$/m, { label: 'default' }],
+    [
+      'forwards',
+      /\nf1 +default +outgoing +ssh +127\.0\.0\.1:\d+ +active +0 +0\n$/,
+      { 0: { id: 'f1', service: 'ssh' } },
+    ],
+    ['services', /\ndefault +web +peer +-\n$/, { 0: { service: 'web' } }],
+  ] as const) {
+    const { stdout, ...rest } = await run(...words.split(' '));
+    t.deepEqual(rest, { code: 0, stderr: '' }, words);
+    t.regex(stdout, text);
+    t.like(json((await run(...words.split(' '), '--json')).stdout), expected, words);
+  }
+  t.deepEqual(await run('streams'), { ...SILENT, stdout: 'There are no streams.\n' });
   t.deepEqual(json((await run('streams', '--json')).stdout), []);
   t.like(await run('streams', '--channel', 'vm9'), { code: 69, stdout: '' });
 });
@@ -55,27 +65,19 @@ test('a forward is added, used, seen in streams, and removed', async (t) => {
   const { run, client } = await steeredPair(t, { peer: { incoming: [`echo:127.0.0.1:${target.port}`] } });
   const added = await run('forward', 'add', '-o', 'default/echo:127.0.0.1:0');
   const [, port] = /^f1: listens on 127\.0\.0\.1:(\d+) for echo of default\n$/.exec(added.stdout) ?? [];
-  const socket = localSocket(t, { host: '127.0.0.1', port: Number(port) });
-  socket.on('error', () => undefined).write('hello');
-  t.is(String(await new Promise((resolve) => socket.once('data', resolve))), 'hello');
+  const socket = localSocket(t, Number(port)).on('error', () => undefined);
+  t.is(await answerTo(socket, 'hello'), 'hello');
   const [stream] = await client.streams();
   const name = `default/${stream?.id ?? 0}`;
   t.regex((await run('streams')).stdout, new RegExp(`\\n${name} +echo +outgoing +\\S+ +\\d+s +5 B +5 B `));
-  t.deepEqual(await run('stream', 'close', name), { code: 0, stdout: '', stderr: '' });
+  t.deepEqual(await run('stream', 'close', name), SILENT);
   t.like(await run('stream', 'close', name), { code: 69 });
-  const twin = json((await run('forward', 'add', '-o', 'echo:127.0.0.1:0', '--json')).stdout) as {
-    spec: string;
-    endpoint: string;
-  };
-  const ambiguous = await run('forward', 'remove', 'echo');
-  t.is(ambiguous.code, 64);
-  t.regex(ambiguous.stderr, /several forwards are "echo": f1: .*; f2: /);
-  t.deepEqual(await run('forward', 'remove', twin.endpoint.replace(/^.*:/, 'echo:')), {
-    code: 0,
-    stdout: '',
-    stderr: '',
-  });
-  t.deepEqual(await run('forward', 'remove', 'echo', '--now'), { code: 0, stdout: '', stderr: '' });
+  const twin = json((await run('forward', 'add', '-o', 'echo:127.0.0.1:0', '--json')).stdout) as { endpoint: string };
+  const { code, stderr } = await run('forward', 'remove', 'echo');
+  t.is(code, 64);
+  t.regex(stderr, /several forwards are "echo": f1: .*; f2: /);
+  t.deepEqual(await run('forward', 'remove', twin.endpoint.replace(/^.*:/, 'echo:')), SILENT);
+  t.deepEqual(await run('forward', 'remove', 'echo', '--now'), SILENT);
   t.like(await run('forward', 'remove', 'f1'), { code: 69 });
   t.like(await run('forwards'), { stdout: 'There are no forwards.\n' });
 });
@@ -86,14 +88,11 @@ test('removing a forward waits for its streams', async (t) => {
     here: { outgoing: ['echo:127.0.0.1:0'] },
     peer: { incoming: [`echo:127.0.0.1:${target.port}`] },
   });
-  const socket = localSocket(t, { host: '127.0.0.1', port: here.port('echo') });
-  socket.write('a');
-  await new Promise((resolve) => socket.once('readable', resolve));
+  const socket = await openEcho(t, here.port('echo'));
   const removal = runPiped(t, ['forward', 'remove', 'f1'], env);
   await eventually(async () => (await client.forwards())[0]?.state === 'draining');
   t.is(removal.child.exitCode, null);
-  socket.end('b');
-  t.is((await readToEnd(socket)).toString(), 'ab');
+  t.true(await endsInOrder(socket));
   t.deepEqual(await removal.ended, { code: 0, stderr: '' });
   t.deepEqual(await client.forwards(), []);
 });
@@ -103,40 +102,20 @@ test('a channel is added and removed', async (t) => {
   const folder = temporaryFolder(t);
   const address = `unix-connect:${join(folder, 'none')}`;
   const keys = [writeKeyFile(folder, 'one.key', '1f'), relative('.', writeKeyFile(folder, 'two.key', '2e'))];
-  const added = await run(
-    'channel',
-    'add',
-    `vm2=${address}`,
-    '-o',
-    'ssh:127.0.0.1:0',
-    '--wait',
-    '3',
-    '--own-name',
-    'me',
-    '--allow-exec',
-    '--rule',
-    'ssh:streams=2',
-    '--no-storage',
-    '--peer-address',
-    ...keys.flatMap((key) => ['--key', key]),
-  );
+  const words = ['-o', 'ssh:127.0.0.1:0', '--wait', '3', '--own-name', 'me', '--rule', 'ssh:streams=2'];
+  const flags = ['--allow-exec', '--no-storage', '--peer-address', ...keys.flatMap((key) => ['--key', key])];
+  const added = await run('channel', 'add', `vm2=${address}`, ...words, ...flags);
   t.is(added.stderr, '');
   t.regex(added.stdout, /^vm2: (opening|waiting|backing-off)/);
   t.like(here.proxy.options[1], {
-    label: 'vm2',
-    address,
-    waitMs: 3000,
-    name: 'me',
-    keyFiles: keys.map((key) => resolve(key)),
-    exec: { commands: 'any' },
-    policies: { ssh: { streams: 2 } },
-    storage: { isAllowed: false },
+    ...{ label: 'vm2', address, waitMs: 3000, name: 'me', keyFiles: keys.map((key) => resolve(key)) },
+    ...{ exec: { commands: 'any' }, policies: { ssh: { streams: 2 } }, storage: { isAllowed: false } },
     peerAddress: true,
   });
   // In the midst of an attempt there is nothing that it waits for.
   await eventually(async () => /\nvm2: .*none/.test((await run('status')).stdout), { what: 'what vm2 waits for' });
   t.like(await run('channel', 'add', `vm2=${address}`), { code: 64 });
-  t.deepEqual(await run('channel', 'remove', 'vm2'), { code: 0, stdout: '', stderr: '' });
+  t.deepEqual(await run('channel', 'remove', 'vm2'), SILENT);
   t.like(await run('channel', 'remove', 'vm2', '--now'), { code: 69 });
 });
 
@@ -151,14 +130,12 @@ test('events: as lines of the log, and as JSON', async (t) => {
   const lines = (await run('events', '--no-follow', '--json')).stdout.trim().split('\n');
   t.like(json(lines.at(-2) ?? ''), { event: 'listening', fields: { channel: 'default', service: 'ssh' } });
   const followed = runPiped(t, ['events', '--replay', '1'], env);
-  await new Promise((resolve) => followed.child.stdout.once('data', resolve));
-  const next = new Promise((resolve) => followed.child.stdout.once('data', resolve));
+  t.regex(String((await once(followed.child.stdout, 'data'))[0]), /no service ssh\b.*\n$/);
+  const next = once(followed.child.stdout, 'data');
   await client.addForward({ direction: 'outgoing', spec: 'web:127.0.0.1:0' });
-  await next;
+  t.regex(String((await next)[0]), /for web\n/);
   followed.child.kill('SIGINT');
-  const shown = (await followed.output).toString().split('\n');
-  t.regex(shown[0] ?? '', /no service ssh/);
-  t.regex(shown[1] ?? '', /for web$/);
+  await followed.ended;
 });
 
 test('ping: a line for each, and statistics; 1 where nobody answers', async (t) => {
@@ -180,7 +157,7 @@ test('ping: a line for each, and statistics; 1 where nobody answers', async (t) 
 
 test('wait: for a service that comes, and one that does not', async (t) => {
   const { run, env, peer } = await steeredPair(t);
-  t.deepEqual(await run('wait'), { code: 0, stdout: '', stderr: '' });
+  t.deepEqual(await run('wait'), SILENT);
   const waiting = runPiped(t, ['wait', '--service', 'late', '--json'], env);
   peer.proxy.serve('late', (stream) => stream.destroy());
   t.deepEqual(await waiting.ended, { code: 0, stderr: '' });
@@ -207,7 +184,7 @@ for (const words of [['drain', '--timeout', '5'], ['stop']]) {
     const { run, control, env } = await steeredPair(t);
     const { process: told, server } = control;
     const command = runPiped(t, words, env);
-    await eventually(() => told.told.length === 1);
+    await eventually(() => told.told.length === 1, { what: 'its request', timeoutMs: 60_000 });
     // It asks repeatedly; after its next request the test sees that it has not ended.
     await server.close();
     t.is(command.child.exitCode, null);

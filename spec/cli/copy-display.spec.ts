@@ -1,14 +1,15 @@
 /** What a terminal is shown of a copy. */
-import { closeSync, ftruncateSync, openSync, truncateSync, writeFileSync } from 'node:fs';
+import { truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { formatOutcome, formatProgress } from '../../cli/ui/progress.js';
 import { textWidth } from '../../cli/ui/table.js';
 import { CopyProgress } from '../../lib/copy/copy-progress.js';
-import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
-import { processPair } from '../helpers/process-pair.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { openTerminal } from '../helpers/terminals.js';
 import { testWith } from '../helpers/test-with.js';
+import { upgradablePair } from '../helpers/upgrades.js';
+import { VPROXY } from '../helpers/vproxy-process.js';
 
 const progress = (facts: Partial<CopyProgress>): CopyProgress => Object.assign(new CopyProgress(), facts);
 const totals = { files: 2, folders: 0, links: 0, bytes: 4_000_000 };
@@ -50,39 +51,28 @@ test('the outcome says what was saved', (t) => {
   t.is(formatOutcome(progress({ files: 1, bytes: 10 }), 0), '1 file, 10 B in 0.00 ms (10.0 kB/s)');
 });
 
-testWith('tmux')('in a terminal the line is there while it is copied, and the outcome in the end', async (t) => {
+/** Copies in a terminal until the line is there, and interrupts it. */
+async function watch(t: ExecutionContext, words: string, line: RegExp): Promise<string> {
   const folder = temporaryFolder(t);
-  const { env } = await allowedPair(t);
-  const fd = openSync(join(folder, 'sparse'), 'w');
-  ftruncateSync(fd, 3_000_000_000);
-  closeSync(fd);
-  const command = `${process.execPath} dist/program/vproxy.cjs copy ${folder}/sparse :${folder}/there; sleep 60`;
-  const terminal = await openTerminal(t, `trap : INT; cd ${PROJECT_ROOT}; ${command}`, env);
-  await terminal.shows(/^sparse +\d+% +[\d.]+ [kMG]?B +[\d.]+ [kMG]?B\/s +\S+( \S+)? left/m);
-  await terminal.press('C-c');
-  const { input } = await terminal.shows(/the copy was broken off; what has come is kept/);
-  t.false(input.includes('left\n'));
-});
-
-testWith('tmux')('in a terminal, --resume shows that it compares', async (t) => {
-  const folder = temporaryFolder(t);
-  const { env } = await allowedPair(t);
   for (const name of ['sparse', '.there.vproxy-part']) {
     writeFileSync(join(folder, name), '');
     truncateSync(join(folder, name), 30_000_000_000);
   }
-  const command = `${process.execPath} dist/program/vproxy.cjs copy --resume ${folder}/sparse :${folder}/there; sleep 60`;
-  const terminal = await openTerminal(t, `trap : INT; cd ${PROJECT_ROOT}; ${command}`, env);
-  await terminal.shows(/^comparing what is there +\d+% +[\d.]+ [kMG]?B +[\d.]+ [kMG]?B\/s +\S+( \S+)? left/m);
+  const { sockets } = await upgradablePair(t, { guest: ['--allow-copy'] });
+  const command = `${VPROXY} copy ${words} ${folder}/sparse :${folder}/there; sleep 60`;
+  const terminal = await openTerminal(t, `trap : INT; ${command}`, { VPROXY_SOCKET: sockets[0] });
+  await terminal.shows(line);
   await terminal.press('C-c');
-  const { input } = await terminal.shows(/the copy was broken off/);
-  t.false(input.includes('left\n'));
-});
+  return (await terminal.shows(/the copy was broken off/)).input;
+}
 
-/** A peer that allows copies, and the environment for commands. */
-async function allowedPair(t: ExecutionContext): Promise<{ readonly env: Record<string, string> }> {
-  const socket = join(temporaryFolder(t), 'control.sock');
-  const { host } = await processPair(t, { host: ['--control', socket], guest: ['--allow-copy'] });
-  await host.waitForLine(/taking control requests/);
-  return { env: { VPROXY_SOCKET: socket } };
+const NUMBERS = String.raw` +\d+% +[\d.]+ [kMG]?B +[\d.]+ [kMG]?B\/s +\S+( \S+)? left`;
+
+for (const [words, what] of [
+  ['', 'sparse'],
+  ['--resume', 'comparing what is there'],
+] as const) {
+  testWith('tmux')(`in a terminal a line says "${what}" meanwhile, and the outcome is there in the end`, async (t) => {
+    t.false((await watch(t, words, new RegExp(`^${what}${NUMBERS}`, 'm'))).includes('left\n'));
+  });
 }

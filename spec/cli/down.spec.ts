@@ -3,12 +3,10 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { startControl } from '../helpers/control.js';
-import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { echo, localServer, TestProxy } from '../helpers/proxies.js';
 import { runInTerminal } from '../helpers/terminals.js';
-import { runVproxy } from '../helpers/vproxy-process.js';
-
-const VPROXY = `${process.execPath} ${join(PROJECT_ROOT, 'dist/program/vproxy.cjs')}`;
+import { runVproxy, VPROXY } from '../helpers/vproxy-process.js';
 
 /** A process with the channel `vm1` to a VM that is not there, until `comeUp`. */
 async function downVm(t: ExecutionContext, waitMs: number) {

@@ -1,11 +1,12 @@
 /** Egresses at the real command line: what they let out now, what an operator is told of them, and what a reload changes. */
 import { writeFileSync } from 'node:fs';
-import net from 'node:net';
 import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
+import { callVproxy } from '../helpers/call-vproxy.js';
 import { temporaryFolder } from '../helpers/files.js';
-import { echo, localServer, localSocket, steeredPair } from '../helpers/proxies.js';
-import { ESTABLISHED, listeningFor, runVproxy, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
+import { answerTo, echo, localServer, localSocket, steeredPair } from '../helpers/proxies.js';
+import { upgradablePair } from '../helpers/upgrades.js';
+import { runVproxy, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
 const EGRESS = {
   internet: { allow: ['deb.debian.org:80,443', '{channel}.internal:443', '192.0.2.0/24:80'], deny: ['192.0.2.9:*'] },
@@ -25,62 +26,74 @@ test.serial('the egresses of each channel, with the services that lead to them',
     'vm1      none      -             -                                                       -            -',
     '',
   ]);
+  const internet = {
+    allow: ['deb.debian.org:80,443', 'vm1.internal:443', '192.0.2.0/24:80'],
+    ...{ deny: ['192.0.2.9:*'], upstream: null },
+  };
+  const rules = { allow: [], deny: [], upstream: null };
   t.deepEqual(JSON.parse((await run('egress', 'list', '--channel', 'vm1', '--json')).stdout), [
-    {
-      ...{ channel: 'vm1', name: 'internet', services: ['web', 'internet'] },
-      rules: {
-        allow: ['deb.debian.org:80,443', 'vm1.internal:443', '192.0.2.0/24:80'],
-        deny: ['192.0.2.9:*'],
-        upstream: null,
-      },
-    },
-    {
-      ...{ channel: 'vm1', name: 'api', services: [] },
-      rules: { allow: ['*:443'], deny: [], upstream: '127.0.0.1:3128' },
-    },
-    { channel: 'vm1', name: 'none', services: [], rules: { allow: [], deny: [], upstream: null } },
+    { channel: 'vm1', name: 'internet', services: ['web', 'internet'], rules: internet },
+    { channel: 'vm1', name: 'api', services: [], rules: { ...rules, allow: ['*:443'], upstream: '127.0.0.1:3128' } },
+    { channel: 'vm1', name: 'none', services: [], rules },
   ]);
   t.like(await run('egress', 'list', '--channel', 'vm9'), { code: 69, stdout: '' });
 });
 
-/** What is asked, what is printed, and the status. */
+const SAYS = 'egress "internet" of channel vm1';
+
+/** What is asked, the status, and what is printed; or the only line, where the question makes no sense. */
 const TESTS = [
   [
     ['internet', '192.0.2.1:80'],
-    '192.0.2.1:80 is allowed by egress "internet" of channel vm1: allow "192.0.2.0/24:80" (the entry means this address)\n' +
-      '  192.0.2.1 is allowed: allow "192.0.2.0/24:80" (the entry means this address)\n',
     0,
+    `192.0.2.1:80 is allowed by ${SAYS}: allow "192.0.2.0/24:80" (the entry means this address)\n` +
+      '  192.0.2.1 is allowed: allow "192.0.2.0/24:80" (the entry means this address)\n',
   ],
   [
     ['vm1/internet', '192.0.2.9:80'],
-    '192.0.2.9:80 is not allowed by egress "internet" of channel vm1: deny "192.0.2.9:*" (the entry denies it)\n',
     77,
+    `192.0.2.9:80 is not allowed by ${SAYS}: deny "192.0.2.9:*" (the entry denies it)\n`,
   ],
   [
     ['internet', 'DEB.Debian.org.:8080'],
-    'deb.debian.org:8080 is not allowed by egress "internet" of channel vm1: allow "deb.debian.org:80,443" does not mean port 8080\n',
     77,
+    `deb.debian.org:8080 is not allowed by ${SAYS}: allow "deb.debian.org:80,443" does not mean port 8080\n`,
   ],
   [
     ['internet', '[::1]:80', '--channel', 'vm1'],
-    '[::1]:80 is not allowed by egress "internet" of channel vm1: ::1 is loopback (::1/128), and no entry allows just that\n',
     77,
+    `[::1]:80 is not allowed by ${SAYS}: ::1 is loopback (::1/128), and no entry allows just that\n`,
   ],
   // Behind a proxy no name is looked up here.
   [
     ['api', 'example.org:443'],
-    'example.org:443 is allowed by egress "api" of channel vm1: allow "*:443" (the entry means this name)\n',
     0,
+    'example.org:443 is allowed by egress "api" of channel vm1: allow "*:443" (the entry means this name)\n',
   ],
+  [['internet', 'example.org'], 64, /: "example\.org" is not DESTINATION:PORT, such as example\.org:443 /],
+  [['internet', '127.1:80'], 64, /: "127\.1" is no plain name or address: /],
+  [['web', '192.0.2.1:80'], 69, /: there is no egress web on channel vm1; there are: internet, api, none\n$/],
+  [['vm2/internet', '192.0.2.1:80'], 69, /: there is no channel vm2; there are: vm1\n$/],
+  [['vm1/internet', '192.0.2.1:80', '--channel', 'vm2'], 64, /vm1: another channel, vm2, is named as well/],
+  [['internet'], 64, /DESTINATION:PORT/],
 ] as const;
 
 test.serial('whether a destination may be reached, and which entry decides: by a process and by a file', async (t) => {
   const { run } = await steeredPair(t, { here: { label: 'vm1', egress: EGRESS } });
   const file = join(temporaryFolder(t), 'host.json');
   writeFileSync(file, JSON.stringify({ egress: EGRESS, channels: { vm1: { address: 'unix-listen:/run/vm1.sock' } } }));
-  for (const [args, stdout, code] of TESTS) {
-    t.deepEqual(await run('egress', 'test', ...args), { code, stdout, stderr: '' });
-    t.deepEqual(await runVproxy(['egress', 'test', ...args, '--config', file]), { code, stdout, stderr: '' });
+  for (const [args, code, expected] of TESTS) {
+    for (const where of [[], ['--config', file]]) {
+      const result = await run('egress', 'test', ...args, ...where);
+      const [said, other] = code === 0 || code === 77 ? [result.stdout, result.stderr] : [result.stderr, result.stdout];
+      t.deepEqual([result.code, other], [code, ''], args.join(' '));
+      if (typeof expected === 'string') {
+        t.is(said, expected);
+        continue;
+      }
+      t.regex(said, expected);
+      t.regex(said, /^vproxy: error: [^\n]*\n$/);
+    }
   }
   const { code, stdout } = await run('egress', 'test', 'none', '192.0.2.1:80', '--json');
   t.is(code, 77);
@@ -91,51 +104,18 @@ test.serial('whether a destination may be reached, and which entry decides: by a
   });
 });
 
-/** What is wrong, and the line that says so. */
-const WRONG = [
-  [['internet', 'example.org'], 64, /: "example\.org" is not DESTINATION:PORT, such as example\.org:443 /],
-  [['internet', '127.1:80'], 64, /: "127\.1" is no plain name or address: /],
-  [['web', '192.0.2.1:80'], 69, /: there is no egress web on channel vm1; there are: internet, api, none\n$/],
-  [['vm2/internet', '192.0.2.1:80'], 69, /: there is no channel vm2; there are: vm1\n$/],
-  [['vm1/internet', '192.0.2.1:80', '--channel', 'vm2'], 64, /vm1: another channel, vm2, is named as well/],
-  [['internet'], 64, /DESTINATION:PORT/],
-] as const;
-
-test.serial('a question that makes no sense is one line, from a process and from a file', async (t) => {
-  const { run } = await steeredPair(t, { here: { label: 'vm1', egress: EGRESS } });
-  const file = join(temporaryFolder(t), 'host.json');
-  writeFileSync(file, JSON.stringify({ egress: EGRESS, channels: { vm1: { address: 'unix-listen:/run/vm1.sock' } } }));
-  for (const [args, code, line] of WRONG) {
-    for (const result of [
-      await run('egress', 'test', ...args),
-      await runVproxy(['egress', 'test', ...args, '--config', file]),
-    ]) {
-      t.like(result, { code, stdout: '' });
-      t.regex(result.stderr, line);
-      t.regex(result.stderr, /^vproxy: error: [^\n]*\n$/);
-    }
-  }
-});
-
 test.serial('a forward to an egress of which nothing is said is refused, wherever it is said', async (t) => {
   const folder = temporaryFolder(t);
-  const channel = `unix-listen:${folder}/c`;
-  const started = await runVproxy(['-c', channel, '-i', 'internet:egress:', '--egress', 'web:allow=*:443']);
-  t.deepEqual(started, {
-    ...{ code: 64, stdout: '' },
-    stderr: 'vproxy: error: -i internet:egress: there is no [egress.internet]; there are: web\n',
-  });
+  const started = ['-c', `unix-listen:${folder}/c`, '-i', 'internet:egress:', '--egress', 'web:allow=*:443'];
+  const line = '-i internet:egress: there is no [egress.internet]; there are';
+  t.deepEqual(await runVproxy(started), { code: 64, stdout: '', stderr: `vproxy: error: ${line}: web\n` });
+  const { run } = await steeredPair(t);
+  const added = await run('forward', 'add', '-i', 'internet:egress:');
+  t.deepEqual(added, { code: 64, stdout: '', stderr: `vproxy: error: ${line} none\n` });
   const file = join(folder, 'host.toml');
   writeFileSync(file, `[channels.vms]\naddress = "unix-connect:${folder}/*.sock"\nincoming = ["a:egress:b"]\n`);
-  t.deepEqual(await runVproxy(['check', file]), {
-    ...{ code: 65, stdout: '' },
-    stderr: `${file}: channels.vms: -i a:egress:b: there is no [egress.b]; there are none\n`,
-  });
-  const { run } = await steeredPair(t);
-  t.deepEqual(await run('forward', 'add', '-i', 'internet:egress:'), {
-    ...{ code: 64, stdout: '' },
-    stderr: 'vproxy: error: -i internet:egress: there is no [egress.internet]; there are none\n',
-  });
+  const checked = `${file}: channels.vms: -i a:egress:b: there is no [egress.b]; there are none\n`;
+  t.deepEqual(await callVproxy(['check', file]), { code: 65, stdout: '', stderr: checked });
 });
 
 test.serial('an added channel has the egresses of all, and its own', async (t) => {
@@ -144,69 +124,47 @@ test.serial('an added channel has the egresses of all, and its own', async (t) =
   const all = ['--egress', 'internet:allow=deb.debian.org:80,443,deny=10.0.0.0/8:*'];
   const host = spawnVproxy(t, ['-c', `vm1=unix-listen:${folder}/1`, '--control', control, ...all]);
   await host.waitForLine(TAKING_CONTROL);
-  const run = (...args: readonly string[]) => runVproxy([...args, '--socket', control]);
+  const run = (...args: readonly string[]) => callVproxy([...args, '--socket', control]);
   const own = ['--egress', 'internet:allow={channel}.internal:443', '-i', 'internet:egress:'];
   t.like(await run('channel', 'add', `vm2=unix-listen:${folder}/2`, ...own), { code: 0 });
   const { stdout } = await run('egress', 'list', '--channel', 'vm2', '--json');
-  t.deepEqual(JSON.parse(stdout), [
-    {
-      ...{ channel: 'vm2', name: 'internet', services: ['internet'] },
-      rules: { allow: ['vm2.internal:443'], deny: ['10.0.0.0/8:*'], upstream: null },
-    },
-  ]);
+  const rules = { allow: ['vm2.internal:443'], deny: ['10.0.0.0/8:*'], upstream: null };
+  t.deepEqual(JSON.parse(stdout), [{ channel: 'vm2', name: 'internet', services: ['internet'], rules }]);
 });
 
-/** The status line of the answer to CONNECT, on a connection that stays. */
-async function connect(t: ExecutionContext, port: number, destination: string): Promise<readonly [net.Socket, string]> {
-  const socket = localSocket(t, { host: '127.0.0.1', port });
-  socket.write(`CONNECT ${destination} HTTP/1.1\r\nHost: ${destination}\r\n\r\n`);
-  return [socket, await read(socket)];
-}
-
-const read = (socket: net.Socket): Promise<string> =>
-  new Promise((resolve, reject) => {
-    socket
-      .once('data', (data) => resolve(String(data)))
-      .once('error', reject)
-      .once('end', () => resolve(''));
-  });
-
 test.serial(
-  'a reload that takes an entry away refuses what is asked for next, and what is connected goes on',
+  'a reload puts other rules in force for what is asked for next, and what is connected goes on',
   async (t) => {
-    const folder = temporaryFolder(t);
-    const control = join(folder, 'control');
-    const file = join(folder, 'host.toml');
+    const file = join(temporaryFolder(t), 'host.toml');
     const { port } = await localServer(t, echo);
     const destination = `127.0.0.1:${port}`;
-    const write = (allow: string) =>
-      writeFileSync(
-        file,
-        `[egress.internet]\nallow = [${allow}]\n[channels.vm1]\naddress = "unix-listen:${folder}/c"\nincoming = ["internet:egress:"]\n`,
-      );
-    write(`"${destination}"`);
-    const host = spawnVproxy(t, ['--config', file, '--control', control]);
-    await host.waitForLine(TAKING_CONTROL);
-    const guest = spawnVproxy(t, ['-c', `unix-connect:${folder}/c`, '-o', 'internet:127.0.0.1:0']);
-    const listening = await guest.waitForLine(listeningFor('internet'));
-    await host.waitForLine(ESTABLISHED);
-    const proxyPort = Number(/:(\d+)\b/.exec(listening[0])?.[1]);
-    const [kept, first] = await connect(t, proxyPort, destination);
-    t.regex(first, /^HTTP\/1\.1 200 /);
+    const allow = (...entries: string[]) =>
+      writeFileSync(file, `[egress.internet]\nallow = ${JSON.stringify(entries)}\n`);
+    allow(destination);
+    const { host, guest, sockets } = await upgradablePair(t, {
+      host: ['--config', file, '-i', 'internet:egress:'],
+      guest: ['-o', 'internet:127.0.0.1:0'],
+    });
+    const proxyPort = await guest.listeningPort('internet');
+    const connect = async () => {
+      const socket = localSocket(t, proxyPort);
+      const answer = await answerTo(socket, `CONNECT ${destination} HTTP/1.1\r\nHost: ${destination}\r\n\r\n`);
+      return { socket, answer };
+    };
+    const reload = () => callVproxy(['reload', '--socket', sockets[0]]);
+    const kept = await connect();
+    t.regex(kept.answer, /^HTTP\/1\.1 200 /);
 
-    write('');
-    const run = (...args: readonly string[]) => runVproxy([...args, '--socket', control]);
-    t.deepEqual(await run('reload'), { code: 0, stdout: 'egress changed: vm1/internet\n', stderr: '' });
-    await host.waitForLine(/reloaded: egresses changed: vm1\/internet$/);
-    const [, second] = await connect(t, proxyPort, destination);
-    t.regex(second, /^HTTP\/1\.1 403 /);
-    t.true(second.endsWith(`\r\n\r\nvproxy: ${destination} is not allowed by egress "internet" on the host\n`));
-    kept.write('still there');
-    t.is(await read(kept), 'still there');
+    allow();
+    t.deepEqual(await reload(), { code: 0, stdout: 'egress changed: default/internet\n', stderr: '' });
+    await host.waitForLine(/reloaded: egresses changed: default\/internet$/);
+    const { answer: refused } = await connect();
+    t.regex(refused, /^HTTP\/1\.1 403 /);
+    t.true(refused.endsWith(`\r\n\r\nvproxy: ${destination} is not allowed by egress "internet" on the host\n`));
+    t.is(await answerTo(kept.socket, 'still there'), 'still there');
 
-    write(`"${destination}"`);
-    t.like(await run('reload'), { code: 0 });
-    const [, third] = await connect(t, proxyPort, destination);
-    t.regex(third, /^HTTP\/1\.1 200 /, 'and an entry that is new lets out at once');
+    allow(destination);
+    t.like(await reload(), { code: 0 });
+    t.regex((await connect()).answer, /^HTTP\/1\.1 200 /, 'and an entry that is new lets out at once');
   },
 );

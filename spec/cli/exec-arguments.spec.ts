@@ -46,16 +46,23 @@ test('values', (t) => {
   t.is(read('--json', 'x').wantsTerminal, false);
 });
 
-test('options that contradict each other', (t) => {
-  for (const [words, message] of Object.entries({
-    '-t -T': '-t: cannot be used with -T',
-    '-i -n': '-i: cannot be used with -n',
-    '-t --json': '-t: cannot be used with --json',
-  }))
-    t.throws(() => read(...words.split(' '), 'x'), { code: 'bad-argument', message });
-});
-
-test('a shell takes no command', (t) => {
+test('words that are wrong, or contradict each other, are refused', (t) => {
+  for (const [words, message] of [
+    [['-t', '-T'], '-t: cannot be used with -T'],
+    [['-i', '-n'], '-i: cannot be used with -n'],
+    [['-t', '--json'], '-t: cannot be used with --json'],
+    [['--colour', 'red'], '--colour: no such option; see --help'],
+    [['--cwd'], '--cwd: its value is missing; expected --cwd DIR'],
+    [['--timeout', 'soon'], /^--timeout: "soon" is not a number of seconds/],
+    [['--channel', 'a', 'b:'], 'b: another channel, a, is named as well'],
+    [['--env', '=x'], '--env: "=x" has no name; expected NAME or NAME=VALUE'],
+    [['--user='], '--user: its value is empty'],
+    [['--user', 'a', '--user', 'b'], '--user: one is expected, but it is there 2 times'],
+    [['-n=yes'], '-n: it takes no value'],
+    [['--no-stdin=yes'], '--no-stdin: it takes no value'],
+  ] as const) {
+    t.throws(() => read(...words), { code: 'bad-argument', message }, words.join(' '));
+  }
   t.throws(() => readExecArguments(['shell', '/bin/ls'], {}), { message: /a shell takes no command; use vproxy exec/ });
   t.throws(() => readExecArguments(['shell', '--timeout', '3'], {}), { message: /--timeout: no such option/ });
 });

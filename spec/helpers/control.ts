@@ -15,7 +15,7 @@ import { temporaryFolder } from './files.js';
 import { connectedProxies, echo, localServer, localSocket } from './proxies.js';
 import { ManualClock, within } from './time.js';
 
-const NO_CHANGES: ReloadAnswer = {
+export const NO_CHANGES: ReloadAnswer = {
   addedChannels: [],
   removedChannels: [],
   replacedChannels: [],

@@ -262,8 +262,8 @@ export function runPiped(
   const ended = Promise.all([closed, stderr]).then(([code, text]) => ({ code, stderr: text.toString() }));
   return {
     child,
-    output: within(30_000, 'the end of stdout', collect(child.stdout)),
-    ended: within(30_000, 'the end of the process', ended),
+    output: within(120_000, 'the end of stdout', collect(child.stdout)),
+    ended: within(120_000, 'the end of the process', ended),
   };
 }
 

@@ -8,64 +8,41 @@ import { QEMU_WORD } from '../../lib/channel/address/qemu.js';
 import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
 import { ERROR_CODES } from '../../lib/errors.js';
 import { PROJECT_ROOT } from '../helpers/files.js';
-import { runVproxy } from '../helpers/vproxy-process.js';
 
 const read = (path: string): string => readFileSync(join(PROJECT_ROOT, path), 'utf8');
 
-/** `-c, --channel` for each option in the output of --help. */
-async function optionsInHelp(...command: string[]): Promise<string[]> {
-  const { stdout } = await runVproxy([...command, '--help']);
-  return [...stdout.matchAll(/^ +(-\w, )?(--[\w-]+)(?=[ [\n])/gm)]
-    .map(([, short = '', long = '']) => short + long)
-    .sort();
-}
+/** Each option as the table has it: `-c, --channel CHANNEL`. */
+const optionsInTable = (command: Parameters<typeof optionsOf>[0]): string[] =>
+  optionsOf(command)
+    .filter(({ isHidden }) => isHidden !== true)
+    .map(({ spellings, takes }) => {
+      const value = takes?.isOptional === true ? `[=${takes.called}]` : (takes?.called ?? '');
+      return `${spellings.join(', ')} ${value}`.trim();
+    });
 
 /** The same for each paragraph of a document that defines an option. */
-function optionsInText(text: string): string[] {
-  const definitions = [...text.matchAll(/^\*\*`(-[^`]*)`[^*]*\*\*$/gm)].map(([, first = '']) => first);
-  return definitions.map((definition) => definition.replace('`', '')).sort();
-}
+const optionsInText = (text: string): string[] =>
+  [...text.matchAll(/^\*\*`(-[^`]*)` ?([^*]*)\*\*$/gm)].map(([, first = '', called = '']) =>
+    `${first} ${called}`.trim(),
+  );
 
-/** The document up to the sections of the commands, and each of those. */
-const commandSections = (): string[] =>
-  read('docs/cli.md')
+test('docs/cli.md defines every command and every option of each, as the tables do, and no other', async (t) => {
+  const [first = '', ...others] = read('docs/cli.md')
     .replaceAll('`, `', ', ')
     .split(/^## vproxy /m);
-
-test.serial('docs/cli.md defines every option of the command that runs a proxy, and no other', async (t) => {
-  t.deepEqual(optionsInText(commandSections()[0] ?? ''), await optionsInHelp());
-});
-
-test('docs/cli.md calls the values of options as the tables do', async (t) => {
-  const sections = new Map(commandSections().map((text, index) => [index === 0 ? '' : nameOf(text), text]));
+  const sections = new Map([
+    ['', first],
+    ...others.map((text): [string, string] => [/^.*/.exec(text)?.[0] ?? '', text]),
+  ]);
+  t.deepEqual([...sections.keys()], ['', ...Object.keys(LOCAL_COMMANDS), ...Object.keys(CONTROL_COMMANDS)]);
   for (const command of await loadCommands()) {
     const { name } = command;
-    const text = sections.get(name) ?? '';
-    for (const [, first = '', called = ''] of text.matchAll(/^\*\*`(-[^`]*)` ?([^*]*)\*\*$/gm)) {
-      const option = optionsOf(command).find(({ spellings }) => spellings.join(', ') === first);
-      const value = option?.takes ?? null;
-      t.is(called, value === null ? '' : value.isOptional ? `[=${value.called}]` : value.called, `${name} ${first}`);
-    }
+    // Those of every command for a running process are in a table of their own.
+    const common = name === '' ? [] : name in LOCAL_COMMANDS ? ['-h'] : ['-h', '--socket', '--name', '--json'];
+    const expected = optionsInTable(command).filter((option) => !common.includes(option.replace(/[, ].*/, '')));
+    t.deepEqual(optionsInText(sections.get(name) ?? '').sort(), expected.sort(), name);
   }
 });
-
-test.serial('docs/cli.md defines every option of each other command, and no other', async (t) => {
-  const [, ...commands] = commandSections();
-  const others = Object.keys(LOCAL_COMMANDS);
-  t.deepEqual(commands.map(nameOf), [...others, ...Object.keys(CONTROL_COMMANDS)]);
-  for (const text of commands) {
-    const name = nameOf(text);
-    const common = others.includes(name)
-      ? ['-h, --help']
-      : // These are in a table, as they are the same everywhere.
-        ['--socket', '--name', '--json', '-h, --help'];
-    const found = (await optionsInHelp(...name.split(' '))).filter((option) => !common.includes(option));
-    t.deepEqual(optionsInText(text), found, name);
-  }
-});
-
-/** The command that a section of the document is about. */
-const nameOf = (text: string): string => /^.*/.exec(text)?.[0] ?? '';
 
 test('docs/cli.md has every kind of channel, and no other', (t) => {
   const rows = read('docs/cli.md').matchAll(/^\| `([a-z]+(?:-[a-z]+)*):/gm);
