@@ -1,6 +1,6 @@
 /** The Ansible collection (packaging/ansible) with Debian's ansible-core, through real processes that play host and guests. */
 import { execFileSync } from 'node:child_process';
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { connectControl } from '../../lib/control/client/client.js';
 import { Ansible, type AnsibleVariables, PLAYBOOKS, PYTHON } from '../helpers/ansible.js';
-import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { PROJECT_ROOT, sha256, temporaryFolder } from '../helpers/files.js';
 import { hasNeed } from '../helpers/needs.js';
 import { serialTestWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
@@ -19,37 +19,22 @@ const TEST_MS = 300_000;
 /** One after the other: each keeps a processor busy. */
 const ansibleTest = serialTestWith('ansible');
 
-const folder = mkdtempSync(join(tmpdir(), 'vproxy-ansible-'));
-test.after.always(() => rmSync(folder, { recursive: true, force: true }));
-// Once for all tests.
-const ansible = hasNeed('ansible') ? Ansible.install(folder) : null;
+const installFolder = mkdtempSync(join(tmpdir(), 'vproxy-ansible-'));
+/** Installed once for all tests, which are skipped where the machine has none. */
+let ansible: Ansible;
+test.before(() => {
+  if (hasNeed('ansible')) ansible = Ansible.install(installFolder);
+});
+test.after.always(() => rmSync(installFolder, { recursive: true, force: true }));
 
-function installed(): Ansible {
-  if (ansible === null) throw new Error('ansible-core is not there');
-  return ansible;
-}
-
-/** How the side behind a channel is started. */
+/** How the side behind a channel is started: its arguments, by default `--allow-exec`, and `SpawnOptions.launcher`. */
 interface GuestSetup {
-  /** Behind the channel. Default `--allow-exec`. */
   readonly args?: readonly string[];
-  /** See `SpawnOptions.launcher`. */
   readonly launcher?: readonly string[];
 }
 
-/** A host, and the processes that play its guests. */
-interface World {
-  readonly folder: string;
-  /** The control socket of the host. */
-  readonly socket: string;
-  /** The guests by the labels of their channels. */
-  readonly guests: ReadonlyMap<string, VproxyProcess>;
-  /** Writes an inventory of hosts that are behind this process, and gives its path. Default: a host for each guest. */
-  readonly inventory: (variables?: AnsibleVariables, hosts?: Readonly<Record<string, AnsibleVariables>>) => string;
-}
-
 /** A host with a channel for each label, and a session with each guest; null: nobody is behind that channel. */
-async function startWorld(t: ExecutionContext, setups: Readonly<Record<string, GuestSetup | null>>): Promise<World> {
+async function startWorld(t: ExecutionContext, setups: Readonly<Record<string, GuestSetup | null>>) {
   const folder = temporaryFolder(t);
   const socket = join(folder, 'control.sock');
   const path = (label: string): string => join(folder, `channel-${label}`);
@@ -63,49 +48,33 @@ async function startWorld(t: ExecutionContext, setups: Readonly<Record<string, G
   }
   await Promise.all([...guests.values()].map((guest) => guest.waitForLine(ESTABLISHED)));
   const always = { ansible_vproxy_socket: socket, ansible_remote_tmp: join(folder, 'remote') };
-  return {
-    folder,
-    socket,
-    guests,
-    inventory: (variables = {}, hosts = Object.fromEntries([...guests.keys()].map((label) => [label, {}]))) =>
-      installed().writeInventory(hosts, { ...always, ...variables }),
-  };
+  /** An inventory of hosts that are behind this process. Default: the guest `vm1`. */
+  const inventory = (
+    variables: AnsibleVariables = {},
+    hosts: Readonly<Record<string, AnsibleVariables>> = { vm1: {} },
+  ) => ansible.writeInventory(hosts, { ...always, ...variables });
+  return { folder, socket, guests, inventory };
 }
-
-const sha256 = (path: string): string => createHash('sha256').update(readFileSync(path)).digest('hex');
 
 const readJson = (path: string): unknown => JSON.parse(readFileSync(path, 'utf8'));
 
-ansibleTest('the collection is built with all that it needs, and has the version of the package', (t) => {
-  const list = execFileSync('tar', ['tf', installed().archive], { encoding: 'utf8' }).trim().split('\n');
+ansibleTest('the collection has all that it needs, the version of the package, and documented options', async (t) => {
+  const list = execFileSync('tar', ['tf', ansible.archive], { encoding: 'utf8' }).trim().split('\n');
+  const plugins = ['connection/vproxy.py', 'plugin_utils/control.py', 'plugin_utils/exec_call.py'];
   t.deepEqual(list.filter((name) => !name.endsWith('/')).sort(), [
-    'FILES.json',
-    'MANIFEST.json',
-    'README.md',
-    'meta/runtime.yml',
-    'plugins/connection/vproxy.py',
-    'plugins/plugin_utils/control.py',
-    'plugins/plugin_utils/exec_call.py',
+    ...['FILES.json', 'MANIFEST.json', 'README.md', 'meta/runtime.yml'],
+    ...plugins.map((name) => `plugins/${name}`),
   ]);
-  const manifest = readJson(join(installed().collection, 'MANIFEST.json')) as { collection_info: { version: string } };
+  const manifest = readJson(join(ansible.collection, 'MANIFEST.json')) as { collection_info: { version: string } };
   const { version } = readJson(join(PROJECT_ROOT, 'package.json')) as { version: string };
   t.is(manifest.collection_info.version, version);
-});
 
-ansibleTest('ansible-doc knows each option of the plugin, and the variable that sets it', async (t) => {
-  const { text } = await installed().run('ansible-doc', ['--json', '-t', 'connection', 'vproxy.vproxy.vproxy']);
+  const { text } = await ansible.run('ansible-doc', ['--json', '-t', 'connection', 'vproxy.vproxy.vproxy']);
   const documented = JSON.parse(text) as Record<string, { doc: { options: Record<string, { vars?: unknown[] }> } }>;
   const options = documented['vproxy.vproxy.vproxy']?.doc.options ?? {};
-  t.deepEqual(Object.keys(options).sort(), [
-    'connection_timeout',
-    'pipelining',
-    'process',
-    'remote_addr',
-    'remote_user',
-    'socket',
-    'use_tty',
-  ]);
-  for (const [name, { vars }] of Object.entries(options)) t.truthy(vars?.length, name);
+  const names = 'connection_timeout pipelining process remote_addr remote_user socket use_tty';
+  t.is(Object.keys(options).sort().join(' '), names);
+  for (const [name, { vars }] of Object.entries(options)) t.truthy(vars?.length, `no variable sets ${name}`);
 });
 
 for (const pipelining of [true, false]) {
@@ -114,18 +83,20 @@ for (const pipelining of [true, false]) {
     const { inventory, folder, guests } = await startWorld(t, { vm1: {} });
     const [here, work] = [join(folder, 'here'), join(folder, 'work')];
     for (const path of [here, work]) mkdirSync(path);
-    const binary = join(here, 'binary');
-    writeFileSync(binary, randomBytes(300_000));
+    const binary = randomBytes(300_000);
+    writeFileSync(join(here, 'binary'), binary);
     const variables = { here, work, sha256: sha256(binary) };
     const hosts = inventory({ ansible_pipelining: pipelining });
-    const { code, text } = await installed().play(hosts, 'twenty-tasks.yml', variables);
+    const { code, text } = await ansible.play(hosts, 'twenty-tasks.yml', variables);
     t.is(code, 0, text);
     t.regex(text, /vm1 +: ok=20 .* unreachable=0 +failed=0 +skipped=0 /);
-    t.is(sha256(join(here, 'vm1/binary')), variables.sha256);
+    t.deepEqual(readFileSync(join(here, 'vm1/binary')), binary);
     t.is(readFileSync(join(work, 'motd'), 'utf8'), 'Welcome to vm1.\n');
     // A module is a file of the guest only where it is not pipelined.
-    const isFile = guests.get('vm1')?.lines.some((line) => line.includes('AnsiballZ_ping.py'));
-    t.is(isFile, !pipelining);
+    t.is(
+      guests.get('vm1')?.lines.some((line) => line.includes('AnsiballZ_ping.py')),
+      !pipelining,
+    );
   });
 }
 
@@ -133,7 +104,7 @@ ansibleTest('any bytes of input and output, and files with their modes', async (
   t.timeout(TEST_MS);
   const { socket, folder } = await startWorld(t, { vm1: {} });
   const script = join(PLAYBOOKS, 'connection.py');
-  const { code, text } = await installed().run(PYTHON, [script, socket, 'vm1', folder]);
+  const { code, text } = await ansible.run(PYTHON, [script, socket, 'vm1', folder]);
   t.is(code, 0, text);
 });
 
@@ -146,36 +117,31 @@ ansibleTest('hosts that cannot be reached are unreachable, and a status is alway
     'not-listed': { args: ['--allow-exec=/usr/bin/uname'] },
   });
   const vm1 = { ansible_host: 'vm1' };
+  const unreachable: Readonly<Record<string, readonly [AnsibleVariables, message: RegExp]>> = {
+    'no-process': [
+      { ...vm1, ansible_vproxy_socket: '/nowhere' },
+      /^no vproxy answers on \/nowhere: .*No such file.* \(control-unavailable\)$/,
+    ],
+    'no-channel': [{}, /no-channel.* \(not-found\)$/],
+    'no-session': [{ ansible_vproxy_connection_timeout: 1 }, /no-session.* \(no-session\)$/],
+    'not-allowed': [{}, /^the other side of "not-allowed" lets no commands be run \(vproxy --allow-exec there\)/],
+    'not-listed': [{}, /^\/bin\/sh: this program is not among those allowed \(command-denied\)$/],
+    'no-user': [{ ...vm1, ansible_user: 'no-such-user' }, /^there is no user "no-such-user" \(command-failed\)$/],
+  };
   const statuses = [0, 1, 69, 124, 125, 126, 127, 255];
-  const hosts: Record<string, AnsibleVariables> = {
-    'no-process': { ...vm1, ansible_vproxy_socket: '/nowhere' },
-    'no-channel': {},
-    'no-session': { ansible_vproxy_connection_timeout: 1 },
-    'not-allowed': {},
-    'not-listed': {},
-    'no-user': { ...vm1, ansible_user: 'no-such-user' },
-  };
-  for (const status of statuses) hosts[`status-${status}`] = { ...vm1, status };
-  const results = await installed().task(inventory({}, hosts), 'raw', 'exit {{ status | default(0) }}');
-
-  for (const status of statuses) {
-    const { unreachable, rc } = results.get(`status-${status}`) ?? {};
-    t.deepEqual({ unreachable, rc }, { unreachable: undefined, rc: status });
+  const hosts = Object.fromEntries([
+    ...statuses.map((status) => [`status-${status}`, { ...vm1, status }]),
+    ...Object.entries(unreachable).map(([host, [variables]]) => [host, variables]),
+  ]) as Record<string, AnsibleVariables>;
+  const results = await ansible.task(inventory({}, hosts), 'raw', 'exit {{ status | default(0) }}');
+  for (const rc of statuses) {
+    const { [`status-${rc}`]: result } = Object.fromEntries(results);
+    t.deepEqual([result?.unreachable, result?.rc], [undefined, rc]);
   }
-  const isUnreachable = (host: string, expected: RegExp): void => {
-    const { unreachable, msg = '' } = results.get(host) ?? {};
-    t.true(unreachable, host);
-    t.regex(msg, expected);
-  };
-  isUnreachable('no-process', /^no vproxy answers on \/nowhere: .*No such file.* \(control-unavailable\)$/);
-  isUnreachable('no-channel', /no-channel.* \(not-found\)$/);
-  isUnreachable('no-session', /no-session.* \(no-session\)$/);
-  isUnreachable(
-    'not-allowed',
-    /^the other side of "not-allowed" lets no commands be run \(vproxy --allow-exec there\)/,
-  );
-  isUnreachable('not-listed', /^\/bin\/sh: this program is not among those allowed \(command-denied\)$/);
-  isUnreachable('no-user', /^there is no user "no-such-user" \(command-failed\)$/);
+  for (const [host, [, message]] of Object.entries(unreachable)) {
+    t.true(results.get(host)?.unreachable, host);
+    t.regex(results.get(host)?.msg ?? '', message);
+  }
 });
 
 ansibleTest(
@@ -189,14 +155,14 @@ ansibleTest(
     const started = () => eventually(() => Number(readFileSync(pidFile, 'utf8')), { timeoutMs: 60_000 });
 
     const words = ['all', '-i', hosts, '--task-timeout', '5', '-m', 'raw', '-a', script];
-    const givenUp = installed().run('ansible', words);
+    const givenUp = ansible.run('ansible', words);
     const command = await started();
     t.true(isRunning(command));
     t.regex((await givenUp).text, /FAILED[^]*in the expected time frame \(5\)/);
     await eventually(() => !isRunning(command));
 
     rmSync(pidFile);
-    const cutOff = installed().task(hosts, 'raw', script);
+    const cutOff = ansible.task(hosts, 'raw', script);
     await started();
     // What the guest says first: that it runs.
     const hasSaid = async () => (await connectControl(socket).streams()).some(({ receivedBytes }) => receivedBytes > 0);
@@ -235,47 +201,33 @@ ansibleTest('a guest that does not say how a command ended, or not in order, is 
   const [STDOUT, EXIT] = [17, 20];
   const exit = (value: unknown): Buffer => record(EXIT, JSON.stringify(value));
   const tooLong = Buffer.from([STDOUT, 0xff, 0xff, 0xff, 0xff]);
-  const answers: Readonly<Record<string, Buffer>> = {
-    nothing: Buffer.alloc(0),
-    'half-a-record': record(STDOUT, 'out').subarray(0, 6),
-    'too-long': tooLong,
-    'no-json': record(EXIT, '{'),
-    'no-object': exit([]),
-    deep: record(EXIT, '['.repeat(200_000)),
-    'deep-and-short': record(EXIT, '['.repeat(60_000)),
-    'no-number': record(EXIT, '{"status":1e400,"signal":null,"error":null}'),
-    'negative-number': exit({ status: -1, signal: null, error: null }),
-    'deep-signal': record(EXIT, `{"status":null,"signal":${'['.repeat(900)}${']'.repeat(900)},"error":null}`),
-    'no-status': exit({ status: {}, signal: null, error: null }),
-    'no-error': exit({ status: null, signal: null, error: 'x' }),
-    good: Buffer.concat([record(99, 'of a newer one'), exit({ status: null, signal: 'SIGTERM', error: null })]),
+  const [unavailable, wrong] = ['exec-unavailable', 'protocol-error'];
+  const answers: Readonly<Record<string, readonly [Buffer, outcome: string | number]>> = {
+    nothing: [Buffer.alloc(0), unavailable],
+    'half-a-record': [record(STDOUT, 'out').subarray(0, 6), unavailable],
+    'too-long': [tooLong, wrong],
+    'no-json': [record(EXIT, '{'), wrong],
+    'no-object': [exit([]), wrong],
+    deep: [record(EXIT, '['.repeat(200_000)), wrong],
+    'deep-and-short': [record(EXIT, '['.repeat(60_000)), wrong],
+    'no-number': [record(EXIT, '{"status":1e400,"signal":null,"error":null}'), wrong],
+    'negative-number': [exit({ status: -1, signal: null, error: null }), wrong],
+    'deep-signal': [record(EXIT, `{"status":null,"signal":${'['.repeat(900)}${']'.repeat(900)},"error":null}`), 255],
+    'no-status': [exit({ status: {}, signal: null, error: null }), wrong],
+    'no-error': [exit({ status: null, signal: null, error: 'x' }), wrong],
+    good: [Buffer.concat([record(99, 'of a newer one'), exit({ status: null, signal: 'SIGTERM', error: null })]), 143],
   };
   const hosts: Record<string, AnsibleVariables> = {};
-  for (const [name, answer] of Object.entries(answers)) {
+  for (const [name, [answer]] of Object.entries(answers)) {
     const ansible_vproxy_socket = join(folder, name);
     await listenWith(t, ansible_vproxy_socket, answer);
     hosts[name] = { ansible_vproxy_socket };
   }
-  const results = await installed().task(installed().writeInventory(hosts, {}), 'raw', 'true');
-  const codes = Object.keys(hosts).map((host) => {
+  const results = await ansible.task(ansible.writeInventory(hosts, {}), 'raw', 'true');
+  for (const [host, [, outcome]] of Object.entries(answers)) {
     const { unreachable, msg = '', rc } = results.get(host) ?? {};
-    return [host, unreachable === true ? /\((\S+)\)$/.exec(msg)?.[1] : rc];
-  });
-  t.deepEqual(Object.fromEntries(codes), {
-    nothing: 'exec-unavailable',
-    'half-a-record': 'exec-unavailable',
-    'too-long': 'protocol-error',
-    'no-json': 'protocol-error',
-    'no-object': 'protocol-error',
-    deep: 'protocol-error',
-    'deep-and-short': 'protocol-error',
-    'no-number': 'protocol-error',
-    'negative-number': 'protocol-error',
-    'deep-signal': 255,
-    'no-status': 'protocol-error',
-    'no-error': 'protocol-error',
-    good: 143,
-  });
+    t.is(unreachable === true ? /\((\S+)\)$/.exec(msg)?.[1] : rc, outcome, host);
+  }
 });
 
 ansibleTest('of several processes the one is taken that has the channel, unless one is named', async (t) => {
@@ -296,8 +248,8 @@ ansibleTest('of several processes the one is taken that has the channel, unless 
     '    try: print(control.find_socket(None, name, label))',
     '    except control.VproxyError as error: print(error)',
   ].join('\n');
-  const environment = { PYTHONPATH: join(installed().collection, '../../..') };
-  const { text } = await installed().run(PYTHON, ['-c', script, folder], environment);
+  const environment = { PYTHONPATH: join(ansible.collection, '../../..') };
+  const { text } = await ansible.run(PYTHON, ['-c', script, folder], environment);
   t.deepEqual(text.trim().split('\n'), [
     join(folder, 'one.sock'),
     join(folder, 'two.sock'),
@@ -314,14 +266,9 @@ function ownAccounts(t: ExecutionContext): readonly string[] {
   const home = join(folder, 'home');
   mkdirSync(home);
   chmodSync(home, 0o777);
-  const hash = (password: string): string =>
-    execFileSync('openssl', ['passwd', '-6', password], { encoding: 'utf8' }).trim();
+  const hash = (password: string) => execFileSync('openssl', ['passwd', '-6', password], { encoding: 'utf8' }).trim();
   const files: Readonly<Record<string, readonly string[]>> = {
-    passwd: [
-      'root:x:0:0::/root:/bin/sh',
-      `operator:x:4711:4711::${home}:/bin/sh`,
-      'nobody:x:65534:65534::/nonexistent:/bin/sh',
-    ],
+    passwd: ['root:x:0:0::/root:/bin/sh', `operator:x:4711:4711::${home}:/bin/sh`, 'nobody:x:65534:65534::/:/bin/sh'],
     group: ['root:x:0:', 'operator:x:4711:', 'nogroup:x:65534:'],
     shadow: [
       `root:${hash('of root')}:19000:0:99999:7:::`,
@@ -370,8 +317,8 @@ rootTest('another user by sudo and su, with a password and without, with a termi
     ansible_vproxy_connection_timeout: 60,
   };
   const path = inventory(variables, hosts);
-  const modules = await installed().task(path, 'command', 'id -un');
-  const raw = await installed().task(path, 'raw', 'id -un; test ! -t 0 || echo terminal');
+  const modules = await ansible.task(path, 'command', 'id -un');
+  const raw = await ansible.task(path, 'raw', 'id -un; test ! -t 0 || echo terminal');
 
   for (const host of Object.keys(hosts)) {
     const [first = '', second] = host.split('-');

@@ -10,15 +10,12 @@ import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { testWith } from '../helpers/test-with.js';
 
 const SPEC = join(PROJECT_ROOT, 'packaging/rpm/vproxy.spec');
-const withRpm = testWith('rpm');
 
-withRpm('rpmspec reads it', (t) => {
-  const { status, stdout, stderr } = spawnSync('rpmspec', ['--query', '--queryformat', '%{name} %{version}', SPEC], {
-    encoding: 'utf8',
-  });
-  t.is(status, 0, stderr);
+testWith('rpm')('rpmspec reads it', (t) => {
+  const args = ['--query', '--queryformat', '%{name} %{version}', SPEC];
+  const { status, stdout, stderr } = spawnSync('rpmspec', args, { encoding: 'utf8' });
   const { version } = JSON.parse(readFileSync(join(PROJECT_ROOT, 'package.json'), 'utf8')) as { version: string };
-  t.is(stdout, `vproxy ${version}`);
+  t.deepEqual([status, stdout], [0, `vproxy ${version}`], stderr);
 });
 
 test('it lists every unit, and whatever else the Debian package has', (t) => {
@@ -36,7 +33,6 @@ test('it lists every unit, and whatever else the Debian package has', (t) => {
 const SELINUX = join(PROJECT_ROOT, 'packaging/selinux');
 /** Of Debian's selinux-policy-dev. */
 const MAKEFILE = '/usr/share/selinux/devel/Makefile';
-const withPolicy = testWith('selinux-policy');
 
 const NEIGHBOUR = `policy_module(neighbour, 1.0.0)
 type neighbour_t;
@@ -45,7 +41,7 @@ vproxy_stream_connect(neighbour_t)
 vproxy_target(neighbour_t, neighbour_runtime_t)
 `;
 
-withPolicy('the module compiles, and so does one that uses its interfaces', (t) => {
+testWith('selinux-policy')('the module compiles, and so does one that uses its interfaces', (t) => {
   t.timeout(120_000);
   const folder = temporaryFolder(t);
   for (const name of readdirSync(SELINUX)) copyFileSync(join(SELINUX, name), join(folder, name));
@@ -91,45 +87,31 @@ function argumentsFor(t: ExecutionContext, host: string, configuration = CONFIGU
   return existsSync(called) ? readFileSync(called, 'utf8').trimEnd().split('\n') : null;
 }
 
-withSsh('a label is a name with a slash or a percent sign, with and without a user', (t) => {
-  for (const [host, label] of [
-    ['vproxy/vm1', 'vm1'],
-    ['vproxy%vm1', 'vm1'],
-    ['root@vproxy/vm-1.example_2', 'vm-1.example_2'],
+withSsh('a label is a name with a slash or a percent sign, with and without a user, and vproxy judges it', (t) => {
+  for (const [host, service] of [
+    ['vproxy/vm1', 'vm1/ssh'],
+    ['vproxy%vm1', 'vm1/ssh'],
+    ['root@vproxy/vm-1.example_2', 'vm-1.example_2/ssh'],
+    // Errors: no other service can be reached.
+    ['vproxy/vm1/other', 'vm1/other/ssh'],
+    ['vproxy/-h', '-h/ssh'],
   ] as const) {
-    t.deepEqual(argumentsFor(t, host), ['connect', '--', `${label}/ssh`], host);
+    t.deepEqual(argumentsFor(t, host), ['connect', '--', service], host);
   }
 });
 
 withSsh('what no label is gets to vproxy as one word, or not at all', (t) => {
-  const folder = temporaryFolder(t);
   // Newer versions of ssh refuse such names themselves, older ones do not: what counts is what the shell would run.
-  for (const host of [
-    'vproxy/$(touch$IFS./run)',
-    'vproxy/`touch${IFS}run`',
-    'vproxy/a;touch run',
-    'vproxy/a b',
-    'vproxy/*',
-  ]) {
-    const words = argumentsFor(t, host);
-    t.true(words === null || words.length === 3, host);
+  for (const name of ['$(touch$IFS./run)', '`touch${IFS}run`', 'a;touch run', 'a b', '*']) {
+    const words = argumentsFor(t, `vproxy/${name}`);
+    t.true(words === null || words.length === 3, name);
   }
-  t.is(argumentsFor(t, "vproxy/a';touch run;'"), null);
-  t.is(argumentsFor(t, 'vproxy'), null);
-  t.is(argumentsFor(t, 'vproxyx'), null);
+  for (const host of ["vproxy/a';touch run;'", 'vproxy', 'vproxyx']) t.is(argumentsFor(t, host), null, host);
   // The same rule with a letter in place of the quote shows that it is obeyed, also where ssh checks names before.
   const text = readFileSync(CONFIGURATION, 'utf8');
   t.true(text.includes(`"!*'*"`));
-  const changed = join(folder, 'changed.conf');
+  const changed = join(temporaryFolder(t), 'changed.conf');
   writeFileSync(changed, text.replace(`"!*'*"`, '"!*q*"'));
   t.is(argumentsFor(t, 'vproxy/aqb', changed), null);
   t.not(argumentsFor(t, 'vproxy/ab', changed), null);
 });
-
-withSsh(
-  'vproxy has the last word on a label: one that is none is an error, and no other service can be reached',
-  (t) => {
-    t.deepEqual(argumentsFor(t, 'vproxy/vm1/other'), ['connect', '--', 'vm1/other/ssh']);
-    t.deepEqual(argumentsFor(t, 'vproxy/-h'), ['connect', '--', '-h/ssh']);
-  },
-);

@@ -44,9 +44,6 @@ function plainPage(file: string): string {
     .replaceAll('\\e', '\\');
 }
 
-const withMandoc = testWith('mandoc');
-const withGroff = testWith('groff');
-
 /** The folder with all pages. */
 function writePages(t: ExecutionContext): string {
   const folder = temporaryFolder(t);
@@ -57,19 +54,12 @@ function writePages(t: ExecutionContext): string {
 test('a build makes the four pages, and package.json names each', (t) => {
   t.deepEqual(readdirSync(join(PROJECT_ROOT, 'dist/man')).sort(), [...PAGES].sort());
   const { man } = JSON.parse(read('package.json')) as { man: string[] };
-  t.deepEqual(
-    man,
-    PAGES.map((page) => `./dist/man/${page}`),
-  );
+  t.is(man.join(), PAGES.map((page) => `./dist/man/${page}`).join());
 });
 
 test('each says its name, section, version and the date that it was given, and is made alike twice', async (t) => {
-  const pages = formatted;
-  t.deepEqual(
-    pages.map(({ file }) => file),
-    PAGES,
-  );
-  for (const { file, section, text } of pages) {
+  t.is(formatted.map(({ file }) => file).join(), PAGES.join());
+  for (const { file, section, text } of formatted) {
     const [, name, day, version] =
       new RegExp(`^\\.TH "(\\S+)" ${section} (\\S+) "vproxy (\\S+)"`, 'm').exec(text) ?? [];
     t.is(`${name?.replaceAll('\\-', '-').toLowerCase() ?? ''}.${section}`, file);
@@ -77,7 +67,7 @@ test('each says its name, section, version and the date that it was given, and i
     t.regex(text, /^\.SH NAME\n\S+ \\- [^\n]+\n/m);
     t.notRegex(text, /[^\n\t\x20-\x7e]/, 'it is ASCII');
   }
-  t.deepEqual(await formatPages(), pages);
+  t.deepEqual(await formatPages(), formatted);
 });
 
 test('vproxy.1 has every command with its usage, and every option', async (t) => {
@@ -148,7 +138,7 @@ test('vproxy-protocol.7 has every rule of docs/protocol.md', (t) => {
   );
 });
 
-withMandoc('mandoc finds nothing wrong with them', (t) => {
+testWith('mandoc')('mandoc finds nothing wrong with them', (t) => {
   const folder = writePages(t);
   for (const page of PAGES) {
     const { stdout, stderr } = spawnSync('mandoc', ['-T', 'lint', '-W', 'warning', join(folder, page)], {
@@ -158,7 +148,7 @@ withMandoc('mandoc finds nothing wrong with them', (t) => {
   }
 });
 
-withGroff('groff and man warn of nothing, and no line is wider than a terminal', (t) => {
+testWith('groff')('groff and man warn of nothing, and no line is wider than a terminal', (t) => {
   const folder = writePages(t);
   const env = { ...process.env, MANWIDTH: '80', LC_ALL: 'C.UTF-8', MANPAGER: 'cat', MAN_KEEP_FORMATTING: '' };
   for (const page of PAGES) {

@@ -43,14 +43,8 @@ test('a proxy with a session loads none of what it does not need', async (t) => 
   for (const report of reports) {
     const { files, modules } = report.read();
     t.true(files.includes('carry.cjs') && modules.has('net'));
-    t.deepEqual(
-      LARGE_MODULES.filter((name) => modules.has(name)),
-      [],
-    );
-    t.deepEqual(
-      files.filter((name) => LARGE_FILES.includes(name)),
-      [],
-    );
+    for (const name of LARGE_MODULES) t.false(modules.has(name), name);
+    for (const name of LARGE_FILES) t.false(files.includes(name), name);
   }
 });
 
@@ -65,10 +59,8 @@ test('what runs commands at the peer, and what makes a storage call, is one file
   ] as const) {
     const sources = sourcesOf(name);
     t.true(sources.length > 5 && sources.length < most, `${name}: ${sources.length}`);
-    t.deepEqual(
-      sources.filter((source) => /^node_modules|^lib\/(proxy|session|forward|channel|link|settings)\//.test(source)),
-      [],
-    );
+    const large = /^node_modules|^lib\/(proxy|session|forward|channel|link|settings)\//;
+    for (const source of sources) t.notRegex(source, large);
     const text = readFileSync(join(FOLDER, name), 'utf8');
     t.false(/require\("\.\.?\//.test(text));
   }

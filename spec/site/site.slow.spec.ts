@@ -2,8 +2,7 @@
  * The site: it is built without a warning, every link in it leads somewhere, and nothing is loaded from elsewhere; and as users
  * see it, in a browser, on a wide and a small screen, light and dark.
  */
-
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, extname, join, normalize } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -68,18 +67,16 @@ async function audit(page: Page, runOnly: typeof RULES): Promise<string[]> {
   );
 }
 
-/** How far the page can be scrolled sideways. */
-async function overflow(page: Page): Promise<number> {
-  return await page.evaluate<number>('document.documentElement.scrollWidth - document.documentElement.clientWidth');
-}
-
-const lookAt = test.macro({
-  title: (_, what: string) => `${what}: nothing goes wrong, nothing is too wide, everything has contrast and a name`,
-  exec: async (t, _what: string, isMeant: (path: string) => boolean) => {
+for (const [what, pattern] of [
+  ['documents', /^(?!(?:api|files|docs\/decisions)\/.)/],
+  ['decisions and files', /^docs\/decisions\/(?:index|0001)|^files\/packaging\/systemd\/(?:index|vproxy\.service)/],
+  ['the API', /^api\/(?:index|Proxy|MuxStream|ChannelStatus|ERROR_CODES|connectPeer)\.html$/],
+] as const) {
+  withBrowser(`${what}: nothing goes wrong, nothing is too wide, everything has contrast and a name`, async (t) => {
     t.timeout(300_000);
     const { page, trouble } = await open(t);
     const faults: string[] = [];
-    const paths = site.pages.filter(isMeant);
+    const paths = site.pages.filter((path) => pattern.test(path));
     t.true(paths.length > 0);
     for (const path of paths) {
       await page.emulateMedia({ colorScheme: 'light' });
@@ -90,22 +87,14 @@ const lookAt = test.macro({
       await page.emulateMedia({ colorScheme: 'dark' });
       faults.push(...(await audit(page, CONTRAST)));
       await page.setViewportSize(SMALL);
-      const tooWide = await overflow(page);
+      const excess = 'document.documentElement.scrollWidth - document.documentElement.clientWidth';
+      const tooWide = await page.evaluate<number>(excess);
       if (tooWide > 0) faults.push(`${path}: ${tooWide} pixels wider than a small screen`);
       t.pass();
     }
-    t.deepEqual(faults, []);
-    t.deepEqual(trouble, []);
-  },
-});
-
-withBrowser(lookAt, 'documents', (path) => !/^(?:api|files|docs\/decisions)\/./.test(path));
-withBrowser(lookAt, 'decisions and files', (path) =>
-  /^docs\/decisions\/(?:index|0001)|^files\/packaging\/systemd\/(?:index|vproxy\.service)/.test(path),
-);
-withBrowser(lookAt, 'the API', (path) =>
-  /^api\/(?:index|Proxy|MuxStream|ChannelStatus|ERROR_CODES|connectPeer)\.html$/.test(path),
-);
+    t.deepEqual([faults, trouble], [[], []]);
+  });
+}
 
 withBrowser('on a phone the text of every picture is large enough to read', async (t) => {
   const { page, trouble } = await open(t);
@@ -166,76 +155,60 @@ withBrowser('from a folder, without a server, the site is read and searched', as
   t.pass();
 });
 
+const readPage = (page: string): string => readFileSync(join(site.folder, page), 'utf8');
+
 /** The values of an attribute in a page. */
-function attributes(html: string, pattern: RegExp): string[] {
-  return Array.from(html.matchAll(pattern), ([, value = '']) => value.replaceAll('&amp;', '&'));
-}
+const attributes = (page: string, pattern: RegExp): string[] =>
+  Array.from(readPage(page).matchAll(pattern), ([, value = '']) => value.replaceAll('&amp;', '&'));
 
 test('the site is built without a warning', (t) => {
   t.is(site.status, 0, site.output);
   t.false(/warning/i.test(site.output), site.output);
-  t.true(site.pages.includes('index.html'));
-  t.true(site.pages.includes('docs/channels.html'));
-  t.true(site.pages.includes('api/Proxy.html'));
+  for (const page of ['index.html', 'docs/channels.html', 'api/Proxy.html']) t.true(site.pages.includes(page), page);
 });
 
 test('every link to a page, a section or a file leads there', (t) => {
-  const anchors = new Map<string, Set<string>>();
-  const anchorsOf = (page: string): Set<string> => {
-    const known =
-      anchors.get(page) ?? new Set(attributes(readFileSync(join(site.folder, page), 'utf8'), /\sid="([^"]*)"/g));
-    anchors.set(page, known);
-    return known;
-  };
-  const broken: string[] = [];
-  let checked = 0;
-  for (const page of site.pages) {
-    for (const link of attributes(readFileSync(join(site.folder, page), 'utf8'), /\s(?:href|src)="([^"]*)"/g)) {
-      if (/^[a-z]+:/.test(link)) continue;
-      const [path = '', anchor = ''] = link.replace(/\?[^#]*/, '').split('#');
-      const target = path === '' ? page : normalize(join(dirname(page), decodeURIComponent(path)));
-      const file = target.endsWith('/') || target === '.' ? join(target, 'index.html') : target;
-      checked += 1;
-      if (!existsSync(join(site.folder, file))) broken.push(`${page}: ${link}`);
-      else if (file.endsWith('.html') && anchor !== '' && !anchorsOf(file).has(decodeURIComponent(anchor))) {
-        broken.push(`${page}: ${link}, which has no such section`);
-      }
-    }
-  }
+  const anchors = new Map(site.pages.map((page) => [page, new Set(attributes(page, /\sid="([^"]*)"/g))]));
+  const links = site.pages.flatMap((page) =>
+    attributes(page, /\s(?:href|src)="([^"]*)"/g)
+      .filter((link) => !/^[a-z]+:/.test(link))
+      .map((link) => [page, link] as const),
+  );
+  t.true(links.length > 1000, `only ${links.length} links`);
+  const broken = links.filter(([page, link]) => {
+    const [path = '', anchor = ''] = link.replace(/\?[^#]*/, '').split('#');
+    const target = path === '' ? page : normalize(join(dirname(page), decodeURIComponent(path)));
+    const file = target.endsWith('/') || target === '.' ? join(target, 'index.html') : target;
+    if (!existsSync(join(site.folder, file))) return true;
+    return file.endsWith('.html') && anchor !== '' && anchors.get(file)?.has(decodeURIComponent(anchor)) !== true;
+  });
   t.deepEqual(broken, []);
-  t.true(checked > 1000, `only ${checked} links`);
 });
 
 test('no link leads to a host that is the name of a file', (t) => {
   const names = readdirSync(PROJECT_ROOT, { withFileTypes: true })
     .filter(({ name }) => !/^(?:\.|node_modules$|dist)/.test(name))
-    .flatMap(({ name, parentPath }) => [name, ...filesBelow(join(parentPath, name))]);
+    .flatMap((entry) => [
+      entry.name,
+      ...(entry.isDirectory()
+        ? readdirSync(join(PROJECT_ROOT, entry.name), { recursive: true, encoding: 'utf8' })
+        : []),
+    ]);
   const extensions = new Set(names.map((name) => extname(name).slice(1)).filter((extension) => extension !== ''));
   for (const usual of ['md', 'py', 'ts', 'toml']) t.true(extensions.has(usual), usual);
-  const taken = site.pages.flatMap((page) =>
-    attributes(readFileSync(join(site.folder, page), 'utf8'), /\shref="(https?:[^"]*)"/g)
-      .filter((link) => extensions.has(new URL(link).hostname.split('.').at(-1) ?? ''))
-      .map((link) => `${page}: ${link}`),
-  );
+  const hosts = site.pages.flatMap((page) => attributes(page, /\shref="(https?:[^"]*)"/g));
+  const taken = hosts.filter((link) => extensions.has(new URL(link).hostname.split('.').at(-1) ?? ''));
   t.deepEqual(taken, []);
 });
 
-/** The names of files in a folder and those below it; none for what is no folder. */
-function filesBelow(path: string): string[] {
-  if (!statSync(path).isDirectory()) return [];
-  return readdirSync(path, { recursive: true, encoding: 'utf8' });
-}
-
 test('the documents lead from one to the next, from the front page to the last decision', (t) => {
   const seen: string[] = [];
-  for (let page = 'index.html'; ; ) {
+  for (let page: string | undefined = 'index.html'; page !== undefined; ) {
     t.false(seen.includes(page), page);
     seen.push(page);
-    const html = readFileSync(join(site.folder, page), 'utf8');
-    t.is(html.match(/aria-current="page"/g)?.length, 1, page);
-    const [next] = attributes(html, /<a href="([^"]*)" rel="next"/g);
-    if (next === undefined) break;
-    page = normalize(join(dirname(page), next));
+    t.is(attributes(page, /(aria-current="page")/g).length, 1, page);
+    const [next] = attributes(page, /<a href="([^"]*)" rel="next"/g);
+    page = next === undefined ? undefined : normalize(join(dirname(page), next));
   }
   t.deepEqual(
     seen.sort(),
@@ -243,33 +216,23 @@ test('the documents lead from one to the next, from the front page to the last d
   );
 });
 
-test('pages load nothing from elsewhere', (t) => {
-  const loaded = site.pages.flatMap((page) => {
-    const html = readFileSync(join(site.folder, page), 'utf8');
-    return attributes(html, /<(?:script|img|link|iframe|source)\b[^>]*?\s(?:src|href)="([a-z]+:[^"]*|\/\/[^"]*)"/g);
-  });
-  t.deepEqual(loaded, []);
+test('pages load nothing from elsewhere, and no marker of a block, and no path of this machine, is in them', (t) => {
+  const loads = /<(?:script|img|link|iframe|source)\b[^>]*?\s(?:src|href)="([a-z]+:[^"]*|\/\/[^"]*)"/g;
+  for (const page of site.pages) {
+    t.deepEqual(attributes(page, loads), [], page);
+    // In code they are what docs/testing.md explains.
+    t.false(/<!--|&lt;!--/.test(readPage(page).replace(/<code[\s\S]*?<\/code>/g, '')), page);
+    t.false(readPage(page).includes(site.folder), page);
+  }
   for (const sheet of ['style', 'highlight', 'custom']) {
-    const css = readFileSync(join(site.folder, `assets/${sheet}.css`), 'utf8');
-    t.deepEqual(css.match(/@import|url\((?!["']?data:)[^)]*/g) ?? [], [], sheet);
+    t.deepEqual(readPage(`assets/${sheet}.css`).match(/@import|url\((?!["']?data:)[^)]*/g) ?? [], [], sheet);
   }
 });
 
 test('every picture has colours for a dark screen', (t) => {
-  const pictures = readdirSync(site.folder, { recursive: true, encoding: 'utf8' }).filter((path) =>
-    /^media\/.*\.svg$/.test(path),
-  );
+  const media = readdirSync(join(site.folder, 'media'), { recursive: true, encoding: 'utf8' });
+  const pictures = media.filter((path) => path.endsWith('.svg'));
   t.true(pictures.length >= 6, pictures.join(' '));
-  for (const picture of pictures) {
-    t.regex(readFileSync(join(site.folder, picture), 'utf8'), /@media \(prefers-color-scheme: dark\)/, picture);
-  }
-});
-
-test('no marker of a command block, and no path of this machine, is in a page', (t) => {
-  for (const page of site.pages) {
-    const html = readFileSync(join(site.folder, page), 'utf8');
-    // In code they are what docs/testing.md explains.
-    t.false(/<!--|&lt;!--/.test(html.replace(/<code[\s\S]*?<\/code>/g, '')), page);
-    t.false(html.includes(site.folder), page);
-  }
+  for (const picture of pictures)
+    t.regex(readPage(`media/${picture}`), /@media \(prefers-color-scheme: dark\)/, picture);
 });

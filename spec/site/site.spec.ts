@@ -8,14 +8,6 @@ import { rewriteDocument } from '../../site/rewrite-document.js';
 import { stage } from '../../site/stage.js';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 
-/** The documents of the repository, to be changed, and beside them what they link to. */
-function copyDocuments(root: string): void {
-  cpSync(join(PROJECT_ROOT, 'docs'), join(root, 'docs'), { recursive: true });
-  for (const name of ['README.md', 'CHANGELOG.md', 'SECURITY.md', 'examples', 'packaging', 'spec']) {
-    symlinkSync(join(PROJECT_ROOT, name), join(root, name));
-  }
-}
-
 test('the front page comes first, and the decisions come last, behind a list of them', (t) => {
   const documents = readDocuments(PROJECT_ROOT);
   t.is(documents[0]?.path, 'README.md');
@@ -24,56 +16,34 @@ test('the front page comes first, and the decisions come last, behind a list of 
   t.true(documents.at(-1)?.path.startsWith('docs/decisions/00'));
 });
 
-for (const [what, change, message] of [
-  [
-    'a document that the contents leave out',
-    (docs: string) => writeFileSync(join(docs, 'forgotten.md'), '# Forgotten\n'),
-    /leaves out docs\/forgotten\.md/,
-  ],
-  [
-    'a document of the contents that is not there',
-    (docs: string) => rmSync(join(docs, 'channels.md')),
-    /docs\/channels\.md/,
-  ],
-  [
-    'a link to nowhere, with the document that has it,',
-    (docs: string) => writeFileSync(join(docs, 'channels.md'), '# Channels\n\n[gone](../packaging/gone.toml)\n'),
-    /Channels links to packaging\/gone\.toml/,
-  ],
-] as const) {
-  test(`${what} is named`, (t) => {
+test('a document that the contents leave out, or name in vain, and a link to nowhere are errors', (t) => {
+  for (const [name, text, message] of [
+    ['forgotten.md', '# Forgotten\n', /leaves out docs\/forgotten\.md/],
+    ['channels.md', null, /docs\/channels\.md/],
+    ['channels.md', '# Channels\n\n[gone](../packaging/gone.toml)\n', /Channels links to packaging\/gone\.toml/],
+  ] as const) {
     const root = temporaryFolder(t);
-    copyDocuments(root);
+    cpSync(join(PROJECT_ROOT, 'docs'), join(root, 'docs'), { recursive: true });
+    for (const beside of ['README.md', 'CHANGELOG.md', 'SECURITY.md', 'examples', 'packaging', 'spec']) {
+      symlinkSync(join(PROJECT_ROOT, beside), join(root, beside));
+    }
     t.notThrows(() => stage(root, temporaryFolder(t)));
-    change(join(root, 'docs'));
+    if (text === null) rmSync(join(root, 'docs', name));
+    else writeFileSync(join(root, 'docs', name), text);
     t.throws(() => stage(root, temporaryFolder(t)), { message });
-  });
-}
+  }
+});
 
 test('markers are left out, and links are rewritten, but not in code', (t) => {
-  const text = [
-    '# Title',
-    '',
-    '<!-- run: scene -->',
-    '```sh',
-    'echo "[a](b.md)" # <!-- run: this is code -->',
-    '```',
-    '',
-    'See [`b`](b.md#c), [![a picture](c.svg)](d.md) and `[not](this.md)`.',
-    '',
-  ].join('\n');
+  const code = '```sh\necho "[a](b.md)" # <!-- run: this is code -->\n```\n';
+  const text = (to: string) =>
+    `See [\`b\`](${to}b.md#c), [![a picture](${to}c.svg)](${to}d.md) and \`[not](this.md)\`.\n`;
   t.is(
-    rewriteDocument(text, ({ text, target }) => ({ text, target: `x/${target}` })),
-    [
-      '# Title',
-      '',
-      '```sh',
-      'echo "[a](b.md)" # <!-- run: this is code -->',
-      '```',
-      '',
-      'See [`b`](x/b.md#c), [![a picture](x/c.svg)](x/d.md) and `[not](this.md)`.',
-      '',
-    ].join('\n'),
+    rewriteDocument(`# Title\n\n<!-- run: scene -->\n${code}\n${text('')}`, (link) => ({
+      ...link,
+      target: `x/${link.target}`,
+    })),
+    `# Title\n\n${code}\n${text('x/')}`,
   );
 });
 
