@@ -6,7 +6,7 @@ export default {
   require: ['./packaging/record-usage.mjs'],
   workerThreads: false,
   concurrency: 3,
-  sortTestFiles: longestFirst('systemd documents channels restarts getting-started exec secured control'),
+  sortTestFiles: longestFirst('systemd documents restarts channels getting-started'),
   nodeArguments: ['--enable-source-maps'],
   timeout: '20m',
 };

@@ -1,9 +1,7 @@
 /** `vproxy doctor` beside a real virtio-serial port and a real QEMU: what no other device does is tested here. */
 import { once } from 'node:events';
 import { connect } from 'node:net';
-
 import test, { type ExecutionContext } from 'ava';
-
 import type { Diagnosis } from '../../cli/doctor/diagnosis.js';
 import type { FindingId } from '../../cli/doctor/findings.js';
 import { pretend } from '../helpers/machines.js';
@@ -11,7 +9,6 @@ import { eventually } from '../helpers/time.js';
 import { runVproxy } from '../helpers/vproxy-process.js';
 import { eventuallyInGuest } from './rig/agent.js';
 import { PORT_PATH } from './rig/guest.js';
-import type { GuestJob } from './rig/guest-job.js';
 import { PORT_NAME } from './rig/guest-options.js';
 import { GUEST_VPROXY } from './rig/initramfs.js';
 import { useGuest } from './rig/use-guest.js';
@@ -23,110 +20,89 @@ interface Answer {
   readonly findings: readonly Diagnosis[];
 }
 
-/** What it finds in the guest; on an emulated processor, too, it must stay within its time limits. */
-async function inGuest(...args: readonly string[]): Promise<Answer> {
-  const { stdout, stderr } = await guest().agent.run(`node ${GUEST_VPROXY} doctor --json ${args.join(' ')}`);
+const PORT = `-c virtserial-open:${PORT_PATH}`;
+
+/** What it finds in the guest, whose emulated processor has its time for each check. */
+async function inGuest(args: string, wrap = (command: string) => command): Promise<Answer> {
+  const { stdout, stderr } = await guest().agent.run(wrap(`node ${GUEST_VPROXY} doctor --json --timeout 60 ${args}`));
   if (stderr !== '') throw new Error(stderr);
   return JSON.parse(stdout) as Answer;
 }
 
-function messageOf(t: ExecutionContext, { findings }: Answer, id: FindingId): string {
-  const found = findings.find((one) => one.id === id);
-  if (found === undefined) t.fail(findings.map((one) => `${one.id}: ${one.message}`).join('\n'));
-  return found.message;
+async function onHost(): Promise<Answer> {
+  const { stdout } = await runVproxy(['doctor', '--json', '-c', `unix-connect:${guest().channelPath}`]);
+  return JSON.parse(stdout) as Answer;
 }
 
-/** A silent program at the host's end. */
-async function joinPort(t: ExecutionContext): Promise<void> {
-  const socket = connect(guest().channelPath);
-  await once(socket, 'connect');
-  t.teardown(async () => {
-    const closed = once(socket, 'close');
-    socket.destroy();
-    await closed;
-  });
+const hasFound = ({ findings }: Answer, wanted: FindingId): boolean => findings.some(({ id }) => id === wanted);
+
+function finds(t: ExecutionContext, { findings }: Answer, id: FindingId, message: string): void {
+  const all = findings.map((one) => `${one.id}: ${one.message}`).join('\n');
+  t.regex(findings.find((one) => one.id === id)?.message ?? '', new RegExp(message), all);
 }
 
-/** Something in the guest has the port open until the end of the test. */
-async function takePort(t: ExecutionContext): Promise<GuestJob> {
-  const job = await guest().agent.spawn(['sh', '-c', `exec 3<>${PORT_PATH}; exec sleep 1000`]);
-  t.teardown(() => job.kill('KILL').catch(() => undefined));
-  await eventuallyInGuest(() => guest().agent.output(`readlink /proc/${job.pid}/fd/3`), { what: 'an open port' });
-  return job;
-}
+test.serial(
+  'ports are found by name, and names that are misspelt, missing or without a link are told apart',
+  async (t) => {
+    finds(t, await inGuest(''), 'ports-found', `${PORT_NAME} \\(vport\\d+p1\\)`);
+    const names = await inGuest('-c a=virtserial-open:org.vproxi.0 -c b=virtserial-open:com.redhat.spice.0');
+    finds(t, names, 'port-misspelt', `there is ${PORT_NAME}`);
+    finds(t, names, 'port-missing', PORT_NAME);
+    const device = await guest().agent.output(`readlink -f ${PORT_PATH}; rm ${PORT_PATH}`);
+    const unlinked = await inGuest(PORT);
+    await guest().agent.output(`ln -s ${device} ${PORT_PATH}`);
+    finds(t, unlinked, 'port-no-link', device);
+    finds(t, unlinked, 'port-no-host', 'nobody has its end on the host open');
+    t.true((await inGuest(PORT)).ok);
+  },
+);
 
-test.serial('without arguments the guest is known by its ports', async (t) => {
-  t.regex(messageOf(t, await inGuest(), 'ports-found'), new RegExp(`${PORT_NAME} \\(vport\\d+p1\\)`));
-});
-
-test.serial('a port without a host is found as one, and one with a host', async (t) => {
-  const answer = await inGuest('-c', `virtserial-open:${PORT_PATH}`);
-  t.regex(messageOf(t, answer, 'port-no-host'), /nobody has its end on the host open/);
-  t.true(answer.ok);
-  await joinPort(t);
-  await eventuallyInGuest(async () => {
-    const { findings } = await inGuest('-c', `virtserial-open:${PORT_NAME}`);
-    return findings.some(({ id }) => id === 'port-host');
-  });
+test.serial('a port with a host is found as one', async (t) => {
+  const silent = connect(guest().channelPath);
+  await once(silent, 'connect');
+  await eventuallyInGuest(async () => hasFound(await inGuest(PORT), 'port-host'));
+  silent.destroy();
+  await once(silent, 'close');
+  t.pass();
 });
 
 test.serial(
   'a port that another program has is busy, and the program is named, unless nobody is seen to have it',
   async (t) => {
-    const { pid } = await takePort(t);
-    const answer = await inGuest('-c', `virtserial-open:${PORT_PATH}`);
-    t.regex(messageOf(t, answer, 'port-busy'), new RegExp(`open in process ${pid} \\(sleep`));
+    const { agent } = guest();
+    const job = await agent.spawn(['sh', '-c', `exec 3<>${PORT_PATH}; exec sleep 1000`]);
+    await eventuallyInGuest(() => agent.output(`readlink /proc/${job.pid}/fd/3`), { what: 'an open port' });
+    const answer = await inGuest(PORT);
+    finds(t, answer, 'port-busy', `open in process ${job.pid} \\(sleep`);
     t.false(answer.ok);
     // Another process list than the one of the program that has it.
-    const command = `mount -t tmpfs none /proc && node ${GUEST_VPROXY} doctor --json -c virtserial-open:${PORT_PATH}`;
-    const { stdout } = await guest().agent.run(`unshare -m sh -c '${command}'`);
-    t.regex(messageOf(t, JSON.parse(stdout) as Answer, 'port-busy'), /cannot be seen/);
+    const hidden = await inGuest(PORT, (command) => `unshare -m sh -c 'mount -t tmpfs none /proc && ${command}'`);
+    finds(t, hidden, 'port-busy', 'cannot be seen');
+    await job.kill('KILL');
+    await job.waitForEnd();
   },
 );
 
-test.serial('names that are misspelt or missing, and a link that udev has not made, are told apart', async (t) => {
-  const names = await inGuest('-c', 'a=virtserial-open:org.vproxi.0', '-c', 'b=virtserial-open:com.redhat.spice.0');
-  t.regex(messageOf(t, names, 'port-misspelt'), new RegExp(`there is ${PORT_NAME}`));
-  t.regex(messageOf(t, names, 'port-missing'), new RegExp(PORT_NAME));
-  const device = await guest().agent.output(`readlink -f ${PORT_PATH}`);
-  await guest().agent.output(`rm ${PORT_PATH}`);
-  t.teardown(() => guest().agent.output(`ln -s ${device} ${PORT_PATH}`));
-  const answer = await inGuest('-c', `virtserial-open:${PORT_PATH}`);
-  t.regex(messageOf(t, answer, 'port-no-link'), new RegExp(device));
-  messageOf(t, answer, 'port-no-host');
-});
-
 test.serial('a vproxy that has the port is left alone', async (t) => {
-  const channel = ['-c', `virtserial-open:${PORT_PATH}`];
-  const job = await guest().agent.spawn([
-    'node',
-    GUEST_VPROXY,
-    ...channel,
-    '--name',
-    'guest1',
-    '--control',
-    '/run/c.sock',
-  ]);
+  const { agent } = guest();
+  const words = ['node', GUEST_VPROXY, ...PORT.split(' '), '--name', 'guest1', '--control', '/run/c.sock'];
+  const job = await agent.spawn(words);
   t.teardown(() => job.kill('KILL').catch(() => undefined));
-  await eventuallyInGuest(async () => /taking control requests/.test(await job.log()), {
-    what: 'a vproxy in the guest',
-  });
   // The first request is slow there.
-  await guest().agent.output(`node ${GUEST_VPROXY} status --socket /run/c.sock`);
-  const answer = await inGuest(...channel, '--socket', '/run/c.sock');
-  t.regex(messageOf(t, answer, 'held-by-vproxy'), new RegExp(`vproxy guest1 \\(process ${job.pid}\\)`));
+  await eventuallyInGuest(() => agent.output(`node ${GUEST_VPROXY} status --socket /run/c.sock`));
+  const answer = await inGuest(`${PORT} --socket /run/c.sock`);
+  finds(t, answer, 'held-by-vproxy', `vproxy guest1 \\(process ${job.pid}\\)`);
   t.false(answer.findings.some(({ id }) => id.startsWith('port-')));
 });
 
 test.serial('on the host, QEMU is named, and whoever is connected to it', async (t) => {
-  const args = ['doctor', '--json', '-c', `unix-connect:${guest().channelPath}`];
-  const free = JSON.parse((await runVproxy(args)).stdout) as Answer;
-  t.regex(messageOf(t, free, 'socket-listens'), /process \d+ \(qemu-system-x86/);
+  const free = await onHost();
+  finds(t, free, 'socket-listens', 'process \\d+ \\(qemu-system-x86');
   t.true(free.ok);
   await pretend(t, { program: 'minicom', connect: guest().channelPath, isQueued: true });
   const taken = await eventually(async () => {
-    const answer = JSON.parse((await runVproxy(args)).stdout) as Answer;
-    return answer.findings.some(({ id }) => id === 'socket-taken') ? answer : null;
+    const answer = await onHost();
+    return hasFound(answer, 'socket-taken') && answer;
   });
-  t.regex(messageOf(t, taken, 'socket-taken'), /^process \d+ \(minicom.*\) is connected to process \d+ \(qemu/);
+  finds(t, taken, 'socket-taken', '^process \\d+ \\(minicom.*\\) is connected to process \\d+ \\(qemu');
 });

@@ -2,6 +2,7 @@
 import { ESTABLISHED } from '../../helpers/vproxy-process.js';
 import { bootGuest, type Guest } from '../../vm/rig/guest.js';
 import { type GuestOptions, PORT_NAME } from '../../vm/rig/guest-options.js';
+import { sshSettings } from '../../vm/rig/ssh.js';
 import { commandsOf } from '../commands-of.js';
 import type { Block } from '../parse-document.js';
 import { guestPlace } from '../runner/guest-place.js';
@@ -88,16 +89,6 @@ async function expand(options: string, stage: Stage): Promise<string[]> {
 
 /** A user has a key for the guest, and knows its host key. */
 function writeSshConfig(stage: Stage, { keys }: Guest): void {
-  const settings = [
-    'Host *',
-    `IdentityFile ${keys.identityFile}`,
-    'IdentitiesOnly yes',
-    'StrictHostKeyChecking accept-new',
-    'HostKeyAlias guest',
-    `UserKnownHostsFile ${keys.knownHostsFile}`,
-    // The cheapest that dropbear speaks: under emulation the others take twice as long.
-    'Ciphers aes128-ctr',
-    'MACs hmac-sha1',
-  ];
+  const settings = ['Host *', ...sshSettings(keys), 'StrictHostKeyChecking accept-new'];
   stage.write(`${stage.home}/.ssh/config`, `${settings.join('\n')}\n`, 0o600);
 }

@@ -1,21 +1,23 @@
 /** The rig's side of the agent: runs commands in the guest without vproxy. */
+import { once } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
-
 import { eventually, within } from '../../helpers/time.js';
 import type { AgentHello, AgentOperation, AgentReply, RunAnswer, SpawnAnswer, WaitAnswer } from './agent-wire.js';
-import { GuestJob } from './guest-job.js';
-
-/** What a command in the guest did. */
-export interface CommandResult {
-  readonly stdout: string;
-  readonly stderr: string;
-  readonly status: number;
-}
 
 /** `eventually` for a look into the guest, each of which costs an emulated processor more than the pauses of `eventually` leave. */
 export const eventuallyInGuest: typeof eventually = (look, options) =>
   eventually(look, { intervalMs: 300, timeoutMs: 120_000, ...options });
+
+/** A program that runs in the background in the guest. It ends with the guest. */
+export interface GuestJob {
+  readonly pid: number;
+  /** What it wrote to stdout and stderr so far. */
+  log(): Promise<string>;
+  kill(signal: 'TERM' | 'KILL'): Promise<unknown>;
+  /** Its exit status, or 128 and the signal's number. Rejects when it still runs after `timeoutMs` (default 60,000). */
+  waitForEnd(timeoutMs?: number): Promise<number>;
+}
 
 interface Pending {
   resolve(answer: unknown): void;
@@ -47,11 +49,8 @@ export class Agent {
 
   /** Listens at `path`. */
   static async listen(path: string): Promise<Agent> {
-    const server = createServer();
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
-      server.listen(path, resolve);
-    });
+    const server = createServer().listen(path);
+    await once(server, 'listening');
     return new Agent(server);
   }
 
@@ -62,18 +61,17 @@ export class Agent {
   }
 
   /** Asks the present agent for a greeting: after a snapshot was loaded it may be that of an earlier boot. */
-  async greet(timeoutMs = GRACE_MS): Promise<void> {
-    const came = this.waitForHello(timeoutMs);
+  async greet(): Promise<void> {
+    const came = this.waitForHello(GRACE_MS);
     this.#send({ op: 'hello' });
     await came;
   }
 
   /** Runs a line of shell in the guest. Rejects after `timeoutMs` (default 60,000), or when the guest restarts. */
-  async run(command: string, options: { timeoutMs?: number } = {}): Promise<CommandResult> {
-    const { timeoutMs = 60_000 } = options;
-    const answer = (await this.#ask({ op: 'run', command, timeoutMs }, timeoutMs)) as RunAnswer;
+  async run(command: string, { timeoutMs = 60_000 }: { timeoutMs?: number } = {}): Promise<RunAnswer> {
+    const { stdout, stderr, status } = (await this.#ask({ op: 'run', command, timeoutMs }, timeoutMs)) as RunAnswer;
     const text = (base64: string) => Buffer.from(base64, 'base64').toString();
-    return { stdout: text(answer.stdout), stderr: text(answer.stderr), status: answer.status };
+    return { stdout: text(stdout), stderr: text(stderr), status };
   }
 
   /** Runs a line of shell that must succeed, and returns what it printed, without the newline at its end. */
@@ -86,11 +84,13 @@ export class Agent {
   /** Starts a program in the guest and leaves it running. */
   async spawn(argv: readonly string[]): Promise<GuestJob> {
     const { pid, log } = (await this.#ask({ op: 'spawn', argv })) as SpawnAnswer;
-    const waitForEnd = async (timeoutMs: number) => {
-      const answer = (await this.#ask({ op: 'wait', pid }, timeoutMs)) as WaitAnswer;
-      return answer.status;
+    return {
+      pid,
+      log: () => this.output(`cat ${log}`),
+      kill: (signal) => this.output(`kill -${signal} ${pid}`),
+      waitForEnd: async (timeoutMs = 60_000) =>
+        ((await this.#ask({ op: 'wait', pid }, timeoutMs)) as WaitAnswer).status,
     };
-    return new GuestJob(this, pid, log, waitForEnd);
   }
 
   /** Stops listening. What is pending is rejected. */

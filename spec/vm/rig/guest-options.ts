@@ -8,11 +8,6 @@ export const PORT_NAME = 'org.vproxy.0';
 export interface GuestOptions {
   /** The name of the port under test. Default `PORT_NAME`. */
   readonly portName?: string;
-  /**
-   * What QEMU has at the host's end of that port: the value of `-chardev`, without an id. Default: a unix socket at
-   * `Guest.channelPath` on which QEMU listens.
-   */
-  readonly portChardev?: string;
   /** All words of QEMU for the ports under test and their buses, in place of the usual ones. Default: the usual ones. */
   readonly portArguments?: readonly string[];
   /**

@@ -1,19 +1,17 @@
 /** A guest under QEMU with a virtio-serial port to test, and an agent on a port of its own. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { eventually } from '../../helpers/time.js';
 import { type Accelerator, chooseAccelerator } from './accel.js';
 import { Agent } from './agent.js';
 import { keptState } from './booted-states.js';
-import { ConsoleLog } from './console-log.js';
 import { type GuestOptions, type GuestPlan, PORT_NAME } from './guest-options.js';
 import { AGENT_PORT, LINK_PORTS } from './init-script.js';
 import { BUSYBOX_SYSTEM } from './initramfs.js';
 import { Qmp } from './qmp.js';
-import { SnapshotStore } from './snapshot-store.js';
-import { type SshKeys, sshKeys } from './ssh-keys.js';
+import { type SshKeys, sshKeys } from './ssh.js';
 import { findTools, type Tools } from './tools.js';
 
 /** Where a guest has the port under test whose test names no other. */
@@ -31,8 +29,8 @@ const MIGRATION_BANDWIDTH = 1e11;
 
 const shellQuote = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
 
-/** The id of the port under test in QEMU, for `device_del` and `device_add`; its bus is `bus0.0`, its chardev `port`. */
-export const PORT_ID = 'port0';
+/** The id of the port under test in QEMU; its bus is `bus0.0`, its chardev `port`. */
+const PORT_ID = 'port0';
 
 /** What all guests see of their machine. Under emulation a second processor makes each slower, and needs no less. */
 const MACHINE = [
@@ -41,12 +39,11 @@ const MACHINE = [
 ];
 
 /** The words of QEMU for the port under test and its bus. */
-const usualPort = (chardev: string, portName: string): readonly string[] =>
-  [
-    ['-device', 'virtio-serial-pci,id=bus0'],
-    ['-chardev', `${chardev},id=port`],
-    ['-device', `virtserialport,bus=bus0.0,chardev=port,name=${portName},id=${PORT_ID}`],
-  ].flat();
+const usualPort = (path: string, portName: string): readonly string[] => [
+  ...['-device', 'virtio-serial-pci,id=bus0'],
+  ...['-chardev', `socket,path=${path},server=on,wait=off,id=port`],
+  ...['-device', `virtserialport,bus=bus0.0,chardev=port,name=${portName},id=${PORT_ID}`],
+];
 
 /** A device's words with some properties set. */
 const withProperties = (device: string, properties: Readonly<Record<string, string>>): string =>
@@ -110,7 +107,7 @@ async function makeGuest({ tools, accelerator, plan, isFirst }: Making): Promise
     await guest.startFrom(state);
     return guest;
   } catch (error) {
-    const console = guest?.console.tail() ?? '';
+    const console = guest?.consoleTail() ?? '';
     if (guest === undefined) rmSync(folder, { recursive: true, force: true });
     else await guest.stop();
     throw new Error(`the guest did not come up: ${String(error)}\n${console}`, { cause: error });
@@ -128,14 +125,21 @@ function writeCredentials(folder: string, credentials: Readonly<Record<string, B
 }
 
 interface GuestParts {
+  /** A folder of this guest's on the host, for what a test needs; removed with the guest. */
   readonly folder: string;
   readonly tools: Tools;
   readonly accelerator: Accelerator;
   readonly keys: SshKeys;
+  /** Runs commands in the guest. */
   readonly agent: Agent;
   readonly qmp: Qmp;
   readonly options: GuestOptions;
 }
+
+/** The block device on which states are saved; the guest does not see it. */
+const SNAPSHOTS = 'snapshots';
+/** The memory of the guest and some room; the file is sparse. */
+const SNAPSHOTS_BYTES = 2 * 1024 ** 3;
 
 /** A running guest. The caller that boots it stops it. */
 export class Guest {
@@ -145,20 +149,18 @@ export class Guest {
   readonly portPath: string;
   /** The unix socket on which QEMU has the host's end of `/dev/ttyS1`, where the words for the ports name no other. */
   readonly serialPath: string;
-  /** Runs commands in the guest. */
   readonly agent: Agent;
-  readonly qmp: Qmp;
-  readonly console: ConsoleLog;
   readonly tools: Tools;
   readonly keys: SshKeys;
   readonly accelerator: Accelerator;
-  /** A folder of this guest's on the host, for what a test needs; removed with the guest. */
   readonly folder: string;
 
+  readonly #qmp: Qmp;
   readonly #options: GuestOptions;
   readonly #portName: string;
-  readonly #snapshots: SnapshotStore;
+  readonly #consolePath: string;
   #hasShare = false;
+  #hasSnapshots = false;
   #child: ChildProcess | undefined;
   #ended: Promise<void> | undefined;
 
@@ -168,14 +170,34 @@ export class Guest {
     this.accelerator = parts.accelerator;
     this.keys = parts.keys;
     this.agent = parts.agent;
-    this.qmp = parts.qmp;
+    this.#qmp = parts.qmp;
     this.#options = parts.options;
     this.#portName = parts.options.portName ?? PORT_NAME;
     this.channelPath = join(parts.folder, 'port.sock');
     this.portPath = `/dev/virtio-ports/${this.#portName}`;
     this.serialPath = join(parts.folder, 'serial.sock');
-    this.console = new ConsoleLog(parts.folder);
-    this.#snapshots = new SnapshotStore(parts.qmp, join(parts.folder, 'snapshots.qcow2'));
+    this.#consolePath = join(parts.folder, 'console.log');
+  }
+
+  /** What the kernel, init and the programs of the rig wrote to the console, through every boot. */
+  readConsole(): string {
+    try {
+      return readFileSync(this.#consolePath, 'utf8').replaceAll('\r', '');
+    } catch {
+      // QEMU has not opened it yet.
+      return '';
+    }
+  }
+
+  consoleTail(): string {
+    return this.readConsole().split('\n').slice(-100).join('\n');
+  }
+
+  /** Copies the console to where it outlives the guest, and says where that is. */
+  keepConsole(): string {
+    const path = join(tmpdir(), `${basename(this.folder)}-console.log`);
+    copyFileSync(this.#consolePath, path);
+    return path;
   }
 
   /** Starts QEMU and waits for the agent. */
@@ -192,10 +214,8 @@ export class Guest {
       word.startsWith('virtserialport,') ? withProperties(word, { name: PORT_NAME, id: PORT_ID }) : word,
     );
     await this.#startQemu(Promise.resolve(), [...words, '-incoming', `exec:exec cat ${shellQuote(path)}`]);
-    await eventually(async () => (await this.#status()) === 'paused', {
-      what: 'the state of an earlier guest',
-      timeoutMs: STATE_MS,
-    });
+    const isPaused = async () => ((await this.#qmp.execute('query-status')) as { status: string }).status === 'paused';
+    await eventually(isPaused, { what: 'the state of an earlier guest', timeoutMs: STATE_MS });
     await this.resume();
     await this.agent.greet();
     await this.agent.output(`date -s @${Math.round(Date.now() / 1000)}`);
@@ -208,7 +228,7 @@ export class Guest {
     await this.unplugPort();
     // The monitor for people takes the words of a command line.
     const words = { 'command-line': `device_add ${withProperties(port, { bus: 'bus0.0' })}` };
-    const complaint = await this.qmp.execute('human-monitor-command', words);
+    const complaint = await this.#qmp.execute('human-monitor-command', words);
     if (complaint !== '') throw new Error(`QEMU: ${words['command-line']}: ${String(complaint)}`);
     const link = `rm -f ${PORT_PATH}; until [ -e ${this.portPath} ]; do ${LINK_PORTS}; usleep 20000; done`;
     await this.agent.output(link);
@@ -216,32 +236,29 @@ export class Guest {
 
   /** Unplugs the port under test; resolves when it is gone. */
   async unplugPort(): Promise<void> {
-    const from = this.qmp.events.length;
-    await this.qmp.execute('device_del', { id: PORT_ID });
+    const from = this.#qmp.events.length;
+    await this.#qmp.execute('device_del', { id: PORT_ID });
     const isDeleted = () =>
-      this.qmp.events.slice(from).some(({ event, data }) => event === 'DEVICE_DELETED' && data?.['device'] === PORT_ID);
+      this.#qmp.events
+        .slice(from)
+        .some(({ event, data }) => event === 'DEVICE_DELETED' && data?.['device'] === PORT_ID);
     await eventually(isDeleted, { what: 'DEVICE_DELETED' });
   }
 
   /** Plugs the port under test in again. */
   async plugPort(): Promise<void> {
     const device = { driver: 'virtserialport', bus: 'bus0.0', chardev: 'port', name: this.#portName, id: PORT_ID };
-    await this.qmp.execute('device_add', device);
+    await this.#qmp.execute('device_add', device);
   }
 
   /** Writes the state of the whole machine to a file, and leaves the machine stopped. */
   async writeState(path: string): Promise<void> {
     await this.pause();
-    await this.qmp.execute('migrate-set-parameters', { 'max-bandwidth': MIGRATION_BANDWIDTH });
-    await this.qmp.execute('migrate', { uri: `exec:exec cat > ${shellQuote(path)}` });
-    await eventually(
-      async () => {
-        const { status } = (await this.qmp.execute('query-migrate')) as { readonly status?: string };
-        if (status === 'failed') throw new Error(`QEMU could not write ${path}`);
-        return status === 'completed';
-      },
-      { what: 'the state of the guest', timeoutMs: STATE_MS },
-    );
+    await this.#qmp.execute('migrate-set-parameters', { 'max-bandwidth': MIGRATION_BANDWIDTH });
+    await this.#qmp.execute('migrate', { uri: `exec:exec cat > ${shellQuote(path)}` });
+    const query = async () => (await this.#qmp.execute('query-migrate')) as { readonly status?: string };
+    const isWritten = async () => (await query()).status === 'completed';
+    await eventually(isWritten, { what: 'the state of the guest', timeoutMs: STATE_MS });
   }
 
   /** Puts files of the host into the guest's `SHARED_FOLDER`, under their names. No snapshot can be taken from then on. */
@@ -267,77 +284,86 @@ export class Guest {
       throw new Error(`QEMU ended: ${Buffer.concat(errors).toString()}`);
     });
     died.catch(() => undefined);
-    await Promise.race([this.qmp.start(), died]);
+    await Promise.race([this.#qmp.start(), died]);
     await Promise.race([up, died]);
-  }
-
-  /** Ends QEMU, as a power cut would, and starts another one. States that were saved before cannot be loaded in it. */
-  async restart(): Promise<void> {
-    await this.#end();
-    this.qmp.hangUp();
-    this.#hasShare = false;
-    await this.start();
   }
 
   /** Resets the machine, as its reset button would, and waits until the agent of the new boot answers. */
   async reset(): Promise<void> {
     const up = this.agent.waitForHello(BOOT_MS);
-    await this.qmp.execute('system_reset');
+    await this.#qmp.execute('system_reset');
     this.#hasShare = false;
     await up;
   }
 
-  /** Stops the processors. */
   async pause(): Promise<void> {
-    await this.qmp.execute('stop');
+    await this.#qmp.execute('stop');
   }
 
-  /** Lets the processors run again. */
   async resume(): Promise<void> {
-    await this.qmp.execute('cont');
+    await this.#qmp.execute('cont');
   }
 
-  /** Saves the state of the whole machine. */
+  /** Saves the state of the whole machine, which is stopped meanwhile, and until its ports hold nothing back for the host. */
   async saveSnapshot(name: string): Promise<void> {
-    await this.#snapshots.save(name);
+    if (!this.#hasSnapshots) await this.#addSnapshots();
+    await this.pause();
+    try {
+      // QEMU 7.2 marks a device as broken when it loads a state in which a port waits for its reader.
+      await eventually(async () => (await this.#heldCount()) === 0, { what: 'QEMU to hand on what the ports hold' });
+      await this.#qmp.executeJob('snapshot-save', { tag: name, vmstate: SNAPSHOTS, devices: [SNAPSHOTS] });
+    } finally {
+      await this.resume();
+    }
   }
 
   /** Puts the machine back into a saved state; its sockets on the host stay as they are. */
   async loadSnapshot(name: string): Promise<void> {
-    await this.#snapshots.load(name);
+    await this.#qmp.executeJob('snapshot-load', { tag: name, vmstate: SNAPSHOTS, devices: [SNAPSHOTS] });
     await this.agent.greet();
+  }
+
+  /** The buffers of the guest that its devices have taken and not given back yet. */
+  async #heldCount(): Promise<number> {
+    let sum = 0;
+    for (const { path } of (await this.#qmp.execute('x-query-virtio')) as { path: string }[]) {
+      const { 'num-vqs': count } = (await this.#qmp.execute('x-query-virtio-status', { path })) as {
+        'num-vqs': number;
+      };
+      for (let queue = 0; queue < count; queue += 1) {
+        sum += ((await this.#qmp.execute('x-query-virtio-queue-status', { path, queue })) as { inuse: number }).inuse;
+      }
+    }
+    return sum;
+  }
+
+  /** QEMU makes the image itself, so that no other program is needed. */
+  async #addSnapshots(): Promise<void> {
+    const file = { driver: 'file', filename: join(this.folder, 'snapshots.qcow2') };
+    const options = { driver: 'qcow2', file: 'snapshots-file', size: SNAPSHOTS_BYTES };
+    await this.#qmp.executeJob('blockdev-create', { options: { ...file, size: 0 } });
+    await this.#qmp.execute('blockdev-add', { ...file, 'node-name': 'snapshots-file' });
+    await this.#qmp.executeJob('blockdev-create', { options });
+    await this.#qmp.execute('blockdev-add', { driver: 'qcow2', file: 'snapshots-file', 'node-name': SNAPSHOTS });
+    this.#hasSnapshots = true;
   }
 
   /** Ends QEMU and removes the guest's folder. */
   async stop(): Promise<void> {
-    await this.#end();
-    this.agent.close();
-    this.qmp.close();
-    rmSync(this.folder, { recursive: true, force: true });
-  }
-
-  async #status(): Promise<string> {
-    return ((await this.qmp.execute('query-status')) as { readonly status: string }).status;
-  }
-
-  async #end(): Promise<void> {
     this.#child?.kill('SIGKILL');
     await this.#ended;
+    this.agent.close();
+    this.#qmp.close();
+    rmSync(this.folder, { recursive: true, force: true });
   }
 
   /** The words for the ports under test, and for the second serial line, which the guest calls ttyS1. */
   #portWords(): readonly string[] {
-    const { portChardev = `socket,path=${this.channelPath},server=on,wait=off`, portArguments } = this.#options;
-    const words = portArguments ?? usualPort(portChardev, this.#portName);
+    const words = this.#options.portArguments ?? usualPort(this.channelPath, this.#portName);
     const onBus0 = words.map((word) => (/^virtio-serial(-pci)?$/.test(word) ? `${word},id=bus0` : word));
     if (words.includes('-serial')) return onBus0;
-    return [
-      ...onBus0,
-      '-chardev',
-      `socket,id=serial,path=${this.serialPath},server=on,wait=off`,
-      '-serial',
-      'chardev:serial',
-    ];
+    const chardev = `socket,id=serial,path=${this.serialPath},server=on,wait=off`;
+    return [...onBus0, '-chardev', chardev, '-serial', 'chardev:serial'];
   }
 
   /** `words` are those for the ports under test. */
@@ -348,7 +374,7 @@ export class Guest {
     return [
       ['-accel', this.accelerator === 'kvm' ? 'kvm' : 'tcg,thread=multi'],
       [...MACHINE, '-smp', String(processors), '-m', String(system.memoryMiB)],
-      ['-serial', `file:${this.console.path}`],
+      ['-serial', `file:${this.#consolePath}`],
       words,
       ['-chardev', `socket,id=qmp,path=${file('qmp.sock')}`, '-mon', 'chardev=qmp,mode=control'],
       ['-fsdev', `local,id=share,path=${file('share')},security_model=none,readonly=on`],

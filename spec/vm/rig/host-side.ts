@@ -1,43 +1,66 @@
 /** The host's side of a channel: its vproxy, and what the forwards of the guest lead to. */
-import { createServer, type Server } from 'node:net';
-
+import { once } from 'node:events';
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { createInterface } from 'node:readline';
 import { VproxyProcess } from '../../helpers/vproxy-process.js';
 import { GUEST_SERVICES, type GuestService } from './guest-ports.js';
-import { listenAsEmulator } from './storage-emulators.js';
 
-type Emulator = Awaited<ReturnType<typeof listenAsEmulator>>;
+/** Two storage emulators, one that listens and one that dials; their answers tell which one gave them. */
+type EmulatorKind = 'listening' | 'dialling';
+
+/** The answer of an emulator to a command line. */
+export const emulatedReply = (kind: EmulatorKind, argv: readonly string[]) => ({
+  stdout: `${kind}: ${argv.join(' ')}\nCLI Version = 007\n`,
+  stderr: 'careful\n',
+  status: 3,
+});
+
+function answer(socket: Socket, kind: EmulatorKind): void {
+  socket.on('error', () => undefined);
+  createInterface({ input: socket })
+    .on('error', () => undefined)
+    .on('line', (line) => {
+      const { argv } = JSON.parse(line) as { argv: string[] };
+      socket.write(`${JSON.stringify(emulatedReply(kind, argv))}\n`);
+      if (kind === 'listening') socket.end();
+    });
+}
+
+/** Connects to `port` and answers one request after the other, until it is closed. */
+export async function dialAsEmulator(port: number): Promise<Socket> {
+  const socket = connect(port, '127.0.0.1');
+  await once(socket, 'connect');
+  answer(socket, 'dialling');
+  return socket;
+}
+
+async function listen(handle: (socket: Socket) => void): Promise<Server> {
+  const server = createServer({ allowHalfOpen: true }, handle).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return server;
+}
+
+const portOf = (server: Server): number => (server.address() as AddressInfo).port;
 
 /** Holds the vproxy of the host, an echo and a storage emulator. The caller that starts it stops it. */
 export class HostSide {
   readonly #args: readonly string[];
-  readonly #echo: Server;
-  readonly #emulator: Emulator;
+  readonly #servers: readonly Server[];
   #vproxy: VproxyProcess;
 
-  private constructor(args: readonly string[], echo: Server, emulator: Emulator) {
+  private constructor(args: readonly string[], servers: readonly Server[]) {
     this.#args = args;
-    this.#echo = echo;
-    this.#emulator = emulator;
+    this.#servers = servers;
     this.#vproxy = new VproxyProcess(args);
   }
 
-  /** Starts everything on `channel`; `more` are further arguments for vproxy. `hasForwards` is true by default. */
-  static async start(
-    channel: string,
-    more: readonly string[] = [],
-    { hasForwards = true }: { readonly hasForwards?: boolean } = {},
-  ): Promise<HostSide> {
-    const echo = createServer({ allowHalfOpen: true }, (socket) => {
-      socket.on('error', () => undefined);
-      socket.pipe(socket);
-    });
-    await new Promise<void>((resolve) => echo.listen(0, '127.0.0.1', resolve));
-    const { port } = echo.address() as { port: number };
-    const emulator = await listenAsEmulator();
+  /** Starts everything on `channel`; `more` are further arguments for vproxy. */
+  static async start(channel: string, more: readonly string[] = []): Promise<HostSide> {
+    const echo = await listen((socket) => void socket.on('error', () => undefined).pipe(socket));
+    const emulator = await listen((socket) => answer(socket, 'listening'));
     const outgoing = ['storage', ...GUEST_SERVICES].flatMap((service) => ['-o', `${service}:127.0.0.1:0`]);
-    const incoming = ['-i', `storage:127.0.0.1:${emulator.port}`, '-i', `host-echo:127.0.0.1:${port}`];
-    const forwards = hasForwards ? [...outgoing, ...incoming] : [];
-    return new HostSide(['-c', channel, ...forwards, ...more], echo, emulator);
+    const incoming = ['-i', `storage:127.0.0.1:${portOf(emulator)}`, '-i', `host-echo:127.0.0.1:${portOf(echo)}`];
+    return new HostSide(['-c', channel, ...outgoing, ...incoming, ...more], [echo, emulator]);
   }
 
   /** The vproxy that was started last. */
@@ -55,10 +78,8 @@ export class HostSide {
     return this.#vproxy.listeningPort(service);
   }
 
-  /** Stops everything. */
   async stop(): Promise<void> {
     await this.#vproxy.stop();
-    this.#echo.close();
-    this.#emulator.close();
+    for (const server of this.#servers) server.close();
   }
 }

@@ -8,7 +8,7 @@ import { CpioWriter } from './cpio.js';
 import { type GuestSystem, PORT_NAME } from './guest-options.js';
 import { GUEST_PORTS } from './guest-ports.js';
 import { AGENT_PORT, formatInitScript, MODULES } from './init-script.js';
-import { GUESTS_FOLDER, type SshKeys, sshKeys } from './ssh-keys.js';
+import { GUESTS_FOLDER, type SshKeys, sshKeys } from './ssh.js';
 import type { Kernel, Tools } from './tools.js';
 
 /** Where the guest has the project. */
@@ -112,7 +112,7 @@ function addAccounts(archive: CpioWriter, keys: SshKeys): void {
   archive.addFile('/etc/hosts', '127.0.0.1 localhost guest\n');
   archive.addFolder('/root', 0o700);
   archive.addFolder('/root/.ssh', 0o700);
-  archive.addFile('/root/.ssh/authorized_keys', `${keys.authorizedKey}\n`, 0o600);
+  archive.addFile('/root/.ssh/authorized_keys', readFileSync(`${keys.identityFile}.pub`), 0o600);
   archive.addFile('/etc/dropbear/host_key', readFileSync(keys.hostKeyFile), 0o600);
 }
 

@@ -1,26 +1,21 @@
-/** Packages of vproxy: those that are one file, and Debian's. */
+/** Packages of vproxy: the one file, and Debian's. */
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
-
 import { PROJECT_ROOT } from '../../helpers/files.js';
 
-const MAKE_MS = 300_000;
-
-/** Makes a package by a script of `packaging/`, and returns its path, which is in `dist/`. */
-export function makePackage(script: 'bundle' | 'sea', name: string): string {
-  execFileSync('node', [`packaging/${script}.mjs`], { cwd: PROJECT_ROOT, stdio: 'pipe', timeout: MAKE_MS });
-  return join(PROJECT_ROOT, 'dist', name);
-}
+const OPTIONS = { cwd: PROJECT_ROOT, stdio: 'pipe', timeout: 300_000 } as const;
 
 /** Makes the one file of vproxy at `path`, whatever else makes or reads the one in `dist/` at the same time. */
 export function bundleTo(path: string): void {
-  const options = { cwd: PROJECT_ROOT, stdio: 'pipe', timeout: MAKE_MS } as const;
-  execFileSync(process.execPath, ['packaging/bundle.mjs', path], options);
+  execFileSync(process.execPath, ['packaging/bundle.mjs', path], OPTIONS);
 }
 
 /** Builds a package of the single executable for each version, and gives the paths in `folder`. */
 export function buildPackages(folder: string, versions: readonly string[]): string[] {
-  const executable = makePackage('sea', 'vproxy-linux-x64');
+  const executable = join(PROJECT_ROOT, 'dist/vproxy-linux-x64');
+  // Of processes that ask for it at the same time the first one makes it, where it is older than what is in it.
+  const make = `[ ${executable} -nt dist/program/vproxy.cjs ] || exec node packaging/sea.mjs`;
+  execFileSync('flock', ['dist/sea.lock', 'sh', '-c', make], OPTIONS);
   return versions.map((version) => {
     const script = join(PROJECT_ROOT, 'packaging/deb/build.mjs');
     const args = [script, '--quick', '--version', version, '--executable', executable, '--output', folder];

@@ -1,12 +1,11 @@
 /** QEMU's machine protocol: commands with answers, events, and jobs that run for some time. */
+import { once } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
-
 import { deferred } from '../../../lib/util/concurrency.js';
-import { within } from '../../helpers/time.js';
+import { eventually, within } from '../../helpers/time.js';
 
-/** An event of QEMU. */
-export interface QmpEvent {
+interface QmpEvent {
   readonly event: string;
   readonly data?: Readonly<Record<string, unknown>>;
 }
@@ -17,21 +16,16 @@ type QmpMessage =
   | { readonly id: number; readonly return: unknown }
   | { readonly id: number; readonly error: { readonly class: string; readonly desc: string } };
 
-interface Pending {
-  resolve(value: unknown): void;
-  reject(error: Error): void;
-}
-
 const ANSWER_MS = 60_000;
+const JOB_MS = 120_000;
 
 /** Waits on a unix socket for QEMU, which connects its monitor to it. */
 export class Qmp {
   /** Every event so far, oldest first. */
   readonly events: QmpEvent[] = [];
   readonly #server: Server;
-  readonly #pending = new Map<number, Pending>();
-  readonly #listeners = new Set<(event: QmpEvent) => void>();
-  #connected = deferred();
+  readonly #pending = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
+  readonly #connected = deferred();
   #socket: Socket | undefined;
   #lastId = 0;
 
@@ -49,11 +43,8 @@ export class Qmp {
 
   /** Listens at `path`. */
   static async listen(path: string): Promise<Qmp> {
-    const server = createServer();
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
-      server.listen(path, resolve);
-    });
+    const server = createServer().listen(path);
+    await once(server, 'listening');
     return new Qmp(server);
   }
 
@@ -77,52 +68,27 @@ export class Qmp {
   }
 
   /** Executes a command that starts a job, waits for its end, and rejects if it failed. */
-  async executeJob(command: string, args: Readonly<Record<string, unknown>>, timeoutMs = 120_000): Promise<void> {
+  async executeJob(command: string, args: Readonly<Record<string, unknown>>): Promise<void> {
     this.#lastId += 1;
     const id = `job${this.#lastId}`;
-    const concluded = this.#waitForEvent(
-      ({ event, data }) => event === 'JOB_STATUS_CHANGE' && data?.['id'] === id && data['status'] === 'concluded',
-    );
     await this.execute(command, { 'job-id': id, ...args });
-    await within(timeoutMs, `QEMU's ${command}`, concluded);
+    const isConcluded = ({ event, data }: QmpEvent) =>
+      event === 'JOB_STATUS_CHANGE' && data?.['id'] === id && data['status'] === 'concluded';
+    await eventually(() => this.events.some(isConcluded), { timeoutMs: JOB_MS, what: `the end of ${command}` });
     const jobs = (await this.execute('query-jobs')) as { id: string; error?: string }[];
     await this.execute('job-dismiss', { id });
     const error = jobs.find((job) => job.id === id)?.error;
     if (error !== undefined) throw new Error(`QEMU's ${command} failed: ${error}`);
   }
 
-  /** Forgets a QEMU that has ended: the next `start` waits for another one. */
-  hangUp(): void {
-    for (const pending of this.#pending.values()) pending.reject(new Error('QEMU was ended'));
-    this.#socket?.destroy();
-    this.#connected = deferred();
-  }
-
-  /** Stops listening. */
   close(): void {
-    this.hangUp();
+    this.#socket?.destroy();
     this.#server.close();
   }
 
-  #waitForEvent(isWanted: (event: QmpEvent) => boolean): Promise<void> {
-    return new Promise((resolve) => {
-      const listener = (event: QmpEvent) => {
-        if (!isWanted(event)) return;
-        this.#listeners.delete(listener);
-        resolve();
-      };
-      this.#listeners.add(listener);
-    });
-  }
-
   #handle(message: QmpMessage): void {
-    if ('event' in message) {
-      this.events.push(message);
-      for (const listener of this.#listeners) listener(message);
-    } else if ('error' in message) {
-      this.#pending.get(message.id)?.reject(new Error(`QEMU: ${message.error.desc}`));
-    } else if ('return' in message) {
-      this.#pending.get(message.id)?.resolve(message.return);
-    }
+    if ('event' in message) this.events.push(message);
+    else if ('error' in message) this.#pending.get(message.id)?.reject(new Error(`QEMU: ${message.error.desc}`));
+    else if ('return' in message) this.#pending.get(message.id)?.resolve(message.return);
   }
 }

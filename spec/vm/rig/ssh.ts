@@ -1,22 +1,79 @@
-/** The real ssh of this machine, logging in to the guest through a local port. */
-import { spawn } from 'node:child_process';
-
+/** The real ssh of this machine, logging in to the guest through a local port, and throw-away keys, which kept states have a part of. */
+import { execFileSync, spawn } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { PROJECT_ROOT } from '../../helpers/files.js';
 import { within } from '../../helpers/time.js';
 import type { Guest } from './guest.js';
+import type { Tools } from './tools.js';
 
-/** What a remote command printed, and its exit status; 255 is a failure of ssh itself. */
-export interface SshResult {
-  readonly stdout: Buffer;
-  readonly stderr: string;
-  readonly status: number | null;
+/** Where states and keys are that belong to a build. */
+export const GUESTS_FOLDER = join(PROJECT_ROOT, 'dist/guests');
+
+export interface SshKeys {
+  /** The host key in dropbear's form. */
+  readonly hostKeyFile: string;
+  /** The private key to log in with; the public one is beside it. */
+  readonly identityFile: string;
+  /** Knows the guest's host key under the name `guest`. */
+  readonly knownHostsFile: string;
 }
 
-/** How ssh gets to the guest: through a port of 127.0.0.1, or through the standard streams of a command. */
-export type SshWay = number | { readonly proxyCommand: string };
+/** The keys of all guests; they are made where they are missing. */
+export function sshKeys(tools: Tools): SshKeys {
+  const folder = join(GUESTS_FOLDER, 'keys');
+  if (!existsSync(folder)) {
+    mkdirSync(GUESTS_FOLDER, { recursive: true });
+    const temporary = mkdtempSync(`${folder}-`);
+    try {
+      makeKeys(tools, temporary);
+      renameSync(temporary, folder);
+    } catch (error) {
+      // Another process has made them at the same time.
+      if (!existsSync(folder)) throw error;
+    } finally {
+      rmSync(temporary, { recursive: true, force: true });
+    }
+  }
+  return keyFilesIn(folder);
+}
 
-/** Runs `command` in the guest, with `stdin` as its input. Rejects after two minutes. */
-export async function ssh(guest: Guest, way: SshWay, command: string, stdin: Buffer | string = ''): Promise<SshResult> {
-  const child = spawn(guest.tools.ssh, [...sshArguments(guest, way), command], { stdio: ['pipe', 'pipe', 'pipe'] });
+const keyFilesIn = (folder: string): SshKeys => ({
+  hostKeyFile: join(folder, 'host_key'),
+  identityFile: join(folder, 'identity'),
+  knownHostsFile: join(folder, 'known_hosts'),
+});
+
+function makeKeys(tools: Tools, folder: string): void {
+  const { hostKeyFile, identityFile, knownHostsFile } = keyFilesIn(folder);
+  const words = ['-t', 'ed25519', '-f', hostKeyFile];
+  const told = execFileSync(tools.dropbearkey, words, { encoding: 'utf8', stdio: 'pipe' });
+  const hostKey = /^ssh-ed25519 \S+/m.exec(told)?.[0];
+  if (hostKey === undefined) throw new Error(`dropbearkey printed no public key: ${told}`);
+  writeFileSync(knownHostsFile, `guest ${hostKey}\n`);
+  execFileSync(tools.sshKeygen, ['-q', '-t', 'ed25519', '-N', '', '-C', 'vproxy-vm-tests', '-f', identityFile]);
+}
+
+/** The lines of a configuration of ssh for which the guest's key is known, and ours is accepted. */
+export const sshSettings = ({ identityFile, knownHostsFile }: SshKeys): readonly string[] => [
+  `IdentityFile ${identityFile}`,
+  'IdentitiesOnly yes',
+  'HostKeyAlias guest',
+  `UserKnownHostsFile ${knownHostsFile}`,
+  // The cheapest that dropbear speaks: under emulation the others take twice as long.
+  'Ciphers aes128-ctr',
+  'MACs hmac-sha1',
+];
+
+/** The arguments with which ssh logs in to the guest through a port of 127.0.0.1; a command may follow them. */
+export function sshArguments({ keys }: Guest, port: number): string[] {
+  const settings = [...sshSettings(keys), 'BatchMode yes', 'ConnectTimeout 20', 'StrictHostKeyChecking yes'];
+  return ['-F', 'none', '-p', String(port), ...settings.flatMap((setting) => ['-o', setting]), 'root@127.0.0.1'];
+}
+
+/** Runs `command` in the guest, with `stdin` as its input. Rejects after two minutes. Status 255 is a failure of ssh itself. */
+export async function ssh(guest: Guest, port: number, command: string, stdin: Buffer) {
+  const child = spawn(guest.tools.ssh, [...sshArguments(guest, port), command], { stdio: 'pipe' });
   const stdout: Buffer[] = [];
   const stderr: Buffer[] = [];
   child.stdout.on('data', (chunk: Buffer) => stdout.push(chunk));
@@ -31,22 +88,4 @@ export async function ssh(guest: Guest, way: SshWay, command: string, stdin: Buf
   } finally {
     child.kill('SIGKILL');
   }
-}
-
-/** The arguments with which ssh logs in to the guest; a command may follow them. */
-export function sshArguments(guest: Guest, way: SshWay): string[] {
-  const options = {
-    BatchMode: 'yes',
-    ConnectTimeout: '20',
-    HostKeyAlias: 'guest',
-    IdentitiesOnly: 'yes',
-    StrictHostKeyChecking: 'yes',
-    UserKnownHostsFile: guest.keys.knownHostsFile,
-    // The cheapest that dropbear speaks: under emulation the others take twice as long.
-    Ciphers: 'aes128-ctr',
-    MACs: 'hmac-sha1',
-  };
-  const pairs = Object.entries(options).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
-  const through = typeof way === 'number' ? ['-p', String(way)] : ['-o', `ProxyCommand=${way.proxyCommand}`];
-  return ['-F', 'none', '-i', guest.keys.identityFile, ...through, ...pairs, 'root@127.0.0.1'];
 }

@@ -3,13 +3,13 @@
  * servers of the scene's own, with a repository that has `hello`.
  */
 import assert from 'node:assert/strict';
-import { basename } from 'node:path';
+import { basename, join } from 'node:path';
 import { makeCertificate } from '../../../helpers/certificates.js';
 import { type MadeRepository, makeRepository } from '../../../helpers/egress-sites.js';
 import { originHosts, originsProgram, ROUTES } from '../../../helpers/egress-world.js';
-import { prepareDebianGuest } from '../../../vm/rig/debian-guest.js';
 import { type Guest, SHARED_FOLDER } from '../../../vm/rig/guest.js';
-import { DEBIAN_SYSTEM } from '../../../vm/rig/systemd-initramfs.js';
+import { bundleTo } from '../../../vm/rig/make-package.js';
+import { DEBIAN_SYSTEM, RIG_FOLDER } from '../../../vm/rig/systemd-initramfs.js';
 import type { Scene } from '../../runner/scene.js';
 import { virtualMachine } from '../virtual-machine.js';
 
@@ -33,7 +33,11 @@ export function egress(): Scene {
     plan: () => ({ system: DEBIAN_SYSTEM }),
     async prepareGuest(booted) {
       guest = booted;
-      await prepareDebianGuest(booted, [repository?.keyFile ?? '']);
+      const bundle = join(booted.folder, 'vproxy.cjs');
+      bundleTo(bundle);
+      await booted.addFiles(bundle, repository?.keyFile ?? '');
+      const program = `#!/bin/sh\\nexec ${RIG_FOLDER}/node ${SHARED_FOLDER}/vproxy.cjs "$@"\\n`;
+      await booted.agent.output(`printf '${program}' > /usr/bin/vproxy; chmod 755 /usr/bin/vproxy`);
       const key = `${SHARED_FOLDER}/${basename(repository?.keyFile ?? '')}`;
       const source = `deb [signed-by=${key}] http://${MIRROR}/debian bookworm main`;
       await booted.agent.output(`echo '${source}' > /etc/apt/sources.list`);
