@@ -1,5 +1,4 @@
 /** SIGTERM in the middle of everything: the process is gone within a second, whatever it was doing. */
-import { connect } from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { temporaryFolder } from '../helpers/files.js';
@@ -34,7 +33,7 @@ for (const first of ['host', 'guest'] as const) {
         guest: ['-i', `deaf:${deaf.port}`, '-i', `hangs:${await hangingPort(t)}`, '--storage-socket', storage],
       });
       const before = openDescriptors(pair.guest.pid);
-      const call = localSocket(t, { path: storage }).on('error', () => undefined);
+      const call = localSocket(t, storage).on('error', () => undefined);
       call.write('{"argv":["/opt/storcli64","/c0","show"]}\n');
       for (const [service, count] of [
         ['deaf', 50],
@@ -42,8 +41,7 @@ for (const first of ['host', 'guest'] as const) {
       ] as const) {
         const port = await pair.host.listeningPort(service);
         for (let index = 0; index < count; index += 1) {
-          const socket = connect({ host: '127.0.0.1', port }).on('error', () => undefined);
-          t.teardown(() => socket.destroy());
+          const socket = localSocket(t, port).on('error', () => undefined);
           socket.write(Buffer.alloc(4_000_000));
         }
       }

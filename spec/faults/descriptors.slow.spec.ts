@@ -1,6 +1,5 @@
 /** A process that has used up its file descriptors says so, refuses what is new, keeps what is open, answers its operator, and recovers. */
-import { once } from 'node:events';
-import net from 'node:net';
+import type net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { connectControl } from '../../lib/control/client/client.js';
@@ -8,7 +7,7 @@ import { temporaryFolder } from '../helpers/files.js';
 import { openDescriptors } from '../helpers/measures.js';
 import { hangingPort } from '../helpers/ports.js';
 import { processPair } from '../helpers/process-pair.js';
-import { echo, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
+import { answerTo, ask, echo, failureOf, localServer, localSocket } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
 import {
   CHANNEL_LISTENING,
@@ -27,14 +26,10 @@ const REFUSED = /a connection to .* was reset: .*EMFILE.*\((?:local-error|connec
 const refusedCount = ({ lines }: VproxyProcess): number => lines.filter((line) => REFUSED.test(line)).length;
 
 /** Opens more connections than there are descriptors; those that were refused leave the set by themselves. */
-function openTooMany(
-  t: ExecutionContext,
-  address: net.NetConnectOpts,
-  text = 'x',
-): { readonly open: Set<net.Socket>; answered: number } {
+function openTooMany(t: ExecutionContext, place: number | string, text = 'x') {
   const all = { open: new Set<net.Socket>(), answered: 0 };
   for (let count = 0; count < TOO_MANY; count += 1) {
-    const socket = localSocket(t, address);
+    const socket = localSocket(t, place);
     all.open.add(socket);
     socket.on('error', () => undefined);
     socket.once('data', () => (all.answered += 1));
@@ -54,7 +49,7 @@ for (const side of ['host', 'guest'] as const) {
       [`${side}Options`]: { descriptorLimit: LIMIT },
     });
     const port = await pair.host.listeningPort('echo');
-    const all = openTooMany(t, { host: '127.0.0.1', port });
+    const all = openTooMany(t, port);
     await eventually(() => all.answered === all.open.size && all.answered + refusedCount(pair.host) === TOO_MANY, {
       what: 'an answer, or a line in the log, for each connection',
     });
@@ -62,19 +57,12 @@ for (const side of ['host', 'guest'] as const) {
     if (side === 'guest') {
       await pair.guest.waitForLine(/EMFILE.*\(connect-failed\)/);
       // Its local programs are refused, too, although targets have the descriptors.
-      await failureOf(localSocket(t, { host: '127.0.0.1', port: await pair.guest.listeningPort('back') }));
+      await failureOf(localSocket(t, await pair.guest.listeningPort('back')));
       await pair.guest.waitForLine(/a connection to .* \(back\) was reset: EMFILE.*\(local-error\)/);
     }
-    for (const socket of all.open) {
-      socket.write('still there');
-      t.is(String((await once(socket, 'data'))[0]), 'still there');
-    }
+    for (const socket of all.open) t.is(await answerTo(socket, 'still there'), 'still there');
     for (const socket of all.open) socket.destroy();
-    await eventually(async () => {
-      const socket = localSocket(t, { host: '127.0.0.1', port });
-      socket.end('again');
-      return (await readToEnd(socket)).toString() === 'again';
-    });
+    await eventually(async () => (await ask(t, port, 'again')) === 'again');
     for (const { lines } of [pair.host, pair.guest]) t.false(lines.some((line) => /session .* ended/.test(line)));
   });
 }
@@ -87,7 +75,7 @@ for (const kind of ['unix', 'tcp'] as const) {
     const args = ['-c', `${kind}-listen:${address}`, '-o', 'echo:0', '--wait', '60'];
     const host = spawnVproxy(t, args, { descriptorLimit: LIMIT });
     await host.waitForLine(/waiting for the peer/);
-    const all = openTooMany(t, { host: '127.0.0.1', port: await host.listeningPort('echo') });
+    const all = openTooMany(t, await host.listeningPort('echo'));
     await eventually(() => all.open.size + refusedCount(host) === TOO_MANY && refusedCount(host) > 0);
     const peerAddress =
       kind === 'unix' ? path : `127.0.0.1:${(await host.waitForLine(CHANNEL_LISTENING))[1] ?? 'no port'}`;
@@ -105,39 +93,29 @@ test('a side without descriptors logs the storage calls that it cannot take, and
   await guest.waitForLine(/for storage calls/);
   const refused = () =>
     guest.lines.filter((line) => /storage call .*EMFILE.*\(storage-unavailable\)/.test(line)).length;
-  const all = openTooMany(t, { path }, '{');
+  const all = openTooMany(t, path, '{');
   await eventually(() => refused() > 0 && all.open.size + refused() === TOO_MANY);
   for (const socket of all.open) socket.destroy();
-  await eventually(async () => {
-    const socket = localSocket(t, { path });
-    socket.end('no call');
-    return (await readToEnd(socket)).includes('storage-bad-request');
-  });
+  await eventually(async () => (await ask(t, path, 'no call')).includes('storage-bad-request'));
   t.pass();
 });
 
-const TAKERS: Readonly<Record<string, (t: ExecutionContext) => Promise<readonly string[]>>> = {
-  'a unix socket': async (t) => {
-    const path = join(temporaryFolder(t), 'target.sock');
-    const server = net.createServer((socket) => t.teardown(() => socket.destroy())).listen(path);
-    t.teardown(() => server.close());
-    await once(server, 'listening');
-    return ['-i', `taken:${path}`];
-  },
-  'a port that does not answer': async (t) => ['-i', `taken:${await hangingPort(t)}`],
-  'a named port that does not answer': async (t) => ['-i', `taken:localhost:${await hangingPort(t)}`],
-  'an egress to a port that does not answer': async (t) => {
-    const destination = `127.0.0.1:${await hangingPort(t)}`;
-    return ['-i', 'taken:egress:', '--egress', `taken:allow=${destination}`];
-  },
-  commands: () => Promise.resolve(['-i', 'taken:exec:cat']),
+/** What a service may lead to that takes a descriptor for each stream; a port that does not answer is PORT. */
+const TAKERS: Readonly<Record<string, readonly string[]>> = {
+  'a unix socket': ['-i', 'taken:SOCKET'],
+  'a port that does not answer': ['-i', 'taken:PORT'],
+  'a named port that does not answer': ['-i', 'taken:localhost:PORT'],
+  'an egress to a port that does not answer': ['-i', 'taken:egress:', '--egress', 'taken:allow=127.0.0.1:PORT'],
+  commands: ['-i', 'taken:exec:cat'],
 };
 
-for (const [what, target] of Object.entries(TAKERS)) {
+for (const [what, words] of Object.entries(TAKERS)) {
   test(`the operator gets an answer although a guest has taken all descriptors: ${what}`, async (t) => {
-    const control = join(temporaryFolder(t), 'control.sock');
-    const host = await target(t);
-    const destination = /allow=(.*)/.exec(host.at(-1) ?? '')?.[1] ?? '';
+    const folder = temporaryFolder(t);
+    const [control, path] = [join(folder, 'control.sock'), join(folder, 'target.sock')];
+    await localServer(t, () => undefined, { path });
+    const hanging = `${await hangingPort(t)}`;
+    const host = words.map((word) => word.replace('PORT', hanging).replace('SOCKET', path));
     const pair = await processPair(t, {
       host: [...host, '--control', control],
       hostOptions: { descriptorLimit: LIMIT },
@@ -145,7 +123,8 @@ for (const [what, target] of Object.entries(TAKERS)) {
     });
     await pair.host.waitForLine(TAKING_CONTROL);
     const port = await pair.guest.listeningPort('taken');
-    openTooMany(t, { host: '127.0.0.1', port }, `CONNECT ${destination} HTTP/1.1\r\nHost: ${destination}\r\n\r\n`);
+    const destination = `127.0.0.1:${hanging}`;
+    openTooMany(t, port, `CONNECT ${destination} HTTP/1.1\r\nHost: ${destination}\r\n\r\n`);
     // What connects has its descriptor at once, what is refused gives its own back. A command begins with both ends of three pipes.
     const least = LIMIT - (what === 'commands' ? 8 + 6 : 10);
     await eventually(() => openDescriptors(pair.host.pid) >= least, { what: 'a process without descriptors' });

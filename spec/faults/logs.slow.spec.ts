@@ -4,10 +4,10 @@ import { once } from 'node:events';
 import { readFileSync, statSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { ProcessPair, processPair } from '../helpers/process-pair.js';
-import { echo, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
+import { ask, echo, localServer, localSocket, readToEnd, refusal } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
 import { ENDED, spawnVproxy } from '../helpers/vproxy-process.js';
 
@@ -39,12 +39,6 @@ test('a log that nobody reads for a while costs 1 MiB and lines, which are count
   t.is(lines.filter((line) => line.endsWith('xxx')).length + Number(lost[1]), 50_000);
 });
 
-async function call(t: ExecutionContext, port: number): Promise<void> {
-  const socket = localSocket(t, { host: '127.0.0.1', port });
-  socket.end('ping');
-  t.is((await readToEnd(socket)).toString(), 'ping');
-}
-
 test('sides whose logs have no reader any more (EPIPE) serve as before, and end in order', async (t) => {
   const target = await localServer(t, echo);
   const { host, guest } = await processPair(t, {
@@ -54,8 +48,8 @@ test('sides whose logs have no reader any more (EPIPE) serve as before, and end 
   const [port, gone] = [await host.listeningPort('echo'), await host.listeningPort('gone')];
   for (const side of [host, guest]) side.closeLog();
   for (let turn = 0; turn < 20; turn += 1) {
-    await call(t, port);
-    t.is((await failureOf(localSocket(t, { host: '127.0.0.1', port: gone }))).code, 'ECONNRESET');
+    t.is(await ask(t, port), 'hello');
+    t.is(await refusal(t, gone), 'ECONNRESET');
   }
   for (const side of [guest, host]) t.deepEqual(await side.stop(), { code: 0, signal: null });
 });
@@ -67,13 +61,7 @@ test('with stderr on a full disk a side serves, comes back after its peer was ki
   const guest = ['-v', '-i', `echo:${target.port}`];
   const full = { logFile: '/dev/full' };
   const pair = new ProcessPair(t, { host, guest, hostOptions: full, guestOptions: full });
-  const answers = () =>
-    eventually(async () => {
-      const socket = localSocket(t, { path });
-      const answer = readToEnd(socket);
-      socket.end('ping');
-      return (await answer).toString() === 'ping';
-    });
+  const answers = () => eventually(async () => (await ask(t, path)) === 'hello');
   await answers();
   pair.guest.kill('SIGKILL');
   await pair.guest.exited;
@@ -90,7 +78,7 @@ test('a log file that can grow again has every line, or counts it as missing', a
   const readLog = () => readFileSync(logFile, 'utf8').split('\n').filter(Boolean);
   const [listening] = await eventually(() => readLog().length === 2 && readLog());
   t.regex(listening ?? '', /"listening"/);
-  const refuse = () => once(localSocket(t, { path }).resume(), 'end');
+  const refuse = () => once(localSocket(t, path).resume(), 'end');
   for (let count = 0; count < LINES; count += 1) await refuse();
   const before = readLog();
   t.true(before.length > 2 && before.length < LINES, `${before.length}`);
@@ -117,7 +105,7 @@ test('a file target on a full disk holds its own streams up, and no others, and 
     guestOptions: { fileLimitBlocks },
   });
   const text = Array.from({ length: FILE_LINES }, (_, number) => `line ${number}\n`).join('');
-  const log = localSocket(t, { host: '127.0.0.1', port: await host.listeningPort('log') });
+  const log = localSocket(t, await host.listeningPort('log'));
   const ended = readToEnd(log);
   log.end(text);
   const told = (pattern: RegExp) => guest.lines.filter((line) => pattern.test(line)).length;
@@ -125,7 +113,7 @@ test('a file target on a full disk holds its own streams up, and no others, and 
   for (let round = 1; written.length < text.length; round += 1) {
     const isWhole = () => written.length + statSync(file).size === text.length;
     await eventually(() => told(/cannot write .*EFBIG/) === round || isWhole(), { what: 'a full disk' });
-    await call(t, await host.listeningPort('echo'));
+    t.is(await ask(t, await host.listeningPort('echo')), 'hello');
     written += readFileSync(file, 'latin1');
     truncateSync(file);
     await eventually(() => written.length === text.length || told(/can be written again/) === round);

@@ -2,7 +2,7 @@
 import type { ExecutionContext } from 'ava';
 import { heapBytes } from '../helpers/measures.js';
 
-export interface Course {
+interface Course {
   /** The name of the operations, for the figures: `opens`. */
   readonly name: string;
   readonly operations: number;
@@ -30,7 +30,7 @@ export async function assertFlat(t: ExecutionContext, { name, operations, run, l
 
 /** The growth of the heap, in bytes an operation, while `count` of them are done. */
 async function growth(count: number, run: Course['run']): Promise<number> {
-  const points: Point[] = [{ x: 0, y: await heapBytes() }];
+  const points = [{ x: 0, y: await heapBytes() }];
   for (let done = 0; done < count; ) {
     const next = Math.min(Math.ceil(count / SAMPLES), count - done);
     await run(next);
@@ -40,20 +40,9 @@ async function growth(count: number, run: Course['run']): Promise<number> {
   return slope(points);
 }
 
-interface Point {
-  readonly x: number;
-  readonly y: number;
-}
-
 /** The slope of the straight line that fits points best: one odd measurement does not decide. */
-export function slope(points: readonly Point[]): number {
-  const mean = (key: keyof Point): number => points.reduce((sum, point) => sum + point[key], 0) / points.length;
-  const center = { x: mean('x'), y: mean('y') };
-  let products = 0;
-  let squares = 0;
-  for (const { x, y } of points) {
-    products += (x - center.x) * (y - center.y);
-    squares += (x - center.x) ** 2;
-  }
-  return products / squares;
+function slope(points: readonly { readonly x: number; readonly y: number }[]): number {
+  const meanX = points.reduce((sum, { x }) => sum + x, 0) / points.length;
+  const products = points.reduce((sum, { x, y }) => sum + (x - meanX) * y, 0);
+  return products / points.reduce((sum, { x }) => sum + (x - meanX) ** 2, 0);
 }

@@ -4,11 +4,10 @@ import { readdirSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { parseForwardSpec } from '../../lib/forward/spec.js';
 import { type Clock, systemClock } from '../../lib/util/clock.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { heapBytes } from '../helpers/measures.js';
-import { localServer, TestProxy } from '../helpers/proxies.js';
+import { incoming, localServer, outgoing, TestProxy } from '../helpers/proxies.js';
 import { CuttingRelay } from '../helpers/relays.js';
 import { eventually, within } from '../helpers/time.js';
 import { assertFlat } from './growth.js';
@@ -24,137 +23,47 @@ const hurriedClock: Clock = {
   schedule: (delayMs, callback) => systemClock.schedule(delayMs > LONGEST_PAUSE_MS ? delayMs : delayMs / 100, callback),
 };
 
-export class ProxyLoad {
-  readonly #folder: string;
-  readonly #relay = new CuttingRelay();
-  readonly #a: TestProxy;
-  readonly #b: TestProxy;
-  #made = 0;
+/** Two proxies with a session, and what can be done with them so many times. */
+async function startLoad(t: ExecutionContext) {
+  const folder = temporaryFolder(t);
+  const at = (name: string) => join(folder, name);
+  await localServer(t, (socket) => void socket.pipe(socket), { path: at('target') });
+  const a = new TestProxy(t, `unix-listen:${at('a')},streams=20000`, {
+    clock: hurriedClock,
+    incoming: [`echo:${at('target')}`, `nobody:${at('no-such-target')}`],
+  });
+  const b = new TestProxy(t, `unix-connect:${at('b')},streams=20000`, {
+    clock: hurriedClock,
+    outgoing: ['echo', 'nobody', 'unknown'].map((service) => `${service}:${at(service)}`).concat('echo:0'),
+  });
+  a.proxy.serve('program', (stream) => void stream.on('error', () => undefined).pipe(stream));
+  const relay = new CuttingRelay();
+  await relay.start(t, at('b'), at('a'));
+  for (const side of [a, b]) await side.start();
 
-  private constructor(t: ExecutionContext) {
-    this.#folder = temporaryFolder(t);
-    this.#a = new TestProxy(t, `unix-listen:${this.#path('a')},streams=20000`, {
-      clock: hurriedClock,
-      incoming: [`echo:${this.#path('target')}`, `nobody:${this.#path('no-such-target')}`],
-    });
-    this.#b = new TestProxy(t, `unix-connect:${this.#path('b')},streams=20000`, {
-      clock: hurriedClock,
-      outgoing: ['echo', 'nobody', 'unknown'].map((service) => `${service}:${this.#path(service)}`).concat('echo:0'),
-    });
-    this.#a.proxy.serve('program', (stream) => {
-      stream.on('error', () => undefined);
-      stream.pipe(stream);
-    });
-  }
-
-  static async start(t: ExecutionContext): Promise<ProxyLoad> {
-    const load = new ProxyLoad(t);
-    await localServer(t, (socket) => void socket.pipe(socket), { path: load.#path('target') });
-    await load.#a.start();
-    await load.#relay.start(t, load.#path('b'), load.#path('a'));
-    await load.#b.start();
-    await load.#established();
-    return load;
-  }
+  const call = async (): Promise<void> => {
+    const stream = await b.proxy.connect('program');
+    const closed = once(stream, 'close');
+    stream.resume().end('a message');
+    await within(30_000, 'a call', closed);
+  };
 
   /**
    * A stream was answered, so both sides are established. Until then what is opened may be reset: the other side may not
    * have seen a cut yet, or begin another attempt, which is due after 50 ms by the hurried clock.
    */
-  async #established(): Promise<void> {
-    await eventually(() => this.#call('program').then(() => true), { what: 'a session', intervalMs: 2 });
-  }
+  const established = async (): Promise<void> => {
+    await eventually(() => call().then(() => true), { what: 'a session', intervalMs: 2 });
+  };
 
-  async connect(count: number): Promise<void> {
-    let left = count;
-    const work = async (): Promise<void> => {
-      while (left > 0) {
-        left -= 1;
-        await this.#connectOne();
-      }
-    };
-    await Promise.all(Array.from({ length: WORKERS }, work));
-    this.#forgetLog();
-  }
+  const closeOf = (socket: { once(event: 'close', listener: () => void): unknown }) =>
+    new Promise<void>((resolve) => void socket.once('close', resolve));
 
-  /** Adds and removes a forward on each side, and a channel, `count` times; every tenth with a stream that is reset. */
-  async change(count: number): Promise<void> {
-    for (let done = 0; done < count; done += 1) {
-      const target = parseForwardSpec('incoming', `changing:${this.#path('target')}`);
-      const served = await this.#a.proxy.addForward(target);
-      const listening = await this.#b.proxy.addForward(
-        parseForwardSpec('outgoing', `changing:${this.#path('changing')}`),
-      );
-      const channel = { label: 'changing', address: `unix-connect:${this.#path('no-such-channel')}` };
-      await this.#b.proxy.addChannel(channel);
-      if (done % 10 === 0) {
-        const socket = net.connect(this.#path('changing')).on('error', () => undefined);
-        const closed = once(socket, 'close');
-        socket.write('x');
-        await once(socket, 'data');
-        await this.#b.proxy.removeForward(listening.id, { isDraining: false });
-        await closed;
-      } else {
-        await this.#b.proxy.removeForward(listening.id);
-      }
-      await this.#a.proxy.removeForward(served.id);
-      await this.#b.proxy.removeChannel('changing');
-      this.#forgetLog();
-    }
-  }
-
-  /** Cuts the channel `count` times, with streams open, and waits each time until there is a session again. */
-  async restart(count: number): Promise<void> {
-    for (let done = 0; done < count; done += 1) {
-      const open = [await this.#b.proxy.connect('program'), net.connect(this.#path('echo'))];
-      for (const stream of open) stream.on('error', () => undefined).write('x');
-      await Promise.all(open.map((stream) => once(stream, 'data')));
-      const closed = open.map((stream) => new Promise((resolve) => stream.once('close', resolve)));
-      this.#relay.cut();
-      await within(10_000, 'the end of the streams', Promise.all(closed));
-      await this.#established();
-      this.#forgetLog();
-    }
-  }
-
-  /**
-   * Opens `count` streams of programs, all at once, each of which echoes a byte; calls `atPeak`, then closes them, and
-   * returns its value.
-   */
-  async openAtOnce<T>(count: number, atPeak: () => Promise<T>): Promise<T> {
-    const { proxy } = this.#b;
-    const streams = await Promise.all(Array.from({ length: count }, () => proxy.connect('program')));
-    const closed = streams.map((stream) => once(stream, 'close'));
-    const echoed = streams.map((stream) => once(stream, 'data'));
-    for (const [index, stream] of streams.entries()) stream.write(Buffer.of(index & 0xff));
-    for (const [index, answer] of (await Promise.all(echoed)).entries()) {
-      if (!Buffer.of(index & 0xff).equals(answer[0] as Buffer)) throw new Error(`stream ${index} echoes another byte`);
-    }
-    const peak = await atPeak();
-    for (const stream of streams) stream.end();
-    await Promise.all(closed);
-    this.#forgetLog();
-    return peak;
-  }
-
-  #path(name: string): string {
-    return join(this.#folder, name);
-  }
-
-  /** The log of a test is kept by its helpers: here it would look like a leak. */
-  #forgetLog(): void {
-    this.#a.events.length = 0;
-    this.#b.events.length = 0;
-  }
-
-  async #connectOne(): Promise<void> {
-    this.#made += 1;
-    const way = this.#made % 8;
-    if (way === 0) return this.#call('program');
+  const connectOne = async (way: number): Promise<void> => {
+    if (way === 0) return call();
     const service = way === 1 ? 'nobody' : way === 2 ? 'unknown' : 'echo';
-    const socket = net.connect({ path: this.#path(service), allowHalfOpen: true });
-    const closed = new Promise((resolve) => socket.once('close', resolve));
-    socket.on('error', () => undefined);
+    const socket = net.connect({ path: at(service), allowHalfOpen: true }).on('error', () => undefined);
+    const closed = closeOf(socket);
     let received = 0;
     socket.on('data', (bytes: Buffer) => {
       received += bytes.length;
@@ -166,97 +75,155 @@ export class ProxyLoad {
     else socket.end('a message');
     await within(30_000, `a connection to ${service}`, closed);
     if (way > 4 && received !== 9) throw new Error(`${received} bytes of an echo of 9 came`);
-  }
+  };
 
-  async #call(service: string): Promise<void> {
-    const stream = await this.#b.proxy.connect(service);
-    const closed = once(stream, 'close');
-    stream.resume().end('a message');
-    await within(30_000, 'a call', closed);
-  }
+  /** The log of a test is kept by its helpers: here it would look like a leak. */
+  const forgetLog = (): void => {
+    for (const { events } of [a, b]) events.length = 0;
+  };
+
+  await established();
+  let made = 0;
+  return {
+    /** Makes connections in every way. */
+    connect: async (count: number): Promise<void> => {
+      const last = made + count;
+      const work = async (): Promise<void> => {
+        while (made < last) {
+          made += 1;
+          await connectOne(made % 8);
+        }
+      };
+      await Promise.all(Array.from({ length: WORKERS }, work));
+      forgetLog();
+    },
+
+    /** Adds and removes a forward on each side, and a channel; every tenth with a stream that is reset. */
+    change: async (count: number): Promise<void> => {
+      const [target, listener] = [...incoming(`changing:${at('target')}`), ...outgoing(`changing:${at('changing')}`)];
+      if (target === undefined || listener === undefined) return;
+      for (let done = 0; done < count; done += 1) {
+        const served = await a.proxy.addForward(target);
+        const listening = await b.proxy.addForward(listener);
+        await b.proxy.addChannel({ label: 'changing', address: `unix-connect:${at('no-such-channel')}` });
+        if (done % 10 === 0) {
+          const socket = net.connect(at('changing')).on('error', () => undefined);
+          const closed = closeOf(socket);
+          socket.write('x');
+          await once(socket, 'data');
+          await b.proxy.removeForward(listening.id, { isDraining: false });
+          await closed;
+        } else {
+          await b.proxy.removeForward(listening.id);
+        }
+        await a.proxy.removeForward(served.id);
+        await b.proxy.removeChannel('changing');
+        forgetLog();
+      }
+    },
+
+    /** Cuts the channel, with streams open, and waits each time until there is a session again. */
+    restart: async (count: number): Promise<void> => {
+      for (let done = 0; done < count; done += 1) {
+        const open = [await b.proxy.connect('program'), net.connect(at('echo'))];
+        for (const stream of open) stream.on('error', () => undefined).write('x');
+        await Promise.all(open.map((stream) => once(stream, 'data')));
+        const closed = open.map(closeOf);
+        relay.cut();
+        await within(10_000, 'the end of the streams', Promise.all(closed));
+        await established();
+        forgetLog();
+      }
+    },
+
+    /** Opens streams of programs, all at once, each of which echoes a byte; the size of the heap then. They are closed. */
+    openAtOnce: async (count: number): Promise<number> => {
+      const streams = await Promise.all(Array.from({ length: count }, () => b.proxy.connect('program')));
+      const closed = streams.map((stream) => once(stream, 'close'));
+      const echoed = streams.map((stream) => once(stream, 'data'));
+      for (const [index, stream] of streams.entries()) stream.write(Buffer.of(index & 0xff));
+      for (const [index, answer] of (await Promise.all(echoed)).entries())
+        if (!Buffer.of(index & 0xff).equals(answer[0] as Buffer))
+          throw new Error(`stream ${index} echoes another byte`);
+      const peakBytes = await heapBytes();
+      for (const stream of streams) stream.end();
+      await Promise.all(closed);
+      forgetLog();
+      return peakBytes;
+    },
+  };
 }
 
-export type Resources = Readonly<Record<string, number>>;
+type Resources = Readonly<Record<string, number>>;
 
 /** What is held now. Handles that do not belong to sockets and come and go are left out. */
-export function heldResources(): Resources {
+function heldResources(): Resources {
   const counts: Record<string, number> = { descriptors: readdirSync('/proc/self/fd').length };
-  for (const name of process.getActiveResourcesInfo()) {
-    if (name !== 'Immediate') counts[name] = (counts[name] ?? 0) + 1;
-  }
+  for (const name of process.getActiveResourcesInfo()) if (name !== 'Immediate') counts[name] = (counts[name] ?? 0) + 1;
   return counts;
 }
 
-/** Fails the test where more is held than `before`, also after a while; the figures go to the log. */
-export async function assertGivenBack(t: ExecutionContext, before: Resources): Promise<void> {
-  const surplus = (): string[] =>
-    Object.entries(heldResources())
-      .filter(([name, count]) => name !== 'Timeout' && count > (before[name] ?? 0))
-      .map(([name, count]) => `${name}: ${count} instead of ${before[name] ?? 0}`);
-  await eventually(() => surplus().length === 0, { what: 'the handles' }).catch(() => undefined);
-  const after = heldResources();
-  t.log(`held before: ${JSON.stringify(before)}, after: ${JSON.stringify(after)}`);
-  t.deepEqual(surplus(), []);
-  // A timer or two may come and go; one for each operation may not.
-  t.true((after['Timeout'] ?? 0) <= (before['Timeout'] ?? 0) + SPARE_TIMERS, `${after['Timeout']} timers`);
-}
-
+/** A timer or two may come and go; one for each operation may not. */
 const SPARE_TIMERS = 10;
 
-export interface ProxyScale {
+/** Fails the test where more is held than `before`, also after a while; the figures go to the log. */
+async function assertGivenBack(t: ExecutionContext, before: Resources): Promise<void> {
+  const surplus = (): string[] =>
+    Object.entries(heldResources())
+      .filter(([name, count]) => count > (before[name] ?? 0) + (name === 'Timeout' ? SPARE_TIMERS : 0))
+      .map(([name, count]) => `${name}: ${count} instead of ${before[name] ?? 0}`);
+  await eventually(() => surplus().length === 0, { what: 'the handles' }).catch(() => undefined);
+  t.log(`held before: ${JSON.stringify(before)}, after: ${JSON.stringify(heldResources())}`);
+  t.deepEqual(surplus(), []);
+}
+
+/** How often each is done, and the growth in bytes of each that counts as a leak. */
+interface ProxyScale {
   readonly connections: number;
   readonly changes: number;
   readonly restarts: number;
+  readonly streams: number;
   readonly limitBytes: number;
   readonly restartLimitBytes: number;
-  readonly streams: number;
 }
 
-export function testProxies({ connections, changes, restarts, streams, ...limits }: ProxyScale): void {
-  const number = (value: number): string => value.toLocaleString('en');
+const WARM_UP = 100;
+const WAVES = 3;
 
-  for (const [what, operations, warmUp, limitBytes] of [
-    ['connect', connections, WARM_UP, limits.limitBytes],
-    ['change', changes, WARM_UP, limits.restartLimitBytes],
-    ['restart', restarts, WARM_UP / 10, limits.restartLimitBytes],
+export function testProxies(scale: ProxyScale): void {
+  const { connections, changes, restarts, streams, limitBytes, restartLimitBytes } = scale;
+  for (const [what, name, operations, warmUp, limit] of [
+    ['connect', 'connections through two proxies', connections, WARM_UP, limitBytes],
+    ['change', 'forwards and channels that are added and removed', changes, WARM_UP, restartLimitBytes],
+    ['restart', 'restarts of the session of two proxies', restarts, WARM_UP / 10, restartLimitBytes],
   ] as const) {
-    test.serial(`${number(operations)} ${WHAT[what]} leave nothing behind`, async (t) => {
-      const load = await ProxyLoad.start(t);
+    test.serial(`${operations.toLocaleString('en')} ${name} leave nothing behind`, async (t) => {
+      const load = await startLoad(t);
       await load[what](warmUp);
       const before = heldResources();
-      await assertFlat(t, { name: WHAT[what], operations, run: (count) => load[what](count), limitBytes });
+      await assertFlat(t, { name, operations, run: load[what], limitBytes: limit });
       await assertGivenBack(t, before);
     });
   }
 
-  test.serial(`${number(streams)} streams at once, opened and closed, leave nothing behind`, async (t) => {
-    const load = await ProxyLoad.start(t);
+  const what = `${streams.toLocaleString('en')} streams`;
+  test.serial(`${what} at once, opened and closed, leave nothing behind`, async (t) => {
+    const load = await startLoad(t);
     await load.connect(WARM_UP);
     const before = heldResources();
     const emptyBytes: number[] = [await heapBytes()];
     for (let wave = 1; wave <= WAVES; wave += 1) {
-      const peakBytes = await load.openAtOnce(streams, heapBytes);
+      const peakBytes = await load.openAtOnce(streams);
+      const each = (peakBytes - (emptyBytes.at(-1) ?? 0)) / streams;
       emptyBytes.push(await heapBytes());
-      const each = (peakBytes - (emptyBytes[wave - 1] ?? 0)) / streams;
-      const heaps = [emptyBytes[wave - 1], peakBytes, emptyBytes[wave]].map((bytes) => ((bytes ?? 0) / 1e6).toFixed(2));
-      t.log(
-        `${number(streams)} streams: heap ${heaps.join(' → ')} MB (none, all, none), ${each.toFixed(0)} bytes each`,
-      );
+      const heaps = [emptyBytes.at(-2), peakBytes, emptyBytes.at(-1)].map((bytes) => ((bytes ?? 0) / 1e6).toFixed(2));
+      t.log(`${what}: heap ${heaps.join(' → ')} MB (none, all, none), ${each.toFixed(0)} bytes each`);
       t.true(each > 0);
     }
     // The first wave makes tables and pools as large as they need to be; the later ones may not add to them.
-    const grownBytes = ((emptyBytes.at(-1) ?? 0) - (emptyBytes[1] ?? 0)) / (WAVES - 1);
-    t.log(`${number(streams)} streams: ${(grownBytes / streams).toFixed(2)} bytes are left of each by a later wave`);
-    t.true(grownBytes / streams < limits.limitBytes, `${grownBytes} bytes are left by a wave`);
+    const left = ((emptyBytes.at(-1) ?? 0) - (emptyBytes[1] ?? 0)) / (WAVES - 1) / streams;
+    t.log(`${what}: ${left.toFixed(2)} bytes are left of each by a later wave`);
+    t.true(left < limitBytes, `${left} bytes`);
     await assertGivenBack(t, before);
   });
 }
-
-const WHAT = {
-  connect: 'connections through two proxies',
-  change: 'forwards and channels that are added and removed',
-  restart: 'restarts of the session of two proxies',
-};
-
-const WARM_UP = 100;
-const WAVES = 3;

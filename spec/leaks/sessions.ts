@@ -14,17 +14,18 @@ const BATCH = 40;
 const MESSAGE = Buffer.alloc(200, 0x5a);
 
 /** Both ends of streams; the counts say whether all of them ended. */
-export class SessionLoad {
+class SessionLoad {
   readonly pair = new SessionPair({ integrity: 'full', limits: { frame: 4096 } });
+  readonly #sides = [this.pair.a, this.pair.b] as const;
   #openEnds = 0;
   #opened = 0;
 
   constructor() {
-    for (const { side } of this.#sides()) side.onSession = (session) => this.#serve(session);
+    for (const side of this.#sides) side.onSession = (session) => this.#serve(session);
     this.pair.establish();
   }
 
-  open(count: number): void {
+  opens(count: number): void {
     for (let left = count; left > 0; left -= BATCH) {
       for (let index = 0; index < Math.min(BATCH, left); index += 1) this.#open();
       this.pair.settle();
@@ -32,58 +33,43 @@ export class SessionLoad {
     }
   }
 
-  /** Lets time pass until `count` PINGs were sent and answered, from both sides. */
-  ping(count: number): void {
+  /** Lets time pass until so many PINGs were sent and answered, from both sides. */
+  pings(count: number): void {
     for (let seen = 0; seen < count; ) {
       this.pair.clock.advance(2500);
-      seen += this.#sides().filter(({ side }) => side.outbound.totalBytes > 0).length;
+      seen += this.#sides.filter(({ outbound }) => outbound.totalBytes > 0).length;
       this.pair.settle();
     }
   }
 
-  /** Kills and restarts one side, `count` times, in turn, with streams open in every state. */
-  restart(count: number): void {
+  /** Kills and restarts one side, in turn, with streams open in every state. */
+  restarts(count: number): void {
     for (let done = 0; done < count; done += 1) {
       for (let index = 0; index < WAYS.length; index += 1) this.#open();
       for (let step = 0; step < done % 4; step += 1) this.pair.step(300);
-      const { side, other } = this.#sides()[done % 2] as { side: Side; other: Side };
-      const sessions = [side.loop.session, other.loop.session];
-      side.restart();
+      const before = new Set(this.#sides.map(({ loop }) => loop.session));
+      (this.#sides[done % 2] as Side).restart();
       for (;;) {
         this.pair.settle();
-        if ([side, other].every(({ loop }) => loop.session !== null && !sessions.includes(loop.session))) break;
+        if (this.#sides.every(({ loop }) => loop.session !== null && !before.has(loop.session))) break;
         this.pair.clock.advance(500);
       }
       this.#requireNoneLeft();
-      for (const { sessions: past, endings } of [side, other]) {
-        past.length = 0;
-        endings.length = 0;
-      }
+      for (const { sessions, endings } of this.#sides) for (const past of [sessions, endings]) past.length = 0;
     }
   }
 
   /** Pending timers, and bytes that the windows of streams have taken beyond their first credit. */
   get held(): { readonly timers: number; readonly budgetBytes: number } {
-    const { a, b, clock } = this.pair;
-    return {
-      timers: clock.pending,
-      budgetBytes: a.settings.receiveBudget.usedBytes + b.settings.receiveBudget.usedBytes,
-    };
-  }
-
-  #sides(): { readonly side: Side; readonly other: Side }[] {
-    const { a, b } = this.pair;
-    return [
-      { side: a, other: b },
-      { side: b, other: a },
-    ];
+    const budgetBytes = this.#sides.reduce((sum, { settings }) => sum + settings.receiveBudget.usedBytes, 0);
+    return { timers: this.pair.clock.pending, budgetBytes };
   }
 
   #open(): void {
     this.#opened += 1;
-    const { session } = this.#opened % 2 === 0 ? this.pair.a : this.pair.b;
+    const { session } = this.#sides[this.#opened % 2] as Side;
     const way = WAYS[(this.#opened >> 1) % WAYS.length] ?? 'echo';
-    const end = new End(way, (bytes) => this.#count(bytes));
+    const end = this.#end(way);
     end.stream = session.open(way, '127.0.0.1:50000', end);
     end.stream.send(Buffer.from(MESSAGE), 0, MESSAGE.length, false);
     end.stream.finish();
@@ -93,7 +79,7 @@ export class SessionLoad {
     session.on('stream', (stream) => {
       const way = WAYS.find((name) => name === stream.service);
       if (way === undefined || way === 'unknown') return;
-      const end = new End(way, (bytes) => this.#count(bytes));
+      const end = this.#end(way);
       end.stream = stream;
       stream.attach(end);
       if (way === 'refuse') stream.refuse('denied', 'this service is refused');
@@ -104,30 +90,30 @@ export class SessionLoad {
     });
   }
 
-  #count(ends: number): void {
-    this.#openEnds += ends;
+  #end(way: Way): End {
+    this.#openEnds += 1;
+    return new End(way, () => (this.#openEnds -= 1));
   }
 
   #requireNoneLeft(): void {
-    if (this.#openEnds !== 0) throw new Error(`${this.#openEnds} ends of streams are left`);
-    for (const { side } of this.#sides()) {
-      if (side.session.streams.size !== 0)
-        throw new Error(`${side.session.streams.size} streams are left at ${side.name}`);
-    }
+    const streams = this.#sides.map(({ session }) => session.streams.size);
+    if (this.#openEnds + Math.max(...streams) === 0) return;
+    throw new Error(`${this.#openEnds} ends of streams are left, and ${streams.join(' and ')} streams`);
   }
 }
+
+type Way = (typeof WAYS)[number];
 
 /** One end of a stream: echoes where it is the target, and does what the way of the stream says. */
 class End implements LocalEnd {
   stream: SessionStream | null = null;
-  readonly #way: (typeof WAYS)[number];
-  readonly #count: (ends: number) => void;
+  readonly handleEnd: () => void;
+  readonly #way: Way;
   #held: Buffer | null = null;
 
-  constructor(way: (typeof WAYS)[number], count: (ends: number) => void) {
+  constructor(way: Way, onEnd: () => void) {
     this.#way = way;
-    this.#count = count;
-    count(1);
+    this.handleEnd = onEnd;
   }
 
   handleAccept(): void {
@@ -160,17 +146,13 @@ class End implements LocalEnd {
   handleSent(): void {
     // Each end sends once.
   }
-
-  handleEnd(): void {
-    this.#count(-1);
-  }
 }
 
 /**
  * The number of each operation, and the growth in bytes of each that counts as a leak: fewer operations measure less
  * exactly.
  */
-export interface SessionScale {
+interface SessionScale {
   readonly opens: number;
   readonly pings: number;
   readonly restarts: number;
@@ -178,26 +160,19 @@ export interface SessionScale {
   readonly restartLimitBytes: number;
 }
 
-const KINDS = {
-  opens: (load: SessionLoad) => (count: number) => load.open(count),
-  pings: (load: SessionLoad) => (count: number) => load.ping(count),
-  restarts: (load: SessionLoad) => (count: number) => load.restart(count),
-} as const;
+/** The number after which all permanent timers exist: an even number, because the sides take turns. */
+const WARM_UP = 10;
 
 export function testSessions(scale: SessionScale): void {
   for (const name of ['opens', 'pings', 'restarts'] as const) {
     const operations = scale[name];
     test.serial(`${operations.toLocaleString('en')} ${name} in memory leave nothing behind`, async (t) => {
       const load = new SessionLoad();
-      const run = KINDS[name](load);
-      run(WARM_UP);
+      load[name](WARM_UP);
       const before = load.held;
       const limitBytes = name === 'restarts' ? scale.restartLimitBytes : scale.limitBytes;
-      await assertFlat(t, { name, operations, run, limitBytes });
+      await assertFlat(t, { name, operations, run: (count) => load[name](count), limitBytes });
       t.deepEqual(load.held, before);
     });
   }
 }
-
-/** The number after which all permanent timers exist: an even number, because the sides take turns. */
-const WARM_UP = 10;

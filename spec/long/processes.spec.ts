@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { temporaryFolder } from '../helpers/files.js';
 import { openDescriptors, residentBytes } from '../helpers/measures.js';
-import { type ProcessPair, processPair } from '../helpers/process-pair.js';
+import { type PairSetup, type ProcessPair, processPair } from '../helpers/process-pair.js';
 import { CuttingRelay } from '../helpers/relays.js';
 import { eventually, within } from '../helpers/time.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
@@ -25,6 +25,8 @@ const RESTART_LIMIT_BYTES = 16 * 2 ** 20;
 /** How much higher the resident memory may be with all streams of the last wave than with those of the one before. */
 const WAVE_LIMIT_BYTES = 48 * 2 ** 20;
 
+const SIDES = ['host', 'guest'] as const;
+
 test.serial(
   `${RESTARTS} sessions, each cut off with streams open, leave no memory and no descriptors behind`,
   async (t) => {
@@ -32,11 +34,8 @@ test.serial(
     const [hostPath, guestPath] = [join(folder, 'host.sock'), join(folder, 'guest.sock')];
     const relay = new CuttingRelay();
     await relay.start(t, guestPath, hostPath);
-    const target = await startTarget(t);
-    const pair = await processPair(t, { hostPath, guestPath, host: ['-o', 'echo:0'], guest: ['-i', `echo:${target}`] });
-    const port = await pair.host.listeningPort('echo');
-    const samples: Record<'host' | 'guest', number[]> = { host: [], guest: [] };
-    const before = descriptors(pair);
+    const { pair, port, descriptors } = await startEcho(t, { hostPath, guestPath });
+    const samples = { host: [] as number[], guest: [] as number[] };
     for (let done = 1; done <= RESTARTS; done += 1) {
       const open = await Promise.all([openEcho(port), openEcho(port)]);
       const closed = open.map((socket) => new Promise((resolve) => socket.once('close', resolve)));
@@ -52,40 +51,31 @@ test.serial(
     }
     for (const name of SIDES) {
       const quarter = samples[name].length / 4;
-      const lowest = [1, 3].map((index) => Math.min(...samples[name].slice(index * quarter, (index + 1) * quarter)));
-      const grownBytes = (lowest[1] ?? 0) - (lowest[0] ?? 0);
-      t.log(`${name}: lowest in the second quarter and in the last: ${lowest.map(megabytes).join(', ')}`);
-      t.true(grownBytes < RESTART_LIMIT_BYTES, `${name} has grown by ${megabytes(grownBytes)}`);
+      const lowestIn = (index: number) => Math.min(...samples[name].slice(index * quarter, (index + 1) * quarter));
+      const [second, last] = [lowestIn(1), lowestIn(3)];
+      t.log(`${name}: lowest in the second quarter and in the last: ${megabytes(second)}, ${megabytes(last)}`);
+      t.true(last - second < RESTART_LIMIT_BYTES, `${name} has grown by ${megabytes(last - second)}`);
     }
-    await assertDescriptors(t, pair, before);
+    await descriptors.areBack();
   },
 );
 
 test.serial(`${STREAMS} forwarded streams at once, opened and closed three times, leave nothing behind`, async (t) => {
-  const target = await startTarget(t);
-  const hostPath = join(temporaryFolder(t), 'channel.sock');
-  const pair = await processPair(t, {
-    hostPath: `${hostPath},streams=20000`,
-    guestPath: `${hostPath},streams=20000`,
-    host: ['-o', 'echo:0'],
-    guest: ['-i', `echo:${target}`],
-  });
-  const port = await pair.host.listeningPort('echo');
-  const before = descriptors(pair);
+  const hostPath = `${join(temporaryFolder(t), 'channel.sock')},streams=20000`;
+  const { pair, port, descriptors } = await startEcho(t, { hostPath });
   const peaks: Record<'host' | 'guest', number>[] = [];
   t.log(`idle: ${describe(pair)}`);
   for (let wave = 1; wave <= 3; wave += 1) {
     const sockets: net.Socket[] = [];
-    while (sockets.length < STREAMS) {
+    while (sockets.length < STREAMS)
       sockets.push(...(await Promise.all(Array.from({ length: OPENED_AT_ONCE }, () => openEcho(port)))));
-    }
     t.log(`${sockets.length} streams: ${describe(pair)}`);
     peaks.push({ host: residentBytes(pair.host.pid), guest: residentBytes(pair.guest.pid) });
-    for (const name of SIDES) t.true(openDescriptors(pair[name].pid) >= before[name] + STREAMS, name);
+    for (const name of SIDES) t.true(openDescriptors(pair[name].pid) >= descriptors.before[name] + STREAMS, name);
     const closed = sockets.map((socket) => once(socket, 'close'));
     for (const socket of sockets) socket.end();
     await within(120_000, 'the end of the streams', Promise.all(closed));
-    await assertDescriptors(t, pair, before);
+    await descriptors.areBack();
     t.log(`closed again: ${describe(pair)}`);
   }
   for (const name of SIDES) {
@@ -95,12 +85,22 @@ test.serial(`${STREAMS} forwarded streams at once, opened and closed three times
   }
 });
 
-const SIDES = ['host', 'guest'] as const;
-
-/** Starts a server in a process of its own, so that its descriptors do not count in this one; returns its port. */
-async function startTarget(t: ExecutionContext): Promise<string> {
+/**
+ * A pair with a forward to an echo, in a process of its own: its descriptors do not count in this one. What descriptors the pair
+ * has before, and whether it has no more now.
+ */
+async function startEcho(t: ExecutionContext, paths: PairSetup) {
   const target = spawnVproxy(t, [], { script: 'dist/bench/load/target.js' });
-  return eventually(() => /^(\d+)\n/.exec(target.stdout)?.[1]);
+  const echo = await eventually(() => /^(\d+)\n/.exec(target.stdout)?.[1]);
+  const pair = await processPair(t, { ...paths, host: ['-o', 'echo:0'], guest: ['-i', `echo:${echo}`] });
+  const port = await pair.host.listeningPort('echo');
+  const before = { host: openDescriptors(pair.host.pid), guest: openDescriptors(pair.guest.pid) };
+  const areBack = async () => {
+    const isBack = () => SIDES.every((name) => openDescriptors(pair[name].pid) < before[name] + SPARE_DESCRIPTORS);
+    await eventually(isBack, { what: 'the descriptors', timeoutMs: 30_000 }).catch(() => undefined);
+    t.true(isBack(), `before: ${JSON.stringify(before)}, now: ${describe(pair)}`);
+  };
+  return { pair, port, descriptors: { before, areBack } };
 }
 
 /** A connection to the target that has echoed a byte. */
@@ -114,20 +114,6 @@ async function openEcho(port: number): Promise<net.Socket> {
   closed.catch(() => undefined);
   socket.on('error', () => undefined).resume();
   return socket;
-}
-
-function descriptors({ host, guest }: ProcessPair): Record<'host' | 'guest', number> {
-  return { host: openDescriptors(host.pid), guest: openDescriptors(guest.pid) };
-}
-
-async function assertDescriptors(
-  t: ExecutionContext,
-  pair: ProcessPair,
-  before: Record<'host' | 'guest', number>,
-): Promise<void> {
-  const areBack = () => SIDES.every((name) => openDescriptors(pair[name].pid) < before[name] + SPARE_DESCRIPTORS);
-  await eventually(areBack, { what: 'the descriptors', timeoutMs: 30_000 }).catch(() => undefined);
-  t.true(areBack(), `before: ${JSON.stringify(before)}, now: ${describe(pair)}`);
 }
 
 /** The connection that tested for a session may still be open. */

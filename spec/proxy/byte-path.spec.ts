@@ -1,13 +1,16 @@
 /** The files on the path of a byte in docs/architecture.md are those whose functions run for each message. */
-import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import inspector from 'node:inspector/promises';
+import type net from 'node:net';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Worker } from 'node:worker_threads';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { temporaryFolder } from '../helpers/files.js';
 import { localServer, localSocket, startProxy } from '../helpers/proxies.js';
+import { PROXY_PROGRAM } from '../helpers/proxy-program.js';
+import { eventually } from '../helpers/time.js';
+import { spawnVproxy } from '../helpers/vproxy-process.js';
 
 const MESSAGES = 200;
 const MESSAGE_BYTES = 1000;
@@ -42,45 +45,52 @@ async function filesCalled(count: number, work: () => Promise<void>): Promise<st
   }
 }
 
-test('a byte goes through the files that the document lists, and through no other', async (t) => {
-  const channel = path.join(temporaryFolder(t), 'channel.sock');
+/** A server that tells of each message that has come whole: the next one. */
+async function receiver(t: ExecutionContext, address?: net.ListenOptions) {
   let receivedBytes = 0;
   let onMessage = (): void => undefined;
-  const { port } = await localServer(t, (socket) =>
-    socket.on('data', (bytes) => {
-      receivedBytes += bytes.length;
-      if (receivedBytes % MESSAGE_BYTES === 0) onMessage();
-    }),
+  const { port } = await localServer(
+    t,
+    (socket) =>
+      socket.on('data', ({ length }) => {
+        receivedBytes += length;
+        if (receivedBytes % MESSAGE_BYTES === 0) onMessage();
+      }),
+    address,
   );
-  const proxy = await startProxy(t, `unix-listen:${channel}`, { outgoing: ['there:0'], incoming: [`here:${port}`] });
+  return { port, next: () => new Promise<void>((resolve) => (onMessage = resolve)) };
+}
 
-  const peer = new Worker(new URL('./byte-path-peer.js', import.meta.url), {
-    workerData: { address: `unix-connect:${channel}`, messageBytes: MESSAGE_BYTES },
-  });
-  t.teardown(async () => {
-    peer.postMessage('stop');
-    await once(peer, 'exit');
-  });
-  await once(peer, 'message');
-  const client = localSocket(t, proxy.port('there'));
-  await once(client, 'connect');
-
+test('a byte goes through the files that the document lists, and through no other', async (t) => {
+  const folder = temporaryFolder(t);
+  const at = (name: string) => path.join(folder, name);
+  const [here, there] = [await receiver(t), await receiver(t, { path: at('there') })];
+  const forwards = { outgoing: ['there:0'], incoming: [`here:${here.port}`] };
+  const proxy = await startProxy(t, `unix-listen:${at('channel')}`, forwards);
+  // The peer is another process: what is called there does not count.
+  const peer = {
+    channel: `unix-connect:${at('channel')}`,
+    incoming: [`there:${at('there')}`],
+    outgoing: [`here:${at('in')}`],
+  };
+  spawnVproxy(t, [JSON.stringify({ proxies: [peer] })], { script: PROXY_PROGRAM });
+  await proxy.event('session-established');
   const message = Buffer.alloc(MESSAGE_BYTES, 'a');
-  const send = async (): Promise<void> => {
-    const received = once(peer, 'message');
-    client.write(message);
-    await received;
-  };
-  const receive = async (): Promise<void> => {
-    const received = new Promise<void>((resolve) => (onMessage = resolve));
-    peer.postMessage('send');
-    await received;
-  };
-  const often = (once: () => Promise<void>) => async (): Promise<void> => {
-    for (let left = MESSAGES; left > 0; left -= 1) await once();
-  };
-  await send();
-  await receive();
-  t.deepEqual(await filesCalled(MESSAGES, often(send)), await listedFiles('Out'));
-  t.deepEqual(await filesCalled(MESSAGES, often(receive)), await listedFiles('In'));
+  for (const [place, { next }, heading] of [
+    [proxy.port('there'), there, 'Out'],
+    [at('in'), here, 'In'],
+  ] as const) {
+    await eventually(() => typeof place === 'number' || existsSync(place));
+    const client = localSocket(t, place);
+    const pass = async (): Promise<void> => {
+      const received = next();
+      client.write(message);
+      await received;
+    };
+    await pass();
+    const often = async (): Promise<void> => {
+      for (let left = MESSAGES; left > 0; left -= 1) await pass();
+    };
+    t.deepEqual(await filesCalled(MESSAGES, often), await listedFiles(heading));
+  }
 });

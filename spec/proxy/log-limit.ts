@@ -161,27 +161,23 @@ test('what was left out is told after a second, then ever less often while it go
   t.is(told().length, before + 1, 'behind a pause it is told as soon as at first');
 });
 
-test('every event is limited, whatever its name', (t) => {
+test('every event is limited, whatever its name, and the first of any is told, however long its texts are', (t) => {
   const { log, shown } = limited();
-  const text = 'x'.repeat(8000);
   for (const event of LOG_EVENT_NAMES) {
-    for (let turn = 0; turn < 650; turn += 1) log(event, 'debug', { text });
+    for (let turn = 0; turn < 650; turn += 1) log(event, 'debug', { text: 'x'.repeat(8000) });
     t.true(shown(event) < 600, `${event}: ${shown(event)}`);
   }
-});
-
-for (const [name, partOf] of parts) {
-  test(`${name}: the first of any event is told, however long its texts are`, (t) => {
-    const text = '\u202e'.repeat(5000);
+  const text = '\u202e'.repeat(5000);
+  for (const [name, partOf] of parts) {
     for (const event of LOG_EVENT_NAMES) {
       for (const level of ['info', 'warn', 'debug'] as const) {
         const { limit, shown } = limited(partOf);
         limit.log(boundLogEvent({ level, event, message: text, fields: { text, list: [text, text] } }));
-        t.is(shown(event), 1, `${level} ${event}`);
+        t.is(shown(event), 1, `${name}: ${level} ${event}`);
       }
     }
-  });
-}
+  }
+});
 
 test('what comes rarely is all there, hundreds a second of lines of streams, too, and nothing is scheduled', (t) => {
   const { clock, log, shown } = limited();
@@ -202,45 +198,29 @@ test('an ordinary event is as it was', (t) => {
   t.deepEqual(boundEvent(ordinary, 4096), ordinary);
 });
 
-const eventBytes = (bounded: LogEvent): number => Buffer.byteLength(formatJsonLine(bounded));
-
-/** Texts whose characters take different sizes in JSON. */
-const TEXTS = { letters: 'x', quotes: '"', controls: '\u0000', overrides: '\u202e', pairs: '𝄞', halves: '\ud800' };
-
-for (const [what, character] of Object.entries(TEXTS)) {
-  test(`${what} without end are cut, wherever they are`, (t) => {
+test('texts without end are cut, wherever they are, and whatever their characters take in JSON', (t) => {
+  for (const character of ['x', '"', '\u0000', '\u202e', '𝄞', '\ud800']) {
     const text = character.repeat(20_000);
     const many = Array<string>(5000).fill(character);
     for (const fields of [{ text }, { one: text, other: text }, { many }, { many: [text, text] }, { text, many }]) {
-      const bounded = boundEvent(eventOf(text, fields), 4096);
-      t.true(eventBytes(bounded) <= 4864, `${eventBytes(bounded)}`);
-      t.true(eventBytes(bounded) >= 3000, `${eventBytes(bounded)}`);
+      const bytes = Buffer.byteLength(formatJsonLine(boundEvent(eventOf(text, fields), 4096)));
+      t.true(bytes <= 4864 && bytes >= 3000, `${bytes} of ${JSON.stringify(character)}`);
     }
-  });
-}
-
-test('of a message the beginning and the end are kept', (t) => {
-  const { message } = boundEvent(
-    eventOf(`stream 7: ${'\\u{202e}'.repeat(1000)} (denied); 5 bytes sent, 0 received`),
-    1024,
-  );
-  t.regex(message, /^stream 7: [^…]{150,}…[^…]+ \(denied\); 5 bytes sent, 0 received$/);
+  }
 });
 
-test('what is missing of a list is said', (t) => {
-  const { fields } = boundEvent(eventOf('a list', { list: Array.from({ length: 5000 }, () => 'four') }), 4096);
-  const list = fields['list'] as readonly string[];
+test('of a message the beginning and the end are kept, of a list its number, and short texts before long ones', (t) => {
+  const long = `stream 7: ${'\\u{202e}'.repeat(1000)} (denied); 5 bytes sent, 0 received`;
+  const { message } = boundEvent(eventOf(long), 1024);
+  t.regex(message, /^stream 7: [^…]{150,}…[^…]+ \(denied\); 5 bytes sent, 0 received$/);
+  const listOf = (length: number, text: string) =>
+    boundEvent(eventOf('a list', { list: Array<string>(length).fill(text) }), 4096).fields['list'] as readonly string[];
+  const list = listOf(5000, 'four');
   t.is(list.at(-1), `… ${5000 - (list.length - 1)} more`);
   t.true(list.length > 500);
-  const { fields: empty } = boundEvent(eventOf('a list', { list: Array<string>(100_000).fill('') }), 4096);
-  t.true((empty['list'] as readonly string[]).length <= 1367, 'empty texts take their place, too');
-});
-
-test('a long text is cut before a short one is, wherever they are', (t) => {
-  const { fields } = boundEvent(
-    eventOf('x', { argv: ['a'.repeat(9000)], command: 'b'.repeat(9000), code: 'denied' }),
-    1024,
-  );
+  t.true(listOf(100_000, '').length <= 1367, 'empty texts take their place, too');
+  const facts = { argv: ['a'.repeat(9000)], command: 'b'.repeat(9000), code: 'denied' };
+  const { fields } = boundEvent(eventOf('x', facts), 1024);
   t.is(fields['code'], 'denied');
   t.deepEqual(Object.keys(fields), ['argv', 'command', 'code']);
   t.regex((fields['argv'] as readonly string[]).join(), /^a+…$/);
