@@ -45,10 +45,10 @@ test('a user or a group that is not known is a bad argument, before anything lis
     ['user=no-such-user', /there is no user "no-such-user" in \/etc\/passwd/],
     ['group=no-such-group', /there is no group "no-such-group" in \/etc\/group/],
   ] as const) {
-    t.throws(() => new TestProxy(t, `unix-listen:${path}`, { outgoing: [`a:${path},${option}`] }), {
-      code: 'bad-argument',
-      message,
-    });
+    for (const kind of ['unix', 'unixgram']) {
+      const outgoing = [`a:${kind}:${path},${option}`];
+      t.throws(() => new TestProxy(t, `unix-listen:${path}`, { outgoing }), { code: 'bad-argument', message });
+    }
   }
 });
 

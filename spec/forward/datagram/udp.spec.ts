@@ -11,48 +11,30 @@ import type { BoundDatagramsEvents } from '../../../lib/system/datagrams/datagra
 import { UdpSocket } from '../../../lib/system/datagrams/udp.js';
 import { LoopTurns } from '../../../lib/util/concurrency.js';
 import { temporaryFolder } from '../../helpers/files.js';
+import { forwarded } from '../../helpers/forwarded.js';
 import { freePort } from '../../helpers/ports.js';
 import {
   connectedProxies,
   echo,
-  failureOf,
   localServer,
-  localSocket,
   type ProxySetup,
-  TestProxy,
+  portOf,
+  startProxy,
+  type TestProxy,
 } from '../../helpers/proxies.js';
 import { CuttingRelay } from '../../helpers/relays.js';
 import { eventually, ManualClock } from '../../helpers/time.js';
 import { UdpProgram } from '../../helpers/udp.js';
 
-interface Scene {
-  readonly a: TestProxy;
-  readonly b: TestProxy;
-  /** Where `a` gets datagrams. */
-  readonly port: number;
-}
-
-/** Two proxies: datagrams to `a` go to a target of `b`. */
-async function setUp(t: ExecutionContext, target: number, a: ProxySetup = {}, b: ProxySetup = {}): Promise<Scene> {
-  const path = join(temporaryFolder(t), 'channel.sock');
-  const both = await connectedProxies(
-    t,
-    path,
-    { outgoing: ['dns:udp:0'], ...a },
-    { incoming: [`dns:udp:${target}`], ...b },
-  );
-  return { ...both, port: both.a.port('dns') };
-}
+/** Two proxies: datagrams to `port` of `a` go to a target of `b`. */
+const setUp = (t: ExecutionContext, target: number, a: ProxySetup = {}, b: ProxySetup = {}) =>
+  forwarded(t, `dns:udp:${target}`, { a: { outgoing: ['dns:udp:0'], ...a }, b });
 
 const forwardOf = ({ proxy }: TestProxy): ForwardStatus => {
   const [found] = proxy.listForwards();
   if (found === undefined) throw new Error('there is no forward');
   return found;
 };
-
-/** A line of the log, of the events that have come. */
-const messagesOf = ({ events }: TestProxy, name: string): string[] =>
-  events.filter(({ event }) => event === name).map(({ message }) => message);
 
 test('messages of 0 to 65,507 bytes keep their bounds, there and back, and are counted on both sides', async (t) => {
   const { a, b, port } = await setUp(t, (await UdpProgram.openEcho(t)).port);
@@ -109,20 +91,13 @@ test('over IPv6, too, and by a name', async (t) => {
   // Which of its addresses it is, is the machine's choice.
   const { address } = await lookup('localhost');
   const target = await UdpProgram.openEcho(t, 0, address);
-  const path = join(temporaryFolder(t), 'channel.sock');
-  const { a } = await connectedProxies(
-    t,
-    path,
-    { outgoing: ['dns:udp:[::ffff:127.0.0.1]:0'] },
-    { incoming: [`dns:udp:localhost:${target.port}`] },
-  );
+  const outgoing = ['dns:udp:[::ffff:127.0.0.1]:0'];
+  const { a, port } = await forwarded(t, `dns:udp:localhost:${target.port}`, { a: { outgoing } });
   t.regex(forwardOf(a).endpoint, /^udp:\[::ffff:127\.0\.0\.1\]:\d+$/);
   const client = await UdpProgram.open(t);
-  client.send('hello', a.port('dns'));
-  t.deepEqual(
-    (await client.came(1)).map(({ bytes }) => bytes.toString()),
-    ['hello'],
-  );
+  client.send('hello', port);
+  await client.came(1);
+  t.deepEqual(client.texts, ['hello']);
 });
 
 test('each source address has a flow of its own, and answers go to nobody else', async (t) => {
@@ -184,15 +159,10 @@ test('a flow ends after 60 s of silence, and the next message begins another one
 });
 
 test('there are no more flows than half of the streams that the peer takes, and the idlest goes', async (t) => {
-  const path = join(temporaryFolder(t), 'channel.sock');
+  const path = `${join(temporaryFolder(t), 'channel.sock')},streams=8`;
   const target = await UdpProgram.openEcho(t);
-  const a = new TestProxy(t, `unix-listen:${path}`, { outgoing: ['dns:udp:0', 'also:udp:0'] });
-  const b = new TestProxy(t, `unix-connect:${path},streams=8`, {
-    incoming: [`dns:udp:${target.port}`, `also:udp:${target.port}`],
-  });
-  await a.start();
-  await b.start();
-  await a.event('session-established');
+  const incoming = [`dns:udp:${target.port}`, `also:udp:${target.port}`];
+  const { a } = await connectedProxies(t, path, { outgoing: ['dns:udp:0', 'also:udp:0'] }, { incoming });
   const clients = await Promise.all(Array.from({ length: 5 }, () => UdpProgram.open(t)));
   const ask = async (index: number, count: number): Promise<void> => {
     const client = clients[index] as UdpProgram;
@@ -224,7 +194,7 @@ test('where nobody listens at the target the flow goes on, and what is lost is c
   );
   client.send('lost as well', port);
   await eventually(() => forwardOf(b).datagrams?.receiveDropped === 2, { what: 'two that are counted' });
-  t.is(messagesOf(b, 'target-failed').length, 1);
+  t.is(b.count('target-failed'), 1);
   clock.advance(10_000);
   t.regex((await b.event('datagrams-dropped')).message, /^2 datagrams from the peer were dropped at udp:/);
   t.is(forwardOf(a).streams, 1);
@@ -238,8 +208,7 @@ test('where nobody listens at the target the flow goes on, and what is lost is c
 test('messages without a session, or for a service that is not offered, are dropped, counted and said', async (t) => {
   const path = join(temporaryFolder(t), 'channel.sock');
   const clock = new ManualClock();
-  const a = new TestProxy(t, `unix-listen:${path}`, { outgoing: ['dns:udp:0'], clock });
-  await a.start();
+  const a = await startProxy(t, `unix-listen:${path}`, { outgoing: ['dns:udp:0'], clock });
   const client = await UdpProgram.open(t);
   const dropped = (count: number) =>
     eventually(() => forwardOf(a).datagrams?.sendDropped === count, { what: `${count} dropped` });
@@ -248,8 +217,7 @@ test('messages without a session, or for a service that is not offered, are drop
   clock.advance(10_000);
   t.regex((await a.event('datagrams-dropped')).message, /^1 datagrams for the peer were dropped at udp:.* \(dns\)$/);
 
-  const b = new TestProxy(t, `unix-connect:${path}`, { incoming: ['other:9'] });
-  await b.start();
+  const b = await startProxy(t, `unix-connect:${path}`, { incoming: ['other:9'] });
   await a.event('session-established');
   client.send('refused', a.port('dns'));
   const refused = await a.event('stream-refused');
@@ -259,37 +227,13 @@ test('messages without a session, or for a service that is not offered, are drop
   );
   client.send('not asked again for a second', a.port('dns'));
   await eventually(() => (forwardOf(a).datagrams?.sendDropped ?? 0) >= 2, { what: 'the second one dropped' });
-  t.is(messagesOf(a, 'stream-refused').length, 1);
+  t.is(a.count('stream-refused'), 1);
   const target = await UdpProgram.openEcho(t);
-  await b.proxy.addForward({
-    direction: 'incoming',
-    service: 'dns',
-    endpoint: { kind: 'udp', host: '127.0.0.1', port: target.port },
-  });
+  await b.proxy.addForward(parseForwardSpec('incoming', `dns:udp:${target.port}`));
   clock.advance(1000);
   client.send('arrives', a.port('dns'));
   await client.came(1);
   t.deepEqual(client.texts, ['arrives']);
-});
-
-test('a service takes what its target takes: the other kind is refused with one line', async (t) => {
-  const path = join(temporaryFolder(t), 'channel.sock');
-  const server = await localServer(t, echo);
-  const { a } = await connectedProxies(
-    t,
-    path,
-    { outgoing: ['ssh:udp:0', 'dns:0'] },
-    { incoming: [`ssh:${server.port}`, 'dns:udp:9'] },
-  );
-  const client = await UdpProgram.open(t);
-  client.send('x', a.port('ssh'));
-  t.regex(
-    (await a.event('stream-refused')).message,
-    /service ssh takes streams, not datagrams; the peer offers: dns, ssh \(unknown-service\)/,
-  );
-  const since = a.events.length;
-  t.is((await failureOf(localSocket(t, { host: '127.0.0.1', port: a.port('dns') }))).code, 'ECONNRESET');
-  t.regex((await a.event('stream-refused', since)).message, /service dns takes datagrams, not streams/);
 });
 
 test('one service has streams and datagrams, each by a forward of its own', async (t) => {
@@ -329,12 +273,10 @@ test('a flow goes on with the session on another channel', async (t) => {
   const folder = temporaryFolder(t);
   const [near, far] = [join(folder, 'near.sock'), join(folder, 'far.sock')];
   const target = await UdpProgram.openEcho(t);
-  const a = new TestProxy(t, `unix-listen:${far},resume=60s`, { outgoing: ['dns:udp:0'] });
+  const a = await startProxy(t, `unix-listen:${far},resume=60s`, { outgoing: ['dns:udp:0'] });
   const relay = new CuttingRelay();
   await relay.start(t, near, far);
-  const b = new TestProxy(t, `unix-connect:${near},resume=60s`, { incoming: [`dns:udp:${target.port}`] });
-  await a.start();
-  await b.start();
+  await startProxy(t, `unix-connect:${near},resume=60s`, { incoming: [`dns:udp:${target.port}`] });
   await a.event('session-established');
   const client = await UdpProgram.open(t);
   client.send('before', a.port('dns'));
@@ -349,46 +291,21 @@ test('a flow goes on with the session on another channel', async (t) => {
 });
 
 test('an address that is taken is named with who has it, and a port of TCP is another one than that of UDP', async (t) => {
-  const path = join(temporaryFolder(t), 'channel.sock');
-  const taker = await UdpProgram.open(t);
-  const a = new TestProxy(t, `unix-listen:${path}`, { outgoing: [] });
-  await a.start();
-  const add = (text: string) => {
-    const [, host = '', port = ''] = /^(.*):(\d+)$/.exec(text) ?? [];
-    return { direction: 'outgoing', service: 'x', endpoint: { kind: 'udp', host, port: Number(port) } } as const;
-  };
-  await t.throwsAsync(a.proxy.addForward(add(`127.0.0.1:${taker.port}`)), {
-    code: 'address-in-use',
-    message: `cannot listen on 127.0.0.1:${taker.port}: it is taken by this process`,
-  });
-  const first = await a.proxy.addForward(add('127.0.0.1:0'));
-  const picked = Number(/\d+$/.exec(first.endpoint)?.[0]);
-  await t.throwsAsync(a.proxy.addForward(add(`127.0.0.1:${picked}`)), {
-    code: 'address-in-use',
-    message: /it is taken by forward f\d+, -o x:udp:127\.0\.0\.1:0$/,
-  });
+  const a = await startProxy(t, `unix-listen:${join(temporaryFolder(t), 'channel.sock')}`);
+  const add = (place: string) => a.proxy.addForward(parseForwardSpec('outgoing', `x:${place}`));
+  const isTaken = (place: string, message: RegExp) => t.throwsAsync(add(place), { code: 'address-in-use', message });
+  const taken = `127.0.0.1:${(await UdpProgram.open(t)).port}`;
+  await isTaken(`udp:${taken}`, new RegExp(`^cannot listen on ${taken}: it is taken by this process$`));
+  const { endpoint } = await add('udp:127.0.0.1:0');
+  await isTaken(endpoint, /it is taken by forward f\d+, -o x:udp:127\.0\.0\.1:0$/);
   // One that the system gives to nobody: of those that it picks, somebody else may have the number for TCP.
   const port = await freePort();
-  await a.proxy.addForward(add(`127.0.0.1:${port}`));
+  await add(`udp:127.0.0.1:${port}`);
   await localServer(t, () => undefined, { host: '127.0.0.1', port });
-  await t.throwsAsync(
-    a.proxy.addForward({ direction: 'outgoing', service: 'x', endpoint: { kind: 'tcp', host: '127.0.0.1', port } }),
-    { code: 'address-in-use', message: /it is taken by this process/ },
-  );
+  await isTaken(`127.0.0.1:${port}`, /it is taken by this process/);
 });
 
-test('a forward that is removed gives its port back, and ends its flows', async (t) => {
-  const { a, b, port } = await setUp(t, (await UdpProgram.openEcho(t)).port);
-  const client = await UdpProgram.open(t);
-  client.send('x', port);
-  await client.came(1);
-  await a.proxy.removeForward(forwardOf(a).id, { isDraining: true });
-  await eventually(() => forwardOf(b).streams === 0, { what: 'the end of the flow at the target' });
-  const next = await UdpProgram.open(t, port);
-  t.is(next.port, port);
-});
-
-test('when the target’s forward is removed the flow ends, and messages are dropped', async (t) => {
+test('a forward that is removed gives its port back, and its flows end; without that of the target messages are dropped', async (t) => {
   const { a, b, port } = await setUp(t, (await UdpProgram.openEcho(t)).port);
   const client = await UdpProgram.open(t);
   client.send('x', port);
@@ -397,7 +314,16 @@ test('when the target’s forward is removed the flow ends, and messages are dro
   await eventually(() => forwardOf(a).streams === 0, { what: 'the end of the flow' });
   client.send('y', port);
   t.regex((await a.event('stream-refused')).message, /service dns is not offered/);
-  await eventually(() => (forwardOf(a).datagrams?.sendDropped ?? 0) + (forwardOf(a).datagrams?.sent ?? 0) === 2, {
-    what: 'the count of both',
-  });
+  const counted = () => (forwardOf(a).datagrams?.sendDropped ?? 0) + (forwardOf(a).datagrams?.sent ?? 0);
+  await eventually(() => counted() === 2, { what: 'the count of both' });
+
+  const target = await UdpProgram.openEcho(t);
+  await b.proxy.addForward(parseForwardSpec('incoming', `also:udp:${target.port}`));
+  const { id, endpoint } = await a.proxy.addForward(parseForwardSpec('outgoing', 'also:udp:0'));
+  client.send('z', portOf(endpoint));
+  await client.came(2);
+  await a.proxy.removeForward(id, { isDraining: true });
+  await eventually(() => forwardOf(b).streams === 0, { what: 'the end of the flow at the target' });
+  const next = await UdpProgram.open(t, portOf(endpoint));
+  t.is(next.port, portOf(endpoint));
 });

@@ -9,7 +9,8 @@ import { MAX_DATAGRAM_BYTES } from '../../../lib/codec/datagram-messages.js';
 import { parseForwardSpec } from '../../../lib/forward/spec.js';
 import type { ForwardStatus } from '../../../lib/status/types.js';
 import { temporaryFolder } from '../../helpers/files.js';
-import { connectedProxies, type ProxySetup, TestProxy } from '../../helpers/proxies.js';
+import { forwarded } from '../../helpers/forwarded.js';
+import { connectedProxies, type ProxySetup, startProxy, type TestProxy } from '../../helpers/proxies.js';
 import { serialTestWith, testWith } from '../../helpers/test-with.js';
 import { eventually, ManualClock } from '../../helpers/time.js';
 import { UdpProgram } from '../../helpers/udp.js';
@@ -17,26 +18,12 @@ import { UnixgramProgram } from '../../helpers/unixgram.js';
 
 const run = promisify(execFile);
 
-interface Scene {
-  readonly a: TestProxy;
-  readonly b: TestProxy;
-  readonly folder: string;
-  /** Where `a` gets datagrams, and where `b` sends them to. */
-  readonly log: string;
-  readonly target: string;
-}
-
-/** Two proxies: datagrams to a path of `a` go to one of `b`. */
-async function setUp(t: ExecutionContext, a: ProxySetup = {}, b: ProxySetup = {}): Promise<Scene> {
+/** Two proxies: datagrams to the path `log` of `a` go to `target` of `b`. */
+async function setUp(t: ExecutionContext, b: ProxySetup = {}) {
   const folder = temporaryFolder(t);
   const [log, target] = [join(folder, 'log'), join(folder, 'target')];
-  const both = await connectedProxies(
-    t,
-    join(folder, 'channel.sock'),
-    { outgoing: [`syslog:unixgram:${log}`], ...a },
-    { incoming: [`syslog:unixgram:${target}`], ...b },
-  );
-  return { ...both, folder, log, target };
+  const a = { outgoing: [`syslog:unixgram:${log}`] };
+  return { ...(await forwarded(t, `syslog:unixgram:${target}`, { a, b })), folder, log, target };
 }
 
 const forwardOf = ({ proxy }: TestProxy): ForwardStatus => {
@@ -185,7 +172,7 @@ testWith('python')(
   'where nobody receives the flow goes on, what is lost is counted and said, and a receiver that comes later gets the next',
   async (t) => {
     const clock = new ManualClock();
-    const { a, b, log, target } = await setUp(t, {}, { clock });
+    const { a, b, log, target } = await setUp(t, { clock });
     const client = await UnixgramProgram.open(t);
     await client.send('lost', log);
     t.regex(
@@ -277,15 +264,14 @@ testWith('python')(
 
 test('the file of the socket has the mode that was asked for, and goes with the forward', async (t) => {
   const folder = temporaryFolder(t);
-  const a = new TestProxy(t, `unix-listen:${join(folder, 'channel')}`, {
-    outgoing: [`x:unixgram:${join(folder, 'x')},mode=0666`, `y:unixgram:${join(folder, 'y,,y')}`],
-  });
-  await a.start();
+  const endpoints = [`unixgram:${join(folder, 'x')},mode=0666`, `unixgram:${join(folder, 'y,,y')}`];
+  const outgoing = endpoints.map((endpoint, index) => `s${index}:${endpoint}`);
+  const a = await startProxy(t, `unix-listen:${join(folder, 'channel')}`, { outgoing });
   t.is(lstatSync(join(folder, 'x')).mode & 0o777, 0o666);
   t.is(lstatSync(join(folder, 'y,y')).mode & 0o777, 0o600);
   t.deepEqual(
     a.proxy.listForwards().map(({ endpoint }) => endpoint),
-    [`unixgram:${join(folder, 'x')},mode=0666`, `unixgram:${join(folder, 'y,,y')}`],
+    endpoints,
   );
   const [x] = a.proxy.listForwards();
   await a.proxy.removeForward(x?.id ?? '', { isDraining: false });
@@ -297,53 +283,35 @@ test('the file of the socket has the mode that was asked for, and goes with the 
   t.true(existsSync(join(folder, 'y,y')));
 });
 
-test('a user that is not known is a bad argument, before anything listens', (t) => {
-  const path = join(temporaryFolder(t), 'x');
-  t.throws(() => new TestProxy(t, `unix-listen:${path}`, { outgoing: [`a:unixgram:${path},user=no-such-user`] }), {
-    code: 'bad-argument',
-    message: /there is no user "no-such-user"/,
-  });
-});
-
 testWith('python')(
   'a stale file of a socket is replaced, one that has somebody is not, nor is another file',
   async (t) => {
     const folder = temporaryFolder(t);
     const path = join(folder, 'log');
-    const a = new TestProxy(t, `unix-listen:${join(folder, 'channel')}`, { outgoing: [] });
-    await a.start();
-    const add = () => a.proxy.addForward(parseForwardSpec('outgoing', `x:unixgram:${path}`));
-    const taken = (owner: string) => ({
-      code: 'address-in-use',
-      message: `cannot listen on ${path}: it is taken by ${owner}`,
-    });
+    const { proxy } = await startProxy(t, `unix-listen:${join(folder, 'channel')}`);
+    const add = (place = `x:unixgram:${path}`) => proxy.addForward(parseForwardSpec('outgoing', place));
+    const isTaken = (message: RegExp, place?: string) => t.throwsAsync(add(place), { code: 'address-in-use', message });
 
     const holder = await UnixgramProgram.open(t, { at: path });
-    await t.throwsAsync(add(), { code: 'address-in-use', message: /it is taken by process \d+ \(python3[^)]*\)$/ });
-    t.true(existsSync(path));
+    await isTaken(/it is taken by process \d+ \(python3[^)]*\)$/);
     await holder.close();
     t.true(existsSync(path));
     const { id } = await add();
     const client = await UnixgramProgram.open(t);
     t.is(await client.send('x', path), '');
-    await t.throwsAsync(add(), { code: 'address-in-use', message: /it is taken by forward f\d+, -o x:unixgram:/ });
-    // Of another type, in either direction.
-    await t.throwsAsync(a.proxy.addForward(parseForwardSpec('outgoing', `y:unix:${path}`)), {
-      code: 'address-in-use',
-      message: /it is taken by forward f\d+, -o x:unixgram:/,
-    });
-    await a.proxy.removeForward(id, { isDraining: false });
+    // Of the same type, or of another.
+    for (const place of [undefined, `y:unix:${path}`])
+      await isTaken(/it is taken by forward f\d+, -o x:unixgram:/, place);
+    await proxy.removeForward(id, { isDraining: false });
     const server = net.createServer().listen(path);
     t.teardown(() => server.close());
-    await t.throwsAsync(add(), taken('this process'));
+    await isTaken(/it is taken by this process$/);
     server.close();
     rmSync(path, { force: true });
     writeFileSync(path, 'precious');
-    await t.throwsAsync(add(), { code: 'address-in-use', message: /it exists and is not a socket/ });
-    await t.throwsAsync(a.proxy.addForward(parseForwardSpec('outgoing', `x:unixgram:${folder}/missing/log`)), {
-      code: 'address-unavailable',
-      message: /the folder does not exist/,
-    });
+    await isTaken(/it exists and is not a socket/);
+    const missing = { code: 'address-unavailable', message: /the folder does not exist/ };
+    await t.throwsAsync(add(`x:unixgram:${folder}/missing/log`), missing);
   },
 );
 
