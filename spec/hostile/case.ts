@@ -1,5 +1,6 @@
 /** What a case of these specs is: one way of misbehaving, and its visible effects. */
 import type net from 'node:net';
+import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { DEFAULT_LIMITS } from '../../lib/codec/limits.js';
 import type { ErrorCode } from '../../lib/errors.js';
 import type { FloodBounds, SocketPeer, SocketPeerOptions } from '../helpers/socket-peer.js';
@@ -49,4 +50,18 @@ export interface HostileCase {
   readonly alsoLogged?: readonly ErrorCode[];
   /** Misbehaves; a returned promise is awaited. The peer reads again when it is done. */
   readonly act: (peer: SocketPeer, surroundings: Surroundings) => unknown;
+}
+
+export const CANCELLED = { code: 'cancelled', message: '' };
+
+/** Resets streams, and waits until that is read. */
+export async function resetAll(peer: SocketPeer, ids: readonly number[]): Promise<void> {
+  for (const id of ids) peer.send(FRAME_TYPE.RESET, id, CANCELLED);
+  await peer.ping(30_000);
+}
+
+/** The ids of so many streams that this peer can open next. */
+export function freshIds(peer: SocketPeer, count: number): number[] {
+  const first = peer.highestId + 2;
+  return Array.from({ length: count }, (_, index) => first + 2 * index);
 }

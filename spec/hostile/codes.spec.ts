@@ -54,7 +54,8 @@ const ELSEWHERE: Readonly<Record<string, SpecPlace>> = {
 
 const CASES = [
   ...[...OPENING_CASES, ...OPENING_FLOODS, ...SESSION_CASES, ...FLOOD_CASES],
-  ...[...WINDOW_CASES, ...DATAGRAM_CASES, ...LOG_CASES, ...STORAGE_CASES],
+  ...[...WINDOW_CASES, ...DATAGRAM_CASES, ...LOG_CASES],
+  ...STORAGE_CASES.map(([what, code]) => ({ what, code })),
 ];
 
 /** The codes in the first column of the tables of a document. */

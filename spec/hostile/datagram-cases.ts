@@ -2,9 +2,9 @@
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { Credits } from '../helpers/credits.js';
 import type { SocketPeer } from '../helpers/socket-peer.js';
-import { FLOOD, type HostileCase } from './case.js';
+import { FLOOD, freshIds, type HostileCase, resetAll } from './case.js';
 
-const { OPEN, DATA, RESET } = FRAME_TYPE;
+const { OPEN, DATA } = FRAME_TYPE;
 
 const WITH_DATAGRAMS = { features: ['datagram'] } as const;
 
@@ -14,25 +14,14 @@ const BEGUN = Buffer.concat([Buffer.from([0xff, 0xe3]), Buffer.alloc(50_000)]);
 /** Flows that are opened at a time: fewer than may be without an answer. */
 const BATCH = 200;
 
-const REASON = { code: 'cancelled', message: '' };
-
 /** Opens flows to the target, and sends these bytes on each. */
-async function openFlows(
-  peer: SocketPeer,
-  count: number,
-  bytes: Buffer = Buffer.alloc(0),
-  batch = BATCH,
-): Promise<number[]> {
-  const first = Math.max(1, peer.highestId + 2);
-  const ids = Array.from({ length: count }, (_, index) => first + 2 * index);
+async function openFlows(peer: SocketPeer, count: number, bytes?: Buffer, batch = BATCH): Promise<number[]> {
+  const ids = freshIds(peer, count);
   for (let done = 0; done < count; done += batch) {
-    const frames = ids
-      .slice(done, done + batch)
-      .flatMap((id) => [
-        peer.frame(OPEN, id, { service: 'datagrams', datagram: true }),
-        ...(bytes.length > 0 ? [peer.frame(DATA, id, bytes)] : []),
-      ]);
-    peer.write(Buffer.concat(frames));
+    for (const id of ids.slice(done, done + batch)) {
+      peer.send(OPEN, id, { service: 'datagrams', datagram: true });
+      if (bytes !== undefined) peer.send(DATA, id, bytes);
+    }
     // Two turns: a flow is answered when its socket is there.
     await peer.ping(30_000);
     await peer.ping(30_000);
@@ -45,7 +34,7 @@ async function openFlows(
 async function floodOneFlow(peer: SocketPeer): Promise<void> {
   const credits = new Credits();
   peer.onFrame = (frame) => credits.take(frame);
-  const id = Math.max(1, peer.highestId + 2);
+  const id = peer.highestId + 2;
   peer.sendOpenFlow(id, 'datagrams');
   for (const startedAt = performance.now(); performance.now() - startedAt < FLOOD.ms; peer.log.take()) {
     const part = Buffer.alloc(Math.min(32_000, Math.max(0, credits.left(id))));
@@ -62,10 +51,10 @@ export const DATAGRAM_CASES: readonly HostileCase[] = [
     code: 'too-many-streams',
     peer: WITH_DATAGRAMS,
     act: async (peer) => {
-      await openFlows(peer, 100_000);
+      const ids = await openFlows(peer, 100_000);
       peer.sendOpenFlow(peer.highestId + 2, 'datagrams');
       await peer.seen(/^REFUSE \d+ too-many-streams$/);
-      for (let id = 1; id < 3000; id += 2) peer.send(RESET, id, REASON);
+      await resetAll(peer, ids.slice(0, 1500));
     },
   },
   {
@@ -74,9 +63,7 @@ export const DATAGRAM_CASES: readonly HostileCase[] = [
     peer: WITH_DATAGRAMS,
     act: async (peer) => {
       // The credit of the session is 1 MiB: it comes back with each batch.
-      const ids = await openFlows(peer, 1000, BEGUN, 10);
-      for (const id of ids) peer.send(RESET, id, REASON);
-      await peer.ping(30_000);
+      await resetAll(peer, await openFlows(peer, 1000, BEGUN, 10));
     },
   },
   {

@@ -4,19 +4,20 @@ import { DEFAULT_LIMITS } from '../../lib/codec/limits.js';
 import type { ErrorCode } from '../../lib/errors.js';
 import { creditPayload } from '../helpers/frame-maker.js';
 import type { FloodBounds, SocketPeer } from '../helpers/socket-peer.js';
-import { FLOOD, type HostileCase } from './case.js';
+import { CANCELLED, FLOOD, freshIds, type HostileCase, resetAll } from './case.js';
 
 const { SERVICES, OPEN, DATA, CREDIT, RESET, PING, PONG, GOAWAY } = FRAME_TYPE;
 
 const REASON = { code: 'cancelled', message: '\u001b[31m'.repeat(100) };
-const SHORT_REASON = { code: 'cancelled', message: '' };
 
 /** Batches of some 64 KiB: `frames` gives the next few frames. */
-function batches(frames: () => readonly Buffer[]): () => Buffer {
+function batches(frames: (turn: number) => readonly Buffer[]): () => Buffer {
+  let turn = 0;
   return () => {
     const batch: Buffer[] = [];
     for (let bytes = 0; bytes < 65_536; ) {
-      const next = frames();
+      turn += 1;
+      const next = frames(turn);
       batch.push(...next);
       bytes += next.reduce((sum, { length }) => sum + length, 0);
     }
@@ -24,59 +25,32 @@ function batches(frames: () => readonly Buffer[]): () => Buffer {
   };
 }
 
-/** Ids that were not used: 1, or what is above the highest, then every second one. */
-function freshIds(peer: SocketPeer): () => number {
-  return () => peer.highestId + 2;
-}
+/** The next frames of a flood that is the same whether its answers are read or not; `turn` counts from 1. */
+type NextFrames = (peer: SocketPeer, turn: number) => readonly Buffer[];
 
-/** A flood that is the same whether its answers are read or not. */
-interface Flood {
-  readonly what: string;
-  /** Whether the process answers it. Default false. */
-  readonly isAnswered?: boolean;
-  readonly frames: (peer: SocketPeer) => () => readonly Buffer[];
-}
+const MANY_SERVICES = Array.from({ length: 50 }, (_, index) => `${'x'.repeat(60)}${index}`);
 
 /** Floods that queue nothing, or one answer for all: the session goes on. */
-const HARMLESS: readonly Flood[] = [
-  { what: 'PINGs', isAnswered: true, frames: (peer) => () => [peer.frame(PING, 0, Buffer.from('pingping'))] },
-  { what: 'PONGs that answer nothing', frames: (peer) => () => [peer.frame(PONG, 0, Buffer.from('pongpong'))] },
-  { what: 'RESETs of an id that has ended', frames: (peer) => () => [peer.frame(RESET, 1, REASON)] },
-  {
-    what: 'DATA of an id that has ended',
-    isAnswered: true,
-    frames: (peer) => () => [peer.frame(DATA, 1, Buffer.alloc(32_768))],
-  },
-  { what: 'unknown types, empty', frames: (peer) => () => [peer.frame(0x80, 77)] },
-  { what: 'unknown types, large', frames: (peer) => () => [peer.frame(0xfe, 0, Buffer.alloc(131_072))] },
-  { what: 'its HELLO again', frames: (peer) => () => [peer.hello({ ack: '0'.repeat(32) })] },
-  {
-    what: 'lists of services',
-    frames: (peer) => {
-      const services = Array.from({ length: 50 }, (_, index) => `${'x'.repeat(60)}${index}`);
-      let turn = 0;
-      return () => {
-        turn += 1;
-        return [peer.frame(SERVICES, 0, { services: [...services, `s${turn}`] })];
-      };
-    },
-  },
-  {
-    what: 'credit for the session and for a stream',
-    frames: (peer) => {
-      let total = 0;
-      return () => {
-        total += 1;
-        return [peer.frame(CREDIT, 0, creditPayload(total)), peer.frame(CREDIT, 1, creditPayload(total))];
-      };
-    },
-  },
+const HARMLESS: readonly [what: string, isAnswered: boolean, next: NextFrames][] = [
+  ['PINGs', true, (peer) => [peer.frame(PING, 0, Buffer.from('pingping'))]],
+  ['PONGs that answer nothing', false, (peer) => [peer.frame(PONG, 0, Buffer.from('pongpong'))]],
+  ['RESETs of an id that has ended', false, (peer) => [peer.frame(RESET, 1, REASON)]],
+  ['DATA of an id that has ended', true, (peer) => [peer.frame(DATA, 1, Buffer.alloc(32_768))]],
+  ['unknown types, empty', false, (peer) => [peer.frame(0x80, 77)]],
+  ['unknown types, large', false, (peer) => [peer.frame(0xfe, 0, Buffer.alloc(131_072))]],
+  ['its HELLO again', false, (peer) => [peer.hello({ ack: '0'.repeat(32) })]],
+  ['lists of services', false, (peer, turn) => [peer.frame(SERVICES, 0, { services: [...MANY_SERVICES, `s${turn}`] })]],
+  [
+    'credit for the session and for a stream',
+    false,
+    (peer, turn) => [0, 1].map((id) => peer.frame(CREDIT, id, creditPayload(turn))),
+  ],
 ];
 
 /** Opens stream 1 and resets it, so that its id has ended. */
 async function endStreamOne(peer: SocketPeer): Promise<void> {
   peer.sendOpen(1);
-  peer.send(RESET, 1, SHORT_REASON);
+  peer.send(RESET, 1, CANCELLED);
   await peer.ping();
 }
 
@@ -91,44 +65,33 @@ const OPENS_IN_STEP = 500;
  */
 const RESETS_IN_STEP = 150;
 
-/** OPENs of a service, as fast as they are taken, one batch after the other without waiting for an answer. */
-const opens = (peer: SocketPeer, service: string): (() => Buffer) => {
-  const freshId = freshIds(peer);
-  return batches(() => [peer.frame(OPEN, freshId(), { service })]);
-};
-
 /** OPENs of a service, again each time those before were read: for a time, and `leastCount` of them. */
 async function openInStep(peer: SocketPeer, service: string, { ms = FLOOD.ms, leastCount = 1 } = {}): Promise<void> {
-  const freshId = freshIds(peer);
   const startedAt = performance.now();
   let count = 0;
   do {
-    const frames = Array.from({ length: OPENS_IN_STEP }, () => peer.frame(OPEN, freshId(), { service, from: FROM }));
-    peer.write(Buffer.concat(frames));
+    const ids = freshIds(peer, OPENS_IN_STEP);
+    peer.write(Buffer.concat(ids.map((id) => peer.frame(OPEN, id, { service, from: FROM }))));
     await peer.ping();
     count += OPENS_IN_STEP;
   } while (performance.now() - startedAt < ms || count < leastCount);
 }
 
-/**
- * Sends OPENs that are withdrawn, a batch each time the last one was read, until the process leaves: nothing has to be
- * refused.
- */
+/** Sends OPENs that are withdrawn, each time the last ones were read, until the process leaves: nothing has to be refused. */
 async function resetInStep(peer: SocketPeer, service: string): Promise<void> {
-  const freshId = freshIds(peer);
-  const isOver = isTold(peer);
-  for (const startedAt = performance.now(); !isOver() && performance.now() - startedAt < 10_000; ) {
-    const frames = Array.from({ length: RESETS_IN_STEP }, () => {
-      const id = freshId();
-      return [peer.frame(OPEN, id, { service }), peer.frame(RESET, id, SHORT_REASON)];
-    });
-    peer.write(Buffer.concat(frames.flat()));
+  for (const startedAt = performance.now(); peer.goawayCodes().length === 0; ) {
+    if (performance.now() - startedAt > 30_000) throw new Error('the process goes on');
+    const frames = freshIds(peer, RESETS_IN_STEP).flatMap((id) => [
+      peer.frame(OPEN, id, { service }),
+      peer.frame(RESET, id, CANCELLED),
+    ]);
+    peer.write(Buffer.concat(frames));
     await Promise.race([peer.ping(), peer.seen(/^GOAWAY/)]).catch(() => undefined);
   }
 }
 
-/** Whether the process has sent a GOAWAY. */
-const isTold = (peer: SocketPeer) => () => peer.goawayCodes().length > 0;
+const idsUpTo = (highest: number): number[] =>
+  Array.from({ length: Math.ceil(highest / 2) }, (_, index) => 1 + 2 * index);
 
 /** Enough OPENs that the system does not hold the answers, 1 MiB, though it may take its time on a busy machine. */
 const FLOOD_OF_OPENS: FloodBounds = { bytes: 2 * 2 ** 20, ms: 30_000 };
@@ -141,7 +104,7 @@ const REFUSED: readonly [what: string, code: ErrorCode, service: string, ms: num
 ];
 
 export const FLOOD_CASES: readonly HostileCase[] = [
-  ...HARMLESS.flatMap(({ what, isAnswered = false, frames }) =>
+  ...HARMLESS.flatMap(([what, isAnswered, next]) =>
     (isAnswered ? [true, false] : [true]).map(
       (isReading): HostileCase => ({
         what: `${what}, and reads${isReading ? '' : ' nothing'}`,
@@ -149,7 +112,10 @@ export const FLOOD_CASES: readonly HostileCase[] = [
         act: async (peer) => {
           await endStreamOne(peer);
           peer.isReading = isReading;
-          await peer.flood(batches(frames(peer)), FLOOD);
+          await peer.flood(
+            batches((turn) => next(peer, turn)),
+            FLOOD,
+          );
           if (isReading) await peer.drain();
         },
       }),
@@ -163,7 +129,8 @@ export const FLOOD_CASES: readonly HostileCase[] = [
     code: 'flood',
     act: async (peer) => {
       peer.isReading = false;
-      await peer.flood(opens(peer, 'no-such-service'), FLOOD_OF_OPENS);
+      const next = batches(() => [peer.frame(OPEN, peer.highestId + 2, { service: 'no-such-service' })]);
+      await peer.flood(next, FLOOD_OF_OPENS);
     },
   },
   {
@@ -171,9 +138,8 @@ export const FLOOD_CASES: readonly HostileCase[] = [
     code: 'too-many-streams',
     act: async (peer) => {
       await openInStep(peer, 'hang');
-      for (let id = 1; id <= 2 * 256; id += 2) peer.send(RESET, id, REASON);
       // The target of the service has to see them end before it serves others.
-      await peer.ping();
+      await resetAll(peer, idsUpTo(2 * 256));
     },
   },
   {
@@ -181,8 +147,7 @@ export const FLOOD_CASES: readonly HostileCase[] = [
     code: 'too-many-streams',
     act: async (peer) => {
       await openInStep(peer, 'echo', { leastCount: DEFAULT_LIMITS.streams + 1 });
-      for (let id = 1; id <= peer.highestId; id += 2) peer.send(RESET, id, REASON);
-      await peer.ping();
+      await resetAll(peer, idsUpTo(peer.highestId));
     },
   },
   {
@@ -198,14 +163,9 @@ export const FLOOD_CASES: readonly HostileCase[] = [
       peer.onFrame = ({ type, streamId }) => {
         if (type === FRAME_TYPE.ACCEPT) peer.send(RESET, streamId, REASON);
       };
-      const freshId = freshIds(peer);
-      const isOver = performance.now() + FLOOD.ms;
-      while (performance.now() < isOver) {
-        const ids = Array.from({ length: 100 }, () => {
-          const id = freshId();
-          peer.sendOpen(id);
-          return id;
-        });
+      for (const startedAt = performance.now(); performance.now() - startedAt < FLOOD.ms; ) {
+        const ids = freshIds(peer, 100);
+        for (const id of ids) peer.sendOpen(id);
         await peer.seen(new RegExp(`^(?:ACCEPT|REFUSE) ${ids.at(-1) ?? 0}`));
         peer.log.take();
       }
@@ -218,10 +178,8 @@ export const FLOOD_CASES: readonly HostileCase[] = [
     code: 'flood',
     act: (peer) => {
       for (let part = 0; part < 50; part += 1) {
-        peer.send(SERVICES, 0, {
-          services: Array.from({ length: 100 }, (_, index) => `s${part}.${index}`),
-          more: true,
-        });
+        const services = Array.from({ length: 100 }, (_, index) => `s${part}.${index}`);
+        peer.send(SERVICES, 0, { services, more: true });
       }
     },
   },

@@ -1,6 +1,6 @@
 /** What a peer sends to deceive the reader of the log: escapes, forged lines, and very many of them (R-CODE-2). */
 import { FRAME_TYPE } from '../../lib/codec/header.js';
-import { FLOOD, type HostileCase } from './case.js';
+import { FLOOD, freshIds, type HostileCase } from './case.js';
 
 const { GOAWAY, OPEN, RESET, SERVICES } = FRAME_TYPE;
 
@@ -16,8 +16,7 @@ export const LOG_CASES: readonly HostileCase[] = [
     code: null,
     isOpening: true,
     act: async (peer) => {
-      const establish = () => peer.establish({ name: POISON.repeat(10), agent: POISON.repeat(10) });
-      await establish();
+      await peer.establish({ name: POISON.repeat(10), agent: POISON.repeat(10) });
       await peer.ping();
     },
   },
@@ -27,14 +26,11 @@ export const LOG_CASES: readonly HostileCase[] = [
     act: async (peer) => {
       const startedAt = performance.now();
       while (performance.now() - startedAt < FLOOD.ms) {
-        const first = peer.highestId + 2;
-        const frames = Array.from({ length: 100 }, (_, index) =>
-          peer.frame(OPEN, first + 2 * index, { service: 'echo', from: POISON }),
-        );
-        peer.write(Buffer.concat(frames));
-        await peer.seen(new RegExp(`^ACCEPT ${first + 198}$`));
+        const ids = freshIds(peer, 100);
+        for (const id of ids) peer.send(OPEN, id, { service: 'echo', from: POISON });
+        await peer.seen(new RegExp(`^ACCEPT ${ids.at(-1) ?? 0}$`));
         peer.log.take();
-        for (let id = first; id < first + 200; id += 2) peer.send(RESET, id, REASON);
+        for (const id of ids) peer.send(RESET, id, REASON);
         await peer.ping();
       }
     },

@@ -3,11 +3,13 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
+import { COPY_KIND, encodeMessage } from '../../lib/copy/copy-messages.js';
+import type { LogEventName } from '../../lib/events.js';
 import { encodeStart } from '../../lib/exec/exec-messages.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
-import { REFUSED_CASES } from './refused-cases.js';
+import { freshIds } from './case.js';
 
 /** The bytes that log and audit log may get together in any second. */
 const MAX_BYTES_PER_SECOND = 65_536;
@@ -16,7 +18,75 @@ const MAX_BYTES_PER_SECOND = 65_536;
 const TURNS = 400;
 const SESSIONS = 60;
 
-const { DATA, FIN, OPEN } = FRAME_TYPE;
+const { DATA, FIN, GOAWAY, OPEN, RESET, SERVICES } = FRAME_TYPE;
+
+/** A text that takes six times its length in a line of JSON, and still more in a line of text. */
+const FAT = '\u202e'.repeat(1000);
+
+type Flood = (path: string, count: number) => Promise<void>;
+
+/** The number of streams that are opened at a time: fewer than may be without an answer. */
+const BATCH = 20;
+
+/** Opens streams to a service, says something on each (DATA, and their ends), and waits until each got its answer. */
+function eachStream(service: string, answer: string, ...said: readonly Buffer[]): Flood {
+  return async (path, count) => {
+    const peer = await SocketPeer.established(path);
+    for (let turn = 0; turn < count; turn += BATCH) {
+      peer.log.take();
+      const ids = freshIds(peer, BATCH);
+      for (const id of ids) {
+        peer.send(OPEN, id, { service, from: FAT });
+        for (const bytes of said) peer.send(DATA, id, bytes);
+        if (said.length > 0) peer.send(FIN, id);
+        else if (answer === 'ACCEPT') peer.send(RESET, id, { code: 'cancelled', message: FAT });
+      }
+      for (const id of ids) await peer.seen(new RegExp(`^${answer} ${id}\\b`));
+    }
+    await peer.ping();
+    peer.close();
+  };
+}
+
+async function changeServices(path: string, count: number): Promise<void> {
+  const peer = await SocketPeer.established(path);
+  for (let turn = 0; turn < count; turn += 1) {
+    const services = Array.from({ length: 40 }, (_, index) => `${'s'.repeat(60)}-${turn % 2}${index}`);
+    peer.send(SERVICES, 0, { services });
+  }
+  await peer.ping();
+  peer.close();
+}
+
+async function beginAndEnd(path: string, count: number): Promise<void> {
+  for (let turn = 0; turn < count; turn += 1) {
+    const peer = await SocketPeer.established(path, {});
+    peer.send(GOAWAY, 0, { code: 'denied', message: FAT, last: 0 });
+    await peer.drain();
+    peer.close();
+  }
+}
+
+const NO_MORE = { isResumed: false, hasTotals: false };
+const SECRETS = Array.from({ length: 15 }, (_, index) => ({ path: `/etc/${FAT}`, name: `secret-${index}` }));
+const COMMAND = encodeStart({ argv: Array<string>(15).fill(FAT), cwd: FAT });
+const GET = encodeMessage(COPY_KIND.START, { direction: 'get', sources: SECRETS, ...NO_MORE });
+const PUT = [
+  encodeMessage(COPY_KIND.START, { direction: 'put', target: `/etc/${FAT}`, ...NO_MORE }),
+  encodeMessage(COPY_KIND.PLAN, { roots: [{ name: 'x', kind: 'file' }], totals: null }),
+];
+
+/** All that a peer can do repeatedly that is refused, or has no effect, and what is logged each time; in the audit log, too? */
+const CASES: readonly [what: string, event: LogEventName, isAudited: boolean, flood: Flood][] = [
+  ['streams to a service that is not offered', 'stream-refused', true, eachStream('none', 'REFUSE')],
+  ['streams to a service that a rule forbids', 'stream-denied', true, eachStream('forbidden', 'REFUSE')],
+  ['commands that it may not run', 'exec-refused', true, eachStream('exec', 'FIN', COMMAND)],
+  ['copies of files that it may not read', 'copy-refused', true, eachStream('copy', 'FIN', GET)],
+  ['copies to where it may not write', 'copy-refused', true, eachStream('copy', 'FIN', ...PUT)],
+  ['storage emulators that come and go', 'storage-emulator', false, eachStream('storage', 'ACCEPT')],
+  ['ever new lists of its services', 'services', false, changeServices],
+  ['sessions that it begins and ends', 'session-ended', true, beginAndEnd],
+];
 
 interface Line {
   readonly atMs: number;
@@ -56,11 +126,7 @@ function countOf(lines: readonly Line[], kind: string): number {
 
 test('of all that is refused at most 64 KiB a second are written, each is counted, and what is let in is told each time', async (t) => {
   const folder = temporaryFolder(t);
-  const [path, audit, config] = ['channel.sock', 'audit.log', 'vproxy.json'].map((name) => join(folder, name)) as [
-    string,
-    string,
-    string,
-  ];
+  const [path, audit, config] = [join(folder, 'channel.sock'), join(folder, 'audit.log'), join(folder, 'vproxy.json')];
   const channel = {
     ...{ address: `unix-listen:${path}`, incoming: [`forbidden:${join(folder, 'none')}`] },
     ...{ 'allow-exec': ['/usr/bin/uname'], 'allow-copy': folder, storage: { socket: join(folder, 'storage.sock') } },
@@ -81,7 +147,7 @@ test('of all that is refused at most 64 KiB a second are written, each is counte
     peer.close();
     commandCount += 1;
   };
-  for (const { flood, event } of REFUSED_CASES) {
+  for (const [, event, , flood] of CASES) {
     await flood(path, event === 'session-ended' ? SESSIONS : TURNS);
     await runCommand();
   }
@@ -93,7 +159,7 @@ test('of all that is refused at most 64 KiB a second are written, each is counte
   const most = mostInSecond([...logged, ...audited]);
   t.log(`${most} bytes in the worst second`);
   t.true(most <= MAX_BYTES_PER_SECOND, `${most} bytes in a second`);
-  for (const { what, event, isAudited } of REFUSED_CASES) {
+  for (const [what, event, isAudited] of CASES) {
     const turns = event === 'session-ended' ? SESSIONS : TURNS;
     t.true(countOf(logged, event) >= turns, `${what}: ${countOf(logged, event)} in the log`);
     if (isAudited) t.true(countOf(audited, event) >= turns, `${what}: ${countOf(audited, event)} in the audit log`);

@@ -93,26 +93,6 @@ test('many peers that acknowledge nothing make a process keep what all may toget
   t.is(budget.usedBytes, 0);
 });
 
-test('a peer that wants all again and again gets what is kept each time, and no more is kept', (t) => {
-  const peer = ResumingPeer.resumable();
-  peer.send(OPEN, 1, { service: 'echo' });
-  peer.link.streams.get(1)?.send(Buffer.alloc(60_000, 'd'), 0, 60_000, false);
-  peer.link.pump();
-  const keptBytes = peer.received.length;
-  for (let again = 0; again < 50; again += 1) {
-    peer.resume({ hasBytes: 0 });
-    t.is(peer.received.length, keptBytes);
-  }
-  t.deepEqual(peer.allEndings, []);
-  // What it has acknowledged is not there any more.
-  acknowledge(peer);
-  peer.lose();
-  peer.connect({ hasBytes: 0 });
-  peer.link.send(RESUME, 0, peer.resumePayload());
-  t.deepEqual(peer.allEndings, ['protocol-error']);
-  t.deepEqual(peer.kept.named([]), []);
-});
-
 const wrongProof = (peer: ResumingPeer): Buffer => peer.resumePayload(peer.received.length, peer.channel, WRONG_KEY);
 
 test('wrong proofs again and again leave nothing behind', (t) => {

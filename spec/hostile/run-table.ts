@@ -1,7 +1,11 @@
 /** Runs tables of cases: each against a process of its own, which takes the rows one after the other and has to survive them all. */
-import test from 'ava';
-import type { HostileCase } from './case.js';
-import { runCase } from './run-case.js';
+import test, { type ExecutionContext } from 'ava';
+import { ERROR_CODES } from '../../lib/errors.js';
+import { peakBytes, resetPeak } from '../helpers/measures.js';
+import { SocketPeer } from '../helpers/socket-peer.js';
+import { eventually } from '../helpers/time.js';
+import { ESTABLISHED } from '../helpers/vproxy-process.js';
+import { FLOOD_MEMORY_BYTES, type HostileCase } from './case.js';
 import { startTarget, type TargetProcess } from './target-process.js';
 
 /** Defines a test for each case of each table. */
@@ -31,3 +35,57 @@ export function runTables(...tables: readonly (readonly HostileCase[])[]): void 
     }
   }
 }
+
+/** The codes with which a side leaves without a GOAWAY (R-CODE-3), and those that a connection ends with. */
+const SILENT: readonly string[] = ['peer-restarted', 'desync', 'channel-closed'];
+
+/** Misbehaves, then behaves, and checks all visible effects: on the same connection, unless that is gone. */
+async function runCase(t: ExecutionContext, target: TargetProcess, hostile: HostileCase): Promise<void> {
+  const { vproxy, path } = target;
+  const { code, isOpening = false, memoryBytes = FLOOD_MEMORY_BYTES } = hostile;
+  const isEnd = code !== null && ERROR_CODES[code].scope !== 'stream';
+  const from = vproxy.lines.length;
+  const peer = isOpening ? new SocketPeer({ path }, hostile.peer) : await SocketPeer.established(path, hostile.peer);
+  t.teardown(() => peer.close());
+  resetPeak(vproxy.pid);
+
+  await hostile.act(peer, target);
+  peer.isReading = true;
+  if (isEnd) {
+    const [line] = await vproxy.waitForLine(new RegExp(`session on .* ended: .*\\(${code}\\)$`), { from });
+    if (hostile.says !== undefined) t.regex(line, hostile.says);
+    if (hostile.isTold ?? !SILENT.includes(code)) await peer.seen(new RegExp(`^GOAWAY 0 ${code}$`));
+    else t.deepEqual(peer.goawayCodes(), []);
+  } else if (code !== null) {
+    await peer.seen(new RegExp(`^(?:REFUSE|RESET) \\d+ ${code}$`));
+  }
+  for (const other of hostile.alsoLogged ?? []) await vproxy.waitForLine(new RegExp(`\\(${other}\\)`), { from });
+  if (!isEnd && !isOpening) await peer.ping();
+  const grownBytes = peakBytes(vproxy.pid) - target.idleBytes;
+  const figures = `${mebi(peer.socket.bytesWritten)} written, at most ${mebi(grownBytes)} above ${mebi(target.idleBytes)}`;
+  t.log(figures);
+  t.true(grownBytes < memoryBytes, figures);
+
+  const good = peer.isClosed ? await SocketPeer.established(path) : peer;
+  t.teardown(() => good.close());
+  if (good === peer && (isEnd || isOpening)) {
+    peer.renew();
+    await peer.establish();
+  }
+  await good.echo();
+
+  t.is(peer.fault, null);
+  const expected = hostile.sessionCount ?? (isEnd ? 2 : 1);
+  const logged = (pattern: RegExp): string[] => vproxy.lines.slice(from).filter((line) => pattern.test(line));
+  // The log does not come through the channel. Lines that come late must not be taken for those of the next case.
+  const what = `session ${expected} in the log`;
+  await eventually(() => logged(ESTABLISHED).length >= expected, { intervalMs: 2, what });
+  t.is(logged(ESTABLISHED).length, expected, vproxy.lines.slice(from).join('\n'));
+  t.deepEqual(logged(/internal: |^\s+at /), []);
+  const closings = () => logged(/ended: .*\(channel-closed\)$/).length;
+  const before = closings();
+  good.close();
+  await eventually(() => closings() > before, { intervalMs: 2, what: 'the end of the last session' });
+}
+
+const mebi = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;

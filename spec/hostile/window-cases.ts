@@ -2,9 +2,15 @@
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { Credits, openAll } from '../helpers/credits.js';
 import type { SocketPeer } from '../helpers/socket-peer.js';
-import { ALL_STREAMS_MEMORY_BYTES, FLOOD, type HostileCase, WINDOWS_MEMORY_BYTES } from './case.js';
-
-const { RESET } = FRAME_TYPE;
+import {
+  ALL_STREAMS_MEMORY_BYTES,
+  CANCELLED,
+  FLOOD,
+  freshIds,
+  type HostileCase,
+  resetAll,
+  WINDOWS_MEMORY_BYTES,
+} from './case.js';
 
 /** A type that is not known: it needs no credit. */
 const UNKNOWN = 0x90;
@@ -14,8 +20,6 @@ const GROWN_BYTES = 40 * 2 ** 20;
 
 /** Turns after that in which windows could still grow. */
 const FURTHER_TURNS = 20;
-
-const REASON = { code: 'cancelled', message: '' };
 
 /** Sends one piece on a stream where the credit is enough. */
 function sendPiece(peer: SocketPeer, credits: Credits, id: number, bytes: number): boolean {
@@ -27,18 +31,13 @@ function sendPiece(peer: SocketPeer, credits: Credits, id: number, bytes: number
 }
 
 /** Sends pieces on all streams in turn until none has had credit for a while. */
-async function fill(
-  peer: SocketPeer,
-  credits: Credits,
-  ids: readonly number[],
-  between: () => Promise<void>,
-): Promise<void> {
+async function fill(peer: SocketPeer, credits: Credits, ids: readonly number[]): Promise<void> {
   for (;;) {
     let hasSent = false;
     for (const id of ids) {
       if (!sendPiece(peer, credits, id, 16_384)) continue;
       hasSent = true;
-      await between();
+      await peer.drain();
     }
     await peer.ping(30_000);
     peer.log.take();
@@ -55,9 +54,8 @@ export const WINDOW_CASES: readonly HostileCase[] = [
       const credits = new Credits();
       peer.onFrame = (frame) => credits.take(frame);
       const ids = await openAll(peer, 'deaf', 1000);
-      await fill(peer, credits, ids, () => peer.drain());
-      for (const id of ids) peer.send(RESET, id, REASON);
-      await peer.ping(30_000);
+      await fill(peer, credits, ids);
+      await resetAll(peer, ids);
     },
   },
   {
@@ -79,9 +77,8 @@ export const WINDOW_CASES: readonly HostileCase[] = [
         peer.log.take();
       }
       for (const socket of taps) socket.pause();
-      await fill(peer, credits, ids, () => peer.drain());
-      for (const id of ids) peer.send(RESET, id, REASON);
-      await peer.ping(30_000);
+      await fill(peer, credits, ids);
+      await resetAll(peer, ids);
       taps.clear();
     },
   },
@@ -91,7 +88,8 @@ export const WINDOW_CASES: readonly HostileCase[] = [
     peer: { peerLimits: { streamCredit: 2 ** 30, inFlight: 2 ** 30 } },
     act: async (peer) => {
       peer.isReading = false;
-      for (let id = 1; id < 2 * 250; id += 2) {
+      const ids = freshIds(peer, 250);
+      for (const id of ids) {
         peer.sendOpen(id, 'source');
         peer.sendCredit(id, 2n ** 64n - 1n);
       }
@@ -100,7 +98,7 @@ export const WINDOW_CASES: readonly HostileCase[] = [
       await peer.flood(() => peer.frame(UNKNOWN, 0, Buffer.alloc(65_536)), FLOOD);
       peer.onFrame = () => peer.log.take();
       peer.isReading = true;
-      for (let id = 1; id < 2 * 250; id += 2) peer.send(RESET, id, REASON);
+      for (const id of ids) peer.send(FRAME_TYPE.RESET, id, CANCELLED);
       peer.onFrame = () => undefined;
     },
   },

@@ -1,56 +1,26 @@
 /** The real program and a second implementation of docs/protocol.md, written from that document alone, on one channel. */
-import { randomBytes } from 'node:crypto';
 import type net from 'node:net';
 import { sha256 } from '../helpers/files.js';
 import { failureOf, localServer, readToEnd } from '../helpers/proxies.js';
-import { serialTestWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 import { checkFixtures } from './python-peer.js';
-import { answering, connectTo, MIB, pair } from './setup.js';
-
-const withPython = serialTestWith('python');
+import { connectTo, MIB, pair, transferring, withPython } from './setup.js';
 
 withPython('the recorded frames mean the same to both', async (t) => {
   t.is(await checkFixtures(), '45 frames, 0 wrong\n');
 });
 
-for (const { name, parity, integrity, mebibytes, ...options } of [
-  { name: 'the real program listens', mebibytes: 2, listens: 'vproxy', parity: 'odd', integrity: 'frame' },
-  { name: 'the real program connects', mebibytes: 2, listens: 'peer', parity: 'even', integrity: 'frame' },
-  {
-    name: 'both ask for full',
-    mebibytes: 2,
-    parity: 'odd',
-    integrity: 'full',
-    channelOptions: ',integrity=full',
-    wants: ['--integrity', 'full'],
-  },
+for (const [name, parity, integrity, options, wants = []] of [
+  ['the real program listens', 'odd', 'frame', {}],
+  ['the real program connects', 'even', 'frame', { listens: 'peer' }],
+  ['both ask for full', 'odd', 'full', { channelOptions: ',integrity=full' }, ['--integrity', 'full']],
 ] as const) {
-  withPython(`${mebibytes} MiB each way, to a service of either side, and half-close: ${name}`, async (t) => {
-    const [there, back] = [randomBytes(mebibytes * MIB), randomBytes(mebibytes * MIB)];
-    const target = await answering(t, back);
-    const { vproxy, peer } = pair(t, {
-      ...options,
-      forwards: ['-o', 'mirror:0', '-i', `target:${target.port}`],
-      peer: ['--parity', parity, '--service', 'mirror=mirror', ...('wants' in options ? options.wants : [])],
-    });
+  withPython(`2 MiB each way, to a service of either side, and half-close: ${name}`, async (t) => {
+    const { peer, transfer } = await transferring(t, 2 * MIB, { ...options, peer: ['--parity', parity, ...wants] });
     const established = await peer.next('established');
-    t.is(established.parity, parity);
-    t.is(established.integrity, integrity);
+    t.deepEqual([established.parity, established.integrity], [parity, integrity]);
     t.deepEqual((await peer.next('services')).services, ['target']);
-
-    const socket = await connectTo(t, vproxy, 'mirror');
-    socket.end(there);
-    const [mirrored, atPeer] = await Promise.all([readToEnd(socket), peer.next('fin')]);
-    t.is(sha256(mirrored), sha256(there));
-    t.is(atPeer.receivedHash, sha256(there));
-
-    peer.transfer('a', 'target', mebibytes * MIB);
-    const ended = await peer.next('stream-ended', { key: 'a' });
-    t.is(ended.code, null);
-    t.is(ended.receivedHash, sha256(back));
-    t.is(ended.sent, mebibytes * MIB);
-    t.is(ended.sentHash, sha256(await target.got));
+    await transfer();
     t.true(peer.isUndisturbed);
   });
 }
@@ -61,21 +31,17 @@ withPython('what cannot be opened has the documented codes', async (t) => {
     peer: ['--service', 'no=refuse'],
   });
   await peer.next('established');
-  const [denied, unknown] = await Promise.all([connectTo(t, vproxy, 'no'), connectTo(t, vproxy, 'nothing')]);
-  const failures = await Promise.all([failureOf(denied), failureOf(unknown)]);
-  t.deepEqual(
-    failures.map(({ code }) => code),
-    ['ECONNRESET', 'ECONNRESET'],
-  );
-  await vproxy.waitForLine(/\(no\) was reset: .*\(denied\)/);
-  await vproxy.waitForLine(/\(nothing\) was reset: .*\(unknown-service\)/);
+  for (const [service, code] of Object.entries({ no: 'denied', nothing: 'unknown-service' })) {
+    t.is((await failureOf(await connectTo(t, vproxy, service))).code, 'ECONNRESET');
+    await vproxy.waitForLine(new RegExp(`\\(${service}\\) was reset: .*\\(${code}\\)`));
+  }
   for (const [service, code] of [
     ['dead', 'connect-refused'],
     ['nothing', 'unknown-service'],
     ['No Name', 'unknown-service'],
-  ]) {
+  ] as const) {
     peer.do('open', { key: service, service });
-    t.is((await peer.next('stream-refused', { key: service as string })).code, code);
+    t.is((await peer.next('stream-refused', { key: service })).code, code);
   }
 });
 

@@ -1,69 +1,42 @@
 /** The real program and a second implementation of docs/protocol.md: keys, credit, datagrams, restarts of either side, drains and ends. */
 import { randomBytes } from 'node:crypto';
-import { writeFileSync } from 'node:fs';
 import type net from 'node:net';
-import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { sha256, temporaryFolder } from '../helpers/files.js';
+import { sha256, temporaryFolder, writeKeyFile } from '../helpers/files.js';
 import { echo, failureOf, localServer, readToEnd } from '../helpers/proxies.js';
 import { stayingChannel } from '../helpers/staying-channel.js';
-import { serialTestWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 import { UdpProgram } from '../helpers/udp.js';
 import { ENDED_BY_RESTART } from '../helpers/vproxy-process.js';
 import { PythonPeer } from './python-peer.js';
-import { connectTo, echoes, MIB, pair, vproxyOn } from './setup.js';
+import { connectTo, echoes, MIB, pair, transferring, vproxyOn, withPython } from './setup.js';
 
-const withPython = serialTestWith('python');
-
-/** Which keys the two sides have: each is one pair of digits, repeated. */
-interface Keys {
-  readonly own: readonly string[];
-  readonly peer: readonly string[];
-}
-
-function pairWithKeys(
-  t: ExecutionContext,
-  { own, peer }: Keys,
-  options: readonly string[] = [],
-  forwards: readonly string[] = [],
-) {
+/** What gives a side these keys, each of one pair of digits, repeated. */
+const keysOf = (t: ExecutionContext, bytes: readonly string[]): string[] => {
   const folder = temporaryFolder(t);
-  const keysOf = (side: string, all: readonly string[]) =>
-    all.flatMap((digits) => {
-      const path = join(folder, `${side}-${digits}.key`);
-      writeFileSync(path, `${digits.repeat(32)}\n`, { mode: 0o600 });
-      return ['--key', path];
-    });
-  return pair(t, { forwards: [...forwards, ...keysOf('own', own)], peer: [...keysOf('peer', peer), ...options] });
-}
+  return bytes.flatMap((byte) => ['--key', writeKeyFile(folder, byte, byte)]);
+};
 
 for (const parity of ['odd', 'even'] as const) {
   withPython(`with a key in common there are streams both ways: the peer is ${parity}`, async (t) => {
-    const keys = { own: ['1f', '2e', '3d'], peer: ['4c', '3d', '2e'] };
-    const target = await localServer(t, echo);
-    const options = ['--parity', parity, '--service', 'mirror=mirror'];
-    const { vproxy, peer } = pairWithKeys(t, keys, options, ['-o', 'mirror:0', '-i', `target:${target.port}`]);
+    const { peer, transfer } = await transferring(t, MIB, {
+      forwards: keysOf(t, ['1f', '2e', '3d']),
+      peer: ['--parity', parity, ...keysOf(t, ['4c', '3d', '2e'])],
+    });
     await peer.next('established');
     t.deepEqual((await peer.next('services')).services, ['target']);
-    const bytes = randomBytes(MIB);
-    const socket = await connectTo(t, vproxy, 'mirror');
-    socket.end(bytes);
-    t.is(sha256(await readToEnd(socket)), sha256(bytes));
-    peer.transfer('a', 'target', MIB);
-    const ended = await peer.next('stream-ended', { key: 'a' });
-    t.is(ended.sentHash, ended.receivedHash);
+    await transfer();
     t.true(peer.isUndisturbed);
   });
 }
 
-for (const [what, keys] of Object.entries({
-  'the peer has no key': { own: ['1f'], peer: [] },
-  'the real program has no key': { own: [], peer: ['1f'] },
-  'there is no key in common': { own: ['1f', '2e'], peer: ['3d', '4c'] },
-})) {
+for (const [what, own, peers] of [
+  ['the peer has no key', ['1f'], []],
+  ['the real program has no key', [], ['1f']],
+  ['there is no key in common', ['1f', '2e'], ['3d', '4c']],
+] as const) {
   withPython(`${what}: auth-failed at both`, async (t) => {
-    const { vproxy, peer } = pairWithKeys(t, keys);
+    const { vproxy, peer } = pair(t, { forwards: keysOf(t, own), peer: keysOf(t, peers) });
     t.is((await peer.next('session-ended')).code, 'auth-failed');
     await vproxy.waitForLine(/ended: .*\(auth-failed\)/);
     t.false(peer.events.some(({ event }) => event === 'established'));
@@ -80,19 +53,14 @@ withPython('20 streams at once each way with little credit, held back where the 
   });
   await peer.next('established');
   const numbers = Array.from({ length: 20 }, (_, number) => `stream ${number}`);
-  for (const key of numbers) {
-    peer.transfer(key, 'echo', 100_000);
-  }
+  for (const key of numbers) peer.transfer(key, 'echo', 100_000);
   await Promise.all(Array.from({ length: 20 }, () => echoes(t, vproxy, 'echo', 100_000)));
   for (const key of numbers) {
-    const ended = await peer.next('stream-ended', { key });
-    t.is(ended.code, null);
-    t.is(ended.receivedHash, ended.sentHash);
-    t.is(ended.received, 100_000);
+    const { code, received, receivedHash, sentHash } = await peer.next('stream-ended', { key });
+    t.deepEqual([code, received, receivedHash], [null, 100_000, sentHash]);
   }
   const streams = peer.events.flatMap((event) => event.streams ?? []);
-  t.is(streams.length, 20);
-  t.is(Math.max(...streams), 6);
+  t.deepEqual([streams.length, Math.max(...streams)], [20, 6]);
   t.false(peer.events.some(({ event }) => event === 'stream-refused'));
 });
 
@@ -116,12 +84,8 @@ withPython('a stream that nobody reads stops no other, and comes whole when it i
   t.is((await peer.next('resumed', { key })).received, 65_536);
   t.is((await peer.next('fin', { key })).receivedHash, sha256(bytes));
 
-  for (const [name, service, count] of [
-    ['stuck', 'slow', 24 * MIB],
-    ['other', 'quick', MIB],
-  ] as const) {
-    peer.transfer(name, service, count);
-  }
+  peer.transfer('stuck', 'slow', 24 * MIB);
+  peer.transfer('other', 'quick', MIB);
   const other = await peer.next('stream-ended', { key: 'other' });
   t.is(other.receivedHash, other.sentHash);
   const target = await eventually(() => unread[0]);

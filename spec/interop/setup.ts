@@ -3,13 +3,19 @@ import { randomBytes } from 'node:crypto';
 import type net from 'node:net';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { temporaryFolder } from '../helpers/files.js';
+import { deferred } from '../../lib/util/concurrency.js';
+import { sha256, temporaryFolder } from '../helpers/files.js';
 import { localServer, localSocket, readToEnd } from '../helpers/proxies.js';
-import { eventually } from '../helpers/time.js';
+import { serialTestWith } from '../helpers/test-with.js';
 import { spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
 import { PythonPeer } from './python-peer.js';
 
+export const withPython = serialTestWith('python');
+
 export const MIB = 1024 * 1024;
+
+/** As long as a transfer over many channels may take, in milliseconds. */
+export const LONG_MS = 60_000;
 
 export interface PairOptions {
   /** Which side listens for the channel. Default: the real program. */
@@ -39,21 +45,39 @@ export async function connectTo(t: ExecutionContext, vproxy: VproxyProcess, serv
   return socket.on('error', () => undefined);
 }
 
-/** A target that reads to the end, and answers with `reply`. */
-export async function answering(t: ExecutionContext, reply: Buffer): Promise<{ port: number; got: Promise<Buffer> }> {
-  let port = 0;
-  const got = new Promise<Buffer>((resolve, reject) => {
-    void localServer(t, (socket) => {
-      readToEnd(socket).then((bytes) => {
-        resolve(bytes);
-        socket.end(reply);
-      }, reject);
-    }).then((server) => {
-      port = server.port;
-    }, reject);
+/** A pair with a service `mirror` at the peer and `target` at the program; `transfer` sends bytes to both, each way. */
+export async function transferring(t: ExecutionContext, byteCount: number, options: PairOptions = {}) {
+  const [there, back] = [randomBytes(byteCount), randomBytes(byteCount)];
+  const got = deferred<Buffer>();
+  const target = await localServer(t, (socket) => {
+    void readToEnd(socket).then(
+      (bytes) => {
+        got.resolve(bytes);
+        socket.end(back);
+      },
+      (error: unknown) => got.reject(error as Error),
+    );
   });
-  await eventually(() => port > 0);
-  return { port, got };
+  const { vproxy, peer } = pair(t, {
+    ...options,
+    forwards: ['-o', 'mirror:0', '-i', `target:${target.port}`, ...(options.forwards ?? [])],
+    peer: ['--service', 'mirror=mirror', ...(options.peer ?? [])],
+  });
+  /** All arrives as it was sent, whatever `disturb` does meanwhile. */
+  const transfer = async (disturb: () => void = () => undefined): Promise<void> => {
+    const socket = await connectTo(t, vproxy, 'mirror');
+    socket.end(there);
+    peer.transfer('a', 'target', byteCount);
+    const { key = '' } = await peer.next('opened', { service: 'mirror' });
+    disturb();
+    const mirrored = readToEnd(socket);
+    const atPeer = peer.next('fin', { key }, LONG_MS);
+    const ended = await peer.next('stream-ended', { key: 'a' }, LONG_MS);
+    t.deepEqual([sha256(await mirrored), (await atPeer).receivedHash], [sha256(there), sha256(there)]);
+    const { code, sent, receivedHash, sentHash } = ended;
+    t.deepEqual([code, sent, receivedHash, sentHash], [null, byteCount, sha256(back), sha256(await got.promise)]);
+  };
+  return { vproxy, peer, transfer };
 }
 
 /** Sends bytes to a service that echoes, and expects them back. */

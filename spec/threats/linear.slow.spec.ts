@@ -15,6 +15,7 @@ import { decodeTold } from '../../lib/info/info-messages.js';
 import { machineSchema } from '../../lib/status/machine-schemas.js';
 import { parseMessage } from '../../lib/system/dns/dns-message.js';
 import { escapeText } from '../../lib/util/escape.js';
+import { parseXml } from '../../lib/util/xml.js';
 
 const SHORT_BYTES = 2048;
 const LONG_BYTES = 65_536;
@@ -31,14 +32,16 @@ const RUNS: readonly string[] = [
   ...['::', '[:', ':]', '1:', 'a.', '..', '%0', ', ', ' ,', ' :', ' \t', '\t:'],
   ...['a: b\r\n', 'a:\r\n', '0\r\n', '1\r\na\r\n'],
   ...['[[', '[]', '{"a":', '{},', '\\"', '\\u0000', '"",', '[0,', '12 a=b\n', '../', 'a/'],
+  ...['<', '<a ', '<a b="', '<!--', '<a/>', '<a b=""', '<![CDATA[', '</a', '<a>&lt;'],
   ...['\x01a', '\xc0\x0c', '\x00\x01\x00\x01', '\xff\x00VPROXY\r\n\x1a\n\x11\x13\x00\xff'],
 ];
 
-/** What is before a run, and what behind it. */
-type Form = readonly [before: string, after: string];
+/** Where the run is, in a form of what is read. */
+const HERE = '█';
 
 interface Parser {
-  readonly forms: readonly Form[];
+  /** What is before and behind a run. */
+  readonly forms: readonly string[];
   readonly read: (bytes: Buffer) => unknown;
   /** The most that is taken of it, in bytes. Default: 64 KiB. */
   readonly maxBytes?: number;
@@ -65,43 +68,28 @@ async function readResponse(bytes: Buffer): Promise<void> {
 
 const HEAD = 'GET http://one.test/ HTTP/1.1\r\nHost: one.test\r\n';
 
-const REQUEST_FORMS: readonly Form[] = [
-  ['', '\r\n\r\n'],
-  ['GET ', ' HTTP/1.1\r\n\r\n'],
-  ['GET http://', '/ HTTP/1.1\r\n\r\n'],
-  ['GET http://one.test/', ' HTTP/1.1\r\nHost: one.test\r\n\r\n'],
-  ['GET http://[', ']/ HTTP/1.1\r\n\r\n'],
-  ['CONNECT ', ' HTTP/1.1\r\n\r\n'],
-  ['CONNECT [', ']:443 HTTP/1.1\r\n\r\n'],
-  ['GET http://one.test/ HTTP/1.1\r\nHost: ', '\r\n\r\n'],
-  ['GET http://one.test/ HTTP/1.1\r\nHost: [', '\r\n\r\n'],
-  [HEAD, '\r\n\r\n'],
-  [`${HEAD}X:`, '\r\n\r\n'],
-  [`${HEAD}X:`, '\0\r\n\r\n'],
-  [`${HEAD}X: a`, 'b\r\n\r\n'],
-  [`${HEAD}X: a`, 'b\x01\r\n\r\n'],
-  [`${HEAD}X`, ': b\r\n\r\n'],
-  [`${HEAD}Connection: `, '\r\n\r\n'],
-  [`${HEAD}Connection: a`, 'b\r\n\r\n'],
-  [`${HEAD}Transfer-Encoding: `, '\r\n\r\n'],
-  [`${HEAD}Content-Length: `, '\r\n\r\n'],
+const REQUEST_FORMS: readonly string[] = [
+  ...['█\r\n\r\n', 'GET █ HTTP/1.1\r\n\r\n', 'GET http://█/ HTTP/1.1\r\n\r\n'],
+  ...['CONNECT █ HTTP/1.1\r\n\r\n', 'CONNECT [█]:443 HTTP/1.1\r\n\r\n', 'GET http://[█]/ HTTP/1.1\r\n\r\n'],
+  'GET http://one.test/█ HTTP/1.1\r\nHost: one.test\r\n\r\n',
+  'GET http://one.test/ HTTP/1.1\r\nHost: █\r\n\r\n',
+  'GET http://one.test/ HTTP/1.1\r\nHost: [█\r\n\r\n',
+  ...['█', 'X:█', 'X:█\0', 'X: a█b', 'X: a█b\x01', 'X█: b'].map((field) => `${HEAD}${field}\r\n\r\n`),
+  ...['Connection: █', 'Connection: a█b', 'Transfer-Encoding: █', 'Content-Length: █'].map(
+    (field) => `${HEAD}${field}\r\n\r\n`,
+  ),
 ];
 
 const ANSWER = 'HTTP/1.1 200 OK\r\n';
 const CHUNKED = `${ANSWER}Transfer-Encoding: chunked\r\n\r\n`;
 
 /** Of an object of JSON with a text, a list, or anything in a field. */
-const jsonForms = (...fields: readonly string[]): Form[] => [
-  ['', ''],
-  ['{', '}'],
-  ['{"a":"', '"}'],
-  ...fields.flatMap((field): Form[] => [
-    [`{${field}:`, '}'],
-    [`{${field}:"`, '"}'],
-    [`{${field}:[`, ']}'],
-    [`{${field}:["`, '"]}'],
-    [`{${field}:${'['.repeat(999)}`, `${']'.repeat(999)}}`],
-  ]),
+const jsonForms = (...fields: readonly string[]): string[] => [
+  ...['█', '{█}', '{"a":"█"}'],
+  ...fields.flatMap((field) => {
+    const deep = `${'['.repeat(999)}█${']'.repeat(999)}`;
+    return ['█', '"█"', '[█]', '["█"]', deep].map((value) => `{${field}:${value}}`);
+  }),
 ];
 
 const DNS_ANSWER = '\x00\x01\x81\x80\x00\x01\xff\xff\x00\x00\x00\x00\x01a\x00\x00\x01\x00\x01';
@@ -109,33 +97,20 @@ const DNS_ANSWER = '\x00\x01\x81\x80\x00\x01\xff\xff\x00\x00\x00\x00\x01a\x00\x0
 const PARSERS: Readonly<Record<string, Parser>> = {
   'the head of a request': { forms: REQUEST_FORMS, maxBytes: HEAD_BYTES, read: readRequest },
   'the head of an answer': {
-    forms: [
-      ['', '\r\n\r\n'],
-      ['HTTP/1.1 200 ', '\r\n\r\n'],
-      [`${ANSWER}X: `, '\x01\r\n\r\n'],
-      [`${ANSWER}X: a`, 'b\r\n\r\n'],
-      [`${ANSWER}Connection: a,`, 'b\r\n\r\n'],
-    ],
+    forms: ['█', 'HTTP/1.1 200 █', `${ANSWER}X: █\x01`, `${ANSWER}X: a█b`, `${ANSWER}Connection: a,█b`].map(
+      (head) => `${head}\r\n\r\n`,
+    ),
     read: readResponse,
   },
   'the lines of a chunked body': {
     forms: [
-      [CHUNKED, ''],
-      [`${CHUNKED}1;`, '\r\na\r\n0\r\n\r\n'],
-      [`${CHUNKED}1`, '\r\na\r\n0\r\n\r\n'],
-      [`${CHUNKED}0\r\n`, '\r\n\r\n'],
-      [`${CHUNKED}0\r\nX: a`, 'b\r\n\r\n'],
-      [`${CHUNKED}0\r\nX`, ': b\r\n\r\n'],
-    ],
+      ...['█', '1;█\r\na\r\n0\r\n\r\n', '1█\r\na\r\n0\r\n\r\n'],
+      ...['0\r\n█\r\n\r\n', '0\r\nX: a█b\r\n\r\n', '0\r\nX█: b\r\n\r\n'],
+    ].map((body) => `${CHUNKED}${body}`),
     read: readResponse,
   },
   'a destination, and how it is refused': {
-    forms: [
-      ['', ''],
-      ['a', 'a'],
-      ['1.1.1.', ''],
-      ['::', '1'],
-    ],
+    forms: ['█', 'a█a', '1.1.1.█', '::█1'],
     read(bytes) {
       for (const encoding of ['latin1', 'utf8'] as const) {
         try {
@@ -149,16 +124,16 @@ const PARSERS: Readonly<Record<string, Parser>> = {
   },
   'a message of DNS': {
     forms: [
-      ['', ''],
-      [DNS_ANSWER.slice(0, 12), ''],
-      [DNS_ANSWER, ''],
-      [`${DNS_ANSWER}\xc0\x0c\x00\x10\x00\x01\x00\x00\x00\x00\xff\x00`, ''],
-    ],
+      '',
+      DNS_ANSWER.slice(0, 12),
+      DNS_ANSWER,
+      `${DNS_ANSWER}\xc0\x0c\x00\x10\x00\x01\x00\x00\x00\x00\xff\x00`,
+    ].map((before) => `${before}█`),
     maxBytes: 65_535,
     read: parseMessage,
   },
   'a HELLO': { forms: jsonForms('"version"', '"nonce"', '"auth"', '"features"'), maxBytes: 4096, read: decodeHello },
-  'what may hold a HELLO': { forms: [['', '']], read: (bytes) => new HelloScanner().scan(bytes) },
+  'what may hold a HELLO': { forms: ['█'], read: (bytes) => new HelloScanner().scan(bytes) },
   SERVICES: { forms: jsonForms('"services"', '"services":[],"ports"'), read: decodeServices },
   OPEN: { forms: jsonForms('"service"'), maxBytes: 4096, read: decodeOpen },
   'a reason': {
@@ -184,25 +159,22 @@ const PARSERS: Readonly<Record<string, Parser>> = {
   },
   'STAGED of a copy': { forms: jsonForms('"files"', '"files":[["a",1,"b"]],"x"'), read: copy.decodeStaged },
   'the headers of a tar': {
-    forms: [
-      ['', ''],
-      [paxBlock(8192), ''],
-      [`${paxBlock(8192)}16 path=`, ''],
-    ],
+    forms: ['█', `${paxBlock(8192)}█`, `${paxBlock(8192)}16 path=█`],
     read: (bytes) => new TarBounds().check(bytes),
   },
   'an entry of a tar': {
-    forms: [
-      ['', ''],
-      ['a/', '/b'],
-    ],
+    forms: ['█', 'a/█/b'],
     read(bytes) {
       const text = bytes.toString('latin1');
       for (const type of ['file', 'directory', 'symlink'] as const)
         parseHeader({ name: text, type, linkname: text, size: 0, pax: { mtime: text, path: text } });
     },
   },
-  'a text of a peer that is shown': { forms: [['', '']], read: (bytes) => escapeText(bytes.toString(), LONG_BYTES) },
+  'a document of XML': {
+    forms: ['█', '<r>█', '<r>█</r>', '<r x="█'],
+    read: (bytes) => parseXml(bytes.toString('latin1')),
+  },
+  'a text of a peer that is shown': { forms: ['█'], read: (bytes) => escapeText(bytes.toString(), LONG_BYTES) },
 };
 
 /** The block that announces a header of pax. */
@@ -213,7 +185,8 @@ function paxBlock(bytes: number): string {
   return block.toString('latin1');
 }
 
-function inputOf([before, after]: Form, run: string, maxBytes: number): Buffer {
+function inputOf(form: string, run: string, maxBytes: number): Buffer {
+  const [before = '', after = ''] = form.split(HERE);
   const bytes = Buffer.alloc(maxBytes, run, 'latin1');
   bytes.write(before, 0, 'latin1');
   bytes.write(after, Math.max(0, maxBytes - after.length), 'latin1');
@@ -245,7 +218,7 @@ for (const [name, parser] of Object.entries(PARSERS)) {
           for (let tries = 1; cpuMs > MAX_CPU_MS && cpuMs < HOPELESS_MS && tries < TRIES; tries += 1)
             cpuMs = Math.min(cpuMs, await cpuMsOf(parser, bytes));
           if (cpuMs <= MAX_CPU_MS) continue;
-          long.push(`${byteCount} bytes, ${JSON.stringify([form[0].slice(-60), run, form[1]])}: ${cpuMs} ms`);
+          long.push(`${byteCount} bytes, ${JSON.stringify([form.slice(-60), run])}: ${cpuMs} ms`);
           break;
         }
       }

@@ -75,34 +75,3 @@ for (const [text, says] of [
     t.notRegex(error.message, /[\n\u001b]/);
   });
 }
-
-test.serial('what has no end is read in time in proportion to its length', (t) => {
-  const before = process.cpuUsage();
-  for (const unit of [
-    '<',
-    '<a ',
-    '<a b="',
-    '<!--',
-    '&',
-    ' ',
-    '<a/>',
-    '<a b=""',
-    "'",
-    '<![CDATA[',
-    '</a',
-    '<a>&lt;',
-    ']',
-  ]) {
-    const text = unit.repeat(2 ** 18 / unit.length);
-    for (const whole of [text, `<r>${text}`, `<r x="${text}`, `<r>${text}</r>`]) {
-      try {
-        parseXml(whole);
-      } catch (error) {
-        t.true(error instanceof VproxyError && error.code === 'bad-file');
-      }
-    }
-  }
-  const { user, system } = process.cpuUsage(before);
-  // In linear time it is some 50 ms; otherwise, minutes.
-  t.true(user + system < 3_000_000, `${(user + system) / 1000} ms`);
-});

@@ -20,11 +20,10 @@ import { type HostileEntry, makeTar, tarRecords } from '../../helpers/hostile-co
 import { heapBytes } from '../../helpers/measures.js';
 import type { MemoryCase } from './memory-case.js';
 
-const KIB = 1024;
-const MIB = 1024 * KIB;
+const MIB = 2 ** 20;
 
 /** What a stream carries at once. */
-const CHUNK_BYTES = 64 * KIB;
+const CHUNK_BYTES = 65_536;
 
 /** The number of times that the memory is measured while a case sends. */
 const SAMPLES = 6;
@@ -66,9 +65,7 @@ class Attacker {
   async send(bytes: Buffer, canStick = false): Promise<boolean> {
     for (let at = 0; at < bytes.length && !this.isEnded; at += CHUNK_BYTES) {
       const sent = { isTaken: false };
-      this.#stream.write(bytes.subarray(at, at + CHUNK_BYTES), () => {
-        sent.isTaken = true;
-      });
+      this.#stream.write(bytes.subarray(at, at + CHUNK_BYTES), () => (sent.isTaken = true));
       while (!sent.isTaken && !this.#isEnded) {
         await setImmediate();
         if (canStick && this.#honest.isPaused()) return false;
@@ -77,9 +74,10 @@ class Attacker {
     return !this.isEnded;
   }
 
-  /** Waits for a record of the other side. */
-  async heard(kind: number): Promise<void> {
-    while (!this.#kinds.has(kind) && !this.#isEnded) await setImmediate();
+  /** Sends bytes, and waits for a record of the other side. */
+  async sendUntil(kind: number, bytes: Buffer): Promise<void> {
+    await this.send(bytes);
+    while (!this.#kinds.has(kind) && !this.isEnded) await setImmediate();
   }
 
   destroy(): void {
@@ -96,15 +94,12 @@ async function mostHeld(
   canStick = false,
 ): Promise<number> {
   let most = 0;
-  const sample = async (): Promise<void> => {
-    most = Math.max(most, (await heapBytes()) - before);
-  };
   const step = Math.max(1, Math.ceil(count / SAMPLES));
-  for (let index = 0; index < count; index += 1) {
-    if (!(await attacker.send(await piece(index), canStick))) break;
-    if (index % step === step - 1) await sample();
+  for (let index = 0, isTaken = true; index < count && isTaken; index += 1) {
+    isTaken = await attacker.send(await piece(index), canStick);
+    if (!isTaken || index % step === step - 1 || index === count - 1)
+      most = Math.max(most, (await heapBytes()) - before);
   }
-  await sample();
   return most;
 }
 
@@ -132,24 +127,19 @@ async function withService(
   }
 }
 
-const startGet = (path: string): Buffer =>
-  encodeMessage(COPY_KIND.START, {
-    direction: 'get',
-    sources: [{ path, name: 'file' }],
-    isResumed: true,
-    hasTotals: false,
-  });
+const startGet = (path: string): Buffer => {
+  const sources = [{ path, name: 'file' }];
+  return encodeMessage(COPY_KIND.START, { direction: 'get', sources, isResumed: true, hasTotals: false });
+};
 
-const START_PUT = (target: string, isResumed: boolean): Buffer =>
+const startPut = (target: string, isResumed: boolean): Buffer =>
   Buffer.concat([
     encodeMessage(COPY_KIND.START, { direction: 'put', target, isResumed }),
     encodeMessage(COPY_KIND.PLAN, { roots: [{ name: 'app', kind: 'folder' }], totals: null }),
   ]);
 
-const HASH = 'f'.repeat(64);
-
-const stagedRecord = (names: readonly string[], hash = HASH): Buffer =>
-  encodeMessage(COPY_KIND.STAGED, { files: names.map((name) => [name, 1, hash]) });
+const stagedRecord = (names: readonly string[]): Buffer =>
+  encodeMessage(COPY_KIND.STAGED, { files: names.map((name) => [name, 1, 'f'.repeat(64)]) });
 
 const numbers = (count: number): number[] => Array.from({ length: count }, (_, index) => index);
 
@@ -161,8 +151,7 @@ const holdStaged =
       writeFileSync(join(folder, 'file'), 'x');
       const before = await heapBytes();
       const attacker = open();
-      await attacker.send(startGet(join(folder, 'file')));
-      await attacker.heard(COPY_KIND.PLAN);
+      await attacker.sendUntil(COPY_KIND.PLAN, startGet(join(folder, 'file')));
       return mostHeld(attacker, before, Math.ceil(fullCount * scale), record);
     });
 
@@ -176,15 +165,13 @@ const NO_FILES: CopyFiles = {
   close: () => Promise.resolve(),
 };
 
-/** Entries without the end of a tar, in records. */
-async function tarData(entries: readonly HostileEntry[]): Promise<Buffer> {
-  return Buffer.concat(tarRecords(await withoutEnd(entries)).slice(0, -1));
-}
+/** Entries without the end of a tar. */
+const withoutEnd = async (entries: readonly HostileEntry[]): Promise<Buffer> =>
+  (await makeTar(entries)).subarray(0, -1024);
 
-async function withoutEnd(entries: readonly HostileEntry[]): Promise<Buffer> {
-  const bytes = await makeTar(entries);
-  return bytes.subarray(0, bytes.length - 1024);
-}
+/** The same in records. */
+const tarData = async (entries: readonly HostileEntry[]): Promise<Buffer> =>
+  Buffer.concat(tarRecords(await withoutEnd(entries)).slice(0, -1));
 
 const folderEntry = (name: string): HostileEntry => ({ name, type: 'directory', mode: 0o755 });
 
@@ -202,25 +189,20 @@ function foldersAbove(bytes: number, nameLength: number): HostileEntry[] {
 const holdEntries =
   (
     fullCount: number,
-    {
-      files,
-      isResumed,
-      above,
-      hasChecks,
-    }: { files: CopyFiles; isResumed: boolean; above: readonly HostileEntry[]; hasChecks: boolean },
+    files: CopyFiles,
+    { isResumed, above }: { readonly isResumed: boolean; readonly above: readonly HostileEntry[] },
     entry: (index: number, folder: string) => HostileEntry,
   ) =>
   (scale: number): Promise<number> =>
     withService(files, async (open, folder) => {
       const before = await heapBytes();
       const attacker = open();
-      await attacker.send(START_PUT(folder, isResumed));
-      await attacker.heard(COPY_KIND.READY);
+      await attacker.sendUntil(COPY_KIND.READY, startPut(folder, isResumed));
       await attacker.send(await tarData(above));
       const last = above.at(-1)?.name ?? '';
       return mostHeld(attacker, before, Math.ceil((fullCount * scale) / 50), async (index) => {
         const data = await tarData(numbers(50).map((number) => entry(50 * index + number, last)));
-        return hasChecks ? Buffer.concat([data, encodeRecord(COPY_KIND.CHECKS, Buffer.alloc(200))]) : data;
+        return isResumed ? Buffer.concat([data, encodeRecord(COPY_KIND.CHECKS, Buffer.alloc(200))]) : data;
       });
     });
 
@@ -250,8 +232,7 @@ const holdBytes =
       const records = inBytes(await bytes(scale));
       const before = await heapBytes();
       const attacker = open();
-      await attacker.send(START_PUT(folder, false));
-      await attacker.heard(COPY_KIND.READY);
+      await attacker.sendUntil(COPY_KIND.READY, startPut(folder, false));
       const piece = (index: number): Buffer => records.subarray(index * MIB, (index + 1) * MIB);
       const most = await mostHeld(attacker, before, Math.ceil(records.length / MIB), piece, true);
       goesOn.resolve();
@@ -267,8 +248,7 @@ const holdUnasked =
       writeFileSync(join(folder, 'file'), Buffer.alloc(4 * MIB));
       const before = await heapBytes();
       const attacker = open(false);
-      await attacker.send(startGet(join(folder, 'file')));
-      await attacker.heard(COPY_KIND.PLAN);
+      await attacker.sendUntil(COPY_KIND.PLAN, startGet(join(folder, 'file')));
       await attacker.send(encodeMessage(COPY_KIND.READY, { targets: ['/x'] }));
       return mostHeld(attacker, before, Math.ceil(fullCount * scale), () => piece, true);
     });
@@ -284,56 +264,42 @@ const holdStreams =
       return (await heapBytes()) - before;
     });
 
-export const COPY_CASES: readonly MemoryCase[] = [
-  {
-    title: 'staged files with the longest names',
-    mostBytes: 48 * MIB,
-    hold: holdStaged(600, (index) =>
-      stagedRecord(numbers(240).map((number) => `${digits(240 * index + number)}${'n'.repeat(4089)}`)),
+const longFile = (index: number, folder: string): HostileEntry => {
+  return { name: `${folder}/${'f'.repeat(200)}${digits(index)}`, body: '' };
+};
+
+const manyNames = (index: number): string[] =>
+  numbers(240).map((number) => `${digits(240 * index + number)}${'n'.repeat(4089)}`);
+
+const largeFile = (scale: number): Promise<Buffer> =>
+  withoutEnd([folderEntry('app'), { name: 'app/a', body: Buffer.alloc(3 * MIB * scale) }]);
+
+const CASES: readonly [title: string, mostBytes: number, hold: MemoryCase['hold']][] = [
+  ['staged files with the longest names', 48 * MIB, holdStaged(600, (index) => stagedRecord(manyNames(index)))],
+  [
+    'files with the longest names, without their checks',
+    16 * MIB,
+    holdEntries(60_000, NO_FILES, { isResumed: false, above: foldersAbove(3700, 200) }, longFile),
+  ],
+  [
+    'files in one folder of a resumed copy',
+    3 * MIB,
+    holdEntries(200_000, NO_FILES, { isResumed: true, above: [folderEntry('app')] }, longFile),
+  ],
+  [
+    'folders within the longest paths',
+    16 * MIB,
+    holdEntries(4000, SYSTEM_FILES, { isResumed: false, above: foldersAbove(3600, 1) }, (index, folder) =>
+      folderEntry(`${folder}/${digits(index)}`),
     ),
-  },
-  {
-    title: 'files with the longest names, without their checks',
-    mostBytes: 16 * MIB,
-    hold: holdEntries(
-      60_000,
-      { files: NO_FILES, isResumed: false, above: foldersAbove(3700, 200), hasChecks: false },
-      (index, folder) => ({ name: `${folder}/${'f'.repeat(200)}${digits(index)}`, body: '' }),
-    ),
-  },
-  {
-    title: 'files in one folder of a resumed copy',
-    mostBytes: 3 * MIB,
-    hold: holdEntries(
-      200_000,
-      { files: NO_FILES, isResumed: true, above: [folderEntry('app')], hasChecks: true },
-      (index, folder) => ({ name: `${folder}/${'f'.repeat(200)}${digits(index)}`, body: '' }),
-    ),
-  },
-  {
-    title: 'folders within the longest paths',
-    mostBytes: 16 * MIB,
-    hold: holdEntries(
-      4000,
-      { files: SYSTEM_FILES, isResumed: false, above: foldersAbove(3600, 1), hasChecks: false },
-      (index, folder) => folderEntry(`${folder}/${digits(index)}`),
-    ),
-  },
-  {
-    title: 'a large file, a byte at a time',
-    mostBytes: 6 * MIB,
-    hold: holdBytes((scale) =>
-      withoutEnd([folderEntry('app'), { name: 'app/a', body: Buffer.alloc(3 * MIB * scale) }]),
-    ),
-  },
-  {
-    title: 'the longest records that nobody asks for',
-    mostBytes: 6 * MIB,
-    hold: holdUnasked(640, encodeRecord(COPY_KIND.WARNING, Buffer.alloc(MIB))),
-  },
-  {
-    title: 'records of which nothing but the length comes',
-    mostBytes: 4 * MIB,
-    hold: holdStreams(64, encodeRecordHeader(COPY_KIND.START, MIB)),
-  },
+  ],
+  ['a large file, a byte at a time', 6 * MIB, holdBytes(largeFile)],
+  [
+    'the longest records that nobody asks for',
+    6 * MIB,
+    holdUnasked(640, encodeRecord(COPY_KIND.WARNING, Buffer.alloc(MIB))),
+  ],
+  ['records of which nothing but the length comes', 4 * MIB, holdStreams(64, encodeRecordHeader(COPY_KIND.START, MIB))],
 ];
+
+export const COPY_CASES: readonly MemoryCase[] = CASES.map(([title, mostBytes, hold]) => ({ title, mostBytes, hold }));

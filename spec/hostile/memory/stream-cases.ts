@@ -1,12 +1,6 @@
-/**
- * The largest number of the smallest pieces: everything that the process keeps for a peer, at the greatest cost per
- * byte.
- */
-import { FRAME_TYPE } from '../../../lib/codec/header.js';
+/** The largest number of the smallest pieces: everything that the process keeps for a peer, at the greatest cost per byte. */
 import { Credits, dribble, openAll } from '../../helpers/credits.js';
-import type { HostileCase } from '../case.js';
-
-const { RESET } = FRAME_TYPE;
+import { type HostileCase, resetAll } from '../case.js';
 
 /** The number of streams, and what is sent on each of them. */
 export interface StreamScale {
@@ -21,8 +15,6 @@ const GROWTH = 1.3;
 const REST_BYTES = 24 * 2 ** 20;
 const STREAM_BYTES = 32_768;
 
-const REASON = { code: 'cancelled', message: '' };
-
 /** DATA in frames of `frameBytes` on many streams to a service that takes nothing of it. */
 function tinyFrames(service: string, why: string, frameBytes: number, scale: StreamScale): HostileCase {
   const { streams, bytesPerStream } = scale;
@@ -36,8 +28,7 @@ function tinyFrames(service: string, why: string, frameBytes: number, scale: Str
       const ids = await openAll(peer, service, streams);
       for (const id of ids) await dribble(peer, credits, id, bytesPerStream, frameBytes);
       await peer.ping(30_000);
-      for (const id of ids) peer.send(RESET, id, REASON);
-      await peer.ping(30_000);
+      await resetAll(peer, ids);
     },
   };
 }

@@ -21,11 +21,21 @@ function serversOf(t: ExecutionContext, ports: readonly number[], clock = new Ma
   return { clock, upstream, ask: (asked = ASKED) => upstream.ask(asked) };
 }
 
-const changed = (message: DnsMessage, change: (bytes: Buffer) => void): Buffer => {
-  const bytes = bytesOf(message);
-  change(bytes);
-  return bytes;
-};
+async function udpSocket(t: ExecutionContext): Promise<dgram.Socket> {
+  const socket = dgram.createSocket('udp4').bind(0, '127.0.0.1');
+  t.teardown(() => socket.close());
+  await once(socket, 'listening');
+  return socket;
+}
+
+/** A server that answers with this code alone. */
+const saying = (t: ExecutionContext, rcode: number) => dnsServer(t, (asked) => [answerTo(asked, [], { rcode })]);
+
+/** A server whose answers by UDP are truncated. */
+const truncating = (t: ExecutionContext, byTcp: (asked: DnsMessage) => (DnsMessage | Buffer)[]) =>
+  dnsServer(t, (asked, transport) =>
+    transport === 'udp' ? [answerTo(asked, [], { isTruncated: true })] : byTcp(asked),
+  );
 
 test('each question is one of its own: an id and a port that cannot be told before, and nothing of who asked', async (t) => {
   const server = await dnsServer(t, (asked) => [answerTo(asked, [ADDRESS])]);
@@ -59,12 +69,7 @@ test('answers with another id or question, queries, and bytes that are too few a
 });
 
 test('an answer from another address does not arrive', async (t) => {
-  const forger = dgram.createSocket('udp4').bind(0, '127.0.0.1');
-  t.teardown(() => forger.close());
-  await once(forger, 'listening');
-  const real = dgram.createSocket('udp4').bind(0, '127.0.0.1');
-  t.teardown(() => real.close());
-  await once(real, 'listening');
+  const [forger, real] = [await udpSocket(t), await udpSocket(t)];
   const answer = serversOf(t, [real.address().port]).ask();
   const [bytes, { port }] = (await once(real, 'message')) as [Buffer, dgram.RemoteInfo];
   const asked = parseMessage(bytes) as DnsMessage;
@@ -78,10 +83,8 @@ test('an answer from another address does not arrive', async (t) => {
 
 test('what is truncated is asked by TCP', async (t) => {
   const many = Array.from({ length: 200 }, (_, index) => a('www.example.org', `192.0.2.${index}`));
-  const server = await dnsServer(t, (asked, transport) => [
-    ...(transport === 'udp'
-      ? [answerTo(asked, [], { isTruncated: true })]
-      : [Buffer.alloc(0), { ...asked, isResponse: true, id: asked.id ^ 1 }, answerTo(asked, many)]),
+  const server = await truncating(t, (asked) => [
+    ...[Buffer.alloc(0), { ...asked, isResponse: true, id: asked.id ^ 1 }, answerTo(asked, many)],
   ]);
   t.is((await serversOf(t, [server.port]).ask()).answers.length, 200);
   t.deepEqual(server.asked, ['udp www.example.org. A', 'tcp www.example.org. A']);
@@ -98,32 +101,24 @@ test('a server that knows no EDNS is asked without', async (t) => {
 
 test('a server that fails, refuses, makes no sense or is not there is followed by the next one', async (t) => {
   const good = await dnsServer(t, (asked) => [answerTo(asked, [ADDRESS])]);
-  const fails = await dnsServer(t, (asked) => [answerTo(asked, [], { rcode: 2 })]);
-  const refuses = await dnsServer(t, (asked) => [answerTo(asked, [], { rcode: 5 })]);
-  const senseless = await dnsServer(t, (asked) => [
-    changed(answerTo(asked, [ADDRESS]), (bytes) => bytes.fill(0xff, 12)),
-  ]);
+  const [fails, refuses] = [await saying(t, 2), await saying(t, 5)];
+  const senseless = await dnsServer(t, (asked) => [bytesOf(answerTo(asked, [ADDRESS])).fill(0xff, 12)]);
   for (const first of [fails.port, refuses.port, senseless.port, await freePort()])
     t.deepEqual((await serversOf(t, [first, good.port]).ask()).answers, [ADDRESS]);
 });
 
-test('a failure is what is told where no server has anything else', async (t) => {
-  const first = await dnsServer(t, (asked) => [answerTo(asked, [], { rcode: 2 })]);
-  const second = await dnsServer(t, (asked) => [answerTo(asked, [], { rcode: 5 })]);
-  t.is((await serversOf(t, [first.port, second.port]).ask()).rcode, 5);
-  t.is(first.asked.length + second.asked.length, 2);
-});
-
-test('that a name does not exist is an answer', async (t) => {
-  const first = await dnsServer(t, (asked) => [answerTo(asked, [], { rcode: 3 })]);
-  const second = await dnsServer(t, (asked) => [answerTo(asked, [ADDRESS])]);
-  t.is((await serversOf(t, [first.port, second.port]).ask()).rcode, 3);
-  t.is(second.asked.length, 0);
+test('a failure is told where no server has anything else; that a name does not exist is an answer', async (t) => {
+  const [fails, refuses, knows] = [await saying(t, 2), await saying(t, 5), await saying(t, 3)];
+  t.is((await serversOf(t, [fails.port, refuses.port]).ask()).rcode, 5);
+  t.is((await serversOf(t, [knows.port, fails.port]).ask()).rcode, 3);
+  t.deepEqual(
+    [fails, refuses, knows].map(({ asked }) => asked.length),
+    [1, 1, 1],
+  );
 });
 
 test('each server has 3 s, twice', async (t) => {
-  const servers = [await dnsServer(t, () => []), await dnsServer(t, () => [])] as const;
-  const [first, second] = servers;
+  const [first, second] = [await dnsServer(t, () => []), await dnsServer(t, () => [])];
   const { ask, clock } = serversOf(t, [first.port, second.port]);
   const failure = t.throwsAsync(ask(), { code: 'connect-timeout' });
   for (const [server, count] of [
@@ -151,9 +146,7 @@ test('an answer that comes late, or in the second round, is taken', async (t) =>
 });
 
 test('a server that accepts a connection and says nothing is given up', async (t) => {
-  const server = await dnsServer(t, (asked, transport) =>
-    transport === 'udp' ? [answerTo(asked, [], { isTruncated: true })] : [],
-  );
+  const server = await truncating(t, () => []);
   const { ask, clock } = serversOf(t, [server.port]);
   const failure = t.throwsAsync(ask(), { code: 'connect-timeout' });
   for (const count of [2, 4]) {
@@ -164,19 +157,13 @@ test('a server that accepts a connection and says nothing is given up', async (t
 });
 
 test('an answer by TCP that makes no sense is a failure', async (t) => {
-  const server = await dnsServer(t, (asked, transport) => [
-    transport === 'udp'
-      ? answerTo(asked, [], { isTruncated: true })
-      : bytesOf(answerTo(asked, [ADDRESS])).subarray(0, 20),
-  ]);
+  const server = await truncating(t, (asked) => [bytesOf(answerTo(asked, [ADDRESS])).subarray(0, 20)]);
   await t.throwsAsync(serversOf(t, [server.port]).ask(), { code: 'connect-failed', message: /makes no sense/ });
 });
 
 test('no more than so many questions are asked at once, and the others wait for their turn', async (t) => {
   const held: (() => void)[] = [];
-  const socket = dgram.createSocket('udp4').bind(0, '127.0.0.1');
-  t.teardown(() => socket.close());
-  await once(socket, 'listening');
+  const socket = await udpSocket(t);
   socket.on('message', (bytes, { port }) => {
     held.push(() => socket.send(bytesOf(answerTo(parseMessage(bytes) as DnsMessage, [])), port, '127.0.0.1'));
   });
