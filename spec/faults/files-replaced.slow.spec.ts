@@ -11,25 +11,15 @@ import { connectControl } from '../../lib/control/client/client.js';
 import { collectOutput } from '../../lib/exec/exec-call.js';
 import { ask, openStream, routeRequests, startControl } from '../helpers/control.js';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
-import { echo, localServer, localSocket, readToEnd, TestProxy } from '../helpers/proxies.js';
+import { ask as askEcho, echo, endsInOrder, localServer, startProxy } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
-import { spawnVproxy, TAKING_CONTROL, type VproxyProcess } from '../helpers/vproxy-process.js';
+import { spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
-interface Setup {
-  /** Runs without its files. */
-  readonly host: VproxyProcess;
-  /** The control socket of that process. */
-  readonly control: string;
-  /** That of its peer, which is a part of the test. */
-  readonly peerControl: string;
-  readonly metricsUrl: string;
-  readonly at: (name: string) => string;
-  /** Writes the configuration file with these lines in front of its channel. */
-  readonly configure: (...lines: string[]) => void;
-}
-
-/** A process of a copy of the program, with a session; the copy is removed before the first request. */
-async function setUp(t: ExecutionContext, ...settings: string[]): Promise<Setup> {
+/**
+ * A process of a copy of the program, with a session; the copy is removed before the first request. `configure` writes its file
+ * with these lines in front of the channel. Its peer is a part of the test.
+ */
+async function setUp(t: ExecutionContext, ...settings: readonly string[]) {
   const folder = temporaryFolder(t);
   const at = (name: string) => join(folder, name);
   const program = temporaryFolder(t);
@@ -37,15 +27,11 @@ async function setUp(t: ExecutionContext, ...settings: string[]): Promise<Setup>
   symlinkSync(join(PROJECT_ROOT, 'node_modules'), join(program, 'node_modules'));
 
   const target = await localServer(t, echo);
-  const peer = new TestProxy(t, `unix-connect:${at('channel')}`, { incoming: [`echo:${target.port}`], info: true });
-  await peer.start();
-  const configure = (...lines: string[]) =>
-    writeFileSync(
-      at('vproxy.toml'),
-      [...lines, '[channels.default]', `address = "unix-listen:${at('channel')}"`, 'outgoing = ["echo:0"]', ''].join(
-        '\n',
-      ),
-    );
+  const peer = await startProxy(t, `unix-connect:${at('channel')}`, { incoming: [`echo:${target.port}`], info: true });
+  const configure = (...lines: readonly string[]) => {
+    const channel = ['[channels.default]', `address = "unix-listen:${at('channel')}"`, 'outgoing = ["echo:0"]', ''];
+    writeFileSync(at('vproxy.toml'), [...lines, ...channel].join('\n'));
+  };
   configure(...settings);
   const words = ['--config', at('vproxy.toml'), '--control', at('control.sock'), '--metrics', '127.0.0.1:0'];
   const host = spawnVproxy(t, words, { program: [process.execPath, join(program, 'dist/program/vproxy.cjs')] });
@@ -67,8 +53,7 @@ const STATUSES: Readonly<Record<string, number>> = {
 test('every request is answered, the first one too', async (t) => {
   const { host, control, metricsUrl } = await setUp(t, '[egress.internet]', 'allow = ["127.0.0.1:443"]');
   const stream = await openStream(t, control, 'service=echo');
-  stream.end('there and back');
-  t.is((await readToEnd(stream)).toString(), 'there and back');
+  t.true(await endsInOrder(stream));
   t.is((await fetch(metricsUrl)).status, 200);
   for (const [route, url, body] of routeRequests(77)) {
     if (route === 'post /v1/stop') continue;
@@ -82,15 +67,17 @@ test('every request is answered, the first one too', async (t) => {
 test('the peer runs its commands, with a terminal too, and copies its files', async (t) => {
   const { host, peerControl, at } = await setUp(t, 'allow-exec = true', 'allow-copy = true');
   const terminal = { term: 'xterm', columns: 80, rows: 24 };
-  const inTerminal = await collectOutput(
-    await connectControl(peerControl).exec(['tty'], { terminal, hasInput: false }),
-  );
-  t.regex(inTerminal.stdout.toString(), /^\/dev\/pts\/\d+/);
+  const call = await connectControl(peerControl).exec(['tty'], { terminal, hasInput: false });
+  t.regex(String((await collectOutput(call)).stdout), /^\/dev\/pts\/\d+/);
   await checkCommandAndCopy(t, peerControl, at);
   t.deepEqual(await host.stop(), { code: 0, signal: null });
 });
 
-async function checkCommandAndCopy(t: ExecutionContext, peerControl: string, at: Setup['at']): Promise<void> {
+async function checkCommandAndCopy(
+  t: ExecutionContext,
+  peerControl: string,
+  at: (name: string) => string,
+): Promise<void> {
   const { stdout } = await collectOutput(await connectControl(peerControl).exec(['echo', 'run']));
   t.is(stdout.toString(), 'run\n');
   mkdirSync(at('from'));
@@ -110,9 +97,7 @@ test('a reload goes on, and what it permits is served', async (t) => {
   await eventually(async () => (await connectControl(peerControl).services()).length >= 3);
   await checkCommandAndCopy(t, peerControl, at);
 
-  const socket = localSocket(t, { host: '127.0.0.1', port: await host.listeningPort('echo') });
-  socket.end('there and back');
-  t.is((await readToEnd(socket)).toString(), 'there and back');
+  t.is(await askEcho(t, await host.listeningPort('echo')), 'hello');
   t.is((await connectControl(control).status()).channels.length, 1);
   t.deepEqual(await host.stop(), { code: 0, signal: null });
 });

@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { openSync, readFileSync } from 'node:fs';
-import { connect, type Socket } from 'node:net';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
@@ -65,18 +65,23 @@ test.serial('stdio: over pipes carries a session, and says the end to the one wh
   t.is(near.stdout, '');
 });
 
-type Stdio = (Socket | 'ignore')[];
+/** What becomes the standard streams of a process, and more descriptors: the channel where it is true. */
+const INHERITED = {
+  'fd:3': [false, false, true],
+  'fd:0': [true, false, false],
+  'stdio:': [true, true, false],
+} as const;
 
 /** A vproxy whose channel is a socket that a proxy of the test has accepted the other end of. */
-async function startOnDescriptor(t: ExecutionContext, channel: string, stdio: (socket: Socket) => Stdio) {
+async function startOnDescriptor(t: ExecutionContext, channel: keyof typeof INHERITED) {
   const path = join(temporaryFolder(t), 'channel.sock');
   const proxy = await startProxy(t, `unix-listen:${path}`, { outgoing: ['echo:0'] });
   const socket = connect(path).pause();
   await once(socket, 'connect');
   const server = await localServer(t, echo);
-  const [input = 'ignore', output = 'ignore', ...more] = stdio(socket);
+  const [input, output, more] = INHERITED[channel].map((isChannel) => (isChannel ? socket : 'ignore'));
   const args = [...PROGRAM, '-c', channel, '-i', `echo:127.0.0.1:${server.port}`];
-  const child = spawn(process.execPath, args, { stdio: [input, output, 'pipe', ...more] });
+  const child = spawn(process.execPath, args, { stdio: [input, output, 'pipe', more] });
   t.teardown(() => child.kill('SIGKILL'));
   socket.destroy();
   let log = '';
@@ -89,13 +94,9 @@ async function startOnDescriptor(t: ExecutionContext, channel: string, stdio: (s
   return { proxy, ended, child };
 }
 
-for (const [channel, stdio] of [
-  ['fd:3', (socket: Socket): Stdio => ['ignore', 'ignore', socket]],
-  ['fd:0', (socket: Socket): Stdio => [socket, 'ignore']],
-  ['stdio:', (socket: Socket): Stdio => [socket, socket]],
-] as const) {
+for (const channel of ['fd:3', 'fd:0', 'stdio:'] as const) {
   test.serial(`${channel} over an inherited socket carries forwards, and its end is that of the process`, async (t) => {
-    const { proxy, ended } = await startOnDescriptor(t, channel, stdio);
+    const { proxy, ended } = await startOnDescriptor(t, channel);
     await checkEcho(t, proxy.port('echo'));
     await proxy.proxy.stop();
     const { code, log } = await ended();
@@ -106,7 +107,7 @@ for (const [channel, stdio] of [
 }
 
 test.serial('SIGTERM at the end of an inherited channel tells the peer, and ends it', async (t) => {
-  const { proxy, ended, child } = await startOnDescriptor(t, 'stdio:', (socket) => [socket, socket]);
+  const { proxy, ended, child } = await startOnDescriptor(t, 'stdio:');
   child.kill('SIGTERM');
   const { code, log } = await ended();
   t.is(code, 0, log);

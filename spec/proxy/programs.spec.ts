@@ -1,7 +1,7 @@
 /** What programs do with a `Peer` and a `Proxy`: services that they serve, and streams that they open or are refused. */
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import net, { createConnection } from 'node:net';
+import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { buffer, text } from 'node:stream/consumers';
@@ -184,111 +184,93 @@ test('a handler that awaits a stream which the peer resets has not failed', asyn
 
 // `connect`: a program gets a stream when its peer has accepted it, and else the reason.
 
-type Connect = (service: string) => Promise<MuxStream>;
+// A Peer waits for the answer as a Proxy does: both by `acceptedStream`.
 
-/** Programs that have a channel at a path, where their peer connects. */
-const PROGRAMS = {
-  'a Proxy': async (t: ExecutionContext, path: string): Promise<Connect> => {
-    const { proxy } = await startProxy(t, `unix-listen:${path}`);
-    return (service) => proxy.connect(service);
-  },
-  'a Peer': async (t: ExecutionContext, path: string): Promise<Connect> => {
-    const peer = deferred<Peer>();
-    const server = net.createServer({ allowHalfOpen: true }, (socket) => peer.resolve(connectPeer(socket)));
-    await once(server.listen(path), 'listening');
-    t.teardown(async () => {
-      await (await peer.promise).close();
-      server.close();
-    });
-    return async (service) => (await peer.promise).connect(service);
-  },
-};
+test('connect rejects with the reason of the peer', async (t) => {
+  const folder = temporaryFolder(t);
+  const path = join(folder, 'channel.sock');
+  const { proxy } = await startProxy(t, `unix-listen:${path}`);
+  const target = await localServer(t, echoSocket);
+  await startProxy(t, `unix-connect:${path}`, {
+    incoming: [`echo:${target.port}`, `kept:${target.port}`, `few:${target.port}`, `gone:${join(folder, 'none')}`],
+    policies: { kept: { isAllowed: false }, few: { streams: 1 } },
+  });
+  const held = await proxy.connect('few');
+  for (const [service, code] of Object.entries({ kept: 'denied', few: 'denied', gone: 'connect-refused' }))
+    await t.throwsAsync(proxy.connect(service), { code }, service);
+  const message = 'service missing is not offered; the peer offers: echo, few, gone, kept';
+  await t.throwsAsync(proxy.connect('missing'), { code: 'unknown-service', message });
+  t.is(await say(await proxy.connect('echo'), 'after all of that'), 'after all of that');
+  held.destroy();
+});
 
-/** A program and a peer that sends frames by hand; the stream id of an OPEN that the program asks for. */
-async function besideFrames(t: ExecutionContext, start: (typeof PROGRAMS)['a Proxy']) {
+/** A program and a peer that sends frames by hand; `open` gives the stream id of an OPEN that the program asks for. */
+async function besideFrames(t: ExecutionContext) {
   const path = join(temporaryFolder(t), 'channel.sock');
-  const connect = await start(t, path);
+  const { proxy } = await startProxy(t, `unix-listen:${path}`);
   const peer = await SocketPeer.established(path);
   t.teardown(() => peer.close());
   const open = async () => {
     peer.log.take();
-    const answer = within(30_000, 'the answer', connect('slow'));
+    const answer = within(30_000, 'the answer', proxy.connect('slow'));
     // It may reject before it is asked for.
     answer.catch(() => undefined);
     return { answer, id: (await peer.seen(/^OPEN /)).streamId };
   };
-  return { peer, open };
+  /** Sends ACCEPT, and more frames of the stream, in one piece. */
+  const accept = (id: number, ...more: readonly (readonly [type: number, payload?: Buffer | object])[]) => {
+    const frames = [[FRAME_TYPE.ACCEPT] as const, ...more].map(([type, payload]) => peer.frame(type, id, payload));
+    peer.write(Buffer.concat(frames));
+  };
+  return { peer, open, accept };
 }
 
-for (const [what, start] of Object.entries(PROGRAMS)) {
-  test(`${what}: connect rejects with the reason of the peer`, async (t) => {
-    const folder = temporaryFolder(t);
-    const path = join(folder, 'channel.sock');
-    const connect = await start(t, path);
-    const target = await localServer(t, echoSocket);
-    await startProxy(t, `unix-connect:${path}`, {
-      incoming: [`echo:${target.port}`, `kept:${target.port}`, `few:${target.port}`, `gone:${join(folder, 'none')}`],
-      policies: { kept: { isAllowed: false }, few: { streams: 1 } },
-    });
-    const held = await connect('few');
-    for (const [service, code] of Object.entries({ kept: 'denied', few: 'denied', gone: 'connect-refused' }))
-      await t.throwsAsync(connect(service), { code }, service);
-    const message = 'service missing is not offered; the peer offers: echo, few, gone, kept';
-    await t.throwsAsync(connect('missing'), { code: 'unknown-service', message });
-    t.is(await say(await connect('echo'), 'after all of that'), 'after all of that');
-    held.destroy();
-  });
+test('connect gives no stream before the answer, and what the peer sends with it is there', async (t) => {
+  const { peer, open, accept } = await besideFrames(t);
+  const { answer, id } = await open();
+  let isThere = false;
+  void answer.then(() => (isThere = true));
+  await peer.ping();
+  t.false(isThere);
+  accept(id, [FRAME_TYPE.DATA, Buffer.from('at once')], [FRAME_TYPE.FIN]);
+  t.is(await text(await answer), 'at once');
+});
 
-  test(`${what}: connect gives no stream before the answer, and what the peer sends with it is there`, async (t) => {
-    const { peer, open } = await besideFrames(t, start);
-    const { answer, id } = await open();
-    let isThere = false;
-    void answer.then(() => (isThere = true));
-    await peer.ping();
-    t.false(isThere);
-    const data = [FRAME_TYPE.DATA, id, Buffer.from('at once')] as const;
-    peer.write(Buffer.concat([peer.frame(FRAME_TYPE.ACCEPT, id), peer.frame(...data), peer.frame(FRAME_TYPE.FIN, id)]));
-    t.is(await text(await answer), 'at once');
-  });
-
-  test(`${what}: connect rejects where the session ends before an answer, and where it is lost`, async (t) => {
-    for (const code of ['internal', 'channel-closed']) {
-      const { peer, open } = await besideFrames(t, start);
-      const { answer } = await open();
-      if (code === 'internal') peer.send(FRAME_TYPE.GOAWAY, 0, { code, message: 'a defect', last: 0 });
-      else peer.close();
-      await t.throwsAsync(answer, { code });
-    }
-  });
-
-  test(`${what}: an end in one piece with the answer is told to the program, and ends nothing else`, async (t) => {
-    const { peer, open } = await besideFrames(t, start);
-    const reason = { code: 'stalled', message: 'not today' } as const;
-    const withAnswer = (id: number, type: number) =>
-      peer.write(Buffer.concat([peer.frame(FRAME_TYPE.ACCEPT, id), peer.frame(type, id, reason)]));
-    const reset = await open();
-    withAnswer(reset.id, FRAME_TYPE.RESET);
-    await t.throwsAsync(reset.answer, reason);
-
-    const { answer, id } = await open();
-    withAnswer(id, FRAME_TYPE.STOP);
-    const stream = await answer;
-    const stopped = once(stream, 'stop') as Promise<[Error]>;
-    await new Promise((resolve) => stream.write('a question', resolve));
-    t.like((await within(30_000, 'the stop', stopped))[0], reason);
-    peer.send(FRAME_TYPE.DATA, id, Buffer.from('an answer'));
-    peer.send(FRAME_TYPE.FIN, id);
-    t.is(await text(stream), 'an answer');
-
-    // A reset while the program waits for something else is found by who reads.
-    const first = await open();
-    peer.send(FRAME_TYPE.ACCEPT, first.id);
-    const second = await open();
-    peer.send(FRAME_TYPE.RESET, first.id, reason);
-    await peer.ping();
-    await setImmediate();
-    peer.send(FRAME_TYPE.ACCEPT, second.id);
-    const [late] = await Promise.all([first.answer, second.answer]);
-    t.is(toVproxyError(await t.throwsAsync(text(late))).code, 'stalled');
+for (const code of ['internal', 'channel-closed']) {
+  test(`connect rejects where the session ends before an answer: ${code}`, async (t) => {
+    const { peer, open } = await besideFrames(t);
+    const { answer } = await open();
+    if (code === 'internal') peer.send(FRAME_TYPE.GOAWAY, 0, { code, message: 'a defect', last: 0 });
+    else peer.close();
+    await t.throwsAsync(answer, { code });
   });
 }
+
+test('an end in one piece with the answer is told to the program, and ends nothing else', async (t) => {
+  const { peer, open, accept } = await besideFrames(t);
+  const reason = { code: 'stalled', message: 'not today' } as const;
+  const reset = await open();
+  accept(reset.id, [FRAME_TYPE.RESET, reason]);
+  await t.throwsAsync(reset.answer, reason);
+
+  const { answer, id } = await open();
+  accept(id, [FRAME_TYPE.STOP, reason]);
+  const stream = await answer;
+  const stopped = once(stream, 'stop');
+  await new Promise((resolve) => stream.write('a question', resolve));
+  t.like(await within(30_000, 'the stop', stopped), [reason]);
+  peer.send(FRAME_TYPE.DATA, id, Buffer.from('an answer'));
+  peer.send(FRAME_TYPE.FIN, id);
+  t.is(await text(stream), 'an answer');
+
+  // A reset while the program waits for something else is found by who reads.
+  const first = await open();
+  accept(first.id);
+  const second = await open();
+  peer.send(FRAME_TYPE.RESET, first.id, reason);
+  await peer.ping();
+  await setImmediate();
+  accept(second.id);
+  const [late] = await Promise.all([first.answer, second.answer]);
+  t.is(toVproxyError(await t.throwsAsync(text(late))).code, 'stalled');
+});
