@@ -3,7 +3,7 @@ import type { Block } from './parse-document.js';
 import { parseTranscript } from './transcript.js';
 
 /** A command line, which may have several lines, and where it begins in its document. */
-export interface CommandLine {
+interface CommandLine {
   readonly line: number;
   readonly text: string;
 }

@@ -18,7 +18,7 @@ export interface Block {
 }
 
 /** Code in running text. */
-export interface InlineCode {
+interface InlineCode {
   readonly line: number;
   readonly text: string;
 }

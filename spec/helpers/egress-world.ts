@@ -55,7 +55,7 @@ export const originsProgram = (folder: string): string[] => [
 ];
 
 /** The host's network with its origins: what is outside of a guest. */
-export class EgressOutside {
+class EgressOutside {
   /** What belongs to the origins, `origin-ca.pem` among it: the authority that clients are to trust. */
   readonly folder: string;
   readonly network: OwnNetwork;
@@ -104,7 +104,7 @@ export const originHosts = (names: readonly string[]): string =>
   ADDRESSES.flatMap((address) => names.map((name) => `${address} ${name}\n`)).join('');
 
 /** What the host's file says: `allow` of the egress, and the channel. */
-export const hostConfiguration = (channel: string): string => `
+const hostConfiguration = (channel: string): string => `
 [egress.internet]
 allow = [
   "${ORIGINS.deb}:80,443",

@@ -172,7 +172,9 @@ test.serial('a file passes a forward over vsock unchanged, each way, and again a
     await eventuallyInGuest(hasSession, { what: `session of the ${round} one` });
     const send = `nc 127.0.0.1 ${FORWARD_PORT} < /tmp/out | cmp - /tmp/out`;
     const command = `head -c ${FILE_BYTES} /dev/urandom > /tmp/out && ${send}`;
-    t.is(await guest().agent.output(command, { timeoutMs: SESSION_MS }), '');
+    const result = await guest().agent.run(command, { timeoutMs: SESSION_MS });
+    const logs = `${await listener.log()}\n${await dialler.log()}`;
+    t.deepEqual(result, { stdout: '', stderr: '', status: 0 }, logs);
     await dialler.kill('KILL');
     await dialler.waitForEnd();
   }

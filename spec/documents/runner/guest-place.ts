@@ -3,8 +3,8 @@ import { eventually } from '../../helpers/time.js';
 import type { Guest } from '../../vm/rig/guest.js';
 import { commandsOf } from '../commands-of.js';
 import type { Block } from '../parse-document.js';
-import { matchesTranscript, parseTranscript } from '../transcript.js';
 import type { GuestPlace } from './scene.js';
+import { runTranscript } from './shell.js';
 
 /** Under emulation, on a busy machine. */
 const BLOCK_MS = 180_000;
@@ -14,8 +14,9 @@ const STOP_MS = 20_000;
 export function guestPlace({ agent }: Guest): GuestPlace {
   return {
     async run(block) {
-      if (block.language === 'console') await runTranscript(block);
-      else await runText(block, block.line, block.text, false);
+      const runPiece = (line: number, text: string, mayFail: boolean) => runText(block, line, text, mayFail);
+      if (block.language === 'console') await runTranscript(block, runPiece);
+      else await runPiece(block.line, block.text, false);
     },
     async start(block, isReady) {
       const job = await agent.spawn(['sh', '-euc', `cd; ${commandsOf(block)}`]);
@@ -38,24 +39,13 @@ export function guestPlace({ agent }: Guest): GuestPlace {
     },
   };
 
-  async function runTranscript(block: Block): Promise<void> {
-    for (const { line, command, output } of parseTranscript(block.text)) {
-      const printed = await runText(block, block.line + line, command, output.length > 0);
-      if (matchesTranscript(output, printed)) continue;
-      const shown = output.join('\n');
-      throw new Error(
-        `${block.document}:${block.line + line}: ${command}\nprinted\n${printed}\nwhere the document has\n${shown}`,
-      );
-    }
-  }
-
-  async function runText(block: Block, line: number, text: string, mayFail: boolean): Promise<string> {
+  async function runText(block: Block, line: number, text: string, mayFail: boolean) {
     const script = Buffer.from(text).toString('base64');
     const command = `cd; echo ${script} | base64 -d > /tmp/block.sh; sh -eu /tmp/block.sh < /dev/null 2>&1`;
     const { stdout, status } = await agent.run(command, { timeoutMs: BLOCK_MS }).catch((error: unknown) => {
       throw new Error(`${block.document}:${line}: ${text}\n${(error as Error).message}`, { cause: error });
     });
-    if (status === 0 || mayFail) return stdout;
+    if (status === 0 || mayFail) return { status, output: stdout };
     throw new Error(
       `${block.document}:${line}: ${text}\nended with status ${status} in the guest, and printed\n${stdout}`,
     );

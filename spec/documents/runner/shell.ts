@@ -12,12 +12,23 @@ import { matchesTranscript, parseTranscript } from '../transcript.js';
 const LOOP = join(PROJECT_ROOT, 'spec/documents/runner/shell-loop.sh');
 const BLOCK_MS = 180_000;
 
-/** What a piece of a block did. */
+/** What a piece of a block printed, and its status. */
 interface PieceResult {
   readonly status: number;
   readonly output: string;
-  /** The command that failed, if it was one, and its line in the document. */
-  readonly failure: { readonly line: number; readonly command: string } | null;
+}
+
+/** Runs the commands of a transcript by `runPiece`. One whose output is shown may be expected to fail. */
+export async function runTranscript(
+  { document, line: from, text }: Block,
+  runPiece: (line: number, text: string, mayFail: boolean) => Promise<PieceResult>,
+): Promise<void> {
+  for (const { line, command, output: shown } of parseTranscript(text)) {
+    const { status, output } = await runPiece(from + line, command, shown.length > 0);
+    if (matchesTranscript(shown, output)) continue;
+    const printed = `status ${status}, it printed\n${output}\nwhere the document has\n${shown.join('\n')}`;
+    throw new Error(`${document}:${from + line}: ${command}\n${printed}`);
+  }
 }
 
 /** A shell whose variables and working folder stay from one block to the next. The caller that makes it closes it. */
@@ -40,32 +51,15 @@ export class Shell {
 
   /** Runs a block. Rejects with `document:line` and what was wrong; the shell may have ended then. */
   async run(block: Block): Promise<void> {
-    if (block.language === 'console') await this.#runTranscript(block);
-    else await this.#runCommands(block);
+    const runPiece = (line: number, text: string, mayFail: boolean) =>
+      this.#runPiece(block.document, line, text, mayFail);
+    if (block.language === 'console') await runTranscript(block, runPiece);
+    else await runPiece(block.line, block.text, false);
   }
 
   /** Ends the shell. */
   close(): void {
     this.#child.kill('SIGKILL');
-  }
-
-  async #runCommands(block: Block): Promise<void> {
-    const result = await this.#runPiece(block.document, block.line, block.text, false);
-    if (result.status !== 0) throw failureOf(block, block.line, block.text.split('\n')[0] ?? '', result);
-  }
-
-  async #runTranscript(block: Block): Promise<void> {
-    for (const { line, command, output } of parseTranscript(block.text)) {
-      const at = block.line + line;
-      // A command whose output is shown may be expected to fail.
-      const result = await this.#runPiece(block.document, at, command, output.length > 0);
-      if (result.status !== 0 && output.length === 0) throw failureOf(block, at, command, result);
-      if (matchesTranscript(output, result.output)) continue;
-      const shown = output.join('\n');
-      throw new Error(
-        `${block.document}:${at}: ${command}\nstatus ${result.status}, it printed\n${result.output}\nwhere the document has\n${shown}`,
-      );
-    }
   }
 
   async #runPiece(document: string, line: number, text: string, mayFail: boolean): Promise<PieceResult> {
@@ -82,13 +76,12 @@ export class Shell {
     const status = await within(BLOCK_MS, text, Promise.race([answer, this.#ended])).catch((error: unknown) => {
       throw new Error(`${document}:${line}: ${(error as Error).message}\n${read(`${file}.out`)}`, { cause: error });
     });
-    const [, failedLine, command] = /^(\d+)\n(.*)\n$/s.exec(read(`${file}.failed`)) ?? [];
-    const failure = command === undefined ? null : { line: Number(failedLine), command };
-    return { status, output: read(`${file}.out`), failure };
+    const output = read(`${file}.out`);
+    if (status !== 0 && !mayFail) {
+      // The command that failed, if it was one, and its line in the document.
+      const [, at = line, command = text.split('\n')[0]] = /^(\d+)\n(.*)\n$/s.exec(read(`${file}.failed`)) ?? [];
+      throw new Error(`${document}:${at}: ${command}\nended with status ${status}, and printed\n${output}`);
+    }
+    return { status, output };
   }
-}
-
-function failureOf(block: Block, line: number, command: string, { status, output, failure }: PieceResult): Error {
-  const at = failure ?? { line, command };
-  return new Error(`${block.document}:${at.line}: ${at.command}\nended with status ${status}, and printed\n${output}`);
 }

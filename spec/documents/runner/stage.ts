@@ -29,6 +29,14 @@ export class Stage {
     });
   }
 
+  /** Whether a line of bash succeeds. */
+  succeeds(command: string): Promise<boolean> {
+    return this.run(command).then(
+      () => true,
+      () => false,
+    );
+  }
+
   /** Starts a line of bash that runs until the end of the scene; resolves when it is ready. */
   async start(command: string, isReady: ReadyCheck): Promise<Staying> {
     return this.keep(await startStaying(['bash', '-euc', command], { isReady, what: command, cwd: this.home }));

@@ -11,8 +11,7 @@ export interface Staying {
   stop(): Promise<void>;
 }
 
-/** How to start it. */
-export interface StayingOptions {
+interface StayingOptions {
   /** When it is ready. */
   readonly isReady: ReadyCheck;
   /** What it is, for the error where it does not get ready. */

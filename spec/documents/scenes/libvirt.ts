@@ -12,12 +12,7 @@ export const libvirt: Scene = {
     await stage.run('rm -rf /etc/libvirt; mkdir -p /var/log/libvirt');
     stage.write('/etc/libvirt/qemu.conf', `${QEMU_SETTINGS.join('\n')}\n`);
     stage.write('/etc/libvirt/libvirtd.conf', `${DAEMON_SETTINGS.join('\n')}\n`);
-    await stage.start('exec libvirtd', () =>
-      stage.run('virsh uri').then(
-        () => true,
-        () => false,
-      ),
-    );
+    await stage.start('exec libvirtd', () => stage.succeeds('virsh uri'));
     stage.write('/tmp/vm1.xml', formatDomain({ devices: CONTROLLER }));
     await stage.run('virsh define /tmp/vm1.xml');
   },

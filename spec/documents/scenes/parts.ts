@@ -38,11 +38,7 @@ export async function startSshServer(stage: Stage): Promise<void> {
 /** Starts a web server on an address of this machine. */
 export async function startWebServer(stage: Stage, address: string): Promise<void> {
   stage.write('/srv/www/index.html', 'hello\n');
-  const isThere = () =>
-    stage.run(`: < /dev/tcp/${address.replace(':', '/')}`).then(
-      () => true,
-      () => false,
-    );
+  const isThere = () => stage.succeeds(`: < /dev/tcp/${address.replace(':', '/')}`);
   await stage.start(`exec busybox httpd -f -v -p ${address} -h /srv/www`, isThere);
 }
 

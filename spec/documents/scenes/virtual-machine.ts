@@ -24,7 +24,7 @@ const UNUSED_PORT = [
 ];
 
 /** How a scene with a VM differs from the usual one. */
-export interface VirtualMachine {
+interface VirtualMachine {
   /** What must be there on the host before the first block, besides the guest. */
   prepare?(stage: Stage): Promise<void>;
   /** What must be there in the guest before the first block that is for it. */

@@ -14,7 +14,7 @@ import type { GuestSystem } from './guest-options.js';
 import type { Tools } from './tools.js';
 
 /** What a state depends on. */
-export interface StateOrigin {
+interface StateOrigin {
   readonly tools: Tools;
   readonly accelerator: Accelerator;
   readonly system: GuestSystem;

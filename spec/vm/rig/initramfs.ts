@@ -12,16 +12,16 @@ import { GUESTS_FOLDER, type SshKeys, sshKeys } from './ssh.js';
 import type { Kernel, Tools } from './tools.js';
 
 /** Where the guest has the project. */
-export const GUEST_PROJECT = '/opt/vproxy';
+const GUEST_PROJECT = '/opt/vproxy';
 
 /** The command line of vproxy in the guest. */
 export const GUEST_VPROXY = `${GUEST_PROJECT}/dist/program/vproxy.cjs`;
 
 /** Its storage wrapper there. */
-export const GUEST_STORAGE = `${GUEST_PROJECT}/dist/program/vproxy-storage.cjs`;
+const GUEST_STORAGE = `${GUEST_PROJECT}/dist/program/vproxy-storage.cjs`;
 
 /** The programs of the rig in the guest. */
-export const GUEST_RIG = `${GUEST_PROJECT}/dist/spec/vm/rig/guest`;
+const GUEST_RIG = `${GUEST_PROJECT}/dist/spec/vm/rig/guest`;
 
 /** Here `ready` stands when what the forwards of the tests lead to is there; the ssh server always is. */
 const SERVICES_LOG = '/run/services.log';

@@ -39,14 +39,7 @@ async function startSender(stage: Stage): Promise<(signal: string) => Promise<vo
   await stage.start(`echo $$ > /run/sender; exec ${start}`, () => existsSync('/run/sender'));
   return async (signal) => {
     await stage.run(`kill -${signal} "$(cat /run/sender)"`);
-    await eventually(
-      () =>
-        stage.run('kill -0 "$(cat /run/sender)" 2>&1').then(
-          () => false,
-          () => true,
-        ),
-      { what: 'its end' },
-    );
+    await eventually(async () => !(await stage.succeeds('kill -0 "$(cat /run/sender)"')), { what: 'its end' });
   };
 }
 

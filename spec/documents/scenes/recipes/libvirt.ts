@@ -5,7 +5,6 @@
 import assert from 'node:assert/strict';
 import { QEMU_SETTINGS } from '../../../helpers/libvirt.js';
 import type { Scene } from '../../runner/scene.js';
-import type { Stage } from '../../runner/stage.js';
 import { SAME_MACHINE, standInForPort } from './same-machine.js';
 
 const DOMAIN = `<domain type='qemu'>
@@ -14,7 +13,7 @@ const DOMAIN = `<domain type='qemu'>
 `;
 
 /** As root of the host, without vproxy. */
-const asHost = (stage: Stage, command: string) => stage.run(`virsh -q -c qemu:///system ${command}`);
+const AS_HOST = 'virsh -q -c qemu:///system';
 
 export const libvirt: Scene = {
   needs: ['root', 'libvirt'],
@@ -26,16 +25,11 @@ export const libvirt: Scene = {
     await stage.run('rm -rf /etc/libvirt && mkdir -p /etc/libvirt');
     stage.write('/etc/libvirt/qemu.conf', `${QEMU_SETTINGS.join('\n')}\n`);
     stage.write('/etc/libvirt/libvirtd.conf', 'auth_unix_rw = "none"\nauth_unix_ro = "none"\n');
-    await stage.start('exec /usr/sbin/libvirtd', () =>
-      asHost(stage, 'uri').then(
-        () => true,
-        () => false,
-      ),
-    );
+    await stage.start('exec /usr/sbin/libvirtd', () => stage.succeeds(`${AS_HOST} uri`));
     stage.write('/tmp/vm2.xml', DOMAIN);
-    await asHost(stage, 'define /tmp/vm2.xml');
+    await stage.run(`${AS_HOST} define /tmp/vm2.xml`);
   },
   async check(stage) {
-    assert.match(await asHost(stage, 'list --all'), /\bvm2 +shut off/, 'the domain is as it was');
+    assert.match(await stage.run(`${AS_HOST} list --all`), /\bvm2 +shut off/, 'the domain is as it was');
   },
 };
