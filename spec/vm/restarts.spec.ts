@@ -53,7 +53,7 @@ test.serial.before('both sides are started', async () => {
 
 test.serial.after.always('both sides are stopped', () => (both as Laboratory | undefined)?.stop());
 
-test.serial('storage, ssh, files, forwards both ways and 200 streams work over one port', async (t) => {
+test.serial('storage, ssh, files, forwards both ways and 50 streams work over one port', async (t) => {
   await checkEverything(t, both, FILE_BYTES);
 });
 

@@ -9,7 +9,7 @@ import { dialAsEmulator, emulatedReply } from './host-side.js';
 import type { Laboratory } from './laboratory.js';
 import { ssh } from './ssh.js';
 
-const STREAMS = 200;
+const STREAMS = 50;
 const STORAGE_CALL = ['/usr/sbin/storcli64', '/c0', 'show'];
 const CALL_MS = 120_000;
 
