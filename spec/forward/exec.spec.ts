@@ -4,11 +4,16 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
+import type { TargetContext } from '../../lib/forward/endpoint-kind.js';
+import { ExecTarget } from '../../lib/forward/endpoints/exec-endpoint.js';
+import { MuxStream } from '../../lib/session/mux-stream.js';
 import { sha256, temporaryFolder } from '../helpers/files.js';
 import { forwarded } from '../helpers/forwarded.js';
 import { formatSeen } from '../helpers/frame-log.js';
 import { failureOf, type ProxySetup, readToEnd, TestProxy } from '../helpers/proxies.js';
+import { carryUntil } from '../helpers/session-pair.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
+import { targetPair } from '../helpers/target-pair.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
 const running = (t: ExecutionContext, command: string, b: ProxySetup = {}) =>
@@ -171,4 +176,14 @@ test('stopping the proxy ends the processes, also those that do not want to', as
   socket.on('error', () => undefined);
   await b.proxy.stop();
   t.false(isAlive(pid));
+});
+
+test('a shell that cannot be started is connect-failed', async (t) => {
+  const create = (context: TargetContext) => new ExecTarget('true', context, '/nonexistent/sh');
+  const { pair } = targetPair('run', 'exec:true', create, { log: () => t.fail() });
+  const stream = MuxStream.open(pair.a.session, 'run');
+  const failure = new Promise<NodeJS.ErrnoException>((resolve) => stream.once('error', resolve));
+  const { code, message } = await carryUntil(pair, failure);
+  t.is(code, 'connect-failed');
+  t.regex(message, /ENOENT/);
 });

@@ -11,12 +11,12 @@ import type { EgressConnection, EgressDialer } from '../../lib/forward/egress/di
 import { EgressTarget } from '../../lib/forward/egress/egress-target.js';
 import { Refusal, type RefusalReason } from '../../lib/forward/egress/refusal.js';
 import type { EgressRules } from '../../lib/forward/egress/rules.js';
-import { ForwardLog } from '../../lib/forward/forward-log.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import type { SessionStream } from '../../lib/session/stream.js';
 import { formatHostPort } from '../../lib/util/addresses.js';
 import { localServer, localSocket, readToEnd } from './proxies.js';
 import { type PairOptions, SessionPair } from './session-pair.js';
+import { targetPair } from './target-pair.js';
 import { within } from './time.js';
 
 /** Where destinations lead, as `HOST:PORT`: to a port of this machine, or to a refusal. Any other one is denied. */
@@ -52,32 +52,22 @@ export class EgressScene {
   constructor(t: ExecutionContext, options: EgressSceneOptions = {}) {
     this.#t = t;
     this.#options = options;
-    this.pair = new SessionPair(options);
-    this.target = new EgressTarget(
+    const dialer = options.dialer ?? { dial: (destination, signal) => this.#dial(destination, signal) };
+    const { pair, target } = targetPair(
       'internet',
-      options.dialer ?? { dial: (destination, signal) => this.#dial(destination, signal) },
+      'egress:',
+      (context) => new EgressTarget('internet', dialer, context),
       {
-        name: 'egress: (internet)',
-        service: 'internet',
-        clock: this.pair.clock,
+        pair: new SessionPair(options),
         maxStreams: options.maxStreams ?? 1024,
-        preamble: null,
         egress: () => this.rules,
         onClosed: (_stream, reason) => this.closed.push(reason),
-        log: new ForwardLog(
-          { direction: 'incoming', service: 'internet' },
-          { clock: this.pair.clock, log: (event) => this.#hear(event) },
-          () => 'egress:',
-        ),
+        log: (event) => this.#hear(event),
       },
     );
-    this.pair.b.services = ['internet'];
-    this.pair.b.onSession = (session) =>
-      session.on('stream', (stream) => {
-        this.streams.push(stream);
-        this.target.serve(stream);
-      });
-    this.pair.establish();
+    this.pair = pair;
+    this.target = target;
+    pair.b.session.on('stream', (stream) => this.streams.push(stream));
     t.teardown(() => {
       this.#isOver = true;
       this.target.stop();

@@ -64,6 +64,7 @@ async function server(t: ExecutionContext, host = '127.0.0.1') {
   return { port, accepted };
 }
 
+const isOwn = (address: string): boolean => address === '1.2.3.4';
 const notAllowed = (what: string): string => `${what} is not allowed by egress "internet" on the host`;
 
 test('a name is looked up once, and of its addresses only those are tried that the rules allow', async (t) => {
@@ -129,10 +130,11 @@ test('the guest is not told what a name was resolved to, the host is', async (t)
 });
 
 test('an address of this machine is refused, by what the system says, and by nothing else', async (t) => {
-  const isOwn = (address: string): boolean => address === '1.2.3.4';
-  const { refusal, report } = world(t, { allow: ['*:*'], isOwn });
-  const { reason, why } = await refusal('1.2.3.4', 80);
-  t.deepEqual([reason, why], ['denied', '1.2.3.4 is an address of this machine, and no entry allows just that']);
+  const { refusal, report } = world(t, { allow: ['*:*'], isOwn, answer: () => ['1.2.3.4'] });
+  for (const host of ['1.2.3.4', 'name.example']) {
+    const { reason, why } = await refusal(host, 80);
+    t.deepEqual([reason, why], ['denied', '1.2.3.4 is an address of this machine, and no entry allows just that']);
+  }
   t.true((await report('1.2.3.5', 80)).verdict.isAllowed);
   const isUnknown = (): never => {
     throw new Error('the system does not tell');
@@ -349,7 +351,7 @@ async function scriptedProxy(t: ExecutionContext, answer: (socket: net.Socket) =
 
 /** A dialler behind a proxy, of whose name or address a look-up says 127.0.0.1. */
 const behind = (t: ExecutionContext, port: number, host = '127.0.0.1') =>
-  world(t, { allow: ['*:443', '[::1]:443'], upstream: { host, port }, answer: () => ['127.0.0.1'] });
+  world(t, { allow: ['*:443', '[::1]:443'], upstream: { host, port }, isOwn, answer: () => ['127.0.0.1'] });
 
 /** All that comes before the end, as text. */
 async function textOf(socket: net.Socket): Promise<string> {
@@ -378,7 +380,7 @@ test('what is not allowed does not reach the proxy, by name or by address; IPv6 
   const proxy = await scriptedProxy(t, (socket) => socket.end('HTTP/1.1 200 OK\r\n\r\n'));
   const { dial, refusal } = behind(t, proxy.port);
   t.is((await refusal('example.org', 80)).reason, 'denied');
-  for (const host of ['169.254.169.254', '10.0.0.1', '127.0.0.1', 'fd00::1'])
+  for (const host of ['169.254.169.254', '10.0.0.1', '127.0.0.1', 'fd00::1', '1.2.3.4'])
     t.is((await refusal(host, 443)).reason, 'denied');
   t.is(proxy.sockets.length, 0);
   await dial('::1', 443);

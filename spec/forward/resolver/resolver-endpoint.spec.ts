@@ -6,7 +6,7 @@ import type { VproxyError } from '../../../lib/errors.js';
 import type { LogEvent } from '../../../lib/events.js';
 import { DatagramFlow } from '../../../lib/forward/datagram/datagram-flow.js';
 import type { EgressRules } from '../../../lib/forward/egress/rules.js';
-import { ForwardLog } from '../../../lib/forward/forward-log.js';
+import type { Target, TargetContext } from '../../../lib/forward/endpoint-kind.js';
 import { resolverEndpoint } from '../../../lib/forward/resolver/resolver-endpoint.js';
 import { MuxStream } from '../../../lib/session/mux-stream.js';
 import { parseMessage } from '../../../lib/system/dns/dns-message.js';
@@ -30,7 +30,8 @@ import { temporaryFolder } from '../../helpers/files.js';
 import { heapBytes } from '../../helpers/measures.js';
 import { freePort } from '../../helpers/ports.js';
 import { connectedProxies, localSocket, readToEnd } from '../../helpers/proxies.js';
-import { carryOn, carryUntil, SessionPair } from '../../helpers/session-pair.js';
+import { carryOn, carryUntil, type SessionPair } from '../../helpers/session-pair.js';
+import { targetPair } from '../../helpers/target-pair.js';
 import { eventually } from '../../helpers/time.js';
 
 // ---- through two proxies, asked by the resolver of Node ------------------------------------------------------------
@@ -130,41 +131,29 @@ test('over one connection a hundred questions at once are answered', async (t) =
 
 // ---- the target alone, by a clock that a spec moves ---------------------------------------------------------------
 
+interface Served {
+  readonly rules?: EgressRules | null;
+  readonly serverPort?: number;
+  readonly maxStreams?: number;
+}
+
 function served(
   t: ExecutionContext,
-  {
-    rules = rulesOf(['example.org:443']),
-    serverPort = 9,
-    maxStreams = 2,
-  }: { rules?: EgressRules | null; serverPort?: number; maxStreams?: number } = {},
+  { rules = rulesOf(['example.org:443']), serverPort = 9, maxStreams = 2 }: Served = {},
 ) {
-  const pair = new SessionPair();
   const refused: LogEvent[] = [];
   const closed: (VproxyError | null)[] = [];
   const endpoint = resolverEndpoint.parse(`internet,server=127.0.0.1:${serverPort}`, 'incoming', (name) => name);
-  const target = resolverEndpoint.createTarget?.(endpoint, {
-    name: 'resolver:internet (dns)',
-    service: 'dns',
-    clock: pair.clock,
+  const create = (context: TargetContext): Target =>
+    resolverEndpoint.createTarget?.(endpoint, context) ?? t.fail('it is no target');
+  const { pair, target } = targetPair('dns', 'resolver:internet', create, {
     maxStreams,
-    preamble: null,
     egress: (name) => (name === 'internet' ? rules : null),
     onClosed: (_stream, reason) => closed.push(reason),
-    log: new ForwardLog(
-      { direction: 'incoming', service: 'dns' },
-      {
-        clock: pair.clock,
-        log: (event) => {
-          if (event.event === 'resolver-refused') refused.push(event);
-        },
-      },
-      () => 'resolver:internet',
-    ),
+    log: (event) => {
+      if (event.event === 'resolver-refused') refused.push(event);
+    },
   });
-  if (target === undefined) throw new Error('it is no target');
-  pair.b.services = ['dns'];
-  pair.b.onSession = (session) => session.on('stream', (stream) => target.serve(stream));
-  pair.establish();
   t.teardown(() => target.stop());
   return { pair, target, refused, closed };
 }
