@@ -16,7 +16,7 @@ import { ONE_SESSION, upgradablePair } from '../../helpers/upgrades.js';
 import { runVproxy, spawnVproxy, TAKING_CONTROL } from '../../helpers/vproxy-process.js';
 import { listening } from './cases/sockets.js';
 
-const doctor = (...args: readonly string[]) => callVproxy(['doctor', ...args]);
+const doctor = (...args: readonly string[]) => callVproxy(['doctor', '--timeout', '10', ...args]);
 
 const findingsIn = (stdout: string) => (JSON.parse(stdout) as { findings: (Diagnosis & { id: FindingId })[] }).findings;
 

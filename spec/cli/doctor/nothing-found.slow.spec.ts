@@ -127,7 +127,7 @@ test('of a name each address is tried, and the first one is told where nobody an
   const { port } = await localServer(t, (socket) => void socket.end());
   const folder = temporaryFolder(t);
   const look = async (name: string, PATH: string) =>
-    (await callVproxy(['doctor', '-c', `tcp-connect:${name}:${port}`], { env: { PATH } })).stdout;
+    (await callVproxy(['doctor', '--timeout', '10', '-c', `tcp-connect:${name}:${port}`], { env: { PATH } })).stdout;
   const lookWith = (...addresses: string[]) => {
     const lines = addresses.map((address) => `echo ${address} STREAM vm1\necho ${address} DGRAM\n`);
     writeFileSync(join(folder, 'getent'), `#!/bin/sh\n${lines.join('')}`, { mode: 0o755 });
