@@ -48,37 +48,23 @@ testWith('shellcheck')('shellcheck finds nothing in the script for bash', (t) =>
 
 /** Each line, and what every shell offers for it. */
 const IN_SHELLS: Offers = {
-  'vproxy exec --t': ['--timeout', '--tty'],
-  'vproxy stat': ['status'],
-  'vproxy forward a': ['add'],
   'vproxy -c unix-': ['unix-connect:', 'unix-listen:'],
   'vproxy --channel vm1=unix-l': ['vm1=unix-listen:'],
-  'vproxy channel add vm1=unix-l': ['vm1=unix-listen:'],
   'vproxy -c unix-connect:FOLDER/f': ['unix-connect:FOLDER/file.toml'],
   'vproxy -c vm1=unix-connect:FOLDER/f': ['vm1=unix-connect:FOLDER/file.toml'],
-  'vproxy -c unix-connect:/run/x,int': ['unix-connect:/run/x,integrity='],
   'vproxy -c vm1=unix-connect:/run/x,frame=4096,tls=': [
     'vm1=unix-connect:/run/x,frame=4096,tls=cert',
     'vm1=unix-connect:/run/x,frame=4096,tls=psk',
   ],
   'vproxy -c tcp-listen:x:1,tls=cert,ca=FOLDER/f': ['tcp-listen:x:1,tls=cert,ca=FOLDER/file.toml'],
-  'vproxy -o web:FOLDER/f': ['web:FOLDER/file.toml'],
-  'vproxy -o web:/run/x,m': ['web:/run/x,mode='],
   'vproxy -i log:f': ['log:file:'],
   'vproxy --config FOLDER/f': ['FOLDER/file.toml'],
   'vproxy --config=FOLDER/f': ['--config=FOLDER/file.toml'],
-  'vproxy --once --key FOLDER/f': ['FOLDER/file.toml'],
-  'vproxy check FOLDER/f': ['FOLDER/file.toml'],
   'vproxy storage link x --folder FOLDER/f': ['FOLDER/folder'],
-  'vproxy exec ls FOLDER/fi': ['FOLDER/file.toml'],
   'vproxy copy FOLDER/fi': ['FOLDER/file.toml'],
   'vproxy --log-format ': ['json', 'text'],
   'vproxy --log-format=j': ['--log-format=json'],
-  'vproxy log-level ': ['debug', 'error', 'info', 'warn'],
-  'vproxy completion ': ['bash', 'fish', 'zsh'],
   'vproxy forward add --out': ['--outgoing'],
-  'vproxy ping -c 3 --int': ['--interval'],
-  'vproxy exec -t --time': ['--timeout'],
 };
 
 inEachShell('commands, options and values are offered: kinds of channels, paths, words', async (t, shell) => {
@@ -87,7 +73,10 @@ inEachShell('commands, options and values are offered: kinds of channels, paths,
   mkdirSync(join(folder, 'folder'));
   const put = (text: string): string => text.replace('FOLDER', folder);
   const behind = 'vproxy exec ls --t';
-  const offers = await completeInShell(t, shell, [behind, ...Object.keys(IN_SHELLS).map(put)]);
+  const whole = ['vproxy ', 'vproxy --', 'vproxy doctor --', 'vproxy exec --'];
+  const offers = await completeInShell(t, shell, [behind, ...whole, ...Object.keys(IN_SHELLS).map(put)]);
+  // With what is said of each word, which no shell may take for something else.
+  for (const line of whole) t.deepEqual([...new Set(offers[line])].sort(), (await offeredFor(line)).sort(), line);
   for (const [line, expected] of Object.entries(IN_SHELLS)) {
     const found = [...new Set(offers[put(line)])].map((word) => word.replace(/\/$/, '')).sort();
     // zsh names files without the folder that is typed already, and others may offer a folder where a file could be in it.
@@ -182,6 +171,11 @@ const OFFERED: Offers = {
   'vproxy status -- --js': [],
   'vproxy forward remove-': [],
   'vproxy libvirt-xml --name ': [],
+  'vproxy channel add vm1=unix-l': ['vm1=unix-listen:'],
+  'vproxy log-level ': ['error', 'warn', 'info', 'debug'],
+  'vproxy completion ': ['bash', 'zsh', 'fish'],
+  'vproxy ping -c 3 --int': ['--interval'],
+  'vproxy exec -t --time': ['--timeout'],
 };
 
 test('words are offered that can be there, and no others', async (t) => {
@@ -190,8 +184,15 @@ test('words are offered that can be there, and no others', async (t) => {
 
 test('what is offered in the place of a whole word begins with what was typed of that, and paths are for a part of it', async (t) => {
   t.like(await complete(splitLine('vproxy --log-format=j')), { adds: '', before: '', typed: '--log-format=j' });
-  const paths = { adds: 'files', before: '--config=', typed: '/x', words: [] } as const;
-  t.like(await complete(splitLine('vproxy --config=/x')), paths);
+  for (const [line, before] of [
+    ['vproxy --config=/x', '--config='],
+    ['vproxy -o web:/x', 'web:'],
+    ['vproxy --once --key /x', ''],
+    ['vproxy check /x', ''],
+    ['vproxy exec ls /x', ''],
+  ] as const) {
+    t.deepEqual(await complete(splitLine(line)), { adds: 'files', before, typed: '/x', words: [] }, line);
+  }
 });
 
 test('a line of bash is cut into words, whose quotes are taken away', (t) => {

@@ -14,7 +14,7 @@ export type Offers = Readonly<Record<string, readonly string[]>>;
 
 const run = promisify(execFile);
 /** For every line the script starts the program. */
-const TIMEOUT_MS = 120_000;
+const TIMEOUT_MS = 230_000;
 
 // As readline does: colons and equals signs are words of their own.
 const BASH_DRIVER = `
