@@ -114,30 +114,16 @@ test('R-AUTH-2: a peer that sends no AUTH within 10 s is auth-failed', (t) => {
   t.is(peer.codes[0], 'auth-failed');
 });
 
-function pass(pair: SessionPair, seconds: number): void {
-  for (let second = 0; second < seconds; second += 1) {
+test('R-AUTH-2: two sides with a key in common, found in any order, have a session on every attempt', (t) => {
+  const pair = new SessionPair({ settings: { keys: () => [ONE, TWO] }, settingsOfB: { keys: () => [THREE, TWO] } });
+  const counts = (): number[] => pair.sides.map(({ sessions }) => sessions.length);
+  pair.establish();
+  t.deepEqual(counts(), [1, 1]);
+  pair.b.restart();
+  for (let second = 0; second < 10; second += 1) {
     pair.settle();
     pair.clock.advance(1000);
   }
   pair.settle();
-}
-
-const countsOf = ({ sides }: SessionPair): number[] => sides.map(({ sessions }) => sessions.length);
-
-test('R-AUTH-2: two sides with a key in common, found in any order, have a session on every attempt', (t) => {
-  const pair = new SessionPair({ settings: { keys: () => [ONE, TWO] }, settingsOfB: { keys: () => [THREE, TWO] } });
-  pair.establish();
-  t.deepEqual(countsOf(pair), [1, 1]);
-  pair.b.restart();
-  pass(pair, 10);
-  t.deepEqual(countsOf(pair), [2, 2]);
-});
-
-test('R-OPEN-12: after a wrong key it tries again ever more seldom', (t) => {
-  const pair = new SessionPair({ settings: { keys: () => [ONE] }, settingsOfB: { keys: () => [TWO] } });
-  pair.establish();
-  pass(pair, 300);
-  t.deepEqual(countsOf(pair), [0, 0]);
-  t.true(pair.a.endings.every(({ code }) => code === 'auth-failed'));
-  t.true(pair.a.endings.length < 40, `${pair.a.endings.length} attempts in five minutes`);
+  t.deepEqual(counts(), [2, 2]);
 });

@@ -1,7 +1,6 @@
 /** The rules of docs/protocol.md, against frames written by hand, in memory and on a clock moved by hand: all in one process. */
 import './authentication.js';
 import './datagrams.js';
-import './deadlock.js';
 import './flood.js';
 import './flow-control.js';
 import './frames.js';
@@ -10,5 +9,4 @@ import './opening.js';
 import './resume.js';
 import './rules.js';
 import './services.js';
-import './stream-ids.js';
 import './streams.js';

@@ -4,7 +4,6 @@ import { MAX_DATAGRAM_BYTES } from '../../lib/codec/datagram-messages.js';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import type { VproxyError } from '../../lib/errors.js';
 import { DatagramFlow } from '../../lib/forward/datagram/datagram-flow.js';
-import { ServiceRegistry } from '../../lib/forward/service-registry.js';
 import type { SessionStream } from '../../lib/session/stream.js';
 import { endsWith, goesOn } from '../helpers/conversation.js';
 import { jsonOf } from '../helpers/frame-log.js';
@@ -140,24 +139,6 @@ test('R-DGRAM-2: the field of OPEN makes a flow, and nothing else does; in a ses
   for (const datagram of [1, 'true', {}])
     endsWith(t, 'protocol-error', (peer) => peer.send(OPEN, 1, { service: 'echo', datagram }), DATAGRAMS);
   endsWith(t, 'protocol-error', (peer) => peer.say('OPEN 1 echo datagram'));
-});
-
-test('R-DGRAM-2: a service is opened as what it takes', (t) => {
-  const peer = FramePeer.established(DATAGRAMS);
-  const registry = new ServiceRegistry();
-  const take = (stream: SessionStream): void => {
-    stream.attach(new RecordingSink());
-    stream.accept();
-  };
-  for (const takes of ['streams', 'datagrams', 'both'] as const) registry.add(takes, take, takes);
-  peer.session.removeAllListeners('stream');
-  peer.session.on('stream', (stream) => registry.serve(stream, peer.session));
-  peer.say('OPEN 1 streams, OPEN 3 streams datagram, OPEN 5 datagrams, OPEN 7 datagrams datagram');
-  peer.say('OPEN 9 both, OPEN 11 both datagram');
-  const answers = peer.log.frames.map((frame) => (frame.name === 'REFUSE' ? jsonOf(frame)['message'] : frame.streamId));
-  const refused = ['service streams takes streams, not datagrams', 'service datagrams takes datagrams, not streams'];
-  t.deepEqual(answers, [1, ...refused, 7, 9, 11]);
-  t.is(peer.takeTexts()[1], 'REFUSE 3 unknown-service');
 });
 
 test('R-DGRAM-3: messages of 0 to 65,507 bytes arrive whole and in order, however DATA is cut', (t) => {

@@ -649,15 +649,6 @@ test('R-RESUME-6: silence suspends a session, and closes the channel', (t) => {
   isStillThere(t, peer, sequence);
 });
 
-test('R-RESUME-6: a session that drains is suspended too', (t) => {
-  const peer = withStream();
-  peer.say('GOAWAY 0 shutdown 4294967295');
-  peer.resume();
-  sendData(peer, 'the last');
-  t.deepEqual(dataOf(peer), 'the last');
-  isAlive(t, peer);
-});
-
 for (const [what, code, frame] of [
   ['GOAWAY', 'internal', 'GOAWAY 0 internal'],
   ['a violation', 'protocol-error', 'FIN 2'],

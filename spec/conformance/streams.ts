@@ -1,17 +1,23 @@
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
+import { decodeHello } from '../../lib/codec/hello.js';
+import { VproxyError } from '../../lib/errors.js';
 import { IncomingForward } from '../../lib/forward/incoming.js';
 import { ServiceRegistry } from '../../lib/forward/service-registry.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
+import { agree } from '../../lib/session/opening/agreement.js';
+import { Session } from '../../lib/session/session.js';
 import { conversations, endsWith } from '../helpers/conversation.js';
+import { FrameLog, formatSeen } from '../helpers/frame-log.js';
+import { framesOf } from '../helpers/frame-maker.js';
 import { FramePeer } from '../helpers/frame-peer.js';
+import { RecordingSink } from '../helpers/local-ends.js';
 import { localServer } from '../helpers/proxies.js';
+import { MemoryPipe } from '../helpers/session-pair.js';
 import { eventually } from '../helpers/time.js';
 
-const { OPEN, RESET } = FRAME_TYPE;
 /** All frames of a stream that is there. */
 const ALL = ['ACCEPT', 'REFUSE', 'DATA', 'CREDIT', 'FIN', 'STOP', 'RESET'];
-const REASON = { code: 'denied', message: 'no' };
 
 const WRONG = 'ends protocol-error';
 
@@ -125,20 +131,18 @@ test('R-STREAM-3: a service that is not offered, or that is no name, is refused 
   const peer = FramePeer.established();
   const names = ['', 'Echo', '-a', 'a b', 'x'.repeat(65), '../etc', 'ä', '\u001b[31m'];
   for (const [index, name] of names.entries()) peer.sendOpen(2 * index + 1, name);
-  const answers = peer.log.take();
-  t.is(answers.length, names.length);
-  for (const answer of answers) {
-    t.regex(answer.payload.toString(), /unknown-service/);
-    t.notRegex(answer.payload.toString(), /\\u001b/);
-  }
   peer.session.removeAllListeners('stream');
-  peer.sendOpen(101, 'nobody');
-  t.deepEqual(peer.takeTexts(), ['REFUSE 101 unknown-service']);
+  peer.sendOpen(17, 'nobody');
+  t.true(peer.log.frames.every(({ payload }) => !payload.includes('\\u001b')));
+  const ids = [1, 3, 5, 7, 9, 11, 13, 15, 17];
+  t.deepEqual(
+    peer.takeTexts(),
+    ids.map((id) => `REFUSE ${id} unknown-service`),
+  );
   t.is(peer.session.streams.size, 0);
 });
 
-/** A side that takes two streams, and dials a server for each. */
-async function dialling(t: ExecutionContext): Promise<{ peer: FramePeer; forward: IncomingForward }> {
+test('R-STREAM-5: RESET frees a place for an OPEN in the same write, also where a socket has to be closed; `opens` of those may be closing', async (t) => {
   const { port } = await localServer(t, () => undefined);
   const peer = FramePeer.established({ limits: { streams: 2 } });
   const registry = new ServiceRegistry();
@@ -148,44 +152,90 @@ async function dialling(t: ExecutionContext): Promise<{ peer: FramePeer; forward
   await forward.start();
   peer.session.removeAllListeners('stream');
   peer.session.on('stream', (stream) => registry.serve(stream, peer.session));
-  return { peer, forward };
-}
-
-test('R-STREAM-5: RESET frees a place for an OPEN in the same write, also where a socket has to be closed', async (t) => {
-  const { peer, forward } = await dialling(t);
-  const answers = async (count: number): Promise<string[]> => {
+  for (const frames of ['OPEN 1, OPEN 3', 'RESET 1, RESET 3, OPEN 5, OPEN 7']) {
+    peer.write(Buffer.concat(framesOf(frames).map((frame) => peer.frame(...frame))));
     const texts: string[] = [];
     await eventually(() => {
       peer.pump();
       texts.push(...peer.takeTexts());
-      return texts.length >= count;
+      return texts.length >= 2;
     });
-    return texts.sort();
-  };
-  for (const id of [1, 3]) peer.sendOpen(id);
-  t.deepEqual(await answers(2), ['ACCEPT 1', 'ACCEPT 3']);
-  const resets = [1, 3].map((id) => peer.frame(RESET, id, REASON));
-  const opens = [5, 7].map((id) => peer.frame(OPEN, id, { service: 'echo' }));
-  peer.write(Buffer.concat([...resets, ...opens]));
-  t.deepEqual(await answers(2), ['ACCEPT 5', 'ACCEPT 7']);
-  await eventually(() => forward.openCount === 2);
-});
-
-test('R-STREAM-5: a peer that opens and resets without a pause has the sockets of `streams`, and of `opens` that are closing', async (t) => {
-  const { peer, forward } = await dialling(t);
-  for (let id = 1; id < 1000; id += 2) {
-    peer.sendOpen(id);
-    peer.send(RESET, id, REASON);
+    t.deepEqual(texts.sort(), frames.startsWith('OPEN') ? ['ACCEPT 1', 'ACCEPT 3'] : ['ACCEPT 5', 'ACCEPT 7']);
   }
+  peer.say('RESET 5, RESET 7');
+  await eventually(() => forward.openCount === 0);
+  for (let id = 9; id < 1009; id += 2) peer.say(`OPEN ${id}, RESET ${id}`);
   t.is(forward.openCount, 2 + 256);
-  t.deepEqual(peer.takeTexts().slice(-1), ['REFUSE 999 too-many-streams']);
+  t.deepEqual(peer.takeTexts().slice(-1), ['REFUSE 1007 too-many-streams']);
   await eventually(() => forward.openCount === 0);
 });
 
 test('a malformed frame is a protocol error even where its stream has ended', (t) => {
   endsWith(t, 'protocol-error', (peer) => {
-    peer.sendOpen(1);
-    peer.send(RESET, 1, REASON);
-    peer.send(RESET, 1, {});
+    peer.say('OPEN 1, RESET 1');
+    peer.send(FRAME_TYPE.RESET, 1, {});
   });
+});
+
+// ---- the end of the ids --------------------------------------------------------------------------------------------------
+
+/** A session, without a loop, that begins with a high stream id, and what answers it with the next frames. */
+function sessionFrom(firstStreamId: number) {
+  const peer = new FramePeer({ isOdd: (firstStreamId & 1) === 0 });
+  const hello = (nonce: string) => decodeHello(Buffer.from(JSON.stringify({ ...peer.helloFields, nonce })));
+  const pipe = new MemoryPipe(2 ** 20);
+  const agreement = agree(hello('7'.repeat(32)), hello(peer.nonce));
+  const { clock, settings } = peer;
+  const session = new Session(agreement, { sink: pipe, clock, settings, firstStreamId });
+  const codes: string[] = [];
+  session.on('end', ({ code }) => codes.push(code));
+  session.begin();
+  session.start([]);
+  const log = new FrameLog('full', () => '');
+  const texts = (): string[] => {
+    log.push(pipe.take(2 ** 20).bytes);
+    return log.take().map(formatSeen);
+  };
+  texts();
+  const say = (frames: string): void => {
+    for (const frame of framesOf(frames)) session.receive(peer.frame(...frame));
+  };
+  return { session, clock, codes, texts, say };
+}
+
+test('R-STREAM-6: when the ids are used up opens wait, and the session is renewed when it is idle', (t) => {
+  for (const firstId of [0xffff_fffd, 0xffff_fffc]) {
+    const { session, codes, texts, say } = sessionFrom(firstId);
+    const sinks = Array.from({ length: 3 }, () => new RecordingSink());
+    for (const sink of sinks) session.open('far', null, sink);
+    t.deepEqual(texts(), [`OPEN ${firstId} far`, `OPEN ${firstId + 2} far`]);
+    say(`ACCEPT ${firstId}, REFUSE ${firstId + 2}, FIN ${firstId}`);
+    t.deepEqual([texts(), codes], [[], []]);
+    say(`RESET ${firstId}`);
+    t.deepEqual([texts(), codes, sinks[2]?.events], [['GOAWAY 0 shutdown'], ['shutdown'], ['end shutdown']]);
+  }
+});
+
+test('R-STREAM-6: when the ids are used up the session is renewed at the latest after an hour', (t) => {
+  const { session, clock, codes, texts, say } = sessionFrom(0xffff_ffff);
+  const sink = new RecordingSink();
+  session.open('far', null, sink);
+  say('ACCEPT 4294967295');
+  clock.advance(3_599_999);
+  t.deepEqual(codes, []);
+  clock.advance(1);
+  t.deepEqual([codes, sink.events], [['shutdown'], ['accept', 'end shutdown']]);
+  t.deepEqual(texts().slice(-2), ['RESET 4294967295 shutdown', 'GOAWAY 0 shutdown']);
+});
+
+test('R-STREAM-6: frames on ids near the end of the range are told apart as ever', (t) => {
+  const { codes, say } = sessionFrom(0xffff_fffe);
+  say('FIN 4294967294');
+  t.deepEqual(codes, ['protocol-error']);
+});
+
+test('a session that is over refuses to open', (t) => {
+  const { session } = sessionFrom(1);
+  session.end(new VproxyError('shutdown', 'bye'));
+  t.throws(() => session.open('far', null, new RecordingSink()), { code: 'no-session' });
 });

@@ -8,37 +8,52 @@ import { parseChannel } from '../../lib/channel/address/address.js';
 import type { ChannelListener } from '../../lib/channel/kind.js';
 import { DuplexLink } from '../../lib/link/duplex-link.js';
 import type { Link } from '../../lib/link/link.js';
-import { restoreSocketLink, SocketLink } from '../../lib/link/socket-link.js';
+import { restoreSocketLink, SocketLink, type SocketLinkOptions } from '../../lib/link/socket-link.js';
 import { readBuffered } from '../../lib/system/sockets/node-sockets.js';
 import { deferred } from '../../lib/util/concurrency.js';
 import { ChangeHere, patternFrom } from '../helpers/change-here.js';
-import { dial, duplexPair, LinkRecorder, listen } from '../helpers/channel-pair.js';
+import { dial, duplexPair, listen, record } from '../helpers/channel-pair.js';
 import { sha256, temporaryFolder } from '../helpers/files.js';
 import { localServer, localSocket } from '../helpers/proxies.js';
-import { eventually } from '../helpers/time.js';
 import { unixPair } from '../helpers/unix-pair.js';
 
 /** As much as no socket takes at once. */
 const BYTES = 8 * 2 ** 20;
 
 /** What comes of a socket, which is read when it is resumed. */
-function collect(socket: net.Socket): { readonly bytes: () => Buffer } {
+function collect(socket: net.Socket) {
   const chunks: Buffer[] = [];
-  socket.on('data', (chunk: Buffer) => chunks.push(chunk)).on('error', () => undefined);
+  let size = 0;
+  let look = (): void => undefined;
+  socket
+    .on('error', () => undefined)
+    .on('data', (chunk: Buffer) => {
+      chunks.push(chunk);
+      size += chunk.length;
+      look();
+    });
   socket.pause();
-  return { bytes: () => Buffer.concat(chunks) };
+  /** All of it, when so much has come. */
+  const until = (bytes: number): Promise<Buffer> =>
+    new Promise((resolve) => {
+      look = () => {
+        if (size >= bytes) resolve(Buffer.concat(chunks));
+      };
+      look();
+    });
+  return { until };
 }
 
 /** Writes `BYTES` of the pattern, in single pieces and in several at a time, whatever the link takes. */
 function writePattern(link: Link, from: number): void {
-  const quarters = [0, 1, 2, 3].map((index) => patternFrom(from + (index * BYTES) / 4, BYTES / 4));
-  const [first, second, third, fourth] = quarters as [Buffer, Buffer, Buffer, Buffer];
-  link.write(first);
-  link.writeParts([second, third]);
-  link.write(fourth);
+  const [first, ...middle] = [0, 1, 2, 3].map((index) => patternFrom(from + (index * BYTES) / 4, BYTES / 4));
+  const last = middle.pop();
+  if (first !== undefined) link.write(first);
+  link.writeParts(middle);
+  if (last !== undefined) link.write(last);
 }
 
-/** A link of a channel, its other end, and the listener where there is one. */
+/** A link of a channel, its other end, and the listener where there is one that goes on. */
 interface Scene {
   readonly channel: string;
   readonly link: Link;
@@ -47,13 +62,13 @@ interface Scene {
 }
 
 /** A link that is dialled to a server of the test. */
-async function dialled(t: ExecutionContext, path: string | undefined, name: string): Promise<Scene> {
+async function dialled(t: ExecutionContext, kind: string, path?: string): Promise<Scene> {
   const options = { allowHalfOpen: true, pauseOnConnect: true };
   const server = await localServer(t, () => undefined, path === undefined ? undefined : { path }, options);
-  const accepted = once(server, 'connection') as Promise<[net.Socket]>;
-  const channel = `${name}:${path ?? `127.0.0.1:${server.port}`}`;
+  const connection = once(server, 'connection') as Promise<[net.Socket]>;
+  const channel = `${kind}:${path ?? `127.0.0.1:${server.port}`}`;
   const link = await dial(t, channel);
-  const [peer] = await accepted;
+  const [peer] = await connection;
   return { channel, link, peer };
 }
 
@@ -62,10 +77,9 @@ async function accepted(t: ExecutionContext, channel: string): Promise<Scene> {
   const arrived = deferred<Link>();
   const listener = await listen(t, channel, { onLink: (link) => arrived.resolve(link) });
   const peer = localSocket(t, { ...targetOf(listener), allowHalfOpen: true });
-  const link = await arrived.promise;
-  // Whoever closes a unix socket in this process removes its file: spec/cli/upgrade-state.spec.ts has such a listener go on.
-  const isUnix = channel.startsWith('unix');
-  return { channel: listener.description, link, peer, ...(!isUnix && { listener }) };
+  const scene = { channel: listener.description, link: await arrived.promise, peer };
+  // Whoever closes a unix socket in this process removes its file: `vproxy upgrade` has such a listener go on.
+  return channel.startsWith('unix') ? scene : { ...scene, listener };
 }
 
 /** Where a listener listens. */
@@ -74,21 +88,20 @@ function targetOf({ description }: ChannelListener): net.NetConnectOpts {
   return port === undefined ? { path: host } : { host, port: Number(port) };
 }
 
-const KINDS: Readonly<Record<string, (t: ExecutionContext) => Promise<Scene>>> = {
-  'unix-connect': (t) => dialled(t, join(temporaryFolder(t), 'channel.sock'), 'unix-connect'),
-  'tcp-connect': (t) => dialled(t, undefined, 'tcp-connect'),
-  'unix-listen': (t) => accepted(t, `unix-listen:${join(temporaryFolder(t), 'channel.sock')}`),
+const KINDS: Readonly<Record<string, (t: ExecutionContext, path: string) => Promise<Scene>>> = {
+  'unix-connect': (t, path) => dialled(t, 'unix-connect', path),
+  'tcp-connect': (t) => dialled(t, 'tcp-connect'),
+  'unix-listen': (t, path) => accepted(t, `unix-listen:${path}`),
   'tcp-listen': (t) => accepted(t, 'tcp-listen:127.0.0.1:0'),
 };
 
 for (const [name, makeScene] of Object.entries(KINDS)) {
   test(`${name}: a link goes on with what was unwritten, and its listener accepts as before`, async (t) => {
-    const { channel, link, peer, listener } = await makeScene(t);
+    const { channel, link, peer, listener } = await makeScene(t, join(temporaryFolder(t), 'channel.sock'));
     const { kind, address } = parseChannel(channel);
     const change = await ChangeHere.prepare();
     const received = collect(peer);
-    const before = new LinkRecorder();
-    link.start(before);
+    const before = record(link);
     peer.write('first');
     await before.received(5);
     writePattern(link, 0);
@@ -106,14 +119,11 @@ for (const [name, makeScene] of Object.entries(KINDS)) {
     t.is(restored.description, link.description);
     // What is written before the start comes behind what was left.
     writePattern(restored, BYTES);
-    const after = new LinkRecorder();
-    restored.start(after);
+    const after = record(restored);
     if (listener !== undefined && kind.mode === 'listen') {
       const others = deferred<Link>();
-      const handlers = {
-        onLink: (other: Link) => others.resolve(other),
-        onFailed: (error: Error) => t.fail(error.message),
-      };
+      const onFailed = (error: Error): unknown => t.fail(error.message);
+      const handlers = { onLink: (other: Link) => others.resolve(other), onFailed };
       const next = await kind.listen(address, handlers, change.take(capture.listener ?? -1));
       t.is(next.description, listener.description);
       localSocket(t, targetOf(next));
@@ -121,109 +131,79 @@ for (const [name, makeScene] of Object.entries(KINDS)) {
       await next.close();
     }
     peer.resume();
-    await eventually(() => received.bytes().length >= 2 * BYTES);
+    t.is(sha256(await received.until(2 * BYTES)), sha256(patternFrom(0, 2 * BYTES)));
     await after.drained();
-    t.is(sha256(received.bytes()), sha256(patternFrom(0, 2 * BYTES)));
     peer.end(' and the end');
     await after.received(' then more and the end'.length);
     t.is(String(Buffer.concat([before.bytes, after.bytes])), 'first then more and the end');
   });
 }
 
-test('a capture has what was read and not delivered, and what the link says of itself', async (t) => {
+/** A link over one end of a unix socket, the other end of which is `far`. */
+async function linked(t: ExecutionContext, options?: SocketLinkOptions) {
   const { near, far } = await unixPair(t);
-  const firstBytes = Buffer.from('read before');
-  const options = { firstBytes, origin: '10.0.0.1', mayBeStuck: true };
-  const link = new SocketLink('vsock-mux-connect:x', (onread) => readBuffered(near, onread), options);
+  const link = new SocketLink('x', (onread) => readBuffered(near, onread), options);
+  t.teardown(() => link.destroy());
+  return { link, far, unwritten: () => link.capture(() => 0)?.unwritten };
+}
+
+test('a capture has what was read and not delivered, and what the link says of itself; the link goes on', async (t) => {
+  const said = { firstBytes: Buffer.from('read before'), origin: '10.0.0.1', mayBeStuck: true };
+  const { link, far, unwritten } = await linked(t, said);
   const kept: number[] = [];
   const capture = link.capture((fd) => kept.push(fd) - 1);
-  t.like(capture, {
-    description: 'vsock-mux-connect:x',
-    descriptors: [0],
-    firstBytes,
-    origin: '10.0.0.1',
-    mayBeStuck: true,
-    bufferBytes: null,
-  });
+  t.like(capture, { ...said, description: 'x', descriptors: [0], bufferBytes: null });
   t.is(capture?.unwritten.length, 0);
-  // Nothing has changed: it goes on.
-  const recorder = new LinkRecorder();
-  link.start(recorder);
+  const recorder = record(link);
   far.end(' and behind');
-  await eventually(() => recorder.closings.length > 0);
+  await recorder.closed;
   t.is(Buffer.concat(recorder.pieces).toString(), 'read before and behind');
-  t.is(
-    link.capture(() => 0),
-    null,
-  );
+  t.is(unwritten(), undefined);
 });
 
 test('a restored link writes nothing before its start, and then what was left before what came since', async (t) => {
-  const { near, far } = await unixPair(t);
+  const { link: old, far } = await linked(t);
   const change = await ChangeHere.prepare();
-  const capture = new SocketLink('x', (onread) => readBuffered(near, onread)).capture(change.keep);
+  const capture = old.capture(change.keep);
   if (capture === null) throw new Error('it cannot be handed over');
   const received = collect(far);
   far.resume();
   const link = restoreSocketLink(change.end({ ...capture, unwritten: Buffer.from('left ') }), change.take);
+  t.teardown(() => link.destroy());
   t.false(link.write(Buffer.from('since ')));
   t.false(link.writeParts([Buffer.from('and '), Buffer.from('so on')]));
   for (let turn = 0; turn < 10; turn += 1) await setImmediate();
-  t.is(received.bytes().toString(), '');
+  t.is(String(await received.until(0)), '');
   t.is(String(link.capture(() => 0)?.unwritten), 'left since and so on');
-  const recorder = new LinkRecorder();
-  link.start(recorder);
-  await eventually(() => received.bytes().toString() === 'left since and so on');
-  await eventually(() => recorder.drainCount > 0);
-  link.destroy();
+  const recorder = record(link);
+  t.is(String(await received.until(20)), 'left since and so on');
+  await recorder.drained();
 });
 
 test('capturing again and again while a link writes and reads changes nothing', async (t) => {
-  const { near, far } = await unixPair(t);
-  const link = new SocketLink('x', () => near);
-  const recorder = new LinkRecorder();
-  link.start(recorder);
+  const { link, far, unwritten } = await linked(t);
+  record(link);
   const received = collect(far);
   const pattern = patternFrom(0, BYTES);
-  let written = 0;
-  const look = (): void => {
-    const capture = link.capture(() => 0);
-    const unwritten = capture?.unwritten ?? Buffer.alloc(0);
-    t.true(unwritten.equals(pattern.subarray(written - unwritten.length, written)));
-  };
-  for (let step = 65_536; written < BYTES; written += step) {
-    link.writeParts([
-      pattern.subarray(written, written + step / 2),
-      pattern.subarray(written + step / 2, written + step),
-    ]);
-    if (written === 2 ** 21) far.resume();
-    if (written >= 2 ** 21) await setImmediate();
-    written += step;
-    look();
-    written -= step;
+  for (let end = 65_536; end <= BYTES; end += 65_536) {
+    link.writeParts([pattern.subarray(end - 65_536, end - 32_768), pattern.subarray(end - 32_768, end)]);
+    if (end === 2 ** 21) far.resume();
+    if (end >= 2 ** 21) await setImmediate();
+    const left = unwritten() ?? Buffer.alloc(0);
+    t.true(left.equals(pattern.subarray(end - left.length, end)));
   }
-  await eventually(() => received.bytes().length === BYTES);
-  t.is(sha256(received.bytes()), sha256(pattern));
-  t.is(link.capture(() => 0)?.unwritten.length, 0);
-  link.destroy();
+  t.is(sha256(await received.until(BYTES)), sha256(pattern));
+  t.is(unwritten()?.length, 0);
 });
 
 test('what needs more than a descriptor cannot be handed over', async (t) => {
-  const { near } = await unixPair(t);
-  const link = new SocketLink('x', () => near).beforeClosed((reason) => Promise.resolve(reason));
-  t.is(
-    link.capture(() => 0),
-    null,
-  );
-  const closing = new SocketLink('x', () => near);
-  closing.close();
-  t.is(
-    closing.capture(() => 0),
-    null,
-  );
-  const [duplex] = duplexPair();
-  const other: Link = new DuplexLink('x', duplex);
-  t.false('capture' in other);
+  const needing = await linked(t);
+  needing.link.beforeClosed((reason) => Promise.resolve(reason));
+  t.is(needing.unwritten(), undefined);
+  const closing = await linked(t);
+  closing.link.close();
+  t.is(closing.unwritten(), undefined);
+  t.false('capture' in (new DuplexLink('x', duplexPair()[0]) as Link));
   const command = await dial(t, 'exec:cat');
   t.is(command.capture?.(() => 0) ?? null, null);
   for (const text of ['exec:cat', 'stdio:', 'fd:3', 'tty-open:/dev/ttyS0'])

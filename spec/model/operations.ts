@@ -2,8 +2,7 @@
 
 import type { PatternEnd } from '../helpers/local-ends.js';
 import type { Answer } from '../helpers/traffic.js';
-import type { Model } from './model.js';
-import type { ModelSide } from './model-side.js';
+import type { Model, ModelSide } from './model.js';
 import type { Operation, OperationName } from './scenario.js';
 
 interface Context {

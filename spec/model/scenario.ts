@@ -1,25 +1,14 @@
 /** Scenarios of the model: the properties of the link and the two sides, and what happens to them. */
 import fc from 'fast-check';
-import type { ModelSideOptions } from './model-side.js';
+import type { ModelSideOptions } from './model.js';
 
 /** What can happen, and how often. Those that come first are the simplest: a failing scenario is shrunk towards them. */
 const WEIGHTS = {
   // Time and the link.
   ...{ step: 20, settle: 4, wait: 4, hours: 0.25 },
   // Programs.
-  ...{
-    open: 14,
-    send: 12,
-    finish: 6,
-    reset: 3,
-    stop: 3,
-    pause: 4,
-    read: 3,
-    resume: 3,
-    answer: 3,
-    services: 3,
-    drain: 1.5,
-  },
+  ...{ open: 14, send: 12, finish: 6, reset: 3, stop: 3, pause: 4, read: 3, resume: 3, answer: 3, services: 3 },
+  ...{ drain: 1.5 },
   // Faults that every link has.
   ...{ stall: 2, unstall: 2, freeze: 1, thaw: 1, late: 2, jump: 1, cut: 1, replace: 0.5 },
   // Faults that only counted frames and their checks show (R-INTEGRITY-3).

@@ -2,10 +2,239 @@
  * A passive third party on the simulated link: reads what each side writes, records what has arrived at the other one,
  * and judges every frame by that alone. It shares no accounting with the session.
  */
-import { FRAME_TYPE } from '../../lib/codec/header.js';
-import { MAGIC } from '../../lib/codec/hello.js';
+import { crc32 } from 'node:zlib';
+import { FRAME_TYPE, type Integrity } from '../../lib/codec/header.js';
+import { type Hello, MAGIC } from '../../lib/codec/hello.js';
 import { readFrame, type SeenFrame } from '../helpers/frame-log.js';
-import { ObservedHalf, type ObservedHello } from './observed-session.js';
+
+/** What a HELLO says of the side that wrote it, as far as a session depends on it. */
+type ObservedHello = Pick<Hello, 'nonce' | 'ack' | 'integrity' | 'limits'>;
+
+/** What one side did with one stream, and what it has received from the other one about it. */
+class StreamHalf {
+  readonly written = new Set<number>();
+  readonly heard = new Set<number>();
+  sentBytes = 0;
+  /** The newest total that this side gave the other one. */
+  grantedBytes: number;
+  /** The newest total of the other side that has arrived here. */
+  creditBytes: number;
+
+  constructor(grantedBytes: number, creditBytes: number) {
+    this.grantedBytes = grantedBytes;
+    this.creditBytes = creditBytes;
+  }
+
+  get hasAnswer(): boolean {
+    return this.heard.has(FRAME_TYPE.ACCEPT) || this.heard.has(FRAME_TYPE.REFUSE);
+  }
+
+  get hasRefused(): boolean {
+    return this.written.has(FRAME_TYPE.REFUSE) || this.written.has(FRAME_TYPE.RESET);
+  }
+
+  /** Whether the stream is over, as far as this side can know. */
+  get isOver(): boolean {
+    const { written, heard } = this;
+    if (written.has(FRAME_TYPE.FIN) && heard.has(FRAME_TYPE.FIN)) return true;
+    return this.hasRefused || heard.has(FRAME_TYPE.REFUSE) || heard.has(FRAME_TYPE.RESET);
+  }
+}
+
+export class ObservedHalf {
+  readonly hello: ObservedHello;
+  readonly streams = new Map<number, StreamHalf>();
+  other!: ObservedHalf;
+  /** Whether what this side receives may differ from what the other one wrote. */
+  hearsDoubtfully = false;
+  frames = 0;
+  sentBytes = 0;
+  arrivedBytes = 0;
+  grantedBytes: number;
+  creditBytes: number;
+  services: string[] = [];
+  #partialServices: string[] = [];
+  #lastOwnId = 0;
+  #newestPing: Buffer | null = null;
+  #pongsHeard = 0;
+  #isLeaving = false;
+  #hasHeardGoaway = false;
+  #hasLeft = false;
+
+  constructor(hello: ObservedHello, otherHello: ObservedHello) {
+    this.hello = hello;
+    this.grantedBytes = hello.limits.inFlight;
+    this.creditBytes = otherHello.limits.inFlight;
+  }
+
+  get isOdd(): boolean {
+    return this.hello.nonce > this.other.hello.nonce;
+  }
+
+  get integrity(): Integrity {
+    return this.hello.integrity === 'full' ? 'full' : this.other.hello.integrity;
+  }
+
+  /** What the trailers of this side are made of; null where there are none. */
+  get tag(): number | null {
+    return this.integrity === 'full' ? null : crc32(this.hello.nonce + this.other.hello.nonce);
+  }
+
+  get maxFrameBytes(): number {
+    return Math.min(this.hello.limits.frame, this.other.hello.limits.frame);
+  }
+
+  /** The streams of this side that count for the other one, and those of them that wait for an answer, as this side knows it. */
+  countOwn(): { readonly open: number; readonly unanswered: number } {
+    let open = 0;
+    let unanswered = 0;
+    for (const [id, stream] of this.streams) {
+      if (!this.#isOwn(id) || stream.isOver) continue;
+      open += 1;
+      if (!stream.hasAnswer) unanswered += 1;
+    }
+    return { open, unanswered };
+  }
+
+  write(frame: SeenFrame): string[] {
+    const { type, streamId: id, payload } = frame;
+    const faults: string[] = [];
+    const demand = (isRight: boolean, fault: string): void => {
+      if (!isRight) faults.push(fault);
+    };
+    this.frames += 1;
+    demand(!this.#hasLeft, 'a frame behind the last GOAWAY');
+    if (this.frames === 1) demand(type === FRAME_TYPE.SERVICES || type === FRAME_TYPE.GOAWAY, 'SERVICES is not first');
+    demand(type === FRAME_TYPE.DATA || payload.length <= 4096, 'a control frame is too large');
+    switch (type) {
+      case FRAME_TYPE.SERVICES:
+        this.#writeServices(payload);
+        return faults;
+      case FRAME_TYPE.PING:
+        return faults;
+      case FRAME_TYPE.PONG:
+        if (!this.hearsDoubtfully)
+          demand(this.#newestPing?.equals(payload) === true, 'PONG is not for the newest PING');
+        this.#newestPing = null;
+        return faults;
+      case FRAME_TYPE.GOAWAY: {
+        const { code } = JSON.parse(payload.toString()) as { readonly code: string };
+        // A side that drains already sends GOAWAY again only as its last frame.
+        const isLast = this.#isLeaving || this.#hasHeardGoaway;
+        if (code === 'shutdown' && isLast && !this.hearsDoubtfully) {
+          demand(![...this.streams.values()].some(({ isOver }) => !isOver), 'the last GOAWAY without a RESET before');
+        }
+        this.#hasLeft = code !== 'shutdown' || isLast;
+        this.#isLeaving = true;
+        return faults;
+      }
+      case FRAME_TYPE.CREDIT:
+        if (id === 0) {
+          const total = Number(payload.readBigUInt64BE());
+          demand(total > this.grantedBytes, `session credit went from ${this.grantedBytes} to ${total}`);
+          this.grantedBytes = total;
+          // The window may have doubled with each answer to a PING, and not otherwise.
+          const window = this.hello.limits.inFlight * 2 ** Math.min(this.#pongsHeard, 16);
+          demand(total <= this.arrivedBytes + window, `session credit ${total} after ${this.arrivedBytes} bytes came`);
+          return faults;
+        }
+        break;
+      case FRAME_TYPE.OPEN:
+        this.#writeOpen(id, demand);
+        return faults;
+      default:
+    }
+    const stream = this.streams.get(id);
+    if (stream === undefined) return [...faults, 'a frame for a stream that was never opened'];
+    this.#writeStreamFrame(frame, stream, demand);
+    return faults.map((fault) => `${fault} (stream ${id})`);
+  }
+
+  /** Notes a frame of the other side that has arrived completely. */
+  hear({ type, streamId: id, payload }: SeenFrame): void {
+    if (type === FRAME_TYPE.OPEN) {
+      this.streams.set(id, this.#newStream());
+    } else if (type === FRAME_TYPE.PING) {
+      this.#newestPing = payload;
+    } else if (type === FRAME_TYPE.PONG) {
+      this.#pongsHeard += 1;
+    } else if (type === FRAME_TYPE.CREDIT) {
+      const total = Number(payload.readBigUInt64BE());
+      const target = id === 0 ? this : this.streams.get(id);
+      if (target !== undefined) target.creditBytes = Math.max(target.creditBytes, total);
+    } else if (type === FRAME_TYPE.GOAWAY) {
+      this.#hasHeardGoaway = true;
+      const { last } = JSON.parse(payload.toString()) as { readonly last: number };
+      for (const [own, stream] of this.streams) if (this.#isOwn(own) && own > last) stream.heard.add(FRAME_TYPE.REFUSE);
+    } else if (id !== 0) {
+      this.streams.get(id)?.heard.add(type);
+    }
+  }
+
+  #writeServices(payload: Buffer): void {
+    const list = JSON.parse(payload.toString()) as { readonly services: string[]; readonly more?: boolean };
+    this.#partialServices.push(...list.services);
+    if (list.more === true) return;
+    this.services = this.#partialServices;
+    this.#partialServices = [];
+  }
+
+  #writeOpen(id: number, demand: (isRight: boolean, fault: string) => void): void {
+    const { streams, opens } = this.other.hello.limits;
+    demand(this.#isOwn(id), `OPEN of ${id}, which has the wrong parity`);
+    demand(id > this.#lastOwnId, `OPEN of ${id} behind ${this.#lastOwnId}`);
+    demand(!this.#isLeaving, `OPEN of ${id} behind GOAWAY`);
+    this.#lastOwnId = id;
+    this.streams.set(id, this.#newStream());
+    const { open, unanswered } = this.countOwn();
+    demand(open <= streams, `${open} streams are open where ${streams} may be`);
+    demand(unanswered <= opens, `${unanswered} opens wait where ${opens} may`);
+  }
+
+  #writeStreamFrame(
+    { type, name, streamId: id, payload }: SeenFrame,
+    stream: StreamHalf,
+    demand: (isRight: boolean, fault: string) => void,
+  ): void {
+    const { written, heard } = stream;
+    const isOwn = this.#isOwn(id);
+    const isAnswer = type === FRAME_TYPE.ACCEPT || type === FRAME_TYPE.REFUSE;
+    if (type !== FRAME_TYPE.CREDIT) demand(!stream.hasRefused, `${name} behind RESET or REFUSE`);
+    if (type !== FRAME_TYPE.DATA && type !== FRAME_TYPE.CREDIT) demand(!written.has(type), `a second ${name}`);
+    if (isAnswer) demand(!isOwn && !written.has(FRAME_TYPE.ACCEPT), `${name} is no answer, or a second one`);
+    if (type === FRAME_TYPE.DATA || type === FRAME_TYPE.FIN) {
+      demand(!written.has(FRAME_TYPE.FIN), `${name} behind FIN`);
+      demand(isOwn || written.has(FRAME_TYPE.ACCEPT), `${name} before ACCEPT`);
+    }
+    if (type === FRAME_TYPE.CREDIT) {
+      const total = Number(payload.readBigUInt64BE());
+      demand(total > stream.grantedBytes, `credit went from ${stream.grantedBytes} to ${total}`);
+      stream.grantedBytes = total;
+    }
+    if (type === FRAME_TYPE.DATA) {
+      const bytes = payload.length;
+      this.sentBytes += bytes;
+      stream.sentBytes += bytes;
+      demand(bytes > 0 && bytes <= this.maxFrameBytes, `DATA of ${bytes} bytes`);
+      demand(this.sentBytes <= this.creditBytes, `${this.sentBytes} bytes exceed session credit ${this.creditBytes}`);
+      demand(stream.sentBytes <= stream.creditBytes, `${stream.sentBytes} bytes exceed credit ${stream.creditBytes}`);
+      if (isOwn && !heard.has(FRAME_TYPE.ACCEPT)) demand(stream.sentBytes <= 16_384, 'too much DATA before the answer');
+      if (!this.hearsDoubtfully) {
+        const end = [FRAME_TYPE.STOP, FRAME_TYPE.RESET, FRAME_TYPE.REFUSE].find((code) => heard.has(code));
+        demand(end === undefined, 'DATA after a STOP, RESET or REFUSE came');
+      }
+    }
+    written.add(type);
+  }
+
+  #newStream(): StreamHalf {
+    return new StreamHalf(this.hello.limits.streamCredit, this.other.hello.limits.streamCredit);
+  }
+
+  #isOwn(id: number): boolean {
+    return (id % 2 === 1) === this.isOdd;
+  }
+}
 
 interface FrameOnWay {
   readonly frame: SeenFrame;

@@ -42,12 +42,9 @@ function withStream(serve: (stream: SessionStream) => void) {
 }
 
 /** Where streams of `b` go on in another process: all get what `attach` gives them. */
-function onMoved(pair: ResumePair, attach: (stream: SessionStream) => LocalEnd | null): void {
-  pair.b.onMoved = (_from, _to, _before, streams) => {
-    for (const stream of streams) {
-      const end = attach(stream);
-      if (end !== null) stream.attach(end);
-    }
+function onMoved({ b }: ResumePair, attach: (stream: SessionStream) => LocalEnd | null): void {
+  b.onMoved = (_from, _to, _before, streams) => {
+    for (const [stream, end] of streams.map((one) => [one, attach(one)] as const)) if (end !== null) stream.attach(end);
   };
 }
 
@@ -156,9 +153,12 @@ test('what came before an answer comes again to whoever the stream is announced 
   t.deepEqual(last.events.slice(-2), ['fin', 'end']);
   t.true(opener.isOver && opener.reason === null);
   pair.b.handOver();
-  t.deepEqual(
-    sinks.slice(3).map(({ events }) => events),
-    [['fin'], ['fin']],
+  t.is(
+    sinks
+      .slice(3)
+      .flatMap(({ events }) => events)
+      .join(),
+    'fin,fin',
   );
 });
 
@@ -256,14 +256,7 @@ test('a link that has written all, and whose word of that is lost with the old p
 // ---- what is a question of time -----------------------------------------------------------------------------------------
 
 for (const [what, begin, how, beforeMs, afterMs, code] of [
-  [
-    'an open',
-    ({ traffic, a }) => Object.assign(traffic.open(a, 'later')?.stream ?? {}, { owner: 'a forward' }),
-    'with link',
-    29_900,
-    100,
-    null,
-  ],
+  ['an open', ({ traffic, a }) => traffic.open(a, 'later'), 'with link', 29_900, 100, null],
   ['a drain', ({ a }) => a.session.drain('bye'), 'with link', 10_000, 20_000, 'shutdown'],
   ['a wait for a link', (pair) => pair.disconnect(), 'without link', 59_000, 1000, 'resume-expired'],
 ] satisfies [string, (pair: ResumePair) => unknown, HandOver, number, number, string | null][]) {
@@ -284,17 +277,6 @@ for (const [what, begin, how, beforeMs, afterMs, code] of [
     if (code !== null) t.deepEqual(a.kept.named([]), []);
   });
 }
-
-test('a session that drains ends when its streams have ended', (t) => {
-  const { pair, end } = ResumePair.withStream();
-  end.send(5000);
-  pair.settle();
-  pair.b.session.drain('bye');
-  for (const side of pair.sides) side.handOver();
-  pair.settle();
-  t.deepEqual(pair.ended, []);
-  t.deepEqual(pair.finish().sort(), ['a: shutdown bye', 'b: shutdown bye']);
-});
 
 test('a session that loses its link by that has the whole time, and goes on with another one', (t) => {
   const { pair, end } = ResumePair.withStream();
@@ -435,12 +417,7 @@ test('what few sessions have is restored, too', (t) => {
     leaving: { drainReason: null, renewReason: { code: 'shutdown', message: 'used up' }, endsAtMs: 1_005_000 },
     liveness: { tickedAtMs: 999_999, received: 2, sent: 3, silentMs: 4, quietMs: 5, sincePingMs: 6 },
     ownServices: { announced: 'one', wanted: ['two'], ports: [{ port: 3000, program: 'node' }] },
-    peerServices: {
-      names: new Set(['one']),
-      partial: ['two'],
-      clockOffsetMs: 42,
-      ports: [{ port: 3001, program: null }],
-    },
+    peerServices: { names: new Set(['one']), partial: ['two'], clockOffsetMs: 42, ports: [{ port: 1, program: null }] },
     scheduler: {
       ...plain.scheduler,
       ready: { small: [], others: [], smallTurns: 7 },

@@ -217,16 +217,6 @@ test('behind STOP no more is dropped than 256 KiB and what the peer sends; a wri
   t.deepEqual([error.code, error.message], ['cancelled', 'has ended']);
 });
 
-test('write returns false when the stream is behind, and drain follows', async (t) => {
-  const { pair, near, far } = await join({ limits: { streamCredit: 1024 } });
-  t.false(near.write(pattern(100_000)));
-  t.true(near.writableNeedDrain);
-  far.resume();
-  await carryUntil(pair, once(near, 'drain'));
-  t.is(near.writableLength, 0);
-  near.destroy();
-});
-
 test('pipe into a slow program holds no more than the window', async (t) => {
   const settings = { receiveBudget: new Budget(0) };
   const { pair, near, far } = await join({ limits: { streamCredit: 4096 }, settings });

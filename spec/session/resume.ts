@@ -84,7 +84,7 @@ test('a session that loses its link when the channel was stopped ends with that'
   t.is(end.reason?.code, 'channel-closed');
 });
 
-test('a session that loses its link while it drains, and its GOAWAY, goes on with the next one, and ends when its streams have', (t) => {
+test('R-RESUME-6: a session that loses its link while it drains, and its GOAWAY, goes on with the next one, and ends when its streams have', (t) => {
   for (const whose of ['a', 'b'] as const) {
     for (const bytes of [0, 20_000]) {
       const { pair, end } = ResumePair.withStream();

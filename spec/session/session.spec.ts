@@ -3,5 +3,4 @@ import './backlog.js';
 import './hand-over.js';
 import './paced-sink.js';
 import './resume.js';
-import './stalls.js';
 import './turns.js';

@@ -35,7 +35,7 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
     ['hostile/flood-cases.ts', 'OPENs of a service that does not answer'],
     ['conformance/streams.ts', 'R-STREAM-1: ids rise, and need not be consecutive'],
     ['conformance/streams.ts', 'R-STREAM-5: opens beyond `streams` are refused, until a stream has ended'],
-    ['conformance/stream-ids.ts', 'R-STREAM-6: when the ids are used up opens wait, and the session is renewed when'],
+    ['conformance/streams.ts', 'R-STREAM-6: when the ids are used up opens wait, and the session is renewed when'],
   ],
   T3: [
     ['hostile/flood-cases.ts', 'OPENs that are reset before the answer, and reads'],
