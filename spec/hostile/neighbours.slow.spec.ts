@@ -65,33 +65,22 @@ for (const what of Object.keys(SURFACES)) {
 const REQUESTS = 800;
 
 /** An upgrade that waits; it ends with its successor, and this process goes on. */
-class WaitingUpgrade implements Disturbance {
-  readonly #socket: string;
-  readonly #pid: number;
-  #ended: Promise<unknown> = Promise.resolve();
-
-  constructor({ folder, vproxy }: Neighbours) {
-    this.#socket = join(folder, 'control.sock');
-    this.#pid = vproxy.pid;
-  }
-
-  get successor(): number {
-    return Number(readFileSync(`/proc/${this.#pid}/task/${this.#pid}/children`, 'utf8').trim());
-  }
-
-  async goOn(): Promise<void> {
-    this.#ended = runVproxy(['upgrade', '--socket', this.#socket, '--wait', '300'], { timeoutMs: 300_000 });
-    await eventually(() => this.successor > 0 && isBlocked(this.successor), { what: 'a successor that waits' });
-  }
-
-  ranMs(): number {
-    return 0;
-  }
-
-  async stop(): Promise<void> {
-    if (this.successor > 0) process.kill(this.successor, 'SIGKILL');
-    await this.#ended;
-  }
+function waitingUpgrade({ folder, vproxy: { pid } }: Neighbours): Disturbance & { readonly successor: () => number } {
+  let ended: Promise<unknown> = Promise.resolve();
+  const successor = () => Number(readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim());
+  return {
+    successor,
+    async goOn() {
+      const socket = join(folder, 'control.sock');
+      ended = runVproxy(['upgrade', '--socket', socket, '--wait', '300'], { timeoutMs: 300_000 });
+      await eventually(() => successor() > 0 && isBlocked(successor()), { what: 'a successor that waits' });
+    },
+    ranMs: () => 0,
+    async stop() {
+      if (successor() > 0) process.kill(successor(), 'SIGKILL');
+      await ended;
+    },
+  };
 }
 
 test.serial('800 requests that never end, for which an upgrade waits', async (t) => {
@@ -116,9 +105,9 @@ test.serial('800 requests that never end, for which an upgrade waits', async (t)
     if (sent % 200 === 0) await guest.ping(30_000);
   }
   await eventually(() => connections === REQUESTS, { what: 'the requests' });
-  const upgrade = new WaitingUpgrade(setup);
+  const upgrade = waitingUpgrade(setup);
   await requireGoodEchoes(t, setup, upgrade, MEASURING);
-  t.true(isRunning(upgrade.successor), 'it waits for the guest');
+  t.true(isRunning(upgrade.successor()), 'it waits for the guest');
   await upgrade.stop();
   t.true(isRunning(setup.vproxy.pid));
 });

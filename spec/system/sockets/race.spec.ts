@@ -46,14 +46,12 @@ class Race {
 }
 
 test('families of addresses take turns, beginning with that of the first one', (t) => {
+  const order = (text: string): string => interleaveFamilies(text.split(' ')).join(' ');
   t.deepEqual(interleaveFamilies([]), []);
-  for (const [given, order] of [
-    ['1.1.1.1', '1.1.1.1'],
-    ['::1 ::2 1.1.1.1 2.2.2.2', '::1 1.1.1.1 ::2 2.2.2.2'],
-    ['1.1.1.1 2.2.2.2 3.3.3.3 ::1', '1.1.1.1 ::1 2.2.2.2 3.3.3.3'],
-    ['1.1.1.1 ::1 ::2 ::3', '1.1.1.1 ::1 ::2 ::3'],
-  ] as const)
-    t.is(interleaveFamilies(given.split(' ')).join(' '), order);
+  t.is(order('1.1.1.1'), '1.1.1.1');
+  t.is(order('::1 ::2 1.1.1.1 2.2.2.2'), '::1 1.1.1.1 ::2 2.2.2.2');
+  t.is(order('1.1.1.1 2.2.2.2 3.3.3.3 ::1'), '1.1.1.1 ::1 2.2.2.2 3.3.3.3');
+  t.is(order('1.1.1.1 ::1 ::2 ::3'), '1.1.1.1 ::1 ::2 ::3');
 });
 
 test('the next address is tried 250 ms later, and the first that is connected wins; the others are destroyed', async (t) => {
@@ -79,8 +77,7 @@ test('an address that was tried first may still win when others run', async (t) 
   const race = new Race(['::1', '1.1.1.1']);
   race.clock.advance(250);
   race.socket('::1').emit('connect');
-  t.is((await race.result).address, '::1');
-  t.deepEqual(race.open, ['::1']);
+  t.deepEqual([(await race.result).address, ...race.open], ['::1', '::1']);
 });
 
 test('the next address is tried at once when one fails, and the time of the one behind it begins anew', async (t) => {
