@@ -16,7 +16,7 @@ import { ONE_SESSION, upgradablePair } from '../../helpers/upgrades.js';
 import { runVproxy, spawnVproxy, TAKING_CONTROL } from '../../helpers/vproxy-process.js';
 import { listening } from './cases/sockets.js';
 
-const doctor = (...args: readonly string[]) => callVproxy(['doctor', '--timeout', '10', ...args]);
+const doctor = (...args: readonly string[]) => callVproxy(['doctor', ...args]);
 
 const findingsIn = (stdout: string) => (JSON.parse(stdout) as { findings: (Diagnosis & { id: FindingId })[] }).findings;
 
@@ -91,12 +91,12 @@ test('every kind of channel says what the doctor looks at, but for those that a 
 
 testWith('python')('nobody connects to a socket or a port on which a QEMU serves somebody', async (t) => {
   const path = await listening(t, 'qemu-system-x86', 'minicom');
-  await doctor('-c', `unix-connect:${path}`);
-  const { stdout: again } = await doctor('--json', '-c', `unix-connect:${path}`);
+  await doctor('--timeout', '10', '-c', `unix-connect:${path}`);
+  const { stdout: again } = await doctor('--timeout', '10', '--json', '-c', `unix-connect:${path}`);
   t.is(findingsIn(again).filter(({ id }) => id === 'socket-taken').length, 1);
   const { port } = await pretend(t, { program: 'qemu-system-x86', listenTcp: true });
   await pretend(t, { program: 'telnet', connectTcp: port });
-  const { stdout } = await doctor('-c', `tcp-connect:127.0.0.1:${port}`);
+  const { stdout } = await doctor('--timeout', '10', '-c', `tcp-connect:127.0.0.1:${port}`);
   t.regex(stdout, /^warn channel default: process \d+ \(telnet/m);
   t.notRegex(stdout, /for a moment/);
 });
