@@ -130,16 +130,3 @@ for (const hasEnded of [false, true]) {
     t.regex(error.message, /ECONNRESET/);
   });
 }
-
-test('a stream that is given up is reset as soon as more comes', async (t) => {
-  const { stream, here } = await streamTo(t, (socket) => {
-    const more = (): void => {
-      while (!socket.destroyed && socket.write(Buffer.alloc(65_536)));
-    };
-    more();
-    socket.on('drain', more);
-  });
-  await once(stream, 'data');
-  stream.destroy();
-  t.is((await here.event('stream-reset')).fields['service'], 'x');
-});

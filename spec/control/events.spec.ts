@@ -4,7 +4,6 @@ import http, { type IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import test, { type ExecutionContext } from 'ava';
-import { EventRing } from '../../lib/control/context/event-ring.js';
 import type { LogEvent } from '../../lib/events.js';
 import type { ControlEvent } from '../../lib/status/types.js';
 import { startControl } from '../helpers/control.js';
@@ -96,16 +95,4 @@ test('the answer to who follows ends in order when the server does', async (t) =
   await server.close();
   await ended;
   t.true(response.complete);
-});
-
-test('nobody is told any more who has gone', (t) => {
-  const ring = new EventRing();
-  let calls = 0;
-  const unfollow = ring.follow(() => (calls += 1));
-  ring.record(event('one'));
-  unfollow();
-  ring.record(event('two'));
-  t.is(calls, 1);
-  t.is(ring.at(2)?.event, 'two');
-  t.is(ring.at(3), undefined);
 });

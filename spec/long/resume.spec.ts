@@ -7,7 +7,7 @@ import { temporaryFolder } from '../helpers/files.js';
 import { peakBytes, resetPeak, residentBytes } from '../helpers/measures.js';
 import { TCP_FAULTS, TcpRelay } from '../helpers/relays.js';
 import { eventually } from '../helpers/time.js';
-import { ENDED, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
+import { CHANNEL_LISTENING, ENDED, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
 const CUTS = Number(process.env['VPROXY_CUTS'] ?? 1000);
 const STREAMS = 200;
@@ -22,20 +22,12 @@ test(`${STREAMS} streams both ways over TCP, which breaks ${CUTS} times`, async 
   const folder = temporaryFolder(t);
   const exchanges = await Exchanges.start(t);
   const sockets = ['host', 'guest'].map((side) => join(folder, side));
-  const common = (side: number) => ['--dead-after', String(DEAD_AFTER_S), '--control', sockets[side] ?? ''];
-  const host = spawnVproxy(t, [
-    '-c',
-    `tcp-listen:127.0.0.1:0,resume=60s`,
-    '-o',
-    `x:${exchanges.localPath}`,
-    ...common(0),
-  ]);
-  const [, channelPort] = await host.waitForLine(/waiting for the peer on tcp-listen:127\.0\.0\.1:(\d+)/);
+  const spawn = (side: 0 | 1, ...words: readonly string[]) =>
+    spawnVproxy(t, [...words, '--dead-after', String(DEAD_AFTER_S), '--control', sockets[side] ?? '']);
+  const host = spawn(0, '-c', 'tcp-listen:127.0.0.1:0,resume=60s', '-o', `x:${exchanges.localPath}`);
   const relay = new TcpRelay();
-  const relayPort = await relay.start(t, Number(channelPort));
-  const guest = spawnVproxy(t, [
-    ...['-c', `tcp-connect:127.0.0.1:${relayPort},resume=60s`, '-i', `x:${exchanges.targetPath}`, ...common(1)],
-  ]);
+  const relayPort = await relay.start(t, Number((await host.waitForLine(CHANNEL_LISTENING))[1]));
+  const guest = spawn(1, '-c', `tcp-connect:127.0.0.1:${relayPort},resume=60s`, '-i', `x:${exchanges.targetPath}`);
   const sides = [host, guest];
   await Promise.all(sides.map((side) => side.waitForLine(TAKING_CONTROL)));
   const clients = sockets.map((path) => connectControl(path));

@@ -1,5 +1,4 @@
 /** Channels and forwards that come and go while a proxy runs, and its status of them. */
-import { once } from 'node:events';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import test, { type ExecutionContext } from 'ava';
@@ -136,16 +135,6 @@ test('a stream is listed with whom it waits for, and can be closed', async (t) =
   t.throws(() => a.proxy.closeStream('default', waiting.id), { code: 'not-found' });
 });
 
-test('who waits for a service gets it as soon as it is offered, and not before', async (t) => {
-  const { a, b } = await plainPair(t);
-  t.is((await a.proxy.waitFor({}, 30_000)).state, 'established');
-  await t.throwsAsync(a.proxy.waitFor({ service: 'echo' }, 10), { code: 'no-session', message: /service echo/ });
-  const found = a.proxy.waitFor({ service: 'echo', label: 'default' }, 30_000);
-  await b.proxy.addForward(parseForwardSpec('incoming', 'echo:9'));
-  t.deepEqual((await found).session?.peer.services, ['echo']);
-  await t.throwsAsync(a.proxy.waitFor({ label: 'other' }, 30_000), { code: 'not-found' });
-});
-
 // Forwards.
 
 async function addForward({ proxy }: TestProxy, direction: 'incoming' | 'outgoing', spec: string, label?: string) {
@@ -231,22 +220,3 @@ test('a forward that cannot be added changes nothing, and the error says who has
   const byTheOther = { message: /by forward f\d+, -o vm2\/ssh:unix:.*\/both$/ };
   await t.throwsAsync(a.proxy.apply(channels), byTheOther, 'two channels of one set that want the same place');
 });
-
-for (const isDraining of [true, false]) {
-  test(`a forward that ${isDraining ? 'drains' : 'was removed'} is not said to have the port that it had`, async (t) => {
-    const host = await startProxy(t, `unix-connect:${join(temporaryFolder(t), 'vm1')}`);
-    const { id, endpoint } = await addForward(host, 'outgoing', 'ssh:0');
-    // A program that waits; it may be reset when the test ends.
-    await once(
-      localSocket(t, portOf(endpoint)).on('error', () => undefined),
-      'connect',
-    );
-    const removed = host.proxy.removeForward(id, { isDraining });
-    if (!isDraining) await removed;
-    await localServer(t, echo, { host: '127.0.0.1', port: portOf(endpoint) });
-    const attempt = addForward(host, 'outgoing', `web:${endpoint}`);
-    await t.throwsAsync(attempt, { message: /it is taken by this process$/ });
-    await host.proxy.stop();
-    await removed;
-  });
-}

@@ -6,7 +6,6 @@ import test, { type ExecutionContext } from 'ava';
 import { LOG_EVENTS, type LogEvent, makeEvent } from '../../lib/events.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
 import { AuditLog } from '../../lib/proxy/audit-log.js';
-import { listServices } from '../../lib/session/services.js';
 import type { Rotation } from '../../lib/system/files/log-file.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { ask, connectedProxies, echo, localServer, localSocket, type ProxySetup, refusal } from '../helpers/proxies.js';
@@ -112,12 +111,6 @@ test('a forward to a service that the peer does not offer is warned of when a se
   await add('db:127.0.0.1:0');
   t.is(warned().length, 3);
   t.is(b.count('service-missing'), 0);
-});
-
-test('a list of services is short, however many a peer offers', (t) => {
-  const names = new Set(Array.from({ length: 1000 }, (_, index) => `s${index}`));
-  t.regex(listServices(names), /^s0, s1, (?:s\d+, )*s19 and 980 more$/);
-  t.is(listServices(new Set()), 'nothing');
 });
 
 test('each stream that is let in is two lines; of many that are refused it has some, and the number of the others', async (t) => {

@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
-import { type ChannelEgress, changedEgress, checkEgressEntry, resolveEgress } from '../../lib/proxy/channel-egress.js';
+import { type ChannelEgress, checkEgressEntry, resolveEgress } from '../../lib/proxy/channel-egress.js';
 import { type ChannelPolicies, resolvePolicy } from '../../lib/proxy/channel-options.js';
 import { findRefusal } from '../../lib/proxy/check-options.js';
 import { Proxy } from '../../lib/proxy/proxy.js';
@@ -264,16 +264,6 @@ test('what is not right is refused beforehand, with its place', (t) => {
   t.regex(refusalOf({ WEB: {} }), /^egress "WEB": a name is 1 to 64 of a-z/);
   const ofGroup = refusalOf({ web: { allow: ['{channel}'] } }, 'unix-connect:/run/*.sock');
   t.regex(ofGroup, /^egress\.web\.allow: entry "a": there are no ports/);
-});
-
-test('which egresses differ', (t) => {
-  const [x, other] = [{ allow: ['x.example:1'] }, { allow: ['x.example:2'] }];
-  const [before, after] = [
-    { a: x, b: x, c: {}, d: { deny: [] } },
-    { a: x, b: other, d: { deny: ['*:*'] }, e: x },
-  ];
-  t.deepEqual(changedEgress(before, after), ['b', 'd', 'e']);
-  t.deepEqual(changedEgress(undefined, undefined), []);
 });
 
 test('other rules are in force at once, and the channel stays; rules that are not right change nothing', async (t) => {
