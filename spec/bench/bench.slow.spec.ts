@@ -1,7 +1,7 @@
 /** The benchmark itself, with amounts that say nothing about speed. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { HELP } from '../../bench/options.js';
 import { SOAK_HELP } from '../../bench/soak/options.js';
 import { VM_HELP } from '../../bench/vm/options.js';
@@ -9,12 +9,20 @@ import { SERIAL_VARIANTS, serialRows } from '../../bench/vm/serial-line.js';
 import { serveLoad } from '../../bench/vm/serve.js';
 import { measureInGuest, VM_WORK } from '../../bench/vm/work.js';
 import { temporaryFolder } from '../helpers/files.js';
-import { localServer } from '../helpers/proxies.js';
-import { eventually } from '../helpers/time.js';
+import { localServer } from '../helpers/local-server.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
 
 const script = 'dist/bench/index.js';
 const TINY = ['--quick', '--rounds', '1', '--megabytes', '1'];
+
+interface Figure {
+  readonly work: string;
+  readonly key: string;
+  readonly contender: string;
+  readonly median: number;
+  readonly rounds: readonly number[];
+  readonly failure?: string;
+}
 
 /** What of the file of figures is looked at. */
 interface Report {
@@ -22,73 +30,59 @@ interface Report {
   readonly cpuCount: number;
   readonly date: string;
   readonly options: { readonly rounds: number };
-  readonly figures: readonly {
-    readonly work: string;
-    readonly key: string;
-    readonly contender: string;
-    readonly median: number;
-    readonly rounds: readonly number[];
-    readonly failure?: string;
-  }[];
+  readonly figures: readonly Figure[];
   readonly bars: readonly { readonly title: string; readonly ratio?: number }[];
   readonly plots?: readonly { readonly name: string; readonly series: readonly { readonly points: unknown[] }[] }[];
 }
 
-const readReport = (path: string): Report => JSON.parse(readFileSync(path, 'utf8')) as Report;
-
-test.serial('it measures, prints a table, writes every figure to a file, and leaves nothing else behind', async (t) => {
+/** Runs a benchmark in a folder of its own, where it leaves its report and nothing else, up to its end. */
+async function runBench(t: ExecutionContext, args: readonly string[], file = script) {
   const folder = temporaryFolder(t);
   const json = join(folder, 'figures.json');
-  const contenders = ['vproxy', 'relays', 'socket'];
-  const args = [...TINY, '--json', json, '--contenders', contenders.join(',')];
-  const only = '^(up-1|echo-1|start|rest|command|storage-call)$';
-  const bench = spawnVproxy(t, [...args, '--only', only], { script, env: { TMPDIR: folder } });
+  const bench = spawnVproxy(t, [...args, '--json', json], { script: file, cwd: folder, env: { TMPDIR: folder } });
   t.deepEqual(await bench.exited, { code: 0, signal: null }, bench.lines.join('\n'));
-  t.regex(bench.stdout, /^ +vproxy +relays +socket$/m);
-  t.regex(bench.stdout, /^up, 1 stream, MB\/s +[\d.]+/m);
-  t.regex(bench.stdout, /^memory of a side at rest, MB +[\d.]+ +[\d.]+ +–$/m);
-  t.regex(bench.stdout, /^up, 1 stream +vproxy \/ relays +[\d.]+ +≥ 1\.2 +(met|MISSED)$/m);
-  t.regex(bench.stdout, /^vproxy --version +version \/ node +[\d.]+ +≤ 1\.5 +(met|MISSED)$/m);
-  t.deepEqual(readdirSync(folder), ['figures.json']);
+  const left = readdirSync(folder).filter((name) => name !== 'figures.json');
+  const report = JSON.parse(readFileSync(json, 'utf8')) as Report;
+  return { folder, left, report, lines: bench.lines, stdout: bench.stdout };
+}
 
-  const report = readReport(json);
-  t.is(report.node, process.version);
-  t.true(report.cpuCount > 0);
-  t.is(report.options.rounds, 1);
-  t.false(Number.isNaN(Date.parse(report.date)));
+test.serial('it measures, prints a table, writes every figure to a file, and leaves nothing else behind', async (t) => {
+  const contenders = ['vproxy', 'relays', 'socket'];
+  const only = '^(up-1|echo-1|start|rest|command|storage-call)$';
+  const { stdout, report, left } = await runBench(t, [...TINY, '--contenders', contenders.join(','), '--only', only]);
+  for (const line of [
+    /^ +vproxy +relays +socket$/m,
+    /^up, 1 stream, MB\/s +[\d.]+/m,
+    /^memory of a side at rest, MB +[\d.]+ +[\d.]+ +–$/m,
+    /^up, 1 stream +vproxy \/ relays +[\d.]+ +≥ 1\.2 +(met|MISSED)$/m,
+    /^vproxy --version +version \/ node +[\d.]+ +≤ 1\.5 +(met|MISSED)$/m,
+  ])
+    t.regex(stdout, line);
+  t.deepEqual(left, []);
+  t.like(report, { node: process.version, options: { rounds: 1 } });
+  t.true(report.cpuCount > 0 && !Number.isNaN(Date.parse(report.date)));
+  const figuresOf = (id: string): readonly Figure[] => report.figures.filter(({ work }) => work === id);
   for (const contender of contenders) {
-    const cell = report.figures.find((figure) => figure.contender === contender && figure.work === 'up-1');
-    t.is(cell?.failure, undefined);
-    t.is(cell?.rounds.length, 1);
+    const cell = figuresOf('up-1').find((figure) => figure.contender === contender);
+    t.like(cell, { failure: undefined, rounds: { length: 1 } });
     t.true((cell?.median ?? 0) > 0);
   }
-  const callers = report.figures.filter(({ work }) => work === 'storage-call').map(({ contender }) => contender);
+  const callers = figuresOf('storage-call').map(({ contender }) => contender);
   t.deepEqual(callers, ['vproxy-storage', 'node-script', 'python-script']);
   t.true(report.bars.some(({ ratio }) => typeof ratio === 'number'));
 });
 
 test.serial('the axes give the points of their plots, and a drawing for each axis', async (t) => {
-  const folder = temporaryFolder(t);
-  const json = join(folder, 'figures.json');
-  const args = ['--axis', ...TINY, '--contenders', 'relays', '--only', 'messages'];
-  const bench = spawnVproxy(t, [...args, '--json', json, '--plots', join(folder, 'plots')], {
-    script,
-    env: { TMPDIR: folder },
-  });
-  t.deepEqual(await bench.exited, { code: 0, signal: null }, bench.lines.join('\n'));
-  t.deepEqual(readdirSync(folder).sort(), ['figures.json', 'plots']);
-  t.deepEqual(readdirSync(join(folder, 'plots')), ['messages.svg']);
+  const args = ['--axis', ...TINY, '--contenders', 'relays', '--only', 'messages', '--plots', 'plots'];
+  const { folder, left, lines, report } = await runBench(t, args);
+  t.deepEqual([left, readdirSync(join(folder, 'plots'))], [['plots'], ['messages.svg']]);
   const svg = readFileSync(join(folder, 'plots/messages.svg'), 'utf8');
-  t.regex(svg, /^<svg [^]*>Echo, median<[^]*>bytes of a message<[^]*>µs<[^]*>relays<[^]*<\/svg>\n$/);
+  t.regex(svg, /^<svg [^]*Echo, median<[^]*>bytes of a message<[^]*>µs<[^]*>relays<[^]*<\/svg>\n$/);
   t.is([...svg.matchAll(/<circle /g)].length, 18);
-  t.true(bench.lines.some((line) => line.endsWith(join(folder, 'plots/messages.svg'))));
-  const { plots = [] } = readReport(json);
+  t.true(lines.some((line) => line.endsWith('plots/messages.svg')));
   t.deepEqual(
-    plots.map(({ name, series }) => [name, series[0]?.points.length]),
-    [
-      ['messages-echo', 9],
-      ['messages-rate', 9],
-    ],
+    report.plots?.map(({ name, series }) => `${name} ${series[0]?.points.length}`),
+    ['messages-echo 9', 'messages-rate 9'],
   );
 });
 
@@ -96,7 +90,7 @@ test.serial('interrupted, it ends its processes and removes its folder', async (
   const folder = temporaryFolder(t);
   const args = ['--contenders', 'vproxy,relays', '--json', join(folder, 'figures.json')];
   const bench = spawnVproxy(t, args, { script, env: { TMPDIR: folder } });
-  await eventually(() => bench.lines.some((line) => line.includes('round 1')), { timeoutMs: 30_000 });
+  await bench.waitForLine(/round 1/);
   bench.kill('SIGINT');
   t.deepEqual(await bench.exited, { code: 130, signal: null });
   t.deepEqual(readdirSync(folder), []);
@@ -105,24 +99,25 @@ test.serial('interrupted, it ends its processes and removes its folder', async (
 });
 
 test.serial('a line is measured without a guest, and a keystroke beside bulk waits for it', async (t) => {
-  const folder = temporaryFolder(t);
-  const json = join(folder, 'figures.json');
-  const args = ['--rounds', '1', '--only', '^serial-115200$', '--json', json];
-  const bench = spawnVproxy(t, args, { script: 'dist/bench/vm.js', env: { TMPDIR: folder } });
-  t.deepEqual(await bench.exited, { code: 0, signal: null }, bench.lines.join('\n'));
-  t.regex(bench.stdout, /simulated serial line, outside the guest/);
-  t.deepEqual(readdirSync(folder), ['figures.json']);
-  const { figures } = readReport(json);
+  const { stdout, report, left } = await runBench(
+    t,
+    ['--rounds', '1', '--only', '^serial-115200$'],
+    'dist/bench/vm.js',
+  );
+  t.regex(stdout, /simulated serial line, outside the guest/);
+  t.deepEqual(left, []);
   for (const { id } of SERIAL_VARIANTS) {
-    const own = figures.filter(({ contender }) => contender === id);
+    const own = new Map(
+      report.figures.filter(({ contender }) => contender === id).map(({ key, median }) => [key, median]),
+    );
     t.deepEqual(
-      own.map(({ key }) => key),
+      [...own.keys()],
       serialRows(115_200).map(({ key }) => key),
     );
-    const median = (key: string): number => own.find((figure) => figure.key === key)?.median ?? Number.NaN;
-    t.true(median('alone') > 0 && median('p50') > median('alone') && median('most') >= median('p50'));
+    const [alone = 0, p50 = 0, most = 0, bulk = 0] = ['alone', 'p50', 'most', 'bulk'].map((key) => own.get(key));
+    t.true(alone > 0 && p50 > alone && most >= p50);
     // Frames and the line's ticks take some of it.
-    t.true(median('bulk') > 50 && median('bulk') <= 105, `${median('bulk')} %`);
+    t.true(bulk > 50 && bulk <= 105, `${bulk} %`);
   }
 });
 
@@ -136,24 +131,18 @@ test.serial('the near end measures each piece of work on a port', async (t) => {
   }
 });
 
-for (const [name, file, help] of [
-  ['bench', script, HELP],
-  ['bench:vm', 'dist/bench/vm.js', VM_HELP],
-  ['soak', 'dist/bench/soak/index.js', SOAK_HELP],
-] as const) {
-  test.serial(
-    `${name}: --help says what there is, and an argument that is not valid is told in one line, with 64`,
-    async (t) => {
-      const shown = spawnVproxy(t, ['--help'], { script: file });
-      t.deepEqual(await shown.exited, { code: 0, signal: null });
-      t.is(shown.stdout, help);
-      const wrong = spawnVproxy(t, ['--x'], { script: file });
-      t.deepEqual(await wrong.exited, { code: 64, signal: null });
-      t.is(wrong.lines.length, 1);
-      t.true(wrong.lines[0]?.startsWith(`${name}: `), wrong.lines[0]);
-    },
-  );
-}
+test.serial('--help says what there is, and an argument that is not valid is told in one line, with 64', async (t) => {
+  for (const [name, file, help] of [
+    ['bench', script, HELP],
+    ['bench:vm', 'dist/bench/vm.js', VM_HELP],
+    ['soak', 'dist/bench/soak/index.js', SOAK_HELP],
+  ] as const) {
+    const [shown, wrong] = ['--help', '--x'].map((word) => spawnVproxy(t, [word], { script: file }));
+    t.deepEqual([await shown?.exited, shown?.stdout], [{ code: 0, signal: null }, help]);
+    t.deepEqual(await wrong?.exited, { code: 64, signal: null });
+    t.regex(wrong?.lines.join('\n') ?? '', new RegExp(`^${name}: .*$`));
+  }
+});
 
 function commandLineOf(pid: string): string {
   try {

@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import test from 'ava';
 import { type BenchFindings, benchParts } from '../../bench/documents/bench-parts.js';
-import { type DocumentPart, replaceMarked, writeDocuments } from '../../bench/documents/parts.js';
+import { replaceMarked, writeDocuments } from '../../bench/documents/parts.js';
 import { parseBenchOptions } from '../../bench/options.js';
 import { compareWithBars } from '../../bench/report/bars.js';
 import { Results } from '../../bench/results.js';
@@ -30,38 +30,31 @@ function someResults(): Results {
   return results;
 }
 
-const partOf = (parts: readonly DocumentPart[], file: string, name: string): DocumentPart | undefined =>
-  parts.find((part) => part.file === file && part.name === name);
-
-/** What a run of everything writes, here and in a guest. */
-function allParts(): DocumentPart[] {
-  const guest = reportVm(parseVmOptions([]), new Results(), 'tcg').documents ?? [];
-  return [...benchParts(findings(new Results())), ...guest];
-}
-
-test("the README's table has the defaults beside the neighbours, the first byte first", (t) => {
-  const lines = partOf(benchParts(findings(someResults())), 'README.md', 'figures')?.content.split('\n') ?? [];
-  t.is(lines[0], '| | vproxy | yamux | smux | ssh -L | socat | two plain relays |');
-  t.is(lines[1], '| --- | --- | --- | --- | --- | --- | --- |');
-  t.is(lines[2], '| first byte after the start of both sides, ms | 200 | – | – | fails | missing | – |');
-  t.is(lines[4], '| CPU of both sides for a GB, 1 stream, s | 0.50 | 2.00 | – | – | missing | – |');
-  t.is(lines[5], '| 1 stream, MB/s | 1500 | 750 | – | – | missing | – |');
-  t.is(lines.at(-1), 'Medians of 3 rounds, 2 cores, Node 20.1.2, Linux 6.1, 200 MB a transfer.');
-});
-
-test('the tables of docs/performance.md begin with the rows of the README, and all rows are folded', (t) => {
+test('tables have the defaults beside the neighbours, the rows of the README first, and all rows folded', (t) => {
   const parts = benchParts(findings(someResults()));
-  const figures = partOf(parts, 'docs/performance.md', 'figures')?.content ?? '';
-  const [others = '', allOthers = '', settings = '', allSettings = ''] = figures.split(/<details>|<\/details>/);
+  const contentOf = (file: string, name: string): string =>
+    parts.find((part) => part.file === file && part.name === name)?.content ?? '';
+  const readme = contentOf('README.md', 'figures').split('\n');
+  t.deepEqual(
+    [0, 1, 2, 4, 5, -1].map((at) => readme.at(at)),
+    [
+      '| | vproxy | yamux | smux | ssh -L | socat | two plain relays |',
+      '| --- | --- | --- | --- | --- | --- | --- |',
+      '| first byte after the start of both sides, ms | 200 | – | – | fails | missing | – |',
+      '| CPU of both sides for a GB, 1 stream, s | 0.50 | 2.00 | – | – | missing | – |',
+      '| 1 stream, MB/s | 1500 | 750 | – | – | missing | – |',
+      'Medians of 3 rounds, 2 cores, Node 20.1.2, Linux 6.1, 200 MB a transfer.',
+    ],
+  );
+  const performance = contentOf('docs/performance.md', 'figures');
+  const [others = '', allOthers = '', settings = '', allSettings = ''] = performance.split(/<details>|<\/details>/);
   t.regex(others, /^Medians of 3 rounds, 2 cores, [^]*^\| \| vproxy \| relays \| socket \| yamux \|/m);
   t.regex(others, /^\| 1 stream, MB\/s \| 1500 \| – \| – \| 750 \| – \| – \| missing \|$/m);
   t.regex(allOthers, /<summary>vproxy beside others: all rows[^]*^\| up, 1 stream, MB\/s \| 1500 \| – \| – \| 750 \|/m);
   t.regex(settings, /^\| \| vproxy \| full \| tls \|[^]*^\| 1 stream, MB\/s \| 1500 \| – \| 600 \|/m);
   t.regex(allSettings, /^\| up, 1 stream, MB\/s \| 1500 \| – \| 600 \|/m);
-  t.regex(
-    partOf(parts, 'docs/performance.md', 'command')?.content ?? '',
-    /^\| a command, start to exit, ms \| 50\.0 \| 100 \| – \|$/m,
-  );
+  const commands = contentOf('docs/performance.md', 'command');
+  t.regex(commands, /^\| a command, start to exit, ms \| 50\.0 \| 100 \| – \|$/m);
 });
 
 test('parts replace what was between their marks, and nothing else; where marks are missing, nothing is written', (t) => {
@@ -87,36 +80,26 @@ test('parts replace what was between their marks, and nothing else; where marks 
   }
 });
 
-test('the documents have the marks of every part, and of no other, with a table between them', (t) => {
-  const parts = allParts();
+/** Tables without their rows but for the titles of those that are not folded. */
+const titlesOf = (text: string): string[] =>
+  (text.replace(/<details>[^]*?<\/details>/g, '').match(/^\|.*$/gm) ?? []).map((line) =>
+    line.startsWith('| |') ? line : (line.split(' | ')[0] ?? ''),
+  );
+
+test('the documents have the marks of every part and of no other, and in between the columns and rows of today', (t) => {
+  const guest = reportVm(parseVmOptions([]), new Results(), 'tcg').documents ?? [];
+  const parts = [...benchParts(findings(new Results())), ...guest];
+  t.is(parts.filter(({ name }) => name === 'figures').length, 2);
   for (const file of new Set(parts.map((part) => part.file))) {
     const text = readFileSync(join(PROJECT_ROOT, file), 'utf8');
-    const names = parts.filter((part) => part.file === file).map(({ name }) => name);
-    const marks = [...text.matchAll(/^<!-- bench:(begin|end) (\S+) -->$/gm)].map(
-      ([, which, name]) => `${which} ${name}`,
-    );
-    t.deepEqual([...marks].sort(), names.flatMap((name) => [`begin ${name}`, `end ${name}`]).sort());
-    for (const name of names) {
-      const [, content = ''] = text.split(new RegExp(`<!-- bench:(?:begin|end) ${name} -->\n`));
-      t.regex(content, /Medians.* of \d|medians of/, `${file} ${name}`);
-      t.regex(content, /^\| --- .*\n\|.+/m, `${file} ${name}`);
+    const own = parts.filter((part) => part.file === file);
+    const marks = [...text.matchAll(/^<!-- bench:((?:begin|end) \S+) -->$/gm)].map(([, mark]) => mark);
+    t.deepEqual(marks.sort(), own.flatMap(({ name }) => [`begin ${name}`, `end ${name}`]).sort());
+    for (const { name, content } of own) {
+      const [, written = ''] = text.split(new RegExp(`<!-- bench:(?:begin|end) ${name} -->\n`));
+      t.regex(written, /Medians.* of \d|medians of/, `${file} ${name}`);
+      t.regex(written, /^\| --- .*\n\|.+/m, `${file} ${name}`);
+      if (name === 'figures') t.deepEqual(titlesOf(written), titlesOf(content), file);
     }
-  }
-});
-
-test('what the documents quote is what is measured now: the same columns, and the rows that come first', (t) => {
-  const parts = benchParts(findings(new Results())).filter((part) => part.name === 'figures');
-  t.is(parts.length, 2);
-  const titlesOf = (text: string): string[] =>
-    text
-      .replace(/<details>[^]*?<\/details>/g, '')
-      .split('\n')
-      .filter((line) => line.startsWith('|'))
-      .map((line) => (line.startsWith('| |') ? line : (line.split(' | ')[0] ?? '')));
-  for (const { file, name, content } of parts) {
-    const [, written = ''] = readFileSync(join(PROJECT_ROOT, file), 'utf8').split(
-      new RegExp(`<!-- bench:(?:begin|end) ${name} -->\n`),
-    );
-    t.deepEqual(titlesOf(written), titlesOf(content), file);
   }
 });

@@ -1,19 +1,20 @@
-/** The command lines of the benchmarks and of the soak. */
+/** The command lines of the benchmarks and of the soak, and what a soak judges its transfers by. */
 import test from 'ava';
 import { CONTENDERS } from '../../bench/contenders/list.js';
 import { HELP, parseBenchOptions, UsageError } from '../../bench/options.js';
+import { type EndResult, Ledger } from '../../bench/soak/ledger.js';
 import { parseSoakArguments } from '../../bench/soak/options.js';
+import { PatternCheck, patternBytes } from '../../bench/soak/pattern.js';
 import { parseVmOptions } from '../../bench/vm/options.js';
 import { VM_WORK } from '../../bench/vm/work.js';
 
 test('without options there are five rounds of everything by everyone', (t) => {
-  t.like(parseBenchOptions([]), { rounds: 5, contenders: CONTENDERS, json: 'bench.json', documents: false });
-  t.is(parseBenchOptions([]).amounts.bytes, 400e6);
-  t.regex('up-1', parseBenchOptions([]).only);
-  t.like(parseVmOptions([]), { rounds: 5, json: 'bench-vm.json' });
-  t.is(parseVmOptions([]).amounts.bytes, 48e6);
-  for (const { id } of VM_WORK) t.regex(id, parseVmOptions([]).only);
-  t.is(parseVmOptions(['--megabytes', '3', '--rounds', '2']).amounts.bytes, 3e6);
+  const [bench, vm] = [parseBenchOptions([]), parseVmOptions([])];
+  const usual = { rounds: 5, contenders: CONTENDERS, json: 'bench.json', documents: false, beginUntilMs: Infinity };
+  t.like(bench, { ...usual, amounts: { bytes: 400e6 } });
+  t.like(vm, { rounds: 5, json: 'bench-vm.json', amounts: { bytes: 48e6 } });
+  t.regex('up-1', bench.only);
+  for (const { id } of VM_WORK) t.regex(id, vm.only);
 });
 
 test('--quick does less of everything, and what is given goes before it', (t) => {
@@ -22,17 +23,14 @@ test('--quick does less of everything, and what is given goes before it', (t) =>
   t.is(quick.rounds, 7);
   t.true(quick.amounts.bytes < full.bytes && quick.amounts.echoes < full.echoes);
   t.is(parseBenchOptions(['--quick', '--megabytes', '3']).amounts.bytes, 3e6);
+  t.is(parseVmOptions(['--megabytes', '3', '--rounds', '2']).amounts.bytes, 3e6);
   // Two pieces of work before three minutes are over, as one may be under way that starts its contender again.
   t.true(quick.beginUntilMs + 2 * quick.amounts.timeoutMs <= 180_000);
-  t.is(parseBenchOptions([]).beginUntilMs, Infinity);
 });
 
 test('contenders are chosen by name, each once; their names differ, and the help has all of them', (t) => {
   const { contenders } = parseBenchOptions(['--contenders', 'relays,vproxy,relays']);
-  t.deepEqual(
-    contenders.map(({ id }) => id),
-    ['relays', 'vproxy'],
-  );
+  t.is(contenders.map(({ id }) => id).join(), 'relays,vproxy');
   const ids = CONTENDERS.map(({ id }) => id);
   t.is(new Set(ids).size, ids.length);
   for (const id of ids) t.true(HELP.includes(id), id);
@@ -42,12 +40,10 @@ test('a soak takes minutes, a seed and a file', (t) => {
   const { seed, ...rest } = parseSoakArguments([]);
   t.deepEqual(rest, { minutes: 5, out: 'soak.svg', help: false });
   t.true(Number.isInteger(seed));
-  t.like(parseSoakArguments(['--minutes', '0.25', '--seed', '4294967295', '--out', 'a']), {
-    ...{ minutes: 0.25, seed: 4_294_967_295, out: 'a' },
-  });
-  for (const words of ['--minutes 0', '--minutes 1e1', '--seed 4294967296', '--seed -1', 'x', '--x']) {
+  const given = parseSoakArguments(['--minutes', '0.25', '--seed', '4294967295', '--out', 'a']);
+  t.like(given, { minutes: 0.25, seed: 4_294_967_295, out: 'a' });
+  for (const words of ['--minutes 0', '--minutes 1e1', '--seed 4294967296', '--seed -1', 'x', '--x'])
     t.throws(() => parseSoakArguments(words.split(' ')), { instanceOf: Error }, words);
-  }
 });
 
 const REFUSED: readonly (readonly [words: string, message: RegExp])[] = [
@@ -69,4 +65,60 @@ test('what is not valid is refused in one line', (t) => {
     t.false(error.message.includes('\n'));
     if (!/contenders|plots|documents/.test(words)) t.throws(() => parseVmOptions(words.split(' ')), expected, words);
   }
+});
+
+const cutShort = { isComplete: false };
+const reset = { end: 'reset', isComplete: false } as const;
+const disturb = (ledger: Ledger) => {
+  ledger.disturb();
+  ledger.settle();
+};
+const killHost = (ledger: Ledger) => {
+  disturb(ledger);
+  ledger.countKill('host');
+};
+
+const VERDICTS: readonly [string, Partial<EndResult>, (ledger: Ledger) => void, RegExp | null][] = [
+  ['all of it, and its end, are well', {}, () => undefined, null],
+  ['a wrong byte is wrong whatever happened', { ...reset, isPrefix: false }, killHost, /^wrong bytes/],
+  ['a part with an end in order is wrong', cutShort, disturb, /^cut short, but ended/],
+  ['a part with an end that the system made for a killed process is well', cutShort, killHost, null],
+  ['a reset is well where something was disturbed', reset, disturb, null],
+  ['a reset is wrong where nothing was', reset, () => undefined, /^broken off \(reset\) although/],
+];
+
+test('a soak judges a transfer by its bytes, its end, and what was disturbed meanwhile', (t) => {
+  for (const [what, result, meanwhile, problem] of VERDICTS) {
+    const ledger = new Ledger();
+    const ticket = ledger.begin('host');
+    meanwhile(ledger);
+    ledger.judge('bulk', ticket, { end: 'ended', isPrefix: true, isComplete: true, receivedBytes: 9, ...result });
+    t.is(ledger.problemCount, problem === null ? 0 : 1, what);
+    t.regex(ledger.problems[0] ?? '', problem ?? /^$/, what);
+  }
+  const ledger = new Ledger();
+  ledger.disturb();
+  const ticket = ledger.begin('guest');
+  ledger.settle();
+  t.false(ledger.isUndisturbed(ticket), 'begun while something is disturbed');
+  t.true(ledger.isUndisturbed(ledger.begin('guest')));
+});
+
+test('a pattern is told from another one, from another place of itself, and from more than there is', (t) => {
+  const bytes = patternBytes(4, 999_990, 3_000_000);
+  const isSame = (key: number, position: number) => bytes.equals(patternBytes(key, position, bytes.length));
+  t.deepEqual([isSame(4, 999_990), isSame(5, 999_990), isSame(4, 999_991)], [true, false, false]);
+  const check = new PatternCheck(7, 100);
+  const pushed = (position: number, length: number) => {
+    check.push(patternBytes(7, position, length));
+    return [check.isPrefix, check.isComplete];
+  };
+  t.deepEqual(
+    [pushed(0, 60), pushed(60, 40), pushed(100, 1)],
+    [
+      [true, false],
+      [true, true],
+      [false, false],
+    ],
+  );
 });

@@ -1,4 +1,4 @@
-/** From figures to tables, bars and records. */
+/** From figures to tables, bars and records, here and in a guest. */
 import test from 'ava';
 import { CONTENDERS } from '../../bench/contenders/list.js';
 import { parseBenchOptions } from '../../bench/options.js';
@@ -8,10 +8,15 @@ import { formatFigure } from '../../bench/report/format-figure.js';
 import { Results, rowsOf } from '../../bench/results.js';
 import { SIDE_TABLES } from '../../bench/side-tables.js';
 import { formatTable, summarize } from '../../bench/table.js';
+import { VM_CONTENDERS } from '../../bench/vm/contenders.js';
+import { parseVmOptions } from '../../bench/vm/options.js';
+import { reportVm } from '../../bench/vm/report.js';
+import { VM_BARS, VM_WORK } from '../../bench/vm/work.js';
 import { WORK } from '../../bench/work/list.js';
 
 const ROWS = [{ work: 'up-1', key: 'rate', title: 'up', unit: 'MB/s' }];
 const COLUMNS = ['a', 'b', 'c', 'd'].map((id) => ({ id, title: id.toUpperCase() }));
+const figures = (results: Results): string => formatFigures(ROWS, COLUMNS, new Set(['c']), results);
 
 function someResults(): Results {
   const results = new Results();
@@ -20,17 +25,11 @@ function someResults(): Results {
   return results;
 }
 
-test('a row has the medians, and below them the smallest and the largest', (t) => {
-  const text = formatFigures(ROWS, COLUMNS, new Set(['c']), someResults());
-  const [, , medians = '', ranges = ''] = text.split('\n');
-  t.regex(medians, /^up, MB\/s +200 +fails +missing +–$/);
-  t.regex(ranges, /^ +100–300$/);
-});
-
-test('a contender that failed in some rounds only has its figures, and a mark', (t) => {
+test('a row has the medians, below them the smallest and the largest, and a mark where some rounds failed', (t) => {
   const results = someResults();
+  t.regex(figures(results), /^up, MB\/s +200 +fails +missing +–\n +100–300$/m);
   results.add('up-1', 'a', { rate: 'it broke late' });
-  t.regex(formatFigures(ROWS, COLUMNS, new Set(), results), /200 !/);
+  t.regex(figures(results), /200 !/);
   t.deepEqual(formatFailures(ROWS, COLUMNS, results), ['A, up-1: it broke late', 'B, up-1: it broke']);
 });
 
@@ -38,50 +37,39 @@ test('what the machine does not allow is no failure, and rows to which nothing a
   const results = new Results();
   t.false(formatFigures(ROWS, COLUMNS, new Set(), results).includes('MB/s'));
   results.add('up-1', 'a', { rate: 'not tried: needs more' });
-  t.regex(formatFigures(ROWS, COLUMNS, new Set(), results), /not tried/);
+  t.regex(figures(results), /not tried/);
 });
 
-const BAR: Bar = { title: 'up', work: 'up-1', key: 'rate', of: 'a', beside: 'd', bound: 'least', bar: 2 };
-
-test('a bar is met by the ratio of medians, at least or at most', (t) => {
-  const results = someResults();
-  results.add('up-1', 'd', { rate: 100 });
-  const most = { ...BAR, bound: 'most', bar: 1.9 } as const;
-  const compared = compareWithBars(results, [BAR, most, { ...BAR, bar: 2.1 }]);
-  t.deepEqual(
-    compared.map(({ ratio, isMet }) => [ratio, isMet]),
-    [
-      [2, true],
-      [2, false],
-      [2, false],
-    ],
-  );
-  const text = formatBars(compared);
-  t.regex(text, /up +a \/ d +2\.00 +≥ 2 +met/);
-  t.regex(text, /≤ 1\.9 +MISSED/);
-});
-
-test('a bar without both figures is neither met nor shown, and one beside nothing is about the figure itself', (t) => {
-  const compared = compareWithBars(someResults(), [BAR]);
-  t.is(compared[0]?.isMet, undefined);
-  t.is(formatBars(compared), '');
+test('a bar is met by the ratio of medians, or by the figure itself; one without figures is not shown', (t) => {
   const alone: Bar = { title: 'up', work: 'up-1', key: 'rate', of: 'a', bound: 'least', bar: 201 };
-  t.regex(formatBars(compareWithBars(someResults(), [alone])), /^up +a +200 +≥ 201 +MISSED$/m);
+  const bar: Bar = { ...alone, beside: 'd', bar: 2 };
+  const results = someResults();
+  const [unmeasured] = compareWithBars(results, [bar]);
+  t.is(unmeasured?.isMet, undefined);
+  t.is(formatBars(compareWithBars(results, [bar])), '');
+  results.add('up-1', 'd', { rate: 100 });
+  for (const [given, line] of [
+    [bar, /^up +a \/ d +2\.00 +≥ 2 +met$/m],
+    [{ ...bar, bound: 'most', bar: 1.9 }, /^up +a \/ d +2\.00 +≤ 1\.9 +MISSED$/m],
+    [{ ...bar, bar: 2.1 }, /^up +a \/ d +2\.00 +≥ 2\.1 +MISSED$/m],
+    [alone, /^up +a +200 +≥ 201 +MISSED$/m],
+  ] as const)
+    t.regex(formatBars(compareWithBars(results, [given])), line);
 });
 
 test('every bar is about a figure that is measured, of contenders that there are', (t) => {
-  const works = [...WORK, ...SIDE_TABLES.map(({ work }) => work)];
-  const rows = rowsOf(works, parseBenchOptions([]).amounts);
-  for (const bar of BARS) {
-    const columns = (SIDE_TABLES.find(({ work }) => work.id === bar.work)?.columns ?? CONTENDERS).map(({ id }) => id);
+  const rows = rowsOf([...WORK, ...SIDE_TABLES.map(({ work }) => work)], parseBenchOptions([]).amounts);
+  for (const { work, key, of, beside = of, title } of BARS) {
+    const columns = (SIDE_TABLES.find((table) => table.work.id === work)?.columns ?? CONTENDERS).map(({ id }) => id);
     t.true(
-      rows.some(({ work, key }) => work === bar.work && key === bar.key),
-      bar.title,
+      rows.some((row) => row.work === work && row.key === key) && [of, beside].every((id) => columns.includes(id)),
+      title,
     );
-    t.true(
-      [bar.of, bar.beside ?? bar.of].every((id) => columns.includes(id)),
-      bar.title,
-    );
+  }
+  for (const { work, key, of, beside = of, title } of VM_BARS) {
+    const { rows: measured = [], isMultiplexed = false } = VM_WORK.find(({ id }) => id === work) ?? {};
+    const able = VM_CONTENDERS.filter((one) => !isMultiplexed || one.isMultiplexed).map(({ id }) => id);
+    t.true(measured.some((row) => row.key === key) && [of, beside].every((id) => able.includes(id)), title);
   }
 });
 
@@ -90,7 +78,7 @@ test('every row has a place of its own', (t) => {
   t.is(new Set(places).size, places.length);
 });
 
-test('figures have three digits, or four', (t) => {
+test('figures have three digits, or four; the median is the one in the middle, or the mean of two', (t) => {
   for (const [figure, text] of [
     [0.523, '0.52'],
     [9.994, '9.99'],
@@ -102,12 +90,8 @@ test('figures have three digits, or four', (t) => {
     [1_234_567, '1.23M'],
     [-12.34, '-12.3'],
     [Number.NaN, '?'],
-  ] as const) {
+  ] as const)
     t.is(formatFigure(figure), text, `${figure}`);
-  }
-});
-
-test('the median is the one in the middle, and of an even number the mean of two', (t) => {
   t.deepEqual(summarize([5, 1, 30]), { median: 5, min: 1, max: 30 });
   t.deepEqual(summarize([4, 1, 2, 100]), { median: 3, min: 1, max: 100 });
   t.is(summarize([]).median, Number.NaN);
@@ -115,4 +99,32 @@ test('the median is the one in the middle, and of an even number the mean of two
 
 test('columns are as wide as their widest cell, and lines end without spaces', (t) => {
   t.is(formatTable([['', 'a'], ['longer', '1'], ['x']]), '        a\n------  -\nlonger  1\nx');
+});
+
+test('the report holds a forward against the relay, and a stream in the process against the raw port', (t) => {
+  const results = new Results();
+  for (const [work, contender, outcomes] of [
+    ['up', 'vproxy', { rate: 45 }],
+    ['up', 'relay', { rate: 50 }],
+    ['echo', 'vproxy', { p50: 100, p99: 200 }],
+    ['echo', 'relay', { p50: 80, p99: 90 }],
+    ['down', 'mux', { rate: 70 }],
+    ['down', 'raw', { rate: 100 }],
+    ['beside-bulk', 'vproxy', { p50: 390, p99: 900, up: 10, down: 20 }],
+    ['serial-9600', 'vproxy-serial', { alone: 40, p50: 400, most: 'it broke', bulk: 90 }],
+  ] as const)
+    results.add(work, contender, outcomes);
+  const { text, json } = reportVm(parseVmOptions([]), results, 'tcg');
+  for (const line of [
+    /^In the guest, under tcg:\n\n +vproxy forward +plain relay +MuxStream in process +raw port$/m,
+    /^up, 1 stream +vproxy \/ relay +0\.90 +≥ 0\.8 +met$/m,
+    /^down, 1 stream, in the process +mux \/ raw +0\.70 +≥ 0\.75 +MISSED$/m,
+    /^echo of 1 B, alone, p50 +vproxy \/ relay +1\.25 +≤ 1\.15 +MISSED$/m,
+    /simulated serial line, outside the guest[^]*^9,600 baud: keystroke alone, p50, ms +40\.0 +–$/m,
+    /^as tty-open, serial-9600: it broke$/m,
+  ])
+    t.regex(text, line);
+  const report = JSON.parse(json) as { figures: { work: string }[]; options: object };
+  t.is(report.figures.length, 16);
+  t.like(report.options, { rounds: 5, accelerator: 'tcg', bytes: 48e6 });
 });

@@ -17,7 +17,7 @@ import { peakBytes, residentBytes } from '../helpers/measures.js';
 import { ask, echo, failureOf, localServer, localSocket, openEcho, readToEnd } from '../helpers/proxies.js';
 import { CuttingRelay } from '../helpers/relays.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
-import { type Behaviour, startDialingEmulator } from '../helpers/storage-emulators.js';
+import { type Behaviour, FieldEmulator } from '../helpers/storage.js';
 import { eventually } from '../helpers/time.js';
 import { ONE_SESSION, runUpgrade, upgradablePair, upgrade } from '../helpers/upgrades.js';
 import { ESTABLISHED, isRunning, spawnVproxy, TAKING_CONTROL, type VproxyProcess } from '../helpers/vproxy-process.js';
@@ -142,7 +142,7 @@ test.serial('storage calls and metrics are answered where they were; a call unde
   });
   const [, port] = await guest.waitForLine(/serving metrics at http:\/\/127\.0\.0\.1:(\d+)\/metrics/);
   const [asked, answer] = [deferred(), deferred<Behaviour>()];
-  startDialingEmulator(t, await host.listeningPort('storage'), ([, word]) => {
+  FieldEmulator.dialing(t, await host.listeningPort('storage'), ([, word]) => {
     if (word !== 'slow') return { stdout: `${word}\n`, stderr: '', status: 3 };
     asked.resolve();
     return answer.promise;

@@ -7,7 +7,7 @@ import type { Readable } from 'node:stream';
 import test, { type ExecutionContext } from 'ava';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { processPair } from '../helpers/process-pair.js';
-import { runWrapper, WRAPPER } from '../helpers/storage-setup.js';
+import { runWrapper, WRAPPER } from '../helpers/storage.js';
 import { eventually, within } from '../helpers/time.js';
 
 const FOLDER = join(PROJECT_ROOT, 'examples');

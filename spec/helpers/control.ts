@@ -1,29 +1,23 @@
 /** A control server under test, and requests to it as any program could make them. */
-
 import { once } from 'node:events';
 import http from 'node:http';
 import net, { type Socket } from 'node:net';
 import { join } from 'node:path';
+import { text as textOf } from 'node:stream/consumers';
 import type { ExecutionContext } from 'ava';
 import type { ProcessControl, UpgradeRequest } from '../../lib/control/context/context.js';
 import { ControlServer } from '../../lib/control/server/control-server.js';
 import type { LogLevel } from '../../lib/events.js';
 import type { Proxy } from '../../lib/proxy/proxy.js';
-import type { ReloadAnswer, UpgradeAnswer as Upgraded } from '../../lib/status/types.js';
+import type { ReloadAnswer, UpgradeAnswer } from '../../lib/status/types.js';
 import type { Clock } from '../../lib/util/clock.js';
 import { temporaryFolder } from './files.js';
-import { connectedProxies, echo, localServer, localSocket } from './proxies.js';
+import { answerTo, connectedProxies, echo, localServer, localSocket } from './proxies.js';
 import { ManualClock, within } from './time.js';
 
 export const NO_CHANGES: ReloadAnswer = {
-  addedChannels: [],
-  removedChannels: [],
-  replacedChannels: [],
-  addedForwards: [],
-  removedForwards: [],
-  changedPolicies: [],
-  changedEgress: [],
-  nextStart: [],
+  ...{ addedChannels: [], removedChannels: [], replacedChannels: [], addedForwards: [], removedForwards: [] },
+  ...{ changedPolicies: [], changedEgress: [], nextStart: [] },
 };
 
 /** A process that records what it is told. */
@@ -42,7 +36,7 @@ export class TestProcess implements ProcessControl {
   }
 
   /** It answers as one that has a successor, and goes on. */
-  upgrade({ program, waitMs, isForced }: UpgradeRequest, answer: (answer: Upgraded) => void): Promise<never> {
+  upgrade({ program, waitMs, isForced }: UpgradeRequest, answer: (answer: UpgradeAnswer) => void): Promise<never> {
     this.told.push(`upgrade ${program ?? 'itself'} ${waitMs}${isForced ? ' by force' : ''}`);
     answer({ pid: 2, version: this.version, sessions: 1, streams: 2, listeners: 3, cut: [], durationMs: 4 });
     return new Promise(() => undefined);
@@ -68,88 +62,52 @@ export interface TestRequest {
   readonly headers?: http.OutgoingHttpHeaders;
 }
 
-export interface TestControl {
-  readonly path: string;
-  readonly server: ControlServer;
-  readonly process: TestProcess;
-  readonly ask: (method: string, url: string, request?: TestRequest) => Promise<Answer>;
-}
+export type TestControl = Awaited<ReturnType<typeof startControl>>;
 
 /** Starts a control server for a proxy; closed when the test ends. */
-export async function startControl(
-  t: ExecutionContext,
-  proxy: Proxy,
-  { clock }: { readonly clock?: Clock } = {},
-): Promise<TestControl> {
+export async function startControl(t: ExecutionContext, proxy: Proxy, { clock }: { readonly clock?: Clock } = {}) {
   const path = join(temporaryFolder(t), 'control.sock');
   const process = new TestProcess();
   const server = new ControlServer({ proxy, process, ...(clock && { clock }) });
   await server.listen({ path });
   t.teardown(() => server.close());
-  return { path, server, process, ask: (method, url, request) => ask({ socketPath: path }, method, url, request) };
+  const askHere = (method: string, url: string, request?: TestRequest) =>
+    ask({ socketPath: path }, method, url, request);
+  return { path, server, process, ask: askHere };
 }
 
 /** One request on a connection of its own, and its whole answer. */
-export function ask(
+export async function ask(
   address: { readonly socketPath: string } | { readonly host: string; readonly port: number },
   method: string,
   path: string,
   { body, text = body === undefined ? '' : JSON.stringify(body), headers = {} }: TestRequest = {},
 ): Promise<Answer> {
-  return new Promise((resolve, reject) => {
-    const type = text === '' ? {} : { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(text) };
-    const request = http.request({ ...address, method, path, agent: false, headers: { ...type, ...headers } });
-    request.once('error', reject);
-    request.once('response', (response) => {
-      const chunks: Buffer[] = [];
-      response.on('data', (chunk: Buffer) => chunks.push(chunk));
-      response.once('error', reject);
-      response.once('end', () => {
-        const answer = Buffer.concat(chunks).toString();
-        const isJson = response.headers['content-type'] === 'application/json';
-        resolve({
-          status: response.statusCode ?? 0,
-          headers: response.headers,
-          text: answer,
-          body: isJson ? JSON.parse(answer) : null,
-        });
-      });
-    });
-    request.end(text);
-  });
+  const type = text === '' ? {} : { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(text) };
+  const request = http.request({ ...address, method, path, agent: false, headers: { ...type, ...headers } });
+  const [response] = (await once(request.end(text), 'response')) as [http.IncomingMessage];
+  const answer = await textOf(response);
+  const isJson = response.headers['content-type'] === 'application/json';
+  return {
+    ...{ status: response.statusCode ?? 0, headers: response.headers, text: answer },
+    body: isJson ? JSON.parse(answer) : null,
+  };
 }
 
-// A control server with a stream beside it, and connections to it on which anything can be sent.
-
-interface HostileSetup extends TestControl {
-  readonly clock: ManualClock;
-  /** A stream that was open before: true when it still echoes, and a request is answered. */
-  readonly isUnharmed: () => Promise<boolean>;
-}
-
-/** Starts both; a stream is open, and the routes are loaded. */
-export async function besideStream(t: ExecutionContext): Promise<HostileSetup> {
-  const target = await localServer(t, echo);
-  const { a } = await connectedProxies(
-    t,
-    join(temporaryFolder(t), 'c'),
-    { outgoing: ['echo:127.0.0.1:0'] },
-    { incoming: [`echo:127.0.0.1:${target.port}`] },
-  );
-  const neighbour = localSocket(t, { host: '127.0.0.1', port: a.port('echo') });
+/** A control server, and a stream that was open before: `isUnharmed` when it still echoes, and a request is answered. */
+export async function besideStream(t: ExecutionContext) {
+  const { port } = await localServer(t, echo);
+  const path = join(temporaryFolder(t), 'c');
+  const { a } = await connectedProxies(t, path, { outgoing: ['echo:0'] }, { incoming: [`echo:${port}`] });
+  const neighbour = localSocket(t, a.port('echo'));
   const clock = new ManualClock();
   const control = await startControl(t, a.proxy, { clock });
   // With the routes loaded, so that what follows is about requests only.
   await control.ask('GET', '/v1/forwards');
   const isUnharmed = async () => {
-    const answer = once(neighbour, 'data') as Promise<[Buffer]>;
-    neighbour.write('x');
-    const [[echoed], { status }] = await within(
-      30_000,
-      'echo and status',
-      Promise.all([answer, control.ask('GET', '/v1/status')]),
-    );
-    return echoed.toString() === 'x' && status === 200;
+    const answers = Promise.all([answerTo(neighbour, 'x'), control.ask('GET', '/v1/status')]);
+    const [echoed, { status }] = await within(30_000, 'echo and status', answers);
+    return echoed === 'x' && status === 200;
   };
   t.true(await isUnharmed());
   return { ...control, clock, isUnharmed };
@@ -157,8 +115,7 @@ export async function besideStream(t: ExecutionContext): Promise<HostileSetup> {
 
 /** A connection on which anything can be sent; its end, however it comes, is not an error. */
 export async function openConnection(t: ExecutionContext, path: string): Promise<net.Socket> {
-  const socket = localSocket(t, { path });
-  socket.on('error', () => undefined);
+  const socket = localSocket(t, path).on('error', () => undefined);
   await once(socket, 'connect');
   return socket;
 }
@@ -179,16 +136,16 @@ export const post = (path: string, headers: string): string =>
 // Connections of a control socket that carry a stream.
 
 /** An answer to a request for an upgrade: the socket where it was granted, the status and body where it was not. */
-type UpgradeAnswer =
+type StreamAnswer =
   | { readonly socket: Socket; readonly head: Buffer }
   | { readonly status: number; readonly text: string };
 
 /** Asks for a stream to a service; the socket is destroyed when the test ends. */
-export function askForStream(t: ExecutionContext, socketPath: string, query: string): Promise<UpgradeAnswer> {
-  const answered = new Promise<UpgradeAnswer>((resolve, reject) => {
+export function askForStream(t: ExecutionContext, path: string, query: string): Promise<StreamAnswer> {
+  const answered = new Promise<StreamAnswer>((resolve, reject) => {
     const headers = { Connection: 'Upgrade', Upgrade: 'vproxy-stream' };
     // Of its own, as those of node:http end when their peer does.
-    const createConnection = () => net.connect({ path: socketPath, allowHalfOpen: true });
+    const createConnection = () => net.connect({ path, allowHalfOpen: true });
     const request = http.request({ createConnection, path: `/v1/connect?${query}`, headers });
     request.once('error', reject);
     request.once('upgrade', (_response, socket, head) => {
@@ -197,9 +154,8 @@ export function askForStream(t: ExecutionContext, socketPath: string, query: str
       resolve({ socket, head });
     });
     request.once('response', (response) => {
-      const chunks: Buffer[] = [];
-      response.on('data', (chunk: Buffer) => chunks.push(chunk));
-      response.once('end', () => resolve({ status: response.statusCode ?? 0, text: Buffer.concat(chunks).toString() }));
+      const { statusCode: status = 0 } = response;
+      textOf(response).then((text) => resolve({ status, text }), reject);
     });
     request.end();
   });
@@ -207,8 +163,8 @@ export function askForStream(t: ExecutionContext, socketPath: string, query: str
 }
 
 /** The socket of a stream; rejects where it was refused. */
-export async function openStream(t: ExecutionContext, socketPath: string, query: string): Promise<Socket> {
-  const answer = await askForStream(t, socketPath, query);
+export async function openStream(t: ExecutionContext, path: string, query: string): Promise<Socket> {
+  const answer = await askForStream(t, path, query);
   if ('status' in answer) throw new Error(`${answer.status} ${answer.text}`);
   if (answer.head.length > 0) answer.socket.unshift(answer.head);
   return answer.socket;

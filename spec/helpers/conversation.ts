@@ -147,15 +147,10 @@ function converse(t: ExecutionContext, script: string): void {
   for (const line of lines) {
     if (line === '' || line.startsWith('given ')) continue;
     const [, id, told] = /^(\S+) is told (.*)$/.exec(line) ?? [];
-    if (id !== undefined && told !== undefined) {
-      t.is(conversation.told(id).join(', ') || 'nothing', told, line);
-      continue;
-    }
     const [, ms] = /^(\d+) ms were stalls$/.exec(line) ?? [];
-    if (ms !== undefined) {
-      t.is(peer.session.counters.stallMs, Number(ms), line);
-      continue;
-    }
+    if (id !== undefined) t.is(conversation.told(id).join(', ') || 'nothing', told ?? '', line);
+    if (ms !== undefined) t.is(peer.session.counters.stallMs, Number(ms), line);
+    if (id !== undefined || ms !== undefined) continue;
     const [steps = '', answer] = line.split(/ ?-> /);
     for (const step of steps.split(', ')) conversation.do(step);
     if (answer === undefined) continue;

@@ -1,16 +1,5 @@
 /** A caller and the service `copy` on one stream in memory, and trees to be copied. */
-import { createHash } from 'node:crypto';
-import {
-  chmodSync,
-  lstatSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  symlinkSync,
-  utimesSync,
-  writeFileSync,
-} from 'node:fs';
+import fs from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import type { ExecutionContext } from 'ava';
@@ -21,7 +10,7 @@ import type { CopyFiles } from '../../lib/copy/system-files.js';
 import type { LogEvent } from '../../lib/events.js';
 import { systemClock } from '../../lib/util/clock.js';
 import { resettingPair } from './channel-pair.js';
-import { temporaryFolder } from './files.js';
+import { sha256, temporaryFolder } from './files.js';
 
 export interface CopyPairOptions {
   readonly root?: string | null;
@@ -115,19 +104,19 @@ export function makeTree(folder: string, tree: Tree): void {
     number += 1;
     const time = 1_500_000_000 + number * 1000 + 0.25;
     if (typeof node === 'string' && node.startsWith('->')) {
-      symlinkSync(node.slice(2), path);
+      fs.symlinkSync(node.slice(2), path);
       return;
     }
     if (typeof node === 'string' || Buffer.isBuffer(node)) {
-      mkdirSync(dirname(path), { recursive: true });
-      writeFileSync(path, node);
-      chmodSync(path, [0o600, 0o644, 0o755, 0o400][number % 4] ?? 0);
+      fs.mkdirSync(dirname(path), { recursive: true });
+      fs.writeFileSync(path, node);
+      fs.chmodSync(path, [0o600, 0o644, 0o755, 0o400][number % 4] ?? 0);
     } else {
-      mkdirSync(path, { recursive: true });
+      fs.mkdirSync(path, { recursive: true });
       for (const [name, child] of Object.entries(node)) make(join(path, name), child);
-      chmodSync(path, [0o700, 0o755, 0o1777][number % 3] ?? 0);
+      fs.chmodSync(path, [0o700, 0o755, 0o1777][number % 3] ?? 0);
     }
-    utimesSync(path, time, time);
+    fs.utimesSync(path, time, time);
   };
   for (const [name, node] of Object.entries(tree)) make(join(folder, name), node);
 }
@@ -136,16 +125,15 @@ export function makeTree(folder: string, tree: Tree): void {
 export function describeTree(path: string): string[] {
   const lines: string[] = [];
   const look = (at: string, name: string): void => {
-    const stats = lstatSync(at, { bigint: true });
+    const stats = fs.lstatSync(at, { bigint: true });
     const mode = (Number(stats.mode) & 0o7777).toString(8);
     const time = stats.mtimeNs / 1000n;
-    if (stats.isSymbolicLink()) lines.push(`${name} -> ${readlinkSync(at)} ${time}`);
+    if (stats.isSymbolicLink()) lines.push(`${name} -> ${fs.readlinkSync(at)} ${time}`);
     else if (stats.isDirectory()) {
       lines.push(`${name}/ ${mode} ${time}`);
-      for (const child of readdirSync(at).sort()) look(join(at, child), `${name}/${child}`);
+      for (const child of fs.readdirSync(at).sort()) look(join(at, child), `${name}/${child}`);
     } else {
-      const hash = createHash('sha256').update(readFileSync(at)).digest('hex').slice(0, 16);
-      lines.push(`${name} ${mode} ${time} ${stats.size} ${hash}`);
+      lines.push(`${name} ${mode} ${time} ${stats.size} ${sha256(fs.readFileSync(at)).slice(0, 16)}`);
     }
   };
   look(path, '');

@@ -7,7 +7,7 @@ import { type DnsMessage, type DnsQuestion, formatMessage, parseMessage } from '
 import { type DomainName, formatName, parseName } from '../../lib/system/dns/domain-names.js';
 import { frameMessage, MessageFrames } from '../../lib/system/dns/message-frames.js';
 import { CLASS_IN, type DnsRecord, RECORD_TYPE, typeName } from '../../lib/system/dns/resource-records.js';
-import { localServer } from './proxies.js';
+import { localServer } from './local-server.js';
 
 export type TypeName = keyof typeof RECORD_TYPE;
 
@@ -20,18 +20,15 @@ export function question(name: string, type: TypeName = 'A', questionClass = CLA
 /** A question as a message; `edns` of it takes 1,232 bytes unless it is said otherwise. */
 export function query(name: string, type: TypeName = 'A', extra: Partial<DnsMessage> = {}): DnsMessage {
   return {
-    id: 0x1234,
-    isResponse: false,
-    opcode: 0,
-    isTruncated: false,
-    wantsRecursion: true,
-    canRecurse: false,
-    isAuthentic: false,
-    isUnchecked: false,
-    rcode: 0,
-    question: question(name, type),
-    answers: [],
-    authorities: [],
+    ...{ id: 0x1234, isResponse: false, opcode: 0, isTruncated: false, wantsRecursion: true, canRecurse: false },
+    ...{
+      isAuthentic: false,
+      isUnchecked: false,
+      rcode: 0,
+      question: question(name, type),
+      answers: [],
+      authorities: [],
+    },
     edns: { udpBytes: 1232, version: 0, wantsDnssec: false, errors: [] },
     ...extra,
   };
@@ -39,13 +36,11 @@ export function query(name: string, type: TypeName = 'A', extra: Partial<DnsMess
 
 export const bytesOf = (message: DnsMessage): Buffer => formatMessage(message, 65_535);
 
-export function answerTo(
+export const answerTo = (
   asked: DnsMessage,
   answers: readonly DnsRecord[],
   extra: Partial<DnsMessage> = {},
-): DnsMessage {
-  return { ...asked, isResponse: true, canRecurse: true, answers, ...extra };
-}
+): DnsMessage => Object.assign({ ...asked, isResponse: true, canRecurse: true, answers }, extra);
 
 export function record(name: string, type: TypeName, data: Buffer, ttl = 300): DnsRecord {
   return { name: nameOf(name), type: RECORD_TYPE[type], ttl, data };
@@ -90,15 +85,6 @@ export type DnsTransport = 'udp' | 'tcp';
 /** What is sent for a query, in order; bytes go out as they are. */
 type Script = (asked: DnsMessage, transport: DnsTransport) => readonly (DnsMessage | Buffer)[];
 
-interface DnsServer {
-  readonly port: number;
-  /** What was asked: `udp example.org. A`. */
-  readonly asked: readonly string[];
-  /** The queries, in the same order, and the ports that they came from. */
-  readonly queries: readonly DnsMessage[];
-  readonly ports: readonly number[];
-}
-
 /** A server for `example.org`: of each type the records that its row has, and for other names nothing. */
 export function zoneServer(t: ExecutionContext, zone: Partial<Readonly<Record<TypeName, readonly DnsRecord[]>>>) {
   return dnsServer(t, (asked, transport) => {
@@ -111,8 +97,10 @@ export function zoneServer(t: ExecutionContext, zone: Partial<Readonly<Record<Ty
 }
 
 /** A server on 127.0.0.1, which ends with the test. */
-export async function dnsServer(t: ExecutionContext, script: Script): Promise<DnsServer> {
+export async function dnsServer(t: ExecutionContext, script: Script) {
+  /** What was asked: `udp example.org. A`. */
   const asked: string[] = [];
+  /** The queries, in the same order, and the ports that they came from. */
   const queries: DnsMessage[] = [];
   const ports: number[] = [];
   const answer = (bytes: Buffer, transport: DnsTransport, port: number): Buffer[] => {

@@ -55,14 +55,9 @@ export function makeRepository(folder: string, host: string, options: Repository
   const dist = join(root, 'dists', suite);
   for (const [path, content] of Object.entries(files)) write(join(dist, path), content);
   const sums = Object.entries(files).map(([path, content]) => ` ${sha256(content)} ${content.length} ${path}\n`);
-  const release = {
-    Suite: suite,
-    Codename: suite,
-    Architectures: 'amd64',
-    Components: 'main',
-    Date: new Date().toUTCString(),
-  };
-  write(join(dist, 'Release'), `${fieldsOf(release)}SHA256:\n${sums.join('')}`);
+  const described = { Suite: suite, Codename: suite, Architectures: 'amd64', Components: 'main' };
+  const release = fieldsOf({ ...described, Date: new Date().toUTCString() });
+  write(join(dist, 'Release'), `${release}SHA256:\n${sums.join('')}`);
   return { all, packages, keyFile: signRelease(folder, dist) };
 }
 
@@ -111,11 +106,7 @@ function signRelease(folder: string, dist: string): string {
 }
 
 /** Makes a simple index (PEP 503) with one wheel in `FOLDER/sites/HOST/simple`; returns the wheel's name and SHA-256. Needs python3(1). */
-export function makeIndex(
-  folder: string,
-  host: string,
-  name: string,
-): { readonly file: string; readonly digest: string } {
+export function makeIndex(folder: string, host: string, name: string) {
   const site = join(folder, 'sites', host);
   const file = `${name}-1.0-py3-none-any.whl`;
   const tree = mkdtempSync(join(tmpdir(), 'vproxy-wheel-'));
@@ -123,21 +114,16 @@ export function makeIndex(
     const info = `${name}-1.0.dist-info`;
     write(join(tree, name, '__init__.py'), 'made_by = "a test"\n');
     write(join(tree, name, 'data'), randomBytes(300_000));
+    const tags = { 'Wheel-Version': '1.0', 'Root-Is-Purelib': 'true', Tag: 'py3-none-any' };
     write(join(tree, info, 'METADATA'), fieldsOf({ 'Metadata-Version': 2.1, Name: name, Version: '1.0' }));
-    write(
-      join(tree, info, 'WHEEL'),
-      fieldsOf({ 'Wheel-Version': '1.0', 'Root-Is-Purelib': 'true', Tag: 'py3-none-any' }),
-    );
+    write(join(tree, info, 'WHEEL'), fieldsOf(tags));
     write(join(tree, info, 'RECORD'), '');
     execFileSync('python3', ['-m', 'zipfile', '-c', 'wheel.zip', name, info], { cwd: tree, stdio: 'pipe' });
     const wheel = readFileSync(join(tree, 'wheel.zip'));
     write(join(site, 'packages', file), wheel);
     const digest = sha256(wheel);
-    const link = `<a href="/packages/${file}#sha256=${digest}">${file}</a>`;
-    write(
-      join(site, 'simple', name.replaceAll('_', '-'), 'index.html'),
-      `<!DOCTYPE html><html><body>${link}</body></html>\n`,
-    );
+    const page = `<!DOCTYPE html><html><body><a href="/packages/${file}#sha256=${digest}">${file}</a></body></html>\n`;
+    write(join(site, 'simple', name.replaceAll('_', '-'), 'index.html'), page);
     return { file, digest };
   } finally {
     rmSync(tree, { recursive: true });
@@ -148,13 +134,9 @@ export function makeIndex(
 export function makeGitRepository(folder: string, name: string): string {
   const path = join(folder, 'git', `${name}.git`);
   mkdirSync(path, { recursive: true });
+  const env = { PATH: process.env['PATH'] };
   const git = (args: readonly string[], input: string | Buffer = '') =>
-    execFileSync('git', ['-C', path, ...args], {
-      input,
-      stdio: 'pipe',
-      encoding: 'utf8',
-      env: { PATH: process.env['PATH'] },
-    });
+    execFileSync('git', ['-C', path, ...args], { input, stdio: 'pipe', encoding: 'utf8', env });
   git(['init', '--quiet', '--bare', '--initial-branch=main']);
   const author = 'A test <test@example.test> 1700000000 +0000';
   const stream: Buffer[] = [];

@@ -134,23 +134,18 @@ export function readAll(stream: MuxStream): Promise<Buffer> {
 
 /** Waits until a program has got a text, and gives all that it got up to then. */
 export function readUntil(stream: MuxStream, text: string): Promise<string> {
-  return within(
-    20_000,
-    JSON.stringify(text),
-    new Promise((resolve, reject) => {
-      let all = '';
-      const take = (chunk: Buffer): void => {
-        all += chunk.toString('latin1');
-        if (!all.includes(text)) return;
-        stream.off('data', take);
-        stream.pause();
-        resolve(all);
-      };
-      stream.on('data', take);
-      stream.once('close', () => reject(new Error(`closed behind ${JSON.stringify(all)}`)));
-      stream.resume();
-    }),
-  );
+  const read = new Promise<string>((resolve, reject) => {
+    let all = '';
+    const take = (chunk: Buffer): void => {
+      all += chunk.toString('latin1');
+      if (!all.includes(text)) return;
+      stream.off('data', take).pause();
+      resolve(all);
+    };
+    stream.on('data', take).resume();
+    stream.once('close', () => reject(new Error(`closed behind ${JSON.stringify(all)}`)));
+  });
+  return within(20_000, JSON.stringify(text), read);
 }
 
 /** The heads of requests in what came. */
@@ -158,26 +153,20 @@ const HEADS = /[A-Z]+ \S+ HTTP\/1\.1\r\n(?:[^\r\n]+\r\n)*\r\n/g;
 
 /** A server that records what comes, byte by byte, and answers each head that is whole with the next of its answers, or with the last one. */
 export class RecordingOrigin {
-  readonly port: number;
+  port = 0;
   /** What came on each connection. */
-  readonly received: string[];
-
-  private constructor(port: number, received: string[]) {
-    this.port = port;
-    this.received = received;
-  }
+  readonly received: string[] = [];
 
   static async start(t: ExecutionContext, answers: readonly (string | null)[] = [OK]): Promise<RecordingOrigin> {
-    const received: string[] = [];
+    const origin = new RecordingOrigin();
     let answered = 0;
-    const server = await localServer(t, (socket) => {
-      const at = received.push('') - 1;
+    const serve = (socket: net.Socket): void => {
+      const at = origin.received.push('') - 1;
       let heads = 0;
-      socket.on('data', (chunk) => {
-        const text = `${received[at] ?? ''}${chunk.toString('latin1')}`;
-        received[at] = text;
-        const whole = text.match(HEADS)?.length ?? 0;
-        for (; heads < whole; heads += 1) {
+      socket.on('data', (chunk: Buffer) => {
+        const text = `${origin.received[at] ?? ''}${chunk.toString('latin1')}`;
+        origin.received[at] = text;
+        for (const whole = text.match(HEADS)?.length ?? 0; heads < whole; heads += 1) {
           const answer = answers[Math.min(answered, answers.length - 1)] ?? null;
           answered += 1;
           if (answer === null) socket.destroy();
@@ -185,8 +174,9 @@ export class RecordingOrigin {
         }
       });
       socket.on('end', () => socket.end());
-    });
-    return new RecordingOrigin(server.port, received);
+    };
+    origin.port = (await localServer(t, serve)).port;
+    return origin;
   }
 
   get bytes(): string {

@@ -3,6 +3,7 @@
  * sockets: those of TCP buffer megabytes each, and a few hundred would leave a link over TCP no memory of the system's.
  */
 import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import type net from 'node:net';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
@@ -116,13 +117,9 @@ export class Exchanges {
       received.update(chunk);
       this.#count(chunk.length);
     });
-    const ended = new Promise<void>((resolve, reject) => {
-      socket.once('end', () => {
-        const failure = hiddenReset(socket);
-        if (failure === null) resolve();
-        else reject(failure);
-      });
-      socket.once('error', reject);
+    const ended = once(socket, 'end').then(() => {
+      const failure = hiddenReset(socket);
+      if (failure !== null) throw failure;
     });
     const write = async (): Promise<void> => {
       for (let at = 0; !this.#isOver && !socket.destroyed; at = (at + 7919) % (WORDS.length - MAX_PIECE_BYTES)) {

@@ -24,6 +24,9 @@ import { deferred } from '../../lib/util/concurrency.js';
 import { duplexPair } from './channel-pair.js';
 import { advanceUntil, eventually, ManualClock } from './time.js';
 
+const nameOf = (kind: number): string =>
+  Object.entries(EXEC_KIND).find(([, value]) => value === kind)?.[0] ?? `kind ${kind}`;
+
 /** A call over any stream. */
 export class ExecCaller {
   readonly stream: Duplex;
@@ -78,49 +81,31 @@ export class ExecCaller {
     return Buffer.concat(this.#stderr).toString();
   }
 
-  start(request: ExecRequest): this {
-    this.stream.write(encodeStart(request));
-    return this;
-  }
-
   /** Sends bytes of standard input, within the credit or not. */
-  input(bytes: Buffer | string): this {
-    this.stream.write(encodeRecord(EXEC_KIND.STDIN, bytes));
-    return this;
-  }
+  input = (bytes: Buffer | string): this => this.#write(encodeRecord(EXEC_KIND.STDIN, bytes));
+  endInput = (): this => this.#write(encodeEof(0));
+  close = (fd: 1 | 2): this => this.#write(encodeEof(fd));
+  signal = (name: string): this => this.#write(encodeRecord(EXEC_KIND.SIGNAL, name));
+  start = (request: ExecRequest): this => this.#write(encodeStart(request));
 
-  endInput(): this {
-    this.stream.write(encodeEof(0));
-    return this;
-  }
-
-  close(fd: 1 | 2): this {
-    this.stream.write(encodeEof(fd));
-    return this;
-  }
-
-  signal(name: string): this {
-    this.stream.write(encodeRecord(EXEC_KIND.SIGNAL, name));
+  #write(bytes: Buffer): this {
+    this.stream.write(bytes);
     return this;
   }
 
   #take(kind: number, payload: Buffer): void {
-    if (kind === EXEC_KIND.STARTED) {
-      this.said.push('STARTED');
-      this.#started.resolve(decodeStarted(payload));
-    } else if (kind === EXEC_KIND.CREDIT) {
+    if (kind === EXEC_KIND.CREDIT) {
       this.creditCount += 1;
       this.creditBytes += decodeCredit(payload);
-    } else if (kind === EXEC_KIND.EOF) this.said.push(`EOF ${decodeEof(payload)}`);
-    else if (kind === EXEC_KIND.EXIT) {
-      this.said.push('EXIT');
-      this.#exit.resolve(decodeExit(payload));
-    } else this.said.push(`kind ${kind}`);
+      return;
+    }
+    this.said.push(kind === EXEC_KIND.EOF ? `EOF ${decodeEof(payload)}` : nameOf(kind));
+    if (kind === EXEC_KIND.STARTED) this.#started.resolve(decodeStarted(payload));
+    if (kind === EXEC_KIND.EXIT) this.#exit.resolve(decodeExit(payload));
   }
 
   #takeOutput(kind: number, bytes: Buffer): void {
-    const name = kind === EXEC_KIND.STDOUT ? 'STDOUT' : 'STDERR';
-    if (this.said.at(-1) !== name) this.said.push(name);
+    if (this.said.at(-1) !== nameOf(kind)) this.said.push(nameOf(kind));
     if (this.onOutput !== null) this.onOutput(kind === EXEC_KIND.STDOUT ? 1 : 2, bytes);
     else (kind === EXEC_KIND.STDOUT ? this.#stdout : this.#stderr).push(bytes);
   }
@@ -211,12 +196,9 @@ export class ExecPeer {
       pieces: new Set([EXEC_KIND.STDIN]),
       onRecord: (kind, payload) => {
         if (kind === EXEC_KIND.START) this.request = JSON.parse(payload.toString()) as ExecRequest;
-        else
-          this.said.push(`${nameOf(kind)} ${kind === EXEC_KIND.SIGNAL ? payload.toString() : payload.toString('hex')}`);
+        else this.said.push(`${nameOf(kind)} ${payload.toString(kind === EXEC_KIND.SIGNAL ? 'utf8' : 'hex')}`);
       },
-      onPiece: (_kind, bytes) => {
-        this.input = Buffer.concat([this.input, bytes]);
-      },
+      onPiece: (_kind, bytes) => void (this.input = Buffer.concat([this.input, bytes])),
     });
     stream.on('data', (chunk: Buffer) => reader.push(chunk));
     stream.on('error', () => undefined);
@@ -236,6 +218,3 @@ export class ExecPeer {
     this.stream.end(encodeExit({ ...SUCCESS, ...result }));
   }
 }
-
-const nameOf = (kind: number): string =>
-  Object.entries(EXEC_KIND).find(([, value]) => value === kind)?.[0] ?? String(kind);

@@ -47,25 +47,18 @@ export abstract class ForwardScene<F extends Forward> {
 
   /** Waits until the peer has read a frame. */
   async seen(text: string): Promise<void> {
-    await eventually(
-      () => {
-        this.pump();
-        return this.texts.includes(text);
-      },
-      { intervalMs: 2, what: text },
-    );
+    const isRead = () => (this.pump(), this.texts.includes(text));
+    await eventually(isRead, { intervalMs: 2, what: text });
   }
 
   /** Waits until so many bytes have come, and gives them. */
   received(byteCount: number): Promise<Buffer> {
-    return eventually(
-      () => {
-        this.pump();
-        const all = Buffer.concat(this.#received);
-        return all.length >= byteCount ? all : null;
-      },
-      { intervalMs: 2, what: `${byteCount} bytes` },
-    );
+    const all = (): Buffer | null => {
+      this.pump();
+      const bytes = Buffer.concat(this.#received);
+      return bytes.length >= byteCount ? bytes : null;
+    };
+    return eventually(all, { intervalMs: 2, what: `${byteCount} bytes` });
   }
 
   sendData(streamId: number, bytes: Buffer): void {
@@ -106,10 +99,8 @@ export abstract class ForwardScene<F extends Forward> {
   /** Captures the forward in a timer, as it has to be, and makes the next one; that does not go on yet. */
   async handOver(): Promise<ForwardState> {
     const { forward } = this;
-    const capture = await eventually(
-      () => (forward.obstacles().length === 0 ? forward.capture(this.here.keep, this.indexOf) : null),
-      { intervalMs: 1 },
-    );
+    const take = () => (forward.obstacles().length === 0 ? forward.capture(this.here.keep, this.indexOf) : null);
+    const capture = await eventually(take, { intervalMs: 1 });
     const state = this.here.end(capture);
     this.#next = this.succeed({ state, take: this.here.take, streams: this.streams });
     return state;

@@ -50,26 +50,13 @@ const first = { kind: 'warm', pid: process.pid };
 process.stdin.on('end', () => process.exit()).resume();
 // With a handler a signal interrupts what waits; without one it ends the process.
 process.on('SIGUSR2', () => undefined);
-switch (process.argv[2]) {
-  case 'use':
-    pipe.sendMessage(first, TIMEOUT_MS);
-    use();
-    break;
-  case 'decline':
-    pipe.sendMessage(first, TIMEOUT_MS);
-    decline();
-    break;
-  case 'die':
-    pipe.sendMessage(first, TIMEOUT_MS);
-    for (let bytes = 0; bytes < 1_000_000; ) bytes += readSync(PIPE, Buffer.alloc(65_536));
-    process.exit();
-    break;
-  case 'rubbish':
-    writeSync(PIPE, 'usage: something else\n');
-    break;
-  case 'quit':
-    process.exit();
-    break;
-  default:
-    pipe.sendMessage(first, TIMEOUT_MS);
+const [, , what = ''] = process.argv;
+if (what === 'quit') process.exit();
+if (what === 'rubbish') writeSync(PIPE, 'usage: something else\n');
+else pipe.sendMessage(first, TIMEOUT_MS);
+if (what === 'use') use();
+if (what === 'decline') decline();
+if (what === 'die') {
+  for (let bytes = 0; bytes < 1_000_000; ) bytes += readSync(PIPE, Buffer.alloc(65_536));
+  process.exit();
 }

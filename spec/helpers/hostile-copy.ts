@@ -1,5 +1,6 @@
 /** A side of a copy that says and sends what it likes. */
 import type { Duplex } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
 import type { ExecutionContext } from 'ava';
 import tar, { type Headers } from 'tar-stream';
 import { fetchFiles } from '../../lib/copy/copy-call.js';
@@ -15,16 +16,14 @@ import { within } from './time.js';
 export type HostileEntry = Headers & { readonly body?: string | Buffer; readonly pax?: Record<string, string> };
 
 /** A tar of these entries, whatever they are. */
-export async function makeTar(entries: readonly HostileEntry[]): Promise<Buffer> {
+export function makeTar(entries: readonly HostileEntry[]): Promise<Buffer> {
   const pack = tar.pack();
   for (const { body = '', ...header } of entries) {
     if (header.type === 'file' || header.type === undefined) pack.entry({ type: 'file', ...header }, body);
     else pack.entry(header).end();
   }
   pack.finalize();
-  const chunks: Buffer[] = [];
-  for await (const chunk of pack) chunks.push(chunk);
-  return Buffer.concat(chunks);
+  return buffer(pack);
 }
 
 /** A header that tar-stream never writes, and its contents, in whole blocks. `size` may lie. */
@@ -87,15 +86,11 @@ export async function sendHostile(
       progress: new CopyProgress(),
       warn: () => undefined,
     });
-    const error = await within(
-      30_000,
-      'the end of the copy',
-      outcome.then(
-        () => ({ code: 'done' }),
-        (e: unknown) => e as { code: string },
-      ),
+    const code = outcome.then(
+      () => 'done',
+      (error: unknown) => (error as { code: string }).code,
     );
-    return error.code;
+    return within(30_000, 'the end of the copy', code);
   }
   const service = new CopyService({ root: null, clock: systemClock, log: () => undefined });
   t.teardown(() => service.stop());
@@ -105,17 +100,22 @@ export async function sendHostile(
   return (await within(30_000, 'an answer', answered)).code;
 }
 
+interface Refused {
+  readonly code: string;
+  readonly message: string;
+}
+
 /** Sends the records after one of this kind; resolved with the ERROR that comes, or the code `done` or `closed`. */
-function answer(stream: Duplex, after: number, records: readonly Buffer[]): Promise<{ code: string; message: string }> {
+function answer(stream: Duplex, after: number, records: readonly Buffer[]): Promise<Refused> {
   return new Promise((resolve) => {
     const reader = new RecordReader({
       pieces: new Set([COPY_KIND.DATA]),
       onPiece: () => undefined,
       onRecord: (kind, payload) => {
         if (kind === after) for (const record of records) stream.write(record);
-        if (kind === COPY_KIND.ERROR) resolve(JSON.parse(payload.toString()) as { code: string; message: string });
-        if (kind === COPY_KIND.DONE) resolve({ code: 'done', message: '' });
-        if (kind === COPY_KIND.ERROR || kind === COPY_KIND.DONE) stream.end();
+        if (kind !== COPY_KIND.ERROR && kind !== COPY_KIND.DONE) return;
+        resolve(kind === COPY_KIND.DONE ? { code: 'done', message: '' } : (JSON.parse(payload.toString()) as Refused));
+        stream.end();
       },
     });
     stream.on('data', (chunk: Buffer) => reader.push(chunk));
@@ -124,11 +124,7 @@ function answer(stream: Duplex, after: number, records: readonly Buffer[]): Prom
 }
 
 /** A caller that asks for a file, and answers the plan with these records. Resolved with what the service fails with. */
-export function tellService(
-  service: CopyService,
-  path: string,
-  records: readonly Buffer[],
-): Promise<{ readonly code: string; readonly message: string }> {
+export function tellService(service: CopyService, path: string, records: readonly Buffer[]): Promise<Refused> {
   const [honest, hostile] = duplexPair();
   const answered = answer(hostile, COPY_KIND.PLAN, records);
   service.serve(honest);

@@ -6,30 +6,42 @@
  */
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { dirname, join } from 'node:path';
-import { setImmediate } from 'node:timers/promises';
+import { setTimeout as delay, setImmediate } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { encodeFrame, FRAME_TYPE } from '../../lib/codec/header.js';
 import { MAGIC } from '../../lib/codec/hello.js';
+import { type CopyCallOptions, fetchFiles, putFiles } from '../../lib/copy/copy-call.js';
+import { CopyProgress } from '../../lib/copy/copy-progress.js';
+import { EXEC_KIND, encodeStart, STDIN_CREDIT_BYTES } from '../../lib/exec/exec-messages.js';
+import { INFO_KIND } from '../../lib/info/info-messages.js';
 import { Proxy } from '../../lib/proxy/proxy.js';
+import { frameMessage } from '../../lib/system/dns/message-frames.js';
+import { encodeRecord } from '../../lib/util/bytes/records.js';
 import { Credits, dribble, openAll } from './credits.js';
+import { bytesOf, query } from './dns.js';
 import { creditPayload, FrameStamp } from './frame-maker.js';
 import { SocketPeer } from './socket-peer.js';
 
-const { OPEN, DATA, CREDIT, RESET, PING, GOAWAY, SERVICES } = FRAME_TYPE;
+const { OPEN, ACCEPT, REFUSE, DATA, CREDIT, FIN, RESET, PING, GOAWAY, SERVICES } = FRAME_TYPE;
 
 const BATCH_BYTES = 131_072;
 
+/** What a peer takes that lets the process send as much as it likes. */
+const ROOM = { streamCredit: 2 ** 30, inFlight: 2 ** 30 };
+
+/** Resolves when the system has taken what was written before, behind a turn of the loop. */
+const taken = (socket: net.Socket): Promise<unknown> =>
+  socket.writableNeedDrain ? once(socket, 'drain') : setImmediate();
+
 /** Writes batches for ever, each when the system has taken the one before. */
 async function writeForEver(socket: net.Socket, next: () => Buffer): Promise<void> {
-  while (!socket.destroyed) {
-    if (!socket.write(next())) await once(socket, 'drain');
-    else await setImmediate();
-  }
+  for (; !socket.destroyed; await taken(socket)) socket.write(next());
 }
 
-export async function floodFrames(path: string, make: (peer: SocketPeer) => Buffer): Promise<void> {
+async function floodFrames(path: string, make: (peer: SocketPeer) => Buffer): Promise<void> {
   const peer = await SocketPeer.established(path);
   const stamp = new FrameStamp(make(peer), BATCH_BYTES);
   peer.sequence -= 1;
@@ -57,8 +69,8 @@ async function floodData(path: string, bytes: number): Promise<void> {
     }
     const batch = stamp.next(peer, room);
     credits.count(1, Math.min(room, stamp.count) * bytes);
-    if (!peer.socket.write(batch)) await once(peer.socket, 'drain');
-    else await setImmediate();
+    peer.socket.write(batch);
+    await taken(peer.socket);
   }
 }
 
@@ -81,12 +93,8 @@ async function holdStreams(path: string): Promise<void> {
   const peer = await SocketPeer.established(path);
   for (let round = 0; round < 6; round += 1) {
     // At most 256 may wait for an answer at once.
-    const ids = Array.from({ length: 200 }, () => {
-      const id = peer.highestId + 2;
-      peer.sendOpen(id, 'sink');
-      return id;
-    });
-    await peer.seen(new RegExp(`^(?:ACCEPT|REFUSE) ${ids.at(-1) ?? 0}\\b`));
+    for (let count = 0; count < 200; count += 1) peer.sendOpen(peer.highestId + 2, 'sink');
+    await peer.seen(new RegExp(`^(?:ACCEPT|REFUSE) ${peer.highestId}\\b`));
   }
   await peer.seen(/^REFUSE \d+ too-many-streams/);
   begun();
@@ -125,11 +133,9 @@ async function reconnect(path: string, parallel: number): Promise<void> {
   begun();
   for (;;) {
     const sockets = Array.from({ length: parallel }, () => net.connect({ path }).on('error', () => undefined));
-    const ends = sockets.map(
-      (socket) =>
-        new Promise<void>((resolve) => socket.once('connect', () => resolve()).once('close', () => resolve())),
-    );
-    await Promise.all(ends);
+    const settled = (socket: net.Socket) =>
+      new Promise((resolve) => socket.once('connect', resolve).once('close', resolve));
+    await Promise.all(sockets.map(settled));
     for (const socket of sockets) socket.destroy();
     await setImmediate();
   }
@@ -137,11 +143,9 @@ async function reconnect(path: string, parallel: number): Promise<void> {
 
 /** One session after the other on the same connection, or each on a new one. */
 async function renewSessions(path: string): Promise<void> {
-  let isBegun = false;
   for (;;) {
     const peer = await SocketPeer.established(path);
-    if (!isBegun) begun();
-    isBegun = true;
+    begun();
     peer.sendOpen(1, 'sink');
     peer.send(GOAWAY, 0, { code: 'internal', message: '', last: 0 });
     peer.close();
@@ -150,9 +154,7 @@ async function renewSessions(path: string): Promise<void> {
 
 /** Lets a service send as much as it likes, and never reads. */
 async function readNothing(path: string): Promise<void> {
-  const peer = await SocketPeer.established(path, {
-    peerLimits: { streamCredit: 2 ** 30, inFlight: 2 ** 30 },
-  });
+  const peer = await SocketPeer.established(path, { peerLimits: ROOM });
   for (let id = 1; id < 100; id += 2) peer.sendOpen(id, 'source');
   await peer.drain();
   peer.isReading = false;
@@ -210,7 +212,120 @@ export const FLOODS: ReadonlySet<string> = new Set(
   Object.keys(HOSTILITIES).filter((what) => !/reads nothing|begins sessions|holds/.test(what)),
 );
 
-const begun = (): void => console.log('begun');
+// What uses one surface of a channel as hard as it can.
+
+/** What is sent on a stream: once at its beginning, and then again and again; as many bytes at most. */
+interface Course {
+  readonly service: string;
+  readonly head?: Buffer;
+  readonly piece: Buffer;
+  readonly maxBytes?: number;
+}
+
+/** Sends as much as there is credit for, reads all that comes, and opens the next stream when one has ended. */
+async function floodStreams(path: string, { service, head, piece, maxBytes = Infinity }: Course): Promise<void> {
+  const peer = await SocketPeer.established(path, { peerLimits: ROOM });
+  const frame = Buffer.concat(Array.from({ length: Math.floor(32_768 / piece.length) }, () => piece));
+  const over = new Set<number>();
+  const credits = new Credits();
+  peer.onFrame = (seen) => {
+    peer.log.frames.length = 0;
+    credits.take(seen);
+    if (seen.type === ACCEPT) begun();
+    if (seen.type === REFUSE) throw new Error(`${service} is refused`);
+    if (seen.type === FIN || seen.type === RESET) over.add(seen.streamId);
+  };
+  const send = (id: number, bytes: Buffer): void => {
+    peer.sendData(id, bytes);
+    credits.count(id, bytes.length);
+  };
+  while (!peer.isClosed) {
+    const id = peer.highestId + 2;
+    peer.sendOpen(id, service);
+    if (head !== undefined) send(id, head);
+    for (let sent = 0; sent + frame.length <= maxBytes && !over.has(id) && !peer.isClosed; ) {
+      if (credits.left(id) < frame.length) {
+        await delay(1);
+        continue;
+      }
+      send(id, frame);
+      sent += frame.length;
+      await taken(peer.socket);
+    }
+    peer.send(RESET, id, { code: 'cancelled', message: '' });
+    await setImmediate();
+  }
+  throw new Error('the session is over');
+}
+
+/** Messages on a flow of datagrams, which has no credit. */
+const floodFlow = (path: string): Promise<void> =>
+  floodFrames(path, (peer) => {
+    peer.sendOpenFlow(1, 'datagrams');
+    return peer.frame(DATA, 1, Buffer.from('x'));
+  });
+
+/** Lists of 64 ports and lists of none, one after the other: all are listened for, and no longer. */
+async function changePorts(path: string): Promise<void> {
+  const peer = await SocketPeer.established(path);
+  const ports = Array.from({ length: 64 }, (_, index) => ({ port: 20_000 + index, program: 'node' }));
+  peer.onFrame = () => void (peer.log.frames.length = 0);
+  begun();
+  for (let isListed = true; !peer.isClosed; isListed = !isListed) {
+    peer.send(SERVICES, 0, { services: [], ports: isListed ? ports : [] });
+    await taken(peer.socket);
+  }
+}
+
+type Copy = (source: string, target: string, options: CopyCallOptions) => Promise<unknown>;
+
+/** Copies of a folder of 1,000 empty files, eight at a time: what a guest does to its host with a copy. */
+const copyFolders = (copy: Copy) => async (path: string) => {
+  const folder = dirname(path);
+  const source = join(folder, 'files');
+  mkdirSync(source);
+  for (let count = 0; count < 1000; count += 1) writeFileSync(join(source, `file ${count}`), '');
+  const proxy = new Proxy({ channels: [{ address: `unix-connect:${path}` }], agent: 'a guest that copies' });
+  await proxy.start();
+  const usual = { open: () => proxy.connect('copy'), isResumed: false, hasTotals: true, warn: () => undefined };
+  const run = async (name: number): Promise<void> => {
+    for (let round = 0; ; round += 1) {
+      await copy(source, join(folder, `copy ${name} ${round}`), { ...usual, progress: new CopyProgress() });
+      begun();
+    }
+  };
+  await Promise.all(Array.from({ length: 8 }, (_, name) => run(name)));
+};
+
+const REQUEST = Buffer.from('GET http://denied.example/ HTTP/1.1\r\nHost: denied.example\r\n\r\n');
+const flood = (course: Course) => (path: string) => floodStreams(path, course);
+
+/** By the title of a test. */
+export const SURFACES: Readonly<Record<string, (path: string) => Promise<void>>> = {
+  'asks an egress for what is denied': flood({ service: 'web', piece: REQUEST }),
+  'asks a resolver for what is denied': flood({
+    service: 'dns',
+    piece: frameMessage(bytesOf(query('denied.example'))),
+  }),
+  'sends datagrams of one byte': floodFlow,
+  'asks info for the time': flood({ service: 'info', piece: encodeRecord(INFO_KIND.TIME, '') }),
+  'writes to a command byte by byte': flood({
+    service: 'exec',
+    head: encodeStart({ argv: ['cat'] }),
+    piece: encodeRecord(EXEC_KIND.STDIN, 'x'),
+    maxBytes: STDIN_CREDIT_BYTES,
+  }),
+  'announces ports and withdraws them': changePorts,
+  'fetches a folder of 1,000 files': copyFolders((source, target, options) => fetchFiles([source], target, options)),
+  'puts a folder of 1,000 files': copyFolders((source, target, options) => putFiles([source], target, options)),
+};
+
+let hasBegun = false;
+
+function begun(): void {
+  if (!hasBegun) console.log('begun');
+  hasBegun = true;
+}
 
 /** Serves the targets that its streams lead to: one that reads all it gets, and one that never stops writing. */
 function serveTargets(folder: string): void {
@@ -221,19 +336,13 @@ function serveTargets(folder: string): void {
   listen('deaf', (socket) => socket.pause());
   listen('sink', (socket) => socket.resume().once('end', () => socket.end()));
   const bytes = Buffer.alloc(65_536);
-  listen('source', (socket) => {
-    const write = (): void => {
-      while (!socket.destroyed && socket.write(bytes));
-    };
-    socket.on('drain', write);
-    write();
-  });
+  listen('source', (socket) => void writeForEver(socket, () => bytes).catch(() => undefined));
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const [what = '', folder = ''] = process.argv.slice(2);
   serveTargets(folder);
-  await HOSTILITIES[what]?.(join(folder, 'hostile.sock'));
+  await { ...HOSTILITIES, ...SURFACES }[what]?.(join(folder, 'hostile.sock'));
 }
 
 export const HOSTILE_GUEST = 'dist/spec/helpers/hostile-guest.js';

@@ -13,7 +13,7 @@ import { libvirtKind } from '../../lib/channel/libvirt.js';
 import type { Link } from '../../lib/link/link.js';
 import type { Clock } from '../../lib/util/clock.js';
 import { Turns } from '../../lib/util/concurrency.js';
-import { patiently } from './channel-pair.js';
+import { dialKind, patiently } from './channel-pair.js';
 import { temporaryFolder } from './files.js';
 import { eventually, within } from './time.js';
 
@@ -21,17 +21,10 @@ interface DomainParts {
   readonly name?: string;
   /** Elements of `<devices>`. Default none. */
   readonly devices?: string;
-  /** What it boots. Default: nothing, so that its firmware finds nothing to boot. */
-  readonly boot?: DomainBoot;
+  /** A kernel with its first file system, by their paths. Default: its firmware finds nothing to boot. */
+  readonly boot?: Readonly<Record<'kernel' | 'initrd' | 'commandLine', string>>;
   /** Elements at the end of `<domain>`. Default none. */
   readonly end?: string;
-}
-
-/** A kernel with its first file system, by their paths. */
-interface DomainBoot {
-  readonly kernel: string;
-  readonly initrd: string;
-  readonly commandLine: string;
 }
 
 /** A domain without a disk, fully emulated by QEMU; it runs until it is destroyed. */
@@ -53,23 +46,14 @@ ${end}</domain>
 
 // A virsh of a test's own: a script in a folder, which reports about one domain what the test wants.
 
-export interface FakeVirsh {
-  readonly path: string;
-  /** The environment in which it is the virsh of the path. */
-  readonly env: Readonly<Record<string, string>>;
-  /** The script that it is from now on. */
-  become(script: string): void;
-  /** What it prints from now on. */
-  print(xml: string): void;
-  /** The words of each call so far, one call a line, after its LC_ALL. */
-  calls(): Promise<string[]>;
-}
+export type FakeVirsh = ReturnType<typeof fakeVirsh>;
 
 /** One that fails until it is told what to do. */
-export function fakeVirsh(t: ExecutionContext): FakeVirsh {
+export function fakeVirsh(t: ExecutionContext) {
   const folder = temporaryFolder(t);
   const [path, log, answer] = [join(folder, 'virsh'), join(folder, 'calls'), join(folder, 'answer.xml')];
-  const become = (script: string) => {
+  /** The script that it is from now on. */
+  const become = (script: string): void => {
     // A file that is being run cannot be written to.
     const next = join(folder, 'next');
     writeFileSync(next, `#!/bin/sh\necho "$LC_ALL $*" >> '${log}'\n${script}\n`);
@@ -79,16 +63,16 @@ export function fakeVirsh(t: ExecutionContext): FakeVirsh {
   become('exit 1');
   return {
     path,
+    /** The environment in which it is the virsh of the path. */
     env: { PATH: `${folder}${delimiter}${process.env['PATH'] ?? ''}` },
     become,
-    print(xml) {
+    /** What it prints from now on. */
+    print(xml: string): void {
       writeFileSync(answer, xml);
       become(`cat '${answer}'`);
     },
-    async calls() {
-      const text = await readFile(log, 'utf8').catch(() => '');
-      return text.split('\n').slice(0, -1);
-    },
+    /** The words of each call so far, one call a line, after its LC_ALL. */
+    calls: async () => (await readFile(log, 'utf8').catch(() => '')).split('\n').slice(0, -1),
   };
 }
 
@@ -102,24 +86,16 @@ export function channelXml(type: string, source: string, name = 'org.vproxy.0'):
   return `<channel type='${type}'>${source}<target type='virtio' name='${name}'/></channel>`;
 }
 
-interface DialSetup extends Partial<DialContext> {
-  readonly clock?: Clock;
-}
-
 /** Dials the channel that a text means, with a virsh of the test's own; the link goes with the test. */
-export async function dialWith(
+export function dialWith(
   t: ExecutionContext,
   virsh: FakeVirsh | string,
   text: string,
-  setup: DialSetup = {},
+  { clock, ...context }: Partial<DialContext> & { readonly clock?: Clock } = {},
 ): Promise<Link> {
-  const { clock, ...context } = setup;
-  const program = typeof virsh === 'string' ? virsh : virsh.path;
-  const kind = libvirtKind({ virsh: program, ...(clock && { clock }) });
+  const kind = libvirtKind({ virsh: typeof virsh === 'string' ? virsh : virsh.path, ...(clock && { clock }) });
   const { address } = parseChannel(text);
-  const link = await kind.dial(address as Parameters<typeof kind.dial>[0], { ...patiently(), ...context });
-  t.teardown(() => link.destroy());
-  return link;
+  return dialKind(t, kind, address as Parameters<typeof kind.dial>[0], { ...patiently(), ...context });
 }
 
 // A libvirtd of a test's own, with folders and namespaces of its own: the machine does not see what it does.

@@ -65,12 +65,10 @@ const patterns = new Map<number, Buffer>();
 /** The bytes that a stream has at a position, in one direction; at most a period of them. */
 function patternAt(seed: number, position: number, bytes: number): Buffer {
   const first = (seed * 101) & 0xff;
-  let pattern = patterns.get(first);
-  if (pattern === undefined) {
-    pattern = Buffer.alloc(2 * PERIOD_BYTES);
-    for (let index = 0; index < pattern.length; index += 1) pattern[index] = index * 31 + (index >> 8) * 7 + first;
-    patterns.set(first, pattern);
-  }
+  const pattern =
+    patterns.get(first) ??
+    Buffer.from(Array.from({ length: 2 * PERIOD_BYTES }, (_, index) => index * 31 + (index >> 8) * 7 + first));
+  patterns.set(first, pattern);
   const start = position % PERIOD_BYTES;
   return pattern.subarray(start, start + bytes);
 }
@@ -97,7 +95,7 @@ export class PatternEnd implements LocalEnd {
   releasedBytes = 0;
   /** Buffers that were sent and not given back yet. */
   lentBuffers = 0;
-  /** The number of bytes that this end is to send. */
+  /** How many bytes this end is to send. */
   wantedBytes = 0;
   readonly seed: number;
   #offeredBytes = 0;

@@ -3,12 +3,12 @@
  * guest, a process under another name.
  */
 
-import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
-import type { Readable } from 'node:stream';
+import { text } from 'node:stream/consumers';
 import type { ExecutionContext } from 'ava';
 import { Machine, type MachineOptions } from '../../cli/doctor/machine.js';
 import { Qmp } from '../vm/rig/qmp.js';
@@ -45,7 +45,7 @@ function fakeRoot(
   const at = (path: string): string => join(root, path);
   for (const folder of ['dev', 'sys', 'proc']) mkdirSync(at(folder));
   for (const path of [...Object.keys(files), ...Object.keys(links)]) mkdirSync(dirname(at(path)), { recursive: true });
-  for (const [path, text] of Object.entries(files)) writeFileSync(at(path), text);
+  for (const [path, content] of Object.entries(files)) writeFileSync(at(path), content);
   for (const [path, target] of Object.entries(links)) symlinkSync(target, at(path));
   return { dev: at('dev'), sys: at('sys'), etc: at('etc'), proc: at('proc'), environment: {} };
 }
@@ -57,25 +57,11 @@ export const portFiles = (name: string, device = 'vport0p1'): Record<string, str
 
 // A QEMU without a guest: it takes its arguments, has its chardevs, and its processor never starts.
 
-/** A running QEMU, which ends when the test does. */
-interface BareQemu {
-  readonly pid: number;
-  /**
-   * Its own words for what a chardev is joined to; they begin with `disconnected:` where the other end of a socket is
-   * not connected.
-   */
-  chardev(id: string): Promise<string>;
-  /** The names of its events so far. */
-  readonly events: () => string[];
-  /** What a command of its monitor returns. */
-  execute(command: string, args?: Readonly<Record<string, unknown>>): Promise<unknown>;
-}
-
 /**
- * Starts one with arguments as a user types them to a shell, in which `vproxy` is this project's. Rejects with its message where it
- * does not accept them.
+ * Starts one with arguments as a user types them to a shell, in which `vproxy` is this project's; it ends when the test does. Rejects
+ * with its message where it does not accept them.
  */
-export async function startBareQemu(t: ExecutionContext, shellWords: string): Promise<BareQemu> {
+export async function startBareQemu(t: ExecutionContext, shellWords: string) {
   const path = join(temporaryFolder(t), 'qmp.sock');
   const qmp = await Qmp.listen(path);
   const monitor = `-chardev socket,id=qmp,path=${path} -mon chardev=qmp,mode=control`;
@@ -83,31 +69,28 @@ export async function startBareQemu(t: ExecutionContext, shellWords: string): Pr
   const vproxy = `vproxy() { '${process.execPath}' '${join(PROJECT_ROOT, 'dist/program/vproxy.cjs')}' "$@"; }`;
   const script = `set -e; ${vproxy}; set -- ${shellWords}; exec setpriv --pdeathsig KILL qemu-system-x86_64 ${usual} "$@"`;
   const child = spawn('sh', ['-c', script], { stdio: ['ignore', 'ignore', 'pipe'] });
-  let errors = '';
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    errors += text;
-  });
-  const ended = new Promise<void>((resolve) => child.once('close', () => resolve()));
+  const errors = text(child.stderr);
+  const ended = once(child, 'close');
   t.teardown(async () => {
     qmp.close();
     child.kill('SIGKILL');
     await ended;
   });
-  const died = ended.then(() => {
-    throw new Error(`QEMU ended: ${errors}`);
-  });
-  died.catch(() => undefined);
+  const died = errors.then((said) => Promise.reject(new Error(`QEMU ended: ${said}`)));
   const up = qmp.start();
-  up.catch(() => undefined);
+  for (const promise of [up, died]) promise.catch(() => undefined);
   await Promise.race([up, died]);
   return {
     pid: child.pid ?? 0,
-    chardev: async (id) => {
+    /** Its own words for what a chardev is joined to; `disconnected:` before where the other end of a socket is not connected. */
+    async chardev(id: string): Promise<string> {
       const chardevs = (await qmp.execute('query-chardev')) as { label: string; filename: string }[];
       return chardevs.find(({ label }) => label === id)?.filename ?? '';
     },
+    /** The names of its events so far. */
     events: () => qmp.events.map(({ event }) => event),
-    execute: (command, args) => qmp.execute(command, args),
+    /** What a command of its monitor returns. */
+    execute: (command: string, args?: Readonly<Record<string, unknown>>) => qmp.execute(command, args),
   };
 }
 
@@ -129,16 +112,6 @@ interface Pretence {
   /** Makes a pseudo-terminal whose user's end no process has open. */
   readonly terminal?: boolean;
   readonly words?: readonly string[];
-}
-
-/** The process, once it is ready. */
-interface Pretender {
-  readonly pid: number;
-  /** The port of `listenTcp`. */
-  readonly port: number;
-  /** The path of `terminal`. */
-  readonly terminal: string;
-  kill(signal: NodeJS.Signals): void;
 }
 
 const PROGRAM = `
@@ -181,19 +154,14 @@ print(json.dumps(told), flush=True)
 threading.Event().wait()
 `;
 
-/** Starts one; it is killed when the test ends. */
-export async function pretend(t: ExecutionContext, { words = [], ...wants }: Pretence): Promise<Pretender> {
-  const child: ChildProcessByStdio<null, Readable, null> = spawn(
-    'python3',
-    ['-c', PROGRAM, JSON.stringify(wants), ...words],
-    { stdio: ['ignore', 'pipe', 'inherit'] },
-  );
+/** Starts one, with the port of `listenTcp` and the path of `terminal`; it is killed when the test ends. */
+export async function pretend(t: ExecutionContext, { words = [], ...wants }: Pretence) {
+  const child = spawn('python3', ['-c', PROGRAM, JSON.stringify(wants), ...words], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   t.teardown(() => child.kill('SIGKILL'));
-  const [line] = (await within(
-    20_000,
-    'a process that pretends',
-    once(createInterface({ input: child.stdout }), 'line'),
-  )) as [string];
+  const told = once(createInterface({ input: child.stdout }), 'line');
+  const [line] = (await within(20_000, 'a process that pretends', told)) as [string];
   const { port, terminal } = JSON.parse(line) as { port: number; terminal: string };
-  return { pid: child.pid ?? 0, port, terminal, kill: (signal) => child.kill(signal) };
+  return { pid: child.pid ?? 0, port, terminal, kill: (signal: NodeJS.Signals) => child.kill(signal) };
 }

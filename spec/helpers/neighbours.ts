@@ -5,22 +5,16 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
-import type { MuxStream } from '../../lib/session/mux-stream.js';
-import { PROJECT_ROOT, temporaryFolder } from './files.js';
+import { PROJECT_ROOT, temporaryFolder, writeKeyFile } from './files.js';
 import { HOSTILE_GUEST } from './hostile-guest.js';
 import { processorTime, stopwatch } from './measures.js';
-import { echo, localServer, TestProxy } from './proxies.js';
+import { echo, localServer, startProxy } from './proxies.js';
 import { PROXY_PROGRAM, type ProgramChannel } from './proxy-program.js';
 import { eventually, within } from './time.js';
 import { spawnVproxy, type VproxyProcess } from './vproxy-process.js';
 
 /** A process with a channel for a guest of each kind, and a stream over the good one's. */
-export interface Neighbours {
-  readonly folder: string;
-  readonly vproxy: VproxyProcess;
-  readonly guest: TestProxy;
-  readonly stream: MuxStream;
-}
+export type Neighbours = Awaited<ReturnType<typeof startNeighbours>>;
 
 /** What the hostile guest's channel has beside its usual services. */
 export interface HostileChannel {
@@ -33,10 +27,10 @@ export interface HostileChannel {
   readonly isSteered?: boolean;
 }
 
-export async function startNeighbours(t: ExecutionContext, hostile: HostileChannel = {}): Promise<Neighbours> {
+export async function startNeighbours(t: ExecutionContext, hostile: HostileChannel = {}) {
   const folder = temporaryFolder(t);
   await localServer(t, echo, { path: join(folder, 'echo') });
-  writeFileSync(join(folder, 'key'), `${'5e'.repeat(32)}\n`, { mode: 0o600 });
+  writeKeyFile(folder, 'key', '5e');
   const channelOf = (label: string, { isSecured = false, incoming = [], options = {} }: HostileChannel) => ({
     label,
     channel: `unix-listen:${join(folder, label)}.sock${isSecured ? ',tls=psk' : ''}`,
@@ -47,8 +41,7 @@ export async function startNeighbours(t: ExecutionContext, hostile: HostileChann
   const channels = [channelOf('hostile', hostile), channelOf('good', {})];
   const vproxy = hostile.isSteered === true ? spawnSteered(t, folder, channels) : spawnProgram(t, channels);
   await vproxy.waitForLine(/waiting for the peer on .*good/);
-  const guest = new TestProxy(t, `unix-connect:${join(folder, 'good.sock')}`);
-  await guest.start();
+  const guest = await startProxy(t, `unix-connect:${join(folder, 'good.sock')}`);
   const stream = await guest.proxy.connect('echo');
   t.teardown(() => stream.destroy());
   return { folder, vproxy, guest, stream };
@@ -61,16 +54,16 @@ const spawnProgram = (t: ExecutionContext, channels: readonly Channel[]): Vproxy
 
 function spawnSteered(t: ExecutionContext, folder: string, channels: readonly Channel[]): VproxyProcess {
   const file = join(folder, 'config.json');
-  const table: Record<string, unknown> = {};
+  const tables: Record<string, unknown> = {};
   for (const { label, channel, keyFiles, ...rest } of channels)
-    table[label] = { address: channel, keys: keyFiles, ...rest };
-  writeFileSync(file, JSON.stringify({ channels: table }));
+    tables[label] = { address: channel, keys: keyFiles, ...rest };
+  writeFileSync(file, JSON.stringify({ channels: tables }));
   return spawnVproxy(t, ['--config', file, '--control', join(folder, 'control.sock')]);
 }
 
 /** Starts the hostile guest; it has begun. */
-export async function startHostile(t: ExecutionContext, what: string, folder: string, program = HOSTILE_GUEST) {
-  const child = spawn(process.execPath, [join(PROJECT_ROOT, program), what, folder], {
+export async function startHostile(t: ExecutionContext, what: string, folder: string) {
+  const child = spawn(process.execPath, [join(PROJECT_ROOT, HOSTILE_GUEST), what, folder], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const gone = once(child, 'exit');
@@ -217,23 +210,19 @@ async function measureRound(
 }
 
 /** Until the process sleeps: it has worked off what the guest had sent before it was stopped. */
-const settle = ({ vproxy }: Neighbours): Promise<true> =>
-  eventually(
-    async () => {
-      const { ranMs } = processorTime(vproxy.pid);
-      await delay(SLEEP_MS);
-      return processorTime(vproxy.pid).ranMs - ranMs < SLEEP_MS / 20;
-    },
-    { what: 'the end of what the guest had sent' },
-  );
+function settle({ vproxy }: Neighbours): Promise<true> {
+  const sleeps = async (): Promise<boolean> => {
+    const { ranMs } = processorTime(vproxy.pid);
+    await delay(SLEEP_MS);
+    return processorTime(vproxy.pid).ranMs - ranMs < SLEEP_MS / 20;
+  };
+  return eventually(sleeps, { what: 'the end of what the guest had sent' });
+}
 
-const medians = (rounds: readonly Round[]): Round => ({
-  echoMs: median(rounds.map(({ echoMs }) => echoMs)),
-  ranMs: median(rounds.map(({ ranMs }) => ranMs)),
-  disturbedMs: median(rounds.map(({ disturbedMs }) => disturbedMs)),
-});
-
-const median = (values: readonly number[]): number =>
-  values.toSorted((one, other) => one - other)[values.length >> 1] ?? 0;
+function medians(rounds: readonly Round[]): Round {
+  const of = (name: keyof Round): number =>
+    rounds.map((round) => round[name]).sort((one, other) => one - other)[rounds.length >> 1] ?? 0;
+  return { echoMs: of('echoMs'), ranMs: of('ranMs'), disturbedMs: of('disturbedMs') };
+}
 
 const describeRound = ({ echoMs, ranMs }: Round): string => `${echoMs.toFixed(2)} ms (ran ${ranMs.toFixed(2)})`;

@@ -1,13 +1,12 @@
 /** What every package of vproxy has to do, however it is built: the commands of the README, and all others. */
 import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import type { ExecutionContext } from 'ava';
 import { CONTROL_COMMANDS, LOCAL_COMMANDS } from '../../cli/command/table.js';
 import { PROJECT_ROOT, temporaryFolder } from './files.js';
+import { localServer } from './local-server.js';
 import { eventually } from './time.js';
 import { ESTABLISHED, type RunResult, runProgram, spawnVproxy, TAKING_CONTROL } from './vproxy-process.js';
 
@@ -41,11 +40,7 @@ function readmeCommands(): { guest: string[]; host: string[] } {
 export async function checkEverydayUse(t: ExecutionContext, program: PackagedProgram): Promise<void> {
   const folder = program.folder ?? temporaryFolder(t);
   const at = (name: string): string => join(folder, name);
-  const echo = createServer((socket) => socket.pipe(socket));
-  await once(echo.listen(0, '127.0.0.1'), 'listening');
-  t.teardown(() => echo.close());
-  const { port } = echo.address() as { port: number };
-
+  const { port } = await localServer(t, (socket) => socket.pipe(socket));
   const options = { program: [...(program.launcher ?? []), ...program.vproxy], env: program.env };
   const commands = readmeCommands();
   const guestWords = commands.guest.map((word) =>
@@ -56,36 +51,35 @@ export async function checkEverydayUse(t: ExecutionContext, program: PackagedPro
   );
   const controls = { host: at('host.sock'), guest: at('guest.sock') };
   // A channel that is not a device does not imply that it leads to a host.
-  const guest = spawnVproxy(
-    t,
-    [...guestWords, '--storage-socket', at('storage.sock'), '--control', controls.guest, `--allow-copy=${folder}`],
-    options,
-  );
+  const allowed = ['--storage-socket', at('storage.sock'), `--allow-copy=${folder}`];
+  const guest = spawnVproxy(t, [...guestWords, '--control', controls.guest, ...allowed], options);
   const host = spawnVproxy(t, [...hostWords, '--control', controls.host, '--metrics', '127.0.0.1:0'], options);
   await Promise.all([guest, host].flatMap((side) => [side.waitForLine(ESTABLISHED), side.waitForLine(TAKING_CONTROL)]));
 
   await checkConnect(t, program, controls.host);
-  const status = JSON.parse((await run(program, ['status', '--json', '--socket', controls.guest])).stdout) as {
-    channels: unknown[];
+  /** Runs a command for a running process, which has to succeed; what it prints. */
+  const steer = async (socket: string, ...words: readonly string[]): Promise<string> => {
+    const { code, stdout, stderr } = await run(program, [...words.slice(0, 1), '--socket', socket, ...words.slice(1)]);
+    t.is(code, 0, stderr);
+    return stdout;
   };
-  t.is(status.channels.length, 1);
-  const added = await run(program, ['forward', 'add', '-o', 'ssh:127.0.0.1:0', '--socket', controls.host]);
-  t.is(added.code, 0, added.stderr);
+  t.like(JSON.parse(await steer(controls.guest, 'status', '--json')), { channels: { length: 1 } });
+  t.is((await run(program, ['forward', 'add', '-o', 'ssh:127.0.0.1:0', '--socket', controls.host])).code, 0);
   const [, url = ''] = await host.waitForLine(/serving metrics at (\S+)/);
-  const metrics = await fetch(url);
-  t.regex(await metrics.text(), /^vproxy_channel_forwards/m);
+  t.regex(await (await fetch(url)).text(), /^vproxy_channel_forwards/m);
 
   const storagePort = await host.listeningPort('storage');
   writeFileSync(at('replies.json'), readFileSync(REPLIES));
-  const words = ['storage-emulator', '--replies', at('replies.json'), '--dial', `127.0.0.1:${storagePort}`];
-  const emulator = spawnVproxy(t, words, options);
+  const dialling = ['storage-emulator', '--replies', at('replies.json'), '--dial', `127.0.0.1:${storagePort}`];
+  const emulator = spawnVproxy(t, dialling, options);
   await emulator.waitForLine(/connected/);
   const link = at('storcli64');
   symlinkSync(program.wrapper, link);
   const environment = { ...program.env, VPROXY_STORAGE_SOCKET: at('storage.sock') };
   // Until the emulator is attached, nothing answers the call.
   const answer = await eventually(async () => {
-    const { code, stdout } = await runFile(program, [link], ['/c0', 'show'], environment);
+    const words = [...(program.launcher ?? []), link, '/c0', 'show'];
+    const { code, stdout } = await runProgram(words, { env: environment });
     return code === 125 ? null : { code, stdout };
   });
   t.is(answer.code, 0);
@@ -93,21 +87,11 @@ export async function checkEverydayUse(t: ExecutionContext, program: PackagedPro
   await emulator.waitForLine(new RegExp(`storage call: ${link} /c0 show`));
 
   // The program itself may be the only one that is installed.
-  const ran = await run(program, ['exec', '--socket', controls.host, '--', ...program.vproxy, '--version']);
-  t.regex(ran.stdout, /^vproxy \d/, ran.stderr);
-  t.is(ran.code, 0);
-  const copied = await run(program, [
-    'copy',
-    '--socket',
-    controls.host,
-    at('replies.json'),
-    `default:${at('copied.json')}`,
-  ]);
-  t.is(copied.code, 0, copied.stderr);
+  t.regex(await steer(controls.host, 'exec', '--', ...program.vproxy, '--version'), /^vproxy \d/);
+  await steer(controls.host, 'copy', at('replies.json'), `default:${at('copied.json')}`);
   t.is(readFileSync(at('copied.json'), 'utf8'), readFileSync(REPLIES, 'utf8'));
 
-  const stopped = await run(program, ['stop', '--socket', controls.guest]);
-  t.is(stopped.code, 0, stopped.stderr);
+  await steer(controls.guest, 'stop');
   t.deepEqual(await guest.exited, { code: 0, signal: null });
   t.deepEqual(await host.stop(), { code: 0, signal: null });
 }
@@ -128,18 +112,10 @@ export async function checkCommands(t: ExecutionContext, program: PackagedProgra
   const folder = program.folder ?? temporaryFolder(t);
   const file = join(folder, 'one-vm.toml');
   writeFileSync(file, readFileSync(join(PROJECT_ROOT, 'docs/examples/one-vm.toml')));
-  const built = {
-    vproxy: [process.execPath, join(PROJECT_ROOT, 'dist/cli/vproxy.js')],
-    wrapper: '',
-    env: program.env,
-  } as const;
-  for (const words of [
-    ['--help'],
-    ['--no-such-option'],
-    ['--config', file, '--print-config'],
-    ['check', file],
-    ['completion', 'zsh'],
-  ]) {
+  const { env } = program;
+  const built = { vproxy: [process.execPath, join(PROJECT_ROOT, 'dist/cli/vproxy.js')], wrapper: '', env } as const;
+  const same = ['--help', '--no-such-option', `--config ${file} --print-config`, `check ${file}`, 'completion zsh'];
+  for (const words of same.map((line) => line.split(' '))) {
     const [said, expected] = await Promise.all([program, built].map((one) => run(one, words)));
     t.deepEqual(withoutFolders(said), withoutFolders(expected), words.join(' '));
   }
@@ -149,13 +125,9 @@ export async function checkCommands(t: ExecutionContext, program: PackagedProgra
     t.true(stdout.includes(`vproxy ${name}`), stdout);
   }
   const [key, pipe] = [join(folder, 'a.key'), join(folder, 'pipe')];
-  for (const words of [
-    ['genkey', key],
-    ['pipe-create', pipe],
-    ['storage-emulator', '--help'],
-  ]) {
-    const { code, stderr } = await run(program, words);
-    t.is(code, 0, `${words.join(' ')}: ${stderr}`);
+  for (const line of [`genkey ${key}`, `pipe-create ${pipe}`, 'storage-emulator --help']) {
+    const { code, stderr } = await run(program, line.split(' '));
+    t.is(code, 0, `${line}: ${stderr}`);
   }
   t.regex(readFileSync(key, 'utf8'), /^[0-9a-f]{64}\n$/);
   const { version } = JSON.parse(readFileSync(join(PROJECT_ROOT, 'package.json'), 'utf8')) as { version: string };
@@ -168,15 +140,5 @@ const withoutFolders = (result: RunResult | undefined): object => ({
   stdout: result?.stdout.replace(/; documents: \S+\.$/m, '.'),
 });
 
-function run(program: PackagedProgram, words: readonly string[]): Promise<RunResult> {
-  return runFile(program, program.vproxy, words, program.env);
-}
-
-function runFile(
-  { launcher = [] }: PackagedProgram,
-  command: readonly string[],
-  words: readonly string[],
-  env: Readonly<Record<string, string>>,
-): Promise<RunResult> {
-  return runProgram([...launcher, ...command, ...words], { env });
-}
+const run = ({ launcher = [], vproxy, env }: PackagedProgram, words: readonly string[]): Promise<RunResult> =>
+  runProgram([...launcher, ...vproxy, ...words], { env });

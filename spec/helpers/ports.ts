@@ -3,12 +3,12 @@
 import { spawn } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import net, { createServer } from 'node:net';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { temporaryFolder } from './files.js';
-import { openPty, type Pty } from './terminals.js';
+import { openPty } from './terminals.js';
 import { eventually } from './time.js';
 
 /** From here on to the ports that the system gives out by itself, there are thousands that have no use by name. */
@@ -38,13 +38,6 @@ export async function freePort(host = '127.0.0.1'): Promise<number> {
 // A virtio-serial port that one process can have open, without a VM: a pseudo-terminal, and in the process the error of
 // the kernel for a second open (EBUSY). Only a real port gives that error by itself; spec/vm has one.
 
-/** The port, and the environment in which a process finds it taken. */
-interface ExclusivePort extends Pty {
-  readonly env: Readonly<Record<string, string>>;
-  /** The number of times that it was found taken. */
-  refusedCount(): number;
-}
-
 /** A file names the process that has the port: like the kernel's, a lock ends with its process. */
 const PRELOAD = `
   import fs from 'node:fs';
@@ -71,14 +64,15 @@ const PRELOAD = `
   syncBuiltinESMExports();
 `;
 
-/** Opens one; it is removed when the test ends. */
-export async function exclusivePort(t: ExecutionContext): Promise<ExclusivePort> {
+/** Opens one, which is removed when the test ends, with the environment in which a process finds it taken. */
+export async function exclusivePort(t: ExecutionContext) {
   const pty = await openPty(t);
   const folder = temporaryFolder(t);
   const refused = join(folder, 'refused');
   return {
     ...pty,
-    refusedCount: () => (existsSync(refused) ? statSync(refused).size : 0),
+    /** The number of times that it was found taken. */
+    refusedCount: () => statSync(refused, { throwIfNoEntry: false })?.size ?? 0,
     env: {
       NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(PRELOAD)}`,
       EXCLUSIVE_PORT: pty.path,
@@ -104,9 +98,7 @@ export async function hangingPort(t: ExecutionContext): Promise<number> {
   child.kill('SIGSTOP');
   // Connections fill the queue until one is not answered any more.
   const sockets: net.Socket[] = [];
-  t.teardown(() => {
-    for (const socket of sockets) socket.destroy();
-  });
+  t.teardown(() => sockets.forEach((socket) => socket.destroy()));
   // Two looks in a row: on a busy machine the first may come before what the system has answered already is seen.
   let unansweredLooks = 0;
   await eventually(

@@ -73,39 +73,26 @@ export async function processPair(t: ExecutionContext, setup: PairSetup): Promis
 
 // Two command lines with a session, one of which lets the other run commands, and `vproxy exec` through them.
 
-export interface ExecPair {
-  /** The guest lets commands be run, the host has the control socket. */
-  readonly pair: ProcessPair;
-  /** For commands: the control socket; `VPROXY`, the command line for a shell; `WORK`, an empty folder. */
-  readonly env: Readonly<Record<string, string>>;
-  readonly folder: string;
-  /** Starts `vproxy exec` with these words, and pipes that the test holds. */
-  readonly start: (...words: readonly string[]) => PipedCommand;
-  /** Runs it to its end, with these bytes as standard input. */
-  readonly exec: (words: readonly string[], input?: string | Buffer) => Promise<RunResult>;
-  /** Runs a script of bash, in which `$VPROXY exec …` works. */
-  readonly script: (text: string) => Promise<RunResult>;
-}
+export type ExecPair = Awaited<ReturnType<typeof execPair>>;
 
-/** A pair with a session, whose guest has `args`. */
-export async function execPair(t: ExecutionContext, args: readonly string[] = ['--allow-exec']): Promise<ExecPair> {
+/** A pair with a session, whose guest has `args`: it lets commands be run, and the host has the control socket. */
+export async function execPair(t: ExecutionContext, args: readonly string[] = ['--allow-exec']) {
   const folder = temporaryFolder(t);
   const socket = join(folder, 'control.sock');
   const pair = await processPair(t, { host: ['--control', socket], guest: args });
   await pair.host.waitForLine(TAKING_CONTROL);
-  const env = { VPROXY_SOCKET: socket, VPROXY, WORK: folder };
+  /** For commands: the control socket; `VPROXY`, the command line for a shell; `WORK`, an empty folder. */
+  const env: Readonly<Record<string, string>> = { VPROXY_SOCKET: socket, VPROXY, WORK: folder };
+  /** Starts `vproxy exec` with these words, and pipes that the test holds. */
   const start = (...words: readonly string[]): PipedCommand => runPiped(t, ['exec', ...words], env);
-  return {
-    pair,
-    env,
-    folder,
-    start,
-    exec: async (words, input = '') => {
-      const { child, output, ended } = start(...words);
-      child.stdin.end(input);
-      const [stdout, { code, stderr }] = await Promise.all([output, ended]);
-      return { code, stdout: stdout.toString(), stderr };
-    },
-    script: (text) => runProgram(['bash', '-c', text], { env: { ...process.env, ...env } }),
+  /** Runs it to its end, with these bytes as standard input. */
+  const exec = async (words: readonly string[], input: string | Buffer = ''): Promise<RunResult> => {
+    const { child, output, ended } = start(...words);
+    child.stdin.end(input);
+    const [stdout, { code, stderr }] = await Promise.all([output, ended]);
+    return { code, stdout: stdout.toString(), stderr };
   };
+  /** Runs a script of bash, in which `$VPROXY exec …` works. */
+  const script = (text: string) => runProgram(['bash', '-c', text], { env: { ...process.env, ...env } });
+  return { pair, env, folder, start, exec, script };
 }

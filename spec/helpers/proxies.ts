@@ -65,18 +65,15 @@ export class TestProxy {
   async event(name: string, since = 0, timeoutMs = 30_000): Promise<LogEvent> {
     const logged = this.events.slice(since).find(({ event }) => event === name);
     if (logged !== undefined) return logged;
-    return within(
-      timeoutMs,
-      `the event ${name}`,
-      new Promise((resolve) => {
-        const listener = (event: LogEvent): void => {
-          if (event.event !== name) return;
-          this.proxy.off('log', listener);
-          resolve(event);
-        };
-        this.proxy.on('log', listener);
-      }),
-    );
+    const next = new Promise<LogEvent>((resolve) => {
+      const listener = (event: LogEvent): void => {
+        if (event.event !== name) return;
+        this.proxy.off('log', listener);
+        resolve(event);
+      };
+      this.proxy.on('log', listener);
+    });
+    return within(timeoutMs, `the event ${name}`, next);
   }
 }
 
@@ -149,30 +146,24 @@ export const refusal = async (t: ExecutionContext, place: Place): Promise<string
 
 /** All bytes up to the end, without ending the other direction; rejects with the socket's error. */
 export function readToEnd(socket: Duplex): Promise<Buffer> {
-  return within(
-    30_000,
-    'the end of a stream',
-    new Promise((resolve, reject) => {
-      const chunks: Buffer[] = [];
-      socket.on('data', (chunk: Buffer) => chunks.push(chunk));
-      socket.once('end', () => resolve(Buffer.concat(chunks)));
-      socket.once('error', reject);
-      socket.once('close', () => reject(new Error('closed without an end')));
-    }),
-  );
+  const all = new Promise<Buffer>((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    socket.on('data', (chunk: Buffer) => chunks.push(chunk));
+    socket.once('end', () => resolve(Buffer.concat(chunks)));
+    socket.once('error', reject);
+    socket.once('close', () => reject(new Error('closed without an end')));
+  });
+  return within(30_000, 'the end of a stream', all);
 }
 
 /** The error with which a socket fails; rejects when it ends in order. */
 export function failureOf(socket: net.Socket): Promise<NodeJS.ErrnoException> {
-  return within(
-    30_000,
-    'the failure of a socket',
-    new Promise((resolve, reject) => {
-      socket.once('error', resolve);
-      socket.once('end', () => reject(new Error('ended in order')));
-      socket.resume();
-    }),
-  );
+  const failure = new Promise<NodeJS.ErrnoException>((resolve, reject) => {
+    socket.once('error', resolve);
+    socket.once('end', () => reject(new Error('ended in order')));
+    socket.resume();
+  });
+  return within(30_000, 'the failure of a socket', failure);
 }
 
 /** Sends back what it gets, and ends when its peer does. */

@@ -1,5 +1,5 @@
 /** A relay between two unix sockets that can be cut after a given number of bytes, wherever in a frame that is. */
-import net, { connect, type Socket } from 'node:net';
+import net, { type Socket } from 'node:net';
 import type { ExecutionContext } from 'ava';
 import { bothWays } from './channel-pair.js';
 import { localServer } from './proxies.js';
@@ -10,15 +10,13 @@ export class CuttingRelay {
   /** Called after each cut at that number. */
   onCut: () => void = () => undefined;
   /** Whether connections that are there carry nothing more, and stay open. */
-  #stalled = new WeakSet<net.Socket>();
-  readonly #sockets = new Set<net.Socket>();
+  #stalled = new WeakSet<Socket>();
+  readonly #sockets = new Set<Socket>();
 
   /** Listens at `nearPath`, and connects to `farPath` for each connection. */
   async start(t: ExecutionContext, nearPath: string, farPath: string): Promise<void> {
-    t.teardown(() => {
-      for (const socket of this.#sockets) socket.destroy();
-    });
-    const join = (near: net.Socket): void => this.#join(near, net.connect({ path: farPath, allowHalfOpen: true }));
+    t.teardown(() => this.#sockets.forEach((socket) => socket.destroy()));
+    const join = (near: Socket): void => this.#join(near, net.connect({ path: farPath, allowHalfOpen: true }));
     await localServer(t, join, { path: nearPath });
   }
 
@@ -31,7 +29,7 @@ export class CuttingRelay {
     for (const socket of this.#sockets) this.#stalled.add(socket.pause());
   }
 
-  #join(near: net.Socket, far: net.Socket): void {
+  #join(near: Socket, far: Socket): void {
     for (const [from, to] of bothWays(near, far)) {
       this.#sockets.add(from);
       from.on('error', () => undefined);
@@ -99,8 +97,7 @@ function carry(from: Socket, to: Socket): (budget: number) => void {
 }
 
 function open(t: Pick<ExecutionContext, 'teardown'>, path: string): Socket {
-  const socket = connect(path);
-  socket.on('error', () => undefined);
+  const socket = net.connect(path).on('error', () => undefined);
   t.teardown(() => socket.destroy());
   return socket;
 }
@@ -111,10 +108,7 @@ function open(t: Pick<ExecutionContext, 'teardown'>, path: string): Socket {
 export const TCP_FAULTS = ['fin', 'rst', 'stall', 'stall-forth', 'stall-back'] as const;
 export type TcpFault = (typeof TCP_FAULTS)[number];
 
-interface Joined {
-  readonly near: net.Socket;
-  readonly far: net.Socket;
-}
+type Joined = Readonly<Record<'near' | 'far', Socket>>;
 
 /** Carries TCP connections to a port of 127.0.0.1, until a fault is put in. */
 export class TcpRelay {
@@ -130,28 +124,22 @@ export class TcpRelay {
   }
 
   async start(t: ExecutionContext, farPort: number): Promise<number> {
-    t.teardown(() => {
-      for (const { far } of this.#joined) far.destroy();
-    });
-    const server = await localServer(
-      t,
-      (near) => {
-        const far = net.connect({ host: '127.0.0.1', port: farPort, allowHalfOpen: true });
-        const joined = { near, far };
-        this.#joined.add(joined);
-        for (const [from, to] of bothWays(near, far)) {
-          from.on('error', () => undefined);
-          if (!this.isHolding) from.pipe(to);
-          from.once('close', () => {
-            this.#joined.delete(joined);
-            // What came before the end is carried.
-            to.destroySoon();
-          });
-        }
-      },
-      { host: '127.0.0.1', port: 0 },
-    );
-    return server.port;
+    t.teardown(() => this.#joined.forEach(({ far }) => far.destroy()));
+    const join = (near: Socket): void => {
+      const far = net.connect({ host: '127.0.0.1', port: farPort, allowHalfOpen: true });
+      const joined = { near, far };
+      this.#joined.add(joined);
+      for (const [from, to] of bothWays(near, far)) {
+        from.on('error', () => undefined);
+        if (!this.isHolding) from.pipe(to);
+        from.once('close', () => {
+          this.#joined.delete(joined);
+          // What came before the end is carried.
+          to.destroySoon();
+        });
+      }
+    };
+    return (await localServer(t, join)).port;
   }
 
   /** Puts a fault into every connection that there is; new ones are carried. */
@@ -159,13 +147,9 @@ export class TcpRelay {
     for (const joined of this.#joined) {
       const { near, far } = joined;
       if (fault === 'rst') {
-        near.resetAndDestroy();
-        far.resetAndDestroy();
+        for (const end of [near, far]) end.resetAndDestroy();
       } else if (fault === 'fin') {
-        near.unpipe(far);
-        far.unpipe(near);
-        near.destroySoon();
-        far.destroySoon();
+        for (const [end, other] of bothWays(near, far)) end.unpipe(other).destroySoon();
       } else {
         this.#standing.add(joined);
         if (fault !== 'stall-back') near.unpipe(far).pause();
@@ -177,17 +161,9 @@ export class TcpRelay {
   /** Has the connections that stand still go on. */
   goOn(): void {
     this.isHolding = false;
-    for (const { near, far } of this.#standing) {
-      for (const socket of [near, far]) {
-        socket.on('data', (chunk: Buffer) => {
-          this.lateBytes += chunk.length;
-        });
-      }
-    }
+    for (const { near, far } of this.#standing)
+      for (const socket of [near, far]) socket.on('data', (chunk: Buffer) => void (this.lateBytes += chunk.length));
     this.#standing.clear();
-    for (const { near, far } of this.#joined) {
-      near.unpipe(far).pipe(far);
-      far.unpipe(near).pipe(near);
-    }
+    for (const { near, far } of this.#joined) for (const [from, to] of bothWays(near, far)) from.unpipe(to).pipe(to);
   }
 }

@@ -13,11 +13,7 @@ import { ManualClock } from './time.js';
 /** HMAC-SHA256 over byte strings, each preceded by its length. */
 export function hmacOf(key: Buffer, parts: readonly Buffer[]): Buffer {
   const hmac = createHmac('sha256', key);
-  for (const part of parts) {
-    const length = Buffer.alloc(4);
-    length.writeUInt32BE(part.length);
-    hmac.update(length).update(part);
-  }
+  for (const part of parts) hmac.update(Buffer.from(part.length.toString(16).padStart(8, '0'), 'hex')).update(part);
   return hmac.digest();
 }
 
@@ -79,11 +75,7 @@ export class ResumingPeer {
     this.kept = new KeptSessions(this.clock, resumeMs);
     this.kept.onEnded = (session, reason) => this.#noteEnd(session, reason);
     const resume = { kept: this.kept, memoryBytes, ...(budget && { budget }) };
-    this.#options = {
-      ...others,
-      clock: this.clock,
-      settings: { ...seededIdentity('side'), resume, ...settings },
-    };
+    this.#options = { ...others, clock: this.clock, settings: { ...seededIdentity('side'), resume, ...settings } };
     this.channel = this.connect({ fields });
   }
 

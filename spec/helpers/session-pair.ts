@@ -29,7 +29,6 @@ interface Piece {
 
 /** One direction of a link: keeps what does not fit into its buffer with the writer, as a socket does. */
 export class MemoryPipe implements ByteSink {
-  /** While true nothing is delivered. */
   isStalled = false;
   /** How far into all that was written the bytes reach that were taken. */
   takenTo = 0;
@@ -74,9 +73,7 @@ export class MemoryPipe implements ByteSink {
   }
 
   writeParts(parts: readonly Buffer[]): boolean {
-    let isFree = true;
-    for (const part of parts) isFree = this.write(part) && isFree;
-    return isFree;
+    return parts.map((part) => this.write(part)).every(Boolean);
   }
 
   /** Takes up to `maxBytes` that have arrived. `drained` tells that the writer has nothing left waiting. */
@@ -88,8 +85,7 @@ export class MemoryPipe implements ByteSink {
       if (piece.readyAtMs > this.#nowMs()) break;
       const part = piece.bytes.subarray(0, maxBytes - size);
       const left = piece.bytes.length - part.length;
-      if (left === 0) this.#way.shift();
-      else this.#way[0] = { ...piece, bytes: piece.bytes.subarray(part.length) };
+      this.#way.splice(0, 1, ...(left === 0 ? [] : [{ ...piece, bytes: piece.bytes.subarray(part.length) }]));
       parts.push(part);
       size += part.length;
       // A piece that comes twice begins again before its end.
@@ -131,7 +127,11 @@ export class MemoryPipe implements ByteSink {
   /** Throws where a buffer was changed while it waited: its owner had it back too early. */
   #refill(): boolean {
     if (this.#waitingBytes === 0) return false;
-    for (let first = this.#waiting[0]; first !== undefined && this.#wayBytes < this.#capacityBytes; ) {
+    for (
+      let [first] = this.#waiting;
+      first !== undefined && this.#wayBytes < this.#capacityBytes;
+      [first] = this.#waiting
+    ) {
       const { bytes, written } = first;
       const size = Math.min(bytes.length, this.#capacityBytes - this.#wayBytes);
       if (bytes.compare(written, 0, size, 0, size) !== 0) throw new Error('a buffer was changed before it was written');
@@ -139,7 +139,6 @@ export class MemoryPipe implements ByteSink {
       this.#waitingBytes -= size;
       if (size === bytes.length) this.#waiting.shift();
       else this.#waiting[0] = { bytes: bytes.subarray(size), written: written.subarray(size) };
-      first = this.#waiting[0];
     }
     return this.#waitingBytes === 0;
   }
@@ -178,9 +177,7 @@ class ProcessSink implements ByteSink {
 
   writeParts(parts: readonly Buffer[]): boolean {
     if (this.#leftBytes !== null) return true;
-    const [first] = parts;
-    if (first !== undefined)
-      this.#watch?.(parts.length === 1 ? first : Buffer.concat(parts), this.#pipe.unwrittenBytes);
+    if (parts.length > 0) this.#watch?.(Buffer.concat(parts), this.#pipe.unwrittenBytes);
     return this.#pipe.writeParts(parts);
   }
 
@@ -224,7 +221,6 @@ export class Side {
   tap: (bytes: Buffer) => void = () => undefined;
   settings: SessionSettings;
   kept: KeptSessions;
-  /** The clock as the process has it that lives now. */
   processClock: ProcessClock;
   outbound: MemoryPipe;
   loop: SessionLoop;
@@ -319,10 +315,7 @@ export class Side {
     const { state } = session;
     const streams = session.streams.listAll();
     const endAtMs = this.kept.endAtMs(session);
-    const [capture, before] = [0, 1].map(() => deserialize(serialize(state)) as SessionState) as [
-      SessionState,
-      SessionState,
-    ];
+    const [capture, before] = [copyOf(state), copyOf(state)];
     const { usedBytes } = this.settings.receiveBudget;
     const seen = visible(session);
     this.#sink.die();
@@ -378,9 +371,7 @@ export class Side {
       if (this.#stale.includes(loop)) this.#stale.splice(this.#stale.indexOf(loop), 1);
       if (this.settings.resume !== null) loop.handleClosed(reason);
     });
-    loop.on('resumed', () => {
-      this.resumed += 1;
-    });
+    loop.on('resumed', () => void (this.resumed += 1));
     return loop;
   }
 
@@ -392,43 +383,37 @@ export class Side {
 
 // What of a session must be the same in the process that takes it over.
 
+const copyOf = (state: SessionState): SessionState => deserialize(serialize(state)) as SessionState;
+
 /** A capture without what may differ: how kept bytes are divided, and turns of streams that are over. */
 function comparable(capture: SessionState): unknown {
   const { continuity, scheduler, streams } = capture;
   const ids = new Set(streams.map(({ id }) => id));
   const alive = (row: readonly number[]): number[] => row.filter((id) => ids.has(id));
   const { ready } = scheduler;
-  return deserialize(
-    serialize({
-      ...capture,
-      continuity: continuity && {
-        ...continuity,
-        backlog: { ...continuity.backlog, pieces: Buffer.concat(continuity.backlog.pieces) },
-      },
-      scheduler: { ...scheduler, ready: { ...ready, small: alive(ready.small), others: alive(ready.others) } },
-    }),
-  );
+  const backlog = continuity && { ...continuity.backlog, pieces: Buffer.concat(continuity.backlog.pieces) };
+  const turns = { ...scheduler, ready: { ...ready, small: alive(ready.small), others: alive(ready.others) } };
+  return deserialize(serialize({ ...capture, continuity: continuity && { ...continuity, backlog }, scheduler: turns }));
 }
+
+const VISIBLE = [
+  ...(['id', 'service', 'from', 'isIncoming', 'openedAtMs', 'owner', 'isAnswered', 'isOver', 'isDraining'] as const),
+  ...(['sentBytes', 'grantedBytes', 'heldBytes', 'frameBytes', 'isWaiting', 'smallFrames'] as const),
+  ...(['receivedBytes', 'sendCreditBytes'] as const),
+];
 
 /** What a session says of itself and its streams. */
 function visible(session: Session): unknown {
   const { counters, ageMs, roundTripMs, peerServices, isReady, isDraining, isSuspended, keyId } = session;
-  const { unwrittenBytes, sendCreditBytes, receivedBytes, hasInteractive, agreement, secret } = session;
+  const { unwrittenBytes, sendCreditBytes, receivedBytes, hasInteractive, agreement, secret, streams } = session;
   return {
     ...{ counters, ageMs, roundTripMs, peerServices, isReady, isDraining, isSuspended, keyId },
     ...{ unwrittenBytes, sendCreditBytes, receivedBytes, hasInteractive, agreement, secretId: secret?.id },
-    streamCount: session.streams.size,
-    streams: session.streams.list().map((stream) => {
-      const { id, service, from, isIncoming, openedAtMs, owner, isAnswered, isOver, isDraining: isLeft } = stream;
-      const { sentBytes, grantedBytes, heldBytes, frameBytes, isWaiting, smallFrames } = stream;
-      return {
-        ...{ id, service, from, isIncoming, openedAtMs, owner, isAnswered, isOver, isLeft },
-        ...{ sentBytes, grantedBytes, heldBytes, frameBytes, isWaiting, smallFrames },
-        receivedBytes: stream.receivedBytes,
-        sendCreditBytes: stream.sendCreditBytes,
-        waitsFor: stream.waitsFor(sendCreditBytes),
-      };
-    }),
+    streamCount: streams.size,
+    streams: streams.list().map((stream) => ({
+      ...Object.fromEntries(VISIBLE.map((name) => [name, stream[name]])),
+      waitsFor: stream.waitsFor(sendCreditBytes),
+    })),
   };
 }
 
@@ -439,22 +424,16 @@ let identities = 0;
  * the same ones; without it, each call gives others.
  */
 export function seededIdentity(name: string, number?: number): Pick<SessionSettings, 'instance' | 'randomBytes'> {
-  if (number === undefined) identities += 1;
-  const identity = number ?? identities;
+  const identity = number ?? (identities += 1);
   let state = (identity * 2_654_435_761) >>> 0;
-  const randomBytes = (size: number): Buffer => {
-    const bytes = Buffer.alloc(size);
-    for (let index = 0; index < size; index += 1) {
-      state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-      bytes[index] = state >>> 24;
-    }
-    return bytes;
+  const next = (): number => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return state >>> 24;
   };
+  const instance = Buffer.from(name.padEnd(12, '.') + identity.toString().padStart(4, '0'));
   return {
-    instance: Buffer.from(name.padEnd(12, '.') + identity.toString().padStart(4, '0'))
-      .toString('hex')
-      .slice(0, 32),
-    randomBytes,
+    instance: instance.toString('hex', 0, 16),
+    randomBytes: (size) => Buffer.from(Array.from({ length: size }, next)),
   };
 }
 
@@ -482,13 +461,11 @@ export class SessionPair {
     const { identity } = options;
     let next = identity ?? 0;
     const common = { integrity, limits: { ...DEFAULT_LIMITS, ...limits }, ...settings };
-    const newSide = (name: string, given: Partial<SessionSettings>): Side =>
-      new Side(name, this.clock, {
-        settings: () => given,
-        outbound: new MemoryPipe(capacityBytes),
-        memoryBytes,
-        nextIdentity: identity === undefined ? undefined : () => next++,
-      });
+    const nextIdentity = identity === undefined ? undefined : () => next++;
+    const newSide = (name: string, given: Partial<SessionSettings>): Side => {
+      const outbound = new MemoryPipe(capacityBytes);
+      return new Side(name, this.clock, { settings: () => given, outbound, memoryBytes, nextIdentity });
+    };
     this.a = newSide('a', common);
     this.b = newSide('b', { ...common, ...settingsOfB });
   }
@@ -570,13 +547,8 @@ export async function carryOn(pair: SessionPair, pieceBytes = 65_536): Promise<v
 export async function carryUntil<T>(pair: SessionPair, awaited: Promise<T>, pieceBytes = 65_536): Promise<T> {
   const promise = within(60_000, 'what the two are carried on for', awaited);
   const state = { isSettled: false };
-  const settle = (): void => {
-    state.isSettled = true;
-  };
+  const settle = (): void => void (state.isSettled = true);
   promise.then(settle, settle);
-  while (!state.isSettled) {
-    pair.step(pieceBytes);
-    await setImmediate();
-  }
+  for (; !state.isSettled; await setImmediate()) pair.step(pieceBytes);
   return promise;
 }

@@ -1,41 +1,28 @@
 /** The site, built for a test as `npm run site` builds it, and a browser to look at it. */
-import { accessSync, constants, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
-import { delimiter, extname, join, normalize, relative } from 'node:path';
+import { extname, join, normalize } from 'node:path';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { PROJECT_ROOT } from './files.js';
 import { runProgram } from './vproxy-process.js';
 
 /** A site in a folder of its own. */
-export interface BuiltSite {
-  folder: string;
-  /** The exit status of the build, and what it printed. */
-  status: number | null;
-  output: string;
-  /** Paths of the pages in `folder`, sorted. */
-  pages: string[];
-  remove: () => void;
-}
+export type BuiltSite = Awaited<ReturnType<typeof buildSite>>;
 
 /** Builds the site. What it is built from is what the repository has now. */
-export async function buildSite(): Promise<BuiltSite> {
+export async function buildSite() {
   const folder = mkdtempSync(join(tmpdir(), 'vproxy-'));
   const command = [process.execPath, join(PROJECT_ROOT, 'dist/site/build.js'), folder];
-  const { code, stdout, stderr } = await runProgram(command, { timeoutMs: 600_000 });
-  const pages = readdirSync(folder, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.name.endsWith('.html'))
-    .map((entry) => relative(folder, join(entry.parentPath, entry.name)))
-    .sort();
-  return {
-    folder,
-    status: code,
-    output: stdout + stderr,
-    pages,
-    remove: () => rmSync(folder, { recursive: true, force: true }),
-  };
+  const { code: status, stdout, stderr } = await runProgram(command, { timeoutMs: 600_000 });
+  const files = readdirSync(folder, { recursive: true, encoding: 'utf8' });
+  const pages = files.filter((name) => name.endsWith('.html')).sort();
+  const remove = (): void => rmSync(folder, { recursive: true, force: true });
+  return { folder, status, output: stdout + stderr, pages, remove };
 }
 
 // A headless Chromium, which is installed on the machine: nothing is downloaded.
@@ -43,20 +30,8 @@ export async function buildSite(): Promise<BuiltSite> {
 /** Starts the `chromium` of the PATH. The caller that starts it closes it. */
 export async function startChromium(): Promise<Browser> {
   const isRoot = process.geteuid?.() === 0;
-  return await chromium.launch({ executablePath: findChromium(), args: isRoot ? ['--no-sandbox'] : [] });
-}
-
-function findChromium(): string {
-  for (const folder of (process.env['PATH'] ?? '').split(delimiter)) {
-    const path = join(folder, 'chromium');
-    try {
-      accessSync(path, constants.X_OK);
-      return path;
-    } catch {
-      // Not in this folder.
-    }
-  }
-  throw new Error('there is no chromium on the PATH: apt-get install chromium');
+  const executablePath = execFileSync('sh', ['-c', 'command -v chromium'], { encoding: 'utf8' }).trim();
+  return await chromium.launch({ executablePath, args: isRoot ? ['--no-sandbox'] : [] });
 }
 
 /** Collects what is wrong with what `page` loads: requests to elsewhere than `origin`, failures, errors on the console. */
@@ -92,15 +67,10 @@ const TYPES: Record<string, string> = {
   '.svg': 'image/svg+xml',
 };
 
-/** A server on loopback, on a port that was free. */
-export interface FileServer {
-  /** Where the folder is, with a slash at its end. */
-  url: string;
-  close: () => void;
-}
+export type FileServer = Awaited<ReturnType<typeof serveFiles>>;
 
-/** Serves `folder` below the path `base`, which begins and ends with a slash. */
-export async function serveFiles(folder: string, base: string): Promise<FileServer> {
+/** Serves `folder` on loopback below the path `base`, which begins and ends with a slash, as `url` does. */
+export async function serveFiles(folder: string, base: string) {
   const server = createServer((request, response) => {
     const path = normalize(decodeURIComponent(new URL(request.url ?? '', 'http://host').pathname));
     if (!path.startsWith(base)) {
@@ -113,9 +83,7 @@ export async function serveFiles(folder: string, base: string): Promise<FileServ
       () => response.writeHead(404).end(),
     );
   });
-  await new Promise<void>((resolve) => {
-    server.listen(0, '127.0.0.1', resolve);
-  });
+  await once(server.listen(0, '127.0.0.1'), 'listening');
   const { port } = server.address() as AddressInfo;
   const close = () => {
     server.close();

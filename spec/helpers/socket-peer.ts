@@ -80,7 +80,6 @@ export class SocketPeer extends FrameMaker {
     return this.socket.destroyed;
   }
 
-  /** Closes the connection. */
   close(): void {
     this.socket.destroy();
   }
@@ -99,17 +98,13 @@ export class SocketPeer extends FrameMaker {
     this.log.take();
     let answered = '';
     this.write(FLUSH);
-    await eventually(
-      () => {
-        const nonce = this.log.hellos.at(-1)?.nonce ?? '';
-        if (nonce !== answered) {
-          answered = nonce;
-          this.write(this.hello({ ack: nonce, ...fields }));
-        }
-        return this.log.frames.some(({ type }) => type === FRAME_TYPE.SERVICES);
-      },
-      { timeoutMs: LIMIT_MS, intervalMs: 2, what: 'a session' },
-    );
+    const isEstablished = (): boolean => {
+      const nonce = this.readerNonce;
+      if (nonce !== answered) this.write(this.hello({ ack: nonce, ...fields }));
+      answered = nonce;
+      return this.log.frames.some(({ type }) => type === FRAME_TYPE.SERVICES);
+    };
+    await eventually(isEstablished, { timeoutMs: LIMIT_MS, intervalMs: 2, what: 'a session' });
     this.log.take();
   }
 
@@ -120,11 +115,9 @@ export class SocketPeer extends FrameMaker {
 
   /** The first frame that came, or comes, and whose short text (`formatSeen`) matches. */
   async seen(pattern: RegExp, timeoutMs = LIMIT_MS): Promise<SeenFrame> {
-    return eventually(() => this.log.frames.find((frame) => pattern.test(formatSeen(frame))), {
-      timeoutMs,
-      intervalMs: 2,
-      what: `a frame like ${String(pattern)} among ${this.texts().slice(-20).join(', ')}`,
-    });
+    const what = `a frame like ${String(pattern)} among ${this.texts().slice(-20).join(', ')}`;
+    const find = () => this.log.frames.find((frame) => pattern.test(formatSeen(frame)));
+    return eventually(find, { timeoutMs, intervalMs: 2, what });
   }
 
   /** The frames that came and were not taken, as short texts. */
@@ -161,12 +154,10 @@ export class SocketPeer extends FrameMaker {
 
   /** Sends a PING and waits for its answer: the process has read all that was written before. */
   async ping(timeoutMs = LIMIT_MS): Promise<void> {
-    const payload = Buffer.from(String(this.sequence).padStart(8, '0'));
-    this.send(FRAME_TYPE.PING, 0, payload);
-    await eventually(
-      () => this.log.frames.some((frame) => frame.type === FRAME_TYPE.PONG && frame.payload.equals(payload)),
-      { timeoutMs, intervalMs: 2, what: 'the PONG of the newest PING' },
-    );
+    const sent = Buffer.from(String(this.sequence).padStart(8, '0'));
+    this.send(FRAME_TYPE.PING, 0, sent);
+    const hasCome = () => this.log.frames.some(({ type, payload }) => type === FRAME_TYPE.PONG && payload.equals(sent));
+    await eventually(hasCome, { timeoutMs, intervalMs: 2, what: 'the PONG of the newest PING' });
   }
 
   /** Opens a stream to a service that echoes, and waits until what it sends has come back. */
@@ -176,13 +167,11 @@ export class SocketPeer extends FrameMaker {
     this.sendOpen(id, service);
     this.sendData(id, text);
     await this.seen(new RegExp(`^ACCEPT ${id}$`));
-    await eventually(
-      () => {
-        const data = this.log.frames.filter(({ type, streamId }) => type === FRAME_TYPE.DATA && streamId === id);
-        return Buffer.concat(data.map(({ payload }) => payload)).toString() === text;
-      },
-      { intervalMs: 2, what: `the echo on stream ${id}` },
-    );
+    const isBack = (): boolean => {
+      const data = this.log.frames.filter(({ type, streamId }) => type === FRAME_TYPE.DATA && streamId === id);
+      return Buffer.concat(data.map(({ payload }) => payload)).toString() === text;
+    };
+    await eventually(isBack, { intervalMs: 2, what: `the echo on stream ${id}` });
     this.send(FRAME_TYPE.FIN, id);
     await this.seen(new RegExp(`^FIN ${id}$`));
   }

@@ -1,27 +1,14 @@
 /** Terminals: commands in one of their own, with what they have shown so far; tmux; and devices that are one. */
 
-import { type ChildProcessByStdio, execFile, spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import type { Readable, Writable } from 'node:stream';
 import { promisify } from 'node:util';
 import type { ExecutionContext } from 'ava';
 import type { LoadTerminalCalls } from '../../lib/exec/pty/pseudo-terminal.js';
 import { spawnInTerminal } from '../../lib/exec/pty/spawn-in-terminal.js';
-import type { CommandOptions, RunningCommand } from '../../lib/exec/running-command.js';
-import type { ProcessEnd } from '../../lib/system/processes/children.js';
+import type { CommandOptions } from '../../lib/exec/running-command.js';
 import { eventually } from './time.js';
-
-interface TerminalCommand {
-  readonly command: RunningCommand;
-  /** Everything that it has shown, so far. */
-  readonly text: () => string;
-  /** The first match in what it shows. */
-  readonly shows: (pattern: RegExp) => Promise<RegExpExecArray>;
-  readonly type: (keys: string) => void;
-  /** Everything that it has shown, and how it ended. */
-  readonly ended: Promise<{ readonly text: string; readonly end: ProcessEnd }>;
-}
 
 interface TerminalCommandOptions extends Partial<CommandOptions> {
   /** Default: koffi. */
@@ -33,40 +20,33 @@ export async function startInTerminal(
   t: ExecutionContext,
   argv: readonly string[],
   { loadCalls, ...options }: TerminalCommandOptions = {},
-): Promise<TerminalCommand> {
+) {
   const env = { PATH: process.env['PATH'] ?? '', LC_ALL: 'C' };
-  const command = await spawnInTerminal(
-    { file: '/bin/sh', argv, cwd: '/', env, ...options },
-    { columns: 101, rows: 33, term: 'xterm' },
-    loadCalls,
-  );
+  const size = { columns: 101, rows: 33, term: 'xterm' };
+  const command = await spawnInTerminal({ file: '/bin/sh', argv, cwd: '/', env, ...options }, size, loadCalls);
   t.teardown(async () => {
     command.signal('SIGKILL');
     await command.ended;
     command.release();
   });
   let text = '';
-  command.stdout.setEncoding('latin1').on('data', (chunk: string) => {
-    text += chunk;
-  });
+  command.stdout.setEncoding('latin1').on('data', (chunk: string) => void (text += chunk));
   const read = new Promise<void>((resolve) => void command.stdout.once('end', resolve));
   return {
     command,
+    /** Everything that it has shown, so far. */
     text: () => text,
-    shows: (pattern) => eventually(() => pattern.exec(text), { what: String(pattern) }),
-    type: (keys) => void command.stdin?.write(keys),
+    /** The first match in what it shows. */
+    shows: (pattern: RegExp) => eventually(() => pattern.exec(text), { what: String(pattern) }),
+    type: (keys: string) => void command.stdin?.write(keys),
+    /** Everything that it has shown, and how it ended. */
     ended: Promise.all([command.ended, read]).then(([end]) => ({ text, end })),
   };
 }
 
 /** A shell that runs `script` in a terminal. */
-export function runInTerminal(
-  t: ExecutionContext,
-  script: string,
-  options?: TerminalCommandOptions,
-): Promise<TerminalCommand> {
-  return startInTerminal(t, ['sh', '-c', script], options);
-}
+export const runInTerminal = (t: ExecutionContext, script: string, options?: TerminalCommandOptions) =>
+  startInTerminal(t, ['sh', '-c', script], options);
 
 // A terminal that a test can look at: tmux, with a server of its own.
 
@@ -90,14 +70,14 @@ export class Terminal {
   }
 
   /** Waits until the screen, its lines in one text, matches `pattern`; past `timeoutMs` (20,000) it rejects with the screen. */
-  shows(pattern: RegExp, timeoutMs?: number): Promise<RegExpExecArray> {
+  shows(pattern: RegExp, timeoutMs = 20_000): Promise<RegExpExecArray> {
     const look = async () => {
       const screen = (await this.screen()).join('\n');
       const found = pattern.exec(screen);
       if (found === null) throw new Error(`on the screen:\n${screen.trimEnd()}`);
       return found;
     };
-    return eventually(look, { what: String(pattern), ...(timeoutMs === undefined ? {} : { timeoutMs }) });
+    return eventually(look, { what: String(pattern), timeoutMs });
   }
 
   /** Presses keys, as tmux calls them: `q`, `Down`, `C-c`. */
@@ -136,20 +116,12 @@ export async function openTerminal(
 // Pseudo-terminals in raw mode: character devices that stand in for virtio-serial ports.
 
 /** The host's end of a stand-in, and the path of the guest's. */
-export interface Pty {
-  readonly path: string;
-  readonly input: Writable;
-  readonly output: Readable;
-  /** Closes the host's end: the guest's end is hung up. */
-  hangUp(): void;
-}
+export type Pty = Awaited<ReturnType<typeof openPty>>;
 
 /** A pseudo-terminal, made by script(1), whose user holds the guest's end open as well. */
-export async function openPty(t: ExecutionContext): Promise<Pty> {
+export async function openPty(t: ExecutionContext) {
   const command = 'stty raw -echo -iexten -ixon; tty; exec sleep 120';
-  const child: ChildProcessByStdio<Writable, Readable, null> = spawn('script', ['-qfc', command, '/dev/null'], {
-    stdio: ['pipe', 'pipe', 'ignore'],
-  });
+  const child = spawn('script', ['-qfc', command, '/dev/null'], { stdio: ['pipe', 'pipe', 'ignore'] });
   child.stdin.on('error', () => undefined);
   t.teardown(async () => {
     if (child.exitCode !== null || child.signalCode !== null) return;
@@ -160,12 +132,9 @@ export async function openPty(t: ExecutionContext): Promise<Pty> {
   let text = '';
   while (!text.includes('\n')) text += String((await once(child.stdout, 'data'))[0]);
   child.stdout.pause().removeAllListeners('data');
-  return {
-    path: text.trim(),
-    input: child.stdin,
-    output: child.stdout,
-    hangUp: () => child.kill('SIGKILL'),
-  };
+  /** Closes the host's end: the guest's end is hung up. */
+  const hangUp = (): void => void child.kill('SIGKILL');
+  return { path: text.trim(), input: child.stdin, output: child.stdout, hangUp };
 }
 
 /** Two of them, back to back; the paths of their guests' ends. */

@@ -19,25 +19,19 @@ interface UnixgramOptions {
   readonly isEcho?: boolean;
   /** Whether it reads what comes, from the start. Default true. */
   readonly isReading?: boolean;
-  readonly cwd?: string;
+  readonly cwd?: string | undefined;
 }
 
 const SCRIPT = `
 import base64, json, os, select, socket, sys
 
+def tell(**what): print(json.dumps(what), flush=True)
+def address(text): return '\\0' + text[1:] if text.startswith('@') else text
+def name(address): return '@' + address[1:].decode() if isinstance(address, bytes) else address or ''
+
 at, is_echo, is_reading = json.loads(sys.argv[1])
 own = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-if at != '':
-    own.bind('\\0' + at[1:] if at.startswith('@') else at)
-
-def tell(**what):
-    sys.stdout.write(json.dumps(what) + '\\n')
-    sys.stdout.flush()
-
-def name(address):
-    if address is None: return ''
-    return '@' + address[1:].decode() if isinstance(address, bytes) else address
-
+if at != '': own.bind(address(at))
 tell(ready=True)
 rest = b''
 while True:
@@ -54,11 +48,9 @@ while True:
             order = json.loads(line)
             if 'read' in order: is_reading = True
             if 'to' not in order: continue
-            to = order['to']
             message = base64.b64decode(order['bytes'])
             try:
-                for _ in range(order['count']):
-                    own.sendto(message, '\\0' + to[1:] if to.startswith('@') else to)
+                for _ in range(order['count']): own.sendto(message, address(order['to']))
                 tell(done=True)
             except OSError as error:
                 tell(done=True, error=error.strerror)
@@ -75,7 +67,7 @@ export class UnixgramProgram {
 
   private constructor({ at = '', isEcho = false, isReading = true, cwd }: UnixgramOptions) {
     const words = ['-c', SCRIPT, JSON.stringify([at, isEcho, isReading])];
-    this.#child = spawn('python3', words, { stdio: ['pipe', 'pipe', 'inherit'], ...(cwd !== undefined && { cwd }) });
+    this.#child = spawn('python3', words, { stdio: ['pipe', 'pipe', 'inherit'], cwd });
     this.#exited = once(this.#child, 'exit');
     createInterface({ input: this.#child.stdout }).on('line', (line) => {
       const told = JSON.parse(line) as { ready?: true; done?: true; error?: string; sender?: string; bytes?: string };
@@ -101,12 +93,9 @@ export class UnixgramProgram {
   async send(bytes: Buffer | string, to: string, count = 1): Promise<string> {
     const index = this.#answers.length;
     this.#order({ to, bytes: Buffer.from(bytes).toString('base64'), count });
-    return (
-      await eventually(() => this.#answers[index] !== undefined && { said: this.#answers[index] }, {
-        what: `a message to ${to} taken by the system`,
-        intervalMs: 2,
-      })
-    ).said;
+    const isTaken = () => this.#answers.length > index;
+    await eventually(isTaken, { what: `a message to ${to} taken by the system`, intervalMs: 2 });
+    return this.#answers[index] ?? '';
   }
 
   /** From now on it reads what comes. */
@@ -116,8 +105,7 @@ export class UnixgramProgram {
 
   /** Waits until so many messages have come. */
   async came(count: number): Promise<readonly UnixgramMessage[]> {
-    const what = `message ${count}`;
-    await eventually(() => this.messages.length >= count, { what, intervalMs: 2 });
+    await eventually(() => this.messages.length >= count, { what: `message ${count}`, intervalMs: 2 });
     return this.messages;
   }
 

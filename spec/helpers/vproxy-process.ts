@@ -1,10 +1,13 @@
 /** The real command line of vproxy as a process of its own, with its log at hand. */
 import { type ChildProcess, type ChildProcessByStdio, execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
+import { buffer, text } from 'node:stream/consumers';
 import type { ExecutionContext } from 'ava';
+import { type Deferred, deferred } from '../../lib/util/concurrency.js';
 import { PROJECT_ROOT } from './files.js';
 import { within } from './time.js';
 
@@ -43,8 +46,7 @@ export interface SpawnOptions {
 
 interface LineWaiter {
   readonly pattern: RegExp;
-  readonly resolve: (match: RegExpExecArray) => void;
-  readonly reject: (error: Error) => void;
+  readonly match: Deferred<RegExpExecArray>;
 }
 
 /** A running command line. The caller that starts it stops it with `stop`. */
@@ -60,17 +62,12 @@ export class VproxyProcess {
   #result: ExitResult | undefined;
 
   constructor(args: readonly string[], options: SpawnOptions = {}) {
-    const script = join(PROJECT_ROOT, options.script ?? 'dist/program/vproxy.cjs');
-    const program = options.program ?? [process.execPath, script];
-    const words = options.hasDefaultControl === true ? args : withoutControl(args);
-    const command = [...program, ...words];
+    const { script = 'dist/program/vproxy.cjs', program = [process.execPath, join(PROJECT_ROOT, script)] } = options;
     const { descriptorLimit, fileLimitBlocks, logFile, launcher = [] } = options;
-    command.unshift(...launcher);
-    const limits = [
-      ...(descriptorLimit === undefined ? [] : [`ulimit -n ${descriptorLimit};`]),
-      ...(fileLimitBlocks === undefined ? [] : [`ulimit -f ${fileLimitBlocks};`]),
-    ].join(' ');
-    if (limits !== '') command.unshift('sh', '-c', `${limits} exec "$@"`, 'sh');
+    const words = options.hasDefaultControl === true ? args : withoutControl(args);
+    const command = [...launcher, ...program, ...words];
+    for (const [flag, limit] of Object.entries({ n: descriptorLimit, f: fileLimitBlocks }))
+      if (limit !== undefined) command.unshift('sh', '-c', `ulimit -${flag} ${limit}; exec "$@"`, 'sh');
     if (logFile !== undefined) command.unshift('sh', '-c', 'log=$1; shift; exec "$@" 2>>"$log"', 'sh', logFile);
     const [file = '', ...rest] = command;
     const child = spawn(file, rest, {
@@ -90,7 +87,7 @@ export class VproxyProcess {
       child.once('close', (code, signal) => {
         process.off('exit', killNow);
         this.#result = { code, signal };
-        for (const waiter of this.#waiters) waiter.reject(this.#failure(waiter.pattern, 'the process ended'));
+        for (const { pattern, match } of this.#waiters) match.reject(this.#failure(pattern, 'the process ended'));
         resolve(this.#result);
       });
     });
@@ -116,25 +113,16 @@ export class VproxyProcess {
       if (match !== null) return match;
     }
     if (this.#result !== undefined) throw this.#failure(pattern, 'the process ended');
-    return new Promise((resolve, reject) => {
-      const settle = () => {
-        clearTimeout(timer);
-        this.#waiters.delete(waiter);
-      };
-      const waiter: LineWaiter = {
-        pattern,
-        resolve: (match) => {
-          settle();
-          resolve(match);
-        },
-        reject: (error) => {
-          settle();
-          reject(error);
-        },
-      };
-      const timer = setTimeout(() => waiter.reject(this.#failure(pattern, `after ${timeoutMs} ms`)), timeoutMs);
-      this.#waiters.add(waiter);
-    });
+    const waiter: LineWaiter = { pattern, match: deferred() };
+    const late = () => waiter.match.reject(this.#failure(pattern, `after ${timeoutMs} ms`));
+    const timer = setTimeout(late, timeoutMs);
+    this.#waiters.add(waiter);
+    try {
+      return await waiter.match.promise;
+    } finally {
+      clearTimeout(timer);
+      this.#waiters.delete(waiter);
+    }
   }
 
   /** The local TCP port that the log names for a forward of `service`. */
@@ -162,9 +150,9 @@ export class VproxyProcess {
 
   #handleLine(line: string): void {
     this.lines.push(line);
-    for (const waiter of this.#waiters) {
-      const match = waiter.pattern.exec(line);
-      if (match !== null) waiter.resolve(match);
+    for (const { pattern, match } of this.#waiters) {
+      const found = pattern.exec(line);
+      if (found !== null) match.resolve(found);
     }
   }
 
@@ -257,20 +245,13 @@ export function runPiped(
   });
   t.teardown(() => child.kill('SIGKILL'));
   child.stdin.on('error', () => undefined);
-  const stderr = collect(child.stderr);
-  const closed = new Promise<number | null>((resolve) => child.once('exit', resolve));
-  const ended = Promise.all([closed, stderr]).then(([code, text]) => ({ code, stderr: text.toString() }));
+  const exited = once(child, 'exit') as Promise<[number | null]>;
+  const ended = Promise.all([exited, text(child.stderr)]).then(([[code], stderr]) => ({ code, stderr }));
   return {
     child,
-    output: within(120_000, 'the end of stdout', collect(child.stdout)),
+    output: within(120_000, 'the end of stdout', buffer(child.stdout)),
     ended: within(120_000, 'the end of the process', ended),
   };
-}
-
-async function collect(stream: Readable): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of stream) chunks.push(chunk as Buffer);
-  return Buffer.concat(chunks);
 }
 
 // Command lines of specs that do not care for a control socket: none is to be left in a folder that all processes share.

@@ -8,7 +8,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { temporaryFolder } from '../helpers/files.js';
-import { HOSTILE_SURFACES, SURFACES } from '../helpers/hostile-surfaces.js';
+import { SURFACES } from '../helpers/hostile-guest.js';
 import {
   besideGuest,
   type Disturbance,
@@ -54,7 +54,7 @@ async function udpPort(t: ExecutionContext): Promise<number> {
 for (const what of Object.keys(SURFACES)) {
   test.serial(`a neighbour's echoes beside a guest that ${what} stay within twice the quiet time`, async (t) => {
     const setup = await startNeighbours(t, channelOf(await udpPort(t), temporaryFolder(t)));
-    const guest = await startHostile(t, what, setup.folder, HOSTILE_SURFACES);
+    const guest = await startHostile(t, what, setup.folder);
     await requireGoodEchoes(t, setup, besideGuest(setup, guest), { ...MEASURING, isBusy: true });
     // Otherwise the guest has not disturbed anything.
     t.is(guest.exitCode, null);

@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
-import { attachPort, peerAt, startGuest } from '../helpers/storage-setup.js';
+import { attachPort, peerAt, startGuest } from '../helpers/storage.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
 
 const WORDS = ['storage-emulator', '--replies', join(PROJECT_ROOT, 'spec/fixtures/storage-replies.json')];
@@ -24,7 +24,7 @@ test.serial('it listens at several addresses, says where, answers, and ends with
 
 test.serial('it dials, says so, and ends with SIGINT', async (t) => {
   const guest = await startGuest(t);
-  const port = await attachPort(t, guest.broker);
+  const port = await attachPort(t, guest);
   const emulator = spawnVproxy(t, [...WORDS, '--dial', `127.0.0.1:${port}`]);
   await emulator.waitForLine(new RegExp(`^storage emulator connected to 127\\.0\\.0\\.1:${port}$`));
   t.is((await guest.call('--version')).status, 0);

@@ -103,7 +103,7 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
     ['fuzz/targets/index.ts', 'json-scanner'],
   ],
   T13: [
-    ['storage/broker.spec.ts', ': one that dies in a call fails that call only, and sees no request twice'],
+    ['storage/broker.spec.ts', 'one at a time; one that dies fails that call only'],
     ['storage/broker.spec.ts', ': a wrapper that goes in its call leaves its reply to nobody'],
     ['hostile/storage.spec.ts', 'whatever a peer answers to storage calls, each ends with its code, and the next one'],
   ],
