@@ -24,7 +24,6 @@ interface Figure {
   readonly failure?: string;
 }
 
-/** What of the file of figures is looked at. */
 interface Report {
   readonly node: string;
   readonly cpuCount: number;

@@ -10,7 +10,6 @@ import { spawnVproxy } from '../helpers/vproxy-process.js';
 
 const script = 'dist/bench/demo/index.js';
 
-/** The rows of the table at the end, in their order. */
 const ROWS = [
   'a session between the two sides',
   'storcli64 /c0 show in the guest',

@@ -1,6 +1,17 @@
 /** Devices: terminal lines, and virtio-serial ports. */
 import { execFile } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, readFileSync, readSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  readSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
@@ -13,16 +24,7 @@ import { channelError, type Link } from '../../lib/link/link.js';
 import { SocketLink, type SocketLinkOptions } from '../../lib/link/socket-link.js';
 import { openPipeHandle, pipeSocket, pollAgain } from '../../lib/system/handles.js';
 import type { Clock } from '../../lib/util/clock.js';
-import {
-  countOpen,
-  DEVICE_FLAGS,
-  dial,
-  dialKind,
-  LinkRecorder,
-  makeFifo,
-  patiently,
-  record,
-} from '../helpers/channel-pair.js';
+import { DEVICE_FLAGS, dial, dialKind, LinkRecorder, makeFifo, patiently, record } from '../helpers/channel-pair.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { openPty, openPtyPair } from '../helpers/terminals.js';
 import { eventually, ManualClock } from '../helpers/time.js';
@@ -404,3 +406,14 @@ test('errors of the system have a code each', (t) => {
     t.regex(error.message, new RegExp(`^virtserial-open:x(?:: ${system}: text|(?: is |: ).*\\(${system}\\))$`));
   }
 });
+
+/** The number of descriptors of this process that lead to a file. */
+function countOpen(file: string): number {
+  return readdirSync('/proc/self/fd').filter((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`) === file;
+    } catch {
+      return false;
+    }
+  }).length;
+}

@@ -1,12 +1,17 @@
 /** Channels of libvirt domains: which port is opened, what is said when it cannot be, and whether virsh is asked again. */
+
 import { readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { parseChannel } from '../../lib/channel/address/address.js';
+import type { DialContext } from '../../lib/channel/kind.js';
+import { libvirtKind } from '../../lib/channel/libvirt.js';
 import { type ErrorCode, VproxyError } from '../../lib/errors.js';
 import type { Link } from '../../lib/link/link.js';
-import { listen, makeFifo, record } from '../helpers/channel-pair.js';
+import type { Clock } from '../../lib/util/clock.js';
+import { dialKind, listen, makeFifo, patiently, record } from '../helpers/channel-pair.js';
 import { temporaryFolder } from '../helpers/files.js';
-import { channelXml, dialWith, domainXml, type FakeVirsh, fakeVirsh } from '../helpers/libvirt.js';
+import { channelXml, domainXml, type FakeVirsh, fakeVirsh } from '../helpers/libvirt.js';
 import { portOf } from '../helpers/proxies.js';
 import { openPty } from '../helpers/terminals.js';
 import { testWith } from '../helpers/test-with.js';
@@ -287,4 +292,16 @@ const UNUSABLE: Cases = {
 for (const [what, [xml, says, text]] of Object.entries({ ...MISSING, ...UNUSABLE })) {
   const code = what in MISSING ? 'channel-missing' : 'channel-unusable';
   test(`${what} is ${code}`, (t) => fails(t, dialDomain(t, xml, text), code, says));
+}
+
+/** Dials the channel that a text means, with a virsh of the test's own; the link goes with the test. */
+function dialWith(
+  t: ExecutionContext,
+  virsh: FakeVirsh | string,
+  text: string,
+  { clock, ...context }: Partial<DialContext> & { readonly clock?: Clock } = {},
+): Promise<Link> {
+  const kind = libvirtKind({ virsh: typeof virsh === 'string' ? virsh : virsh.path, ...(clock && { clock }) });
+  const { address } = parseChannel(text);
+  return dialKind(t, kind, address as Parameters<typeof kind.dial>[0], { ...patiently(), ...context });
 }

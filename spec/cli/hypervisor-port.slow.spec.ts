@@ -1,18 +1,20 @@
 /** What `vproxy libvirt-xml` and `qemu-args` print, and the commands of docs/libvirt.md for a QEMU that runs, with a real QEMU and libvirtd. */
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, readdirSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import type { ExecutionContext } from 'ava';
 import { readDocument } from '../documents/document-list.js';
 import { parseDocument } from '../documents/parse-document.js';
 import { callVproxy } from '../helpers/call-vproxy.js';
-import { temporaryFolder } from '../helpers/files.js';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { formatDomain, type Libvirtd, startLibvirtd } from '../helpers/libvirt.js';
-import { startBareQemu } from '../helpers/machines.js';
 import { freePort } from '../helpers/ports.js';
 import { serialTestWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
+import { Qmp } from '../vm/rig/qmp.js';
 
 const withQemu = serialTestWith('qemu');
 
@@ -183,3 +185,40 @@ serialTestWith('virt-aa-helper')(
     }
   },
 );
+
+/**
+ * Starts one with arguments as a user types them to a shell, in which `vproxy` is this project's; it ends when the test does. Rejects
+ * with its message where it does not accept them.
+ */
+async function startBareQemu(t: ExecutionContext, shellWords: string) {
+  const path = join(temporaryFolder(t), 'qmp.sock');
+  const qmp = await Qmp.listen(path);
+  const monitor = `-chardev socket,id=qmp,path=${path} -mon chardev=qmp,mode=control`;
+  const usual = `-S -nodefaults -display none -accel tcg -m 16 ${monitor}`;
+  const vproxy = `vproxy() { '${process.execPath}' '${join(PROJECT_ROOT, 'dist/program/vproxy.cjs')}' "$@"; }`;
+  const script = `set -e; ${vproxy}; set -- ${shellWords}; exec setpriv --pdeathsig KILL qemu-system-x86_64 ${usual} "$@"`;
+  const child = spawn('sh', ['-c', script], { stdio: ['ignore', 'ignore', 'pipe'] });
+  const errors = text(child.stderr);
+  const ended = once(child, 'close');
+  t.teardown(async () => {
+    qmp.close();
+    child.kill('SIGKILL');
+    await ended;
+  });
+  const died = errors.then((said) => Promise.reject(new Error(`QEMU ended: ${said}`)));
+  const up = qmp.start();
+  for (const promise of [up, died]) promise.catch(() => undefined);
+  await Promise.race([up, died]);
+  return {
+    pid: child.pid ?? 0,
+    /** Its own words for what a chardev is joined to; `disconnected:` before where the other end of a socket is not connected. */
+    async chardev(id: string): Promise<string> {
+      const chardevs = (await qmp.execute('query-chardev')) as { label: string; filename: string }[];
+      return chardevs.find(({ label }) => label === id)?.filename ?? '';
+    },
+    /** The names of its events so far. */
+    events: () => qmp.events.map(({ event }) => event),
+    /** What a command of its monitor returns. */
+    execute: (command: string, args?: Readonly<Record<string, unknown>>) => qmp.execute(command, args),
+  };
+}

@@ -1,11 +1,12 @@
 /** The path and the port of a channel: left over by a process that was killed, not there yet, or taken by another process. */
-import { existsSync } from 'node:fs';
-import type net from 'node:net';
+
+import { existsSync, statSync } from 'node:fs';
+import net from 'node:net';
 import { join } from 'node:path';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { temporaryFolder } from '../helpers/files.js';
-import { exclusivePort } from '../helpers/ports.js';
 import { localServer } from '../helpers/proxies.js';
+import { openPty } from '../helpers/terminals.js';
 import { eventually } from '../helpers/time.js';
 import { ESTABLISHED, spawnVproxy } from '../helpers/vproxy-process.js';
 
@@ -62,3 +63,47 @@ test('a second process on a port waits with one line, and has it whenever the fi
   }
   t.is((await first.stop()).code, 0);
 });
+
+/** A file names the process that has the port: like the kernel's, a lock ends with its process. */
+const PRELOAD = `
+  import fs from 'node:fs';
+  import { syncBuiltinESMExports } from 'node:module';
+  const { EXCLUSIVE_PORT: port, EXCLUSIVE_PORT_LOCK: lock, EXCLUSIVE_PORT_REFUSED: refused } = process.env;
+  const { openSync, closeSync, readFileSync, writeFileSync } = fs;
+  const isTaken = () => {
+    try {
+      const pid = Number(readFileSync(lock, 'utf8'));
+      return pid !== 0 && pid !== process.pid && process.kill(pid, 0);
+    } catch {
+      return false;
+    }
+  };
+  fs.openSync = (path, ...rest) => {
+    if (path !== port) return openSync(path, ...rest);
+    if (isTaken()) {
+      fs.appendFileSync(refused, '.');
+      throw Object.assign(new Error("EBUSY: resource busy or locked, open '" + path + "'"), { code: 'EBUSY' });
+    }
+    writeFileSync(lock, String(process.pid));
+    return openSync(path, ...rest);
+  };
+  syncBuiltinESMExports();
+`;
+
+/** Opens one, which is removed when the test ends, with the environment in which a process finds it taken. */
+async function exclusivePort(t: ExecutionContext) {
+  const pty = await openPty(t);
+  const folder = temporaryFolder(t);
+  const refused = join(folder, 'refused');
+  return {
+    ...pty,
+    /** The number of times that it was found taken. */
+    refusedCount: () => statSync(refused, { throwIfNoEntry: false })?.size ?? 0,
+    env: {
+      NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(PRELOAD)}`,
+      EXCLUSIVE_PORT: pty.path,
+      EXCLUSIVE_PORT_LOCK: join(folder, 'lock'),
+      EXCLUSIVE_PORT_REFUSED: refused,
+    },
+  };
+}

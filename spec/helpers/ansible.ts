@@ -12,7 +12,6 @@ export const PYTHON = '/usr/bin/python3';
 
 export type AnsibleVariables = Readonly<Record<string, unknown>>;
 
-/** How a command ended; `code` is null where it was killed. */
 interface AnsibleResult {
   readonly code: number | null;
   /** Both outputs, in order. */
@@ -61,13 +60,11 @@ export class Ansible {
     return ansible;
   }
 
-  /** The collection as ansible-galaxy has built it. */
   get archive(): string {
     const [name = ''] = readdirSync(join(this.#folder, 'built'));
     return join(this.#folder, 'built', name);
   }
 
-  /** The folder of the collection as ansible-galaxy has installed it. */
   get collection(): string {
     return join(this.#folder, 'collections/ansible_collections/vproxy/vproxy');
   }

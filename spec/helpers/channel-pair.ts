@@ -1,6 +1,6 @@
 /** Links over real kinds of channels, and what records what comes through one. */
 import { execFileSync } from 'node:child_process';
-import { constants, openSync, readdirSync, readlinkSync } from 'node:fs';
+import { constants, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { Duplex } from 'node:stream';
 import type { ExecutionContext } from 'ava';
@@ -53,17 +53,6 @@ export async function listen(
 }
 
 export const DEVICE_FLAGS = constants.O_RDWR | constants.O_NONBLOCK | constants.O_NOCTTY;
-
-/** The number of descriptors of this process that lead to a file. */
-export function countOpen(file: string): number {
-  return readdirSync('/proc/self/fd').filter((fd) => {
-    try {
-      return readlinkSync(`/proc/self/fd/${fd}`) === file;
-    } catch {
-      return false;
-    }
-  }).length;
-}
 
 export function makePipe(t: ExecutionContext): { readonly out: number; readonly in: number } {
   const file = makeFifo(t);
@@ -135,7 +124,6 @@ class Half extends Duplex {
   }
 }
 
-/** A pair; either end may be closed on its own. */
 export function duplexPair(): [Duplex, Duplex] {
   const [left, right] = [new Half({ allowHalfOpen: true }), new Half({ allowHalfOpen: true })];
   left.other = right;
@@ -143,7 +131,6 @@ export function duplexPair(): [Duplex, Duplex] {
   return [left, right];
 }
 
-/** Two ends, and how bytes go between them. */
 export const bothWays = <T>(one: T, other: T): readonly (readonly [from: T, to: T])[] => [
   [one, other],
   [other, one],
@@ -203,7 +190,6 @@ export class LinkRecorder implements LinkHandler {
     return Buffer.concat(this.pieces);
   }
 
-  /** Resolves with the reason when the link is gone. */
   get closed(): Promise<VproxyError> {
     return this.#closed.promise;
   }

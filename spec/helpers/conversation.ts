@@ -54,7 +54,6 @@ const ACTS: Readonly<Record<string, (stream: SessionStream, what: string | undef
   send: (stream, what) => stream.send(bytesOf(what), 0, bytesOf(what).length, false),
 };
 
-/** And with all of it. */
 const ACTS_OF_SIDE: Readonly<Record<string, (peer: FramePeer, what: string) => void>> = {
   wait: ({ clock }, ms) => clock.advance(Number(ms)),
   jump: ({ clock }, ms) => clock.jump(Number(ms)),

@@ -14,11 +14,8 @@ import { sha256, temporaryFolder } from './files.js';
 
 export interface CopyPairOptions {
   readonly root?: string | null;
-  /** Where the service finds homes. */
   readonly passwdFile?: string;
-  /** The system as the service sees it. */
   readonly serviceFiles?: CopyFiles;
-  /** The system as the caller sees it. */
   readonly callerFiles?: CopyFiles;
   /** Given both ends of each stream before anything is sent. */
   readonly onStream?: (caller: Duplex, service: Duplex) => void;
@@ -33,7 +30,6 @@ interface CopyOutcome {
   readonly warnings: readonly string[];
 }
 
-/** A service, and calls to it. */
 export class CopyPair {
   readonly events: LogEvent[] = [];
   readonly service: CopyService;

@@ -11,13 +11,11 @@ export interface ServiceMessage {
 }
 
 export interface DatagramManager {
-  /** For `NOTIFY_SOCKET`. */
   readonly address: string;
   /** The messages that have come since it was asked last. */
   readonly receive: () => ServiceMessage[];
 }
 
-/** Receives until the test is over. */
 export async function openDatagramManager(t: ExecutionContext): Promise<DatagramManager> {
   const libc = await loadLibc();
   const calls = await loadMessageCalls();

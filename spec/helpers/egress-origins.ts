@@ -77,7 +77,6 @@ async function answerFile(host: string, url: string, response: ServerResponse): 
   await pipeline(createReadStream(file), response);
 }
 
-/** As a web server runs a program by the rules of CGI (RFC 3875). */
 async function answerGit(url: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const [path = '', query = ''] = url.split('?');
   const { 'content-type': type = '', 'content-length': length = '', 'content-encoding': coding } = request.headers;

@@ -22,7 +22,6 @@ export interface RepositoryOptions {
   readonly names?: readonly string[];
   /** The length of each package's file, in bytes, which do not compress. Default 100,000. */
   readonly bytes?: number;
-  /** Default `stable`. */
   readonly suite?: string;
 }
 

@@ -122,7 +122,6 @@ address = "${channel}"
 incoming = ["internet:egress:"]
 `;
 
-/** What `ready` gives; where it rejects, what was started is stopped first. */
 async function orStop<T>(started: { stop(): Promise<void> }, ready: Promise<T>): Promise<T> {
   try {
     return await ready;

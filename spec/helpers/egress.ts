@@ -27,9 +27,7 @@ export interface EgressSceneOptions extends PairOptions {
   /** Dials instead of the routes, as the rules of the spec's own have it. */
   readonly dialer?: Pick<EgressDialer, 'dial'>;
   readonly maxStreams?: number;
-  /** Called with each socket to a destination, before it is handed on. */
   readonly onDialled?: (socket: net.Socket) => void;
-  /** Holds each dialling up until it resolves. */
   readonly beforeDialled?: () => Promise<void>;
 }
 
@@ -106,7 +104,6 @@ export class EgressScene {
     return { socket, address: `127.0.0.1:${route}`, rule: `allow "${text}"` };
   }
 
-  /** A connection of a program in the guest. */
   open(): MuxStream {
     const stream = MuxStream.open(this.pair.a.session, 'internet');
     stream.on('error', () => undefined);
@@ -148,13 +145,11 @@ export function readUntil(stream: MuxStream, text: string): Promise<string> {
   return within(20_000, JSON.stringify(text), read);
 }
 
-/** The heads of requests in what came. */
 const HEADS = /[A-Z]+ \S+ HTTP\/1\.1\r\n(?:[^\r\n]+\r\n)*\r\n/g;
 
 /** A server that records what comes, byte by byte, and answers each head that is whole with the next of its answers, or with the last one. */
 export class RecordingOrigin {
   port = 0;
-  /** What came on each connection. */
   readonly received: string[] = [];
 
   static async start(t: ExecutionContext, answers: readonly (string | null)[] = [OK]): Promise<RecordingOrigin> {
@@ -198,7 +193,6 @@ export async function httpServer(t: ExecutionContext, handle: http.RequestListen
 
 export const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
 
-/** A request for a page of a server at port 80. */
 export const get = (host: string, path = '/', fields = ''): string =>
   `GET http://${host}${path} HTTP/1.1\r\nHost: ${host}\r\n${fields}\r\n`;
 

@@ -19,26 +19,21 @@ const MAX_PIECE_BYTES = 20_000;
 /** Each connection says first which one it is, in so many bytes. */
 const NAME_BYTES = 6;
 
-/** How long the last bytes may take to come. */
 const END_MS = 60_000;
 
-/** What one end of a connection has sent and received. */
 interface Digests {
   readonly sent: string;
   readonly received: string;
 }
 
 export class Exchanges {
-  /** What has come at all ends together, in bytes. */
   receivedBytes = 0;
-  /** Where the target listens. */
   readonly targetPath: string;
   /** Where the forward to it is to listen. */
   readonly localPath: string;
   readonly #t: ExecutionContext;
   readonly #near: Promise<Digests>[] = [];
   readonly #far = new Map<string, Promise<Digests>>();
-  /** Connections at the target, by their names. */
   readonly #arrived = new Map<string, net.Socket>();
   readonly #waiters = new Map<() => void, number>();
   readonly #failed = deferred<never>();
@@ -52,7 +47,6 @@ export class Exchanges {
     this.#failed.promise.catch(() => undefined);
   }
 
-  /** With a target that listens. */
   static async start(t: ExecutionContext): Promise<Exchanges> {
     const exchanges = new Exchanges(t);
     const accept = (socket: net.Socket): void => {
@@ -143,7 +137,6 @@ export class Exchanges {
   }
 }
 
-/** Resolves when a socket takes more, or is closed. */
 function drained(socket: net.Socket): Promise<void> {
   return new Promise((resolve) => {
     const goOn = (): void => {

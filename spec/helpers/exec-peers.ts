@@ -27,7 +27,6 @@ import { advanceUntil, eventually, ManualClock } from './time.js';
 const nameOf = (kind: number): string =>
   Object.entries(EXEC_KIND).find(([, value]) => value === kind)?.[0] ?? `kind ${kind}`;
 
-/** A call over any stream. */
 export class ExecCaller {
   readonly stream: Duplex;
   /** The names of all records in their order; those of outputs once for consecutive ones. */
@@ -37,7 +36,6 @@ export class ExecCaller {
   readonly #started = deferred<number>();
   readonly #exit = deferred<ExecResult>();
   creditBytes = 0;
-  /** The number of credit records that came. */
   creditCount = 0;
   /** Takes the bytes of outputs in place of keeping them. */
   onOutput: ((fd: 1 | 2, bytes: Buffer) => void) | null = null;
@@ -182,11 +180,9 @@ export function statOf(pid: number): string[] {
 export const SUCCESS: ExecResult = { status: 0, signal: null, timedOut: false, durationMs: 1, error: null };
 
 export class ExecPeer {
-  /** Its end of the stream. */
   readonly stream: Duplex;
   /** What the caller sent, without standard input: the kind's name and the payload as text. */
   readonly said: string[] = [];
-  /** All of standard input so far. */
   input = Buffer.alloc(0);
   request: ExecRequest | null = null;
 
@@ -209,7 +205,6 @@ export class ExecPeer {
     return this.stream.write(encodeRecord(EXEC_KIND[kind], payload));
   }
 
-  /** Grants credit for standard input. */
   grant(bytes: number): void {
     this.stream.write(encodeCredit(bytes));
   }

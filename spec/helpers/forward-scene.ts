@@ -24,7 +24,6 @@ export abstract class ForwardScene<F extends Forward> {
   readonly peer: FramePeer;
   readonly here: ChangeHere;
   readonly events: LogEvent[] = [];
-  /** The frames that the peer has read. */
   readonly texts: string[] = [];
   readonly #received: Buffer[] = [];
   readonly streams: SessionStream[] = [];
@@ -45,13 +44,11 @@ export abstract class ForwardScene<F extends Forward> {
     }
   }
 
-  /** Waits until the peer has read a frame. */
   async seen(text: string): Promise<void> {
     const isRead = () => (this.pump(), this.texts.includes(text));
     await eventually(isRead, { intervalMs: 2, what: text });
   }
 
-  /** Waits until so many bytes have come, and gives them. */
   received(byteCount: number): Promise<Buffer> {
     const all = (): Buffer | null => {
       this.pump();

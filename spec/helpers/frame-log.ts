@@ -5,7 +5,6 @@ import { decodeHello, type Hello, MAGIC } from '../../lib/codec/hello.js';
 
 export interface SeenFrame {
   readonly type: number;
-  /** The type's name, such as `DATA`. */
   readonly name: string;
   readonly streamId: number;
   readonly payload: Buffer;
@@ -21,7 +20,6 @@ export class FrameLog {
   /** Of the newest of them, byte for byte. */
   helloPayload: Buffer = Buffer.alloc(0);
   readonly frames: SeenFrame[] = [];
-  /** Zero bytes between frames. */
   flushedBytes = 0;
   /** The level that is in force. */
   integrity: Integrity;

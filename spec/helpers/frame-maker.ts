@@ -20,7 +20,6 @@ export interface FrameFaults {
   readonly crc?: number;
   /** What is behind the payload of DATA in `frame`. */
   readonly trailer?: number;
-  /** Leaves the header with a wrong check. */
   readonly hasWrongCheck?: boolean;
 }
 
@@ -30,11 +29,9 @@ export interface FrameMakerOptions {
   readonly peerLimits?: Partial<Limits>;
   /** Whether its stream ids are odd: its nonces are the greatest there are. Default true. */
   readonly isOdd?: boolean;
-  /** What its HELLOs have in `features`. Default: nothing. */
   readonly features?: readonly string[];
 }
 
-/** A number of bytes, or a text. */
 export const bytesOf = (what = 'x'): Buffer => (/^\d+$/.test(what) ? Buffer.alloc(Number(what)) : Buffer.from(what));
 
 /** The payloads of frames by what is written behind their stream ids. */
@@ -86,7 +83,6 @@ export abstract class FrameMaker {
 
   abstract write(bytes: Buffer): void;
 
-  /** The nonce of the side that reads what is written. */
   protected abstract get readerNonce(): string;
 
   /** This peer's nonce: another one after every `renew`. */

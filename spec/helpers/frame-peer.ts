@@ -13,14 +13,11 @@ import { ManualClock } from './time.js';
 
 /** `integrity` is also what the side under test asks for. */
 export interface FramePeerOptions extends FrameMakerOptions {
-  /** What the side under test accepts. */
   readonly limits?: Partial<Limits>;
   readonly settings?: Partial<SessionSettings>;
   /** Bytes that the channel takes from the side under test before it pushes back. */
   readonly capacityBytes?: number;
-  /** Default: one of its own. */
   readonly clock?: ManualClock;
-  /** What the side under test offers. */
   readonly services?: readonly string[];
 }
 

@@ -12,10 +12,8 @@ import { systemClock } from '../../lib/util/clock.js';
 import { duplexPair } from './channel-pair.js';
 import { within } from './time.js';
 
-/** An entry of a tar; `size` may lie. */
 export type HostileEntry = Headers & { readonly body?: string | Buffer; readonly pax?: Record<string, string> };
 
-/** A tar of these entries, whatever they are. */
 export function makeTar(entries: readonly HostileEntry[]): Promise<Buffer> {
   const pack = tar.pack();
   for (const { body = '', ...header } of entries) {
@@ -51,13 +49,10 @@ export type HostilePlace = 'put' | 'get';
 export interface HostileCopy {
   /** The roots that it announces. Default: a folder `app`. */
   readonly roots?: readonly { readonly name: string; readonly kind: string }[];
-  /** What it sends after READY. */
   readonly records: readonly Buffer[];
-  /** Whether the honest side resumes. */
   readonly isResumed?: boolean;
 }
 
-/** The records of a tar with all that comes after it. */
 export const tarRecords = (bytes: Buffer): Buffer[] => [
   ...Array.from({ length: Math.ceil(bytes.length / 65_536) }, (_, index) =>
     encodeRecord(COPY_KIND.DATA, bytes.subarray(index * 65_536, (index + 1) * 65_536)),

@@ -36,7 +36,6 @@ const ROOM = { streamCredit: 2 ** 30, inFlight: 2 ** 30 };
 const taken = (socket: net.Socket): Promise<unknown> =>
   socket.writableNeedDrain ? once(socket, 'drain') : setImmediate();
 
-/** Writes batches for ever, each when the system has taken the one before. */
 async function writeForEver(socket: net.Socket, next: () => Buffer): Promise<void> {
   for (; !socket.destroyed; await taken(socket)) socket.write(next());
 }
@@ -88,7 +87,6 @@ async function openAndReset(path: string, service: string, count: number): Promi
   }
 }
 
-/** Opens as many streams as it may, and then more, and keeps them. */
 async function holdStreams(path: string): Promise<void> {
   const peer = await SocketPeer.established(path);
   for (let round = 0; round < 6; round += 1) {
@@ -115,7 +113,6 @@ async function fillByteByByte(path: string): Promise<void> {
   }
 }
 
-/** The same bytes repeatedly, before any session. */
 async function floodBytes(path: string, piece: Buffer): Promise<void> {
   const socket = net.connect({ path }).on('error', () => undefined);
   await once(socket, 'connect');
@@ -152,7 +149,6 @@ async function renewSessions(path: string): Promise<void> {
   }
 }
 
-/** Lets a service send as much as it likes, and never reads. */
 async function readNothing(path: string): Promise<void> {
   const peer = await SocketPeer.established(path, { peerLimits: ROOM });
   for (let id = 1; id < 100; id += 2) peer.sendOpen(id, 'source');
@@ -207,7 +203,6 @@ export const HOSTILITIES: Readonly<Record<string, (path: string) => Promise<void
   'holds as many streams as it may': (path) => holdStreams(path),
 };
 
-/** Those that keep the process busy. */
 export const FLOODS: ReadonlySet<string> = new Set(
   Object.keys(HOSTILITIES).filter((what) => !/reads nothing|begins sessions|holds/.test(what)),
 );
@@ -239,7 +234,7 @@ async function floodStreams(path: string, { service, head, piece, maxBytes = Inf
     peer.sendData(id, bytes);
     credits.count(id, bytes.length);
   };
-  while (!peer.isClosed) {
+  for (;;) {
     const id = peer.highestId + 2;
     peer.sendOpen(id, service);
     if (head !== undefined) send(id, head);
@@ -252,10 +247,10 @@ async function floodStreams(path: string, { service, head, piece, maxBytes = Inf
       sent += frame.length;
       await taken(peer.socket);
     }
+    if (peer.isClosed) throw new Error('the session is over');
     peer.send(RESET, id, { code: 'cancelled', message: '' });
     await setImmediate();
   }
-  throw new Error('the session is over');
 }
 
 /** Messages on a flow of datagrams, which has no credit. */
@@ -300,7 +295,6 @@ const copyFolders = (copy: Copy) => async (path: string) => {
 const REQUEST = Buffer.from('GET http://denied.example/ HTTP/1.1\r\nHost: denied.example\r\n\r\n');
 const flood = (course: Course) => (path: string) => floodStreams(path, course);
 
-/** By the title of a test. */
 export const SURFACES: Readonly<Record<string, (path: string) => Promise<void>>> = {
   'asks an egress for what is denied': flood({ service: 'web', piece: REQUEST }),
   'asks a resolver for what is denied': flood({

@@ -7,19 +7,12 @@ import { delimiter, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import type { ExecutionContext } from 'ava';
-import { parseChannel } from '../../lib/channel/address/address.js';
-import type { DialContext } from '../../lib/channel/kind.js';
-import { libvirtKind } from '../../lib/channel/libvirt.js';
-import type { Link } from '../../lib/link/link.js';
-import type { Clock } from '../../lib/util/clock.js';
 import { Turns } from '../../lib/util/concurrency.js';
-import { dialKind, patiently } from './channel-pair.js';
 import { temporaryFolder } from './files.js';
 import { eventually, within } from './time.js';
 
 interface DomainParts {
   readonly name?: string;
-  /** Elements of `<devices>`. Default none. */
   readonly devices?: string;
   /** A kernel with its first file system, by their paths. Default: its firmware finds nothing to boot. */
   readonly boot?: Readonly<Record<'kernel' | 'initrd' | 'commandLine', string>>;
@@ -52,7 +45,6 @@ export type FakeVirsh = ReturnType<typeof fakeVirsh>;
 export function fakeVirsh(t: ExecutionContext) {
   const folder = temporaryFolder(t);
   const [path, log, answer] = [join(folder, 'virsh'), join(folder, 'calls'), join(folder, 'answer.xml')];
-  /** The script that it is from now on. */
   const become = (script: string): void => {
     // A file that is being run cannot be written to.
     const next = join(folder, 'next');
@@ -66,7 +58,6 @@ export function fakeVirsh(t: ExecutionContext) {
     /** The environment in which it is the virsh of the path. */
     env: { PATH: `${folder}${delimiter}${process.env['PATH'] ?? ''}` },
     become,
-    /** What it prints from now on. */
     print(xml: string): void {
       writeFileSync(answer, xml);
       become(`cat '${answer}'`);
@@ -76,7 +67,6 @@ export function fakeVirsh(t: ExecutionContext) {
   };
 }
 
-/** The XML of a running domain, with these in its `<devices>`. */
 export function domainXml(...devices: readonly string[]): string {
   return `<domain type='kvm' id='3'>\n  <name>vm1</name>\n  <devices>${devices.join('\n')}</devices>\n</domain>\n`;
 }
@@ -84,18 +74,6 @@ export function domainXml(...devices: readonly string[]): string {
 /** A virtio channel: its type, the elements in it, and its name. */
 export function channelXml(type: string, source: string, name = 'org.vproxy.0'): string {
   return `<channel type='${type}'>${source}<target type='virtio' name='${name}'/></channel>`;
-}
-
-/** Dials the channel that a text means, with a virsh of the test's own; the link goes with the test. */
-export function dialWith(
-  t: ExecutionContext,
-  virsh: FakeVirsh | string,
-  text: string,
-  { clock, ...context }: Partial<DialContext> & { readonly clock?: Clock } = {},
-): Promise<Link> {
-  const kind = libvirtKind({ virsh: typeof virsh === 'string' ? virsh : virsh.path, ...(clock && { clock }) });
-  const { address } = parseChannel(text);
-  return dialKind(t, kind, address as Parameters<typeof kind.dial>[0], { ...patiently(), ...context });
 }
 
 // A libvirtd of a test's own, with folders and namespaces of its own: the machine does not see what it does.
@@ -151,7 +129,6 @@ const ENTER = 'mount -t proc proc /proc && exec "$@"';
 const START_MS = 30_000;
 const VIRSH_MS = 60_000;
 
-/** A running libvirtd. The caller that starts it stops it with `stop`. */
 export class Libvirtd {
   /** A folder on this machine that has its `/run` in `run`, and in `etc`, `lib`, `log` and `cache` those of libvirt. */
   readonly folder: string;
@@ -160,7 +137,6 @@ export class Libvirtd {
   readonly #ended: Promise<unknown>;
   readonly #definitions = new Turns(1);
 
-  /** Only for `start`. */
   constructor(folder: string, pid: number, ended: Promise<unknown>) {
     this.folder = folder;
     this.pid = pid;

@@ -57,7 +57,6 @@ const TAILROOM = 4;
 /** The number of bytes after which a pattern repeats. */
 const PERIOD_BYTES = 65_536;
 
-/** At most this much is given to a stream at once. */
 const CHUNK_BYTES = 50_000;
 
 const patterns = new Map<number, Buffer>();

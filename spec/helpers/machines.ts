@@ -8,11 +8,9 @@ import { once } from 'node:events';
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { text } from 'node:stream/consumers';
 import type { ExecutionContext } from 'ava';
 import { Machine, type MachineOptions } from '../../cli/doctor/machine.js';
-import { Qmp } from '../vm/rig/qmp.js';
-import { PROJECT_ROOT, temporaryFolder } from './files.js';
+import { temporaryFolder } from './files.js';
 import { within } from './time.js';
 
 /** What is different from the real machine. */
@@ -56,43 +54,6 @@ export const portFiles = (name: string, device = 'vport0p1'): Record<string, str
 });
 
 // A QEMU without a guest: it takes its arguments, has its chardevs, and its processor never starts.
-
-/**
- * Starts one with arguments as a user types them to a shell, in which `vproxy` is this project's; it ends when the test does. Rejects
- * with its message where it does not accept them.
- */
-export async function startBareQemu(t: ExecutionContext, shellWords: string) {
-  const path = join(temporaryFolder(t), 'qmp.sock');
-  const qmp = await Qmp.listen(path);
-  const monitor = `-chardev socket,id=qmp,path=${path} -mon chardev=qmp,mode=control`;
-  const usual = `-S -nodefaults -display none -accel tcg -m 16 ${monitor}`;
-  const vproxy = `vproxy() { '${process.execPath}' '${join(PROJECT_ROOT, 'dist/program/vproxy.cjs')}' "$@"; }`;
-  const script = `set -e; ${vproxy}; set -- ${shellWords}; exec setpriv --pdeathsig KILL qemu-system-x86_64 ${usual} "$@"`;
-  const child = spawn('sh', ['-c', script], { stdio: ['ignore', 'ignore', 'pipe'] });
-  const errors = text(child.stderr);
-  const ended = once(child, 'close');
-  t.teardown(async () => {
-    qmp.close();
-    child.kill('SIGKILL');
-    await ended;
-  });
-  const died = errors.then((said) => Promise.reject(new Error(`QEMU ended: ${said}`)));
-  const up = qmp.start();
-  for (const promise of [up, died]) promise.catch(() => undefined);
-  await Promise.race([up, died]);
-  return {
-    pid: child.pid ?? 0,
-    /** Its own words for what a chardev is joined to; `disconnected:` before where the other end of a socket is not connected. */
-    async chardev(id: string): Promise<string> {
-      const chardevs = (await qmp.execute('query-chardev')) as { label: string; filename: string }[];
-      return chardevs.find(({ label }) => label === id)?.filename ?? '';
-    },
-    /** The names of its events so far. */
-    events: () => qmp.events.map(({ event }) => event),
-    /** What a command of its monitor returns. */
-    execute: (command: string, args?: Readonly<Record<string, unknown>>) => qmp.execute(command, args),
-  };
-}
 
 // A process under another program's name that has files and sockets open, as QEMU or a getty would.
 

@@ -165,7 +165,6 @@ export async function requireGoodEchoes(
   }
 }
 
-/** The medians of rounds without and with the disturbance, one after the other. */
 async function measureRounds(
   setup: Neighbours,
   disturbance: Disturbance,

@@ -10,7 +10,6 @@ import { localServer } from './local-server.js';
 import { eventually } from './time.js';
 import { ESTABLISHED, type RunResult, runProgram, spawnVproxy, TAKING_CONTROL } from './vproxy-process.js';
 
-/** A program as a package installs it. */
 export interface PackagedProgram {
   /** The words that run `vproxy`, to which its arguments are added. */
   readonly vproxy: readonly [string, ...string[]];
@@ -96,7 +95,6 @@ export async function checkEverydayUse(t: ExecutionContext, program: PackagedPro
   t.deepEqual(await host.stop(), { code: 0, signal: null });
 }
 
-/** `vproxy connect` reaches the service of the peer. */
 async function checkConnect(t: ExecutionContext, program: PackagedProgram, socket: string): Promise<void> {
   const [file = '', ...first] = [...(program.launcher ?? []), ...program.vproxy];
   const child = spawn(file, [...first, 'connect', 'ssh', '--socket', socket], {

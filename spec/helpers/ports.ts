@@ -3,12 +3,9 @@
 import { spawn } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
-import { readFileSync, statSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import net, { createServer } from 'node:net';
-import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { temporaryFolder } from './files.js';
-import { openPty } from './terminals.js';
 import { eventually } from './time.js';
 
 /** From here on to the ports that the system gives out by itself, there are thousands that have no use by name. */
@@ -37,50 +34,6 @@ export async function freePort(host = '127.0.0.1'): Promise<number> {
 
 // A virtio-serial port that one process can have open, without a VM: a pseudo-terminal, and in the process the error of
 // the kernel for a second open (EBUSY). Only a real port gives that error by itself; spec/vm has one.
-
-/** A file names the process that has the port: like the kernel's, a lock ends with its process. */
-const PRELOAD = `
-  import fs from 'node:fs';
-  import { syncBuiltinESMExports } from 'node:module';
-  const { EXCLUSIVE_PORT: port, EXCLUSIVE_PORT_LOCK: lock, EXCLUSIVE_PORT_REFUSED: refused } = process.env;
-  const { openSync, closeSync, readFileSync, writeFileSync } = fs;
-  const isTaken = () => {
-    try {
-      const pid = Number(readFileSync(lock, 'utf8'));
-      return pid !== 0 && pid !== process.pid && process.kill(pid, 0);
-    } catch {
-      return false;
-    }
-  };
-  fs.openSync = (path, ...rest) => {
-    if (path !== port) return openSync(path, ...rest);
-    if (isTaken()) {
-      fs.appendFileSync(refused, '.');
-      throw Object.assign(new Error("EBUSY: resource busy or locked, open '" + path + "'"), { code: 'EBUSY' });
-    }
-    writeFileSync(lock, String(process.pid));
-    return openSync(path, ...rest);
-  };
-  syncBuiltinESMExports();
-`;
-
-/** Opens one, which is removed when the test ends, with the environment in which a process finds it taken. */
-export async function exclusivePort(t: ExecutionContext) {
-  const pty = await openPty(t);
-  const folder = temporaryFolder(t);
-  const refused = join(folder, 'refused');
-  return {
-    ...pty,
-    /** The number of times that it was found taken. */
-    refusedCount: () => statSync(refused, { throwIfNoEntry: false })?.size ?? 0,
-    env: {
-      NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(PRELOAD)}`,
-      EXCLUSIVE_PORT: pty.path,
-      EXCLUSIVE_PORT_LOCK: join(folder, 'lock'),
-      EXCLUSIVE_PORT_REFUSED: refused,
-    },
-  };
-}
 
 // A TCP port at which connecting hangs: its program is stopped and its queue is full.
 

@@ -27,7 +27,6 @@ export interface PairSetup {
   readonly guestPath?: string;
 }
 
-/** A pair whose sides can be restarted. */
 export class ProcessPair {
   readonly #t: ExecutionContext;
   readonly #setup: PairSetup;
@@ -64,7 +63,6 @@ export class ProcessPair {
   }
 }
 
-/** A pair with an established session. */
 export async function processPair(t: ExecutionContext, setup: PairSetup): Promise<ProcessPair> {
   const pair = new ProcessPair(t, setup);
   await pair.established();

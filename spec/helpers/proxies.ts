@@ -26,7 +26,6 @@ export interface ProxySetup
 export const outgoing = (...texts: readonly string[]) => texts.map((text) => parseForwardSpec('outgoing', text));
 export const incoming = (...texts: readonly string[]) => texts.map((text) => parseForwardSpec('incoming', text));
 
-/** A proxy under test, with all that it logged. */
 export class TestProxy {
   readonly proxy: Proxy;
   readonly events: LogEvent[] = [];
@@ -47,7 +46,6 @@ export class TestProxy {
     return this.proxy.start();
   }
 
-  /** Where an outgoing forward listens. */
   port(service: string): number {
     const found = this.events.find(({ event, fields }) => event === 'listening' && fields['service'] === service);
     return portOf(String(found?.fields['endpoint']));
@@ -119,7 +117,6 @@ export async function ask(t: ExecutionContext, place: Place, text = 'hello'): Pr
   return (await readToEnd(socket)).toString();
 }
 
-/** What comes next on a connection when a text is sent. */
 export async function answerTo(socket: net.Socket, text: string): Promise<string> {
   const answer = once(socket, 'data') as Promise<[Buffer]>;
   socket.write(text);
@@ -166,7 +163,6 @@ export function failureOf(socket: net.Socket): Promise<NodeJS.ErrnoException> {
   return within(30_000, 'the failure of a socket', failure);
 }
 
-/** Sends back what it gets, and ends when its peer does. */
 export const echo = (socket: net.Socket): void => void socket.pipe(socket);
 
 /** Commands that join the standard streams of their process to something. */

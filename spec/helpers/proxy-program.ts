@@ -18,7 +18,6 @@ export interface ProxyProgram {
   readonly channels?: readonly (ProgramChannel & { readonly label: string })[];
 }
 
-/** A channel with its forwards, as texts. */
 export interface ProgramChannel {
   readonly channel: string;
   readonly outgoing?: readonly string[];

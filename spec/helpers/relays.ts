@@ -7,7 +7,6 @@ import { localServer } from './proxies.js';
 export class CuttingRelay {
   /** The number of bytes to carry, both ways together, before everything is closed. */
   leftBytes = Number.POSITIVE_INFINITY;
-  /** Called after each cut at that number. */
   onCut: () => void = () => undefined;
   /** Whether connections that are there carry nothing more, and stay open. */
   #stalled = new WeakSet<Socket>();
@@ -24,7 +23,6 @@ export class CuttingRelay {
     for (const socket of this.#sockets) socket.destroySoon();
   }
 
-  /** Carries nothing more on the connections that there are, which stay open. */
   stall(): void {
     for (const socket of this.#sockets) this.#stalled.add(socket.pause());
   }
@@ -142,7 +140,6 @@ export class TcpRelay {
     return (await localServer(t, join)).port;
   }
 
-  /** Puts a fault into every connection that there is; new ones are carried. */
   fail(fault: TcpFault): void {
     for (const joined of this.#joined) {
       const { near, far } = joined;

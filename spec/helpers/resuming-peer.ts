@@ -33,7 +33,6 @@ export interface Channel {
   readonly other: Buffer;
 }
 
-/** What the peer says on another channel. */
 export interface SaidAgain {
   /** More of its HELLO, or something else. */
   readonly fields?: Readonly<Record<string, unknown>>;
@@ -52,11 +51,8 @@ export class ResumingPeer {
   readonly allEndings: string[] = [];
   /** For which reasons the side under test gave up a channel. */
   readonly abandoned: string[] = [];
-  /** The newest one. */
   channel: Channel;
-  /** What the peer has sent in the session. */
   sent: Buffer = Buffer.alloc(0);
-  /** The peer's part of the secret. */
   readonly part = Buffer.alloc(32, 0x5a);
   key: Buffer = Buffer.alloc(0);
   id = '';
@@ -89,7 +85,6 @@ export class ResumingPeer {
     return session;
   }
 
-  /** The frames of the session that came, as bytes. */
   get received(): Buffer {
     return Buffer.concat(this.#received());
   }

@@ -155,7 +155,6 @@ export class MemoryPipe implements ByteSink {
 /** Watches what a process writes: whole frames, and how much waited before them. */
 type WriteWatcher = (bytes: Buffer, unwrittenBytes: number) => void;
 
-/** A link as one process has it: what the process writes after its death is lost. */
 class ProcessSink implements ByteSink {
   readonly #pipe: MemoryPipe;
   readonly #watch: WriteWatcher | null;
@@ -187,7 +186,6 @@ class ProcessSink implements ByteSink {
 }
 
 export interface SideOptions {
-  /** Of each process of the side. */
   readonly settings: () => Partial<SessionSettings>;
   readonly outbound: MemoryPipe;
   /** Makes the sessions outlive their links: the bytes that are kept before data waits. Default: they do not. */
@@ -197,7 +195,6 @@ export interface SideOptions {
   readonly watch?: WriteWatcher;
 }
 
-/** How long a session waits for another link. */
 export const RESUME_MS = 60_000;
 
 /** What becomes of a side's link while another process takes over: it goes on, or is gone. */
@@ -207,11 +204,9 @@ export type HandOver = 'with link' | 'without link';
 export class Side {
   readonly name: string;
   readonly clock: ManualClock;
-  /** The sessions that it had, the newest last. */
   readonly sessions: Session[] = [];
   /** How its sessions ended, and openings that came to none. */
   readonly endings: VproxyError[] = [];
-  /** How its sessions ended, as `code message`. */
   readonly ended: string[] = [];
   services: string[] = [];
   onSession: (session: Session) => void = () => undefined;
@@ -224,7 +219,6 @@ export class Side {
   processClock: ProcessClock;
   outbound: MemoryPipe;
   loop: SessionLoop;
-  /** How often a session went on with another link. */
   resumed = 0;
   readonly #options: SideOptions;
   #sink: ProcessSink;
@@ -402,7 +396,6 @@ const VISIBLE = [
   ...(['receivedBytes', 'sendCreditBytes'] as const),
 ];
 
-/** What a session says of itself and its streams. */
 function visible(session: Session): unknown {
   const { counters, ageMs, roundTripMs, peerServices, isReady, isDraining, isSuspended, keyId } = session;
   const { unwrittenBytes, sendCreditBytes, receivedBytes, hasInteractive, agreement, secret, streams } = session;
@@ -445,7 +438,6 @@ export interface PairOptions extends Pick<SideOptions, 'memoryBytes'> {
   readonly integrity?: Integrity;
   readonly limits?: Partial<Limits>;
   readonly settings?: Partial<SessionSettings>;
-  /** Of `b` only. */
   readonly settingsOfB?: Partial<SessionSettings>;
   /** Of what the nonces and secrets are made: the same number gives the same ones. Default: others for every pair. */
   readonly identity?: number | undefined;
@@ -506,7 +498,6 @@ export class SessionPair {
     return forth || back;
   }
 
-  /** All that is on the way is lost, and both sides know it. */
   disconnect(): void {
     for (const side of this.sides) side.disconnect();
   }
@@ -549,6 +540,9 @@ export async function carryUntil<T>(pair: SessionPair, awaited: Promise<T>, piec
   const state = { isSettled: false };
   const settle = (): void => void (state.isSettled = true);
   promise.then(settle, settle);
-  for (; !state.isSettled; await setImmediate()) pair.step(pieceBytes);
+  while (!state.isSettled) {
+    pair.step(pieceBytes);
+    await setImmediate();
+  }
   return promise;
 }

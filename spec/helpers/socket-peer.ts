@@ -7,7 +7,6 @@ import { FrameLog, formatSeen, jsonOf, type SeenFrame } from './frame-log.js';
 import { FrameMaker, type FrameMakerOptions } from './frame-maker.js';
 import { eventually } from './time.js';
 
-/** How much a flood writes, at most. */
 export interface FloodBounds {
   readonly bytes: number;
   readonly ms: number;
@@ -33,9 +32,7 @@ export class SocketPeer extends FrameMaker {
   /** What the process wrote. It has to be right, whatever this peer does: `fault` has the first thing that is not. */
   readonly log: FrameLog;
   fault: Error | null = null;
-  /** Called for every frame as it comes. */
   onFrame: (frame: SeenFrame) => void = () => undefined;
-  /** The highest stream id of an OPEN of this peer. */
   highestId = -1;
   readonly #pongDelayMs: number | null;
 
@@ -48,7 +45,6 @@ export class SocketPeer extends FrameMaker {
     this.socket.on('error', () => undefined);
   }
 
-  /** Connects and establishes a session. */
   static async established(path: string, options: SocketPeerOptions = {}): Promise<SocketPeer> {
     const peer = new SocketPeer({ path }, options);
     await once(peer.socket, 'connect');
@@ -84,7 +80,6 @@ export class SocketPeer extends FrameMaker {
     this.socket.destroy();
   }
 
-  /** Whether what the process writes is read. */
   set isReading(isReading: boolean) {
     if (isReading) this.socket.resume();
     else this.socket.pause();
@@ -108,7 +103,6 @@ export class SocketPeer extends FrameMaker {
     this.log.take();
   }
 
-  /** The newest nonce of the process. */
   async otherNonce(): Promise<string> {
     return eventually(() => this.log.hellos.at(-1)?.nonce, { intervalMs: 2, what: 'a HELLO' });
   }
@@ -120,12 +114,10 @@ export class SocketPeer extends FrameMaker {
     return eventually(find, { timeoutMs, intervalMs: 2, what });
   }
 
-  /** The frames that came and were not taken, as short texts. */
   texts(): string[] {
     return this.log.frames.map(formatSeen);
   }
 
-  /** The codes of the GOAWAYs that came. */
   goawayCodes(): unknown[] {
     return this.log.frames.filter(({ type }) => type === FRAME_TYPE.GOAWAY).map((frame) => jsonOf(frame)['code']);
   }

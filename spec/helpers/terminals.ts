@@ -11,7 +11,6 @@ import type { CommandOptions } from '../../lib/exec/running-command.js';
 import { eventually } from './time.js';
 
 interface TerminalCommandOptions extends Partial<CommandOptions> {
-  /** Default: koffi. */
   readonly loadCalls?: LoadTerminalCalls | undefined;
 }
 
@@ -34,9 +33,7 @@ export async function startInTerminal(
   const read = new Promise<void>((resolve) => void command.stdout.once('end', resolve));
   return {
     command,
-    /** Everything that it has shown, so far. */
     text: () => text,
-    /** The first match in what it shows. */
     shows: (pattern: RegExp) => eventually(() => pattern.exec(text), { what: String(pattern) }),
     type: (keys: string) => void command.stdin?.write(keys),
     /** Everything that it has shown, and how it ended. */
@@ -44,7 +41,6 @@ export async function startInTerminal(
   };
 }
 
-/** A shell that runs `script` in a terminal. */
 export const runInTerminal = (t: ExecutionContext, script: string, options?: TerminalCommandOptions) =>
   startInTerminal(t, ['sh', '-c', script], options);
 
@@ -59,12 +55,10 @@ export class Terminal {
     this.#server = server;
   }
 
-  /** What is on the screen, line by line. */
   async screen(): Promise<string[]> {
     return (await this.#tmux('capture-pane', '-p')).split('\n').slice(0, -1);
   }
 
-  /** The same with the escape sequences of colours and styles. */
   async coloredScreen(): Promise<string[]> {
     return (await this.#tmux('capture-pane', '-p', '-e')).split('\n').slice(0, -1);
   }

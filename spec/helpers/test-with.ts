@@ -8,7 +8,6 @@ type Declare = (typeof test)['skip'];
 /** `test` where this machine has all of it; else the test is skipped, which is counted. Throws where nothing may be missing. */
 export const testWith = (...names: readonly NeedName[]): Declare => declareWith(names, test);
 
-/** The same with `test.serial`. */
 export const serialTestWith = (...names: readonly NeedName[]): Declare => declareWith(names, test.serial);
 
 function declareWith(names: readonly NeedName[], declare: Declare): Declare {

@@ -5,11 +5,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CancelTimer, Clock } from '../../lib/util/clock.js';
 
-/** How long and how often to look. */
 interface EventuallyOptions {
   /** The deadline. Default 20,000: on a busy machine, to start a process alone can take ten seconds. */
   readonly timeoutMs?: number;
-  /** The pause between two looks. Default 20. */
   readonly intervalMs?: number;
   /** What is waited for, as the error names it. Default "the condition". */
   readonly what?: string;
@@ -151,7 +149,6 @@ export class ProcessClock implements Clock {
     return this.#timers.size;
   }
 
-  /** The process is gone. */
   die(): void {
     this.#isDead = true;
     for (const cancel of this.#timers) cancel();

@@ -8,14 +8,12 @@ import { hiddenReset } from '../../lib/system/sockets/node-sockets.js';
 import { PatternEnd } from './local-ends.js';
 import { within } from './time.js';
 
-/** A side as streams see it. */
 export interface TrafficSide {
   readonly loop: { readonly session: Session | null };
   /** Called for every session before it starts. */
   onSession: (session: Session) => void;
 }
 
-/** Two sides that can have streams between them. */
 interface TrafficPair {
   readonly a: TrafficSide;
   readonly b: TrafficSide;
@@ -119,12 +117,10 @@ export class Traffic {
 // Transfers of a known pattern from end to end, which may be cut: what came has to be a prefix, and its end has to say
 // whether it is complete.
 
-/** How one end of a transfer came out. */
 export interface Outcome {
   /** `ended`: the other side said that this was all; `reset`: something went wrong. */
   readonly end: 'ended' | 'reset';
   readonly receivedBytes: number;
-  /** Whether what came is a prefix of the pattern. */
   readonly isPrefix: boolean;
 }
 
@@ -133,7 +129,6 @@ const PATTERN = randomBytes(4_000_037);
 
 export const MAX_TRANSFER_BYTES = PATTERN.length;
 
-/** The first `byteCount` bytes of the pattern. */
 export function pattern(byteCount: number): Buffer {
   return PATTERN.subarray(0, byteCount);
 }

@@ -1,7 +1,6 @@
 /** How long the turns of this process's event loop are, in processor time. */
 import { setImmediate } from 'node:timers/promises';
 
-/** Processor time of this process, in milliseconds. */
 function processorMs(): number {
   const { user, system } = process.cpuUsage();
   return (user + system) / 1000;

@@ -10,11 +10,9 @@ export interface UdpMessage {
   readonly port: number;
 }
 
-/** A socket on a loopback address, with all that came. */
 export class UdpProgram {
   readonly messages: UdpMessage[] = [];
   readonly #socket: dgram.Socket;
-  /** What it does with a message. Default: nothing. */
   onMessage: (message: UdpMessage) => void = () => undefined;
 
   private constructor(socket: dgram.Socket) {
@@ -61,7 +59,6 @@ export class UdpProgram {
     this.#socket.send(bytes, port, this.#socket.address().address);
   }
 
-  /** Waits until so many messages have come. */
   async came(count: number): Promise<readonly UdpMessage[]> {
     const what = `${count} messages, of which ${this.messages.length} have come`;
     await eventually(() => this.messages.length >= count, { what, intervalMs: 2 });

@@ -1,6 +1,6 @@
 /** Two ends of a unix socket, or of a TCP connection. */
 import { once } from 'node:events';
-import { readFileSync, writeSync } from 'node:fs';
+import { writeSync } from 'node:fs';
 import type net from 'node:net';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
@@ -18,7 +18,6 @@ interface Ends {
 export const unixPair = (t: ExecutionContext, pauseOnConnect = true): Promise<Ends> =>
   pairOf(t, { path: join(temporaryFolder(t), 'pair.sock') }, pauseOnConnect);
 
-/** The same over TCP. */
 export const tcpPair = (t: ExecutionContext): Promise<Ends> => pairOf(t);
 
 async function pairOf(t: ExecutionContext, address?: { readonly path: string }, pauseOnConnect = true): Promise<Ends> {
@@ -42,7 +41,3 @@ export function roomOf(socket: net.Socket): number {
     }
   }
 }
-
-/** A number that the kernel has for sockets: what a user is granted at most, or what a socket has by itself. */
-export const kernelBytes = (name: 'wmem_max' | 'wmem_default'): number =>
-  Number(readFileSync(`/proc/sys/net/core/${name}`, 'utf8'));

@@ -15,7 +15,6 @@ export interface UnixgramMessage {
 interface UnixgramOptions {
   /** What it is bound to, such as a path; an abstract name behind an `@`. Default: nothing. */
   readonly at?: string;
-  /** Whether it sends back what it gets. Default false. */
   readonly isEcho?: boolean;
   /** Whether it reads what comes, from the start. Default true. */
   readonly isReading?: boolean;
@@ -56,7 +55,6 @@ while True:
                 tell(done=True, error=error.strerror)
 `;
 
-/** A socket with all that came. */
 export class UnixgramProgram {
   readonly messages: UnixgramMessage[] = [];
   /** What the system said to what was sent, one for each order; an empty text: nothing. */
@@ -77,7 +75,6 @@ export class UnixgramProgram {
     });
   }
 
-  /** Ended with the test. */
   static async open(t: Pick<ExecutionContext, 'teardown'>, options: UnixgramOptions = {}): Promise<UnixgramProgram> {
     const program = new UnixgramProgram(options);
     t.teardown(() => program.close());
@@ -98,12 +95,10 @@ export class UnixgramProgram {
     return this.#answers[index] ?? '';
   }
 
-  /** From now on it reads what comes. */
   read(): void {
     this.#order({ read: true });
   }
 
-  /** Waits until so many messages have come. */
   async came(count: number): Promise<readonly UnixgramMessage[]> {
     await eventually(() => this.messages.length >= count, { what: `message ${count}`, intervalMs: 2 });
     return this.messages;

@@ -36,7 +36,6 @@ export const ONE_SESSION = [
   [0, 0],
 ];
 
-/** Runs `vproxy upgrade` for the process behind a control socket. */
 export function runUpgrade(socket: string, words: readonly string[] = []): Promise<RunResult> {
   return callVproxy(['upgrade', '--socket', socket, ...words]);
 }

@@ -25,5 +25,4 @@ export async function runWithFlags(path: string, code: string): Promise<unknown>
   return JSON.parse(output);
 }
 
-/** The first number of the version of Node. */
 export const NODE_MAJOR = Number.parseInt(process.versions.node, 10);

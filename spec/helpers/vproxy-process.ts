@@ -14,13 +14,11 @@ import { within } from './time.js';
 /** The words of the command line for a shell. */
 export const VPROXY = `${process.execPath} ${join(PROJECT_ROOT, 'dist/program/vproxy.cjs')}`;
 
-/** How a process ended: its status, or the signal that killed it. */
 interface ExitResult {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
 }
 
-/** Where and with what environment a command runs. */
 export interface SpawnOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
@@ -51,7 +49,6 @@ interface LineWaiter {
 
 /** A running command line. The caller that starts it stops it with `stop`. */
 export class VproxyProcess {
-  /** Every line of stderr so far, oldest first. */
   readonly lines: string[] = [];
   /** How the process ended; never rejects. */
   readonly exited: Promise<ExitResult>;
@@ -162,7 +159,6 @@ export class VproxyProcess {
   }
 }
 
-/** Starts the command line, and stops it when the test is over. */
 export function spawnVproxy(
   t: { teardown(undo: () => Promise<unknown>): void },
   args: readonly string[],
@@ -214,7 +210,6 @@ export function runProgram(
   });
 }
 
-/** Whether a process exists and has not ended. */
 export function isRunning(pid: number): boolean {
   try {
     return !/^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
@@ -271,7 +266,6 @@ export function listeningFor(service: string): RegExp {
   return new RegExp(`listening on (\\S+):(\\d+) for ${service}(?![a-z0-9._-])`);
 }
 
-/** A session with the peer is established. */
 export const ESTABLISHED = /\bsession with .+ on \S/;
 
 export const ENDED = /\bsession on \S.* ended: /;
@@ -285,5 +279,4 @@ export const ENDED_BY_RESTART = /\bsession on \S.* ended: .*\((?:peer-restarted|
 /** A listening channel waits for the peer on a TCP port: `$1` is the port. */
 export const CHANNEL_LISTENING = /\bwaiting for the peer on tcp-listen:\S+:(\d+)/;
 
-/** The process answers commands on its control socket. */
 export const TAKING_CONTROL = /\btaking control requests at /;

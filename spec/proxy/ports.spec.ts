@@ -4,7 +4,11 @@ import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import type { AnnouncedPort } from '../../lib/codec/payloads.js';
+import type { LogEvent } from '../../lib/events.js';
+import { ServiceRegistry } from '../../lib/forward/service-registry.js';
+import { SessionSource } from '../../lib/forward/session-source.js';
 import { type ForwardSpec, parseForwardSpec } from '../../lib/forward/spec.js';
+import { ForwardAddresses, ForwardTable } from '../../lib/proxy/forward-table.js';
 import { OwnFolders } from '../../lib/proxy/groups/channel-group.js';
 import { type OwnPorts, PortAnnouncer } from '../../lib/proxy/ports/port-announcer.js';
 import { type PeerPortsState, PortForwarder } from '../../lib/proxy/ports/port-forwarder.js';
@@ -17,10 +21,9 @@ import {
 import type { ListeningPort } from '../../lib/system/proc/listening-ports.js';
 import { formatPortRanges, isInRanges } from '../../lib/util/addresses.js';
 import { temporaryFolder } from '../helpers/files.js';
-import { forwardTable } from '../helpers/forward-tables.js';
 import { freePort } from '../helpers/ports.js';
 import { incoming, localServer, outgoing } from '../helpers/proxies.js';
-import { eventually } from '../helpers/time.js';
+import { eventually, ManualClock } from '../helpers/time.js';
 
 const range = (from: number, count: number) => Array.from({ length: count }, (_, index) => from + index);
 
@@ -369,3 +372,38 @@ test('a successor goes on with the listeners, and with the time that they still 
   clock.advance(1);
   await eventually(() => forwards.list().length === 0);
 });
+
+// The forwards of a channel without a session, for what makes and removes them by itself.
+
+/** With a clock that is moved by hand; stopped when the test ends. */
+function forwardTable(t: ExecutionContext, onServices: () => void = () => undefined) {
+  const clock = new ManualClock();
+  const events: LogEvent[] = [];
+  const registry = new ServiceRegistry({ onChange: onServices });
+  const addresses = new ForwardAddresses();
+  let count = 0;
+  const log = (event: LogEvent): void => void events.push(event);
+  const forwards = new ForwardTable({
+    channel: 'vm1',
+    source: new SessionSource(clock),
+    registry,
+    log,
+    clock,
+    waitMs: 10_000,
+    maxStreams: 10,
+    preamble: null,
+    filters: () => null,
+    egress: () => null,
+    nextId: () => `f${(count += 1)}`,
+    addresses,
+    onListening: () => undefined,
+  });
+  t.teardown(() => forwards.stop());
+  /** What was logged of ports, and forgets it. */
+  const told = (): string[] => {
+    const lines = events.filter(({ event }) => event.startsWith('port-')).map(({ message }) => message);
+    events.length = 0;
+    return lines;
+  };
+  return { clock, registry, addresses, forwards, log, told };
+}

@@ -24,7 +24,6 @@ const attach = async (t: ExecutionContext, guest: Guest, decide: Decide = echo):
 const opening = (t: ExecutionContext, open: () => Duplex, options: StorageBrokerOptions = {}): Promise<Guest> =>
   startGuest(t, { peer: { isOffered: () => true, open }, ...options });
 
-/** A wrapper by hand. */
 function wrapper(t: ExecutionContext, { path }: Guest, request: string): Socket {
   const socket = createConnection({ path, allowHalfOpen: true });
   t.teardown(() => socket.destroy());
@@ -270,7 +269,6 @@ test('more attached emulators than the bound are reset', async (t) => {
   t.is(guest.broker.emulators.attachedCount, 1);
 });
 
-/** A stream that its peer refused. */
 function refused(code: string): Duplex {
   const stream = new Duplex({ read: () => undefined, write: () => undefined });
   setImmediate(() => stream.destroy(new VproxyError(code, 'so it is')));

@@ -63,17 +63,14 @@ class Setup {
     return this.machines.get(label) as Machine;
   }
 
-  /** A stream of a program in a machine, to a service of the host. */
   connect(label = 'vm1', service = 'storage'): Promise<MuxStream> {
     return within(30_000, 'a stream', this.machine(label).guest.proxy.connect(service));
   }
 }
 
-/** The next bytes that come. */
 const next = async (stream: MuxStream): Promise<string> =>
   String(((await within(30_000, 'an answer', once(stream, 'data'))) as [Buffer])[0]);
 
-/** An emulator that answers with the machine and the arguments. */
 function labelling(t: ExecutionContext): StorageEmulator {
   const emulator = createStorageEmulator(({ argv, vm }) => ({ stdout: `${vm} ${argv.slice(1).join(' ')}` }));
   t.teardown(() => emulator.close());

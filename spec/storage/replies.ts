@@ -12,13 +12,17 @@ const parse = (file: unknown) => parseReplies(JSON.stringify(file), 'file.json')
 test('the sample answers as a storage utility would', async (t) => {
   const replies = await readReplies(FIXTURE);
   t.is(replies.count, 5);
-  const ask = (...args: string[]) => replies.answer({ argv: ['/usr/sbin/storcli64', ...args] });
-  t.regex(String(ask('--version').stdout), /Storage Command Line Tool {2}Ver 007\.0606/);
-  t.regex(String(ask('/c0', 'show').stdout), /^Generating[^]*Virtual Drives = 1\n[^]*\n$/);
-  t.regex(String(ask('/c0', 'show', 'all').stdout), /Controller Status = Optimal\n/);
-  t.is(ask('/c0', 'show').status, 0);
-  t.is(ask('/c7', 'show').status, 2);
-  t.regex(String(ask('/c3', 'show', 'alarm').stdout), /Alarm {5}ON/);
+  const ask = (words: string) => replies.answer({ argv: ['/usr/sbin/storcli64', ...words.split(' ')] });
+  for (const [words, status, stdout] of [
+    ['--version', 0, /Storage Command Line Tool {2}Ver 007\.0606/],
+    ['/c0 show', 0, /^Generating[^]*Virtual Drives = 1\n[^]*\n$/],
+    ['/c0 show all', 0, /Controller Status = Optimal\n/],
+    ['/c7 show', 2, /^/],
+    ['/c3 show alarm', 0, /Alarm {5}ON/],
+  ] as const) {
+    t.is(ask(words).status, status, words);
+    t.regex(String(ask(words).stdout), stdout);
+  }
   t.deepEqual(ask('nonsense'), { stdout: '', stderr: 'syntax error, unexpected command\n', status: 1 });
 });
 
@@ -44,17 +48,19 @@ test('exact command lines come before patterns, patterns in order, and the defau
       { pattern: ['/x/*', 'show'], stdout: 'pattern of a folder' },
     ],
   });
-  const ask = (...argv: string[]) => replies.answer({ argv }).stdout;
-  t.is(ask('s', '/c0', 'show'), 'exact');
-  t.is(ask('/sbin/s', '/c0', 'show'), 'exact');
-  t.is(ask('/opt/s', '/c0', 'show'), 'exact, of one folder');
-  t.is(ask('/sbin/s', '/c1', 'show'), 'open pattern');
-  t.is(ask('s', '/c1'), 'open pattern');
-  t.is(ask('s'), 'default');
-  t.is(ask('s', 'x', '/c0'), 'default');
-  t.is(ask('/x/s', 'show'), 'pattern of a folder');
-  t.is(ask('/y/s', 'show'), 'default');
-  t.is(ask('s', 'show', 'x'), 'default');
+  for (const [words, stdout] of [
+    ['s /c0 show', 'exact'],
+    ['/sbin/s /c0 show', 'exact'],
+    ['/opt/s /c0 show', 'exact, of one folder'],
+    ['/sbin/s /c1 show', 'open pattern'],
+    ['s /c1', 'open pattern'],
+    ['s', 'default'],
+    ['s x /c0', 'default'],
+    ['/x/s show', 'pattern of a folder'],
+    ['/y/s show', 'default'],
+    ['s show x', 'default'],
+  ] as const)
+    t.is(replies.answer({ argv: words.split(' ') }).stdout, stdout, words);
 });
 
 test('without a default, what is not recorded fails with a line that names it', (t) => {
@@ -62,45 +68,40 @@ test('without a default, what is not recorded fails with a line that names it', 
 });
 
 test('output may be a text, lines, or base64', (t) => {
-  const replies = parse({
-    replies: [{ argv: ['s'], stdoutBase64: '/wD/', stderr: ['one', '', 'two'], status: 255 }],
-    default: { stdout: 'no line feed' },
-  });
-  t.deepEqual(replies.answer({ argv: ['s'] }), {
-    stdout: Buffer.from([255, 0, 255]),
-    stderr: 'one\n\ntwo\n',
-    status: 255,
-  });
+  const reply = { argv: ['s'], stdoutBase64: '/wD/', stderr: ['one', '', 'two'], status: 255 };
+  const replies = parse({ replies: [reply], default: { stdout: 'no line feed' } });
+  const expected = { stdout: Buffer.from([255, 0, 255]), stderr: 'one\n\ntwo\n', status: 255 };
+  t.deepEqual(replies.answer({ argv: ['s'] }), expected);
   t.is(replies.answer({ argv: ['x'] }).stdout, 'no line feed');
 });
 
-const badFile = test.macro({
-  exec: (t, file: unknown, message: string) => {
+const good = { argv: ['s'] };
+const BAD: readonly (readonly [file: unknown, message: string])[] = [
+  ['{', ': is no JSON'],
+  [[], ' is no JSON object'],
+  [{ reply: [] }, ' has an unknown field "reply"'],
+  [{ replies: {} }, ': replies is no list'],
+  [{ replies: [good, 7] }, ': replies[1] is no JSON object'],
+  [{ replies: [{}] }, ': replies[0] needs either "argv" or "pattern"'],
+  [{ replies: [{ argv: ['s'], pattern: ['s'] }] }, ': replies[0] needs either'],
+  [{ replies: [good, { pattern: [] }] }, ': replies[1].pattern is no list'],
+  [{ replies: [{ argv: 's' }] }, ': replies[0].argv is no list'],
+  [{ replies: [good, good] }, ': replies[1].argv is there twice'],
+  [{ replies: [{ ...good, status: 256 }] }, ': replies[0].status is no integer'],
+  [{ replies: [{ ...good, exit: 1 }] }, ': replies[0] has an unknown field "exit"'],
+  [{ replies: [{ ...good, stdout: 1 }] }, ': replies[0].stdout is neither'],
+  [{ replies: [{ ...good, stdoutBase64: '!' }] }, ': replies[0].stdoutBase64 is not base64'],
+  [{ replies: [{ ...good, stderr: '', stderrBase64: '' }] }, ': replies[0] has both "stderr"'],
+  [{ default: { argv: ['s'] } }, ': default has an unknown field "argv"'],
+];
+
+test('a file that is not valid is refused with what is wrong, in one line', (t) => {
+  for (const [file, message] of BAD) {
     const text = typeof file === 'string' ? file : JSON.stringify(file);
     const error = t.throws(() => parseReplies(text, 'file.json'), { instanceOf: VproxyError, code: 'bad-file' });
-    t.true(error.message.startsWith(message), error.message);
-    t.false(error.message.includes('\n'));
-  },
-  title: (_title, _file: unknown, message: string) => `a file is refused with: ${message}`,
+    t.true(error.message.startsWith(`file.json${message}`) && !error.message.includes('\n'), error.message);
+  }
 });
-
-const good = { argv: ['s'] };
-test(badFile, '{', 'file.json: is no JSON');
-test(badFile, [], 'file.json is no JSON object');
-test(badFile, { reply: [] }, 'file.json has an unknown field "reply"');
-test(badFile, { replies: {} }, 'file.json: replies is no list');
-test(badFile, { replies: [good, 7] }, 'file.json: replies[1] is no JSON object');
-test(badFile, { replies: [{}] }, 'file.json: replies[0] needs either "argv" or "pattern"');
-test(badFile, { replies: [{ argv: ['s'], pattern: ['s'] }] }, 'file.json: replies[0] needs either');
-test(badFile, { replies: [good, { pattern: [] }] }, 'file.json: replies[1].pattern is no list');
-test(badFile, { replies: [{ argv: 's' }] }, 'file.json: replies[0].argv is no list');
-test(badFile, { replies: [good, good] }, 'file.json: replies[1].argv is there twice');
-test(badFile, { replies: [{ ...good, status: 256 }] }, 'file.json: replies[0].status is no integer');
-test(badFile, { replies: [{ ...good, exit: 1 }] }, 'file.json: replies[0] has an unknown field "exit"');
-test(badFile, { replies: [{ ...good, stdout: 1 }] }, 'file.json: replies[0].stdout is neither');
-test(badFile, { replies: [{ ...good, stdoutBase64: '!' }] }, 'file.json: replies[0].stdoutBase64 is not base64');
-test(badFile, { replies: [{ ...good, stderr: '', stderrBase64: '' }] }, 'file.json: replies[0] has both "stderr"');
-test(badFile, { default: { argv: ['s'] } }, 'file.json: default has an unknown field "argv"');
 
 test('a file that cannot be read is named', async (t) => {
   await t.throwsAsync(readReplies('/nonexistent/file.json'), {

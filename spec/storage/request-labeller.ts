@@ -20,32 +20,26 @@ function pass(text: string, pieceBytes = Number.POSITIVE_INFINITY): string {
   return passed + filter.end().toString();
 }
 
-for (const [what, request, passed] of [
-  ['that says nothing of a machine', '{"argv":["a","b"]}\n', '{"argv":["a","b"],"vm":"vm1"}\n'],
-  ['that lies', '{"argv":["a"],"vm":"vm2"}\n', '{"argv":["a"],"vm":"vm1"}\n'],
-  ['that lies with another type', '{"vm":["vm2"],"argv":["a"]}\n', '{"vm":"vm1","argv":["a"]}\n'],
-  ['that lies twice', '{"vm":"vm2","argv":["a"],"vm":"vm3"}\n', '{"vm":"vm1","argv":["a"]}\n'],
-  ['that lies in escapes', '{"\\u0076m":"vm2","argv":["a"]}\n', '{"vm":"vm1","argv":["a"]}\n'],
-  [
-    'with other fields',
-    '{"argv":["a"],"n":1,"__proto__":{"vm":"x"}}',
-    '{"argv":["a"],"n":1,"__proto__":{"vm":"x"},"vm":"vm1"}\n',
-  ],
-  ['over several lines', '{"argv":\n["a"]\r\n}\n', '{"argv":["a"],"vm":"vm1"}\n'],
-  ['without a line feed', '{"argv":["a"]}', '{"argv":["a"],"vm":"vm1"}\n'],
-  [
-    'joined with another',
-    '{"argv":["a"]}{"argv":["b"]} \n\n',
-    '{"argv":["a"],"vm":"vm1"}\n{"argv":["b"],"vm":"vm1"}\n',
-  ],
-  ['beyond ASCII', '{"argv":["ä€😀\u007f"]}\n', '{"argv":["\\u00e4\\u20ac\\ud83d\\ude00\\u007f"],"vm":"vm1"}\n'],
-] as const) {
-  test(`a request ${what} is passed on with the label, however it is split`, (t) => {
-    for (const pieceBytes of [1, 2, 3, 7, 1000]) t.is(pass(request, pieceBytes), passed, `pieces of ${pieceBytes}`);
-  });
-}
+const OWN = '{"argv":["a"],"vm":"vm1"}\n';
+const PROTO = '{"argv":["a"],"n":1,"__proto__":{"vm":"x"}';
 
-for (const [what, text] of [
+test('a request is passed on with the label, whatever it says, and however it is split', (t) => {
+  for (const [what, request, passed] of [
+    ['that says nothing of a machine', '{"argv":["a"]}\n', OWN],
+    ['that lies', '{"argv":["a"],"vm":"vm2"}\n', OWN],
+    ['that lies with another type', '{"vm":["vm2"],"argv":["a"]}\n', '{"vm":"vm1","argv":["a"]}\n'],
+    ['that lies twice', '{"vm":"vm2","argv":["a"],"vm":"vm3"}\n', '{"vm":"vm1","argv":["a"]}\n'],
+    ['that lies in escapes', '{"\\u0076m":"vm2","argv":["a"]}\n', '{"vm":"vm1","argv":["a"]}\n'],
+    ['with other fields', `${PROTO}}`, `${PROTO},"vm":"vm1"}\n`],
+    ['over several lines', '{"argv":\n["a"]\r\n}\n', OWN],
+    ['without a line feed', '{"argv":["a"]}', OWN],
+    ['joined with another', '{"argv":["a"]}{"argv":["a"]} \n\n', OWN + OWN],
+    ['beyond ASCII', '{"argv":["ä😀\u007f"]}\n', '{"argv":["\\u00e4\\ud83d\\ude00\\u007f"],"vm":"vm1"}\n'],
+  ] as const)
+    for (const pieceBytes of [1, 2, 3, 7, 1000]) t.is(pass(request, pieceBytes), passed, `${what}, by ${pieceBytes}`);
+});
+
+const BROKEN: readonly (readonly [what: string, text: string])[] = [
   ['a line that is no object', 'help\n'],
   ['a list', '["a"]\n'],
   ['an object that only other parsers take', '{"argv":["a"],"vm":"vm2","x":NaN}\n'],
@@ -55,11 +49,11 @@ for (const [what, text] of [
   ['more than a mebibyte', `{"argv":["${'x'.repeat(MIB)}"]}\n`],
   ['a hundred thousand values', `{"argv":[${'"",'.repeat(100_000)}""]}\n`],
   ['too many at once', '{"argv":["a"]}'.repeat(257)],
-] as const) {
-  test(`${what} ends the connection`, (t) => {
-    t.throws(() => pass(text), { code: 'storage-bad-request' });
-  });
-}
+];
+
+test('what is no request, or too much of one, ends the connection', (t) => {
+  for (const [what, text] of BROKEN) t.throws(() => pass(text), { code: 'storage-bad-request' }, what);
+});
 
 test('sixty thousand objects in one another end the connection, or are passed on where Node can write them', (t) => {
   const request = `${'{"a":'.repeat(60_000)}1${'}'.repeat(60_000)}\n`;

@@ -7,7 +7,6 @@ import { temporaryFolder } from '../helpers/files.js';
 import { attachPort, FieldEmulator, type Guest, peerAt, runWrapper, startGuest } from '../helpers/storage.js';
 import { eventually } from '../helpers/time.js';
 
-/** A guest whose calls this handler answers. */
 async function guestWith(t: ExecutionContext, handler: StorageHandler): Promise<Guest> {
   const guest = await startGuest(t);
   const emulator = createStorageEmulator(handler);

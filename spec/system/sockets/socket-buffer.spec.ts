@@ -1,5 +1,6 @@
 /** The buffer behind a unix socket: asked of the system, and what it takes then. */
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import net from 'node:net';
 import test from 'ava';
 import { LocalWriter } from '../../../lib/forward/splice.js';
@@ -9,7 +10,7 @@ import { enlargeBuffer, grantedBuffer } from '../../../lib/system/sockets/socket
 import { temporaryFolder } from '../../helpers/files.js';
 import { connectedProxies, localServer, localSocket } from '../../helpers/proxies.js';
 import { eventually } from '../../helpers/time.js';
-import { kernelBytes, roomOf, unixPair } from '../../helpers/unix-pair.js';
+import { roomOf, unixPair } from '../../helpers/unix-pair.js';
 
 const ASKED = 1_048_576;
 
@@ -195,3 +196,7 @@ test('the status of a channel has what its link was granted; both sides ask by t
   t.true(isGranted(own ?? null), String(own));
   t.is(peers, 65_536);
 });
+
+/** A number that the kernel has for sockets: what a user is granted at most, or what a socket has by itself. */
+const kernelBytes = (name: 'wmem_max' | 'wmem_default'): number =>
+  Number(readFileSync(`/proc/sys/net/core/${name}`, 'utf8'));
