@@ -20,6 +20,8 @@ interface SocketChoice {
   readonly environment?: string | undefined;
   /** The folder of the control sockets; null where it is missing. Default: that of this user. */
   readonly folder?: string | null;
+  /** How long each of several has to answer, in milliseconds. */
+  readonly answerMs?: number;
 }
 
 const ownFolder = (): string | null =>
@@ -34,16 +36,17 @@ export async function findSocket({
   name,
   environment = process.env['VPROXY_SOCKET'],
   folder = ownFolder(),
+  answerMs,
 }: SocketChoice): Promise<string> {
   if (socket !== undefined && name !== undefined) throw badArgument('--socket: cannot be used with --name');
   if (socket !== undefined) return socket;
-  if (name !== undefined) return findName(name, folder);
+  if (name !== undefined) return findName(name, folder, answerMs);
   if (environment) return environment;
   if (folder === null) throw new VproxyError('control-unavailable', `no vproxy was found: ${NO_FOLDER}`);
   const paths = await listSockets(folder);
   // Whether somebody answers on the only one, the command will see.
   if (paths.length === 1 && paths[0] !== undefined) return paths[0];
-  const running = await listRunning(paths);
+  const running = await listRunning(paths, answerMs);
   const [only] = running;
   if (only === undefined) {
     throw new VproxyError('control-unavailable', `no vproxy runs that has a control socket in ${escapeText(folder)}`);
@@ -56,7 +59,7 @@ export async function findSocket({
 const NO_FOLDER = 'XDG_RUNTIME_DIR is not set, so there is no folder of control sockets; use --socket PATH';
 
 /** A name that can be no file name is asked for. */
-async function findName(name: string, folder: string | null): Promise<string> {
+async function findName(name: string, folder: string | null, answerMs: number | undefined): Promise<string> {
   if (folder === null) throw new VproxyError('control-unavailable', `--name: ${NO_FOLDER}`);
   if (isControlName(name)) {
     const path = join(folder, `${name}.sock`);
@@ -64,7 +67,7 @@ async function findName(name: string, folder: string | null): Promise<string> {
     if (close === undefined) return path;
     throw new VproxyError('control-unavailable', `no vproxy runs that is called "${name}"; did you mean ${close}?`);
   }
-  const running = await listRunning(await listSockets(folder));
+  const running = await listRunning(await listSockets(folder), answerMs);
   const found = running.find(({ status }) => status.process.name === name);
   if (found !== undefined) return found.path;
   throw new VproxyError('control-unavailable', `no vproxy runs that is called "${escapeText(name, 64)}"`);

@@ -4,11 +4,13 @@ import { writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { findSocket } from '../../cli/command/find-process.js';
+import { findSocket as find } from '../../cli/command/find-process.js';
 import { ControlServer } from '../../lib/control/server/control-server.js';
 import { TestProcess } from '../helpers/control.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { TestProxy } from '../helpers/proxies.js';
+
+const findSocket = (choice: Parameters<typeof find>[0]) => find({ ...choice, answerMs: 30_000 });
 
 /** A process with its control socket at a path. */
 async function running(t: ExecutionContext, path: string): Promise<void> {
@@ -44,24 +46,18 @@ test('several that answer are listed', async (t) => {
   const folder = temporaryFolder(t);
   await running(t, join(folder, 'vm1.sock'));
   await running(t, join(folder, 'vm2.sock'));
-  const pid = process.pid;
-  await t.throwsAsync(findSocket({ folder }), {
-    code: 'bad-argument',
-    message: `several vproxy run here: vm1 (process ${pid}), vm2 (process ${pid}); choose one with --name`,
-  });
+  const { pid } = process;
+  const message = `several vproxy run here: vm1 (process ${pid}), vm2 (process ${pid}); choose one with --name`;
+  await t.throwsAsync(findSocket({ folder }), { code: 'bad-argument', message });
 });
 
-test('a name that is no file name is asked for', async (t) => {
+test('where nobody runs, or nobody of that name, it is said', async (t) => {
   const folder = temporaryFolder(t);
-  await running(t, join(folder, '123.sock'));
-  await t.throwsAsync(findSocket({ name: 'my vm', folder }), { code: 'control-unavailable', message: /"my vm"/ });
-});
-
-test('nobody runs', async (t) => {
-  const folder = temporaryFolder(t);
-  for (const path of [folder, join(folder, 'none')]) {
-    await t.throwsAsync(findSocket({ folder: path }), { code: 'control-unavailable', message: /no vproxy runs/ });
-  }
-  await t.throwsAsync(findSocket({ folder: null }), { code: 'control-unavailable', message: /XDG_RUNTIME_DIR/ });
+  const none = { code: 'control-unavailable', message: /no vproxy runs/ };
+  for (const path of [folder, join(folder, 'none')]) await t.throwsAsync(findSocket({ folder: path }), none);
+  await t.throwsAsync(findSocket({ folder: null }), { ...none, message: /XDG_RUNTIME_DIR/ });
   await t.throwsAsync(findSocket({ name: 'x', folder: null }), { code: 'control-unavailable' });
+  // A name that is no file name is asked for.
+  await running(t, join(folder, '123.sock'));
+  await t.throwsAsync(findSocket({ name: 'my vm', folder }), { ...none, message: /"my vm"/ });
 });

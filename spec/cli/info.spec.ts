@@ -65,46 +65,40 @@ test.serial('a guest with --info tells its machine, and one without tells nothin
   t.like(await run('wait', '--booted', '--timeout', '5'), { code: 69, stderr: refused.stderr });
 });
 
-test.serial('a label that no channel has is refused', async (t) => {
-  const { run } = await pairWith(t, describedMachine(t));
-  t.like(await run('info', 'vm9'), { code: 69, stdout: '' });
-  t.regex((await run('info', 'vm9')).stderr, /there is no channel vm9/);
-  t.like(await run('wait', 'vm9', '--booted'), { code: 69, stdout: '' });
-});
+const WAIT = ['wait', '--booted'];
 
-test.serial('a machine that is booted is waited for no longer', async (t) => {
-  const { run } = await pairWith(t, booting(t, 'running'));
-  t.deepEqual(await run('wait', '--booted'), { code: 0, stdout: '', stderr: '' });
+test.serial(
+  'a machine is waited for until it is booted; what has failed, and what it waits for, is said',
+  async (t) => {
+    for (const [states, words, code, stderr] of [
+      [['running'], WAIT, 0, ''],
+      [['starting', 'starting', 'running'], WAIT, 0, ''],
+      [['degraded'], WAIT, 1, 'vproxy: default: systemd is degraded: a.service, b.service failed\n'],
+      [
+        ['starting'],
+        [...WAIT, '--timeout', '1.5'],
+        69,
+        'vproxy: error: the machine is not booted yet: systemd is starting\n',
+      ],
+      [['running'], ['wait', 'vm9', '--booted'], 69, 'vproxy: error: there is no channel vm9; there are: default\n'],
+      [['running'], ['info', 'vm9'], 69, 'vproxy: error: there is no channel vm9; there are: default\n'],
+    ] as const) {
+      const sources = booting(t, ...states);
+      const { run } = await pairWith(t, sources);
+      t.deepEqual(await run(...words), { code, stdout: '', stderr });
+      if (code === 0) t.is(sources.asked(), states.length);
+    }
+  },
+);
+
+test.serial('the state of a boot is told to programs, and beside the machine', async (t) => {
+  const { run } = await pairWith(t, booting(t, 'running', 'degraded'));
   t.deepEqual(json((await run('wait', 'default', '--booted', '--json')).stdout), {
-    channel: 'default',
-    verdict: 'booted',
-    remarks: [],
+    ...{ channel: 'default', verdict: 'booted', remarks: [] },
     ...{ systemd: 'running', systemdError: null, failedUnits: [], cloudInit: null, cloudInitError: null },
   });
-});
-
-test.serial('one that is starting is asked again until it runs', async (t) => {
-  const sources = booting(t, 'starting', 'starting', 'running');
-  const { run } = await pairWith(t, sources);
-  t.deepEqual(await run('wait', '--booted'), { code: 0, stdout: '', stderr: '' });
-  t.is(sources.asked(), 3);
-});
-
-test.serial('one whose units have failed is booted, which is said, with status 1', async (t) => {
-  const { run } = await pairWith(t, booting(t, 'degraded'));
-  const stderr = 'vproxy: default: systemd is degraded: a.service, b.service failed\n';
-  t.deepEqual(await run('wait', '--booted'), { code: 1, stdout: '', stderr });
   const { stdout } = await run('info');
   t.regex(stdout, /^up +1h 02m, booted; systemd is degraded: a\.service, b\.service failed$/m);
-});
-
-test.serial('one that never gets there: what it waits for is said, with status 69', async (t) => {
-  const { run } = await pairWith(t, booting(t, 'starting'));
-  t.deepEqual(await run('wait', '--booted', '--timeout', '1.5'), {
-    code: 69,
-    stdout: '',
-    stderr: 'vproxy: error: the machine is not booted yet: systemd is starting\n',
-  });
 });
 
 test.serial('a program waits with waitForBoot, and hears what for', async (t) => {

@@ -45,32 +45,24 @@ async function run(t: ExecutionContext, how: string): Promise<Run> {
 /** Whether a setting is on (`opost`), or off, in what stty says. */
 const isOn = (settings: string, name: string) => new RegExp(`(^|\\s)${name}\\b`, 'm').test(settings);
 
-for (const [how, status] of [
+for (const [end, status] of [
   ['end', 0],
   ['throw', 1],
   ['exit', 3],
-] as const) {
-  inTmux(`the terminal is as before when the program ends: ${how}`, async (t) => {
-    const { terminal, shows, settings } = await run(t, how);
-    await terminal.press('q');
-    await shows(new RegExp(`^status ${status}`, 'm'));
-    t.is(await settings('after'), await settings('before'));
-    // A defect's report is printed with the carriage returns of the terminal as it was.
-    if (how === 'throw') await shows(/^Error: a defect$/m);
-  });
-}
-
-for (const [signal, status] of [
   ['SIGHUP', 129],
   ['SIGINT', 130],
   ['SIGQUIT', 131],
   ['SIGTERM', 143],
 ] as const) {
-  inTmux(`the terminal is as before when the program is ended by ${signal}`, async (t) => {
-    const { pid, shows, settings } = await run(t, 'end');
-    process.kill(pid, signal);
+  inTmux(`the terminal is as before when the program is over: ${end}`, async (t) => {
+    const isSignal = end.startsWith('SIG');
+    const { terminal, pid, shows, settings } = await run(t, isSignal ? 'end' : end);
+    if (isSignal) process.kill(pid, end);
+    else await terminal.press('q');
     await shows(new RegExp(`^status ${status}`, 'm'));
     t.is(await settings('after'), await settings('before'));
+    // A defect's report is printed with the carriage returns of the terminal as it was.
+    if (end === 'throw') await shows(/^Error: a defect$/m);
   });
 }
 

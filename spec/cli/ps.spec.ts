@@ -5,6 +5,7 @@ import test, { type ExecutionContext } from 'ava';
 import { type ListedProcess, listProcesses } from '../../cli/command/list-processes.js';
 import { formatProcesses } from '../../cli/commands/ps.js';
 import { temporaryFolder } from '../helpers/files.js';
+import { upgrade } from '../helpers/upgrades.js';
 import { ESTABLISHED, runVproxy, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
 const commOf = (pid: number): string => readFileSync(`/proc/${pid}/comm`, 'utf8').trimEnd();
@@ -17,27 +18,17 @@ function place(t: ExecutionContext) {
   return { isRoot: false, runtimeDirectory, folder, socket: null };
 }
 
-test('a process that runs a proxy is called vproxy, and its command line has no interpreter', async (t) => {
+test('a process that runs a proxy is called vproxy, and its command line has no interpreter; also after an upgrade', async (t) => {
   const path = join(temporaryFolder(t), 'c');
-  const vproxy = spawnVproxy(t, ['-c', `unix-listen:${path}`, '--name', 'host1']);
-  await vproxy.waitForLine(/waiting for the peer/);
+  const vproxy = spawnVproxy(t, ['--control', `${path}.sock`, '-c', `unix-listen:${path}`, '--name', 'host1']);
+  await vproxy.waitForLine(TAKING_CONTROL);
   t.is(commOf(vproxy.pid), 'vproxy');
   const line = readFileSync(`/proc/${vproxy.pid}/cmdline`, 'utf8').replace(/\0+$/, '');
-  t.regex(line, new RegExp(`^vproxy --no-control -c unix-listen:${path} --name host1`));
-  t.false(line.includes('\0'));
+  t.is(line, `vproxy --control ${path}.sock -c unix-listen:${path} --name host1`);
   t.regex(readFileSync(`/proc/${vproxy.pid}/environ`, 'utf8'), /(?:^|\0)PATH=/, 'the environment is as it was');
-});
-
-test('the name stays through an upgrade', async (t) => {
-  const folder = temporaryFolder(t);
-  const vproxy = spawnVproxy(t, ['-c', `unix-listen:${folder}/c`, '--control', `${folder}/control`]);
-  await vproxy.waitForLine(TAKING_CONTROL);
-  const { code, stdout, stderr } = await runVproxy(['upgrade', '--json', '--socket', `${folder}/control`]);
-  t.is(code, 0, stderr);
-  const { pid } = JSON.parse(stdout) as { pid: number };
+  const { pid } = await upgrade(t, `${path}.sock`);
   t.not(pid, vproxy.pid);
   t.is(commOf(pid), 'vproxy');
-  t.is((await runVproxy(['stop', '--socket', `${folder}/control`])).code, 0);
 });
 
 test('processes are listed with what they say, others with what the system says', async (t) => {
