@@ -62,7 +62,7 @@ export const WINDOW_CASES: readonly HostileCase[] = [
     what: 'late PONGs, so that windows grow, and fills them when the local programs stop to read',
     code: null,
     memoryBytes: WINDOWS_MEMORY_BYTES,
-    peer: { pongDelayMs: 1000 },
+    peer: { pongDelayMs: 3000 },
     act: async (peer, { taps }) => {
       const credits = new Credits();
       peer.onFrame = (frame) => credits.take(frame);
@@ -71,7 +71,7 @@ export const WINDOW_CASES: readonly HostileCase[] = [
       let turnsSince = 0;
       for (const startedAt = performance.now(); turnsSince < FURTHER_TURNS; ) {
         if (credits.open >= GROWN_BYTES || turnsSince > 0) turnsSince += 1;
-        else if (performance.now() > startedAt + 30_000) throw new Error(`windows of ${credits.open} bytes only`);
+        else if (performance.now() > startedAt + 50_000) throw new Error(`windows of ${credits.open} bytes only`);
         for (let piece = 0; piece < 4; piece += 1) for (const id of ids) sendPiece(peer, credits, id, 131_072);
         await peer.ping(30_000);
         peer.log.take();

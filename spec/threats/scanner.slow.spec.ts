@@ -74,7 +74,8 @@ for (const how of ['none', 'tls=psk'] as const) {
     const lines = linesOf(host) - linesBefore;
     t.true(lines < MAX_LINES, `${lines} lines`);
     t.true(openSockets(hostPort) > 1);
-    await eventually(() => openSockets(hostPort) <= MAX_WAITING + 1, { what: 'the end of the scanners’ connections' });
+    const what = 'the end of the scanners’ connections';
+    await eventually(() => openSockets(hostPort) <= MAX_WAITING + 1, { what, timeoutMs: 60_000 });
   });
 
   testWith('openssl')(
