@@ -2,16 +2,27 @@
 import { once } from 'node:events';
 import net from 'node:net';
 import { join } from 'node:path';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { MAX_CONNECTIONS, REQUEST_TIMEOUT_MS } from '../../lib/control/server/http-service.js';
-import { besideStream, openConnection, post, readUntilClosed, startControl } from '../helpers/control.js';
+import { openConnection, startControl } from '../helpers/control.js';
 import { temporaryFolder } from '../helpers/files.js';
-import { answerTo, readToEnd, TestProxy } from '../helpers/proxies.js';
-import { eventually, ManualClock } from '../helpers/time.js';
+import {
+  answerTo,
+  connectedProxies,
+  echo,
+  localServer,
+  localSocket,
+  readToEnd,
+  TestProxy,
+} from '../helpers/proxies.js';
+import { eventually, ManualClock, within } from '../helpers/time.js';
 
 const get = (path: string): string => `GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`;
 const upgrade = (service: string): string =>
   `GET /v1/connect?service=${service} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: vproxy-stream\r\n\r\n`;
+
+const post = (path: string, headers: string): string =>
+  `POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n${headers}\r\n\r\n`;
 
 test('a body that becomes huge is refused, and read no further than a bound; so is one that is said to be, and brackets', async (t) => {
   const { path, ask, isUnharmed } = await besideStream(t);
@@ -202,3 +213,32 @@ test('an address is taken only by one, and given up at the end', async (t) => {
   await server.close();
   await t.throwsAsync(once(net.connect({ path }), 'connect'), { code: 'ENOENT' });
 });
+
+/** A control server, and a stream that was open before: `isUnharmed` when it still echoes, and a request is answered. */
+async function besideStream(t: ExecutionContext) {
+  const { port } = await localServer(t, echo);
+  const path = join(temporaryFolder(t), 'c');
+  const { a } = await connectedProxies(t, path, { outgoing: ['echo:0'] }, { incoming: [`echo:${port}`] });
+  const neighbour = localSocket(t, a.port('echo'));
+  const clock = new ManualClock();
+  const control = await startControl(t, a.proxy, { clock });
+  // With the routes loaded, so that what follows is about requests only.
+  await control.ask('GET', '/v1/forwards');
+  const isUnharmed = async () => {
+    const answers = Promise.all([answerTo(neighbour, 'x'), control.ask('GET', '/v1/status')]);
+    const [echoed, { status }] = await within(30_000, 'echo and status', answers);
+    return echoed === 'x' && status === 200;
+  };
+  t.true(await isUnharmed());
+  return { ...control, clock, isUnharmed };
+}
+
+/** All that comes until the connection is closed, orderly or not. */
+async function readUntilClosed(socket: net.Socket): Promise<string> {
+  let text = '';
+  socket.on('data', (chunk: Buffer) => (text += chunk.toString()));
+  socket.once('end', () => socket.destroy());
+  const closed = new Promise((resolve) => socket.once('close', resolve));
+  if (!socket.destroyed) await within(20_000, 'the close of a connection', closed);
+  return text;
+}

@@ -12,8 +12,8 @@ import type { Proxy } from '../../lib/proxy/proxy.js';
 import type { ReloadAnswer, UpgradeAnswer } from '../../lib/status/types.js';
 import type { Clock } from '../../lib/util/clock.js';
 import { temporaryFolder } from './files.js';
-import { answerTo, connectedProxies, echo, localServer, localSocket } from './proxies.js';
-import { ManualClock, within } from './time.js';
+import { localSocket } from './proxies.js';
+import { within } from './time.js';
 
 export const NO_CHANGES: ReloadAnswer = {
   ...{ addedChannels: [], removedChannels: [], replacedChannels: [], addedForwards: [], removedForwards: [] },
@@ -94,44 +94,12 @@ export async function ask(
   };
 }
 
-/** A control server, and a stream that was open before: `isUnharmed` when it still echoes, and a request is answered. */
-export async function besideStream(t: ExecutionContext) {
-  const { port } = await localServer(t, echo);
-  const path = join(temporaryFolder(t), 'c');
-  const { a } = await connectedProxies(t, path, { outgoing: ['echo:0'] }, { incoming: [`echo:${port}`] });
-  const neighbour = localSocket(t, a.port('echo'));
-  const clock = new ManualClock();
-  const control = await startControl(t, a.proxy, { clock });
-  // With the routes loaded, so that what follows is about requests only.
-  await control.ask('GET', '/v1/forwards');
-  const isUnharmed = async () => {
-    const answers = Promise.all([answerTo(neighbour, 'x'), control.ask('GET', '/v1/status')]);
-    const [echoed, { status }] = await within(30_000, 'echo and status', answers);
-    return echoed === 'x' && status === 200;
-  };
-  t.true(await isUnharmed());
-  return { ...control, clock, isUnharmed };
-}
-
 /** A connection on which anything can be sent; its end, however it comes, is not an error. */
 export async function openConnection(t: ExecutionContext, path: string): Promise<net.Socket> {
   const socket = localSocket(t, path).on('error', () => undefined);
   await once(socket, 'connect');
   return socket;
 }
-
-/** All that comes until the connection is closed, orderly or not. */
-export async function readUntilClosed(socket: net.Socket): Promise<string> {
-  let text = '';
-  socket.on('data', (chunk: Buffer) => (text += chunk.toString()));
-  socket.once('end', () => socket.destroy());
-  const closed = new Promise((resolve) => socket.once('close', resolve));
-  if (!socket.destroyed) await within(20_000, 'the close of a connection', closed);
-  return text;
-}
-
-export const post = (path: string, headers: string): string =>
-  `POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n${headers}\r\n\r\n`;
 
 // Connections of a control socket that carry a stream.
 
