@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import type { StreamEnd } from '../../lib/status/types.js';
-import { askForStream, openStream, startControl, type TestControl } from '../helpers/control.js';
+import { askForStream, openStream, startControl } from '../helpers/control.js';
 import { Credits, dribble } from '../helpers/credits.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { heapBytes } from '../helpers/measures.js';
@@ -13,17 +13,13 @@ import { echo, localServer, localSocket, readToEnd, steeredPair, TestProxy } fro
 import { SocketPeer } from '../helpers/socket-peer.js';
 import { eventually } from '../helpers/time.js';
 
-interface Setup extends TestControl {
-  readonly a: TestProxy;
-}
-
-async function setUp(t: ExecutionContext, target: ((socket: net.Socket) => void) | string): Promise<Setup> {
+async function setUp(t: ExecutionContext, target: ((socket: net.Socket) => void) | string) {
   const endpoint = typeof target === 'string' ? target : `127.0.0.1:${(await localServer(t, target)).port}`;
   const { here, control } = await steeredPair(t, { peer: { incoming: [`x:${endpoint}`] } });
   return { a: here, ...control };
 }
 
-const noStreams = ({ a }: Setup) =>
+const noStreams = ({ a }: Awaited<ReturnType<typeof setUp>>) =>
   eventually(() => a.proxy.listStreams().length === 0, { what: 'the end of all streams' });
 
 test('bytes go both ways, and the end of one way is not the end of the other', async (t) => {
@@ -152,16 +148,6 @@ test('a stream that cannot be had is refused with the reason', async (t) => {
     const { error } = JSON.parse(answer.text) as { error: { code: string; field?: string } };
     t.deepEqual([answer.status, error.code, error.field], wanted, query);
   }
-});
-
-test('the connections end with the server', async (t) => {
-  const setup = await setUp(t, echo);
-  const socket = await openStream(t, setup.path, 'service=x');
-  const ended = once(socket.resume(), 'end');
-  await setup.server.close();
-  await ended;
-  await noStreams(setup);
-  t.is((await setup.ask('GET', '/v1/status').catch(() => null))?.status, undefined);
 });
 
 /** Of the 64 KiB of each program. */

@@ -86,10 +86,8 @@ testWith('curl', 'socat')(
     }
     t.regex(outputs.get('GET /v1/connect') ?? '', /^HTTP\/1.1 101 .*\r\n\r\nhello\r\n$/s);
     t.regex(outputs.get('POST /v1/channels') ?? '', /"label":"vm2"/);
-    t.regex(
-      outputs.get('POST /v1/egress/test') ?? '',
-      /"isAllowed":false,"rule":null,"why":"169\.254\.169\.254 is link-local/,
-    );
+    const denied = '"isAllowed":false,"rule":null,"why":"169.254.169.254 is link-local';
+    t.true(outputs.get('POST /v1/egress/test')?.includes(denied));
     t.regex(outputs.get('GET /v1/events') ?? '', /"event":"stream-opened"/);
     t.deepEqual(process.told, ['upgrade itself 30000', 'drain 5000', 'stop']);
     const described = [...text.matchAll(/^\| `([a-z_]+)` \| (counter|gauge) \|/gm)].map(
@@ -99,9 +97,7 @@ testWith('curl', 'socat')(
     const shown = [...figures.matchAll(/^# TYPE (\S+ \S+)$/gm)].map(([, line = '']) => line);
     // No session has ended yet, and no forward has datagrams.
     const absent = /^vproxy_(?:channel_session_ends|forward_datagrams(?:_dropped)?)_total /;
-    t.deepEqual(
-      described.filter((line) => !absent.test(line)),
-      shown,
-    );
+    const present = described.filter((line) => !absent.test(line));
+    t.deepEqual(present, shown);
   },
 );

@@ -22,10 +22,7 @@ const OWN_BYTES = 2 ** 20;
 /** Free memory is released when the system has time: it has had that when this many measurements found no less. */
 const SETTLED = 10;
 
-function bufferBytes(): number {
-  collectGarbage();
-  return process.memoryUsage().arrayBuffers;
-}
+const bufferBytes = (): number => (collectGarbage(), process.memoryUsage().arrayBuffers);
 
 test('what waits for programs that do not read costs its bytes, and few buffers of the channel', async (t) => {
   const folder = temporaryFolder(t);

@@ -24,10 +24,7 @@ test.serial('for a minute a guest fills all its streams byte by byte: the proces
   const peak = peakBytes(setup.vproxy.pid);
   t.log(`${peak >> 20} MiB; ${timesMs.length} echoes of the neighbour: ${echoMs(0.5)} ms, 99 %: ${echoMs(0.99)} ms`);
   t.true(peak < BOUND_BYTES);
-  t.deepEqual(
-    setup.vproxy.lines.filter((line) => /good: .* ended|internal: /.test(line)),
-    [],
-  );
+  t.false(setup.vproxy.lines.some((line) => /good: .* ended|internal: /.test(line)));
 });
 
 const cases = streamCases({ streams: 1000, bytesPerStream: 65_536 });

@@ -53,10 +53,7 @@ test(`${STREAMS} streams both ways, while both sides are upgraded ${UPGRADES} ti
     durationsMs.push(durationMs);
     await exchanges.received(5_000_000);
   }
-  t.deepEqual(
-    pids.map((pid) => openDescriptors(pid)),
-    first.map(({ descriptors }) => descriptors),
-  );
+  for (const [side, pid] of pids.entries()) t.is(openDescriptors(pid), first[side]?.descriptors ?? 0);
   const grownBytes = pids.map((pid, side) => residentBytes(pid) - (first[side]?.bytes ?? 0));
   t.deepEqual(await exchanges.finish(), []);
   t.deepEqual(sessions(), ONE_SESSION);

@@ -12,8 +12,5 @@ export async function staysQuick(t: ExecutionContext, what: string): Promise<voi
   await requireGoodEchoes(t, setup, besideGuest(setup, guest), { ...MEASURING, isBusy: FLOODS.has(what) });
   // Otherwise the guest has not disturbed anything.
   t.is(guest.exitCode, null);
-  t.is(
-    setup.vproxy.lines.find((line) => /good: .* ended|internal: /.test(line)),
-    undefined,
-  );
+  t.false(setup.vproxy.lines.some((line) => /good: .* ended|internal: /.test(line)));
 }

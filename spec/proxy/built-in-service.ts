@@ -86,11 +86,8 @@ test('with one it is loaded at the start, once, and streams that come before tha
   const streams = [await open(), await open(), await open()];
   streams[2]?.stream.destroy();
   await comes(new Namer('a'));
-  t.deepEqual(
-    streams.map(({ end }) => end.text),
-    ['a', 'a', ''],
-    'the third has gone',
-  );
+  const texts = streams.map(({ end }) => end.text);
+  t.deepEqual(texts, ['a', 'a', ''], 'the third has gone');
   t.deepEqual(loads, ['a']);
 });
 

@@ -1,7 +1,7 @@
 /** The real command line over channels that other programs carry: `exec:`, `stdio:`, `fd:`, and `ssh://host/path` over a real sshd. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { openSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -112,15 +112,6 @@ test.serial('SIGTERM at the end of an inherited channel tells the peer, and ends
   const { code, log } = await ended();
   t.is(code, 0, log);
   t.regex((await proxy.event('session-ended')).message, /\(shutdown\)/);
-});
-
-test.serial('standard input that is a file ends vproxy with status 74 and one line', async (t) => {
-  const file = openSync(join(PROJECT_ROOT, 'package.json'), 'r');
-  const child = spawn(process.execPath, [...PROGRAM, '-c', 'stdio:'], { stdio: [file, 'pipe', 'pipe'] });
-  let log = '';
-  child.stderr?.on('data', (text: Buffer) => (log += text.toString()));
-  t.deepEqual(await once(child, 'close'), [74, null]);
-  t.is(log, 'vproxy: error: stdio: standard input is a file; it should be a pipe or a socket\n');
 });
 
 testWith('sshd', 'socat')(

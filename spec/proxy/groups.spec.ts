@@ -257,10 +257,8 @@ test('sockets have channels in the order of their names, and what cannot have on
       address: `unix-connect:${setup.folder}/vm-10.x.sock,frame=8192`,
     },
   );
-  t.deepEqual(
-    setup.added.map(({ label }) => label),
-    labels,
-  );
+  const added = setup.added.map(({ label }) => label);
+  t.deepEqual(added, labels);
   await setup.rescans();
   const lines = setup.lines('group-skipped');
   t.is(lines.length, noLabels.length + 2, lines.join('\n'));

@@ -58,15 +58,13 @@ test('each event has the level and the fields of the table; who opened what, wha
   await audit.close();
 
   const events = [...a.events, ...b.events];
+  const names = new Set(events.map(({ event }) => event));
   for (const event of events) {
     t.true([LOG_EVENTS[event.event].level].flat().includes(event.level), `${event.level} ${event.event}`);
     t.deepEqual(strayFields(event), [], event.event);
   }
   for (const name of ['listening', 'session-established', 'stream-opened', 'stream-denied', 'stream-reset'] as const)
-    t.true(
-      events.some(({ event }) => event === name),
-      name,
-    );
+    t.true(names.has(name), name);
   t.is(makeEvent('listening', 'm', { service: 'ssh', endpoint: '127.0.0.1:22' }).level, 'info');
   t.is(makeEvent('control-off', 'm', {}, 'warn').level, 'warn', 'where the table has several');
 
@@ -180,8 +178,6 @@ test('it is rotated, and every line is in one of its files', async (t) => {
   await audit.close();
   const files = numbers.map((number) => (number === 0 ? path : `${path}.${number}`)).filter((file) => existsSync(file));
   t.true(files.length > 5 && files.every((file) => statSync(file).size <= 4096));
-  t.deepEqual(
-    files.reverse().flatMap((file) => lines(file).map(({ number }) => number)),
-    numbers,
-  );
+  const written = files.reverse().flatMap((file) => lines(file).map(({ number }) => number));
+  t.deepEqual(written, numbers);
 });

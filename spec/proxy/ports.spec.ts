@@ -30,10 +30,8 @@ const range = (from: number, count: number) => Array.from({ length: count }, (_,
 test('ranges are at most 64 ports and pairs of ports from 1024 on, in any order', (t) => {
   const ranges = parsePortRanges('18080,3000-9999');
   t.is(formatPortRanges(ranges), '3000-9999,18080');
-  t.deepEqual(
-    [2999, 3000, 9999, 10_000, 18_080].filter((port) => isInRanges(ranges, port)),
-    [3000, 9999, 18_080],
-  );
+  const isIn = [2999, 3000, 9999, 10_000, 18_080].map((port) => isInRanges(ranges, port));
+  t.deepEqual(isIn, [false, true, true, false, true]);
   t.deepEqual(parsePortRanges('1024-65535'), [[1024, 65_535]]);
   const many = range(2000, 65).join(',');
   t.throws(() => parsePortRanges(many), { code: 'bad-argument', message: '65 ranges of ports exceed 64' });
@@ -240,10 +238,8 @@ test('a port of the peer has a listener here for as long as it is announced', as
   forwarder.update([{ port: 3000, program: 'node' }, ...ports(80, 2999)]);
   await settled(3000);
   const path = join(folder, '3000.sock');
-  t.deepEqual(
-    [path, folder].map((made) => statSync(made).mode & 0o777),
-    [0o600, 0o700],
-  );
+  const modes = [path, folder].map((made) => statSync(made).mode & 0o777);
+  t.deepEqual(modes, [0o600, 0o700]);
   t.deepEqual([3000, 80, 2999].map(endpointOf), [path, null, null]);
   forwarder.update([]);
   await pass();

@@ -3,7 +3,6 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createConnection } from 'node:net';
 import { join } from 'node:path';
-import { PassThrough } from 'node:stream';
 import { buffer, text } from 'node:stream/consumers';
 import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
@@ -103,20 +102,6 @@ test('the peer may open as many streams as it is told', async (t) => {
   (await opening).destroy();
 });
 
-test('what is no option is refused, and leaves the Duplex alone', (t) => {
-  const wrong: readonly (readonly [PeerOptions, string])[] = [
-    [{ services: { 'Not a name': echo } }, 'bad-argument'],
-    [{ streams: 0 }, 'bad-argument'],
-    [{ streams: 1.5 }, 'bad-argument'],
-    [{ keys: ['short'] }, 'bad-file'],
-  ];
-  for (const [options, code] of wrong) {
-    const duplex = new PassThrough();
-    t.throws(() => connectPeer(duplex, options), { code });
-    t.deepEqual([duplex.destroyed, duplex.listenerCount('data')], [false, 0]);
-  }
-});
-
 // A program with a channel.
 
 const proxies = (t: ExecutionContext) => connectedProxies(t, join(temporaryFolder(t), 'channel.sock'), {}, {});
@@ -182,9 +167,7 @@ test('a handler that awaits a stream which the peer resets has not failed', asyn
   t.false(a.events.some(({ event }) => event === 'service-failed'));
 });
 
-// `connect`: a program gets a stream when its peer has accepted it, and else the reason.
-
-// A Peer waits for the answer as a Proxy does: both by `acceptedStream`.
+// `connect`: a program gets a stream when its peer has accepted it, and else the reason. A Peer waits for the answer as a Proxy does: both by `acceptedStream`.
 
 test('connect rejects with the reason of the peer', async (t) => {
   const folder = temporaryFolder(t);

@@ -159,8 +159,11 @@ test('a suspended channel says so; what is opened or offered meanwhile waits, an
 });
 
 /** What ends a session that has no link, and the code with which it ends. */
-type End = (t: ExecutionContext, pair: CutPair, clock: ManualClock) => unknown;
-const ENDS: readonly (readonly [what: string, code: string, end: End])[] = [
+const ENDS: readonly [
+  what: string,
+  code: string,
+  end: (t: ExecutionContext, pair: CutPair, clock: ManualClock) => unknown,
+][] = [
   ['no other link comes in time', 'resume-expired', (_t, _pair, clock) => clock.advance(60_000)],
   ['another process takes the place of the peer', 'peer-restarted', (t, { address }) => startProxy(t, address)],
   ['its side is stopped', 'shutdown', (_t, { a }) => a.proxy.stop()],
@@ -241,7 +244,6 @@ test('where one side alone loses its link, as a guest whose port is unplugged, s
 
 /** The default of TCP. */
 const DEAD_AFTER_MS = 30_000;
-const ROUNDS = 2;
 
 /** Two proxies with a session over a relay of TCP, each with its own clock, and streams that carry bytes both ways. */
 async function stallingPair(t: ExecutionContext) {
@@ -276,7 +278,7 @@ for (const [who, impatient, isHolding] of [
     const pair = await stallingPair(t);
     const { relay, sides, exchanges, retryUntil } = pair;
     const [first] = await Promise.all(sides.map((side) => side.event('session-established')));
-    for (let round = 0; round < ROUNDS; round += 1) {
+    for (let round = 0; round < 2; round += 1) {
       relay.isHolding = isHolding;
       const { connections, lateBytes } = relay;
       await exchanges.received(randomInt(1, 1_000_000));

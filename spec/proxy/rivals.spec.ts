@@ -110,10 +110,8 @@ test('where nobody answers, the line names who has the channel', async (t) => {
   await eventually(() => (clock.advance(1000), side.count('channel-taken') > 0));
   await eventually(() => side.count('channel-redialled') === 1);
   await eventually(() => (clock.advance(1000), other.looks >= 1));
-  t.deepEqual(
-    side.all('channel-taken').map(({ message }) => message),
-    [`no answer on unix-connect:${path}: process 4711 (host2\\x1b) has the channel`],
-  );
+  const told = side.all('channel-taken').map(({ message }) => message);
+  t.deepEqual(told, [`no answer on unix-connect:${path}: process 4711 (host2\\x1b) has the channel`]);
   t.is(side.count('channel-waiting'), 1);
   await eventually(() => stateOf(side).state === 'waiting');
 });

@@ -107,10 +107,8 @@ test('rules of services hold for each of them', async (t) => {
   t.is(await refusal(host, 'true'), 'denied');
   await t.throwsAsync(host.proxy.connect('copy'), { code: 'denied' });
   t.is(await askInfo(host), 'denied: not allowed');
-  t.deepEqual(
-    guest.all('stream-denied').map(({ fields }) => [fields['service'], fields['channel']]),
-    ['exec', 'copy', 'info'].map((service) => [service, 'vm1']),
-  );
+  const denied = guest.all('stream-denied').map(({ fields }) => [fields['channel'], fields['service']].join('/'));
+  t.deepEqual(denied, ['vm1/exec', 'vm1/copy', 'vm1/info']);
 });
 
 test('a rule counts a command until it has ended, also when its caller has gone', async (t) => {
@@ -202,10 +200,7 @@ for (const [what, end] of [
 test('a proxy loads nothing of commands and copies before a channel allows them', (t) => {
   const loaded = [...staticImports([join(PROJECT_ROOT, 'dist/lib/proxy/proxy.js')])];
   const found = loaded.filter((path) => /\/services\/built-in\.js$|\/lib\/(exec|copy)\//.test(path));
-  t.deepEqual(
-    found.map((path) => path.replace(/.*\/lib\//, '')),
-    ['proxy/services/built-in.js'],
-  );
+  t.is(found.map((path) => path.replace(/.*\/lib\//, '')).join(), 'proxy/services/built-in.js');
 });
 
 // Copies.
