@@ -1,7 +1,7 @@
 import test from 'ava';
 import { FRAME_TYPE, INTEGRITY_LEVELS } from '../../lib/codec/header.js';
 import { conversations, endsWith, goesOn } from '../helpers/conversation.js';
-import { type FrameFaults, framesOf } from '../helpers/frame-maker.js';
+import type { FrameFaults } from '../helpers/frame-maker.js';
 import type { FramePeer } from '../helpers/frame-peer.js';
 
 const { AUTH, SERVICES, OPEN, ACCEPT, REFUSE, DATA, CREDIT, FIN, STOP, RESET, PING, PONG, GOAWAY } = FRAME_TYPE;
@@ -181,19 +181,6 @@ test('R-FRAME-6: what begins no frame is judged when 16 bytes of it have come, a
     t.is(peer.codes[0], 'desync', `${first}`);
   }
   endsWith(t, 'peer-restarted', (peer) => peer.write(Buffer.alloc(1)));
-});
-
-test('every frame in every split means the same', (t) => {
-  for (let at = 1; at < 60; at += 1) {
-    const act = (peer: FramePeer) => {
-      const frames = framesOf('OPEN 1, DATA 1 hello, FIN 1').map((frame) => peer.frame(...frame));
-      const bytes = Buffer.concat(frames);
-      peer.write(bytes.subarray(0, at));
-      peer.write(bytes.subarray(at));
-      t.deepEqual([peer.sinks.get(1)?.bytes.toString(), peer.sinks.get(1)?.events.at(-1)], ['hello', 'fin']);
-    };
-    goesOn(t, act, { integrity: at % 2 === 0 ? 'full' : 'frame' });
-  }
 });
 
 test('R-INTEGRITY-3: a frame that a flush completed, wherever it was cut, is a restart of the peer, and nothing of it is handed on', (t) => {
