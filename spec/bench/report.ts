@@ -7,7 +7,7 @@ import { formatFailures, formatFigures } from '../../bench/report/figures-table.
 import { formatFigure } from '../../bench/report/format-figure.js';
 import { Results, rowsOf } from '../../bench/results.js';
 import { SIDE_TABLES } from '../../bench/side-tables.js';
-import { formatTable, summarize } from '../../bench/table.js';
+import { summarize } from '../../bench/table.js';
 import { VM_CONTENDERS } from '../../bench/vm/contenders.js';
 import { parseVmOptions } from '../../bench/vm/options.js';
 import { reportVm } from '../../bench/vm/report.js';
@@ -95,10 +95,6 @@ test('figures have three digits, or four; the median is the one in the middle, o
   t.deepEqual(summarize([5, 1, 30]), { median: 5, min: 1, max: 30 });
   t.deepEqual(summarize([4, 1, 2, 100]), { median: 3, min: 1, max: 100 });
   t.is(summarize([]).median, Number.NaN);
-});
-
-test('columns are as wide as their widest cell, and lines end without spaces', (t) => {
-  t.is(formatTable([['', 'a'], ['longer', '1'], ['x']]), '        a\n------  -\nlonger  1\nx');
 });
 
 test('the report holds a forward against the relay, and a stream in the process against the raw port', (t) => {

@@ -13,7 +13,6 @@ interface Call {
   readonly env: NodeJS.ProcessEnv;
 }
 
-/** A standard stream that is no terminal. */
 class Collector extends Writable {
   text = '';
 
@@ -23,7 +22,6 @@ class Collector extends Writable {
   }
 }
 
-/** Thrown where the process would end. */
 class Exit extends Error {
   code = 0;
 }

@@ -79,7 +79,6 @@ export class ChangeHere {
   }
 }
 
-/** A pattern that both sides of a change write together, from byte `from` on. */
 export function patternFrom(from: number, byteCount: number): Buffer {
   const bytes = Buffer.allocUnsafeSlow(byteCount);
   for (let at = 0; at < byteCount; at += 1) bytes[at] = (from + at) * 31 + ((from + at) >> 8) * 7;

@@ -19,7 +19,6 @@ export const patiently = (): DialContext => ({
   report: { waiting: () => undefined },
 });
 
-/** Dials an address of a kind; the link goes with the test. */
 export async function dialKind<Address>(
   t: ExecutionContext,
   kind: DialKind<Address>,

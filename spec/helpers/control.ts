@@ -20,7 +20,6 @@ export const NO_CHANGES: ReloadAnswer = {
   ...{ changedPolicies: [], changedEgress: [], nextStart: [] },
 };
 
-/** A process that records what it is told. */
 export class TestProcess implements ProcessControl {
   readonly name = 'host1';
   readonly version = 'vproxy test';
@@ -64,7 +63,6 @@ export interface TestRequest {
 
 export type TestControl = Awaited<ReturnType<typeof startControl>>;
 
-/** Starts a control server for a proxy; closed when the test ends. */
 export async function startControl(t: ExecutionContext, proxy: Proxy, { clock }: { readonly clock?: Clock } = {}) {
   const path = join(temporaryFolder(t), 'control.sock');
   const process = new TestProcess();

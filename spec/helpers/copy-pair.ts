@@ -93,7 +93,6 @@ export interface Tree {
   readonly [name: string]: string | Buffer | Tree;
 }
 
-/** Creates a tree, in which every entry has a mode and a time of its own. */
 export function makeTree(folder: string, tree: Tree): void {
   let number = 0;
   const make = (path: string, node: string | Buffer | Tree): void => {

@@ -96,9 +96,7 @@ export function zoneServer(t: ExecutionContext, zone: Partial<Readonly<Record<Ty
   });
 }
 
-/** A server on 127.0.0.1, which ends with the test. */
 export async function dnsServer(t: ExecutionContext, script: Script) {
-  /** What was asked: `udp example.org. A`. */
   const asked: string[] = [];
   /** The queries, in the same order, and the ports that they came from. */
   const queries: DnsMessage[] = [];

@@ -82,7 +82,6 @@ class EgressOutside {
     return outside;
   }
 
-  /** Where clients find the certificate of the authority. */
   get authority(): string {
     return join(this.folder, 'origin-ca.pem');
   }
@@ -165,7 +164,6 @@ async function startWorld(prepare?: (folder: string) => void) {
 
 type EgressWorld = Awaited<ReturnType<typeof startWorld>>;
 
-/** What such tests need of the machine. */
 export const WORLD_NEEDS = ['curl', 'git', 'gpg', 'ip', 'openssl', 'pip', 'socat'] as const;
 
 /** Starts a world before the tests of a file, stops it after them, shows its logs where one fails, and returns a function for it. */

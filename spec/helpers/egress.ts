@@ -129,7 +129,6 @@ export function readAll(stream: MuxStream): Promise<Buffer> {
   return all;
 }
 
-/** Waits until a program has got a text, and gives all that it got up to then. */
 export function readUntil(stream: MuxStream, text: string): Promise<string> {
   const read = new Promise<string>((resolve, reject) => {
     let all = '';

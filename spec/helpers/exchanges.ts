@@ -29,7 +29,6 @@ interface Digests {
 export class Exchanges {
   receivedBytes = 0;
   readonly targetPath: string;
-  /** Where the forward to it is to listen. */
   readonly localPath: string;
   readonly #t: ExecutionContext;
   readonly #near: Promise<Digests>[] = [];

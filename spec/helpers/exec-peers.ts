@@ -62,7 +62,6 @@ export class ExecCaller {
     stream.on('close', () => lost(new Error('the stream was closed without EXIT')));
   }
 
-  /** Its process id, when it runs. */
   get started(): Promise<number> {
     return this.#started.promise;
   }
@@ -109,7 +108,6 @@ export class ExecCaller {
   }
 }
 
-/** A runner under test, with all that it logged. */
 export class TestRunner {
   readonly runner: ExecRunner;
   readonly events: LogEvent[] = [];

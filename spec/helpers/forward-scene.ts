@@ -85,7 +85,6 @@ export abstract class ForwardScene<F extends Forward> {
     return target === undefined ? -1 : this.streams.indexOf(target);
   };
 
-  /** The forward that comes in the place of the first one. */
   get next(): F {
     if (this.#next === null) throw new Error('nothing was handed over');
     return this.#next;
@@ -143,7 +142,6 @@ export class IncomingScene extends ForwardScene<IncomingForward> {
     };
   }
 
-  /** A scene whose forward has begun to serve `x`. */
   static async start(t: ExecutionContext, target: string, options: SceneOptions = {}): Promise<IncomingScene> {
     const scene = new IncomingScene(t, await ChangeHere.prepare(), target, options);
     await scene.forward.start();

@@ -14,7 +14,6 @@ import { DEFAULT_LIMITS, type Limits } from '../../lib/codec/limits.js';
 /** Ways in which a frame can be wrong. Fields that are not given are right. */
 export interface FrameFaults {
   readonly flags?: number;
-  /** The length in the header, whatever the payload is. */
   readonly length?: number;
   readonly sequence?: number;
   readonly crc?: number;
@@ -146,7 +145,6 @@ export abstract class FrameMaker {
     this.write(this.frame(type, streamId, payload, faults));
   }
 
-  /** Sends frames as `framesOf` has them. */
   say(frames: string): void {
     for (const frame of framesOf(frames)) this.send(...frame);
   }

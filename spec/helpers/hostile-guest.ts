@@ -125,7 +125,6 @@ async function floodBytes(path: string, piece: Buffer): Promise<void> {
 const hello = (payload: string): Buffer =>
   Buffer.concat([MAGIC, encodeFrame(FRAME_TYPE.HELLO, 0, Buffer.from(payload), 0)]);
 
-/** Connects repeatedly: `parallel` connections at once, closed as soon as they are established. */
 async function reconnect(path: string, parallel: number): Promise<void> {
   begun();
   for (;;) {
@@ -253,7 +252,6 @@ async function floodStreams(path: string, { service, head, piece, maxBytes = Inf
   }
 }
 
-/** Messages on a flow of datagrams, which has no credit. */
 const floodFlow = (path: string): Promise<void> =>
   floodFrames(path, (peer) => {
     peer.sendOpenFlow(1, 'datagrams');

@@ -222,7 +222,6 @@ export class Libvirtd {
     return stdout.trim();
   }
 
-  /** Ends it with all its domains, as a power cut would, and removes its folder. */
   async stop(): Promise<void> {
     process.kill(this.pid, 'SIGKILL');
     await this.#ended;
@@ -230,7 +229,6 @@ export class Libvirtd {
   }
 }
 
-/** Starts a libvirtd, and stops it when the test is over. */
 export async function startLibvirtd(t: { teardown(undo: () => Promise<unknown>): void }): Promise<Libvirtd> {
   const libvirtd = await Libvirtd.start();
   t.teardown(() => libvirtd.stop());

@@ -132,7 +132,6 @@ export async function checkCommands(t: ExecutionContext, program: PackagedProgra
   t.true((await run(program, ['--version'])).stdout.startsWith(`vproxy ${version} (protocol 1, node v`));
 }
 
-/** Where a help finds the documents is another place in each package. */
 const withoutFolders = (result: RunResult | undefined): object => ({
   ...result,
   stdout: result?.stdout.replace(/; documents: \S+\.$/m, '.'),

@@ -16,7 +16,6 @@ import {
 } from './vproxy-process.js';
 
 export interface PairSetup {
-  /** Arguments after the channel. */
   readonly host?: readonly string[];
   readonly guest?: readonly string[];
   readonly hostOptions?: SpawnOptions;

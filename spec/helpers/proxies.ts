@@ -137,7 +137,6 @@ export async function endsInOrder(socket: net.Socket): Promise<boolean> {
   return (await rest).toString() === 'last';
 }
 
-/** The code with which a connection that is opened fails. */
 export const refusal = async (t: ExecutionContext, place: Place): Promise<string | undefined> =>
   (await failureOf(localSocket(t, place))).code;
 

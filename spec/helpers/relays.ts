@@ -155,7 +155,6 @@ export class TcpRelay {
     }
   }
 
-  /** Has the connections that stand still go on. */
   goOn(): void {
     this.isHolding = false;
     for (const { near, far } of this.#standing)

@@ -142,7 +142,6 @@ export class ResumingPeer {
     this.write(this.link.frame(type, streamId, payload));
   }
 
-  /** Sends frames of the session as `framesOf` has them. */
   say(frames: string): void {
     for (const frame of framesOf(frames)) this.send(...frame);
   }

@@ -254,7 +254,6 @@ export class Side {
     for (const loop of [...this.#stale.splice(0), this.loop]) loop.handleClosed(reason);
   }
 
-  /** The link is gone, and only the other side knows it. */
   loseUnawares(): void {
     this.#stale.push(this.loop);
   }

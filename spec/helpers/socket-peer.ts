@@ -71,7 +71,6 @@ export class SocketPeer extends FrameMaker {
     return this.log.hellos.at(-1)?.nonce ?? '';
   }
 
-  /** Whether either side has closed the connection. */
   get isClosed(): boolean {
     return this.socket.destroyed;
   }

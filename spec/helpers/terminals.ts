@@ -74,7 +74,6 @@ export class Terminal {
     return eventually(look, { what: String(pattern), timeoutMs });
   }
 
-  /** Presses keys, as tmux calls them: `q`, `Down`, `C-c`. */
   async press(...keys: readonly string[]): Promise<void> {
     await this.#tmux('send-keys', ...keys);
   }

@@ -25,7 +25,6 @@ export class UdpProgram {
     socket.on('error', () => undefined);
   }
 
-  /** Forgets what comes, without an end. */
   forget(): void {
     this.#socket.removeAllListeners('message');
   }

@@ -53,7 +53,6 @@ export async function upgrade(
   return answer;
 }
 
-/** Ends a process that is no child of this one, and waits until it has ended. */
 async function endProcess(pid: number): Promise<void> {
   if (!isRunning(pid)) return;
   process.kill(pid, 'SIGTERM');

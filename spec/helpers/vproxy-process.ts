@@ -122,7 +122,6 @@ export class VproxyProcess {
     }
   }
 
-  /** The local TCP port that the log names for a forward of `service`. */
   async listeningPort(service: string): Promise<number> {
     return Number((await this.waitForLine(listeningFor(service)))[2]);
   }
