@@ -11,6 +11,7 @@ import {
   FRAME_TYPE,
   formatFrameType,
   type Integrity,
+  nextSequence,
   writeHeader,
 } from '../../lib/codec/header.js';
 import { encodeHello, encodeHelloPayload, type Hello, MAGIC, readHello } from '../../lib/codec/hello.js';
@@ -125,6 +126,10 @@ for (const vector of fixture.single) {
     t.is(encode(vector, vector.integrity).toString('hex'), vector.hex);
   });
 }
+
+test('R-FRAME-3: sequence numbers wrap from 2^32-1 to 1', (t) => {
+  t.is(nextSequence(0xffff_ffff), 1);
+});
 
 test('R-DGRAM-3: the messages of a flow, in pieces of any size', (t) => {
   const { hex, messages } = fixture.flow;
