@@ -267,6 +267,15 @@ test('one service has streams and datagrams, each by a forward of its own', asyn
   await b.proxy.removeForward(streams?.id ?? '');
   await t.throwsAsync(a.proxy.connect('dns'), { message: /^service dns takes datagrams, not streams/ });
   await ask('another datagram');
+  await b.proxy.removeForward(datagrams?.id ?? '');
+  await b.proxy.addForward(parseForwardSpec('incoming', `dns:${server.port}`));
+  const since = a.events.length;
+  // From another port, which has no flow yet.
+  (await UdpProgram.open(t)).send('lost', port);
+  t.regex(
+    (await a.event('stream-refused', since)).message,
+    /^.*service dns takes streams, not datagrams; the peer offers/,
+  );
 });
 
 test('a flow goes on with the session on another channel', async (t) => {
