@@ -7,8 +7,8 @@ export default {
   workerThreads: false,
   concurrency: 4,
   sortTestFiles: longestFirst(
-    'many-channels.slow site.slow ansible.slow scenes.slow neighbours.slow exec.slow upgrade-end.slow floods.slow bench.slow',
-    'sweeps.slow egress-programs.slow lost.slow announced-ports.slow copy.slow',
+    'many-channels.slow copy.slow site.slow scenes.slow ansible.slow upgrade.slow sweeps.slow egress-programs.slow held.slow',
+    'neighbours.slow running.slow upgrade-end.slow floods.slow lost.slow streams.slow announced-ports.slow demo.slow completion.slow',
   ),
   nodeArguments: ['--enable-source-maps'],
   timeout: '60s',

@@ -267,7 +267,7 @@ test('one service has streams and datagrams, each by a forward of its own', asyn
   await b.proxy.removeForward(streams?.id ?? '');
   await t.throwsAsync(a.proxy.connect('dns'), { message: /^service dns takes datagrams, not streams/ });
   await ask('another datagram');
-  await b.proxy.removeForward(datagrams?.id ?? '');
+  await b.proxy.removeForward(datagrams?.id ?? '', { isDraining: false });
   await b.proxy.addForward(parseForwardSpec('incoming', `dns:${server.port}`));
   const since = a.events.length;
   // From another port, which has no flow yet.
