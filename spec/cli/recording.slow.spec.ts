@@ -127,8 +127,9 @@ test.serial(
     await guest.exited;
     const lines = Array.from({ length: 200 }, (_, number) => `line ${number}\r\n`).join('');
     for (const { found } of [here, there]) {
+      // Those of one second are in no order; the one of the shell has its size.
       const texts = found().map((path) => textOf(path));
-      t.deepEqual(texts.slice(1).sort(), [lines, 'one\r\n', 'other\r\n']);
+      t.deepEqual(texts.filter((text) => !text.includes('20 90')).sort(), [lines, 'one\r\n', 'other\r\n']);
     }
   },
 );
