@@ -3,7 +3,7 @@ import { longestFirst } from './packaging/longest-first.mjs';
 /** The specs that need no virtual machine. They run on the compiled output, each file in a process of its own; many wait, so four run at a time. */
 export default {
   files: ['dist/spec/**/*.spec.js', '!dist/spec/vm/**', '!dist/spec/long/**', '!dist/spec/packages/**'],
-  require: ['./packaging/record-usage.mjs'],
+  require: ['./packaging/spec-process.mjs'],
   workerThreads: false,
   concurrency: 4,
   sortTestFiles: longestFirst(

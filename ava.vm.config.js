@@ -3,7 +3,7 @@ import { longestFirst } from './packaging/longest-first.mjs';
 /** The specs that boot a real guest under QEMU. Three at a time: one emulated guest uses one processor, and often waits. */
 export default {
   files: ['dist/spec/vm/**/*.spec.js'],
-  require: ['./packaging/record-usage.mjs'],
+  require: ['./packaging/spec-process.mjs'],
   workerThreads: false,
   concurrency: 3,
   sortTestFiles: longestFirst('systemd documents restarts channels getting-started'),

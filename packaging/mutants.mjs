@@ -39,7 +39,7 @@ for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exi
 const OUT = join(copy, 'check-that-is-out');
 /** A line for each check that a process comes by: its number, and the file of specs. */
 const SEEN = join(copy, 'checks-seen');
-/** A line for each file of specs that ended; see packaging/record-usage.mjs. */
+/** A line for each file of specs that ended; see packaging/spec-process.mjs. */
 const USED = join(copy, 'seconds-used');
 
 function parseOptions() {
