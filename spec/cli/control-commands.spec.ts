@@ -65,7 +65,7 @@ test('a forward is added, used, seen in streams, and removed', async (t) => {
   const { run, client } = await steeredPair(t, { peer: { incoming: [`echo:127.0.0.1:${target.port}`] } });
   const added = await run('forward', 'add', '-o', 'default/echo:127.0.0.1:0');
   const [, port] = /^f1: listens on 127\.0\.0\.1:(\d+) for echo of default\n$/.exec(added.stdout) ?? [];
-  const socket = localSocket(t, Number(port)).on('error', () => undefined);
+  const socket = localSocket(t, Number(port));
   t.is(await answerTo(socket, 'hello'), 'hello');
   const [stream] = await client.streams();
   const name = `default/${stream?.id ?? 0}`;

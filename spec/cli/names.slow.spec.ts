@@ -168,7 +168,7 @@ withNetwork('names that nobody answers for hold up nobody else: an egress, a tar
   const good = await guest('vm2');
 
   const stuck = Array.from({ length: 40 }, (_, index) => tunnel(t, bad.port('internet'), `n${index}.dead.test`));
-  for (let index = 0; index < 10; index += 1) localSocket(t, { port: bad.port('app') }).on('error', () => undefined);
+  for (let index = 0; index < 10; index += 1) localSocket(t, { port: bad.port('app') });
   const lost = await UdpProgram.open(t);
   lost.send('lost', bad.port('datagrams'));
   await eventually(() => server.lines.includes('asked n7.dead.test. A'));

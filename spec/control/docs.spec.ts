@@ -73,7 +73,7 @@ testWith('curl', 'socat')(
     });
     const { path, process } = control;
     // The first stream of this side, which an example resets.
-    localSocket(t, here.port('echo')).on('error', () => undefined);
+    localSocket(t, here.port('echo'));
     const stream = await eventually(() => here.proxy.listStreams().find(({ id }) => id > 0), { what: 'a stream' });
     const outputs = new Map<string, string>();
     for (const { route, commands } of sections) {

@@ -94,7 +94,7 @@ export async function ask(
 
 /** A connection on which anything can be sent; its end, however it comes, is not an error. */
 export async function openConnection(t: ExecutionContext, path: string): Promise<net.Socket> {
-  const socket = localSocket(t, path).on('error', () => undefined);
+  const socket = localSocket(t, path);
   await once(socket, 'connect');
   return socket;
 }

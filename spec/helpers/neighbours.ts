@@ -67,12 +67,8 @@ export async function startHostile(t: ExecutionContext, what: string, folder: st
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const gone = once(child, 'exit');
-  const killNow = () => child.kill('SIGKILL');
-  // A test process that the runner kills must not leave it behind.
-  process.once('exit', killNow);
   t.teardown(async () => {
-    process.off('exit', killNow);
-    killNow();
+    child.kill('SIGKILL');
     await gone;
   });
   const begun = once(child.stdout, 'data');

@@ -106,6 +106,8 @@ type Place = number | string;
 export function localSocket(t: ExecutionContext, place: Place | net.NetConnectOpts): net.Socket {
   const address = typeof place === 'number' ? { port: place } : typeof place === 'string' ? { path: place } : place;
   const socket = net.connect({ host: '127.0.0.1', ...address, allowHalfOpen: true });
+  // How it ends is told to those who wait for something, and may be anything when nobody does.
+  socket.on('error', () => undefined);
   t.teardown(() => socket.destroy());
   return socket;
 }

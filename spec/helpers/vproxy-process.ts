@@ -76,13 +76,9 @@ export class VproxyProcess {
     this.#child = child;
     child.stdout.on('data', (chunk: Buffer) => this.#stdout.push(chunk));
     createInterface({ input: child.stderr }).on('line', (line) => this.#handleLine(line));
-    // A test process that the runner kills must not leave this one behind.
-    const killNow = () => child.kill('SIGKILL');
-    process.once('exit', killNow);
     this.exited = new Promise((resolve) => {
       child.once('error', (error) => this.#handleLine(error.message));
       child.once('close', (code, signal) => {
-        process.off('exit', killNow);
         this.#result = { code, signal };
         for (const { pattern, match } of this.#waiters) match.reject(this.#failure(pattern, 'the process ended'));
         resolve(this.#result);

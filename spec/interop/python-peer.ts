@@ -54,8 +54,6 @@ export class PythonPeer {
 
   constructor(t: ExecutionContext, channel: string, args: readonly string[] = []) {
     this.#child = spawn('python3', ['-B', join(FOLDER, 'peer.py'), channel, ...args]);
-    const killNow = (): void => void this.#child.kill('SIGKILL');
-    process.once('exit', killNow);
     this.#child.stdin.on('error', () => undefined);
     this.#child.stderr.on('data', (text: Buffer) => {
       this.#errors += text.toString();
@@ -67,7 +65,6 @@ export class PythonPeer {
         resolve();
       });
       this.#child.once('close', () => {
-        process.off('exit', killNow);
         this.#fail(`peer.py has ended: ${this.#errors}`);
         resolve();
       });

@@ -30,7 +30,7 @@ const MAX_WAITING = 16;
 function strangersTo(t: ExecutionContext, path: string) {
   const open = new Set<net.Socket>();
   const add = async (): Promise<net.Socket> => {
-    const stranger = localSocket(t, path).on('error', () => undefined);
+    const stranger = localSocket(t, path);
     open.add(stranger);
     for (const event of ['end', 'close']) stranger.once(event, () => open.delete(stranger));
     await once(stranger.resume(), 'connect');
