@@ -31,7 +31,7 @@ export const SECTIONS: readonly Section[] = [
       'docs/storage.md': 'Storage emulation',
       'docs/exec.md': 'Commands in the guest',
       'docs/copy.md': 'Copying files',
-      'docs/info.md': 'The machine at the other side',
+      'docs/info.md': 'Guest information',
       'docs/ansible.md': 'Ansible',
       'docs/config.md': 'Configuration file',
       'docs/control.md': 'Control socket',
@@ -43,7 +43,7 @@ export const SECTIONS: readonly Section[] = [
     documents: {
       'docs/services.md': 'As a service',
       'docs/operations.md': 'Operations',
-      'docs/reliability.md': 'What it survives',
+      'docs/reliability.md': 'Reliability',
       'docs/troubleshooting.md': 'Troubleshooting',
       'docs/doctor.md': 'vproxy doctor',
       'docs/errors.md': 'Errors',

@@ -35,7 +35,7 @@ export async function format() {
     ...['.SH DESCRIPTION', ...section('Description')],
     ...['.SH OPTIONS', ...options.lines],
     ...['.SH CHANNELS', ...render(options.channels)],
-    ...['.SH FORWARDS', ...renderBlocks(findSection(readDocument('forwards.md'), 'Grammar').blocks, PAGE)],
+    ...['.SH FORWARDS', ...renderBlocks(findSection(readDocument('forwards.md'), 'Syntax').blocks, PAGE)],
     ...[
       '.SS Forwards of several channels',
       ...render(splitOptions(findSection(document, 'Forwards of several channels').blocks).intro),
