@@ -1,14 +1,14 @@
 /**
- * Everything that the doctor can find, and what to do about it. docs/doctor.md says what each row means; a spec compares both, and
- * another one provokes each.
+ * Every finding of the doctor and its remedy. docs/doctor.md explains each row; one spec compares the two, and another provokes
+ * each finding.
  */
 
-/** How bad a finding is: `fail` is what has to be mended, `warn` what most likely has to be, `note` what is good to know. */
+/** Severity of a finding: `fail` must be fixed, `warn` most likely must be, `note` is information. */
 export type Level = 'ok' | 'note' | 'warn' | 'fail';
 
 interface FindingRow {
   readonly level: Level;
-  /** What to do; null where nothing has to be done. A check that knows better says something else. */
+  /** What to do, or null. A check may override it with something more specific. */
   readonly remedy: string | null;
 }
 
@@ -22,24 +22,24 @@ export const FINDINGS = {
   // The machine, the arguments, and the logs
   'machine-facts': ok,
   'node-old': fail('install Node 20.19 or newer'),
-  'not-root': note('run it as root to see who has what'),
+  'not-root': note('run as root to see the open files of all processes'),
   'proc-missing': warn('mount -t proc proc /proc'),
   'files-low': warn('ulimit -n, or LimitNOFILE= of the unit'),
   'koffi-missing': warn('npm install koffi'),
   'buffer-bounded': note(
-    'sysctl -w net.core.wmem_max=524288, which a file in /etc/sysctl.d keeps; or run vproxy with CAP_NET_ADMIN',
+    'sysctl -w net.core.wmem_max=524288 (and persist it in /etc/sysctl.d), or run vproxy with CAP_NET_ADMIN',
   ),
   'buffer-no-koffi': note('npm install koffi'),
   'qemu-found': ok,
-  'config-invalid': fail('correct the file; vproxy check FILE'),
+  'config-invalid': fail('correct the file; check it with vproxy check FILE'),
   'channel-refused': fail('correct the options'),
   'not-checked': note(),
   'selinux-denied': warn('ausearch -m avc -ts recent; see /usr/share/doc/vproxy/services.md'),
   'apparmor-denied': warn('add the path to the profile; see /usr/share/doc/vproxy/services.md'),
   'denials-none': ok,
-  'denials-unseen': note('run it as root'),
-  'check-slow': warn('see what does not answer: a network file system, a name server; or give it more time: --timeout'),
-  'check-failed': warn('report it, with the message'),
+  'denials-unseen': note('run as root'),
+  'check-slow': warn('find what does not answer (a network file system, a name server), or raise --timeout'),
+  'check-failed': warn('report this message as a bug'),
 
   // Virtio-serial ports
   'ports-found': ok,
@@ -47,42 +47,44 @@ export const FINDINGS = {
   'port-module': fail('modprobe virtio_console'),
   'port-missing': fail('give the VM a virtserialport with that name, or correct the name'),
   'port-misspelt': fail('correct the name'),
-  'port-no-link': warn('udevadm trigger --subsystem-match=virtio-ports, or name the port without a path'),
+  'port-no-link': warn(
+    'udevadm trigger --subsystem-match=virtio-ports, or give the name of the port instead of a path',
+  ),
   'port-no-device': fail('mount devtmpfs at /dev, or give the container the device'),
-  'port-not-virtio': fail('name the device of a virtserialport'),
-  'port-console': fail('give the VM a virtserialport; number 0 of a device is for a console'),
+  'port-not-virtio': fail('use the device of a virtserialport'),
+  'port-console': fail('give the VM a virtserialport; port 0 of a device is reserved for a console'),
   'port-denied': fail('run as root, or have udev give the port to a group: packaging/udev/60-vproxy.rules'),
-  'port-busy': fail('end that process'),
-  'port-no-host': warn('start vproxy on the host, with the channel of this port'),
+  'port-busy': fail('stop that process'),
+  'port-no-host': warn('start vproxy on the host with the channel of this port'),
   'port-host': ok,
-  'port-failed': fail('look at the kernel log (dmesg)'),
+  'port-failed': fail('check the kernel log (dmesg)'),
 
   // Sockets to connect to
-  'socket-missing': fail('start the VM or the program that makes the socket, or correct the path'),
-  'socket-not': fail('name the path of the socket'),
+  'socket-missing': fail('start the VM or the program that creates the socket, or correct the path'),
+  'socket-not': fail('use the path of the socket'),
   'socket-denied': fail(
-    'run as the owner of the socket, or as root, or have the program that makes the socket give it to a group of this user',
+    'run as the owner of the socket or as root, or have the program that creates it give it to a group of this user',
   ),
-  'socket-stale': fail('start the VM or the program that makes the socket'),
+  'socket-stale': fail('start the VM or the program that creates the socket'),
   'socket-listens': ok,
   'socket-answered': ok,
-  'socket-type': fail('name a stream socket, such as that of a chardev'),
-  'socket-taken': fail('end the program that is connected'),
-  'socket-queue': warn('end the programs that wait'),
-  'process-stopped': warn('let it go on: kill -CONT'),
+  'socket-type': fail('use a stream socket, such as that of a chardev'),
+  'socket-taken': fail('stop the program that is connected'),
+  'socket-queue': warn('stop the programs that are waiting'),
+  'process-stopped': warn('resume it: kill -CONT'),
   'group-members': ok,
   'group-empty': warn('start a VM, or correct the pattern'),
   'tcp-answers': ok,
   'tcp-refused': fail('start the program that listens there, or correct the address'),
-  'tcp-silent': fail('look at firewalls, and at whether the machine is up'),
-  'tcp-unreachable': fail('look at the network of this machine'),
-  'tcp-unknown-name': fail('correct the name, or write the address'),
-  'tcp-taken': warn('end the program that is connected'),
+  'tcp-silent': fail('check firewalls, and whether the machine is up'),
+  'tcp-unreachable': fail('check the network configuration of this machine'),
+  'tcp-unknown-name': fail('correct the name, or use the address'),
+  'tcp-taken': warn('stop the program that is connected'),
 
   // Addresses to listen on
   'listen-free': ok,
   'listen-stale': note(),
-  'listen-taken': fail('end that process, or choose another address'),
+  'listen-taken': fail('stop that process, or choose another address'),
   'listen-file': fail('remove the file, or choose another path'),
   'listen-address': fail('choose an address of this machine, or 127.0.0.1'),
   'listen-low-port': fail('choose a higher port, or give the unit AmbientCapabilities=CAP_NET_BIND_SERVICE'),
@@ -90,22 +92,22 @@ export const FINDINGS = {
 
   // Serial lines, pipes, AF_VSOCK
   'line-missing': fail('give the VM a serial port, or correct the path'),
-  'line-not': fail('name the device of a serial line, such as /dev/ttyS1'),
+  'line-not': fail('use the device of a serial line, such as /dev/ttyS1'),
   'line-denied': fail('run as root, or join the group of the device (often dialout)'),
-  'line-console': fail('use another line, or take console= of this one from the kernel’s command line'),
+  'line-console': fail('use another line, or remove its console= from the kernel command line'),
   'line-getty': fail('systemctl disable --now serial-getty@ttyS1'),
-  'line-taken': fail('end that process'),
+  'line-taken': fail('stop that process'),
   'line-no-stty': fail('install coreutils or busybox'),
   'line-free': ok,
   'fifo-missing': fail('vproxy pipe-create PATH'),
-  'fifo-suffix': fail('name the path without it'),
-  'fifo-not': fail('remove it, and make the FIFOs with vproxy pipe-create'),
-  'fifo-denied': fail('vproxy pipe-create --owner and --mode, or run as its owner'),
+  'fifo-suffix': fail('omit the suffix'),
+  'fifo-not': fail('remove it, and create the FIFOs with vproxy pipe-create'),
+  'fifo-denied': fail('vproxy pipe-create with --owner and --mode, or run as its owner'),
   'fifo-alone': warn('start the VM with -chardev pipe and this path'),
-  'fifo-taken': fail('end that process'),
+  'fifo-taken': fail('stop that process'),
   'fifo-qemu': ok,
   'vsock-missing': fail(
-    'in a guest modprobe vmw_vsock_virtio_transport, on a host vhost_vsock; and give the VM a vhost-vsock device',
+    'modprobe vmw_vsock_virtio_transport in a guest, vhost_vsock on a host; give the VM a vhost-vsock device',
   ),
   'vsock-no-koffi': fail('npm install koffi, or use exec: with socat'),
   'vsock-cid': ok,
@@ -113,80 +115,78 @@ export const FINDINGS = {
 
   // Domains of libvirt
   'domain-port': ok,
-  'domain-missing': fail('virsh list --all; add uri=qemu:///system where virsh asks another one by itself'),
+  'domain-missing': fail('virsh list --all; add uri=qemu:///system if virsh connects elsewhere by default'),
   'domain-off': fail('virsh start DOMAIN'),
   'domain-no-port': fail(
-    'vproxy libvirt-xml prints a channel for virsh edit; or name the port: libvirt:DOMAIN:PORTNAME',
+    'add the channel that vproxy libvirt-xml prints (virsh edit), or name the port: libvirt:DOMAIN:PORTNAME',
   ),
-  'domain-port-unusable': fail('do what the line says, or change the channel of the domain'),
+  'domain-port-unusable': fail('follow the message, or change the channel of the domain'),
   'virsh-missing': fail('install libvirt-clients'),
   'libvirt-silent': fail('systemctl status libvirtd virtqemud'),
   'libvirt-denied': fail('join the group libvirt, or run as root'),
 
   // Files, folders and programs
-  'folder-missing': fail('correct the path, or make the folder'),
+  'folder-missing': fail('correct the path, or create the folder'),
   'path-denied': fail('let this user search the folder (chmod +x), or run as its owner'),
-  'path-remote': note('have sockets, FIFOs and keys on a file system of this machine'),
+  'path-remote': note('keep sockets, FIFOs and keys on a local file system'),
   'folder-denied': fail('choose another folder, change its owner or mode, or run as its owner'),
   'file-denied': fail('change the owner or the mode of the file, or run as its owner'),
-  'file-not': fail('name another path'),
+  'file-not': fail('choose another path'),
   'file-writable': ok,
   'command-missing': fail('install it, or correct the command'),
   'command-found': ok,
 
-  // Egresses, and proxies that programs are told of
+  // Egresses, and proxy settings of programs
   'egress-open': ok,
-  'egress-closed': warn('say what may be reached, such as [egress.internet] allow = ["deb.debian.org:80,443"]'),
-  'proxy-unserved': warn(
-    'give vproxy a forward that listens there, such as -o internet:127.0.0.1:3128, or take the setting away',
-  ),
+  'egress-closed': warn('allow what may be reached, such as [egress.internet] allow = ["deb.debian.org:80,443"]'),
+  'proxy-unserved': warn('add a forward that listens there, such as -o internet:127.0.0.1:3128, or remove the setting'),
   'proxy-other': note(),
 
   // Key files
   'key-good': ok,
-  'key-missing': fail('vproxy genkey FILE, and a copy for the other side'),
+  'key-missing': fail('vproxy genkey FILE, and copy it to the other side'),
   'key-denied': fail('give the file to the user that vproxy runs as'),
-  'key-not-file': fail('name the file of a key'),
+  'key-not-file': fail('use a key file'),
   'key-owner': fail('chown it to the user that vproxy runs as'),
   'key-open': fail('chmod 600, and make a new key if others may have read this one'),
   'key-invalid': fail('vproxy genkey FILE makes one'),
-  'key-differs': warn('SIGHUP lets vproxy read its key files again; both sides need the same key'),
+  'key-differs': warn('send vproxy SIGHUP to reload its key files; both sides need the same key'),
 
   // Running vproxys and their peers
   'vproxy-runs': ok,
   'vproxy-none': note(),
   'vproxy-hidden': note('set XDG_RUNTIME_DIR, or give --socket PATH'),
-  'control-stale': warn('rm it, or start the vproxy that is called so'),
-  'control-silent': fail('look at that process; kill -ABRT leaves a core'),
+  'control-stale': warn('remove it, or start the vproxy of that name'),
+  'control-silent': fail('inspect that process; kill -ABRT dumps core'),
   'control-denied': note('run as that user, or as root'),
   'version-here': note('restart it after an upgrade'),
   'name-twice': warn('give each its own --name'),
-  'channel-contested': fail('end all of them but one'),
+  'channel-contested': fail('stop all of them but one'),
   'session-up': ok,
   'session-suspended': warn('see the other findings about this channel'),
   'session-waiting': warn('see the other findings about this channel'),
-  'session-unanswered': warn('start vproxy at the other end; see who else could have the channel there'),
+  'session-unanswered': warn('start vproxy at the other end, and check that nothing else has the channel open there'),
   'session-auth': fail('give both sides the same key with --key FILE'),
   'session-failed': fail('see the other findings about this channel'),
-  'session-unsteady': warn('look at vproxy events of both sides'),
+  'session-unsteady': warn('compare vproxy events on both sides'),
   'session-ended': note(),
-  'peer-silent': warn('look whether the VM is paused'),
-  'resume-one-sided': note('give both sides resume=60s behind the channel'),
+  'peer-silent': warn('check whether the VM is paused'),
+  'resume-one-sided': note('append ,resume=60s to the channel on both sides'),
   'peer-version': note('upgrade the older side when convenient'),
-  'peer-clock': warn('let both machines keep their clocks (chrony, systemd-timesyncd)'),
-  'service-missing': warn('give the peer a -i for it'),
+  'peer-clock': warn('keep both clocks in sync (chrony, systemd-timesyncd)'),
+  'service-missing': warn('give the peer -i for this service'),
 } as const satisfies Readonly<Record<string, FindingRow>>;
 
 export type FindingId = keyof typeof FINDINGS;
 
-/** What a check has found. */
+/** A result of a check. */
 export interface Finding extends FindingRow {
   readonly id: FindingId;
-  /** One line for people, in which everything foreign is escaped. */
+  /** One human-readable line; foreign text in it is escaped. */
   readonly message: string;
 }
 
-/** A finding of that row; `remedy` is for a check that knows better. */
+/** Makes a finding of row `id`; `remedy` overrides that of the row. */
 export const finding = (id: FindingId, message: string, remedy: string | null = FINDINGS[id].remedy): Finding => ({
   level: FINDINGS[id].level,
   id,

@@ -1,4 +1,4 @@
-/** Runs checks side by side, each for a bounded time, and puts what they found in the order in which they were planned. */
+/** Runs checks concurrently, each for a bounded time, and returns their findings in the planned order. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { describeError, escapeText } from '../../lib/util/escape.js';
 import type { Diagnosis } from './diagnosis.js';
@@ -8,18 +8,18 @@ import { type Finding, finding } from './findings.js';
 export interface Job {
   /** The name of the check. */
   readonly check: string;
-  /** Such as `channel vm1`. */
+  /** What it is about, such as `channel vm1`. */
   readonly subject: string;
-  /** What it throws becomes a finding. */
+  /** An error that it throws becomes a finding. */
   readonly run: () => Promise<readonly Finding[]> | readonly Finding[];
 }
 
 export const job = (check: string, subject: string, run: Job['run']): Job => ({ check, subject, run });
 
-/** For a subject at which no check can look. */
+/** The finding for a subject that no check can examine. */
 export const notChecked = (message: string): Finding[] => [finding('not-checked', message)];
 
-/** What all of them found. Never rejects, and takes little longer than `timeoutMs`. */
+/** Runs all of them. Never rejects, and takes little longer than `timeoutMs`. */
 export async function runJobs(jobs: readonly Job[], timeoutMs: number): Promise<Diagnosis[]> {
   const found = await Promise.all(jobs.map((job) => runJob(job, timeoutMs)));
   return jobs.flatMap(({ check, subject }, index) => (found[index] ?? []).map((one) => ({ check, subject, ...one })));
@@ -27,7 +27,7 @@ export async function runJobs(jobs: readonly Job[], timeoutMs: number): Promise<
 
 async function runJob({ run }: Job, timeoutMs: number): Promise<readonly Finding[]> {
   const done = new AbortController();
-  const late = delay(timeoutMs, [finding('check-slow', `not done within ${timeoutMs} ms`)], { signal: done.signal });
+  const late = delay(timeoutMs, [finding('check-slow', `timed out after ${timeoutMs} ms`)], { signal: done.signal });
   late.catch(() => undefined);
   try {
     return await Promise.race([Promise.resolve().then(run), late]);

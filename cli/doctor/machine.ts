@@ -1,4 +1,4 @@
-/** The machine that the doctor looks at: where its facts are, each read once and only when a check asks for it. */
+/** The machine that the doctor examines. Each fact is read once, when the first check needs it. */
 
 import { closeSync, constants, openSync, readSync } from 'node:fs';
 import os from 'node:os';
@@ -14,15 +14,15 @@ import { packageVersion } from '../package-info.js';
 import { deadline, ProcessList } from './process-list.js';
 import { askControlSockets, type ControlSocket, channelsOf, isHeld, type RunningChannel } from './running.js';
 
-/** Where the facts of a machine are. Another one than the usual is for specs, which cannot have every machine. */
+/** Where the facts of a machine come from. Specs replace them, because they cannot have every machine. */
 export interface MachineOptions {
   readonly proc: string;
   readonly sys: string;
   readonly dev: string;
   readonly etc: string;
-  /** The environment in which programs run here. */
+  /** The environment variables of programs on this machine. */
   readonly environment: Readonly<Record<string, string | undefined>>;
-  /** Files in which the kernel's denials are; devices are read without waiting. */
+  /** Logs with the kernel's denials; devices are read without blocking. */
   readonly logs: readonly string[];
   readonly userId: number;
   readonly nodeVersion: string;
@@ -30,23 +30,23 @@ export interface MachineOptions {
   readonly version: string;
   /** How long a check may take, in whole milliseconds. */
   readonly timeoutMs: number;
-  /** Since the epoch. */
+  /** The current time since the epoch. */
   readonly nowMs: number;
-  /** Where running vproxys have their control sockets; null without such a folder. */
+  /** The folder of the control sockets, or null if this user has none. */
   readonly controlFolder: string | null;
-  /** Other control sockets that somebody named. */
+  /** Further control sockets, given explicitly. */
   readonly controlSockets: readonly string[];
   /** The name or the path of virsh. */
   readonly virsh: string;
   /** `$PATH`. */
   readonly searchPath: string;
-  /** Opens a port for a moment, and looks whether the host is there. Throws errors of the system. */
+  /** Opens a port for a moment to see whether the host has it open. Throws system errors. */
   readonly isHostAtPort: (device: string) => boolean;
   /** The inode at the other end of each connected unix socket, by inode. */
   readonly readUnixPeers: (timeoutMs: number) => Promise<ReadonlyMap<string, string>>;
-  /** The CID of this machine, or null where it cannot be known. Rejects where koffi cannot be loaded. */
+  /** Resolves with the CID of this machine, or null if unknown. Rejects if koffi cannot be loaded. */
   readonly readCid: () => Promise<number | null>;
-  /** The buffer that a unix socket is granted of so many bytes; null where the system refuses. Rejects without koffi. */
+  /** Resolves with the buffer granted to a unix socket that asks for `bytes`; null if refused. Rejects without koffi. */
   readonly grantedBuffer: (bytes: number) => Promise<number | null>;
   /** Whether koffi can be loaded. */
   readonly hasKoffi: () => Promise<boolean>;
@@ -55,7 +55,7 @@ export interface MachineOptions {
 /** How long a check may take by default, in milliseconds. */
 const DEFAULT_CHECK_MS = 2000;
 
-/** The parts of a check's time for looking at all processes or all sockets, and for ss(8). */
+/** Shares of a check's time for listing all processes or all sockets, and for ss(8). */
 const LIST_PART = 0.6;
 const UNIX_PEERS_PART = 0.5;
 
@@ -70,24 +70,24 @@ export class Machine {
     this.options = { ...usualOptions(), ...options };
   }
 
-  /** How long a part of a check may take, in milliseconds; `part` is its share of a check's time, 0 to 1. */
+  /** Returns how long a part of a check may take, in milliseconds; `part` is its share of the time, 0 to 1. */
   timeFor(part: number): number {
     return Math.round(this.options.timeoutMs * part);
   }
 
-  /** The processes as they were when somebody asked first. */
+  /** The processes at the time of the first call. */
   processes(): Promise<ProcessList> {
     this.#processes ??= ProcessList.read(this.options.proc, this.timeFor(LIST_PART));
     return this.#processes;
   }
 
-  /** The sockets likewise. */
+  /** The sockets at the time of the first call. */
   sockets(): Promise<ListedSocket[]> {
     this.#sockets ??= findSockets(this.options.proc, deadline(this.timeFor(LIST_PART)));
     return this.#sockets;
   }
 
-  /** The inode of the socket at the other end of a connected unix socket; null where that cannot be known. */
+  /** The inode of the socket at the other end of a connected unix socket, or null if unknown. */
   async unixPeerOf(inode: string): Promise<string | null> {
     this.#unixPeers ??= this.options
       .readUnixPeers(this.timeFor(UNIX_PEERS_PART))
@@ -95,25 +95,25 @@ export class Machine {
     return (await this.#unixPeers).get(inode) ?? null;
   }
 
-  /** The control sockets, and who answers on them. */
+  /** The control sockets, and the processes that answer on them. */
   control(): Promise<ControlSocket[]> {
     const { controlFolder, controlSockets, timeoutMs } = this.options;
     this.#control ??= askControlSockets(controlFolder, controlSockets, timeoutMs);
     return this.#control;
   }
 
-  /** The channel of a vproxy that runs which has this canonical address, and has it open; null where none has. */
+  /** Returns the channel of a running vproxy that has this canonical address open, or null. */
   async runningChannel(address: string): Promise<RunningChannel | null> {
     const found = channelsOf(await this.control()).find(({ channel }) => channel.address === address);
     return found !== undefined && isHeld(found.channel.state) ? found : null;
   }
 
-  /** The text of a file in /proc; empty where the file is missing. */
+  /** The text of a file in /proc; empty if it does not exist. */
   readProc(name: string): string {
     return readText(path.join(this.options.proc, name));
   }
 
-  /** The text of a file in /sys; null where the file is missing or empty. */
+  /** The text of a file in /sys; null if it does not exist or is empty. */
   readSys(name: string): string | null {
     const text = readText(path.join(this.options.sys, name));
     return text === '' ? null : text.trim();
@@ -150,7 +150,7 @@ function usualOptions(): MachineOptions {
   };
 }
 
-/** A port without a host reads as ended. A byte of somebody's HELLO may be lost, which is sent again every second. */
+/** A port without a host reads EOF. The read may swallow a byte of a HELLO, which the peer repeats every second. */
 function isHostAtPort(device: string): boolean {
   const fd = openSync(device, constants.O_RDWR | constants.O_NONBLOCK | constants.O_NOCTTY);
   try {
@@ -184,14 +184,14 @@ export const kernelOf = (): string => `${os.type()} ${os.release()} ${os.arch()}
 
 const MAX_BYTES = 2 ** 22;
 
-/** /proc does not tell which unix sockets are connected with each other, so ss(8) of iproute2 is asked. Rejects where it is missing or too slow. */
+/** Pairs connected unix sockets with ss(8) of iproute2, as /proc does not. Rejects if ss is missing or too slow. */
 async function readUnixPeers(timeoutMs: number): Promise<ReadonlyMap<string, string>> {
   const result = await runTool(['ss', '-xnH'], { timeoutMs, maxBytes: MAX_BYTES });
   if (result.end !== 0) throw new Error(describeToolFailure('ss', result));
   return parseUnixPeers(result.stdout);
 }
 
-/** `Netid State Recv-Q Send-Q Local-Address:Port Peer-Address:Port`, where the ports are inodes. */
+/** Parses `Netid State Recv-Q Send-Q Local-Address:Port Peer-Address:Port`, where the ports are inodes. */
 function parseUnixPeers(text: string): Map<string, string> {
   const pairs = text.split('\n').flatMap((line): [string, string][] => {
     const [, inode = '', peer = ''] = / (\d+) +\S+ (\d+) *$/.exec(line) ?? [];

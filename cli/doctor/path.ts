@@ -1,4 +1,4 @@
-/** What is at a path, and what keeps it from being looked at. */
+/** Examines a path: what is there, or why this user cannot tell. */
 import { accessSync, constants, type Stats } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
@@ -9,16 +9,16 @@ import { describeError, escapeText } from '../../lib/util/escape.js';
 import { type Finding, finding } from './findings.js';
 import type { Machine } from './machine.js';
 
-/** What is there: its facts; null where nothing is; or why it cannot be looked at. */
+/** The facts of the file at a path (null if nothing is there), or why it was not examined. */
 export type PathLook =
   | { readonly stats: Stats | null; readonly problem: null }
   | { readonly stats?: never; readonly problem: Finding };
 
-/** Looks at a path, following links. Never rejects. */
+/** Examines a path, following links. Never rejects. */
 export async function lookAtPath(machine: Machine, path: string): Promise<PathLook> {
   const remote = remoteMountOf(machine, resolve(path));
   if (remote !== null) {
-    return { problem: finding('path-remote', `${escapeText(path)} is on ${remote}, and was not looked at`) };
+    return { problem: finding('path-remote', `${escapeText(path)} is on ${remote}: not checked`) };
   }
   try {
     return { stats: await stat(path), problem: null };
@@ -32,14 +32,14 @@ export async function lookAtPath(machine: Machine, path: string): Promise<PathLo
     const folder = dirname(resolve(path));
     if (listFolder(folder) !== null || (code === 'ENOENT' && isSearchable(folder)))
       return { stats: null, problem: null };
-    return { problem: finding('folder-missing', `the folder ${escapeText(folder)} is not there`) };
+    return { problem: finding('folder-missing', `the folder ${escapeText(folder)} does not exist`) };
   }
 }
 
-/** That this user can make no file in a folder. */
+/** The finding that this user cannot create files in a folder. */
 export const folderDenied = (message: string): Finding => finding('folder-denied', message);
 
-/** Whether this user may do with a path what `mode` says (`constants.R_OK` and its like). */
+/** Whether this user has the access `mode` to a path (`constants.R_OK` etc.). */
 export function isAllowed(path: string, mode: number): boolean {
   try {
     accessSync(path, mode);
@@ -49,7 +49,7 @@ export function isAllowed(path: string, mode: number): boolean {
   }
 }
 
-/** The file in the folder of `path` whose name is most like its own; null where no name is like it. */
+/** Returns the most similar name in the folder of `path`; null if none is similar. */
 export function nearName(path: string): string | null {
   const names = listFolder(dirname(resolve(path))) ?? [];
   return closestWord(basename(path), names.slice(0, 1000)) ?? null;
@@ -60,7 +60,7 @@ export function formatAccess({ mode, uid, gid }: Stats): string {
   return `mode ${(mode & 0o7777).toString(8).padStart(4, '0')}, user ${uid}, group ${gid}`;
 }
 
-/** What a file is, for people. */
+/** Names the type of a file, human-readable. */
 export function describeKind(stats: Stats): string {
   if (stats.isFile()) return 'a file';
   if (stats.isDirectory()) return 'a folder';
@@ -82,10 +82,10 @@ function firstClosed(path: string): string {
   return closed;
 }
 
-/** File systems whose server is another machine: looking at a file there can take for ever. */
+/** File systems whose server is another machine: a stat there can hang forever. */
 const REMOTE = /^(nfs4?|cifs|smb3|ceph|afs|glusterfs|fuse\.(sshfs|glusterfs|ceph.*))$/;
 
-/** `nfs at /home`, where a path is on a file system of another machine; else null. */
+/** Returns `nfs at /home` for a path on a file system of another machine; else null. */
 function remoteMountOf(machine: Machine, path: string): string | null {
   let found: { readonly point: string; readonly type: string } | null = null;
   for (const line of machine.readProc('self/mountinfo').split('\n')) {
@@ -95,7 +95,7 @@ function remoteMountOf(machine: Machine, path: string): string | null {
       String.fromCharCode(Number.parseInt(digits, 8)),
     );
     const isAbove = decoded === '/' || path === decoded || path.startsWith(`${decoded}/`);
-    // The last one that was mounted covers those before.
+    // Later mounts hide earlier ones.
     if (isAbove && decoded.length >= (found?.point.length ?? 0)) found = { point: decoded, type };
   }
   return found !== null && REMOTE.test(found.type) ? `${found.type} at ${escapeText(found.point)}` : null;

@@ -1,4 +1,4 @@
-/** The doctor from a request to its findings: which checks a request leads to. */
+/** Plans the checks of a request, and runs them. */
 import { type ChannelAddress, parseChannel } from '../../lib/channel/address/address.js';
 import { type ForwardSpec, formatForwardSpec, parseForwardSpec } from '../../lib/forward/spec.js';
 import { egressOf, resolveEgress } from '../../lib/proxy/channel-egress.js';
@@ -34,12 +34,12 @@ import { planRivals } from './subjects/rivals.js';
 import { checkSession } from './subjects/session.js';
 import { askedBuffer, checkBuffer } from './subjects/socket-buffer.js';
 
-/** Everything that was found, in the order in which it is shown. Takes 2.5 times `timeoutMs` of the machine at most: the control sockets are asked first. */
+/** Resolves with all findings in order, within 2.5 times the machine's `timeoutMs`: the control sockets are queried first. */
 export async function runDoctor(machine: Machine, request: DoctorRequest): Promise<Diagnosis[]> {
   return runJobs(await planJobs(machine, request), machine.options.timeoutMs);
 }
 
-/** The checks of a request, in the order in which their findings are shown. */
+/** Returns the checks of a request, in the order in which their findings are shown. */
 export async function planJobs(machine: Machine, request: DoctorRequest): Promise<Job[]> {
   const control = await machine.control();
   const { configuration, keyFiles, problems, socket, isGeneral } = request;
@@ -48,7 +48,7 @@ export async function planJobs(machine: Machine, request: DoctorRequest): Promis
   const running = channelsOf(control).filter(
     ({ vproxy, channel }) => isNamed(vproxy.path) || channels.some(({ address }) => address === channel.address),
   );
-  // What is asked for has its own rows below.
+  // Requested channels have rows of their own below.
   const others = running.filter(({ channel }) => !channels.some(({ address }) => address === channel.address));
   const files = new Set([...keyFiles, ...channels.flatMap((channel) => channel.keyFiles ?? [])]);
   return [
@@ -68,7 +68,7 @@ export async function planJobs(machine: Machine, request: DoctorRequest): Promis
   ];
 }
 
-/** Where nothing is named. */
+/** Checks for a request that names nothing. */
 function planMachine(machine: Machine): Job[] {
   return [job('virtio', 'machine', () => checkVirtioPorts(machine)), job('qemu', 'machine', () => checkQemu(machine))];
 }
@@ -87,7 +87,7 @@ function planControl(
   ];
 }
 
-/** A channel that is asked for: what it leads to, its options, and both ends of its forwards here. */
+/** Checks a requested channel: its location, its options, and the local ends of its forwards. */
 function planChannel(machine: Machine, channel: Channel): Job[] {
   const { label, address, forwards = [], exec = null } = channel;
   const subject = `channel ${label}`;
@@ -118,14 +118,14 @@ function planForward(machine: Machine, { label, egress = {} }: Channel, forward:
   });
 }
 
-/** The running vproxy with the same outgoing forward; null where none has it. */
+/** Returns the running vproxy that has the same outgoing forward, or null. */
 async function listenerOf(machine: Machine, text: string): Promise<RunningVproxy | null> {
   const hasIt = ({ forwards }: RunningVproxy): boolean =>
     forwards.some(({ direction, spec }) => direction === 'outgoing' && spec === text);
   return (await machine.control()).flatMap(({ running }) => running ?? []).find(hasIt) ?? null;
 }
 
-/** What the process as a whole listens on. */
+/** Checks the listeners that belong to the process rather than to a channel. */
 function planProcess(machine: Machine, { metrics, control }: Configuration): Job[] {
   return [
     ...(metrics === undefined
@@ -143,14 +143,14 @@ async function lookAtControl(machine: Machine, path: string): Promise<Finding[]>
   return checkUnixListen(machine, path);
 }
 
-/** A channel of a running vproxy that nobody asked for by its address. */
+/** Checks a channel of a running vproxy whose address was not requested. */
 function planRunning(machine: Machine, { vproxy, channel }: RunningChannel): Job[] {
   const subject = `channel ${channel.label} of ${formatRunning(vproxy)}`;
   const { address, label, state } = channel;
   const ownPid = vproxy.status.process.pid;
   const parsed = parseChannel(address);
   const targets = vproxy.forwards.filter((forward) => forward.channel === label && forward.direction === 'incoming');
-  // A channel that is up needs no look at what it is made of.
+  // A channel with a session evidently works: its location is not examined.
   const isUp = state === 'established' || state === 'draining';
   const look = async () => (await checkChannel(machine, parsed, isHeld(state) ? ownPid : null)) ?? [];
   return [
@@ -176,7 +176,7 @@ function planRunningTarget(
 const planSession = (machine: Machine, one: RunningChannel): Job =>
   job('session', `channel ${one.channel.label} of ${formatRunning(one.vproxy)}`, () => checkSession(machine, one));
 
-/** Whether a running session was authenticated with a key of the files that are asked for. */
+/** Checks whether a running session was authenticated with a key of the requested files. */
 function planKeys(channels: readonly Channel[], running: readonly RunningChannel[]): Job[] {
   return channels.flatMap(({ label, address, keyFiles = [] }) => {
     const key = running.find(({ channel }) => channel.address === address)?.channel.session?.key ?? null;
@@ -185,7 +185,7 @@ function planKeys(channels: readonly Channel[], running: readonly RunningChannel
   });
 }
 
-/** Every path that a denial could be about. */
+/** All paths that a denial could concern. */
 function pathsOf(
   channels: readonly Channel[],
   running: readonly RunningChannel[],

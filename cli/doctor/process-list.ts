@@ -1,4 +1,4 @@
-/** Who has what open, from the descriptors of all processes, as far as this user may see them. */
+/** Which process has what open, from the descriptors that this user may see. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { listFolder } from '../../lib/system/files/optional-files.js';
@@ -8,22 +8,21 @@ import { escapeText } from '../../lib/util/escape.js';
 /** A process that has something open. */
 export interface Holder {
   readonly pid: number;
-  /** The name of its program, cut by the kernel to 15 characters. */
+  /** The name of its program, truncated by the kernel to 15 characters. */
   readonly program: string;
-  /** The unit of systemd that it is in, or null. */
+  /** Its systemd unit, or null. */
   readonly unit: string | null;
   /** Whether it is stopped by a signal, or traced. */
   readonly isStopped: boolean;
 }
 
-/** The number of processes that a line names. */
+/** Maximum number of processes named in a line. */
 const MAX_SHOWN = 3;
 
 /** The processes of a machine at one moment. */
 export class ProcessList {
-  /** Whether the descriptors of some processes could not be seen, or not in time. */
+  /** Whether the descriptors of some processes are hidden, or were not read in time. */
   readonly isPartial: boolean;
-  /** The numbers of all processes. */
   readonly pids: readonly number[];
   readonly #folder: string;
   readonly #holders: ReadonlyMap<string, ReadonlySet<number>>;
@@ -40,7 +39,7 @@ export class ProcessList {
     this.isPartial = isPartial;
   }
 
-  /** Looks at every process; what is not seen within `timeoutMs` is left out. Never rejects. */
+  /** Reads the descriptors of every process, as far as `timeoutMs` allows. Never rejects. */
   static async read(folder: string, timeoutMs: number): Promise<ProcessList> {
     const isOver = deadline(timeoutMs);
     const pids = listPids(folder);
@@ -55,7 +54,7 @@ export class ProcessList {
     return new ProcessList(folder, pids, holders, isPartial || isOver());
   }
 
-  /** The other processes that have `target` open, as the links in /proc/PID/fd call it: a path, or `socket:[123]`. */
+  /** Returns the other processes that have `target` open: a path or `socket:[123]`, as the links in /proc/PID/fd name it. */
   holdersOf(target: string): Holder[] {
     return [...(this.#holders.get(target) ?? [])].filter((pid) => pid !== process.pid).map((pid) => this.describe(pid));
   }
@@ -72,19 +71,19 @@ export class ProcessList {
     return { pid, program, unit: unit === null ? null : escapeText(unit, 80), isStopped: /^[Tt]$/.test(state) };
   }
 
-  /** The words of a process's command line; empty where it cannot be seen. */
+  /** The words of a process's command line; empty if hidden. */
   commandLine(pid: number): string[] {
     return wordsOf(this.#folder, pid);
   }
 }
 
-/** `process 123 (qemu-system-x86, vm1.scope)`. */
+/** Formats `process 123 (qemu-system-x86, vm1.scope)`. */
 export function formatHolder({ pid, program, unit }: Holder): string {
   const facts = [program, unit ?? ''].filter((text) => text !== '');
   return `process ${pid}${facts.length === 0 ? '' : ` (${facts.join(', ')})`}`;
 }
 
-/** Several; or, where nobody could be seen, what that may mean. */
+/** Formats several; or, if none could be seen, the likely reason. */
 export function formatHolders(holders: readonly Holder[], isPartial: boolean): string {
   const others = holders.length - MAX_SHOWN;
   const names = holders.slice(0, MAX_SHOWN).map(formatHolder).join(', ');
@@ -94,13 +93,13 @@ export function formatHolders(holders: readonly Holder[], isPartial: boolean): s
     : 'a process that cannot be seen from here (another container?)';
 }
 
-/** True from `timeoutMs` from now on. */
+/** Returns a function that turns true after `timeoutMs`. */
 export function deadline(timeoutMs: number): () => boolean {
   const untilMs = performance.now() + timeoutMs;
   return () => performance.now() >= untilMs;
 }
 
-/** Whether there is a folder that this user may not look into. */
+/** Whether a folder exists that this user may not read. */
 function isHidden(folder: string): boolean {
   return existsSync(folder) && listFolder(folder) === null;
 }

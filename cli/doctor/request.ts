@@ -1,4 +1,4 @@
-/** What the doctor is asked to look at: the arguments of the command that runs a proxy, and those of a vproxy that runs. */
+/** The subjects of a doctor run: the arguments of a proxy to start, and a running vproxy. */
 import type { Configuration } from '../../lib/settings/configuration.js';
 import { BadFileError } from '../../lib/settings/problem.js';
 import type { Arguments } from '../command/arguments.js';
@@ -9,19 +9,19 @@ import { parseRunFlags, type RunFlags } from '../run/run-options.js';
 import { givenToRun } from './run-arguments.js';
 
 export interface DoctorRequest {
-  /** What would be in force with the arguments; null where they name no channel, or are not valid as they are. */
+  /** The configuration that the arguments give; null if they name no channel or are invalid. */
   readonly configuration: Configuration | null;
-  /** Key files, also without a channel. */
+  /** Key files given without a channel. */
   readonly keyFiles: readonly string[];
-  /** What is wrong with the file or the arguments. */
+  /** Errors in the file or the arguments. */
   readonly problems: readonly string[];
-  /** The control socket of a vproxy that was named; null: any. */
+  /** The control socket of the named vproxy; null: any. */
   readonly socket: string | null;
-  /** Whether nothing was named at all, so that the machine is looked at. */
+  /** Whether nothing was named, so the machine as a whole is checked. */
   readonly isGeneral: boolean;
 }
 
-/** Rejects with `bad-argument` where an argument is wrong; what is wrong with a file is a part of the request. */
+/** Reads the request. Rejects with `bad-argument` for a wrong argument; errors in a file become part of the request. */
 export async function readRequest(args: Arguments): Promise<DoctorRequest> {
   const flags = parseRunFlags(givenToRun(args));
   const { configuration, problems } = await readConfiguration(flags);
@@ -51,13 +51,13 @@ async function readConfiguration(
 
 const credentials = (): string | null => process.env['CREDENTIALS_DIRECTORY'] ?? null;
 
-/** Without a channel, key files are looked at all the same. */
+/** Key files are checked even without a channel. */
 function keyFilesOf(flags: RunFlags): readonly string[] {
   const [, { settings }] = withKeyFiles(null, flags, credentials());
   return settings.keyFiles ?? [];
 }
 
-/** The control socket that was named. `--name` is also the name of a process that is not there yet. */
+/** Finds the named control socket. `--name` may also name a process that is yet to be started. */
 async function findNamed(socket: string | undefined, { name, channels, file }: RunFlags): Promise<string | null> {
   if (socket !== undefined) return socket;
   const environment = process.env['VPROXY_SOCKET'];

@@ -1,10 +1,10 @@
-/** The options of the command that runs a proxy, as the doctor takes them: people put `doctor` before what they have. */
+/** The run options, which the doctor accepts as well: users put `doctor` before an existing command line. */
 import type { GivenOptions } from '../../lib/settings/setting.js';
 import type { Arguments } from '../command/arguments.js';
 import type { CommandOptions } from '../command/command.js';
 import { RUN_OPTIONS } from '../run/options.js';
 
-/** Those that are not in `shown`, without a place in the help. An option that may be given once is checked where its values are parsed. */
+/** Returns the options not in `shown`, hidden from the help. Repeated options are rejected where their values are parsed. */
 export const hiddenRunOptions = (shown: CommandOptions): CommandOptions =>
   Object.fromEntries(
     Object.entries(RUN_OPTIONS)
@@ -12,10 +12,10 @@ export const hiddenRunOptions = (shown: CommandOptions): CommandOptions =>
       .map(([name, option]) => [name, { ...option, isHidden: true }]),
   );
 
-/** These say how the doctor prints, or nothing to it. */
+/** Options that have a meaning of the doctor's own, or none for it. */
 const OWN: ReadonlySet<string> = new Set(['json', 'print-config']);
 
-/** What the command that runs a proxy is given. */
+/** Returns the options meant for the run command. */
 export const givenToRun =
   (args: Arguments): GivenOptions =>
   (name) =>

@@ -1,4 +1,4 @@
-/** The vproxys that run here, as their control sockets tell, and the sockets on which none answers. */
+/** The running vproxys, found by their control sockets, and the sockets on which none answers. */
 import { statSync } from 'node:fs';
 import { connectControl } from '../../lib/control/client/client.js';
 import { systemCode, toVproxyError } from '../../lib/errors.js';
@@ -13,7 +13,7 @@ import { escapeText } from '../../lib/util/escape.js';
 import { listControlSockets } from '../control-folders.js';
 import { type Finding, finding } from './findings.js';
 
-/** A vproxy that has answered. */
+/** A vproxy that answered. */
 export interface RunningVproxy {
   readonly path: string;
   readonly status: ControlStatus;
@@ -26,19 +26,19 @@ export interface RunningVproxy {
 /** Why there was no answer. `missing`: there is no such socket. */
 export type Silence = 'missing' | 'stale' | 'silent' | 'denied';
 
-/** A control socket, and what came of asking there. */
+/** A control socket, and the result of querying it. */
 export interface ControlSocket {
   readonly path: string;
   readonly running: RunningVproxy | null;
-  /** Null where somebody has answered. */
+  /** Null if a vproxy answered. */
   readonly silence: Silence | null;
 }
 
-/** The number of sockets that are asked, and of events that are read from each. */
+/** Maximum number of sockets to query, and of events to read from each. */
 const MAX_SOCKETS = 64;
 const MAX_EVENTS = 200;
 
-/** What is at the control sockets of `folder` and at `others`. Never rejects, and takes 1.5 times `timeoutMs` at most. */
+/** Queries the control sockets of `folder` and `others`. Never rejects, and takes at most 1.5 times `timeoutMs`. */
 export async function askControlSockets(
   folder: string | null,
   others: readonly string[],
@@ -58,7 +58,7 @@ async function askControlSocket(path: string, timeoutMs: number): Promise<Contro
     const signal = AbortSignal.timeout(Math.ceil(timeoutMs / 2));
     const [forwards, egress, events] = await Promise.all([
       control.forwards(signal).catch(() => []),
-      // An older one does not know of them.
+      // Older versions do not know egresses.
       control.egress(signal).catch(() => []),
       lastEvents(path, signal).catch(() => []),
     ]);
@@ -87,13 +87,13 @@ function listSockets(folder: string): string[] {
   return listControlSockets(folder).filter((path) => statSync(path, { throwIfNoEntry: false })?.isSocket() === true);
 }
 
-/** `vproxy host1 (process 123)`, or `vproxy, process 123` for one without a name. */
+/** Formats `vproxy host1 (process 123)`, or `vproxy, process 123` for one without a name. */
 export function formatRunning({ status }: RunningVproxy): string {
   const { name, pid } = status.process;
   return name === null ? `vproxy, process ${pid}` : `vproxy ${escapeText(name, 80)} (process ${pid})`;
 }
 
-/** A channel of a vproxy that runs. */
+/** A channel of a running vproxy. */
 export interface RunningChannel {
   readonly vproxy: RunningVproxy;
   readonly channel: ChannelStatus;
@@ -105,9 +105,9 @@ export function channelsOf(sockets: readonly ControlSocket[]): RunningChannel[] 
   );
 }
 
-/** Whether a process whose channel is in this state has it open, or listens for it. */
+/** Whether a process has its channel open, or listens for it, in this state. */
 export const isHeld = (state: ChannelStatus['state']): boolean => state !== 'failed' && state !== 'backing-off';
 
-/** That a running vproxy has what was asked for: `does` is the rest of the sentence. */
+/** The finding that a running vproxy has the requested thing; `does` completes the sentence. */
 export const heldBy = (vproxy: RunningVproxy, does: string): Finding =>
   finding('held-by-vproxy', `${formatRunning(vproxy)} ${does}`);

@@ -76,7 +76,7 @@ test('a log line has its level in colour, and the doctor its verdict', (t) => {
   ] as const;
   t.is(formatDiagnoses(found, paint), '\u001b[32mok\u001b[0m   s: m\n\u001b[31mfail\u001b[0m s: n; do: r\n');
   t.is(withoutColors(formatDiagnoses(found, paint)), formatDiagnoses(found));
-  t.is(formatSummary(found, paint), '\u001b[31m1 thing fails, 0 warnings.\u001b[0m\n');
+  t.is(formatSummary(found, paint), '\u001b[31m1 failure, 0 warnings.\u001b[0m\n');
 });
 
 test.serial(

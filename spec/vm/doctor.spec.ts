@@ -1,4 +1,4 @@
-/** `vproxy doctor` beside a real virtio-serial port and a real QEMU: what no other device does is tested here. */
+/** `vproxy doctor` with a real virtio-serial port and a real QEMU: what takes these devices is tested here. */
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import test, { type ExecutionContext } from 'ava';
@@ -22,7 +22,7 @@ interface Answer {
 
 const PORT = `-c virtserial-open:${PORT_PATH}`;
 
-/** What it finds in the guest, whose emulated processor has its time for each check. */
+/** Runs it in the guest, whose emulated processor gets ample time for each check. */
 async function inGuest(args: string, wrap = (command: string) => command): Promise<Answer> {
   const { stdout, stderr } = await guest().agent.run(wrap(`node ${GUEST_VPROXY} doctor --json --timeout 60 ${args}`));
   if (stderr !== '') throw new Error(stderr);
@@ -52,12 +52,12 @@ test.serial(
     const unlinked = await inGuest(PORT);
     await guest().agent.output(`ln -s ${device} ${PORT_PATH}`);
     finds(t, unlinked, 'port-no-link', device);
-    finds(t, unlinked, 'port-no-host', 'nobody has its end on the host open');
+    finds(t, unlinked, 'port-no-host', 'not open on the host');
     t.true((await inGuest(PORT)).ok);
   },
 );
 
-test.serial('a port with a host is found as one', async (t) => {
+test.serial('a port that the host has open is reported as such', async (t) => {
   const silent = connect(guest().channelPath);
   await once(silent, 'connect');
   await eventuallyInGuest(async () => hasFound(await inGuest(PORT), 'port-host'));
@@ -66,22 +66,19 @@ test.serial('a port with a host is found as one', async (t) => {
   t.pass();
 });
 
-test.serial(
-  'a port that another program has is busy, and the program is named, unless nobody is seen to have it',
-  async (t) => {
-    const { agent } = guest();
-    const job = await agent.spawn(['sh', '-c', `exec 3<>${PORT_PATH}; exec sleep 1000`]);
-    await eventuallyInGuest(() => agent.output(`readlink /proc/${job.pid}/fd/3`), { what: 'an open port' });
-    const answer = await inGuest(PORT);
-    finds(t, answer, 'port-busy', `open in process ${job.pid} \\(sleep`);
-    t.false(answer.ok);
-    // Another process list than the one of the program that has it.
-    const hidden = await inGuest(PORT, (command) => `unshare -m sh -c 'mount -t tmpfs none /proc && ${command}'`);
-    finds(t, hidden, 'port-busy', 'cannot be seen');
-    await job.kill('KILL');
-    await job.waitForEnd();
-  },
-);
+test.serial('a port that another program has is busy, and the program is named if it is visible', async (t) => {
+  const { agent } = guest();
+  const job = await agent.spawn(['sh', '-c', `exec 3<>${PORT_PATH}; exec sleep 1000`]);
+  await eventuallyInGuest(() => agent.output(`readlink /proc/${job.pid}/fd/3`), { what: 'an open port' });
+  const answer = await inGuest(PORT);
+  finds(t, answer, 'port-busy', `open in process ${job.pid} \\(sleep`);
+  t.false(answer.ok);
+  // Another process list than the one of the program that has it.
+  const hidden = await inGuest(PORT, (command) => `unshare -m sh -c 'mount -t tmpfs none /proc && ${command}'`);
+  finds(t, hidden, 'port-busy', 'cannot be seen');
+  await job.kill('KILL');
+  await job.waitForEnd();
+});
 
 test.serial('a vproxy that has the port is left alone', async (t) => {
   const { agent } = guest();
@@ -95,7 +92,7 @@ test.serial('a vproxy that has the port is left alone', async (t) => {
   t.false(answer.findings.some(({ id }) => id.startsWith('port-')));
 });
 
-test.serial('on the host, QEMU is named, and whoever is connected to it', async (t) => {
+test.serial('on the host, QEMU is named, and the process connected to it', async (t) => {
   const free = await onHost();
   finds(t, free, 'socket-listens', 'process \\d+ \\(qemu-system-x86');
   t.true(free.ok);
@@ -104,5 +101,5 @@ test.serial('on the host, QEMU is named, and whoever is connected to it', async 
     const answer = await onHost();
     return hasFound(answer, 'socket-taken') && answer;
   });
-  finds(t, taken, 'socket-taken', '^process \\d+ \\(minicom.*\\) is connected to process \\d+ \\(qemu');
+  finds(t, taken, 'socket-taken', '^process \\d+ \\(minicom.*\\) is already connected to process \\d+ \\(qemu');
 });

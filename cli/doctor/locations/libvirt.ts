@@ -14,10 +14,10 @@ import { escapeText } from '../../../lib/util/escape.js';
 import { type Finding, type FindingId, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
 
-/** virsh may take this part of a check's time; what it leads to has the rest. */
+/** Share of a check's time for virsh; the rest is for what the domain's port leads to. */
 const VIRSH_PART = 0.6;
 
-/** What was found about a domain, and where the host's end of its port is; null where that is not known. */
+/** Findings about a domain, and the host's end of its port; null if unknown. */
 interface DomainLook {
   readonly found: Finding[];
   readonly place: ChannelLocation | null;
@@ -38,7 +38,7 @@ export async function checkLibvirt(machine: Machine, asked: LibvirtAddress): Pro
     const port = choosePort(domain.ports, asked.port);
     id = 'domain-port-unusable';
     const { location } = hostEndOf(port);
-    const what = `the domain ${shown} runs, and its port ${escapeText(port.name, 80)} is ${describePlace(port)}`;
+    const what = `the domain ${shown} is running; its port ${escapeText(port.name, 80)} is ${describePlace(port)}`;
     return { found: [finding('domain-port', what)], place: location };
   } catch (error) {
     return nowhere(finding(id, `${shown}: ${toVproxyError(error).message}`));
@@ -52,7 +52,7 @@ async function askVirsh(machine: Machine, { domain, uri }: LibvirtAddress) {
     return parseDomain(await dumpDomain(domain, { signal, clock: systemClock, program: machine.options.virsh, uri }));
   } catch (error) {
     const { code, message } = toVproxyError(error);
-    if (signal.aborted) return finding('libvirt-silent', `virsh did not answer within ${timeoutMs} ms`);
+    if (signal.aborted) return finding('libvirt-silent', `no answer from virsh within ${timeoutMs} ms`);
     return finding(MEANINGS.get(code) ?? 'libvirt-silent', message);
   }
 }

@@ -1,4 +1,4 @@
-/** What vproxy listens on: TCP addresses, and unix sockets that it makes. */
+/** Addresses that vproxy listens on: TCP, and unix sockets that it creates. */
 
 import { constants } from 'node:fs';
 import net from 'node:net';
@@ -12,16 +12,16 @@ import type { Machine } from '../machine.js';
 import { describeKind, folderDenied, formatAccess, isAllowed, lookAtPath } from '../path.js';
 import { formatHolders } from '../process-list.js';
 
-/** Whether a TCP address is free, as /proc tells: nothing listens there for the look. */
+/** Checks whether a TCP address is free, by /proc alone: the check does not listen there itself. */
 export async function checkTcpListen(machine: Machine, address: HostPort): Promise<Finding[]> {
   const { host, port } = address;
   const shown = formatHostPort(address);
   if (port === 0) return [finding('listen-free', `${shown}: the system picks a port`)];
   if (net.isIP(host) !== 0 && !isOwnAddress(host))
-    return [finding('listen-address', `${host} is no address of this machine`)];
+    return [finding('listen-address', `${host} is not an address of this machine`)];
   const lowest = Number(machine.readProc('sys/net/ipv4/ip_unprivileged_port_start') || 1024);
   if (port < lowest && machine.options.userId !== 0) {
-    return [finding('listen-low-port', `${shown}: ports below ${lowest} are for root`)];
+    return [finding('listen-low-port', `${shown}: ports below ${lowest} are reserved for root`)];
   }
   const listener = (await machine.sockets()).find(
     (socket) => socket.state === 'listening' && socket.address !== null && addressesOverlap(socket.address, address),
@@ -36,7 +36,7 @@ export async function checkTcpListen(machine: Machine, address: HostPort): Promi
   return [finding('listen-taken', `${who} listens on ${shown}`)];
 }
 
-/** All of 127.0.0.0/8 belongs to this machine, and so do the wildcard addresses. */
+/** 127.0.0.0/8 and the wildcard addresses always belong to this machine. */
 function isOwnAddress(host: string): boolean {
   if (isEveryAddress(host) || host.startsWith('127.')) return true;
   const own = Object.values(os.networkInterfaces()).flatMap((addresses) => addresses ?? []);
@@ -45,7 +45,7 @@ function isOwnAddress(host: string): boolean {
   );
 }
 
-/** Whether a unix socket can be made, and who has it otherwise. */
+/** Checks whether a unix socket can be created, or which process has it. */
 export async function checkUnixListen(machine: Machine, path: string): Promise<Finding[]> {
   const look = await lookAtPath(machine, path);
   if (look.problem !== null) return [look.problem];
@@ -55,15 +55,14 @@ export async function checkUnixListen(machine: Machine, path: string): Promise<F
     const folderLook = await lookAtPath(machine, folder);
     const access =
       folderLook.problem === null && folderLook.stats !== null ? ` (${formatAccess(folderLook.stats)})` : '';
-    return [folderDenied(`this user can make no socket in ${escapeText(folder)}${access}`)];
+    return [folderDenied(`this user cannot create a socket in ${escapeText(folder)}${access}`)];
   }
-  if (look.stats === null) return [finding('listen-free', `${shown} can be made`)];
-  if (!look.stats.isSocket())
-    return [finding('listen-file', `${shown} is ${describeKind(look.stats)}, and in the way`)];
+  if (look.stats === null) return [finding('listen-free', `${shown} can be created`)];
+  if (!look.stats.isSocket()) return [finding('listen-file', `${shown} already exists as ${describeKind(look.stats)}`)];
   const listener = (await machine.sockets()).find((socket) => socket.path === path && socket.state === 'listening');
-  // A name in the table says it without a connection; without one, its listener may be in another network namespace.
+  // The table shows a listener without connecting; one that is not in it may be in another network namespace.
   if (listener === undefined && !(await isAnswered(path).catch(() => true))) {
-    return [finding('listen-stale', `${shown} was left by a process that has ended`)];
+    return [finding('listen-stale', `${shown} was left behind by a process that has exited`)];
   }
   const processes = await machine.processes();
   const holders = listener === undefined ? [] : processes.holdersOfSocket(listener.inode);

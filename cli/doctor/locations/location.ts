@@ -1,4 +1,4 @@
-/** What a channel or a forward leads to on this machine, looked at by what it is. */
+/** Checks what a channel or a forward leads to on this machine, by its type. */
 import type { ChannelLocation } from '../../../lib/channel/kind.js';
 import type { Finding } from '../findings.js';
 import type { Machine } from '../machine.js';
@@ -12,7 +12,7 @@ import { checkUnixSocket } from './unix-socket.js';
 import { checkVirtioPort } from './virtio-port.js';
 import { checkVsock } from './vsock.js';
 
-/** `ownPid`: the running vproxy that has it, so nothing is connected or opened; null where none has it. */
+/** `ownPid`: the running vproxy that has it, so nothing is connected or opened; null if none has it. */
 export async function checkLocation(
   machine: Machine,
   location: ChannelLocation,

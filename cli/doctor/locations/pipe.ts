@@ -1,4 +1,4 @@
-/** The FIFOs of QEMU's pipe chardev. Nothing opens them: that alone would change what others see of them. */
+/** The FIFOs of QEMU's pipe chardev. They are never opened here: other processes would notice. */
 import { constants, realpathSync } from 'node:fs';
 import { escapeText } from '../../../lib/util/escape.js';
 import { type Finding, finding } from '../findings.js';
@@ -6,14 +6,14 @@ import type { Machine } from '../machine.js';
 import { describeKind, formatAccess, isAllowed, lookAtPath } from '../path.js';
 import { formatHolders } from '../process-list.js';
 
-/** Whether the FIFOs at a path without `.in` and `.out` are there, and who has them. */
+/** Checks whether the FIFOs of `path` (without `.in` and `.out`) exist, and which processes have them open. */
 export async function checkPipe(machine: Machine, path: string, isOurs: boolean): Promise<Finding[]> {
   const files = [`${path}.in`, `${path}.out`];
   const problems = (await Promise.all(files.map((file) => checkFifo(machine, file)))).filter((found) => found !== null);
   const plain = path.replace(/\.(in|out)$/, '');
   if (problems.some(({ id }) => id === 'fifo-missing') && plain !== path) {
-    const hint = `${escapeText(path)} has ${path.slice(plain.length)} at its end, which is added by itself`;
-    return [finding('fifo-suffix', hint, `write ${escapeText(plain)}`)];
+    const hint = `${escapeText(path)} ends in ${path.slice(plain.length)}, which vproxy adds itself`;
+    return [finding('fifo-suffix', hint, `use ${escapeText(plain)}`)];
   }
   if (problems.length > 0) return problems;
   const processes = await machine.processes();
@@ -28,8 +28,8 @@ export async function checkPipe(machine: Machine, path: string, isOurs: boolean)
   }
   if (qemus !== undefined && qemus.length > 0)
     return [finding('fifo-qemu', `${shown} are open in ${formatHolders(qemus, false)}`)];
-  const seen = processes.isPartial ? ' (of those that can be seen from here)' : '';
-  return [finding('fifo-alone', `no QEMU${seen} has ${shown} open`)];
+  const visible = processes.isPartial ? ' visible to this user' : '';
+  return [finding('fifo-alone', `no QEMU${visible} has ${shown} open`)];
 }
 
 async function checkFifo(machine: Machine, file: string): Promise<Finding | null> {
@@ -38,9 +38,9 @@ async function checkFifo(machine: Machine, file: string): Promise<Finding | null
   const shown = escapeText(file);
   if (look.stats === null) {
     const path = file.replace(/\.(in|out)$/, '');
-    return finding('fifo-missing', `there is no ${shown}`, `vproxy pipe-create ${escapeText(path)}`);
+    return finding('fifo-missing', `${shown} does not exist`, `vproxy pipe-create ${escapeText(path)}`);
   }
   if (!look.stats.isFIFO()) return finding('fifo-not', `${shown} is ${describeKind(look.stats)}, not a FIFO`);
   if (isAllowed(file, constants.R_OK | constants.W_OK)) return null;
-  return finding('fifo-denied', `this user may not read and write ${shown} (${formatAccess(look.stats)})`);
+  return finding('fifo-denied', `this user cannot read and write ${shown} (${formatAccess(look.stats)})`);
 }

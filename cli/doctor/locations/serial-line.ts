@@ -1,4 +1,4 @@
-/** A serial line: a terminal, and nobody else's. */
+/** A serial line: whether it is a terminal, and free. */
 
 import { closeSync, constants, openSync, realpathSync } from 'node:fs';
 import path from 'node:path';
@@ -12,30 +12,30 @@ import type { Machine } from '../machine.js';
 import { describeKind, formatAccess, isAllowed, lookAtPath } from '../path.js';
 import { formatHolders, type Holder } from '../process-list.js';
 
-/** Looks at the device, and at who has it; it is opened for a moment, and nothing is read or set. */
+/** Checks the device and which processes have it open. Opens it for a moment, without reading or setting anything. */
 export async function checkTty(machine: Machine, device: string, isOurs: boolean): Promise<Finding[]> {
   const look = await lookAtPath(machine, device);
   if (look.problem !== null) return [look.problem];
   const shown = escapeText(device);
   const { stats } = look;
-  if (stats === null) return [finding('line-missing', `there is no ${shown}`)];
+  if (stats === null) return [finding('line-missing', `${shown} does not exist`)];
   if (!stats.isCharacterDevice()) return [finding('line-not', `${shown} is ${describeKind(stats)}`)];
   const real = realpathSync(device);
   if (activeConsoles(machine.options.sys).includes(path.basename(real)))
     return [finding('line-console', `the kernel writes its own messages to ${shown}`)];
   if (!isAllowed(device, constants.R_OK | constants.W_OK)) {
-    return [finding('line-denied', `this user may not open ${shown} (${formatAccess(stats)})`)];
+    return [finding('line-denied', `this user cannot open ${shown} (${formatAccess(stats)})`)];
   }
   const stty = locateProgram('stty', machine.options.searchPath);
-  const tools = path.isAbsolute(stty) ? [] : [finding('line-no-stty', 'there is no stty in PATH')];
+  const tools = path.isAbsolute(stty) ? [] : [finding('line-no-stty', 'stty not found in PATH')];
   if (isOurs) return tools;
   const problem = openForAMoment(device);
   if (problem !== null) return [...tools, problem];
   const processes = await machine.processes();
   const others = processes.holdersOf(real);
   if (others.length > 0) return [...tools, describeOthers(shown, others)];
-  const seen = processes.isPartial ? 'who can be seen from here ' : '';
-  return [...tools, finding('line-free', `${shown} is a serial line that nobody ${seen}has open`)];
+  const visible = processes.isPartial ? ' visible to this user' : '';
+  return [...tools, finding('line-free', `${shown} is a serial line that no process${visible} has open`)];
 }
 
 function describeOthers(shown: string, others: readonly Holder[]): Finding {
@@ -55,8 +55,8 @@ function openForAMoment(device: string): Finding | null {
     const fd = openSync(device, constants.O_RDWR | constants.O_NONBLOCK | constants.O_NOCTTY);
     const isTerminal = tty.isatty(fd);
     closeSync(fd);
-    return isTerminal ? null : finding('line-not', `${shown} is a device, and no terminal line`);
+    return isTerminal ? null : finding('line-not', `${shown} is a device, but not a terminal`);
   } catch (error) {
-    return finding('line-not', `${shown} cannot be opened: ${describeError(error)}`);
+    return finding('line-not', `cannot open ${shown}: ${describeError(error)}`);
   }
 }

@@ -1,4 +1,4 @@
-/** A TCP address to connect to: a channel's, or a target. */
+/** A TCP address to connect to: of a channel, or of a target. */
 
 import { lookup } from 'node:dns/promises';
 import net from 'node:net';
@@ -12,15 +12,15 @@ import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
 import { formatHolders, type ProcessList } from '../process-list.js';
 
-/** The part of a check's time for finding the host, and for the connection. */
+/** Share of a check's time for resolving the host, and for the connection. */
 const PART = 0.75;
 
-/** How many addresses of a name are tried. */
+/** Maximum number of addresses of a name to try. */
 const MAX_ADDRESSES = 8;
 
 /**
- * Whether somebody answers there, by connections that are closed at once; none is made where a QEMU serves somebody. Of a name each
- * address is tried, as vproxy does it: it is enough that one answers.
+ * Checks whether the address answers, by connections that are closed at once; makes none to a QEMU that already has a client.
+ * Tries each address of a name, as vproxy does: one answer is enough.
  */
 export async function checkTcpConnect(
   machine: Machine,
@@ -57,25 +57,25 @@ async function checkAddress(
   return connect(address, { place, who, timeoutMs: machine.timeFor(PART) });
 }
 
-/** The addresses of a host, the first ones of many, or why there are none. */
+/** Resolves with the first addresses of a host, or with the reason why it has none. */
 async function resolveHost(host: string, timeoutMs: number): Promise<string[] | Finding> {
   if (net.isIP(host) !== 0) return [host];
   try {
     return (await resolveName(host, timeoutMs)).slice(0, MAX_ADDRESSES);
   } catch (error) {
-    return finding('tcp-unknown-name', `${escapeText(host)} is not known: ${describeError(error)}`);
+    return finding('tcp-unknown-name', `cannot resolve ${escapeText(host)}: ${describeError(error)}`);
   }
 }
 
 const isAt = ({ address }: ListedSocket, wanted: HostPort): boolean =>
   address !== null && addressesOverlap(address, wanted);
 
-/** Who of this machine has a connection to it, as text; null where nobody has. */
+/** Describes the local process connected to it; null if none is. */
 function findClient(processes: ProcessList, sockets: readonly ListedSocket[], address: HostPort): string | null {
   const served = sockets.find((socket) => socket.state === 'connected' && isAt(socket, address));
   if (served === undefined || served.remote === null) return null;
   const { remote } = served;
-  // The system gives a port to several connections, to one server each.
+  // One local port may be used by several connections, each to another server.
   const leadsHere = (socket: ListedSocket) => socket.remote !== null && addressesOverlap(socket.remote, address);
   const other = sockets.find((socket) => socket.state === 'connected' && isAt(socket, remote) && leadsHere(socket));
   return other === undefined
@@ -83,7 +83,7 @@ function findClient(processes: ProcessList, sockets: readonly ListedSocket[], ad
     : formatHolders(processes.holdersOfSocket(other.inode), processes.isPartial);
 }
 
-/** How an attempt is shown, and how long it may take, in milliseconds. */
+/** The texts of an attempt, and its timeout in milliseconds. */
 interface Attempt {
   readonly place: string;
   readonly who: string;
@@ -97,31 +97,29 @@ function connect(address: HostPort, { place, who, timeoutMs }: Attempt): Promise
       socket.destroy();
       resolve(found);
     };
-    socket.once('connect', () =>
-      done(finding('tcp-answers', `${place} answers (it was connected to for a moment)${who}`)),
-    );
-    socket.once('timeout', () => done(finding('tcp-silent', `${place} did not answer within ${timeoutMs} ms`)));
+    socket.once('connect', () => done(finding('tcp-answers', `${place} answers (connected for a moment)${who}`)));
+    socket.once('timeout', () => done(finding('tcp-silent', `no answer from ${place} within ${timeoutMs} ms`)));
     socket.once('error', (error) => {
       const id = systemCode(error) === 'ECONNREFUSED' ? 'tcp-refused' : 'tcp-unreachable';
-      done(finding(id, id === 'tcp-refused' ? `nobody listens on ${place}` : `${place}: ${describeError(error)}`));
+      done(finding(id, id === 'tcp-refused' ? `nothing listens on ${place}` : `${place}: ${describeError(error)}`));
     });
   });
 }
 
 /**
- * The addresses of a host name, as the system resolves it. Rejects where the name has no address, or without an answer within
- * `timeoutMs`: a silent name server would hold up the end of this process.
+ * Resolves a host name as the system does. Rejects if the name has no address, or if no answer comes within `timeoutMs`: a silent
+ * name server would keep this process from exiting.
  */
 async function resolveName(host: string, timeoutMs: number): Promise<string[]> {
   const text = await askSystem(host, timeoutMs);
   if (text === null) return (await lookup(host, { all: true })).map(({ address }) => address);
   const words = text.split('\n').map((line) => /^\S+/.exec(line)?.[0] ?? '');
   const addresses = [...new Set(words)].filter((word) => net.isIP(word) !== 0);
-  if (addresses.length === 0) throw new Error('there is no such name, or no answer about it');
+  if (addresses.length === 0) throw new Error('unknown name, or no answer from the name server');
   return addresses;
 }
 
-/** What getent(1) prints, which can be killed; null where the program is missing. */
+/** Resolves with the output of getent(1), which can be killed; null if the program is missing. */
 async function askSystem(host: string, timeoutMs: number): Promise<string | null> {
   try {
     return (await runTool(['getent', 'ahosts', host], { timeoutMs })).stdout;

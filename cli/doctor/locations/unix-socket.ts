@@ -1,4 +1,4 @@
-/** A unix socket to connect to: a listening chardev of QEMU, a target, or each in the folder of a group. */
+/** A unix socket to connect to: a listening chardev of QEMU, a target, or the members of a group. */
 import { constants, realpathSync } from 'node:fs';
 import { basename } from 'node:path';
 import type { LocationOf } from '../../../lib/channel/kind.js';
@@ -12,7 +12,7 @@ import type { Machine } from '../machine.js';
 import { describeKind, formatAccess, isAllowed, lookAtPath, nearName } from '../path.js';
 import { formatHolder, formatHolders, type Holder, type ProcessList } from '../process-list.js';
 
-/** Whether somebody listens, who, and who is connected besides `ownPid`. Nothing connects where /proc tells it all. */
+/** Checks which process listens, and which are connected besides `ownPid`. Connects only if /proc does not show it. */
 export async function checkUnixSocket(
   machine: Machine,
   { path, servesOne }: Pick<LocationOf<'unix-socket'>, 'path' | 'servesOne'>,
@@ -25,7 +25,7 @@ export async function checkUnixSocket(
   if (!look.stats.isSocket()) return [finding('socket-not', `${shown} is ${describeKind(look.stats)}, not a socket`)];
   const denied = isAllowed(path, constants.W_OK)
     ? []
-    : [finding('socket-denied', `this user may not connect to ${shown} (${formatAccess(look.stats)})`)];
+    : [finding('socket-denied', `this user cannot connect to ${shown} (${formatAccess(look.stats)})`)];
   const sockets = (await machine.sockets()).filter((socket) => isAt(socket, path));
   const listener = sockets.find(({ state }) => state === 'listening');
   if (listener === undefined) return denied.length > 0 ? denied : [await askWhoAnswers(path)];
@@ -34,22 +34,22 @@ export async function checkUnixSocket(
   const who = formatHolders(holders, processes.isPartial);
   return [
     ...denied,
-    finding('socket-listens', `${shown} is a socket on which ${who} listens`),
+    finding('socket-listens', `${who} listens on ${shown}`),
     ...stopped(holders),
     ...(servesOne && !holders.some(servesMany) ? await findOthers(machine, sockets, holders, ownPid) : []),
   ];
 }
 
-/** Another vproxy takes a newcomer in the place of the one that it has; QEMU lets it wait. Newer versions of Node call themselves MainThread. */
+/** vproxy replaces its client by a newcomer, whereas QEMU leaves it waiting. Newer versions of Node are named MainThread. */
 const servesMany = ({ program }: Holder): boolean => /^(vproxy|node|MainThread)/.test(program);
 
 function missing(path: string): Finding {
   const near = nearName(path);
-  const hint = near === null ? '' : `; there is ${escapeText(near)}, which has a name like it`;
-  return finding('socket-missing', `there is no ${escapeText(path)}${hint}`);
+  const hint = near === null ? '' : `, but ${escapeText(near)} does`;
+  return finding('socket-missing', `${escapeText(path)} does not exist${hint}`);
 }
 
-/** Also where it was bound by another name of the same file. */
+/** Also true if it was bound by another name of the same file. */
 function isAt(socket: ListedSocket, path: string): boolean {
   if (socket.path === null) return false;
   if (socket.path === path) return true;
@@ -64,17 +64,17 @@ const realPath = (path: string): string => {
   }
 };
 
-/** Its listener may be in another network namespace, whose sockets are not listed here. */
+/** Connects to find out: the listener may be in another network namespace, whose sockets are not listed here. */
 async function askWhoAnswers(path: string): Promise<Finding> {
   const shown = escapeText(path);
   try {
-    if (!(await isAnswered(path))) return finding('socket-stale', `${shown} is a socket on which nobody listens`);
+    if (!(await isAnswered(path))) return finding('socket-stale', `nothing listens on the socket ${shown}`);
     return finding(
       'socket-answered',
-      `${shown} answers (it was connected to for a moment), and who listens is not listed here`,
+      `${shown} answers (connected for a moment), but its listener is not visible from here`,
     );
   } catch (error) {
-    return finding('socket-type', `${shown} cannot be connected to: ${describeError(error)}`);
+    return finding('socket-type', `cannot connect to ${shown}: ${describeError(error)}`);
   }
 }
 
@@ -84,7 +84,7 @@ function stopped(holders: readonly Holder[]): Finding[] {
     .map((holder) => finding('process-stopped', `${formatHolder(holder)} is stopped`, `kill -CONT ${holder.pid}`));
 }
 
-/** Who else is connected to a listener that serves one at a time, and who waits. */
+/** Finds other clients of a listener that serves one at a time, connected or waiting. */
 async function findOthers(
   machine: Machine,
   sockets: readonly ListedSocket[],
@@ -95,7 +95,7 @@ async function findOthers(
   const clients = await Promise.all(
     sockets.filter(({ state }) => state === 'connected').map(({ inode }) => clientsOf(machine, processes, inode)),
   );
-  // Where nobody can be seen, it may well be the vproxy that has the channel.
+  // A client that cannot be seen may well be the vproxy that has the channel.
   const others = clients.filter(
     (holders) => !holders.some(({ pid }) => pid === ownPid) && (ownPid === null || holders.length > 0),
   );
@@ -103,38 +103,38 @@ async function findOthers(
   const waiting = `${queued} ${queued === 1 ? 'connection waits' : 'connections wait'} to be accepted`;
   return [
     ...others.map((holders) => {
-      const who = holders.length === 0 ? 'somebody (ss -xp shows who)' : formatHolders(holders, processes.isPartial);
-      return finding('socket-taken', `${who} is connected to ${formatHolders(listeners, processes.isPartial)} already`);
+      const who = holders.length === 0 ? 'another process (see ss -xp)' : formatHolders(holders, processes.isPartial);
+      return finding('socket-taken', `${who} is already connected to ${formatHolders(listeners, processes.isPartial)}`);
     }),
     ...(queued === 0 ? [] : [finding('socket-queue', waiting)]),
   ];
 }
 
-/** Who has the other end of a connected socket. */
+/** The processes at the other end of a connected socket. */
 async function clientsOf(machine: Machine, processes: ProcessList, inode: string): Promise<Holder[]> {
   const peer = await machine.unixPeerOf(inode);
   return peer === null ? [] : processes.holdersOfSocket(peer);
 }
 
-/** The number of sockets of a group that are looked at. */
+/** Maximum number of sockets of a group to check. */
 const MAX_MEMBERS = 32;
 
-/** What is in the folder of a group, by the address of its channel, and what is wrong with each socket in it. */
+/** Checks the folder of the group with this channel address, and each socket in it. */
 export async function checkGroup(machine: Machine, address: string, ownPid: number | null): Promise<Finding[]> {
   const pattern = new GroupPattern(address);
   const look = await lookAtPath(machine, pattern.folder);
   if (look.problem !== null) return [look.problem];
   const shown = escapeText(pattern.path);
-  if (look.stats === null) return [finding('group-empty', `the folder of ${shown} is not there yet`)];
+  if (look.stats === null) return [finding('group-empty', `the folder of ${shown} does not exist yet`)];
   const { sockets, skipped } = await readGroupFolder(pattern);
-  const wrong = [...skipped].slice(0, MAX_MEMBERS).map(([path, why]) => `${escapeText(path)} is left out: ${why}`);
-  if (sockets.size === 0) return [finding('group-empty', [`no socket is like ${shown}`, ...wrong].join('; '))];
+  const wrong = [...skipped].slice(0, MAX_MEMBERS).map(([path, why]) => `${escapeText(path)} is skipped: ${why}`);
+  if (sockets.size === 0) return [finding('group-empty', [`no socket matches ${shown}`, ...wrong].join('; '))];
   const labels = [...sockets.keys()].sort().slice(0, MAX_MEMBERS);
   const found = await Promise.all(
     labels.map((label) => checkUnixSocket(machine, { path: pattern.pathOf(label), servesOne: true }, ownPid)),
   );
   return [
-    finding('group-members', [`${sockets.size} like ${shown}: ${labels.join(', ')}`, ...wrong].join('; ')),
+    finding('group-members', [`${sockets.size} matching ${shown}: ${labels.join(', ')}`, ...wrong].join('; ')),
     ...found.flat(),
   ];
 }

@@ -1,4 +1,4 @@
-/** The guest's end of virtio-serial ports: which ports a machine has, and whether one is there, free, and with a host. */
+/** The guest's end of virtio-serial ports: which ports a machine has, and whether one is free, and open on the host. */
 
 import { constants, lstatSync, realpathSync, statSync } from 'node:fs';
 import path from 'node:path';
@@ -12,24 +12,24 @@ import type { Machine } from '../machine.js';
 import { formatAccess, isAllowed, lookAtPath } from '../path.js';
 import { formatHolders } from '../process-list.js';
 
-/** The ports of this machine, by which a guest is known, and devices without a driver. */
+/** Lists the ports of this machine, which identify it as a guest, and devices without a driver. */
 export function checkVirtioPorts(machine: Machine): Finding[] {
   const ports = listVirtioPorts(machine.options.sys);
   const idle = listIdleDevices(machine);
   const list = ports.map(({ device, name }) =>
-    name === '' ? `${device} without a name` : `${escapeText(name)} (${device})`,
+    name === '' ? `${device} (unnamed)` : `${escapeText(name)} (${device})`,
   );
   return [
     ...(idle.length === 0
       ? []
-      : [finding('port-module', `no driver has ${idle.map((name) => escapeText(name)).join(', ')}`)]),
+      : [finding('port-module', `no driver for ${idle.map((name) => escapeText(name)).join(', ')}`)]),
     ports.length === 0
-      ? finding('ports-none', 'there are no virtio-serial ports here')
+      ? finding('ports-none', 'no virtio-serial ports on this machine')
       : finding('ports-found', `this is a guest with the virtio-serial ports ${list.join(', ')}`),
   ];
 }
 
-/** The virtio-serial devices, such as `virtio3`, that no driver has. */
+/** Lists the virtio-serial devices without a driver, such as `virtio3`. */
 function listIdleDevices(machine: Machine): string[] {
   const devices = 'bus/virtio/devices';
   return (listFolder(path.join(machine.options.sys, devices)) ?? []).filter((name) => {
@@ -39,7 +39,7 @@ function listIdleDevices(machine: Machine): string[] {
   });
 }
 
-/** Looks at the port of an address as `virtserial-open` takes it: a path, or a name. `isOurs`: a vproxy that runs has it. */
+/** Checks the port at an address of `virtserial-open`: a path, or a name. `isOurs`: a running vproxy has it. */
 export async function checkVirtioPort(machine: Machine, address: string, isOurs: boolean): Promise<Finding[]> {
   const place = await findDevice(machine, address);
   if (place.device === null) return place.findings;
@@ -48,14 +48,14 @@ export async function checkVirtioPort(machine: Machine, address: string, isOurs:
   if (unusable !== null) return [...findings, unusable];
   const stats = statSync(device);
   if (!isAllowed(device, constants.R_OK | constants.W_OK)) {
-    const message = `this user may not open ${escapeText(device)} (${formatAccess(stats)})`;
+    const message = `this user cannot open ${escapeText(device)} (${formatAccess(stats)})`;
     return [...findings, finding('port-denied', message)];
   }
   return isOurs ? findings : [...findings, await lookForOthers(machine, device)];
 }
 
 interface FoundDevice {
-  /** Null where no device was found; `findings` say why. */
+  /** Null if no device was found; `findings` have the reason. */
   readonly device: string | null;
   readonly findings: Finding[];
 }
@@ -67,7 +67,7 @@ async function findDevice(machine: Machine, address: string): Promise<FoundDevic
   if (stats !== null) return { device: link, findings: [] };
   const none = (found: Finding): FoundDevice => ({ device: null, findings: [found] });
   if (problem !== null && (name === null || problem.id !== 'folder-missing')) return none(problem);
-  if (name === null) return none(finding('port-missing', `there is no ${escapeText(link)}`));
+  if (name === null) return none(finding('port-missing', `${escapeText(link)} does not exist`));
   const ports = listVirtioPorts(sys);
   const found = ports.find((port) => port.name === name);
   if (found === undefined)
@@ -81,10 +81,10 @@ async function findDevice(machine: Machine, address: string): Promise<FoundDevic
   const [shown, place] = [escapeText(name), escapeText(device)];
   if (lstatSync(device, { throwIfNoEntry: false }) === undefined) {
     return none(
-      finding('port-no-device', `the system has the port ${shown} as ${found.device}, and ${place} is not there`),
+      finding('port-no-device', `the kernel has the port ${shown} as ${found.device}, but ${place} does not exist`),
     );
   }
-  const message = `the port ${shown} is ${place}, and the link ${escapeText(link)} is not there`;
+  const message = `the port ${shown} is ${place}, but the link ${escapeText(link)} does not exist`;
   return { device, findings: [finding('port-no-link', message)] };
 }
 
@@ -92,18 +92,18 @@ function describeMissing(name: string, names: readonly string[]): Finding {
   const shown = escapeText(name);
   const near = closestWord(name, names);
   if (near !== undefined) {
-    const remedy = `write ${escapeText(near)} here, or ${shown} in the VM`;
-    return finding('port-misspelt', `there is no port ${shown}, but there is ${escapeText(near)}`, remedy);
+    const remedy = `use ${escapeText(near)} here, or ${shown} in the VM`;
+    return finding('port-misspelt', `no port ${shown}, but there is ${escapeText(near)}`, remedy);
   }
   const list = names.map((one) => escapeText(one)).join(', ');
-  const there = list === '' ? 'this machine has no ports' : `there are: ${list}`;
-  return finding('port-missing', `there is no port ${shown}; ${there}`);
+  const available = list === '' ? 'this machine has no ports' : `available: ${list}`;
+  return finding('port-missing', `no port ${shown}; ${available}`);
 }
 
-/** What the file is, if it can be no channel. */
+/** Returns the reason why the file cannot be a channel, or null. */
 function describeUnusable({ options: { sys } }: Machine, device: string): Finding | null {
   const shown = escapeText(device);
-  // Opening it would tell, too, and this user may not be allowed to.
+  // Opening it would tell as well, but this user may not be allowed to.
   if (/^vport\d+p0$/.test(path.basename(realpathSync(device)))) {
     return finding('port-console', `${shown} is a console of the VM`);
   }
@@ -112,7 +112,7 @@ function describeUnusable({ options: { sys } }: Machine, device: string): Findin
   return finding(refusal.isConsole ? 'port-console' : 'port-not-virtio', `${shown}: ${escapeText(refusal.why)}`);
 }
 
-/** Who has it open; if nobody has, whether the host is there, for which it may have to be opened for a moment. */
+/** Finds the process that has it open; if none, whether the host has it open, which may require opening it for a moment. */
 async function lookForOthers(machine: Machine, device: string): Promise<Finding> {
   const shown = escapeText(device);
   const real = realpathSync(device);
@@ -131,18 +131,18 @@ async function lookForOthers(machine: Machine, device: string): Promise<Finding>
     const isHostThere = known?.isHostThere ?? machine.options.isHostAtPort(device);
     const how = known === null ? ' (it was opened for a moment)' : '';
     return isHostThere
-      ? finding('port-host', `${shown} is free, and the host is there${how}`)
-      : finding('port-no-host', `${shown} is free, and nobody has its end on the host open${how}`);
+      ? finding('port-host', `${shown} is free, and open on the host${how}`)
+      : finding('port-no-host', `${shown} is free, but not open on the host${how}`);
   } catch (error) {
     if (systemCode(error) === 'EBUSY') {
       return finding('port-busy', `${shown} is open in ${formatHolders([], processes.isPartial)}`);
     }
     if (systemCode(error) === 'ENXIO') return finding('port-console', `${shown} is a console of the VM`);
-    return finding('port-failed', `${shown} cannot be opened: ${describeError(error)}`);
+    return finding('port-failed', `cannot open ${shown}: ${describeError(error)}`);
   }
 }
 
-/** What debugfs says of a port, where it is mounted and this user may read it; null elsewhere. */
+/** Reads the state of a port from debugfs; null if it is not mounted or not readable. */
 function readConnected(machine: Machine, device: string): { isHostThere: boolean; isGuestThere: boolean } | null {
   const text = machine.readSys(`kernel/debug/virtio-ports/${device}`);
   const isSet = (name: string): boolean => new RegExp(`^${name}: 1$`, 'm').test(text ?? '');

@@ -1,4 +1,4 @@
-/** A channel: what it leads to, by its kind, and whether its options are accepted. */
+/** A channel: its location, by kind, and whether its options are accepted. */
 import type { ChannelAddress } from '../../../lib/channel/address/address.js';
 import { findRefusal } from '../../../lib/proxy/check-options.js';
 import { isGroup } from '../../../lib/proxy/groups/group-pattern.js';
@@ -14,28 +14,28 @@ import { heldBy } from '../running.js';
 /** A channel of a configuration. */
 export type Channel = Configuration['channels'][number];
 
-/** What is wrong with a file or with arguments as a whole. */
+/** Findings for errors in a file or in the arguments as a whole. */
 export const describeProblems = (problems: readonly string[]): Finding[] =>
   problems.map((text) => finding('config-invalid', text));
 
-/** What a proxy would refuse. Key files have checks of their own. */
+/** Reports options that a proxy would reject. Key files have checks of their own. */
 export function checkOptions(channel: Channel): Finding[] {
   const refusal = findRefusal(channel);
   return refusal === null || refusal.code === 'bad-file' ? [] : [finding('channel-refused', refusal.message)];
 }
 
-/** What a channel that is asked for leads to, and which running vproxy has it already. */
+/** Checks the location of a requested channel, and which running vproxy already has it. */
 export async function checkAskedChannel(machine: Machine, channel: ChannelAddress): Promise<Finding[]> {
   const { text } = channel;
   const owner = await machine.runningChannel(text);
   const ownPid = owner?.vproxy.status.process.pid ?? null;
-  const held = owner === null ? [] : [heldBy(owner.vproxy, `has it, as its channel ${owner.channel.label}`)];
+  const held = owner === null ? [] : [heldBy(owner.vproxy, `has it as channel ${owner.channel.label}`)];
   if (isGroup({ address: text })) return [...held, ...(await checkGroup(machine, text, ownPid))];
   const found = await checkChannel(machine, channel, ownPid);
-  return [...held, ...(found ?? notChecked(`${escapeText(text)}: nothing of it can be looked at beforehand`))];
+  return [...held, ...(found ?? notChecked(`${escapeText(text)}: cannot be checked in advance`))];
 }
 
-/** What is found where a channel leads to; null for a kind of which nothing can be seen. */
+/** Checks the location of a channel; null for a kind that cannot be checked. */
 export async function checkChannel(
   machine: Machine,
   { kind, address }: ChannelAddress,

@@ -1,10 +1,10 @@
-/** Control sockets, and who answers on them. */
+/** Control sockets, and the processes that answer on them. */
 import { escapeText } from '../../../lib/util/escape.js';
 import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
 import { type ControlSocket, formatRunning } from '../running.js';
 
-/** Who answers on one socket, or why nobody does. */
+/** Reports the vproxy that answers on one socket, or why none does. */
 export function checkControlSocket({ options }: Machine, { path, running, silence }: ControlSocket): Finding[] {
   const shown = escapeText(path);
   if (running !== null) {
@@ -18,26 +18,26 @@ export function checkControlSocket({ options }: Machine, { path, running, silenc
       ),
       ...(process.version === own
         ? []
-        : [finding('version-here', `${formatRunning(running)} is ${version}, and this program ${own}`)]),
+        : [finding('version-here', `${formatRunning(running)} is ${version}, this program is ${own}`)]),
     ];
   }
   switch (silence) {
     case 'denied':
       return [finding('control-denied', `${shown} belongs to another user`)];
     case 'silent':
-      return [finding('control-silent', `the process on ${shown} does not answer within ${options.timeoutMs} ms`)];
+      return [finding('control-silent', `no answer on ${shown} within ${options.timeoutMs} ms`)];
     default:
       return [
         finding(
           'control-stale',
-          silence === 'missing' ? `there is no ${shown}` : `nobody answers on ${shown}`,
+          silence === 'missing' ? `${shown} does not exist` : `nothing listens on ${shown}`,
           silence === 'missing' ? 'start vproxy' : `rm ${shown}`,
         ),
       ];
   }
 }
 
-/** What there is to say of all of them together. */
+/** Findings about all of them together. */
 export function checkControlFolder({ options }: Machine, sockets: readonly ControlSocket[]): Finding[] {
   const running = sockets.flatMap((socket) => socket.running ?? []);
   const names = running.flatMap(({ status }) => status.process.name ?? []);
@@ -45,11 +45,11 @@ export function checkControlFolder({ options }: Machine, sockets: readonly Contr
   return [
     ...(options.controlFolder === null ? [finding('vproxy-hidden', 'XDG_RUNTIME_DIR is not set')] : []),
     ...(running.length === 0 && options.controlFolder !== null
-      ? [finding('vproxy-none', `no vproxy that can be asked runs here (${escapeText(options.controlFolder)})`)]
+      ? [finding('vproxy-none', `no running vproxy found in ${escapeText(options.controlFolder)}`)]
       : []),
     ...twice.map((name) => {
       const same = running.filter(({ status }) => status.process.name === name).map(({ status }) => status.process.pid);
-      return finding('name-twice', `the processes ${same.join(' and ')} are both called ${escapeText(name, 80)}`);
+      return finding('name-twice', `processes ${same.join(' and ')} have the same name: ${escapeText(name, 80)}`);
     }),
   ];
 }

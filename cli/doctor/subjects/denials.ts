@@ -1,31 +1,31 @@
-/** What SELinux and AppArmor have denied, from the ends of the logs in which the kernel says so. */
+/** Denials by SELinux and AppArmor, from the ends of the kernel's logs. */
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { escapeText } from '../../../lib/util/escape.js';
 import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
 
-/** How much of the end of a log is read, and the number of records of the kernel's own. */
+/** How much of the end of a log is read, and how many records of the kernel's own. */
 const MAX_BYTES = 512 * 1024;
 const MAX_RECORDS = 10_000;
 
-/** Older denials do not count, in milliseconds. */
+/** Older denials are ignored, in milliseconds. */
 const MAX_AGE_MS = 86_400_000;
 
-/** The number of denials that are shown. */
+/** Maximum number of denials to show. */
 const MAX_SHOWN = 5;
 
 /**
- * The newest denials of each kind, the same one once. `paths`: those of channels, forwards and keys; denials of vproxy and QEMU
- * count whatever they are about.
+ * Reports the newest denials, identical ones once. `paths`: those of channels, forwards and keys; for vproxy and QEMU any path
+ * counts.
  */
 export function checkDenials(machine: Machine, { paths }: { readonly paths: readonly string[] }): Finding[] {
   const { logs, nowMs } = machine.options;
   const texts = logs.map(readEnd).filter((text) => text !== null);
-  const isInForce =
+  const isActive =
     machine.readSys('fs/selinux/enforce') !== null || machine.readSys('module/apparmor/parameters/enabled') === 'Y';
   if (texts.length === 0)
-    return isInForce
-      ? [finding('denials-unseen', `none of ${logs.map((log) => escapeText(log)).join(', ')} can be read`)]
+    return isActive
+      ? [finding('denials-unseen', `cannot read any of ${logs.map((log) => escapeText(log)).join(', ')}`)]
       : [];
   const denials = new Map<string, Denial>();
   for (const line of texts.flatMap((text) => text.split('\n'))) {
@@ -39,7 +39,7 @@ export function checkDenials(machine: Machine, { paths }: { readonly paths: read
     return [
       finding(
         'denials-none',
-        `SELinux and AppArmor have denied nothing that concerns vproxy${isInForce ? '' : '; neither is in force'}`,
+        `no denials by SELinux or AppArmor concern vproxy${isActive ? '' : '; neither is active'}`,
       ),
     ];
   return [...denials.values()].slice(-MAX_SHOWN).map(describe);
@@ -51,15 +51,15 @@ interface Denial {
   /** `connectto unix_stream_socket`, `connect`. */
   readonly what: string;
   readonly path: string;
-  /** Whose domain and label, or which profile. */
+  /** The domain and the label, or the profile. */
   readonly context: string;
-  /** Whether it was only noted. */
+  /** Whether it was only logged. */
   readonly isPermissive: boolean;
   readonly atMs: number | null;
   readonly count: number;
 }
 
-/** A line of audit; null for all else. Values are in quotes, or hexadecimal where they have quotes or spaces. */
+/** Parses an audit line; null for any other. Values are quoted, or hexadecimal if they contain quotes or spaces. */
 function parseDenial(line: string): Denial | null {
   const [, seconds] = /audit\((\d+)\.\d+:\d+\)/.exec(line) ?? [];
   const value = (key: string): string => {
@@ -96,17 +96,18 @@ const HEX_KEYS: ReadonlySet<string> = new Set(['comm', 'name', 'path', 'profile'
 
 function concerns({ program, path, context }: Denial, paths: readonly string[]): boolean {
   if (/^(vproxy|qemu)/.test(program) || /vproxy|svirt_t|libvirt-[0-9a-f]{8}-/.test(context)) return true;
-  // SELinux often has the name of the file alone.
+  // SELinux often logs only the file name.
   return path !== '' && paths.some((own) => own === path || own.endsWith(`/${path}`));
 }
 
 function describe({ by, program, what, path, context, isPermissive, atMs, count }: Denial): Finding {
   const when = atMs === null ? '' : `, last at ${new Date(atMs).toISOString()}`;
-  const message = `${escapeText(program, 32)} was ${isPermissive ? 'seen doing (not kept from)' : 'denied'} ${escapeText(what, 80)} of ${escapeText(path) || 'something'} (${escapeText(context, 200)}; ${count} times${when})`;
+  const times = count === 1 ? 'once' : `${count} times`;
+  const message = `${escapeText(program, 32)} was ${isPermissive ? 'permitted (only logged)' : 'denied'} ${escapeText(what, 80)} of ${escapeText(path) || 'an unknown path'} (${escapeText(context, 200)}; ${times}${when})`;
   return finding(by === 'selinux' ? 'selinux-denied' : 'apparmor-denied', message);
 }
 
-/** The end of a log; null where it cannot be read. A device gives one record a read, and is not waited for. */
+/** Reads the end of a log; null if unreadable. A device yields one record per read, without blocking. */
 function readEnd(path: string): string | null {
   let fd: number;
   try {
@@ -135,7 +136,7 @@ function readRecords(fd: number): string {
       if (length === 0) break;
       records.push(room.toString('utf8', 0, length));
     } catch (error) {
-      // Records that were overwritten meanwhile: the next read goes on with the oldest that is there.
+      // Records were overwritten meanwhile: the next read continues with the oldest one left.
       if ((error as NodeJS.ErrnoException).code === 'EPIPE') continue;
       break;
     }

@@ -1,4 +1,4 @@
-/** Egresses: whether those that targets lead to let anything out, and whether the proxy that programs here are told of is there. */
+/** Egresses: whether they let anything out, and whether the proxies that local programs are configured to use exist. */
 import { join } from 'node:path';
 import type { EgressStatus } from '../../../lib/status/types.js';
 import { listFolder, readText } from '../../../lib/system/files/optional-files.js';
@@ -15,22 +15,22 @@ import type { Machine } from '../machine.js';
 import { formatHolders } from '../process-list.js';
 import { heldBy, type RunningVproxy } from '../running.js';
 
-/** Whether an egress lets anything out; `rules` as a status has them. */
+/** Checks whether an egress lets anything out; `rules` as in a status. */
 export function checkEgress(name: string, rules: EgressStatus['rules']): Finding[] {
   const shown = `egress "${escapeText(name, 80)}"`;
-  if (rules === null) return [finding('egress-closed', `nothing is said of ${shown}: everything is refused`)];
+  if (rules === null) return [finding('egress-closed', `${shown} is not defined: everything is refused`)];
   const { allow, deny } = rules;
   if (allow.length === 0) return [finding('egress-closed', `${shown} allows nothing: everything is refused`)];
-  return [finding('egress-open', `${shown} has entries: ${allow.length} to allow, ${deny.length} to deny`)];
+  return [finding('egress-open', `${shown} has ${allow.length} allow and ${deny.length} deny entries`)];
 }
 
-/** A proxy of which programs are told, and where. */
+/** A proxy that programs are configured to use, and where that is set. */
 interface ProxySetting {
   readonly where: string;
   readonly address: HostPort;
 }
 
-/** Whether somebody listens at each address of this machine that programs take for their proxy. */
+/** Checks that each local address that programs are to use as a proxy is served. */
 export async function checkProxySettings(machine: Machine): Promise<Finding[]> {
   const settings = [...environmentProxies(machine), ...aptProxies(machine)];
   const local = settings.filter(({ address }) => isLoopback(address.host));
@@ -44,10 +44,10 @@ async function checkProxy(
   running: readonly RunningVproxy[],
   { where, address }: ProxySetting,
 ): Promise<Finding[]> {
-  const leads = `${escapeText(where, 200)} leads to ${formatHostPort(address)}`;
+  const leads = `${escapeText(where, 200)} points to ${formatHostPort(address)}`;
   const owner = running.find(({ forwards }) => forwards.some(({ endpoint }) => listensAt(endpoint, address)));
   if (owner !== undefined)
-    return [heldBy(owner, `listens at ${formatHostPort(address)}, to which ${escapeText(where, 200)} leads`)];
+    return [heldBy(owner, `listens on ${formatHostPort(address)}, to which ${escapeText(where, 200)} points`)];
   const listener = (await machine.sockets()).find(
     (socket) => socket.state === 'listening' && socket.address !== null && addressesOverlap(socket.address, address),
   );
@@ -70,7 +70,7 @@ function hostPortOf(text: string): HostPort | null {
   }
 }
 
-/** As curl(1), wget(1) and apt read them. */
+/** Variables that curl(1), wget(1) and apt read. */
 const VARIABLES = ['http_proxy', 'https_proxy', 'all_proxy', 'ftp_proxy'];
 
 function environmentProxies({ options: { environment } }: Machine): ProxySetting[] {
@@ -84,7 +84,7 @@ function aptProxies({ options: { etc } }: Machine): ProxySetting[] {
   return ['apt.conf', ...partsIn(join(etc, 'apt/apt.conf.d')).map((name) => join('apt.conf.d', name))].flatMap(
     (name) => {
       const path = join(etc, 'apt', name);
-      // A comment has to begin its line here: two slashes are in every address.
+      // Only comments at the start of a line count: every address contains two slashes.
       const text = readText(path).replaceAll(/^[ \t]*(?:\/\/|#).*$/gm, '');
       const values = [...text.matchAll(/\bProxy(?:::[^\s"{]+)?\s+"([^"\n]*)"/gi)].map(([, value = '']) => value);
       return values.flatMap((value) => proxySetting(path, value));
@@ -97,7 +97,7 @@ function partsIn(folder: string): string[] {
   return (listFolder(folder) ?? []).filter((name) => /^[A-Za-z0-9_-]+(?:\.conf)?$/.test(name)).sort();
 }
 
-/** The address in `http://user:password@127.0.0.1:3128/`, of which nothing else is shown; a value that has none is left out. */
+/** Extracts the address of `http://user:password@127.0.0.1:3128/`, and nothing else of it; skips a value without one. */
 function proxySetting(where: string, value: string): ProxySetting[] {
   const [, text = ''] = /^(?:[a-z][a-z0-9]*:\/\/)?(?:[^@/]*@)?([^/@]+)\/?$/i.exec(value.trim()) ?? [];
   const address = hostPortOf(text);

@@ -1,4 +1,4 @@
-/** The local end of a forward: what `-o` listens on, what `-i` leads to. */
+/** The local end of a forward: the listener of `-o`, the target of `-i`. */
 import { constants } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import type { ChannelLocation } from '../../../lib/channel/kind.js';
@@ -12,13 +12,13 @@ import { describeKind, folderDenied, formatAccess, isAllowed, lookAtPath } from 
 
 type Forward = Pick<ForwardSpec, 'direction' | 'endpoint'>;
 
-/** Whether the address is free, or the target answers. */
+/** Checks whether the address is free, or the target answers. */
 export async function checkForward(machine: Machine, forward: Forward): Promise<Finding[]> {
   const { direction, endpoint } = forward;
   if (direction === 'incoming' && endpoint.kind === 'file') return checkFile(machine, endpoint.path);
   const location = locate(forward);
   if (location !== null) return checkLocation(machine, location, null);
-  return notChecked(`nothing is known about endpoints of the kind ${endpoint.kind}`);
+  return notChecked(`endpoints of kind ${endpoint.kind} cannot be checked`);
 }
 
 function locate({ direction, endpoint }: Forward): ChannelLocation | null {
@@ -40,16 +40,16 @@ function locate({ direction, endpoint }: Forward): ChannelLocation | null {
   }
 }
 
-/** A file to which lines are appended; it is made where it is not there. */
+/** Checks a file to append lines to, which vproxy creates if it does not exist. */
 async function checkFile(machine: Machine, path: string): Promise<Finding[]> {
   const look = await lookAtPath(machine, path);
   if (look.problem !== null) return [look.problem];
   const shown = escapeText(path);
   const folder = dirname(resolve(path));
   if (!isAllowed(folder, constants.W_OK | constants.X_OK)) {
-    return [folderDenied(`this user can make no file in ${escapeText(folder)}`)];
+    return [folderDenied(`this user cannot create a file in ${escapeText(folder)}`)];
   }
-  if (look.stats === null) return [finding('file-writable', `${shown} can be made`)];
+  if (look.stats === null) return [finding('file-writable', `${shown} can be created`)];
   if (!look.stats.isFile()) return [finding('file-not', `${shown} is ${describeKind(look.stats)}`)];
   if (isAllowed(path, constants.W_OK)) return [finding('file-writable', `${shown} can be written`)];
   return [finding('file-denied', `this user cannot write ${shown} (${formatAccess(look.stats)})`)];

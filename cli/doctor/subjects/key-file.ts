@@ -1,4 +1,4 @@
-/** A key file: there, a key, and nobody else's to read. */
+/** A key file: whether it exists, holds a key, and is private. */
 import { constants } from 'node:fs';
 import { toVproxyError } from '../../../lib/errors.js';
 import { SecretKey } from '../../../lib/session/opening/auth.js';
@@ -8,14 +8,14 @@ import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
 import { describeKind, formatAccess, isAllowed, lookAtPath } from '../path.js';
 
-/** Looks at the file as vproxy does, and says nothing of what is in it but the id. */
+/** Checks the file as vproxy does, and reveals nothing of its content but the id. */
 export async function checkKeyFile(machine: Machine, path: string): Promise<Finding[]> {
   const look = await lookAtPath(machine, path);
   if (look.problem !== null) return [look.problem];
   const shown = escapeText(path);
   const { stats } = look;
   if (stats === null)
-    return [finding('key-missing', `there is no ${shown}`, `vproxy genkey ${shown}, and a copy for the other side`)];
+    return [finding('key-missing', `${shown} does not exist`, `vproxy genkey ${shown}, and copy it to the other side`)];
   if (!stats.isFile()) return [finding('key-not-file', `${shown} is ${describeKind(stats)}`)];
   const { userId } = machine.options;
   if (stats.uid !== 0 && stats.uid !== userId) {
@@ -30,11 +30,13 @@ export async function checkKeyFile(machine: Machine, path: string): Promise<Find
   }
   const id = keyIdOf(path);
   if (id === null)
-    return [finding('key-invalid', `${shown} has no key: 64 hex digits and a newline (it has ${stats.size} bytes)`)];
+    return [
+      finding('key-invalid', `${shown} is not a key: ${stats.size} bytes instead of 64 hex digits and a newline`),
+    ];
   return [finding('key-good', `${shown} has the key ${id}`)];
 }
 
-/** The id of the key in a file; null where it has no key that vproxy would take. */
+/** Returns the id of the key in a file; null if vproxy would not accept the file. */
 function keyIdOf(path: string): string | null {
   try {
     return SecretKey.parse(readSecretFile(path)).id;
@@ -44,10 +46,10 @@ function keyIdOf(path: string): string | null {
   }
 }
 
-/** Whether a running session was authenticated with the key of one of these files. */
+/** Checks whether a running session was authenticated with the key of one of these files. */
 export function checkSessionKey(key: string, paths: readonly string[]): Finding[] {
   const ids = paths.map((path) => keyIdOf(path));
   if (ids.includes(key)) return [];
   const shown = ids.map((id) => id ?? 'none').join(', ');
-  return [finding('key-differs', `the session has the key ${key}, and the files have ${shown}`)];
+  return [finding('key-differs', `the session uses key ${key}, but the files have ${shown}`)];
 }

@@ -1,4 +1,4 @@
-/** Running vproxys that have the same channel, which only one of them can use. */
+/** Running vproxys that compete for a channel that only one of them can use. */
 import { parseChannel } from '../../../lib/channel/address/address.js';
 import { isControlName } from '../../../lib/control/socket-paths.js';
 import { escapeText } from '../../../lib/util/escape.js';
@@ -8,7 +8,7 @@ import { type Job, job } from '../jobs.js';
 import type { Machine } from '../machine.js';
 import { formatRunning, type RunningChannel } from '../running.js';
 
-/** A check for each of the places of `asked` that several of the processes of `all` have. */
+/** Plans a check for each location of `asked` that several processes of `all` have. */
 export function planRivals(machine: Machine, all: readonly RunningChannel[], asked: readonly RunningChannel[]): Job[] {
   const rivals = new Map<string, RunningChannel[]>();
   for (const one of all) {
@@ -29,7 +29,7 @@ const isAmong =
   ({ vproxy, channel }: RunningChannel): boolean =>
     asked.some((one) => one.vproxy.path === vproxy.path && one.channel.label === channel.label);
 
-/** Null for a channel on which a process listens: the system lets one do so. */
+/** Null for a channel that listens: the system allows only one listener. */
 function placeOfOne(machine: Machine, { vproxy, channel }: RunningChannel): string | null {
   const place = placeOfRunning(vproxy.status.process.pid, channel.address, machine.options.proc);
   return place !== null && parseChannel(channel.address).kind.mode === 'dial' ? place : null;
@@ -46,6 +46,6 @@ function describeRivals(rivals: readonly RunningChannel[]): Finding {
   return finding(
     'channel-contested',
     `${escapeText(first?.channel.address ?? '')} is a channel of ${who.join('; and of ')}`,
-    `end all of them but one: ${stops.map((text) => escapeText(text)).join(', or ')}`,
+    `stop all of them but one: ${stops.map((text) => escapeText(text)).join(', or ')}`,
   );
 }

@@ -1,14 +1,14 @@
-/** The buffer behind unix sockets: whether the system grants as much as is asked for. */
+/** The buffer of unix sockets: whether the system grants the requested size. */
 import type { ChannelAddress } from '../../../lib/channel/address/address.js';
 import { DEFAULT_BUFFER_BYTES } from '../../../lib/system/sockets/socket-buffer.js';
 import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
 import type { Channel } from './channel.js';
 
-/** Channels whose links are unix sockets; one that was handed over by another program may be one, too. */
+/** Locations whose links are unix sockets, or may be. */
 const SOCKETS: readonly (string | undefined)[] = ['unix-socket', 'unix-listener', 'command', 'domain-port'];
 
-/** The largest buffer that a channel and its forwards ask for, in bytes; null where none of them is a unix socket. */
+/** The largest buffer that a channel and its forwards request, in bytes; null if none of them is a unix socket. */
 export function askedBuffer(
   { bufferBytes = DEFAULT_BUFFER_BYTES, forwards = [] }: Channel,
   { kind, address }: ChannelAddress,
@@ -20,18 +20,18 @@ export function askedBuffer(
   return asked.length === 0 ? null : Math.max(...asked);
 }
 
-/** Whether this user would be granted a buffer of so many bytes. */
+/** Checks whether this user would be granted a buffer of `bytes`. */
 export async function checkBuffer({ options }: Machine, { bytes }: { readonly bytes: number }): Promise<Finding[]> {
   if (!(await options.hasKoffi())) return [finding('buffer-no-koffi', 'koffi cannot be loaded')];
   const granted = await options.grantedBuffer(bytes);
   if (granted === null || granted >= bytes) return [];
-  // The kernel doubles what it is asked for.
+  // The kernel doubles the requested size.
   const needed = Math.ceil(bytes / 2);
   return [
     finding(
       'buffer-bounded',
-      `of ${bytes} bytes for the buffer of a unix socket the kernel grants ${granted}`,
-      `sysctl -w net.core.wmem_max=${needed}; to keep it, net.core.wmem_max = ${needed} in /etc/sysctl.d/60-vproxy.conf`,
+      `buffer of a unix socket: the kernel grants ${granted} of ${bytes} bytes`,
+      `sysctl -w net.core.wmem_max=${needed}; to persist it, net.core.wmem_max = ${needed} in /etc/sysctl.d/60-vproxy.conf`,
     ),
   ];
 }

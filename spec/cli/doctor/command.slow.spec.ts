@@ -20,15 +20,15 @@ const doctor = (...args: readonly string[]) => callVproxy(['doctor', ...args]);
 
 const findingsIn = (stdout: string) => (JSON.parse(stdout) as { findings: (Diagnosis & { id: FindingId })[] }).findings;
 
-test('a finding is a line: how bad it is, what it is about, what was found escaped, and what to do', async (t) => {
+test('a finding is a line: level, subject, escaped message, and remedy', async (t) => {
   const path = join(temporaryFolder(t), 'a\u001b[2Jb');
   const { stdout, stderr, code } = await runVproxy(['doctor', '-c', `vm1=unix-connect:${path}`]);
   t.deepEqual({ stderr, code }, { stderr: '', code: 1 });
-  t.true(stdout.includes(`\nfail channel vm1: there is no ${path.replace('\u001b', '\\x1b')}; do: start the VM `));
+  t.true(stdout.includes(`\nfail channel vm1: ${path.replace('\u001b', '\\x1b')} does not exist; do: start the VM `));
   for (const line of stdout.trimEnd().split('\n')) t.regex(line, /^(ok {2}|note|warn|fail) \S[^\u001b]*: \S/);
 });
 
-test('with --json each is an object, of which the levels are those of the table', async (t) => {
+test('with --json each is an object, with the level of the table', async (t) => {
   const { stdout } = await doctor('--json', '-c', `unix-listen:${temporaryFolder(t)}/s`, '--key', '/no/key');
   const findings = findingsIn(stdout);
   t.true(findings.length >= 3);
@@ -43,7 +43,7 @@ test('with --json each is an object, of which the levels are those of the table'
   );
 });
 
-test('it takes every option of the command that runs a proxy', async (t) => {
+test('it accepts every run option', async (t) => {
   const folder = temporaryFolder(t);
   const values: Readonly<Record<string, string>> = {
     ...{ channel: `vm1=unix-listen:${folder}/c`, outgoing: '*:vsock-mux:/nowhere/x', incoming: 'ssh:22' },
@@ -66,13 +66,13 @@ test('it takes every option of the command that runs a proxy', async (t) => {
   t.true(findings.some(({ subject }) => subject.includes('-o *:vsock-mux:/nowhere/x')));
 });
 
-test('a file says what is to be looked at, and the command line more', async (t) => {
+test('it checks what a file defines, and what the command line adds', async (t) => {
   const folder = temporaryFolder(t);
   const file = join(folder, 'vproxy.toml');
   writeFileSync(file, `[channels.vm1]\naddress = "unix-connect:${folder}/none"\noutgoing = ["ssh:127.0.0.1:0"]\n`);
   const { stdout } = await doctor('--config', file, '-o', 'web:127.0.0.1:0', '--key', `${folder}/key`);
   for (const subject of [
-    'channel vm1: there is no',
+    `channel vm1: ${folder}/none does not exist`,
     'channel vm1 -o ssh:',
     'channel vm1 -o web:',
     `key ${folder}/key`,
@@ -81,7 +81,7 @@ test('a file says what is to be looked at, and the command line more', async (t)
   }
 });
 
-test('every kind of channel says what the doctor looks at, but for those that a process is started with', (t) => {
+test('every kind of channel has a location to check, except inherited ones', (t) => {
   const silent = [...CHANNEL_KINDS].filter(([, kind]) => kind.locate === undefined);
   t.deepEqual(
     silent.map(([name]) => name),
@@ -89,7 +89,7 @@ test('every kind of channel says what the doctor looks at, but for those that a 
   );
 });
 
-testWith('python')('nobody connects to a socket or a port on which a QEMU serves somebody', async (t) => {
+testWith('python')('it does not connect to a socket or a port where a QEMU already has a client', async (t) => {
   const path = await listening(t, 'qemu-system-x86', 'minicom');
   await doctor('--timeout', '10', '-c', `unix-connect:${path}`);
   const { stdout: again } = await doctor('--timeout', '10', '--json', '-c', `unix-connect:${path}`);
@@ -101,7 +101,7 @@ testWith('python')('nobody connects to a socket or a port on which a QEMU serves
   t.notRegex(stdout, /for a moment/);
 });
 
-test('a session goes on while the doctor looks at both of its sides, and at its forwards', async (t) => {
+test('a session continues while the doctor checks both of its sides, and its forwards', async (t) => {
   const folder = temporaryFolder(t);
   const target = await localServer(t, (socket) => void socket.end('hello'));
   const [hostPath, web] = [join(folder, 'c'), join(folder, 'web')];
@@ -122,18 +122,18 @@ test('a session goes on while the doctor looks at both of its sides, and at its 
   t.is(await ask(t, web, ''), 'hello');
 });
 
-test('--timeout is the time of a check, of which virsh has more than half; without it a check has 2 s', async (t) => {
+test('--timeout is the time of a check, more than half of it for virsh; the default is 2 s', async (t) => {
   const virsh = fakeVirsh(t);
   virsh.become('exec sleep 60');
   const { stdout } = await callVproxy(['doctor', '-c', 'libvirt:vm1', '--timeout', '5'], { env: virsh.env });
-  t.regex(stdout, /^fail channel default: virsh did not answer within 3000 ms; do: /m);
+  t.regex(stdout, /^fail channel default: no answer from virsh within 3000 ms; do: /m);
   const path = join(temporaryFolder(t), 'control.sock');
   await localServer(t, () => undefined, { path });
-  t.regex((await doctor('--timeout', '0.1', '--socket', path)).stdout, /does not answer within 100 ms/);
-  t.regex((await doctor('--socket', path)).stdout, /does not answer within 2000 ms/);
+  t.regex((await doctor('--timeout', '0.1', '--socket', path)).stdout, /no answer on .* within 100 ms/);
+  t.regex((await doctor('--socket', path)).stdout, /no answer on .* within 2000 ms/);
 });
 
-test('any time that --timeout takes is one that every part of a check can have', async (t) => {
+test('any value of --timeout yields valid times for every part of a check', async (t) => {
   const control = join(temporaryFolder(t), 'control.sock');
   await spawnVproxy(t, ['-c', `unix-listen:${control}.channel`, '--control', control]).waitForLine(TAKING_CONTROL);
   // A thousand times the first is a little less than 32,001 in floating point, and half of that is not a whole number.

@@ -1,4 +1,4 @@
-/** What `vproxy doctor` finds about sockets to connect to, and about running vproxys and their peers. */
+/** Findings of `vproxy doctor` about sockets to connect to, and about running vproxys and their peers. */
 import { runCases } from './cases/case.js';
 import { PEER_CASES } from './cases/peers.js';
 import { SOCKET_CASES } from './cases/sockets.js';

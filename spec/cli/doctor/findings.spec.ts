@@ -1,4 +1,4 @@
-/** What `vproxy doctor` finds, but for sockets and peers: those are slow. Each finding has a case, and a row in docs/doctor.md. */
+/** Findings of `vproxy doctor` except on sockets and peers, which are slow. Each has a case, and a row in docs/doctor.md. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
@@ -19,7 +19,7 @@ const QUICK = [MACHINE_CASES, PORT_CASES, LISTENER_CASES, LINE_CASES, DOMAIN_CAS
 
 runCases(QUICK);
 
-test('each finding is brought about by a case', (t) => {
+test('each finding is provoked by a case', (t) => {
   const provoked = new Set<FindingId>([...QUICK, ...SOCKET_CASES, ...PEER_CASES].map(({ id }) => id));
   t.deepEqual(
     Object.keys(FINDINGS).filter((id) => !provoked.has(id as FindingId)),
@@ -27,7 +27,7 @@ test('each finding is brought about by a case', (t) => {
   );
 });
 
-test('docs/doctor.md has each finding as it is: its level, a sentence that says what it means, its remedy', (t) => {
+test('docs/doctor.md lists each finding: its level, a sentence on its meaning, its remedy', (t) => {
   const text = readFileSync(join(PROJECT_ROOT, 'docs/doctor.md'), 'utf8');
   const rows = [...text.matchAll(/^\| `([a-z-]+-[a-z-]+)` \| (\w+) \| ([A-Z].*?\.) \| (|.*?[^.]) ?\|$/gm)];
   t.deepEqual(

@@ -1,4 +1,4 @@
-/** Cases in which `vproxy doctor` must not find anything, and in which its check has to be exact. */
+/** Cases in which `vproxy doctor` must not find anything, or in which its check must be exact. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -27,20 +27,20 @@ import { listening } from './cases/sockets.js';
 
 const idsOf = (findings: readonly Finding[] | null): FindingId[] => (findings ?? []).map(({ id }) => id);
 
-/** A request that names its channels only. */
+/** A request that names only channels. */
 const requestFor = (...channels: Configuration['channels']) => ({
   configuration: { channels } as Configuration,
   ...{ keyFiles: [], problems: [], socket: null, isGeneral: false },
 });
 
-/** What `vproxy doctor` finds, and each check that it made. */
+/** Findings of `vproxy doctor`, and the checks it made. */
 async function diagnose(args: readonly string[], env?: Readonly<Record<string, string>>) {
   const { stdout } = await callVproxy(['doctor', '--json', ...args], { ...(env && { env }) });
   const { findings } = JSON.parse(stdout) as { findings: Diagnosis[] };
   return { findings, checks: new Set(findings.map(({ check }) => check)) };
 }
 
-test('a proxy that is not at a port of this machine is nobody’s concern here', async (t) => {
+test('a proxy on another machine is ignored', async (t) => {
   const environment = {
     ...{ http_proxy: 'http://192.0.2.1:3128', HTTPS_PROXY: 'proxy.example:80' },
     ...{ all_proxy: '', ftp_proxy: '?' },
@@ -49,13 +49,13 @@ test('a proxy that is not at a port of this machine is nobody’s concern here',
   t.deepEqual(await checkProxySettings(fakeMachine(t, { environment, files })), []);
 });
 
-/** Who has a channel open is in the way of others, and not in its own. */
+/** A process that has a channel open blocks others, but not itself. */
 function testHeld(
   kind: string,
   { ofOthers, ofOurs = [] }: { readonly ofOthers: readonly FindingId[]; readonly ofOurs?: readonly FindingId[] },
   hold: (t: ExecutionContext, path: string) => Promise<{ address: string; pid: number; machine?: Machine }>,
 ): void {
-  serialTestWith('python')(`${kind}: what the vproxy has that is asked about is no other one’s`, async (t) => {
+  serialTestWith('python')(`${kind}: the vproxy that is checked does not count as another process`, async (t) => {
     const { address, pid, machine = fakeMachine(t) } = await hold(t, join(temporaryFolder(t), 's_1'));
     const channel = parseChannel(`${kind}:${address}`);
     t.deepEqual(idsOf(await checkChannel(machine, channel, null)), ofOthers);
@@ -102,12 +102,15 @@ testHeld('virtserial-open', { ofOthers: ['port-busy'] }, async (t) => {
   return { address: 'org.vproxy.0', pid: process.pid, machine };
 });
 
-serialTestWith('python')('a vproxy that listens takes a second connection, so the first is in no way', async (t) => {
-  const at = { path: await listening(t, 'vproxy', 'minicom'), servesOne: true };
-  t.deepEqual(idsOf(await checkUnixSocket(fakeMachine(t), at, null)), ['socket-listens']);
-});
+serialTestWith('python')(
+  'a vproxy that listens accepts a second connection, so the first does not block it',
+  async (t) => {
+    const at = { path: await listening(t, 'vproxy', 'minicom'), servesOne: true };
+    t.deepEqual(idsOf(await checkUnixSocket(fakeMachine(t), at, null)), ['socket-listens']);
+  },
+);
 
-test('the mount that is nearest to a path tells its file system, and the last one there', async (t) => {
+test('the file system of a path is that of the nearest mount, and of the last one there', async (t) => {
   for (const [path, mounts, problem] of [
     ['/nowhere/s', ['/ nfs4'], /nfs4 at \/($|[^a-z])/],
     ['/nowhere', ['/ ext4', '/nowhere nfs'], /nfs at \/nowhere/],
@@ -123,7 +126,7 @@ test('the mount that is nearest to a path tells its file system, and the last on
   }
 });
 
-test('of a name each address is tried, and the first one is told where nobody answers; without getent, too', async (t) => {
+test('each address of a name is tried, and the first is reported if none answers; without getent, too', async (t) => {
   const { port } = await localServer(t, (socket) => void socket.end());
   const folder = temporaryFolder(t);
   const look = async (name: string, PATH: string) =>
@@ -134,11 +137,11 @@ test('of a name each address is tried, and the first one is told where nobody an
     return look('vm1', `${folder}:${process.env['PATH'] ?? ''}`);
   };
   t.regex(await lookWith('127.0.0.2', '127.0.0.1'), new RegExp(`vm1:${port} \\(127\\.0\\.0\\.1\\) answers`));
-  t.regex(await lookWith('127.0.0.2', '127.0.0.3'), new RegExp(`nobody listens on vm1:${port} \\(127\\.0\\.0\\.2\\)`));
+  t.regex(await lookWith('127.0.0.2', '127.0.0.3'), new RegExp(`nothing listens on vm1:${port} \\(127\\.0\\.0\\.2\\)`));
   t.regex(await look('localhost', '/nowhere'), new RegExp(`localhost:${port} \\(\\S+\\) answers`));
 });
 
-test('a Node that is new enough is not too old', (t) => {
+test('a Node that is new enough is accepted', (t) => {
   const isOld = (nodeVersion: string) => idsOf(checkMachine(fakeMachine(t, { nodeVersion }))).includes('node-old');
   t.deepEqual(['18.20.0', '20.18.9'].map(isOld), [true, true]);
   t.deepEqual(['20.19.0', '20.20.1', '22.1.0', '26.0.0'].map(isOld), [false, false, false, false]);
@@ -156,7 +159,7 @@ test('two short sessions in a row, or three with a long one, or one long ago, ar
   t.false(idsOf(found).includes('session-unsteady'));
 });
 
-test('the module is missing where a virtio-serial device has no driver, and no other device', (t) => {
+test('only a virtio-serial device without a driver means that the module is missing', (t) => {
   const device = (name: string) => `sys/bus/virtio/devices/${name}`;
   const files = { [`${device('virtio1')}/device`]: '0x0001\n', [`${device('virtio3')}/device`]: '0x0003\n' };
   const links = { [`${device('virtio3')}/driver`]: '/nowhere' };
@@ -164,7 +167,7 @@ test('the module is missing where a virtio-serial device has no driver, and no o
   t.deepEqual(idsOf(checkVirtioPorts(fakeMachine(t, { files, links }))), ['ports-none']);
 });
 
-test('terminals matter where the peer may run commands', async (t) => {
+test('terminals are checked only where the peer may run commands', async (t) => {
   const machine = fakeMachine(t, { hasKoffi: () => Promise.resolve(false) });
   for (const exec of [{ commands: 'any' }, null] as const) {
     const jobs = await planJobs(machine, requestFor({ label: 'a', address: 'stdio:', exec }));
@@ -175,7 +178,7 @@ test('terminals matter where the peer may run commands', async (t) => {
   }
 });
 
-test('the buffer of a unix socket matters where a channel or a forward is one, and as much as is asked for counts', async (t) => {
+test('the buffer is checked, at the requested size, where a channel or a forward is a unix socket', async (t) => {
   const asked: number[] = [];
   const grantedBuffer = (bytes: number) => Promise.resolve(asked.push(bytes) && bytes);
   const machine = fakeMachine(t, { hasKoffi: () => Promise.resolve(true), grantedBuffer });
@@ -191,7 +194,7 @@ test('the buffer of a unix socket matters where a channel or a forward is one, a
   t.deepEqual(asked, [65_536, 1_048_576, 1_048_576]);
 });
 
-test('a denial of the path of a channel, of its forward or of a key counts, whoever was denied it', async (t) => {
+test('a denial of the path of a channel, of its forward or of a key counts for any program', async (t) => {
   const [log, nowMs] = [join(temporaryFolder(t), 'audit.log'), Date.now()];
   const paths = ['/srv/channel', '/srv/forward', '/srv/key', '/srv/other'];
   const lines = paths.map(
@@ -208,7 +211,7 @@ test('a denial of the path of a channel, of its forward or of a key counts, whoe
   t.deepEqual(denied, paths.slice(0, 3));
 });
 
-test('the targets of a channel are looked at for that channel', async (t) => {
+test('the targets of a channel are checked for that channel', async (t) => {
   const folder = temporaryFolder(t);
   const channels = ['-c', `a=unix-listen:${folder}/a`, '-c', `b=unix-listen:${folder}/b`];
   const forwards = ['-i', `a/web:${folder}/web`, '-i', `b/log:${folder}/log`, '-o', `a/ssh:${folder}/ssh`];
@@ -221,26 +224,25 @@ test('the targets of a channel are looked at for that channel', async (t) => {
   );
 });
 
-test('what is named is looked at, and not the machine; what is not there is said', async (t) => {
+test('only what is named is checked, not the machine; a missing socket is reported', async (t) => {
   const [folder, env] = [temporaryFolder(t), { XDG_RUNTIME_DIR: temporaryFolder(t) }];
   const channel = ['-c', `unix-connect:${folder}/none`];
   t.true((await diagnose([], env)).checks.has('virtio'));
-  // A name that is not a file name is looked for among the running processes; beside a channel it may be that of a
-  // future one.
+  // A name that is not a file name is looked for among the running processes; beside a channel it may name a future one.
   for (const args of [['--key', join(folder, 'k')], channel, [...channel, '--name', 'no such']]) {
     t.false((await diagnose(args, env)).checks.has('virtio'), args.join(' '));
   }
   const { stdout } = await callVproxy(['doctor', '--name', 'no-such-process'], { env });
-  t.regex(stdout, /^warn control socket: there is no .*no-such-process\.sock; do: start vproxy$/m);
+  t.regex(stdout, /^warn control socket: .*no-such-process\.sock does not exist; do: start vproxy$/m);
   t.notRegex(stdout, /virtio/);
   const nobody = await callVproxy(['doctor', '--name', 'no such'], { env });
   t.like(nobody, { code: 69, stderr: 'vproxy: error: no vproxy runs that is called "no such"\n' });
 });
 
-test('the sum says how many things fail, and how many warnings there are', (t) => {
+test('the summary counts failures and warnings', (t) => {
   const sum = (...levels: Diagnosis['level'][]) => formatSummary(levels.map((level) => ({ level }) as Diagnosis));
-  t.is(sum('fail', 'ok', 'warn'), '1 thing fails, 1 warning.\n');
-  t.is(sum('fail', 'fail', 'note'), '2 things fail, 0 warnings.\n');
-  t.is(sum('warn', 'warn'), '0 things fail, 2 warnings.\n');
-  t.is(sum('ok', 'note'), 'Nothing is wrong that could be seen from here.\n');
+  t.is(sum('fail', 'ok', 'warn'), '1 failure, 1 warning.\n');
+  t.is(sum('fail', 'fail', 'note'), '2 failures, 0 warnings.\n');
+  t.is(sum('warn', 'warn'), '0 failures, 2 warnings.\n');
+  t.is(sum('ok', 'note'), 'No problems found.\n');
 });

@@ -1,4 +1,4 @@
-/** What provokes a finding of the doctor. */
+/** Cases that provoke findings of the doctor. */
 import type { ExecutionContext } from 'ava';
 import { FINDINGS, type Finding, type FindingId } from '../../../../cli/doctor/findings.js';
 import { callVproxy } from '../../../helpers/call-vproxy.js';
@@ -6,14 +6,14 @@ import type { NeedName } from '../../../helpers/needs.js';
 import { serialTestWith } from '../../../helpers/test-with.js';
 import { type RunResult, runVproxy } from '../../../helpers/vproxy-process.js';
 
-/** Causes a finding, and looks for it. */
+/** Causes a finding, and runs the check for it. */
 type Find = (t: ExecutionContext) => Promise<readonly Finding[]> | readonly Finding[];
 
 interface Expected {
-  /** What its line says. */
+  /** Matches its message. */
   readonly says?: RegExp;
   readonly remedy?: RegExp;
-  /** What it needs of the machine besides Python. */
+  /** What the machine must have besides Python. */
   readonly needs?: readonly NeedName[];
 }
 
@@ -23,7 +23,7 @@ export interface FindingCase extends Expected {
   readonly find: Find;
 }
 
-/** A case; `when` ends a sentence: `nobody listens on the socket any more`. */
+/** A case; `when` completes its title: `nothing listens on the socket`. */
 export function finds(
   id: FindingId,
   when: string,
@@ -34,8 +34,8 @@ export function finds(
 }
 
 /**
- * Makes a test of each case. They run one after the other: each has processes of its own, whose answers have a deadline, and others
- * that pretend to be something else, which are in Python.
+ * Declares a test for each case. They run serially: each has vproxys of its own, whose answers have a deadline, and Python
+ * processes that pretend to be other programs.
  */
 export function runCases(cases: readonly FindingCase[]): void {
   for (const { id, when, says, remedy, needs = [], find } of cases) {
@@ -46,23 +46,23 @@ export function runCases(cases: readonly FindingCase[]): void {
       t.true(found.length > 0, `found: ${all.map((one) => `${one.id}: ${one.message}`).join('\n')}`);
       if (says !== undefined) t.regex(messages.join('\n'), says);
       if (remedy !== undefined) t.regex(found[0]?.remedy ?? '', remedy);
-      if (['warn', 'fail'].includes(FINDINGS[id].level)) t.truthy(found[0]?.remedy, 'what is wrong has a remedy');
+      if (['warn', 'fail'].includes(FINDINGS[id].level)) t.truthy(found[0]?.remedy, 'a problem has a remedy');
       for (const message of messages) t.notRegex(message, /[\n\u001b]/);
     });
   }
 }
 
-/** A machine that is busy may answer late; what never answers is looked at with less ("Every wait is bounded" in docs/doctor.md). */
+/** A busy machine may answer late; cases that never get an answer use less ("Every wait is bounded" in docs/doctor.md). */
 const WORDS = ['doctor', '--json', '--timeout', '10'];
 
-/** What the command finds. Its status says whether a check fails. */
+/** Runs the command and returns its findings; asserts that its status matches them. */
 export const doctor = async (
   t: ExecutionContext,
   args: readonly string[],
   env?: Readonly<Record<string, string>>,
 ): Promise<readonly Finding[]> => readFindings(t, await callVproxy([...WORDS, ...args], { ...(env && { env }) }));
 
-/** The same in a process without the rights of root. */
+/** The same in a process without root privileges. */
 export const doctorWithoutRights = async (t: ExecutionContext, ...args: readonly string[]) =>
   readFindings(t, await runVproxy([...WORDS, ...args], { obeysPermissions: true }));
 

@@ -1,4 +1,4 @@
-/** Domains of libvirt, which a virsh of the test's own describes. */
+/** Domains of libvirt, described by a fake virsh. */
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { checkLocation } from '../../../../cli/doctor/locations/location.js';
@@ -10,7 +10,7 @@ import { doctor, finds } from './case.js';
 const look = (t: ExecutionContext, machine: FakeMachine) =>
   checkLocation(fakeMachine(t, machine), { is: 'domain-port', domain: 'vm1', port: null, uri: null }, null);
 
-/** With a virsh that is this script. */
+/** Checks the domain with this script as virsh. */
 function withVirsh(t: ExecutionContext, script: string, machine: FakeMachine = {}) {
   const virsh = fakeVirsh(t);
   virsh.become(script);
@@ -29,7 +29,7 @@ const withChannel = (t: ExecutionContext, type: string, source: string) =>
   withXml(t, domainXml(channelXml(type, source)));
 
 export const DOMAIN_CASES = [
-  finds('domain-port', 'it runs', /the domain vm1 runs, and its port org\.vproxy\.0 is unix \//, async (t) => {
+  finds('domain-port', 'it runs', /the domain vm1 is running; its port org\.vproxy\.0 is unix \//, async (t) => {
     const [path, virsh] = [join(temporaryFolder(t), 's'), fakeVirsh(t)];
     virsh.print(domainXml(channelXml('unix', `<source mode='bind' path='${path}'/>`)));
     await pretend(t, { program: 'qemu-system-x86', listen: path });
@@ -37,17 +37,17 @@ export const DOMAIN_CASES = [
     t.true(found.some(({ id }) => id === 'socket-listens'));
     return found;
   }),
-  finds('socket-missing', 'libvirt names a socket that is not there', (t) =>
+  finds('socket-missing', 'libvirt names a socket that does not exist', (t) =>
     withChannel(t, 'unix', `<source mode='bind' path='${temporaryFolder(t)}/none'/>`),
   ),
   ...(
     [
-      ['0.0.0.0', /^nobody listens on 127\.0\.0\.1:1$/],
-      ['::', /^nobody listens on \[::1\]:1$/],
-      ['127.0.0.2', /^nobody listens on 127\.0\.0\.2:1$/],
+      ['0.0.0.0', /^nothing listens on 127\.0\.0\.1:1$/],
+      ['::', /^nothing listens on \[::1\]:1$/],
+      ['127.0.0.2', /^nothing listens on 127\.0\.0\.2:1$/],
     ] as const
   ).map(([host, says]) =>
-    finds('tcp-refused', `nobody listens at the port of a domain, on ${host}`, says, (t) =>
+    finds('tcp-refused', `nothing listens on the port of a domain, on ${host}`, says, (t) =>
       withChannel(t, 'tcp', `<source mode='bind' host='${host}' service='1'/><protocol type='raw'/>`),
     ),
   ),
@@ -57,14 +57,16 @@ export const DOMAIN_CASES = [
   finds('domain-off', 'it is shut off', { remedy: /virsh start vm1/ }, (t) =>
     withXml(t, '<domain><devices/></domain>'),
   ),
-  finds('domain-no-port', 'it has none', (t) => withXml(t, domainXml())),
-  finds('domain-port-unusable', 'QEMU is the one that connects', /unix-listen/, (t) =>
+  finds('domain-no-port', 'it has no port', (t) => withXml(t, domainXml())),
+  finds('domain-port-unusable', 'QEMU connects instead of listening', /unix-listen/, (t) =>
     withChannel(t, 'unix', "<source mode='connect' path='/run/x'/>"),
   ),
   finds('virsh-missing', 'it is not installed', (t) => look(t, { virsh: '/nowhere/virsh' })),
   finds('libvirt-silent', 'libvirtd does not run', (t) => withError(t, 'failed to connect to the hypervisor')),
-  finds('libvirt-silent', 'virsh hangs, of which it has more than half of the time of a check', /within 1200 ms/, (t) =>
+  finds('libvirt-silent', 'virsh hangs; it has more than half of the time of a check', /within 1200 ms/, (t) =>
     withVirsh(t, 'exec sleep 60', { timeoutMs: 2000 }),
   ),
-  finds('libvirt-denied', 'this user may not', (t) => withError(t, 'authentication unavailable: no polkit agent')),
+  finds('libvirt-denied', 'this user is not allowed', (t) =>
+    withError(t, 'authentication unavailable: no polkit agent'),
+  ),
 ];

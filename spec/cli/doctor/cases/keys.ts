@@ -14,15 +14,13 @@ const look = (t: ExecutionContext, path: string, machine: FakeMachine = {}) =>
 const key = (t: ExecutionContext, mode?: number): string => writeKeyFile(temporaryFolder(t), 'k', 'ab', mode);
 
 export const KEY_CASES = [
-  finds('key-good', 'it is one, with its id and nothing else of it', /has the key [0-9a-f]{8}$/, (t) =>
-    look(t, key(t)),
-  ),
-  finds('key-missing', 'there is none', { remedy: /vproxy genkey \/.*k/ }, (t) =>
+  finds('key-good', 'it is one, shown by its id only', /has the key [0-9a-f]{8}$/, (t) => look(t, key(t))),
+  finds('key-missing', 'it does not exist', { remedy: /vproxy genkey \/.*k/ }, (t) =>
     doctor(t, ['--key', join(temporaryFolder(t), 'k')]),
   ),
   finds('key-not-file', 'it is a folder', (t) => look(t, temporaryFolder(t))),
   finds('key-denied', 'this user cannot read it', (t) => doctorWithoutRights(t, '--key', key(t, 0o200))),
-  finds('key-owner', 'it belongs to somebody else', (t) => {
+  finds('key-owner', 'it belongs to another user', (t) => {
     const path = key(t);
     // Files owned by root raise no finding, so the file is given to another user.
     if (process.getuid?.() === 0) chownSync(path, 4321, 4321);
@@ -30,12 +28,12 @@ export const KEY_CASES = [
   }),
   finds('key-open', 'others can read it', { says: /mode 0644/, remedy: /chmod 600/ }, (t) => look(t, key(t, 0o644))),
   finds('key-open', 'its group can read it', /mode 0640/, (t) => look(t, key(t, 0o640))),
-  finds('key-invalid', 'it has the wrong length', /it has 63 bytes/, (t) => {
+  finds('key-invalid', 'it has the wrong length', /is not a key: 63 bytes/, (t) => {
     const path = join(temporaryFolder(t), 'k');
     writeFileSync(path, `${'ab'.repeat(31)}\n`, { mode: 0o600 });
     return look(t, path);
   }),
-  finds('key-differs', 'the session that runs has another one', async (t) => {
+  finds('key-differs', 'the running session uses another one', async (t) => {
     const folder = temporaryFolder(t);
     const [old, fresh] = [writeKeyFile(folder, 'old', 'ab'), writeKeyFile(folder, 'new', 'cd')];
     const hostPath = join(folder, 'c');

@@ -15,7 +15,7 @@ import { doctorWithoutRights, finds } from './case.js';
 const line = (t: ExecutionContext, path: string, machine: FakeMachine = {}) =>
   checkTty(fakeMachine(t, machine), path, false);
 
-/** A line whose user's end no process has open. */
+/** A terminal whose user end no process has open. */
 const terminal = async (t: ExecutionContext) => (await pretend(t, { program: 'terminal', terminal: true })).terminal;
 
 async function takenBy(t: ExecutionContext, program: string) {
@@ -32,7 +32,7 @@ async function fifos(t: ExecutionContext): Promise<string> {
 
 const pipe = (t: ExecutionContext, path: string) => checkPipe(fakeMachine(t), path, false);
 
-/** FIFOs that a QEMU has open, and one of them another program as well. */
+/** FIFOs that a QEMU has open, one of them along with another program. */
 async function pipeOfQemu(t: ExecutionContext, other?: string) {
   const path = await fifos(t);
   await pretend(t, { program: 'qemu-system-x86', open: [`${path}.in`, `${path}.out`] });
@@ -50,11 +50,11 @@ const vsock = (t: ExecutionContext, cid: number | null, machine: FakeMachine = {
 };
 
 export const LINE_CASES = [
-  finds('line-missing', 'there is no such device', (t) => line(t, join(temporaryFolder(t), 'ttyS9'))),
-  finds('line-not', 'it is no terminal', (t) => line(t, '/dev/null')),
+  finds('line-missing', 'the device does not exist', (t) => line(t, join(temporaryFolder(t), 'ttyS9'))),
+  finds('line-not', 'it is not a terminal', (t) => line(t, '/dev/null')),
   finds(
     'line-not',
-    'it is something else, by its name',
+    'it is something else, which is named',
     /is a folder\n.* is a file\n.* is a FIFO\n.* is a socket$/,
     async (t) => {
       const folder = temporaryFolder(t);
@@ -78,14 +78,14 @@ export const LINE_CASES = [
   ),
   finds('line-taken', 'another program has it open', /is open in process \d+ \(minicom/, (t) => takenBy(t, 'minicom')),
   finds('line-no-stty', 'there is no stty', async (t) => line(t, await terminal(t), { searchPath: '' })),
-  finds('line-free', 'nobody has it', async (t) => line(t, await terminal(t))),
+  finds('line-free', 'no process has it open', async (t) => line(t, await terminal(t))),
   finds('fifo-missing', 'one of them is missing', { remedy: /vproxy pipe-create .*vm1$/ }, async (t) => {
     const path = await fifos(t);
     unlinkSync(`${path}.out`);
     return pipe(t, path);
   }),
-  finds('fifo-suffix', 'the path has .in at its end', async (t) => pipe(t, `${await fifos(t)}.in`)),
-  finds('fifo-not', 'a file is in the place of one', (t) => {
+  finds('fifo-suffix', 'the path ends in .in', async (t) => pipe(t, `${await fifos(t)}.in`)),
+  finds('fifo-not', 'a file is in its place', (t) => {
     const path = join(temporaryFolder(t), 'vm1');
     writeFileSync(`${path}.in`, '');
     mkdirSync(`${path}.out`);
@@ -96,12 +96,12 @@ export const LINE_CASES = [
     chmodSync(`${path}.in`, 0);
     return doctorWithoutRights(t, '-c', `pipe-open:${path}`);
   }),
-  finds('fifo-alone', 'nobody has them open', async (t) => pipe(t, await fifos(t))),
+  finds('fifo-alone', 'no process has them open', async (t) => pipe(t, await fifos(t))),
   finds('fifo-taken', 'another program has one open', /process \d+ \(cat/, (t) => pipeOfQemu(t, 'cat')),
   finds('fifo-qemu', 'QEMU has them open', (t) => pipeOfQemu(t)),
   finds('vsock-missing', 'there is no /dev/vsock', (t) => vsock(t, 2, { files: {} })),
-  finds('vsock-missing', 'no device is behind it', (t) => vsock(t, 2, { readCid: () => Promise.resolve(null) })),
+  finds('vsock-missing', 'there is no device', (t) => vsock(t, 2, { readCid: () => Promise.resolve(null) })),
   finds('vsock-no-koffi', 'koffi cannot be loaded', (t) => vsock(t, null, { hasKoffi: () => Promise.resolve(false) })),
-  finds('vsock-cid', 'it is there', /CID 3/, (t) => vsock(t, 2)),
+  finds('vsock-cid', 'it exists', /CID 3/, (t) => vsock(t, 2)),
   finds('vsock-own', 'the channel leads to this machine', (t) => vsock(t, 3)),
 ];

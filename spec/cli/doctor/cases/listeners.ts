@@ -1,4 +1,4 @@
-/** Addresses that vproxy listens on, files that it writes, programs that it runs. */
+/** Addresses that vproxy listens on, files that it writes, and programs that it runs. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
@@ -32,7 +32,7 @@ export const LISTENER_CASES = [
   finds('listen-free', 'the system picks the port', (t) => outgoing(t, 'ssh:127.0.0.1:0')),
   finds('listen-free', 'there is no such socket yet', (t) => outgoing(t, `ssh:${temporaryFolder(t)}/s`)),
   finds('listen-free', 'a hybrid vsock is offered', (t) => outgoing(t, `*:vsock-mux:${temporaryFolder(t)}/s`)),
-  finds('listen-free', 'the address is one of this machine, whichever', async (t) => {
+  finds('listen-free', 'the address is any of this machine', async (t) => {
     const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
     const own = all.filter(({ scopeid }) => (scopeid ?? 0) === 0);
     const look = async (address: string, host = address) => outgoing(t, `x:${host}:${await freePort(address)}`);
@@ -41,7 +41,7 @@ export const LISTENER_CASES = [
     t.true(findings.every(({ id }) => id === 'listen-free'));
     return findings;
   }),
-  finds('listen-stale', 'the socket of a process that was killed is there', async (t) =>
+  finds('listen-stale', 'a killed process left its socket behind', async (t) =>
     outgoing(t, `ssh:${await staleSocket(t)}`),
   ),
   finds('listen-taken', 'another process has the port, and is named', NGINX, async (t) => {
@@ -56,15 +56,15 @@ export const LISTENER_CASES = [
     return doctor(t, ['-c', 'stdio:', '--metrics', `127.0.0.1:${port}`]);
   }),
   finds('listen-file', 'a file is in the way', (t) => outgoing(t, `web:${file(t)}`)),
-  finds('listen-address', 'the address is another machine’s', (t) => outgoing(t, 'web:192.0.2.1:8080')),
-  finds('listen-low-port', 'the port is for root', (t) => {
+  finds('listen-address', 'the address is of another machine', (t) => outgoing(t, 'web:192.0.2.1:8080')),
+  finds('listen-low-port', 'the port is reserved for root', (t) => {
     const files = { 'proc/sys/net/ipv4/ip_unprivileged_port_start': '1024\n' };
     return outgoing(t, 'web:127.0.0.1:80', fakeMachineWithProc(t, { files, userId: 1234 }));
   }),
   finds(
     'held-by-vproxy',
-    'a vproxy that runs has the channel, its forward and its control socket',
-    /vproxy host1 \(process \d+\) has it, as its channel vm1\nvproxy host1 .* listens there\nvproxy host1 .* listens there/,
+    'a running vproxy has the channel, its forward and its control socket',
+    /vproxy host1 \(process \d+\) has it as channel vm1\nvproxy host1 .* listens there\nvproxy host1 .* listens there/,
     async (t) => {
       const folder = temporaryFolder(t);
       const args = ['-c', `vm1=unix-listen:${folder}/c`, '-o', `ssh:${folder}/o`, '--control', `${folder}/control`];
@@ -72,7 +72,7 @@ export const LISTENER_CASES = [
       return doctor(t, [...args, '--socket', `${folder}/control`]);
     },
   ),
-  finds('folder-denied', 'this user can make no socket in the folder', /mode 0500/, (t) => {
+  finds('folder-denied', 'this user cannot create a socket in the folder', /mode 0500/, (t) => {
     const folder = join(temporaryFolder(t), 'closed');
     mkdirSync(folder, { mode: 0o500 });
     return doctorWithoutRights(t, '-c', `unix-listen:${folder}/s`);
@@ -81,10 +81,10 @@ export const LISTENER_CASES = [
     doctorWithoutRights(t, '-c', 'stdio:', '-i', `log:file:${file(t, 0o400)}`),
   ),
   finds('file-not', 'a folder is where a file should be', (t) => incoming(t, `log:file:${temporaryFolder(t)}`)),
-  finds('file-writable', 'it can be made', (t) => incoming(t, `log:file:${temporaryFolder(t)}/log`)),
+  finds('file-writable', 'it can be created', (t) => incoming(t, `log:file:${temporaryFolder(t)}/log`)),
   finds('command-missing', 'there is no such program', (t) => incoming(t, 'run:exec:no-such-program -x')),
   finds('command-found', 'it is in PATH', /^sh is \//, (t) => incoming(t, 'run:exec:sh -c true')),
-  finds('not-checked', 'a command is more than words', (t) => incoming(t, 'run:exec:(a; b)')),
+  finds('not-checked', 'a command is more than plain words', (t) => incoming(t, 'run:exec:(a; b)')),
   finds('not-checked', 'a channel is inherited', (t) => doctor(t, ['-c', 'stdio:'])),
   finds('socket-listens', 'it is the target of a forward', async (t) =>
     incoming(t, `log:${await listening(t, 'syslogd')}`),

@@ -12,7 +12,7 @@ import { doctor, finds } from './case.js';
 
 const NOW_S = 1_800_000_000;
 
-/** Looks at a log that has these lines. */
+/** Checks a log with these lines. */
 function denials(t: ExecutionContext, ...lines: readonly string[]) {
   const log = join(temporaryFolder(t), 'audit.log');
   writeFileSync(log, lines.map((line) => `${line}\n`).join(''));
@@ -32,16 +32,16 @@ const machineWith = (t: ExecutionContext, koffi: boolean, machine: FakeMachine =
   fakeMachine(t, { hasKoffi: () => Promise.resolve(koffi), ...machine });
 
 export const MACHINE_CASES = [
-  finds('machine-facts', 'it looks as root', /Node \d+\.\d+.*Linux.*, looked at as root$/, (t) =>
+  finds('machine-facts', 'it runs as root', /Node \d+\.\d+.*Linux.*, checked as root$/, (t) =>
     checkMachine(fakeMachine(t, { userId: 0 })),
   ),
-  finds('machine-facts', 'it looks as a user', /, looked at as user 7$/, (t) =>
+  finds('machine-facts', 'it runs as a user', /, checked as user 7$/, (t) =>
     checkMachine(fakeMachine(t, { userId: 7 })),
   ),
   finds('node-old', 'Node is old', (t) => checkMachine(fakeMachine(t, { nodeVersion: '20.18.3' }))),
-  finds('not-root', 'it looks as another user', (t) => checkMachine(fakeMachine(t, { userId: 1234 }))),
+  finds('not-root', 'it runs as another user', (t) => checkMachine(fakeMachine(t, { userId: 1234 }))),
   finds('proc-missing', 'there is no /proc', (t) => checkMachine(fakeMachineWithProc(t))),
-  finds('files-low', 'streams need more open files than there may be', { remedy: /LimitNOFILE=20064/ }, (t) => {
+  finds('files-low', 'streams need more open files than the limit', { remedy: /LimitNOFILE=20064/ }, (t) => {
     const limits = 'Max open files            1024                 524288               files\n';
     const machine = fakeMachineWithProc(t, { files: { 'proc/77/limits': limits } });
     return checkFiles(machine, { pid: 77, streams: [20_000] });
@@ -49,9 +49,9 @@ export const MACHINE_CASES = [
   finds('koffi-missing', 'koffi cannot be loaded', (t) => checkTerminals(machineWith(t, false))),
   finds(
     'buffer-bounded',
-    'the kernel grants less than is asked for',
+    'the kernel grants less than requested',
     {
-      says: /of 1048576 bytes .* grants 425984/,
+      says: /grants 425984 of 1048576 bytes/,
       remedy: /^sysctl -w net\.core\.wmem_max=524288; .*\/etc\/sysctl\.d\/60-vproxy\.conf$/,
     },
     (t) => checkBuffer(machineWith(t, true, { grantedBuffer: () => Promise.resolve(425_984) }), ASKED),
@@ -68,7 +68,7 @@ export const MACHINE_CASES = [
       return checkQemu(fakeMachine(t));
     },
   ),
-  finds('config-invalid', 'the file is not valid, with each thing that is wrong', /incomming/, (t) => {
+  finds('config-invalid', 'the file is not valid, with each error', /incomming/, (t) => {
     const file = join(temporaryFolder(t), 'vproxy.toml');
     writeFileSync(file, '[channels.vm1]\naddress = "unix-connect:/run/vm1.sock"\nincomming = ["ssh:22"]\n');
     return doctor(t, ['--config', file]);
@@ -85,16 +85,16 @@ export const MACHINE_CASES = [
   finds('selinux-denied', 'another program was denied the path of a channel', /^socat was denied/, (t) =>
     denials(t, avc(5, 'socat', '/srv/vm1.sock', 'user_u:user_r:user_t:s0')),
   ),
-  finds('selinux-denied', 'the log is long, of which its end is read', /^vproxy-last [^\n]*$/, (t) =>
+  finds('selinux-denied', 'the log is long, and its end is read', /^vproxy-last [^\n]*$/, (t) =>
     denials(t, avc(5, 'vproxy-first', '/x'), 'x'.repeat(600_000), avc(5, 'vproxy-last', '/x')),
   ),
   finds(
     'apparmor-denied',
-    'QEMU was denied a socket, whose name is in hexadecimal',
+    'QEMU was denied a socket with a hexadecimal name',
     /of \/srv\/v m\.sock \(profile libvirt-/,
     (t) => denials(t, apparmor(Buffer.from('/srv/v m.sock').toString('hex').toUpperCase())),
   ),
-  finds('denials-none', 'what was denied is old, or concerns others', (t) =>
+  finds('denials-none', 'the denials are old, or concern others', (t) =>
     denials(
       t,
       avc(100_000, 'qemu-system-x86', '/run/vproxy/x'),
@@ -102,7 +102,7 @@ export const MACHINE_CASES = [
       'type=USER_LOGIN msg=audit(1800000000.000:1): denied',
     ),
   ),
-  finds('denials-unseen', 'SELinux is in force, and no log can be read', (t) => {
+  finds('denials-unseen', 'SELinux is active, and no log can be read', (t) => {
     const machine = fakeMachine(t, { files: { 'sys/fs/selinux/enforce': '1' }, logs: ['/nowhere/audit.log'] });
     return checkDenials(machine, { paths: [] });
   }),

@@ -16,13 +16,13 @@ import { ESTABLISHED, spawnVproxy, TAKING_CONTROL } from '../../../helpers/vprox
 import { doctor, doctorWithoutRights, finds } from './case.js';
 import { staleSocket } from './sockets.js';
 
-/** Everything about one control socket. */
+/** All findings about one control socket. */
 async function askSocket(t: ExecutionContext, path: string, machine: FakeMachine = {}) {
   const fake = fakeMachine(t, { controlSockets: [path], ...machine });
   return (await fake.control()).flatMap((socket) => checkControlSocket(fake, socket));
 }
 
-/** Everything about a folder of control sockets. */
+/** All findings about a folder of control sockets. */
 async function askFolder(t: ExecutionContext, controlFolder: string | null) {
   const fake = fakeMachine(t, { controlFolder });
   return checkControlFolder(fake, await fake.control());
@@ -30,7 +30,7 @@ async function askFolder(t: ExecutionContext, controlFolder: string | null) {
 
 type Channel = RunningChannel['channel'];
 
-/** The channel of one of two proxies with a session; `change` puts it into a state that a test cannot wait for. */
+/** Checks a channel with a session; `change` puts it into a state that a test cannot wait for. */
 export async function session(
   t: ExecutionContext,
   setup: { readonly here?: ProxySetup; readonly peer?: ProxySetup } = {},
@@ -39,11 +39,11 @@ export async function session(
   const { control } = await steeredPair(t, setup);
   const machine = fakeMachine(t, { controlSockets: [control.path] });
   const [one] = channelsOf(await machine.control());
-  if (one === undefined) throw new Error('the control socket has told of no channel');
+  if (one === undefined) throw new Error('the control socket reports no channel');
   return checkSession(machine, { ...one, channel: { ...one.channel, ...change(one.channel) } });
 }
 
-/** The same after sessions that ended with these codes, after these times, so long ago. */
+/** The same after earlier sessions: the code with which each ended, its age, and how long ago it ended. */
 export const sessionAfter = (
   t: ExecutionContext,
   ...ended: readonly (readonly [code: string, ageMs: number, agoMs?: number])[]
@@ -57,7 +57,7 @@ export const sessionAfter = (
     },
   }));
 
-/** The command beside a process that has no session. */
+/** Runs the command beside a process without a session. */
 async function withoutSession(t: ExecutionContext, args: readonly string[], happened: RegExp | Promise<unknown>) {
   const control = join(temporaryFolder(t), 'control');
   const vproxy = spawnVproxy(t, [...args, '--control', control]);
@@ -70,7 +70,7 @@ export const PEER_CASES = [
   finds('vproxy-runs', 'one answers', /^vproxy host1 \(process \d+\) answers on /, async (t) =>
     askSocket(t, (await steeredPair(t)).control.path),
   ),
-  finds('vproxy-none', 'none has a socket in the folder', (t) => askFolder(t, temporaryFolder(t))),
+  finds('vproxy-none', 'the folder has no sockets', (t) => askFolder(t, temporaryFolder(t))),
   finds('vproxy-hidden', 'there is no folder', (t) => askFolder(t, null)),
   finds('control-stale', 'its process was killed', { remedy: /^rm \// }, async (t) => {
     const path = await staleSocket(t, join(temporaryFolder(t), 'vm1.sock'));
@@ -82,20 +82,20 @@ export const PEER_CASES = [
     );
     return sockets.flatMap((socket) => checkControlSocket(fake, socket));
   }),
-  finds('control-stale', 'there is no such socket', { says: /^there is no /, remedy: /^start vproxy$/ }, (t) =>
+  finds('control-stale', 'the socket does not exist', { says: / does not exist$/, remedy: /^start vproxy$/ }, (t) =>
     askSocket(t, join(temporaryFolder(t), 'none')),
   ),
-  finds('control-silent', 'whoever listens says nothing', async (t) => {
+  finds('control-silent', 'the listener does not answer', async (t) => {
     const path = join(temporaryFolder(t), 's');
     await localServer(t, () => undefined, { path });
     return askSocket(t, path, { timeoutMs: 500 });
   }),
-  finds('control-denied', 'the socket is another user’s', async (t) => {
+  finds('control-denied', 'the socket belongs to another user', async (t) => {
     const { control } = await steeredPair(t);
     chmodSync(control.path, 0);
     return doctorWithoutRights(t, '--socket', control.path);
   }),
-  finds('version-here', 'it was upgraded meanwhile', /is vproxy test, and this program vproxy 9\.9\.9/, async (t) =>
+  finds('version-here', 'it was upgraded meanwhile', /is vproxy test, this program is vproxy 9\.9\.9/, async (t) =>
     askSocket(t, (await steeredPair(t)).control.path, { version: '9.9.9' }),
   ),
   finds('name-twice', 'two have the same name', async (t) => {
@@ -106,8 +106,8 @@ export const PEER_CASES = [
     }
     return askFolder(t, folder);
   }),
-  finds('session-up', 'the peer answers', /with vproxy test called b \(protocol 1\), round trip \d/, (t) => session(t)),
-  finds('peer-silent', 'the peer stands still', async (t) => {
+  finds('session-up', 'the peer answers', /with vproxy test named b \(protocol 1\), round trip \d/, (t) => session(t)),
+  finds('peer-silent', 'the peer is stopped', async (t) => {
     const { guest, sockets } = await upgradablePair(t, {});
     guest.kill('SIGSTOP');
     t.teardown(() => guest.kill('SIGCONT'));
@@ -115,7 +115,7 @@ export const PEER_CASES = [
   }),
   finds(
     'session-suspended',
-    'the link is gone, and there is no other yet',
+    'the link is lost, and there is no other yet',
     /^a session for .*: session on .* lost its link; 0 streams wait for another$/,
     async (t) => {
       const folder = temporaryFolder(t);
@@ -129,23 +129,23 @@ export const PEER_CASES = [
       return doctor(t, ['--socket', `${folder}/control`]);
     },
   ),
-  finds('resume-one-sided', 'the peer has no resume=', /^resume= is set here, and not at the peer$/, (t) =>
+  finds('resume-one-sided', 'the peer has no resume=', /^resume= is set here, but not at the peer$/, (t) =>
     session(t, {}, ({ session: now }) => ({ session: now && { ...now, resume: { here: true, peer: false } } })),
   ),
-  finds('peer-version', 'it is another one', /vproxy 0\.0\.9\\x1b, and this side vproxy test/, (t) =>
+  finds('peer-version', 'it is another version', /vproxy 0\.0\.9\\x1b, this side is vproxy test/, (t) =>
     session(t, { peer: { agent: 'vproxy 0.0.9\u001b' } }),
   ),
-  finds('peer-clock', 'it goes otherwise', /was 1h 01m behind the one here/, (t) =>
+  finds('peer-clock', 'it differs', /was 1h 01m behind the one here/, (t) =>
     session(t, {}, ({ session: now }) => {
       // Both sides are in one process here.
       t.true(Math.abs(now?.clockOffsetMs ?? Number.NaN) < 1000);
       return { session: now && { ...now, clockOffsetMs: -3_660_000 } };
     }),
   ),
-  finds('service-missing', 'a forward leads nowhere', { says: /offers no ssh/, remedy: /-i ssh:/ }, (t) =>
+  finds('service-missing', 'a forward leads nowhere', { says: /does not offer ssh/, remedy: /-i ssh:/ }, (t) =>
     session(t, { here: { outgoing: ['ssh:127.0.0.1:0'] } }),
   ),
-  finds('session-ended', 'one before was broken off', /it was desync \(desync\)/, (t) =>
+  finds('session-ended', 'an earlier one was aborted', /it was desync \(desync\)/, (t) =>
     sessionAfter(t, ['desync', 100_000]),
   ),
   finds('session-unsteady', 'three in a row were short', /\(desync, flood\)/, (t) =>
@@ -153,10 +153,10 @@ export const PEER_CASES = [
   ),
   finds(
     'channel-contested',
-    'two processes dial the same socket, each by its own spelling',
+    'two processes dial the same socket by different paths',
     {
       says: /^unix-connect:\S+ is a channel of vproxy host1 \(process \d+\), where it is [a-z-]+; and of vproxy, process \d+, where it is [a-z-]+$/,
-      remedy: /^end all of them but one: vproxy stop --name host1, or vproxy stop --socket \/\S+\/b\.sock$/,
+      remedy: /^stop all of them but one: vproxy stop --name host1, or vproxy stop --socket \/\S+\/b\.sock$/,
     },
     async (t) => {
       const folder = temporaryFolder(t);
@@ -169,7 +169,7 @@ export const PEER_CASES = [
       const machine = fakeMachine(t, { controlFolder: folder, proc: '/proc', timeoutMs: 20_000 });
       const channels = channelsOf(await machine.control());
       t.is(channels.length, 2);
-      // Who asks for one of them is told of the other.
+      // A check of one of them reports the other.
       const jobs = planRivals(machine, channels, channels.slice(0, 1));
       t.deepEqual(
         jobs.map(({ subject }) => subject),
@@ -180,7 +180,7 @@ export const PEER_CASES = [
   ),
   finds(
     'session-waiting',
-    'there is no socket yet, with what to do about its code',
+    'there is no socket yet, with the remedy for its code',
     // It is retried all the time, and the look may fall into an attempt.
     { says: /no session, (?:backing-off: .*|opening )\(channel-missing\)/, remedy: /start the VM/ },
     (t) => withoutSession(t, ['-c', `unix-connect:${temporaryFolder(t)}/none`], /trying again/),
@@ -190,19 +190,19 @@ export const PEER_CASES = [
     const server = await localServer(t, () => undefined, { path });
     return withoutSession(t, ['-c', `unix-connect:${path}`], once(server, 'connection'));
   }),
-  finds('session-auth', 'the two have other keys', async (t) => {
+  finds('session-auth', 'the two have different keys', async (t) => {
     const folder = temporaryFolder(t);
     const [path, one, other] = [join(folder, 'c'), writeKeyFile(folder, 'a', 'ab'), writeKeyFile(folder, 'b', 'cd')];
     spawnVproxy(t, ['-c', `unix-listen:${path}`, '--key', one]);
     return withoutSession(t, ['-c', `unix-connect:${path}`, '--key', other], /auth-failed/);
   }),
-  finds('session-failed', 'one of two channels is no socket', /not a socket/, async (t) => {
+  finds('session-failed', 'one of two channels is not a socket', /not a socket/, async (t) => {
     const folder = temporaryFolder(t);
     writeFileSync(join(folder, 'file'), '');
     const channels = ['-c', `a=unix-connect:${folder}/file`, '-c', `b=unix-listen:${folder}/b`];
     return withoutSession(t, channels, /not a socket/);
   }),
-  finds('ports-none', 'nothing is named, and the machine has none', async (t) => {
+  finds('ports-none', 'nothing is named, and the machine has no ports', async (t) => {
     const request = { configuration: null, keyFiles: [], problems: [], socket: null, isGeneral: true };
     return runDoctor(fakeMachine(t), request);
   }),

@@ -1,4 +1,4 @@
-/** Virtio-serial ports. What only a real port does is in spec/vm/doctor.spec.ts. */
+/** Virtio-serial ports. spec/vm/doctor.spec.ts has what takes a real port. */
 import { chmodSync } from 'node:fs';
 import type { ExecutionContext } from 'ava';
 import { checkVirtioPort, checkVirtioPorts } from '../../../../cli/doctor/locations/virtio-port.js';
@@ -8,7 +8,7 @@ import { doctorWithoutRights, finds } from './case.js';
 
 const NAME = 'org.vproxy.0';
 
-/** Looks at a port of a machine without processes; by its name, unless `address` is a path below its /dev. */
+/** Checks a port of a machine without processes; by its name, unless `address` is a path below its /dev. */
 function look(t: ExecutionContext, machine: FakeMachine, address = NAME) {
   const fake = fakeMachineWithProc(t, machine);
   const place = address.startsWith('/') ? `${fake.options.dev}${address}` : address;
@@ -21,34 +21,34 @@ const whole = (device: string) => ({
   links: { 'dev/vport0p1': device, [`dev/virtio-ports/${NAME}`]: '../vport0p1' },
 });
 
-/** A port of which debugfs says this. Links are followed, so it has the port by the name of its device. */
+/** A port with this text in debugfs, where its name is that of the device that the links lead to. */
 function withDebug(t: ExecutionContext, text: string) {
   const { files, links } = whole('/dev/null');
   return look(t, { links, files: { ...files, 'sys/kernel/debug/virtio-ports/null': text } });
 }
 
-/** A port that cannot be opened. The fake /sys does not say what the device really is. */
+/** A port that cannot be opened. The fake /sys hides what the device really is. */
 const failing = (t: ExecutionContext, code: string) =>
   look(t, {
     ...whole('/dev/null'),
     isHostAtPort: () => {
-      throw Object.assign(new Error(`${code}: it is so`), { code });
+      throw Object.assign(new Error(`${code}: failed`), { code });
     },
   });
 
 export const PORT_CASES = [
-  finds('ports-found', 'the machine is a guest', /org\.vproxy\.0 \(vport0p1\), vport0p2 without a name/, (t) =>
+  finds('ports-found', 'the machine is a guest', /org\.vproxy\.0 \(vport0p1\), vport0p2 \(unnamed\)/, (t) =>
     checkVirtioPorts(fakeMachine(t, { files: { ...portFiles(NAME), ...portFiles('', 'vport0p2') } })),
   ),
-  finds('ports-none', 'the machine has none', (t) => checkVirtioPorts(fakeMachine(t))),
+  finds('ports-none', 'the machine has no ports', (t) => checkVirtioPorts(fakeMachine(t))),
   finds('port-module', 'the module is not loaded', /virtio3/, (t) =>
     checkVirtioPorts(fakeMachine(t, { files: { 'sys/bus/virtio/devices/virtio3/device': '0x0003\n' } })),
   ),
   finds('port-missing', 'the VM has no ports', /this machine has no ports/, (t) => look(t, {})),
-  finds('port-missing', 'the VM has other ports, which are listed', /there are: com\.redhat\.spice\.0/, (t) =>
+  finds('port-missing', 'the VM has other ports, which are listed', /available: com\.redhat\.spice\.0/, (t) =>
     look(t, { files: portFiles('com.redhat.spice.0') }),
   ),
-  finds('port-misspelt', 'the VM has a port with a name like it', /there is org\.vporxy\.0/, (t) =>
+  finds('port-misspelt', 'the VM has a port with a similar name', /there is org\.vporxy\.0/, (t) =>
     look(t, { files: portFiles('org.vporxy.0') }, `/virtio-ports/${NAME}`),
   ),
   finds('port-no-link', 'udev has made no link', (t) =>
@@ -60,10 +60,10 @@ export const PORT_CASES = [
   ),
   finds('port-not-virtio', 'the path is that of a file', (t) => look(t, { files: { 'dev/x': '' } }, '/x')),
   finds('port-console', 'it is a console', (t) => look(t, { files: { 'dev/hvc0': '' } }, '/hvc0')),
-  finds('port-console', 'it has the number 0', (t) =>
+  finds('port-console', 'it is port 0', (t) =>
     look(t, { files: { ...portFiles(NAME, 'vport0p0'), 'dev/vport0p0': '' } }),
   ),
-  finds('port-console', 'the kernel says that it is one', (t) => failing(t, 'ENXIO')),
+  finds('port-console', 'the kernel reports a console', (t) => failing(t, 'ENXIO')),
   finds('port-denied', 'the device has the mode 0000', /mode 0000/, async (t) => {
     const { path } = await openPty(t);
     chmodSync(path, 0);
@@ -75,14 +75,14 @@ export const PORT_CASES = [
     { says: /is open in process \d+ \((script|sleep)/, remedy: /kill \d+|systemctl stop/ },
     async (t) => look(t, { ...whole((await openPty(t)).path), proc: '/proc' }),
   ),
-  finds('port-busy', 'nobody is seen to have it, and it cannot be opened', (t) => failing(t, 'EBUSY')),
-  finds('port-busy', 'debugfs says that it is open', (t) =>
+  finds('port-busy', 'no process is seen to have it, and it cannot be opened', (t) => failing(t, 'EBUSY')),
+  finds('port-busy', 'debugfs shows that it is open', (t) =>
     withDebug(t, 'name: org.vproxy.0\nguest_connected: 1\nhost_connected: 1\n'),
   ),
-  finds('port-no-host', 'it reads as ended', /for a moment/, (t) => look(t, whole('/dev/null'))),
+  finds('port-no-host', 'it reads EOF', /for a moment/, (t) => look(t, whole('/dev/null'))),
   finds('port-host', 'it has something to read', /for a moment/, (t) => look(t, whole('/dev/full'))),
-  finds('port-host', 'debugfs says so, without opening it', /the host is there$/, (t) =>
+  finds('port-host', 'debugfs shows it, without opening it', /open on the host$/, (t) =>
     withDebug(t, 'guest_connected: 0\nhost_connected: 1\n'),
   ),
-  finds('port-failed', 'it fails', (t) => failing(t, 'EIO')),
+  finds('port-failed', 'opening it fails', (t) => failing(t, 'EIO')),
 ];

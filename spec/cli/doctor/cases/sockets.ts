@@ -24,7 +24,7 @@ const lookAtGroup = (t: ExecutionContext, folder: string) =>
 
 const socketPath = (t: ExecutionContext): string => join(temporaryFolder(t), 's');
 
-/** A socket on which a program of this name listens, and to which another one may be connected. */
+/** A socket on which a program of this name listens, optionally with another one connected. */
 export async function listening(t: ExecutionContext, program: string, connected?: string): Promise<string> {
   const path = socketPath(t);
   await pretend(t, { program, listen: path });
@@ -43,10 +43,7 @@ async function stopped(t: ExecutionContext): Promise<string> {
   return path;
 }
 
-/**
- * A socket that no process has open any more: a second name of a listener that has ended, as Node removes only the
- * first.
- */
+/** A socket that no process has open: a second name of a closed listener, as Node removes only the first. */
 export async function staleSocket(t: ExecutionContext, path = socketPath(t)): Promise<string> {
   const server = net.createServer().listen(`${path}.first`);
   await once(server, 'listening');
@@ -56,7 +53,7 @@ export async function staleSocket(t: ExecutionContext, path = socketPath(t)): Pr
   return path;
 }
 
-/** Connections of 127.0.0.1, as /proc has them: of which process, between which ports, in which state. */
+/** Connections of 127.0.0.1, as in /proc: process, ports, and state. */
 function connections(rows: readonly (readonly [program: string, from: string, to: string, state: string])[]) {
   const table = rows.map(
     ([, from, to, state], inode) => `0: 0100007F:${from} ${to} ${state} 0:0 0:0 0 0 0 ${inode + 1}\n`,
@@ -76,8 +73,8 @@ function connections(rows: readonly (readonly [program: string, from: string, to
 export const SOCKET_CASES = [
   finds(
     'socket-missing',
-    'there is no such file, with the name that is like it',
-    /there is vm1\.sock, which/,
+    'there is no such file, but one with a similar name',
+    /does not exist, but vm1\.sock does$/,
     async (t) => {
       const folder = temporaryFolder(t);
       await localServer(t, () => undefined, { path: join(folder, 'vm1.sock') });
@@ -95,11 +92,11 @@ export const SOCKET_CASES = [
     chmodSync(path, 0);
     return doctorWithoutRights(t, '-c', `unix-connect:${path}`);
   }),
-  finds('socket-stale', 'the program that made it has ended', async (t) => look(t, await staleSocket(t))),
-  finds('socket-listens', 'a QEMU listens', /on which process \d+ \(qemu-system-x86.*\) listens/, async (t) =>
+  finds('socket-stale', 'the program that created it has exited', async (t) => look(t, await staleSocket(t))),
+  finds('socket-listens', 'a QEMU listens', /^process \d+ \(qemu-system-x86.*\) listens on \//, async (t) =>
     look(t, await listening(t, 'qemu-system-x86')),
   ),
-  finds('socket-answered', 'the socket is not listed here, and somebody answers', async (t) => {
+  finds('socket-answered', 'the socket is not listed here, but answers', async (t) => {
     const path = socketPath(t);
     await localServer(t, (socket) => void socket.end(), { path });
     return look(t, path, fakeMachineWithProc(t));
@@ -112,11 +109,11 @@ export const SOCKET_CASES = [
   finds(
     'socket-taken',
     'another program is connected to QEMU, and is named',
-    // ss(8), which is in the same package, says who is connected to whom.
-    { says: /^process \d+ \(minicom.*\) is connected to process \d+ \(qemu/, needs: ['ip'] },
+    // ss(8), which is in the same package as ip(8), shows which process is connected to which.
+    { says: /^process \d+ \(minicom.*\) is already connected to process \d+ \(qemu/, needs: ['ip'] },
     async (t) => look(t, await listening(t, 'qemu-system-x86', 'minicom')),
   ),
-  finds('socket-taken', 'another program is connected, and who it is cannot be known', /^somebody/, async (t) => {
+  finds('socket-taken', 'an unknown program is connected', /^another process \(see ss/, async (t) => {
     const machine = fakeMachine(t, { readUnixPeers: () => Promise.reject(new Error('no ss')) });
     return look(t, await listening(t, 'qemu-system-x86', 'minicom'), machine);
   }),
@@ -126,23 +123,23 @@ export const SOCKET_CASES = [
     return look(t, path);
   }),
   finds('process-stopped', 'QEMU is stopped', { remedy: /kill -CONT \d+/ }, async (t) => look(t, await stopped(t))),
-  finds('group-members', 'sockets fit a group', /2 like .*: vm1, vm2; .*UPPER/, async (t) => {
+  finds('group-members', 'sockets match a group', /2 matching .*: vm1, vm2; .*UPPER/, async (t) => {
     const folder = temporaryFolder(t);
     for (const name of ['vm1', 'vm2', 'UPPER'])
       await localServer(t, () => undefined, { path: `${folder}/${name}.sock` });
     return lookAtGroup(t, folder);
   }),
-  finds('group-empty', 'no socket fits a group', (t) => lookAtGroup(t, temporaryFolder(t))),
+  finds('group-empty', 'no socket matches a group', (t) => lookAtGroup(t, temporaryFolder(t))),
   finds(
     'tcp-answers',
-    'somebody listens, under the name of its address too',
+    'a program listens, also by the name of its address',
     /^localhost:\d+ \(127\.0\.0\.1\) answers .*: process \d+ \(sshd/,
     async (t) => lookAtTcp(t, 'localhost', (await pretend(t, { program: 'sshd', listenTcp: true })).port),
   ),
-  finds('tcp-refused', 'nobody listens', async (t) => lookAtTcp(t, '127.0.0.1', await freePort())),
-  finds('tcp-silent', 'nobody accepts', async (t) => lookAtTcp(t, '127.0.0.1', await hangingPort(t))),
-  finds('tcp-unreachable', 'there is no way', (t) => lookAtTcp(t, '255.255.255.255', 1)),
-  finds('tcp-unknown-name', 'the name is not known', /no-such-machine\.invalid/, (t) =>
+  finds('tcp-refused', 'nothing listens', async (t) => lookAtTcp(t, '127.0.0.1', await freePort())),
+  finds('tcp-silent', 'nothing accepts', async (t) => lookAtTcp(t, '127.0.0.1', await hangingPort(t))),
+  finds('tcp-unreachable', 'there is no route', (t) => lookAtTcp(t, '255.255.255.255', 1)),
+  finds('tcp-unknown-name', 'the name is unknown', /no-such-machine\.invalid/, (t) =>
     lookAtTcp(t, 'no-such-machine.invalid', 1),
   ),
   finds('tcp-taken', 'another program is connected', /^process \d+ \(telnet.*\) is connected to 127/, async (t) => {
@@ -152,10 +149,10 @@ export const SOCKET_CASES = [
   }),
   finds(
     'tcp-taken',
-    'a third program has the port of that one, to another server',
+    'a third program uses the same port to another server',
     /^process 102 \(telnet\) is connected to 127/,
     (t) => {
-      // QEMU's listener on 9000 and its connection, and those of the two others from port 40000.
+      // QEMU's listener on 9000 and its connection, and the connections of the two others from port 40000.
       const machine = connections([
         ['qemu-system-x86', '2328', '00000000:0000', '0A'],
         ['qemu-system-x86', '2328', '0100007F:9C40', '01'],
@@ -165,7 +162,7 @@ export const SOCKET_CASES = [
       return lookAtTcp(t, '127.0.0.1', 9000, fakeMachineWithProc(t, machine));
     },
   ),
-  finds('folder-missing', 'the folder of a socket is not there', (t) => look(t, join(temporaryFolder(t), 'no/s'))),
+  finds('folder-missing', 'the folder of a socket does not exist', (t) => look(t, join(temporaryFolder(t), 'no/s'))),
   finds('path-denied', 'a folder on the way cannot be searched', /closed cannot be searched/, (t) => {
     const folder = join(temporaryFolder(t), 'closed');
     mkdirSync(join(folder, 'inner'), { recursive: true });
