@@ -1,34 +1,34 @@
-/** The input and the outputs of a command as records: each is sent by one side, within bounds that the other side sets. */
+/** The input and outputs of a command as records; the receiver bounds what may be in flight. */
 import { type Duplex, type Readable, Writable } from 'node:stream';
 import { VproxyError } from '../errors.js';
 import { ByteQueue } from '../util/bytes/byte-queue.js';
 import { encodeRecord, encodeRecordHeader } from '../util/bytes/records.js';
 import { EXEC_KIND, encodeEof, STDIN_CREDIT_BYTES } from './exec-messages.js';
 
-/** The longest record of an output, in bytes. */
+/** The longest output record, in bytes. */
 const MAX_PIECE_BYTES = 65_536;
 
-/** A payload up to here is copied behind its header: that is cheaper than a second write. */
+/** Payloads up to this size are copied behind their header: cheaper than a second write. */
 const COPY_BYTES = 4096;
 
-/** While this many bytes wait in the stream, the output is not read. */
+/** The output is not read while this many bytes wait in the stream. */
 const MAX_WAITING_BYTES = 131_072;
 
-/** Nor while this number of its pieces waits, however short: the pipe puts together what the command writes next. */
+/** Nor while this many pieces wait, however short: meanwhile the pipe coalesces what the command writes. */
 const MAX_WAITING_PIECES = 16;
 
 interface OutputSenderOptions {
   readonly source: Readable;
-  /** 1 or 2: standard output or error. */
+  /** Standard output or error. */
   readonly fd: 1 | 2;
   readonly stream: Writable;
-  /** Told what is sent, before it is; null: nobody is. */
+  /** Called with the bytes just before they are sent; or null. */
   readonly onBytes: ((bytes: Buffer) => void) | null;
-  /** EOF is written. */
+  /** Called when EOF is written. */
   readonly onEnd: () => void;
 }
 
-/** The runner's side of an output: sends what the command writes, and EOF. */
+/** The runner's side of an output: sends what the command writes, then EOF. */
 export class OutputSender {
   readonly #options: OutputSenderOptions;
   #sentBytes = 0;
@@ -45,10 +45,10 @@ export class OutputSender {
     this.#options = options;
     const { source, stream } = options;
     stream.on('drain', () => this.#resume());
-    // Not `data`: Node makes the output of a process that has exited flow, paused or not.
+    // Not `data`: when a process exits, Node makes its output flow, even if paused.
     source.on('readable', () => this.#pump());
     source.once('end', () => this.end());
-    // Where it fails, nothing more comes, and there is no `end`.
+    // A failed source emits no `end`.
     source.once('close', () => this.end());
   }
 
@@ -56,18 +56,18 @@ export class OutputSender {
     return this.#sentBytes;
   }
 
-  /** Whether the caller does not take what is there. */
+  /** Whether output waits because the caller does not read it. */
   get isHeldUp(): boolean {
     return this.#isHeldUp;
   }
 
-  /** Closes the output to the command; EOF follows. */
+  /** Closes the pipe to the command; EOF follows. */
   close(): void {
     this.#isHeldUp = false;
     this.#options.source.destroy();
   }
 
-  /** Sends EOF, whatever may still come. */
+  /** Sends EOF now, even if the source is still open. */
   end(): void {
     if (this.#isEnded) return;
     this.#isEnded = true;
@@ -122,29 +122,29 @@ type Callback = (error?: Error | null) => void;
 /** The longest STDIN record, in bytes. */
 const PIECE_BYTES = 65_536;
 
-/** The caller's side of standard input: sends what is written, within the credit, and EOF. It never fails: what nobody takes is dropped. */
+/** The caller's side of standard input: sends data within the credit, then EOF. Never fails: unwanted input is dropped. */
 export class StdinSender extends Writable {
   readonly #stream: Duplex;
   #creditBytes = STDIN_CREDIT_BYTES;
   #isClosed = false;
   #isSending = false;
-  /** What is left of a write, and what is called when nothing is left. */
+  /** The rest of the current write, and its callback. */
   #chunk: Buffer = Buffer.alloc(0);
   #onTaken: Callback | null = null;
 
-  /** Writes to `stream`, which stays the caller's. */
+  /** Writes to `stream`, which the caller still owns. */
   constructor(stream: Duplex) {
     super({ highWaterMark: PIECE_BYTES });
     this.#stream = stream;
   }
 
-  /** Takes more credit. */
+  /** Adds credit. */
   grant(bytes: number): void {
     this.#creditBytes += bytes;
     this.#pump();
   }
 
-  /** Nobody takes any more: what waits, and what comes, is dropped. */
+  /** Drops waiting and later input: no one reads it. */
   close(): void {
     this.#isClosed = true;
     this.#taken();
@@ -185,10 +185,10 @@ export class StdinSender extends Writable {
   }
 }
 
-/** Credit is given back when this much of it is used. */
+/** Credit is returned once this much of it is used. */
 const CREDIT_STEP_BYTES = STDIN_CREDIT_BYTES / 2;
 
-/** The runner's side of standard input: hands it to the command, and keeps it until there is one. What comes for a command that takes nothing any more is dropped. */
+/** The runner's side of standard input: buffers it until the command runs; drops it once the command no longer reads. */
 export class StdinReceiver {
   readonly #sendCredit: (bytes: number) => void;
   #stdin: Writable | null = null;
@@ -200,7 +200,7 @@ export class StdinReceiver {
   #isEnded = false;
   #isDropped = false;
 
-  /** `sendCredit` is told how many more bytes may come. */
+  /** Calls `sendCredit` with the number of further bytes that the caller may send. */
   constructor(sendCredit: (bytes: number) => void) {
     this.#sendCredit = sendCredit;
   }
@@ -213,13 +213,13 @@ export class StdinReceiver {
     return this.#isEnded;
   }
 
-  /** The next bytes; kept until the command has taken them. Throws `protocol-error` beyond the credit and behind the end. */
+  /** Takes the next bytes, for the command to read. Throws `protocol-error` beyond the credit and after EOF. */
   push(bytes: Buffer): void {
-    if (this.#isEnded) throw new VproxyError('protocol-error', 'exec: STDIN behind its EOF');
+    if (this.#isEnded) throw new VproxyError('protocol-error', 'exec: STDIN after its EOF');
     if (bytes.length > this.#creditBytes) {
       throw new VproxyError(
         'protocol-error',
-        `exec: STDIN ${bytes.length - this.#creditBytes} bytes beyond its credit`,
+        `exec: STDIN exceeds its credit by ${bytes.length - this.#creditBytes} bytes`,
       );
     }
     this.#creditBytes -= bytes.length;
@@ -229,21 +229,21 @@ export class StdinReceiver {
     else this.#waiting.pushCopy(bytes);
   }
 
-  /** No more will come. Throws `protocol-error` the second time. */
+  /** Takes EOF. Throws `protocol-error` the second time. */
   end(): void {
-    if (this.#isEnded) throw new VproxyError('protocol-error', 'exec: a second EOF of STDIN');
+    if (this.#isEnded) throw new VproxyError('protocol-error', 'exec: second EOF for STDIN');
     this.#isEnded = true;
     this.#next();
   }
 
-  /** The command takes what came, and what comes. */
+  /** Connects the command, which gets the buffered input first. */
   attach(stdin: Writable): void {
     this.#stdin = stdin;
     stdin.once('close', () => this.drop());
     this.#next();
   }
 
-  /** Nobody takes anything any more. */
+  /** Drops buffered and later input. */
   drop(): void {
     this.#isDropped = true;
     const bytes = this.#waiting.byteCount;

@@ -1,5 +1,4 @@
-/** From what a caller asks for to what is run: whether it may, which program, as whom, where, with which environment. */
-
+/** Turns a request into a command, or denies it: which program, user, folder and environment. */
 import { realpath, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { systemCode, VproxyError } from '../errors.js';
@@ -16,7 +15,7 @@ import { escapeText } from '../util/escape.js';
 import type { ExecRequest } from './exec-messages.js';
 import type { CommandOptions } from './running-command.js';
 
-/** The programs that a caller may run: any, or exactly these, by their absolute paths. */
+/** The programs that a caller may run. */
 export interface ExecRules {
   /** `any`, or absolute paths. */
   readonly commands: 'any' | readonly string[];
@@ -24,16 +23,16 @@ export interface ExecRules {
 
 /** The machine on which commands are run. */
 export interface ExecSystem {
-  /** Who this process is. */
+  /** The user of this process. */
   readonly uid: number;
   readonly gid: number;
   readonly passwdFile: string;
   readonly groupFile: string;
-  /** Where util-linux's setpriv(1) may be, which gives a command all groups of its user. */
+  /** Where to look for util-linux's setpriv(1), which gives a command all groups of its user. */
   readonly setprivFiles: readonly string[];
   /** `PATH` of commands. */
   readonly path: string;
-  /** `LANG` of commands; null: it is not set. */
+  /** `LANG` of commands; null: not set. */
   readonly lang: string | null;
 }
 
@@ -50,10 +49,10 @@ export const thisSystem = (): ExecSystem => ({
   lang: null,
 });
 
-/** A command that may be run. */
+/** A permitted command. */
 export interface CommandDecision {
   readonly options: CommandOptions;
-  /** The name of the user that it is run as. */
+  /** The name of the user that it runs as. */
   readonly user: string;
 }
 
@@ -81,37 +80,37 @@ export async function decideCommand(
 function chooseUser({ user: name }: ExecRequest, system: ExecSystem): UserAccount {
   if (name === undefined) return describeUser(system.uid, system.gid, system.passwdFile);
   const user = findUser(name, system.passwdFile);
-  if (user === null) throw new VproxyError('command-failed', `there is no user "${escapeText(name, 64)}"`);
+  if (user === null) throw new VproxyError('command-failed', `unknown user "${escapeText(name, 64)}"`);
   return user;
 }
 
-/** A path that is not absolute begins at home; a home that is missing is no error unless it was asked for. */
+/** A relative path starts at the home folder. A missing home is an error only if it was requested. */
 async function chooseFolder(cwd: string | undefined, home: string): Promise<string> {
   if (cwd === undefined) return (await folderRefusal(home)) === null ? home : '/';
   const folder = path.isAbsolute(cwd) ? cwd : `${home}/${cwd}`;
   const why = await folderRefusal(folder);
-  if (why !== null) throw new VproxyError('command-failed', `the folder ${escapeText(folder, 200)} ${why}`);
+  if (why !== null) throw new VproxyError('command-failed', `folder ${escapeText(folder, 200)}: ${why}`);
   return folder;
 }
 
 async function folderRefusal(folder: string): Promise<string | null> {
   try {
-    return (await stat(folder)).isDirectory() ? null : 'is no folder';
+    return (await stat(folder)).isDirectory() ? null : 'not a folder';
   } catch (error) {
     const code = systemCode(error);
-    return code === 'ENOENT' ? 'is not there' : `cannot be entered (${code})`;
+    return code === 'ENOENT' ? 'does not exist' : `cannot enter it (${code})`;
   }
 }
 
 async function requireEntry(entries: readonly string[], file: string, name: string): Promise<string> {
   const entry = await findEntry(entries, file);
   if (entry === null) {
-    throw new VproxyError('command-denied', `${escapeText(name, 200)}: this program is not among those allowed`);
+    throw new VproxyError('command-denied', `${escapeText(name, 200)}: not an allowed program`);
   }
   return entry;
 }
 
-/** Where only certain programs are allowed, none is called by a name of the caller's making. */
+/** Where only certain programs are allowed, the caller cannot choose `argv[0]` freely. */
 function callName(name: string, file: string, isLogin: boolean, isListed: boolean): string {
   if (isLogin) return `-${path.basename(file)}`;
   if (!isListed) return name;
@@ -121,10 +120,10 @@ function callName(name: string, file: string, isLogin: boolean, isListed: boolea
 // The program.
 
 /**
- * The entry of a list that a path names, or null. Folders may be links (`/bin` to `/usr/bin`); the last name has to be
- * that of the entry, for many programs are links to one file that looks at the name by which it is called (busybox), and
- * to allow one of them is not to allow all. What is to be run is the entry, not the path: nobody can put another program
- * in its place between the look and the run.
+ * The list entry that a path names, or null. Folders may be links (`/bin` to `/usr/bin`), but the last name must be
+ * that of the entry: many programs are links to one file that acts by the name it is called by (busybox), and allowing
+ * one of them must not allow all. The caller then runs the entry, not the path, so that the program cannot be swapped
+ * between check and start.
  */
 async function findEntry(entries: readonly string[], file: string): Promise<string | null> {
   if (entries.includes(file)) return file;
@@ -136,7 +135,7 @@ async function findEntry(entries: readonly string[], file: string): Promise<stri
   return null;
 }
 
-/** The path with every link in its folders followed, and none at its end. */
+/** The path with links resolved in its folders, but not in its last name. */
 async function placeOf(file: string): Promise<string | null> {
   try {
     return `${await realpath(path.dirname(file))}/${path.basename(file)}`;
@@ -145,9 +144,9 @@ async function placeOf(file: string): Promise<string | null> {
   }
 }
 
-// The environment: nothing of this process's own, and what the request names.
+// The environment: nothing is inherited from this process.
 
-/** Everything that a command finds in its environment; what the request names goes first. */
+/** The whole environment of a command; the request's variables take precedence. */
 function cleanEnvironment(
   { env, terminal }: ExecRequest,
   user: UserAccount,
@@ -166,43 +165,46 @@ function cleanEnvironment(
 }
 
 /**
- * Refuses what could make a program run another one, or load code: only the language, the time zone and the kind of the
- * terminal may be named, and none of them by a path. Throws `command-denied`.
+ * Rejects variables that could make a program run another one or load code: only language, time zone and terminal type
+ * may be set, and not to a path. Throws `command-denied`.
  */
 function requireHarmlessEnvironment({ env = {}, terminal }: ExecRequest): void {
   const named = terminal === undefined ? env : { TERM: terminal.term, ...env };
   for (const [name, value] of Object.entries(named)) {
-    if (!HARMLESS_NAME.test(name)) throw denied(name, 'may not be set');
-    if (PATH_VALUE.test(value)) throw denied(name, 'may not name a path');
+    if (!HARMLESS_NAME.test(name)) throw denied(name, 'cannot be set');
+    if (PATH_VALUE.test(value)) throw denied(name, 'cannot name a path');
   }
 }
 
 const HARMLESS_NAME = /^(?:TERM|LANG|LC_[A-Z]+|TZ)$/;
 
-/** TZ may begin with a colon, and both have names with slashes: `:Europe/Berlin`. */
+/** TZ may begin with a colon, and time zone names contain slashes: `:Europe/Berlin`. */
 const PATH_VALUE = /^:?\/|\.\./;
 
 const denied = (name: string, what: string): VproxyError =>
-  new VproxyError('command-denied', `the variable ${escapeText(name, 64)} ${what}: only certain programs are allowed`);
+  new VproxyError(
+    'command-denied',
+    `variable ${escapeText(name, 64)}: ${what} where only certain programs are allowed`,
+  );
 
 // The user.
 
-/** What of a command depends on its user. */
+/** The options of a command that depend on its user. */
 type CommandUser = Pick<CommandOptions, 'file' | 'argv' | 'uid' | 'gid' | 'owner'>;
 
-/** Rejects with `command-denied` where this process cannot run anything as `user`. */
+/** Throws `command-denied` if this process cannot run commands as `user`. */
 function requireSwitch(user: UserAccount, { uid }: ExecSystem): void {
   if (user.uid === uid || uid === 0) return;
   throw new VproxyError(
     'command-denied',
-    `commands cannot be run as ${escapeText(user.name, 64)}: only root can do that`,
+    `cannot run commands as ${escapeText(user.name, 64)}: only root can switch users`,
   );
 }
 
 /**
- * A program as it is run for `user`. This process's own user keeps all groups of this process. Another one has, besides
- * the group of its account, its groups of /etc/group by way of setpriv(1) of util-linux; where that is not there, only
- * the group of its account.
+ * The program and arguments that run it as `user`. The user of this process keeps all groups of this process. Another
+ * user gets the group of its account and, through setpriv(1) of util-linux, its groups in /etc/group; without setpriv
+ * only the group of its account.
  */
 async function switchUser(
   { file, argv, isLogin }: Pick<CommandOptions, 'file' | 'argv'> & { readonly isLogin: boolean },
@@ -214,13 +216,13 @@ async function switchUser(
   const owner = { uid, gid };
   const setpriv = hasOtherGroups(user, system.groupFile) ? await findSetpriv(system.setprivFiles) : null;
   if (setpriv === null) return { file, argv, uid, gid, owner };
-  // It calls a program by its path: a login shell is told by `-l` what it is otherwise told by its name.
+  // setpriv sets argv[0] to the path, so a login shell needs `-l` instead of a leading dash.
   const called = isLogin ? [file, '-l'] : [file, ...argv.slice(1)];
   const options = [`--reuid=${uid}`, `--regid=${gid}`, '--init-groups', '--'];
   return { file: setpriv, argv: ['setpriv', ...options, ...called], owner };
 }
 
-/** busybox has a setpriv that cannot do it. */
+/** Ignores busybox's setpriv, which lacks these options. */
 async function findSetpriv(files: readonly string[]): Promise<string | null> {
   for (const file of files) {
     const real = await realpath(file).catch(() => '');

@@ -1,4 +1,4 @@
-/** A command at the peer, as its caller sees it: its input and outputs as streams, and how it ended. */
+/** The caller's end of a command on the peer: its input and outputs as streams, and its result. */
 import { type Duplex, Readable, type Writable } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { encodeRecord, RecordReader } from '../util/bytes/records.js';
@@ -21,57 +21,57 @@ import {
 
 /** How a command ended. */
 export interface CommandEnd extends ExecResult {
-  /** Its process id at the peer; null where it was not run. */
+  /** Its process id on the peer; null if it was not run. */
   readonly pid: number | null;
 }
 
-/** How much of an output waits here to be taken, in bytes; then the command is held up. */
+/** Bytes of an output buffered here before back-pressure stops the command. */
 const OUTPUT_BYTES = 65_536;
 
-/** The bytes of these go on as they come. */
+/** Records whose payload is passed on as it arrives. */
 const PIECES: ReadonlySet<number> = new Set([EXEC_KIND.STDOUT, EXEC_KIND.STDERR]);
 
 /**
- * Runs a command on a stream to the service `exec` of a peer: one of `ControlClient.connect('exec')`, or a `MuxStream`. The
- * call owns the stream from then on. Throws `bad-argument` for a request that is too long.
+ * Runs a command on a stream to a peer's service `exec`, from `ControlClient.connect('exec')` or a `MuxStream`. The call
+ * then owns the stream. Throws `bad-argument` for a request that is too long.
  */
 export function runCommand(stream: Duplex, request: ExecRequest): ExecCall {
   return new ExecCall(stream, request);
 }
 
 /**
- * A command that runs. Its outputs have to be taken, as those of a child process: one that is not holds the command up
- * when 64 KiB of it wait; `stderr.resume()` drops them. Destroying one closes it there: a command that still writes to it gets PIPE.
+ * A running command. As with a child process, read both outputs: the command blocks once 64 KiB of an unread one wait
+ * (`stderr.resume()` discards it). Destroying an output closes it on the peer: a command that still writes to it gets SIGPIPE.
  */
 export class ExecCall {
-  /** Standard input: bytes wait here until the command takes them; `end()` is its end. Never fails: what nobody takes is dropped. */
+  /** Standard input, buffered until the command reads it; `end()` sends EOF. Never fails: unread input is dropped. */
   readonly stdin: Writable;
-  /** Standard output; with a terminal, all that the command writes. Fails with what `result` rejects with. */
+  /** Standard output; with a terminal, everything that the command writes. Fails with the error of `result`. */
   readonly stdout: Readable;
-  /** Standard error; with a terminal, nothing. Fails with what `result` rejects with. */
+  /** Standard error; empty with a terminal. Fails with the error of `result`. */
   readonly stderr: Readable;
   /**
-   * How the command ended, also where it could not be run (`error`); resolved when the reader of the outputs has every
-   * byte of them. Rejects with `exec-unavailable` where the stream failed, or ended without a word, and with
-   * `command-denied` where the peer refuses it. No more than that becomes of a rejection that nobody handles.
+   * How the command ended, including why it could not be run (`error`). Resolves once the outputs have been read to
+   * their end. Rejects with `exec-unavailable` if the stream failed or ended without a result, and with `command-denied`
+   * if the peer refuses. An unhandled rejection is harmless.
    */
   readonly result: Promise<CommandEnd>;
   /**
-   * Resolved when the peer has ended the stream, which it does right behind the end of the command, or when the stream has
-   * failed. A process that is gone before seems to have been lost: its stream is reset, and the log says so.
+   * Resolves when the peer has ended the stream, right after the command's result, or when the stream has failed. A caller
+   * that exits before that seems lost: its stream is reset, and the log reports it.
    */
   readonly streamEnd: Promise<void>;
 
   readonly #stream: Duplex;
   readonly #input: StdinSender;
   readonly #result = deferred<CommandEnd>();
-  /** Outputs that take no more for now. */
+  /** Outputs that are full for now. */
   readonly #full = new Set<Readable>();
   readonly #ended = new Set<Readable>();
   readonly #turns = new LoopTurns();
-  /** Whether a part of what came is left to another turn. */
+  /** Whether received data waits for a later turn. */
   #hasRest = false;
-  /** The end of the stream that came meanwhile. */
+  /** The end of the stream, if it came meanwhile. */
   #behindRest: (() => void) | null = null;
   #hasBegun = false;
   #isOver = false;
@@ -103,34 +103,34 @@ export class ExecCall {
       .once('end', () => this.#afterRest(() => this.#handleEnd()))
       .once('close', () => this.#afterRest(() => this.#fail(stream.errored)))
       .on('error', (error) => this.#afterRest(() => this.#fail(error)));
-    // A `MuxStream` says so when its peer reads no more; what ends the call is the stream's end.
+    // A `MuxStream` emits `stop` when its peer stops reading; only the stream's end ends the call.
     stream.on('stop', () => undefined);
     stream.write(start);
   }
 
-  /** The process id at the peer; null before it runs. */
+  /** The process id on the peer; null before the command runs. */
   get pid(): number | null {
     return this.#pid;
   }
 
-  /** Signals the process group of the command: `SIGINT`. Once it has ended, nothing is done. */
+  /** Signals the process group of the command: `SIGINT`. No effect once it has ended. */
   signal(name: string): void {
     if (!this.#isOver) this.#stream.write(encodeRecord(EXEC_KIND.SIGNAL, name));
   }
 
-  /** Tells the command's terminal its new size. */
+  /** Resizes the command's terminal. */
   resize(size: TerminalSize): void {
     if (!this.#isOver) this.#stream.write(encodeResize(size));
   }
 
-  /** Gives the command up: the peer ends it with HUP and TERM, and KILL later. `result` rejects with `exec-unavailable`. */
+  /** Cancels the command: the peer sends SIGHUP and SIGTERM, later SIGKILL. `result` rejects with `exec-unavailable`. */
   cancel(): void {
-    this.#stop(new VproxyError('cancelled', 'the call was given up'));
+    this.#stop(new VproxyError('cancelled', 'the call was cancelled'));
   }
 
   #output(fd: 1 | 2): Readable {
     const output = new Readable({ highWaterMark: OUTPUT_BYTES, read: () => this.#resume(output) });
-    // Who does not listen to it hears of a failure by `result`.
+    // Without a listener the failure is still reported by `result`.
     output.on('error', () => undefined);
     output.once('close', () => {
       this.#resume(output);
@@ -149,7 +149,7 @@ export class ExecCall {
     }
   }
 
-  /** The turn is over: the stream stands still until the rest was read. */
+  /** The turn is over: pauses the stream until the rest has been read. */
   #readLater(reader: RecordReader, rest: Buffer): void {
     this.#hasRest = true;
     this.#stream.pause();
@@ -166,14 +166,14 @@ export class ExecCall {
     this.#flow();
   }
 
-  /** Unless something holds the stream up: behind EXIT no output does. */
+  /** Resumes the stream unless an output is full; after EXIT none can be. */
   #flow(): void {
     if ((this.#isOver || this.#full.size === 0) && !this.#hasRest) this.#stream.resume();
   }
 
   #handleRecord(kind: number, payload: Buffer): void {
     this.#hasBegun = true;
-    // Kinds that are not known are those of a newer peer.
+    // Unknown kinds come from a newer peer.
     if (this.#isOver) return;
     if (kind === EXEC_KIND.STARTED) this.#pid = decodeStarted(payload);
     else if (kind === EXEC_KIND.CREDIT) this.#input.grant(decodeCredit(payload));
@@ -191,14 +191,14 @@ export class ExecCall {
     this.#input.close();
     this.#end(this.stdout);
     this.#end(this.stderr);
-    // No output holds the stream up any more: nothing but its end comes.
+    // Only the end of the stream follows: outputs need no back-pressure.
     this.#stream.resume();
     void Promise.all([delivered(this.stdout), delivered(this.stderr)]).then(() => {
       this.#result.resolve({ ...exit, pid: this.#pid });
     });
   }
 
-  /** Behind EXIT this side ends the stream after the peer: an end that meets one's own cannot be told from a reset. */
+  /** After EXIT, let the peer close first: simultaneous closes look like a reset. */
   #handleEnd(): void {
     if (this.#isOver) this.#stream.end();
     else this.#stop(null);
@@ -206,7 +206,7 @@ export class ExecCall {
 
   #push(output: Readable, bytes: Buffer): void {
     this.#hasBegun = true;
-    if (this.#ended.has(output)) throw new VproxyError('protocol-error', 'exec: bytes behind the end of an output');
+    if (this.#ended.has(output)) throw new VproxyError('protocol-error', 'exec: output after its EOF');
     if (output.destroyed || output.push(bytes)) return;
     this.#full.add(output);
     this.#stream.pause();
@@ -222,14 +222,14 @@ export class ExecCall {
     output.push(null);
   }
 
-  /** The stream is of no use any more, and its other end does not know that. */
+  /** Fails the call and resets the stream. */
   #stop(error: Error | null): void {
     if (this.#isOver) return;
     this.#fail(error);
     this.#stream.destroy();
   }
 
-  /** What came before the end of the stream counts: it may be how the command ended. */
+  /** Handles the end of the stream after all data before it, which may contain the result. */
   #afterRest(end: () => void): void {
     if (this.#hasRest) this.#behindRest ??= end;
     else end();
@@ -246,31 +246,31 @@ export class ExecCall {
   }
 }
 
-/** Resolved when somebody who takes an output has all of it; at once where nobody does yet. */
+/** Resolves when an output has been read to its end; at once if nothing reads it yet. */
 function delivered(output: Readable): Promise<void> {
   if (output.readableFlowing === null || output.readableEnded || output.destroyed) return Promise.resolve();
   return new Promise((resolve) => output.once('end', resolve).once('close', resolve));
 }
 
-/** What is said where the peer offers no `exec`, or not to this side. */
-const NOT_ALLOWED = 'the peer lets no commands be run (vproxy --allow-exec there)';
+/** For a peer that does not offer `exec`, or not to this side. */
+const NOT_ALLOWED = 'the peer does not allow commands; start vproxy there with --allow-exec';
 
 /**
- * The error for a stream to `exec` that could not be opened: `command-denied` where the peer offers none or denies it,
- * else `exec-unavailable` with the same message.
+ * The error for a stream to `exec` that could not be opened: `command-denied` if the peer does not offer or denies it,
+ * else `exec-unavailable` with the message of `error`.
  */
 export function openError(error: unknown): VproxyError {
   return isRefusal(error) ? denied(error) : unavailable(toVproxyError(error).message, error);
 }
 
-/** The error for a stream that failed, or ended (null), before it said how the command ended; `hasBegun`: it had said something. */
+/** The error for a stream that failed, or ended (null), before the result; `hasBegun`: something had been received. */
 function lostError(error: Error | null, hasBegun: boolean): VproxyError {
   if (!hasBegun && isRefusal(error)) return denied(error);
-  const unknown = hasBegun ? 'how the command ended is not known' : 'whether the command ran is not known';
-  return unavailable(`${unknown}: ${error === null ? 'the other side ended the stream' : error.message}`, error);
+  const unknown = hasBegun ? 'the result of the command is unknown' : 'it is unknown whether the command ran';
+  return unavailable(`${unknown}: ${error === null ? 'closed by the peer' : error.message}`, error);
 }
 
-/** Where the system denies the control socket, its own error is the cause. */
+/** An error with a cause means that the system denied access to the control socket. */
 const isRefusal = (error: unknown): boolean =>
   error instanceof VproxyError &&
   (error.code === 'unknown-service' || (error.code === 'denied' && error.cause === undefined));
@@ -280,24 +280,24 @@ const denied = (cause: unknown): VproxyError => new VproxyError('command-denied'
 const unavailable = (message: string, cause: unknown): VproxyError =>
   new VproxyError('exec-unavailable', escapeText(message, 1000), { cause });
 
-/** How much of each output is kept by default, in bytes. */
+/** Bytes kept of each output by default. */
 export const MAX_COLLECTED_BYTES = 67_108_864;
 
-/** How a command ended, and what it wrote. */
+/** The result of a command and its outputs. */
 export interface CommandOutput extends CommandEnd {
   /** Standard output; of a command in a terminal, everything. */
   readonly stdout: Buffer;
   /** Standard error. */
   readonly stderr: Buffer;
-  /** Whether there was more standard output than is kept. */
+  /** Whether `stdout` is incomplete. */
   readonly stdoutTruncated: boolean;
-  /** The same for standard error. */
+  /** Whether `stderr` is incomplete. */
   readonly stderrTruncated: boolean;
 }
 
 /**
- * Takes both outputs of a command to their end. Of each, `maxBytes` (default 64 MiB) are kept; the rest is read and dropped, so that
- * the command is never held up. Rejects as `ExecCall.result` does.
+ * Reads both outputs of a command to their end. Keeps `maxBytes` (default 64 MiB) of each and discards the rest, so that
+ * the command never blocks. Rejects as `ExecCall.result` does.
  */
 export async function collectOutput(
   call: ExecCall,

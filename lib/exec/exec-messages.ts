@@ -1,5 +1,4 @@
-/** What is said in a stream of the service `exec`, as records (docs/exec.md). */
-
+/** The records in a stream of the service `exec` (docs/exec.md). */
 import { isObject } from '../codec/json.js';
 import { VproxyError } from '../errors.js';
 import { MAX_SIGNS } from '../util/bytes/json-scanner.js';
@@ -11,35 +10,35 @@ export const EXEC_SERVICE = 'exec';
 
 /** The kinds of records. */
 export const EXEC_KIND = {
-  /** Caller: what to run, an {@link ExecRequest} as JSON. The first record. */
+  /** Caller, first record: what to run, an {@link ExecRequest} as JSON. */
   START: 1,
   /** Caller: bytes for standard input, within the credit. */
   STDIN: 2,
-  /** Caller: the terminal has another size; columns and rows, u16 each. */
+  /** Caller: the new size of the terminal; columns and rows, u16 each. */
   RESIZE: 3,
   /** Caller: a signal for the process group of the command, by its name, `SIGINT`. */
   SIGNAL: 4,
-  /** Both: no more bytes of standard input, output or error, or nobody who reads them: a u8, 0, 1 or 2. */
+  /** Both: standard input, output or error has ended, or is no longer read: a u8, 0, 1 or 2. */
   EOF: 5,
   /** Runner: the command runs, `{"pid": N}`. */
   STARTED: 16,
-  /** Runner: bytes of standard output; of everything with a terminal. */
+  /** Runner: bytes of standard output; with a terminal, of both outputs. */
   STDOUT: 17,
   /** Runner: bytes of standard error. */
   STDERR: 18,
-  /** Runner: the number of bytes of standard input that may be sent in addition, u32. */
+  /** Runner: how many further bytes of standard input may be sent, u32. */
   CREDIT: 19,
-  /** Runner: how it ended, an {@link ExecResult} as JSON. The last record. */
+  /** Runner, last record: how the command ended, an {@link ExecResult} as JSON. */
   EXIT: 20,
 } as const;
 
-/** Bytes of standard input that may be sent before any CREDIT. */
+/** Initial credit: bytes of standard input that may be sent before any CREDIT. */
 export const STDIN_CREDIT_BYTES = 262_144;
 
 /** The longest START or EXIT, in bytes. */
 export const MAX_REQUEST_BYTES = 1_048_576;
 
-/** The longest payload of the records of a caller, in bytes, but for STDIN, which its credit bounds. */
+/** The longest payload of each record of a caller, in bytes, except STDIN, which credit bounds. */
 export const CALLER_RECORD_BYTES: ReadonlyMap<number, number> = new Map([
   [EXEC_KIND.START, MAX_REQUEST_BYTES],
   [EXEC_KIND.RESIZE, 4],
@@ -55,68 +54,69 @@ export interface TerminalSize {
   readonly rows: number;
 }
 
-/** The terminal that a command is to have. */
+/** The terminal to run a command in. */
 export interface TerminalRequest extends TerminalSize {
   /** `TERM`. */
   readonly term: string;
 }
 
-/** A command that is to be run. */
+/** A command to run. */
 export interface ExecRequest {
   /** The command and its arguments; empty: the login shell of the user. */
   readonly argv: readonly string[];
   /** The folder to run it in. Default: the user's home. */
   readonly cwd?: string;
-  /** Added to its environment. */
+  /** Variables added to its environment. */
   readonly env?: Readonly<Record<string, string>>;
-  /** The name of the user to run it as. Default: who runs the proxy. */
+  /** The name of the user to run it as. Default: the user that runs the proxy. */
   readonly user?: string;
-  /** Default: none; its input and outputs are pipes. */
+  /** Default: no terminal; its input and outputs are pipes. */
   readonly terminal?: TerminalRequest;
-  /** False: it is given no standard input, and no STDIN comes. Default true. */
+  /** False: the command has no standard input, and no STDIN follows. Default true. */
   readonly hasInput?: boolean;
-  /** It is ended (TERM, later KILL) when it has run for this time, in milliseconds; up to 2,147,483,647 (24 days). Default, and 0: never. */
+  /** Ends the command (TERM, later KILL) after this many milliseconds, up to 2,147,483,647 (24 days). Default, and 0: never. */
   readonly timeoutMs?: number;
-  /** From TERM to KILL, in milliseconds; up to 2,147,483,647, of which 30,000 count once the caller has gone. Default 5,000. */
+  /** Milliseconds from TERM to KILL, up to 2,147,483,647; at most 30,000 once the caller has disconnected. Default 5,000. */
   readonly killAfterMs?: number;
 }
 
 /** How a command ended: by itself, by a signal, or before it began. */
 export interface ExecResult {
-  /** Its exit status; null where it did not exit by itself. */
+  /** Its exit status; null if it did not exit by itself. */
   readonly status: number | null;
   /** The signal that ended it, `SIGKILL`; else null. */
   readonly signal: string | null;
-  /** Whether it was ended for its time-out. */
+  /** Whether it timed out. */
   readonly timedOut: boolean;
   /** From the start to the end, in milliseconds. */
   readonly durationMs: number;
-  /** Why it was not run: `command-not-found`, `command-denied`, `command-failed`; else null. */
+  /** Why it was not run; else null. */
   readonly error: {
-    /** As in the table of errors. */
+    /** `command-not-found`, `command-denied` or `command-failed`. */
     readonly code: string;
-    /** In a line. */
+    /** One line. */
     readonly message: string;
   } | null;
 }
 
-/** Arguments and variables together: what the reader of a START parses, but for a few values of other fields. */
+/** The most arguments and variables together: the limit of the reader of a START, less a few values of other fields. */
 export const MAX_ARGUMENTS_AND_VARIABLES = MAX_SIGNS - 16;
 
-/** The record of a request. Throws `bad-argument` for one that is too long, has too many arguments, or waits too long. */
+/** Encodes a request. Throws `bad-argument` if it is too long, has too many arguments, or a timeout is out of range. */
 export function encodeStart(request: ExecRequest): Buffer {
   const delays: readonly unknown[] = [request.timeoutMs ?? 0, request.killAfterMs ?? 0];
   if (!delays.every(isDelay)) {
-    throw new VproxyError('bad-argument', `a time-out is not within 0 to ${MAX_TIMER_MS} ms`);
+    throw new VproxyError('bad-argument', `timeout out of range (0 to ${MAX_TIMER_MS} ms)`);
   }
   const count = request.argv.length + Object.keys(request.env ?? {}).length;
   if (count > MAX_ARGUMENTS_AND_VARIABLES) {
-    const most = `expected at most ${MAX_ARGUMENTS_AND_VARIABLES}`;
-    throw new VproxyError('bad-argument', `the command has ${count} arguments and variables, ${most}`);
+    const most = `(max ${MAX_ARGUMENTS_AND_VARIABLES})`;
+    throw new VproxyError('bad-argument', `too many arguments and variables: ${count} ${most}`);
   }
   const text = JSON.stringify(request);
-  if (Buffer.byteLength(text) > MAX_REQUEST_BYTES) {
-    throw new VproxyError('bad-argument', `the command is longer than ${MAX_REQUEST_BYTES} bytes`);
+  const bytes = Buffer.byteLength(text);
+  if (bytes > MAX_REQUEST_BYTES) {
+    throw new VproxyError('bad-argument', `command too long: ${bytes} bytes (max ${MAX_REQUEST_BYTES})`);
   }
   return encodeRecord(EXEC_KIND.START, text);
 }
@@ -136,10 +136,10 @@ export function encodeCredit(bytes: number): Buffer {
   return encodeRecord(EXEC_KIND.CREDIT, payload);
 }
 
-/** The record of an end of standard input (0), output (1) or error (2). */
+/** Encodes EOF for standard input (0), output (1) or error (2). */
 export const encodeEof = (fd: 0 | 1 | 2): Buffer => encodeRecord(EXEC_KIND.EOF, Buffer.from([fd]));
 
-/** What a START asks for; fields that are not known are dropped. Throws `protocol-error`. */
+/** Decodes a START; drops unknown fields. Throws `protocol-error`. */
 export function decodeStart(payload: Buffer): ExecRequest {
   const object = decode(payload, 'START');
   const { argv, cwd, env, user, terminal, hasInput, timeoutMs, killAfterMs } = object;
@@ -161,7 +161,7 @@ export function decodeStart(payload: Buffer): ExecRequest {
   };
 }
 
-/** What an EXIT says. Throws `protocol-error`. */
+/** Decodes an EXIT. Throws `protocol-error`. */
 export function decodeExit(payload: Buffer): ExecResult {
   const { status, signal, timedOut, durationMs, error } = decode(payload, 'EXIT');
   if (status !== null && !isCount(status, 255)) throw wrong('EXIT', 'status');
@@ -175,7 +175,7 @@ export function decodeExit(payload: Buffer): ExecResult {
   return { status, signal, timedOut, durationMs, error: failure };
 }
 
-/** What a STARTED says: the process id of the command. Throws `protocol-error`. */
+/** The process id in a STARTED. Throws `protocol-error`. */
 export function decodeStarted(payload: Buffer): number {
   const { pid } = decode(payload, 'STARTED');
   if (!isCount(pid, 2 ** 31)) throw wrong('STARTED', 'pid');
@@ -188,20 +188,20 @@ export function decodeResize(payload: Buffer): TerminalSize {
   return requireSize('RESIZE', payload.readUInt16BE(0), payload.readUInt16BE(2));
 }
 
-/** The bytes of a CREDIT. Throws `protocol-error`. */
+/** The number of bytes in a CREDIT. Throws `protocol-error`. */
 export function decodeCredit(payload: Buffer): number {
   if (payload.length !== 4) throw wrong('CREDIT', 'length');
   return payload.readUInt32BE(0);
 }
 
-/** What has ended. Throws `protocol-error`. */
+/** The descriptor in an EOF. Throws `protocol-error`. */
 export function decodeEof(payload: Buffer): 0 | 1 | 2 {
   const fd = payload[0];
   if (payload.length !== 1 || (fd !== 0 && fd !== 1 && fd !== 2)) throw wrong('EOF', 'payload');
   return fd;
 }
 
-/** The name of a SIGNAL, of its form: whether there is such a signal is the reader's to find out. Throws `protocol-error`. */
+/** The name in a SIGNAL, of valid form; the signal may still be unknown. Throws `protocol-error`. */
 export function decodeSignal(payload: Buffer): string {
   const name = payload.toString('latin1');
   if (!/^SIG[A-Z0-9+]{1,12}$/.test(name)) throw wrong('SIGNAL', 'name');
@@ -230,7 +230,7 @@ function requireSize(what: string, columns: unknown, rows: unknown): TerminalSiz
   return { columns, rows };
 }
 
-/** A text that the system takes. */
+/** A string that the system accepts. */
 const isText = (value: unknown): value is string => typeof value === 'string' && !value.includes('\0');
 
 const isCount = (value: unknown, most: number): value is number =>

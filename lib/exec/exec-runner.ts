@@ -1,5 +1,4 @@
-/** The service `exec`: runs commands for those who open streams to it (docs/exec.md). */
-
+/** The service `exec`: runs commands for callers that open streams to it (docs/exec.md). */
 import { VproxyError } from '../errors.js';
 import { type Log } from '../events.js';
 import { loadSystemPipes, type OpenPipes, openSystemPipes } from '../system/processes/pipes.js';
@@ -21,17 +20,17 @@ export interface ExecRunnerOptions {
   readonly rules: ExecRules;
   readonly clock: Clock;
   readonly log: Log;
-  /** Commands at once. Default 256. */
+  /** Limit on commands at once. Default 256. */
   readonly maxCommands?: number;
-  /** Bytes of STARTs whose commands do not run yet, of all calls together. Default 16 MiB. */
+  /** Limit on bytes of STARTs whose commands are not running yet, over all calls. Default 16 MiB. */
   readonly maxStartBytes?: number;
-  /** `PATH` and `LANG` of commands, who this process is, and where the system keeps its accounts. Default: this machine. */
+  /** `PATH` and `LANG` of commands, the user of this process, and the account files. Default: this machine. */
   readonly system?: Partial<ExecSystem>;
-  /** Where the pipes of commands come from. Default: this machine, with koffi. */
+  /** Opens the pipes of commands. Default: this machine's, with koffi. */
   readonly openPipes?: OpenPipes;
   /** Default: commands in a terminal are refused. */
   readonly spawnInTerminal?: SpawnInTerminal;
-  /** Who records the terminal of a command that begins; null: nobody. Default: nobody. */
+  /** Finds the recorder for the terminal of a starting command; null: not recorded. Default: never recorded. */
   readonly findRecorder?: () => Promise<TerminalRecorders | null>;
 }
 
@@ -57,34 +56,34 @@ export class ExecRunner {
       decide: (request) => decideCommand(request, rules, system),
       spawn: ({ options: command }, { terminal }) =>
         terminal === undefined ? spawnWithPipes(command, openPipes) : this.#spawnInTerminal(command, terminal),
-      findRecorder: options.findRecorder ?? nobody,
+      findRecorder: options.findRecorder ?? noRecorder,
       turns: new LoopTurns(),
       onOver: (call) => this.#calls.delete(call),
     };
-    // The first command starts as fast as the others, and with the version that this process runs.
+    // Load now, so that the first command starts fast, and with the koffi that belongs to this version.
     if (options.openPipes === undefined) void loadSystemPipes();
   }
 
-  /** Commands that run, are about to, or are being ended. */
+  /** Commands that are starting, running or ending. */
   get runningCount(): number {
     return this.#calls.size;
   }
 
   /**
-   * Serves a call: the runner owns the stream from now on. What breaks a rule destroys it with `protocol-error`; when it
-   * is destroyed before EXIT was written, its command is ended.
+   * Serves a call; the runner then owns the stream. A protocol violation destroys it with `protocol-error`. If it is
+   * destroyed before EXIT was written, its command is ended.
    */
   serve(stream: CallStream): void {
     this.#callOf.set(stream, new ServedCall(stream, this.#host));
   }
 
-  /** Whether the command of a stream runs, is about to, or is being ended, be the stream open or gone. */
+  /** Whether the command of a stream is starting, running or ending, even if the stream has closed. */
   isServing(stream: CallStream): boolean {
     const call = this.#callOf.get(stream);
     return call !== undefined && this.#calls.has(call);
   }
 
-  /** Ends every command within 0.4 s by the clock; others are refused from now on. */
+  /** Ends every command within 0.4 s by the clock, and refuses new ones. */
   async stop(): Promise<void> {
     this.#isStopped = true;
     await Promise.all([...this.#calls].map((call) => call.stop(stopped())));
@@ -94,7 +93,7 @@ export class ExecRunner {
     if (this.#isStopped) return stopped();
     const { maxCommands = MAX_COMMANDS } = this.#options;
     if (this.#calls.size >= maxCommands) {
-      return new VproxyError('command-failed', `as many commands run as may run at once, ${maxCommands}`);
+      return new VproxyError('command-failed', `too many commands running (max ${maxCommands})`);
     }
     this.#calls.add(call);
     return null;
@@ -102,11 +101,11 @@ export class ExecRunner {
 
   #spawnInTerminal(options: CommandOptions, terminal: TerminalRequest): Promise<RunningCommand> {
     const { spawnInTerminal } = this.#options;
-    if (spawnInTerminal === undefined) throw new VproxyError('command-failed', 'there are no terminals on this side');
+    if (spawnInTerminal === undefined) throw new VproxyError('command-failed', 'no terminals available here');
     return spawnInTerminal(options, terminal);
   }
 }
 
-const nobody = (): Promise<null> => Promise.resolve(null);
+const noRecorder = (): Promise<null> => Promise.resolve(null);
 
-const stopped = (): VproxyError => new VproxyError('command-failed', 'this side of the channel is being stopped');
+const stopped = (): VproxyError => new VproxyError('command-failed', 'shutting down');

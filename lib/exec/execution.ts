@@ -1,4 +1,4 @@
-/** A command that runs for a caller: its outputs, its end, and everything that ends it before. */
+/** A command that runs for a caller: its outputs, its end, and what may end it early. */
 import type { Writable } from 'node:stream';
 import { GroupEnder, type ProcessEnd } from '../system/processes/children.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
@@ -7,20 +7,20 @@ import { OutputSender } from './command-streams.js';
 import type { ExecResult } from './exec-messages.js';
 import type { RunningCommand } from './running-command.js';
 
-/** From TERM to KILL, where the caller says nothing. */
+/** Default time from TERM to KILL. */
 export const DEFAULT_KILL_AFTER_MS = 5000;
 
-/** The same, at most, where nobody waits for the command any more: it would outlast its stream for as long as its caller liked. */
+/** Limit on it once the caller has disconnected: the caller must not choose how long the command outlives it. */
 const MAX_KILL_AFTER_MS = 30_000;
 
-/** The same where this process is about to end, and the time after which it waits no longer. */
+/** Time to KILL when this process shuts down, and the time after which it stops waiting. */
 const KILL_AT_STOP_MS = 250;
 const GIVE_UP_AT_STOP_MS = 300;
 
-/** Outputs that stay open after a KILL, held by a process that left the group, are given up when nothing comes for this time. */
+/** Outputs that a process outside the group keeps open after a KILL are closed when silent for this time. */
 const OUTPUT_GRACE_MS = 500;
 
-/** More than a pipe can hold of what was written before. */
+/** More than a pipe buffers: later bytes were written after the KILL. */
 const MAX_LATE_BYTES = 2 ** 21;
 
 export interface ExecutionOptions {
@@ -30,11 +30,11 @@ export interface ExecutionOptions {
   /** Null: none. */
   readonly timeoutMs: number | null;
   readonly killAfterMs: number;
-  /** Told all bytes of the outputs that are sent, before they are; null: nobody is. */
+  /** Called with all output bytes just before they are sent; or null. */
   readonly onOutput: ((bytes: Buffer) => void) | null;
-  /** The command has ended, and both outputs with it; called once, also when the caller has gone. */
+  /** Called once, when the command and both its outputs have ended, even if the caller has disconnected. */
   readonly onEnd: (result: ExecResult) => void;
-  /** No process of it is watched any more; called once, after `onEnd`. */
+  /** Called once, after `onEnd`, when none of its processes is watched any longer. */
   readonly onOver: () => void;
 }
 
@@ -47,7 +47,7 @@ export class Execution {
   readonly #cancelTimeout: CancelTimer | null;
   #cancelGrace: CancelTimer | null = null;
   #openOutputs = 0;
-  /** `running`, until its outcome is told: `ended`; `over` when no process of it is watched any more. */
+  /** `ended` once `onEnd` was called, `over` once `onOver` was. */
   #state: 'running' | 'ended' | 'over' = 'running';
   #end: ProcessEnd | null = null;
   #isTimedOut = false;
@@ -57,7 +57,7 @@ export class Execution {
     this.#options = options;
     const { command, clock, timeoutMs } = options;
     this.#startedAtMs = clock.now();
-    // Before the ender, which may find that all has gone in the same turn.
+    // Subscribe before the ender does: it may find the whole group gone in the same turn.
     void command.ended.then((end) => {
       this.#end = end;
       this.#check();
@@ -74,24 +74,24 @@ export class Execution {
     if (command.stderr !== null) this.#outputs.push(new OutputSender({ source: command.stderr, fd: 2, ...shared }));
   }
 
-  /** Bytes of its outputs so far. */
+  /** Output bytes sent so far. */
   get sentBytes(): number {
     return this.#outputs.reduce((sum, output) => sum + output.sentBytes, 0);
   }
 
-  /** Nobody reads an output: a command that writes to it gets PIPE; one in a terminal, which has one output, is hung up. */
+  /** Closes an output that the caller no longer reads: writing raises SIGPIPE; a terminal, with one output, is hung up. */
   closeOutput(fd: 1 | 2): void {
     this.#outputs[fd - 1]?.close();
   }
 
-  /** Nobody waits for it any more: the whole group goes. */
+  /** The caller has disconnected: ends the whole process group. */
   vanish(): void {
     if (this.#state !== 'running') return;
     this.#hasCallerGone = true;
     this.#ender.end(['SIGHUP', 'SIGTERM'], Math.min(this.#options.killAfterMs, MAX_KILL_AFTER_MS));
   }
 
-  /** Ends it soon; resolves when it is over, or would not end. */
+  /** Ends the command soon; resolves when it is over, or will not end. */
   async stop(): Promise<void> {
     if (this.#state === 'over') return;
     this.#ender.end(['SIGTERM'], KILL_AT_STOP_MS);
@@ -124,7 +124,7 @@ export class Execution {
     });
   }
 
-  /** As with ssh: what holds an output open keeps the call open. */
+  /** As with ssh, a process that holds an output open keeps the call open. */
   #check(): void {
     if (this.#end !== null && this.#openOutputs === 0) this.#finish();
   }
@@ -139,7 +139,7 @@ export class Execution {
     command.release();
     const { status, signal } = this.#end ?? { status: null, signal: 'SIGKILL' };
     onEnd({ status, signal, timedOut: this.#isTimedOut, durationMs: clock.now() - this.#startedAtMs, error: null });
-    // What an orderly end left behind in the background is left alone; what was told to end is still watched.
+    // Background processes left after an orderly end keep running; those that were told to end are still watched.
     if (!this.#ender.isEnding) this.#settle();
     else this.#ender.end([], MAX_KILL_AFTER_MS);
   }

@@ -1,5 +1,4 @@
-/** The runner's end of a call: reads what the caller says, starts the command, and says how it went. */
-
+/** The runner's end of a call: reads the request, starts the command and reports its result. */
 import { constants } from 'node:os';
 import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
@@ -29,52 +28,52 @@ import type { RecordingRule, TerminalRecorder } from './recording/terminal-recor
 import type { TerminalRecording } from './recording/terminal-recording.js';
 import type { RunningCommand } from './running-command.js';
 
-/** Who records terminals, and by which rule. */
+/** A terminal recorder and the rule to record by. */
 export interface TerminalRecorders {
   readonly recorder: TerminalRecorder;
   readonly rule: RecordingRule;
 }
 
-/** A stream that somebody has opened to the service. */
+/** A stream that a caller has opened to the service. */
 export type CallStream = Duplex & { readonly from?: string | null };
 
-/** What all calls of a channel share. */
+/** Shared by all calls of a channel. */
 export interface CallHost {
   readonly clock: Clock;
   readonly log: Log;
-  /** Counts the bytes of each START from its header until its command runs, or does not. */
+  /** Counts the bytes of each START from its header until its command has started or failed to. */
   readonly startBudget: Budget;
-  /** Takes a place for the command of a call; null, or why no place is free. */
+  /** Reserves a slot for the command of a call; returns null, or the reason for a refusal. */
   readonly admit: (call: ServedCall) => VproxyError | null;
   readonly decide: (request: ExecRequest) => Promise<CommandDecision>;
   readonly spawn: (decision: CommandDecision, request: ExecRequest) => Promise<RunningCommand>;
-  /** Who records the terminal of a command that begins; null: nobody. */
+  /** Finds the recorder for the terminal of a starting command; null: not recorded. */
   readonly findRecorder: () => Promise<TerminalRecorders | null>;
-  /** When a turn is over, the rest of what came waits. */
+  /** Limits the work per turn of the event loop. */
   readonly turns: LoopTurns;
-  /** The command is over, or was not run: its place is free. */
+  /** The command is over, or was not run: frees its slot. */
   readonly onOver: (call: ServedCall) => void;
 }
 
-/** The time after which a stream whose START is not whole is reset. */
+/** A stream without a complete START is reset after this time. */
 const START_MS = 10_000;
 
-/** At a stop, a command that has not begun after this time is ended when it begins: looking for it may hang on a file system. */
+/** On shutdown, wait this long for a command to start, then end it when it does: its lookup may hang on a file system. */
 const START_AT_STOP_MS = 100;
 
 export class ServedCall {
   readonly #stream: CallStream;
   readonly #host: CallHost;
   readonly #reader: RecordReader;
-  /** Whether a part of what came is left to another turn; the stream is paused meanwhile. */
+  /** Whether received data waits for a later turn; the stream is paused meanwhile. */
   #hasRest = false;
   /** Whether the caller has ended its direction. */
   #hasEnded = false;
   readonly #input: StdinReceiver;
   readonly #cancelDeadline: CancelTimer;
-  /** What this call has of the budget for STARTs. */
+  /** This call's share of the START budget. */
   #startBytes = 0;
-  /** `opened`, until START is whole: `started`; `answered` when EXIT is written, and nothing that comes matters any more. */
+  /** `started` once START is complete; `answered` once EXIT is written and further input is ignored. */
   #state: 'opened' | 'started' | 'answered' = 'opened';
   #starting: Promise<void> = Promise.resolve();
   #hasInput = true;
@@ -83,12 +82,12 @@ export class ServedCall {
   #command: RunningCommand | null = null;
   #execution: Execution | null = null;
   #recording: TerminalRecording | null = null;
-  /** What came before the command was there. */
+  /** Requests that arrived before the command had started. */
   readonly #earlyClosed = new Set<1 | 2>();
   readonly #earlySignals = new Set<NodeJS.Signals>();
   #earlySize: TerminalSize | null = null;
 
-  /** Owns the stream. */
+  /** Takes over the stream. */
   constructor(stream: CallStream, host: CallHost) {
     this.#stream = stream;
     this.#host = host;
@@ -107,7 +106,7 @@ export class ServedCall {
       if (!this.#hasRest) this.#guard(() => this.#callerEnded());
     });
     stream.once('close', () => this.#callerGone());
-    // A caller that reads no more cannot learn how it ended.
+    // A caller that stopped reading cannot receive the result.
     stream.once('stop', (reason: VproxyError) => stream.destroy(reason));
     this.#cancelDeadline = host.clock.schedule(START_MS, () => this.#expire());
   }
@@ -119,14 +118,14 @@ export class ServedCall {
     await this.#execution?.stop();
   }
 
-  /** START is late, unless it came and waits for its turn. */
+  /** Resets the stream if START is late, unless it has arrived and waits for a turn. */
   #expire(): void {
     if (this.#state !== 'opened') return;
     if (this.#hasRest) this.#host.turns.later(() => this.#expire());
     else this.#reset(unfinished());
   }
 
-  /** Reads what the turn has time for. */
+  /** Reads as much as the turn allows. */
   #read(chunk: Buffer): void {
     const readBytes = this.#reader.push(chunk);
     if (readBytes === chunk.length) return;
@@ -145,7 +144,7 @@ export class ServedCall {
     this.#stream.resume();
   }
 
-  /** What the caller does wrong ends its stream, and its command with it. */
+  /** Resets the stream on an error of the caller, which ends its command. */
   #guard(read: () => void): void {
     if (this.#state === 'answered') return;
     try {
@@ -155,21 +154,21 @@ export class ServedCall {
     }
   }
 
-  /** EXIT may have answered what came before in the same chunk; then the rest of it does not matter. */
+  /** No effect after EXIT, which may have answered earlier records of the same chunk. */
   #reset(reason: VproxyError): void {
     if (this.#state !== 'answered') this.#stream.destroy(reason);
   }
 
-  /** Refuses a record before anything of it is kept. */
+  /** Rejects a record by its header, before its payload is buffered. */
   #judge(kind: number, payloadBytes: number): void {
     const isStart = kind === EXEC_KIND.START;
     if (!isStart && this.#state === 'opened') throw wrong(`${nameOf(kind)} before START`);
     if (isStart && this.#state !== 'opened') throw wrong('a second START');
     if (kind === EXEC_KIND.STDIN) return;
     const mostBytes = CALLER_RECORD_BYTES.get(kind);
-    if (mostBytes === undefined) throw wrong(`a record of the unknown kind ${kind}`);
+    if (mostBytes === undefined) throw wrong(`unknown record kind ${kind}`);
     if (payloadBytes > mostBytes) {
-      throw wrong(`${nameOf(kind)} of ${payloadBytes} bytes, expected ${mostBytes} at most`);
+      throw wrong(`${nameOf(kind)} too long: ${payloadBytes} bytes (max ${mostBytes})`);
     }
     if (isStart) this.#reserve(payloadBytes);
   }
@@ -179,13 +178,13 @@ export class ServedCall {
     if (!startBudget.reserve(bytes)) {
       throw new VproxyError(
         'too-many-streams',
-        `exec: START of ${bytes} bytes, and others hold ${startBudget.usedBytes} of ${startBudget.limitBytes}`,
+        `exec: no room for a START of ${bytes} bytes: others use ${startBudget.usedBytes} of ${startBudget.limitBytes}`,
       );
     }
     this.#startBytes = bytes;
   }
 
-  /** Gives the budget back what this call has of it. */
+  /** Releases this call's share of the budget. */
   #letGo(): void {
     this.#host.startBudget.release(this.#startBytes);
     this.#startBytes = 0;
@@ -213,7 +212,7 @@ export class ServedCall {
     }
   }
 
-  /** The end of the input, or of who reads an output. */
+  /** Ends the input, or closes an output that the caller no longer reads. */
   #close(fd: 0 | 1 | 2): void {
     if (fd === 0) this.#input.end();
     else if (this.#execution === null) this.#earlyClosed.add(fd);
@@ -228,7 +227,7 @@ export class ServedCall {
   }
 
   #signal(name: string): void {
-    if (!isSignal(name)) throw wrong(`there is no signal ${name}`);
+    if (!isSignal(name)) throw wrong(`unknown signal ${name}`);
     if (this.#command === null) this.#earlySignals.add(name);
     else this.#command.signal(name);
   }
@@ -239,7 +238,7 @@ export class ServedCall {
     else this.#command.resize(size);
   }
 
-  /** FIN: nothing can come any more, but the caller still listens. */
+  /** The caller has half-closed: it sends no more, but still reads. */
   #callerEnded(): void {
     if (this.#state === 'opened') throw wrong('the stream ended before START');
     if (this.#reader.isWithinRecord) throw wrong('the stream ended within a record');
@@ -269,7 +268,7 @@ export class ServedCall {
       const decision = await decide(request);
       const recorder = request.terminal === undefined ? null : await findRecorder();
       if (this.#stopReason !== null) throw this.#stopReason;
-      if (this.#hasCallerGone) throw new VproxyError('command-failed', 'the caller has gone');
+      if (this.#hasCallerGone) throw new VproxyError('command-failed', 'the caller has disconnected');
       const command = await spawn(decision, request);
       const facts = commandFacts({ argv, user: decision.user, cwd: decision.options.cwd, from });
       this.#record(recorder, request, facts);
@@ -339,8 +338,7 @@ export class ServedCall {
 
 const isSignal = (name: string): name is NodeJS.Signals => Object.hasOwn(constants.signals, name);
 
-const unfinished = (): VproxyError =>
-  new VproxyError('stalled', `exec: START is not complete after ${START_MS / 1000} s`);
+const unfinished = (): VproxyError => new VproxyError('stalled', `exec: no complete START within ${START_MS / 1000} s`);
 
 const nameOf = (kind: number): string =>
   Object.entries(EXEC_KIND).find(([, value]) => value === kind)?.[0] ?? `a record of kind ${kind}`;

@@ -1,5 +1,4 @@
-/** Runs a command with pipes for its input and its outputs. */
-
+/** Runs a command with pipes for its input and outputs. */
 import { spawn } from 'node:child_process';
 import type { Readable } from 'node:stream';
 import { ProcessGroup, spawned } from '../system/processes/children.js';
@@ -8,8 +7,8 @@ import type { CommandOptions, RunningCommand } from './running-command.js';
 import { spawnFailure } from './spawn-failure.js';
 
 /**
- * Starts a command. Rejects with `command-not-found` or `command-failed`. Where no pipes are available
- * (koffi is missing), it has unix sockets instead, which it cannot open once more as `/dev/stdout`.
+ * Starts a command. Rejects with `command-not-found` or `command-failed`. Without pipes (koffi is missing) it gets unix
+ * sockets, which it cannot reopen as `/dev/stdout`.
  */
 export async function spawnWithPipes(
   options: CommandOptions,
@@ -33,12 +32,12 @@ export async function spawnWithPipes(
 
 function running({ child, stdin, stdout, stderr, release }: PipedChild): RunningCommand {
   const group = new ProcessGroup(child);
-  // A pipe that breaks has ended, which is told by its end.
+  // A broken pipe is reported by its close.
   for (const stream of [stdin, stdout, stderr]) stream?.on('error', () => undefined);
   return {
     pid: group.pid,
     stdin,
-    // A child that was started has them.
+    // Always set for a child that has started.
     stdout: stdout as Readable,
     stderr,
     ended: group.ended,

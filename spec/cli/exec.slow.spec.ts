@@ -78,7 +78,7 @@ test.serial('what cannot be run has a line and a status', async (t) => {
 
 test.serial('a peer that lets no commands be run, or is not there, and a word that is wrong', async (t) => {
   const { exec, pair } = await execPair(t, []);
-  const line = 'vproxy: error: the peer lets no commands be run (vproxy --allow-exec there)\n';
+  const line = 'vproxy: error: the peer does not allow commands; start vproxy there with --allow-exec\n';
   t.deepEqual(await exec(['true']), { code: 126, stdout: '', stderr: line });
   t.is((await exec(['--channel', 'vm7', 'true'])).code, 125);
   const wrong = { code: 125, stdout: '', stderr: 'vproxy: error: -x: no such option; see --help\n' };
@@ -170,7 +170,7 @@ for (const [who, side] of [
     pair[side].kill('SIGKILL');
     const { code, stderr } = await command.ended;
     t.is(code, 125);
-    t.regex(stderr, /^vproxy: error: how the command ended is not known: .*\n$/);
+    t.regex(stderr, /^vproxy: error: the result of the command is unknown: .*\n$/);
   });
 }
 

@@ -68,7 +68,7 @@ test('a bad line is one line that names it, after what came before, and the term
   const text = await shown(t, `${VPROXY} play ${path}; echo status $?`);
   t.regex(text, /^\u001b\[\?25lgood.*\u001b\[\?25h\r\n/s);
   const said = text.replaceAll(/\u001b\[\d*m/g, '');
-  t.true(said.endsWith(`vproxy: error: ${path}:3: it is no JSON, or cut off\r\nstatus 65\r\n`), text);
+  t.true(said.endsWith(`vproxy: error: ${path}:3: not valid JSON, or cut off\r\nstatus 65\r\n`), text);
 });
 
 test('without a terminal it is refused, unless all is to be written at once', async (t) => {
@@ -87,10 +87,10 @@ test('what is no recording is said in one line, before a line without an end fil
     [join(folder, 'gone'), ': '],
     [folder, ': '],
     [recording(t), ': it is empty'],
-    [recording(t, 'hello'), ':1: it is no JSON, or cut off'],
+    [recording(t, 'hello'), ':1: not valid JSON, or cut off'],
     [recording(t, '{"version":3}'), ':1: version 3, expected 2 (asciicast v2)'],
-    [recording(t, HEADER, '', '{}'), ':3: it is no event of a recording: [TIME, CODE, DATA]'],
-    [endless, ':2: it is no JSON, or cut off'],
+    [recording(t, HEADER, '', '{}'), ':3: not an event of a recording: expected [TIME, CODE, DATA]'],
+    [endless, ':2: not valid JSON, or cut off'],
   ] as const) {
     const { code, stdout, stderr } = await callVproxy(['play', '--raw', path]);
     t.deepEqual([code, stdout], [65, '']);

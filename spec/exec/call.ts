@@ -165,7 +165,7 @@ test('a stream that ends without EXIT fails the result and the outputs', async (
   const output = buffer(command.stdout);
   peer.say('STARTED', '{"pid": 1}');
   peer.stream.end();
-  const expected = { code: 'exec-unavailable', message: /^how the command ended is not known: the other side ended/ };
+  const expected = { code: 'exec-unavailable', message: /^the result of the command is unknown: closed by the peer$/ };
   await t.throwsAsync(command.result, expected);
   await t.throwsAsync(output, expected);
 });
@@ -177,7 +177,7 @@ test('a stream that fails says why', async (t) => {
   peer.stream.destroy(new VproxyError('peer-restarted', 'the peer\x1b started anew'));
   await command.streamEnd;
   const error = await t.throwsAsync<VproxyError>(command.result, { code: 'exec-unavailable' });
-  t.is(error.message, 'how the command ended is not known: the peer\\x1b started anew');
+  t.is(error.message, 'the result of the command is unknown: the peer\\x1b started anew');
 });
 
 for (const code of ['unknown-service', 'denied']) {
@@ -186,7 +186,7 @@ for (const code of ['unknown-service', 'denied']) {
     peer.stream.destroy(new VproxyError(code, 'service exec is not offered'));
     await t.throwsAsync(command.result, {
       code: 'command-denied',
-      message: 'the peer lets no commands be run (vproxy --allow-exec there)',
+      message: 'the peer does not allow commands; start vproxy there with --allow-exec',
     });
   });
 }
@@ -215,7 +215,7 @@ test('records of a kind that is not known are passed over', async (t) => {
 test('a call that is given up destroys its stream', async (t) => {
   const { call: command, peer } = call();
   command.cancel();
-  await t.throwsAsync(command.result, { code: 'exec-unavailable', message: /the call was given up$/ });
+  await t.throwsAsync(command.result, { code: 'exec-unavailable', message: /the call was cancelled$/ });
   await eventually(() => peer.stream.destroyed);
 });
 

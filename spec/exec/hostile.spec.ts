@@ -31,23 +31,23 @@ const CASES: readonly (readonly [string, readonly Buffer[], RegExp, isEnd?: true
   ['START twice', [START, START], /a second START/],
   ['a record of the runner', [START, encodeCredit(1)], /unknown kind 19/],
   ['a record of no kind', [START, encodeRecord(99, 'x')], /unknown kind 99/],
-  ['input beyond the credit', [START, input(STDIN_CREDIT_BYTES), input(100)], /beyond its credit/],
-  ['input beyond the credit in one record', [START, input(1_048_576)], /beyond its credit/],
-  ['input behind its end', [START, encodeEof(0), input(1)], /STDIN behind its EOF/],
-  ['a second end of the input', [START, encodeEof(0), encodeEof(0)], /a second EOF/],
+  ['input beyond the credit', [START, input(STDIN_CREDIT_BYTES), input(100)], /STDIN exceeds its credit/],
+  ['input beyond the credit in one record', [START, input(1_048_576)], /STDIN exceeds its credit/],
+  ['input behind its end', [START, encodeEof(0), input(1)], /STDIN after its EOF/],
+  ['a second end of the input', [START, encodeEof(0), encodeEof(0)], /second EOF/],
   [
     'input for a command without any',
     [encodeStart({ argv: ['sleep', '1000'], hasInput: false }), input(1)],
     /without input/,
   ],
-  ['a signal that is none', [START, signal('SIGNAL')], /there is no signal SIGNAL/],
-  ['a signal of an object', [START, signal('SIGTOSTRING')], /there is no signal/],
+  ['a signal that is none', [START, signal('SIGNAL')], /unknown signal SIGNAL/],
+  ['a signal of an object', [START, signal('SIGTOSTRING')], /unknown signal/],
   ['a signal by its number', [START, signal('9')], /SIGNAL/],
   ['a size of nothing', [START, encodeResize({ columns: 0, rows: 0 })], /RESIZE/],
   ['a length beyond the bound', [START, encodeRecordHeader(EXEC_KIND.SIGNAL, 2 ** 32 - 1)], /longer than/],
-  ['a signal that is too long', [START, encodeRecordHeader(EXEC_KIND.SIGNAL, 16)], /SIGNAL of 16 bytes, expected 15/],
-  ['a size that is too long', [START, encodeRecordHeader(EXEC_KIND.RESIZE, 5)], /RESIZE of 5 bytes, expected 4/],
-  ['an end that is too long', [START, encodeRecordHeader(EXEC_KIND.EOF, 2)], /EOF of 2 bytes, expected 1/],
+  ['a signal that is too long', [START, encodeRecordHeader(EXEC_KIND.SIGNAL, 16)], /SIGNAL too long: 16 bytes \(max 15\)/],
+  ['a size that is too long', [START, encodeRecordHeader(EXEC_KIND.RESIZE, 5)], /RESIZE too long: 5 bytes \(max 4\)/],
+  ['an end that is too long', [START, encodeRecordHeader(EXEC_KIND.EOF, 2)], /EOF too long: 2 bytes \(max 1\)/],
   ['the header of a second START', [START, encodeRecordHeader(EXEC_KIND.START, 1000)], /a second START/],
   ['the header of a record of no kind', [START, encodeRecordHeader(99, 1000)], /unknown kind 99/],
   ['input of a length beyond the bound', [START, encodeRecordHeader(EXEC_KIND.STDIN, 2 ** 31)], /longer than/],
@@ -125,7 +125,7 @@ test('a START has ten seconds to be complete', async (t) => {
   clock.advance(1);
   t.true(silent.far.destroyed && slow.far.destroyed);
   for (const { caller } of [silent, slow]) {
-    await t.throwsAsync(caller.exit, { code: 'stalled', message: 'exec: START is not complete after 10 s' });
+    await t.throwsAsync(caller.exit, { code: 'stalled', message: 'exec: no complete START within 10 s' });
   }
   t.is(clock.pending, 0);
   t.true(isRunning(pid));
@@ -150,7 +150,7 @@ test('all calls have one budget for STARTs that are not complete', async (t) => 
   const refused = sending(runner, startOf(40_001));
   await t.throwsAsync(refused.caller.exit, {
     code: 'too-many-streams',
-    message: 'exec: START of 40001 bytes, and others hold 60000 of 100000',
+    message: 'exec: no room for a START of 40001 bytes: others use 60000 of 100000',
   });
   const fitting = sending(runner, startOf(40_000));
   t.is((await fitting.caller.exit).status, 0);
@@ -168,7 +168,7 @@ test('a START is counted until its command runs', async (t) => {
   await eventually(() => runner.runner.runningCount === 2, { what: 'two calls' });
   gone.far.destroy();
   const refused = sending(runner, START);
-  await t.throwsAsync(refused.caller.exit, { code: 'too-many-streams', message: /others hold 100000 of 100000/ });
+  await t.throwsAsync(refused.caller.exit, { code: 'too-many-streams', message: /others use 100000 of 100000/ });
   gate.resolve();
   await waiting.caller.started;
   await eventually(() => runner.runner.runningCount === 1, { what: 'the end of the command whose caller has gone' });

@@ -71,7 +71,7 @@ test('a command of too many values is refused at its own side, and by its reader
   t.deepEqual(decodeStart(payloadOf(encodeStart(request))), request);
   t.throws(() => encodeStart({ ...request, argv: argv(most - 1) }), {
     code: 'bad-argument',
-    message: `the command has ${most + 1} arguments and variables, expected at most ${most}`,
+    message: `too many arguments and variables: ${most + 1} (max ${most})`,
   });
   const values = Buffer.from(`{"argv":["a"],"more":[${'1,'.repeat(400_000)}1]}`);
   t.throws(() => decodeStart(values), {

@@ -178,12 +178,12 @@ test('no more than so many commands run at once, and none in a terminal where th
   await Promise.all([first.started, second.started]);
   const { error } = await runner.run({ argv: ['true'] });
   t.is(error?.code, 'command-failed');
-  t.regex(error?.message ?? '', /as many commands run as may run at once, 2/);
+  t.regex(error?.message ?? '', /too many commands running \(max 2\)/);
   await first.endInput().exit;
   t.is((await runner.run({ argv: ['true'] })).status, 0);
   await second.endInput().exit;
   const inTerminal = await runner.run({ argv: ['true'], terminal: { columns: 80, rows: 24, term: 'xterm' } });
-  t.deepEqual(inTerminal.error, { code: 'command-failed', message: 'there are no terminals on this side' });
+  t.deepEqual(inTerminal.error, { code: 'command-failed', message: 'no terminals available here' });
 });
 
 test('commands are logged: what ran as whom, and how it ended; all that came is escaped', async (t) => {

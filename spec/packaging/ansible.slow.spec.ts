@@ -124,9 +124,9 @@ ansibleTest('hosts that cannot be reached are unreachable, and a status is alway
     ],
     'no-channel': [{}, /no-channel.* \(not-found\)$/],
     'no-session': [{ ansible_vproxy_connection_timeout: 1 }, /no-session.* \(no-session\)$/],
-    'not-allowed': [{}, /^the other side of "not-allowed" lets no commands be run \(vproxy --allow-exec there\)/],
-    'not-listed': [{}, /^\/bin\/sh: this program is not among those allowed \(command-denied\)$/],
-    'no-user': [{ ...vm1, ansible_user: 'no-such-user' }, /^there is no user "no-such-user" \(command-failed\)$/],
+    'not-allowed': [{}, /^the peer of "not-allowed" does not allow commands; start vproxy there with --allow-exec/],
+    'not-listed': [{}, /^\/bin\/sh: not an allowed program \(command-denied\)$/],
+    'no-user': [{ ...vm1, ansible_user: 'no-such-user' }, /^unknown user "no-such-user" \(command-failed\)$/],
   };
   const statuses = [0, 1, 69, 124, 125, 126, 127, 255];
   const hosts = Object.fromEntries([
@@ -170,7 +170,7 @@ ansibleTest(
     guests.get('vm1')?.kill('SIGKILL');
     const { unreachable, msg } = (await cutOff).get('vm1') ?? {};
     t.true(unreachable);
-    t.regex(msg ?? '', /^how the command ended is not known: .* \(exec-unavailable\)$/);
+    t.regex(msg ?? '', /^the result of the command is unknown: .* \(exec-unavailable\)$/);
   },
 );
 

@@ -1,6 +1,6 @@
 /**
- * A new pseudo-terminal: the end of vproxy (the master), and that of the command (the slave). Node does not have the system
- * calls for it; they come through the optional package koffi.
+ * Pseudo-terminals: vproxy has the master, the command the slave. Node lacks the system calls; they come from the
+ * optional package koffi.
  */
 import { closeSync, constants, fchownSync, fstatSync, openSync } from 'node:fs';
 import { loadLibc, type NativeCall } from '../../system/libc.js';
@@ -8,16 +8,16 @@ import { type TerminalSize } from '../exec-messages.js';
 
 const { O_RDWR, O_NOCTTY, O_NONBLOCK } = constants;
 
-/** The descriptors of a pseudo-terminal, which the caller closes. */
+/** The descriptors of a pseudo-terminal; the caller closes them. */
 export interface PseudoTerminal {
   /** Non-blocking. */
   readonly masterFd: number;
   readonly slaveFd: number;
-  /** Of the slave: `/dev/pts/7`. */
+  /** The path of the slave: `/dev/pts/7`. */
   readonly path: string;
 }
 
-/** Opens a pseudo-terminal that belongs to the user `ownerId`, by default that of this process. Throws an error of the system. */
+/** Opens a pseudo-terminal owned by the user `ownerId` (default: of this process). Throws system errors. */
 export function openPseudoTerminal(calls: TerminalCalls, size: TerminalSize, ownerId?: number): PseudoTerminal {
   const masterFd = openSync('/dev/ptmx', O_RDWR | O_NOCTTY | O_NONBLOCK);
   let slaveFd: number | null = null;
@@ -26,7 +26,7 @@ export function openPseudoTerminal(calls: TerminalCalls, size: TerminalSize, own
     slaveFd = openSync(path, O_RDWR | O_NOCTTY);
     calls.resize(masterFd, size);
     calls.assumeUtf8(slaveFd);
-    // Its group is the one that may write to terminals (`wall`).
+    // Keep its group, which may write to terminals (`wall`).
     if (ownerId !== undefined) fchownSync(slaveFd, ownerId, fstatSync(slaveFd).gid);
     return { masterFd, slaveFd, path };
   } catch (error) {
@@ -36,34 +36,34 @@ export function openPseudoTerminal(calls: TerminalCalls, size: TerminalSize, own
   }
 }
 
-/** Calls of the system for the master of a pseudo-terminal. Each throws where the system refuses it. */
+/** System calls on pseudo-terminals. Each throws on failure. */
 export interface TerminalCalls {
-  /** Lets its terminal be opened, and gives the path: `/dev/pts/7`. */
+  /** Unlocks the slave and returns its path: `/dev/pts/7`. */
   unlock(masterFd: number): string;
-  /** Tells the terminal its size; the foreground group is signalled (SIGWINCH) if that is new. */
+  /** Sets the terminal's size; a change signals the foreground group (SIGWINCH). */
   resize(masterFd: number, size: TerminalSize): void;
-  /** Has erasing remove a whole character of UTF-8 in a line that is typed. */
+  /** Makes erase remove a whole UTF-8 character of a typed line. */
   assumeUtf8(slaveFd: number): void;
 }
 
-/** Makes {@link TerminalCalls}. Rejects as `import` does where koffi is missing. */
+/** Loads {@link TerminalCalls}. Rejects as `import` does if koffi is missing. */
 export type LoadTerminalCalls = () => Promise<TerminalCalls>;
 
 const PATH_BYTES = 128;
 
-/** More than `struct termios` has anywhere. */
+/** More than `struct termios` takes on any system. */
 const TERMIOS_BYTES = 256;
 
 const IUTF8 = 0o40000;
 
 const TCSANOW = 0;
 
-/** `TIOCSWINSZ`, which most architectures number alike. */
+/** `TIOCSWINSZ`, whose number is the same on most architectures. */
 const SET_SIZE = ['mips', 'mipsel', 'ppc64'].includes(process.arch) ? 0x80087467 : 0x5414;
 
 let loaded: Promise<TerminalCalls> | null = null;
 
-/** The calls of this machine. */
+/** Loads the calls of this machine, once. */
 export const loadTerminalCalls: LoadTerminalCalls = () => {
   loaded ??= load().catch((error: unknown) => {
     loaded = null;
@@ -78,7 +78,7 @@ async function load(): Promise<TerminalCalls> {
     const native = libc.declare(declaration);
     return (...args) => {
       const result = native(...args);
-      if (result !== 0) throw new Error(`${what}: error ${libc.errno()} of the system`);
+      if (result !== 0) throw new Error(`${what} failed (errno ${libc.errno()})`);
       return result;
     };
   };
@@ -98,7 +98,7 @@ async function load(): Promise<TerminalCalls> {
       ioctl(masterFd, SET_SIZE, Buffer.from(new Uint16Array([rows, columns, 0, 0]).buffer));
     },
     assumeUtf8(slaveFd) {
-      // The flags for input are the first word of the structure.
+      // The input flags are the first word of the structure.
       const words = new Uint32Array(TERMIOS_BYTES / 4);
       const settings = Buffer.from(words.buffer);
       tcgetattr(slaveFd, settings);

@@ -20,16 +20,16 @@ import { spawnWithScript } from './spawn-with-script.js';
 import { openTerminalStreams, type TerminalStreams } from './terminal-streams.js';
 
 /**
- * Starts a command that leads a session and its foreground group in a terminal of the given size, which belongs to its
- * user. `TERM` is the terminal's unless `env` has another. Rejects with `command-not-found` or `command-failed`.
+ * Starts a command as session leader and foreground group of a terminal of the given size, owned by its user. `TERM` is
+ * the terminal's unless `env` sets it. Rejects with `command-not-found` or `command-failed`.
  *
- * What is written to `stdin` is typed: Ctrl-C is the byte 0x03. Its end is Ctrl-D. While the terminal gathers lines, as it
- * does at first, it keeps 4095 bytes of a line and drops what comes before its end; else writing waits for the reader.
+ * Bytes written to `stdin` are typed: Ctrl-C is 0x03, and EOF becomes Ctrl-D. In line mode, the initial one, the terminal
+ * keeps 4095 bytes of a line and drops the rest of it; otherwise writes wait for the reader.
  *
- * As with ssh, `stdout` ends when the command has, after everything that was written until then; processes that it left
- * behind are hung up. So does `release`.
+ * As with ssh, `stdout` ends when the command has exited, after everything written until then, and processes that it
+ * left behind are hung up. `release` hangs up, too.
  *
- * Without koffi it is script(1) of util-linux that makes the terminal.
+ * Without koffi, script(1) of util-linux makes the terminal.
  */
 export async function spawnInTerminal(
   options: CommandOptions,
@@ -47,13 +47,13 @@ interface Opened extends PseudoTerminal {
   readonly streams: TerminalStreams;
 }
 
-/** Null where this version of Node cannot read a terminal. */
+/** Opens a terminal; null if this version of Node cannot read one. */
 function open(calls: TerminalCalls, { file, owner, uid }: CommandOptions, size: TerminalSize): Opened | null {
   let pty: PseudoTerminal;
   try {
     pty = openPseudoTerminal(calls, size, owner?.uid ?? uid);
   } catch (cause) {
-    const why = `no terminal could be opened: ${describeError(cause)}`;
+    const why = `cannot open a terminal: ${describeError(cause)}`;
     throw new VproxyError('command-failed', `${escapeText(file, 200)}: ${why}`, { cause });
   }
   const shortage = shortageAt(pty.masterFd);
@@ -95,7 +95,7 @@ async function start(options: CommandOptions, { slaveFd, path }: PseudoTerminal)
   const { file, args } = callProgram(options.file, options.argv, { path });
   const ids = { ...(uid !== undefined && { uid }), ...(gid !== undefined && { gid }) };
   try {
-    // Detached: the leader of a session, which has no terminal yet.
+    // Detached: leads a new session, which has no terminal yet.
     const child = spawn(file, args, { cwd, env, ...ids, stdio: [slaveFd, slaveFd, 'ignore'], detached: true });
     return await spawned(child);
   } catch (error) {

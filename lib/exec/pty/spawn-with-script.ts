@@ -1,5 +1,4 @@
-/** Runs a command in a terminal that script(1) of util-linux makes: where this process itself can make none. */
-
+/** Runs a command in a terminal made by script(1) of util-linux, where this process cannot make one. */
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { readFileSync, realpathSync } from 'node:fs';
 import path from 'node:path';
@@ -18,9 +17,9 @@ const RESIZE_MS = 5000;
 const SCRIPT_FILES = ['/usr/bin/script', '/bin/script'];
 
 /**
- * Starts a command as `spawnInTerminal` does, with these differences: `pid` is that of script; the end of the command by
- * a signal is the status 128 and its number; `stdout` ends when script does. Rejects with `command-failed`, which says
- * what to install, where there is no such script in `scriptFiles`.
+ * Starts a command as `spawnInTerminal` does, with these differences: `pid` is that of script; death by a signal is
+ * reported as the status 128 plus its number; `stdout` ends when script does. If `scriptFiles` has no such script, rejects
+ * with `command-failed`, which names what to install.
  */
 export async function spawnWithScript(
   options: CommandOptions,
@@ -56,11 +55,11 @@ export async function spawnWithScript(
       runTool(words, { timeoutMs: RESIZE_MS, hasOwnSession: false }).catch(() => undefined);
     },
     signal: (name) => {
-      // Script survives what ends the command: it has its last words. Before there is one, it is all there is.
+      // Signal the command, not script, which still has to relay its last output. Before the command runs, signal script.
       if (!isOver) signalGroup(leaderBelow(pid) ?? pid, name);
     },
     release: () => {
-      // Its end hangs the terminal up, and it listens to no other signal.
+      // Killing script hangs the terminal up; it ignores other signals.
       if (!isOver) signalGroup(pid, 'SIGKILL');
       for (const stream of [stdin, child.stdin, child.stdout]) stream.destroy();
     },
@@ -87,7 +86,7 @@ async function start(
   try {
     const child = spawn(script, ['-qefc', line, '/dev/null'], {
       cwd,
-      // It calls the user's shell otherwise, which may be none.
+      // script would run the user's shell, which may not be one.
       env: { ...env, SHELL: '/bin/sh' },
       ...ids,
       stdio: ['pipe', 'pipe', 'ignore'],
@@ -99,7 +98,7 @@ async function start(
   }
 }
 
-/** That of busybox does not tell how the command ended. */
+/** Excludes busybox's script, which does not report how the command ended. */
 function isUtilLinux(file: string): boolean {
   try {
     return path.basename(realpathSync(file)) === 'script';
@@ -108,27 +107,27 @@ function isUtilLinux(file: string): boolean {
   }
 }
 
-/** The command, which leads a session of its own; null before there is one. */
+/** The PID of the command, which leads its own session; null before it has started. */
 function leaderBelow(pid: number): number | null {
   const [child] = readProcess(`${pid}/task/${pid}/children`).split(' ');
   const isLeader = child !== undefined && statOf(child)[3] === child;
   return isLeader ? Number(child) : null;
 }
 
-/** The terminal of the command: `/dev/pts/7`; null where it has none. */
+/** The terminal of the command: `/dev/pts/7`; null if it has none. */
 function terminalOf(pid: number): string | null {
   const leader = leaderBelow(pid);
   const device = leader === null ? 0 : Number(statOf(String(leader))[4] ?? 0);
   return device === 0 ? null : `/dev/pts/${(device & 0xff) | ((device >> 12) & 0xfff00)}`;
 }
 
-/** State, parent, group, session, terminal …: what comes behind the name, which may hold anything. */
+/** State, parent, group, session, terminal …: the fields after the name, which may contain anything. */
 function statOf(pid: string): string[] {
   const text = readProcess(`${pid}/stat`);
   return text.slice(text.lastIndexOf(')') + 2).split(' ');
 }
 
-/** Empty where the process has gone. */
+/** Empty if the process has exited. */
 function readProcess(file: string): string {
   try {
     return readFileSync(`/proc/${file}`, 'utf8');

@@ -1,4 +1,4 @@
-/** A pseudo-terminal as two streams: what is typed into it, and what it shows. */
+/** A pseudo-terminal as two streams: typed input and output. */
 import { closeSync, readSync } from 'node:fs';
 import { Readable, type Writable } from 'node:stream';
 import { openPipeHandle, pipeSocket } from '../../system/handles.js';
@@ -11,22 +11,22 @@ export interface TerminalStreams {
   readonly isOpen: boolean;
   readonly input: Writable;
   readonly output: Readable;
-  /** Ends the output behind everything that has been written to the terminal until now, and closes it. */
+  /** Ends the output after everything written to the terminal so far, and closes it. */
   readonly finish: () => void;
-  /** Closes it at once. */
+  /** Closes the terminal at once. */
   readonly close: () => void;
 }
 
-/** A read of a terminal gives less. */
+/** More than one read of a terminal returns. */
 const READ_BYTES = 65_536;
 
-/** Much more than the kernel keeps of what nobody has read (some 12 KiB): what comes behind was written later. */
+/** Much more than the kernel buffers (some 12 KiB): later bytes were written after the end. */
 const MAX_TAIL_BYTES = 1_048_576;
 
 /**
- * Streams over a terminal, whose descriptors they own from now on. The slave is kept open, so nothing is hung up because
- * for a moment no program has it; that makes `finish` the only end. Should the kernel hang the terminal up (vhangup), the
- * output ends all the same. Null where this version of Node cannot; the descriptors are the caller's then, as before.
+ * Streams over a terminal; they take over its descriptors. The slave stays open, so that the terminal is not hung up
+ * when for a moment no program has it open; hence only `finish` ends the output, or the kernel, when it hangs the terminal
+ * up (vhangup). Null if this version of Node cannot; the caller then still owns the descriptors.
  */
 export function openTerminalStreams({ masterFd, slaveFd }: PseudoTerminal): TerminalStreams | null {
   const handle = openPipeHandle(masterFd);
@@ -38,7 +38,7 @@ export function openTerminalStreams({ masterFd, slaveFd }: PseudoTerminal): Term
     socket.destroy();
   };
   const output = new Readable({
-    // One piece, as of a pipe: what is typed on a screen comes in single bytes.
+    // One chunk, as from a pipe: echoed input comes in single bytes.
     highWaterMark: 1,
     read: () => void socket.resume(),
     destroy: (error, done) => {
@@ -47,13 +47,13 @@ export function openTerminalStreams({ masterFd, slaveFd }: PseudoTerminal): Term
     },
   });
   const input = typedInput((bytes, done) => {
-    // What is typed behind the end has nobody to read it.
+    // Drop input after the end.
     if (socket.destroyed) done();
     else socket.write(bytes, () => done());
   });
   const finish = (): void => {
     if (socket.destroyed) return;
-    // The event loop may not have seen them yet, and takes a hang-up for the end even where bytes are left.
+    // Read the rest here: the event loop may not have seen it yet, and treats a hang-up as the end even if bytes are left.
     for (let total = 0; total < MAX_TAIL_BYTES; ) {
       const byteCount = readNow(masterFd, buffer);
       if (byteCount === 0) break;
@@ -65,7 +65,7 @@ export function openTerminalStreams({ masterFd, slaveFd }: PseudoTerminal): Term
   };
   socket.pause();
   socket.on('end', finish);
-  // It is closed already. A read fails where nothing is left.
+  // The socket has already closed. Reads fail once nothing is left.
   socket.on('error', () => output.push(null));
   socket.once('close', () => closeSync(slaveFd));
   return {
@@ -79,7 +79,7 @@ export function openTerminalStreams({ masterFd, slaveFd }: PseudoTerminal): Term
   };
 }
 
-/** Zero where nothing is left. */
+/** Reads what is left; 0 if nothing. */
 function readNow(fd: number, buffer: Buffer): number {
   try {
     return readSync(fd, buffer);

@@ -1,34 +1,34 @@
-/** asciicast v2, the form of a recorded terminal: a header, then an event in each line (https://docs.asciinema.org/manual/asciicast/v2/). */
+/** asciicast v2, the format of recordings: a header, then an event a line (https://docs.asciinema.org/manual/asciicast/v2/). */
 import { isObject } from '../../codec/json.js';
 import { VproxyError } from '../../errors.js';
 import { formatJsonLine } from '../../util/escape.js';
 import type { TerminalSize } from '../exec-messages.js';
 
-/** The ending of the names of such files. */
+/** The file name extension. */
 export const CAST_ENDING = '.cast';
 
 const VERSION = 2;
 
-/** What an event is: bytes that were shown, or typed; another size of the terminal, `COLUMNSxROWS`; a marker, with a text for people. */
+/** The kinds of events: output; input; a new size of the terminal, `COLUMNSxROWS`; a marker with a human-readable text. */
 export const CAST_CODE = { OUTPUT: 'o', INPUT: 'i', RESIZE: 'r', MARKER: 'm' } as const;
 
-/** How a recording begins. */
+/** The first line of a recording. */
 export interface CastHeader {
   /** The size of the terminal, in characters. */
   readonly size: TerminalSize;
-  /** When it began, in seconds since 1970; null where the file does not say. */
+  /** When it began, in seconds since 1970; null if missing. */
   readonly timestamp: number | null;
-  /** What ran in it, as a line for people; null where that is not known. */
+  /** The command as a human-readable line; null if unknown. */
   readonly command: string | null;
-  /** `TERM` of the terminal; null where the file does not say. */
+  /** `TERM` of the terminal; null if missing. */
   readonly term: string | null;
 }
 
-/** What happened in the terminal. */
+/** An event in the terminal. */
 export interface CastEvent {
-  /** Since the beginning, in seconds. */
+  /** Seconds since the beginning. */
   readonly timeS: number;
-  /** One of {@link CAST_CODE}, or what another program has written. */
+  /** One of {@link CAST_CODE}, or a code of another program. */
   readonly code: string;
   readonly data: string;
 }
@@ -46,21 +46,21 @@ export function formatCastHeader({ size, timestamp, command, term }: CastHeader)
   return `${formatJsonLine(header)}\n`;
 }
 
-/** The line of an event, with its newline. In a terminal that shows the file it does nothing. */
+/** The line of an event, with its newline. Escaped, so that showing the file in a terminal is harmless. */
 export function formatCastEvent({ timeS, code, data }: CastEvent): string {
   return `[${timeS.toFixed(6)}, "${code}", ${formatJsonLine(data)}]\n`;
 }
 
-/** Reads the first line. Throws `bad-file` with what is wrong with it. */
+/** Parses the first line. Throws `bad-file` with what is wrong. */
 export function parseCastHeader(line: string): CastHeader {
   const header = parseJson(line);
-  if (!isObject(header)) throw bad('it is no header of a recording (asciicast v2)');
+  if (!isObject(header)) throw bad('not the header of a recording (asciicast v2)');
   const { version, width, height, timestamp, command, env } = header;
   if (version !== VERSION)
     throw bad(
       `version ${version === undefined ? 'unknown' : JSON.stringify(version)}, expected ${VERSION} (asciicast v2)`,
     );
-  if (!isLength(width) || !isLength(height)) throw bad('width and height are not numbers from 1 to 65535');
+  if (!isLength(width) || !isLength(height)) throw bad('width and height must be numbers from 1 to 65535');
   const term = isObject(env) ? env['TERM'] : null;
   return {
     size: { columns: width, rows: height },
@@ -70,18 +70,18 @@ export function parseCastHeader(line: string): CastHeader {
   };
 }
 
-/** Reads any other line. Throws `bad-file` with what is wrong with it. */
+/** Parses any other line. Throws `bad-file` with what is wrong. */
 export function parseCastEvent(line: string): CastEvent {
   const event = parseJson(line);
-  if (!Array.isArray(event)) throw bad('it is no event of a recording: [TIME, CODE, DATA]');
+  if (!Array.isArray(event)) throw bad('not an event of a recording: expected [TIME, CODE, DATA]');
   const [timeS, code, data] = event as readonly unknown[];
-  if (typeof timeS !== 'number' || timeS < 0) throw bad('the time of an event is not a number of seconds');
-  if (typeof code !== 'string') throw bad('the code of an event is not a text');
-  if (typeof data !== 'string') throw bad('the data of an event are not a text');
+  if (typeof timeS !== 'number' || timeS < 0) throw bad('the time of an event must be a number of seconds');
+  if (typeof code !== 'string') throw bad('the code of an event must be a string');
+  if (typeof data !== 'string') throw bad('the data of an event must be a string');
   return { timeS, code, data };
 }
 
-/** The size in an event `r`; null where there is none. */
+/** The size in an event `r`; null if invalid. */
 export function parseCastSize(data: string): TerminalSize | null {
   const [, columns, rows] = /^(\d{1,5})x(\d{1,5})$/.exec(data) ?? [];
   const size = { columns: Number(columns), rows: Number(rows) };
@@ -94,7 +94,7 @@ function parseJson(line: string): unknown {
   try {
     return JSON.parse(line) as unknown;
   } catch {
-    throw bad('it is no JSON, or cut off');
+    throw bad('not valid JSON, or cut off');
   }
 }
 

@@ -1,4 +1,4 @@
-/** Records a terminal at the side that calls: from the bytes of the stream to the service `exec`, which pass it on their way. */
+/** Records a terminal on the calling side, from the bytes of the stream to the service `exec`. */
 import type { Log } from '../../events.js';
 import type { StreamObserver } from '../../session/mux-stream.js';
 import { ByteQueue } from '../../util/bytes/byte-queue.js';
@@ -21,7 +21,7 @@ interface RecordedCallOptions {
   readonly log: Log;
 }
 
-/** Watches one call. What breaks a rule of the records is for its two ends to find: here it ends the recording. */
+/** Records one call. Invalid records only end the recording: the two ends of the call report them. */
 export class RecordedCall implements StreamObserver {
   readonly #options: RecordedCallOptions;
   readonly #sent: RecordReader;
@@ -31,7 +31,7 @@ export class RecordedCall implements StreamObserver {
   #recording: TerminalRecording | null = null;
   #hasBegun = false;
   #isOver = false;
-  /** What came in records of one piece, which is an event of the recording: each costs more than its bytes. */
+  /** The bytes of one chunk, joined into one event of the recording: each event costs more than its bytes. */
   readonly #typed = new ByteQueue();
   readonly #shown = new ByteQueue();
 
@@ -86,7 +86,7 @@ export class RecordedCall implements StreamObserver {
   #handleSent(kind: number, payload: Buffer): void {
     if (kind === EXEC_KIND.START) {
       this.#request = decodeStart(payload);
-      // Nothing of a command without a terminal is looked at any more.
+      // A command without a terminal is not recorded.
       this.#isOver = this.#request.terminal === undefined;
     } else if (kind === EXEC_KIND.RESIZE) {
       this.#size = decodeResize(payload);
@@ -103,7 +103,7 @@ export class RecordedCall implements StreamObserver {
     }
   }
 
-  /** A peer that does not say that the command runs is recorded all the same. */
+  /** Begins the recording even if the peer sent no STARTED. */
   #show(bytes: Buffer): void {
     this.#begin(null);
     if (this.#recording !== null) this.#shown.pushCopy(bytes);

@@ -1,4 +1,4 @@
-/** Recordings of terminals: where they are kept, how much of them there may be, and what is logged of them (docs/exec.md). */
+/** Terminal recordings: their files, size limits and log events (docs/exec.md). */
 import { randomBytes } from 'node:crypto';
 import { promises as fs } from 'node:fs';
 import { join } from 'node:path';
@@ -11,22 +11,22 @@ import type { TerminalRequest } from '../exec-messages.js';
 import { CAST_ENDING } from './asciicast.js';
 import { TerminalRecording } from './terminal-recording.js';
 
-/** What the rule of `exec` says of recordings. */
+/** The recording settings of the rule for `exec`. */
 export interface RecordingRule {
-  /** The absolute path of the folder, which nobody else can change. */
+  /** The absolute path of the folder, which no other user can change. */
   readonly folder: string;
-  /** Whether what is typed is recorded, too: passwords among it. */
+  /** Whether to record typed input, too, which includes passwords. */
   readonly hasInput: boolean;
 }
 
 export interface TerminalRecorderOptions {
-  /** The label of the channel, with which the names of files begin. */
+  /** The label of the channel, the prefix of file names. */
   readonly label: string;
   readonly clock: Clock;
   readonly log: Log;
-  /** The most that a recording may have, in bytes. Default 64 MiB. */
+  /** The maximum size of a recording, in bytes. Default 64 MiB. */
   readonly maxBytes?: number;
-  /** The most that all recordings in a folder may have, in bytes, as was found when it was looked at last. Default 1 GiB. */
+  /** The maximum size of all recordings in a folder, in bytes, checked against the last scan. Default 1 GiB. */
   readonly maxFolderBytes?: number;
   /** Milliseconds since 1970. Default `Date.now`. */
   readonly timeOfDay?: () => number;
@@ -35,10 +35,10 @@ export interface TerminalRecorderOptions {
 const MAX_BYTES = 67_108_864;
 const MAX_FOLDER_BYTES = 1_073_741_824;
 
-/** What a recording counts at least, in bytes, so that their number is bounded, too. */
+/** A recording counts at least this many bytes, so that their number is bounded, too. */
 const LEAST_BYTES = 4096;
 
-/** How much is kept of what a caller says that `TERM` is, in characters. */
+/** The caller's `TERM` is truncated to this many characters. */
 const MAX_TERM_LENGTH = 64;
 
 /** Makes the recordings of a channel. */
@@ -51,19 +51,19 @@ export class TerminalRecorder {
     this.#options = { maxBytes: MAX_BYTES, maxFolderBytes: MAX_FOLDER_BYTES, timeOfDay: Date.now, ...options };
   }
 
-  /** Looks at how much there is in a folder, before the first recording begins. Never rejects. */
+  /** Scans the size of a folder, before the first recording begins. Never rejects. */
   prepare({ folder }: RecordingRule): Promise<void> {
     return this.#sizeOf(folder).look();
   }
 
-  /** Begins the recording of a command's terminal. Null where that cannot be, of which the log warns: the command runs all the same. */
+  /** Begins recording a command's terminal. On failure logs a warning and returns null: the command runs unrecorded. */
   begin({ folder, hasInput }: RecordingRule, facts: CommandFacts, terminal: TerminalRequest): TerminalRecording | null {
     const { label, clock, log, timeOfDay, maxBytes } = this.#options;
     const atMs = timeOfDay();
     const name = `${label}-${stampOf(atMs)}-${randomBytes(4).toString('hex')}${CAST_ENDING}`;
     const path = join(folder, name);
     const warn = (what: string, why: string): void => {
-      const message = `${what}: ${escapeText(why, 300)}; the command goes on`;
+      const message = `${what}: ${escapeText(why, 300)}; the command continues`;
       log(makeEvent('recording-failed', message, { recording: path, why }));
     };
     const whyFull = (): string | null => this.#whyFull(folder);
@@ -78,18 +78,18 @@ export class TerminalRecorder {
       const full = whyFull();
       if (full !== null) throw new Error(full);
       const fd = createInOwnFolder(folder, name);
-      const onCut = (why: string) => warn(`the recording ${escapeText(path)} ends before its terminal`, why);
+      const onCut = (why: string) => warn(`recording ${escapeText(path)} stopped early`, why);
       const recording = new TerminalRecording({ path, fd, clock, header, hasInput, maxBytes, whyFull, onCut });
       this.#open.add(recording);
       void recording.closed.then(() => this.#open.delete(recording));
       return recording;
     } catch (error) {
-      warn(`no terminal is recorded in ${escapeText(folder)}`, describeError(error));
+      warn(`cannot record a terminal in ${escapeText(folder)}`, describeError(error));
       return null;
     }
   }
 
-  /** Ends all recordings; resolved when they are on their disk. */
+  /** Ends all recordings; resolves when they are written. */
   async stop(): Promise<void> {
     await Promise.all(
       [...this.#open].map((recording) => {
@@ -103,7 +103,7 @@ export class TerminalRecorder {
     const { maxFolderBytes } = this.#options;
     const size = this.#sizeOf(folder);
     void size.look();
-    return size.bytes < maxFolderBytes ? null : `the recordings in ${folder} may have ${maxFolderBytes} bytes`;
+    return size.bytes < maxFolderBytes ? null : `the recordings in ${folder} have reached ${maxFolderBytes} bytes`;
   }
 
   #sizeOf(folder: string): FolderSize {
@@ -116,7 +116,7 @@ export class TerminalRecorder {
 /** `20261123T084512Z`, in UTC. */
 const stampOf = (atMs: number): string => new Date(atMs).toISOString().replace(/[-:]|\.\d+/g, '');
 
-/** How much the recordings in a folder have, those of other processes among them: what it was when it was looked at last. */
+/** The size of all recordings in a folder, including those of other processes, as of the last scan. */
 class FolderSize {
   readonly #folder: string;
   #looking: Promise<void> | null = null;
@@ -126,9 +126,9 @@ class FolderSize {
     this.#folder = folder;
   }
 
-  /** Looks, beside everything else, unless somebody does; resolved when that is done. Never rejects. */
+  /** Scans the folder in the background; joins a scan in progress. Resolves when done; never rejects. */
   look(): Promise<void> {
-    // A folder that cannot be read is reported where a file is made in it.
+    // An unreadable folder is reported when a file is created in it.
     this.#looking ??= this.#sum()
       .catch(() => undefined)
       .finally(() => {

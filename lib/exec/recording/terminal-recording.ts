@@ -1,4 +1,4 @@
-/** One terminal, as it is kept in a file: lines that are written in their order, beside what the terminal is used for. */
+/** One recorded terminal: its lines are written to a file in order, without slowing the terminal down. */
 import { close, ftruncate, write } from 'node:fs';
 import { StringDecoder } from 'node:string_decoder';
 import { promisify } from 'node:util';
@@ -10,42 +10,42 @@ import { CAST_CODE, type CastHeader, formatCastEvent, formatCastHeader, formatCa
 
 export interface TerminalRecordingOptions {
   readonly path: string;
-  /** Of the file, which is empty; the recording closes it. */
+  /** The descriptor of the empty file; the recording closes it. */
   readonly fd: number;
   readonly clock: Clock;
   readonly header: CastHeader;
-  /** Whether what is typed is kept, too. */
+  /** Whether to keep typed input, too. */
   readonly hasInput: boolean;
-  /** The most that it may have, in bytes. */
+  /** The maximum size, in bytes. */
   readonly maxBytes: number;
-  /** Why no more may be written to its folder, or null: asked for every {@link LOOK_BYTES}. */
+  /** Returns why its folder is full, or null; called every {@link LOOK_BYTES}. */
   readonly whyFull: () => string | null;
-  /** It ends here, though the terminal goes on, for this reason. */
+  /** Called if the recording ends before the terminal, with the reason. */
   readonly onCut: (why: string) => void;
 }
 
-/** What waits for a disk at most, in bytes: beyond it the recording ends, as the terminal waits for nothing. */
+/** Bytes that may wait for the disk; beyond that the recording ends, since the terminal never waits. */
 const MAX_WAITING_BYTES = 4_194_304;
 
-/** How much is written from one look at the folder to the next, in bytes. */
+/** Bytes written between two checks of the folder. */
 const LOOK_BYTES = 4_194_304;
 
 const writeTo = promisify(write);
 const truncate = promisify(ftruncate);
 const closeFile = promisify(close);
 
-/** A recording. All that is told to it is kept in that order, each event with its time, until `end`. */
+/** A recording. Keeps events in order, each with its time, until `end`. */
 export class TerminalRecording {
   readonly path: string;
-  /** Resolved when everything is written and the file is closed; never rejected. */
+  /** Resolves when everything is written and the file is closed; never rejects. */
   readonly closed: Promise<void>;
   readonly #options: TerminalRecordingOptions;
   readonly #closed = deferred();
   readonly #startedAtMs: number;
-  // A character may be cut in two between any two of their chunks.
+  // A character may be split between two chunks.
   readonly #output = new StringDecoder('utf8');
   readonly #input = new StringDecoder('utf8');
-  /** Those that nobody writes yet. */
+  /** Lines not yet being written. */
   #lines: string[] = [];
   #waitingBytes = 0;
   #bytes = 0;
@@ -61,22 +61,22 @@ export class TerminalRecording {
     this.#push(formatCastHeader(options.header));
   }
 
-  /** Bytes that were shown. They are not kept beyond the call. */
+  /** Records output. Does not keep `bytes` after the call. */
   output(bytes: Buffer): void {
     this.#add(CAST_CODE.OUTPUT, () => this.#output.write(bytes));
   }
 
-  /** Bytes that were typed. */
+  /** Records typed input. */
   input(bytes: Buffer): void {
     if (this.#options.hasInput) this.#add(CAST_CODE.INPUT, () => this.#input.write(bytes));
   }
 
-  /** The terminal has another size. */
+  /** Records a new size of the terminal. */
   resize(size: TerminalSize): void {
     this.#add(CAST_CODE.RESIZE, () => formatCastSize(size));
   }
 
-  /** The terminal is closed. The file is, too, when all of it is written. Harmless the second time. */
+  /** Ends the recording; the file is closed when everything is written. Harmless the second time. */
   end(): void {
     this.#add(CAST_CODE.OUTPUT, () => this.#output.end());
     this.#add(CAST_CODE.INPUT, () => this.#input.end());
@@ -97,14 +97,14 @@ export class TerminalRecording {
 
   #whyFull(bytes: number): string | null {
     const { maxBytes, whyFull } = this.#options;
-    if (this.#bytes + bytes > maxBytes) return `it may have ${maxBytes} bytes`;
+    if (this.#bytes + bytes > maxBytes) return `it has reached ${maxBytes} bytes`;
     if (this.#waitingBytes > MAX_WAITING_BYTES) return 'the disk is too slow';
     if (this.#bytes < this.#lookAtBytes) return null;
     this.#lookAtBytes = this.#bytes + LOOK_BYTES;
     return whyFull();
   }
 
-  /** The terminal goes on without it. The marker, which no bound leaves out, is for who plays it. */
+  /** Ends the recording before the terminal. The marker, exempt from all limits, is shown on playback. */
   #cut(why: string): void {
     this.#state = 'cut';
     this.#push(this.#line(CAST_CODE.MARKER, `the recording ends here: ${why}`));
@@ -123,11 +123,11 @@ export class TerminalRecording {
     void this.#write();
   }
 
-  /** Writes what there is, all lines of a moment at once, and closes the file behind the last one. Never rejects. */
+  /** Writes waiting lines in batches, and closes the file after the last. Never rejects. */
   async #write(): Promise<void> {
     if (this.#isWriting) return;
     this.#isWriting = true;
-    // What else the same turn brings goes along.
+    // Batch all lines of the same turn.
     await Promise.resolve();
     while (this.#lines.length > 0) await this.#writeLines();
     this.#isWriting = this.#state !== 'open';
@@ -145,7 +145,7 @@ export class TerminalRecording {
       for (let at = 0; at < bytes.length; at += (await writeTo(fd, bytes, at)).bytesWritten);
       this.#waitingBytes -= bytes.length;
     } catch (error) {
-      // What there is of them by now would be half a line.
+      // Remove a partly written line.
       await truncate(fd, wholeBytes).catch(() => undefined);
       this.#lines = [];
       this.#bytes = wholeBytes;

@@ -48,17 +48,17 @@ test('what another program has written beside that is read, too', (t) => {
 
 test('what is no recording is refused', (t) => {
   for (const [parse, line, message] of [
-    [parseCastHeader, 'hello', 'it is no JSON, or cut off'],
-    [parseCastHeader, '[0, "o", ""]', 'it is no header of a recording (asciicast v2)'],
+    [parseCastHeader, 'hello', 'not valid JSON, or cut off'],
+    [parseCastHeader, '[0, "o", ""]', 'not the header of a recording (asciicast v2)'],
     [parseCastHeader, '{"version":3,"term":{}}', 'version 3, expected 2 (asciicast v2)'],
     [parseCastHeader, '{}', 'version unknown, expected 2 (asciicast v2)'],
-    [parseCastHeader, '{"version":2,"width":0,"height":24}', 'width and height are not numbers from 1 to 65535'],
-    [parseCastEvent, '[0.1, "o", "cut o', 'it is no JSON, or cut off'],
-    [parseCastEvent, '{"o":1}', 'it is no event of a recording: [TIME, CODE, DATA]'],
-    [parseCastEvent, '["0", "o", ""]', 'the time of an event is not a number of seconds'],
-    [parseCastEvent, '[-1, "o", ""]', 'the time of an event is not a number of seconds'],
-    [parseCastEvent, '[0, 1, ""]', 'the code of an event is not a text'],
-    [parseCastEvent, '[0, "o"]', 'the data of an event are not a text'],
+    [parseCastHeader, '{"version":2,"width":0,"height":24}', 'width and height must be numbers from 1 to 65535'],
+    [parseCastEvent, '[0.1, "o", "cut o', 'not valid JSON, or cut off'],
+    [parseCastEvent, '{"o":1}', 'not an event of a recording: expected [TIME, CODE, DATA]'],
+    [parseCastEvent, '["0", "o", ""]', 'the time of an event must be a number of seconds'],
+    [parseCastEvent, '[-1, "o", ""]', 'the time of an event must be a number of seconds'],
+    [parseCastEvent, '[0, 1, ""]', 'the code of an event must be a string'],
+    [parseCastEvent, '[0, "o"]', 'the data of an event must be a string'],
   ] as const) {
     t.throws(() => parse(line), { instanceOf: VproxyError, code: 'bad-file', message }, line);
   }

@@ -117,13 +117,13 @@ test('at its bound a recording ends with a marker and one warning', async (t) =>
   await recording?.closed;
   const path = recording?.path ?? '';
   const lines = linesOf(path);
-  t.deepEqual(lines.at(-1), [0, 'm', 'the recording ends here: it may have 2000 bytes']);
+  t.deepEqual(lines.at(-1), [0, 'm', 'the recording ends here: it has reached 2000 bytes']);
   t.true(lines.length > 10 && statSync(path).size < 2100);
   t.deepEqual(
     events.map(({ event, level, fields }) => [event, level, fields['recording']]),
     [['recording-failed', 'warn', path]],
   );
-  t.regex(events[0]?.message ?? '', /ends before its terminal: it may have 2000 bytes; the command goes on$/);
+  t.regex(events[0]?.message ?? '', /stopped early: it has reached 2000 bytes; the command continues$/);
 });
 
 test('no recording begins in a folder that has what all may have, however small they are', async (t) => {
@@ -140,7 +140,7 @@ test('no recording begins in a folder that has what all may have, however small 
   t.is(begin(), null);
   t.regex(
     events.at(-1)?.message ?? '',
-    /^no terminal is recorded in .*: the recordings in .* may have 8192 bytes; the command goes on$/,
+    /^cannot record a terminal in .*: the recordings in .* have reached 8192 bytes; the command continues$/,
   );
 });
 
@@ -158,7 +158,7 @@ test('a recording ends where the folder has got what all may have', async (t) =>
   t.deepEqual(linesOf(recording?.path ?? '').at(-1), [
     0,
     'm',
-    `the recording ends here: the recordings in ${folder} may have 3000000 bytes`,
+    `the recording ends here: the recordings in ${folder} have reached 3000000 bytes`,
   ]);
 });
 

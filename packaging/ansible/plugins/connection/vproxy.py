@@ -294,7 +294,7 @@ class Connection(ConnectionBase):
         self._connected = False
         reason = str(error)
         if error.code in ('unknown-service', 'denied'):
-            reason = f'the other side of "{self._label}" lets no commands be run (vproxy --allow-exec there)'
+            reason = f'the peer of "{self._label}" does not allow commands; start vproxy there with --allow-exec'
         return AnsibleConnectionFailure(f'{reason} ({error.code})')
 
 

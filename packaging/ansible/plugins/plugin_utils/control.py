@@ -98,7 +98,7 @@ def _head(path, reader):
     try:
         line = reader.readline(1024).split()
         if len(line) < 2 or not line[0].startswith(b'HTTP/1.'):
-            raise VproxyError('control-unavailable', f'what answers on {path} is no vproxy, or it has ended')
+            raise VproxyError('control-unavailable', f'{path}: not answered by vproxy, or it has exited')
         return int(line[1]), http.client.parse_headers(reader)
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise _unavailable(path, error) from error

@@ -136,8 +136,8 @@ class ExecCall:
         reason = self._stream.end_reason()
         if not self._has_begun and reason is not None and reason.code in ('unknown-service', 'denied'):
             return reason
-        what = 'how the command ended' if self._has_begun else 'whether the command ran'
-        return VproxyError('exec-unavailable', f'{what} is not known: {reason or "the other side ended the stream"}')
+        what = 'the result of the command is unknown' if self._has_begun else 'it is unknown whether the command ran'
+        return VproxyError('exec-unavailable', f'{what}: {reason or "closed by the peer"}')
 
     def _finish(self):
         try:
