@@ -263,7 +263,7 @@ test('stop ends every command, those that ignore TERM too, and says how; others 
   t.is(runner.runner.runningCount, 0);
   await allGone(pids);
   t.deepEqual([(await stubborn.exit).signal, (await willing.exit).signal], ['SIGKILL', 'SIGTERM']);
-  t.regex((await runner.run({ argv: ['true'] })).error?.message ?? '', /is being stopped/);
+  t.regex((await runner.run({ argv: ['true'] })).error?.message ?? '', /^shutting down$/);
 });
 
 test('stop waits for no longer than 0.4 s by the clock', async (t) => {

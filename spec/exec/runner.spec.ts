@@ -131,7 +131,7 @@ test('no pipe of a command is left behind, whether it runs, leaves its input unr
   t.is((await runner.call({ argv: ['cat'] }).endInput().exit).status, 0);
   t.deepEqual((await runner.call({ argv: ['./script'], cwd: folder }).exit).error, {
     code: 'command-failed',
-    message: `${folder}/./script: its interpreter is not there`,
+    message: `${folder}/./script: its interpreter does not exist`,
   });
   t.is(pipes.size, 11);
   const left = (): string[] => descriptors().filter((name) => pipes.has(name));
