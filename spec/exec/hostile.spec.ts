@@ -45,7 +45,11 @@ const CASES: readonly (readonly [string, readonly Buffer[], RegExp, isEnd?: true
   ['a signal by its number', [START, signal('9')], /SIGNAL/],
   ['a size of nothing', [START, encodeResize({ columns: 0, rows: 0 })], /RESIZE/],
   ['a length beyond the bound', [START, encodeRecordHeader(EXEC_KIND.SIGNAL, 2 ** 32 - 1)], /longer than/],
-  ['a signal that is too long', [START, encodeRecordHeader(EXEC_KIND.SIGNAL, 16)], /SIGNAL too long: 16 bytes \(max 15\)/],
+  [
+    'a signal that is too long',
+    [START, encodeRecordHeader(EXEC_KIND.SIGNAL, 16)],
+    /SIGNAL too long: 16 bytes \(max 15\)/,
+  ],
   ['a size that is too long', [START, encodeRecordHeader(EXEC_KIND.RESIZE, 5)], /RESIZE too long: 5 bytes \(max 4\)/],
   ['an end that is too long', [START, encodeRecordHeader(EXEC_KIND.EOF, 2)], /EOF too long: 2 bytes \(max 1\)/],
   ['the header of a second START', [START, encodeRecordHeader(EXEC_KIND.START, 1000)], /a second START/],
