@@ -39,7 +39,7 @@ interface AnswerRow {
 
 const row = (status: number, phrase: string, socks: number): AnswerRow => ({ status, phrase, socks });
 
-/** The table of docs/egress.md, "What a refusal looks like". */
+/** The table of docs/egress.md, "Errors that programs see". */
 export const ANSWERS: Readonly<Record<RefusalReason, AnswerRow>> = {
   denied: row(403, 'Not Allowed By vproxy', 2),
   'bad-destination': row(400, 'Bad Destination', 2),

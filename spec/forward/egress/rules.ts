@@ -162,7 +162,7 @@ function rowsOf(heading: string): string[][] {
 }
 
 test('each entry of the document is one, in its canonical text', (t) => {
-  const entries = rowsOf('Entries').flatMap(([entry = '']) =>
+  const entries = rowsOf('Rules').flatMap(([entry = '']) =>
     [...entry.matchAll(/`([^`]+)`/g)].map(([, text]) => text ?? ''),
   );
   t.true(entries.length >= 8);
@@ -170,7 +170,7 @@ test('each entry of the document is one, in its canonical text', (t) => {
 });
 
 test('the document has the ranges of the table, and ISATAP', (t) => {
-  const rows = rowsOf('Addresses that are refused');
+  const rows = rowsOf('Private and local addresses');
   t.true(rows.pop()?.[1]?.includes('ISATAP'));
   t.deepEqual(
     rows,
@@ -179,7 +179,7 @@ test('the document has the ranges of the table, and ISATAP', (t) => {
 });
 
 test('the document has the status, the phrase and the code of each refusal', (t) => {
-  const rows = rowsOf('What a refusal looks like').map(([reason = '', http, socks]) => [reason, http, socks]);
+  const rows = rowsOf('Errors that programs see').map(([reason = '', http, socks]) => [reason, http, socks]);
   // Where SOCKS has no such refusal the document has no code.
   const isOfHttp = (reason: string): boolean => ['bad-answer', 'bad-version', 'head-too-large'].includes(reason);
   t.deepEqual(
