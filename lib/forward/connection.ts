@@ -220,8 +220,8 @@ const plain = ({ id, service, from, sentBytes, receivedBytes, openedAtMs }: Know
 /** Why a connection cannot be handed over now, for people; null where it can. */
 function obstacleOf({ caller, isFiltered, isOpen, splice, stream }: Connection, name: string): string | null {
   const what = `stream ${stream.id} to ${name}`;
-  if (!isOpen && caller?.isUntouched === false) return `${what}, which the peer has not answered`;
+  if (!isOpen && caller?.isUntouched === false) return `${what}, not yet answered by the peer`;
   const state = splice.capture(() => 0);
-  if (state === null) return `${what}, as it cannot be told what of it is still to be written`;
-  return isFiltered && state.socket !== null ? `${what}, whose bytes pass a filter` : null;
+  if (state === null) return `${what}, whose unwritten bytes cannot be determined`;
+  return isFiltered && state.socket !== null ? `${what}, whose bytes pass through a filter` : null;
 }

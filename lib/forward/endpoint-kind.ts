@@ -125,6 +125,6 @@ export const MAX_CLOSING = DEFAULT_LIMITS.opens;
 /** Refuses a stream where as many are served as may be. True when it did. */
 export function refuseBeyond(stream: SessionStream, openCount: number, maxStreams: number): boolean {
   if (openCount < maxStreams) return false;
-  stream.refuse('too-many-streams', `${maxStreams} connections to the target are open or being closed`);
+  stream.refuse('too-many-streams', `too many connections to the target (max ${maxStreams}, closing ones included)`);
   return true;
 }

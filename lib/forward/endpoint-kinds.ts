@@ -70,4 +70,4 @@ export function targetKindOf(endpoint: Endpoint, service: string): KindWith<'cre
 }
 
 const misused = (forward: string, { kind }: Endpoint): VproxyError =>
-  badArgument(`${forward}: an endpoint of the kind ${kind} cannot be used there`);
+  badArgument(`${forward}: cannot use an endpoint of kind ${kind}`);

@@ -77,9 +77,9 @@ export class ForwardLog {
 
   /** Messages of flows were. */
   dropped({ sendDropped, receiveDropped }: DropCounts): void {
-    const out = sendDropped === 0 ? [] : [`${sendDropped} datagrams for the peer`];
-    const back = receiveDropped === 0 ? [] : [`${receiveDropped} datagrams from the peer`];
-    const message = `${[...out, ...back].join(' and ')} were dropped at ${this.nameOf()}`;
+    const out = sendDropped === 0 ? [] : [`${sendDropped} for the peer`];
+    const back = receiveDropped === 0 ? [] : [`${receiveDropped} from the peer`];
+    const message = `datagrams dropped at ${this.nameOf()}: ${[...out, ...back].join(', ')}`;
     this.write(makeEvent('datagrams-dropped', message, this.fields({ sendDropped, receiveDropped })));
   }
 

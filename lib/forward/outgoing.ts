@@ -170,8 +170,8 @@ export class OutgoingForward implements Forward {
   obstacles(): string[] {
     const name = this.#log.nameOf();
     const early = this.#connections.early.map(({ caller }) => {
-      if (caller === null) return `a connection to ${name} that has not said what it wants`;
-      return caller.isUntouched ? null : `a connection to ${name} that waits for a session`;
+      if (caller === null) return `a connection to ${name} that has not sent its request yet`;
+      return caller.isUntouched ? null : `a connection to ${name} that is waiting for a session`;
     });
     return [...early.filter((text) => text !== null), ...this.#connections.obstacles(name)];
   }

@@ -75,7 +75,7 @@ export class ServiceRegistry {
   requireFree(service: string, takes: Takes = 'streams'): void {
     const offer = this.#offers.get(service);
     if (offer === undefined || !kindsOf(takes).some((kind) => offer[kind] !== undefined)) return;
-    const rule = 'each service has one -i for streams, and one for datagrams';
+    const rule = 'a service can have one -i for streams and one for datagrams';
     throw badArgument(`service ${service} is offered twice; ${rule}`);
   }
 
@@ -213,7 +213,7 @@ export class ServiceGate {
     const { isAllowed = true, streams, opensPerSecond } = this.#policy;
     if (!isAllowed) return 'the channel may not open this service';
     if (streams !== undefined && this.#countOthers(stream, session) >= streams)
-      return `${streams} streams are open already, or their local ends are not done with`;
+      return `too many streams (max ${streams}, closing ones included)`;
     if (this.#opens?.take(this.#clock.now()) === false) return `more than ${opensPerSecond} streams a second`;
     this.readmit(stream);
     return null;
@@ -259,7 +259,7 @@ export class ServiceGate {
         const bytes = stream.sentBytes + 2 * stream.receivedBytes - stream.heldBytes;
         if (stream.isOver) this.#watched.delete(stream);
         else if (bytes !== seen.bytes) this.#watched.set(stream, { bytes, atMs: nowMs });
-        else if (nowMs - seen.atMs >= timeoutMs) stream.reset('stalled', `nothing passed for ${timeoutMs / 1000} s`);
+        else if (nowMs - seen.atMs >= timeoutMs) stream.reset('stalled', `idle for ${timeoutMs / 1000} s`);
       }
       this.#isLooking = false;
       if (this.#watched.size > 0) this.#look(timeoutMs);

@@ -54,12 +54,12 @@ export class SessionSource {
   async wait(timeoutMs: number, signal: AbortSignal): Promise<Session> {
     if (this.session !== null) return this.session;
     if (this.#waiters.size >= MAX_WAITERS) {
-      const message = `no session with the peer, and ${MAX_WAITERS} connections wait for one already`;
+      const message = `no session with the peer; ${MAX_WAITERS} connections are already waiting for one`;
       throw new VproxyError('no-session', message);
     }
     const found = deferred<Session>();
     const giveUp = (message: string): void => found.reject(new VproxyError('no-session', message));
-    const onAbort = (): void => giveUp('this side is ending');
+    const onAbort = (): void => giveUp('shutting down');
     const cancel = this.#clock.schedule(timeoutMs, () =>
       giveUp(`no session with the peer within ${timeoutMs / 1000} s`),
     );

@@ -49,24 +49,26 @@ function parse(direction: Direction, text: string, sampleOf: NameSample): Forwar
     badArgument(`${direction === 'outgoing' ? '-o' : '-i'} ${escapeText(text)}: ${what}; expected ${expected}`);
   const order = SSH_ORDER.exec(text)?.groups;
   if (order !== undefined)
-    throw fail('it begins with a port, as with ssh, and not with a service', inOurOrder(direction, order));
+    throw fail('begins with a port, as in ssh, instead of a service', inOurOrder(direction, order));
   const colon = text.indexOf(':');
-  if (colon === -1) throw fail('there is no colon behind the service');
+  if (colon === -1) throw fail('no colon after the service');
   const service = text.slice(0, colon);
   const { name, isNamed, rest } = findKind(text.slice(colon + 1));
   const meant = isNamed ? undefined : closestKind(text.slice(colon + 1), direction);
   const kind = ENDPOINT_KINDS[name];
   if (service !== ANY_SERVICE && !SERVICE_NAME.test(sampleOf(service))) {
-    throw fail('a service is 1 to 64 of a-z, 0-9, dot, underscore and hyphen, and begins with a letter or digit');
+    throw fail(
+      'not a valid service name (1 to 64 of a-z, 0-9, dot, underscore and hyphen, beginning with a letter or digit)',
+    );
   }
   const form = kind.form[direction];
   if (form === undefined) {
-    throw fail(`${name} is nothing ${direction === 'outgoing' ? 'to listen on' : 'to serve streams with'}`);
+    throw fail(`cannot ${direction === 'outgoing' ? 'listen on' : 'serve streams with'} ${name}`);
   }
   const isAny = kind.namesService === true && direction === 'outgoing';
   const expected = isNamed ? `${isAny ? ANY_SERVICE : 'SERVICE'}:${form}` : undefined;
   if (isAny !== (service === ANY_SERVICE)) {
-    throw fail(isAny ? 'who connects there names the service, so it is *' : 'the service * has no meaning', expected);
+    throw fail(isAny ? 'clients name the service, so it must be *' : 'the service cannot be *', expected);
   }
   try {
     return { direction, service, endpoint: kind.parse(rest, direction, sampleOf) };
@@ -74,7 +76,7 @@ function parse(direction: Direction, text: string, sampleOf: NameSample): Forwar
     const { message } = toVproxyError(error);
     if (meant === undefined) throw fail(message, expected);
     const forms: Readonly<Partial<Record<Direction, string>>> = ENDPOINT_KINDS[meant.kind].form;
-    throw fail(`there is no kind "${meant.typed}"; did you mean ${meant.kind}:?`, `SERVICE:${forms[direction] ?? ''}`);
+    throw fail(`unknown kind "${meant.typed}"; did you mean ${meant.kind}:?`, `SERVICE:${forms[direction] ?? ''}`);
   }
 }
 

@@ -187,7 +187,7 @@ export class Splice implements LocalEnd {
       receivedBytes: () => stream?.receivedBytes ?? 0,
       goOn: () => socket.resume(),
       giveUp: () => {
-        stream?.reset(reason.code, 'the local program goes on writing what nobody reads');
+        stream?.reset(reason.code, 'the local program keeps writing output that no one reads');
         resetSocket(socket);
       },
     });

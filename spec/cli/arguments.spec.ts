@@ -70,11 +70,11 @@ testRefusals([
     '-c tcp-listen:0.0.0.0:0',
     'channel "tcp-listen:0.0.0.0:0": listening where other machines can connect needs TLS (tls=psk or tls=cert) or --insecure; 127.0.0.1 or [::1] does not',
   ],
-  [`${CHANNEL} -ossh`, `-o ssh: there is no colon behind the service; ${FORMS}`],
+  [`${CHANNEL} -ossh`, `-o ssh: no colon after the service; ${FORMS}`],
   [`${CHANNEL} -i ssh:0`, `-i ssh:0: port 0 cannot be dialled; ${FORMS}`],
   [
     `${CHANNEL} -o x:1 -o y:\u001b[2J`,
-    `-o y:\\x1b[2J: the address is not ADDR:PORT (an IPv6 address is written in brackets); ${FORMS}`,
+    `-o y:\\x1b[2J: not a valid ADDR:PORT (an IPv6 address goes in brackets); ${FORMS}`,
   ],
   [`${CHANNEL} --vsock-port 22=ssh`, '--vsock-port: there is no -o *:vsock-mux:/path that it is for'],
   [`${HYBRID} --vsock-port ssh=22`, '--vsock-port: "ssh=22" is not PORT=SERVICE, such as 1234=ssh'],

@@ -26,7 +26,7 @@ address = "tcp-listen:0.0.0.0:0"
 const FAULTS = [
   'wait: expected a whole number of seconds from 0 to 86400, or a time such as 500ms, 90s, 5m or 1h30m',
   'channels.vm1.outgoin: there is no such key; did you mean outgoing?',
-  'channels.vm1.outgoing[1]: -o ssh: there is no colon behind the service; expected SERVICE:ADDR:PORT, SERVICE:PORT or SERVICE:/path',
+  'channels.vm1.outgoing[1]: -o ssh: no colon after the service; expected SERVICE:ADDR:PORT, SERVICE:PORT or SERVICE:/path',
 ];
 
 test('a file that is wrong ends with 65 and a line for each error, of the start and of vproxy check', async (t) => {

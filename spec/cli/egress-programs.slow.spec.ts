@@ -222,7 +222,7 @@ withWorld('several URLs of two origins share what curl keeps alive', async (t) =
 
 /** How a destination is refused: the status of HTTP, the code of SOCKS 5 as curl shows it, and the line. */
 const DENIED = { status: 403, socks: 2, line: (at: string) => `${at} is not allowed by egress "internet" on the host` };
-const NOT_FOUND = { status: 502, socks: 4, line: () => `no address is found for ${UNKNOWN}` };
+const NOT_FOUND = { status: 502, socks: 4, line: () => `no address found for ${UNKNOWN}` };
 const CLOSED = { status: 502, socks: 5, line: (at: string) => `${at} refused the connection` };
 
 for (const [what, destination, { status, socks, line }] of [

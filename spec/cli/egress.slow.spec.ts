@@ -46,8 +46,8 @@ const TESTS = [
   [
     ['internet', '192.0.2.1:80'],
     0,
-    `192.0.2.1:80 is allowed by ${SAYS}: allow "192.0.2.0/24:80" (the entry means this address)\n` +
-      '  192.0.2.1 is allowed: allow "192.0.2.0/24:80" (the entry means this address)\n',
+    `192.0.2.1:80 is allowed by ${SAYS}: allow "192.0.2.0/24:80" (the entry matches this address)\n` +
+      '  192.0.2.1 is allowed: allow "192.0.2.0/24:80" (the entry matches this address)\n',
   ],
   [
     ['vm1/internet', '192.0.2.9:80'],
@@ -57,21 +57,21 @@ const TESTS = [
   [
     ['internet', 'DEB.Debian.org.:8080'],
     77,
-    `deb.debian.org:8080 is not allowed by ${SAYS}: allow "deb.debian.org:80,443" does not mean port 8080\n`,
+    `deb.debian.org:8080 is not allowed by ${SAYS}: allow "deb.debian.org:80,443" does not cover port 8080\n`,
   ],
   [
     ['internet', '[::1]:80', '--channel', 'vm1'],
     77,
-    `[::1]:80 is not allowed by ${SAYS}: ::1 is loopback (::1/128), and no entry allows just that\n`,
+    `[::1]:80 is not allowed by ${SAYS}: ::1 is loopback (::1/128), and no entry allows it explicitly\n`,
   ],
   // Behind a proxy no name is looked up here.
   [
     ['api', 'example.org:443'],
     0,
-    'example.org:443 is allowed by egress "api" of channel vm1: allow "*:443" (the entry means this name)\n',
+    'example.org:443 is allowed by egress "api" of channel vm1: allow "*:443" (the entry matches this name)\n',
   ],
   [['internet', 'example.org'], 64, /: "example\.org" is not DESTINATION:PORT, such as example\.org:443 /],
-  [['internet', '127.1:80'], 64, /: "127\.1" is no plain name or address: /],
+  [['internet', '127.1:80'], 64, /: "127\.1" is not a plain name or address: /],
   [['web', '192.0.2.1:80'], 69, /: there is no egress web on channel vm1; there are: internet, api, none\n$/],
   [['vm2/internet', '192.0.2.1:80'], 69, /: there is no channel vm2; there are: vm1\n$/],
   [['vm1/internet', '192.0.2.1:80', '--channel', 'vm2'], 64, /vm1: another channel, vm2, is named as well/],
@@ -97,7 +97,7 @@ test.serial('whether a destination may be reached, and which entry decides: by a
   }
   const { code, stdout } = await run('egress', 'test', 'none', '192.0.2.1:80', '--json');
   t.is(code, 77);
-  const why = '192.0.2.1 is for documentation (192.0.2.0/24), and no entry allows just that';
+  const why = '192.0.2.1 is for documentation (192.0.2.0/24), and no entry allows it explicitly';
   t.deepEqual(JSON.parse(stdout), {
     ...{ channel: 'vm1', name: 'none', destination: '192.0.2.1:80', isAllowed: false, rule: null, why },
     addresses: [],

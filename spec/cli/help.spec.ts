@@ -160,7 +160,7 @@ testRefusals([
   ],
   [
     '-c stdio: -i apt:egres:internet',
-    '-i apt:egres:internet: there is no kind "egres"; did you mean egress:?; expected SERVICE:egress:[NAME]',
+    '-i apt:egres:internet: unknown kind "egres"; did you mean egress:?; expected SERVICE:egress:[NAME]',
   ],
   [
     '-c host1=stdio: -c other=fd:3 -o othre/ssh:22',

@@ -59,15 +59,15 @@ test('a forward that may be of several channels, or of none, is refused with wha
     ['-o x:/run/vm1.sock', 'which channel?'],
     ['-i x:exec:ssh host:vm1', 'which channel?'],
     ['-o ssh:9022', 'which channel? There are: vm1, vm2, 22, -, sock, vms; write vm1/ssh:9022 for the first of them'],
-    ['-o ssh:9022:vm9', 'the address is not ADDR:PORT'],
-    ['-o ssh:host:vm1', 'the address is not ADDR:PORT'],
+    ['-o ssh:9022:vm9', 'not a valid ADDR:PORT'],
+    ['-o ssh:host:vm1', 'not a valid ADDR:PORT'],
     ['-o vm9/ssh:9022', 'there is no channel "vm9"; there are: vm1, vm2'],
     ['-o /ssh:9022', 'there is no channel ""'],
     ['-o vm\u001b/ssh:1', 'there is no channel "vm\\x1b"'],
-    ['-o vm1/vm2/ssh:9022', 'a service is 1 to 64'],
-    ['-o vm1/ssh', 'there is no colon'],
-    ['-o vms/ssh:{channel}', 'the address is not'],
-    ['-o vm1/ssh:{channel}:22', 'the address is not'],
+    ['-o vm1/vm2/ssh:9022', 'not a valid service name'],
+    ['-o vm1/ssh', 'no colon after the service'],
+    ['-o vms/ssh:{channel}', 'not a valid ADDR:PORT'],
+    ['-o vm1/ssh:{channel}:22', 'not a valid ADDR:PORT'],
   ] as const) {
     const { message } = t.throws(() => read(argument), { code: 'bad-argument' }, argument);
     t.true(message.startsWith(argument.slice(0, 3)) && message.includes(says), message);

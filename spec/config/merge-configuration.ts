@@ -226,7 +226,7 @@ const REFUSED: readonly (readonly [file: string | null, flags: Flags, beginning:
   [null, { channel: 'unix-connect:/run/*.sock', once: true }, '--once: it is for one channel, not for several, or a'],
   [null, { ...ONE, key: '1f'.repeat(32) }, '--key: expected the path of a file that has the key, not the key itself'],
   [null, { ...ONE, key: '' }, '--key: its value is empty'],
-  [null, { ...ONE, audit: 'audit.log' }, '--audit: the path of a file is absolute, and ends with its name'],
+  [null, { ...ONE, audit: 'audit.log' }, '--audit: the path of a file must be absolute and end with the file name'],
   [FILE, { json: true }, '--json: it says how --print-config prints, which is not there'],
   [FILE, { control: '/a', 'no-control': true }, '--no-control: cannot be used with --control'],
   [FILE, { channel: '' }, '-c: its value is empty'],

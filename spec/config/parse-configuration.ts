@@ -144,7 +144,7 @@ const REFUSED: readonly (readonly string[])[] = [
     `allow-copy = "${path}"`,
     `f: allow-copy: "${path}" is not the absolute path of a folder, such as /srv/in`,
   ]),
-  ['audit = "audit.log"', 'f: audit: the path of a file is absolute, and ends with its name'],
+  ['audit = "audit.log"', 'f: audit: the path of a file must be absolute and end with the file name'],
   ['audit = "/a,keep=3"', 'f: audit: keep= needs rotate='],
   ['services = 3', 'f: services: expected a table for each service, such as [services.ssh]'],
   ['[services]\nssh = 3', 'f: services.ssh: expected a table, such as { streams = 10 }'],
@@ -167,10 +167,10 @@ const REFUSED: readonly (readonly string[])[] = [
   [
     '[egress.A]\nallow = ["a.example", 80, "0x7f.1:80"]\ndeny = ["{channel}"]\nupstream = "ftp://a:1"',
     'f: egress.A: the name of an egress is 1 to 64 of a-z, 0-9, dot, underscore and hyphen',
-    'f: egress.A.allow[0]: entry "a.example": there are no ports; for all of them write a.example:*',
+    'f: egress.A.allow[0]: entry "a.example": missing ports; for all ports use a.example:*',
     'f: egress.A.allow[1]: expected an entry, such as "deb.debian.org:80,443"',
     'f: egress.A.allow[2]: entry "0x7f.1:80": it would be read as 127.0.0.1',
-    'f: egress.A.deny[0]: entry "{channel}": there are no ports; for all of them write {channel}:*',
+    'f: egress.A.deny[0]: entry "{channel}": missing ports; for all ports use {channel}:*',
     'f: egress.A.upstream: upstream "ftp://a:1": expected an HTTP proxy, http://HOST:PORT',
   ],
   [
@@ -178,10 +178,10 @@ const REFUSED: readonly (readonly string[])[] = [
     'f: channels.vm1.egress.a.allow[0]: entry "10.{channel}.0.0/16:80": it ends in a number',
   ],
   // The forwards of a group have a place for a label, those of a channel have not; the place counts as it is written.
-  [`${CHANNEL}outgoing = ["{channel}:0"]`, 'f: channels.vm1.outgoing[0]: -o {channel}:0: a service is 1 to 64 of'],
+  [`${CHANNEL}outgoing = ["{channel}:0"]`, 'f: channels.vm1.outgoing[0]: -o {channel}:0: not a valid service name'],
   [
     `${GROUP}outgoing = ["{channel}:{channel}:0", "x:{channel}"]`,
-    'f: channels.vms.outgoing[1]: -o x:{channel}: the address',
+    'f: channels.vms.outgoing[1]: -o x:{channel}: not a valid',
   ],
   [
     `${GROUP}outgoing = ["a:/run/{channel}", "b:/run/{channel}"]`,

@@ -114,7 +114,7 @@ test('what an addition cannot take is told with its option', (t) => {
     [{ rule: ['a:streams=1', 'a:streams=2'] }, '--rule: the service a is there twice'],
     [{ egress: 'web' }, '--egress: "web" is not NAME:KEY=VALUE[,KEY=VALUE…], such as internet:allow=deb.debian.org'],
     [{ egress: 'web:alow=a:1' }, '--egress: there is no key "alow" of an egress; did you mean allow?'],
-    [{ egress: 'web:allow=a.example' }, '--egress: allow: entry "a.example": there are no ports'],
+    [{ egress: 'web:allow=a.example' }, '--egress: allow: entry "a.example": missing ports'],
     [{ egress: 'web:upstream=127.0.0.1' }, '--egress: upstream: upstream "127.0.0.1": expected http:'],
     [{ key: '/a', 'no-key': true }, '--no-key: cannot be used with --key'],
     [{ info: true, 'no-info': true }, '--no-info: cannot be used with --info'],

@@ -61,10 +61,10 @@ const create = (spec: ForwardSpec) =>
 const refuses = test.macro({
   title: (_, name: string, direction: Direction) => `${name}: it is refused where it is ${direction}`,
   exec(t, name: string, direction: Direction) {
-    const what = direction === 'outgoing' ? 'to listen on' : 'to serve streams with';
+    const what = direction === 'outgoing' ? 'listen on' : 'serve streams with';
     t.throws(() => parseForwardSpec(direction, `x:${name}:x`), {
       code: 'bad-argument',
-      message: new RegExp(`${name} is nothing ${what}`),
+      message: new RegExp(`cannot ${what} ${name};`),
     });
   },
 });
@@ -102,12 +102,12 @@ test('a program that makes up an endpoint is told that it cannot be used', (t) =
   const made = { direction: 'incoming', service: 'x', endpoint: { kind: 'toString' } } as unknown as ForwardSpec;
   t.throws(() => create(made), {
     code: 'bad-argument',
-    message: '-i x: an endpoint of the kind toString cannot be used there',
+    message: '-i x: cannot use an endpoint of kind toString',
   });
   const command = parseForwardSpec('incoming', 'x:exec:cat');
   t.throws(() => create({ ...command, direction: 'outgoing' }), {
     code: 'bad-argument',
-    message: '-o x: an endpoint of the kind exec cannot be used there',
+    message: '-o x: cannot use an endpoint of kind exec',
   });
 });
 

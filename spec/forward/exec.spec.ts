@@ -49,7 +49,7 @@ test('processes have pipes and are independent of each other: they end, read, wr
   for (const answer of answers) t.true(answer.startsWith(sha256(data)));
   t.is(new Set(answers).size, 3);
   t.is(await ask('pipes', 'in\n'), 'in\nout\n');
-  t.regex((await b.event('target-stderr')).message, /says: err$/);
+  t.regex((await b.event('target-stderr')).message, /stderr: err$/);
   t.is(await ask('deaf', randomBytes(200_000), false), 'done\n');
   t.is(await ask('early', '', false), 'bye\n');
   const late = connect('much').pause();
@@ -88,11 +88,11 @@ test('a process that fails resets the stream after its output, with its status; 
   connect()
     .on('data', (chunk: Buffer) => chunks.push(chunk))
     .on('error', () => undefined);
-  t.regex((await a.event('stream-reset')).message, /ended with status 3 \(local-error\)/);
+  t.regex((await a.event('stream-reset')).message, /exited with status 3 \(local-error\)/);
   await eventually(() => Buffer.concat(chunks).toString() === 'partial\n');
   await b.event('stream-reset');
   t.is(b.count('stream-reset'), 1);
-  t.regex((await b.event('target-stderr')).message, /says: why/);
+  t.regex((await b.event('target-stderr')).message, /stderr: why/);
   const since = b.events.length;
   await failureOf(connect('missing'));
   t.regex((await b.event('stream-reset', since)).message, /status 127/);

@@ -194,15 +194,15 @@ test('commands and files are obstacles while they are open, and so is a stream o
   t.deepEqual(command.forward.obstacles(), []);
   command.peer.sendOpen(1, 'x');
   await command.seen('ACCEPT 1');
-  t.deepEqual(command.forward.obstacles(), ['stream 1 to exec:cat (x), whose command runs']);
-  t.throws(() => captureOf(command.forward), { code: 'upgrade-failed', message: /whose command runs/ });
+  t.deepEqual(command.forward.obstacles(), ['stream 1 to exec:cat (x), whose command is still running']);
+  t.throws(() => captureOf(command.forward), { code: 'upgrade-failed', message: /whose command is still running/ });
   command.peer.send(FRAME_TYPE.FIN, 1);
   await eventually(() => command.forward.obstacles().length === 0);
 
   const path = join(temporaryFolder(t), 'lines');
   const file = await IncomingScene.start(t, `file:${path}`);
   file.peer.sendOpen(1, 'x');
-  t.deepEqual(file.forward.obstacles(), [`1 streams to file:${path} (x), whose lines are put together here`]);
+  t.deepEqual(file.forward.obstacles(), [`1 stream to file:${path} (x), whose lines are assembled here`]);
 
   const { scene } = await IncomingScene.open(t);
   t.throws(() => captureOf(scene.forward, -1), { code: 'upgrade-failed' });
@@ -334,11 +334,11 @@ test('who is asked for a line, or waits for its answer, is an obstacle until the
   const scene = await OutgoingScene.start(t, `*:vsock-mux:${path}`);
   const socket = localSocket(t, { path });
   await eventually(() => scene.forward.openCount === 1);
-  t.deepEqual(scene.forward.obstacles(), [`a connection to vsock-mux:${path} (*) that has not said what it wants`]);
+  t.deepEqual(scene.forward.obstacles(), [`a connection to vsock-mux:${path} (*) that has not sent its request yet`]);
   t.throws(() => captureOf(scene.forward), { code: 'upgrade-failed' });
   socket.write('CONNECT ssh\n');
   const id = await scene.opened(1);
-  t.deepEqual(scene.forward.obstacles(), [`stream ${id} to vsock-mux:${path} (*), which the peer has not answered`]);
+  t.deepEqual(scene.forward.obstacles(), [`stream ${id} to vsock-mux:${path} (*), not yet answered by the peer`]);
   scene.peer.send(FRAME_TYPE.ACCEPT, id);
   await once(socket, 'data');
   t.deepEqual(scene.forward.obstacles(), []);
@@ -351,6 +351,9 @@ test('a connection whose bytes pass a filter is an obstacle', async (t) => {
   const push = (bytes: Buffer) => bytes;
   const filter = { push, end: () => Buffer.alloc(0), sent: () => undefined, close: () => undefined };
   const { scene } = await IncomingScene.open(t, { filters: () => filter });
-  t.regex(scene.forward.obstacles()[0] ?? '', /^stream 1 to 127\.0\.0\.1:\d+ \(x\), whose bytes pass a filter$/);
+  t.regex(
+    scene.forward.obstacles()[0] ?? '',
+    /^stream 1 to 127\.0\.0\.1:\d+ \(x\), whose bytes pass through a filter$/,
+  );
   t.throws(() => captureOf(scene.forward), { code: 'upgrade-failed', message: /filter/ });
 });

@@ -54,7 +54,7 @@ test('no more streams at once than the rule says; one that ends makes room', asy
   const [first, second] = [await open(pair), await open(pair)];
   t.deepEqual([first.failure.code, second.failure.code], [null, null]);
   t.is((await open(pair)).failure.code, 'denied');
-  t.deepEqual(denied, ['2 streams are open already, or their local ends are not done with']);
+  t.deepEqual(denied, ['too many streams (max 2, closing ones included)']);
   first.stream.destroy();
   await carryOn(pair);
   t.is((await open(pair)).failure.code, null);

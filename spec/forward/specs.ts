@@ -66,11 +66,11 @@ const NO_SERVER = ['ns.example', '10.0.0.1:0', '10.0.0.1:65536', '[10.0.0.1]', '
 
 const REFUSED: readonly Row<RegExp>[] = [
   ['incoming', 'dns:udp:0', /port 0 cannot be dialled/],
-  ['incoming', '*:22', /the service \* has no meaning/],
+  ['incoming', '*:22', /the service cannot be \*/],
   ['incoming', 'x:/run/a,mode=0660', /no option "mode" here; there are none/],
   ['incoming', 'ssh', /no colon/],
-  ['incoming', ':22', /a service is/],
-  ['incoming', 'SSH:22', /a service is/],
+  ['incoming', ':22', /not a valid service name/],
+  ['incoming', 'SSH:22', /not a valid service name/],
   ['incoming', 'ssh:', /ADDR:PORT/],
   ['incoming', 'ssh:127.0.0.1', /ADDR:PORT/],
   ['incoming', 'ssh:::1:22', /brackets/],
@@ -81,30 +81,30 @@ const REFUSED: readonly Row<RegExp>[] = [
   ['incoming', 'ssh:127.0.0.1:99999', /99999/],
   ['incoming', 'ssh:0', /port 0 cannot be dialled/],
   ['incoming', 'ssh:unix:relative', /absolute/],
-  ['incoming', `ssh:/${'x'.repeat(120)}`, /121 bytes exceeds 107/],
+  ['incoming', `ssh:/${'x'.repeat(120)}`, /path too long: 121 bytes \(max 107\)/],
   ['incoming', 'ssh:/a\0b', /NUL/],
-  ['incoming', 'run:exec:', /command is missing; expected SERVICE:exec:/],
-  ['incoming', 'x:egress:No Name', /spelled as/],
+  ['incoming', 'run:exec:', /missing command; expected SERVICE:exec:/],
+  ['incoming', 'x:egress:No Name', /not a valid egress name/],
   ['incoming', 'x:file:relative', /absolute.*expected SERVICE:file:\/path/],
-  ['incoming', 'x:file:/a/', /ends with its name/],
-  ['incoming', 'x:file:/a,rotate=1', /not a size/],
-  ['incoming', 'x:file:/a,rotate=10T', /not a size/],
+  ['incoming', 'x:file:/a/', /end with the file name/],
+  ['incoming', 'x:file:/a,rotate=1', /must be a size/],
+  ['incoming', 'x:file:/a,rotate=10T', /must be a size/],
   ['incoming', 'x:file:/a,keep=2', /needs rotate/],
   ['incoming', 'x:file:/a,rotate=1M,keep=0', /from 1 to 999/],
   ['incoming', 'x:file:/a,mode=0600', /no option "mode" here; there are: rotate, keep/],
-  ['incoming', 'ssh:vsock-mux:/run/fc.sock', /no port from 0 to 4294967295/],
-  ['incoming', 'ssh:vsock-mux:/run/fc.sock:4294967296', /no port from 0/],
+  ['incoming', 'ssh:vsock-mux:/run/fc.sock', /followed by a port from 0 to 4294967295/],
+  ['incoming', 'ssh:vsock-mux:/run/fc.sock:4294967296', /followed by a port from 0/],
   ['incoming', 'ssh:vsock-mux:/run/fc.sock:22,mode=0600', /there are none/],
-  ['incoming', '*:vsock-mux:/run/fc.sock:22', /no meaning; expected SERVICE:vsock-mux:\/path:PORT/],
-  ['outgoing', 'ssh:vsock-mux:/run/fc.sock', /names the service, so it is \*/],
+  ['incoming', '*:vsock-mux:/run/fc.sock:22', /cannot be \*; expected SERVICE:vsock-mux:\/path:PORT/],
+  ['outgoing', 'ssh:vsock-mux:/run/fc.sock', /name the service, so it must be \*/],
   ['outgoing', '*:vsock-mux:/run/fc.sock,22=SSH', /"22=SSH" is not PORT=SERVICE/],
-  ['incoming', 'dns:resolver:Big', /"Big" is no name of an egress; expected SERVICE:resolver:\[EGRESS\]/],
-  ['incoming', 'dns:resolver:,names=x', /no option "names=x" here; there are: server=ADDR/],
-  ['incoming', `dns:resolver:${',server=10.0.0.1'.repeat(4)}`, /there are 4 servers, of at most 3/],
+  ['incoming', 'dns:resolver:Big', /"Big": not a valid egress name; expected SERVICE:resolver:\[EGRESS\]/],
+  ['incoming', 'dns:resolver:,names=x', /unknown option "names=x"; available: server=ADDR/],
+  ['incoming', `dns:resolver:${',server=10.0.0.1'.repeat(4)}`, /too many servers: 4 \(max 3\)/],
   ...NO_SERVER.map(
     (text): Row<RegExp> => [
       ...(['incoming', `dns:resolver:,server=${text}`] as const),
-      /is no address of a server, such as 10\.0\.0\.2/,
+      /not a valid server address, such as 10\.0\.0\.2/,
     ],
   ),
 ];
@@ -146,7 +146,7 @@ for (const [direction, text, written] of [
 ] as const) {
   test(`ssh's order is refused with how to write it: ${direction} ${text.replace('\u001b', 'ESC')}`, (t) => {
     const error = t.throws(() => parseForwardSpec(direction, text), { code: 'bad-argument' });
-    t.true(error.message.endsWith(`: it begins with a port, as with ssh, and not with a service; expected ${written}`));
+    t.true(error.message.endsWith(`: begins with a port, as in ssh, instead of a service; expected ${written}`));
   });
 }
 

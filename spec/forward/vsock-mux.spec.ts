@@ -103,17 +103,17 @@ test('what is no request, names nothing or is not answered is a bare close', asy
   const outgoing = [`*:vsock-mux:${path},1234=echo`];
   const { a } = await forwarded(t, `gone:${path}-nobody`, { a: { outgoing, clock } });
   for (const [line, why] of [
-    ['CONNECT 22\n', /no service is meant by CONNECT 22/],
-    ['CONNECT 99999999999999999999\n', /no service is meant/],
-    ['CONNECT UPPER\n', /no service is meant/],
-    ['CONNECT ../x\n', /no service is meant/],
-    ['CONNECT\n', /it began with "CONNECT"/],
-    ['CONNECT a b\n', /it began with/],
-    ['GET / HTTP/1.1\r\n', /it began with "GET/],
-    ['x'.repeat(80), /a line without an end/],
+    ['CONNECT 22\n', /no service for CONNECT 22/],
+    ['CONNECT 99999999999999999999\n', /no service for CONNECT/],
+    ['CONNECT UPPER\n', /no service for CONNECT/],
+    ['CONNECT ../x\n', /no service for CONNECT/],
+    ['CONNECT\n', /expected a CONNECT line, got "CONNECT"/],
+    ['CONNECT a b\n', /expected a CONNECT line, got "CONNECT a b"/],
+    ['GET / HTTP/1.1\r\n', /expected a CONNECT line, got "GET/],
+    ['x'.repeat(80), /got an unterminated line/],
     ['CONNECT echo\n', /service echo is not offered; the peer offers: gone \(unknown-service\)/],
     ['CONNECT gone\n', /connect-refused/],
-    ['', /nothing complete for 5 s/],
+    ['', /no complete line within 5 s/],
   ] as const) {
     const since = a.events.length;
     const socket = localSocket(t, path);

@@ -256,12 +256,12 @@ test('what is not right is refused beforehand, with its place', (t) => {
   t.is(refusalOf({ web: { allow: ['*:443'], deny: ['10.0.0.0/8:*'], upstream: 'http://127.0.0.1:3128' } }), '');
   t.is(
     refusalOf({ web: { deny: ['10.0.0.1/8:*'] } }),
-    'egress.web.deny: entry "10.0.0.1/8:*": the address has bits behind the prefix; the network is 10.0.0.0/8',
+    'egress.web.deny: entry "10.0.0.1/8:*": the address has bits set after the prefix; the network is 10.0.0.0/8',
   );
   t.regex(refusalOf({ web: { upstream: 'https://a:1' } }), /^egress\.web\.upstream: upstream "https:\/\/a:1": /);
   t.regex(refusalOf({ WEB: {} }), /^egress "WEB": a name is 1 to 64 of a-z/);
   const ofGroup = refusalOf({ web: { allow: ['{channel}'] } }, 'unix-connect:/run/*.sock');
-  t.regex(ofGroup, /^egress\.web\.allow: entry "a": there are no ports/);
+  t.regex(ofGroup, /^egress\.web\.allow: entry "a": missing ports/);
 });
 
 test('other rules are in force at once, and the channel stays; rules that are not right change nothing', async (t) => {

@@ -145,7 +145,7 @@ test('other permissions count for the calls to come, and end neither a session n
   const forward = parseForwardSpec('incoming', 'exec:22');
   await t.throwsAsync(guest.proxy.addForward(forward), {
     code: 'bad-argument',
-    message: 'service exec is offered twice; each service has one -i for streams, and one for datagrams',
+    message: 'service exec is offered twice; a service can have one -i for streams and one for datagrams',
   });
   await t.throwsAsync(apply({ exec: ANY, forwards: [forward] }), {
     code: 'bad-argument',

@@ -127,7 +127,7 @@ export class DatagramFlow implements LocalEnd, MessageCounts {
     if (this.isEnded) return;
     this.#isEnding = true;
     this.#dropQueue();
-    if (!this.stream.isAnswered || !this.stream.finish()) this.reset('cancelled', 'the flow was given up');
+    if (!this.stream.isAnswered || !this.stream.finish()) this.reset('cancelled', 'flow cancelled');
   }
 
   /** Ends it now, without waiting for the peer. */
@@ -155,7 +155,7 @@ export class DatagramFlow implements LocalEnd, MessageCounts {
 
   handleFin(): void {
     this.#hasPeerEnded = true;
-    if (this.#reader.isMidMessage) this.reset('protocol-error', 'the flow ends within a message');
+    if (this.#reader.isMidMessage) this.reset('protocol-error', 'the flow ended in the middle of a message');
     // Before the answer whoever has the flow may only be about to deliver what came.
     else if (this.stream.isAnswered) this.end();
   }

@@ -62,7 +62,7 @@ export class DatagramTarget implements Target {
     const onLost = (): void => flow.markUndelivered();
     const seat = this.messages.add(flow);
     const cancelTimeout = this.#context.clock.schedule(RESOLVE_MS, () =>
-      this.#refuse(flow, 'connect-timeout', 'no answer'),
+      this.#refuse(flow, 'connect-timeout', `timed out after ${RESOLVE_MS / 1000} s`),
     );
     this.#connect({
       onMessage: (message) => flow.send(message),
@@ -101,7 +101,7 @@ export class DatagramTarget implements Target {
     const nowMs = clock.now();
     if (nowMs - this.#failedAtMs < FAILED_EVERY_MS) return;
     this.#failedAtMs = nowMs;
-    log.targetFailed(`${name} does not take datagrams: ${describeError(error)}; they are lost`, flow.stream);
+    log.targetFailed(`${name} does not accept datagrams: ${describeError(error)}; dropping them`, flow.stream);
   }
 
   stop(): void {

@@ -80,7 +80,7 @@ export class FlowBook implements MessageCounts {
 
   /** Resets what is open. Nothing more is dropped then; what was is told. */
   stop(): void {
-    for (const flow of this.#open.list()) flow.reset('cancelled', 'the forward has ended');
+    for (const flow of this.#open.list()) flow.reset('cancelled', 'the forward was stopped');
     if (this.#cancelReport === null) return;
     this.#cancelReport();
     this.#report();

@@ -13,7 +13,7 @@ export const MAX_FLOWS = 1024;
 /** Of those that were ended so many may wait for the peer to end them, too; more are reset. */
 const MAX_ENDING = 64;
 
-const NOT_ENDED = 'the peer has not ended the flow, as this side has';
+const NOT_ENDED = 'the peer did not close its side of the flow';
 
 /** A flow in the table, from `add` to `remove`. */
 export interface OpenedFlow extends Aged {

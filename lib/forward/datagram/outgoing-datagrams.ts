@@ -181,7 +181,7 @@ export class OutgoingDatagrams implements Forward {
   #closed(flow: DatagramFlow, reason: VproxyError | null, wasAccepted: boolean): void {
     // Ended by this side before the answer it says nothing of the peer.
     if (!wasAccepted && !flow.wasGivenUp) this.#holdBack();
-    this.#log.closed(flow.stream, reason, wasAccepted, 'flow of datagrams');
+    this.#log.closed(flow.stream, reason, wasAccepted, 'datagram flow');
     if (this.openCount === 0) this.#options.onIdle?.();
   }
 

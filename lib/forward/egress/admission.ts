@@ -21,12 +21,12 @@ export interface Destination {
  */
 export function parseDestination(host: string, port: number): Destination {
   const bad = (what: string): Refusal => new Refusal('bad-destination', what);
-  if (!Number.isInteger(port) || port < 1 || port > 65_535) throw bad('the port is not in 1 to 65535');
+  if (!Number.isInteger(port) || port < 1 || port > 65_535) throw bad('the port must be from 1 to 65535');
   const bytes = parseAddress(host);
   if (bytes !== null) return { host: formatAddress(bytes), family: bytes.length === 4 ? 4 : 6, port };
   const reading = readHostName(host);
   if ('name' in reading) return { host: reading.name, family: 0, port };
-  throw bad(`"${escapeText(host, 100)}" is no plain name or address: ${reading.problem}`);
+  throw bad(`"${escapeText(host, 100)}" is not a plain name or address: ${reading.problem}`);
 }
 
 /**
@@ -41,7 +41,7 @@ export function judgeDestination(rules: EgressRules, destination: Destination): 
   const denying = rules.deny.find((entry) => isMeant(entry) && isInRanges(entry.ports, port));
   if (denying !== undefined) return denied(denying);
   const allowing = rules.allow.find((entry) => isMeant(entry) && isInRanges(entry.ports, port));
-  return allowing === undefined ? unmentioned(rules, port, isMeant) : allowed(allowing, 'the entry means this name');
+  return allowing === undefined ? unmentioned(rules, port, isMeant) : allowed(allowing, 'the entry matches this name');
 }
 
 /**
@@ -60,7 +60,7 @@ export function judgeAddress(
 ): Verdict {
   const { family, port } = destination;
   const bytes = parseAddress(address);
-  if (bytes === null) return refused(null, `"${escapeText(address, 100)}" is no plain address`);
+  if (bytes === null) return refused(null, `"${escapeText(address, 100)}" is not a plain address`);
   const byName = family === 0 ? judgeDestination(rules, destination) : null;
   if (byName?.isAllowed === false) return byName;
   const text = formatAddress(bytes);
@@ -74,10 +74,10 @@ export function judgeAddress(
   const isMeant = ({ host }: EgressEntry): boolean => letsAddress(host, bytes, range, isHere);
   const allowing = rules.allow.find((entry) => isMeant(entry) && isInRanges(entry.ports, port));
   if (byName !== null && range === null && !isHere) return byName;
-  if (allowing !== undefined) return allowed(allowing, 'the entry means this address');
+  if (allowing !== undefined) return allowed(allowing, 'the entry matches this address');
   if (range !== null)
-    return refused(null, `${text} is ${range.what} (${range.network}), and no entry allows just that`);
-  if (isHere) return refused(null, `${text} is an address of this machine, and no entry allows just that`);
+    return refused(null, `${text} is ${range.what} (${range.network}), and no entry allows it explicitly`);
+  if (isHere) return refused(null, `${text} is an address of this machine, and no entry allows it explicitly`);
   return unmentioned(rules, port, isMeant);
 }
 
@@ -87,7 +87,7 @@ export function judgeAddress(
  */
 export function judgeName(rules: EgressRules, name: string): Verdict {
   const reading = readHostName(name);
-  if ('problem' in reading) return refused(null, `"${escapeText(name, 100)}" is no plain name: ${reading.problem}`);
+  if ('problem' in reading) return refused(null, `"${escapeText(name, 100)}" is not a plain name: ${reading.problem}`);
   let verdict: Verdict | null = null;
   for (const port of decidingPorts(rules)) {
     const found = judgeDestination(rules, { host: reading.name, family: 0, port });
@@ -144,5 +144,5 @@ const refused = (rule: string | null, why: string): Verdict => ({ isAllowed: fal
 /** Where no entry decided; one that means it at other ports is named, as that is what people overlook. */
 function unmentioned(rules: EgressRules, port: number, isMeant: (entry: EgressEntry) => boolean): Verdict {
   const near = rules.allow.find(isMeant);
-  return refused(null, near === undefined ? NO_ENTRY : `allow "${near.text}" does not mean port ${port}`);
+  return refused(null, near === undefined ? NO_ENTRY : `allow "${near.text}" does not cover port ${port}`);
 }

@@ -135,9 +135,7 @@ export class Conversation implements LocalEnd, ByteSource {
     this.#failReads(new VproxyError('cancelled', 'the conversation is over'));
     this.isIdle = true;
     if (!this.#hasFin)
-      this.#cancelDeadline = this.#clock.schedule(GIVE_UP_MS, () =>
-        this.reset('the program does not end its direction'),
-      );
+      this.#cancelDeadline = this.#clock.schedule(GIVE_UP_MS, () => this.reset('the program did not close its side'));
     this.#dropWaiting();
     // Asked for before the end, so that the program is not cut off from what it was sent.
     this.stream.stop('cancelled', 'the conversation is over');
@@ -230,7 +228,7 @@ export class Conversation implements LocalEnd, ByteSource {
       this.#splice.handleEnd(reason);
       return;
     }
-    this.#leave(reason ?? new VproxyError('cancelled', 'the stream is over'));
+    this.#leave(reason ?? new VproxyError('cancelled', 'the stream has ended'));
     this.#resolveOver(reason);
   }
 }

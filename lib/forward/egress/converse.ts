@@ -28,10 +28,9 @@ export async function converse(guest: Conversation, context: ConversationContext
     guest.close();
     return null;
   }
-  if (first === SOCKS_4)
-    return refuse(new Refusal('not-supported', 'of SOCKS only version 5 is spoken here'), refusedSocks4());
+  if (first === SOCKS_4) return refuse(new Refusal('not-supported', 'only SOCKS 5 is supported'), refusedSocks4());
   if (first !== SOCKS_5 && !beginsToken(first)) {
-    const refusal = new Refusal('bad-request', 'this is a proxy for HTTP and SOCKS 5, and neither was spoken');
+    const refusal = new Refusal('bad-request', 'neither HTTP nor SOCKS 5; this proxy supports only these');
     return refuse(refusal, httpAnswer(refusal, { isLast: true }));
   }
   const Kind = first === SOCKS_5 ? SocksConversation : HttpConversation;

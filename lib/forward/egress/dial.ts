@@ -119,7 +119,7 @@ export class EgressDialer {
   /** Of a name what is to be said before it is resolved, of an address everything. */
   #judge(rules: EgressRules | null, destination: Destination): Verdict {
     const { name, isOwn } = this.#options;
-    if (rules === null) return { isAllowed: false, rule: null, why: `there is no egress "${name}" here` };
+    if (rules === null) return { isAllowed: false, rule: null, why: `no egress "${name}" is defined` };
     return destination.family === 0
       ? judgeDestination(rules, destination)
       : judgeAddress(rules, destination, destination.host, isOwn);
@@ -167,7 +167,7 @@ export class EgressDialer {
     });
     try {
       const status = await askForTunnel(socket, destination, signal);
-      if (status === null) throw failed('gave no answer of HTTP');
+      if (status === null) throw failed('did not answer with HTTP');
       if (status > 299) throw failed(`answered with status ${status}`);
     } catch (error) {
       socket.destroy();
@@ -188,7 +188,7 @@ export class EgressDialer {
     if (destination.family !== 0) return [destination.host];
     return this.#addressesOf(destination.host, signal).catch((error: unknown) => {
       if (signal.aborted) throw error;
-      const message = `no address is found for ${destination.host}`;
+      const message = `no address found for ${destination.host}`;
       throw new Refusal('not-found', message, { destination: formatHostPort(destination), cause: error });
     });
   }

@@ -29,7 +29,7 @@ export const egressEndpoint: EndpointKind<EgressEndpoint> = {
   form: { incoming: 'egress:[NAME]' },
   parse(text, _direction, sampleOf) {
     if (text === '' || SERVICE_NAME.test(sampleOf(text))) return { kind: 'egress', name: text };
-    throw badArgument('the name of an egress is spelled as that of a service, or left out');
+    throw badArgument('not a valid egress name; spell it like a service name or leave it out');
   },
   format: ({ name }) => name,
   createTarget(endpoint, context) {
@@ -127,7 +127,7 @@ export class EgressTarget implements Target {
     socket.destroy();
     gone.throwIfAborted();
     const text = formatHostPort(destination);
-    throw new Refusal('unreachable', `${text} has closed the connection at once`, { destination: text });
+    throw new Refusal('unreachable', `${text} closed the connection at once`, { destination: text });
   }
 
   /** From here on it is a connection like that of any other forward. */
@@ -176,7 +176,7 @@ export class EgressTarget implements Target {
     const where = `${formatHostPort(facts)} at ${address}, by ${rule}`;
     const durationMs = Math.round(facts.durationMs);
     const fields = log.fields({ ...streamFields(stream), ...facts, egress: this.#name, durationMs });
-    log.write(makeEvent('egress', `stream ${stream.id}: ${where}, has ended: ${amount}${ending}`, fields));
+    log.write(makeEvent('egress', `stream ${stream.id}: ${where}, closed: ${amount}${ending}`, fields));
   }
 
   #refused(stream: KnownStream, { cause, destination, message, reason, verdict }: Refusal): void {
@@ -203,7 +203,7 @@ export class EgressTarget implements Target {
 
   /** Resets what is still open. */
   stop(): void {
-    for (const guest of this.#conversations) guest.reset('the egress ends');
+    for (const guest of this.#conversations) guest.reset('the egress was stopped');
     this.connections.stop();
   }
 }

@@ -15,7 +15,7 @@ export class HeadTooLarge extends Error {}
 /** The other side ended in the midst of a message. */
 export class Incomplete extends BadMessage {
   constructor() {
-    super('the message is not complete');
+    super('incomplete message');
   }
 }
 
@@ -56,12 +56,12 @@ export function endOfHead(bytes: Buffer, from: number): number {
     const byte = bytes[at];
     const before = at > 0 ? bytes[at - 1] : 0;
     if (byte === LF) {
-      if (before !== CR) throw new BadMessage('a line ends with LF alone');
+      if (before !== CR) throw new BadMessage('a line ends with LF instead of CRLF');
       if (at >= 3 && bytes[at - 2] === LF) return at + 1;
     } else if (before === CR) {
-      throw new BadMessage('there is a CR without LF');
+      throw new BadMessage('CR without LF in the head');
     } else if (byte === 0) {
-      throw new BadMessage('there is a NUL in the head');
+      throw new BadMessage('NUL in the head');
     }
   }
   return -1;
@@ -79,12 +79,12 @@ export const beginsToken = (byte: number): boolean => ONE_TOKEN.test(String.from
 /** The first line of a request, without its CRLF (RFC 9112 section 3). Throws {@link BadMessage}. */
 export function parseRequestLine(line: string): RequestLine {
   const [, method, target, major, minor] = REQUEST_LINE.exec(line) ?? [];
-  if (method === undefined || target === undefined) throw new BadMessage('the first line is no request of HTTP/1.1');
+  if (method === undefined || target === undefined) throw new BadMessage('the first line is not an HTTP/1.1 request');
   return { method, target, minor: parseMinor(major, minor) };
 }
 
 function parseMinor(major = '', minor = ''): 0 | 1 {
-  if (major !== '1' || Number(minor) > 1) throw new BadVersion('only HTTP/1.1 and HTTP/1.0 are spoken here');
+  if (major !== '1' || Number(minor) > 1) throw new BadVersion('only HTTP/1.1 and HTTP/1.0 are supported');
   return minor === '0' ? 0 : 1;
 }
 
@@ -98,7 +98,7 @@ export function parseRequestHead(text: string): RequestHead {
 export function parseResponseHead(text: string): ResponseHead {
   const [first = '', ...rest] = linesOf(text);
   const [, major, minor, status, phrase = ''] = STATUS_LINE.exec(first) ?? [];
-  if (status === undefined) throw new BadMessage('the first line is no answer of HTTP/1.1');
+  if (status === undefined) throw new BadMessage('the first line is not an HTTP/1.1 response');
   return { status: Number(status), phrase, minor: parseMinor(major, minor), fields: rest.map(parseField) };
 }
 
@@ -107,7 +107,7 @@ const MAX_FIELDS = 1000;
 
 function linesOf(text: string): string[] {
   const lines = text.slice(0, -'\r\n\r\n'.length).split('\r\n', 1 + MAX_FIELDS + 1);
-  if (lines.length > 1 + MAX_FIELDS) throw new HeadTooLarge(`the head has more than ${MAX_FIELDS} fields`);
+  if (lines.length > 1 + MAX_FIELDS) throw new HeadTooLarge(`too many header fields (max ${MAX_FIELDS})`);
   return lines;
 }
 
@@ -117,11 +117,11 @@ export function parseField(line: string): Field {
   const name = line.slice(0, Math.max(colon, 0));
   const value = withoutBlanks(line.slice(colon + 1));
   if (ONE_TOKEN.test(name) && FIELD_VALUE.test(value)) {
-    if (isLongList(name, value)) throw new BadMessage(`a header field is a list of more than ${MAX_ELEMENTS} elements`);
+    if (isLongList(name, value)) throw new BadMessage(`too many elements in a header field (max ${MAX_ELEMENTS})`);
     return { name, value };
   }
-  if (isBlank(line[0])) throw new BadMessage('a header field is folded onto another line');
-  if (isBlank(name.at(-1))) throw new BadMessage('there is white space before the colon of a header field');
+  if (isBlank(line[0])) throw new BadMessage('a header field is folded over several lines');
+  if (isBlank(name.at(-1))) throw new BadMessage('white space before the colon of a header field');
   throw new BadMessage('a header field is not NAME: VALUE');
 }
 

@@ -76,7 +76,7 @@ export class HttpConversation {
       if (error instanceof NoRequest) return this.#end();
       const refusal = refusalOf(error);
       if (!this.#hasBegun) return this.#refuse(refusal, method, request);
-      this.#guest.reset(`the answer to the guest broke off: ${refusal.message}`);
+      this.#guest.reset(`the answer to the guest was cut off: ${refusal.message}`);
       return null;
     }
   }
@@ -205,7 +205,7 @@ export class HttpConversation {
       const text = await origin.reader.head({ maxBytes: ANSWER_HEAD_BYTES });
       if (text === null) throw origin.failed('closed the connection without an answer');
       const head = parseResponseHead(text);
-      if (head.status === 101) throw new BadMessage('it changes to a protocol that it was not asked for');
+      if (head.status === 101) throw new BadMessage('unrequested switch to another protocol');
       if (head.status >= 200) return head;
       await this.#guest.nextStep();
       if (minor === 1) await this.#guest.write(formatHead(statusLine(head), [...endToEnd(head.fields), VIA]));

@@ -26,7 +26,7 @@ export function requestFraming({ fields, method, minor }: RequestHead): Framing 
   const framing = framingOf(fields, minor);
   if (framing === null) return NO_BODY;
   const isEmpty = framing.kind === 'length' && framing.bytes === 0;
-  if (method === 'CONNECT' && !isEmpty) throw new BadMessage('a CONNECT has no body');
+  if (method === 'CONNECT' && !isEmpty) throw new BadMessage('CONNECT cannot have a body');
   return framing;
 }
 
@@ -44,7 +44,7 @@ export function contentLengthOf(fields: readonly Field[]): number | null {
   const values = valuesOf(fields, 'content-length');
   const [value] = values;
   if (value === undefined) return null;
-  if (values.length > 1 || !/^\d{1,15}$/.test(value)) throw new BadMessage('the Content-Length is not one number');
+  if (values.length > 1 || !/^\d{1,15}$/.test(value)) throw new BadMessage('Content-Length is not a single number');
   return Number(value);
 }
 
@@ -52,10 +52,10 @@ function framingOf(fields: readonly Field[], minor: 0 | 1): Framing | null {
   const length = contentLengthOf(fields);
   if (valuesOf(fields, 'transfer-encoding').length === 0)
     return length === null ? null : { kind: 'length', bytes: length };
-  if (length !== null) throw new BadMessage('there are both a Content-Length and a Transfer-Encoding');
-  if (minor === 0) throw new BadMessage('there is a Transfer-Encoding in HTTP/1.0');
+  if (length !== null) throw new BadMessage('both Content-Length and Transfer-Encoding are present');
+  if (minor === 0) throw new BadMessage('Transfer-Encoding in HTTP/1.0');
   const codings = listOf(fields, 'transfer-encoding');
-  if (codings.length !== 1 || codings[0] !== 'chunked') throw new BadMessage('the Transfer-Encoding is not chunked');
+  if (codings.length !== 1 || codings[0] !== 'chunked') throw new BadMessage('Transfer-Encoding is not chunked');
   return { kind: 'chunked' };
 }
 
@@ -190,7 +190,7 @@ export class HttpReader {
       const data = this.#wholeChunks();
       if (data.length > 0) yield data;
       const [, digits] = CHUNK_LINE.exec(await this.#line(MAX_CHUNK_LINE_BYTES)) ?? [];
-      if (digits === undefined) throw new BadMessage('a chunk does not begin with its size');
+      if (digits === undefined) throw new BadMessage('a chunk does not begin with a valid size');
       const byteCount = Number.parseInt(digits, 16);
       if (byteCount === 0) break;
       yield* this.#exactly(byteCount);

@@ -186,7 +186,7 @@ function askInterfaces(): NetworkInterfaceInfo[] {
   try {
     return Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
   } catch (error) {
-    const hint = 'a unit of systemd with RestrictAddressFamilies= needs AF_NETLINK';
-    throw new Error(`the system does not tell the addresses of this machine (${hint})`, { cause: error });
+    const hint = 'a systemd unit with RestrictAddressFamilies= needs AF_NETLINK';
+    throw new Error(`cannot list the addresses of this machine (${hint})`, { cause: error });
   }
 }

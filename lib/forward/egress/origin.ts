@@ -71,7 +71,7 @@ export class OriginConnection implements ByteSource {
       if (bytes !== null) return bytes;
       if (this.#failure !== null) throw this.failureOf(this.#failure);
       if (this.#hasEnded) return null;
-      if (this.#socket.destroyed) throw this.failed('was left');
+      if (this.#socket.destroyed) throw this.failed('is no longer connected');
       await this.#change.next();
     }
   }
@@ -97,8 +97,10 @@ export class OriginConnection implements ByteSource {
   /** An error of reading it, as one of this connection; any other as it is. */
   failureOf(error: unknown): unknown {
     if (error instanceof BadMessage || error instanceof HeadTooLarge)
-      return this.failed(`has given an answer that is not valid: ${error.message}`);
-    return error !== null && error === this.#failure ? this.failed(`broke off: ${describeError(error)}`) : error;
+      return this.failed(`sent an invalid answer: ${error.message}`);
+    return error !== null && error === this.#failure
+      ? this.failed(`dropped the connection: ${describeError(error)}`)
+      : error;
   }
 }
 

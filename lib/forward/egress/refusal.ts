@@ -89,8 +89,7 @@ export class Refusal extends Error {
 }
 
 /** Nothing complete has come in time. */
-export const headTimeout = (): Refusal =>
-  new Refusal('head-timeout', `no request was complete within ${HEAD_MS / 1000} s`);
+export const headTimeout = (): Refusal => new Refusal('head-timeout', `no complete request within ${HEAD_MS / 1000} s`);
 
 interface HttpAnswerOptions {
   /** The method of the request, as far as it is known: the answer to a HEAD has no body. */

@@ -23,7 +23,7 @@ export function parseProxyRequest(head: RequestHead): ProxyRequest {
   const destination = parseAuthority(authority, defaultPort);
   checkHost(head, destination);
   const isPersistent = minor === 1 && !isClosing(fields) && !isClosing(fields, 'proxy-connection');
-  if (method === 'TRACE') throw new Refusal('not-supported', 'TRACE is not passed on');
+  if (method === 'TRACE') throw new Refusal('not-supported', 'TRACE is not forwarded');
   return { head, destination, originTarget, framing, isPersistent };
 }
 
@@ -37,13 +37,13 @@ interface RequestTarget {
 function targetOf({ method, target }: RequestHead): RequestTarget {
   if (method === 'CONNECT') return { authority: target, defaultPort: null, originTarget: null };
   if (target.startsWith('/') || target === '*')
-    throw new BadMessage('this is a proxy, and no web server: set it as the HTTP proxy of a program');
+    throw new BadMessage('this is a proxy, not a web server; set it as the HTTP proxy of a program');
   const [, scheme = '', authority, rest = ''] = /^([a-z][a-z0-9+.-]*):\/\/([^/?#]*)((?:[/?#].*)?)$/i.exec(target) ?? [];
-  if (authority === undefined) throw new BadMessage('the target of the request is no URL');
-  if (scheme.toLowerCase() === 'https') throw new BadMessage('https goes through this proxy with CONNECT only');
+  if (authority === undefined) throw new BadMessage('the request target is not a URL');
+  if (scheme.toLowerCase() === 'https') throw new BadMessage('https URLs need CONNECT');
   if (scheme.toLowerCase() !== 'http')
-    throw new BadMessage('only URLs of http are fetched; anything else needs CONNECT');
-  if (rest.includes('#')) throw new BadMessage('the target of the request has a fragment');
+    throw new BadMessage('only http URLs are fetched; use CONNECT for anything else');
+  if (rest.includes('#')) throw new BadMessage('the request target has a fragment');
   return { authority, defaultPort: 80, originTarget: originFormOf(rest, method) };
 }
 
@@ -56,10 +56,10 @@ function originFormOf(rest: string, method: string): string {
 /** The destination of `HOST`, `HOST:PORT` or `[V6]:PORT`. Throws `Refusal` (`bad-destination`). */
 function parseAuthority(authority: string, defaultPort: number | null): Destination {
   const [, bracketed, plain = '', digits = ''] = /^(?:\[([^\]]*)\]|([^:[\]]*))(?::(\d{0,5}))?$/.exec(authority) ?? [];
-  if (authority.includes('@')) throw bad('a destination has no user name');
+  if (authority.includes('@')) throw bad('the destination cannot have a user name');
   const port = digits === '' ? defaultPort : Number(digits);
-  if (port === null) throw bad('the destination of a CONNECT is HOST:PORT');
-  if (bracketed === undefined ? plain === '' : !bracketed.includes(':')) throw bad('the destination is no HOST:PORT');
+  if (port === null) throw bad('the destination of CONNECT must be HOST:PORT');
+  if (bracketed === undefined ? plain === '' : !bracketed.includes(':')) throw bad('the destination is not HOST:PORT');
   return parseDestination(bracketed ?? plain, port);
 }
 
@@ -69,13 +69,14 @@ const bad = (what: string): Refusal => new Refusal('bad-destination', what);
 function checkHost({ fields, method, minor }: RequestHead, { host, port }: Destination): void {
   const hosts = valuesOf(fields, 'host');
   const [text] = hosts;
-  if (hosts.length > 1) throw new BadMessage('there is more than one Host');
+  if (hosts.length > 1) throw new BadMessage('more than one Host field');
   if (text === undefined) {
-    if (minor === 1) throw new BadMessage('there is no Host');
+    if (minor === 1) throw new BadMessage('missing Host field');
     return;
   }
   const named = parseAuthority(text, method === 'CONNECT' ? port : 80);
-  if (named.host !== host || named.port !== port) throw new BadMessage('the Host is not that of the target');
+  if (named.host !== host || named.port !== port)
+    throw new BadMessage('the Host field differs from the request target');
 }
 
 /** The head for the origin server. */
@@ -106,6 +107,6 @@ function hostOf({ family, host, port }: Destination): string {
 function lessenForwards(field: Field, method: string): Field {
   if (method !== 'OPTIONS' || field.name.toLowerCase() !== 'max-forwards' || !/^\d{1,5}$/.test(field.value))
     return field;
-  if (Number(field.value) === 0) throw new Refusal('not-supported', 'the request is to be passed on no further');
+  if (Number(field.value) === 0) throw new Refusal('not-supported', 'Max-Forwards is 0');
   return { name: field.name, value: String(Number(field.value) - 1) };
 }

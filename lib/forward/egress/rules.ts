@@ -99,8 +99,7 @@ export const formatEgressRules = ({ allow, deny, upstream }: EgressRules) => ({
  */
 export function parseEgressEntry(text: string): EgressEntry {
   const bad = (what: string): VproxyError => badArgument(`entry "${escapeText(text, 300)}": ${what}`);
-  if (text.includes('://'))
-    throw bad('an entry is a name or an address with ports, such as example.org:443, and no URL');
+  if (text.includes('://')) throw bad('expected a name or an address with ports, such as example.org:443, not a URL');
   const [, bracketed, plain = '', portsText] = /^(?:\[([^\]]*)\]|([^:[\]]*)):([^:[\]]*)$/.exec(text) ?? [];
   if (portsText === undefined) throw bad(describeShape(text));
   const ports = parsePorts(portsText, bad);
@@ -115,10 +114,10 @@ function describeShape(text: string): string {
   const [address = ''] = text.split('/');
   const shown = escapeText(text, 100);
   if (address.includes(':') && parseAddress(address) !== null)
-    return `an IPv6 address is in brackets, and ports follow: [${shown}]:443, or [${shown}]:* for all ports`;
+    return `an IPv6 address goes in brackets, followed by ports: [${shown}]:443, or [${shown}]:* for all ports`;
   const [, within = '', prefix] = /^\[([^\]]*)\](\/\d+)/.exec(text) ?? [];
-  if (prefix !== undefined) return `the prefix is within the brackets: [${escapeText(within, 100)}${prefix}]`;
-  if (!/:[^:\]]*$/.test(text)) return `there are no ports; for all of them write ${shown}:*`;
+  if (prefix !== undefined) return `the prefix goes inside the brackets: [${escapeText(within, 100)}${prefix}]`;
+  if (!/:[^:\]]*$/.test(text)) return `missing ports; for all ports use ${shown}:*`;
   return 'expected NAME:PORTS, *.NAME:PORTS, ADDRESS:PORTS or NETWORK/PREFIX:PORTS, an IPv6 address in brackets';
 }
 
@@ -127,7 +126,7 @@ function parseHost(text: string, bad: Complain): EgressHost {
   if (text.includes('/') || parseAddress(text) !== null) return parseNetwork(text, 4, bad);
   const isBelow = text.startsWith('*.');
   const name = isBelow ? text.slice(2) : text;
-  if (name.includes('*')) throw bad('a star stands alone, or before the first dot of a name: *.example.org');
+  if (name.includes('*')) throw bad('"*" must stand alone or before the first dot of a name, as in *.example.org');
   const reading = readHostName(name);
   if ('problem' in reading) throw bad(reading.problem);
   return isBelow ? { kind: 'below', suffix: reading.name } : { kind: 'name', name: reading.name };
@@ -142,21 +141,22 @@ function parseNetwork(text: string, family: 4 | 6, bad: Complain): EgressHost {
   if (bytes?.length !== BYTE_COUNT[family]) throw bad(describeAddress(address, family));
   const bitCount = 8 * bytes.length;
   const prefix = prefixText === undefined ? bitCount : readNumber(prefixText, 0, bitCount);
-  if (prefix === null || rest.length > 0) throw bad(`the prefix of a network of IPv${family} is 0 to ${bitCount}`);
+  if (prefix === null || rest.length > 0)
+    throw bad(`the prefix of an IPv${family} network must be from 0 to ${bitCount}`);
   const network = networkAround(bytes, prefix);
   const right = formatNetwork(network);
   if (network.address !== formatAddress(bytes))
-    throw bad(`the address has bits behind the prefix; the network is ${right}`);
+    throw bad(`the address has bits set after the prefix; the network is ${right}`);
   return { kind: 'network', ...network };
 }
 
 function describeAddress(address: string, family: 4 | 6): string {
   if (family === 6) {
-    if (address.includes('%')) return 'an address has no zone here';
-    return 'what is in brackets is an IPv6 address, or a network such as 2001:db8::/32';
+    if (address.includes('%')) return 'an address cannot have a zone';
+    return 'brackets must contain an IPv6 address or a network such as 2001:db8::/32';
   }
   const reading = readHostName(address);
-  return 'problem' in reading ? reading.problem : 'only an address has a prefix, such as 10.0.0.0/8';
+  return 'problem' in reading ? reading.problem : 'only an address can have a prefix, such as 10.0.0.0/8';
 }
 
 /** A decimal number without leading zeros, within bounds; null for another text. */
@@ -169,13 +169,13 @@ const ALL_PORTS: PortRange = [1, 65_535];
 
 function parsePorts(text: string, bad: Complain): PortRange[] {
   if (text === '*') return [ALL_PORTS];
-  if (text === '') throw bad('there are no ports behind the colon; * is all of them');
+  if (text === '') throw bad('missing ports after the colon; use * for all ports');
   return text.split(',').map((part) => {
     const [, from = '', to = from] = /^([^-]*)(?:-(.*))?$/.exec(part) ?? [];
     const first = readNumber(from, ...ALL_PORTS);
     const last = readNumber(to, ...ALL_PORTS);
     if (first === null || last === null)
-      throw bad(`"${escapeText(part, 40)}" is neither a port from 1 to 65535 nor a range of them such as 8000-8999`);
+      throw bad(`"${escapeText(part, 40)}" is neither a port from 1 to 65535 nor a range such as 8000-8999`);
     if (first > last) throw bad(`the range ${part} ends before it begins`);
     return [first, last];
   });
@@ -211,7 +211,7 @@ export function parseUpstream(text: string): HostPort {
   const shown = escapeText(text.replace(/^([^/]*\/\/)?.*@/s, '$1…@'), 300);
   const bad = (what: string): VproxyError => badArgument(`upstream "${shown}": ${what}`);
   if (scheme !== undefined && scheme.toLowerCase() !== 'http') throw bad('expected an HTTP proxy, http://HOST:PORT');
-  if (rest.includes('@')) throw bad('there is no user and no password here');
+  if (rest.includes('@')) throw bad('a user name or password is not supported');
   try {
     return parseHostPort(rest);
   } catch {

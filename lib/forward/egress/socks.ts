@@ -60,7 +60,7 @@ export class SocksConversation {
     const [, count = 0] = await this.#reader.exactly(2);
     const methods = await this.#reader.exactly(count);
     if (!methods.includes(NO_AUTHENTICATION))
-      throw new Refusal('not-supported', 'SOCKS is spoken here without authentication only');
+      throw new Refusal('not-supported', 'only SOCKS without authentication is supported');
     this.#hasMethod = true;
     await this.#guest.write(Buffer.from([SOCKS_5, NO_AUTHENTICATION]));
   }
@@ -69,11 +69,11 @@ export class SocksConversation {
   async #destination(): Promise<Destination> {
     const [version, command, reserved, type] = await this.#reader.exactly(4);
     if (version !== SOCKS_5 || reserved !== 0)
-      throw new Refusal('bad-request', 'the request is none of SOCKS 5', { socks: GENERAL_FAILURE });
+      throw new Refusal('bad-request', 'not a SOCKS 5 request', { socks: GENERAL_FAILURE });
     const host = await this.#host(type);
     const port = (await this.#reader.exactly(2)).readUInt16BE();
     if (command !== COMMAND_CONNECT)
-      throw new Refusal('not-supported', 'of SOCKS only CONNECT is spoken here', { socks: COMMAND_NOT_SUPPORTED });
+      throw new Refusal('not-supported', 'only CONNECT is supported in SOCKS', { socks: COMMAND_NOT_SUPPORTED });
     return parseDestination(host, port);
   }
 
@@ -84,7 +84,7 @@ export class SocksConversation {
       return Array.from({ length: 8 }, (_, group) => bytes.readUInt16BE(2 * group).toString(16)).join(':');
     }
     if (type !== ADDRESS_TYPE.name)
-      throw new Refusal('not-supported', 'the type of the address is none of SOCKS 5', {
+      throw new Refusal('not-supported', 'unknown SOCKS 5 address type', {
         socks: ADDRESS_TYPE_NOT_SUPPORTED,
       });
     const [length = 0] = await this.#reader.exactly(1);

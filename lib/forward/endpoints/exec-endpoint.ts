@@ -26,7 +26,7 @@ export interface ExecEndpoint {
 export const execEndpoint: EndpointKind<ExecEndpoint> = {
   form: { incoming: 'exec:COMMAND' },
   parse(command) {
-    if (command.trim() === '') throw badArgument('the command is missing');
+    if (command.trim() === '') throw badArgument('missing command');
     if (command.includes('\0')) throw badArgument('a command cannot contain a NUL');
     return { kind: 'exec', command };
   },
@@ -67,7 +67,7 @@ export class ExecTarget implements Target {
     const { child, stdin, stdout, stderr } = piped;
     child.once('error', (error) => stream.refuse('connect-failed', `${name}: ${describeError(error)}`));
     if (stdin === null || stdout === null || stderr === null) {
-      stream.refuse('connect-failed', `${name}: too many files are open`);
+      stream.refuse('connect-failed', `${name}: too many open files`);
       return;
     }
     filterInput(stdin, this.#context.createFilter?.() ?? null);
@@ -93,7 +93,7 @@ export class ExecTarget implements Target {
     stderr.setEncoding('utf8').on('data', (text: string) => {
       for (const line of text.split('\n')) {
         if (line === '') continue;
-        const message = `${name} says: ${escapeText(line, MAX_LOGGED)}`;
+        const message = `${name} stderr: ${escapeText(line, MAX_LOGGED)}`;
         log.write(makeEvent('target-stderr', message, log.fields(streamFields(stream))));
       }
     });
@@ -115,7 +115,7 @@ export class ExecTarget implements Target {
 
   get obstacles(): string[] {
     const { name } = this.#context;
-    return [...this.#children].map(({ streamId }) => `stream ${streamId} to ${name}, whose command runs`);
+    return [...this.#children].map(({ streamId }) => `stream ${streamId} to ${name}, whose command is still running`);
   }
 
   endedByPeer(): number[] {
@@ -263,10 +263,10 @@ class ChildSink implements LocalEnd {
     const stream = this.#stream;
     if (status === 0) {
       // Asked for before the end, so that the peer's socket is not cut off from what it was sent.
-      stream.stop('cancelled', this.#options.describe('has ended'));
+      stream.stop('cancelled', this.#options.describe('exited'));
       stream.finish();
     } else {
-      const ending = signal === null ? `ended with status ${status ?? 'unknown'}` : `was ended by ${signal}`;
+      const ending = signal === null ? `exited with status ${status ?? 'unknown'}` : `was killed by ${signal}`;
       const fail = (): void => stream.reset('local-error', this.#options.describe(ending));
       if (stream.isWaiting) this.#failLater = fail;
       else fail();

@@ -49,7 +49,7 @@ export function parseFileEndpoint(text: string): FileEndpoint {
   const values = parseKeyValues(options);
   requireKnown(values, ['rotate', 'keep']);
   if (!path.startsWith('/') || path.endsWith('/'))
-    throw badArgument('the path of a file is absolute, and ends with its name');
+    throw badArgument('the path of a file must be absolute and end with the file name');
   if (path.includes('\0')) throw badArgument('a path cannot contain a NUL');
   const rotate = values.get('rotate');
   const keep = values.get('keep');
@@ -64,7 +64,7 @@ function parseRotate(text: string): number {
   const bytes = parseUnits(text, ROTATE_UNITS) ?? 0;
   if (bytes >= LEAST_ROTATE_BYTES && bytes <= Number.MAX_SAFE_INTEGER) return bytes;
   throw badArgument(
-    `rotate=${escapeText(text, 32)} is not a size from ${LEAST_ROTATE_BYTES} bytes on, such as 500K, 10M or 2G`,
+    `rotate=${escapeText(text, 32)}: must be a size of at least ${LEAST_ROTATE_BYTES} bytes, such as 500K, 10M or 2G`,
   );
 }
 
@@ -72,7 +72,7 @@ function parseKeep(text: string | undefined): number {
   if (text === undefined) return DEFAULT_KEEP;
   const keep = /^\d{1,3}$/.test(text) ? Number(text) : 0;
   if (keep >= 1 && keep <= MAX_KEEP) return keep;
-  throw badArgument(`keep=${escapeText(text, 32)} is not a number of files from 1 to ${MAX_KEEP}`);
+  throw badArgument(`keep=${escapeText(text, 32)}: must be a number of files from 1 to ${MAX_KEEP}`);
 }
 
 /** Appends the lines of all its streams to one file. */
@@ -117,7 +117,7 @@ class FileTarget implements Target {
     const { name } = this.#context;
     return this.#streamCount === 0
       ? []
-      : [`${this.#streamCount} streams to ${name}, whose lines are put together here`];
+      : [`${this.#streamCount} stream${this.#streamCount === 1 ? '' : 's'} to ${name}, whose lines are assembled here`];
   }
 
   stop(): Promise<void> {

@@ -66,9 +66,9 @@ export function parseAddress(text: string, direction: Direction, sampleOf: NameS
   const [, bracketed, plain, digits] = /^(?:(?:\[([^\]]+)\]|([^:[\]]+)):)?(\d+)$/.exec(text) ?? [];
   const host = bracketed ?? plain ?? LOOPBACK;
   if (digits === undefined || !isHost(sampleOf(host), bracketed !== undefined))
-    throw badArgument('the address is not ADDR:PORT (an IPv6 address is written in brackets)');
+    throw badArgument('not a valid ADDR:PORT (an IPv6 address goes in brackets)');
   const port = Number(digits);
-  if (port > 65_535) throw badArgument(`port ${escapeText(digits, 20)} is not in 0 to 65535`);
+  if (port > 65_535) throw badArgument(`port ${escapeText(digits, 20)} is not from 0 to 65535`);
   if (port === 0 && direction === 'incoming') throw badArgument('port 0 cannot be dialled');
   return { host, port };
 }
@@ -122,10 +122,10 @@ export const unixEndpoint: EndpointKind<UnixEndpoint> = {
 /** The path of a unix socket in a forward: absolute, short enough, with or without `:-` behind it. Throws `bad-argument`. */
 export function parseUnixPath(text: string): string {
   const path = text.endsWith(':-') ? text.slice(0, -2) : text;
-  if (!path.startsWith('/')) throw badArgument('the path of a unix socket is absolute');
+  if (!path.startsWith('/')) throw badArgument('the path of a unix socket must be absolute');
   if (path.includes('\0')) throw badArgument('a path cannot contain a NUL');
   const bytes = Buffer.byteLength(path);
-  if (bytes > MAX_SOCKET_PATH_BYTES) throw badArgument(`a path of ${bytes} bytes exceeds ${MAX_SOCKET_PATH_BYTES}`);
+  if (bytes > MAX_SOCKET_PATH_BYTES) throw badArgument(`path too long: ${bytes} bytes (max ${MAX_SOCKET_PATH_BYTES})`);
   return path;
 }
 

@@ -79,7 +79,7 @@ function parseTarget(text: string, values: ReadonlyMap<string, string>): VsockMu
   requireKnown(values, []);
   const [, path = '', digits = ''] = /^(.*):(\d+)$/s.exec(text) ?? [];
   const port = parseVsockPort(digits);
-  if (port === null) throw badArgument(`there is no port from 0 to ${MAX_VSOCK_PORT} behind the path`);
+  if (port === null) throw badArgument(`the path must be followed by a port from 0 to ${MAX_VSOCK_PORT}`);
   return { kind: 'vsock-mux', path: parseUnixPath(path), port };
 }
 
@@ -133,17 +133,18 @@ function vsockMuxEntrance(services: Readonly<Record<number, string>>, context: E
         const word = text === null ? null : parseConnectLine(text);
         const service = word === null ? undefined : serviceOf(word);
         if (service !== undefined) onCaller(new HybridCaller(service, socket, line));
-        else if (word === null) reject(`it began with ${text === null ? 'a line without an end' : quote(text)}`);
-        else reject(`no service is meant by CONNECT ${escapeText(word)}`);
+        else if (word === null)
+          reject(`expected a CONNECT line, got ${text === null ? 'an unterminated line' : quote(text)}`);
+        else reject(`no service for CONNECT ${escapeText(word)}`);
         return false;
       });
       const cancelTimeout = context.clock.schedule(LINE_TIMEOUT_MS, () =>
-        reject(`it said nothing complete for ${LINE_TIMEOUT_MS / 1000} s`),
+        reject(`no complete line within ${LINE_TIMEOUT_MS / 1000} s`),
       );
       const socket = readBuffered(accepted, line.onread);
       socket.once('error', () => socket.destroy());
       socket.once('end', () => {
-        if (!hasSpoken) reject('it ended before its line did');
+        if (!hasSpoken) reject('closed by the client before a complete line');
       });
       socket.once('close', cancelTimeout);
     },

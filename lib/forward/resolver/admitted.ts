@@ -36,7 +36,7 @@ export function admitRecords({ answers, authorities }: Sections, judge: (address
 const TOO_MANY: Verdict = { isAllowed: false, rule: null, why: `more than ${MAX_ADDRESSES} addresses in one answer` };
 
 function judgeAddresses(addresses: readonly Buffer[] | null, judge: (address: string) => Verdict): Verdict {
-  if (addresses === null) return { isAllowed: false, rule: null, why: 'a record of services makes no sense' };
+  if (addresses === null) return { isAllowed: false, rule: null, why: 'malformed SVCB or HTTPS record' };
   const verdicts = addresses.map((address) => judge(formatAddress(address)));
   return verdicts.find(({ isAllowed }) => !isAllowed) ?? { isAllowed: true, rule: null, why: 'no address is refused' };
 }

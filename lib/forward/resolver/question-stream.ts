@@ -73,7 +73,7 @@ export class QuestionStream implements LocalEnd {
 
   /** Nobody reads the answers. */
   handleStop(): void {
-    this.#stream.reset('cancelled', 'nobody reads the answers');
+    this.#stream.reset('cancelled', 'the peer no longer reads the answers');
   }
 
   handleSent(): void {
@@ -149,7 +149,7 @@ export class QuestionStream implements LocalEnd {
     if (answer !== null) this.#answers.push(frameMessage(answer));
     this.#sendOn();
     if (this.#countUnread()) this.#ask();
-    else this.#stream.reset('stalled', 'too many bytes of answers wait to be read');
+    else this.#stream.reset('stalled', 'too many unread answers');
   }
 
   /** Takes what waits to be read into account. False where that is too much. */
@@ -182,7 +182,7 @@ export class QuestionStream implements LocalEnd {
     this.#cancelIdle?.();
     this.#cancelIdle = this.#options.clock.schedule(IDLE_MS, () => {
       if (this.#isEnding || this.#answers.length > 0 || this.#stream.isWaiting) {
-        this.#stream.reset('stalled', `nothing moved for ${IDLE_MS / 1000} s`);
+        this.#stream.reset('stalled', `no progress for ${IDLE_MS / 1000} s`);
         return;
       }
       if (this.#inFlight === 0) this.#end();

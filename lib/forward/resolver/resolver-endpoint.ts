@@ -32,10 +32,9 @@ export const resolverEndpoint: EndpointKind<ResolverEndpoint> = {
   parse(text, _direction, sampleOf) {
     const [name = '', ...options] = splitAtCommas(text);
     if (name !== '' && !SERVICE_NAME.test(sampleOf(name)))
-      throw badArgument(`"${escapeText(name, 80)}" is no name of an egress`);
+      throw badArgument(`"${escapeText(name, 80)}": not a valid egress name`);
     const servers = options.map(parseServer);
-    if (servers.length > MAX_SERVERS)
-      throw badArgument(`there are ${servers.length} servers, of at most ${MAX_SERVERS}`);
+    if (servers.length > MAX_SERVERS) throw badArgument(`too many servers: ${servers.length} (max ${MAX_SERVERS})`);
     return { kind: 'resolver', name, ...(servers.length > 0 && { servers }) };
   },
   format: ({ name, servers = [] }) => joinWithCommas([name, ...servers.map(formatServer)]),
@@ -45,15 +44,14 @@ export const resolverEndpoint: EndpointKind<ResolverEndpoint> = {
 /** `server=` with an address: IPv4 or IPv6, with a port (then IPv6 in brackets) or without. Throws `bad-argument`. */
 function parseServer(option: string): HostPort {
   const [, text] = /^server=(.+)$/s.exec(option) ?? [];
-  if (text === undefined)
-    throw badArgument(`there is no option "${escapeText(option, 80)}" here; there are: server=ADDR`);
+  if (text === undefined) throw badArgument(`unknown option "${escapeText(option, 80)}"; available: server=ADDR`);
   const [, bracketed, plain = '', digits] = /^(?:\[([^\]]*)\]|([^:[\]]*))(?::(\d{1,5}))?$/.exec(text) ?? [];
   const host = net.isIPv6(text) ? text : (bracketed ?? plain);
   const port = digits === undefined ? DNS_PORT : Number(digits);
   const family = net.isIP(host);
   if (family === 0 || (bracketed !== undefined && family !== 6) || port < 1 || port > 65_535)
     throw badArgument(
-      `"${escapeText(text, 80)}" is no address of a server, such as 10.0.0.2, 10.0.0.2:5353 or [2001:db8::1]:53`,
+      `"${escapeText(text, 80)}": not a valid server address, such as 10.0.0.2, 10.0.0.2:5353 or [2001:db8::1]:53`,
     );
   return { host, port };
 }
@@ -169,7 +167,7 @@ class ResolverTarget implements Target {
   #refused(stream: SessionStream, { name, type, verdict: { rule, why } }: RefusedQuestion): void {
     const { name: target, log } = this.#context;
     const decided = escapeText(rule === null ? why : `${rule}: ${why}`, MAX_LOGGED);
-    const message = `stream ${stream.id} to ${target}: ${type} of ${escapeText(name, MAX_LOGGED)} is refused: ${decided}`;
+    const message = `stream ${stream.id} to ${target}: refused ${type} of ${escapeText(name, MAX_LOGGED)}: ${decided}`;
     const facts = { ...streamFields(stream), egress: this.#egress, name, type, rule, why };
     log.write(makeEvent('resolver-refused', message, log.fields(facts)));
   }
@@ -182,7 +180,7 @@ class ResolverTarget implements Target {
 
   stop(): void {
     this.#servers.stop();
-    for (const stream of this.#open) stream.reset('cancelled', 'the resolver is stopped');
+    for (const stream of this.#open) stream.reset('cancelled', 'the resolver was stopped');
     this.messages.stop();
   }
 }

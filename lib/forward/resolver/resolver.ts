@@ -144,7 +144,7 @@ export class Resolver {
     try {
       return this.#resolve({ ...query, question }, asker, host, rules);
     } catch {
-      return failure("the host's own addresses are not known");
+      return failure('the host cannot list its own addresses');
     }
   }
 
@@ -157,7 +157,7 @@ export class Resolver {
     const key = `${keyOf(question.name)} ${question.type} ${Number(wantsDnssec)}${Number(query.isUnchecked)}`;
     const kept = this.#cache.get(key);
     if (kept?.rules === rules && kept.own === this.#options.ownAddresses()) return this.#tell(kept, question, asker);
-    if (this.#inFlight >= (this.#options.maxInFlight ?? 256)) return failure('too many questions are being asked');
+    if (this.#inFlight >= (this.#options.maxInFlight ?? 256)) return failure('too many questions in flight');
     const upstream = { ...question, wantsDnssec, isUnchecked: query.isUnchecked };
     return this.#waitFor(() => this.#ask(key, host, upstream), question, asker, host);
   }
@@ -246,8 +246,8 @@ export class Resolver {
 
 function judge(rules: EgressRules | null, host: string | null, egress: string): Verdict {
   const denied = (why: string): Verdict => ({ isAllowed: false, rule: null, why });
-  if (rules === null) return denied(`there is no egress "${egress}"`);
-  return host === null ? denied('it is not the name of a host') : judgeName(rules, host);
+  if (rules === null) return denied(`no egress "${egress}" is defined`);
+  return host === null ? denied('not a host name') : judgeName(rules, host);
 }
 
 /** What is answered to a question that is not about records of a type; null where it is. */
@@ -261,7 +261,7 @@ function judgeKind(question: DnsQuestion): Reply | null {
   }
   const isMeta = (type >= FIRST_META_TYPE && type <= RECORD_TYPE.ANY) || type === RECORD_TYPE.OPT || type === 0;
   if (questionClass === CLASS_IN && !isMeta) return null;
-  const text = `${typeName(type)} of class ${questionClass} is not answered`;
+  const text = `${typeName(type)} of class ${questionClass} is not supported`;
   return { rcode: RCODE.REFUSED, errors: [{ code: EXTENDED_ERROR.NOT_SUPPORTED, text }] };
 }
 

@@ -190,13 +190,13 @@ test('where nobody listens at the target the flow goes on, and what is lost is c
   client.send('lost', port);
   t.regex(
     (await b.event('target-failed')).message,
-    /udp:127\.0\.0\.1:\d+ \(dns\) does not take datagrams: .*ECONNREFUSED/,
+    /udp:127\.0\.0\.1:\d+ \(dns\) does not accept datagrams: .*ECONNREFUSED/,
   );
   client.send('lost as well', port);
   await eventually(() => forwardOf(b).datagrams?.receiveDropped === 2, { what: 'two that are counted' });
   t.is(b.count('target-failed'), 1);
   clock.advance(10_000);
-  t.regex((await b.event('datagrams-dropped')).message, /^2 datagrams from the peer were dropped at udp:/);
+  t.regex((await b.event('datagrams-dropped')).message, /^datagrams dropped at udp:.*: 2 from the peer$/);
   t.is(forwardOf(a).streams, 1);
   const target = await UdpProgram.openEcho(t, targetPort);
   client.send('arrives', port);
@@ -215,7 +215,7 @@ test('messages without a session, or for a service that is not offered, are drop
   client.send('too early', a.port('dns'));
   await dropped(1);
   clock.advance(10_000);
-  t.regex((await a.event('datagrams-dropped')).message, /^1 datagrams for the peer were dropped at udp:.* \(dns\)$/);
+  t.regex((await a.event('datagrams-dropped')).message, /^datagrams dropped at udp:.* \(dns\): 1 for the peer$/);
 
   const b = await startProxy(t, `unix-connect:${path}`, { incoming: ['other:9'] });
   await a.event('session-established');
@@ -223,7 +223,7 @@ test('messages without a session, or for a service that is not offered, are drop
   const refused = await a.event('stream-refused');
   t.regex(
     refused.message,
-    /a flow of datagrams to .* \(dns\) was reset: service dns is not offered; the peer offers: other \(unknown-service\)/,
+    /a datagram flow to .* \(dns\) was reset: service dns is not offered; the peer offers: other \(unknown-service\)/,
   );
   client.send('not asked again for a second', a.port('dns'));
   await eventually(() => (forwardOf(a).datagrams?.sendDropped ?? 0) >= 2, { what: 'the second one dropped' });

@@ -177,7 +177,7 @@ testWith('python')(
     await client.send('lost', log);
     t.regex(
       (await b.event('target-failed')).message,
-      /^unixgram:\/\S+\/target \(syslog\) does not take datagrams: there is no such file or folder \(ENOENT\); they are lost$/,
+      /^unixgram:\/\S+\/target \(syslog\) does not accept datagrams: there is no such file or folder \(ENOENT\); dropping them$/,
     );
     const first = await UnixgramProgram.open(t, { at: target });
     await client.send('within a second of looking', log);

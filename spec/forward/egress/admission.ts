@@ -291,14 +291,14 @@ test('why: an entry for another port is named, and so is the range of an address
   const why = (allow: readonly string[], text: string): string =>
     judgeDestination(rulesOf(allow), destination(text)).why;
   t.is(why([], 'example.org:22'), 'no entry allows it');
-  t.is(why(['*.org:80', 'example.org:443'], 'example.org:22'), 'allow "*.org:80" does not mean port 22');
-  t.is(why(['1.1.1.1:80'], '1.1.1.1:22'), 'allow "1.1.1.1:80" does not mean port 22');
+  t.is(why(['*.org:80', 'example.org:443'], 'example.org:22'), 'allow "*.org:80" does not cover port 22');
+  t.is(why(['1.1.1.1:80'], '1.1.1.1:22'), 'allow "1.1.1.1:80" does not cover port 22');
   t.is(
     why(['*:80'], '169.254.169.254:80'),
-    '169.254.169.254 is link-local (169.254.0.0/16), and no entry allows just that',
+    '169.254.169.254 is link-local (169.254.0.0/16), and no entry allows it explicitly',
   );
   t.is(
     judgeAddress(rulesOf(['*:80']), destination('example.org:80'), '1.1.1.1', isOwn).why,
-    '1.1.1.1 is an address of this machine, and no entry allows just that',
+    '1.1.1.1 is an address of this machine, and no entry allows it explicitly',
   );
 });

@@ -9,7 +9,7 @@ import { eventually } from '../../helpers/time.js';
 
 const GET = 'GET http://one.test/ HTTP/1.1\r\nHost: one.test\r\n';
 const CONNECT = 'CONNECT one.test:80 HTTP/1.1\r\nHost: one.test:80\r\n\r\n';
-const TIMED_OUT = 'vproxy: no request was complete within 10 s\n';
+const TIMED_OUT = 'vproxy: no complete request within 10 s\n';
 
 const ofLength = (bytes: number): string => `${GET}X: ${'x'.repeat(bytes - `${GET}X: \r\n\r\n`.length)}\r\n\r\n`;
 const ofFields = (count: number): string => `${GET}${'X: 1\r\n'.repeat(count - 1)}\r\n`;
@@ -29,12 +29,12 @@ const HEADS: Readonly<Record<string, readonly [read: readonly string[], refused:
   'no more than 1000 fields': [
     [ofFields(1000)],
     ofFields(1001),
-    /^HTTP\/1\.1 431 .*the head has more than 1000 fields\n$/s,
+    /^HTTP\/1\.1 431 .*too many header fields \(max 1000\)\n$/s,
   ],
   'no more than 256 elements in Connection': [
     [','.repeat(255), 'x'.repeat(999)].map((value) => `${GET}Connection:${value}\r\n\r\n`),
     `${GET}Connection:${','.repeat(256)}\r\n\r\n`,
-    /^HTTP\/1\.1 400 .*more than 256 elements\n$/s,
+    /^HTTP\/1\.1 400 .*too many elements in a header field \(max 256\)\n$/s,
   ],
 };
 

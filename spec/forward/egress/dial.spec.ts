@@ -110,7 +110,7 @@ test('what no entry could allow is never looked up', async (t) => {
   for (const [host, port, why] of [
     ['example.com', 443, 'no entry allows it'],
     ['secret.evil.example', 443, 'no entry allows it'],
-    ['a.example.org', 80, 'allow "*.example.org:443" does not mean port 80'],
+    ['a.example.org', 80, 'allow "*.example.org:443" does not cover port 80'],
     ['bad.example.org', 443, 'the entry denies it'],
   ] as const) {
     const { why: said = '', ...told } = await refusal(host, port);
@@ -125,7 +125,7 @@ test('the guest is not told what a name was resolved to, the host is', async (t)
   t.deepEqual(await refusal('intranet.example', 443), {
     reason: 'denied',
     message: notAllowed('intranet.example:443'),
-    why: '10.20.30.40 is private (10.0.0.0/8), and no entry allows just that',
+    why: '10.20.30.40 is private (10.0.0.0/8), and no entry allows it explicitly',
   });
 });
 
@@ -133,7 +133,7 @@ test('an address of this machine is refused, by what the system says, and by not
   const { refusal, report } = world(t, { allow: ['*:*'], isOwn, answer: () => ['1.2.3.4'] });
   for (const host of ['1.2.3.4', 'name.example']) {
     const { reason, why } = await refusal(host, 80);
-    t.deepEqual([reason, why], ['denied', '1.2.3.4 is an address of this machine, and no entry allows just that']);
+    t.deepEqual([reason, why], ['denied', '1.2.3.4 is an address of this machine, and no entry allows it explicitly']);
   }
   t.true((await report('1.2.3.5', 80)).verdict.isAllowed);
   const isUnknown = (): never => {
@@ -185,7 +185,7 @@ test('where nothing is said of the egress everything is refused; rules of the mo
   const { dial, refusal } = world(t, { rules: () => current });
   t.deepEqual(await refusal('127.0.0.1', port), {
     ...{ reason: 'denied', message: notAllowed(`127.0.0.1:${port}`) },
-    why: 'there is no egress "internet" here',
+    why: 'no egress "internet" is defined',
   });
   current = rulesOf(['127.0.0.1:*']);
   t.is((await dial('127.0.0.1', port)).rule, 'allow "127.0.0.1:*"');
@@ -216,8 +216,8 @@ test('the guest is told why a destination is not reached: no address, nobody the
   const allow = ['*.example:*', '127.0.0.0/8:*', '255.255.255.255:*'];
   const { refusal } = world(t, { allow, answer: (name) => leads[name]?.() ?? [] });
   for (const [name, reason, message] of [
-    ['empty.example', 'not-found', 'no address is found for empty.example'],
-    ['gone.example', 'not-found', 'no address is found for gone.example'],
+    ['empty.example', 'not-found', 'no address found for empty.example'],
+    ['gone.example', 'not-found', 'no address found for gone.example'],
     ['closed.example', 'refused', `closed.example:${port} refused the connection`],
     ['nowhere.example', 'unreachable', `nowhere.example:${port} cannot be reached from the host`],
   ] as const)
@@ -318,8 +318,8 @@ test('a test of a name that is refused, that is not found, that leads inside, an
   const { report, lookups } = world(t, { allow: ['*.example:443'], answer });
   for (const [host, why] of [
     ['example.org', 'no entry allows it'],
-    ['gone.example', 'no address is found for gone.example: no machine has that name (ENOTFOUND)'],
-    ['inside.example', '192.168.1.1 is private (192.168.0.0/16), and no entry allows just that'],
+    ['gone.example', 'no address found for gone.example: no machine has that name (ENOTFOUND)'],
+    ['inside.example', '192.168.1.1 is private (192.168.0.0/16), and no entry allows it explicitly'],
   ] as const)
     t.like((await report(host, 443)).verdict, { isAllowed: false, why });
   t.deepEqual(lookups, ['gone.example', 'inside.example']);
@@ -424,7 +424,7 @@ const NOT_OPENED: Readonly<Record<string, readonly (string | null)[]>> = {
   'answered with status 403': ['HTTP/1.1 403 Forbidden\r\nX: \x1b[2J\r\n\r\n'],
   'answered with status 407': ['HTTP/1.1 407 Proxy Authentication Required\r\n\r\n'],
   'answered with status 302': ['HTTP/1.1 302 Found\r\nLocation: http://evil/\r\n\r\n'],
-  'gave no answer of HTTP': [
+  'did not answer with HTTP': [
     ...[null, '', 'HTTP/1.1 101 Switching Protocols\r\n\r\n', 'HTTP/2 200\r\n\r\n', 'HTTP/1.1 2000 OK\r\n\r\n'],
     ...['HTTP/1.1  200 OK\r\n\r\n', 'HTTP/1.1 200', 'SSH-2.0-OpenSSH\r\n\r\n', '\r\n\r\n'],
     ...[`HTTP/1.1 200 OK\r\nA: ${'a'.repeat(16_384)}\r\n\r\n`, 'HTTP/1.1 100 Continue\r\n\r\n'.repeat(1000)],

@@ -210,7 +210,7 @@ async function areRefused(
   for (const words of all) {
     const { atOrigin, atOther, scene, told } = await say(t, words, { isEnding: false }, answer);
     const [, status, line] = LAST_WORD.exec(told) ?? [];
-    lines.add(`${status} ${line?.replace(/^".*" is no plain/, 'no plain')}`);
+    lines.add(`${status} ${line?.replace(/^".*" is not a plain/, 'not a plain')}`);
     const isRefused = status !== undefined && scene.refused.length === 1 && atOther === '';
     if (!isRefused || !isRight(scene.dialled.length, atOrigin))
       faults.push(JSON.stringify({ words, told, dialled: scene.dialled, atOrigin, atOther }));

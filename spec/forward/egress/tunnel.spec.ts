@@ -146,7 +146,7 @@ test('a tunnel goes on in a successor, and is logged there with all that passed'
   });
   t.regex(
     scene.events[1]?.message ?? '',
-    /^stream 1: 127\.0\.0\.1:\d+ at 127\.0\.0\.1:\d+, by allow "127\.0\.0\.1:\d+", has ended: 8388608 bytes up, 10 down$/,
+    /^stream 1: 127\.0\.0\.1:\d+ at 127\.0\.0\.1:\d+, by allow "127\.0\.0\.1:\d+", closed: 8388608 bytes up, 10 down$/,
   );
 });
 

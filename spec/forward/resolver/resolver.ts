@@ -85,7 +85,7 @@ test('a name that is denied at all its ports is refused, and one that is denied 
 test('without rules, and with names that are none of a host, everything is refused', async (t) => {
   const without = setup({ rules: null });
   t.regex(await without.say(query('example.org')), /^rcode 5; EDE 18 example\.org is not allowed/);
-  t.is(without.refused[0]?.verdict.why, 'there is no egress "internet"');
+  t.is(without.refused[0]?.verdict.why, 'no egress "internet" is defined');
   const { say, refused, asked } = setup({ rules: rulesOf(['*:443']) });
   // One label with a dot in it, a byte beyond ASCII, and the root.
   for (const name of ['0b6578616d706c652e6f726700', '02c3a400', '00']) {
@@ -245,7 +245,7 @@ test('beyond 256 questions at once further ones fail, while what is known is sti
   });
   await say(query('example.org'));
   const waiting = Array.from({ length: 256 }, (_, index) => say(query(`n${index}.example.org`)));
-  t.is(await say(query('one-more.example.org')), 'rcode 2; EDE 23 too many questions are being asked');
+  t.is(await say(query('one-more.example.org')), 'rcode 2; EDE 23 too many questions in flight');
   t.regex(await say(query('example.org')), /^rcode 0/);
   t.regex(await say(query('refused.example.com')), /^rcode 5/);
   answer.resolve();
@@ -293,11 +293,15 @@ test('what is no question for records is refused: other classes, zones, and what
   const { say, asked, refused } = setup();
   for (const type of [251, 252, 249, 250, 253, 254, 41, 128, 0]) {
     const question = { name: nameOf('example.org'), type, class: 1 };
-    t.regex(await say(query('x', 'A', { question })), /^rcode 5; EDE 21 \w+ of class 1 is not answered$/, String(type));
+    t.regex(
+      await say(query('x', 'A', { question })),
+      /^rcode 5; EDE 21 \w+ of class 1 is not supported$/,
+      String(type),
+    );
   }
   for (const other of [0, 3, 4, 254, 255]) {
     const question = { name: nameOf('example.org'), type: 16, class: other };
-    t.is(await say(query('x', 'A', { question })), `rcode 5; EDE 21 TXT of class ${other} is not answered`);
+    t.is(await say(query('x', 'A', { question })), `rcode 5; EDE 21 TXT of class ${other} is not supported`);
   }
   t.is(await say(query('example.org', 'ANY')), 'rcode 0; example.org. 3600 HINFO 075246433834383200');
   t.regex(await say(query('other.example.com', 'ANY')), /^rcode 5; EDE 18/);
