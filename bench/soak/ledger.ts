@@ -36,6 +36,8 @@ export class Ledger {
   #disturbances = 0;
   #isDisturbed = false;
   readonly #kills: Record<SideName, number> = { host: 0, guest: 0 };
+  /** The sides that were killed since the session last worked. */
+  readonly #killed = new Set<SideName>();
 
   readonly #onProblem: (problem: string) => void;
 
@@ -43,9 +45,16 @@ export class Ledger {
     this.#onProblem = onProblem;
   }
 
-  /** Begins something whose local socket belongs to the vproxy at this side. */
+  /**
+   * Begins something whose local socket belongs to the vproxy at this side. A connection that is accepted soon after a kill may
+   * be one that the killed process had made: it is excused as if it had begun before the kill.
+   */
   begin(side: SideName): Ticket {
-    return { side, disturbances: this.#isDisturbed ? Number.NaN : this.#disturbances, kills: this.#kills[side] };
+    return {
+      side,
+      disturbances: this.#isDisturbed ? Number.NaN : this.#disturbances,
+      kills: this.#killed.has(side) ? Number.NaN : this.#kills[side],
+    };
   }
 
   /** The session ends now or soon, and what runs on it with it; until `settle`. */
@@ -57,11 +66,13 @@ export class Ledger {
   /** A process is killed: the system ends its sockets, and may say that they ended in order. */
   countKill(side: SideName): void {
     this.#kills[side] += 1;
+    this.#killed.add(side);
   }
 
   /** The session works again. */
   settle(): void {
     this.#isDisturbed = false;
+    this.#killed.clear();
   }
 
   /** Whether nothing has happened since that excuses a failure. */

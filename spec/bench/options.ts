@@ -98,9 +98,13 @@ test('a soak judges a transfer by its bytes, its end, and what was disturbed mea
   }
   const ledger = new Ledger();
   ledger.disturb();
-  const ticket = ledger.begin('guest');
+  ledger.countKill('guest');
+  const [ticket, other] = [ledger.begin('guest'), ledger.begin('host')];
   ledger.settle();
   t.false(ledger.isUndisturbed(ticket), 'begun while something is disturbed');
+  for (const one of [ticket, other, ledger.begin('guest')])
+    ledger.judge('target', one, { end: 'ended', isPrefix: true, isComplete: false, receivedBytes: 9 });
+  t.is(ledger.problemCount, 2, 'only one of those that are cut short may be of the killed process');
   t.true(ledger.isUndisturbed(ledger.begin('guest')));
 });
 
