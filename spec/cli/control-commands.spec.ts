@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { join, relative, resolve } from 'node:path';
 import test from 'ava';
 import { formatChannel } from '../../cli/ui/channels.js';
+import { makeEvent } from '../../lib/events.js';
 import { callVproxy } from '../helpers/call-vproxy.js';
 import { temporaryFolder, writeKeyFile } from '../helpers/files.js';
 import { answerTo, echo, endsInOrder, localServer, localSocket, openEcho, steeredPair } from '../helpers/proxies.js';
@@ -183,8 +184,10 @@ for (const words of [['drain', '--timeout', '5'], ['stop']]) {
   test(`${words[0] ?? ''} ends when the process has`, async (t) => {
     const { run, control, env } = await steeredPair(t);
     const { process: told, server } = control;
+    // The command waits for the last event, and every process has logged at least this one.
+    server.record(makeEvent('control-listening', 'taking control requests', { path: control.path }));
     const command = runPiped(t, words, env);
-    await eventually(() => told.told.length === 1, { what: 'its request', timeoutMs: 60_000 });
+    await eventually(() => told.told.length === 1, { what: 'its request' });
     // It asks repeatedly; after its next request the test sees that it has not ended.
     await server.close();
     t.is(command.child.exitCode, null);
