@@ -1,10 +1,9 @@
 // Makes dist/vproxy-linux-ARCH: Node and all of vproxy in one executable, for machines without Node. `--arch x64` (default) or `arm64`.
 import { execFileSync } from 'node:child_process';
-import { chmodSync, copyFileSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, mkdtempSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { inject } from 'postject';
 import { EMBEDDED, fetchKoffi, fetchRuntime } from './runtimes.mjs';
 
 /** What Node looks for in itself. */
@@ -56,11 +55,15 @@ try {
   };
   writeFileSync(config, JSON.stringify(settings));
   const own = join(fetchRuntime(EMBEDDED, process.arch), 'bin', 'node');
-  execFileSync(own, ['--experimental-sea-config', config], { stdio: ['ignore', 'ignore', 'inherit'] });
+  execFileSync(own, ['--experimental-sea-config', config], { stdio: 'pipe' });
   // In this order: what is stripped afterwards does not start any more.
   strip(join(runtime, 'bin', 'node'), executable);
   chmodSync(executable, 0o755);
-  await inject(executable, RESOURCE, readFileSync(blob), { sentinelFuse: SENTINEL });
+  // It warns of string offsets that do not matter; what it prints is in the error where it fails.
+  const postject = join('node_modules', 'postject', 'dist', 'cli.js');
+  execFileSync(process.execPath, [postject, executable, RESOURCE, blob, '--sentinel-fuse', SENTINEL], {
+    stdio: 'pipe',
+  });
   // What runs the executable meanwhile has the one before, whole.
   const temporary = `${output}.${process.pid}`;
   copyFileSync(executable, temporary);
@@ -68,6 +71,7 @@ try {
   copyFileSync(join(runtime, 'LICENSE'), `${output}.node-licence`);
   // For packages, which put it beside the program: not everywhere a program may run what it has written.
   copyFileSync(koffi, `${output}.koffi.node`);
+  console.error(`made ${output}, ${Math.round(statSync(output).size / 1e6)} MB`);
 } finally {
   rmSync(work, { recursive: true, force: true });
 }

@@ -38,7 +38,7 @@ const { values } = parseArgs({
 const { version, architecture, quick } = values;
 const output = resolve(values.output);
 const executable = resolve(values.executable ?? join(PROJECT, EXECUTABLES[architecture]));
-if (!existsSync(executable)) throw new Error(`${executable} is not there: npm run sea makes it`);
+if (!existsSync(executable)) throw new Error(`${executable} does not exist: npm run sea makes it`);
 
 // As Debian's own tools are told. Anyone who distributes packages puts their own name there.
 const { DEBFULLNAME = 'The vproxy authors', DEBEMAIL = 'vproxy@example.org' } = process.env;
@@ -62,7 +62,7 @@ function settle(folder) {
 
 function formatChangelog() {
   const day = date.toUTCString().replace('GMT', '+0000');
-  return `vproxy (${version}) unstable; urgency=medium\n\n  * What has changed stands in changelog.gz.\n\n -- ${maintainer}  ${day}\n`;
+  return `vproxy (${version}) unstable; urgency=medium\n\n  * See changelog.gz for the changes.\n\n -- ${maintainer}  ${day}\n`;
 }
 
 function formatCopyright() {
@@ -88,6 +88,7 @@ ${text}
 }
 
 const root = mkdtempSync(join(tmpdir(), 'vproxy-deb-'));
+if (!quick) console.error('packing the executable and its files; to compress them takes a minute or two');
 try {
   await stageFiles(root, {
     ...{ executable, version: upstream, date },
