@@ -22,14 +22,18 @@ const README_COLUMNS: readonly Column[] = [
   { id: 'relays', title: 'two plain relays' },
 ];
 
+const STREAM: LeadRow = { title: '1 stream, MB/s', work: 'up-1', key: 'rate' };
+const ECHO: LeadRow = { title: 'an echo, p50, µs', work: 'echo-1', key: 'p50' };
+const README_ROWS = [STREAM, ECHO];
+
 /** The rows that readers look for first. */
 const LEAD_ROWS: readonly LeadRow[] = [
   { title: 'first byte after the start of both sides, ms', work: 'start', key: 'ms' },
   { title: 'memory of a side at rest, MB', work: 'rest', key: 'resident' },
   { title: 'CPU of both sides for a GB, 1 stream, s', work: 'up-1', key: 'cpu' },
-  { title: '1 stream, MB/s', work: 'up-1', key: 'rate' },
+  STREAM,
   { title: '8 streams, MB/s', work: 'up-8', key: 'rate' },
-  { title: 'an echo, p50, µs', work: 'echo-1', key: 'p50' },
+  ECHO,
   { title: 'an echo beside 8 bulk streams, p99, µs', work: 'beside-bulk', key: 'p99' },
   { title: 'connections a second, one at a time', work: 'connections-1', key: 'rate' },
   { title: 'an idle stream, both sides, KB', work: 'idle', key: 'both-1000' },
@@ -65,8 +69,8 @@ export function benchParts({ options, missing, results, bars, machine }: BenchFi
   const isSetting = (id: string): boolean => id.startsWith(`${DEFAULTS}-`);
   return [
     {
-      ...{ file: README, name: 'figures', works: [...new Set(LEAD_ROWS.map(({ work }) => work))] },
-      content: `${formatMedians(LEAD_ROWS, { ...beside, columns: README_COLUMNS })}\n\nMedians of ${run}.`,
+      ...{ file: README, name: 'figures', works: README_ROWS.map(({ work }) => work) },
+      content: `${formatMedians(README_ROWS, { ...beside, columns: README_COLUMNS })}\n\nMedians of ${run}.`,
     },
     {
       ...{ file: PERFORMANCE, name: 'figures', works },

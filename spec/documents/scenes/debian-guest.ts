@@ -14,7 +14,7 @@ export const DEBIAN_GUEST = join(PROJECT_ROOT, 'dist/debian-guest');
 /** A clone with the guest in it, as far as the document needs one. */
 export const debianGuest: Scene = {
   async prepare(stage) {
-    await stage.run(`ln -s ${PROJECT_ROOT}/examples examples && ln -s ${DEBIAN_GUEST} vm1`);
+    await stage.run(`ln -s ${PROJECT_ROOT}/examples ${PROJECT_ROOT}/README.md . && ln -s ${DEBIAN_GUEST} vm1`);
     // A machine may have a KVM that does not work; a user leaves it out then.
     if ((await chooseAccelerator(findTools())) === 'tcg') {
       await stage.run('if [ -e /dev/kvm ]; then mount --bind /dev/null /dev/kvm; fi');
