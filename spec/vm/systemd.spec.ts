@@ -304,7 +304,7 @@ function readRecipe(title: string): string[] {
   return blocks.filter(({ line }) => line > from && line < to).map((block) => block.text);
 }
 
-const [fetched = '', received = '', script = '', unit = '', started = ''] = readRecipe("A guest's logs at its end");
+const [fetched = '', received = '', script = '', unit = '', started = ''] = readRecipe("Save a guest's journal");
 const journal = () => (existsSync(inFolder('journal.log')) ? readFileSync(inFolder('journal.log'), 'utf8') : '');
 const hasCome = (what: RegExp) => eventually(() => what.test(journal()), { timeoutMs: START_MS, what: String(what) });
 
@@ -372,7 +372,7 @@ test.serial('the recipe of logs: the host fetches the journal, or has each line 
 test.serial(
   'the recipe of upgrades: one outlives its call, and the end of the service that has started it',
   async (t) => {
-    const [upgrade = '', afterwards = ''] = readRecipe('An upgrade that outlives its call');
+    const [upgrade = '', afterwards = ''] = readRecipe('Run a long upgrade in a guest');
     const waits = " sh -c 'until [ -e /run/go ]; do sleep 0.2; done; echo up''graded'";
     await succeedOnHost(upgrade.replace(/ sh -c .*/, waits));
     const watchdog = '[Service]\nWatchdogSec=20\nTimeoutAbortSec=1\n';
