@@ -12,7 +12,7 @@ import { FILE_CHANNEL_SETTINGS } from '../../lib/settings/settings-table.js';
 import { PROJECT_ROOT } from '../helpers/files.js';
 import { givenIn } from '../helpers/given-options.js';
 
-const RELOADS = { now: 'at once', channel: 'with the channel, which begins again', start: 'the next start' } as const;
+const RELOADS = { now: 'at once', channel: 'by restarting the channel', start: 'at the next start' } as const;
 
 function row(prefix: string, setting: Setting): string {
   const { key, options = [], about, reload } = setting;
@@ -27,7 +27,7 @@ test('docs/config.md says of each setting where it is said, and when it counts',
   const inner = (table: string, settings: readonly Setting[]): string[] =>
     settings.map((setting) => `| \`${table}.*.${setting.key}\` | | \`${keyIn('request', setting)}\` | at once |`);
   const table = [
-    '| key | options | field | counts from |',
+    '| key | options | field | takes effect |',
     '| --- | --- | --- | --- |',
     ...PROCESS_SETTINGS.map((setting) => row('', setting)),
     ...FILE_CHANNEL_SETTINGS.map((setting) => row('channels.*.', setting)),

@@ -20,7 +20,7 @@ const OPTIONS = {
 };
 
 /** What comes before the meaning of a key, by the table that it is in. */
-const RULE_INTRODUCTIONS = { 'services.*.': 'What is refused, or done: ', 'egress.*.': 'What it means: ' };
+const RULE_INTRODUCTIONS = { 'services.*.': 'Effect: ', 'egress.*.': 'Meaning: ' };
 
 export function format() {
   const document = readDocument('config.md');
