@@ -1,10 +1,10 @@
-/** What the channels of other processes lead to. */
+/** The places of channels of other processes. */
 import { parseChannel, placeOf } from '../lib/channel/address/address.js';
 import { folderOf } from '../lib/system/proc/proc.js';
 
 /**
- * The place (`placeOf`) of a channel of the process `pid`, by its canonical address; null where it has none, or is of a form that
- * this version does not know. A relative path is one in the working folder of that process, as far as this user may see it.
+ * Returns the place (`placeOf`) of a channel of the process `pid`, by its canonical address; null if it has none, or a form
+ * unknown to this version. A relative path is resolved in the working folder of that process, if this user may see it.
  */
 export function placeOfRunning(pid: number, address: string, proc = '/proc'): string | null {
   try {

@@ -1,9 +1,9 @@
-/** Where the vproxys of this machine have their control sockets. */
+/** The folders of control sockets on this machine. */
 import { join } from 'node:path';
 import { type ControlPlace, controlFolder, isControlSocketName } from '../lib/control/socket-paths.js';
 import { listFolder } from '../lib/system/files/optional-files.js';
 
-/** The folders that this user's processes have, and those of others that it may look into: all of them for root, root's for others. */
+/** Returns the folder of this user's processes, and the others that it may read: all for root, root's for other users. */
 export function controlFolders(place: ControlPlace): string[] {
   const own = controlFolder(place);
   const others = place.isRoot
@@ -12,10 +12,10 @@ export function controlFolders(place: ControlPlace): string[] {
   return [...(own === null ? [] : [own]), ...others];
 }
 
-/** The folder of the users' `XDG_RUNTIME_DIR`, as systemd makes them. */
+/** The folder of the users' `XDG_RUNTIME_DIR`, as created by systemd. */
 const USERS = '/run/user';
 
-/** The paths of what may be control sockets in a folder; none where it cannot be read. */
+/** Lists possible control sockets in a folder; none if it cannot be read. */
 export function listControlSockets(folder: string): string[] {
   return (listFolder(folder) ?? [])
     .filter(isControlSocketName)

@@ -1,6 +1,6 @@
 /**
- * koffi in the single executable. The system loads a library from a file only, and the executable has this one within
- * itself: so it comes from a file that a package put at its place, or from one that is there for a moment.
+ * koffi in the single executable. The system loads libraries only from files, but the executable contains this one: so it is
+ * loaded from a file that a package installed, or from a temporary one.
  */
 import { closeSync, fstatSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -8,15 +8,15 @@ import { dirname, join } from 'node:path';
 import { getRawAsset } from 'node:sea';
 import type { Koffi } from '../lib/system/libc.js';
 
-/** Where it may come from. */
+/** Where to load it from. */
 export interface KoffiPlaces {
-  /** Where a package puts the file, for users who can write nothing that may be run. */
+  /** The file installed by a package, for users who cannot create executable files. */
   readonly installed: string;
-  /** Folders to unpack it in; the next one where it cannot be loaded, such as on a file system with `noexec`. */
+  /** Folders to unpack it in, tried in order: it cannot be loaded from, for example, a file system with `noexec`. */
   readonly folders: readonly string[];
 }
 
-/** The library of this executable. Throws where it has none, or it cannot be loaded from anywhere. */
+/** Loads the library of this executable. Throws if it has none, or if it cannot be loaded from anywhere. */
 export function loadEmbeddedKoffi(): Koffi {
   const runtime = process.env['XDG_RUNTIME_DIR'];
   return loadKoffi(Buffer.from(getRawAsset('koffi.node') as ArrayBuffer), {
@@ -25,7 +25,7 @@ export function loadEmbeddedKoffi(): Koffi {
   });
 }
 
-/** Loads the library that has these bytes. */
+/** Loads the library with these bytes. */
 export function loadKoffi(library: Buffer, { installed, folders }: KoffiPlaces): Koffi {
   const ways = [
     () => loadInstalled(library, installed),
@@ -42,27 +42,27 @@ export function loadKoffi(library: Buffer, { installed, folders }: KoffiPlaces):
   throw failure;
 }
 
-/** What nobody but root and this user can change, and is this library to the byte. */
+/** Loads a file that only root and this user can change, and that is byte for byte this library. */
 function loadInstalled(library: Buffer, path: string): Koffi {
   const fd = openSync(path, 'r');
   try {
     const { mode, uid } = fstatSync(fd);
     const isSafe = (uid === 0 || uid === process.geteuid?.()) && (mode & 0o022) === 0;
     if (!isSafe || !library.equals(readFileSync(fd))) throw new Error(`${path} is not the library of this program`);
-    // What was looked at, whatever has that name by now.
+    // The checked file, even if the path has been replaced meanwhile.
     return open(`/proc/self/fd/${fd}`);
   } finally {
     closeSync(fd);
   }
 }
 
-/** In a folder of this user's alone, which goes again at once: what is loaded stays. */
+/** Unpacks it in a private folder, which is removed at once: the loaded library stays. */
 function loadUnpacked(library: Buffer, parent: string): Koffi {
   const folder = mkdtempSync(join(parent, 'vproxy-koffi-'));
   try {
     const path = join(folder, 'koffi.node');
     writeFileSync(path, library, { mode: 0o500, flag: 'wx' });
-    if (!library.equals(readFileSync(path))) throw new Error(`${path} was not written as it should be`);
+    if (!library.equals(readFileSync(path))) throw new Error(`${path} was not written correctly`);
     return open(path);
   } finally {
     rmSync(folder, { recursive: true, force: true });

@@ -1,27 +1,27 @@
-/** How V8 runs a proxy: a process that lives long, in little memory, and is to be quick as soon as it is used. */
+/** V8 settings for a proxy: a long-lived process that should use little memory, and be fast as soon as it is used. */
 import { setFlagsFromString } from 'node:v8';
 import type { Proxy } from '../lib/proxy/proxy.js';
 
-/** Sets a flag where the version of Node is one whose V8 is known to have it: any other would write a complaint to stderr. */
+/** Sets a flag if this version of Node is known to have it: others would print a warning to stderr. */
 function setFlag(flag: string, firstMajor: number, lastMajor: number): void {
   const major = Number.parseInt(process.versions.node, 10);
   if (major >= firstMajor && major <= lastMajor) setFlagsFromString(flag);
 }
 
 /**
- * Keeps the young generation of the heap at its first size, 1 MiB a half, where it would grow to 16 MiB
- * (docs/decisions/0007-young-generation.md). Called once, at the start.
+ * Keeps the young generation of the heap at its initial size of 1 MiB per half; it would grow to 16 MiB
+ * (docs/decisions/0007-young-generation.md). Call it once, at the start.
  */
 export function boundYoungGeneration(): void {
   setFlag('--semi-space-growth-factor=1', 20, 24);
 }
 
-/** Where there was a second stream there will be more. */
+/** A process that opened this many streams will open more. */
 const FIRST_STREAMS = 2;
 
 /**
- * Has V8 optimize functions when they have run 16 KiB of bytecode, and not 132, as soon as `proxy` has opened two streams: a
- * process that is hardly used does not pay for it. Only Node 20: later ones have Maglev for that
+ * Makes V8 optimize functions after 16 KiB of bytecode instead of 132, as soon as `proxy` has opened two streams: a process that
+ * is hardly used does not pay for it. Only on Node 20: later versions have Maglev for that
  * (docs/decisions/0023-optimized-early.md).
  */
 export function optimizeWhenUsed(proxy: Pick<Proxy, 'on' | 'off'>): void {

@@ -1,15 +1,15 @@
-/** The command line as a whole: what runs, and what becomes of a failure. Loads as little as it can. */
+/** Dispatches the command line, and reports failures. Loads as little as possible. */
 import { writeSync } from 'node:fs';
 import { escapeText } from '../lib/util/escape.js';
 import { runCommand } from './command/run-command.js';
 import { exitOnDefect, exitStatusOf } from './exit.js';
 
-/** What the scripts of shells ask with: no command for people, so that it is in no list. */
+/** The command of the shells' completion scripts, which no list shows. */
 const COMPLETE = '__complete';
 
 /**
- * Runs the command that `args` name (without the program's own name) to its end, and sets the exit status of the
- * process. An argument that is wrong gives one line on stderr and status 64.
+ * Runs the command that `args` name (without the program name) to its end, and sets the exit status of the process. A wrong
+ * argument prints one line to stderr and gives status 64.
  */
 export async function runCommandLine(args: readonly string[]): Promise<void> {
   exitOnDefect(reportDefect);
@@ -27,12 +27,12 @@ export async function runCommandLine(args: readonly string[]): Promise<void> {
   }
 }
 
-/** Until a command has a log of its own. */
+/** Used until a command has its own log. */
 function reportDefect(error: unknown): void {
   const message = escapeText(error instanceof Error ? error.message : String(error));
   try {
     writeSync(2, `vproxy: error: internal: ${message}\n`);
   } catch {
-    // Nobody reads that, or not now.
+    // Standard error is closed, or would block.
   }
 }

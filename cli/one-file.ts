@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** Both programs as one, for guests: the name that it is called by says which of them runs; a successor is always vproxy. */
+/** Both programs in one file, for guests: the name it is called by selects the program; a successor is always vproxy. */
 import { basename } from 'node:path';
 import { isSea } from 'node:sea';
 import { loadKoffiBy } from '../lib/system/libc.js';
@@ -8,7 +8,7 @@ import { keepThreadsFromHeap } from './compiler-threads.js';
 import { isSuccessor } from './upgrade/starting.js';
 
 const [, called = ''] = process.argv;
-// Node makes a script's path absolute; an executable is told what was typed.
+// Node makes the path of a script absolute; an executable gets it as typed.
 const path = isSea() ? locateProgram(called, process.env.PATH) : called;
 if (isSea()) loadKoffiBy(async () => (await import('./embedded-koffi.js')).loadEmbeddedKoffi());
 keepThreadsFromHeap();

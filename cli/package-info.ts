@@ -1,9 +1,9 @@
-/** What this program says of itself. */
+/** Version and location of this program. */
 import { existsSync, readFileSync, realpathSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { PROTOCOL_VERSION } from '../lib/codec/limits.js';
 
-/** Set where all of vproxy is one file, which has no package.json beside it: see packaging/bundle.mjs. */
+/** Defined in the single-file program, which has no package.json beside it: see packaging/bundle.mjs. */
 declare const VPROXY_VERSION: string | undefined;
 
 /** The version in package.json. */
@@ -13,13 +13,13 @@ export function packageVersion(): string {
   return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
 }
 
-/** The folder of the documents, as the Debian package, the RPM or the npm package has installed it; null where none has. */
+/** The folder of the documents installed by the Debian package, the RPM or the npm package; null without one. */
 export function documentsFolder(): string | null {
   const folders = [join(programFolder(), '../../docs'), '/usr/share/doc/vproxy'];
   return folders.find((folder) => existsSync(join(folder, 'cli.md'))) ?? null;
 }
 
-/** Where the file is that runs, behind all links. */
+/** The folder of the running file, with links resolved. */
 function programFolder(): string {
   try {
     return dirname(realpathSync(process.argv[1] ?? ''));
@@ -33,7 +33,7 @@ export function describeVersion(): string {
   return `vproxy ${packageVersion()} (protocol ${PROTOCOL_VERSION}, node ${process.version})`;
 }
 
-/** What a peer is told: program and version. */
+/** Program and version, as announced to a peer. */
 export function describeAgent(): string {
   return `vproxy ${packageVersion()}`;
 }

@@ -1,4 +1,4 @@
-/** The wrapper that stands in for a storage controller's utility. It imports as little as it can: see docs/storage.md. */
+/** The wrapper that replaces a storage controller's utility. It imports as little as possible: see docs/storage.md. */
 
 import { VproxyError } from '../lib/errors.js';
 import { storageSocketPaths } from '../lib/storage/storage-paths.js';
@@ -6,7 +6,7 @@ import { callStorage } from '../lib/storage/wrapper.js';
 
 const DEFAULT_TIMEOUT_S = 30;
 
-/** Makes the call that `argv` is, with the absolute path that the utility was called by in front, and ends as its reply says. */
+/** Makes the call `argv`, which begins with the absolute path of the utility, and sets the exit status of the reply. */
 export async function runStorageWrapper(argv: readonly string[]): Promise<void> {
   try {
     const { VPROXY_STORAGE_SOCKET, VPROXY_STORAGE_TIMEOUT, XDG_RUNTIME_DIR } = process.env;
@@ -16,7 +16,7 @@ export async function runStorageWrapper(argv: readonly string[]): Promise<void> 
       timeoutMs: timeoutMs(VPROXY_STORAGE_TIMEOUT),
     });
     process.exitCode = reply.status;
-    // Only to look at `process.stderr` takes time.
+    // Merely accessing `process.stderr` takes time.
     if (reply.stdout.length > 0) await write(process.stdout, reply.stdout);
     if (reply.stderr.length > 0) await write(process.stderr, reply.stderr);
   } catch (error) {
@@ -26,12 +26,12 @@ export async function runStorageWrapper(argv: readonly string[]): Promise<void> 
   }
 }
 
-/** Writes everything, also to a slow pipe; a reader that has gone wants no more and is no failure. */
+/** Writes everything, also to a slow pipe; a closed pipe is not a failure. */
 function write(stream: NodeJS.WriteStream, bytes: Buffer): Promise<void> {
   return new Promise((resolve, reject) => {
     const settle = (error?: Error | null) =>
       error && !('code' in error && error.code === 'EPIPE')
-        ? reject(new VproxyError('storage-unavailable', `could not write the output (${error.message})`))
+        ? reject(new VproxyError('storage-unavailable', `cannot write the output: ${error.message}`))
         : resolve();
     stream.on('error', settle);
     stream.write(bytes, settle);
@@ -42,5 +42,5 @@ function timeoutMs(text: string | undefined): number {
   if (!text) return DEFAULT_TIMEOUT_S * 1000;
   const seconds = Number(text);
   if (Number.isFinite(seconds) && seconds >= 0) return seconds * 1000;
-  throw new VproxyError('storage-unavailable', 'VPROXY_STORAGE_TIMEOUT is no number of seconds, 0 or more');
+  throw new VproxyError('storage-unavailable', 'VPROXY_STORAGE_TIMEOUT: not a number of seconds, 0 or more');
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** The program `vproxy`. Scripts run commands at a peer by it in a loop: for those it loads little. */
+/** The program `vproxy`. Scripts run `vproxy exec` in loops, so that path loads little. */
 
 import { keepThreadsFromHeap } from './compiler-threads.js';
 

@@ -1,21 +1,21 @@
-// The form of what a process hands to its successor, from the types of its state (docs/decisions/0030): it is another one with every
-// change of what is captured, wherever that is.
+// Derives the form of the state that a process hands to its successor from the types of that state (docs/decisions/0030): it
+// changes with every change of what is captured, wherever that is.
 import { createHash } from 'node:crypto';
 import { resolve } from 'node:path';
 import ts from 'typescript';
 
-/** The text of cli/upgrade/form.ts for what `lines` say. */
+/** Returns the text of cli/upgrade/form.ts for these lines. */
 export function formatForm(lines) {
   const digest = createHash('sha256').update(lines.join('\n')).digest('hex').slice(0, 16);
   return `/**
- * The form of what a process hands to its successor: processes of different forms do not hand over to each other, and the older
- * one goes on. Written by \`npm run build\` from \`HandoverDocument\` and all types that it consists of.
+ * The form of the state that a process hands to its successor: processes of different forms do not hand over to each other, and
+ * the older one continues. Written by \`npm run build\` from \`HandoverDocument\` and all types in it.
  */
 export const HANDOVER_FORM = '${digest}';
 `;
 }
 
-/** What the document consists of, a line for each type with fields. */
+/** Describes the document, in a line for each type with fields. */
 export function describeDocument() {
   const path = resolve('cli/upgrade/document.ts');
   const config = ts.readConfigFile('tsconfig.json', (name) => ts.sys.readFile(name));
@@ -29,7 +29,7 @@ export function describeDocument() {
   return writer.lines;
 }
 
-/** Writes the types that are reached from one: what each consists of, whatever file declares it. */
+/** Describes all types reached from one, whatever file declares them. */
 class TypeWriter {
   lines = [];
   #names = new Map();
@@ -39,7 +39,7 @@ class TypeWriter {
     this.#checker = checker;
   }
 
-  /** The text of a type. One that has fields is a number there. */
+  /** Returns the text of a type; types with fields are numbered. */
   write(type) {
     const checker = this.#checker;
     if (type.isUnion()) {
@@ -73,7 +73,7 @@ class TypeWriter {
   }
 }
 
-/** Whether it is a class or an interface of TypeScript or Node, such as Buffer: what that consists of is not decided here. */
+/** Whether it is a class or an interface of TypeScript or Node, such as Buffer, whose fields are not described. */
 function isForeign(type) {
   if (type.isIntersection()) return false;
   const { symbol } = type;

@@ -1,4 +1,4 @@
-/** `vproxy exec` and `vproxy shell` as commands, and what their words ask for. */
+/** `vproxy exec` and `vproxy shell` as commands, and the parsing of their words. */
 import { VproxyError } from '../../lib/errors.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { cutLabel, isLabel } from '../../lib/util/labels.js';
@@ -9,21 +9,21 @@ import { readArguments } from '../command/read-words.js';
 
 const SHARED_OPTIONS = {
   channel: { value: 'LABEL', describe: 'The channel; also LABEL: before the command [default: the only one]' },
-  'no-tty': { short: 'T', describe: 'Give the command no terminal' },
+  'no-tty': { short: 'T', describe: 'Run the command without a terminal' },
   cwd: { short: 'w', value: 'DIR', describe: 'The folder to run it in [default: the home there]' },
   env: {
     short: 'e',
     value: 'NAME[=VALUE]',
     isRepeatable: true,
-    describe: 'Add to its environment; without a value, that of the variable here',
+    describe: 'Set a variable in its environment; without =VALUE, to its value here',
   },
-  user: { short: 'u', value: 'NAME', describe: 'The user to run it as [default: who runs the proxy there]' },
+  user: { short: 'u', value: 'NAME', describe: 'The user to run it as [default: that of the proxy there]' },
 } as const satisfies CommandOptions;
 
 export const EXEC_COMMAND: CommandDescription = {
   usage: 'exec [LABEL:] [options] [--] [CMD [ARG…]]',
   about:
-    "Runs a command at the peer of a channel, with this command's standard input, output and error, signals and exit status; without CMD the login shell. Options end at the first word that is not one. Failures of vproxy's own have the status 125.",
+    "Runs a command at the peer of a channel, with this command's standard input, output and error, signals and exit status; without CMD, the login shell. Options end at the first word that is not one. If vproxy itself fails, the status is 125.",
   examples: [
     ['vproxy exec vm1: make -C /src test', 'Run a command, and get its output and exit status'],
     ['tar c . | vproxy exec vm1: tar x -C /srv', 'With input'],
@@ -31,15 +31,15 @@ export const EXEC_COMMAND: CommandDescription = {
   ],
   options: {
     ...SHARED_OPTIONS,
-    tty: { short: 't', describe: 'Give the command a terminal' },
-    interactive: { short: 'i', describe: 'Give it standard input, as it has without -n' },
-    'no-stdin': { short: 'n', describe: 'Give it no standard input' },
-    timeout: { value: 'SECONDS', describe: 'End it after so long, with status 124 [default: never]' },
+    tty: { short: 't', describe: 'Run the command in a terminal' },
+    interactive: { short: 'i', describe: 'Pass standard input, as without -n' },
+    'no-stdin': { short: 'n', describe: 'Do not pass standard input' },
+    timeout: { value: 'SECONDS', describe: 'Stop it after this time, with status 124 [default: never]' },
     'kill-after': {
       value: 'SECONDS',
-      describe: 'From the TERM that ends it to KILL; 30 at most once the caller has gone [default: 5]',
+      describe: 'Time from TERM to KILL; at most 30 once the caller has gone [default: 5]',
     },
-    json: { describe: 'Print how it ended, and its output, as one JSON object' },
+    json: { describe: 'Print its result and output as one JSON object' },
   },
   operands: ['[LABEL:]', '[CMD]', '[ARG…]'],
   endsAtOperand: true,
@@ -48,22 +48,22 @@ export const EXEC_COMMAND: CommandDescription = {
 export const SHELL_COMMAND: CommandDescription = {
   usage: 'shell [LABEL] [options]',
   about:
-    'Runs the login shell at the peer of a channel, in a terminal where there is one here: exec without a command. Enter ~ . ends it where nothing answers any more.',
+    'Runs the login shell at the peer of a channel, in a terminal if there is one here: exec without a command. Enter ~ . disconnects from a shell that no longer answers.',
   examples: [
     ['vproxy shell vm1', 'The login shell of vm1'],
-    ['vproxy shell vm1 < commands', 'Commands of a file'],
+    ['vproxy shell vm1 < commands', 'Run commands from a file'],
   ],
   options: SHARED_OPTIONS,
   operands: ['[LABEL]'],
   endsAtOperand: true,
 };
 
-/** What the words of one of them ask for. */
+/** The parsed words of either command. */
 export type ExecArguments = ReturnType<typeof readExecArguments>;
 
 const MAX_SECONDS = 1e9;
 
-/** Reads the words from `exec` or `shell` on; `environment` has the values of `--env NAME`. Throws `bad-argument`. */
+/** Parses the words from `exec` or `shell` on; `environment` has the values of `--env NAME`. Throws `bad-argument`. */
 export function readExecArguments(
   [command = '', ...words]: readonly string[],
   environment: Readonly<Record<string, string | undefined>>,
@@ -85,26 +85,26 @@ export function readExecArguments(
     channel: channelOf(args, label),
     /** Empty: the login shell. */
     argv: args.operands,
-    /** Null where no option decides about a terminal. */
+    /** Null if no option decides about a terminal. */
     wantsTerminal: args.has('no-tty') || isJson ? false : args.has('tty') || null,
     hasInput: !args.has('no-stdin'),
     isJson,
     cwd: args.text('cwd'),
     env: readEnvironment(args.texts('env'), environment),
     user: args.text('user'),
-    // A time-out of 0 never ends a command.
+    // 0 means no timeout.
     timeoutMs: timeoutS === undefined || timeoutS === 0 ? undefined : timeoutS * 1000,
     killAfterMs: killAfterS === undefined ? undefined : killAfterS * 1000,
   };
 }
 
-/** Options may come before a label and after it. `isBare`: nothing else can be there, so that the label needs no colon. */
+/** Allows options before a label and after it. `isBare`: no other operand is possible, so the label needs no colon. */
 function readWithLabel(
   command: CommandDescription,
   words: readonly string[],
   isBare: boolean,
 ): { readonly args: Arguments; readonly label: string | undefined } {
-  // What is behind a label is read below.
+  // The words after a label are parsed below.
   const args = readArguments({ ...command, operands: ['[WORD…]'] }, words);
   const [first = '', ...others] = args.operands;
   const named = cutLabel(first, ':') ?? (isBare && isLabel(first) ? { label: first, rest: '' } : null);
@@ -126,7 +126,7 @@ function readEnvironment(
     const name = equals === -1 ? text : text.slice(0, equals);
     if (name === '') throw badArgument(`--env: "${escapeText(text, 64)}" has no name; expected NAME or NAME=VALUE`);
     const value = equals === -1 ? environment[name] : text.slice(equals + 1);
-    // As in docker: a variable that is not set here is not set there.
+    // As in docker: a variable that is unset here stays unset there.
     if (value !== undefined) found.set(name, value);
   }
   return Object.fromEntries(found);

@@ -1,21 +1,21 @@
-/** A command in a terminal, and the terminal that this process has, if it has one. */
+/** Joins a command's terminal to that of this process, if it has one. */
 import { isatty } from 'node:tty';
 import { VproxyError } from '../../lib/errors.js';
 import type { ExecCall } from '../../lib/exec/exec-call.js';
 import type { TerminalRequest } from '../../lib/exec/exec-messages.js';
 import { LocalTerminal } from '../ui/local-terminal.js';
 
-/** Whether standard input and output both are a terminal. */
+/** Whether standard input and output are both terminals. */
 export const isAtTerminal = (): boolean => isatty(0) && isatty(1);
 
-/** The terminal to request for the command, and how its call is joined to that of this process. */
+/** The terminal to request for the command, and its connection to the local one. */
 export interface JoinedTerminal {
   readonly request: TerminalRequest;
-  /** False where this process has no terminal, or gives it no input: then all else is as without one. */
+  /** False if this process has no terminal, or passes no input: everything else is then as without one. */
   readonly isLocal: boolean;
-  /** Passes keys and sizes on. Throws, by `onFailure`, when the keys are those that end the call. */
+  /** Forwards keys and sizes. Calls `onFailure` when the escape keys are typed. */
   start(call: ExecCall, onFailure: (error: Error) => void): void;
-  /** Gives the terminal back. */
+  /** Restores the terminal. */
   stop(): void;
 }
 
@@ -30,7 +30,7 @@ export function joinTerminal(hasInput: boolean): JoinedTerminal {
       local.start();
       process.stdin.on('data', (bytes: Buffer) => {
         const kept = keys.read(bytes);
-        if (kept === null) onFailure(new VproxyError('exec-unavailable', 'the call was ended by ~.'));
+        if (kept === null) onFailure(new VproxyError('exec-unavailable', 'disconnected by ~.'));
         else call.stdin.write(kept);
       });
       process.stdin.once('end', () => call.stdin.end());
@@ -39,17 +39,17 @@ export function joinTerminal(hasInput: boolean): JoinedTerminal {
   };
 }
 
-// The way out of a terminal whose command does not answer any more, as in ssh.
+// The way out of a terminal whose command no longer answers, as in ssh.
 
 const TILDE = 0x7e;
 const DOT = 0x2e;
 
-/** Looks for `~.` at the beginning of a line of what is typed; `~~` is one tilde. */
+/** Looks for `~.` typed at the beginning of a line; `~~` is one tilde. */
 export class EscapeKeys {
   #isAtStart = true;
   #hasTilde = false;
 
-  /** The part of these bytes that is for the command; null where they end the call. */
+  /** Returns the bytes for the command; null if they end the call. */
   read(bytes: Buffer): Buffer | null {
     const kept: number[] = [];
     for (const byte of bytes) {

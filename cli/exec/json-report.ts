@@ -1,8 +1,8 @@
-/** What `vproxy exec --json` prints: one object for programs. */
+/** The JSON object that `vproxy exec --json` prints. */
 import type { VproxyError } from '../../lib/errors.js';
 import type { CommandOutput } from '../../lib/exec/exec-call.js';
 
-/** The object, for a command that ended or could not be run, or for a failure of vproxy's. */
+/** Makes the object for a command that ended or could not be run, or for a failure of vproxy. */
 export function reportOf(outcome: CommandOutput | VproxyError, startedAt: Date): Readonly<Record<string, unknown>> {
   const head = { startedAt: startedAt.toISOString() };
   if (outcome instanceof Error) {
@@ -25,7 +25,7 @@ export function reportOf(outcome: CommandOutput | VproxyError, startedAt: Date):
   };
 }
 
-/** As text where it is valid UTF-8, else null and the bytes in base64. */
+/** As text if valid UTF-8, else null and the bytes in base64. */
 function described(name: string, bytes: Buffer, isTruncated: boolean): Record<string, unknown> {
   const text = decode(bytes, isTruncated);
   return {
@@ -35,11 +35,11 @@ function described(name: string, bytes: Buffer, isTruncated: boolean): Record<st
   };
 }
 
-/** Text has no NUL, and JSON would make six bytes of each. */
+/** Output with NUL is not text, and JSON would need six bytes for each. */
 function decode(bytes: Buffer, isTruncated: boolean): string | null {
   if (bytes.includes(0)) return null;
   try {
-    // The last character of what was cut may be incomplete.
+    // The last character of truncated output may be incomplete.
     return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes, { stream: isTruncated });
   } catch {
     return null;

@@ -1,4 +1,4 @@
-/** Standard output and error, as bytes: written to files, terminals, pipes or sockets, at the pace of their reader. */
+/** Writes standard output and error to files, terminals, pipes or sockets, at the pace of their reader. */
 import { fstatSync, writeSync } from 'node:fs';
 import net from 'node:net';
 import { type Readable, Writable } from 'node:stream';
@@ -6,13 +6,13 @@ import { systemCode } from '../../lib/errors.js';
 import { deferred } from '../../lib/util/concurrency.js';
 import { describeError } from '../../lib/util/escape.js';
 
-/** The pause before another try at a terminal or a file that takes nothing for now, in milliseconds. */
+/** The delay before retrying a terminal or a file that would block, in milliseconds. */
 const RETRY_MS = 5;
 
 /**
- * Writes all of `source` to a descriptor of this process, which is opened with the first byte. `onFailure` is told why it
- * cannot be written to. Where its reader has gone, `source` is destroyed. The returned function waits until all that came has
- * been written, or nobody reads it.
+ * Writes all of `source` to a descriptor of this process, opened with the first byte. Calls `onFailure` if it cannot be written
+ * to; destroys `source` if the reader has closed it. The returned function waits until everything received is written, or there
+ * is no reader.
  */
 export function relayOutput(source: Readable, fd: 1 | 2, onFailure: (error: Error) => void): () => Promise<void> {
   let output: Writable | null = null;
@@ -41,13 +41,13 @@ export function relayOutput(source: Readable, fd: 1 | 2, onFailure: (error: Erro
   };
 }
 
-/** Keeps the code of the system. */
+/** Names the stream in the message, and keeps the system's code. */
 const named = (fd: 1 | 2, error: Error): Error => {
   error.message = `standard ${fd === 1 ? 'output' : 'error'}: ${describeError(error)}`;
   return error;
 };
 
-/** Pipes and sockets must not block the event loop; what cannot be polled is written to synchronously. */
+/** Pipes and sockets must not block the event loop; descriptors that cannot be polled are written synchronously. */
 function openOutput(fd: number): Writable {
   const stat = fstatSync(fd);
   const canWait = stat.isFIFO() || stat.isSocket();

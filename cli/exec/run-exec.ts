@@ -19,10 +19,10 @@ import { EXEC_COMMAND, type ExecArguments, readExecArguments, SHELL_COMMAND } fr
 import type { JoinedTerminal } from './join-terminal.js';
 import { relayOutput } from './relay-output.js';
 
-/** How long the end of the stream is waited for after that of its command, in milliseconds. */
+/** How long to wait for the end of the stream after that of its command, in milliseconds. */
 const STREAM_END_MS = 500;
 
-/** Runs what `words` (from `exec` or `shell` on) ask for, and ends the process with the status of the command. */
+/** Runs `words` (from `exec` or `shell` on), and exits with the status of the command. */
 export async function runExec(words: readonly string[]): Promise<never> {
   process.on('uncaughtException', (error) => {
     complain(`internal: ${escapeText(error.message)}`);
@@ -30,7 +30,7 @@ export async function runExec(words: readonly string[]): Promise<never> {
   });
   try {
     const args = readExecArguments(words, process.env);
-    // The process must not wait for what is not needed any more, such as standard input.
+    // Exit explicitly: open handles such as standard input would keep the process alive.
     process.exit(args.isHelp ? await showHelp(words[0]) : await (args.isJson ? runForJson(args) : run(args)));
   } catch (error) {
     const failure = toVproxyError(error);
@@ -112,13 +112,13 @@ async function open(args: ExecArguments, terminal: JoinedTerminal | null): Promi
   }
 }
 
-/** For a command that the peer has not run. */
+/** A hint for a command that the peer did not run. */
 const hintFor = async (code: string, args: ExecArguments): Promise<string> =>
   code === 'command-not-found' || code === 'command-denied' ? suggestLabel(args) : '';
 
 /**
- * What may have been meant by `vproxy exec vm1 uname`: without its colon a label is a command, the only peer's or nobody's. To be put
- * behind the message of a command that was not run; empty where its first word is no label of a channel. Never rejects.
+ * Suggests a label for `vproxy exec vm1 uname`: without its colon, a label is taken for the command. The text to append to the
+ * message; empty if the first word is not the label of a channel. Never rejects.
  */
 async function suggestLabel({ argv, channel, socket, name }: ExecArguments): Promise<string> {
   const [first = ''] = argv;
@@ -132,7 +132,7 @@ async function suggestLabel({ argv, channel, socket, name }: ExecArguments): Pro
   }
 }
 
-/** Input and signals, as a command without a terminal of this process has them. */
+/** Forwards input and signals of a command without a local terminal. */
 function relayAll(call: ExecCall, { hasInput }: ExecArguments, onFailure: (error: Error) => void): void {
   relaySignals(call, () => process.exit(INTERRUPTED));
   if (!hasInput) return;
@@ -142,7 +142,7 @@ function relayAll(call: ExecCall, { hasInput }: ExecArguments, onFailure: (error
   process.stdin.pipe(call.stdin);
 }
 
-/** Resolved when this process can exit without being taken for lost, or need not wait for that any longer. */
+/** Resolves when this process can exit without being taken for lost, or has waited long enough. */
 function untilEnded({ streamEnd }: ExecCall): Promise<void> {
   return new Promise((resolve) => {
     void streamEnd.then(resolve);
@@ -157,7 +157,7 @@ async function showHelp(name: string | undefined): Promise<number> {
   return 0;
 }
 
-/** One line, as in every command of vproxy. */
+/** Prints an error line, as every command of vproxy does. */
 function complain(message: string): void {
   try {
     writeSync(2, `vproxy: ${paintFor({ isTTY: isatty(2) })('error: ', 'bad')}${message}\n`);
@@ -166,15 +166,15 @@ function complain(message: string): void {
   }
 }
 
-// The exit status of `vproxy exec`: that of the command if it has one.
+// The exit status of `vproxy exec`: that of the command, if it has one.
 
-/** Of every failure of vproxy's own. */
+/** For every failure of vproxy itself. */
 const OWN_FAILURE = ERROR_CODES['exec-unavailable'].exit;
 
-/** Of a command that was ended for its time-out, as with timeout(1). */
+/** For a command that timed out, as with timeout(1). */
 const TIMED_OUT = 124;
 
-/** Of a command that was given up at the third SIGINT. */
+/** For a command that was abandoned at the third SIGINT. */
 const INTERRUPTED = 128 + 2;
 
 /** The status for how a command ended. */
@@ -187,7 +187,7 @@ export function statusOfEnd({ status, signal, timedOut, error }: ExecResult): nu
   return 128 + (numbers[signal ?? ''] ?? 0);
 }
 
-/** A command that could not be run has a status of its own; all else is vproxy's failure. */
+/** A command that could not be run has its own status; everything else is a failure of vproxy. */
 function statusOfCode(code: string): number {
   const isCommands = code === 'command-not-found' || code === 'command-denied' || code === 'command-failed';
   return isCommands ? ERROR_CODES[code].exit : OWN_FAILURE;
@@ -197,11 +197,11 @@ function statusOfCode(code: string): number {
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const;
 
-/** This number of interrupts within this time, in milliseconds, gives the command up. */
+/** This many interrupts within this time, in milliseconds, abandon the command. */
 const GIVE_UP_COUNT = 3;
 const GIVE_UP_MS = 1000;
 
-/** Passes signals on. `onGiveUp` is called at the third SIGINT within a second. */
+/** Forwards signals. Calls `onGiveUp` at the third SIGINT within a second. */
 function relaySignals(call: ExecCall, onGiveUp: () => void): void {
   const interruptedAt: number[] = [];
   for (const signal of SIGNALS) {

@@ -1,8 +1,8 @@
-/** A port as XML of libvirt: an element of a domain's `<devices>` (https://libvirt.org/formatdomain.html#channel), or arguments for QEMU. */
+/** A port as libvirt XML: an element of `<devices>` (https://libvirt.org/formatdomain.html#channel), or QEMU arguments. */
 import { type HypervisorPort, isDialed } from './port.js';
 import { formatQemuArguments, isSince, type QemuPort, type QemuVersion } from './qemu.js';
 
-/** The `<channel>` element, in lines, with a newline at the end. */
+/** Formats the `<channel>` element, in lines, with a trailing newline. */
 export function formatChannelXml(port: HypervisorPort): string {
   const { name, end } = port;
   return [
@@ -17,7 +17,7 @@ export function formatChannelXml(port: HypervisorPort): string {
 
 function formatSource(port: HypervisorPort): string[] {
   const { end, reconnectSeconds } = port;
-  // libvirt picks a path where none is given, labels it and removes it.
+  // Without a path libvirt picks one, labels it and removes it.
   if (end.kind === 'unix' && end.path === null) return [];
   const mode = end.kind === 'pipe' ? '' : formatAttribute('mode', end.mode);
   const where =
@@ -29,11 +29,11 @@ function formatSource(port: HypervisorPort): string[] {
   return [`  <source${mode}${where}>`, `    <reconnect${again}/>`, '  </source>'];
 }
 
-// libvirt's way to hand arguments to QEMU that it does not look at, for a port: https://libvirt.org/kbase/qemu-passthrough-security.html
+// A port by libvirt's passthrough of QEMU arguments: https://libvirt.org/kbase/qemu-passthrough-security.html
 
 const NAMESPACE = 'http://libvirt.org/schemas/domain/qemu/1.0';
 
-/** The `<qemu:commandline>` element, in lines, with a newline at the end. It declares its namespace itself. */
+/** Formats the `<qemu:commandline>` element, in lines, with a trailing newline. It declares its own namespace. */
 export function formatCommandlineXml(port: QemuPort, version: QemuVersion): string {
   return [
     `<qemu:commandline${formatAttribute('xmlns:qemu', NAMESPACE)}>`,
@@ -44,9 +44,8 @@ export function formatCommandlineXml(port: QemuPort, version: QemuVersion): stri
 }
 
 /**
- * Since 6.2 QEMU takes devices as JSON, and creates those last. libvirt writes its own in that form, each with its
- * slot; a device in the older spelling is created first and takes the slot of another, so that the domain does not
- * start.
+ * Since 6.2, QEMU accepts devices as JSON, and creates those last. libvirt writes its own in that form, each with its slot; a
+ * device in the older syntax is created first and takes the slot of another, so that the domain does not start.
  */
 function listArguments(port: QemuPort, version: QemuVersion): string[] {
   if (!isSince(version, 6, 2)) return formatQemuArguments(port);
@@ -56,7 +55,7 @@ function listArguments(port: QemuPort, version: QemuVersion): string[] {
 
 const ENTITIES: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', "'": '&apos;' };
 
-/** ` name='value'`; the value is text without control characters. */
+/** Formats ` name='value'`; the value has no control characters. */
 function formatAttribute(name: string, value: string | number): string {
   return ` ${name}='${String(value).replace(/[&<>']/g, (character) => ENTITIES[character] ?? '')}'`;
 }

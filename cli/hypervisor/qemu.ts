@@ -1,25 +1,25 @@
-/** A port as QEMU's own arguments, whose spelling depends on its version: a controller, the chardev at the host's end, and the port. */
+/** A port as QEMU arguments, whose syntax depends on its version: a controller, the chardev of the host's end, and the port. */
 
 import { badArgument } from '../../lib/errors.js';
 import { runTool } from '../../lib/system/processes/run-tool.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { type HypervisorPort, isDialed } from './port.js';
 
-/** The properties of a device of QEMU. */
+/** The properties of a QEMU device. */
 type DeviceProperties = Readonly<Record<string, string | number>>;
 
 /** The parts of a port. */
 export interface QemuPort {
   /** The value of `-chardev`. */
   readonly chardev: string;
-  /** The controller, which has to come first, and the port. */
+  /** The controller, which must come first, and the port. */
   readonly controller: DeviceProperties;
   readonly port: DeviceProperties;
 }
 
-/** Makes the parts for QEMU of a `version`, which may be null where QEMU does not dial (`isDialed`). */
+/** Makes the parts for this version of QEMU, which may be null if QEMU does not dial (`isDialed`). */
 export function describeQemuPort(port: HypervisorPort, version: QemuVersion | null): QemuPort {
-  // Ids begin with a letter. Each port has its own, so that those of several calls can be used together.
+  // IDs begin with a letter. Each port has its own, so that the output of several calls can be combined.
   const chardev = `vproxy-${port.name}`;
   const controller = `${chardev}-bus`;
   return {
@@ -30,7 +30,7 @@ export function describeQemuPort(port: HypervisorPort, version: QemuVersion | nu
   };
 }
 
-/** The arguments, each as one word for `exec`. */
+/** Formats the arguments, each as one word for `exec`. */
 export function formatQemuArguments({ chardev, controller, port }: QemuPort): string[] {
   return ['-device', formatDevice(controller), '-chardev', chardev, '-device', formatDevice(port)];
 }
@@ -43,7 +43,7 @@ function formatChardev(port: HypervisorPort, id: string, version: QemuVersion | 
   return formatValues('socket', { id, ...where, ...how });
 }
 
-/** QEMU has taken milliseconds since 9.2, and later dropped the seconds. */
+/** QEMU accepts milliseconds since 9.2, and later dropped the seconds. */
 function formatReconnect({ reconnectSeconds }: HypervisorPort, version: QemuVersion | null): DeviceProperties {
   if (version !== null && !isSince(version, 9, 2)) return { reconnect: reconnectSeconds };
   return { 'reconnect-ms': reconnectSeconds * 1000 };
@@ -53,34 +53,34 @@ function formatDevice({ driver, ...properties }: DeviceProperties): string {
   return formatValues(String(driver), properties);
 }
 
-/** `FIRST,key=value…`; a comma inside a value is doubled. */
+/** Formats `FIRST,key=value…`; commas in values are doubled. */
 function formatValues(first: string, values: DeviceProperties): string {
   const pairs = Object.entries(values).map(([key, value]) => `${key}=${String(value).replaceAll(',', ',,')}`);
   return [first, ...pairs].join(',');
 }
 
-// QEMU's version, on which the spelling of some of its arguments depends.
+// QEMU's version, on which the syntax of some arguments depends.
 
-/** A version, without what follows its second number. */
+/** The first two numbers of a version. */
 export interface QemuVersion {
   readonly major: number;
   readonly minor: number;
 }
 
-/** Whether `version` is at least another one. */
+/** Whether `version` is at least `major.minor`. */
 export const isSince = (version: QemuVersion, major: number, minor: number): boolean =>
   version.major > major || (version.major === major && version.minor >= minor);
 
-/** The version of a text such as `7.2` or `7.2.22`. Throws `bad-argument`. */
+/** Parses a version such as `7.2` or `7.2.22`. Throws `bad-argument`. */
 export function parseQemuVersion(text: string): QemuVersion {
   const [, major, minor] = /^(\d{1,3})\.(\d{1,3})(?:\.\d{1,3})?$/.exec(text) ?? [];
   if (major === undefined || minor === undefined) {
-    throw badArgument(`--qemu-version: "${escapeText(text, 64)}" is no version, such as 7.2`);
+    throw badArgument(`--qemu-version: "${escapeText(text, 64)}" is not a version; expected such as 7.2`);
   }
   return { major: Number(major), minor: Number(minor) };
 }
 
-/** QEMU's name of a processor, by Node's, where they differ. */
+/** QEMU's names of architectures, by Node's. */
 const ARCHITECTURES: Readonly<Record<string, string>> = {
   x64: 'x86_64',
   arm64: 'aarch64',
@@ -92,7 +92,7 @@ const ARCHITECTURES: Readonly<Record<string, string>> = {
 
 const ANSWER_MS = 10_000;
 
-/** The version of this machine's QEMU, from its own output. Throws `bad-argument` where it is missing. */
+/** Resolves with the version of this machine's QEMU. Throws `bad-argument` if none is found. */
 export async function askQemuVersion(): Promise<QemuVersion> {
   const own = `qemu-system-${ARCHITECTURES[process.arch] ?? process.arch}`;
   for (const program of [own, 'qemu-kvm', '/usr/libexec/qemu-kvm']) {
@@ -104,6 +104,6 @@ export async function askQemuVersion(): Promise<QemuVersion> {
     if (found !== undefined) return parseQemuVersion(found);
   }
   throw badArgument(
-    `--qemu-version: it is required here: QEMU's arguments depend on it, and there is no ${own} to ask; expected such as 7.2`,
+    `--qemu-version: missing; QEMU's arguments depend on it, and ${own} was not found; expected such as 7.2`,
   );
 }

@@ -1,4 +1,4 @@
-/** Which control socket a process has, and what happens where it cannot be made. */
+/** Chooses and opens the control socket of a process. */
 
 import { lstatSync, unlinkSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -13,21 +13,21 @@ import { isAnswered, isSameFile } from '../../lib/system/sockets/listening.js';
 import { formatHostPort, type HostPort } from '../../lib/util/addresses.js';
 import { escapeText } from '../../lib/util/escape.js';
 
-/** A socket to make. */
+/** A socket to create. */
 interface ControlSocket {
-  /** Null where the process has no folder for it. */
+  /** Null if the process has no folder for it. */
   readonly path: string | null;
-  /** The argument that asks for it; null where nobody did. */
+  /** The argument that asks for it; null if it is the default. */
   readonly askedBy: string | null;
-  /** Whether its path was given, so that nothing but this path will do. */
+  /** Whether its path was given, so that failing to use it is an error. */
   readonly isExplicit: boolean;
-  /** The descriptor of one that is listened on already, by systemd. Default: none. */
+  /** The descriptor of a listening socket from systemd. Default: none. */
   readonly descriptor?: number;
 }
 
 /**
- * The socket of a process, or null where it is to have none. `descriptor` is that of a socket that systemd has handed over, or
- * null; it goes before all others. A name that is no file name has the one of the number `pid`.
+ * Returns the socket of a process, or null if it is to have none. `descriptor` is that of a socket passed by systemd, which takes
+ * precedence, or null. Without a name that can be a file name, the socket is named after `pid`.
  */
 export function chooseControlSocket(
   { control, name }: Pick<Configuration, 'control' | 'name'>,
@@ -43,24 +43,27 @@ export function chooseControlSocket(
   return { path, askedBy: isNamed ? `--name ${name}` : null, isExplicit: false };
 }
 
-/** Makes sure that no other process has what was asked for by a name or a path. Rejects with `address-in-use`. */
+/** Makes sure that no other process has the requested name or path. Rejects with `address-in-use`. */
 export async function requireUnclaimed({ path, askedBy }: ControlSocket): Promise<void> {
   if (path === null || askedBy === null || isKept({ path })) return;
-  // What else is wrong with the path shows when it is listened on.
+  // Other problems with the path show when listening on it.
   if (await isAnswered(path).catch(() => false)) throw claimed(path, askedBy);
 }
 
-/** Listens, and removes what processes that were killed have left in the folder that is made for such sockets. Rejects where the path was given, or is another one's by now; else what fails is a warning. */
+/**
+ * Listens, and removes stale sockets from the default folder. Rejects if the path was given, or is in use by now; any other
+ * failure is a warning.
+ */
 export async function listenForControl(server: ControlServer, socket: ControlSocket, log: Log): Promise<void> {
   const { path, askedBy, isExplicit, descriptor } = socket;
   if (descriptor !== undefined) {
     await server.listen({ fd: descriptor });
-    const message = `taking control requests at the socket that systemd has handed over (descriptor ${descriptor})`;
+    const message = `listening on the socket passed by systemd (descriptor ${descriptor}) for control requests`;
     log(makeEvent('control-listening', message, { descriptor }));
     return;
   }
   if (path === null) {
-    const message = 'no control socket: XDG_RUNTIME_DIR is not set; --control PATH makes one elsewhere';
+    const message = 'no control socket: XDG_RUNTIME_DIR is not set; use --control PATH';
     log(makeEvent('control-off', message, {}, 'info'));
     return;
   }
@@ -74,11 +77,11 @@ export async function listenForControl(server: ControlServer, socket: ControlSoc
     log(makeEvent('control-off', `no control socket: ${message}`, { code }, 'warn'));
     return;
   }
-  const message = `taking control requests at ${escapeText(path)}`;
+  const message = `listening on ${escapeText(path)} for control requests`;
   log(makeEvent('control-listening', message, { path }));
 }
 
-/** Serves metrics by TCP. Rejects with `address-…` codes. */
+/** Serves metrics over TCP. Rejects with `address-…` codes. */
 export async function listenForMetrics(server: ControlServer, address: HostPort, log: Log): Promise<void> {
   const endpoint = formatHostPort(await server.listenForMetrics(address));
   const message = `serving metrics at http://${endpoint}/metrics`;
@@ -86,34 +89,34 @@ export async function listenForMetrics(server: ControlServer, address: HostPort,
 }
 
 function claimed(path: string, askedBy: string): VproxyError {
-  return new VproxyError('address-in-use', `${askedBy}: another vproxy has it: ${escapeText(path)} answers`);
+  return new VproxyError('address-in-use', `${askedBy}: already in use: another vproxy answers on ${escapeText(path)}`);
 }
 
-/** The socket of a process that has no name. */
+/** The socket of an unnamed process. */
 const NUMBERED = /^([1-9]\d{0,9})\.sock$/;
 
 /**
- * Removes those sockets in `folder` that are called by the number of a process that is not there, and on which nobody
- * answers: a process of another container may share the folder, not the numbers. What cannot be removed stays.
+ * Removes the sockets in `folder` that are named after a PID that does not exist and that do not answer: a process of another
+ * container may share the folder, but not the PIDs. A socket that cannot be removed stays.
  */
 export async function removeStaleSockets(folder: string): Promise<void> {
   for (const name of listFolder(folder) ?? []) {
     const pid = Number(NUMBERED.exec(name)?.[1]);
-    if (Number.isNaN(pid) || isThere(pid)) continue;
+    if (Number.isNaN(pid) || exists(pid)) continue;
     const path = join(folder, name);
     try {
       const found = lstatSync(path);
       if (!found.isSocket() || (await isAnswered(path))) continue;
-      // Another process may have got the number, and have made its own, while we asked.
-      if (!isThere(pid) && isSameFile(lstatSync(path), found)) unlinkSync(path);
+      // Meanwhile another process may have got the PID, and created its own socket.
+      if (!exists(pid) && isSameFile(lstatSync(path), found)) unlinkSync(path);
     } catch {
-      // It is not ours, or has gone.
+      // It is not ours, or was removed.
     }
   }
 }
 
-/** Whether there is a process of this number, of any user. */
-function isThere(pid: number): boolean {
+/** Whether a process with this PID exists, of any user. */
+function exists(pid: number): boolean {
   try {
     return process.kill(pid, 0);
   } catch (error) {

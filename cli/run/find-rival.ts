@@ -1,4 +1,4 @@
-/** Which other process of this machine has a channel: those with a control socket are asked, and who has a device open is looked up in /proc. */
+/** Finds the other local process that has a channel: by control sockets, or for a device by /proc. */
 import { placeOf } from '../../lib/channel/address/address.js';
 import { askStatus } from '../../lib/control/client/plain-http.js';
 import type { ControlPlace } from '../../lib/control/socket-paths.js';
@@ -8,19 +8,19 @@ import { findOpener, isOpenIn, programOf } from '../../lib/system/proc/proc.js';
 import { placeOfRunning } from '../channel-place.js';
 import { controlFolders, listControlSockets } from '../control-folders.js';
 
-/** A process that has not answered by then counts as none, in milliseconds: on a busy machine an answer takes long. */
+/** A process that does not answer within this time is ignored, in milliseconds: on a busy machine answers are slow. */
 const ANSWER_MS = 3000;
 
-/** The number of control sockets that are asked. */
+/** Maximum number of control sockets to query. */
 const MAX_SOCKETS = 256;
 
-/** Where rivals are looked for. */
+/** Where to look for rivals. */
 interface RivalPlace extends ControlPlace {
-  /** The control sockets of this process, which does not ask itself: a process that nobody asks has not even loaded what answers. Default: none. */
+  /** The control sockets of this process, to skip: until queried, it has not even loaded the code that answers. Default: none. */
   readonly own?: readonly string[];
 }
 
-/** Asks those whose control sockets a process of this place may see. */
+/** Queries the processes whose control sockets are visible from this place. */
 export async function findRival(
   { own = [], ...controlPlace }: RivalPlace,
   { channel, device }: RivalQuery,
@@ -32,20 +32,20 @@ export async function findRival(
   return findSession(place, sockets.filter((path) => !own.includes(path)).slice(0, MAX_SOCKETS));
 }
 
-/** A process that has a device open. */
+/** Finds a process that has a device open. */
 async function findHolder(device: string): Promise<Rival | null> {
   const pid = await findOpener(device);
   if (pid === null) return null;
-  const name = programOf('/proc', pid) || 'ending';
+  const name = programOf('/proc', pid) || 'exiting';
   return { pid, name, hasLeft: async () => !(await isOpenIn(pid, device)) };
 }
 
-/** A process that has a session on the channel of this place: the first that says so. */
+/** Finds the first process that reports a session on the channel of this place. */
 async function findSession(place: string, sockets: readonly string[]): Promise<Rival | null> {
   const asked = sockets.map(async (socket) => {
     const status = await askStatus(socket, ANSWER_MS);
     if (status !== null && status.process.pid !== process.pid && hasSession(status, place)) return { socket, status };
-    throw new Error('it has not');
+    throw new Error('no session');
   });
   const found = await Promise.any(asked).catch(() => null);
   if (found === null) return null;

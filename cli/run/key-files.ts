@@ -1,15 +1,14 @@
-/** Which files keys are read from: those that were named, and those that systemd hands to a service. */
+/** Resolves key files: those given, and the credentials that systemd passes to a service. */
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ChannelSettings, FileLayer, FlagLayer } from '../../lib/settings/configuration.js';
 
-/** The names of files in `$CREDENTIALS_DIRECTORY` that are keys without being asked for. */
+/** Names of files in `$CREDENTIALS_DIRECTORY` that are used as keys by default. */
 const OWN_NAME = /^vproxy\.key(\..+)?$/;
 
 /**
- * The same two layers with the paths of key files. A name without a slash is one of `folder` if there is such a file.
- * Where nothing is said of keys, they are those in `folder` that are called `vproxy.key` or `vproxy.key.*`, in the
- * order of their names. `folder` is `$CREDENTIALS_DIRECTORY`, or null.
+ * Returns the two layers with paths of key files. A name without a slash refers to a file in `folder` if it exists there. By
+ * default, the keys are `vproxy.key` and `vproxy.key.*` in `folder`, by name. `folder` is `$CREDENTIALS_DIRECTORY`, or null.
  */
 export function withKeyFiles(
   file: FileLayer | null,

@@ -1,13 +1,12 @@
-/** What is in force with a command line and the file that it names. */
+/** The configuration that results from a command line and its file. */
 import type { Configuration } from '../../lib/settings/configuration.js';
 import { mergeConfiguration } from '../../lib/settings/merge.js';
 import { withKeyFiles } from './key-files.js';
 import type { RunFlags } from './run-options.js';
 
 /**
- * Reads the file, if there is one. `credentials` is `$CREDENTIALS_DIRECTORY`, or null; `running` is what is in force
- * already. Rejects with `bad-argument`, or
- * with a `BadFileError`.
+ * Reads the file, if any. `credentials` is `$CREDENTIALS_DIRECTORY`, or null; `running` is the active configuration. Rejects with
+ * `bad-argument` or a `BadFileError`.
  */
 export async function loadConfiguration(
   flags: RunFlags,
@@ -15,7 +14,7 @@ export async function loadConfiguration(
   running: Pick<Configuration, 'name'> | null = null,
 ): Promise<Configuration> {
   if (flags.file === null) return mergeConfiguration(...withKeyFiles(null, flags, credentials), running);
-  // Loads what checks and parses files, which a command line alone does not need.
+  // The parser of files is loaded only when there is a file.
   const { readConfigurationFile } = await import('../../lib/settings/parse-configuration.js');
   const file = await readConfigurationFile(flags.file);
   return mergeConfiguration(...withKeyFiles(file, flags, credentials), running);

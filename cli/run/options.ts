@@ -1,21 +1,21 @@
-/** The options of the command that runs a proxy: those of the settings, and a few of their own. */
+/** The options of the run command: those of the settings, and a few of its own. */
 import { OPTION_GROUPS, type Option, type Setting } from '../../lib/settings/setting.js';
 import { OPTION_SETTINGS } from '../../lib/settings/settings-table.js';
 import type { CommandOption, CommandOptions } from '../command/command.js';
 
-/** What is no setting: where settings come from, and whether they are only shown. */
+/** Options that are not settings: where settings come from, and whether to only print them. */
 const OWN_OPTIONS: readonly Option[] = [
   {
     name: 'config',
     value: 'FILE',
     group: 'Configuration:',
-    help: 'FILE with all of this, TOML or JSON; what the command line says wins',
+    help: 'Configuration file, TOML or JSON; the command line overrides it',
   },
-  { name: 'print-config', group: 'Configuration:', help: 'Print what would be in force, as TOML, and end' },
+  { name: 'print-config', group: 'Configuration:', help: 'Print the resulting configuration as TOML, and exit' },
   { name: 'json', group: 'Configuration:', help: 'Print it as JSON' },
 ];
 
-/** Every option, by its long name. What a value must be is checked by `parseRunFlags`. docs/cli.md is compared with them. */
+/** All options by long name. `parseRunFlags` validates the values. A spec compares docs/cli.md with them. */
 export const RUN_OPTIONS: CommandOptions = Object.fromEntries(
   [...optionsOf(OPTION_SETTINGS), ...OWN_OPTIONS]
     .filter(({ isOfAdditionOnly = false }) => !isOfAdditionOnly)
@@ -37,7 +37,7 @@ function capitalize(text: string): string {
   return text.replace(/^[a-z]/, (letter) => letter.toUpperCase());
 }
 
-/** `a, b or c`. */
+/** Formats `a, b or c`. */
 function listWords(words: readonly string[]): string {
   return words.join(', ').replace(/, (?=[^,]*$)/, ' or ');
 }

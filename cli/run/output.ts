@@ -8,12 +8,13 @@ import { systemClock } from '../../lib/util/clock.js';
 import { describeError, escapeText, formatJsonLine as formatLine } from '../../lib/util/escape.js';
 import { isJournal, journalPriority } from '../service/service-manager.js';
 import { type Paint, paintFor, paintNothing, type Tone } from '../ui/color.js';
+import { formatCount } from '../ui/print.js';
 import { sourceTrace } from './trace.js';
 
-/** What is logged, and how. */
+/** What to log, and how. */
 export interface OutputOptions {
   readonly format: LogFormat;
-  /** The least important level that is logged. */
+  /** The least important level to log. */
   readonly level: LogLevel;
   /** Whether lines show the fields of their events, and failures the stack. */
   readonly hasDetails: boolean;
@@ -21,28 +22,28 @@ export interface OutputOptions {
 
 const DEFAULTS: OutputOptions = { format: 'text', level: 'info', hasDetails: false };
 
-/** While this much waits for the reader of stderr, in bytes, further lines are left out. */
+/** While this many bytes wait for the reader of stderr, further lines are dropped. */
 const MAX_UNWRITTEN_BYTES = 2 ** 20;
 
-/** What the system says of a file that has no room for more: it may have some again. */
+/** Errors of a full disk or file, which may be temporary. */
 const FULL_CODES: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
 
 /**
- * Writes log events to stderr, to the journal of systemd with their priorities. When nobody reads that any more, or not fast enough, or its disk is full, it
- * goes on without.
+ * Writes log events to stderr; with priorities, if that is the journal of systemd. When stderr is closed, read too slowly or on a
+ * full disk, lines are dropped.
  */
 export class Output {
-  /** What is in force; may be changed at any time. */
+  /** The current options; may be changed at any time. */
   options: OutputOptions;
   readonly #debugLog: DebugLog | null;
   readonly #hasPriorities = isJournal(process.env['JOURNAL_STREAM'], 2);
   readonly #paint = paintFor(process.stderr);
   #isGone = false;
   #lostCount = 0;
-  /** Lines that found the disk full. */
+  /** Number of lines lost to a full disk. */
   #unwrittenCount = 0;
 
-  /** `debugLog` takes the events that the level leaves out. */
+  /** `debugLog` receives the events that the level excludes. */
   constructor(options: OutputOptions = DEFAULTS, debugLog: DebugLog | null = null) {
     this.options = options;
     this.#debugLog = debugLog;
@@ -51,7 +52,7 @@ export class Output {
     });
   }
 
-  /** Logs an event, if its level is wanted. */
+  /** Logs an event, if its level is enabled. */
   log(event: LogEvent): void {
     const { format, level, hasDetails } = this.options;
     const isWanted = LOG_LEVELS.indexOf(event.level) <= LOG_LEVELS.indexOf(level);
@@ -61,7 +62,7 @@ export class Output {
     else if (this.#hasRoom()) this.#debugLog?.write(event);
   }
 
-  /** How many bytes a line of the log has for an event, whether its level is wanted or not. */
+  /** Returns the length of an event's log line in bytes, whether or not its level is enabled. */
   lineBytes(event: LogEvent): number {
     const { format, hasDetails } = this.options;
     const line = format === 'json' ? formatJsonLine(event, new Date()) : formatTextLine(event, hasDetails);
@@ -75,7 +76,7 @@ export class Output {
     else this.log(makeEvent('failed', message, { code }));
   }
 
-  /** Logs a defect of this program; with `-v` where it happened. */
+  /** Logs a defect of this program; with `-v`, also the stack. */
   defect(error: unknown): void {
     const message = `internal: ${escapeText(error instanceof Error ? error.message : String(error))}`;
     const stack = error instanceof Error ? sourceTrace(error.stack ?? '') : '';
@@ -95,10 +96,10 @@ export class Output {
     });
   }
 
-  /** A line about others, behind one that may have been written in part. */
+  /** Formats a line about lost ones, after one that may have been written in part. */
   #formatUnwritten(count: number): string {
     const { format, hasDetails } = this.options;
-    const message = `${count} lines of this log are lost: there was no room for them`;
+    const message = `${formatCount(count, 'log line')} lost: no space left`;
     const event = makeEvent('log-lost', message, { count });
     const line = format === 'json' ? formatJsonLine(event, new Date()) : formatTextLine(event, hasDetails);
     return `\n${this.#priority(event.level)}${line}\n`;
@@ -108,7 +109,7 @@ export class Output {
     return this.#hasPriorities ? journalPriority(level) : '';
   }
 
-  /** Whether a line may be written; one that may not is counted, and told of as soon as there is room. */
+  /** Whether a line may be written; counts one that may not, to report it as soon as there is room. */
   #hasRoom(): boolean {
     if (this.#isGone) return false;
     if (process.stderr.writableLength >= MAX_UNWRITTEN_BYTES) {
@@ -122,7 +123,7 @@ export class Output {
   #tellLoss(): void {
     const count = this.#lostCount;
     this.#lostCount = 0;
-    const message = `${count} lines of this log are lost: they were not read fast enough`;
+    const message = `${formatCount(count, 'log line')} lost: stderr was read too slowly`;
     this.log(makeEvent('log-lost', message, { count }));
   }
 }
@@ -134,7 +135,7 @@ const PREFIXES: Readonly<Record<LogLevel, readonly [text: string, tone: Tone | n
   debug: ['debug: ', 'faint'],
 };
 
-/** `vproxy: warning: MESSAGE`, without a newline; with `hasDetails` the event's fields behind it. */
+/** Formats `vproxy: warning: MESSAGE`, without a newline; with `hasDetails`, followed by the event's fields. */
 export function formatTextLine(
   { level, message, fields }: Omit<LogEvent, 'event'>,
   hasDetails: boolean,
@@ -147,12 +148,12 @@ export function formatTextLine(
   return facts.length > 0 ? `${line} (${facts.join(' ')})` : line;
 }
 
-/** One JSON object, without a newline: time (ISO 8601, UTC), level, event, message, fields. */
+/** Formats one JSON object, without a newline: time (ISO 8601, UTC), level, event, message, fields. */
 export function formatJsonLine({ level, event, message, fields }: LogEvent, time: Date): string {
   return formatLine({ time: time.toISOString(), level, event, message, fields });
 }
 
-/** The log of the `debug` package: `DEBUG=vproxy:*` shows the events that the log's level leaves out. */
+/** The log of the `debug` package: `DEBUG=vproxy:*` shows the events that the log level excludes. */
 export interface DebugLog {
   /** Whether the namespace of an event is enabled. */
   wants(event: LogEvent): boolean;
@@ -160,7 +161,7 @@ export interface DebugLog {
   write(event: LogEvent): void;
 }
 
-/** The log for the value of `DEBUG`; null where that is empty, and the package is not even loaded. */
+/** Opens the log for the value of `DEBUG`; null, without loading the package, if it is empty. */
 export async function openDebugLog(namespaces: string | undefined): Promise<DebugLog | null> {
   if (!namespaces) return null;
   const { default: createDebug } = await import('debug');
@@ -177,7 +178,7 @@ export async function openDebugLog(namespaces: string | undefined): Promise<Debu
   };
 }
 
-/** Opens the audit log of the process, and makes the file if it is missing. Throws `cannot-create`. */
+/** Opens the audit log of the process, and creates the file if missing. Throws `cannot-create`. */
 export function openAuditLog({ path, rotation }: AuditPlace, log: Log): AuditLog {
   const audit = new AuditLog({ path, rotation, clock: systemClock, log });
   try {

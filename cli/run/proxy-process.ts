@@ -1,4 +1,4 @@
-/** A process that runs a proxy: what it is made of, from its signals to its end, and what it hands to a successor. */
+/** A process that runs a proxy: its parts, its signals, its exit, and its hand-over to a successor. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { ControlServer } from '../../lib/control/server/control-server.js';
 import type { AuditLog } from '../../lib/proxy/audit-log.js';
@@ -14,10 +14,10 @@ import { countHandover, type HandoverDocument } from '../upgrade/document.js';
 import { type Output, openAuditLog } from './output.js';
 import { RunningProcess, warnOfOpenPort } from './running-process.js';
 
-/** How long an end may take that a signal asked for, in milliseconds: a second with the time to get here. */
+/** Maximum duration of a shutdown by a signal, in milliseconds: a second including the time to get here. */
 const STOP_MS = 900;
 
-/** Reads what is to be in force; null where there is no file. */
+/** Reads the new configuration; null without a file. */
 export type Reload = ((running: Configuration | null) => Promise<Configuration>) | null;
 
 interface ProxyProcessOptions {
@@ -27,15 +27,15 @@ interface ProxyProcessOptions {
   /** Not started. */
   readonly proxy: Proxy;
   readonly service: Pick<ServiceEnvironment, 'notifySocket' | 'watchdogMs' | 'storeSize'>;
-  /** The module of what is told to the service manager; null where there is none. */
+  /** The module that notifies the service manager; null without one. */
   readonly manager: typeof import('../service/service-manager.js') | null;
-  /** Keeps listening sockets for the next process; null: nobody does. */
+  /** Keeps listening sockets for the next process; null without one. */
   readonly store: ListenerStore | null;
   /** `$XDG_RUNTIME_DIR`, for the storage broker. */
   readonly runtimeDirectory: string | null;
 }
 
-/** All that runs in a process. `run` once. */
+/** Everything that runs in the process. Call `run` once. */
 export class ProxyProcess {
   readonly proxy: Proxy;
   readonly running: RunningProcess;
@@ -76,7 +76,7 @@ export class ProxyProcess {
     this.#handleSignals();
   }
 
-  /** Begins, and ends when the process is to end; gives the exit status. */
+  /** Starts everything, and stops it when the process is to exit; resolves with the exit status. */
   async run(begin: () => Promise<void>): Promise<number> {
     const { control, proxy, running } = this;
     const start = async () => {
@@ -94,12 +94,12 @@ export class ProxyProcess {
     return status;
   }
 
-  /** Before anybody is told of this process: without a handler, a reload that the service manager has queued would end it. */
+  /** Called before this process is announced: without a handler, a reload that the service manager has queued would kill it. */
   #handleSignals(): void {
     const { running } = this;
     process.on('SIGHUP', () => running.hangUp());
     const end = () => {
-      // Without a listener a second signal ends the process at once.
+      // Without a listener, a second signal kills the process at once.
       process.off('SIGINT', end).off('SIGTERM', end);
       running.stop();
     };
@@ -110,9 +110,9 @@ export class ProxyProcess {
 
   obstacles(): string[] {
     const own = [
-      ...(this.#audit?.isWriting === true ? ['lines of the audit log that are not written'] : []),
-      ...(this.running.isReloading ? ['a reload that is under way'] : []),
-      ...(this.control.isChanging ? ['a control request that is under way'] : []),
+      ...(this.#audit?.isWriting === true ? ['unwritten lines of the audit log'] : []),
+      ...(this.running.isReloading ? ['a reload in progress'] : []),
+      ...(this.control.isChanging ? ['a control request in progress'] : []),
     ];
     return [...own, ...this.proxy.obstacles()];
   }

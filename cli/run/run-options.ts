@@ -1,4 +1,4 @@
-/** From the options that were read to what the command line asks for: every value is checked here, with one line for people. */
+/** Parses and validates the run options; each error is one human-readable line. */
 import { badArgument } from '../../lib/errors.js';
 import { parseChannelArgument } from '../../lib/settings/arguments.js';
 import type { FlagLayer } from '../../lib/settings/configuration.js';
@@ -6,17 +6,17 @@ import { PROCESS_SETTINGS } from '../../lib/settings/process-settings.js';
 import { type GivenOptions, onlyValue, readOptions, requireValue } from '../../lib/settings/setting.js';
 import { CHANNEL_SETTINGS, PORT_SETTINGS } from '../../lib/settings/settings-table.js';
 
-/** What the command line asks for. */
+/** The parsed command line. */
 export interface RunFlags extends FlagLayer {
   /** The configuration file, or null. */
   readonly file: string | null;
-  /** Whether what would be in force is only printed. */
+  /** Whether to only print the resulting configuration. */
   readonly isPrinted: boolean;
-  /** Whether it is printed as JSON. */
+  /** Whether to print it as JSON. */
   readonly asJson: boolean;
 }
 
-/** The flags that are given. Throws `bad-argument`, naming the argument and what would be right. */
+/** Parses the given flags. Throws `bad-argument` with the argument and what is expected. */
 export function parseRunFlags(given: GivenOptions): RunFlags {
   return {
     ...readOptions(PROCESS_SETTINGS, given, 'file'),
@@ -35,5 +35,5 @@ export function parseRunFlags(given: GivenOptions): RunFlags {
 function parseJson(given: GivenOptions): boolean {
   if (given('json').length === 0) return false;
   if (given('print-config').length > 0) return true;
-  throw badArgument('--json: it says how --print-config prints, which is not there');
+  throw badArgument('--json: only allowed with --print-config');
 }

@@ -1,4 +1,4 @@
-/** Runs one side of channels until it is told to stop: what `vproxy -c CHANNEL …` does once its words are read. */
+/** The run command, `vproxy -c CHANNEL …`, once its words are parsed: runs one side of channels until stopped. */
 
 import type { ControlPlace } from '../../lib/control/socket-paths.js';
 import { type Log, type LogEvent, makeEvent } from '../../lib/events.js';
@@ -20,7 +20,7 @@ import { ProxyProcess, type Reload } from './proxy-process.js';
 import type { RunFlags } from './run-options.js';
 import { withRuntimeDirectory } from './running-process.js';
 
-/** Does what the flags ask for. Resolves with the exit status. */
+/** Runs what the flags ask for. Resolves with the exit status. */
 export async function runFlags(flags: RunFlags): Promise<number> {
   const credentials = process.env['CREDENTIALS_DIRECTORY'] ?? null;
   const load = (running: Configuration | null) => loadConfiguration(flags, credentials, running);
@@ -49,7 +49,7 @@ function print(text: string): Promise<number> {
   return new Promise((resolve) => process.stdout.write(text, () => resolve(EXIT_OK)));
 }
 
-/** Runs a proxy until SIGINT, SIGTERM, the end of an inherited channel, or a failure that no waiting can mend; gives the exit status. */
+/** Runs a proxy until SIGINT, SIGTERM, the end of an inherited channel, or a permanent failure; resolves with the exit status. */
 async function runProxy(configuration: Configuration, load: Reload): Promise<number> {
   nameProcess(process.argv.slice(2));
   boundYoungGeneration();
@@ -85,9 +85,9 @@ async function runProxy(configuration: Configuration, load: Reload): Promise<num
   });
 }
 
-/** As `runProxy`, in the place of a process that hands over to this one through the pipe `fd`. */
+/** Like `runProxy`, taking over from a process that hands over through the pipe `fd`. */
 async function succeed(fd: number, load: Reload): Promise<number> {
-  // Caught from now on: some versions of Node have the system told of a handler in a later turn only, which is too late when all is taken over in one.
+  // Some versions of Node install a handler only in a later turn, which is too late once everything is taken over in one.
   process.on('SIGHUP', () => undefined);
   nameProcess(process.argv.slice(2));
   boundYoungGeneration();
@@ -111,7 +111,7 @@ async function succeed(fd: number, load: Reload): Promise<number> {
     log = made.running.log;
     return { made, document, take };
   });
-  // What was taken up must neither read nor write.
+  // The restored state must neither read nor write: the predecessor continues.
   if (restored === null) return process.exit(EXIT_OK);
   const { made, document, take } = restored;
   return made.run(async () => {
@@ -120,12 +120,12 @@ async function succeed(fd: number, load: Reload): Promise<number> {
   });
 }
 
-/** Who else has a channel; what looks for that is loaded when it is asked for. `own` are the control sockets of this process. */
+/** Returns a finder of rivals, which loads its code on first use. `own` are the control sockets of this process. */
 function rivalFinder(place: ControlPlace, own: () => readonly string[]): FindRival {
   return async (query) => (await import('./find-rival.js')).findRival({ ...place, own: own() }, query);
 }
 
-/** Where listening sockets stay while the service is restarted; null where no service manager keeps any. */
+/** Opens the store that keeps listening sockets while the service restarts; null if the service manager has none. */
 async function openStore(service: ServiceEnvironment, log: Log): Promise<ListenerStore | null> {
   const { notifySocket: socket, storeSize: size, storedDescriptors: inherited } = service;
   if (socket === null || size === 0) return null;

@@ -1,4 +1,4 @@
-/** A vproxy that runs: its proxy, its log, and what signals and control requests do to them. */
+/** A running vproxy: its proxy, its log, and the effects of signals and control requests. */
 
 import { setTimeout as delay } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
@@ -26,17 +26,17 @@ import type { Output } from './output.js';
 interface RunningProcessOptions {
   readonly proxy: Proxy;
   readonly output: Output;
-  /** What is in force at first. */
+  /** The initial configuration. */
   readonly configuration: Configuration;
   /** `$XDG_RUNTIME_DIR`, for the storage broker. */
   readonly runtimeDirectory: string | null;
   /** The audit log; null: none. */
   readonly audit: AuditLog | null;
-  /** Reads what is to be in force; null where there is no file. */
+  /** Reads the new configuration; null without a file. */
   readonly load: ((running: Configuration) => Promise<Configuration>) | null;
-  /** Keeps listening sockets for the next process; null: nobody does. */
+  /** Keeps listening sockets for the next process; null without one. */
   readonly store: ListenerStore | null;
-  /** Hands over to a successor; `exit` ends the process then. Rejects with `upgrade-failed`, also when `signal` is aborted. */
+  /** Hands over to a successor, then calls `exit`. Rejects with `upgrade-failed`, also when `signal` is aborted. */
   readonly upgrade: (
     request: UpgradeRequest,
     signal: AbortSignal,
@@ -44,7 +44,7 @@ interface RunningProcessOptions {
   ) => Promise<never>;
 }
 
-/** What the process can do besides its proxy. */
+/** The operations of the process besides its proxy. */
 export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> implements ProcessControl {
   readonly version = describeAgent();
   readonly #options: RunningProcessOptions;
@@ -52,9 +52,9 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
   #configuration: Configuration;
   #isEnding = false;
   #isDraining = false;
-  /** Ends the upgrade in progress; null without one. */
+  /** Cancels the upgrade in progress; null without one. */
   #upgrading: AbortController | null = null;
-  /** One after the other, so that the newest file wins. */
+  /** Reloads run serially, so that the newest file wins. */
   #reloading: Promise<unknown> = Promise.resolve();
   #reloadCount = 0;
 
@@ -64,7 +64,7 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
     this.#configuration = options.configuration;
   }
 
-  /** The exit status, as soon as the process is to end; never rejects. */
+  /** Resolves with the exit status when the process is to exit; never rejects. */
   get ended(): Promise<number> {
     return this.#ended.promise;
   }
@@ -82,30 +82,30 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
     output.options = { ...output.options, level };
   }
 
-  /** What a channel is given that is added later, and of which nothing else is said. */
+  /** Defaults for channels that are added later. */
   get channelDefaults() {
     const { channelDefaults: settings } = this.#configuration;
     const { runtimeDirectory } = this.#options;
     return { ...settings, storage: { ...settings.storage, runtimeDirectory } };
   }
 
-  /** What is in force, as a configuration file would say it. */
+  /** The active configuration, in the form of a configuration file. */
   get config(): unknown {
-    // Channels of a group are made of the group's.
+    // The members of a group follow from the group.
     const declared = this.#options.proxy.options.filter(({ group = null }) => group === null);
     const channels = declared.map((channel) => completeChannel({ label: DEFAULT_LABEL, ...channel }));
     return describeConfiguration({ ...this.#configuration, logLevel: this.logLevel, channels });
   }
 
-  /** Logs what is not the proxy's to log. */
+  /** Logs an event of the process rather than of the proxy. */
   readonly log = (event: LogEvent): void => {
     this.#options.output.log(event);
     this.emit('log', event);
   };
 
   /**
-   * Reads the file again, and makes the channels and forwards those that it says; then the next attempt to open each
-   * channel is made now. What fails is logged, and changes nothing.
+   * Reads the file again and applies its channels and forwards, then retries each waiting channel at once. A failure is logged,
+   * and changes nothing.
    */
   reload(): Promise<ReloadAnswer> {
     this.#reloadCount += 1;
@@ -118,14 +118,14 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
     return done;
   }
 
-  /** Whether a reload has begun whose result is not in effect yet. */
+  /** Whether a reload is in progress. */
   get isReloading(): boolean {
     return this.#reloadCount > 0;
   }
 
-  /** No more streams; the process ends when those that are open have, or after `timeoutMs`. */
+  /** Refuses new streams, and exits when the open ones have ended, or after `timeoutMs`. */
   drain(timeoutMs: number): void {
-    const message = `ending when all streams have ended, at the latest in ${timeoutMs / 1000} s`;
+    const message = `draining: exiting when all streams have ended, at the latest in ${timeoutMs / 1000} s`;
     this.log(makeEvent('draining', message, { timeoutMs }));
     this.#isDraining = true;
     this.#endUpgrade();
@@ -133,15 +133,15 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
     void Promise.race([this.#options.proxy.drain(), delay(timeoutMs)]).then(() => this.stop());
   }
 
-  /** What is in force, for a successor of this process. */
+  /** The active configuration, for a successor of this process. */
   get configuration(): Configuration {
     return { ...this.#configuration, logLevel: this.logLevel };
   }
 
-  /** Hands over to a successor, and ends the process with `answer`. Rejects with `upgrade-failed`; it goes on then. */
+  /** Hands over to a successor, calls `answer` and exits. If it rejects (`upgrade-failed`), the process continues. */
   async upgrade(request: UpgradeRequest, answer: (answer: UpgradeAnswer) => void): Promise<never> {
     try {
-      if (this.#upgrading !== null) throw new VproxyError('upgrade-failed', 'another upgrade is under way');
+      if (this.#upgrading !== null) throw new VproxyError('upgrade-failed', 'another upgrade is in progress');
       if (this.#isEnding || this.#isDraining) throw isEnding();
       this.#upgrading = new AbortController();
       try {
@@ -159,14 +159,14 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
     }
   }
 
-  /** Ends the process in order. */
+  /** Shuts the process down. */
   stop(): void {
     this.#isEnding = true;
     this.#endUpgrade();
     this.#ended.resolve(EXIT_OK);
   }
 
-  /** What SIGHUP asks for: files are read and opened again, and channels that wait are tried now. What fails is logged. */
+  /** Handles SIGHUP: reloads and reopens files, and retries waiting channels at once. Failures are logged. */
   hangUp(): void {
     const { load, proxy, audit } = this.#options;
     audit?.reopen();
@@ -178,7 +178,7 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
     proxy.retryNow();
   }
 
-  /** Ends the process with its session, of which this is the end, or which it cannot have. */
+  /** Ends a `--once` process when its session has ended, or could not be established. */
   endOnce(reason: VproxyError): void {
     if (this.#isEnding) return;
     const message = `the session ended: ${escapeText(reason.message, 512)} (${escapeText(reason.code, 64)})`;
@@ -190,7 +190,7 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
     this.stop();
   }
 
-  /** Ends the process because of a failure, which is logged; an expected end of an inherited channel is not one. */
+  /** Logs a failure and ends the process; the regular end of an inherited channel is not a failure. */
   fail(reason: unknown): void {
     this.#isEnding = true;
     this.#endUpgrade();
@@ -201,14 +201,13 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
     this.#ended.resolve(status);
   }
 
-  /** A process that ends has no successor. */
   #endUpgrade(): void {
     this.#upgrading?.abort(isEnding());
   }
 
   async #reload(): Promise<ReloadAnswer> {
     const { load, proxy, runtimeDirectory } = this.#options;
-    if (load === null) throw new VproxyError('bad-argument', 'there is nothing to reload: no --config was given');
+    if (load === null) throw new VproxyError('bad-argument', 'nothing to reload: started without --config');
     try {
       const wanted = await load(this.#configuration);
       const changes = await proxy.apply(withRuntimeDirectory(wanted.channels, runtimeDirectory));
@@ -228,25 +227,25 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
     }
   }
 
-  /** A file that is wrong is a line of the log; its channels keep the keys that they have. */
+  /** Logs invalid key files; their channels keep the current keys. */
   #reloadKeys(): void {
     for (const { code, message } of this.#options.proxy.reloadKeys()) {
       this.log(makeEvent('reload-failed', `keys not reloaded: ${message}`, { code }));
     }
   }
 
-  /** Gives the keys of what is in force from the next start on only. */
+  /** Adopts the process settings; returns the keys of those that take effect only at the next start. */
   #adopt(wanted: Configuration): string[] {
     const { output } = this.#options;
     const old = this.#configuration;
-    // A level that a request has set stays until the file says another one.
+    // A level set by a request stays until the file changes its own.
     const level = wanted.logLevel === old.logLevel ? output.options.level : wanted.logLevel;
     output.options = { level, format: wanted.logFormat, hasDetails: wanted.logDetails };
     const fixed = PROCESS_SETTINGS.filter(
       ({ field, reload }) => reload === 'start' && !isDeepStrictEqual(wanted[field], old[field]),
     ).map(({ key }) => key);
     if (fixed.length > 0) {
-      const message = `${fixed.join(', ')}: changed in the file, which counts from the next start on`;
+      const message = `${fixed.join(', ')}: changed in the file; takes effect at the next start`;
       this.log(makeEvent('reload-incomplete', message, { keys: fixed }));
     }
     const { logLevel, logFormat, logDetails, channelDefaults, channels } = wanted;
@@ -255,9 +254,9 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
   }
 }
 
-const isEnding = (): VproxyError => new VproxyError('upgrade-failed', 'this process is ending');
+const isEnding = (): VproxyError => new VproxyError('upgrade-failed', 'this process is shutting down');
 
-/** The channels with the folder in which the storage broker may put its socket. */
+/** Adds the folder in which the storage broker may create its socket. */
 export function withRuntimeDirectory(
   channels: readonly ChannelOptions[],
   runtimeDirectory: string | null,
@@ -269,17 +268,17 @@ function describeChanges(changes: ChannelChanges): string {
   const parts = [
     ['channels added', changes.addedChannels],
     ['channels removed', changes.removedChannels],
-    ['channels started again', changes.replacedChannels],
+    ['channels restarted', changes.replacedChannels],
     ['forwards added', changes.addedForwards],
     ['forwards removed', changes.removedForwards],
     ['rules changed', changes.changedPolicies],
     ['egresses changed', changes.changedEgress],
   ] as const;
   const said = parts.filter(([, list]) => list.length > 0).map(([what, list]) => `${what}: ${list.join(' ')}`);
-  return escapeText(said.join('; ') || 'nothing has changed', 1024);
+  return escapeText(said.join('; ') || 'no changes', 1024);
 }
 
-/** Who shares the machine. */
+/** The users of the machine. */
 interface Neighbours {
   /** The user that runs this process. */
   readonly userId: number;
@@ -287,13 +286,13 @@ interface Neighbours {
   readonly passwdFile?: string;
 }
 
-/** Warns once, of the first outgoing forward at a port of this machine, if people besides its user and root can log in. */
+/** Warns once, for the first forward that listens on loopback, if users besides its own and root can log in. */
 export function warnOfOpenPort(proxy: Proxy, { userId, passwdFile }: Neighbours, log: Log): void {
   const look = ({ endpoint, service }: ForwardStatus) => {
     if (!isLoopbackPort(endpoint)) return;
     proxy.off('listening', look);
     if (!hasOtherUsers(userId, passwdFile)) return;
-    const message = `every user of this machine can connect to ${endpoint}; a unix socket (-o ${service}:/path) is its owner's alone`;
+    const message = `every user of this machine can connect to ${endpoint}; to allow only yours, use a unix socket (-o ${service}:/path)`;
     log(makeEvent('open-port', message, { endpoint }));
   };
   proxy.on('listening', look);

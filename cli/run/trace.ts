@@ -1,12 +1,12 @@
-/** Stack traces that name the lines of the sources: the program runs from a few files that are made of them. */
+/** Maps stack traces back to source lines: the program runs from a few bundled files. */
 import { readFileSync } from 'node:fs';
 import { SourceMap, type SourceMapPayload } from 'node:module';
 import { dirname, join } from 'node:path';
 
-/** Where a line of a trace was: the file, and the line and the column in it, both from 1 on. */
+/** A location in a trace: file, line and column, both from 1. */
 const PLACE = /(?<![^\s():])(\/[^\s():]+\.[cm]?js):(\d+):(\d+)/g;
 
-/** `stack` with the places in files that have a map beside them (`FILE.map`) as places in what the file was made of; others stay. */
+/** Maps the locations of `stack` in files with a map beside them (`FILE.map`) to the sources; others stay. */
 export function sourceTrace(stack: string): string {
   const maps = new Map<string, SourceMap | null>();
   return stack.replace(PLACE, (place, file: string, line: string, column: string) => {

@@ -1,19 +1,19 @@
-/** What the environment says of the service manager that started this process: sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3). */
+/** Environment variables of the service manager: sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3). */
 
 import { escapeText } from '../../lib/util/escape.js';
 import { badArgument } from '../command/arguments.js';
 
-/** What a service manager has asked for, and handed over. */
+/** What the service manager asks for and passes. */
 export interface ServiceEnvironment {
-  /** The address of the socket for notifications; null where nobody wants any. */
+  /** The address of the notification socket; null without one. */
   readonly notifySocket: string | null;
-  /** The silence after which the process is taken for dead, in milliseconds; null: never. */
+  /** The silence after which the process counts as hung, in milliseconds; null: never. */
   readonly watchdogMs: number | null;
-  /** The number of sockets that it keeps for the next process. */
+  /** Maximum number of sockets that it keeps for the next process. */
   readonly storeSize: number;
-  /** The descriptor of the listening socket for control requests; null where none was handed over. */
+  /** The descriptor of a listening control socket; null if none was passed. */
   readonly controlDescriptor: number | null;
-  /** Those that a process before has stored, by name. */
+  /** Descriptors that an earlier process stored, by name. */
   readonly storedDescriptors: ReadonlyMap<string, number>;
 }
 
@@ -29,15 +29,15 @@ const VARIABLES = [
 
 const FIRST_DESCRIPTOR = 3;
 
-/** What the names of stored sockets begin with. */
+/** The prefix of the names of stored sockets. */
 export const STORED_NAME_START = 'listener-';
 
-/** The name of the descriptor (`FileDescriptorName=`) where there are several. */
+/** The name of the control socket (`FileDescriptorName=`) among several. */
 const CONTROL_NAME = 'control';
 
 /**
- * Reads what is said to the process of the number `pid`, and takes it out of `environment`, so that the programs which
- * vproxy runs are not told what is not theirs. Throws `bad-argument` for descriptors of which none is for vproxy.
+ * Reads the variables meant for the process `pid`, and removes them from `environment`, so that programs that vproxy runs do not
+ * inherit them. Throws `bad-argument` if none of several descriptors is for vproxy.
  */
 export function takeServiceEnvironment(environment: NodeJS.ProcessEnv, pid: number): ServiceEnvironment {
   const { NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID, FDSTORE, LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES } = environment;
@@ -64,18 +64,18 @@ function sortDescriptors(count: number, names: string) {
   return { controlDescriptor: findControl(others, named), storedDescriptors: new Map(stored) };
 }
 
-/** That of the places `indices` in the list of names. */
+/** Finds it among the descriptors at `indices` of the list of names. */
 function findControl(indices: readonly number[], names: readonly string[]): number | null {
   const [only] = indices;
   if (only === undefined) return null;
   const index = indices.length === 1 ? only : names.indexOf(CONTROL_NAME);
   if (index >= 0) return FIRST_DESCRIPTOR + index;
   const seen = escapeText(indices.map((place) => names[place] ?? '').join(':'), 200);
-  const message = `LISTEN_FDNAMES: none of ${indices.length} descriptors is called ${CONTROL_NAME}: ${seen}`;
+  const message = `LISTEN_FDNAMES: none of ${indices.length} descriptors is named ${CONTROL_NAME}: ${seen}`;
   throw badArgument(message);
 }
 
-/** What the successor of this process is to have in its environment: the words of the service manager, which this process has taken out of its own. */
+/** Returns the service manager's variables for the successor, as this process removed them from its own environment. */
 export function successorEnvironment({
   notifySocket,
   watchdogMs,
@@ -83,7 +83,7 @@ export function successorEnvironment({
 }: Pick<ServiceEnvironment, 'notifySocket' | 'watchdogMs' | 'storeSize'>): Record<string, string> {
   return {
     ...(notifySocket === null ? {} : { NOTIFY_SOCKET: notifySocket }),
-    // Without WATCHDOG_PID it is for whoever has it: the number of the successor is not known before it runs.
+    // Without WATCHDOG_PID it is for any process: the PID of the successor is not known before it runs.
     ...(watchdogMs === null ? {} : { WATCHDOG_USEC: String(watchdogMs * 1000) }),
     ...(storeSize === 0 ? {} : { FDSTORE: String(storeSize) }),
   };

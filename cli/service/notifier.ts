@@ -1,6 +1,6 @@
 /**
- * Messages to the service manager, sd_notify(3). Each is a datagram on a unix socket, which Node cannot send, so the
- * program systemd-notify does: docs/decisions/0013-systemd-notify.md.
+ * Messages to the service manager, sd_notify(3). Each is a datagram on a unix socket, which Node cannot send, so
+ * systemd-notify does it: docs/decisions/0013-systemd-notify.md.
  */
 
 import { type Log, makeEvent } from '../../lib/events.js';
@@ -8,10 +8,10 @@ import { describeToolFailure, runTool } from '../../lib/system/processes/run-too
 import { Backoff, type Clock, pause, systemClock } from '../../lib/util/clock.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
 
-/** A program that takes longer is killed, in milliseconds. */
+/** Timeout of systemd-notify, in milliseconds. */
 const TIMEOUT_MS = 10_000;
 
-/** A busy service manager takes nothing for a while, and ends who does not show that it lives: so not much later. */
+/** A busy service manager may accept nothing for a while, but kills a process without watchdog messages: so retry soon. */
 const RETRY = { firstMs: 1000, maxMs: 5000 };
 
 type Facts = Readonly<Record<string, string>>;
@@ -19,14 +19,14 @@ type Facts = Readonly<Record<string, string>>;
 interface NotifierOptions {
   /** The address as the environment had it. */
   readonly socket: string;
-  /** Is told once when messages fail, and once when they arrive again. */
+  /** Logs once when messages fail, and once when they succeed again. */
   readonly log: Log;
   /** Default `systemd-notify`. */
   readonly program?: string;
   readonly clock?: Clock;
 }
 
-/** Sends facts to `NOTIFY_SOCKET`, in order; those that come while others are being sent go together. */
+/** Sends facts to `NOTIFY_SOCKET`, in order; those that arrive during a transmission are sent together. */
 export class Notifier {
   readonly #options: Required<NotifierOptions>;
   readonly #backoff = new Backoff(RETRY);
@@ -39,7 +39,7 @@ export class Notifier {
     this.#options = { program: 'systemd-notify', clock: systemClock, ...options };
   }
 
-  /** Sends `KEY=VALUE` for each fact, again until it has arrived; of one that is said again meanwhile, the last value counts. Never throws. */
+  /** Sends `KEY=VALUE` for each fact, with retries; a newer value replaces one that is still waiting. Never throws. */
   notify(facts: Facts): void {
     this.#waiting = { ...this.#waiting, ...facts };
     this.#sending ??= this.#sendAll().finally(() => {
@@ -47,7 +47,7 @@ export class Notifier {
     });
   }
 
-  /** Sends the last facts; from now on nothing is tried again. Resolved when they have been sent, or cannot be. */
+  /** Sends the last facts, without further retries. Resolves when they were sent, or failed. */
   async end(facts: Facts): Promise<void> {
     this.#ending.abort();
     this.notify(facts);
@@ -62,14 +62,14 @@ export class Notifier {
       const failure = await this.#send(facts);
       this.#tell(failure);
       if (failure === null) continue;
-      // What came meanwhile is sent once all the same.
+      // Facts that arrived meanwhile are still sent once.
       if (signal.aborted && Object.keys(this.#waiting).length === 0) return;
       this.#waiting = { ...facts, ...this.#waiting };
       await pause(this.#options.clock, this.#backoff.next(), signal);
     }
   }
 
-  /** Null, or what went wrong. */
+  /** Resolves with null, or with the error text. */
   async #send(facts: Facts): Promise<string | null> {
     const { program, socket } = this.#options;
     const words = Object.entries(facts).map(([key, value]) => `${key}=${value}`);
@@ -88,11 +88,11 @@ export class Notifier {
     if (this.#hasFailed === (failure !== null)) return;
     this.#hasFailed = failure !== null;
     if (failure === null) {
-      log(makeEvent('notify-recovered', 'the service manager is told again', {}));
+      log(makeEvent('notify-recovered', 'notifying the service manager works again', {}));
       return;
     }
     const reason = `${program}: ${escapeText(failure, 300)}`;
-    const message = `the service manager is not told how this goes: ${reason}; trying again`;
+    const message = `cannot notify the service manager: ${reason}; retrying`;
     log(makeEvent('notify-failed', message, {}));
   }
 }

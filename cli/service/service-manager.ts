@@ -1,4 +1,4 @@
-/** What the service manager is told of a running vproxy: that it is ready, alive, how it is, that it ends, and who goes on. */
+/** Notifications of a running vproxy to the service manager: ready, watchdog, status, stopping, and main process. */
 
 import { closeSync, fstatSync } from 'node:fs';
 import { constants } from 'node:os';
@@ -10,21 +10,21 @@ import type { MessageCalls } from '../../lib/system/unix-messages.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { Notifier } from './notifier.js';
 
-/** All that changes within this time is one change of the status, in milliseconds. */
+/** Changes within this time are sent as one change of the status, in milliseconds. */
 const STATUS_DELAY_MS = 500;
 
-/** How long it may take to tell who is the successor, in milliseconds: nothing else happens meanwhile. */
+/** Timeout for announcing the successor, in milliseconds: the process is blocked meanwhile. */
 const ANNOUNCE_MS = 1000;
 
 export interface ServiceManagerOptions {
   readonly notifySocket: string;
-  /** Null where no signs of life are wanted. */
+  /** Null without a watchdog. */
   readonly watchdogMs: number | null;
   readonly proxy: Proxy;
   readonly log: Log;
 }
 
-/** The service manager of this process. `ready` once, then `stopping` once. */
+/** The service manager of this process. Call `ready` once, then `stopping` once. */
 export class ServiceManager {
   readonly #options: ServiceManagerOptions;
   readonly #notifier: Notifier;
@@ -37,7 +37,7 @@ export class ServiceManager {
     this.#notifier = new Notifier({ socket: options.notifySocket, log: options.log });
   }
 
-  /** Everything is set up; from now on it is told of changes, and that the process lives. */
+  /** Announces that everything is set up, and starts sending the status and the watchdog messages. */
   ready(): void {
     const { proxy, watchdogMs } = this.#options;
     this.#shown = this.#status();
@@ -48,17 +48,17 @@ export class ServiceManager {
     this.#heartbeat.unref();
   }
 
-  /** The process ends. Resolved when that is told. */
+  /** Announces the shutdown. Resolves when that is sent. */
   async stopping(): Promise<void> {
     this.#options.proxy.off('changed', this.#onChanged);
     clearTimeout(this.#timer ?? undefined);
     clearInterval(this.#heartbeat ?? undefined);
-    await this.#notifier.end({ STOPPING: '1', STATUS: 'ending' });
+    await this.#notifier.end({ STOPPING: '1', STATUS: 'shutting down' });
   }
 
   /**
-   * The process `pid` is the main one from now on; to be called just before this one ends, or with its own number where it goes
-   * on after all. It blocks for a second at most. Throws an error of the system where it cannot be told.
+   * Announces that the process `pid` is the main one. Call it just before this one exits, or with its own PID if it continues
+   * after all. Blocks for at most a second. Throws a system error if it fails.
    */
   announceSuccessor(calls: MessageCalls, pid: number): void {
     announceSuccessor(calls, this.#options.notifySocket, pid, ANNOUNCE_MS);
@@ -84,10 +84,9 @@ export class ServiceManager {
 }
 
 /**
- * Tells the service manager, at its socket `notifySocket`, that the process `pid` is the main one of the service from now on, and
- * that it lives: it has the whole time of the watchdog before it, whatever its predecessor has used of it. To be called just
- * before this process ends. It blocks while the service manager takes no messages, for at most `timeoutMs`. Throws an error of
- * the system where it cannot be told: then the end of this process would be that of the service.
+ * Announces, at the socket `notifySocket`, that the process `pid` is the main one of the service, and resets the watchdog: the
+ * successor gets its full time. Call it just before this process exits. Blocks while the service manager accepts no messages, for
+ * at most `timeoutMs`. Throws a system error if it fails: the end of this process would then be that of the service.
  */
 export function announceSuccessor(calls: MessageCalls, notifySocket: string, pid: number, timeoutMs: number): void {
   const deadline = performance.now() + timeoutMs;
@@ -105,7 +104,7 @@ export function announceSuccessor(calls: MessageCalls, notifySocket: string, pid
 
 const MAX_LENGTH = 300;
 
-/** How the channels are, in one line for `systemctl status`. Of a single channel the peer, or what it waits for; of several how many have a session. */
+/** Formats the line for `systemctl status`: the peer or the state of a single channel; of several, how many have a session. */
 export function formatServiceStatus(channels: readonly ChannelStatus[]): string {
   const [only] = channels;
   if (only === undefined) return 'no channels';
@@ -120,11 +119,11 @@ function describe({ state, detail, session }: ChannelStatus): string {
   return `session with ${name ?? 'the peer'} (${agent})`;
 }
 
-// Whether a log goes to the journal, and the priorities that it takes there: sd-daemon(3).
+// Whether a log goes to the journal, and its priorities there: sd-daemon(3).
 
 const PRIORITIES: Readonly<Record<LogLevel, string>> = { error: '<3>', warn: '<4>', info: '<6>', debug: '<7>' };
 
-/** The prefix of a line of this level, which the journal takes off again. */
+/** The prefix of a line of this level, which the journal strips. */
 export function journalPriority(level: LogLevel): string {
   return PRIORITIES[level];
 }

@@ -8,10 +8,10 @@ import { type CancelTimer, type Clock, systemClock } from '../../lib/util/clock.
 import { describeError } from '../../lib/util/escape.js';
 import { STORED_NAME_START } from './environment.js';
 
-/** After this time it is tried again to tell a service manager that is busy, in milliseconds. */
+/** The delay before retrying a busy service manager, in milliseconds. */
 const RETRY_MS = 50;
 
-/** The name of a socket in the store, which people read as well: what of the key a name may have, and what makes it the only one. */
+/** Returns the name of a socket in the store: the readable part of the key, and a hash that makes it unique. */
 export function storedName(key: string): string {
   const hash = createHash('sha256').update(key).digest('hex').slice(0, 16);
   const text = key.replaceAll(/[^A-Za-z0-9.,/_-]+/g, '_').slice(0, 200);
@@ -19,13 +19,13 @@ export function storedName(key: string): string {
 }
 
 interface StoredListenersOptions {
-  /** The address of the socket for notifications, as the environment had it. */
+  /** The address of the notification socket, as in the environment. */
   readonly socket: string;
-  /** The number of sockets that it keeps (`FileDescriptorStoreMax=`). */
+  /** Maximum number of sockets to keep (`FileDescriptorStoreMax=`). */
   readonly size: number;
-  /** What the service manager has handed over, by name. */
+  /** The descriptors passed by the service manager, by name. */
   readonly inherited: ReadonlyMap<string, number>;
-  /** Is told once that sockets are not stored, and why. */
+  /** Logs once that sockets are not stored, and why. */
   readonly log: Log;
   /** Default `loadMessageCalls`. */
   readonly load?: () => Promise<MessageCalls>;
@@ -36,7 +36,7 @@ interface StoredListenersOptions {
 interface Message {
   readonly name: string;
   readonly text: string;
-  /** What goes with it; open as long as the message waits. */
+  /** Descriptors to send; they stay open while the message waits. */
   readonly descriptors: readonly number[];
 }
 
@@ -46,13 +46,13 @@ const removal = (name: string): Message => ({ name, text: `FDSTOREREMOVE=1\nFDNA
 export class StoredListeners implements ListenerStore {
   readonly #socket: string;
   readonly #size: number;
-  /** Null where nothing can be stored. */
+  /** Null if nothing can be stored. */
   #calls: MessageCalls | null;
   readonly #log: Log;
   readonly #clock: Clock;
-  /** What came, and nobody has taken yet. */
+  /** Descriptors passed by the service manager that were not taken yet. */
   readonly #inherited: Map<string, number>;
-  /** What is in the store, or on its way there. */
+  /** Descriptors in the store, or on their way there. */
   readonly #stored = new Map<string, number>();
   #waiting: Message[] = [];
   #cancelRetry: CancelTimer | null = null;
@@ -71,13 +71,13 @@ export class StoredListeners implements ListenerStore {
     this.#clock = clock;
   }
 
-  /** Never rejects: without koffi what came can be taken, and nothing is stored. */
+  /** Never rejects: without koffi, passed sockets can be taken, but nothing is stored. */
   static async open(options: StoredListenersOptions): Promise<StoredListeners> {
     const { load = loadMessageCalls, log } = options;
     try {
       return new StoredListeners(await load(), options);
     } catch (error) {
-      log(notKept(`this needs the optional package koffi, which cannot be loaded: ${describeError(error)}`));
+      log(notKept(`cannot load the optional package koffi: ${describeError(error)}`));
       return new StoredListeners(null, options);
     }
   }
@@ -98,11 +98,11 @@ export class StoredListeners implements ListenerStore {
   put(key: string, fd: number): void {
     const name = storedName(key);
     if (this.#isEnding || this.#calls === null || this.#stored.get(name) === fd) return;
-    // One of the same name that is no more listened on would stay there.
+    // Otherwise an old socket of the same name would stay there.
     if (this.#stored.has(name)) this.#send(removal(name));
     else if (this.#isFull()) return;
     this.#stored.set(name, fd);
-    // Of a listening socket nothing is polled for that would say that it is of no use any more.
+    // FDPOLL=0: polling cannot tell that a listening socket is no longer useful.
     this.#send({ name, text: `FDSTORE=1\nFDPOLL=0\nFDNAME=${name}`, descriptors: [fd] });
   }
 
@@ -134,10 +134,10 @@ export class StoredListeners implements ListenerStore {
     this.#waiting = [];
   }
 
-  /** Whether the service manager would take no more; what nobody has taken yet counts. */
+  /** Whether the store is full; sockets that were not taken yet count. */
   #isFull(): boolean {
     const isFull = this.#stored.size + this.#inherited.size >= this.#size;
-    if (isFull) this.#tell(`the service manager keeps ${this.#size} of them (FileDescriptorStoreMax=)`);
+    if (isFull) this.#tell(`the service manager keeps at most ${this.#size} (FileDescriptorStoreMax=)`);
     return isFull;
   }
 
@@ -146,7 +146,7 @@ export class StoredListeners implements ListenerStore {
     this.#hasFailed = true;
   }
 
-  /** The service manager's own descriptor would listen on until it has read the message. */
+  /** Stops listening at once: the service manager's descriptor would keep the socket listening until it reads the message. */
   #drop(name: string, fd: number): void {
     this.#calls?.stopListening(fd);
     this.#waiting = this.#waiting.filter((message) => message.name !== name);
@@ -159,7 +159,7 @@ export class StoredListeners implements ListenerStore {
     if (this.#cancelRetry === null) this.#flush();
   }
 
-  /** Sends what waits; tries again later where the service manager takes no more now. */
+  /** Sends waiting messages; retries later if the service manager accepts no more now. */
   #flush(): void {
     this.#cancelRetry = null;
     const calls = this.#calls;
@@ -184,4 +184,4 @@ export class StoredListeners implements ListenerStore {
 }
 
 const notKept = (reason: string) =>
-  makeEvent('listeners-not-kept', `listening sockets are not kept while the service is restarted: ${reason}`, {});
+  makeEvent('listeners-not-kept', `listening sockets will not survive a restart of the service: ${reason}`, {});

@@ -1,4 +1,4 @@
-/** What a process hands to its successor: its state as one document. */
+/** The state that a process hands to its successor, as one document. */
 import { DefaultDeserializer, DefaultSerializer } from 'node:v8';
 import type { ListenerCapture } from '../../lib/control/server/control-server.js';
 import { VproxyError } from '../../lib/errors.js';
@@ -8,26 +8,25 @@ import type { Configuration } from '../../lib/settings/configuration.js';
 import { copyAlone } from '../../lib/util/bytes/byte-queue.js';
 import { formatCount } from '../ui/print.js';
 
-/** The state of a process. Its form (`form.ts`) follows from the types that it consists of. */
+/** The state of a process. Its form (`form.ts`) is derived from its types. */
 export interface HandoverDocument {
-  /** What is in force. */
   readonly configuration: Configuration;
   readonly proxy: ProxyState;
   readonly listeners: readonly ListenerCapture[];
   /** The number of sessions, streams and listening sockets. */
   readonly counts: HandoverCounts;
-  /** The time of day at which it was written, in milliseconds since 1970. */
+  /** When it was written, in milliseconds since 1970. */
   readonly writtenAtMs: number;
 }
 
-/** What the log says of it. */
+/** Returns its log event. */
 export function describeHandover({ counts, writtenAtMs }: Pick<HandoverDocument, 'counts' | 'writtenAtMs'>): LogEvent {
   const durationMs = Math.max(0, Date.now() - writtenAtMs);
   const fields = { pid: process.pid, ...counts, durationMs };
   return makeEvent('handed-over', formatHandover(fields), fields);
 }
 
-/** `handed over: 3 sessions, 214 streams, 9 listeners in 41 ms`. */
+/** Formats `handed over: 3 sessions, 214 streams, 9 listeners in 41 ms`. */
 export function formatHandover({
   sessions,
   streams,
@@ -44,7 +43,7 @@ export interface HandoverCounts {
   readonly listeners: number;
 }
 
-/** How much these states have. */
+/** Counts the sessions, streams and listeners of these states. */
 export function countHandover({ channels }: ProxyState, control: readonly ListenerCapture[]): HandoverCounts {
   const sessions = channels.flatMap(({ supervisor: { session } }) => session?.state ?? []);
   const listening = channels.flatMap(({ forwards, storage, supervisor }) => [
@@ -59,16 +58,16 @@ export function countHandover({ channels }: ProxyState, control: readonly Listen
   };
 }
 
-/** Bytes of at least this length follow the document: neither process has them twice. */
+/** Buffers of at least this length are sent after the document, so that neither process holds them twice. */
 const PIECE_BYTES = 4096;
 
-/** A document as bytes, and the longer pieces of bytes in it, which follow in this order. */
+/** An encoded document, and the longer buffers in it, which are sent after it in this order. */
 export interface EncodedDocument {
   readonly bytes: Buffer;
   readonly pieces: readonly Buffer[];
 }
 
-/** Throws `upgrade-failed` for what is no plain data: a defect. */
+/** Throws `upgrade-failed` for values that are not plain data: a defect. */
 export function encodeDocument(document: HandoverDocument): EncodedDocument {
   try {
     const serializer = new DocumentSerializer();
@@ -76,24 +75,24 @@ export function encodeDocument(document: HandoverDocument): EncodedDocument {
     serializer.writeValue(document);
     return { bytes: serializer.releaseBuffer(), pieces: serializer.pieces };
   } catch (cause) {
-    throw new VproxyError('upgrade-failed', `the state of this process cannot be written: ${String(cause)}`, { cause });
+    throw new VproxyError('upgrade-failed', `cannot write the state of this process: ${String(cause)}`, { cause });
   }
 }
 
-/** `bytes` are of this form: the two processes have made sure of that. `receive` gives the next piece. Throws `upgrade-failed`. */
+/** Decodes `bytes`, whose form the two processes have verified. `receive` returns the next piece. Throws `upgrade-failed`. */
 export function decodeDocument(bytes: Buffer, receive: (byteCount: number) => Buffer): HandoverDocument {
   try {
     const deserializer = new DocumentDeserializer(bytes, receive);
     deserializer.readHeader();
     return deserializer.readValue() as HandoverDocument;
   } catch (cause) {
-    throw new VproxyError('upgrade-failed', `the state of the other process cannot be read: ${String(cause)}`, {
+    throw new VproxyError('upgrade-failed', `cannot read the state of the other process: ${String(cause)}`, {
       cause,
     });
   }
 }
 
-/** Each buffer as its length; a short one is behind it. */
+/** Writes each buffer as its length, followed by the bytes if it is short. */
 class DocumentSerializer extends DefaultSerializer {
   readonly pieces: Buffer[] = [];
 
@@ -116,7 +115,7 @@ class DocumentDeserializer extends DefaultDeserializer {
   /** Called by V8 for each buffer, in the order in which they were written. */
   _readHostObject(): Buffer {
     const byteCount = this.readUint32();
-    // A view would keep the whole document, which is overwritten when everything is taken up.
+    // A view would keep the whole document alive, which is overwritten after the takeover.
     return byteCount < PIECE_BYTES ? copyAlone(this.readRawBytes(byteCount)) : this.#receive(byteCount);
   }
 }

@@ -1,4 +1,4 @@
-/** Handing over: a running process starts its successor, and gives it all that it has (docs/decisions/0026-handing-over.md). */
+/** Handing over: a running process starts its successor and passes it all its state (docs/decisions/0026-handing-over.md). */
 import { once } from 'node:events';
 import { closeSync } from 'node:fs';
 import type net from 'node:net';
@@ -19,57 +19,56 @@ import { type SuccessorCommand, successorCommand } from './program.js';
 import { type StartedProcess, startChild, startOrphan } from './start.js';
 import { HANDOVER_VARIABLE } from './starting.js';
 
-/** How long a successor may take to load, in milliseconds: on an emulated processor that is busy many seconds. This process works on meanwhile. */
+/** How long a successor may take to load, in milliseconds: many seconds on an emulated processor. This process keeps working. */
 const LOAD_MS = 30_000;
 
-/** How long it may take to take everything up, in milliseconds: nothing else happens in this process meanwhile. */
+/** How long the takeover may take, in milliseconds: this process is blocked meanwhile. */
 const TAKE_UP_MS = 10_000;
 
-/** How long what else is in the way may take to end once streams were cut, such as their commands, in milliseconds. */
+/** How long other obstacles, such as commands, may take to end after their streams were cut, in milliseconds. */
 const CUT_MS = 5000;
 
-/** The shortest time between two looks whether what cannot be handed over has ended, in milliseconds. */
+/** Minimum interval between two checks for obstacles, in milliseconds. */
 const LOOK_MS = 20;
 
-/** Each look goes through all streams: it takes this part of the time at most, as long as there is one in every second. */
+/** Each check visits all streams: checks take at most this share of the time, but run at least once a second. */
 const LOOK_SHARE = 1 / 50;
 const MAX_PAUSE_MS = 1000;
 
-/** What a successor needs beside the bytes that wait: its objects, for each byte of the document, and blocks that are not full. */
+/** Memory that a successor needs: objects, per byte of the document, and blocks that are not full, per buffered byte. */
 const OBJECTS_FACTOR = 8;
 const BLOCKS_FACTOR = 9 / 8;
 
-/** What is handed over. */
+/** A process that can hand over. */
 export interface Predecessor {
-  /** What cannot be handed over now, each as a line for people. */
+  /** Returns what cannot be handed over now, as human-readable lines. */
   obstacles(): string[];
   /** Resets those streams that only a guest can end; returns a human-readable line for each. */
   cutObstacles(): string[];
-  /** All that a successor goes on with. Nothing is changed by it. */
+  /** Captures the whole state for a successor, without changing anything. */
   capture(keep: KeepDescriptor): HandoverDocument;
-  /** What the successor has in its environment besides what this process has. */
+  /** Environment variables of the successor besides those of this process. */
   readonly environment: Readonly<Record<string, string>>;
-  /** Whether a service manager has started this process, and is to be told. */
+  /** Whether a service manager started this process, and must be notified. */
   readonly isService: boolean;
-  /** Tells the service manager which process is the main one from now on. Throws where it cannot be told. */
+  /** Announces the new main process to the service manager. Throws if that fails. */
   announce(pid: number, calls: MessageCalls): void;
 }
 
-/** How. */
 export interface HandOverOptions {
   /** The path of the program; null: the same as this one. */
   readonly program: string | null;
-  /** How long what cannot be handed over may take to end, in milliseconds. */
+  /** How long to wait for obstacles to end, in milliseconds. */
   readonly waitMs: number;
-  /** Whether streams that only a guest can end are cut then. */
+  /** Whether streams that only a guest can end are cut after that. */
   readonly isForced: boolean;
-  /** Aborted with why there is no upgrade after all: what ends this process ends its upgrade. */
+  /** Aborted, with the reason, when this process shuts down. */
   readonly signal: AbortSignal;
 }
 
 /**
- * Hands over to a successor; everything is its own then, and `exit` has to end this process before it returns. Rejects with
- * `upgrade-failed`, and nothing has changed then.
+ * Hands over to a successor, which then owns everything; `exit` must end this process before it returns. If it rejects
+ * (`upgrade-failed`), nothing has changed.
  */
 export async function handOver(
   predecessor: Predecessor,
@@ -77,7 +76,7 @@ export async function handOver(
   exit: (answer: UpgradeAnswer) => never,
 ): Promise<never> {
   if (process.pid === 1)
-    throw new VproxyError('upgrade-failed', 'process 1 cannot be replaced: with its end the container ends');
+    throw new VproxyError('upgrade-failed', 'process 1 cannot be replaced: the container would end with it');
   const calls = await loadHandoverCalls();
   const exitNow = (await loadLibc()).declare('void _exit(int status)');
   let answer: UpgradeAnswer;
@@ -88,7 +87,7 @@ export async function handOver(
     const ended = AbortSignal.any([signal, successor.ended]);
     const version = await Promise.race([successor.loaded(), aborted(ended)]);
     const cut = await obstaclesEnd(predecessor, options, ended);
-    // From here on this is one turn.
+    // From here on, everything happens in one turn.
     const startedMs = performance.now();
     const counts = giveAll(predecessor, calls, successor);
     answer = { pid: successor.pid, version, ...counts, cut, durationMs: Math.round(performance.now() - startedMs) };
@@ -98,8 +97,8 @@ export async function handOver(
     throw code === 'upgrade-failed' ? error : new VproxyError('upgrade-failed', message, { cause: error });
   }
   const { pid } = successor;
-  // As late as possible: signals that arrived in this turn are meant for the successor. In the 10 ms that Node takes to end more
-  // of them would be lost.
+  // As late as possible: signals that arrived in this turn are for the successor. More would be lost in the 10 ms that Node takes
+  // to exit.
   process.once('exit', (status) => {
     for (const name of signals?.take() ?? []) process.kill(pid, name);
     exitNow(status);
@@ -116,7 +115,7 @@ function aborted(signal: AbortSignal): Promise<never> {
   });
 }
 
-/** Gives the successor everything, and waits until it has taken it up. From the end of this on it is the one that goes on. */
+/** Sends everything to the successor and waits until it has taken over. When this returns, the successor is in charge. */
 function giveAll(predecessor: Predecessor, calls: MessageCalls, successor: Successor): HandoverCounts {
   const [obstacle] = predecessor.obstacles();
   if (obstacle !== undefined) throw new VproxyError('upgrade-failed', `cannot be handed over: ${obstacle}`);
@@ -128,7 +127,7 @@ function giveAll(predecessor: Predecessor, calls: MessageCalls, successor: Succe
   pipe.sendAll(encoded.bytes, descriptors, TAKE_UP_MS);
   pipe.sendPieces(encoded.pieces, TAKE_UP_MS);
   const { failure } = pipe.receiveMessage(TAKE_UP_MS);
-  if (typeof failure === 'string') throw successor.failure(`cannot take everything up: ${escapeText(failure, 1024)}`);
+  if (typeof failure === 'string') throw successor.failure(`cannot take over: ${escapeText(failure, 1024)}`);
   predecessor.announce(successor.pid, calls);
   try {
     pipe.sendMessage({ go: true }, TAKE_UP_MS);
@@ -139,19 +138,19 @@ function giveAll(predecessor: Predecessor, calls: MessageCalls, successor: Succe
   return document.counts;
 }
 
-/** Throws `upgrade-failed` where the successor would not find the memory for what it takes up: the system would end one of the two. */
+/** Throws `upgrade-failed` if there is not enough memory for the successor: the system would kill one of the two. */
 export function requireMemory({ bytes, pieces }: EncodedDocument, available = availableMemory()): void {
   const waitingBytes = pieces.reduce((sum, { length }) => sum + length, 0);
   const neededBytes = waitingBytes * BLOCKS_FACTOR + bytes.length * OBJECTS_FACTOR;
   if (available === null || neededBytes <= available.bytes) return;
   const left = `${available.boundBy} leaves ${formatBytes(available.bytes)}`;
-  const needed = `${formatBytes(waitingBytes)} wait for peers and local programs, and a successor needs ${formatBytes(neededBytes)}`;
-  throw new VproxyError('upgrade-failed', `not enough memory: ${needed}, where ${left}; try again when less waits`);
+  const needed = `a successor needs ${formatBytes(neededBytes)} (${formatBytes(waitingBytes)} buffered)`;
+  throw new VproxyError('upgrade-failed', `not enough memory: ${needed}, but ${left}; retry when less is buffered`);
 }
 
 /**
- * Waits until everything can be handed over; resolves with what was cut for that. Rejects with the obstacles left after `waitMs`,
- * and when `signal` is aborted.
+ * Waits until everything can be handed over; resolves with what was cut for that. Rejects with the remaining obstacles after
+ * `waitMs`, and when `signal` is aborted.
  */
 async function obstaclesEnd(
   predecessor: Predecessor,
@@ -162,13 +161,13 @@ async function obstaclesEnd(
   const cut: string[] = [];
   let lookMs = 0;
   for (;;) {
-    // From a timer on: what was closed before has been told.
+    // After a timer, all earlier `close` events have been delivered.
     const pauseMs = Math.min(lookMs / LOOK_SHARE, MAX_PAUSE_MS, untilMs - performance.now());
     await delay(Math.max(LOOK_MS, pauseMs), undefined, { signal }).catch(() => undefined);
     signal.throwIfAborted();
     const startedMs = performance.now();
     if (isForced && startedMs >= untilMs) {
-      // Each time: a guest may open others meanwhile.
+      // Every time: a guest may have opened others.
       cut.push(...predecessor.cutObstacles());
       await delay(0);
     }
@@ -177,14 +176,11 @@ async function obstaclesEnd(
     if (first === undefined) return cut;
     if (performance.now() < untilMs + (isForced ? CUT_MS : 0)) continue;
     const more = others.length === 0 ? '' : `, and ${others.length} more`;
-    throw new VproxyError(
-      'upgrade-failed',
-      `what cannot be handed over did not end within ${waitMs / 1000} s: ${first}${more}`,
-    );
+    throw new VproxyError('upgrade-failed', `still cannot be handed over after ${waitMs / 1000} s: ${first}${more}`);
   }
 }
 
-/** A process that is to be the successor. */
+/** A process that is to become the successor. */
 class Successor {
   readonly #process: StartedProcess;
   readonly #file: string;
@@ -202,12 +198,12 @@ class Successor {
     void this.#process.ended.then((how) => this.#ended.abort(this.failure(how)));
   }
 
-  /** Aborted with `upgrade-failed` when it has ended. */
+  /** Aborted with `upgrade-failed` when it has exited. */
   get ended(): AbortSignal {
     return this.#ended.signal;
   }
 
-  /** Known when it has loaded. */
+  /** 0 until it has loaded. */
   get pid(): number {
     return this.#pid;
   }
@@ -216,7 +212,7 @@ class Successor {
     return this.#process.pipe;
   }
 
-  /** Resolved with its version when it can take everything up. Rejects with `upgrade-failed`. */
+  /** Resolves with its version when it is ready to take over. Rejects with `upgrade-failed`. */
   async loaded(): Promise<string> {
     const timeout = AbortSignal.timeout(LOAD_MS);
     const failed = Promise.race([
@@ -224,7 +220,7 @@ class Successor {
       once(timeout, 'abort').then(() => this.failure(`did not answer within ${LOAD_MS / 1000} s`)),
     ]);
     const answer = receiveFirstMessage(this.pipe, timeout).catch(async (error: unknown) => {
-      // It says more how the process ended than that its end of the pipe was closed.
+      // How the process exited tells more than that it closed its end of the pipe.
       const isSilent = ['EPIPE', 'ETIMEDOUT'].includes(systemCode((error as Error).cause));
       throw isSilent ? await failed : this.failure(toVproxyError(error).message);
     });
@@ -232,16 +228,16 @@ class Successor {
     this.#pid = (await this.#process.pid) ?? 0;
     const program = escapeText(String(version), 80);
     if (form === HANDOVER_FORM) return program;
-    const forms = `${escapeText(String(form), 16)}, and ${HANDOVER_FORM} here`;
-    throw this.failure(`is ${program}, which has another form of the state: ${forms}`);
+    const forms = `${escapeText(String(form), 16)} (here ${HANDOVER_FORM})`;
+    throw this.failure(`is ${program}, which has another state format: ${forms}`);
   }
 
-  /** What went wrong with it. */
+  /** Makes an error about it. */
   failure(what: string): VproxyError {
     return new VproxyError('upgrade-failed', `the successor, ${escapeText(this.#file)}, ${what}`);
   }
 
-  /** Ends it: it has taken up nothing. */
+  /** Kills it: it has taken over nothing. */
   async kill(): Promise<void> {
     await this.#process.kill();
     this.pipe.destroy();

@@ -1,4 +1,4 @@
-/** Which program a successor is, and whether it may be trusted with all that this process has. */
+/** Finds the program of a successor, and checks that it can be trusted with the state of this process. */
 import { closeSync, fstatSync, lstatSync, openSync, readlinkSync, readSync, type Stats } from 'node:fs';
 import { dirname, isAbsolute, join } from 'node:path';
 import { isSea } from 'node:sea';
@@ -7,17 +7,17 @@ import { isOwnGroup } from '../../lib/system/accounts.js';
 import { findProgram, requireRunnable } from '../../lib/system/processes/find-program.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
 
-/** The words of the successor of this process: its program, and the arguments that this process was started with. */
+/** The command of the successor: its program, and the arguments that this process was started with. */
 export interface SuccessorCommand {
   readonly file: string;
   readonly args: readonly string[];
-  /** The program itself, open, to be closed when it is started; null: it is run by its path. */
+  /** The open program, to be closed when it is started; null: run it by its path. */
   readonly descriptor: number | null;
 }
 
 /**
- * The command of a successor: `program`, or, with null, what this process was started as, at the same path. Rejects with
- * `upgrade-failed` where somebody else than root and the user of this process could have put another program there.
+ * Resolves with the command of a successor: `program`, or with null that of this process, at the same path. Rejects with
+ * `upgrade-failed` if a user other than root and the one of this process could have replaced the program.
  */
 export async function successorCommand(program: string | null): Promise<SuccessorCommand> {
   const [, script = ''] = process.argv;
@@ -41,16 +41,16 @@ async function find(program: string): Promise<string> {
   }
 }
 
-/** A file that only root and the user of this process can have put where a path leads. */
+/** A file that only root and the user of this process can have put at a path. */
 interface SafeFile {
-  /** The path of it without links. */
+  /** Its path without links. */
   readonly path: string;
   readonly stats: Stats;
 }
 
 /**
- * Follows a path as the system does. Throws `upgrade-failed` unless the file, each folder on the way to it and each link in it
- * belong to root or the user of this process, and nobody else can change them.
+ * Follows a path as the system does. Throws `upgrade-failed` unless the file, each folder on the way to it and each link belong
+ * to root or the user of this process, and no other user can change them.
  */
 export function requireSafe(path: string, userId: number = process.getuid?.() ?? 0): SafeFile {
   let found: SafeFile = { path: '/', stats: lstatSync('/') };
@@ -65,7 +65,7 @@ export function requireSafe(path: string, userId: number = process.getuid?.() ??
       continue;
     }
     linkCount += 1;
-    if (linkCount > MAX_LINKS) throw refused(path, 'too many links');
+    if (linkCount > MAX_LINKS) throw refused(path, `too many symbolic links (max ${MAX_LINKS})`);
     const target = attempt(path, () => readlinkSync(place));
     if (isAbsolute(target)) found = { path: '/', stats: lstatSync('/') };
     left.unshift(...target.split('/'));
@@ -76,28 +76,28 @@ export function requireSafe(path: string, userId: number = process.getuid?.() ??
 function requireOwn(path: string, place: string, stats: Stats, userId: number): void {
   const shown = escapeText(place);
   if (stats.uid !== 0 && stats.uid !== userId) throw refused(path, `${shown} belongs to another user (${stats.uid})`);
-  // In a folder such as /tmp nobody can replace what belongs to another user; the mode of a link means nothing.
+  // In a folder such as /tmp, users cannot replace files of others; the mode of a link means nothing.
   if (stats.isSymbolicLink() || (stats.isDirectory() && (stats.mode & STICKY) !== 0)) return;
   const byGroup = (stats.mode & GROUP_WRITES) !== 0 && !isOwnGroup(stats.gid, userId);
-  if (byGroup || (stats.mode & OTHERS_WRITE) !== 0) throw refused(path, `${shown} can be written by other users`);
+  if (byGroup || (stats.mode & OTHERS_WRITE) !== 0) throw refused(path, `${shown} is writable by other users`);
 }
 
-/** As many as the system follows. */
+/** The limit of the system. */
 const MAX_LINKS = 40;
 const STICKY = 0o1000;
 const GROUP_WRITES = 0o020;
 const OTHERS_WRITE = 0o002;
 
-/** How a program begins that the system loads itself; of a script it opens the path again. */
+/** The first bytes of a binary. For a script, the interpreter opens the path again. */
 const ELF = Buffer.from('\x7fELF');
 
 /**
- * The descriptor of a program that may be run, so that what was checked is what runs. It is the caller's. Null for a script, and
- * for a program that can be run and not read: it runs by its path. Throws `upgrade-failed` as `requireSafe` does.
+ * Opens a program that may be run, so that the checked file is the one that runs. The caller owns the descriptor. Returns null
+ * for a script, and for an executable but unreadable program: these run by path. Throws `upgrade-failed` as `requireSafe` does.
  */
 export function openSafe(path: string): number | null {
   const { path: place, stats } = requireSafe(path);
-  if (!stats.isFile()) throw refused(path, 'is no file');
+  if (!stats.isFile()) throw refused(path, 'not a regular file');
   let fd: number;
   try {
     fd = openSync(place, 'r');
@@ -110,7 +110,7 @@ export function openSafe(path: string): number | null {
   if (isSame && readSync(fd, start, 0, ELF.length, 0) === ELF.length && start.equals(ELF)) return fd;
   closeSync(fd);
   if (isSame) return null;
-  throw refused(path, 'it is being replaced');
+  throw refused(path, 'the file is being replaced');
 }
 
 function attempt<Result>(path: string, call: () => Result): Result {
@@ -122,4 +122,4 @@ function attempt<Result>(path: string, call: () => Result): Result {
 }
 
 const refused = (program: string, why: string, cause?: unknown): VproxyError =>
-  new VproxyError('upgrade-failed', `${escapeText(program)} is not run as the successor: ${why}`, { cause });
+  new VproxyError('upgrade-failed', `cannot run ${escapeText(program)} as the successor: ${why}`, { cause });

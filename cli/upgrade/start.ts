@@ -1,4 +1,4 @@
-/** How a process starts its successor, which has a pipe to it as descriptor 3. */
+/** Starts a successor, which has a pipe to this process as descriptor 3. */
 import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
 import type net from 'node:net';
 import { text } from 'node:stream/consumers';
@@ -6,18 +6,18 @@ import { describeError } from '../../lib/util/escape.js';
 import type { SuccessorCommand } from './program.js';
 import { PROGRAM_DESCRIPTORS } from './starting.js';
 
-/** A process that has been started. */
+/** A started process. */
 export interface StartedProcess {
-  /** Resolved with its number; null where it could not be started. */
+  /** Resolves with its PID; null if it could not be started. */
   readonly pid: Promise<number | null>;
-  /** Resolved with how it ended. */
+  /** Resolves with a description of how it exited. */
   readonly ended: Promise<string>;
   readonly pipe: net.Socket;
-  /** Ends it with SIGKILL. Resolved when the signal is sent. */
+  /** Sends SIGKILL; resolves when it is sent. */
   kill(): Promise<void>;
 }
 
-/** The program that a process is started with as a descriptor: the system has to find it there. */
+/** The path by which a process executes its own descriptor. */
 const byDescriptor = (fd: number): string => `/proc/self/fd/${fd}`;
 
 /** Starts a child of this process. */
@@ -32,19 +32,19 @@ export function startChild({ file, args, descriptor }: SuccessorCommand, env: No
   const ended = new Promise<string>((resolve) => {
     child.once('error', (error) => resolve(`could not be started: ${describeError(error)}`));
     child.once('exit', (status, signal) =>
-      resolve(signal === null ? `ended with status ${status}` : `was ended by ${signal}`),
+      resolve(signal === null ? `exited with status ${status}` : `was killed by ${signal}`),
     );
   });
   const kill = () => Promise.resolve(void child.kill('SIGKILL'));
   return { pid: Promise.resolve(child.pid ?? null), ended, pipe: pipeOf(child), kill };
 }
 
-/** In the background: a shell would have /dev/null be the standard input otherwise. What it says itself is the number. */
+/** Runs the words in the background, with its own standard input instead of /dev/null, and prints the PID. */
 const IN_BACKGROUND = '"$@" <&4 >&5 4<&- 5>&- & echo $!';
 
 /**
- * The same by a shell that ends at once, so that it becomes a child of the service manager. For the end of a main process that is
- * somebody else's child systemd does not wait: it stops such a service with SIGKILL.
+ * Starts it through a shell that exits at once, so that it becomes a child of the service manager. systemd does not wait for a
+ * main process that is not its own child: it would stop such a service with SIGKILL.
  */
 export function startOrphan({ file, args, descriptor }: SuccessorCommand, env: NodeJS.ProcessEnv): StartedProcess {
   const words = [
@@ -59,7 +59,7 @@ export function startOrphan({ file, args, descriptor }: SuccessorCommand, env: N
   const pipe = pipeOf(shell);
   const ended = new Promise<string>((resolve) => {
     shell.once('error', (error) => resolve(`could not be started: ${describeError(error)}`));
-    pipe.once('close', () => resolve('ended'));
+    pipe.once('close', () => resolve('exited'));
   });
   const pid = shell.stdout === null ? null : text(shell.stdout).then((said) => Number.parseInt(said, 10) || null);
   const kill = async () => {
@@ -67,7 +67,7 @@ export function startOrphan({ file, args, descriptor }: SuccessorCommand, env: N
     try {
       if (number !== null && !pipe.destroyed) process.kill(number, 'SIGKILL');
     } catch {
-      // It has ended.
+      // It has exited.
     }
   };
   return { pid: Promise.resolve(pid), ended, pipe, kill };

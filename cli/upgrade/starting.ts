@@ -1,15 +1,15 @@
-/** How a process tells the one it starts that it is its successor. Without imports: every start of an executable looks here. */
+/** How a process learns that it is a successor. Without imports: every start of the executable loads this. */
 
-/** How the descriptor of the pipe is named in the environment of a successor. */
+/** The environment variable of a successor with the descriptor of the pipe. */
 export const HANDOVER_VARIABLE = 'VPROXY_HANDOVER_FD';
 
-/** The descriptor by which a successor is started as a program: of a child, and of one that a shell starts. */
+/** The descriptor that a successor is executed from: as a child, and through a shell. */
 export const PROGRAM_DESCRIPTORS = { child: 4, orphan: 6 } as const;
 
-/** Whether this process is started as a successor. A shell calls it by its descriptor, so its name tells nothing. */
+/** Whether this process was started as a successor. A shell runs it by descriptor, so its name tells nothing. */
 export const isSuccessor = (environment: NodeJS.ProcessEnv): boolean => environment[HANDOVER_VARIABLE] !== undefined;
 
-/** The descriptor of the pipe to a predecessor, which is taken out of `environment`; null without one. */
+/** Removes the descriptor of the pipe to a predecessor from `environment` and returns it; null without one. */
 export function takeHandoverDescriptor(environment: NodeJS.ProcessEnv): number | null {
   const { [HANDOVER_VARIABLE]: text } = environment;
   Reflect.deleteProperty(environment, HANDOVER_VARIABLE);

@@ -1,4 +1,4 @@
-/** Taking over: what a process does that its predecessor has started to go on in its place. */
+/** Taking over: the successor's side of a hand-over. */
 import { closeSync, fstatSync, statSync } from 'node:fs';
 import { toVproxyError } from '../../lib/errors.js';
 import type { TakeDescriptor } from '../../lib/system/descriptors.js';
@@ -11,13 +11,13 @@ import { PROGRAM_DESCRIPTORS } from './starting.js';
 /** How long the predecessor may take to read a message, in milliseconds. */
 const SEND_MS = 10_000;
 
-/** How long it may take to send a piece of what waits, in milliseconds. */
+/** How long it may take to send a buffered piece, in milliseconds. */
 const RECEIVE_MS = 10_000;
 
 /**
- * Takes over, when all that is needed is loaded: `restore` gets what the predecessor had, in one turn of the event loop and
- * without reading or writing. Resolved with what it gives when this process is the one that goes on; with null where the
- * predecessor has ended, or goes on itself: it has been told what `restore` threw. This process must exit at once then.
+ * Takes over, once everything needed is loaded: `restore` receives the predecessor's state, in one turn of the event loop and
+ * without reading or writing. Resolves with its result when this process is the active one; with null if the predecessor has
+ * exited or continues itself, after reporting an error of `restore` to it. This process must then exit at once.
  */
 export async function takeOver<Restored>(
   fd: number,
@@ -37,21 +37,21 @@ export async function takeOver<Restored>(
     const document = decodeDocument(parcel.document, (byteCount) => pipe.receivePiece(byteCount, RECEIVE_MS));
     restored = restore(document, (index) => {
       const descriptor = parcel.descriptors[index];
-      if (descriptor === undefined) throw new Error(`there is no descriptor ${index}`);
+      if (descriptor === undefined) throw new Error(`no descriptor ${index}`);
       return descriptor;
     });
   } catch (error) {
     tellFailure(pipe, error);
     return null;
   }
-  // What makes sessions ones that can be taken up again is in it.
+  // It contains the secrets that resume sessions.
   parcel.document.fill(0);
   if (!isLeft(pipe)) return null;
   closeSync(fd);
   return restored;
 }
 
-/** This program, by whose descriptor it was started: it runs now. */
+/** Closes the descriptor that this program was executed from. */
 function closeProgram(): void {
   const own = statSync('/proc/self/exe');
   for (const fd of Object.values(PROGRAM_DESCRIPTORS)) {
@@ -59,7 +59,7 @@ function closeProgram(): void {
       const { dev, ino } = fstatSync(fd);
       if (dev === own.dev && ino === own.ino) closeSync(fd);
     } catch {
-      // It was started by its path.
+      // It was started by path.
     }
   }
 }
@@ -68,13 +68,13 @@ function tellFailure(pipe: HandoverPipe, error: unknown): void {
   try {
     pipe.sendMessage({ failure: toVproxyError(error).message }, SEND_MS);
   } catch {
-    // It has ended, or kills this process anyway.
+    // It has exited, or will kill this process anyway.
   }
 }
 
 /**
- * Whether the predecessor leaves everything to this process. Only its word counts: the pipe is also closed by one that
- * continues, and kills a program that started this process in its place.
+ * Whether the predecessor leaves everything to this process. Only its message counts: a predecessor that continues closes the
+ * pipe, too, and kills a program that started this process in its place.
  */
 function isLeft(pipe: HandoverPipe): boolean {
   try {

@@ -57,7 +57,7 @@ test.serial('of two processes with one name the second says so and ends with 69,
   t.is(second.lines.length, 1);
   t.like(JSON.parse(second.lines[0] ?? ''), {
     event: 'failed',
-    message: `--name ${name}: another vproxy has it: ${path} answers`,
+    message: `--name ${name}: already in use: another vproxy answers on ${path}`,
     fields: { code: 'address-in-use' },
   });
   // A killed process leaves the file, which no process uses then.
@@ -75,7 +75,7 @@ test.serial('a --control path that another process answers on, or that cannot be
   const path = join(folder, 'control.sock');
   await spawnVproxy(t, ['-c', `unix-listen:${folder}/a.sock`, '--control', path]).waitForLine(TAKING_CONTROL);
   const second = (control: string) => runVproxy(['-c', `unix-listen:${folder}/b.sock`, '--control', control]);
-  const line = `vproxy: error: --control ${path}: another vproxy has it: ${path} answers\n`;
+  const line = `vproxy: error: --control ${path}: already in use: another vproxy answers on ${path}\n`;
   t.deepEqual(await second(path), { code: 69, stdout: '', stderr: line });
   const impossible = await second('/dev/null/c.sock');
   t.is(impossible.code, 69);
@@ -97,7 +97,7 @@ test.serial(
     t.like((await ask({ socketPath }, 'GET', '/v1/config')).body, { 'log-level': 'debug' });
     const reload = await ask({ socketPath }, 'POST', '/v1/reload', { body: {} });
     t.is(reload.status, 422);
-    t.regex(reload.text, /there is nothing to reload: no --config was given/);
+    t.regex(reload.text, /nothing to reload: started without --config/);
     const [, port] = await vproxy.waitForLine(/serving metrics at http:\/\/127\.0\.0\.1:(\d+)\/metrics/);
     t.regex((await ask({ host: '127.0.0.1', port: Number(port) }, 'GET', '/metrics')).text, /^# TYPE vproxy_/m);
     t.is((await ask({ socketPath }, 'POST', '/v1/stop', { body: {} })).status, 202);
@@ -116,7 +116,7 @@ for (const timeoutS of [30, 0]) {
     const answer = await ask({ socketPath: sockets[0] }, 'POST', '/v1/drain', { body: { timeoutS } });
     t.is(answer.status, 202);
     if (timeoutS > 0) {
-      await host.waitForLine(/ending when all streams have ended/);
+      await host.waitForLine(/exiting when all streams have ended/);
       t.is(await answerTo(socket, 'meanwhile'), 'meanwhile');
       socket.end();
     }

@@ -90,36 +90,39 @@ testWith('virt-xml-validate')("all of it is what libvirt's schema says", async (
   t.regex(findFaults({ devices: "<channel type='unix'><target type='virtio' port='x'/></channel>" }), /fails to valid/);
 });
 
-const NO_PATH = '--path: it is required; expected a unix socket, such as --path /run/vm1.sock';
+const NO_PATH = '--path: missing; expected a unix socket, such as --path /run/vm1.sock';
 const LONG = 'x'.repeat(64);
 
 /** The words, and how the line begins that says what is wrong with them. */
 const REFUSED: readonly (readonly [words: string, line: string])[] = [
-  ['--name a/b', '--name: "a/b" is no name of a port: 1 to 64 of A-Z, a-z, 0-9, ".", "_" and "-", a letter or digit'],
-  ['--name .', '--name: "." is no name of a port: '],
-  [`--name ${LONG}x --path /a`, `--name: "${LONG}…" is no name of a port: `],
-  ['--name org.qemu.guest_agent.0', '--name: "org.qemu.guest_agent.0" is the port of QEMU\'s guest agent'],
+  [
+    '--name a/b',
+    '--name: "a/b" is not a valid port name: 1 to 64 of A-Z, a-z, 0-9, ".", "_" and "-", a letter or digit',
+  ],
+  ['--name .', '--name: "." is not a valid port name: '],
+  [`--name ${LONG}x --path /a`, `--name: "${LONG}…" is not a valid port name: `],
+  ['--name org.qemu.guest_agent.0', '--name: "org.qemu.guest_agent.0" is reserved for QEMU\'s guest agent'],
   [
     `--name ${LONG.slice(0, 37)}`,
-    `--name: "${LONG.slice(0, 37)}" is too long for the path that libvirt makes of it (36)`,
+    `--name: "${LONG.slice(0, 37)}" is too long for a path chosen by libvirt: 37 characters (max 36)`,
   ],
-  ['--mode listen', '--mode: "listen" is neither bind nor connect'],
+  ['--mode listen', '--mode: "listen" must be bind or connect'],
   ['--mode connect', NO_PATH],
   ['--commandline', NO_PATH],
   ['--path run/vm1.sock', '--path: "run/vm1.sock" is not the absolute path of a file'],
   ['--path /run/', '--path: "/run/" is not the absolute path of a file'],
-  ['--path /run/a\nb', '--path: "/run/a\\nb" has characters that are no text'],
-  ['--path /run/\ufffd', '--path: "/run/\ufffd" has characters that are no text'],
+  ['--path /run/a\nb', '--path: "/run/a\\nb" contains invalid characters'],
+  ['--path /run/\ufffd', '--path: "/run/\ufffd" contains invalid characters'],
   [`--path /${'a'.repeat(107)}`, '--path: the path of a unix socket has 108 bytes, the system allows 107'],
   ['--tcp 0', '--tcp: "127.0.0.1:0" is not HOST:PORT with a port from 1 to 65535'],
-  ['--tcp 1 --path /a', '--tcp: it is in the place of --path; give one'],
-  ['--tcp 1 --pipe /a', '--pipe: it is in the place of --tcp; give one'],
-  ['--pipe /a --mode bind', '--mode: a pipe has none; leave it out'],
-  ['--reconnect 5', '--reconnect: QEMU connects only with --mode connect'],
+  ['--tcp 1 --path /a', '--tcp: not allowed with --path'],
+  ['--tcp 1 --pipe /a', '--pipe: not allowed with --tcp'],
+  ['--pipe /a --mode bind', '--mode: not allowed with --pipe'],
+  ['--reconnect 5', '--reconnect: only allowed with --mode connect'],
   ['--mode connect --tcp 1 --reconnect 0', '--reconnect: "0" is not a whole number of seconds from 1 to 3600'],
   ['--mode connect --tcp 1 --reconnect 1.5', '--reconnect: "1.5" is not a whole number of seconds from 1 to 3600'],
   ['--qemu-version 7.2', '--qemu-version: only --commandline depends on it'],
-  ['--commandline --tcp 1 --qemu-version 7', '--qemu-version: "7" is no version, such as 7.2'],
+  ['--commandline --tcp 1 --qemu-version 7', '--qemu-version: "7" is not a version; expected such as 7.2'],
 ];
 
 test('what libvirt, QEMU, the kernel or a shell would take amiss is refused with one line', async (t) => {
@@ -150,14 +153,14 @@ test.serial("QEMU's version has to be told where there is no QEMU to ask", async
   process.env['PATH'] = temporaryFolder(t);
   const { code, stdout, stderr } = await callVproxy(['libvirt-xml', '--commandline', '--tcp', '1']);
   t.deepEqual({ code, stdout }, { code: 64, stdout: '' });
-  t.regex(stderr, /^vproxy: error: --qemu-version: it is required here: .* there is no qemu-system-\w+ to ask; .*\n$/);
+  t.regex(stderr, /^vproxy: error: --qemu-version: missing; .* qemu-system-\w+ was not found; .*\n$/);
 });
 
 test('a person at a terminal is told which channels belong to it', async (t) => {
   const calls = ['', '--mode connect --tcp 5 --name a.b', "--path '/run/a b,c'"];
   const script = calls.map((args) => `${VPROXY} libvirt-xml ${args} > /dev/tty`).join('; ');
   const { text } = await (await runInTerminal(t, script)).ended;
-  const told = [...text.matchAll(/<\/channel>\r\nvproxy: at the host -c (.*), in the guest -c (.*)\r\n/g)];
+  const told = [...text.matchAll(/<\/channel>\r\nvproxy: on the host: -c (.*); in the guest: -c (.*)\r\n/g)];
   t.deepEqual(
     told.map(([, host, guest]) => [host, guest]),
     [

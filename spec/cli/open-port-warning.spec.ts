@@ -37,7 +37,7 @@ async function warnings(t: ExecutionContext, outgoing: readonly string[], accoun
 test('it comes once, for the first port of loopback, where there are others', async (t) => {
   const all = SYSTEM + OWN + OTHER;
   t.deepEqual(await warnings(t, [`web:${temporaryFolder(t)}/web`, 'ssh:0', 'x:0'], all), [
-    "warn open-port every user of this machine can connect to 127.0.0.1:PORT; a unix socket (-o ssh:/path) is its owner's alone",
+    'warn open-port every user of this machine can connect to 127.0.0.1:PORT; to allow only yours, use a unix socket (-o ssh:/path)',
   ]);
   t.is((await warnings(t, ['ssh:[::1]:0'], all)).length, 1);
 });

@@ -76,7 +76,7 @@ test('where systemd-notify cannot be run there is one warning, and vproxy works'
   const folder = temporaryFolder(t);
   const env = { ...SYSTEM, NOTIFY_SOCKET: `${folder}/none.sock`, WATCHDOG_USEC: '20000', PATH: folder };
   const vproxy = spawnVproxy(t, ['-c', `unix-listen:${folder}/channel.sock`], { env });
-  await vproxy.waitForLine(/warning: the service manager is not told how this goes: systemd-notify: /);
+  await vproxy.waitForLine(/warning: cannot notify the service manager: systemd-notify: /);
   const peer = spawnVproxy(t, ['-c', `unix-connect:${folder}/channel.sock`], { env: SYSTEM });
   await peer.waitForLine(ESTABLISHED);
   t.is((await vproxy.stop()).code, 0);
@@ -102,7 +102,7 @@ test('a socket that is handed over is the control socket, and outlives the proce
     const fd = await heldSocket(t, path);
     const args = ['-c', `unix-listen:${folder}/channel.sock`, '--control', path];
     const vproxy = spawnVproxy(t, args, handing('other:control', [fd, fd]));
-    await vproxy.waitForLine(/taking control requests at the socket that systemd has handed over \(descriptor 4\)/);
+    await vproxy.waitForLine(/listening on the socket passed by systemd \(descriptor 4\) for control requests/);
     const { stdout } = await runVproxy(['status', '--socket', path]);
     t.regex(stdout, new RegExp(`process ${vproxy.pid},`));
     // A client that connects after the end waits for ever.

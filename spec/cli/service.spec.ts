@@ -56,7 +56,7 @@ test('the environment is read for this process alone, and nothing of it is left 
   t.deepEqual(handed(`${one}:vproxy.socket:${other}`), [4, one, 3, other, 5]);
   t.deepEqual(handed(`x:${one}:control`), [5, one, 4]);
   for (const names of ['x:y', `x:${one}:y`]) {
-    t.throws(() => handed(names), { message: 'LISTEN_FDNAMES: none of 2 descriptors is called control: x:y' });
+    t.throws(() => handed(names), { message: 'LISTEN_FDNAMES: none of 2 descriptors is named control: x:y' });
   }
 });
 
@@ -102,7 +102,7 @@ test('what could not be sent is sent again, with what is newer, until it has arr
   await pauses(2);
   t.deepEqual(attempts(), ['READY=1 STATUS=no session', 'READY=1 STATUS=a session WATCHDOG=1']);
   t.deepEqual(names(), ['notify-failed']);
-  t.regex(events[0]?.message ?? '', /not told how this goes: .*systemd-notify: no barrier; trying again$/);
+  t.regex(events[0]?.message ?? '', /^cannot notify the service manager: .*systemd-notify: no barrier; retrying$/);
   rmSync(broken);
   clock.advance(10_000);
   await eventually(() => names().length === 2);
@@ -258,7 +258,7 @@ test('without koffi what came is taken, nothing is stored, and that is told once
   t.is(await connectTo(t, one.port), 'connected');
   t.is(events.length, 1);
   t.like(events[0], { event: 'listeners-not-kept', level: 'warn' });
-  t.regex(events[0]?.message ?? '', /needs the optional package koffi, which cannot be loaded: Cannot find package/);
+  t.regex(events[0]?.message ?? '', /cannot load the optional package koffi: Cannot find package/);
 });
 
 test('what cannot be told, and what is too much, is a warning, once', async (t) => {
@@ -274,12 +274,12 @@ test('what cannot be told, and what is too much, is a warning, once', async (t) 
   t.true(wrong.remove('tcp 127.0.0.1:1'));
   const small = await put({ size: 2 }, [1, 2, 3, 4]);
   t.is(manager.receive().length, 2);
-  const prefix = 'listening sockets are not kept while the service is restarted: ';
+  const prefix = 'listening sockets will not survive a restart of the service: ';
   t.deepEqual(
     events.map(({ message }) => message.replace(prefix, '')),
     [
       ...['there is no such file or folder (ENOENT)', 'name too long (ENAMETOOLONG)'],
-      'the service manager keeps 2 of them (FileDescriptorStoreMax=)',
+      'the service manager keeps at most 2 (FileDescriptorStoreMax=)',
     ],
   );
   small.end();

@@ -9,7 +9,7 @@ import { removeStaleSockets } from '../../cli/run/control-socket.js';
 import { controlSocketPath } from '../../lib/control/socket-paths.js';
 import { temporaryFolder, untilYounger } from '../helpers/files.js';
 import { localServer, localSocket } from '../helpers/proxies.js';
-import { spawnVproxy } from '../helpers/vproxy-process.js';
+import { spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
 /** Ids of processes that have ended. */
 function deadPids(count: number): number[] {
@@ -81,7 +81,7 @@ test('a process that starts removes what one that was killed has left beside its
     controlSocketPath(String(pid), { isRoot: process.getuid?.() === 0, runtimeDirectory }) ?? '';
   const start = async (name: string, ...args: string[]) => {
     const vproxy = spawnVproxy(t, ['-c', `unix-listen:${runtimeDirectory}/${name}`, ...args], options);
-    await vproxy.waitForLine(/taking control requests at /);
+    await vproxy.waitForLine(TAKING_CONTROL);
     return vproxy;
   };
   const killed = await start('a');

@@ -134,7 +134,7 @@ const signalled = (signal: NodeJS.Signals): Deed => endsBy(({ vproxy }) => vprox
 const reloads: Deed = async (t, scene, { result, release }) => {
   scene.vproxy.kill('SIGHUP');
   release();
-  await scene.vproxy.waitForLine(/reloaded: nothing has changed/);
+  await scene.vproxy.waitForLine(/reloaded: no changes/);
   t.is((await within(MS, 'the answer', result)).code, 0);
   t.not(await oneServes(t, scene), scene.vproxy.pid);
 };
@@ -165,9 +165,9 @@ test.serial(
     for (const deed of deeds) {
       const scene = await makeScene(t);
       const moment = await waiting(scene);
-      t.regex((await runUpgrade(scene.socket)).stderr, /another upgrade is under way/);
+      t.regex((await runUpgrade(scene.socket)).stderr, /another upgrade is in progress/);
       await deed(t, scene, moment);
-      t.regex((await moment.result).stderr, /this process is ending|ended/);
+      t.regex((await moment.result).stderr, /this process is shutting down|ended/);
     }
   },
 );
@@ -184,7 +184,7 @@ test.serial(
     process.kill(successor, 'SIGHUP');
     scene.vproxy.kill('SIGCONT');
     t.is((await within(MS, 'the answer', result)).code, 0);
-    await scene.vproxy.waitForLine(/reloaded: nothing has changed/);
+    await scene.vproxy.waitForLine(/reloaded: no changes/);
     t.is(await oneServes(t, scene), successor);
   },
 );
@@ -236,7 +236,7 @@ test.serial(
     const parent = join(scene.folder, 'parent');
     const { code, stderr } = await runUpgrade(scene.socket, program(scene, `echo $PPID > ${parent}; exit 3`));
     t.is(code, 1);
-    t.regex(stderr, /the successor, \S+, ended$/m);
+    t.regex(stderr, /the successor, \S+, exited$/m);
     const pidOfParent = Number(readFileSync(parent, 'utf8'));
     t.true(pidOfParent > 0 && pidOfParent !== scene.vproxy.pid);
     t.deepEqual(mainProcesses(), []);

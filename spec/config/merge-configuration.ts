@@ -227,7 +227,7 @@ const REFUSED: readonly (readonly [file: string | null, flags: Flags, beginning:
   [null, { ...ONE, key: '1f'.repeat(32) }, '--key: expected the path of a file that has the key, not the key itself'],
   [null, { ...ONE, key: '' }, '--key: its value is empty'],
   [null, { ...ONE, audit: 'audit.log' }, '--audit: the path of a file must be absolute and end with the file name'],
-  [FILE, { json: true }, '--json: it says how --print-config prints, which is not there'],
+  [FILE, { json: true }, '--json: only allowed with --print-config'],
   [FILE, { control: '/a', 'no-control': true }, '--no-control: cannot be used with --control'],
   [FILE, { channel: '' }, '-c: its value is empty'],
 ];

@@ -274,4 +274,4 @@ export const ENDED_BY_RESTART = /\bsession on \S.* ended: .*\((?:peer-restarted|
 /** A listening channel waits for the peer on a TCP port: `$1` is the port. */
 export const CHANNEL_LISTENING = /\bwaiting for the peer on tcp-listen:\S+:(\d+)/;
 
-export const TAKING_CONTROL = /\btaking control requests at /;
+export const TAKING_CONTROL = /\blistening on .* for control requests\b/;

@@ -57,7 +57,7 @@ test.serial('what fails is told in one line, with 125, or with 126 where a messa
     word === 'die' ? 'die' : Buffer.from('\u001b[2Jno\n'),
   );
   const served = await startGuest(t, { peer: peerAt(emulator.port) });
-  const noNumber = 'VPROXY_STORAGE_TIMEOUT is no number of seconds, 0 or more';
+  const noNumber = 'VPROXY_STORAGE_TIMEOUT: not a number of seconds, 0 or more';
   const large = Array.from({ length: 12 }, () => 'x'.repeat(100_000));
   const inTime = (value: string) => ({ VPROXY_STORAGE_TIMEOUT: value });
   const failed = 'the storage emulator (peer) failed:';
@@ -97,6 +97,6 @@ test.serial('a reader that goes early is no failure, and an output that cannot b
     stderr: 'status 7\n',
   });
   const { stderr, status } = await run('"$0" > /dev/full');
-  t.regex(stderr, /^vproxy-storage: could not write the output \(ENOSPC[^\n]*\)\n$/);
+  t.regex(stderr, /^vproxy-storage: cannot write the output: ENOSPC[^\n]*\n$/);
   t.is(status, 125);
 });

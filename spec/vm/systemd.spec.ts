@@ -284,7 +284,7 @@ test.serial(
     t.regex(await run('vproxy status --name vm1'), TRYING);
     await run('systemctl reload vproxy.service');
     const log = await run('journalctl -u vproxy.service -p info -o cat');
-    t.regex(log, /^vproxy: taking control requests at the socket that systemd has handed over/m);
+    t.regex(log, /^vproxy: listening on the socket passed by systemd/m);
     t.regex(log, /^vproxy: reloaded/m);
     // Else `vproxy connect` in the recipes had several to choose from.
     await run('systemctl stop vproxy.socket vproxy.service vproxy@vm1; rm -f /etc/vproxy/*.toml /run/vproxy/host.sock');
