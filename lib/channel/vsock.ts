@@ -128,7 +128,7 @@ async function listen(
   const handle = openPipeHandle(fd);
   if (handle === null) {
     closeSync(fd);
-    throw new VproxyError('channel-unusable', `${description}: this Node has no pipe handle`);
+    throw new VproxyError('channel-unusable', `${description}: not supported by this Node (no pipe handle)`);
   }
   const listening = new ListeningHandle(handle, {
     onAccepted: (accepted) => handlers.onLink(new SocketLink(description, (onread) => pipeSocket(accepted, onread))),

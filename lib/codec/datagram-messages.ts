@@ -1,9 +1,9 @@
-/** Messages in the bytes of a stream, each with its length before it (R-DGRAM-3): what a flow of datagrams is made of. */
+/** Messages within the bytes of a stream, each preceded by its length (R-DGRAM-3): the content of a flow of datagrams. */
 import { VproxyError } from '../errors.js';
 import type { Budget } from '../util/bounds.js';
 import { copyAlone } from '../util/bytes/byte-queue.js';
 
-/** The largest message, in bytes: what a datagram of UDP over IPv4 can hold. */
+/** The largest message, in bytes: the maximum of a UDP datagram over IPv4. */
 export const MAX_DATAGRAM_BYTES = 65_507;
 
 /** The length before each message, a u16. */
@@ -14,29 +14,29 @@ export function writeMessageLength(buffer: Buffer, offset: number, bytes: number
   buffer.writeUInt16BE(bytes, offset);
 }
 
-/** The messages of one piece that are handed on at most: each costs more than its bytes, and a peer could have a DATA frame consist of empty ones. */
+/** Messages handed on per piece at most: each costs more than its bytes, and a peer could fill a DATA frame with empty ones. */
 const MAX_AT_ONCE = 256;
 
 interface MessageReaderOptions {
-  /** What messages that have not come whole may take, together with others. */
+  /** Bounds the memory of incomplete messages; shared with other readers. */
   readonly budget: Budget;
-  /** A whole message, in a buffer of its own. */
+  /** A complete message, in a buffer of its own. */
   readonly onMessage: (message: Buffer) => void;
-  /** Messages were passed over, so many: the budget had no room while one came, or too many came at once. */
+  /** This many messages were skipped: the budget had no room for one, or too many came at once. */
   readonly onSkipped: (count: number) => void;
 }
 
-/** Cuts the bytes of one direction of a flow into messages. One that has come in part is kept, at the cost of its whole length. */
+/** Cuts the bytes of one direction of a flow into messages. An incomplete one is kept, and costs its full length. */
 export class MessageReader {
   readonly #options: MessageReaderOptions;
-  /** The first byte of a length, where that is all that came of a message. */
+  /** The first byte of a length, if only that has come of a message. */
   #highByte: number | null = null;
-  /** What came of a message, with room for the rest of it; null where it is passed over, or there is none. */
+  /** The received part of a message, with room for the rest; null if it is skipped, or between messages. */
   #partial: Buffer | null = null;
   #partialBytes = 0;
-  /** What is missing of a message that has begun. */
+  /** Bytes of the current message that have not come yet. */
   #missingBytes = 0;
-  /** What may still be handed on of the piece that is read. */
+  /** Messages that may still be handed on from the current piece. */
   #leftAtOnce = 0;
   #isClosed = false;
 
@@ -44,12 +44,12 @@ export class MessageReader {
     this.#options = options;
   }
 
-  /** Whether a part of a message has come. */
+  /** Whether a message is incomplete. */
   get isMidMessage(): boolean {
     return this.#highByte !== null || this.#missingBytes > 0;
   }
 
-  /** Takes bytes, which are lent for the call. Throws `protocol-error` for a length that no message has. */
+  /** Takes bytes, lent for the duration of the call. Throws `protocol-error` for an invalid length. */
   push(bytes: Buffer): void {
     this.#leftAtOnce = MAX_AT_ONCE;
     for (let at = 0; at < bytes.length && !this.#isClosed; ) {
@@ -57,7 +57,7 @@ export class MessageReader {
     }
   }
 
-  /** Forgets what came of a message, and reads no more, also within a call of `push`. */
+  /** Drops an incomplete message and stops reading, even within a call of `push`. */
   close(): void {
     this.#isClosed = true;
     this.#dropPartial();
@@ -65,7 +65,7 @@ export class MessageReader {
     this.#highByte = null;
   }
 
-  /** A message begins at `at`. Gives where what was read ends. */
+  /** Begins the message at `at`. Returns where reading stopped. */
   #begin(bytes: Buffer, at: number): number {
     const high = this.#highByte ?? (bytes[at] as number);
     const lowAt = this.#highByte === null ? at + 1 : at;
@@ -77,7 +77,7 @@ export class MessageReader {
     this.#highByte = null;
     const length = high * 256 + low;
     if (length > MAX_DATAGRAM_BYTES)
-      throw new VproxyError('protocol-error', `a message of ${length} bytes in a flow of datagrams`);
+      throw new VproxyError('protocol-error', `datagram too long: ${length} bytes (max ${MAX_DATAGRAM_BYTES})`);
     const start = lowAt + 1;
     const end = start + length;
     if (end <= bytes.length) {
@@ -91,12 +91,12 @@ export class MessageReader {
     return start;
   }
 
-  /** Passes over the message that ends at `at`, and all whole ones behind it: a piece may consist of empty ones. */
+  /** Skips the message that ends at `at`, and all complete ones after it: a piece may consist of empty ones. */
   #skip(bytes: Buffer, at: number): number {
     let count = 1;
     for (;;) {
       const end = at + MESSAGE_HEADER_BYTES + (bytes[at] ?? 0) * 256 + (bytes[at + 1] ?? 0);
-      // Where the next one is not whole, or has a length that no message has, `#begin` says so.
+      // An incomplete message, or one with an invalid length, is left to `#begin`.
       if (end > bytes.length || end - at > MESSAGE_HEADER_BYTES + MAX_DATAGRAM_BYTES) break;
       at = end;
       count += 1;

@@ -1,6 +1,6 @@
 /**
- * Cuts the bytes of an established session into frames, and judges every header before anything is buffered
- * (R-FRAME-1 to R-FRAME-8, R-OPEN-14). DATA is handed on as views of what was read.
+ * Cuts the bytes of an established session into frames, and checks every header before anything is buffered
+ * (R-FRAME-1 to R-FRAME-8, R-OPEN-14). DATA is handed on as views of the bytes read.
  */
 import { crc32 } from 'node:zlib';
 import { VproxyError } from '../errors.js';
@@ -17,63 +17,63 @@ import {
 import { decodeHello, type Hello, helloLength, MAGIC } from './hello.js';
 import { HEADER_BYTES, MAX_CONTROL_BYTES } from './limits.js';
 
-/** What a FrameReader calls. What these methods throw leaves `push` unchanged. */
+/** The callbacks of a FrameReader. Errors they throw come out of `push` unchanged. */
 export interface FrameHandler {
-  /** A frame that is not DATA. The payload is lent for the time of the call. */
+  /** A frame other than DATA. The payload is lent for the duration of the call. */
   handleFrame(type: number, streamId: number, payload: Buffer): void;
 
   /**
-   * The payload of a DATA frame, found right. It is lent for the time of the call, unless true is returned: then it is the
-   * handler's.
+   * The verified payload of a DATA frame. It is lent for the duration of the call; a handler that returns true takes it
+   * over.
    */
   handleData(streamId: number, bytes: Buffer): boolean;
 
-  /** A HELLO in the middle of a session: true when it is the current peer's and means nothing. */
+  /** A HELLO in the middle of a session: true for a harmless repeat by the current peer. */
   handleHello(hello: Hello): boolean;
 }
 
 const EMPTY = Buffer.alloc(0);
 
-/** What is being read. */
+/** The part of a frame that is being read. */
 const PHASE = { HEADER: 0, PAYLOAD: 1, SKIP: 2, HELLO_HEADER: 3, HELLO: 4 } as const;
 type Phase = (typeof PHASE)[keyof typeof PHASE];
 
 export interface FrameReaderOptions {
   readonly handler: FrameHandler;
-  /** What DATA of this direction is checked by before it is handed on (R-INTEGRITY-3). */
+  /** Checks DATA of this direction before it is handed on (R-INTEGRITY-3). */
   readonly check: DataCheck;
   /** The largest DATA payload that this side announced. */
   readonly maxDataBytes: number;
-  /** Asked after each header and each payload: true makes `push` return, with the rest left to `takeRest`. Default: never. */
+  /** Asked after each header and each payload: true makes `push` return and leave the rest to `takeRest`. Default: never. */
   readonly isTurnOver?: () => boolean;
 }
 
 const never = (): boolean => false;
 
-/** Where a {@link FrameReader} is. */
+/** The position of a {@link FrameReader}. */
 export interface FrameReaderState {
   phase: Phase;
   /** Of the next header. */
   sequence: number;
-  /** Of the last header that was judged. */
+  /** Of the last header that was checked. */
   judgedSequence: number;
   /** Frames whose header was valid, of every type. */
   frameCount: number;
-  /** The 16 bytes of the header at hand, of which `headerFill` have come where it is not whole. */
+  /** The 16 bytes of the current header; of an incomplete one, `headerFill` bytes have come. */
   readonly header: Buffer;
   headerFill: number;
   type: number;
   streamId: number;
-  /** Of the payload of the current frame, and what is behind it: its body. */
+  /** Length of the body of the current frame: the payload and its trailer. */
   bodyBytes: number;
   crc: number;
   /** Bytes of the body that have not come yet. */
   left: number;
-  /** What has come of a body that is not whole: only while the reader is handed over. */
+  /** The part of an incomplete body that has come: only while the reader is handed over. */
   body: Buffer;
-  /** Whether the header at hand was judged, and its frame is not whole or not found right yet. */
+  /** Whether the current header was checked, but its frame is not yet complete and verified. */
   isBegun: boolean;
-  /** The session's frames that came whole, in bytes; a HELLO between them does not count. */
+  /** The session's complete frames, in bytes; a HELLO between them does not count. */
   wholeBytes: number;
 }
 
@@ -102,16 +102,16 @@ export class FrameReader {
   readonly #isTurnOver: () => boolean;
 
   readonly #state: FrameReaderState;
-  /** Where a body is put together that came in pieces; kept from frame to frame. */
+  /** Assembles a body that came in pieces; kept from frame to frame. */
   #assembly: Buffer | null = null;
-  /** Bytes of earlier chunks that belong to the frame at which reading ended. */
+  /** Bytes of earlier chunks that belong to the frame at which reading stopped. */
   #restPrefix: Buffer = EMPTY;
   #rest: Buffer = EMPTY;
   #stopped = false;
-  /** What shows within the body at hand that some of it is lost; null: nothing is expected. */
+  /** Bytes whose appearance within the current body shows that some of it was lost; null: not watching. */
   #behind: Buffer | null = null;
 
-  /** With the `state` of another one it goes on where that was, in the same direction. */
+  /** With the `state` of another reader of the same direction, continues where that one stopped. */
   constructor({ handler, check, maxDataBytes, isTurnOver = never }: FrameReaderOptions, state = newState()) {
     this.#handler = handler;
     this.#check = check;
@@ -124,14 +124,14 @@ export class FrameReader {
     state.body = EMPTY;
   }
 
-  /** Between two calls of `push`, with nothing left to `takeRest`. */
+  /** Read it only between two calls of `push`, with nothing left to `takeRest`. */
   get state(): FrameReaderState {
     const { phase, bodyBytes, left } = this.#state;
     const isInBody = phase === PHASE.PAYLOAD || phase === PHASE.HELLO;
     return { ...this.#state, body: isInBody ? (this.#assembly ?? EMPTY).subarray(0, bodyBytes - left) : EMPTY };
   }
 
-  /** The sequence number of the frame at hand, or of the next one. */
+  /** The sequence number of the current frame, or of the next one between frames. */
   get sequence(): number {
     const isInPayload = this.#state.phase === PHASE.PAYLOAD || this.#state.phase === PHASE.SKIP;
     return isInPayload ? this.#state.judgedSequence : this.#state.sequence;
@@ -151,19 +151,19 @@ export class FrameReader {
   }
 
   /**
-   * Has `push` throw `desync` where these bytes come within the body at hand: the peer sends them behind whatever it has begun, so
+   * Makes `push` throw `desync` if these bytes come within the current body: the peer sends them after whatever it has begun, so
    * bytes of that body were lost. They are kept, not copied.
    */
   expectBehind(bytes: Buffer): void {
     this.#behind = bytes;
   }
 
-  /** Makes `push` return after the frame at hand: the session is over. */
+  /** Makes `push` return after the current frame: the session is over. */
   stop(): void {
     this.#stopped = true;
   }
 
-  /** Forgets what came behind the last whole frame, right or not: it comes again. Also after `push` threw. */
+  /** Forgets everything after the last complete frame, valid or not: the peer sends it again. Also after `push` threw. */
   rewind(): void {
     const state = this.#state;
     if (state.isBegun) {
@@ -177,14 +177,14 @@ export class FrameReader {
     state.phase = PHASE.HEADER;
   }
 
-  /** Takes bytes that are not to be read as frames any more; `takeRest` gives them. */
+  /** Takes bytes that will not be read as frames; `takeRest` returns them. */
   leave(chunk: Buffer): void {
     this.#rest = Buffer.from(chunk);
   }
 
   /**
-   * After `push` threw or was stopped: the bytes from the frame on that ended the session, as the next attempt wants them.
-   * Else what `push` left of its chunk because the turn was over, as a view of it; empty as a rule.
+   * After `push` threw or was stopped: the bytes from the frame that ended the session on, for the next handshake.
+   * Otherwise a view of the part of its chunk that `push` left because the turn was over; usually empty.
    */
   takeRest(): Buffer {
     const rest = this.#rest;
@@ -193,7 +193,7 @@ export class FrameReader {
   }
 
   /**
-   * Reads more bytes. True when the handler kept a view of `chunk`, which then must not be filled again; see `takeRest`. Throws
+   * Reads more bytes. Returns true if the handler kept a view of `chunk`, which must not be refilled then; see `takeRest`. Throws
    * `peer-restarted`, `desync` and `protocol-error`, after which only `takeRest` may be called.
    */
   push(chunk: Buffer): boolean {
@@ -240,11 +240,11 @@ export class FrameReader {
     return kept;
   }
 
-  /** Takes the header that begins at `at`, or as much of it as is there. */
+  /** Reads the header that begins at `at`, or as much of it as has come. */
   #readHeader(chunk: Buffer, at: number): number {
     if (this.#state.headerFill === 0) {
       if (chunk[at] === 0 && this.#state.phase === PHASE.HEADER) {
-        throw new VproxyError('peer-restarted', 'the peer began again with a flush');
+        throw new VproxyError('peer-restarted', 'the peer restarted: it sent a flush');
       }
       if (chunk.length - at >= HEADER_BYTES) {
         this.#judgeHeader(chunk, at);
@@ -264,7 +264,7 @@ export class FrameReader {
     return end;
   }
 
-  /** The order of checks of R-FRAME-6: type, check, then flags, type, length, stream. */
+  /** Checks in the order of R-FRAME-6: type, check, then flags, type, length, stream. */
   #judgeHeader(bytes: Buffer, offset: number): void {
     const state = this.#state;
     if (state.phase === PHASE.HELLO_HEADER) {
@@ -274,13 +274,13 @@ export class FrameReader {
     const type = bytes[offset] as number;
     if (type === 0xff) {
       if (MAGIC.compare(bytes, offset, offset + HEADER_BYTES) !== 0) {
-        throw new VproxyError('desync', 'bytes FF that are no magic where a frame should begin');
+        throw new VproxyError('desync', 'FF without a magic where a frame should begin');
       }
       state.phase = PHASE.HELLO_HEADER;
       return;
     }
     if (bytes.readUInt16BE(offset + 2) !== headerCheck(bytes, offset, state.sequence)) {
-      throw new VproxyError('desync', `header of frame ${state.sequence} has a wrong check`);
+      throw new VproxyError('desync', `frame ${state.sequence}: header check failed`);
     }
     this.#behind = null;
     state.judgedSequence = state.sequence;
@@ -305,23 +305,23 @@ export class FrameReader {
   #judgeTypeAndLength(type: number, streamId: number, length: number): void {
     if (type === FRAME_TYPE.DATA || isExtensionType(type)) {
       if (length > this.#maxDataBytes)
-        throw violation(type, streamId, `of ${length} bytes exceeds ${this.#maxDataBytes}`);
+        throw violation(type, streamId, `too long: ${length} bytes (max ${this.#maxDataBytes})`);
       if (type !== FRAME_TYPE.DATA) return;
       if (length === 0) throw violation(type, streamId, 'is empty');
     } else {
-      // HELLO comes behind a magic only, and is not counted.
-      if (type === FRAME_TYPE.HELLO || type > LAST_FRAME_TYPE) throw violation(type, streamId, 'is not known');
+      // HELLO comes only after a magic, and is not counted.
+      if (type === FRAME_TYPE.HELLO || type > LAST_FRAME_TYPE) throw violation(type, streamId, 'is unknown');
       if (length > MAX_CONTROL_BYTES)
-        throw violation(type, streamId, `of ${length} bytes exceeds ${MAX_CONTROL_BYTES}`);
+        throw violation(type, streamId, `too long: ${length} bytes (max ${MAX_CONTROL_BYTES})`);
     }
     const rule = streamIdRule(type);
-    if (rule === 'zero' && streamId !== 0) throw violation(type, streamId, 'belongs to the session');
-    if (rule === 'stream' && streamId === 0) throw violation(type, streamId, 'belongs to a stream');
+    if (rule === 'zero' && streamId !== 0) throw violation(type, streamId, 'must have stream id 0');
+    if (rule === 'stream' && streamId === 0) throw violation(type, streamId, 'must not have stream id 0');
   }
 
   #judgeHelloHeader(bytes: Buffer, offset: number): void {
     const length = helloLength(bytes, offset);
-    if (length === null || length === 0) throw new VproxyError('desync', 'a magic that no valid HELLO follows');
+    if (length === null || length === 0) throw new VproxyError('desync', 'no valid HELLO after the magic');
     this.#state.type = FRAME_TYPE.HELLO;
     this.#state.bodyBytes = length;
     this.#state.left = length;
@@ -331,7 +331,7 @@ export class FrameReader {
     this.#state.phase = PHASE.HELLO;
   }
 
-  /** Adds a piece to a body that has to be whole before anything of it is handed on. */
+  /** Adds a piece to a body that must be complete before any of it is handed on. */
   #assemble(chunk: Buffer, from: number, end: number): void {
     if (this.#assembly === null || this.#assembly.length < this.#state.bodyBytes) {
       this.#assembly = this.#newAssembly();
@@ -346,21 +346,20 @@ export class FrameReader {
     if (this.#finish(assembly.subarray(0, this.#state.bodyBytes))) this.#assembly = null;
   }
 
-  /** Whether what is expected behind the body ends among the `count` bytes that came of it now. */
+  /** Throws if the bytes that `expectBehind` watches for end among the last `count` bytes of the body. */
   #findBehind(assembly: Buffer, count: number): void {
     const behind = this.#behind;
     if (behind === null) return;
     const end = this.#state.bodyBytes - this.#state.left;
     const found = assembly.subarray(Math.max(0, end - count - behind.length + 1), end).includes(behind);
-    if (found)
-      throw new VproxyError('desync', `${describe(this.#state.type, this.#state.streamId)} lacks bytes that were lost`);
+    if (found) throw new VproxyError('desync', `bytes lost within ${describe(this.#state.type, this.#state.streamId)}`);
   }
 
   #newAssembly(): Buffer {
     return Buffer.allocUnsafeSlow(Math.max(this.#state.bodyBytes, MAX_CONTROL_BYTES));
   }
 
-  /** Hands a whole payload on, where it is right. True when the handler kept it. */
+  /** Verifies a complete payload and hands it on. Returns true if the handler kept it. */
   #finish(body: Buffer): boolean {
     const isHello = this.#state.phase === PHASE.HELLO;
     this.#state.phase = PHASE.HEADER;
@@ -372,7 +371,7 @@ export class FrameReader {
     const type = this.#state.type;
     const { trailerBytes } = this.#check;
     if (type !== FRAME_TYPE.DATA || trailerBytes === 0) {
-      if (crc32(body) !== this.#state.crc) throw this.#wrongBody(endsInFlush(body), 'payload', 'checksum');
+      if (crc32(body) !== this.#state.crc) throw this.#wrongBody(endsInFlush(body), 'payload checksum');
       this.#countWhole();
       if (type === FRAME_TYPE.DATA) return this.#handler.handleData(this.#state.streamId, body);
       this.#handler.handleFrame(type, this.#state.streamId, body);
@@ -380,8 +379,7 @@ export class FrameReader {
     }
     const end = body.length - trailerBytes;
     const trailer = body.readUInt32BE(end);
-    if (trailer !== this.#check.trailerOf(this.#state.judgedSequence))
-      throw this.#wrongBody(trailer === 0, 'end', 'trailer');
+    if (trailer !== this.#check.trailerOf(this.#state.judgedSequence)) throw this.#wrongBody(trailer === 0, 'trailer');
     this.#countWhole();
     return this.#handler.handleData(this.#state.streamId, body.subarray(0, end));
   }
@@ -391,28 +389,28 @@ export class FrameReader {
     this.#state.wholeBytes += HEADER_BYTES + this.#state.bodyBytes;
   }
 
-  #wrongBody(isFlush: boolean, part: string, check: string): VproxyError {
+  #wrongBody(isFlush: boolean, check: string): VproxyError {
     const what = describe(this.#state.type, this.#state.streamId);
     return isFlush
-      ? new VproxyError('peer-restarted', `${what} was cut short by a restart of the peer`)
-      : new VproxyError('desync', `the ${part} of ${what} has a wrong ${check}`);
+      ? new VproxyError('peer-restarted', `${what} was cut off: the peer restarted`)
+      : new VproxyError('desync', `${what}: wrong ${check}`);
   }
 
   #finishHello(payload: Buffer): void {
     let hello: Hello;
     try {
-      if (crc32(payload) !== this.#state.crc) throw new VproxyError('desync', 'a HELLO has a wrong checksum');
+      if (crc32(payload) !== this.#state.crc) throw new VproxyError('desync', 'HELLO: wrong checksum');
       hello = decodeHello(payload);
     } catch (cause) {
-      throw new VproxyError('desync', 'a magic that no valid HELLO follows', { cause });
+      throw new VproxyError('desync', 'no valid HELLO after the magic', { cause });
     }
     if (this.#handler.handleHello(hello)) return;
     this.#restPrefix = Buffer.concat([MAGIC, this.#state.header, payload]);
-    throw new VproxyError('peer-restarted', 'the peer began again with another HELLO');
+    throw new VproxyError('peer-restarted', 'the peer restarted: it sent another HELLO');
   }
 }
 
-/** Zeros that a frame which was left half-written ends in, once the flush of its writer's successor has completed it. */
+/** The zeros at the end of a half-written frame, once the flush of its writer's successor has completed it. */
 const FLUSH_TAIL = Buffer.alloc(16);
 
 function endsInFlush(payload: Buffer): boolean {
@@ -431,16 +429,16 @@ const MAX_FRAME_MS = 30_000;
 /** Longer gaps between bytes do not count: a paused VM is not slow. */
 const MAX_GAP_MS = 15_000;
 
-/** What a {@link FrameTimer} knows. */
+/** The state of a {@link FrameTimer}. */
 export interface FrameTimerState {
   /** When bytes came last. */
   atMs: number;
-  /** The number of the frame that was unfinished then, and what it has taken. */
+  /** The number of the frame that was incomplete then, and the time it has taken so far. */
   frame: number;
   spentMs: number;
 }
 
-/** Finds a peer that leaves a frame unfinished while it goes on sending a little (R-FLOW-9). */
+/** Detects a peer that leaves a frame incomplete while it keeps sending a little (R-FLOW-9). */
 export class FrameTimer {
   readonly state: FrameTimerState;
 
@@ -453,7 +451,7 @@ export class FrameTimer {
     return nowMs - this.state.atMs;
   }
 
-  /** Before arriving bytes are read: whether the frame with this number, which is unfinished, has taken too long. */
+  /** Call before arriving bytes are read: whether the incomplete frame with this number has taken too long. */
   isExceeded(frame: number, isMidFrame: boolean, nowMs: number): boolean {
     const { state } = this;
     const gapMs = this.gapMs(nowMs);

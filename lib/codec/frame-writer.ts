@@ -3,34 +3,34 @@ import { crc32 } from 'node:zlib';
 import { type DataCheck, FRAME_TYPE, nextSequence, writeHeader } from './header.js';
 import { HEADER_BYTES } from './limits.js';
 
-/** Takes bytes for the peer, in order. Implemented by the links of `channel`. */
+/** Takes bytes for the peer, in order. Implemented by the links in `link`. */
 export interface ByteSink {
   /**
    * Hands bytes over. True: they were taken at once and the buffer is the caller's again. False: the sink keeps the
-   * buffer until it was written, and the caller must not touch it any more.
+   * buffer until it has been written, and the caller must no longer touch it.
    */
   write(bytes: Buffer): boolean;
 
   /**
-   * As `write` of all, one behind the other, in as few system calls as that takes. True: all of them are the caller's again.
-   * `mayKeep`: a sink that keeps bytes for longer than a channel does may keep these as they are; else it copies them.
+   * Like `write` of each part in turn, in as few system calls as possible. True: all of them are the caller's again.
+   * `mayKeep`: a sink that keeps bytes longer than a channel does may keep these as they are; otherwise it copies them.
    */
   writeParts(parts: readonly Buffer[], mayKeep?: boolean): boolean;
 
-  /** How many bytes were handed over and still wait in this process. */
+  /** Bytes that were handed over and still wait in this process. */
   readonly unwrittenBytes: number;
 
-  /** Whether it keeps so much already that no more payload should come. Default: never. */
+  /** Whether it keeps so much already that no more payload should be written. Default: never. */
   readonly isFull?: boolean;
 
-  /** Where it keeps what was written for longer than a channel does: calls back when all that was written up to now is free. */
+  /** If it keeps written bytes longer than a channel does: calls back when everything written so far is free. */
   afterKept?(callback: () => void): void;
 }
 
-/** Payloads up to this size are copied behind their header: cheaper than several parts. */
+/** Payloads up to this size are copied after their header: cheaper than several parts. */
 const COPY_BYTES = 4096;
 
-/** What a {@link FrameWriter} has counted. */
+/** The counters of a {@link FrameWriter}. */
 export interface FrameWriterState {
   /** The sequence number of the next frame. */
   sequence: number;
@@ -43,14 +43,14 @@ export class FrameWriter {
   readonly state: FrameWriterState;
   readonly #check: DataCheck;
 
-  /** With the `state` of another one it goes on in the same direction. */
+  /** With the `state` of another writer of the same direction, continues its numbering. */
   constructor(sink: ByteSink, check: DataCheck, state = { sequence: 1, frameCount: 0 }) {
     this.sink = sink;
     this.#check = check;
     this.state = state;
   }
 
-  /** Puts a whole control frame into `batch` at `offset`, which must have room. The offset behind it. */
+  /** Puts a complete control frame into `batch` at `offset`, where there must be room. Returns the offset after it. */
   put(batch: Buffer, offset: number, type: number, streamId: number, payload: Buffer): number {
     payload.copy(batch, offset + HEADER_BYTES);
     this.#putHeader(batch, offset, type, streamId, payload.length, crc32(payload));
@@ -58,9 +58,9 @@ export class FrameWriter {
   }
 
   /**
-   * Sends `buffer[start, end)` as one DATA frame. `hasHeadroom` and `hasTailroom` say that the 16 bytes before `start`, and the
-   * 4 from `end` on, may be overwritten; both make the frame one contiguous piece. `mayKeep`: see `ByteSink.writeParts`. True when
-   * the channel is done with the buffer.
+   * Sends `buffer[start, end)` as one DATA frame. `hasHeadroom` and `hasTailroom`: the 16 bytes before `start`, and the
+   * 4 from `end` on, may be overwritten; both make the frame one contiguous piece. `mayKeep`: see `ByteSink.writeParts`.
+   * Returns true when the channel is done with the buffer.
    */
   writeData(
     streamId: number,
@@ -97,7 +97,7 @@ export class FrameWriter {
     return this.sink.writeParts(trailerBytes === 0 ? [header, payload] : [header, payload, trailer], mayKeep);
   }
 
-  /** Puts the header of a DATA frame into one buffer, and the trailer, where it has one, into another. */
+  /** Puts the header of a DATA frame into one buffer, and its trailer, if any, into another. */
   #putDataEnds(
     streamId: number,
     payload: Buffer,

@@ -1,5 +1,5 @@
 /**
- * What is around the payload of a frame: the 16-byte header, and what shows in it or behind DATA what a channel did to the bytes
+ * The bytes around the payload of a frame: the 16-byte header and the trailer of DATA, which show what a channel did to the bytes
  * (R-FRAME-1 to R-FRAME-3, R-INTEGRITY-1 to R-INTEGRITY-4).
  */
 import { crc32 } from 'node:zlib';
@@ -62,12 +62,12 @@ export const FRAME_TYPE = {
 
 export type FrameType = (typeof FRAME_TYPE)[keyof typeof FRAME_TYPE];
 
-/** Above it, up to 7F, there is none (R-FRAME-5). */
+/** The types from here up to 7F are unassigned (R-FRAME-5). */
 export const LAST_FRAME_TYPE = FRAME_TYPE.ACK;
 
 const NAMES = new Map<number, string>(Object.entries(FRAME_TYPE).map(([name, type]) => [type, name]));
 
-/** The name of a type, or its two hex digits where it has none. */
+/** The name of a type, or its two hex digits if it has none. */
 export function formatFrameType(type: number): string {
   return NAMES.get(type) ?? type.toString(16).toUpperCase().padStart(2, '0');
 }
@@ -111,7 +111,7 @@ export function crc16(bytes: Uint8Array): number {
   return crc;
 }
 
-/** The check of the header that begins at `offset`, for the frame with this sequence number. */
+/** The check of the header at `offset`, for the frame with this sequence number. */
 export function headerCheck(buffer: Buffer, offset: number, sequence: number): number {
   let crc = step(0xffff, sequence >>> 24);
   crc = step(crc, (sequence >>> 16) & 0xff);
@@ -124,21 +124,21 @@ export function headerCheck(buffer: Buffer, offset: number, sequence: number): n
 }
 
 /**
- * `frame`: a trailer behind the payload of each DATA frame shows bytes that were lost, repeated or cut off. `full`: its CRC-32
- * shows changed ones, too. The stronger one is the last.
+ * `frame`: a trailer after the payload of each DATA frame shows bytes that were lost, repeated or cut off. `full`: its CRC-32
+ * shows changed bytes, too. Weakest first.
  */
 export const INTEGRITY_LEVELS = ['frame', 'full'] as const;
 export type Integrity = (typeof INTEGRITY_LEVELS)[number];
 
 export const isIntegrity = (value: unknown): value is Integrity => INTEGRITY_LEVELS.some((level) => level === value);
 
-/** What is in force where the two sides ask for these. */
+/** The level in effect when the two sides ask for these. */
 export const strongerIntegrity = (one: Integrity, other: Integrity): Integrity => (one === 'full' ? one : other);
 
-/** Bytes behind the payload of a DATA frame in `frame`. */
+/** Length of the trailer of a DATA frame at level `frame`. */
 export const TRAILER_BYTES = 4;
 
-/** How the DATA frames of one direction of a session are checked. */
+/** Checks the DATA frames of one direction of a session. */
 export class DataCheck {
   readonly #level: Integrity;
   readonly #tag: number;
@@ -149,7 +149,7 @@ export class DataCheck {
     this.#tag = crc32(senderNonce + receiverNonce);
   }
 
-  /** How many bytes there are behind each payload of DATA. */
+  /** Length of the trailer of each DATA frame. */
   get trailerBytes(): number {
     return this.#level === 'frame' ? TRAILER_BYTES : 0;
   }

@@ -1,4 +1,4 @@
-/** HELLO: what a side says of itself while a session is being opened, and the magic before it (R-OPEN-2 to R-OPEN-5). */
+/** HELLO, by which a side introduces itself in the handshake, and the magic before it (R-OPEN-2 to R-OPEN-5). */
 
 import { crc32 } from 'node:zlib';
 import { VproxyError } from '../errors.js';
@@ -9,9 +9,9 @@ import { HEADER_BYTES, LIMIT_RANGES, type Limits, MAX_CONTROL_BYTES } from './li
 /** Precedes every HELLO. CR LF, XON XOFF and the high bytes show a terminal line that is not raw. */
 export const MAGIC = Buffer.from('ff00565052' + '4f58590d0a1a0a111300ff', 'hex');
 
-/** What a side demands as a proof. */
+/** The proof that a side requires. */
 interface AuthDemand {
-  /** `psk-sha256`, or one that this version does not know. */
+  /** `psk-sha256`, or a method that this version does not know. */
   readonly method: string;
   /** The ids of the side's keys, preferred first. */
   readonly keys: readonly string[];
@@ -24,7 +24,7 @@ export interface Hello {
   readonly nonce: string;
   /** The nonce of the peer's newest HELLO, or null. */
   readonly ack: string | null;
-  /** 32 lowercase hex digits, one for the life of the process; empty where the peer sent none. */
+  /** 32 lowercase hex digits, one for the life of the process; empty if the peer sent none. */
   readonly instance: string;
   readonly agent: string;
   /** The operator's name for this side, or null. */
@@ -32,7 +32,7 @@ export interface Hello {
   readonly limits: Limits;
   /** The level that this side asks for (R-INTEGRITY-2). */
   readonly integrity: Integrity;
-  /** The proof that this side demands and can give, or null (R-AUTH-2). */
+  /** The proof that this side requires and can give, or null (R-AUTH-2). */
   readonly auth: AuthDemand | null;
   readonly tls: boolean;
   readonly features: readonly string[];
@@ -40,7 +40,7 @@ export interface Hello {
 
 const HEX_32 = /^[0-9a-f]{32}$/;
 
-/** The only method of authentication that there is (R-AUTH-2). */
+/** The only method of authentication so far (R-AUTH-2). */
 export const PSK_METHOD = 'psk-sha256';
 
 /** The id of a key. */
@@ -51,17 +51,17 @@ export function encodeHello(hello: Hello): Buffer {
   return Buffer.concat([MAGIC, encodeFrame(FRAME_TYPE.HELLO, 0, encodeHelloPayload(hello), 0)]);
 }
 
-/** The payload of a HELLO. Agent and name are cut so that it fits its limit. */
+/** The payload of a HELLO. Agent and name are cut to make it fit its limit. */
 export function encodeHelloPayload(hello: Hello): Buffer {
   const bounded = { ...hello, agent: hello.agent.slice(0, 256), name: hello.name?.slice(0, 256) ?? null };
   const payload = Buffer.from(JSON.stringify(bounded));
   if (payload.length > MAX_CONTROL_BYTES) {
-    throw new VproxyError('internal', `HELLO of ${payload.length} bytes exceeds ${MAX_CONTROL_BYTES}`);
+    throw new VproxyError('internal', `HELLO too long: ${payload.length} bytes (max ${MAX_CONTROL_BYTES})`);
   }
   return payload;
 }
 
-/** The HELLO in a payload. Throws `protocol-error` where it is not valid (R-OPEN-5). */
+/** The HELLO in a payload. Throws `protocol-error` if it is not valid (R-OPEN-5). */
 export function decodeHello(payload: Uint8Array): Hello {
   const object = decodeObject(payload, 'HELLO');
   const { version, nonce, ack, limits, integrity } = object;
@@ -91,7 +91,7 @@ export function decodeHello(payload: Uint8Array): Hello {
   };
 }
 
-/** A demand whose method is not known has no keys here: nobody can satisfy it. */
+/** A demand with an unknown method gets no keys: it cannot be satisfied. */
 function decodeAuth(object: Record<string, unknown>): AuthDemand | null {
   const auth = optional<Record<string, unknown> | null>(object, 'auth', null, isObject);
   if (auth === null) return null;
@@ -130,32 +130,32 @@ function optional<T>(object: Record<string, unknown>, key: string, absent: T, is
 const isVersion = (value: unknown): value is number => Number.isInteger(value) && (value as number) >= 0;
 const isTextList = (value: unknown): boolean => Array.isArray(value) && value.every((item) => typeof item === 'string');
 const invalid = (field: string): VproxyError =>
-  new VproxyError('protocol-error', `the field ${field} of HELLO is missing or not valid`);
+  new VproxyError('protocol-error', `HELLO: "${field}" is missing or invalid`);
 
 const NOTHING = Buffer.alloc(0);
 
-/** Where a magic may begin, from `from` on; else the end. */
+/** The first place from `from` on where a magic may begin; else the end. */
 function beginningOfMagic(bytes: Buffer, from: number): number {
   const at = bytes.indexOf(0xff, from);
   return at === -1 ? bytes.length : at;
 }
 
 /**
- * Finds a HELLO among bytes that may be anything, such as those of an earlier session: skips bytes up to a magic that is followed
- * by a valid one (R-OPEN-3, R-OPEN-5). Keeps at most one unfinished HELLO in memory.
+ * Finds a HELLO among arbitrary bytes, such as those of an earlier session: skips bytes up to a magic that is followed
+ * by a valid HELLO (R-OPEN-3, R-OPEN-5). Keeps at most one incomplete HELLO in memory.
  */
 export class HelloScanner {
   #carry: Buffer = NOTHING;
   #skippedBytes = 0;
 
-  /** How many bytes were passed over so far; those of unfinished candidates do not count yet. */
+  /** The bytes skipped so far; those of incomplete candidates do not count yet. */
   get skippedBytes(): number {
     return this.#skippedBytes;
   }
 
   /**
-   * Looks through more bytes. A found HELLO comes with its payload, and with the bytes behind it, as views that may lie in
-   * `chunk`; without one null comes, and nothing of `chunk` is referred to any more.
+   * Scans more bytes. Returns the HELLO found with its payload and the bytes after it, as views that may lie in
+   * `chunk`; or null, and then no reference to `chunk` remains.
    */
   scan(chunk: Buffer): { readonly hello: Hello; readonly payload: Buffer; readonly rest: Buffer } | null {
     const bytes = this.#carry.length === 0 ? chunk : Buffer.concat([this.#carry, chunk]);
@@ -171,20 +171,20 @@ export class HelloScanner {
         const { hello, payload, end } = found;
         return { hello, payload, rest: bytes.subarray(end) };
       }
-      // A magic that fails resumes the search at its second byte.
+      // After a failed candidate the search resumes at the second byte of its magic.
       from = at + 1;
     }
   }
 
   #keep(bytes: Buffer, from: number): null {
     this.#skippedBytes += from;
-    // Mostly nothing is left of the zeros of a flush, and it should cost no memory then.
+    // Usually nothing is left of the zeros of a flush; it must not cost memory then.
     this.#carry = from === bytes.length ? NOTHING : Buffer.from(bytes.subarray(from));
     return null;
   }
 }
 
-/** The HELLO frame at `offset`. */
+/** Reads the HELLO frame at `offset`. */
 export function readHello(
   bytes: Buffer,
   offset: number,
@@ -194,8 +194,8 @@ export function readHello(
   if (length === null) return 'invalid';
   const start = offset + HEADER_BYTES;
   const end = start + length;
-  // No UTF-8 has this byte, and each magic begins with it: so no byte is looked at for more than one candidate, and
-  // headers that are within the payload of one another cost no more than other bytes.
+  // FF never occurs in UTF-8, and each magic begins with it: so no byte is examined for more than one candidate, and
+  // headers nested in each other's payloads cost no more than other bytes.
   const firstFf = bytes.indexOf(0xff, start);
   if (firstFf !== -1 && firstFf < end) return 'invalid';
   if (bytes.length < end) return 'incomplete';
@@ -209,7 +209,7 @@ export function readHello(
   }
 }
 
-/** The length of the payload that a valid HELLO header at `offset` announces, else null. */
+/** The payload length in a valid HELLO header at `offset`, else null. */
 export function helloLength(bytes: Buffer, offset: number): number | null {
   const isHello =
     bytes[offset] === FRAME_TYPE.HELLO &&

@@ -1,19 +1,19 @@
-/** JSON payloads: strict UTF-8, an object, and fields of the stated form (R-FRAME-7). */
+/** JSON payloads: strict UTF-8, an object, and fields of the specified form (R-FRAME-7). */
 import { VproxyError } from '../errors.js';
 import { escapeText } from '../util/escape.js';
 import { MAX_MESSAGE_BYTES } from './limits.js';
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
-/** The object in a payload. Throws `protocol-error` naming the frame where it is not one. */
+/** The object in a payload. Throws `protocol-error`, which names the frame, if it is not one. */
 export function decodeObject(payload: Uint8Array, what: string): Record<string, unknown> {
   let value: unknown;
   try {
     value = JSON.parse(utf8.decode(payload));
   } catch (cause) {
-    throw new VproxyError('protocol-error', `payload of ${what} is not JSON in UTF-8`, { cause });
+    throw new VproxyError('protocol-error', `${what}: payload is not valid UTF-8 JSON`, { cause });
   }
-  if (!isObject(value)) throw new VproxyError('protocol-error', `payload of ${what} is not a JSON object`);
+  if (!isObject(value)) throw new VproxyError('protocol-error', `${what}: payload is not a JSON object`);
   return value;
 }
 
@@ -21,17 +21,15 @@ export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** A reason as it travels: a code and a message for people. */
+/** A reason as sent to the peer: a code and a human-readable message. */
 export interface Reason {
   readonly code: string;
   readonly message: string;
 }
 
-/** Null for null. */
 export const toReason = (error: VproxyError | null): Reason | null =>
   error === null ? null : { code: error.code, message: error.message };
 
-/** The other way round. */
 export const fromReason = (reason: Reason | null): VproxyError | null =>
   reason === null ? null : new VproxyError(reason.code, reason.message);
 
@@ -41,13 +39,14 @@ const CODE = /^[a-z0-9-]{1,64}$/;
 export function decodeReason(object: Record<string, unknown>, what: string): Reason {
   const { code, message } = object;
   if (typeof code !== 'string' || !CODE.test(code)) {
-    throw new VproxyError('protocol-error', `${what} has no valid code`);
+    throw new VproxyError('protocol-error', `${what}: "code" is missing or invalid`);
   }
-  if (typeof message !== 'string') throw new VproxyError('protocol-error', `${what} has no message`);
+  if (typeof message !== 'string')
+    throw new VproxyError('protocol-error', `${what}: "message" is missing or not a string`);
   return { code, message: escapeText(message, MAX_MESSAGE_BYTES) };
 }
 
-/** A message cut to what a frame may carry, at a character's border. */
+/** A message cut to the length that a frame may carry, at a character boundary. */
 export function boundedMessage(message: string): string {
   let cut = message.slice(0, MAX_MESSAGE_BYTES);
   while (Buffer.byteLength(cut) > MAX_MESSAGE_BYTES) cut = cut.slice(0, -1);

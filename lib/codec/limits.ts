@@ -3,26 +3,26 @@
 /** Bytes of a frame's header (R-FRAME-1). */
 export const HEADER_BYTES = 16;
 
-/** The largest payload of every known frame but DATA, in bytes (R-FRAME-4). */
+/** The largest payload of every known frame except DATA, in bytes (R-FRAME-4). */
 export const MAX_CONTROL_BYTES = 4096;
 
-/** The largest payload of DATA where nothing narrower is set, in bytes. */
+/** The default largest payload of DATA, in bytes. */
 export const DEFAULT_FRAME_BYTES = 131_072;
 
-/** The version of the protocol that this code speaks. */
+/** The protocol version that this code speaks. */
 export const PROTOCOL_VERSION = 1;
 
-/** What a side accepts, announced in its HELLO (R-OPEN-4). */
+/** The limits of a side, announced in its HELLO (R-OPEN-4). */
 export interface Limits {
   /** The largest DATA payload, in bytes. */
   readonly frame: number;
-  /** The first credit of every stream, in bytes. */
+  /** The initial credit of every stream, in bytes. */
   readonly streamCredit: number;
-  /** The first credit of the session, in bytes. */
+  /** The initial credit of the session, in bytes. */
   readonly inFlight: number;
   /** Streams of the peer open at once. */
   readonly streams: number;
-  /** Streams of the peer that wait for an answer at once. */
+  /** Unanswered streams of the peer at once. */
   readonly opens: number;
 }
 
@@ -34,7 +34,7 @@ export const DEFAULT_LIMITS: Limits = {
   opens: 256,
 };
 
-/** The range of each limit; a HELLO with a limit outside is not valid. */
+/** The range of each limit; a HELLO with a limit outside it is invalid. */
 export const LIMIT_RANGES: Readonly<Record<keyof Limits, readonly [min: number, max: number]>> = {
   frame: [4096, 1_048_576],
   streamCredit: [1024, 2 ** 30],
@@ -49,8 +49,8 @@ export const MAX_MESSAGE_BYTES = 512;
 /** The most ports that a side announces (R-SERVICES-3). */
 export const MAX_ANNOUNCED_PORTS = 64;
 
-/** The longest name of a program that stands with a port, in characters (R-SERVICES-3). */
+/** The longest program name announced with a port, in characters (R-SERVICES-3). */
 export const MAX_PROGRAM_LENGTH = 32;
 
-/** What a service may be called (R-STREAM-3). */
+/** The syntax of service names (R-STREAM-3). */
 export const SERVICE_NAME = /^[a-z0-9][a-z0-9._-]{0,63}$/;

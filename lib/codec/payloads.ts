@@ -1,20 +1,20 @@
-/** The payloads of control frames: bytes ⇄ values. HELLO has a file of its own. */
+/** The payloads of control frames: bytes ⇄ values. HELLO has its own file. */
 import { VproxyError } from '../errors.js';
 import { escapeText } from '../util/escape.js';
 import { formatFrameType } from './header.js';
 import { boundedMessage, decodeObject, decodeReason, isObject, type Reason } from './json.js';
 import { MAX_ANNOUNCED_PORTS, MAX_CONTROL_BYTES, MAX_PROGRAM_LENGTH, SERVICE_NAME } from './limits.js';
 
-/** What OPEN says. */
+/** The content of OPEN. */
 export interface OpenRequest {
   readonly service: string;
-  /** Where the local socket came from, for logs; a peer's word, not to be trusted. */
+  /** The origin of the local socket, for logs; claimed by the peer, so not to be trusted. */
   readonly from: string | null;
   /** Whether the bytes of the stream are messages (R-DGRAM-1). Default false. */
   readonly isDatagram?: boolean;
 }
 
-/** What GOAWAY says. */
+/** The content of GOAWAY. */
 export interface Goaway extends Reason {
   /** The highest stream id of the receiver that will still be served. */
   readonly last: number;
@@ -27,15 +27,16 @@ export function encodeOpen({ service, from, isDatagram = false }: OpenRequest): 
   return encodeJson({ service, ...origin, ...(isDatagram ? { datagram: true } : {}) });
 }
 
-/** The service is any text here: whether it is a valid name decides how the stream is answered, not the session. */
+/** The service is any text here: an invalid name is refused per stream and does not end the session. */
 export function decodeOpen(payload: Uint8Array): OpenRequest {
   const { service, from, datagram } = decodeObject(payload, 'OPEN');
-  if (typeof service !== 'string') throw new VproxyError('protocol-error', 'OPEN has no service');
+  if (typeof service !== 'string')
+    throw new VproxyError('protocol-error', 'OPEN: "service" is missing or not a string');
   if (from !== undefined && from !== null && typeof from !== 'string') {
-    throw new VproxyError('protocol-error', 'the field from of OPEN is not a text');
+    throw new VproxyError('protocol-error', 'OPEN: "from" is not a string');
   }
   if (datagram !== undefined && datagram !== null && typeof datagram !== 'boolean') {
-    throw new VproxyError('protocol-error', 'the field datagram of OPEN is not a boolean');
+    throw new VproxyError('protocol-error', 'OPEN: "datagram" is not a boolean');
   }
   return { service, from: from ?? null, isDatagram: datagram ?? false };
 }
@@ -44,7 +45,7 @@ export function encodeReason({ code, message }: Reason): Buffer {
   return encodeJson({ code, message: boundedMessage(message) });
 }
 
-/** The reason in a REFUSE, STOP or RESET; the message is escaped and cut for showing it. */
+/** The reason in a REFUSE, STOP or RESET; the message is escaped and cut for display. */
 export function decodeReasonPayload(payload: Uint8Array, what: string): Reason {
   return decodeReason(decodeObject(payload, what), what);
 }
@@ -56,21 +57,21 @@ export function encodeGoaway({ code, message, last }: Goaway): Buffer {
 export function decodeGoaway(payload: Uint8Array): Goaway {
   const object = decodeObject(payload, 'GOAWAY');
   const { last } = object;
-  if (!isUnsigned32(last)) throw new VproxyError('protocol-error', 'the field last of GOAWAY is not a stream id');
+  if (!isUnsigned32(last)) throw new VproxyError('protocol-error', 'GOAWAY: "last" is not a stream id');
   return { ...decodeReason(object, 'GOAWAY'), last };
 }
 
-/** A port of the sender's machine that somebody listens on (R-SERVICES-3). */
+/** A port that a program on the sender's machine listens on (R-SERVICES-3). */
 export interface AnnouncedPort {
   /** 1 to 65,535. */
   readonly port: number;
-  /** Whose it is, at most 32 characters; null where that is not known. One that came is escaped for showing it. */
+  /** The program's name, at most 32 characters; null if unknown. Escaped for display when received. */
   readonly program: string | null;
 }
 
 /**
- * One list of services as the payloads of one or more SERVICES frames; the last has the time of day and the announced ports, at
- * most 64, where there are any to tell (R-SERVICES-1, R-SERVICES-3).
+ * One list of services as the payloads of one or more SERVICES frames. The last carries the time of day and the announced ports
+ * (at most 64), if given (R-SERVICES-1, R-SERVICES-3).
  */
 export function encodeServices(
   services: readonly string[],
@@ -81,7 +82,7 @@ export function encodeServices(
   let batch: string[] = [];
   let batchBytes = 0;
   for (const service of services) {
-    // A name is ASCII of at most 64 characters; quotes, comma and the frame's other fields take the rest.
+    // A name is ASCII of at most 64 characters; the margin covers quotes, commas and the frame's other fields.
     if (batchBytes + service.length + 3 > MAX_CONTROL_BYTES - 64) {
       payloads.push(encodeJson({ services: batch, more: true }));
       batch = [];
@@ -100,19 +101,19 @@ export function encodeServices(
   return [...payloads, encodeJson({ services: batch, more: true }), encodeJson({ services: [], ...facts })];
 }
 
-/** Of a program only what JSON takes as it is, so that its length is that of its bytes. */
+/** Keeps only characters that JSON does not escape, so that a name has as many bytes as characters. */
 function encodePort({ port, program }: AnnouncedPort): object {
   const plain = program?.slice(0, MAX_PROGRAM_LENGTH).replace(/[^ -~]|["\\]/g, '?') ?? '';
   return plain === '' ? { port } : { port, program: plain };
 }
 
-/** What SERVICES says. */
+/** The content of SERVICES. */
 export interface ServiceList {
   readonly services: string[];
   readonly more: boolean;
   /** The sender's time of day in milliseconds since 1970, or null. */
   readonly timeMs: number | null;
-  /** The ports that the sender announces, each once, the first of equal ones; null where it says nothing of ports. */
+  /** The announced ports, the first of each number; null if the sender announces none at all. */
   readonly ports: AnnouncedPort[] | null;
 }
 
@@ -120,21 +121,18 @@ export function decodeServices(payload: Uint8Array): ServiceList {
   const { services, more = false, time = null, ports = null } = decodeObject(payload, 'SERVICES');
   const isName = (name: unknown): name is string => typeof name === 'string' && SERVICE_NAME.test(name);
   if (!Array.isArray(services) || !services.every(isName)) {
-    throw new VproxyError('protocol-error', 'SERVICES is not a list of names of services');
+    throw new VproxyError('protocol-error', 'SERVICES: "services" is not a list of service names');
   }
-  if (typeof more !== 'boolean') throw new VproxyError('protocol-error', 'the field more of SERVICES is not a boolean');
+  if (typeof more !== 'boolean') throw new VproxyError('protocol-error', 'SERVICES: "more" is not a boolean');
   if (time !== null && !(Number.isSafeInteger(time) && (time as number) >= 0)) {
-    throw new VproxyError('protocol-error', 'the field time of SERVICES is not a time');
+    throw new VproxyError('protocol-error', 'SERVICES: "time" is not a time in milliseconds');
   }
   return { services, more, timeMs: time as number | null, ports: ports === null ? null : decodePorts(ports) };
 }
 
 function decodePorts(value: unknown): AnnouncedPort[] {
   const fail = (): never => {
-    throw new VproxyError(
-      'protocol-error',
-      `the field ports of SERVICES is not a list of at most ${MAX_ANNOUNCED_PORTS} ports`,
-    );
+    throw new VproxyError('protocol-error', `SERVICES: "ports" is not a list of at most ${MAX_ANNOUNCED_PORTS} ports`);
   };
   if (!Array.isArray(value) || value.length > MAX_ANNOUNCED_PORTS) return fail();
   const ports = new Map<number, AnnouncedPort>();
@@ -149,13 +147,13 @@ function decodePorts(value: unknown): AnnouncedPort[] {
   return [...ports.values()];
 }
 
-/** The payload of a frame that has a fixed size: ACCEPT and FIN are empty, PING and PONG have 8 bytes. Throws `protocol-error`. */
+/** Checks a payload of fixed size: ACCEPT and FIN are empty, PING and PONG have 8 bytes. Throws `protocol-error`. */
 export function requireLength(type: number, payload: Buffer, bytes: number): Buffer {
   if (payload.length === bytes) return payload;
   throw new VproxyError('protocol-error', `${formatFrameType(type)} of ${payload.length} bytes instead of ${bytes}`);
 }
 
-/** Writes a total of bytes (u64) at `offset`. Totals above 2^53−1 cannot come up: 2^53 bytes are nine petabytes. */
+/** Writes a total of bytes (u64) at `offset`. Totals above 2^53−1 cannot occur: 2^53 bytes are nine petabytes. */
 export function writeTotal(buffer: Buffer, offset: number, totalBytes: number): void {
   buffer.writeUInt32BE(Math.floor(totalBytes / 2 ** 32), offset);
   buffer.writeUInt32BE(totalBytes % 2 ** 32, offset + 4);
@@ -167,10 +165,10 @@ export function readTotal(payload: Buffer): number {
   return Math.min(total, Number.MAX_SAFE_INTEGER);
 }
 
-/** The payload of a CREDIT or an ACK is such a total. */
+/** The payload of a CREDIT or an ACK is one such total. */
 export const TOTAL_BYTES = 8;
 
-/** What a CREDIT or an ACK says, in bytes. Throws `protocol-error`. */
+/** The total in a CREDIT or an ACK, in bytes. Throws `protocol-error`. */
 export const decodeTotal = (type: number, payload: Buffer): number =>
   readTotal(requireLength(type, payload, TOTAL_BYTES));
 

@@ -1,26 +1,26 @@
-/** What links over sockets, Duplexes and devices have in common: how they start, pause, drain and end. */
+/** The common part of links over sockets, Duplexes and devices: how they start, pause, drain and end. */
 import { systemCode, VproxyError } from '../errors.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { describeError } from '../util/escape.js';
 import type { Link, LinkHandler } from './link.js';
 
 /**
- * `open`: it reads and writes. `closing`: why it ends is known; what is queued is written, or dropped. `finishing`: the
- * transport is gone, and what depends on it is put in order (see `beforeClosed`). `closed`: the handler is told.
+ * `open`: reads and writes. `closing`: the reason for the end is known; queued bytes are being written or dropped. `finishing`:
+ * the transport has closed, and what depends on it is cleaned up (see `beforeClosed`). `closed`: the handler is informed.
  */
 type LinkPhase = 'open' | 'closing' | 'finishing' | 'closed';
 
-/** Codes of errors by which a transport says that its other end is gone. */
+/** Error codes by which a transport reports that its other end has closed. */
 const GONE_CODES: readonly string[] = ['ECONNRESET', 'EPIPE', 'ERR_STREAM_PREMATURE_CLOSE'];
 
-/** Extended by each transport, which calls `fail` when it breaks and `transportGone` when it is gone. */
+/** The base of each transport, which calls `fail` when it breaks and `transportGone` when it has closed. */
 export abstract class BaseLink implements Link {
   readonly description: string;
   protected readonly clock: Clock;
   protected phase: LinkPhase = 'open';
   protected handler: LinkHandler | null = null;
   protected isPaused = false;
-  /** A write did not go out whole: `onDrain` is owed. */
+  /** A write was not taken at once: `onDrain` is owed. */
   protected awaitsDrain = false;
   #reason: VproxyError | null = null;
   #finish: ((reason: VproxyError) => Promise<VproxyError>) | null = null;
@@ -35,18 +35,18 @@ export abstract class BaseLink implements Link {
   abstract write(bytes: Buffer): boolean;
   abstract writeParts(parts: readonly Buffer[]): boolean;
 
-  /** Delivers what was read before, and reads from now on, unless it is paused. */
+  /** Delivers what was read before, and starts reading unless paused. */
   protected abstract begin(handler: LinkHandler): void;
-  /** Reads on after a pause. */
+  /** Resumes reading after a pause. */
   protected abstract readOn(): void;
-  /** Writes what is queued, then drops the transport. */
+  /** Writes what is queued, then closes the transport. */
   protected abstract endTransport(): void;
-  /** Drops the transport, with what is queued; more than once does no harm. `transportGone` follows. */
+  /** Closes the transport and drops what is queued; may be called repeatedly. `transportGone` follows. */
   protected abstract dropTransport(): void;
 
   /**
-   * Has `finish` called, once, with why the link ends when its transport is gone, also where it was never started. The
-   * handler is told when that has resolved, with the reason that it gave. For what needs more than a descriptor closed: a
+   * Registers `finish`, called once with the reason when the transport has closed, even if the link was never started. The
+   * handler is informed after it has resolved, with the reason that it returned. For cleanup beyond closing a descriptor: a
    * terminal's settings, a child process.
    */
   beforeClosed(finish: (reason: VproxyError) => Promise<VproxyError>): this {
@@ -54,7 +54,7 @@ export abstract class BaseLink implements Link {
     return this;
   }
 
-  /** Whether it is open, and nothing but the transport has to be put in order at its end. */
+  /** Whether it is open and its end needs no cleanup beyond the transport. */
   protected get isTransportAlone(): boolean {
     return this.phase === 'open' && this.#finish === null;
   }
@@ -87,7 +87,7 @@ export abstract class BaseLink implements Link {
     this.fail(this.#shutdown());
   }
 
-  /** Ends the link at once; `reason` is why, unless another one is known. */
+  /** Ends the link at once, for `reason` unless another reason is known already. */
   protected fail(reason: VproxyError): void {
     if (this.phase === 'open') this.#endFor(reason);
     this.dropTransport();
@@ -109,7 +109,7 @@ export abstract class BaseLink implements Link {
     });
   }
 
-  /** All that was written has gone out, which the handler waits for. */
+  /** Everything written has gone out, which the handler waits for. */
   protected drained(): void {
     if (this.phase !== 'open') return;
     this.awaitsDrain = false;
@@ -118,13 +118,13 @@ export abstract class BaseLink implements Link {
 
   protected failure(error: Error): VproxyError {
     const isGone = GONE_CODES.includes(systemCode(error));
-    const what = isGone ? 'was closed by its other end' : 'failed';
+    const what = isGone ? 'was closed by the peer' : 'failed';
     const code = isGone ? 'channel-closed' : 'channel-failed';
     return new VproxyError(code, `${this.description} ${what}: ${describeError(error)}`, { cause: error });
   }
 
   protected closedByPeer(): VproxyError {
-    return new VproxyError('channel-closed', `${this.description} was closed by its other end`);
+    return new VproxyError('channel-closed', `${this.description} was closed by the peer`);
   }
 
   #shutdown(): VproxyError {

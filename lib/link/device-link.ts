@@ -1,4 +1,4 @@
-/** A link over a character device, such as a virtio-serial port or a terminal: by the event loop, or by polling. */
+/** A link over a character device, such as a virtio-serial port or a terminal: driven by the event loop, or by polling. */
 
 import { closeSync, readvSync, writeSync } from 'node:fs';
 import { systemCode, VproxyError } from '../errors.js';
@@ -10,11 +10,11 @@ import { channelError, type LinkHandler, type LinkState } from './link.js';
 import { ReadSlab } from './read-slab.js';
 import { type DirectAccess, SocketLink, type SocketLinkOptions } from './socket-link.js';
 
-/** 64 pages: as many as one `readv` of a virtio-serial port is given. */
+/** 64 pages: the most that one `readv` of a virtio-serial port takes here. */
 export const DEVICE_SLAB_BYTES = 262_144;
 
 /**
- * A link over the device `fd`, non-blocking, which it owns from now on. `firstBytes` were read already and are
+ * A link over the non-blocking device `fd`, which it takes over. `firstBytes` were read already and are
  * delivered first; the link owns them.
  */
 export function openDeviceLink(description: string, fd: number, firstBytes: Buffer | null, clock: Clock): BaseLink {
@@ -23,16 +23,17 @@ export function openDeviceLink(description: string, fd: number, firstBytes: Buff
   return linkOver(handle, description, { ...deviceOptions(fd, clock), firstBytes });
 }
 
-/** The link that another process of this program had over a device. Throws `channel-unusable` where this Node has no handle for it. */
+/** The link that a predecessor of this process had over a device. Throws `channel-unusable` if this Node has no handle for it. */
 export function restoreDeviceLink(state: LinkState, take: TakeDescriptor, clock: Clock): BaseLink {
   const fd = take(state.descriptors[0] ?? -1);
   return openHandleLink(state.description, fd, { ...deviceOptions(fd, clock), ...state });
 }
 
-/** A link over anything that a handle of Node takes, such as a socket of a family that Node does not know. It owns `fd`, unless it throws `channel-unusable`. */
+/** A link over any descriptor that a Node handle takes. It takes `fd` over, unless it throws `channel-unusable`. */
 export function openHandleLink(description: string, fd: number, options: SocketLinkOptions = {}): SocketLink {
   const handle = openPipeHandle(fd);
-  if (handle === null) throw new VproxyError('channel-unusable', `${description}: this Node has no pipe handle`);
+  if (handle === null)
+    throw new VproxyError('channel-unusable', `${description}: not supported by this Node (no pipe handle)`);
   return linkOver(handle, description, options);
 }
 
@@ -43,15 +44,15 @@ const deviceOptions = (fd: number, clock: Clock): SocketLinkOptions => {
 function linkOver(handle: PipeHandle, description: string, options: SocketLinkOptions): SocketLink {
   return new SocketLink(description, (onread) => pipeSocket(handle, onread), {
     ...options,
-    // A socket loses nothing.
+    // Only devices need polling: a socket loses no events.
     ...(options.direct !== undefined && { pollDevice: () => pollAgain(handle) }),
   });
 }
 
 /**
- * Direct access to `fd`, with as few system calls as possible. A virtio-serial port gives one page a read and takes 32 KiB
- * a write, whatever it is offered; `readv` empties 64 pages in one call. A full or empty queue is no error, and a real one
- * comes again when the event loop reads or writes.
+ * Direct access to `fd`, with as few system calls as possible. A virtio-serial port returns one page per `read` and takes 32 KiB
+ * per `write`, however much is offered; `readv` empties 64 pages in one call. A full or empty queue is not an error, and a real
+ * error comes again when the event loop reads or writes.
  */
 export function deviceAccess(fd: number): DirectAccess {
   return {
@@ -74,15 +75,15 @@ export function deviceAccess(fd: number): DirectAccess {
   };
 }
 
-/** How long nothing is asked: the shortest while bytes flow. */
+/** The interval between polls: the shortest while bytes flow. */
 const WAITS = { firstMs: 1, maxMs: 20, jitter: 0 };
 
-/** The number of slabs that are read in one turn of the event loop. */
+/** The number of slabs read in one turn of the event loop. */
 const SLABS_PER_TURN = 2;
 
 /**
  * A link that polls `fd`, a non-blocking device that it owns: for a Node without the handle of `system/handles.ts`. Slower,
- * and never quite idle, but made of public parts.
+ * and never quite idle, but built on public APIs only.
  */
 export class PollingLink extends BaseLink {
   readonly #fd: number;
@@ -107,7 +108,7 @@ export class PollingLink extends BaseLink {
     return this.#unwrittenBytes;
   }
 
-  /** Once the link is closing, what is written is dropped. */
+  /** Drops the bytes once the link is closing. */
   write(bytes: Buffer): boolean {
     if (this.phase !== 'open') return true;
     const written = this.#queue.length === 0 ? this.#device.writeNow(bytes) : 0;
@@ -125,7 +126,7 @@ export class PollingLink extends BaseLink {
   }
 
   protected begin(): void {
-    // Its turns have begun already.
+    // Its turns have already begun.
   }
 
   protected readOn(): void {
@@ -152,7 +153,7 @@ export class PollingLink extends BaseLink {
     const hasWritten = this.#flush();
     const hasRead = this.isPaused || (this.handler !== null && this.#readSlabs(this.handler));
     if (this.phase === 'closing' && this.#unwrittenBytes === 0) this.dropTransport();
-    // It was dropped, here or by the handler.
+    // This method or the handler dropped the transport.
     if (this.#cancelTurn === null) return;
     if (hasRead || hasWritten) this.#waits.reset();
     this.#scheduleTurn();
@@ -192,7 +193,7 @@ export class PollingLink extends BaseLink {
     return this.phase === 'open' && !this.isPaused;
   }
 
-  /** The number of bytes, 0 where nothing has come; ends the link where nothing will come any more. */
+  /** The number of bytes read, 0 if nothing has come; ends the link at EOF or on an error. */
   #read(): number {
     try {
       const count = readvSync(this.#fd, this.#slab.pages(0));

@@ -1,19 +1,19 @@
-/** A link over any `stream.Duplex` that carries bytes: for programs that have a channel of their own. */
+/** A link over any `stream.Duplex` that carries bytes: for programs that bring their own channel. */
 import type { Duplex } from 'node:stream';
 import { badArgument, type VproxyError } from '../errors.js';
 import { type Clock, systemClock } from '../util/clock.js';
 import { BaseLink } from './base-link.js';
 
-/** Owns the Duplex from the first call on. What is written to it is copied, because a Duplex may hand buffers on as they are. */
+/** Owns the Duplex from the first call on. Written bytes are copied, because a Duplex may hand buffers on as they are. */
 export class DuplexLink extends BaseLink {
   readonly #duplex: Duplex;
 
-  /** `description` is what messages call it. Throws `bad-argument` where the Duplex carries objects or texts, or is over. */
+  /** `description` names it in messages. Throws `bad-argument` if the Duplex carries objects or strings, or has ended. */
   constructor(description: string, duplex: Duplex, clock: Clock = systemClock) {
     super(description, clock);
     this.#duplex = duplex;
     requireBytes(description, duplex);
-    // Stays for good: an error that comes late must not end the process.
+    // Never removed: a late error must not end the process.
     duplex.on('error', (error) => this.fail(this.failure(error)));
     duplex.on('end', () => this.#handleEnd());
     duplex.on('close', () => this.fail(this.closedByPeer()));
@@ -28,7 +28,7 @@ export class DuplexLink extends BaseLink {
     this.#duplex.pause();
   }
 
-  /** Once the link is closing, what is written is dropped. */
+  /** Drops the bytes once the link is closing. */
   write(bytes: Buffer): boolean {
     return this.#write(Buffer.from(bytes));
   }
@@ -39,7 +39,7 @@ export class DuplexLink extends BaseLink {
 
   protected begin(): void {
     this.#duplex.on('data', (chunk: Buffer) => {
-      // Of what is being closed only the end is waited for. A chunk is the reader's for good, so it may be kept or not.
+      // While closing, only the end matters. The chunk is the reader's for good, so the result of `onBytes` does not.
       if (this.phase === 'open') this.handler?.onBytes(chunk);
     });
     if (this.isPaused) this.#duplex.pause();
@@ -50,14 +50,14 @@ export class DuplexLink extends BaseLink {
   }
 
   protected endTransport(): void {
-    // As with a socket: the other side's end is waited for, where there may be one, so that it hears the last words.
+    // As with a socket: wait for the other side's end, if there may be one, so that it gets the last words.
     this.#duplex.end(() => {
       if (this.handler === null || this.#duplex.readableEnded) this.dropTransport();
     });
   }
 
   protected dropTransport(): void {
-    // What a socket would have taken already is no different here.
+    // A socket would have taken this already.
     this.#duplex.uncork();
     this.#duplex.destroy();
     this.transportGone();
@@ -65,7 +65,7 @@ export class DuplexLink extends BaseLink {
 
   #write(bytes: Buffer): boolean {
     if (this.phase !== 'open') return true;
-    // A Duplex in memory may come back with the answer from within a write, when the session is not ready for it.
+    // A Duplex in memory may answer from within a write, when the session is not ready for it.
     if (this.#duplex.writableCorked === 0) {
       this.#duplex.cork();
       queueMicrotask(() => this.#duplex.uncork());
@@ -80,7 +80,7 @@ export class DuplexLink extends BaseLink {
     if (this.awaitsDrain && this.#duplex.writableLength === 0) this.drained();
   };
 
-  /** The other side ended. What is still to be written goes out first where this side is closing anyway. */
+  /** The other side ended. If this side is closing anyway, the rest is still written first. */
   #handleEnd(): void {
     if (this.phase === 'open' || this.#duplex.writableFinished) this.fail(this.closedByPeer());
   }
@@ -89,6 +89,6 @@ export class DuplexLink extends BaseLink {
 function requireBytes(description: string, duplex: Duplex): void {
   const wrong = (what: string): VproxyError => badArgument(`${description}: ${what}`);
   if (duplex.readableObjectMode || duplex.writableObjectMode) throw wrong('it carries objects, not bytes');
-  if (duplex.readableEncoding !== null) throw wrong('it has an encoding, so it gives texts, not bytes');
+  if (duplex.readableEncoding !== null) throw wrong('it has an encoding, so it yields strings, not bytes');
   if (duplex.destroyed || duplex.readableEnded || duplex.writableEnded) throw wrong('it is closed');
 }

@@ -1,21 +1,21 @@
-/** What is small and written in one turn of the event loop leaves together, in one system call. */
+/** Small writes of one turn of the event loop leave together, in one system call. */
 import type { ByteSink } from '../codec/frame-writer.js';
 
-/** A frame with 4 KiB is still small; to copy a larger piece costs more than a system call. */
+/** A frame with 4 KiB is still small; copying a larger piece costs more than a system call. */
 const SMALL_BYTES = 4116;
 
-/** What is gathered at most: then it is written, and more is gathered. */
+/** The most that is gathered before it is written. */
 const JOINED_BYTES = 16_384;
 
-/** Less than this counts as written: it is copied, leaves with the turn, and nobody needs to hear of it. */
+/** Less than this counts as written: it is copied and leaves with the turn, so no drain event is needed. */
 const COUNTED_BYTES = 1024;
 
-/** What small pieces are copied into, for whichever link needs it next: it is seldom more than one at a time. */
+/** A buffer for small pieces, for whichever link needs it next: rarely more than one at a time. */
 let spare: Buffer | null = null;
 
 /**
- * Stands before a link. A small piece waits for the end of the turn, as other sockets may have something for the same
- * channel; a larger one takes along what waits, and what the link has not written is not added to. The order stays.
+ * Stands in front of a link. A small piece waits for the end of the turn, as other sockets may have something for the same
+ * channel; a larger one takes along what waits. Nothing gathered is added to a link with unwritten bytes. The order stays.
  */
 export class GatheredWrites implements ByteSink {
   readonly #link: ByteSink;
@@ -23,10 +23,10 @@ export class GatheredWrites implements ByteSink {
   #joined: Buffer | null = null;
   #joinedBytes = 0;
   #isTurnEndDue = false;
-  /** What was gathered has counted as unwritten. */
+  /** Whether gathered bytes have counted as unwritten. */
   #owesDrain = false;
 
-  /** `onDrain` is called where the link does not tell that all has been written, as it took what was gathered at once. */
+  /** `onDrain` is called when all is written but the link reports no drain, because it took the gathered bytes at once. */
   constructor(link: ByteSink, onDrain: () => void) {
     this.#link = link;
     this.#onDrain = onDrain;
@@ -36,7 +36,7 @@ export class GatheredWrites implements ByteSink {
     return (this.#joinedBytes < COUNTED_BYTES ? 0 : this.#joinedBytes) + this.#link.unwrittenBytes;
   }
 
-  /** As every sink; a small piece is copied, so it is always the caller's again. */
+  /** Like every sink's; a small piece is copied, so it is always the caller's again. */
   write(bytes: Buffer): boolean {
     if (bytes.length <= SMALL_BYTES) {
       this.#gather(bytes);
@@ -51,7 +51,7 @@ export class GatheredWrites implements ByteSink {
     return joined === null ? this.#link.writeParts(parts) : this.#writeWith(joined, parts);
   }
 
-  /** Writes what was gathered, now. */
+  /** Writes what was gathered now. */
   flush(): void {
     const joined = this.#joined;
     if (joined === null) return;
@@ -61,7 +61,7 @@ export class GatheredWrites implements ByteSink {
     if (this.#link.write(bytes)) spare = joined;
   }
 
-  /** The turn is over, or the link has written all: writes what was gathered where it would not wait in the link. */
+  /** At the end of the turn, or when the link has drained: writes what was gathered, unless it would wait in the link. */
   readonly endTurn = (): void => {
     this.#isTurnEndDue = false;
     if (this.#link.unwrittenBytes > 0) return;
@@ -71,7 +71,7 @@ export class GatheredWrites implements ByteSink {
     this.#onDrain();
   };
 
-  /** All of it in one system call. */
+  /** Writes all of it in one system call. */
   #writeWith(joined: Buffer, parts: readonly Buffer[]): boolean {
     const gathered = joined.subarray(0, this.#joinedBytes);
     this.#joined = null;

@@ -1,4 +1,4 @@
-/** Runs sessions on one link, from its start to its end. A channel has turns: what costs too much is left to a later one. */
+/** Runs the sessions of one link, from its start to its end. A channel has turns: work that exceeds one is left to the next. */
 
 import type { VproxyError } from '../errors.js';
 import type { Session, SessionState } from '../session/session.js';
@@ -12,17 +12,17 @@ import type { Link, LinkState } from './link.js';
 
 const NOTHING = Buffer.alloc(0);
 
-/** As much as a link reads at once from a socket. */
+/** As much as a link reads from a socket at once. */
 const ROOM_BYTES = 135_168;
 
-/** For whichever link needs it next: it is seldom more than one at a time. */
+/** For whichever link needs it next: rarely more than one at a time. */
 let spareRoom: Buffer | null = null;
 
-/** What lives on of a {@link LinkRunner} with an established session, which has a record of its own. */
+/** The state of a {@link LinkRunner} with an established session, whose own state is kept elsewhere. */
 export interface RunnerState {
   readonly link: LinkState;
   readonly loop: LoopCapture;
-  /** What came and is left to another turn. */
+  /** Received bytes that were left to another turn. */
   readonly unread: Buffer;
 }
 
@@ -32,16 +32,16 @@ export class LinkRunner {
   readonly loop: SessionLoop;
   readonly #writes: GatheredWrites;
   readonly #closed = deferred<VproxyError>();
-  /** Resolved when the link is gone, with the reason. */
+  /** Resolves with the reason when the link has closed. */
   readonly closed = this.#closed.promise;
-  /** Why this side gave it up; null where it did not. */
+  /** Why this side abandoned the link; null if it did not. */
   #abandoned: VproxyError | null = null;
-  /** What came and is left to another turn, while the link is paused; empty where the loop has all of it. Null: nothing is left. */
+  /** Received bytes left to another turn, while the link is paused; empty if the loop has all of them. Null: none left. */
   #unread: Buffer | null = null;
-  /** Where that lies; null once a stream has kept a view of it. */
+  /** The memory that holds them; null once a stream has kept a view of it. */
   #room: Buffer | null = null;
 
-  /** Nothing happens before `start`, so that the loop can be listened to. */
+  /** Does nothing before `start`, so that listeners can be attached to the loop. */
   constructor(link: Link, clock: Clock, settings: SessionSettings) {
     this.link = link;
     this.#writes = new GatheredWrites(link, () => this.loop.handleDrain());
@@ -53,22 +53,22 @@ export class LinkRunner {
     this.loop.start();
   }
 
-  /** What a successor of this process goes on with; null where the link cannot be handed over, or has no established session. */
+  /** The state for a successor of this process; null if the link cannot be handed over or has no established session. */
   capture(keep: KeepDescriptor): RunnerState | null {
     const loop = this.loop.capture();
-    // What was gathered would have left with this turn.
+    // Gathered bytes would have left with this turn.
     if (loop !== null) this.#writes.flush();
     const link = loop === null ? null : (this.link.capture?.(keep) ?? null);
     return loop === null || link === null ? null : { loop, link, unread: this.#unread ?? NOTHING };
   }
 
-  /** In the place of `start`, up to `goOn`: takes up the session that a predecessor of this process had on the link. */
+  /** Instead of `start`, before `goOn`: restores the session that a predecessor of this process had on the link. */
   restore(session: SessionState, { loop, unread }: RunnerState): Session {
     if (unread.length > 0) this.#keepUnread(unread);
     return this.loop.restore(session, loop);
   }
 
-  /** Behind `restore`: reads and writes. */
+  /** Call after `restore`: starts reading and writing. */
   goOn(): void {
     this.#startLink();
     this.loop.goOn(this.#unread !== null);
@@ -83,13 +83,13 @@ export class LinkRunner {
       onBytes: loop.onBytes.bind(loop),
       hasInteractive: loop.hasInteractive.bind(loop),
       onDrain: () => {
-        // First what takes along what was gathered.
+        // The loop first: it takes along what was gathered.
         loop.handleDrain();
         this.#writes.endTurn();
       },
       onClosed: (closed) => {
         const reason = this.#abandoned ?? closed;
-        // The peer's last words may be among them: why it ends.
+        // They may hold the peer's last words: why it ends.
         while (this.#unread !== null) this.#goOn();
         loop.handleClosed(reason);
         this.#closed.resolve(reason);
@@ -97,7 +97,7 @@ export class LinkRunner {
     });
   }
 
-  /** What came has to wait, and what comes from a paused link all the same: the order stays. */
+  /** Keeps `bytes` for the next turn, behind what already waits: even a paused link may deliver more. */
   #leaveToNextTurn(bytes: Buffer): void {
     const unread = this.#unread;
     this.#keepUnread(unread === null ? bytes : Buffer.concat([unread, bytes]));
@@ -106,7 +106,7 @@ export class LinkRunner {
     this.#goOnLater();
   }
 
-  /** In the next turn of the event loop, when the other sockets have had theirs. */
+  /** Continues in the next turn of the event loop, after the other sockets have had theirs. */
   #goOnLater(): void {
     setImmediate(() => {
       this.#goOn();
@@ -123,7 +123,7 @@ export class LinkRunner {
     this.#room = null;
   }
 
-  /** Copies it, because the link's own memory would be given away with it: a flood of small frames would use up much of that. */
+  /** Copies, because keeping a view would give the link's memory away: a flood of small frames would use up much of it. */
   #keepUnread(unread: Buffer): void {
     const isLargeEnough = spareRoom !== null && spareRoom.length >= unread.length;
     const room =
@@ -134,13 +134,13 @@ export class LinkRunner {
     this.#unread = room.subarray(0, unread.length);
   }
 
-  /** Gives the link up, for this reason: what waits goes nowhere any more. A session that can goes on with another link. */
+  /** Abandons the link for `reason` and drops what waits. A resumable session continues on another link. */
   abandon(reason: VproxyError): void {
     this.#abandoned = reason;
     this.link.destroy();
   }
 
-  /** Ends the session with `reason`, which the peer is told where the code is one for it; then the link. */
+  /** Ends the session, telling the peer `reason` if its code may go on the wire; then closes the link. */
   stop(reason: VproxyError): Promise<VproxyError> {
     this.loop.stop(reason);
     this.loop.afterFlush(() => {

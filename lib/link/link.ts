@@ -1,41 +1,41 @@
-/** A link: a channel while it is open, as a pipe of bytes that is read for a handler and written to; and why it could not be opened. */
+/** A link: an open channel as a pipe of bytes, read for a handler and written to; and the errors of opening one. */
 import type { ByteSink } from '../codec/frame-writer.js';
 import { systemCode, VproxyError } from '../errors.js';
 import type { KeepDescriptor } from '../system/descriptors.js';
 import { meaningOf } from '../util/errno.js';
 import { describeError, escapeText } from '../util/escape.js';
 
-/** What a link calls. */
+/** The callbacks of a link. */
 export interface LinkHandler {
   /**
-   * Bytes came. They are lent for the time of the call: the buffer is used again afterwards, unless the handler
-   * returns true, which makes the buffer the handler's for good.
+   * Bytes came. They are lent for the duration of the call: the buffer is reused afterwards, unless the handler
+   * returns true, which gives it the buffer for good.
    */
   onBytes(bytes: Buffer): boolean;
 
-  /** Whether somebody waits for short messages, so that one read is enough for a turn of the event loop. Default: never. */
+  /** Whether a stream waits for short messages, so that one read is enough for a turn of the event loop. Default: never. */
   hasInteractive?(): boolean;
 
-  /** Everything that was handed over has been written: `unwrittenBytes` fell to 0. */
+  /** Everything handed over has been written: `unwrittenBytes` fell to 0. */
   onDrain(): void;
 
   /**
-   * The link is gone; called exactly once after `start`, and nothing else is called afterwards. An end that was asked
-   * for with `close` or `destroy` has the code `shutdown`; the other side's orderly end has `channel-closed`.
+   * The link has closed. Called exactly once after `start`; nothing else is called afterwards. A close requested
+   * with `close` or `destroy` has the code `shutdown`; an orderly end by the other side has `channel-closed`.
    */
   onClosed(reason: VproxyError): void;
 }
 
-/** What lives on of a link. */
+/** The state of a link that a successor process needs. */
 export interface LinkState {
   readonly description: string;
-  /** The numbers of its descriptors: one, or that which is read and that which is written. */
+  /** The numbers of its descriptors: one, or the one to read and the one to write. */
   readonly descriptors: readonly number[];
-  /** What was written to it and the system has not taken: it goes out before all else. */
+  /** Written bytes that the system has not taken: they go out first. */
   readonly unwritten: Buffer;
-  /** What was read of it and not delivered, which the link owns; null where that is nothing. */
+  /** Bytes read but not delivered, owned by the link; null if there are none. */
   readonly firstBytes: Buffer | null;
-  /** As of {@link Link}; null where it is not told. */
+  /** As in {@link Link}; null if unknown. */
   readonly origin: string | null;
   readonly mayBeStuck: boolean;
   readonly bufferBytes: number | null;
@@ -43,40 +43,40 @@ export interface LinkState {
 
 /** An open channel. It owns its file descriptor. */
 export interface Link extends ByteSink {
-  /** What it leads to, for people: `unix-connect:/run/vm1.sock`. */
+  /** Its address, human-readable: `unix-connect:/run/vm1.sock`. */
   readonly description: string;
 
-  /** The number of its descriptor, where it has one; null: that is not known. Default: it is not. */
+  /** The number of its descriptor; null or missing if unknown or if it has none. */
   readonly descriptor?: number | null;
 
-  /** The machine at its other end, where the channel is one on which several can connect and tells them apart. */
+  /** The machine at its other end, if several can connect to the channel and it tells them apart. */
   readonly origin?: string | null;
 
   /**
-   * Whether its other end may hand on nothing although it is open, until it is closed: a QEMU 7.2, where the process
-   * before was killed in the middle of a transfer. Default false.
+   * Whether its other end may pass nothing on although it is open, until it is closed: a QEMU 7.2 whose previous vproxy
+   * was killed in the middle of a transfer. Default false.
    */
   readonly mayBeStuck?: boolean;
 
-  /** How much the system's buffer holds of what is written, in bytes; null or missing where it is as the system made it. */
+  /** The system's buffer for written bytes; null or missing if it has its default size. */
   readonly bufferBytes?: number | null;
 
-  /** Begins to read. Called once. */
+  /** Starts reading. Called once. */
   start(handler: LinkHandler): void;
 
   /**
-   * Reads no further until `resume`. Called from within `onBytes`, by a handler that needs another turn of the event loop
-   * for what it has; nothing else may pause reading (docs/protocol.md, R-FLOW-1). Bytes may still come: Node reads on what
-   * a command wrote when the command has ended.
+   * Stops reading until `resume`. Called from within `onBytes`, by a handler that needs another turn of the event loop
+   * for what it has; nothing else may pause reading (docs/protocol.md, R-FLOW-1). Bytes may still come: Node keeps reading the
+   * output of a command after the command has exited.
    */
   pause(): void;
 
-  /** Reads on, in a later turn than `pause`. Harmless when the link is gone. */
+  /** Resumes reading, in a later turn than `pause`. No effect on a closed link. */
   resume(): void;
 
   /**
-   * Has the system hold up to `bytes` of what is written, from the first write on that does not fit at once. Only a link
-   * over a unix socket can.
+   * Asks the system to buffer up to `bytes` of what is written, from the first write that does not fit at once. Only for links
+   * over unix sockets.
    */
   wantBuffer?(bytes: number): void;
 
@@ -87,13 +87,13 @@ export interface Link extends ByteSink {
   destroy(): void;
 
   /**
-   * What a successor needs to go on with it; changes nothing. Null where it cannot be handed over: it is closing, or more
-   * than descriptors belongs to it, such as a command. Default: none can.
+   * The state that a successor needs to continue with the link; changes nothing. Null if it cannot be handed over: it is closing,
+   * or it consists of more than descriptors, such as a command. Default: never.
    */
   capture?(keep: KeepDescriptor): LinkState | null;
 }
 
-// What an error of the system means to the one who opens a channel.
+// Errors of opening a channel.
 
 /** The failure of opening `description`: `channel-missing`, `-busy`, `-refused`, `-denied`, `-unusable` or `-failed`. */
 export function channelError(description: string, error: unknown): VproxyError {
@@ -104,18 +104,18 @@ export function channelError(description: string, error: unknown): VproxyError {
   return new VproxyError(code, `${description}${why}`, { cause: error });
 }
 
-/** The file that the system could not open, where it is not the one that the description names. */
+/** The file that the system could not open, unless the description names it. */
 function fileOf(error: unknown, description: string): string {
   const path = error instanceof Error && 'path' in error && typeof error.path === 'string' ? error.path : '';
   return path === '' || description.includes(escapeText(path)) ? '' : `: ${escapeText(path)}`;
 }
 
-/** The failure of an opening that its caller gave up. */
+/** The error of an open that its caller cancelled. */
 export function openingCancelled(description: string): VproxyError {
-  return new VproxyError('shutdown', `${description}: opening it was given up`);
+  return new VproxyError('shutdown', `${description}: open cancelled`);
 }
 
-/** Throws `shutdown` where the caller of an opening gave it up. */
+/** Throws `shutdown` if the caller has cancelled the open. */
 export function requireWanted(signal: AbortSignal, description: string): void {
   if (signal.aborted) throw openingCancelled(description);
 }

@@ -1,22 +1,22 @@
-/** The memory that a link reads into: one piece, used again and again until its reader keeps a part of it. */
+/** The memory that a link reads into: one piece, reused until its reader keeps a part of it. */
 
-/** The size of a page in a virtio-serial queue; also the grain in which a slab is given away. */
+/** The size of a page in a virtio-serial queue; also the granularity in which a slab is given away. */
 export const PAGE_BYTES = 4096;
 
-/** The number of reads in a row that a page would have held, after which a page is all that is held: as of an idle link. */
+/** After this many reads in a row that fit into a page, the slab shrinks to one page: the link is nearly idle. */
 const SMALL_READS = 4;
 
 /**
- * A link that is new first reads the zeros that an opening begins with, 32 pages: that many full reads of it make it no
- * busy one. Hundreds of links may be opened at the same moment, and memory that was used once is seldom given back.
+ * A new link first reads the zeros that a handshake begins with, 32 pages: that many full reads do not make it
+ * busy. Hundreds of links may be opened at once, and memory that was used once is seldom given back.
  */
 const FIRST_READS = 40;
 
-/** Slabs that were let go whole, for the next link that becomes busy: a few, as few links do so at the same moment. */
+/** Slabs released whole, for the next link that becomes busy: a few, as few links do so at once. */
 const SPARES: Buffer[] = [];
 const MAX_SPARES = 4;
 
-/** Memory for reads: a page while little comes, its whole size while much does. The room stays the same until `took` is called. */
+/** Memory for reads: a page while little comes, full size under load. The room stays the same until `took` is called. */
 export class ReadSlab {
   readonly #largestBytes: number;
   #whole: Buffer = Buffer.allocUnsafeSlow(PAGE_BYTES);
@@ -24,9 +24,9 @@ export class ReadSlab {
   #start = 0;
   #room: Buffer = this.#whole;
   #smallReads = 0;
-  /** The number of full reads that still make the slab a large one. */
+  /** The number of full reads left until the slab grows. */
   #patience = FIRST_READS;
-  /** Whether a part of `whole` was given away. */
+  /** Whether a part of the slab was given away. */
   #isShared = false;
 
   /** `size` is a multiple of `PAGE_BYTES`. */
@@ -34,12 +34,12 @@ export class ReadSlab {
     this.#largestBytes = size;
   }
 
-  /** Where the next read may put its bytes. */
+  /** The memory for the next read. */
   get room(): Buffer {
     return this.#room;
   }
 
-  /** The room from `offset` (a multiple of `PAGE_BYTES`) on, as views of a page each. */
+  /** The room from `offset` (a multiple of `PAGE_BYTES`) on, as views of one page each. */
   pages(offset: number): Buffer[] {
     this.#pages ??= Array.from({ length: this.#whole.length / PAGE_BYTES }, (_, index) =>
       this.#whole.subarray(index * PAGE_BYTES, (index + 1) * PAGE_BYTES),
@@ -48,7 +48,7 @@ export class ReadSlab {
     return first === 0 ? this.#pages : this.#pages.slice(first);
   }
 
-  /** The first `byteCount` bytes of the room were read. Kept ones are given away: they are not written to any more. */
+  /** Reports that the first `byteCount` bytes of the room were read. Kept bytes are given away and no longer written to. */
   took(byteCount: number, isKept: boolean): void {
     const wasFull = byteCount === this.#room.length;
     if (isKept) {
@@ -60,7 +60,7 @@ export class ReadSlab {
     const size = this.#whole.length;
     if (size < this.#largestBytes && this.#patience <= 0) this.#renew(this.#largestBytes);
     else if (size > PAGE_BYTES && this.#smallReads >= SMALL_READS) this.#renew(PAGE_BYTES);
-    // Small pieces that are kept should not cost a slab each, and reads should not become small.
+    // Kept small pieces must not cost a slab each, and reads must not become small.
     else if (this.#start > size / 2) this.#renew(size);
     else if (isKept) this.#room = this.#whole.subarray(this.#start);
   }

@@ -1,4 +1,4 @@
-/** A link over a `net.Socket`, or one for each direction, made for speed: no copy, and no object per write (docs/architecture.md, data path). */
+/** A link over a `net.Socket`, or one per direction, built for speed: no copy, no object per write (docs/architecture.md). */
 import net from 'node:net';
 import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
 import { adoptSocket, descriptorOf, type OnRead, unwrittenBytesOf } from '../system/sockets/node-sockets.js';
@@ -11,27 +11,27 @@ import { BaseLink } from './base-link.js';
 import type { LinkHandler, LinkState } from './link.js';
 import { PAGE_BYTES, ReadSlab } from './read-slab.js';
 
-/** Reads and writes past the event loop, for a device where that is faster. Called only while the link is open. */
+/** Reads and writes that bypass the event loop, for a device where that is faster. Called only while the link is open. */
 export interface DirectAccess {
-  /** Fills pages from the first on with what is there; the number of bytes, 0 where there is nothing now. */
+  /** Fills pages in order with what is available. Returns the number of bytes, 0 if nothing is available now. */
   readNow(pages: Buffer[]): number;
-  /** Writes what the device takes at once; the number of bytes. */
+  /** Writes what the device takes at once. Returns the number of bytes. */
   writeNow(bytes: Buffer): number;
 }
 
-/** Two sockets that are one channel: bytes come from one of them and go to the other. */
+/** Two sockets that form one channel: bytes come from one and go to the other. */
 export interface SocketHalves {
   readonly input: net.Socket;
   readonly output: net.Socket;
 }
 
-/** How a link differs from the plain one, which has nothing of another one. */
+/** Options of a link; a new link needs none of the state of an earlier one. */
 export interface SocketLinkOptions extends Partial<Omit<LinkState, 'description' | 'descriptors'>> {
   /** Default 135168; a multiple of 4096. */
   readonly slabBytes?: number;
-  /** Also says that the socket is a device: it has no half-close. */
+  /** Implies that the socket is a device: it has no half-close. */
   readonly direct?: DirectAccess;
-  /** Has the system say once more what the device is ready for. Called now and then, while it is silent. */
+  /** Makes the system report readiness again. Called now and then while the device is silent. */
   readonly pollDevice?: () => void;
   /** Whether `close` waits for the other side's end. Default: not on a device, which has none. */
   readonly waitsForEnd?: boolean;
@@ -39,10 +39,10 @@ export interface SocketLinkOptions extends Partial<Omit<LinkState, 'description'
   readonly clock?: Clock;
 }
 
-/** A page more than a frame of the usual largest size, so that one read takes a whole one. */
+/** One page more than a frame of the usual largest size, so that one read takes a whole frame. */
 const SLAB_BYTES = 135_168;
 
-/** How often a device that is silent is polled, in milliseconds. */
+/** The interval at which a silent device is polled, in milliseconds. */
 const POLL_MS = 5000;
 
 /** A link over a socket (connected, accepted, connecting, or made of a device's handle), or over two halves. */
@@ -59,18 +59,18 @@ export class SocketLink extends BaseLink {
     if (!this.isPaused) this.readOn();
   });
   #firstBytes: Buffer | null;
-  /** The buffer to ask for when a write does not fit; null: none, or it was asked for. */
+  /** The buffer size to request when a write does not fit; null: none, or already requested. */
   #wantedBufferBytes: number | null = null;
-  /** What was written last, while the system may not have taken it. */
+  /** The last written pieces, while the system may not have taken them. */
   #unwritten: LastPieces | null = null;
   readonly #pollDevice: (() => void) | null;
-  /** Whether anything came since the device was polled last. */
+  /** Whether anything came since the last poll of the device. */
   #hasRead = false;
   #cancelPoll: CancelTimer | null = null;
-  /** Whether what an earlier process left unwritten is held back until the start. */
+  /** Whether bytes that an earlier process left unwritten are held back until the start. */
   #isHeldBack = false;
 
-  /** `open` makes the socket or the halves, with `allowHalfOpen`, read by the `onread` that it is given. */
+  /** `open` makes the socket or the halves with `allowHalfOpen`, reading through the given `onread`. */
   constructor(
     description: string,
     open: (onread: OnRead) => net.Socket | SocketHalves,
@@ -117,7 +117,7 @@ export class SocketLink extends BaseLink {
     this.#wantedBufferBytes = bytes;
   }
 
-  /** Once the link is closing, what is written is dropped. */
+  /** Drops the bytes once the link is closing. */
   write(bytes: Buffer): boolean {
     const socket = this.#output;
     if (this.phase !== 'open') return true;
@@ -136,7 +136,7 @@ export class SocketLink extends BaseLink {
 
   writeParts(parts: readonly Buffer[]): boolean {
     const socket = this.#output;
-    // A device takes each write as it is; a socket takes all in one system call.
+    // For a device each write is a system call; a socket takes all parts in one.
     if (this.#direct !== null) {
       for (const part of parts) this.write(part);
       return this.#isWritten();
@@ -156,7 +156,7 @@ export class SocketLink extends BaseLink {
     this.#unwritten.add(bytes);
   }
 
-  /** Whether the socket took all of it at once; when it first does not, it gets its buffer. */
+  /** Whether the socket took everything at once; the first time it does not, it gets its larger buffer. */
   #isWritten(): boolean {
     const socket = this.#output;
     if (socket.writableLength === 0) return true;
@@ -170,7 +170,7 @@ export class SocketLink extends BaseLink {
     return false;
   }
 
-  /** A property, so that no function is made for a write. */
+  /** A property, so that a write creates no function. */
   readonly #written = (): void => {
     if (!this.awaitsDrain) return;
     const bytes = this.#output.writableLength;
@@ -201,7 +201,7 @@ export class SocketLink extends BaseLink {
     };
   }
 
-  /** Has what an earlier process left go out at the start, before what is written meanwhile. */
+  /** Queues what an earlier process left unwritten, to go out at the start before later writes. */
   #holdBack(bytes: Buffer): void {
     if (bytes.length === 0) return;
     this.#isHeldBack = true;
@@ -221,8 +221,8 @@ export class SocketLink extends BaseLink {
   }
 
   /**
-   * A virtio-serial port may lose an interrupt when its machine is put back to a snapshot in the midst of traffic: it does not tell
-   * what it is ready for then, and as long as nobody asks there is no other interrupt.
+   * A virtio-serial port may lose an interrupt when its machine is restored to a snapshot under traffic: it does not report
+   * its readiness then, and without a poll no other interrupt comes.
    */
   #pollLater(): void {
     const poll = this.#pollDevice;
@@ -239,8 +239,8 @@ export class SocketLink extends BaseLink {
   }
 
   protected endTransport(): void {
-    // A socket that is closed with input unread resets its peer, which may then lose what it has not read: so say the
-    // end and wait for the peer's, in so far as it is read at all. A device has no end to say.
+    // Closing a socket with unread input resets its peer, which may then lose what it has not read: so send EOF
+    // and wait for the peer's, as far as it is read at all. A device has no EOF.
     const waitsForPeer = this.#waitsForEnd && this.handler !== null;
     this.#output.end(() => {
       if (!waitsForPeer || this.#input.readableEnded) this.dropTransport();
@@ -253,12 +253,12 @@ export class SocketLink extends BaseLink {
     this.#output.destroy();
   }
 
-  /** Delivers what was read. False where no more is to be read in this turn. */
+  /** Delivers what was read. Returns false if no more should be read in this turn. */
   #read(byteCount: number): boolean {
     if (this.#direct === null) return this.#deliver(byteCount);
     this.#hasRead = true;
     let count = byteCount;
-    // A page that is not full was the last one: another read would only find nothing, and that costs an exception.
+    // A page that is not full was the last one: another read would find nothing, and that costs an exception.
     if (count % PAGE_BYTES === 0 && count < this.#slab.room.length)
       count += this.#direct.readNow(this.#slab.pages(count));
     for (let isFull = true; isFull && count > 0 && this.phase === 'open'; ) {
@@ -277,7 +277,7 @@ export class SocketLink extends BaseLink {
     return !this.isPaused && !this.#turn.isOver(byteCount, isFull, handler.hasInteractive?.() ?? false);
   }
 
-  /** The other side ended. What is still to be written has nobody to go to, but where this side is closing anyway. */
+  /** The other side ended. Unwritten bytes can no longer arrive, unless this side is closing anyway. */
   #handleEnd(): void {
     const stillWrites = this.phase === 'closing' && this.#direct === null && !this.#output.writableFinished;
     if (!stillWrites) this.fail(this.closedByPeer());
@@ -285,7 +285,7 @@ export class SocketLink extends BaseLink {
 }
 
 /**
- * The link that another process of this program had over a socket of TCP, over a unix socket or over two FIFOs. It reads and
+ * The link that a predecessor of this process had over a TCP socket, a unix socket or two FIFOs. It reads and
  * writes nothing before its start.
  */
 export function restoreSocketLink(state: LinkState, take: TakeDescriptor, options: SocketLinkOptions = {}): SocketLink {
@@ -296,8 +296,8 @@ export function restoreSocketLink(state: LinkState, take: TakeDescriptor, option
 }
 
 /**
- * Two descriptors, one to read and one to write, as the halves of a link: FIFOs, pipes or sockets (nothing else: epoll
- * aborts the process on a regular file). They own both, which become non-blocking.
+ * Makes the halves of a link of two descriptors, one to read and one to write: FIFOs, pipes or sockets (nothing else: epoll
+ * aborts the process on a regular file). The halves own both descriptors, which become non-blocking.
  */
 export function openHalves(inputFd: number, outputFd: number, onread: OnRead): SocketHalves {
   const input: net.SocketConstructorOpts & { onread: OnRead } = {

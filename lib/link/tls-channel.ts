@@ -1,11 +1,11 @@
-/** What TLS reads its records from and writes them to: the channel, as the stream that TLS of Node wants. */
+/** The channel, as the stream from which Node's TLS reads its records and to which it writes them. */
 import { Duplex } from 'node:stream';
 import type { ByteSink } from '../codec/frame-writer.js';
 import { releaseMemory } from '../util/bytes/release-memory.js';
 
 export class TlsChannel extends Duplex {
   readonly #channel: ByteSink;
-  /** What the channel has not written yet, and whom to tell then. */
+  /** Bytes that the channel has not written yet, and the callback for when it has. */
   #unwritten: readonly Buffer[] = [];
   #onWritten: (() => void) | null = null;
 
@@ -14,14 +14,14 @@ export class TlsChannel extends Duplex {
     this.#channel = channel;
   }
 
-  /** Whole records or parts of them came. They are lent for the time of the call. */
+  /** Takes complete or partial records, lent for the duration of the call. */
   receive(records: Buffer): void {
-    // TLS takes what it is given before `push` returns, once it has begun to read and as long as nothing waits.
+    // TLS consumes its input before `push` returns, once it has begun to read and as long as nothing waits.
     const isTakenAtOnce = this.readableDidRead && this.readableFlowing === true && this.readableLength === 0;
     this.push(isTakenAtOnce ? records : Buffer.from(records));
   }
 
-  /** The channel has written all that it was given. */
+  /** The channel has written everything it was given. */
   handleDrain(): void {
     const [written, onWritten] = [this.#unwritten, this.#onWritten];
     this.#unwritten = [];
@@ -34,7 +34,7 @@ export class TlsChannel extends Duplex {
     // Records come when the channel has them; reading never pauses.
   }
 
-  /** TLS makes each chunk anew, and forgets it. */
+  /** TLS allocates each chunk, and forgets it. */
   override _write(chunk: Buffer, _encoding: BufferEncoding, callback: () => void): void {
     this.#settle([chunk], this.#channel.write(chunk), callback);
   }

@@ -18,18 +18,18 @@ import { TlsChannel } from './tls-channel.js';
 import { TlsReader } from './tls-reader.js';
 import { TlsRecords } from './tls-records.js';
 
-/** With an external key OpenSSL takes a suite of SHA-256 only. */
+/** With an external key OpenSSL accepts only a SHA-256 suite. */
 const CIPHERS = 'TLS_AES_128_GCM_SHA256';
 
-/** The handshake is given up after this time, in milliseconds. */
+/** The handshake times out after this, in milliseconds. */
 const HANDSHAKE_MS = 10_000;
 
-/** The clock is looked at once in this number of records: those of a byte cost as much as large ones. */
+/** The clock is checked once per this many records: tiny records cost as much as large ones. */
 const RECORDS_PER_LOOK = 16;
 
 const NOTHING = Buffer.alloc(0);
 
-/** What a side shows, and what it trusts: PEM texts, and the name that the peer's certificate has to have. */
+/** The certificates of a side and those it trusts: PEM texts, and the name required in the peer's certificate. */
 export interface TlsCertificates {
   readonly ca: string;
   readonly cert: string;
@@ -38,7 +38,7 @@ export interface TlsCertificates {
   readonly peerName: string | null;
 }
 
-/** The certificates in files. Throws `bad-file`, also for a key that others can read. */
+/** Reads the certificates from files. Throws `bad-file`, also for a key that others can read. */
 export function readCertificates({ ca = '', cert = '', key = '', peer = null }: ReadableFiles): TlsCertificates {
   return { ca: readPem(ca), cert: readPem(cert), key: readSecretFile(key, MAX_PEM_BYTES), peerName: peer };
 }
@@ -55,16 +55,16 @@ function readPem(path: string): string {
   }
 }
 
-/** Makes layers with the key that both sides have, of those given. */
+/** Makes layers with the key that both sides have in common. */
 export function tlsWithKeys(keys: () => readonly SecretKey[], clock: Clock = systemClock): SecureLayerFactory {
   return (agreement, channel, handler) => {
     const key = commonKey(agreement, keys());
     const psk = key.exportBytes();
     const options: tls.ConnectionOptions & tls.TlsOptions = {
       ...COMMON,
-      // A client that offers a key takes a certificate too, of any authority that the system trusts, where the server shows one.
+      // A client that offers a key would also take a certificate of any authority trusted by the system, if the server shows one.
       ca: [],
-      checkServerIdentity: () => new Error('a certificate where the key is demanded'),
+      checkServerIdentity: () => new Error('the peer sent a certificate instead of using the key'),
       pskCallback: (agreement.isOdd
         ? () => ({ psk, identity: key.id })
         : (_socket: tls.TLSSocket, identity: string) => (identity === key.id ? psk : null)) as never,
@@ -73,7 +73,7 @@ export function tlsWithKeys(keys: () => readonly SecretKey[], clock: Clock = sys
   };
 }
 
-/** Makes layers with certificates, which are asked for once for each, so that new files are used from then on. */
+/** Makes layers with certificates, read anew for each layer, so that new files take effect. */
 export function tlsWithCertificates(read: () => TlsCertificates, clock: Clock = systemClock): SecureLayerFactory {
   return (agreement, channel, handler) => {
     const { ca, cert, key, peerName } = read();
@@ -88,7 +88,7 @@ export function tlsWithCertificates(read: () => TlsCertificates, clock: Clock = 
   };
 }
 
-/** Node's TLS takes 6 ms and half a MB, and few channels have any. */
+/** Node's TLS takes 6 ms and half a MB to load, and few channels use it. */
 const loadTls = (): typeof tls => process.getBuiltinModule('node:tls');
 
 const COMMON = { minVersion: 'TLSv1.3', maxVersion: 'TLSv1.3', ciphers: CIPHERS } as const;
@@ -97,7 +97,7 @@ interface TlsLayerContext {
   readonly channel: ByteSink;
   readonly handler: SecureLayerHandler;
   readonly clock: Clock;
-  /** What the TLS server checks of the client's certificate; the client checks by itself. */
+  /** The TLS server's check of the client's certificate; on the client, TLS runs the check. */
   readonly check?: (certificate: tls.PeerCertificate) => Error | undefined;
 }
 
@@ -119,10 +119,10 @@ class TlsLayer implements SecureLayer {
     this.#records = new TlsRecords(peerNonce);
     this.#context = context;
     this.#channel = new TlsChannel(context.channel);
-    // A channel that is gone says so itself.
+    // A closed channel reports it itself.
     this.#channel.on('error', () => undefined);
     this.#cancelTimeout = context.clock.schedule(HANDSHAKE_MS, () =>
-      this.#fail(new VproxyError('auth-failed', `TLS was not established within ${HANDSHAKE_MS / 1000} s`)),
+      this.#fail(new VproxyError('auth-failed', `TLS handshake timed out after ${HANDSHAKE_MS / 1000} s`)),
     );
     if (isClient) this.#connect(options);
     else this.#accept(options);
@@ -177,7 +177,7 @@ class TlsLayer implements SecureLayer {
     socket.once('secureConnect', () => this.#begin(socket));
   }
 
-  /** A server without an address: it checks what a client shows, which a TLSSocket alone does not. */
+  /** Accepts with a server that has no address: it checks the client's certificate, which a bare TLSSocket does not. */
   #accept(options: tls.TlsOptions): void {
     const server = loadTls().createServer(options);
     server.once('tlsClientError', (error) => this.#fail(this.#failure(error)));
@@ -195,8 +195,8 @@ class TlsLayer implements SecureLayer {
     const { handler } = this.#context;
     this.#cancelTimeout();
     socket.on('error', (error: Error) => this.#fail(this.#failure(error)));
-    socket.on('end', () => this.#fail(new VproxyError('peer-restarted', 'the peer ended TLS')));
-    socket.on('close', () => this.#fail(new VproxyError('desync', 'TLS ended')));
+    socket.on('end', () => this.#fail(new VproxyError('peer-restarted', 'TLS was closed by the peer')));
+    socket.on('close', () => this.#fail(new VproxyError('desync', 'TLS connection lost')));
     const onDrain = (): void => {
       if (!this.#isOver) handler.onDrain();
     };
@@ -204,7 +204,7 @@ class TlsLayer implements SecureLayer {
     this.#reader = new TlsReader(socket, (bytes) => !this.#isOver && handler.onBytes(bytes));
   }
 
-  /** The client is through the handshake before the server has judged its certificate: an alert may still come. */
+  /** A client completes the handshake before the server has judged its certificate: an alert may still come. */
   #failure(error: Error): VproxyError {
     const code = systemCode(error);
     const isDenied = !/BAD_RECORD|BAD_DECRYPT|DECRYPTION_FAILED/.test(code);
@@ -215,19 +215,19 @@ class TlsLayer implements SecureLayer {
     if (this.#isOver) return;
     this.#isOver = true;
     this.#cancelTimeout();
-    // TLS tells the peer why in what it writes right after it has failed.
+    // Right after failing, TLS writes an alert that tells the peer why.
     setImmediate(() => this.destroy());
     this.#context.handler.onFailed(reason, rest);
   }
 }
 
-/** OpenSSL puts its own line number and the like around what it says. */
+/** OpenSSL wraps its reason in a line number and the like. */
 function describeTlsError(error: Error): string {
   const reason = 'reason' in error && typeof error.reason === 'string' ? error.reason : error.message;
   return escapeText(reason, 200);
 }
 
-/** What the session writes to. */
+/** The sink that the session writes to. */
 class TlsSink implements ByteSink {
   readonly #socket: tls.TLSSocket;
   readonly #onDrain: () => void;
@@ -242,7 +242,7 @@ class TlsSink implements ByteSink {
     return this.#socket.writableLength;
   }
 
-  /** TLS has encrypted what it is given before `write` returns, unless something of before waits; only the result may wait. */
+  /** TLS encrypts its input before `write` returns, unless earlier input waits; only the result may wait. */
   write(bytes: Buffer): boolean {
     if (this.#socket.destroyed) return true;
     const isTakenAtOnce = this.#socket.writableLength === 0;

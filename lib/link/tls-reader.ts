@@ -1,14 +1,14 @@
-/** What comes out of TLS: read into memory of its own, and handed on once for all records that one read of the channel brought. */
+/** Reads the output of TLS into its own memory, and hands it on once for all records that one read of the channel brought. */
 import type { TLSSocket } from 'node:tls';
 import { type OnRead, readBuffered } from '../system/sockets/node-sockets.js';
 
-/** The most bytes in a record. There is always room for one: TLS is never asked to split it. */
+/** The most bytes in a record. There is always room for one: TLS never has to split it. */
 const RECORD_BYTES = 16_384;
 
 /** A little more than a frame of the usual largest size. */
 const SLAB_BYTES = 147_456;
 
-/** As many records of at most so many bytes in a row make a slab too large. */
+/** After this many records in a row of at most SMALL_BYTES, the slab is too large. */
 const SMALL_RECORDS = 4;
 const SMALL_BYTES = 4096;
 
@@ -16,7 +16,7 @@ const SMALL_BYTES = 4096;
 export class TlsReader {
   readonly #onBytes: (bytes: Buffer) => boolean;
   #slab: Buffer = Buffer.allocUnsafeSlow(RECORD_BYTES);
-  /** What came and was not handed on yet: from here to there. TLS puts the next record behind it, wherever that is. */
+  /** The bytes that came but were not handed on. TLS puts the next record at `#end`. */
   #start = 0;
   #end = 0;
   /** Whether a part of the slab was kept. */
@@ -24,7 +24,7 @@ export class TlsReader {
   #isGathering = false;
   #smallRecords = 0;
 
-  /** `onBytes` is lent what comes; true: it keeps it. The first bytes may come from within this call. */
+  /** `onBytes` is lent the bytes; if it returns true it keeps them. It may be called from within this constructor. */
   constructor(socket: TLSSocket, onBytes: (bytes: Buffer) => boolean) {
     this.#onBytes = onBytes;
     const onread: OnRead = {
@@ -37,7 +37,7 @@ export class TlsReader {
     readBuffered(socket, onread);
   }
 
-  /** Hands on what comes until `deliver` all at once, as far as it fits. */
+  /** Hands on what comes until `deliver` in one go, as far as it fits. */
   gather(): void {
     this.#isGathering = true;
   }
@@ -61,7 +61,7 @@ export class TlsReader {
     if (!this.#isGathering) this.#handOn();
   }
 
-  /** Only here may the next record be put somewhere else. */
+  /** The only place where the destination of the next record may change. */
   #room(): Buffer {
     const isTooLarge = this.#slab.length > RECORD_BYTES && this.#smallRecords >= SMALL_RECORDS;
     if (isTooLarge || this.#slab.length - this.#end < RECORD_BYTES) {

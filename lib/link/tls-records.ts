@@ -1,6 +1,6 @@
 /**
- * The records of TLS in a channel, as far as this side has to know them: where one ends, because between two of them the
- * peer may begin again in clear (R-AUTH-3).
+ * The boundaries of TLS records in a channel: between two of them the peer may restart in the clear
+ * (R-AUTH-3).
  */
 
 import { MAGIC, readHello } from '../codec/hello.js';
@@ -16,16 +16,16 @@ const MAX_RECORD_BYTES = 16_384 + 2048;
 const FIRST_TYPE = 20;
 const LAST_TYPE = 23;
 
-/** How a record of application_data begins: its type, and the version that TLS 1.3 says. */
+/** The first bytes of an application_data record: its type, and the version that TLS 1.3 puts there. */
 const DATA_RECORD = 0x170303;
 
 const NOTHING = Buffer.alloc(0);
 
-/** More than a PING in a record has. */
+/** More than the length of a record with a PING. */
 const SHORT_BYTES = 64;
 
 /**
- * Whether bytes are just one short record of data, as a PING is (R-LIVE-4). Bytes within a record look so by chance once in
+ * Whether bytes are exactly one short data record, like a PING (R-LIVE-4). Bytes within a record look like one by chance once in
  * 2 ** 40 times.
  */
 function isShortRecord(bytes: Buffer): boolean {
@@ -34,14 +34,14 @@ function isShortRecord(bytes: Buffer): boolean {
   return isShort && bytes.readUIntBE(0, 3) === DATA_RECORD && bytes.readUInt16BE(3) === bodyBytes;
 }
 
-/** Cuts off what is no record. */
+/** Passes TLS records on and rejects everything else. */
 export class TlsRecords {
   /** The nonce of the clear HELLO that the peer may repeat before its first record. */
   readonly #peerNonce: string;
   #hasBegun = false;
-  /** Of the record at hand. */
+  /** Bytes missing of the current record. */
   #left = 0;
-  /** A header, or a clear HELLO, that is not complete. */
+  /** An incomplete header or clear HELLO. */
   #carry: Buffer = NOTHING;
   #rest: Buffer = NOTHING;
   #unread: Buffer = NOTHING;
@@ -50,19 +50,19 @@ export class TlsRecords {
     this.#peerNonce = peerNonce;
   }
 
-  /** Whether a record has begun and is not whole. */
+  /** Whether a record is incomplete. */
   get isMidRecord(): boolean {
     return this.#left > 0 || this.#carry.length > 0;
   }
 
   /**
-   * The bytes of records in `chunk`, with what an earlier one left; maybe views of `chunk`. Behind `maxRecords` it leaves the
-   * rest to `takeUnread`. Throws `peer-restarted` where the peer begins again, and `desync` for what is neither, and where the
-   * record at hand lost bytes; `takeRest` gives the bytes from there on.
+   * The record bytes in `chunk`, with what an earlier one left; may be views of `chunk`. After `maxRecords` it leaves the
+   * rest to `takeUnread`. Throws `peer-restarted` if the peer restarted, and `desync` for other bytes that are not a record or
+   * if the current record lost bytes; `takeRest` returns the bytes from there on.
    */
   push(chunk: Buffer, maxRecords = Number.POSITIVE_INFINITY): Buffer[] {
     if (this.#left > chunk.length && isShortRecord(chunk)) {
-      throw this.#failure(chunk, chunk.length, 'desync', 'a record of TLS lacks bytes that were lost');
+      throw this.#failure(chunk, chunk.length, 'desync', 'bytes lost within a TLS record');
     }
     const bytes = this.#carry.length === 0 ? chunk : Buffer.concat([this.#carry, chunk]);
     this.#carry = NOTHING;
@@ -105,27 +105,27 @@ export class TlsRecords {
     return records;
   }
 
-  /** After `push`: what it has not looked at yet. */
+  /** After `push`: the bytes it has not examined yet. */
   takeUnread(): Buffer {
     const unread = this.#unread;
     this.#unread = NOTHING;
     return unread;
   }
 
-  /** After `push` threw: the bytes from there on that are no record. */
+  /** After `push` threw: the bytes from the failure on. */
   takeRest(): Buffer {
     return this.#rest;
   }
 
-  /** What begins at `at`: a record, or a clear HELLO that is a repeat; and where it ends. */
+  /** Identifies what begins at `at`, a record or a repeated clear HELLO, and where it ends. */
   #judge(bytes: Buffer, at: number): { readonly isClear: boolean; readonly end: number } | 'incomplete' {
     const type = bytes[at] as number;
-    if (type === 0) throw this.#failure(bytes, at, 'peer-restarted', 'the peer began again with a flush');
+    if (type === 0) throw this.#failure(bytes, at, 'peer-restarted', 'the peer restarted: it sent a flush');
     if (type === 0xff) return this.#judgeHello(bytes, at);
     if (bytes.length - at < RECORD_HEADER_BYTES) return 'incomplete';
     const length = bytes.readUInt16BE(at + 3);
     if (type < FIRST_TYPE || type > LAST_TYPE || bytes[at + 1] !== 3 || length === 0 || length > MAX_RECORD_BYTES) {
-      throw this.#failure(bytes, at, 'desync', 'bytes that are no record of TLS');
+      throw this.#failure(bytes, at, 'desync', 'not a TLS record');
     }
     return { isClear: false, end: at + RECORD_HEADER_BYTES + length };
   }
@@ -133,13 +133,13 @@ export class TlsRecords {
   #judgeHello(bytes: Buffer, at: number): { readonly isClear: true; readonly end: number } | 'incomplete' {
     const head = bytes.subarray(at, at + MAGIC.length);
     if (!head.equals(MAGIC.subarray(0, head.length))) {
-      throw this.#failure(bytes, at, 'desync', 'bytes FF that are no magic where a record of TLS should begin');
+      throw this.#failure(bytes, at, 'desync', 'FF without a magic where a TLS record should begin');
     }
     const found = readHello(bytes, at + MAGIC.length);
     if (found === 'incomplete') return 'incomplete';
-    if (found === 'invalid') throw this.#failure(bytes, at, 'desync', 'a magic that no valid HELLO follows');
+    if (found === 'invalid') throw this.#failure(bytes, at, 'desync', 'no valid HELLO after the magic');
     if (this.#hasBegun || found.hello.nonce !== this.#peerNonce) {
-      throw this.#failure(bytes, at, 'peer-restarted', 'the peer began again with another HELLO');
+      throw this.#failure(bytes, at, 'peer-restarted', 'the peer restarted: it sent another HELLO');
     }
     return { isClear: true, end: found.end };
   }

@@ -1,30 +1,30 @@
-/** The control frames that wait for the channel, and the bound on how many a peer can make this side queue (R-FLOW-6). */
+/** The queue of control frames for the channel, and the bound on how many a peer can make this side queue (R-FLOW-6). */
 import type { FrameWriter } from '../codec/frame-writer.js';
 import { FRAME_TYPE } from '../codec/header.js';
 import { HEADER_BYTES, MAX_CONTROL_BYTES } from '../codec/limits.js';
 import { TOTAL_BYTES, writeTotal } from '../codec/payloads.js';
 import { VproxyError } from '../errors.js';
 
-/** What the peer should hear the newest credit of: a stream, or the session itself (id 0). */
+/** Has credit to announce to the peer: a stream, or the session itself (id 0). */
 export interface Creditor {
   readonly id: number;
-  /** Whether its credit waits to be sent already. */
+  /** Whether its credit is queued already. */
   isCreditDue: boolean;
   readonly grantedBytes: number;
 }
 
-/** Frames that are neither a PONG, nor CREDIT, nor one of those that each open stream may have. */
+/** The most frames besides PONG, CREDIT and those allowed per open stream. */
 const MAX_QUEUED_FRAMES = 1024;
 
-/** Of each open stream at most this many frames wait: OPEN or its answer, FIN, STOP, RESET. */
+/** Frames that may be queued per open stream: OPEN or its answer, FIN, STOP, RESET. */
 const FRAMES_PER_STREAM = 4;
 
-/** Control frames go out while no more than this waits unwritten in the channel. */
+/** Control frames are written while no more than this is unwritten in the channel. */
 const CONTROL_HIGH_WATER_BYTES = 128 * 1024;
 
 const BATCH_BYTES = 16 * 1024;
 
-/** What control frames are put into, of all sessions: filled and written in one go, and replaced where the channel keeps it. */
+/** Shared by all sessions: filled with control frames, written in one go, and replaced if the channel keeps it. */
 let batch: Buffer = Buffer.allocUnsafeSlow(BATCH_BYTES);
 
 interface QueuedFrame {
@@ -33,27 +33,27 @@ interface QueuedFrame {
   readonly payload: Buffer;
 }
 
-/** What waits in a {@link ControlQueue}. */
+/** The state of a {@link ControlQueue}. */
 export interface ControlQueueState {
   frames: QueuedFrame[];
-  /** The most streams that were open since nothing waited. */
+  /** The most streams that were open at once since the queue was last empty. */
   peakStreams: number;
-  /** Whose credit waits, with the total that is to be sent: only while the queue is handed over. */
+  /** Whose credit is queued, with the total to send: only while the queue is handed over. */
   creditors: readonly { readonly id: number; readonly grantedBytes: number }[];
   pong: Buffer | null;
   ackBytes: number | null;
 }
 
-/** One session's. It is written in the order ACK, PONG, frames, credit. */
+/** The queue of one session. Written in the order ACK, PONG, frames, credit. */
 export class ControlQueue {
   readonly #writer: FrameWriter;
   readonly #state: ControlQueueState;
   #creditors: Creditor[] = [];
-  /** Whether nothing waits. A field: it is asked for each frame of DATA. */
+  /** Whether the queue is empty. A field, because it is checked for each frame of DATA. */
   isEmpty: boolean;
   readonly #total = Buffer.allocUnsafe(TOTAL_BYTES);
 
-  /** With the `state` of another one `resumeCredits` is to follow. */
+  /** With the `state` of another queue, call `resumeCredits` next. */
   constructor(
     writer: FrameWriter,
     state: ControlQueueState = { frames: [], peakStreams: 0, creditors: [], pong: null, ackBytes: null },
@@ -67,7 +67,7 @@ export class ControlQueue {
     return { ...this.#state, creditors: this.#creditors.map(({ id, grantedBytes }) => ({ id, grantedBytes })) };
   }
 
-  /** Queues the credits that waited in another one. `creditorOf` gives a creditor by its id; null for a stream that is over. */
+  /** Queues the credits that waited in another queue. `creditorOf` returns a creditor by id; null for a stream that is over. */
   resumeCredits(creditorOf: (id: number) => Creditor | null): void {
     for (const one of this.#state.creditors) this.addCredit(creditorOf(one.id) ?? { ...one, isCreditDue: false });
   }
@@ -77,14 +77,14 @@ export class ControlQueue {
     return this.#state.frames.length >= MAX_QUEUED_FRAMES / 2;
   }
 
-  /** Queues a frame. Throws `flood` when more wait than the streams explain that were open since nothing waited. */
+  /** Queues a frame. Throws `flood` if more are queued than the streams open since the queue was empty account for. */
   add(type: number, streamId: number, payload: Buffer, openStreams: number): void {
     this.#state.peakStreams =
       this.#state.frames.length === 0 ? openStreams : Math.max(this.#state.peakStreams, openStreams);
     this.#state.frames.push({ type, streamId, payload });
     this.isEmpty = false;
     if (this.#state.frames.length > MAX_QUEUED_FRAMES + FRAMES_PER_STREAM * this.#state.peakStreams) {
-      throw new VproxyError('flood', `${this.#state.frames.length} control frames wait to be written for the peer`);
+      throw new VproxyError('flood', `too many control frames queued for the peer: ${this.#state.frames.length}`);
     }
   }
 
@@ -102,13 +102,13 @@ export class ControlQueue {
     this.isEmpty = false;
   }
 
-  /** Queues an ACK; of several the newest is sent. */
+  /** Queues an ACK; only the newest is sent. */
   addAck(totalBytes: number): void {
     this.#state.ackBytes = totalBytes;
     this.isEmpty = false;
   }
 
-  /** Writes what waits, while less than `highWaterBytes` are unwritten in the channel. True when nothing waits any more. */
+  /** Writes while less than `highWaterBytes` are unwritten in the channel. Returns true when the queue is empty. */
   flush(highWaterBytes: number = CONTROL_HIGH_WATER_BYTES): boolean {
     while (!this.isEmpty && this.#writer.sink.unwrittenBytes < highWaterBytes) {
       const end = this.#fillBatch();
@@ -118,7 +118,7 @@ export class ControlQueue {
     return this.isEmpty;
   }
 
-  /** Forgets what waits: the session is over. */
+  /** Empties the queue: the session is over. */
   clear(): void {
     this.#state.frames = [];
     this.#creditors = [];
@@ -145,7 +145,7 @@ export class ControlQueue {
       end = this.#writer.put(batch, end, type, streamId, payload);
     }
     this.#state.frames.splice(0, count);
-    // A stream's CREDIT must not overtake the OPEN or ACCEPT that makes the stream.
+    // A stream's CREDIT must not overtake the OPEN or ACCEPT that creates the stream.
     if (this.#state.frames.length > 0) return end;
     for (count = 0; count < this.#creditors.length && end <= room; count += 1) {
       const creditor = this.#creditors[count] as Creditor;

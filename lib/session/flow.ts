@@ -1,4 +1,4 @@
-/** The credit that this side gives: on one stream, which protects its memory, and in a session, which bounds what is on the way (R-FLOW-2 to R-FLOW-5). */
+/** The credit given by this side: per stream, to protect memory; per session, to bound bytes in flight (R-FLOW-2 to R-FLOW-5). */
 import { VproxyError } from '../errors.js';
 import type { Budget } from '../util/bounds.js';
 import type { Clock } from '../util/clock.js';
@@ -6,23 +6,23 @@ import type { Clock } from '../util/clock.js';
 /** The largest window of a stream, in bytes. */
 const MAX_WINDOW_BYTES = 32 * 2 ** 20;
 
-/** A window grows when half of it left the receiver within this number of round trips. */
+/** A window grows when half of it left the receiver within this many round trips. */
 const GROWTH_ROUND_TRIPS = 4;
 
-/** The time, and how long a round trip takes. */
+/** The current time, and the duration of a round trip. */
 export interface Pace {
   readonly nowMs: number;
   readonly roundTripMs: number;
 }
 
-/** What a {@link ReceiveWindow} counts, in totals since its stream began. */
+/** The counters of a {@link ReceiveWindow}, in totals since its stream began. */
 export interface ReceiveWindowState {
   windowBytes: number;
-  /** How many bytes the peer may have sent. */
+  /** The total that the peer may have sent. */
   grantedBytes: number;
   receivedBytes: number;
   releasedBytes: number;
-  /** When the credit was raised last. */
+  /** When the credit was last raised. */
   raisedAtMs: number;
 }
 
@@ -34,13 +34,13 @@ export const newReceiveWindow = (firstBytes: number, nowMs: number): ReceiveWind
   raisedAtMs: nowMs,
 });
 
-/** The credit of one stream: what came, what left again, and how much the peer may send (R-FLOW-3, R-FLOW-4). */
+/** The credit of one stream: bytes received, bytes released, and how much the peer may send (R-FLOW-3, R-FLOW-4). */
 export class ReceiveWindow {
   readonly state: ReceiveWindowState;
   readonly #budget: Budget;
   readonly #firstBytes: number;
 
-  /** Takes its part of the budget; where that is not there, no more is granted than to a new stream. */
+  /** Reserves its part of the budget; without room there, it grants no more than a new stream. */
   constructor(firstBytes: number, budget: Budget, state: ReceiveWindowState) {
     this.state = state;
     this.#firstBytes = firstBytes;
@@ -48,12 +48,12 @@ export class ReceiveWindow {
     if (!budget.reserve(state.windowBytes - firstBytes)) state.windowBytes = firstBytes;
   }
 
-  /** What came and has not left. */
+  /** Received bytes that were not released. */
   get heldBytes(): number {
     return this.state.receivedBytes - this.state.releasedBytes;
   }
 
-  /** Counts what came. Throws `flow-control` beyond the credit. */
+  /** Counts received bytes. Throws `flow-control` beyond the credit. */
   receive(bytes: number, streamId: number): void {
     const { state } = this;
     state.receivedBytes += bytes;
@@ -67,8 +67,8 @@ export class ReceiveWindow {
   }
 
   /**
-   * Counts what left the receiver. True when the credit was raised and the peer should hear of it: as soon as half of
-   * the window has left. `pace`, which is asked only then, decides whether a window that may grow does.
+   * Counts bytes that left the receiver. Returns true if the credit was raised and the peer should hear of it: as soon as half of
+   * the window has left. `pace`, used only then, decides whether a window that may grow does.
    */
   release(bytes: number, pace: Pace, mayGrow: boolean): boolean {
     const { state } = this;
@@ -81,7 +81,7 @@ export class ReceiveWindow {
     return true;
   }
 
-  /** Gives back what the window took of the budget. Nothing may be received afterwards. */
+  /** Returns the window's part of the budget. Nothing may be received afterwards. */
   close(): void {
     const { state } = this;
     this.#budget.release(state.windowBytes - this.#firstBytes);
@@ -99,13 +99,13 @@ export class ReceiveWindow {
 /** The largest in-flight credit, in bytes. */
 const MAX_IN_FLIGHT_BYTES = 64 * 2 ** 20;
 
-/** What an {@link InFlightCredit} has granted and measured. */
+/** The state of an {@link InFlightCredit}. */
 export interface InFlightCreditState {
   windowBytes: number;
-  /** How many bytes of DATA the peer may have sent in this session, and has. */
+  /** DATA that the peer may have sent in this session, and has sent, in bytes. */
   grantedBytes: number;
   receivedBytes: number;
-  /** Where and when the round began. */
+  /** Position and time at which the current round began. */
   roundFromBytes: number;
   roundFromMs: number;
   /** Whether the newest round took hardly longer than a round trip: the sender waits for credit. */
@@ -114,12 +114,12 @@ export interface InFlightCreditState {
 }
 
 /**
- * The credit that this side gives for all DATA of a session, which bounds what lies between the two processes: raised as DATA
- * arrives, whatever becomes of it, so it never depends on a stream. Measurements of the round trip decide about its size
+ * The credit that this side gives for all DATA of a session, which bounds what is in flight between the two processes: raised as
+ * DATA arrives, whether or not it is read, so it never depends on a stream. Measurements of the round trip decide its size
  * (R-FLOW-5). It is the {@link Pace} of the streams.
  */
 export class InFlightCredit implements Pace {
-  /** The session's, where the scheduler announces credit. */
+  /** The session itself, as a creditor of the scheduler. */
   readonly id = 0;
   isCreditDue = false;
   readonly state: InFlightCreditState;
@@ -130,7 +130,7 @@ export class InFlightCredit implements Pace {
   constructor(
     options: {
       readonly clock: Clock;
-      /** The first credit that this side announced, in bytes. */
+      /** The initial credit that this side announced, in bytes. */
       readonly firstBytes: number;
       readonly sendPing: (payload: Buffer) => void;
       /** For the nonces of PINGs. */
@@ -164,14 +164,14 @@ export class InFlightCredit implements Pace {
     return this.#clock.now();
   }
 
-  /** Measures the round trip. Gives the 8 bytes that the answer will have. */
+  /** Measures the round trip. Returns the 8 bytes that the answer will contain. */
   ping(): Buffer {
     const payload = this.roundTrip.begin(this.#clock.now());
     this.#sendPing(payload);
     return payload;
   }
 
-  /** Counts DATA that came. True when a quarter of the window is used and the credit was raised. Throws `flow-control`. */
+  /** Counts received DATA. Returns true if a quarter of the window was used and the credit raised. Throws `flow-control`. */
   receive(bytes: number): boolean {
     const { state } = this;
     state.receivedBytes += bytes;
@@ -195,15 +195,15 @@ export class InFlightCredit implements Pace {
     state.wasHeldBack = nowMs - state.roundFromMs <= 2 * this.roundTrip.smallestMs;
     state.roundFromBytes = state.receivedBytes;
     state.roundFromMs = nowMs;
-    // Under load a round trip takes longer than at rest, and the windows of the streams have to span it.
+    // Round trips under load take longer than at rest, and the windows of the streams must span them.
     this.ping();
   }
 
-  /** True where the PONG answered the PING that was on the way. */
+  /** Returns true if the PONG answered the PING in flight. */
   takePong(payload: Buffer): boolean {
     const { state } = this;
     if (!this.roundTrip.finish(payload, this.#clock.now())) return false;
-    // A round trip that has become longer shows a queue: more in flight would only make it longer.
+    // A longer round trip indicates a queue: more in flight would only lengthen it.
     if (state.wasHeldBack && state.roundTrip.latestMs < 2 * this.roundTrip.smallestMs)
       state.windowBytes = Math.min(2 * state.windowBytes, MAX_IN_FLIGHT_BYTES);
     state.wasHeldBack = false;
@@ -211,17 +211,17 @@ export class InFlightCredit implements Pace {
   }
 }
 
-/** What is assumed before the first measurement, in milliseconds. */
+/** Assumed before the first measurement, in milliseconds. */
 const ASSUMED_MS = 10;
 
-/** A clock's ticks and the event loop's turns make shorter times meaningless. */
+/** Clock ticks and event loop turns make shorter times meaningless. */
 const FLOOR_MS = 0.5;
 
 interface RoundTripState {
   nonce: number;
-  /** When the PING was sent that waits for its PONG; null where none waits. */
+  /** When the unanswered PING was sent; null if none is in flight. */
   sentAtMs: number | null;
-  /** The newest measurement; before the first one what is assumed. */
+  /** The newest measurement, or the assumed value before the first. */
   latestMs: number;
   /** Infinite before the first measurement. */
   smallestMs: number;
@@ -234,10 +234,10 @@ const newRoundTrip = (): RoundTripState => ({
   smallestMs: Number.POSITIVE_INFINITY,
 });
 
-/** As many as a number holds exactly. */
+/** The most whole bytes that a number holds exactly. */
 const NONCE_BYTES = 6;
 
-/** The round-trip time of a channel (R-LIVE-1): at most one PING is on the way; its answer is a measurement. */
+/** Measures the round-trip time of a channel (R-LIVE-1): at most one PING is in flight; its answer is a measurement. */
 class RoundTrip {
   readonly #randomBytes: (count: number) => Buffer;
   readonly #state: RoundTripState;
@@ -247,7 +247,7 @@ class RoundTrip {
     this.#state = state;
   }
 
-  /** Whether a PING waits for its PONG. */
+  /** Whether a PING is unanswered. */
   get isMeasuring(): boolean {
     return this.#state.sentAtMs !== null;
   }
@@ -257,12 +257,12 @@ class RoundTrip {
     return Number.isFinite(this.#state.smallestMs) ? this.#state.latestMs : null;
   }
 
-  /** The smallest one: the channel without queues. */
+  /** The smallest measurement: the channel without queues. */
   get smallestMs(): number {
     return Math.min(this.#state.smallestMs, Math.max(this.#state.latestMs, FLOOR_MS));
   }
 
-  /** Notes that a PING is sent now; its 8 bytes, which nobody can guess (R-LIVE-4). */
+  /** Notes that a PING is sent now. Returns its 8 bytes, which cannot be guessed (R-LIVE-4). */
   begin(nowMs: number): Buffer {
     this.#state.nonce = this.#randomBytes(NONCE_BYTES).readUIntBE(0, NONCE_BYTES);
     this.#state.sentAtMs = nowMs;
@@ -271,12 +271,12 @@ class RoundTrip {
     return payload;
   }
 
-  /** A PONG that still comes is none. */
+  /** Gives the measurement up: a late PONG is ignored. */
   abandon(): void {
     this.#state.sentAtMs = null;
   }
 
-  /** Takes a PONG. False for one that answers nothing that is on the way. */
+  /** Takes a PONG. Returns false if it does not answer the PING in flight. */
   finish(payload: Buffer, nowMs: number): boolean {
     if (this.#state.sentAtMs === null || payload.readDoubleBE(0) !== this.#state.nonce) return false;
     this.#state.latestMs = Math.max(nowMs - this.#state.sentAtMs, FLOOR_MS);

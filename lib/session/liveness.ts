@@ -1,35 +1,35 @@
-/** How long a session lasts: it is watched for silence, and leaves in order (R-LIVE-1 to R-LIVE-3, R-STREAM-6). */
+/** The lifetime of a session: watching for silence, and leaving in order (R-LIVE-1 to R-LIVE-3, R-STREAM-6). */
 
 import { fromReason, type Reason, toReason } from '../codec/json.js';
 import { VproxyError } from '../errors.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 
-/** A PING goes out when nothing was sent, or nothing received, for this time. */
+/** A PING is sent when nothing was sent, or nothing received, for this time. */
 const PING_AFTER_MS = 10_000;
 
-/** How often the silence is looked at. */
+/** The interval of the checks for silence. */
 const TICK_MS = 2500;
 
 interface LivenessOptions {
   readonly clock: Clock;
-  /** Silence for so long is death; null: never. */
+  /** Silence after which the peer counts as dead; null: never. */
   readonly deadAfterMs: number | null;
-  /** Numbers that change whenever something was received, or sent. */
+  /** Counters that change whenever something was received, or sent. */
   readonly receivedCount: () => number;
   readonly sentCount: () => number;
-  /** Whether something was sent since something came last, or a frame has begun and is not whole. */
+  /** Whether something was sent since bytes last came, or a frame is incomplete. */
   readonly isInDoubt: () => boolean;
   readonly onPingDue: () => void;
-  /** Bytes may be lost (R-LIVE-4). False where a PING cannot go out now. */
+  /** Bytes may be lost (R-LIVE-4). Returns false if a PING cannot be sent now. */
   readonly onDoubt: () => boolean;
   readonly onDead: (silentMs: number) => void;
 }
 
-/** What a {@link Liveness} has seen. */
+/** The state of a {@link Liveness}. */
 export interface LivenessState {
-  /** When the silence was looked at. */
+  /** When the last check was made. */
   tickedAtMs: number;
-  /** What had been received and sent by then, as the session counts it. */
+  /** The session's counters of received and sent frames at that time. */
   received: number;
   sent: number;
   silentMs: number;
@@ -37,13 +37,13 @@ export interface LivenessState {
   sincePingMs: number;
 }
 
-/** Watches a session's silence from `start` on: asks for PINGs, and says where silence is death (R-LIVE-1, R-LIVE-2). */
+/** Watches a session for silence from `start` on: asks for PINGs, and reports a dead peer (R-LIVE-1, R-LIVE-2). */
 export class Liveness {
   readonly state: LivenessState;
   readonly #options: LivenessOptions;
   readonly #tickMs: number;
   #cancel: CancelTimer | null = null;
-  /** Whether a PING went out in doubt, and nothing has come since. */
+  /** Whether a PING was sent in doubt and nothing has come since. */
   #hasAsked = false;
 
   constructor(
@@ -69,7 +69,7 @@ export class Liveness {
     const { clock, deadAfterMs, receivedCount, sentCount, isInDoubt, onPingDue, onDoubt, onDead } = this.#options;
     const { state } = this;
     const nowMs = clock.now();
-    // A tick that comes much too late means that this process or its VM stood still: that time says nothing of the peer.
+    // A tick that is far too late means that this process or its VM stood still: that time tells nothing about the peer.
     const elapsedMs = Math.min(nowMs - state.tickedAtMs, 2 * this.#tickMs);
     state.tickedAtMs = nowMs;
     this.start();
@@ -100,18 +100,18 @@ export class Liveness {
   }
 }
 
-/** When the stream ids are used up, the session is renewed at the latest after this time. */
+/** When the stream ids run out, the session is renewed after this time at the latest. */
 const RENEW_MS = 3_600_000;
 
-/** Why and until when a session leaves, in a {@link Leaving}. */
+/** The reason and the deadline of a {@link Leaving}. */
 export interface LeavingState {
   drainReason: Reason | null;
   renewReason: Reason | null;
-  /** Null where it does not leave. */
+  /** Null while it is not leaving. */
   endsAtMs: number | null;
 }
 
-/** Leaving a session in an orderly way: whether it drains, or has to be renewed, and the time that it has left (R-LIVE-3, R-STREAM-6). */
+/** The orderly end of a session: whether it is draining or due for renewal, and the time it has left (R-LIVE-3, R-STREAM-6). */
 export class Leaving {
   readonly state: LeavingState;
   readonly #clock: Clock;
@@ -119,12 +119,12 @@ export class Leaving {
   readonly #onTimeout: (reason: VproxyError) => void;
   #cancel: CancelTimer | null = null;
 
-  /** With the `state` of another one `goOn` is to follow. */
+  /** With the `state` of another one, call `goOn` next. */
   constructor(
     options: {
       readonly clock: Clock;
       readonly drainTimeoutMs: number;
-      /** The time is up: all that is open has to end. */
+      /** The time is up: everything still open must end. */
       readonly onTimeout: (reason: VproxyError) => void;
     },
     state: LeavingState = { drainReason: null, renewReason: null, endsAtMs: null },
@@ -135,28 +135,28 @@ export class Leaving {
     this.#onTimeout = options.onTimeout;
   }
 
-  /** From now on its time runs, where it leaves. */
+  /** Restarts the timer of a session that is leaving. */
   goOn(): void {
     const reason = this.drainReason ?? fromReason(this.state.renewReason);
     if (reason !== null) this.#schedule(reason);
   }
 
-  /** Why no stream is opened any more; null while the session does not drain. */
+  /** Why no more streams are opened; null while the session is not draining. */
   get drainReason(): VproxyError | null {
     return fromReason(this.state.drainReason);
   }
 
-  /** No stream is opened any more; those that are open have the drain's time. */
+  /** Stops opening streams; the open ones have the drain timeout. */
   drain(reason: VproxyError): void {
     this.state.drainReason = toReason(reason);
     this.#setDeadline(this.#drainTimeoutMs, reason);
   }
 
-  /** Stream ids do not come back: the session ends as soon as it is idle, or after an hour. */
+  /** Stream ids are not reused: the session ends as soon as it is idle, or after an hour. */
   renew(): void {
     const { state } = this;
     if (state.drainReason !== null || state.renewReason !== null) return;
-    const reason = new VproxyError('shutdown', 'the stream ids are used up');
+    const reason = new VproxyError('shutdown', 'out of stream ids');
     state.renewReason = toReason(reason);
     this.#setDeadline(RENEW_MS, reason);
   }

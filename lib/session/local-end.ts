@@ -1,15 +1,15 @@
-/** The local end of a stream, as the stream calls it: a forward's splice, or a MuxStream. */
+/** The local end of a stream: a forward's splice, or a MuxStream. */
 import type { VproxyError } from '../errors.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 
-/** What a stream calls for what it brings. None of these methods may throw. */
+/** The callbacks of a stream. None of these methods may throw. */
 export interface LocalEnd {
   /** The peer accepted the stream. Called on the opener's side only. */
   handleAccept(): void;
 
   /**
-   * Bytes came from the peer. They are lent for the time of the call, unless true is returned. What left this side has
-   * to be reported with `SessionStream.release`, now or later.
+   * Bytes came from the peer. They are lent for the duration of the call, unless true is returned. Report bytes that have
+   * left this side with `SessionStream.release`, now or later.
    */
   handleData(bytes: Buffer): boolean;
 
@@ -19,55 +19,55 @@ export interface LocalEnd {
   /** The peer reads no more: nothing further can be sent, and the stream's direction has been closed with FIN. */
   handleStop(reason: VproxyError): void;
 
-  /** What waited has been sent; with it the FIN that was asked for. `isFree`: the buffer is the sink's again. */
+  /** The waiting bytes have been sent, and the FIN if one was requested. `isFree`: the buffer is the caller's again. */
   handleSent(isFree: boolean): void;
 
-  /** The stream is over, called exactly once: null when both directions ended in order, else why it was torn down. */
+  /** The stream is over; called exactly once: null when both directions ended in order, else why it was torn down. */
   handleEnd(reason: VproxyError | null): void;
 
   /**
-   * What came and was not released, in order, as views: the bytes that another local end is given in place of this one, where
-   * the stream is handed over before it was answered. Without it such a stream can be handed over only while it holds nothing.
+   * Lists received bytes that were not released, in order, as views: they go to the local end that replaces this one if
+   * the stream is handed over unanswered. Without this method, such a stream can be handed over only while it holds nothing.
    */
   listHeld?(): readonly Buffer[];
 }
 
-/** What a stream may wait for, for people who ask why nothing moves. */
+/** The things a stream may wait for, to explain why nothing moves. */
 export const STREAM_WAITS = ['answer', 'channel', 'peer', 'session', 'local'] as const;
 
 /**
- * `answer`: the stream is not accepted yet. `channel`: bytes wait for their turn in the channel. `peer`: bytes wait
- * because the program at the other end does not read. `session`: they wait for credit of the session. `local`: bytes
- * that came wait for the program on this side to read.
+ * `answer`: the stream has not been accepted yet. `channel`: bytes wait for their turn in the channel. `peer`: bytes wait
+ * because the program at the other end does not read. `session`: they wait for credit of the session. `local`: received bytes
+ * wait for the program on this side to read.
  */
 export type StreamWait = (typeof STREAM_WAITS)[number];
 
 /**
- * This much is dropped, and besides as much as the peer sends from then on: a program may end what it is writing before it
- * reads its answer, or answer each piece of what it gets. A peer that sends nothing makes this side read no more than that.
+ * Dropped at most, in addition to as many bytes as the peer sends from then on: a program may finish writing before it
+ * reads its answer, or answer each piece of its input. If the peer sends nothing, this side reads no more than that.
  */
 const DROPPED_BYTES = 262_144;
 
-/** Beyond that nothing is taken; when the peer has not sent enough by then, the local end fails. */
+/** How long to wait beyond that limit: if the peer has not sent enough by then, the local end fails. */
 export const GIVE_UP_MS = 10_000;
 const LOOK_MS = 1000;
 
 interface UnreadOutputOptions {
   readonly clock: Clock;
-  /** What may be dropped besides what the peer sends, in bytes. Default 262,144. */
+  /** The bytes that may be dropped in addition to what the peer sends. Default 262,144. */
   readonly leftBytes?: number;
   /** DATA that the peer has sent on the stream so far, in bytes. */
   readonly receivedBytes: () => number;
-  /** More may be taken, after `drop` said no. */
+  /** Called after `drop` returned false, when more may be read. */
   readonly goOn: () => void;
-  /** The local end goes on writing: it is to fail. Comes instead of `goOn`. */
+  /** Called instead of `goOn`: the local end keeps writing and must fail. */
   readonly giveUp: () => void;
 }
 
-/** What a local end still writes when the peer reads no more is dropped, within bounds of work and of time (R-STREAM-9): counted from the STOP on. */
+/** Drops output of a local end after the peer's STOP, within bounds of work and of time (R-STREAM-9). */
 export class UnreadOutput {
   readonly #options: UnreadOutputOptions;
-  /** What may still be dropped, without what the peer has sent on the stream since it began, in bytes. */
+  /** The bytes that may still be dropped, without those the peer has sent since the stream began. */
   #leftBytes: number;
   #cancelLook: CancelTimer | null = null;
 
@@ -76,12 +76,12 @@ export class UnreadOutput {
     this.#leftBytes = (options.leftBytes ?? DROPPED_BYTES) - options.receivedBytes();
   }
 
-  /** What may still be dropped now, in bytes; 0 or less: nothing. */
+  /** The bytes that may still be dropped now; 0 or less: none. */
   get leftBytes(): number {
     return this.#leftBytes + this.#options.receivedBytes();
   }
 
-  /** Counts bytes that were dropped. False: no more may be taken, until `goOn`. */
+  /** Counts dropped bytes. Returns false if no more may be read, until `goOn`. */
   drop(bytes: number): boolean {
     this.#leftBytes -= bytes;
     if (this.#hasRoom) return true;
@@ -89,7 +89,7 @@ export class UnreadOutput {
     return false;
   }
 
-  /** The local end is gone: neither `goOn` nor `giveUp` follows. */
+  /** The local end has closed: neither `goOn` nor `giveUp` follows. */
   stop(): void {
     this.#cancelLook?.();
   }

@@ -1,4 +1,4 @@
-/** A stream of a session as a `stream.Duplex`, for programs and for the built-in services. */
+/** A session stream as a `stream.Duplex`, for programs and for the built-in services. */
 
 import { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
@@ -11,29 +11,29 @@ import type { SessionStream } from './stream.js';
 type WriteCallback = (error?: Error | null) => void;
 
 /**
- * The readable side keeps each piece by itself, at a few hundred bytes of memory. It gets this many, and one more for each block
- * that it holds; shorter pieces beyond them are gathered into blocks first.
+ * The readable side stores each piece separately, at a few hundred bytes of memory. It gets this many, plus one for each block
+ * that it holds; further short pieces are gathered into blocks first.
  */
 const MAX_PIECES = 16;
 const BLOCK_BYTES = 4096;
 
-/** Sees what passes through a stream, beside its program. Bytes are valid during the call; nothing may be thrown. */
+/** Observes the bytes of a stream without taking them. Bytes are valid during the call; must not throw. */
 export interface StreamObserver {
-  /** What the program sends. */
+  /** Bytes sent by the program. */
   handleSent(bytes: Buffer): void;
-  /** What came for the program. */
+  /** Bytes received for the program. */
   handleReceived(bytes: Buffer): void;
-  /** Nothing passes any more. */
+  /** No more bytes follow. */
   handleClose(): void;
 }
 
 /**
- * One flow to a service of the peer, or from it. Half-close works both ways: `end()` sends FIN, and the readable side
+ * A stream to a service of the peer, or from the peer. Half-close works both ways: `end()` sends FIN, and the readable side
  * ends with the peer's. `destroy(error)` resets the stream; a reset, a refusal or the end of the session destroys it
- * with the VproxyError that says why. `stop` is emitted, with the reason,
- * when the peer reads no more but may still send: what is written from then on is dropped, up to 256 KiB and as much as the
- * peer sends; a write beyond that waits, and fails after 10 s. Without a listener for it a write fails at once. One that fails
- * destroys the stream.
+ * with a VproxyError that gives the reason. `stop` is emitted, with the reason,
+ * when the peer reads no more but may still send: later writes are dropped, up to 256 KiB and as much as the
+ * peer sends; a write beyond that waits, and fails after 10 s. Without a listener for `stop`, a write fails at once. A failed
+ * write destroys the stream.
  */
 export class MuxStream extends Duplex {
   #stream!: SessionStream;
@@ -41,28 +41,28 @@ export class MuxStream extends Duplex {
   #onWritten: WriteCallback | null = null;
   #onFinished: WriteCallback | null = null;
   #stopReason: VproxyError | null = null;
-  /** Whether there is nobody yet who could listen for `stop`. */
+  /** Whether `stop` is held back until listeners can be attached. */
   #isStopHeld = false;
-  /** Set where the peer reads no more, and somebody has heard of it. */
+  /** Set once the peer reads no more and a listener knows it. */
   #unread: UnreadOutput | null = null;
-  /** What is gathered for the readable side: less than a block. */
+  /** Bytes gathered for the readable side: less than a block. */
   readonly #gathered = new ByteQueue();
-  /** The pieces in the readable side, and those of them that are views. */
+  /** The number of pieces in the readable side, and how many of them are views. */
   #pieces = 0;
   #views = 0;
-  /** What the program asked for, where that is more than came. */
+  /** The size of a read by the program that could not be satisfied. */
   #missedBytes = 0;
   #takenBytes = 0;
   #releasedBytes = 0;
   #observer: StreamObserver | null = null;
   /**
-   * Gets what a listener of the program throws; the stream is destroyed with it then. Null: only its `error` tells of it.
+   * Called with what a listener of the program throws; the stream is destroyed with it then. Null: only `error` reports it.
    *
    * @internal
    */
   onListenerFailed: ((error: unknown) => void) | null = null;
 
-  /** `open` gets the stream's sink and comes back with the session's stream: opened, or incoming and attached. */
+  /** `open` gets the stream's sink and returns the session's stream: opened, or incoming and attached. */
   private constructor(session: Session, open: (sink: LocalEnd) => SessionStream) {
     super({ allowHalfOpen: true });
     this.#session = session;
@@ -70,7 +70,7 @@ export class MuxStream extends Duplex {
   }
 
   /**
-   * Opens a stream to a service of the peer; `connect` is emitted when it has accepted. Throws as `Session.open` does.
+   * Opens a stream to a service of the peer; `connect` is emitted when it has accepted. Throws like `Session.open`.
    *
    * @internal
    */
@@ -79,7 +79,7 @@ export class MuxStream extends Duplex {
   }
 
   /**
-   * Accepts a stream that the session announces. A reset of it ends nothing else, also where nobody listens for its `error`.
+   * Accepts a stream that the session announces. Its reset affects nothing else, even without a listener for `error`.
    *
    * @internal
    */
@@ -94,7 +94,7 @@ export class MuxStream extends Duplex {
   }
 
   /**
-   * A stop is told by {@link releaseStop}, and not when it comes.
+   * Holds `stop` back until {@link releaseStop}.
    *
    * @internal
    */
@@ -113,7 +113,7 @@ export class MuxStream extends Duplex {
     return this.#stream.service;
   }
 
-  /** The stream's id in its session; 0 while the opening waits for its turn. */
+  /** The stream's id in its session; 0 while the open waits for its turn. */
   get id(): number {
     return this.#stream.id;
   }
@@ -123,23 +123,23 @@ export class MuxStream extends Duplex {
     return this.#stream.openedAtMs;
   }
 
-  /** Where the opener's local socket came from, as it says. */
+  /** The origin of the opener's local socket, as claimed by the opener. */
   get from(): string | null {
     return this.#stream.from;
   }
 
-  /** Payload that was sent so far. */
+  /** Payload sent so far, in bytes. */
   get sentBytes(): number {
     return this.#stream.sentBytes;
   }
 
-  /** Payload that came so far. */
+  /** Payload received so far, in bytes. */
   get receivedBytes(): number {
     return this.#stream.receivedBytes;
   }
 
   /**
-   * Has everything that passes from now on seen by somebody else as well.
+   * Reports everything that passes from now on to an observer as well.
    *
    * @internal
    */
@@ -148,9 +148,9 @@ export class MuxStream extends Duplex {
     this.once('close', () => observer.handleClose());
   }
 
-  /** A listener that throws ends this stream, and neither the session nor the process. */
+  /** A listener that throws ends this stream, but not the session or the process. */
   override emit(event: string | symbol, ...facts: unknown[]): boolean {
-    // An `error` that nobody listens for is thrown, as by any stream.
+    // An `error` without a listener is thrown, as by any stream.
     if (event === 'error') return super.emit(event, ...facts);
     return this.#call(() => super.emit(event, ...facts)) ?? true;
   }
@@ -250,7 +250,7 @@ export class MuxStream extends Duplex {
     };
   }
 
-  /** Bytes that came, lent for the call unless it returns true. */
+  /** Takes received bytes, lent for the call unless it returns true. */
   #take(bytes: Buffer): boolean {
     this.#takenBytes += bytes.length;
     this.#observer?.handleReceived(bytes);
@@ -280,7 +280,7 @@ export class MuxStream extends Duplex {
     this.push(bytes);
   }
 
-  /** Calls what is the program's: if it throws, this stream ends, not the session. */
+  /** Calls code of the program: if it throws, this stream ends, not the session. */
   #call<Result>(call: () => Result): Result | undefined {
     try {
       return call();
@@ -291,13 +291,13 @@ export class MuxStream extends Duplex {
     }
   }
 
-  /** Credit goes back for what the program has taken, not for what lies here. */
+  /** Returns credit for what the program has consumed, not for what is buffered here. */
   #releaseRead(): void {
     if (this.readableLength === 0) {
       this.#pieces = 0;
       this.#dropViews();
     }
-    // A program that waits for more than a window gets credit for what lies here already, or it would wait for ever.
+    // A read larger than the window needs credit for what is buffered here already, or it would wait for ever.
     const heldBytes = this.#missedBytes > 0 ? 0 : this.readableLength + this.#gathered.byteCount;
     const bytes = this.#takenBytes - heldBytes - this.#releasedBytes;
     if (bytes <= 0) return;
@@ -314,7 +314,7 @@ export class MuxStream extends Duplex {
     const onFinished = this.#onFinished;
     this.#onWritten = null;
     this.#onFinished = null;
-    // The program may use its buffer again when it is called back.
+    // The program may reuse its buffer once it is called back.
     if (onWritten !== null && this.#stream.isLent) this.#session.afterDrain(() => onWritten(error));
     else onWritten?.(error);
     onFinished?.(error);

@@ -1,39 +1,39 @@
-/** How fast the bytes of streams may go and come: a limit that many streams share, and what is before a local end for it. */
+/** Rate limits for streams: a limit shared by many streams, and the queue in front of a local end that it needs. */
 
 import type { VproxyError } from '../errors.js';
 import { ByteQueue, dropView } from '../util/bytes/byte-queue.js';
 import type { Clock } from '../util/clock.js';
 import type { LocalEnd } from './local-end.js';
 
-/** How fast bytes may go, and come; streams share limits. */
+/** The rate limits of a stream in each direction; streams share limits. */
 export interface StreamPace {
   readonly send: Pacer;
   readonly receive: Pacer;
 }
 
-/** What may pass at once after a pause: a tenth of a second's worth, and at least this many bytes. */
+/** The burst after a pause: a tenth of a second's worth, and at least this many bytes. */
 const MIN_BURST_BYTES = 16_384;
 
-/** A turn is worth a hundredth of a second, within these bounds: no dust is sent, and no turn keeps the next one waiting. */
+/** A turn is a hundredth of a second's worth, within these bounds: no tiny pieces, and no long wait for the next turn. */
 const TURNS_PER_SECOND = 100;
 const MIN_TURN_BYTES = 512;
 const MAX_TURN_BYTES = 131_072;
 
-/** How many bytes may pass, and when. */
+/** Decides how many bytes may pass, and when. */
 export interface PaceLimit {
-  /** What one who waits may take in its turn, in bytes: it has none before there is as much. */
+  /** The bytes that a waiter may take in its turn; turns begin only when that many are available. */
   readonly turnBytes: number;
-  /** How many bytes may pass now. */
+  /** The bytes that may pass now. */
   readonly availableBytes: number;
-  /** Counts bytes that passed, which were available. */
+  /** Counts bytes that passed; no more than were available. */
   take(bytes: number): void;
-  /** Calls back once, when bytes may pass. */
+  /** Calls back once when bytes may pass. */
   whenAvailable(callback: () => void): void;
-  /** Takes back what `whenAvailable` was given. */
+  /** Cancels a `whenAvailable` of this callback. */
   forget(callback: () => void): void;
 }
 
-/** All may pass at once. */
+/** No limit. */
 export const UNLIMITED: PaceLimit = {
   turnBytes: Number.POSITIVE_INFINITY,
   availableBytes: Number.POSITIVE_INFINITY,
@@ -47,7 +47,7 @@ export class Pacer implements PaceLimit {
   readonly #bytesPerMs: number;
   readonly #burstBytes: number;
   readonly #clock: Clock;
-  /** Those who wait, in the order of their turns. */
+  /** The waiters, in the order of their turns. */
   readonly #waiting = new Set<() => void>();
   #availableBytes: number;
   #atMs: number;
@@ -64,7 +64,7 @@ export class Pacer implements PaceLimit {
     this.#atMs = clock.now();
   }
 
-  /** 0 while others wait, except in one's turn. */
+  /** 0 while others wait, except during one's own turn. */
   get availableBytes(): number {
     return this.#waiting.size > 0 && !this.#isTurn ? 0 : Math.floor(this.#refill());
   }
@@ -73,7 +73,7 @@ export class Pacer implements PaceLimit {
     this.#availableBytes -= bytes;
   }
 
-  /** Calls back in turn. Who waits already keeps its place. */
+  /** Calls back in turn. A callback that already waits keeps its place. */
   whenAvailable(callback: () => void): void {
     this.#waiting.add(callback);
     this.#schedule();
@@ -101,7 +101,7 @@ export class Pacer implements PaceLimit {
     });
   }
 
-  /** A caller that takes its turn and has more to do waits again, behind the others. */
+  /** A callback that needs more than its turn waits again, behind the others. */
   #giveTurns(): void {
     this.#isTurn = true;
     for (const next of this.#waiting) {
@@ -113,7 +113,7 @@ export class Pacer implements PaceLimit {
   }
 }
 
-/** What waits before a local end: bytes, and what is behind them. */
+/** What waits in front of a local end: bytes, and the events after them. */
 export interface WaitingState {
   readonly pieces: readonly Buffer[];
   readonly hasFin: boolean;
@@ -124,9 +124,9 @@ export interface WaitingState {
 const NOTHING_WAITS: WaitingState = { pieces: [], hasFin: false, hasEnd: false };
 
 /**
- * Hands bytes to a sink no faster than the limit allows, and what ends them behind the last one: FIN, and the end of a
- * stream that ended in order. What tears a stream down drops them. Credit of the stream bounds what waits: none goes back
- * for bytes that the sink has not been given.
+ * Passes bytes to a sink no faster than the limit allows, and then the events after the last byte: FIN, and the end of a
+ * stream that ended in order. Any other end drops the bytes. The stream's credit bounds what waits: none is returned
+ * for bytes that have not reached the sink.
  */
 export class PacedEnd implements LocalEnd {
   readonly #sink: LocalEnd;
@@ -135,7 +135,7 @@ export class PacedEnd implements LocalEnd {
   #hasFin: boolean;
   #hasEnd: boolean;
 
-  /** With what waited in another one `goOn` is to follow. */
+  /** With the `waiting` state of another one, call `goOn` next. */
   constructor(sink: LocalEnd, limit: PaceLimit, waiting: WaitingState = NOTHING_WAITS) {
     this.#sink = sink;
     this.#limit = limit;
@@ -148,13 +148,13 @@ export class PacedEnd implements LocalEnd {
     return { pieces: this.#queue.list(), hasFin: this.#hasFin, hasEnd: this.#hasEnd };
   }
 
-  /** From now on what waits is handed on, as fast as the limit allows. */
+  /** Starts handing on what waits, as fast as the limit allows. */
   goOn(): void {
     if (this.waitingBytes > 0) this.#limit.whenAvailable(this.#takeTurn);
     else this.#finish();
   }
 
-  /** The number of bytes that wait. */
+  /** The number of waiting bytes. */
   get waitingBytes(): number {
     return this.#queue.byteCount;
   }
@@ -162,7 +162,7 @@ export class PacedEnd implements LocalEnd {
   handleData(bytes: Buffer): boolean {
     const passing = this.waitingBytes > 0 ? 0 : Math.min(bytes.length, this.#limit.availableBytes);
     let isKept = false;
-    // What waits first: the sink may tear the stream down in the call.
+    // What waits goes first: the sink may tear the stream down in the call.
     if (passing < bytes.length) {
       isKept = this.#queue.push(bytes.subarray(passing));
       this.#limit.whenAvailable(this.#takeTurn);
@@ -202,7 +202,7 @@ export class PacedEnd implements LocalEnd {
     return this.#sink.listHeld?.() ?? [];
   }
 
-  /** The sink wants no more of it: drops what waits, which is how many bytes. An end that waited comes at once. */
+  /** Drops what waits and returns its size in bytes: the sink wants no more. A waiting end is delivered at once. */
   drop(reason: VproxyError | null): number {
     const { waitingBytes } = this;
     const hasEnd = this.#hasEnd;
@@ -232,7 +232,7 @@ export class PacedEnd implements LocalEnd {
     else this.#finish();
   };
 
-  /** The last byte has passed. */
+  /** Delivers the events after the last byte. */
   #finish(): void {
     if (this.#hasFin) {
       this.#hasFin = false;

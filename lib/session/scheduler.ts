@@ -1,6 +1,6 @@
 /**
- * Decides what goes to the channel next: control first, then one DATA frame of each stream in turn, as much as the channel
- * and the credits take (R-FLOW-2, R-FLOW-6 to R-FLOW-8).
+ * Decides what goes to the channel next: control frames first, then one DATA frame of each stream in turn, as far as the channel
+ * and the credits allow (R-FLOW-2, R-FLOW-6 to R-FLOW-8).
  */
 import { type ByteSink, FrameWriter, type FrameWriterState } from '../codec/frame-writer.js';
 import type { DataCheck } from '../codec/header.js';
@@ -9,31 +9,31 @@ import { toVproxyError, type VproxyError } from '../errors.js';
 import type { Clock } from '../util/clock.js';
 import { ControlQueue, type ControlQueueState, type Creditor } from './control-queue.js';
 
-/** A member of a row of those that wait for their turn. */
+/** A member of a FIFO of those waiting for their turn. */
 export interface RowMember {
   readonly id: number;
-  /** The next one in turn, and whether it has a turn: so that joining and leaving the row cost no memory. */
+  /** The next member, and whether it is in the FIFO: kept here so that joining and leaving allocate nothing. */
   nextReady: RowMember | null;
   isReady: boolean;
 }
 
-/** A stream, as far as its turn to send is concerned. */
+/** A stream, as seen by the scheduler. */
 export interface Scheduled extends Creditor, RowMember {
-  /** DATA frames of less than 1,024 bytes that went out last, one after the other (R-FLOW-8). */
+  /** The number of successive latest DATA frames of less than 1,024 bytes (R-FLOW-8). */
   smallFrames: number;
-  /** Whether it is a flow of datagrams, all of which have one turn together (R-FLOW-8). */
+  /** Whether it is a flow of datagrams; all flows share one turn (R-FLOW-8). */
   readonly isDatagram: boolean;
-  /** How much could be sent now, in bytes, were it not for the session's credit. */
+  /** The bytes that could be sent now, apart from the session's credit. */
   readonly sendableBytes: number;
-  /** Sends one frame of at most `maxBytes`; the number of bytes sent. Called where `sendableBytes` is above 0. */
+  /** Sends one frame of at most `maxBytes`. Returns the number of bytes sent. Called only if `sendableBytes` is above 0. */
   sendFrame(writer: FrameWriter, maxBytes: number): number;
-  /** After `sendFrame`, where nothing more can be sent now. */
+  /** Called after `sendFrame` if nothing more can be sent now. */
   handleTurnEnd(): void;
-  /** Where only the pace holds back what waits, it goes on by itself. */
+  /** If only the pace holds its bytes back, arranges to continue by itself. */
   awaitPace(): void;
 }
 
-/** DATA frames beside an interactive stream are cut to this many bytes, so that its next byte is soon written. */
+/** While another stream is interactive, DATA frames are cut to this many bytes, so that its next byte is written soon. */
 const CUT_FRAME_BYTES = 32_768;
 
 /** On channels with small frames (serial lines) every DATA frame is cut to this many bytes. */
@@ -42,13 +42,13 @@ const SMALL_FRAME_BYTES = 1024;
 /** A channel whose largest frame is at most this has small frames. */
 const SMALL_CHANNEL_BYTES = 4096;
 
-/** DATA is written while less than this waits unwritten in the channel: as a rule, and beside an interactive stream. */
+/** DATA is written while less than this is unwritten in the channel: normally, and while another stream is interactive. */
 const HIGH_WATER_BYTES = 131_072;
 const CUT_HIGH_WATER_BYTES = 65_536;
 
 /**
- * A stream that sent this number of frames below this size in a row is taken for an interactive one, for this time
- * or until a larger one. One is not enough: it may be a request, or the rest of a transfer.
+ * A stream whose last frames, this many in a row, were below this size counts as interactive, for this time
+ * or until a larger one. A single frame is not enough: it may be a request, or the rest of a transfer.
  */
 const INTERACTIVE_FRAMES = 2;
 const INTERACTIVE_BYTES = 1024;
@@ -58,35 +58,35 @@ interface SchedulerOptions {
   readonly sink: ByteSink;
   readonly check: DataCheck;
   readonly clock: Clock;
-  /** The largest DATA payload that both sides take, in bytes. */
+  /** The largest DATA payload that both sides accept, in bytes. */
   readonly maxFrameBytes: number;
-  /** The first credit of the session, in bytes. */
+  /** The initial credit of the session, in bytes. */
   readonly creditBytes: number;
-  /** Streams that are open now: they bound how many control frames may wait. */
+  /** The number of open streams: bounds how many control frames may be queued. */
   readonly openStreams: () => number;
-  /** More control frames wait than may: the session has to end. */
+  /** Too many control frames are queued: the session must end. */
   readonly onFlood: (reason: VproxyError) => void;
 }
 
-/** What a {@link Scheduler} has sent, may send, and has to send. */
+/** The state of a {@link Scheduler}. */
 export interface SchedulerState {
   readonly writer: FrameWriterState;
   readonly queue: ControlQueueState;
   readonly ready: TurnOrderState;
-  /** The newest credit of the session that the peer gave, in bytes. */
+  /** The newest credit of the session granted by the peer, in bytes. */
   creditBytes: number;
   /** DATA sent in this session, in bytes. */
   sentBytes: number;
-  /** The stream that was interactive last, and when; 0 where none is. */
+  /** The stream that was last interactive, and when; 0 if none. */
   interactiveId: number;
   interactiveAtMs: number;
-  /** Since when something waits, and nothing passes. */
+  /** Since when bytes wait and nothing is sent. */
   stalledAtMs: number | null;
-  /** All earlier stalls, in milliseconds. */
+  /** The sum of all earlier stalls, in milliseconds. */
   stalledMs: number;
 }
 
-/** Without what its members have from their own beginnings. */
+/** Without the members that have initial states of their own. */
 const newState = (creditBytes: number): Omit<SchedulerState, 'writer' | 'queue' | 'ready'> => ({
   creditBytes,
   sentBytes: 0,
@@ -96,7 +96,7 @@ const newState = (creditBytes: number): Omit<SchedulerState, 'writer' | 'queue' 
   stalledMs: 0,
 });
 
-/** A wait that is no shorter is a stall, in milliseconds. A channel that is used to the full has shorter ones all the time. */
+/** The shortest wait that counts as a stall, in milliseconds. A fully used channel has shorter ones all the time. */
 const LEAST_STALL_MS = 1000;
 
 export class Scheduler {
@@ -111,10 +111,10 @@ export class Scheduler {
   #isHeld = false;
   #isBusy = false;
   #phase: 'running' | 'stopped' | 'written' = 'running';
-  /** Called once, together, when the channel has written all. */
+  /** Called once, together, when the channel has drained. */
   #onDrained: (() => void)[] = [];
 
-  /** With the `state` of another one `resumeTurns` and `resume` are to follow; nothing is written before. */
+  /** With the `state` of another one, call `resumeTurns` and `resume` next; nothing is written before. */
   constructor(options: SchedulerOptions, state?: SchedulerState) {
     this.#options = options;
     this.#sink = options.sink;
@@ -131,7 +131,7 @@ export class Scheduler {
     return { ...this.#state, writer: this.#writer.state, queue: this.#queue.state, ready: this.#ready.state };
   }
 
-  /** Gives those their turns who had one in another process. `find` gives a stream by its id; null for one that is over. */
+  /** Restores the turns of another process. `find` returns a stream by id; null for one that is over. */
   resumeTurns(find: (id: number) => Scheduled | null, session: Creditor): void {
     this.#queue.resumeCredits((id) => (id === 0 ? session : find(id)));
     this.#ready.resume(find);
@@ -147,17 +147,17 @@ export class Scheduler {
     return this.#state.sentBytes;
   }
 
-  /** What the peer's credit leaves to be sent, all streams together, in bytes. */
+  /** The credit that the peer leaves to be sent, all streams together, in bytes. */
   get creditLeftBytes(): number {
     return this.#state.creditBytes - this.#state.sentBytes;
   }
 
-  /** What the channel was given and has not written, in bytes. */
+  /** Bytes given to the channel and not yet written. */
   get unwrittenBytes(): number {
     return this.#sink.unwrittenBytes;
   }
 
-  /** Whether no control frame waits, and the channel has written all. */
+  /** Whether no control frame is queued and the channel has drained. */
   get isIdle(): boolean {
     return this.#queue.isEmpty && this.#sink.unwrittenBytes === 0;
   }
@@ -167,7 +167,7 @@ export class Scheduler {
     return this.#queue.isCongested;
   }
 
-  /** For how long nothing passed although something waited, in milliseconds; waits of less than a second do not count. */
+  /** Time in which nothing was sent although something waited, in milliseconds; waits of less than a second do not count. */
   get stallMs(): number {
     return this.#state.stalledMs + this.#currentStallMs;
   }
@@ -177,7 +177,7 @@ export class Scheduler {
     return waitedMs < LEAST_STALL_MS ? 0 : waitedMs;
   }
 
-  /** The largest DATA payload that is good to send on a stream now: small where another stream is interactive. */
+  /** The best DATA payload size for a stream now: small if another stream is interactive. */
   frameBytes(streamId: number): number {
     const max = this.#maxFrameBytes;
     if (max <= SMALL_CHANNEL_BYTES) return Math.min(max, SMALL_FRAME_BYTES);
@@ -189,14 +189,14 @@ export class Scheduler {
     return this.#state.interactiveId !== 0 && this.#clock.now() - this.#state.interactiveAtMs < INTERACTIVE_MS;
   }
 
-  /** Whether another stream than this one is. */
+  /** Whether a stream other than this one is interactive now. */
   isBesideInteractive(streamId: number): boolean {
     return this.#state.interactiveId !== streamId && this.hasInteractive;
   }
 
-  // ---- what is to be sent ---------------------------------------------------------------------------------------
+  // ---- what to send ---------------------------------------------------------------------------------------------
 
-  /** Sends a control frame, behind those that wait. */
+  /** Sends a control frame, after the queued ones. */
   control(type: number, streamId: number, payload: Buffer): void {
     try {
       this.#queue.add(type, streamId, payload, this.#options.openStreams());
@@ -207,7 +207,7 @@ export class Scheduler {
     this.flush();
   }
 
-  /** The credit of a stream, or of the session, was raised: the peer hears of the newest total. */
+  /** Announces the raised credit of a stream or of the session: only the newest total is sent. */
   announceCredit(creditor: Creditor): void {
     this.#queue.addCredit(creditor);
     this.flush();
@@ -219,33 +219,32 @@ export class Scheduler {
     this.flush();
   }
 
-  /** Tells the peer how much of what it sent has come: the newest total, before all that waits. */
+  /** Acknowledges the total received so far: only the newest is sent, ahead of everything queued. */
   acknowledge(totalBytes: number): void {
     this.#queue.addAck(totalBytes);
     this.flush();
   }
 
-  /** Takes up a stream that has data and credit: its `sendFrame` is called, now or when its turn comes. */
+  /** Enters a stream that has data and credit: its `sendFrame` is called, now or when its turn comes. */
   offer(stream: Scheduled): void {
     this.#ready.add(stream);
     this.flush();
   }
 
-  /** The stream is over. */
   forget(stream: Scheduled): void {
     if (this.#state.interactiveId === stream.id) this.#state.interactiveId = 0;
   }
 
-  // ---- when -----------------------------------------------------------------------------------------------------
+  // ---- when to send ---------------------------------------------------------------------------------------------
 
-  /** The peer's CREDIT for the session: a total; one that lowers it is ignored. */
+  /** Takes the peer's CREDIT for the session, a total; a lower one is ignored. */
   raiseCredit(totalBytes: number): void {
     if (totalBytes <= this.#state.creditBytes) return;
     this.#state.creditBytes = totalBytes;
     this.flush();
   }
 
-  /** Between `hold` and `resume` nothing is written, so that what belongs together leaves together. */
+  /** Between `hold` and `resume` nothing is written, so that related frames leave together. */
   hold(): void {
     this.#isHeld = true;
   }
@@ -255,7 +254,7 @@ export class Scheduler {
     this.flush();
   }
 
-  /** Writes as much as the channel and the credits take. */
+  /** Writes as much as the channel and the credits allow. */
   flush(): void {
     if (this.#isHeld || this.#isBusy || this.#phase !== 'running') return;
     this.#isBusy = true;
@@ -271,12 +270,12 @@ export class Scheduler {
       this.#isBusy = false;
     }
     if (this.#state.sentBytes > sentBytes) this.#endStall();
-    // For the channel to take it, or for the peer to read what it has taken (R-FLOW-5).
+    // Waiting for the channel to take it, or for the peer to read what it has (R-FLOW-5).
     const isWaiting = !this.#queue.isEmpty || !this.#ready.isEmpty;
     if (isWaiting) this.#state.stalledAtMs ??= this.#clock.now();
   }
 
-  /** The channel has written all that it was given: the buffers are free. `flush` is to follow. */
+  /** The channel has written everything it was given: the buffers are free. Call `flush` next. */
   handleDrain(): void {
     if (this.#phase === 'stopped') this.#phase = 'written';
     this.#endStall();
@@ -284,22 +283,22 @@ export class Scheduler {
   }
 
   /**
-   * Calls back when the channel has written all that it was given, or is gone: buffers are free then. That nothing more
-   * is sent frees none: what was handed over goes out as long as the channel is open.
+   * Calls back when the channel has written everything it was given, or has closed: buffers are free then. Merely stopping
+   * frees none: what was handed over is written as long as the channel is open.
    */
   afterDrain(callback: () => void): void {
     if (this.#phase === 'written' || this.#sink.unwrittenBytes === 0) callback();
     else this.#onDrained.push(callback);
   }
 
-  /** Where what was sent is kept for another link: calls back when all that was sent up to now is free. Else never. */
+  /** If sent bytes are kept for another link: calls back when all that was sent so far is free. Else never. */
   afterKept(callback: () => void): void {
     this.#sink.afterKept?.(callback);
   }
 
   // ---- the end --------------------------------------------------------------------------------------------------
 
-  /** Writes the last frame of the session, behind the control frames that wait: all of them, or those that the channel has room for. */
+  /** Writes the last frame of the session, after all queued control frames, or after those that the channel has room for. */
   writeLast(type: number, payload: Buffer, isBehindAll: boolean): void {
     this.#queue.flush(isBehindAll ? Number.POSITIVE_INFINITY : undefined);
     const frame = Buffer.allocUnsafe(HEADER_BYTES + payload.length);
@@ -307,14 +306,14 @@ export class Scheduler {
     this.#sink.write(frame);
   }
 
-  /** Sends nothing any more, and forgets what waits. */
+  /** Stops sending, and drops what waits. */
   stop(): void {
     this.#phase = 'stopped';
     this.#endStall();
     this.#queue.clear();
   }
 
-  /** After `stop`: the channel holds nothing of the session any more, written or not. */
+  /** After `stop`: the channel no longer holds anything of the session, written or not. */
   handleClosed(): void {
     this.#phase = 'written';
     this.#callDrained();
@@ -349,7 +348,7 @@ export class Scheduler {
     else stream.handleTurnEnd();
   }
 
-  /** One that is added meanwhile waits for the next time. */
+  /** Callbacks added meanwhile wait for the next drain. */
   #callDrained(): void {
     if (this.#onDrained.length === 0) return;
     const callbacks = this.#onDrained;
@@ -359,29 +358,29 @@ export class Scheduler {
 }
 
 /**
- * The number of frames of streams with small ones that go in a row while others wait: about as many bytes as one frame of
- * those is cut to.
+ * How many frames of streams with small ones may go in a row while others wait: about as many bytes as one frame of
+ * the others is cut to.
  */
 const SMALL_TURNS = 32;
 
-/** The turns in a {@link TurnOrder}. */
+/** The state of a {@link TurnOrder}. */
 interface TurnOrderState {
-  /** The ids of those in both rows, in order: only while the order is handed over. Flows are not. */
+  /** The ids in both FIFOs, in order: only while the order is handed over. Flows are not included. */
   small: readonly number[];
   others: readonly number[];
-  /** Turns that small ones had while others waited. */
+  /** Turns given to streams with small frames while others waited. */
   smallTurns: number;
 }
 
-/** In the place of all flows, in the row of the others. Its id is no stream's. */
+/** Represents all flows in the FIFO of the others. Its id is not a stream's. */
 interface FlowsTurn extends RowMember {
   readonly id: 0;
 }
 
 /**
- * The streams that have data and credit, in the order of their turns; each is in it once (R-FLOW-7). Those whose newest frames
- * were small go first: a keystroke should not wait for a frame of each transfer. All flows of datagrams together are as one of the
- * others: so a thousand of them take no more from a stream than another stream does.
+ * The streams that have data and credit, in the order of their turns; each is in it once (R-FLOW-7). Streams whose latest frames
+ * were small go first: a keystroke should not wait for a frame of each transfer. All flows of datagrams share a single turn among
+ * the others: a thousand of them take no more from a stream than another stream does.
  */
 class TurnOrder {
   readonly #small = new ReadyRow<Scheduled>();
@@ -403,14 +402,14 @@ class TurnOrder {
     return { ...this.#state, small: this.#small.listIds(), others };
   }
 
-  /** Adds those that had a turn in another one, unless they are over. */
+  /** Adds those that had a turn in another order, unless they are over. */
   resume(find: (id: number) => Scheduled | null): void {
     const { small, others } = this.#state;
     for (const [row, ids] of [[this.#small, small] as const, [this.#others, others] as const])
       for (const member of ids.map(find)) if (member !== null) row.add(member);
   }
 
-  /** Adds a member behind those of its kind, unless it has a turn. */
+  /** Adds a member behind those of its kind, unless it already has a turn. */
   add(member: Scheduled): void {
     if (member.isReady) return;
     if (member.isDatagram) this.#addFlow(member);
@@ -422,7 +421,7 @@ class TurnOrder {
     if (!this.#flowsTurn.isReady) this.#others.add(this.#flowsTurn);
   }
 
-  /** Takes the one out whose turn it is. */
+  /** Removes and returns the stream whose turn it is. */
   shift(): Scheduled | null {
     if (this.#others.isEmpty || (this.#state.smallTurns < SMALL_TURNS && !this.#small.isEmpty)) {
       this.#state.smallTurns = this.#others.isEmpty ? 0 : this.#state.smallTurns + 1;
@@ -440,7 +439,7 @@ class TurnOrder {
   }
 }
 
-/** Streams in a row, joined by themselves. */
+/** Intrusive FIFO: members are linked through `nextReady`, so joining allocates nothing. */
 class ReadyRow<M extends RowMember> {
   #first: M | null = null;
   #last: M | null = null;
@@ -455,7 +454,7 @@ class ReadyRow<M extends RowMember> {
     return ids;
   }
 
-  /** Adds a member at the end; it is in no row. */
+  /** Adds a member that is in no FIFO at the end. */
   add(member: M): void {
     member.isReady = true;
     member.nextReady = null;
@@ -464,7 +463,7 @@ class ReadyRow<M extends RowMember> {
     this.#last = member;
   }
 
-  /** Takes the first member out. */
+  /** Removes and returns the first member. */
   shift(): M | null {
     const member = this.#first;
     if (member === null) return null;

@@ -1,24 +1,24 @@
-/** What a stream has to send: at most one buffer that waits, and the credit that the peer gave (R-FLOW-2). */
+/** The sending side of a stream: at most one waiting buffer, and the credit that the peer gave (R-FLOW-2). */
 import type { FrameWriter } from '../codec/frame-writer.js';
 
-/** What became of the bytes given to `SessionStream.send`. */
+/** The outcome of `SessionStream.send`. */
 export const SENT = {
   /** All sent; the buffer is the caller's again. */
   FREE: 0,
-  /** All sent; the buffer stays with the channel. */
+  /** All sent, but the channel keeps the buffer. */
   KEPT: 1,
-  /** Something waits; `handleSent` follows, and nothing more may be sent before it. */
+  /** Bytes wait; `handleSent` follows, and nothing more may be sent before it. */
   WAITING: 2,
 } as const;
 export type Sent = (typeof SENT)[keyof typeof SENT];
 
-/** What a {@link SendBuffer} may send, has sent, and has to send. */
+/** The state of a {@link SendBuffer}. */
 export interface SendBufferState {
-  /** The newest total that the peer gave. */
+  /** The newest total granted by the peer. */
   creditBytes: number;
-  /** DATA sent so far. */
+  /** DATA sent so far, in bytes. */
   sentBytes: number;
-  /** What waits to be sent, or null: only while the buffer is handed over. */
+  /** The waiting bytes, or null: only while the buffer is handed over. */
   waiting: Buffer | null;
 }
 
@@ -30,10 +30,10 @@ export class SendBuffer {
   #hasHeadroom = false;
   #hasTailroom = false;
   #isLent = false;
-  /** Whether the channel may keep parts of the buffer for long: its owner waits for that, and it is well filled. */
+  /** Whether the channel may keep parts of the buffer for long: its owner waits for that, and it is at least half full. */
   #mayKeep = false;
 
-  /** What waited in another one is in a buffer that nobody has to be given back. */
+  /** Bytes that waited in another process are in a buffer that has no owner to return it to. */
   constructor(state: SendBufferState) {
     const { waiting } = state;
     this.#state = state;
@@ -50,7 +50,7 @@ export class SendBuffer {
     return this.#state.sentBytes;
   }
 
-  /** What the peer's credit leaves to be sent, in bytes. */
+  /** The credit that the peer leaves to be sent, in bytes. */
   get creditLeftBytes(): number {
     return this.#state.creditBytes - this.#state.sentBytes;
   }
@@ -65,7 +65,7 @@ export class SendBuffer {
     return this.#isLent;
   }
 
-  /** What became of the last buffer. */
+  /** The outcome for the last buffer. */
   get outcome(): Sent {
     if (this.#buffer !== null) return SENT.WAITING;
     return this.#isLent ? SENT.KEPT : SENT.FREE;
@@ -82,28 +82,28 @@ export class SendBuffer {
     this.#mayKeep = hasRoom && 2 * (end - start) >= buffer.length;
   }
 
-  /** Forgets what waits. */
+  /** Drops what waits. */
   drop(): void {
     this.#buffer = null;
   }
 
-  /** Takes a total from the peer. False for one that is not above the known one. */
+  /** Takes a total from the peer. Returns false if it is not above the known one. */
   raiseCredit(totalBytes: number): boolean {
     if (totalBytes <= this.#state.creditBytes) return false;
     this.#state.creditBytes = totalBytes;
     return true;
   }
 
-  /** How much of what waits may be sent, in bytes, where no more than `limitBytes` may be sent in total. */
+  /** How many of the waiting bytes may be sent, if no more than `limitBytes` may be sent in total. */
   sendableBytes(limitBytes: number): number {
     if (this.#buffer === null) return 0;
     return Math.min(this.#end - this.#start, Math.min(this.#state.creditBytes, limitBytes) - this.#state.sentBytes);
   }
 
-  /** Sends the first `bytes` bytes of what waits as one frame. */
+  /** Sends the first `bytes` waiting bytes as one frame. */
   sendFrame(writer: FrameWriter, streamId: number, bytes: number): void {
     const end = this.#start + bytes;
-    // What follows in the buffer is still to be sent: only behind the last of it is there room.
+    // The rest of the buffer is still to be sent: only after the last of it is there room.
     const hasTailroom = this.#hasTailroom && end === this.#end;
     const isFree = writer.writeData(
       streamId,
@@ -115,7 +115,7 @@ export class SendBuffer {
       this.#mayKeep,
     );
     if (!isFree) {
-      // The channel reads the buffer later: what was sent may not be overwritten with the next header.
+      // The channel reads the buffer later: the sent part must not be overwritten with the next header.
       this.#isLent = true;
       this.#hasHeadroom = false;
     }

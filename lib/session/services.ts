@@ -3,25 +3,25 @@ import { type AnnouncedPort, decodeServices, encodeServices } from '../codec/pay
 import { VproxyError } from '../errors.js';
 import { suggestWord } from '../util/closest-word.js';
 
-/** The longest list that is taken from a peer (R-SERVICES-2). */
+/** The longest list accepted from a peer (R-SERVICES-2). */
 export const MAX_SERVICES = 4096;
 
-/** What an {@link OwnServices} has said, and has to say. */
+/** The state of an {@link OwnServices}. */
 export interface OwnServicesState {
-  /** As the peer was told, names and ports as one text; null before that. */
+  /** Names and ports as last sent to the peer, as one text; null before the first list. */
   announced: string | null;
   wanted: readonly string[];
   ports: readonly AnnouncedPort[] | null;
 }
 
-/** What this side offers; the peer hears of it once and on every change. */
+/** The services of this side, sent to the peer once and on every change. */
 export class OwnServices {
   readonly state: OwnServicesState;
   readonly #send: (payload: Buffer) => void;
   readonly #isBusy: () => boolean;
   readonly #timeOfDay: (() => number) | null;
 
-  /** `isBusy`: earlier bytes wait to be written, so that a list would only wait behind them. `timeOfDay` is told along, unless it is null. */
+  /** `isBusy`: earlier bytes wait to be written, so a list would only queue behind them. `timeOfDay`, if given, is sent along. */
   constructor(
     send: (payload: Buffer) => void,
     isBusy: () => boolean,
@@ -35,8 +35,8 @@ export class OwnServices {
   }
 
   /**
-   * Sends the list, unless it is the one that the peer knows. Changes while the channel is busy wait for `retry`. `ports` are
-   * those of this machine that are announced; null: nothing is said of ports.
+   * Sends the list, unless the peer has it already. Changes while the channel is busy wait for `retry`. `ports` are
+   * the announced ports of this machine; null: none are announced, not even an empty list.
    */
   announce(services: Iterable<string>, ports: readonly AnnouncedPort[] | null): void {
     this.state.wanted = [...new Set(services)].sort();
@@ -45,7 +45,7 @@ export class OwnServices {
     else this.retry();
   }
 
-  /** Sends the newest list where it is due; nothing before the first `announce`. */
+  /** Sends the newest list if it is due; nothing before the first `announce`. */
   retry(): void {
     if (this.state.announced === null || this.#text === this.state.announced || this.#isBusy()) return;
     this.#sendWanted();
@@ -63,36 +63,36 @@ export class OwnServices {
   }
 }
 
-/** What a {@link PeerServices} has heard. */
+/** The state of a {@link PeerServices}. */
 export interface PeerServicesState {
   names: ReadonlySet<string>;
-  /** Of a list that is not complete. */
+  /** Names of a list that is not complete. */
   partial: string[];
-  /** By how much the peer's time of day was ahead when its list came, in milliseconds; null where either is not known. */
+  /** How far the peer's time of day was ahead when its list came, in milliseconds; null if either is unknown. */
   clockOffsetMs: number | null;
-  /** The ports that the peer announces; null where it says nothing of ports (R-SERVICES-3). */
+  /** The ports that the peer announces; null if it announces no list (R-SERVICES-3). */
   ports: readonly AnnouncedPort[] | null;
 }
 
-/** The number of services that a line names; a peer may have thousands. */
+/** The number of services named in one line; a peer may have thousands. */
 const MAX_NAMED = 20;
 
-/** What a peer offers, for people: `ssh, web`, `nothing`, or the first of many, and how many more. */
+/** The services of a peer, human-readable: `ssh, web`, `nothing`, or the first of many and how many more. */
 export function listServices(names: ReadonlySet<string>): string {
   const named = [...names].slice(0, MAX_NAMED).join(', ') || 'nothing';
   return names.size > MAX_NAMED ? `${named} and ${names.size - MAX_NAMED} more` : named;
 }
 
-/** The same for who looks for a service that is not among them, with the one that was likely meant. */
+/** The same after a failed lookup of `service`, with a suggestion. */
 export const listInsteadOf = (service: string, offered: ReadonlySet<string>): string =>
   listServices(offered) + suggestWord(service, [...offered]);
 
-/** What the peer offers. */
+/** The services of the peer. */
 export class PeerServices {
   readonly state: PeerServicesState;
   readonly #timeOfDay: (() => number) | null;
 
-  /** `timeOfDay` is that of this side; null where it does not matter. */
+  /** `timeOfDay` of this side; null if it does not matter. */
   constructor(
     timeOfDay: (() => number) | null = null,
     state: PeerServicesState = { names: new Set(), partial: [], clockOffsetMs: null, ports: null },
@@ -101,13 +101,13 @@ export class PeerServices {
     this.#timeOfDay = timeOfDay;
   }
 
-  /** Takes a SERVICES frame. True when the list is complete. Throws `protocol-error` and `flood`. */
+  /** Takes a SERVICES frame. Returns true when the list is complete. Throws `protocol-error` and `flood`. */
   receive(payload: Buffer): boolean {
     const { services, more, timeMs, ports } = decodeServices(payload);
     const { state } = this;
     state.partial.push(...services);
     if (state.partial.length > MAX_SERVICES) {
-      throw new VproxyError('flood', `the peer lists more than ${MAX_SERVICES} services`);
+      throw new VproxyError('flood', `the peer offers too many services (max ${MAX_SERVICES})`);
     }
     if (more) return false;
     state.names = new Set(state.partial);

@@ -1,6 +1,6 @@
 /**
- * All sessions on one link, one after another: opens, hands the bytes to the session, and opens again when it ends while
- * the channel stays open (R-OPEN-11 to R-OPEN-13).
+ * All sessions on one link, one after another: performs the handshake, passes bytes to the session, and starts over when it ends
+ * while the channel stays open (R-OPEN-11 to R-OPEN-13).
  */
 
 import { EventEmitter } from 'eventemitter3';
@@ -17,28 +17,28 @@ import { NOWHERE, Session, type SessionState } from './session.js';
 import type { SessionSettings } from './settings.js';
 
 export interface SessionLoopEvents {
-  /** A session is established, and the peer authenticated where that is demanded; its events can be listened to before anything is read for it. */
+  /** A session is established, and the peer authenticated if required; listeners can be attached before it reads anything. */
   session: [session: Session];
-  /** A session is over, for this reason. Another one follows while the loop runs. */
+  /** A session is over. Another one follows while the loop runs. */
   ended: [session: Session, reason: VproxyError];
-  /** A session has left this link, and waits for another one, or has it already; or, with a reason, it waits to be taken up again on this one. */
+  /** A session left this link and waits for another, or has it already; with a reason, it waits to be resumed on this one. */
   suspended: [session: Session, reason: VproxyError | null];
-  /** A session goes on with this link. So many bytes are written again, as the peer may not have them. */
+  /** A session continues on this link. `againBytes` are sent again, as the peer may not have them. */
   resumed: [session: Session, againBytes: number];
-  /** The session on it hears nothing, or goes on with another link: the link should be closed, for this reason. */
+  /** The session heard nothing on this link, or moved to another: close the link. */
   abandoned: [reason: VproxyError];
-  /** Nothing valid has come from a peer for a while: nobody is there, or another process has the channel. */
+  /** Nothing valid has come from a peer for a while: there is no peer, or another process has the channel. */
   quiet: [skippedBytes: number];
-  /** This side's own HELLO came back: the channel echoes. */
+  /** Our own HELLO came back: the channel echoes. */
   echo: [];
 }
 
-/** A HELLO is searched for in pieces of this size, so that other bytes do not take more than a turn. */
+/** A HELLO is searched for in pieces of this size, so that other bytes do not exceed a turn. */
 const SEARCH_BYTES = 256;
 
 const NOTHING = Buffer.alloc(0);
 
-const displaced = (): VproxyError => new VproxyError('channel-displaced', 'its session goes on with another link');
+const displaced = (): VproxyError => new VproxyError('channel-displaced', 'the session moved to another link');
 
 /** Grace period in which a TLS layer hands on what its ended session wrote; the channel may be stuck. */
 const LAYER_END_MS = 300;
@@ -50,24 +50,24 @@ export interface LoopCapture {
   readonly joinedAtMs: number;
 }
 
-/** Where an opening on a layer is. */
+/** The context of a handshake on a layer. */
 interface Inside {
   readonly outer: Agreement;
   readonly sink: ByteSink;
 }
 
-/** What a link is used for; one thing at a time. */
+/** The current use of the link. */
 type LoopState =
-  /** HELLOs are exchanged: in clear, or a second time on a layer. */
+  /** HELLOs are exchanged: in the clear, or a second time on a layer. */
   | { readonly name: 'opening'; readonly opening: Opening; readonly inside: Inside | null }
-  /** The layer shakes hands. */
+  /** The layer performs its handshake. */
   | { readonly name: 'securing' }
   /** Both sides prove that they have a session that continues here. */
   | { readonly name: 'resuming'; readonly resumption: Resumption }
   | { readonly name: 'running'; readonly session: Session; readonly joinedAtMs: number }
-  /** Nothing happens until the next opening. */
+  /** Nothing happens until the next handshake. */
   | { readonly name: 'pausing' }
-  /** A session is over and its layer hands on what is left; `isLast`: the loop stops then. */
+  /** A session is over and its layer flushes; `isLast`: the loop stops afterwards. */
   | {
       readonly name: 'leaving';
       readonly layer: SecureLayer;
@@ -80,13 +80,13 @@ type LoopState =
 const PAUSING: LoopState = { name: 'pausing' };
 const STOPPED: LoopState = { name: 'stopped' };
 
-/** What became of bytes: whether a view of them was kept, and what is left to be read. */
+/** The outcome of reading: whether a view of the bytes was kept, and the rest still to be read. */
 interface Taken {
   readonly isKept: boolean;
   readonly rest: Buffer;
 }
 
-/** Keeps sessions going on one open channel. It does no I/O. */
+/** Runs sessions on one open channel. It does no I/O. */
 export class SessionLoop extends EventEmitter<SessionLoopEvents> implements SessionHolder {
   readonly #sink: ByteSink;
   readonly #clock: Clock;
@@ -95,25 +95,25 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
   readonly #onUnread: (unread: Buffer) => void;
   readonly #pause: OpeningPause;
   #state: LoopState = PAUSING;
-  /** What protects the session, from the opening in clear to the session's end. */
+  /** The secure layer, from the handshake in the clear to the session's end. */
   #layer: SecureLayer | null = null;
   #skippedBytes = 0;
   readonly #turn: Turn;
-  /** What a session asks of the link that it is on. */
+  /** The link's hooks for its session. */
   readonly #hooks = {
     isTurnOver: () => this.#turn.countPart(),
     isMidRecord: () => this.#layer?.isMidRecord ?? false,
   };
   #unread: Buffer = NOTHING;
-  /** What came out of the layer and is left to another turn: before what is unread. */
+  /** Output of the layer left to another turn: comes before `#unread`. */
   #unreadInside: Buffer = NOTHING;
   #isReceiving = false;
-  /** Whether `takeUnread` gave something that has not been received since. */
+  /** Whether bytes given out by `takeUnread` have not been received since. */
   #isBehind = false;
-  /** Sessions that are over while the channel has not written all of theirs. */
+  /** Sessions that are over but have bytes unwritten in the channel. */
   readonly #unwritten = new Set<Session>();
 
-  /** `onUnread` gets what `onBytes` leaves to another turn. */
+  /** `onUnread` takes the bytes that `onBytes` leaves to another turn. */
   constructor(
     sink: ByteSink,
     clock: Clock,
@@ -135,13 +135,13 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
     return this.#state.name === 'running' ? this.#state.session : null;
   }
 
-  /** Whether the peer has answered this side's HELLO: there is a session, or one that is being protected or proved. */
+  /** Whether the peer has answered our HELLO: a session is running, or being secured or proved. */
   get isAnswered(): boolean {
     const { name } = this.#state;
     return name === 'running' || name === 'resuming' || this.#layer !== null;
   }
 
-  /** Bytes that belonged to no session, in bytes. */
+  /** Bytes that belonged to no session. */
   get skippedBytes(): number {
     const opening = this.#state.name === 'opening' ? this.#state.opening.skippedBytes : 0;
     return this.#skippedBytes + opening + this.#pause.skippedBytes;
@@ -152,7 +152,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
     return state.name === 'stopped' || (state.name === 'leaving' && state.isLast);
   }
 
-  /** Null where its session cannot continue on this link in another process: it is not established, or on a layer. */
+  /** Returns null if its session cannot continue on this link in another process: it is not established, or on a layer. */
   capture(): LoopCapture | null {
     const state = this.#state;
     if (state.name !== 'running' || this.#layer !== null || !state.session.isReady) return null;
@@ -160,8 +160,8 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
   }
 
   /**
-   * In place of `start`: takes over the link of another one, with its session, which the kept ones have then. Gives it as
-   * `Session.restore` does, and throws what that throws. Call `goOn` afterwards.
+   * Instead of `start`: takes over the link of another loop with its session, and adds that to the kept ones. Returns and throws
+   * like `Session.restore`. Call `goOn` afterwards.
    */
   restore(state: SessionState, { skippedBytes, joinedAtMs }: LoopCapture): Session {
     const session = Session.restore(state, {
@@ -175,20 +175,20 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
     return session;
   }
 
-  /** After `restore`: the session continues. `isBehind`: bytes that came before are to be received first. */
+  /** After `restore`: continues the session. `isBehind`: bytes that came before must be received first. */
   goOn(isBehind = false): void {
     this.#isBehind = isBehind;
     this.session?.goOn();
   }
 
-  /** Begins the first opening. Called once. */
+  /** Begins the first handshake. Called once. */
   start(): void {
     this.#open();
   }
 
-  // ---- what a link calls ------------------------------------------------------------------------------------------
+  // ---- called by the link -----------------------------------------------------------------------------------------
 
-  /** As `receive`, in order: what it leaves to another turn, and what comes before that is read, goes to `onUnread`. */
+  /** Like `receive`, but in order: bytes left to another turn, and any that come before those are read, go to `onUnread`. */
   onBytes(bytes: Buffer): boolean {
     if (this.#isBehind) {
       this.#onUnread(bytes);
@@ -205,8 +205,8 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
   }
 
   /**
-   * Bytes came from the channel. True when a view of them was kept by a stream. Where they cost too much for one turn of
-   * the event loop, the rest of them is left to `takeUnread`, as a view of them or of what was kept.
+   * Takes bytes from the channel. Returns true if a stream kept a view of them. If they exceed one turn of
+   * the event loop, the rest is left to `takeUnread`, as a view of them or of what was kept.
    */
   receive(chunk: Buffer): boolean {
     this.#turn.begin();
@@ -218,8 +218,8 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
   }
 
   /**
-   * After `receive`: what is to be received next, before all that comes later, in another turn; null as a rule. It may be
-   * empty: then what is left lies in the loop.
+   * After `receive`: the bytes to be received in the next turn, before all later ones; usually null. They may be
+   * empty: then the rest is inside the loop.
    */
   takeUnread(): Buffer | null {
     const unread = this.#unread;
@@ -228,7 +228,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
     return this.#isBehind ? unread : null;
   }
 
-  /** The channel has written all that it was given. */
+  /** The channel has written everything it was given. */
   handleDrain(): void {
     if (this.#state.name === 'leaving') this.#state.layer.handleDrain();
     if (this.#layer === null) this.#handleSinkDrain();
@@ -242,7 +242,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
     if (this.#state.name === 'running') this.#state.session.handleDrain();
   }
 
-  /** Ends the loop and its session: for good, with this reason. Call `handleClosed` when the channel is closed. */
+  /** Ends the loop and its session for good. Call `handleClosed` when the channel has closed. */
   stop(reason: VproxyError): void {
     if (this.#isStopped) return;
     const state = this.#state;
@@ -256,13 +256,13 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
     this.#takeLayer()?.destroy();
   }
 
-  /** After `stop`: calls back when all that is for the peer is with the channel, which may be closed then. */
+  /** After `stop`: calls back when the channel has everything for the peer, and may be closed. */
   afterFlush(onFlushed: () => void): void {
     if (this.#state.name === 'leaving') this.#state = { ...this.#state, onFlushed };
     else onFlushed();
   }
 
-  /** The channel is gone: suspends a session that can wait for another one, else ends it, and gives back the buffers that the channel had not written. */
+  /** The channel has closed: suspends a resumable session, else ends it, and frees buffers that the channel had not written. */
   handleClosed(reason: VproxyError): void {
     const { session } = this;
     if (session !== null && session.secret !== null && !this.#kept.isStopped) {
@@ -297,7 +297,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
     return isKept;
   }
 
-  /** Bytes came out of the layer. True when a view of them was kept. */
+  /** Takes output of the layer. Returns true if a view of it was kept. */
   #receiveInside(bytes: Buffer): boolean {
     if (!this.#isReceiving) return this.#readAllInside(bytes);
     if (this.#unreadInside.length === 0) return this.#readInside(bytes);
@@ -305,7 +305,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
     return false;
   }
 
-  /** What the layer gives by itself, or at its end, waits for no other turn. */
+  /** Reads output that the layer gives unasked or at its end, regardless of turns. */
   #readAllInside(bytes: Buffer): boolean {
     let isKept = false;
     for (let rest = bytes; rest.length > 0; rest = this.#takeInside()) {
@@ -338,7 +338,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
     return unread;
   }
 
-  /** Gives bytes to whatever reads in this state. */
+  /** Passes bytes to whatever reads in this state. */
   #take(bytes: Buffer): Taken {
     const state = this.#state;
     switch (state.name) {
@@ -357,7 +357,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
     }
   }
 
-  /** Searches the first of these bytes for a HELLO; what is left of them. */
+  /** Searches the first of these bytes for a HELLO. Returns the rest. */
   #search(state: LoopState, bytes: Buffer): Buffer {
     const piece = bytes.subarray(0, SEARCH_BYTES);
     const behind = bytes.subarray(piece.length);
@@ -412,7 +412,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
     else this.#begin(agreement, this.#sink, unprotected);
   }
 
-  /** Puts the session on a layer: a fresh opening on it, bound to the one in clear (R-AUTH-3). */
+  /** Puts the session on a layer: a second handshake on it, bound to the one in the clear (R-AUTH-3). */
   #secure(outer: Agreement, makeLayer: SecureLayerFactory): void {
     this.#enter({ name: 'securing' });
     try {
@@ -430,7 +430,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
   /** The layer failed, before or in the session on it. */
   #handleLayerEnd(outer: Agreement, reason: VproxyError, rest: Buffer): void {
     const layer = this.#layer;
-    // The peer's last words may be among it.
+    // It may contain the peer's last words.
     this.#readAllInside(this.#takeInside());
     if (this.#layer === layer) this.#endInside(outer, reason);
     if (rest.length > 0) this.#read(rest);
@@ -450,7 +450,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
     }
   }
 
-  /** Takes the layer from the session; null where it has none. */
+  /** Takes the layer from the session; null if it has none. */
   #takeLayer(): SecureLayer | null {
     const layer = this.#layer;
     this.#layer = null;
@@ -458,7 +458,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
     return layer;
   }
 
-  /** Takes a session up again where both sides have one, else begins one, which ends at once where it is refused. */
+  /** Resumes a session that both sides have, else begins one, which ends at once if it is refused. */
   #begin(agreement: Agreement, sink: ByteSink, refused: VproxyError | null): void {
     const id = refused === null ? commonSession(agreement) : null;
     const known = id === null ? null : this.#kept.find(id);
@@ -481,13 +481,13 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
     else session.end(refused);
   }
 
-  /** The session of this link, until it ends or leaves. */
+  /** Makes it the session of this link, until it ends or leaves. */
   #hold(session: Session, joinedAtMs = this.#clock.now()): void {
     this.#enter({ name: 'running', session, joinedAtMs });
     this.#kept.hold(session, this);
   }
 
-  /** Makes sure of the peer; then `session` continues on this link. */
+  /** Verifies the peer; then `session` continues on this link. */
   #resume(session: Session, agreement: Agreement, sink: ByteSink): void {
     const resumption = new Resumption({
       session,
@@ -506,7 +506,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
         }
         if (!session.isOver) this.emit('resumed', session, againBytes);
       },
-      // A frame of another session would have a wrong number here.
+      // A frame of another session would have a wrong sequence number here.
       onFailed: (reason) => this.#begin(agreement, NOWHERE, reason),
       onDisplaced: () => {
         this.#enter(PAUSING);
@@ -517,7 +517,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
     resumption.begin();
   }
 
-  // ---- what the sessions of the channel call ----------------------------------------------------------------------
+  // ---- called by the sessions of the channel ----------------------------------------------------------------------
 
   handleEnded(session: Session, reason: VproxyError): void {
     if (!this.#isStopped) this.#enter(PAUSING);
@@ -527,7 +527,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
     this.#openBehind(layer, session.ageMs, reason, () => session.handleClosed());
   }
 
-  /** The session waits for another link; or, with a reason, for this one to be in step again. */
+  /** The session waits for another link; with a reason, for this one to be back in step. */
   handleSuspended(session: Session, reason: VproxyError | null): void {
     const hereMs = this.#state.name === 'running' ? this.#clock.now() - this.#state.joinedAtMs : 0;
     const isClosed = this.#isStopped;
@@ -542,16 +542,16 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
     this.emit('abandoned', reason);
   }
 
-  // ---- one opening after another ----------------------------------------------------------------------------------
+  // ---- one handshake after another --------------------------------------------------------------------------------
 
-  /** Opens again, at once or after a pause, behind a session that had the link for `hereMs`. Its layer hands on what it was given first. */
+  /** Starts a handshake, at once or after a pause, after a session that had the link for `hereMs`. Its layer is flushed first. */
   #openBehind(layer: SecureLayer | null, hereMs: number, { code }: VproxyError, onLayerOver: () => void): void {
     const open = (): void => this.#pause.begin(hereMs, code, () => this.#open());
     if (layer === null) {
       if (!this.#isStopped) open();
       return;
     }
-    // The peer may begin again meanwhile.
+    // The peer may start over meanwhile.
     this.#pause.listen();
     const finish = (): void => {
       const state = this.#state;
@@ -570,15 +570,15 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
 }
 
 /**
- * How long a channel is worked on before the other sockets of the process have their turn of the event loop. What a chunk of tiny frames costs is decided by the peer: 128 KiB of them are up to a hundred milliseconds. Frames with
- * much in them never come near this.
+ * Time spent on one channel before the other sockets of the process get their turn of the event loop. The peer decides what a
+ * chunk costs: 128 KiB of tiny frames take up to a hundred milliseconds. Frames of the usual size never come near this.
  */
 const TURN_MS = 0.1;
 
-/** The clock is looked at once in this number of headers and payloads: that is four frames. */
+/** The clock is checked once per this many headers and payloads: that is four frames. */
 const PARTS_PER_LOOK = 8;
 
-/** One channel's turn. A clock that is stopped, as a test's may be, never ends one. */
+/** A channel's turn. With a clock that is stopped, as in some tests, it never ends. */
 export class Turn {
   readonly #clock: Clock;
   #endsAtMs = 0;
@@ -589,7 +589,7 @@ export class Turn {
     this.#clock = clock;
   }
 
-  /** Whether the time is used up. */
+  /** Whether the turn's time is used up. */
   get isOver(): boolean {
     return this.#isOver;
   }
@@ -600,13 +600,13 @@ export class Turn {
     this.#isOver = false;
   }
 
-  /** Looks at the clock: whether the time is used up. */
+  /** Checks the clock: whether the time is used up. */
   readonly look = (): boolean => {
     this.#isOver = this.#clock.now() >= this.#endsAtMs;
     return this.#isOver;
   };
 
-  /** Counts a part of a frame that was read, and looks at the clock now and then: whether the time is used up. */
+  /** Counts a header or payload that was read, and checks the clock now and then: whether the time is used up. */
   readonly countPart = (): boolean => {
     this.#parts += 1;
     return this.#parts % PARTS_PER_LOOK === 0 ? this.look() : this.#isOver;

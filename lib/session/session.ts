@@ -1,6 +1,6 @@
 /**
- * An established session: frames ⇄ streams. It does no I/O; it is given bytes, gives bytes, and is given a clock.
- * What a peer can do wrong ends here, with the code that docs/protocol.md states (R-CODE-3, R-CODE-4, R-LIVE-3).
+ * An established session: frames ⇄ streams. It does no I/O: it takes bytes, returns bytes, and uses the clock it was given.
+ * Every peer violation is handled here, with the code that docs/protocol.md states (R-CODE-3, R-CODE-4, R-LIVE-3).
  */
 import { EventEmitter } from 'eventemitter3';
 import { FrameReader, type FrameReaderState, FrameTimer, type FrameTimerState } from '../codec/frame-reader.js';
@@ -32,45 +32,45 @@ import type { SessionCounters, SessionEvents } from './session-events.js';
 import type { SessionStream, StreamState } from './stream.js';
 import { type StreamSettings, StreamTable, type StreamTableState } from './streams.js';
 
-/** Settings that count from when two HELLOs agree. */
+/** Settings that apply once two HELLOs agree. */
 export interface EstablishedSettings extends StreamSettings {
-  /** The keys that this side has now, preferred first; with one it accepts no peer without (R-AUTH-2). Default: none. */
+  /** This side's current keys, preferred first; with one it accepts no peer without (R-AUTH-2). Default: none. */
   readonly keys: () => readonly SecretKey[];
-  /** Silence for so long ends a session; null: never (R-LIVE-2). */
+  /** Ends a session after this much silence; null: never (R-LIVE-2). */
   readonly deadAfterMs: number | null;
   /** How sessions outlive their links; null: they do not (R-RESUME-1). Default null. */
   readonly resume: KeptBounds | null;
-  /** After GOAWAY `shutdown`, streams may go on for this time. */
+  /** How long streams may continue after GOAWAY `shutdown`. */
   readonly drainTimeoutMs: number;
-  /** The time of day in milliseconds since 1970, which the peer is told (R-SERVICES-1); null: it is not told. Default null. */
+  /** The time of day in milliseconds since 1970, sent to the peer (R-SERVICES-1); null: not sent. Default null. */
   readonly timeOfDay: (() => number) | null;
   /** Random bytes for nonces. */
   readonly randomBytes: (size: number) => Buffer;
 }
 
-/** What a session needs of the link that it has. */
+/** The link of a session, as the session sees it. */
 interface SessionLink {
-  /** What the HELLOs on this link agree on. */
+  /** The outcome of the HELLOs on this link. */
   readonly agreement: Agreement;
   readonly sink: ByteSink;
   /** Asked after each header and each payload: true ends `receive` before all is read. Default: never. */
   readonly isTurnOver?: () => boolean;
-  /** Whether the layer that it is in has a record that is not whole. Default: never. */
+  /** Whether its secure layer, if any, has an incomplete record. Default: never. */
   readonly isMidRecord?: () => boolean;
 }
 
 interface SessionContext extends Omit<SessionLink, 'agreement' | 'sink'> {
-  /** That of its link, which goes on behind the last byte that another session was given; null: it has no link, or loses it by that. */
+  /** The sink of its link, which continues after the last byte of a restored session; null: it has no link, or loses it now. */
   readonly sink: ByteSink | null;
   readonly clock: Clock;
   readonly settings: EstablishedSettings;
-  /** That of a session that goes on here. Default: it begins. */
+  /** The state of a session that continues here. Default: a new session. */
   readonly state?: SessionState;
   /** This side's first stream id, of the parity that the agreement gives it. Default 1 or 2. */
   readonly firstStreamId?: number;
 }
 
-/** What lives on of an established session: at any moment between two calls, with its link or without. */
+/** The state of an established session: consistent between any two calls, with or without a link. */
 export interface SessionState extends SessionFacts {
   readonly reader: FrameReaderState;
   readonly frameTimer: FrameTimerState;
@@ -80,37 +80,37 @@ export interface SessionState extends SessionFacts {
   readonly leaving: LeavingState;
   readonly ownServices: OwnServicesState;
   readonly peerServices: PeerServicesState;
-  /** Null where the session ends with its link. Where it can be taken up again, its secret is in it. */
+  /** Null if the session ends with its link. Includes the secret of a resumable session. */
   readonly continuity: ContinuityState | null;
   readonly table: StreamTableState;
   /** In the order of `StreamTable.listAll`. */
   readonly streams: readonly StreamState[];
 }
 
-/** What is the session's own of that. */
+/** The part of the state kept by the session itself. */
 interface SessionFacts {
-  /** What the HELLOs agreed on that established it, and those on the link that it has, or had last. */
+  /** The agreement that established it, and the one on its current or last link. */
   readonly agreement: Agreement;
   link: Agreement;
   phase: SessionPhase;
-  /** The id of the key that both sides have proved to have; null where neither demanded one. */
+  /** The id of the key that both sides have proved; null if neither required one. */
   keyId: string | null;
   startedAtMs: number;
   receivedChunks: number;
-  /** Whether somebody waits for `measured`. */
+  /** Whether `measured` is still to be emitted. */
   isMeasureDue: boolean;
 }
 
-/** The states of a session, with those that may follow. */
+/** The states of a session, with their possible successors. */
 const SESSION_STATES = {
-  /** The two sides agree; each has still to prove that it has the key, where that is demanded. */
+  /** The two sides agree; each has yet to prove its key, if one is required. */
   proving: ['open', 'refused'],
   open: ['draining', 'suspended', 'ended'],
   /** No more streams are opened either way. */
   draining: ['suspended', 'ended'],
   /** It has no link: its streams wait for the next one. */
   suspended: ['open', 'draining', 'ended'],
-  /** Over, before anything of it was there. */
+  /** Over before it was established. */
   refused: [],
   /** Over. */
   ended: [],
@@ -119,13 +119,13 @@ type SessionPhase = keyof typeof SESSION_STATES;
 
 const never = (): boolean => false;
 
-/** Nothing has come for so long behind what was sent: it may be lost. */
+/** After this long without an answer to what was sent, bytes may have been lost. */
 const DOUBT_AFTER_MS = 1500;
 
-/** For a session that has no link, or that ended before it began and whose peer would not understand it. */
+/** For a session without a link, or one that ended before it began and whose peer would not understand it. */
 export const NOWHERE: ByteSink = { unwrittenBytes: 0, write: () => true, writeParts: () => true };
 
-/** After these the peer hears nothing: it does not understand this side, or is not there. */
+/** After these the peer is sent nothing: it would not understand this side, or has gone away. */
 const SILENT_CODES: ReadonlySet<string> = new Set(['peer-restarted', 'desync']);
 
 const factsOf = (agreement: Agreement, nowMs: number, state?: SessionFacts): SessionFacts => {
@@ -137,15 +137,14 @@ const factsOf = (agreement: Agreement, nowMs: number, state?: SessionFacts): Ses
 /** One session, from the HELLOs that established it to its end. */
 export class Session extends EventEmitter<SessionEvents> {
   readonly agreement: Agreement;
-  /** The clock that it was given. */
   readonly clock: Clock;
-  /** For others than the session this is only to be read. */
+  /** Read-only outside the session. */
   readonly streams: StreamTable;
   readonly #settings: EstablishedSettings;
   readonly #scheduler: Scheduler;
   readonly #reader: FrameReader;
   readonly #credit: InFlightCredit;
-  /** Null where the session ends with its link. */
+  /** Null if the session ends with its link. */
   readonly #continuity: Continuity | null;
   #liveness: Liveness;
   #frameTimer: FrameTimer;
@@ -153,7 +152,7 @@ export class Session extends EventEmitter<SessionEvents> {
   readonly #ownServices: OwnServices;
   readonly #peerServices: PeerServices;
   readonly #facts: SessionFacts;
-  /** Frames that had been sent when something came last. */
+  /** Frames that had been sent when bytes last came. */
   #answeredFrames = 0;
   #proof: Proof | null = null;
   #cancelProof: CancelTimer | null = null;
@@ -263,7 +262,7 @@ export class Session extends EventEmitter<SessionEvents> {
 
   // ---- from the beginning -----------------------------------------------------------------------------------------
 
-  /** Proves what has to be proved: `ready` or `end` follows, maybe within the call. Called once, when they are listened to. */
+  /** Proves the key if required: `ready` or `end` follows, maybe within the call. Called once, with listeners in place. */
   begin(): void {
     this.#liveness.start();
     try {
@@ -278,25 +277,25 @@ export class Session extends EventEmitter<SessionEvents> {
       return;
     }
     this.#cancelProof = this.clock.schedule(PROOF_MS, () =>
-      this.end(new VproxyError('auth-failed', `the peer gave no proof of its key within ${PROOF_MS / 1000} s`)),
+      this.end(new VproxyError('auth-failed', `the peer did not prove its key within ${PROOF_MS / 1000} s`)),
     );
     this.#scheduler.control(FRAME_TYPE.AUTH, 0, this.#proof.payload);
   }
 
-  /** Says what this side offers and measures the round trip. Called once, when `ready` has come and listeners are in place. */
+  /** Announces this side's services and measures the round trip. Called once, after `ready`, with listeners in place. */
   start(services: Iterable<string>, ports: readonly AnnouncedPort[] | null = null): void {
     this.#ownServices.announce(services, ports);
     this.#credit.ping();
   }
 
-  /** Says what this side offers from now on, and which ports of its machine it announces; null: nothing of ports. */
+  /** Announces a new list of services, and the ports of this machine; null: no list of ports. */
   setServices(services: Iterable<string>, ports: readonly AnnouncedPort[] | null = null): void {
     if (!this.isOver) this.#ownServices.announce(services, ports);
   }
 
   /**
-   * Measures the round trip: `measured` follows, unless the session ends. A measurement under way is not begun again, unless its link
-   * is lost: then it waits for the next one.
+   * Measures the round trip: `measured` follows, unless the session ends. Does not restart a running measurement, unless its link
+   * was lost: then it waits for the next link.
    */
   measure(): void {
     this.#facts.isMeasureDue = true;
@@ -304,27 +303,27 @@ export class Session extends EventEmitter<SessionEvents> {
   }
 
   /**
-   * Opens a stream to a service of the peer. It may be sent to at once; `localEnd.handleAccept` or `handleEnd` tells what
-   * became of it. Throws `no-session` when the session is over, `shutdown` when it drains.
+   * Opens a stream to a service of the peer. It may send at once; `localEnd.handleAccept` or `handleEnd` reports the
+   * Opens a stream to a service of the peer. Data may be sent at once; `localEnd.handleAccept` or `handleEnd` reports the
    */
   open(service: string, from: string | null, localEnd: LocalEnd): SessionStream {
     return this.#open({ service, from }, localEnd);
   }
 
-  /** Whether both sides have datagrams (R-DGRAM-1). */
+  /** Whether both sides support datagrams (R-DGRAM-1). */
   get hasDatagrams(): boolean {
     return hasDatagrams(this.agreement);
   }
 
-  /** As `open`, a flow: its bytes are messages (R-DGRAM-3). Throws `unknown-service`, too, where the peer has no datagrams. */
+  /** Like `open`, for a flow: its bytes are messages (R-DGRAM-3). Also throws `unknown-service` if the peer has no datagrams. */
   openFlow(service: string, from: string | null, localEnd: LocalEnd): SessionStream {
-    if (!this.hasDatagrams) throw new VproxyError('unknown-service', 'the peer has no datagrams');
+    if (!this.hasDatagrams) throw new VproxyError('unknown-service', 'the peer does not support datagrams');
     return this.#open({ service, from, isDatagram: true }, localEnd);
   }
 
   #open(request: OpenRequest, localEnd: LocalEnd): SessionStream {
     if (this.isOver) throw new VproxyError('no-session', 'the session is over');
-    if (this.isDraining) throw new VproxyError('shutdown', 'the session is ending');
+    if (this.isDraining) throw new VproxyError('shutdown', 'the session is shutting down');
     const stream = this.streams.open(request, localEnd);
     if (this.streams.isExhausted) this.#leaving.renew();
     return stream;
@@ -333,8 +332,8 @@ export class Session extends EventEmitter<SessionEvents> {
   // ---- bytes of the channel ---------------------------------------------------------------------------------------
 
   /**
-   * Bytes came from the channel. True when a view of them was kept, so that the buffer must not be filled again. What was
-   * not read, `takeRest` gives.
+   * Takes bytes from the channel. Returns true if a view of them was kept, so that the buffer must not be refilled. Unread
+   * bytes are left to `takeRest`.
    */
   receive(chunk: Buffer): boolean {
     if (this.isOver) return false;
@@ -361,14 +360,14 @@ export class Session extends EventEmitter<SessionEvents> {
   }
 
   /**
-   * After `receive`: the bytes behind what ended the session, for the next opening; else those that were left because the
-   * turn was over, as a view of the chunk, to be received before all others. Empty as a rule.
+   * After `receive`: the bytes that ended the session and those after them, for the next handshake; or those left because the
+   * turn was over, as a view of the chunk, to be received before all others. Usually empty.
    */
   takeRest(): Buffer {
     return this.#reader.takeRest();
   }
 
-  /** The channel has written all that it was given. */
+  /** The channel has written everything it was given. */
   handleDrain(): void {
     this.#continuity?.backlog.flush();
     if (this.unwrittenBytes > 0) return;
@@ -379,14 +378,14 @@ export class Session extends EventEmitter<SessionEvents> {
     this.streams.releaseHeld();
   }
 
-  /** After the end: the channel is gone, with all that it had not written. */
+  /** After the end: the channel has closed, and its unwritten bytes are lost. */
   handleClosed(): void {
     this.#scheduler.handleClosed();
   }
 
   /**
-   * Calls back when the channel has written all that it was given, or is gone: buffers are free then. The end of the
-   * session alone frees none: what it has handed over goes out as long as the channel is open.
+   * Calls back when the channel has written everything it was given, or has closed: buffers are free then. The end of the
+   * session alone frees none: what it handed over is still written as long as the channel is open.
    */
   afterDrain(callback: () => void): void {
     if (this.#continuity !== null && !this.isOver) this.#continuity.backlog.afterKept(callback);
@@ -395,29 +394,29 @@ export class Session extends EventEmitter<SessionEvents> {
 
   // ---- another link -----------------------------------------------------------------------------------------------
 
-  /** What makes it one that can be taken up again; null before both sides have given their part of it, and where it ends with its link. */
+  /** The secret that makes it resumable; null before both sides have sent their part, and if it ends with its link. */
   get secret(): ResumeSecret | null {
     return this.#continuity?.secret ?? null;
   }
 
-  /** Whether streams can be opened now: it is established, has a link, and does not drain. */
+  /** Whether streams can be opened now: it is established, has a link, and is not draining. */
   get canOpen(): boolean {
     return this.#facts.phase === 'open';
   }
 
-  /** Whether it has no link now. */
+  /** Whether it has no link. */
   get isSuspended(): boolean {
     return this.#facts.phase === 'suspended';
   }
 
-  /** What came in the session, of whole frames of every type, in bytes. */
+  /** Bytes of the complete frames received, of every type. */
   get receivedBytes(): number {
     return this.#reader.wholeBytes;
   }
 
   /**
-   * Its link is gone, or is to be given up: streams wait, and nothing is received. Only where there is a `secret`. With a `reason`
-   * the link is open, and what came on it is nothing of the session.
+   * Detaches it from its link: streams wait, and nothing is received. Requires a `secret`. With a `reason`
+   * the link is still open, but out of step with the session.
    */
   suspend(reason: VproxyError | null = null): void {
     if (this.isOver || this.isSuspended) return;
@@ -433,18 +432,18 @@ export class Session extends EventEmitter<SessionEvents> {
     this.#credit.roundTrip.abandon();
   }
 
-  /** What came is wrong: a session that can waits for a link on which it goes on, where the peer may just have lost its own. */
+  /** Handles invalid input: a resumable session waits for a link to continue on, as the peer may just have lost its own. */
   #leave(reason: VproxyError): void {
     if (this.secret !== null && SILENT_CODES.has(reason.code)) this.suspend(reason);
     else this.end(reason);
   }
 
   /**
-   * Goes on with another link, where the peer has received `peerReceivedBytes` of what this side sent. Gives how many bytes
-   * are written again, as the peer may not have them. Throws `protocol-error` where that cannot be.
+   * Continues on another link, where the peer has received `peerReceivedBytes` of what this side sent. Returns how many bytes
+   * are sent again, as the peer may not have them. Throws `protocol-error` for an impossible count.
    */
   resume({ agreement, sink, isTurnOver = never, isMidRecord = never }: SessionLink, peerReceivedBytes: number): number {
-    if (this.#continuity === null || this.isOver) throw new VproxyError('internal', 'a session that cannot be resumed');
+    if (this.#continuity === null || this.isOver) throw new VproxyError('internal', 'the session cannot be resumed');
     const againBytes = this.#continuity.resume(sink, peerReceivedBytes);
     this.#enter(this.isDraining ? 'draining' : 'open');
     this.#facts.link = agreement;
@@ -462,12 +461,12 @@ export class Session extends EventEmitter<SessionEvents> {
   // ---- handing over -----------------------------------------------------------------------------------------------
 
   /**
-   * What another process needs to go on with it, at any moment but from within one of its events. Throws `upgrade-failed` for a session
-   * that is not established, or over, and for a stream that cannot be handed over.
+   * The state for another process, at any time except from within one of its events. Throws `upgrade-failed` for a session
+   * that is not established or is over, and for a stream that cannot be handed over.
    */
   get state(): SessionState {
     if (!this.isReady || this.isOver)
-      throw new VproxyError('upgrade-failed', 'a session is only just being opened, or over');
+      throw new VproxyError('upgrade-failed', 'the session is still being opened, or is over');
     return {
       ...this.#facts,
       reader: this.#reader.state,
@@ -485,10 +484,10 @@ export class Session extends EventEmitter<SessionEvents> {
   }
 
   /**
-   * The session that another process had, with its streams in the order of those of the state, which is its own from now on. Every
-   * stream has to be given its local end; what the peer opened and nobody has answered is announced again otherwise. Then `goOn`,
-   * before which nothing is written, and no time runs. A session whose link is not given, or was gone before, is suspended. Throws
-   * `upgrade-failed` where it ends with its link, and where the settings have `resume` otherwise than before.
+   * Restores a session of another process, which takes `state` over; its streams keep the order of those of the state. Give every
+   * stream its local end; incoming unanswered streams without one are announced again. Then call `goOn`:
+   * nothing is written and no timer runs before. A session without a sink, or that had no link before, is suspended. Throws
+   * `upgrade-failed` if it would end with its link, and if `resume` is on in only one of the state and the settings.
    */
   static restore(state: SessionState, context: Omit<SessionContext, 'state'>): Session {
     return new Session(state.agreement, { ...context, state });
@@ -498,32 +497,32 @@ export class Session extends EventEmitter<SessionEvents> {
     if ((continuity === null) !== (this.#continuity === null))
       throw new VproxyError(
         'upgrade-failed',
-        'a session that outlives its links meets settings with which it does not, or the other way round',
+        'the session is resumable and the settings do not allow that, or the reverse',
       );
     this.#scheduler.resumeTurns((id) => this.streams.findAny(id), this.#credit);
     if (sink !== null && this.isSuspended)
-      throw new VproxyError('internal', 'a session without a link is restored with one');
+      throw new VproxyError('internal', 'a suspended session cannot be restored with a link');
     if (sink === null && this.secret === null)
-      throw new VproxyError('upgrade-failed', 'a session ends with its link, which cannot be handed over');
+      throw new VproxyError('upgrade-failed', 'the session ends with its link, which cannot be handed over');
     if (sink === null && !this.isSuspended) this.#loseLink();
   }
 
-  /** After `restore`: its time runs, and it writes. Called once, when its events are listened to. */
+  /** Call after `restore`, once, with listeners in place: starts timers and writing. */
   goOn(): void {
     if (!this.isSuspended) this.#liveness.start();
     this.#leaving.goOn();
     this.#continuity?.goOn();
     this.streams.goOn();
     this.#scheduler.resume();
-    // What was to be told of that may have been on the way.
+    // A drain event of the channel may have been lost in the hand-over.
     if (this.unwrittenBytes === 0) this.handleDrain();
   }
 
   // ---- the end ----------------------------------------------------------------------------------------------------
 
   /**
-   * Leaves in an orderly way: no more streams either way, and the end when the open ones have ended. Without a link the peer
-   * cannot be told, and the session ends at once; one that loses its link later drains on with the next one, in the time that it has.
+   * Drains: no more streams either way, and the end once the open ones have ended. Without a link the peer
+   * cannot be informed, and the session ends at once; if it loses its link later, it drains on with the next, within its timeout.
    */
   drain(message: string): void {
     if (this.isOver) return;
@@ -536,7 +535,7 @@ export class Session extends EventEmitter<SessionEvents> {
     this.#startDraining(new VproxyError('shutdown', message));
   }
 
-  /** Ends the session at once: tells the peer where the code is one for it and there is a link, and ends every stream. */
+  /** Ends the session and every stream at once. Informs the peer if there is a link and the code may go on the wire. */
   end(reason: VproxyError): void {
     this.#end(reason, reason.row.wire && !SILENT_CODES.has(reason.code) && !this.isSuspended);
   }
@@ -545,7 +544,7 @@ export class Session extends EventEmitter<SessionEvents> {
     if (this.isOver) return;
     this.#enter(this.#facts.phase === 'proving' ? 'refused' : 'ended');
     const streams = this.streams.list();
-    // A place that comes free now must not be taken by another OPEN.
+    // A slot that becomes free now must not be taken by another OPEN.
     this.streams.takeHeld();
     if (tellsPeer) {
       const isShutdown = reason.code === 'shutdown';
@@ -578,20 +577,20 @@ export class Session extends EventEmitter<SessionEvents> {
     if (this.isOver || this.streams.size > 0) return;
     const { drainReason } = this.#leaving;
     if (drainReason !== null) this.#end(drainReason, false);
-    else if (this.streams.isExhausted) this.end(new VproxyError('shutdown', 'the stream ids are used up'));
+    else if (this.streams.isExhausted) this.end(new VproxyError('shutdown', 'out of stream ids'));
   }
 
   #goaway(code: string, message: string): Buffer {
     return encodeGoaway({ code, message, last: this.streams.state.lastPeerId });
   }
 
-  // ---- what there is to see ---------------------------------------------------------------------------------------
+  // ---- inspection -------------------------------------------------------------------------------------------------
 
   get isOver(): boolean {
     return this.#facts.phase === 'ended' || this.#facts.phase === 'refused';
   }
 
-  /** Whether it was established, over or not: the two sides agree, and each has proved what it had to. */
+  /** Whether it was ever established: the two sides agreed, and each proved its key if required. */
   get isReady(): boolean {
     return this.#facts.phase !== 'proving' && this.#facts.phase !== 'refused';
   }
@@ -600,12 +599,12 @@ export class Session extends EventEmitter<SessionEvents> {
     return this.#leaving.state.drainReason !== null;
   }
 
-  /** The id of the key that both sides have proved to have; null where neither demanded one. */
+  /** The id of the key that both sides have proved; null if neither required one. */
   get keyId(): string | null {
     return this.#facts.keyId;
   }
 
-  /** What the peer offers now, and says of its ports and its time of day. */
+  /** The peer's current services, ports and time of day. */
   get peerServices(): Readonly<PeerServicesState> {
     return this.#peerServices.state;
   }
@@ -632,22 +631,22 @@ export class Session extends EventEmitter<SessionEvents> {
     };
   }
 
-  /** What the peer's credit leaves to be sent, all streams together, in bytes. */
+  /** The credit that the peer leaves to be sent, all streams together, in bytes. */
   get sendCreditBytes(): number {
     return this.#scheduler.creditLeftBytes;
   }
 
-  /** What the channel was given and has not written, in bytes. */
+  /** Bytes given to the channel and not yet written. */
   get unwrittenBytes(): number {
     return this.#scheduler.unwrittenBytes;
   }
 
-  /** How long the session lasts already, in milliseconds. */
+  /** The age of the session, in milliseconds. */
   get ageMs(): number {
     return this.clock.now() - this.#facts.startedAtMs;
   }
 
-  // ---- what the peer's frames mean --------------------------------------------------------------------------------
+  // ---- frames of the peer -----------------------------------------------------------------------------------------
 
   #handleData(streamId: number, bytes: Buffer): boolean {
     if (this.#facts.phase === 'proving') throw beforeProof(FRAME_TYPE.DATA);
@@ -683,13 +682,13 @@ export class Session extends EventEmitter<SessionEvents> {
         return;
       case FRAME_TYPE.ACK:
         this.#requireContinuity(type).takeAck(decodeTotal(type, payload));
-        // Where too much was kept.
+        // The backlog may have been full.
         this.#scheduler.flush();
         return;
       case FRAME_TYPE.RESUME:
         throw new VproxyError('protocol-error', 'RESUME within a session');
       case FRAME_TYPE.AUTH:
-        throw new VproxyError('protocol-error', 'AUTH, which was not demanded or is there already');
+        throw new VproxyError('protocol-error', 'unexpected or duplicate AUTH');
       case FRAME_TYPE.CREDIT: {
         const totalBytes = decodeTotal(type, payload);
         if (streamId === 0) this.#scheduler.raiseCredit(totalBytes);
@@ -704,7 +703,7 @@ export class Session extends EventEmitter<SessionEvents> {
   #decodeOpen(payload: Buffer): OpenRequest {
     const request = decodeOpen(payload);
     if (!request.isDatagram || this.hasDatagrams) return request;
-    throw new VproxyError('protocol-error', 'OPEN of a flow of datagrams, which not both sides have');
+    throw new VproxyError('protocol-error', 'OPEN of a datagram flow: not supported by both sides');
   }
 
   #handlePong(payload: Buffer): void {
@@ -719,14 +718,14 @@ export class Session extends EventEmitter<SessionEvents> {
       this.#end(reason, false);
       return;
     }
-    // Draining first: the place of a stream that ends below must not go to an open that was held back.
+    // Drain first: the slot of a stream that ends below must not go to an open that was held back.
     if (!this.isDraining) this.#startDraining(reason);
     for (const stream of this.streams.list()) {
       if (!stream.isIncoming && stream.id > last) stream.handleEnd(reason);
     }
   }
 
-  /** Whether a HELLO in the middle of the session is the current peer's, or this side's own. */
+  /** Whether a HELLO in the middle of the session is from the current peer, or an echo of our own. */
   #isKnownHello({ nonce, instance }: Hello): boolean {
     const { self, peer } = this.#facts.link;
     return nonce === peer.nonce || nonce === self.nonce || instance === self.instance;
@@ -756,7 +755,7 @@ export class Session extends EventEmitter<SessionEvents> {
         onPingDue: () => this.#pingIfIdle(),
         onDoubt: () => this.#askForLoss(),
         onDead: (silentMs) => {
-          const reason = new VproxyError('channel-silent', `nothing came for ${Math.round(silentMs / 1000)} s`);
+          const reason = new VproxyError('channel-silent', `nothing received for ${Math.round(silentMs / 1000)} s`);
           if (this.secret === null) this.end(reason);
           else this.emit('silent', reason);
         },
@@ -765,12 +764,12 @@ export class Session extends EventEmitter<SessionEvents> {
     );
   }
 
-  /** While something waits to be written a PING would only wait behind it, and a peer may be paused for days. */
+  /** While something waits to be written a PING would only queue behind it, and a peer may be paused for days. */
   #pingIfIdle(): void {
     if (this.isReady && !this.isSuspended && this.#scheduler.isIdle) this.#credit.ping();
   }
 
-  /** Whether what came last is not whole, or something was sent since, and nothing comes (R-LIVE-4). */
+  /** Whether a frame or record is incomplete, or something sent has gone unanswered for too long (R-LIVE-4). */
   #isInDoubt(): boolean {
     if (this.#reader.isMidFrame || this.#isMidRecord()) return true;
     return (
@@ -778,20 +777,20 @@ export class Session extends EventEmitter<SessionEvents> {
     );
   }
 
-  /** Asks the peer for an answer that shows whether the frame at hand lacks bytes (R-LIVE-4). False where that has to wait. */
+  /** Asks the peer for an answer that shows whether the current frame lost bytes (R-LIVE-4). False if that has to wait. */
   #askForLoss(): boolean {
     const canAsk = this.isReady && !this.isSuspended && (this.#scheduler.isIdle || !this.#credit.roundTrip.isMeasuring);
     if (canAsk) this.#reader.expectBehind(this.#credit.ping());
     return canAsk;
   }
 
-  /** Throws `protocol-error` for a frame of a session that outlives its links, where this one does not. */
+  /** Throws `protocol-error` for a frame of a resumable session if this one is not. */
   #requireContinuity(type: number): Continuity {
     if (this.#continuity !== null) return this.#continuity;
-    throw new VproxyError('protocol-error', `${formatFrameType(type)} in a session that ends with its link`);
+    throw new VproxyError('protocol-error', `${formatFrameType(type)} in a session that is not resumable`);
   }
 
-  /** Throws `internal` for a state that cannot follow: a defect of this program. */
+  /** Throws `internal` for an impossible transition: a defect of this program. */
   #enter(next: SessionPhase): void {
     if (!(SESSION_STATES[this.#facts.phase] as readonly SessionPhase[]).includes(next)) {
       throw new VproxyError('internal', `the session goes from ${this.#facts.phase} to ${next}`);

@@ -1,4 +1,4 @@
-/** What a side is set to: its identity, what it accepts, and the times that bound it. */
+/** The settings of a side: its identity, its limits and its timeouts. */
 
 import type { Integrity } from '../codec/header.js';
 import { DEFAULT_LIMITS, type Limits } from '../codec/limits.js';
@@ -10,7 +10,7 @@ import type { EstablishedSettings } from './session.js';
 
 /** How sessions outlive their links. */
 interface ResumeSettings extends KeptBounds {
-  /** Those of the channel, on all of its links. */
+  /** The resumable sessions of the channel, on all of its links. */
   readonly kept: KeptSessions;
 }
 
@@ -22,11 +22,11 @@ export interface SessionSettings extends EstablishedSettings {
   readonly agent: string;
   /** The operator's name for this side, or null. */
   readonly name: string | null;
-  /** What this side accepts. Its `frame` is also the largest DATA payload that it sends. */
+  /** The limits of this side. `frame` is also the largest DATA payload that it sends. */
   readonly limits: Limits;
-  /** How this side asks DATA to be checked (R-INTEGRITY-2). Default `frame`. */
+  /** The integrity level that this side asks for (R-INTEGRITY-2). Default `frame`. */
   readonly integrity: Integrity;
-  /** Puts each session on a layer that protects it, which the peer then has to do as well (R-AUTH-3). Default null. */
+  /** Puts each session on a secure layer, which the peer must use as well (R-AUTH-3). Default null. */
   readonly secure: SecureLayerFactory | null;
   readonly resume: ResumeSettings | null;
 }
@@ -37,10 +37,10 @@ export const CHANNEL_BUDGET_BYTES = 64 * 2 ** 20;
 /** The receive budget of a process, in bytes. */
 export const PROCESS_BUDGET_BYTES = 512 * 2 ** 20;
 
-/** What the sessions of a process keep for other links, in bytes, where no channel may keep more than half of it. */
+/** The bytes that all sessions of a process keep for resumption; a channel may keep at most half of it. */
 export const PROCESS_KEPT_BYTES = 256 * 2 ** 20;
 
-/** Settings with the defaults for what is not given. */
+/** Completes the given settings with defaults. */
 export function sessionSettings(
   given: Pick<SessionSettings, 'instance' | 'randomBytes'> & Partial<SessionSettings>,
 ): SessionSettings {

@@ -1,4 +1,4 @@
-/** One stream of a session: its states, its credit in both directions, and what waits to be sent (R-STREAM-2 to R-STREAM-11, R-FLOW-2). */
+/** One stream of a session: states, credit in both directions, and send buffer (R-STREAM-2 to R-STREAM-11, R-FLOW-2). */
 import type { FrameWriter } from '../codec/frame-writer.js';
 import { FRAME_TYPE } from '../codec/header.js';
 import { fromReason, type Reason, toReason } from '../codec/json.js';
@@ -12,7 +12,7 @@ import { PacedEnd, type StreamPace, UNLIMITED, type WaitingState } from './pacin
 import type { RowMember, Scheduled, Scheduler } from './scheduler.js';
 import { SENT, SendBuffer, type SendBufferState, type Sent } from './send-buffer.js';
 
-/** The states of a stream as a whole (docs/protocol.md, "States of a stream"), with those that may follow. */
+/** The states of a stream as a whole (docs/protocol.md, "States of a stream"), with their possible successors. */
 export const STREAM_STATES = {
   held: ['opening', 'over'],
   opening: ['open', 'over'],
@@ -21,7 +21,7 @@ export const STREAM_STATES = {
   over: [],
 } as const;
 
-/** Those of the direction from this side to the peer, while the stream is not over. */
+/** The states of the direction from this side to the peer, while the stream is not over. */
 export const SENDING_STATES = {
   open: ['finishing', 'stopping'],
   finishing: ['finished', 'stopping'],
@@ -30,7 +30,7 @@ export const SENDING_STATES = {
   stopped: [],
 } as const;
 
-/** Those of the direction from the peer to this side, while the stream is not over. */
+/** The states of the direction from the peer to this side, while the stream is not over. */
 export const RECEIVING_STATES = {
   open: ['ended', 'refusing'],
   ended: [],
@@ -38,50 +38,50 @@ export const RECEIVING_STATES = {
   refused: [],
 } as const;
 
-/** What may be sent before the peer accepted the stream, in bytes (R-STREAM-4). */
+/** The most that may be sent before the peer accepted the stream, in bytes (R-STREAM-4). */
 const FIRST_FLIGHT_BYTES = 16_384;
 
 const NO_PAYLOAD = Buffer.alloc(0);
 
 const IS_NOT_SERVED = (): boolean => false;
 
-/** What keeps the books of a session's streams: it is told where a stream comes to count differently. */
+/** Counts a session's streams; notified of every change that affects a limit. */
 export interface StreamBooks {
-  /** The stream was answered, or is over before it was. */
+  /** The stream was answered, or ended unanswered. */
   answered(stream: SessionStream): void;
-  /** This side opened the stream, and has reset it before an answer. Comes instead of `answered`. */
+  /** This side opened the stream and reset it before an answer. Called instead of `answered`. */
   retracted(): void;
-  /** The stream is over for the protocol: with a reason where it did not end in order. */
+  /** The stream is over for the protocol: with a reason if it did not end in order. */
   over(stream: SessionStream, reason: VproxyError | null): void;
-  /** A stream that was over has been drained: its place is free. */
+  /** A stream that was over has been drained: its slot is free. */
   drained(stream: SessionStream): void;
 }
 
-/** How many messages of a flow went each way on this side, and how many it dropped. */
+/** How many messages of a flow went each way on this side, and how many were dropped here. */
 export interface MessageCounts {
   /** Given to the stream, for the peer. */
   readonly sent: number;
-  /** For the peer, and dropped on this side: the queue was full, or the flow ended. */
+  /** For the peer, but dropped on this side: the queue was full, or the flow ended. */
   readonly sendDropped: number;
-  /** Came from the peer, and were handed on. */
+  /** Received from the peer and handed on. */
   readonly received: number;
-  /** Came from the peer, and were dropped on this side. */
+  /** Received from the peer and dropped on this side. */
   readonly receiveDropped: number;
 }
 
-/** What all streams of a session share. */
+/** Shared by all streams of a session. */
 export interface StreamContext {
   readonly scheduler: Scheduler;
   readonly books: StreamBooks;
   /** Decides how the windows of the streams grow. */
   readonly pace: Pace;
-  /** What all flows of the session may hold together. */
+  /** Bounds what all flows of the session hold together. */
   readonly datagramBudget: Budget;
 }
 
-/** What lives on of a {@link SessionStream}, without its local end. */
+/** The state of a {@link SessionStream}, without its local end. */
 export interface StreamState {
-  /** 0 while the opening is held back. */
+  /** 0 while the open is held back. */
   id: number;
   readonly service: string;
   readonly from: string | null;
@@ -95,19 +95,19 @@ export interface StreamState {
   receiving: keyof typeof RECEIVING_STATES;
   readonly window: ReceiveWindowState;
   readonly buffer: SendBufferState;
-  /** The STOP that is held back with the OPEN. */
+  /** A STOP that is held back together with the OPEN. */
   stopPayload: Buffer | null;
   /** The peer's STOP. */
   stopReason: Reason | null;
-  /** What came and is still to be handed to the local end: only from when the stream is handed over until it has another one. */
+  /** Received bytes for the local end: set only from the hand-over of the stream until it has a new local end. */
   waiting: WaitingState | null;
 }
 
-/** How a stream begins. */
+/** The initial state of a stream. */
 export const newStream = (
   { service, from, isDatagram = false }: OpenRequest,
   start: Pick<StreamState, 'isIncoming' | 'openedAtMs' | 'window'> & {
-    /** The first credit that the peer announced. */
+    /** The initial credit that the peer announced. */
     readonly creditBytes: number;
   },
 ): StreamState => ({
@@ -129,24 +129,24 @@ export const newStream = (
   waiting: null,
 });
 
-/** Both directions of a stream. What it brings goes to its {@link LocalEnd}. */
+/** Both directions of a stream. Its events go to its {@link LocalEnd}. */
 export class SessionStream implements Scheduled {
   readonly service: string;
-  /** Where the opener's local socket came from: the peer's word on incoming streams; null if it said nothing. */
+  /** The origin of the opener's local socket: claimed by the peer on incoming streams; null if not given. */
   readonly from: string | null;
   /** Whether the peer opened it. */
   readonly isIncoming: boolean;
   /** Whether it is a flow: its bytes are messages (R-DGRAM-3). */
   readonly isDatagram: boolean;
-  /** The messages of a flow, where its local end counts them. */
+  /** The messages of a flow, if its local end counts them. */
   messages: MessageCounts | null = null;
   /** When it was made, by the session's clock. */
   readonly openedAtMs: number;
-  /** A name for what has it on this side, such as the id of a forward; for lists of streams only. */
+  /** Its owner on this side, such as the id of a forward; only for lists of streams. */
   owner: string | null;
-  /** Whether its local end is not done with, which may outlive it as a process that is being ended does. What serves it says so. */
+  /** Whether its local end is still busy, which may outlive it, such as a process being ended. Set by the service. */
   isServed: () => boolean = IS_NOT_SERVED;
-  /** Called when it is over, for what counts the streams of a service; `isServed` may be true still. */
+  /** Called when it is over, for counting the streams of a service; `isServed` may still be true. */
   onOver: (() => void) | null = null;
 
   nextReady: RowMember | null = null;
@@ -160,13 +160,13 @@ export class SessionStream implements Scheduled {
   readonly #buffer: SendBuffer;
   #localEnd: LocalEnd | null;
   #cancelTimeout: CancelTimer | null = null;
-  /** Whether `send` is on the call stack: its caller learns the outcome from what it returns. */
+  /** Whether `send` is on the call stack: its caller learns the outcome from the return value. */
   #isInSend = false;
   #pace: StreamPace | null = null;
-  /** What is before the local end where there is a pace. */
+  /** Stands in front of the local end if there is a pace. */
   #paced: PacedEnd | null = null;
 
-  /** With the `state` of another one `attach` is to follow, then `goOn`. `window` has that of `state`. */
+  /** With the `state` of another stream, call `attach` next, then `goOn`. `window` has the window state of `state`. */
   constructor(context: StreamContext, state: StreamState, window: ReceiveWindow, localEnd: LocalEnd | null) {
     this.#context = context;
     this.#state = state;
@@ -182,22 +182,22 @@ export class SessionStream implements Scheduled {
     this.#buffer = new SendBuffer(state.buffer);
   }
 
-  /** 0 while the opening is held back. */
+  /** 0 while the open is held back. */
   get id(): number {
     return this.#state.id;
   }
 
-  /** Whether the answer came, or is not waited for any more. */
+  /** Whether the answer came, or is no longer awaited. */
   get isAnswered(): boolean {
     return this.#state.phase !== 'held' && this.#state.phase !== 'opening';
   }
 
-  /** Whether it is over for the protocol; bytes of it may still be on this side. */
+  /** Whether it is over for the protocol; bytes may still be on this side. */
   get isOver(): boolean {
     return this.#state.phase === 'draining' || this.#state.phase === 'over';
   }
 
-  /** Whether bytes that arrived are still on this side although the stream is over. */
+  /** Whether received bytes are still on this side although the stream is over. */
   get isDraining(): boolean {
     return this.#state.phase === 'draining';
   }
@@ -212,42 +212,42 @@ export class SessionStream implements Scheduled {
     return this.#state.window.receivedBytes;
   }
 
-  /** How much the peer may have sent in total, in bytes. */
+  /** The total that the peer may have sent, in bytes. */
   get grantedBytes(): number {
     return this.#state.window.grantedBytes;
   }
 
-  /** What the peer's credit for this stream leaves to be sent, in bytes. */
+  /** The credit that the peer leaves to be sent on this stream, in bytes. */
   get sendCreditBytes(): number {
     return this.#buffer.creditLeftBytes;
   }
 
-  /** What the peer may send before it is given more credit, in bytes. */
+  /** The bytes that the peer may send before it is given more credit. */
   get receiveCreditBytes(): number {
     return this.grantedBytes - this.receivedBytes;
   }
 
-  /** What came and has not left this side, in bytes. */
+  /** Received bytes that have not left this side. */
   get heldBytes(): number {
     return this.#window.heldBytes;
   }
 
-  /** How many bytes are good to read from a local socket next: what fits one frame. */
+  /** The best size of the next read from a local socket, in bytes: what fits one frame. */
   get frameBytes(): number {
     return this.#context.scheduler.frameBytes(this.#state.id);
   }
 
-  /** Whether another stream is interactive now, which this one should keep waiting as little as it can. */
+  /** Whether another stream is interactive now, which this one should delay as little as possible. */
   get isBesideInteractive(): boolean {
     return this.#context.scheduler.isBesideInteractive(this.#state.id);
   }
 
-  /** What all flows of the session may hold together: its local end takes from it what it keeps. */
+  /** Bounds what all flows of the session hold together: the local end reserves what it keeps. */
   get datagramBudget(): Budget {
     return this.#context.datagramBudget;
   }
 
-  /** What the stream waits for; null where nothing waits. `sessionCreditBytes` is what the session's credit leaves to be sent. */
+  /** What the stream waits for; null if nothing. `sessionCreditBytes` is the session's credit left to be sent. */
   waitsFor(sessionCreditBytes: number): StreamWait | null {
     if (!this.isAnswered) return 'answer';
     if (this.isWaiting) {
@@ -259,14 +259,14 @@ export class SessionStream implements Scheduled {
 
   // ---- for the local end ----------------------------------------------------------------------------------------
 
-  /** Bounds how fast bytes go and come, together with all that share the limits. Called before `attach`. */
+  /** Limits its speed in both directions, together with all that share the limits. Call before `attach`. */
   setPace(pace: StreamPace): void {
     this.#pace = pace;
   }
 
   /**
-   * Gives a stream its local end: an incoming one while the session announces it, and any that was restored, before it goes on. What
-   * waited before the earlier local end is handed to this one then.
+   * Gives a stream its local end: an incoming one while the session announces it, and a restored one before it continues. Bytes
+   * that waited for the earlier local end go to this one then.
    */
   attach(localEnd: LocalEnd): void {
     const { waiting } = this.#state;
@@ -288,25 +288,25 @@ export class SessionStream implements Scheduled {
     this.#sendDelayed();
   }
 
-  /** Refuses an incoming stream, which is over then. */
+  /** Refuses an incoming stream, which ends it. */
   refuse(code: string, message: string): void {
     if (!this.#isUnanswered()) return;
     this.#context.scheduler.control(FRAME_TYPE.REFUSE, this.#state.id, encodeReason({ code, message }));
     this.#finish(new VproxyError(code, message));
   }
 
-  /** Where the session keeps what it sent for another link: calls back when all that was sent up to now is free. Else never. */
+  /** If the session keeps sent bytes for another link: calls back when all that was sent so far is free. Else never. */
   afterKept(callback: () => void): void {
     this.#context.scheduler.afterKept(callback);
   }
 
   /**
-   * Sends `buffer[start, end)`, which must not be empty, in as many frames as it takes. `hasRoom` says that the 16 bytes
-   * before `start` and the 4 from `end` on are the session's to write headers and the trailer into, and the bytes between once
+   * Sends `buffer[start, end)`, which must not be empty, in as many frames as it takes. `hasRoom`: the 16 bytes
+   * before `start` and the 4 from `end` on may be overwritten with headers and the trailer, and so may the bytes between once
    * they are sent.
    */
   send(buffer: Buffer, start: number, end: number, hasRoom: boolean): Sent {
-    // A peer that reads no more, or a stream that is over, swallows: the local end has been told.
+    // After the peer's STOP or the end of the stream, bytes are dropped: the local end has been informed.
     if (this.isOver || this.#state.sending === 'stopping' || this.#state.sending === 'stopped') return SENT.FREE;
     if (this.isWaiting || this.#state.sending !== 'open')
       throw new VproxyError('internal', 'send while earlier bytes wait or after finish');
@@ -317,17 +317,17 @@ export class SessionStream implements Scheduled {
     return this.#buffer.outcome;
   }
 
-  /** Whether bytes given to `send` have not all been sent. */
+  /** Whether bytes given to `send` still wait to be sent. */
   get isWaiting(): boolean {
     return this.#buffer.isWaiting;
   }
 
-  /** Whether the channel still holds a part of the buffer given to `send` last. */
+  /** Whether the channel still holds a part of the buffer last given to `send`. */
   get isLent(): boolean {
     return this.#buffer.isLent;
   }
 
-  /** Ends this side's direction behind what waits. True when FIN is on its way; else `handleSent` follows. */
+  /** Ends this side's direction after the waiting bytes. Returns true if FIN has been sent; else `handleSent` follows. */
   finish(): boolean {
     if (this.#state.sending !== 'open' || this.isOver) return true;
     this.#state.sending = this.#next(SENDING_STATES, this.#state.sending, 'finishing');
@@ -335,7 +335,7 @@ export class SessionStream implements Scheduled {
     return !this.#isFinDue || this.isOver;
   }
 
-  /** Reads no more: what still arrives is dropped, and the peer is asked to end its direction. */
+  /** Stops reading: later bytes are dropped, and the peer is asked to end its direction. */
   stop(code: string, message: string): void {
     this.#dropPaced(null);
     if (this.#state.receiving !== 'open' || this.isOver) return;
@@ -356,7 +356,7 @@ export class SessionStream implements Scheduled {
       this.refuse(code, message);
       return;
     }
-    // Room in the channel would take what waits behind the RESET.
+    // Room in the channel would let the waiting bytes out behind the RESET.
     this.#buffer.drop();
     const isRetracted = this.#state.phase === 'opening';
     if (this.#state.phase !== 'held') {
@@ -365,10 +365,10 @@ export class SessionStream implements Scheduled {
     this.#finish(new VproxyError(code, message), isRetracted);
   }
 
-  /** Reports that bytes of what `handleData` gave have left this side. */
+  /** Reports that bytes passed to `handleData` have left this side. */
   release(bytes: number): void {
     if (this.#state.phase === 'over') return;
-    // A larger window would not make bytes faster that wait for the pace, and flows are to leave the room for them to streams.
+    // A larger window does not speed up bytes that wait for the pace, and flows should leave the budget to streams.
     const mayGrow = !this.isDatagram && (this.#paced === null || this.#paced.waitingBytes === 0);
     const isRaised = this.#window.release(bytes, this.#context.pace, mayGrow);
     if (this.#state.phase === 'draining') {
@@ -380,26 +380,26 @@ export class SessionStream implements Scheduled {
 
   // ---- handing over ---------------------------------------------------------------------------------------------
 
-  /** Throws `upgrade-failed` where bytes that came before the answer are with a local end that does not give them. */
+  /** Throws `upgrade-failed` if bytes that came before the answer are held by a local end that cannot list them. */
   get state(): StreamState {
     const { owner, smallFrames } = this;
     return { ...this.#state, owner, smallFrames, buffer: this.#buffer.state, waiting: this.#waiting() };
   }
 
-  /** From now on the local end is told what it is to be told, and bytes go out. */
+  /** Continues: informs the local end, and sends. */
   goOn(): void {
-    // The local end of an unanswered stream is another one than was told so.
+    // The local end of an unanswered stream is new and does not know of the STOP.
     const stopReason = fromReason(this.#state.stopReason);
     if (this.#isUnanswered() && stopReason !== null) this.#localEnd?.handleStop(stopReason);
     this.#paced?.goOn();
     this.#sendOn();
   }
 
-  /** The local end of a stream that was not answered is not handed over, but what came for it. */
+  /** The local end of an unanswered stream is not handed over, but the bytes for it are. */
   #waiting(): WaitingState | null {
     const waiting = this.#paced?.state ?? this.#state.waiting;
     if (!this.#isUnanswered()) return waiting?.pieces.length === 0 ? null : waiting;
-    // It reads no more.
+    // It no longer reads.
     if (this.#state.receiving === 'refusing' || this.#state.receiving === 'refused') return null;
     const pieces = [...(this.#localEnd?.listHeld?.() ?? []), ...(waiting?.pieces ?? [])];
     const bytes = pieces.reduce((sum, { length }) => sum + length, 0);
@@ -414,7 +414,7 @@ export class SessionStream implements Scheduled {
 
   // ---- for the session and its table of streams -----------------------------------------------------------------
 
-  /** Gives the stream its id; an outgoing one is opened with it. */
+  /** Assigns the id; opens an outgoing stream. */
   begin(id: number): void {
     this.#state.id = id;
     this.#enter('opening');
@@ -425,7 +425,7 @@ export class SessionStream implements Scheduled {
     this.#sendDelayed();
   }
 
-  /** `cancel` is called when the stream is answered or over: until then a timer runs that gives the opening up. */
+  /** `cancel` stops the timer for the answer; called when the stream is answered or over. */
   startDeadline(cancel: CancelTimer): void {
     if (this.isAnswered) cancel();
     else this.#cancelTimeout = cancel;
@@ -443,7 +443,7 @@ export class SessionStream implements Scheduled {
     this.#finish(reason);
   }
 
-  /** DATA, or a part of its payload. True when the bytes were kept. */
+  /** Handles DATA, or a part of its payload. Returns true if the bytes were kept. */
   handleData(bytes: Buffer): boolean {
     this.#requireOpenDirection('DATA');
     this.#window.receive(bytes.length, this.#state.id);
@@ -468,7 +468,7 @@ export class SessionStream implements Scheduled {
     this.#state.stopReason = toReason(reason);
     this.#state.sending = this.#next(SENDING_STATES, this.#state.sending, 'stopping');
     this.#buffer.drop();
-    // A flow ends both ways at once (R-DGRAM-6); one that was not answered is refused.
+    // A flow ends both ways at once (R-DGRAM-6); an unanswered one is refused.
     if (this.#hasEnded || this.isDatagram) {
       this.reset(reason.code, reason.message);
       return;
@@ -477,7 +477,7 @@ export class SessionStream implements Scheduled {
     this.#localEnd?.handleStop(reason);
   }
 
-  /** The peer's RESET, a time-out, or the end of the session. */
+  /** The peer's RESET, a timeout, or the end of the session. */
   handleEnd(reason: VproxyError): void {
     this.#finish(reason);
   }
@@ -511,7 +511,7 @@ export class SessionStream implements Scheduled {
 
   // ---- inside ---------------------------------------------------------------------------------------------------
 
-  /** Whether this side owes the answer. */
+  /** Whether this side still owes the answer. */
   #isUnanswered(): boolean {
     return this.isIncoming && this.#state.phase === 'opening';
   }
@@ -521,7 +521,7 @@ export class SessionStream implements Scheduled {
     return this.#state.receiving === 'ended' || this.#state.receiving === 'refused';
   }
 
-  /** Whether a FIN was asked for, by this side or by the peer's STOP, and not sent. */
+  /** Whether a FIN was requested, by this side or by the peer's STOP, but not sent. */
   get #isFinDue(): boolean {
     return this.#state.sending === 'finishing' || this.#state.sending === 'stopping';
   }
@@ -535,13 +535,13 @@ export class SessionStream implements Scheduled {
     if (!this.isOver) this.#offerIfSendable();
   };
 
-  /** What waits for the pace is not wanted any more. */
+  /** Drops received bytes that wait for the pace. */
   #dropPaced(reason: VproxyError | null): void {
     const bytes = this.#paced?.drop(reason) ?? 0;
     if (bytes > 0) this.release(bytes);
   }
 
-  /** Sends what was asked for while it could not be sent: data, or a FIN alone. */
+  /** Sends what could not be sent when it was requested: data, or a FIN alone. */
   #sendDelayed(): void {
     if (this.isWaiting) {
       this.#offerIfSendable();
@@ -575,7 +575,7 @@ export class SessionStream implements Scheduled {
     this.#cancelTimeout = null;
   }
 
-  /** The stream is over for the protocol, which is told once. `isRetracted`: this side takes its OPEN back. */
+  /** Ends the stream for the protocol and reports it once. `isRetracted`: this side retracts its OPEN. */
   #finish(reason: VproxyError | null, isRetracted = false): void {
     if (this.isOver) return;
     const { books, scheduler } = this.#context;
@@ -605,7 +605,7 @@ export class SessionStream implements Scheduled {
     this.#state.phase = this.#next(STREAM_STATES, this.#state.phase, next);
   }
 
-  /** The state `next`, which the table lets follow `state`. Throws `internal` for another: a defect of this program. */
+  /** Returns `next` if the table allows it after `state`. Otherwise throws `internal`: a defect of this program. */
   #next<S extends string>(table: Readonly<Record<S, readonly S[]>>, state: S, next: S): S {
     if (table[state].includes(next)) return next;
     throw new VproxyError('internal', `stream ${this.#state.id} goes from ${state} to ${next}`);

@@ -1,4 +1,4 @@
-/** The streams of a session: their ids, which are let in, and the opens that are held back (R-STREAM-1, R-STREAM-3, R-STREAM-5, R-STREAM-6, R-STREAM-11, R-FLOW-6). */
+/** Streams of a session: ids, admission, held-back opens (R-STREAM-1, R-STREAM-3, R-STREAM-5, R-STREAM-6, R-STREAM-11, R-FLOW-6). */
 import { FRAME_TYPE, formatFrameType } from '../codec/header.js';
 import { type Limits, SERVICE_NAME } from '../codec/limits.js';
 import { decodeReasonPayload, type OpenRequest, requireLength } from '../codec/payloads.js';
@@ -15,28 +15,28 @@ import { newStream, SessionStream, type StreamBooks, type StreamContext, type St
 
 const MAX_ID = 0xffff_ffff;
 
-/** The number of streams that their opener may open and reset before an answer: in a second, and at once. */
+/** How many streams their opener may open and reset before an answer: per second, and at once. */
 const RESETS_PER_SECOND = 200;
 const RESETS_BURST = 1000;
 
 /**
- * What the peer bears is 200 a second and 1,000 at once. When it stood still, it finds at once what was sent since: up
- * to a burst before, a burst when it is heard again, and what was unanswered meanwhile (256 where it says nothing else).
+ * The peer tolerates 200 a second and 1,000 at once. After a standstill it receives everything sent since at once: up
+ * to a burst from before, a burst when it is heard again, and the streams unanswered meanwhile (256 by default).
  */
 const PER_SECOND = 150;
 const BURST = 300;
 
-/** While places are kept the peer is asked so often for a sign of life: there may be nothing else to hear from it. */
+/** How often the peer is asked for a sign of life while slots are kept: nothing else may come from it. */
 const ASK_MS = 100;
 
-/** What the flows of a session may hold together, of messages that wait or have not come whole. */
+/** What the flows of a session may hold together, in messages that wait or are incomplete. */
 const DATAGRAM_BUDGET_BYTES = 16 * 2 ** 20;
 
 /** Settings of the streams of a session. */
 export interface StreamSettings {
-  /** An open without an answer is given up after this time. */
+  /** Time limit for the answer to an open. */
   readonly openTimeoutMs: number;
-  /** What all windows of this channel's streams may grow by together, beyond their first credits. */
+  /** Bounds the growth of all windows of this channel's streams together, beyond their initial credits. */
   readonly receiveBudget: Budget;
 }
 
@@ -49,17 +49,17 @@ interface StreamTableOptions {
   readonly clock: Clock;
   readonly scheduler: Scheduler;
   readonly pace: Pace;
-  /** Offers a stream of the peer to what serves it, by attaching a local end during the call. */
+  /** Offers a stream of the peer; the service attaches a local end during the call. */
   readonly onOpened: (stream: SessionStream) => void;
   /** A stream is over for the protocol. */
   readonly onOver: () => void;
-  /** What the peer offers at the moment. */
+  /** The services that the peer offers now. */
   readonly peerServices: () => ReadonlySet<string>;
-  /** Makes the peer say something. */
+  /** Makes the peer send something. */
   readonly askPeer: () => void;
 }
 
-/** What a {@link StreamTable} counts. */
+/** The counters of a {@link StreamTable}. */
 export interface StreamTableState {
   nextOwnId: number;
   /** The highest id that the peer used. */
@@ -68,9 +68,9 @@ export interface StreamTableState {
   ownUnanswered: number;
   peerOpen: number;
   peerUnanswered: number;
-  /** Streams that were opened, by either side. */
+  /** Streams opened by either side. */
   openedCount: number;
-  /** Streams that did not end in order, refused ones included. */
+  /** Streams that did not end in order, including refused ones. */
   failedCount: number;
   /** How full the bound on the peer's resets is. */
   readonly resets: TokenBucketState;
@@ -89,20 +89,20 @@ const newTable = (nextOwnId: number): Omit<StreamTableState, 'resets' | 'retract
 });
 
 export class StreamTable implements StreamBooks {
-  /** What all flows may hold together. */
+  /** Bounds what all flows hold together. */
   readonly datagramBudget = new Budget(DATAGRAM_BUDGET_BYTES);
   readonly #options: StreamTableOptions;
   readonly #context: StreamContext;
   readonly #live = new IdTable<SessionStream>();
   readonly #held = new Set<SessionStream>();
-  /** Those that are over, with bytes that are still on this side. */
+  /** Streams that are over but have bytes left on this side. */
   readonly #draining = new IdTable<SessionStream>();
   /** Streams that the peer opened and reset before an answer. */
   readonly #resets: TokenBucket;
   readonly #retractions: Retractions;
   readonly #state: Omit<StreamTableState, 'resets' | 'retractions'>;
 
-  /** With the `state` and the `streams` of another one, in the order of `listAll`, `goOn` is to follow. */
+  /** With the `state` and the `streams` of another table, in the order of `listAll`, call `goOn` next. */
   constructor(options: StreamTableOptions, state?: StreamTableState, streams: readonly StreamState[] = []) {
     const { scheduler, pace, clock } = options;
     this.#options = options;
@@ -115,7 +115,7 @@ export class StreamTable implements StreamBooks {
 
   // ---- handing over ---------------------------------------------------------------------------------------------
 
-  /** All streams that there is something of: those of `list`, and those that are over and not drained. */
+  /** All streams of `list`, and those that are over but not drained. */
   listAll(): SessionStream[] {
     return [...this.list(), ...this.#draining.list()];
   }
@@ -130,42 +130,42 @@ export class StreamTable implements StreamBooks {
     else this.#live.set(stream.id, stream);
   }
 
-  /** The stream of an id, over or not, that there is something of; else null. */
+  /** A live or draining stream by id, or null. */
   findAny(id: number): SessionStream | null {
     return this.#live.get(id) ?? this.#draining.get(id);
   }
 
-  /** From now on the streams go on, and the time for an answer runs. What the peer opened and nobody has a local end for is announced again. */
+  /** Continues all streams and restarts their answer timeouts. Incoming ones without answer and local end are announced again. */
   goOn(): void {
     this.#retractions.goOn();
     for (const stream of this.listAll()) {
       if (!stream.isIncoming && !stream.isAnswered) this.#startDeadline(stream);
-      // Of a flow a part of a message may have been taken already.
+      // A flow may have consumed a part of a message already.
       const isNew = stream.isIncoming && !stream.isAnswered && !stream.isDatagram;
       if (!stream.isAttached && isNew) this.#announce(stream);
-      if (!stream.isAttached) stream.reset('cancelled', 'nothing on this side goes on with the stream');
+      if (!stream.isAttached) stream.reset('cancelled', 'nothing on this side took the stream over');
       stream.goOn();
     }
   }
 
-  // ---- what there is --------------------------------------------------------------------------------------------
+  // ---- inspection -----------------------------------------------------------------------------------------------
 
   /** Streams that have an id and are not over. */
   get size(): number {
     return this.#live.size;
   }
 
-  /** Whether this side has no stream id left. */
+  /** Whether this side has run out of stream ids. */
   get isExhausted(): boolean {
     return this.#state.nextOwnId > MAX_ID;
   }
 
-  /** The streams that are not over, by their ids; those that are held back are the last. */
+  /** The streams that are not over, by id; held-back ones come last. */
   list(): SessionStream[] {
     return [...this.#live.list(), ...this.#held];
   }
 
-  /** The live stream of an id; null for one that has ended. Throws `protocol-error` for one that was never opened. */
+  /** A live stream by id, or null if it has ended. Throws `protocol-error` if it was never opened. */
   find(id: number, what: string): SessionStream | null {
     const stream = this.#live.get(id);
     if (stream !== null) return stream;
@@ -176,7 +176,7 @@ export class StreamTable implements StreamBooks {
 
   // ---- streams of this side -------------------------------------------------------------------------------------
 
-  /** Opens a stream with the next id, or holds it back until the peer's bounds let it through. */
+  /** Opens a stream with the next id, or holds it back until the peer's limits allow it. */
   open(request: OpenRequest, localEnd: LocalEnd): SessionStream {
     const stream = this.#open(request, localEnd, false);
     this.#state.openedCount += 1;
@@ -187,7 +187,7 @@ export class StreamTable implements StreamBooks {
     return stream;
   }
 
-  /** Opens what the peer's bounds let through. */
+  /** Opens held-back streams as far as the peer's limits allow. */
   releaseHeld(): void {
     for (const stream of this.#held) {
       if (!this.#canOpen()) return;
@@ -196,14 +196,14 @@ export class StreamTable implements StreamBooks {
     }
   }
 
-  /** Takes out all opens that are held back. */
+  /** Removes and returns all held-back opens. */
   takeHeld(): SessionStream[] {
     const held = [...this.#held];
     this.#held.clear();
     return held;
   }
 
-  /** Something came from the peer and was read: opens what that makes room for. */
+  /** Bytes of the peer were read: opens what they make room for. */
   handleReceived(): void {
     if (this.#retractions.isWaiting) this.#state.ownUnanswered -= this.#retractions.handleReceived();
     this.releaseHeld();
@@ -212,14 +212,13 @@ export class StreamTable implements StreamBooks {
   // ---- streams of the peer --------------------------------------------------------------------------------------
 
   /**
-   * The peer's OPEN: announces the stream, or refuses it. Throws `protocol-error` for an id of a wrong parity, or one that is
+   * Handles the peer's OPEN: announces the stream, or refuses it. Throws `protocol-error` for an id of the wrong parity, or one
    * not above the last.
    */
   admit(id: number, request: OpenRequest, isDraining: boolean): void {
-    if (this.#isOwnId(id))
-      throw new VproxyError('protocol-error', `OPEN with id ${id}, which is of this side's parity`);
+    if (this.#isOwnId(id)) throw new VproxyError('protocol-error', `OPEN with id ${id}: wrong parity`);
     if (id <= this.#state.lastPeerId)
-      throw new VproxyError('protocol-error', `OPEN with id ${id} is not above ${this.#state.lastPeerId}`);
+      throw new VproxyError('protocol-error', `OPEN with id ${id}: not above ${this.#state.lastPeerId}`);
     this.#state.lastPeerId = id;
     const { streams, opens } = this.#options.ownLimits;
     const hasRoom = this.#state.peerOpen < streams && this.#state.peerUnanswered < opens;
@@ -231,11 +230,11 @@ export class StreamTable implements StreamBooks {
     stream.begin(id);
     const { service } = stream;
     if (!hasRoom) {
-      stream.refuse('too-many-streams', `${streams} streams or ${opens} unanswered ones are open`);
+      stream.refuse('too-many-streams', `too many streams (max ${streams} open, ${opens} unanswered)`);
     } else if (isDraining) {
-      stream.refuse('shutdown', 'the session is ending');
+      stream.refuse('shutdown', 'the session is shutting down');
     } else if (!SERVICE_NAME.test(service)) {
-      stream.refuse('unknown-service', `${escapeText(service, 64)} is no name of a service`);
+      stream.refuse('unknown-service', `${escapeText(service, 64)}: not a valid service name`);
     } else {
       this.#announce(stream);
     }
@@ -247,8 +246,8 @@ export class StreamTable implements StreamBooks {
   }
 
   /**
-   * What the peer says of a stream: ACCEPT, REFUSE, FIN, STOP or RESET. Throws `protocol-error` for one that may not come, and
-   * `flood` for a RESET where it takes back too many streams before their answer.
+   * Handles ACCEPT, REFUSE, FIN, STOP and RESET. Throws `protocol-error` for a frame that is not allowed now, and
+   * `flood` for a RESET if the peer retracts too many unanswered streams.
    */
   handleFrame(type: number, id: number, payload: Buffer): void {
     const name = formatFrameType(type);
@@ -271,7 +270,7 @@ export class StreamTable implements StreamBooks {
     else this.#handleReset(stream, reason);
   }
 
-  /** Who asked for a service that there is not is told which there are. */
+  /** Adds the services that the peer offers to the refusal of an unknown one. */
   #withOffer(service: string, reason: VproxyError): VproxyError {
     if (reason.code !== 'unknown-service') return reason;
     const offered = this.#options.peerServices();
@@ -282,12 +281,12 @@ export class StreamTable implements StreamBooks {
   #handleReset(stream: SessionStream, reason: VproxyError): void {
     const isTakenBack = stream.isIncoming && !stream.isAnswered;
     if (isTakenBack && !this.#resets.take(this.#options.clock.now())) {
-      throw new VproxyError('flood', `more than ${RESETS_PER_SECOND} streams a second are opened and reset`);
+      throw new VproxyError('flood', `more than ${RESETS_PER_SECOND} streams per second opened and reset`);
     }
     stream.handleEnd(reason);
   }
 
-  // ---- what streams tell ----------------------------------------------------------------------------------------
+  // ---- called by the streams ------------------------------------------------------------------------------------
 
   answered(stream: SessionStream): void {
     if (stream.id !== 0) {
@@ -320,7 +319,6 @@ export class StreamTable implements StreamBooks {
     if (stream.isIncoming) this.#state.peerOpen -= 1;
   }
 
-  /** The session is over. */
   stop(): void {
     this.#retractions.stop();
   }
@@ -341,16 +339,15 @@ export class StreamTable implements StreamBooks {
     return new SessionStream(this.#context, state, window, localEnd);
   }
 
-  /** A stream of this side has so long for an answer. */
+  /** Starts the time limit for the answer to a stream of this side. */
   #startDeadline(stream: SessionStream): void {
     const { clock, settings } = this.#options;
     const leftMs = stream.openedAtMs + settings.openTimeoutMs - clock.now();
-    const giveUp = (): void =>
-      stream.reset('open-timeout', `no answer to the opening within ${settings.openTimeoutMs / 1000} s`);
+    const giveUp = (): void => stream.reset('open-timeout', `no answer within ${settings.openTimeoutMs / 1000} s`);
     stream.startDeadline(clock.schedule(Math.max(0, leftMs), giveUp));
   }
 
-  /** Opens a stream of this side, with the next id. */
+  /** Opens a stream of this side with the next id. */
   #begin(stream: SessionStream): void {
     const id = this.#state.nextOwnId;
     this.#state.nextOwnId += 2;
@@ -372,15 +369,15 @@ export class StreamTable implements StreamBooks {
 }
 
 interface RetractionsState {
-  /** When something came from the peer. */
+  /** When bytes last came from the peer. */
   heardAtMs: number;
   keptCount: number;
   readonly bucket: TokenBucketState;
 }
 
 /**
- * Counts the streams that this side opened and reset before an answer; what is too fast keeps its place among the unanswered
- * streams, so that fewer are opened and the peer finds no flood in them (R-FLOW-6).
+ * Counts the streams that this side opened and reset before an answer; those beyond the rate keep their slots among the unanswered
+ * Counts the streams that this side opened and reset before an answer; those beyond the rate keep their slots as unanswered
  */
 class Retractions {
   readonly #clock: Clock;
@@ -389,7 +386,7 @@ class Retractions {
   readonly #state: Omit<RetractionsState, 'bucket'>;
   #cancelAsking: CancelTimer | null = null;
 
-  /** `ask` makes the peer say something. */
+  /** `ask` makes the peer send something. */
   constructor(clock: Clock, ask: () => void, state?: RetractionsState) {
     this.#clock = clock;
     this.#ask = ask;
@@ -405,12 +402,12 @@ class Retractions {
     if (this.isWaiting) this.#askLater();
   }
 
-  /** Whether places are kept, so that `handleReceived` has something to do. */
+  /** Whether slots are kept, so that `handleReceived` has work to do. */
   get isWaiting(): boolean {
     return this.#state.keptCount > 0;
   }
 
-  /** Counts one more. True when its place is free at once. */
+  /** Counts one more. Returns true if its slot is free at once. */
   add(): boolean {
     if (this.#bucket.take(this.#state.heardAtMs)) return true;
     this.#state.keptCount += 1;
@@ -418,7 +415,7 @@ class Retractions {
     return false;
   }
 
-  /** Something came from the peer, so it has gone on meanwhile. Gives the number of places that are free now. */
+  /** Bytes came from the peer, so it has made progress. Returns the number of slots that are free now. */
   handleReceived(): number {
     this.#state.heardAtMs = this.#clock.now();
     let freeCount = 0;

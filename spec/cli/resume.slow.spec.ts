@@ -123,6 +123,6 @@ test.serial(
     t.is((await failures[0])?.code, 'ECONNRESET');
     const { code, stderr } = await near.ended;
     t.is(code, 0);
-    t.regex(stderr, /session on stdio: ended: stdio: was closed by its other end \(channel-ended\)/);
+    t.regex(stderr, /session on stdio: ended: stdio: was closed by the peer \(channel-ended\)/);
   },
 );

@@ -126,7 +126,7 @@ test('R-DGRAM-1: HELLO says that there may be flows, and they are opened where t
 
   const without = FramePeer.established();
   t.false(without.session.hasDatagrams);
-  t.throws(() => Flow.opened(without), { code: 'unknown-service', message: 'the peer has no datagrams' });
+  t.throws(() => Flow.opened(without), { code: 'unknown-service', message: 'the peer does not support datagrams' });
   without.pump();
   t.deepEqual(without.takeTexts(), []);
 });

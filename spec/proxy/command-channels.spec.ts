@@ -101,7 +101,7 @@ for (const channel of ['fd:3', 'fd:0', 'stdio:'] as const) {
     await proxy.proxy.stop();
     const { code, log } = await ended();
     t.is(code, 0, log);
-    t.regex(log, /was closed by its other end\n$/);
+    t.regex(log, /was closed by the peer\n$/);
     t.notRegex(log, /error|internal/);
   });
 }

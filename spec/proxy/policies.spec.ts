@@ -138,7 +138,7 @@ for (const [what, options, tls] of [
     t.like(guest.proxy.channel('default').session, { tls, key: SecretKey.parse('1f'.repeat(32)).id });
     for (const [setup, says] of [
       [{ keyFiles: [other] }, /: no key in common: .*; give both sides the same key with --key FILE \(auth-failed\)$/],
-      [{}, /: the peer demands authentication and this side has no key; give .* with --key FILE \(auth-failed\)$/],
+      [{}, /: the peer requires authentication, but this side has no key; give .* with --key FILE \(auth-failed\)$/],
     ] as const) {
       const clock = new ManualClock();
       const address = `unix-connect:${path}${'keyFiles' in setup ? options : ''}`;

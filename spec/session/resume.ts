@@ -40,9 +40,9 @@ function connect({ pair }: Disconnected): void {
   pair.settle();
 }
 
-const EXPIRED = 'resume-expired no other link within 60 s';
-const REFUSED = 'resume-refused the peer came back without the session';
-const RESTARTED = 'peer-restarted another process came back in place of the peer';
+const EXPIRED = 'resume-expired no new link within 60 s';
+const REFUSED = 'resume-refused the peer reconnected without the session';
+const RESTARTED = 'peer-restarted the peer restarted';
 const NOW = new VproxyError('shutdown', 'now');
 
 /** What happens to a session without a link, what it ends with, and how many sessions the side has then. */

@@ -102,7 +102,7 @@ test('a layer that ends hands on all that came out of it', (t) => {
   peer.loop.receive(Buffer.concat([letters, bye]));
   t.is(peer.loop.takeUnread()?.length, 0, 'it lies in the loop');
   (handler as unknown as SecureLayerHandler).onFailed(
-    new VproxyError('peer-restarted', 'the peer ended TLS'),
+    new VproxyError('peer-restarted', 'TLS was closed by the peer'),
     Buffer.alloc(0),
   );
   t.is(peer.sinks.get(1)?.bytes.length, 200);

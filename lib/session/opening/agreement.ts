@@ -1,4 +1,4 @@
-/** What two establishing HELLOs agree on, and why there can be no session on that (R-OPEN-8 to R-OPEN-10, R-AUTH-1, R-AUTH-3). */
+/** The outcome of two establishing HELLOs, and the reasons for refusing it (R-OPEN-8 to R-OPEN-10, R-AUTH-1, R-AUTH-3). */
 
 import { type Integrity, strongerIntegrity } from '../../codec/header.js';
 import { encodeHelloPayload, type Hello } from '../../codec/hello.js';
@@ -8,18 +8,18 @@ import { VproxyError } from '../../errors.js';
 export interface Agreement {
   readonly self: Hello;
   readonly peer: Hello;
-  /** The payloads of both, byte for byte as they went over the channel. */
+  /** Both payloads, byte for byte as they went over the channel. */
   readonly selfPayload: Buffer;
   readonly peerPayload: Buffer;
-  /** How DATA is checked in both directions: the stronger level of the two. */
+  /** The check of DATA in both directions: the stronger level of the two. */
   readonly integrity: Integrity;
   /** Whether this side's stream ids are odd: its nonce is the greater one. */
   readonly isOdd: boolean;
-  /** The version spoken: the highest in both ranges, or null where the ranges have none in common. */
+  /** The protocol version: the highest in both ranges, or null if they have none in common. */
   readonly version: number | null;
 }
 
-/** `peerPayload` is what the peer's HELLO was decoded from, and is copied. */
+/** `peerPayload`, from which the peer's HELLO was decoded, is copied. */
 export function agree(self: Hello, peer: Hello, peerPayload = encodeHelloPayload(peer)): Agreement {
   const version = Math.min(self.version.max, peer.version.max);
   return {
@@ -33,7 +33,7 @@ export function agree(self: Hello, peer: Hello, peerPayload = encodeHelloPayload
   };
 }
 
-/** What a HELLO's `features` has where its side can take sessions up again, and in front of the id of each that it has (R-RESUME-1). */
+/** The entry in a HELLO's `features` of a side that can resume sessions, and the prefix of each session id (R-RESUME-1). */
 export const RESUME_FEATURE = 'resume';
 const RESUME_PREFIX = 'resume:';
 
@@ -43,44 +43,46 @@ export const offersResume = ({ features }: Hello): boolean => features.includes(
 /** Whether a session can outlive its link. */
 export const isResumable = ({ self, peer }: Agreement): boolean => offersResume(self) && offersResume(peer);
 
-/** What HELLO has in `features` where its side can open and serve flows of datagrams (R-DGRAM-1). */
+/** The entry in a HELLO's `features` of a side that can open and serve flows of datagrams (R-DGRAM-1). */
 export const DATAGRAM_FEATURE = 'datagram';
 
 /** Whether the sides of a session can open flows to each other. */
 export const hasDatagrams = ({ self, peer }: Agreement): boolean =>
   [self, peer].every(({ features }) => features.includes(DATAGRAM_FEATURE));
 
-/** Which session both sides have, of those that can be taken up again; null: none. */
+/** The resumable session that both sides have; null: none. */
 export function commonSession({ self, peer, isOdd }: Agreement): string | null {
   const [preferred, other] = isOdd ? [self, peer] : [peer, self];
   const feature = preferred.features.find((one) => one.startsWith(RESUME_PREFIX) && other.features.includes(one));
   return feature === undefined ? null : feature.slice(RESUME_PREFIX.length);
 }
 
-/** What HELLO has in `features` for the sessions of these ids. */
+/** The entries in a HELLO's `features` for the sessions with these ids. */
 export const resumeFeatures = (ids: readonly string[]): string[] => [
   RESUME_FEATURE,
   ...ids.map((id) => `${RESUME_PREFIX}${id}`),
 ];
 
-/** Why a session cannot be protected as one side demands; null where both do, or neither. */
+/** The refusal of a session that only one side requires to be protected; null if both do, or neither. */
 export function protectionRefusal({ self, peer }: Agreement): VproxyError | null {
   if (self.tls === peer.tls) return null;
-  const who = self.tls ? 'this side demands TLS and the peer does not' : 'the peer demands TLS and this side does not';
-  return new VproxyError('auth-failed', `${who}: both need tls= behind the channel`);
+  const who = self.tls
+    ? 'this side requires TLS, but the peer does not'
+    : 'the peer requires TLS, but this side does not';
+  return new VproxyError('auth-failed', `${who}: set tls= on both channels`);
 }
 
-/** Why an opening on a layer does not belong to the one in clear before it: one of them may be somebody else's (R-AUTH-3). */
+/** The refusal of a handshake on a layer that does not belong to the one in the clear: one of them may be an attacker's (R-AUTH-3). */
 export function outerRefusal({ peer }: Agreement, outer: Agreement): VproxyError | null {
   const isBound = [outer.self.nonce, outer.peer.nonce].every((nonce) => peer.features.includes(`outer:${nonce}`));
-  return isBound ? null : new VproxyError('auth-failed', "the peer's HELLO inside TLS belongs to another opening");
+  return isBound ? null : new VproxyError('auth-failed', "the peer's HELLO inside TLS belongs to another handshake");
 }
 
-/** Why there can be no session on these terms: no common version. */
+/** The refusal of an agreement without a common version. */
 export function refusal({ self, peer, version }: Agreement): VproxyError | null {
   if (version === null) {
     const ranges = `${self.version.min}–${self.version.max} here, ${peer.version.min}–${peer.version.max} at the peer`;
-    return new VproxyError('version-mismatch', `no common version of the protocol: ${ranges}`);
+    return new VproxyError('version-mismatch', `no common protocol version: ${ranges}`);
   }
   return null;
 }

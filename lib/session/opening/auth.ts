@@ -1,4 +1,4 @@
-/** What protects a session: a key that both sides have, the proof of it, and a layer under the session (R-AUTH-1 to R-AUTH-3). */
+/** The protection of a session: a shared key, its proof, and a layer under the session (R-AUTH-1 to R-AUTH-3). */
 
 import { createHash, createHmac, createSecretKey, type KeyObject, timingSafeEqual } from 'node:crypto';
 import type { ByteSink } from '../../codec/frame-writer.js';
@@ -7,15 +7,15 @@ import { VproxyError } from '../../errors.js';
 import { escapeText } from '../../util/escape.js';
 import type { Agreement } from './agreement.js';
 
-/** Bytes of a key. */
+/** Length of a key in bytes. */
 const KEY_BYTES = 32;
 
-/** The text of a key file: 64 hex digits and a newline, which may be missing. */
+/** The text of a key file: 64 hex digits and an optional newline. */
 const KEY_TEXT = /^[0-9a-fA-F]{64}\n?$/;
 
-/** A key that both sides of a channel have (R-AUTH-2). Nothing shows it: it is in no property, and printing the object gives its id. */
+/** A key shared by both sides of a channel (R-AUTH-2). It cannot leak: no property holds it, and printing the object gives its id. */
 export class SecretKey {
-  /** The first 8 hex digits of the key's SHA-256; the peer is told it. */
+  /** The first 8 hex digits of the key's SHA-256, sent to the peer. */
   readonly id: string;
   readonly #key: KeyObject;
 
@@ -24,13 +24,13 @@ export class SecretKey {
     this.#key = createSecretKey(bytes);
   }
 
-  /** The key in the text of a key file. Throws `bad-file`, without a word of what was there. */
+  /** Parses the text of a key file. Throws `bad-file`, without quoting any of the text. */
   static parse(text: string): SecretKey {
     if (!KEY_TEXT.test(text)) throw new VproxyError('bad-file', 'a key is 64 hex digits and a newline');
     return SecretKey.fromBytes(Buffer.from(text.trimEnd(), 'hex'));
   }
 
-  /** The key of 32 bytes, which are overwritten. */
+  /** Makes a key of 32 bytes, which are overwritten. */
   static fromBytes(bytes: Buffer): SecretKey {
     if (bytes.length !== KEY_BYTES) throw new VproxyError('internal', `a key has ${bytes.length} bytes`);
     const key = new SecretKey(bytes);
@@ -49,7 +49,7 @@ export class SecretKey {
     return hmac.digest();
   }
 
-  /** The key's bytes for the TLS of the platform, which takes them only so. The caller overwrites them after use. */
+  /** The key's bytes, because the TLS of the platform takes nothing else. The caller overwrites them after use. */
   exportBytes(): Buffer {
     return this.#key.export();
   }
@@ -61,12 +61,12 @@ export class SecretKey {
 
 const CONTEXT = Buffer.from('vproxy-auth-v1');
 
-/** The peer has so long to prove what it has to, in milliseconds. */
+/** Time limit for the peer's proofs, in milliseconds. */
 export const PROOF_MS = 10_000;
 
-/** What proves in AUTH that both sides have the same key, bound to both HELLOs of the session (R-AUTH-2). */
+/** The AUTH frames that prove that both sides have the same key, bound to both HELLOs of the session (R-AUTH-2). */
 export class Proof {
-  /** What this side sends in AUTH. */
+  /** The payload of this side's AUTH. */
   readonly payload: Buffer;
   readonly keyId: string;
   readonly #expected: Buffer;
@@ -78,8 +78,8 @@ export class Proof {
   }
 
   /**
-   * The proofs that an agreement takes with this side's keys; null where neither side demands one. Throws `auth-failed`
-   * where only one side has keys, or they have none in common.
+   * The proofs required by an agreement with this side's keys; null if neither side requires one. Throws `auth-failed`
+   * if only one side has keys, or they have none in common.
    */
   static of(agreement: Agreement, keys: readonly SecretKey[]): Proof | null {
     if (agreement.self.auth === null && agreement.peer.auth === null) return null;
@@ -87,30 +87,30 @@ export class Proof {
   }
 
   /**
-   * The proofs by the key of a session that is taken up again; null where it had none, and neither side demands one. Throws
-   * `auth-failed` where not both have it, or one is demanded now.
+   * The proofs with the key of a session being resumed; null if it had none, and neither side requires one. Throws
+   * `auth-failed` if one side lacks that key, or if one is required only now.
    */
   static again(agreement: Agreement, keys: readonly SecretKey[], keyId: string | null): Proof | null {
     const { self, peer } = agreement;
     if (keyId === null && self.auth === null && peer.auth === null) return null;
     const key = peer.auth?.keys.includes(keyId ?? '') === true ? keys.find(({ id }) => id === keyId) : undefined;
     if (key !== undefined) return new Proof(key, agreement);
-    throw failed('the session that is to be taken up again was proved with another key');
+    throw failed('the session to resume was proved with another key');
   }
 
-  /** Throws `auth-failed` for an AUTH that is not the peer's for this session. */
+  /** Throws `auth-failed` unless AUTH is the peer's for this session. */
   verify(payload: Buffer): void {
     if (payload.length === this.#expected.length && timingSafeEqual(payload, this.#expected)) return;
     throw failed(`the peer does not have the key ${this.keyId}`);
   }
 }
 
-/** The key that both sides say they have. Throws `auth-failed` where they have none in common. */
+/** The key that both sides claim to have. Throws `auth-failed` if they have none in common. */
 export function commonKey({ self, peer, isOdd }: Agreement, keys: readonly SecretKey[]): SecretKey {
-  if (self.auth === null) throw failed('the peer demands authentication and this side has no key');
-  if (peer.auth === null) throw failed('this side has a key and the peer has none');
+  if (self.auth === null) throw failed('the peer requires authentication, but this side has no key');
+  if (peer.auth === null) throw failed('this side has a key, but the peer has none');
   if (peer.auth.method !== PSK_METHOD) {
-    throw failed(`the peer demands ${escapeText(peer.auth.method, 64)}, which this side does not know`);
+    throw failed(`the peer requires ${escapeText(peer.auth.method, 64)}, which this side does not support`);
   }
   const [preferred, other] = isOdd ? [self.auth.keys, peer.auth.keys] : [peer.auth.keys, self.auth.keys];
   const id = preferred.find((candidate) => other.includes(candidate));
@@ -121,37 +121,37 @@ export function commonKey({ self, peer, isOdd }: Agreement, keys: readonly Secre
 
 const failed = (message: string): VproxyError => new VproxyError('auth-failed', message);
 
-/** Protects bytes on their way through a channel, once both sides have agreed to it (R-AUTH-3). */
+/** Protects bytes on their way through a channel, if both sides have agreed to it (R-AUTH-3). */
 export interface SecureLayer {
-  /** Whether a record has begun and is not whole. */
+  /** Whether a record is incomplete. */
   readonly isMidRecord: boolean;
   /**
-   * Bytes came from the channel, lent for the time of the call. Gives what is left to another turn, as a view of them or of
-   * what was kept: `isTurnOver` is asked now and then.
+   * Takes bytes from the channel, lent for the duration of the call. Returns what is left to another turn, as a view of them or of
+   * what was kept; `isTurnOver` is asked now and then.
    */
   receive(chunk: Buffer, isTurnOver: () => boolean): Buffer;
-  /** The channel has written all that it was given. */
+  /** The channel has written everything it was given. */
   handleDrain(): void;
   /**
-   * Ends it in order: calls back when all that `sink` was given is with the channel, or cannot get there any more, maybe
-   * more than once. The handler is not called any more; `handleDrain` still has to be.
+   * Ends it in order: calls back when everything given to `sink` is with the channel, or can no longer get there, maybe
+   * more than once. The handler is no longer called; `handleDrain` is still required.
    */
   close(onClosed: () => void): void;
-  /** Ends it without a word. The handler is not called any more. */
+  /** Ends it without informing the peer. The handler is no longer called. */
   destroy(): void;
 }
 
-/** What a layer calls. */
+/** The callbacks of a layer. */
 export interface SecureLayerHandler {
-  /** The layer is ready: `sink` takes the bytes that are to be protected. Called at most once, and before `onBytes`. */
+  /** The layer is ready: `sink` takes the bytes to protect. Called at most once, before `onBytes`. */
   onReady(sink: ByteSink): void;
-  /** Bytes that came, and were sent by the peer as they are. True when they were kept. */
+  /** Bytes as the peer sent them into its layer. Returns true if they were kept. */
   onBytes(bytes: Buffer): boolean;
-  /** Everything that `sink` was given has been handed to the channel. */
+  /** Everything given to `sink` has been handed to the channel. */
   onDrain(): void;
-  /** It is over, with the bytes of the channel that were not its own; called at most once. */
+  /** The layer is over; `rest` has the bytes of the channel that were not its own. Called at most once. */
   onFailed(reason: VproxyError, rest: Buffer): void;
 }
 
-/** Makes a layer on a channel, for one session. Throws `auth-failed` or `bad-file` where it cannot. */
+/** Makes a layer on a channel, for one session. Throws `auth-failed` or `bad-file` if that is impossible. */
 export type SecureLayerFactory = (agreement: Agreement, channel: ByteSink, handler: SecureLayerHandler) => SecureLayer;

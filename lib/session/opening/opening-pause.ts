@@ -1,19 +1,19 @@
-/** The wait before a channel is opened again: for how long, and the newest HELLO that comes meanwhile (R-OPEN-12, R-OPEN-13). */
+/** The pause before the next handshake: its length, and the newest HELLO that comes meanwhile (R-OPEN-12, R-OPEN-13). */
 import { type Hello, HelloScanner } from '../../codec/hello.js';
 import { Backoff, type CancelTimer, type Clock } from '../../util/clock.js';
 import type { SessionSettings } from '../settings.js';
 
-/** A session that lasted less than this counts as failed: the next opening waits. */
+/** A session that lasted less than this counts as failed: the next handshake waits. */
 export const SHORT_SESSION_MS = 10_000;
 
 const FIRST_PAUSE_MS = 100;
 const MAX_PAUSE_MS = 5000;
 
-/** These need somebody's help, so trying again may wait longer. */
+/** Failures with these codes need human help, so retries may wait longer. */
 const HOPELESS_CODES: ReadonlySet<string> = new Set(['version-mismatch', 'auth-failed']);
 const MAX_HOPELESS_PAUSE_MS = 60_000;
 
-/** One channel's, from one session to the next. */
+/** The pauses of one channel. */
 export class OpeningPause {
   readonly #clock: Clock;
   readonly #instance: string;
@@ -32,17 +32,17 @@ export class OpeningPause {
     });
   }
 
-  /** Bytes of this pause that belonged to no HELLO. */
+  /** Bytes of this pause that did not belong to a HELLO. */
   get skippedBytes(): number {
     return this.#scanner?.skippedBytes ?? 0;
   }
 
-  /** What comes from now on may have a HELLO in it. */
+  /** Starts looking for a HELLO in what comes. */
   listen(): void {
     this.#scanner ??= new HelloScanner();
   }
 
-  /** Behind a session of this age, which ended with `code`, calls back: at once, or when it is time. */
+  /** Calls back after a session of this age that ended with `code`: at once, or after a delay. */
   begin(ageMs: number, code: string, onOver: () => void): void {
     const isHopeless = HOPELESS_CODES.has(code);
     if (ageMs >= SHORT_SESSION_MS && !isHopeless) {
@@ -54,17 +54,17 @@ export class OpeningPause {
     this.#cancel = this.#clock.schedule(this.#pauses.next(isHopeless ? MAX_HOPELESS_PAUSE_MS : MAX_PAUSE_MS), onOver);
   }
 
-  /** Bytes came. */
+  /** Takes bytes of the channel. */
   receive(piece: Buffer): void {
     let bytes = piece;
     for (let found = this.#scanner?.scan(bytes); found; found = this.#scanner?.scan(bytes)) {
-      // This side's own that comes back says nothing of the peer (R-OPEN-6).
+      // Our own HELLO echoed back tells us nothing about the peer (R-OPEN-6).
       if (found.hello.instance !== this.#instance) this.#newestHello = found.hello;
       bytes = found.rest;
     }
   }
 
-  /** The pause is over: the newest HELLO that came, or null. */
+  /** Ends the pause. Returns the newest HELLO that came, or null. */
   end(): Hello | null {
     this.stop();
     const hello = this.#newestHello;
@@ -73,7 +73,7 @@ export class OpeningPause {
     return hello;
   }
 
-  /** The channel is not opened again. */
+  /** Stops for good: no handshake follows. */
   stop(): void {
     this.#cancel?.();
     this.#cancel = null;

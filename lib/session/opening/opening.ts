@@ -1,4 +1,4 @@
-/** Getting established on a channel: flush, magic and HELLO, until both sides have seen each other (R-OPEN-1 to R-OPEN-11). */
+/** The handshake on a channel: flush, magic and HELLO, until both sides have seen each other (R-OPEN-1 to R-OPEN-11). */
 import type { ByteSink } from '../../codec/frame-writer.js';
 import { encodeHello, type Hello, HelloScanner, PSK_METHOD } from '../../codec/hello.js';
 import { HEADER_BYTES, PROTOCOL_VERSION } from '../../codec/limits.js';
@@ -6,17 +6,17 @@ import { Backoff, type CancelTimer, type Clock } from '../../util/clock.js';
 import type { SessionSettings } from '../settings.js';
 import { type Agreement, agree, DATAGRAM_FEATURE, resumeFeatures } from './agreement.js';
 
-/** HELLO is repeated this often. */
+/** The interval at which HELLO is repeated. */
 const REPEAT_MS = 1000;
 
-/** Without a HELLO to answer, this time is a silence. */
+/** After this time without a HELLO to answer the channel counts as quiet. */
 const QUIET_MS = 5000;
 
-/** An attempt that was answered but not established in this time is given up; doubling up to the maximum. */
+/** An attempt that was answered but not established within this time is abandoned; doubles up to the maximum. */
 const ATTEMPT_MS = 5000;
 const MAX_ATTEMPT_MS = 40_000;
 
-/** The flush of every opening: nobody writes to it. */
+/** The zeros of a flush, shared by all handshakes; never written to. */
 let flush: Buffer = Buffer.alloc(0);
 
 function zeros(byteCount: number): Buffer {
@@ -28,32 +28,32 @@ interface OpeningOptions {
   readonly sink: ByteSink;
   readonly clock: Clock;
   readonly settings: SessionSettings;
-  /** A HELLO that came before: the one that ended the last session, or the newest during a pause. */
+  /** An earlier HELLO: the one that ended the last session, or the newest during a pause. */
   readonly firstHello: Hello | null;
-  /** For an opening on a layer that protects it: the outer HELLOs' nonces, this side's first (R-AUTH-3). Default null. */
+  /** For a handshake on a secure layer: the outer HELLOs' nonces, this side's first (R-AUTH-3). Default null. */
   readonly outerNonces?: readonly [self: string, peer: string] | null;
-  /** This side's own HELLO came back. */
+  /** Our own HELLO came back. */
   readonly onEcho: () => void;
-  /** For {@link QUIET_MS} no HELLO of the peer was answered. Not called behind an answer, by which the peer may be established. */
+  /** No HELLO of the peer was answered for {@link QUIET_MS}. Not called after an answer, which may have established the peer. */
   readonly onQuiet: () => void;
 }
 
-/** What `receive` comes to when the session is established. */
+/** The result of `receive` when the session is established. */
 interface Established {
   readonly agreement: Agreement;
-  /** The bytes behind the HELLO, as a view of what was received. */
+  /** The bytes after the HELLO, as a view of what was received. */
   readonly rest: Buffer;
 }
 
-/** How far an attempt is. */
+/** The progress of an attempt. */
 type OpeningState =
   /** No HELLO of the peer has come. */
   | 'seeking'
-  /** One has come, and the answer waits until the channel has written all. */
+  /** One has come, and the answer waits for the channel to drain. */
   | 'answering'
-  /** It was answered, and the peer's next HELLO should have the nonce of this side as its `ack`. */
+  /** It was answered, and the peer's next HELLO should carry the nonce of this side as its `ack`. */
   | 'answered'
-  /** Established, or given up. */
+  /** Established, or abandoned. */
   | 'over';
 
 export class Opening {
@@ -78,19 +78,19 @@ export class Opening {
     this.#self = this.#freshHello();
   }
 
-  /** How many bytes were passed over in search of a HELLO. */
+  /** Bytes skipped in search of a HELLO. */
   get skippedBytes(): number {
     return this.#scanner.skippedBytes;
   }
 
-  /** Begins to send. */
+  /** Starts sending. */
   start(): void {
     this.#seek();
     const { firstHello } = this.#options;
     if (firstHello !== null && !this.#isOwn(firstHello)) this.#noteHello(firstHello);
   }
 
-  /** Bytes came. Not null when they establish the session; the opening is over then. */
+  /** Takes bytes. Returns non-null when they establish the session; the handshake is over then. */
   receive(chunk: Buffer): Established | null {
     let bytes = chunk;
     for (;;) {
@@ -104,7 +104,7 @@ export class Opening {
         if (hello.ack === this.#self.nonce) {
           const owesAnswer = this.#state === 'answering';
           this.stop();
-          // The peer is established by this answer, which must not be lost with this object.
+          // This answer establishes the peer, so it must not be lost with this object.
           if (owesAnswer) this.#options.sink.write(encodeHello(this.#self));
           return { agreement: agree(this.#self, hello, payload), rest };
         }
@@ -113,12 +113,12 @@ export class Opening {
     }
   }
 
-  /** The channel has written all that it was given. */
+  /** The channel has written everything it was given. */
   handleDrain(): void {
     if (this.#state === 'answering') this.#writeAnswer();
   }
 
-  /** Gives the opening up. */
+  /** Abandons the handshake. */
   stop(): void {
     this.#state = 'over';
     this.#cancelRepeat?.();
@@ -134,13 +134,13 @@ export class Opening {
     return nonce === this.#self.nonce || instance === this.#self.instance;
   }
 
-  /** A HELLO of the peer: a new nonce replaces the one known and is answered at once. */
+  /** Notes a HELLO of the peer: a new nonce replaces the known one and is answered at once. */
   #noteHello({ nonce }: Hello): void {
     if (nonce === this.#peerNonce) return;
     this.#peerNonce = nonce;
     this.#self = { ...this.#self, ack: nonce };
     this.#state = 'answering';
-    // At most one answer waits unwritten: it is made when the channel has room, with the newest nonce.
+    // At most one answer waits unwritten: it is sent when the channel has room, with the newest nonce.
     if (this.#options.sink.unwrittenBytes === 0) this.#writeAnswer();
   }
 
@@ -152,7 +152,7 @@ export class Opening {
     this.#cancelAttempt = this.#options.clock.schedule(this.#attemptTimes.next(), () => this.#beginAgain());
   }
 
-  /** Without this, a HELLO that was lost after the other side was established leaves the two apart for ever. */
+  /** Without this, losing a HELLO after the other side was established would keep the two apart for ever. */
   #beginAgain(): void {
     this.#cancelAttempt = null;
     this.#peerNonce = null;
@@ -168,7 +168,7 @@ export class Opening {
 
   #writeOpening(): void {
     const { sink, settings } = this.#options;
-    // They complete whatever frame a predecessor left half-written, so that the peer falls out of step now.
+    // The zeros complete any frame that a predecessor left half-written, so that the peer falls out of step now.
     if (!this.#isInner) sink.write(zeros(settings.limits.frame + HEADER_BYTES));
     sink.write(encodeHello(this.#self));
     this.#scheduleRepeat();
@@ -182,7 +182,7 @@ export class Opening {
     });
   }
 
-  /** What the session is to have. In clear before TLS nobody is told of sessions. */
+  /** The features requested for the session. In the clear, before TLS, session ids are not revealed. */
   #sessionFeatures(keyIds: readonly string[]): string[] {
     const { resume, secure } = this.#options.settings;
     if (secure !== null && !this.#isInner) return [];

@@ -1,62 +1,62 @@
-/** What a session has sent and its peer has not acknowledged: kept, and written again on the next link (R-RESUME-5). */
+/** What a session has sent and its peer has not acknowledged: kept, and sent again on the next link (R-RESUME-5). */
 import type { ByteSink } from '../../codec/frame-writer.js';
 import { VproxyError } from '../../errors.js';
 import { FairBudget } from '../../util/bounds.js';
 import { isAlone } from '../../util/bytes/byte-queue.js';
 import { giveSlab, SLAB_BYTES, takeSlab } from '../../util/bytes/slabs.js';
 
-/** A shorter piece is copied: so many of them share a block, and the caller has its buffer back. */
+/** A shorter piece is copied: many share a block, and the caller gets its buffer back. */
 const COPY_BYTES = 4096;
 
 const BLOCK_BYTES = 16_384;
 
-/** While less than this waits in the link more is written to it. */
+/** More is written to the link while less than this waits in it. */
 const HIGH_WATER_BYTES = 131_072;
 
-/** What may be kept beyond the limit, as only data waits: a frame of data, and the frames that a peer is sent in a round trip. */
+/** The most kept beyond the limit, where only data waits: a frame of data, and the frames sent to a peer in a round trip. */
 const MAX_BEYOND_BYTES = 4 * 2 ** 20;
 
-/** As much may be kept whatever others keep: more than a peer acknowledges at once, so that it always goes on. */
+/** Each session may keep this much whatever others keep: more than a peer acknowledges at once, so that it never stalls. */
 const LEAST_BYTES = 262_144;
 
-/** What a {@link Backlog} keeps, and how far that is; in bytes since the session began. */
+/** The state of a {@link Backlog}; offsets in bytes since the session began. */
 export interface BacklogState {
-  /** What is kept, from `acknowledgedBytes` on: only while the backlog is handed over. */
+  /** The kept bytes from `acknowledgedBytes` on: only while the backlog is handed over. */
   pieces: readonly Buffer[];
   acknowledgedBytes: number;
-  /** What was given to the link that there is, or was: the bytes that are still in it are its own. */
+  /** How much was given to the current or last link; bytes still in that link belong to it. */
   writtenBytes: number;
-  /** The most that any link was given: what the peer cannot have more of. */
+  /** The most that any link was given: the peer cannot have more. */
   reachedBytes: number;
 }
 
-/** Bytes that were sent, in order, and how far the peer has them. It is the sink of a session, and outlives links. */
+/** Bytes sent, in order, and how many of them the peer has. The sink of a session, which outlives its links. */
 export class Backlog implements ByteSink {
   readonly #state: BacklogState;
   readonly #limitBytes: number;
   readonly #budget: FairBudget;
-  /** Of what is kept, how much was given when no more data should have been. */
+  /** How much of what is kept was written while it was full. */
   #beyondBytes = 0;
   #link: ByteSink | null;
-  /** From `#keptOffset` on, without a gap. */
+  /** Contiguous, from `#keptOffset` on. */
   #pieces: Buffer[] = [];
-  /** Of `#pieces`, the first that is kept, and the first of which something is to be written. */
+  /** Indexes in `#pieces`: of the first kept piece, and of the first with unwritten bytes. */
   #firstKept = 0;
   #firstUnwritten = 0;
-  /** Where the piece of each begins, in bytes since the session began. */
+  /** Where each of these pieces begins, in bytes since the session began. */
   #keptOffset: number;
   #unwrittenOffset: number;
-  /** Given, in bytes since the session began. */
+  /** Bytes taken since the session began. */
   #totalBytes: number;
-  /** By their totals. */
+  /** In the order of their totals. */
   readonly #waiting: { readonly totalBytes: number; readonly callback: () => void }[] = [];
   #block: Buffer | null = null;
   #blockEnd = 0;
-  /** As the block, for longer pieces. */
+  /** Like the block, for longer pieces. */
   #slab: Buffer | null = null;
   #slabEnd = 0;
 
-  /** With `limitBytes` or its share of the budget kept it `isFull`. Without a link it waits for `attach`. */
+  /** It `isFull` once it keeps `limitBytes` or its share of the budget. Without a link it waits for `attach`. */
   constructor(
     link: ByteSink | null,
     limitBytes: number,
@@ -85,7 +85,7 @@ export class Backlog implements ByteSink {
     return { ...this.#state, pieces: first === undefined ? [] : [first.subarray(known), ...others] };
   }
 
-  /** Of what another one kept. */
+  /** Skips the restored pieces that were written before. */
   #skipWritten(): void {
     for (;;) {
       const piece = this.#pieces[this.#firstUnwritten];
@@ -95,12 +95,12 @@ export class Backlog implements ByteSink {
     }
   }
 
-  /** What was given to it, in bytes. */
+  /** Bytes taken so far. */
   get totalBytes(): number {
     return this.#totalBytes;
   }
 
-  /** What is kept, in bytes. */
+  /** Bytes kept. */
   get keptBytes(): number {
     return this.#totalBytes - this.#state.acknowledgedBytes;
   }
@@ -114,17 +114,17 @@ export class Backlog implements ByteSink {
     return Math.min(this.#limitBytes, Math.max(LEAST_BYTES, this.#budget.shareOf(this.keptBytes)));
   }
 
-  /** Whether more is kept than a peer explains that acknowledges what comes. */
+  /** Whether more is kept than can be explained with a peer that acknowledges what comes. */
   get isOverfull(): boolean {
     return this.#beyondBytes > MAX_BEYOND_BYTES;
   }
 
-  /** What no link has written, in bytes. */
+  /** Bytes that no link has written. */
   get unwrittenBytes(): number {
     return this.#totalBytes - this.#state.writtenBytes + (this.#link?.unwrittenBytes ?? 0);
   }
 
-  /** A piece that is short, or the lesser part of its buffer, is copied; the buffer of another one is kept until the peer has it. */
+  /** A piece that is short, or less than half of its buffer, is copied; otherwise the buffer is kept until the peer has it. */
   write(bytes: Buffer): boolean {
     const isFree = bytes.length <= COPY_BYTES || bytes.length < bytes.buffer.byteLength / 2;
     if (isFree) this.#copy(bytes);
@@ -133,7 +133,7 @@ export class Backlog implements ByteSink {
     return isFree;
   }
 
-  /** Unless it `mayKeep` them it copies all parts: among them is what a program wrote, which has its buffer back as soon as it is written. */
+  /** Copies all parts unless it `mayKeep` them: they may include a program's buffer, which it gets back as soon as it is written. */
   writeParts(parts: readonly Buffer[], mayKeep = false): boolean {
     let isFree = true;
     for (const part of parts) {
@@ -146,7 +146,7 @@ export class Backlog implements ByteSink {
     return isFree;
   }
 
-  /** Writes what the link has room for. To be called when it has written all that it was given. */
+  /** Writes what the link has room for. Call when the link has drained. */
   flush(): void {
     const link = this.#link;
     while (link !== null && this.#state.writtenBytes < this.#totalBytes && link.unwrittenBytes < HIGH_WATER_BYTES)
@@ -155,7 +155,7 @@ export class Backlog implements ByteSink {
   }
 
   /**
-   * The peer has the first `totalBytes` bytes. Less than it is known to have is nothing new: an ACK that is written again on
+   * The peer has the first `totalBytes` bytes. Less than is known is ignored: an ACK that is sent again on
    * another link is older than what the peer said there first. Throws `protocol-error` for more than this link was given.
    */
   acknowledge(totalBytes: number): void {
@@ -176,15 +176,15 @@ export class Backlog implements ByteSink {
       this.#waiting.shift()?.callback();
   }
 
-  /** Calls back when the peer has all that was given up to now: what was kept of it is free then. */
+  /** Calls back when the peer has everything taken so far: what was kept of it is free then. */
   afterKept(callback: () => void): void {
     if (this.keptBytes === 0) callback();
     else this.#waiting.push({ totalBytes: this.#totalBytes, callback });
   }
 
   /**
-   * The session is over: what waits is handed to the link, where there is one and `isWritten`, and nothing is kept any more. Gives
-   * what waited for the peer, and for the budget; it is to be called back when the link has written all.
+   * Ends with the session: hands what waits to the link, if there is one and `isWritten`, and keeps nothing more. Returns
+   * the callbacks that waited for the peer, and for the budget; call them when the link has drained.
    */
   end(isWritten: boolean): (() => void)[] {
     const link = this.#link;
@@ -201,14 +201,14 @@ export class Backlog implements ByteSink {
     return [...waiting, () => this.#budget.release(keptBytes)];
   }
 
-  /** The link is gone. */
+  /** The link has closed. */
   detach(): void {
     this.#link = null;
   }
 
   /**
-   * Goes on with another link, behind the first `receivedBytes` bytes, which the peer has: what it may not have is written
-   * again. Gives how much that is. Throws `protocol-error` for less than it is known to have, too.
+   * Continues on another link after the first `receivedBytes` bytes, which the peer has; the rest is sent
+   * again. Returns how much that is. Throws `protocol-error` for less than the peer is known to have, too.
    */
   attach(link: ByteSink, receivedBytes: number): number {
     this.#requirePossible(receivedBytes, this.#state.reachedBytes);
@@ -225,7 +225,7 @@ export class Backlog implements ByteSink {
   #requirePossible(totalBytes: number, mostBytes: number): void {
     if (totalBytes >= this.#state.acknowledgedBytes && totalBytes <= mostBytes) return;
     const range = `${this.#state.acknowledgedBytes} to ${mostBytes}`;
-    throw new VproxyError('protocol-error', `the peer says it has ${totalBytes} bytes, where it has ${range}`);
+    throw new VproxyError('protocol-error', `the peer acknowledges ${totalBytes} bytes, but has ${range}`);
   }
 
   #keep(bytes: Buffer): void {
@@ -256,7 +256,7 @@ export class Backlog implements ByteSink {
       this.#keep(this.#block.subarray(start, this.#blockEnd));
       return;
     }
-    // Pieces that lie side by side are one: a peer that is sent many small ones costs no more memory than their bytes.
+    // Adjacent pieces are joined: many small ones cost no more memory than their bytes.
     if (this.#firstUnwritten === this.#pieces.length) {
       this.#firstUnwritten -= 1;
       this.#unwrittenOffset -= newest.length;
@@ -268,7 +268,7 @@ export class Backlog implements ByteSink {
   #copyIntoSlab(bytes: Buffer): Buffer {
     const full = this.#slab;
     if (full === null || this.#slabEnd + bytes.length > full.length) {
-      // All that lies in it was given before.
+      // Everything in it was taken before.
       if (full !== null) this.afterKept(() => giveSlab(full));
       this.#slab = takeSlab();
       this.#slabEnd = 0;
@@ -279,7 +279,7 @@ export class Backlog implements ByteSink {
     return slab.subarray(start, this.#slabEnd);
   }
 
-  /** Writes a piece, or several up to the high-water mark. What the link keeps of it is kept here, too. */
+  /** Writes a piece, or several up to the high-water mark. Bytes that the link keeps are kept here, too. */
   #writeSome(link: ByteSink): void {
     const first = this.#nextUnwritten();
     if (this.#state.writtenBytes === this.#totalBytes) {
@@ -305,7 +305,7 @@ export class Backlog implements ByteSink {
     return part;
   }
 
-  /** Gives back the places of what is kept no more: now and then, as that moves all others. */
+  /** Frees the slots of pieces no longer kept: only now and then, as it moves all others. */
   #compact(): void {
     if (this.#firstKept === this.#pieces.length) {
       this.#pieces = [];

@@ -1,6 +1,6 @@
 /**
- * What makes a session outlive its links: the secret that both sides know, what each acknowledges to the other, and what is kept
- * until it is (R-RESUME-1, R-RESUME-2, R-RESUME-5).
+ * The part of a session that outlives its links: the shared secret, what each side acknowledges to the other, and the sent bytes
+ * kept until then (R-RESUME-1, R-RESUME-2, R-RESUME-5).
  */
 import type { ByteSink } from '../../codec/frame-writer.js';
 import { HEADER_BYTES } from '../../codec/limits.js';
@@ -11,42 +11,42 @@ import type { CancelTimer, Clock } from '../../util/clock.js';
 import { Backlog, type BacklogState } from './backlog.js';
 import { ResumeSecret } from './secret.js';
 
-/** What came is acknowledged after so many bytes, and so long after the first of them. */
+/** Acknowledge after this many bytes, or this long after the first unacknowledged one. */
 const ACK_BYTES = 131_072;
 const ACK_MS = 200;
 
 /** How much of what was sent is kept for another link. */
 export interface KeptBounds {
-  /** What a session keeps before data waits, in bytes. */
+  /** The bytes that a session keeps before data waits. */
   readonly memoryBytes: number;
-  /** What all that share it keep together. Default: the session's own. */
+  /** The budget of all that share it. Default: the session's own. */
   readonly budget?: FairBudget;
 }
 
 interface ContinuityOptions extends KeptBounds {
-  /** That of the first link; null: it begins without one, with what `restore` gives it. */
+  /** The sink of the first link; null: it begins without one, with what `restore` gives it. */
   readonly sink: ByteSink | null;
   readonly clock: Clock;
   /** Whether this side's stream ids are odd. */
   readonly isOdd: boolean;
-  /** What came in the session, of frames of every type, in bytes. */
+  /** Received bytes of the session, of frames of every type. */
   readonly receivedBytes: () => number;
   /** Sends an ACK of this total. */
   readonly sendAck: (totalBytes: number) => void;
 }
 
-/** How far the sides of a session are in a {@link Continuity}. It has the secret of the session in it. */
+/** The state of a {@link Continuity}. It includes the secret of the session. */
 export interface ContinuityState {
   readonly backlog: BacklogState;
-  /** This side's part of the secret, while the peer's is waited for. */
+  /** This side's part of the secret, while it waits for the peer's. */
   ownPart: Buffer | null;
-  /** Null before both sides have given their part of it: only while the session is handed over. */
+  /** Null before both sides have sent their part: only while the session is handed over. */
   secret: Buffer | null;
-  /** As the newest ACK of this side says, or its RESUME. */
+  /** As announced by this side's newest ACK or RESUME. */
   acknowledgedBytes: number;
-  /** Bytes of ACKs that came since: they alone are answered with none. */
+  /** Bytes of ACKs received since: they alone are not acknowledged. */
   ackBytes: number;
-  /** When an ACK is due; null where none is. */
+  /** When an ACK is due; null if none is. */
   ackDueAtMs: number | null;
 }
 
@@ -58,9 +58,9 @@ const newState = (): Omit<ContinuityState, 'backlog'> => ({
   ackDueAtMs: null,
 });
 
-/** One session's. */
+/** The continuity of one session. */
 export class Continuity {
-  /** The sink of the session, on whatever link. */
+  /** The sink of the session, on any link. */
   readonly backlog: Backlog;
   readonly #options: ContinuityOptions;
   readonly #state: Omit<ContinuityState, 'backlog'>;
@@ -68,7 +68,7 @@ export class Continuity {
   #isOver = false;
   #cancelAck: CancelTimer | null = null;
 
-  /** With the `state` of another one `goOn` is to follow. */
+  /** With the `state` of another one, call `goOn` next. */
   constructor(options: ContinuityOptions, state?: ContinuityState) {
     this.#options = options;
     this.#state = state ?? newState();
@@ -82,39 +82,39 @@ export class Continuity {
     return { ...this.#state, backlog: this.backlog.state, secret: this.#secret?.export() ?? null };
   }
 
-  /** From now on an ACK that is due is sent when it is. */
+  /** Restarts the timer of an ACK that is due. */
   goOn(): void {
     const { ackDueAtMs } = this.#state;
     if (ackDueAtMs !== null) this.#acknowledgeIn(ackDueAtMs - this.#options.clock.now());
   }
 
-  /** Null before both sides have given their part of it: the session ends with its link until then. */
+  /** Null before both sides have sent their part: until then the session ends with its link. */
   get secret(): ResumeSecret | null {
     return this.#secret;
   }
 
-  /** This side has sent its part of the secret. */
+  /** Notes this side's part of the secret, which was sent. */
   giveSecret(part: Buffer): void {
     this.#state.ownPart = part;
   }
 
-  /** The peer's part of the secret, which is complete with it. Throws `protocol-error` where it came before. */
+  /** Takes the peer's part of the secret, which completes it. Throws `protocol-error` for a second one. */
   takeSecret(part: Buffer): void {
     const own = this.#state.ownPart;
-    if (own === null) throw new VproxyError('protocol-error', 'SECRET, which is there already');
+    if (own === null) throw new VproxyError('protocol-error', 'duplicate SECRET frame');
     this.#state.ownPart = null;
     this.#secret = this.#options.isOdd ? ResumeSecret.of(own, part) : ResumeSecret.of(part, own);
   }
 
-  /** The peer's ACK. Throws `protocol-error` for more than it can have. */
+  /** Takes the peer's ACK. Throws `protocol-error` for more than it can have. */
   takeAck(totalBytes: number): void {
     this.backlog.acknowledge(totalBytes);
     this.#state.ackBytes += HEADER_BYTES + TOTAL_BYTES;
   }
 
   /**
-   * Acknowledges what was read: now and then, and soon after the last of it. Throws `flood` for a peer that does not do that, and
-   * has this side send more and more.
+   * Acknowledges what was read: now and then, and soon after the last of it. Throws `flood` for a peer that does not acknowledge but
+   * makes this side send more and more.
    */
   handleReceived(): void {
     if (this.#isOver) return;
@@ -126,15 +126,15 @@ export class Continuity {
       throw new VproxyError('flood', `the peer has not acknowledged ${this.backlog.keptBytes} bytes`);
   }
 
-  /** The link is gone. */
+  /** Detaches the link. */
   suspend(): void {
     this.backlog.detach();
     this.#stopAck();
   }
 
   /**
-   * Goes on with another link, whose peer has been told what came, and has itself received `peerReceivedBytes`. Gives how many
-   * bytes are written again. Throws `protocol-error` for a number that cannot be.
+   * Continues on another link, whose peer knows what came here and has itself received `peerReceivedBytes`. Returns how many
+   * bytes are sent again. Throws `protocol-error` for an impossible number.
    */
   resume(sink: ByteSink, peerReceivedBytes: number): number {
     const againBytes = this.backlog.attach(sink, peerReceivedBytes);
@@ -142,7 +142,7 @@ export class Continuity {
     return againBytes;
   }
 
-  /** The session is over: nothing is kept any more. `isWritten`: what waits is handed to the link before. See `Backlog.end`. */
+  /** Ends with the session and keeps nothing more. `isWritten`: what waits is handed to the link first. See `Backlog.end`. */
   end(isWritten: boolean): (() => void)[] {
     this.#isOver = true;
     this.#stopAck();

@@ -1,28 +1,28 @@
 /**
- * The sessions of one channel: on which link each is, and who hears what becomes of it. Those that can be taken up again are found
- * here by their id (R-RESUME-1, R-RESUME-6).
+ * The sessions of one channel: the link of each, and who is informed about it. Resumable ones are found by id
+ * (R-RESUME-1, R-RESUME-6).
  */
 import { VproxyError } from '../../errors.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
 import type { Session } from '../session.js';
 
-/** A HELLO names so many: a channel has one session, and may have a stranger's beside it. */
+/** The most sessions named in a HELLO: a channel has one session, and perhaps a stranger's beside it. */
 const MAX_NAMED = 4;
 
-/** The use of a link for a session, which is told what becomes of the session before all others are. */
+/** A link's use for a session; informed about the session before all other listeners. */
 export interface SessionHolder {
   handleEnded(session: Session, reason: VproxyError): void;
-  /** The session has left the link; or, with a reason, the link is there, and nothing more of the session came on it. */
+  /** The session has left the link; with a reason, the link is still open but out of step with the session. */
   handleSuspended(session: Session, reason: VproxyError | null): void;
-  /** Nothing came for too long: the link should be given up. */
+  /** Nothing came for too long: the link should be dropped. */
   handleSilent(reason: VproxyError): void;
 }
 
-/** Another link on which a session is to be taken up. */
+/** Another link on which a session is being resumed. */
 export interface SessionClaim {
   handleEnded(reason: VproxyError): void;
   handleSuspended(): void;
-  /** The session goes on with yet another link. */
+  /** The session resumed on yet another link. */
   handleDisplaced(): void;
 }
 
@@ -31,28 +31,28 @@ interface Kept {
   /** Null while it has no link. */
   holder: SessionHolder | null;
   readonly claims: Set<SessionClaim>;
-  /** When it ends because it has no link, by the clock; null while it has one. */
+  /** When a session without a link expires, by the clock; null while it has one. */
   endAtMs: number | null;
   cancel: CancelTimer | null;
 }
 
-/** What the sessions on all links of a channel share. It alone hears what becomes of them, and tells the others. */
+/** Shared by the sessions on all links of a channel: the only listener of theirs, which informs the others. */
 export class KeptSessions {
-  /** Is told of the end of a session that has no link. */
+  /** Called when a session without a link ends. */
   onEnded: (session: Session, reason: VproxyError) => void = () => undefined;
   readonly #clock: Clock;
   readonly #timeoutMs: number;
-  /** The newest is the last. */
+  /** The newest is last. */
   readonly #kept = new Map<Session, Kept>();
   #stopReason: VproxyError | null = null;
 
-  /** A session without a link ends after `timeoutMs`. */
+  /** A session without a link expires after `timeoutMs`. */
   constructor(clock: Clock, timeoutMs: number) {
     this.#clock = clock;
     this.#timeoutMs = timeoutMs;
   }
 
-  /** The ids that a HELLO of a side with these keys names, the newest first: a session that was proved needs its key again. */
+  /** The ids to name in a HELLO of a side with these keys, newest first: an authenticated session needs its key again. */
   named(keyIds: readonly string[]): string[] {
     const isNamed = ({ keyId }: Session): boolean => (keyId === null ? keyIds.length === 0 : keyIds.includes(keyId));
     return [...this.#kept.keys()]
@@ -62,7 +62,7 @@ export class KeptSessions {
       .slice(0, MAX_NAMED);
   }
 
-  /** The session of an id; null where it is over, or was never this side's. */
+  /** A session by id; null if it is over, or was never this side's. */
   find(id: string): Session | null {
     return [...this.#kept.keys()].find(({ secret }) => secret?.id === id) ?? null;
   }
@@ -71,7 +71,7 @@ export class KeptSessions {
     return [...this.#kept.keys()].filter(({ isSuspended }) => isSuspended);
   }
 
-  /** When a session ends that has no link, by the clock; null where it has one. */
+  /** When a session without a link expires, by the clock; null if it has one. */
   endAtMs(session: Session): number | null {
     return this.#kept.get(session)?.endAtMs ?? null;
   }
@@ -81,7 +81,7 @@ export class KeptSessions {
     return this.#stopReason !== null;
   }
 
-  /** A session has this link from now on: a new one, or one that goes on there. */
+  /** Gives a session this link: a new one, or one that continues there. */
   hold(session: Session, holder: SessionHolder): void {
     const kept = this.#kept.get(session) ?? this.#add(session);
     kept.cancel?.();
@@ -89,31 +89,31 @@ export class KeptSessions {
     kept.holder = holder;
   }
 
-  /** Keeps a session that was restored without a link, before it goes on: until `endAtMs`, by default as long as one that loses its link now. */
+  /** Keeps a session that was restored without a link, before it continues: until `endAtMs`, by default for the full timeout. */
   adopt(session: Session, endAtMs: number | null = null): void {
     this.#wait(session, this.#add(session), endAtMs ?? this.#clock.now() + this.#timeoutMs);
   }
 
-  /** A session is about to be taken up on another link; gives what takes the claim back. */
+  /** A session is about to be resumed on another link. Returns a function that withdraws the claim. */
   claim(session: Session, claim: SessionClaim): () => void {
     const claims = this.#kept.get(session)?.claims;
     claims?.add(claim);
     return () => void claims?.delete(claim);
   }
 
-  /** A new session is established, which takes the place of those that have no link: the peer began it instead of going on with them. */
+  /** A new session is established and replaces those without a link: the peer began it instead of resuming them. */
   displaceSuspended({ agreement: { peer } }: Session): void {
     for (const session of this.#suspended) {
       const isSameProcess = session.agreement.peer.instance === peer.instance;
       session.end(
         isSameProcess
-          ? new VproxyError('resume-refused', 'the peer came back without the session')
-          : new VproxyError('peer-restarted', 'another process came back in place of the peer'),
+          ? new VproxyError('resume-refused', 'the peer reconnected without the session')
+          : new VproxyError('peer-restarted', 'the peer restarted'),
       );
     }
   }
 
-  /** Ends those that have no link, at once. The others end where they lose it from now on. */
+  /** Ends the sessions without a link at once, and from now on the others when they lose theirs. */
   stop(reason: VproxyError): void {
     this.#stopReason = reason;
     for (const session of this.#suspended) session.end(reason);
@@ -154,7 +154,7 @@ export class KeptSessions {
 
   #wait(session: Session, kept: Kept, untilMs: number): void {
     kept.endAtMs = untilMs;
-    const message = `no other link within ${this.#timeoutMs / 1000} s`;
+    const message = `no new link within ${this.#timeoutMs / 1000} s`;
     const end = (): void => session.end(new VproxyError('resume-expired', message));
     kept.cancel = this.#clock.schedule(Math.max(0, untilMs - this.#clock.now()), end);
   }

@@ -1,6 +1,6 @@
 /**
- * Taking a session up again on another link: what makes the two sides sure of each other, and tells each how much of what
- * it sent has come (R-RESUME-1 to R-RESUME-4).
+ * Resuming a session on another link: the two sides authenticate each other, and tell each other how much of what was
+ * sent has come (R-RESUME-1 to R-RESUME-4).
  */
 import { timingSafeEqual } from 'node:crypto';
 import { FrameReader } from '../../codec/frame-reader.js';
@@ -16,27 +16,27 @@ import type { Session } from '../session.js';
 import type { KeptSessions, SessionClaim } from './kept-sessions.js';
 import type { ResumeSecret } from './secret.js';
 
-/** A total and a proof (R-RESUME-3). */
+/** The length of a total and a proof (R-RESUME-3). */
 const RESUME_BYTES = TOTAL_BYTES + 32;
 
 interface ResumptionOptions {
-  /** What is taken up again. */
+  /** The session to resume. */
   readonly session: Session;
-  /** Tells what becomes of it meanwhile. */
+  /** Reports what happens to the session meanwhile. */
   readonly kept: KeptSessions;
   readonly agreement: Agreement;
   readonly sink: ByteSink;
   readonly clock: Clock;
   readonly keys: () => readonly SecretKey[];
-  /** Both sides are sure: the peer has received so many bytes, and the session's go on behind `takeRest`. */
+  /** Both sides are proved: the peer has received that many bytes, and the session's bytes continue in `takeRest`. */
   readonly onProved: (peerReceivedBytes: number) => void;
-  /** The peer is not who it says, or said something else, or the session is over. */
+  /** The peer's proof is wrong, it violated the protocol, or the session is over. */
   readonly onFailed: (reason: VproxyError) => void;
-  /** The session goes on with another link: what the peer was told on this one is not true any more. */
+  /** The session resumed on another link: what the peer was told on this one no longer holds. */
   readonly onDisplaced: () => void;
 }
 
-/** The first frames on a link that a session is taken up on: AUTH where it is demanded, and RESUME. */
+/** The first frames on a link that a session is resumed on: AUTH if required, and RESUME. */
 export class Resumption implements SessionClaim {
   readonly #options: ResumptionOptions;
   readonly #writer: FrameWriter;
@@ -51,7 +51,7 @@ export class Resumption implements SessionClaim {
   constructor(options: ResumptionOptions) {
     const { agreement, sink, clock, session, kept } = options;
     const { integrity, self, peer } = agreement;
-    if (session.secret === null) throw new VproxyError('internal', 'a session that has no secret is taken up again');
+    if (session.secret === null) throw new VproxyError('internal', 'a session without a secret cannot be resumed');
     this.#secret = session.secret;
     this.#release = kept.claim(session, this);
     this.#options = options;
@@ -68,11 +68,11 @@ export class Resumption implements SessionClaim {
       maxDataBytes: self.limits.frame,
     });
     this.#cancelTimeout = clock.schedule(PROOF_MS, () =>
-      this.#fail(new VproxyError('auth-failed', `the peer gave no proof of its session within ${PROOF_MS / 1000} s`)),
+      this.#fail(new VproxyError('auth-failed', `the peer did not prove its session within ${PROOF_MS / 1000} s`)),
     );
   }
 
-  /** Begins to prove. `onFailed` may be called within. */
+  /** Starts the proofs. `onFailed` may be called within. */
   begin(): void {
     const { agreement, keys, session } = this.#options;
     try {
@@ -85,7 +85,7 @@ export class Resumption implements SessionClaim {
     if (this.#proof === null) this.#trustPeer();
   }
 
-  /** Bytes came from the channel. */
+  /** Takes bytes from the channel. */
   receive(chunk: Buffer): void {
     if (this.#isOver) return;
     try {
@@ -95,12 +95,12 @@ export class Resumption implements SessionClaim {
     }
   }
 
-  /** After `onProved`, or `onFailed`: the bytes behind the peer's RESUME, or from the frame on that was wrong. */
+  /** After `onProved` or `onFailed`: the bytes after the peer's RESUME, or from the wrong frame on. */
   takeRest(): Buffer {
     return this.#reader.takeRest();
   }
 
-  /** Gives it up. */
+  /** Abandons the resumption. */
   stop(): void {
     this.#isOver = true;
     this.#reader.stop();
@@ -118,10 +118,10 @@ export class Resumption implements SessionClaim {
   }
 
   handleEnded({ code, message }: VproxyError): void {
-    this.#fail(new VproxyError(code, `the session that is to be taken up again is over: ${message}`));
+    this.#fail(new VproxyError(code, `the session to resume has ended: ${message}`));
   }
 
-  /** Whoever still has the session on another link gives that up only when the peer has proved that it has it, too. */
+  /** A session that still has another link gives that up only now that the peer has proved its key, too. */
   #trustPeer(): void {
     this.#isPeerTrusted = true;
     if (this.#options.session.isSuspended) this.#sendResume();
@@ -139,23 +139,23 @@ export class Resumption implements SessionClaim {
       throw new VproxyError(code, message);
     }
     if (type !== FRAME_TYPE.RESUME || !this.#isPeerTrusted)
-      throw new VproxyError('protocol-error', `${formatFrameType(type)} where a session is taken up again`);
+      throw new VproxyError('protocol-error', `${formatFrameType(type)} while a session is resumed`);
     const received = this.#verify(requireLength(type, payload, RESUME_BYTES));
-    // RESUME is sent by then.
+    // RESUME has been sent by now.
     session.suspend();
-    // Whoever heard of that may have ended it.
+    // An earlier listener may have ended the session.
     if (this.#isOver) return;
     this.stop();
     this.#options.onProved(received);
   }
 
-  /** What the peer has received. Throws `auth-failed` for a proof that is not its own. */
+  /** Returns how much the peer has received. Throws `auth-failed` if the proof is wrong. */
   #verify(payload: Buffer): number {
     const { agreement } = this.#options;
     const received = payload.subarray(0, TOTAL_BYTES);
     const expected = this.#secret.prove(agreement.peerPayload, agreement.selfPayload, received);
     if (!timingSafeEqual(payload.subarray(TOTAL_BYTES), expected))
-      throw new VproxyError('auth-failed', 'the peer does not have the session that it says it had');
+      throw new VproxyError('auth-failed', 'the peer does not have the session that it named');
     return readTotal(received);
   }
 
