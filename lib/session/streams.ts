@@ -1,4 +1,4 @@
-/** Streams of a session: ids, admission, held-back opens (R-STREAM-1, R-STREAM-3, R-STREAM-5, R-STREAM-6, R-STREAM-11, R-FLOW-6). */
+/** The streams of a session: ids, admission, holds (R-STREAM-1, R-STREAM-3, R-STREAM-5, R-STREAM-6, R-STREAM-11, R-FLOW-6). */
 import { FRAME_TYPE, formatFrameType } from '../codec/header.js';
 import { type Limits, SERVICE_NAME } from '../codec/limits.js';
 import { decodeReasonPayload, type OpenRequest, requireLength } from '../codec/payloads.js';

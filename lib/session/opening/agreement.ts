@@ -67,12 +67,12 @@ export const resumeFeatures = (ids: readonly string[]): string[] => [
 export function protectionRefusal({ self, peer }: Agreement): VproxyError | null {
   if (self.tls === peer.tls) return null;
   const who = self.tls
-    ? 'this side requires TLS, but the peer does not'
-    : 'the peer requires TLS, but this side does not';
+    ? 'this side requires TLS and the peer does not'
+    : 'the peer requires TLS and this side does not';
   return new VproxyError('auth-failed', `${who}: set tls= on both channels`);
 }
 
-/** The refusal of a handshake on a layer that does not belong to the one in the clear: one of them may be an attacker's (R-AUTH-3). */
+/** The refusal of a handshake on a layer that is not bound to the one in the clear: one may be an attacker's (R-AUTH-3). */
 export function outerRefusal({ peer }: Agreement, outer: Agreement): VproxyError | null {
   const isBound = [outer.self.nonce, outer.peer.nonce].every((nonce) => peer.features.includes(`outer:${nonce}`));
   return isBound ? null : new VproxyError('auth-failed', "the peer's HELLO inside TLS belongs to another handshake");

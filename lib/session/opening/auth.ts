@@ -13,7 +13,7 @@ const KEY_BYTES = 32;
 /** The text of a key file: 64 hex digits and an optional newline. */
 const KEY_TEXT = /^[0-9a-fA-F]{64}\n?$/;
 
-/** A key shared by both sides of a channel (R-AUTH-2). It cannot leak: no property holds it, and printing the object gives its id. */
+/** A key shared by both sides of a channel (R-AUTH-2). No property holds it, and printing the object gives its id. */
 export class SecretKey {
   /** The first 8 hex digits of the key's SHA-256, sent to the peer. */
   readonly id: string;
@@ -126,8 +126,8 @@ export interface SecureLayer {
   /** Whether a record is incomplete. */
   readonly isMidRecord: boolean;
   /**
-   * Takes bytes from the channel, lent for the duration of the call. Returns what is left to another turn, as a view of them or of
-   * what was kept; `isTurnOver` is asked now and then.
+   * Takes bytes from the channel, lent for the duration of the call. Returns what is left to another turn, as a view of them or
+   * of what was kept; `isTurnOver` is asked now and then.
    */
   receive(chunk: Buffer, isTurnOver: () => boolean): Buffer;
   /** The channel has written everything it was given. */

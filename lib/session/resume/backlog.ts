@@ -133,7 +133,7 @@ export class Backlog implements ByteSink {
     return isFree;
   }
 
-  /** Copies all parts unless it `mayKeep` them: they may include a program's buffer, which it gets back as soon as it is written. */
+  /** Copies all parts unless it `mayKeep` them: they may include a program's buffer, which it gets back once it is written. */
   writeParts(parts: readonly Buffer[], mayKeep = false): boolean {
     let isFree = true;
     for (const part of parts) {
@@ -225,7 +225,7 @@ export class Backlog implements ByteSink {
   #requirePossible(totalBytes: number, mostBytes: number): void {
     if (totalBytes >= this.#state.acknowledgedBytes && totalBytes <= mostBytes) return;
     const range = `${this.#state.acknowledgedBytes} to ${mostBytes}`;
-    throw new VproxyError('protocol-error', `the peer acknowledges ${totalBytes} bytes, but has ${range}`);
+    throw new VproxyError('protocol-error', `the peer acknowledges ${totalBytes} bytes, but can have ${range}`);
   }
 
   #keep(bytes: Buffer): void {

@@ -113,8 +113,8 @@ export class Continuity {
   }
 
   /**
-   * Acknowledges what was read: now and then, and soon after the last of it. Throws `flood` for a peer that does not acknowledge but
-   * makes this side send more and more.
+   * Acknowledges what was read: now and then, and soon after the last of it. Throws `flood` for a peer that does not acknowledge
+   * but makes this side send more and more.
    */
   handleReceived(): void {
     if (this.#isOver) return;
