@@ -1,4 +1,4 @@
-/** What was given to a command. */
+/** The arguments of a command. */
 import { badArgument } from '../../lib/errors.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { DURATION_FORM, parseDuration } from '../../lib/util/units.js';
@@ -7,9 +7,9 @@ export { badArgument };
 
 /** The options and the operands of a command line, read and checked. */
 export class Arguments {
-  /** The words that are no options, in their order. */
+  /** The words that are not options, in order. */
   readonly operands: readonly string[];
-  /** Whether the operands are behind `--`. */
+  /** Whether the operands follow `--`. */
   readonly hasSeparator: boolean;
   readonly #values: ReadonlyMap<string, readonly string[]>;
 
@@ -19,29 +19,29 @@ export class Arguments {
     this.hasSeparator = hasSeparator;
   }
 
-  /** Whether an option is there. */
+  /** Whether an option was given. */
   has(option: string): boolean {
     return this.#values.has(option);
   }
 
-  /** All values of an option; an empty text for each time that a flag is there. */
+  /** All values of an option; an empty string for each occurrence of a flag. */
   texts(option: string): readonly string[] {
     return this.#values.get(option) ?? [];
   }
 
-  /** The value of an option; undefined where it is not there. */
+  /** The value of an option; undefined if it was not given. */
   text(option: string): string | undefined {
     return this.#values.get(option)?.[0];
   }
 
-  /** The value of an option that is a number from `least` to `most`, with three decimals at most. Throws `bad-argument`. */
+  /** The value of an option as a number from `least` to `most` with at most three decimals. Throws `bad-argument`. */
   number(option: string, unit: string, least: number, most: number): number | undefined {
     return this.#parseNumber(option, `a number of ${unit}`, least, most);
   }
 
   /**
-   * The value of an option that is a time from `least` to `most` seconds, in seconds: a number with three decimals at most, or
-   * a text with units such as `1h30m`. Throws `bad-argument`.
+   * The value of an option as a time from `least` to `most`, in seconds: a number with at most three decimals, or a text
+   * with units such as `1h30m`. Throws `bad-argument`.
    */
   seconds(option: string, least: number, most: number): number | undefined {
     const ms = parseDuration(this.text(option) ?? '');

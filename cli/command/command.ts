@@ -1,12 +1,12 @@
-/** What a command is: the one form in which the command line is described, for its readers, the help, the manual and the completion. */
+/** The description of a command, shared by the readers of the command line, the help, the manual and the completion. */
 import type { Option } from '../../lib/settings/setting.js';
 import type { Arguments } from './arguments.js';
 
-/** A command as its words are read. Its name and its line in the list of commands are in the table. */
+/** A command without its implementation. Its name and its line in the list of commands are in the table. */
 export interface CommandDescription {
-  /** What is behind `vproxy` in its usage, such as `ping [-c COUNT]`. */
+  /** Its usage without `vproxy`, such as `ping [-c COUNT]`. */
   readonly usage: string;
-  /** What it does, in sentences for the help. */
+  /** Sentences for the help. */
   readonly about: string;
   /** At least one, for the end of its help. */
   readonly examples: readonly Example[];
@@ -14,52 +14,52 @@ export interface CommandDescription {
   readonly isLocal?: boolean;
   /** Its own options; `--help` is added, and `--socket` and `--name` unless it is local. */
   readonly options: CommandOptions;
-  /** What its operands are called; those that begin with `[` may be missing, and one that ends in `…` may be many. Default: none. */
+  /** Placeholders of its operands; `[…]` is optional, and one that ends in `…` is repeatable. Default: none. */
   readonly operands?: readonly string[];
-  /** What may have been meant by a label where there is no operand: commands, in which it is in the place of `LABEL`. Default: none. */
+  /** Commands to suggest for a label that is no operand here; the label replaces `LABEL`. Default: none. */
   readonly meant?: readonly string[];
-  /** Whether everything from the first operand on is an operand, as a command of the peer with its own options begins there. Default false. */
+  /** Whether the first operand ends the options, as a command of the peer with its own options follows. Default false. */
   readonly endsAtOperand?: boolean;
 }
 
-/** A command line that a shell takes, of at most 76 columns, and what it is for, as a comment above it. */
+/** A shell command line of at most 76 columns, and its purpose, for a comment above it. */
 export type Example = readonly [line: string, about: string];
 
-/** One command, as a file in cli/commands/ has it. */
+/** A command, as a file in cli/commands/ exports it. */
 export interface Command extends CommandDescription {
-  /** Runs the command; resolves with the exit status (0 if omitted). `runOther` runs the command that its words name. */
+  /** Runs the command; resolves with the exit status (0 if omitted). `runOther` runs another command line. */
   run(args: Arguments, runOther: RunCommand): Promise<number | undefined> | Promise<void>;
 }
 
-/** Runs the command that the words behind `vproxy` name; resolves with the exit status. */
+/** Runs the command line after `vproxy`; resolves with the exit status. */
 export type RunCommand = (words: readonly string[]) => Promise<number>;
 
 /** The options of a command by their long names. */
 export type CommandOptions = Readonly<Record<string, CommandOption>>;
 
-/** One option: of a setting, or of a command alone. A value in `[=…]` may be left out, and is behind `=` only. */
+/** An option of a setting, or of a command. A value in `[=…]` is optional, and must follow `=`. */
 export interface CommandOption extends Pick<Option, 'short' | 'value' | 'isRepeatable' | 'forms'> {
   readonly describe: string;
-  /** What its value has to be, where its value is missing. Default: as `value` calls it. */
+  /** The expected value, for the error that it is missing. Default: the placeholder `value`. */
   readonly expected?: string;
-  /** What a shell offers for its value, where what it is called does not say so: names of processes that run. */
+  /** Completions that the placeholder does not imply: names of running processes. */
   readonly offers?: 'process';
-  /** The heading that the help lists it under. Default: `Options:`. */
+  /** Its heading in the help. Default: `Options:`. */
   readonly group?: string;
-  /** Whether it is taken, and not listed in the help. Default false. */
+  /** Whether it is accepted but not listed in the help. Default false. */
   readonly isHidden?: boolean;
 }
 
-/** An option with what follows from its description. */
+/** An option with values derived from its description. */
 export interface NamedOption extends CommandOption {
   readonly name: string;
   /** `-c` and `--channel`, in this order. */
   readonly spellings: readonly string[];
-  /** What its value is called, without brackets, and whether it may be left out; null for a flag. */
+  /** The placeholder of its value, without brackets, and whether it is optional; null for a flag. */
   readonly takes: { readonly called: string; readonly isOptional: boolean } | null;
 }
 
-/** All options of a command: its own, then those that every such command has. */
+/** All options of a command: its own, then the common ones. */
 export function optionsOf(command: Pick<CommandDescription, 'options' | 'isLocal'>): NamedOption[] {
   return Object.entries<CommandOption>({ ...command.options, ...commonOptions(command) }).map(([name, option]) => ({
     ...option,
@@ -74,7 +74,7 @@ function takenValue(value: string): NamedOption['takes'] {
   return { called: isOptional ? value.slice(2, -1) : value, isOptional };
 }
 
-/** What a command takes besides its own options. */
+/** The options of every such command. */
 export const commonOptions = ({ isLocal = false }: Pick<CommandDescription, 'isLocal'>): CommandOptions =>
   isLocal ? HELP_OPTION : { ...PROCESS_OPTIONS, ...HELP_OPTION };
 
@@ -87,20 +87,20 @@ const PROCESS_OPTIONS = {
     value: 'PATH',
     describe: 'Control socket of the process [default: $VPROXY_SOCKET, else the only one]',
   },
-  name: { value: 'NAME', describe: 'Name, or number, of the process', offers: 'process' },
+  name: { value: 'NAME', describe: 'Name or PID of the process', offers: 'process' },
 } as const satisfies CommandOptions;
 
 /** For a command that prints facts. */
 export const JSON_OPTION = {
-  json: { describe: 'Print what the process says, as JSON' },
+  json: { describe: 'Print the answer as JSON' },
 } as const satisfies CommandOptions;
 
-/** For a command that is about a channel. */
+/** For a command about one channel. */
 export const CHANNEL_OPTION = {
   channel: { value: 'LABEL', describe: 'The channel [default: the only one]' },
 } as const satisfies CommandOptions;
 
-/** For a command that lists what belongs to channels. */
+/** For a command that lists things of channels. */
 export const CHANNEL_FILTER = {
-  channel: { value: 'LABEL', describe: 'Only what belongs to this channel' },
+  channel: { value: 'LABEL', describe: 'Only those of this channel' },
 } as const satisfies CommandOptions;

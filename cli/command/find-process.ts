@@ -1,4 +1,4 @@
-/** Which running vproxy is meant. */
+/** Finds the running vproxy that a command is for. */
 import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
@@ -10,7 +10,7 @@ import { closestWord } from '../../lib/util/closest-word.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
 import { badArgument } from './arguments.js';
 
-/** What is said about it. */
+/** How the user chose it. */
 interface SocketChoice {
   /** `--socket`. */
   readonly socket?: string | undefined;
@@ -18,9 +18,9 @@ interface SocketChoice {
   readonly name?: string | undefined;
   /** Default: `$VPROXY_SOCKET`. */
   readonly environment?: string | undefined;
-  /** The folder of the control sockets; null where it is missing. Default: that of this user. */
+  /** The folder of the control sockets; null if there is none. Default: that of this user. */
   readonly folder?: string | null;
-  /** How long each of several has to answer, in milliseconds. */
+  /** The timeout for an answer of each of several processes, in milliseconds. */
   readonly answerMs?: number;
 }
 
@@ -28,8 +28,8 @@ const ownFolder = (): string | null =>
   controlFolder({ isRoot: process.getuid?.() === 0, runtimeDirectory: process.env['XDG_RUNTIME_DIR'] ?? null });
 
 /**
- * The path of the control socket. Rejects with `bad-argument` where several could be meant, and with
- * `control-unavailable` where none is found.
+ * Resolves with the path of the control socket. Rejects with `bad-argument` if several match, and with
+ * `control-unavailable` if none does.
  */
 export async function findSocket({
   socket,
@@ -42,45 +42,45 @@ export async function findSocket({
   if (socket !== undefined) return socket;
   if (name !== undefined) return findName(name, folder, answerMs);
   if (environment) return environment;
-  if (folder === null) throw new VproxyError('control-unavailable', `no vproxy was found: ${NO_FOLDER}`);
+  if (folder === null) throw new VproxyError('control-unavailable', `no running vproxy found: ${NO_FOLDER}`);
   const paths = await listSockets(folder);
-  // Whether somebody answers on the only one, the command will see.
+  // The command itself will find out whether the only one answers.
   if (paths.length === 1 && paths[0] !== undefined) return paths[0];
   const running = await listRunning(paths, answerMs);
   const [only] = running;
   if (only === undefined) {
-    throw new VproxyError('control-unavailable', `no vproxy runs that has a control socket in ${escapeText(folder)}`);
+    throw new VproxyError('control-unavailable', `no running vproxy has a control socket in ${escapeText(folder)}`);
   }
   if (running.length === 1) return only.path;
-  const list = running.map(({ path, status }) => `${nameOf(path)} (process ${status.process.pid})`).join(', ');
-  throw badArgument(`several vproxy run here: ${list}; choose one with --name`);
+  const list = running.map(({ path, status }) => `${nameOf(path)} (PID ${status.process.pid})`).join(', ');
+  throw badArgument(`several vproxys are running: ${list}; choose one with --name`);
 }
 
 const NO_FOLDER = 'XDG_RUNTIME_DIR is not set, so there is no folder of control sockets; use --socket PATH';
 
-/** A name that can be no file name is asked for. */
+/** Looks for a file, or asks all processes if the name cannot be a file name. */
 async function findName(name: string, folder: string | null, answerMs: number | undefined): Promise<string> {
   if (folder === null) throw new VproxyError('control-unavailable', `--name: ${NO_FOLDER}`);
   if (isControlName(name)) {
     const path = join(folder, `${name}.sock`);
     const close = existsSync(path) ? undefined : closestWord(name, (await listSockets(folder)).map(nameOf));
     if (close === undefined) return path;
-    throw new VproxyError('control-unavailable', `no vproxy runs that is called "${name}"; did you mean ${close}?`);
+    throw new VproxyError('control-unavailable', `no running vproxy named "${name}"; did you mean ${close}?`);
   }
   const running = await listRunning(await listSockets(folder), answerMs);
   const found = running.find(({ status }) => status.process.name === name);
   if (found !== undefined) return found.path;
-  throw new VproxyError('control-unavailable', `no vproxy runs that is called "${escapeText(name, 64)}"`);
+  throw new VproxyError('control-unavailable', `no running vproxy named "${escapeText(name, 64)}"`);
 }
 
-/** Those in the usual folder that answer within `answerMs`, by what `--name` takes. */
+/** Lists the processes in the usual folder that answer within `answerMs`, with the names that `--name` takes. */
 export async function listProcesses(answerMs: number): Promise<{ name: string; status: ControlStatus }[]> {
   const folder = ownFolder();
   const running = folder === null ? [] : await listRunning(await listSockets(folder), answerMs);
   return running.map(({ path, status }) => ({ name: basename(path, '.sock'), status }));
 }
 
-/** Those that answer. */
+/** Lists the processes that answer. */
 async function listRunning(paths: readonly string[], answerMs?: number) {
   const answers = await Promise.all(paths.map(async (path) => ({ path, status: await askStatus(path, answerMs) })));
   return answers.flatMap(({ path, status }) => (status === null ? [] : [{ path, status }]));
@@ -95,7 +95,7 @@ async function listSockets(folder: string): Promise<string[]> {
       .map((name) => join(folder, name));
   } catch (error) {
     if (systemCode(error) === 'ENOENT') return [];
-    const message = `cannot look for control sockets in ${escapeText(folder)}: ${describeError(error)}`;
+    const message = `cannot list control sockets in ${escapeText(folder)}: ${describeError(error)}`;
     throw new VproxyError('control-unavailable', message, { cause: error });
   }
 }

@@ -1,35 +1,35 @@
-/** The help: in short, of the program, of commands that begin with the same word, and of one command. */
+/** The help: short, of the program, of commands with the same first word, and of one command. */
 import { documentsFolder } from '../package-info.js';
 import { wrapPieces, wrapText } from '../ui/table.js';
 import { type CommandDescription, type Example, type NamedOption, optionsOf } from './command.js';
 
-/** Lines are as wide as the terminal, within these bounds; without a terminal as wide as all of them are. In columns. */
+/** Bounds of the width of lines in a terminal, and the width without one, in columns. */
 const DEFAULT_WIDTH = 80;
 const LEAST_WIDTH = 40;
 const MOST_WIDTH = 100;
 
-/** The width of lines for a terminal of so many columns; null: there is none. */
+/** The width of lines for a terminal of this many columns; null: no terminal. */
 export const helpWidth = (columns: number | null): number =>
   Math.min(MOST_WIDTH, Math.max(LEAST_WIDTH, columns ?? DEFAULT_WIDTH));
 
-/** A longer name has what is said of it on the next line: the part of the width that names may take. */
+/** The share of the width for names; the text of a longer name begins on the next line. */
 const NAME_PART = 0.4;
 
-/** A name, and what is said of it: in running text, or a bullet for each line that begins with a hyphen. */
+/** A name and its text; each line of it that begins with a hyphen is a bullet. */
 type Row = readonly [name: string, text: string];
 
-/** Commands with their summaries, as the table has them. */
+/** Commands with their summaries, as in the table. */
 export type CommandList = Readonly<Record<string, { readonly summary: string }>>;
 
-/** The kinds of channels with the form of their addresses, as the table of kinds has them. */
+/** The kinds of channels with the form of their addresses, as in the table of kinds. */
 export type KindList = Iterable<readonly [name: string, kind: { readonly form: string; readonly about: string }]>;
 
-/** Usage, what it does, its options under their headings, and examples. */
+/** Usage, description, options under their headings, and examples. */
 export function formatHelp(command: CommandDescription, width: number): string {
   return joinLines([...describeCommand(command, width), ...describeExamples(command.examples), ...footer(width)]);
 }
 
-/** The same of the command without a name, with the kinds of channels and all other commands. */
+/** The same for the command without a name, with the kinds of channels and all other commands. */
 export function formatProgramHelp(
   main: CommandDescription,
   kinds: KindList,
@@ -43,17 +43,17 @@ export function formatProgramHelp(
     ...formatRows(describeKinds(kinds), width),
     ...['', 'Other commands (vproxy help COMMAND):'],
     ...formatRows(summaries(local), width),
-    ...['', 'Commands for a vproxy that runs (vproxy help COMMAND):'],
+    ...['', 'Commands for a running vproxy (vproxy help COMMAND):'],
     ...formatRows(summaries(control), width),
     ...describeExamples(main.examples),
     ...footer(width),
   ]);
 }
 
-/** How to begin, and the commands `common`, which people use most: for who has said nothing. */
+/** How to begin, and the most used commands `common`: for a command line without words. */
 export function formatShortHelp(main: CommandDescription, common: CommandList, width: number): string {
   const more =
-    'vproxy --help lists all options, kinds of channels and commands; vproxy help COMMAND shows those of one.';
+    'vproxy --help lists all options, kinds of channels and commands; vproxy help COMMAND describes one command.';
   return joinLines([
     ...describeUsage([main.usage, 'COMMAND [options]'], width),
     ...['', ...wrapText(main.about, width)],
@@ -63,13 +63,13 @@ export function formatShortHelp(main: CommandDescription, common: CommandList, w
   ]);
 }
 
-/** The commands that begin with the word `first`, which are those of `list`. */
+/** The commands of `list`, which begin with the word `first`. */
 export function formatGroupHelp(first: string, list: CommandList, width: number): string {
   const rows = summaries(list).map(([name, summary]): Row => [`vproxy ${name}`, summary]);
   return joinLines([
     'Commands:',
     ...formatRows(rows, width),
-    ...['', ...wrapText(`vproxy help ${first} COMMAND shows the options of one.`, width)],
+    ...['', ...wrapText(`vproxy help ${first} COMMAND describes one of them.`, width)],
   ]);
 }
 
@@ -80,7 +80,7 @@ const summaries = (list: CommandList): Row[] => Object.entries(list).map(([name,
 const describeKinds = (kinds: KindList): Row[] =>
   Array.from(kinds, ([name, { form, about }]) => [`${name}:${form}`, about]);
 
-/** Where an installed program has the rest. */
+/** Where to read more, of an installed program. */
 function manual(): string {
   const folder = documentsFolder();
   return `Manual: man vproxy${folder === null ? '' : `; documents: ${folder}`}.`;
@@ -108,7 +108,7 @@ function describeCommand(command: CommandDescription, width: number): string[] {
   ];
 }
 
-/** Behind `Usage: vproxy`; what does not fit goes on below the first word behind that. No brackets are broken up. */
+/** The lines of usages; continuation lines are indented behind the name of the command. Brackets are not broken up. */
 function describeUsage(usages: readonly string[], width: number): string[] {
   return usages.flatMap((usage, index) => {
     const head = `${index === 0 ? 'Usage:' : '      '} vproxy `;
@@ -119,7 +119,7 @@ function describeUsage(usages: readonly string[], width: number): string[] {
   });
 }
 
-/** The words of a usage; what is in brackets is one. */
+/** The words of a usage; text in brackets is one word. */
 function splitUsage(usage: string): string[] {
   const pieces: string[] = [];
   let depth = 0;
@@ -133,7 +133,7 @@ function splitUsage(usage: string): string[] {
 
 function describeExamples(examples: readonly Example[]): string[] {
   if (examples.length === 0) return [];
-  // They are copied: no line of them is broken.
+  // Users copy them: no line is wrapped.
   return ['', 'Examples:', ...examples.flatMap(([line, about]) => [`  # ${about}`, `  ${line}`])];
 }
 
@@ -146,7 +146,7 @@ function describeOption({ name, short, value, describe, isRepeatable, forms = []
   ];
 }
 
-/** Between a name and what is said of it, and before a name. */
+/** Columns between a name and its text, and before a name. */
 const GAP = 2;
 
 function formatRows(rows: readonly Row[], width: number): string[] {
@@ -162,7 +162,7 @@ function formatRows(rows: readonly Row[], width: number): string[] {
   });
 }
 
-/** A bullet goes on below its text. */
+/** Wraps a line; a bullet has a hanging indent. */
 function wrapHanging(line: string, width: number): string[] {
   if (!line.startsWith('- ')) return wrapText(line, width);
   return wrapText(line.slice(2), width - 2).map((part, index) => `${index === 0 ? '- ' : '  '}${part}`);

@@ -1,4 +1,4 @@
-/** The vproxys that run on this machine: what those with a control socket say of themselves, and what the system says of the others. */
+/** Lists the vproxys on this machine: those with a control socket are asked; /proc describes the others. */
 import { statSync } from 'node:fs';
 import { basename } from 'node:path';
 import { askStatus } from '../../lib/control/client/plain-http.js';
@@ -11,33 +11,33 @@ import { PROCESS_NAME } from '../run/process-name.js';
 
 /** A process that runs a proxy. */
 export interface ListedProcess {
-  /** What it goes by, as `--name` takes it where its control socket is in the usual folder; null where that is not known. */
+  /** Its name, which `--name` takes if its control socket is in the usual folder; null if it is not known. */
   readonly name: string | null;
   readonly pid: number;
-  /** The user that it runs as; null where that cannot be seen. */
+  /** The user that it runs as; null if it cannot be seen. */
   readonly user: string | null;
-  /** The path of its control socket; null where none is known that answers. */
+  /** The path of its control socket; null if no known one answers. */
   readonly socket: string | null;
-  /** The number of its channels, and of those with a session; null where it may not be asked. */
+  /** The number of its channels, and of those with a session; null if it may not be asked. */
   readonly channels: number | null;
   readonly sessions: number | null;
-  /** What it has of the machine's memory, in bytes. */
+  /** Its resident memory, in bytes. */
   readonly memoryBytes: number | null;
-  /** When it was started, in ISO 8601. */
+  /** Its start time, in ISO 8601. */
   readonly since: string | null;
 }
 
-/** Where processes are looked for. */
+/** Where to look for processes. */
 interface ProcessPlace extends ControlPlace {
   /** A control socket besides those in the usual folders, such as `$VPROXY_SOCKET`; null: none. */
   readonly socket: string | null;
   /** Default `/proc`. */
   readonly proc?: string;
-  /** A process that has not answered by then is listed as the system sees it, in milliseconds. Default: that of `askStatus`. */
+  /** After this time, in milliseconds, a process without an answer is listed from /proc. Default: that of `askStatus`. */
   readonly answerMs?: number;
 }
 
-/** All of them, by name and number. Never rejects. */
+/** Lists all of them, sorted by name and PID. Never rejects. */
 export async function listProcesses({
   socket,
   proc = '/proc',
@@ -62,7 +62,7 @@ const byName = (a: ListedProcess, b: ListedProcess): number =>
   (a.name ?? '').localeCompare(b.name ?? '', 'en', { numeric: true }) ||
   a.pid - b.pid;
 
-/** What the process on a socket says; null where none answers. */
+/** Asks the process on a socket; null if none answers. */
 async function ask(path: string, proc: string, answerMs: number | undefined): Promise<ListedProcess | null> {
   const status = await askStatus(path, answerMs);
   if (status === null) return null;
@@ -79,19 +79,19 @@ async function ask(path: string, proc: string, answerMs: number | undefined): Pr
   };
 }
 
-/** A process that the system lists. */
+/** A process found in /proc. */
 interface SeenProcess {
   readonly listed: ListedProcess;
-  /** The path of its control socket, as far as its command line says it; null where it does not. */
+  /** The path of its control socket if its command line has it; else null. */
   readonly control: string | null;
 }
 
-/** Those that call themselves so (`nameProcess`), of every user, as far as this one may see. */
+/** The processes with vproxy's title (see `nameProcess`), of every user, as far as this one may see. */
 function seenProcesses(proc: string): SeenProcess[] {
   const bootMs = Number(/^btime (\d+)$/m.exec(readText(`${proc}/stat`))?.[1]) * 1000;
   return listPids(proc).flatMap((pid) => {
     if (programOf(proc, pid) !== PROCESS_NAME) return [];
-    // A command, such as vproxy top, has its words apart from each other.
+    // The words of a command, such as vproxy top, are separated by NUL.
     const [line = '', ...rest] = readOf(proc, pid, 'cmdline').split('\0');
     const isProxy = line.startsWith(PROCESS_NAME) && rest.every((word) => word === '');
     return isProxy ? [describe(proc, pid, line, bootMs)] : [];
@@ -102,7 +102,7 @@ function describe(proc: string, pid: number, line: string, bootMs: number): Seen
   const control = / --control[ =](\/\S+)/.exec(line)?.[1] ?? null;
   const name = / --name[ =](\S+)/.exec(line)?.[1] ?? (control === null ? null : basename(control, '.sock'));
   const residentKiB = /^VmRSS:\s+(\d+) kB$/m.exec(readOf(proc, pid, 'status'))?.[1];
-  // Field 22 of its stat: in ticks since the machine was started.
+  // Field 22 of its stat: in ticks since boot.
   const startMs = bootMs + (Number(statOf(proc, pid)[19]) / TICKS) * 1000;
   const listed = {
     name: name !== null && isControlName(name) ? name : null,
@@ -117,7 +117,7 @@ function describe(proc: string, pid: number, line: string, bootMs: number): Seen
   return { listed, control };
 }
 
-/** The ticks of a clock in a second, which is the same on every Linux that Node runs on (`USER_HZ`). */
+/** Clock ticks per second (`USER_HZ`), the same on every Linux that Node runs on. */
 const TICKS = 100;
 
 function ownerOf(folder: string): string | null {

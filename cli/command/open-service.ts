@@ -1,4 +1,4 @@
-/** Streams to services of a peer, as commands open them: at a terminal they say what they wait for. */
+/** Opens streams to services of a peer for commands; in a terminal they show what they wait for. */
 import { fstatSync } from 'node:fs';
 import { connectService, type ServiceStream } from '../../lib/control/client/connect-service.js';
 import { getValue } from '../../lib/control/client/plain-http.js';
@@ -19,7 +19,7 @@ export interface ServiceRequest {
   readonly isAttached?: boolean;
 }
 
-/** Resolved when the peer has accepted the stream. Rejects as `findSocket` and `connectService` do. */
+/** Resolves when the peer has accepted the stream. Rejects like `findSocket` and `connectService`. */
 export async function openService(request: ServiceRequest): Promise<ServiceStream> {
   const { service, channel, isAttached = false } = request;
   const path = await findSocket(request);
@@ -34,16 +34,16 @@ export async function openService(request: ServiceRequest): Promise<ServiceStrea
 
 const STDERR_FD = 2;
 
-/** `showProgress`, which is not loaded where nobody can see it: scripts call these commands often. */
+/** Calls `showProgress`, but does not load it without a terminal: scripts call these commands often. */
 async function showWait<T>(look: () => Promise<string | null>, opened: Promise<T>): Promise<T> {
   if (!fstatSync(STDERR_FD).isCharacterDevice()) return opened;
-  // It may fail while that is loaded.
+  // It may fail before `showProgress` is loaded.
   opened.catch(() => undefined);
   const { showProgress } = await import('../ui/waiting-line.js');
   return showProgress(look, opened);
 }
 
-/** What a channel waits for, as a line: `waiting for vm1: /run/vm1.sock is missing`. Null where it is not known. */
+/** A line with what a channel waits for: `waiting for vm1: /run/vm1.sock is missing`; null if not known. */
 export async function describeWait(path: string, label: string | undefined): Promise<string | null> {
   const channels = await getValue<ChannelStatus[]>(path, '/v1/channels');
   const found =
@@ -51,13 +51,13 @@ export async function describeWait(path: string, label: string | undefined): Pro
   if (found === undefined) return null;
   const { state, detail } = found;
   if (state === 'established') return `waiting for an answer of ${found.label}`;
-  // In the midst of an attempt; the line of before stays.
+  // An attempt is in progress; keep the previous line.
   if (detail === null) return null;
-  // The path of a unix socket says enough.
+  // The path of a unix socket is enough.
   return `waiting for ${found.label}: ${escapeText(detail.replace(/^unix-connect:/, ''), 512)}`;
 }
 
-/** The command that looks for the reason. */
+/** The command that finds the reason. */
 function doctorFor({ socket, name }: ServiceRequest): string {
   const choice = socket === undefined ? (name === undefined ? '' : ` --name ${name}`) : ` --socket ${socket}`;
   return `vproxy doctor${escapeText(choice)}`;

@@ -1,6 +1,6 @@
 /**
- * Reads the words behind a command: `util.parseArgs` cuts them, and what is wrong with an option or its value is told here, as
- * neither it nor yargs would say so. What yargs gets to read, it can read in one way only.
+ * Reads the words after a command: `util.parseArgs` splits them. Errors in options and values are reported here, as
+ * neither it nor yargs reports them well; yargs then gets words that have only one reading.
  */
 import { parseArgs } from 'node:util';
 import { VproxyError } from '../../lib/errors.js';
@@ -11,33 +11,33 @@ import { NO_VALUE } from '../../lib/util/option-value.js';
 import { Arguments, badArgument } from './arguments.js';
 import { type CommandDescription, type NamedOption, optionsOf } from './command.js';
 
-/** Words as yargs gets them: first options, each with its long name and its value behind `=`, then `--` and the operands. */
+/** Words for yargs: first options, each as `--long-name=VALUE`, then `--` and the operands. */
 export type PlainWords = readonly string[];
 
-/** The values of each option that is there, and the operands; a flag has an empty value each time. */
+/** The values of each option that was given, and the operands; a flag has an empty value each time. */
 export interface ReadWords {
   readonly values: ReadonlyMap<string, readonly string[]>;
   readonly operands: readonly string[];
 }
 
-/** One that reads plain words. */
+/** Reads plain words. */
 export type WordReader = (words: PlainWords, options: readonly NamedOption[]) => ReadWords;
 
 /** An option of a command line. */
 interface FoundOption {
-  /** The place of its word. */
+  /** The index of its word. */
   readonly index: number;
   readonly spelling: string;
-  /** Undefined where there is no such option. */
+  /** Undefined for an unknown option. */
   readonly option: NamedOption | undefined;
-  /** What is attached to it, as in `--wait=3`, `-ossh:22` and `-c=1`, or else the word behind it. */
+  /** The attached value, as in `--wait=3`, `-ossh:22` and `-c=1`, or else the next word. */
   readonly value: string | undefined;
   readonly isAttached: boolean;
 }
 
 /**
- * The options and the operands in words; from an operand that `endsAt` is true of, all are operands. `hasSeparator`: whether
- * `--` is there; `isEnded`: whether further words would be operands, whatever they look like.
+ * Splits words into options and operands; the first operand for which `endsAt` holds ends the options. `hasSeparator`:
+ * whether there is a `--`; `isEnded`: whether any further word would be an operand.
  */
 export function splitWords(
   words: readonly string[],
@@ -71,7 +71,7 @@ export function splitWords(
       if (words[index] === '--') {
         return { found, operands: [...operands, ...words.slice(index + 1)], hasSeparator: true, isEnded: true };
       }
-      // What is behind a hyphen among letters, as in `-q-x`, is not the end of the options.
+      // A hyphen among letters, as in `-q-x`, does not end the options.
       const spelling = words[index] ?? '--';
       found.push({ index, spelling, option: undefined, value: undefined, isAttached: false });
     } else if (endsAt(token.value)) {
@@ -82,15 +82,15 @@ export function splitWords(
 }
 
 /**
- * The arguments of a command; `reader` reads them once more. Throws `bad-argument`, naming the word and what would be right.
- * `refuseOperand` makes the error for a word that can be nothing.
+ * Reads the arguments of a command; `reader` reads them again. Throws `bad-argument`, naming the word and what is expected.
+ * `refuseOperand` makes the error for an unexpected word.
  */
 export function readArguments(
   command: CommandDescription,
   words: readonly string[],
   reader?: WordReader,
   refuseOperand: (word: string) => VproxyError = (word) =>
-    badArgument(`${quote(word)}: there is nothing that it could be; ${whatWasMeant(command, word)}`),
+    badArgument(`unexpected argument ${quote(word)}; ${whatWasMeant(command, word)}`),
 ): Arguments {
   const options = optionsOf(command);
   const split = splitWords(words, options, () => command.endsAtOperand === true);
@@ -109,7 +109,7 @@ function plainWords({ values, operands }: ReadWords, options: readonly NamedOpti
   return [...plain, '--', ...operands];
 }
 
-/** The values by the names of their options. Throws `bad-argument` where an option or its value is wrong. */
+/** The values by option name. Throws `bad-argument` for an invalid option or value. */
 function checkValues(found: readonly FoundOption[], options: readonly NamedOption[]): ReadWords['values'] {
   const values = new Map<string, string[]>();
   for (const [index, one] of found.entries()) {
@@ -118,45 +118,45 @@ function checkValues(found: readonly FoundOption[], options: readonly NamedOptio
     const known = [...(values.get(option.name) ?? []), valueOf(one, option)];
     values.set(option.name, known);
     if (known.length > 1 && option.takes !== null && option.isRepeatable !== true) {
-      throw badArgument(`${spelling}: one is expected, but it is there ${known.length} times`);
+      throw badArgument(`${spelling}: given ${known.length} times (max 1)`);
     }
   }
   return values;
 }
 
-/** `before` is the option before it: the equals sign of `-v=1` comes as an option. */
+/** `before` is the previous option: `parseArgs` returns the equals sign of `-v=1` as an option. */
 function noSuchOption(
   { index, spelling }: FoundOption,
   options: readonly NamedOption[],
   before: FoundOption | undefined,
 ): VproxyError {
-  if (spelling === '-=' && before?.index === index) return badArgument(`${before.spelling}: it takes no value`);
+  if (spelling === '-=' && before?.index === index) return badArgument(`${before.spelling}: takes no value`);
   const close = closestWord(
     spelling.replace(/^-+/, ''),
     options.map(({ name }) => name),
   );
   const hint = close === undefined ? 'see --help' : `did you mean --${close}?`;
-  return badArgument(`${escapeText(spelling, 64)}: no such option; ${hint}`);
+  return badArgument(`${escapeText(spelling, 64)}: unknown option; ${hint}`);
 }
 
 function valueOf({ spelling, value, isAttached }: FoundOption, option: NamedOption): string {
   const { takes, value: called, expected = `${spelling} ${called}` } = option;
   if (takes === null) {
-    if (value !== undefined) throw badArgument(`${spelling}: it takes no value`);
+    if (value !== undefined) throw badArgument(`${spelling}: takes no value`);
     return '';
   }
   if (value === undefined && takes.isOptional) return NO_VALUE;
   if (value === undefined || !(isAttached || canBeValue(value))) {
-    throw badArgument(`${spelling}: its value is missing; expected ${expected}`);
+    throw badArgument(`${spelling}: missing value; expected ${expected}`);
   }
-  if (value === '') throw badArgument(`${spelling}: its value is empty`);
+  if (value === '') throw badArgument(`${spelling}: empty value`);
   return value;
 }
 
-/** Another option where a value should be was hardly meant as one; a number below zero was, and is refused as that. */
+/** Another option is hardly meant as a value; a negative number is, and is rejected later. */
 const canBeValue = (word: string): boolean => !word.startsWith('-') || word === '-' || /^-\.?\d[\d.]*$/.test(word);
 
-/** Whether one of them may be many words. */
+/** Whether one of them is repeatable. */
 export const hasMany = (operands: readonly string[]): boolean => operands.some((operand) => /…\]?$/.test(operand));
 
 function extraOperand({ operands = [] }: CommandDescription, given: readonly string[]): string | undefined {
@@ -171,7 +171,7 @@ function whatWasMeant({ usage, meant = [] }: CommandDescription, word: string): 
 function requireOperands({ usage, operands = [] }: CommandDescription, given: readonly string[]): void {
   const missing = operands[given.length];
   if (missing === undefined || missing.startsWith('[')) return;
-  throw badArgument(`${missing.replace('…', '')} is missing; usage: vproxy ${usage}`);
+  throw badArgument(`missing ${missing.replace('…', '')}; usage: vproxy ${usage}`);
 }
 
 const quote = (value: string): string => `"${escapeText(value, 64)}"`;

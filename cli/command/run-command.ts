@@ -1,4 +1,4 @@
-/** Runs what a command line names, from its words to its exit status. */
+/** Runs a command line, from its words to its exit status. */
 import { ERROR_CODES, VproxyError } from '../../lib/errors.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { EXIT_OK } from '../exit.js';
@@ -19,15 +19,15 @@ import {
   secondWords,
 } from './table.js';
 
-/** Resolves with the exit status. Rejects with `bad-argument`, or with what the command failed with. */
+/** Resolves with the exit status. Rejects with `bad-argument`, or with the command's error. */
 export async function runCommand(words: readonly string[]): Promise<number> {
   const [first, ...others] = words;
   if (first === undefined) return showShortHelp();
-  // What runs a proxy is not loaded for that.
+  // Do not load the proxy for that.
   if (others.length === 0 && (first === '--version' || first === '-V')) return showVersion();
   const { name, entry, words: behind } = findCommand(words);
   if (entry === null) return runGroup(name, behind);
-  // What is wrong with its options is of no interest where there is no such command.
+  // For an unknown command, errors in its options do not matter.
   if (name === '' && !first.startsWith('-')) throw refuseCommand(first);
   const command = await entry.load();
   const args = await readFor(name, command, behind);
@@ -52,7 +52,7 @@ async function showHelp(name: string, command: Command): Promise<number> {
   return EXIT_OK;
 }
 
-/** Who has said nothing has made a mistake, so it goes where mistakes do: a script that reads the output gets nothing. */
+/** A command line without words is an error, so the help goes to stderr: a script that reads the output gets nothing. */
 async function showShortHelp(): Promise<number> {
   const [{ formatShortHelp, helpWidth }] = await loadHelp();
   const { columns, isTTY } = process.stderr;
@@ -73,7 +73,7 @@ async function showVersion(): Promise<number> {
   return EXIT_OK;
 }
 
-/** `vproxy forward`, and what is behind it is no command. */
+/** Handles `vproxy forward` without a known second word. */
 async function runGroup(first: string, [word]: readonly string[]): Promise<number> {
   if (word === '--help' || word === '-h') {
     const [{ formatGroupHelp, helpWidth }, { outputWidth, print }] = await loadHelp();
@@ -84,20 +84,20 @@ async function runGroup(first: string, [word]: readonly string[]): Promise<numbe
   const choice = secondWords(first)
     .map((second) => `${first} ${second}`)
     .join(' or ');
-  if (word === undefined) throw badArgument(`${first}: a word is missing; expected ${choice}`);
+  if (word === undefined) throw badArgument(`${first}: incomplete command; expected ${choice}`);
   const meant = meantSecond(first, word);
   const hint = meant === undefined ? `expected ${choice}` : `did you mean ${meant}?`;
   throw badArgument(`"${first} ${escapeText(word, 64)}": no such command; ${hint}`);
 }
 
-/** The error for a word that is no option, where no command was named. */
+/** The error for a word that is neither an option nor a command. */
 function refuseCommand(word: string): VproxyError {
   const shown = escapeText(word, 64);
   if (firstWords().includes(word)) {
-    return badArgument(`"${shown}": a command comes before its options; see vproxy ${shown} --help`);
+    return badArgument(`"${shown}": the command must come before its options; see vproxy ${shown} --help`);
   }
   const meant = meantCommands(word);
   if (meant.length > 0) return badArgument(`"${shown}": no such command; did you mean ${meant.join(', or ')}?`);
   if (/^[a-z][a-z-]*$/.test(word)) return badArgument(`"${shown}": no such command; see vproxy help`);
-  return badArgument(`"${shown}": every argument belongs to an option; see --help`);
+  return badArgument(`unexpected argument "${shown}"; see --help`);
 }

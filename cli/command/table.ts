@@ -1,10 +1,10 @@
-/** Every command: its name, what it is for, and where it is. A command is loaded when it is run, or when its options are asked for. */
+/** Every command: its name, summary and module. A command is loaded when it runs, or when its options are needed. */
 import { closestWord } from '../../lib/util/closest-word.js';
 import type { Command } from './command.js';
 
-/** What is known of a command before it is loaded. */
+/** A command that is not loaded yet. */
 export interface CommandEntry {
-  /** For the list of commands. */
+  /** Its line in the list of commands. */
   readonly summary: string;
   load(): Promise<Command>;
 }
@@ -20,7 +20,7 @@ function entry<N extends string = 'command'>(
 
 /** The command without a name. */
 export const MAIN_COMMAND = entry(
-  'Carry forwards, and storage calls, over channels',
+  'Carry forwards and storage calls over channels',
   () => import('../commands/run.js'),
   'run',
 );
@@ -33,15 +33,15 @@ const ports = () => import('../commands/ports.js');
 const process = () => import('../commands/process.js');
 const storageLinks = () => import('../commands/storage-links.js');
 
-/** The commands for a running vproxy, by their names, of one word or two, in the order of the help. */
+/** The commands for a running vproxy, by names of one or two words, in the order of the help. */
 export const CONTROL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
   status: entry('Show the process and its channels', process, 'status'),
   channels: entry('List the channels, or show one', channels, 'list'),
   forwards: entry('List the forwards', lists, 'forwards'),
-  services: entry('List the services that are offered here and by the peers', lists, 'services'),
-  ports: entry('List the ports that are announced here and by the peers', lists, 'ports'),
+  services: entry('List the services offered here and by the peers', lists, 'services'),
+  ports: entry('List the ports announced here and by the peers', lists, 'ports'),
   streams: entry('List the streams', lists, 'streams'),
-  events: entry('Show what happens', () => import('../commands/events.js')),
+  events: entry('Show events as they happen', () => import('../commands/events.js')),
   top: entry('Show streams and channels, live', () => import('../commands/top.js')),
   'forward add': entry('Add a forward', forwards, 'add'),
   'forward remove': entry('Remove a forward', forwards, 'remove'),
@@ -49,48 +49,45 @@ export const CONTROL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
   'channel remove': entry('Remove a channel with its forwards', channels, 'remove'),
   'egress list': entry('List what the peers may reach through this side', lists, 'egresses'),
   'egress test': entry(
-    'Tell whether a destination may be reached, and why',
+    'Test whether a destination may be reached, and why',
     () => import('../commands/egress-test.js'),
   ),
   'stream close': entry('Reset a stream', channels, 'close'),
-  connect: entry('Join standard input and output to a service', () => import('../commands/connect.js')),
-  exec: entry('Run a command at the peer', exec, 'exec'),
-  shell: entry('Run the login shell at the peer', exec, 'shell'),
-  copy: entry('Copy files and folders to the other side, or from it', () => import('../commands/copy.js')),
-  info: entry('Show the machine of a peer', () => import('../commands/info.js')),
-  ping: entry('Measure the round trip through a peer', () => import('../commands/ping.js')),
+  connect: entry('Connect standard input and output to a service', () => import('../commands/connect.js')),
+  exec: entry('Run a command on the peer', exec, 'exec'),
+  shell: entry('Run the login shell on the peer', exec, 'shell'),
+  copy: entry('Copy files and folders to or from the peer', () => import('../commands/copy.js')),
+  info: entry("Show a peer's machine", () => import('../commands/info.js')),
+  ping: entry('Measure the round-trip time to a peer', () => import('../commands/ping.js')),
   wait: entry('Wait for a session, a service, or the end of a boot', () => import('../commands/wait.js')),
-  'log-level': entry('Set what the process logs', process, 'logLevel'),
-  reload: entry('Read the configuration file again', process, 'reload'),
-  drain: entry('Let the process end when its streams have', process, 'drain'),
-  upgrade: entry('Let a successor go on in place of the process', process, 'upgrade'),
-  stop: entry('Let the process end', process, 'stop'),
+  'log-level': entry('Show or set the log level', process, 'logLevel'),
+  reload: entry('Reload the configuration file', process, 'reload'),
+  drain: entry('Stop the process once its streams have ended', process, 'drain'),
+  upgrade: entry('Hand the process over to a successor', process, 'upgrade'),
+  stop: entry('Stop the process', process, 'stop'),
 };
 
-/** Those that need no running vproxy. */
+/** The commands that need no running vproxy. */
 export const LOCAL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
-  check: entry(
-    'Check a configuration file, and print everything that is wrong with it',
-    () => import('../commands/check.js'),
-  ),
-  genkey: entry('Make a key for --key of both sides', () => import('../commands/genkey.js')),
-  ps: entry('List the vproxys that run on this machine', () => import('../commands/ps.js')),
-  play: entry('Show the recording of a terminal', () => import('../commands/play.js')),
-  doctor: entry('Look for what usually goes wrong', () => import('../commands/doctor.js')),
-  'libvirt-xml': entry("Print a port's XML for libvirt", ports, 'libvirtXml'),
-  'qemu-args': entry("Print a port's arguments for QEMU", ports, 'qemuArgs'),
+  check: entry('Check a configuration file, and report all its problems', () => import('../commands/check.js')),
+  genkey: entry('Generate a key for --key on both sides', () => import('../commands/genkey.js')),
+  ps: entry('List the vproxys running on this machine', () => import('../commands/ps.js')),
+  play: entry('Play a terminal recording', () => import('../commands/play.js')),
+  doctor: entry('Look for common problems', () => import('../commands/doctor.js')),
+  'libvirt-xml': entry('Print the libvirt XML for a port', ports, 'libvirtXml'),
+  'qemu-args': entry('Print the QEMU arguments for a port', ports, 'qemuArgs'),
   'storage-emulator': entry(
     'Answer storage calls from a file of recorded replies',
     () => import('../commands/storage-emulator.js'),
   ),
-  'storage link': entry('Put vproxy-storage in the place of a utility', storageLinks, 'link'),
-  'storage unlink': entry('Take such a link away', storageLinks, 'unlink'),
-  'pipe-create': entry("Make the FIFOs of QEMU's pipe chardev", ports, 'pipeCreate'),
-  completion: entry('Print the completion of a shell: bash, zsh or fish', () => import('../commands/completion.js')),
+  'storage link': entry('Link the name of a storage utility to vproxy-storage', storageLinks, 'link'),
+  'storage unlink': entry('Remove such a link', storageLinks, 'unlink'),
+  'pipe-create': entry("Create the FIFOs of QEMU's pipe chardev", ports, 'pipeCreate'),
+  completion: entry('Print the completion script for bash, zsh or fish', () => import('../commands/completion.js')),
   help: entry('Show the help of a command', () => import('../commands/help.js')),
 };
 
-/** Those that most people use, which the short help has. */
+/** The most used commands, for the short help. */
 export const COMMON_COMMANDS: readonly string[] = [
   'status',
   'top',
@@ -102,13 +99,13 @@ export const COMMON_COMMANDS: readonly string[] = [
   'doctor',
 ];
 
-/** Those for which yargs is not loaded, as scripts run them often, or as what they run stays in memory. */
+/** Commands that do not load yargs: scripts run them often, or they stay in memory. */
 export const QUICK_COMMANDS: readonly string[] = ['', 'connect', 'exec', 'shell'];
 
-/** All that have a name, in the order of the help. */
+/** All commands with a name, in the order of the help. */
 export const NAMED_COMMANDS: Readonly<Record<string, CommandEntry>> = { ...LOCAL_COMMANDS, ...CONTROL_COMMANDS };
 
-/** A command that is loaded, with its name and its line in the list of commands. */
+/** A loaded command, with its name and its line in the list of commands. */
 export type LoadedCommand = Command & { readonly name: string; readonly summary: string };
 
 /** All commands: first the one without a name, then the others in the order of the help. For the manual and specs. */
@@ -117,16 +114,16 @@ export async function loadCommands(): Promise<LoadedCommand[]> {
   return Promise.all(entries.map(async ([name, entry]) => ({ ...(await entry.load()), name, summary: entry.summary })));
 }
 
-/** What a command line names. */
+/** The command that a command line names. */
 export interface FoundCommand {
   readonly name: string;
-  /** Null where `name` is the first word of several commands, and no second word says which. */
+  /** Null if `name` is the first word of several commands, and no second word selects one. */
   readonly entry: CommandEntry | null;
-  /** The words behind the name. */
+  /** The words after the name. */
   readonly words: readonly string[];
 }
 
-/** The command that `args` begin with; that of `MAIN_COMMAND` has an empty name. */
+/** The command that `args` begin with; `MAIN_COMMAND` has an empty name. */
 export function findCommand(args: readonly string[]): FoundCommand {
   const [first = '', second = ''] = args;
   for (const [name, count] of [
@@ -140,21 +137,21 @@ export function findCommand(args: readonly string[]): FoundCommand {
   return { name: '', entry: MAIN_COMMAND, words: args };
 }
 
-/** What may be behind the first word of commands of two words. */
+/** The second words of the commands that begin with `first`. */
 export function secondWords(first: string): string[] {
   return Object.keys(NAMED_COMMANDS).flatMap((name) =>
     name.startsWith(`${first} `) ? [name.slice(first.length + 1)] : [],
   );
 }
 
-/** What may be the first word. */
+/** All first words of commands. */
 export function firstWords(): string[] {
   return [...new Set(Object.keys(NAMED_COMMANDS).map((name) => name.replace(/ .*/, '')))];
 }
 
-// What people type who know other programs.
+// Words of other programs.
 
-/** By a first word that is no command: what is meant, as it is typed behind `vproxy`. */
+/** The intended commands, as typed after `vproxy`, by an unknown first word. */
 const FIRST_MEANT: ReadonlyMap<string, readonly string[]> = new Map(
   (
     [
@@ -180,23 +177,23 @@ const FIRST_MEANT: ReadonlyMap<string, readonly string[]> = new Map(
   ).flatMap(([meant, words]) => words.split(' ').map((word) => [word, meant] as const)),
 );
 
-/** Second words of commands, by those that people type in their place. */
+/** Unknown second words that users may type, by the second word that is meant. */
 const SECOND_MEANT: Readonly<Record<string, readonly string[]>> = {
   add: ['new', 'create', 'open'],
   close: ['rm', 'remove', 'del', 'delete', 'kill', 'reset', 'stop'],
   remove: ['rm', 'del', 'delete', 'close', 'kill', 'stop'],
 };
 
-/** The commands that may be meant by a first word that is none; none where nothing is like it. */
+/** Suggests commands for an unknown first word; empty if nothing is similar. */
 export function meantCommands(word: string): readonly string[] {
   const close = closestWord(word, firstWords());
   return FIRST_MEANT.get(word.toLowerCase()) ?? (close === undefined ? [] : [close]);
 }
 
-/** The command that may be meant by `first` and a second word that is none of its own; undefined where nothing is like it. */
+/** Suggests a command for `first` and an unknown second word; undefined if nothing is similar. */
 export function meantSecond(first: string, word: string): string | undefined {
   const known = secondWords(first);
-  // What is listed has a command of its own: `channels`.
+  // A list has a command of its own: `channels`.
   if (/^(?:list|ls|show|status)$/.test(word) && Object.hasOwn(NAMED_COMMANDS, `${first}s`)) return `${first}s`;
   const second = known.find((one) => SECOND_MEANT[one]?.includes(word)) ?? closestWord(word, known);
   return second === undefined ? undefined : `${first} ${second}`;

@@ -1,11 +1,11 @@
-/** The reader of the command line that nearly every command has: yargs. */
+/** The reader of the command line of nearly every command: yargs. */
 
 import yargs, { type Options } from 'yargs';
 import { escapeText } from '../../lib/util/escape.js';
 import { badArgument } from './arguments.js';
 import type { WordReader } from './read-words.js';
 
-/** Words are values as they are written: nothing is made a number, negated, or split at a dot. */
+/** Words are taken literally: nothing is converted to a number, negated, or split at a dot. */
 const AS_WRITTEN = {
   'boolean-negation': false,
   'camel-case-expansion': false,
@@ -14,7 +14,7 @@ const AS_WRITTEN = {
   'parse-positional-numbers': false,
 } as const;
 
-/** Reads with yargs. Help, version and suggestions are those of `run-command.ts` and `read-words.ts`, which all commands share. */
+/** Reads with yargs. Help, version and suggestions come from `run-command.ts` and `read-words.ts`, which all commands share. */
 export const yargsReader: WordReader = (words, options) => {
   const read = yargs([...words])
     .parserConfiguration(AS_WRITTEN)

@@ -1,4 +1,4 @@
-/** `vproxy channel add`: adds a channel to a running process, with all that a file can say of one. */
+/** `vproxy channel add`: adds a channel to a running process, with every setting that a file can have. */
 import { type GivenOptions, type Option, readOptions, type Setting, writeTable } from '../../lib/settings/setting.js';
 import { ADDITION_SETTINGS, DEFAULT_SETTINGS } from '../../lib/settings/settings-table.js';
 import { cutLabel } from '../../lib/util/labels.js';
@@ -7,19 +7,19 @@ import { openControl } from '../command/control-client.js';
 import { describeWait } from '../ui/channels.js';
 import { printAnswer } from '../ui/print.js';
 
-/** Those of the settings. `--no-…` takes back what the process was given for all channels. */
+/** The options of the settings. `--no-…` overrides the setting for all channels of the process. */
 export const ADDITION_OPTIONS: CommandOptions = Object.fromEntries(
   (ADDITION_SETTINGS as readonly Setting[]).flatMap(({ field, type, options = [] }) =>
     options.flatMap((option) => {
       const name = option.ofAddition?.name ?? option.name;
-      const describe = `Without --${name}, also where the process was given it for all channels`;
+      const describe = `Without --${name}, even if the process has it for all channels`;
       const isRefusable = type.none !== undefined && isForAll(field) && !name.startsWith('no-');
       return [[name, additionOption(option)], ...(isRefusable ? [[`no-${name}`, { describe }] as const] : [])];
     }),
   ),
 );
 
-/** Whether the process can be given it for all channels. */
+/** Whether it can be set for all channels. */
 function isForAll(wanted: string): boolean {
   return DEFAULT_SETTINGS.some(({ field }) => field === wanted);
 }
@@ -32,9 +32,9 @@ function additionOption(option: Option): CommandOption {
 
 export const command: Command = {
   usage: 'channel add [LABEL=]CHANNEL [-o FORWARD]… [-i FORWARD]… [--json]',
-  about: 'Adds a channel with its forwards, as -c, -o and -i of the command line do, and prints its state.',
+  about: 'Adds a channel with its forwards, like -c, -o and -i on the command line, and prints its state.',
   examples: [
-    ['vproxy channel add vm2=unix-connect:/run/vm2.sock -o ssh:127.0.0.1:9023', 'A VM that was started later'],
+    ['vproxy channel add vm2=unix-connect:/run/vm2.sock -o ssh:127.0.0.1:9023', 'Add a VM that was started later'],
   ],
   options: {
     ...ADDITION_OPTIONS,
@@ -52,7 +52,7 @@ export const command: Command = {
   },
 };
 
-/** What the options say, as a request. Throws `bad-argument`, naming the option. */
+/** Converts the options to a request. Throws `bad-argument`, naming the option. */
 export function readAddition(given: GivenOptions): Record<string, unknown> {
   return writeTable(ADDITION_SETTINGS, readOptions(ADDITION_SETTINGS, given, 'request'), 'request');
 }

@@ -13,10 +13,10 @@ import { showProgress } from '../ui/waiting-line.js';
 
 export const list: Command = {
   usage: 'channels [LABEL] [--json]',
-  about: 'Lists the channels; with LABEL, shows all of one: its peer, its session, and why earlier sessions ended.',
+  about: 'Lists the channels; with LABEL, shows one in full: its peer, its session, and why earlier sessions ended.',
   examples: [
-    ['vproxy channels', 'All of them'],
-    ['vproxy channels vm1', 'All that is known of one'],
+    ['vproxy channels', 'All channels'],
+    ['vproxy channels vm1', 'One channel in full'],
   ],
   options: JSON_OPTION,
   operands: ['[LABEL]'],
@@ -37,12 +37,12 @@ export const list: Command = {
 export const remove: Command = {
   usage: 'channel remove LABEL [--now]',
   about:
-    'Removes a channel with its forwards. No streams are opened any more; the command ends when those that are open have ended, at the latest after 30 seconds.',
+    'Removes a channel with its forwards. It accepts no new streams; the command ends when the open ones have ended, after 30 seconds at the latest.',
   examples: [
     ['vproxy channel remove vm1', 'Let its streams end first'],
     ['vproxy channel remove vm1 --now', 'Reset them'],
   ],
-  options: { now: { describe: 'Reset the streams that are open' } },
+  options: { now: { describe: 'Reset the open streams' } },
   operands: ['LABEL'],
   async run(args) {
     const label = readLabel(args.operands[0] ?? '');
@@ -59,7 +59,7 @@ async function describeRest(control: ControlClient, label: string): Promise<stri
 
 export const close: Command = {
   usage: 'stream close CHANNEL/ID',
-  about: 'Resets a stream, which `vproxy streams` names; the programs at both ends see their connections fail.',
+  about: 'Resets a stream, named as in `vproxy streams`; the programs at both ends see their connections fail.',
   examples: [['vproxy stream close vm1/7', 'Stream 7 of vm1']],
   options: {},
   operands: ['CHANNEL/ID'],

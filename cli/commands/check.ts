@@ -1,4 +1,4 @@
-/** `vproxy check FILE`: everything that is wrong with a configuration file, or what vproxy would do with it. */
+/** `vproxy check FILE`: reports all problems of a configuration file, or prints its channels. */
 import { formatForwardSpec } from '../../lib/forward/spec.js';
 import { findRefusal, findTwins } from '../../lib/proxy/check-options.js';
 import type { Configuration, FlagLayer } from '../../lib/settings/configuration.js';
@@ -15,7 +15,8 @@ import { print } from '../ui/print.js';
 
 export const command: Command = {
   usage: 'check FILE',
-  about: 'Checks a configuration file, TOML or JSON, and prints everything that is wrong with it, or what it says.',
+  about:
+    'Checks a configuration file, TOML or JSON, and reports all its problems, or prints its channels and forwards.',
   examples: [['vproxy check /etc/vproxy/host1.toml', 'Before a reload']],
   options: {},
   isLocal: true,
@@ -40,11 +41,11 @@ export const command: Command = {
 
 const NO_FLAGS: FlagLayer = { settings: {}, channels: [], forwards: [], vsockPorts: {} };
 
-/** What is in force with a file and no other argument. Rejects with a `BadFileError`. */
+/** The effective configuration of a file without any other argument. Rejects with a `BadFileError`. */
 export async function readAlone(file: string): Promise<Configuration> {
   const { layer, problems } = await inspectConfigurationFile(file);
   if (layer.channels.length === 0) {
-    throw bad(file, problems.length > 0 ? problems : [{ where: ['channels'], message: 'there are none' }]);
+    throw bad(file, problems.length > 0 ? problems : [{ where: ['channels'], message: 'none defined' }]);
   }
   const credentials = process.env['CREDENTIALS_DIRECTORY'] ?? null;
   const configuration = mergeConfiguration(...withKeyFiles(layer, NO_FLAGS, credentials));
@@ -53,7 +54,7 @@ export async function readAlone(file: string): Promise<Configuration> {
   return configuration;
 }
 
-/** What a proxy would refuse, such as listeners that need `insecure`, and users that are not known. */
+/** Problems that a proxy would refuse to start with, such as listeners that need `insecure`, and unknown users. */
 function findRefused({ channels }: Configuration): Problem[] {
   const twins = findTwins(channels);
   return channels.flatMap((channel) => {

@@ -1,4 +1,4 @@
-/** `vproxy completion`: prints what a shell needs to complete command lines of vproxy, and names of a running vproxy. */
+/** `vproxy completion`: prints the completion script of a shell, or names of a running vproxy. */
 import { whatThereIs } from '../../lib/util/closest-word.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { type Arguments, badArgument } from '../command/arguments.js';
@@ -11,18 +11,18 @@ import { print } from '../ui/print.js';
 export const command: Command = {
   usage: 'completion bash|zsh|fish',
   about:
-    'Prints a script for a shell, which completes commands, options and values of vproxy, and the names of channels, services, forwards and streams of a vproxy that runs.',
+    'Prints a script for a shell that completes commands, options and values of vproxy, and the names of channels, services, forwards and streams of a running vproxy.',
   examples: [
-    ['source <(vproxy completion bash)', 'In this shell, until it ends'],
-    ['vproxy completion zsh > ~/.zfunc/_vproxy', 'For zsh, from the next start on'],
+    ['source <(vproxy completion bash)', 'In this shell only'],
+    ['vproxy completion zsh > ~/.zfunc/_vproxy', 'For zsh, from its next start'],
   ],
   options: {
     names: {
       value: LIVE_NAMES.join('|'),
-      describe: 'Print such names of a vproxy that runs instead; nothing where none answers',
+      describe: 'Print such names of a running vproxy instead; nothing if none answers',
     },
     socket: { value: 'PATH', describe: 'Control socket of the process for --names' },
-    name: { value: 'NAME', describe: 'Name, or number, of the process for --names', offers: 'process' },
+    name: { value: 'NAME', describe: 'Name or PID of the process for --names', offers: 'process' },
   },
   isLocal: true,
   operands: ['[bash|zsh|fish]'],
@@ -32,7 +32,7 @@ export const command: Command = {
     const [shell = ''] = args.operands;
     const script = new Map(Object.entries(SCRIPTS)).get(shell);
     if (script === undefined) {
-      const given = shell === '' ? 'the shell is missing' : `"${escapeText(shell, 64)}" is no shell that it knows`;
+      const given = shell === '' ? 'missing shell' : `unknown shell "${escapeText(shell, 64)}"`;
       throw badArgument(`completion: ${given}; ${whatThereIs(shell, Object.keys(SCRIPTS))}`);
     }
     print(script);
@@ -42,11 +42,11 @@ export const command: Command = {
 async function printNames(args: Arguments, text: string): Promise<void> {
   const sort = LIVE_NAMES.find((one) => one === text);
   if (sort === undefined) {
-    throw badArgument(`--names: "${escapeText(text, 64)}" is no sort of names; ${whatThereIs(text, LIVE_NAMES)}`);
+    throw badArgument(`--names: unknown list "${escapeText(text, 64)}"; ${whatThereIs(text, LIVE_NAMES)}`);
   }
   const found = await liveNames(sort, { socket: args.text('socket'), name: args.text('name') });
   print(found.map(({ name, summary }) => `${name}\t${summary}\n`).join(''));
-  // A process that has not answered is not waited for.
+  // Do not wait for a process that has not answered.
   await new Promise((resolve) => process.stdout.write('', resolve));
   process.exit(EXIT_OK);
 }

@@ -1,4 +1,4 @@
-/** `vproxy connect`: joins standard input and output to a service. Loads as little as it can: scripts call it often. */
+/** `vproxy connect`: connects standard input and output to a service. Loads as little as possible: scripts call it often. */
 
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import net from 'node:net';
@@ -12,7 +12,7 @@ import { openService } from '../command/open-service.js';
 export const command: Command = {
   usage: 'connect [LABEL/]SERVICE [--channel LABEL]',
   about:
-    "Joins standard input and output to a stream to a service of the peer, such as ssh -o ProxyCommand='vproxy connect ssh' vm1. Each direction ends by itself; the command ends when both have, or with the status of the reason where the stream is reset.",
+    "Connects standard input and output to a service of the peer, as in ssh -o ProxyCommand='vproxy connect ssh' vm1. Each direction ends on its own; the command ends when both have, or with the status of the error if the stream is reset.",
   examples: [
     ["ssh -o ProxyCommand='vproxy connect vm1/ssh' root@vm1", 'ssh into vm1, without a port'],
     ['echo hello | vproxy connect vm1/echo', 'Talk to a service'],
@@ -26,11 +26,9 @@ export const command: Command = {
   },
 };
 
-// Standard input and output, joined to a stream.
-
 /**
- * Passes bytes both ways, each as fast as its reader takes them, and each end as the end of that direction; resolved when
- * both have ended, or when nobody reads the output any more. Rejects with what the stream fails with.
+ * Pipes bytes both ways with back-pressure, and half-closes each direction at its EOF; resolves when both have ended, or
+ * when the reader of the output has closed it. Rejects with the stream's error.
  */
 async function joinStandardStreams(stream: Duplex): Promise<void> {
   const input = process.stdin;
@@ -49,12 +47,12 @@ async function joinStandardStreams(stream: Duplex): Promise<void> {
     await written(output);
   } finally {
     stream.destroy();
-    // It may have no end of its own.
+    // It may never reach EOF.
     input.destroy();
   }
 }
 
-/** Resolved when all that was written has gone, or can go nowhere. */
+/** Resolves when everything written has been flushed, or cannot be. */
 function written(output: Writable): Promise<void> {
   return new Promise((resolve) => {
     if (output.destroyed) resolve();
@@ -63,12 +61,12 @@ function written(output: Writable): Promise<void> {
   });
 }
 
-/** Standard output such that its end is seen by a reader while this process goes on. */
+/** Standard output that can be closed, so that a reader sees EOF, while this process continues. */
 function openOutput(): Writable {
   const stat = fstatSync(OUTPUT_FD);
   if (!stat.isFIFO() && !stat.isSocket()) return process.stdout;
   const output = new net.Socket({ fd: OUTPUT_FD, readable: false, writable: true });
-  // libuv never closes this descriptor. Another file must not get its number.
+  // libuv never closes this descriptor. No other file must get its number.
   output.once('close', () => {
     closeSync(OUTPUT_FD);
     openSync('/dev/null', 'r+');

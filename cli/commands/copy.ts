@@ -1,4 +1,4 @@
-/** `vproxy copy`: copies files and folders to the other side of a channel, or from it. */
+/** `vproxy copy`: copies files and folders to or from the peer of a channel. */
 import type { Duplex } from 'node:stream';
 import { isatty } from 'node:tty';
 import { fetchFiles, putFiles } from '../../lib/copy/copy-call.js';
@@ -18,17 +18,19 @@ import { CopyDisplay, formatOutcome } from '../ui/progress.js';
 export const command: Command = {
   usage: 'copy [--resume] [--quiet] [--json] SRC… DEST',
   about:
-    'Copies files and folders, such as vproxy copy a.txt folder vm1:/srv/in, or vproxy copy vm1:/var/log/app ./logs. A path of the other side is LABEL:PATH, or :PATH where there is one channel; without a slash in front it begins in the home of the user there, and LABEL: alone is that. That side has to allow it with --allow-copy. Contents, permissions, times and links are kept; owners are not. What is not complete gets nowhere: it stays beside the target, as .NAME.vproxy-part.',
+    'Copies files and folders, as in vproxy copy a.txt folder vm1:/srv/in, or vproxy copy vm1:/var/log/app ./logs. A path on the peer is LABEL:PATH, or :PATH if there is only one channel; without a leading slash it is relative to the home of the user there, which LABEL: alone stands for. The peer must allow copies with --allow-copy. Contents, permissions, times and links are kept; owners are not. An incomplete file never takes the place of the target: it stays next to it as .NAME.vproxy-part.',
   examples: [
     ['vproxy copy a.txt folder vm1:/srv/in', 'To vm1'],
     ['vproxy copy vm1:/var/log/app ./logs', 'From vm1'],
-    ['vproxy copy --resume image.raw vm1:/srv/image.raw', 'Go on with one that was broken off'],
+    ['vproxy copy --resume image.raw vm1:/srv/image.raw', 'Resume an interrupted copy'],
   ],
   options: {
-    resume: { describe: 'Go on with what a copy that was broken off has left, after a comparison' },
-    recursive: { short: 'r', describe: 'Copy folders with all that is in them, as is done without it' },
+    resume: { describe: 'Resume an interrupted copy, after comparing what it left' },
+    recursive: { short: 'r', describe: 'Copy folders with their contents; always on' },
     quiet: { short: 'q', describe: 'Show no progress' },
-    json: { describe: 'Print what was copied, as JSON; with --resume, lines before it of how far it compares' },
+    json: {
+      describe: 'Print what was copied as JSON; with --resume preceded by lines with the progress of the comparison',
+    },
   },
   operands: ['SRC…', 'DEST'],
   run: copy,
@@ -36,7 +38,7 @@ export const command: Command = {
 
 const STDERR_FD = 2;
 
-/** A process that a signal ends has 128 and its number as its status. */
+/** The exit status after a signal: 128 plus its number. */
 const SIGNALS = { SIGINT: 130, SIGTERM: 143 } as const;
 
 async function copy(args: Arguments): Promise<number> {
@@ -82,17 +84,17 @@ async function copy(args: Arguments): Promise<number> {
     return 0;
   } catch (error) {
     display?.stop();
-    const hint = progress.isResumable ? '; what has come is kept, and --resume goes on with it' : '';
+    const hint = progress.isResumable ? '; what has arrived is kept, continue with --resume' : '';
     if (status === 0) throw withHint(error, hint);
-    output.log(makeEvent('copy', `the copy was broken off${hint}`, {}));
+    output.log(makeEvent('copy', `copy interrupted${hint}`, {}));
     return status;
   }
 }
 
-/** How often a line says how far a comparison is, in milliseconds. */
+/** The interval between lines about a comparison, in milliseconds. */
 const COMPARISON_LINE_MS = 1000;
 
-/** Prints a line when a side begins to compare, when it has read all, and in between. */
+/** Prints a line when a side begins to compare, at intervals, and when it is done. */
 function printComparison(progress: CopyProgress): void {
   let side = '';
   let printedAtMs = 0;
@@ -112,12 +114,12 @@ async function openCopy(args: Arguments, label: string | undefined): Promise<Dup
     return await openService(request);
   } catch (error) {
     if (!(error instanceof VproxyError) || !REFUSALS.has(error.code)) throw error;
-    const message = 'the other side does not let files be copied; vproxy has to run with --allow-copy there';
+    const message = 'the other side does not allow copies; run vproxy with --allow-copy there';
     throw new VproxyError('denied', message, { cause: error });
   }
 }
 
-/** What a peer answers that has no such service, or not for this side. */
+/** The answers of a peer that does not offer the service, or not to this side. */
 const REFUSALS: ReadonlySet<string> = new Set(['unknown-service', 'denied']);
 
 function withHint(error: unknown, hint: string): unknown {
@@ -125,20 +127,20 @@ function withHint(error: unknown, hint: string): unknown {
   return new VproxyError(error.code, error.message + hint, { cause: error });
 }
 
-/** What `SRC… DEST` means. A colon before any slash makes a path one of the other side. Throws `bad-argument`. */
+/** Parses `SRC… DEST`. A path with a colon before any slash is on the peer. Throws `bad-argument`. */
 function parseCopyPaths(operands: readonly string[]) {
   const sources = operands.slice(0, -1).map(parsePath);
   const target = parsePath(operands.at(-1) ?? '');
   const remote = sources.filter(({ isRemote }) => isRemote);
   const [first] = remote;
   if (first !== undefined && target.isRemote)
-    throw badArgument('both sides are remote; one of them has to be this machine');
+    throw badArgument('both sides are remote; one of them must be this machine');
   if (first === undefined && !target.isRemote) {
-    throw badArgument('neither side is remote; a path behind a channel is written LABEL:PATH, or :PATH');
+    throw badArgument('neither side is remote; a path on the peer is written LABEL:PATH, or :PATH');
   }
   if (first !== undefined && remote.length < sources.length)
-    throw badArgument('some of the sources are here, and some are not');
-  if (remote.some(({ label }) => label !== first?.label)) throw badArgument('the sources are behind several channels');
+    throw badArgument('some sources are local and some remote; copy them separately');
+  if (remote.some(({ label }) => label !== first?.label)) throw badArgument('the sources are on several channels');
   return {
     /** `put`: the sources are here. */
     direction: target.isRemote ? 'put' : 'get',
@@ -150,13 +152,13 @@ function parseCopyPaths(operands: readonly string[]) {
 }
 
 function parsePath(text: string) {
-  if (text === '') throw badArgument('a path is empty');
+  if (text === '') throw badArgument('empty path');
   const colon = /^[^/:]*:/.exec(text)?.[0];
   if (colon === undefined) return { isRemote: false, label: undefined, path: text };
   const label = colon.slice(0, -1);
   const shown = escapeText(text, 128);
   if (label !== '' && !isLabel(label)) {
-    throw badArgument(`"${shown}": what is before the colon is no label of a channel; a file here is ./${shown}`);
+    throw badArgument(`"${shown}": not a valid channel label before the colon; for a local file write ./${shown}`);
   }
   return { isRemote: true, label: label || undefined, path: text.slice(colon.length) };
 }

@@ -1,4 +1,4 @@
-/** `vproxy doctor`: what usually goes wrong, looked for. */
+/** `vproxy doctor`: looks for common problems. */
 import type { Command, CommandOptions } from '../command/command.js';
 import { hiddenRunOptions } from '../doctor/run-arguments.js';
 import { EXIT_OK } from '../exit.js';
@@ -10,34 +10,34 @@ const OPTIONS: CommandOptions = {
     short: 'c',
     value: 'CHANNEL',
     isRepeatable: true,
-    describe: 'A channel, as the vproxy has it that runs or is to run',
+    describe: 'A channel, as in the command line of vproxy',
   },
   outgoing: { short: 'o', value: 'FORWARD', isRepeatable: true, describe: 'A forward that listens here' },
-  incoming: { short: 'i', value: 'FORWARD', isRepeatable: true, describe: 'A forward that leads to a target here' },
+  incoming: { short: 'i', value: 'FORWARD', isRepeatable: true, describe: 'A forward with a target here' },
   key: { value: 'FILE', isRepeatable: true, describe: 'A key file' },
   config: { value: 'FILE', describe: 'The configuration file of a vproxy' },
   socket: {
     value: 'PATH',
-    describe: 'Control socket of a vproxy that runs [default: $VPROXY_SOCKET, else all that there are]',
+    describe: 'Control socket of a running vproxy [default: $VPROXY_SOCKET, else all that are found]',
   },
-  name: { value: 'NAME', describe: 'Name, or number, of a vproxy that runs', offers: 'process' },
-  timeout: { value: 'SECONDS', describe: 'How long a check may take [default: 2]' },
+  name: { value: 'NAME', describe: 'Name or PID of a running vproxy', offers: 'process' },
+  timeout: { value: 'SECONDS', describe: 'Timeout of each check [default: 2]' },
   json: { describe: 'Print the findings as JSON' },
 };
 
 export const command: Command = {
   usage: 'doctor [-c CHANNEL]… [-o FORWARD]… [-i FORWARD]… [--key FILE]… [--config FILE] [--timeout SECONDS] [--json]',
   about:
-    'Looks for what usually goes wrong, with the arguments of the vproxy that does not work: devices, sockets, permissions, who has what open, keys, ports, denials, and the peers of vproxys that run. Without arguments it looks at the machine and at whatever runs there. It disturbs nothing. Each finding is a line that says what to do. The status is 1 where something fails.',
+    'Looks for common problems, given the arguments of the vproxy that does not work: devices, sockets, permissions, processes that have them open, keys, ports, denials, and the peers of running vproxys. Without arguments it checks the machine and the vproxys running on it. It disturbs nothing. Each finding is a line that says what to do. The status is 1 if a check fails.',
   examples: [
-    ['vproxy doctor', 'Look at this machine, and at what runs here'],
-    ['vproxy doctor -c unix-connect:/run/vm1.sock -o ssh:127.0.0.1:9022', 'Look at what does not work'],
+    ['vproxy doctor', 'Check this machine, and the vproxys running here'],
+    ['vproxy doctor -c unix-connect:/run/vm1.sock -o ssh:127.0.0.1:9022', 'Check what does not work'],
   ],
   isLocal: true,
   options: { ...OPTIONS, ...hiddenRunOptions(OPTIONS) },
   async run(args) {
     const timeoutS = args.seconds('timeout', MIN_TIMEOUT_S, MAX_TIMEOUT_S);
-    // Loads nearly everything that there is, which --help need not wait for.
+    // Loads nearly everything, which --help must not wait for.
     const [{ readRequest }, { Machine }, { runDoctor }, { formatDiagnoses, formatSummary }] = await Promise.all([
       import('../doctor/request.js'),
       import('../doctor/machine.js'),
@@ -56,13 +56,13 @@ export const command: Command = {
       const paint = paintFor(process.stdout);
       print(`${formatDiagnoses(diagnoses, paint)}${outputWidth() === null ? '' : formatSummary(diagnoses, paint)}`);
     }
-    // What was given up, such as a connection, is not waited for.
+    // Do not wait for abandoned checks, such as a connection.
     await new Promise((resolve) => process.stdout.write('', resolve));
     process.exit(fails ? EXIT_FAILS : EXIT_OK);
   },
 };
 
-/** The status where something fails. */
+/** The status if a check fails. */
 const EXIT_FAILS = 1;
 
 /** The bounds of --timeout. */

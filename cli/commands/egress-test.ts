@@ -1,4 +1,4 @@
-/** `vproxy egress test`: whether an egress lets the peer reach a destination. */
+/** `vproxy egress test`: tests whether an egress lets the peer reach a destination. */
 
 import type { EgressTestRequest } from '../../lib/control/client/requests.js';
 import { ERROR_CODES } from '../../lib/errors.js';
@@ -14,14 +14,14 @@ import { printAnswer } from '../ui/print.js';
 export const command: Command = {
   usage: 'egress test [CHANNEL/]EGRESS DESTINATION:PORT [--channel LABEL] [--config FILE] [--json]',
   about:
-    'Tells whether an egress lets the peer reach a destination, such as vproxy egress test internet example.org:443, and which rule decides: the name is resolved as it would be, each of its addresses is judged, and nothing is connected to. The status is 77 where it may not be reached.',
+    'Tests whether an egress lets the peer reach a destination, as in vproxy egress test internet example.org:443, and prints the rule that decides. The name is resolved as for the peer, and each of its addresses is checked; nothing is connected to. The status is 77 if it may not be reached.',
   examples: [
-    ['vproxy egress test internet deb.debian.org:443', 'Ask the vproxy that runs'],
-    ['vproxy egress test internet example.org:80 --config host1.toml', 'Ask a file, before it is in force'],
+    ['vproxy egress test internet deb.debian.org:443', 'Ask the running vproxy'],
+    ['vproxy egress test internet example.org:80 --config host1.toml', 'Test a file before it takes effect'],
   ],
   options: {
     ...CHANNEL_OPTION,
-    config: { value: 'FILE', describe: 'Ask this configuration file, and no running vproxy' },
+    config: { value: 'FILE', describe: 'Test this configuration file instead of a running vproxy' },
     ...JSON_OPTION,
   },
   operands: ['EGRESS', 'DESTINATION:PORT'],
@@ -37,7 +37,7 @@ export const command: Command = {
   },
 };
 
-/** The same by the rules of a file. Rejects with a `BadFileError`, and as a running vproxy does. */
+/** Tests with the rules of a file. Rejects with a `BadFileError`, or like a running vproxy. */
 async function testFile(file: string, { name, destination, channel }: EgressTestRequest): Promise<EgressTest> {
   const [{ readAlone }, { resolveEgress }, { testEgress, parseEgressDestination }, { systemClock }] = await Promise.all(
     [
@@ -65,7 +65,7 @@ function describe(answer: EgressTest): string[] {
   return lines.map((line) => escapeText(line, 1024));
 }
 
-/** The entry that decides, and why. */
+/** The deciding entry, and why it decides. */
 function reasonOf({ rule, why }: Pick<EgressTest, 'rule' | 'why'>): string {
   return rule === null ? why : `${rule} (${why})`;
 }

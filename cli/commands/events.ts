@@ -1,4 +1,4 @@
-/** `vproxy events`: what happens, one line an event. */
+/** `vproxy events`: prints a line for each event. */
 
 import type { ControlEvent } from '../../lib/status/types.js';
 import { formatJson } from '../../lib/util/escape.js';
@@ -13,16 +13,16 @@ import { print } from '../ui/print.js';
 export const command: Command = {
   usage: 'events [LABEL] [--replay COUNT] [--no-follow] [--json]',
   about:
-    'Shows the last events, and then each one as it happens, of every level, whatever the log shows. Ends with the process, or when it is interrupted.',
+    'Shows recent events, then new ones as they happen, at every level, whatever the log level is. Ends with the process, or when interrupted.',
   examples: [
-    ['vproxy events', 'All that happens, until Ctrl-C'],
-    ['vproxy events vm1 --replay 20 --no-follow', 'The last events of vm1'],
+    ['vproxy events', 'All events, until Ctrl-C'],
+    ['vproxy events vm1 --replay 20 --no-follow', 'Recent events of vm1'],
   ],
   options: {
     ...CHANNEL_FILTER,
-    replay: { value: 'COUNT', describe: 'How many of the last events to begin with [default: all that are kept, 500]' },
-    follow: { short: 'f', describe: 'Go on with each event as it happens, as is done without it' },
-    'no-follow': { describe: 'End when those are shown' },
+    replay: { value: 'COUNT', describe: 'How many recent events to show first [default: all that are kept, 500]' },
+    follow: { short: 'f', describe: 'Show new events as they happen; the default' },
+    'no-follow': { describe: 'Exit after the recent events' },
     ...JSON_OPTION,
   },
   operands: ['[LABEL]'],
@@ -38,7 +38,7 @@ export const command: Command = {
     for await (const event of control.events(request)) {
       if (label !== undefined && event.fields['channel'] !== label) continue;
       print(`${args.has('json') ? formatJson(event) : formatEvent(event)}\n`);
-      // Where a terminal or a pipe is slow, events wait at the process, which says how many it had to drop.
+      // Back-pressure of a slow terminal or pipe: the process buffers events, and reports how many it had to drop.
       if (process.stdout.writableNeedDrain) await new Promise((resolve) => process.stdout.once('drain', resolve));
     }
   },
@@ -46,7 +46,7 @@ export const command: Command = {
 
 const MAX_REPLAY = 500;
 
-/** The line of the log, behind its time. */
+/** The time, then the line as in the log. */
 function formatEvent(event: ControlEvent): string {
   return `${event.time} ${formatTextLine(event, false, paintFor(process.stdout))}`;
 }

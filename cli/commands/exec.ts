@@ -1,8 +1,8 @@
-/** `vproxy exec` and `vproxy shell`, as the table has them: cli/vproxy.ts runs them without loading this. */
+/** `vproxy exec` and `vproxy shell` for the table of commands: cli/vproxy.ts runs them without loading this. */
 import type { Command, CommandDescription } from '../command/command.js';
 import { EXEC_COMMAND, SHELL_COMMAND } from '../exec/exec-arguments.js';
 
-/** Does not return: the process ends with the status of the command at the peer. */
+/** Does not return: the process exits with the status of the command on the peer. */
 const runAtPeer = (word: string, description: CommandDescription): Command => ({
   ...description,
   async run() {
@@ -11,8 +11,6 @@ const runAtPeer = (word: string, description: CommandDescription): Command => ({
   },
 });
 
-/** `vproxy exec`. */
 export const exec = runAtPeer('exec', EXEC_COMMAND);
 
-/** `vproxy shell`. */
 export const shell = runAtPeer('shell', SHELL_COMMAND);

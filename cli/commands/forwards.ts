@@ -16,7 +16,7 @@ import { showProgress } from '../ui/waiting-line.js';
 export const add: Command = {
   usage: 'forward add -o|-i [LABEL/]FORWARD [--channel LABEL] [--json]',
   about:
-    'Adds a forward, as -o and -i of the command line do, and prints it with the port that was picked where 0 was asked for. An address that is taken is an error, and changes nothing.',
+    'Adds a forward, like -o and -i on the command line, and prints it, with the picked port if 0 was given. An address that is already in use is an error, and changes nothing.',
   examples: [
     ['vproxy forward add -o vm1/ssh:127.0.0.1:0', 'Listen for the ssh server of vm1, on any port'],
     ['vproxy forward add -i web:127.0.0.1:8080', 'Offer a web server of this side'],
@@ -34,9 +34,9 @@ export const add: Command = {
   async run(args) {
     const outgoing = args.text('outgoing');
     const text = outgoing ?? args.text('incoming');
-    if (text === undefined) throw badArgument('-o or -i is missing; expected -o FORWARD or -i FORWARD');
+    if (text === undefined) throw badArgument('missing forward; expected -o FORWARD or -i FORWARD');
     if (outgoing !== undefined && args.text('incoming') !== undefined) {
-      throw badArgument('-i: cannot be used with -o; one forward is added at a time');
+      throw badArgument('-i: cannot be used with -o; add one forward at a time');
     }
     const { label, rest } = splitLabel(text);
     const channel = channelOf(args, label);
@@ -53,14 +53,14 @@ export const add: Command = {
 export const remove: Command = {
   usage: 'forward remove ID|FORWARD|SERVICE [--channel LABEL] [--now]',
   about:
-    'Removes a forward, named by its id, its text or its service. It takes no new streams from then on; the command ends when those that are open have ended.',
+    'Removes a forward, named by its id, its text or its service. It accepts no new streams; the command ends when the open ones have ended.',
   examples: [
     ['vproxy forward remove vm1/ssh', 'By its service'],
     ['vproxy forward remove f3 --now', 'By its id, with its streams'],
   ],
   options: {
     channel: { ...CHANNEL_FILTER.channel, describe: 'Look among the forwards of this channel only' },
-    now: { describe: 'Reset the streams that are open' },
+    now: { describe: 'Reset the open streams' },
   },
   operands: ['ID|FORWARD|SERVICE'],
   async run(args) {
@@ -77,7 +77,7 @@ async function describeRest(control: ControlClient, id: string): Promise<string 
   return found === undefined ? null : `waiting for ${formatCount(found.streams, 'stream')} of ${id}`;
 }
 
-/** The texts of forwards as the process shows them, for one that was typed, such as `ssh:9022`; none where it is no such text. */
+/** The texts that the process may show for a forward as typed, such as `ssh:9022`; empty if it is not a forward. */
 async function canonicalSpecs(text: string): Promise<string[]> {
   const { rest } = splitLabel(text);
   if (!rest.includes(':')) return [];
@@ -91,7 +91,7 @@ async function canonicalSpecs(text: string): Promise<string[]> {
   });
 }
 
-/** The forward that is meant. Throws `not-found`, or `bad-argument` where there are several. */
+/** Finds the forward that is meant. Throws `not-found`, or `bad-argument` if several match. */
 function findForward(
   all: readonly ForwardStatus[],
   text: string,
@@ -116,11 +116,11 @@ function findForward(
       forwards.map(({ service }) => service),
     );
     const hint = close === undefined ? 'see vproxy forwards' : `did you mean ${close}?`;
-    throw new VproxyError('not-found', `no forward has the id, the text or the service ${shown}; ${hint}`);
+    throw new VproxyError('not-found', `no forward with the id, text or service ${shown}; ${hint}`);
   }
-  // One that is draining goes without being told twice.
+  // Forwards that are already draining need not be removed again.
   const active = matches.filter(({ state }) => state === 'active');
   const [only, ...others] = active.length > 0 ? active : matches;
   if (only !== undefined && others.length === 0) return only;
-  throw badArgument(`several forwards are ${shown}: ${matches.map(describeForward).join('; ')}`);
+  throw badArgument(`several forwards match ${shown}: ${matches.map(describeForward).join('; ')}`);
 }

@@ -1,4 +1,4 @@
-/** `vproxy genkey`: makes a key for the two sides of a channel. */
+/** `vproxy genkey`: generates a key for the two sides of a channel. */
 import { randomBytes } from 'node:crypto';
 import { closeSync, openSync, unlinkSync, writeSync } from 'node:fs';
 import { systemCode, VproxyError } from '../../lib/errors.js';
@@ -10,10 +10,10 @@ import { print } from '../ui/print.js';
 export const command: Command = {
   usage: 'genkey [FILE]',
   about:
-    'Makes a new key, for --key of both sides of a channel, and prints it; or writes FILE, which must not be there yet, with mode 0600, and prints the id of the key on stderr.',
+    'Generates a key, for --key on both sides of a channel, and prints it; or writes it to FILE, which must not exist yet, with mode 0600, and prints the id of the key on stderr.',
   examples: [
-    ['vproxy genkey /etc/vproxy/vm1.key', 'Make a key for both sides'],
-    ["vproxy genkey | ssh vm1 'umask 077; cat > /etc/vproxy/vm1.key'", 'Make one, and keep it on another machine only'],
+    ['vproxy genkey /etc/vproxy/vm1.key', 'Generate a key for both sides'],
+    ["vproxy genkey | ssh vm1 'umask 077; cat > /etc/vproxy/vm1.key'", 'Store the key on another machine only'],
   ],
   options: {},
   isLocal: true,
@@ -31,13 +31,13 @@ export const command: Command = {
   },
 };
 
-/** Throws `cannot-create`, and leaves nothing behind that it has made. */
+/** Creates a file. Throws `cannot-create`, and then leaves no file behind. */
 function writeNew(path: string, text: string): void {
   let fd: number;
   try {
     fd = openSync(path, 'wx', 0o600);
   } catch (cause) {
-    const why = systemCode(cause) === 'EEXIST' ? 'it is there already, and is left as it is' : describeError(cause);
+    const why = systemCode(cause) === 'EEXIST' ? 'already exists; left unchanged' : describeError(cause);
     throw new VproxyError('cannot-create', `${escapeText(path)}: ${why}`, { cause });
   }
   try {

@@ -1,4 +1,4 @@
-/** `vproxy info`: the machine of a peer, as it says, and its clock beside the one here. */
+/** `vproxy info`: shows the machine of a peer, as it reports it, and its clock compared with the local one. */
 import { judgeBoot } from '../../lib/info/judge-boot.js';
 import type { Disk, MachineInfo, NetworkInterface } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
@@ -13,14 +13,14 @@ import { showProgress } from '../ui/waiting-line.js';
 export const command: Command = {
   usage: 'info [LABEL] [--json]',
   about:
-    "Shows the machine of a peer, as it says: names, memory, disks and addresses, and by how much its clock differs from this side's. A guest tells its host; others only with --info.",
+    "Shows the machine of a peer, as it reports it: names, memory, disks and addresses, and how much its clock differs from this side's. A guest answers its host; other peers only with --info.",
   examples: [
     ['vproxy info vm1', 'The machine behind a channel'],
-    ['vproxy info vm1 --json | jq .addresses', 'A part of it, for a program'],
+    ['vproxy info vm1 --json | jq .addresses', 'A part of it, for a script'],
   ],
   options: {
     ...CHANNEL_OPTION,
-    json: { describe: 'Print all of it, as JSON' },
+    json: { describe: 'Print everything as JSON' },
   },
   operands: ['[LABEL]'],
   async run(args) {
@@ -31,7 +31,7 @@ export const command: Command = {
   },
 };
 
-/** As lines of at most `width` columns (null: of any), in which texts are escaped. */
+/** Formats lines of at most `width` columns (null: unlimited), with escaped texts. */
 export function formatMachine(machine: MachineInfo, width: number | null): string[] {
   const { disks, interfaces } = machine;
   return [
@@ -57,7 +57,7 @@ function describeFacts(machine: MachineInfo): [name: string, value: string][] {
   ];
 }
 
-/** `booted`, and what there is to say of it. */
+/** `booted`, and remarks. */
 function describeBoot({ boot }: MachineInfo): string {
   const { verdict, remarks } = judgeBoot(boot);
   const word = verdict === 'failed' ? 'booted' : verdict;

@@ -1,4 +1,4 @@
-/** `vproxy forwards`, `services`, `ports`, `streams` and `egress list`: what belongs to the channels of a running vproxy, as tables. */
+/** `vproxy forwards`, `services`, `ports`, `streams` and `egress list`: tables of things of the channels of a running vproxy. */
 import type { ControlClient } from '../../lib/control/client/client.js';
 import type {
   EgressStatus,
@@ -14,7 +14,7 @@ import { paintFor, toneOfState } from '../ui/color.js';
 import { formatAge, formatBytes, formatRate, outputWidth, printAnswer } from '../ui/print.js';
 import { type Column, formatTable } from '../ui/table.js';
 
-/** A command that lists things: what it says of itself, how they are read, and how they are shown. */
+/** A command that lists things: its help, how to read them, and their columns. */
 interface List<T extends { readonly channel: string }> extends Pick<Command, 'usage' | 'about' | 'examples'> {
   /** Default: `--channel` and `--json`. */
   readonly options?: Command['options'];
@@ -24,7 +24,7 @@ interface List<T extends { readonly channel: string }> extends Pick<Command, 'us
   readonly columns: readonly Column<T>[];
 }
 
-/** Prints a list as a table, or as JSON; with a LABEL what belongs to that channel. Rejects with `not-found`. */
+/** A command that prints a list as a table, or as JSON; with a LABEL, of that channel. It rejects with `not-found`. */
 function listCommand<T extends { readonly channel: string }>({ empty, read, columns, ...rest }: List<T>): Command {
   return {
     options: { ...CHANNEL_FILTER, ...JSON_OPTION },
@@ -46,8 +46,8 @@ export const forwards = listCommand<ForwardStatus>({
   usage: 'forwards [LABEL] [--json]',
   about: 'Lists the forwards: outgoing ones with the address that they listen on, incoming ones with their target.',
   examples: [
-    ['vproxy forwards', 'Those of all channels'],
-    ['vproxy forwards vm1 --json', 'Those of one, for a script'],
+    ['vproxy forwards', 'Of all channels'],
+    ['vproxy forwards vm1 --json', 'Of one channel, for a script'],
   ],
   empty: 'There are no forwards.',
   read: (control) => control.forwards(),
@@ -66,7 +66,7 @@ export const forwards = listCommand<ForwardStatus>({
 export const services = listCommand<ServiceStatus>({
   usage: 'services [LABEL] [--json]',
   about: 'Lists the services of each channel: those offered here to its peer, and those that the peer offers.',
-  examples: [['vproxy services vm1', 'What vm1 offers, and what is offered to it']],
+  examples: [['vproxy services vm1', 'Those that vm1 offers, and those offered to it']],
   empty: 'No services are offered, here or by a peer.',
   read: (control) => control.services(),
   columns: [
@@ -80,8 +80,8 @@ export const services = listCommand<ServiceStatus>({
 export const ports = listCommand<PortStatus>({
   usage: 'ports [LABEL] [--json]',
   about:
-    'Lists the ports that each side announces, with the programs that listen on them there; HERE is where this side listens for a port of the peer, or what it dials for one of its own.',
-  examples: [['vproxy ports vm1', 'Those of vm1']],
+    'Lists the ports that each side announces, with the programs that listen on them there. HERE is the address where this side listens for a port of the peer, or that it dials for one of its own.',
+  examples: [['vproxy ports vm1', 'Of one channel']],
   options: JSON_OPTION,
   empty: 'No ports are announced, here or by a peer.',
   read: (control) => control.ports(),
@@ -98,8 +98,8 @@ export const ports = listCommand<PortStatus>({
 export const streams = listCommand<StreamWithRates>({
   usage: 'streams [LABEL] [--json]',
   about:
-    'Lists the streams: what went through them and goes now, what may still be sent each way (CREDIT, here/peer), and whom a stream waits for.',
-  examples: [['vproxy streams', 'Those of all channels']],
+    'Lists the streams: their traffic so far and its current rate, how much may still be sent each way (CREDIT, here/peer), and what a stream waits for.',
+  examples: [['vproxy streams', 'Of all channels']],
   empty: 'There are no streams.',
   read: (control) => control.streams(),
   columns: [
@@ -119,9 +119,8 @@ export const streams = listCommand<StreamWithRates>({
 
 export const egresses = listCommand<EgressStatus>({
   usage: 'egress list [LABEL] [--json]',
-  about:
-    'Lists the egresses of each channel: the services whose forwards lead to them, what they let the peer reach, and what not.',
-  examples: [['vproxy egress list', 'Those of all channels']],
+  about: 'Lists the egresses of each channel: the services whose forwards lead to them, and what they allow and deny.',
+  examples: [['vproxy egress list', 'Of all channels']],
   empty: 'There are no egresses.',
   read: (control) => control.egress(),
   columns: [

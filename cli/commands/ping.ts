@@ -1,4 +1,4 @@
-/** `vproxy ping`: measures the round trip through a peer. */
+/** `vproxy ping`: measures the round-trip time to a peer. */
 import type { ControlClient } from '../../lib/control/client/client.js';
 import { VproxyError } from '../../lib/errors.js';
 import { pause, systemClock } from '../../lib/util/clock.js';
@@ -13,22 +13,22 @@ import { print } from '../ui/print.js';
 export const command: Command = {
   usage: 'ping [LABEL] [-c COUNT] [-i SECONDS] [--json]',
   about:
-    'Measures the round trip through the peer of a channel, again and again until it is interrupted, or COUNT times. The status is 1 where no ping was answered.',
+    'Measures the round-trip time to the peer of a channel, repeatedly until interrupted, or COUNT times. The status is 1 if no ping was answered.',
   examples: [
     ['vproxy ping vm1 -c 3', 'Three round trips'],
     ['vproxy ping -i 200ms', 'Five a second, until Ctrl-C'],
   ],
   options: {
-    count: { short: 'c', value: 'COUNT', describe: 'How many pings [default: without end]' },
-    interval: { short: 'i', value: 'SECONDS', describe: 'Between two of them [default: 1]' },
+    count: { short: 'c', value: 'COUNT', describe: 'Number of pings [default: unlimited]' },
+    interval: { short: 'i', value: 'SECONDS', describe: 'Time between pings [default: 1]' },
     ...CHANNEL_OPTION,
-    json: { describe: 'Print each one as a line of JSON, and no statistics' },
+    json: { describe: 'Print each ping as a line of JSON, without statistics' },
   },
   operands: ['[LABEL]'],
   run: ping,
 };
 
-/** The status where no ping was answered, as that of ping(8). */
+/** The status if no ping was answered, as of ping(8). */
 const EXIT_UNANSWERED = 1;
 
 async function ping(args: Arguments): Promise<number> {
@@ -59,7 +59,7 @@ async function ping(args: Arguments): Promise<number> {
 
 type PingResult = { readonly roundTripMs: number } | { readonly code: string; readonly message: string };
 
-/** Null where it was interrupted. That there is no session is a ping that is not answered; rejects with all else. */
+/** Resolves with null if interrupted; a missing session counts as an unanswered ping. Rejects with any other error. */
 async function pingOnce(control: ControlClient, channel: string, signal: AbortSignal): Promise<PingResult | null> {
   try {
     const { roundTripMs } = await control.ping({ channel, signal });
@@ -80,9 +80,7 @@ function printText(line: PingLine): void {
   print(`${line.channel}: seq=${line.seq} ${what}\n`);
 }
 
-// What ping(8) says at its end.
-
-/** Counts pings. */
+/** The statistics that ping(8) prints at its end. */
 class PingStatistics {
   readonly #startMs = performance.now();
   #sent = 0;
@@ -92,7 +90,7 @@ class PingStatistics {
   #sum = 0;
   #sumOfSquares = 0;
 
-  /** One ping, with its round trip in milliseconds, or null where it was not answered. */
+  /** Adds a ping with its round-trip time in milliseconds, or null if it was not answered. */
   add(roundTripMs: number | null): void {
     this.#sent += 1;
     if (roundTripMs === null) return;
@@ -103,12 +101,10 @@ class PingStatistics {
     this.#sumOfSquares += roundTripMs ** 2;
   }
 
-  /** How many were answered. */
   get answered(): number {
     return this.#answered;
   }
 
-  /** The lines. */
   format(label: string): string[] {
     const lostPercent = this.#sent === 0 ? 0 : Math.round((100 * (this.#sent - this.#answered)) / this.#sent);
     const lines = [

@@ -1,4 +1,4 @@
-/** `vproxy play`: shows a recorded terminal, at its pace. */
+/** `vproxy play`: plays a terminal recording at its original pace. */
 import { createReadStream } from 'node:fs';
 import { constants } from 'node:os';
 import { isatty } from 'node:tty';
@@ -24,15 +24,15 @@ const MAX_SECONDS = 1e6;
 export const command: Command = {
   usage: 'play FILE [--speed N] [--idle-limit SECONDS] [--raw]',
   about:
-    'Shows the recording of a terminal (asciicast v2) in this one, at the pace at which it was made; Ctrl-C ends it. The terminal obeys what is in the file: play what you would have watched.',
+    'Plays a terminal recording (asciicast v2) in this terminal at its original pace; Ctrl-C ends it. The terminal obeys every escape sequence in the file: only play recordings that you trust.',
   examples: [
-    ['vproxy play vm1.cast', 'As it was'],
+    ['vproxy play vm1.cast', 'At the original pace'],
     ['vproxy play --speed 4 --idle-limit 1s vm1.cast', 'Faster, and without long pauses'],
   ],
   options: {
     speed: { short: 's', value: 'N', describe: 'Play it N times as fast [default: 1]' },
-    'idle-limit': { short: 'i', value: 'SECONDS', describe: 'Make every pause this long at most' },
-    raw: { describe: 'Write all that was shown at once, for a pipe or a file' },
+    'idle-limit': { short: 'i', value: 'SECONDS', describe: 'Limit every pause to this long' },
+    raw: { describe: 'Write all output at once, for a pipe or a file' },
   },
   isLocal: true,
   operands: ['FILE'],
@@ -45,7 +45,7 @@ async function play(args: Arguments): Promise<number> {
   const idleLimitS = args.seconds('idle-limit', 0, MAX_SECONDS) ?? MAX_SECONDS;
   if (args.has('raw')) return writeAll(path);
   if (!isatty(1)) {
-    throw badArgument('play: standard output is no terminal; --raw writes all of it at once');
+    throw badArgument('play: standard output is not a terminal; --raw writes all output at once');
   }
   return new Player(speed, idleLimitS).play(path);
 }
@@ -59,10 +59,10 @@ async function writeAll(path: string): Promise<number> {
 
 const CTRL_C = 0x03;
 
-/** Its default would end the process before the terminal is as it was. */
+/** Handled: their default would end the process before the terminal is restored. */
 const SIGNALS = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM'] as const;
 
-/** Shows one recording. */
+/** Plays one recording. */
 class Player {
   readonly #speed: number;
   readonly #idleLimitS: number;
@@ -77,7 +77,7 @@ class Player {
     this.#idleLimitS = idleLimitS;
   }
 
-  /** Resolved with the exit status; the terminal is as it was, whatever happens. */
+  /** Resolves with the exit status; always restores the terminal. */
   async play(path: string): Promise<number> {
     let last: CastEvent | null = null;
     try {
@@ -94,7 +94,7 @@ class Player {
     return this.#status;
   }
 
-  /** Each event when its time has come. */
+  /** Yields each event when it is due. */
   async *#paced(parts: AsyncIterable<Part>): AsyncGenerator<Part> {
     const startedAtMs = systemClock.now();
     let dueMs = 0;
@@ -116,10 +116,10 @@ class Player {
     this.#isStarted = true;
     const here = this.#terminal.size;
     if (here.columns < columns || here.rows < rows) {
-      process.stderr.write(`vproxy: recorded at ${columns}x${rows}; this terminal has ${here.columns}x${here.rows}\n`);
+      process.stderr.write(`vproxy: recorded at ${columns}x${rows}; this terminal is ${here.columns}x${here.rows}\n`);
     }
     for (const signal of SIGNALS) process.once(signal, () => this.#end(128 + constants.signals[signal]));
-    // What the terminal answers to the recording, and what is typed meanwhile, is not for the shell behind it.
+    // Keep the terminal's answers to the recording, and typed keys, from reaching the shell afterwards.
     if (!LocalTerminal.isThere()) return;
     this.#terminal.start();
     process.stdin.on('data', (keys: Buffer) => {
@@ -149,7 +149,7 @@ async function wait(durationMs: number, signal: AbortSignal): Promise<void> {
   await pause(systemClock, Math.min(durationMs, MAX_TIMER_MS), signal);
 }
 
-/** A line of a recording: the header, which is the first one, or an event. */
+/** A line of a recording: the header (the first line), or an event. */
 interface Part {
   readonly header: CastHeader | null;
   readonly event: CastEvent | null;
@@ -164,7 +164,7 @@ async function* readRecording(path: string): AsyncGenerator<Part> {
       if (number === 1) yield { header: parseCastHeader(line), event: null };
       else if (line.trim() !== '') yield { header: null, event: parseCastEvent(line) };
     }
-    if (number === 0) throw new VproxyError('bad-file', 'it is empty');
+    if (number === 0) throw new VproxyError('bad-file', 'empty file');
   } catch (cause) {
     const where = number === 0 ? escapeText(path) : `${escapeText(path)}:${number}`;
     const why = cause instanceof VproxyError ? cause.message : describeError(cause);
@@ -172,7 +172,7 @@ async function* readRecording(path: string): AsyncGenerator<Part> {
   }
 }
 
-/** The longest line, in characters: those that vproxy makes have less than half a million. */
+/** The longest line, in characters: vproxy itself writes less than half a million. */
 const MAX_LINE_LENGTH = 16_777_216;
 
 async function* readLines(path: string): AsyncGenerator<string> {
@@ -182,7 +182,7 @@ async function* readLines(path: string): AsyncGenerator<string> {
     const [end = '', ...lines] = chunk.split('\n');
     pieces.push(end);
     length += end.length;
-    // Cut off, it is none that anybody can read: nothing comes behind it.
+    // A line this long is cut off and so not valid; stop there.
     if (length > MAX_LINE_LENGTH) break;
     const begun = lines.pop();
     if (begun === undefined) continue;

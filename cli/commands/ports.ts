@@ -1,4 +1,4 @@
-/** `vproxy libvirt-xml`, `qemu-args` and `pipe-create`: what a hypervisor has to have for a port of vproxy. */
+/** `vproxy libvirt-xml`, `qemu-args` and `pipe-create`: what a hypervisor needs for a port of vproxy. */
 
 import { createFifos, type FifoOptions } from '../../lib/channel/pipe-open.js';
 import { VproxyError } from '../../lib/errors.js';
@@ -14,19 +14,19 @@ export const libvirtXml: Command = {
   usage:
     'libvirt-xml [--name NAME] [--mode bind|connect] [--path PATH | --tcp [HOST:]PORT | --pipe PATH] [--commandline]',
   about:
-    "Prints the <channel> element for a port of vproxy's, for <devices> in the XML of a libvirt domain. Without --path libvirt picks, labels and removes the socket; the host's vproxy finds it with -c libvirt:DOMAIN.",
+    "Prints the <channel> element of a port for vproxy, for <devices> in the XML of a libvirt domain. Without --path libvirt picks, labels and removes the socket; the host's vproxy finds it with -c libvirt:DOMAIN.",
   examples: [
     ['vproxy libvirt-xml', 'A port whose socket libvirt picks'],
-    ['vproxy libvirt-xml > port.xml && virsh attach-device vm1 port.xml --live', 'Give it to a domain that runs'],
+    ['vproxy libvirt-xml > port.xml && virsh attach-device vm1 port.xml --live', 'Attach it to a running domain'],
   ],
   options: {
     ...PORT_OPTIONS,
     commandline: {
-      describe: "Print a <qemu:commandline> element instead, with QEMU's own arguments; its place is last in <domain>",
+      describe: "Print a <qemu:commandline> element instead, with QEMU's own arguments; put it last in <domain>",
     },
     'qemu-version': {
       value: 'VERSION',
-      describe: "With --commandline: QEMU's version, which its arguments depend on [default: this machine's]",
+      describe: "With --commandline: QEMU's version, on which its arguments depend [default: this machine's]",
     },
   },
   isLocal: true,
@@ -35,7 +35,7 @@ export const libvirtXml: Command = {
     const port = parsePort(args, hasCommandline);
     const versionText = args.text('qemu-version');
     if (!hasCommandline) {
-      if (versionText !== undefined) throw badArgument('--qemu-version: only --commandline depends on it');
+      if (versionText !== undefined) throw badArgument('--qemu-version: needs --commandline');
       printPort(port, formatChannelXml(port));
       return;
     }
@@ -47,11 +47,11 @@ export const libvirtXml: Command = {
 export const qemuArgs: Command = {
   usage: 'qemu-args [--name NAME] [--mode bind|connect] (--path PATH | --tcp [HOST:]PORT | --pipe PATH) [--json]',
   about:
-    "Prints the arguments that give QEMU a port of vproxy's, in one line, for qemu-system-x86_64 $(vproxy qemu-args …). The output of several calls with different names can be used together.",
+    'Prints the arguments that give QEMU a port for vproxy, in one line, for qemu-system-x86_64 $(vproxy qemu-args …). The output of several calls with different names can be combined.',
   examples: [['qemu-system-x86_64 -nographic $(vproxy qemu-args --path /run/vm1.sock)', 'Boot a VM with a port']],
   options: {
     ...PORT_OPTIONS,
-    json: { describe: 'Print the arguments as an array of strings, as JSON' },
+    json: { describe: 'Print the arguments as a JSON array of strings' },
     'qemu-version': {
       value: 'VERSION',
       describe: "QEMU's version, on which --mode connect depends [default: this machine's]",
@@ -68,12 +68,12 @@ export const qemuArgs: Command = {
   },
 };
 
-/** Quotes would not help: a shell splits what a command has printed, and expands patterns in it, but removes no quotes. */
+/** Quotes do not help: a shell splits the output of a command and expands patterns in it, but removes no quotes. */
 function joinWords(words: readonly string[]): string {
   const split = words.find((word) => /[\s*?[\]\\]/.test(word));
   if (split === undefined) return words.join(' ');
   throw badArgument(
-    `"${escapeText(split, 200)}": a shell would split or expand that in $(…), whatever its quotes; use a plainer path, or --json`,
+    `"${escapeText(split, 200)}": a shell splits or expands this in $(…), even if quoted; use a plainer path, or --json`,
   );
 }
 
@@ -82,11 +82,11 @@ const DEFAULT_MODE = '0660';
 export const pipeCreate: Command = {
   usage: 'pipe-create /PATH [--mode MODE] [--owner USER[:GROUP]]',
   about:
-    "Makes the FIFOs /PATH.in and /PATH.out of QEMU's pipe chardev, and /PATH, and prints the lines for tmpfiles.d(5) that make them again. PATH is absolute.",
-  examples: [['vproxy pipe-create /run/vm1.pipe > /etc/tmpfiles.d/vm1.conf', 'Make them now, and after each reboot']],
+    "Creates the FIFOs /PATH.in and /PATH.out of QEMU's pipe chardev, and /PATH, and prints the lines for tmpfiles.d(5) that create them at boot. PATH is absolute.",
+  examples: [['vproxy pipe-create /run/vm1.pipe > /etc/tmpfiles.d/vm1.conf', 'Create them now, and after each reboot']],
   options: {
     mode: { value: 'MODE', describe: `Their permissions, in octal [default: ${DEFAULT_MODE}]` },
-    owner: { value: 'USER[:GROUP]', describe: 'Who shall own them, such as the user that QEMU runs as' },
+    owner: { value: 'USER[:GROUP]', describe: 'Their owner, such as the user that QEMU runs as' },
   },
   isLocal: true,
   operands: ['/PATH'],
@@ -102,14 +102,14 @@ export const pipeCreate: Command = {
 };
 
 /**
- * The line of tmpfiles.d(5) that makes a FIFO again after a reboot; `mode` is its permission bits. A FIFO that is there is
- * kept, anything else is replaced.
+ * The line of tmpfiles.d(5) that creates a FIFO at boot; `mode` is its permission bits. An existing FIFO is kept, anything
+ * else is replaced.
  */
 export function formatFifoLine(path: string, mode: number, user: string, group: string): string {
   return `p+ ${quotePath(path)} ${mode.toString(8).padStart(4, '0')} ${user} ${group} - -`;
 }
 
-/** A percent sign begins a specifier there, and white space ends a field. */
+/** Quotes a path for tmpfiles.d(5), where a percent sign begins a specifier and white space ends a field. */
 function quotePath(path: string): string {
   const escaped = path.replace(/[\\"]/g, '\\$&').replaceAll('%', '%%').replaceAll('\n', '\\n');
   return escaped === path && !/[\s']/.test(path) ? path : `"${escaped}"`;

@@ -1,4 +1,4 @@
-/** `vproxy status`, `log-level`, `reload`, `drain` and `stop`: the process itself, as a running vproxy. */
+/** `vproxy status`, `log-level`, `reload`, `drain`, `upgrade` and `stop`: commands for the process itself. */
 
 import { resolve } from 'node:path';
 import type { ControlClient } from '../../lib/control/client/client.js';
@@ -17,12 +17,12 @@ import { formatHandover } from '../upgrade/document.js';
 
 export const status: Command = {
   usage: 'status [--verbose] [--json]',
-  about: 'Shows the process, and for each of its channels what it does now, since when, and with whom.',
+  about: 'Shows the process, and for each of its channels the state, since when, and the peer.',
   examples: [
     ['vproxy status', 'The process, and a line for each channel'],
     ["vproxy status --json | jq -r '.channels[].state'", 'For a script'],
   ],
-  options: { ...JSON_OPTION, verbose: { describe: 'Show all of each channel' } },
+  options: { ...JSON_OPTION, verbose: { describe: 'Show each channel in full' } },
   meant: ['channels LABEL', 'status --name LABEL'],
   async run(args) {
     const control = await openControl(args);
@@ -40,10 +40,10 @@ function describeChannels(channels: readonly ChannelStatus[], isVerbose: boolean
 
 export const logLevel: Command = {
   usage: 'log-level [error|warn|info|debug] [--json]',
-  about: 'Sets the least important level that the process logs, until it ends; without a level, shows it.',
+  about: 'Sets the log level of the process until it exits; without a level, shows it.',
   examples: [
-    ['vproxy log-level debug', 'Log all that happens'],
-    ['vproxy log-level info', 'Log as it was'],
+    ['vproxy log-level debug', 'Log everything'],
+    ['vproxy log-level info', 'Back to the default'],
   ],
   options: JSON_OPTION,
   operands: ['[error|warn|info|debug]'],
@@ -51,7 +51,7 @@ export const logLevel: Command = {
     const [text] = args.operands;
     const wanted = LOG_LEVELS.find((level) => level === text);
     if (text !== undefined && wanted === undefined) {
-      throw badArgument(`"${escapeText(text, 64)}" is no level; ${whatThereIs(text, LOG_LEVELS)}`);
+      throw badArgument(`"${escapeText(text, 64)}" is not a log level; ${whatThereIs(text, LOG_LEVELS)}`);
     }
     const control = await openControl(args);
     const level =
@@ -63,8 +63,8 @@ export const logLevel: Command = {
 export const reload: Command = {
   usage: 'reload [--json]',
   about:
-    'Lets the process read its configuration file again, and shows what that has changed. What is the same keeps its streams; a file that is not valid changes nothing.',
-  examples: [['vproxy check /etc/vproxy/host1.toml && vproxy reload', 'After the file was changed']],
+    'Makes the process reload its configuration file, and shows what has changed. Unchanged channels and forwards keep their streams; an invalid file changes nothing.',
+  examples: [['vproxy check /etc/vproxy/host1.toml && vproxy reload', 'After changing the file']],
   options: JSON_OPTION,
   meant: ['reload --name LABEL'],
   async run(args) {
@@ -85,15 +85,15 @@ const TITLES: Readonly<Record<keyof ReloadAnswer, string>> = {
   removedForwards: 'forward removed',
   changedPolicies: 'rule changed',
   changedEgress: 'egress changed',
-  nextStart: 'counts from the next start on',
+  nextStart: 'takes effect at the next start',
 };
 
 export const drain: Command = {
   usage: 'drain [--timeout SECONDS]',
   about:
-    'Lets the process end when its streams have ended; no new ones are opened. What is still open at the timeout is reset. The command ends when the process has.',
+    'Stops the process once its streams have ended; it accepts no new ones. Streams that are still open at the timeout are reset. The command ends when the process has exited.',
   examples: [['vproxy drain --timeout 5m', 'Give streams five minutes']],
-  options: { timeout: { value: 'SECONDS', describe: 'How long the streams have [default: 30]' } },
+  options: { timeout: { value: 'SECONDS', describe: 'How long to wait for the streams [default: 30]' } },
   meant: ['channel remove LABEL', 'drain --name LABEL'],
   async run(args) {
     const timeoutS = args.seconds('timeout', 0, MAX_TIMEOUT_S) ?? DEFAULT_TIMEOUT_S;
@@ -107,7 +107,7 @@ export const drain: Command = {
 const DEFAULT_TIMEOUT_S = 30;
 const MAX_TIMEOUT_S = 86_400;
 
-/** What the end takes when the streams are gone, and a machine may be slow: in milliseconds. */
+/** Grace period for the exit after the streams have ended, on a slow machine, in milliseconds. */
 const GRACE_MS = 10_000;
 
 async function describeRest(control: ControlClient): Promise<string> {
@@ -117,15 +117,15 @@ async function describeRest(control: ControlClient): Promise<string> {
 export const upgrade: Command = {
   usage: 'upgrade [--program PATH] [--wait SECONDS] [--force] [--json]',
   about:
-    'Starts a successor of the process, which goes on with its sessions, streams and listening sockets: neither peers nor local programs notice. Where that cannot be, the process goes on as it was.',
-  examples: [['vproxy upgrade', 'After a new version was installed']],
+    'Starts a successor of the process, which takes over its sessions, streams and listening sockets: neither peers nor local programs notice. If that is not possible, the process continues as before.',
+  examples: [['vproxy upgrade', 'After installing a new version']],
   options: {
-    program: { value: 'PATH', describe: 'The program to run [default: what the process was started as]' },
+    program: { value: 'PATH', describe: 'The program to run [default: the one that the process was started as]' },
     wait: {
       value: 'SECONDS',
-      describe: 'How long what cannot be handed over, such as a command, has to end [default: 10]',
+      describe: 'How long to wait for what cannot be handed over, such as a command, to end [default: 10]',
     },
-    force: { describe: 'Reset streams then that only a guest can end, such as those of its commands here' },
+    force: { describe: 'Then reset streams that only a guest can end, such as those of its commands here' },
     ...JSON_OPTION,
   },
   meant: ['upgrade --name LABEL'],
@@ -145,8 +145,8 @@ export const upgrade: Command = {
 
 export const stop: Command = {
   usage: 'stop',
-  about: 'Lets the process end in order, as SIGTERM does. The command ends when it has.',
-  examples: [['vproxy stop --name host1', 'The process that is called host1']],
+  about: 'Stops the process cleanly, like SIGTERM. The command ends when the process has exited.',
+  examples: [['vproxy stop --name host1', 'Stop the process named host1']],
   options: {},
   meant: ['channel remove LABEL', 'stop --name LABEL'],
   async run(args) {
@@ -157,5 +157,5 @@ export const stop: Command = {
   },
 };
 
-/** The end takes a second at most, and a machine may be slow: in milliseconds. */
+/** The exit takes a second at most; longer for a slow machine: in milliseconds. */
 const TIMEOUT_MS = 10_000;

@@ -1,4 +1,4 @@
-/** `vproxy ps`: the vproxys that run on this machine. */
+/** `vproxy ps`: lists the vproxys running on this machine. */
 import { type Command, JSON_OPTION } from '../command/command.js';
 import { type ListedProcess, listProcesses } from '../command/list-processes.js';
 import { formatBytes, outputWidth, printAnswer } from '../ui/print.js';
@@ -7,8 +7,8 @@ import { type Column, formatTable } from '../ui/table.js';
 export const command: Command = {
   usage: 'ps [--json]',
   about:
-    'Lists the vproxys that run on this machine: the name or number that --name takes, the number of channels and of sessions, memory, and since when each runs. Of processes that may not be asked, such as those of other users, what the system says is listed.',
-  examples: [['vproxy ps', 'All that this user may see']],
+    'Lists the vproxys running on this machine: the name or PID that --name takes, the number of channels and of sessions, memory, and the start time. Processes that may not be asked, such as those of other users, are listed from /proc.',
+  examples: [['vproxy ps', 'All that this user can see']],
   options: JSON_OPTION,
   isLocal: true,
   async run(args) {
@@ -36,11 +36,11 @@ const COLUMNS: readonly Column<ListedProcess>[] = [
   { title: 'SINCE', cell: ({ since }) => (since === null ? '-' : formatMoment(new Date(since))) },
 ];
 
-/** A table, and below it why something may be missing. */
+/** A table, and below it the reason for missing values. */
 export function formatProcesses(processes: readonly ListedProcess[], width: number | null): string[] {
-  if (processes.length === 0) return ['No vproxy runs here, as far as this user can see.'];
+  if (processes.length === 0) return ['No running vproxy found, as far as this user can see.'];
   const unasked = processes.filter(({ socket }) => socket === null);
-  const note = `What is missing could not be asked: ${unasked.length === 1 ? 'that process is' : 'these processes are'} of another user, or without a control socket.`;
+  const note = 'A dash: could not be asked, as the process belongs to another user, or has no control socket.';
   return [...formatTable(COLUMNS, processes, width), ...(unasked.length === 0 ? [] : ['', note])];
 }
 

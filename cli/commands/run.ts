@@ -5,7 +5,7 @@ import { RUN_OPTIONS } from '../run/options.js';
 /** The command without a name. */
 export const run: Command = {
   usage: '-c CHANNEL [-o FORWARD]… [-i FORWARD]… [options]',
-  about: 'Carries forwards, and storage calls, over channels until it is told to end.',
+  about: 'Carries forwards and storage calls over channels until it is stopped.',
   examples: [
     ['vproxy -c virtserial-open:org.vproxy.0 -i ssh:127.0.0.1:22', 'In the VM: offer its ssh server'],
     ['vproxy -c unix-connect:/run/vm1.sock -o ssh:127.0.0.1:9022', 'On the host: listen for it on port 9022'],
@@ -15,7 +15,7 @@ export const run: Command = {
   isLocal: true,
   options: { ...RUN_OPTIONS, version: { short: 'V', describe: 'Show versions' } },
   async run(args) {
-    // What runs a proxy is most of the program: the help need not wait for it.
+    // The proxy is most of the program: --help must not wait for it.
     const [{ parseRunFlags }, { runFlags }] = await Promise.all([
       import('../run/run-options.js'),
       import('../run/run-proxy.js'),

@@ -14,7 +14,8 @@ const DEFAULT_LISTEN = '127.0.0.1:50000';
 
 export const command: Command = {
   usage: 'storage-emulator --replies FILE [--listen ADDRESS]… [--dial ADDRESS]…',
-  about: 'Answers storage calls from a file of recorded replies, and logs each to stderr, until SIGINT or SIGTERM.',
+  about:
+    'Answers storage calls from a file of recorded replies, and logs each call to stderr, until SIGINT or SIGTERM.',
   examples: [
     ['vproxy storage-emulator --replies replies.json', 'Listen on port 50000 of this machine'],
     [
@@ -23,7 +24,7 @@ export const command: Command = {
     ],
   ],
   options: {
-    replies: { value: 'FILE', describe: 'File of recorded replies, JSON; required' },
+    replies: { value: 'FILE', describe: 'JSON file of recorded replies; required' },
     listen: {
       value: 'ADDRESS',
       isRepeatable: true,
@@ -32,13 +33,13 @@ export const command: Command = {
     dial: {
       value: 'ADDRESS',
       isRepeatable: true,
-      describe: 'ADDR:PORT or /path to connect to, again whenever that ends',
+      describe: 'ADDR:PORT or /path to connect to, reconnecting when the connection ends',
     },
   },
   isLocal: true,
   async run(args) {
     const file = args.text('replies');
-    if (file === undefined) throw badArgument('--replies: it is missing; expected --replies FILE');
+    if (file === undefined) throw badArgument('--replies: missing; expected --replies FILE');
     const dial = args.texts('dial').map((text) => parseAddress('--dial', 1, text));
     const texts = args.texts('listen');
     const listenTexts = texts.length > 0 ? texts : dial.length > 0 ? [] : [DEFAULT_LISTEN];
@@ -62,7 +63,7 @@ export const command: Command = {
         log(`storage call${vm === undefined ? '' : ` of ${escapeText(vm, 64)}`}: ${escapeText(argv.join(' '))}`);
       });
       emulator.on('failure', ({ message }) => {
-        // An address that is dialled again and again is told of once.
+        // Report an address that is redialled only once.
         if (message !== lastFailure) log(message);
         lastFailure = message;
       });
@@ -81,7 +82,7 @@ function parseAddress(option: string, lowestPort: 0 | 1, text: string): ListenAd
   try {
     return parseHostPort(text, lowestPort);
   } catch (cause) {
-    const message = `${option} takes ADDR:PORT or an absolute path: ${toVproxyError(cause).message}`;
+    const message = `${option}: expected ADDR:PORT or /path: ${toVproxyError(cause).message}`;
     throw badArgument(message, { cause });
   }
 }

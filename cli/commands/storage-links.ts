@@ -1,4 +1,4 @@
-/** `vproxy storage link` and `vproxy storage unlink`: links by which the storage wrapper is called as a vendor's utility. */
+/** `vproxy storage link` and `vproxy storage unlink`: links that run the storage wrapper under the name of a vendor's utility. */
 
 import { lstatSync, readlinkSync, realpathSync, renameSync, symlinkSync, unlinkSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
@@ -9,22 +9,22 @@ import { badArgument } from '../command/arguments.js';
 import type { Command } from '../command/command.js';
 import { print } from '../ui/print.js';
 
-/** Where vendors install theirs. */
+/** Where vendors install their utilities. */
 const DEFAULT_FOLDER = '/usr/sbin';
 
 const FOLDER_OPTION = {
   folder: { value: 'FOLDER', describe: `The folder of the utility [default: ${DEFAULT_FOLDER}]` },
 } as const;
 
-/** What the wrapper is called where it has its own name: installed, in the package, and in a clone. */
+/** The wrapper's own names: installed, in the package, and in a clone. */
 const WRAPPER_NAMES = ['vproxy-storage', 'vproxy-storage.cjs', 'vproxy-storage.js'];
 
 export const link: Command = {
   usage: 'storage link NAME [--folder FOLDER] [--force]',
   about:
-    'Makes a link to vproxy-storage that is called as the utility of a storage controller, such as storcli64, and prints it. What is there already, and is no such link, stays.',
-  examples: [['vproxy storage link storcli64', 'Answer storcli64 by the emulator of the host']],
-  options: { ...FOLDER_OPTION, force: { describe: 'Replace what is there already' } },
+    'Creates a link to vproxy-storage with the name of the utility of a storage controller, such as storcli64, and prints it. Any other existing file is kept.',
+  examples: [['vproxy storage link storcli64', "Let the host's emulator answer storcli64"]],
+  options: { ...FOLDER_OPTION, force: { describe: 'Replace an existing file' } },
   isLocal: true,
   operands: ['NAME'],
   run: (args) => {
@@ -39,8 +39,8 @@ export const link: Command = {
 
 export const unlink: Command = {
   usage: 'storage unlink NAME [--folder FOLDER]',
-  about: 'Removes a link that vproxy storage link has made, and nothing else.',
-  examples: [['vproxy storage unlink storcli64', 'Take that back']],
+  about: 'Removes a link created by vproxy storage link, and nothing else.',
+  examples: [['vproxy storage unlink storcli64', 'Undo vproxy storage link storcli64']],
   options: FOLDER_OPTION,
   isLocal: true,
   operands: ['NAME'],
@@ -50,26 +50,26 @@ export const unlink: Command = {
   },
 };
 
-/** The path of the utility `name`, which is no path itself, in `folder`. Throws `bad-argument`. */
+/** The path of the utility `name` in `folder`; `name` must not be a path. Throws `bad-argument`. */
 function utilityPath(name: string, folder: string): string {
   if (name.includes('/') || /^\.{0,2}$/.test(name)) {
-    throw badArgument(`"${escapeText(name, 64)}" is no name of a program; --folder says where it is`);
+    throw badArgument(`"${escapeText(name, 64)}": not the name of a program; set its folder with --folder`);
   }
   if (name.startsWith('vproxy')) {
-    throw badArgument(`"${escapeText(name, 64)}" is vproxy's own; the name is that of a utility`);
+    throw badArgument(`"${escapeText(name, 64)}": a name of vproxy itself; expected the name of a utility`);
   }
   return join(resolve(folder), name);
 }
 
-/** Where the wrapper may be. */
+/** Where to look for the wrapper. */
 interface WrapperPlaces {
   /** `$PATH`. */
   readonly searchPath: string;
-  /** The programs beside which it is, where it is in no folder of `searchPath`. */
+  /** Programs whose folders are searched after `searchPath`. */
   readonly programs: readonly string[];
 }
 
-/** The absolute path of the wrapper, of which no link is followed. Throws `not-found`. */
+/** The absolute path of the wrapper; its own links are not followed. Throws `not-found`. */
 export function findWrapper({ searchPath, programs }: WrapperPlaces): string {
   const folders = searchPath.split(':').filter((folder) => folder.startsWith('/'));
   const besides = programs.flatMap((program) => {
@@ -84,19 +84,19 @@ export function findWrapper({ searchPath, programs }: WrapperPlaces): string {
     ...besides.flatMap((folder) => WRAPPER_NAMES.map((name) => join(folder, name))),
   ];
   const found = paths.find(isExecutable);
-  if (found === undefined) throw new VproxyError('not-found', 'vproxy-storage is neither in $PATH nor beside vproxy');
+  if (found === undefined) throw new VproxyError('not-found', 'vproxy-storage: not found in $PATH, nor next to vproxy');
   return found;
 }
 
 /**
- * Makes `path` a link to the wrapper `target`, in one step. What is there already stays, unless it is such a link, or
+ * Makes `path` a link to the wrapper `target`, atomically. Keeps an existing file, unless it is such a link, or
  * `isForced`. Throws `cannot-create`.
  */
 function linkWrapper(path: string, target: string, isForced: boolean): void {
   const temporary = `${path}.${process.pid}.tmp`;
   try {
     if (!isForced && exists(path) && !isWrapperLink(path)) {
-      const hint = 'it is there already, and no link to vproxy-storage; --force replaces it';
+      const hint = 'already exists, and is not a link to vproxy-storage; replace it with --force';
       throw new VproxyError('cannot-create', `${escapeText(path)}: ${hint}`);
     }
     symlinkSync(target, temporary);
@@ -112,11 +112,11 @@ function linkWrapper(path: string, target: string, isForced: boolean): void {
   }
 }
 
-/** Removes a link to the wrapper, and nothing else. Throws `not-found`, or `cannot-create` where the system forbids it. */
+/** Removes a link to the wrapper, and nothing else. Throws `not-found`, or `cannot-create` if the system forbids it. */
 function unlinkWrapper(path: string): void {
   try {
     if (!isWrapperLink(path)) {
-      const what = exists(path) ? 'no link to vproxy-storage; it is left as it is' : 'there is no such link';
+      const what = exists(path) ? 'not a link to vproxy-storage; left unchanged' : 'no such link';
       throw new VproxyError('not-found', `${escapeText(path)}: ${what}`);
     }
     unlinkSync(path);

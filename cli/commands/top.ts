@@ -1,4 +1,4 @@
-/** `vproxy top`: streams and channels, live. */
+/** `vproxy top`: shows streams and channels, live. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ControlClient } from '../../lib/control/client/client.js';
 import type { Command } from '../command/command.js';
@@ -11,28 +11,28 @@ import { formatTopLine, renderFrame, type TopView, TrafficHistory } from '../ui/
 export const command: Command = {
   usage: 'top [--interval SECONDS] [--count COUNT]',
   about:
-    'Shows the streams, those with the most traffic first, the channels with their states, and the throughput, live. q or Ctrl-C quits, arrows or j/k scroll. Where the output is no terminal, prints a line each interval.',
+    'Shows the streams, busiest first, the channels with their states, and the throughput, live. q or Ctrl-C quits, arrows or j/k scroll. If the output is not a terminal, prints a line each interval.',
   examples: [
     ['vproxy top', 'Live, until q'],
-    ['vproxy top --interval 5m --count 12 >> traffic.log', 'A line each five minutes, for an hour'],
+    ['vproxy top --interval 5m --count 12 >> traffic.log', 'A line every five minutes, for an hour'],
   ],
   options: {
-    interval: { value: 'SECONDS', describe: 'Between two looks [default: 1]' },
-    count: { short: 'n', value: 'COUNT', describe: 'End after COUNT looks [default: without end]' },
+    interval: { value: 'SECONDS', describe: 'Time between updates [default: 1]' },
+    count: { short: 'n', value: 'COUNT', describe: 'Exit after COUNT updates [default: never]' },
   },
   meant: ['top --name LABEL'],
   async run(args) {
     const intervalMs = (args.seconds('interval', 0.1, 3600) ?? 1) * 1000;
-    const count = args.number('count', 'looks', 1, 1e9) ?? Number.POSITIVE_INFINITY;
+    const count = args.number('count', 'updates', 1, 1e9) ?? Number.POSITIVE_INFINITY;
     const control = await openControl(args);
-    // A failure now is told in the terminal as it was.
+    // Fail before the screen is switched, so that the error stays visible.
     await control.status();
     if (process.stdout.isTTY) await showScreen(control, intervalMs, count);
     else await printLines(control, intervalMs, count);
   },
 };
 
-/** The rates need two looks, so the first line comes after an interval. */
+/** Rates need two samples, so the first line comes after an interval. */
 async function printLines(control: ControlClient, intervalMs: number, count: number): Promise<void> {
   const history = new TrafficHistory();
   history.add(await control.status(), performance.now());

@@ -15,18 +15,18 @@ import { showProgress } from '../ui/waiting-line.js';
 export const command: Command = {
   usage: 'wait [LABEL[/SERVICE]] [--service SERVICE] [--booted] [--timeout SECONDS] [--json]',
   about:
-    'Ends as soon as there is a session, and the peer offers the service in it; with status 69 where that takes too long, or there is no channel LABEL. The process itself may be started later, too. With --booted it ends when the machine of the peer is booted, with status 1 where something in its boot has failed.',
+    "Ends as soon as there is a session in which the peer offers the service; with status 69 if that takes too long, or if there is no channel LABEL. The vproxy process itself may start later, too. With --booted it ends when the peer's machine has booted, with status 1 if something in its boot failed.",
   examples: [
     ['vproxy wait vm1 --timeout 5m && vproxy exec vm1: uname -r', 'For a VM that boots'],
     ['vproxy wait vm1/ssh', 'For a service'],
     ['vproxy wait vm1 --booted', 'For the end of a boot'],
   ],
   options: {
-    service: { value: 'SERVICE', describe: 'That the peer has to offer; also LABEL/SERVICE' },
+    service: { value: 'SERVICE', describe: 'The service to wait for; also LABEL/SERVICE' },
     channel: { value: 'LABEL', describe: 'The channel [default: any]' },
     booted: { describe: "Wait until the peer's systemd has started everything, and its cloud-init is done" },
     timeout: { value: 'SECONDS', describe: 'How long to wait [default: 60]' },
-    json: { describe: 'Print the channel, as JSON; with --booted how far the boot is' },
+    json: { describe: 'Print the channel as JSON; with --booted the state of the boot' },
   },
   operands: ['[LABEL[/SERVICE]]'],
   async run(args) {
@@ -43,7 +43,7 @@ export const command: Command = {
         return 0;
       } catch (error) {
         if (!(error instanceof VproxyError) || error.code !== 'control-unavailable') throw error;
-        if (leftMs <= RETRY_MS) throw new VproxyError(error.code, `not within ${timeoutS} s: ${error.message}`);
+        if (leftMs <= RETRY_MS) throw new VproxyError(error.code, `timed out after ${timeoutS} s: ${error.message}`);
         await delay(RETRY_MS);
       }
     }
@@ -53,10 +53,10 @@ export const command: Command = {
 const DEFAULT_TIMEOUT_S = 60;
 const MAX_TIMEOUT_S = 86_400;
 
-/** Until the next look for a process that is not there, in milliseconds. */
+/** The interval between searches for a missing process, in milliseconds. */
 const RETRY_MS = 100;
 
-/** The status where something in the boot has failed, as that of `systemctl is-system-running`. */
+/** The status if something in the boot has failed, as of `systemctl is-system-running`. */
 const EXIT_FLAWED = 1;
 
 function waitForChannel(control: ControlClient, place: WaitedFor, leftMs: number): Promise<ChannelStatus> {
@@ -64,7 +64,7 @@ function waitForChannel(control: ControlClient, place: WaitedFor, leftMs: number
   return showProgress(() => describeWait(control.path, place.channel), control.waitFor({ ...place, timeoutS }));
 }
 
-/** Says on stderr what there is to say of the boot, and gives the exit status. */
+/** Prints remarks about the boot on stderr, and resolves with the exit status. */
 async function waitForBoot(
   control: ControlClient,
   args: Arguments,
@@ -87,7 +87,7 @@ const secondsOf = (ms: number): number => Math.ceil(Math.max(0, ms)) / 1000;
 /** A channel and a service of it, each of which may be left out. */
 type WaitedFor = Pick<WaitRequest, 'service' | 'channel'>;
 
-/** What the words say, each of which may have a label, or none. Throws `bad-argument`. */
+/** Parses the operand and the options, each with or without a label. Throws `bad-argument`. */
 function waitedFor(args: Arguments): WaitedFor {
   const [operand] = args.operands;
   const named = operand?.includes('/') === true ? operand : undefined;

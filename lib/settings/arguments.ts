@@ -11,13 +11,13 @@ import { parseForwardFor } from './forward-settings.js';
 /** A channel as `-c` names it. */
 interface ChannelArgument {
   readonly label: string;
-  /** The text of the channel, which nobody has looked at. */
+  /** The text of the channel, not yet parsed. */
   readonly address: string;
 }
 
 /**
- * The parts of `[LABEL=]KIND:ADDRESS`. An equals sign before the first colon ends a label; the options of a channel
- * follow that colon. Throws `bad-argument` for a label that is not valid.
+ * Splits `[LABEL=]KIND:ADDRESS`. An equals sign before the first colon ends a label; the options of a channel
+ * follow that colon. Throws `bad-argument` for an invalid label.
  */
 export function parseChannelArgument(text: string): ChannelArgument {
   const [, label, address = ''] = /^([^:=]*)=(.*)$/s.exec(text) ?? [];
@@ -32,13 +32,13 @@ interface ForwardArgument {
   readonly spec: ForwardSpec;
 }
 
-/** The channels that there are, by their labels, and whether each is a group. */
+/** Whether each channel is a group, by label. */
 type KnownChannels = ReadonlyMap<string, boolean>;
 
 /**
- * The forward of a text, for one of `channels`. A slash before the first colon ends a label. Else what is
- * behind the last colon is one if there is such a channel and what is before it is a forward by itself; but never a
- * number, a hyphen, or the end of a command. Else there has to be one channel only. Throws `bad-argument`.
+ * Parses a forward for one of `channels`. A slash before the first colon ends a label. Otherwise the text after the
+ * last colon is the label if such a channel exists and the text before it is a complete forward, unless it is a number,
+ * a hyphen, or the end of a command. Otherwise there must be exactly one channel. Throws `bad-argument`.
  */
 export function parseForwardArgument(direction: Direction, text: string, channels: KnownChannels): ForwardArgument {
   const shown = `${direction === 'outgoing' ? '-o' : '-i'} ${escapeText(text)}`;
@@ -47,15 +47,15 @@ export function parseForwardArgument(direction: Direction, text: string, channel
   const [, before, rest = ''] = /^([^:/]*)\/(.*)$/s.exec(text) ?? [];
   if (before !== undefined) {
     if (channels.has(before)) return { label: before, spec: parse(before, rest) };
-    throw badArgument(`${shown}: there is no channel "${escapeText(before, 80)}"; ${whatThereIs(before, labels)}`);
+    throw badArgument(`${shown}: no channel "${escapeText(before, 80)}"; ${whatThereIs(before, labels)}`);
   }
   const behind = parseTrailing(direction, text, channels);
   if (behind !== null) return behind;
   const [label, ...others] = labels;
   const spec = parse(label ?? '', text);
   if (label !== undefined && others.length === 0) return { label, spec };
-  const example = label === undefined ? '' : `; write ${label}/${escapeText(text)} for the first of them`;
-  throw badArgument(`${shown}: which channel? There are: ${labels.join(', ') || 'none'}${example}`);
+  const example = label === undefined ? '' : `; for the first one write ${label}/${escapeText(text)}`;
+  throw badArgument(`${shown}: which channel? defined: ${labels.join(', ') || 'none'}${example}`);
 }
 
 function parseTrailing(direction: Direction, text: string, channels: KnownChannels): ForwardArgument | null {

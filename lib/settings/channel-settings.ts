@@ -36,18 +36,17 @@ const MAX_SECONDS = 86_400;
 const MAX_PARALLEL = 1024;
 const MAX_NAME_LENGTH = 256;
 
-/** As many as a channel may have. */
 const MAX_KEYS = 32;
 
 const keyFile = path('the path of a file', (file) => {
-  // It is not shown: who gives the key in place of its file would find it in a log.
+  // Not shown: a key given in place of its file would end up in a log.
   if (!/^[0-9a-fA-F]{32,}$/.test(file)) return file;
-  throw badArgument('expected the path of a file that has the key, not the key itself');
+  throw badArgument('expected the path of a key file, not the key itself');
 });
 
 // ---- for all channels, and for one ----------------------------------------------------------------------------------
 
-/** What can be said for all channels at once, and for each. */
+/** Settings for all channels at once, and for each. */
 export const SHARED = [
   {
     key: 'wait',
@@ -59,8 +58,8 @@ export const SHARED = [
         name: 'wait',
         value: 'SECONDS',
         group: 'Forwards:',
-        help: 'SECONDS for which a local connection waits for a session [default: 10]',
-        ofAddition: { help: 'For how long a local connection waits for a session' },
+        help: 'SECONDS that a local connection waits for a session [default: 10]',
+        ofAddition: { help: 'How long a local connection waits for a session' },
       },
     ],
     about: 'How long a local connection waits for a session',
@@ -76,11 +75,11 @@ export const SHARED = [
         name: 'dead-after',
         value: 'SECONDS',
         group: 'Channel:',
-        help: 'SECONDS of silence that end a session; 0: never [default: 30 on tcp, else never]',
-        ofAddition: { help: 'Silence that ends a session; 0: never' },
+        help: 'SECONDS of silence after which a session ends; 0: never [default: 30 on tcp, else never]',
+        ofAddition: { help: 'Silence after which a session ends; 0: never' },
       },
     ],
-    about: 'Silence for so long ends the session; 0: never. Default: what suits the kind of channel',
+    about: 'Silence after which the session ends; 0: never. Default: depends on the kind of channel',
     reload: 'channel',
   },
   {
@@ -93,11 +92,11 @@ export const SHARED = [
         name: 'buffer',
         value: 'BYTES',
         group: 'Channel:',
-        help: 'BYTES that the system holds for the peer on a channel over a unix socket [default: 1048576]',
-        ofAddition: { help: 'What the system holds for its peer where it is a unix socket' },
+        help: 'BYTES that the system buffers for the peer on a channel over a unix socket [default: 1048576]',
+        ofAddition: { help: 'Bytes that the system buffers for its peer, on a unix socket' },
       },
     ],
-    about: 'How many bytes the system holds for its peer where it is a unix socket; net.core.wmem_max bounds it',
+    about: 'How many bytes the system buffers for its peer, on a unix socket; limited by net.core.wmem_max',
     reload: 'channel',
   },
   {
@@ -109,10 +108,10 @@ export const SHARED = [
       {
         name: 'insecure',
         group: 'Channel:',
-        help: 'Let tcp-listen listen on addresses that other machines reach',
+        help: 'Let tcp-listen use addresses that other machines can reach',
       },
     ],
-    about: 'Lets it listen on addresses that other machines reach',
+    about: 'Lets it listen on addresses that other machines can reach',
     reload: 'channel',
   },
   {
@@ -126,11 +125,11 @@ export const SHARED = [
         value: 'FILE',
         isRepeatable: true,
         group: 'Channel:',
-        help: 'FILE with a key that the peer must have as well; vproxy genkey makes one; repeatable',
-        ofAddition: { help: 'A file with a key that its peer must have as well' },
+        help: 'FILE with a key that the peer must have too; vproxy genkey makes one; repeatable',
+        ofAddition: { help: 'A file with a key that its peer must have too' },
       },
     ],
-    about: 'Absolute paths, on this machine, of files with keys that its peer must have as well, as --key takes them',
+    about: 'Absolute paths, on this machine, of files with keys that its peer must have too, as for --key',
     reload: 'now',
   },
   {
@@ -142,10 +141,10 @@ export const SHARED = [
       {
         name: 'peer-address',
         group: 'Forwards:',
-        help: 'Tell targets of -i which channel and stream they serve, by the PROXY protocol',
+        help: 'Tell targets of -i which channel and stream they serve, with a PROXY protocol header',
       },
     ],
-    about: 'Tells targets that are sockets which channel and stream they serve, by the PROXY protocol',
+    about: 'Tells targets that are sockets which channel and stream they serve, with a PROXY protocol header',
     reload: 'channel',
   },
   {
@@ -158,10 +157,10 @@ export const SHARED = [
         name: 'allow-exec',
         value: '[=/PATH,…]',
         group: 'Services:',
-        help: 'Let the peer run commands here: any, or with =/PATH[,/PATH…] exactly these programs',
+        help: 'Let the peer run commands here: any, or with =/PATH[,/PATH…] only these programs',
       },
     ],
-    about: 'Whether its peer may run commands here: any, none, or the programs of these absolute paths',
+    about: 'Whether its peer may run commands here: any, none, or the programs at these absolute paths',
     reload: 'now',
   },
   {
@@ -174,7 +173,7 @@ export const SHARED = [
         name: 'allow-copy',
         value: '[=/DIR]',
         group: 'Services:',
-        help: 'Let the peer read and write files here: all, or with =/DIR those in a folder',
+        help: 'Let the peer read and write files here: all, or with =/DIR only those in a folder',
       },
     ],
     about: 'Whether its peer may read and write files here: all, none, or those below this absolute path',
@@ -185,15 +184,15 @@ export const SHARED = [
     field: 'info',
     type: yesOrNo,
     options: [
-      { name: 'info', group: 'Services:', help: 'Let the peer ask about this machine, also where it is no host' },
-      { name: 'no-info', group: 'Services:', help: 'Never let it ask [default: a host may]' },
+      { name: 'info', group: 'Services:', help: 'Let the peer ask about this machine, even if the peer is not a host' },
+      { name: 'no-info', group: 'Services:', help: 'Never let the peer ask about this machine [default: a host may]' },
     ],
     fromOptions(given) {
       const [isAllowed, isForbidden] = [given('info').length > 0, given('no-info').length > 0];
       if (isAllowed && isForbidden) throw cannotStandWith('--no-info', '--info');
       return isAllowed || isForbidden ? isAllowed : undefined;
     },
-    about: 'Whether its peer may ask about this machine: names, memory, disks, addresses; default: where it is a host',
+    about: 'Whether its peer may ask about this machine: names, memory, disks, addresses; default: if it is a host',
     reload: 'now',
   },
   {
@@ -206,10 +205,10 @@ export const SHARED = [
         name: 'announce-ports',
         value: 'RANGE[,RANGE…]',
         group: 'Services:',
-        help: 'Tell the peer which ports in RANGE somebody listens on here, and let it connect to them, such as 3000-9999',
+        help: 'RANGE of ports, such as 3000-9999: announce those with a listener here to the peer, which may connect to them',
       },
     ],
-    about: 'Ports, such as 3000-9999,18080: its peer is told of those that somebody listens on here, and can connect',
+    about: 'Ports, such as 3000-9999,18080: those with a listener here are announced to its peer, which may connect',
     reload: 'now',
   },
   {
@@ -222,10 +221,10 @@ export const SHARED = [
         name: 'forward-ports',
         value: 'RANGE[,RANGE…][,key=value]',
         group: 'Forwards:',
-        help: 'Listen here for each port in RANGE that the peer announces, on 127.0.0.1, address=IP, or a unix socket in dir=/DIR',
+        help: 'RANGE of ports: listen here for those that the peer announces, on 127.0.0.1, address=IP, or a unix socket in dir=/DIR',
       },
     ],
-    about: 'Ports, such as 3000-9999: those that its peer announces are listened for here; address= or dir= says where',
+    about: 'Ports, such as 3000-9999: listens here for those that its peer announces; address= or dir= sets where',
     reload: 'now',
   },
   {
@@ -240,12 +239,12 @@ export const SHARED = [
         value: 'SERVICE:KEY=VALUE[,KEY=VALUE…]',
         isRepeatable: true,
         group: 'Services:',
-        help: 'What the peer may do with SERVICE: the rule [services.SERVICE] of a file, such as ssh:streams=10',
+        help: 'What the peer may do with SERVICE, as [services.SERVICE] in a file, such as ssh:streams=10',
         isOfAdditionOnly: true,
       },
     ],
     fromOptions: parseRules,
-    about: 'What its peer may do with services of this side, by their names',
+    about: 'What its peer may do with services of this side, by service name',
     merge: mergeNamedTables,
     reload: 'now',
   },
@@ -261,11 +260,11 @@ export const SHARED = [
         value: 'NAME:KEY=VALUE[,KEY=VALUE…]',
         isRepeatable: true,
         group: 'Services:',
-        help: 'Where -i SERVICE:egress:NAME lets the peer out to: the rules [egress.NAME] of a file, such as internet:allow=deb.debian.org:80,443; repeatable',
+        help: 'NAME and rules of what -i SERVICE:egress:NAME lets the peer reach, as [egress.NAME] in a file, such as internet:allow=deb.debian.org:80,443; repeatable',
       },
     ],
     fromOptions: parseEgressOptions,
-    about: 'Where the targets of egresses let its peer out to, by the names of these',
+    about: 'What the targets of egresses let its peer reach, by egress name',
     merge: mergeNamedTables,
     reload: 'now',
   },
@@ -274,17 +273,17 @@ export const SHARED = [
 export const NAME = {
   key: 'name',
   field: 'name',
-  type: text(`a text of 1 to ${MAX_NAME_LENGTH} characters`, MAX_NAME_LENGTH),
+  type: text(`a string of 1 to ${MAX_NAME_LENGTH} characters`, MAX_NAME_LENGTH),
   options: [
     {
       name: 'name',
       value: 'TEXT',
       group: 'Channel:',
-      help: 'Name of this side, told to the peer, and of the control socket',
-      ofAddition: { name: 'own-name', help: 'Name of this side, told to its peer' },
+      help: 'Name of this side, shown to the peer, and of the control socket',
+      ofAddition: { name: 'own-name', help: 'Name of this side, shown to its peer' },
     },
   ],
-  about: 'The name for this side that the peer is told',
+  about: 'The name of this side, shown to its peer',
   reload: 'channel',
 } as const satisfies ChannelSetting<'name'>;
 
@@ -294,14 +293,14 @@ export const STORAGE_SETTINGS = [
     key: 'socket',
     field: 'socketPath',
     type: path('the path of a socket'),
-    about: 'The absolute path of the socket for wrappers: makes the broker run on any kind of channel',
+    about: 'The absolute path of the socket for wrappers; runs the broker on any kind of channel',
     reload: 'channel',
   },
   {
     key: 'parallel',
     field: 'parallel',
     type: amount('calls', 1, MAX_PARALLEL),
-    about: 'Calls at once to an emulator that listens at the peer; default: 1',
+    about: 'Concurrent calls to an emulator that listens at the peer; default: 1',
     reload: 'channel',
   },
 ] as const satisfies readonly SettingWithin<'storage', unknown>[];
@@ -338,14 +337,14 @@ export const STORAGE = {
       name: 'storage-socket',
       value: 'PATH',
       group: 'Storage:',
-      help: 'Run the storage broker on any kind of channel, with its unix socket at PATH',
+      help: "PATH of the storage broker's unix socket; runs the broker on any kind of channel",
     },
     { name: 'no-storage', group: 'Storage:', help: 'Never run the storage broker' },
     {
       name: 'storage-parallel',
       value: 'CALLS',
       group: 'Storage:',
-      help: 'Calls at once to an emulator that listens at the peer [default: 1]',
+      help: 'CALLS at once to an emulator that listens at the peer [default: 1]',
     },
   ],
   fromOptions(given, form) {
@@ -359,7 +358,7 @@ export const STORAGE = {
       ...(parallel === undefined ? {} : { parallel }),
     };
   },
-  about: 'Whether the storage broker runs, where the channel leads to a host; or how it runs',
+  about: 'Whether the storage broker runs if the channel leads to a host, or how it runs',
   merge: (all, own) => ({ ...all, ...own }),
   reload: 'channel',
 } as const satisfies ChannelSetting<'storage'>;
@@ -372,7 +371,7 @@ function readStorageOptions(given: GivenOptions, form: Form): SettingsOf<typeof 
   return Object.fromEntries(entries) as SettingsOf<typeof STORAGE_SETTINGS>;
 }
 
-// ---- what only a channel of its own has ------------------------------------------------------------------------------
+// ---- for one channel only --------------------------------------------------------------------------------------------
 
 export const ADDRESS = {
   key: 'address',

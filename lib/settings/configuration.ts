@@ -1,4 +1,4 @@
-/** What a process of vproxy is to be: the plain values that a command line and a file become, and how a file says them. */
+/** The configuration of a vproxy process: plain values from a command line and a file, and how to write them as a file. */
 import { stringify } from 'smol-toml';
 
 import type { LogLevel } from '../events.js';
@@ -10,10 +10,10 @@ import { type LogFormat, PROCESS_SETTINGS } from './process-settings.js';
 import { type SettingsOf, writeTable } from './setting.js';
 import { type CHANNEL_SETTINGS, OWN_SETTINGS } from './settings-table.js';
 
-/** What is asked of the process besides its channels; what is not asked for is missing. */
+/** Settings of the process besides its channels; unset ones are missing. */
 type ProcessSettings = SettingsOf<typeof PROCESS_SETTINGS>;
 
-/** What can be said for one channel, or for all; its fields are those of `ChannelOptions`. */
+/** Settings of one channel, or of all; the fields are those of `ChannelOptions`. */
 export type ChannelSettings = SettingsOf<typeof CHANNEL_SETTINGS>;
 
 /** One channel of a file. */
@@ -24,16 +24,16 @@ export interface FileChannel extends ChannelSettings {
   readonly forwards: readonly ForwardSpec[];
 }
 
-/** What a file says. */
+/** The contents of a file. */
 export interface FileLayer extends ProcessSettings {
-  /** For every channel that says nothing else, also for those of the command line. */
+  /** For every channel that does not override them, including those of the command line. */
   readonly defaults: ChannelSettings;
   readonly channels: readonly FileChannel[];
 }
 
-/** What a command line says. */
+/** The contents of a command line. */
 export interface FlagLayer extends ProcessSettings {
-  /** For every channel, whatever the file says of it. */
+  /** For every channel; override the file. */
   readonly settings: ChannelSettings;
   readonly channels: readonly { readonly label: string; readonly address: string }[];
   /** The texts of `-o` and `-i`, which may name a channel. */
@@ -42,18 +42,18 @@ export interface FlagLayer extends ProcessSettings {
   readonly vsockPorts: Readonly<Record<number, string>>;
 }
 
-/** What is in force: only where the control socket is may be left to its default. */
+/** The effective configuration: only the place of the control socket may be left to its default. */
 export interface Configuration extends ProcessSettings {
   readonly once: boolean;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
   readonly logDetails: boolean;
-  /** What was said for all channels, for one that is added later. */
+  /** Settings for all channels, for one that is added later. */
   readonly channelDefaults: ChannelSettings & { readonly name: string | null };
   readonly channels: readonly (ChannelOptions & { readonly label: string })[];
 }
 
-// What is in force, as a file says it.
+// The effective configuration as a file.
 
 /** A plain value for JSON or TOML; reading it back gives the same configuration. */
 export function describeConfiguration(configuration: Configuration): Record<string, unknown> {

@@ -3,13 +3,13 @@ import { parse, TomlError } from 'smol-toml';
 import { escapeText } from '../util/escape.js';
 import type { Problem } from './problem.js';
 
-/** Deeper than anything that a configuration has. */
+/** Deeper than any configuration. */
 const MAX_DEPTH = 16;
 
-/** A value, or what is wrong with the text. */
+/** A value, or a syntax error. */
 type ParsedDocument = { readonly value: unknown } | { readonly problem: Problem };
 
-/** The value of a text. A name that ends in `.json` or `.toml` says which it is; else it is JSON where it begins as an object. */
+/** Parses a text. A name ending in `.json` or `.toml` decides the format; otherwise it is JSON if it begins as an object. */
 export function parseDocument(text: string, name: string): ParsedDocument {
   const isJson = name.endsWith('.json') || (!name.endsWith('.toml') && /^\s*\{/.test(text));
   return isJson ? parseJson(text) : parseToml(text);
@@ -20,7 +20,7 @@ function parseJson(text: string): ParsedDocument {
   if (fault === null) return { value: JSON.parse(text) };
   const before = text.slice(0, fault.offset).split('\n');
   const where = { line: before.length, column: (before.at(-1)?.length ?? 0) + 1 };
-  return { problem: { where, message: `it is not JSON: ${fault.message}` } };
+  return { problem: { where, message: `not valid JSON: ${fault.message}` } };
 }
 
 function parseToml(text: string): ParsedDocument {
@@ -30,13 +30,13 @@ function parseToml(text: string): ParsedDocument {
     const message = error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error);
     const where = error instanceof TomlError ? { line: error.line, column: error.column } : [];
     const why = escapeText(message.replace(/^Invalid TOML document: /, ''));
-    return { problem: { where, message: `it is not TOML: ${why}` } };
+    return { problem: { where, message: `not valid TOML: ${why}` } };
   }
 }
 
-// Where the text of a JSON file stops being JSON: `JSON.parse` does not always say, and takes keys that are there twice.
+// Locates a syntax error in JSON: `JSON.parse` does not always report the place, and accepts duplicate keys.
 
-/** The first thing that is wrong with a text, and its offset. */
+/** The first error in a text, and its offset. */
 interface JsonFault {
   readonly offset: number;
   readonly message: string;
@@ -46,7 +46,7 @@ const SPACE = /[ \t\n\r]*/y;
 const STRING = /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/y;
 const SCALAR = /(?:-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null)(?![A-Za-z0-9_.+-])/y;
 
-/** Finds it in time in proportion to the text; null where `JSON.parse` takes the text, no deeper than `maxDepth`. */
+/** Finds the first error in linear time; null if `JSON.parse` accepts the text and it is no deeper than `maxDepth`. */
 export function findJsonFault(text: string, maxDepth: number): JsonFault | null {
   // Keys of an object, or null for a list; the innermost is the last.
   const open: (Set<string> | null)[] = [];
@@ -63,7 +63,7 @@ export function findJsonFault(text: string, maxDepth: number): JsonFault | null 
   };
   const fault = (expected: string): JsonFault => ({
     offset: at,
-    message: at < text.length ? `expected ${expected}` : `the file ends, expected ${expected}`,
+    message: at < text.length ? `expected ${expected}` : `unexpected end of file, expected ${expected}`,
   });
   const takeKey = (keys: Set<string>): JsonFault | null => {
     next();
@@ -71,9 +71,9 @@ export function findJsonFault(text: string, maxDepth: number): JsonFault | null 
     const key = skip(STRING);
     if (key === null) return fault('a key in quotes');
     const name = JSON.parse(key) as string;
-    if (keys.has(name)) return { offset: start, message: 'this key is there twice' };
+    if (keys.has(name)) return { offset: start, message: 'duplicate key' };
     keys.add(name);
-    if (next() !== ':') return fault('a colon behind the key');
+    if (next() !== ':') return fault('a colon after the key');
     at += 1;
     return null;
   };
@@ -81,7 +81,7 @@ export function findJsonFault(text: string, maxDepth: number): JsonFault | null 
     // A value.
     const first = next();
     if (first === '{' || first === '[') {
-      if (open.length >= maxDepth) return { offset: at, message: `values are nested more than ${maxDepth} deep` };
+      if (open.length >= maxDepth) return { offset: at, message: `nested too deep (max ${maxDepth})` };
       at += 1;
       const keys = first === '{' ? new Set<string>() : null;
       open.push(keys);
@@ -95,7 +95,7 @@ export function findJsonFault(text: string, maxDepth: number): JsonFault | null 
     for (;;) {
       const keys = open.at(-1);
       const sign = next();
-      if (keys === undefined) return sign === '' ? null : fault('nothing more');
+      if (keys === undefined) return sign === '' ? null : fault('the end of the file');
       if (sign === (keys === null ? ']' : '}')) {
         at += 1;
         open.pop();

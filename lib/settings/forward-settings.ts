@@ -1,4 +1,4 @@
-/** Forwards in a configuration: their settings; those of a group are a template, and all hybrid listeners are told what ports mean. */
+/** Forwards in a configuration. Those of a group are a template; hybrid listeners get the services of ports. */
 import { badArgument, naming } from '../errors.js';
 import type { Direction } from '../forward/endpoint-kind.js';
 import { parsePortService, type VsockMuxEndpoint } from '../forward/endpoints/vsock-mux-endpoint.js';
@@ -7,30 +7,30 @@ import type { ForwardTemplate } from '../proxy/channel-options.js';
 import type { SettingWithin } from './setting.js';
 import { isTable, list, text, type ValueType } from './value-type.js';
 
-/** The forward of a text, for a group or for a channel, where `{channel}` means nothing. Throws `bad-argument`. */
+/** Parses a forward for a group, or for a channel, where `{channel}` has no meaning. Throws `bad-argument`. */
 export function parseForwardFor(isGroup: boolean, direction: Direction, text: string): ForwardSpec {
   return isGroup ? parseForwardTemplate(direction, text) : parseForwardSpec(direction, text);
 }
 
-/** What the group is given in the place of such a forward. */
+/** The template that a group gets in place of a forward. */
 export function toTemplate(spec: ForwardSpec): ForwardTemplate {
   return { direction: spec.direction, text: formatForwardSpec(spec) };
 }
 
-/** Whether a forward is one of those that ports can be told to. */
+/** Whether a forward maps ports to services. */
 export function isHybridListener(spec: ForwardSpec): spec is ForwardSpec & { readonly endpoint: VsockMuxEndpoint } {
   return spec.direction === 'outgoing' && spec.endpoint.kind === 'vsock-mux';
 }
 
-/** The forward with `services` by their ports, where it is a hybrid listener; what it says itself stays. */
+/** Adds `services` by port to a hybrid listener; its own entries win. */
 export function withVsockPorts(spec: ForwardSpec, services: Readonly<Record<number, string>>): ForwardSpec {
   if (!isHybridListener(spec) || Object.keys(services).length === 0) return spec;
   return { ...spec, endpoint: { ...spec.endpoint, services: { ...services, ...spec.endpoint.services } } };
 }
 
-/** They are parsed with what else is known of their channel. */
+/** Not parsed here: that takes the other settings of their channel. */
 function forwardTexts(example: string): ValueType<readonly string[]> {
-  return list(text(`a text, such as "${example}"`), `a list of texts, such as ["${example}"]`);
+  return list(text(`a string, such as "${example}"`), `a list of strings, such as ["${example}"]`);
 }
 
 export const OUTGOING = {
@@ -128,7 +128,7 @@ export const VSOCK_PORTS = {
     const services: Record<number, string> = {};
     for (const value of given('vsock-port')) {
       const [port, service] = naming('--vsock-port', () => parsePortService(value));
-      if (services[port] !== undefined) throw badArgument(`--vsock-port: the port ${port} is there twice`);
+      if (services[port] !== undefined) throw badArgument(`--vsock-port: port ${port} given twice`);
       services[port] = service;
     }
     return Object.keys(services).length === 0 ? undefined : services;

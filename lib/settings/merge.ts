@@ -1,4 +1,4 @@
-/** One configuration of a file and a command line, which wins. */
+/** Merges a file and a command line into one configuration; the command line wins. */
 import { parseChannel } from '../channel/address/address.js';
 import { badArgument } from '../errors.js';
 import type { Direction } from '../forward/endpoint-kind.js';
@@ -16,9 +16,9 @@ import { CHANNEL_SETTINGS } from './settings-table.js';
 type LabelledOptions = Configuration['channels'][number];
 
 /**
- * What is in force with a file (or without: null) and a command line. A channel of the command line gives the one of its
- * label another address, or is added; its forwards are added, and take the place of those that they exclude.
- * `running` is what a process goes by that reads its file again: its channels keep that name. Throws `bad-argument`.
+ * The effective configuration of a file (null: none) and a command line. A channel of the command line changes the
+ * address of the one with its label, or is added; its forwards are added, and replace those that they exclude.
+ * `running` has the name of a process that reloads its file: its channels keep that name. Throws `bad-argument`.
  */
 export function mergeConfiguration(
   file: FileLayer | null,
@@ -26,7 +26,7 @@ export function mergeConfiguration(
   running: Pick<Configuration, 'name'> | null = null,
 ): Configuration {
   const process = completeSettings(PROCESS_SETTINGS, mergeSettings(PROCESS_SETTINGS, file ?? {}, flags));
-  // A process has one name from its start to its end.
+  // A process never changes its name.
   const { name = null } = running ?? process;
   const channels = mergeForwards(mergeChannels(file, flags), flags);
   requireSense(channels, flags);
@@ -46,7 +46,7 @@ export function mergeConfiguration(
   };
 }
 
-/** A channel of which nothing is left to defaults, with its canonical address: equal ones mean the same. Throws `bad-argument`. */
+/** A channel with all defaults filled in and its canonical address, so that equal ones mean the same. Throws `bad-argument`. */
 export function completeChannel(options: ChannelOptions & { readonly label: string }): LabelledOptions {
   const { text, traits } = parseChannel(options.address);
   const { forwards = [], template, name = null } = options;
@@ -62,7 +62,7 @@ export function completeChannel(options: ChannelOptions & { readonly label: stri
   };
 }
 
-/** The order in which a file has forwards: outgoing ones first. */
+/** The order of forwards in a file: outgoing ones first. */
 const byDirection = (a: { readonly direction: Direction }, b: { readonly direction: Direction }): number =>
   b.direction.localeCompare(a.direction);
 
@@ -71,12 +71,12 @@ function mergeChannels(file: FileLayer | null, flags: FlagLayer): FileChannel[] 
   const given = new Set<string>();
   for (const { label, address } of flags.channels) {
     if (given.has(label))
-      throw badArgument(`-c: there are two channels ${label}; tell them apart with -c LABEL=KIND:ADDRESS`);
+      throw badArgument(`-c: two channels are called ${label}; tell them apart with -c LABEL=KIND:ADDRESS`);
     given.add(label);
     channels.set(label, { forwards: [], ...channels.get(label), label, address });
   }
   if (channels.size > 0) return [...channels.values()];
-  throw badArgument('-c: the channel is missing; expected -c KIND:ADDRESS, such as -c unix-connect:/run/vm1.sock');
+  throw badArgument('-c: missing channel; expected -c KIND:ADDRESS, such as -c unix-connect:/run/vm1.sock');
 }
 
 function mergeForwards(channels: readonly FileChannel[], { forwards, vsockPorts }: FlagLayer): FileChannel[] {
@@ -89,7 +89,7 @@ function mergeForwards(channels: readonly FileChannel[], { forwards, vsockPorts 
   });
 }
 
-/** Whether two forwards of a channel cannot both be: a service is offered once, an address listened on once. */
+/** Whether two forwards of a channel exclude each other: a service is offered once, an address listened on once. */
 function excludes(one: ForwardSpec, other: ForwardSpec): boolean {
   if (one.direction !== other.direction) return false;
   if (one.direction === 'incoming') return one.service === other.service;
@@ -97,22 +97,22 @@ function excludes(one: ForwardSpec, other: ForwardSpec): boolean {
   return !isPicked && formatEndpoint(one.endpoint) === formatEndpoint(other.endpoint);
 }
 
-/** What nothing takes, and what several channels cannot share. */
+/** Rejects options that apply to nothing, and those that several channels cannot share. */
 function requireSense(channels: readonly FileChannel[], { vsockPorts, settings }: FlagLayer): void {
   const isTaken = channels.some(({ forwards }) => forwards.some(isHybridListener));
   if (Object.keys(vsockPorts).length > 0 && !isTaken) {
-    throw badArgument('--vsock-port: there is no -o *:vsock-mux:/path that it is for');
+    throw badArgument('--vsock-port: needs an -o *:vsock-mux:/path');
   }
   if (channels.length > 1 && (settings.storage?.socketPath ?? null) !== null) {
     const labels = channels.map(({ label }) => label).join(', ');
     throw badArgument(
-      `--storage-socket: several channels (${labels}) cannot share it; say it in a --config, for one of them`,
+      `--storage-socket: cannot be shared by several channels (${labels}); set it for one of them in a --config file`,
     );
   }
 }
 
-/** There is an end of one session only, and a group has any number of channels. */
+/** `--once` ends with one session, and a group has any number of channels. */
 function requireOneChannel(channels: readonly FileChannel[]): void {
   if (channels.length === 1 && !channels.some((channel) => isGroup(channel))) return;
-  throw badArgument('--once: it is for one channel, not for several, or a group');
+  throw badArgument('--once: needs exactly one channel, not several or a group');
 }

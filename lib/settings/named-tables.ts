@@ -1,6 +1,6 @@
 /**
- * Tables by the names of what they are about, such as `[services.ssh]` and `[egress.internet]`: in files and requests, and
- * as options, `--rule ssh:streams=10`.
+ * Tables by name, such as `[services.ssh]` and `[egress.internet]`: in files and requests, and as options,
+ * `--rule ssh:streams=10`.
  */
 import { SERVICE_NAME } from '../codec/limits.js';
 import { badArgument, naming } from '../errors.js';
@@ -19,12 +19,12 @@ import {
 } from './setting.js';
 import { type Form, isTable, type Place, type ValueType } from './value-type.js';
 
-/** What the tables of one sort say, and what they are called. */
+/** The keys of one sort of tables, and the words for it. */
 export interface NamedTables<R extends readonly Setting[]> {
   readonly rows: R;
-  /** What a name is of, with its article: `a service`. */
+  /** The thing that has the name, with its article: `a service`. */
   readonly named: string;
-  /** What has the keys, with its article: `a rule`. */
+  /** The thing that has the keys, with its article: `a rule`. */
   readonly table: string;
   /** The header of one in a file: `[services.ssh]`. */
   readonly header: string;
@@ -32,15 +32,15 @@ export interface NamedTables<R extends readonly Setting[]> {
   readonly inline: string;
   /** Its option, with an example of a value. */
   readonly option: { readonly shown: string; readonly form: string; readonly example: string };
-  /** Throws `bad-argument` for a table that is not for this name. Default: each is. */
+  /** Throws `bad-argument` if the table does not fit this name. Default: every table fits. */
   readonly check?: (name: string, table: SettingsOf<R>) => void;
-  /** Whether commas may be in a value: what has no key goes on with the value before it. Default false. */
+  /** Whether a value may contain commas: a piece without a key continues the value before it. Default false. */
   readonly hasCommas?: boolean;
   /** Its schema in the description of requests. */
   readonly schema: { readonly id: string; readonly description: string };
 }
 
-/** Tables by their names, as files and requests have them. */
+/** Tables by name, in files and requests. */
 export function namedTables<R extends readonly Setting[]>(
   sort: NamedTables<R>,
 ): ValueType<Readonly<Record<string, SettingsOf<R>>>> {
@@ -77,8 +77,8 @@ function readOne<R extends readonly Setting[]>(
 }
 
 /**
- * The tables of `--OPTION NAME:KEY=VALUE[,KEY=VALUE…]`, where a list has its key once for each value; undefined where the
- * option is not there. Throws `bad-argument`.
+ * Parses `--OPTION NAME:KEY=VALUE[,KEY=VALUE…]`, where a list repeats its key for each value; undefined without the
+ * option. Throws `bad-argument`.
  */
 export function parseNamedTables<R extends readonly Setting[]>(
   sort: NamedTables<R>,
@@ -91,7 +91,7 @@ export function parseNamedTables<R extends readonly Setting[]>(
   const tables = new Map<string, SettingsOf<R>>();
   for (const text of texts) {
     const [name, table] = naming(shown, () => parseOne(sort, requireValue(text, shown), form));
-    if (tables.has(name)) throw badArgument(`${shown}: ${sort.named.replace(/^an? /, 'the ')} ${name} is there twice`);
+    if (tables.has(name)) throw badArgument(`${shown}: ${sort.named.replace(/^an? /, '')} ${name} given twice`);
     tables.set(name, table);
   }
   return Object.fromEntries(tables);
@@ -106,16 +106,14 @@ function parseOne<R extends readonly Setting[]>(
   const pieces = splitAtCommas(rest);
   const parts = (hasCommas ? joinValues(pieces) : pieces).map((part) => /^([^=]+)=(.*)$/s.exec(part));
   if (name === undefined || parts.includes(null)) {
-    throw badArgument(`"${escapeText(text, 100)}" is not ${option.form}, such as ${option.example}`);
+    throw badArgument(`"${escapeText(text, 100)}": expected ${option.form}, such as ${option.example}`);
   }
   if (!SERVICE_NAME.test(name)) throw badArgument(nameExpected(named));
   const given = parts.map((part) => ({ key: part?.[1] ?? '', value: part?.[2] ?? '' }));
   const known = rows.map(({ key }) => key);
   const unknown = given.find(({ key }) => !known.includes(key));
   if (unknown !== undefined) {
-    throw badArgument(
-      `there is no key "${escapeText(unknown.key, 64)}" of ${table}; ${whatThereIs(unknown.key, known)}`,
-    );
+    throw badArgument(`${table} has no key "${escapeText(unknown.key, 64)}"; ${whatThereIs(unknown.key, known)}`);
   }
   const entries = rows.flatMap(({ key, field, type }) => {
     const values = given.filter((one) => one.key === key).map(({ value }) => value);
@@ -128,7 +126,7 @@ function parseOne<R extends readonly Setting[]>(
   return [name, read];
 }
 
-/** Pieces without a key are the rest of the value before them. */
+/** Joins pieces without a key to the value before them. */
 function joinValues([first = '', ...pieces]: readonly string[]): string[] {
   const parts = [first];
   for (const piece of pieces) {
@@ -138,7 +136,7 @@ function joinValues([first = '', ...pieces]: readonly string[]): string[] {
   return parts;
 }
 
-/** Both, of which `own` wins, key by key. */
+/** Merges both, key by key; `own` wins. */
 export function mergeNamedTables<T extends object>(
   all: Readonly<Record<string, T>>,
   own: Readonly<Record<string, T>>,
@@ -149,4 +147,4 @@ export function mergeNamedTables<T extends object>(
 }
 
 const nameExpected = (named: string): string =>
-  `the name of ${named} is 1 to 64 of a-z, 0-9, dot, underscore and hyphen, and begins with a letter or digit`;
+  `the name of ${named} must be 1 to 64 of a-z, 0-9, dot, underscore and hyphen, and begin with a letter or digit`;

@@ -1,4 +1,4 @@
-/** What a configuration file says, or everything that is wrong with it. */
+/** Reads a configuration file, and reports all its problems at once. */
 import { createReadStream } from 'node:fs';
 import { VproxyError } from '../errors.js';
 import type { Direction } from '../forward/endpoint-kind.js';
@@ -15,7 +15,7 @@ import { pickSettings, readNested, readTable } from './setting.js';
 import { DEFAULT_SETTINGS, FILE_CHANNEL_SETTINGS, FILE_SETTINGS, OWN_SETTINGS } from './settings-table.js';
 import { isTable, Place } from './value-type.js';
 
-/** What a file says; where there are problems, it is not to be used, and what is wrong in it is missing here. */
+/** The contents of a file. If there are problems, do not use it: the parts with problems are missing. */
 interface ParsedConfiguration {
   readonly layer: FileLayer;
   readonly problems: readonly Problem[];
@@ -43,7 +43,7 @@ export function parseConfiguration(text: string, name: string): ParsedConfigurat
 
 const DIRECTIONS: readonly Direction[] = ['outgoing', 'incoming'];
 
-/** Also what is within a channel in which something else is wrong is looked at. */
+/** Keeps checking the rest of a channel after an error, to report everything at once. */
 function readChannel(label: string, value: unknown, place: Place): FileChannel | null {
   const name = place.attempt(() => parseLabel(label));
   if (!isTable(value)) return place.fail('expected a table with an address');
@@ -56,7 +56,7 @@ function readChannel(label: string, value: unknown, place: Place): FileChannel |
   const { vsockPorts = {}, ...nested } = readNested(FILE_CHANNEL_SETTINGS, value, place);
   if (name === null || address === undefined || !isUsable) return null;
   if (Object.keys(vsockPorts).length > 0 && !forwards.some(isHybridListener)) {
-    place.at('vsock-ports').fail('there is no outgoing "*:vsock-mux:/path" that it is for');
+    place.at('vsock-ports').fail('needs an outgoing "*:vsock-mux:/path"');
   }
   return {
     label,
@@ -66,7 +66,7 @@ function readChannel(label: string, value: unknown, place: Place): FileChannel |
   };
 }
 
-/** The forwards of a list. What is not a list of texts has been told. */
+/** The forwards of a list. A value that is not a list of strings has already been reported. */
 function readForwards(list: unknown, hasStar: boolean, direction: Direction, place: Place): ForwardSpec[] {
   if (!Array.isArray(list)) return [];
   return list.flatMap((text: unknown, index) => {
@@ -75,7 +75,7 @@ function readForwards(list: unknown, hasStar: boolean, direction: Direction, pla
   });
 }
 
-/** An address can be listened on once in the process, a service offered once on each channel. */
+/** Requires that an address is listened on once in the process, and a service offered once on each channel. */
 function requireDistinctEndpoints(channels: readonly FileChannel[], problems: Problem[]): void {
   const taken = new Map<string, string>();
   for (const { label, forwards } of channels) {
@@ -85,14 +85,14 @@ function requireDistinctEndpoints(channels: readonly FileChannel[], problems: Pr
       const key = exclusiveText(label, spec);
       const other = key === null ? undefined : taken.get(key);
       if (other !== undefined) {
-        const what = spec.direction === 'outgoing' ? formatEndpoint(spec.endpoint) : `the service ${spec.service}`;
-        problems.push({ where, message: `${what} is that of ${other} already` });
+        const what = spec.direction === 'outgoing' ? formatEndpoint(spec.endpoint) : `service ${spec.service}`;
+        problems.push({ where, message: `${what} is already used by ${other}` });
       } else if (key !== null) taken.set(key, formatKeyPath(where));
     }
   }
 }
 
-/** What no two forwards have in common; null for one that excludes no other. */
+/** The text that no two forwards may share; null for a forward that excludes no other. */
 function exclusiveText(label: string, { direction, service, endpoint }: ForwardSpec): string | null {
   if (direction === 'incoming') return `incoming ${label} ${service}`;
   if ('host' in endpoint) return endpoint.port === 0 ? null : `outgoing ${formatEndpoint(endpoint)}`;
@@ -104,12 +104,12 @@ function exclusiveText(label: string, { direction, service, endpoint }: ForwardS
 /** Larger than a file with thousands of channels, in bytes. */
 const MAX_FILE_BYTES = 4 * 2 ** 20;
 
-/** What the file says, and everything that is wrong with it. Rejects with a `BadFileError` where it cannot be read. */
+/** The contents of a file, and all its problems. Rejects with a `BadFileError` if it cannot be read. */
 export async function inspectConfigurationFile(path: string): Promise<ParsedConfiguration> {
   return parseConfiguration(await readText(path), path);
 }
 
-/** What the file says. Rejects with a `BadFileError` that has everything that is wrong. */
+/** The contents of a file. Rejects with a `BadFileError` that has all its problems. */
 export async function readConfigurationFile(path: string): Promise<FileLayer> {
   const { layer, problems } = await inspectConfigurationFile(path);
   if (problems.length > 0) throw new BadFileError(problems.map((problem) => formatProblem(path, problem)));
@@ -120,16 +120,16 @@ async function readText(path: string): Promise<string> {
   try {
     const chunks: Buffer[] = [];
     let byteCount = 0;
-    // What is not a plain file may have no end.
+    // A FIFO or a device may have no end.
     for await (const chunk of createReadStream(path) as AsyncIterable<Buffer>) {
       chunks.push(chunk);
       byteCount += chunk.length;
-      if (byteCount > MAX_FILE_BYTES) throw new VproxyError('bad-file', `it has more than ${MAX_FILE_BYTES} bytes`);
+      if (byteCount > MAX_FILE_BYTES) throw new VproxyError('bad-file', `larger than ${MAX_FILE_BYTES} bytes`);
     }
     return new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks));
   } catch (cause) {
-    const why = cause instanceof TypeError ? 'it is not UTF-8' : describeError(cause);
-    const message = `it cannot be read: ${why}`;
+    const why = cause instanceof TypeError ? 'not valid UTF-8' : describeError(cause);
+    const message = `cannot be read: ${why}`;
     throw new BadFileError([formatProblem(path, { where: [], message })], { cause });
   }
 }

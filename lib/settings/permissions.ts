@@ -1,4 +1,4 @@
-/** What a peer is allowed that changes this machine, and which ports it may show or be shown: how files, requests and options say it. */
+/** Permissions of a peer that can change this machine, and the ports announced to or by it, in files, requests and options. */
 import { normalize } from 'node:path/posix';
 import { badArgument } from '../errors.js';
 import {
@@ -15,10 +15,10 @@ import { understood, type ValueType } from './value-type.js';
 const EXEC_EXPECTED = 'true, false, or a list of paths, such as ["/usr/bin/uname"]';
 const COPY_EXPECTED = 'true, false, or the path of a folder, such as "/srv/in"';
 
-/** Most programs in a request. */
+/** The most programs in a request. */
 const MAX_PROGRAMS = 1000;
 
-/** What the peer may run: any program, none (null), or those in a list; an option has them between commas. */
+/** The programs that the peer may run: any, none (null), or those in a list, separated by commas in an option. */
 export const execPermission: ValueType<ExecPermission | null> = understood<ExecPermission | null>({
   expected: EXEC_EXPECTED,
   none: null,
@@ -37,7 +37,7 @@ export const execPermission: ValueType<ExecPermission | null> = understood<ExecP
   schema: (z) => z.union([z.boolean(), z.array(z.string()).max(MAX_PROGRAMS)]),
 });
 
-/** Which files the peer may read and write: all, none (null), or those in a folder. */
+/** The files that the peer may read and write: all, none (null), or those in a folder. */
 export const copyPermission: ValueType<CopyPermission | null> = understood<CopyPermission | null>({
   expected: COPY_EXPECTED,
   none: null,
@@ -51,7 +51,7 @@ export const copyPermission: ValueType<CopyPermission | null> = understood<CopyP
   schema: (z) => z.union([z.boolean(), z.string()]),
 });
 
-const RANGES_EXPECTED = 'false, or a text of ports, such as "3000-9999,18080"';
+const RANGES_EXPECTED = 'false, or a string of ports, such as "3000-9999,18080"';
 
 /** Which ports are announced: none (null), or those in ranges. */
 export const portAnnouncement: ValueType<readonly PortRange[] | null> = textOrNone(
@@ -62,7 +62,7 @@ export const portAnnouncement: ValueType<readonly PortRange[] | null> = textOrNo
 
 /** Which announced ports are listened for: none (null), or those in ranges, at an address or in a folder. */
 export const portForwarding: ValueType<PortForwarding | null> = textOrNone(
-  `${RANGES_EXPECTED}, with address=IP or dir=/DIR behind it`,
+  `${RANGES_EXPECTED}, followed by address=IP or dir=/DIR`,
   parsePortForwarding,
   formatPortForwarding,
 );
@@ -87,13 +87,13 @@ function textOrNone<T>(
   });
 }
 
-/** The flag of a command line; null for what needs none. */
+/** The flag on a command line; null if none is needed. */
 export function formatExecFlag(exec: ExecPermission | null): string | null {
   if (exec === null) return null;
   return exec.commands === 'any' ? '--allow-exec' : `--allow-exec=${joinWithCommas(exec.commands)}`;
 }
 
-/** The flag of a command line; null for what needs none. */
+/** The flag on a command line; null if none is needed. */
 export function formatCopyFlag(copy: CopyPermission | null): string | null {
   if (copy === null) return null;
   return copy.root === null ? '--allow-copy' : `--allow-copy=${copy.root}`;
@@ -110,6 +110,6 @@ export function requireFolder(path: string): string {
   throw badArgument(`"${escapeText(path, 80)}" is not the absolute path of a folder, such as /srv/in`);
 }
 
-/** A path that means what it says, whatever links are in it. */
+/** Whether a path is absolute and free of `..` and NUL. */
 const isPlain = (path: string): boolean =>
   path.startsWith('/') && !path.includes('\0') && !path.split('/').includes('..');

@@ -1,15 +1,15 @@
-/** What is wrong with a configuration: one thing and its place, or all of it as one error. */
+/** Problems of a configuration: each with its place, and all of them as one error. */
 
 import { VproxyError } from '../errors.js';
 import { escapeText } from '../util/escape.js';
 
-/** Where in a configuration: keys from the outside in, numbers being places in a list. */
+/** A place in a configuration: keys from the outside in; numbers are indexes of a list. */
 export type KeyPath = readonly (string | number)[];
 
 export interface Problem {
-  /** A place in the text, counted from 1, or a key; empty: the file as a whole. */
+  /** A position in the text, counted from 1, or a key; empty: the file as a whole. */
   readonly where: { readonly line: number; readonly column: number } | KeyPath;
-  /** In one line; what the file says is escaped. */
+  /** One line; text from the file is escaped. */
   readonly message: string;
 }
 
@@ -29,13 +29,13 @@ export function formatKeyPath(path: KeyPath): string {
   return parts.join('').replace(/^\./, '');
 }
 
-/** The error `bad-file` with everything that is wrong, a line each: `FILE:LINE:COLUMN: …` or `FILE: KEY: …`. */
+/** The error `bad-file` with all problems, a line each: `FILE:LINE:COLUMN: …` or `FILE: KEY: …`. */
 export class BadFileError extends VproxyError {
-  /** At least one. What the file says is escaped. */
+  /** At least one. Text from the file is escaped. */
   readonly problems: readonly string[];
 
   constructor(problems: readonly string[], options?: ErrorOptions) {
-    const [first = 'it cannot be read', ...others] = problems;
+    const [first = 'cannot be read', ...others] = problems;
     super('bad-file', others.length === 0 ? first : `${first} (and ${others.length} more)`, options);
     this.problems = problems;
   }

@@ -1,4 +1,4 @@
-/** The settings of the process: its name, what it listens on besides its channels, and its log. */
+/** The settings of the process: its name, its listeners besides its channels, and its log. */
 
 import type { LogLevel } from '../events.js';
 import { fileEndpoint, parseFileEndpoint } from '../forward/endpoints/file-endpoint.js';
@@ -8,7 +8,7 @@ import { NAME } from './channel-settings.js';
 import { cannotStandWith, onlyValue, type Setting } from './setting.js';
 import { oneOf, parsed, text, type ValueType, yesOrNo } from './value-type.js';
 
-/** How a line of the log looks. */
+/** The format of a line of the log. */
 export type LogFormat = 'text' | 'json';
 
 /** Where the audit log is. */
@@ -18,7 +18,7 @@ export interface AuditPlace {
   readonly rotation: Rotation | null;
 }
 
-/** The text of a place is `/path[,rotate=10M][,keep=5]`, as the target `file:` of a forward has it. */
+/** Written as `/path[,rotate=10M][,keep=5]`, like the target `file:` of a forward. */
 const auditPlace: ValueType<AuditPlace> = parsed(
   '/path[,rotate=10M][,keep=5]',
   (value) => {
@@ -43,7 +43,7 @@ const controlSocket: ValueType<string | false> = {
 const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const satisfies readonly LogLevel[];
 const LOG_FORMATS = ['text', 'json'] as const satisfies readonly LogFormat[];
 
-/** What is said of the process itself. */
+/** Settings of the process itself. */
 export const PROCESS_SETTINGS = [
   { ...NAME, reload: 'start' },
   {
@@ -76,7 +76,7 @@ export const PROCESS_SETTINGS = [
         name: 'audit',
         value: 'FILE[,rotate=10M][,keep=5]',
         group: 'Log:',
-        help: '/path[,rotate=10M][,keep=5] of a log of who opened what, as lines of JSON',
+        help: '/path[,rotate=10M][,keep=5] of an audit log: who opened what, as lines of JSON',
       },
     ],
     reload: 'start',
@@ -90,7 +90,7 @@ export const PROCESS_SETTINGS = [
       {
         name: 'once',
         group: 'Channel:',
-        help: 'End with the first session, or when the two sides do not let each other in',
+        help: 'Exit when the first session ends, or when one side rejects the other',
       },
     ],
     reload: 'start',
@@ -99,15 +99,13 @@ export const PROCESS_SETTINGS = [
     key: 'metrics',
     field: 'metrics',
     type: parsed('ADDR:PORT', (value) => parseHostPort(value, 0), formatHostPort),
-    options: [
-      { name: 'metrics', value: 'ADDR:PORT', group: 'Control:', help: 'ADDR:PORT to serve metrics on as well' },
-    ],
+    options: [{ name: 'metrics', value: 'ADDR:PORT', group: 'Control:', help: 'ADDR:PORT to also serve metrics on' }],
     reload: 'start',
   },
   {
     key: 'log-level',
     field: 'logLevel',
-    type: oneOf(LOG_LEVELS, 'is no level'),
+    type: oneOf(LOG_LEVELS, 'is not a log level'),
     fallback: 'info',
     options: [
       {
@@ -115,9 +113,9 @@ export const PROCESS_SETTINGS = [
         short: 'v',
         isCounted: true,
         group: 'Log:',
-        help: 'Log more: -v every stream and call, -vv also the facts of every line',
+        help: 'Log more: -v every stream and call, -vv also the details of every line',
       },
-      { name: 'quiet', short: 'q', group: 'Log:', help: 'Log warnings and errors only' },
+      { name: 'quiet', short: 'q', group: 'Log:', help: 'Log only warnings and errors' },
     ],
     fromOptions(given) {
       const isVerbose = given('verbose').length > 0;
@@ -137,7 +135,7 @@ export const PROCESS_SETTINGS = [
         name: 'log-format',
         value: 'text|json',
         group: 'Log:',
-        help: 'text, or json: one object a line [default: text]',
+        help: 'text, or json: one object per line [default: text]',
       },
     ],
     reload: 'now',

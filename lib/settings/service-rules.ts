@@ -1,6 +1,6 @@
 /**
- * Rules of services, `[services.ssh]`: what peers may do with a service of this side; and those of egresses,
- * `[egress.internet]`: where their targets let the peers out to.
+ * Rules of services, `[services.ssh]`: what peers may do with a service of this side; and rules of egresses,
+ * `[egress.internet]`: what their targets let the peers reach.
  */
 import { badArgument } from '../errors.js';
 import { type ChannelEgress, checkEgressEntry, checkUpstream } from '../proxy/channel-egress.js';
@@ -17,64 +17,64 @@ const label = parsed('the label of a channel or a group', parseLabel, (value) =>
 
 const folder = parsed('the absolute path of a folder', requireFolder, (value) => value);
 
-/** The service that has terminals, without the module that serves it. */
+/** The service that has terminals; its module is not loaded for that. */
 const EXEC_SERVICE: typeof import('../proxy/services/built-in.js').EXEC_SERVICE = 'exec';
 
-/** In an option it has a value, as all keys there do. */
+/** In an option it has a value, like every key there. */
 const trueOrFalse: ValueType<boolean> = {
   ...yesOrNo,
   parse: (text, form) => oneOf(['true', 'false'], 'is not true or false').parse?.(text, form) === 'true',
 };
 
-/** What a rule may say. */
+/** The keys of a rule. */
 export const RULE_SETTINGS = [
   {
     key: 'channels',
     field: 'channels',
     type: list(label, 'a list of labels, such as ["vm1"]'),
-    about: 'The labels of the channels, and of the groups, whose peers may open it; default: all',
+    about: 'The labels of the channels and groups whose peers may open it; default: all',
     reload: 'now',
   },
   {
     key: 'streams',
     field: 'streams',
     type: amount('streams', 1, MAX_STREAMS),
-    about: 'Streams at once on each channel',
+    about: 'The most concurrent streams on each channel',
     reload: 'now',
   },
   {
     key: 'opens-per-second',
     field: 'opensPerSecond',
     type: rate('openings', 0.01, 1_000_000),
-    about: 'Streams opened a second on each channel, in the long run; the same number may be opened at once',
+    about: 'Streams opened per second on each channel, on average; as many may be opened at once',
     reload: 'now',
   },
   {
     key: 'bytes-per-second',
     field: 'bytesPerSecond',
     type: rate('bytes', 1024, 1e12),
-    about: 'Bytes a second, each way, of all streams of a channel together',
+    about: 'Bytes per second, each way, for all streams of a channel together',
     reload: 'now',
   },
   {
     key: 'idle-timeout',
     field: 'idleTimeoutMs',
     type: seconds(1, MAX_SECONDS),
-    about: 'A stream over which nothing passed for this time is reset',
+    about: 'A stream that is idle for this long is reset',
     reload: 'now',
   },
   {
     key: 'record',
     field: 'recordFolder',
     type: folder,
-    about: 'The folder in which terminals of commands are recorded; of the service exec alone',
+    about: 'The folder for recordings of the terminals of commands; only for the service exec',
     reload: 'now',
   },
   {
     key: 'record-input',
     field: 'recordsInput',
     type: trueOrFalse,
-    about: 'Whether what is typed is recorded, too, passwords among it; default false',
+    about: 'Whether typed input is recorded too, including passwords; default: false',
     reload: 'now',
   },
 ] as const satisfies readonly SettingWithin<'policies', unknown>[];
@@ -89,20 +89,20 @@ const SERVICES = {
   option: { shown: '--rule', form: 'SERVICE:KEY=VALUE[,KEY=VALUE…]', example: 'ssh:streams=10' },
   schema: {
     id: 'RuleRequest',
-    description: 'What the peer may do with a service; what is not said is not bounded',
+    description: 'What the peer may do with a service; without a key there is no limit',
   },
 } as const satisfies NamedTables<typeof RULE_SETTINGS>;
 
 function requireFitting(service: string, { recordFolder, recordsInput }: ChannelPolicy): void {
   const key = recordFolder !== undefined ? 'record' : recordsInput !== undefined ? 'record-input' : null;
   if (key === null || service === EXEC_SERVICE) return;
-  throw badArgument(`${key}: only the service ${EXEC_SERVICE} has terminals to be recorded`);
+  throw badArgument(`${key}: only the service ${EXEC_SERVICE} has terminals to record`);
 }
 
-/** Rules by the names of their services. */
+/** Rules by service name. */
 export const serviceRules: ValueType<ChannelPolicies> = namedTables(SERVICES);
 
-/** The rules of `--rule SERVICE:KEY=VALUE[,KEY=VALUE…]`. Throws `bad-argument`. */
+/** Parses `--rule SERVICE:KEY=VALUE[,KEY=VALUE…]`. Throws `bad-argument`. */
 export function parseRules(given: GivenOptions, form: Form): ChannelPolicies | undefined {
   return parseNamedTables(SERVICES, given, form);
 }
@@ -116,27 +116,27 @@ const entries = list(
   'a list of entries, such as ["deb.debian.org:80,443"]',
 );
 
-/** What is said of an egress. */
+/** The keys of an egress. */
 export const EGRESS_SETTINGS = [
   {
     key: 'allow',
     field: 'allow',
     type: entries,
-    about: 'What may be reached: names, addresses and networks, each with its ports; default: nothing',
+    about: 'Allowed destinations: names, addresses and networks, each with its ports; default: none',
     reload: 'now',
   },
   {
     key: 'deny',
     field: 'deny',
     type: entries,
-    about: 'What may not be reached, whatever `allow` says; default: nothing more',
+    about: 'Denied destinations, which override `allow`; default: none',
     reload: 'now',
   },
   {
     key: 'upstream',
     field: 'upstream',
     type: parsed('HOST:PORT', checkUpstream, same),
-    about: 'The HTTP proxy behind which everything is reached, `HOST:PORT`; default: none',
+    about: 'The HTTP proxy, `HOST:PORT`, through which everything is reached; default: none',
     reload: 'now',
   },
 ] as const satisfies readonly SettingWithin<'egress', unknown>[];
@@ -151,14 +151,14 @@ const EGRESSES = {
   hasCommas: true,
   schema: {
     id: 'EgressRequest',
-    description: 'Where the targets of an egress let the peer out to; `{channel}` in an entry stands for the label',
+    description: 'What the targets of an egress let the peer reach; `{channel}` in an entry stands for the label',
   },
 } as const satisfies NamedTables<typeof EGRESS_SETTINGS>;
 
-/** Rules by the names of the egresses. */
+/** Rules by egress name. */
 export const egressRules: ValueType<ChannelEgress> = namedTables(EGRESSES);
 
-/** The rules of `--egress NAME:KEY=VALUE[,KEY=VALUE…]`. Throws `bad-argument`. */
+/** Parses `--egress NAME:KEY=VALUE[,KEY=VALUE…]`. Throws `bad-argument`. */
 export function parseEgressOptions(given: GivenOptions, form: Form): ChannelEgress | undefined {
   return parseNamedTables(EGRESSES, given, form);
 }

@@ -1,4 +1,4 @@
-/** What a row of the tables of settings says, and what follows from rows: reading, writing, and the options of commands. */
+/** A row of the tables of settings, and what is derived from rows: reading, writing, and the options of commands. */
 
 import type { ChannelTraits } from '../channel/kind.js';
 import { badArgument, naming, type VproxyError } from '../errors.js';
@@ -8,37 +8,37 @@ import { whatThereIs } from '../util/closest-word.js';
 import { NO_VALUE } from '../util/option-value.js';
 import { type Form, isTable, type ListType, type Place, type ValueType, type Zod } from './value-type.js';
 
-/** A row. Its place in the table is that in lists of keys. */
+/** A row. Lists of keys have the order of the table. */
 export interface Setting<T = unknown> {
   /** Its key in a file. */
   readonly key: string;
   /** Its name in the options of a channel or of the process. */
   readonly field: string;
   readonly type: ValueType<T>;
-  /** What is in force where nothing is said. Missing: nothing is. */
+  /** The default. Missing: there is no default. */
   readonly fallback?: T;
-  /** The same where it depends on the kind of the channel. */
+  /** The default if it depends on the kind of the channel. */
   fallbackOf?(traits: ChannelTraits): T;
   /** Whether a file or a request without it is wrong. Default false. */
   readonly isRequired?: boolean;
-  /** Whether its value is a table, which is read after all other keys beside it. Default false. */
+  /** Whether its value is a table, which is read after its sibling keys. Default false. */
   readonly isNested?: boolean;
-  /** The options that say it. Default: none, it is said in files and requests only. */
+  /** The options that set it. Default: none, only files and requests set it. */
   readonly options?: readonly Option[];
-  /** What the options make of it where that is more than the value of the only one. Throws `bad-argument`. */
+  /** Derives the value from the options, if it is more than the value of a single one. Throws `bad-argument`. */
   fromOptions?(given: GivenOptions, form: Form): T | undefined;
-  /** What it does, for the description of requests. Missing: no request has it. */
+  /** Its meaning, for the description of requests. Missing: no request has it. */
   readonly about?: string;
-  /** What becomes of what is said for all channels where one says something of its own. Default: that of its own wins. */
+  /** Merges the value for all channels with a channel's own. Default: its own wins. */
   merge?(all: T, own: T): T;
-  /** What a reload does where it is another one. */
+  /** The effect of a reload that changes it. */
   readonly reload: Reload;
 }
 
-/** `now`: it counts from then on. `channel`: the channel begins again. `start`: it counts from the next start on. */
+/** `now`: takes effect at once. `channel`: restarts the channel. `start`: takes effect at the next start. */
 export type Reload = 'now' | 'channel' | 'start';
 
-/** A row for values that go into the option `O` of a channel: its `reload` is what `Proxy.apply` does with that option. */
+/** A row for values that go into the option `O` of a channel: its `reload` matches what `Proxy.apply` does with it. */
 export type SettingWithin<O extends keyof ChannelOptions, T> = Setting<T> & {
   readonly reload: O extends (typeof ADOPTED_OPTIONS)[number] ? 'now' : 'channel';
 };
@@ -54,24 +54,24 @@ export interface Option {
   readonly name: string;
   /** Its letter. */
   readonly short?: string;
-  /** What its value is called; in brackets where it may be left out. Missing: it is a flag. */
+  /** The placeholder of its value; in brackets if it is optional. Missing: it is a flag. */
   readonly value?: string;
   /** Whether it may be repeated. Default false. */
   readonly isRepeatable?: boolean;
-  /** Whether it is a flag that counts how often it is there. Default false. */
+  /** Whether it is a flag whose occurrences are counted. Default false. */
   readonly isCounted?: boolean;
-  /** The heading of the help under which it is. */
+  /** Its heading in the help. */
   readonly group: OptionGroup;
   readonly help: string;
-  /** The forms that its value may have. Default: none are listed. */
+  /** The forms of its value. Default: none are listed. */
   readonly forms?: readonly string[];
-  /** Its name and its help where a channel is added to a running process, where they are others. */
+  /** A different name or help for adding a channel to a running process. */
   readonly ofAddition?: { readonly name?: string; readonly help?: string };
-  /** Whether only the addition of a channel has it. Default false. */
+  /** Whether only adding a channel takes it. Default false. */
   readonly isOfAdditionOnly?: boolean;
 }
 
-/** The headings of the help, in their order. */
+/** The headings of the help, in order. */
 export const OPTION_GROUPS = [
   'Channel:',
   'Forwards:',
@@ -84,15 +84,15 @@ export const OPTION_GROUPS = [
 
 type OptionGroup = (typeof OPTION_GROUPS)[number];
 
-/** Every value of an option that was given; a flag has an empty one each time. */
+/** Returns every value of an option that was given; a flag has an empty one each time. */
 export type GivenOptions = (name: string) => readonly string[];
 
-/** What rows say, by their fields. What is not said is missing. */
+/** The values of rows, by field. Unset ones are missing. */
 export type SettingsOf<R extends readonly Setting[]> = {
   readonly [S in R[number] as S['field']]?: ValueOf<S>;
 };
 
-/** The same, where what has a default is not missing. */
+/** The same, with defaults filled in. */
 type CompleteSettings<R extends readonly Setting[]> = SettingsOf<R> & {
   readonly [S in Extract<R[number], { readonly fallback: unknown }> as S['field']]: ValueOf<S>;
 };
@@ -109,19 +109,19 @@ export function keyIn(form: Form, { key, type }: Setting): string {
 }
 
 /**
- * What a table says; what is wrong is noted, also a key that no row has, and is missing in the answer. Nested tables are
+ * Reads a table. Invalid values and unknown keys are reported to `place` and missing in the result. Nested tables are
  * left out: see `readNested`.
  */
 export function readTable<R extends readonly Setting[]>(rows: R, value: unknown, place: Place): SettingsOf<R> {
   const said = readRows(rows, false, value, place);
   const known = rows.map((row) => keyIn(place.form, row));
   for (const key of Object.keys(isTable(value) ? value : {})) {
-    if (!known.includes(key)) place.at(key).fail(`there is no such key; ${whatThereIs(key, known)}`);
+    if (!known.includes(key)) place.at(key).fail(`unknown key; ${whatThereIs(key, known)}`);
   }
   return said;
 }
 
-/** What a table says in those of its keys that are tables themselves. */
+/** Reads those keys of a table that are tables themselves. */
 export function readNested<R extends readonly Setting[]>(rows: R, value: unknown, place: Place): SettingsOf<R> {
   return readRows(rows, true, value, place);
 }
@@ -132,12 +132,12 @@ function readRows<R extends readonly Setting[]>(rows: R, nested: boolean, value:
     const key = keyIn(place.form, row);
     if ((row.isNested ?? false) !== nested) return undefined;
     if (Object.hasOwn(given, key)) return row.type.read(given[key], place.at(key))?.value;
-    if (row.isRequired === true) place.at(key).fail(`it is missing; expected ${row.type.expected}`);
+    if (row.isRequired === true) place.at(key).fail(`missing; expected ${row.type.expected}`);
     return undefined;
   });
 }
 
-/** The table for a file or a request of what rows say; `readTable` reads it back. */
+/** Writes the values of rows as a table for a file or a request; `readTable` reads it back. */
 export function writeTable(rows: readonly Setting[], values: object, form: Form): Record<string, unknown> {
   const given = values as Said;
   return Object.fromEntries(
@@ -162,13 +162,13 @@ export function requestSchema(z: Zod, rows: readonly Setting[]): zod.ZodObject {
   );
 }
 
-/** What `values` say of these rows alone. */
+/** Those of `values` that belong to these rows. */
 export function pickSettings<R extends readonly Setting[]>(rows: R, values: object): SettingsOf<R> {
   const given = values as Said;
   return byField(rows, ({ field }) => given[field]);
 }
 
-/** Those of `all` that a channel says nothing of, and its own. */
+/** Merges the values for all channels with a channel's own, which win. */
 export function mergeSettings<R extends readonly Setting[]>(
   rows: R,
   all: object = {},
@@ -182,7 +182,7 @@ export function mergeSettings<R extends readonly Setting[]>(
   });
 }
 
-/** What is in force where `values` are said, of a channel with these traits. */
+/** Fills in the defaults of a channel with these traits. */
 export function completeSettings<R extends readonly Setting[]>(
   rows: R,
   values: object,
@@ -197,7 +197,7 @@ export function completeSettings<R extends readonly Setting[]>(
 
 type Said = Readonly<Record<string, unknown>>;
 
-/** What `valueOf` gives for each row, by its field; without what is undefined. */
+/** The results of `valueOf` by field, without undefined ones. */
 function byField<R extends readonly Setting[]>(rows: R, valueOf: (row: Setting) => unknown): SettingsOf<R> {
   const entries = rows.map((row) => [row.field, valueOf(row)] as const);
   return Object.fromEntries(entries.filter(([, value]) => value !== undefined)) as SettingsOf<R>;
@@ -205,7 +205,7 @@ function byField<R extends readonly Setting[]>(rows: R, valueOf: (row: Setting) 
 
 // ---- options --------------------------------------------------------------------------------------------------------
 
-/** What options say of rows. Throws `bad-argument`, naming the option. */
+/** Reads the values of rows from options. Throws `bad-argument`, naming the option. */
 export function readOptions<R extends readonly Setting[]>(rows: R, given: GivenOptions, form: Form): SettingsOf<R> {
   return byField(rows, (row) => readSetting(row, given, form));
 }
@@ -236,28 +236,28 @@ function readOption(type: ValueType<unknown>, option: Option, name: string, give
   );
 }
 
-/** The value of texts: a list has any number of them, any other type one. Throws `bad-argument`, naming `shown`. */
+/** Parses texts: any number of them for a list, one for any other type. Throws `bad-argument`, naming `shown`. */
 export function parseValues(type: ValueType<unknown>, texts: readonly string[], shown: string, form: Form): unknown {
   const parse = (of: ValueType<unknown>, text: string): unknown =>
     naming(shown, () => of.parse?.(text === NO_VALUE ? null : text, form));
   if (isListType(type)) return texts.map((text) => parse(type.of, text));
   const [text, ...others] = texts;
-  if (others.length > 0) throw badArgument(`${shown}: one is expected, but it is there ${texts.length} times`);
+  if (others.length > 0) throw badArgument(`${shown}: given ${texts.length} times (max 1)`);
   return parse(type, text ?? '');
 }
 
 const isListType = (type: ValueType<unknown>): type is ListType<unknown> => 'of' in type;
 
-/** The value of an option that may be given once; undefined where it is not there. Throws `bad-argument`. */
+/** The value of an option that may be given once; undefined if it is not given. Throws `bad-argument`. */
 export function onlyValue(name: string, given: GivenOptions): string | undefined {
   const [value, ...others] = given(name);
-  if (others.length > 0) throw badArgument(`--${name}: one is expected, but it is there ${others.length + 1} times`);
+  if (others.length > 0) throw badArgument(`--${name}: given ${others.length + 1} times (max 1)`);
   return value === undefined ? undefined : requireValue(value, `--${name}`);
 }
 
-/** The value itself. Throws `bad-argument` for an empty one. */
+/** Returns the value. Throws `bad-argument` if it is empty. */
 export function requireValue(value: string, shown: string): string {
-  if (value === '') throw badArgument(`${shown}: its value is empty`);
+  if (value === '') throw badArgument(`${shown}: empty value`);
   return value;
 }
 

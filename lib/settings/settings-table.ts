@@ -1,7 +1,7 @@
 /**
- * The table of settings: for each its key, type, default, options and help, and where it may be said. The schema of the
+ * The table of settings: for each its key, type, default, options and help, and where it may be set. The schema of the
  * file, the options of the command line, the bodies of requests, merging, describing and the tables of the documents
- * come from it.
+ * are derived from it.
  */
 import { ADDRESS, NAME, SHARED, STORAGE } from './channel-settings.js';
 import { INCOMING, OUTGOING, VSOCK_PORTS } from './forward-settings.js';
@@ -11,7 +11,7 @@ import { isTable, type ValueType } from './value-type.js';
 
 const CHANNELS_EXPECTED = 'tables of channels, such as [channels.vm1]';
 
-/** Each is read by itself. */
+/** The tables themselves are read later, one by one. */
 const channelTables: ValueType<unknown> = {
   expected: CHANNELS_EXPECTED,
   read: (value, place) => (isTable(value) ? { value } : place.fail(`expected ${CHANNELS_EXPECTED}`)),
@@ -26,25 +26,25 @@ const CHANNELS = {
   reload: 'channel',
 } as const satisfies Setting;
 
-/** What a file says for all channels. */
+/** Settings of a file for all channels. */
 export const DEFAULT_SETTINGS = SHARED;
 
-/** What a command line says for all channels. */
+/** Settings of a command line for all channels. */
 export const CHANNEL_SETTINGS = [...SHARED, STORAGE] as const;
 
-/** What a channel is made of besides its address and its forwards. */
+/** Settings of a channel besides its address and its forwards. */
 export const OWN_SETTINGS = [NAME, ...CHANNEL_SETTINGS] as const;
 
-/** The keys of a file. */
+/** The top-level keys of a file. */
 export const FILE_SETTINGS = [...SHARED, ...PROCESS_SETTINGS, CHANNELS] as const;
 
 /** The keys of a channel in a file, and in a request. */
 export const FILE_CHANNEL_SETTINGS = [...SHARED, NAME, ADDRESS, OUTGOING, INCOMING, STORAGE, VSOCK_PORTS] as const;
 
-/** What ports mean at each hybrid listener of a channel. */
+/** The services of ports at each hybrid listener of a channel. */
 export const PORT_SETTINGS = [VSOCK_PORTS] as const;
 
-/** The settings that the options of the command line say, in the order of the help. */
+/** The settings that have options on the command line, in the order of the help. */
 export const OPTION_SETTINGS = [
   ADDRESS,
   NAME,
@@ -55,5 +55,5 @@ export const OPTION_SETTINGS = [
   ...PROCESS_SETTINGS.slice(1),
 ] as const;
 
-/** The same for the command that adds a channel, of which the address is an operand. */
+/** The same for the command that adds a channel, whose address is an operand. */
 export const ADDITION_SETTINGS = [OUTGOING, INCOMING, VSOCK_PORTS, ...OWN_SETTINGS] as const;

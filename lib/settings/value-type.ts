@@ -1,49 +1,49 @@
 /**
- * The types of the values of settings: how each is read from a file, a request or an option, and written again. A
- * request is a file in JSON whose keys are spelt as those of JSON are: `dead-after` is `deadAfterS` there.
+ * The types of the values of settings: how each is read from a file, a request or an option, and written back. A
+ * request is a file in JSON, with keys in the style of JSON: `dead-after` is `deadAfterS` there.
  */
 import { resolve } from 'node:path';
 import { badArgument, toVproxyError } from '../errors.js';
-// A type: what describes requests is loaded by the control server alone, and handed to `schema`.
+// Only a type: the control server alone loads zod, and passes it to `schema`.
 import type * as zod from '../status/zod.js';
 import { suggestWord } from '../util/closest-word.js';
 import { escapeText } from '../util/escape.js';
 import { DURATION_FORM, formatDuration, parseDuration } from '../util/units.js';
 import type { KeyPath, Problem } from './problem.js';
 
-/** Where a setting is said. */
+/** Where a setting is set; the command line has the form of a file. */
 export type Form = 'file' | 'request';
 
 /** The package zod. */
 export type Zod = typeof zod;
 
-/** A type of values, which are `T` in a configuration. */
+/** A type of values; `T` in a configuration. */
 export interface ValueType<T> {
-  /** What a file should have, for people: `true or false`. */
+  /** The expected value of a file, human-readable: `true or false`. */
   readonly expected: string;
-  /** The unit of a number that is another one in a configuration: a request has it in the name of the field. */
+  /** The unit of a number if a configuration has a different one: the name of a request's field includes it. */
   readonly unit?: 'seconds';
-  /** The value that means that nothing is wanted, where a file can say so by `false` or an empty list. */
+  /** The value that means none, if a file can express it by `false` or an empty list. */
   readonly none?: T;
-  /** The value of a key; null where it is wrong, which `place` is told. */
+  /** Reads the value of a key; returns null after reporting an invalid one to `place`. */
   read(value: unknown, place: Place): Read<T> | null;
-  /** The value for a file or a request; undefined for what is left out of it. `read` reads it back. */
+  /** The value for a file or a request; undefined if it is left out. `read` reads it back. */
   write(value: T, form: Form): unknown;
   /**
-   * The value of an option, null where the option has none; missing for a type that no option has. `form` is `request`
-   * for a command that asks a running process. Throws `bad-argument`, without the name of the option.
+   * Parses the value of an option, null if the option has none; missing for a type that no option has. `form` is `request`
+   * for a command to a running process. Throws `bad-argument`, without the name of the option.
    */
   parse?(text: string | null, form: Form): T;
-  /** What a request may hold, for its description. */
+  /** The schema of a request's field. */
   schema(z: Zod): zod.ZodType;
 }
 
-/** What was read. */
+/** A value that was read; not null even if the value is. */
 export interface Read<T> {
   readonly value: T;
 }
 
-/** A place in a file or a request: what is wrong with its value is gathered with where it is. */
+/** A place in a file or a request; collects the problems found there. */
 export class Place {
   readonly path: KeyPath;
   readonly form: Form;
@@ -60,13 +60,13 @@ export class Place {
     return new Place(this.form, this.problems, [...this.path, ...keys]);
   }
 
-  /** Notes that the value is wrong. */
+  /** Reports a problem with the value. */
   fail(message: string): null {
     this.problems.push({ where: this.path, message });
     return null;
   }
 
-  /** What `work` gives; what it throws is wrong with the value. */
+  /** Returns the result of `work`; reports what it throws as a problem. */
   attempt<T>(work: () => T): Read<T> | null {
     try {
       return { value: work() };
@@ -76,7 +76,7 @@ export class Place {
   }
 }
 
-/** The longest time that a request may ask for, in seconds; fractions are allowed there. */
+/** The longest time in a request, in seconds; fractions are allowed there. */
 const MAX_REQUEST_SECONDS = 1_000_000;
 
 const MAX_TEXT_LENGTH = 65_536;
@@ -95,7 +95,7 @@ export const yesOrNo: ValueType<boolean> = {
   schema: (z) => z.boolean(),
 };
 
-/** A text as it is. */
+/** A string, taken as is. */
 export function text(expected: string, maxLength: number = MAX_TEXT_LENGTH): ValueType<string> {
   return {
     expected,
@@ -104,13 +104,13 @@ export function text(expected: string, maxLength: number = MAX_TEXT_LENGTH): Val
     parse(value) {
       const given = value ?? '';
       if (given.length <= maxLength) return given;
-      throw badArgument(`${given.length} characters exceed ${maxLength}`);
+      throw badArgument(`too long: ${given.length} characters (max ${maxLength})`);
     },
     schema: (z) => z.string().max(maxLength),
   };
 }
 
-/** A text, and what `parse` makes of it; `format` gives the text. */
+/** A string that `parse` parses and `format` writes back. */
 export function parsed<T>(
   expected: string,
   parse: (text: string, form: Form) => T,
@@ -128,7 +128,7 @@ export function parsed<T>(
   };
 }
 
-/** The path of a file of this machine; a request has an absolute one, as a caller does not know the folder of the process. */
+/** The path of a local file; absolute in a request, as a caller does not know the working folder of the process. */
 export function path(expected: string, check: (path: string) => string = identity): ValueType<string> {
   const requireAbsolute = (given: string, form: Form): string => {
     if (form === 'file' || given.startsWith('/')) return given;
@@ -142,11 +142,11 @@ export function path(expected: string, check: (path: string) => string = identit
 
 function readText(value: unknown, place: Place, expected: string, maxLength: number): Read<string> | null {
   if (typeof value !== 'string') return place.fail(`expected ${expected}`);
-  if (value === '') return place.fail(`it is empty; expected ${expected}`);
-  return value.length > maxLength ? place.fail(`it has more than ${maxLength} characters`) : { value };
+  if (value === '') return place.fail(`empty; expected ${expected}`);
+  return value.length > maxLength ? place.fail(`too long: ${value.length} characters (max ${maxLength})`) : { value };
 }
 
-/** One of some words. */
+/** One of several words; `refusal` follows a quoted value that is none of them. */
 export function oneOf<W extends string>(words: readonly W[], refusal: string): ValueType<W> {
   const expected = words.join(', ').replace(/, (?=\w+$)/, ' or ');
   const find = (value: unknown): W | undefined => words.find((word) => word === value);
@@ -167,13 +167,13 @@ export function oneOf<W extends string>(words: readonly W[], refusal: string): V
   };
 }
 
-/** A number of something. */
+/** A whole number of a unit. */
 export const amount = (unit: string, least: number, most: number): ValueType<number> =>
   numberType(`a whole number of ${unit} from ${least} to ${most}`, /^\d{1,10}$/, least, most, true);
 
-/** A number of something a second. */
+/** A number of a unit per second. */
 export const rate = (unit: string, least: number, most: number): ValueType<number> =>
-  numberType(`a number of ${unit} a second from ${least} to ${most}`, /^\d{1,13}(\.\d{1,3})?$/, least, most, false);
+  numberType(`a number of ${unit} per second from ${least} to ${most}`, /^\d{1,13}(\.\d{1,3})?$/, least, most, false);
 
 function numberType(expected: string, form: RegExp, least: number, most: number, isWhole: boolean): ValueType<number> {
   return {
@@ -186,14 +186,14 @@ function numberType(expected: string, form: RegExp, least: number, most: number,
 }
 
 /**
- * A time: a number of seconds, or a text with units such as `5m`; milliseconds in a configuration. A request has a number
- * alone, which may have a fraction.
+ * A time: a number of seconds, or a string with units such as `5m`; milliseconds in a configuration. A request has only a
+ * number, which may have a fraction.
  */
 export function seconds(least: number, most: number): ValueType<number> {
   return timeOf('seconds', least, most, { toConfiguration: identity, toMs: identity });
 }
 
-/** A time of which 0 means never, which is null in a configuration. */
+/** A time where 0 means never; null in a configuration. */
 export function secondsOrNever(most: number): ValueType<number | null> {
   return timeOf<number | null>('seconds (0: never)', 0, most, {
     toConfiguration: (valueMs) => (valueMs === 0 ? null : valueMs),
@@ -209,7 +209,7 @@ function timeOf<T>(
 ): ValueType<T> {
   const range = `number of ${unit} from ${least} to ${most}`;
   const expected = `a whole ${range}, or ${DURATION_FORM}`;
-  /** Of a text with units; null for any other, and for one that is out of the range. */
+  /** Milliseconds of a text with units; null for any other text, and out of range. */
   const readUnits = (text: unknown): number | null => {
     const ms = typeof text === 'string' ? parseDuration(text) : null;
     return ms !== null && ms >= least * 1000 && ms <= most * 1000 ? ms : null;
@@ -249,7 +249,7 @@ function parseNumber(value: string, form: RegExp, expected: string, least: numbe
   throw badArgument(`${quote(value)} is not ${expected}`);
 }
 
-/** A list of values. An option of this type may be repeated, with one of them each time. */
+/** A list of values. An option of this type is repeatable, with one value each time. */
 export function list<T>(of: ValueType<T>, expected: string, max: number = MAX_REQUEST_LIST): ListType<T> {
   return {
     expected,
@@ -270,7 +270,7 @@ export interface ListType<T> extends ValueType<readonly T[]> {
   readonly of: ValueType<T>;
 }
 
-/** Whatever `read` understands. */
+/** A type whose `read` throws for invalid values instead of reporting them. */
 export function understood<T>(type: {
   readonly expected: string;
   readonly none: T;
@@ -283,7 +283,7 @@ export function understood<T>(type: {
   return { ...type, read: (value, place) => place.attempt(() => type.read(value)) };
 }
 
-/** Whether a value is a table; a date of TOML is not. */
+/** Whether a value is a table; a TOML date is not. */
 export function isTable(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Date);
 }

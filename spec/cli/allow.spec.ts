@@ -58,10 +58,10 @@ const ANYBODY = 'the peer could be anybody on the network; give both sides a --k
 const REMOTE = 'tcp-connect:192.0.2.1:7000';
 
 testRefusals([
-  [[...CHANNEL, '--allow-exec', '/bin/sh'], '"/bin/sh": every argument belongs to an option; see --help'],
-  [[...CHANNEL, '--allow-exec='], '--allow-exec: its value is empty'],
-  [[...CHANNEL, '--allow-copy='], '--allow-copy: its value is empty'],
-  [[...CHANNEL, '--allow-exec', '--allow-exec=/bin/sh'], '--allow-exec: one is expected, but it is there 2 times'],
+  [[...CHANNEL, '--allow-exec', '/bin/sh'], 'unexpected argument "/bin/sh"; see --help'],
+  [[...CHANNEL, '--allow-exec='], '--allow-exec: empty value'],
+  [[...CHANNEL, '--allow-copy='], '--allow-copy: empty value'],
+  [[...CHANNEL, '--allow-exec', '--allow-exec=/bin/sh'], '--allow-exec: given 2 times (max 1)'],
   ...['uname', './uname', '/bin/../bin/uname', '/bin/', 'true', ''].map(
     (path) => [[...CHANNEL, `--allow-exec=/bin/sh,${path}`], `--allow-exec: "${path}" ${NO_PROGRAM}`] as const,
   ),

@@ -25,7 +25,7 @@ address = "tcp-listen:0.0.0.0:0"
 
 const FAULTS = [
   'wait: expected a whole number of seconds from 0 to 86400, or a time such as 500ms, 90s, 5m or 1h30m',
-  'channels.vm1.outgoin: there is no such key; did you mean outgoing?',
+  'channels.vm1.outgoin: unknown key; did you mean outgoing?',
   'channels.vm1.outgoing[1]: -o ssh: no colon after the service; expected SERVICE:ADDR:PORT, SERVICE:PORT or SERVICE:/path',
 ];
 
@@ -54,13 +54,13 @@ test('vproxy check says what a file without errors would do', async (t) => {
 test('what is no configuration, cannot be read, or is too large, is refused in one line', async (t) => {
   const folder = temporaryFolder(t);
   for (const [path, says] of [
-    [join(folder, 'missing.toml'), ': it cannot be read: there is no such file or folder (ENOENT)'],
-    [folder, ': it cannot be read: it is a folder (EISDIR)'],
-    [file(t, '#'.repeat(5_000_000)), ': it cannot be read: it has more than 4194304 bytes'],
-    [file(t, Buffer.from([0x61, 0xff])), ': it cannot be read: it is not UTF-8'],
-    [file(t, 'wait = 3'), ': channels: there are none'],
-    [file(t, 'a = 1\nb = = 2\n'), ':2:5: it is not TOML: invalid value'],
-    [file(t, '{\n  "channels": {,}\n}', 'vproxy.json'), ':2:16: it is not JSON: expected a key in quotes'],
+    [join(folder, 'missing.toml'), ': cannot be read: there is no such file or folder (ENOENT)'],
+    [folder, ': cannot be read: it is a folder (EISDIR)'],
+    [file(t, '#'.repeat(5_000_000)), ': cannot be read: larger than 4194304 bytes'],
+    [file(t, Buffer.from([0x61, 0xff])), ': cannot be read: not valid UTF-8'],
+    [file(t, 'wait = 3'), ': channels: none defined'],
+    [file(t, 'a = 1\nb = = 2\n'), ':2:5: not valid TOML: invalid value'],
+    [file(t, '{\n  "channels": {,}\n}', 'vproxy.json'), ':2:16: not valid JSON: expected a key in quotes'],
   ] as const) {
     const { stderr, ...rest } = await callVproxy(['check', path]);
     t.deepEqual(rest, { code: 65, stdout: '' });
@@ -126,7 +126,7 @@ test.serial('another name, or other metrics, count from the next start on: a rel
   await host.waitForLine(TAKING_CONTROL);
   const run = async (...words: string[]) => (await callVproxy([...words, '--socket', control])).stdout;
   write('name = "two"\nmetrics = "127.0.0.1:0"');
-  t.is(await run('reload'), 'counts from the next start on: name\ncounts from the next start on: metrics\n');
+  t.is(await run('reload'), 'takes effect at the next start: name\ntakes effect at the next start: metrics\n');
   t.like(JSON.parse(await run('status', '--json')), { process: { name: 'one' } });
   // A name that the channel has of its own is told to its peer, who has to be told anew.
   write('name = "one"', 'name = "own"\n');

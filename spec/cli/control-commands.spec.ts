@@ -76,7 +76,7 @@ test('a forward is added, used, seen in streams, and removed', async (t) => {
   const twin = json((await run('forward', 'add', '-o', 'echo:127.0.0.1:0', '--json')).stdout) as { endpoint: string };
   const { code, stderr } = await run('forward', 'remove', 'echo');
   t.is(code, 64);
-  t.regex(stderr, /several forwards are "echo": f1: .*; f2: /);
+  t.regex(stderr, /several forwards match "echo": f1: .*; f2: /);
   t.deepEqual(await run('forward', 'remove', twin.endpoint.replace(/^.*:/, 'echo:')), SILENT);
   t.deepEqual(await run('forward', 'remove', 'echo', '--now'), SILENT);
   t.like(await run('forward', 'remove', 'f1'), { code: 69 });

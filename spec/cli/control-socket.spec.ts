@@ -166,7 +166,7 @@ test.serial('a reload with 50 streams open: those of forwards that stay carry on
   writeFileSync(config, 'wait = 1.5\nwayt = 3\n');
   host.kill('SIGHUP');
   await host.waitForLine(/error: not reloaded: \S+: wait: expected a whole number/);
-  await host.waitForLine(/error: not reloaded: \S+: wayt: there is no such key; did you mean wait\?/);
+  await host.waitForLine(/error: not reloaded: \S+: wayt: unknown key; did you mean wait\?/);
   t.is((await reload()).status, 422);
   write(['kept', 'added'], `[channels.vm3]\naddress = "stdio:"\noutgoing = ["x:/nonexistent/x.sock"]\n`);
   t.regex((await reload()).text, /cannot listen on \/nonexistent\/x\.sock/);

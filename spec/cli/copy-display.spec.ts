@@ -63,7 +63,7 @@ async function watch(t: ExecutionContext, words: string, line: RegExp): Promise<
   const terminal = await openTerminal(t, `trap : INT; ${command}`, { VPROXY_SOCKET: sockets[0] });
   await terminal.shows(line);
   await terminal.press('C-c');
-  return (await terminal.shows(/the copy was broken off/)).input;
+  return (await terminal.shows(/copy interrupted/)).input;
 }
 
 const NUMBERS = String.raw` +\d+% +[\d.]+ [kMG]?B +[\d.]+ [kMG]?B\/s +\S+( \S+)? left`;

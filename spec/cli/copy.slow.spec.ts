@@ -90,7 +90,7 @@ test.serial('--resume --json says how far each side compares, and what was copie
 test.serial('a side that allows nothing is told of, and what it has to say', async (t) => {
   const { copy, path } = await setUp(t);
   writeFileSync(path('a'), 'a');
-  const no = refused('does not let files be copied; vproxy has to run with --allow-copy there');
+  const no = refused('does not allow copies; run vproxy with --allow-copy there');
   t.deepEqual(await copy(path('a'), ':/b'), no);
   t.deepEqual(await copy(':/b', path('')), no);
 });
@@ -132,7 +132,7 @@ test.serial('an interrupt, and a proxy that is killed, keep what has come, and s
   const interrupted = run(path('big'), `:${path('there')}`);
   await arrives(parts.there);
   interrupted.child.kill('SIGINT');
-  const kept = 'vproxy: warning: the copy was broken off; what has come is kept, and --resume goes on with it\n';
+  const kept = 'vproxy: warning: copy interrupted; what has arrived is kept, continue with --resume\n';
   t.deepEqual(await interrupted.ended, { code: 130, stderr: kept });
   await guest.waitForLine(/copy to .*there: the connection was lost/);
   const size = statSync(parts.there).size;
@@ -146,7 +146,7 @@ test.serial('an interrupt, and a proxy that is killed, keep what has come, and s
   guest.kill('SIGKILL');
   const { code, stderr } = await cut.ended;
   t.true(code !== 0 && code !== null);
-  t.regex(stderr, /the connection was lost .*--resume goes on with it/);
+  t.regex(stderr, /the connection was lost .*continue with --resume/);
   t.true(statSync(parts.here).size > 10_000_000);
 });
 

@@ -74,7 +74,7 @@ const TESTS = [
   [['internet', '127.1:80'], 64, /: "127\.1" is not a plain name or address: /],
   [['web', '192.0.2.1:80'], 69, /: there is no egress web on channel vm1; there are: internet, api, none\n$/],
   [['vm2/internet', '192.0.2.1:80'], 69, /: there is no channel vm2; there are: vm1\n$/],
-  [['vm1/internet', '192.0.2.1:80', '--channel', 'vm2'], 64, /vm1: another channel, vm2, is named as well/],
+  [['vm1/internet', '192.0.2.1:80', '--channel', 'vm2'], 64, /two channels given, "vm2" and "vm1"; name one/],
   [['internet'], 64, /DESTINATION:PORT/],
 ] as const;
 

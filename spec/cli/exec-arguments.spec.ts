@@ -51,20 +51,20 @@ test('words that are wrong, or contradict each other, are refused', (t) => {
     [['-t', '-T'], '-t: cannot be used with -T'],
     [['-i', '-n'], '-i: cannot be used with -n'],
     [['-t', '--json'], '-t: cannot be used with --json'],
-    [['--colour', 'red'], '--colour: no such option; see --help'],
-    [['--cwd'], '--cwd: its value is missing; expected --cwd DIR'],
+    [['--colour', 'red'], '--colour: unknown option; see --help'],
+    [['--cwd'], '--cwd: missing value; expected --cwd DIR'],
     [['--timeout', 'soon'], /^--timeout: "soon" is not a number of seconds/],
-    [['--channel', 'a', 'b:'], 'b: another channel, a, is named as well'],
+    [['--channel', 'a', 'b:'], 'two channels given, "a" and "b"; name one'],
     [['--env', '=x'], '--env: "=x" has no name; expected NAME or NAME=VALUE'],
-    [['--user='], '--user: its value is empty'],
-    [['--user', 'a', '--user', 'b'], '--user: one is expected, but it is there 2 times'],
-    [['-n=yes'], '-n: it takes no value'],
-    [['--no-stdin=yes'], '--no-stdin: it takes no value'],
+    [['--user='], '--user: empty value'],
+    [['--user', 'a', '--user', 'b'], '--user: given 2 times (max 1)'],
+    [['-n=yes'], '-n: takes no value'],
+    [['--no-stdin=yes'], '--no-stdin: takes no value'],
   ] as const) {
     t.throws(() => read(...words), { code: 'bad-argument', message }, words.join(' '));
   }
   t.throws(() => readExecArguments(['shell', '/bin/ls'], {}), { message: /a shell takes no command; use vproxy exec/ });
-  t.throws(() => readExecArguments(['shell', '--timeout', '3'], {}), { message: /--timeout: no such option/ });
+  t.throws(() => readExecArguments(['shell', '--timeout', '3'], {}), { message: /--timeout: unknown option/ });
 });
 
 test('~. at the beginning of a line ends a call, and ~~ is a tilde', (t) => {

@@ -81,7 +81,7 @@ test.serial('a peer that lets no commands be run, or is not there, and a word th
   const line = 'vproxy: error: the peer does not allow commands; start vproxy there with --allow-exec\n';
   t.deepEqual(await exec(['true']), { code: 126, stdout: '', stderr: line });
   t.is((await exec(['--channel', 'vm7', 'true'])).code, 125);
-  const wrong = { code: 125, stdout: '', stderr: 'vproxy: error: -x: no such option; see --help\n' };
+  const wrong = { code: 125, stdout: '', stderr: 'vproxy: error: -x: unknown option; see --help\n' };
   t.deepEqual(await exec(['-x', 'ls']), wrong);
   await pair.host.stop();
   const gone = await exec(['true']);

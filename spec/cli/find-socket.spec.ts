@@ -47,13 +47,13 @@ test('several that answer are listed', async (t) => {
   await running(t, join(folder, 'vm1.sock'));
   await running(t, join(folder, 'vm2.sock'));
   const { pid } = process;
-  const message = `several vproxy run here: vm1 (process ${pid}), vm2 (process ${pid}); choose one with --name`;
+  const message = `several vproxys are running: vm1 (PID ${pid}), vm2 (PID ${pid}); choose one with --name`;
   await t.throwsAsync(findSocket({ folder }), { code: 'bad-argument', message });
 });
 
 test('where nobody runs, or nobody of that name, it is said', async (t) => {
   const folder = temporaryFolder(t);
-  const none = { code: 'control-unavailable', message: /no vproxy runs/ };
+  const none = { code: 'control-unavailable', message: /no running vproxy/ };
   for (const path of [folder, join(folder, 'none')]) await t.throwsAsync(findSocket({ folder: path }), none);
   await t.throwsAsync(findSocket({ folder: null }), { ...none, message: /XDG_RUNTIME_DIR/ });
   await t.throwsAsync(findSocket({ name: 'x', folder: null }), { code: 'control-unavailable' });

@@ -17,7 +17,7 @@ test('genkey prints another key each time, or writes it where only its owner can
   t.deepEqual(made, { code: 0, stdout: '', stderr: `vproxy: made ${path}, the key ${id}\n` });
   t.is(statSync(path).mode & 0o777, 0o600);
   writeFileSync(path, 'precious');
-  const stderr = `vproxy: error: ${path}: it is there already, and is left as it is\n`;
+  const stderr = `vproxy: error: ${path}: already exists; left unchanged\n`;
   t.deepEqual(await callVproxy(['genkey', path]), { code: 73, stdout: '', stderr });
   t.is(readFileSync(path, 'utf8'), 'precious');
   t.is((await callVproxy(['genkey', '/nonexistent/vm1.key'])).code, 73);

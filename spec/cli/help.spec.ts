@@ -123,7 +123,7 @@ test('vproxy alone prints the short help on stderr, and ends as with every usage
   const { code, stdout, stderr } = await callVproxy([]);
   t.deepEqual([code, stdout], [64, '']);
   t.regex(stderr, /^Usage: vproxy -c CHANNEL .*\n {7}vproxy COMMAND \[options\]\n/);
-  t.regex(stderr, /\nCommon commands:\n[^]*\n {2}exec +Run a command at the peer\n/);
+  t.regex(stderr, /\nCommon commands:\n[^]*\n {2}exec +Run a command on the peer\n/);
   t.regex(stderr, /vproxy help\s+COMMAND/);
   t.true(stderr.split('\n').length < 30);
 });
@@ -162,17 +162,14 @@ testRefusals([
     '-c stdio: -i apt:egres:internet',
     '-i apt:egres:internet: unknown kind "egres"; did you mean egress:?; expected SERVICE:egress:[NAME]',
   ],
-  [
-    '-c host1=stdio: -c other=fd:3 -o othre/ssh:22',
-    '-o othre/ssh:22: there is no channel "othre"; did you mean other?',
-  ],
+  ['-c host1=stdio: -c other=fd:3 -o othre/ssh:22', '-o othre/ssh:22: no channel "othre"; did you mean other?'],
   [
     '-c stdio: -i apt:egress:intrnet --egress internet:allow=a:1',
     '-i apt:egress:intrnet: there is no [egress.intrnet]; did you mean internet?',
   ],
-  ['log-level warning', '"warning" is no level; there are: error, warn, info, debug'],
-  ['log-level debgu', '"debgu" is no level; did you mean debug?'],
-  ['completion bsh', 'completion: "bsh" is no shell that it knows; there are: bash, zsh, fish'],
+  ['log-level warning', '"warning" is not a log level; there are: error, warn, info, debug'],
+  ['log-level debgu', '"debgu" is not a log level; did you mean debug?'],
+  ['completion bsh', 'completion: unknown shell "bsh"; there are: bash, zsh, fish'],
   ['events --follow --no-follow', '--follow: cannot be used with --no-follow'],
 ]);
 
@@ -211,7 +208,7 @@ test.serial('labels, services and forwards of a process that runs are guessed as
     await said('connect', 'default/regstry'),
     'service regstry is not offered; the peer offers: registry; did you mean registry?',
   );
-  const none = 'no forward has the id, the text or the service "regitry"; did you mean registry?';
+  const none = 'no forward with the id, text or service "regitry"; did you mean registry?';
   t.is(await said('forward', 'remove', 'regitry'), none);
 });
 

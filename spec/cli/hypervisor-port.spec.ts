@@ -121,7 +121,7 @@ const REFUSED: readonly (readonly [words: string, line: string])[] = [
   ['--reconnect 5', '--reconnect: only allowed with --mode connect'],
   ['--mode connect --tcp 1 --reconnect 0', '--reconnect: "0" is not a whole number of seconds from 1 to 3600'],
   ['--mode connect --tcp 1 --reconnect 1.5', '--reconnect: "1.5" is not a whole number of seconds from 1 to 3600'],
-  ['--qemu-version 7.2', '--qemu-version: only --commandline depends on it'],
+  ['--qemu-version 7.2', '--qemu-version: needs --commandline'],
   ['--commandline --tcp 1 --qemu-version 7', '--qemu-version: "7" is not a version; expected such as 7.2'],
 ];
 
@@ -140,7 +140,7 @@ test('what libvirt, QEMU, the kernel or a shell would take amiss is refused with
   for (const path of ['/run/a b', '/run/*', '/run/a?', '/run/[a', '/run/a\\b', '/run/a\u2003b']) {
     const { code, stderr } = await callVproxy(['qemu-args', '--path', path]);
     t.is(code, 64, path);
-    t.regex(stderr, /: a shell would split or expand that in \$\(…\), .*; use a plainer path, or --json\n$/);
+    t.regex(stderr, /: a shell splits or expands this in \$\(…\), .*; use a plainer path, or --json\n$/);
     const json = await callVproxy(['qemu-args', '--json', '--path', path]);
     t.true((JSON.parse(json.stdout) as string[])[3]?.includes(`path=${path},server=on`), path);
   }

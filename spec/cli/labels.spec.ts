@@ -52,8 +52,8 @@ test.serial('a channel that there is not is told at once, and with those that th
 
 test.serial('a label in a wrong place, and two that differ, are refused with what may have been meant', async (t) => {
   const { run } = await twoChannels(t);
-  const nothing = '"vm2": there is nothing that it could be; did you mean vproxy';
-  const other = 'vm2: another channel, default, is named as well';
+  const nothing = 'unexpected argument "vm2"; did you mean vproxy';
+  const other = 'two channels given, "default" and "vm2"; name one';
   for (const [words, line] of [
     ['stop vm2', `${nothing} channel remove vm2, or vproxy stop --name vm2?`],
     ['drain vm2', `${nothing} channel remove vm2, or vproxy drain --name vm2?`],
@@ -70,9 +70,9 @@ test.serial('a label in a wrong place, and two that differ, are refused with wha
     t.like(await run(...words.split(' ')), { code: 64, stderr: `vproxy: error: ${line}\n` }, words);
   }
   const neither = await run('stop', 'A b');
-  t.regex(neither.stderr, /"A b": there is nothing that it could be; usage: vproxy stop\n$/);
+  t.regex(neither.stderr, /unexpected argument "A b"; usage: vproxy stop\n$/);
   const noLabel = await run('ping', 'a/b');
-  t.regex(noLabel.stderr, /"a\/b" is no label of a channel, which is 1 to 64 of /);
+  t.regex(noLabel.stderr, /"a\/b": not a valid channel label; expected 1 to 64 of /);
   t.deepEqual([neither.code, noLabel.code], [64, 64]);
 });
 

@@ -59,7 +59,7 @@ test('Ctrl-C and SIGTERM end it, and the terminal is as it was', async (t) => {
 test('says what the last marker says, and that this terminal is smaller', async (t) => {
   const end = '[0, "m", "the recording ends here: why\\u001b"]';
   const text = await shown(t, `${VPROXY} play ${recording(t, HEADER.replace('80', '200'), '[0, "o", "x"]', end)}`);
-  t.regex(text, /^vproxy: recorded at 200x24; this terminal has 101x33\r?\nx/);
+  t.regex(text, /^vproxy: recorded at 200x24; this terminal is 101x33\r?\nx/);
   t.regex(text, /vproxy: the recording ends here: why\\x1b\r\n$/);
 });
 
@@ -74,7 +74,7 @@ test('a bad line is one line that names it, after what came before, and the term
 test('without a terminal it is refused, unless all is to be written at once', async (t) => {
   const long = 'x'.repeat(200_000);
   const path = recording(t, HEADER, `[0, "o", "one${long}\\r\\n"]`, '[1, "i", "typed"]', END);
-  const stderr = 'vproxy: error: play: standard output is no terminal; --raw writes all of it at once\n';
+  const stderr = 'vproxy: error: play: standard output is not a terminal; --raw writes all output at once\n';
   t.deepEqual(await runVproxy(['play', path]), { code: 64, stdout: '', stderr });
   t.deepEqual(await runVproxy(['play', '--raw', path]), { code: 0, stdout: `one${long}\r\nlate`, stderr: '' });
 });
@@ -86,7 +86,7 @@ test('what is no recording is said in one line, before a line without an end fil
   for (const [path, message] of [
     [join(folder, 'gone'), ': '],
     [folder, ': '],
-    [recording(t), ': it is empty'],
+    [recording(t), ': empty file'],
     [recording(t, 'hello'), ':1: not valid JSON, or cut off'],
     [recording(t, '{"version":3}'), ':1: version 3, expected 2 (asciicast v2)'],
     [recording(t, HEADER, '', '{}'), ':3: not an event of a recording: expected [TIME, CODE, DATA]'],

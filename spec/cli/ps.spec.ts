@@ -96,9 +96,9 @@ test('what is missing is explained; so is that there is nothing', (t) => {
     'host1   12  root         2         1  64.0 MB  2026-03-31 08:59',
     '-        3  -            -         -        -  -',
     '',
-    'What is missing could not be asked: that process is of another user, or without a control socket.',
+    'A dash: could not be asked, as the process belongs to another user, or has no control socket.',
   ]);
-  t.deepEqual(formatProcesses([], null), ['No vproxy runs here, as far as this user can see.']);
+  t.deepEqual(formatProcesses([], null), ['No running vproxy found, as far as this user can see.']);
 });
 
 test('a command of vproxy is no process that runs a proxy, nor is what only looks like one', async (t) => {

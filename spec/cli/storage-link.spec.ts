@@ -24,7 +24,7 @@ test.serial('a link is made, made anew, and taken away', async (t) => {
     stderr: '',
   });
   t.deepEqual(readdirSync(folder), []);
-  const stderr = `vproxy: error: ${path}: there is no such link\n`;
+  const stderr = `vproxy: error: ${path}: no such link\n`;
   t.deepEqual(await runVproxy(['storage', 'unlink', 'storcli64', '--folder', folder]), {
     code: 69,
     stdout: '',
@@ -41,7 +41,7 @@ test.serial(
     symlinkSync('/opt/vendor/storcli64', join(folder, 'link'));
     const run = (...words: string[]) => runVproxy(['storage', ...words, '--folder', folder]);
     for (const name of ['file', 'folder', 'link']) {
-      const refusal = `vproxy: error: ${join(folder, name)}: it is there already, and no link to vproxy-storage; --force replaces it\n`;
+      const refusal = `vproxy: error: ${join(folder, name)}: already exists, and is not a link to vproxy-storage; replace it with --force\n`;
       t.deepEqual(await run('link', name), { code: 73, stdout: '', stderr: refusal });
       t.is((await run('unlink', name)).code, 69);
     }
@@ -63,9 +63,9 @@ test.serial('what is no name of a utility, and a folder that is not there, are e
   t.is((await runVproxy(['storage', 'link'])).code, 64);
   t.like(await runVproxy(['storage']), {
     code: 64,
-    stderr: 'vproxy: error: storage: a word is missing; expected storage link or storage unlink\n',
+    stderr: 'vproxy: error: storage: incomplete command; expected storage link or storage unlink\n',
   });
-  t.regex((await runVproxy(['storage', '--help'])).stdout, /vproxy storage unlink +Take such a link away/);
+  t.regex((await runVproxy(['storage', '--help'])).stdout, /vproxy storage unlink +Remove such a link/);
 });
 
 test('the wrapper is that of the path, else the one beside the program', (t) => {

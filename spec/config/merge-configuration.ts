@@ -217,19 +217,19 @@ test('--vsock-port gives ports a meaning on every hybrid listener, which may say
 const ONE = { channel: 'stdio:' };
 
 const REFUSED: readonly (readonly [file: string | null, flags: Flags, beginning: string])[] = [
-  [null, {}, '-c: the channel is missing; expected -c KIND:ADDRESS, such as -c unix-connect:/run/vm1.sock'],
-  [null, { channel: ['stdio:', 'fd:3'] }, '-c: there are two channels default; tell them apart with -c LABEL='],
-  [FILE, { outgoing: 'ssh:9022' }, '-o ssh:9022: which channel? There are: vm1, vm2; write vm1/ssh:9022 for'],
-  [FILE, { 'storage-socket': '/s' }, '--storage-socket: several channels (vm1, vm2) cannot share it; say it in a'],
-  [FILE, { 'vsock-port': '1=a' }, '--vsock-port: there is no -o *:vsock-mux:/path that it is for'],
-  [FILE, { once: true }, '--once: it is for one channel, not for several, or a group'],
-  [null, { channel: 'unix-connect:/run/*.sock', once: true }, '--once: it is for one channel, not for several, or a'],
-  [null, { ...ONE, key: '1f'.repeat(32) }, '--key: expected the path of a file that has the key, not the key itself'],
-  [null, { ...ONE, key: '' }, '--key: its value is empty'],
+  [null, {}, '-c: missing channel; expected -c KIND:ADDRESS, such as -c unix-connect:/run/vm1.sock'],
+  [null, { channel: ['stdio:', 'fd:3'] }, '-c: two channels are called default; tell them apart with -c LABEL='],
+  [FILE, { outgoing: 'ssh:9022' }, '-o ssh:9022: which channel? defined: vm1, vm2; for the first one write'],
+  [FILE, { 'storage-socket': '/s' }, '--storage-socket: cannot be shared by several channels (vm1, vm2); set'],
+  [FILE, { 'vsock-port': '1=a' }, '--vsock-port: needs an -o *:vsock-mux:/path'],
+  [FILE, { once: true }, '--once: needs exactly one channel, not several or a group'],
+  [null, { channel: 'unix-connect:/run/*.sock', once: true }, '--once: needs exactly one channel, not several or a'],
+  [null, { ...ONE, key: '1f'.repeat(32) }, '--key: expected the path of a key file, not the key itself'],
+  [null, { ...ONE, key: '' }, '--key: empty value'],
   [null, { ...ONE, audit: 'audit.log' }, '--audit: the path of a file must be absolute and end with the file name'],
   [FILE, { json: true }, '--json: only allowed with --print-config'],
   [FILE, { control: '/a', 'no-control': true }, '--no-control: cannot be used with --control'],
-  [FILE, { channel: '' }, '-c: its value is empty'],
+  [FILE, { channel: '' }, '-c: empty value'],
 ];
 
 test('flags that do not fit each other, or the file, are refused', (t) => {

@@ -87,40 +87,40 @@ test('the same file as JSON says the same', (t) => {
 
 /** A text, and how each of the problems in it begins. */
 const REFUSED: readonly (readonly string[])[] = [
-  ['a = 1\nb = = 2', 'f:2:5: it is not TOML: invalid value'],
-  ['wait = 1\nwait = 2', 'f:2:1: it is not TOML: trying to redefine an already defined table or value'],
-  ['{"wait": 3,\n "channels" {}}', 'f:2:13: it is not JSON: expected a colon behind the key'],
-  ['{"wait": 3, "wait": 4}', 'f:1:13: it is not JSON: this key is there twice'],
-  [' \n {', 'f:2:3: it is not JSON'],
-  [`{"a":${'['.repeat(100_000)}`, 'f:1:21: it is not JSON: values are nested more than 16 deep'],
+  ['a = 1\nb = = 2', 'f:2:5: not valid TOML: invalid value'],
+  ['wait = 1\nwait = 2', 'f:2:1: not valid TOML: trying to redefine an already defined table or value'],
+  ['{"wait": 3,\n "channels" {}}', 'f:2:13: not valid JSON: expected a colon after the key'],
+  ['{"wait": 3, "wait": 4}', 'f:1:13: not valid JSON: duplicate key'],
+  [' \n {', 'f:2:3: not valid JSON'],
+  [`{"a":${'['.repeat(100_000)}`, 'f:1:21: not valid JSON: nested too deep (max 16)'],
   [`a = ${'['.repeat(100_000)}`, 'f:1:'],
   [`${'a.'.repeat(100_000)}a = 1`, 'f: '],
-  ['name = ""', 'f: name: it is empty; expected a text of 1 to 256 characters'],
-  [`name = "${'x'.repeat(257)}"`, 'f: name: it has more than 256 characters'],
+  ['name = ""', 'f: name: empty; expected a string of 1 to 256 characters'],
+  [`name = "${'x'.repeat(257)}"`, 'f: name: too long: 257 characters (max 256)'],
   ['control = true', 'f: control: expected the path of a socket, or false'],
   ['log-level = "loud"', 'f: log-level: expected error, warn, info or debug'],
   ['wait = 1.5', 'f: wait: expected a whole number of seconds from 0 to 86400, or a time such as 500ms,'],
   ['dead-after = 86401', 'f: dead-after: expected a whole number of seconds (0: never) from 0 to 86400'],
   ['buffer = 65535', 'f: buffer: expected a whole number of bytes from 65536 to 67108864'],
   ['insecure = 1', 'f: insecure: expected true or false'],
-  ['waits = 1', 'f: waits: there is no such key; did you mean wait?'],
-  ['"\\u001b[2J" = 1', 'f: "\\x1b[2J": there is no such key; there are: wait, dead-after, buffer, '],
+  ['waits = 1', 'f: waits: unknown key; did you mean wait?'],
+  ['"\\u001b[2J" = 1', 'f: "\\x1b[2J": unknown key; there are: wait, dead-after, buffer, '],
   ['channels = []', 'f: channels: expected tables of channels, such as [channels.vm1]'],
   ['{"channels": {"vm1": 3}}', 'f: channels.vm1: expected a table with an address'],
-  ['[channels.vm1]', 'f: channels.vm1.address: it is missing; expected KIND:ADDRESS or a URI'],
+  ['[channels.vm1]', 'f: channels.vm1.address: missing; expected KIND:ADDRESS or a URI'],
   ['[channels."VM 1"]\naddress = "stdio:"', 'f: channels."VM 1": channel label "VM 1": it is not 1 to 64 of a-z'],
   ['[channels."vm.1"]\naddress = "unix://run/x"', 'f: channels."vm.1".address: channel "unix://run/x": expected'],
   ['[channels.vms]\naddress = "unix-connect:/run/*/*.sock"', 'f: channels.vms.address: '],
   [
     '{"channels": {"__proto__": {"address": "stdio:"}, "vm1": {"address": "stdio:", "__proto__": 3}}}',
-    'f: channels.vm1.__proto__: there is no such key; there are: ',
+    'f: channels.vm1.__proto__: unknown key; there are: ',
   ],
   [
     `${CHANNEL}outgoing = "ssh:22"`,
-    'f: channels.vm1.outgoing: expected a list of texts, such as ["ssh:127.0.0.1:9022"]',
+    'f: channels.vm1.outgoing: expected a list of strings, such as ["ssh:127.0.0.1:9022"]',
   ],
   [`${CHANNEL}storage = "no"`, 'f: channels.vm1.storage: expected true, false, or a table with socket and parallel'],
-  [`${CHANNEL}vsock-ports = { 22 = "ssh" }`, 'f: channels.vm1.vsock-ports: there is no outgoing "*:vsock-mux:/path"'],
+  [`${CHANNEL}vsock-ports = { 22 = "ssh" }`, 'f: channels.vm1.vsock-ports: needs an outgoing "*:vsock-mux:/path"'],
   [
     `${CHANNEL}outgoing = ["*:vsock-mux:/v"]\nvsock-ports = { x = "ssh", 22 = 3 }`,
     'f: channels.vm1.vsock-ports.22: expected the name of a service',
@@ -128,12 +128,12 @@ const REFUSED: readonly (readonly string[])[] = [
   ],
   [
     `${CHANNEL}incoming = ["a:1", "a:3"]\noutgoing = ["x:0", "y:0", "z:1"]\n[channels.vm2]\naddress = "stdio:"\nincoming = ["a:1"]\noutgoing = ["q:127.0.0.1:1"]`,
-    'f: channels.vm1.incoming[1]: the service a is that of channels.vm1.incoming[0] already',
-    'f: channels.vm2.outgoing[0]: 127.0.0.1:1 is that of channels.vm1.outgoing[2] already',
+    'f: channels.vm1.incoming[1]: service a is already used by channels.vm1.incoming[0]',
+    'f: channels.vm2.outgoing[0]: 127.0.0.1:1 is already used by channels.vm1.outgoing[2]',
   ],
   ['keys = "/a"', 'f: keys: expected a list of paths, such as ["/etc/vproxy/vm1.key"]'],
   ['keys = [3]', 'f: keys[0]: expected the path of a file'],
-  [`keys = ["${'1f'.repeat(32)}"]`, 'f: keys[0]: expected the path of a file that has the key, not the key itself'],
+  [`keys = ["${'1f'.repeat(32)}"]`, 'f: keys[0]: expected the path of a key file, not the key itself'],
   ['allow-exec = "/usr/bin/uname"', 'f: allow-exec: expected true, false, or a list of paths'],
   ['allow-copy = 1', 'f: allow-copy: expected true, false, or the path of a folder, such as "/srv/in"'],
   ...['uname', 'bin/uname', '/usr/../bin/uname', '/usr/bin/', ''].map((path) => [
@@ -148,25 +148,25 @@ const REFUSED: readonly (readonly string[])[] = [
   ['audit = "/a,keep=3"', 'f: audit: keep= needs rotate='],
   ['services = 3', 'f: services: expected a table for each service, such as [services.ssh]'],
   ['[services]\nssh = 3', 'f: services.ssh: expected a table, such as { streams = 10 }'],
-  ['[services.ssh]\nstream = 3', 'f: services.ssh.stream: there is no such key; did you mean streams?'],
-  ['[services.ssh]\nrecord = "/tmp"', 'f: services.ssh: record: only the service exec has terminals to be recorded'],
+  ['[services.ssh]\nstream = 3', 'f: services.ssh.stream: unknown key; did you mean streams?'],
+  ['[services.ssh]\nrecord = "/tmp"', 'f: services.ssh: record: only the service exec has terminals to record'],
   ['[services.exec]\nrecord = "tmp"', 'f: services.exec.record: "tmp" is not the absolute path of a folder'],
   [
     '[services.SSH]\nstreams = 0\nchannels = ["VM"]\nopens-per-second = 0\nbytes-per-second = 3\nidle-timeout = 0.5',
-    'f: services.SSH: the name of a service is 1 to 64 of a-z, 0-9, dot, underscore and hyphen',
+    'f: services.SSH: the name of a service must be 1 to 64 of a-z, 0-9, dot, underscore and hyphen',
     'f: services.SSH.channels[0]: channel label "VM": it is not 1 to 64 of a-z',
     'f: services.SSH.streams: expected a whole number of streams from 1 to 1048576',
-    'f: services.SSH.opens-per-second: expected a number of openings a second from 0.01 to 1000000',
-    'f: services.SSH.bytes-per-second: expected a number of bytes a second from 1024 to 1000000000000',
+    'f: services.SSH.opens-per-second: expected a number of openings per second from 0.01 to 1000000',
+    'f: services.SSH.bytes-per-second: expected a number of bytes per second from 1024 to 1000000000000',
     'f: services.SSH.idle-timeout: expected a whole number of seconds from 1 to 86400',
   ],
   ['egress = 3', 'f: egress: expected a table for each egress, such as [egress.internet]'],
   ['[egress]\na = []', 'f: egress.a: expected a table, such as { allow = ["deb.debian.org:80,443"] }'],
-  ['[egress.a]\nalow = []', 'f: egress.a.alow: there is no such key; did you mean allow?'],
+  ['[egress.a]\nalow = []', 'f: egress.a.alow: unknown key; did you mean allow?'],
   ['[egress.a]\nallow = "a.example:80"', 'f: egress.a.allow: expected a list of entries, such as '],
   [
     '[egress.A]\nallow = ["a.example", 80, "0x7f.1:80"]\ndeny = ["{channel}"]\nupstream = "ftp://a:1"',
-    'f: egress.A: the name of an egress is 1 to 64 of a-z, 0-9, dot, underscore and hyphen',
+    'f: egress.A: the name of an egress must be 1 to 64 of a-z, 0-9, dot, underscore and hyphen',
     'f: egress.A.allow[0]: entry "a.example": missing ports; for all ports use a.example:*',
     'f: egress.A.allow[1]: expected an entry, such as "deb.debian.org:80,443"',
     'f: egress.A.allow[2]: entry "0x7f.1:80": it would be read as 127.0.0.1',
@@ -185,7 +185,7 @@ const REFUSED: readonly (readonly string[])[] = [
   ],
   [
     `${GROUP}outgoing = ["a:/run/{channel}", "b:/run/{channel}"]`,
-    'f: channels.vms.outgoing[1]: /run/{channel} is that of channels.vms.outgoing[0] already',
+    'f: channels.vms.outgoing[1]: /run/{channel} is already used by channels.vms.outgoing[0]',
   ],
   [`${GROUP}outgoing = ["${'s'.repeat(55)}{channel}:/run/{channel}"]`],
   [`${GROUP}outgoing = ["${'s'.repeat(56)}{channel}:/run/{channel}"]`, 'f: channels.vms.outgoing[0]: '],
@@ -211,8 +211,8 @@ test('what a file cannot say is told with its place, and what was expected there
 });
 
 test('the ending of the name says what a file is, before how it begins', (t) => {
-  t.regex(problemsOf('{', 'a.toml')[0] ?? '', /it is not TOML/);
-  t.regex(problemsOf('wait = 3', 'a.json')[0] ?? '', /^a\.json:1:1: it is not JSON: expected a value/);
+  t.regex(problemsOf('{', 'a.toml')[0] ?? '', /not valid TOML/);
+  t.regex(problemsOf('wait = 3', 'a.json')[0] ?? '', /^a\.json:1:1: not valid JSON: expected a value/);
 });
 
 test('no text makes it throw, and every problem is one line that can be shown', (t) => {
@@ -254,16 +254,16 @@ test('docs/config.md shows a file that is right, and its table has every key', (
 
 test('a fault of JSON has its place, and what was expected there; a key may be there again in another object', (t) => {
   for (const [text, offset, message] of [
-    ['', 0, 'the file ends, expected a value'],
-    ['{"a" 3}', 5, 'expected a colon behind the key'],
-    ['{"a": 3', 7, 'the file ends, expected a comma or }'],
+    ['', 0, 'unexpected end of file, expected a value'],
+    ['{"a" 3}', 5, 'expected a colon after the key'],
+    ['{"a": 3', 7, 'unexpected end of file, expected a comma or }'],
     ['{"a": 3,}', 8, 'expected a key in quotes'],
     ['[1, 2 3]', 6, 'expected a comma or ]'],
     ['[01]', 1, 'expected a value'],
     ['"\n"', 0, 'expected a value'],
-    ['{} x', 3, 'expected nothing more'],
-    ['{"a": 1, "b": 2, "a": 3}', 17, 'this key is there twice'],
-    ['{"a": 1, "\\u0061": 3}', 9, 'this key is there twice'],
+    ['{} x', 3, 'expected the end of the file'],
+    ['{"a": 1, "b": 2, "a": 3}', 17, 'duplicate key'],
+    ['{"a": 1, "\\u0061": 3}', 9, 'duplicate key'],
   ] as const) {
     t.deepEqual(findJsonFault(text, 16), { offset, message }, text);
   }
@@ -282,7 +282,7 @@ test('it finds a fault exactly where JSON.parse throws', (t) => {
   fc.assert(
     fc.property(text, (value) => {
       const fault = findJsonFault(value, 100);
-      if (fault?.message === 'this key is there twice') return;
+      if (fault?.message === 'duplicate key') return;
       let parses = true;
       try {
         JSON.parse(value);

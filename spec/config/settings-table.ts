@@ -105,15 +105,15 @@ test('a file, the command line and an addition say the same of a channel, and ea
 
 test('what an addition cannot take is told with its option', (t) => {
   for (const [flags, beginning] of [
-    [{ rule: 'ssh' }, '--rule: "ssh" is not SERVICE:KEY=VALUE[,KEY=VALUE…], such as ssh:streams=10'],
-    [{ rule: 'ssh:stream=1' }, '--rule: there is no key "stream" of a rule; did you mean streams?'],
-    [{ rule: 'ssh:streams=1,streams=2' }, '--rule: streams: one is expected'],
-    [{ rule: 'ssh:record=/a' }, '--rule: record: only the service exec has terminals to be recorded'],
+    [{ rule: 'ssh' }, '--rule: "ssh": expected SERVICE:KEY=VALUE[,KEY=VALUE…], such as ssh:streams=10'],
+    [{ rule: 'ssh:stream=1' }, '--rule: a rule has no key "stream"; did you mean streams?'],
+    [{ rule: 'ssh:streams=1,streams=2' }, '--rule: streams: given 2 times (max 1)'],
+    [{ rule: 'ssh:record=/a' }, '--rule: record: only the service exec has terminals to record'],
     [{ rule: 'exec:record=a' }, '--rule: record: "a" is not the absolute path of a folder'],
     [{ rule: 'exec:record-input=yes' }, '--rule: record-input: "yes" is not true or false'],
-    [{ rule: ['a:streams=1', 'a:streams=2'] }, '--rule: the service a is there twice'],
-    [{ egress: 'web' }, '--egress: "web" is not NAME:KEY=VALUE[,KEY=VALUE…], such as internet:allow=deb.debian.org'],
-    [{ egress: 'web:alow=a:1' }, '--egress: there is no key "alow" of an egress; did you mean allow?'],
+    [{ rule: ['a:streams=1', 'a:streams=2'] }, '--rule: service a given twice'],
+    [{ egress: 'web' }, '--egress: "web": expected NAME:KEY=VALUE[,KEY=VALUE…], such as internet:allow=deb.debian.org'],
+    [{ egress: 'web:alow=a:1' }, '--egress: an egress has no key "alow"; did you mean allow?'],
     [{ egress: 'web:allow=a.example' }, '--egress: allow: entry "a.example": missing ports'],
     [{ egress: 'web:upstream=127.0.0.1' }, '--egress: upstream: upstream "127.0.0.1": expected http:'],
     [{ key: '/a', 'no-key': true }, '--no-key: cannot be used with --key'],

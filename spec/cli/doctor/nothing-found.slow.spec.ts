@@ -236,7 +236,7 @@ test('only what is named is checked, not the machine; a missing socket is report
   t.regex(stdout, /^warn control socket: .*no-such-process\.sock does not exist; do: start vproxy$/m);
   t.notRegex(stdout, /virtio/);
   const nobody = await callVproxy(['doctor', '--name', 'no such'], { env });
-  t.like(nobody, { code: 69, stderr: 'vproxy: error: no vproxy runs that is called "no such"\n' });
+  t.like(nobody, { code: 69, stderr: 'vproxy: error: no running vproxy named "no such"\n' });
 });
 
 test('the summary counts failures and warnings', (t) => {

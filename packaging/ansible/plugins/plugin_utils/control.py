@@ -62,7 +62,7 @@ def find_socket(path, name, label):
     if len(paths) == 1:
         return paths[0]
     if not names:
-        raise VproxyError('control-unavailable', f'no vproxy runs that has a control socket in {folder}')
+        raise VproxyError('control-unavailable', f'no running vproxy has a control socket in {folder}')
     what = 'several vproxy here have' if paths else 'no vproxy here has'
     raise VproxyError('control-unavailable', f'{what} the channel "{label}"')
 
