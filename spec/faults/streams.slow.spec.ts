@@ -118,6 +118,7 @@ test.serial('after 5,000 connections dropped at once one works, and all descript
   const sides = [pair.host, pair.guest];
   const before = sides.map(({ pid }) => openDescriptors(pid));
   const from = lineCounts();
+  const begunMs = performance.now();
   const address = { host: '127.0.0.1', port: await pair.host.listeningPort('echo') };
   const openAndDrop = async (index: number) => {
     const socket = net.connect(address).on('error', () => undefined);
@@ -138,7 +139,9 @@ test.serial('after 5,000 connections dropped at once one works, and all descript
   await eventually(() => sides.every(({ pid }, index) => openDescriptors(pid) <= (before[index] ?? 0)), {
     ...{ what: 'the descriptors', timeoutMs: 30_000 },
   });
-  for (const lines of linesFrom(from)) t.true(lines.length < 500, `${lines.length} lines`);
+  // What the limit of the log lets through at once, and in each second (lib/proxy/log-limit.ts).
+  const mostLines = 400 + (10 * (performance.now() - begunMs)) / 1000;
+  for (const lines of linesFrom(from)) t.true(lines.length < mostLines, `${lines.length} lines`);
 });
 
 test.serial('1,000 streams that nobody reads hold up no keystroke of another, and lose nothing', async (t) => {
@@ -180,7 +183,7 @@ test('of the local connections that wait for a session the 1,025th is reset, and
   for (const code of await Promise.all(surplus)) t.is(code, 'ECONNRESET');
   const refused = host.all('stream-refused');
   t.is(refused.length, surplus.length);
-  t.regex(refused[0]?.message ?? '', /1024 connections wait .*\(no-session\)/);
+  t.regex(refused[0]?.message ?? '', /1024 connections are already waiting .*\(no-session\)/);
   await startProxy(t, `unix-connect:${path}`, { incoming: [`echo:${target.port}`] });
   for (const isInOrder of await Promise.all(waiting.map(endsInOrder))) t.true(isInOrder);
 });
