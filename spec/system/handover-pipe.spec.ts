@@ -48,6 +48,7 @@ function startSuccessor(t: ExecutionContext, what: string, launcher: readonly st
   const child = spawn(words[0] ?? '', words.slice(1), { stdio: ['pipe', 'inherit', 'inherit', 'pipe'] });
   t.teardown(() => child.kill('SIGKILL'));
   const stream = child.stdio[3] as net.Socket;
+  stream.on('error', () => undefined);
   return { child, stream, pipe: () => HandoverPipe.ofStream(calls, stream) };
 }
 

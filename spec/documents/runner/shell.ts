@@ -46,6 +46,8 @@ export class Shell {
       stdio: ['ignore', 'inherit', 'inherit', 'pipe', 'pipe'],
     });
     this.#answers = createInterface({ input: this.#child.stdio[4] as NodeJS.ReadableStream });
+    // The shell may have ended; `run` then says so.
+    this.#child.stdio[3]?.on('error', () => undefined);
     this.#ended = new Promise((resolve) => this.#child.once('exit', (code) => resolve(code ?? 128)));
   }
 
