@@ -1,4 +1,4 @@
-/** The caller's side of a copy: over a stream to the service `copy` of the peer. */
+/** The caller's side of a copy, over a stream to the peer's service `copy`. */
 import { resolve } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
@@ -14,24 +14,23 @@ import { findSources } from './sources.js';
 import { type CopyFiles, SYSTEM_FILES } from './system-files.js';
 
 export interface CopyCallOptions {
-  /** Opens a stream to the service; called when the files on this side have been checked. */
+  /** Opens a stream to the service; called after the local files have been checked. */
   readonly open: () => Promise<Duplex>;
   readonly isResumed: boolean;
-  /** Whether the totals are wanted, for which everything is looked at before. */
+  /** Whether to report totals, which requires reading all sources first. */
   readonly hasTotals: boolean;
   /** Updated while the copy runs. */
   readonly progress: CopyProgress;
-  /** Called with the first thousand warnings, and at the end with the number of further ones: `and 12,345 more`. */
+  /** Receives the first thousand warnings, and at the end the number of the others: `and 12,345 more`. */
   readonly warn: Warn;
-  /** Interrupts the copy, so that it can be resumed. */
+  /** Interrupts the copy; a later one can resume it. */
   readonly signal?: AbortSignal;
   readonly files?: CopyFiles;
 }
 
 /**
- * Copies files and folders of this machine to the peer's, where `target` without a slash in front begins in a home. Resolves
- * with their paths there. Rejects with `copy-failed`, `copy-refused`, `denied`, with what the stream fails with, and with
- * `cancelled`.
+ * Copies local files and folders to the peer's machine; a relative `target` starts in a home directory there. Resolves with the
+ * paths of the copies. Rejects with `copy-failed`, `copy-refused`, `denied`, `cancelled`, or the error of the stream.
  */
 export async function putFiles(
   sources: readonly string[],
@@ -48,8 +47,8 @@ export async function putFiles(
 }
 
 /**
- * Copies files and folders of the peer's machine to this one; sources without a slash in front begin in a home there. Resolves
- * with their paths here; rejects as {@link putFiles}.
+ * Copies files and folders of the peer's machine to this one; relative sources start in a home directory there. Resolves with the
+ * paths of the copies; rejects like {@link putFiles}.
  */
 export async function fetchFiles(
   sources: readonly string[],
@@ -59,9 +58,9 @@ export async function fetchFiles(
   const named = sources.map(nameRemoteSource);
   const names = named.map(({ name }) => name);
   const twice = names.find((name, index) => names.indexOf(name) !== index);
-  if (twice !== undefined) throw new VproxyError('copy-refused', `two sources are called ${twice}`);
+  if (twice !== undefined) throw new VproxyError('copy-refused', `two sources are named ${twice}`);
   const { isResumed, hasTotals, files = SYSTEM_FILES } = options;
-  // A trailing slash says that a folder is meant.
+  // A trailing slash means a folder.
   const here = target.endsWith('/') ? `${resolve(target)}/` : resolve(target);
   const request = { direction: 'get', sources: named, isResumed, isComparisonTold: isResumed, hasTotals } as const;
   return call(request, options, new KeptLists(), (run) =>
@@ -77,7 +76,7 @@ async function call(
 ): Promise<string[]> {
   const stream = await open();
   const records = new RecordStream(stream);
-  const abort = (): void => records.destroy(new VproxyError('cancelled', 'the copy was broken off'));
+  const abort = (): void => records.destroy(new VproxyError('cancelled', 'copy cancelled'));
   signal?.addEventListener('abort', abort, { once: true });
   try {
     if (signal?.aborted === true) abort();
@@ -95,23 +94,23 @@ async function call(
   }
 }
 
-/** Explains errors about paths that begin in a home, which an older peer does not know. */
+/** Explains errors about relative paths, which an older peer does not support. */
 function explain(error: unknown, request: CopyRequest): unknown {
   if (!(error instanceof VproxyError) || !pathsOf(request).some(isFromHome)) return error;
   const { code, message } = error;
   if (code === 'protocol-error' && message.includes(' START: ')) {
-    const what = 'vproxy at the other side is older, and takes only paths that begin with a slash';
+    const what = 'the peer runs an older vproxy, which takes only absolute paths';
     return new VproxyError('copy-refused', what, { cause: error });
   }
   if (code !== 'denied') return error;
-  const where = 'a path without a slash in front begins in the home of the user there';
+  const where = 'a relative path starts in the home directory of the remote user';
   return new VproxyError(code, `${message}; ${where}`, { cause: error });
 }
 
-/** How long the other side may take to end its direction. */
+/** How long the peer may take to end its direction. */
 const END_MS = 2000;
 
-/** Sends the outcome, and waits until the other side has received it. */
+/** Sends the outcome, and waits until the peer has received it. */
 async function ended(records: RecordStream, stream: Duplex, error: VproxyError | null): Promise<void> {
   if (stream.destroyed) return;
   await new Promise<void>((settle) => {

@@ -1,4 +1,4 @@
-/** The messages in a stream of the service `copy`, as records (docs/copy.md). */
+/** The messages of the service `copy`, as records (docs/copy.md). */
 import { isObject } from '../codec/json.js';
 import { VproxyError } from '../errors.js';
 import { decodeJsonRecord, encodeRecord, MAX_RECORD_BYTES } from '../util/bytes/records.js';
@@ -8,76 +8,75 @@ import { isPlainName, MAX_PATH_BYTES } from './tar/names.js';
 
 export const COPY_SERVICE = 'copy';
 
-/** The kinds of records. The sender is the side that has the files: the caller or the service. */
+/** The kinds of records. The sender is the side that has the files: caller or service. */
 export const COPY_KIND = {
-  /** Caller: the request, a {@link CopyRequest}. The first record. */
+  /** Caller: the request, a {@link CopyRequest}; always the first record. */
   START: 1,
-  /** Sender: what will come, a {@link CopyPlan}. */
+  /** Sender: what follows, a {@link CopyPlan}. */
   PLAN: 2,
-  /** Receiver: files that an earlier copy has left, `{"files": [[name, bytes, sha256], …]}`; as often as needed. */
+  /** Receiver: files left by an earlier copy, `{"files": [[name, bytes, sha256], …]}`; repeated as needed. */
   STAGED: 3,
-  /** Receiver: everything may come, `{"targets": [path, …]}`. */
+  /** Receiver: ready for the tar, `{"targets": [path, …]}`. */
   READY: 4,
   /** Sender: bytes of the tar. */
   DATA: 5,
-  /** Sender: the CRC-32 of the next files, in the order of the tar, u32 each. */
+  /** Sender: the CRC-32s of the next files, in tar order, u32 each. */
   CHECKS: 6,
-  /** Sender: something is left out, or was changed while it was read, `{"message": …}`. */
+  /** Sender: an entry was skipped, or changed while it was read, `{"message": …}`. */
   WARNING: 7,
   /** Sender: the tar is complete. */
   END: 8,
-  /** Receiver: everything is in its place. */
+  /** Receiver: everything is in place. */
   DONE: 9,
-  /** Both: it has failed, `{"code", "message"}`. The last record. */
+  /** Either: the copy failed, `{"code", "message"}`; always the last record. */
   ERROR: 10,
-  /** The side that did not call, where START asks for it: how far it has compared, a {@link Comparison}; as often as needed. */
+  /** Service, if START asks for it: how far it has compared, a {@link Comparison}; repeated as needed. */
   COMPARED: 11,
 } as const;
 
 export const MAX_SOURCES = 10_000;
 
-/** The files of an earlier copy that are reported, and the bytes of their names; all others are sent again. */
+/** Bounds on the files of an earlier copy that are reported, and on their names; all others are sent again. */
 export const STAGED_BOUNDS: KeptBounds = { what: 'staged files', maxCount: 200_000, maxBytes: 67_108_864 };
 
-/** A file or folder that is asked for. */
+/** A requested file or folder. */
 export interface CopySource {
-  /** A path at the side of the sender: absolute, or from a home. */
+  /** A path on the sender's machine: absolute, or relative to a home directory. */
   readonly path: string;
-  /** What it is called in the tar, and in a folder that it is put into. */
+  /** Its name in the tar, and in the folder that it is copied into. */
   readonly name: string;
 }
 
-/** What a caller asks for. */
 export type CopyRequest = ResumeRequest &
   (
     | {
         readonly direction: 'put';
-        /** Absolute, or from a home. */
+        /** Absolute, or relative to a home directory. */
         readonly target: string;
       }
     | {
         readonly direction: 'get';
         readonly sources: readonly CopySource[];
-        /** Whether the sender is to count everything first, to show the progress. */
+        /** Whether the sender counts everything first, to show the progress. */
         readonly hasTotals: boolean;
       }
   );
 
-/** The paths at the side of the service. */
+/** The paths on the machine of the service. */
 export const pathsOf = (request: CopyRequest): string[] =>
   request.direction === 'put' ? [request.target] : request.sources.map(({ path }) => path);
 
 interface ResumeRequest {
-  /** Whether to go on with what an earlier copy has left. */
+  /** Whether to continue with the files left by an earlier copy. */
   readonly isResumed: boolean;
-  /** Whether COMPARED is understood; a side that does not know of it sends none. */
+  /** Whether the caller understands COMPARED; older versions never ask for it. */
   readonly isComparisonTold: boolean;
 }
 
-/** How far a side has read what an earlier copy has left, or its own files to be compared with that. */
+/** How far a side has read the files left by an earlier copy, or the sources to compare with them. */
 export interface Comparison {
   readonly bytes: number;
-  /** The bytes of all that an earlier copy has left. */
+  /** The size of everything that the earlier copy left. */
   readonly totalBytes: number;
 }
 
@@ -94,19 +93,16 @@ export interface CopyTotals {
 }
 
 export interface CopyPlan {
-  /** In the order of their names. */
+  /** Sorted by name. */
   readonly roots: readonly CopyRoot[];
-  /** Null where they were not requested. */
+  /** Null if not requested. */
   readonly totals: CopyTotals | null;
 }
 
-/** A file that an earlier copy has left: its name in the tar, how much of it is there, and the SHA-256 of that in hex. */
+/** A file left by an earlier copy: its name in the tar, its size so far, and the SHA-256 of that part in hex. */
 export type StagedFile = readonly [name: string, bytes: number, sha256: string];
 
-/**
- * A record with a JSON object. Throws `bad-argument` for more than a record takes, which many thousands of sources may
- * need.
- */
+/** A record with a JSON object. Throws `bad-argument` if it exceeds a record, as many thousands of sources may. */
 export function encodeMessage(kind: number, value: object): Buffer {
   const payload = Buffer.from(JSON.stringify(value));
   if (payload.length > MAX_RECORD_BYTES) throw tooManyPaths();
@@ -114,20 +110,20 @@ export function encodeMessage(kind: number, value: object): Buffer {
 }
 
 export const tooManyPaths = (): VproxyError =>
-  new VproxyError('bad-argument', 'the paths of all sources are too long together; copy their folder instead');
+  new VproxyError('bad-argument', 'the paths of all sources together are too long; copy their folder instead');
 
-/** A CHECKS of these. */
+/** A CHECKS record. */
 export function encodeChecks(checks: readonly number[]): Buffer {
   const payload = Buffer.allocUnsafe(4 * checks.length);
   checks.forEach((check, index) => payload.writeUInt32BE(check, 4 * index));
   return encodeRecord(COPY_KIND.CHECKS, payload);
 }
 
-/** The record that ends a copy that has failed. */
+/** The record that ends a failed copy. */
 export const encodeError = ({ code, message }: VproxyError): Buffer =>
   encodeMessage(COPY_KIND.ERROR, { code, message: message.slice(0, MAX_MESSAGE_LENGTH) });
 
-/** What a START asks for. Throws `protocol-error`, as do all of these. */
+/** The request in a START. Throws `protocol-error`, like all decoders below. */
 export function decodeStart(payload: Buffer): CopyRequest {
   const { direction, target, sources, isResumed, hasTotals, isComparisonTold = false } = decode(payload, 'START');
   if (typeof isResumed !== 'boolean') throw wrong('START', 'isResumed');
@@ -167,7 +163,7 @@ export function decodeStaged(payload: Buffer): StagedFile[] {
   return decodeList(files, 'STAGED', 'files', STAGED_BOUNDS.maxCount).map((file): StagedFile => {
     const [name, bytes, sha256] = Array.isArray(file) ? (file as unknown[]) : [];
     if (typeof name !== 'string' || !isCount(bytes) || typeof sha256 !== 'string') throw wrong('STAGED', 'files');
-    requireLength('STAGED', 'a name', Buffer.byteLength(name), MAX_PATH_BYTES);
+    requireLength('STAGED', 'name', Buffer.byteLength(name), MAX_PATH_BYTES);
     if (sha256.length !== HASH_LENGTH) {
       const found = `hash of ${sha256.length} characters, expected ${HASH_LENGTH}`;
       throw new VproxyError('protocol-error', `copy: STAGED: ${found}`);
@@ -185,39 +181,39 @@ export function decodeCompared(payload: Buffer): Comparison {
   return { bytes, totalBytes };
 }
 
-/** The paths of a READY, safe to show. */
+/** The paths in a READY, escaped for display. */
 export function decodeReady(payload: Buffer): string[] {
   const { targets } = decode(payload, 'READY');
   return decodeList(targets, 'READY', 'targets', MAX_SOURCES).map((target) => {
     if (typeof target !== 'string') throw wrong('READY', 'targets');
-    requireLength('READY', 'a path', Buffer.byteLength(target), MAX_PATH_BYTES);
+    requireLength('READY', 'path', Buffer.byteLength(target), MAX_PATH_BYTES);
     return escapeText(target, MAX_PATH_BYTES);
   });
 }
 
-/** The text of a WARNING, safe to show. */
+/** The text of a WARNING, escaped for display. */
 export function decodeWarning(payload: Buffer): string {
   const { message } = decode(payload, 'WARNING');
   if (typeof message !== 'string') throw wrong('WARNING', 'message');
   return escapeText(message, MAX_MESSAGE_LENGTH);
 }
 
-/** The error of the other side, safe to show. */
+/** The peer's error, escaped for display. */
 export function decodeError(payload: Buffer): VproxyError {
   const { code, message } = decode(payload, 'ERROR');
   if (typeof code !== 'string' || !/^[a-z0-9-]{1,64}$/.test(code)) throw wrong('ERROR', 'code');
   if (typeof message !== 'string') throw wrong('ERROR', 'message');
-  return new VproxyError(code, `the other side says: ${escapeText(message, MAX_MESSAGE_LENGTH)}`);
+  return new VproxyError(code, `peer: ${escapeText(message, MAX_MESSAGE_LENGTH)}`);
 }
 
-/** A message may name two paths. */
+/** Room for two paths and some text. */
 const MAX_MESSAGE_LENGTH = 2 * MAX_PATH_BYTES + 512;
 
 const decode = (payload: Buffer, what: string): Record<string, unknown> => decodeJsonRecord(payload, `copy: ${what}`);
 
 function requireLength(what: string, field: string, bytes: number, mostBytes: number): void {
   if (bytes <= mostBytes) return;
-  throw new VproxyError('protocol-error', `copy: ${what}: ${field} of ${bytes} bytes, expected at most ${mostBytes}`);
+  throw new VproxyError('protocol-error', `copy: ${what}: ${field} too long: ${bytes} bytes (max ${mostBytes})`);
 }
 
 function decodeList(value: unknown, what: string, field: string, most: number): unknown[] {

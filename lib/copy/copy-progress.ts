@@ -1,36 +1,36 @@
-/** The progress of a copy: numbers that the copy updates, and that others may read. */
+/** The progress of a copy: numbers that the copy updates and others read. */
 import { createHash } from 'node:crypto';
 import { COPY_KIND, type Comparison, type CopyTotals, encodeMessage } from './copy-messages.js';
 import type { KeptLists, Warn } from './kept-list.js';
 import type { RecordStream } from './record-stream.js';
 
 export interface RunningComparison extends Comparison {
-  /** Which side reads: this one, or the other one. First the receiving side does, then the sending one. */
+  /** Which side reads: first the receiver, then the sender. */
   readonly side: 'here' | 'there';
 }
 
 export class CopyProgress {
-  /** Null while unknown, or where nobody asked for it. */
+  /** Null while unknown, or if not requested. */
   totals: CopyTotals | null = null;
-  /** The current entry, as a path in the copy; empty before the first. */
+  /** The path of the current entry in the copy; empty before the first. */
   path = '';
   files = 0;
   folders = 0;
   links = 0;
-  /** Of all files, including what did not have to be sent. */
+  /** Bytes of all files, including those that need not be sent. */
   bytes = 0;
   /** The bytes that an earlier copy left. */
   resumedBytes = 0;
 
-  /** Null while nothing is compared. */
+  /** Null unless a comparison is running. */
   comparison: RunningComparison | null = null;
-  /** Called when {@link comparison} begins or goes on. */
+  /** Called when {@link comparison} starts or advances. */
   onComparison: ((comparison: RunningComparison) => void) | null = null;
 
-  /** Whether a later copy can resume it. */
+  /** Whether a later copy can resume this one. */
   isResumable = false;
 
-  /** The bytes of files that were sent, without what the tar adds. */
+  /** The bytes of file contents sent, without tar overhead. */
   get sentBytes(): number {
     return this.bytes - this.resumedBytes;
   }
@@ -41,21 +41,21 @@ export class CopyProgress {
   }
 }
 
-/** A copy while it runs, at either side. */
+/** A running copy, on either side. */
 export interface CopyRun {
   readonly records: RecordStream;
   readonly progress: CopyProgress;
-  /** Counts what the other side makes this one keep. */
+  /** Accounts for the memory that the peer makes this side use. */
   readonly lists: KeptLists;
   readonly warn: Warn;
-  /** Whether the other side is told how far this one has compared. */
+  /** Whether to report this side's comparison to the peer. */
   readonly isComparisonTold: boolean;
 }
 
-/** The service reports its comparison each time it has read this much more: a few times a second. */
+/** The service reports its comparison after reading this many more bytes: a few times a second. */
 const TOLD_BYTES = 16_777_216;
 
-/** Counts what this side reads to compare, and tells the caller of it where this is the service. */
+/** Counts what this side reads to compare files, and reports it to the caller if this is the service. */
 export class ComparisonCount {
   readonly #run: CopyRun;
   #bytes = 0;
@@ -71,7 +71,7 @@ export class ComparisonCount {
     if (totalBytes > 0) this.#note();
   }
 
-  /** The SHA-256 of what is read. Rejects if the copy has failed meanwhile: reading may take minutes. */
+  /** The SHA-256 of the blocks. Rejects if the copy fails meanwhile: reading may take minutes. */
   async hash(blocks: AsyncIterable<Buffer>): Promise<Buffer> {
     const hash = createHash('sha256');
     for await (const block of blocks) {

@@ -20,21 +20,21 @@ import { type CopyFiles, SYSTEM_FILES } from './system-files.js';
 const END_MS = 10_000;
 
 export interface CopyServiceOptions {
-  /** The folder that copies are kept to, `--allow-copy=DIR`; null: anywhere. */
+  /** The folder that copies are confined to, `--allow-copy=DIR`; null: anywhere. */
   readonly root: string | null;
   readonly clock: Clock;
   readonly log: Log;
-  /** At once; another one is refused with `too-many-streams`. Default 64. */
+  /** Limit on concurrent copies; further ones are refused with `too-many-streams`. Default 64. */
   readonly maxCopies?: number;
   readonly files?: CopyFiles;
-  /** Where homes are found. Default: /etc/passwd. */
+  /** The file that lists home directories. Default: /etc/passwd. */
   readonly passwdFile?: string;
 }
 
 export class CopyService {
   readonly #options: CopyServiceOptions;
   readonly #running = new Map<RecordStream, Promise<void>>();
-  /** What the lists of all copies may hold. */
+  /** Shared by the lists of all copies. */
   readonly #budget = new Budget(MAX_KEPT_BYTES);
   #isStopped = false;
 
@@ -46,7 +46,7 @@ export class CopyService {
     return this.#running.size;
   }
 
-  /** Serves a stream that the peer has opened, and owns it. */
+  /** Serves a stream that the peer opened, and takes ownership of it. */
   serve(stream: Duplex): void {
     const records = new RecordStream(stream);
     if (this.#isStopped || this.#running.size >= (this.#options.maxCopies ?? 64)) {
@@ -58,11 +58,11 @@ export class CopyService {
     this.#running.set(records, done);
   }
 
-  /** Interrupts running copies, as if their streams were lost; resolved when nothing is written any more. */
+  /** Interrupts running copies, as if their streams were lost; resolves once nothing is being written. */
   async stop(): Promise<void> {
     this.#isStopped = true;
     const running = [...this.#running];
-    for (const [records] of running) records.destroy(new VproxyError('shutdown', 'this side ends'));
+    for (const [records] of running) records.destroy(new VproxyError('shutdown', 'shutting down'));
     await Promise.all(running.map(([, done]) => done));
   }
 
@@ -102,21 +102,21 @@ export class CopyService {
       this.#logEnd(request, run.progress, clock.now() - startedAtMs, null);
     } catch (failure) {
       const error = toVproxyError(failure, 'copy-failed');
-      // A refused copy did not begin.
+      // A refused copy never started.
       if (!REFUSALS.has(error.code)) begin();
       this.#logEnd(request, run.progress, clock.now() - startedAtMs, error);
       throw error;
     }
   }
 
-  /** The request with absolute paths. Throws as {@link Homes.resolve}. */
+  /** The request with absolute paths. Throws like {@link Homes.resolve}. */
   #resolve(request: CopyRequest): CopyRequest {
     const homes = new Homes(this.#options.root, this.#options.passwdFile);
     if (request.direction === 'put') return { ...request, target: homes.resolve(request.target) };
     return { ...request, sources: request.sources.map(({ path, name }) => ({ path: homes.resolve(path), name })) };
   }
 
-  /** Sends the outcome, and closes the stream when the caller has received it, or after a time-out. */
+  /** Sends the outcome, and closes the stream once the caller has received it, or on timeout. */
   #end(records: RecordStream, stream: Duplex, error: VproxyError | null): void {
     records.close(error);
     const cancel = this.#options.clock.schedule(END_MS, () => stream.destroy());
@@ -125,12 +125,15 @@ export class CopyService {
   }
 
   #logStart(request: CopyRequest): void {
-    this.#options.log(makeEvent('copy-started', `${describeCopy(request)}: began`, copyFields(request)));
+    this.#options.log(makeEvent('copy-started', `${describeCopy(request)}: started`, copyFields(request)));
   }
 
   #logEnd(request: CopyRequest, progress: CopyProgress, durationMs: number, error: VproxyError | null): void {
     const { bytes, sentBytes, files, folders, links } = progress;
-    const outcome = error === null ? `${files} files, ${bytes} bytes` : `${escapeText(error.message)} (${error.code})`;
+    const outcome =
+      error === null
+        ? `${files} ${files === 1 ? 'file' : 'files'}, ${bytes} bytes`
+        : `${escapeText(error.message)} (${error.code})`;
     const message = `${describeCopy(request)}: ${outcome}`;
     const fields = {
       ...copyFields(request),
@@ -156,5 +159,5 @@ function describeCopy(request: CopyRequest): string {
 
 const MAX_LOGGED_PATHS = 32;
 
-/** Codes of what a peer may not do, in contrast to failures. */
+/** Codes for requests that are not allowed, as opposed to failures. */
 const REFUSALS: ReadonlySet<string> = new Set(['denied', 'copy-refused', 'protocol-error']);

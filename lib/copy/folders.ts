@@ -1,11 +1,11 @@
-/** Folders as a copy reads them: names in parts, so that neither a large folder nor a deep tree is held whole. */
+/** Reads folders for a copy in parts, so that neither a large folder nor a deep tree is ever held as a whole. */
 import type { Dir, Dirent } from 'node:fs';
 import { opendir } from 'node:fs/promises';
 import { systemCode } from '../errors.js';
 import { Turns } from '../util/concurrency.js';
 import { compareNames } from './tar/names.js';
 
-/** What is in a folder; `other` is a socket, a FIFO or a device. */
+/** An entry of a folder; `other` is a socket, a FIFO or a device. */
 export interface FolderItem {
   readonly name: string;
   readonly kind: 'file' | 'folder' | 'link' | 'other';
@@ -21,27 +21,27 @@ interface OpenFolder {
   readonly path: string;
   items: Heap;
   isLast: boolean;
-  /** Whether the last reading found anything. */
+  /** Whether the last read found anything. */
   hadItems: boolean;
-  /** The last name that was handed out. */
+  /** The last name handed out. */
   after: string;
 }
 
 /** Bound on the names that one walk holds. */
 const MAX_BYTES = 2_097_152;
 
-/** An item without its text: an object, a string, and a place in an array. */
+/** An item without its text: an object, a string, and an array slot. */
 const ITEM_BYTES = 96;
 
 const bytesOf = ({ name }: FolderItem): number => ITEM_BYTES + 2 * name.length;
 
-/** Items in one read, which takes less than a millisecond. */
+/** Items per read, which takes less than a millisecond. */
 const AT_ONCE = 256;
 
-/** Reads of all copies take turns, so that those of many copies do not come in one turn of the event loop. */
+/** Reads of all copies take turns, so that many of them do not complete in one turn of the event loop. */
 const reads = new Turns(2);
 
-/** Reads the first items, in the order of names, behind `after`. */
+/** Reads the first items after `after`, sorted by name. */
 export async function readSorted(path: string, after: string, maxBytes: number): Promise<Part> {
   const first = new Heap((a, b) => compareNames(b.name, a.name));
   let isLast = true;
@@ -54,7 +54,7 @@ export async function readSorted(path: string, after: string, maxBytes: number):
   return { items: first.reordered((a, b) => compareNames(a.name, b.name)), isLast };
 }
 
-/** Reads any items, for one that removes each from the folder before it asks for more. */
+/** Reads items in any order, for a caller that removes each from the folder before it asks for more. */
 export async function readAny(path: string, _after: string, maxBytes: number): Promise<Part> {
   const items = new Heap(() => 0);
   const isLast = await readEntries(
@@ -65,7 +65,7 @@ export async function readAny(path: string, _after: string, maxBytes: number): P
   return { items, isLast };
 }
 
-/** Calls `take` for all entries; false where `isEnough` came before the last. */
+/** Calls `take` for every entry; returns false if `isEnough` stopped it early. */
 async function readEntries(path: string, take: (entry: Dirent) => void, isEnough = () => false): Promise<boolean> {
   const folder = await opendir(path, { bufferSize: AT_ONCE });
   try {
@@ -79,7 +79,7 @@ async function readEntries(path: string, take: (entry: Dirent) => void, isEnough
   }
 }
 
-/** What one read of the system gives: after the first entry, the others are there. */
+/** Handles one batch: after the first entry, the rest of the batch is already in memory. */
 async function readSome(folder: Dir, take: (entry: Dirent) => void): Promise<number> {
   let count = 0;
   for (let entry = await folder.read(); entry !== null; entry = folder.readSync()) {
@@ -90,7 +90,7 @@ async function readSome(folder: Dir, take: (entry: Dirent) => void): Promise<num
   return count;
 }
 
-/** Nested folders, the innermost of which is read. Above the bound the names of outer ones are dropped, and read again later. */
+/** Nested folders; the innermost is read. Above the bound, names of outer folders are dropped and read again later. */
 export class FolderStack {
   readonly #read: typeof readSorted;
   readonly #folders: OpenFolder[] = [];
@@ -119,12 +119,12 @@ export class FolderStack {
     this.#folders.pop();
   }
 
-  /** The next item of the innermost folder; null behind the last, and where the folder has gone. */
+  /** The next item of the innermost folder; null after the last, or if the folder was removed. */
   async next(): Promise<FolderItem | null> {
     return (await this.#peek()) === null ? null : this.#give();
   }
 
-  /** As `next`, of sorted items those before `name`; null: it, and all before it, are passed. */
+  /** Like `next`, for sorted items before `name`; null once `name` and all before it are passed. */
   async nextBefore(name: string): Promise<FolderItem | null> {
     const item = await this.#peek();
     const order = item === null ? 1 : compareNames(item.name, name);
@@ -134,7 +134,7 @@ export class FolderStack {
     return null;
   }
 
-  /** Reads the innermost folder again. False if it was empty the last time. */
+  /** Reads the innermost folder again. False if it was empty last time. */
   reread(): boolean {
     const folder = this.#innermost;
     if (folder?.hadItems !== true) return false;
@@ -187,7 +187,7 @@ function kindOf(entry: Dirent): FolderItem['kind'] {
   return entry.isSymbolicLink() ? 'link' : 'other';
 }
 
-/** A binary heap: the first item by `compare` is at the top. */
+/** A binary heap; the first item by `compare` is at the top. */
 class Heap {
   readonly #compare: (a: FolderItem, b: FolderItem) => number;
   readonly #items: FolderItem[];
@@ -212,7 +212,7 @@ class Heap {
     return this.#items[0] ?? null;
   }
 
-  /** Moves the items into a heap of another order. */
+  /** Moves the items into a heap with another order. */
   reordered(compare: (a: FolderItem, b: FolderItem) => number): Heap {
     return new Heap(compare, this.#items.splice(0), this.#bytes);
   }
@@ -259,5 +259,5 @@ class Heap {
   }
 }
 
-/** Of a folder that is not read. */
+/** For folders that have not been read. */
 const NOTHING = new Heap(() => 0);

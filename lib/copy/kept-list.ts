@@ -1,39 +1,36 @@
-/**
- * What a peer makes a copy keep: every list that grows with what it sends has a limit in number and in bytes; and its
- * warnings.
- */
+/** Bounds, in number and in bytes, on every list of a copy that grows with the peer's input; and warnings. */
 
 import { VproxyError } from '../errors.js';
 import { Budget } from '../util/bounds.js';
 
-/** What all lists of all copies of a channel may hold together, in bytes. */
+/** Bound on all lists of all copies of a channel, in bytes. */
 export const MAX_KEPT_BYTES = 100_663_296;
 
-/** The memory of an item without its text, in bytes: an object, a string, and a place in an array or a map. */
+/** The memory of an item without its text, in bytes: an object, a string, and a slot of an array or a map. */
 const ITEM_BYTES = 192;
 
-/** The counted size of an item with a text. A text that is not Latin-1 takes two bytes for each character. */
+/** The size that an item with this text counts as. A character outside Latin-1 makes a text take two bytes each. */
 export const keptBytes = (text: string): number => ITEM_BYTES + 2 * text.length;
 
 export interface KeptBounds {
   /** For messages: `staged files`. */
   readonly what: string;
   readonly maxCount: number;
-  /** As {@link keptBytes} counts them. */
+  /** As counted by {@link keptBytes}. */
   readonly maxBytes: number;
 }
 
-/** How much the lists of one copy hold, as a part of the budget of all copies. */
+/** How much the lists of one copy hold, charged to the budget of all copies. */
 export class KeptLists {
   readonly #budget: Budget;
   #isReleased = false;
 
-  /** `all` is the budget that other copies share. Default: there are no others. */
+  /** `all` is the budget shared with other copies. Default: not shared. */
   constructor(all: Budget | null = null) {
     this.#budget = new Budget(MAX_KEPT_BYTES, all);
   }
 
-  /** The bytes in all lists of this copy, as {@link keptBytes} counts them. */
+  /** The bytes in all lists of this copy, as counted by {@link keptBytes}. */
   get bytes(): number {
     return this.#budget.usedBytes;
   }
@@ -42,10 +39,10 @@ export class KeptLists {
     return new KeptCount(bounds, this);
   }
 
-  /** Throws `too-many-streams` where the lists of all copies are full. */
+  /** Throws `too-many-streams` when the budget of all copies is used up. */
   take(bytes: number): void {
     if (!this.#isReleased && !this.#budget.reserve(bytes)) {
-      throw new VproxyError('too-many-streams', 'copy: the lists of all copies hold as much as is allowed');
+      throw new VproxyError('too-many-streams', `copy: out of memory for all copies (max ${MAX_KEPT_BYTES} bytes)`);
     }
   }
 
@@ -59,7 +56,7 @@ export class KeptLists {
   }
 }
 
-/** How much is in a list, which may be an array, a map or a set. */
+/** The number and size of the items in one list: an array, a map or a set. */
 export class KeptCount {
   readonly #bounds: KeptBounds;
   readonly #lists: KeptLists;
@@ -80,12 +77,12 @@ export class KeptCount {
     return this.#count < maxCount && this.#bytes + bytes <= maxBytes;
   }
 
-  /** Counts an item. Throws `protocol-error` above the limits of this list, and `too-many-streams` above that of all copies. */
+  /** Counts an item. Throws `protocol-error` above the limits of this list, `too-many-streams` above that of all copies. */
   add(bytes: number): void {
     if (!this.hasRoom(bytes)) {
       const { what, maxCount, maxBytes } = this.#bounds;
-      const found = `${this.#count + 1} ${what} of ${this.#bytes + bytes} bytes`;
-      throw new VproxyError('protocol-error', `copy: ${found}, expected at most ${maxCount} of ${maxBytes} bytes`);
+      const found = `too many ${what}: ${this.#count + 1}, ${this.#bytes + bytes} bytes`;
+      throw new VproxyError('protocol-error', `copy: ${found} (max ${maxCount}, ${maxBytes} bytes)`);
     }
     this.#lists.take(bytes);
     this.#count += 1;
@@ -105,10 +102,10 @@ export class KeptCount {
   }
 }
 
-/** The warnings that are sent; the others are counted, since there may be any number. */
+/** Limits on the warnings sent; the others, of which there may be any number, are only counted. */
 const SENT = { what: 'warnings', maxCount: 1000, maxBytes: 524_288 };
 
-/** One more is accepted from the peer: the last one that it sends may be the number of the others. */
+/** The peer may send one more: its last warning may be the number of the others. */
 const RECEIVED = { ...SENT, maxCount: SENT.maxCount + 1, maxBytes: SENT.maxBytes + 4096 };
 
 export class Warnings {
@@ -116,7 +113,7 @@ export class Warnings {
   readonly #told: KeptCount;
   #leftOutCount = 0;
 
-  /** `warn` is called with those that are reported; `from` is the side that they come from. */
+  /** `warn` receives those within the limits; `from` is the side that they come from. */
   constructor(warn: Warn, from: 'here' | 'peer') {
     this.#warn = warn;
     this.#told = new KeptLists().list(from === 'here' ? SENT : RECEIVED);
@@ -124,7 +121,7 @@ export class Warnings {
 
   add(message: string): void {
     const bytes = keptBytes(message);
-    // Once one was only counted, so are all that follow: the first ones are reported.
+    // Once a warning was only counted, so are all later ones: the first ones are reported.
     if (this.#leftOutCount > 0 || !this.#told.hasRoom(bytes)) {
       this.#leftOutCount += 1;
       return;
@@ -133,7 +130,7 @@ export class Warnings {
     this.#warn(message);
   }
 
-  /** No more come: reports how many were left out. */
+  /** After the last warning: reports how many were left out. */
   end(): void {
     if (this.#leftOutCount === 0) return;
     this.#warn(`and ${this.#leftOutCount.toLocaleString('en-US')} more`);

@@ -1,4 +1,4 @@
-/** An entry of a source: its kind and its bytes. */
+/** Reads an entry of a source: its kind and its bytes. */
 import fs from 'node:fs';
 import { promisify } from 'node:util';
 import { systemCode, VproxyError } from '../errors.js';
@@ -18,49 +18,49 @@ const close = promisify(fs.close);
 /** Files up to this size are read at once, in bytes. */
 export const WHOLE_BYTES = 65_536;
 
-/** Larger ones are read in blocks of this size, in bytes. */
+/** The block size for larger files, in bytes. */
 export const BLOCK_BYTES = 262_144;
 
-/** An entry that was read with lstat, and opened if it is a file. */
+/** An entry after lstat, opened if it is a file. */
 export interface ReadEntry extends CopyEntry {
   readonly path: string;
-  /** All of a small file. */
+  /** The whole contents of a small file. */
   readonly contents: Buffer | null;
-  /** Of a larger one, which {@link closeEntry} closes. */
+  /** The descriptor of a larger file, closed by {@link closeEntry}. */
   readonly fd: number | null;
   readonly stats: fs.BigIntStats;
 }
 
 /**
- * Looks at an entry, opens a file, and reads a small one. Null, after a warning, for one that was removed meanwhile.
- * Rejects with `copy-refused` for a link that leads out of what is copied.
+ * Stats an entry, opens it if it is a file, and reads a small one. Null, after a warning, if it was removed meanwhile.
+ * Rejects with `copy-refused` for a link that points outside the copied tree.
  */
 export async function readEntry(walked: WalkedEntry, warn: Warn): Promise<ReadEntry | null> {
   try {
     return await (walked.kind === 'file' ? readFile(walked) : readOther(walked));
   } catch (error) {
     const isMissing = systemCode(error) === 'ENOENT';
-    // A decoder puts this in the place of what it cannot read.
-    if (isMissing && walked.path.includes('\ufffd')) throw refused(walked.path, 'its name is not UTF-8');
+    // The replacement character: the decoder puts it where it finds invalid bytes.
+    if (isMissing && walked.path.includes('\ufffd')) throw refused(walked.path, 'name is not UTF-8');
     if (!isMissing || walked.names.length === 1) throw copyError(walked.path, error);
-    warn(`${showPath(walked.path)}: left out: it has gone while it was copied`);
+    warn(`${showPath(walked.path)}: skipped: removed during the copy`);
     return null;
   }
 }
 
-/** Where a link leads. Rejects with `copy-refused` where that is out of what is copied. */
+/** The target of a link. Rejects with `copy-refused` if it lies outside the copied tree. */
 export async function readLink(path: string, names: readonly string[]): Promise<string> {
   const target = await readlink(path);
-  // The top of a tree is a folder, so that a link has at least two names.
+  // The top of a tree is a folder, so a link has at least two names.
   if (isLinkInside(target, names.length - 2)) return target;
-  throw refused(path, `the link leads out of what is copied, to ${showPath(target)}`);
+  throw refused(path, `link points outside the copied tree: ${showPath(target)}`);
 }
 
 export async function closeEntry({ fd }: ReadEntry): Promise<void> {
   if (fd !== null) await close(fd);
 }
 
-/** Reads a whole file, or its first bytes, in blocks; each buffer is the caller's. Rejects where the file has become shorter. */
+/** Reads part of a file in blocks; the caller owns each buffer. Rejects if the file has become shorter. */
 export async function* readBlocks({ fd, path, contents }: ReadEntry, from: number, to: number): AsyncGenerator<Buffer> {
   if (contents !== null) {
     if (to > from) yield contents.subarray(from, to);
@@ -76,23 +76,22 @@ export async function* readBlocks({ fd, path, contents }: ReadEntry, from: numbe
   }
 }
 
-/** Warns of a file that was written to while it was read. */
+/** Warns if a file was written to while it was read. */
 export async function checkUnchanged({ fd, path, bytes, stats }: ReadEntry, warn: Warn): Promise<void> {
   if (fd === null) return;
   const now = await fstat(fd, { bigint: true });
   if (now.size < stats.size) throw shrunk(path, Number(now.size), bytes);
-  if (now.size > stats.size)
-    warn(`${showPath(path)}: it has grown while it was copied; its first ${bytes} bytes were taken`);
-  else if (now.mtimeNs !== stats.mtimeNs) warn(`${showPath(path)}: it was changed while it was copied`);
+  if (now.size > stats.size) warn(`${showPath(path)}: grew during the copy; only its first ${bytes} bytes were copied`);
+  else if (now.mtimeNs !== stats.mtimeNs) warn(`${showPath(path)}: changed during the copy`);
 }
 
 async function readFile(walked: WalkedEntry): Promise<ReadEntry> {
   const { path } = walked;
-  // Without O_NONBLOCK a FIFO that has taken the file's place would be waited for.
+  // Without O_NONBLOCK, opening a FIFO that has replaced the file would block.
   const fd = await openOrdinary(path, fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK);
   try {
     const stats = await fstat(fd, { bigint: true });
-    if (!stats.isFile()) throw refused(path, 'it is no file any more');
+    if (!stats.isFile()) throw refused(path, 'no longer a file');
     const bytes = Number(stats.size);
     if (bytes > WHOLE_BYTES) return entryOf(walked, stats, { bytes, fd });
     const contents = await readWhole(fd, path, bytes);
@@ -118,11 +117,11 @@ async function readOther(walked: WalkedEntry): Promise<ReadEntry> {
   const { path, names, kind } = walked;
   const stats = await lstat(path, { bigint: true });
   const isFolder = kind === 'folder';
-  if (isFolder !== stats.isDirectory()) throw refused(path, 'it is something else now');
+  if (isFolder !== stats.isDirectory()) throw refused(path, 'its type changed during the copy');
   return entryOf(walked, stats, { linkTarget: isFolder ? '' : await readLink(path, names) });
 }
 
-/** One literal: spreads in its place cost 10 µs an entry. */
+/** A single literal: spreads here cost 10 µs an entry. */
 const entryOf = (
   { path, names, kind }: WalkedEntry,
   stats: fs.BigIntStats,
@@ -133,7 +132,4 @@ const entryOf = (
 };
 
 const shrunk = (path: string, there: number, announced: number): VproxyError =>
-  new VproxyError(
-    'copy-failed',
-    `${showPath(path)}: it became shorter while it was copied: ${there} bytes of ${announced}`,
-  );
+  new VproxyError('copy-failed', `${showPath(path)}: shrank during the copy: ${there} of ${announced} bytes left`);

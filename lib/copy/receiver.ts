@@ -1,4 +1,4 @@
-/** The side that the files are copied to. */
+/** The receiving side of a copy. */
 import { VproxyError } from '../errors.js';
 import { COPY_KIND, type CopyPlan, decodePlan, encodeMessage } from './copy-messages.js';
 import { ComparisonCount } from './copy-progress.js';
@@ -12,17 +12,17 @@ import { Unpacking, type UnpackOptions } from './unpacking.js';
 
 interface ReceiveOptions extends UnpackOptions {
   readonly target: string;
-  /** The folder that it must be in; null: anywhere. */
+  /** The folder that the target must be in; null: anywhere. */
   readonly root: string | null;
-  /** The names that were asked for; null where the sender says what it brings. */
+  /** The requested names; null if the sender chooses them. */
   readonly names: readonly string[] | null;
-  /** Called when it is known that everything may be put into its place. */
+  /** Called once all targets are known to be allowed. */
   readonly onTargets?: () => void;
 }
 
 /**
- * Receives everything and puts it into its place, all or nothing. Resolves with the paths. Rejects with the first
- * failure; then what has come is kept for a later copy where the stream was lost, and removed otherwise.
+ * Receives everything and moves it into place, all or nothing. Resolves with the paths. Rejects with the first failure; the
+ * received part is then kept for a later copy if the stream was lost, and removed otherwise.
  */
 export async function receiveFiles(options: ReceiveOptions): Promise<string[]> {
   const { records, progress } = options;
@@ -39,7 +39,7 @@ export async function receiveFiles(options: ReceiveOptions): Promise<string[]> {
     await records.send(encodeMessage(COPY_KIND.DONE, {}));
     return paths;
   } catch (error) {
-    // A part that could not be removed is replaced by the next copy.
+    // If a part cannot be removed, the next copy replaces it.
     if (!records.isLost) for (const { stage } of targets) await removeTree(stage).catch(() => undefined);
     throw error;
   } finally {
@@ -68,26 +68,25 @@ async function receiveInto(targets: readonly CopyTarget[], options: ReceiveOptio
   }
 }
 
-/** A peer that is asked for some files must not bring others: they would take the place of the requested ones. */
+/** A peer asked for some files must not send others, which would replace the requested ones. */
 function requireNames({ roots }: CopyPlan, names: readonly string[] | null): void {
   roots.forEach(({ name }, index) => {
     const before = roots[index - 1];
-    if (before !== undefined && compareNames(name, before.name) <= 0)
-      throw refused(name, 'it comes twice, or not in order');
-    if (names !== null && !names.includes(name)) throw refused(name, 'it was not asked for');
+    if (before !== undefined && compareNames(name, before.name) <= 0) throw refused(name, 'sent twice or out of order');
+    if (names !== null && !names.includes(name)) throw refused(name, 'not requested');
   });
   if (names !== null && names.length !== roots.length) {
-    throw new VproxyError('protocol-error', 'copy: not everything that was asked for comes');
+    throw new VproxyError('protocol-error', 'copy: some requested files were not sent');
   }
 }
 
-/** What copies of this process are writing at the moment. */
+/** The paths that copies of this process are writing to. */
 const claimed = new Set<string>();
 
-/** Two copies to one place would write into each other's part. */
+/** Two copies to one path would write into each other's part. */
 function claim(targets: readonly CopyTarget[]): () => void {
   const taken = targets.find(({ stage }) => claimed.has(stage));
-  if (taken !== undefined) throw refused(taken.path, 'another copy to this place is under way');
+  if (taken !== undefined) throw refused(taken.path, 'another copy to this path is in progress');
   for (const { stage } of targets) claimed.add(stage);
   return () => {
     for (const { stage } of targets) claimed.delete(stage);

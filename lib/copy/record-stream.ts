@@ -1,4 +1,4 @@
-/** Both directions of a stream as records: messages one after the other, and the bytes of the tar beside them. */
+/** Both directions of a stream as records: messages in sequence, and the bytes of the tar between them. */
 import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { RecordReader } from '../util/bytes/records.js';
@@ -10,23 +10,23 @@ export interface CopyRecord {
   readonly payload: Buffer;
 }
 
-/** Messages that wait for {@link RecordStream.next}: at either bound the stream is read no further. */
+/** Bounds on messages waiting for {@link RecordStream.next}; at either, reading pauses. */
 const MAX_WAITING = 16;
 const MAX_WAITING_BYTES = 262_144;
 
 /** An ended stream cannot be told apart from one that was cut. */
-const LOST = 'the connection was lost before the copy was complete';
+const LOST = 'connection lost before the copy was complete';
 
 export class RecordStream {
-  /** Takes the tar's bytes; false: no more until {@link resume}. An error that it throws ends the stream. */
+  /** Takes the tar's bytes; false stops them until {@link resume}. If it throws, the stream fails. */
   onData: (bytes: Buffer) => boolean = () => {
-    throw new VproxyError('protocol-error', 'copy: DATA where none is expected');
+    throw new VproxyError('protocol-error', 'copy: unexpected DATA');
   };
   readonly #stream: Duplex;
   readonly #reader: RecordReader;
   readonly #waiting: CopyRecord[] = [];
   #waitingBytes = 0;
-  /** The unread part of the last chunk, while the stream is paused. */
+  /** The unread rest of the last chunk, while the stream is paused. */
   #rest: Buffer | null = null;
   /** Guards against re-entry: reading the rest may resume the stream. */
   #isReadingRest = false;
@@ -37,7 +37,7 @@ export class RecordStream {
   #isPaused = false;
   #drained: Deferred<void> | null = null;
 
-  /** Reads the stream from now on; its owner ends it with {@link close} or {@link destroy}. */
+  /** Starts reading the stream; the owner ends it with {@link close} or {@link destroy}. */
   constructor(stream: Duplex) {
     this.#stream = stream;
     this.#reader = new RecordReader({
@@ -55,12 +55,12 @@ export class RecordStream {
     stream.on('close', () => this.#lose(new VproxyError('cancelled', LOST)));
   }
 
-  /** Why nothing more can be received or sent, or null. */
+  /** The reason why nothing more can be received or sent, or null. */
   get failure(): VproxyError | null {
     return this.#failure;
   }
 
-  /** Whether the error came from the other side, which need not be told. */
+  /** Whether the error came from the peer, which then need not be sent one. */
   get isFailureSent(): boolean {
     return this.#isFailureSent;
   }
@@ -74,7 +74,7 @@ export class RecordStream {
     if (this.#failure !== null) throw this.#failure;
   }
 
-  /** The next message. Rejects with the error of the other side, or with why the stream has ended. */
+  /** The next message. Rejects with the peer's error, or the reason why the stream ended. */
   next(): Promise<CopyRecord> {
     const record = this.#waiting.shift();
     if (record !== undefined) {
@@ -87,19 +87,19 @@ export class RecordStream {
     return this.#asked.promise;
   }
 
-  /** The payload of the next message, which has to be of this kind. */
+  /** The payload of the next message, which must be of this kind. */
   async expect(expected: number): Promise<Buffer> {
     const { kind, payload } = await this.next();
     if (kind === expected) return payload;
-    throw new VproxyError('protocol-error', `copy: a record of kind ${kind} where ${expected} is expected`);
+    throw new VproxyError('protocol-error', `copy: record of kind ${kind}, expected ${expected}`);
   }
 
-  /** Writes; the buffer is the stream's. False: {@link drained} says when there is room again. */
+  /** Writes; the stream owns the buffer. False when full: wait for {@link drained}. */
   write(bytes: Buffer): boolean {
     return this.#failure !== null || this.#stream.write(bytes);
   }
 
-  /** Resolved when there is room; rejects with the failure. */
+  /** Resolves when there is room; rejects with the failure. */
   async drained(): Promise<void> {
     this.check();
     if (!this.#stream.writableNeedDrain) return;
@@ -122,7 +122,7 @@ export class RecordStream {
     this.#flow();
   }
 
-  /** Rejects everything that waits, and tells the other side nothing. */
+  /** Rejects everything that waits; sends nothing to the peer. */
   fail(error: VproxyError): void {
     if (this.#failure !== null) return;
     this.#failure = error;
@@ -135,12 +135,12 @@ export class RecordStream {
     this.#flow();
   }
 
-  /** Sends the error, if it still can, and ends this direction. Later input is discarded. */
+  /** Sends the error, if still possible, and ends this direction. Later input is discarded. */
   close(error: VproxyError | null = null): void {
     if (error !== null && !this.#isFailureSent && this.#stream.writable) this.#stream.write(encodeError(error));
     this.fail(error ?? new VproxyError('cancelled', 'the copy is complete'));
-    // The stream may stay for a while. An error whose stack was never printed holds the objects that it came through,
-    // with their lists.
+    // The stream may live on for a while. An error whose stack was never formatted retains the objects it passed through, with
+    // their lists.
     this.#failure = new VproxyError('cancelled', 'the copy has ended');
     this.#waiting.length = 0;
     this.#stream.end();
@@ -205,7 +205,7 @@ export class RecordStream {
   }
 }
 
-/** A stream that breaks leaves what is there for a later copy, whatever the reason. */
+/** A broken stream leaves its part for a later copy, whatever the reason. */
 function lostError(error: Error): VproxyError {
   const { code, message } = toVproxyError(error, 'cancelled');
   return new VproxyError(code, `${LOST}: ${message}`, { cause: error });

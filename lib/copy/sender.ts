@@ -1,4 +1,4 @@
-/** The side that has the files. */
+/** The sending side of a copy. */
 import { lstat } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import { systemCode, VproxyError } from '../errors.js';
@@ -25,7 +25,7 @@ import { TarWriter } from './tar/tar-writer.js';
 /** Entries that are read ahead of their turn. */
 const AHEAD = 16;
 
-/** All copies share these turns: what completes at once is handled in one turn of the event loop. */
+/** Shared by all copies: operations that complete together are handled in one turn of the event loop. */
 const looks = new Turns(AHEAD);
 
 const CHECKS_PER_RECORD = 1024;
@@ -35,7 +35,7 @@ export interface SendOptions extends CopyRun {
   readonly hasTotals: boolean;
 }
 
-/** Sends everything, and waits until it is in its place. Resolves with the paths that the other side reports. */
+/** Sends everything and waits until it is in place. Resolves with the paths that the peer reports. */
 export async function sendFiles(options: SendOptions): Promise<string[]> {
   const { records, sources, hasTotals, progress } = options;
   const totals = hasTotals ? await countSources(sources, records) : null;
@@ -49,7 +49,7 @@ export async function sendFiles(options: SendOptions): Promise<string[]> {
   return targets;
 }
 
-/** How much there is. Rejects for anything that would be refused later. */
+/** Counts the sources. Rejects for anything that would be refused later. */
 async function countSources(sources: readonly FoundSource[], records: RecordStream): Promise<CopyTotals> {
   const totals = { files: 0, folders: 0, links: 0, bytes: 0 };
   const count = async ({ path, names, kind }: WalkedEntry): Promise<void> => {
@@ -59,7 +59,7 @@ async function countSources(sources: readonly FoundSource[], records: RecordStre
       const bytes = kind === 'file' ? (await lstat(path)).size : 0;
       totals.bytes += bytes;
     } catch (error) {
-      // What was removed is reported when its turn comes.
+      // An entry removed meanwhile is reported when its turn comes.
       if (systemCode(error) !== 'ENOENT') throw copyError(path, error);
     }
   };
@@ -82,7 +82,7 @@ async function readReady({ records, lists, progress }: CopyRun): Promise<{ targe
     }
     if (kind === COPY_KIND.COMPARED) progress.compare({ ...decodeCompared(payload), side: 'there' });
     else if (kind === COPY_KIND.STAGED) for (const file of decodeStaged(payload)) staged.add(file);
-    else throw new VproxyError('protocol-error', `copy: a record of kind ${kind} before READY`);
+    else throw new VproxyError('protocol-error', `copy: unexpected record of kind ${kind} before READY`);
   }
 }
 
@@ -128,7 +128,7 @@ async function sendTar(options: SendOptions, staged: StagedList): Promise<void> 
   }
 }
 
-/** Sends a file from `offset` on, or what else it is. Returns the check of what was sent of a file. */
+/** Sends an entry; a file from `offset` on. Returns the check of the bytes sent if it is a file. */
 async function sendEntry(
   tar: TarWriter,
   entry: ReadEntry,
@@ -150,7 +150,7 @@ async function sendEntry(
   return entry.kind === 'file' ? crc : null;
 }
 
-/** The bytes that need not be sent: all that the other side has, if the file begins with them. */
+/** The number of bytes that need not be sent: the peer's part, if the file starts with it. */
 async function matchingBytes(
   entry: ReadEntry,
   { bytes, sha256 }: { readonly bytes: number; readonly sha256: Buffer },

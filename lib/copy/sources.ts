@@ -1,4 +1,4 @@
-/** The sources of a copy: the files and folders that were named. */
+/** The sources of a copy: the files and folders that the user named. */
 import { constants } from 'node:fs';
 import { access, realpath, stat } from 'node:fs/promises';
 import { type CopySource, MAX_SOURCES, tooManyPaths } from './copy-messages.js';
@@ -9,16 +9,16 @@ import { refused, withPath } from './system-files.js';
 import { compareNames, MAX_PATH_BYTES, showPath } from './tar/names.js';
 
 export interface FoundSource {
-  /** Absolute, and no link: one that is named is followed. */
+  /** Absolute and not a link: links named as sources are followed. */
   readonly path: string;
   readonly name: string;
   readonly kind: 'file' | 'folder';
 }
 
-/** What a START names takes less than half of it: a link may lead to a longer path. */
+/** More than twice what a START can name: a link may lead to a longer path. */
 const SOURCES: KeptBounds = { what: 'sources', maxCount: MAX_SOURCES, maxBytes: 12_582_912 };
 
-/** Finds all of them, in the order of their names. Rejects for the first that cannot be copied. */
+/** Finds all sources, sorted by name. Rejects for the first that cannot be copied. */
 export async function findSources(
   sources: readonly CopySource[],
   root: string | null,
@@ -48,22 +48,21 @@ async function findSource({ path, name }: CopySource, root: string | null): Prom
     await access(real, constants.R_OK);
     if (stats.isFile()) return { path: real, name, kind: 'file' };
     if (stats.isDirectory()) return { path: real, name, kind: 'folder' };
-    throw refused(path, 'it is neither a file nor a folder');
+    throw refused(path, 'not a file or folder');
   });
 }
 
-/** A file, folder or link below a source; only its folder was read. */
+/** A file, folder or link below a source, known only from reading its folder. */
 export interface WalkedEntry {
   readonly path: string;
-  /** The names from the top of the copy down to it. */
+  /** The names from the top of the copy down to this entry. */
   readonly names: readonly string[];
   readonly kind: 'file' | 'folder' | 'link';
 }
 
 /**
- * Walks through sources in the order of a copy, each folder before what is in it and names in order, without keeping more than a
- * part of the names of the folders that it is in. Sockets, FIFOs and devices are left out with a warning. Rejects for a folder
- * that cannot be read, and for a path that is too long.
+ * Walks the sources in copy order, each folder before its contents and sorted by name, holding only part of the names in the open
+ * folders. Skips sockets, FIFOs and devices with a warning. Rejects for an unreadable folder and for a path that is too long.
  */
 export async function* walkSources(sources: readonly FoundSource[], warn: Warn): AsyncGenerator<WalkedEntry> {
   for (const source of sources) yield* walk(source, warn);
@@ -85,13 +84,13 @@ async function* walk({ path: top, name, kind }: FoundSource, warn: Warn): AsyncG
     }
     const path = `${folders.path}/${item.name}`;
     if (item.kind === 'other') {
-      warn(`${showPath(path)}: left out: it is neither a file, a folder nor a link`);
+      warn(`${showPath(path)}: skipped: not a file, folder or link`);
       continue;
     }
     const names = [...above, item.name];
     if (item.kind === 'folder') {
       if (Buffer.byteLength(names.join('/')) > MAX_PATH_BYTES - 1)
-        throw refused(path, `its path in the copy is longer than ${MAX_PATH_BYTES - 1} bytes`);
+        throw refused(path, `path in the copy longer than ${MAX_PATH_BYTES - 1} bytes`);
       folders.push(path);
       above.push(item.name);
     }

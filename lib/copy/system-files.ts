@@ -1,4 +1,4 @@
-/** The system calls that write a copy, as an object, so that a test can make them fail; and the errors of a copy. */
+/** The system calls that write a copy, as an object that tests can make fail; and the errors of a copy. */
 import fs from 'node:fs';
 import { chmod, lstat, rmdir, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
@@ -10,10 +10,10 @@ import { describeError } from '../util/escape.js';
 import { type FolderItem, FolderStack, readAny } from './folders.js';
 import { showPath } from './tar/names.js';
 
-/** Each as in `node:fs`, with a promise. Descriptors are numbers: a FileHandle for each of many small files costs more than its file. */
+/** As in `node:fs`, with promises. Descriptors are numbers: for many small files, a FileHandle each costs more than the file. */
 export interface CopyFiles {
   open(path: string, flags: number, mode?: number): Promise<number>;
-  /** Writes once; resolves with the number of bytes that were written. */
+  /** Writes once; resolves with the number of bytes written. */
   write(fd: number, buffers: readonly Buffer[], position: number): Promise<number>;
   futimes(fd: number, atime: number, mtime: number): Promise<void>;
   fchmod(fd: number, mode: number): Promise<void>;
@@ -44,8 +44,8 @@ export const SYSTEM_FILES: CopyFiles = {
 };
 
 /**
- * Seconds as `utimes` takes them. A double holds a quarter of a microsecond, and the system is given whole ones, cut: with
- * a little more, no microsecond is lost, however often a file is copied.
+ * Seconds as `utimes` takes them. A double resolves a quarter of a microsecond, and the system truncates to whole ones: adding a
+ * little more loses no microsecond, however often a file is copied.
  */
 export const secondsOf = (ns: bigint): number => {
   const belowSecond = ((ns % BILLION) + BILLION) % BILLION;
@@ -58,8 +58,8 @@ const BILLION = 1_000_000_000n;
 const MAX_REMOVALS = 8;
 
 /**
- * Removes a file, a link or a folder with all that is in it, also folders that their owner may not write to: as it is read, without
- * keeping more than a part of its names. Does nothing where the path does not exist.
+ * Removes a file, a link, or a folder with its contents, including folders that their owner may not write to. Removes entries as
+ * it reads them, holding only part of the names. Does nothing if the path does not exist.
  */
 export async function removeTree(path: string): Promise<void> {
   const stats = await orMissing(lstat(path));
@@ -94,11 +94,11 @@ async function removeFolders(top: string, removal: Turns): Promise<void> {
     else if (item !== null) await removal.start(() => remove(folder, item));
     else if (folder === top ? await removeEmpty(top) : await inWritable(dirname(folder), () => removeEmpty(folder)))
       folders.pop();
-    else if (!folders.reread()) throw new VproxyError('copy-failed', `${showPath(folder)}: it cannot be emptied`);
+    else if (!folders.reread()) throw new VproxyError('copy-failed', `${showPath(folder)}: cannot be emptied`);
   }
 }
 
-/** Removes a folder. False where something is in it. */
+/** Removes a folder. False if it is not empty. */
 async function removeEmpty(folder: string): Promise<boolean> {
   try {
     await orMissing(rmdir(folder));
@@ -109,7 +109,7 @@ async function removeEmpty(folder: string): Promise<boolean> {
   }
 }
 
-/** Does something in a folder; where that is not allowed, again when its owner may write to it. */
+/** Runs an operation in a folder; if permission is denied, once more after making the folder writable. */
 async function inWritable<T>(folder: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
@@ -120,7 +120,7 @@ async function inWritable<T>(folder: string, work: () => Promise<T>): Promise<T>
   }
 }
 
-/** Null for what does not exist. */
+/** Resolves with null on ENOENT. */
 async function orMissing<T>(work: Promise<T>): Promise<T | null> {
   try {
     return await work;
@@ -130,14 +130,14 @@ async function orMissing<T>(work: Promise<T>): Promise<T | null> {
   }
 }
 
-/** `copy-failed` with the path and the system's message; a VproxyError as it is. */
+/** `copy-failed` with the path and the system's message; a VproxyError unchanged. */
 export function copyError(path: string, error: unknown): VproxyError {
   if (error instanceof VproxyError) return error;
   if (systemCode(error) === '') return toVproxyError(error);
   return new VproxyError('copy-failed', `${showPath(path)}: ${describeError(error)}`, { cause: error });
 }
 
-/** Does something with a file: what the system refuses is {@link copyError}. */
+/** Runs an operation on a file; wraps system errors with {@link copyError}. */
 export async function withPath<T>(path: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work();

@@ -1,4 +1,4 @@
-/** Where the files and folders of a copy end up. */
+/** The targets of a copy: the final paths of its files and folders. */
 import { createHash } from 'node:crypto';
 import type { Stats } from 'node:fs';
 import { lstat, realpath, stat } from 'node:fs/promises';
@@ -12,20 +12,20 @@ import { isPlainName } from './tar/names.js';
 
 export interface CopyTarget {
   readonly root: CopyRoot;
-  /** Absolute; its folder has no links in it. */
+  /** Absolute; its folder contains no links. */
   readonly path: string;
-  /** Its path until it is complete: beside `path`. */
+  /** Where it is written until complete: next to `path`. */
   readonly stage: string;
-  /** Whether what comes is put into a folder that exists already. */
+  /** Whether it is merged into an existing folder. */
   readonly isMerged: boolean;
 }
 
-/** The paths of targets have to fit into a READY: those that do take less than this, whatever their folders are. */
+/** All paths must fit into a READY: those that do take less than this, whatever their folders are. */
 const TARGETS: KeptBounds = { what: 'targets', maxCount: MAX_SOURCES, maxBytes: 12_582_912 };
 
 /**
- * Finds them as cp(1) does: in `target` if that is a folder, or else `target` is the new name of the only one. Rejects
- * with `copy-refused` where a file would take the place of a folder or the other way round, and with `denied`.
+ * Finds targets like cp(1): in `target` if that is a folder, otherwise `target` is the new name of the only root. Rejects
+ * with `copy-refused` if a file would replace a folder or vice versa, and with `denied`.
  */
 export async function findTargets(
   target: string,
@@ -44,7 +44,7 @@ export async function findTargets(
       const bytes = keptBytes(one.name) + keptBytes(path) + keptBytes(stage);
       if (!kept.hasRoom(bytes)) throw tooManyPaths();
       kept.add(bytes);
-      // If the folder that is named is the allowed one itself, its new name lies outside of it.
+      // If the named folder is the allowed one itself, its new name lies outside.
       await requireAllowed(path, root);
       targets.push({ root: one, path, stage, isMerged: await isMerge(path, one) });
     }
@@ -59,12 +59,12 @@ async function findPlace(target: string, roots: readonly CopyRoot[]): Promise<(r
     return ({ name }) => join(folder, name);
   }
   if (roots.length > 1 || /(^|\/)\.{0,2}$/.test(target)) {
-    throw refused(target, stats === null ? 'there is no such folder' : 'it is no folder');
+    throw refused(target, stats === null ? 'no such folder' : 'not a folder');
   }
   const name = basename(resolve(target));
   const folder = dirname(resolve(target));
   if (!isPlainName(name)) throw denied();
-  if ((await statOf(folder, stat))?.isDirectory() !== true) throw refused(folder, 'there is no such folder');
+  if ((await statOf(folder, stat))?.isDirectory() !== true) throw refused(folder, 'no such folder');
   const path = join(await realpath(folder), name);
   return () => path;
 }
@@ -75,29 +75,29 @@ async function isMerge(path: string, { kind }: CopyRoot): Promise<boolean> {
   return stats !== null && kind === 'folder';
 }
 
-/** Throws `copy-refused` where what is at `path` cannot be replaced by, or hold, what is to come. */
+/** Throws `copy-refused` if the entry at `path` cannot be replaced by, or hold, one of this kind. */
 export function requireReplaceable(path: string, stats: Stats | null, kind: 'file' | 'folder' | 'link'): void {
   if (stats === null) return;
   const isFolder = stats.isDirectory();
-  if (isFolder && kind !== 'folder') throw refused(path, `it is a folder, and a ${kind} is to take its place`);
-  if (!isFolder && kind === 'folder') throw refused(path, 'it is no folder, and a folder is to take its place');
-  if (!isFolder && !stats.isFile() && !stats.isSymbolicLink()) throw refused(path, 'it is neither a file nor a folder');
+  if (isFolder && kind !== 'folder') throw refused(path, `is a folder; cannot replace it with a ${kind}`);
+  if (!isFolder && kind === 'folder') throw refused(path, 'not a folder; cannot replace it with one');
+  if (!isFolder && !stats.isFile() && !stats.isSymbolicLink()) throw refused(path, 'not a file, folder or link');
 }
 
-/** The stats of a path; null where nothing is there. */
+/** The stats of a path; null if it does not exist. */
 export async function statOf(path: string, look: (path: string) => Promise<Stats>): Promise<Stats | null> {
   try {
     return await look(path);
   } catch (error) {
     if (systemCode(error) === 'ENOENT') return null;
-    if (systemCode(error) === 'ENOTDIR') throw refused(path, 'it is no folder');
+    if (systemCode(error) === 'ENOTDIR') throw refused(path, 'not a folder');
     throw copyError(path, error);
   }
 }
 
 function stagePath(path: string): string {
   const name = basename(path);
-  // The name of a file has 255 bytes at most.
+  // File names are limited to 255 bytes.
   const short = Buffer.byteLength(name) <= 240 ? name : createHash('sha256').update(name).digest('hex');
   return join(dirname(path), `.${short}.vproxy-part`);
 }

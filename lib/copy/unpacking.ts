@@ -1,4 +1,4 @@
-/** Files, folders and links from a tar, written beside their targets. */
+/** Unpacks files, folders and links from a tar, next to their targets. */
 import { lstat } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import { toVproxyError, VproxyError } from '../errors.js';
@@ -16,11 +16,11 @@ import { type CopyTarget, statOf } from './targets.js';
 
 const MAX_JOBS = 16;
 
-/** Files up to this size are gathered, and written in parallel. */
+/** Files up to this size are buffered whole, and written in parallel. */
 const SMALL_BYTES = 131_072;
 
 export interface UnpackOptions extends CopyRun {
-  /** Whether to go on with what an earlier copy has left. */
+  /** Whether to continue with the files left by an earlier copy. */
   readonly isResumed: boolean;
   readonly files: CopyFiles;
 }
@@ -30,9 +30,9 @@ interface Incoming {
   readonly place: Place;
   readonly name: string;
   crc: number;
-  /** The bytes of a small one. */
+  /** The bytes of a small file. */
   readonly chunks: Buffer[];
-  /** One that is written as it comes; null for a small one. */
+  /** A large file, written as it arrives; null for a small one. */
   readonly file: StagedFile | null;
 }
 
@@ -42,7 +42,7 @@ export class Unpacking implements EntryHandler {
   readonly #tree: StagedTree;
   readonly #reader: TarReader;
   readonly #checks: CheckList;
-  /** The inode made for each target: another copy may replace it by its own. */
+  /** The inode created for each target: another copy may replace it with its own. */
   readonly #inodes = new Map<string, number>();
   #incoming: Incoming | null = null;
 
@@ -53,7 +53,7 @@ export class Unpacking implements EntryHandler {
     this.#reader = new TarReader(run.records, this);
   }
 
-  /** Writes all that comes. Rejects with the first failure; nothing is written any more then. */
+  /** Writes everything. Rejects with the first failure, once nothing is being written. */
   async run(): Promise<void> {
     const { records } = this.#run;
     try {
@@ -63,21 +63,21 @@ export class Unpacking implements EntryHandler {
       records.check();
       this.#checks.finish();
     } catch (error) {
-      // What has come so far need not come again.
+      // Whatever has arrived need not be sent again.
       if (records.isLost) await this.#reader.drain();
       this.#reader.destroy();
       await this.#incoming?.file?.abandon();
       await this.#jobs.idle();
-      // The first failure tells more than those that it caused.
+      // The first failure says more than those that it caused.
       throw records.failure ?? error;
     }
   }
 
-  /** Rejects if another copy has made what is beside the target. */
+  /** Rejects if the staged part was made by another copy. */
   async requireOwn({ root, stage, path }: CopyTarget): Promise<void> {
     const stats = await statOf(stage, lstat);
     if (stats === null || stats.ino !== this.#inodes.get(root.name)) {
-      throw new VproxyError('copy-failed', `${showPath(path)}: another copy to this place has taken over`);
+      throw new VproxyError('copy-failed', `${showPath(path)}: another copy to this path has taken over`);
     }
   }
 
@@ -121,14 +121,14 @@ export class Unpacking implements EntryHandler {
     if (file !== null) await file.finish(entry);
     else {
       const written = this.#start(() => this.#writeSmall(entry, place, chunks));
-      // The inode number is not known before.
+      // The inode exists only after the write.
       if (entry.names.length === 1) await this.#jobs.idle();
       await written;
     }
     await this.#noteInode(entry, place);
   }
 
-  /** Resolved when `work` has begun; its failure is that of the copy. */
+  /** Resolves when `work` has started; its failure fails the copy. */
   #start(work: () => Promise<void>): Promise<void> {
     return this.#jobs.start(() => work().catch((error: unknown) => this.#run.records.fail(toVproxyError(error))));
   }
@@ -141,7 +141,7 @@ export class Unpacking implements EntryHandler {
       if (kind === COPY_KIND.CHECKS) this.#checks.addExpected(payload);
       else if (kind === COPY_KIND.COMPARED) progress.compare({ ...decodeCompared(payload), side: 'there' });
       else if (kind === COPY_KIND.WARNING) warn(decodeWarning(payload));
-      else throw new VproxyError('protocol-error', `copy: a record of kind ${kind} within the tar`);
+      else throw new VproxyError('protocol-error', `copy: unexpected record of kind ${kind} in the tar`);
     }
   }
 
@@ -157,21 +157,21 @@ export class Unpacking implements EntryHandler {
   }
 
   #requireIncoming(): Incoming {
-    if (this.#incoming === null) throw new VproxyError('internal', 'bytes of no file');
+    if (this.#incoming === null) throw new VproxyError('internal', 'bytes outside a file');
     return this.#incoming;
   }
 }
 
-/** The files that may be without a check: a sender tells the checks of 1,024 at a time, and a name may have 4 KiB. */
+/** Bounds on files without a check: a sender sends checks 1,024 at a time, and a name may have 4 KiB. */
 const FILES = { what: 'files without a check', maxCount: 65_536, maxBytes: 16_777_216 };
 
 /** The size of a check in an array of numbers, in bytes. */
 const CHECK_BYTES = 8;
 
-/** The checks that may be without a file. */
+/** Bounds on checks without a file. */
 const CHECKS = { what: 'checks without a file', maxCount: 65_536, maxBytes: 65_536 * CHECK_BYTES };
 
-/** What was received, against what was sent: in the order of the tar, whichever of the two is known first. */
+/** Compares the checks of received files with those sent, in tar order, whichever of the two is known first. */
 export class CheckList {
   readonly #received: { readonly name: string; readonly crc: number }[] = [];
   readonly #expected: number[] = [];
@@ -183,14 +183,14 @@ export class CheckList {
     this.#expectedCount = lists.list(CHECKS);
   }
 
-  /** Throws `copy-failed` for a file that is not what was sent, and `protocol-error` where too many have no check. */
+  /** Throws `copy-failed` for a corrupted file, and `protocol-error` if too many files have no check. */
   addFile(name: string, crc: number): void {
     this.#receivedCount.add(keptBytes(name));
     this.#received.push({ name, crc });
     this.#compare();
   }
 
-  /** Takes the checks of a CHECKS. Throws as {@link addFile}. */
+  /** Adds the checks in a CHECKS. Throws like {@link addFile}. */
   addExpected(payload: Buffer): void {
     for (let at = 0; at + 4 <= payload.length; at += 4) {
       this.#expectedCount.add(CHECK_BYTES);
@@ -201,7 +201,7 @@ export class CheckList {
 
   finish(): void {
     if (this.#received.length + this.#expected.length > 0) {
-      throw new VproxyError('protocol-error', 'copy: not every file has its check');
+      throw new VproxyError('protocol-error', 'copy: files and checks do not match');
     }
   }
 
@@ -211,7 +211,7 @@ export class CheckList {
     this.#received.splice(0, count).forEach(({ name, crc }, index) => {
       this.#receivedCount.remove(keptBytes(name));
       this.#expectedCount.remove(CHECK_BYTES);
-      if (crc !== expected[index]) throw new VproxyError('copy-failed', `${showPath(name)}: it was changed on the way`);
+      if (crc !== expected[index]) throw new VproxyError('copy-failed', `${showPath(name)}: corrupted in transit`);
     });
   }
 }

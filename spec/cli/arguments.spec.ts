@@ -135,7 +135,7 @@ testRefusals([
 ]);
 
 const HOME =
-  'a home has no name to be copied under; name what is in it, as in vm1:notes.txt, or its path from the root';
+  'a home directory has no name to copy it under; name a file in it, such as vm1:notes.txt, or use its absolute path';
 
 testRefusals([
   ['copy a b', 'neither side is remote; a path on the peer is written LABEL:PATH, or :PATH'],
@@ -143,7 +143,7 @@ testRefusals([
   ['copy a :/b ./c', 'some sources are local and some remote; copy them separately'],
   ['copy vm1:/a vm2:/b ./c', 'the sources are on several channels'],
   ...['', '~', '~root/'].map((path) => [`copy vm1:${path} .`, `"${path}": ${HOME}`] as const),
-  ['copy vm1:../.. .', '"../..": it has no name to be copied under'],
+  ['copy vm1:../.. .', '"../..": no name to copy it under'],
   ['copy a VM:/b', '"VM:/b": not a valid channel label before the colon; for a local file write ./VM:/b'],
   ['copy a', 'missing DEST; usage: vproxy copy [--resume] [--quiet] [--json] SRC… DEST'],
   ['completion tcsh', 'completion: unknown shell "tcsh"; there are: bash, zsh, fish'],

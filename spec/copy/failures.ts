@@ -77,16 +77,16 @@ for (const direction of ['put', 'get'] as const) {
     const names = (): string => execFileSync('find', [to, '-printf', '%p %y\\n'], { encoding: 'utf8' });
     const before = names();
     for (const [source, target, why] of [
-      ['app', 'app', 'it is no folder, and a folder is to take its place'],
-      ['file', 'folder', 'it is a folder, and a file is to take its place'],
-      ['app', 'merged', 'it is no folder, and a folder is to take its place'],
-      ['app', 'merged2', 'it is a folder, and a file is to take its place'],
-      ['app', 'merged3', 'it is no folder, and a folder is to take its place'],
-      ['app', 'merged4', 'it is neither a file nor a folder'],
-      ['file', 'fifo/file', 'it is neither a file nor a folder'],
-      ['file', 'missing/', 'there is no such folder'],
-      ['file', 'missing/x', 'there is no such folder'],
-      ['file', 'app/', 'it is no folder'],
+      ['app', 'app', 'not a folder; cannot replace it with one'],
+      ['file', 'folder', 'is a folder; cannot replace it with a file'],
+      ['app', 'merged', 'not a folder; cannot replace it with one'],
+      ['app', 'merged2', 'is a folder; cannot replace it with a file'],
+      ['app', 'merged3', 'not a folder; cannot replace it with one'],
+      ['app', 'merged4', 'not a file, folder or link'],
+      ['file', 'fifo/file', 'not a file, folder or link'],
+      ['file', 'missing/', 'no such folder'],
+      ['file', 'missing/x', 'no such folder'],
+      ['file', 'app/', 'not a folder'],
     ] as const) {
       const copied = pair[direction](sources(source), `${to}/${target}`);
       const { message } = await t.throwsAsync(copied, { code: 'copy-refused' }, target);
@@ -102,9 +102,9 @@ for (const direction of ['put', 'get'] as const) {
     execFileSync('mkfifo', [join(from, 'fifo')]);
     for (const [paths, code, says] of [
       [sources('missing'), 'copy-failed', /missing: there is no such file or folder \(ENOENT\)$/],
-      [sources('fifo'), 'copy-refused', /fifo: it is neither a file nor a folder$/],
-      [sources('app'), 'copy-refused', /app\/sub\/l: the link leads out of what is copied, to \.\.\/\.\.\/out$/],
-      [sources('abs'), 'copy-refused', /abs\/l: the link leads out of what is copied, to \/etc$/],
+      [sources('fifo'), 'copy-refused', /fifo: not a file or folder$/],
+      [sources('app'), 'copy-refused', /app\/sub\/l: link points outside the copied tree: \.\.\/\.\.\/out$/],
+      [sources('abs'), 'copy-refused', /abs\/l: link points outside the copied tree: \/etc$/],
       [sources('app', 'twice/app'), 'copy-refused', /app/],
       [['/'], 'bad-argument', /\//],
     ] as const) {
@@ -122,7 +122,7 @@ for (const direction of ['put', 'get'] as const) {
     t.teardown(() => server.close());
     await eventually(() => server.listening);
     const { warnings, progress } = await pair[direction](sources('app', 'link', 'other'), to);
-    const why = 'left out: it is neither a file, a folder nor a link';
+    const why = 'skipped: not a file, folder or link';
     t.deepEqual(warnings, [`${from}/app/fifo: ${why}`, `${from}/app/socket: ${why}`]);
     t.is(progress.files, 3);
     t.deepEqual(readdirSync(to, { recursive: true }).sort(), ['app', 'app/a', 'link', 'other', 'other/x']);
@@ -151,7 +151,7 @@ test('a file that becomes shorter while it is copied fails, and is named', async
     truncateSync(join(from, 'file'), 1000),
   );
   const error = await t.throwsAsync(pair.put(sources('file'), to), { code: 'copy-failed' });
-  t.regex(error.message, /file: it became shorter while it was copied: \d+ bytes of 20000000$/);
+  t.regex(error.message, /file: shrank during the copy: \d+ of 20000000 bytes left$/);
   await isOver(pair);
   t.deepEqual(readdirSync(to), []);
 });
@@ -161,7 +161,7 @@ test('a file that grows while it is copied is copied as long as it was, with a w
     appendFileSync(join(scene.from, 'file'), 'more'),
   );
   const { warnings, progress } = await pair.put(sources('file'), to);
-  t.deepEqual(warnings, [`${from}/file: it has grown while it was copied; its first ${LARGE} bytes were taken`]);
+  t.deepEqual(warnings, [`${from}/file: grew during the copy; only its first ${LARGE} bytes were copied`]);
   t.is(progress.bytes, LARGE);
 });
 

@@ -25,11 +25,11 @@ const tooMuch = (message: string) => ({ code: 'protocol-error', message: `copy: 
 test('a list is bounded in number and in bytes', (t) => {
   const list = new KeptLists().list(BOUNDS);
   for (const bytes of [1, 2, 3]) list.add(bytes);
-  t.throws(() => list.add(4), tooMuch('4 things of 10 bytes, expected at most 3 of 1000 bytes'));
+  t.throws(() => list.add(4), tooMuch('too many things: 4, 10 bytes (max 3, 1000 bytes)'));
   list.remove(3);
   t.true(list.hasRoom(997));
   t.false(list.hasRoom(998));
-  t.throws(() => list.add(998), tooMuch('3 things of 1001 bytes, expected at most 3 of 1000 bytes'));
+  t.throws(() => list.add(998), tooMuch('too many things: 3, 1001 bytes (max 3, 1000 bytes)'));
   list.add(997);
   list.clear();
   t.is(list.count, 0);
@@ -41,7 +41,7 @@ test('what the lists of several copies hold is bounded, and is given back by a c
   const [one, other] = [new KeptLists(budget), new KeptLists(budget)];
   const list = one.list(BOUNDS);
   list.add(800);
-  const full = { code: 'too-many-streams', message: 'copy: the lists of all copies hold as much as is allowed' };
+  const full = { code: 'too-many-streams', message: 'copy: out of memory for all copies (max 100663296 bytes)' };
   t.throws(() => other.list(BOUNDS).add(701), full);
   other.list(BOUNDS).add(700);
   one.release();
@@ -81,7 +81,7 @@ test('files without checks, and checks without files, are bounded; those that ha
   };
   const names = {
     code: 'protocol-error',
-    message: /^copy: \d+ files without a check of \d+ bytes, expected at most 65536 of 16777216 bytes$/,
+    message: /^copy: too many files without a check: \d+, \d+ bytes \(max 65536, 16777216 bytes\)$/,
   };
   t.throws(addFiles('n'.repeat(4000), 2100), names);
   t.throws(() => new CheckList(lists).addExpected(Buffer.alloc(4 * 65_537)), {
@@ -130,7 +130,7 @@ test('targets that no READY could tell of are refused before they are all made u
   const lists = new KeptLists();
   await t.throwsAsync(findTargets(folder, roots, null, lists), {
     code: 'bad-argument',
-    message: 'the paths of all sources are too long together; copy their folder instead',
+    message: 'the paths of all sources together are too long; copy their folder instead',
   });
   t.true(lists.bytes < 13_000_000);
   t.is((await findTargets(folder, roots.slice(0, 300), null, new KeptLists())).length, 300);
@@ -144,7 +144,7 @@ test('sources that are links to long paths are bounded by what they lead to', as
   symlinkSync(deep, link);
   const sources = Array.from({ length: 4000 }, (_, index) => ({ path: join(link, 'file'), name: String(index) }));
   const lists = new KeptLists();
-  await t.throwsAsync(findSources(sources, null, lists), { code: 'bad-argument', message: /too long together/ });
+  await t.throwsAsync(findSources(sources, null, lists), { code: 'bad-argument', message: /together are too long/ });
   t.true(lists.bytes < 13_000_000);
   t.is((await findSources(sources.slice(0, 300), null, new KeptLists())).length, 300);
 });
@@ -166,7 +166,7 @@ test('a copy that has ended takes nothing of what others may keep', async (t) =>
   for (let copy = 0; copy < 5; copy += 1) {
     const records = Array.from({ length: 20 }, (_, index) => stagedRecord(index));
     const answer = await tellService(service, join(folder, 'file'), [...records, END]);
-    t.deepEqual(answer, { code: 'protocol-error', message: 'copy: a record of kind 8 before READY' });
+    t.deepEqual(answer, { code: 'protocol-error', message: 'copy: unexpected record of kind 8 before READY' });
   }
 });
 

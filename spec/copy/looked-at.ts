@@ -85,7 +85,7 @@ test('a file is gone on with only where it is a plain one, has as many bytes, an
   const entry = { names: ['file'], kind: 'file', mode: 0o644, mtimeNs: 0n, bytes: 9, linkTarget: '' } as const;
   const open = (at: string, offset: number): Promise<StagedFile> =>
     StagedFile.open(SYSTEM_FILES, { staged: at, shown: 'shown' }, { ...entry, offset });
-  const refusal = { code: 'protocol-error', message: 'copy: the other side goes on with a file that is not there' };
+  const refusal = { code: 'protocol-error', message: 'copy: the peer resumes a file that does not exist here' };
   for (const offset of [4, 6]) await t.throwsAsync(open(path, offset), refusal);
   // The size of a link is that of its target's path.
   symlinkSync('five5', join(folder, 'link'));

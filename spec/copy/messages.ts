@@ -96,14 +96,14 @@ test('a name and a hash have their lengths, and an error has both numbers', (t) 
   const staged = (name: string, hash: string) => (): unknown => decodeStaged(payload({ files: [[name, 1, hash]] }));
   const protocolError = (message: string) => ({ code: 'protocol-error', message: `copy: ${message}` });
   t.notThrows(staged('n'.repeat(4096), HASH));
-  t.throws(staged('n'.repeat(4097), HASH), protocolError('STAGED: a name of 4097 bytes, expected at most 4096'));
-  t.throws(staged('\u00e9'.repeat(2049), HASH), protocolError('STAGED: a name of 4098 bytes, expected at most 4096'));
+  t.throws(staged('n'.repeat(4097), HASH), protocolError('STAGED: name too long: 4097 bytes (max 4096)'));
+  t.throws(staged('\u00e9'.repeat(2049), HASH), protocolError('STAGED: name too long: 4098 bytes (max 4096)'));
   for (const hash of [HASH.slice(1), `${HASH}0`, '', 'f'.repeat(70)]) {
     t.throws(staged('a', hash), protocolError(`STAGED: hash of ${hash.length} characters, expected 64`));
   }
   const ready = (target: string) => (): unknown => decodeReady(payload({ targets: [target] }));
   t.notThrows(ready('/'.repeat(4096)));
-  t.throws(ready('/'.repeat(4097)), protocolError('READY: a path of 4097 bytes, expected at most 4096'));
+  t.throws(ready('/'.repeat(4097)), protocolError('READY: path too long: 4097 bytes (max 4096)'));
   const longName = { name: 'n'.repeat(4097), kind: 'file' };
   t.throws(() => decodePlan(payload({ ...plan, roots: [longName] })), { code: 'protocol-error' });
 });

@@ -61,14 +61,14 @@ test('a relative path begins in the home, and ~user in that of another one', asy
 test('who is not there, or has no home, is said; and a home that is no folder', async (t) => {
   const { path, passwdFile, put } = setUp(t);
   for (const name of ['eve', 'odd']) {
-    const message = `the other side says: ~${name}: there is no such user, or none with a home`;
+    const message = `peer: ~${name}: no such user, or the user has no home directory`;
     await t.throwsAsync(put(`~${name}/x`), { code: 'copy-refused', message });
   }
   writeFileSync(passwdFile, `me:x:${UID}:0::${path('nowhere')}:\n`);
-  await t.throwsAsync(put(''), { code: 'copy-refused', message: /nowhere\/: there is no such folder$/ });
+  await t.throwsAsync(put(''), { code: 'copy-refused', message: /nowhere\/: no such folder$/ });
   t.deepEqual(readdirSync(path('')).sort(), ['bob', 'here', 'me', 'passwd']);
   writeFileSync(passwdFile, 'bob:x:77777:0::/:\n');
-  const message = `the other side says: user ${UID} has no home in ${passwdFile}; name a path that begins with a slash`;
+  const message = `peer: user ${UID} has no home directory in ${passwdFile}; use an absolute path`;
   await t.throwsAsync(put('x'), { code: 'copy-failed', message });
 });
 
@@ -77,8 +77,8 @@ test('where copies are kept to a folder, a home outside of it is not allowed, an
   const pair = new CopyPair(t, { passwdFile, root: path('me/in') });
   mkdirSync(path('me/in'));
   symlinkSync('../..', path('me/in/out'));
-  const why = 'a path without a slash in front begins in the home of the user there';
-  const refusal = { code: 'denied', message: `the other side says: this path is not allowed; ${why}` };
+  const why = 'a relative path starts in the home directory of the remote user';
+  const refusal = { code: 'denied', message: `peer: path not allowed; ${why}` };
   for (const target of ['', '~', 'x', 'in/../x', 'in/out/x', '~bob/x', '~eve/x', '../me/in/../x', 'in']) {
     if (target === 'in') t.deepEqual((await pair.put([path('here/a.txt')], target)).targets, [path('me/in/a.txt')]);
     else await t.throwsAsync(pair.put([path('here/a.txt')], target), refusal, target);
@@ -95,7 +95,7 @@ test('what has no name of its own is no source', (t) => {
   }
   t.deepEqual(nameRemoteSource('a/b//'), { path: 'a/b', name: 'b' });
   t.deepEqual(nameRemoteSource('./~bob'), { path: './~bob', name: '~bob' });
-  t.throws(() => nameRemoteSource('a'.repeat(4097)), { code: 'bad-argument', message: /^a path of 4097 bytes/ });
+  t.throws(() => nameRemoteSource('a'.repeat(4097)), { code: 'bad-argument', message: /^path too long: 4097 bytes/ });
 });
 
 test('of a request with thousands of homes the accounts are read once', (t) => {
@@ -126,7 +126,7 @@ test('a folder whose path in the copy is too long for any target is refused, als
     const sources = [{ path: top, name: 'n'.repeat(255), kind: 'folder' }] as const;
     for await (const { names } of walkSources(sources, () => t.fail())) walked.push(names.at(-1) ?? '');
   };
-  await t.throwsAsync(walk, { code: 'copy-refused', message: /\/x: its path in the copy is longer than 4095 bytes$/ });
+  await t.throwsAsync(walk, { code: 'copy-refused', message: /\/x: path in the copy longer than 4095 bytes$/ });
   t.is(walked.length, 16);
 });
 
@@ -134,7 +134,7 @@ test('an older side, which knows absolute paths only, is told of in one line, an
   const { far, older, done } = putToOlder(setUp(t).path('here/a.txt'), 'x');
   const refused = t.throwsAsync(done, {
     code: 'copy-refused',
-    message: 'vproxy at the other side is older, and takes only paths that begin with a slash',
+    message: 'the peer runs an older vproxy, which takes only absolute paths',
   });
   const start = JSON.parse((await older.expect(COPY_KIND.START)).toString()) as { target: string };
   t.is(start.target, 'x', 'not as a path that it would take for another one');
@@ -147,7 +147,7 @@ test('what else a side says of a path in its home is told as it is', async (t) =
   const { far, older, done } = putToOlder(setUp(t).path('here/a.txt'), 'x');
   const refused = t.throwsAsync(done, {
     code: 'protocol-error',
-    message: 'the other side says: copy: PLAN: files is not valid',
+    message: 'peer: copy: PLAN: files is not valid',
   });
   await older.expect(COPY_KIND.START);
   older.write(encodeError(new VproxyError('protocol-error', 'copy: PLAN: files is not valid')));

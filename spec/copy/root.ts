@@ -23,7 +23,7 @@ function setUp(t: ExecutionContext) {
   return { path, pair: new CopyPair(t, { root: path('in') }) };
 }
 
-const INSIDE_ONLY = { code: 'denied', message: 'the other side says: this path is not allowed' };
+const INSIDE_ONLY = { code: 'denied', message: 'peer: path not allowed' };
 
 /** Paths that are outside of it, or lead out. */
 const OUTSIDE = {

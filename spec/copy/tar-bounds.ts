@@ -23,7 +23,7 @@ function outcome(bytes: Buffer, sizes: readonly number[] = [65_536]): string | n
 }
 
 const GLOBAL = rawEntry('g', Buffer.from('8 a=bcd\n'));
-const IS_GLOBAL = 'copy: the tar is not valid: a global header of pax is not taken';
+const IS_GLOBAL = 'copy: the tar is not valid: global pax headers are not supported';
 
 /** Files whose contents look like what is refused, with names of any length, and sizes that pax may say. */
 const entry = fc
@@ -62,7 +62,7 @@ test('behind a file above 8 GiB, and one whose size only pax says, the next head
 
 test('what comes before an entry has a bound, whatever it is', (t) => {
   const tooMuch = (bytes: number) =>
-    `copy: the tar is not valid: ${bytes} bytes without an entry, expected at most ${MAX_HEADER_BYTES}`;
+    `copy: the tar is not valid: too many header bytes before an entry: ${bytes} (max ${MAX_HEADER_BYTES})`;
   const comment = (bytes: number): Buffer => Buffer.from(`${bytes} comment=${'c'.repeat(bytes - 15)}\n`);
   const mostBytes = MAX_HEADER_BYTES - 1024;
   t.is(comment(mostBytes).length, mostBytes);
@@ -79,7 +79,7 @@ test('what comes before an entry has a bound, whatever it is', (t) => {
 
 test('a header of pax has a bound of its keys', (t) => {
   t.is(outcome(rawEntry('x', paxOf(MAX_PAX_KEYS))), null);
-  const tooMany = `copy: the tar is not valid: a header of pax with more than ${MAX_PAX_KEYS} keys`;
+  const tooMany = `copy: the tar is not valid: too many keys in a pax header (max ${MAX_PAX_KEYS})`;
   t.is(outcome(rawEntry('x', paxOf(MAX_PAX_KEYS + 1))), tooMany);
 });
 
@@ -87,12 +87,16 @@ test('a header of pax that is not valid is refused', (t) => {
   const texts = 'x|5 a=b\n|7 a=b\n|06 a=b\n|-6 a=b\n|6 a=bc|6 abc\n|6 =bc\n|6 a=b\n6|4 a\n6 a=b\n'.split('|');
   for (const text of texts) {
     const refusal = outcome(rawEntry('x', Buffer.from(text))) ?? '';
-    t.regex(refusal, /^copy: the tar is not valid: a header of pax /, JSON.stringify(text));
+    t.regex(
+      refusal,
+      /^copy: the tar is not valid: (malformed pax header|pax record without a key)$/,
+      JSON.stringify(text),
+    );
   }
 });
 
 test('a size that is not valid, or that tar-stream may read otherwise, is refused', (t) => {
-  const refusal = 'copy: the tar is not valid: the size of an entry is not valid';
+  const refusal = 'copy: the tar is not valid: entry size is not valid';
   for (const size of ['-1', '', 'x', '1e3', '9007199254740993', '99999999999999999']) {
     const record = ` size=${size}\n`;
     const length = record.length + (record.length > 8 ? 2 : 1);

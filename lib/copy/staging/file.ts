@@ -1,21 +1,21 @@
-/** A file while it is received. */
+/** A file that is being received. */
 import fs from 'node:fs';
 import { lstat } from 'node:fs/promises';
 import { systemCode, VproxyError } from '../../errors.js';
 import { type CopyFiles, removeTree, secondsOf, withPath } from '../system-files.js';
 import type { CopyEntry } from '../tar/entry.js';
 
-/** Where an entry is put. */
+/** Where an entry is written. */
 export interface Place {
   readonly staged: string;
   /** Its final path, for messages. */
   readonly shown: string;
 }
 
-/** The number of bytes that are gathered while the disk is busy. */
+/** How many bytes to gather while the disk is busy. */
 export const GATHERED_BYTES = 1_048_576;
 
-/** A file that is continued where an earlier copy has stopped, or written from its beginning. */
+/** A file continued where an earlier copy stopped, or written from the beginning. */
 export class StagedFile {
   readonly #files: CopyFiles;
   readonly #fd: number;
@@ -32,13 +32,13 @@ export class StagedFile {
     this.#shown = shown;
   }
 
-  /** Opens it at the offset of the entry. Rejects with `protocol-error` where the file is shorter than that. */
+  /** Opens the file at the entry's offset. Rejects with `protocol-error` if its size is not that offset. */
   static async open(files: CopyFiles, { staged, shown }: Place, { offset }: CopyEntry): Promise<StagedFile> {
     const fd = await withPath(shown, () => (offset > 0 ? openAt(files, staged, offset) : create(files, staged)));
     return new StagedFile(files, fd, offset, shown);
   }
 
-  /** Takes bytes; null where there is room for more, else a promise of that. Rejects with why they cannot be written. */
+  /** Takes bytes; null if there is room for more, else a promise of room. Rejects if they cannot be written. */
   write(bytes: Buffer): Promise<void> | null {
     this.#waiting.push(bytes);
     this.#waitingBytes += bytes.length;
@@ -50,7 +50,7 @@ export class StagedFile {
     return this.#writing !== null && this.#waitingBytes >= GATHERED_BYTES ? this.#writing : null;
   }
 
-  /** Writes what is left, gives the file its time and its permissions, and closes it. */
+  /** Writes the rest, sets the file's time and permissions, and closes it. */
   async finish({ mode, mtimeNs }: CopyEntry): Promise<void> {
     try {
       await this.#flush();
@@ -63,12 +63,12 @@ export class StagedFile {
     }
   }
 
-  /** Keeps what has come, as far as possible, and closes the file. */
+  /** Keeps the received part as far as possible, and closes the file. */
   async abandon(): Promise<void> {
     try {
       await this.#flush();
     } catch {
-      // A later copy checks what is there by its hash.
+      // A later copy checks the part by its hash.
     } finally {
       await this.#files.close(this.#fd);
     }
@@ -109,7 +109,7 @@ async function create(files: CopyFiles, path: string): Promise<number> {
     return await files.open(path, flags, 0o600);
   } catch (error) {
     if (systemCode(error) !== 'EEXIST') throw error;
-    // Left by an earlier copy, and not continued.
+    // Left by an earlier copy, and not resumed.
     await removeTree(path);
     return await files.open(path, flags, 0o600);
   }
@@ -118,7 +118,7 @@ async function create(files: CopyFiles, path: string): Promise<number> {
 async function openAt(files: CopyFiles, path: string, offset: number): Promise<number> {
   const stats = await lstat(path).catch(() => null);
   if (stats?.isFile() !== true || stats.size !== offset || stats.nlink !== 1) {
-    throw new VproxyError('protocol-error', 'copy: the other side goes on with a file that is not there');
+    throw new VproxyError('protocol-error', 'copy: the peer resumes a file that does not exist here');
   }
   return files.open(path, O_WRONLY | O_NOFOLLOW);
 }

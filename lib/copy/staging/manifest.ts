@@ -1,4 +1,4 @@
-/** What an earlier copy has left. */
+/** The files left by an earlier copy. */
 import { createReadStream, type Stats } from 'node:fs';
 import { chmod, lstat, opendir, rmdir } from 'node:fs/promises';
 import { COPY_KIND, encodeMessage, STAGED_BOUNDS, type StagedFile } from '../copy-messages.js';
@@ -9,13 +9,12 @@ import type { RecordStream } from '../record-stream.js';
 import { removeTree, withPath } from '../system-files.js';
 import { type CopyTarget, statOf } from '../targets.js';
 
-/** The size at which a record is sent, in bytes: the longest path, with all of it escaped, fits into the rest. */
+/** The size at which a record is sent, in bytes; the longest path, fully escaped, fits into the rest. */
 const RECORD_BYTES = 131_072;
 
 /**
- * Reports to the sender what is there, and makes it writable. All else is removed, so that the contents of the partial
- * copy are within the limits of the report: links, empty files and folders, files of other users, and those beyond the
- * limits.
+ * Reports the staged files to the sender, and makes them writable. Everything else is removed, so that the part stays within the
+ * limits of the report: links, empty files and folders, files of other users, and those beyond the limits.
  */
 export async function tellStaged(
   records: RecordStream,
@@ -45,7 +44,7 @@ export async function tellStaged(
   await flush();
 }
 
-/** A file of an earlier copy. Its path is not kept: there may be 200,000 of them. */
+/** A file of an earlier copy. Its path is not stored: there may be 200,000 of them. */
 interface Found {
   readonly target: CopyTarget;
   /** Its name in the tar. */
@@ -53,7 +52,7 @@ interface Found {
   readonly bytes: number;
 }
 
-/** What is counted in `kept`, and no more. */
+/** Finds the files that fit into `kept`. */
 async function findStaged(
   records: RecordStream,
   targets: readonly CopyTarget[],
@@ -92,7 +91,7 @@ async function takeFolder(folder: string, name: string, kept: KeptCount, onFound
       folders.push(child.name);
     } else await removeTree(path);
   }
-  // After that, when this one is closed: there may be more folders in one another than there are descriptors.
+  // Only after this folder is closed: nesting may exceed the number of descriptors.
   for (const child of folders) {
     kept.remove(keptBytes(child));
     const count = kept.count;
@@ -112,14 +111,14 @@ async function takeFile(path: string, name: string, stats: Stats, kept: KeptCoun
   onFound(name, stats.size);
 }
 
-/** What another user has put there is not trusted, or cannot be changed. */
+/** Files created by another user cannot be trusted, or cannot be changed. */
 const isOwn = ({ uid }: Stats): boolean => process.getuid === undefined || uid === process.getuid();
 
-/** Of each file: its bytes as a double, and the SHA-256 of them. */
+/** For each file: its size as a double, and its SHA-256. */
 const FACT_BYTES = 40;
 const BYTES_BYTES = 8;
 
-/** The files, or beginnings of files, that the other side says it has. There may be 200,000: a name each, and one buffer for the rest. */
+/** The whole or partial files that the peer already has. There may be 200,000: a name each, and one buffer for the rest. */
 export class StagedList {
   readonly #count: KeptCount;
   readonly #indexes = new Map<string, number>();
@@ -130,12 +129,12 @@ export class StagedList {
     this.#count = count;
   }
 
-  /** The bytes of all of them. */
+  /** The bytes of all files. */
   get totalBytes(): number {
     return this.#totalBytes;
   }
 
-  /** Adds a file; of one that is reported twice, the last report counts. Throws what {@link KeptCount.add} does. */
+  /** Adds a file; the last report of a name counts. Throws like {@link KeptCount.add}. */
   add([name, bytes, sha256]: StagedFile): void {
     let index = this.#indexes.get(name);
     if (index === undefined) {
@@ -149,7 +148,7 @@ export class StagedList {
     this.#facts.write(sha256, FACT_BYTES * index + BYTES_BYTES, 'hex');
   }
 
-  /** How much is there of a file, and the SHA-256 of that; null: nothing. */
+  /** The size and SHA-256 of the peer's part of a file; null if it has none. */
   find(name: string): { readonly bytes: number; readonly sha256: Buffer } | null {
     const index = this.#indexes.get(name);
     if (index === undefined) return null;

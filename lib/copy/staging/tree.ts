@@ -1,6 +1,4 @@
-/**
- * The received part of a copy, in a folder beside its target: nothing leaves that folder before everything is complete.
- */
+/** The received part of a copy, staged next to its target: nothing leaves the staging folder until everything is complete. */
 import type { BigIntStats } from 'node:fs';
 import { chmod, lstat, lutimes, rmdir, utimes } from 'node:fs/promises';
 import { systemCode, VproxyError } from '../../errors.js';
@@ -13,7 +11,7 @@ import { compareNames, isLinkInside, MAX_PATH_BYTES, showPath } from '../tar/nam
 import { type CopyTarget, requireReplaceable, statOf } from '../targets.js';
 import type { Place } from './file.js';
 
-/** A folder that is complete but for its time and its permissions. */
+/** A folder that lacks only its time and permissions. */
 interface ClosedFolder extends Place {
   readonly mode: number;
   readonly mtimeNs: bigint;
@@ -21,17 +19,17 @@ interface ClosedFolder extends Place {
 
 interface OpenFolder extends ClosedFolder {
   readonly name: string;
-  /** Whether there is a folder already at its place. */
+  /** Whether a folder already exists in its place. */
   readonly isMerged: boolean;
-  /** The name of the last entry: the next one must sort after it, so that nothing comes twice. */
+  /** The name of the last entry: the next one must sort after it, so that nothing is sent twice. */
   lastName: string;
 }
 
-/** The folders that wait for their permissions and times until what is in them is complete; beyond these limits, all of them are completed first. */
+/** Limits on folders that wait for their contents to get their permissions and times; at a limit, all are completed first. */
 const CLOSED = { what: 'closed folders', maxCount: 4096, maxBytes: 2_097_152 };
 
-/** Nested folders: more than the system takes, each of one letter. */
-const OPEN = { what: 'folders in one another', maxCount: MAX_PATH_BYTES / 2, maxBytes: 20_971_520 };
+/** Nested folders: deeper than the system allows, with names of one letter. */
+const OPEN = { what: 'nested folders', maxCount: MAX_PATH_BYTES / 2, maxBytes: 20_971_520 };
 
 const folderBytes = ({ staged, shown }: Place): number => keptBytes(staged) + keptBytes(shown);
 
@@ -46,7 +44,7 @@ export class StagedTree {
   readonly #options: TreeOptions;
   readonly #jobs: Turns;
   readonly #open: OpenFolder[] = [];
-  /** The same, where an earlier copy may have left something in them: what does not come again is removed. */
+  /** The same folders, read for leftovers of an earlier copy: whatever is not sent again is removed. */
   readonly #leftover = new FolderStack(readSorted);
   readonly #openCount: KeptCount;
   readonly #closed: ClosedFolder[] = [];
@@ -63,8 +61,8 @@ export class StagedTree {
   }
 
   /**
-   * Finds the place of the next entry. Entries come in order, each after its folder. Rejects with `copy-refused` for
-   * one that does not, or that cannot be put there.
+   * Finds the place of the next entry. Entries come in order, each after its folder. Rejects with `copy-refused` for an entry out
+   * of order, or one that cannot be put there.
    */
   async place(entry: CopyEntry): Promise<Place> {
     const { names, kind, linkTarget } = entry;
@@ -72,12 +70,12 @@ export class StagedTree {
     await this.#closeUpTo(names);
     const folder = this.#open.at(-1);
     if (folder === undefined) return this.#placeRoot(name, kind);
-    if (compareNames(name, folder.lastName) <= 0) throw refused(names.join('/'), 'it comes twice, or not in order');
+    if (compareNames(name, folder.lastName) <= 0) throw refused(names.join('/'), 'sent twice or out of order');
     folder.lastName = name;
     if (this.#options.isResumed) await this.#removeLeftover(folder, () => this.#leftover.nextBefore(name));
     const place = { staged: `${folder.staged}/${name}`, shown: `${folder.shown}/${name}` };
     if (kind === 'link' && !isLinkInside(linkTarget, names.length - 2)) {
-      throw refused(place.shown, `the link leads out of what is copied, to ${showPath(linkTarget)}`);
+      throw refused(place.shown, `link points outside the copied tree: ${showPath(linkTarget)}`);
     }
     if (folder.isMerged) requireReplaceable(place.shown, await statOf(place.shown, lstat), kind);
     return place;
@@ -103,29 +101,30 @@ export class StagedTree {
     });
   }
 
-  /** Everything has come. Rejects with `protocol-error` where something is missing. */
+  /** Call after the last entry. Rejects with `protocol-error` if something is missing. */
   async finish(): Promise<void> {
     await this.#closeUpTo([]);
     await this.#jobs.idle();
     await this.#settleClosed();
-    if (this.#rootCount < this.#targets.size) throw new VproxyError('protocol-error', 'copy: something did not come');
+    if (this.#rootCount < this.#targets.size)
+      throw new VproxyError('protocol-error', 'copy: some announced files were not sent');
   }
 
   #placeRoot(name: string, kind: CopyEntry['kind']): Place {
     const target = this.#targets.get(name);
-    if (target === undefined || kind !== target.root.kind) throw refused(name, 'it was not announced');
-    if (this.#rootCount > 0 && compareNames(name, this.#lastRoot) <= 0) throw refused(name, 'it comes twice');
+    if (target === undefined || kind !== target.root.kind) throw refused(name, 'not announced');
+    if (this.#rootCount > 0 && compareNames(name, this.#lastRoot) <= 0) throw refused(name, 'sent twice');
     this.#lastRoot = name;
     this.#rootCount += 1;
     return { staged: target.stage, shown: target.path };
   }
 
-  /** Closes the folders that an entry of these names is not in. */
+  /** Closes the folders that do not contain an entry of these names. */
   async #closeUpTo(names: readonly string[]): Promise<void> {
     const depth = Math.max(0, names.length - 1);
     while (this.#open.length > depth) await this.#closeLast();
     if (this.#open.length < depth || this.#open.some(({ name }, index) => name !== names[index])) {
-      throw refused(names.join('/'), 'it does not come behind the folder that it is in');
+      throw refused(names.join('/'), 'not sent after its folder');
     }
   }
 
@@ -151,7 +150,7 @@ export class StagedTree {
     });
   }
 
-  /** Gives folders their times and permissions, those that are deeper first. */
+  /** Sets the times and permissions of folders, the deepest first. */
   async #settleClosed(): Promise<void> {
     this.#closedCount.clear();
     for (const { staged, shown, mode, mtimeNs } of this.#closed.splice(0)) {
@@ -171,18 +170,18 @@ export class StagedTree {
   }
 }
 
-/** The last step of a copy. Rejects with `copy-refused` where a part of a target cannot be put into its place. */
+/** The last check of a copy. Rejects with `copy-refused` if part of a target cannot be put into place. */
 export async function checkPlace({ path, stage, root }: CopyTarget): Promise<void> {
   await checkTree(stage, path, root.kind);
 }
 
-/** Puts a target into its place: files replace files, and an existing folder gets what it lacks. */
+/** Puts a target into place: files replace files, and an existing folder is merged. */
 export async function placeTarget(target: CopyTarget, files: CopyFiles): Promise<void> {
   const { path, stage } = target;
   await withPath(path, () => (target.isMerged ? mergeFolder(stage, path, files) : files.rename(stage, path)));
 }
 
-/** Gives a folder its time and its permissions, after which nothing may be put into it. */
+/** Sets a folder's time and permissions, after which nothing may be put into it. */
 async function completeFolder(path: string, mode: number, mtimeNs: bigint): Promise<void> {
   await utimes(path, Date.now() / 1000, secondsOf(mtimeNs));
   await chmod(path, mode);
@@ -209,7 +208,7 @@ async function checkTree(stage: string, path: string, kind: 'file' | 'folder' | 
   }
 }
 
-/** Moves everything out of `stage` as it is read, and removes it. */
+/** Moves everything out of `stage` as it is read, then removes it. */
 async function mergeFolder(stage: string, path: string, files: CopyFiles): Promise<void> {
   const folders = new FolderStack(readAny);
   const kept: BigIntStats[] = [];

@@ -6,30 +6,30 @@ import { refused } from '../system-files.js';
 import { isPlainName, MAX_PATH_BYTES } from './names.js';
 
 export interface CopyEntry {
-  /** The names from the top of the copy down to it. */
+  /** The names from the top of the copy down to this entry. */
   readonly names: readonly string[];
   readonly kind: 'file' | 'folder' | 'link';
   /** Permissions, without setuid and setgid. */
   readonly mode: number;
-  /** When its contents were changed, in nanoseconds since 1970. */
+  /** Modification time, in nanoseconds since 1970. */
   readonly mtimeNs: bigint;
   readonly bytes: number;
-  /** Of a file: the number of bytes that the other side has already; the rest follows. */
+  /** For a file: the number of bytes that the peer already has; the rest follows. */
   readonly offset: number;
   readonly linkTarget: string;
 }
 
-/** Setuid and setgid mean an owner, and owners are not kept; sticky means something for folders only. */
+/** Setuid and setgid imply an owner, and owners are not kept; sticky matters only for folders. */
 export const keptMode = (mode: number, isFolder: boolean): number => mode & (isFolder ? 0o1777 : 0o777);
 
-/** The number of bytes of a file that are there already: our own keyword of pax, which must have a prefix. */
+/** The pax key for the number of bytes that the peer already has; private keys need a prefix. */
 const OFFSET_KEY = 'VPROXY.offset';
 
 const S_IFREG = 0o100000;
 
 const TYPES = { file: 'file', folder: 'directory', link: 'symlink' } as const;
 
-/** With the pax records that the types do not know. */
+/** With the pax records that the type declarations lack. */
 export type TarHeader = Headers & { readonly pax?: Readonly<Record<string, string>> | null };
 
 export function entryHeader(entry: CopyEntry): TarHeader {
@@ -39,7 +39,7 @@ export function entryHeader(entry: CopyEntry): TarHeader {
   return {
     name: names.join('/'),
     type: TYPES[kind],
-    // tar-stream takes a mode of 0 for a missing one.
+    // tar-stream treats a mode of 0 as missing.
     mode: mode | S_IFREG,
     size: bytes - offset,
     mtime: new Date(Number(mtimeNs / 1_000_000n)),
@@ -48,19 +48,16 @@ export function entryHeader(entry: CopyEntry): TarHeader {
   };
 }
 
-/**
- * The entry of a header. Throws `copy-refused` for what no copy may have, and `protocol-error` for what is not an entry
- * at all.
- */
+/** Parses a header. Throws `copy-refused` for an entry that a copy must not have, and `protocol-error` for an invalid one. */
 export function parseHeader(header: TarHeader): CopyEntry {
   const { name, type, size = 0, mode = 0, linkname, pax } = header;
   const kind = KINDS.get(type ?? '');
-  if (kind === undefined) throw refused(name, `entries of the kind ${escapeText(type ?? 'unknown')} are not taken`);
+  if (kind === undefined) throw refused(name, `entries of type ${escapeText(type ?? 'unknown')} are not supported`);
   const names = (kind === 'folder' ? name.replace(/\/$/, '') : name).split('/');
-  if (Buffer.byteLength(name) > MAX_PATH_BYTES) throw refused(name, `the path is longer than ${MAX_PATH_BYTES} bytes`);
-  if (!names.every(isPlainName)) throw refused(name, 'the name leads elsewhere');
+  if (Buffer.byteLength(name) > MAX_PATH_BYTES) throw refused(name, `path longer than ${MAX_PATH_BYTES} bytes`);
+  if (!names.every(isPlainName)) throw refused(name, 'unsafe name');
   const linkTarget = kind === 'link' ? (linkname ?? '') : '';
-  if (Buffer.byteLength(linkTarget) > MAX_PATH_BYTES) throw refused(name, 'the link leads elsewhere');
+  if (Buffer.byteLength(linkTarget) > MAX_PATH_BYTES) throw refused(name, 'link target too long');
   const offset = parseOffset(pax?.[OFFSET_KEY], kind);
   if (
     !Number.isSafeInteger(size) ||
@@ -68,7 +65,7 @@ export function parseHeader(header: TarHeader): CopyEntry {
     (kind !== 'file' && size !== 0) ||
     !Number.isSafeInteger(size + offset)
   ) {
-    throw new VproxyError('protocol-error', `copy: ${escapeText(name)}: its size is not valid`);
+    throw new VproxyError('protocol-error', `copy: ${escapeText(name)}: size is not valid`);
   }
   const mtimeNs = parseTime(pax?.['mtime']) ?? BigInt(header.mtime?.getTime() || 0) * 1_000_000n;
   return {
@@ -88,7 +85,7 @@ const KINDS = new Map<string, CopyEntry['kind']>([
   ['symlink', 'link'],
 ]);
 
-/** `12.000000034`; a time before 1970 has its fraction below the next lower second. */
+/** `12.000000034`; before 1970 with a minus sign: `-12.000000034`. */
 function formatTime(ns: bigint): string {
   const absolute = ns < 0n ? -ns : ns;
   const fraction = String(absolute % BILLION).padStart(9, '0');
@@ -107,5 +104,5 @@ const BILLION = 1_000_000_000n;
 function parseOffset(text: string | undefined, kind: CopyEntry['kind']): number {
   if (text === undefined) return 0;
   if (kind === 'file' && /^\d{1,16}$/.test(text) && Number.isSafeInteger(Number(text))) return Number(text);
-  throw new VproxyError('protocol-error', 'copy: an offset is not valid');
+  throw new VproxyError('protocol-error', 'copy: offset is not valid');
 }

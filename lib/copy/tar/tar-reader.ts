@@ -1,4 +1,4 @@
-/** The entries of a tar that comes in DATA records. */
+/** Reads the entries of a tar that arrives in DATA records. */
 
 import type { EventEmitter } from 'node:events';
 import tar from 'tar-stream';
@@ -8,24 +8,24 @@ import type { RecordStream } from '../record-stream.js';
 import { type CopyEntry, parseHeader, type TarHeader } from './entry.js';
 import { TarBounds } from './tar-bounds.js';
 
-/** The number of bytes that are buffered before the reader of an entry takes them. */
+/** Bytes buffered ahead of the reader of an entry. */
 const AHEAD_BYTES = 262_144;
 
-/** Pieces below this size are gathered into blocks: tar-stream, and the reader of an entry, keep a buffer for each, of a hundred bytes and more. */
+/** Smaller pieces are gathered into blocks: tar-stream and the reader of an entry keep a buffer of 100 bytes or more for each. */
 const SMALL_BYTES = 16_384;
 
 const GATHERED_BYTES = 65_536;
 
-/** Takes the entries. While a promise of it is pending nothing more is read. */
+/** Takes the entries. Nothing more is read while one of its promises is pending. */
 export interface EntryHandler {
-  /** Begins an entry; of a file with bytes, {@link onBytes} follow. */
+  /** Starts an entry; for a file with bytes, {@link onBytes} follows. */
   onEntry(entry: CopyEntry): Promise<void>;
-  /** Bytes of the file, whose buffer is the handler's. Null: more may come. */
+  /** Bytes of the file; the handler owns the buffer. Null means ready for more. */
   onBytes(bytes: Buffer): Promise<void> | null;
   onFileEnd(): Promise<void>;
 }
 
-/** The part of tar-stream's streams that is used here: they are of streamx, not of Node. */
+/** The part of tar-stream's streams used here: they are streamx streams, not Node's. */
 interface Body extends EventEmitter {
   pause(): void;
   resume(): void;
@@ -41,7 +41,7 @@ export class TarReader {
   #gatheredBytes = 0;
   #isFailed = false;
 
-  /** Takes the data of `records` from now on; a failure ends them. */
+  /** Takes over the data of `records`; a failure of the tar fails them. */
   constructor(records: RecordStream, handler: EntryHandler) {
     this.#records = records;
     this.#handler = handler;
@@ -61,13 +61,13 @@ export class TarReader {
     records.onData = (bytes) => this.#push(bytes);
   }
 
-  /** All data has come: resolved when all entries are handled. Rejects with what has failed. */
+  /** Call after the last data: resolves when all entries are handled. Rejects with the failure. */
   async end(): Promise<void> {
     await this.drain();
     this.#records.check();
   }
 
-  /** No more data comes: resolved when what has come is handled, as far as possible. */
+  /** Call when no more data follows: resolves when the received part is handled, as far as possible. */
   async drain(): Promise<void> {
     this.#flush();
     this.#extract.end();
@@ -94,7 +94,7 @@ export class TarReader {
     return hasRoom;
   }
 
-  /** Passes on what is gathered; false: no more for now. */
+  /** Passes on the gathered bytes; false means stop for now. */
   #flush(): boolean {
     if (this.#gathered === null || this.#gatheredBytes === 0 || this.#isFailed) return true;
     const bytes = this.#gathered.subarray(0, this.#gatheredBytes);

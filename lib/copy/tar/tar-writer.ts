@@ -1,4 +1,4 @@
-/** Entries as a tar, in DATA records. */
+/** Writes entries as a tar, in DATA records. */
 import tar from 'tar-stream';
 import { VproxyError } from '../../errors.js';
 import { encodeRecordHeader, RECORD_HEADER_BYTES } from '../../util/bytes/records.js';
@@ -14,7 +14,7 @@ const GATHERED_BYTES = 65_536;
 export class TarWriter {
   readonly #records: RecordStream;
   readonly #pack = tar.pack();
-  /** Room for a header, the gathered bytes, and the header of the record after them. */
+  /** Room for a record header, the gathered bytes, and the next record's header. */
   #gathered = newGathered();
   #gatheredBytes = 0;
 
@@ -25,7 +25,7 @@ export class TarWriter {
     this.#pack.on('error', () => undefined);
   }
 
-  /** Writes an entry, with those of its bytes that are to be sent: all after its offset. */
+  /** Writes an entry, with its bytes after the offset. */
   async add(entry: CopyEntry, contents: AsyncIterable<Buffer>): Promise<void> {
     await new Promise<void>((resolve, reject) => {
       const sink = this.#pack.entry(entryHeader(entry), (error) => (error ? reject(error) : resolve()));
@@ -34,7 +34,7 @@ export class TarWriter {
     await this.#records.drained();
   }
 
-  /** Ends the tar, and writes what is left of it. */
+  /** Ends the tar, and writes the rest of it. */
   async end(): Promise<void> {
     const ended = new Promise<void>((resolve, reject) => {
       this.#pack.once('end', resolve);
@@ -69,7 +69,7 @@ export class TarWriter {
     this.#gatheredBytes += chunk.length;
   }
 
-  /** Writes what is gathered, followed by the header of the next record, in one piece. */
+  /** Writes the gathered bytes and the header of the next record in one piece. */
   #flush(next: Buffer | null = null): void {
     const bytes = this.#gatheredBytes;
     if (bytes === 0) {
