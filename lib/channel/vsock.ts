@@ -83,7 +83,7 @@ async function connect(
 /** What the numbers mean here: no listener answers with a reset, and a CID that is nowhere has no device. */
 function vsockError(description: string, error: unknown): VproxyError {
   const code = error instanceof Error && 'code' in error ? error.code : '';
-  if (code === 'ECONNRESET') return new VproxyError('channel-refused', `${description}: nobody listens there`);
+  if (code === 'ECONNRESET') return new VproxyError('channel-refused', `${description}: connection refused`);
   if (code === 'EAFNOSUPPORT') {
     const why = 'this kernel has no AF_VSOCK (modules vsock, and vmw_vsock_virtio_transport in a guest)';
     return new VproxyError('channel-failed', `${description}: ${why}`);

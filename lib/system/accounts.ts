@@ -1,9 +1,9 @@
-/** Users and groups of this machine, by name and by number: /etc/passwd and /etc/group. A file that is missing is an empty one. */
+/** Users and groups of this machine by name and number, from /etc/passwd and /etc/group. A missing file counts as empty. */
 import { readFileSync } from 'node:fs';
 import { badArgument, systemCode } from '../errors.js';
 import { describeError, escapeText } from '../util/escape.js';
 
-/** A user with all that a command is run with. */
+/** A user account with everything needed to run a command. */
 export interface UserAccount {
   readonly name: string;
   readonly uid: number;
@@ -15,47 +15,47 @@ export interface UserAccount {
 export const PASSWD_FILE = '/etc/passwd';
 export const GROUP_FILE = '/etc/group';
 
-/** What an empty field means (passwd(5)). */
+/** Values of empty fields (passwd(5)). */
 const DEFAULT_SHELL = '/bin/sh';
 const DEFAULT_HOME = '/';
 
-/** All accounts of `file`, in its order, each name once. Throws errors of the system. */
+/** All accounts in `file`, in order; duplicate names are dropped. Throws system errors. */
 export function listUsers(file: string): UserAccount[] {
   const names = new Set<string>();
   return readAccounts(file).filter(({ name }) => !names.has(name) && names.add(name));
 }
 
-/** The account of that name; null where `file` has none. Throws errors of the system. */
+/** The account with that name, or null. Throws system errors. */
 export function findUser(name: string, file: string): UserAccount | null {
   return readAccounts(file).find((account) => account.name === name) ?? null;
 }
 
-/** The first account of that number; where `file` has none, one without a name. Throws errors of the system. */
+/** The first account with that number, or one without a name. Throws system errors. */
 export function describeUser(uid: number, gid: number, file: string): UserAccount {
   const known = readAccounts(file).find((account) => account.uid === uid);
   return known ?? { name: String(uid), uid, gid, home: DEFAULT_HOME, shell: DEFAULT_SHELL };
 }
 
-/** Whether a user is a member of groups besides that of its account. Throws errors of the system. */
+/** Whether a user is a member of groups other than its primary one. Throws system errors. */
 export function hasOtherGroups({ name, gid }: UserAccount, file: string): boolean {
   return readRows(file).some(([, , id = '', members = '']) => Number(id) !== gid && members.split(',').includes(name));
 }
 
-/** The number of a user, given by name or number. Throws `bad-argument` for one that is not in /etc/passwd. */
+/** The number of a user given by name or number. Throws `bad-argument` if it is not in /etc/passwd. */
 export function resolveUser(user: string): number {
   return resolve(user, PASSWD_FILE, 'user');
 }
 
-/** The number of a group, given by name or number. Throws `bad-argument` for one that is not in /etc/group. */
+/** The number of a group given by name or number. Throws `bad-argument` if it is not in /etc/group. */
 export function resolveGroup(group: string): number {
   return resolve(group, GROUP_FILE, 'group');
 }
 
-/** The first number of an account for people, and that of nobody (login.defs(5)). */
+/** The first number of a regular account, and that of nobody (login.defs(5)). */
 const FIRST_PERSON = 1000;
 const NOBODY = 65_534;
 
-/** Whether there are accounts with which people can log in, besides that of `userId` and root; false where nobody can tell. */
+/** Whether accounts other than `userId` and root can log in; false if unknown. */
 export function hasOtherUsers(userId: number, file = PASSWD_FILE): boolean {
   try {
     return readAccounts(file).some(
@@ -67,8 +67,8 @@ export function hasOtherUsers(userId: number, file = PASSWD_FILE): boolean {
 }
 
 /**
- * Whether a group has nobody in it but root and the user `userId`, as where each user has a group of its own; false where it is
- * not known, or nobody can tell.
+ * Whether a group has no members but root and the user `userId`, as where each user has its own group; false for an unknown
+ * group, or if the files cannot be read.
  */
 export function isOwnGroup(gid: number, userId: number, passwdFile = PASSWD_FILE, groupFile = GROUP_FILE): boolean {
   try {
@@ -87,15 +87,15 @@ export function isOwnGroup(gid: number, userId: number, passwdFile = PASSWD_FILE
   }
 }
 
-/** The largest number that a user or a group can have; the one above means "none" to the system. */
+/** The largest user or group number; the next one means "none" to the system. */
 const MAX_ID = 2 ** 32 - 2;
 
 function resolve(name: string, file: string, what: string): number {
   if (isId(name) && Number(name) <= MAX_ID) return Number(name);
-  // Both files have the name first and the number third.
+  // Both files have the name in the first field and the number in the third.
   const id = rowOf(name, file)?.[2] ?? '';
   if (isId(id)) return Number(id);
-  throw badArgument(`there is no ${what} "${escapeText(name, 64)}" in ${file}`);
+  throw badArgument(`no ${what} "${escapeText(name, 64)}" in ${file}`);
 }
 
 function rowOf(name: string, file: string): string[] | undefined {

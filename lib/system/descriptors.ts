@@ -1,4 +1,4 @@
-/** Descriptors of the process: the last ones, which only some uses get, and those that a successor gets. */
+/** Descriptors of the process: the last ones, reserved for some uses, and those handed to a successor. */
 
 import fs from 'node:fs';
 import type net from 'node:net';
@@ -7,46 +7,46 @@ import { describeError } from '../util/escape.js';
 import { readText } from './files/optional-files.js';
 import { descriptorOf } from './sockets/node-sockets.js';
 
-// Handing descriptors over to a successor.
+// Handing descriptors to a successor.
 
-/** Has the successor get a duplicate of a descriptor; gives the number under which it finds that, from 0 on. */
+/** Passes a duplicate of a descriptor to the successor; returns the index under which the successor finds it, from 0. */
 export type KeepDescriptor = (fd: number) => number;
 
-/** The successor's side: the descriptor that was kept under a number; it is the caller's, closed on exec. Called once for each. */
+/** In the successor: takes the descriptor kept under an index, closed on exec; the caller owns it. Call once for each. */
 export type TakeDescriptor = (index: number) => number;
 
-// The last descriptors: a log file, a look-up or a child may need some for a moment, the channel one, the operator another.
+// The last descriptors: a log file, a look-up or a child may need some briefly, and so may the channel and the operator.
 
-/** The number of descriptors that are kept back; of a small limit, an eighth. */
+/** The number of descriptors held in reserve; an eighth of a small limit. */
 const MAX_SPARE = 32;
 
-/** Which part of the last descriptors a use leaves alone: what a peer opens, links that peers open, and control requests. */
+/** The share of the reserve that a use must leave free: streams of a peer, links opened by peers, and control requests. */
 const LEAVES = { ordinary: 1, channel: 2, operator: 8 } as const;
 
-/** What a descriptor is for. */
+/** What a descriptor is used for. */
 export type DescriptorUse = keyof typeof LEAVES;
 
-/** What `ulimit -n` was when it was looked at last; null before, and where the system does not tell it. */
+/** `ulimit -n` as last read; null before the first read, or if the system does not report it. */
 let limit: number | null = null;
 
 /**
- * Null, or, human-readable, why `socket`, which was just connected or accepted, must be closed: its descriptor is one of
- * those that such a use leaves alone. When none is left the event loop closes what comes, and tells nothing.
+ * Null, or the human-readable reason why `socket`, which has just connected or been accepted, must be closed: its descriptor is
+ * in the reserve that its use leaves free. With none left, the event loop would silently close incoming connections.
  *
- * The system gives out the lowest number that is free, so the number alone says how many are left: no call is made.
+ * The system assigns the lowest free number, so the number alone tells how many are left, without a system call.
  */
 export function descriptorShortage(socket: net.Socket, use: DescriptorUse = 'ordinary'): string | null {
   return shortageAt(descriptorOf(socket), use);
 }
 
-/** The same by the number of a descriptor; null: it is not known. */
+/** The same, by descriptor number; null if it is unknown. */
 export function shortageAt(fd: number | null, use: DescriptorUse = 'ordinary'): string | null {
   if (fd === null) return null;
   limit ??= readLimit();
   if (isFree(fd, use)) return null;
-  // It may have been raised meanwhile (prlimit).
+  // The limit may have been raised meanwhile (prlimit).
   limit = readLimit() ?? limit;
-  return isFree(fd, use) ? null : `EMFILE: too many open files, of ${limit ?? 0} that this process may have`;
+  return isFree(fd, use) ? null : `EMFILE: too many open files (max ${limit ?? 0})`;
 }
 
 function isFree(fd: number, use: DescriptorUse): boolean {
@@ -54,20 +54,20 @@ function isFree(fd: number, use: DescriptorUse): boolean {
 }
 
 /**
- * Calls `onShortage`, which closes the socket, where a socket that begins to connect got one of the last descriptors. It is
- * asked before it is connected: targets that do not answer would take all of them.
+ * Calls `onShortage`, which closes the socket, if a connecting socket got a reserved descriptor. Checked before the connection
+ * is made: targets that do not answer would take them all.
  */
 export function guardDescriptor(socket: net.Socket, onShortage: (why: string) => void): void {
   const check = (): void => {
     const why = socket.destroyed ? null : descriptorShortage(socket);
     if (why !== null) onShortage(why);
   };
-  // A unix socket has its descriptor now, an address in the next tick, each address of a name when it is tried.
+  // A unix socket has its descriptor now, an address gets one in the next tick, each address of a name when it is tried.
   process.nextTick(check);
   socket.on('connectionAttempt', () => process.nextTick(check));
 }
 
-/** As `shortageAt`, before `count` descriptors are taken in this turn. */
+/** Like `shortageAt`, for the next `count` descriptors to be opened in this turn. */
 export function shortageOfNext(count: number): string | null {
   try {
     const fd = fs.openSync('/dev/null', 'r');
@@ -81,7 +81,7 @@ export function shortageOfNext(count: number): string | null {
 const open = promisify(fs.open);
 const close = promisify(fs.close);
 
-/** As `fs.open`, for files that peers have opened. Rejects where the descriptor is one of the last, too. */
+/** Like `fs.open`, for files opened on behalf of peers. Also rejects if the descriptor is a reserved one. */
 export async function openOrdinary(path: string, flags: number, mode?: number): Promise<number> {
   const fd = await open(path, flags, mode);
   const shortage = shortageAt(fd);

@@ -1,25 +1,25 @@
 /**
- * Handles of Node without its public API.
+ * Node handles beyond the public API.
  *
- * A socket over the descriptor of a character device. `net.Socket({ fd })` refuses those, but the handle below it, which
- * Node uses for unix sockets, serves every descriptor that epoll takes. This is the only place that knows about that.
+ * A socket over a character device: `net.Socket({ fd })` refuses those, but the handle below it, which Node uses for unix
+ * sockets, works with any descriptor that epoll accepts. No other module knows about it.
  */
 import net from 'node:net';
 import type { OnRead } from './sockets/node-sockets.js';
 
-/** Node's handle for a descriptor that epoll takes. */
+/** Node's handle for a descriptor that epoll accepts. */
 export interface PipeHandle {
-  /** Zero, or a negative number of the system. */
+  /** Returns zero, or a negative errno. */
   open(fd: number): number;
-  /** Whether its socket reads now. */
+  /** Whether its socket is reading. */
   readonly reading: boolean;
   readStart(): number;
   readStop(): number;
 }
 
 /**
- * A handle for `fd`, which must be non-blocking and not a regular file (epoll aborts the process on those). It owns `fd`
- * from now on. Null where this version of Node has no such handle; `fd` is then the caller's as before.
+ * A handle for `fd`, which must be non-blocking and not a regular file (epoll would abort the process), and which it owns from
+ * now on. Null if this version of Node has no such handle; the caller then still owns `fd`.
  */
 export function openPipeHandle(fd: number): PipeHandle | null {
   const Pipe = constructorOfServer() ?? constructorOfBinding();
@@ -28,7 +28,7 @@ export function openPipeHandle(fd: number): PipeHandle | null {
   return handle.open(fd) === 0 ? handle : null;
 }
 
-/** A socket over a handle, read by `onread`; it reads at once. */
+/** A socket over a handle, read through `onread`; it starts reading at once. */
 export function pipeSocket(handle: PipeHandle, onread: OnRead): net.Socket {
   const options: net.SocketConstructorOpts & { handle: PipeHandle; onread: OnRead } = {
     handle,
@@ -40,7 +40,7 @@ export function pipeSocket(handle: PipeHandle, onread: OnRead): net.Socket {
   return new net.Socket(options);
 }
 
-/** Has epoll ask the descriptor of an open handle anew what it is ready for; its socket reads, or does not, as before. */
+/** Makes epoll poll the descriptor of an open handle again; whether its socket reads does not change. */
 export function pollAgain(handle: PipeHandle): void {
   if (handle.reading) {
     handle.readStop();
@@ -53,10 +53,10 @@ export function pollAgain(handle: PipeHandle): void {
 
 type PipeConstructor = new (type: number) => PipeHandle;
 
-/** What `constants.SOCKET` of Node's `pipe_wrap` is: neither a server nor a channel for descriptors. */
+/** `constants.SOCKET` of Node's `pipe_wrap`: neither a server nor a channel for descriptors. */
 const SOCKET_TYPE = 0;
 
-/** The handle of a server on an abstract unix socket is one; this needs no deprecated function. */
+/** A server on an abstract unix socket has such a handle; this avoids a deprecated function. */
 function constructorOfServer(): PipeConstructor | null {
   const server: net.Server & { _handle?: unknown } = net.createServer();
   server.on('error', () => undefined);
@@ -84,21 +84,21 @@ function asPipeConstructor(value: unknown): PipeConstructor | null {
 
 // Waiting for a descriptor that something else reads.
 
-/** What of a handle is used to wait. */
+/** The internals of a handle used for waiting. */
 interface Waiting extends PipeHandle {
   close(): void;
   useUserBuffer(buffer: Uint8Array): void;
   onread: () => void;
 }
 
-/** Has the event loop wait until a descriptor can be read, and reads nothing itself. */
+/** Makes the event loop wait until a descriptor is readable, without reading it. */
 export class ReadableHandle {
   readonly #handle: Waiting;
   #isClosed = false;
 
   /**
-   * `handle` is owned from now on. `onReadable` is called for as long as there is something to read: libuv asks for room to read
-   * into, gets none, and calls back without having read (decision 0028).
+   * Takes ownership of `handle`. Calls `onReadable` while there is something to read: libuv asks for a buffer, gets none, and
+   * calls back without having read (decision 0028).
    */
   constructor(handle: PipeHandle, onReadable: () => void) {
     this.#handle = handle as Waiting;
@@ -109,7 +109,7 @@ export class ReadableHandle {
     this.#handle.readStart();
   }
 
-  /** Closes the descriptor, too. */
+  /** Also closes the descriptor. */
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
@@ -117,17 +117,17 @@ export class ReadableHandle {
   }
 }
 
-// Accepting connections on a handle of Node, for a family of sockets that `net.Server` does not take.
+// Accepting connections on a Node handle, for socket families that `net.Server` does not support.
 
-/** Whom a listening handle calls. */
+/** The callbacks of a listening handle. */
 interface ListeningHandlers {
-  /** A connection; its handle is the callee's. */
+  /** A connection; the callee owns its handle. */
   readonly onAccepted: (handle: PipeHandle) => void;
-  /** Accepting failed with this (negative) number of the system, and the handle is closed. */
+  /** Accepting failed with this negative errno, and the handle is closed. */
   readonly onFailed: (status: number) => void;
 }
 
-/** What of a handle is used to listen. */
+/** The internals of a handle used for listening. */
 interface Internals extends PipeHandle {
   readonly fd?: number;
   listen(backlog: number): number;
@@ -135,12 +135,12 @@ interface Internals extends PipeHandle {
   onconnection: (status: number, accepted?: PipeHandle) => void;
 }
 
-/** Makes a bound descriptor listen, or one that listens already; the event loop waits for connections, nothing is polled. */
+/** Listens on a bound descriptor, or one that already listens; the event loop waits for connections, without polling. */
 export class ListeningHandle {
   readonly #handle: Internals;
   #isClosed = false;
 
-  /** `handle` is owned from now on. */
+  /** Takes ownership of `handle`. */
   constructor(handle: PipeHandle, handlers: ListeningHandlers) {
     this.#handle = handle as Internals;
     this.#handle.onconnection = (status, accepted) => {
@@ -154,13 +154,13 @@ export class ListeningHandle {
     };
   }
 
-  /** Its descriptor; null where it is closed, or Node is not made as expected. */
+  /** Its descriptor; null if it is closed, or Node's internals differ from what is expected. */
   get fd(): number | null {
     const { fd } = this.#handle;
     return this.#isClosed || fd === undefined || fd < 0 ? null : fd;
   }
 
-  /** Zero, or a negative number of the system; the handle is closed then. */
+  /** Returns zero, or a negative errno after closing the handle. */
   listen(backlog: number): number {
     const status = this.#handle.listen(backlog);
     if (status < 0) this.close();

@@ -1,12 +1,11 @@
 /**
- * The pipe between a process and its successor: a pair of unix sockets, over which the one hands everything to the other,
- * descriptors too, without returning to its event loop. Every call but `receiveFirstMessage` blocks this process, for a
- * bounded time.
+ * The pipe between a process and its successor: a pair of unix sockets over which one hands everything to the other, including
+ * descriptors, without returning to the event loop. Every call except `receiveFirstMessage` blocks this process, for a bounded
+ * time.
  *
- * What is sent is a parcel: a head of 12 bytes (`VPHO`, the number of the bytes of the document, the number of
- * descriptors, each 32 bits with the least byte first), then a byte for each 253 descriptors that has them with it, and then
- * the document. A message is a parcel without descriptors, and its document is an object of JSON. Both sides take
- * turns: none sends before it has been answered.
+ * The unit is a parcel: a header of 12 bytes (`VPHO`, the length of the document, the number of descriptors, both 32 bits
+ * little-endian), one byte for each group of 253 descriptors, which travel with it, and the document. A message is a parcel
+ * without descriptors whose document is a JSON object. The sides take turns: neither sends again before it has an answer.
  */
 import type net from 'node:net';
 import { constants } from 'node:os';
@@ -23,26 +22,26 @@ import {
   type Received,
 } from './unix-messages.js';
 
-/** The most bytes of a document: 2 GiB. */
+/** Limit on a document: 2 GiB. */
 const MAX_DOCUMENT_BYTES = 2 ** 31;
 
-/** The most descriptors that go with one. */
+/** Limit on the descriptors of a parcel. */
 const MAX_DESCRIPTORS = 65_536;
 
-/** The most bytes of a message. */
+/** Limit on a message. */
 const MAX_MESSAGE_BYTES = 65_536;
 
 /** What a process hands to its successor. */
 export interface Parcel {
   readonly document: Buffer;
-  /** In the order in which they were sent. They are the receiver's to close, and not inherited by programs. */
+  /** In the order in which they were sent. The receiver owns them; programs do not inherit them. */
   readonly descriptors: readonly number[];
 }
 
-/** What the two say to each other: plain values of JSON. */
+/** A message between the two processes: a plain JSON object. */
 export type HandoverMessage = Readonly<Record<string, unknown>>;
 
-/** Loads what a {@link HandoverPipe} needs. Rejects with `upgrade-failed` where koffi is missing. */
+/** Loads the system calls for a {@link HandoverPipe}. Rejects with `upgrade-failed` if koffi is missing. */
 export async function loadHandoverCalls(load: () => Promise<MessageCalls> = loadMessageCalls): Promise<MessageCalls> {
   try {
     return await load();
@@ -53,8 +52,8 @@ export async function loadHandoverCalls(load: () => Promise<MessageCalls> = load
 }
 
 /**
- * One end of the pipe. What fails throws `upgrade-failed`: the `code` of its cause is `EPIPE` where the other process has
- * ended, `ETIMEDOUT` where it was not heard of in time, `EPROTO` where it says what makes no sense. Nothing can be said after that.
+ * One end of the pipe. Failures throw `upgrade-failed`, whose cause has the code `EPIPE` if the other process has exited,
+ * `ETIMEDOUT` if it did not respond in time, or `EPROTO` if it sent something invalid. The pipe is unusable after that.
  */
 export class HandoverPipe {
   readonly #calls: MessageCalls;
@@ -67,8 +66,8 @@ export class HandoverPipe {
   }
 
   /**
-   * The pipe that a child has been started with, in its parent, for this turn of the event loop only: in others, Node
-   * reads the stream. Throws where it was closed meanwhile.
+   * In the parent: the pipe that a child was started with, usable only in this turn of the event loop, because Node reads the
+   * stream in others. Throws if it was closed meanwhile.
    */
   static ofStream(calls: MessageCalls, stream: net.Socket): HandoverPipe {
     const fd = descriptorOf(stream);
@@ -77,15 +76,15 @@ export class HandoverPipe {
   }
 
   /**
-   * Sends a document, and duplicates of descriptors, within `timeoutMs`. The receiver has to read meanwhile: no more is
-   * in between than the system's buffer of a socket.
+   * Sends a document and duplicates of descriptors within `timeoutMs`. The receiver must read meanwhile: only a socket buffer
+   * lies in between.
    */
   sendAll(document: Uint8Array, descriptors: readonly number[], timeoutMs: number): void {
     if (document.length > MAX_DOCUMENT_BYTES) {
-      throw failure(`the document has ${document.length} bytes, more than ${MAX_DOCUMENT_BYTES}`);
+      throw failure(`document too large: ${document.length} bytes (max ${MAX_DOCUMENT_BYTES})`);
     }
     if (descriptors.length > MAX_DESCRIPTORS) {
-      throw failure(`there are ${descriptors.length} descriptors, more than ${MAX_DESCRIPTORS}`);
+      throw failure(`too many descriptors: ${descriptors.length} (max ${MAX_DESCRIPTORS})`);
     }
     const deadline = performance.now() + timeoutMs;
     this.#send(encodeHead(document.length, descriptors.length), [], deadline);
@@ -93,18 +92,18 @@ export class HandoverPipe {
     this.#send(document, [], deadline);
   }
 
-  /** Sends pieces of bytes behind a document, within `timeoutMs`; none is copied. */
+  /** Sends bytes after a document, within `timeoutMs`, without copying. */
   sendPieces(pieces: readonly Uint8Array[], timeoutMs: number): void {
     const deadline = performance.now() + timeoutMs;
     for (const piece of pieces) this.#send(piece, [], deadline);
   }
 
-  /** The next piece, of which the document says the length: alone in its memory. */
+  /** Receives the next piece, whose length the document gives, into memory of its own. */
   receivePiece(byteCount: number, timeoutMs: number): Buffer {
     return this.#receive(byteCount, [], 0, performance.now() + timeoutMs);
   }
 
-  /** What the other side sent with `sendAll`. Where it throws, every descriptor that came is closed. */
+  /** Receives a parcel sent with `sendAll`. If it throws, all received descriptors are closed. */
   receiveAll(timeoutMs: number): Parcel {
     return this.#receiveParcel(MAX_DOCUMENT_BYTES, MAX_DESCRIPTORS, timeoutMs);
   }
@@ -114,7 +113,7 @@ export class HandoverPipe {
     this.sendAll(encodeMessage(message), [], timeoutMs);
   }
 
-  /** The next message of the other side; `timeoutMs` may be Infinity. */
+  /** Receives the next message; `timeoutMs` may be Infinity. */
   receiveMessage(timeoutMs: number): HandoverMessage {
     return decodeMessage(this.#receiveParcel(MAX_MESSAGE_BYTES, 0, timeoutMs).document);
   }
@@ -147,7 +146,7 @@ export class HandoverPipe {
     }
   }
 
-  /** Receives so many bytes, and adds the descriptors that come with them, of which there are `expected` in the end. */
+  /** Receives a number of bytes, and appends the descriptors that come with them; checks that there are `expected` in the end. */
   #receive(byteCount: number, descriptors: number[], expected: number, deadline: number): Buffer {
     const bytes = Buffer.allocUnsafeSlow(byteCount);
     for (let filled = 0; filled < byteCount; ) {
@@ -163,12 +162,12 @@ export class HandoverPipe {
       filled += received.byteCount;
     }
     if (descriptors.length === expected) return bytes;
-    throw nonsense(`${descriptors.length} descriptors in place of ${expected}`);
+    throw nonsense(`${descriptors.length} descriptors, expected ${expected}`);
   }
 
   #wait(what: 'readable' | 'writable', deadline: number): void {
     if (this.#call(() => this.#calls.wait(this.#fd, what, deadline - performance.now()))) return;
-    throw late(what === 'readable' ? 'did not answer' : 'took nothing more', 'poll');
+    throw late(what === 'readable' ? 'did not answer' : 'did not read', 'poll');
   }
 
   #call<Result>(call: () => Result): Result {
@@ -182,9 +181,8 @@ export class HandoverPipe {
 }
 
 /**
- * The first message on the pipe to a child, as Node reads it; the event loop goes on meanwhile. Behind it, the child has to be
- * silent until it is sent something. Rejects with `upgrade-failed` where the child ends, or says something else, and when
- * `signal` is aborted.
+ * The first message on the pipe to a child, read by Node while the event loop runs. After it, the child must be silent until it
+ * is sent something. Rejects with `upgrade-failed` if the child exits or sends something else, or when `signal` is aborted.
  */
 export function receiveFirstMessage(stream: net.Socket, signal: AbortSignal): Promise<HandoverMessage> {
   return new Promise((resolve, reject) => {
@@ -212,7 +210,7 @@ export function receiveFirstMessage(stream: net.Socket, signal: AbortSignal): Pr
       stream.off('data', onData).off('end', onEnd).off('close', onEnd).pause();
       signal.removeEventListener('abort', onAbort);
     };
-    // An error is followed by `close`; one that comes later shows where the pipe is used.
+    // `close` follows an error; a later error shows when the pipe is used.
     stream
       .on('error', () => undefined)
       .on('end', onEnd)
@@ -224,7 +222,7 @@ export function receiveFirstMessage(stream: net.Socket, signal: AbortSignal): Pr
   });
 }
 
-// The form of what is sent.
+// The wire format.
 
 const MAGIC = Buffer.from('VPHO');
 const HEAD_BYTES = 12;
@@ -239,11 +237,11 @@ function encodeHead(byteCount: number, descriptorCount: number): Buffer {
 }
 
 function decodeHead(head: Buffer): { byteCount: number; descriptorCount: number } {
-  if (!head.subarray(0, 4).equals(MAGIC)) throw nonsense('what is no parcel');
+  if (!head.subarray(0, 4).equals(MAGIC)) throw nonsense('an unknown format');
   return { byteCount: head.readUInt32LE(4), descriptorCount: head.readUInt32LE(8) };
 }
 
-/** Those of each message. */
+/** Splits descriptors into messages. */
 function groupsOf(descriptors: readonly number[]): number[][] {
   const groups: number[][] = [];
   for (let start = 0; start < descriptors.length; start += MAX_MESSAGE_DESCRIPTORS) {
@@ -262,19 +260,19 @@ function decodeMessage(document: Buffer): HandoverMessage {
     value = null;
   }
   if (isObject(value)) return value;
-  throw nonsense(`a message that is none: ${escapeText(document.toString('utf8', 0, 100))}`);
+  throw nonsense(`an invalid message: ${escapeText(document.toString('utf8', 0, 100))}`);
 }
 
-/** The message that came so far; null where there is more to come. */
+/** The message received so far; null if incomplete. */
 function firstMessageOf(bytes: Buffer): HandoverMessage | null {
   if (bytes.length < HEAD_BYTES) return null;
   const { byteCount, descriptorCount } = decodeHead(bytes.subarray(0, HEAD_BYTES));
-  if (byteCount > MAX_MESSAGE_BYTES || descriptorCount > 0) throw nonsense('a first message that is none');
+  if (byteCount > MAX_MESSAGE_BYTES || descriptorCount > 0) throw nonsense('an invalid first message');
   const length = HEAD_BYTES + byteCount;
   return bytes.length < length ? null : decodeMessage(bytes.subarray(HEAD_BYTES));
 }
 
-// What goes wrong.
+// Failures.
 
 const ended = (call: string): VproxyError =>
   failure('the other process ended', systemError(call, constants.errno.EPIPE));

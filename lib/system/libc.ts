@@ -1,26 +1,26 @@
-/** Functions of the system's C library, through the optional package koffi: for the few that Node has no name for. */
+/** Functions of the C library that Node does not offer, through the optional package koffi. */
 
 import { getSystemErrorName } from 'node:util';
 
-/** A function; its arguments and its result are numbers, buffers and texts, as its declaration says. */
+/** A function; its arguments and result are numbers, buffers and texts, as declared. */
 export type NativeCall = (...args: unknown[]) => number;
 
 export interface Libc {
-  /** The function that a declaration in C names. Throws where the library has no such function. */
+  /** The function that a C declaration names. Throws if the library lacks it. */
   declare(declaration: string): NativeCall;
-  /** The number of the error of the last call that failed. */
+  /** The errno of the last failed call. */
   errno(): number;
-  /** Where the bytes of a buffer are, for a structure that points to them; the caller keeps the buffer as long as that is used. */
+  /** The address of a buffer, for a structure that points to it; the caller must keep the buffer alive meanwhile. */
   address(bytes: Uint8Array): bigint;
 }
 
-/** The error of `number` (positive, as in errno) in `call`, with a `code` as Node's own errors have it. */
+/** An error like Node's own, with a `code`, for an errno (positive) of `call`. */
 export function systemError(call: string, number: number): NodeJS.ErrnoException {
   const code = getSystemErrorName(-number);
   return Object.assign(new Error(`${call}: ${code}`), { code, errno: -number, syscall: call });
 }
 
-/** What is used of koffi. */
+/** The part of koffi used here. */
 export interface Koffi {
   load(path: null): { func(declaration: string): NativeCall };
   errno(): number;
@@ -30,17 +30,14 @@ export interface Koffi {
 /** How koffi is loaded. */
 let loadKoffi = importKoffi;
 
-/** For a program that has koffi within itself: has it loaded in another way than by its name. To be called before `loadLibc`. */
+/** For a program that embeds koffi: replaces how it is loaded. Call it before `loadLibc`. */
 export function loadKoffiBy(load: () => Promise<Koffi>): void {
   loadKoffi = load;
 }
 
 let loading: Promise<Libc> | null = null;
 
-/**
- * Loads it, which takes 10 ms once in a process: from then on its files may go. Rejects as `import` does where koffi is
- * missing.
- */
+/** Loads the library, once per process (10 ms); its files may be removed then. Rejects like `import` if koffi is missing. */
 export function loadLibc(): Promise<Libc> {
   loading ??= load().catch((error: unknown) => {
     loading = null;

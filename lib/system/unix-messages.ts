@@ -1,9 +1,9 @@
 /**
- * Messages of unix sockets with descriptors: sendmsg(2) and recvmsg(2), which Node has no name for, through the optional
- * package koffi. Nothing here waits but `wait`.
+ * Unix socket messages with descriptors: sendmsg(2) and recvmsg(2), which Node lacks, through the optional package koffi. Only
+ * `wait` blocks.
  *
- * The structures are laid out by hand. In the library of GNU two of their lengths are words of 64 bits; in musl they are
- * words of 32 bits, each with as many of padding behind it. On a little-endian machine both are the same bytes.
+ * The structures are laid out by hand. In glibc two of the length fields are 64-bit; in musl they are 32-bit with 32 bits of
+ * padding after each. On a little-endian machine both are the same bytes.
  */
 
 import { closeSync } from 'node:fs';
@@ -12,35 +12,35 @@ import { MAX_SOCKET_PATH_BYTES } from '../util/addresses.js';
 import { MAX_TIMER_MS } from '../util/clock.js';
 import { type Libc, loadLibc, type NativeCall, systemError } from './libc.js';
 
-/** The most descriptors that a message has. */
+/** Limit on the descriptors of a message. */
 export const MAX_MESSAGE_DESCRIPTORS = 253;
 
-/** What came of one message, or of as much of it as there was room for. */
+/** The result of receiving one message, or the part of it that fitted. */
 export interface Received {
   /** The number of bytes; zero: the other end was closed. */
   readonly byteCount: number;
-  /** They are the callee's to close, and not inherited by programs. */
+  /** The callee closes them; programs do not inherit them. */
   readonly descriptors: readonly number[];
   /** Whether there were more descriptors than this process could take. */
   readonly isTruncated: boolean;
 }
 
-/** Loads the calls. Rejects as `import` does where koffi is missing, and with an error for a machine of other structures. */
+/** Loads the calls. Rejects like `import` if koffi is missing, and with an error on a machine with other structures. */
 export async function loadMessageCalls(): Promise<MessageCalls> {
   if (!hasKnownStructures()) {
-    throw new Error(`descriptors cannot be passed on ${process.platform} on ${process.arch}`);
+    throw new Error(`passing descriptors is not supported on ${process.platform}/${process.arch}`);
   }
   return new MessageCalls(await loadLibc());
 }
 
-/** Whether this is a machine whose structures are laid out as here. */
+/** Whether this machine's structures have the layout used here. */
 export const hasKnownStructures = (): boolean =>
   ARCHITECTURES.has(process.arch) && endianness() === 'LE' && process.platform === 'linux';
 
-/** Those with addresses of 64 bits, the least byte first, and the numbers below. */
+/** The 64-bit little-endian architectures that share the numbers below. */
 const ARCHITECTURES = new Set(['arm64', 'loong64', 'riscv64', 'x64']);
 
-/** The calls of this machine. */
+/** The system calls of this machine. */
 export class MessageCalls {
   readonly #libc: Libc;
   readonly #sendmsg: NativeCall;
@@ -64,8 +64,8 @@ export class MessageCalls {
   }
 
   /**
-   * A socket whose messages go to the unix socket for datagrams at `path`, which is an abstract name behind an `@`. It is
-   * the caller's to close. Throws an error of the system, also where nobody receives there.
+   * A socket whose messages go to the unix datagram socket at `path`, an abstract name if it starts with `@`; the caller closes
+   * it. Throws a system error, also if there is no receiver.
    */
   openDatagrams(path: string): number {
     const address = unixAddress(path);
@@ -79,14 +79,14 @@ export class MessageCalls {
     }
   }
 
-  /** A unix socket for datagrams without an address, as `openDatagrams`. */
+  /** A unix datagram socket without an address; otherwise like `openDatagrams`. */
   openUnbound(): number {
     return this.checked('socket', () => this.#socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   }
 
   /**
-   * Sends bytes, of which there are some, and up to {@link MAX_MESSAGE_DESCRIPTORS} descriptors, which stay open here. The number of
-   * bytes that were taken, all of a datagram; null where there is no room now. Throws an error of the system.
+   * Sends a non-empty buffer, and up to {@link MAX_MESSAGE_DESCRIPTORS} descriptors, which stay open here. Returns the number of
+   * bytes taken, all of a datagram; null if there is no room now. Throws a system error.
    */
   send(fd: number, bytes: Uint8Array, descriptors: readonly number[] = []): number | null {
     const control = this.#control.subarray(0, descriptors.length === 0 ? 0 : controlSize(descriptors.length));
@@ -95,7 +95,7 @@ export class MessageCalls {
     return this.#atOnce('sendmsg', () => this.#sendmsg(fd, this.#header, MSG_DONTWAIT | MSG_NOSIGNAL));
   }
 
-  /** What there is, put at the start of `room`, which is not empty; null where there is nothing now. Throws an error of the system. */
+  /** Receives available bytes into the start of `room`, which is not empty; null if there are none. Throws a system error. */
   receive(fd: number, room: Uint8Array): Received | null {
     this.#describe(room, this.#control);
     const byteCount = this.#atOnce('recvmsg', () => this.#recvmsg(fd, this.#header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC));
@@ -109,8 +109,8 @@ export class MessageCalls {
   }
 
   /**
-   * Blocks this process until `fd` can be read or written, or has ended, for at most `timeoutMs` (Infinity: for as long
-   * as it takes). False when that has passed. Throws an error of the system.
+   * Blocks this process until `fd` is readable, writable or closed, for at most `timeoutMs` (Infinity: indefinitely). False on
+   * timeout. Throws a system error.
    */
   wait(fd: number, what: 'readable' | 'writable', timeoutMs: number): boolean {
     const deadline = performance.now() + timeoutMs;
@@ -121,12 +121,12 @@ export class MessageCalls {
     return this.checked('poll', () => this.#poll(entry, 1, millisecondsUntil(deadline))) > 0;
   }
 
-  /** Has a socket listen no more, whoever else has it, too; one that does not is as it was. */
+  /** Stops a socket from listening, in every process that shares it. No effect on a socket that does not listen. */
   stopListening(fd: number): void {
     this.#shutdown(fd, SHUT_RDWR);
   }
 
-  /** Fills in the header of the next call. */
+  /** Fills in the header for the next call. */
   #describe(bytes: Uint8Array, control: Buffer): void {
     const pointer = (target: Uint8Array) => (target.length === 0 ? 0n : this.#libc.address(target));
     this.#vector.writeBigUInt64LE(pointer(bytes), VECTOR.base);
@@ -138,7 +138,7 @@ export class MessageCalls {
     header.writeBigUInt64LE(BigInt(control.length), MESSAGE.controlLength);
   }
 
-  /** The result of a call that does not wait; null where it would have to. */
+  /** The result of a non-blocking call; null if it would block. */
   #atOnce(name: string, call: () => number): number | null {
     try {
       return this.checked(name, call);
@@ -148,7 +148,7 @@ export class MessageCalls {
     }
   }
 
-  /** The result of a call, which is made again where a signal came. Throws an error of the system. */
+  /** The result of a call, retried after a signal. Throws a system error. */
   checked(name: string, call: () => number): number {
     for (;;) {
       const result = call();
@@ -159,18 +159,18 @@ export class MessageCalls {
   }
 }
 
-/** For poll(2), which takes -1 for ever. */
+/** The timeout for poll(2), for which -1 is infinite. */
 function millisecondsUntil(deadline: number): number {
   if (deadline === Number.POSITIVE_INFINITY) return -1;
   return Math.min(Math.max(0, Math.ceil(deadline - performance.now())), MAX_TIMER_MS);
 }
 
-/** Closes descriptors that nobody wants. */
+/** Closes unwanted descriptors. */
 export function closeAll(descriptors: readonly number[]): void {
   for (const fd of descriptors) closeSync(fd);
 }
 
-/** struct sockaddr_un of a path, which is an abstract name behind an `@`. Throws an error of the system. */
+/** The struct sockaddr_un of a path, an abstract name if it starts with `@`. Throws a system error. */
 export function unixAddress(path: string): Buffer {
   const bytes = Buffer.from(path);
   if (bytes.length > MAX_SOCKET_PATH_BYTES) throw systemError('connect', constants.errno.ENAMETOOLONG);
@@ -181,7 +181,7 @@ export function unixAddress(path: string): Buffer {
   return Buffer.concat([family, bytes, Buffer.alloc(isAbstract ? 0 : 1)]);
 }
 
-// Structures of the system: the offset of each field, and the whole, in bytes.
+// Structures of the system: the offset of each field, and the total size, in bytes.
 
 /** struct msghdr */
 const MESSAGE = {
@@ -196,11 +196,11 @@ const MESSAGE = {
 /** struct iovec */
 const VECTOR = { base: 0, length: 8, size: 16 } as const;
 
-/** struct cmsghdr; the descriptors are behind it. */
+/** struct cmsghdr; the descriptors follow it. */
 const CONTROL = { length: 0, level: 8, type: 12, size: 16 } as const;
 const DESCRIPTOR_BYTES = 4;
 
-/** What a control message takes, to the next border of 8 bytes. */
+/** The size of a control message, padded to 8 bytes. */
 const controlSize = (descriptorCount: number): number => align(CONTROL.size + descriptorCount * DESCRIPTOR_BYTES);
 
 const align = (byteCount: number): number => Math.ceil(byteCount / 8) * 8;
@@ -226,7 +226,7 @@ function getDescriptors(control: Buffer): number[] {
   return descriptors;
 }
 
-// Numbers of Linux.
+// Linux constants.
 export const AF_UNIX = 1;
 const SOCK_DGRAM = 2;
 const SOCK_NONBLOCK = 0o4000;

@@ -1,4 +1,4 @@
-/** The text forms of addresses: `HOST:PORT` with an IPv6 address in brackets, paths, and options between commas. */
+/** The text forms of addresses: `HOST:PORT` with IPv6 in brackets, paths, and comma-separated options. */
 import net from 'node:net';
 import { badArgument } from '../errors.js';
 import { whatThereIs } from './closest-word.js';
@@ -12,10 +12,7 @@ export interface HostPort {
   readonly port: number;
 }
 
-/**
- * The address of a text. `lowestPort` is 0 where the system may pick a port, otherwise 1 (the default). Throws
- * `bad-argument`.
- */
+/** Parses an address. `lowestPort` is 0 where the system may pick a port, otherwise 1 (the default). Throws `bad-argument`. */
 export function parseHostPort(text: string, lowestPort: 0 | 1 = 1): HostPort {
   const [, bracketed, plain, digits] = /^(?:\[([^\]]*)\]|([^:[\]]*)):(\d{1,5})$/.exec(text) ?? [];
   const host = bracketed ?? plain ?? '';
@@ -33,7 +30,7 @@ export function isHost(text: string, isBracketed: boolean): boolean {
   return isBracketed ? net.isIPv6(text) : HOST.test(text);
 }
 
-/** The text of an address; `parseHostPort` reads it back. */
+/** Formats an address; `parseHostPort` reads it back. */
 export function formatHostPort({ host, port }: HostPort): string {
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }
@@ -44,27 +41,27 @@ export function isLoopback(host: string): boolean {
   return LOOPBACK.check(host, net.isIPv6(host) ? 'ipv6' : 'ipv4');
 }
 
-/** Whether a listener at `host` is at every address of the machine. */
+/** Whether a listener at `host` is on every address of the machine. */
 export function isEveryAddress(host: string): boolean {
   return host === '' || host === '0.0.0.0' || /^[0:]+$/.test(host);
 }
 
-/** The host at which this machine reaches a listener of its own: one at every address by the loopback device. */
+/** The host to dial for a listener on this machine: the loopback address if it listens on every address. */
 export function dialableHost(host: string, isOnly6 = false): string {
   if (!isEveryAddress(host)) return host;
   return isOnly6 || host.includes(':') ? '::1' : '127.0.0.1';
 }
 
 /**
- * Whether a listener at one address keeps another one from listening at the other: the port is the same, and so is the
- * host, or one of them means all. A name may be any host.
+ * Whether a listener at one address prevents one at the other: same port, and same host unless one of them means every address. A
+ * name may be any host.
  */
 export function addressesOverlap(a: HostPort, b: HostPort): boolean {
   const isAny = ({ host }: HostPort) => isEveryAddress(host) || net.isIP(host) === 0;
   return a.port === b.port && (isAny(a) || isAny(b) || canonicalHost(a.host) === canonicalHost(b.host));
 }
 
-/** One text for each address; a name in lower case, and `localhost` as 127.0.0.1. */
+/** One text per address; a name in lower case, and `localhost` as 127.0.0.1. */
 export function canonicalHost(host: string): string {
   if (net.isIPv6(host)) return hostOfUrl(host.replace(/%.*/, ''));
   const name = host.toLowerCase();
@@ -77,22 +74,22 @@ const LOOPBACK = new net.BlockList();
 LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4');
 LOOPBACK.addAddress('::1', 'ipv6');
 
-/** Ports from the first to the last, both included. */
+/** A range of ports, both ends included. */
 export type PortRange = readonly [first: number, last: number];
 
 /** Whether a port is in one of the ranges. */
 export const isInRanges = (ranges: readonly PortRange[], port: number): boolean =>
   ranges.some(([first, last]) => first <= port && port <= last);
 
-/** The text of ranges, such as `3000-9999,18080`. */
+/** Formats ranges, such as `3000-9999,18080`. */
 export const formatPortRanges = (ranges: readonly PortRange[]): string =>
   ranges.map(([first, last]) => (first === last ? String(first) : `${first}-${last}`)).join(',');
 
-// The bytes of addresses: 4 or 16, in the order of the network.
+// The bytes of addresses: 4 or 16, in network order.
 
 /**
- * The bytes of an address; null for every other text. Strict: IPv4 is four decimal numbers without leading zeros, which
- * inet_aton(3) does not ask for; IPv6 is what RFC 4291 has in section 2.2, without a zone.
+ * The bytes of an address; null for any other text. Strict: IPv4 is four decimal numbers without leading zeros, unlike
+ * inet_aton(3); IPv6 is as in RFC 4291, section 2.2, without a zone.
  */
 export function parseAddress(text: string): Uint8Array | null {
   if (net.isIPv4(text)) return Uint8Array.from(text.split('.'), Number);
@@ -108,7 +105,7 @@ export function parseAddress(text: string): Uint8Array | null {
 const groupsOf = (text: string): number[] =>
   text === '' ? [] : text.split(':').map((group) => Number.parseInt(group, 16));
 
-/** The one text of an address, as RFC 5952 has it; IPv4-mapped ones end in four decimal numbers (its section 5). */
+/** The canonical text of an address (RFC 5952); IPv4-mapped addresses end in four decimal numbers (its section 5). */
 export function formatAddress(bytes: Uint8Array): string {
   if (bytes.length === 4) return bytes.join('.');
   const digits = Buffer.from(bytes).toString('hex');
@@ -118,46 +115,46 @@ export function formatAddress(bytes: Uint8Array): string {
 
 const MAPPED = /^0{20}ffff/;
 
-/** An IPv6 address as a URL has it: that is RFC 5952, without decimal numbers. */
+/** An IPv6 address as in a URL: RFC 5952, without decimal numbers. */
 const hostOfUrl = (address: string): string => new URL(`http://[${address}]`).hostname.slice(1, -1);
 
-// The text form of a path behind a colon: as it is, or with the empty port `:-` behind it.
+// The text form of a path after a colon: unchanged, or followed by the empty port `:-`.
 
-/** The path of a text; a trailing `:-` is dropped. Throws `bad-argument` where nothing is left or a NUL is in it. */
+/** Parses a path; drops a trailing `:-`. Throws `bad-argument` if it is empty or contains a NUL. */
 export function parsePath(text: string): string {
   const path = text.endsWith(':-') ? text.slice(0, -2) : text;
-  if (path === '' || path.includes('\0')) throw badArgument('a path is missing, such as /run/vm1.sock');
+  if (path === '' || path.includes('\0')) throw badArgument('missing path, such as /run/vm1.sock');
   return path;
 }
 
-/** The text of a path; `parsePath` reads it back. */
+/** Formats a path; `parsePath` reads it back. */
 export function formatPath(path: string): string {
   return path.endsWith(':-') ? `${path}:-` : path;
 }
 
-/** A path without the slashes at its end; the root keeps one. */
+/** A path without trailing slashes; the root keeps one. */
 export function withoutFinalSlashes(path: string): string {
   let end = path.length;
   while (end > 1 && path[end - 1] === '/') end -= 1;
   return path.slice(0, end);
 }
 
-/** As `parsePath`, for a unix socket, whose path the system limits. Throws `bad-argument`. */
+/** Like `parsePath`, for a unix socket, whose path the system limits. Throws `bad-argument`. */
 export function parseSocketPath(text: string): string {
   const path = parsePath(text);
   const byteCount = Buffer.byteLength(path);
   if (byteCount > MAX_SOCKET_PATH_BYTES) {
-    throw badArgument(`the path of a unix socket has ${byteCount} bytes, the system allows ${MAX_SOCKET_PATH_BYTES}`);
+    throw badArgument(`path of a unix socket too long: ${byteCount} bytes (max ${MAX_SOCKET_PATH_BYTES})`);
   }
   return path;
 }
 
-/** `sun_path` of unix(7) without its NUL. Node would cut a longer path without a word. */
+/** `sun_path` of unix(7) without its NUL. Node would silently truncate a longer path. */
 export const MAX_SOCKET_PATH_BYTES = 107;
 
-// Parts of a text between commas: an address and its options, where `,,` is a comma.
+// Comma-separated parts: an address and its options, where `,,` is a literal comma.
 
-/** The parts between single commas, with each `,,` in them made one comma; the first is the address. */
+/** Splits at single commas, and unescapes each `,,`; the first part is the address. */
 export function splitAtCommas(text: string): string[] {
   const parts = [''];
   for (const piece of text.split(/(,,?)/)) {
@@ -167,29 +164,29 @@ export function splitAtCommas(text: string): string[] {
   return parts;
 }
 
-/** The text of parts; `splitAtCommas` reads it back. */
+/** Joins parts; `splitAtCommas` reads them back. */
 export function joinWithCommas(parts: readonly string[]): string {
   return parts.map((part) => part.replaceAll(',', ',,')).join(',');
 }
 
-/** Options `key=value` in their order. Throws `bad-argument` for one without a value, or given twice. */
+/** Parses `key=value` options, keeping their order. Throws `bad-argument` for one without a value, or given twice. */
 export function parseKeyValues(parts: readonly string[]): Map<string, string> {
   const values = new Map<string, string>();
   for (const part of parts) {
     const [, key, value] = /^([^=]+)=(.+)$/s.exec(part) ?? [];
     if (key === undefined || value === undefined) {
-      throw badArgument(`"${escapeText(part)}" is no option; expected key=value (",," is a comma)`);
+      throw badArgument(`"${escapeText(part)}" is not an option; expected key=value (",," is a comma)`);
     }
-    if (values.has(key)) throw badArgument(`the option ${escapeText(key)} is there twice`);
+    if (values.has(key)) throw badArgument(`option ${escapeText(key)} given twice`);
     values.set(key, value);
   }
   return values;
 }
 
-/** Throws `bad-argument` when there is an option whose key is not in `known`. */
+/** Throws `bad-argument` for an option whose key is not in `known`. */
 export function requireKnown(values: ReadonlyMap<string, string>, known: readonly string[]): void {
   for (const key of values.keys()) {
     if (known.includes(key)) continue;
-    throw badArgument(`there is no option "${escapeText(key)}" here; ${whatThereIs(key, known)}`);
+    throw badArgument(`unknown option "${escapeText(key)}"; ${whatThereIs(key, known)}`);
   }
 }

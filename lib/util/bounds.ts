@@ -1,6 +1,6 @@
-/** Bounds that many share: on what is held at once ({@link Budget}), and on what happens in a time ({@link TokenBucket}). */
+/** Shared limits: on what is held at once ({@link Budget}), and on rates ({@link TokenBucket}). */
 
-/** Counts the bytes that were reserved against a limit, and against the budget that this one is a part of. */
+/** Counts reserved bytes against a limit, and against that of a parent budget. */
 export class Budget {
   readonly limitBytes: number;
   readonly #parent: Budget | null;
@@ -15,7 +15,7 @@ export class Budget {
     return this.#usedBytes;
   }
 
-  /** Takes bytes; false, and nothing is taken, where they do not fit. Fewer than none are given back. */
+  /** Reserves bytes; false, reserving nothing, if they do not fit. A negative number releases. */
   reserve(bytes: number): boolean {
     if (this.#usedBytes + bytes > this.limitBytes) return false;
     if (this.#parent !== null && !this.#parent.reserve(bytes)) return false;
@@ -23,14 +23,14 @@ export class Budget {
     return true;
   }
 
-  /** Gives reserved bytes back. */
+  /** Releases reserved bytes. */
   release(bytes: number): void {
     this.#usedBytes -= bytes;
     this.#parent?.release(bytes);
   }
 }
 
-/** A bound in bytes for many: each may hold as much as is left, so that N of them have a share each, and the next one has as large a share left. */
+/** A byte limit shared by many: each may hold as much as is left, so N holders get a share each, and the next one as much. */
 export class FairBudget {
   #limitBytes: number;
   #usedBytes = 0;
@@ -43,7 +43,7 @@ export class FairBudget {
     return this.#usedBytes;
   }
 
-  /** Has room for at least this much from now on. */
+  /** Raises the limit to at least this much. */
   widen(limitBytes: number): void {
     this.#limitBytes = Math.max(this.#limitBytes, limitBytes);
   }
@@ -56,13 +56,13 @@ export class FairBudget {
     this.#usedBytes -= bytes;
   }
 
-  /** How much one that holds `heldBytes` of it may hold in all. */
+  /** How much a holder of `heldBytes` may hold in total. */
   shareOf(heldBytes: number): number {
     return (this.#limitBytes - this.#usedBytes + heldBytes) / 2;
   }
 }
 
-/** How full a {@link TokenBucket} was, and when. */
+/** The fill level of a {@link TokenBucket}, and its time. */
 export interface TokenBucketState {
   tokens: number;
   filledAtMs: number;
@@ -74,7 +74,7 @@ export class TokenBucket {
   readonly #perSecond: number;
   readonly #burst: number;
 
-  /** Full at `nowMs`, unless another one has left its state. */
+  /** Full at `nowMs`, unless it continues from the state of another one. */
   constructor(perSecond: number, burst: number, nowMs: number, state = { tokens: burst, filledAtMs: nowMs }) {
     this.#perSecond = perSecond;
     this.#burst = burst;
@@ -93,7 +93,7 @@ export class TokenBucket {
     return this.state.tokens >= count;
   }
 
-  /** Counts one, or `count`. False where that is too many: nothing is counted then. */
+  /** Counts one, or `count`. False, counting nothing, if that is too many. */
   take(nowMs: number, count = 1): boolean {
     if (!this.has(nowMs, count)) return false;
     this.state.tokens -= count;

@@ -1,31 +1,31 @@
-/** Time as something that is given, the system's or one that a test moves by hand: timers, pauses, and delays that grow. */
+/** Time as a parameter, the system's or a test's: timers, pauses, and growing delays. */
 
 export interface Clock {
   /** Milliseconds since an arbitrary moment, the same in all processes of a machine; never goes back. */
   now(): number;
-  /** Calls back once after `delayMs`; the function returned cancels that. */
+  /** Calls back once after `delayMs`; the returned function cancels it. */
   schedule(delayMs: number, callback: () => void): CancelTimer;
 }
 
-/** Cancels a scheduled call; harmless when it was made already. */
+/** Cancels a scheduled call; harmless if it was already made. */
 export type CancelTimer = () => void;
 
 /** The longest delay, 24 days: a longer timer of Node fires at once. */
 export const MAX_TIMER_MS = 2 ** 31 - 1;
 
-/** A timer that is over so much too late, in milliseconds, was held up, and so was what is to be read. */
+/** A timer that fires at least this late, in milliseconds, was held up, and so was pending input. */
 const LATE_MS = 20;
 
-/** When the clock of this process began, by CLOCK_MONOTONIC, in milliseconds. */
+/** The start of this process's clock on CLOCK_MONOTONIC, in milliseconds. */
 const ORIGIN_MS = ((): number => {
   const [seconds, nanoseconds] = process.hrtime();
   return seconds * 1000 + nanoseconds / 1e6 - performance.now();
 })();
 
 /**
- * The monotonic clock of the system, the same in all of its processes: a successor goes on with the times of its predecessor. A
- * process that stood still finds its timers over before it reads what came meanwhile; that is read first here, so that nobody is
- * given up whose answer is there.
+ * The system's monotonic clock, the same in all processes: a successor continues with the times of its predecessor. After a
+ * stall, timers expire before the input that arrived meanwhile is read; here that input is read first, so that no peer is timed
+ * out whose answer has arrived.
  */
 export const systemClock: Clock = {
   now: () => ORIGIN_MS + performance.now(),
@@ -43,7 +43,7 @@ export const systemClock: Clock = {
   },
 };
 
-/** Resolved after `delayMs`, or when `signal` is aborted, which the caller asks it for afterwards. Never rejected. */
+/** Resolves after `delayMs`, or when `signal` is aborted; the caller checks which. Never rejects. */
 export function pause(clock: Clock, delayMs: number, signal?: AbortSignal): Promise<void> {
   if (signal?.aborted === true) return Promise.resolve();
   return new Promise((resolve) => {
@@ -57,7 +57,7 @@ export function pause(clock: Clock, delayMs: number, signal?: AbortSignal): Prom
   });
 }
 
-/** Resolved when `work` is settled, and at the latest after `delayMs`. Never rejected. */
+/** Resolves when `work` is settled, or after `delayMs`. Never rejects. */
 export async function settledWithin(clock: Clock, delayMs: number, work: Promise<unknown>): Promise<void> {
   const settled = new AbortController();
   const settle = (): void => settled.abort();
@@ -65,11 +65,11 @@ export async function settledWithin(clock: Clock, delayMs: number, work: Promise
   await pause(clock, delayMs, settled.signal);
 }
 
-/** How delays grow. */
+/** Options for growing delays. */
 export interface BackoffOptions {
   readonly firstMs: number;
   readonly maxMs: number;
-  /** What a delay is multiplied with for the next one. Default 2. */
+  /** The factor from one delay to the next. Default 2. */
   readonly factor?: number;
   /** The share by which a delay may differ from its nominal value, either way. Default 0.25. */
   readonly jitter?: number;
@@ -77,7 +77,7 @@ export interface BackoffOptions {
   readonly random?: () => number;
 }
 
-/** The delays between attempts: each longer than the one before, until `reset`. */
+/** The delays between attempts, each longer than the one before, until `reset`. */
 export class Backoff {
   readonly #options: Required<BackoffOptions>;
   #nominalMs: number;
@@ -95,7 +95,7 @@ export class Backoff {
     return nominal * (1 + jitter * (2 * random() - 1));
   }
 
-  /** Begins again with the first delay. */
+  /** Starts again with the first delay. */
   reset(): void {
     this.#nominalMs = this.#options.firstMs;
   }

@@ -1,8 +1,8 @@
-/** The word that a mistyped one may have meant. */
+/** Suggestions for mistyped words. */
 
 /**
- * The known word that `word` begins, or that differs from it in a third of its letters at most. Words that differ in their
- * numbers alone are names of different things: who asks for vm2 did not mean vm1.
+ * The known word that starts with `word`, or differs from it in at most a third of its letters. Words that differ only in their
+ * numbers name different things: vm2 is not a misspelling of vm1.
  */
 export function closestWord(word: string, known: readonly string[]): string | undefined {
   const alike = known.filter((candidate) => !differInNumbers(word, candidate));
@@ -15,26 +15,26 @@ export function closestWord(word: string, known: readonly string[]): string | un
   return best !== undefined && best.distance * 3 <= best.candidate.length ? best.candidate : undefined;
 }
 
-/** Behind a message about a name that is not known: `; did you mean web1?`, or nothing where none is like it. */
+/** The end of a message about an unknown name: `; did you mean web1?`, or empty if no known one is similar. */
 export function suggestWord(word: string, known: readonly string[]): string {
   const close = closestWord(word, known);
   return close === undefined ? '' : `; did you mean ${close}?`;
 }
 
-/** Words that are shorter are like others by accident. */
+/** Shorter words resemble others by accident. */
 const LEAST_GUESSED = 4;
 
-/** The same where little is known: `did you mean web1?`, else `there are: web1, db` or `there are none`. */
+/** For a small set: `did you mean web1?`, else `available: web1, db` or `none available`. */
 export function whatThereIs(word: string, known: readonly string[]): string {
   const close = word.length < LEAST_GUESSED ? undefined : closestWord(word, known);
   if (close !== undefined) return `did you mean ${close}?`;
-  return known.length === 0 ? 'there are none' : `there are: ${known.join(', ')}`;
+  return known.length === 0 ? 'none available' : `available: ${known.join(', ')}`;
 }
 
 const differInNumbers = (one: string, other: string): boolean =>
   /\d/.test(one) && /\d/.test(other) && one.replace(/\d+/g, '') === other.replace(/\d+/g, '');
 
-/** The number of letters that have to be added, dropped, replaced or swapped with their neighbours. Words much longer than any option are not measured. */
+/** The number of letters to add, drop, replace or swap with a neighbour. Words much longer than any option are not measured. */
 function editDistance(from: string, to: string): number {
   if (from.length > 2 * to.length) return from.length;
   let before: number[] = [];

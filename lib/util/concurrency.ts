@@ -1,7 +1,4 @@
-/**
- * What runs beside what: promises that are settled from outside, a limit on what runs at the same time, work done ahead,
- * and work done a bit in each turn of the event loop.
- */
+/** Concurrency: promises settled from outside, limits on concurrent work, look-ahead, and work in slices per event loop turn. */
 
 /** A promise together with the functions that settle it. */
 export interface Deferred<T> {
@@ -21,11 +18,11 @@ export function deferred<T = void>(): Deferred<T> {
   return { promise, resolve, reject };
 }
 
-/** Something that changes: whoever waits for the next change looks by itself what it was. */
+/** Announces changes; a waiter looks up by itself what changed. */
 export class Change {
   #next: Deferred<void> | null = null;
 
-  /** Resolved with the next one. */
+  /** Resolves with the next change. */
   next(): Promise<void> {
     this.#next ??= deferred();
     return this.#next.promise;
@@ -38,7 +35,7 @@ export class Change {
   }
 }
 
-/** A limit on what runs at the same time: work above it waits for its turn, in the order of the calls. */
+/** A limit on concurrent work: work above it waits, in the order of the calls. */
 export class Turns {
   readonly #maxCount: number;
   #takenCount = 0;
@@ -49,7 +46,7 @@ export class Turns {
     this.#maxCount = maxCount;
   }
 
-  /** Runs `work` in its turn. When a `signal` is aborted before, it is run at once: it finds that out itself, and does nothing. */
+  /** Runs `work` in its turn, or at once when `signal` is aborted before: it must notice that itself, and do nothing. */
   async run<T>(signal: AbortSignal | null, work: () => Promise<T>): Promise<T> {
     if (signal?.aborted === true || !(await this.#take(signal))) return work();
     try {
@@ -59,18 +56,18 @@ export class Turns {
     }
   }
 
-  /** Starts `work`, which never rejects, in its turn. Resolved when it has begun: a caller that awaits it is no more than one ahead. */
+  /** Starts `work`, which must not reject, in its turn. Resolves when it has started: an awaiting caller is at most one ahead. */
   async start(work: () => Promise<void>): Promise<void> {
     await this.#take(null);
     void work().finally(() => this.#give());
   }
 
-  /** Resolved when nothing runs and nothing waits. */
+  /** Resolves when nothing runs or waits. */
   async idle(): Promise<void> {
     if (this.#takenCount > 0) await this.#idle.next();
   }
 
-  /** Whether the caller has a turn, when it has one or has given up. */
+  /** Waits for a turn; false if the signal was aborted first. */
   async #take(signal: AbortSignal | null): Promise<boolean> {
     if (this.#takenCount < this.#maxCount) {
       this.#takenCount += 1;
@@ -89,7 +86,7 @@ export class Turns {
     return taken.promise;
   }
 
-  /** A turn passes to the first that waits. */
+  /** Passes a turn to the first waiter. */
   #give(): void {
     const [next] = this.#waiting;
     if (next === undefined) this.#takenCount -= 1;
@@ -99,8 +96,8 @@ export class Turns {
 }
 
 /**
- * What `work` gives for each item, in the order of the items, while it is done already for up to `count` that come behind.
- * Results that nobody takes any more, since something failed or the caller has stopped, go to `drop`.
+ * Yields the results of `work` for each item, in order, while up to `count` later ones are already in progress. Results that are
+ * never yielded, after a failure or because the caller has stopped, go to `drop`.
  */
 export async function* lookAhead<T, R>(
   items: AsyncIterable<T>,
@@ -112,7 +109,7 @@ export async function* lookAhead<T, R>(
   try {
     for await (const item of items) {
       const result = work(item);
-      // A failure is met when its turn comes.
+      // A failure surfaces when its turn comes.
       result.catch(() => undefined);
       queue.push(result);
       if (queue.length >= count) yield await (queue.shift() as Promise<R>);
@@ -123,22 +120,22 @@ export async function* lookAhead<T, R>(
   }
 }
 
-/** How long work of {@link LoopTurns} takes in a row, in milliseconds: what comes in a turn has it, and what waits once more. */
+/** How long work of {@link LoopTurns} runs in one go, in milliseconds: once for new work of a turn, and once for waiting work. */
 const SLICE_MS = 0.5;
 
 /**
- * Work that others can make long, done a bit in each turn of the event loop, so that all others are served between: of all
- * that shares these turns, such as one service of a channel.
+ * Work that others can make long, done in slices per turn of the event loop, so that everything else is served in between. All
+ * users of one object, such as a service of a channel, share the slices.
  */
 export class LoopTurns {
   readonly #waiting: (() => void)[] = [];
-  /** Null until somebody asks. */
+  /** Null until first asked in a turn. */
   #endsAtMs: number | null = null;
   #isScheduled = false;
-  /** Whether one that awaited `next` has this turn: it works behind the callback of the loop. */
+  /** Whether a caller that awaited `next` has this turn: it works after the loop's callback. */
   #isGiven = false;
 
-  /** Whether the time is used up, which begins with the first question of a turn: the rest has to wait. */
+  /** Whether the time of this turn, which starts with the first question, is used up: the rest must wait. */
   get isOver(): boolean {
     const nowMs = performance.now();
     this.#endsAtMs ??= nowMs + SLICE_MS;
@@ -146,13 +143,13 @@ export class LoopTurns {
     return nowMs >= this.#endsAtMs;
   }
 
-  /** Calls back in a later turn, behind all that waits already. */
+  /** Calls back in a later turn, after everything that already waits. */
   later(work: () => void): void {
     this.#waiting.push(work);
     this.#schedule();
   }
 
-  /** Await it before each step of work that awaits in between. Null where there is time; else resolved in a later turn, of those that wait for one alone. */
+  /** Await it before each step of asynchronous work. Null if there is time; else resolves in a later turn, one waiter a turn. */
   next(): Promise<void> | null {
     if (!this.isOver) return null;
     return new Promise((resolve) => {
@@ -163,7 +160,7 @@ export class LoopTurns {
     });
   }
 
-  /** Does work that is never cut, in the order of asking: at once, or in a later turn. Settled with what it gives. */
+  /** Runs indivisible work, in the order of the calls: at once, or in a later turn. Settles with its result. */
   run<T>(work: () => T | Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       const begin = (): void => {
@@ -188,7 +185,7 @@ export class LoopTurns {
     this.#endsAtMs = null;
     while (this.#waiting.length > 0 && !this.#isGiven && !this.isOver) this.#waiting.shift()?.();
     this.#isGiven = false;
-    // What comes next is not held up by what waited.
+    // Waiting work must not hold up what comes next.
     this.#endsAtMs = null;
   };
 }

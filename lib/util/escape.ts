@@ -1,11 +1,11 @@
-/** Makes foreign text safe to show, as text, as JSON and for a shell: nothing in it can move the cursor, forge a line, or fill a screen. */
+/** Makes foreign text safe to show, as text, JSON and for a shell: it cannot move the cursor, forge a line or fill a screen. */
 import { constants } from 'node:os';
 import { getSystemErrorMap } from 'node:util';
 import { meaningOf } from './errno.js';
 
 /**
- * A text with every control character, line separator, lone surrogate and bidirectional override shown as `\xNN` or
- * `\u{NNNN}`, a backslash doubled, and cut to `maxLength` characters with an ellipsis.
+ * Shows control characters, line separators, lone surrogates and bidirectional overrides as `\xNN` or `\u{NNNN}`, doubles
+ * backslashes, and cuts the text to `maxLength` characters with an ellipsis.
  */
 export function escapeText(text: string, maxLength = 256): string {
   const cut = text.length > maxLength ? `${text.slice(0, maxLength)}…` : text;
@@ -24,23 +24,23 @@ function showCharacter(character: string): string {
   return code < 256 ? `\\x${code.toString(16).padStart(2, '0')}` : `\\u{${code.toString(16)}}`;
 }
 
-/** What a terminal may obey besides C0, as a part of a class of characters: DEL, C1, zero-width and bidirectional controls, line separators, BOM. */
+/** Characters besides C0 that a terminal may obey: DEL, C1, zero-width and bidirectional controls, line separators, BOM. */
 const OBEYED = '\\u007f-\\u009f\\u061c\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff';
 
-// C0, the backslash, and surrogates, too.
+// Also C0, the backslash, and surrogates.
 const UNSAFE = new RegExp(`[\\u0000-\\u001f\\\\${OBEYED}\\p{Surrogate}]`, 'u');
 
-/** The characters below 256 as they are shown: where there is one of the unsafe, there may be 60,000. */
+/** The characters below 256 as shown, precomputed: an unsafe text may have 60,000 of them. */
 const SHOWN_BYTES = Array.from({ length: 256 }, (_, code) => showCharacter(String.fromCharCode(code)));
 
-// JSON that people may see: of what is foreign in it a terminal obeys nothing.
+// JSON shown to users: nothing foreign in it controls the terminal.
 
-/** Characters that are escaped at a time: each takes more memory than in the text, and a text may be all of them. */
+/** Characters escaped at a time: each takes more memory than in the text, and may need escaping. */
 const PIECE_LENGTH = 65_536;
 
-/** A value as JSON without a newline at its end; on one line unless `indent` is given, in blanks. */
+/** A value as JSON without a trailing newline; on one line unless `indent`, in spaces, is given. */
 export function formatJson(value: unknown, indent = 0): string {
-  // JSON.stringify escapes C0 and lone surrogates; the rest may be in JSON as it is.
+  // JSON.stringify escapes C0 and lone surrogates; the rest is legal in JSON.
   const text = JSON.stringify(value, null, indent);
   if (text.length <= PIECE_LENGTH) return escapeObeyed(text);
   const pieces: string[] = [];
@@ -58,19 +58,19 @@ const UNSAFE_IN_JSON = new RegExp(`[${OBEYED}]`, 'g');
 
 // A text as one word of a shell.
 
-/** Words that every shell takes as they are; zsh replaces one that begins with an equals sign. */
+/** Words that every shell takes literally; zsh expands a leading equals sign. */
 const PLAIN_WORD = /^[\w@%+:,./-][\w@%+=:,./-]*$/;
 
-/** For sh, bash and zsh. */
+/** Quotes a word for sh, bash and zsh. */
 export function quoteWord(text: string): string {
   return PLAIN_WORD.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-// The text of an error of the system, for a message.
+// The text of a system error, for a message.
 
 /**
- * What the system said, in one line: `permission denied (EACCES)`, `nobody listens there (ECONNREFUSED 192.0.2.1:80)`. Of an
- * error of the system the caller names the file. Several attempts at one name come as an AggregateError without a message.
+ * The error in one line: `permission denied (EACCES)`, `connection refused (ECONNREFUSED 192.0.2.1:80)`. For a system error the
+ * caller names the file. Several attempts at one name come as an AggregateError without a message.
  */
 export function describeError(error: unknown): string {
   if (error instanceof AggregateError) return error.errors.map(describeError).join('; ');
@@ -80,17 +80,17 @@ export function describeError(error: unknown): string {
   if (typeof code !== 'string' || words === undefined) return error.message;
   const place = typeof address === 'string' && typeof port === 'number' ? ` ${showPlace(address, port)}` : '';
   const isProgram = code === 'ENOENT' && typeof syscall === 'string' && syscall.startsWith('spawn');
-  return `${isProgram ? 'there is no such program' : words} (${code}${place})`;
+  return `${isProgram ? 'no such program' : words} (${code}${place})`;
 }
 
-/** What a code of the system means; undefined for one that is none. */
+/** The words for a system error code; undefined for any other text. */
 function wordsOf(code: string): string | undefined {
   const numbers: Readonly<Partial<Record<string, number>>> = constants.errno;
   const number = Object.hasOwn(numbers, code) ? numbers[code] : undefined;
   return meaningOf(code).words ?? (number === undefined ? undefined : getSystemErrorMap().get(-number)?.[1]);
 }
 
-/** What Node adds to an error of the system. */
+/** The fields that Node adds to a system error. */
 interface SystemError extends Error {
   readonly code?: unknown;
   readonly syscall?: unknown;

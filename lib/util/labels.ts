@@ -1,9 +1,9 @@
-/** Labels: short names that need no quotes in a shell, in a file or in a URL. */
+/** Labels: short names that need no quoting in a shell, a file or a URL. */
 import { badArgument, VproxyError } from '../errors.js';
 import { whatThereIs } from './closest-word.js';
 import { escapeText } from './escape.js';
 
-/** What a label is made of, for people. */
+/** The rule for labels, human-readable. */
 export const LABEL_RULE = '1 to 64 of a-z, 0-9, dot, underscore and hyphen';
 
 /** As a pattern, for schemas. */
@@ -14,12 +14,12 @@ export function isLabel(text: string): boolean {
   return LABEL.test(text);
 }
 
-/** Whether a text is a label that is also safe as a part of a path and as a word of a command: it begins with a letter or digit. */
+/** Whether a label is also safe in a path and as a word of a command: it starts with a letter or digit. */
 export function isPlainLabel(text: string): boolean {
   return isLabel(text) && /^[a-z0-9]/.test(text);
 }
 
-/** The label in front of the first `separator` of a text, and what is behind it; null where no label is there. */
+/** The label before the first `separator` of a text, and the rest after it; null if there is no label. */
 export function cutLabel(
   text: string,
   separator: '=' | '/' | ':',
@@ -29,20 +29,20 @@ export function cutLabel(
   return isLabel(label) ? { label, rest: text.slice(at + 1) } : null;
 }
 
-/** Things with labels, by these. */
+/** Indexes things by their labels. */
 export function byLabel<T extends { readonly label: string }>(things: readonly T[]): Map<string, T> {
   return new Map(things.map((one) => [one.label, one]));
 }
 
-/** The channel that is meant, that of `label` or the only one. Throws `bad-argument` and `not-found`. */
+/** The channel of `label`, or the only one. Throws `bad-argument` and `not-found`. */
 export function chooseChannel<T>(channels: ReadonlyMap<string, T>, label?: string): T {
   const labels = [...channels.keys()];
   const meant = label ?? (labels.length === 1 ? labels[0] : undefined);
   if (meant === undefined) {
     const there = labels.map((one) => escapeText(one)).join(', ') || 'none';
-    throw badArgument(`which channel? There are: ${there}`);
+    throw badArgument(`which channel? available: ${there}`);
   }
   const found = channels.get(meant);
   if (found !== undefined) return found;
-  throw new VproxyError('not-found', `there is no channel ${escapeText(meant, 80)}; ${whatThereIs(meant, labels)}`);
+  throw new VproxyError('not-found', `no channel "${escapeText(meant, 80)}"; ${whatThereIs(meant, labels)}`);
 }

@@ -1,9 +1,9 @@
-/** Times and sizes with a unit behind the number, as people write them: `90s`, `1h30m`, `64MiB`. */
+/** Times and sizes with units, as users write them: `90s`, `1h30m`, `64MiB`. */
 
-/** Units by their names, the largest first; the last is the one of a number without a unit. */
+/** Units, the largest first; the last applies to a number without a unit. */
 export type Units = readonly (readonly [name: string, factor: number])[];
 
-/** Of a size in bytes. */
+/** Sizes in bytes. */
 export const SIZES: Units = [
   ['GiB', 2 ** 30],
   ['MiB', 2 ** 20],
@@ -11,7 +11,7 @@ export const SIZES: Units = [
   ['', 1],
 ];
 
-/** The number that a text like `64MiB` says, in the smallest of `units`; null where it says none. */
+/** Parses a text like `64MiB` into the smallest of `units`; null if it is not valid. */
 export function parseUnits(text: string, units: Units): number | null {
   const [, digits, name] = /^(\d{1,12})([A-Za-z]*)$/.exec(text) ?? [];
   if (digits === undefined) return null;
@@ -26,9 +26,9 @@ export function formatUnits(value: number, units: Units): string {
   return `${value / factor}${name}`;
 }
 
-// Times. A number without a unit is one of seconds, wherever a time is expected.
+// Times. Wherever a time is expected, a number without a unit is in seconds.
 
-/** Milliseconds, the largest first, in the order in which a text has them. */
+/** Milliseconds per unit, in the order in which a text has them. */
 const TIMES: Units = [
   ['h', 3_600_000],
   ['m', 60_000],
@@ -36,18 +36,18 @@ const TIMES: Units = [
   ['ms', 1],
 ];
 
-/** Such as `1h30m`, `90s`, `500ms`: each unit once at most, in this order. */
+/** Such as `1h30m`, `90s`, `500ms`: each unit at most once, in this order. */
 const DURATION = /^(?:(\d{1,12})h)?(?:(\d{1,12})m)?(?:(\d{1,12})s)?(?:(\d{1,12})ms)?$/;
 
-/** What a text may be besides a number, for people. */
+/** The accepted forms besides a number, human-readable. */
 export const DURATION_FORM = 'a time such as 500ms, 90s, 5m or 1h30m';
 
-/** The milliseconds of a text with units, such as `1h30m`; null for any other, a plain number among them. */
+/** Parses a text with units, such as `1h30m`, into milliseconds; null for anything else, including a plain number. */
 export function parseDuration(text: string): number | null {
   const found = text === '' ? null : DURATION.exec(text);
   if (found === null) return null;
   return TIMES.reduce((sum, [, factor], index) => sum + Number(found[index + 1] ?? 0) * factor, 0);
 }
 
-/** The shortest such text with one unit, `90s`, for whole milliseconds; `0` for none. `parseDuration` reads it back. */
+/** The shortest such text with one unit, `90s`, for whole milliseconds; `0` for zero. `parseDuration` reads it back. */
 export const formatDuration = (ms: number): string => formatUnits(ms, [...TIMES, ['', 1]]);

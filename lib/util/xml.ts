@@ -1,19 +1,19 @@
 /**
- * The elements and attributes of an XML document that a program of this machine printed. Texts are skipped, names keep
- * their prefixes, and a document type is refused, since it could declare any entity.
+ * Reads the elements and attributes of an XML document printed by a program of this machine. Ignores text, keeps name prefixes,
+ * and rejects a document type, which could declare arbitrary entities.
  */
 import { VproxyError } from '../errors.js';
 import { escapeText } from './escape.js';
 
 export interface XmlElement {
-  /** With its prefix, as it was written: `qemu:arg`. */
+  /** With its prefix, as written: `qemu:arg`. */
   readonly name: string;
   /** The values with all references decoded. */
   readonly attributes: ReadonlyMap<string, string>;
   readonly children: readonly XmlElement[];
 }
 
-/** No element may be deeper, so that a walk of the tree does not exhaust the stack. */
+/** Limit on nesting, so that walking the tree cannot exhaust the stack. */
 const MAX_DEPTH = 64;
 
 const SPACE = '[ \\t\\r\\n]';
@@ -24,14 +24,14 @@ const START_END = new RegExp(`${SPACE}*(/?)>`, 'y');
 const END = new RegExp(`</(${NAME})${SPACE}*>`, 'y');
 const OUTER_SPACE = new RegExp(`^\\ufeff?${SPACE}*`);
 
-/** What is skipped up to its end. */
+/** Markup that is skipped up to its end. */
 const SKIPPED = [
   ['<!--', '-->'],
   ['<?', '?>'],
   ['<![CDATA[', ']]>'],
 ] as const;
 
-/** The outermost element of a text. Throws `bad-file` for what is no XML, or has a document type. */
+/** The root element of a text. Throws `bad-file` for invalid XML, or a document type. */
 export function parseXml(text: string): XmlElement {
   return new XmlReader(text).readDocument();
 }
@@ -57,8 +57,8 @@ class XmlReader {
       else if (!this.#skipOther()) this.#readTag();
     }
     const unclosed = this.#open.at(-1);
-    if (unclosed !== undefined) throw this.#bad(`<${unclosed.name}> has no end`);
-    if (this.#root === null) throw this.#bad('there is no element');
+    if (unclosed !== undefined) throw this.#bad(`<${unclosed.name}> is not closed`);
+    if (this.#root === null) throw this.#bad('no element');
     return this.#root;
   }
 
@@ -66,18 +66,18 @@ class XmlReader {
     const next = this.#text.indexOf('<', this.#at);
     const end = next === -1 ? this.#text.length : next;
     const isSpace = /^[ \t\r\n]*$/.test(this.#text.slice(this.#at, end));
-    if (this.#open.length === 0 && !isSpace) throw this.#bad('a text is outside of every element');
+    if (this.#open.length === 0 && !isSpace) throw this.#bad('text outside the root element');
     this.#at = end;
   }
 
-  /** Whether here was something that is no tag. */
+  /** Skips markup other than a tag; false if there is none here. */
   #skipOther(): boolean {
     const kind = SKIPPED.find(([start]) => this.#text.startsWith(start, this.#at));
     if (kind === undefined) return false;
     const [start, end] = kind;
     const found = this.#text.indexOf(end, this.#at + start.length);
-    if (found === -1) throw this.#bad(`${start} has no ${end}`);
-    if (start === '<![CDATA[' && this.#open.length === 0) throw this.#bad('a text is outside of every element');
+    if (found === -1) throw this.#bad(`${start} without ${end}`);
+    if (start === '<![CDATA[' && this.#open.length === 0) throw this.#bad('text outside the root element');
     this.#at = found + end.length;
     return true;
   }
@@ -86,14 +86,14 @@ class XmlReader {
     const [, ended] = this.#take(END) ?? [];
     if (ended !== undefined) {
       const element = this.#open.pop();
-      if (element?.name !== ended) throw this.#bad(`</${ended}> ends <${element?.name ?? ''}>`);
+      if (element?.name !== ended) throw this.#bad(`</${ended}> closes <${element?.name ?? ''}>`);
       return;
     }
     const [, name] = this.#take(START) ?? [];
     if (name === undefined) throw this.#bad('expected a tag');
     const attributes = this.#readAttributes();
     const [, slash] = this.#take(START_END) ?? [];
-    if (slash === undefined) throw this.#bad(`the tag <${name}> is not well formed`);
+    if (slash === undefined) throw this.#bad(`malformed tag <${name}>`);
     this.#add({ name, attributes, children: [] }, slash === '/');
   }
 
@@ -101,32 +101,32 @@ class XmlReader {
     const parent = this.#open.at(-1);
     if (parent !== undefined) parent.children.push(element);
     else if (this.#root === null) this.#root = element;
-    else throw this.#bad('a second element follows the outermost one');
+    else throw this.#bad('a second root element');
     if (!isEmpty) this.#open.push(element);
-    if (this.#open.length > MAX_DEPTH) throw this.#bad(`elements are deeper than ${MAX_DEPTH}`);
+    if (this.#open.length > MAX_DEPTH) throw this.#bad(`elements nested deeper than ${MAX_DEPTH}`);
   }
 
   #readAttributes(): Map<string, string> {
     const attributes = new Map<string, string>();
     for (let match = this.#take(ATTRIBUTE); match !== null; match = this.#take(ATTRIBUTE)) {
       const [, name = '', quoted, single = ''] = match;
-      if (attributes.has(name)) throw this.#bad(`the attribute ${name} is there twice`);
+      if (attributes.has(name)) throw this.#bad(`attribute ${name} given twice`);
       attributes.set(name, this.#decode(quoted ?? single));
     }
     return attributes;
   }
 
-  /** The value of an attribute: line ends become spaces, but not those that are written as references. */
+  /** The value of an attribute: line ends become spaces, except those written as references. */
   #decode(text: string): string {
     const flat = text.replace(/\r\n|[\t\r\n]/g, ' ');
     return flat.replace(/&([^;&]{0,32};?)/g, (_, body: string) => {
       const character = decodeReference(body);
-      if (character === null) throw this.#bad(`"&${body}" stands for nothing`);
+      if (character === null) throw this.#bad(`"&${body}" is not a valid reference`);
       return character;
     });
   }
 
-  /** What `pattern` finds here, and goes on behind it. */
+  /** Matches `pattern` here, and advances past the match. */
   #take(pattern: RegExp): RegExpExecArray | null {
     pattern.lastIndex = this.#at;
     const match = pattern.exec(this.#text);
@@ -135,13 +135,13 @@ class XmlReader {
   }
 
   #bad(what: string): VproxyError {
-    return new VproxyError('bad-file', `it is no XML: ${escapeText(what, 120)} (at character ${this.#at})`);
+    return new VproxyError('bad-file', `not valid XML: ${escapeText(what, 120)} (at character ${this.#at})`);
   }
 }
 
 const NAMED: Readonly<Record<string, string>> = { 'lt;': '<', 'gt;': '>', 'amp;': '&', 'quot;': '"', 'apos;': "'" };
 
-/** The character of a reference without its ampersand; null where it is not valid. */
+/** The character of a reference without its ampersand; null if it is not valid. */
 function decodeReference(body: string): string | null {
   if (Object.hasOwn(NAMED, body)) return NAMED[body] ?? null;
   const [, hex, decimal] = /^#(?:x([0-9a-fA-F]{1,8})|([0-9]{1,8}));$/.exec(body) ?? [];

@@ -183,8 +183,8 @@ for (const [script, says] of [
   [ASK, 'virsh: no input: session 0'],
   ['exit 3', 'virsh ended with 3 and said nothing'],
   ['kill -SEGV $$', 'virsh ended with SIGSEGV and said nothing'],
-  ['', 'what virsh printed: it is no XML: there is no element'],
-  ['echo "<domain id=\'1\'>"', 'it is no XML: <domain> has no end'],
+  ['', 'what virsh printed: not valid XML: no element'],
+  ['echo "<domain id=\'1\'>"', 'not valid XML: <domain> is not closed'],
   ['echo "<network/>"', 'it is no domain but <network>'],
   ['head -c 1048577 /dev/zero', 'virsh printed more than 1048576 bytes'],
   ['while :; do echo "<!-- -->"; done', 'virsh printed more than 1048576 bytes'],
@@ -274,7 +274,7 @@ const MISSING: Cases = {
 /** Ports that no attempt will open. */
 const UNUSABLE: Cases = {
   'several ports': [domainXml(PORT, unixXml('/x', 'org.vproxy.1'), AGENT), 'say which: org.vproxy.0, org.vproxy.1'],
-  'a path that is none': [domainXml(unixXml(`/${'x'.repeat(107)}`)), '108 bytes, the system allows 107'],
+  'a path that is none': [domainXml(unixXml(`/${'x'.repeat(107)}`)), '108 bytes (max 107)'],
   'no path': [domainXml(channelXml('unix', "<source mode='bind'/>")), 'of type unix has no path'],
   'no source': [domainXml(channelXml('unix', '')), 'of type unix has no path'],
   'QEMU that connects': [domainXml(channelXml('unix', "<source mode='connect' path='/run/a'/>")), LISTENS],

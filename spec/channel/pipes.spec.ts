@@ -30,11 +30,11 @@ test('a command is one line of the shell, and a comma in it is written twice', a
 
 test('a command that ends is channel-closed, the message says how, and what had its output has ended, too', async (t) => {
   for (const [command, says, output] of [
-    ['echo last; exit 3', 'it ended with status 3', /^last\n$/],
-    ['exit 0', 'it ended with status 0', /^$/],
-    ['kill -9 $$', 'SIGKILL ended it', /^$/],
-    ['exec no-such-command-anywhere 2>&1', 'it ended with status 127', /not found/],
-    ['sleep 100 & echo $!; exit 5', 'it ended with status 5', /^\d+\n$/],
+    ['echo last; exit 3', 'exited with status 3', /^last\n$/],
+    ['exit 0', 'exited with status 0', /^$/],
+    ['kill -9 $$', 'killed by SIGKILL', /^$/],
+    ['exec no-such-command-anywhere 2>&1', 'exited with status 127', /not found/],
+    ['sleep 100 & echo $!; exit 5', 'exited with status 5', /^\d+\n$/],
   ] as const) {
     const { handler } = await start(t, command);
     const { code, message } = await handler.closed;

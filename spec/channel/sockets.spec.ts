@@ -120,8 +120,8 @@ test('a socket file whose listener is too busy to answer is not stolen', async (
   const fill = async () => {
     for (;;) await dial(t, `unix-connect:${file}`);
   };
-  await rejects(t, fill(), 'channel-busy', 'too many wait');
-  await rejects(t, listen(t, `unix-listen:${file}`), 'address-in-use', 'it is taken by ');
+  await rejects(t, fill(), 'channel-busy', 'accept backlog is full');
+  await rejects(t, listen(t, `unix-listen:${file}`), 'address-in-use', 'already in use by ');
 });
 
 test('a file that is no socket is neither replaced nor removed, and a symbolic link is not followed', async (t) => {
@@ -138,10 +138,10 @@ test('an address that is taken, or cannot be had, has a code each', async (t) =>
   const { description } = await listen(t, 'tcp-listen:127.0.0.1:0');
   await listen(t, `unix-listen:${folder}/live`);
   await rejects(t, listen(t, description), 'address-in-use', '127.0.0.1:');
-  await rejects(t, listen(t, `unix-listen:${folder}/live`), 'address-in-use', 'it is taken by this process');
+  await rejects(t, listen(t, `unix-listen:${folder}/live`), 'address-in-use', 'already in use by this process');
   await dial(t, `unix-connect:${folder}/live`);
   await rejects(t, listen(t, 'tcp-listen:192.0.2.1:0'), 'address-unavailable', '192.0.2.1');
-  await rejects(t, listen(t, `unix-listen:${folder}/none/c`), 'address-unavailable', 'the folder');
+  await rejects(t, listen(t, `unix-listen:${folder}/none/c`), 'address-unavailable', 'its folder');
 });
 
 test('closing a listener removes its socket file and leaves its links', async (t) => {
@@ -209,7 +209,12 @@ const fakeSystem = (changes: Partial<VsockSystem>) => () =>
 
 const { ECONNRESET, ENODEV, EAFNOSUPPORT, EACCES } = constants.errno;
 for (const [what, changes, code, message] of [
-  ['nobody listens', { isWritable: () => true, pendingError: () => ECONNRESET }, 'channel-refused', /nobody/],
+  [
+    'nobody listens',
+    { isWritable: () => true, pendingError: () => ECONNRESET },
+    'channel-refused',
+    /connection refused/,
+  ],
   ['no such machine', { connect: () => -ENODEV }, 'channel-missing', /no machine of that CID/],
   ['no vsock', { socket: () => -EAFNOSUPPORT }, 'channel-failed', /no AF_VSOCK/],
   ['no permission', { connect: () => -EACCES }, 'channel-denied', /EACCES/],

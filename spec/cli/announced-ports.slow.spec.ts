@@ -69,7 +69,7 @@ test.serial('a program that listens at the peer is here while it does, and vprox
   t.is(typeof forward, 'string');
   const expected = { channel: 'default', port, program: 'echo-program', announcedBy: 'peer', endpoint, streams: 1 };
   t.deepEqual([shown, ...others], [expected]);
-  const missing = 'vproxy: error: there is no channel vm7; there are: default\n';
+  const missing = 'vproxy: error: no channel "vm7"; available: default\n';
   t.deepEqual(await run('ports', 'vm7'), { code: 69, stdout: '', stderr: missing });
   const end = failureOf(socket).catch((error: unknown) => error);
   program.kill('SIGKILL');

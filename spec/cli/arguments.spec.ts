@@ -76,7 +76,7 @@ testRefusals([
   [`${CHANNEL} --vsock-port 22=ssh`, '--vsock-port: needs an -o *:vsock-mux:/path'],
   [`${HYBRID} --vsock-port ssh=22`, '--vsock-port: "ssh=22" is not PORT=SERVICE, such as 1234=ssh'],
   [`${HYBRID} --vsock-port 22=ssh --vsock-port 22=x`, '--vsock-port: port 22 given twice'],
-  [`${CHANNEL} -o x:/nonexistent/x.sock,user=no-such-user`, 'there is no user "no-such-user" in /etc/passwd'],
+  [`${CHANNEL} -o x:/nonexistent/x.sock,user=no-such-user`, 'no user "no-such-user" in /etc/passwd'],
   ...[...NOT_TIMES, ' 1', '5 m'].map(
     (value) =>
       [
@@ -146,11 +146,11 @@ testRefusals([
   ['copy vm1:../.. .', '"../..": no name to copy it under'],
   ['copy a VM:/b', '"VM:/b": not a valid channel label before the colon; for a local file write ./VM:/b'],
   ['copy a', 'missing DEST; usage: vproxy copy [--resume] [--quiet] [--json] SRC… DEST'],
-  ['completion tcsh', 'completion: unknown shell "tcsh"; there are: bash, zsh, fish'],
-  ['completion', 'completion: missing shell; there are: bash, zsh, fish'],
+  ['completion tcsh', 'completion: unknown shell "tcsh"; available: bash, zsh, fish'],
+  ['completion', 'completion: missing shell; available: bash, zsh, fish'],
   [
     'completion --names peers',
-    '--names: unknown list "peers"; there are: channels, services, forwards, egresses, streams',
+    '--names: unknown list "peers"; available: channels, services, forwards, egresses, streams',
   ],
   ['doctor -o ssh:22', '-c: missing channel; expected -c KIND:ADDRESS, such as -c unix-connect:/run/vm1.sock'],
   ['doctor --insecure=yes', '--insecure: takes no value'],

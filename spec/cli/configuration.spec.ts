@@ -54,8 +54,8 @@ test('vproxy check says what a file without errors would do', async (t) => {
 test('what is no configuration, cannot be read, or is too large, is refused in one line', async (t) => {
   const folder = temporaryFolder(t);
   for (const [path, says] of [
-    [join(folder, 'missing.toml'), ': cannot be read: there is no such file or folder (ENOENT)'],
-    [folder, ': cannot be read: it is a folder (EISDIR)'],
+    [join(folder, 'missing.toml'), ': cannot be read: no such file or directory (ENOENT)'],
+    [folder, ': cannot be read: is a directory (EISDIR)'],
     [file(t, '#'.repeat(5_000_000)), ': cannot be read: larger than 4194304 bytes'],
     [file(t, Buffer.from([0x61, 0xff])), ': cannot be read: not valid UTF-8'],
     [file(t, 'wait = 3'), ': channels: none defined'],

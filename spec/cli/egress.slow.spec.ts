@@ -72,8 +72,8 @@ const TESTS = [
   ],
   [['internet', 'example.org'], 64, /: "example\.org" is not DESTINATION:PORT, such as example\.org:443 /],
   [['internet', '127.1:80'], 64, /: "127\.1" is not a plain name or address: /],
-  [['web', '192.0.2.1:80'], 69, /: there is no egress web on channel vm1; there are: internet, api, none\n$/],
-  [['vm2/internet', '192.0.2.1:80'], 69, /: there is no channel vm2; there are: vm1\n$/],
+  [['web', '192.0.2.1:80'], 69, /: there is no egress web on channel vm1; available: internet, api, none\n$/],
+  [['vm2/internet', '192.0.2.1:80'], 69, /: no channel "vm2"; available: vm1\n$/],
   [['vm1/internet', '192.0.2.1:80', '--channel', 'vm2'], 64, /two channels given, "vm2" and "vm1"; name one/],
   [['internet'], 64, /DESTINATION:PORT/],
 ] as const;
@@ -114,7 +114,7 @@ test.serial('a forward to an egress of which nothing is said is refused, whereve
   t.deepEqual(added, { code: 64, stdout: '', stderr: `vproxy: error: ${line} none\n` });
   const file = join(folder, 'host.toml');
   writeFileSync(file, `[channels.vms]\naddress = "unix-connect:${folder}/*.sock"\nincoming = ["a:egress:b"]\n`);
-  const checked = `${file}: channels.vms: -i a:egress:b: there is no [egress.b]; there are none\n`;
+  const checked = `${file}: channels.vms: -i a:egress:b: there is no [egress.b]; none available\n`;
   t.deepEqual(await callVproxy(['check', file]), { code: 65, stdout: '', stderr: checked });
 });
 

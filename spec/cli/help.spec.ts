@@ -167,9 +167,9 @@ testRefusals([
     '-c stdio: -i apt:egress:intrnet --egress internet:allow=a:1',
     '-i apt:egress:intrnet: there is no [egress.intrnet]; did you mean internet?',
   ],
-  ['log-level warning', '"warning" is not a log level; there are: error, warn, info, debug'],
+  ['log-level warning', '"warning" is not a log level; available: error, warn, info, debug'],
   ['log-level debgu', '"debgu" is not a log level; did you mean debug?'],
-  ['completion bsh', 'completion: unknown shell "bsh"; there are: bash, zsh, fish'],
+  ['completion bsh', 'completion: unknown shell "bsh"; available: bash, zsh, fish'],
   ['events --follow --no-follow', '--follow: cannot be used with --no-follow'],
 ]);
 
@@ -202,8 +202,8 @@ test.serial('labels, services and forwards of a process that runs are guessed as
   });
   await client.addChannel({ label: 'guest', address: `unix-connect:${join(temporaryFolder(t), 'none.sock')}` });
   const said = async (...words: string[]) => (await run(...words)).stderr.replace('vproxy: error: ', '').trimEnd();
-  t.is(await said('ping', 'geust'), 'there is no channel geust; did you mean guest?');
-  t.is(await said('streams', 'defualt'), 'there is no channel defualt; did you mean default?');
+  t.is(await said('ping', 'geust'), 'no channel "geust"; did you mean guest?');
+  t.is(await said('streams', 'defualt'), 'no channel "defualt"; did you mean default?');
   t.is(
     await said('connect', 'default/regstry'),
     'service regstry is not offered; the peer offers: registry; did you mean registry?',

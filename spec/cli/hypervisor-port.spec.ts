@@ -113,7 +113,7 @@ const REFUSED: readonly (readonly [words: string, line: string])[] = [
   ['--path /run/', '--path: "/run/" is not the absolute path of a file'],
   ['--path /run/a\nb', '--path: "/run/a\\nb" contains invalid characters'],
   ['--path /run/\ufffd', '--path: "/run/\ufffd" contains invalid characters'],
-  [`--path /${'a'.repeat(107)}`, '--path: the path of a unix socket has 108 bytes, the system allows 107'],
+  [`--path /${'a'.repeat(107)}`, '--path: path of a unix socket too long: 108 bytes (max 107)'],
   ['--tcp 0', '--tcp: "127.0.0.1:0" is not HOST:PORT with a port from 1 to 65535'],
   ['--tcp 1 --path /a', '--tcp: not allowed with --path'],
   ['--tcp 1 --pipe /a', '--pipe: not allowed with --tcp'],

@@ -80,8 +80,8 @@ test.serial(
         69,
         'vproxy: error: the machine is not booted yet: systemd is starting\n',
       ],
-      [['running'], ['wait', 'vm9', '--booted'], 69, 'vproxy: error: there is no channel vm9; there are: default\n'],
-      [['running'], ['info', 'vm9'], 69, 'vproxy: error: there is no channel vm9; there are: default\n'],
+      [['running'], ['wait', 'vm9', '--booted'], 69, 'vproxy: error: no channel "vm9"; available: default\n'],
+      [['running'], ['info', 'vm9'], 69, 'vproxy: error: no channel "vm9"; available: default\n'],
     ] as const) {
       const sources = booting(t, ...states);
       const { run } = await pairWith(t, sources);

@@ -37,7 +37,7 @@ test.serial('the label is an operand of every command about a channel, with a co
 
 test.serial('a channel that there is not is told at once, and with those that there are', async (t) => {
   const { run } = await twoChannels(t);
-  const line = 'vproxy: error: there is no channel vm9; there are: default, vm2\n';
+  const line = 'vproxy: error: no channel "vm9"; available: default, vm2\n';
   for (const words of [
     ['wait', '--channel', 'vm9'],
     ['wait', 'vm9/web'],

@@ -111,7 +111,7 @@ withNetwork('an egress asks for the name that it has judged, not for one that re
   };
   const both = (name: string) => [`asked ${name} A`, `asked ${name} AAAA`];
   for (const name of ['secret', 'x.good.example']) {
-    const why = `no address found for ${name}: no machine has that name (ENOTFOUND)`;
+    const why = `no address found for ${name}: name not found (ENOTFOUND)`;
     t.deepEqual(await asked(name), [why, both(`${name}.`)]);
   }
   t.deepEqual(await asked('good.example'), ['allowed', both('good.example.')]);

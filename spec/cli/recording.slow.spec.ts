@@ -160,5 +160,5 @@ test.serial('a reload puts the rule in force for the terminals that begin then, 
   chmodSync(shared, 0o777);
   writeFileSync(file, rule(shared));
   const { stderr } = await runVproxy(['check', file]);
-  t.regex(stderr, /\[services\.exec\] record: .*shared: others can write to it \(mode 0777\); chmod 700 it/);
+  t.regex(stderr, /\[services\.exec\] record: .*shared: writable by other users \(mode 0777\); run chmod 700/);
 });

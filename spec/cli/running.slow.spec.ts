@@ -86,14 +86,14 @@ test.serial('what keeps it from working ends it with a status of its own, and on
   await localServer(t, echo, { path: locked });
   chmodSync(locked, 0);
   const [channel, group] = [`unix-listen:${folder}/channel.sock`, `unix-connect:${folder}/*.none`];
-  const mode = `${open}: others can read or change it (mode 0640); chmod 600 it`;
+  const mode = `${open}: accessible to other users (mode 0640); run chmod 600`;
   for (const [words, code, says] of [
     [['-c', channel, '-o', `ssh:127.0.0.1:${taken.port}`], 69, `127.0.0.1:${taken.port}`],
     [['-c', `unix-connect:${file}`], 74, file],
     [['-c', 'virtserial-open:/dev/null'], 74, '/dev/null'],
     [['-c', `unix-connect:${locked}`], 77, locked],
     [['-c', channel, '--key', open], 65, mode],
-    [['-c', channel, '--key', join(folder, 'none')], 65, `${folder}/none: there is no such file or folder (ENOENT)`],
+    [['-c', channel, '--key', join(folder, 'none')], 65, `${folder}/none: no such file or directory (ENOENT)`],
     // Also where no channel is there yet.
     [['-c', group, '--key', open], 65, mode],
     // Before anything listens.
@@ -144,8 +144,8 @@ serialTestWith('root')('who is not root may have a key of root that its group ca
   const ids = [`--reuid=${nobody}`, `--regid=${nobody}`, '--clear-groups'];
   for (const [mode, says] of [
     [0o440, /trying again/],
-    [0o444, /others can read or change it/],
-    [0o460, /others can read or change it/],
+    [0o444, /accessible to other users/],
+    [0o460, /accessible to other users/],
   ] as const) {
     const file = key('own', '1f', mode);
     chownSync(file, 0, nobody);

@@ -61,11 +61,11 @@ test('the environment is read for this process alone, and nothing of it is left 
 });
 
 test('the status is of the only channel, or how many of several have a session; what a peer says is escaped', (t) => {
-  const down = { state: 'backing-off', detail: 'nobody listens there', session: null };
+  const down = { state: 'backing-off', detail: 'connection refused', session: null };
   const up = { state: 'established', detail: null, session: { peer: { name: 'guest\n1', agent: 'vproxy 1' } } };
   const format = (...channels: object[]) => formatServiceStatus(channels as ChannelStatus[]);
   t.is(format(), 'no channels');
-  t.is(format(down), 'no session, backing-off: nobody listens there');
+  t.is(format(down), 'no session, backing-off: connection refused');
   t.is(format(up), 'session with guest\\n1 (vproxy 1)');
   t.is(format(up, down), '1 of 2 channels has a session');
   t.is(format(up, up, down), '2 of 3 channels have a session');
@@ -278,7 +278,7 @@ test('what cannot be told, and what is too much, is a warning, once', async (t) 
   t.deepEqual(
     events.map(({ message }) => message.replace(prefix, '')),
     [
-      ...['there is no such file or folder (ENOENT)', 'name too long (ENAMETOOLONG)'],
+      ...['no such file or directory (ENOENT)', 'name too long (ENAMETOOLONG)'],
       'the service manager keeps at most 2 (FileDescriptorStoreMax=)',
     ],
   );

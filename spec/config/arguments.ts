@@ -61,7 +61,7 @@ test('a forward that may be of several channels, or of none, is refused with wha
     ['-o ssh:9022', 'which channel? defined: vm1, vm2, 22, -, sock, vms; for the first one write vm1/ssh:9022'],
     ['-o ssh:9022:vm9', 'not a valid ADDR:PORT'],
     ['-o ssh:host:vm1', 'not a valid ADDR:PORT'],
-    ['-o vm9/ssh:9022', 'no channel "vm9"; there are: vm1, vm2'],
+    ['-o vm9/ssh:9022', 'no channel "vm9"; available: vm1, vm2'],
     ['-o /ssh:9022', 'no channel ""'],
     ['-o vm\u001b/ssh:1', 'no channel "vm\\x1b"'],
     ['-o vm1/vm2/ssh:9022', 'not a valid service name'],

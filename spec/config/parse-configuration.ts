@@ -104,7 +104,7 @@ const REFUSED: readonly (readonly string[])[] = [
   ['buffer = 65535', 'f: buffer: expected a whole number of bytes from 65536 to 67108864'],
   ['insecure = 1', 'f: insecure: expected true or false'],
   ['waits = 1', 'f: waits: unknown key; did you mean wait?'],
-  ['"\\u001b[2J" = 1', 'f: "\\x1b[2J": unknown key; there are: wait, dead-after, buffer, '],
+  ['"\\u001b[2J" = 1', 'f: "\\x1b[2J": unknown key; available: wait, dead-after, buffer, '],
   ['channels = []', 'f: channels: expected tables of channels, such as [channels.vm1]'],
   ['{"channels": {"vm1": 3}}', 'f: channels.vm1: expected a table with an address'],
   ['[channels.vm1]', 'f: channels.vm1.address: missing; expected KIND:ADDRESS or a URI'],
@@ -113,7 +113,7 @@ const REFUSED: readonly (readonly string[])[] = [
   ['[channels.vms]\naddress = "unix-connect:/run/*/*.sock"', 'f: channels.vms.address: '],
   [
     '{"channels": {"__proto__": {"address": "stdio:"}, "vm1": {"address": "stdio:", "__proto__": 3}}}',
-    'f: channels.vm1.__proto__: unknown key; there are: ',
+    'f: channels.vm1.__proto__: unknown key; available: ',
   ],
   [
     `${CHANNEL}outgoing = "ssh:22"`,
@@ -169,13 +169,13 @@ const REFUSED: readonly (readonly string[])[] = [
     'f: egress.A: the name of an egress must be 1 to 64 of a-z, 0-9, dot, underscore and hyphen',
     'f: egress.A.allow[0]: entry "a.example": missing ports; for all ports use a.example:*',
     'f: egress.A.allow[1]: expected an entry, such as "deb.debian.org:80,443"',
-    'f: egress.A.allow[2]: entry "0x7f.1:80": it would be read as 127.0.0.1',
+    'f: egress.A.allow[2]: entry "0x7f.1:80": would be read as 127.0.0.1',
     'f: egress.A.deny[0]: entry "{channel}": missing ports; for all ports use {channel}:*',
     'f: egress.A.upstream: upstream "ftp://a:1": expected an HTTP proxy, http://HOST:PORT',
   ],
   [
     `${CHANNEL}egress.a.allow = ["10.{channel}.0.0/16:80"]`,
-    'f: channels.vm1.egress.a.allow[0]: entry "10.{channel}.0.0/16:80": it ends in a number',
+    'f: channels.vm1.egress.a.allow[0]: entry "10.{channel}.0.0/16:80": ends in a number',
   ],
   // The forwards of a group have a place for a label, those of a channel have not; the place counts as it is written.
   [`${CHANNEL}outgoing = ["{channel}:0"]`, 'f: channels.vm1.outgoing[0]: -o {channel}:0: not a valid service name'],

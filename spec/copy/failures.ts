@@ -101,7 +101,7 @@ for (const direction of ['put', 'get'] as const) {
     const { from, to, pair, sources } = copyScene(t, tree);
     execFileSync('mkfifo', [join(from, 'fifo')]);
     for (const [paths, code, says] of [
-      [sources('missing'), 'copy-failed', /missing: there is no such file or folder \(ENOENT\)$/],
+      [sources('missing'), 'copy-failed', /missing: no such file or directory \(ENOENT\)$/],
       [sources('fifo'), 'copy-refused', /fifo: not a file or folder$/],
       [sources('app'), 'copy-refused', /app\/sub\/l: link points outside the copied tree: \.\.\/\.\.\/out$/],
       [sources('abs'), 'copy-refused', /abs\/l: link points outside the copied tree: \/etc$/],

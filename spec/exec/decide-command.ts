@@ -84,7 +84,7 @@ for (const [name, code, message] of [
   ['../usr/plain/x', 'command-not-found', '../usr/plain/x: command not found'],
   ['plain', 'command-failed', 'plain: permission denied'],
   ['folder', 'command-failed', 'folder: is a folder'],
-  ['/dev/null', 'command-failed', '/dev/null: is no file'],
+  ['/dev/null', 'command-failed', '/dev/null: is not a regular file'],
 ] as const) {
   test(`what is no program is refused: ${JSON.stringify(name)}`, async (t) => {
     const decide = deciding(machine(t).system, 'any');

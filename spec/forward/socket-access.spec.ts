@@ -42,8 +42,8 @@ testAsRoot('a unix socket of an -o has the user and the group that were asked fo
 test('a user or a group that is not known is a bad argument, before anything listens', (t) => {
   const path = join(temporaryFolder(t), 'x');
   for (const [option, message] of [
-    ['user=no-such-user', /there is no user "no-such-user" in \/etc\/passwd/],
-    ['group=no-such-group', /there is no group "no-such-group" in \/etc\/group/],
+    ['user=no-such-user', /no user "no-such-user" in \/etc\/passwd/],
+    ['group=no-such-group', /no group "no-such-group" in \/etc\/group/],
   ] as const) {
     for (const kind of ['unix', 'unixgram']) {
       const outgoing = [`a:${kind}:${path},${option}`];
@@ -86,7 +86,7 @@ for (const link of ['symbolic', 'hard'])
     const access = { mode: 0o666, uid: isRoot ? 1 : -1, gid: -1 };
     await t.throwsAsync(listen(server, { path, access }), {
       code: 'address-unavailable',
-      message: /another file was put in the place of the socket/,
+      message: /the socket was replaced by another file/,
     });
     t.false(server.listening);
     const { mode, uid } = lstatSync(victim);

@@ -54,14 +54,14 @@ test('channels are added with sessions and forwards of their own, and removed wi
   await isEstablished(host, 'vm2');
   for (const name of labels()) t.is(proxy.channel(name).session?.peer.name, name);
   for (const { endpoint } of proxy.listForwards()) t.is(await ask(t, portOf(endpoint)), 'hello');
-  const which = { code: 'bad-argument', message: 'which channel? There are: vm1, vm2' };
+  const which = { code: 'bad-argument', message: 'which channel? available: vm1, vm2' };
   await t.throwsAsync(proxy.addForward(parseForwardSpec('outgoing', 'echo:0')), which);
   const stream = await proxy.connect('echo', 'vm2');
   stream.end('over vm2');
   t.is(await text(stream), 'over vm2');
   await proxy.removeChannel('vm2');
   t.true(proxy.listForwards().every(({ channel }) => channel === 'vm1'));
-  await t.throwsAsync(proxy.removeChannel('vm2'), { code: 'not-found', message: /vm2; there are: vm1/ });
+  await t.throwsAsync(proxy.removeChannel('vm2'), { code: 'not-found', message: /"vm2"; available: vm1/ });
 
   // One that can never work does not end the others.
   proxy.on('fatal', () => t.fail('the proxy ends'));
@@ -204,7 +204,7 @@ test('a forward that cannot be added changes nothing, and the error says who has
     [`127.0.0.1:${otherPort}`, 'this process'],
     [other, 'this process'],
   ] as const) {
-    const message = `cannot listen on ${endpoint}: it is taken by ${holder}`;
+    const message = `cannot listen on ${endpoint}: already in use by ${holder}`;
     const refused = { instanceOf: VproxyError, code: 'address-in-use', message };
     await t.throwsAsync(addForward(a, 'outgoing', `web:${endpoint}`), refused);
   }

@@ -44,7 +44,7 @@ test.serial('a vproxy at the end of a command carries forwards, and is started a
   const first = farPid();
   const from = near.lines.length;
   process.kill(first, 'SIGKILL');
-  const { input } = await near.waitForLine(/exec:.* went away: SIGKILL ended it/, { from });
+  const { input } = await near.waitForLine(/exec:.* went away: killed by SIGKILL/, { from });
   await near.waitForLine(NEAR_ESTABLISHED, { from: near.lines.lastIndexOf(input) });
   const second = farPid();
   t.not(second, first, near.lines.join('\n'));
@@ -124,7 +124,7 @@ testWith('sshd', 'socat')(
       startProxy(t, `unix-listen:${path.replaceAll(',', ',,')}`, { incoming: [`echo:${target.port}`] });
     const uri = `ssh://host2${path.split('/').map(encodeURIComponent).join('/')}?frame=8192`;
     const near = spawnVproxy(t, ['-c', `vm1=${uri}`, '-o', 'echo:127.0.0.1:0'], { env: { PATH: sshSearchPath(t) } });
-    await near.waitForLine(/went away: it ended with status 1; trying again/);
+    await near.waitForLine(/went away: exited with status 1; trying again/);
     const far = await startFar();
     await near.waitForLine(ESTABLISHED);
     const port = await near.listeningPort('echo');

@@ -319,7 +319,7 @@ test('a folder that is missing, is none, or is made again is told once each time
   writeFileSync(folder, '');
   const since = setup.clock.now();
   await setup.passes(() => setup.lines('group-failed').length > 0 && setup.clock.now() >= since + 3 * RESCAN_MS);
-  t.deepEqual(setup.lines('group-failed'), [`vms: cannot read ${folder}: a part of the path is no folder (ENOTDIR)`]);
+  t.deepEqual(setup.lines('group-failed'), [`vms: cannot read ${folder}: not a directory (ENOTDIR)`]);
   rmSync(folder);
   mkdirSync(folder);
   await appears('vm2');

@@ -214,7 +214,7 @@ test('keys are read again: what is wrong is told, and the channel of that file k
   writeKeyFile(folder, 'bad', '2e', 0o644);
   const [problem, ...more] = host.proxy.reloadKeys();
   t.is(problem?.code, 'bad-file');
-  t.regex(problem?.message ?? '', /bad: others can read or change it \(mode 0644\); chmod 600 it$/);
+  t.regex(problem?.message ?? '', /bad: accessible to other users \(mode 0644\); run chmod 600$/);
   t.deepEqual(more, []);
   const guest = await startProxy(t, `unix-connect:${path}`, { keyFiles: [writeKeyFile(folder, 'old', '1f')] });
   t.truthy(await guest.event('session-established'));
@@ -225,10 +225,13 @@ test('a key file that others can read, or that is none, is refused by its name',
   writeFileSync(join(folder, 'short.key'), '1f1f1f', { mode: 0o600 });
   const make = (file: string) => new Proxy({ channels: [{ address: 'stdio:', keyFiles: [file] }], agent: 'test' });
   for (const [file, message] of [
-    [writeKeyFile(folder, 'open.key', '1f', 0o644), /open\.key: others can read or .* \(mode 0644\); chmod 600 it$/],
+    [
+      writeKeyFile(folder, 'open.key', '1f', 0o644),
+      /open\.key: accessible to other users \(mode 0644\); run chmod 600$/,
+    ],
     [join(folder, 'short.key'), /short\.key: a key is 64 hex digits and a newline$/],
     [join(folder, 'missing.key'), /missing\.key: .*no such file/],
-    [folder, /it is no file$/],
+    [folder, /not a regular file$/],
   ] as const) {
     t.throws(() => make(file), { code: 'bad-file', message });
   }
@@ -276,7 +279,7 @@ test('other rules are in force at once, and the channel stays; rules that are no
   t.deepEqual([changes.changedEgress, changes.replacedChannels], [['vm1/web', 'vm1/other'], []]);
   t.deepEqual([await isAllowed(80), await isAllowed(443)], [false, true]);
   t.deepEqual((await apply()).changedEgress, ['vm1/web', 'vm1/other']);
-  const message = 'there is no egress web on channel vm1; there are none';
+  const message = 'there is no egress web on channel vm1; none available';
   await t.throwsAsync(isAllowed(443), { code: 'not-found', message });
 });
 

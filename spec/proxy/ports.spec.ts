@@ -60,8 +60,8 @@ test('where ports are listened for is an address, or a folder', (t) => {
     ['3000,address=::1,dir=/run', 'address= and dir= cannot stand together'],
     ['3000,dir=run', /absolute/],
     [`3000,dir=/${'x'.repeat(100)}`, /exceeds 107$/],
-    ['3000,path=/run', 'there is no option "path" here; there are: address, dir'],
-    ['3000,dir=/a,dir=/b', 'the option dir is there twice'],
+    ['3000,path=/run', 'unknown option "path"; available: address, dir'],
+    ['3000,dir=/a,dir=/b', 'option dir given twice'],
   ] as const)
     t.throws(() => parsePortForwarding(text), { code: 'bad-argument', message }, text);
 });
@@ -324,7 +324,7 @@ test('what cannot be listened for is told once, and tried again', async (t) => {
   clock.advance(60_000);
   await eventually(() => forwarder.obstacles().length === 0);
   t.deepEqual(told(), [
-    `port 3000 of the peer is not listened for: cannot listen on ${folder}/3000.sock: it exists and is not a socket`,
+    `port 3000 of the peer is not listened for: cannot listen on ${folder}/3000.sock: exists and is not a socket`,
     `port 3001 of the peer is at ${folder}/3001.sock here`,
   ]);
   rmSync(join(folder, '3000.sock'));

@@ -41,7 +41,7 @@ test.serial('a bad file, a bad address and one that is taken end it with one lin
     [['--replies', bad], 65, `${bad}: replies[0].status is no integer from 0 to 255`],
     [[...WORDS.slice(1), '--listen', '::1:80'], 64, '--listen: expected ADDR:PORT or /path: "::1:80" is not '],
     [[...WORDS.slice(1), '--dial', '127.0.0.1:0'], 64, '--dial: expected ADDR:PORT or /path: "127.0.0.1:0" '],
-    [[...WORDS.slice(1), '--listen', path], 69, `cannot listen on ${path}: it is taken by `],
+    [[...WORDS.slice(1), '--listen', path], 69, `cannot listen on ${path}: already in use by `],
   ] as const) {
     const emulator = spawnVproxy(t, ['storage-emulator', ...words]);
     t.is((await emulator.exited).code, status, emulator.lines.join('\n'));

@@ -28,7 +28,7 @@ test('a socket on which somebody answers, a file that is no socket, and what can
   await brokerOf(t).listen(taken);
   writeFileSync(file, 'precious');
   for (const [path, code, message] of [
-    [taken, 'address-in-use', `cannot listen on ${taken}: it is taken by this process`],
+    [taken, 'address-in-use', `cannot listen on ${taken}: already in use by this process`],
     [file, 'address-in-use', undefined],
     [join(file, 'x.sock'), 'address-unavailable', undefined],
     [join(folder, 'x'.repeat(120)), 'address-unavailable', /at most 107 bytes, not \d+/],

@@ -106,7 +106,7 @@ test('a file that is not valid is refused with what is wrong, in one line', (t) 
 test('a file that cannot be read is named', async (t) => {
   await t.throwsAsync(readReplies('/nonexistent/file.json'), {
     code: 'bad-file',
-    message: /\/nonexistent\/file\.json: there is no such file or folder \(ENOENT\)/,
+    message: /\/nonexistent\/file\.json: no such file or directory \(ENOENT\)/,
   });
 });
 

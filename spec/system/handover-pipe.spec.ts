@@ -210,7 +210,7 @@ test('a first message that is none, and a successor that ends before it, are tol
     const error = await t.throwsAsync(receiveFirstMessage(stream, NEVER), { code: 'upgrade-failed' });
     return [systemCode(error.cause), error.message];
   };
-  t.deepEqual(await first('rubbish'), ['EPROTO', 'cannot hand over: the other process sent what is no parcel']);
+  t.deepEqual(await first('rubbish'), ['EPROTO', 'cannot hand over: the other process sent an unknown format']);
   t.deepEqual(await first('quit'), ['EPIPE', 'cannot hand over: the other process ended']);
 });
 
@@ -264,12 +264,12 @@ const WRONG: readonly (readonly [what: string, head: Buffer | null, pieces: stri
   ['the end comes in the head', Buffer.from('VPHO'), '', ENDED],
   ['the end comes before the descriptors', head(4, 2), '', ENDED],
   ['the end comes in the document', head(4, 2), '1+2 3', ENDED],
-  ['there are fewer descriptors', head(4, 2), '1+1 4', /sent 1 descriptors in place of 2$/],
-  ['there are more descriptors', head(4, 2), '1+3 4', /sent 3 descriptors in place of 2$/],
-  ['descriptors come in the document', head(4, 0), '4+1', /sent 1 descriptors in place of 0$/],
+  ['there are fewer descriptors', head(4, 2), '1+1 4', /sent 1 descriptors, expected 2$/],
+  ['there are more descriptors', head(4, 2), '1+3 4', /sent 3 descriptors, expected 2$/],
+  ['descriptors come in the document', head(4, 0), '4+1', /sent 1 descriptors, expected 0$/],
   ['there are too many descriptors', head(4, 65_537), '', /sent 65537 descriptors$/],
   ['the document is too long', head(2 ** 31 + 1, 0), '', /sent a document of 2147483649 bytes$/],
-  ['the head is none', Buffer.from('what is this'), '', /sent what is no parcel$/],
+  ['the head is none', Buffer.from('what is this'), '', /sent an unknown format$/],
 ];
 
 for (const [what, first, pieces, message] of WRONG) {
@@ -316,7 +316,7 @@ test('what cannot be sent says why', async (t) => {
   const { near, far, sender } = await pipePair(t);
   t.throws(() => sender.sendAll(Buffer.alloc(1), new Array<number>(65_537).fill(0), 50), {
     code: 'upgrade-failed',
-    message: 'cannot hand over: there are 65537 descriptors, more than 65536',
+    message: 'cannot hand over: too many descriptors: 65537 (max 65536)',
   });
   t.throws(() => sender.sendAll(Buffer.alloc(1), [999_999], 50), {
     code: 'upgrade-failed',

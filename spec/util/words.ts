@@ -27,9 +27,9 @@ test('a word is guessed by its beginning, by a letter in four, and by two that c
 
 test('where nothing is like it, or it is too short to tell, all that there is is said', (t) => {
   t.is(whatThereIs('guset', ['guest', 'vm1']), 'did you mean guest?');
-  t.is(whatThereIs('other', ['guest', 'vm1']), 'there are: guest, vm1');
-  t.is(whatThereIs('vma', ['vm1', 'vm2']), 'there are: vm1, vm2');
-  t.is(whatThereIs('guest', []), 'there are none');
+  t.is(whatThereIs('other', ['guest', 'vm1']), 'available: guest, vm1');
+  t.is(whatThereIs('vma', ['vm1', 'vm2']), 'available: vm1, vm2');
+  t.is(whatThereIs('guest', []), 'none available');
 });
 
 test('of one channel none need be named, and of any other number one has to be', (t) => {
@@ -37,8 +37,8 @@ test('of one channel none need be named, and of any other number one has to be',
     chooseChannel(new Map(labels.map((one) => [one, one])), label);
   t.is(chosen(['vm1'])(), 'vm1');
   t.is(chosen(['vm1', 'vm2'], 'vm2')(), 'vm2');
-  t.throws(chosen(['vm1', 'vm2']), { code: 'bad-argument', message: 'which channel? There are: vm1, vm2' });
-  t.throws(chosen([]), { code: 'bad-argument', message: 'which channel? There are: none' });
+  t.throws(chosen(['vm1', 'vm2']), { code: 'bad-argument', message: 'which channel? available: vm1, vm2' });
+  t.throws(chosen([]), { code: 'bad-argument', message: 'which channel? available: none' });
   t.throws(chosen(['vm1'], 'vm2'), { code: 'not-found' });
 });
 
@@ -74,13 +74,13 @@ async function said(work: () => unknown): Promise<string> {
 }
 
 test('errors of the system are sentences, with their codes, and no call of Node', async (t) => {
-  t.is(await said(() => readFileSync('/nonexistent')), 'there is no such file or folder (ENOENT)');
-  t.is(await said(() => readFileSync('/')), 'it is a folder (EISDIR)');
-  t.is(await said(() => readFileSync('/etc/passwd/x')), 'a part of the path is no folder (ENOTDIR)');
+  t.is(await said(() => readFileSync('/nonexistent')), 'no such file or directory (ENOENT)');
+  t.is(await said(() => readFileSync('/')), 'is a directory (EISDIR)');
+  t.is(await said(() => readFileSync('/etc/passwd/x')), 'not a directory (ENOTDIR)');
   t.is(await said(() => readFileSync(`/${'x'.repeat(300)}`)), 'name too long (ENAMETOOLONG)');
   const port = await freePort();
   const refused = new Promise((_resolve, reject) => connect({ host: '127.0.0.1', port }).once('error', reject));
-  t.is(await said(() => refused), `nobody listens there (ECONNREFUSED 127.0.0.1:${port})`);
+  t.is(await said(() => refused), `connection refused (ECONNREFUSED 127.0.0.1:${port})`);
   t.is(describeError(new Error('what a program said')), 'what a program said');
   const both = new AggregateError([new Error('one'), new Error('other')]);
   t.is(describeError(both), 'one; other');

@@ -96,8 +96,7 @@ export class TarBounds {
     throw refused(`too many header bytes before an entry: ${this.#headerBytes} (max ${MAX_HEADER_BYTES})`);
   }
 
-  /** Reads records of the form `LENGTH KEY=VALUE\
-  `, whose length covers the whole record. */
+  /** Reads records of the form `LENGTH KEY=VALUE\n`, whose length covers the whole record. */
   #readPax(pax: Buffer): void {
     let count = 0;
     for (let at = 0; at < pax.length; ) {

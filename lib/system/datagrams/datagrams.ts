@@ -1,59 +1,56 @@
-/** What sockets of datagrams have in common, of UDP and of the unix family: what gets messages, what sends them. */
+/** The interfaces that UDP and unix datagram sockets share. */
 
-/** Who sent a message, and who gets an answer. */
+/** The sender of a message, which can be answered. */
 export interface DatagramSource {
-  /** One for each address. */
+  /** Unique per address. */
   readonly key: string;
-  /** The address for people; null: it has none, and cannot be answered. */
+  /** The human-readable address; null if it has none and cannot be answered. */
   readonly name: string | null;
-  /** Sends a message, which nobody may change any more. `onLost` is called where the system does not take it. */
+  /** Sends a message, which must not change afterwards. Calls `onLost` if the system does not take it. */
   answer(message: Buffer, onLost: () => void): void;
 }
 
-/** Who is told of what comes at an address. */
+/** Events of a bound socket. */
 export interface BoundDatagramsEvents {
-  /** A message, which is the callee's until it returns. One that is longer than any that is forwarded comes cut, but too long. */
+  /** A message, valid until the callee returns. One longer than any that is forwarded is cut, but still too long. */
   readonly onMessage: (message: Buffer, source: DatagramSource) => void;
-  /** What the system says later. */
+  /** A later system error. */
   readonly onError: (error: Error) => void;
 }
 
-/** What all have. */
+/** Common to all datagram sockets. */
 interface DatagramSocket {
-  /** The number of its descriptor; null where that is not known. */
+  /** Its descriptor; null if unknown. */
   readonly descriptor: number | null;
-  /** Closes it; nothing comes any more. */
+  /** Closes the socket; no more events follow. */
   close(): void;
 }
 
-/** A socket that gets messages at an address. */
+/** A socket that receives messages at an address. */
 export interface BoundDatagrams extends DatagramSocket {
-  /** The port that it is bound to, and the family of that address; null where it has a path. */
+  /** The port that it is bound to and the family of the address; null for a path. */
   readonly port: number | null;
   readonly family: 4 | 6 | null;
 }
 
-/** A socket that exchanges messages with one address only. */
+/** A socket that exchanges messages with a single address. */
 export interface DatagramConnection extends DatagramSocket {
-  /** Sends a message, which nobody may change any more. `onLost` is called where the system does not take it. */
+  /** Sends a message, which must not change afterwards. Calls `onLost` if the system does not take it. */
   send(message: Buffer, onLost: () => void): void;
 }
 
-/** Who is told of what comes over a connection. */
+/** Events of a connection. */
 export interface DatagramConnectionEvents {
-  /** As above. */
+  /** A message, valid until the callee returns. */
   readonly onMessage: (message: Buffer) => void;
-  /** One message that was sent has been lost, and the system says why. */
+  /** A sent message was lost, for the reason that the system gives. */
   readonly onError: (error: Error) => void;
 }
 
-/** Where messages are got. */
+/** A place to bind datagram sockets. */
 export interface DatagramEntrance {
   /** Binds a socket. Rejects with `address-…` codes. */
   bind(events: BoundDatagramsEvents): Promise<BoundDatagrams>;
-  /**
-   * Takes over the descriptor of one that an earlier process has bound, and owns it; `family` is that of its address. Rejects
-   * with `address-unavailable`.
-   */
+  /** Takes ownership of a descriptor that an earlier process bound to an address of `family`. Rejects with `address-unavailable`. */
   adopt(fd: number, family: 4 | 6 | null, events: BoundDatagramsEvents): Promise<BoundDatagrams>;
 }

@@ -1,13 +1,10 @@
-/**
- * Descriptors that the event loop waits for, although Node has no handle for them: one epoll(7) has them all, and can itself be
- * read when one of them is ready.
- */
+/** Waits for descriptors that Node has no handle for: one epoll(7) holds them all, and is itself readable when one is ready. */
 import { closeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { openPipeHandle, ReadableHandle } from '../handles.js';
 import { type Libc, type NativeCall, systemError } from '../libc.js';
 
-/** The most descriptors that are asked after in one turn; others that are ready come in the next one. */
+/** Descriptors served per turn; others that are ready follow in the next one. */
 const MAX_EVENTS = 64;
 
 export class Readiness {
@@ -16,9 +13,9 @@ export class Readiness {
   readonly #control: NativeCall;
   readonly #wait: NativeCall;
   readonly #events = Buffer.alloc(MAX_EVENTS * EVENT.size);
-  /** What is to be called for each descriptor. */
+  /** The callback of each descriptor. */
   readonly #watched = new Map<number, () => void>();
-  /** There while something is watched. */
+  /** Non-null while anything is watched. */
   #epoll: { readonly fd: number; readonly handle: ReadableHandle } | null = null;
 
   constructor(libc: Libc) {
@@ -28,10 +25,7 @@ export class Readiness {
     this.#wait = libc.declare('int epoll_wait(int epfd, void *events, int maxevents, int timeout)');
   }
 
-  /**
-   * Has `onReady` called, which must not throw, for as long as there is something to read, or an error to be taken. Throws an
-   * error of the system.
-   */
+  /** Calls `onReady`, which must not throw, while there is something to read or an error to collect. Throws a system error. */
   watch(fd: number, onReady: () => void): void {
     this.#epoll ??= this.#open();
     this.#watched.set(fd, onReady);
@@ -43,12 +37,12 @@ export class Readiness {
     }
   }
 
-  /** Whether `onReady` is called for as long as something can be written, too. Default: it is not. */
+  /** Whether `onReady` is also called while the descriptor is writable. Default: no. */
   setWriting(fd: number, isWriting: boolean): void {
     this.#change(CONTROL.modify, fd, isWriting ? IN | OUT : IN);
   }
 
-  /** To be called before the descriptor is closed. */
+  /** Call this before closing the descriptor. */
   forget(fd: number): void {
     if (!this.#watched.has(fd)) return;
     this.#change(CONTROL.delete, fd, 0);
@@ -87,14 +81,14 @@ export class Readiness {
     const ready = Array.from({ length: Math.max(0, count) }, (_, index) =>
       this.#events.readInt32LE(index * EVENT.size + EVENT.data),
     );
-    // What one of them does may end another.
+    // One callback may end another descriptor.
     for (const fd of ready) this.#watched.get(fd)?.();
   }
 }
 
-// Of Linux, on machines that have the least byte first.
+// Linux, little-endian machines.
 
-/** struct epoll_event, which is packed on x86-64 alone. */
+/** struct epoll_event, packed only on x86-64. */
 const EVENT = process.arch === 'x64' ? { events: 0, data: 4, size: 12 } : { events: 0, data: 8, size: 16 };
 
 const CONTROL = { add: 1, delete: 2, modify: 3 } as const;

@@ -1,4 +1,4 @@
-/** Sockets of UDP: bound to an address, connected to one, or taken over; what cannot be sent at once is bounded, and what is lost is told. */
+/** UDP sockets, bound, connected or taken over. Unsent messages are bounded, and losses are reported. */
 import dgram from 'node:dgram';
 import { once } from 'node:events';
 import net from 'node:net';
@@ -15,16 +15,16 @@ import type {
   DatagramConnectionEvents,
 } from './datagrams.js';
 
-/** Messages that the system has not taken yet; more are lost. It takes them at once unless its buffer is full. */
+/** Bytes that the system has not taken yet; beyond this, messages are lost. It takes them at once unless its buffer is full. */
 const MAX_UNSENT_BYTES = 262_144;
 
-/** Messages that wait for another turn of the event loop, of one socket; more are lost. A call of the system for each is some ten microseconds. */
+/** Messages of one socket deferred to another turn; beyond this, they are lost. Each takes a system call of some 10 µs. */
 const MAX_LATER = 256;
 
-/** What the system is asked to keep of what was not read yet; it has a maximum of its own (net.core.rmem_max). */
+/** The receive buffer requested from the system, which has a maximum of its own (net.core.rmem_max). */
 const RECEIVE_BUFFER_BYTES = 2 ** 20;
 
-/** Where a message came from. */
+/** The sender of a message. */
 interface UdpSource {
   readonly address: string;
   readonly port: number;
@@ -34,7 +34,7 @@ export class UdpSocket implements BoundDatagrams, DatagramConnection {
   readonly #socket: dgram.Socket;
   readonly #onError: (error: Error) => void;
   readonly #turns: LoopTurns;
-  /** What is sent in another turn. */
+  /** Sends deferred to another turn. */
   readonly #later: (() => void)[] = [];
   #laterBytes = 0;
   #isConnected = false;
@@ -67,7 +67,7 @@ export class UdpSocket implements BoundDatagrams, DatagramConnection {
   }
 
   /**
-   * Binds a socket. Rejects with `address-in-use` (which says who has the address, if that can be known), `address-denied` or
+   * Binds a socket. Rejects with `address-in-use` (naming the owner of the address if known), `address-denied` or
    * `address-unavailable`.
    */
   static async bind(address: HostPort, events: BoundDatagramsEvents): Promise<UdpSocket> {
@@ -75,7 +75,7 @@ export class UdpSocket implements BoundDatagrams, DatagramConnection {
       const { host, type } = await resolve(address.host);
       const socket = newSocket(type, RECEIVE_BUFFER_BYTES);
       const listening = settled(socket, 'listening');
-      // An address is one process's: no worker of a cluster shares it.
+      // The address belongs to one process: no cluster worker shares it.
       socket.bind({ address: host, port: address.port, exclusive: true });
       await listening;
       return UdpSocket.#bound(socket, events);
@@ -84,7 +84,7 @@ export class UdpSocket implements BoundDatagrams, DatagramConnection {
     }
   }
 
-  /** A socket over the descriptor of one that is bound, which it owns. Rejects with `address-unavailable` for what is none. */
+  /** A socket over a bound descriptor, which it owns. Rejects with `address-unavailable` for any other descriptor. */
   static async adopt(fd: number, family: 4 | 6, events: BoundDatagramsEvents): Promise<UdpSocket> {
     try {
       const socket = newSocket(TYPES[family]);
@@ -100,9 +100,8 @@ export class UdpSocket implements BoundDatagrams, DatagramConnection {
   }
 
   /**
-   * A socket that exchanges messages with one address only. The system says with `onError` that nobody is there
-   * (ECONNREFUSED), as an answer to an earlier message. All that share `turns` send only so much in one of them. Rejects with an
-   * error of the system.
+   * A socket that exchanges messages with a single address. `onError` receives ECONNREFUSED if nothing listens there, in reply
+   * to an earlier message. Sockets that share `turns` share the time of a turn. Rejects with a system error.
    */
   static async connect(
     address: HostPort,
@@ -116,7 +115,7 @@ export class UdpSocket implements BoundDatagrams, DatagramConnection {
     const udp = new UdpSocket(
       socket,
       turns,
-      // Between its binding and its connection anybody could send to it.
+      // Between its bind and its connect anyone could send to it.
       (message, source) => {
         if (source.port === remote?.port && source.address === remote.address) onMessage(message);
       },
@@ -139,13 +138,13 @@ export class UdpSocket implements BoundDatagrams, DatagramConnection {
     return this.#socket.address().family === 'IPv6' ? 6 : 4;
   }
 
-  /** The number of its descriptor; null where Node is not made as expected. */
+  /** Its descriptor; null if Node's internals differ from what is expected. */
   get descriptor(): number | null {
     const { handle } = (stateOf(this.#socket) ?? {}) as { readonly handle?: { readonly fd?: unknown } | null };
     return typeof handle?.fd === 'number' && handle.fd >= 0 ? handle.fd : null;
   }
 
-  /** Sends a message to what it is connected to. */
+  /** Sends a message to the connected address. */
   send(message: Buffer, onLost: () => void): void {
     this.#sendTo(message, null, onLost);
   }
@@ -168,7 +167,7 @@ export class UdpSocket implements BoundDatagrams, DatagramConnection {
     if (this.#later.length === 1) this.#turns.later(this.#sendOn);
   }
 
-  /** One message; others that share the turns have theirs before the next one. */
+  /** Sends one message; others that share the turns come before the next one. */
   readonly #sendOn = (): void => {
     const send = this.#later.shift();
     if (send === undefined) return;
@@ -180,7 +179,7 @@ export class UdpSocket implements BoundDatagrams, DatagramConnection {
   #sendNow(message: Buffer, target: UdpSource | null, onLost: () => void): void {
     this.#send(message, target, (error) => {
       if (error === null) return;
-      // The answer to an earlier message, which came in the place of this one's being sent.
+      // An earlier message was refused, and this send reports that error.
       const isEarlier = target === null && systemCode(error) === 'ECONNREFUSED' && !this.#isClosed;
       if (!isEarlier) {
         onLost();
@@ -198,12 +197,12 @@ export class UdpSocket implements BoundDatagrams, DatagramConnection {
     else this.#socket.send(message, target.port, target.address, onDone);
   }
 
-  /** Closes it, behind what was to be sent; nothing is told any more. */
+  /** Closes the socket after the deferred sends; no more events follow. */
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#socket.removeAllListeners('message');
-    // An address that it is bound to is free at once.
+    // A bound address must be free at once.
     if (!this.#isConnected) for (const send of this.#later.splice(0)) send();
     if (this.#later.length === 0) this.#socket.close();
   }
@@ -212,7 +211,7 @@ export class UdpSocket implements BoundDatagrams, DatagramConnection {
 const TYPES = { 4: 'udp4', 6: 'udp6' } as const;
 type SocketType = (typeof TYPES)[4 | 6];
 
-/** An address, of a name or an address, and the type of socket for it. */
+/** Resolves a host to an address, and the type of socket for it. */
 async function resolve(host: string): Promise<{ readonly host: string; readonly type: SocketType }> {
   const [address = host] = net.isIP(host) === 0 ? await shareLookUp(host) : [];
   return { host: address, type: net.isIPv6(address) ? 'udp6' : 'udp4' };
@@ -221,13 +220,13 @@ async function resolve(host: string): Promise<{ readonly host: string; readonly 
 function newSocket(type: SocketType, recvBufferSize?: number): dgram.Socket {
   return dgram.createSocket({
     type,
-    // All are addresses already.
+    // All hosts are addresses already.
     lookup: (host, _, callback) => callback(null, host, type === 'udp6' ? 6 : 4),
     ...(recvBufferSize !== undefined && { recvBufferSize }),
   });
 }
 
-/** Resolves with the event. Rejects, with the socket closed, where it fails. */
+/** Resolves on the event. Closes the socket and rejects if it fails. */
 async function settled(socket: dgram.Socket, event: string): Promise<void> {
   try {
     await once(socket, event);
@@ -237,7 +236,7 @@ async function settled(socket: dgram.Socket, event: string): Promise<void> {
   }
 }
 
-/** What Node keeps of a socket, with its handle; its public API has no descriptor (decision 0027). */
+/** Node's internal state of a socket, with its handle; the public API has no descriptor (decision 0027). */
 function stateOf(socket: dgram.Socket): unknown {
   const key = Object.getOwnPropertySymbols(socket).find(({ description }) => description === 'state symbol');
   return key === undefined ? undefined : (socket as unknown as Record<symbol, unknown>)[key];

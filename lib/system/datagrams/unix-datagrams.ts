@@ -1,6 +1,6 @@
 /**
- * Unix sockets of datagrams, such as /dev/log, which Node has none of: the calls of the system through the optional package
- * koffi, none of which waits, and epoll for when to make them (decision 0028).
+ * Unix datagram sockets, such as /dev/log, which Node lacks: non-blocking system calls through the optional package koffi, and
+ * epoll to tell when to make them (decision 0028).
  */
 import { closeSync, lstatSync, type Stats, unlinkSync } from 'node:fs';
 import { constants } from 'node:os';
@@ -27,29 +27,29 @@ import type {
 } from './datagrams.js';
 import { Readiness } from './readiness.js';
 
-/** What is read of one socket before the others have their turn. */
+/** Messages read from one socket before the others get their turn. */
 const READS_IN_TURN = 32;
 
-/** Messages that a receiver has no room for yet; more are lost. */
+/** Messages that wait for room at the receiver; beyond it they are lost. */
 const MAX_WAITING = 64;
 const MAX_WAITING_BYTES = 65_536;
 
-/** After nobody was there, a receiver is looked for at most once in this time. */
+/** After finding no receiver, look for one at most this often. */
 const LOOK_EVERY_MS = 1000;
 
 const { EAGAIN, EINTR, EMSGSIZE, ENOBUFS, ENOMEM } = constants.errno;
 
-/** The longest message that is forwarded, and a byte more: what fills that is too long. */
+/** The longest message forwarded, plus one byte: a message that fills it is too long. */
 const ROOM_BYTES = MAX_DATAGRAM_BYTES + 1;
 
-/** The sockets of this process; null before they are needed. */
+/** The sockets of this process; null until needed. */
 let loaded: UnixDatagrams | null = null;
 
-/** Loads the calls. Rejects with `address-unavailable`, which names `what` needs them, where koffi is missing, and on a machine of other structures. */
+/** Loads the calls. Rejects with `address-unavailable`, naming `what`, if koffi is missing or the machine's structures differ. */
 export async function loadUnixDatagrams(what: string): Promise<UnixDatagrams> {
   if (!hasKnownStructures()) {
-    const machine = `${process.platform} on ${process.arch}`;
-    throw new VproxyError('address-unavailable', `${what} cannot be used on ${machine}`);
+    const machine = `${process.platform}/${process.arch}`;
+    throw new VproxyError('address-unavailable', `${what} is not supported on ${machine}`);
   }
   try {
     const libc = await loadLibc();
@@ -61,14 +61,14 @@ export async function loadUnixDatagrams(what: string): Promise<UnixDatagrams> {
   }
 }
 
-/** What came of one call of recvfrom(2). */
+/** The result of one recvfrom(2). */
 interface Received {
   readonly message: Buffer;
-  /** struct sockaddr_un of who sent it; its path may be missing. */
+  /** The sender's struct sockaddr_un; its path may be missing. */
   readonly address: Buffer;
 }
 
-/** The sockets of this process. */
+/** The unix datagram sockets of this process. */
 export class UnixDatagrams {
   readonly readiness: Readiness;
   readonly #libc: Libc;
@@ -94,8 +94,8 @@ export class UnixDatagrams {
   }
 
   /**
-   * Binds a socket to a path; its file is made as that of a socket for connections, and goes when it is closed. Rejects with `address-in-use`
-   * (which says who has it, if that can be known), `address-denied` or `address-unavailable`.
+   * Binds a socket to a path. Its file gets the access of a listener's, and is removed on close. Rejects with `address-in-use`
+   * (naming the owner if known), `address-denied` or `address-unavailable`.
    */
   async bind(path: string, access: FileAccess, events: BoundDatagramsEvents): Promise<BoundDatagrams> {
     let fd: number | null = null;
@@ -115,7 +115,7 @@ export class UnixDatagrams {
     }
   }
 
-  /** A socket over the descriptor of one that is bound to a path, which it owns; else as from `bind`. Throws `address-unavailable`. */
+  /** A socket over a descriptor bound to a path, which it owns; otherwise as from `bind`. Throws `address-unavailable`. */
   adopt(fd: number, path: string, events: BoundDatagramsEvents): BoundDatagrams {
     try {
       return new BoundSocket(this, fd, path, events);
@@ -126,8 +126,8 @@ export class UnixDatagrams {
   }
 
   /**
-   * Messages to the socket at a path, and answers from it. It need not be there: whenever a message is to be sent it is looked
-   * for, once a second at most, also after it has gone. `nowMs` is the time.
+   * Exchanges messages with the socket at a path, which need not exist: sending a message looks for it, at most once a second,
+   * also after it has closed. `nowMs` returns the time.
    */
   connect(path: string, nowMs: () => number, events: DatagramConnectionEvents): DatagramConnection {
     return new Connection(this, path, nowMs, events);
@@ -135,15 +135,15 @@ export class UnixDatagrams {
 
   // ---- for the sockets ------------------------------------------------------------------------------------------
 
-  /** A socket that exchanges messages with the one at a path alone. Throws an error of the system. */
+  /** A socket connected to the one at a path. Throws a system error. */
   openTo(path: string): number {
     const fd = this.#calls.openDatagrams(path);
-    // A name that the system makes up, for answers; connected before, it hears nobody else. Without one there are none.
+    // An autobound name, so that answers can come. Connected before, the socket hears no other sender.
     this.#bind(fd, FAMILY, FAMILY.length);
     return fd;
   }
 
-  /** The next message, which is there until the next call; null where there is none now. */
+  /** The next message, valid until the next call; null if there is none now. */
   receive(fd: number): Received | null {
     this.#addressLength.writeUInt32LE(this.#address.length);
     const { length } = this.#room;
@@ -153,7 +153,7 @@ export class UnixDatagrams {
     return { message: this.#room.subarray(0, count), address: this.#address.subarray(0, addressLength) };
   }
 
-  /** Sends a message to an address, or to what the socket is connected to. Zero, or the number of the system's error. */
+  /** Sends a message to an address, or to the connected peer. Returns zero or the errno. */
   send(fd: number, message: Buffer, address: Buffer | null): number {
     for (;;) {
       const flags = MSG_DONTWAIT | MSG_NOSIGNAL;
@@ -164,13 +164,13 @@ export class UnixDatagrams {
   }
 }
 
-/** A socket at a path. All senders without an address of their own are one source. */
+/** A socket at a path. All senders without an address count as one source. */
 class BoundSocket implements BoundDatagrams {
   readonly port = null;
   readonly family = null;
   readonly #sockets: UnixDatagrams;
   readonly #path: string;
-  /** The file that it is bound to, whatever is at the path by now. */
+  /** The file that it was bound to, whatever is at the path now. */
   readonly #file: Stats | undefined;
   readonly #events: BoundDatagramsEvents;
   #fd: number | null;
@@ -199,7 +199,7 @@ class BoundSocket implements BoundDatagrams {
   #sourceOf(address: Buffer): DatagramSource {
     const name = nameOf(address);
     if (name === null) return UNNAMED;
-    // That buffer is the next message's.
+    // The shared buffer is overwritten by the next message.
     const own = Buffer.from(address);
     return {
       // Names need not be UTF-8.
@@ -215,12 +215,12 @@ class BoundSocket implements BoundDatagrams {
     if (this.#fd === null) return;
     this.#sockets.readiness.forget(this.#fd);
     const found = lstatSync(this.#path, { throwIfNoEntry: false });
-    // While the socket is there no other file gets its number.
+    // While the socket exists no other file gets its inode number.
     const isOwn = found !== undefined && found.dev === this.#file?.dev && found.ino === this.#file.ino;
     try {
       if (isOwn && found.isSocket()) unlinkSync(this.#path);
     } catch {
-      // It stays, as one on which nobody answers.
+      // The file stays, as a stale socket.
     }
     closeSync(this.#fd);
     this.#fd = null;
@@ -230,13 +230,13 @@ class BoundSocket implements BoundDatagrams {
 /** Senders without an address, or with one that means something else in this process. */
 const UNNAMED: DatagramSource = { key: '', name: null, answer: (_, onLost) => onLost() };
 
-/** The name of a sender for people, an abstract one behind an `@`; null where it cannot be answered. */
+/** The human-readable name of a sender, an abstract one with a leading `@`; null if it cannot be answered. */
 function nameOf(address: Buffer): string | null {
   if (address.length <= PATH_OFFSET) return null;
   if (address[PATH_OFFSET] === 0) return `@${address.toString('utf8', PATH_OFFSET + 1)}`;
   const end = address.indexOf(0, PATH_OFFSET);
   const path = address.toString('utf8', PATH_OFFSET, end < 0 ? address.length : end);
-  // A relative path is one of the sender's working folder.
+  // A relative path depends on the sender's working folder.
   return path.startsWith('/') ? path : null;
 }
 
@@ -250,7 +250,7 @@ class Connection implements DatagramConnection {
   readonly #path: string;
   readonly #nowMs: () => number;
   readonly #events: DatagramConnectionEvents;
-  /** Null while nobody is there. */
+  /** Null while there is no receiver. */
   #fd: number | null = null;
   #isClosed = false;
   #lookedAtMs = Number.NEGATIVE_INFINITY;
@@ -265,7 +265,7 @@ class Connection implements DatagramConnection {
     try {
       this.#fd = this.#connect();
     } catch {
-      // It is told with the first message.
+      // The first message reports it.
     }
   }
 
@@ -278,7 +278,7 @@ class Connection implements DatagramConnection {
     else if (this.#waiting.length > 0 || !this.#sendNow(message, onLost)) this.#wait({ message, onLost });
   }
 
-  /** False where there is no room for it now; else it was sent, or is lost and that was told. */
+  /** False if there is no room for it now; otherwise it was sent, or its loss was reported. */
   #sendNow(message: Buffer, onLost: () => void): boolean {
     let number = this.#fd === null ? null : this.#sockets.send(this.#fd, message, null);
     if (number !== null && isOfReceiver(number)) {
@@ -315,7 +315,7 @@ class Connection implements DatagramConnection {
     }
   }
 
-  /** Behind this the system lets others send to the socket, so nothing more is read of it. */
+  /** Closes the descriptor: once disconnected, the system would let others send to it. */
   #disconnect(): void {
     if (this.#fd === null) return;
     this.#sockets.readiness.forget(this.#fd);
@@ -350,7 +350,7 @@ class Connection implements DatagramConnection {
       this.#waiting.shift();
       this.#waitingBytes -= next.message.length;
     }
-    // The descriptor may be another one by now.
+    // The descriptor may have changed.
     if (this.#fd !== null) this.#sockets.readiness.setWriting(this.#fd, this.#waiting.length > 0);
   }
 
@@ -361,10 +361,10 @@ class Connection implements DatagramConnection {
   }
 }
 
-/** Whether an error says that the receiver has gone, or takes nothing from here. */
+/** Whether an error means that the receiver has closed, or accepts nothing from here. */
 const isOfReceiver = (number: number): boolean => ![0, EAGAIN, EMSGSIZE, ENOBUFS, ENOMEM].includes(number);
 
-/** struct sockaddr_un: the family, and then the path, which takes a byte more than it may have where the system ends it. */
+/** struct sockaddr_un: the family, then the path, plus one byte in case the system terminates it. */
 const PATH_OFFSET = 2;
 const MAX_ADDRESS_BYTES = 112;
 const FAMILY = Buffer.from([AF_UNIX, 0]);

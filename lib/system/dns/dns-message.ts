@@ -1,12 +1,12 @@
-/** Messages of DNS: bytes ⇄ values (RFC 1035, section 4; EDNS, RFC 6891; extended errors, RFC 8914). Strict: a message is understood whole, or not at all. */
+/** DNS messages: bytes ⇄ values (RFC 1035, section 4; EDNS, RFC 6891; extended errors, RFC 8914). Parses all or nothing. */
 import { copyAlone } from '../../util/bytes/byte-queue.js';
 import { type DomainName, keyOf, MessageWriter, malformed, readName } from './domain-names.js';
 import { CLASS_IN, type DnsRecord, RECORD_TYPE, readData, writeData } from './resource-records.js';
 
-/** The codes of answers that are used here (RFC 1035, section 4.1.1; BADVERS: RFC 6891, section 9). */
+/** Response codes in use (RFC 1035, section 4.1.1; BADVERS: RFC 6891, section 9). */
 export const RCODE = { NOERROR: 0, FORMERR: 1, SERVFAIL: 2, NXDOMAIN: 3, NOTIMP: 4, REFUSED: 5, BADVERS: 16 } as const;
 
-/** The codes of extended errors that are made here (RFC 8914, section 4). */
+/** Extended error codes in use (RFC 8914, section 4). */
 export const EXTENDED_ERROR = { BLOCKED: 15, PROHIBITED: 18, NOT_SUPPORTED: 21, NETWORK_ERROR: 23 } as const;
 
 export interface DnsQuestion {
@@ -15,19 +15,19 @@ export interface DnsQuestion {
   readonly class: number;
 }
 
-/** Why an answer is as it is. */
+/** Explains an answer. */
 export interface ExtendedError {
   readonly code: number;
-  /** For people; may be empty. */
+  /** Human-readable; may be empty. */
   readonly text: string;
 }
 
-/** What a side says of itself in a record OPT. */
+/** The contents of an OPT record. */
 export interface Edns {
-  /** The longest message that it takes by UDP, in bytes. */
+  /** The longest UDP message that its sender accepts, in bytes. */
   readonly udpBytes: number;
   readonly version: number;
-  /** Whether it wants the records of DNSSEC (DO). */
+  /** Whether it requests DNSSEC records (DO). */
   readonly wantsDnssec: boolean;
   readonly errors: readonly ExtendedError[];
 }
@@ -41,48 +41,45 @@ export interface DnsMessage {
   readonly wantsRecursion: boolean;
   /** RA. */
   readonly canRecurse: boolean;
-  /** AD: the answer is authentic, or it is asked whether it is (RFC 6840, section 5.7). */
+  /** AD: the answer is authentic; in a query, asks whether it is (RFC 6840, section 5.7). */
   readonly isAuthentic: boolean;
   /** CD. */
   readonly isUnchecked: boolean;
-  /** With the bits that OPT has of it. */
+  /** Includes the bits from OPT. */
   readonly rcode: number;
-  /** Null: there is none. A message with several is malformed (RFC 9619). */
+  /** Null if absent. A message with several is malformed (RFC 9619). */
   readonly question: DnsQuestion | null;
   readonly answers: readonly DnsRecord[];
   readonly authorities: readonly DnsRecord[];
-  /** Null: it has no OPT. */
+  /** Null without OPT. */
   readonly edns: Edns | null;
 }
 
 export const HEADER_BYTES = 12;
 
-/** What the length before a message on a stream can say. */
+/** The maximum of the length field on a stream. */
 export const MAX_MESSAGE_BYTES = 65_535;
 
-/** What a message comes to once its pointers are followed; many of a long name could make much of little. */
+/** Bound on the decompressed size: pointers to long names amplify. */
 const MAX_EXPANDED_BYTES = 131_072;
 
 /**
- * Records of a message beside OPT, in all of its sections: each costs far more time than its bytes, and 65,535 bytes have room for 5,956.
- * Answers that programs use have a few dozen.
+ * Limit on records besides OPT, in all sections: parsing one costs far more time than its bytes suggest, and 65,535 bytes can
+ * hold 5,956. Answers in practical use have a few dozen.
  */
 export const MAX_RECORDS = 512;
 
 const OPTION_EXTENDED_ERROR = 15;
 
-/** Extended errors that are read of a message. */
+/** Extended errors read from a message. */
 const MAX_ERRORS = 8;
 
-/**
- * The message that the bytes are, from the first to the last; null where they are none. Of the additional section only OPT is
- * kept. Records are of the class IN.
- */
+/** Parses a whole message; null if malformed. Of the additional section only OPT is kept. All records are of class IN. */
 export function parseMessage(bytes: Buffer): DnsMessage | null {
   try {
     return parse(bytes);
   } catch {
-    // Whatever it is: `protocol-error`, or what a Buffer throws beyond its end.
+    // Either `protocol-error`, or a Buffer's out-of-range error.
     return null;
   }
 }
@@ -96,7 +93,7 @@ function parse(bytes: Buffer): DnsMessage {
   const [answers, authorities, additionals] = recordCounts.map((count) => reader.records(count)) as Sections;
   reader.end();
   const [opt, second] = additionals.filter(isOpt);
-  if (second !== undefined || [...answers, ...authorities].some(isOpt)) throw malformed('OPT where none may be');
+  if (second !== undefined || [...answers, ...authorities].some(isOpt)) throw malformed('misplaced OPT');
   const ttl = opt?.record.ttl ?? 0;
   return {
     id,
@@ -115,7 +112,7 @@ function parse(bytes: Buffer): DnsMessage {
   };
 }
 
-/** The question of a message, whatever follows it; null: it has none; undefined: it makes no sense. */
+/** The question of a message, whatever follows it; null if there is none, undefined if it is malformed. */
 export function parseQuestion(bytes: Buffer): DnsQuestion | null | undefined {
   try {
     return bytes.readUInt16BE(4) === 0 ? null : new RecordReader(bytes).question();
@@ -125,7 +122,7 @@ export function parseQuestion(bytes: Buffer): DnsQuestion | null | undefined {
 }
 
 type Header = [number, number, number, number, number, number];
-/** OPT has something else in the place of its class. */
+/** OPT uses the class field for something else. */
 interface RawRecord {
   readonly record: DnsRecord;
   readonly class: number;
@@ -134,7 +131,7 @@ type Sections = [RawRecord[], RawRecord[], RawRecord[]];
 
 const isOpt = ({ record }: RawRecord): boolean => record.type === RECORD_TYPE.OPT;
 
-/** Reads what follows the header, in order. */
+/** Reads the sections after the header, in order. */
 class RecordReader {
   readonly #bytes: Buffer;
   #at = HEADER_BYTES;
@@ -155,7 +152,7 @@ class RecordReader {
   }
 
   end(): void {
-    if (this.#at !== this.#bytes.length) throw malformed('bytes behind its end');
+    if (this.#at !== this.#bytes.length) throw malformed('trailing bytes');
   }
 
   #record(): RawRecord {
@@ -163,14 +160,14 @@ class RecordReader {
     const type = this.#word();
     const recordClass = this.#word();
     if (type === RECORD_TYPE.OPT ? name.length > 1 : recordClass !== CLASS_IN && !isOfTransaction(type))
-      throw malformed('a record of another class');
+      throw malformed('unexpected record class');
     const ttl = this.#word() * 0x10000 + this.#word();
     const end = this.#word() + this.#at;
-    if (end > this.#bytes.length) throw malformed('a record that is cut off');
+    if (end > this.#bytes.length) throw malformed('truncated record');
     const data = readData(this.#bytes, type, this.#at, end);
     this.#at = end;
     this.#expandedBytes += name.length + data.length;
-    if (this.#expandedBytes > MAX_EXPANDED_BYTES) throw malformed('too much in it');
+    if (this.#expandedBytes > MAX_EXPANDED_BYTES) throw malformed('too large when decompressed');
     return { record: { name, type, ttl, data }, class: recordClass };
   }
 
@@ -187,15 +184,15 @@ class RecordReader {
   }
 }
 
-/** TKEY and TSIG, which sign a message and have the class ANY, and SIG(0). They are not looked at. */
+/** TKEY and TSIG, which sign a message and have class ANY, and SIG(0). They are ignored. */
 const isOfTransaction = (type: number): boolean => type === 249 || type === 250 || type === 24;
 
-/** What an OPT says; `class` is the size (RFC 6891, section 6.1.2). Throws where its options do not fit. */
+/** Reads an OPT, whose `class` is the size (RFC 6891, section 6.1.2). Throws if its options are malformed. */
 function readEdns({ record: { ttl, data }, class: udpBytes }: RawRecord): Edns {
   const errors: ExtendedError[] = [];
   for (let at = 0; at < data.length; ) {
     const value = data.subarray(at + 4, at + 4 + data.readUInt16BE(at + 2));
-    if (value.length !== data.readUInt16BE(at + 2)) throw malformed('an option that is cut off');
+    if (value.length !== data.readUInt16BE(at + 2)) throw malformed('truncated option');
     if (data.readUInt16BE(at) === OPTION_EXTENDED_ERROR && errors.length < MAX_ERRORS)
       errors.push({ code: value.readUInt16BE(0), text: value.toString('utf8', 2) });
     at += 4 + value.length;
@@ -203,12 +200,12 @@ function readEdns({ record: { ttl, data }, class: udpBytes }: RawRecord): Edns {
   return { udpBytes, version: (ttl >>> 16) & 0xff, wantsDnssec: (ttl & 0x8000) !== 0, errors };
 }
 
-/** The records of an answer as they stand behind its question, with names that point back to that. */
+/** The records of an answer as written after its question, with names that point back to it. */
 export interface WrittenRecords {
   readonly bytes: Buffer;
   readonly answerCount: number;
   readonly authorityCount: number;
-  /** Where in `bytes` the times of the records are. */
+  /** The offsets of the TTLs in `bytes`. */
   readonly ttlOffsets: readonly number[];
 }
 
@@ -217,7 +214,7 @@ export type MessageHead = Omit<DnsMessage, 'answers' | 'authorities'>;
 
 export const NO_RECORDS = writeRecords({ question: null, answers: [], authorities: [] });
 
-/** Writes records once for all who ask this question, in whatever spelling. */
+/** Writes records once for every query with this question, whatever its spelling. */
 export function writeRecords({
   question,
   answers,
@@ -239,17 +236,17 @@ export function writeRecords({
   return { bytes, answerCount: answers.length, authorityCount: authorities.length, ttlOffsets };
 }
 
-/** Takes seconds off the times of records, in their bytes. */
+/** Subtracts seconds from the TTLs of written records, in place. */
 export function ageRecords({ bytes, ttlOffsets }: WrittenRecords, seconds: number): void {
   for (const offset of ttlOffsets) bytes.writeUInt32BE(bytes.readUInt32BE(offset) - seconds, offset);
 }
 
-/** The bytes of a message of at most `maxBytes`; one that is longer is sent truncated, with no records (RFC 2181, section 9). */
+/** Formats a message of at most `maxBytes`; a longer one is truncated, without records (RFC 2181, section 9). */
 export function formatMessage(message: DnsMessage, maxBytes: number): Buffer {
   return formatAnswer(message, writeRecords(message), maxBytes);
 }
 
-/** The same, with records that were written for the question before. */
+/** The same, with records already written for the question. */
 export function formatAnswer(head: MessageHead, records: WrittenRecords, maxBytes: number): Buffer {
   const bytes = format(head, records);
   return bytes.length <= maxBytes ? bytes : format({ ...head, isTruncated: true }, NO_RECORDS);
@@ -299,7 +296,7 @@ function writeEdns(writer: MessageWriter, { udpBytes, version, wantsDnssec, erro
 
 const ROOT: DomainName = Buffer.alloc(1);
 
-/** Whether two questions ask the same, in whatever spelling. */
+/** Whether two questions are the same except for spelling. */
 export function isSameQuestion(a: DnsQuestion, b: DnsQuestion): boolean {
   return a.type === b.type && a.class === b.class && keyOf(a.name) === keyOf(b.name);
 }

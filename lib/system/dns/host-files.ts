@@ -1,4 +1,4 @@
-/** What the files of this machine say of names: the servers and domains of /etc/resolv.conf, and the addresses of /etc/hosts. */
+/** Name configuration of this machine: the servers and domains in /etc/resolv.conf, and the addresses in /etc/hosts. */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import net from 'node:net';
 import type { HostPort } from '../../util/addresses.js';
@@ -7,31 +7,31 @@ import type { Clock } from '../../util/clock.js';
 const RESOLV_CONF = '/etc/resolv.conf';
 const HOSTS = '/etc/hosts';
 
-/** The port of DNS. */
+/** The DNS port. */
 export const DNS_PORT = 53;
 
-/** As resolv.conf(5) has it: further servers are not asked, and without one it is this machine. */
+/** As in resolv.conf(5): further servers are ignored, and the default is this machine. */
 export const MAX_SERVERS = 3;
 const DEFAULT_SERVER: HostPort = { host: '127.0.0.1', port: DNS_PORT };
 
-/** Domains of the search list that count, and dots in a name that `ndots` can ask for. */
+/** Limits on search domains, and on `ndots`. */
 const MAX_DOMAINS = 6;
 const MAX_NDOTS = 15;
 
-/** A file is looked at again after this time. */
+/** How often a file is checked for changes, in milliseconds. */
 const LOOK_MS = 2000;
 
-/** What is read of a file: lists of hosts may be long, but no longer. */
+/** Bytes read of a file: lists of hosts may be long, but not longer. */
 const MAX_FILE_BYTES = 2 ** 22;
 
 interface HostFilesOptions {
   readonly clock: Clock;
-  /** Default: those of this machine. */
+  /** Default: the files of this machine. */
   readonly resolvConf?: string;
   readonly hosts?: string;
 }
 
-/** Both files, read anew where they have changed. One that cannot be read is empty. */
+/** Both files, re-read after changes. An unreadable file counts as empty. */
 export class HostFiles {
   readonly #resolvConf: WatchedFile<ResolvConf>;
   readonly #hosts: WatchedFile<ReadonlyMap<string, readonly string[]>>;
@@ -41,12 +41,12 @@ export class HostFiles {
     this.#hosts = new WatchedFile(hosts, clock, parseHosts);
   }
 
-  /** Whom this machine asks, in order. */
+  /** The servers of this machine, in the order in which they are asked. */
   get servers(): readonly HostPort[] {
     return this.#resolvConf.value.servers;
   }
 
-  /** What this machine asks for a name of its operator: one with few dots with the domains of `search` first, others as they are. */
+  /** The names to query for a host named by the operator: the `search` domains come first for a name with few dots. */
   candidatesOf(host: string): readonly string[] {
     if (host.endsWith('.')) return [host];
     const { domains, ndots } = this.#resolvConf.value.search;
@@ -54,13 +54,13 @@ export class HostFiles {
     return host.split('.').length > ndots ? [host, ...longer] : [...longer, host];
   }
 
-  /** The addresses of a name in lower case, of either family; null where /etc/hosts has none. */
+  /** The addresses of a lower-case name, of either family; null if /etc/hosts lacks it. */
   addressesOf(host: string): readonly string[] | null {
     return this.#hosts.value.get(host) ?? null;
   }
 }
 
-/** What /etc/resolv.conf says. */
+/** The contents of /etc/resolv.conf. */
 export interface ResolvConf {
   readonly servers: readonly HostPort[];
   readonly search: SearchList;
@@ -68,11 +68,11 @@ export interface ResolvConf {
 
 interface SearchList {
   readonly domains: readonly string[];
-  /** A name with fewer dots is tried with the domains first. */
+  /** A name with fewer dots is tried with the search domains first. */
   readonly ndots: number;
 }
 
-/** Reads a text as /etc/resolv.conf has it. Of `search` and `domain` the last line counts. */
+/** Parses the text of /etc/resolv.conf. The last `search` or `domain` line counts. */
 export function parseResolvConf(text: string): ResolvConf {
   const lines = text.split('\n').map((line) =>
     line
@@ -99,12 +99,12 @@ export function parseResolvConf(text: string): ResolvConf {
   };
 }
 
-/** The addresses by name of a text as /etc/hosts has it. */
+/** Parses the text of /etc/hosts into addresses by name. */
 export function parseHosts(text: string): ReadonlyMap<string, readonly string[]> {
   const found = new Map<string, string[]>();
   for (const line of text.split('\n')) {
     const [address = '', ...names] = line.replace(/#.*/, '').trim().split(/\s+/);
-    // An address with a zone means something to this machine only.
+    // An address with a zone is meaningful only on this machine.
     if (net.isIP(address) === 0 || address.includes('%')) continue;
     for (const name of names) {
       const key = name.toLowerCase().replace(/\.$/, '');
@@ -116,13 +116,13 @@ export function parseHosts(text: string): ReadonlyMap<string, readonly string[]>
   return found;
 }
 
-/** What a file says, read when it is asked for. */
+/** The parsed contents of a file, read on demand. */
 class WatchedFile<T> {
   readonly #path: string;
   readonly #clock: Clock;
   readonly #parse: (text: string) => T;
   #lookedAtMs = Number.NEGATIVE_INFINITY;
-  /** What tells the version that was read from another one; null: there was none. */
+  /** Identifies the version that was read; null if there was no file. */
   #version: string | null = null;
   #value: T;
 
@@ -160,7 +160,7 @@ class WatchedFile<T> {
       this.#value = this.#parse(bytes.toString('latin1', 0, count));
       this.#version = version;
     } catch {
-      // It is read again with the next look.
+      // The next check reads it again.
       this.#version = null;
     } finally {
       closeSync(fd);

@@ -1,6 +1,6 @@
 /**
- * Addresses of names, from the hosts file and then from the name servers of this machine, over sockets. `getaddrinfo` takes one of the
- * process's few threads for as long as a server is silent, and asks for names that nobody has judged (`search` of resolv.conf).
+ * Resolves names from the hosts file, then from this machine's name servers, over sockets. `getaddrinfo` holds one of the few
+ * threads of the process while a server is silent, and asks for names that no rule has judged (`search` of resolv.conf).
  */
 import dgram from 'node:dgram';
 import { once } from 'node:events';
@@ -15,20 +15,20 @@ import { HostFiles } from './host-files.js';
 import { askServer, openServerSocket, ROUNDS } from './name-servers.js';
 import { CLASS_IN, RECORD_TYPE } from './resource-records.js';
 
-/** Addresses of each family that count. */
+/** Limit on addresses per family. */
 const MAX_ADDRESSES = 16;
 
 const files = new HostFiles({ clock: systemClock });
 
 /**
- * The addresses of exactly this name, in the order of the system. Rejects with the codes of `getaddrinfo`, ENOTFOUND and EAI_AGAIN, and with
- * `signal.reason`; then nothing is left open.
+ * The addresses of exactly this name, in system order. Rejects with the codes of `getaddrinfo`, ENOTFOUND and EAI_AGAIN, or with
+ * `signal.reason`; nothing is left open then.
  */
 export async function lookUpName(name: string, signal: AbortSignal): Promise<readonly string[]> {
   return inOrder(knownAddresses(name) ?? (await askServers(name, signal)));
 }
 
-/** The same for a host that the operator has named, whom resolv.conf may spare its domain. */
+/** The same for a host named by the operator, to which the search domains of resolv.conf apply. */
 export async function lookUpHost(host: string, signal: AbortSignal): Promise<readonly string[]> {
   const known = knownAddresses(host);
   if (known !== null) return inOrder(known);
@@ -44,10 +44,10 @@ export async function lookUpHost(host: string, signal: AbortSignal): Promise<rea
   throw problem;
 }
 
-/** What is being looked up: whoever needs the same host meanwhile waits for the same answer, so that many streams to it are one look-up. */
+/** Look-ups in progress: callers that need the same host share the answer, so many streams to it cost one look-up. */
 const underWay = new Map<string, Promise<readonly string[]>>();
 
-/** `lookUpHost`, once at a time for each host. */
+/** `lookUpHost`, at most one at a time for each host. */
 export function shareLookUp(host: string): Promise<readonly string[]> {
   const known = underWay.get(host);
   if (known !== undefined) return known;
@@ -56,7 +56,7 @@ export function shareLookUp(host: string): Promise<readonly string[]> {
   return found;
 }
 
-/** `shareLookUp` as `net.connect` takes it. */
+/** `shareLookUp` in the form that `net.connect` takes. */
 export const lookup: LookupFunction = (host, { all }, callback) => {
   const found = (addresses: readonly string[]): void => {
     const [first = ''] = addresses;
@@ -74,14 +74,14 @@ function failure(code: 'ENOTFOUND' | 'EAI_AGAIN', name: string): NodeJS.ErrnoExc
   return Object.assign(new Error(`looking up ${name}: ${code}`), { code });
 }
 
-/** What needs no question: names of the hosts file, which have no other addresses, and of this machine (RFC 6761, section 6.3). */
+/** Names known without a query: those in the hosts file, with no other addresses, and this machine's (RFC 6761, section 6.3). */
 function knownAddresses(name: string): readonly string[] | null {
   const key = name.toLowerCase().replace(/\.$/, '');
   const local = key === 'localhost' || key.endsWith('.localhost') ? ['::1', '127.0.0.1'] : null;
   return files.addressesOf(key) ?? local;
 }
 
-/** Asks one server after the other; one that fails is asked again when all have been. */
+/** Asks the servers in turn; failed ones are asked again after all others. */
 async function askServers(host: string, signal: AbortSignal): Promise<readonly string[]> {
   const name = parseName(host);
   if (name === null) throw failure('ENOTFOUND', host);
@@ -99,7 +99,7 @@ async function askServers(host: string, signal: AbortSignal): Promise<readonly s
 
 const turns = new LoopTurns();
 
-/** The addresses that a server has of a name; null where it has not said. */
+/** A server's addresses for a name; null if it did not answer. */
 async function addressesAt(server: HostPort, name: DomainName, signal: AbortSignal): Promise<string[] | null> {
   const shared = openServerSocket(server);
   const ask = async (type: number): Promise<string[]> => {
@@ -118,7 +118,7 @@ async function addressesAt(server: HostPort, name: DomainName, signal: AbortSign
 
 // The order of addresses: rules 1, 5 and 6 of RFC 6724, section 6, with the table of glibc.
 
-/** Kinds of addresses by how they begin, the first that fits; those with the lowest rank are tried first. */
+/** Kinds of addresses by prefix, first match wins; the lowest rank is tried first. */
 const KINDS: readonly (readonly [RegExp, rank: number])[] = [
   [/^::1$/, 0],
   [/^2002:/, 2],
@@ -128,13 +128,13 @@ const KINDS: readonly (readonly [RegExp, rank: number])[] = [
   [/^/, 3],
 ];
 
-/** What comes to a rank: more than any of `KINDS` where this machine would have an address of another kind, more than that where it has no way. */
+/** Penalties added to a rank, above any in `KINDS`: the source address would be of another kind; there is no route. */
 const OTHER_KIND = 10;
 const NO_WAY = 20;
 
 const kindOf = (address: string) => KINDS.find(([beginning]) => beginning.test(address));
 
-/** Addresses of several kinds are put in order; those of one stay as they came. */
+/** Sorts addresses of several kinds; those of one kind keep their order. */
 async function inOrder(addresses: readonly string[]): Promise<readonly string[]> {
   if (new Set(addresses.map(kindOf)).size < 2) return addresses;
   const ranked: { address: string; rank: number }[] = [];
@@ -147,7 +147,7 @@ async function inOrder(addresses: readonly string[]): Promise<readonly string[]>
   return ranked.sort((a, b) => a.rank - b.rank).map(({ address }) => address);
 }
 
-/** The address that this machine would connect to another one from; null: there is no way. The system is asked, and nothing is sent. */
+/** The local address that would be used to connect to an address; null without a route. Asks the system, and sends nothing. */
 async function sourceOf(address: string): Promise<string | null> {
   const family = net.isIP(address);
   const socket = dgram.createSocket({

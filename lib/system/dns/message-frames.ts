@@ -1,4 +1,4 @@
-/** Messages of DNS on a stream: each has its length before it, in two bytes (RFC 1035, section 4.2.2). */
+/** DNS messages on a stream, each preceded by its length in two bytes (RFC 1035, section 4.2.2). */
 import { ByteQueue } from '../../util/bytes/byte-queue.js';
 import { MAX_MESSAGE_BYTES } from './dns-message.js';
 import { malformed } from './domain-names.js';
@@ -11,31 +11,31 @@ export function frameMessage(message: Buffer): Buffer {
   return frame;
 }
 
-/** Puts the pieces of a stream together. It holds what was pushed until it is taken. */
+/** Reassembles messages from the chunks of a stream. It holds pushed bytes until they are taken. */
 export class MessageFrames {
   readonly #maxBytes: number;
   readonly #queue = new ByteQueue();
   readonly #length = Buffer.alloc(2);
-  /** The message whose length has come; null: its length is being read. */
+  /** The message being filled; null while its length is being read. */
   #message: Buffer | null = null;
   #filledBytes = 0;
 
-  /** Messages of more than `maxBytes` are refused. */
+  /** Refuses messages longer than `maxBytes`. */
   constructor(maxBytes = MAX_MESSAGE_BYTES) {
     this.#maxBytes = maxBytes;
   }
 
-  /** The bytes are copied. */
+  /** Copies the bytes. */
   push(bytes: Buffer): void {
     this.#queue.pushCopy(bytes);
   }
 
-  /** The next message that is complete; null: there is none. Throws `protocol-error` for one that is too long. */
+  /** The next complete message, or null. Throws `protocol-error` if it is too long. */
   next(): Buffer | null {
     if (this.#message === null) {
       if (!this.#fill(this.#length)) return null;
       const byteCount = this.#length.readUInt16BE(0);
-      if (byteCount > this.#maxBytes) throw malformed(`${byteCount} bytes, of ${this.#maxBytes} that it may have`);
+      if (byteCount > this.#maxBytes) throw malformed(`too long: ${byteCount} bytes (max ${this.#maxBytes})`);
       this.#message = Buffer.allocUnsafeSlow(byteCount);
       this.#filledBytes = 0;
     }
@@ -46,7 +46,7 @@ export class MessageFrames {
     return message;
   }
 
-  /** Fills `target` with what is held. False where that does not suffice. */
+  /** Fills `target` from the queue. False if there are not enough bytes yet. */
   #fill(target: Buffer): boolean {
     while (this.#filledBytes < target.length) {
       const block = this.#queue.shift(target.length - this.#filledBytes);

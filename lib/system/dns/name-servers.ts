@@ -1,4 +1,4 @@
-/** Asks the servers of this machine: a question at a time from a socket of its own, by UDP, and by TCP what is too long for that (RFC 5452, section 9). */
+/** Queries name servers: each question from its own socket, by UDP, or by TCP if the answer is too long (RFC 5452, section 9). */
 import { randomInt } from 'node:crypto';
 import dgram from 'node:dgram';
 import { once, setMaxListeners } from 'node:events';
@@ -22,7 +22,7 @@ import {
 } from './dns-message.js';
 import { frameMessage, MessageFrames } from './message-frames.js';
 
-/** What is asked, and how. */
+/** A question with its flags. */
 export interface ServerQuestion extends DnsQuestion {
   /** DO. */
   readonly wantsDnssec: boolean;
@@ -32,43 +32,43 @@ export interface ServerQuestion extends DnsQuestion {
 
 interface NameServersOptions {
   readonly clock: Clock;
-  /** The servers of the moment, in the order in which they are asked. */
+  /** The current servers, in the order in which they are asked. */
   readonly servers: () => readonly HostPort[];
-  /** Questions that are asked at once; further ones wait. Default 100. */
+  /** Limit on questions in flight; further ones wait. Default 100. */
   readonly maxInFlight?: number;
-  /** Where answers are read, in turns with all others. Default: turns of its own. */
+  /** The turns in which answers are parsed. Default: its own. */
   readonly turns?: LoopTurns;
 }
 
-/** What a question is asked with. */
+/** The means to ask a question. */
 interface AskOptions {
   readonly clock: Clock;
   readonly turns: LoopTurns;
-  /** Gives the question up. */
+  /** Cancels the question. */
   readonly signal: AbortSignal;
-  /** A socket to the server that several questions share. Default: one for each. */
+  /** A socket to the server shared by several questions. Default: one for each. */
   readonly shared?: ServerSocket;
 }
 
-/** A socket of UDP to a server. */
+/** A UDP socket to a server. */
 export interface ServerSocket {
   readonly socket: dgram.Socket;
   readonly connected: Promise<unknown>;
 }
 
-/** For an answer of one server, in milliseconds. */
+/** How long to wait for one server's answer, in milliseconds. */
 const TRY_MS = 3000;
 
-/** How often all servers are asked. */
+/** How many times all servers are asked. */
 export const ROUNDS = 2;
 
-/** What this side says that it takes by UDP (RFC 6891, section 6.2.5): what passes all common networks in one piece. */
+/** The UDP size announced (RFC 6891, section 6.2.5): it passes all common networks unfragmented. */
 export const UDP_BYTES = 1232;
 
-/** Answers that another server may give better. */
+/** Failures for which another server may have a better answer. */
 const FAILURES: readonly number[] = [RCODE.FORMERR, RCODE.SERVFAIL, RCODE.NOTIMP, RCODE.REFUSED];
 
-/** One try: bytes to a server, and those of its answer, whose records are still to be read. Rejects with a VproxyError, or with `signal.reason`. */
+/** One attempt: sends a query to a server, returns the unparsed answer. Rejects with a VproxyError, or with `signal.reason`. */
 type Exchange = (server: HostPort, query: Query, options: AskOptions) => Promise<Buffer>;
 
 interface Query {
@@ -88,26 +88,26 @@ export class NameServers {
     this.#options = options;
     this.#asking = { clock, turns, signal: this.#stopping.signal };
     this.#inFlight = new Turns(maxInFlight);
-    // Each question that waits, or is asked, listens to it.
+    // Every question, waiting or in flight, listens to it.
     setMaxListeners(0, this.#stopping.signal);
   }
 
   /**
-   * The first answer that is one; the last failure that a server has told, where that is all there is. Rejects with `connect-timeout` or
-   * `connect-failed`, and with `cancelled` when it was stopped.
+   * Resolves with the first proper answer, or with the last failure reported by a server if there is no other. Rejects with
+   * `connect-timeout`, `connect-failed`, or `cancelled` after `stop`.
    */
   ask(question: ServerQuestion): Promise<DnsMessage> {
     return this.#inFlight.run(this.#stopping.signal, () => this.#askAll(question));
   }
 
-  /** Gives all questions up. */
+  /** Cancels all questions. */
   stop(): void {
-    this.#stopping.abort(new VproxyError('cancelled', 'the resolver is stopped'));
+    this.#stopping.abort(new VproxyError('cancelled', 'resolver stopped'));
   }
 
   async #askAll(question: ServerQuestion): Promise<DnsMessage> {
     let failure: DnsMessage | null = null;
-    let problem = new VproxyError('connect-failed', 'there is no server to ask');
+    let problem = new VproxyError('connect-failed', 'no name server to ask');
     for (let round = 0; round < ROUNDS; round += 1) {
       for (const server of this.#options.servers()) {
         try {
@@ -119,14 +119,14 @@ export class NameServers {
           problem = error;
         }
       }
-      // They have been heard, and say the same when they are asked again.
+      // The servers have answered, and would say the same again.
       if (failure !== null) return failure;
     }
     throw problem;
   }
 }
 
-/** What one server answers. Rejects with `connect-timeout` or `connect-failed`, and with `signal.reason` where that is aborted. */
+/** Asks one server. Rejects with `connect-timeout`, `connect-failed`, or `signal.reason` if aborted. */
 export async function askServer(server: HostPort, question: ServerQuestion, options: AskOptions): Promise<DnsMessage> {
   const ask = async (exchange: Exchange, hasEdns: boolean): Promise<DnsMessage> => {
     options.signal.throwIfAborted();
@@ -135,14 +135,14 @@ export async function askServer(server: HostPort, question: ServerQuestion, opti
   };
   const answer = await ask(askByUdp, true);
   if (answer.isTruncated) return ask(askByTcp, true);
-  // A server that knows no EDNS says so by this (RFC 6891, section 7).
+  // A server without EDNS answers like this (RFC 6891, section 7).
   const knowsNoEdns = answer.edns === null && (answer.rcode === RCODE.FORMERR || answer.rcode === RCODE.NOTIMP);
   if (!knowsNoEdns) return answer;
   const plain = await ask(askByUdp, false);
   return plain.isTruncated ? ask(askByTcp, false) : plain;
 }
 
-/** A question of ours: of what the guest sent only the question is in it. */
+/** Makes a query of our own: it takes only the question from the guest's message. */
 function makeQuery(question: ServerQuestion, hasEdns: boolean): Query {
   const id = randomInt(0x10000);
   const message: DnsMessage = {
@@ -163,14 +163,14 @@ function makeQuery(question: ServerQuestion, hasEdns: boolean): Query {
   return { id, question, bytes: formatMessage(message, MAX_MESSAGE_BYTES) };
 }
 
-const NO_SENSE = 'its answer makes no sense';
+const NO_SENSE = 'malformed answer';
 
-/** Whether a message is the answer to a query, as far as its records do not tell. Throws where its question makes no sense. */
+/** Whether a message answers a query, judging by everything but its records. Throws if its question is malformed. */
 function isAnswerTo({ id, question }: Query, bytes: Buffer): boolean {
   if (bytes.length < HEADER_BYTES || bytes.readUInt16BE(0) !== id || bytes.readUInt16BE(2) < 0x8000) return false;
   const asked = parseQuestion(bytes);
   if (asked === undefined) throw new Error(NO_SENSE);
-  // Servers that refuse a question may leave it out.
+  // Servers that refuse a question may omit it.
   return asked === null ? FAILURES.includes(bytes.readUInt8(3) & 15) : isSameQuestion(asked, question);
 }
 
@@ -183,15 +183,15 @@ function readAnswer(server: HostPort, bytes: Buffer): DnsMessage {
 const failed = (server: HostPort, error: unknown): VproxyError =>
   new VproxyError('connect-failed', `${formatHostPort(server)}: ${describeError(error)}`);
 
-/** What becomes of an exchange, for whatever carries it. */
+/** The callbacks of an exchange, for its transport. */
 interface Course {
-  /** A message has come, which may be the answer. */
+  /** Takes a message that may be the answer. */
   readonly receive: (message: Buffer) => void;
   readonly fail: (error: unknown) => void;
   readonly isOver: () => boolean;
 }
 
-/** An exchange over what `begin` opens: until there is an answer, it fails or it is given up. Then what `begin` came back with closes it. */
+/** Makes an exchange of a transport: it runs until it has an answer, fails or is cancelled. `begin` returns how to close it. */
 const exchangeOver =
   (begin: (server: HostPort, query: Query, course: Course, shared?: ServerSocket) => () => void): Exchange =>
   (server, query, { clock, shared, signal }) =>
@@ -215,20 +215,20 @@ const exchangeOver =
         }
       };
       const close = begin(server, query, { receive, fail, isOver: () => isOver }, shared);
-      const late = `${formatHostPort(server)} did not answer within ${TRY_MS / 1000} s`;
+      const late = `${formatHostPort(server)}: no answer within ${TRY_MS / 1000} s`;
       const cancelTimeout = clock.schedule(TRY_MS, () =>
         settle(() => reject(new VproxyError('connect-timeout', late))),
       );
       signal.addEventListener('abort', abort);
     });
 
-/** The socket is connected, so that the system drops what others send; and its port is a random one of the system's. */
+/** The socket is connected, so that the system drops packets from others; its port is random, chosen by the system. */
 export function openServerSocket({ host, port }: HostPort): ServerSocket {
   const socket = dgram.createSocket(net.isIPv6(host) ? 'udp6' : 'udp4');
-  // What comes when no question listens is too late.
+  // An error while no question listens is too late.
   socket.on('error', () => undefined);
   const connected = once(socket, 'connect');
-  // It is told to the questions, if there are any.
+  // Each question sees the failure by itself.
   connected.catch(() => undefined);
   socket.connect(port, host);
   return { socket, connected };
@@ -250,7 +250,7 @@ const askByUdp = exchangeOver((server, query, { receive, fail, isOver }, shared)
 const askByTcp = exchangeOver((server, query, { receive, fail, isOver }) => {
   const socket = net.connect({ host: server.host, port: server.port, noDelay: true });
   const frames = new MessageFrames();
-  socket.on('error', fail).once('end', () => fail(new Error('it closed the connection')));
+  socket.on('error', fail).once('end', () => fail(new Error('connection closed by the server')));
   guardDescriptor(socket, (why) => fail(new Error(why)));
   socket.once('connect', () => socket.write(frameMessage(query.bytes)));
   socket.on('data', (bytes) => {

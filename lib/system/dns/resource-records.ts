@@ -1,7 +1,7 @@
-/** Resource records: the types that have names, and where in the data of a record there are domain names, which a message may have as pointers. */
+/** Resource records: types, and the layout of their data, which may contain compressed domain names. */
 import { type DomainName, MessageWriter, malformed, readName } from './domain-names.js';
 
-/** Types by name (the registry of IANA); all others are passed on likewise. */
+/** Types by name (IANA registry); all others are passed on as well. */
 export const RECORD_TYPE = {
   A: 1,
   NS: 2,
@@ -37,25 +37,25 @@ const TYPE_NAMES = new Map<number, string>(Object.entries(RECORD_TYPE).map(([nam
 /** The name of a type; `TYPE123` for one without (RFC 3597, section 5). */
 export const typeName = (type: number): string => TYPE_NAMES.get(type) ?? `TYPE${type}`;
 
-/** The class IN, which all records are of. */
+/** The class IN, that of all records here. */
 export const CLASS_IN = 1;
 
-/** A record of the class IN. */
+/** A record of class IN. */
 export interface DnsRecord {
   readonly name: DomainName;
   readonly type: number;
   /** In seconds. */
   readonly ttl: number;
-  /** Without pointers. */
+  /** Without compression. */
   readonly data: Buffer;
 }
 
-/** A number: so many bytes. `name`: may be a pointer, and is written as one. `bare`: the same, but never written as one. */
+/** A number: that many bytes. `name`: may be compressed, also when written. `bare`: may be compressed, but is written in full. */
 type Part = number | 'name' | 'bare' | 'string' | 'rest';
 
 /**
- * What the data of a type is made of: those of RFC 1035, section 3.3, whose names are compressed, and those of RFC 3597, section 4, whose
- * names are only ever read so. The data of other types is one piece.
+ * The data layouts of types: those of RFC 1035, section 3.3, whose names are compressed, and those of RFC 3597, section 4, whose
+ * names are decompressed when read but never compressed. The data of all other types is opaque.
  */
 const LAYOUTS: ReadonlyMap<number, readonly Part[]> = new Map<number, readonly Part[]>([
   [RECORD_TYPE.A, [4]],
@@ -83,7 +83,7 @@ const LAYOUTS: ReadonlyMap<number, readonly Part[]> = new Map<number, readonly P
 
 const ONE_PIECE: readonly Part[] = ['rest'];
 
-/** Where each part of the data at `start` ends; the last one does at `end`. Throws `protocol-error` where it does not. */
+/** The parts of the data at `start`; the last one must end at `end`. Throws `protocol-error` if it does not. */
 function* partsOf(message: Buffer, type: number, start: number, end: number) {
   let at = start;
   for (const part of LAYOUTS.get(type) ?? ONE_PIECE) {
@@ -95,15 +95,14 @@ function* partsOf(message: Buffer, type: number, start: number, end: number) {
     if (at > end) break;
     yield { bytes: name?.name ?? message.subarray(from, at), isCompressed: part === 'name' };
   }
-  if (at !== end) throw malformed('data that does not fit its type');
+  if (at !== end) throw malformed('record data does not match its type');
 }
 
-/** The data of a record in `message[start, end)`, without pointers. Throws `protocol-error`. */
+/** The data of the record in `message[start, end)`, decompressed. Throws `protocol-error`. */
 export function readData(message: Buffer, type: number, start: number, end: number): Buffer {
   return Buffer.concat([...partsOf(message, type, start, end)].map(({ bytes }) => bytes));
 }
 
-/** Writes the data of a record. */
 export function writeData(writer: MessageWriter, type: number, data: Buffer): void {
   for (const { bytes, isCompressed } of partsOf(data, type, 0, data.length)) {
     if (isCompressed) writer.name(bytes);
@@ -111,18 +110,18 @@ export function writeData(writer: MessageWriter, type: number, data: Buffer): vo
   }
 }
 
-/** What a record of the type SOA says of answers that there is nothing (RFC 2308, section 4), in seconds. */
+/** The TTL of negative answers given by an SOA record (RFC 2308, section 4), in seconds. */
 export const negativeTtlOf = (soa: DnsRecord): number => Math.min(soa.ttl, soa.data.readUInt32BE(soa.data.length - 4));
 
 // Addresses in records.
 
-/** The parameters of SVCB and HTTPS that are addresses: their keys, and how long an address is (RFC 9460, section 7.3). */
+/** SVCB and HTTPS parameters that hold addresses: their keys, and the length of an address (RFC 9460, section 7.3). */
 const HINTS: ReadonlyMap<number, number> = new Map([
   [4, 4],
   [6, 16],
 ]);
 
-/** The addresses that a record leads to, as 4 or 16 bytes each: its data, or the hints of SVCB and HTTPS; null where those make no sense. */
+/** The addresses in a record, as 4 or 16 bytes each: its data, or the hints of SVCB and HTTPS; null if those are malformed. */
 export function addressesIn({ type, data }: DnsRecord): readonly Buffer[] | null {
   if (type === RECORD_TYPE.A || type === RECORD_TYPE.AAAA) return [data];
   if (type !== RECORD_TYPE.SVCB && type !== RECORD_TYPE.HTTPS) return [];
@@ -133,16 +132,16 @@ export function addressesIn({ type, data }: DnsRecord): readonly Buffer[] | null
   }
 }
 
-/** Throws what a Buffer throws beyond its end, or `protocol-error`. */
+/** Throws a Buffer's out-of-range error, or `protocol-error`. */
 function readHints(data: Buffer): Buffer[] {
   const addresses: Buffer[] = [];
   let at = readName(data, 2).end;
   while (at < data.length) {
     const key = data.readUInt16BE(at);
     const value = data.subarray(at + 4, at + 4 + data.readUInt16BE(at + 2));
-    if (value.length !== data.readUInt16BE(at + 2)) throw malformed('a parameter that is cut off');
+    if (value.length !== data.readUInt16BE(at + 2)) throw malformed('truncated parameter');
     const length = HINTS.get(key) ?? 0;
-    if (length > 0 && value.length % length !== 0) throw malformed('half an address');
+    if (length > 0 && value.length % length !== 0) throw malformed('truncated address');
     for (let from = 0; length > 0 && from < value.length; from += length)
       addresses.push(value.subarray(from, from + length));
     at += 4 + value.length;

@@ -1,4 +1,4 @@
-/** A file that only grows, at its end, by whole lines; written by one writer, and rotated between two lines. */
+/** A file that grows by whole lines at its end; it has one writer, and is rotated between lines. */
 import { closeSync, constants, fstatSync, fsyncSync, openSync, readSync, renameSync, writev } from 'node:fs';
 import { promisify } from 'node:util';
 import { systemCode } from '../../errors.js';
@@ -9,26 +9,26 @@ import { describeError } from '../../util/escape.js';
 export interface Rotation {
   /** A line that would make the file longer than this goes into a new one. */
   readonly maxBytes: number;
-  /** How many old files there are at most. */
+  /** The number of old files to keep. */
   readonly keep: number;
 }
 
 export interface LogFileOptions {
   readonly path: string;
-  /** Null: it is never rotated. */
+  /** Null: never rotate. */
   readonly rotation: Rotation | null;
   readonly clock: Clock;
-  /** The permissions of a file that is made. Default 0640. */
+  /** The permissions of a new file. Default 0640. */
   readonly mode?: number;
-  /** Whether it is on the disk before it is rotated or closed. Default false. */
+  /** Whether to sync the file to disk before it is rotated or closed. Default false. */
   readonly isSynced?: boolean;
-  /** Writing has begun to fail with this, or with something else than before; it is tried again until it works. */
+  /** Called when writing starts to fail, or fails for a new reason; it is retried until it works. */
   readonly onFailing: (why: string) => void;
-  /** Writing works again. */
+  /** Called when writing works again. */
   readonly onRecovered: () => void;
 }
 
-/** Lines, and whom to tell when the system has them. */
+/** Lines, and a callback for when the system has them. */
 interface Entry {
   readonly lines: Buffer;
   readonly onWritten: () => void;
@@ -36,13 +36,13 @@ interface Entry {
 
 const NEWLINE = 10;
 const RETRY_MS = 1000;
-/** What one system call is given at most. */
+/** Limits on a single write. */
 const BATCH_BYTES = 1_048_576;
 const BATCH_ENTRIES = 256;
 
 const writevTo = promisify(writev);
 
-/** The end of a file. Its queue is bounded by those who append: by the windows of streams. */
+/** Appends to a file. The windows of streams bound its queue. */
 export class LogFile {
   readonly #options: LogFileOptions;
   #fd: number | null = null;
@@ -57,7 +57,7 @@ export class LogFile {
     this.#options = options;
   }
 
-  /** Opens it, or makes it, unless it is open. Throws errors of the system. */
+  /** Opens or creates the file unless it is open. Throws system errors. */
   open(): void {
     if (this.#fd !== null) return;
     const { path, mode = 0o640 } = this.#options;
@@ -69,7 +69,7 @@ export class LogFile {
       const last = Buffer.alloc(1);
       const isWhole = found.size === 0 || readSync(fd, last, 0, 1, found.size - 1) === 0 || last[0] === NEWLINE;
       this.#sizeBytes = found.size;
-      // What another process left unfinished ends here; where this one could not go on, the rest of the line follows.
+      // Terminate a line that another process left unfinished; after our own failure, the rest of the line follows instead.
       if (!isWhole && this.#failure === '')
         this.#queue.unshift({ lines: Buffer.from('\n'), onWritten: () => undefined });
       this.#fd = fd;
@@ -79,18 +79,18 @@ export class LogFile {
     }
   }
 
-  /** Has the file at the path opened again, or made, before the next line. */
+  /** Reopens or creates the file at the path before the next line. */
   reopen(): void {
     this.#isStale = true;
   }
 
-  /** Appends whole lines, or none; `onWritten` is called in turn, when the system has them. It owns `lines` from now on. */
+  /** Appends whole lines, or none; calls `onWritten`, in order, once the system has them. Takes ownership of `lines`. */
   append(lines: Buffer, onWritten: () => void): void {
     this.#queue.push({ lines, onWritten });
     this.#running ??= this.#run();
   }
 
-  /** Writes what was appended, unless that fails, and closes the file; what is appended later is still written. */
+  /** Writes the queue, unless that fails, and closes the file; lines appended later are still written. */
   async close(): Promise<void> {
     this.#closing.abort();
     await this.#running;
@@ -102,7 +102,7 @@ export class LogFile {
       if (await this.#attempt(() => this.#rotateIfDue())) {
         const batch = this.#takeBatch();
         let rest = batch.map(({ lines }) => lines).filter(({ length }) => length > 0);
-        // No rotation in between: what could be written in part only ends in the same file.
+        // Do not rotate in between: a partial write must be completed in the same file.
         while (rest.length > 0) {
           const isWritten = await this.#attempt(async () => {
             rest = await this.#write(rest);
@@ -117,7 +117,7 @@ export class LogFile {
     if (this.#closing.signal.aborted) this.#release();
   }
 
-  /** Does something that may fail; then it is said once, and waited before it is tried again. */
+  /** Runs an action; on failure, reports it once and waits before the next attempt. */
   async #attempt(action: () => Promise<void> | void): Promise<boolean> {
     try {
       this.open();
@@ -135,12 +135,12 @@ export class LogFile {
     const why = describeError(error);
     if (this.#failure !== why) this.#options.onFailing(why);
     this.#failure = why;
-    // A file system that was full has room again some time; after anything else the file may be another one.
+    // A full file system may get room again; after any other error the file may have been replaced.
     if (!['ENOSPC', 'EDQUOT'].includes(systemCode(error))) this.#release();
     await pause(this.#options.clock, RETRY_MS, this.#closing.signal);
   }
 
-  /** What goes into the file as it is: everything, or the lines that fit, or one that never fits. */
+  /** Takes what fits into the current file: everything, the lines that fit, or one that never fits. */
   #takeBatch(): Entry[] {
     let roomBytes = Math.min(
       BATCH_BYTES,
@@ -164,7 +164,7 @@ export class LogFile {
     return [{ lines: first.lines.subarray(0, end), onWritten: () => undefined }];
   }
 
-  /** Writes, and gives what could not be written. */
+  /** Writes buffers, and returns what could not be written. */
   async #write(buffers: Buffer[]): Promise<Buffer[]> {
     if (this.#fd === null) throw new Error('the file is not open');
     const { bytesWritten } = await writevTo(this.#fd, buffers);
@@ -201,7 +201,7 @@ export class LogFile {
     try {
       fsyncSync(fd);
     } catch (error) {
-      // Node's permission model forbids it, whatever else is allowed.
+      // Node's permission model forbids fsync, whatever else is allowed.
       if (systemCode(error) !== 'ERR_ACCESS_DENIED') this.#options.onFailing(describeError(error));
     }
   }

@@ -1,13 +1,13 @@
-/** Files and folders that need not be there, or that this user may not read. */
+/** Files and folders that may be missing, or unreadable for this user. */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 
-/** The text of a file; empty where it cannot be read. */
+/** The text of a file; empty if it cannot be read. */
 export const readText = (path: string): string => orElse('', () => readFileSync(path, 'utf8'));
 
-/** The names in a folder, in no order; null where it cannot be read. */
+/** The names in a folder, unordered; null if it cannot be read. */
 export const listFolder = (folder: string): string[] | null => orElse(null, () => readdirSync(folder));
 
-/** What a symbolic link says; null for all else. */
+/** The target of a symbolic link; null for anything else. */
 export const linkTarget = (path: string): string | null => orElse(null, () => readlinkSync(path));
 
 function orElse<T>(otherwise: T, read: () => T): T {

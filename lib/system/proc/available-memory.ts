@@ -2,14 +2,14 @@
 import { dirname, join } from 'node:path';
 import { readText } from '../files/optional-files.js';
 
-/** What the system would give this process now, in bytes, and what bounds it. */
+/** The memory available to this process, in bytes, and its bound. */
 export interface AvailableMemory {
   readonly bytes: number;
   /** `this machine`, or the folder of a control group. */
   readonly boundBy: string;
 }
 
-/** Of either version of control groups: how a line of /proc/self/cgroup begins, where the groups are, and their files. */
+/** For both versions of control groups: the line in /proc/self/cgroup, the mount point, and the files. */
 const VERSIONS = [
   {
     line: /^0::(\/.*)$/m,
@@ -27,7 +27,7 @@ const VERSIONS = [
   },
 ] as const;
 
-/** The least of what the machine and each control group around this process leave; files that were read are given back for it. Null where the system does not tell it. */
+/** The least that the machine and this process's control groups leave; page cache counts as free. Null if unknown. */
 export function availableMemory(root = '/'): AvailableMemory | null {
   const found: AvailableMemory[] = [];
   const [, kib] = /^MemAvailable: +(\d+) kB$/m.exec(readText(join(root, 'proc/meminfo'))) ?? [];
@@ -48,7 +48,7 @@ export function availableMemory(root = '/'): AvailableMemory | null {
   );
 }
 
-/** What a control group leaves; null where it has no limit, or its files are not seen from here. */
+/** The memory left in a control group; null if it has no limit, or its files are not visible here. */
 function leftIn(folder: string, files: Omit<(typeof VERSIONS)[number], 'line' | 'mount'>): number | null {
   const limits = files.limits.map((name) => readText(join(folder, name))).filter((text) => /^\d+\n?$/.test(text));
   const used = readText(join(folder, files.used));

@@ -1,4 +1,4 @@
-/** Which TCP ports somebody listens on here, where they are dialled, and whose they are; looked at again and again. */
+/** Watches the TCP listeners of other processes: their ports, where to dial them, and their programs. */
 import os from 'node:os';
 import { isEveryAddress } from '../../util/addresses.js';
 import { listPids, openFiles, processorLimit, programOf } from './proc.js';
@@ -7,30 +7,30 @@ import { findTcpListeners, type TcpListener } from './proc-net.js';
 /** A port with a listener. */
 export interface ListeningPort {
   readonly port: number;
-  /** The address at which it is dialled from this machine. */
+  /** The address to dial from this machine. */
   readonly host: string;
-  /** The program that listens, at most 15 bytes of its name; null where it cannot be seen. */
+  /** The program that listens, its name cut to 15 bytes; null if it cannot be seen. */
   readonly program: string | null;
 }
 
 interface ListeningPortsOptions {
   /** Default `/proc`. */
   readonly procPath?: string;
-  /** The process whose own listeners do not count. Default: this one. */
+  /** The process whose own listeners are skipped. Default: this one. */
   readonly pid?: number;
-  /** Whether this machine has the address ::1. Default: the system is asked. */
+  /** Whether this machine has the address ::1. Default: asks the system. */
   readonly hasLoopback6?: () => boolean;
 }
 
-/** The processor time for which the programs of new listeners are looked for, in milliseconds; what is not found by then is looked for again. */
+/** Processor time to spend on finding the programs of new listeners, in milliseconds; the search continues with the next look. */
 const HOLDERS_MS = 1000;
 
-/** Those of other processes than this one. */
+/** The listeners of other processes. */
 export class ListeningPorts {
   readonly #procPath: string;
   readonly #pid: number;
   readonly #hasLoopback6: () => boolean;
-  /** What is known of the listeners of the last look, by inode: nothing is looked for twice. */
+  /** Known holders by inode, from the last look, so that nothing is looked up twice. */
   #holders = new Map<string, Holder>();
 
   constructor({ procPath = '/proc', pid = process.pid, hasLoopback6 = findLoopback6 }: ListeningPortsOptions = {}) {
@@ -39,7 +39,7 @@ export class ListeningPorts {
     this.#hasLoopback6 = hasLoopback6;
   }
 
-  /** The ports for which `isWanted`, each once, in their order. Never rejects: where nothing can be seen there are none. */
+  /** The ports for which `isWanted`, sorted and without duplicates. Never rejects: empty if nothing can be seen. */
   async look(isWanted: (port: number) => boolean): Promise<ListeningPort[]> {
     const listeners = await findTcpListeners(this.#procPath, isWanted);
     const known = this.#holders;
@@ -66,13 +66,13 @@ export class ListeningPorts {
       .sort((one, other) => one.port - other.port);
   }
 
-  /** A listener at every IPv6 address mostly takes IPv4, too, and where there is no ::1 nothing else is left. */
+  /** A listener on every IPv6 address usually accepts IPv4, too, and without ::1 there is no other choice. */
   #dialled(host: string): string {
     if (!isEveryAddress(host)) return host;
     return host.includes(':') && this.#hasLoopback6() ? '::1' : '127.0.0.1';
   }
 
-  /** Who has these sockets: this process, or, newest first, another one; `NOBODY` where all that can be seen have been looked at. */
+  /** Finds the holders of sockets: this process, then others, newest first; `NOBODY` if no visible process holds one. */
   async #findHolders(missing: Set<string>): Promise<Map<string, Holder>> {
     const found = new Map<string, Holder>();
     const search = async (pid: number, isOver: () => boolean): Promise<void> => {
@@ -84,7 +84,7 @@ export class ListeningPorts {
         found.set(inode, holder);
       }
     };
-    // However long it takes: what is this process's own must not be taken for another's.
+    // Without a time limit: our own sockets must not be taken for another's.
     await search(this.#pid, () => missing.size === 0);
     const isLate = processorLimit(HOLDERS_MS);
     const isOver = (): boolean => missing.size === 0 || isLate();
@@ -104,7 +104,7 @@ interface Holder {
 
 const NOBODY: Holder = { isOwn: false, program: null };
 
-/** Which of several listeners at one port is dialled, the lowest first; null: a link-local address means nothing without its link. */
+/** Ranks listeners on the same port, lowest first; null for a link-local address, which is useless without its link. */
 function rankOf(host: string): number | null {
   if (/^fe[89ab]/i.test(host)) return null;
   const isIpv6 = host.includes(':');

@@ -1,25 +1,25 @@
-/** Whose the other ends of connections within this machine are, as Linux lists them in /proc/net. */
+/** The users at the other ends of local connections, from Linux's /proc/net. */
 import type net from 'node:net';
 import { isLoopback } from '../../util/addresses.js';
 import { processorLimit } from './proc.js';
 import { parseHexAddress, readTable } from './proc-net.js';
 
-/** Numbers of users, by the address and port of their sockets: `127.0.0.1 40000`. */
+/** User numbers by the address and port of their sockets: `127.0.0.1 40000`. */
 type Users = ReadonlyMap<string, string>;
 
 /** An accepted connection. */
 type Connection = Pick<net.Socket, 'remoteAddress' | 'remotePort' | 'localPort'>;
 
-/** This many connections wait for a look; the users of more are not looked for. */
+/** Limit on connections that wait for a look; beyond it, users are not looked up. */
 const MAX_WAITING = 512;
 
 /**
- * A table is left after this processor time, in milliseconds: it also lists connections that were closed a minute ago. Whose a
- * connection is decides whether it is closed where too many wait.
+ * Processor time after which a table is abandoned, in milliseconds: it also lists connections closed up to a minute ago. The
+ * user of a connection decides whether it is closed when too many wait.
  */
 const LOOK_MS = 1000;
 
-/** Tells the users that have connected to one listener of TCP. A look is for all connections that were there when it began. */
+/** Finds the users connected to one TCP listener. One look serves all connections that were there when it began. */
 export class LocalUsers {
   readonly #procPath: string;
   readonly #lookMs: number;
@@ -32,7 +32,7 @@ export class LocalUsers {
     this.#lookMs = lookMs;
   }
 
-  /** The number of the user that has the other end; null where that is another machine, or unknown. Never rejects. */
+  /** The user number at the other end; null if it is remote or unknown. Never rejects. */
   async userOf({ remoteAddress, remotePort, localPort }: Connection): Promise<string | null> {
     const host = remoteAddress?.replace(/^::ffff:/, '') ?? '';
     if (localPort === undefined || !isLoopback(host) || this.#waiting >= MAX_WAITING) return null;
@@ -42,7 +42,7 @@ export class LocalUsers {
     return users.get(`${host} ${remotePort ?? 0}`) ?? null;
   }
 
-  /** One at a time, which begins from now on. */
+  /** Runs one look at a time, started after the call. */
   #look(port: number): Promise<Users> {
     if (this.#running === null) return this.#start(port);
     this.#next ??= this.#running.then(() => {
@@ -65,10 +65,10 @@ async function readUsers(procPath: string, port: number, lookMs: number): Promis
   return users;
 }
 
-/** Adds those of one table. */
+/** Adds the users in one table. */
 async function addUsers(users: Map<string, string>, path: string, port: number, isOver: () => boolean): Promise<void> {
   const remote = `[0-9A-F]+:${port.toString(16).toUpperCase().padStart(4, '0')}`;
-  // sl local_address rem_address st tx:rx tr:when retrnsmt uid: of one that is connected.
+  // sl local_address rem_address st tx:rx tr:when retrnsmt uid, for a connected socket.
   const line = new RegExp(`^ *\\d+: ([0-9A-F]+):([0-9A-F]{4}) ${remote} 01 \\S+ \\S+ \\S+ +(\\d+) `, 'gm');
   for await (const lines of readTable(path)) {
     for (const [, host = '', digits = '', user = ''] of lines.matchAll(line)) {

@@ -1,58 +1,58 @@
-/** The sockets of this machine, as Linux lists them in /proc/net, and who has them. */
+/** The sockets of this machine, from Linux's /proc/net, and their owners. */
 import { promises as fs } from 'node:fs';
 import { endianness } from 'node:os';
 import { addressesOverlap, formatAddress, type HostPort } from '../../util/addresses.js';
 import { escapeText } from '../../util/escape.js';
 import { findHolder, listPids, processorLimit, programOf } from './proc.js';
 
-/** What a socket does. `queued`: the program that listens has not accepted the connection yet. */
+/** The state of a socket. `queued`: not yet accepted by the listening program. */
 type SocketState = 'listening' | 'queued' | 'connected' | 'other';
 
-/** A socket with a TCP address, or with the path of a unix socket, of which the other one is null. */
+/** A socket with a TCP address or a unix path; the other one is null. */
 export interface ListedSocket {
-  /** `0` for one that no process has (any more, or yet). */
+  /** `0` if no process has it, either no longer or not yet. */
   readonly inode: string;
   readonly state: SocketState;
   readonly address: HostPort | null;
   readonly path: string | null;
-  /** The address at the other end of a TCP connection; null for all else. */
+  /** The remote address of a TCP connection; otherwise null. */
   readonly remote: HostPort | null;
-  /** Whose it is; null where that is not listed. */
+  /** The owner; null if not listed. */
   readonly userId: number | null;
 }
 
 type Listener = ListedSocket & { readonly state: 'listening' };
 
-/** The part of a table that is read for those that listen: they come first in the tables of TCP. */
+/** How much of a table to read for listeners: they come first in the TCP tables. */
 const LISTENERS_BYTES = 2 ** 20;
 
-/** And for all: 100,000 sockets. Those that were closed a minute ago count. */
+/** How much to read for all sockets: 100,000 of them, including those closed up to a minute ago. */
 const TABLE_BYTES = 2 ** 24;
 
 const TCP_STATES: Readonly<Record<string, SocketState>> = { '0A': 'listening', '01': 'connected' };
 
-/** `__SO_ACCEPTCON` among the flags of a unix socket. */
+/** `__SO_ACCEPTCON` in the flags of a unix socket. */
 const UNIX_LISTENS = 0x10000;
 
-/** States of a unix socket: SS_CONNECTING is what a listed one has until it is accepted. */
+/** States of a unix socket; SS_CONNECTING lasts until it is accepted. */
 const UNIX_STATES: Readonly<Record<string, SocketState>> = { '02': 'queued', '03': 'connected' };
 
-/** Those of the network namespace of this process that listen; what cannot be read is left out. */
+/** The listeners in this process's network namespace; skips what cannot be read. */
 async function findListeners(procPath: string, tables: Tables): Promise<Listener[]> {
   const isBehindThem = (last?: ListedSocket): boolean => tables === TABLES.tcp && last?.state !== 'listening';
   const sockets = await readTables(tables, procPath, isBehindThem, LISTENERS_BYTES);
   return sockets.filter((socket) => socket.state === 'listening') as Listener[];
 }
 
-/** All of TCP and unix sockets that have an address or a path; what cannot be read, also because `isOver`, is left out. */
+/** All TCP and unix sockets with an address or a path; skips what cannot be read, or comes after `isOver`. */
 export function findSockets(procPath: string, isOver: () => boolean): Promise<ListedSocket[]> {
   return readTables({ ...TABLES.tcp, unix: parseUnixLine }, procPath, isOver, TABLE_BYTES);
 }
 
-/** The tables of /proc/net, and what reads a line of each. */
+/** The tables of /proc/net, and the parser for lines of each. */
 type Tables = Readonly<Record<string, (line: string) => ListedSocket | null>>;
 
-/** `isOver` is asked behind each piece of a table, with the last socket so far. */
+/** Calls `isOver` after each chunk of a table, with the last socket so far. */
 async function readTables(
   tables: Tables,
   procPath: string,
@@ -72,14 +72,14 @@ async function readTables(
   return found.flat();
 }
 
-/** What is read at once; Linux gives a page of a table at a time. */
+/** Bytes per read; Linux returns a page of a table at a time. */
 const READ_BYTES = 65_536;
 
 const NEWLINE = 0x0a;
 
 /**
- * The start of a table in pieces of whole lines, so that a long one stops nobody else. Nothing where it cannot be read: on another
- * system, or in a namespace without it.
+ * The start of a table in chunks of whole lines, so that a long one blocks nothing else. Empty if it cannot be read, on another
+ * system or in a namespace without it.
  */
 export async function* readTable(path: string, maxBytes = Number.POSITIVE_INFINITY): AsyncGenerator<string> {
   const file = await fs.open(path).catch(() => null);
@@ -98,21 +98,21 @@ export async function* readTable(path: string, maxBytes = Number.POSITIVE_INFINI
     }
     yield rest.toString();
   } catch {
-    // What it has said so far is all.
+    // Keep what was read so far.
   } finally {
     await file.close();
   }
 }
 
-/** A TCP socket that listens. */
+/** A listening TCP socket. */
 export interface TcpListener {
   readonly inode: string;
   readonly address: HostPort;
 }
 
 /**
- * The TCP sockets that listen in the network namespace of this process, at ports for which `isWanted`. A table is read as far as
- * they go, not the connections behind them; one that cannot be read has none.
+ * The TCP listeners in this process's network namespace on ports for which `isWanted`. Reads a table only as far as they go, not
+ * the connections after them; an unreadable table counts as empty.
  */
 export async function findTcpListeners(procPath: string, isWanted: (port: number) => boolean): Promise<TcpListener[]> {
   const listeners = await findListeners(procPath, TABLES.tcp);
@@ -131,7 +131,7 @@ function parseTcpLine(line: string): ListedSocket | null {
   return { inode, state, address, remote, path: null, userId: /^\d+$/.test(uid) ? Number(uid) : null };
 }
 
-/** As a line of TCP: one that is bound, and not connected, is one that listens. */
+/** Like a TCP line; a bound socket that is not connected counts as listening. */
 function parseUdpLine(line: string): ListedSocket | null {
   const socket = parseTcpLine(line);
   return socket && { ...socket, state: socket.state === 'connected' ? 'connected' : 'listening' };
@@ -147,7 +147,7 @@ function parseUnixLine(line: string): ListedSocket | null {
   return { inode, state, address: null, remote: null, path, userId: null };
 }
 
-/** As another line of a unix socket: one for datagrams that is bound to a path is one that listens. */
+/** Like a unix socket line; a datagram socket bound to a path counts as listening. */
 function parseUnixLineOfAny(line: string): ListedSocket | null {
   const socket = parseUnixLine(line);
   return socket && UNIX_DATAGRAMS.test(line) ? { ...socket, state: 'listening' } : socket;
@@ -161,34 +161,34 @@ function parseHexEndpoint(text: string): HostPort | null {
   return hex === '' ? null : { host: parseHexAddress(hex), port: Number.parseInt(port, 16) };
 }
 
-/** Words of 32 bits, each in the byte order of the machine: `0100007F` is 127.0.0.1. An IPv4 address within IPv6 is one of IPv4. */
+/** Parses 32-bit words in the machine's byte order: `0100007F` is 127.0.0.1. An IPv4-mapped address becomes IPv4. */
 export function parseHexAddress(hex: string): string {
   const bytes = Buffer.from(hex, 'hex');
   if (endianness() === 'LE') bytes.swap32();
   return formatAddress(bytes).replace(/^::ffff:(?=\d+\.)/, '');
 }
 
-/** The tables of each kind of address that is looked for. */
+/** The tables for each kind of address. */
 const TABLES = {
   tcp: { tcp: parseTcpLine, tcp6: parseTcpLine },
   udp: { udp: parseUdpLine, udp6: parseUdpLine },
   path: { unix: parseUnixLineOfAny },
 } as const;
 
-// Who has an address that is taken: from Linux' /proc, as far as this user may look there.
+// The owner of an address in use, from Linux's /proc, as far as this user can see.
 
 interface AddressOwnerOptions {
-  /** The processor time for which other processes are looked at, in milliseconds. Default 1000. This one is known however long it takes. */
+  /** Processor time to spend on other processes, in milliseconds. Default 1000. This process is always checked. */
   readonly limitMs?: number;
   /** Default `/proc`. */
   readonly procPath?: string;
-  /** Whose address it is, where it is not a path. Default `tcp`. */
+  /** The protocol of an address that is not a path. Default `tcp`. */
   readonly protocol?: 'tcp' | 'udp';
 }
 
 /**
- * Who listens on an address of TCP, or has one of UDP, or a unix socket for connections or datagrams: `process 123 (sshd)`, `this process`, or `a process of user 0` where
- * its descriptors cannot be seen. Null where that cannot be known. Never rejects.
+ * The owner of a TCP listener, a UDP address, or a unix socket for connections or datagrams: `process 123 (sshd)`,
+ * `this process`, or `a process of user 0` if its descriptors cannot be seen. Null if unknown. Never rejects.
  */
 export async function findAddressOwner(
   address: HostPort | { readonly path: string },

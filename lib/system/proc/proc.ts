@@ -1,44 +1,44 @@
-/** The processes of this machine, as Linux tells them in /proc: what this user may not see, and what has ended, is missing. */
+/** The processes of this machine, from Linux's /proc; those that this user may not see, or that have exited, are missing. */
 import { promises as fs } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { linkTarget, listFolder, readText } from '../files/optional-files.js';
 
-/** The numbers of all of them, in their order. */
+/** The numbers of all processes, sorted. */
 export function listPids(proc: string): number[] {
   const names = listFolder(proc) ?? [];
   return names.flatMap((name) => (/^\d+$/.test(name) ? [Number(name)] : [])).sort((one, other) => one - other);
 }
 
-/** A file of a process: `status`, `cgroup`; empty where it cannot be read. */
+/** The text of a process's file, such as `status` or `cgroup`; empty if it cannot be read. */
 export function readOf(proc: string, pid: number, file: string): string {
   return readText(`${proc}/${pid}/${file}`);
 }
 
-/** What a process is called, which the kernel cuts to 15 bytes; empty where it cannot be read. */
+/** The name of a process, cut to 15 bytes by the kernel; empty if it cannot be read. */
 export function programOf(proc: string, pid: number): string {
   return readOf(proc, pid, 'comm').trimEnd();
 }
 
-/** The words of its command line. */
+/** The arguments of its command line. */
 export function wordsOf(proc: string, pid: number): string[] {
   return readOf(proc, pid, 'cmdline').split('\0').slice(0, -1);
 }
 
-/** The fields of its `stat` from the third on, which is its state: the second is its name, in parentheses, of any characters. */
+/** The fields of its `stat` from the third on, the state; the second, the name in parentheses, may contain any character. */
 export function statOf(proc: string, pid: number): string[] {
   const text = readOf(proc, pid, 'stat');
   return text.slice(text.lastIndexOf(')') + 2).split(' ');
 }
 
-/** Its working folder; null where it cannot be seen. */
+/** Its working folder; null if it cannot be seen. */
 export function folderOf(proc: string, pid: number): string | null {
   return linkTarget(`${proc}/${pid}/cwd`);
 }
 
-/** This number of descriptors are looked at in a turn. */
+/** Descriptors read per turn. */
 const LOOKS_IN_A_TURN = 64;
 
-/** What the descriptors of a process are: paths, and such as `socket:[4711]`. It ends where `isOver`. */
+/** The targets of a process's descriptors: paths, or names such as `socket:[4711]`. Stops when `isOver`. */
 export async function* openFiles(proc: string, pid: number, isOver: () => boolean): AsyncGenerator<string> {
   const folder = `${proc}/${pid}/fd`;
   const descriptors = await fs.readdir(folder).catch(() => []);
@@ -49,7 +49,7 @@ export async function* openFiles(proc: string, pid: number, isOver: () => boolea
   }
 }
 
-/** The first of `pids` that has one of these open; null where none is seen to before `isOver`. */
+/** The first of `pids` that has one of these open; null if none is found before `isOver`. */
 export async function findHolder(
   proc: string,
   pids: Iterable<number>,
@@ -63,10 +63,10 @@ export async function findHolder(
   return null;
 }
 
-/** The processor time for which who has a file open is looked for, in milliseconds. */
+/** Processor time to spend on finding the process that has a file open, in milliseconds. */
 const OPENER_MS = 500;
 
-/** The number of another process that has the file at `path` open, by any of its names. Null where none is seen. Never rejects. */
+/** Another process that has the file at `path` open, by any of its names; null if none is found. Never rejects. */
 export async function findOpener(path: string): Promise<number | null> {
   const isOver = processorLimit(OPENER_MS);
   const others = listPids('/proc').filter((pid) => pid !== process.pid);
@@ -83,8 +83,8 @@ async function namesOf(path: string): Promise<ReadonlySet<string>> {
 }
 
 /**
- * True once this process has used `limitMs` of processor time from now on. It is no limit by the clock: a process that waits for a
- * processor would find nothing, and take what is there for missing.
+ * Returns a function that is true once this process has used `limitMs` of processor time from now on. Wall-clock time would not
+ * do: a process waiting for a processor would find nothing, and report existing things as missing.
  */
 export function processorLimit(limitMs: number): () => boolean {
   const before = process.cpuUsage();

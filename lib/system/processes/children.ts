@@ -1,4 +1,4 @@
-/** Child processes, each of which leads a process group of its own: they are started, signalled and ended as a group. */
+/** Child processes, each the leader of its own process group: started, signalled and ended as a group. */
 import { type ChildProcess, type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type { Readable, Writable } from 'node:stream';
@@ -12,20 +12,20 @@ export interface ProcessEnd {
   readonly signal: NodeJS.Signals | null;
 }
 
-/** A child that runs. Rejects with the error of the system where it could not be started. */
+/** Returns the running child. Rejects with the system error if it could not be started. */
 export async function spawned<C extends ChildProcess>(child: C): Promise<C> {
   if (child.pid === undefined) throw ((await once(child, 'error')) as [Error])[0];
-  // Node keeps them for as long as the child is known, and a caller may choose them: up to a megabyte.
+  // Node keeps these as long as the child, and a caller may choose up to a megabyte of them.
   child.spawnargs.length = 0;
   return child;
 }
 
-/** The group that a child leads. It was spawned with `detached`, and is running. */
+/** The process group of a child that was spawned with `detached` and is running. */
 export class ProcessGroup {
   readonly pid: number;
-  /** Resolved when the child has ended; never rejected. Others of its group may be running still. */
+  /** Resolves when the child has exited; never rejects. Other processes of its group may still run. */
   readonly ended: Promise<ProcessEnd>;
-  /** The number of a group that has gone may become another one's. */
+  /** Guards against signalling a group number that was reused. */
   #isGone = false;
 
   constructor(child: ChildProcess) {
@@ -39,18 +39,18 @@ export class ProcessGroup {
     });
   }
 
-  /** Signals the whole group; does nothing once all of it has gone. */
+  /** Signals the whole group; does nothing once all of it has exited. */
   signal(name: NodeJS.Signals): void {
     if (!this.#isGone) this.#isGone = !signalGroup(this.pid, name);
   }
 }
 
-/** Signals every process of a group. False where none is left; one that this user may not signal is. */
+/** Signals every process of a group. False if none is left; a process that this user may not signal counts as left. */
 export function signalGroup(groupId: number, name: NodeJS.Signals): boolean {
   return killGroup(groupId, name);
 }
 
-/** Whether a group has a process, also one that has ended and that nobody has waited for. */
+/** Whether a group has processes, including zombies. */
 function isGroupAlive(groupId: number): boolean {
   return killGroup(groupId, 0);
 }
@@ -64,13 +64,13 @@ function killGroup(groupId: number, signal: NodeJS.Signals | 0): boolean {
   }
 }
 
-/** How often it is looked whether a group whose first process has ended has gone. */
+/** How often to check whether a group whose leader has exited is gone. */
 const LOOK_MS = 50;
 
-/** What a {@link GroupEnder} has to do with a group. */
+/** The state of a group for a {@link GroupEnder}. */
 type GroupState = 'running' | 'told' | 'killed' | 'gone';
 
-/** Ends a whole process group: told to first, killed after a while. */
+/** Ends a whole process group: signals it, and kills it after a while. */
 export class GroupEnder {
   readonly #group: Pick<ProcessGroup, 'pid' | 'ended' | 'signal'>;
   readonly #clock: Clock;
@@ -81,7 +81,7 @@ export class GroupEnder {
   #cancelKill: CancelTimer | null = null;
   #cancelLook: CancelTimer | null = null;
 
-  /** `onGone` is called once: it was told to end, its first process has ended, and the rest has gone or was killed. */
+  /** Calls `onGone` once: after `end`, when the leader has exited and the rest is gone or was killed. */
   constructor(group: Pick<ProcessGroup, 'pid' | 'ended' | 'signal'>, clock: Clock, onGone: () => void) {
     this.#group = group;
     this.#clock = clock;
@@ -92,16 +92,16 @@ export class GroupEnder {
     });
   }
 
-  /** Whether it was told to end, and is not gone. */
+  /** Whether it was asked to end, and is not gone yet. */
   get isEnding(): boolean {
     return this.#state === 'told' || this.#state === 'killed';
   }
 
-  /** Sends these signals now, and KILL after `killAfterMs`, or sooner where that was said before. */
+  /** Sends these signals now, and KILL after `killAfterMs`, or earlier if an earlier call said so. */
   end(signals: readonly NodeJS.Signals[], killAfterMs: number): void {
     if (this.#state === 'gone') return;
     for (const name of signals) this.#group.signal(name);
-    // A stopped process gets a signal when it goes on, except for KILL.
+    // A stopped process receives signals other than KILL only when it continues.
     this.#group.signal('SIGCONT');
     const killAtMs = this.#clock.now() + killAfterMs;
     if (this.#state === 'killed' || killAtMs >= this.#killAtMs) return;
@@ -116,7 +116,7 @@ export class GroupEnder {
     this.#look();
   }
 
-  /** Looks again and again, as nothing tells it; others than the first process are not this one's children. */
+  /** Polls, because nothing reports it: only the leader is a child of this process. */
   #look(): void {
     this.#cancelLook?.();
     this.#cancelLook = null;
@@ -131,15 +131,15 @@ export class GroupEnder {
   }
 }
 
-/** A command that runs for as long as somebody needs it. The caller calls `end`. */
+/** A command that runs as long as it is needed. The caller calls `end`. */
 export interface Child {
   readonly input: Writable;
   readonly output: Readable;
-  /** How it ended, for people: `it ended with status 1`. */
+  /** How it ended, human-readable: `exited with status 1`. */
   readonly exited: Promise<string>;
   /**
-   * Waits `patienceMs` for the command to end by itself, then has it and all that it started ended: by SIGTERM, and by
-   * SIGKILL 250 ms later. Resolves when it has ended, with how.
+   * Waits `patienceMs` for the command to exit by itself, then ends it and everything it started: with SIGTERM, and SIGKILL
+   * 250 ms later. Resolves with how it ended.
    */
   end(patienceMs: number): Promise<string>;
 }
@@ -147,8 +147,8 @@ export interface Child {
 const TERM_MS = 250;
 
 /**
- * Starts `/bin/sh -c command`, which has no terminal. Its standard error is this process's own. It is killed when this
- * process exits. Rejects with an error of the system.
+ * Starts `/bin/sh -c command` without a terminal, sharing this process's standard error. It is killed when this process exits.
+ * Rejects with a system error.
  */
 export async function startChild(command: string, clock: Clock): Promise<Child> {
   const child: ChildProcessByStdio<Writable, Readable, null> = spawn('/bin/sh', ['-c', command], {
@@ -161,7 +161,7 @@ export async function startChild(command: string, clock: Clock): Promise<Child> 
   const ender = new GroupEnder(group, clock, () => gone.resolve());
   const cancelAtExit = atExit(() => group.signal('SIGKILL'));
   const exited = group.ended.then(({ status, signal }) =>
-    signal === null ? `it ended with status ${status ?? '?'}` : `${signal} ended it`,
+    signal === null ? `exited with status ${status ?? '?'}` : `killed by ${signal}`,
   );
   return {
     input: child.stdin,
@@ -184,8 +184,7 @@ const undoAll = () => {
 };
 
 /**
- * Has `undo` called when the process exits by itself (not when a signal kills it) although nobody has cleaned up. It must
- * be synchronous. The function returned cancels that.
+ * Calls the synchronous `undo` if the process exits by itself (not killed by a signal) before the returned function cancels it.
  */
 export function atExit(undo: () => void): () => void {
   if (undoings.size === 0) process.once('exit', undoAll);

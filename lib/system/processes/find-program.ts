@@ -1,4 +1,4 @@
-/** Where a program is, as execvp(3) looks for it. */
+/** Finds programs like execvp(3). */
 
 import { accessSync, constants, type Stats, statSync } from 'node:fs';
 import { access, stat } from 'node:fs/promises';
@@ -6,7 +6,7 @@ import path from 'node:path';
 import { systemCode, VproxyError } from '../../errors.js';
 import { escapeText } from '../../util/escape.js';
 
-/** The folder in which a command is to be run, and the `PATH` of its environment. */
+/** The folder in which a command runs, and the `PATH` of its environment. */
 export interface ProgramSearch {
   readonly cwd: string;
   readonly path: string;
@@ -16,16 +16,16 @@ export interface ProgramSearch {
 export interface FoundProgram {
   /** Absolute. */
   readonly file: string;
-  /** Null where it can be run; `ENOENT`, or why not. */
+  /** Null if it can be run; `ENOENT`, or the reason why not. */
   readonly refusal: string | null;
 }
 
-/** The number of folders of `PATH` that are looked at together: each look is a way through the thread pool. */
+/** Folders of `PATH` checked in parallel: each check is a trip through the thread pool. */
 const FOLDERS_AT_ONCE = 8;
 
 /**
- * Where a program is: a name with a slash is taken from `cwd` on, another one is looked up in `path`. Where nothing of
- * that name can be run there, it is the first that cannot. Rejects with `command-not-found` where the name is found nowhere.
+ * Finds a program: a name with a slash relative to `cwd`, any other in `path`. If nothing of that name can be run, returns the
+ * first file that cannot. Rejects with `command-not-found` if the name is found nowhere.
  */
 export async function findProgram(name: string, search: ProgramSearch): Promise<FoundProgram> {
   const files = placesOf(name, search);
@@ -51,15 +51,15 @@ export async function lookAt(file: string): Promise<FoundProgram> {
   }
 }
 
-/** Throws `command-not-found` or `command-failed` unless it can be run; `name` is what it was called. */
+/** Throws `command-not-found` or `command-failed` unless it can be run; `name` is how the caller named it. */
 export function requireRunnable({ refusal }: FoundProgram, name: string): void {
   if (refusal === 'ENOENT') throw notFound(name);
   if (refusal !== null) throw new VproxyError('command-failed', `${show(name)}: ${refusal}`);
 }
 
 /**
- * The absolute path of the program that `called` means, seen from the working folder of this process; for a command line,
- * which may wait for the file system. No link is followed. A name that is found nowhere comes back as it is.
+ * The absolute path of the program that `called` means, relative to this process's working folder; synchronous, for command
+ * lines. Does not follow links. Returns a name that is found nowhere unchanged.
  */
 export function locateProgram(called: string, searchPath = ''): string {
   const files = placesOf(called, { cwd: process.cwd(), path: searchPath }).map((file) => path.resolve(file));
@@ -67,7 +67,7 @@ export function locateProgram(called: string, searchPath = ''): string {
   return found ?? called;
 }
 
-/** Whether this process may run what a path names. */
+/** Whether this process may run the file at a path. */
 export function isExecutable(file: string): boolean {
   try {
     accessSync(file, constants.X_OK);
@@ -77,19 +77,19 @@ export function isExecutable(file: string): boolean {
   }
 }
 
-/** Where the program may be, in the order in which it is looked for. */
+/** The paths where the program may be, in search order. */
 function placesOf(name: string, { cwd, path: searchPath }: ProgramSearch): string[] {
   if (name.includes('/')) return [join(cwd, name)];
   if (name === '') return [];
   return searchPath.split(':').map((folder) => join(cwd, folder === '' ? name : `${folder}/${name}`));
 }
 
-// Not path.resolve: the system, not this text, says where a `..` leads behind a link.
+// Not path.resolve: only the system knows where a `..` after a link leads.
 const join = (cwd: string, file: string): string => (path.isAbsolute(file) ? file : `${cwd}/${file}`);
 
 function kindRefusal(found: Stats): string | null {
   if (found.isDirectory()) return 'is a folder';
-  return found.isFile() ? null : 'is no file';
+  return found.isFile() ? null : 'is not a regular file';
 }
 
 function refusalOf(error: unknown): string {

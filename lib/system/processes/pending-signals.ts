@@ -1,19 +1,19 @@
 /**
- * Signals that came while this process did not return to its event loop. Node's handlers run there; until then the numbers
- * of the signals wait in a pipe of libuv's, which is known by a signal that this process sends to itself.
+ * Signals that arrived while this process did not return to its event loop, where Node's handlers run. Until then their numbers
+ * wait in a pipe of libuv, identified by a signal that this process sends to itself.
  */
 import { readdirSync, readSync } from 'node:fs';
 import { constants } from 'node:os';
 import { linkTarget } from '../files/optional-files.js';
 import type { MessageCalls } from '../unix-messages.js';
 
-/** A signal that changes nothing: by default it is ignored. */
+/** A harmless signal: ignored by default. */
 const PROBE = 'SIGURG';
 
-/** `uv__signal_msg_t` on machines with addresses of 64 bits: a pointer, the number of the signal, 4 bytes of padding. */
+/** `uv__signal_msg_t` on 64-bit machines: a pointer, the signal number, 4 bytes of padding. */
 const RECORD = { signal: 8, size: 16 } as const;
 
-/** Those that people and service managers send. */
+/** Signals that users and service managers send. */
 const NAMES = ['SIGHUP', 'SIGINT', 'SIGTERM'] as const;
 
 export class PendingSignals {
@@ -23,7 +23,7 @@ export class PendingSignals {
     this.#fd = fd;
   }
 
-  /** Null where Node is not made as expected. */
+  /** Null if Node's internals differ from what is expected. */
   static find(calls: MessageCalls): PendingSignals | null {
     const isReadable = (fd: number): boolean => calls.wait(fd, 'readable', 0);
     const silent = ownPipes().filter((fd) => !isReadable(fd));
@@ -33,14 +33,14 @@ export class PendingSignals {
     return fd === undefined || others.length > 0 ? null : new PendingSignals(fd);
   }
 
-  /** Those of which no handler was told. Their handlers are not called: call it at the end of the process. */
+  /** Takes the signals not yet handled. Their handlers will not run: call this only at the end of the process. */
   take(): NodeJS.Signals[] {
     const records = Buffer.alloc(64 * RECORD.size);
     let byteCount = 0;
     try {
       byteCount = readSync(this.#fd, records);
     } catch {
-      // There are none.
+      // Nothing is pending.
     }
     const numbers = Array.from({ length: byteCount / RECORD.size }, (_, index) =>
       records.readInt32LE(index * RECORD.size + RECORD.signal),
@@ -49,11 +49,11 @@ export class PendingSignals {
   }
 }
 
-/** The descriptors of pipes of which this process has both ends. */
+/** The descriptors of pipes of which this process holds both ends. */
 function ownPipes(): number[] {
   const ends = new Map<string, number[]>();
   for (const name of readdirSync('/proc/self/fd')) {
-    // The descriptor of the folder is closed by now.
+    // The folder's own descriptor is closed by now.
     const target = linkTarget(`/proc/self/fd/${name}`) ?? '';
     if (target.startsWith('pipe:')) ends.set(target, [...(ends.get(target) ?? []), Number(name)]);
   }

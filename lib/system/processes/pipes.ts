@@ -1,7 +1,7 @@
 /**
- * Children with real pipes, through the optional package koffi. What Node calls a pipe is a unix socket, which cannot be
- * opened once more: `cat /dev/stdin` and `echo x > /dev/stdout` fail in one. FIFOs do not help: opening one waits for the
- * other end, so `cat /dev/stdin` would wait for ever after the end of its input.
+ * Children with real pipes, through the optional package koffi. Node's "pipes" are unix sockets, which cannot be reopened:
+ * `cat /dev/stdin` and `echo x > /dev/stdout` fail in them. FIFOs do not help: opening one waits for the other end, so
+ * `cat /dev/stdin` would hang forever after the end of its input.
  */
 import type { ChildProcess, StdioOptions } from 'node:child_process';
 import { closeSync, fchownSync } from 'node:fs';
@@ -10,7 +10,7 @@ import type { Readable, ReadableOptions, Writable } from 'node:stream';
 import { shortageAt, shortageOfNext } from '../descriptors.js';
 import { loadLibc, type NativeCall } from '../libc.js';
 
-/** The two ends of a pipe, as descriptors that no child inherits by itself. */
+/** The two ends of a pipe, as descriptors that children do not inherit by default. */
 export interface PipeEnds {
   readonly readFd: number;
   readonly writeFd: number;
@@ -22,7 +22,7 @@ interface PipeOwner {
   readonly gid: number;
 }
 
-/** Makes this number of pipes, which `owner` may open once more; the caller closes them. Null where no pipes are available. */
+/** Creates pipes, which `owner` may reopen; the caller closes them. Null if pipes are not available. */
 export type OpenPipes = (count: number, owner?: PipeOwner) => Promise<PipeEnds[] | null>;
 
 const O_CLOEXEC = 0o2000000;
@@ -30,20 +30,20 @@ const O_CLOEXEC = 0o2000000;
 let loading: Promise<NativeCall | null> | null = null;
 let pipe2: NativeCall | null = null;
 
-/** Loads what pipes need; false where that is missing. It takes 10 ms, once in a process. */
+/** Loads the support for pipes (10 ms, once per process); false if it is missing. */
 export async function loadSystemPipes(): Promise<boolean> {
   loading ??= load().catch(() => null);
   pipe2 = await loading;
   return pipe2 !== null;
 }
 
-/** Pipes of this machine. */
+/** Opens pipes of this machine. */
 export const openSystemPipes: OpenPipes = async (count, owner) => {
   await loadSystemPipes();
   return openLoadedPipes(count, owner);
 };
 
-/** The same at once; null also before {@link loadSystemPipes} is done. */
+/** The same, synchronously; also null before {@link loadSystemPipes} is done. */
 export function openLoadedPipes(count: number, owner?: PipeOwner): PipeEnds[] | null {
   if (pipe2 === null) return null;
   const pipes: PipeEnds[] = [];
@@ -62,24 +62,24 @@ export function openLoadedPipes(count: number, owner?: PipeOwner): PipeEnds[] | 
   }
 }
 
-/** It makes a pipe, and writes its two descriptors to a buffer. Zero, or less where the system refuses. */
+/** Creates a pipe, and writes its two descriptors to a buffer. Returns zero, or a negative number on failure. */
 const load = async (): Promise<NativeCall> => (await loadLibc()).declare('int pipe2(void *fds, int flags)');
 
-/** A child whose input and outputs are its own. */
+/** A child with its own input and outputs. */
 export interface PipedChild {
   readonly child: ChildProcess;
-  /** Null where it has no input. */
+  /** Null without an input. */
   readonly stdin: Writable | null;
-  /** Null, as its error, where the child could not be started. */
+  /** Null, like stderr, if the child could not be started. */
   readonly stdout: Readable | null;
   readonly stderr: Readable | null;
-  /** Gives the descriptors back: nothing is read or written any more. */
+  /** Closes the descriptors: no more reads or writes. */
   readonly release: () => void;
 }
 
 /**
- * Starts a child with `pipes` for its outputs, and for its input where it has one; null: with unix sockets. Throws what
- * `start` throws, and where one of their descriptors is one of the last.
+ * Starts a child with `pipes` for its outputs, and its input if it has one; with unix sockets if `pipes` is null. Throws what
+ * `start` throws, and if a descriptor is a reserved one.
  */
 export function spawnPiped(
   pipes: readonly PipeEnds[] | null,
@@ -112,7 +112,7 @@ function requireNone(shortage: string | null): void {
 
 type Nullable<Value> = Value | null | undefined;
 
-/** Without descriptors for them Node makes no streams, against its types. */
+/** Without descriptors Node makes no streams, contrary to its types. */
 function withRelease(
   child: ChildProcess,
   stdin: Nullable<Writable>,
@@ -125,7 +125,7 @@ function withRelease(
   return { child, stdin: stdin ?? null, stdout: stdout ?? null, stderr: stderr ?? null, release };
 }
 
-/** Where nobody takes it, it keeps one piece: the command may write single bytes, and a piece costs more than those. */
+/** With no reader it buffers a single chunk: the command may write single bytes, and a chunk costs more than those. */
 function openOutput(fd: number): Readable {
   const options: SocketConstructorOpts & ReadableOptions = { fd, readable: true, writable: false, highWaterMark: 1 };
   return new net.Socket(options);

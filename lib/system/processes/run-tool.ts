@@ -1,27 +1,27 @@
-/** A program of the system that is asked for something, or told to do something: run to its end, bounded in time and in output. */
+/** Runs system tools to completion, bounded in time and output. */
 import { spawn, spawnSync } from 'node:child_process';
 import { type Clock, systemClock } from '../../util/clock.js';
 import { atExit, signalGroup } from './children.js';
 
 export interface ToolLimits {
   readonly timeoutMs: number;
-  /** Of standard output. Default 64 KiB, which is also what is kept of standard error. */
+  /** Limit on standard output. Default 64 KiB, which is also how much of standard error is kept. */
   readonly maxBytes?: number;
-  /** Kills it when it is aborted. */
+  /** Kills the tool when aborted. */
   readonly signal?: AbortSignal;
   /** Its whole environment. Default: that of this process. */
   readonly env?: NodeJS.ProcessEnv;
   /**
-   * False where it opens a terminal: the first one that the leader of a session opens becomes that session's, and is hung up
-   * for everyone when the leader ends. Default true.
+   * False for a tool that opens a terminal: the first one opened by a session leader becomes the session's terminal, and is hung
+   * up for everyone when the leader exits. Default true.
    */
   readonly hasOwnSession?: boolean;
   readonly clock?: Clock;
 }
 
-/** What a tool left behind. */
+/** The result of a tool. */
 export interface ToolResult {
-  /** Its exit status; or the signal that ended it; or why it was killed. */
+  /** Its exit status, the signal that ended it, or the reason why it was killed. */
   readonly end: number | NodeJS.Signals | 'too-slow' | 'too-long' | 'given-up';
   readonly stdout: string;
   readonly stderr: string;
@@ -30,9 +30,8 @@ export interface ToolResult {
 const DEFAULT_BYTES = 65_536;
 
 /**
- * Runs `words` without a shell, without input, and by default in a session of its own: it has no terminal on which it could
- * ask for a password, and what it starts is killed along with it. Rejects with an error of the system where it cannot be
- * started.
+ * Runs `words` without a shell and without input, by default in its own session: it then has no terminal on which to ask for a
+ * password, and everything it starts is killed with it. Rejects with a system error if it cannot be started.
  */
 export function runTool(words: readonly string[], limits: ToolLimits): Promise<ToolResult> {
   const { timeoutMs, maxBytes = DEFAULT_BYTES, signal, env, hasOwnSession = true, clock = systemClock } = limits;
@@ -63,7 +62,7 @@ export function runTool(words: readonly string[], limits: ToolLimits): Promise<T
     };
     const killFor = (why: 'too-slow' | 'too-long' | 'given-up') => {
       kill();
-      // One that hangs in the system does not even end then, and is not waited for.
+      // A process stuck in the kernel does not exit even then: do not wait for it.
       child.stdout.destroy();
       child.stderr.destroy();
       child.unref();
@@ -90,18 +89,18 @@ export function runTool(words: readonly string[], limits: ToolLimits): Promise<T
   });
 }
 
-/** What a tool that failed said, in one line, or else how it ended. */
+/** The error output of a failed tool in one line, or else how it ended. */
 export function describeToolFailure(name: string, { end, stderr }: ToolResult): string {
   const said = stderr.trim().replace(/\s+/g, ' ');
   if (said !== '') return said;
-  if (end === 'too-slow') return `${name} did not answer in time`;
-  if (end === 'too-long') return `${name} printed too much`;
-  return end === 'given-up' ? `${name} was given up` : `${name} ended with ${end}`;
+  if (end === 'too-slow') return `${name} timed out`;
+  if (end === 'too-long') return `${name} wrote too much output`;
+  return end === 'given-up' ? `${name} was cancelled` : `${name} exited with ${end}`;
 }
 
 /**
- * Runs `words` while everything else waits, and gives what they printed, empty where they failed: for the exit of the
- * process, and where nothing may come between. `hasTerminal`: the standard input is that of this process.
+ * Runs `words` synchronously and returns their output, or an empty text on failure: for process exit, and where nothing may
+ * happen in between. `hasTerminal`: shares this process's standard input.
  */
 export function runToolNow(
   [file = '', ...args]: readonly string[],

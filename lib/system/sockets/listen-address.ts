@@ -1,29 +1,29 @@
-/** Where to listen, and who may connect to the socket file that this makes: `mode=0660,user=NAME,group=NAME`. */
+/** Addresses to listen on, and the access to a socket file: `mode=0660,user=NAME,group=NAME`. */
 import { badArgument } from '../../errors.js';
 import type { HostPort } from '../../util/addresses.js';
 import { escapeText } from '../../util/escape.js';
 import { resolveGroup, resolveUser } from '../accounts.js';
 
-/** Where to listen: a TCP address (port 0 picks one), or the path of a unix socket and who may connect to it. */
+/** A TCP address (port 0 picks one), or the path of a unix socket and its access. */
 export type ListenAddress =
   | HostPort
   | {
       /** The path of a unix socket. */
       readonly path: string;
-      /** Who may connect to it. Default: who runs this process. */
+      /** Who may connect. Default: the user that runs this process. */
       readonly access?: FileAccess;
     };
 
-/** As it was asked for. */
+/** Access as requested. */
 export interface SocketAccess {
   /** Permissions. Default 0600. */
   readonly mode?: number;
-  /** The owner, by name or number. Default: who runs this process. */
+  /** The owner, by name or number. Default: the user that runs this process. */
   readonly user?: string;
   readonly group?: string;
 }
 
-/** The same in the numbers of the system; -1 leaves an owner as it is. */
+/** Access in system numbers; -1 leaves an owner unchanged. */
 export interface FileAccess {
   /** Permissions, such as 0o660. */
   readonly mode: number;
@@ -33,10 +33,9 @@ export interface FileAccess {
   readonly gid: number;
 }
 
-/** The keys of the options. */
 export const ACCESS_OPTIONS = ['mode', 'user', 'group'] as const;
 
-/** What the options say; null where none of them is there. Throws `bad-argument`. */
+/** Parses the options; null if none is present. Throws `bad-argument`. */
 export function parseSocketAccess(values: ReadonlyMap<string, string>): SocketAccess | null {
   const [mode, user, group] = ACCESS_OPTIONS.map((key) => values.get(key));
   if (mode === undefined && user === undefined && group === undefined) return null;
@@ -50,7 +49,7 @@ export function parseSocketAccess(values: ReadonlyMap<string, string>): SocketAc
   };
 }
 
-/** The options of an access; `parseSocketAccess` reads them back. */
+/** Formats an access as options; `parseSocketAccess` reads them back. */
 export function formatSocketAccess({ mode, user, group }: SocketAccess): string[] {
   return [
     ...(mode === undefined ? [] : [`mode=${mode.toString(8).padStart(4, '0')}`]),
@@ -59,7 +58,7 @@ export function formatSocketAccess({ mode, user, group }: SocketAccess): string[
   ];
 }
 
-/** The numbers for the names. Throws `bad-argument` for a user or a group that is not known. */
+/** Resolves the names to numbers. Throws `bad-argument` for an unknown user or group. */
 export function resolveSocketAccess({ mode, user, group }: SocketAccess = {}): FileAccess {
   return {
     mode: mode ?? 0o600,

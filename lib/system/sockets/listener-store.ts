@@ -1,4 +1,4 @@
-/** Where listening sockets stay while the process that listens on them is started anew: connections wait meanwhile. */
+/** Keeps listening sockets while their process restarts, so that connections wait meanwhile. */
 import { linkSync, lstatSync, renameSync, rmSync } from 'node:fs';
 import type net from 'node:net';
 import { resolve } from 'node:path';
@@ -6,60 +6,59 @@ import { formatHostPort } from '../../util/addresses.js';
 import type { ListenAddress } from './listen-address.js';
 import { descriptorOf } from './node-sockets.js';
 
-/** Keeps listening sockets for the next process, as a service manager does. Nothing of it throws. */
+/** Keeps listening sockets for the next process, like a service manager. Its methods do not throw. */
 export interface ListenerStore {
-  /** Whether a socket was kept as `key` that nobody has taken yet. */
+  /** Whether a socket was kept as `key` and not taken yet. */
   has(key: string): boolean;
-  /** The descriptor of the socket that was kept as `key`; the callee's from now on. Null where there is none. */
+  /** Takes ownership of the descriptor kept as `key`; null if there is none. */
   take(key: string): number | null;
   /**
-   * Keeps a socket that is listened on, whose descriptor stays the caller's. Does nothing for one that came from `take`. For a
-   * socket that came in another way, as from the process before, it is to be called again.
+   * Keeps a listening socket, whose descriptor stays the caller's. Does nothing for one that came from `take`. Call it again for
+   * a socket that came in another way, such as from the predecessor.
    */
   put(key: string, fd: number): void;
   /**
-   * To be called before a socket is closed: it is kept no more, and nobody can connect to it from now on. False where it
-   * stays, as the process ends and the next one goes on with it: the file of a unix socket has to stay then, too. True for one
-   * that was not kept.
+   * Call before closing a socket: it is no longer kept, and accepts no connections from now on. False if it stays because the
+   * process ends and the next one continues with it; then the file of a unix socket must stay, too. True if it was not kept.
    */
   remove(key: string): boolean;
   /**
-   * Closes what nobody has taken: to be called when everything listens, and where an address is in use, as it may be that of
-   * a socket which was kept. True where there was such a socket.
+   * Closes whatever was not taken. Call when everything listens, and when an address is in use, possibly by a kept socket. True
+   * if there was any.
    */
   settle(): boolean;
-  /** The process ends: what is kept stays, and nothing more is. */
+  /** The process ends: kept sockets stay, and no more are added. */
   end(): void;
 }
 
-/** That of this process; null: nothing is kept. */
+/** The store of this process; null: nothing is kept. */
 let store: ListenerStore | null = null;
 
-/** Has `listen` use a store. To be called before anything listens; null is for none again. */
+/** Makes `listen` use a store; null for none. Call before anything listens. */
 export function useListenerStore(used: ListenerStore | null): void {
   store = used;
 }
 
-/** Whether the socket of an address was kept, and is yet to be listened on here. */
+/** Whether the socket of an address was kept, and does not listen here yet. */
 export function isKept(address: ListenAddress): boolean {
   const key = store === null ? null : listenerKey(address);
   return key !== null && store?.has(key) === true;
 }
 
-/** The descriptor of the socket that was kept of an address, which is the callee's; null where there is none. */
+/** Takes ownership of the descriptor kept for an address; null if there is none. */
 export function takeKept(address: ListenAddress): number | null {
   const key = store === null ? null : listenerKey(address);
   return key === null ? null : (store?.take(key) ?? null);
 }
 
-/** Closes what was kept and nobody has taken, as it may be in the way. True where there was something. */
+/** Closes kept sockets that were not taken, as they may be in the way. True if there were any. */
 export function dropKept(): boolean {
   return store?.settle() === true;
 }
 
 /**
- * Keeps the socket of a server that listens at an address until the server is closed, and through the end of the process, where
- * there is a store. `isOwn` says whether Node has made its file, and removes it: otherwise that is done here.
+ * With a store, keeps the socket of a server until the server is closed, and across the end of the process. `isOwn`: Node created
+ * its file and removes it; otherwise that is done here.
  */
 export function keepListener(server: net.Server, address: ListenAddress, isOwn: boolean): void {
   const fd = descriptorOf(server);
@@ -78,7 +77,7 @@ export function keepListener(server: net.Server, address: ListenAddress, isOwn: 
   };
 }
 
-/** What `close` gives, which removes the file at `path`: there it is again at once, the same as before. */
+/** Calls `close`, which removes the file at `path`, and restores the same file at once. */
 function closeWithoutFile<T>(path: string, close: () => T): T {
   const aside = `${path}.kept`;
   tryTo(() => rmSync(aside, { force: true }));
@@ -88,19 +87,18 @@ function closeWithoutFile<T>(path: string, close: () => T): T {
   return result;
 }
 
-/** Where it fails, the next process that listens there binds another socket, or says what is wrong. */
+/** If it fails, the next process that listens there binds another socket, or reports the problem. */
 function tryTo(change: () => void): void {
   try {
     change();
   } catch {
-    // The folder may be another one's by now.
+    // The folder may belong to another user by now.
   }
 }
 
 /**
- * The key of a socket: one that is listened on at `address`, or, before that, one that may have been kept. Another address, other
- * permissions, or a socket whose file has been replaced, is another socket. Null for what cannot be kept: a port that the
- * system picks, and a unix socket without its file.
+ * The key of a socket that listens at `address`, or may have been kept. Another address, other permissions or a replaced file
+ * make another socket. Null if it cannot be kept: a port that the system picks, or a unix socket without its file.
  */
 export function listenerKey(address: ListenAddress): string | null {
   if (!('path' in address)) return address.port === 0 ? null : `tcp ${formatHostPort(address)}`;
@@ -110,7 +108,7 @@ export function listenerKey(address: ListenAddress): string | null {
     const words = [resolve(address.path), mode.toString(8), uid, gid, `${file.dev}:${file.ino}`];
     return file.isSocket() ? `unix ${words.join(' ')}` : null;
   } catch {
-    // What is wrong with it shows when it is listened on.
+    // Listening on it will show the problem.
     return null;
   }
 }

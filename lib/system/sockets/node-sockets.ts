@@ -1,8 +1,8 @@
 /**
- * Sockets of Node beyond its public API: their reading, their ends, what is unwritten of them, and their first line.
+ * Sockets of Node beyond its public API: reading, hidden resets, unwritten bytes, and a first line.
  *
- * Reading a socket into the caller's own buffers, as `net.connect({ onread })` does for a connecting one. Node has no public
- * `onread` for sockets that a server accepts, nor for TLS over a stream; this is the only place that reaches around that.
+ * Reads a socket into the caller's buffers, as `net.connect({ onread })` does for a connecting one. Node has no public `onread`
+ * for accepted sockets, nor for TLS over a stream; no other module works around that.
  */
 
 import { readSync, writeSync } from 'node:fs';
@@ -10,9 +10,8 @@ import net from 'node:net';
 import { systemCode } from '../../errors.js';
 
 /**
- * What a socket is read with: `buffer` is called once at the start and after every `callback`, and gives the
- * memory for the next read; `callback` is told how many bytes were put at its start, and pauses the socket by
- * returning false, until `resume()`.
+ * How a socket is read: `buffer` is called at the start and after every `callback`, and returns the memory for the next read;
+ * `callback` receives the number of bytes read into its start, and pauses the socket until `resume()` by returning false.
  */
 export interface OnRead {
   buffer(): Uint8Array;
@@ -20,11 +19,11 @@ export interface OnRead {
 }
 
 /**
- * Makes `socket`, with a handle, read into the buffers of `onread` from now on, and begin; call `pause()` in the same turn to
- * begin later. It emits no `data`, and otherwise stays what it is. What it holds already comes first; while that comes
- * `callback` does not pause it. The same socket comes back.
+ * Makes `socket`, which must have a handle, read into the buffers of `onread` from now on; call `pause()` in the same turn to
+ * start later. It emits no `data`, and is otherwise unchanged. Bytes already buffered come first, during which `callback` cannot
+ * pause it. Returns the same socket.
  *
- * Without the internals of Node that this needs the bytes are copied into the buffers.
+ * Without the Node internals that this needs, the bytes are copied into the buffers.
  */
 export function readBuffered(socket: net.Socket, onread: OnRead): net.Socket {
   const { _handle: handle } = socket as Internals;
@@ -67,7 +66,7 @@ export function copyIntoBuffers(socket: net.Socket, onread: OnRead): net.Socket 
   return socket.resume();
 }
 
-/** What is used of a socket's insides. */
+/** The internals used here. */
 interface Internals {
   _handle?: unknown;
 }
@@ -79,7 +78,7 @@ interface ReadableHandle {
 const canReadInto = (handle: unknown): handle is ReadableHandle =>
   typeof handle === 'object' && handle !== null && 'useUserBuffer' in handle;
 
-/** The properties of a socket that its buffers are in: the same for all, and looked for in the first. */
+/** The symbols of a socket's buffer properties: the same for all, found in the first one. */
 interface ReadKeys {
   readonly buffer: symbol;
   readonly callback: symbol;
@@ -88,7 +87,7 @@ interface ReadKeys {
 
 let readKeys: ReadKeys | null = null;
 
-/** Null where Node is not made as expected. */
+/** Null if Node's internals differ from what is expected. */
 function readKeysOf(socket: net.Socket): ReadKeys | null {
   if (readKeys !== null) return readKeys;
   const [buffer, callback, generator] = ['kBuffer', 'kBufferCb', 'kBufferGen'].map((name) =>
@@ -99,12 +98,12 @@ function readKeysOf(socket: net.Socket): ReadKeys | null {
   return readKeys;
 }
 
-// Tells the end of a socket from a reset, or a close, that looks like one.
+// Telling the end of a socket from a reset, or from a close.
 
 /**
- * The error behind an `end` that a socket has just emitted, or null where its peer ended it in order. Where a reset comes
- * close behind the last bytes, libuv takes the hang-up for an end and never asks for the error; it is still there for
- * the next read. To be called from a listener of `end`, with `allowHalfOpen`; without the descriptor, null.
+ * The error behind an `end` just emitted by a socket, or null if its peer ended it cleanly. If a reset arrives right after the
+ * last bytes, libuv takes the hang-up for EOF and never asks for the error; the next read still returns it. Call it from a
+ * listener of `end`, with `allowHalfOpen`; null without a descriptor.
  */
 export function hiddenReset(socket: net.Socket): Error | null {
   const fd = descriptorOf(socket);
@@ -118,8 +117,8 @@ export function hiddenReset(socket: net.Socket): Error | null {
 }
 
 /**
- * Whether the other end of a unix socket was closed, and not only shut down for writing: both are an `end` here. To be
- * called from a listener of `end`, while this side has not ended; false where the system cannot tell.
+ * Whether the other end of a unix socket was closed, not just shut down for writing: both emit `end`. Call it from a listener of
+ * `end`, before this side has ended; false if the system cannot tell.
  */
 export function isHungUp(socket: net.Socket): boolean {
   const fd = descriptorOf(socket);
@@ -132,7 +131,7 @@ export function isHungUp(socket: net.Socket): boolean {
   }
 }
 
-/** The descriptor of a socket, or of a server that listens; null where it has none any more, or Node is not made as expected. */
+/** The descriptor of a socket or a listening server; null if it is closed, or Node's internals differ from what is expected. */
 export function descriptorOf({
   _handle: handle,
 }: (net.Socket | net.Server) & { readonly _handle?: unknown }): number | null {
@@ -142,9 +141,9 @@ export function descriptorOf({
 
 const NO_BYTES = new Uint8Array(0);
 
-// Handing a socket over to a successor: what the system has not taken of it yet, and the socket made again.
+// Handing a socket to a successor: its unwritten bytes, and recreating it.
 
-/** The counts of a handle of Node: what it was given, and what of that the system has not taken. */
+/** The counters of a Node handle: bytes accepted, and those that the system has not taken yet. */
 interface CountingHandle {
   readonly bytesWritten: number;
   readonly writeQueueSize: number;
@@ -158,10 +157,7 @@ const counts = (handle: unknown): handle is CountingHandle =>
   'writeQueueSize' in handle &&
   typeof handle.writeQueueSize === 'number';
 
-/**
- * How many of the bytes that were written to a socket the system has not taken: they are the last ones. Null where Node is
- * not made as expected, or the socket is closed.
- */
+/** How many of the last bytes written the system has not taken; null if closed, or Node's internals differ. */
 export function unwrittenBytesOf(socket: net.Socket & Internals): number | null {
   const { _handle: handle, bytesWritten } = socket;
   if (!counts(handle)) return null;
@@ -169,18 +165,18 @@ export function unwrittenBytesOf(socket: net.Socket & Internals): number | null 
   return unwritten >= 0 ? unwritten : null;
 }
 
-/** How a socket is made of the descriptor of another process. */
+/** Options for a socket over another process's descriptor. */
 export interface AdoptOptions {
-  /** Default: it is read as Node does it, or by {@link readBuffered}. */
+  /** Default: read by Node as usual, or by {@link readBuffered}. */
   readonly onread?: OnRead;
-  /** Whether it can still be read, and written. Default true. */
+  /** Whether it is still readable and writable. Default true. */
   readonly readable?: boolean;
   readonly writable?: boolean;
 }
 
 /**
- * A socket over the descriptor of one that is connected, of TCP or of a unix socket, or of a FIFO; it owns it. It is paused, with
- * `allowHalfOpen`, and reads nothing before `resume()`. Throws for another kind of descriptor.
+ * A socket over the descriptor of a connected TCP or unix socket, or of a FIFO, which it owns. It is paused, with
+ * `allowHalfOpen`, and reads nothing before `resume()`. Throws for any other kind of descriptor.
  */
 export function adoptSocket(fd: number, { onread, readable = true, writable = true }: AdoptOptions = {}): net.Socket {
   const options: net.SocketConstructorOpts & { onread?: OnRead; pauseOnCreate: boolean } = {
@@ -188,22 +184,22 @@ export function adoptSocket(fd: number, { onread, readable = true, writable = tr
     readable,
     writable,
     allowHalfOpen: true,
-    // What a server does that has `pauseOnConnect`.
+    // As a server does with `pauseOnConnect`.
     pauseOnCreate: true,
     ...(onread && { onread }),
   };
   return new net.Socket(options).pause();
 }
 
-/** Behind an end nothing comes: no byte is ever put here. */
+/** Never filled: nothing follows EOF. */
 const ONE_BYTE = new Uint8Array(1);
 
-// Ending a socket so that its peer sees that something went wrong.
+// Ending a socket so that its peer sees an error.
 
 /**
- * Destroys a socket: on TCP with a reset (RST), elsewhere as `destroy()` does. Also right after `end()`, when
- * `resetAndDestroy()` would fail with EINVAL and leak the descriptor, because the system is still shutting it down.
- * It may be connected already without Node having seen it: then the other end would take a mere end for one in order.
+ * Destroys a socket: on TCP with a reset (RST), elsewhere like `destroy()`. Also works right after `end()`, when
+ * `resetAndDestroy()` would fail with EINVAL and leak the descriptor because the shutdown is still in progress. A connecting
+ * socket may be connected before Node notices; a plain close would then look like a clean end to the peer.
  */
 export function resetSocket(socket: net.Socket): void {
   if (socket.destroyed) return;
@@ -215,7 +211,7 @@ export function resetSocket(socket: net.Socket): void {
   } else socket.resetAndDestroy();
 }
 
-/** What is used of a socket's insides: `resetAndDestroy()` would wait for the connection first, however long that takes. */
+/** The internals used here: `resetAndDestroy()` would first wait for the connection, however long that takes. */
 interface ResetInternals {
   _reset?(): void;
   readonly _handle?: { readonly fd?: number; readonly reset?: unknown } | null;
@@ -228,14 +224,14 @@ function resetConnecting(socket: net.Socket & ResetInternals): void {
   else socket.destroy();
 }
 
-// One line at the start of a socket, read before the bytes behind it go to the one that the line was for.
+// A first line on a socket, read before the bytes after it go to their reader.
 
 /**
- * Reads a socket up to its first newline, and everything behind it for another reader, without losing or copying more
- * than what came along with the line. The socket pauses at the end of the line until `handOver`.
+ * Reads a socket up to its first newline, and everything after it for another reader, without losing bytes or copying more than
+ * what arrived with the line. The socket pauses after the line until `handOver`.
  */
 export class FirstLine {
-  /** What the socket is read with, from its start to its end. */
+  /** How to read the socket, from start to end. */
   readonly onread: OnRead = {
     buffer: () => this.#room(),
     callback: (byteCount, buffer) => this.#take(byteCount, buffer),
@@ -244,29 +240,29 @@ export class FirstLine {
   #buffer: Buffer;
   #byteCount = 0;
   #isRead = false;
-  /** Bytes behind the line that came before the next reader. */
+  /** Bytes after the line that arrived before the next reader. */
   #rest: Buffer = Buffer.alloc(0);
   #next: OnRead | null = null;
-  /** Who gives the room for the read that is under way; null: this one. */
+  /** The owner of the buffer for the read in progress; null: this object. */
   #roomOf: OnRead | null = null;
 
   /**
-   * `onLine` is called once: with the line (latin1, without its newline), or with null when `maxBytes` held none. It
-   * returns whether the socket is read on at once, as `handOver` says; false pauses it.
+   * Calls `onLine` once: with the line (latin1, without its newline), or null if there is none in `maxBytes`. It returns whether
+   * to read on at once, as `handOver` does; false pauses the socket.
    */
   constructor(maxBytes: number, onLine: (line: string | null) => boolean) {
     this.#buffer = Buffer.alloc(maxBytes);
     this.#onLine = onLine;
   }
 
-  /** What came behind the line up to now; the caller's from now on, for where `next` shall not get it. */
+  /** Takes the bytes received after the line so far, if `next` must not get them; the caller owns them. */
   takeRest(): Buffer {
     const rest = this.#rest;
     this.#rest = Buffer.alloc(0);
     return rest;
   }
 
-  /** Gives `next` what came behind the line, and all that follows. False when it wants to be resumed later. */
+  /** Passes `next` the bytes after the line, and everything that follows. False if it wants to be resumed later. */
   handOver(next: OnRead): boolean {
     this.#next = next;
     return this.#deliver(this.takeRest());
@@ -276,7 +272,7 @@ export class FirstLine {
     this.#roomOf = this.#next;
     if (this.#next !== null) return this.#next.buffer();
     if (!this.#isRead) return this.#buffer.subarray(this.#byteCount);
-    // A read may be under way already; its bytes are given to the next reader.
+    // A read may be in progress; its bytes go to the next reader.
     this.#buffer = Buffer.alloc(this.#buffer.length);
     return this.#buffer;
   }

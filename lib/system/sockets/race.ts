@@ -6,28 +6,26 @@ import { guardDescriptor } from '../descriptors.js';
 /** The Connection Attempt Delay of RFC 8305, section 5. */
 const ATTEMPT_DELAY_MS = 250;
 
-/**
- * Attempts at once: each takes a descriptor. One more takes the place of the oldest, which has had a second by then.
- */
+/** Attempts at once, as each takes a descriptor. A further one replaces the oldest, which has had a second by then. */
 const MAX_ATTEMPTS = 4;
 
 export interface RaceOptions {
   readonly clock: Clock;
   readonly signal: AbortSignal;
-  /** Begins to connect a socket. Default: TCP, with `allowHalfOpen` and `noDelay`. */
+  /** Starts connecting a socket. Default: TCP, with `allowHalfOpen` and `noDelay`. */
   readonly connect?: (address: string, port: number) => net.Socket;
 }
 
-/** Who won: the socket is paused, and nothing was read of it. */
+/** The winner: its socket is paused, and nothing was read from it. */
 export interface RaceWinner {
   readonly socket: net.Socket;
   readonly address: string;
 }
 
 /**
- * Tries addresses in the order of `interleaveFamilies`, the next one as soon as one fails and after 250 ms at the
- * latest. The first that is connected wins, and the others are destroyed. Rejects with an `AggregateError` of what the
- * system said, in the order in which it did, and with `signal.reason` where that is aborted; then nothing is left open.
+ * Tries addresses in the order of `interleaveFamilies`, the next one when one fails or after 250 ms. The first to connect wins;
+ * the others are destroyed. Rejects with an `AggregateError` of the system's errors, in order of occurrence, or with
+ * `signal.reason`; nothing is left open then.
  */
 export function connectToFirst(
   addresses: readonly string[],
@@ -40,7 +38,7 @@ export function connectToFirst(
     const errors: Error[] = [];
     let cancelNext: CancelTimer = () => undefined;
 
-    /** Ends the race, and what still runs in it. */
+    /** Ends the race and the attempts in progress. */
     const finish = (): void => {
       cancelNext();
       signal.removeEventListener('abort', abort);
@@ -96,10 +94,7 @@ export function connectToFirst(
 const connectTcp = (address: string, port: number): net.Socket =>
   net.connect({ host: address, port, allowHalfOpen: true, noDelay: true });
 
-/**
- * Addresses in turn of one family and of the other, as long as there are both, beginning with the first one's (section
- * 4).
- */
+/** Alternates between the address families while both last, starting with the first address's (section 4). */
 export function interleaveFamilies(addresses: readonly string[]): string[] {
   const isFirst = (address: string): boolean => net.isIPv6(address) === net.isIPv6(addresses[0] ?? '');
   const first = addresses.filter(isFirst);

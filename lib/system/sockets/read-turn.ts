@@ -1,24 +1,24 @@
-/** How much of a socket is read in one turn of the event loop, before all others have theirs. */
+/** Limits how much of a socket is read in one turn of the event loop, before the others get theirs. */
 
 /**
- * The system is asked again and again while a read fills its buffer, up to 32 times: 4 MiB of a busy socket. This much is
- * still few turns for one that is alone.
+ * While reads fill the buffer, libuv reads again, up to 32 times: 4 MiB from a busy socket. This limit still needs few turns for
+ * a socket that is alone.
  */
 const TURN_BYTES = 524_288;
 
-/** Counts the reads of one socket. One that reads no further returns false from the callback of `onread`. */
+/** Counts the reads of one socket. To stop reading, return false from the `onread` callback. */
 export class ReadTurn {
   readonly #readOn: () => void;
   #bytes = 0;
 
-  /** `readOn` is called in the turn behind one that was over. */
+  /** Calls `readOn` in the turn after one that was over. */
   constructor(readOn: () => void) {
     this.#readOn = readOn;
   }
 
   /**
-   * Counts a read. True where no more is to be read in this turn: where it `isFull`, so that another read would follow,
-   * and either that was enough or somebody `isHurried`, whom one read is enough to wait for.
+   * Counts a read. True if this turn must read no more: the read `isFull`, so that another would follow, and either the limit is
+   * reached or someone `isHurried` and waits for at most one read.
    */
   isOver(byteCount: number, isFull: boolean, isHurried: boolean): boolean {
     this.#bytes = isFull ? this.#bytes + byteCount : 0;

@@ -1,39 +1,39 @@
 /**
- * The buffer that the system has behind a unix socket: how much of what was written may wait there for the other end.
+ * The system's send buffer of a unix socket: how much may wait for the other end.
  *
- * It is 208 KiB by default, so that under load both ends take turns asleep. Node cannot change it; SO_SNDBUF can, through
- * the optional package koffi. Without koffi the buffer stays as it is.
+ * The default is 208 KiB, with which both ends take turns sleeping under load. Node cannot change it, but SO_SNDBUF can, through
+ * the optional package koffi. Without koffi the buffer keeps its size.
  */
 import { closeSync, fstatSync } from 'node:fs';
 import type net from 'node:net';
 import { type Libc, loadLibc } from '../libc.js';
 import { descriptorOf } from './node-sockets.js';
 
-/** What is asked for where nothing is said, in bytes. */
+/** The default size, in bytes. */
 export const DEFAULT_BUFFER_BYTES = 1_048_576;
 
-/** The least and the most that can be asked for, in bytes. */
+/** The smallest and largest size accepted, in bytes. */
 export const BUFFER_RANGE = [65_536, 67_108_864] as const;
 
 /**
- * Asks the system for a buffer of `bytes` behind what is written to `socket`. Gives what it granted: at most twice
- * `net.core.wmem_max`, unless this process may exceed that. Null where nothing was changed: it is no unix socket, or it
- * is gone, or koffi cannot be loaded. The first call in a process loads koffi, so call it where it pays only.
+ * Requests a send buffer of `bytes` for `socket`, and returns the size granted: at most twice `net.core.wmem_max`, unless this
+ * process may exceed that. Null if nothing was changed: it is not a unix socket, it has closed, or koffi cannot be loaded. The
+ * first call in a process loads koffi, so call it only where it pays.
  */
 export async function enlargeBuffer(
   socket: net.Socket,
   bytes: number,
   load: () => Promise<Libc> = loadLibc,
 ): Promise<number | null> {
-  // TCP has a family, and sizes its buffers by itself.
+  // TCP sockets have a family, and size their own buffers.
   if (socket.remoteFamily !== undefined || !isSocket(descriptorOf(socket))) return null;
   const options = await loadOptions(load);
-  // It may have been closed meanwhile, and its number be another file's.
+  // It may have closed meanwhile, and its descriptor been reused.
   const fd = descriptorOf(socket);
   return options === null || fd === null ? null : resize(options, fd, bytes);
 }
 
-/** What the system would grant this process, in bytes; null where it refuses. Rejects where koffi cannot be loaded. */
+/** The size that the system would grant this process, in bytes; null if it refuses. Rejects if koffi cannot be loaded. */
 export async function grantedBuffer(bytes: number): Promise<number | null> {
   const libc = await loadLibc();
   const pair = new Int32Array(2);
@@ -46,7 +46,7 @@ export async function grantedBuffer(bytes: number): Promise<number | null> {
   }
 }
 
-/** Where koffi is missing it is looked for once: that takes longer than a write. */
+/** Cached also if koffi is missing: looking for it takes longer than a write. */
 const LOADED = new WeakMap<() => Promise<Libc>, Promise<SocketOptions | null>>();
 
 function loadOptions(load: () => Promise<Libc>): Promise<SocketOptions | null> {
@@ -59,7 +59,7 @@ function loadOptions(load: () => Promise<Libc>): Promise<SocketOptions | null> {
   return loading;
 }
 
-/** A FIFO or a device is none. */
+/** False for a FIFO or a device. */
 function isSocket(fd: number | null): boolean {
   try {
     return fd !== null && fstatSync(fd).isSocket();
@@ -70,14 +70,14 @@ function isSocket(fd: number | null): boolean {
 
 function resize(options: SocketOptions, fd: number, bytes: number): number | null {
   if (options.get(fd, SO_DOMAIN) !== AF_UNIX) return null;
-  // The kernel doubles what it is asked for, which on a unix socket is room for as many bytes, and tells the double.
+  // The kernel doubles the requested size, which for a unix socket is room for that many bytes, and reports the double.
   const asked = Math.ceil(bytes / 2);
-  // Who may administer the network is not bound by wmem_max.
+  // A process with CAP_NET_ADMIN is not bound by wmem_max.
   const isSet = options.set(fd, SO_SNDBUFFORCE, asked) || options.set(fd, SO_SNDBUF, asked);
   return isSet ? options.get(fd, SO_SNDBUF) : null;
 }
 
-// Of Linux, on all architectures for which there is a koffi.
+// Linux, on all architectures that koffi supports.
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
 const SOCK_CLOEXEC = 0o2000000;
@@ -86,7 +86,7 @@ const SO_SNDBUF = 7;
 const SO_SNDBUFFORCE = 32;
 const SO_DOMAIN = 39;
 
-/** The options of a socket that are whole numbers. */
+/** The integer options of a socket. */
 class SocketOptions {
   readonly #setsockopt: ReturnType<Libc['declare']>;
   readonly #getsockopt: ReturnType<Libc['declare']>;
@@ -97,12 +97,12 @@ class SocketOptions {
     this.#getsockopt = libc.declare(`int getsockopt(${words}, void *size)`);
   }
 
-  /** Whether the system took it. */
+  /** Whether the system accepted it. */
   set(fd: number, option: number, value: number): boolean {
     return this.#setsockopt(fd, SOL_SOCKET, option, new Int32Array([value]), INT_BYTES) === 0;
   }
 
-  /** Null where the system does not tell it. */
+  /** Null if the system does not report it. */
   get(fd: number, option: number): number | null {
     const value = new Int32Array(1);
     const status = this.#getsockopt(fd, SOL_SOCKET, option, value, new Uint32Array([INT_BYTES]));

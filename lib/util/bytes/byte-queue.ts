@@ -1,24 +1,24 @@
-/** Bytes that wait, in the order in which they came, in memory of about their own size however small the pieces were. */
+/** A FIFO of bytes that takes about as much memory as its contents, however small the pieces were. */
 
-/** The sizes of the blocks that pieces are gathered in: an eighth of what waits already, within these bounds. */
+/** The sizes of blocks that gather pieces: an eighth of the queue, within these bounds. */
 const SMALLEST_BLOCK_BYTES = 1024;
 const LARGEST_BLOCK_BYTES = 65_536;
 const BLOCK_SHARE = 8;
 
-/** A shorter piece is copied: that costs less than a read buffer that cannot be used again. */
+/** Shorter pieces are copied: that is cheaper than a read buffer that cannot be reused. */
 const SMALLEST_VIEW_BYTES = 16_384;
 
 /**
- * A view keeps the whole read buffer of a channel alive, up to 128 KiB, whatever its own length. So this is the number of
- * views that all queues of the process hold together; what comes beyond them is copied.
+ * Limit on the views that all queues of the process hold; beyond it, bytes are copied. A view keeps a whole read buffer of a
+ * channel alive, up to 128 KiB, however short it is.
  */
 const MAX_VIEWS = 32;
 
 let viewCount = 0;
 
 /**
- * Takes a place for a view of `bytes`. False where the bytes are to be copied, because they are few, or because all places are
- * taken. The taker gives it back with {@link dropView}.
+ * Reserves a place for a view of `bytes`. False if the bytes must be copied, because they are few or all places are taken. Return
+ * the place with {@link dropView}.
  */
 export function keepView(bytes: Buffer): boolean {
   if (bytes.length < SMALLEST_VIEW_BYTES || viewCount >= MAX_VIEWS) return false;
@@ -26,12 +26,12 @@ export function keepView(bytes: Buffer): boolean {
   return true;
 }
 
-/** Gives the place of a view back, which is not used any more. */
+/** Returns the place of a view that is no longer used. */
 export function dropView(): void {
   viewCount -= 1;
 }
 
-/** A copy that keeps nothing else alive: one of Node's pool would keep the whole pool, which is up to 64 KiB. */
+/** A copy that keeps nothing else alive: one from Node's pool would retain the whole pool, up to 64 KiB. */
 export function copyAlone(bytes: Buffer): Buffer {
   const copy = Buffer.allocUnsafeSlow(bytes.length);
   bytes.copy(copy);
@@ -41,33 +41,33 @@ export function copyAlone(bytes: Buffer): Buffer {
 /** Whether bytes keep nothing else alive. */
 export const isAlone = ({ buffer, length }: Buffer): boolean => buffer.byteLength === length;
 
-/** A piece of what waits. */
+/** A piece of the queue. */
 interface QueuedBlock {
   readonly bytes: Buffer;
-  /** Whether it has a place of {@link keepView}, which is now the caller's to give back. */
+  /** Whether it holds a place from {@link keepView}, which the caller must now return. */
   readonly isView: boolean;
 }
 
-/** A queue of bytes. What it holds exceeds the bytes by an eighth at most, and by a block of 1 KiB. */
+/** A queue of bytes. It exceeds its contents by at most an eighth, plus a block of 1 KiB. */
 export class ByteQueue {
   readonly #blocks: QueuedBlock[] = [];
-  /** The newest block where it has room: the memory, and how much of it is used. */
+  /** The newest block while it has room, and how much of it is used. */
   #open: Buffer | null = null;
   #openBytes = 0;
   #byteCount = 0;
 
-  /** The number of bytes that wait. */
+  /** The number of queued bytes. */
   get byteCount(): number {
     return this.#byteCount;
   }
 
-  /** Views of what waits, in order. */
+  /** Views of the contents, in order. */
   list(): Buffer[] {
     const closed = this.#blocks.map(({ bytes }) => bytes);
     return this.#open === null ? closed : [...closed, this.#open.subarray(0, this.#openBytes)];
   }
 
-  /** Appends bytes, which are lent for the call unless it returns true: then a view of them is kept. */
+  /** Appends bytes, lent for the call unless it returns true: then the queue keeps a view of them. */
   push(bytes: Buffer): boolean {
     const isView = keepView(bytes);
     if (isView) this.#add({ bytes, isView });
@@ -75,13 +75,13 @@ export class ByteQueue {
     return isView;
   }
 
-  /** Appends bytes that are the queue's own from now on. */
+  /** Appends bytes, and takes ownership of them. */
   pushOwned(bytes: Buffer): void {
     if (bytes.length < SMALLEST_VIEW_BYTES) this.pushCopy(bytes);
     else this.#add({ bytes, isView: false });
   }
 
-  /** Appends what another queue listed: what is alone as it is, the rest as a copy. */
+  /** Appends what another queue listed: standalone buffers directly, the rest as copies. */
   restore(pieces: readonly Buffer[]): void {
     for (const piece of pieces) {
       if (isAlone(piece)) this.pushOwned(piece);
@@ -101,7 +101,7 @@ export class ByteQueue {
     this.#byteCount += bytes.length;
   }
 
-  /** Takes the oldest bytes, at most `maxBytes` of them and at most a block; null where none wait. */
+  /** Takes the oldest bytes: at most `maxBytes`, and at most a block; null if empty. */
   shift(maxBytes = Number.POSITIVE_INFINITY): QueuedBlock | null {
     if (this.#blocks.length === 0) this.#close();
     const block = this.#blocks[0];
@@ -111,13 +111,13 @@ export class ByteQueue {
       this.#byteCount -= block.bytes.length;
       return block;
     }
-    // The place of a view goes with the last part of it.
+    // The last part of a view returns its place.
     this.#blocks[0] = { bytes: block.bytes.subarray(maxBytes), isView: block.isView };
     this.#byteCount -= maxBytes;
     return { bytes: block.bytes.subarray(0, maxBytes), isView: false };
   }
 
-  /** Takes all that waits, in one piece. */
+  /** Takes everything, in one piece. */
   shiftAll(): Buffer {
     this.#close();
     const [first] = this.#blocks;
@@ -131,7 +131,7 @@ export class ByteQueue {
     return bytes;
   }
 
-  /** Drops all that waits. */
+  /** Drops everything. */
   clear(): void {
     for (const { isView } of this.#blocks) if (isView) dropView();
     this.#blocks.length = 0;
@@ -148,11 +148,11 @@ export class ByteQueue {
 
   #newBlock(neededBytes: number): Buffer {
     const size = Math.max(SMALLEST_BLOCK_BYTES, neededBytes, Math.floor(this.#byteCount / BLOCK_SHARE));
-    // Not of Node's pool, as above.
+    // Not from Node's pool, see above.
     return Buffer.allocUnsafeSlow(Math.min(size, LARGEST_BLOCK_BYTES));
   }
 
-  /** The open block is filled no more. */
+  /** Seals the open block. */
   #close(): void {
     if (this.#open === null) return;
     this.#blocks.push({ bytes: this.#open.subarray(0, this.#openBytes), isView: false });

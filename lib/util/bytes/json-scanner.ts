@@ -1,4 +1,4 @@
-/** Cuts a stream of bytes into messages: JSON objects, however they are split, joined or terminated. */
+/** Splits a byte stream into messages: JSON objects, however they are fragmented, joined or terminated. */
 import { type ErrorCode, VproxyError } from '../../errors.js';
 
 const TAB = 0x09;
@@ -13,20 +13,20 @@ const OPENING_BRACKET = 0x5b;
 const COMMA = 0x2c;
 
 /**
- * The most commas, opening braces and opening brackets in an object, outside its texts and whatever its length. A value
- * of three bytes takes seventy in memory and much time: a reply of the greatest length could hold up the process for a
- * quarter of a minute, and fill its memory.
+ * Limit on commas, opening braces and opening brackets in an object, outside strings, whatever its length. A value of three bytes
+ * takes seventy in memory and much time: a reply of maximum length could block the process for a quarter of a minute, and fill
+ * its memory.
  */
 export const MAX_SIGNS = 65_536;
 
-/** Where the scanner is: between messages, in an object, in a string of it, after a backslash there, in a line. */
+/** The scanner's position: between messages, in an object, in a string, after a backslash in one, or in a line. */
 type ScannerState = 'between' | 'object' | 'string' | 'escape' | 'line';
 
 /**
- * An incremental scanner. A message ends with the brace that closes a top-level object (which may span lines), else
- * with the line, else with the stream; white space between messages is dropped. What it yields need not be valid JSON:
- * a line that is no object, or an object whose string is broken by a line feed, is a message too, for its reader to
- * refuse. It yields the same messages however the bytes were split.
+ * An incremental scanner. A message ends with the brace that closes a top-level object (which may span lines), otherwise at the
+ * end of the line or the stream; white space between messages is dropped. A message need not be valid JSON: a line that is not an
+ * object, or an object with a line feed in a string, is a message, too, for its reader to reject. The messages do not depend on
+ * how the bytes were split.
  */
 export class JsonScanner {
   readonly #maxBytes: number;
@@ -41,8 +41,8 @@ export class JsonScanner {
   #signCount = 0;
 
   /**
-   * A message of more than `maxBytes`, or an object of more than `MAX_SIGNS` signs, makes `next` and `end` throw a VproxyError
-   * of this code, which says so of `subject`.
+   * For a message of more than `maxBytes`, or an object of more than `MAX_SIGNS` signs, `next` and `end` throw a VproxyError of
+   * this code, with `subject` in its message.
    */
   constructor(maxBytes: number, code: ErrorCode, subject: string) {
     this.#maxBytes = maxBytes;
@@ -50,17 +50,17 @@ export class JsonScanner {
     this.#subject = subject;
   }
 
-  /** Whether no byte of an unfinished or untaken message is held. Ask after `next` gave nothing. */
+  /** Whether no unfinished or untaken message is held. Ask after `next` returned undefined. */
   get isEmpty(): boolean {
     return this.#state === 'between' && this.#position === this.#length;
   }
 
-  /** How many bytes of unfinished or untaken messages are held. */
+  /** The bytes of unfinished or untaken messages. */
   get heldBytes(): number {
     return this.#length - this.#start;
   }
 
-  /** Adds bytes; they are copied. Take all messages with `next` before adding more, so that what is held is bounded. */
+  /** Adds a copy of bytes. Take all messages with `next` before adding more, to keep the buffer bounded. */
   push(chunk: Uint8Array): void {
     const held = this.#length - this.#start;
     const needed = held + chunk.length;
@@ -100,7 +100,7 @@ export class JsonScanner {
           } else if (byte === CLOSING_BRACE && --this.#depth === 0) return this.#take(this.#position + 1);
           break;
         case 'string':
-          // No valid JSON has a raw line feed in a string: it ends a broken message, and the next one can be read.
+          // Valid JSON has no raw line feed in a string: it ends a broken message, and the next one can be read.
           if (byte === LINE_FEED) return this.#take(this.#position);
           if (byte === QUOTE) this.#state = 'object';
           else if (byte === BACKSLASH) this.#state = 'escape';
@@ -120,7 +120,7 @@ export class JsonScanner {
     return undefined;
   }
 
-  /** The stream has ended: what is left of it as a last message, or undefined. Call after `next` gave nothing. */
+  /** At the end of the stream: the rest as a last message, or undefined. Call it after `next` returned undefined. */
   end(): Buffer | undefined {
     return this.isEmpty ? undefined : this.#take(this.#length);
   }
@@ -146,7 +146,7 @@ export class JsonScanner {
     throw new VproxyError(this.#code, `${this.#subject} exceeds ${this.#maxBytes} bytes`);
   }
 
-  /** Lets go of a buffer that one long message made large. */
+  /** Releases a buffer that one long message made large. */
   #forget(): void {
     this.#buffer = Buffer.alloc(0);
     this.#start = this.#position = this.#length = 0;

@@ -1,16 +1,16 @@
-/** The newest pieces of what is written somewhere, as long as they may be asked for again. A writer has them only while something is unwritten. */
+/** The newest pieces written somewhere, as long as they may be needed again: only while something is unwritten. */
 
 export class LastPieces {
   readonly #pieces: Buffer[] = [];
   #byteCount = 0;
 
-  /** Keeps a reference to a piece, which comes behind the others. */
+  /** Appends a piece, by reference. */
   add(piece: Buffer): void {
     this.#pieces.push(piece);
     this.#byteCount += piece.length;
   }
 
-  /** Forgets the oldest pieces, all but those that the last `byteCount` bytes are in. */
+  /** Drops the oldest pieces, but none that contain the last `byteCount` bytes. */
   forgetAllBut(byteCount: number): void {
     for (let oldest = this.#pieces[0]; oldest !== undefined; oldest = this.#pieces[0]) {
       if (this.#byteCount - oldest.length < byteCount) return;
@@ -19,7 +19,7 @@ export class LastPieces {
     }
   }
 
-  /** Views of the last `byteCount` bytes, in order; null where fewer are kept. */
+  /** Views of the last `byteCount` bytes, in order; null if fewer are kept. */
   last(byteCount: number): Buffer[] | null {
     let excess = this.#byteCount - byteCount;
     if (excess < 0) return null;
@@ -32,7 +32,7 @@ export class LastPieces {
   }
 }
 
-/** The last `byteCount` bytes of pieces; null where fewer are kept. */
+/** The last `byteCount` bytes of pieces; null if fewer are kept. */
 export function lastOf(pieces: LastPieces | null, byteCount: number): Buffer[] | null {
   if (byteCount === 0) return [];
   return pieces?.last(byteCount) ?? null;

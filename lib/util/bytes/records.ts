@@ -1,11 +1,11 @@
-/** Records: how built-in services divide a stream. `u8 kind, u32 length (big-endian), payload`. */
+/** Records: how built-in services frame a stream. `u8 kind, u32 length (big-endian), payload`. */
 import { VproxyError } from '../../errors.js';
 import { JsonScanner } from './json-scanner.js';
 
-/** Before each payload, in bytes. */
+/** The size of a record's header, in bytes. */
 export const RECORD_HEADER_BYTES = 5;
 
-/** The largest payload of a record, in bytes, whatever a length says. */
+/** Limit on the payload of a record, in bytes, whatever its length says. */
 export const MAX_RECORD_BYTES = 1_048_576;
 
 /** The header of a record whose payload follows. */
@@ -16,47 +16,47 @@ export function encodeRecordHeader(kind: number, payloadBytes: number): Buffer {
   return header;
 }
 
-/** A whole record. A text is written as UTF-8. */
+/** A whole record. A text is encoded as UTF-8. */
 export function encodeRecord(kind: number, payload: Uint8Array | string): Buffer {
   const bytes = typeof payload === 'string' ? Buffer.from(payload) : payload;
   return Buffer.concat([encodeRecordHeader(kind, bytes.length), bytes]);
 }
 
 /**
- * The JSON object that is all of a payload. Throws `protocol-error`, with `what` in it, for anything else, and for an object
- * of more values than the scanner lets through, before it is parsed.
+ * Parses a payload that is a single JSON object. Throws `protocol-error`, with `what` in its message, for anything else, and
+ * before parsing for an object with more values than the scanner allows.
  */
 export function decodeJsonRecord(payload: Buffer, what: string): Record<string, unknown> {
   const scanner = new JsonScanner(MAX_RECORD_BYTES, 'protocol-error', what);
   scanner.push(payload);
   const text = scanner.next();
-  // What else a text can be is not even parsed: only of an object has the scanner bounded the values.
+  // Other texts are not even parsed: the scanner bounds the values only of an object.
   const isObject = text?.[0] === OPENING_BRACE && scanner.next() === undefined && scanner.isEmpty;
   try {
     if (isObject) return JSON.parse(text.toString()) as Record<string, unknown>;
   } catch {
-    // Said below.
+    // Reported below.
   }
   throw new VproxyError('protocol-error', `${what} is not a JSON object`);
 }
 
 const OPENING_BRACE = 0x7b;
 
-/** What gets the records that were read. What these throw, `push` throws. */
+/** Receives the records. Whatever it throws, `push` throws. */
 export interface RecordHandler {
-  /** The kinds whose payload is handed on in pieces, as they come. */
+  /** The kinds whose payload is passed on in pieces as it arrives. */
   readonly pieces: ReadonlySet<number>;
-  /** A record begins, whose payload has this length: nothing of it is kept yet, nor at all where this throws. Default: it may. */
+  /** Called at the start of a record, before anything of it is kept; may throw to reject it. Default: accepts all. */
   onHeader?(kind: number, payloadBytes: number): void;
-  /** A whole record of another kind. The payload is the handler's. */
+  /** A whole record of any other kind. The handler owns the payload. */
   onRecord(kind: number, payload: Buffer): void;
-  /** A piece, never empty, of the payload of a kind in `pieces`: a view that is valid as long as the chunk that it came in. */
+  /** A non-empty piece of the payload of a kind in `pieces`: a view, valid as long as the chunk that it came in. */
   onPiece(kind: number, bytes: Buffer): void;
-  /** Asked before each record, and each piece: whether {@link RecordReader.push} is to stop there. Default: never. */
+  /** Asked before each record and each piece: whether {@link RecordReader.push} must stop there. Default: never. */
   isFull?(): boolean;
 }
 
-/** Room for a payload is made as its bytes come, beginning with this number: a length alone takes no memory. */
+/** Initial room for a payload, which grows with its bytes: a length alone takes no memory. */
 const FIRST_PAYLOAD_BYTES = 4096;
 
 /** Reads records from a stream, however its bytes are split. */
@@ -64,7 +64,7 @@ export class RecordReader {
   readonly #handler: RecordHandler;
   readonly #header = Buffer.alloc(RECORD_HEADER_BYTES);
   #headerBytes = 0;
-  /** The beginning of the payload of a record that is not complete; null in a header, and where it is handed on in pieces. */
+  /** The start of an incomplete payload; null in a header, and for payloads passed on in pieces. */
   #payload: Buffer | null = null;
   #payloadBytes = 0;
   #leftBytes = 0;
@@ -73,14 +73,14 @@ export class RecordReader {
     this.#handler = handler;
   }
 
-  /** Whether a record has begun and is not complete. */
+  /** Whether a record has started and is incomplete. */
   get isWithinRecord(): boolean {
     return this.#headerBytes > 0;
   }
 
   /**
-   * Reads the next bytes, until the handler is full. Gives how many were read: the others are to come again. Throws
-   * `protocol-error` for a payload above {@link MAX_RECORD_BYTES}.
+   * Reads bytes until the handler is full. Returns how many were read; pass the rest again later. Throws `protocol-error` for a
+   * payload above {@link MAX_RECORD_BYTES}.
    */
   push(chunk: Buffer): number {
     let at = 0;
@@ -102,7 +102,10 @@ export class RecordReader {
     const kind = this.#header.readUInt8(0);
     this.#leftBytes = this.#header.readUInt32BE(1);
     if (this.#leftBytes > MAX_RECORD_BYTES) {
-      throw new VproxyError('protocol-error', `a record of kind ${kind} is longer than ${MAX_RECORD_BYTES} bytes`);
+      throw new VproxyError(
+        'protocol-error',
+        `record of kind ${kind} too long: ${this.#leftBytes} bytes (max ${MAX_RECORD_BYTES})`,
+      );
     }
     this.#handler.onHeader?.(kind, this.#leftBytes);
     const isWhole = !this.#handler.pieces.has(kind);
@@ -121,7 +124,7 @@ export class RecordReader {
     return at + count;
   }
 
-  /** The payload with more bytes behind it: in twice the room, where it has not enough. */
+  /** Appends bytes to a payload, doubling its room if needed. */
   #append(payload: Buffer, bytes: Buffer): Buffer {
     const neededBytes = this.#payloadBytes + bytes.length;
     let target = payload;

@@ -1,10 +1,10 @@
-/** Giving back memory outside of V8's heap at once, where the garbage collector would be set to work for each few megabytes of it. */
+/** Frees memory outside V8's heap at once, which would otherwise trigger the garbage collector every few megabytes. */
 import type { MessagePort } from 'node:worker_threads';
 
-/** What is smaller is cheaper to collect. */
+/** Smaller buffers are cheaper to collect. */
 const LEAST_BYTES = 16_384;
 
-/** What is moved to a closed port is gone. */
+/** A buffer transferred to a closed port is freed. */
 let nowhere: MessagePort | null = null;
 
 function closedPort(): MessagePort {
@@ -14,8 +14,8 @@ function closedPort(): MessagePort {
 }
 
 /**
- * Frees the memory of a buffer that is nobody's any more: it has no bytes from then on, and neither has any view of the same
- * memory. By a way around, as Node 20 has no `ArrayBuffer.prototype.transfer`.
+ * Frees the memory of a buffer without an owner: it, and every view of the same memory, then has no bytes. A workaround, as Node
+ * 20 has no `ArrayBuffer.prototype.transfer`.
  */
 export function releaseMemory({ buffer, byteLength }: Buffer): void {
   // A part of a larger piece of memory has neighbours.

@@ -1,17 +1,17 @@
-/** Memory for what is on its way to a peer: what was kept until the peer had it is given back here, and used again. */
+/** Buffers for data in flight to a peer: returned here once the peer has the data, and reused. */
 
-/** 128 KiB, with a header in front and a trailer behind. */
+/** 128 KiB, plus a header and a trailer. */
 export const SLAB_BYTES = 131_092;
 
-/** As many are kept for the whole process; what comes beyond them is garbage. */
+/** Limit on the buffers kept for the whole process; further ones become garbage. */
 const MAX_SLABS = 64;
 
 const slabs: Buffer[] = [];
 
-/** A slab, with whatever is in it: one that was given back, or a new one. */
+/** A slab with arbitrary contents, reused or new. */
 export const takeSlab = (): Buffer => slabs.pop() ?? Buffer.allocUnsafeSlow(SLAB_BYTES);
 
-/** Gives a slab back, which nobody uses any more. */
+/** Returns a slab that is no longer used. */
 export function giveSlab(slab: Buffer): void {
   if (slabs.length < MAX_SLABS) slabs.push(slab);
 }

@@ -1,6 +1,6 @@
-/** Members in the order of their age, which a touch makes the youngest: each of this costs the same, however many there are. */
+/** Members ordered by age; a touch makes one the youngest. Every operation takes constant time. */
 
-/** A member, of one list at a time; the fields are the list's. */
+/** A member of one list at a time; the list owns these fields. */
 export interface Aged {
   older: Aged | null;
   younger: Aged | null;
@@ -19,7 +19,7 @@ export class AgeList<T extends Aged> {
     return this.#oldest;
   }
 
-  /** Adds a member as the youngest; it is in no list. */
+  /** Adds a member, in no list so far, as the youngest. */
   add(member: T): void {
     member.older = this.#youngest;
     member.younger = null;
@@ -29,7 +29,7 @@ export class AgeList<T extends Aged> {
     this.#size += 1;
   }
 
-  /** Takes a member of this list out. */
+  /** Removes a member of this list. */
   remove(member: T): void {
     const { older, younger } = member;
     if (older === null) this.#oldest = younger as T | null;

@@ -1,15 +1,15 @@
-/** Values by number, for what comes and goes thousands of times a second: in place of a Map, as `roster.ts` is of a Set. */
+/** Values by number, for those that come and go thousands of times a second: replaces a Map, as `roster.ts` does a Set. */
 
 const FIRST_SLOTS = 16;
 
-/** Values by whole numbers from 1 to 2^32 - 1. */
+/** Values by integers from 1 to 2^32 - 1. */
 export class IdTable<T extends object> {
-  /** Open addressing: a value is at the first slot from its own one on that was free; 0: free. At most half are taken. */
+  /** Open addressing with linear probing; 0 marks a free slot. At most half of the slots are used. */
   #ids = new Uint32Array(FIRST_SLOTS);
   #values: (T | null)[] = new Array<T | null>(FIRST_SLOTS).fill(null);
   #size = 0;
   /**
-   * Odd, and at random, as peers choose numbers: no two numbers share a slot more often than by chance (Dietzfelbinger et
+   * Random and odd, because peers choose the numbers: two numbers share a slot no more often than by chance (Dietzfelbinger et
    * al., A reliable randomized algorithm for the closest-pair problem, 1997).
    */
   readonly #factor = (Math.random() * 2 ** 32) | 1;
@@ -18,7 +18,7 @@ export class IdTable<T extends object> {
     return this.#size;
   }
 
-  /** Null where there is none. */
+  /** Null if absent. */
   get(id: number): T | null {
     return this.#values[this.#find(id)] ?? null;
   }
@@ -31,13 +31,13 @@ export class IdTable<T extends object> {
     if (2 * this.#size > this.#ids.length) this.#resize(2 * this.#ids.length);
   }
 
-  /** Does nothing where there is none. */
+  /** Does nothing if absent. */
   delete(id: number): void {
     const ids = this.#ids;
     const mask = ids.length - 1;
     let free = this.#find(id);
     if (ids[free] !== id) return;
-    // What is behind it and belongs to a slot up to the free one goes there, so that it is still found.
+    // Move later entries whose home slot is at or before the freed one, so that they are still found.
     for (let slot = (free + 1) & mask; ids[slot] !== 0; slot = (slot + 1) & mask) {
       const movedId = ids[slot] as number;
       if (((slot - this.#home(movedId)) & mask) < ((slot - free) & mask)) continue;
@@ -51,7 +51,7 @@ export class IdTable<T extends object> {
     if (8 * this.#size < ids.length && ids.length > FIRST_SLOTS) this.#resize(ids.length / 2);
   }
 
-  /** The values of this moment, in the order of their numbers. */
+  /** The current values, in the order of their numbers. */
   list(): T[] {
     const slots = [...this.#ids.keys()].filter((slot) => this.#ids[slot] !== 0);
     slots.sort((one, other) => (this.#ids[one] as number) - (this.#ids[other] as number));
@@ -62,7 +62,7 @@ export class IdTable<T extends object> {
     return Math.imul(id, this.#factor) >>> (Math.clz32(this.#ids.length) + 1);
   }
 
-  /** The slot that has a number, or the free one where it belongs. */
+  /** The slot of a number, or the free one where it belongs. */
   #find(id: number): number {
     const ids = this.#ids;
     const mask = ids.length - 1;

@@ -1,10 +1,10 @@
 /**
- * Members that come and go thousands of times a second. A long-lived Set would do, but V8 makes its table anew every few
- * members, with a reference from the old one to the new: once one of these tables is in the old generation, what was in all
- * later ones stays until the next full collection, a third of all that streams allocate.
+ * Members that come and go thousands of times a second. A long-lived Set would do, but V8 rebuilds its table every few members,
+ * with a reference from the old table to the new one: once one of these is in the old generation, the contents of all later ones
+ * stay until the next full collection, a third of everything that streams allocate.
  */
 
-/** Members without an order, each with a seat of its own. */
+/** Unordered members, each with its own seat. */
 export class Roster<T extends object> {
   readonly #members: (T | null)[] = [];
   readonly #freeSeats: number[] = [];
@@ -13,20 +13,20 @@ export class Roster<T extends object> {
     return this.#members.length - this.#freeSeats.length;
   }
 
-  /** Adds a member. Gives its seat, which `remove` takes. */
+  /** Adds a member, and returns its seat for `remove`. */
   add(member: T): number {
     const seat = this.#freeSeats.pop() ?? this.#members.length;
     this.#members[seat] = member;
     return seat;
   }
 
-  /** Frees the seat of a member. Called once for each. */
+  /** Frees the seat of a member. Call once for each. */
   remove(seat: number): void {
     this.#members[seat] = null;
     this.#freeSeats.push(seat);
   }
 
-  /** The members of this moment. */
+  /** The current members. */
   list(): T[] {
     return this.#members.filter((member) => member !== null);
   }

@@ -217,10 +217,10 @@ test('nothing is recorded in what is no folder of its owner alone', (t) => {
   symlinkSync(make(join(parent, 'real')), join(parent, 'link'));
   make(join(parent, 'open'), 0o730);
   for (const [name, why] of [
-    ['gone', /gone: there is no such file or folder \(ENOENT\);/],
-    ['open', /others can write to it \(mode 0730\); chmod 700 it/],
-    ['file', /it is no folder, or a link to one/],
-    ['link', /it is no folder, or a link to one/],
+    ['gone', /gone: no such file or directory \(ENOENT\);/],
+    ['open', /writable by other users \(mode 0730\); run chmod 700/],
+    ['file', /not a folder, or a link to one/],
+    ['link', /not a folder, or a link to one/],
   ] as const) {
     const { begin, events } = setUp(t, { folder: join(parent, name) });
     t.is(begin(), null, name);
@@ -234,5 +234,5 @@ testWith('root')('nothing is recorded in the folder of another user', (t) => {
   chownSync(folder, 12_345, 0);
   const { begin, events } = setUp(t, { folder });
   t.is(begin(), null);
-  t.regex(events[0]?.message ?? '', /it belongs to another user \(12345\)/);
+  t.regex(events[0]?.message ?? '', /owned by another user \(12345\)/);
 });

@@ -304,14 +304,14 @@ test('an address that is taken is named with who has it, and a port of TCP is an
   const add = (place: string) => a.proxy.addForward(parseForwardSpec('outgoing', `x:${place}`));
   const isTaken = (place: string, message: RegExp) => t.throwsAsync(add(place), { code: 'address-in-use', message });
   const taken = `127.0.0.1:${(await UdpProgram.open(t)).port}`;
-  await isTaken(`udp:${taken}`, new RegExp(`^cannot listen on ${taken}: it is taken by this process$`));
+  await isTaken(`udp:${taken}`, new RegExp(`^cannot listen on ${taken}: already in use by this process$`));
   const { endpoint } = await add('udp:127.0.0.1:0');
-  await isTaken(endpoint, /it is taken by forward f\d+, -o x:udp:127\.0\.0\.1:0$/);
+  await isTaken(endpoint, /already in use by forward f\d+, -o x:udp:127\.0\.0\.1:0$/);
   // One that the system gives to nobody: of those that it picks, somebody else may have the number for TCP.
   const port = await freePort();
   await add(`udp:127.0.0.1:${port}`);
   await localServer(t, () => undefined, { host: '127.0.0.1', port });
-  await isTaken(`127.0.0.1:${port}`, /it is taken by this process/);
+  await isTaken(`127.0.0.1:${port}`, /already in use by this process/);
 });
 
 test('a forward that is removed gives its port back, and its flows end; without that of the target messages are dropped', async (t) => {

@@ -177,7 +177,7 @@ testWith('python')(
     await client.send('lost', log);
     t.regex(
       (await b.event('target-failed')).message,
-      /^unixgram:\/\S+\/target \(syslog\) does not accept datagrams: there is no such file or folder \(ENOENT\); dropping them$/,
+      /^unixgram:\/\S+\/target \(syslog\) does not accept datagrams: no such file or directory \(ENOENT\); dropping them$/,
     );
     const first = await UnixgramProgram.open(t, { at: target });
     await client.send('within a second of looking', log);
@@ -293,7 +293,7 @@ testWith('python')(
     const isTaken = (message: RegExp, place?: string) => t.throwsAsync(add(place), { code: 'address-in-use', message });
 
     const holder = await UnixgramProgram.open(t, { at: path });
-    await isTaken(/it is taken by process \d+ \(python3[^)]*\)$/);
+    await isTaken(/already in use by process \d+ \(python3[^)]*\)$/);
     await holder.close();
     t.true(existsSync(path));
     const { id } = await add();
@@ -301,15 +301,15 @@ testWith('python')(
     t.is(await client.send('x', path), '');
     // Of the same type, or of another.
     for (const place of [undefined, `y:unix:${path}`])
-      await isTaken(/it is taken by forward f\d+, -o x:unixgram:/, place);
+      await isTaken(/already in use by forward f\d+, -o x:unixgram:/, place);
     await proxy.removeForward(id, { isDraining: false });
     const server = net.createServer().listen(path);
     t.teardown(() => server.close());
-    await isTaken(/it is taken by this process$/);
+    await isTaken(/already in use by this process$/);
     server.close();
     rmSync(path, { force: true });
     writeFileSync(path, 'precious');
-    await isTaken(/it exists and is not a socket/);
+    await isTaken(/exists and is not a socket/);
     const missing = { code: 'address-unavailable', message: /the folder does not exist/ };
     await t.throwsAsync(add(`x:unixgram:${folder}/missing/log`), missing);
   },

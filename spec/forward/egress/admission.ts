@@ -27,32 +27,32 @@ const SPELLINGS: Readonly<Record<string, string | readonly string[]>> = {
   'ends in a number': '08.8.8.8 1.2.3.4.5 256.1.1.1 383.0.0.1 4294967296 6425673729 example.0x7f example.org.127',
   'four decimal numbers':
     '127.0.0.1. 127。0。0。1 127．0．0．1 127｡0｡0｡1 １２７.0.0.1 𝟏𝟐𝟕.0.0.1 ①②⑦.0.0.1 127\u200b.0.0.1 1\u00ad27.0.0.1',
-  'a label of it is empty': '127.0.0.1.. . .. example.org.. .example.org example..org',
+  'empty label': '127.0.0.1.. . .. example.org.. .example.org example..org',
   'read as 1.2.0.3': '1.2.3',
   hyphen: '-1 -example.org example-.org',
-  'a name has no "+"': '+127.0.0.1',
-  'a name has no "["': '[::1] [[::1]]',
-  'a name has no ":"':
+  'contains "+"': '+127.0.0.1',
+  'contains "["': '[::1] [[::1]]',
+  'contains ":"':
     '::1%lo fe80::1%25eth0 fe80::1%eth0 ::1/128 ::ffff:127.1 ::ffff:0x7f000001 ::ffff:127.0.0.01 ' +
     '0:0:0:0:0:0:0:0:1 1::2::3 ::1. 00001:: user:secret@example.org example.org:443 http://example.org',
-  'it is empty': [''],
-  'a name has no "@"': 'user@example.org example.org@127.0.0.1',
-  'a name has no "#"': 'example.org# 127.0.0.1#.example',
-  'a name has no "?"': 'example.org?',
-  'a name has no "/"': 'example.org/ //example.org 127.0.0.1/.example',
-  'a name has no "\\"': 'example.org\\@127.0.0.1',
-  'a name has no "%"': '%31%32%37.0.0.1 example%2eorg example.org%00.evil.example --1.ipv6-literal.net%',
+  ': empty': [''],
+  'contains "@"': 'user@example.org example.org@127.0.0.1',
+  'contains "#"': 'example.org# 127.0.0.1#.example',
+  'contains "?"': 'example.org?',
+  'contains "/"': 'example.org/ //example.org 127.0.0.1/.example',
+  'contains "\\"': 'example.org\\@127.0.0.1',
+  'contains "%"': '%31%32%37.0.0.1 example%2eorg example.org%00.evil.example --1.ipv6-literal.net%',
   'control character': ['example.org\0.evil.example', 'exam\tple.org', 'example.org\r\nHost: evil.example'],
   blank: [' example.org', 'example.org '],
-  'a name has no "*"': '*.example.org',
-  'a name has no ","': 'example.org,127.0.0.1',
-  'a name has no "$"': '$(id).example.org',
+  'contains "*"': '*.example.org',
+  'contains ","': 'example.org,127.0.0.1',
+  'contains "$"': '$(id).example.org',
   'longer than 63': [`${'a'.repeat(64)}.org`, 'ü'.repeat(80)],
   'longer than 253': [`${'a.'.repeat(126)}ab`, 'a'.repeat(100_000)],
-  'no internationalized name':
+  'not a valid internationalized name':
     'xn--a.example xn--.example ex\ud800ample.org ex\ufffdample.org example\u2100.org ' +
     'evil\uff0fexample.org evil\uff20example.org evil\u202eexample.org ：：1',
-  'a name has no "="': 'xn--ls8h=.example',
+  'contains "="': 'xn--ls8h=.example',
 };
 
 /** What they are, and addresses that rules for everything public must not let out, also where a name leads to them. */

@@ -318,7 +318,7 @@ test('a test of a name that is refused, that is not found, that leads inside, an
   const { report, lookups } = world(t, { allow: ['*.example:443'], answer });
   for (const [host, why] of [
     ['example.org', 'no entry allows it'],
-    ['gone.example', 'no address found for gone.example: no machine has that name (ENOTFOUND)'],
+    ['gone.example', 'no address found for gone.example: name not found (ENOTFOUND)'],
     ['inside.example', '192.168.1.1 is private (192.168.0.0/16), and no entry allows it explicitly'],
   ] as const)
     t.like((await report(host, 443)).verdict, { isAllowed: false, why });

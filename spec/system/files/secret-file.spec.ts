@@ -22,29 +22,29 @@ test('a file of this user that nobody else can read is read, up to a number of b
   const path = writeSecret(t);
   t.is(readSecretFile(path), 'open sesame');
   t.is(readSecretFile(path, 11), 'open sesame');
-  t.throws(() => readSecretFile(path, 10), { code: 'bad-file', message: `${path}: it has more than 10 bytes` });
+  t.throws(() => readSecretFile(path, 10), { code: 'bad-file', message: `${path}: longer than 10 bytes` });
 });
 
 test('a file that others can read, change or run is not read', (t) => {
   for (const mode of [0o640, 0o604, 0o620, 0o602, 0o610, 0o601]) {
     const path = writeSecret(t, mode);
-    t.throws(() => readSecretFile(path), { code: 'bad-file', message: /others can read or change it/ }, `${mode}`);
+    t.throws(() => readSecretFile(path), { code: 'bad-file', message: /accessible to other users/ }, `${mode}`);
   }
 });
 
 testAsRoot('a file of another user is not read, whoever may read it', (t) => {
   const path = writeSecret(t);
   chownSync(path, STRANGER, STRANGER);
-  t.throws(() => readSecretFile(path), { code: 'bad-file', message: `${path}: it belongs to another user (4321)` });
+  t.throws(() => readSecretFile(path), { code: 'bad-file', message: `${path}: owned by another user (4321)` });
   const link = `${path}-link`;
   symlinkSync(path, link);
-  t.throws(() => readSecretFile(link), { code: 'bad-file', message: /it belongs to another user/ });
+  t.throws(() => readSecretFile(link), { code: 'bad-file', message: /owned by another user/ });
 });
 
 test('what is no file is not read, and nothing of a secret stands in an error', (t) => {
   const folder = join(temporaryFolder(t), 'folder');
   mkdirSync(folder, { mode: 0o700 });
-  t.throws(() => readSecretFile(folder), { code: 'bad-file', message: `${folder}: it is no file` });
+  t.throws(() => readSecretFile(folder), { code: 'bad-file', message: `${folder}: not a regular file` });
   const error = t.throws(() => readSecretFile(writeSecret(t), 4), { code: 'bad-file' });
   t.false(`${error.stack ?? ''}${String(error.cause)}`.includes('sesame'));
 });
