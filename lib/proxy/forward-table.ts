@@ -303,7 +303,7 @@ export class ForwardAddresses {
     const [{ id, forward: holder }, label] = found;
     const place = label === DEFAULT_LABEL ? '' : `${label}/`;
     const text = escapeText(`-o ${place}${formatForwardSpec(holder.spec)}`, 512);
-    const message = `cannot listen on ${escapeText(forward.endpointText)}: it is taken by forward ${id}, ${text}`;
+    const message = `cannot listen on ${escapeText(forward.endpointText)}: already in use by forward ${id}, ${text}`;
     return new VproxyError('address-in-use', message, { cause: error });
   }
 }

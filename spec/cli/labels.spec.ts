@@ -81,7 +81,7 @@ test.serial('a command that is the label of a channel is told what was meant', a
   const line = /^vproxy: error: .*; did you mean vproxy exec default:\?\n$/;
   const several = await run('exec', '-n', 'default', 'uname');
   t.is(several.code, 125);
-  t.regex(several.stderr, /which channel\? There are: default, vm2; did you mean/);
+  t.regex(several.stderr, /which channel\? available: default, vm2; did you mean/);
   t.regex(several.stderr, line);
   t.notRegex((await run('exec', '-n', 'uname')).stderr, /did you mean/);
   await client.removeChannel('vm2');

@@ -310,7 +310,7 @@ testWith('python')(
     rmSync(path, { force: true });
     writeFileSync(path, 'precious');
     await isTaken(/exists and is not a socket/);
-    const missing = { code: 'address-unavailable', message: /the folder does not exist/ };
+    const missing = { code: 'address-unavailable', message: /its folder does not exist/ };
     await t.throwsAsync(add(`x:unixgram:${folder}/missing/log`), missing);
   },
 );
