@@ -303,8 +303,8 @@ export class Session extends EventEmitter<SessionEvents> {
   }
 
   /**
-   * Opens a stream to a service of the peer. It may send at once; `localEnd.handleAccept` or `handleEnd` reports the
    * Opens a stream to a service of the peer. Data may be sent at once; `localEnd.handleAccept` or `handleEnd` reports the
+   * outcome. Throws `no-session` if the session is over, `shutdown` if it is draining.
    */
   open(service: string, from: string | null, localEnd: LocalEnd): SessionStream {
     return this.#open({ service, from }, localEnd);

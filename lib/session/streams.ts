@@ -376,8 +376,8 @@ interface RetractionsState {
 }
 
 /**
- * Counts the streams that this side opened and reset before an answer; those beyond the rate keep their slots among the unanswered
  * Counts the streams that this side opened and reset before an answer; those beyond the rate keep their slots as unanswered
+ * streams, so that fewer are opened and the peer does not detect a flood (R-FLOW-6).
  */
 class Retractions {
   readonly #clock: Clock;
