@@ -69,7 +69,7 @@ export function protectionRefusal({ self, peer }: Agreement): VproxyError | null
   const who = self.tls
     ? 'this side requires TLS and the peer does not'
     : 'the peer requires TLS and this side does not';
-  return new VproxyError('auth-failed', `${who}: set tls= on both channels`);
+  return new VproxyError('auth-failed', `${who}; set tls= on the channel at both ends`);
 }
 
 /** The refusal of a handshake on a layer that is not bound to the one in the clear: one may be an attacker's (R-AUTH-3). */

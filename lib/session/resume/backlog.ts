@@ -13,7 +13,7 @@ const BLOCK_BYTES = 16_384;
 /** More is written to the link while less than this waits in it. */
 const HIGH_WATER_BYTES = 131_072;
 
-/** The most kept beyond the limit, where only data waits: a frame of data, and the frames sent to a peer in a round trip. */
+/** The most kept beyond the limit, at which only data stops: a frame of data, and the frames sent to a peer in a round trip. */
 const MAX_BEYOND_BYTES = 4 * 2 ** 20;
 
 /** Each session may keep this much whatever others keep: more than a peer acknowledges at once, so that it never stalls. */
