@@ -13,7 +13,7 @@ const { AUTH } = FRAME_TYPE;
 const TEXTS = ['1f'.repeat(32), '2e'.repeat(32), '3d'.repeat(32)] as const;
 const [ONE, TWO, THREE] = TEXTS.map((text) => SecretKey.parse(`${text}\n`)) as [SecretKey, SecretKey, SecretKey];
 
-/** What AUTH has to be, made from the words of the protocol alone. */
+/** The expected AUTH, derived from the text of the protocol alone. */
 const authOf = (sender: Buffer, receiver: Buffer, keyText: string = TEXTS[0]): Buffer =>
   hmacOf(Buffer.from(keyText, 'hex'), [Buffer.from('vproxy-auth-v1'), sender, receiver]);
 
@@ -34,7 +34,7 @@ function answered(
 
 type Answered = ReturnType<typeof answered>;
 
-test('R-AUTH-2: the id of a key is the beginning of its SHA-256, and nothing shows the key', (t) => {
+test('R-AUTH-2: the id of a key is the start of its SHA-256, and nothing reveals the key', (t) => {
   t.is(ONE.id, createHash('sha256').update(Buffer.from(TEXTS[0], 'hex')).digest('hex').slice(0, 8));
   for (const shown of [inspect(ONE, { showHidden: true, depth: 9 }), JSON.stringify({ ONE })]) {
     t.false(shown.includes(TEXTS[0].slice(0, 8)), shown);
@@ -46,7 +46,7 @@ test('R-AUTH-2: the id of a key is the beginning of its SHA-256, and nothing sho
   }
 });
 
-test('R-AUTH-2: a peer that has the key is let in after its AUTH, which binds both HELLOs byte for byte; before it nothing but AUTH is sent', (t) => {
+test('R-AUTH-2: a peer with the key is admitted after its AUTH, which binds both HELLOs byte for byte; before that only AUTH is sent', (t) => {
   for (const text of [
     undefined,
     (hello: object) =>
@@ -80,7 +80,7 @@ for (const [code, what, make, faults] of [
 for (const [what, keys, peerKeys] of [
   ['a peer without a key', [ONE], null],
   ['a peer with another key', [ONE], [TWO.id]],
-  ['a peer that demands a key of a side that has none', [], [ONE.id]],
+  ['a peer that requires a key from a side without one', [], [ONE.id]],
 ] as const) {
   test(`R-AUTH-2: ${what} gets a GOAWAY and nothing else`, (t) => {
     const { peer, frame, rest } = answered(peerKeys, keys);
@@ -97,7 +97,7 @@ for (const frame of ['OPEN 1', '04 1 1', 'DATA 1', 'PING', 'SERVICES', 'SECRET',
   });
 }
 
-test('R-AUTH-2: types that are skipped may come before AUTH, and a second one is a protocol error', (t) => {
+test('R-AUTH-2: skipped types may come before AUTH, and a second AUTH is a protocol error', (t) => {
   const { peer, own, other, send } = answered();
   peer.say('80 7 100, fe 7 100');
   send(authOf(own, other));

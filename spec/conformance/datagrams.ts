@@ -1,4 +1,4 @@
-/** Flows of datagrams, as docs/protocol.md has them: against frames written by hand. */
+/** Flows of datagrams as specified in docs/protocol.md, against frames written by hand. */
 import test from 'ava';
 import { MAX_DATAGRAM_BYTES } from '../../lib/codec/datagram-messages.js';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
@@ -40,7 +40,7 @@ class Flow {
   }
 
   onDropped(): void {
-    // The counts say it.
+    // The counts show it.
   }
 
   send(...sizes: readonly number[]): void {
@@ -53,7 +53,7 @@ class Flow {
   }
 }
 
-/** Messages as they are sent, with their lengths before them. */
+/** Messages as sent, each preceded by its length. */
 const framed = (...messages: readonly (Buffer | string)[]): Buffer =>
   Buffer.concat(
     messages.flatMap((message) => {
@@ -68,7 +68,7 @@ interface Scene {
   readonly flow: Flow;
 }
 
-/** A peer that has opened flow 1 to this side, which takes it, and answers it where `answers` says so. */
+/** A peer that has opened flow 1 to this side, which attaches a local end, and accepts it if `answers`. */
 function served(options: FramePeerOptions = {}, answers = true): Scene {
   const peer = FramePeer.established({ ...DATAGRAMS, ...options });
   const flows: Flow[] = [];
@@ -117,7 +117,7 @@ function sentBy(peer: FramePeer): Buffer[] {
 
 const lengthsOf = (messages: readonly Buffer[]): number[] => messages.map(({ length }) => length);
 
-test('R-DGRAM-1: HELLO says that there may be flows, and they are opened where the other one says so, too', (t) => {
+test('R-DGRAM-1: HELLO announces support for flows, and they are opened if both sides announce it', (t) => {
   const peer = FramePeer.established(DATAGRAMS);
   t.true(peer.log.hellos.every(({ features }) => features.includes('datagram')));
   Flow.opened(peer);
@@ -131,7 +131,7 @@ test('R-DGRAM-1: HELLO says that there may be flows, and they are opened where t
   t.deepEqual(without.takeTexts(), []);
 });
 
-test('R-DGRAM-2: the field of OPEN makes a flow, and nothing else does; in a session without flows it is a protocol error', (t) => {
+test('R-DGRAM-2: only the field of OPEN makes a flow; in a session without flows it is a protocol error', (t) => {
   for (const datagram of [true, false, null, undefined]) {
     const peer = goesOn(t, (one) => one.send(OPEN, 1, { service: 'echo', datagram }), DATAGRAMS);
     t.is(peer.streams.get(1)?.isDatagram, datagram === true);
@@ -152,7 +152,7 @@ test('R-DGRAM-3: messages of 0 to 65,507 bytes arrive whole and in order, howeve
   }
 });
 
-test('R-DGRAM-3: what this side sends has its length before it', (t) => {
+test('R-DGRAM-3: messages sent by this side are preceded by their length', (t) => {
   const { peer, flow } = opened({ peerLimits: { streamCredit: 2 ** 20 } });
   flow.send(0, 1, 300, MAX_DATAGRAM_BYTES, MAX_DATAGRAM_BYTES + 1);
   peer.pump();
@@ -160,7 +160,7 @@ test('R-DGRAM-3: what this side sends has its length before it', (t) => {
   t.deepEqual(flow.counts, [4, 1, 0, 0]);
 });
 
-test('R-DGRAM-3: a length that no message has, and a FIN within one, reset the flow and nothing else', (t) => {
+test('R-DGRAM-3: an invalid length, and a FIN within a message, reset the flow and nothing else', (t) => {
   const tooLong = [Buffer.from([0xff, 0xe4]), Buffer.concat([Buffer.from([0xff, 0xff]), Buffer.alloc(60_000)])];
   const cut = ['00', '0005', '00056869'].map((hex) => Buffer.from(hex, 'hex'));
   for (const bytes of [...tooLong, ...cut]) {
@@ -168,7 +168,7 @@ test('R-DGRAM-3: a length that no message has, and a FIN within one, reset the f
     peer.sendData(1, bytes);
     if (cut.includes(bytes)) peer.say('FIN 1');
     t.deepEqual([peer.takeTexts(), flow.codes], [['RESET 1 protocol-error'], ['protocol-error']]);
-    // What is on the way still is nothing.
+    // Bytes still in flight are ignored.
     peer.sendData(1, framed('late'));
     t.deepEqual([peer.endings, flow.messages, peer.session.streams.datagramBudget.usedBytes], [[], [], 0]);
   }
@@ -183,7 +183,7 @@ test('R-DGRAM-4: the bytes of a message leave at once, and the window stays smal
   t.true(credits.length > 50 && Number(credits.at(-1)) - bytes.length <= 1024);
 });
 
-test('R-DGRAM-4: of messages that have not come whole no more is kept than the bound', (t) => {
+test('R-DGRAM-4: incomplete messages are kept only within the bound', (t) => {
   const { peer, flow } = served();
   const flows: Flow[] = [];
   peer.onStream = (stream) => {
@@ -199,7 +199,7 @@ test('R-DGRAM-4: of messages that have not come whole no more is kept than the b
   }
   const { usedBytes, limitBytes } = peer.session.streams.datagramBudget;
   t.is(usedBytes, Math.floor(limitBytes / MAX_DATAGRAM_BYTES) * MAX_DATAGRAM_BYTES);
-  // Whole ones pass, and so does what is left of those that had no room.
+  // Complete messages pass, and so does the rest of those that had no room.
   peer.sendData(1, framed('whole'));
   t.is(flow.flow.received, 1);
   peer.sendData(last, Buffer.alloc(MAX_DATAGRAM_BYTES - 100));
@@ -211,7 +211,7 @@ for (const [what, sizes, from] of [
   ['64 messages', Array.from({ length: 200 }, () => 10), 136],
   ['262,144 bytes', [...Array.from({ length: 10 }, () => 60_000), 10], 6],
 ] as const) {
-  test(`R-DGRAM-5: while the flow has something unsent the newest ${what} wait, and the oldest are dropped`, (t) => {
+  test(`R-DGRAM-5: while the flow has unsent bytes the newest ${what} wait, and the oldest are dropped`, (t) => {
     const { peer, flow } = opened({ peerLimits: { streamCredit: 1024 } });
     flow.send(2000);
     peer.pump();
@@ -224,7 +224,7 @@ for (const [what, sizes, from] of [
   });
 }
 
-test('R-DGRAM-5: all flows together have one turn among the streams, and none before those that are interactive', (t) => {
+test('R-DGRAM-5: all flows together have one turn among the streams, after the interactive ones', (t) => {
   const peer = FramePeer.established({ ...DATAGRAMS, peerLimits: { inFlight: 1024, streamCredit: 2 ** 20 } });
   const [keys, bulk] = ['keys', 'bulk'].map((service) => peer.session.open(service, null, new RecordingSink())) as [
     SessionStream,
@@ -236,7 +236,7 @@ test('R-DGRAM-5: all flows together have one turn among the streams, and none be
   const key = (): unknown => keys.send(Buffer.alloc(100), 16, 17, false);
   key();
   key();
-  // This uses up the session's credit, and what comes then waits.
+  // This uses up the session's credit, so that later messages wait.
   bulk.send(Buffer.alloc(300_020), 16, 300_016, false);
   for (const flow of flows) flow.send(500, 500, 500);
   key();
@@ -258,7 +258,7 @@ test('R-DGRAM-5: a flow of small messages is not interactive', (t) => {
   t.deepEqual([flow.flow.sent, stream.isBesideInteractive], [10, false]);
 });
 
-test('R-DGRAM-6: FIN of either side ends the flow both ways at once; STOP behind it changes nothing', (t) => {
+test('R-DGRAM-6: FIN of either side ends the flow both ways at once; a later STOP changes nothing', (t) => {
   const own = opened();
   own.flow.flow.end();
   own.peer.say('STOP 2');
@@ -294,7 +294,7 @@ for (const [what, scene, frame, texts, code, dropped] of [
   });
 }
 
-test('R-DGRAM-6: what an opener says before it ends a flow arrives, also where the answer takes its time', (t) => {
+test('R-DGRAM-6: messages sent by an opener before it ends the flow arrive, even if the answer is late', (t) => {
   const { peer, flow } = unanswered();
   peer.sendData(1, framed('only'));
   peer.say('FIN 1');

@@ -10,7 +10,7 @@ import { SessionPair } from '../helpers/session-pair.js';
 
 const { OPEN, PING } = FRAME_TYPE;
 
-/** A peer that sends but does not read, on a channel that is full already. */
+/** A peer that sends but does not read, on a channel that is already full. */
 function deafPeer(options: FramePeerOptions = {}): FramePeer {
   const peer = FramePeer.established({ capacityBytes: 4096, peerLimits: { streamCredit: 2 ** 20 }, ...options });
   peer.sendOpen(1);
@@ -19,7 +19,7 @@ function deafPeer(options: FramePeerOptions = {}): FramePeer {
   return peer;
 }
 
-/** Repeats something until the session ends, at most `times`; returns how often it was done. */
+/** Repeats an action until the session ends, at most `times`; returns the number of repetitions. */
 function repeatUntilEnd(peer: FramePeer, times: number, act: (turn: number) => void): number {
   let turn = 0;
   for (; turn < times && peer.endings.length === 0; turn += 1) act(turn);
@@ -33,7 +33,7 @@ function readAgain(peer: FramePeer): SeenFrame[] {
   return peer.log.take();
 }
 
-test('R-FLOW-6: while the channel is full PINGs wait as one PONG and credit as one CREDIT per stream, of the newest', (t) => {
+test('R-FLOW-6: while the channel is full only the newest PONG waits, and the newest CREDIT per stream', (t) => {
   const peer = deafPeer({ limits: { streamCredit: 4096, inFlight: 2 ** 20 } });
   (peer.sinks.get(1) as RecordingSink).releases = peer.streams.get(1) ?? null;
   for (let turn = 0; turn < 500; turn += 1) peer.say('DATA 1 2048');
@@ -61,7 +61,7 @@ for (const [what, options, resets, most] of [
   });
 }
 
-test('R-FLOW-6: streams that are open may each have their frames waiting, and are no flood', (t) => {
+test('R-FLOW-6: open streams may each have their frames queued, which is not a flood', (t) => {
   const peer = deafPeer({ limits: { streams: 1024, opens: 1024 } });
   for (let id = 3; id < 2 * 1000; id += 2) {
     peer.sendOpen(id, 'echo');
@@ -71,7 +71,7 @@ test('R-FLOW-6: streams that are open may each have their frames waiting, and ar
   t.deepEqual([peer.endings, peer.session.streams.size], [[], 1000]);
 });
 
-test('R-FLOW-6: more than 200 streams a second that are opened and reset before an answer are a flood', (t) => {
+test('R-FLOW-6: more than 200 streams per second opened and reset before an answer are a flood', (t) => {
   const peer = FramePeer.established();
   peer.onStream = () => undefined;
   let id = -1;
@@ -87,12 +87,12 @@ test('R-FLOW-6: more than 200 streams a second that are opened and reset before 
   endedWith(t, peer, 'flood');
 });
 
-/** The program of this side opens streams, and takes them back at once. */
+/** The program of this side opens streams, and retracts them at once. */
 function openAndReset(session: Session, count: number): void {
   for (let turn = 0; turn < count; turn += 1) session.open('echo', null, new RecordingSink()).reset('cancelled', '');
 }
 
-test('R-FLOW-6: opens that this side takes back keep their places but for 300 at once, and 150 a second while the peer is heard', (t) => {
+test('R-FLOW-6: opens that this side retracts keep their slots, except 300 at once, and 150 per second while the peer is heard', (t) => {
   const peer = FramePeer.established({ peerLimits: { opens: 100 } });
   const announced = (): number => {
     openAndReset(peer.session, 1000);
@@ -110,7 +110,7 @@ test('R-FLOW-6: opens that this side takes back keep their places but for 300 at
   t.deepEqual(peer.endings, []);
 });
 
-test('R-FLOW-6: a storm of opens that are taken back is no flood to a peer that stood still', (t) => {
+test('R-FLOW-6: a storm of retracted opens is not a flood to a peer that stood still', (t) => {
   const pair = new SessionPair();
   let announced = 0;
   pair.b.onSession = (session) =>
@@ -139,21 +139,21 @@ test('R-FLOW-6: a storm of opens that are taken back is no flood to a peer that 
   t.is(announced, before + 1, 'half a second later there is a place');
 });
 
-test('R-FLOW-6: streams that are reset after an answer are no flood while the peer reads', (t) => {
+test('R-FLOW-6: streams reset after an answer are not a flood while the peer reads', (t) => {
   goesOn(t, (peer) => {
     for (let id = 1; id < 10_000; id += 2) peer.say(`OPEN ${id}, RESET ${id}`);
     peer.log.take();
   });
 });
 
-test('CREDIT, unknown types and RESETs of ended streams in any number queue nothing', (t) => {
+test('any number of CREDITs, unknown types and RESETs of ended streams queue nothing', (t) => {
   const peer = deafPeer();
   const before = peer.outbound.totalBytes;
   for (let turn = 0; turn < 5000; turn += 1) peer.say(`CREDIT ${turn % 2} ${turn}, 90 0 20`);
   t.deepEqual([peer.endings, peer.outbound.totalBytes], [[], before]);
 });
 
-test('R-FLOW-6: a side opens no streams into a channel that is far behind, and opens them when it has caught up', (t) => {
+test('R-FLOW-6: a side opens no streams while the channel is far behind, and opens them when it has caught up', (t) => {
   const peer = deafPeer({ peerLimits: { streams: 2 ** 20, opens: 65_536 } });
   const sinks = Array.from({ length: 3000 }, () => new RecordingSink());
   for (const sink of sinks) peer.session.open('far', null, sink);
@@ -162,7 +162,7 @@ test('R-FLOW-6: a side opens no streams into a channel that is far behind, and o
   t.true(sinks.every((sink) => sink.events.length === 0));
 });
 
-test('R-FLOW-6: opens that are held back in a burst of answers go out when it is over', (t) => {
+test('R-FLOW-6: opens held back during a burst of answers go out when it is over', (t) => {
   const peer = FramePeer.established({ limits: { streams: 1 } });
   peer.onStream = () => undefined;
   peer.sendOpen(1);
@@ -174,7 +174,7 @@ test('R-FLOW-6: opens that are held back in a burst of answers go out when it is
   t.is(peer.takeTexts().at(-1), 'OPEN 2 far');
 });
 
-test('a peer that is paused for a day, with openings that time out meanwhile, is no flood', (t) => {
+test('a peer paused for a day, with opens that time out meanwhile, is not a flood', (t) => {
   const peer = deafPeer();
   for (let minutes = 0; minutes < 24 * 60; minutes += 1) {
     peer.session.open('far', null, new RecordingSink());
@@ -184,7 +184,7 @@ test('a peer that is paused for a day, with openings that time out meanwhile, is
   t.deepEqual([peer.endings, peer.session.streams.size], [[], 1]);
 });
 
-test('services that come and go while the peer is paused wait as one list, the newest', (t) => {
+test('while the peer is paused only the newest list of services waits', (t) => {
   const peer = deafPeer();
   peer.pump();
   for (let turn = 0; turn < 5000; turn += 1) peer.session.setServices(turn % 2 === 0 ? ['a'] : ['a', `s${turn}`]);

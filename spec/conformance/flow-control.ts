@@ -10,14 +10,14 @@ import { Traffic } from '../helpers/traffic.js';
 const { DATA, PING } = FRAME_TYPE;
 
 conversations({
-  'R-FLOW-2: DATA up to the credit of a stream is taken, one byte more is flow-control': [
+  'R-FLOW-2: DATA up to the credit of a stream is accepted, one byte more is flow-control': [
     'given limits.streamCredit=5000; OPEN 1, DATA 1 4000, DATA 1 1000 -> ACCEPT 1',
     ...INTEGRITY_LEVELS.map(
       (level) =>
         `given limits.streamCredit=5000, integrity=${level}; OPEN 1, DATA 1 4000, DATA 1 1001 -> ends flow-control`,
     ),
   ],
-  'R-FLOW-2: credit also binds where this side has sent STOP and drops what comes':
+  'R-FLOW-2: credit also binds after this side has sent STOP and drops what comes':
     'given limits.streamCredit=5000; OPEN 1, stop 1, DATA 1 5000 -> ...; DATA 1 1 -> ends flow-control',
   'R-FLOW-2: DATA above the credit of the session is flow-control, also for streams that have ended': [
     'given limits.inFlight=4096; OPEN 1, DATA 1 4097 -> ends flow-control',
@@ -31,11 +31,11 @@ conversations({
     CREDIT 0 3000 -> nothing
     CREDIT 0 18446744073709551615 -> DATA 1 5000
     CREDIT 1 18446744073709551615, CREDIT 1 0 -> DATA 1 1000`,
-  'R-FLOW-3: stream credit is raised by what has left the receiver, when half of the window has': `
+  'R-FLOW-3: stream credit is raised once half of the window has left the receiver': `
     given limits.streamCredit=4000
     OPEN 1, wait 5000, DATA 1 4000, release 1 1999 -> ACCEPT 1
     release 1 1 -> CREDIT 1 6000`,
-  'R-FLOW-3: no credit is given when the peer has ended its direction or was stopped': `
+  'R-FLOW-3: no credit is given after the peer has ended its direction or was stopped': `
     given limits.streamCredit=4000
     OPEN 1, OPEN 3, DATA 1 4000, DATA 3 4000, FIN 1, stop 3 -> ACCEPT 1, ACCEPT 3, STOP 3 local-error
     release 1 4000, release 3 4000 -> nothing`,
@@ -44,19 +44,19 @@ conversations({
     OPEN 1, DATA 1 999 -> ACCEPT 1
     DATA 1 1 -> CREDIT 0 5000
     RESET 1, DATA 1 1000 -> CREDIT 0 6000`,
-  'R-FLOW-7: DATA goes out one frame per stream in turn, and control before it': `
+  'R-FLOW-7: DATA is sent one frame per stream in turn, after control frames': `
     given capacityBytes=4096, peerLimits.streamCredit=1048576
     OPEN 1, OPEN 3, OPEN 5 -> ...
     deafen, send 1 200000, send 3 200000, send 5 140000, PING 0 -> nothing
     read -> DATA 1 131072, PONG 0, DATA 1 68928, DATA 3 131072, DATA 5 131072, DATA 3 68928, DATA 5 8928`,
-  'a stream without credit does not hold up another one, and credit that comes with ACCEPT is used at once': `
+  'a stream without credit does not delay another one, and credit that comes with ACCEPT is used at once': `
     given peerLimits.streamCredit=1024
     OPEN 1, OPEN 3, send 1 5000, send 3 quick -> ACCEPT 1, ACCEPT 3, DATA 1 1024, DATA 3 5
     STOP 1 -> FIN 1
     open far, send far 9000, ACCEPT 2, CREDIT 2 9000 -> OPEN 2 far, DATA 2 1024, DATA 2 7976`,
 });
 
-/** Feeds `bytes` to a stream as fast as it gives credit, while its sink drains at once; how much more it may be sent then. */
+/** Feeds `bytes` to a stream as fast as it gives credit, while its sink drains at once. Returns the credit left then. */
 function windowAfter(peer: FramePeer, id: number, bytes: number): number {
   const sink = peer.sinks.get(id);
   if (sink !== undefined) sink.releases = peer.streams.get(id) ?? null;
@@ -71,7 +71,7 @@ function windowAfter(peer: FramePeer, id: number, bytes: number): number {
   return credit - bytes;
 }
 
-test('R-FLOW-4: a window grows up to 32 MiB while it drains fast, and the budget has the rest back at the end', (t) => {
+test('R-FLOW-4: a window grows up to 32 MiB while it drains fast, and returns it to the budget at the end', (t) => {
   const receiveBudget = new Budget(64 * 2 ** 20);
   const peer = FramePeer.established({ settings: { receiveBudget }, limits: { inFlight: 2 ** 30 } });
   peer.sendOpen(1);
@@ -82,7 +82,7 @@ test('R-FLOW-4: a window grows up to 32 MiB while it drains fast, and the budget
   t.is(receiveBudget.usedBytes, 0);
 });
 
-test('R-FLOW-4: with the budget full windows stop growing, and the stream goes on', (t) => {
+test('R-FLOW-4: with the budget full windows stop growing, and the stream continues', (t) => {
   const receiveBudget = new Budget(200_000);
   const peer = FramePeer.established({ settings: { receiveBudget }, limits: { inFlight: 2 ** 30 } });
   peer.say('OPEN 1, OPEN 3');
@@ -90,7 +90,7 @@ test('R-FLOW-4: with the budget full windows stop growing, and the stream goes o
   t.is(receiveBudget.usedBytes, 196_608);
 });
 
-test('R-FLOW-4: a window does not grow where the local end is slow', (t) => {
+test('R-FLOW-4: a window does not grow if the local end is slow', (t) => {
   const receiveBudget = new Budget(2 ** 30);
   const peer = FramePeer.established({ settings: { receiveBudget } });
   peer.sendOpen(1);
@@ -136,7 +136,7 @@ test('R-FLOW-5: the session window grows while the sender is held back and the r
   t.true(Math.max(...windows) <= 2 * third, `${windows.join()} after ${third}`);
 });
 
-/** A peer with streams open, which gives large credits. */
+/** A peer with open streams, which gives large credits. */
 class BusyPeer {
   readonly peer: FramePeer;
 
@@ -146,7 +146,7 @@ class BusyPeer {
     for (const id of ids) this.peer.sendOpen(id);
   }
 
-  /** The streams and sizes of the DATA frames where `sends` come while the channel takes nothing: bytes by stream. */
+  /** The streams and sizes of the DATA frames sent for `sends` (bytes by stream), given while the channel takes nothing. */
   frames(sends: readonly (readonly [id: number, bytes: number])[]): (readonly [id: number, bytes: number])[] {
     const { peer } = this;
     peer.log.take();
@@ -162,12 +162,12 @@ class BusyPeer {
     return this.frames(ids.map((id) => [id, bytes])).map(([, size]) => size);
   }
 
-  /** Has streams send two small frames in a row each, as interactive ones do. */
+  /** Makes streams send two small frames in a row each, as interactive ones do. */
   type(...ids: readonly number[]): void {
     for (let letters = 0; letters < 2; letters += 1) this.sizes(10, ...ids);
   }
 
-  /** The streams whose DATA goes out, in order, where some have 100 bytes each to send behind bulk of stream 1. */
+  /** The streams whose DATA is sent, in order, if some have 100 bytes each to send behind bulk of stream 1. */
   order(...first: readonly number[]): number[] {
     return this.frames([[1, 300_000], ...first.map((id) => [id, 100] as const)]).map(([id]) => id);
   }
@@ -184,7 +184,7 @@ test('R-FLOW-8: frames are as large as allowed, and 1 KiB on a small channel', (
     t.is(Math.max(...new BusyPeer([1], options).sizes(60_000, 1)), largest);
 });
 
-test('R-FLOW-8: beside an interactive stream frames have 32 KiB, for a second after its last small frame', (t) => {
+test('R-FLOW-8: beside an interactive stream frames are cut to 32 KiB, for a second after its last small frame', (t) => {
   const busy = new BusyPeer([1, 3, 5]);
   const largest = (): number => Math.max(...busy.sizes(150_000, 1, 3));
   busy.sizes(10, 5);
@@ -197,7 +197,7 @@ test('R-FLOW-8: beside an interactive stream frames have 32 KiB, for a second af
   t.is(largest(), 131_072);
 });
 
-test('R-FLOW-8: a stream is interactive no longer when it sends a larger frame, or has ended', (t) => {
+test('R-FLOW-8: a stream is no longer interactive once it sends a larger frame or has ended', (t) => {
   const busy = new BusyPeer([1, 5]);
   busy.type(5);
   for (const id of [5, 1]) t.deepEqual(busy.sizes(40_000, id), [40_000]);
@@ -208,7 +208,7 @@ test('R-FLOW-8: a stream is interactive no longer when it sends a larger frame, 
   t.deepEqual(busy.sizes(40_000, 1), [40_000]);
 });
 
-test('R-FLOW-8: a stream that sent two small frames in a row goes before others, also when that was long ago', (t) => {
+test('R-FLOW-8: a stream that sent two small frames in a row goes before others, even if that was long ago', (t) => {
   const busy = new BusyPeer([1, 3, 5, 7]);
   busy.type(7);
   busy.peer.advance(100_000);
@@ -245,7 +245,7 @@ test('R-FLOW-8: 128 KiB wait in a channel that is not read, 64 KiB beside an int
   }
 });
 
-test('R-FLOW-1: a side reads on while its own channel is not read', (t) => {
+test('R-FLOW-1: a side keeps reading while its own channel is not read', (t) => {
   const peer = FramePeer.established({ capacityBytes: 4096, limits: { inFlight: 100_000, streamCredit: 2 ** 20 } });
   peer.sendOpen(1);
   peer.isReading = false;
@@ -260,12 +260,12 @@ for (const [integrity, pieceBytes] of [
   ['frame', 1013],
   ['full', 4096],
 ] as const) {
-  test(`R-FLOW-1: floods both ways through 4 KiB, with 100 streams that nobody reads, all finish; integrity ${integrity}, pieces of ${pieceBytes}`, (t) => {
+  test(`R-FLOW-1: floods both ways through 4 KiB, with 100 unread streams, all finish; integrity ${integrity}, pieces of ${pieceBytes}`, (t) => {
     const limits = { streamCredit: 16_384, inFlight: 65_536 };
     const pair = new SessionPair({ capacityBytes: 4096, integrity, limits });
     const traffic = new Traffic(pair);
     pair.establish();
-    /** Both ends of streams that both sides open in turn. */
+    /** Both ends of the streams that the two sides open in turn. */
     const openMany = (count: number, isPaused: boolean): PatternEnd[] => {
       const ends = Array.from({ length: count }, (_, index) => traffic.open(index % 2 === 0 ? pair.a : pair.b));
       pair.settle();
@@ -277,7 +277,7 @@ for (const [integrity, pieceBytes] of [
     for (const end of [...unread, ...floods]) end.send(MESSAGE_BYTES);
     for (let step = 0; step < 300; step += 1) pair.step(pieceBytes);
 
-    // In the middle of it another stream echoes at once: within what already lies in the channel, and one turn of each.
+    // Meanwhile another stream echoes at once: after what is already in the channel, and one turn of each.
     t.true(floods.some((end) => end.receivedBytes < MESSAGE_BYTES));
     const probe = traffic.open(pair.a);
     let steps = 0;
@@ -296,7 +296,7 @@ for (const [integrity, pieceBytes] of [
     t.true(unread.every((end) => !end.isOver && end.receivedBytes === 16_384));
     t.true(unwritten.every((end) => !end.isOver));
 
-    // An end that reads on at last gets everything.
+    // An end that resumes reading at last gets everything.
     traffic.finishAll();
     pair.settle(pieceBytes);
     t.deepEqual(traffic.faults(), []);

@@ -9,7 +9,7 @@ const { SECRET, RESUME, ACK } = FRAME_TYPE;
 
 const text = (value: string): Buffer => Buffer.from(value);
 
-/** One frame, on stream 1 where the peer has opened it. */
+/** One frame, on stream 1 if the peer has opened it. */
 type Wrong = readonly [
   what: string,
   type: number,
@@ -48,7 +48,7 @@ const WRONG: Readonly<Record<string, readonly Wrong[]>> = {
     // R-FRAME-6: before the length, and whatever the type
     ['a flag', FIN, 1, undefined, { flags: 1 }],
     ['a flag on an unknown type', 0x80, 0, undefined, { flags: 0x80 }],
-    // R-FRAME-4: on the header alone, the payload never comes
+    // R-FRAME-4: on the header alone; the payload never comes
     ['DATA above limits.frame', DATA, 1, undefined, { length: 8193 }],
     ['DATA of 4 GiB', DATA, 1, undefined, { length: 0xffff_ffff }],
     ['OPEN above 4096', OPEN, 3, undefined, { length: 4097 }],
@@ -103,14 +103,14 @@ for (const [code, frames] of Object.entries(WRONG)) {
   }
 }
 
-/** How much of stream 1 was handed on. */
+/** How many bytes of stream 1 were handed on. */
 const bytesOf = (peer: FramePeer): number => peer.sinks.get(1)?.bytes.length ?? -1;
 
 for (const [integrity, fault] of [
   ['full', { crc: 7 }],
   ['frame', { trailer: 7 }],
 ] as const) {
-  test(`R-INTEGRITY-3: no byte of DATA is handed on before it was found right; integrity ${integrity}`, (t) => {
+  test(`R-INTEGRITY-3: no byte of DATA is handed on before it is verified; integrity ${integrity}`, (t) => {
     const act = (peer: FramePeer) => {
       peer.sendOpen(1);
       const right = peer.frame(DATA, 1, Buffer.alloc(5000, 7));
@@ -125,7 +125,7 @@ for (const [integrity, fault] of [
   });
 }
 
-test('R-INTEGRITY-2: in frame the CRC field of DATA means nothing, and the trailer counts for no limit and no credit', (t) => {
+test('R-INTEGRITY-2: in frame the CRC field of DATA is ignored, and the trailer counts towards no limit or credit', (t) => {
   const act = (peer: FramePeer) => {
     peer.sendOpen(1);
     peer.send(DATA, 1, text('hello'), { crc: 99 });
@@ -135,7 +135,7 @@ test('R-INTEGRITY-2: in frame the CRC field of DATA means nothing, and the trail
   goesOn(t, act, { integrity: 'frame', limits: { frame: 4096, streamCredit: 8192, inFlight: 8192 } });
 });
 
-test('R-INTEGRITY-3: bytes that were lost, repeated or put in within DATA end the session in frame, and nothing of it is handed on', (t) => {
+test('R-INTEGRITY-3: bytes lost, repeated or inserted within DATA end the session in frame, and none of it is handed on', (t) => {
   const payload = Buffer.from(Array.from({ length: 3000 }, (_, index) => index % 251));
   for (const [until, others, from] of [
     [100, 0, 101],
@@ -166,13 +166,13 @@ test('R-FRAME-5: unknown types 80 to FE are skipped, with any stream id, empty o
 });
 
 conversations({
-  'R-FRAME-4: DATA as large as the limit, and control frames of 4096 bytes, are taken': `
+  'R-FRAME-4: DATA as large as the limit, and control frames of 4096 bytes, are accepted': `
     given limits.frame=8192
     OPEN 1, DATA 1 8192, OPEN 3 ${'x'.repeat(4096 - '{"service":""}'.length)} -> ACCEPT 1, REFUSE 3 unknown-service
     1 is told data`,
 });
 
-test('R-FRAME-6: what begins no frame is judged when 16 bytes of it have come, a zero byte at once', (t) => {
+test('R-FRAME-6: bytes that begin no frame are judged after 16 of them, a zero byte at once', (t) => {
   for (const first of [0xff, 0x01, 0x0c, 0x7f]) {
     const peer = goesOn(t, () => undefined);
     peer.write(Buffer.alloc(15, first).fill(1, 1));
@@ -183,7 +183,7 @@ test('R-FRAME-6: what begins no frame is judged when 16 bytes of it have come, a
   endsWith(t, 'peer-restarted', (peer) => peer.write(Buffer.alloc(1)));
 });
 
-test('R-INTEGRITY-3: a frame that a flush completed, wherever it was cut, is a restart of the peer, and nothing of it is handed on', (t) => {
+test('R-INTEGRITY-3: a frame completed by a flush, wherever it was cut, is a restart of the peer, and none of it is handed on', (t) => {
   for (const [integrity, cut, code] of [
     ...INTEGRITY_LEVELS.flatMap((level) => [17, 516, 1000].map((at) => [level, at, 'peer-restarted'] as const)),
     ['frame', 1016, 'peer-restarted'],
@@ -200,7 +200,7 @@ test('R-INTEGRITY-3: a frame that a flush completed, wherever it was cut, is a r
   }
 });
 
-test('R-INTEGRITY-4: a byte of DATA that is changed in place shows in full, and not in frame', (t) => {
+test('R-INTEGRITY-4: a byte of DATA changed in place is detected in full, but not in frame', (t) => {
   const act = (peer: FramePeer) => {
     peer.sendOpen(1);
     const frame = peer.frame(DATA, 1, text('hello'));

@@ -37,7 +37,7 @@ for (const [what, sends, receives] of [
 
 for (const integrity of INTEGRITY_LEVELS) {
   for (const lost of [1, 23, 24, 25, 4000]) {
-    test(`R-LIVE-4: a frame that lost ${lost} bytes, behind which nothing comes, is found within 5 s, with integrity ${integrity}`, (t) => {
+    test(`R-LIVE-4: a frame that lost ${lost} bytes and is followed by nothing is detected within 5 s, with integrity ${integrity}`, (t) => {
       for (const pieceBytes of [1, 5, 1000]) {
         const act = (peer: FramePeer): void => {
           peer.sendOpen(1);
@@ -51,14 +51,14 @@ for (const integrity of INTEGRITY_LEVELS) {
   }
 }
 
-/** What the side asks for with a PING within so long. */
+/** The PINGs that the side sends within this time. */
 function pingWithin(peer: FramePeer, ms: number): Buffer | undefined {
   peer.log.take();
   peer.advance(ms);
   return peer.log.take().find(({ type }) => type === PING)?.payload;
 }
 
-test('R-LIVE-4: a frame that stands for a day, because its sender was paused, is no loss', (t) => {
+test('R-LIVE-4: a frame that stays incomplete for a day because its sender was paused is not a loss', (t) => {
   const peer = FramePeer.established();
   peer.sendOpen(1);
   const frame = peer.frame(DATA, 1, Buffer.alloc(10_000, 'x'));
@@ -70,7 +70,7 @@ test('R-LIVE-4: a frame that stands for a day, because its sender was paused, is
   t.deepEqual(peer.endings, []);
 });
 
-/** Writes the pieces, with a gap behind each. */
+/** Writes the pieces, with a gap after each. */
 function drip(peer: FramePeer, pieces: readonly Buffer[], gapMs: number): void {
   for (const piece of pieces) {
     if (peer.endings.length > 0) return;
@@ -92,7 +92,7 @@ test('R-FLOW-9: a frame that stays incomplete for 30 s, with a byte every second
   endsWith(t, 'desync', (peer) => drip(peer, singly(peer.frame(PING, 0, EIGHT)), 14_000));
 });
 
-test('R-FLOW-9: a gap of an hour, or of 15 s each time, within a frame is a pause and no fault; many frames, each whole, may take as long as they like', (t) => {
+test('R-FLOW-9: a gap of an hour, or of 15 s each time, within a frame is a pause, not a fault; many complete frames may take any time', (t) => {
   goesOn(t, (peer) => {
     const [first = EIGHT, ...rest] = singly(peer.frame(PING, 0, EIGHT));
     drip(peer, [first], 3_600_000);
@@ -107,20 +107,20 @@ test('R-FLOW-9: a gap of an hour, or of 15 s each time, within a frame is a paus
 });
 
 conversations({
-  'R-LIVE-2: a week of silence ends no session where a peer may be paused': `
+  'R-LIVE-2: a week of silence ends no session if the peer may be paused': `
     OPEN 1, wait 604800000 -> ...
     DATA 1 still -> nothing
     1 is told data`,
-  'R-LIVE-2: 30 s of silence end a session where that was set, without a GOAWAY': `
+  'R-LIVE-2: 30 s of silence end a session if so configured, without a GOAWAY': `
     given settings.deadAfterMs=30000
     wait 29000 -> PING 0, PING 0, PING 0
     PONG 0, wait 29000 -> ...
     wait 10000 -> nothing, ends channel-silent`,
-  'R-LIVE-2: a clock that jumped says nothing of the peer: the wait begins again': `
+  'R-LIVE-2: a clock that jumped tells nothing about the peer: the wait starts over': `
     given settings.deadAfterMs=30000
     jump 3600000, wait 10000 -> ...
     wait 30000 -> ..., ends channel-silent`,
-  'R-LIVE-3: after GOAWAY shutdown by the peer no stream is opened either way, and those that are open go on': `
+  'R-LIVE-3: after GOAWAY shutdown by the peer no stream is opened either way, and the open ones continue': `
     open far, open early, ACCEPT 2, OPEN 1 -> OPEN 2 far, OPEN 4 early, ACCEPT 1
     GOAWAY 0 shutdown 2 -> nothing
     early is told end shutdown
@@ -129,42 +129,42 @@ conversations({
     DATA 1 still, FIN 1, finish 1 -> FIN 1
     1 is told data, fin, end
     RESET 2 cancelled -> nothing, ends shutdown`,
-  'R-LIVE-3: a GOAWAY shutdown ends the session at once where no stream is open, else after 30 s': [
+  'R-LIVE-3: a GOAWAY shutdown ends the session at once if no stream is open, else after 30 s': [
     'GOAWAY 0 shutdown -> nothing, ends shutdown',
     `OPEN 1, GOAWAY 0 shutdown, wait 29999 -> ...
      wait 1 -> RESET 1 shutdown, GOAWAY 0 shutdown 1, ends shutdown
      1 is told end shutdown`,
   ],
-  'R-LIVE-4: a frame that was lost whole is found by the PING that follows what was sent': `
+  'R-LIVE-4: the loss of a whole frame is detected by the PING that follows': `
     OPEN 1, wait 10000 -> ...
     send 1 x, wait 2500 -> DATA 1 1, PING 0
     wait 7500 -> nothing`,
-  'R-LIVE-3: a side that drains says GOAWAY with the highest id that it serves, and leaves with its last stream': `
+  'R-LIVE-3: a side that drains sends GOAWAY with the highest id that it serves, and leaves with its last stream': `
     OPEN 7, drain update, drain again -> ACCEPT 7, GOAWAY 0 shutdown 7
     OPEN 9 -> REFUSE 9 shutdown
     FIN 7, finish 7 -> FIN 7, ends shutdown`,
-  'R-LIVE-3: a side that drains gives up after 30 s: each stream is RESET, then GOAWAY': `
+  'R-LIVE-3: a drain times out after 30 s: RESET for each stream, then GOAWAY': `
     OPEN 1, OPEN 3, drain update, wait 29999 -> ...
     wait 1 -> RESET 1 shutdown, RESET 3 shutdown, GOAWAY 0 shutdown 3, ends shutdown`,
-  'R-LIVE-3: an open that is held back ends when the drain begins': `
+  'R-LIVE-3: a held-back open ends when the drain begins': `
     given peerLimits.streams=1
     open first, ACCEPT 2, open second -> OPEN 2 first
     drain update -> GOAWAY 0 shutdown
     second is told end shutdown`,
-  'R-LIVE-3: a side that stops resets its streams first, opens none that was held back, and says GOAWAY': `
+  'R-LIVE-3: a side that stops resets its streams first, opens no held-back one, and sends GOAWAY': `
     given peerLimits.streams=2, holds=true
     open a, open b, open c, open d, OPEN 1 -> OPEN 2 a, OPEN 4 b
     leave -> REFUSE 1 shutdown, RESET 2 shutdown, RESET 4 shutdown, GOAWAY 0 shutdown 1, ends shutdown
     a is told end shutdown
     d is told end shutdown`,
-  'R-LIVE-3: the place of a stream that a GOAWAY ends goes to no open that was held back': `
+  'R-LIVE-3: the slot of a stream ended by GOAWAY does not go to a held-back open': `
     given peerLimits.streams=2
     open a, open b, open c -> OPEN 2 a, OPEN 4 b
     GOAWAY 0 shutdown 2 -> nothing
     a is told nothing
     b is told end shutdown
     c is told end shutdown`,
-  'R-CODE-1: a code that this version does not know is handed on as it is': `
+  'R-CODE-1: an unknown code is handed on as is': `
     OPEN 1, RESET 1 moon-phase -> ACCEPT 1
     1 is told end moon-phase`,
 });
@@ -180,7 +180,7 @@ test('R-CODE-4: any other GOAWAY ends the session at once and is not answered', 
   }
 });
 
-test('R-CODE-2: a message is cut to 512 bytes when it is sent, and shown escaped when it comes', (t) => {
+test('R-CODE-2: a message is cut to 512 bytes when sent, and escaped when received', (t) => {
   const peer = FramePeer.established();
   peer.say('OPEN 1, OPEN 3, OPEN 5');
   peer.log.take();
@@ -195,12 +195,12 @@ test('R-CODE-2: a message is cut to 512 bytes when it is sent, and shown escaped
   t.true(message.length < 600);
 });
 
-// ---- what counts as a stall: how long nothing passed although something waited -------------------------------------------
+// ---- stalls: time in which nothing was sent although something waited -----------------------------------------------------
 
 const ids = Array.from({ length: 1000 }, (_, index) => 2 * index + 1);
 
 conversations({
-  'a peer that gives no credit for what it was sent does not read: that is a stall': `
+  'a peer that gives no more credit does not read: that is a stall': `
     given peerLimits.inFlight=65536
     OPEN 1, CREDIT 1 1099511627776, wait 5000 -> ...
     0 ms were stalls
@@ -214,22 +214,22 @@ conversations({
     5000 ms were stalls
     CREDIT 0 1099511627776, wait 5000 -> ...
     5000 ms were stalls`,
-  'a channel that takes nothing stalls, until it has written what it had': `
+  'a channel that takes nothing stalls until it has drained': `
     given capacityBytes=100000, peerLimits.inFlight=1073741824
     OPEN 1, CREDIT 1 1099511627776, deafen, send 1 4194304, wait 4000
     4000 ms were stalls
     read, wait 5000 -> ...
     4000 ms were stalls`,
-  'what waits because it is used to the full is no stall': `
+  'waiting for a fully used channel is not a stall': `
     given peerLimits.inFlight=10000
     OPEN 1, CREDIT 1 1099511627776, send 1 4194304
     ${Array.from({ length: 28 }, (_, index) => `wait 900, CREDIT 0 ${10_000 * (index + 2)}`).join(', ')} -> ...
     0 ms were stalls`,
-  'a stream that waits for its own credit says nothing of the channel': `
+  'a stream that waits for its own credit is not a stall of the channel': `
     given peerLimits.streamCredit=2000
     OPEN 1, send 1 4194304, wait 3000 -> ...
     0 ms were stalls`,
-  'frames of control wait for a channel that takes nothing as well, and no longer than that': `
+  'control frames also stall on a channel that takes nothing, and only as long': `
     given capacityBytes=1
     ${ids.map((id) => `OPEN ${id}`).join(', ')}, deafen, ${ids.map((id) => `stop ${id}`).join(', ')}, wait 2000
     2000 ms were stalls

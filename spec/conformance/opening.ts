@@ -6,19 +6,19 @@ import { FramePeer, type FramePeerOptions } from '../helpers/frame-peer.js';
 
 const opening = (options?: FramePeerOptions): FramePeer => FramePeer.opening(options);
 
-/** Whose HELLOs the side has answered. */
+/** The nonces of the HELLOs that the side has answered. */
 const acksOf = (peer: FramePeer, first = 0): (string | null)[] => peer.log.hellos.slice(first).map(({ ack }) => ack);
 
 const established = (peer: FramePeer): boolean => peer.loop.session !== null;
 
-/** How often a side has said something of this kind. */
+/** How often a side has sent something of this kind. */
 function countOf(peer: FramePeer, event: 'echo' | 'quiet'): () => number {
   let count = 0;
   peer.loop.on(event, () => (count += 1));
   return () => count;
 }
 
-test('R-OPEN-1, R-OPEN-2: an opening begins with zero bytes, 16 more than the largest payload that the side sends; HELLO follows, every second until the side is established', (t) => {
+test('R-OPEN-1, R-OPEN-2: a handshake begins with zeros, 16 more than the largest payload that the side sends; HELLO follows, every second until established', (t) => {
   for (const [limits, flushedBytes] of [
     [{}, 131_088],
     [{ frame: 4096 }, 4112],
@@ -54,7 +54,7 @@ test('R-OPEN-2, R-OPEN-7: a peer that reads nothing costs no memory, silent for 
   t.deepEqual(acksOf(peer), [null, peer.nonce], 'one answer waits, the newest');
 });
 
-test('R-OPEN-3: what is no HELLO is skipped and counted, a magic that fails resumes the search at its second byte, and what follows a HELLO is read', (t) => {
+test('R-OPEN-3: other bytes than HELLO are skipped and counted; after a failed magic the search resumes at its second byte; bytes after a HELLO are read', (t) => {
   for (const prefix of [
     Buffer.alloc(0),
     Buffer.alloc(300_000, 'stale bytes of an earlier session \0\u00ff'),
@@ -79,7 +79,7 @@ test('R-OPEN-3: what is no HELLO is skipped and counted, a magic that fails resu
   }
 });
 
-test('R-OPEN-3: a half HELLO of a predecessor hides the next one at most once, and no UTF-8 has a magic in it', (t) => {
+test('R-OPEN-3: half a HELLO of a predecessor hides the next one at most once, and no UTF-8 text contains a magic', (t) => {
   for (const [bytes, name, times] of [
     [200, null, 2],
     [40, 'x'.repeat(3000), 1],
@@ -91,7 +91,7 @@ test('R-OPEN-3: a half HELLO of a predecessor hides the next one at most once, a
   }
 });
 
-test('R-OPEN-4: HELLO says who the side is and what it accepts; agent and name are cut so that it stays within 4096 bytes', (t) => {
+test('R-OPEN-4: HELLO has the identity and limits of its side; agent and name are cut to keep it within 4096 bytes', (t) => {
   const peer = opening({ settings: { name: 'vm7', agent: 'vproxy 0.1.0' }, limits: { streams: 7 } });
   const [hello] = peer.log.hellos;
   t.like(hello, {
@@ -152,7 +152,7 @@ test('R-OPEN-5: a HELLO with a field that is missing, out of range or of another
   }
 });
 
-test('R-OPEN-5: the borders of the ranges are valid, and so is what is unknown, absent or null', (t) => {
+test('R-OPEN-5: the bounds of the ranges are valid, and so are unknown, absent and null fields', (t) => {
   const optional = (value: unknown) =>
     Object.fromEntries(['instance', 'agent', 'name', 'auth', 'tls', 'features'].map((field) => [field, value]));
   for (const fields of [
@@ -189,7 +189,7 @@ test('R-OPEN-5: a HELLO frame with a wrong check, CRC, flag, stream, length or t
   t.true(established(peer));
 });
 
-test('R-OPEN-6: HELLO with the own nonce or instance is ignored and reported as an echo', (t) => {
+test('R-OPEN-6: a HELLO with our own nonce or instance is ignored and reported as an echo', (t) => {
   const peer = opening();
   const echoes = countOf(peer, 'echo');
   peer.establish({ nonce: peer.otherNonce });
@@ -197,7 +197,7 @@ test('R-OPEN-6: HELLO with the own nonce or instance is ignored and reported as 
   t.deepEqual([echoes(), established(peer), peer.log.hellos.length], [2, false, 1]);
 });
 
-test('R-OPEN-7, R-OPEN-8: a HELLO with another nonce is answered at once, one with the same is not; one whose ack is the own nonce establishes the side, and no other', (t) => {
+test('R-OPEN-7, R-OPEN-8: a HELLO with another nonce is answered at once, one with the same is not; only one whose ack is our own nonce establishes the side', (t) => {
   const peer = opening();
   const nonces: (string | null)[] = [];
   for (let turn = 0; turn < 3; turn += 1) {
@@ -211,7 +211,7 @@ test('R-OPEN-7, R-OPEN-8: a HELLO with another nonce is answered at once, one wi
   t.is(peer.session.agreement.peer.name, 'the last one counts');
 });
 
-test('R-OPEN-9, R-OPEN-10, R-INTEGRITY-2: the highest common version is spoken, the greater nonce has odd ids, the stronger level is in force', (t) => {
+test('R-OPEN-9, R-OPEN-10, R-INTEGRITY-2: the highest common version is spoken, the greater nonce has odd ids, the stronger level is in effect', (t) => {
   for (const isOdd of [true, false]) {
     for (const [own, other] of INTEGRITY_LEVELS.flatMap((one) => INTEGRITY_LEVELS.map((two) => [one, two] as const))) {
       const peer = opening({ isOdd, integrity: own });
@@ -224,7 +224,7 @@ test('R-OPEN-9, R-OPEN-10, R-INTEGRITY-2: the highest common version is spoken, 
   }
 });
 
-test('R-OPEN-9, R-AUTH-1: a peer without a common version, whose range the text names, or that demands authentication or TLS, gets GOAWAY and no frame before it', (t) => {
+test('R-OPEN-9, R-AUTH-1: a peer without a common version, whose range the text names, or that requires authentication or TLS, gets GOAWAY and no frame before it', (t) => {
   const demands = [{ method: null }, { method: 7, keys: 7 }, { method: 'other', keys: ['x'] }, {}];
   for (const [code, fields, message] of [
     ['version-mismatch', { version: { min: 2, max: 3 } }, /1–1.*2–3/],
@@ -240,7 +240,7 @@ test('R-OPEN-9, R-AUTH-1: a peer without a common version, whose range the text 
   }
 });
 
-test('R-OPEN-11: 5 s after an answer without being established the side begins again, doubling up to 40 s', (t) => {
+test('R-OPEN-11: 5 s after an answer without being established the side starts over, doubling up to 40 s', (t) => {
   const peer = opening();
   const begin = () => ({ nonce: peer.otherNonce, atMs: peer.clock.now() });
   const seconds: number[] = [];
@@ -261,7 +261,7 @@ test('R-OPEN-11: 5 s after an answer without being established the side begins a
   t.is(peer.log.flushedBytes, 131_088 * (seconds.length + 1));
 });
 
-test('R-OPEN-11: a new attempt forgets the nonce of the peer, and nobody waits for one that never spoke', (t) => {
+test('R-OPEN-11: a new attempt forgets the nonce of the peer, and a peer that never spoke is not waited for', (t) => {
   const peer = opening();
   peer.advance(600_000);
   t.is(new Set(peer.log.hellos.map(({ nonce }) => nonce)).size, 1);
@@ -273,7 +273,7 @@ test('R-OPEN-11: a new attempt forgets the nonce of the peer, and nobody waits f
   t.is(peer.log.hellos.length, length + 1);
 });
 
-/** Whether the side waits about so long after the end of its session until it begins to open; measured in steps of 10 ms. */
+/** Whether the side waits about this long after its session ended before it starts over; measured in steps of 10 ms. */
 function pausesFor(peer: FramePeer, nominalMs: number): string | true {
   const { flushedBytes } = peer.log;
   let ms = 0;
@@ -310,7 +310,7 @@ test('R-OPEN-12: after version-mismatch and auth-failed it waits up to 60 s', (t
   }
 });
 
-test('R-OPEN-12: during the pause only the newest HELLO is kept, and it is answered when the side opens', (t) => {
+test('R-OPEN-12: during the pause only the newest HELLO is kept, and it is answered when the side starts over', (t) => {
   const peer = FramePeer.established();
   peer.write(Buffer.alloc(1));
   const { length } = peer.log.hellos;
@@ -337,7 +337,7 @@ test('R-OPEN-13: the HELLO that ended a session is the first of the next attempt
   }
 });
 
-test('R-OPEN-13: after a desync the bytes behind the wrong frame are searched for a HELLO, also where it came too late', (t) => {
+test('R-OPEN-13: after a desync the bytes after the wrong frame are searched for a HELLO, even if the frame came too late', (t) => {
   for (const [pieceBytes, isLate] of [
     [1, false],
     [2 ** 20, false],
@@ -356,7 +356,7 @@ test('R-OPEN-13: after a desync the bytes behind the wrong frame are searched fo
   }
 });
 
-test('R-OPEN-14: in a session a HELLO of the peer with its nonce is ignored, wherever it is cut, and so is the own that comes back', (t) => {
+test('R-OPEN-14: in a session a HELLO of the peer with its nonce is ignored, wherever it is cut, and so is our own echoed back', (t) => {
   for (const pieceBytes of [1, 16, 33, 2 ** 20]) {
     const peer = FramePeer.established();
     const repeat = peer.hello({ ack: peer.otherNonce });
@@ -372,8 +372,8 @@ test('R-OPEN-14: in a session a HELLO of the peer with its nonce is ignored, whe
 for (const [code, what, make] of [
   ['peer-restarted', 'a zero byte', () => Buffer.alloc(1)],
   ['peer-restarted', 'a HELLO with another nonce', (peer) => peer.hello({ nonce: 'e'.repeat(32) })],
-  ['desync', 'a second magic behind a magic', () => Buffer.concat([MAGIC, MAGIC])],
-  ['desync', 'a PING behind a magic', (peer) => Buffer.concat([MAGIC, peer.frame(0x0c, 0, Buffer.alloc(8))])],
+  ['desync', 'a second magic after a magic', () => Buffer.concat([MAGIC, MAGIC])],
+  ['desync', 'a PING after a magic', (peer) => Buffer.concat([MAGIC, peer.frame(0x0c, 0, Buffer.alloc(8))])],
   ['desync', 'a HELLO that is not valid', (peer) => peer.hello({ integrity: 7 })],
   ['desync', 'an empty HELLO', (peer) => peer.rawHello(Buffer.alloc(0))],
   ['desync', 'half a magic and a zero byte', () => Buffer.concat([MAGIC.subarray(0, 15), Buffer.alloc(1)])],
@@ -387,12 +387,12 @@ for (const [code, what, make] of [
   });
 }
 
-/** How long a side hears nothing before it says so. */
+/** How long a side hears nothing before it reports quiet. */
 const QUIET_MS = 5000;
-/** The longest time that it waits for what its first answer leads to (R-OPEN-11). */
+/** The longest wait for the outcome of its first answer (R-OPEN-11). */
 const ATTEMPT_MS = 1.25 * 5000;
 
-test('a peer that was answered is silent in the next attempt at the earliest: it may be slow', (t) => {
+test('a peer that was answered may be slow: it counts as quiet in the next attempt at the earliest', (t) => {
   for (const isSlow of [true, false]) {
     const peer = opening();
     const silences = countOf(peer, 'quiet');

@@ -19,7 +19,7 @@ import {
 const { ACK, AUTH, DATA, GOAWAY, RESUME } = FRAME_TYPE;
 const EIGHT = Buffer.from('12345678');
 
-/** The session goes on on the newest channel. */
+/** The session continues on the newest channel. */
 function isAlive(t: ExecutionContext, peer: ResumingPeer): void {
   t.deepEqual(peer.endings, []);
   peer.link.log.take();
@@ -27,7 +27,7 @@ function isAlive(t: ExecutionContext, peer: ResumingPeer): void {
   t.deepEqual(peer.link.takeTexts(), ['PONG 0']);
 }
 
-/** The session waits, and a peer that does it right takes it up. */
+/** The session waits, and a well-behaved peer resumes it. */
 function isStillThere(t: ExecutionContext, peer: ResumingPeer, sequence: number): void {
   t.deepEqual([peer.endings, peer.sessions[0]?.isSuspended], [[], true]);
   peer.connect();
@@ -42,7 +42,7 @@ function suspended(peer = ResumingPeer.resumable(), again: SaidAgain = {}) {
   return { peer, sequence, ...peer.connect(again) };
 }
 
-/** The side under test has given up what began on a channel, for a reason that it tells nobody, and opens it again after a while. */
+/** The side under test abandoned a handshake for a reason that it does not announce, and starts over after a while. */
 function opensAgain(t: ExecutionContext, link: FramePeer, reason: string): void {
   const { length } = link.log.hellos;
   t.deepEqual([link.loop.session, ...link.codes], [null, reason]);
@@ -52,17 +52,17 @@ function opensAgain(t: ExecutionContext, link: FramePeer, reason: string): void 
   t.not(link.log.hellos.at(-1)?.nonce, link.log.hellos.at(-2)?.nonce);
 }
 
-/** What a HELLO of the side has in `features`, without what has nothing to do with resuming. */
+/** The `features` in a HELLO of the side that concern resuming. */
 const namedBy = ({ log }: FramePeer, at = 0): readonly string[] | undefined =>
   log.hellos.at(at)?.features.filter((feature) => feature !== 'datagram');
 
-/** Another channel, where the peer knows of no session. */
+/** Another channel, on which the peer names no session. */
 const connectAnew = (peer: ResumingPeer, fields = {}): FramePeer =>
   peer.connect({ fields: { features: ['resume'], ...fields } }).link;
 
 // ---- R-RESUME-1: what both sides have --------------------------------------------------------------------------------
 
-test('R-RESUME-1: a side that can resume says so; SECRET is its first frame, with 32 bytes that differ each time', (t) => {
+test('R-RESUME-1: a side that can resume announces it; SECRET is its first frame, with 32 bytes that differ each time', (t) => {
   t.deepEqual(namedBy(new ResumingPeer({ settings: { resume: null } }).link), []);
   const secrets = [0, 1].map(() => {
     const { link } = new ResumingPeer();
@@ -75,10 +75,10 @@ test('R-RESUME-1: a side that can resume says so; SECRET is its first frame, wit
 
 for (const [what, settings, features] of [
   ['the peer cannot resume', {}, []],
-  ['the peer names a session, and does not say that it can resume', {}, ['resume:0123456789abcdef']],
+  ['the peer names a session, but does not announce that it can resume', {}, ['resume:0123456789abcdef']],
   ['this side cannot resume', { resume: null }, ['resume']],
 ] as const) {
-  test(`R-RESUME-1: ${what}: no SECRET, nor an ACK, and the session ends with its channel`, (t) => {
+  test(`R-RESUME-1: ${what}: neither SECRET nor ACK, and the session ends with its channel`, (t) => {
     const make = (): ResumingPeer => new ResumingPeer({ settings }, { features });
     const peer = make();
     peer.link.advance(1000);
@@ -109,7 +109,7 @@ test('R-RESUME-1, R-RESUME-2: a SECRET or an ACK of another length, a second SEC
   }
 });
 
-test('R-RESUME-1: SECRET may come behind other frames; until it came the session ends with its channel', (t) => {
+test('R-RESUME-1: SECRET may follow other frames; until it comes the session ends with its channel', (t) => {
   const late = new ResumingPeer();
   late.say('SERVICES, PING');
   late.giveSecret();
@@ -123,7 +123,7 @@ test('R-RESUME-1: SECRET may come behind other frames; until it came the session
   t.deepEqual(namedBy(never.connect().link), ['resume']);
 });
 
-test('R-RESUME-1: a HELLO names four sessions, the newest first', (t) => {
+test('R-RESUME-1: a HELLO names four sessions, newest first', (t) => {
   const peer = new ResumingPeer();
   const ids: string[] = [];
   for (let count = 0; count < 6; count += 1) {
@@ -139,13 +139,13 @@ test('R-RESUME-1: a HELLO names four sessions, the newest first', (t) => {
 const acks = (link: FramePeer): number[] =>
   link.log.take().flatMap(({ type, payload }) => (type === ACK ? [Number(payload.readBigUInt64BE())] : []));
 
-/** Whether what came is acknowledged, all of it, within so long. */
+/** Whether everything received is acknowledged within this time. */
 function acknowledges(t: ExecutionContext, peer: ResumingPeer, ms = 200): void {
   peer.link.advance(ms);
   t.deepEqual(acks(peer.link), [peer.sent.length]);
 }
 
-test('R-RESUME-2: ACK comes once, 200 ms after the first byte that it tells of, and counts all since the HELLOs', (t) => {
+test('R-RESUME-2: ACK comes once, 200 ms after the first byte that it covers, and counts all since the HELLOs', (t) => {
   const peer = ResumingPeer.resumable();
   peer.link.advance(150);
   peer.say('PING');
@@ -165,7 +165,7 @@ test('R-RESUME-2: skipped types and trailers count, and AUTH', (t) => {
   t.is(proved.sent[0], AUTH);
 });
 
-test('R-RESUME-2: magic and HELLO within the session do not count, wherever they are cut; those of an earlier channel are no part of it', (t) => {
+test('R-RESUME-2: magic and HELLO within the session do not count, wherever they are cut; nor do those of an earlier channel', (t) => {
   const peer = ResumingPeer.resumable();
   const earlier = peer.link.rawHello(peer.channel.own);
   peer.link.write(earlier);
@@ -182,7 +182,7 @@ test('R-RESUME-2: magic and HELLO within the session do not count, wherever they
   t.true(peer.session.isSuspended);
 });
 
-test('R-RESUME-2: ACK comes at once when 131,072 bytes came', (t) => {
+test('R-RESUME-2: ACK comes at once after 131,072 bytes', (t) => {
   const peer = ResumingPeer.resumable({ limits: { streamCredit: 2 ** 20 } });
   peer.say('OPEN 1');
   peer.say(`DATA 1 ${131_071 - 16 - peer.sent.length}`);
@@ -191,7 +191,7 @@ test('R-RESUME-2: ACK comes at once when 131,072 bytes came', (t) => {
   acknowledges(t, peer, 0);
 });
 
-test('R-RESUME-2: ACKs alone are not answered, and one that is not above the known total is ignored', (t) => {
+test('R-RESUME-2: ACKs alone are not acknowledged, and one that is not above the known total is ignored', (t) => {
   const peer = ResumingPeer.resumable();
   acknowledges(t, peer);
   const all = peer.received.length;
@@ -204,12 +204,12 @@ test('R-RESUME-2: ACKs alone are not answered, and one that is not above the kno
   acknowledges(t, peer);
 });
 
-test('R-RESUME-2: ACK goes before all else that waits, once, with the newest total', (t) => {
+test('R-RESUME-2: ACK goes ahead of everything that waits, once, with the newest total', (t) => {
   const peer = ResumingPeer.resumable({ limits: { streamCredit: 2 ** 20 }, capacityBytes: 1000 });
   const { link } = peer;
   peer.say('OPEN 1, CREDIT 1 1048576');
   link.isReading = false;
-  // Fills the channel, and what may wait in front of it.
+  // Fills the channel, and the queue in front of it.
   link.sendFrom(1, 300_000);
   peer.say('PING, DATA 1 130000, DATA 1 130000, DATA 1 130000, DATA 1 130000');
   link.isReading = true;
@@ -220,9 +220,9 @@ test('R-RESUME-2: ACK goes before all else that waits, once, with the newest tot
   t.deepEqual(acks(link), [peer.sent.length]);
 });
 
-// ---- R-RESUME-3 and R-RESUME-4: taking it up ----------------------------------------------------------------------------
+// ---- R-RESUME-3 and R-RESUME-4: resuming --------------------------------------------------------------------------------
 
-test('R-RESUME-1, R-RESUME-3: each side names the id of both SECRETs, proves that it has the session, and says what it has received', (t) => {
+test('R-RESUME-1, R-RESUME-3: each side names the id of both SECRETs, proves that it has the session, and reports what it has received', (t) => {
   for (const isOdd of [true, false]) {
     const id = isOdd ? 1 : 2;
     const peer = ResumingPeer.resumable({ isOdd });
@@ -241,7 +241,7 @@ test('R-RESUME-1, R-RESUME-3: each side names the id of both SECRETs, proves tha
   }
 });
 
-test('R-RESUME-3: of several sessions it is the first one of the side with the greater nonce', (t) => {
+test('R-RESUME-3: of several sessions the first one of the side with the greater nonce is resumed', (t) => {
   for (const isOdd of [true, false]) {
     const peer = new ResumingPeer({ isOdd });
     const ids = [0, 1, 2].map((count) => {
@@ -249,7 +249,7 @@ test('R-RESUME-3: of several sessions it is the first one of the side with the g
       peer.giveSecret();
       return `resume:${peer.id}`;
     });
-    // The side under test names them the newest first.
+    // The side under test names the newest first.
     const link = connectAnew(peer, { features: ['resume', 'resume:no', ...ids.slice(0, 2)] });
     t.deepEqual(link.log.take(), [], 'it has a channel');
     link.send(RESUME, 0, peer.resumePayload());
@@ -284,13 +284,13 @@ const before =
     peer.link.send(RESUME, 0, peer.resumePayload());
   };
 
-/** What a peer does on a channel that names a session, by the code that the opening fails with. */
+/** What a peer does on a channel that names a session, by the code with which the handshake fails. */
 const WRONG: readonly (readonly [code: string, what: string, send: Send])[] = [
   ['auth-failed', 'a RESUME with a wrong proof', flipped(39)],
   ['auth-failed', 'a RESUME with another total than it proves', flipped(7)],
   ['auth-failed', 'a RESUME for another channel', resumeFor(() => ({ own: Buffer.from('earlier') }))],
   ['auth-failed', 'a RESUME with its HELLOs exchanged', resumeFor(({ own, other }) => ({ own: other, other: own }))],
-  ['auth-failed', 'the own RESUME, sent back', forged(({ link }) => link.log.frames[0]?.payload ?? Buffer.alloc(40))],
+  ['auth-failed', 'our own RESUME, sent back', forged(({ link }) => link.log.frames[0]?.payload ?? Buffer.alloc(40))],
   ['protocol-error', 'a RESUME that is too short', forged((peer) => peer.resumePayload().subarray(0, 39))],
   ['protocol-error', 'a RESUME that is too long', forged((peer) => Buffer.concat([peer.resumePayload(), EIGHT]))],
   ['protocol-error', 'an empty RESUME', forged(() => Buffer.alloc(0))],
@@ -301,7 +301,7 @@ const WRONG: readonly (readonly [code: string, what: string, send: Send])[] = [
 ];
 
 for (const [code, what, act] of WRONG) {
-  test(`R-RESUME-3, R-RESUME-4: ${what} ends nothing but the opening, and does not take the session from a channel that it has`, (t) => {
+  test(`R-RESUME-3, R-RESUME-4: ${what} ends only the handshake, and does not take the session from its channel`, (t) => {
     const { peer, link, sequence } = suspended();
     act(peer);
     opensAgain(t, link, code);
@@ -318,7 +318,7 @@ for (const [code, what, act] of WRONG) {
   });
 }
 
-test('R-RESUME-3: a repeated HELLO and types that are skipped may come before RESUME; a flush begins again', (t) => {
+test('R-RESUME-3: a repeated HELLO and skipped types may come before RESUME; a flush starts over', (t) => {
   const { peer, link, own, sequence } = suspended();
   link.write(link.rawHello(own));
   link.say('80 0 10');
@@ -348,7 +348,7 @@ function answerOn(peer: ResumingPeer, features: readonly string[]): void {
   peer.channel = { link, own, other: link.log.helloPayload };
 }
 
-test('R-RESUME-4: behind a failure the same channel serves as well', (t) => {
+test('R-RESUME-4: after a failure the same channel can be used again', (t) => {
   const { peer, link, sequence } = suspended();
   link.send(RESUME, 0, Buffer.alloc(40));
   opensAgain(t, link, 'auth-failed');
@@ -360,7 +360,7 @@ test('R-RESUME-4: behind a failure the same channel serves as well', (t) => {
   isAlive(t, peer);
 });
 
-test('R-RESUME-4: a side whose session has a channel gives that up for a right RESUME only, and answers then, or when it loses it', (t) => {
+test('R-RESUME-4: a side whose session has a channel abandons that only for a valid RESUME, and answers then, or when it loses it', (t) => {
   const peer = ResumingPeer.resumable();
   const before = peer.channel;
   const { link } = peer.connect();
@@ -407,12 +407,12 @@ const authFields = (...keys: readonly SecretKey[]): Readonly<Record<string, unkn
   auth: { method: 'psk-sha256', keys: keys.map(({ id }) => id) },
 });
 
-/** What names the session, and has a key. */
+/** A peer that names the session, and has a key. */
 const namingWith = (peer: ResumingPeer, key: SecretKey): SaidAgain => ({
   fields: { features: ['resume', `resume:${peer.id}`], ...authFields(key) },
 });
 
-/** Sends the AUTH that there has to be on the newest channel. */
+/** Sends the AUTH required on the newest channel. */
 function prove({ channel: { link, own, other } }: ResumingPeer, key = ONE): Buffer {
   const bytes = hmacOf(Buffer.alloc(32, key === ONE ? 0x1f : 0x2e), [Buffer.from('vproxy-auth-v1'), own, other]);
   const frame = link.frame(AUTH, 0, bytes);
@@ -420,7 +420,7 @@ function prove({ channel: { link, own, other } }: ResumingPeer, key = ONE): Buff
   return frame;
 }
 
-/** A session between two sides that have proved to have the first key. */
+/** A session between two sides that have proved the first key. */
 function withKey(options: ResumingPeerOptions = {}): ResumingPeer {
   const settings = { keys: () => [ONE, TWO] };
   const peer = new ResumingPeer({ ...options, settings }, { features: ['resume'], ...authFields(ONE, TWO) });
@@ -429,7 +429,7 @@ function withKey(options: ResumingPeerOptions = {}): ResumingPeer {
   return peer;
 }
 
-test('R-RESUME-3: where a proof is demanded AUTH comes before RESUME', (t) => {
+test('R-RESUME-3: if a proof is required, AUTH comes before RESUME', (t) => {
   const peer = withKey();
   t.deepEqual(peer.link.takeTexts(), ['AUTH 0', 'SECRET 0', 'SERVICES 0', 'PING 0']);
   const { link, sequence } = suspended(peer, namingWith(peer, ONE));
@@ -445,7 +445,7 @@ for (const [what, code, key, send] of [
   ['RESUME without AUTH', 'protocol-error', ONE, forged((peer) => peer.resumePayload())],
   ['another key than that of the session', 'auth-failed', TWO, (peer) => prove(peer, TWO)],
 ] satisfies [string, string, SecretKey, (peer: ResumingPeer) => unknown][]) {
-  test(`R-RESUME-3, R-RESUME-6: ${what} ends nothing but the opening`, (t) => {
+  test(`R-RESUME-3, R-RESUME-6: ${what} ends only the handshake`, (t) => {
     const peer = withKey();
     const { link, sequence } = suspended(peer, namingWith(peer, key));
     send(peer);
@@ -459,7 +459,7 @@ for (const [what, code, key, send] of [
   });
 }
 
-/** The HELLOs inside TLS that protects nothing, behind those in clear. */
+/** The HELLOs inside a fake TLS, after those in the clear. */
 function openInside(peer: ResumingPeer, features: readonly string[]): void {
   const { link } = peer;
   const outer = [link.nonce, link.log.hellos[0]?.nonce].map((nonce) => `outer:${nonce}`);
@@ -467,7 +467,7 @@ function openInside(peer: ResumingPeer, features: readonly string[]): void {
   answerOn(peer, [...outer, ...features]);
 }
 
-test('R-RESUME-1, R-RESUME-4: within TLS a session is taken up as well, and named there alone; behind a failure the channel is opened in clear', (t) => {
+test('R-RESUME-1, R-RESUME-4: a session inside TLS is resumed, too, and named only there; after a failure the handshake starts in the clear', (t) => {
   const clear = { features: [], tls: true };
   const peer = new ResumingPeer({ settings: { secure: glassLayer(undefined, true) } }, clear);
   const named = (): readonly unknown[] => [namedBy(peer.link), namedBy(peer.link, -1)?.slice(2)];
@@ -487,7 +487,7 @@ test('R-RESUME-1, R-RESUME-4: within TLS a session is taken up as well, and name
   isAlive(t, peer);
 });
 
-// ---- R-RESUME-5: going on -----------------------------------------------------------------------------------------------
+// ---- R-RESUME-5: continuing ---------------------------------------------------------------------------------------------
 
 /** A resumable session with stream 1, which the peer opened, and much credit for it. */
 function withStream(options: ResumingPeerOptions = {}): ResumingPeer {
@@ -505,7 +505,7 @@ function sendData(peer: ResumingPeer, bytes: Buffer | string): void {
 const dataOf = (peer: ResumingPeer): string =>
   peer.link.log.frames.flatMap(({ type, payload }) => (type === DATA ? [payload.toString()] : [])).join('');
 
-test('R-RESUME-5: each side goes on exactly where the other one is, at any byte, also within a frame', (t) => {
+test('R-RESUME-5: each side continues exactly where the other one stands, at any byte, also within a frame', (t) => {
   const begun = (): ResumingPeer => {
     const peer = withStream();
     peer.link.log.take();
@@ -517,7 +517,7 @@ test('R-RESUME-5: each side goes on exactly where the other one is, at any byte,
   for (let hasBytes = end - 60; hasBytes <= end; hasBytes += 1) {
     const peer = begun();
     const frame = peer.link.frame(DATA, 1, Buffer.from('from the peer'));
-    // So much of it comes before the channel is lost.
+    // This much of it comes before the channel is lost.
     peer.link.write(frame.subarray(0, hasBytes % (frame.length + 1)));
     peer.sent = Buffer.concat([peer.sent, frame]);
     peer.resume({ hasBytes });
@@ -537,7 +537,7 @@ function dataIn(bytes: Buffer): string {
   return text;
 }
 
-test('R-RESUME-5: what each side sent while there was no channel follows; OPEN, FIN and RESET come once', (t) => {
+test('R-RESUME-5: frames sent while there was no channel follow; OPEN, FIN and RESET come once', (t) => {
   const peer = withStream();
   const sequence = peer.lose();
   const { session } = peer;
@@ -555,7 +555,7 @@ test('R-RESUME-5: what each side sent while there was no channel follows; OPEN, 
   t.deepEqual(finished.events, ['accept', 'fin', 'end']);
 });
 
-test('R-RESUME-5: what the peer has acknowledged is kept no more; with as much kept as it bears a side sends no DATA', (t) => {
+test('R-RESUME-5: acknowledged bytes are no longer kept; a side that keeps as much as it can sends no DATA', (t) => {
   const peer = withStream({ memoryBytes: 100_000 });
   const bytes = Buffer.alloc(40_000, 'x');
   for (let count = 0; count < 4; count += 1) sendData(peer, bytes);
@@ -566,12 +566,12 @@ test('R-RESUME-5: what the peer has acknowledged is kept no more; with as much k
   t.is(dataOf(peer).length, 40_000);
   sendData(peer, bytes);
   t.is(dataOf(peer).length, 40_000);
-  // RESUME says as much as an ACK.
+  // RESUME acknowledges like an ACK.
   peer.resume();
   t.is(dataOf(peer).length, 40_000);
 });
 
-test('R-RESUME-5: a peer that acknowledges nothing and asks for more and more is flood', (t) => {
+test('R-RESUME-5: a peer that acknowledges nothing and asks for more and more is a flood', (t) => {
   const { link, endings } = withStream({ memoryBytes: 100_000 });
   // Each piece has a PONG of its own.
   for (let count = 0; count < 200_000 && endings.length === 0; count += 1) link.say('PING');
@@ -579,7 +579,7 @@ test('R-RESUME-5: a peer that acknowledges nothing and asks for more and more is
   t.true(Buffer.concat(link.log.counted ?? []).length > 4 * 2 ** 20);
 });
 
-test('R-RESUME-5: the integrity, its tags and the limits are those of the session, whatever the new HELLOs say', (t) => {
+test('R-RESUME-5: the integrity, its tags and the limits stay those of the session, whatever the new HELLOs say', (t) => {
   const peer = withStream({ integrity: 'frame' });
   const check = new DataCheck('frame', peer.link.nonce, peer.link.otherNonce);
   const limits = { ...DEFAULT_LIMITS, frame: 4096, streamCredit: 1024, inFlight: 1024 };
@@ -594,7 +594,7 @@ test('R-RESUME-5: the integrity, its tags and the limits are those of the sessio
   t.is(link.outbound.totalBytes, 16 + 100_000 + 4);
 });
 
-test('R-RESUME-5: the time that a frame may take begins anew', (t) => {
+test('R-RESUME-5: the time limit of a frame starts over', (t) => {
   const peer = withStream();
   const frame = peer.link.frame(DATA, 1, Buffer.alloc(100));
   for (let at = 0; at < 30; at += 10) {
@@ -625,7 +625,7 @@ test('R-RESUME-6: a session waits for 60 s, again after each channel, and ends w
   t.deepEqual(namedBy(connectAnew(peer)), ['resume']);
 });
 
-test('R-RESUME-6: the time runs while a channel that names the session waits for RESUME, whose opening fails then', (t) => {
+test('R-RESUME-6: the time runs while a channel that names the session waits for RESUME; its handshake fails then', (t) => {
   const peer = ResumingPeer.resumable({ resumeMs: 5000 });
   peer.lose();
   peer.link.advance(3000);
@@ -653,7 +653,7 @@ for (const [what, code, frame] of [
   ['GOAWAY', 'internal', 'GOAWAY 0 internal'],
   ['a violation', 'protocol-error', 'FIN 2'],
 ] as const) {
-  test(`R-RESUME-6: ${what} on an open channel ends the session, which is named no more`, (t) => {
+  test(`R-RESUME-6: ${what} on an open channel ends the session, which is no longer named`, (t) => {
     const peer = withStream();
     peer.say(frame);
     peer.lose();
@@ -665,9 +665,9 @@ for (const [what, code, frame] of [
 for (const [what, bytes] of [
   ['a wrong frame', Buffer.alloc(16, 7)],
   ['a flush', Buffer.alloc(16)],
-  ['the beginning of a frame, and a flush', Buffer.concat([Buffer.from([DATA, 0]), Buffer.alloc(200)])],
+  ['the start of a frame, and a flush', Buffer.concat([Buffer.from([DATA, 0]), Buffer.alloc(200)])],
 ] as const) {
-  test(`R-RESUME-6: behind ${what} the session waits: the channel is opened again to go on with it, or it goes on with another one`, (t) => {
+  test(`R-RESUME-6: after ${what} the session waits, and is resumed on the same channel or on another one`, (t) => {
     for (const isReopened of [true, false]) {
       const peer = withStream();
       const { link } = peer;
@@ -687,7 +687,7 @@ for (const [what, instance, code] of [
   ['the same process', 'abcdef01'.repeat(4), 'resume-refused'],
   ['another process', '10fedcba'.repeat(4), 'peer-restarted'],
 ] as const) {
-  test(`R-RESUME-6: a session that ${what} begins ends the one that waits with ${code}, where a proof is demanded behind AUTH, and none that has a channel`, (t) => {
+  test(`R-RESUME-6: a session that ${what} begins ends the waiting one with ${code} (after AUTH if required), but none that has a channel`, (t) => {
     const peer = withStream();
     const sink = peer.link.sinks.get(1);
     peer.lose();

@@ -1,4 +1,4 @@
-/** Every rule of docs/protocol.md is cited by a spec, and every rule that is cited exists; its states of a stream are those of the code. */
+/** Every rule of docs/protocol.md is cited by a spec, and every rule that is cited exists; its stream states match the code. */
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import test from 'ava';
@@ -27,7 +27,7 @@ async function readRules(): Promise<string[]> {
   return [...text.matchAll(/^\*\*(R-[A-Z]+-\d+)\.\*\*/gm)].map(([, rule]) => rule ?? '');
 }
 
-test('the rules are numbered without a gap and stand once each', async (t) => {
+test('the rules are numbered without gaps, each once', async (t) => {
   const rules = await readRules();
   t.true(rules.length > 50);
   t.is(new Set(rules).size, rules.length);
@@ -53,7 +53,7 @@ test('every rule is cited by a spec', async (t) => {
   t.deepEqual(missing, []);
 });
 
-test('R-CODE-1: the table of codes has those of the code that may travel, and no other', async (t) => {
+test('R-CODE-1: the table has exactly the codes that may go on the wire', async (t) => {
   const text = await readFile('docs/protocol.md', 'utf8');
   const table = /\*\*R-CODE-1\.\*\*[^]*?(?=\*\*R-CODE-2)/.exec(text)?.[0] ?? '';
   const rows = table.split('\n').filter((line) => line.startsWith('| `'));
@@ -66,7 +66,7 @@ type States = Readonly<Record<string, readonly string[]>>;
 
 const words = (cell: string): string[] => [...cell.matchAll(/`([a-z]+)`/g)].map(([, word]) => word ?? '');
 
-/** The tables of the section, in their order: a state with those that may follow. */
+/** The tables of the section, in order: each state with its possible successors. */
 async function readTables(): Promise<States[]> {
   const text = await readFile('docs/protocol.md', 'utf8');
   const section = /^### States of a stream$[^]*?(?=^## )/m.exec(text)?.[0] ?? '';
@@ -82,6 +82,6 @@ async function readTables(): Promise<States[]> {
   });
 }
 
-test('R-STREAM-2 to R-STREAM-9: the states of a stream and of its directions are those of the document', async (t) => {
+test('R-STREAM-2 to R-STREAM-9: the states of a stream and of its directions match the document', async (t) => {
   t.deepEqual(await readTables(), [STREAM_STATES, SENDING_STATES, RECEIVING_STATES]);
 });

@@ -11,7 +11,7 @@ const { SERVICES } = FRAME_TYPE;
 const longNames = (count: number): string[] =>
   Array.from({ length: count }, (_, index) => `s${index}`.padEnd(64, 'x')).sort();
 
-/** The frames in which a side tells its services: no longer than they may be, all but the last with `more`. */
+/** The frames in which a side announces its services: within their limit, all but the last with `more`. */
 function tell(t: ExecutionContext, peer: FramePeer, ...services: Parameters<FramePeer['session']['setServices']>) {
   peer.log.take();
   peer.session.setServices(...services);
@@ -30,7 +30,7 @@ function tell(t: ExecutionContext, peer: FramePeer, ...services: Parameters<Fram
   return lists;
 }
 
-test('R-SERVICES-1: a side says what it offers first of all, also where that is nothing; and again on every change, and only then', (t) => {
+test('R-SERVICES-1: a side announces its services first, even if it has none, and again only on every change', (t) => {
   for (const services of [[], ['ssh']]) {
     const peer = FramePeer.opening({ services });
     const seen = (): unknown[] => peer.log.take().flatMap((frame) => (frame.type === SERVICES ? [jsonOf(frame)] : []));
@@ -50,7 +50,7 @@ test('R-SERVICES-1: a long list comes in frames of at most 4096 bytes, all but t
   t.deepEqual(times, [undefined, 1_800_000_000_000]);
 });
 
-test('R-SERVICES-1: a list replaces the one before, when it is complete', (t) => {
+test('R-SERVICES-1: a complete list replaces the one before', (t) => {
   const peer = FramePeer.established();
   const seen: string[][] = [];
   peer.session.on('services', (services) => seen.push([...services]));
@@ -61,7 +61,7 @@ test('R-SERVICES-1: a list replaces the one before, when it is complete', (t) =>
   t.deepEqual(seen.map(String), ['a,b', 'c,d']);
 });
 
-test('R-SERVICES-1: by the time of day of a list a side knows how the clocks differ, and without one it does not', (t) => {
+test('R-SERVICES-1: the time of day in a list gives the difference of the clocks; without one it is unknown', (t) => {
   const told = (timeOfDay: (() => number) | null, ...times: unknown[]): number | null => {
     const peer = FramePeer.established({ settings: { timeOfDay } });
     for (const time of times) peer.send(SERVICES, 0, { services: [], time });
@@ -74,7 +74,7 @@ test('R-SERVICES-1: by the time of day of a list a side knows how the clocks dif
   t.is(told(null, 1), null);
 });
 
-test('R-SERVICES-2: a list of 4096 services is taken, a longer one is a flood', (t) => {
+test('R-SERVICES-2: a list of 4096 services is accepted, a longer one is a flood', (t) => {
   t.is(MAX_SERVICES, 4096);
   const send = (peer: FramePeer, count: number): void => {
     const names = Array.from({ length: count }, (_, index) => `service-${index}`);
@@ -89,7 +89,7 @@ test('R-SERVICES-2: a list of 4096 services is taken, a longer one is a flood', 
   endsWith(t, 'flood', (other) => send(other, 4097));
 });
 
-test('R-SERVICES-3: the ports that are announced stand in the last frame, and nothing is said of them where there is none to be said', (t) => {
+test('R-SERVICES-3: announced ports are in the last frame, which has no list of ports if there is none to announce', (t) => {
   const peer = FramePeer.established({ services: ['ssh'] });
   const ports = () => [
     { port: 3000, program: 'node' },
@@ -104,7 +104,7 @@ test('R-SERVICES-3: the ports that are announced stand in the last frame, and no
   ]);
 });
 
-test('R-SERVICES-3: what the last frame announces is all that the peer announces, each number once, and absent it is nothing', (t) => {
+test('R-SERVICES-3: the last frame has all announced ports, each number once; without the field there are none', (t) => {
   const peer = FramePeer.established({ settings: { timeOfDay: () => 0 } });
   const after = (list: object): unknown => {
     peer.send(SERVICES, 0, { services: [], ...list });
@@ -116,14 +116,14 @@ test('R-SERVICES-3: what the last frame announces is all that the peer announces
   t.is(after({}), null);
   t.is(peer.session.peerServices.clockOffsetMs, null);
   t.deepEqual(after({ ports: [{ ...last, future: 1 }, node, { ...node, program: 'x' }] }), [last, node]);
-  // Cut to 32 characters, and shown as what it is.
+  // Cut to 32 characters, and escaped.
   const long = { port: 4000, program: '\u001b[2J'.repeat(200) };
   t.deepEqual(after({ ports: [long] }), [{ ...long, program: `${String.raw`\x1b[2J`.repeat(8)}…` }]);
   t.is(after({ ports: null }), null);
   t.deepEqual(peer.endings, []);
 });
 
-test('R-SERVICES-1, R-SERVICES-3: a time that is none, and what is no list of at most 64 ports, is a protocol error in any frame of a list', (t) => {
+test('R-SERVICES-1, R-SERVICES-3: an invalid time, or anything but a list of at most 64 ports, is a protocol error in any frame of a list', (t) => {
   const times = ['12:00', -1, 1.5, 2 ** 53, true, {}].map((time) => ({ time }));
   const wrong = [0, 65_536, 3000.5, '3000', undefined].map((port) => [{ port, program: 'node' }]);
   const many = Array.from({ length: 65 }, (_, index) => ({ port: 3000 + index }));
@@ -133,7 +133,7 @@ test('R-SERVICES-1, R-SERVICES-3: a time that is none, and what is no list of at
       endsWith(t, 'protocol-error', (peer) => peer.send(SERVICES, 0, { services: [], more, ...field }));
 });
 
-test('R-SERVICES-3: 64 ports with the longest names fit one frame, beside whatever services there are', (t) => {
+test('R-SERVICES-3: 64 ports with the longest names fit one frame, whatever services there are', (t) => {
   const program = '"\\ \u{1f600}é'.repeat(20);
   const ports = Array.from({ length: 70 }, (_, index) => ({ port: 65_535 - index, program }));
   for (const count of [0, 1, 10, 60, 61, 62, 200]) {

@@ -16,7 +16,7 @@ import { localServer } from '../helpers/proxies.js';
 import { MemoryPipe } from '../helpers/session-pair.js';
 import { eventually } from '../helpers/time.js';
 
-/** All frames of a stream that is there. */
+/** All frames of an existing stream. */
 const ALL = ['ACCEPT', 'REFUSE', 'DATA', 'CREDIT', 'FIN', 'STOP', 'RESET'];
 
 const WRONG = 'ends protocol-error';
@@ -36,20 +36,20 @@ conversations({
     `OPEN 1, ${answer} 1 -> ${WRONG}`,
     `open far, ACCEPT 2, ${answer} 2 -> ${WRONG}`,
   ]),
-  'R-STREAM-2: DATA and FIN by the side that was asked come behind its ACCEPT': [
+  'R-STREAM-2: DATA and FIN by the side that was asked follow its ACCEPT': [
     `open far, DATA 2 early -> ${WRONG}`,
     `open far, FIN 2 -> ${WRONG}`,
   ],
   'R-STREAM-2: CREDIT and STOP may come before ACCEPT': `
     open far, CREDIT 2 100000, STOP 2, ACCEPT 2 -> OPEN 2 far, FIN 2
     2 is told stop denied, accept`,
-  'R-STREAM-2: what is sent on a stream before its answer waits behind ACCEPT': `
+  'R-STREAM-2: data sent on a stream before its answer waits for ACCEPT': `
     given holds=true
     OPEN 1, send 1 soon, finish 1 -> nothing
     accept 1 -> ACCEPT 1, DATA 1 4, FIN 1
     FIN 1
     1 is told sent, fin, end`,
-  'R-STREAM-4: an opener sends at once, and no more than 16 KiB before the answer, its FIN behind all DATA': `
+  'R-STREAM-4: an opener sends at once, but no more than 16 KiB before the answer, and FIN after all DATA': `
     open far, send 2 20000, finish 2 -> OPEN 2 far, DATA 2 16384
     ACCEPT 2 -> DATA 2 3616, FIN 2
     2 is told accept, sent`,
@@ -62,11 +62,11 @@ conversations({
     OPEN 1, OPEN 3, OPEN 5 -> REFUSE 5 too-many-streams
     accept 3, OPEN 7 -> ACCEPT 3
     OPEN 9 -> REFUSE 9 too-many-streams`,
-  'R-STREAM-5: a stream that ended keeps its place while its bytes still lie on this side': `
+  'R-STREAM-5: a stream that ended keeps its slot while its bytes are still on this side': `
     given limits.streams=1
     OPEN 1, DATA 1 unread, FIN 1, finish 1, OPEN 3 -> ACCEPT 1, FIN 1, REFUSE 3 too-many-streams
     release 1 6, OPEN 5 -> ACCEPT 5`,
-  'R-STREAM-5: this side holds its opens back within the bounds of its peer': `
+  'R-STREAM-5: this side holds its opens back to stay within the limits of its peer': `
     given peerLimits.streams=3, peerLimits.opens=2
     open a, open b, open c, open d, open e -> OPEN 2 a, OPEN 4 b
     ACCEPT 2 -> OPEN 6 c
@@ -76,13 +76,13 @@ conversations({
     ACCEPT 8, open f -> nothing
     reset 4 -> RESET 4 cancelled, OPEN 12 f
     c is told end denied`,
-  'a stream that is held back can be sent to, finished, stopped and given up': `
+  'a held-back stream can be sent to, finished, stopped and abandoned': `
     given peerLimits.streams=1
     open first, open second, open third -> OPEN 2 first
     send second hello, finish second, stop second, reset third -> nothing
     third is told end cancelled
     REFUSE 2 -> OPEN 4 second, STOP 4 local-error, DATA 4 5, FIN 4`,
-  'R-STREAM-7: each direction ends by itself, and nothing of it follows its FIN': [
+  'R-STREAM-7: each direction ends by itself, and nothing follows its FIN': [
     `OPEN 1, DATA 1 question, FIN 1, send 1 answer, finish 1 -> ACCEPT 1, DATA 1 6, FIN 1
      1 is told data, fin, end`,
     `OPEN 1, DATA 1 question, FIN 1, DATA 1 more -> ${WRONG}`,
@@ -93,10 +93,10 @@ conversations({
     OPEN 1, send 1 5000, RESET 1 -> ACCEPT 1, DATA 1 1024
     1 is told end denied
     CREDIT 1 10000 -> nothing`,
-  'R-STREAM-8: giving up an incoming stream before its answer is a REFUSE': `
+  'R-STREAM-8: resetting an incoming stream before its answer sends REFUSE': `
     given holds=true
     OPEN 1, reset 1 local-error -> REFUSE 1 local-error`,
-  'R-STREAM-9: STOP is answered with FIN, and with RESET where the other direction has ended': `
+  'R-STREAM-9: STOP is answered with FIN, or with RESET if the other direction has ended': `
     given peerLimits.streamCredit=1024
     OPEN 1, OPEN 3, send 1 5000, send 3 5000, FIN 3 -> ...
     STOP 1, STOP 1, STOP 3 -> FIN 1, RESET 3 denied
@@ -105,10 +105,10 @@ conversations({
     send 1 swallowed -> nothing
     DATA 1 read, FIN 1
     1 is told stop denied, data, fin, end`,
-  'R-STREAM-9: the sender of STOP drops what still arrives, up to the FIN': `
+  'R-STREAM-9: the sender of STOP drops what arrives until FIN': `
     OPEN 1, stop 1, stop 1, DATA 1 late, FIN 1, finish 1 -> ACCEPT 1, STOP 1 local-error, FIN 1
     1 is told end`,
-  'R-STREAM-10: an opening without an answer is reset after 30 s, and a late answer is dropped': `
+  'R-STREAM-10: an unanswered open is reset after 30 s, and a late answer is dropped': `
     open far, wait 29999 -> ...
     2 is told nothing
     wait 1 -> RESET 2 open-timeout
@@ -117,17 +117,17 @@ conversations({
   'R-STREAM-11: frames on an id that was never opened are protocol errors': ALL.flatMap((name) =>
     [2, 3].map((id) => `OPEN 1, ${name} ${id} -> ${WRONG}`),
   ),
-  'R-STREAM-11: frames for a stream that has ended are dropped, also for an id that was passed over': `
+  'R-STREAM-11: frames for a stream that has ended are dropped, also for a skipped id': `
     OPEN 5, RESET 5, open far, REFUSE 2 -> ACCEPT 5, OPEN 2 far
     ${[2, 3, 5].flatMap((id) => ALL.map((name) => `${name} ${id}`)).join(', ')} -> nothing`,
-  'R-CODE-3: the end of a session ends all its streams, also those that are held back': `
+  'R-CODE-3: the end of a session ends all its streams, including held-back ones': `
     given peerLimits.streams=1
     open a, open b, OPEN 1, OPEN 1 -> ${WRONG}
     a is told end protocol-error
     b is told end protocol-error`,
 });
 
-test('R-STREAM-3: a service that is not offered, or that is no name, is refused with unknown-service', (t) => {
+test('R-STREAM-3: a service that is not offered, or has no valid name, is refused with unknown-service', (t) => {
   const peer = FramePeer.established();
   const names = ['', 'Echo', '-a', 'a b', 'x'.repeat(65), '../etc', 'ä', '\u001b[31m'];
   for (const [index, name] of names.entries()) peer.sendOpen(2 * index + 1, name);
@@ -142,7 +142,7 @@ test('R-STREAM-3: a service that is not offered, or that is no name, is refused 
   t.is(peer.session.streams.size, 0);
 });
 
-test('R-STREAM-5: RESET frees a place for an OPEN in the same write, also where a socket has to be closed; `opens` of those may be closing', async (t) => {
+test('R-STREAM-5: RESET frees a slot for an OPEN in the same write, even if a socket has to be closed; up to `opens` of those may be closing', async (t) => {
   const { port } = await localServer(t, () => undefined);
   const peer = FramePeer.established({ limits: { streams: 2 } });
   const registry = new ServiceRegistry();
@@ -170,7 +170,7 @@ test('R-STREAM-5: RESET frees a place for an OPEN in the same write, also where 
   await eventually(() => forward.openCount === 0);
 });
 
-test('a malformed frame is a protocol error even where its stream has ended', (t) => {
+test('a malformed frame is a protocol error even if its stream has ended', (t) => {
   endsWith(t, 'protocol-error', (peer) => {
     peer.say('OPEN 1, RESET 1');
     peer.send(FRAME_TYPE.RESET, 1, {});
@@ -179,7 +179,7 @@ test('a malformed frame is a protocol error even where its stream has ended', (t
 
 // ---- the end of the ids --------------------------------------------------------------------------------------------------
 
-/** A session, without a loop, that begins with a high stream id, and what answers it with the next frames. */
+/** A session, without a loop, that begins with a high stream id, and a function that answers it with the next frames. */
 function sessionFrom(firstStreamId: number) {
   const peer = new FramePeer({ isOdd: (firstStreamId & 1) === 0 });
   const hello = (nonce: string) => decodeHello(Buffer.from(JSON.stringify({ ...peer.helloFields, nonce })));
@@ -203,7 +203,7 @@ function sessionFrom(firstStreamId: number) {
   return { session, clock, codes, texts, say };
 }
 
-test('R-STREAM-6: when the ids are used up opens wait, and the session is renewed when it is idle', (t) => {
+test('R-STREAM-6: when the ids run out opens wait, and the session is renewed when it is idle', (t) => {
   for (const firstId of [0xffff_fffd, 0xffff_fffc]) {
     const { session, codes, texts, say } = sessionFrom(firstId);
     const sinks = Array.from({ length: 3 }, () => new RecordingSink());
@@ -216,7 +216,7 @@ test('R-STREAM-6: when the ids are used up opens wait, and the session is renewe
   }
 });
 
-test('R-STREAM-6: when the ids are used up the session is renewed at the latest after an hour', (t) => {
+test('R-STREAM-6: when the ids run out the session is renewed after an hour at the latest', (t) => {
   const { session, clock, codes, texts, say } = sessionFrom(0xffff_ffff);
   const sink = new RecordingSink();
   session.open('far', null, sink);
@@ -228,7 +228,7 @@ test('R-STREAM-6: when the ids are used up the session is renewed at the latest 
   t.deepEqual(texts().slice(-2), ['RESET 4294967295 shutdown', 'GOAWAY 0 shutdown']);
 });
 
-test('R-STREAM-6: frames on ids near the end of the range are told apart as ever', (t) => {
+test('R-STREAM-6: frames on ids near the end of the range are told apart as before', (t) => {
   const { codes, say } = sessionFrom(0xffff_fffe);
   say('FIN 4294967294');
   t.deepEqual(codes, ['protocol-error']);

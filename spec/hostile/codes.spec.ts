@@ -11,7 +11,7 @@ import { SESSION_CASES } from './session-cases.js';
 import { STORAGE_CASES } from './storage-cases.js';
 import { WINDOW_CASES } from './window-cases.js';
 
-/** Codes that no peer causes, and their causes. This list has to be kept up to date. */
+/** Codes that no peer causes, and their causes. Keep this list up to date. */
 const OF_OTHERS: Readonly<Record<string, string>> = {
   'channel-missing': 'the path of the channel',
   'channel-busy': 'another process on this machine',
@@ -40,12 +40,12 @@ const OF_OTHERS: Readonly<Record<string, string>> = {
   'copy-refused': 'a copy of the operator, whoever is hostile: spec/copy has the cases',
 };
 
-/** Codes that a peer causes by what it leaves undone: the specs that show them. */
+/** Codes that a peer causes by inaction, with the specs that show them. */
 const ELSEWHERE: Readonly<Record<string, SpecPlace>> = {
-  'open-timeout': ['conformance/streams.ts', 'R-STREAM-10: an opening without an answer is reset after 30 s'],
+  'open-timeout': ['conformance/streams.ts', 'R-STREAM-10: an unanswered open is reset after 30 s'],
   'connect-timeout': ['faults/streams.slow.spec.ts', 'a target that hangs is given up'],
-  'channel-silent': ['conformance/liveness.ts', 'R-LIVE-2: 30 s of silence end a session where that was set'],
-  'channel-displaced': ['conformance/resume.ts', 'R-RESUME-4: a side whose session has a channel gives that up'],
+  'channel-silent': ['conformance/liveness.ts', 'R-LIVE-2: 30 s of silence end a session if so configured'],
+  'channel-displaced': ['conformance/resume.ts', 'R-RESUME-4: a side whose session has a channel abandons that'],
   'no-session': [
     'faults/streams.slow.spec.ts',
     'of the local connections that wait for a session the 1,025th is reset',
@@ -64,7 +64,7 @@ async function readCodes(file: string): Promise<string[]> {
   return rows.flatMap((row) => [...(row.split('|')[1] ?? '').matchAll(/`([a-z-]+)`/g)].map(([, code]) => code ?? ''));
 }
 
-test('every code of the documents is caused or said by a hostile peer in a case, or is of others', async (t) => {
+test('every code of the documents is caused or sent by a hostile peer in a case, or has another cause', async (t) => {
   const shown = new Set<string | null>([
     ...CASES.flatMap(({ code, ...more }) => [code, ...('alsoLogged' in more ? (more.alsoLogged ?? []) : [])]),
     ...Object.keys(ELSEWHERE),

@@ -5,7 +5,7 @@ import { MemoryPipe } from '../helpers/session-pair.js';
 
 const LIMIT_BYTES = 1_000_000;
 
-test('what is given to it is with the link at once; what is short, or the lesser part of its buffer, is the caller’s again, and a long part that may be kept is not', (t) => {
+test('bytes go to the link at once; a short piece, or less than half of its buffer, is the caller’s again, and a long part that may be kept is not', (t) => {
   const pipe = new MemoryPipe(LIMIT_BYTES);
   const backlog = new Backlog(pipe, LIMIT_BYTES);
   const [short, long] = [Buffer.alloc(20, 's'), Buffer.alloc(20_000, 'l')];
@@ -33,7 +33,7 @@ test('what is given to it is with the link at once; what is short, or the lesser
   t.is(next.take(LIMIT_BYTES).bytes.toString(), text);
 });
 
-test('what the peer has is kept no longer, and is free when it has all of it', (t) => {
+test('bytes that the peer has are no longer kept, and are free when it has all of them', (t) => {
   const backlog = new Backlog(new MemoryPipe(LIMIT_BYTES), 6000);
   const free: number[] = [];
   backlog.write(Buffer.allocUnsafeSlow(5000));
@@ -49,7 +49,7 @@ test('what the peer has is kept no longer, and is free when it has all of it', (
   t.deepEqual([free, backlog.keptBytes], [[1, 2], 0]);
 });
 
-test('many short pieces cost no more than a few that are written again', (t) => {
+test('many short pieces cost no more than a few when they are sent again', (t) => {
   const backlog = new Backlog(new MemoryPipe(LIMIT_BYTES), LIMIT_BYTES);
   for (let piece = 0; piece < 10_000; piece += 1) backlog.write(Buffer.from(`piece ${piece};`));
   backlog.detach();
@@ -63,7 +63,7 @@ test('many short pieces cost no more than a few that are written again', (t) => 
   t.true(sizes.length < 12, `${sizes.length}`);
 });
 
-test('at the end what waits is written where there is a link, and what waited for the peer is given back; until then it is of the budget', (t) => {
+test('at the end waiting bytes are written if there is a link, and those kept for the peer are returned to the budget', (t) => {
   for (const pipe of [new MemoryPipe(10), null]) {
     const budget = new FairBudget(LIMIT_BYTES);
     const backlog = new Backlog(pipe, LIMIT_BYTES, budget);
@@ -80,7 +80,7 @@ test('at the end what waits is written where there is a link, and what waited fo
   }
 });
 
-test('of a budget that is full each has as large a share, one that comes has one, too, and each can keep some', (t) => {
+test('a full budget is shared equally, also with a newcomer, and each can keep some', (t) => {
   const budget = new FairBudget(8_000_000);
   const backlogs = Array.from({ length: 40 }, () => new Backlog(null, 100_000_000, budget));
   const fill = (backlog: Backlog): void => {
@@ -92,7 +92,7 @@ test('of a budget that is full each has as large a share, one that comes has one
     backlogs.slice(0, 4).map(({ keptBytes }) => Math.round(keptBytes / 10_000)),
     [400, 200, 100, 0],
   );
-  // What the first one gives up is there for the others.
+  // What the first one gives up is available to the others.
   backlogs.slice(0, 1).forEach(end);
   backlogs.slice(1, 3).forEach(fill);
   t.true(budget.usedBytes > 5_000_000 && budget.usedBytes < 6_000_000, `${budget.usedBytes}`);
@@ -103,7 +103,7 @@ test('of a budget that is full each has as large a share, one that comes has one
   t.is(budget.usedBytes, 0);
 });
 
-test('one whose share shrinks is not overfull for that', (t) => {
+test('one whose share shrinks is not overfull because of that', (t) => {
   const budget = new FairBudget(20_000_000);
   const [first, second] = [new Backlog(null, 100_000_000, budget), new Backlog(null, 100_000_000, budget)];
   first.write(Buffer.alloc(9_000_000));
@@ -115,7 +115,7 @@ test('one whose share shrinks is not overfull for that', (t) => {
   t.true(first.isOverfull);
 });
 
-test('a peer that acknowledges more than its new link was given breaks the protocol, and nothing is given up', (t) => {
+test('a peer that acknowledges more than its new link was given violates the protocol, and nothing is dropped', (t) => {
   const backlog = new Backlog(new MemoryPipe(LIMIT_BYTES), LIMIT_BYTES);
   for (let piece = 0; piece < 10; piece += 1) backlog.write(Buffer.alloc(100_000, piece));
   backlog.detach();

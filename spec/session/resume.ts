@@ -1,10 +1,10 @@
-/** Sessions that go on with other links, and with what they end. The rules are those of conformance/resume.ts. */
+/** Sessions that continue on other links, and how they end. The rules are tested in conformance/resume.ts. */
 import test from 'ava';
 import { VproxyError } from '../../lib/errors.js';
 import { RESUME_MS } from '../helpers/session-pair.js';
 import { ResumePair } from './resume-pair.js';
 
-test('a round trip is never one over two links; what was asked for meanwhile is measured on the next one', (t) => {
+test('a round trip never spans two links; a requested measurement waits for the next link', (t) => {
   const pair = new ResumePair();
   const { session } = pair.a;
   const measured: number[] = [];
@@ -22,7 +22,7 @@ test('a round trip is never one over two links; what was asked for meanwhile is 
   t.deepEqual(measured, [0.5, 0.5]);
 });
 
-/** A pair with an open stream that has carried something, cut while more of it was under way. */
+/** A pair with an open stream that has carried something, cut while more was in flight. */
 function disconnected() {
   const { pair, end } = ResumePair.withStream();
   end.send(10_000);
@@ -45,7 +45,7 @@ const REFUSED = 'resume-refused the peer reconnected without the session';
 const RESTARTED = 'peer-restarted the peer restarted';
 const NOW = new VproxyError('shutdown', 'now');
 
-/** What happens to a session without a link, what it ends with, and how many sessions the side has then. */
+/** An event, the reason with which a session without a link ends by it, and how many sessions the side has then. */
 const ENDINGS: readonly [what: string, ending: string, kept: number, act: (lost: Disconnected) => void][] = [
   ['no other link comes', EXPIRED, 0, ({ pair }) => pair.clock.advance(RESUME_MS)],
   ['the channel is stopped', 'shutdown now', 0, ({ pair }) => pair.a.kept.stop(NOW)],
@@ -57,7 +57,7 @@ const ENDINGS: readonly [what: string, ending: string, kept: number, act: (lost:
 ];
 
 for (const [what, ending, kept, act] of ENDINGS) {
-  test(`where ${what} a session without a link ends, with its streams and all that it kept`, (t) => {
+  test(`if ${what} a session without a link ends, with its streams and everything it kept`, (t) => {
     const lost = disconnected();
     const { pair, end, session } = lost;
     const { outbound } = pair.a;
@@ -75,7 +75,7 @@ for (const [what, ending, kept, act] of ENDINGS) {
   });
 }
 
-test('a session that loses its link when the channel was stopped ends with that', (t) => {
+test('a session that loses its link after the channel was stopped ends then', (t) => {
   const { pair, end } = ResumePair.withStream();
   pair.a.kept.stop(new VproxyError('shutdown', 'stopped'));
   t.deepEqual(pair.a.ended, []);
@@ -84,7 +84,7 @@ test('a session that loses its link when the channel was stopped ends with that'
   t.is(end.reason?.code, 'channel-closed');
 });
 
-test('R-RESUME-6: a session that loses its link while it drains, and its GOAWAY, goes on with the next one, and ends when its streams have', (t) => {
+test('R-RESUME-6: a session that loses its link and its GOAWAY while draining continues on the next one, and ends with its last stream', (t) => {
   for (const whose of ['a', 'b'] as const) {
     for (const bytes of [0, 20_000]) {
       const { pair, end } = ResumePair.withStream();
@@ -101,7 +101,7 @@ test('R-RESUME-6: a session that loses its link while it drains, and its GOAWAY,
   }
 });
 
-test('a drain that no link comes for takes no longer than any', (t) => {
+test('a drain without a new link takes no longer than any other', (t) => {
   const { pair, end } = ResumePair.withStream();
   const { session } = pair.a;
   session.drain('leaving');
@@ -113,7 +113,7 @@ test('a drain that no link comes for takes no longer than any', (t) => {
   t.deepEqual([session.isOver, end.reason?.code], [true, 'shutdown']);
 });
 
-test('what a session still had to say when it ended goes before the opening of the next one', (t) => {
+test('the last words of a session precede the handshake of the next one', (t) => {
   const { pair, end } = ResumePair.withStream({ capacityBytes: 1000 });
   end.send(500_000);
   pair.step(1000);
@@ -124,7 +124,7 @@ test('what a session still had to say when it ended goes before the opening of t
   t.is(end.lentBuffers, 0);
 });
 
-test('a link that ends while it waits for the session of another one lets that one alone', (t) => {
+test('a link that ends while it waits for the session of another one leaves that one alone', (t) => {
   const lost = disconnected();
   const { pair, session } = lost;
   pair.connect();
@@ -136,7 +136,7 @@ test('a link that ends while it waits for the session of another one lets that o
   t.is(pair.a.loop.session, session);
 });
 
-test('a link that is given up as the session leaves another one for it does not take it', (t) => {
+test('a link abandoned just as the session leaves another one for it does not take the session', (t) => {
   const pair = new ResumePair();
   pair.a.disconnect();
   const { loop: before, session } = pair.b;

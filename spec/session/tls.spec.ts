@@ -1,4 +1,4 @@
-/** R-AUTH-3, R-RESUME-1: sessions inside TLS, in memory: what passes, what a man in the middle can do, and what outlives a link. */
+/** R-AUTH-3, R-RESUME-1: sessions inside TLS, in memory: what passes, what a man in the middle can do, and sessions that outlive a link. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
@@ -33,7 +33,7 @@ async function started(
       mux.pipe(mux);
     });
   pair.start();
-  // When one side ends TLS, the other may learn of it only by the next opening.
+  // When one side ends TLS, the other may notice only at the next handshake.
   const look = () => {
     pair.clock.advance(100);
     return pair.sides.every(({ sessions, endings }) => sessions.length + endings.length > 0);
@@ -50,7 +50,7 @@ async function pass(pair: SessionPair, seconds: number): Promise<void> {
   await carryOn(pair);
 }
 
-/** A stream of `a` to the echo, on which these bytes are sent. */
+/** A stream of `a` to the echo service, on which these bytes are sent. */
 function openEcho(pair: SessionPair, bytes: Buffer): MuxStream {
   const stream = MuxStream.open(pair.a.session, 'echo');
   stream.on('error', () => undefined).resume();
@@ -74,7 +74,7 @@ function watch(pair: SessionPair): Buffer[] {
   return seen;
 }
 
-test('a session inside TLS with a common key carries bytes, and none of them is seen on the channel', async (t) => {
+test('a session inside TLS with a common key carries bytes, none of them visible on the channel', async (t) => {
   const pair = await started(withKey(ONE));
   t.deepEqual(countsOf(pair), [1, 1]);
   const seen = watch(pair);
@@ -112,7 +112,7 @@ for (const [what, b] of [
   });
 }
 
-test('a byte that is lost within a record, behind which nothing is sent, is found within 5 s (R-LIVE-4)', async (t) => {
+test('a byte lost within a record that is followed by nothing is detected within 5 s (R-LIVE-4)', async (t) => {
   const pair = await started(withKey(ONE));
   openEcho(pair, Buffer.alloc(8000));
   while (pair.a.outbound.totalBytes < 5000) await setImmediate();
@@ -129,7 +129,7 @@ test('a byte that is lost within a record, behind which nothing is sent, is foun
   await echoes(t, pair);
 });
 
-/** Stops a side inside TLS; whether all that it had to say is with the channel. */
+/** Stops a side inside TLS. Returns whether the channel has everything it had to send. */
 function stop({ loop }: Side): () => boolean {
   let isFlushed = false;
   loop.stop(new VproxyError('shutdown', 'stopped'));
@@ -138,7 +138,7 @@ function stop({ loop }: Side): () => boolean {
 }
 
 for (const count of [0, 1, 200]) {
-  test(`a side that is stopped with ${count} streams open tells the peer so inside TLS, and lets the channel be closed then`, async (t) => {
+  test(`a side stopped with ${count} streams open tells the peer inside TLS, and lets the channel be closed then`, async (t) => {
     const pair = await started(withKey(ONE));
     const codes: unknown[] = [];
     for (let opened = 0; opened < count; opened += 1) {
@@ -155,7 +155,7 @@ for (const count of [0, 1, 200]) {
   });
 }
 
-test('where the channel takes nothing, a side that is stopped inside TLS does not wait for long, and writes are given back', async (t) => {
+test('on a channel that takes nothing, a side stopped inside TLS does not wait for long, and its writes are called back', async (t) => {
   const pair = await started(withKey(ONE), undefined, 1000);
   const stream = MuxStream.open(pair.a.session, 'echo');
   stream.on('error', () => undefined);
@@ -200,7 +200,7 @@ for (const peerName of ['guest.test', 'other.test']) {
 
 // ---- other links -------------------------------------------------------------------------------------------------------
 
-/** An established pair whose keys are those that `current` has at the time, with a stream that has sent something. */
+/** An established pair whose keys are the ones in `current`, with a stream that has sent something. */
 async function resumable(current: { keys: SecretKey[] }, bytes: number) {
   const keys = (): SecretKey[] => current.keys;
   const pair = new ResumePair({ settings: { keys, secure: tlsWithKeys(keys) } });
@@ -210,7 +210,7 @@ async function resumable(current: { keys: SecretKey[] }, bytes: number) {
   return { pair, end, session: pair.a.session };
 }
 
-test('a session inside TLS goes on with another link, and nobody in front of TLS learns that it can', async (t) => {
+test('a session inside TLS continues on another link, and nothing outside TLS reveals that it can', async (t) => {
   const { pair, end } = await resumable({ keys: [ONE] }, 200_000);
   await carryOn(pair);
   const seen = watch(pair);
@@ -229,7 +229,7 @@ test('a session inside TLS goes on with another link, and nobody in front of TLS
   t.false(Buffer.concat(seen).includes('resume'));
 });
 
-test('a session whose key was taken away gives way to one with another key', async (t) => {
+test('a session whose key was removed is replaced by one with another key', async (t) => {
   const current = { keys: [ONE] };
   const { pair, end, session } = await resumable(current, 10_000);
   pair.step(500);
@@ -243,7 +243,7 @@ test('a session whose key was taken away gives way to one with another key', asy
   t.deepEqual([session.isOver, end?.reason?.code], [true, 'resume-refused']);
 });
 
-test('TLS that breaks while a session is taken up again leaves that waiting', async (t) => {
+test('a session stays waiting if TLS breaks while it is being resumed', async (t) => {
   const { pair, end, session } = await resumable({ keys: [ONE] }, 10_000);
   pair.step(500);
   for (let turns = 1; turns < 30; turns += 1) {

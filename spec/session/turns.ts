@@ -1,4 +1,4 @@
-/** A chunk that costs more than a turn of the event loop is read in several, with the same result (docs/architecture.md). */
+/** A chunk that costs more than one turn of the event loop is read in several, with the same result (docs/architecture.md). */
 import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
 import fc from 'fast-check';
@@ -21,7 +21,7 @@ const { OPEN, DATA, CREDIT, FIN, RESET, PING, GOAWAY } = FRAME_TYPE;
 const pings = (peer: FramePeer, count: number): Buffer =>
   Buffer.concat(Array.from({ length: count }, () => peer.frame(PING, 0, Buffer.alloc(8))));
 
-test('a frame is never cut by the end of a turn; a chunk with few frames, or that takes no time, is read in one', (t) => {
+test('a frame is never cut by the end of a turn; a chunk with few frames, or one that takes no time, is read in one turn', (t) => {
   for (const [costMs, frames, chunks] of [
     [1, 'DATA 1 30000, DATA 1 30000', [30_000, 30_000]],
     [0, 'PING, '.repeat(4999).concat('PING'), []],
@@ -39,7 +39,7 @@ test('a frame is never cut by the end of a turn; a chunk with few frames, or tha
   }
 });
 
-test('what is no HELLO is searched in several turns, and one that comes behind it establishes the session', (t) => {
+test('other bytes are searched for a HELLO in several turns, and a HELLO after them establishes the session', (t) => {
   const peer = FramePeer.opening();
   peer.clock.costMs = 1;
   const stale = Buffer.alloc(20_000, 'stale');
@@ -52,7 +52,7 @@ test('what is no HELLO is searched in several turns, and one that comes behind i
   t.is(peer.sinks.get(1)?.bytes.toString(), 'hi');
 });
 
-test('a session that ends between two turns leaves the rest of the chunk to the next opening, a loop that is stopped nothing', (t) => {
+test('a session that ends between two turns leaves the rest of the chunk to the next handshake; a stopped loop leaves nothing', (t) => {
   for (const isStopped of [false, true]) {
     const peer = FramePeer.established();
     peer.clock.costMs = 1;
@@ -80,7 +80,7 @@ function insideLayer(onMade?: Parameters<typeof glassLayer>[0]): FramePeer {
   return peer;
 }
 
-test('what comes out of a layer is read in several turns, in order, and before what comes later', (t) => {
+test('the output of a layer is read in several turns, in order, before later input', (t) => {
   const peer = insideLayer();
   peer.sendOpen(1);
   peer.clock.costMs = 1;
@@ -92,7 +92,7 @@ test('what comes out of a layer is read in several turns, in order, and before w
   t.deepEqual(peer.endings, []);
 });
 
-test('a layer that ends hands on all that came out of it', (t) => {
+test('a layer that ends hands on all of its output', (t) => {
   let handler: SecureLayerHandler | null = null;
   const peer = insideLayer((made) => (handler = made));
   peer.sendOpen(1);
@@ -109,13 +109,13 @@ test('a layer that ends hands on all that came out of it', (t) => {
   t.is(peer.codes[0], 'flood');
 });
 
-test('what comes while a link is paused is read behind what waits for another turn', async (t) => {
+test('bytes that come while a link is paused are read after those that wait for another turn', async (t) => {
   const clock = new ManualClock();
   const written: Buffer[] = [];
   let isPaused = false;
   let handler: LinkHandler | null = null;
   const writeParts = (parts: readonly Buffer[]): boolean => written.push(...parts.map((part) => Buffer.from(part))) > 0;
-  /** Its bytes come whether it is paused or not, as the output of a command does when that has ended. */
+  /** Its bytes come even while it is paused, like the output of a command that has exited. */
   const link: Link = {
     description: 'a link',
     unwrittenBytes: 0,
@@ -133,7 +133,7 @@ test('what comes while a link is paused is read behind what waits for another tu
   peer.loop.start();
   await setImmediate();
   peer.loop.receive(Buffer.concat(written));
-  // The peer's flush takes many turns; behind it is the HELLO that establishes the session.
+  // The peer's flush takes many turns; after it comes the HELLO that establishes the session.
   const { bytes } = peer.outbound.take(1_000_000);
   clock.costMs = 1;
   const cut = bytes.length - 100;
@@ -147,7 +147,7 @@ test('what comes while a link is paused is read behind what waits for another tu
   t.is(runner.loop.skippedBytes, DEFAULT_LIMITS.frame + HEADER_BYTES);
 });
 
-/** What a peer may send, right or wrong, as one of these for a stream of a few. */
+/** Input of a peer, valid or not, for one of a few streams. */
 const frames = fc.array(
   fc.record({
     type: fc.constantFrom(OPEN, DATA, DATA, DATA, CREDIT, FIN, RESET, PING, 0x80),
@@ -159,7 +159,7 @@ const frames = fc.array(
 
 type Script = typeof frames extends fc.Arbitrary<infer T> ? T : never;
 
-/** What comes of it at a side for which each look at the clock costs so much. */
+/** The results at a side on which each reading of the clock costs this much time. */
 function play(script: Script, integrity: Integrity, costMs: number, pieceBytes: number) {
   const peer = FramePeer.established({ integrity, settings: seededIdentity('side', 1) });
   peer.clock.costMs = costMs;
@@ -178,7 +178,7 @@ function play(script: Script, integrity: Integrity, costMs: number, pieceBytes: 
   return { turns: peer.turns, skipped: peer.loop.skippedBytes, seen: { streams, endings } };
 }
 
-test('whatever comes, it means the same in one turn and in many, in one piece and in many', (t) => {
+test('any input has the same meaning in one turn and in many, in one piece and in many', (t) => {
   let turns = 0;
   const pieces = fc.integer({ min: 1, max: 2000 });
   fc.assert(

@@ -35,12 +35,12 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
     ['hostile/flood-cases.ts', 'OPENs of a service that does not answer'],
     ['conformance/streams.ts', 'R-STREAM-1: ids rise, and need not be consecutive'],
     ['conformance/streams.ts', 'R-STREAM-5: opens beyond `streams` are refused, until a stream has ended'],
-    ['conformance/streams.ts', 'R-STREAM-6: when the ids are used up opens wait, and the session is renewed when'],
+    ['conformance/streams.ts', 'R-STREAM-6: when the ids run out opens wait, and the session is renewed when'],
   ],
   T3: [
     ['hostile/flood-cases.ts', 'OPENs that are reset before the answer, and reads'],
-    ['conformance/flood.ts', 'R-FLOW-6: more than 200 streams a second that are opened and reset before an answer are'],
-    ['conformance/streams.ts', 'R-STREAM-5: a stream that ended keeps its place while its bytes still lie on this'],
+    ['conformance/flood.ts', 'R-FLOW-6: more than 200 streams per second opened and reset before an answer are'],
+    ['conformance/streams.ts', 'R-STREAM-5: a stream that ended keeps its slot while its bytes are still on this'],
   ],
   T4: [
     ['hostile/window-cases.ts', 'credit of 2^64-1 on 250 streams whose local programs write for ever, and reads'],
@@ -48,7 +48,7 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
     ['hostile/session-cases.ts', 'DATA over the credit of a stream'],
     ['hostile/session-cases.ts', 'CREDIT that shrinks, overflows, and comes again'],
     ['conformance/flow-control.ts', 'R-FLOW-2: DATA above the credit of the session is flow-control, also for streams'],
-    ['conformance/flow-control.ts', 'R-FLOW-4: with the budget full windows stop growing, and the stream goes on'],
+    ['conformance/flow-control.ts', 'R-FLOW-4: with the budget full windows stop growing, and the stream continues'],
   ],
   T5: [
     ['hostile/flood-cases.ts', 'PINGs'],
@@ -66,7 +66,7 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
   ],
   T7: [
     ['threats/names.spec.ts', 'T7: a guest names a service, never an address: whatever it names, nothing is reached'],
-    ['conformance/streams.ts', 'R-STREAM-3: a service that is not offered, or that is no name, is refused with'],
+    ['conformance/streams.ts', 'R-STREAM-3: a service that is not offered, or has no valid name, is refused with'],
     ['forward/service-policy.ts', 'a service that a peer may not open is denied, without a word why; others are open'],
   ],
   T8: [
@@ -136,7 +136,7 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
   T18: [
     ['threats/secrets.spec.ts', 'T18: the key is not in the arguments, the environment or the log of a process, nor'],
     ['proxy/policies.spec.ts', 'a key file that others can read, or that is none, is refused by its name'],
-    ['conformance/authentication.ts', 'R-AUTH-2: the id of a key is the beginning of its SHA-256, and nothing shows'],
+    ['conformance/authentication.ts', 'R-AUTH-2: the id of a key is the start of its SHA-256, and nothing reveals'],
   ],
   T19: [
     ['threats/sources.spec.ts', 'T19: every package is pinned by its hash, and none that is needed runs a script when'],
@@ -201,8 +201,8 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
     ['forward/datagram/udp.spec.ts', 'there are no more flows than half of the streams that the peer takes, and the'],
     ['forward/datagram/unixgram.spec.ts', 'an answer that is not the target’s does not arrive'],
     ['forward/datagram/unixgram.spec.ts', 'each path that sends has a flow of its own, and answers go to nobody else'],
-    ['conformance/datagrams.ts', 'R-DGRAM-5: while the flow has something unsent the newest '],
-    ['conformance/datagrams.ts', 'R-DGRAM-4: of messages that have not come whole no more is kept than the bound'],
+    ['conformance/datagrams.ts', 'R-DGRAM-5: while the flow has unsent bytes the newest '],
+    ['conformance/datagrams.ts', 'R-DGRAM-4: incomplete messages are kept only within the bound'],
     ['hostile/datagram-cases.ts', '100,000 flows, and leaves them open'],
     ['hostile/datagram-cases.ts', 'messages that never come whole, on as many flows as may be'],
     ['hostile/datagram-cases.ts', 'empty messages on one flow, as fast as it may'],
