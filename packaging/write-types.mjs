@@ -24,7 +24,7 @@ function formatScripts(shells) {
     const text = readFileSync(`cli/completion/vproxy.${shell}`, 'utf8');
     return `  ${shell}: ${JSON.stringify(text)},\n`;
   });
-  return `/** What tells a shell how to complete command lines of vproxy. Written by \`npm run build\` from the scripts beside it. */
+  return `/** The completion scripts of shells. Written by \`npm run build\` from the scripts in this folder. */
 export const SCRIPTS = {
 ${scripts.join('')}};
 `;

@@ -38,7 +38,7 @@ export async function findSocket({
   folder = ownFolder(),
   answerMs,
 }: SocketChoice): Promise<string> {
-  if (socket !== undefined && name !== undefined) throw badArgument('--socket: cannot be used with --name');
+  if (socket !== undefined && name !== undefined) throw badArgument('--socket: not allowed with --name');
   if (socket !== undefined) return socket;
   if (name !== undefined) return findName(name, folder, answerMs);
   if (environment) return environment;

@@ -29,7 +29,7 @@ export const command: Command = {
   async run(args) {
     const replay = args.number('replay', 'events', 0, MAX_REPLAY);
     if (args.has('follow') && args.has('no-follow')) {
-      throw badArgument('--follow: cannot be used with --no-follow');
+      throw badArgument('--follow: not allowed with --no-follow');
     }
     const label = channelOf(args, args.operands[0]);
     const control = await openControl(args);

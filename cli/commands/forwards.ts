@@ -36,7 +36,7 @@ export const add: Command = {
     const text = outgoing ?? args.text('incoming');
     if (text === undefined) throw badArgument('missing forward; expected -o FORWARD or -i FORWARD');
     if (outgoing !== undefined && args.text('incoming') !== undefined) {
-      throw badArgument('-i: cannot be used with -o; add one forward at a time');
+      throw badArgument('-i: not allowed with -o; add one forward at a time');
     }
     const { label, rest } = splitLabel(text);
     const channel = channelOf(args, label);

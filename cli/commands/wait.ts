@@ -93,7 +93,7 @@ function waitedFor(args: Arguments): WaitedFor {
   const named = operand?.includes('/') === true ? operand : undefined;
   const option = args.text('service');
   if (named !== undefined && option !== undefined) {
-    throw badArgument(`--service: cannot be used with ${escapeText(named, 128)}`);
+    throw badArgument(`--service: not allowed with ${escapeText(named, 128)}`);
   }
   const text = named ?? option;
   const { service, channel } = text === undefined ? { service: text, channel: text } : servicePlace(args, text);

@@ -1,26 +1,26 @@
 /**
- * What can be within the text of a channel or of a forward: labels, services and kinds before the address, and behind it
- * the options, each after a comma.
+ * Completes the text of a channel or a forward: labels, services and kinds before the address, and the options after
+ * it, each after a comma.
  */
 import type { TextType } from '../../lib/channel/kind.js';
 import { cutLabel } from '../../lib/util/labels.js';
 import { type Completion, type LiveSource, liveNames, type NamedThing, offer, offerPaths } from './values.js';
 
-/** What is known at the cursor. */
+/** The context of the cursor. */
 export interface AddressContext extends LiveSource {
-  /** The channels that the line itself names, as `-c` has them. */
+  /** The channels of the line itself, as given to `-c`. */
   readonly given: readonly string[];
-  /** Whether it is for channels of a process that runs. */
+  /** Whether the command is for channels of a running process. */
   readonly isForRunning: boolean;
 }
 
-/** Options behind a comma by their names. */
+/** Options after a comma, by name. */
 type AddressOptions = ReadonlyMap<string, Pick<TextType<unknown>, 'words' | 'isPath'>>;
 
-/** Of `[LABEL=]KIND:ADDRESS[,key=value…]`. */
+/** Completes `[LABEL=]KIND:ADDRESS[,key=value…]`. */
 export async function completeChannel(value: string): Promise<Completion> {
   const [, label = '', kindName, rest = ''] = /^([a-z0-9._-]+=)?([^:=]*):(.*)$/s.exec(value) ?? [];
-  // They bring all channels along.
+  // Loaded only now: they load all kinds of channels.
   const [{ CHANNEL_KINDS }, { optionsOf }] = await Promise.all([
     import('../../lib/channel/kinds.js'),
     import('../../lib/channel/address/options.js'),
@@ -37,7 +37,7 @@ export async function completeChannel(value: string): Promise<Completion> {
   return completeRest(`${label}${kindName}:`, rest, new Map(fitting.map(([name, { type }]) => [name, type])));
 }
 
-/** Of `[LABEL/]SERVICE:ENDPOINT[,key=value…]`. */
+/** Completes `[LABEL/]SERVICE:ENDPOINT[,key=value…]`. */
 export async function completeForward(
   direction: 'outgoing' | 'incoming',
   value: string,
@@ -66,7 +66,7 @@ export async function completeForward(
 const optionsInForm = (form: string): AddressOptions =>
   new Map(Array.from(form.matchAll(/\[,([a-z]+)=/g), ([, name = '']) => [name, {}]));
 
-/** What is in front of the colon: the service, and its channel where there are several. */
+/** Names before the colon: services, and channels if there are several. */
 async function forwardNames(
   direction: 'outgoing' | 'incoming',
   typed: string,
@@ -80,9 +80,9 @@ async function forwardNames(
   return [...labels.map(({ name, summary }) => ({ name: `${name}/`, summary })), ...services];
 }
 
-/** Behind the colon: an address, which may be a path, and options. */
+/** Completes the text after the colon: an address, which may be a path, and options. */
 function completeRest(front: string, rest: string, options: AddressOptions): Completion {
-  // An odd number of commas ends an option; two are one comma within it.
+  // An odd number of commas ends an option; two commas are an escaped one.
   const [, last] = /(?:^|[^,])(?:,,)*,([^,]*)$/s.exec(rest) ?? [];
   if (last === undefined) return rest.startsWith('/') ? offerPaths(front, rest) : offer(front + rest, []);
   const before = front + rest.slice(0, rest.length - last.length);

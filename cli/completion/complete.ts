@@ -1,6 +1,6 @@
 /**
- * What can be at the cursor of a command line of vproxy. The scripts of the shells (`scripts.ts`) ask for it by
- * `vproxy __complete vproxy WORD… CURRENT`, or by `--line` and the line up to the cursor where a shell cannot tell words.
+ * Completes a command line of vproxy. The shell scripts (`scripts.ts`) call `vproxy __complete vproxy WORD… CURRENT`, or
+ * pass `--line` and the line up to the cursor if the shell cannot split it into words.
  */
 import { type Command, type NamedOption, optionsOf } from '../command/command.js';
 import { hasMany, splitWords } from '../command/read-words.js';
@@ -17,20 +17,20 @@ import {
   valueSort,
 } from './values.js';
 
-/** Prints what can be at the cursor, in lines: what the shell adds, what is before that, what was typed, and each word with a tab and what is said of it. */
+/** Prints the completion in lines: what the shell adds, the text before that, the typed text, and WORD, tab, SUMMARY each. */
 export async function printCompletion(args: readonly string[]): Promise<void> {
   const [first, line = ''] = args;
-  // There is nobody to read an error: what cannot be known is not offered.
+  // Nothing reads an error: offer nothing instead.
   const completion = await complete(first === '--line' ? splitLine(line) : args).catch(() => null);
   if (completion === null) return;
   const { adds, before, typed, words } = completion;
   const lines = [adds, before, typed, ...words.map(({ name, summary }) => `${name}\t${summary}`)];
   process.stdout.on('error', () => process.exit());
-  // A process that has not answered is not waited for.
+  // Do not wait for a process that has not answered.
   process.stdout.write(`${lines.join('\n')}\n`, () => process.exit());
 }
 
-/** What can be in the place of the last of `words`; the first is the program. */
+/** Completes the last of `words`; the first is the program. */
 export async function complete(words: readonly string[]): Promise<Completion> {
   const behind = words.slice(1, -1);
   const current = words.length > 1 ? (words.at(-1) ?? '') : '';
@@ -42,7 +42,7 @@ export async function complete(words: readonly string[]): Promise<Completion> {
   return completeBehind(await found.entry.load(), found.words, current);
 }
 
-/** The second words of commands, where the first one alone is there. */
+/** The second words of commands, if only the first one is given. */
 const secondNames = ({ name, entry, words }: FoundCommand): NamedThing[] =>
   entry === null && words.length === 0 ? secondWords(name).map((second) => summaryOf(second, `${name} ${second}`)) : [];
 
@@ -51,7 +51,7 @@ const summaryOf = (word: string, name: string): NamedThing => ({
   summary: NAMED_COMMANDS[name]?.summary ?? '',
 });
 
-/** The first words of commands: of a word that several share, the second ones are said. */
+/** The first words of commands; the summary of one that several share lists the second words. */
 function firstNames(): NamedThing[] {
   return firstWords().map((first) => {
     const seconds = secondWords(first);
@@ -59,7 +59,7 @@ function firstNames(): NamedThing[] {
   });
 }
 
-/** What is offered behind the name of a command and the words that are given. */
+/** Completes what follows the name of a command and the given words. */
 async function completeBehind(command: Command, given: readonly string[], current: string): Promise<Completion> {
   const options = optionsOf(command);
   const walked = walk(command, options, given);
@@ -73,7 +73,7 @@ async function completeBehind(command: Command, given: readonly string[], curren
   }
   const { operands = [] } = command;
   const operand = operands[before.length] ?? (hasMany(operands) ? operands.at(-1) : undefined);
-  // Where nothing else can be, options are offered before a hyphen is typed.
+  // If nothing else can follow, offer options before a hyphen is typed.
   if (!isEnded && (current.startsWith('-') || (current === '' && operand === undefined))) {
     const left = options.filter(({ name, isRepeatable }) => isRepeatable === true || !isUsed(name, values));
     return offer(
@@ -84,12 +84,12 @@ async function completeBehind(command: Command, given: readonly string[], curren
   return completeValue({ name: '', takes: { called: operand ?? '' } }, '', current, context);
 }
 
-/** What a value is called, and of which option it is one. */
+/** A value, by its placeholder and its option. */
 type Valued = Pick<NamedOption, 'name' | 'offers'> & { readonly takes: { readonly called: string } | null };
 
 const NO_OPTION: Valued = { name: '', takes: null };
 
-/** Of each of these one alone can be there. */
+/** Options that exclude each other. */
 const EXCLUSIVE: readonly (readonly string[])[] = [
   ['socket', 'name'],
   ['tty', 'no-tty'],
@@ -98,23 +98,23 @@ const EXCLUSIVE: readonly (readonly string[])[] = [
   ['follow', 'no-follow'],
 ];
 
-/** Whether an option is there that may be there once, or one that excludes it. */
+/** Whether an option, or one that excludes it, has been given. */
 const isUsed = (name: string, values: Walked['values']): boolean =>
   values.has(name) || EXCLUSIVE.some((names) => names.includes(name) && names.some((other) => values.has(other)));
 
-/** What the words before the cursor are. */
+/** The words before the cursor, parsed. */
 interface Walked {
   /** The option whose value comes next. */
   readonly pending: NamedOption | null;
-  /** The values of each option that is there. */
+  /** The values of each given option. */
   readonly values: ReadonlyMap<string, readonly string[]>;
   readonly operands: readonly string[];
-  /** Whether no options come any more. */
+  /** Whether no more options can follow. */
   readonly isEnded: boolean;
 }
 
 function walk(command: Command, options: readonly NamedOption[], given: readonly string[]): Walked {
-  // Behind LABEL: there may be options.
+  // Options may follow `LABEL:`.
   const endsAt = (operand: string): boolean => command.endsAtOperand === true && !operand.endsWith(':');
   const { found, operands, isEnded } = splitWords(given, options, endsAt);
   const values = new Map<string, string[]>();
@@ -127,10 +127,10 @@ function walk(command: Command, options: readonly NamedOption[], given: readonly
   return { pending, values, operands, isEnded };
 }
 
-/** What the words say of the process, and of the channel, whose names are asked for. */
+/** The process and the channel that the words name, for completing live names. */
 function contextOf({ operands = [], options }: Command, { values, operands: given }: Walked): AddressContext {
   const last = (name: string): string | undefined => values.get(name)?.at(-1);
-  // Elsewhere `-c` has the whole text of a channel.
+  // Elsewhere `-c` takes the whole text of a channel.
   const isForRunning = options['channel']?.value === 'LABEL';
   const [operand] = /^\[?LABEL/.test(operands[0] ?? '') ? given : [];
   const channel = isForRunning ? (last('channel') ?? operand?.split(/[:/]/, 1)[0]) : undefined;
@@ -143,7 +143,7 @@ function contextOf({ operands = [], options }: Command, { values, operands: give
   };
 }
 
-/** What can be a value that is called so; `before` is in front of it in the same word. */
+/** Completes a value; `before` precedes it in the same word. */
 async function completeValue(
   valued: Valued,
   before: string,
@@ -197,13 +197,13 @@ async function labels(process: LiveSource): Promise<NamedThing[]> {
   return (await liveNames('channels', process)).map(({ name, summary }) => ({ name: `${name}:`, summary }));
 }
 
-/** A path begins with a slash, behind the colon of a service or of a kind of channel. */
+/** Completes a path, which begins with a slash, maybe after the colon of a service or of a kind of channel. */
 function completePath(value: string): Completion {
   const [, front = '', path] = /^([^/]*:)?(\/.*)$/s.exec(value) ?? [];
   return path === undefined ? offer(value, []) : offerPaths(front, path);
 }
 
-/** The words of a line of bash up to the cursor, without their quotes; the last one is empty behind a blank. */
+/** Splits a bash line up to the cursor into words without quotes; the last one is empty after a blank. */
 export function splitLine(line: string): string[] {
   const words = [''];
   for (const [, blank, escaped, single, double, plain] of line.matchAll(

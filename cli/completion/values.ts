@@ -1,16 +1,16 @@
-/** What can be in the place of a value, told from what the value is called, and the names that a running vproxy has. */
+/** Completions of a value, chosen by its placeholder, and live names of a running vproxy. */
 import type { ControlClient } from '../../lib/control/client/client.js';
 import type { ForwardStatus } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
 
-/** Asks for names; `label` is that of a channel, if one is meant, and `typed` what was typed of a name. */
+/** Asks for names; `label` is the channel's, if one is named, and `typed` the typed part of a name. */
 type AskNames = (control: ControlClient, label: string | undefined, typed: string) => Promise<NamedThing[]>;
 
-/** The names that a running vproxy can be asked for. */
+/** The lists of names of a running vproxy. */
 const LIVE = {
   channels: async (control) =>
     (await control.channels()).map(({ label, state, address }) => named(label, `${state}, ${address}`)),
-  /** What the peers offer: with the label of the channel where there are several, none is named, or one is typed already. */
+  /** The services of the peers, with the channel's label if one was typed, or if there are several channels and none is named. */
   services: async (control, label, typed) => {
     const [services, channels] = await Promise.all([control.services(), control.channels()]);
     const hasLabel = typed.includes('/') || (label === undefined && channels.length > 1);
@@ -18,7 +18,7 @@ const LIVE = {
       .filter(({ offeredBy, channel }) => offeredBy === 'peer' && (label === undefined || channel === label))
       .map(({ channel, service }) => named(hasLabel ? `${channel}/${service}` : service, `of ${channel}`));
   },
-  /** Their ids, and the services that one alone is for. */
+  /** The ids, and services with a single forward. */
   forwards: async (control) => {
     const forwards = await control.forwards();
     const described = ({ channel, direction, spec }: ForwardStatus): string =>
@@ -29,7 +29,7 @@ const LIVE = {
       ...single.map((forward) => named(forward.service, described(forward))),
     ];
   },
-  /** Those of which something is said: with the label of the channel where there are several. */
+  /** The egresses with rules, with the channel's label if there are several channels. */
   egresses: async (control) => {
     const [egresses, channels] = await Promise.all([control.egress(), control.channels()]);
     return egresses.flatMap(({ channel, name, rules }) =>
@@ -42,21 +42,21 @@ const LIVE = {
     ),
 } as const satisfies Readonly<Record<string, AskNames>>;
 
-/** One sort of them. */
+/** A list of names. */
 export type LiveName = keyof typeof LIVE;
 
 export const LIVE_NAMES = Object.keys(LIVE) as LiveName[];
 
 /**
- * What can be a value: the text of a `channel` or a `forward`; the name of a `process` that runs; a label, and the service behind
- * its slash (`place`); a `path` behind the colon of something else: `SERVICE:/run/s`; `LABEL:`, with something of the peer behind
- * it (`remote`), or that, or a path here (`copy`); one of the `words` that it is called.
+ * The sort of a value: the text of a `channel` or a `forward`; the name of a running `process`; a label, and the service
+ * after its slash (`place`); a `path` after a colon: `SERVICE:/run/s`; `LABEL:` followed by something remote (`remote`),
+ * or that or a local path (`copy`); one of the `words` in the placeholder.
  */
 export type ValueSort =
   | ('none' | 'file' | 'folder' | 'user' | 'words' | 'channel' | 'forward' | 'process' | 'place' | 'path')
   | ('remote' | 'copy' | LiveName);
 
-/** The first that fits decides. */
+/** The first match decides. */
 const SORTS: readonly (readonly [RegExp, ValueSort])[] = [
   [/^[a-z0-9-]+(?:\|[a-z0-9-]+)+$/, 'words'],
   [/^LABEL:$/, 'remote'],
@@ -75,44 +75,44 @@ const SORTS: readonly (readonly [RegExp, ValueSort])[] = [
   [/\b(?:FILE|PATH)\b|^(?:CMD|ARG)$/, 'file'],
 ];
 
-/** The sort of a value that is called so: `FILE`, `LABEL`, `text|json`. A name that says nothing has `none`. */
+/** The sort of a value with the placeholder `FILE`, `LABEL`, `text|json` or the like; `none` for an unknown one. */
 export const valueSort = (called: string): ValueSort => SORTS.find(([pattern]) => pattern.test(called))?.[1] ?? 'none';
 
-/** What a shell is told. */
+/** The answer for a shell. */
 export interface Completion {
   /** What the shell itself adds, as it knows how to quote it. */
   readonly adds: 'files' | 'folders' | 'users' | '';
-  /** The part of the word that is before what the shell adds. */
+  /** The part of the word before what the shell adds. */
   readonly before: string;
-  /** The rest of the word, as it was typed. */
+  /** The rest of the word, as typed. */
   readonly typed: string;
-  /** Whole words, which begin with what was typed. */
+  /** Whole words, which begin with the typed text. */
   readonly words: readonly NamedThing[];
 }
 
-/** Those of `words`, each behind `front`, that begin with what was typed. */
+/** Offers those of `words`, each prefixed with `front`, that begin with the typed text. */
 export function offer(typed: string, words: readonly (NamedThing | string)[], front = ''): Completion {
   const things = words.map((word) => (typeof word === 'string' ? named(word, '') : word));
   const whole = things.map(({ name, summary }) => ({ name: front + name, summary }));
   return { adds: '', before: '', typed, words: whole.filter(({ name }) => name.startsWith(typed)) };
 }
 
-/** Paths, which the shell adds behind `before`. */
+/** Offers paths, which the shell adds after `before`. */
 export const offerPaths = (before: string, typed: string): Completion => ({ adds: 'files', before, typed, words: [] });
 
-/** A word, and what is said of it. */
+/** A word and its summary. */
 export interface NamedThing {
   readonly name: string;
   readonly summary: string;
 }
 
-/** How long a process has to answer, in milliseconds: somebody who presses a key does not wait for one that does not. */
+/** The timeout for an answer, in milliseconds: completion must not make the user wait. */
 const ANSWER_MS = 300;
 
-/** A process may answer later than others by so much, in milliseconds. */
+/** The timeout for each process when they are listed, in milliseconds. */
 const LATE_MS = 200;
 
-/** Whom to ask, and about which channel; undefined: the only process, any channel. */
+/** The process and the channel to ask about; undefined: the only process, any channel. */
 export interface LiveSource {
   readonly socket: string | undefined;
   readonly name: string | undefined;
@@ -120,8 +120,8 @@ export interface LiveSource {
 }
 
 /**
- * The names of one sort, in the order in which the process lists them; none where it does not answer in time. `typed` says
- * whether a service has its label before it. Never rejects.
+ * A list of names, in the order of the process; empty if it does not answer in time. `typed` decides whether services are
+ * prefixed with labels. Never rejects.
  */
 export async function liveNames(sort: LiveName, process: LiveSource, typed = ''): Promise<NamedThing[]> {
   const [{ connectControl }, { findSocket }] = await Promise.all([
@@ -134,14 +134,14 @@ export async function liveNames(sort: LiveName, process: LiveSource, typed = '')
   return inTime(asked);
 }
 
-/** What `--name` can be: the processes that have control sockets in the usual folder, and answer. Never rejects. */
+/** The values of `--name`: the processes that have control sockets in the usual folder, and answer. Never rejects. */
 export async function processNames(): Promise<NamedThing[]> {
   const { listProcesses } = await import('../command/find-process.js');
   const found = await inTime(listProcesses(LATE_MS));
   return found.map(({ name, status }) => named(name, `process ${status.process.pid}`));
 }
 
-/** What loading takes is not the process's time: on a busy machine nothing would be offered. */
+/** Starts the timeout only now: loading modules on a busy machine must not count against the process. */
 function inTime<T>(asked: Promise<T[]>): Promise<T[]> {
   const late = new Promise<T[]>((resolve) => setTimeout(resolve, ANSWER_MS, []).unref());
   return Promise.race([late, asked.catch(() => [])]);

@@ -1,4 +1,4 @@
-# Completion of vproxy for bash: the program says what can be at the cursor.
+# Completion of vproxy for bash: the program itself completes the line.
 _vproxy() {
   local adds before typed word rest cut
   local -a found=() paths=()
@@ -14,11 +14,11 @@ _vproxy() {
     folders) mapfile -t paths < <(compgen -P "$before" -d -- "$typed") ;;
     users) mapfile -t paths < <(compgen -P "$before" -u -- "$typed") ;;
   esac
-  # Where names of files are said to be, readline quotes colons, too.
+  # With -o filenames, readline also quotes colons.
   if ((${#found[@]} == 0)) && [[ $adds == f* ]]; then compopt -o filenames 2> /dev/null; fi
   COMPREPLY=("${found[@]}" "${paths[@]}")
   if [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *[:=/] ]]; then compopt -o nospace 2> /dev/null; fi
-  # readline replaces what is behind the last of the characters at which it cuts words.
+  # readline replaces only the text after the last word break.
   cut=$before$typed
   if [[ $COMP_WORDBREAKS == *:* ]]; then cut=${cut##*:}; fi
   if [[ $COMP_WORDBREAKS == *=* ]]; then cut=${cut##*=}; fi

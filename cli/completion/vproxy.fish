@@ -1,4 +1,4 @@
-# Completion of vproxy for fish: the program says what can be at the cursor.
+# Completion of vproxy for fish: the program itself completes the line.
 function __vproxy_complete
     set -l current (commandline -ct)
     set -l answer (command vproxy __complete (commandline -opc) "$current" 2>/dev/null)

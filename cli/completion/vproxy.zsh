@@ -1,5 +1,5 @@
 #compdef vproxy
-# Completion of vproxy for zsh: the program says what can be at the cursor.
+# Completion of vproxy for zsh: the program itself completes the line.
 _vproxy() {
   local line word result=1
   local -a whole open
@@ -8,7 +8,7 @@ _vproxy() {
   for line in "${(@)answer[4,-1]}"; do
     word=${line%%$'\t'*}
     line="${word//:/\\:}:${line#*$'\t'}"
-    # Something else follows in the same word.
+    # More follows in the same word.
     if [[ $word == *[:=/] ]]; then open+=("$line"); else whole+=("$line"); fi
   done
   if (( $#whole )); then _describe -t words vproxy whole && result=0; fi

@@ -73,9 +73,9 @@ export function readExecArguments(
   const isJson = args.has('json');
   const timeoutS = args.seconds('timeout', 0, MAX_SECONDS);
   const killAfterS = args.seconds('kill-after', 0, MAX_SECONDS);
-  if (args.has('tty') && args.has('no-tty')) throw badArgument('-t: cannot be used with -T');
-  if (args.has('interactive') && args.has('no-stdin')) throw badArgument('-i: cannot be used with -n');
-  if (args.has('tty') && isJson) throw badArgument('-t: cannot be used with --json');
+  if (args.has('tty') && args.has('no-tty')) throw badArgument('-t: not allowed with -T');
+  if (args.has('interactive') && args.has('no-stdin')) throw badArgument('-i: not allowed with -n');
+  if (args.has('tty') && isJson) throw badArgument('-t: not allowed with --json');
   if (isShell && args.operands.length > 0) throw shellTakesNothing();
   return {
     isHelp: args.has('help'),

@@ -1,4 +1,4 @@
-/** Channels for people, as a table or one in full; a forward and a process in a line or a few. */
+/** Human-readable channels, as a table or one in full; forwards and processes in a line or a few. */
 
 import type { ChannelStatus, ControlStatus, ForwardStatus, SessionStatus } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
@@ -19,7 +19,7 @@ const COLUMNS: readonly Column<ChannelStatus>[] = [
   { title: 'AUTH', cell: ({ session }) => (session === null ? '-' : describeProtection(session)) },
 ];
 
-/** A table, and below it what channels without a session wait for. */
+/** A table, followed by what channels without a session wait for. */
 export function formatChannels(
   channels: readonly ChannelStatus[],
   width: number | null,
@@ -33,34 +33,34 @@ export function formatChannels(
   return [...formatTable(COLUMNS, channels, width, paint), ...(notes.length > 0 ? ['', ...notes] : [])];
 }
 
-/** How long a channel is in its state. */
+/** How long a channel has been in its state. */
 export function formatTimeInState({ since }: ChannelStatus): string {
   return formatAge(Date.now() - Date.parse(since));
 }
 
-/** A dash where it was not measured. */
+/** The round-trip time; a dash if not measured. */
 export function formatRoundTrip({ session }: ChannelStatus): string {
   return session === null || session.roundTripMs === null ? '-' : formatDuration(session.roundTripMs);
 }
 
-/** What a channel waits for, or why it failed; null where there is nothing to say. */
+/** What a channel waits for, or why it failed; null if neither. */
 export function describeWait({ detail, nextTryMs }: ChannelStatus): string | null {
-  const next = nextTryMs === null ? '' : `next try in ${formatDuration(nextTryMs)}`;
+  const next = nextTryMs === null ? '' : `retrying in ${formatDuration(nextTryMs)}`;
   const parts = [detail === null ? '' : escapeText(detail, 512), next].filter((part) => part !== '');
   return parts.length === 0 ? null : parts.join('; ');
 }
 
-/** Name and program of a peer, as it sent them; not escaped. */
+/** The name and program of a peer, as it sent them; not escaped. */
 export function describePeer({ peer: { name, agent } }: SessionStatus): string {
   return name === null ? agent : `${name} (${agent})`;
 }
 
-/** Whether a session is authenticated and encrypted, in as few words as a table has room for. */
+/** Whether a session is authenticated and encrypted, short enough for a table. */
 function describeProtection({ key, tls }: SessionStatus): string {
   return [key === null ? [] : [`key ${key}`], tls === null ? [] : [`tls=${tls}`]].flat().join(' ') || 'none';
 }
 
-/** All that is known of one channel, a line for each fact. */
+/** Everything known about a channel, a line for each fact. */
 export function formatChannel(channel: ChannelStatus, paint: Paint = paintNothing): string[] {
   const { label, group, address, state, session, bufferBytes, history, totals } = channel;
   const wait = describeWait(channel);
@@ -90,7 +90,7 @@ export function formatChannel(channel: ChannelStatus, paint: Paint = paintNothin
 }
 
 function describeResumptions({ resumptions, resentBytes }: ChannelStatus['totals']): readonly [string, string] {
-  return ['resumed', `${formatCount(resumptions, 'time')}, ${formatBytes(resentBytes)} sent again`];
+  return ['resumed', `${formatCount(resumptions, 'time')}, ${formatBytes(resentBytes)} resent`];
 }
 
 function describeSession(session: SessionStatus): (readonly [string, string])[] {
@@ -110,8 +110,6 @@ function describeSession(session: SessionStatus): (readonly [string, string])[] 
   ];
 }
 
-// A forward in a line for people.
-
 /** `f3: listens on 127.0.0.1:9022 for ssh of vm1`. */
 export function describeForward({ id, channel, direction, service, endpoint }: ForwardStatus): string {
   const where = escapeText(endpoint);
@@ -121,7 +119,7 @@ export function describeForward({ id, channel, direction, service, endpoint }: F
     : `${id}: offers ${what} at ${where} to ${channel}`;
 }
 
-/** Who it is, how long it runs, and what it uses. */
+/** The identity of a process, its uptime, and its resource usage. */
 export function formatProcess({ process, forwards, streams }: ControlStatus): string[] {
   const { name, pid, version, node, uptimeMs, memory, eventLoopDelay, logLevel } = process;
   const delay =

@@ -1,4 +1,4 @@
-/** The user's terminal, while a command elsewhere has it. */
+/** The user's terminal, while a remote command uses it. */
 
 import type tty from 'node:tty';
 import type { TerminalRequest, TerminalSize } from '../../lib/exec/exec-messages.js';
@@ -7,16 +7,15 @@ import { runToolNow } from '../../lib/system/processes/run-tool.js';
 /** Their default is to end the process; SIGKILL cannot be handled. */
 const ENDING_SIGNALS = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM'] as const;
 
-/** The size where it is not known. */
+/** The size if it is not known. */
 const DEFAULT_SIZE: TerminalSize = { columns: 80, rows: 24 };
 
 /**
- * The terminal that is standard input. From `start` to `stop` it passes on each key as it is pressed, Ctrl-C too, and
- * shows bytes as they are; its settings are restored whenever the process ends or is stopped (SIGTSTP), however that
- * happens.
+ * The terminal on standard input. From `start` to `stop` it is in raw mode: it passes on each key at once, including
+ * Ctrl-C, and shows bytes as they are. Its settings are restored whenever the process exits or stops (SIGTSTP).
  *
- * A signal that ends a process (SIGHUP, SIGINT, SIGQUIT, SIGTERM) or stops it still does, unless there is another
- * listener for it: then that listener decides.
+ * Signals that end a process (SIGHUP, SIGINT, SIGQUIT, SIGTERM) or stop it still do, unless another listener is
+ * registered for them: then that listener decides.
  */
 export class LocalTerminal {
   readonly #restore = (): void => this.#setRaw(false);
@@ -29,13 +28,13 @@ export class LocalTerminal {
   #isStarted = false;
   #isRaw = false;
 
-  /** Whether this process has one. */
+  /** Whether standard input is a terminal. */
   static isThere(): boolean {
     return process.stdin.isTTY;
   }
 
   constructor() {
-    // They update their size before any listener that is added from now on is called.
+    // Creating the streams now makes them update their size before later listeners are called.
     this.#outputs = [process.stdout, process.stderr];
   }
 
@@ -44,19 +43,19 @@ export class LocalTerminal {
     return { ...this.size, term: process.env['TERM'] ?? 'dumb' };
   }
 
-  /** Its size now; 80x24 where it does not say. */
+  /** Its current size; 80x24 if unknown. */
   get size(): TerminalSize {
     const shown = this.#outputs.find((stream) => stream.isTTY);
     const [columns, rows] = shown === undefined ? askSize() : [shown.columns, shown.rows];
     return columns > 0 && rows > 0 ? { columns, rows } : DEFAULT_SIZE;
   }
 
-  /** `listener` is told each new size from `start` to `stop`; it replaces the one before. */
+  /** Calls `listener` with each new size from `start` to `stop`; replaces an earlier listener. */
   onResize(listener: (size: TerminalSize) => void): void {
     this.#listener = listener;
   }
 
-  /** Takes the terminal. Standard input must be one, and stay open until `stop`. */
+  /** Switches to raw mode. Standard input must be a terminal, and stay open until `stop`. */
   start(): void {
     if (this.#isStarted) return;
     this.#isStarted = true;
@@ -66,7 +65,7 @@ export class LocalTerminal {
     this.#setRaw(true);
   }
 
-  /** Restores it. May be called twice. */
+  /** Restores the terminal. May be called twice. */
   stop(): void {
     if (!this.#isStarted) return;
     this.#isStarted = false;
@@ -86,7 +85,7 @@ export class LocalTerminal {
     if (process.listenerCount('SIGTSTP') > 1) return;
     this.#setRaw(false);
     process.off('SIGTSTP', this.#onStop);
-    // The process stops here, unless nothing could continue it: then the system ignores this.
+    // The process stops here. In an orphaned process group, where nothing could continue it, the kernel ignores the signal.
     process.kill(process.pid, 'SIGTSTP');
     process.on('SIGTSTP', this.#onStop);
     this.#setRaw(true);
@@ -104,14 +103,14 @@ export class LocalTerminal {
     this.#isRaw = isRaw;
     const { stdin } = process;
     const ignore = () => undefined;
-    // A terminal that has gone has nothing to restore.
+    // A terminal that has hung up needs no restoring.
     stdin.on('error', ignore).setRawMode(isRaw).off('error', ignore);
-    // Node makes it add a carriage return to each line feed, which to a full-screen program is "down by one".
+    // Node's raw mode adds a carriage return to each line feed, which to a full-screen program only means "down by one".
     if (isRaw) runToolNow(['stty', '-opost'], STTY);
   }
 }
 
-/** It needs this terminal. */
+/** stty needs this terminal. */
 const STTY = { timeoutMs: 1000, hasTerminal: true };
 
 function askSize(): readonly [columns: number, rows: number] {

@@ -1,11 +1,11 @@
-/** Output of a command to stdout, and amounts in a readable form. */
+/** Output of a command to stdout, and human-readable amounts. */
 import { formatJson } from '../../lib/util/escape.js';
 import type { Arguments } from '../command/arguments.js';
 import { EXIT_OK } from '../exit.js';
 
 let isWatched = false;
 
-/** Writes a text as it is. When the reader closes it, as `| head` does, the process ends with status 0. */
+/** Writes a text as is. If the reader closes stdout, as `| head` does, the process exits with status 0. */
 export function print(text: string): void {
   if (!isWatched) process.stdout.on('error', () => process.exit(EXIT_OK));
   isWatched = true;
@@ -17,20 +17,20 @@ export function printJson(value: unknown): void {
   print(`${formatJson(value, 2)}\n`);
 }
 
-/** Writes what a command has found out: as JSON with `--json`, else in lines. */
+/** Writes the result of a command: as JSON with `--json`, else in lines. */
 export function printAnswer(args: Arguments, answer: unknown, describe: () => readonly string[]): void {
   if (args.has('json')) printJson(answer);
   else print(`${describe().join('\n')}\n`);
 }
 
-/** How wide lines may be: the terminal's width, or null where the output is not a terminal. */
+/** The maximum width of lines: the terminal's width, or null if the output is not a terminal. */
 export function outputWidth(): number | null {
   return process.stdout.isTTY ? process.stdout.columns || 80 : null;
 }
 
 const PREFIXES = ['', 'k', 'M', 'G', 'T', 'P'];
 
-/** `1.2 MB`, with prefixes of 1000. */
+/** `1.2 MB`, with decimal prefixes. */
 export function formatBytes(bytes: number): string {
   const exponent = Math.min(PREFIXES.length - 1, bytes < 999.5 ? 0 : Math.floor(Math.log10(bytes * 1.0005) / 3));
   const value = bytes / 1000 ** exponent;

@@ -1,22 +1,22 @@
-/** The progress of a copy, on stderr where that is a terminal: one line that is redrawn; and its outcome. */
+/** The progress of a copy, on stderr if that is a terminal: one line that is redrawn; and its outcome. */
 import type { CopyProgress } from '../../lib/copy/copy-progress.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { formatAge, formatBytes, formatCount, formatDuration, formatRate } from './print.js';
 import { fitText, textWidth } from './table.js';
 
-/** How often the line is drawn, in milliseconds. */
+/** The interval between drawings of the line, in milliseconds. */
 const REDRAW_MS = 100;
 
 /** The number of drawings over which its rate is measured. */
 const RATE_DRAWINGS = 30;
 
-/** Shows a copy on stderr until it is stopped; only where stderr is a terminal. */
+/** Shows a copy on stderr, which must be a terminal, until it is stopped. */
 export class CopyDisplay {
   readonly #progress: CopyProgress;
   readonly #samples: { readonly atMs: number; readonly bytes: number }[] = [];
   readonly #timer: NodeJS.Timeout;
   #isHeld = false;
-  /** What the samples are of: bytes that were sent, or compared at a side. */
+  /** What the samples count: bytes sent, or compared at a side. */
   #sampled = '';
 
   constructor(progress: CopyProgress) {
@@ -30,7 +30,7 @@ export class CopyDisplay {
     process.stderr.write('\r\u001b[K');
   }
 
-  /** Draws nothing while `work` lasts, which has the line for itself. */
+  /** Draws nothing until `work` is done, which uses the line itself. */
   async holdFor<T>(work: Promise<T>): Promise<T> {
     this.#isHeld = true;
     try {
@@ -57,16 +57,16 @@ export class CopyDisplay {
     const first = this.#samples[0] ?? last;
     const elapsedMs = last.atMs - first.atMs;
     const rate = elapsedMs === 0 ? 0 : ((last.bytes - first.bytes) * 1000) / elapsedMs;
-    // The last column stays free: a terminal may begin a new line after it.
+    // The last column stays free: a terminal may wrap after it.
     const width = (process.stderr.columns || 80) - 1;
     process.stderr.write(`\r${formatProgress(this.#progress, rate, width)}\u001b[K`);
   }
 }
 
-/** What is shown in place of a file while a resumed copy is compared: the receiving side reads its part first, then the other one its files. */
+/** Shown in place of a file while a resumed copy is compared: first the receiver reads its part, then the sender its files. */
 const COMPARING = {
-  here: 'comparing what is here',
-  there: 'comparing what is there',
+  here: 'comparing files here',
+  there: 'comparing files there',
 } as const;
 
 /** `app/a.txt    45%   1.2 MB   3.4 MB/s   12s left`, in at most `width` columns; `rate` is in bytes a second. */
@@ -78,7 +78,7 @@ export function formatProgress(progress: CopyProgress, rate: number, width: numb
 
 interface Amount {
   readonly bytes: number;
-  /** Null where it is not known. */
+  /** Null if not known. */
   readonly totalBytes: number | null;
 }
 
@@ -99,13 +99,13 @@ function formatLine(what: string, { bytes, totalBytes }: Amount, rate: number, w
   return `${fitText(name, room)}  ${text}`;
 }
 
-/** `12 files, 3.4 MB in 1.2 s (2.8 MB/s); 1.0 MB of that was there already`. */
+/** `12 files, 3.4 MB in 1.2 s (2.8 MB/s); 1.0 MB of that already existed`. */
 export function formatOutcome(progress: CopyProgress, durationMs: number): string {
   const { files, folders, links, bytes, sentBytes, resumedBytes } = progress;
   const counts = [formatCount(files, 'file')];
   if (folders > 0) counts.push(formatCount(folders, 'folder'));
   if (links > 0) counts.push(formatCount(links, 'link'));
   const rate = formatRate((sentBytes * 1000) / Math.max(1, durationMs));
-  const saved = resumedBytes === 0 ? '' : `; ${formatBytes(resumedBytes)} of that were there already`;
+  const saved = resumedBytes === 0 ? '' : `; ${formatBytes(resumedBytes)} of that already existed`;
   return `${counts.join(', ')}, ${formatBytes(bytes)} in ${formatDuration(durationMs)} (${rate})${saved}`;
 }

@@ -1,4 +1,4 @@
-/** The terminal while `vproxy top` has it. */
+/** The terminal while `vproxy top` uses it. */
 import { writeSync } from 'node:fs';
 
 const ENTER = '\u001b[?1049h\u001b[?25l';
@@ -26,7 +26,7 @@ const KEYS: Readonly<Record<string, ScreenKey>> = {
   '\u001b[F': 'bottom',
 };
 
-/** The alternate screen, without a cursor, and the keys one by one; `close` restores the screen. */
+/** The alternate screen with a hidden cursor, and single key presses; `close` restores the terminal. */
 export class Screen {
   readonly #onExit = (): void => this.close();
   readonly #onData = (bytes: Buffer): void => this.#take(bytes.toString('latin1'));
@@ -52,8 +52,8 @@ export class Screen {
   }
 
   /**
-   * Shows lines from the top; each is as wide as the terminal at most. While a slow terminal has not taken one picture,
-   * no other is written.
+   * Draws lines from the top; none may be wider than the terminal. Skips a frame while a slow terminal has not taken the
+   * previous one.
    */
   draw(lines: readonly string[]): void {
     if (!this.#isOpen || process.stdout.writableLength > 0) return;
@@ -78,11 +78,11 @@ export class Screen {
   }
 }
 
-/** Also where the process is about to exit. */
+/** Synchronous, as the process may be about to exit. */
 function writeNow(text: string): void {
   try {
     writeSync(1, text);
   } catch {
-    // The terminal is gone.
+    // The terminal has hung up.
   }
 }

@@ -1,18 +1,18 @@
-/** Text in columns: how wide a text is in a terminal, how it is cut, and how it is wrapped. */
+/** Text in columns: its width in a terminal, truncation and wrapping. */
 import { eastAsianWidth } from 'get-east-asian-width';
 import { escapeText } from '../../lib/util/escape.js';
 import { type Paint, paintNothing, type Tone } from './color.js';
 
-/** One column, of a table of things of the type `T`. */
+/** A column of a table of items of type `T`. */
 export interface Column<T> {
   readonly title: string;
-  /** Its text for one of them. */
+  /** Its text for an item. */
   readonly cell: (item: T) => string;
   /** Default `left`. */
   readonly align?: 'left' | 'right';
-  /** It shrinks where the lines are too long, but keeps this number of columns. Default: it never shrinks. */
+  /** It shrinks down to this width if the lines are too long. Default: it never shrinks. */
   readonly leastWidth?: number;
-  /** The tone of a cell, which takes no room. Default: it has none. */
+  /** The tone of a cell, which takes no room. Default: none. */
   readonly toneOf?: (cell: string) => Tone | null;
 }
 
@@ -20,8 +20,8 @@ export interface Column<T> {
 const GAP = 2;
 
 /**
- * One line for the titles, and one for each of `items`, of at most `width` columns (null: of any). Cells are escaped, and painted
- * by `paint`.
+ * Formats a line with the titles, and one for each of `items`, of at most `width` columns (null: unlimited). Cells are
+ * escaped, and painted by `paint`.
  */
 export function formatTable<T>(
   columns: readonly Column<T>[],
@@ -41,7 +41,7 @@ export function formatTable<T>(
   });
 }
 
-/** The line with its cells painted, but those that are cut off at its end. */
+/** Paints the cells of a line, except those truncated at its end. */
 function paintCells(
   line: string,
   columns: readonly Pick<Column<never>, 'toneOf'>[],
@@ -63,7 +63,7 @@ function paintCells(
   return painted;
 }
 
-/** Takes width from the widest of the columns that may shrink, until the lines fit or none can shrink further. */
+/** Shrinks the widest of the columns that may shrink, until the lines fit or none can shrink further. */
 function shrink(
   columns: readonly Pick<Column<never>, 'title' | 'leastWidth'>[],
   widths: number[],
@@ -82,7 +82,7 @@ function shrink(
   }
 }
 
-/** A line for each fact, with what it is called in front: of `width` columns at most (null: of any). */
+/** Formats a line for each fact, with its name in front, of at most `width` columns (null: unlimited). */
 export function formatFacts(
   facts: readonly (readonly [name: string, value: string])[],
   width: number | null,
@@ -94,17 +94,17 @@ export function formatFacts(
 
 // The width of a text in a terminal.
 
-/** What takes no column of its own: marks above and below the character before, and what is never shown. */
+/** Characters of width 0: combining marks, and ignorable characters. */
 const INVISIBLE = /^[\p{Nonspacing_Mark}\p{Enclosing_Mark}\p{Default_Ignorable_Code_Point}\p{Format}]$/u;
 
-/** The number of columns that a text takes. */
+/** The width of a text, in columns. */
 export function textWidth(text: string): number {
   let width = 0;
   for (const character of text) width += characterWidth(character);
   return width;
 }
 
-/** The text, cut to `width` columns, with an ellipsis where something is missing. */
+/** Truncates a text to `width` columns, with an ellipsis. */
 export function truncateText(text: string, width: number): string {
   if (textWidth(text) <= width) return text;
   let cut = '';
@@ -117,7 +117,7 @@ export function truncateText(text: string, width: number): string {
   return width < 1 ? '' : `${cut}…`;
 }
 
-/** The text in exactly `width` columns: cut, or filled up with spaces. */
+/** Truncates or pads a text to exactly `width` columns. */
 export function fitText(text: string, width: number, align: 'left' | 'right' = 'left'): string {
   const cut = truncateText(text, width);
   const room = ' '.repeat(Math.max(0, width - textWidth(cut)));
@@ -129,12 +129,12 @@ function characterWidth(character: string): number {
   return INVISIBLE.test(character) ? 0 : eastAsianWidth(character.codePointAt(0) ?? 0);
 }
 
-/** The words of a text in lines of at most `width` characters; a longer word has a line of its own. */
+/** Wraps a text into lines of at most `width` characters; a longer word gets a line of its own. */
 export function wrapText(text: string, width: number): string[] {
   return wrapPieces(text.split(' '), width);
 }
 
-/** The same of pieces, none of which is broken up. */
+/** The same for pieces that are not broken up. */
 export function wrapPieces(pieces: readonly string[], width: number): string[] {
   const lines: string[] = [];
   let line = '';

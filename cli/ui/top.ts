@@ -1,4 +1,4 @@
-/** One picture of `vproxy top`, from statuses and a size. */
+/** Renders a frame of `vproxy top` from statuses and a size. */
 import type { ChannelStatus, ChannelTotals, ControlStatus, StreamWithRates } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { describePeer, describeWait, formatRoundTrip, formatTimeInState } from './channels.js';
@@ -6,20 +6,20 @@ import { type Paint, painter, toneOfState } from './color.js';
 import { formatAge, formatBytes, formatCount, formatDuration, formatRate } from './print.js';
 import { type Column, fitText, formatTable, truncateText } from './table.js';
 
-/** The contents of a picture. */
+/** The contents of a frame. */
 export interface TopView {
   readonly status: ControlStatus;
   readonly streams: readonly StreamWithRates[];
   /** The newest last. */
   readonly samples: readonly TrafficSample[];
-  /** How many streams are above the first one that is shown; more than there are is taken as the last. */
+  /** The number of streams above the first visible one; clamped to the last. */
   readonly scroll: number;
   /** Whether the terminal has colours, and shows more than ASCII. */
   readonly isColored: boolean;
   readonly isUnicode: boolean;
 }
 
-/** A picture: at most `height` lines of at most `width` columns; and `scroll` as it is in force: no more than there is to scroll. */
+/** Renders at most `height` lines of at most `width` columns; also returns the clamped `scroll`. */
 export function renderFrame(view: TopView, { width, height }: { readonly width: number; readonly height: number }) {
   const paint = painter(view.isColored);
   const head = [paint(fitText(titleLine(view.status), width), 'bold'), ...trafficLines(view, width), ''];
@@ -38,7 +38,7 @@ export function renderFrame(view: TopView, { width, height }: { readonly width: 
   return { lines: [...body, ...blank, paint(foot, 'faint')].slice(-Math.max(1, height)), scroll };
 }
 
-/** One line, for where the output is not a terminal. */
+/** One line, if the output is not a terminal. */
 export function formatTopLine({ status, samples }: Pick<TopView, 'status' | 'samples'>): string {
   const { process, channels, streams } = status;
   const established = channels.filter(({ state }) => state === 'established').length;
@@ -83,7 +83,7 @@ function trafficLines({ samples, isUnicode }: TopView, width: number): string[] 
 /** Room for ` peak 123 MB/s`. */
 const PEAK_WIDTH = 16;
 
-/** The rates of a channel are those that `ratesOf` gives. */
+/** The columns; `ratesOf` returns the rates of a channel. */
 const channelColumns = (ratesOf: (channel: ChannelStatus) => Rates): readonly Column<ChannelStatus>[] => [
   { title: 'CHANNEL', cell: ({ label }) => label, leastWidth: 8 },
   { title: 'STATE', cell: ({ state }) => state },
@@ -99,15 +99,15 @@ function describePeerOrWait(channel: ChannelStatus): string {
   return channel.session === null ? (describeWait(channel) ?? '-') : describePeer(channel.session);
 }
 
-/** How often a session went on with another link. */
+/** How often a session was resumed on another link. */
 const RESUMED_COLUMN: Column<ChannelStatus> = { title: 'RESUMED', cell: formatResumptions, align: 'right' };
 
-/** A narrower picture has no room for that. */
+/** A narrower screen has no room for that column. */
 const RESUMED_FROM_WIDTH = 110;
 
 const isSuspended = ({ state }: ChannelStatus): boolean => state === 'suspended';
 
-/** The channels with the most traffic, after those without a session or a link, which users look for. */
+/** The channels without a session or a link, which users look for, then those with the most traffic. */
 function channelLines({ status, samples }: TopView, width: number, room: number, paint: Paint): string[] {
   const { channels } = status;
   const rates = samples.at(-1)?.channels;
@@ -119,17 +119,17 @@ function channelLines({ status, samples }: TopView, width: number, room: number,
   const [titles = '', ...lines] = formatTable(columns, shown, width);
   const painted = lines.map((line, index) => paint(line, toneOfState(shown[index]?.state ?? '')));
   const hidden = channels.length - shown.length;
-  const rest = hidden === 0 ? [] : [truncateText(`and ${formatCount(hidden, 'channel')} more`, width)];
+  const rest = hidden === 0 ? [] : [truncateText(`and ${hidden} more channel${hidden === 1 ? '' : 's'}`, width)];
   return [paint(fitText(titles, width), 'reverse'), ...painted, ...rest];
 }
 
-/** A dash where a session ends with its link, and none ever went on. */
+/** A dash if the session cannot be resumed, and none ever was. */
 function formatResumptions({ session, totals: { resumptions } }: ChannelStatus): string {
   const canResume = session !== null && session.resume.here && session.resume.peer;
   return canResume || resumptions > 0 ? String(resumptions) : '-';
 }
 
-/** A stream of one of the channels `suspended`, by their labels, waits for a link before all else. */
+/** The columns; a stream of a suspended channel, by label, waits for a link whatever else it waits for. */
 const streamColumns = (suspended: ReadonlySet<string>): readonly Column<StreamWithRates>[] => [
   { title: 'STREAM', cell: ({ channel, id }) => `${channel}/${id}`, leastWidth: 8 },
   { title: 'SERVICE', cell: ({ service }) => service, leastWidth: 7 },
@@ -147,12 +147,12 @@ const streamColumns = (suspended: ReadonlySet<string>): readonly Column<StreamWi
 
 const totalRate = ({ sendRate, receiveRate }: Rates): number => sendRate + receiveRate;
 
-// Numbers as a line of little bars.
+// Sparklines.
 
 const BARS = '▁▂▃▄▅▆▇█';
 const ASCII_BARS = '_.-:=+*#';
 
-/** The last `width` values, the newest at the right, each as high as its share of `peak`; zero is a space. */
+/** Draws the last `width` values, the newest at the right, as bars relative to `peak`; zero is a space. */
 export function formatSparkline(values: readonly number[], width: number, peak: number, isUnicode: boolean): string {
   const bars = isUnicode ? BARS : ASCII_BARS;
   const shown = width <= 0 ? [] : values.slice(-width);
@@ -165,21 +165,21 @@ export function formatSparkline(values: readonly number[], width: number, peak: 
     .padStart(Math.max(0, width));
 }
 
-// How much goes over all channels together, from one sample of their totals to the next.
+// The throughput of all channels, from samples of their totals.
 
-/** The rates between two samples, in bytes a second. */
+/** The rates between two samples, in bytes per second. */
 interface Rates {
   readonly sendRate: number;
   readonly receiveRate: number;
 }
 
-/** Those of all channels together. */
+/** The rates of all channels together. */
 interface TrafficSample extends Rates {
-  /** The same for each channel, by its label. */
+  /** The rates of each channel, by label. */
   readonly channels: ReadonlyMap<string, Rates>;
 }
 
-/** The number of samples that are kept: no terminal is wider. */
+/** The number of samples kept: no terminal is wider. */
 const MAX_SAMPLES = 512;
 
 export class TrafficHistory {
@@ -193,7 +193,7 @@ export class TrafficHistory {
   }
 
   /**
-   * Takes the totals at a time of any clock; the first call makes no sample, as there is nothing to compare it with.
+   * Adds the totals at a time of any clock; the first call makes no sample, as there is nothing to compare it with.
    */
   add({ channels }: ControlStatus, atMs: number): void {
     const before = this.#totals;
@@ -202,7 +202,7 @@ export class TrafficHistory {
     this.#atMs = atMs;
     if (before === null) return;
     const rates = channels.map(({ label, totals }) => {
-      // A channel that is new, or was replaced by one of its label, begins at zero.
+      // A channel that is new, or has replaced another with its label, begins at zero.
       const old = before.get(label);
       const base = old !== undefined && isLater(totals, old) ? old : { sentBytes: 0, receivedBytes: 0 };
       const sendRate = (totals.sentBytes - base.sentBytes) / seconds;

@@ -8,8 +8,8 @@ import { copyPermission, execPermission, portAnnouncement, portForwarding } from
 import { egressRules, parseEgressOptions, parseRules, serviceRules } from './service-rules.js';
 import {
   type ChannelSetting,
-  cannotStandWith,
   type GivenOptions,
+  notAllowedWith,
   onlyValue,
   parseValues,
   readTable,
@@ -189,7 +189,7 @@ export const SHARED = [
     ],
     fromOptions(given) {
       const [isAllowed, isForbidden] = [given('info').length > 0, given('no-info').length > 0];
-      if (isAllowed && isForbidden) throw cannotStandWith('--no-info', '--info');
+      if (isAllowed && isForbidden) throw notAllowedWith('--no-info', '--info');
       return isAllowed || isForbidden ? isAllowed : undefined;
     },
     about: 'Whether its peer may ask about this machine: names, memory, disks, addresses; default: if it is a host',
@@ -350,7 +350,7 @@ export const STORAGE = {
   fromOptions(given, form) {
     const isForbidden = given('no-storage').length > 0;
     const { socketPath, parallel } = readStorageOptions(given, form);
-    if (isForbidden && socketPath !== undefined) throw cannotStandWith('--no-storage', '--storage-socket');
+    if (isForbidden && socketPath !== undefined) throw notAllowedWith('--no-storage', '--storage-socket');
     if (!isForbidden && socketPath === undefined && parallel === undefined) return undefined;
     return {
       ...(isForbidden ? { isAllowed: false } : {}),

@@ -5,7 +5,7 @@ import { fileEndpoint, parseFileEndpoint } from '../forward/endpoints/file-endpo
 import type { Rotation } from '../system/files/log-file.js';
 import { formatHostPort, parseHostPort } from '../util/addresses.js';
 import { NAME } from './channel-settings.js';
-import { cannotStandWith, onlyValue, type Setting } from './setting.js';
+import { notAllowedWith, onlyValue, type Setting } from './setting.js';
 import { oneOf, parsed, text, type ValueType, yesOrNo } from './value-type.js';
 
 /** The format of a line of the log. */
@@ -62,7 +62,7 @@ export const PROCESS_SETTINGS = [
     fromOptions(given) {
       const socket = onlyValue('control', given);
       if (given('no-control').length === 0) return socket;
-      if (socket !== undefined) throw cannotStandWith('--no-control', '--control');
+      if (socket !== undefined) throw notAllowedWith('--no-control', '--control');
       return false;
     },
     reload: 'start',
@@ -120,7 +120,7 @@ export const PROCESS_SETTINGS = [
     fromOptions(given) {
       const isVerbose = given('verbose').length > 0;
       if (given('quiet').length === 0) return isVerbose ? 'debug' : undefined;
-      if (isVerbose) throw cannotStandWith('-q', '-v');
+      if (isVerbose) throw notAllowedWith('-q', '-v');
       return 'warn';
     },
     reload: 'now',

@@ -219,7 +219,7 @@ function readSetting(row: Setting, given: GivenOptions, form: Form): unknown {
   const isRefused = form === 'request' && given(`no-${name}`).length > 0;
   const value = readOption(type, option, name, given, form);
   if (!isRefused) return value;
-  if (value !== undefined) throw cannotStandWith(`--no-${name}`, `--${name}`);
+  if (value !== undefined) throw notAllowedWith(`--no-${name}`, `--${name}`);
   return type.none;
 }
 
@@ -261,5 +261,5 @@ export function requireValue(value: string, shown: string): string {
   return value;
 }
 
-export const cannotStandWith = (shown: string, other: string): VproxyError =>
-  badArgument(`${shown}: cannot be used with ${other}`);
+export const notAllowedWith = (shown: string, other: string): VproxyError =>
+  badArgument(`${shown}: not allowed with ${other}`);

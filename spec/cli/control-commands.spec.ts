@@ -27,7 +27,7 @@ test('the status in full has all of each channel', async (t) => {
   const totals = { ...channel.totals, resumptions: 2, resentBytes: 1_500 };
   const full = formatChannel({ ...channel, bufferBytes: 1_048_576, totals }).join('\n');
   t.regex(full, /^socket buffer +1\.0 MB$/m);
-  t.regex(full, /^resumed +2 times, 1\.5 kB sent again$/m);
+  t.regex(full, /^resumed +2 times, 1\.5 kB resent$/m);
 });
 
 test('status, channels, forwards and services, for people and as JSON', async (t) => {

@@ -33,8 +33,8 @@ test('while a resumed copy is compared, the line says at which side, and how far
   const comparison = { bytes: 1_000_000, totalBytes: 4_000_000 };
   const line = (side: 'here' | 'there') =>
     formatProgress(progress({ path: 'a', bytes: 3, totals, comparison: { ...comparison, side } }), 250_000, 65);
-  t.is(line('there'), 'comparing what is there        25%   1.0 MB   250 kB/s   12s left');
-  t.is(line('here'), 'comparing what is here         25%   1.0 MB   250 kB/s   12s left');
+  t.is(line('there'), 'comparing files there          25%   1.0 MB   250 kB/s   12s left');
+  t.is(line('here'), 'comparing files here           25%   1.0 MB   250 kB/s   12s left');
 });
 
 test('nothing is divided by nothing', (t) => {
@@ -46,7 +46,7 @@ test('the outcome says what was saved', (t) => {
   const facts = progress({ files: 2, folders: 1, links: 3, bytes: 3_000_000, resumedBytes: 1_000_000 });
   t.is(
     formatOutcome(facts, 1000),
-    '2 files, 1 folder, 3 links, 3.0 MB in 1.0 s (2.0 MB/s); 1.0 MB of that were there already',
+    '2 files, 1 folder, 3 links, 3.0 MB in 1.0 s (2.0 MB/s); 1.0 MB of that already existed',
   );
   t.is(formatOutcome(progress({ files: 1, bytes: 10 }), 0), '1 file, 10 B in 0.00 ms (10.0 kB/s)');
 });
@@ -70,7 +70,7 @@ const NUMBERS = String.raw` +\d+% +[\d.]+ [kMG]?B +[\d.]+ [kMG]?B\/s +\S+( \S+)?
 
 for (const [words, what] of [
   ['', 'sparse'],
-  ['--resume', 'comparing what is there'],
+  ['--resume', 'comparing files there'],
 ] as const) {
   testWith('tmux')(`in a terminal a line says "${what}" meanwhile, and the outcome is there in the end`, async (t) => {
     t.false((await watch(t, words, new RegExp(`^${what}${NUMBERS}`, 'm'))).includes('left\n'));

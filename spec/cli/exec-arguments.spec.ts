@@ -48,9 +48,9 @@ test('values', (t) => {
 
 test('words that are wrong, or contradict each other, are refused', (t) => {
   for (const [words, message] of [
-    [['-t', '-T'], '-t: cannot be used with -T'],
-    [['-i', '-n'], '-i: cannot be used with -n'],
-    [['-t', '--json'], '-t: cannot be used with --json'],
+    [['-t', '-T'], '-t: not allowed with -T'],
+    [['-i', '-n'], '-i: not allowed with -n'],
+    [['-t', '--json'], '-t: not allowed with --json'],
     [['--colour', 'red'], '--colour: unknown option; see --help'],
     [['--cwd'], '--cwd: missing value; expected --cwd DIR'],
     [['--timeout', 'soon'], /^--timeout: "soon" is not a number of seconds/],

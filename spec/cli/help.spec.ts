@@ -170,7 +170,7 @@ testRefusals([
   ['log-level warning', '"warning" is not a log level; available: error, warn, info, debug'],
   ['log-level debgu', '"debgu" is not a log level; did you mean debug?'],
   ['completion bsh', 'completion: unknown shell "bsh"; available: bash, zsh, fish'],
-  ['events --follow --no-follow', '--follow: cannot be used with --no-follow'],
+  ['events --follow --no-follow', '--follow: not allowed with --no-follow'],
 ]);
 
 test('a word of another program leads to a command that there is', async (t) => {
@@ -222,7 +222,7 @@ test('docker’s options of exec mean what they do there', (t) => {
     user: 'alice',
     argv: ['sh'],
   });
-  t.throws(() => read('-in', 'sh'), { message: '-i: cannot be used with -n' });
+  t.throws(() => read('-in', 'sh'), { message: '-i: not allowed with -n' });
 });
 
 test('what other programs say for what is done anyhow is taken', async (t) => {

@@ -64,7 +64,7 @@ test.serial('a label in a wrong place, and two that differ, are refused with wha
     ['connect vm2/web --channel default', other],
     ['forward add --channel default -o vm2/web:0', other],
     ['wait vm2 --service default/web', other],
-    ['wait default/web --service web', '--service: cannot be used with default/web'],
+    ['wait default/web --service web', '--service: not allowed with default/web'],
     ['connect default:web', '"default:web": did you mean default/web?'],
   ] as const) {
     t.like(await run(...words.split(' ')), { code: 64, stderr: `vproxy: error: ${line}\n` }, words);

@@ -102,7 +102,7 @@ test('what has no session, or no link, comes first, and says what it waits for, 
     const [, first = '', second = '', ...rest] = channelLines({ status: status(channels), streams });
     t.regex(
       first,
-      /^vm2 +backing-off +\d+s +nobody is there; next try in 1\.5 s|^vm3 +suspended +\d+s +guest of vm3 .* 3 /,
+      /^vm2 +backing-off +\d+s +nobody is there; retrying in 1\.5 s|^vm3 +suspended +\d+s +guest of vm3 .* 3 /,
     );
     t.regex(second, /^vm1 +established/);
     t.regex(rest.join('\n'), /\nvm1\/1 .* - *\n/);

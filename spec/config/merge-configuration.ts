@@ -228,7 +228,7 @@ const REFUSED: readonly (readonly [file: string | null, flags: Flags, beginning:
   [null, { ...ONE, key: '' }, '--key: empty value'],
   [null, { ...ONE, audit: 'audit.log' }, '--audit: the path of a file must be absolute and end with the file name'],
   [FILE, { json: true }, '--json: only allowed with --print-config'],
-  [FILE, { control: '/a', 'no-control': true }, '--no-control: cannot be used with --control'],
+  [FILE, { control: '/a', 'no-control': true }, '--no-control: not allowed with --control'],
   [FILE, { channel: '' }, '-c: empty value'],
 ];
 

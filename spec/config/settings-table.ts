@@ -116,9 +116,9 @@ test('what an addition cannot take is told with its option', (t) => {
     [{ egress: 'web:alow=a:1' }, '--egress: an egress has no key "alow"; did you mean allow?'],
     [{ egress: 'web:allow=a.example' }, '--egress: allow: entry "a.example": missing ports'],
     [{ egress: 'web:upstream=127.0.0.1' }, '--egress: upstream: upstream "127.0.0.1": expected http:'],
-    [{ key: '/a', 'no-key': true }, '--no-key: cannot be used with --key'],
-    [{ info: true, 'no-info': true }, '--no-info: cannot be used with --info'],
-    [{ 'no-storage': true, 'storage-socket': '/s' }, '--no-storage: cannot be used with --storage-socket'],
+    [{ key: '/a', 'no-key': true }, '--no-key: not allowed with --key'],
+    [{ info: true, 'no-info': true }, '--no-info: not allowed with --info'],
+    [{ 'no-storage': true, 'storage-socket': '/s' }, '--no-storage: not allowed with --storage-socket'],
     [{ buffer: '1M' }, '--buffer: "1M" is not a whole number of bytes from 65536 to 67108864'],
     [{ wait: 'x' }, '--wait: "x" is not a number of seconds from 0 to 86400, or a time such as 500ms'],
   ] as const) {
