@@ -1,4 +1,4 @@
-/** Files and folders to the other side and back. */
+/** Copies files and folders to the peer and back. */
 import { randomBytes } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -28,7 +28,7 @@ const EVERYTHING: Tree = {
 };
 
 for (const direction of ['put', 'get'] as const) {
-  test(`${direction}: a tree arrives as it is, with modes and times`, async (t) => {
+  test(`${direction}: a tree arrives unchanged, with modes and times`, async (t) => {
     const { from, to, pair, sources } = copyScene(t, EVERYTHING);
     const { targets, progress, warnings } = await pair[direction](sources('app'), to);
     t.deepEqual(targets, [join(to, 'app')]);
@@ -40,7 +40,7 @@ for (const direction of ['put', 'get'] as const) {
     t.deepEqual(progress.totals, { files: 10, folders: 7, links: 2, bytes: progress.bytes });
   });
 
-  test(`${direction}: several sources, into a folder; a file under another name, also in the place of one`, async (t) => {
+  test(`${direction}: several sources into a folder; a file under a new name, also over another`, async (t) => {
     const { to, pair, sources } = copyScene(t, { b: 'b', a: { x: 'x' }, c: 'c' });
     await pair[direction](sources('c', 'a', 'b'), `${to}/`);
     t.deepEqual(readdirSync(to).sort(), ['a', 'b', 'c']);
@@ -51,7 +51,7 @@ for (const direction of ['put', 'get'] as const) {
     }
   });
 
-  test(`${direction}: a folder is put into one that is there`, async (t) => {
+  test(`${direction}: a folder is merged into an existing one`, async (t) => {
     const tree = { app: { both: 'new', only: 'x', sub: { deep: 'new', folder: { z: 'z' } } } };
     const { from, to, pair, sources } = copyScene(t, tree);
     makeTree(to, { app: { both: 'old', kept: 'old', sub: { kept: 'old' } } });

@@ -1,4 +1,4 @@
-/** Copies that fail: what they report, and that they leave nothing. */
+/** Copies that fail: what they report, and that they leave nothing behind. */
 import { execFileSync } from 'node:child_process';
 import { appendFileSync, mkdirSync, readdirSync, renameSync, truncateSync } from 'node:fs';
 import net from 'node:net';
@@ -15,8 +15,8 @@ import {
 } from '../helpers/copy-pair.js';
 import { eventually } from '../helpers/time.js';
 
-test('two folders that the file system at the target takes for one are not merged', async (t) => {
-  // As one does that tells no capitals.
+test('two folders with the same name on the target file system are not merged', async (t) => {
+  // As on a case-insensitive file system.
   const mkdir: CopyFiles['mkdir'] = (path) => SYSTEM_FILES.mkdir(path.replace('/data', '/Data'));
   const serviceFiles = { ...SYSTEM_FILES, mkdir };
   const { to, pair, sources } = copyScene(t, { app: { Data: { x: 'x' }, data: { y: 'y' } } }, { serviceFiles });
@@ -24,7 +24,7 @@ test('two folders that the file system at the target takes for one are not merge
   t.deepEqual(readdirSync(to), []);
 });
 
-/** How a disk writes that is full after this number of bytes. */
+/** Writes like a disk that is full after this number of bytes. */
 function fullAfter(bytes: number): CopyFiles['write'] {
   let left = bytes;
   return (fd, buffers, position) => {
@@ -43,7 +43,7 @@ const isOver = (pair: CopyPair) => eventually(() => pair.service.runningCount ==
 
 for (const direction of ['put', 'get'] as const) {
   for (const bytes of [0, 10, 400_000]) {
-    test(`${direction}: a disk that is full after ${bytes} bytes leaves nothing`, async (t) => {
+    test(`${direction}: a disk full after ${bytes} bytes leaves nothing behind`, async (t) => {
       const tree = { app: { large: Buffer.alloc(5_000_000, 1), small: 'small' } };
       const { to, pair, sources } = copyScene(t, tree, writing(direction, fullAfter(bytes)));
       const error = await t.throwsAsync(pair[direction](sources('app'), to), { code: 'copy-failed' });
@@ -53,7 +53,7 @@ for (const direction of ['put', 'get'] as const) {
     });
   }
 
-  test(`${direction}: short writes are gone on with`, async (t) => {
+  test(`${direction}: short writes are continued`, async (t) => {
     const write: CopyFiles['write'] = (fd, buffers, position) =>
       SYSTEM_FILES.write(fd, [Buffer.concat(buffers).subarray(0, 30_011)], position);
     const tree = { app: { large: Buffer.alloc(1_000_001, 'abcdefg'), small: 'small' } };
@@ -62,7 +62,7 @@ for (const direction of ['put', 'get'] as const) {
     t.deepEqual(describeTree(join(to, 'app')), describeTree(join(from, 'app')));
   });
 
-  test(`${direction}: what stands in the way at the target is refused, and stays`, async (t) => {
+  test(`${direction}: an obstacle at the target is refused, and stays`, async (t) => {
     const { to, pair, sources } = copyScene(t, { app: { a: 'a', sub: { x: 'x' } }, file: 'file' });
     makeTree(to, {
       app: 'a file',
@@ -96,7 +96,7 @@ for (const direction of ['put', 'get'] as const) {
     }
   });
 
-  test(`${direction}: what is there no longer, or may not be copied, is named`, async (t) => {
+  test(`${direction}: a source that is missing, or must not be copied, is named`, async (t) => {
     const tree = { app: { 'a.txt': 'a', sub: { l: '->../../out' } }, twice: { app: {} }, abs: { l: '->/etc' } };
     const { from, to, pair, sources } = copyScene(t, tree);
     execFileSync('mkfifo', [join(from, 'fifo')]);
@@ -114,7 +114,7 @@ for (const direction of ['put', 'get'] as const) {
     }
   });
 
-  test(`${direction}: of a tree, what is neither file, folder nor link is left out; a source that is a link is followed`, async (t) => {
+  test(`${direction}: special files in a tree are skipped; a source that is a link is followed`, async (t) => {
     const tree = { app: { a: 'a' }, folder: { x: 'x' }, link: '->app/a', other: '->folder' };
     const { from, to, pair, sources } = copyScene(t, tree);
     execFileSync('mkfifo', [join(from, 'app/fifo')]);
@@ -130,7 +130,7 @@ for (const direction of ['put', 'get'] as const) {
   });
 }
 
-/** A scene in which something happens when the service first opens a file. */
+/** A copy during which something happens when the service first opens a file. */
 function meanwhile(t: ExecutionContext, tree: Tree, act: (scene: ReturnType<typeof copyScene>) => void) {
   let hasActed = false;
   const open: CopyFiles['open'] = (...args) => {
@@ -146,7 +146,7 @@ function meanwhile(t: ExecutionContext, tree: Tree, act: (scene: ReturnType<type
 
 const LARGE = 20_000_000;
 
-test('a file that becomes shorter while it is copied fails, and is named', async (t) => {
+test('a file that shrinks during the copy fails it, and is named', async (t) => {
   const { to, pair, sources } = meanwhile(t, { file: Buffer.alloc(LARGE) }, ({ from }) =>
     truncateSync(join(from, 'file'), 1000),
   );
@@ -156,7 +156,7 @@ test('a file that becomes shorter while it is copied fails, and is named', async
   t.deepEqual(readdirSync(to), []);
 });
 
-test('a file that grows while it is copied is copied as long as it was, with a warning', async (t) => {
+test('a file that grows during the copy is copied at its first size, with a warning', async (t) => {
   const { from, to, pair, sources } = meanwhile(t, { file: Buffer.alloc(LARGE) }, (scene) =>
     appendFileSync(join(scene.from, 'file'), 'more'),
   );
@@ -165,7 +165,7 @@ test('a file that grows while it is copied is copied as long as it was, with a w
   t.is(progress.bytes, LARGE);
 });
 
-test('another copy to the same place is refused while one runs', async (t) => {
+test('a second copy to the same path is refused while one runs', async (t) => {
   const state = { second: null as Promise<unknown> | null };
   const { to, pair, sources } = meanwhile(t, { file: 'x' }, (scene) => {
     state.second = t.throwsAsync(scene.pair.put(scene.sources('file'), scene.to), { code: 'copy-refused' });
@@ -176,7 +176,7 @@ test('another copy to the same place is refused while one runs', async (t) => {
   await pair.put(sources('file'), to);
 });
 
-test('a copy whose part was taken by another one puts nothing into its place', async (t) => {
+test('a copy whose part was replaced by another one moves nothing into place', async (t) => {
   const { to, pair, sources } = meanwhile(t, { app: { a: 'a', b: 'b' } }, (scene) => {
     renameSync(join(scene.to, '.app.vproxy-part'), join(scene.to, 'elsewhere'));
     mkdirSync(join(scene.to, '.app.vproxy-part'));
@@ -185,7 +185,7 @@ test('a copy whose part was taken by another one puts nothing into its place', a
   t.false(readdirSync(to).includes('app'));
 });
 
-test('what a service does is in its log', async (t) => {
+test('a service logs its copies', async (t) => {
   const { to, pair, sources } = copyScene(t, { 'a\n': 'hello' });
   await pair.put(sources('a\n'), join(to, 'b\n'));
   await t.throwsAsync(pair.get(sources('missing'), to));
@@ -203,7 +203,7 @@ test('what a service does is in its log', async (t) => {
   for (const { message } of pair.events) t.false(message.includes('\n'));
 });
 
-test('a service that stops breaks off what runs, and serves no more', async (t) => {
+test('a stopped service interrupts running copies, and serves no more', async (t) => {
   const state = { stopped: null as Promise<void> | null };
   const { to, pair, sources } = meanwhile(t, { file: Buffer.alloc(LARGE) }, (scene) => {
     state.stopped = scene.pair.service.stop();

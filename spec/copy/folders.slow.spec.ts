@@ -1,4 +1,4 @@
-/** A large folder, as copies read and remove it. */
+/** Reading and removing a large folder. */
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
@@ -10,10 +10,10 @@ import { heapBytes } from '../helpers/measures.js';
 
 const COUNT = 20_000;
 
-/** What names in parts may take; those of a folder that is removed with all its names in memory take eight times as much. */
+/** Limit on memory for names read in parts; removing a folder with all its names in memory takes eight times as much. */
 const MOST_BYTES = 2 * 2 ** 20;
 
-/** A folder in memory, with so many empty files, not made in order. */
+/** A folder in memory with this many empty files, created out of order. */
 function largeFolder(): string {
   const folder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : '/tmp', 'vproxy-folders-'));
   for (let index = 0; index < COUNT; index += 1) writeFileSync(join(folder, nameOf((index * 7919) % COUNT)), '');
@@ -22,7 +22,7 @@ function largeFolder(): string {
 
 const nameOf = (index: number): string => `file-${'n'.repeat(40)}-${String(index).padStart(6, '0')}`;
 
-test.serial('a large folder is walked in the order of names, and removed, without being held', async (t) => {
+test.serial('a large folder is walked in name order, and removed, without holding its names', async (t) => {
   const folder = largeFolder();
   t.teardown(() => rmSync(folder, { recursive: true, force: true }));
   const sources = await findSources([{ path: folder, name: 'large' }], null, new KeptLists());

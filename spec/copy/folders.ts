@@ -1,4 +1,4 @@
-/** Folders as copies read and remove them: in parts, whatever their size. */
+/** How copies read and remove folders: in parts, whatever their size. */
 import { chmodSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
@@ -13,7 +13,7 @@ async function namesOf(folders: FolderStack): Promise<string[]> {
   return names;
 }
 
-test('names that are read in parts are in order, and each comes once', async (t) => {
+test('names read in parts are sorted, and each comes once', async (t) => {
   const folder = temporaryFolder(t);
   const names = Array.from(
     { length: 700 },
@@ -28,7 +28,7 @@ test('names that are read in parts are in order, and each comes once', async (t)
   t.is((await one.next())?.name, names.toSorted(compareNames)[0]);
 });
 
-test('items before a name are given, and what has come since is not', async (t) => {
+test('items before a name are returned, later additions are not', async (t) => {
   const folder = temporaryFolder(t);
   const make = (name: string): void => writeFileSync(join(folder, name), '');
   for (const name of ['a', 'c', 'e', 'x', 'y']) make(name);
@@ -47,7 +47,7 @@ test('items before a name are given, and what has come since is not', async (t) 
   t.deepEqual(await namesOf(folders), ['x', 'y']);
 });
 
-test('a folder that has gone is empty, and one that fills again is read again', async (t) => {
+test('a removed folder is empty, and one that fills again is read again', async (t) => {
   const folder = temporaryFolder(t);
   const folders = new FolderStack(readAny);
   folders.push(join(folder, 'gone'));
@@ -61,7 +61,7 @@ test('a folder that has gone is empty, and one that fills again is read again', 
   t.deepEqual(await namesOf(folders), ['a']);
 });
 
-test('a tree of folders is removed, also of such as their owner may not write to', async (t) => {
+test('a tree is removed, including folders that their owner may not write to', async (t) => {
   const top = join(temporaryFolder(t), 'top');
   for (let folder = top, depth = 0; depth < 60; depth += 1, folder = join(folder, 'd')) {
     mkdirSync(folder);

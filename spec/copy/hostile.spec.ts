@@ -1,4 +1,4 @@
-/** Peers that want to get out of the target, or send what no copy may contain: to a service, and to a caller. */
+/** Peers that try to escape the target, or send what no copy may contain: to a service, and to a caller. */
 import { existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
@@ -25,11 +25,11 @@ const TARS: readonly (readonly [title: string, code: string, entries: readonly H
   ['a name that leads up', 'copy-refused', [APP, file('app/../../evil')]],
   ['a name that is absolute', 'copy-refused', [APP, file('/evil')]],
   ['a name with an empty part', 'copy-refused', [APP, file('app//evil')]],
-  ['a name that is .', 'copy-refused', [APP, file('app/.')]],
+  ['the name .', 'copy-refused', [APP, file('app/.')]],
   ['an empty name', 'copy-refused', [APP, file('')]],
   ['a name with NUL', 'copy-refused', [APP, { ...file('x'), pax: { path: 'app/a\0b' } }]],
-  ['a path that is too long', 'copy-refused', [APP, file(`app/${'x/'.repeat(2100)}y`)]],
-  ['a name that the system does not take', 'copy-failed', [APP, file(`app/${'x'.repeat(300)}`)]],
+  ['a path too long', 'copy-refused', [APP, file(`app/${'x/'.repeat(2100)}y`)]],
+  ['a name too long for the system', 'copy-failed', [APP, file(`app/${'x'.repeat(300)}`)]],
   ['a file that is not in a folder of the copy', 'copy-refused', [APP, file('app/sub/evil')]],
   ['another top', 'copy-refused', [APP, file('other')]],
   ['a file where a folder was announced', 'copy-refused', [file('app')]],
@@ -37,12 +37,12 @@ const TARS: readonly (readonly [title: string, code: string, entries: readonly H
   ['the top twice', 'copy-refused', [APP, APP]],
   ['a name twice', 'copy-refused', [APP, file('app/a'), file('app/a')]],
   ['a folder twice', 'copy-refused', [APP, folder('app/a'), folder('app/a')]],
-  ['names that are not in order', 'copy-refused', [APP, file('app/b'), file('app/a')]],
+  ['names out of order', 'copy-refused', [APP, file('app/b'), file('app/a')]],
   ['a file through a link', 'copy-refused', [APP, link('app/a', '..'), file('app/a/evil')]],
   ['a file through a link inside', 'copy-refused', [APP, folder('app/d'), link('app/l', 'd'), file('app/l/x')]],
   ['a name twice with a link in between', 'copy-refused', [APP, link('app/a', 'b'), folder('app/a')]],
   ['an absolute link', 'copy-refused', [APP, link('app/l', '/etc/passwd')]],
-  ['a link that leads up behind a name', 'copy-refused', [APP, link('app/l', 'x/../../evil')]],
+  ['a link that goes up after a name', 'copy-refused', [APP, link('app/l', 'x/../../evil')]],
   [
     'a link that leads up through another',
     'copy-refused',
@@ -58,8 +58,8 @@ const TARS: readonly (readonly [title: string, code: string, entries: readonly H
     'protocol-error',
     [APP, { ...file('app/a'), pax: { 'VPROXY.offset': '5' } }],
   ],
-  ['an offset that is no number', 'protocol-error', [APP, { ...file('app/a'), pax: { 'VPROXY.offset': '-5' } }]],
-  ['a size that is more than there is', 'protocol-error', [APP, { ...file('app/a'), pax: { size: '1000000' } }]],
+  ['an offset that is not a number', 'protocol-error', [APP, { ...file('app/a'), pax: { 'VPROXY.offset': '-5' } }]],
+  ['a size larger than the contents', 'protocol-error', [APP, { ...file('app/a'), pax: { size: '1000000' } }]],
   ['nothing', 'protocol-error', []],
   ['no checks', 'protocol-error', [APP, file('app/a')]],
 ];
@@ -81,28 +81,28 @@ for (const place of ['put', 'get'] as const) {
   }
 
   const RECORDS: readonly (readonly [title: string, code: string, make: () => HostileCopy | Promise<HostileCopy>])[] = [
-    ['a tar that is none', 'protocol-error', () => ({ records: tarRecords(Buffer.alloc(2048, 'x')) })],
-    // Neither marks its end: without a bound the other side would wait for more.
-    ['a header without end', 'protocol-error', async () => withoutEnd(await endlessHeader())],
-    ['blocks of nothing without end', 'protocol-error', () => withoutEnd(Buffer.alloc(20_000))],
-    ['a global header of pax', 'protocol-error', () => behindFirst(rawEntry('g', Buffer.from('8 a=bcd\n')))],
-    ['a header of pax with a thousand keys', 'protocol-error', () => behindFirst(rawEntry('x', paxOf(1000)))],
+    ['random bytes as a tar', 'protocol-error', () => ({ records: tarRecords(Buffer.alloc(2048, 'x')) })],
+    // Neither marks its end: without a bound the receiver would wait for more.
+    ['an endless header', 'protocol-error', async () => withoutEnd(await endlessHeader())],
+    ['endless empty blocks', 'protocol-error', () => withoutEnd(Buffer.alloc(20_000))],
+    ['a global pax header', 'protocol-error', () => behindFirst(rawEntry('g', Buffer.from('8 a=bcd\n')))],
+    ['a pax header with a thousand keys', 'protocol-error', () => behindFirst(rawEntry('x', paxOf(1000)))],
     [
       'a thousand headers of pax',
       'protocol-error',
       () => behindFirst(...Array<Buffer>(1000).fill(rawEntry('x', paxOf(1)))),
     ],
-    ['a long name of GNU tar', 'protocol-error', () => behindFirst(rawEntry('L', Buffer.alloc(20_000, 'n')))],
-    ['an empty header of pax', 'protocol-error', () => behindFirst(rawEntry('x', Buffer.alloc(0)))],
+    ['a long-name header of GNU tar', 'protocol-error', () => behindFirst(rawEntry('L', Buffer.alloc(20_000, 'n')))],
+    ['an empty pax header', 'protocol-error', () => behindFirst(rawEntry('x', Buffer.alloc(0)))],
     ['a wrong check', 'copy-failed', async () => ({ records: [...(await dataOf([APP, file('app/a')])), CHECK, END] })],
     ['checks without files', 'protocol-error', async () => ({ records: [...(await dataOf([APP])), CHECK, END] })],
-    ['checks without end', 'protocol-error', () => ({ records: Array<Buffer>(9).fill(manyChecks()) })],
+    ['endless checks', 'protocol-error', () => ({ records: Array<Buffer>(9).fill(manyChecks()) })],
     ['a second plan', 'protocol-error', () => ({ records: [encodeMessage(COPY_KIND.PLAN, {})] })],
-    ['a record that is too long', 'protocol-error', () => ({ records: [Buffer.from([7, 0xff, 0, 0, 0])] })],
+    ['a record too long', 'protocol-error', () => ({ records: [Buffer.from([7, 0xff, 0, 0, 0])] })],
     ['a plan with a path', 'protocol-error', () => ({ roots: [{ name: '../app', kind: 'folder' }], records: [] })],
     ['a plan with a device', 'protocol-error', () => ({ roots: [{ name: 'app', kind: 'device' }], records: [] })],
-    ['a plan of nothing', 'protocol-error', () => ({ roots: [], records: [] })],
-    ['a plan that has a name twice', 'copy-refused', () => ({ roots: [APP_FILE, APP_FILE], records: [] })],
+    ['an empty plan', 'protocol-error', () => ({ roots: [], records: [] })],
+    ['a plan with a name twice', 'copy-refused', () => ({ roots: [APP_FILE, APP_FILE], records: [] })],
   ];
   for (const [title, code, make] of RECORDS) {
     test(`${place}: refused: ${title}`, async (t) => {
@@ -112,7 +112,7 @@ for (const place of ['put', 'get'] as const) {
     });
   }
 
-  test(`${place}: a link that is there already is not written through`, async (t) => {
+  test(`${place}: an existing link is not written through`, async (t) => {
     const top = temporaryFolder(t);
     const [target, outside] = [join(top, 'target'), join(top, 'outside')];
     mkdirSync(join(target, 'app'), { recursive: true });
@@ -124,7 +124,7 @@ for (const place of ['put', 'get'] as const) {
     t.deepEqual(readdirSync(target), ['app']);
   });
 
-  test(`${place}: what an earlier copy has left is not written through`, async (t) => {
+  test(`${place}: a link left by an earlier copy is not written through`, async (t) => {
     const top = temporaryFolder(t);
     const [target, outside] = [join(top, 'target'), join(top, 'outside')];
     mkdirSync(join(target, '.app.vproxy-part'), { recursive: true });
@@ -146,13 +146,13 @@ for (const place of ['put', 'get'] as const) {
   });
 }
 
-test('put: what is between the entries of a tar that is refused is what ends it', async (t) => {
+test('put: the bad header, not the entries around it, ends a refused tar', async (t) => {
   const target = temporaryFolder(t);
   const { records } = await behindFirst(rawEntry('x', paxOf(1)));
   t.is(await sendHostile(t, 'put', target, { records }), 'done');
 });
 
-test('get: what was not asked for is refused', async (t) => {
+test('get: files that were not requested are refused', async (t) => {
   const target = temporaryFolder(t);
   const copy = { roots: [{ name: '.bashrc', kind: 'file' }], records: [] };
   t.is(await sendHostile(t, 'get', target, copy), 'copy-refused');
@@ -172,14 +172,14 @@ const manyChecks = (): Buffer => encodeRecord(COPY_KIND.CHECKS, Buffer.alloc(40_
 
 const withoutEnd = (bytes: Buffer): HostileCopy => ({ records: tarRecords(bytes).slice(0, -1) });
 
-/** A copy that is valid but for what is put between its first entry and its second. */
+/** A copy that is valid except for what is put between its first and second entries. */
 async function behindFirst(...raw: readonly Buffer[]): Promise<HostileCopy> {
   const [first, rest] = [await makeTar([APP]), await makeTar([file('app/a', '')])];
   const bytes = Buffer.concat([first.subarray(0, -1024), ...raw, rest]);
   return { records: [...tarRecords(bytes).slice(0, -1), encodeRecord(COPY_KIND.CHECKS, Buffer.alloc(4)), END] };
 }
 
-/** A header of pax that says it has 8 GB, and does not end. */
+/** A pax header that claims 8 GB, and does not end. */
 async function endlessHeader(): Promise<Buffer> {
   const header = rawEntry('x', Buffer.alloc(0), 0o77777777777);
   return Buffer.concat([(await makeTar([APP])).subarray(0, -1024), header, Buffer.alloc(1_000_000, 'y')]);

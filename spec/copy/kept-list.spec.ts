@@ -1,4 +1,4 @@
-/** Lists that grow with what a peer sends: their bounds, and that they are released. */
+/** The bounds on lists that grow with the peer's input, and their release. */
 
 import { lstatSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -22,7 +22,7 @@ const BOUNDS = { what: 'things', maxCount: 3, maxBytes: 1000 };
 
 const tooMuch = (message: string) => ({ code: 'protocol-error', message: `copy: ${message}` });
 
-test('a list is bounded in number and in bytes', (t) => {
+test('a list is bounded in number and bytes', (t) => {
   const list = new KeptLists().list(BOUNDS);
   for (const bytes of [1, 2, 3]) list.add(bytes);
   t.throws(() => list.add(4), tooMuch('too many things: 4, 10 bytes (max 3, 1000 bytes)'));
@@ -36,7 +36,7 @@ test('a list is bounded in number and in bytes', (t) => {
   list.add(1000);
 });
 
-test('what the lists of several copies hold is bounded, and is given back by a copy that has ended', (t) => {
+test('the lists of several copies share a bound, and a copy releases its share at its end', (t) => {
   const budget = new Budget(1500);
   const [one, other] = [new KeptLists(budget), new KeptLists(budget)];
   const list = one.list(BOUNDS);
@@ -45,7 +45,7 @@ test('what the lists of several copies hold is bounded, and is given back by a c
   t.throws(() => other.list(BOUNDS).add(701), full);
   other.list(BOUNDS).add(700);
   one.release();
-  // What is still under way when a copy has ended is not counted any more.
+  // Work still in progress after the end of a copy is not counted.
   list.remove(800);
   list.add(1);
   other.list(BOUNDS).add(800);
@@ -54,7 +54,7 @@ test('what the lists of several copies hold is bounded, and is given back by a c
 
 const hashOf = (letter: string): string => letter.repeat(64);
 
-test('staged files are found as they were told of, and each is counted once', (t) => {
+test('staged files are found as reported, and each is counted once', (t) => {
   const lists = new KeptLists();
   const staged = new StagedList(lists.list({ what: 'files', maxCount: 1000, maxBytes: 1_000_000 }));
   for (let index = 0; index < 1000; index += 1) staged.add([`${index}`, 2 ** 40 + index, hashOf('a')]);
@@ -66,7 +66,7 @@ test('staged files are found as they were told of, and each is counted once', (t
   t.throws(() => staged.add(['1000', 1, hashOf('a')]), { code: 'protocol-error' });
 });
 
-test('files without checks, and checks without files, are bounded; those that have both are not kept', (t) => {
+test('files without checks, and checks without files, are bounded; pairs are not kept', (t) => {
   const lists = new KeptLists();
   const list = new CheckList(lists);
   const check = Buffer.from([0, 0, 0, 1]);
@@ -92,7 +92,7 @@ test('files without checks, and checks without files, are bounded; those that ha
   t.throws(() => list.finish(), { code: 'protocol-error' });
 });
 
-test('the first warnings are told, the others counted', (t) => {
+test('the first warnings are reported, the others counted', (t) => {
   const told: string[] = [];
   const warnings = new Warnings((message) => told.push(message), 'here');
   for (let index = 0; index < 13_345; index += 1) warnings.add(String(index));
@@ -102,7 +102,7 @@ test('the first warnings are told, the others counted', (t) => {
   t.deepEqual(told.slice(-2), ['999', 'and 12,345 more']);
 });
 
-test('warnings are bounded in bytes, and none is told behind one that is not', (t) => {
+test('warnings are bounded in bytes, and none is reported after one that was dropped', (t) => {
   const told: string[] = [];
   const warnings = new Warnings((message) => told.push(message), 'peer');
   const long = 'w'.repeat(8000);
@@ -114,7 +114,7 @@ test('warnings are bounded in bytes, and none is told behind one that is not', (
   t.false(told.includes('short'));
 });
 
-test('what a side says of the warnings that it has left out is told by the other one', (t) => {
+test('the number of warnings that one side dropped is reported by the other', (t) => {
   const told: string[] = [];
   const received = new Warnings((message) => told.push(message), 'peer');
   const sent = new Warnings((message) => received.add(message), 'here');
@@ -124,7 +124,7 @@ test('what a side says of the warnings that it has left out is told by the other
   t.is(told.at(-1), 'and 4,000 more');
 });
 
-test('targets that no READY could tell of are refused before they are all made up', async (t) => {
+test('targets too long for a READY are refused before all are computed', async (t) => {
   const folder = deepFolder(temporaryFolder(t), 3000);
   const roots = Array.from({ length: 10_000 }, (_, index) => ({ name: String(index), kind: 'file' as const }));
   const lists = new KeptLists();
@@ -136,7 +136,7 @@ test('targets that no READY could tell of are refused before they are all made u
   t.is((await findTargets(folder, roots.slice(0, 300), null, new KeptLists())).length, 300);
 });
 
-test('sources that are links to long paths are bounded by what they lead to', async (t) => {
+test('sources that are links to long paths are bounded by their targets', async (t) => {
   const folder = temporaryFolder(t);
   const deep = deepFolder(folder, 3000);
   writeFileSync(join(deep, 'file'), 'x');
@@ -157,12 +157,12 @@ function deepFolder(folder: string, bytes: number): string {
   return path;
 }
 
-test('a copy that has ended takes nothing of what others may keep', async (t) => {
+test('a finished copy takes nothing from the budget of others', async (t) => {
   const folder = temporaryFolder(t);
   writeFileSync(join(folder, 'file'), 'x');
   const service = new CopyService({ root: null, clock: systemClock, log: () => undefined });
   t.teardown(() => service.stop());
-  // Five times a third of what all copies may keep.
+  // Five times a third of the budget of all copies.
   for (let copy = 0; copy < 5; copy += 1) {
     const records = Array.from({ length: 20 }, (_, index) => stagedRecord(index));
     const answer = await tellService(service, join(folder, 'file'), [...records, END]);
@@ -172,13 +172,13 @@ test('a copy that has ended takes nothing of what others may keep', async (t) =>
 
 const END = encodeMessage(COPY_KIND.END, {});
 
-/** With names of 4,096 bytes, nearly as many as there is room for. */
+/** Names of 4,096 bytes, nearly as many as fit. */
 const stagedRecord = (record: number): Buffer =>
   encodeMessage(COPY_KIND.STAGED, {
     files: Array.from({ length: 200 }, (_, index) => [`${record}-${index}-`.padEnd(4096, 'n'), 1, hashOf('a')]),
   });
 
-test('folders that are complete get their permissions before too many bytes of them wait', async (t) => {
+test('complete folders get their permissions before too many bytes of them wait', async (t) => {
   const path = join(temporaryFolder(t), 'app');
   const target = { root: { name: 'app', kind: 'folder' }, path, stage: `${path}.part`, isMerged: false } as const;
   const lists = new KeptLists();

@@ -37,7 +37,7 @@ const modeOf = (path: string): number => lstatSync(path).mode & 0o7777;
 const ignore = (): void => undefined;
 
 for (const place of ['put', 'get'] as const) {
-  test(`${place}: setuid and setgid that come are dropped, and so is sticky but for folders`, async (t) => {
+  test(`${place}: received setuid and setgid bits are dropped, and sticky except for folders`, async (t) => {
     const target = temporaryFolder(t);
     const tar = await makeTar([
       { name: 'app', type: 'directory', mode: 0o7755 },
@@ -64,7 +64,7 @@ test('setuid and setgid of a source are not sent', async (t) => {
   t.is((await readEntry({ path: sub, names: ['sub'], kind: 'folder' }, ignore))?.mode, 0o1755);
 });
 
-test('a sender reads no file through a link that has taken its place', async (t) => {
+test('a sender does not read through a link that replaced a file', async (t) => {
   const folder = temporaryFolder(t);
   const [secret, path] = [join(folder, 'secret'), join(folder, 'file')];
   writeFileSync(secret, 'secret');
@@ -78,7 +78,7 @@ test('a sender reads no file through a link that has taken its place', async (t)
   await t.throwsAsync(readEntry({ ...walked, path: link }, ignore), { code: 'copy-failed' });
 });
 
-test('a file is gone on with only where it is a plain one, has as many bytes, and one name', async (t) => {
+test('only a regular file of the right size with one name is resumed', async (t) => {
   const folder = temporaryFolder(t);
   const path = join(folder, 'five5');
   writeFileSync(path, '12345');
@@ -87,7 +87,7 @@ test('a file is gone on with only where it is a plain one, has as many bytes, an
     StagedFile.open(SYSTEM_FILES, { staged: at, shown: 'shown' }, { ...entry, offset });
   const refusal = { code: 'protocol-error', message: 'copy: the peer resumes a file that does not exist here' };
   for (const offset of [4, 6]) await t.throwsAsync(open(path, offset), refusal);
-  // The size of a link is that of its target's path.
+  // The size of a link is the length of its target path.
   symlinkSync('five5', join(folder, 'link'));
   await t.throwsAsync(open(join(folder, 'link'), 5), refusal);
   await (await open(path, 5)).abandon();
@@ -95,7 +95,7 @@ test('a file is gone on with only where it is a plain one, has as many bytes, an
   await t.throwsAsync(open(path, 5), refusal);
 });
 
-/** Resumes a copy of a file: what `make` put in the place of its part is not gone on with. */
+/** Resumes a copy of a file, and checks that whatever `make` put in place of its part is not resumed. */
 async function copiesAnew(t: ExecutionContext, make: (part: string) => void): Promise<string> {
   const { to, pair, sources } = copyScene(t, { app: { file: '0123456789' } });
   make(join(to, '.app.vproxy-part'));
@@ -113,7 +113,7 @@ function makePart(part: string): void {
   writeFileSync(join(part, 'file'), '01234', { mode: 0o644 });
 }
 
-test('what an earlier copy has left under a second name is not written to', async (t) => {
+test('a part with a second hard link is not written to', async (t) => {
   const outside = join(temporaryFolder(t), 'outside');
   await copiesAnew(t, (part) => {
     makePart(part);
@@ -123,7 +123,7 @@ test('what an earlier copy has left under a second name is not written to', asyn
   t.deepEqual([modeOf(outside), lstatSync(outside).nlink], [0o644, 1]);
 });
 
-test('a link in the place of a part is not followed', async (t) => {
+test('a link in place of a part is not followed', async (t) => {
   const outside = join(temporaryFolder(t), 'outside');
   makePart(outside);
   chmodSync(outside, 0o755);
@@ -142,7 +142,7 @@ asRoot('what somebody else has left, a file or a whole part, is not gone on with
   }
 });
 
-/** What a receiver reports of the partial copy of a folder `app`, and what is in it afterwards. */
+/** What a receiver reports of the partial copy of a folder `app`, and its contents afterwards. */
 async function tellPart(stage: string, maxCount: number) {
   const [here, there] = duplexPair();
   const [records, far] = [new RecordStream(here), new RecordStream(there)];
@@ -160,7 +160,7 @@ async function tellPart(stage: string, maxCount: number) {
   return { told: told.sort(), left: readdirSync(stage, { recursive: true }).map(String).sort() };
 }
 
-test('of a part, what is empty, no file, or beyond the bounds, is not told of and goes', async (t) => {
+test('whatever is empty, not a file, or beyond the bounds is not reported of a part, but removed', async (t) => {
   const stage = temporaryFolder(t);
   mkdirSync(join(stage, 'empty/in it'), { recursive: true });
   mkdirSync(join(stage, 'folder'));
@@ -175,7 +175,7 @@ test('of a part, what is empty, no file, or beyond the bounds, is not told of an
   t.is(told.join(), left.map((name) => `app/${name}`).join());
 });
 
-test.serial('of a part, folders in one another are never all open at once', async (t) => {
+test.serial('nested folders of a part are never all open at once', async (t) => {
   const stage = temporaryFolder(t);
   const deep = Array.from({ length: 300 }, () => 'd').join('/');
   mkdirSync(join(stage, deep), { recursive: true });

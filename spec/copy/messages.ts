@@ -1,4 +1,4 @@
-/** The messages of a copy: encoded and decoded, and what is refused. */
+/** The messages of a copy, encoded and decoded, and invalid ones. */
 import test from 'ava';
 import {
   COPY_KIND,
@@ -16,7 +16,7 @@ import { MAX_PATH_BYTES } from '../../lib/copy/tar/names.js';
 import { VproxyError } from '../../lib/errors.js';
 import { RECORD_HEADER_BYTES } from '../../lib/util/bytes/records.js';
 
-/** Of a SHA-256, as a STAGED has it. */
+/** A SHA-256 as in a STAGED. */
 const HASH = '0123456789abcdef'.repeat(4);
 
 const payload = (value: unknown): Buffer => Buffer.from(JSON.stringify(value));
@@ -30,7 +30,7 @@ const get = {
 };
 const plan = { roots: [{ name: 'a', kind: 'file' }], totals: { files: 1, folders: 0, links: 0, bytes: 5 } };
 
-test('messages survive the way, without fields that are not known', (t) => {
+test('messages survive a round trip, without unknown fields', (t) => {
   for (const start of [put, get]) t.deepEqual(decodeStart(payload({ ...start, more: 1 })), start as never);
   const older = { direction: put.direction, target: put.target, isResumed: put.isResumed };
   t.deepEqual(decodeStart(payload(older)), put as never, 'an older caller says nothing of it');
@@ -48,7 +48,7 @@ test('messages survive the way, without fields that are not known', (t) => {
   t.false(error.message.includes('\n'));
 });
 
-test('what does not fit into a record is refused at its own side', (t) => {
+test('a message too long for a record is refused by its sender', (t) => {
   const targets = Array.from({ length: 10_000 }, () => `/${'x'.repeat(200)}`);
   t.throws(() => encodeMessage(COPY_KIND.READY, { targets }), { code: 'bad-argument' });
 });
@@ -67,7 +67,7 @@ const START_CHANGES = [
   { isComparisonTold: 1 },
 ];
 
-test('what is not valid is refused', (t) => {
+test('invalid messages are refused', (t) => {
   const protocolError = { code: 'protocol-error' };
   for (const change of START_CHANGES) t.throws(() => decodeStart(payload({ ...get, ...change })), protocolError);
   for (const target of [1, null, '\0', 'a'.repeat(MAX_PATH_BYTES + 1)])
@@ -108,7 +108,7 @@ test('a name and a hash have their lengths, and an error has both numbers', (t) 
   t.throws(() => decodePlan(payload({ ...plan, roots: [longName] })), { code: 'protocol-error' });
 });
 
-test('what is said to be safe to show is', (t) => {
+test('texts declared safe to show are', (t) => {
   const text = '/a\u001b[2J\u009b\u202e\n';
   t.deepEqual(decodeReady(payload({ targets: [text] })), ['/a\\x1b[2J\\x9b\\u{202e}\\n']);
   t.is(decodeWarning(payload({ message: text })), '/a\\x1b[2J\\x9b\\u{202e}\\n');

@@ -1,4 +1,4 @@
-/** Paths of the other side that begin in a home, at either side of a copy, and beside older ones. */
+/** Remote paths relative to a home directory, on either side of a copy, and with older peers. */
 import { chmodSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -15,7 +15,7 @@ import { temporaryFolder } from '../helpers/files.js';
 
 const UID = process.geteuid?.() ?? -1;
 
-/** A machine where this user has a home with a file in it, as has another one, and a file to be copied there. */
+/** A machine where this user and another one have a home directory with a file, and a file to copy there. */
 function setUp(t: ExecutionContext) {
   const folder = temporaryFolder(t);
   const path = (name: string): string => join(folder, name);
@@ -28,7 +28,7 @@ function setUp(t: ExecutionContext) {
   return { path, passwdFile, pair, put: (target: string) => pair.put([path('here/a.txt')], target) };
 }
 
-test('what is put into no folder at all gets into the home, under its own name', async (t) => {
+test('a file copied to the empty path goes into the home directory, under its own name', async (t) => {
   const { path, put } = setUp(t);
   for (const target of ['', '~', '~/', './']) {
     writeFileSync(path('here/a.txt'), target);
@@ -37,7 +37,7 @@ test('what is put into no folder at all gets into the home, under its own name',
   }
 });
 
-test('a relative path begins in the home, and ~user in that of another one', async (t) => {
+test('a relative path starts in the home directory, and ~user in that of another user', async (t) => {
   const { path, pair, put } = setUp(t);
   mkdirSync(path('me/in'));
   for (const [target, copy] of [
@@ -46,7 +46,7 @@ test('a relative path begins in the home, and ~user in that of another one', asy
     ['~/c.txt', 'me/c.txt'],
     ['~bob/', 'bob/a.txt'],
     ['~bob', 'bob/a.txt'],
-    // A name that only looks like that.
+    // A name that only looks like one.
     ['./~bob', 'me/~bob'],
   ] as const) {
     t.deepEqual((await put(target)).targets, [path(copy)], target);
@@ -58,7 +58,7 @@ test('a relative path begins in the home, and ~user in that of another one', asy
   t.deepEqual(pair.events.at(-1)?.fields['paths'], [path('bob/notes.txt')], 'what is logged is where it is');
 });
 
-test('who is not there, or has no home, is said; and a home that is no folder', async (t) => {
+test('an unknown user, a user without a home, and a home that is not a folder are reported', async (t) => {
   const { path, passwdFile, put } = setUp(t);
   for (const name of ['eve', 'odd']) {
     const message = `peer: ~${name}: no such user, or the user has no home directory`;
@@ -72,7 +72,7 @@ test('who is not there, or has no home, is said; and a home that is no folder', 
   await t.throwsAsync(put('x'), { code: 'copy-failed', message });
 });
 
-test('where copies are kept to a folder, a home outside of it is not allowed, and nobody learns who is there', async (t) => {
+test('with copies confined to a folder, homes outside are denied without revealing users', async (t) => {
   const { path, passwdFile } = setUp(t);
   const pair = new CopyPair(t, { passwdFile, root: path('me/in') });
   mkdirSync(path('me/in'));
@@ -89,7 +89,7 @@ test('where copies are kept to a folder, a home outside of it is not allowed, an
   t.deepEqual(readdirSync(path('me')).sort(), ['in', 'notes.txt']);
 });
 
-test('what has no name of its own is no source', (t) => {
+test('a path without a name of its own is not a source', (t) => {
   for (const path of ['', '~', '~bob', '~bob/', '/', '.', '..', 'a/..', '~/..', 'a/.']) {
     t.throws(() => nameRemoteSource(path), { code: 'bad-argument' }, path);
   }
@@ -98,7 +98,7 @@ test('what has no name of its own is no source', (t) => {
   t.throws(() => nameRemoteSource('a'.repeat(4097)), { code: 'bad-argument', message: /^path too long: 4097 bytes/ });
 });
 
-test('of a request with thousands of homes the accounts are read once', (t) => {
+test('the accounts are read once for a request with thousands of homes', (t) => {
   const { passwdFile, path } = setUp(t);
   const homes = new Homes(null, passwdFile);
   t.is(homes.resolve('~bob/x'), path('bob/x'));
@@ -107,7 +107,7 @@ test('of a request with thousands of homes the accounts are read once', (t) => {
   t.is(homes.resolve('z'), path('me/z'));
 });
 
-/** A copy to a side that is older, and that side's end of its stream. */
+/** A copy to an older peer, and that peer's end of the stream. */
 function putToOlder(source: string, target: string) {
   const [caller, far] = duplexPair();
   const progress = new CopyProgress();
@@ -118,7 +118,7 @@ function putToOlder(source: string, target: string) {
   return { far, older: new RecordStream(far), done, compared };
 }
 
-test('a folder whose path in the copy is too long for any target is refused, also where its own path is not', async (t) => {
+test('a folder whose path in the copy is too long for any target is refused, even if its own path is not', async (t) => {
   const top = setUp(t).path('top');
   mkdirSync(join(top, ...Array.from({ length: 15 }, () => 'd'.repeat(255)), 'x'), { recursive: true });
   const walked: string[] = [];
@@ -130,7 +130,7 @@ test('a folder whose path in the copy is too long for any target is refused, als
   t.is(walked.length, 16);
 });
 
-test('an older side, which knows absolute paths only, is told of in one line, and gets nothing', async (t) => {
+test('an older peer, which knows only absolute paths, is reported in one line, and gets nothing', async (t) => {
   const { far, older, done } = putToOlder(setUp(t).path('here/a.txt'), 'x');
   const refused = t.throwsAsync(done, {
     code: 'copy-refused',
@@ -143,7 +143,7 @@ test('an older side, which knows absolute paths only, is told of in one line, an
   await refused;
 });
 
-test('what else a side says of a path in its home is told as it is', async (t) => {
+test('other errors about a path in a home are passed on unchanged', async (t) => {
   const { far, older, done } = putToOlder(setUp(t).path('here/a.txt'), 'x');
   const refused = t.throwsAsync(done, {
     code: 'protocol-error',
@@ -155,7 +155,7 @@ test('what else a side says of a path in its home is told as it is', async (t) =
   await refused;
 });
 
-test('an older side tells nothing of its comparison, and a copy goes on as with it', async (t) => {
+test('an older peer reports no comparison, and the copy works the same', async (t) => {
   const { far, older, done, compared } = putToOlder(setUp(t).path('here/a.txt'), '/x');
   older.onData = () => true;
   for (const kind of [COPY_KIND.START, COPY_KIND.PLAN]) await older.expect(kind);

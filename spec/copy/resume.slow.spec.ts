@@ -1,4 +1,4 @@
-/** Copies that are broken off at any point, and resumed; and a part with more files than a record tells of. */
+/** Copies interrupted at any point, and resumed; and a part with more files than fit into one record. */
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,7 +9,7 @@ import { CopyPair, describeTree, makeTree } from '../helpers/copy-pair.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { eventually } from '../helpers/time.js';
 
-/** Breaks a stream when the side that has the files has sent `bytes` bytes. */
+/** Breaks a stream after the sender has sent `bytes` bytes. */
 function cutAfter(bytes: number, sender: 'caller' | 'service') {
   return (caller: Duplex, service: Duplex): void => {
     let left = bytes;
@@ -31,7 +31,7 @@ const TREE = {
 };
 
 for (const direction of ['put', 'get'] as const) {
-  test(`${direction}: broken off at any byte, a copy leaves nothing but its part, and goes on from there`, async (t) => {
+  test(`${direction}: interrupted at any byte, a copy leaves only its part, and resumes from there`, async (t) => {
     const from = temporaryFolder(t);
     makeTree(from, TREE);
     const wanted = describeTree(join(from, 'app'));
@@ -60,7 +60,7 @@ for (const direction of ['put', 'get'] as const) {
           wanted,
         );
         t.deepEqual(readdirSync(to), ['app']);
-        // What is in the last record, or belonged to a small file, may be lost.
+        // Bytes in the last record, or of a small file, may be lost.
         if (bytes > 240_000) t.true(progress.resumedBytes > 100_000, `${bytes}: ${progress.resumedBytes}`);
         t.is(progress.bytes, 273_001);
       }),
@@ -69,7 +69,7 @@ for (const direction of ['put', 'get'] as const) {
   });
 }
 
-test('many files with names that are long in JSON go on', async (t) => {
+test('many files with names that are long in JSON are resumed', async (t) => {
   const [from, to] = [temporaryFolder(t), temporaryFolder(t)];
   const name = (index: number): string => `${'\u0001'.repeat(200)}${index}`;
   const files = Object.fromEntries(Array.from({ length: 1000 }, (_, index) => [name(index), `contents ${index}`]));

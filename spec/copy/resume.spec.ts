@@ -7,7 +7,7 @@ import { CopyPair, copyScene, describeTree, makeTree } from '../helpers/copy-pai
 import { eventually } from '../helpers/time.js';
 
 for (const direction of ['put', 'get'] as const) {
-  test(`${direction}: what is there and is not the same comes anew, and what is too much goes`, async (t) => {
+  test(`${direction}: parts that differ are sent again, and leftovers are removed`, async (t) => {
     const tree = {
       a: randomBytes(3000),
       b: { c: 'c', d: randomBytes(200_000), e: {} },
@@ -29,7 +29,7 @@ for (const direction of ['put', 'get'] as const) {
     t.deepEqual(readdirSync(to), ['app']);
   });
 
-  test(`${direction}: without --resume what is there is of no use`, async (t) => {
+  test(`${direction}: without --resume the part is not used`, async (t) => {
     const { from, to, pair, sources } = copyScene(t, { file: randomBytes(1000) });
     writeFileSync(join(to, '.file.vproxy-part'), readFileSync(join(from, 'file')).subarray(0, 500));
     const { progress } = await pair[direction](sources('file'), to);
@@ -37,7 +37,7 @@ for (const direction of ['put', 'get'] as const) {
     t.deepEqual(readdirSync(to), ['file']);
   });
 
-  test(`${direction}: a file goes on where it was broken off, and a complete one is not sent at all`, async (t) => {
+  test(`${direction}: a file resumes where it was interrupted, and a complete one is not sent at all`, async (t) => {
     const files = { file: randomBytes(1_000_000), whole: randomBytes(500) };
     const { from, to, pair, sources } = copyScene(t, files);
     writeFileSync(join(to, '.file.vproxy-part'), files.file.subarray(0, 600_001), { mode: 0o400 });
@@ -48,7 +48,7 @@ for (const direction of ['put', 'get'] as const) {
   });
 }
 
-test('a caller that breaks off keeps what has come, and says so', async (t) => {
+test('an interrupted caller keeps what has arrived, and reports it', async (t) => {
   const breakOff = new AbortController();
   let seen = 0;
   const { to, pair, sources } = copyScene(

@@ -1,4 +1,4 @@
-/** A service that is kept to a folder. */
+/** A service confined to a folder. */
 import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -25,7 +25,7 @@ function setUp(t: ExecutionContext) {
 
 const INSIDE_ONLY = { code: 'denied', message: 'peer: path not allowed' };
 
-/** Paths that are outside of it, or lead out. */
+/** Paths outside the folder, or that lead out of it. */
 const OUTSIDE = {
   get: ['out/secret', 'out/missing', 'inside/x', 'in/../out/secret', '', 'in/folder/secret', 'in/file', 'in/dangling'],
   put: ['out', 'out/', 'out/new', 'inside', 'in/../new', 'missing/new', '', 'in/folder/new', 'in/dangling'],
@@ -33,7 +33,7 @@ const OUTSIDE = {
 };
 
 for (const direction of ['get', 'put'] as const) {
-  test(`what is outside cannot be ${direction === 'get' ? 'read' : 'written'}`, async (t) => {
+  test(`a file outside cannot be ${direction === 'get' ? 'read' : 'written'}`, async (t) => {
     const { path, pair } = setUp(t);
     const names = [...OUTSIDE[direction], ...OUTSIDE.both];
     for (const name of names) {
@@ -49,7 +49,7 @@ for (const direction of ['get', 'put'] as const) {
   });
 }
 
-test('what is inside can be read and written, also through a link that leads in', async (t) => {
+test('files inside can be read and written, also through a link that leads in', async (t) => {
   const { path, pair } = setUp(t);
   await pair.get([path('in/a'), path('in/sub')], path('mine'));
   t.deepEqual(readdirSync(path('mine')).sort(), ['a', 'new', 'sub']);
@@ -59,7 +59,7 @@ test('what is inside can be read and written, also through a link that leads in'
   for (const name of ['in/new', 'in/sub/other', 'in/third']) t.is(readFileSync(path(name), 'utf8'), 'new');
 });
 
-test('a link that leads out does not hand out what it leads to', async (t) => {
+test('a link that leads out does not expose its target', async (t) => {
   const { path, pair } = setUp(t);
   mkdirSync(path('in/tree'));
   symlinkSync('../../out/secret', path('in/tree/link'));
@@ -67,7 +67,7 @@ test('a link that leads out does not hand out what it leads to', async (t) => {
   t.deepEqual(readdirSync(path('mine')), ['new']);
 });
 
-test('a folder that is not there allows nothing', async (t) => {
+test('a missing folder allows nothing', async (t) => {
   const folder = temporaryFolder(t);
   writeFileSync(join(folder, 'a'), 'a');
   const pair = new CopyPair(t, { root: join(folder, 'missing') });

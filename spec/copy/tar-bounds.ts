@@ -6,7 +6,7 @@ import { MAX_HEADER_BYTES, MAX_PAX_KEYS, TarBounds } from '../../lib/copy/tar/ta
 import { VproxyError } from '../../lib/errors.js';
 import { type HostileEntry, makeTar, paxOf, rawEntry } from '../helpers/hostile-copy.js';
 
-/** The result for bytes that are cut into pieces of these sizes, repeatedly: a message, or null. */
+/** The result for bytes cut into pieces of these sizes, repeatedly: a message, or null. */
 function outcome(bytes: Buffer, sizes: readonly number[] = [65_536]): string | null {
   const bounds = new TarBounds();
   try {
@@ -25,7 +25,7 @@ function outcome(bytes: Buffer, sizes: readonly number[] = [65_536]): string | n
 const GLOBAL = rawEntry('g', Buffer.from('8 a=bcd\n'));
 const IS_GLOBAL = 'copy: the tar is not valid: global pax headers are not supported';
 
-/** Files whose contents look like what is refused, with names of any length, and sizes that pax may say. */
+/** Files whose contents look like refused headers, with names of any length, and sizes possibly from pax. */
 const entry = fc
   .tuple(fc.nat(1500), fc.integer({ min: 1, max: 600 }), fc.nat(3))
   .map(([size, nameLength, kind]): HostileEntry => {
@@ -39,7 +39,7 @@ const entries = fc.array(entry, { maxLength: 12 });
 
 const sizes = fc.array(fc.integer({ min: 1, max: 1200 }), { minLength: 1, maxLength: 6 });
 
-test('a global header is found behind any entries, in any pieces, and nowhere else', async (t) => {
+test('a global header is found after any entries, in any pieces, and nowhere else', async (t) => {
   await fc.assert(
     fc.asyncProperty(entries, sizes, async (given, cuts) => {
       const bytes = await makeTar(given);
@@ -50,7 +50,7 @@ test('a global header is found behind any entries, in any pieces, and nowhere el
   );
 });
 
-test('behind a file above 8 GiB, and one whose size only pax says, the next header is where it is', (t) => {
+test('the next header is found after a file above 8 GiB, and one whose size is only in pax', (t) => {
   const huge = rawEntry('0', Buffer.alloc(0));
   huge.set([0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 1], 124);
   t.is(outcome(Buffer.concat([huge, Buffer.alloc(1024, GLOBAL), GLOBAL])), IS_GLOBAL);
@@ -60,7 +60,7 @@ test('behind a file above 8 GiB, and one whose size only pax says, the next head
   t.is(outcome(Buffer.concat([pax, rawEntry('0', Buffer.alloc(0)), GLOBAL])), null);
 });
 
-test('what comes before an entry has a bound, whatever it is', (t) => {
+test('the bytes before an entry are bounded, whatever they are', (t) => {
   const tooMuch = (bytes: number) =>
     `copy: the tar is not valid: too many header bytes before an entry: ${bytes} (max ${MAX_HEADER_BYTES})`;
   const comment = (bytes: number): Buffer => Buffer.from(`${bytes} comment=${'c'.repeat(bytes - 15)}\n`);
@@ -77,13 +77,13 @@ test('what comes before an entry has a bound, whatever it is', (t) => {
   t.is(outcome(Buffer.concat(Array.from({ length: 100 }, () => each))), null);
 });
 
-test('a header of pax has a bound of its keys', (t) => {
+test('the keys of a pax header are bounded', (t) => {
   t.is(outcome(rawEntry('x', paxOf(MAX_PAX_KEYS))), null);
   const tooMany = `copy: the tar is not valid: too many keys in a pax header (max ${MAX_PAX_KEYS})`;
   t.is(outcome(rawEntry('x', paxOf(MAX_PAX_KEYS + 1))), tooMany);
 });
 
-test('a header of pax that is not valid is refused', (t) => {
+test('a malformed pax header is refused', (t) => {
   const texts = 'x|5 a=b\n|7 a=b\n|06 a=b\n|-6 a=b\n|6 a=bc|6 abc\n|6 =bc\n|6 a=b\n6|4 a\n6 a=b\n'.split('|');
   for (const text of texts) {
     const refusal = outcome(rawEntry('x', Buffer.from(text))) ?? '';
@@ -95,7 +95,7 @@ test('a header of pax that is not valid is refused', (t) => {
   }
 });
 
-test('a size that is not valid, or that tar-stream may read otherwise, is refused', (t) => {
+test('an invalid size, or one that tar-stream may read differently, is refused', (t) => {
   const refusal = 'copy: the tar is not valid: entry size is not valid';
   for (const size of ['-1', '', 'x', '1e3', '9007199254740993', '99999999999999999']) {
     const record = ` size=${size}\n`;
@@ -111,7 +111,7 @@ test('a size that is not valid, or that tar-stream may read otherwise, is refuse
   }
 });
 
-test('the order of names is that of their bytes', (t) => {
+test('names are ordered by their bytes', (t) => {
   const name = fc.string({ unit: 'grapheme', maxLength: 4 });
   fc.assert(
     fc.property(name, name, (a, b) => {
@@ -121,12 +121,12 @@ test('the order of names is that of their bytes', (t) => {
   );
 });
 
-test('a plain name is one file in a folder', (t) => {
+test('a plain name is a single file in a folder', (t) => {
   for (const name of ['a', '...', '.a', ' ', '\n', '\\', 'ü']) t.true(isPlainName(name), name);
   for (const name of ['', '.', '..', 'a/b', '/', 'a\0', 1, null, undefined]) t.false(isPlainName(name), String(name));
 });
 
-test('a link stays inside where it goes up no further than its folder is deep, and only at its beginning', (t) => {
+test('a link stays inside if it goes up no further than its folder is deep, and only at its beginning', (t) => {
   const inside = ['0 a', '0 ./a/b', '1 ..', '1 ../a', '2 ../../a', '2 .././../a/', '0 a..b/...', '0 .'];
   const outside = ['5 ', '5 /', '5 /a', '0 ..', '0 ../a', '1 ../..', '5 a/..', '5 ../a/../b', '5 a\0'];
   for (const text of [...inside, ...outside]) {

@@ -1,4 +1,4 @@
-/** What goes from a process to its successor: a document, descriptors, messages; and a successor that ends, is silent, or sends what it should not. */
+/** Handing over to a successor: documents, descriptors, messages; and successors that exit, stall, or send invalid data. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, constants, fstatSync, openSync, readdirSync, readFileSync, readSync, writeSync } from 'node:fs';
@@ -29,7 +29,7 @@ const fileOf = (fd: number): string => {
   return `${dev}:${ino}`;
 };
 
-/** The code of the system of what `call` throws, which is `upgrade-failed`. */
+/** The system error code behind the `upgrade-failed` that `call` throws. */
 function codeOf(t: ExecutionContext, call: () => unknown): string {
   const error = t.throws(call, { instanceOf: VproxyError, code: 'upgrade-failed' });
   return systemCode(error.cause);
@@ -42,7 +42,7 @@ interface Successor {
   readonly pipe: () => HandoverPipe;
 }
 
-/** A successor that does as `what` says; with `launcher`, run by that. */
+/** A successor that does what `what` says; started by `launcher`, if given. */
 function startSuccessor(t: ExecutionContext, what: string, launcher: readonly string[] = []): Successor {
   const words = [...launcher, process.execPath, PROGRAM, what];
   const child = spawn(words[0] ?? '', words.slice(1), { stdio: ['pipe', 'inherit', 'inherit', 'pipe'] });
@@ -61,7 +61,7 @@ async function pipePair(t: ExecutionContext) {
   return { near, far, sender: new HandoverPipe(calls, near), receiver: new HandoverPipe(calls, far) };
 }
 
-/** A descriptor to be handed over, what the successor does with it, and the line that it is seen to write there, where it does. */
+/** A descriptor to hand over, how the successor uses it, and the line that it is then seen to write there, if any. */
 interface Open {
   readonly fd: number;
   readonly kind: Kind;
@@ -80,7 +80,7 @@ async function openConnections(t: ExecutionContext, count: number, open: typeof 
   return opened;
 }
 
-/** Listeners, which this side closes before it connects. */
+/** Listeners, which this side closes before connecting to them. */
 async function openListeners(t: ExecutionContext, count: number): Promise<Open[]> {
   const opened: Open[] = [];
   while (opened.length < count) {
@@ -130,7 +130,7 @@ test.serial('a thousand descriptors of all kinds arrive in order, and work', asy
     openFifos(t, count),
     openDevices(t, count),
   ];
-  // One of each kind after the other.
+  // One of each kind in turn.
   const opened = Array.from({ length: count }, (_, index) => groups.flatMap((group) => group[index] ?? [])).flat();
   const before = openCount();
   const { child, stream, pipe } = startSuccessor(t, 'use');
@@ -138,7 +138,7 @@ test.serial('a thousand descriptors of all kinds arrive in order, and work', asy
   t.like(first, { kind: 'warm', pid: child.pid });
   const fds = opened.map(({ fd }) => fd);
   const document = Buffer.from(JSON.stringify(opened.map(({ kind }) => kind)));
-  // In one turn, as when it matters.
+  // In one turn, as in practice.
   const successor = pipe();
   successor.sendAll(document, fds, TIMEOUT_MS);
   const ready = successor.receiveMessage(TIMEOUT_MS);
@@ -151,13 +151,13 @@ test.serial('a thousand descriptors of all kinds arrive in order, and work', asy
   child.stdin?.end();
   t.deepEqual(await exited, [0, null]);
   stream.destroy();
-  // Those of the listeners were closed above.
+  // The listeners' own were closed above.
   await eventually(() => openCount() <= before - count, { what: 'as many descriptors as before' });
 });
 
 const statusOf = (pid = 0): string => readFileSync(`/proc/${pid}/status`, 'utf8');
 
-test.serial('100 MB arrive as they are, also where a signal comes meanwhile', async (t) => {
+test.serial('100 MB arrive unchanged, even if a signal comes meanwhile', async (t) => {
   const { child, stream, pipe } = startSuccessor(t, 'use');
   await receiveFirstMessage(stream, NEVER);
   const waits = () => eventually(() => /^State:\s+S[^]*^ShdPnd:\s+0+$/m.test(statusOf(child.pid)), { what: 'a pause' });
@@ -174,8 +174,8 @@ test.serial('100 MB arrive as they are, also where a signal comes meanwhile', as
 });
 
 for (const [what, does, code, timeoutMs] of [
-  ['a successor that reads nothing is given up in time', 'ignore', 'ETIMEDOUT', 50],
-  ['a successor that ends in the middle has ended', 'die', 'EPIPE', TIMEOUT_MS],
+  ['a successor that reads nothing times out', 'ignore', 'ETIMEDOUT', 50],
+  ['a successor that exits halfway is reported as exited', 'die', 'EPIPE', TIMEOUT_MS],
 ] as const) {
   test.serial(what, async (t) => {
     const { stream, pipe } = startSuccessor(t, does);
@@ -193,7 +193,7 @@ for (const [what, does, code, timeoutMs] of [
   });
 }
 
-test.serial('a successor that may have fewer descriptors says so, and keeps none', async (t) => {
+test.serial('a successor with a lower descriptor limit reports it, and keeps none', async (t) => {
   const limited = ['sh', '-c', 'ulimit -n 60; exec "$@"', 'sh'];
   const { stream, pipe } = startSuccessor(t, 'decline', limited);
   await receiveFirstMessage(stream, NEVER);
@@ -204,7 +204,7 @@ test.serial('a successor that may have fewer descriptors says so, and keeps none
   t.regex(String(answer.text), /cannot hand over: the other process sent more descriptors than this process may have/);
 });
 
-test('a first message that is none, and a successor that ends before it, are told apart', async (t) => {
+test('an invalid first message, and a successor that exits before it, are told apart', async (t) => {
   const first = async (what: string) => {
     const { stream } = startSuccessor(t, what);
     const error = await t.throwsAsync(receiveFirstMessage(stream, NEVER), { code: 'upgrade-failed' });
@@ -214,7 +214,7 @@ test('a first message that is none, and a successor that ends before it, are tol
   t.deepEqual(await first('quit'), ['EPIPE', 'cannot hand over: the other process ended']);
 });
 
-test('who waits for the first message may give up, and is told where the pipe is closed', async (t) => {
+test('waiting for the first message can be aborted, and fails if the pipe is closed', async (t) => {
   const { near: stream, far } = await unixPair(t);
   const giveUp = new AbortController();
   const waiting = receiveFirstMessage(stream, giveUp.signal);
@@ -231,7 +231,7 @@ test('who waits for the first message may give up, and is told where the pipe is
   );
 });
 
-test('a first message may come in pieces, and nothing behind it', async (t) => {
+test('a first message may come in pieces, with nothing after it', async (t) => {
   const text = Buffer.from('{"kind":"warm"}');
   const bytes = Buffer.concat([head(text.length, 0), text]);
   const { near, far } = await unixPair(t);
@@ -248,7 +248,7 @@ test('a first message may come in pieces, and nothing behind it', async (t) => {
   t.is(systemCode(error.cause), 'EPROTO');
 });
 
-/** A head as it is written. */
+/** A header as written. */
 function head(byteCount: number, descriptorCount: number): Buffer {
   const bytes = Buffer.from('VPHO\0\0\0\0\0\0\0\0');
   bytes.writeUInt32LE(byteCount, 4);
@@ -258,22 +258,22 @@ function head(byteCount: number, descriptorCount: number): Buffer {
 
 const ENDED = /: the other process ended$/;
 
-/** What is sent: a head, then pieces of so many bytes with so many descriptors; and the message of what the receiver throws. */
+/** What is sent: a header, then pieces of so many bytes with so many descriptors; and the message that the receiver throws. */
 const WRONG: readonly (readonly [what: string, head: Buffer | null, pieces: string, message: RegExp])[] = [
-  ['the end comes at once', null, '', ENDED],
-  ['the end comes in the head', Buffer.from('VPHO'), '', ENDED],
-  ['the end comes before the descriptors', head(4, 2), '', ENDED],
-  ['the end comes in the document', head(4, 2), '1+2 3', ENDED],
+  ['the pipe ends at once', null, '', ENDED],
+  ['the pipe ends in the header', Buffer.from('VPHO'), '', ENDED],
+  ['the pipe ends before the descriptors', head(4, 2), '', ENDED],
+  ['the pipe ends in the document', head(4, 2), '1+2 3', ENDED],
   ['there are fewer descriptors', head(4, 2), '1+1 4', /sent 1 descriptors, expected 2$/],
   ['there are more descriptors', head(4, 2), '1+3 4', /sent 3 descriptors, expected 2$/],
   ['descriptors come in the document', head(4, 0), '4+1', /sent 1 descriptors, expected 0$/],
   ['there are too many descriptors', head(4, 65_537), '', /sent 65537 descriptors$/],
   ['the document is too long', head(2 ** 31 + 1, 0), '', /sent a document of 2147483649 bytes$/],
-  ['the head is none', Buffer.from('what is this'), '', /sent an unknown format$/],
+  ['the header is invalid', Buffer.from('what is this'), '', /sent an unknown format$/],
 ];
 
 for (const [what, first, pieces, message] of WRONG) {
-  test.serial(`where ${what}, nothing is taken, and no descriptor stays open`, async (t) => {
+  test.serial(`if ${what}, nothing is taken, and no descriptor stays open`, async (t) => {
     const { near, far, receiver } = await pipePair(t);
     const before = openCount();
     if (first !== null) calls.send(near, first, []);
@@ -287,7 +287,7 @@ for (const [what, first, pieces, message] of WRONG) {
   });
 }
 
-test.serial('messages are objects of JSON within bounds, without descriptors', async (t) => {
+test.serial('messages are bounded JSON objects, without descriptors', async (t) => {
   const { near, far, sender, receiver } = await pipePair(t);
   sender.sendMessage({ kind: 'ready', text: 'ä'.repeat(1000) }, TIMEOUT_MS);
   t.deepEqual(receiver.receiveMessage(TIMEOUT_MS), { kind: 'ready', text: 'ä'.repeat(1000) });
@@ -300,7 +300,7 @@ test.serial('messages are objects of JSON within bounds, without descriptors', a
   closeAll([near, far]);
 });
 
-test.serial('descriptors that come are not inherited by programs', async (t) => {
+test.serial('received descriptors are not inherited by programs', async (t) => {
   const { near, far, sender, receiver } = await pipePair(t);
   sender.sendAll(Buffer.from('x'), [0], TIMEOUT_MS);
   const { document, descriptors } = receiver.receiveAll(TIMEOUT_MS);
@@ -312,7 +312,7 @@ test.serial('descriptors that come are not inherited by programs', async (t) => 
   closeAll([near, far, fd]);
 });
 
-test('what cannot be sent says why', async (t) => {
+test('a parcel that cannot be sent is rejected with the reason', async (t) => {
   const { near, far, sender } = await pipePair(t);
   t.throws(() => sender.sendAll(Buffer.alloc(1), new Array<number>(65_537).fill(0), 50), {
     code: 'upgrade-failed',
@@ -325,7 +325,7 @@ test('what cannot be sent says why', async (t) => {
   closeAll([near, far]);
 });
 
-test('without koffi there is one error that says what is missing', async (t) => {
+test('without koffi a single error names what is missing', async (t) => {
   const missing = () => Promise.reject(new Error("Cannot find package 'koffi'"));
   await t.throwsAsync(loadHandoverCalls(missing), {
     code: 'upgrade-failed',

@@ -5,10 +5,10 @@ import test from 'ava';
 import { systemClock } from '../../lib/util/clock.js';
 import { localServer, localSocket } from '../helpers/proxies.js';
 
-/** Nothing of this process runs meanwhile. */
+/** Blocks this process meanwhile. */
 const standStill = (ms: number): void => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 
-test.serial('a process that stood still reads what came meanwhile before its timers call back', async (t) => {
+test.serial('a process that stalled reads its input before its timers call back', async (t) => {
   const events: string[] = [];
   const server = await localServer(t, (socket) => void socket.on('data', () => events.push('data')));
   const accepted = once(server, 'connection') as Promise<[net.Socket]>;
@@ -29,7 +29,7 @@ test.serial('a process that stood still reads what came meanwhile before its tim
 test.serial('a timer that is late can be cancelled until it calls back', async (t) => {
   let calls = 0;
   const cancel = systemClock.schedule(1, () => (calls += 1));
-  // Both are due when the process goes on: this one calls back in the same turn, behind the first one.
+  // Both are due when the process continues: this one calls back in the same turn, after the first one.
   const cancelled = new Promise((resolve) => setTimeout(resolve, 2)).then(cancel);
   standStill(100);
   await cancelled;

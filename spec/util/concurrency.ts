@@ -8,7 +8,7 @@ function work(ms: number): void {
   for (const endMs = performance.now() + ms; performance.now() < endMs; );
 }
 
-test.serial('work that asks stops when the turn is over, and goes on in later ones, each in its turn', async (t) => {
+test.serial('work that asks stops when the turn is over, and continues in later ones, in order', async (t) => {
   const turns = new LoopTurns();
   const order: string[] = [];
   const run = async (name: string): Promise<void> => {
@@ -25,7 +25,7 @@ test.serial('work that asks stops when the turn is over, and goes on in later on
   t.true(longestMs < 15, `${longestMs} ms`);
 });
 
-test.serial('the first of a turn is never held up, and what waits is called in order', async (t) => {
+test.serial('the first work of a turn is never held up, and waiting work runs in order', async (t) => {
   const turns = new LoopTurns();
   t.is(turns.next(), null);
   work(1);
@@ -39,7 +39,7 @@ test.serial('the first of a turn is never held up, and what waits is called in o
   t.deepEqual(called, [1, 2, 3]);
 });
 
-test.serial('work that is not cut is done in order, until a turn is over', async (t) => {
+test.serial('indivisible work runs in order, until a turn is over', async (t) => {
   const turns = new LoopTurns();
   const doneInTurn = [0];
   const pieces = Array.from({ length: 40 }, (_, index) =>
@@ -60,7 +60,7 @@ test.serial('work that is not cut is done in order, until a turn is over', async
   t.true(Math.max(...doneInTurn) <= 6, doneInTurn.join(' '));
 });
 
-test.serial('work that fails rejects, and what is behind it is done', async (t) => {
+test.serial('failed work rejects, and the work after it is done', async (t) => {
   const turns = new LoopTurns();
   const failing = turns.run(() => {
     throw new Error('no');
@@ -69,7 +69,7 @@ test.serial('work that fails rejects, and what is behind it is done', async (t) 
   t.is(await turns.run(() => Promise.resolve('yes')), 'yes');
 });
 
-test.serial('of those that await a later turn each has one for itself', async (t) => {
+test.serial('each of several waiters for a later turn gets its own', async (t) => {
   const turns = new LoopTurns();
   t.false(turns.isOver);
   work(1);

@@ -1,4 +1,4 @@
-/** JSON for terminals: the same value, and nothing in it that a terminal obeys. */
+/** JSON for terminals: the same value, without anything that a terminal obeys. */
 import test from 'ava';
 import fc from 'fast-check';
 import { formatJson, formatJsonLine } from '../../lib/util/escape.js';
@@ -11,7 +11,7 @@ const units = fc.string({
   ),
 });
 
-test('it is the same value, whatever is in it', (t) => {
+test('any value is preserved', (t) => {
   const value = fc.record({ text: units, texts: fc.dictionary(units, units) });
   const property = fc.property(value, fc.constantFrom(0, 2), (given, indent) => {
     const text = formatJson(given, indent);

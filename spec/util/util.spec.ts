@@ -1,4 +1,4 @@
-/** What needs neither a process nor a peer, in one process. */
+/** Specs that need neither a process nor a peer, run in one process. */
 import './bytes/byte-queue.js';
 import './bytes/json-scanner.js';
 import './bytes/last-pieces.js';

@@ -1,4 +1,4 @@
-/** Words that are like others, times with units, and what the system says, as sentences. */
+/** Similar words, times with units, and the words for system errors. */
 import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import test from 'ava';
@@ -9,7 +9,7 @@ import { chooseChannel } from '../../lib/util/labels.js';
 import { formatDuration, parseDuration } from '../../lib/util/units.js';
 import { freePort } from '../helpers/ports.js';
 
-test('a word is guessed by its beginning, by a letter in four, and by two that changed places', (t) => {
+test('a word is guessed by its beginning, with a wrong letter in four, or with two swapped', (t) => {
   const known = ['status', 'streams', 'exec', 'copy', 'web1', 'vm1'];
   for (const [word, close] of [
     ['stat', 'status'],
@@ -25,14 +25,14 @@ test('a word is guessed by its beginning, by a letter in four, and by two that c
   }
 });
 
-test('where nothing is like it, or it is too short to tell, all that there is is said', (t) => {
+test('if no word is similar, or it is too short to tell, all are listed', (t) => {
   t.is(whatThereIs('guset', ['guest', 'vm1']), 'did you mean guest?');
   t.is(whatThereIs('other', ['guest', 'vm1']), 'available: guest, vm1');
   t.is(whatThereIs('vma', ['vm1', 'vm2']), 'available: vm1, vm2');
   t.is(whatThereIs('guest', []), 'none available');
 });
 
-test('of one channel none need be named, and of any other number one has to be', (t) => {
+test('a single channel need not be named; with any other number one must be', (t) => {
   const chosen = (labels: readonly string[], label?: string) => () =>
     chooseChannel(new Map(labels.map((one) => [one, one])), label);
   t.is(chosen(['vm1'])(), 'vm1');
@@ -42,7 +42,7 @@ test('of one channel none need be named, and of any other number one has to be',
   t.throws(chosen(['vm1'], 'vm2'), { code: 'not-found' });
 });
 
-test('a time has whole numbers and units, each unit once, from the largest on', (t) => {
+test('a time has whole numbers and units, each unit once, the largest first', (t) => {
   for (const [text, ms] of Object.entries({
     '90s': 90_000,
     '5m': 300_000,
@@ -63,7 +63,7 @@ test('a time is written with one unit, and read back', (t) => {
   fc.assert(fc.property(fc.integer({ min: 1, max: 1e10 }), (ms) => parseDuration(formatDuration(ms)) === ms));
 });
 
-/** What `work` throws, or rejects with, in words. */
+/** The message for what `work` throws, or rejects with. */
 async function said(work: () => unknown): Promise<string> {
   try {
     await work();
@@ -73,7 +73,7 @@ async function said(work: () => unknown): Promise<string> {
   return 'nothing';
 }
 
-test('errors of the system are sentences, with their codes, and no call of Node', async (t) => {
+test('system errors are words with their codes, without Node’s calls', async (t) => {
   t.is(await said(() => readFileSync('/nonexistent')), 'no such file or directory (ENOENT)');
   t.is(await said(() => readFileSync('/')), 'is a directory (EISDIR)');
   t.is(await said(() => readFileSync('/etc/passwd/x')), 'not a directory (ENOTDIR)');

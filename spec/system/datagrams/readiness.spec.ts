@@ -1,4 +1,4 @@
-/** Descriptors that the event loop waits for through an epoll; it fails where a version of Node is not made as that needs. */
+/** Waiting for descriptors through epoll; fails if a version of Node lacks the internals for it. */
 import { execFileSync } from 'node:child_process';
 import { closeSync, constants, openSync, readdirSync, readSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,7 +8,7 @@ import { loadLibc } from '../../../lib/system/libc.js';
 import { temporaryFolder } from '../../helpers/files.js';
 import { eventually } from '../../helpers/time.js';
 
-/** A FIFO that is open for both directions: what is written to it can be read from it. */
+/** A FIFO open in both directions: what is written to it can be read from it. */
 function openFifo(t: ExecutionContext): number {
   const path = join(temporaryFolder(t), 'fifo');
   execFileSync('mkfifo', [path]);
@@ -20,7 +20,7 @@ function openFifo(t: ExecutionContext): number {
 interface Watched {
   readonly fd: number;
   calls: number;
-  /** Whether it takes one byte with each call. */
+  /** Whether each call reads one byte. */
   isReading: boolean;
 }
 
@@ -34,7 +34,7 @@ function watch(t: ExecutionContext, readiness: Readiness): Watched {
   return watched;
 }
 
-/** Waits until something that came afterwards has been told. */
+/** Waits until a later event has been reported. */
 async function turn(watched: Watched, count = 1): Promise<void> {
   const before = watched.calls;
   for (let sent = 0; sent < count; sent += 1) {
@@ -43,7 +43,7 @@ async function turn(watched: Watched, count = 1): Promise<void> {
   }
 }
 
-test('a call comes for as long as there is something to read, nothing is read meanwhile, and other descriptors have theirs', async (t) => {
+test('calls come while there is something to read, without reading it, and other descriptors get theirs', async (t) => {
   const readiness = new Readiness(await loadLibc());
   const [one, other] = [watch(t, readiness), watch(t, readiness)];
   await turn(other, 3);
@@ -58,7 +58,7 @@ test('a call comes for as long as there is something to read, nothing is read me
   t.is(one.calls, before + 3);
 });
 
-test('that something can be written is told where that is asked for, and no more where it is not', async (t) => {
+test('writability is reported while requested, and no longer', async (t) => {
   const readiness = new Readiness(await loadLibc());
   const [one, other] = [watch(t, readiness), watch(t, readiness)];
   one.isReading = false;
@@ -70,7 +70,7 @@ test('that something can be written is told where that is asked for, and no more
   t.is(one.calls, calls);
 });
 
-test.serial('what is forgotten is told no more, and with the last one nothing stays open', async (t) => {
+test.serial('a forgotten descriptor gets no more calls, and after the last one nothing stays open', async (t) => {
   const readiness = new Readiness(await loadLibc());
   const fifos = [openFifo(t), openFifo(t)] as const;
   const descriptors = () => readdirSync('/proc/self/fd').length;
@@ -89,11 +89,11 @@ test.serial('what is forgotten is told no more, and with the last one nothing st
   }
 });
 
-test('a descriptor that cannot be waited for is an error of the system, and leaves nothing open', async (t) => {
+test('a descriptor that epoll rejects throws a system error, and leaves nothing open', async (t) => {
   const readiness = new Readiness(await loadLibc());
   const file = openSync(process.execPath, 'r');
   t.teardown(() => closeSync(file));
   t.throws(() => readiness.watch(file, () => undefined), { code: 'EPERM' });
-  // It goes on with others.
+  // Others still work.
   await turn(watch(t, readiness));
 });

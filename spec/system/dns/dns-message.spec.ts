@@ -15,7 +15,7 @@ import { searchRuns } from '../../helpers/searches.js';
 
 const hex = (text: string): Buffer => Buffer.from(text.replace(/\s+/g, ''), 'hex');
 
-/** An answer of one server: www.example.com is an alias of edge.example.com, with every name but the first one a pointer. */
+/** A server's answer: www.example.com is an alias of edge.example.com; every name but the first is a pointer. */
 const CHAIN = hex(`
   1234 8180 0001 0002 0000 0001
   03777777 076578616d706c65 03636f6d 00 0001 0001
@@ -23,7 +23,7 @@ const CHAIN = hex(`
   c02d 0001 0001 0000003c 0004 5db8d822
   00 0029 04d0 0000 8000 0000`);
 
-test('an answer is read with its pointers followed, and written as short as it came', (t) => {
+test('an answer is decompressed when read, and written as short as it came', (t) => {
   const message = parseMessage(CHAIN);
   t.like(message, {
     id: 0x1234,
@@ -42,7 +42,7 @@ test('an answer is read with its pointers followed, and written as short as it c
   t.is(bytesOf(message as DnsMessage).toString('hex'), CHAIN.toString('hex'));
 });
 
-test('names in the data of each classic type are read with their pointers followed', (t) => {
+test('names in the data of each classic type are decompressed when read', (t) => {
   const owner = '03777777 076578616d706c65 03636f6d 00';
   const target = '076578616d706c6503636f6d00';
   const rows: readonly [number, string, string][] = [
@@ -59,7 +59,7 @@ test('names in the data of each classic type are read with their pointers follow
     [26, '000a c010 c010', `000a${target}${target}`],
     [30, 'c010 3333', `${target}3333`],
     [36, '000a c010', `000a${target}`],
-    // What is no type of old is passed on as it is, whatever it looks like.
+    // The data of any other type is passed on unchanged, whatever it looks like.
     [RECORD_TYPE.CAA, 'c010', 'c010'],
     [65_280, 'c010', 'c010'],
   ];
@@ -71,7 +71,7 @@ test('names in the data of each classic type are read with their pointers follow
   }
 });
 
-test('only names of RFC 1035 are written as pointers', (t) => {
+test('only names in types of RFC 1035 are compressed when written', (t) => {
   const answers = [
     record('example.com', 'MX', Buffer.concat([hex('000a'), nameOf('example.com')])),
     record('example.com', 'SRV', Buffer.concat([hex('0001000201bb'), nameOf('example.com')])),
@@ -84,15 +84,15 @@ test('only names of RFC 1035 are written as pointers', (t) => {
 const HEADER_OF_QUERY = '1234 0100 0001 0000 0000 0000';
 const HEADER_OF_ANSWER = '1234 8180 0000 0001 0000 0000';
 
-/** By what comes before the hexadecimal digits: a header of a query, one of an answer without a question, the question for `a.`, or nothing. */
+/** By what precedes the hex digits: a query header, an answer header without a question, the question for `a.`, or nothing. */
 const MALFORMED: readonly (readonly [before: string, ...rows: (readonly [what: string, text: string])[]])[] = [
   [
     '',
     ['less than a header', '1234 8180 0001 0000 0000'],
     ['two questions', `1234 0100 0002 0000 0000 0000 ${'0161 00 0001 0001'.repeat(2)}`],
     ['OPT with a name', '1234 0100 0000 0000 0000 0001 0161 00 0029 04d0 00000000 0000'],
-    ['two records OPT', `1234 0100 0000 0000 0000 0002 ${'00 0029 04d0 00000000 0000'.repeat(2)}`],
-    ['an option that is cut off', '1234 0100 0000 0000 0000 0001 00 0029 04d0 00000000 0005 000a 0002 00'],
+    ['two OPT records', `1234 0100 0000 0000 0000 0002 ${'00 0029 04d0 00000000 0000'.repeat(2)}`],
+    ['a truncated option', '1234 0100 0000 0000 0000 0001 00 0029 04d0 00000000 0005 000a 0002 00'],
     ['half an extended error', '1234 0100 0000 0000 0000 0001 00 0029 04d0 00000000 0005 000f 0001 00'],
     [
       '65,535 records that are announced',
@@ -101,12 +101,12 @@ const MALFORMED: readonly (readonly [before: string, ...rows: (readonly [what: s
   ],
   [
     HEADER_OF_QUERY,
-    ['a question that is missing', ''],
-    ['a question that is cut off', '0161 00 0001 00'],
-    ['bytes behind its end', '0161 00 0001 0001 00'],
-    ['a label that is cut off', '0561'],
+    ['a missing question', ''],
+    ['a truncated question', '0161 00 0001 00'],
+    ['trailing bytes', '0161 00 0001 0001 00'],
+    ['a truncated label', '0561'],
     ['a label of 64 bytes', `40 ${'61'.repeat(64)} 00 0001 0001`],
-    ['a label of an unknown kind', '8161 00 0001 0001'],
+    ['a label of an unknown type', '8161 00 0001 0001'],
     ['a name of 256 bytes', `${`3f${'61'.repeat(63)}`.repeat(3)} 3e${'61'.repeat(62)} 0000 0001 0001`],
     ['a pointer to itself', 'c00c 0001 0001'],
     ['a pointer forward', 'c00e 0001 0001'],
@@ -115,35 +115,35 @@ const MALFORMED: readonly (readonly [before: string, ...rows: (readonly [what: s
   ],
   [
     HEADER_OF_ANSWER,
-    ['a record that is cut off', '00 0001 0001 00000001 0004 7f0000'],
+    ['a truncated record', '00 0001 0001 00000001 0004 7f0000'],
     ['an address of 3 bytes', '00 0001 0001 00000001 0003 7f0000'],
     ['an address of 5 bytes', '00 0001 0001 00000001 0005 7f00000000'],
     ['a record of another class', '00 0001 0003 00000001 0004 7f000001'],
-    ['a name that ends behind its data', '00 0005 0001 00000001 0001 0161 00'],
+    ['a name that ends after its data', '00 0005 0001 00000001 0001 0161 00'],
     ['OPT among the answers', '00 0029 04d0 00000000 0000'],
   ],
   [
     '1234 8180 0001 0001 0000 0000 0161 00 0001 0001',
     ['two pointers to each other', 'c015 c013 0001 0001 00000001 0004 7f000001'],
-    ['a pointer to what follows it', 'c01f 0010 0001 00000001 0003 016100'],
+    ['a pointer to bytes after it', 'c01f 0010 0001 00000001 0003 016100'],
     ['a pointer into its header', 'c002 0001 0001 00000001 0004 7f000001'],
     ['a pointer beyond its end', 'ffff 0001 0001 00000001 0004 7f000001'],
-    ['a label of the kind 01', `41${'41'.repeat(65)}00 0001 0001 00000001 0004 7f000001`],
+    ['a label of type 01', `41${'41'.repeat(65)}00 0001 0001 00000001 0004 7f000001`],
     ['a label that runs beyond its end', '3f61'],
-    ['a name that is too long by its pointer', `${'0161'.repeat(127)}c00c 0001 0001 00000001 0004 7f000001`],
-    ['no record where one is announced', ''],
-    ['data that is longer than what is left', 'c00c 0001 0001 00000001 ffff 7f000001'],
-    ['data that is longer than it says', 'c00c 0001 0001 00000001 0003 7f000001'],
+    ['a name too long through its pointer', `${'0161'.repeat(127)}c00c 0001 0001 00000001 0004 7f000001`],
+    ['a missing record', ''],
+    ['data longer than the rest of the message', 'c00c 0001 0001 00000001 ffff 7f000001'],
+    ['data longer than its length', 'c00c 0001 0001 00000001 0003 7f000001'],
     ['an IPv6 address of 4 bytes', 'c00c 001c 0001 00000001 0004 7f000001'],
-    ['an alias with more behind it', 'c00c 0005 0001 00000001 0004 01610009'],
+    ['an alias with trailing data', 'c00c 0005 0001 00000001 0004 01610009'],
     ['an alias without a name', 'c00c 0005 0001 00000001 0000'],
     ['a SOA without its numbers', 'c00c 0006 0001 00000001 0006 000000000001'],
-    ['a text of NAPTR that is longer than its data', 'c00c 0023 0001 00000001 0006 00010001c861'],
-    ['a whole record behind its end', 'c00c 0001 0001 00000001 0004 7f000001'.repeat(2)],
+    ['a NAPTR text longer than its data', 'c00c 0023 0001 00000001 0006 00010001c861'],
+    ['a whole trailing record', 'c00c 0001 0001 00000001 0004 7f000001'.repeat(2)],
   ],
 ];
 
-test('a message with anything wrong is none', (t) => {
+test('a malformed message is rejected as a whole', (t) => {
   for (const [before, ...rows] of MALFORMED) {
     for (const [what, text] of rows) t.is(parseMessage(hex(`${before} ${text}`)), null, what);
   }
@@ -151,13 +151,13 @@ test('a message with anything wrong is none', (t) => {
 
 const LONGEST = `${`3f${'61'.repeat(63)}`.repeat(3)}3d${'61'.repeat(61)}00`;
 
-test('a name of 255 bytes, and one with 127 labels, is read', (t) => {
+test('names of 255 bytes, and with 127 labels, are read', (t) => {
   for (const name of [LONGEST, `${'0161'.repeat(127)}00`]) {
     t.is(parseMessage(hex(`1234 0100 0001 0000 0000 0000 ${name} 0001 0001`))?.question?.name.length, 255);
   }
 });
 
-test('what pointers make of little is bounded', (t) => {
+test('the decompressed size is bounded', (t) => {
   const withRecords = (count: number) =>
     hex(
       `1234 8180 0001 ${count.toString(16).padStart(4, '0')} 0000 0000 ${LONGEST} 0001 0001 ${'c00c 0010 0001 00000001 0000'.repeat(count)}`,
@@ -166,9 +166,9 @@ test('what pointers make of little is bounded', (t) => {
   t.is(parseMessage(withRecords(5000)), null);
 });
 
-test('a pointer chain that has more links than a name has labels leads nowhere', (t) => {
+test('a pointer chain longer than the labels of any name is rejected', (t) => {
   const chain = (links: number) => {
-    // Data of a type that is opaque: a root, and pointers each to the one before it.
+    // Opaque data: a root, then pointers, each to the one before it.
     const pointers = Array.from({ length: links }, (_, index) =>
       (0xc000 | (index === 0 ? 23 : 22 + 2 * index)).toString(16),
     );
@@ -181,7 +181,7 @@ test('a pointer chain that has more links than a name has labels leads nowhere',
   t.is(parseMessage(chain(127)), null);
 });
 
-test('an answer that is too long is sent truncated, with its question and what EDNS says', (t) => {
+test('an answer too long is sent truncated, with its question and EDNS', (t) => {
   const answers = Array.from({ length: 40 }, (_, index) => a('example.org', `192.0.2.${index}`));
   const message = answerTo(query('example.org'), answers);
   const whole = bytesOf(message).length;
@@ -206,18 +206,18 @@ test('codes that need EDNS, and extended errors, are written and read', (t) => {
   t.deepEqual(parseMessage(bytesOf(message)), message);
 });
 
-test('names are compared without regard to case, of letters of ASCII alone', (t) => {
+test('names are compared ignoring the case of ASCII letters only', (t) => {
   t.true(isSameQuestion(question('eXample.ORG'), question('Example.org')));
   t.false(isSameQuestion(question('example.org'), question('example.org', 'AAAA')));
   t.not(keyOf(Buffer.from([1, 0xc4, 0])), keyOf(Buffer.from([1, 0xe4, 0])));
-  // The length of a label is no letter.
+  // A length byte is not a letter.
   t.is(keyOf(nameOf('a'.repeat(63))).charCodeAt(0), 63);
 });
 
-test('a name is that of a host only where each byte is one of a host’s name', (t) => {
+test('a name is a host name only if every byte is allowed in host names', (t) => {
   t.is(hostOf(nameOf('_Dmarc.Example.org')), '_dmarc.example.org');
   t.is(hostOf(Buffer.alloc(1)), null);
-  // One label with a dot in it is not two labels.
+  // One label containing a dot is not two labels.
   t.is(hostOf(hex('05612e62 2e63 00')), null);
   t.is(hostOf(hex('02c3a4 00')), null);
   t.is(formatName(hex('03612e0a 0162 00')), 'a\\046\\010.b.');
@@ -239,7 +239,7 @@ test('the addresses of a record are its data, or the hints of a service', (t) =>
     t.is(addressesIn(service(broken)), null, broken);
 });
 
-test('the time of what there is not is the smaller one of the SOA’s two', (t) => {
+test('the negative TTL is the smaller of the SOA’s two', (t) => {
   t.is(negativeTtlOf(soa('example.org', 60, 900)), 60);
   t.is(negativeTtlOf(soa('example.org', 900, 60)), 60);
 });
@@ -294,7 +294,7 @@ const anyMessage: fc.Arbitrary<DnsMessage> = fc.record(
   PLAIN,
 );
 
-test('any message is read as it was written', (t) => {
+test('any message is read back as written', (t) => {
   t.notThrows(() =>
     fc.assert(
       fc.property(anyMessage, (message) => {
@@ -305,8 +305,8 @@ test('any message is read as it was written', (t) => {
   );
 });
 
-test('30,000 messages that are random or changed at random are understood whole, or not at all', (t) => {
-  // A generator of numbers, seeded: the same messages each time.
+test('30,000 messages, random or randomly changed, are parsed as a whole or not at all', (t) => {
+  // A seeded random generator: the same messages each time.
   let state = 0x2545f491;
   const random = (below: number): number => {
     state ^= state << 13;
@@ -329,14 +329,14 @@ test('30,000 messages that are random or changed at random are understood whole,
     const message = parseMessage(random(8) === 0 ? bytes.subarray(0, random(bytes.length + 1)) : bytes);
     if (message === null) continue;
     understood += 1;
-    // What was understood can be said again, and means the same.
+    // A parsed message can be written again, and means the same.
     const again = parseMessage(bytesOf(message));
     if (again === null || !bytesOf(again).equals(bytesOf(message))) t.fail(bytes.toString('hex'));
   }
   t.true(understood > 3000 && understood < 30_000, String(understood));
 });
 
-test('a name is read from anywhere without leaving the message', (t) => {
+test('a name can be read from any offset without leaving the message', (t) => {
   t.deepEqual(readName(CHAIN, 45), { name: nameOf('edge.example.com'), end: 52 });
   t.throws(() => readName(CHAIN, CHAIN.length), { code: 'protocol-error' });
 });

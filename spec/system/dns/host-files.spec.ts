@@ -40,7 +40,7 @@ test('a name of /etc/hosts has the addresses of all its lines, in any case', (t)
   });
 });
 
-test('files are read anew when they have changed, and one that is missing is empty', (t) => {
+test('files are read again when they have changed, and a missing one is empty', (t) => {
   const folder = temporaryFolder(t);
   const clock = new ManualClock();
   const [resolvConf, hosts] = [join(folder, 'resolv.conf'), join(folder, 'hosts')];

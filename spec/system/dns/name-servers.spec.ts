@@ -28,16 +28,16 @@ async function udpSocket(t: ExecutionContext): Promise<dgram.Socket> {
   return socket;
 }
 
-/** A server that answers with this code alone. */
+/** A server that always answers with this code. */
 const saying = (t: ExecutionContext, rcode: number) => dnsServer(t, (asked) => [answerTo(asked, [], { rcode })]);
 
-/** A server whose answers by UDP are truncated. */
+/** A server whose UDP answers are truncated. */
 const truncating = (t: ExecutionContext, byTcp: (asked: DnsMessage) => (DnsMessage | Buffer)[]) =>
   dnsServer(t, (asked, transport) =>
     transport === 'udp' ? [answerTo(asked, [], { isTruncated: true })] : byTcp(asked),
   );
 
-test('each question is one of its own: an id and a port that cannot be told before, and nothing of who asked', async (t) => {
+test('each question is separate: an unpredictable id and port, and nothing about the guest', async (t) => {
   const server = await dnsServer(t, (asked) => [answerTo(asked, [ADDRESS])]);
   const { ask } = serversOf(t, [server.port]);
   for (let turn = 0; turn < 40; turn += 1) t.deepEqual((await ask()).answers, [ADDRESS]);
@@ -50,7 +50,7 @@ test('each question is one of its own: an id and a port that cannot be told befo
   t.true(server.queries.at(-1)?.edns?.wantsDnssec);
 });
 
-test('answers with another id or question, queries, and bytes that are too few are not taken', async (t) => {
+test('answers with another id or question, queries, and short messages are ignored', async (t) => {
   const server = await dnsServer(t, (asked) => {
     const forged = answerTo(asked, [a('www.example.org', '6.6.6.6')]);
     return [
@@ -75,13 +75,13 @@ test('an answer from another address does not arrive', async (t) => {
   const asked = parseMessage(bytes) as DnsMessage;
   const send = (from: dgram.Socket, record: DnsRecord) =>
     new Promise((resolve) => from.send(bytesOf(answerTo(asked, [record])), port, '127.0.0.1', resolve));
-  // All that a forger has to guess is right: only where it comes from is not.
+  // A forger has everything right except the source address.
   await send(forger, a('www.example.org', '6.6.6.6'));
   await send(real, ADDRESS);
   t.deepEqual((await answer).answers, [ADDRESS]);
 });
 
-test('what is truncated is asked by TCP', async (t) => {
+test('truncated answers are requested by TCP', async (t) => {
   const many = Array.from({ length: 200 }, (_, index) => a('www.example.org', `192.0.2.${index}`));
   const server = await truncating(t, (asked) => [
     ...[Buffer.alloc(0), { ...asked, isResponse: true, id: asked.id ^ 1 }, answerTo(asked, many)],
@@ -91,7 +91,7 @@ test('what is truncated is asked by TCP', async (t) => {
   t.not(server.queries[0]?.id, server.queries[1]?.id);
 });
 
-test('a server that knows no EDNS is asked without', async (t) => {
+test('a server without EDNS is asked without it', async (t) => {
   const server = await dnsServer(t, (asked) => [
     asked.edns === null ? answerTo(asked, [ADDRESS]) : answerTo(asked, [], { rcode: 1, edns: null, question: null }),
   ]);
@@ -99,7 +99,7 @@ test('a server that knows no EDNS is asked without', async (t) => {
   t.is(server.asked.length, 2);
 });
 
-test('a server that fails, refuses, makes no sense or is not there is followed by the next one', async (t) => {
+test('the next server is asked after one that fails, refuses, sends garbage or is not there', async (t) => {
   const good = await dnsServer(t, (asked) => [answerTo(asked, [ADDRESS])]);
   const [fails, refuses] = [await saying(t, 2), await saying(t, 5)];
   const senseless = await dnsServer(t, (asked) => [bytesOf(answerTo(asked, [ADDRESS])).fill(0xff, 12)]);
@@ -107,7 +107,7 @@ test('a server that fails, refuses, makes no sense or is not there is followed b
     t.deepEqual((await serversOf(t, [first, good.port]).ask()).answers, [ADDRESS]);
 });
 
-test('a failure is told where no server has anything else; that a name does not exist is an answer', async (t) => {
+test('a failure is returned if no server has anything better; that a name does not exist is an answer', async (t) => {
   const [fails, refuses, knows] = [await saying(t, 2), await saying(t, 5), await saying(t, 3)];
   t.is((await serversOf(t, [fails.port, refuses.port]).ask()).rcode, 5);
   t.is((await serversOf(t, [knows.port, fails.port]).ask()).rcode, 3);
@@ -136,7 +136,7 @@ test('each server has 3 s, twice', async (t) => {
   t.is(clock.pending, 0);
 });
 
-test('an answer that comes late, or in the second round, is taken', async (t) => {
+test('a late answer, or one in the second round, is accepted', async (t) => {
   const server = await dnsServer(t, (asked) => (server.asked.length === 1 ? [] : [answerTo(asked, [ADDRESS])]));
   const { ask, clock } = serversOf(t, [server.port]);
   const answer = ask();
@@ -145,7 +145,7 @@ test('an answer that comes late, or in the second round, is taken', async (t) =>
   t.deepEqual((await answer).answers, [ADDRESS]);
 });
 
-test('a server that accepts a connection and says nothing is given up', async (t) => {
+test('a server that accepts a connection and says nothing times out', async (t) => {
   const server = await truncating(t, () => []);
   const { ask, clock } = serversOf(t, [server.port]);
   const failure = t.throwsAsync(ask(), { code: 'connect-timeout' });
@@ -156,12 +156,12 @@ test('a server that accepts a connection and says nothing is given up', async (t
   await failure;
 });
 
-test('an answer by TCP that makes no sense is a failure', async (t) => {
+test('a malformed answer by TCP is a failure', async (t) => {
   const server = await truncating(t, (asked) => [bytesOf(answerTo(asked, [ADDRESS])).subarray(0, 20)]);
   await t.throwsAsync(serversOf(t, [server.port]).ask(), { code: 'connect-failed', message: /malformed answer/ });
 });
 
-test('no more than so many questions are asked at once, and the others wait for their turn', async (t) => {
+test('a limited number of questions are in flight, and the others wait', async (t) => {
   const held: (() => void)[] = [];
   const socket = await udpSocket(t);
   socket.on('message', (bytes, { port }) => {
@@ -179,7 +179,7 @@ test('no more than so many questions are asked at once, and the others wait for 
   t.is((await answers).length, 7);
 });
 
-test('what is stopped gives all questions up, those that wait included', async (t) => {
+test('stop() cancels all questions, including those that wait', async (t) => {
   const server = await dnsServer(t, () => []);
   const { ask, upstream, clock } = serversOf(t, [server.port], new ManualClock(), 1);
   const failures = [ask(), ask(), ask()].map((answer) => t.throwsAsync(answer, { code: 'cancelled' }));
@@ -191,7 +191,7 @@ test('what is stopped gives all questions up, those that wait included', async (
   t.is(server.asked.length, 1);
 });
 
-test('without a server there is nobody to ask', async (t) => {
+test('without a server, a question fails', async (t) => {
   const upstream = new NameServers({ clock: systemClock, servers: () => [] });
   await t.throwsAsync(upstream.ask(ASKED), { code: 'connect-failed', message: 'no name server to ask' });
 });

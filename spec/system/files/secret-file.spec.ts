@@ -1,4 +1,4 @@
-/** Which files of secrets are read. */
+/** Which secret files are accepted. */
 import { chmodSync, chownSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -18,21 +18,21 @@ function writeSecret(t: ExecutionContext, mode = 0o600): string {
   return path;
 }
 
-test('a file of this user that nobody else can read is read, up to a number of bytes', (t) => {
+test('a file that only this user can read is read, up to a limit', (t) => {
   const path = writeSecret(t);
   t.is(readSecretFile(path), 'open sesame');
   t.is(readSecretFile(path, 11), 'open sesame');
   t.throws(() => readSecretFile(path, 10), { code: 'bad-file', message: `${path}: longer than 10 bytes` });
 });
 
-test('a file that others can read, change or run is not read', (t) => {
+test('a file accessible to other users is not read', (t) => {
   for (const mode of [0o640, 0o604, 0o620, 0o602, 0o610, 0o601]) {
     const path = writeSecret(t, mode);
     t.throws(() => readSecretFile(path), { code: 'bad-file', message: /accessible to other users/ }, `${mode}`);
   }
 });
 
-testAsRoot('a file of another user is not read, whoever may read it', (t) => {
+testAsRoot('a file of another user is not read, whatever its mode', (t) => {
   const path = writeSecret(t);
   chownSync(path, STRANGER, STRANGER);
   t.throws(() => readSecretFile(path), { code: 'bad-file', message: `${path}: owned by another user (4321)` });
@@ -41,7 +41,7 @@ testAsRoot('a file of another user is not read, whoever may read it', (t) => {
   t.throws(() => readSecretFile(link), { code: 'bad-file', message: /owned by another user/ });
 });
 
-test('what is no file is not read, and nothing of a secret stands in an error', (t) => {
+test('anything but a file is not read, and no error contains a secret', (t) => {
   const folder = join(temporaryFolder(t), 'folder');
   mkdirSync(folder, { mode: 0o700 });
   t.throws(() => readSecretFile(folder), { code: 'bad-file', message: `${folder}: not a regular file` });

@@ -1,4 +1,4 @@
-/** What this machine says of its sockets, processes, users and memory: as a /proc of the spec's own has it, and as this one's does. */
+/** Sockets, processes, users and memory of a machine, from a /proc made by the spec, and from this machine's own. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -45,7 +45,7 @@ const [LINK6, MAPPED6] = [six('fe80', '05'), six('', 'ffff7f000001')];
 
 const HEADER = '  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n';
 
-/** A line of a table: a listener, unless it is in another state. */
+/** A line of a table, for a listener unless another state is given. */
 function line(address: string, port: number, inode: number, { state = '0A', remote = '00000000:0000' } = {}): string {
   const local = `${address}:${port.toString(16).toUpperCase().padStart(4, '0')}`;
   return `   0: ${local} ${remote} ${state} 00000000:00000000 00:00000000 00000000  7        0 ${inode} 1 0000 100 0 0 10 0\n`;
@@ -68,7 +68,7 @@ async function takerOf(t: ExecutionContext) {
   return { child, path, port: Number(String(first)) };
 }
 
-test('another process is named that has an address or stands in its way, and is found as a listener, until it ends', async (t) => {
+test('another process that owns an address, or blocks it, is named, and found as a listener, until it exits', async (t) => {
   const { child, path, port } = await takerOf(t);
   const { port: ownPort } = await localServer(t, () => undefined);
   const taker = `process ${child.pid} (taker)`;
@@ -86,7 +86,7 @@ test('another process is named that has an address or stands in its way, and is 
   t.deepEqual(await look(), []);
 });
 
-test('whose an address is, as /proc has it: by its process, or its user; IPv6, and IPv4 within it', async (t) => {
+test('the owner of an address according to /proc: its process, or its user; IPv6, and IPv4-mapped', async (t) => {
   const procPath = procOf(t, line(LOCAL, 8080, 42), line(OTHER6, 1, 1) + line(MAPPED6, 2, 2));
   makeProcess(procPath, 100, 'other', [43, 1]);
   // Its name cannot forge a line.
@@ -102,14 +102,14 @@ test('whose an address is, as /proc has it: by its process, or its user; IPv6, a
   t.is(await findAddressOwner({ path: '/x' }, { procPath: '/nowhere' }), null);
 });
 
-test('this process is known without time to look, also behind a long table', async (t) => {
+test('this process is found without time to search, even in a long table', async (t) => {
   const others = Array.from({ length: 2000 }, (_, index) => line(LOCAL, 1024 + index, index + 100));
   const procPath = procOf(t, others.join('') + line(LOCAL, 8080, 42));
   makeProcess(procPath, process.pid, 'vproxy', [42]);
   t.is(await findAddressOwner({ host: '127.0.0.1', port: 8080 }, { procPath, limitMs: 0 }), 'this process');
 });
 
-test('a connection from the same port is no listener, and is found behind those of a busy machine', async (t) => {
+test('a connection from the same port is not a listener, which is found on a busy machine, too', async (t) => {
   const closed = Array.from({ length: 30_000 }, (_, index) => line(LOCAL, 1024 + index, 0, { state: '06' }));
   const connected = line(LOCAL, 60_001, 42, { state: '01', remote: `${LOCAL}:0016` });
   const procPath = procOf(t, closed.join('') + connected);
@@ -122,11 +122,11 @@ test('a connection from the same port is no listener, and is found behind those 
   );
 });
 
-// ---- what listens -------------------------------------------------------------------------------------------------
+// ---- listeners ----------------------------------------------------------------------------------------------------
 
 const all = (): boolean => true;
 
-test('each port with a listener is there once, at the address where it is dialled, with its program', async (t) => {
+test('each port with a listener is listed once, with the address to dial and its program', async (t) => {
   const procPath = procOf(
     t,
     line(ANY, 8080, 1) + line(OTHER, 3000, 2) + line(LOCAL, 3000, 3) + line(OTHER, 3001, 4),
@@ -155,7 +155,7 @@ test('each port with a listener is there once, at the address where it is dialle
   t.deepEqual(await none.look(all), []);
 });
 
-test('only wanted ports are looked at, and none that this process listens on itself', async (t) => {
+test('only wanted ports are listed, and none that this process listens on itself', async (t) => {
   const procPath = procOf(t, [3000, 3001, 3002].map((port) => line(LOCAL, port, port)).join(''));
   makeProcess(procPath, 100, 'vproxy', [3001]);
   makeProcess(procPath, 200, 'node', [3000, 3002]);
@@ -165,7 +165,7 @@ test('only wanted ports are looked at, and none that this process listens on its
   t.deepEqual(await found(), [3000], 'what is known is not forgotten');
 });
 
-test('whose a listener is, is looked for once; a new one at its port is another one', async (t) => {
+test('the holder of a listener is looked up once; a new listener on its port is looked up again', async (t) => {
   const procPath = procOf(t, line(LOCAL, 3000, 1));
   makeProcess(procPath, 100, 'first', [1]);
   const ports = new ListeningPorts({ procPath, pid: 1 });
@@ -178,15 +178,15 @@ test('whose a listener is, is looked for once; a new one at its port is another 
   t.is(await name(), 'second');
 });
 
-test('connections are no listeners, and a table ends for this at the first of them', async (t) => {
+test('connections are not listeners, and reading a table stops at the first of them', async (t) => {
   const connections = Array.from({ length: 2000 }, (_, index) => line(LOCAL, 2000 + index, 0, { state: '01' }));
-  // As no kernel writes it: what is behind the connections is not read.
+  // Unlike any kernel's table: whatever comes after the connections is not read.
   const procPath = procOf(t, [line(LOCAL, 3000, 1), ...connections, line(LOCAL, 3001, 2)].join(''));
   const found = await new ListeningPorts({ procPath, pid: 1 }).look(all);
   t.is(found.map(({ port }) => port).join(), '3000');
 });
 
-// ---- whose a connection is ----------------------------------------------------------------------------------------
+// ---- users of connections -----------------------------------------------------------------------------------------
 
 /** The accepted sides of connections to a port at `host`. */
 async function accepted(t: ExecutionContext, host: string, count = 1): Promise<net.Socket[]> {
@@ -207,7 +207,7 @@ async function accepted(t: ExecutionContext, host: string, count = 1): Promise<n
 }
 
 for (const host of ['127.0.0.1', '::1', '::']) {
-  test(`connections of this user to ${host}, however many come at once, are told from others`, async (t) => {
+  test(`connections of this user to ${host} are recognized, however many come at once`, async (t) => {
     const users = new LocalUsers('/proc', 60_000);
     const sockets = await accepted(t, host, 50);
     const found = await Promise.all(sockets.map((socket) => users.userOf(socket)));
@@ -215,7 +215,7 @@ for (const host of ['127.0.0.1', '::1', '::']) {
   });
 }
 
-test('what is not listed, and a connection of another machine, has no user', async (t) => {
+test('an unlisted connection, and one from another machine, has no user', async (t) => {
   const procPath = procOf(t, '');
   const [socket] = (await accepted(t, '127.0.0.1')) as [net.Socket];
   t.is(await new LocalUsers(procPath).userOf(socket), null);
@@ -228,7 +228,7 @@ test('what is not listed, and a connection of another machine, has no user', asy
 
 const MEMORY: Readonly<Record<string, readonly [files: Readonly<Record<string, string>>, bytes: number, by: string]>> =
   {
-    'without a limit it is what the machine has': [
+    'without a limit, the machine’s available memory counts': [
       {
         'proc/self/cgroup': '0::/a\n',
         'sys/fs/cgroup/a/memory.max': 'max\n',
@@ -237,7 +237,7 @@ const MEMORY: Readonly<Record<string, readonly [files: Readonly<Record<string, s
       5_120_000,
       'this machine',
     ],
-    'the strictest control group counts, without files that were read': [
+    'the strictest control group counts, without page cache': [
       {
         'proc/self/cgroup': '0::/a/b.service\n',
         'sys/fs/cgroup/a/memory.max': '2000000\n',
@@ -250,7 +250,7 @@ const MEMORY: Readonly<Record<string, readonly [files: Readonly<Record<string, s
       610_000,
       'the control group /a',
     ],
-    'control groups of the first version count, also where a container sees none but its own': [
+    'control groups v1 count, also where a container sees only its own': [
       {
         'proc/self/cgroup': '5:cpu,cpuacct:/\n4:memory:/docker/abc\n0::/\n',
         'sys/fs/cgroup/memory/memory.limit_in_bytes': '3000000\n',
@@ -260,7 +260,7 @@ const MEMORY: Readonly<Record<string, readonly [files: Readonly<Record<string, s
       150_000,
       'the control group /',
     ],
-    'a group that is beyond its limit leaves nothing': [
+    'a group beyond its limit leaves nothing': [
       { 'proc/self/cgroup': '0::/\n', 'sys/fs/cgroup/memory.max': '10\n', 'sys/fs/cgroup/memory.current': '20\n' },
       0,
       'the control group /',
@@ -274,12 +274,12 @@ for (const [name, [files, bytes, boundBy]] of Object.entries(MEMORY)) {
   });
 }
 
-test('a system that tells nothing of its memory is not judged', (t) => {
+test('a system that does not report its memory gives null', (t) => {
   t.is(availableMemory('/nowhere'), null);
   t.true((availableMemory()?.bytes ?? 0) > 0);
 });
 
-test('a group is a user’s own that no other account, known or not, is a member of', (t) => {
+test('a group is a user’s own if no other account, known or not, is a member', (t) => {
   const users = ['root:x:0:0::/root:/bin/sh', 'one:x:1000:50::/home/one:/bin/sh'];
   const [member, owner] = ['two:x:1001:51::/home/two:/bin/sh', 'two:x:1001:50::/home/two:/bin/sh'];
   for (const [groups, accounts, expected] of [

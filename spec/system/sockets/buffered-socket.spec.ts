@@ -1,4 +1,4 @@
-/** Accepted sockets that are read into buffers of this side: without a copy, or as Node does it where that is not possible. */
+/** Accepted sockets read into this side's buffers: without a copy, or the way Node does if that is not possible. */
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import type net from 'node:net';
@@ -23,20 +23,20 @@ async function openPair(t: ExecutionContext, read: Read, onread: OnRead, where: 
   return { server, dialled, socket: await accepted.promise };
 }
 
-/** An `onread` over one buffer of `size` bytes that hands every piece, copied, to `take`. */
+/** An `onread` over one buffer of `size` bytes that passes a copy of every piece to `take`. */
 function readInto(size: number, take: (bytes: Buffer) => boolean): OnRead {
   const slab = Buffer.alloc(size);
   return { buffer: () => slab, callback: (count) => take(Buffer.from(slab.subarray(0, count))) };
 }
 
-/** Lets the event loop look at its sockets several times. */
+/** Lets the event loop poll its sockets several times. */
 async function turnLoop() {
   for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
 }
 
 const connectionCount = (server: net.Server): Promise<number> => promisify(server.getConnections.bind(server))();
 
-/** An `onread` that offers a new buffer of 16 bytes each time, and what was filled of them; `read` is done when so many were. */
+/** An `onread` that offers a new buffer of 16 bytes each time, and what was read; `read` resolves once so many bytes were. */
 function offering(count: number) {
   const [offered, filled]: [Buffer[], Uint8Array[]] = [[], []];
   const read = deferred();
@@ -50,7 +50,7 @@ function offering(count: number) {
   return { onread, offered, filled, read: read.promise };
 }
 
-test('this version of Node has the fast path: what a socket holds already, and then the handle, is read without a copy', async (t) => {
+test('this version of Node has the fast path: buffered bytes, then the handle, are read without a copy', async (t) => {
   for (const [held, written] of [
     ['', 'hello'],
     ['what it holds, ', 'and more'],
@@ -73,7 +73,7 @@ test('this version of Node has the fast path: what a socket holds already, and t
   }
 });
 
-/** Reads all that comes, and drops it. */
+/** Reads and drops everything. */
 const dropping = (): OnRead => readInto(100, () => true);
 
 for (const [name, read] of [
@@ -81,7 +81,7 @@ for (const [name, read] of [
   ['fallback', copyIntoBuffers],
 ] as const) {
   for (const where of ['tcp', 'unix'] as const) {
-    test(`${name}, ${where}: 5 MB come back unchanged, and both ends of file come`, async (t) => {
+    test(`${name}, ${where}: 5 MB come back unchanged, with both EOFs`, async (t) => {
       const sendBack = (bytes: Buffer): boolean => {
         socket.write(bytes);
         return true;
@@ -94,7 +94,7 @@ for (const [name, read] of [
     });
   }
 
-  test(`${name}: nothing comes until resume() where a callback has returned false, or behind pause() in the same turn`, async (t) => {
+  test(`${name}: nothing is read before resume() once a callback returned false, or after an early pause()`, async (t) => {
     for (const isPaused of [false, true]) {
       let [got, isFull] = ['', true];
       const [first, last] = [deferred(), deferred()];
@@ -117,7 +117,7 @@ for (const [name, read] of [
     }
   });
 
-  test(`${name}: after the end of file the other direction works, and a server that closes waits for that`, async (t) => {
+  test(`${name}: after EOF the other direction works, and a closing server waits for it`, async (t) => {
     const { server, dialled, socket } = await openPair(t, read, dropping());
     const [ended, closed] = [once(socket, 'end'), once(server, 'close')];
     server.close();
@@ -145,7 +145,7 @@ for (const [name, read] of [
   });
 }
 
-test('resetSocket closes a socket whose end was just said, and frees its descriptor', async (t) => {
+test('resetSocket closes a socket right after end(), and frees its descriptor', async (t) => {
   const { server, dialled, socket } = await openPair(t, readBuffered, dropping());
   dialled.on('error', () => undefined).resume();
   const closed = once(socket, 'close');

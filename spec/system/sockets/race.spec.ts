@@ -1,4 +1,4 @@
-/** Happy Eyeballs: the order and the moments of the attempts, who wins, and what is left of the others. */
+/** Happy Eyeballs: the order and times of the attempts, the winner, and the cleanup of the others. */
 import { once } from 'node:events';
 import net from 'node:net';
 import { setImmediate } from 'node:timers/promises';
@@ -26,7 +26,7 @@ class Race {
     this.result.catch(() => undefined);
   }
 
-  /** The addresses that were tried up to now. */
+  /** The addresses tried so far. */
   get tried(): string[] {
     return [...this.sockets.keys()];
   }
@@ -45,7 +45,7 @@ class Race {
   }
 }
 
-test('families of addresses take turns, beginning with that of the first one', (t) => {
+test('address families alternate, starting with that of the first address', (t) => {
   const order = (text: string): string => interleaveFamilies(text.split(' ')).join(' ');
   t.deepEqual(interleaveFamilies([]), []);
   t.is(order('1.1.1.1'), '1.1.1.1');
@@ -54,7 +54,7 @@ test('families of addresses take turns, beginning with that of the first one', (
   t.is(order('1.1.1.1 ::1 ::2 ::3'), '1.1.1.1 ::1 ::2 ::3');
 });
 
-test('the next address is tried 250 ms later, and the first that is connected wins; the others are destroyed', async (t) => {
+test('the next address is tried after 250 ms, and the first to connect wins; the others are destroyed', async (t) => {
   const race = new Race(['::1', '::2', '1.1.1.1']);
   t.deepEqual(race.tried, ['::1']);
   race.clock.advance(249);
@@ -73,14 +73,14 @@ test('the next address is tried 250 ms later, and the first that is connected wi
   t.is(socket.listenerCount('error'), 0, 'the socket is the caller’s');
 });
 
-test('an address that was tried first may still win when others run', async (t) => {
+test('an address tried earlier may still win while others run', async (t) => {
   const race = new Race(['::1', '1.1.1.1']);
   race.clock.advance(250);
   race.socket('::1').emit('connect');
   t.deepEqual([(await race.result).address, ...race.open], ['::1', '::1']);
 });
 
-test('the next address is tried at once when one fails, and the time of the one behind it begins anew', async (t) => {
+test('the next address is tried at once when one fails, and the delay of the one after it starts again', async (t) => {
   const race = new Race(['1.1.1.1', '2.2.2.2', '3.3.3.3']);
   race.clock.advance(200);
   race.fail('1.1.1.1', 'ENETUNREACH');
@@ -94,7 +94,7 @@ test('the next address is tried at once when one fails, and the time of the one 
   t.is((await race.result).address, '3.3.3.3');
 });
 
-test('when all have failed what the system said is told, in order', async (t) => {
+test('when all have failed, the system errors are reported in order', async (t) => {
   const race = new Race(['1.1.1.1', '2.2.2.2']);
   race.clock.advance(250);
   race.fail('2.2.2.2', 'ECONNREFUSED');
@@ -108,7 +108,7 @@ test('when all have failed what the system said is told, in order', async (t) =>
   t.is(race.clock.pending, 0);
 });
 
-test('four are tried at once: a fifth takes the place of the oldest, which counts as silent', async (t) => {
+test('four are tried at once: a fifth replaces the oldest, which counts as timed out', async (t) => {
   const addresses = Array.from({ length: 6 }, (_, index) => `1.1.1.${index + 1}`);
   const race = new Race(addresses);
   race.clock.advance(750);
@@ -123,7 +123,7 @@ test('four are tried at once: a fifth takes the place of the oldest, which count
   t.is(error.errors.length, 6);
 });
 
-test('an abort destroys everything, and is told as it is', async (t) => {
+test('an abort destroys everything, and rejects with its reason', async (t) => {
   const race = new Race(['1.1.1.1', '2.2.2.2', '3.3.3.3']);
   race.clock.advance(250);
   const reason = new Error('enough');
@@ -135,7 +135,7 @@ test('an abort destroys everything, and is told as it is', async (t) => {
   t.is(race.sockets.size, 2);
 });
 
-test('nothing is tried behind an abort', async (t) => {
+test('nothing is tried after an abort', async (t) => {
   const signal = AbortSignal.abort(new Error('enough'));
   const connect = (): net.Socket => t.fail();
   await t.throwsAsync(connectToFirst(['1.1.1.1'], 443, { clock: systemClock, signal, connect }), { message: 'enough' });

@@ -1,4 +1,4 @@
-/** The buffer behind a unix socket: asked of the system, and what it takes then. */
+/** The send buffer of a unix socket: requesting a size, and how much it then holds. */
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import net from 'node:net';
@@ -14,15 +14,15 @@ import { roomOf, unixPair } from '../../helpers/unix-pair.js';
 
 const ASKED = 1_048_576;
 
-/** Numbers of Linux. */
+/** Linux constants. */
 const AF_UNIX = 1;
 const SO_SNDBUF = 7;
 const SO_SNDBUFFORCE = 32;
 
-/** What is granted of it: all, where this process may exceed what the kernel has for users. */
+/** How much of a request is granted: all of it, if this process may exceed the kernel's limit for users. */
 const isGranted = (bytes: number | null): boolean => bytes === ASKED || bytes === 2 * kernelBytes('wmem_max');
 
-test('what is granted is told, and the socket takes so much more', async (t) => {
+test('the granted size is reported, and the socket takes that much more', async (t) => {
   const [plain, small, large] = [await unixPair(t), await unixPair(t), await unixPair(t)];
   t.is(await enlargeBuffer(small.near, 65_536), 65_536);
   const granted = await enlargeBuffer(large.near, ASKED);
@@ -31,11 +31,11 @@ test('what is granted is told, and the socket takes so much more', async (t) => 
   t.true(least >= 65_536 && least <= 2 * 65_536 && least <= middle, `${least}, ${middle} bytes`);
   t.true(most > kernelBytes('wmem_default') && middle <= most, `${middle}, ${most} bytes`);
   t.true(most <= 1.1 * (granted ?? 0), `${most} of ${granted ?? 0} bytes`);
-  // The doctor is told the same without a socket of its own.
+  // The doctor learns the same without a socket of its own.
   t.deepEqual([await grantedBuffer(65_536), await grantedBuffer(ASKED)], [65_536, granted]);
 });
 
-test('nothing is asked for, and nothing loaded, on TCP and for a socket that is gone', async (t) => {
+test('nothing is requested or loaded for TCP, and for a closed socket', async (t) => {
   const load = () => {
     t.fail('it was loaded');
     return Promise.reject(new Error('never used'));
@@ -50,7 +50,7 @@ test('nothing is asked for, and nothing loaded, on TCP and for a socket that is 
   t.is(await enlargeBuffer(near, ASKED, load), null);
 });
 
-test('a socket that is closed while koffi is loaded stays out of it', async (t) => {
+test('a socket closed while koffi is being loaded is left alone', async (t) => {
   const { near } = await unixPair(t);
   const failing = () => Promise.reject(new Error('never used'));
   const asking = enlargeBuffer(near, ASKED, () => {
@@ -61,7 +61,7 @@ test('a socket that is closed while koffi is loaded stays out of it', async (t) 
   t.is(await enlargeBuffer(near, ASKED, failing), null);
 });
 
-test('who may not exceed what the kernel has for users is granted that', async (t) => {
+test('a process that may not exceed the kernel’s limit for users is granted that', async (t) => {
   const { near } = await unixPair(t);
   const asked: unknown[] = [];
   const calls: Readonly<Record<string, (...args: never[]) => number>> = {
@@ -86,7 +86,7 @@ test('who may not exceed what the kernel has for users is granted that', async (
   ]);
 });
 
-test('without koffi the socket stays as it is, and koffi is looked for once', async (t) => {
+test('without koffi the socket is unchanged, and koffi is looked for once', async (t) => {
   const { near } = await unixPair(t);
   let loads = 0;
   const load = () => {
@@ -99,7 +99,7 @@ test('without koffi the socket stays as it is, and koffi is looked for once', as
   t.true(roomOf(near) <= kernelBytes('wmem_default'));
 });
 
-/** How often a socket was asked for what is asked first, before its buffer is changed. */
+/** How often a socket was asked for its domain, the first step of changing its buffer. */
 function countAsking(socket: net.Socket): () => number {
   let count = 0;
   Object.defineProperty(socket, 'remoteFamily', {
@@ -115,7 +115,7 @@ for (const [name, write] of [
   ['write', (link: SocketLink, bytes: Buffer) => link.write(bytes)],
   ['writeParts', (link: SocketLink, bytes: Buffer) => link.writeParts([bytes.subarray(0, 100), bytes.subarray(100)])],
 ] as const) {
-  test(`a link has its buffer from the first ${name} on that does not fit, once`, async (t) => {
+  test(`a link enlarges its buffer at the first ${name} that does not fit, once`, async (t) => {
     const { near, far } = await unixPair(t);
     const asked = countAsking(near);
     const link = new SocketLink('near', () => near);
@@ -138,7 +138,7 @@ for (const [name, write] of [
   });
 }
 
-test('what a forward writes to a unix socket gets a buffer when it does not fit, and not before', async (t) => {
+test('a forward enlarges the buffer of a unix socket when a write does not fit, and not before', async (t) => {
   const { near, far } = await unixPair(t);
   const asked = countAsking(near);
   let taken = 0;
@@ -151,7 +151,7 @@ test('what a forward writes to a unix socket gets a buffer when it does not fit,
   writer.write(Buffer.alloc(4_000_000));
   writer.write(Buffer.alloc(4_000_000));
   t.is(asked(), 1);
-  // Until all has come out: what is left in the buffer would keep it full.
+  // Until everything has been read: leftovers in the buffer would keep it full.
   let received = 0;
   far.resume().on('data', (chunk: Buffer) => {
     received += chunk.length;
@@ -160,7 +160,7 @@ test('what a forward writes to a unix socket gets a buffer when it does not fit,
   t.is(taken, received);
   t.is(asked(), 1);
   far.pause();
-  // It comes when koffi has been loaded; what an earlier look has filled stays full.
+  // Once koffi is loaded; a buffer filled before that stays full.
   let room = 0;
   await eventually(() => {
     room += roomOf(near);
@@ -168,7 +168,7 @@ test('what a forward writes to a unix socket gets a buffer when it does not fit,
   });
 });
 
-test('what waits for a socket to connect is no sign of a full one', async (t) => {
+test('bytes waiting for a socket to connect are not a sign of a full buffer', async (t) => {
   const server = await localServer(t, (socket) => socket.resume());
   const socket = localSocket(t, { host: '127.0.0.1', port: server.port });
   const asked = countAsking(socket);
@@ -180,7 +180,7 @@ test('what waits for a socket to connect is no sign of a full one', async (t) =>
   t.is(asked(), 0);
 });
 
-test('the status of a channel has what its link was granted; both sides ask by themselves', async (t) => {
+test('the status of a channel has the size granted to its link; each side requests its own', async (t) => {
   const server = await localServer(t, (socket) => socket.pipe(socket));
   const path = `${temporaryFolder(t)}/channel.sock`;
   const sink = { incoming: [`echo:${server.port}`], bufferBytes: 65_536 };
@@ -197,6 +197,6 @@ test('the status of a channel has what its link was granted; both sides ask by t
   t.is(peers, 65_536);
 });
 
-/** A number that the kernel has for sockets: what a user is granted at most, or what a socket has by itself. */
+/** A kernel setting for sockets: the limit for users, or the default. */
 const kernelBytes = (name: 'wmem_max' | 'wmem_default'): number =>
   Number(readFileSync(`/proc/sys/net/core/${name}`, 'utf8'));

@@ -1,4 +1,4 @@
-/** What is known of the sockets of Node, and what is done with them: ends and resets, what is not written yet, turns, stale files. */
+/** Node's sockets and their internals: ends and resets, unwritten bytes, turns, stale files. */
 import { once } from 'node:events';
 import { lstatSync, renameSync, unlinkSync } from 'node:fs';
 import net from 'node:net';
@@ -14,7 +14,7 @@ import { tcpPair, unixPair } from '../../helpers/unix-pair.js';
 
 // ---- how a socket ends --------------------------------------------------------------------------------------------
 
-test('an orderly end hides nothing, on TCP and on a unix socket', async (t) => {
+test('a clean end hides no error, on TCP and on a unix socket', async (t) => {
   const path = join(temporaryFolder(t), 'x.sock');
   await localServer(t, (socket) => socket.end('all'), { path });
   const { near, far } = await tcpPair(t);
@@ -26,7 +26,7 @@ test('an orderly end hides nothing, on TCP and on a unix socket', async (t) => {
   }
 });
 
-test('a reset right behind the last bytes is either an error at once, or is found behind the end', async (t) => {
+test('a reset right after the last bytes is an error at once, or is found behind the end', async (t) => {
   for (let round = 0; round < 20; round += 1) {
     const { near, far } = await tcpPair(t);
     near.pause();
@@ -54,9 +54,9 @@ for (const isClosed of [false, true]) {
   });
 }
 
-// ---- what the system has not taken yet ----------------------------------------------------------------------------
+// ---- unwritten bytes ----------------------------------------------------------------------------------------------
 
-/** How much `far` reads to the end when `near`, of which `unwritten` bytes are not out, is closed. */
+/** How much `far` reads until EOF when `near`, of which `unwritten` bytes are not written yet, is closed. */
 async function readWhenClosed(near: net.Socket, far: net.Socket): Promise<number> {
   let byteCount = 0;
   far.on('data', (chunk: Buffer) => (byteCount += chunk.length));
@@ -68,7 +68,7 @@ async function readWhenClosed(near: net.Socket, far: net.Socket): Promise<number
 }
 
 for (const [name, open] of Object.entries({ unix: unixPair, tcp: tcpPair })) {
-  test(`${name}: what is not unwritten arrives, and no more, however it was written`, async (t) => {
+  test(`${name}: all but the unwritten bytes arrive, and no more, however they were written`, async (t) => {
     const { near, far } = await open(t);
     near.on('error', () => undefined);
     let written = 0;
@@ -84,7 +84,7 @@ for (const [name, open] of Object.entries({ unix: unixPair, tcp: tcpPair })) {
     t.is(unwrittenBytesOf(near), 700);
     near.uncork();
     t.is(unwrittenBytesOf(near), 0);
-    // More than the system takes, behind it a gathered write, and one that is still held back.
+    // More than the system takes, then a gathered write, and one that is still held back.
     write(20_000_000);
     near.cork();
     write(300_000);
@@ -100,7 +100,7 @@ for (const [name, open] of Object.entries({ unix: unixPair, tcp: tcpPair })) {
   });
 }
 
-test('nothing of a socket that connects is out', async (t) => {
+test('nothing of a connecting socket is written yet', async (t) => {
   const server = net.createServer((socket) => socket.resume()).listen(0, '127.0.0.1');
   t.teardown(() => server.close());
   await once(server, 'listening');
@@ -131,7 +131,7 @@ test('four full reads of 128 KiB are a turn, and the next one begins by itself',
   }
 });
 
-test('a read that was not full ends the reading by itself, so that the count begins again', async (t) => {
+test('a read that was not full ends the reading by itself, and the count starts again', async (t) => {
   let turns = 0;
   const turn = new ReadTurn(() => (turns += 1));
   t.false(turn.isOver(TURN - 1, true, false));
@@ -142,7 +142,7 @@ test('a read that was not full ends the reading by itself, so that the count beg
   t.true(turn.isOver(1, true, false));
 });
 
-test('one full read is a turn where somebody is waited for', async (t) => {
+test('one full read is a turn if another waits', async (t) => {
   let turns = 0;
   const turn = new ReadTurn(() => (turns += 1));
   t.false(turn.isOver(100, false, true));
@@ -151,9 +151,9 @@ test('one full read is a turn where somebody is waited for', async (t) => {
   t.is(turns, 1);
 });
 
-// ---- socket files that are left; one test after the other, so that a new file may get the number of an old one ----
+// ---- stale socket files; one test after the other, so that a new file may get the inode of an old one --------------
 
-/** A socket file without a listener: that of a server which was bound under another name. */
+/** A socket file without a listener, left by a server that was bound under another name. */
 async function leaveSocket(t: ExecutionContext, path: string): Promise<void> {
   const server = net.createServer().listen(`${path}.bound`);
   await once(server, 'listening');
@@ -171,7 +171,7 @@ function serverOf(t: ExecutionContext): net.Server {
   return server;
 }
 
-test.serial('a socket file on which nobody answers is replaced', async (t) => {
+test.serial('a stale socket file is replaced', async (t) => {
   const path = join(temporaryFolder(t), 'x');
   await leaveSocket(t, path);
   await listen(serverOf(t), { path });
@@ -179,7 +179,7 @@ test.serial('a socket file on which nobody answers is replaced', async (t) => {
 });
 
 for (const how of ['renamed to it', 'made there'])
-  test.serial(`a socket that takes the place of a stale one while that is asked stays: ${how}`, async (t) => {
+  test.serial(`a socket that replaces a stale one while that is probed stays: ${how}`, async (t) => {
     const path = join(temporaryFolder(t), 'x');
     await leaveSocket(t, path);
     const [other, server] = [serverOf(t), serverOf(t)];

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { ByteQueue, dropView, keepView } from '../../../lib/util/bytes/byte-queue.js';
 import { heapBytes } from '../../helpers/measures.js';
 
-/** Everything that waits, and the place of each view given back. */
+/** Takes everything, and returns the place of each view. */
 function drain(queue: ByteQueue): Buffer {
   const pieces: Buffer[] = [];
   for (let block = queue.shift(); block !== null; block = queue.shift()) {
@@ -23,7 +23,7 @@ function freeViews(): number {
   return count;
 }
 
-test.serial('what was pushed comes out once, in order, in any pieces, and every view is given back', (t) => {
+test.serial('pushed bytes come out once, in order, in any pieces, and every view is returned', (t) => {
   const free = freeViews();
   const operation = fc.oneof(
     fc.record({ push: fc.oneof(fc.nat(40), fc.nat(3000), fc.nat(40_000)) }),
@@ -39,7 +39,7 @@ test.serial('what was pushed comes out once, in order, in any pieces, and every 
         if (push !== undefined) {
           const bytes = Buffer.from(Uint8Array.from({ length: push }, () => (next += 1) & 0xff));
           pushed.push(Buffer.from(bytes));
-          // A lent buffer is overwritten.
+          // Lent buffers are overwritten.
           if (!queue.push(bytes)) bytes.fill(0xee);
         } else {
           const block = queue.shift(shift);
@@ -59,7 +59,7 @@ test.serial('what was pushed comes out once, in order, in any pieces, and every 
   t.is(freeViews(), free);
 });
 
-test.serial('a dropped queue gives its views back', (t) => {
+test.serial('a cleared queue returns its views', (t) => {
   const free = freeViews();
   const queue = new ByteQueue();
   t.true(queue.push(Buffer.alloc(20_000)));
@@ -71,7 +71,7 @@ test.serial('a dropped queue gives its views back', (t) => {
   t.is(freeViews(), free);
 });
 
-test.serial('what waits is listed in order, and still waits', (t) => {
+test.serial('the contents are listed in order, and stay queued', (t) => {
   const queue = new ByteQueue();
   const pieces = [3, 20_000, 2000, 1, 16_384, 7].map((length, index) => Buffer.alloc(length, index));
   const wanted = Buffer.concat(pieces);
@@ -99,7 +99,7 @@ for (const pieceBytes of [1, 300]) {
   });
 }
 
-test.serial('all queues of the process together keep 32 views, and copy what comes beyond them', (t) => {
+test.serial('all queues of the process together keep 32 views, and copy further bytes', (t) => {
   const readBuffer = Buffer.alloc(131_072);
   const queues = Array.from({ length: 100 }, () => new ByteQueue());
   const kept = queues.filter((queue) => queue.push(readBuffer.subarray(0, 20_000)));

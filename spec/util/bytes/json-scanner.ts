@@ -21,7 +21,7 @@ function scan(chunks: readonly Uint8Array[], maxBytes = 1000): string[] {
   return messages;
 }
 
-test('messages are cut where they end', (t) => {
+test('messages end where they should', (t) => {
   for (const [text, messages] of [
     ['', []],
     [' \r\n\t\n', []],
@@ -41,7 +41,7 @@ test('messages are cut where they end', (t) => {
   }
 });
 
-test('a message at the bound passes and one byte more does not', (t) => {
+test('a message at the limit passes, and one byte more does not', (t) => {
   const object = (bytes: number) => Buffer.from(`{"a":"${'x'.repeat(bytes - 8)}"}`);
   t.deepEqual(scan([object(100)], 100), [object(100).toString()]);
   t.deepEqual(scan([object(101)], 100), ['error']);
@@ -50,7 +50,7 @@ test('a message at the bound passes and one byte more does not', (t) => {
   t.deepEqual(scan([Buffer.alloc(5000, 0x20), object(100)], 100), [object(100).toString()]);
 });
 
-test('an object of more commas, braces and brackets than are allowed is refused, whatever they are in', (t) => {
+test('an object with too many commas, braces and brackets is refused, whatever they are in', (t) => {
   const signs = (count: number): string => `{"a":[${'1,'.repeat(count - 2)}1]}`;
   const count = (text: string): number => scan([Buffer.from(text)], 1_000_000).length;
   const isRefused = (text: string): boolean => scan([Buffer.from(text)], 1_000_000)[0] === 'error';

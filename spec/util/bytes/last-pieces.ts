@@ -9,7 +9,7 @@ function piecesOf(...texts: string[]): LastPieces {
 
 const textOf = (views: readonly Buffer[] | null): string | undefined => views?.map(String).join('|');
 
-test('the last bytes are given piece by piece, the first of them cut', (t) => {
+test('the last bytes are returned in pieces, the first of them cut', (t) => {
   const pieces = piecesOf('abc', 'd', 'efg');
   t.is(textOf(pieces.last(7)), 'abc|d|efg');
   t.is(textOf(pieces.last(6)), 'bc|d|efg');
@@ -19,7 +19,7 @@ test('the last bytes are given piece by piece, the first of them cut', (t) => {
   t.is(pieces.last(8), null);
 });
 
-test('pieces are forgotten whole, and no byte that may be asked for is among them', (t) => {
+test('whole pieces are dropped, and none with a byte that may be needed', (t) => {
   const pieces = piecesOf('abc', 'd', 'efg');
   pieces.forgetAllBut(5);
   t.is(textOf(pieces.last(7)), 'abc|d|efg');

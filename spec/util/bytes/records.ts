@@ -9,7 +9,7 @@ import {
   RecordReader,
 } from '../../../lib/util/bytes/records.js';
 
-/** Kinds from 128 on are handed on in pieces. */
+/** Kinds from 128 on are passed on in pieces. */
 const PIECES = new Set(Array.from({ length: 128 }, (_, index) => index + 128));
 
 function reading() {
@@ -31,7 +31,7 @@ function reading() {
   return { reader, records };
 }
 
-test('any records come out as they went in, wherever the bytes are cut', (t) => {
+test('any records come out unchanged, wherever the bytes are cut', (t) => {
   const record = fc.tuple(fc.integer({ min: 0, max: 255 }), fc.uint8Array({ maxLength: 40 }));
   fc.assert(
     fc.property(fc.array(record), fc.array(fc.integer({ min: 1, max: 20 })), (given, cuts) => {
@@ -61,7 +61,7 @@ test('any records come out as they went in, wherever the bytes are cut', (t) => 
   );
 });
 
-test('pieces are handed on before their record is complete, and without a copy', (t) => {
+test('pieces are passed on before their record is complete, and without a copy', (t) => {
   const { reader, records } = reading();
   const bytes = encodeRecord(200, 'hello');
   reader.push(bytes.subarray(0, 7));
@@ -69,7 +69,7 @@ test('pieces are handed on before their record is complete, and without a copy',
   t.true(reader.isWithinRecord);
 });
 
-test('a length above the bound is refused before any memory is taken for it', (t) => {
+test('a length above the limit is refused before memory is allocated', (t) => {
   const { reader } = reading();
   const header = encodeRecord(1, '');
   header.writeUInt32BE(MAX_RECORD_BYTES + 1, 1);
@@ -89,7 +89,7 @@ test.serial('a length takes no memory before its bytes come', (t) => {
   t.true(readers.every(({ isWithinRecord }) => isWithinRecord));
 });
 
-test('a reader stops where its handler is full, and goes on where it has stopped', (t) => {
+test('a reader stops where its handler is full, and continues there', (t) => {
   const handled: string[] = [];
   let room = 0;
   const take = (text: string): void => {
@@ -119,7 +119,7 @@ test('a reader stops where its handler is full, and goes on where it has stopped
   t.is(handled.length, 4);
 });
 
-test('a payload is one JSON object of not too many values, or is refused before it is parsed', (t) => {
+test('a payload is a single JSON object with a bounded number of values, or is refused before parsing', (t) => {
   const decode = (text: string) => (): unknown => decodeJsonRecord(Buffer.from(text), 'it');
   t.deepEqual(decode(' {"a":[1,{"b":2}]}\n')(), { a: [1, { b: 2 }] });
   const noObject = { code: 'protocol-error', message: 'it is not a JSON object' };

@@ -1,8 +1,8 @@
-/** Memory that is given back at once. */
+/** Memory that is freed at once. */
 import test from 'ava';
 import { releaseMemory } from '../../../lib/util/bytes/release-memory.js';
 
-test('the memory of a buffer is gone at once, and every view of it is empty', (t) => {
+test('the memory of a buffer is freed at once, and every view of it is empty', (t) => {
   const bytes = Buffer.allocUnsafeSlow(200_000);
   const view = bytes.subarray(10, 20);
   const before = process.memoryUsage().arrayBuffers;
@@ -20,7 +20,7 @@ test('small buffers, and parts of a larger piece, stay', (t) => {
   t.is(piece.length, 200_000);
 });
 
-test('again and again, it keeps nothing', (t) => {
+test('repeated releases retain nothing', (t) => {
   const before = process.memoryUsage().arrayBuffers;
   for (let count = 0; count < 1000; count += 1) releaseMemory(Buffer.allocUnsafeSlow(1_000_000));
   t.true(process.memoryUsage().arrayBuffers - before < 10_000_000);

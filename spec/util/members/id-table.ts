@@ -3,10 +3,10 @@ import { Random } from '../../../bench/soak/random.js';
 import { IdTable } from '../../../lib/util/members/id-table.js';
 import { Roster } from '../../../lib/util/members/roster.js';
 
-/** Ids as a session has them, and such as share a slot. */
+/** Ids as in a session, and ids that share a slot. */
 const RANGES = [
-  ['few, so that they come and go', () => 40],
-  ['odd ones and even ones, in order', (step: number) => 4 * (step + 1)],
+  ['few, coming and going', () => 40],
+  ['odd and even, in order', (step: number) => 4 * (step + 1)],
   ['from the whole range', () => 0xffff_ffff],
 ] as const;
 
@@ -43,7 +43,7 @@ for (const [name, highest] of RANGES) {
   });
 }
 
-test('a table gives back the memory of many', (t) => {
+test('a table shrinks again after many values', (t) => {
   const table = new IdTable<object>();
   for (let id = 1; id <= 10_000; id += 1) table.set(id, {});
   for (let id = 1; id <= 10_000; id += 1) table.delete(id);
@@ -52,7 +52,7 @@ test('a table gives back the memory of many', (t) => {
   t.is(table.get(1), null);
 });
 
-test('a roster has the members that joined and have not left; a seat is given again', (t) => {
+test('a roster holds the members that joined and have not left; seats are reused', (t) => {
   const roster = new Roster<{ readonly name: string }>();
   const [a, b, c] = [{ name: 'a' }, { name: 'b' }, { name: 'c' }];
   const seatOfA = roster.add(a);
@@ -65,7 +65,7 @@ test('a roster has the members that joined and have not left; a seat is given ag
   t.is(roster.size, 2);
 });
 
-test('a list of members stays as it is while they leave', (t) => {
+test('a list of members does not change while they leave', (t) => {
   const roster = new Roster<{ readonly seat: number }>();
   const seats = [0, 1, 2].map((seat) => roster.add({ seat }));
   for (const { seat } of roster.list()) roster.remove(seats[seat] as number);
