@@ -1,4 +1,4 @@
-/** Headers between the entries of a tar, found wherever they are, but not in file contents that look like them; names and links. */
+/** Headers between the entries of a tar, found wherever they are, but not in file contents resembling them; names and links. */
 import test from 'ava';
 import fc from 'fast-check';
 import { compareNames, isLinkInside, isPlainName } from '../../lib/copy/tar/names.js';

@@ -1,4 +1,4 @@
-/** Debian's ansible-core with the collection of packaging/ansible: built, installed into a folder of its own, and used. */
+/** Debian's ansible-core with the collection of packaging/ansible: builds it, installs it into its own folder, and uses it. */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -7,14 +7,14 @@ import { runProgram } from './vproxy-process.js';
 
 export const PLAYBOOKS = join(PROJECT_ROOT, 'spec/fixtures/ansible');
 
-/** Debian's; what is called python3 may be another one, to which its modules are unknown. */
+/** Debian's Python; another python3 may not have its modules. */
 export const PYTHON = '/usr/bin/python3';
 
 export type AnsibleVariables = Readonly<Record<string, unknown>>;
 
 interface AnsibleResult {
   readonly code: number | null;
-  /** Both outputs, in order. */
+  /** Both outputs, interleaved. */
   readonly text: string;
 }
 
@@ -47,13 +47,13 @@ export class Ansible {
     };
   }
 
-  /** Builds the collection with ansible-galaxy, and installs it below an empty folder. Throws what ansible-galaxy says. */
+  /** Builds the collection with ansible-galaxy, and installs it below an empty folder. Throws ansible-galaxy's output. */
   static install(folder: string): Ansible {
     const ansible = new Ansible(folder);
     const galaxy = (...words: readonly string[]): string =>
       execFileSync('ansible-galaxy', ['collection', ...words], { env: ansible.#env, encoding: 'utf8', stdio: 'pipe' });
     mkdirSync(join(folder, 'built'));
-    // None of the machine's or the user's.
+    // No configuration of the machine or the user.
     writeFileSync(join(folder, 'ansible.cfg'), '[defaults]\n');
     galaxy('build', '--output-path', join(folder, 'built'), join(PROJECT_ROOT, 'packaging/ansible'));
     galaxy('install', '--offline', '--collections-path', join(folder, 'collections'), ansible.archive);
@@ -69,7 +69,7 @@ export class Ansible {
     return join(this.#folder, 'collections/ansible_collections/vproxy/vproxy');
   }
 
-  /** Writes an inventory of hosts, and gives its path. `variables` are those of all hosts. */
+  /** Writes an inventory of hosts, and returns its path. `variables` apply to all hosts. */
   writeInventory(hosts: Readonly<Record<string, AnsibleVariables>>, variables: AnsibleVariables): string {
     const path = join(this.#folder, `inventory-${readdirSync(this.#folder).length}.json`);
     const all = { ansible_connection: 'vproxy.vproxy.vproxy', ansible_python_interpreter: PYTHON, ...variables };
@@ -89,7 +89,7 @@ export class Ansible {
     return this.run('ansible-playbook', ['-i', inventory, ...extra, ...words, join(PLAYBOOKS, name)]);
   }
 
-  /** Runs a module on all hosts of an inventory; what became of it by host. */
+  /** Runs a module on all hosts of an inventory; returns the result by host. */
   async task(
     inventory: string,
     module: string,

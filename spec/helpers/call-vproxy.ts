@@ -1,4 +1,4 @@
-/** Commands in the test's own process: what they print and how they end, without a process for each. */
+/** Runs commands in the test's own process: their output and exit status, without a process for each. */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { Writable } from 'node:stream';
 import { runCommand } from '../../cli/command/run-command.js';
@@ -6,7 +6,7 @@ import { exitStatusOf } from '../../cli/exit.js';
 import { Output } from '../../cli/run/output.js';
 import type { RunResult } from './vproxy-process.js';
 
-/** What a command has in place of what belongs to the whole process. */
+/** Replaces what belongs to the whole process. */
 interface Call {
   readonly stdout: Collector;
   readonly stderr: Collector;
@@ -42,8 +42,8 @@ process.exit = (code) => {
 };
 
 /**
- * Runs a command, as `runVproxy` does in a process of its own; several may run at once. Not for those that take descriptors
- * or signals of the process: `exec`, `shell`, `connect`, and a proxy.
+ * Runs a command, like `runVproxy` in its own process; several may run at once. Not for commands that use descriptors or signals
+ * of the process: `exec`, `shell`, `connect`, and a proxy.
  */
 export function callVproxy(
   args: readonly string[],

@@ -1,7 +1,7 @@
-/** Certificates of a test's own, made with openssl(1). */
+/** Certificates made for a test with openssl(1). */
 import { execFileSync } from 'node:child_process';
 
-/** Makes a certificate of its own authority, `NAME-ca.pem`, as `NAME.pem` and `NAME.key` in a folder; `hosts` are names that it is for. */
+/** Makes a certificate with its own authority `NAME-ca.pem`, as `NAME.pem` and `NAME.key` in a folder; `hosts` are its names. */
 export function makeCertificate(folder: string, name: string, hosts: readonly string[] = []): void {
   const openssl = (...args: string[]) => execFileSync('openssl', args, { cwd: folder, stdio: 'pipe' });
   const newKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'];

@@ -1,6 +1,6 @@
 /**
- * Handing over within one process, for what cannot be restored elsewhere: the descriptors are duplicated, and the sockets of the
- * old side are closed without a word, which is what the system does with those of a process that ends.
+ * Hands over within one process, for state that cannot be restored elsewhere: duplicates descriptors, and silently closes the
+ * sockets of the old side, as the system does for a process that exits.
  */
 import net from 'node:net';
 import { deserialize, serialize } from 'node:v8';
@@ -11,7 +11,7 @@ import { descriptorOf } from '../../lib/system/sockets/node-sockets.js';
 const isHandle = (value: unknown): value is net.Socket | net.Server =>
   value instanceof net.Socket || value instanceof net.Server;
 
-/** The sockets and servers of this process whose descriptor that is. */
+/** The sockets and servers of this process that use the descriptor. */
 function handlesOf(fd: number): (net.Socket | net.Server)[] {
   const { _getActiveHandles: list } = process as unknown as { _getActiveHandles: () => unknown[] };
   return list
@@ -47,7 +47,7 @@ export class ChangeHere {
     return fd;
   };
 
-  /** What a capture is for the successor; the old side has ended when this returns. */
+  /** The capture for the successor; the old side has ended when this returns. */
   end<C>(capture: C): C {
     const copy = deserialize(serialize(capture)) as C;
     this.isOver = true;
@@ -59,7 +59,7 @@ export class ChangeHere {
     return copy;
   }
 
-  /** `target` as the old side has it: that can do nothing to it any more once it has ended. `own` takes the place of its members. */
+  /** `target` as the old side sees it, which has no effect on it once it has ended. `own` replaces its members. */
   forOld<T extends object>(target: T, own: Partial<T> = {}): T {
     const seen = new Proxy(target, {
       get: (_, key) => {

@@ -1,4 +1,4 @@
-/** Links over real kinds of channels, and what records what comes through one. */
+/** Links over real kinds of channels, and a recorder for what arrives through one. */
 import { execFileSync } from 'node:child_process';
 import { constants, openSync } from 'node:fs';
 import { join } from 'node:path';
@@ -13,7 +13,7 @@ import type { Link, LinkHandler } from '../../lib/link/link.js';
 import { deferred } from '../../lib/util/concurrency.js';
 import { temporaryFolder } from './files.js';
 
-/** A context for dialling that waits for ever and reports nothing. */
+/** A context for dialling that waits forever and reports nothing. */
 export const patiently = (): DialContext => ({
   signal: new AbortController().signal,
   report: { waiting: () => undefined },
@@ -36,7 +36,7 @@ export async function dial(t: ExecutionContext, text: string, context = patientl
   return dialKind(t, kind, address, context);
 }
 
-/** Listens on the channel that a text means; the listener goes with the test. */
+/** Listens on the channel that a text describes; the listener ends with the test. */
 export async function listen(
   t: ExecutionContext,
   text: string,
@@ -65,7 +65,7 @@ export function makeFifo(t: ExecutionContext): string {
   return file;
 }
 
-/** The path of the two FIFOs of QEMU's pipe chardev. */
+/** The paths of the two FIFOs of QEMU's pipe chardev. */
 export function makeFifos(t: ExecutionContext): string {
   const path = join(temporaryFolder(t), 'pipe');
   execFileSync('mkfifo', [`${path}.in`, `${path}.out`]);
@@ -75,10 +75,10 @@ export function makeFifos(t: ExecutionContext): string {
 export const dialStdio = (t: ExecutionContext, inputFd: number, outputFd: number): Promise<Link> =>
   dialKind(t, stdioKind(inputFd, outputFd), '');
 
-/** Not the kind of the table: numbers come again in this process. */
+/** Not the kind of the table: descriptor numbers are reused in this process. */
 export const dialFd = (t: ExecutionContext, fd: number, kind = fdKind()): Promise<Link> => dialKind(t, kind, fd);
 
-/** The calls of vsock for IPv4 on loopback, in place of a vsock device, which this machine may not have. */
+/** The vsock calls on loopback IPv4, in place of a vsock device, which this machine may lack. */
 export const loopbackVsock = (): Promise<VsockSystem> =>
   loadSocketSystem({
     number: 2,
@@ -91,12 +91,12 @@ export const loopbackVsock = (): Promise<VsockSystem> =>
     },
   });
 
-// Two streams in memory, joined: what is written to one is read from the other. Node has such a pair itself, in which
-// `destroy` of one end differs between versions.
+// Two joined in-memory streams: bytes written to one are read from the other. Node has such a pair, in which `destroy` of one end
+// differs between versions.
 
 class Half extends Duplex {
   other!: Half;
-  /** The writer of this half's last bytes goes on when they are read. */
+  /** Lets the writer of this half's last bytes continue once they are read. */
   #onRead: (() => void) | null = null;
 
   override _read(): void {
@@ -105,7 +105,7 @@ class Half extends Duplex {
     onRead?.();
   }
 
-  /** Passes on the buffer itself: no copy is made. */
+  /** Passes on the buffer itself, without a copy. */
   override _write(chunk: Buffer, _encoding: BufferEncoding, callback: () => void): void {
     this.other.#onRead = callback;
     this.other.push(chunk);
@@ -117,7 +117,7 @@ class Half extends Duplex {
   }
 
   override _destroy(error: Error | null, callback: (error: Error | null) => void): void {
-    // As with a socket's peer: what was written arrives, then the end.
+    // Like a socket's peer: the written bytes arrive, then EOF.
     if (!this.writableFinished) setImmediate(() => this.other.push(null));
     callback(error);
   }
@@ -135,7 +135,7 @@ export const bothWays = <T>(one: T, other: T): readonly (readonly [from: T, to: 
   [other, one],
 ];
 
-/** A pair as the streams of a session are: an end that is destroyed before it is over resets the other one. */
+/** A pair like the streams of a session: destroying an end before it is over resets the other one. */
 export function resettingPair(): [Duplex, Duplex] {
   const pair = duplexPair();
   for (const [one, other] of bothWays(...pair)) {
@@ -152,10 +152,10 @@ export function record(link: Link): LinkRecorder {
   return recorder;
 }
 
-// A handler of a link that records its calls, and can be waited for.
+// A link handler that records its calls, and can be awaited.
 
 export class LinkRecorder implements LinkHandler {
-  /** The bytes, copied as they came, unless `keeps`: then they are the link's own buffers. */
+  /** The bytes, copied as they came, unless `keeps`: then the link's own buffers. */
   readonly pieces: Buffer[] = [];
   readonly closings: VproxyError[] = [];
   drainCount = 0;

@@ -26,7 +26,7 @@ export class TestProcess implements ProcessControl {
   logLevel: LogLevel = 'info';
   readonly config = { name: 'host1' };
   channelDefaults: NonNullable<ProcessControl['channelDefaults']> = {};
-  /** What it was told, in order: `drain 30000`, `stop`. */
+  /** The calls it received, in order: `drain 30000`, `stop`. */
   readonly told: string[] = [];
   reload: () => Promise<ReloadAnswer> = () => Promise.resolve(NO_CHANGES);
 
@@ -34,7 +34,7 @@ export class TestProcess implements ProcessControl {
     this.told.push(`drain ${timeoutMs}`);
   }
 
-  /** It answers as one that has a successor, and goes on. */
+  /** Answers like a process that has a successor, and continues. */
   upgrade({ program, waitMs, isForced }: UpgradeRequest, answer: (answer: UpgradeAnswer) => void): Promise<never> {
     this.told.push(`upgrade ${program ?? 'itself'} ${waitMs}${isForced ? ' by force' : ''}`);
     answer({ pid: 2, version: this.version, sessions: 1, streams: 2, listeners: 3, cut: [], durationMs: 4 });
@@ -56,7 +56,7 @@ export interface Answer {
 
 export interface TestRequest {
   readonly body?: unknown;
-  /** Sent as it is. */
+  /** Sent unchanged. */
   readonly text?: string;
   readonly headers?: http.OutgoingHttpHeaders;
 }
@@ -74,7 +74,7 @@ export async function startControl(t: ExecutionContext, proxy: Proxy, { clock }:
   return { path, server, process, ask: askHere };
 }
 
-/** One request on a connection of its own, and its whole answer. */
+/** Sends one request on its own connection, and returns the whole answer. */
 export async function ask(
   address: { readonly socketPath: string } | { readonly host: string; readonly port: number },
   method: string,
@@ -92,7 +92,7 @@ export async function ask(
   };
 }
 
-/** A connection on which anything can be sent; its end, however it comes, is not an error. */
+/** A connection on which anything can be sent; any kind of end is accepted. */
 export async function openConnection(t: ExecutionContext, path: string): Promise<net.Socket> {
   const socket = localSocket(t, path);
   await once(socket, 'connect');
@@ -101,16 +101,16 @@ export async function openConnection(t: ExecutionContext, path: string): Promise
 
 // Connections of a control socket that carry a stream.
 
-/** An answer to a request for an upgrade: the socket where it was granted, the status and body where it was not. */
+/** The answer to an upgrade request: the socket if it was granted, otherwise the status and body. */
 type StreamAnswer =
   | { readonly socket: Socket; readonly head: Buffer }
   | { readonly status: number; readonly text: string };
 
-/** Asks for a stream to a service; the socket is destroyed when the test ends. */
+/** Requests a stream to a service; the socket is destroyed when the test ends. */
 export function askForStream(t: ExecutionContext, path: string, query: string): Promise<StreamAnswer> {
   const answered = new Promise<StreamAnswer>((resolve, reject) => {
     const headers = { Connection: 'Upgrade', Upgrade: 'vproxy-stream' };
-    // Of its own, as those of node:http end when their peer does.
+    // A separate connection, because those of node:http end when their peer ends.
     const createConnection = () => net.connect({ path, allowHalfOpen: true });
     const request = http.request({ createConnection, path: `/v1/connect?${query}`, headers });
     request.once('error', reject);
@@ -128,7 +128,7 @@ export function askForStream(t: ExecutionContext, path: string, query: string): 
   return within(20_000, 'the answer to an upgrade', answered);
 }
 
-/** The socket of a stream; rejects where it was refused. */
+/** The socket of a stream; rejects if it was refused. */
 export async function openStream(t: ExecutionContext, path: string, query: string): Promise<Socket> {
   const answer = await askForStream(t, path, query);
   if ('status' in answer) throw new Error(`${answer.status} ${answer.text}`);
@@ -136,7 +136,7 @@ export async function openStream(t: ExecutionContext, path: string, query: strin
   return answer.socket;
 }
 
-/** Requests that try every route, in an order in which they work: `METHOD PATH` as in the description, and the request. */
+/** Requests that try every route, in an order that works: `METHOD PATH` as in the description, and the request. */
 export const routeRequests = (streamId: number): readonly (readonly [route: string, url: string, body?: unknown])[] => [
   ['get /v1/status', '/v1/status'],
   ['get /v1/channels', '/v1/channels'],

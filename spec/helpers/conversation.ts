@@ -1,4 +1,4 @@
-/** Conversations of a peer that writes frames by hand with the side under test, and how sessions have to end or to go on. */
+/** Conversations between a peer that writes frames by hand and the side under test, and how sessions must end or continue. */
 import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { VproxyError } from '../../lib/errors.js';
@@ -11,7 +11,7 @@ import { RecordingSink } from './local-ends.js';
 /** The codes with which a side leaves without a GOAWAY (R-CODE-3). */
 const SILENT = ['peer-restarted', 'desync'];
 
-/** Checks that the only session so far has ended with `code`, and that the peer was told so where it has to be. */
+/** Checks that the only session so far has ended with `code`, and that the peer was notified where it must be. */
 export function endedWith(t: ExecutionContext, peer: FramePeer, code: string): void {
   t.deepEqual(peer.codes, [code], peer.endings.map(({ message }) => message).join());
   t.is(peer.loop.session, null);
@@ -28,7 +28,7 @@ export function endsWith(t: ExecutionContext, code: string, act: Act, options: F
   endedWith(t, peer, code);
 }
 
-/** Does something to an established side and checks that the session goes on: it still answers. */
+/** Acts on an established side, and checks that the session continues: it still answers. */
 export function goesOn(t: ExecutionContext, act: Act, options: FramePeerOptions = {}): FramePeer {
   const peer = FramePeer.established(options);
   act(peer);
@@ -44,7 +44,7 @@ function answersStill(t: ExecutionContext, peer: FramePeer): void {
   peer.log.frames.push(...before);
 }
 
-/** What the program at the side under test does with a stream. */
+/** How the program at the side under test uses a stream. */
 const ACTS: Readonly<Record<string, (stream: SessionStream, what: string | undefined) => unknown>> = {
   accept: (stream) => stream.accept(),
   finish: (stream) => stream.finish(),
@@ -63,7 +63,7 @@ const ACTS_OF_SIDE: Readonly<Record<string, (peer: FramePeer, what: string) => v
   leave: ({ loop }) => loop.stop(new VproxyError('shutdown', 'SIGTERM')),
 };
 
-/** GOAWAY with the highest id that is served, where there is one. */
+/** GOAWAY with the highest id served, if there is one. */
 const formatWithLast = (frame: SeenFrame): string =>
   frame.type === FRAME_TYPE.GOAWAY && jsonOf(frame)['last'] !== 0
     ? `${formatSeen(frame)} ${String(jsonOf(frame)['last'])}`
@@ -71,7 +71,7 @@ const formatWithLast = (frame: SeenFrame): string =>
 
 class Conversation {
   readonly peer: FramePeer;
-  /** What the program at the side under test could not do. */
+  /** Failures of the program at the side under test. */
   readonly notes: string[] = [];
   readonly #own: { readonly stream: SessionStream; readonly sink: RecordingSink }[] = [];
 
@@ -80,7 +80,7 @@ class Conversation {
     if (holds) this.peer.onStream = () => undefined;
   }
 
-  /** A frame of the peer, in capitals, or what the side under test does by itself. */
+  /** A frame of the peer, in capitals, or an action of the side under test. */
   do(step: string): void {
     const [word = '', id = '', ...what] = step.split(' ');
     if (isFrame(word)) this.peer.say(step);
@@ -114,7 +114,7 @@ class Conversation {
   }
 }
 
-/** `limits.streams=2, holds=true`: what the sides have agreed on, and whether the side under test leaves streams unanswered. */
+/** `limits.streams=2, holds=true`: what the sides agreed on, and whether the side under test leaves streams unanswered. */
 function parseGiven(text: string): FramePeerOptions & { readonly holds?: boolean } {
   const given: Record<string, unknown> = {};
   for (const [, group = '', key, value = ''] of text.matchAll(/([a-zA-Z]+)(?:\.([a-zA-Z]+))?=([^,\s]+)/g)) {
@@ -125,17 +125,17 @@ function parseGiven(text: string): FramePeerOptions & { readonly holds?: boolean
 }
 
 /**
- * Holds a conversation with an established side. A line, or what is between two semicolons, has steps, and behind `->` what the
- * side under test has written since the last arrow: frames as `formatSeen` has them, `nothing`, or `...` for whatever it is.
+ * Holds a conversation with an established side. A line, or a part between semicolons, has steps, and after `->` the output of
+ * the side under test since the last arrow: frames as formatted by `formatSeen`, `nothing`, or `...` for anything.
  *
- *     given limits.opens=2, holds=true               what the sides have agreed on
+ *     given limits.opens=2, holds=true               what the sides agreed on
  *     OPEN 1, DATA 1 hello, DATA 1 500 -> ACCEPT 1   frames of the peer, DATA as a text or a number of bytes
- *     open far, send far 500 -> OPEN 2 far, DATA 2 500   what the program at the side under test does
+ *     open far, send far 500 -> OPEN 2 far, DATA 2 500   actions of the program at the side under test
  *     1 is told data, fin                            the events of the local end of a stream
  *     2000 ms were stalls                            what the session has counted so far
- *     RESET 9 -> ends protocol-error                 how the session ends, with the GOAWAY that belongs to it
+ *     RESET 9 -> ends protocol-error                 how the session ends, with the matching GOAWAY
  *
- * Where it does not end it has to answer still.
+ * Unless it ends, it must still answer.
  */
 function converse(t: ExecutionContext, script: string): void {
   const lines = script.split(/[;\n]/).map((line) => line.trim());
@@ -165,7 +165,7 @@ function converse(t: ExecutionContext, script: string): void {
   if (!hasEnded) answersStill(t, peer);
 }
 
-/** Makes a test of each title, which holds one conversation or several that are independent of each other. */
+/** Defines a test for each title, holding one conversation or several independent ones. */
 export function conversations(scripts: Readonly<Record<string, string | readonly string[]>>): void {
   for (const [title, script] of Object.entries(scripts)) {
     test(title, (t) => {

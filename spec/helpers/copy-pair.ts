@@ -1,4 +1,4 @@
-/** A caller and the service `copy` on one stream in memory, and trees to be copied. */
+/** A caller and the service `copy` on one in-memory stream, and trees to copy. */
 import fs from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { Duplex } from 'node:stream';
@@ -17,10 +17,10 @@ export interface CopyPairOptions {
   readonly passwdFile?: string;
   readonly serviceFiles?: CopyFiles;
   readonly callerFiles?: CopyFiles;
-  /** Given both ends of each stream before anything is sent. */
+  /** Receives both ends of each stream before anything is sent. */
   readonly onStream?: (caller: Duplex, service: Duplex) => void;
   readonly signal?: AbortSignal;
-  /** Called when a comparison begins or goes on, with what the caller knows of it. */
+  /** Called when a comparison starts or advances, with the caller's view of it. */
   readonly onComparison?: CopyProgress['onComparison'];
 }
 
@@ -88,7 +88,7 @@ export function copyScene(t: ExecutionContext, tree: Tree, options?: CopyPairOpt
   return { from, to, pair: new CopyPair(t, options), sources };
 }
 
-/** A tree as an object: texts are files, buffers too, `->` links, objects folders. */
+/** A tree as an object: texts and buffers are files, `->` texts links, objects folders. */
 export interface Tree {
   readonly [name: string]: string | Buffer | Tree;
 }
@@ -116,7 +116,7 @@ export function makeTree(folder: string, tree: Tree): void {
   for (const [name, node] of Object.entries(tree)) make(join(folder, name), node);
 }
 
-/** Everything that a copy keeps, times to the microsecond, a line for each path. */
+/** Everything that a copy preserves, times to the microsecond, one line per path. */
 export function describeTree(path: string): string[] {
   const lines: string[] = [];
   const look = (at: string, name: string): void => {

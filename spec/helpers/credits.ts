@@ -1,4 +1,4 @@
-/** A hostile peer that keeps within its credit: what it may send, and opening many streams. */
+/** A hostile peer that respects its credit: how much it may send, and opening many streams. */
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import type { SeenFrame } from './frame-log.js';
 import { FrameStamp } from './frame-maker.js';
@@ -10,7 +10,7 @@ const { ACCEPT, CREDIT, DATA } = FRAME_TYPE;
 const BATCH_BYTES = 131_072;
 const FIRST_CREDIT_BYTES = 65_536;
 
-/** What this peer may still send, as the process grants it. */
+/** How much this peer may still send, as granted by the process. */
 export class Credits {
   readonly #totals = new Map<number, number>([[0, 2 ** 20]]);
   readonly #sent = new Map<number, number>();
@@ -24,7 +24,7 @@ export class Credits {
     return Math.min(own, (this.#totals.get(0) ?? 0) - (this.#sent.get(0) ?? 0));
   }
 
-  /** All that was granted to streams beyond what was sent on them, in bytes. */
+  /** Credit granted to streams beyond what was sent on them, in bytes. */
   get open(): number {
     let sum = 0;
     for (const [id, total] of this.#totals) if (id !== 0) sum += total - (this.#sent.get(id) ?? 0);
@@ -36,7 +36,7 @@ export class Credits {
   }
 }
 
-/** Opens streams and waits for their answers, in groups that the limits of the process allow. */
+/** Opens streams and waits for the answers, in groups within the limits of the process. */
 export async function openAll(peer: SocketPeer, service: string, count: number): Promise<number[]> {
   const first = peer.highestId + 2;
   const ids = Array.from({ length: count }, (_, index) => first + 2 * index);
@@ -50,7 +50,7 @@ export async function openAll(peer: SocketPeer, service: string, count: number):
   return ids;
 }
 
-/** Sends bytes on a stream, `frameBytes` in each frame, as far as the credit allows. */
+/** Sends bytes on a stream, `frameBytes` per frame, as far as the credit allows. */
 export async function dribble(peer: SocketPeer, credits: Credits, id: number, bytes: number, frameBytes: number) {
   const stamp = new FrameStamp(peer.frame(DATA, id, Buffer.alloc(frameBytes, '\n')), BATCH_BYTES);
   peer.sequence -= 1;

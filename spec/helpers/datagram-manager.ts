@@ -1,4 +1,4 @@
-/** A service manager in this process: it receives messages with their descriptors, and only when it is asked to. */
+/** A service manager in this process: it receives messages with their descriptors, but only when asked to. */
 import { randomUUID } from 'node:crypto';
 import type { ExecutionContext } from 'ava';
 import { loadLibc } from '../../lib/system/libc.js';
@@ -12,7 +12,7 @@ export interface ServiceMessage {
 
 export interface DatagramManager {
   readonly address: string;
-  /** The messages that have come since it was asked last. */
+  /** The messages received since the last call. */
   readonly receive: () => ServiceMessage[];
 }
 
@@ -37,7 +37,7 @@ export async function openDatagramManager(t: ExecutionContext): Promise<Datagram
   return { address: `@${name}`, receive };
 }
 
-// Numbers of Linux.
+// Linux constants.
 const AF_UNIX = 1;
 const SOCK_DGRAM = 2;
 const SOCK_CLOEXEC = 0o2000000;

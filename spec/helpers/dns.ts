@@ -1,4 +1,4 @@
-/** Messages of DNS for specs, and a server on loopback that answers by UDP and TCP at the same port as a spec says. */
+/** DNS messages for specs, and a server on loopback that answers by UDP and TCP on the same port as a spec says. */
 import dgram from 'node:dgram';
 import { once } from 'node:events';
 import type { ExecutionContext } from 'ava';
@@ -17,7 +17,7 @@ export function question(name: string, type: TypeName = 'A', questionClass = CLA
   return { name: nameOf(name), type: RECORD_TYPE[type], class: questionClass };
 }
 
-/** A question as a message; `edns` of it takes 1,232 bytes unless it is said otherwise. */
+/** A question as a message; its `edns` accepts 1,232 bytes by default. */
 export function query(name: string, type: TypeName = 'A', extra: Partial<DnsMessage> = {}): DnsMessage {
   return {
     ...{ id: 0x1234, isResponse: false, opcode: 0, isTruncated: false, wantsRecursion: true, canRecurse: false },
@@ -49,7 +49,7 @@ export function record(name: string, type: TypeName, data: Buffer, ttl = 300): D
 export const a = (name: string, address: string, ttl = 300): DnsRecord =>
   record(name, 'A', Buffer.from(address.split('.').map(Number)), ttl);
 
-/** `bytes` are in hexadecimal. */
+/** `bytes` are hexadecimal. */
 export const aaaa = (name: string, bytes: string, ttl = 300): DnsRecord =>
   record(name, 'AAAA', Buffer.from(bytes, 'hex'), ttl);
 
@@ -61,7 +61,7 @@ export function soa(zone: string, minimum: number, ttl = 3600): DnsRecord {
   return record(zone, 'SOA', Buffer.concat([nameOf(`ns.${zone}`), nameOf(`admin.${zone}`), numbers]), ttl);
 }
 
-/** An answer as text: its code, its records, and what EDNS says of it. */
+/** An answer as text: its code, records, and EDNS. */
 export function shown(bytes: Buffer | null): string {
   const message = bytes === null ? null : parseMessage(bytes);
   if (message === null) return 'nothing';
@@ -82,23 +82,23 @@ export const rulesOf = (allow: readonly string[], deny: readonly string[] = []):
 
 export type DnsTransport = 'udp' | 'tcp';
 
-/** What is sent for a query, in order; bytes go out as they are. */
+/** The answers to a query, in order; bytes are sent unchanged. */
 type Script = (asked: DnsMessage, transport: DnsTransport) => readonly (DnsMessage | Buffer)[];
 
-/** A server for `example.org`: of each type the records that its row has, and for other names nothing. */
+/** A server for `example.org`: for each type the records in its row, and nothing for other names. */
 export function zoneServer(t: ExecutionContext, zone: Partial<Readonly<Record<TypeName, readonly DnsRecord[]>>>) {
   return dnsServer(t, (asked, transport) => {
     const { name, type } = asked.question ?? question('x');
     const answers = formatName(name).endsWith('example.org.') ? (zone[typeName(type) as TypeName] ?? []) : [];
     const answer = answerTo(asked, answers, { authorities: [soa('example.org', 60)] });
-    // As a server does whose answers fit what was asked for.
+    // Like a server whose answers fit the requested size.
     return [formatMessage(answer, transport === 'tcp' ? 65_535 : (asked.edns?.udpBytes ?? 512))];
   });
 }
 
 export async function dnsServer(t: ExecutionContext, script: Script) {
   const asked: string[] = [];
-  /** The queries, in the same order, and the ports that they came from. */
+  /** The queries, in order, and the ports that they came from. */
   const queries: DnsMessage[] = [];
   const ports: number[] = [];
   const answer = (bytes: Buffer, transport: DnsTransport, port: number): Buffer[] => {
@@ -118,7 +118,7 @@ export async function dnsServer(t: ExecutionContext, script: Script) {
       }
     });
   });
-  // The system gave the port out for TCP; who has it for UDP would have to have asked for that very one.
+  // The system assigned the port for TCP; another owner of the UDP port would have had to ask for this very one.
   const udp = dgram.createSocket('udp4');
   t.teardown(() => new Promise<void>((resolve) => udp.close(() => resolve())));
   udp.on('message', (bytes, { port }) => {

@@ -7,7 +7,7 @@
  *     /git/…              git-http-backend(1) on FOLDER/git
  *     any other path      a file of FOLDER/sites/HOST
  *
- * stderr has a line for each request: `#CONNECTION http|https METHOD HOST PATH`.
+ * It logs each request on stderr: `#CONNECTION http|https METHOD HOST PATH`.
  */
 import { execFileSync, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -25,7 +25,7 @@ const PATTERN_PATH = /^\/-\/pattern\/(\d+)$/;
 const DIGEST_PATH = '/-/digest';
 const GIT_PATH = '/git/';
 
-/** More than any test takes to read what it was sent. */
+/** Longer than any test takes to read what it was sent. */
 const SILENCE_MS = 10 * 60_000;
 
 const [folder = ''] = process.argv.slice(2);
@@ -38,7 +38,7 @@ function handle(scheme: string, request: IncomingMessage, response: ServerRespon
   const host = (headers.host ?? '').replace(/:\d+$/, '');
   process.stderr.write(`#${connections.get(socket)} ${scheme} ${method} ${host} ${url}\n`);
   answer(host, url, request, response).catch((error: unknown) => {
-    // Whoever asked has gone, or is told by a connection that ends.
+    // The client has gone, or learns it from the end of the connection.
     process.stderr.write(`failed: ${method} ${host} ${url}: ${String(error)}\n`);
     response.destroy();
   });

@@ -1,4 +1,4 @@
-/** What the servers behind an egress have to offer, made by the test: a repository of Debian packages, one of git, an index of pip. */
+/** Content for the servers behind an egress, made by the test: a Debian repository, a git repository, a pip index. */
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -7,20 +7,20 @@ import { dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { sha256 } from './files.js';
 
-/** A repository of Debian packages, for `deb [signed-by=KEY] http://HOST/debian stable main`. */
+/** A Debian repository, for `deb [signed-by=KEY] http://HOST/debian stable main`. */
 export interface MadeRepository {
   /** The package that depends on all others. */
   readonly all: string;
-  /** Every package but that one, with the SHA-256 of the file that it installs at `/usr/share/NAME/data`. */
+  /** Every other package, with the SHA-256 of the file that it installs at `/usr/share/NAME/data`. */
   readonly packages: ReadonlyMap<string, string>;
-  /** The public key that it is signed with, armoured, as `signed-by` takes it. */
+  /** The public key of its signature, armoured, as `signed-by` takes it. */
   readonly keyFile: string;
 }
 
 export interface RepositoryOptions {
   /** Its packages. Default: 20, `made-01` to `made-20`. */
   readonly names?: readonly string[];
-  /** The length of each package's file, in bytes, which do not compress. Default 100,000. */
+  /** The length of each package's file, in incompressible bytes. Default 100,000. */
   readonly bytes?: number;
   readonly suite?: string;
 }
@@ -60,7 +60,7 @@ export function makeRepository(folder: string, host: string, options: Repository
   return { all, packages, keyFile: signRelease(folder, dist) };
 }
 
-/** Puts a package with these further fields and files into the pool, and returns its paragraph for the index. */
+/** Adds a package with these further fields and files to the pool, and returns its paragraph for the index. */
 function addPackage(
   root: string,
   name: string,
@@ -88,7 +88,7 @@ function addPackage(
 
 /** Signs `Release` as `InRelease` with a new key, and returns the file of its public half. */
 function signRelease(folder: string, dist: string): string {
-  // The path of gpg-agent's socket must be a short one.
+  // The path of gpg-agent's socket must be short.
   const home = mkdtempSync(join(tmpdir(), 'gpg-'));
   const keyFile = join(folder, 'repository-key.asc');
   const gpg = (...args: string[]) =>
@@ -104,7 +104,7 @@ function signRelease(folder: string, dist: string): string {
   return keyFile;
 }
 
-/** Makes a simple index (PEP 503) with one wheel in `FOLDER/sites/HOST/simple`; returns the wheel's name and SHA-256. Needs python3(1). */
+/** Makes a simple index (PEP 503) with one wheel in `FOLDER/sites/HOST/simple`; returns its name and SHA-256. */
 export function makeIndex(folder: string, host: string, name: string) {
   const site = join(folder, 'sites', host);
   const file = `${name}-1.0-py3-none-any.whl`;
@@ -129,7 +129,7 @@ export function makeIndex(folder: string, host: string, name: string) {
   }
 }
 
-/** Makes a repository of git with three commits at `FOLDER/git/NAME.git`, and returns the id of the last one. */
+/** Makes a git repository with three commits at `FOLDER/git/NAME.git`, and returns the id of the last one. */
 export function makeGitRepository(folder: string, name: string): string {
   const path = join(folder, 'git', `${name}.git`);
   mkdirSync(path, { recursive: true });

@@ -1,7 +1,7 @@
 /**
- * A guest without a network, its host, and an internet of the test's own. The host's network has the origins of
- * `egress-origins.ts` at public addresses which nothing but its `lo` knows, and names for them; the guest's has `lo` and
- * nothing else. The channel between the two is a unix socket.
+ * A guest without a network, its host, and an internet made by the test. The host's network has the origins of
+ * `egress-origins.ts` at public addresses known only to its `lo`, and names for them; the guest's has only `lo`. The channel
+ * between the two is a unix socket.
  */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -13,10 +13,10 @@ import { OwnNetwork } from './namespaces.js';
 import { hasNeed } from './needs.js';
 import { ESTABLISHED, listeningFor, VproxyProcess } from './vproxy-process.js';
 
-/** The made internet. Its addresses are public ones, so that the rules of an egress let names lead there. */
+/** The made internet. Its addresses are public, so that the rules of an egress let names lead there. */
 export const ROUTES = ['203.0.114.0/24', '2001:db9::/64'] as const;
 
-/** Where the origins are; ports 80 of both are allowed as addresses, too. */
+/** The addresses of the origins; port 80 of both is also allowed by address. */
 export const ADDRESSES = ['203.0.114.7', '2001:db9::7'] as const;
 
 export const ORIGINS = {
@@ -26,37 +26,37 @@ export const ORIGINS = {
   files: 'files.example.test',
 } as const;
 
-/** Names that lead there, too, and that no entry allows. */
+/** Names that lead there, too, but that no entry allows. */
 export const FORBIDDEN = 'forbidden.example.test';
 
-/** A name that is allowed and leads to the host's own loopback. */
+/** An allowed name that leads to the host's own loopback. */
 export const TRAP = 'trap.example.test';
 
-/** A name that is allowed and that nobody knows. */
+/** An allowed name that does not exist. */
 export const UNKNOWN = 'unknown.example.test';
 
-/** A name that is allowed, at whose port 81 nothing listens. */
+/** An allowed name with nothing listening on port 81. */
 export const CLOSED_PORT = 81;
 
 const NAMES = Object.values(ORIGINS);
 
-/** Where the guest's programs find the proxy. Its network is the test's own, so the port is free. */
+/** Where the guest's programs find the proxy. The network belongs to the test, so the port is free. */
 export const PROXY_PORT = 3128;
 export const PROXY = `http://127.0.0.1:${PROXY_PORT}`;
 
 /** The environment of programs that know nothing of a proxy but this. */
 export const PROXY_ENV = { http_proxy: PROXY, https_proxy: PROXY, all_proxy: `socks5h://127.0.0.1:${PROXY_PORT}` };
 
-/** The words that start the origins of a folder, which has `origin.pem` and `.key`; they print `ready`. */
+/** The command that starts the origins of a folder, which has `origin.pem` and `.key`; they print `ready`. */
 export const originsProgram = (folder: string): string[] => [
   process.execPath,
   join(PROJECT_ROOT, 'dist/spec/helpers/egress-origins.js'),
   folder,
 ];
 
-/** The host's network with its origins: what is outside of a guest. */
+/** The host's network with its origins: the outside of a guest. */
 class EgressOutside {
-  /** What belongs to the origins, `origin-ca.pem` among it: the authority that clients are to trust. */
+  /** The folder of the origins, with `origin-ca.pem`, the authority that clients must trust. */
   readonly folder: string;
   readonly network: OwnNetwork;
   readonly origins: VproxyProcess;
@@ -67,7 +67,7 @@ class EgressOutside {
     this.origins = origins;
   }
 
-  /** `prepare` makes what the origins have to offer, in its folder. */
+  /** `prepare` creates the content of the origins, in their folder. */
   static async start(prepare: (folder: string) => void = () => undefined): Promise<EgressOutside> {
     const folder = mkdtempSync(join(tmpdir(), 'vproxy-egress-'));
     makeCertificate(folder, 'origin', NAMES);
@@ -86,7 +86,7 @@ class EgressOutside {
     return join(this.folder, 'origin-ca.pem');
   }
 
-  /** The requests that the origins have had of a name: `#CONNECTION SCHEME METHOD PATH`. */
+  /** The requests to the origins for a name: `#CONNECTION SCHEME METHOD PATH`. */
   requests(host: string): readonly string[] {
     return this.origins.lines.filter((line) => line.split(' ')[3] === host);
   }
@@ -102,7 +102,7 @@ class EgressOutside {
 export const originHosts = (names: readonly string[]): string =>
   ADDRESSES.flatMap((address) => names.map((name) => `${address} ${name}\n`)).join('');
 
-/** What the host's file says: `allow` of the egress, and the channel. */
+/** The host's configuration file: the `allow` list of the egress, and the channel. */
 const hostConfiguration = (channel: string): string => `
 [egress.internet]
 allow = [
@@ -130,7 +130,7 @@ async function orStop<T>(started: { stop(): Promise<void> }, ready: Promise<T>):
   }
 }
 
-/** All of it: outside, the host's vproxy in it, and the guest's in a network of its own. */
+/** Everything: outside, the host's vproxy in it, and the guest's in its own network. */
 async function startWorld(prepare?: (folder: string) => void) {
   const outside = await EgressOutside.start(prepare);
   const { folder } = outside;
@@ -144,13 +144,13 @@ async function startWorld(prepare?: (folder: string) => void) {
   const guest = new VproxyProcess(guestArgs, { launcher: inside.launcher });
   const world = {
     ...{ outside, host, guest, inside },
-    /** A new empty folder of the test, which goes with the world. */
+    /** A new empty folder, removed with the world. */
     makeFolder(name: string): string {
       const path = join(folder, 'work', name);
       mkdirSync(path, { recursive: true });
       return path;
     },
-    /** What both sides have logged, for a test that failed. */
+    /** The logs of both sides, for a failed test. */
     logs: () => `vproxy on the host:\n${host.lines.join('\n')}\n\nvproxy in the guest:\n${guest.lines.join('\n')}`,
     async stop(): Promise<void> {
       await Promise.all([guest.stop(), host.stop()]);
@@ -166,7 +166,7 @@ type EgressWorld = Awaited<ReturnType<typeof startWorld>>;
 
 export const WORLD_NEEDS = ['curl', 'git', 'gpg', 'ip', 'openssl', 'pip', 'socat'] as const;
 
-/** Starts a world before the tests of a file, stops it after them, shows its logs where one fails, and returns a function for it. */
+/** Starts a world before the tests of a file, stops it after them, shows its logs if one fails, and returns a function for it. */
 export function useEgressWorld(test: TestFn, prepare?: (folder: string) => void): () => EgressWorld {
   let world: EgressWorld | undefined;
   test.serial.before('a guest without a network, its host, and origins are there', async (t) => {

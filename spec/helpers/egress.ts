@@ -1,4 +1,4 @@
-/** An egress whose guest is a spec: a session in memory, a dialer that leads names to local servers, and servers that record what comes. */
+/** An egress whose guest is a spec: an in-memory session, a dialer that leads names to local servers, and recording servers. */
 import { once } from 'node:events';
 import http from 'node:http';
 import type net from 'node:net';
@@ -19,12 +19,12 @@ import { type PairOptions, SessionPair } from './session-pair.js';
 import { targetPair } from './target-pair.js';
 import { within } from './time.js';
 
-/** Where destinations lead, as `HOST:PORT`: to a port of this machine, or to a refusal. Any other one is denied. */
+/** Where destinations lead, as `HOST:PORT`: to a port of this machine, or to a refusal. All others are denied. */
 export type Routes = Readonly<Record<string, number | RefusalReason>>;
 
 export interface EgressSceneOptions extends PairOptions {
   readonly routes?: Routes;
-  /** Dials instead of the routes, as the rules of the spec's own have it. */
+  /** Dials instead of the routes, for specs with their own rules. */
   readonly dialer?: Pick<EgressDialer, 'dial'>;
   readonly maxStreams?: number;
   readonly onDialled?: (socket: net.Socket) => void;
@@ -35,13 +35,13 @@ export interface EgressSceneOptions extends PairOptions {
 export class EgressScene {
   readonly pair: SessionPair;
   readonly target: EgressTarget;
-  /** The rules of the moment, which only the target looks at: the routes are what is let out. */
+  /** The current rules, which only the target checks: the routes decide what is let out. */
   rules: EgressRules = { allow: [], deny: [], upstream: null };
   readonly streams: SessionStream[] = [];
   readonly dialled: string[] = [];
   readonly refused: { readonly message: string; readonly facts: EventFields<'egress-refused'> }[] = [];
   readonly left: { readonly message: string; readonly facts: EventFields<'egress'> }[] = [];
-  /** Streams that are done with: why, or null. */
+  /** Finished streams: the reason, or null. */
   readonly closed: (VproxyError | null)[] = [];
   readonly #t: ExecutionContext;
   readonly #options: EgressSceneOptions;
@@ -107,12 +107,12 @@ export class EgressScene {
   open(): MuxStream {
     const stream = MuxStream.open(this.pair.a.session, 'internet');
     stream.on('error', () => undefined);
-    // What it still writes when nobody reads it is dropped, as what a program writes to a forward is.
+    // Unread output is dropped, like that of a program on a forward.
     stream.on('stop', () => undefined);
     return stream;
   }
 
-  /** Says something and ends, or goes on listening; gives all that is answered up to the end. */
+  /** Sends a text and ends, or keeps reading; returns everything answered until EOF. */
   async say(words: Buffer | string, { isEnding = true }: { readonly isEnding?: boolean } = {}): Promise<string> {
     const stream = this.open();
     if (isEnding) stream.end(words, 'latin1');
@@ -121,7 +121,7 @@ export class EgressScene {
   }
 }
 
-/** All that a program gets up to the end. Rejects with the error of a stream that is reset. */
+/** Everything that a program receives until EOF. Rejects with the error of a stream that is reset. */
 export function readAll(stream: MuxStream): Promise<Buffer> {
   stream.once('end', () => stream.end());
   const all = readToEnd(stream);
@@ -146,7 +146,7 @@ export function readUntil(stream: MuxStream, text: string): Promise<string> {
 
 const HEADS = /[A-Z]+ \S+ HTTP\/1\.1\r\n(?:[^\r\n]+\r\n)*\r\n/g;
 
-/** A server that records what comes, byte by byte, and answers each head that is whole with the next of its answers, or with the last one. */
+/** A server that records its input, byte by byte, and answers each complete head with its next, or last, answer. */
 export class RecordingOrigin {
   port = 0;
   readonly received: string[] = [];
@@ -178,7 +178,7 @@ export class RecordingOrigin {
   }
 }
 
-/** The port of a server of Node that answers as `handle` says; it ends with the test. */
+/** The port of a Node server that answers as `handle` says; it ends with the test. */
 export async function httpServer(t: ExecutionContext, handle: http.RequestListener): Promise<number> {
   const server = http.createServer(handle);
   server.listen(0, '127.0.0.1');
@@ -202,7 +202,7 @@ interface LeadingOptions extends EgressSceneOptions {
   readonly places?: readonly string[];
 }
 
-/** An egress to a server of which `serve` gets the connections. */
+/** An egress to a server whose connections `serve` gets. */
 export async function sceneTo(
   t: ExecutionContext,
   serve: (socket: net.Socket) => void,
@@ -213,7 +213,7 @@ export async function sceneTo(
   return new EgressScene(t, { ...options, routes: { ...own, ...routes } });
 }
 
-/** An egress to a server that records what comes, and that server. */
+/** An egress to a recording server, and that server. */
 export async function sceneToOrigin(
   t: ExecutionContext,
   {

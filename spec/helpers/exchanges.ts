@@ -1,6 +1,6 @@
 /**
- * Connections both ends of which write for as long as they are told to, and compare by digests what came. They are unix
- * sockets: those of TCP buffer megabytes each, and a few hundred would leave a link over TCP no memory of the system's.
+ * Connections both ends of which write until told to stop, and compare the received bytes by digest. They are unix sockets: TCP
+ * sockets buffer megabytes each, and a few hundred would leave a link over TCP none of the system's memory.
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -16,7 +16,7 @@ import { eventually, within } from './time.js';
 const WORDS = randomBytes(1_000_000);
 const MAX_PIECE_BYTES = 20_000;
 
-/** Each connection says first which one it is, in so many bytes. */
+/** Each connection first identifies itself, in this many bytes. */
 const NAME_BYTES = 6;
 
 const END_MS = 60_000;
@@ -56,8 +56,8 @@ export class Exchanges {
   }
 
   /**
-   * Makes so many connections to the forward, which listens, and begins when the target has all of them: Node accepts one in a turn
-   * of the event loop, and those that work already make such turns long.
+   * Makes this many connections to the listening forward, and starts when the target has all of them: Node accepts one per turn
+   * of the event loop, and connections at work make such turns long.
    */
   async open(count: number): Promise<void> {
     const first = this.#near.length;
@@ -76,13 +76,13 @@ export class Exchanges {
     }
   }
 
-  /** Resolves when so many bytes more have come; rejects when a connection fails, or when they do not come in time. */
+  /** Resolves when this many more bytes have arrived; rejects if a connection fails, or they do not arrive in time. */
   received(bytes: number): Promise<void> {
     const enough = new Promise<void>((resolve) => this.#waiters.set(resolve, this.receivedBytes + bytes));
     return within(END_MS, `${bytes} bytes more`, Promise.race([enough, this.#failed.promise]));
   }
 
-  /** Has all ends stop writing, and gives what is wrong with what came. Rejects when a connection fails. */
+  /** Stops all writers, and returns what is wrong with the received bytes. Rejects if a connection fails. */
   async finish(): Promise<string[]> {
     this.#isOver = true;
     const all = this.#near.map(async (one, index) => {

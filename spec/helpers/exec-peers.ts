@@ -29,7 +29,7 @@ const nameOf = (kind: number): string =>
 
 export class ExecCaller {
   readonly stream: Duplex;
-  /** The names of all records in their order; those of outputs once for consecutive ones. */
+  /** The names of all records in order; consecutive outputs count once. */
   readonly said: string[] = [];
   readonly #stdout: Buffer[] = [];
   readonly #stderr: Buffer[] = [];
@@ -37,12 +37,12 @@ export class ExecCaller {
   readonly #exit = deferred<ExecResult>();
   creditBytes = 0;
   creditCount = 0;
-  /** Takes the bytes of outputs in place of keeping them. */
+  /** Takes the bytes of outputs instead of keeping them. */
   onOutput: ((fd: 1 | 2, bytes: Buffer) => void) | null = null;
 
   constructor(stream: Duplex) {
     this.stream = stream;
-    // A caller that waits for one of them gets its rejection.
+    // A caller that awaits one of them gets its rejection.
     for (const promise of [this.started, this.exit]) promise.catch(() => undefined);
     const reader = new RecordReader({
       pieces: new Set([EXEC_KIND.STDOUT, EXEC_KIND.STDERR]),
@@ -127,11 +127,11 @@ export class TestRunner {
     });
   }
 
-  /** A call through memory. `far` is the runner's end: to destroy it with an error is what a reset does. */
+  /** A call through memory. `far` is the runner's end; destroying it with an error acts like a reset. */
   open(): { readonly caller: ExecCaller; readonly far: Duplex } {
     const [near, far] = duplexPair();
     this.runner.serve(far);
-    // As a channel does: what destroys one end resets the other.
+    // Like a channel: destroying one end resets the other.
     far.once('close', () => near.destroy(far.errored ?? undefined));
     return { caller: new ExecCaller(near), far };
   }
@@ -155,7 +155,7 @@ export class TestRunner {
   }
 }
 
-/** Pipes that are opened when the gate is, once they were asked for. */
+/** Pipes that open when the gate does, once requested. */
 export function gatedPipes() {
   const [asked, gate] = [deferred(), deferred()];
   const openPipes: OpenPipes = async (count, owner) => {
@@ -166,20 +166,20 @@ export function gatedPipes() {
   return { asked, gate, openPipes };
 }
 
-/** State, parent, group and session of a process, as in /proc/PID/stat. Throws where it has gone. */
+/** State, parent, group and session of a process, as in /proc/PID/stat. Throws if it has exited. */
 export function statOf(pid: number): string[] {
   const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
-  // The name before may have blanks and parentheses in it.
+  // The name before them may contain blanks and parentheses.
   return text.slice(text.lastIndexOf(')') + 2).split(' ');
 }
 
-// The runner's side of a stream to `exec`, simulated by a test: it records what comes, and sends what it is told to.
+// The runner's side of an `exec` stream, simulated by a test: it records its input, and sends what it is told to.
 
 export const SUCCESS: ExecResult = { status: 0, signal: null, timedOut: false, durationMs: 1, error: null };
 
 export class ExecPeer {
   readonly stream: Duplex;
-  /** What the caller sent, without standard input: the kind's name and the payload as text. */
+  /** What the caller sent, without standard input: the name of the kind and the payload as text. */
   readonly said: string[] = [];
   input = Buffer.alloc(0);
   request: ExecRequest | null = null;
@@ -198,7 +198,7 @@ export class ExecPeer {
     stream.on('error', () => undefined);
   }
 
-  /** Sends one record; false where the caller takes no more for now. */
+  /** Sends one record; false if the caller takes no more for now. */
   say(kind: keyof typeof EXEC_KIND, payload: Uint8Array | string): boolean {
     return this.stream.write(encodeRecord(EXEC_KIND[kind], payload));
   }

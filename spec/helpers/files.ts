@@ -1,4 +1,4 @@
-/** The files of specs: where the project is, folders and keys of a test's own, and what a compiled module loads. */
+/** The files of specs: the project's folder, a test's own folders and keys, and what a compiled module loads. */
 
 import { createHash } from 'node:crypto';
 import { chmodSync, lstatSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -8,21 +8,21 @@ import { fileURLToPath } from 'node:url';
 import type { ExecutionContext } from 'ava';
 import { eventually } from './time.js';
 
-/** The project's folder, without a slash at its end. */
+/** The project's folder, without a trailing slash. */
 export const PROJECT_ROOT = fileURLToPath(new URL('../../..', import.meta.url)).replace(/\/$/, '');
 
-/** The path of koffi's native library, as npm has installed it. */
+/** The path of koffi's native library, as installed by npm. */
 export const koffiLibrary = (): string =>
   join(PROJECT_ROOT, `node_modules/@koromix/koffi-linux-${process.arch}/linux_${process.arch}/koffi.node`);
 
-/** A new empty folder, which is removed when the test ends. */
+/** A new empty folder, removed when the test ends. */
 export function temporaryFolder(t: ExecutionContext): string {
   const folder = mkdtempSync(join(tmpdir(), 'vproxy-'));
   t.teardown(() => rmSync(folder, { recursive: true, force: true }));
   return folder;
 }
 
-/** Writes a key whose bytes are all `byte` (two hex digits) into a file of `folder`, and gives its path. */
+/** Writes a key whose bytes are all `byte` (two hex digits) to a file in `folder`, and returns its path. */
 export function writeKeyFile(folder: string, name: string, byte: string, mode = 0o600): string {
   const path = join(folder, name);
   writeFileSync(path, `${byte.repeat(32)}\n`, { mode });
@@ -32,7 +32,7 @@ export function writeKeyFile(folder: string, name: string, byte: string, mode = 
 
 // Times of files, which the system counts in steps of some milliseconds.
 
-/** Resolved when a file that is made now is younger than the one at `path`, by the times that the system records. */
+/** Resolves once a new file would be younger than the one at `path`, by the times that the system records. */
 export async function untilYounger(path: string): Promise<void> {
   const probe = `${path}.probe`;
   await eventually(() => {
@@ -45,9 +45,9 @@ export function sha256(bytes: Buffer | string): string {
   return createHash('sha256').update(bytes).digest('hex');
 }
 
-// What a compiled module loads at once, without what it may load later.
+// The modules that a compiled module loads at once, not those that it may load later.
 
-/** The paths of all files that these files load, themselves included, and the names of packages and built-in modules. */
+/** The paths of all files that these files load, including themselves, and the names of packages and built-in modules. */
 export function staticImports(files: readonly string[], found = new Set<string>()): Set<string> {
   for (const file of files) {
     if (found.has(file)) continue;

@@ -1,4 +1,4 @@
-/** Forwards that one side hands over to another one, in the middle of the bytes of their connections; the peer is a spec. */
+/** Forwards that one side hands over to another in the middle of the bytes of their connections; the peer is a spec. */
 import { once } from 'node:events';
 import type net from 'node:net';
 import { join } from 'node:path';
@@ -19,7 +19,7 @@ import { eventually } from './time.js';
 
 export const MIB = 2 ** 20;
 
-/** A session whose peer is a spec, with room for all that is sent, and a forward that changes sides. */
+/** A session whose peer is a spec, with room for everything sent, and a forward that changes sides. */
 export abstract class ForwardScene<F extends Forward> {
   readonly peer: FramePeer;
   readonly here: ChangeHere;
@@ -75,7 +75,7 @@ export abstract class ForwardScene<F extends Forward> {
     this.events.push(event);
   };
 
-  /** That of the side that hands over, which has none any more when it has. */
+  /** The forward of the side that hands over; it has none afterwards. */
   readonly oldLog = (event: LogEvent): void => {
     if (!this.here.isOver) this.events.push(event);
   };
@@ -92,7 +92,7 @@ export abstract class ForwardScene<F extends Forward> {
 
   protected abstract succeed(predecessor: Predecessor): F;
 
-  /** Captures the forward in a timer, as it has to be, and makes the next one; that does not go on yet. */
+  /** Captures the forward in a timer, as required, and creates the next one, which is not resumed yet. */
   async handOver(): Promise<ForwardState> {
     const { forward } = this;
     const take = () => (forward.obstacles().length === 0 ? forward.capture(this.here.keep, this.indexOf) : null);
@@ -102,7 +102,7 @@ export abstract class ForwardScene<F extends Forward> {
     return state;
   }
 
-  /** The same, and the next one goes on. */
+  /** The same, and resumes the next one. */
   async change(): Promise<F> {
     await this.handOver();
     await this.next.goOn();
@@ -113,7 +113,7 @@ export abstract class ForwardScene<F extends Forward> {
 const NAMES = new Map<number, string>(Object.entries(FRAME_TYPE).map(([name, type]) => [type as number, name]));
 
 interface SceneOptions {
-  /** What the peer takes at first. Default: all. */
+  /** How much the peer takes at first. Default: everything. */
   readonly streamCredit?: number;
   readonly egress?: (name: string) => EgressRules | null;
   readonly filters?: InputFilters;
@@ -148,7 +148,7 @@ export class IncomingScene extends ForwardScene<IncomingForward> {
     return scene;
   }
 
-  /** A scene whose target is a server of the test, and the socket of a stream to that, which is not read yet. */
+  /** A scene whose target is a server of the test, and the socket of a stream to it, which is not read yet. */
   static async open(t: ExecutionContext, { isTcp = true, ...options }: SceneOptions & { isTcp?: boolean } = {}) {
     const path = join(temporaryFolder(t), 'target');
     const server = await localServer(t, () => undefined, isTcp ? undefined : { path }, { pauseOnConnect: true });

@@ -14,7 +14,7 @@ interface Forwarded {
   readonly connect: (service?: string) => net.Socket;
 }
 
-/** `a` listens for the services of the targets, which are `NAME:ENDPOINT`, and `b` serves them. */
+/** `a` listens for the services of the targets, given as `NAME:ENDPOINT`, and `b` serves them. */
 export async function forwarded(
   t: ExecutionContext,
   targets: string | readonly string[],

@@ -1,4 +1,4 @@
-/** Reads what a side under test writes, frame by frame, and is strict about it: every byte has to be explained. */
+/** Reads the output of a side under test strictly, frame by frame: every byte must be explained. */
 import { crc32 } from 'node:zlib';
 import { crc16, FRAME_TYPE, formatFrameType, type Integrity } from '../../lib/codec/header.js';
 import { decodeHello, type Hello, MAGIC } from '../../lib/codec/hello.js';
@@ -17,27 +17,27 @@ export function jsonOf(frame: SeenFrame): Record<string, unknown> {
 /** Takes the bytes of one direction: flush, HELLOs, and the counted frames of one session after another. */
 export class FrameLog {
   readonly hellos: Hello[] = [];
-  /** Of the newest of them, byte for byte. */
+  /** The newest HELLO, byte for byte. */
   helloPayload: Buffer = Buffer.alloc(0);
   readonly frames: SeenFrame[] = [];
   flushedBytes = 0;
-  /** The level that is in force. */
+  /** The level in effect. */
   integrity: Integrity;
-  /** Where it is not null: the bytes of each counted frame since the newest flush. Of a session that is taken up again, those behind RESUME. */
+  /** If not null: the bytes of each counted frame since the newest flush; of a resumed session, those after RESUME. */
   counted: Buffer[] | null = null;
-  /** What is behind RESUME: the sequence number of the next frame, and bytes of that frame that came on another channel. */
+  /** The state after RESUME: the sequence number of the next frame, and bytes of that frame that came on another channel. */
   behindResume: { readonly sequence: number; readonly begun: Buffer } | null = null;
   readonly #readerNonce: () => string;
   #sequence = 1;
   #bytes: Buffer = Buffer.alloc(0);
 
-  /** `readerNonce`: that of the side that reads this direction, as it is in force. */
+  /** `readerNonce`: that of the side that reads this direction, as in effect. */
   constructor(integrity: Integrity, readerNonce: () => string) {
     this.integrity = integrity;
     this.#readerNonce = readerNonce;
   }
 
-  /** Reads on. Throws for everything that the protocol does not allow a side to write. */
+  /** Continues reading. Throws for anything that the protocol does not allow a side to write. */
   push(chunk: Buffer): void {
     this.#bytes = Buffer.concat([this.#bytes, chunk]);
     let at = 0;
@@ -58,7 +58,7 @@ export class FrameLog {
     return this.frames.splice(0);
   }
 
-  /** Records the item at `at`, and returns its size; 0 where it is not complete yet. */
+  /** Records the item at `at`, and returns its size; 0 if it is incomplete. */
   #read(at: number): number {
     const bytes = this.#bytes.subarray(at);
     if (bytes.length === 0) return 0;
@@ -98,8 +98,8 @@ export class FrameLog {
 }
 
 /**
- * The frame that bytes begin with, and where it ends; null where it is not complete. `tag` is what the trailers of DATA are made
- * of, where it has some. Throws for what is wrong.
+ * The frame at the start of the bytes, and where it ends; null if it is incomplete. `tag` is the key of the trailers of DATA, if
+ * it has some. Throws for anything wrong.
  */
 export function readFrame(
   bytes: Buffer,

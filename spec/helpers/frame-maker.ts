@@ -1,4 +1,4 @@
-/** Makes HELLOs and frames by hand, right ones and wrong ones: the common part of all peers of the specs that can break a rule. */
+/** Makes HELLOs and frames by hand, right and wrong: the common part of all peers in the specs that can break a rule. */
 import { crc32 } from 'node:zlib';
 import {
   DataCheck,
@@ -11,29 +11,29 @@ import {
 import { type Hello, MAGIC } from '../../lib/codec/hello.js';
 import { DEFAULT_LIMITS, type Limits } from '../../lib/codec/limits.js';
 
-/** Ways in which a frame can be wrong. Fields that are not given are right. */
+/** The ways in which a frame can be wrong. Fields not given are right. */
 export interface FrameFaults {
   readonly flags?: number;
   readonly length?: number;
   readonly sequence?: number;
   readonly crc?: number;
-  /** What is behind the payload of DATA in `frame`. */
+  /** What follows the payload of DATA in `frame`. */
   readonly trailer?: number;
   readonly hasWrongCheck?: boolean;
 }
 
 export interface FrameMakerOptions {
-  /** The level that the peer asks for, and which is taken to be in force. Default `full`. */
+  /** The level that the peer requests, and assumes to be in effect. Default `full`. */
   readonly integrity?: Integrity;
   readonly peerLimits?: Partial<Limits>;
-  /** Whether its stream ids are odd: its nonces are the greatest there are. Default true. */
+  /** Whether its stream ids are odd: its nonces are the largest possible. Default true. */
   readonly isOdd?: boolean;
   readonly features?: readonly string[];
 }
 
 export const bytesOf = (what = 'x'): Buffer => (/^\d+$/.test(what) ? Buffer.alloc(Number(what)) : Buffer.from(what));
 
-/** The payloads of frames by what is written behind their stream ids. */
+/** The payloads of frames by the text after their stream ids. */
 const PAYLOADS: Readonly<Record<string, (what: readonly string[]) => Buffer | object>> = {
   AUTH: ([bytes = '32']) => Buffer.alloc(Number(bytes)),
   SERVICES: (services) => ({ services }),
@@ -56,7 +56,7 @@ export const isFrame = (word: string): boolean => TYPES[word] !== undefined;
 
 type Frame = readonly [type: number, streamId: number, payload?: Buffer | object | undefined];
 
-/** Frames as texts: `OPEN 1 echo, DATA 1 hello, DATA 1 500, PING`; a type without a name is hexadecimal. */
+/** Frames as texts: `OPEN 1 echo, DATA 1 hello, DATA 1 500, PING`; an unnamed type is hexadecimal. */
 export const framesOf = (text: string): Frame[] =>
   text.split(', ').map((frame) => {
     const [word = '', id = '0', ...what] = frame.split(' ');
@@ -84,12 +84,12 @@ export abstract class FrameMaker {
 
   protected abstract get readerNonce(): string;
 
-  /** This peer's nonce: another one after every `renew`. */
+  /** This peer's nonce: a new one after every `renew`. */
   get nonce(): string {
     return (this.#isOdd ? 'f' : '0').repeat(24) + this.#attempts.toString(16).padStart(8, '0');
   }
 
-  /** Takes a new nonce and restarts the count, as a restarted process does. */
+  /** Takes a new nonce and restarts the count, like a restarted process. */
   renew(): void {
     this.#attempts += 1;
     this.sequence = 1;
@@ -111,7 +111,7 @@ export abstract class FrameMaker {
     };
   }
 
-  /** Magic and HELLO; any field may be anything, and undefined leaves it out. */
+  /** Magic and HELLO; any field may be anything, and undefined omits it. */
   hello(fields: Readonly<Record<string, unknown>> = {}): Buffer {
     return this.rawHello(Buffer.from(JSON.stringify({ ...this.helloFields, ...fields })));
   }
@@ -174,7 +174,7 @@ export function creditPayload(total: number | bigint): Buffer {
 
 const EMPTY = Buffer.alloc(0);
 
-// Frames that are written repeatedly, with only their sequence numbers changed: a flood that costs its peer next to nothing.
+// Frames written repeatedly with only their sequence numbers changed: a flood that costs its peer next to nothing.
 
 export class FrameStamp {
   readonly #batch: Buffer;

@@ -1,4 +1,4 @@
-/** A peer that speaks the protocol frame by frame, by hand, and can break every rule of it. In memory, on a clock moved by hand. */
+/** A peer that writes the protocol frame by frame, by hand, and can break its every rule. In memory, on a manual clock. */
 import { DEFAULT_LIMITS, type Limits } from '../../lib/codec/limits.js';
 import type { VproxyError } from '../../lib/errors.js';
 import type { Session } from '../../lib/session/session.js';
@@ -11,11 +11,11 @@ import { RecordingSink } from './local-ends.js';
 import { MemoryPipe, seededIdentity } from './session-pair.js';
 import { ManualClock } from './time.js';
 
-/** `integrity` is also what the side under test asks for. */
+/** `integrity` is also the level that the side under test requests. */
 export interface FramePeerOptions extends FrameMakerOptions {
   readonly limits?: Partial<Limits>;
   readonly settings?: Partial<SessionSettings>;
-  /** Bytes that the channel takes from the side under test before it pushes back. */
+  /** Bytes that the channel takes from the side under test before back-pressure. */
   readonly capacityBytes?: number;
   readonly clock?: ManualClock;
   readonly services?: readonly string[];
@@ -29,14 +29,14 @@ export class FramePeer extends FrameMaker {
   readonly log: FrameLog;
   readonly sessions: Session[] = [];
   readonly endings: VproxyError[] = [];
-  /** The streams that this peer opened, as the side under test has them, by id. */
+  /** The streams that this peer opened, as seen by the side under test, by id. */
   readonly streams = new Map<number, SessionStream>();
   readonly sinks = new Map<number, RecordingSink>();
-  /** The number of turns of the event loop in which the side under test has read what was written. */
+  /** The number of event loop turns in which the side under test has read the written bytes. */
   turns = 0;
   /** While false nothing is taken from the channel. */
   isReading = true;
-  /** Called for an announced stream whose sink is attached. Default: it is accepted. */
+  /** Called for an announced stream whose sink is attached. Default: accepts it. */
   onStream: (stream: SessionStream) => void = (stream) => stream.accept();
 
   constructor(options: FramePeerOptions = {}) {
@@ -60,7 +60,7 @@ export class FramePeer extends FrameMaker {
     this.loop.on('ended', (_session, reason) => this.endings.push(reason));
   }
 
-  /** A peer of a side that has begun to open, whose first output is read already. */
+  /** A peer of a side that has started to open, whose first output has been read. */
   static opening(options: FramePeerOptions = {}): FramePeer {
     const peer = new FramePeer(options);
     peer.loop.start();
@@ -68,7 +68,7 @@ export class FramePeer extends FrameMaker {
     return peer;
   }
 
-  /** An established peer, from whose log the frames are removed that the side under test begins a session with. */
+  /** An established peer; the frames with which the side under test begins a session are removed from its log. */
   static established(options: FramePeerOptions = {}): FramePeer {
     const peer = FramePeer.opening(options);
     peer.establish();
@@ -102,19 +102,19 @@ export class FramePeer extends FrameMaker {
     this.write(this.hello({ ack: this.otherNonce, ...fields }));
   }
 
-  /** Has the side under test send so many bytes, or a text, on a stream; what the stream says. */
+  /** Makes the side under test send this many bytes, or a text, on a stream; returns the stream's answer. */
   sendFrom(streamId: number, what: number | string): number | undefined {
     const bytes = typeof what === 'number' ? Buffer.alloc(what) : Buffer.from(what);
     return this.streams.get(streamId)?.send(bytes, 0, bytes.length, false);
   }
 
-  /** Hands bytes to the side under test, in pieces, and reads what it answers. */
+  /** Passes bytes to the side under test, in pieces, and reads its answers. */
   override write(bytes: Buffer, pieceBytes: number = bytes.length): void {
     for (let at = 0; at < bytes.length; at += pieceBytes) {
-      // As a link does: the buffer is overwritten unless it was kept.
+      // Like a link: the buffer is overwritten unless it was kept.
       const piece = Buffer.from(bytes.subarray(at, at + pieceBytes));
       const isKept = this.loop.receive(piece);
-      // What is left to another turn is copied, and is elsewhere by then.
+      // Bytes left for another turn were copied by then.
       const left = this.loop.takeUnread();
       const unread = Buffer.from(left ?? []);
       if (!isKept) piece.fill(0xee);
@@ -129,7 +129,7 @@ export class FramePeer extends FrameMaker {
     this.pump();
   }
 
-  /** Reads what the side under test has written, until it writes no more. */
+  /** Reads the output of the side under test until it writes no more. */
   pump(): void {
     while (this.isReading) {
       const { bytes, drained } = this.outbound.take(2 ** 20);
@@ -139,13 +139,13 @@ export class FramePeer extends FrameMaker {
     }
   }
 
-  /** Moves the clock on, and reads what the side under test writes meanwhile. */
+  /** Advances the clock, and reads the output of the side under test meanwhile. */
   advance(ms: number): void {
     this.clock.advance(ms);
     this.pump();
   }
 
-  /** Takes out the frames that came, as texts: `FIN 1`, `REFUSE 3 too-many-streams`, `DATA 1 5` (bytes), `CREDIT 0 4096`. */
+  /** Takes the received frames, as texts: `FIN 1`, `REFUSE 3 too-many-streams`, `DATA 1 5` (bytes), `CREDIT 0 4096`. */
   takeTexts(): string[] {
     return this.log.take().map(formatSeen);
   }

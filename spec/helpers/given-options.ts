@@ -1,10 +1,10 @@
-/** Options as a command line has them, from a plain object. */
+/** Command line options from a plain object. */
 import { RUN_OPTIONS } from '../../cli/run/options.js';
 import { parseRunFlags } from '../../cli/run/run-options.js';
 import { mergeConfiguration } from '../../lib/settings/merge.js';
 import type { GivenOptions } from '../../lib/settings/setting.js';
 
-/** Every value of an option. A flag is true, or a number where it counts. */
+/** Every value of an option. A flag is true, or a number if it counts. */
 export function givenIn(flags: Readonly<Record<string, unknown>>): GivenOptions {
   return (name) => {
     const value = flags[name];
@@ -14,7 +14,7 @@ export function givenIn(flags: Readonly<Record<string, unknown>>): GivenOptions 
   };
 }
 
-/** The channels of these words of a command line, each `--OPTION=VALUE`. Throws where one of them is wrong. */
+/** The channels of these command line words, each `--OPTION=VALUE`. Throws if one of them is wrong. */
 export function channelsOf(words: readonly string[]): string[] {
   const given: Record<string, string[] | undefined> = {};
   for (const word of words) {

@@ -1,9 +1,9 @@
-/** A layer in the place of TLS that protects nothing: the bytes in it can be seen, and made by hand. */
+/** A layer in place of TLS that protects nothing: its bytes can be seen, and made by hand. */
 import type { SecureLayerFactory, SecureLayerHandler } from '../../lib/session/opening/auth.js';
 
 const NOTHING = Buffer.alloc(0);
 
-/** It is ready with the first bytes that come, or at once. `onMade` gets what it calls. */
+/** It is ready with the first bytes received, or at once. `onMade` gets its callbacks. */
 export function glassLayer(
   onMade: (handler: SecureLayerHandler) => void = () => undefined,
   isReadyAtOnce = false,

@@ -1,6 +1,6 @@
 /**
- * A program that is handed over to, by descriptor 3; its argument says what becomes of that. `use` tells what came, uses it, and
- * stays; `decline` says why not; `ignore` reads nothing; `die` ends in the middle; `rubbish` sends what makes no sense, `quit` nothing.
+ * A program that is handed over to through descriptor 3; its argument chooses what it does: `use` reports and uses everything,
+ * and stays; `decline` gives a reason; `ignore` reads nothing; `die` exits halfway; `rubbish` sends garbage, `quit` nothing.
  */
 import { createHash } from 'node:crypto';
 import { fstatSync, readdirSync, readSync, writeSync } from 'node:fs';
@@ -8,7 +8,7 @@ import net from 'node:net';
 import { HandoverPipe, loadHandoverCalls } from '../../lib/system/handover-pipe.js';
 import { closeAll } from '../../lib/system/unix-messages.js';
 
-/** What a descriptor is: the program writes its place in the list to those of a stream and to each connection of a listener. */
+/** The kinds of descriptors: the program writes their place in the list to streams, and to each connection of a listener. */
 export type Kind = 'stream' | 'listener' | 'device';
 
 const PIPE = 3;
@@ -46,9 +46,9 @@ function decline(): void {
 }
 
 const first = { kind: 'warm', pid: process.pid };
-// It is told to end by the end of its input.
+// The end of its input tells it to exit.
 process.stdin.on('end', () => process.exit()).resume();
-// With a handler a signal interrupts what waits; without one it ends the process.
+// With a handler a signal interrupts a blocking call; without one it ends the process.
 process.on('SIGUSR2', () => undefined);
 const [, , what = ''] = process.argv;
 if (what === 'quit') process.exit();

@@ -1,4 +1,4 @@
-/** A side of a copy that says and sends what it likes. */
+/** A side of a copy that sends whatever it likes. */
 import type { Duplex } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import type { ExecutionContext } from 'ava';
@@ -39,11 +39,11 @@ export function rawEntry(kind: string, contents: Buffer, size = contents.length)
   return blocks;
 }
 
-/** The contents of a header of pax with `count` keys. */
+/** The contents of a pax header with `count` keys. */
 export const paxOf = (count: number): Buffer =>
   Buffer.from(Array.from({ length: count }, (_, index) => `11 k${String(index).padStart(4, '0')}=v\n`).join(''));
 
-/** Where a hostile side is put: as the caller of a service, or as the service of a caller. */
+/** The place of a hostile side: the caller of a service, or the service of a caller. */
 export type HostilePlace = 'put' | 'get';
 
 export interface HostileCopy {
@@ -60,7 +60,7 @@ export const tarRecords = (bytes: Buffer): Buffer[] => [
   encodeMessage(COPY_KIND.END, {}),
 ];
 
-/** Lets a hostile side copy into `target`, and gives the code that the honest side has refused it with. */
+/** Lets a hostile side copy into `target`, and returns the code with which the honest side refused it. */
 export async function sendHostile(
   t: ExecutionContext,
   place: HostilePlace,
@@ -100,7 +100,7 @@ interface Refused {
   readonly message: string;
 }
 
-/** Sends the records after one of this kind; resolved with the ERROR that comes, or the code `done` or `closed`. */
+/** Sends the records after one of this kind; resolves with the code of the ERROR received, or `done` or `closed`. */
 function answer(stream: Duplex, after: number, records: readonly Buffer[]): Promise<Refused> {
   return new Promise((resolve) => {
     const reader = new RecordReader({
@@ -118,7 +118,7 @@ function answer(stream: Duplex, after: number, records: readonly Buffer[]): Prom
   });
 }
 
-/** A caller that asks for a file, and answers the plan with these records. Resolved with what the service fails with. */
+/** A caller that requests a file, and answers the plan with these records. Resolves with the service's failure. */
 export function tellService(service: CopyService, path: string, records: readonly Buffer[]): Promise<Refused> {
   const [honest, hostile] = duplexPair();
   const answered = answer(hostile, COPY_KIND.PLAN, records);

@@ -1,8 +1,8 @@
 /**
- * A hostile guest, as a program of its own: `node dist/spec/helpers/hostile-guest.js WHAT FOLDER` serves the unix
- * sockets `sink`, `deaf` and `source` in FOLDER, which are targets of services of its channel, connects to the channel at
- * FOLDER/hostile.sock, prints a line when it has begun, and goes on until it is killed. It uses little processor time
- * itself: what is measured beside it is the process that it attacks.
+ * A hostile guest, as its own program: `node dist/spec/helpers/hostile-guest.js WHAT FOLDER` serves the unix sockets `sink`,
+ * `deaf` and `source` in FOLDER, the targets of its channel's services, connects to the channel at FOLDER/hostile.sock, prints a
+ * line once it has started, and continues until it is killed. It uses little processor time itself: what is measured beside it is
+ * the process that it attacks.
  */
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -29,10 +29,10 @@ const { OPEN, ACCEPT, REFUSE, DATA, CREDIT, FIN, RESET, PING, GOAWAY, SERVICES }
 
 const BATCH_BYTES = 131_072;
 
-/** What a peer takes that lets the process send as much as it likes. */
+/** The limits of a peer that lets the process send as much as it likes. */
 const ROOM = { streamCredit: 2 ** 30, inFlight: 2 ** 30 };
 
-/** Resolves when the system has taken what was written before, behind a turn of the loop. */
+/** Resolves when the system has taken what was written before, after a turn of the loop. */
 const taken = (socket: net.Socket): Promise<unknown> =>
   socket.writableNeedDrain ? once(socket, 'drain') : setImmediate();
 
@@ -48,7 +48,7 @@ async function floodFrames(path: string, make: (peer: SocketPeer) => Buffer): Pr
   await writeForEver(peer.socket, () => stamp.next(peer));
 }
 
-/** DATA for a service that reads all it gets, in frames of `bytes`, as far as there is credit. */
+/** DATA for a service that reads everything, in frames of `bytes`, as far as there is credit. */
 async function floodData(path: string, bytes: number): Promise<void> {
   const peer = await SocketPeer.established(path);
   const credits = new Credits();
@@ -73,7 +73,7 @@ async function floodData(path: string, bytes: number): Promise<void> {
   }
 }
 
-/** OPENs in step with the answers, each lot taken back when its last one was answered. */
+/** OPENs in step with the answers, each batch reset when its last one was answered. */
 async function openAndReset(path: string, service: string, count: number): Promise<void> {
   const peer = await SocketPeer.established(path);
   begun();
@@ -98,7 +98,7 @@ async function holdStreams(path: string): Promise<void> {
   begun();
 }
 
-/** Fills as many streams as it may with DATA byte by byte, for a service that does not read, and does so again with new ones. */
+/** Fills as many streams as allowed with DATA byte by byte, for a service that does not read, again and again. */
 async function fillByteByByte(path: string): Promise<void> {
   const peer = await SocketPeer.established(path);
   begun();
@@ -137,7 +137,7 @@ async function reconnect(path: string, parallel: number): Promise<void> {
   }
 }
 
-/** One session after the other on the same connection, or each on a new one. */
+/** One session after another, on the same connection or each on a new one. */
 async function renewSessions(path: string): Promise<void> {
   for (;;) {
     const peer = await SocketPeer.established(path);
@@ -156,7 +156,7 @@ async function readNothing(path: string): Promise<void> {
   begun();
 }
 
-/** DATA byte by byte inside TLS. This side is vproxy itself: only who has the keys can make what is in a record. */
+/** DATA byte by byte inside TLS. This side is vproxy itself: only the holder of the keys can make the contents of a record. */
 async function floodInsideTls(path: string): Promise<void> {
   const channel = { address: `unix-connect:${path},tls=psk`, keyFiles: [join(dirname(path), 'key')] };
   const proxy = new Proxy({ channels: [channel], agent: 'a guest inside TLS' });
@@ -172,7 +172,7 @@ async function floodInsideTls(path: string): Promise<void> {
 
 export const INSIDE_TLS = 'sends DATA byte by byte inside TLS';
 
-/** What a hostile guest can do, as a test's title says it. */
+/** What a hostile guest can do, by the wording in a test's title. */
 export const HOSTILITIES: Readonly<Record<string, (path: string) => Promise<void>>> = {
   'sends PINGs': (path) => floodFrames(path, (peer) => peer.frame(PING, 0, Buffer.from('pingping'))),
   'sends CREDITs': (path) => floodFrames(path, (peer) => peer.frame(CREDIT, 0, creditPayload(1))),
@@ -206,9 +206,9 @@ export const FLOODS: ReadonlySet<string> = new Set(
   Object.keys(HOSTILITIES).filter((what) => !/reads nothing|begins sessions|holds/.test(what)),
 );
 
-// What uses one surface of a channel as hard as it can.
+// Using one surface of a channel as hard as possible.
 
-/** What is sent on a stream: once at its beginning, and then again and again; as many bytes at most. */
+/** The bytes sent on a stream: first at its start, then repeatedly; limited in number. */
 interface Course {
   readonly service: string;
   readonly head?: Buffer;
@@ -216,7 +216,7 @@ interface Course {
   readonly maxBytes?: number;
 }
 
-/** Sends as much as there is credit for, reads all that comes, and opens the next stream when one has ended. */
+/** Sends as much as the credit allows, reads everything, and opens the next stream when one has ended. */
 async function floodStreams(path: string, { service, head, piece, maxBytes = Infinity }: Course): Promise<void> {
   const peer = await SocketPeer.established(path, { peerLimits: ROOM });
   const frame = Buffer.concat(Array.from({ length: Math.floor(32_768 / piece.length) }, () => piece));
@@ -258,7 +258,7 @@ const floodFlow = (path: string): Promise<void> =>
     return peer.frame(DATA, 1, Buffer.from('x'));
   });
 
-/** Lists of 64 ports and lists of none, one after the other: all are listened for, and no longer. */
+/** Lists of 64 ports and empty lists, alternating: all are listened on, and then no longer. */
 async function changePorts(path: string): Promise<void> {
   const peer = await SocketPeer.established(path);
   const ports = Array.from({ length: 64 }, (_, index) => ({ port: 20_000 + index, program: 'node' }));
@@ -272,7 +272,7 @@ async function changePorts(path: string): Promise<void> {
 
 type Copy = (source: string, target: string, options: CopyCallOptions) => Promise<unknown>;
 
-/** Copies of a folder of 1,000 empty files, eight at a time: what a guest does to its host with a copy. */
+/** Copies of a folder of 1,000 empty files, eight at a time: the load that a guest puts on its host with a copy. */
 const copyFolders = (copy: Copy) => async (path: string) => {
   const folder = dirname(path);
   const source = join(folder, 'files');
@@ -319,7 +319,7 @@ function begun(): void {
   hasBegun = true;
 }
 
-/** Serves the targets that its streams lead to: one that reads all it gets, and one that never stops writing. */
+/** Serves the targets of its streams: one that reads everything, and one that never stops writing. */
 function serveTargets(folder: string): void {
   const listen = (name: string, handle: (socket: net.Socket) => void): void => {
     const server = net.createServer({ allowHalfOpen: true }, (socket) => handle(socket.on('error', () => undefined)));

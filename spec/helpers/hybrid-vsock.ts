@@ -1,18 +1,17 @@
-/** The host's side of hybrid vsock as Firecracker has it, and as badly behaved ones have it. */
+/** The host's side of hybrid vsock as in Firecracker, and badly behaved ones. */
 import net from 'node:net';
 import type { ExecutionContext } from 'ava';
 import { localServer } from './local-server.js';
 
 export interface HybridRequest {
   readonly line: string;
-  /** What came after the line before the answer. */
+  /** The bytes after the line that arrived before the answer. */
   readonly early: string;
 }
 
 /**
- * A fake that parses as Firecracker does: it reads once from a socket that has become ready, and an incomplete line is
- * an error, upon which it closes the connection without an answer. `serve` gets the socket of each port that is open,
- * after the answer.
+ * A fake that parses like Firecracker: it reads once from a socket that has become ready; an incomplete line is an error, upon
+ * which it closes the connection without an answer. `serve` gets the socket of each open port, after the answer.
  */
 export async function firecracker(
   t: ExecutionContext,
@@ -43,12 +42,12 @@ export async function firecracker(
   return requests;
 }
 
-/** One that does with each connection what it is told, once the line has come. */
+/** One that handles each connection as told, once the line has arrived. */
 export async function answering(t: ExecutionContext, path: string, answer: (socket: net.Socket) => void) {
   await localServer(t, (socket) => void socket.once('data', () => answer(socket)), { path });
 }
 
-/** Sends pieces one after the other, such that each is read alone. */
+/** Sends pieces one after another, such that each is read alone. */
 export function inPieces(socket: net.Socket, pieces: readonly string[]): void {
   const [first, ...rest] = pieces;
   if (first === undefined) return;

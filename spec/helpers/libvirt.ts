@@ -1,4 +1,4 @@
-/** libvirt for specs: the XML of a domain, a virsh that prints what a test wants, and a libvirtd of a test's own. */
+/** libvirt for specs: the XML of a domain, a virsh that prints what a test wants, and a test's own libvirtd. */
 import { execFile, spawn } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -14,7 +14,7 @@ import { eventually, within } from './time.js';
 interface DomainParts {
   readonly name?: string;
   readonly devices?: string;
-  /** A kernel with its first file system, by their paths. Default: its firmware finds nothing to boot. */
+  /** A kernel and its initial file system, by their paths. Default: the firmware finds nothing to boot. */
   readonly boot?: Readonly<Record<'kernel' | 'initrd' | 'commandLine', string>>;
   /** Elements at the end of `<domain>`. Default none. */
   readonly end?: string;
@@ -37,16 +37,16 @@ ${end}</domain>
 `;
 }
 
-// A virsh of a test's own: a script in a folder, which reports about one domain what the test wants.
+// A test's own virsh: a script in a folder, which reports what the test wants about one domain.
 
 export type FakeVirsh = ReturnType<typeof fakeVirsh>;
 
-/** One that fails until it is told what to do. */
+/** A virsh that fails until it is told what to do. */
 export function fakeVirsh(t: ExecutionContext) {
   const folder = temporaryFolder(t);
   const [path, log, answer] = [join(folder, 'virsh'), join(folder, 'calls'), join(folder, 'answer.xml')];
   const become = (script: string): void => {
-    // A file that is being run cannot be written to.
+    // A file being executed cannot be written to.
     const next = join(folder, 'next');
     writeFileSync(next, `#!/bin/sh\necho "$LC_ALL $*" >> '${log}'\n${script}\n`);
     chmodSync(next, 0o755);
@@ -55,7 +55,7 @@ export function fakeVirsh(t: ExecutionContext) {
   become('exit 1');
   return {
     path,
-    /** The environment in which it is the virsh of the path. */
+    /** The environment in which it is the virsh found in PATH. */
     env: { PATH: `${folder}${delimiter}${process.env['PATH'] ?? ''}` },
     become,
     print(xml: string): void {
@@ -76,9 +76,9 @@ export function channelXml(type: string, source: string, name = 'org.vproxy.0'):
   return `<channel type='${type}'>${source}<target type='virtio' name='${name}'/></channel>`;
 }
 
-// A libvirtd of a test's own, with folders and namespaces of its own: the machine does not see what it does.
+// A test's own libvirtd, with its own folders and namespaces: the machine does not see what it does.
 
-/** With sbin, where libvirtd and tools such as unshare are, also for a user without it in PATH. */
+/** Includes sbin, where libvirtd and tools such as unshare are, also for a user without it in PATH. */
 const ENV = { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`, LC_ALL: 'C' };
 
 /** The folders of libvirt, and their names in `Libvirtd.folder`. */
@@ -102,12 +102,12 @@ export const QEMU_SETTINGS = [
   'stdio_handler = "file"',
 ];
 
-/** Lines of libvirtd.conf: no client is asked for a password. */
+/** Lines of libvirtd.conf: clients need no password. */
 export const DAEMON_SETTINGS = ['auth_unix_rw = "none"', 'auth_unix_ro = "none"'];
 
 /**
- * `/proc` is that of the outer namespace at first: it has the id by which the test knows the process. The shell stays as
- * the first process, since it reaps every QEMU that libvirtd has detached; libvirtd waits for each to vanish.
+ * At first `/proc` is that of the outer namespace: it has the id by which the test knows the process. The shell stays as the
+ * first process, since it reaps every QEMU that libvirtd has detached; libvirtd waits for each to vanish.
  */
 const INIT = `
 set -e
@@ -123,14 +123,14 @@ libvirtd &
 wait
 `;
 
-/** Becomes the command after it, in the namespaces of a libvirtd but with the process ids of the test. */
+/** Becomes the command after it, in the namespaces of a libvirtd but with the test's process ids. */
 const ENTER = 'mount -t proc proc /proc && exec "$@"';
 
 const START_MS = 30_000;
 const VIRSH_MS = 60_000;
 
 export class Libvirtd {
-  /** A folder on this machine that has its `/run` in `run`, and in `etc`, `lib`, `log` and `cache` those of libvirt. */
+  /** A folder on this machine with its `/run` in `run`, and libvirt's folders in `etc`, `lib`, `log` and `cache`. */
   readonly folder: string;
   /** The process id of the first process in its namespaces. */
   readonly pid: number;
@@ -143,16 +143,16 @@ export class Libvirtd {
     this.#ended = ended;
   }
 
-  /** Starts one, and waits until it answers. Rejects with its output where it does not. */
+  /** Starts one, and waits until it answers. Rejects with its output if it does not. */
   static async start(): Promise<Libvirtd> {
     const folder = mkdtempSync(join(tmpdir(), 'vproxy-'));
     for (const name of Object.values(FOLDERS)) mkdirSync(join(folder, name));
-    // Programs look for these, as the machine's own are not to be seen.
+    // Programs look for these; the machine's own are hidden.
     for (const name of ['lock', 'libvirt']) mkdirSync(join(folder, 'run', name));
     writeFileSync(join(folder, 'etc/qemu.conf'), `${QEMU_SETTINGS.join('\n')}\n`);
     writeFileSync(join(folder, 'etc/libvirtd.conf'), `${DAEMON_SETTINGS.join('\n')}\n`);
 
-    // When the first process of a namespace ends, so do all others: every QEMU ends with libvirtd.
+    // When the first process of a namespace exits, so do all others: every QEMU ends with libvirtd.
     const namespaces = ['--mount', '--net', '--ipc', '--pid', '--fork', '--kill-child'];
     const words = ['--pdeathsig', 'KILL', 'unshare', ...namespaces, 'sh', '-c', INIT, 'sh', folder];
     const child = spawn('setpriv', words, { stdio: ['ignore', 'ignore', 'pipe'], env: ENV });
@@ -187,15 +187,15 @@ export class Libvirtd {
   }
 
   /**
-   * The words of a launcher (`SpawnOptions.launcher`) in front of a program: it sees this libvirtd's `/run` and
-   * `/var/lib/libvirt`, its sockets where they usually are, and has its loopback device.
+   * The words of a launcher (`SpawnOptions.launcher`) before a program: it sees this libvirtd's `/run` and `/var/lib/libvirt`,
+   * with its sockets in the usual places, and has its loopback device.
    */
   get launcher(): string[] {
     const namespaces = ['--target', String(this.pid), '--mount', '--net', '--ipc'];
     return ['nsenter', ...namespaces, 'unshare', '--mount', 'sh', '-c', ENTER, 'sh'];
   }
 
-  /** Where a file that libvirt names is for the test. */
+  /** The test's path of a file that libvirt names. */
   outsidePath(path: string): string {
     for (const [inside, name] of Object.entries(FOLDERS)) {
       if (path.startsWith(`${inside}/`)) return join(this.folder, name, path.slice(inside.length));
@@ -205,7 +205,7 @@ export class Libvirtd {
 
   /**
    * Defines a domain that libvirt's schema allows. One at a time: libxml2 registers the types of a schema when it first parses
-   * one, and a second thread that parses meanwhile does not find them.
+   * one, and a second thread parsing meanwhile does not find them.
    */
   define(xml: string): Promise<string> {
     return this.#definitions.run(null, () => {
@@ -215,7 +215,7 @@ export class Libvirtd {
     });
   }
 
-  /** What a command of virsh prints, without the white space around it. Rejects with what it says on stderr. */
+  /** The trimmed output of a virsh command. Rejects with its stderr. */
   async virsh(...args: readonly string[]): Promise<string> {
     const options = { env: ENV, timeout: VIRSH_MS, killSignal: 'SIGKILL' } as const;
     const { stdout } = await promisify(execFile)('virsh', ['--connect', this.uri, ...args], options);

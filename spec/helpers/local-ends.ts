@@ -1,4 +1,4 @@
-/** The local end of a stream that records what happens to it. */
+/** Local ends of streams that record their events. */
 import type { VproxyError } from '../../lib/errors.js';
 import type { LocalEnd } from '../../lib/session/local-end.js';
 import { SENT } from '../../lib/session/send-buffer.js';
@@ -6,10 +6,10 @@ import type { Session } from '../../lib/session/session.js';
 import type { SessionStream } from '../../lib/session/stream.js';
 
 export class RecordingSink implements LocalEnd {
-  /** What was called, in order: `accept`, `data`, `fin`, `stop CODE`, `sent`, `end`, `end CODE`. */
+  /** The calls, in order: `accept`, `data`, `fin`, `stop CODE`, `sent`, `end`, `end CODE`. */
   readonly events: string[] = [];
   readonly chunks: Buffer[] = [];
-  /** The stream, where bytes are to be released as they come. */
+  /** The stream, if bytes are to be released as they come. */
   releases: SessionStream | null = null;
   reason: VproxyError | null = null;
   isOver = false;
@@ -61,7 +61,7 @@ const CHUNK_BYTES = 50_000;
 
 const patterns = new Map<number, Buffer>();
 
-/** The bytes that a stream has at a position, in one direction; at most a period of them. */
+/** The bytes of a stream at a position, in one direction; at most one period of them. */
 function patternAt(seed: number, position: number, bytes: number): Buffer {
   const first = (seed * 101) & 0xff;
   const pattern =
@@ -72,16 +72,16 @@ function patternAt(seed: number, position: number, bytes: number): Buffer {
   return pattern.subarray(start, start + bytes);
 }
 
-/** One end of a stream. Its `other` is the end at the other side, as soon as there is one. */
+/** One end of a stream. Its `other` is the end at the other side, once there is one. */
 export class PatternEnd implements LocalEnd {
   stream: SessionStream | null = null;
   other: PatternEnd | null = null;
   /**
-   * The session of the stream, which tells when the channel is done with a buffer; null: the buffers that it keeps are
-   * not used again.
+   * The session of the stream, which reports when the channel is done with a buffer; null: the buffers that it keeps are not
+   * reused.
    */
   session: Session | null = null;
-  /** What was found wrong; empty when nothing was wrong. */
+  /** The faults found; empty if there were none. */
   readonly faults: string[] = [];
   /** While true nothing is released: the local socket takes no more. */
   isPaused = false;
@@ -90,11 +90,11 @@ export class PatternEnd implements LocalEnd {
   finReceived = false;
   hasStopped = false;
   receivedBytes = 0;
-  /** The number of bytes that came and were released. */
+  /** The number of bytes received and released. */
   releasedBytes = 0;
-  /** Buffers that were sent and not given back yet. */
+  /** Buffers sent and not returned yet. */
   lentBuffers = 0;
-  /** How many bytes this end is to send. */
+  /** How many bytes this end must send. */
   wantedBytes = 0;
   readonly seed: number;
   #offeredBytes = 0;
@@ -107,25 +107,25 @@ export class PatternEnd implements LocalEnd {
     this.seed = seed;
   }
 
-  /** The number of bytes that came and were not released yet. */
+  /** The number of bytes received and not released yet. */
   get heldBytes(): number {
     return this.receivedBytes - this.releasedBytes;
   }
 
-  /** Sends this number of further bytes, as credit and channel permit. */
+  /** Sends this many further bytes, as credit and channel permit. */
   send(bytes: number): void {
     if (this.#finAsked) return;
     this.wantedBytes += bytes;
     this.#pump();
   }
 
-  /** Ends this direction after what was to be sent. */
+  /** Ends this direction after the pending bytes. */
   finish(): void {
     this.#finAsked = true;
     this.#pump();
   }
 
-  /** Reads no more: nothing is expected any longer. */
+  /** Stops reading: nothing is expected any longer. */
   stop(): void {
     this.hasStopped = true;
     this.stream?.stop('local-error', 'the pattern is not read any more');
@@ -136,7 +136,7 @@ export class PatternEnd implements LocalEnd {
     this.release(this.#unreleased.length);
   }
 
-  /** Releases up to `pieces` of the pieces that came while it was paused. */
+  /** Releases up to `pieces` of the pieces received while it was paused. */
   release(pieces: number): void {
     for (const { view, at } of this.#unreleased.splice(0, pieces)) {
       this.#check(view, at);
@@ -144,13 +144,13 @@ export class PatternEnd implements LocalEnd {
     }
   }
 
-  /** Another process goes on with the session: nobody gives a buffer back. */
+  /** Another process takes over the session: no buffer is returned. */
   forgetBuffers(): void {
     this.lentBuffers = 0;
     this.#buffer = null;
   }
 
-  /** Another process goes on with the stream. What came before an answer comes again there, as to another local end. */
+  /** Another process takes over the stream. Events before an answer come again there, like to another local end. */
   moveTo(stream: SessionStream, session: Session): void {
     this.stream = stream;
     this.session = session;
@@ -179,7 +179,7 @@ export class PatternEnd implements LocalEnd {
       this.#release(bytes.length);
       return false;
     }
-    // What is kept has to stay as it is until it is released.
+    // Kept buffers must not change until they are released.
     const keepsView = this.receivedBytes % 2 === 0;
     this.#unreleased.push({ view: keepsView ? bytes : Buffer.from(bytes), at });
     return keepsView;
@@ -225,14 +225,14 @@ export class PatternEnd implements LocalEnd {
       if (sent === SENT.WAITING) return;
       this.#returned(sent === SENT.FREE);
     }
-    // What waits is sent before the FIN.
+    // Pending bytes are sent before the FIN.
     if (this.#finAsked && this.#offeredBytes === this.wantedBytes && !this.#hasFinished) {
       this.#hasFinished = true;
       stream.finish();
     }
   }
 
-  /** The last buffer was sent: it is used for something else as soon as it is free. */
+  /** The last buffer was sent: it is reused once it is free. */
   #returned(isFree: boolean): void {
     const buffer = this.#buffer;
     this.#buffer = null;

@@ -1,4 +1,4 @@
-/** A server of a test, in a file of its own: what needs no proxy does not load one. */
+/** A server for a test, in its own file: specs that need no proxy do not load one. */
 import { once } from 'node:events';
 import net from 'node:net';
 import type { ExecutionContext } from 'ava';

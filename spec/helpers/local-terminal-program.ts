@@ -1,7 +1,6 @@
 /**
- * A program that takes its terminal, and ends as its argument says: `end`, `throw`, `exit`, or by what it is sent. It
- * prints `started`, each key that it is given as hexadecimal digits, and each new size; the key `q` makes it do what
- * its argument says.
+ * A program that takes its terminal, and ends as its argument says: `end`, `throw`, `exit`, or by a signal. It prints `started`,
+ * each key received in hexadecimal, and each new size; the key `q` makes it do what its argument says.
  */
 import { writeSync } from 'node:fs';
 import { LocalTerminal } from '../../cli/ui/local-terminal.js';

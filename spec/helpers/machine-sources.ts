@@ -1,4 +1,4 @@
-/** A machine that a spec describes: files in a folder, and what the system and systemctl would say. */
+/** A machine described by a spec: files in a folder, and the output of the system and of systemctl. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import type os from 'node:os';
 import { dirname, join } from 'node:path';
@@ -7,12 +7,12 @@ import { type MachineSources, thisMachine } from '../../lib/info/this-machine.js
 import type { ToolResult } from '../../lib/system/processes/run-tool.js';
 import { temporaryFolder } from './files.js';
 
-/** What differs from a machine without files, whose init is another one than systemd. */
+/** The differences from a machine without files, whose init is not systemd. */
 export interface DescribedMachine {
   readonly files?: Readonly<Record<string, string>>;
   readonly os?: Partial<MachineSources['os']>;
   readonly statfs?: MachineSources['statfs'];
-  /** What programs do, by their command lines; others cannot be started. */
+  /** The results of programs, by their command lines; others cannot be started. */
   readonly tools?: Readonly<Record<string, Partial<ToolResult>>>;
 }
 
@@ -35,10 +35,10 @@ const OS: MachineSources['os'] = {
   uptime: () => 3725.5,
 };
 
-/** A file in this folder says that systemd is the init. */
+/** A file in this folder marks systemd as the init. */
 export const SYSTEMD = { '/run/systemd/system/file': '' } as const;
 
-/** The sources of a machine; its files go with the test. `calls` has the command lines that were run. */
+/** The sources of a machine; its files are removed with the test. `calls` has the command lines that were run. */
 export function describedMachine(
   t: ExecutionContext,
   { files = {}, os = {}, tools = {}, statfs = () => new Promise(() => undefined) }: DescribedMachine = {},

@@ -1,6 +1,6 @@
 /**
- * Machines and processes that a test could not have otherwise: folders in place of /dev and /sys, a QEMU without a
- * guest, a process under another name.
+ * Machines and processes that a test could not have otherwise: folders in place of /dev and /sys, a QEMU without a guest, a
+ * process under another name.
  */
 
 import { spawn } from 'node:child_process';
@@ -13,18 +13,18 @@ import { Machine, type MachineOptions } from '../../cli/doctor/machine.js';
 import { temporaryFolder } from './files.js';
 import { within } from './time.js';
 
-/** What is different from the real machine. */
+/** The differences from the real machine. */
 export interface FakeMachine extends Partial<MachineOptions> {
   /** Files by path below the fake root: `sys/class/virtio-ports/vport0p1/name`. */
   readonly files?: Readonly<Record<string, string>>;
-  /** Links likewise, with their targets. */
+  /** Links, likewise, with their targets. */
   readonly links?: Readonly<Record<string, string>>;
 }
 
-// What a busy machine may take to list its processes and sockets; specs in which something hangs set a shorter time.
+// The time that a busy machine may take to list its processes and sockets; specs in which something hangs set a shorter one.
 const USUAL = { logs: [], controlFolder: null, timeoutMs: 30_000 };
 
-/** A machine whose /dev and /sys are folders of a test; /proc is the real one unless `proc` says otherwise. */
+/** A machine whose /dev and /sys are folders of a test; /proc is the real one unless `proc` is given. */
 export function fakeMachine(t: ExecutionContext, { files = {}, links = {}, ...options }: FakeMachine = {}): Machine {
   const { dev, sys, etc, environment } = fakeRoot(t, files, links);
   return new Machine({ dev, sys, etc, environment, ...USUAL, ...options });
@@ -53,19 +53,19 @@ export const portFiles = (name: string, device = 'vport0p1'): Record<string, str
   [`sys/class/virtio-ports/${device}/name`]: `${name}\n`,
 });
 
-// A QEMU without a guest: it takes its arguments, has its chardevs, and its processor never starts.
+// A QEMU without a guest: it accepts its arguments, has its chardevs, and its processor never starts.
 
-// A process under another program's name that has files and sockets open, as QEMU or a getty would.
+// A process under another program's name with files and sockets open, like QEMU or a getty.
 
 interface Pretence {
   /** The name of its program, at most 15 characters. */
   readonly program: string;
-  /** Listens on a unix socket, and accepts what comes. */
+  /** Listens on a unix socket, and accepts connections. */
   readonly listen?: string;
   readonly bindDatagram?: string;
   /** Listens on a port of 127.0.0.1 that the system picks. */
   readonly listenTcp?: boolean;
-  /** Connects to a unix socket, on which another one listens; it is accepted, unless `isQueued`. */
+  /** Connects to a unix socket on which another one listens; the connection is accepted, unless `isQueued`. */
   readonly connect?: string;
   readonly isQueued?: boolean;
   readonly connectTcp?: number;

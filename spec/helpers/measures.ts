@@ -1,4 +1,4 @@
-/** The memory and processor time of this process and others, as V8 and Linux count them. */
+/** The memory and processor time of this process and others, as counted by V8 and Linux. */
 
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
@@ -8,13 +8,12 @@ import { runInNewContext } from 'node:vm';
 // Set here, so that Node need not be started with it.
 setFlagsFromString('--expose-gc');
 
-/** Frees what nothing refers to. */
+/** Frees unreferenced memory. */
 export const collectGarbage = runInNewContext('gc') as () => void;
 
-/** Bytes in the heap and in buffers outside of it that something still refers to. */
+/** Referenced bytes in the heap and in buffers outside it. */
 export async function heapBytes(): Promise<number> {
-  // A collection may free objects that hold others, which only the next one frees; callbacks of the system run in
-  // between.
+  // A collection may free objects that hold others, which only the next one frees; system callbacks run in between.
   for (let round = 0; round < 3; round += 1) {
     await setImmediate();
     collectGarbage();
@@ -23,7 +22,7 @@ export async function heapBytes(): Promise<number> {
   return heapUsed + external;
 }
 
-// The memory of another process, as Linux counts it.
+// The memory of another process, as counted by Linux.
 
 function readStatus(pid: number, field: 'VmRSS' | 'VmHWM'): number {
   const status = readFileSync(`/proc/${pid}/status`, 'utf8');
@@ -32,12 +31,12 @@ function readStatus(pid: number, field: 'VmRSS' | 'VmHWM'): number {
   return Number(kilobytes) * 1024;
 }
 
-/** The resident memory now, in bytes. Throws where the process is gone. */
+/** The resident memory now, in bytes. Throws if the process has exited. */
 export function residentBytes(pid: number): number {
   return readStatus(pid, 'VmRSS');
 }
 
-/** The largest resident memory since `resetPeak`, in bytes: no sampling can miss it. */
+/** The largest resident memory since `resetPeak`, in bytes, without sampling. */
 export function peakBytes(pid: number): number {
   return readStatus(pid, 'VmHWM');
 }
@@ -46,22 +45,22 @@ export function resetPeak(pid: number): void {
   writeFileSync(`/proc/${pid}/clear_refs`, '5');
 }
 
-/** The number of descriptors that a process has open. Throws where it is gone. */
+/** The number of open descriptors of a process. Throws if it has exited. */
 export function openDescriptors(pid: number): number {
   return readdirSync(`/proc/${pid}/fd`).length;
 }
 
-// Processor times of processes, as Linux counts them.
+// Processor times of processes, as counted by Linux.
 
 /** Of all threads of a process together. */
 interface ProcessorTime {
   /** How long they ran, in milliseconds. */
   readonly ranMs: number;
-  /** How long they were ready to run and had no processor, since others used them all, in milliseconds. */
+  /** How long they were ready to run but waited for a processor, in milliseconds. */
   readonly waitedMs: number;
 }
 
-/** Since the process began. Both are 0 where the system does not count them. */
+/** Since the process started. Both are 0 if the system does not count them. */
 export function processorTime(pid: number): ProcessorTime {
   const sums = { ranMs: 0, waitedMs: 0 };
   for (const thread of readdirSync(`/proc/${pid}/task`)) {
@@ -79,8 +78,8 @@ export function processorTime(pid: number): ProcessorTime {
 }
 
 /**
- * How long it is since now, in milliseconds, less what this process and another one have waited for a processor, which other programs
- * had then: until that one is gone, or was last asked.
+ * The time since now, in milliseconds, less the time that this process and another one waited for a processor used by other
+ * programs: until that one exits, or was last asked.
  */
 export function stopwatch(pid: number): () => number {
   const startedAt = performance.now();
@@ -89,7 +88,7 @@ export function stopwatch(pid: number): () => number {
     try {
       waitedMs = processorTime(pid).waitedMs;
     } catch {
-      // It is gone.
+      // It has exited.
     }
     return waitedMs + processorTime(process.pid).waitedMs;
   };

@@ -1,7 +1,7 @@
 /**
- * A name server and what its names lead to, as a program in a network of a test's own: `node name-server.js NAME=ADDRESS…`. DNS is at port
- * 53 of 127.0.0.1; of `*.dead.test` it says nothing, and other names do not exist. An echo is at port 7 of all addresses, by TCP and UDP.
- * stderr has a line for each question: `asked NAME TYPE`.
+ * A name server and the targets of its names, as a program in a test's own network: `node name-server.js NAME=ADDRESS…`. DNS is
+ * on port 53 of 127.0.0.1; it is silent about `*.dead.test`, and other names do not exist. An echo is on port 7 of all addresses,
+ * by TCP and UDP. It logs each question on stderr: `asked NAME TYPE`.
  */
 import dgram from 'node:dgram';
 import { once } from 'node:events';

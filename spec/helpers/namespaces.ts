@@ -1,11 +1,11 @@
-/** Networks and files of a test's own: namespaces that unshare(1) makes, as root or as the root of a namespace of users. */
+/** A test's own networks and files: namespaces made by unshare(1), as root or as the root of a user namespace. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { type RunResult, runProgram } from './vproxy-process.js';
 
 const found = new Map<string, readonly string[]>();
 
-/** The words of an unshare(1) that makes these namespaces here; the command's words follow. Throws where there is no way. */
+/** The unshare(1) command that makes these namespaces here, to be followed by a command. Throws if there is no way. */
 export function unshareWords(namespaces: readonly string[]): readonly string[] {
   const key = namespaces.join(' ');
   const known = found.get(key);
@@ -25,22 +25,22 @@ export function unshareWords(namespaces: readonly string[]): readonly string[] {
 }
 
 export interface NetworkOptions {
-  /** Networks, `ADDRESS/PREFIX` of either family, all of whose addresses lead to this network itself, and are on no interface. Default: none. */
+  /** Networks, `ADDRESS/PREFIX` of either family, whose addresses all lead to this network itself. Default: none. */
   readonly routes?: readonly string[];
-  /** A file that is `/etc/hosts` there. Default: that of the machine. */
+  /** A file that is `/etc/hosts` there. Default: the machine's. */
   readonly hostsFile?: string;
-  /** A file that is `/etc/resolv.conf` there. Default: an empty one, so that no name is waited for. */
+  /** A file that is `/etc/resolv.conf` there. Default: an empty one, so that no look-up has to time out. */
   readonly resolvConf?: string;
 }
 
 export interface NetworkRunOptions {
-  /** All of its environment but PATH and HOME. Default: nothing. */
+  /** Its whole environment except PATH and HOME. Default: empty. */
   readonly env?: Readonly<Record<string, string>>;
-  /** After which it is killed, and its `code` is null. Default 60,000. */
+  /** The time after which it is killed, and its `code` is null. Default 60,000. */
   readonly timeoutMs?: number;
 }
 
-/** Standard input is the test process, and with it the namespaces go. */
+/** Standard input is the test process: the namespaces end with it. */
 const HOLDER = `set -eu
 mount --make-rprivate /
 mount --bind "$1" /etc/resolv.conf
@@ -54,7 +54,7 @@ exec cat
 
 /** A network whose only interface is `lo`. The caller that starts it stops it. */
 export class OwnNetwork {
-  /** What becomes a command in it: words that the command's follow. */
+  /** The words before a command to run it in the network. */
   readonly launcher: readonly string[];
   readonly #holder: ChildProcess;
 
@@ -80,13 +80,13 @@ export class OwnNetwork {
     return runProgram([...this.launcher, ...command], { ...options, env });
   }
 
-  /** Ends what holds it; it is gone with the last process in it. */
+  /** Ends the holder; the network ends with the last process in it. */
   stop(): Promise<void> {
     return endHolder(this.#holder);
   }
 }
 
-/** What holds namespaces: a command that prints `ready` in them, and ends with its standard input. */
+/** The holder of namespaces: a command that prints `ready` in them, and exits with its standard input. */
 export async function startHolder([program = '', ...words]: readonly string[]): Promise<ChildProcess> {
   const holder = spawn(program, words, { stdio: ['pipe', 'pipe', 'inherit'] });
   const [line] = (await Promise.race([once(holder.stdout, 'data'), once(holder, 'exit')])) as [unknown];

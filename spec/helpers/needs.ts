@@ -1,11 +1,11 @@
-/** What tests need of the machine, beside Node, and which of Debian's packages have it. */
+/** What tests need of the machine besides Node, and which Debian packages provide it. */
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 
 interface Need {
-  /** The packages of Debian that have it. */
+  /** The Debian packages that provide it. */
   readonly packages: readonly string[];
-  /** Names of programs, or absolute paths of files: all of them have to be there. */
+  /** Names of programs, or absolute paths of files, all required. */
   readonly files: readonly string[];
   /** Whether only the tests of packages need it, which `npm test` does not run. Default: no. */
   readonly isForPackages?: boolean;
@@ -16,7 +16,7 @@ const programs = (names: string, packages = names): Need => ({
   packages: packages.split(' '),
 });
 
-/** Everything that tests may need, but for those with a guest, by what people call it. */
+/** Everything that tests without a guest may need, by its usual name. */
 export const NEEDS = {
   ansible: programs('ansible ansible-doc ansible-galaxy ansible-playbook', 'ansible-core'),
   busybox: programs('busybox', 'busybox-static'),
@@ -69,10 +69,10 @@ export const NEEDS = {
 
 export type NeedName = keyof typeof NEEDS;
 
-/** With sbin, where some are, also for a user without it in PATH. */
+/** Includes sbin, where some programs are, also for a user without it in PATH. */
 const FOLDERS = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/sbin'];
 
-/** Whether this machine has it; of `root`, whether this is root's process. */
+/** Whether this machine has it; for `root`, whether this is root's process. */
 export function hasNeed(name: NeedName): boolean {
   if (name === 'root') return process.getuid?.() === 0;
   return NEEDS[name].files.every((file) =>
@@ -91,7 +91,7 @@ function isFile(path: string, mode: number): boolean {
   }
 }
 
-/** Those of `npm test` that this machine lacks. */
+/** The needs of `npm test` that this machine lacks. */
 export const missingNeeds = (): NeedName[] =>
   (Object.keys(NEEDS) as NeedName[]).filter((name) => !('isForPackages' in NEEDS[name]) && !hasNeed(name));
 
@@ -101,8 +101,8 @@ export function installLine(names: readonly NeedName[]): string {
   return `apt-get install --yes --no-install-recommends ${[...packages].sort().join(' ')}`;
 }
 
-/** The file to which a test that is skipped adds a line with what is missing. */
+/** The file to which a skipped test adds a line naming what is missing. */
 export const SKIPPED_FILE = 'VPROXY_TEST_SKIPPED';
 
-/** Set where nothing may be missing: a test that lacks something fails. */
+/** Set where nothing may be missing: a test that lacks something then fails. */
 export const REQUIRE_ALL = 'VPROXY_TEST_REQUIRE_ALL';

@@ -13,15 +13,15 @@ import { PROXY_PROGRAM, type ProgramChannel } from './proxy-program.js';
 import { eventually, within } from './time.js';
 import { spawnVproxy, type VproxyProcess } from './vproxy-process.js';
 
-/** A process with a channel for a guest of each kind, and a stream over the good one's. */
+/** A process with a channel for each of the two guests, and a stream over the good one's. */
 export type Neighbours = Awaited<ReturnType<typeof startNeighbours>>;
 
-/** What the hostile guest's channel has beside its usual services. */
+/** Additions to the usual services of the hostile guest's channel. */
 export interface HostileChannel {
   /** Whether it has TLS, with the key in FOLDER/key. */
   readonly isSecured?: boolean;
   readonly incoming?: readonly string[];
-  /** Further options of a channel, as a program has them. */
+  /** Further options of a channel, as in a program. */
   readonly options?: Readonly<Record<string, unknown>>;
   /** The process is the command line, with a control socket at FOLDER/control.sock. Default: a program. */
   readonly isSteered?: boolean;
@@ -61,7 +61,7 @@ function spawnSteered(t: ExecutionContext, folder: string, channels: readonly Ch
   return spawnVproxy(t, ['--config', file, '--control', join(folder, 'control.sock')]);
 }
 
-/** Starts the hostile guest; it has begun. */
+/** Starts the hostile guest, and waits until it has begun. */
 export async function startHostile(t: ExecutionContext, what: string, folder: string) {
   const child = spawn(process.execPath, [join(PROJECT_ROOT, HOSTILE_GUEST), what, folder], {
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -77,8 +77,8 @@ export async function startHostile(t: ExecutionContext, what: string, folder: st
 }
 
 /**
- * One echo of a byte, in milliseconds. What the two processes waited for a processor is not counted: other programs
- * had it then, which says nothing about how the channels share the process.
+ * One echo of a byte, in milliseconds, less the time that the two processes waited for a processor: other programs used it then,
+ * which says nothing about how the channels share the process.
  */
 export async function measureEcho({ vproxy, stream }: Neighbours): Promise<number> {
   const tookMs = stopwatch(vproxy.pid);
@@ -88,40 +88,40 @@ export async function measureEcho({ vproxy, stream }: Neighbours): Promise<numbe
   return tookMs();
 }
 
-/** How much is measured. Quiet and disturbed rounds follow each other; the medians of both are compared. */
+/** How much is measured. Quiet and disturbed rounds alternate; the medians of both are compared. */
 interface Measuring {
   readonly rounds: number;
   readonly echoesPerRound: number;
-  /** A machine that is busy with other things can spoil a set of rounds; a real disturbance shows in every one. */
+  /** A machine busy with other things can spoil a set of rounds; a real disturbance shows in every one. */
   readonly attempts: number;
-  /** Whether the disturbance has to be at work in every round. Default: false. */
+  /** Whether the disturbance must be at work in every round. Default: false. */
   readonly isBusy?: boolean;
 }
 
-/** A round beside a guest that is at work has this many times as many echoes, at most: others may have the processors. */
+/** A round with a disturbance has at most this many times as many echoes: others may have the processors. */
 const MAX_ROUNDS = 20;
 
-/** A disturbance was at work in a round in which it, and the process because of it, have run for so long. */
+/** A disturbance counts as at work in a round if it, and the process because of it, have run this long. */
 const AT_WORK_MS = 20;
 
-/** As if a user typed: between two echoes the process has time for other work. */
+/** Like a user typing: between two echoes the process has time for other work. */
 const PAUSE_MS = 1;
 
-/** A process sleeps that uses less than a twentieth of this time. */
+/** A process counts as asleep if it uses less than a twentieth of this time. */
 const SLEEP_MS = 20;
 
-/** The limit of a neighbour's slowest echoes: twice the quiet value, and the time of garbage collection meanwhile. */
+/** The limit of a neighbour's slowest echoes: twice the quiet value, plus the time of garbage collection. */
 const allowedMs = (quietMs: number): number => 2 * quietMs + 2;
 
 /** The 99th percentile of echoes, and the processor time of the process for each of them, both in milliseconds. */
 interface Round {
   readonly echoMs: number;
   readonly ranMs: number;
-  /** How long what disturbs it has run meanwhile, and the process more than for quiet echoes. */
+  /** How long the disturbance has run meanwhile, and the process more than for quiet echoes. */
   readonly disturbedMs: number;
 }
 
-/** What may disturb the neighbour; it goes on at first. */
+/** A possible disturbance of the neighbour, running at first. */
 export interface Disturbance {
   stop(): Promise<void>;
   goOn(): Promise<void>;
@@ -129,7 +129,7 @@ export interface Disturbance {
   ranMs(): number;
 }
 
-/** A hostile guest, until the process has worked off what it had sent, and again. */
+/** A hostile guest, stopped until the process has worked off its input, and then continued. */
 export const besideGuest = (setup: Neighbours, guest: ChildProcess): Disturbance => ({
   async stop() {
     guest.kill('SIGSTOP');
@@ -142,7 +142,7 @@ export const besideGuest = (setup: Neighbours, guest: ChildProcess): Disturbance
   ranMs: () => processorTime(guest.pid ?? 0).ranMs,
 });
 
-/** A neighbour's echoes beside what may disturb them: they may take twice as long as without. Logs what was measured. */
+/** A neighbour's echoes beside a possible disturbance: they may take twice as long as without. Logs the measurements. */
 export async function requireGoodEchoes(
   t: ExecutionContext,
   setup: Neighbours,
@@ -179,8 +179,8 @@ async function measureRounds(
 }
 
 /**
- * Measures echoes until what disturbs them was at work for so long: it may have to wait for a disk, or for a processor. A guest
- * whose frames cost the process far more than itself has to wait for the process, so the work of both counts.
+ * Measures echoes until the disturbance was at work for long enough: it may have to wait for a disk, or for a processor. A guest
+ * whose frames cost the process far more than itself must wait for the process, so the work of both counts.
  */
 async function measureRound(
   setup: Neighbours,
@@ -204,7 +204,7 @@ async function measureRound(
   };
 }
 
-/** Until the process sleeps: it has worked off what the guest had sent before it was stopped. */
+/** Waits until the process sleeps: it has worked off what the guest sent before it was stopped. */
 function settle({ vproxy }: Neighbours): Promise<true> {
   const sleeps = async (): Promise<boolean> => {
     const { ranMs } = processorTime(vproxy.pid);

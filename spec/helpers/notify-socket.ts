@@ -1,4 +1,4 @@
-/** A service manager as systemd-notify sees it: it receives notifications, and closes the descriptors that come with them. In Python, as Node cannot. */
+/** A service manager for systemd-notify: receives notifications, and closes their descriptors. In Python, as Node cannot. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';

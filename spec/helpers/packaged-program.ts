@@ -1,4 +1,4 @@
-/** What every package of vproxy has to do, however it is built: the commands of the README, and all others. */
+/** The requirements on every package of vproxy, however built: the README's commands, and all others. */
 import { spawn } from 'node:child_process';
 import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -11,20 +11,20 @@ import { eventually } from './time.js';
 import { ESTABLISHED, type RunResult, runProgram, spawnVproxy, TAKING_CONTROL } from './vproxy-process.js';
 
 export interface PackagedProgram {
-  /** The words that run `vproxy`, to which its arguments are added. */
+  /** The words that run `vproxy`, before its arguments. */
   readonly vproxy: readonly [string, ...string[]];
-  /** The file that a link named like a utility leads to. */
+  /** The target of a link named like a utility. */
   readonly wrapper: string;
   readonly env: Readonly<Record<string, string>>;
-  /** Words before each command, which still sees `temporaryFolder` under the same path. Default: none. */
+  /** Words before each command, which must still see `temporaryFolder` under the same path. Default: none. */
   readonly launcher?: readonly string[];
-  /** A folder that the program sees, for sockets and files. Default: one of the test's own. */
+  /** A folder visible to the program, for sockets and files. Default: one of the test's own. */
   readonly folder?: string;
 }
 
 const REPLIES = join(PROJECT_ROOT, 'spec/fixtures/storage-replies.json');
 
-/** The words of the two commands of the README's quick start, without `vproxy` in front. */
+/** The words of the two commands of the README's quick start, without the leading `vproxy`. */
 function readmeCommands(): { guest: string[]; host: string[] } {
   const readme = readFileSync(join(PROJECT_ROOT, 'README.md'), 'utf8');
   const find = (channel: string): string[] => {
@@ -56,7 +56,7 @@ export async function checkEverydayUse(t: ExecutionContext, program: PackagedPro
   await Promise.all([guest, host].flatMap((side) => [side.waitForLine(ESTABLISHED), side.waitForLine(TAKING_CONTROL)]));
 
   await checkConnect(t, program, controls.host);
-  /** Runs a command for a running process, which has to succeed; what it prints. */
+  /** Runs a command for a running process, which must succeed; returns its output. */
   const steer = async (socket: string, ...words: readonly string[]): Promise<string> => {
     const { code, stdout, stderr } = await run(program, [...words.slice(0, 1), '--socket', socket, ...words.slice(1)]);
     t.is(code, 0, stderr);
@@ -105,7 +105,7 @@ async function checkConnect(t: ExecutionContext, program: PackagedProgram, socke
   t.is(await text(child.stdout), 'through the channel and back');
 }
 
-/** Each command exists; one that needs no running process works, and prints what it prints in the built tree. */
+/** Each command exists; one that needs no running process works, and prints the same as in the built tree. */
 export async function checkCommands(t: ExecutionContext, program: PackagedProgram): Promise<void> {
   const folder = program.folder ?? temporaryFolder(t);
   const file = join(folder, 'one-vm.toml');

@@ -1,4 +1,4 @@
-/** Ports and sockets that a test could not have otherwise: free ones, busy ones, ones that hang, and pairs. */
+/** Ports and sockets that a test could not have otherwise: free, busy and hanging ones, and pairs. */
 
 import { spawn } from 'node:child_process';
 import { randomInt } from 'node:crypto';
@@ -8,12 +8,12 @@ import net, { createServer } from 'node:net';
 import type { ExecutionContext } from 'ava';
 import { eventually } from './time.js';
 
-/** From here on to the ports that the system gives out by itself, there are thousands that have no use by name. */
+/** From here up to the ephemeral ports there are thousands without an assigned use. */
 const FIRST_PORT = 10_240;
 
 /**
- * A TCP port of `host`, an address of this machine, that was free a moment ago. It is below those that the system gives out by itself: no
- * connection and no server of port 0 takes it meanwhile.
+ * A TCP port of `host`, an address of this machine, that was free a moment ago. It is below the ephemeral ports: no outgoing
+ * connection and no server on port 0 takes it meanwhile.
  */
 export async function freePort(host = '127.0.0.1'): Promise<number> {
   const [end = ''] = readFileSync('/proc/sys/net/ipv4/ip_local_port_range', 'utf8').split(/\s/);
@@ -32,10 +32,10 @@ export async function freePort(host = '127.0.0.1'): Promise<number> {
   }
 }
 
-// A virtio-serial port that one process can have open, without a VM: a pseudo-terminal, and in the process the error of
-// the kernel for a second open (EBUSY). Only a real port gives that error by itself; spec/vm has one.
+// A virtio-serial port that one process can have open, without a VM: a pseudo-terminal, and in the process the kernel's error
+// for a second open (EBUSY). Only a real port gives that error by itself; spec/vm has one.
 
-// A TCP port at which connecting hangs: its program is stopped and its queue is full.
+// A TCP port on which connecting hangs: its program is stopped and its backlog is full.
 
 const PROGRAM = `
   const server = require('node:net').createServer();
@@ -49,10 +49,10 @@ export async function hangingPort(t: ExecutionContext): Promise<number> {
   const [line] = (await once(child.stdout, 'data')) as [Buffer];
   const port = Number(String(line));
   child.kill('SIGSTOP');
-  // Connections fill the queue until one is not answered any more.
+  // Connections fill the backlog until one gets no answer.
   const sockets: net.Socket[] = [];
   t.teardown(() => sockets.forEach((socket) => socket.destroy()));
-  // Two looks in a row: on a busy machine the first may come before what the system has answered already is seen.
+  // Two checks in a row: on a busy machine the first may come before an answer of the system is seen.
   let unansweredLooks = 0;
   await eventually(
     () => {

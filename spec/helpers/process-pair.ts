@@ -22,7 +22,7 @@ export interface PairSetup {
   readonly guestOptions?: SpawnOptions;
   /** Where the host listens. Default: in a folder of its own. */
   readonly hostPath?: string;
-  /** What the guest connects to. Default: where the host listens. */
+  /** Where the guest connects. Default: where the host listens. */
   readonly guestPath?: string;
 }
 
@@ -72,7 +72,7 @@ export async function processPair(t: ExecutionContext, setup: PairSetup): Promis
 
 export type ExecPair = Awaited<ReturnType<typeof execPair>>;
 
-/** A pair with a session, whose guest has `args`: it lets commands be run, and the host has the control socket. */
+/** A pair with a session, whose guest has `args` and allows commands, and whose host has the control socket. */
 export async function execPair(t: ExecutionContext, args: readonly string[] = ['--allow-exec']) {
   const folder = temporaryFolder(t);
   const socket = join(folder, 'control.sock');
@@ -80,7 +80,7 @@ export async function execPair(t: ExecutionContext, args: readonly string[] = ['
   await pair.host.waitForLine(TAKING_CONTROL);
   /** For commands: the control socket; `VPROXY`, the command line for a shell; `WORK`, an empty folder. */
   const env: Readonly<Record<string, string>> = { VPROXY_SOCKET: socket, VPROXY, WORK: folder };
-  /** Starts `vproxy exec` with these words, and pipes that the test holds. */
+  /** Starts `vproxy exec` with these words, on pipes held by the test. */
   const start = (...words: readonly string[]): PipedCommand => runPiped(t, ['exec', ...words], env);
   /** Runs it to its end, with these bytes as standard input. */
   const exec = async (words: readonly string[], input: string | Buffer = ''): Promise<RunResult> => {
@@ -89,7 +89,7 @@ export async function execPair(t: ExecutionContext, args: readonly string[] = ['
     const [stdout, { code, stderr }] = await Promise.all([output, ended]);
     return { code, stdout: stdout.toString(), stderr };
   };
-  /** Runs a script of bash, in which `$VPROXY exec …` works. */
+  /** Runs a bash script in which `$VPROXY exec …` works. */
   const script = (text: string) => runProgram(['bash', '-c', text], { env: { ...process.env, ...env } });
   return { pair, env, folder, start, exec, script };
 }

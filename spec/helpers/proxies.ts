@@ -59,7 +59,7 @@ export class TestProxy {
     return this.all(name).length;
   }
 
-  /** The next event of this kind from now on, or one that was logged already after `since` events. */
+  /** The next event of this kind from now on, or one already logged after `since` events. */
   async event(name: string, since = 0, timeoutMs = 30_000): Promise<LogEvent> {
     const logged = this.events.slice(since).find(({ event }) => event === name);
     if (logged !== undefined) return logged;
@@ -106,13 +106,13 @@ type Place = number | string;
 export function localSocket(t: ExecutionContext, place: Place | net.NetConnectOpts): net.Socket {
   const address = typeof place === 'number' ? { port: place } : typeof place === 'string' ? { path: place } : place;
   const socket = net.connect({ host: '127.0.0.1', ...address, allowHalfOpen: true });
-  // How it ends is told to those who wait for something, and may be anything when nobody does.
+  // Callers that wait for something learn how it ends; otherwise it may end in any way.
   socket.on('error', () => undefined);
   t.teardown(() => socket.destroy());
   return socket;
 }
 
-/** All that a program gets back that sends a text and its end. */
+/** Everything that a program gets back for a text and EOF. */
 export async function ask(t: ExecutionContext, place: Place, text = 'hello'): Promise<string> {
   const socket = localSocket(t, place);
   socket.end(text);
@@ -132,7 +132,7 @@ export async function openEcho(t: ExecutionContext, place: Place): Promise<net.S
   return socket;
 }
 
-/** Whether an open connection to an echo still carries bytes, and ends in order. */
+/** Whether an open connection to an echo still carries bytes, and ends cleanly. */
 export async function endsInOrder(socket: net.Socket): Promise<boolean> {
   const rest = readToEnd(socket);
   socket.end('last');
@@ -142,7 +142,7 @@ export async function endsInOrder(socket: net.Socket): Promise<boolean> {
 export const refusal = async (t: ExecutionContext, place: Place): Promise<string | undefined> =>
   (await failureOf(localSocket(t, place))).code;
 
-/** All bytes up to the end, without ending the other direction; rejects with the socket's error. */
+/** All bytes until EOF, without ending the other direction; rejects with the socket's error. */
 export function readToEnd(socket: Duplex): Promise<Buffer> {
   const all = new Promise<Buffer>((resolve, reject) => {
     const chunks: Buffer[] = [];
@@ -154,7 +154,7 @@ export function readToEnd(socket: Duplex): Promise<Buffer> {
   return within(30_000, 'the end of a stream', all);
 }
 
-/** The error with which a socket fails; rejects when it ends in order. */
+/** The error with which a socket fails; rejects if it ends cleanly. */
 export function failureOf(socket: net.Socket): Promise<NodeJS.ErrnoException> {
   const failure = new Promise<NodeJS.ErrnoException>((resolve, reject) => {
     socket.once('error', resolve);
@@ -166,10 +166,10 @@ export function failureOf(socket: net.Socket): Promise<NodeJS.ErrnoException> {
 
 export const echo = (socket: net.Socket): void => void socket.pipe(socket);
 
-/** Commands that join the standard streams of their process to something. */
+/** Commands that connect their process's standard streams to something. */
 const NEEDS_PROCESS: ReadonlySet<unknown> = new Set(['exec', 'shell', 'connect']);
 
-/** A pair with a session: the side that is steered is `here`; `run` runs a command, in `env`, to its end. */
+/** A pair with a session: the controlled side is `here`; `run` runs a command, in `env`, to its end. */
 export async function steeredPair(
   t: ExecutionContext,
   { here = {}, peer = {} }: { readonly here?: ProxySetup; readonly peer?: ProxySetup } = {},

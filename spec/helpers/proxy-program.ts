@@ -1,6 +1,6 @@
 /**
- * A program that runs several proxies in one process. It is started as
- * `node dist/spec/helpers/proxy-program.js JSON`, where JSON is a {@link ProxyProgram}; it logs as `vproxy` does.
+ * A program that runs several proxies in one process, started as `node dist/spec/helpers/proxy-program.js JSON`, where JSON is a
+ * {@link ProxyProgram}; it logs like `vproxy`.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';

@@ -1,11 +1,11 @@
-/** Tests of what a command line refuses. Apart from `callVproxy`, which benchmarks load, too. */
+/** Tests of what a command line refuses. Apart from `callVproxy`, which benchmarks also load. */
 import test from 'ava';
 import { callVproxy } from './call-vproxy.js';
 
-/** What is refused, with the line that says why; the words of a text are what is between its spaces. */
+/** Refused command lines, with their error; the words of a text are separated by spaces. */
 export type Refusals = readonly (readonly [words: string | readonly string[], line: string])[];
 
-/** A test for each: status 64, one line, and nothing else. */
+/** A test for each: status 64, a single line, and nothing else. */
 export function testRefusals(rows: Refusals): void {
   for (const [given, line] of rows) {
     const words = typeof given === 'string' ? given.split(' ') : given;

@@ -8,7 +8,7 @@ export class CuttingRelay {
   /** The number of bytes to carry, both ways together, before everything is closed. */
   leftBytes = Number.POSITIVE_INFINITY;
   onCut: () => void = () => undefined;
-  /** Whether connections that are there carry nothing more, and stay open. */
+  /** Whether existing connections carry nothing more, but stay open. */
   #stalled = new WeakSet<Socket>();
   readonly #sockets = new Set<Socket>();
 
@@ -56,8 +56,9 @@ const BUFFER_BYTES = 4096;
 const TURN_MS = 10;
 
 /**
- * Joins two listening sockets, with `bytesPerSecond` each way; ends with the test, or with another object that has a `teardown`. Its clock counts how long the
- * line has been at work, in milliseconds: it stops while a busy machine keeps the test's process from running.
+ * Joins two listening sockets, with `bytesPerSecond` each way; ends with the test, or another object with a `teardown`. Its clock
+ * counts the time that the line has been at work, in milliseconds: it stops while a busy machine keeps the test's process from
+ * running.
  */
 export function joinBySlowLine(
   t: Pick<ExecutionContext, 'teardown'>,
@@ -80,7 +81,7 @@ export function joinBySlowLine(
   return { timeMs: () => timeMs };
 }
 
-/** Carries up to `budget` bytes. The rest waits with the sender, except for what the line's buffer holds. */
+/** Carries up to `budget` bytes. The rest waits with the sender, except for the line's buffer. */
 function carry(from: Socket, to: Socket): (budget: number) => void {
   let buffer = Buffer.alloc(0);
   from.on('data', (bytes: Buffer) => {
@@ -100,19 +101,19 @@ function open(t: Pick<ExecutionContext, 'teardown'>, path: string): Socket {
   return socket;
 }
 
-// A TCP connection in which whatever is between two machines goes wrong.
+// A TCP connection subject to everything that can go wrong between two machines.
 
-/** What can become of the connections that a {@link TcpRelay} carries: an end, a reset, or nothing more each way or one way. */
+/** Faults of connections carried by a {@link TcpRelay}: an end, a reset, or silence, each way or one way. */
 export const TCP_FAULTS = ['fin', 'rst', 'stall', 'stall-forth', 'stall-back'] as const;
 export type TcpFault = (typeof TCP_FAULTS)[number];
 
 type Joined = Readonly<Record<'near' | 'far', Socket>>;
 
-/** Carries TCP connections to a port of 127.0.0.1, until a fault is put in. */
+/** Carries TCP connections to a port of 127.0.0.1, until a fault is injected. */
 export class TcpRelay {
-  /** Whether connections that come stand still, too, until `goOn`. */
+  /** Whether new connections stall, too, until `goOn`. */
   isHolding = false;
-  /** What connections that stood still have carried since they go on, in bytes. */
+  /** How many bytes stalled connections have carried since they continued. */
   lateBytes = 0;
   readonly #joined = new Set<Joined>();
   readonly #standing = new Set<Joined>();
@@ -132,7 +133,7 @@ export class TcpRelay {
         if (!this.isHolding) from.pipe(to);
         from.once('close', () => {
           this.#joined.delete(joined);
-          // What came before the end is carried.
+          // Bytes before the end are carried.
           to.destroySoon();
         });
       }

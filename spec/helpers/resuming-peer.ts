@@ -1,4 +1,4 @@
-/** A peer that speaks frame by frame, by hand, loses its channels, and takes its session up again: as docs/protocol.md says, made from its words alone. */
+/** A peer that writes frames by hand, loses channels, and resumes its session, written from the text of docs/protocol.md alone. */
 import { createHash, createHmac } from 'node:crypto';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { VproxyError } from '../../lib/errors.js';
@@ -20,9 +20,9 @@ export function hmacOf(key: Buffer, parts: readonly Buffer[]): Buffer {
 export interface ResumingPeerOptions extends FramePeerOptions {
   /** How long a session of the side under test waits, in milliseconds. Default 60,000. */
   readonly resumeMs?: number;
-  /** What it keeps before DATA waits, in bytes. Default 1,000,000. */
+  /** How much it keeps before DATA waits, in bytes. Default 1,000,000. */
   readonly memoryBytes?: number;
-  /** What it shares with other sides. Default: its own. */
+  /** The state that it shares with other sides. Default: its own. */
   readonly budget?: FairBudget;
 }
 
@@ -34,9 +34,9 @@ export interface Channel {
 }
 
 export interface SaidAgain {
-  /** More of its HELLO, or something else. */
+  /** Additions to its HELLO, or replacements. */
   readonly fields?: Readonly<Record<string, unknown>>;
-  /** How much of the session it has received, in bytes; what the side under test then writes is read from there. Default: all. */
+  /** How much of the session it has received, in bytes; the output of the side under test is read from there. Default: all. */
   readonly hasBytes?: number;
 }
 
@@ -47,9 +47,9 @@ export class ResumingPeer {
   /** The sessions of the side under test, and the codes that they ended with. */
   readonly sessions: Session[] = [];
   readonly endings: string[] = [];
-  /** As `endings`, and how openings ended in which no session was begun or taken up: `opening: CODE`; in the order of that. */
+  /** Like `endings`, plus openings without a new or resumed session: `opening: CODE`; in order. */
   readonly allEndings: string[] = [];
-  /** For which reasons the side under test gave up a channel. */
+  /** The reasons for which the side under test gave up a channel. */
   readonly abandoned: string[] = [];
   channel: Channel;
   sent: Buffer = Buffer.alloc(0);
@@ -58,14 +58,14 @@ export class ResumingPeer {
   id = '';
   readonly #options: FramePeerOptions;
   #count = 0;
-  /** The frames of the session that came on earlier channels. */
+  /** The frames of the session on earlier channels. */
   #earlier: Buffer[] = [];
-  /** How much of the session the peer says on the newest channel that it has received. */
+  /** How much of the session the peer claims to have received on the newest channel. */
   #hasBytes = 0;
-  /** What came on earlier channels behind that: it has to come again as it was. */
+  /** Bytes received after that on earlier channels: they must come again unchanged. */
   #again: Buffer = Buffer.alloc(0);
 
-  /** `fields` are those of the first HELLO. The session begins with them, and with a SECRET where that is agreed on. */
+  /** `fields` are those of the first HELLO. The session begins with them, and with a SECRET if that is agreed on. */
   constructor(options: ResumingPeerOptions = {}, fields: Readonly<Record<string, unknown>> = { features: ['resume'] }) {
     const { resumeMs = 60_000, memoryBytes = 1_000_000, budget, settings = {}, ...others } = options;
     this.kept = new KeptSessions(this.clock, resumeMs);
@@ -93,7 +93,7 @@ export class ResumingPeer {
     return this.#received().length;
   }
 
-  /** A session in which both sides have both SECRETs, and nothing else was looked at. */
+  /** A session in which both sides have both SECRETs; nothing else was checked. */
   static resumable(options: ResumingPeerOptions = {}): ResumingPeer {
     const peer = new ResumingPeer(options);
     peer.giveSecret();
@@ -101,7 +101,7 @@ export class ResumingPeer {
     return peer;
   }
 
-  /** Another channel, on which both sides are established with these HELLOs; the one before is left alone. */
+  /** Another channel, on which both sides are established with these HELLOs; the previous one is left alone. */
   connect({ fields = { features: ['resume', `resume:${this.id}`] }, hasBytes }: SaidAgain = {}): Channel {
     const frames = this.#received();
     const link = new FramePeer(this.#options);
@@ -151,7 +151,7 @@ export class ResumingPeer {
     this.link.write(bytes);
   }
 
-  /** The channel is gone, with what was on the way; the sequence number that the peer was at. */
+  /** Loses the channel, with everything in flight; returns the sequence number that the peer was at. */
   lose(channel: Channel = this.channel): number {
     channel.link.loop.handleClosed(new VproxyError('channel-closed', 'the channel is lost'));
     return channel.link.sequence;
@@ -167,14 +167,14 @@ export class ResumingPeer {
     return Buffer.concat([received, hmacOf(key, [Buffer.from('vproxy-resume-v1'), own, other, received])]);
   }
 
-  /** Loses the channel and takes the session up again on another one, where nothing is wrong. */
+  /** Loses the channel and resumes the session on another one, without faults. */
   resume(again: SaidAgain = {}): void {
     const sequence = this.lose();
     this.connect(again);
     this.goOn(sequence);
   }
 
-  /** On a channel that is established: proves that it has the session, and goes on with what the side under test has not received. */
+  /** On an established channel: proves that it has the session, and continues with what the side under test has not received. */
   goOn(sequence: number): void {
     const { link } = this;
     link.send(FRAME_TYPE.RESUME, 0, this.resumePayload());
@@ -183,17 +183,17 @@ export class ResumingPeer {
     this.#received();
   }
 
-  /** How much the side under test says in its RESUME that it has received. */
+  /** How much the side under test claims in its RESUME to have received. */
   totalOf(link: FramePeer): number {
     const resume = link.log.frames.find(({ type }) => type === FRAME_TYPE.RESUME);
     if (resume === undefined) throw new Error('no RESUME came');
     return Number(resume.payload.readBigUInt64BE());
   }
 
-  /** Throws where something else was written again than had come before. */
+  /** Throws if bytes written again differ from those that came before. */
   #received(): Buffer[] {
     if (this.#count === 0) return [];
-    // What came on a channel where the session was not taken up belongs to none, or to another.
+    // Bytes on a channel without a resumed session belong to none, or to another.
     const { counted, behindResume } = this.link.log;
     const frames = behindResume === null ? [...this.#earlier, ...(counted ?? [])] : this.#earlier;
     const again = Buffer.concat(frames).subarray(this.#hasBytes, this.#hasBytes + this.#again.length);
@@ -201,7 +201,7 @@ export class ResumingPeer {
     return frames;
   }
 
-  /** What the side under test writes behind its RESUME begins behind so many bytes. */
+  /** Where the output of the side under test after its RESUME begins, in bytes. */
   #expect(link: FramePeer, frames: readonly Buffer[]): void {
     let bytes = 0;
     const whole = frames.findIndex((frame) => (bytes += frame.length) > this.#hasBytes);

@@ -1,4 +1,4 @@
-/** How long searches at random are. */
+/** The length of random searches. */
 
 /** How many inputs a search tries: all of them in `npm run test:all`, a third of them in `npm test`. */
 export const searchRuns = (runs: number): number =>

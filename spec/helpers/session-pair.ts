@@ -1,6 +1,6 @@
 /**
- * Two sides in memory, without sockets, sleeps or randomness: links with faults between them, one after another, on a clock that
- * is moved by hand, and processes that die or hand over.
+ * Two sides in memory, without sockets, sleeps or randomness: links with faults between them, one after another, on a manual
+ * clock, and processes that die or hand over.
  */
 import assert from 'node:assert/strict';
 import { setImmediate } from 'node:timers/promises';
@@ -20,17 +20,17 @@ import type { Traffic } from './traffic.js';
 
 interface Piece {
   readonly bytes: Buffer;
-  /** How much had been written in total, up to the end of these bytes. */
+  /** The total number of bytes written, up to the end of these. */
   readonly writtenTo: number;
   readonly readyAtMs: number;
-  /** Whether the bytes were changed: where in what was written each of them was is not known then. */
+  /** Whether the bytes were changed: their original positions are then unknown. */
   readonly isMangled: boolean;
 }
 
-/** One direction of a link: keeps what does not fit into its buffer with the writer, as a socket does. */
+/** One direction of a link: keeps what does not fit into its buffer with the writer, like a socket. */
 export class MemoryPipe implements ByteSink {
   isStalled = false;
-  /** How far into all that was written the bytes reach that were taken. */
+  /** How far into everything written the taken bytes reach. */
   takenTo = 0;
   readonly #capacityBytes: number;
   readonly #latencyMs: number;
@@ -42,7 +42,7 @@ export class MemoryPipe implements ByteSink {
   #waiting: { readonly bytes: Buffer; readonly written: Buffer }[] = [];
   #waitingBytes = 0;
 
-  /** Takes `capacityBytes` before it pushes back. A byte is on the way for `latencyMs`. */
+  /** Takes `capacityBytes` before back-pressure. A byte is in flight for `latencyMs`. */
   constructor(capacityBytes: number, latencyMs = 0, nowMs: () => number = () => 0) {
     this.#capacityBytes = capacityBytes;
     this.#latencyMs = latencyMs;
@@ -76,7 +76,7 @@ export class MemoryPipe implements ByteSink {
     return parts.map((part) => this.write(part)).every(Boolean);
   }
 
-  /** Takes up to `maxBytes` that have arrived. `drained` tells that the writer has nothing left waiting. */
+  /** Takes up to `maxBytes` that have arrived. `drained` reports that the writer has nothing left waiting. */
   take(maxBytes: number): { readonly bytes: Buffer; readonly drained: boolean } {
     if (this.isStalled) return { bytes: Buffer.alloc(0), drained: false };
     const parts: Buffer[] = [];
@@ -88,14 +88,14 @@ export class MemoryPipe implements ByteSink {
       this.#way.splice(0, 1, ...(left === 0 ? [] : [{ ...piece, bytes: piece.bytes.subarray(part.length) }]));
       parts.push(part);
       size += part.length;
-      // A piece that comes twice begins again before its end.
+      // A repeated piece begins again before its end.
       this.takenTo = Math.max(this.takenTo, piece.isMangled ? piece.writtenTo : piece.writtenTo - left);
     }
     this.#wayBytes -= size;
     return { bytes: Buffer.concat(parts), drained: this.#refill() };
   }
 
-  /** Changes the bytes on the way: loses some, repeats some, adds some. */
+  /** Changes the bytes in flight: loses, repeats or adds some. */
   mangle(change: (bytes: Buffer) => Buffer): void {
     const bytes = change(Buffer.concat(this.#way.map((piece) => piece.bytes)));
     const readyAtMs = this.#way[0]?.readyAtMs ?? this.#nowMs() + this.#latencyMs;
@@ -103,7 +103,7 @@ export class MemoryPipe implements ByteSink {
     this.#wayBytes = bytes.length;
   }
 
-  /** Lets what was written at once come `times` times: mostly whole frames. */
+  /** Repeats a write `times` times: mostly whole frames. */
   repeatPiece(at: number, times: number): void {
     const index = at % Math.max(this.#way.length, 1);
     const piece = this.#way[index];
@@ -124,7 +124,7 @@ export class MemoryPipe implements ByteSink {
     this.#wayBytes = 0;
   }
 
-  /** Throws where a buffer was changed while it waited: its owner had it back too early. */
+  /** Throws if a buffer was changed while it waited: its owner had it back too early. */
   #refill(): boolean {
     if (this.#waitingBytes === 0) return false;
     for (
@@ -147,18 +147,18 @@ export class MemoryPipe implements ByteSink {
     this.#writtenTo += bytes.length;
     this.#wayBytes += bytes.length;
     const readyAtMs = this.#nowMs() + this.#latencyMs;
-    // The writer may use its buffer again at once.
+    // The writer may reuse its buffer at once.
     this.#way.push({ bytes: Buffer.from(bytes), writtenTo: this.#writtenTo, readyAtMs, isMangled: false });
   }
 }
 
-/** Watches what a process writes: whole frames, and how much waited before them. */
+/** Watches the output of a process: whole frames, and how much waited before them. */
 type WriteWatcher = (bytes: Buffer, unwrittenBytes: number) => void;
 
 class ProcessSink implements ByteSink {
   readonly #pipe: MemoryPipe;
   readonly #watch: WriteWatcher | null;
-  /** What was unwritten when the process died, which still counts; null while it lives. */
+  /** The bytes unwritten when the process died, which still count; null while it lives. */
   #leftBytes: number | null = null;
 
   constructor(pipe: MemoryPipe, watch: WriteWatcher | null) {
@@ -188,16 +188,16 @@ class ProcessSink implements ByteSink {
 export interface SideOptions {
   readonly settings: () => Partial<SessionSettings>;
   readonly outbound: MemoryPipe;
-  /** Makes the sessions outlive their links: the bytes that are kept before data waits. Default: they do not. */
+  /** Makes the sessions outlive their links: the bytes kept before data waits. Default: they do not. */
   readonly memoryBytes?: number | undefined;
-  /** Of what the nonces and secrets of each process are made; see `seededIdentity`. */
+  /** The seed of each process's nonces and secrets; see `seededIdentity`. */
   readonly nextIdentity?: (() => number) | undefined;
   readonly watch?: WriteWatcher;
 }
 
 export const RESUME_MS = 60_000;
 
-/** What becomes of a side's link while another process takes over: it goes on, or is gone. */
+/** The fate of a side's link while another process takes over: it stays, or is lost. */
 export type HandOver = 'with link' | 'without link';
 
 /** One side of a pair: one process after another, on one link after another. */
@@ -205,14 +205,14 @@ export class Side {
   readonly name: string;
   readonly clock: ManualClock;
   readonly sessions: Session[] = [];
-  /** How its sessions ended, and openings that came to none. */
+  /** How its sessions ended, and openings that failed. */
   readonly endings: VproxyError[] = [];
   readonly ended: string[] = [];
   services: string[] = [];
   onSession: (session: Session) => void = () => undefined;
-  /** Called where another process goes on with a session: each of `streams` is in place of that of `before`. */
+  /** Called when another process takes over a session: each of `streams` replaces that of `before`. */
   onMoved: Traffic['move'] = () => undefined;
-  /** Sees what is carried to the other side, before that. */
+  /** Sees the bytes carried to the other side, before they are. */
   tap: (bytes: Buffer) => void = () => undefined;
   settings: SessionSettings;
   kept: KeptSessions;
@@ -222,7 +222,7 @@ export class Side {
   resumed = 0;
   readonly #options: SideOptions;
   #sink: ProcessSink;
-  /** The loops of links that the other side has lost, and this one does not know it. */
+  /** The loops of links that the other side has lost without this one knowing. */
   readonly #stale: SessionLoop[] = [];
 
   constructor(name: string, clock: ManualClock, options: SideOptions) {
@@ -237,19 +237,19 @@ export class Side {
     this.loop = this.#newLoop();
   }
 
-  /** The session on the newest link; else the newest one that it had, which may be over. */
+  /** The session on the newest link; otherwise the newest one, which may be over. */
   get session(): Session {
     const session = this.loop.session ?? this.sessions.at(-1);
     if (session === undefined) throw new Error(`${this.name} had no session`);
     return session;
   }
 
-  /** Hands bytes to it, as a link does: they are overwritten unless they were kept. */
+  /** Passes bytes to it, like a link: they are overwritten unless they were kept. */
   deliver(bytes: Buffer): void {
     if (!this.loop.receive(bytes)) bytes.fill(0xee);
   }
 
-  /** The link is gone, and with it every earlier one. */
+  /** Loses the link, and every earlier one. */
   disconnect(reason = new VproxyError('channel-closed', 'cut')): void {
     for (const loop of [...this.#stale.splice(0), this.loop]) loop.handleClosed(reason);
   }
@@ -258,21 +258,21 @@ export class Side {
     this.#stale.push(this.loop);
   }
 
-  /** A new link, in place of the one that there was. It is to be started. */
+  /** A new link, replacing the previous one. The caller starts it. */
   connect(outbound: MemoryPipe): void {
     this.outbound = outbound;
     this.#sink = new ProcessSink(outbound, this.#options.watch ?? null);
     this.loop = this.#newLoop();
   }
 
-  /** The process is killed, perhaps in the middle of a frame. */
+  /** Kills the process, perhaps in the middle of a frame. */
   kill(): void {
     this.#sink.die();
     this.disconnect(new VproxyError('shutdown', 'killed'));
     this.outbound.dropUnwritten();
   }
 
-  /** Another process takes the place of this one; the old one knows nothing of that. It has no link yet. */
+  /** Another process replaces this one, which does not know it. It has no link yet. */
   replace(settings: Partial<SessionSettings> = {}): void {
     this.processClock.die();
     this.processClock = new ProcessClock(this.clock);
@@ -280,7 +280,7 @@ export class Side {
     this.settings = this.#newSettings(settings);
   }
 
-  /** A new process in place of one that was killed, on the link that the old one had or on another. */
+  /** A new process replaces a killed one, on its link or on another. */
   spawn(outbound = this.outbound): void {
     this.replace();
     this.connect(outbound);
@@ -292,15 +292,15 @@ export class Side {
     this.spawn();
   }
 
-  /** Captures the session, where there is one, and throws that away. */
+  /** Captures the session, if there is one, and discards the capture. */
   capture(): void {
     if (this.session.isReady && !this.session.isOver) serialize(this.session.state);
     this.loop.capture();
   }
 
   /**
-   * Another process takes over from this one, with its link, where the session is on that, or without. The newest link is opened
-   * afresh where it is there, and not the session's. Throws what the capture throws; then nothing has happened.
+   * Another process takes over, with the link if the session is on it, or without. If the newest link exists but is not the
+   * session's, it is opened again. Throws what the capture throws; then nothing has happened.
    */
   handOver(how: HandOver = 'with link'): void {
     const { session, loop, outbound } = this;
@@ -374,11 +374,11 @@ export class Side {
   }
 }
 
-// What of a session must be the same in the process that takes it over.
+// The part of a session that must be the same in the process that takes it over.
 
 const copyOf = (state: SessionState): SessionState => deserialize(serialize(state)) as SessionState;
 
-/** A capture without what may differ: how kept bytes are divided, and turns of streams that are over. */
+/** A capture without what may differ: how kept bytes are divided, and turns of finished streams. */
 function comparable(capture: SessionState): unknown {
   const { continuity, scheduler, streams } = capture;
   const ids = new Set(streams.map(({ id }) => id));
@@ -412,8 +412,8 @@ function visible(session: Session): unknown {
 let identities = 0;
 
 /**
- * An instance of its own for every side and process, and nonces that differ but are not random. The same `number` gives
- * the same ones; without it, each call gives others.
+ * An instance for every side and process, with nonces that differ but are not random. The same `number` gives the same ones;
+ * without it, each call gives others.
  */
 export function seededIdentity(name: string, number?: number): Pick<SessionSettings, 'instance' | 'randomBytes'> {
   const identity = number ?? (identities += 1);
@@ -432,13 +432,13 @@ export function seededIdentity(name: string, number?: number): Pick<SessionSetti
 const CAPACITY_BYTES = 2 ** 20;
 
 export interface PairOptions extends Pick<SideOptions, 'memoryBytes'> {
-  /** Bytes that the first link takes each way before it pushes back. Default 1 MiB. */
+  /** Bytes that the first link takes each way before back-pressure. Default 1 MiB. */
   readonly capacityBytes?: number;
   readonly integrity?: Integrity;
   readonly limits?: Partial<Limits>;
   readonly settings?: Partial<SessionSettings>;
   readonly settingsOfB?: Partial<SessionSettings>;
-  /** Of what the nonces and secrets are made: the same number gives the same ones. Default: others for every pair. */
+  /** The seed of the nonces and secrets: the same number gives the same ones. Default: others for every pair. */
   readonly identity?: number | undefined;
 }
 
@@ -485,12 +485,12 @@ export class SessionPair {
     this.settle();
   }
 
-  /** Carries bytes both ways, at most `pieceBytes` at a time, until nothing moves any more. */
+  /** Carries bytes both ways, at most `pieceBytes` at a time, until nothing moves. */
   settle(pieceBytes = 65_536): void {
     while (this.step(pieceBytes));
   }
 
-  /** Carries one piece each way. False when there was nothing to carry. */
+  /** Carries one piece each way. False if there was nothing to carry. */
   step(forthBytes = 65_536, backBytes = forthBytes): boolean {
     const forth = carry(this.a, this.b, forthBytes);
     const back = carry(this.b, this.a, backBytes);
@@ -512,10 +512,7 @@ export class SessionPair {
   }
 }
 
-/**
- * Carries a piece from one side to the other, as often as it says: a link that is good does so once. False when there was
- * nothing to carry.
- */
+/** Carries a piece from one side to the other, as often as it says: once for a good link. False if there was nothing to carry. */
 export function carry(from: Side, to: Side, pieceBytes: number, times = 1): boolean {
   const moves = from.outbound.totalBytes > 0 && !from.outbound.isStalled;
   const { bytes, drained } = from.outbound.take(pieceBytes);
@@ -525,7 +522,7 @@ export function carry(from: Side, to: Side, pieceBytes: number, times = 1): bool
   return moves || drained;
 }
 
-/** Carries bytes while programs at both ends (streams of Node) act in between; until nothing has moved for some turns. */
+/** Carries bytes while programs at both ends (Node streams) act in between; until nothing has moved for some turns. */
 export async function carryOn(pair: SessionPair, pieceBytes = 65_536): Promise<void> {
   for (let idleTurns = 0; idleTurns < 5; ) {
     idleTurns = pair.step(pieceBytes) ? 0 : idleTurns + 1;
@@ -533,7 +530,7 @@ export async function carryOn(pair: SessionPair, pieceBytes = 65_536): Promise<v
   }
 }
 
-/** Carries bytes until a promise has settled, and gives its outcome; it fails where that never comes. */
+/** Carries bytes until a promise has settled, and returns its outcome; it fails if that never comes. */
 export async function carryUntil<T>(pair: SessionPair, awaited: Promise<T>, pieceBytes = 65_536): Promise<T> {
   const promise = within(60_000, 'what the two are carried on for', awaited);
   const state = { isSettled: false };

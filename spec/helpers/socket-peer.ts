@@ -1,4 +1,4 @@
-/** A peer that speaks the protocol frame by frame, by hand, over a real socket to a real process, and can break every rule of it. */
+/** A peer that writes the protocol by hand, over a real socket to a real process, and can break its every rule. */
 import { once } from 'node:events';
 import net from 'node:net';
 import { setTimeout as delay, setImmediate } from 'node:timers/promises';
@@ -17,19 +17,19 @@ export interface SocketPeerOptions extends FrameMakerOptions {
   readonly pongDelayMs?: number | null;
 }
 
-/** How long anything may take on a machine that is busy. */
+/** How long anything may take on a busy machine. */
 const LIMIT_MS = 30_000;
 
 /** The flush of a side whose frames have the usual size (R-OPEN-1). */
 const FLUSH = Buffer.alloc(131_088);
 
-/** The number of frames that are kept; older ones are dropped. */
+/** The number of frames kept; older ones are dropped. */
 const MAX_KEPT_FRAMES = 4096;
 
 /** One connection to a channel on which the process under test listens. */
 export class SocketPeer extends FrameMaker {
   readonly socket: net.Socket;
-  /** What the process wrote. It has to be right, whatever this peer does: `fault` has the first thing that is not. */
+  /** The output of the process. It must be right, whatever this peer does: `fault` has the first error. */
   readonly log: FrameLog;
   fault: Error | null = null;
   onFrame: (frame: SeenFrame) => void = () => undefined;
@@ -85,8 +85,8 @@ export class SocketPeer extends FrameMaker {
   }
 
   /**
-   * Begins as a process does, with a flush, and answers HELLOs until the process has sent SERVICES, its first frame.
-   * `fields` of the HELLO may be anything.
+   * Begins like a process, with a flush, and answers HELLOs until the process has sent SERVICES, its first frame. `fields` of the
+   * HELLO may be anything.
    */
   async establish(fields: Readonly<Record<string, unknown>> = {}): Promise<void> {
     this.log.take();
@@ -106,7 +106,7 @@ export class SocketPeer extends FrameMaker {
     return eventually(() => this.log.hellos.at(-1)?.nonce, { intervalMs: 2, what: 'a HELLO' });
   }
 
-  /** The first frame that came, or comes, and whose short text (`formatSeen`) matches. */
+  /** The first frame, past or future, whose short text (`formatSeen`) matches. */
   async seen(pattern: RegExp, timeoutMs = LIMIT_MS): Promise<SeenFrame> {
     const what = `a frame like ${String(pattern)} among ${this.texts().slice(-20).join(', ')}`;
     const find = () => this.log.frames.find((frame) => pattern.test(formatSeen(frame)));
@@ -121,15 +121,15 @@ export class SocketPeer extends FrameMaker {
     return this.log.frames.filter(({ type }) => type === FRAME_TYPE.GOAWAY).map((frame) => jsonOf(frame)['code']);
   }
 
-  /** Waits until the system has taken all that was written, or the connection is closed. */
+  /** Waits until the system has taken all writes, or the connection is closed. */
   async drain(timeoutMs = LIMIT_MS): Promise<void> {
     const isDone = () => this.socket.writableLength === 0 || this.isClosed;
     if (!isDone()) await eventually(isDone, { timeoutMs, intervalMs: 1, what: 'the end of a writing' });
   }
 
   /**
-   * Writes what `next` returns, repeatedly, as fast as it is taken, until a bound is reached. So that its
-   * bytes are really read, it waits at the end until the system has taken them, where the process still reads.
+   * Writes what `next` returns, repeatedly, as fast as it is taken, until a limit is reached. At the end it waits until the
+   * system has taken the bytes, if the process still reads, so that they are really read.
    */
   async flood(next: () => Buffer, { bytes, ms }: FloodBounds): Promise<void> {
     const startedAt = performance.now();
@@ -138,12 +138,12 @@ export class SocketPeer extends FrameMaker {
       const batch = next();
       written += batch.length;
       if (!this.socket.write(batch)) await this.#drained(startedAt + ms);
-      // Reading has its turn between two writes.
+      // Reading gets its turn between two writes.
       else await setImmediate();
     }
   }
 
-  /** Sends a PING and waits for its answer: the process has read all that was written before. */
+  /** Sends a PING and waits for its answer: the process has then read all earlier writes. */
   async ping(timeoutMs = LIMIT_MS): Promise<void> {
     const sent = Buffer.from(String(this.sequence).padStart(8, '0'));
     this.send(FRAME_TYPE.PING, 0, sent);
@@ -151,7 +151,7 @@ export class SocketPeer extends FrameMaker {
     await eventually(hasCome, { timeoutMs, intervalMs: 2, what: 'the PONG of the newest PING' });
   }
 
-  /** Opens a stream to a service that echoes, and waits until what it sends has come back. */
+  /** Opens a stream to an echo service, and waits until its bytes have come back. */
   async echo(service = 'echo'): Promise<void> {
     const id = Math.max(this.highestId, -1) + 2;
     const text = `are you there, ${id}?`;
@@ -167,7 +167,7 @@ export class SocketPeer extends FrameMaker {
     await this.seen(new RegExp(`^FIN ${id}$`));
   }
 
-  /** Waits until the system has taken all, the connection is gone, or it is past `untilMs`. */
+  /** Waits until the system has taken everything, the connection is closed, or it is past `untilMs`. */
   async #drained(untilMs: number): Promise<void> {
     const stop = new AbortController();
     const { signal } = stop;

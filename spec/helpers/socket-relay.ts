@@ -1,4 +1,4 @@
-/** A program for `exec:`: joins its standard input and output with the unix socket that its argument names. */
+/** A program for `exec:`: joins its standard input and output with the unix socket named by its argument. */
 import net from 'node:net';
 
 const socket = net.connect({ path: process.argv[2] ?? '', allowHalfOpen: true });

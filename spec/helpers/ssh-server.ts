@@ -8,11 +8,11 @@ import { temporaryFolder } from './files.js';
 const SSHD = '/usr/sbin/sshd';
 
 /**
- * The value of `PATH` for a process whose `ssh`, whatever host it names, reaches a server on this machine that lets this
- * user in. The server runs for as long as the connection.
+ * The value of `PATH` for a process whose `ssh`, whatever host it names, reaches a server on this machine that admits this user.
+ * The server lives as long as the connection.
  */
 export function sshSearchPath(t: ExecutionContext): string {
-  // Where sshd runs as root it wants this folder, which its service makes.
+  // As root, sshd requires this folder, which its service creates.
   if (process.getuid?.() === 0) mkdirSync('/run/sshd', { recursive: true });
   const folder = temporaryFolder(t);
   const file = (name: string) => join(folder, name);

@@ -1,10 +1,10 @@
-/** A channel that stays open at one end while the process at its other end is killed, as a VM's port does. */
+/** A channel that stays open at one end while the process at its other end is killed, like a VM's port. */
 import type net from 'node:net';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { localServer } from './local-server.js';
 
-/** Two unix sockets; what is written to one comes out of the other, for the process that is connected there then. */
+/** Two unix sockets; bytes written to one come out of the other, for the process connected there then. */
 export async function stayingChannel(
   t: ExecutionContext,
   folder: string,

@@ -1,5 +1,5 @@
 /**
- * Storage calls in specs: emulators that behave as existing ones do, without any code of vproxy; a guest with a broker; and the
+ * Storage calls in specs: emulators that behave like existing ones, without any code of vproxy; a guest with a broker; and the
  * wrapper as a process.
  */
 import { spawn } from 'node:child_process';
@@ -16,20 +16,20 @@ import { callStorage } from '../../lib/storage/wrapper.js';
 import { PROJECT_ROOT, temporaryFolder } from './files.js';
 import { localServer } from './local-server.js';
 
-/** What an emulator does with a command line: answer, send these bytes, or die (break off). */
+/** The reaction of an emulator to a command line: answer, send these bytes, or die (hang up). */
 export type Behaviour = { stdout: string; stderr: string; status: number } | Buffer | 'die';
 
-/** Decides what happens to a request; each is seen once, with its command line and all of its fields. */
+/** Decides the reaction to a request; called once for each, with its command line and all of its fields. */
 export type Decide = (argv: string[], fields: Record<string, unknown>) => Behaviour | Promise<Behaviour>;
 
-/** Answers with the arguments, so that every call can tell its own reply. */
+/** Answers with the arguments, so that every call can recognize its reply. */
 export const echo: Decide = (argv) => ({ stdout: `${argv.slice(1).join(' ')}\n`, stderr: '', status: 0 });
 
 export class FieldEmulator {
   port = 0;
-  /** The command lines that it saw, joined, in order. */
+  /** The command lines received, joined, in order. */
   readonly requests: string[] = [];
-  /** The most requests that it had at once. */
+  /** The most requests in progress at once. */
   mostAtOnce = 0;
   #atOnce = 0;
   readonly #decide: Decide;
@@ -91,7 +91,7 @@ export class FieldEmulator {
     socket.end();
   }
 
-  /** Answers one request; false when that ended the connection. */
+  /** Answers one request; false if that ended the connection. */
   async #answer(socket: Socket, request: string): Promise<boolean> {
     const fields = JSON.parse(request) as Record<string, unknown>;
     const argv = fields['argv'] as string[];
@@ -123,19 +123,19 @@ export async function startGuest(t: ExecutionContext, options: StorageBrokerOpti
   return { broker, path, folder, calls, changes, ...callsAt(path) };
 }
 
-/** Calls by wrappers in this process: their replies, and what they print. */
+/** Calls by wrappers in this process: their replies, and their output. */
 export function callsAt(path: string) {
   const call = (...args: string[]) =>
     callStorage({ argv: ['/usr/sbin/storcli64', ...args], socketPaths: [path], timeoutMs: 60_000 });
   return { call, print: async (...args: string[]) => (await call(...args)).stdout.toString() };
 }
 
-/** A peer's service that is an emulator listening on a port, reached as an incoming forward would reach it. */
+/** A peer's service that is an emulator listening on a port, reached as through an incoming forward. */
 export function peerAt(port: number): StoragePeerService {
   return { isOffered: () => true, open: () => createConnection({ host: '127.0.0.1', port, allowHalfOpen: true }) };
 }
 
-/** A port whose connections are attached to the broker, as those of an outgoing forward are. Closed with the test. */
+/** A port whose connections are attached to the broker, like those of an outgoing forward. Closed with the test. */
 export async function attachPort(t: ExecutionContext, { broker }: Guest): Promise<number> {
   return (await localServer(t, (socket) => broker.emulators.attach(socket))).port;
 }

@@ -1,4 +1,4 @@
-/** A target of a forward without the forward: streams of a session in memory are served by it. */
+/** A target of a forward without the forward: it serves streams of an in-memory session. */
 import type { LogEvent } from '../../lib/events.js';
 import type { TargetContext } from '../../lib/forward/endpoint-kind.js';
 import { ForwardLog } from '../../lib/forward/forward-log.js';

@@ -1,4 +1,4 @@
-/** Terminals: commands in one of their own, with what they have shown so far; tmux; and devices that are one. */
+/** Terminals: commands in their own, with everything shown so far; tmux; and devices that are terminals. */
 
 import { execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -44,7 +44,7 @@ export async function startInTerminal(
 export const runInTerminal = (t: ExecutionContext, script: string, options?: TerminalCommandOptions) =>
   startInTerminal(t, ['sh', '-c', script], options);
 
-// A terminal that a test can look at: tmux, with a server of its own.
+// A terminal whose screen a test can read: tmux, with its own server.
 
 const run = promisify(execFile);
 
@@ -111,7 +111,7 @@ export async function openTerminal(
 /** The host's end of a stand-in, and the path of the guest's. */
 export type Pty = Awaited<ReturnType<typeof openPty>>;
 
-/** A pseudo-terminal, made by script(1), whose user holds the guest's end open as well. */
+/** A pseudo-terminal, made by script(1), whose user also holds the guest's end open. */
 export async function openPty(t: ExecutionContext) {
   const command = 'stty raw -echo -iexten -ixon; tty; exec sleep 120';
   const child = spawn('script', ['-qfc', command, '/dev/null'], { stdio: ['pipe', 'pipe', 'ignore'] });

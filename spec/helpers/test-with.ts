@@ -1,11 +1,11 @@
-/** Tests that need something of the machine: where it is missing they are skipped, and counted at the end of `npm test`. */
+/** Tests that need something of the machine: if it is missing they are skipped, and counted at the end of `npm test`. */
 import { appendFileSync } from 'node:fs';
 import test from 'ava';
 import { hasNeed, installLine, type NeedName, REQUIRE_ALL, SKIPPED_FILE } from './needs.js';
 
 type Declare = (typeof test)['skip'];
 
-/** `test` where this machine has all of it; else the test is skipped, which is counted. Throws where nothing may be missing. */
+/** `test` if this machine has everything; otherwise a skipped, counted test. Throws where nothing may be missing. */
 export const testWith = (...names: readonly NeedName[]): Declare => declareWith(names, test);
 
 export const serialTestWith = (...names: readonly NeedName[]): Declare => declareWith(names, test.serial);

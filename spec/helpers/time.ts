@@ -1,21 +1,18 @@
-/**
- * Time in specs: polling, until a deadline, for what is not announced; and a clock for a part of vproxy that moves when
- * a spec says so.
- */
+/** Time in specs: polling with a deadline, and a clock for a part of vproxy that moves when a spec says so. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CancelTimer, Clock } from '../../lib/util/clock.js';
 
 interface EventuallyOptions {
-  /** The deadline. Default 20,000: on a busy machine, to start a process alone can take ten seconds. */
+  /** The deadline. Default 20,000: on a busy machine, merely starting a process can take ten seconds. */
   readonly timeoutMs?: number;
   readonly intervalMs?: number;
-  /** What is waited for, as the error names it. Default "the condition". */
+  /** The subject of the wait, for the error. Default "the condition". */
   readonly what?: string;
 }
 
 /**
- * The first value of `look` that is neither false, null nor undefined. A look that throws counts as "not yet"; past the
- * deadline this rejects with what was waited for, and with the last such error as its cause.
+ * The first value of `look` that is not false, null or undefined. A `look` that throws counts as "not yet"; past the deadline
+ * this rejects with the subject of the wait, and the last such error as its cause.
  */
 export async function eventually<T>(
   look: () => T | Promise<T>,
@@ -41,7 +38,7 @@ export async function eventually<T>(
   }
 }
 
-/** What `promise` gives, or a rejection that names `what` when it takes longer than `timeoutMs`. */
+/** The result of `promise`, or a rejection that names `what` if it takes longer than `timeoutMs`. */
 export async function within<T>(timeoutMs: number, what: string, promise: Promise<T>): Promise<T> {
   const stop = new AbortController();
   const late = delay(timeoutMs, undefined, { signal: stop.signal }).then(() => {
@@ -94,7 +91,7 @@ export class ManualClock implements Clock {
     this.#nowMs = untilMs;
   }
 
-  /** Jumps as a stopped process sees it: time has passed, and every timer that is due fires late. */
+  /** Jumps like the clock of a stopped process: time has passed, and every timer that is due fires late. */
   jump(ms: number): void {
     this.#nowMs += ms;
     this.advance(0);
@@ -118,7 +115,7 @@ export async function advanceUntil<T>(clock: ManualClock, promise: Promise<T>): 
   return promise;
 }
 
-/** A clock as one process has it: its timers are gone with the process. */
+/** A clock as one process has it: its timers end with the process. */
 export class ProcessClock implements Clock {
   readonly #clock: Clock;
   readonly #timers = new Set<CancelTimer>();

@@ -1,4 +1,4 @@
-/** Streams of patterns between the two sides of a pair, in any number, with a verdict at the end. */
+/** Any number of streams of patterns between the two sides of a pair, with a verdict at the end. */
 
 import { randomBytes } from 'node:crypto';
 import type net from 'node:net';
@@ -19,16 +19,16 @@ interface TrafficPair {
   readonly b: TrafficSide;
 }
 
-/** What the other side does with a stream that was opened. */
+/** The reaction of the other side to a stream that was opened. */
 export type Answer = 'accept' | 'later' | 'refuse' | 'ignore';
 
-/** Makes both sides of a pair accept what the other one opens, unless the opener asked for another answer. */
+/** Makes both sides of a pair accept streams of the other, unless the opener asked for another answer. */
 export class Traffic {
   readonly pair: TrafficPair;
   readonly ends: PatternEnd[] = [];
   readonly #openers = new Map<string, PatternEnd>();
   readonly #answers = new Map<string, Answer>();
-  /** The ends of streams that are to be announced again. */
+  /** The ends of streams that will be announced again. */
   readonly #moving = new Map<string, PatternEnd>();
 
   constructor(pair: TrafficPair) {
@@ -40,7 +40,7 @@ export class Traffic {
     }
   }
 
-  /** A new stream from one side, or null where it has no session or its session drains. */
+  /** A new stream from one side, or null if it has no session or its session drains. */
   open(side: TrafficSide, answer: Answer = 'accept'): PatternEnd | null {
     const { session } = side.loop;
     if (session === null || session.isDraining) return null;
@@ -65,7 +65,7 @@ export class Traffic {
     });
   }
 
-  /** Another process goes on with the streams of a session: `streams` in place of `before`, which are announced again where they are not answered. */
+  /** Another process takes over the streams of a session: `streams` replaces `before`; unanswered ones are announced again. */
   move(from: Session, session: Session, before: readonly SessionStream[], streams: readonly SessionStream[]): void {
     for (const end of this.ends) if (end.session === from) end.forgetBuffers();
     for (const [index, stream] of streams.entries()) {
@@ -104,7 +104,7 @@ export class Traffic {
     else if (answer === 'accept') stream.accept();
   }
 
-  /** Lets every stream go on and end. */
+  /** Lets every stream continue and end. */
   finishAll(): void {
     for (const end of this.ends) {
       if (end.stream?.isIncoming === true) end.stream.accept();
@@ -114,17 +114,17 @@ export class Traffic {
   }
 }
 
-// Transfers of a known pattern from end to end, which may be cut: what came has to be a prefix, and its end has to say
+// Transfers of a known pattern from end to end, which may be cut: the received part must be a prefix, and its end must tell
 // whether it is complete.
 
 export interface Outcome {
-  /** `ended`: the other side said that this was all; `reset`: something went wrong. */
+  /** `ended`: the other side reported that this was all; `reset`: something went wrong. */
   readonly end: 'ended' | 'reset';
   readonly receivedBytes: number;
   readonly isPrefix: boolean;
 }
 
-/** What every transfer carries, cut to its length. */
+/** The contents of every transfer, cut to its length. */
 const PATTERN = randomBytes(4_000_037);
 
 export const MAX_TRANSFER_BYTES = PATTERN.length;
@@ -133,7 +133,7 @@ export function pattern(byteCount: number): Buffer {
   return PATTERN.subarray(0, byteCount);
 }
 
-/** Reads a socket until it ends or fails, comparing as the bytes come. Rejects after `timeoutMs` (default 20,000). */
+/** Reads a socket until it ends or fails, comparing the bytes as they come. Rejects after `timeoutMs` (default 20,000). */
 export function outcomeOf(socket: net.Socket, options: { timeoutMs?: number } = {}): Promise<Outcome> {
   const { timeoutMs = 20_000 } = options;
   let receivedBytes = 0;

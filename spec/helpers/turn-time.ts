@@ -1,4 +1,4 @@
-/** How long the turns of this process's event loop are, in processor time. */
+/** Measures the turns of this process's event loop, in processor time. */
 import { setImmediate } from 'node:timers/promises';
 
 function processorMs(): number {
@@ -6,10 +6,10 @@ function processorMs(): number {
   return (user + system) / 1000;
 }
 
-/** The processor time of the longest turn of the loop from the beginning of `work` to its end, in milliseconds. Rejects with what that rejects with. */
+/** The processor time of the longest turn of the loop while `work` runs, in milliseconds. Rejects like `work`. */
 async function longestTurnMs(work: () => Promise<unknown>): Promise<number> {
   const state = { isDone: false };
-  // Its beginning is in a turn that is measured.
+  // It begins in a measured turn.
   const begun = setImmediate().then(work);
   const done = begun.finally(() => {
     state.isDone = true;
@@ -25,7 +25,7 @@ async function longestTurnMs(work: () => Promise<unknown>): Promise<number> {
   return longestMs;
 }
 
-/** The same of the best of some rounds: what is compiled or collected in one need not be in another. */
+/** The same, for the best of several rounds: compilation or garbage collection in one need not happen in another. */
 export async function bestTurnMs(work: () => Promise<unknown>, rounds = 3): Promise<number> {
   let bestMs = Number.POSITIVE_INFINITY;
   for (let round = 0; round < rounds; round += 1) bestMs = Math.min(bestMs, await longestTurnMs(work));

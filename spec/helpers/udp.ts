@@ -1,4 +1,4 @@
-/** Programs that speak UDP in the specs. */
+/** Programs that use UDP in the specs. */
 import dgram from 'node:dgram';
 import { once } from 'node:events';
 import { isIPv6 } from 'node:net';
@@ -39,7 +39,7 @@ export class UdpProgram {
     return program;
   }
 
-  /** One that sends back what it gets. */
+  /** One that echoes messages. */
   static async openEcho(t: Pick<ExecutionContext, 'teardown'>, port = 0, address?: string): Promise<UdpProgram> {
     const program = await UdpProgram.open(t, port, address);
     program.onMessage = ({ bytes, port: from }) => program.send(bytes, from);

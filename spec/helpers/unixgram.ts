@@ -1,4 +1,4 @@
-/** Programs that speak over unix sockets of datagrams in the specs: processes of Python, as Node has no such sockets. */
+/** Programs that use unix datagram sockets in the specs: Python processes, as Node has no such sockets. */
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
@@ -8,15 +8,15 @@ import { eventually } from './time.js';
 
 export interface UnixgramMessage {
   readonly bytes: Buffer;
-  /** The path of who sent it; empty where it has none, and an abstract name behind an `@`. */
+  /** The sender's path; empty if it has none, and an abstract name with a leading `@`. */
   readonly from: string;
 }
 
 interface UnixgramOptions {
-  /** What it is bound to, such as a path; an abstract name behind an `@`. Default: nothing. */
+  /** Its address, such as a path; an abstract name with a leading `@`. Default: none. */
   readonly at?: string;
   readonly isEcho?: boolean;
-  /** Whether it reads what comes, from the start. Default true. */
+  /** Whether it reads from the start. Default true. */
   readonly isReading?: boolean;
   readonly cwd?: string | undefined;
 }
@@ -57,7 +57,7 @@ while True:
 
 export class UnixgramProgram {
   readonly messages: UnixgramMessage[] = [];
-  /** What the system said to what was sent, one for each order; an empty text: nothing. */
+  /** The system's response to each send order; an empty text: success. */
   readonly #answers: string[] = [];
   #isReady = false;
   readonly #child: ChildProcessByStdio<Writable, Readable, null>;
@@ -86,7 +86,7 @@ export class UnixgramProgram {
     return this.messages.map(({ bytes }) => bytes.toString());
   }
 
-  /** Sends a message, or so many of the kind, and gives what the system said: an empty text where it has taken all. */
+  /** Sends a message, or several of the kind, and returns the system's response: an empty text if it took all. */
   async send(bytes: Buffer | string, to: string, count = 1): Promise<string> {
     const index = this.#answers.length;
     this.#order({ to, bytes: Buffer.from(bytes).toString('base64'), count });

@@ -1,4 +1,4 @@
-/** Processes of the real command line that are upgraded: their successors end with the test, too. */
+/** Upgraded processes of the real command line: their successors end with the test, too. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
@@ -10,7 +10,7 @@ import { type PairSetup, processPair } from './process-pair.js';
 import { eventually } from './time.js';
 import { ENDED, ESTABLISHED, isRunning, type RunResult, TAKING_CONTROL } from './vproxy-process.js';
 
-/** Two processes with a session, each with a control socket: of the host, then of the guest. */
+/** Two processes with a session, each with a control socket: the host, then the guest. */
 export async function upgradablePair(t: ExecutionContext, { host = [], guest = [], ...setup }: PairSetup) {
   const folder = temporaryFolder(t);
   const sockets = [join(folder, 'host.sock'), join(folder, 'guest.sock')] as const;
@@ -30,7 +30,7 @@ export async function upgradablePair(t: ExecutionContext, { host = [], guest = [
   };
 }
 
-/** What `sessions` gives as long as the first one goes on. */
+/** The value of `sessions` as long as the first one continues. */
 export const ONE_SESSION = [
   [1, 1],
   [0, 0],
@@ -40,7 +40,7 @@ export function runUpgrade(socket: string, words: readonly string[] = []): Promi
   return callVproxy(['upgrade', '--socket', socket, ...words]);
 }
 
-/** The same, which has to succeed; what it says. The successor is ended with the test, unless it has been upgraded as well by then. */
+/** An upgrade that must succeed; returns its output. The successor ends with the test, unless it has been upgraded, too. */
 export async function upgrade(
   t: ExecutionContext,
   socket: string,

@@ -1,4 +1,4 @@
-/** The flags that a module of the program gives to V8, in a process of its own. */
+/** The flags that a module of the program gives to V8, in a separate process. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
@@ -6,8 +6,8 @@ import { text } from 'node:stream/consumers';
 import { PROJECT_ROOT } from './files.js';
 
 /**
- * Runs `code` in a new process, where `part` is the module `path` of dist, and `flags` are those that V8 was given so far;
- * what `code` prints is JSON. Rejects where V8, or anything else, complains.
+ * Runs `code` in a new process, where `part` is the module `path` of dist, and `flags` are those given to V8 so far; `code`
+ * prints JSON. Rejects if V8, or anything else, complains.
  */
 export async function runWithFlags(path: string, code: string): Promise<unknown> {
   const script = `

@@ -1,4 +1,4 @@
-/** The real command line of vproxy as a process of its own, with its log at hand. */
+/** The real command line of vproxy as a separate process, with its log at hand. */
 import { type ChildProcess, type ChildProcessByStdio, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
@@ -22,11 +22,11 @@ interface ExitResult {
 export interface SpawnOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
-  /** The program, seen from the project's folder. Default `dist/program/vproxy.cjs`. */
+  /** The program, relative to the project's folder. Default `dist/program/vproxy.cjs`. */
   readonly script?: string;
-  /** The program and the words before its arguments, where it is not a script of this project. Default: Node and `script`. */
+  /** The program and the words before its arguments, if it is not a script of this project. Default: Node and `script`. */
   readonly program?: readonly string[];
-  /** The number of file descriptors that it may have. Default: that of this process. */
+  /** The limit on its file descriptors. Default: that of this process. */
   readonly descriptorLimit?: number;
   /** The longest file that it may write, in blocks of 512 or 1024 bytes. Default: that of this process. */
   readonly fileLimitBlocks?: number;
@@ -34,7 +34,7 @@ export interface SpawnOptions {
   readonly logFile?: string;
   /** Whether it has a control socket in the default place, unless its arguments say otherwise. Default false. */
   readonly hasDefaultControl?: boolean;
-  /** A program that becomes the command: its words, which the command's follow. Default: none. */
+  /** A program that becomes the command: its words, before the command's. Default: none. */
   readonly launcher?: readonly string[];
   /** Descriptors of this process that it is started with, from 3 on. Default: none. */
   readonly inherited?: readonly number[];
@@ -96,8 +96,8 @@ export class VproxyProcess {
   }
 
   /**
-   * The first line of stderr from number `from` on that matches, also one that came before the call. Rejects, with the
-   * log, when none comes within `timeoutMs` (default 30,000) or the process ends.
+   * The first line of stderr from number `from` on that matches, past or future. Rejects, with the log, if none comes within
+   * `timeoutMs` (default 30,000) or the process exits.
    */
   async waitForLine(pattern: RegExp, options: { timeoutMs?: number; from?: number } = {}): Promise<RegExpExecArray> {
     const { timeoutMs = 30_000, from = 0 } = options;
@@ -126,12 +126,12 @@ export class VproxyProcess {
     this.#child.kill(signal);
   }
 
-  /** Stops reading stderr, as when a log reader ends: from now on, writes to it fail. */
+  /** Stops reading stderr, as when a log reader exits: later writes to it fail. */
   closeLog(): void {
     this.#child.stderr?.destroy();
   }
 
-  /** Ends the process with SIGTERM, or with SIGKILL after 3 s, and waits until it is gone. */
+  /** Ends the process with SIGTERM, or with SIGKILL after 3 s, and waits until it has exited. */
   async stop(): Promise<ExitResult> {
     if (this.#result === undefined) this.kill('SIGTERM');
     return within(3_000, 'SIGTERM', this.exited).catch(() => {
@@ -174,13 +174,13 @@ export interface RunResult {
 
 export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>;
-  /** Removes root's right to bypass permissions. Needs setpriv(1) where the test runs as root. Default false. */
+  /** Removes root's right to bypass permissions. Needs setpriv(1) if the test runs as root. Default false. */
   readonly obeysPermissions?: boolean;
   /** Default 20,000. */
   readonly timeoutMs?: number;
 }
 
-/** Runs `vproxy` with `args`; one that does not end by itself is killed, and its `code` is null. */
+/** Runs `vproxy` with `args`; one that does not exit by itself is killed, and its `code` is null. */
 export function runVproxy(args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
   const { env = {}, obeysPermissions = false, timeoutMs = 20_000 } = options;
   const command = [process.execPath, join(PROJECT_ROOT, 'dist/program/vproxy.cjs'), ...withoutControl(args)];
@@ -190,7 +190,7 @@ export function runVproxy(args: readonly string[], options: RunOptions = {}): Pr
   return runProgram(command, { env: { ...process.env, ...env }, timeoutMs, keepsInput: true });
 }
 
-/** Runs a program to its end; one that takes longer is killed, and its `code` is null. It has nothing to read unless `keepsInput`. */
+/** Runs a program to its end; one that takes longer is killed, and its `code` is null. Its input is empty unless `keepsInput`. */
 export function runProgram(
   [file = '', ...words]: readonly string[],
   options: { env?: NodeJS.ProcessEnv; timeoutMs?: number; keepsInput?: boolean } = {},
@@ -213,12 +213,12 @@ export function isRunning(pid: number): boolean {
   }
 }
 
-// A command line of vproxy between pipes that the test holds.
+// A command line of vproxy on pipes held by the test.
 
-/** A command that runs; killed when the test ends. */
+/** A running command; killed when the test ends. */
 export interface PipedCommand {
   readonly child: ChildProcessByStdio<Writable, Readable, Readable>;
-  /** All of stdout, up to its end, which may come before the end of the process. */
+  /** All of stdout until EOF, which may come before the process exits. */
   readonly output: Promise<Buffer>;
   /** The status, and all of stderr. */
   readonly ended: Promise<{ readonly code: number | null; readonly stderr: string }>;
@@ -244,17 +244,17 @@ export function runPiped(
   };
 }
 
-// Command lines of specs that do not care for a control socket: none is to be left in a folder that all processes share.
+// Command lines of specs that need no control socket, so that none is left in a folder shared by all processes.
 
 /** The words of a command line; one that runs a proxy, and does not mention a control socket, gets none. */
 function withoutControl(args: readonly string[]): readonly string[] {
-  // `vproxy ping -c 1` is a command for a running one.
+  // `vproxy ping -c 1` is a command for a running process.
   const runs = args[0]?.startsWith('-') === true && args.some((word) => /^(-c|--channel|--config)/.test(word));
   const says = args.some((word) => /^--(no-)?control/.test(word));
   return runs && !says ? ['--no-control', ...args] : args;
 }
 
-// The lines of vproxy's log that specs wait for: the one place that knows their wording.
+// The log lines of vproxy that specs wait for: the only place that knows their wording.
 
 /** A forward of `service` listens on a TCP port: `$1` is the host, `$2` the port. */
 export function listeningFor(service: string): RegExp {
@@ -266,8 +266,8 @@ export const ESTABLISHED = /\bsession with .+ on \S/;
 export const ENDED = /\bsession on \S.* ended: /;
 
 /**
- * A session ended because the process at the other end was restarted. Where its predecessor was cut off within
- * the header of a frame, the flush of the new one completes the header, and only a wrong check shows.
+ * A session ended because the process at the other end was restarted. If its predecessor was cut off within a frame header, the
+ * flush of the new one completes the header, and only a wrong check shows.
  */
 export const ENDED_BY_RESTART = /\bsession on \S.* ended: .*\((?:peer-restarted|desync)\)/;
 
