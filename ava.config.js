@@ -1,6 +1,6 @@
 import { longestFirst } from './packaging/longest-first.mjs';
 
-/** The specs that need no virtual machine. They run on the compiled output, each file in a process of its own; many wait, so four run at a time. */
+/** Specs without virtual machines. They run compiled, each file in its own process; many wait, so four run at a time. */
 export default {
   files: ['dist/spec/**/*.spec.js', '!dist/spec/vm/**', '!dist/spec/long/**', '!dist/spec/packages/**'],
   require: ['./packaging/spec-process.mjs'],

@@ -1,4 +1,4 @@
-/** What takes minutes or hours: leaks over a million operations, and the searches at random, which `LONG=1` makes long. */
+/** Specs that take minutes or hours: leaks over a million operations, and random searches, which `LONG=1` makes long. */
 export default {
   files: ['dist/spec/long/**/*.spec.js', 'dist/spec/model/**/*.spec.js', 'dist/spec/fuzz/**/*.spec.js'],
   workerThreads: false,

@@ -1,4 +1,4 @@
-/** Each package is made and used as people do, which takes a while, and needs the network the first time. One at a time. */
+/** Builds and uses each package as a user would, which takes a while, and the first time needs the network. One at a time. */
 export default {
   files: ['dist/spec/packages/**/*.spec.js'],
   require: ['./packaging/spec-process.mjs'],

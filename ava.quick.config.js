@@ -1,4 +1,4 @@
 import everything from './ava.config.js';
 
-/** What a contributor runs: all specs but those whose names say that they are slow. */
+/** The specs for contributors: all except those named slow. */
 export default { ...everything, files: [...everything.files, '!dist/spec/**/*.slow.spec.js'] };

@@ -1,6 +1,6 @@
 import { longestFirst } from './packaging/longest-first.mjs';
 
-/** The specs that boot a real guest under QEMU. Three at a time: one emulated guest uses one processor, and often waits. */
+/** Specs that boot a real guest under QEMU. Three at a time: an emulated guest uses one processor, and often waits. */
 export default {
   files: ['dist/spec/vm/**/*.spec.js'],
   require: ['./packaging/spec-process.mjs'],

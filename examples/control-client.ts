@@ -14,12 +14,13 @@ try {
   const { process: running, channels } = await control.status();
   console.log(`${running.version}, process ${running.pid}`);
   for (const { label, state, session } of channels) {
-    const peer = session === null ? 'nobody' : `${session.peer.name ?? session.peer.agent}, ${session.streams} streams`;
+    const peer =
+      session === null ? 'no peer' : `${session.peer.name ?? session.peer.agent}, ${session.streams} streams`;
     console.log(`${label}: ${state}, with ${peer}`);
   }
   for (const { id, spec, streams } of await control.forwards()) console.log(`${id}: ${spec}, ${streams} streams`);
 
-  // Each event once, past ones first; it ends when the process does, or at an interrupt.
+  // Each event once, past ones first; ends with the process, or when interrupted.
   for await (const { event, message } of control.events({ replay: 20, follow: true, signal: stopping.signal })) {
     console.log(`${event}: ${message}`);
   }

@@ -1,6 +1,5 @@
 /**
- * vproxy inside a program, over any Duplex: here over a pipe to a child process, without an address. The same file is both
- * sides.
+ * vproxy embedded in a program, over any Duplex: here a pipe to a child process, without an address. This file is both sides.
  *
  *     node dist/examples/embedded-session.js
  */
@@ -11,14 +10,14 @@ import { Duplex } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { connectPeer, VproxyError } from 'vproxy';
 
-/** The pipe in the child: the first descriptor behind standard input, output and error. */
+/** The pipe in the child: the first descriptor after standard input, output and error. */
 const PIPE_FD = 3;
 
 if (process.argv[2] === 'child') {
   const parent = connectPeer(new Socket({ fd: PIPE_FD }), {
     name: 'child',
     services: {
-      // A service is a function: it is given each stream that the peer opens.
+      // A service is a function, called with each stream that the peer opens.
       time: (stream) => stream.end(new Date().toISOString()),
       sha256: (stream) => void stream.pipe(createHash('sha256')).setEncoding('hex').pipe(stream),
     },
@@ -38,7 +37,7 @@ if (process.argv[2] === 'child') {
   clock.end();
   console.log(`the time over there: ${await text(clock)}`);
 
-  // Many streams share the line; one that is slow stops no other.
+  // Many streams share the pipe; a slow one does not block the others.
   const files = Array.from({ length: 5 }, () => randomBytes(300_000));
   const sums = await Promise.all(
     files.map(async (file) => {
@@ -50,7 +49,7 @@ if (process.argv[2] === 'child') {
   const areRight = files.every((file, index) => createHash('sha256').update(file).digest('hex') === sums[index]);
   console.log(`${sums.length} sums at once: ${areRight ? 'all right' : 'WRONG'}`);
 
-  // What the child does not offer, or refuses, is no stream.
+  // If the child does not offer the service, or refuses the stream, `connect` rejects.
   await peer.connect('nothing').catch((error: unknown) => {
     if (!(error instanceof VproxyError)) throw error;
     console.log(`refused: ${error.message}`);

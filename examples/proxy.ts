@@ -1,6 +1,6 @@
 /**
- * What the command `vproxy` does, in a program: channels by their addresses, forwards, and services that are functions of the
- * program. Both sides are in this process, so that it can be tried; usually one is on the host and the other in its guest.
+ * Does in a program what the command `vproxy` does: channels by address, forwards, and services that are functions of the
+ * program. Both sides are in this process, to try it out; usually one is on the host and the other in its guest.
  *
  *     node dist/examples/proxy.js
  */
@@ -13,7 +13,7 @@ import { text } from 'node:stream/consumers';
 import { Proxy, parseForwardSpec, VproxyError } from 'vproxy';
 
 const folder = mkdtempSync(join(tmpdir(), 'vproxy-example-'));
-// A hypervisor has a socket like this for the port of a guest, and the guest `virtserial-open:/dev/virtio-ports/…`.
+// On a real host this is the hypervisor's socket for the port of a guest, which opens `virtserial-open:/dev/virtio-ports/…`.
 const socket = join(folder, 'vm1.sock');
 
 // The guest offers a web server, which listens on its loopback only, and a service of its own.
@@ -53,12 +53,12 @@ try {
   const response = await fetch(`http://${forward?.endpoint}/`);
   console.log(`${forward?.spec} answers: ${await response.text()}`);
 
-  // This program needs no port.
+  // This program itself needs no port.
   const stream = await host.connect('time', 'vm1');
   stream.end();
   console.log(`the time over there: ${await text(stream)}`);
 
-  // A stream that the peer refuses is none: `connect` rejects with the reason.
+  // If the peer refuses a stream, `connect` rejects with the reason.
   await host.connect('ssh', 'vm1').catch((error: unknown) => {
     if (!(error instanceof VproxyError)) throw error;
     console.log(`refused: ${error.message} (${error.code})`);

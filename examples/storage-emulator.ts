@@ -1,5 +1,5 @@
 /**
- * A storage emulator: answers the calls that virtual machines make of their controller's utility.
+ * A storage emulator: answers the calls of virtual machines to the utility of their storage controller.
  *
  *     node dist/examples/storage-emulator.js [--listen HOST:PORT] [--dial HOST:PORT]
  *
@@ -8,7 +8,7 @@
 import { parseArgs } from 'node:util';
 import { createStorageEmulator, type StorageHandler } from 'vproxy';
 
-/** Bays of one controller for each machine; a drive that was taken out stays out. */
+/** The bays of one controller for each machine; a removed drive stays removed. */
 const drives = new Map<string, Set<string>>();
 
 function drivesOf(machine: string): Set<string> {

@@ -1,5 +1,5 @@
-// Makes dist/vproxy.cjs, or the file that its argument names: all of vproxy in one file, for machines that have Node and nothing
-// else. Optional natives stay outside.
+// Makes dist/vproxy.cjs, or the file given as argument: all of vproxy in one file, for machines with only Node. Optional native
+// modules stay outside.
 import { chmodSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { build } from 'esbuild';
@@ -13,7 +13,7 @@ const { version, engines } = JSON.parse(readFileSync('package.json', 'utf8'));
 
 const oldest = oldestNode(engines);
 
-// What reads or runs the file meanwhile has the one before, whole.
+// Replaces the file atomically: it may be in use.
 const temporary = `${OUTPUT}.${process.pid}`;
 const { metafile } = await build({
   entryPoints: ['cli/one-file.ts'],
@@ -22,13 +22,13 @@ const { metafile } = await build({
   platform: 'node',
   format: 'cjs',
   target: `node${oldest}`,
-  // An older Node would end at the first of them, before it can say what is wrong.
+  // An older Node would fail to parse them, before it can report what is wrong.
   supported: { 'regexp-set-notation': false },
   external: ['koffi', 'supports-color'],
   minify: true,
   charset: 'utf8',
   legalComments: 'none',
-  // yargs and its helpers read `import.meta.url`, which a file of CommonJS does not have.
+  // yargs and its helpers read `import.meta.url`, which CommonJS does not have.
   define: { 'import.meta.url': 'importMetaUrl', VPROXY_VERSION: JSON.stringify(version) },
   banner: {
     js: `'use strict';(${requireNode})('${oldest}');const importMetaUrl = require('node:url').pathToFileURL(__filename).href;`,

@@ -1,10 +1,10 @@
-// What files that hold code of other packages have to do with these packages: their licences.
+// The licences of packages whose code is in a bundle.
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 /**
- * What vproxy's own licence, and those of the packages in a bundle, ask to be handed on: a text. `metafile` is esbuild's; `more`
- * are folders of packages that go along with the bundle, where they are installed.
+ * Returns the licence texts of vproxy and of the packages in a bundle. `metafile` is esbuild's; `more` are folders of installed
+ * packages that accompany the bundle.
  */
 export function formatLicences(metafile, version, more = []) {
   const own = existsSync('LICENSE') ? readFileSync('LICENSE', 'utf8').trim() : '';
@@ -12,13 +12,13 @@ export function formatLicences(metafile, version, more = []) {
   return `${[`vproxy ${version}\n\n${own}`, ...formatNotices(folders)].join('\n\n---\n\n')}\n`;
 }
 
-/** Folders of the packages that a bundle has a part of. */
+/** Lists the folders of the packages that a bundle contains parts of. */
 function bundledPackages({ inputs }) {
   const folders = Object.keys(inputs).map((path) => /^node_modules\/(?:@[^/]+\/)?[^/]+/.exec(path)?.[0]);
   return [...new Set(folders.filter((folder) => folder !== undefined))].sort();
 }
 
-/** A text for each licence; packages that have the very same one are in front of it together. */
+/** Formats each licence once, after the names of all packages that have it. */
 function formatNotices(folders) {
   const packages = new Map();
   for (const folder of folders) {

@@ -1,4 +1,4 @@
-/** The modules that a build writes beside those that people write; .gitignore has them, too. */
+/** The modules that a build generates in the source tree; .gitignore lists them, too. */
 export const GENERATED = {
   statusTypes: 'lib/status/types.ts',
   requestTypes: 'lib/control/client/requests.ts',

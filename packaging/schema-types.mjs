@@ -1,16 +1,16 @@
-// The text of files of types that are written from schemas: an interface for each, its descriptions as doc comments.
+// Generates files of types from schemas: an interface for each, with its descriptions as doc comments.
 
 const WIDTH = 120;
 
-/** That of lib/status/types.ts. `types` and `imported` are the tables at the end of lib/status/schemas.ts. */
+/** Generates lib/status/types.ts. `types` and `imported` are the tables at the end of lib/status/schemas.ts. */
 export const formatStatusTypes = (types, imported) => formatTypes(STATUS_HEAD, types, imported);
 
-/** That of lib/control/client/requests.ts. `types` is the table in lib/control/routes/table.ts. */
+/** Generates lib/control/client/requests.ts. `types` is the table in lib/control/routes/table.ts. */
 export const formatRequestTypes = (types) => formatTypes(REQUESTS_HEAD, types, {});
 
 /**
- * After `head`, the declarations of `types`, and of what is found within them and has an id, which is its name. Throws
- * for a field without a description.
+ * Returns `head` and the declarations of `types`, and of the schemas within them that have an id, which is the name. Throws for a
+ * field without a description.
  */
 function formatTypes(head, types, imported) {
   const names = new Map(
@@ -22,7 +22,7 @@ function formatTypes(head, types, imported) {
     .sort(([, one], [, other]) => (one.file < other.file ? -1 : 1))
     .map(([name, { file }]) => `import type { ${name} } from '${file}';\n`);
   const declarations = [];
-  // A name that `typeOf` adds comes later in this same loop.
+  // Names that `typeOf` adds are visited later in this loop.
   for (const [schema, name] of names) {
     if (name in imported) continue;
     const doc = formatDoc(name, schema.description, '');
@@ -38,20 +38,20 @@ function formatTypes(head, types, imported) {
 }
 
 const STATUS_HEAD = `/**
- * What a running process says of itself, as plain values that can be written as JSON. Written by \`npm run build\` from
- * \`schemas.ts\`: change it there. Times are in milliseconds, moments are ISO 8601 texts in UTC, amounts are in bytes, rates
+ * The status of a running process, as plain values that can be written as JSON. Written by \`npm run build\` from
+ * \`schemas.ts\`: change it there. Durations are in milliseconds, times are ISO 8601 texts in UTC, amounts are in bytes, rates
  * in bytes per second. Text from a peer is as the peer sent it: escape it before showing it.
  */
 
 `;
 
 const REQUESTS_HEAD = `/**
- * What is asked of a running process, as plain values. Written by \`npm run build\` from the schemas in \`routes/\`, and from
- * the table of settings in \`lib/settings/\`: change it there.
+ * Requests to a running process, as plain values. Written by \`npm run build\` from the schemas in \`routes/\`, and from the
+ * table of settings in \`lib/settings/\`: change it there.
  */
 `;
 
-/** The type whose fields this one has as well, and its own fields. */
+/** Returns the type that this one extends, and its own fields. */
 function splitBase(schema, types) {
   const fields = Object.entries(schema.def.shape);
   for (const [name, base] of types) {
@@ -68,10 +68,10 @@ function formatAlias(name, type) {
   return `${isTooLong(line) ? breakUnion(line, '') : line}\n`;
 }
 
-/** A line of a declaration; what has several lines already is as wide as it should be. */
+/** Whether a line of a declaration is too long; declarations with several lines are already broken. */
 const isTooLong = (line) => line.length > WIDTH && !line.includes('\n');
 
-/** Each member of the union in a line of its own. */
+/** Puts each member of a union on its own line. */
 const breakUnion = (line, indent) => line.replaceAll(/(?<=[:=]) | \| /g, `\n${indent}  | `);
 
 function formatFields(owner, fields, names, indent) {
@@ -106,7 +106,7 @@ function typeOf(schema, names, indent, isDeclared = false) {
     case 'nullable':
       return `${inner(def.innerType)} | null`;
     case 'optional':
-      // A request may have a field without a value; an answer has none.
+      // A request may have a field that is undefined; an answer does not.
       return `${inner(def.innerType)}${schema._zod.traits.has('$ZodExactOptional') ? '' : ' | undefined'}`;
     case 'array':
       return `readonly ${inner(def.element)}[]`;
@@ -115,13 +115,13 @@ function typeOf(schema, names, indent, isDeclared = false) {
     case 'union':
       return def.options.map(inner).join(' | ');
     default:
-      throw new Error(`no type is known for a schema of type ${def.type}`);
+      throw new Error(`unknown schema type ${def.type}`);
   }
 }
 
 /**
- * The name of a schema, also where it is used with a description of its own: that is a copy with the schema as parent. An
- * id is a name that is added to `names`.
+ * Returns the name of a schema, also for a copy with its own description, whose parent is the schema. An id is added to `names`
+ * as a name.
  */
 function nameOf(schema, names) {
   for (let one = schema; one !== undefined; one = one._zod.parent) if (names.has(one)) return names.get(one);

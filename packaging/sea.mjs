@@ -1,4 +1,5 @@
-// Makes dist/vproxy-linux-ARCH: Node and all of vproxy in one executable, for machines without Node. `--arch x64` (default) or `arm64`.
+// Makes dist/vproxy-linux-ARCH: Node and all of vproxy in one executable, for machines without Node. `--arch x64` (default) or
+// `arm64`.
 import { execFileSync } from 'node:child_process';
 import { chmodSync, copyFileSync, mkdtempSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -6,11 +7,11 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { EMBEDDED, fetchKoffi, fetchRuntime } from './runtimes.mjs';
 
-/** What Node looks for in itself. */
+/** The markers that Node looks for in its own executable. */
 const RESOURCE = 'NODE_SEA_BLOB';
 const SENTINEL = 'NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2';
 
-/** Programs that take symbols out of an executable of an architecture. The first one that is installed is used. */
+/** Programs that strip an executable, by architecture. The first installed one is used. */
 const STRIPPERS = {
   x64: ['strip', 'llvm-strip', 'x86_64-linux-gnu-strip'],
   arm64: ['aarch64-linux-gnu-strip', 'llvm-strip', 'strip'],
@@ -18,12 +19,12 @@ const STRIPPERS = {
 
 const { arch } = parseArgs({ options: { arch: { type: 'string', default: 'x64' } } }).values;
 if (!Object.hasOwn(STRIPPERS, arch))
-  throw new Error(`--arch ${arch}: it is none of ${Object.keys(STRIPPERS).join(', ')}`);
+  throw new Error(`--arch ${arch}: unknown architecture; available: ${Object.keys(STRIPPERS).join(', ')}`);
 const isForeign = arch !== process.arch;
 process.chdir(join(import.meta.dirname, '..'));
 const output = join('dist', `vproxy-linux-${arch}`);
 
-/** Without any of the programs the executable keeps its symbols, and works. */
+/** Without any of the programs, the executable keeps its symbols, and works. */
 function strip(source, target) {
   for (const program of STRIPPERS[arch]) {
     try {
@@ -33,9 +34,7 @@ function strip(source, target) {
       // Not installed, or not made for this architecture.
     }
   }
-  console.error(
-    `${output} keeps its symbols, 18 MB: there is none of ${STRIPPERS[arch].join(', ')} that takes them out`,
-  );
+  console.error(`${output} keeps its symbols (18 MB): none of ${STRIPPERS[arch].join(', ')} works`);
   copyFileSync(source, target);
 }
 
@@ -50,26 +49,26 @@ try {
     output: blob,
     disableExperimentalSEAWarning: true,
     assets: { 'koffi.node': koffi },
-    // Compiled code is for the machine that compiles it.
+    // The code cache is specific to the machine that compiles it.
     useCodeCache: !isForeign,
   };
   writeFileSync(config, JSON.stringify(settings));
   const own = join(fetchRuntime(EMBEDDED, process.arch), 'bin', 'node');
   execFileSync(own, ['--experimental-sea-config', config], { stdio: 'pipe' });
-  // In this order: what is stripped afterwards does not start any more.
+  // In this order: an executable that is stripped afterwards does not start.
   strip(join(runtime, 'bin', 'node'), executable);
   chmodSync(executable, 0o755);
-  // It warns of string offsets that do not matter; what it prints is in the error where it fails.
+  // It prints harmless warnings about string offsets; on failure, its output is in the error.
   const postject = join('node_modules', 'postject', 'dist', 'cli.js');
   execFileSync(process.execPath, [postject, executable, RESOURCE, blob, '--sentinel-fuse', SENTINEL], {
     stdio: 'pipe',
   });
-  // What runs the executable meanwhile has the one before, whole.
+  // Replaces the executable atomically: it may be in use.
   const temporary = `${output}.${process.pid}`;
   copyFileSync(executable, temporary);
   renameSync(temporary, output);
   copyFileSync(join(runtime, 'LICENSE'), `${output}.node-licence`);
-  // For packages, which put it beside the program: not everywhere a program may run what it has written.
+  // For packages, which install it: not every program may execute files that it has written.
   copyFileSync(koffi, `${output}.koffi.node`);
   console.error(`made ${output}, ${Math.round(statSync(output).size / 1e6)} MB`);
 } finally {

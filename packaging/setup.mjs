@@ -1,5 +1,5 @@
-// Makes a clone ready to run: installs the locked dependencies where they are missing or out of date, then builds where the
-// sources are not those of what is built.
+// Makes a clone ready to run: installs the locked dependencies if they are missing or out of date, then builds if the sources
+// have changed.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
@@ -7,11 +7,11 @@ import { join, relative } from 'node:path';
 import { GENERATED } from './generated.mjs';
 import { oldestNode, requireNode } from './require-node.cjs';
 
-/** What a build reads, beside its packages. */
+/** The inputs of a build, besides its packages. */
 const SOURCES = ['bench', 'cli', 'docs', 'examples', 'lib', 'packaging', 'site', 'spec'];
 const SOURCE_FILES = ['package.json', 'package-lock.json', 'tsconfig.json'];
 
-/** A digest of the sources of what is built. tsc writes the other file whenever it has compiled something. */
+/** The digest of the built sources. tsc writes the other file whenever it compiles something. */
 const STAMP = 'dist/.sources';
 const COMPILED = 'dist/.tsbuildinfo';
 
@@ -20,7 +20,7 @@ requireNode(oldestNode(JSON.parse(readFileSync('package.json', 'utf8')).engines)
 const modifiedAt = (path) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
 const npm = (...args) => execFileSync('npm', args, { stdio: ['ignore', 'inherit', 'inherit'] });
 
-/** The paths of all files in a folder and in its folders. */
+/** Lists all files in a folder, recursively. */
 const filesIn = (folder) =>
   readdirSync(folder, { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile())
@@ -35,7 +35,7 @@ function digestSources() {
   return hash.digest('hex');
 }
 
-/** tsc leaves what it made of a module that is there no more, and AVA would run it. */
+/** Removes the output of deleted modules, which tsc leaves, and AVA would run. */
 function removeStale() {
   const { include } = JSON.parse(readFileSync('tsconfig.json', 'utf8'));
   for (const folder of include.filter((name) => existsSync(join('dist', name))))

@@ -1,4 +1,4 @@
-// The time that packages and manuals have in them, so that the same input gives the same output.
+// The time recorded in packages and manuals, for reproducible builds.
 import { execFileSync } from 'node:child_process';
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -6,8 +6,7 @@ import { join } from 'node:path';
 const PROJECT = join(import.meta.dirname, '..');
 
 /**
- * In seconds, as text: SOURCE_DATE_EPOCH, else the time of the last commit, else, where this is not a clone, that of
- * the change log.
+ * In seconds, as text: SOURCE_DATE_EPOCH, else the time of the last commit, else (outside a clone) that of the change log.
  */
 export function sourceDate() {
   return (

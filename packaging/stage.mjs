@@ -1,5 +1,4 @@
-// Lays out what a package of a distribution contains in a folder, as it is to be on the machine. Needs a build (dist/) and the
-// single executable.
+// Stages the contents of a distribution package in a folder. Needs a build (dist/) and the single executable.
 //
 //     node packaging/stage.mjs --root FOLDER [--executable dist/vproxy-linux-x64] [--units /usr/lib/systemd/system] [--rules /usr/lib/udev/rules.d]
 import {
@@ -21,15 +20,15 @@ import { sourceDate } from './source-date.mjs';
 
 const PROJECT = join(import.meta.dirname, '..');
 
-/** gzip without a time in it, so that the same input gives the same package. */
+/** gzip without a timestamp, for reproducible packages. */
 export const compress = (text) => gzipSync(text, { level: 9 });
 
-/** `unitFolder`, `ruleFolder`, `zshFolder`: where the distribution has units, rules of udev, and functions of zsh. `date`: of the manual, a Date. */
+/** `unitFolder`, `ruleFolder`, `zshFolder`: the distribution's folders. `date`: of the manual, a Date. */
 export async function stageFiles(root, { executable, unitFolder, ruleFolder, zshFolder, version, date }) {
   const source = (path) => join(PROJECT, path);
   const write = (path, content, mode = 0o644) => {
     const target = join(root, path);
-    // Folders have the same mode under any umask.
+    // Modes do not depend on the umask.
     mkdirSync(dirname(target), { recursive: true });
     writeFileSync(target, content);
     chmodSync(target, mode);
@@ -62,7 +61,7 @@ export async function stageFiles(root, { executable, unitFolder, ruleFolder, zsh
   write(`${zshFolder}/_vproxy`, SCRIPTS.zsh);
   write('/usr/share/fish/vendor_completions.d/vproxy.fish', SCRIPTS.fish);
 
-  // A folder of ansible-core's default path of collections.
+  // In the default collections path of ansible-core.
   const collection = '/usr/share/ansible/collections/ansible_collections/vproxy/vproxy';
   for (const name of readdirSync(source('packaging/ansible'), { recursive: true })) {
     if (/\.(md|py|yml)$/.test(name)) copy(`packaging/ansible/${name}`, `${collection}/${name}`);
@@ -86,7 +85,7 @@ if (process.argv[1] === import.meta.filename) {
       zsh: { type: 'string', default: '/usr/share/zsh/site-functions' },
     },
   });
-  if (values.root === undefined) throw new Error('--root FOLDER is missing');
+  if (values.root === undefined) throw new Error('--root FOLDER: missing');
   const { version } = JSON.parse(readFileSync(join(PROJECT, 'package.json'), 'utf8'));
   const date = new Date(Number(sourceDate()) * 1000);
   await stageFiles(values.root, {

@@ -1,6 +1,6 @@
 // Runs the specs on other versions of Node, one after the other: `npm run test:nodes -- [--node 26]… [--match unit]…
 // [--concurrency 2]`.
-// Ends with one line for each version, and with status 1 where one of them failed.
+// Ends with one line for each version, and with status 1 if one of them failed.
 import { spawn } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
@@ -64,24 +64,23 @@ function parseOptions() {
 
 function findVersion(text) {
   const found = VERSIONS.find((version) => `${version}.`.startsWith(`${text}.`));
-  if (found === undefined) throw new Error(`--node ${text}: there is no such version`);
+  if (found === undefined) throw new Error(`--node ${text}: unknown version; available: ${VERSIONS.join(', ')}`);
   return found;
 }
 
 function findFiles(name) {
   const [first, file = '**/*'] = name.split('/');
   const folders = first === 'unit' ? UNITS : [first];
-  for (const folder of folders)
-    if (!FOLDERS.includes(folder)) throw new Error(`--match ${folder}: there is no such folder`);
+  for (const folder of folders) if (!FOLDERS.includes(folder)) throw new Error(`--match ${folder}: no such folder`);
   return folders.map((folder) => `dist/spec/${folder}/${file}.spec.js`);
 }
 
-/** Runs AVA on a version, showing what it says, and sums that up. */
+/** Runs AVA on a version, showing its output, and summarizes it. */
 async function runSpecs(version) {
   const bin = join(fetchRuntime(version), 'bin');
   console.log(`\n== Node ${version}`);
   const startedAt = Date.now();
-  // What the specs start as `node` is this version, too.
+  // The specs start this version as `node`, too.
   const env = { ...process.env, PATH: `${bin}${delimiter}${process.env.PATH}` };
   const limit = concurrency === undefined ? [] : ['--concurrency', concurrency];
   const child = spawn(join(bin, 'node'), ['node_modules/ava/entrypoints/cli.mjs', ...limit, ...files], {
@@ -91,16 +90,16 @@ async function runSpecs(version) {
   let output = '';
   child.stdout.on('data', (chunk) => {
     process.stdout.write(chunk);
-    // The counts are the last words.
+    // The counts come last.
     output = `${output}${chunk}`.slice(-20_000);
   });
   const status = await new Promise((resolve) => child.once('close', resolve));
   const count = (what) => Number(new RegExp(`^ *(\\d+) ${what}`, 'm').exec(output)?.[1] ?? 0);
   const passed = count('tests? passed');
-  // AVA does not count what passed where anything failed.
+  // AVA does not count passed tests if any failed.
   const isGood = status === 0 && passed > 0;
   const outcome = isGood
-    ? `good, ${passed} tests passed`
+    ? `passed, ${passed} tests`
     : `FAILED, ${count('tests? failed')} tests failed, status ${status}`;
   const line = `Node ${version}: ${outcome}, in ${Math.round((Date.now() - startedAt) / 1000)} s`;
   return { isGood, line };

@@ -1,5 +1,5 @@
-// `npm test`, or with --all `npm run test:all`: says what this machine lacks, runs AVA with the patterns that it is given, and says
-// what was skipped for that.
+// `npm test`, or with --all `npm run test:all`: prints what this machine lacks, runs AVA with the given patterns, and prints how
+// many tests were skipped.
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -10,7 +10,7 @@ process.chdir(join(import.meta.dirname, '..'));
 const missing = missingNeeds();
 if (missing.length > 0) {
   console.log(
-    `This machine lacks ${missing.join(', ')}: tests that need them are skipped. As root, this installs them:`,
+    `This machine lacks ${missing.join(', ')}: tests that need them are skipped. To install them, run as root:`,
   );
   console.log(`  ${installLine(missing)}`);
 }
@@ -26,7 +26,7 @@ const child = spawn(process.execPath, ['node_modules/ava/entrypoints/cli.mjs', '
   env: { ...process.env, [SKIPPED_FILE]: skipped, ...(isAll && { VPROXY_TEST_ALL: '1' }) },
   stdio: 'inherit',
 });
-// AVA ends with the same signal, and says first what was running.
+// AVA exits by the same signal, after listing the running tests.
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => undefined);
 child.once('close', (code, signal) => {
   const needs = readFileSync(skipped, 'utf8').split('\n').slice(0, -1);

@@ -1,7 +1,7 @@
-// Writes what a build makes: a build that changes nothing touches nothing, so that tests can run beside it.
+// Writes the output of a build: a build without changes touches nothing, so that tests can run at the same time.
 import { chmodSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 
-/** Makes `text` the content of a file, which is replaced as a whole and gets `mode`; a file that has that content is left alone. */
+/** Replaces a file atomically by `text`, with `mode`; leaves a file alone that already has this content. */
 export function writeChanged(path, text, mode = 0o644) {
   if (readText(path) === text) return;
   const temporary = `${path}.${process.pid}`;

@@ -1,4 +1,4 @@
-// Writes docs/openapi.json from the table of routes, as `npm run build` has compiled it.
+// Writes docs/openapi.json from the table of routes compiled by `npm run build`.
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { describeRoutes } from '../dist/lib/control/routes/openapi.js';

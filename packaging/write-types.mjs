@@ -1,6 +1,6 @@
-// Writes the types of statuses and of requests from their schemas (docs/decisions/0018), the scripts of shells as a module, and
-// the form of what an upgrade hands over (docs/decisions/0030), for which the types have to be there.
-// `npm run build` does it before it compiles anything, so esbuild compiles the schemas: it needs no types.
+// Generates the types of statuses and requests from their schemas (docs/decisions/0018), a module with the shell scripts, and
+// then the form of the state that an upgrade hands over (docs/decisions/0030), which needs the types. `npm run build` runs this
+// before compiling anything, so esbuild, which needs no types, compiles the schemas.
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -18,7 +18,7 @@ writeChanged(GENERATED.requestTypes, formatRequestTypes(REQUEST_TYPES));
 writeChanged(GENERATED.shellScripts, formatScripts(['bash', 'zsh', 'fish']));
 writeChanged(GENERATED.handoverForm, formatForm(describeDocument()));
 
-/** Each script is a file beside the module: `vproxy.bash`. */
+/** Each script is a file beside the module, such as `vproxy.bash`. */
 function formatScripts(shells) {
   const scripts = shells.map((shell) => {
     const text = readFileSync(`cli/completion/vproxy.${shell}`, 'utf8');
@@ -31,7 +31,7 @@ ${scripts.join('')}};
 }
 
 async function importSchemas() {
-  // Within the project, so that its packages are found.
+  // Inside the project, so that its packages are found.
   mkdirSync('dist', { recursive: true });
   const folder = mkdtempSync('dist/schemas-');
   try {

@@ -1,10 +1,10 @@
-// Makes a container image of the single executable, from nothing but it and the libraries that it needs; no registry is asked for anything.
+// Makes a container image of nothing but the single executable and the libraries that it needs; contacts no registry.
 //
 //     node packaging/container/build.mjs [--tag localhost/vproxy:VERSION] [--executable PATH] [--output FILE] [--sidecar-shim FILE]
 //
-// Needs Linux, buildah or podman, and what `npm run sea` makes. The image is kept in the storage of this user, and with `--output` in an OCI
-// archive besides. With `--sidecar-shim`, KubeVirt's program of that name, it is an image for a hook sidecar, localhost/vproxy-kubevirt:VERSION:
-// busybox (busybox-static) is its shell. The same input gives the same image (SOURCE_DATE_EPOCH; default: the time of the last commit).
+// Needs Linux, buildah or podman, and the output of `npm run sea`. Stores the image in this user's storage and, with `--output`,
+// in an OCI archive. With `--sidecar-shim`, KubeVirt's program, it is a hook sidecar, localhost/vproxy-kubevirt:VERSION, with
+// busybox (busybox-static) as its shell. The build is reproducible (SOURCE_DATE_EPOCH; default: the time of the last commit).
 import { execFileSync, spawnSync } from 'node:child_process';
 import {
   chmodSync,
@@ -26,7 +26,7 @@ import { sourceDate } from '../source-date.mjs';
 const PROJECT = join(import.meta.dirname, '../..');
 const { version, description, license } = JSON.parse(readFileSync(join(PROJECT, 'package.json'), 'utf8'));
 
-/** Whose image may be run by any user: the number is that of other images without root, and needs no entry anywhere. */
+/** The user of the image, as in other images without root: it needs no entry anywhere. Any other user works, too. */
 const ACCOUNTS = {
   '/etc/passwd': 'root:x:0:0:root:/:/sbin/nologin\nvproxy:x:65532:65532:vproxy:/:/sbin/nologin\n',
   '/etc/group': 'root:x:0:\nvproxy:x:65532:\n',
@@ -41,7 +41,7 @@ const fail = (message) => {
 
 const options = readOptions();
 const tool = ['buildah', 'podman'].find((name) => spawnSync(name, ['--version']).status === 0);
-if (tool === undefined) fail('there is neither buildah nor podman: apt-get install --no-install-recommends buildah');
+if (tool === undefined) fail('neither buildah nor podman found: apt-get install --no-install-recommends buildah');
 
 const work = mkdtempSync(join(tmpdir(), 'vproxy-image-'));
 try {
@@ -70,8 +70,8 @@ function readOptions() {
   }
   const { tag, output, 'sidecar-shim': shim } = values;
   const executable = resolve(values.executable);
-  if (!existsSync(executable)) fail(`${executable} is not there: npm run sea makes it`);
-  if (shim !== undefined && !existsSync(shim)) fail(`--sidecar-shim ${shim} is not there`);
+  if (!existsSync(executable)) fail(`${executable} does not exist: run npm run sea`);
+  if (shim !== undefined && !existsSync(shim)) fail(`--sidecar-shim ${shim}: not found`);
   return {
     tag: tag ?? `localhost/vproxy${shim === undefined ? '' : '-kubevirt'}:${version}`,
     executable,
@@ -80,21 +80,21 @@ function readOptions() {
   };
 }
 
-/** The executable at its place, what it loads, and what glibc reads. Modes are the same under any umask. */
+/** Installs the executable, its libraries, and the files that glibc reads. Modes do not depend on the umask. */
 function stageProgram(root, executable) {
   const libraries = listLibraries(executable);
   put(root, '/usr/bin/vproxy', executable, 0o755);
   symlinkSync('vproxy', join(root, 'usr/bin/vproxy-storage'));
-  // From there it is loaded as it is: nothing has to be unpacked into a root that is only read.
+  // It is loaded from there: nothing has to be unpacked into a read-only root.
   put(root, '/usr/lib/vproxy/koffi.node', `${executable}.koffi.node`, 0o644);
   for (const path of libraries) put(root, path, path, 0o755);
   for (const [path, text] of Object.entries(ACCOUNTS)) write(root, path, text);
-  // Of mode 1777, where the image is run as any other user.
+  // With mode 1777, for images that are run as another user.
   for (const folder of ['/tmp', '/run/vproxy']) makeFolder(root, folder, 0o1777);
   stageLicences(root, executable, libraries);
 }
 
-/** The paths by which the executable finds its libraries, its loader among them. */
+/** The paths of the executable's libraries, including its loader. */
 function listLibraries(executable) {
   const { status, stdout, stderr } = spawnSync('ldd', [executable], { encoding: 'utf8' });
   if (status !== 0) fail(`ldd ${executable}: ${stderr.trim() || 'it is not for this machine'}`);
@@ -103,7 +103,7 @@ function listLibraries(executable) {
   return [...stdout.matchAll(/(?<=\s)\/\S+/g)].map(([path]) => path);
 }
 
-/** vproxy's own licence, Node's, and those of the Debian packages whose libraries are in the image, where Debian says so. */
+/** Adds the licences of vproxy, of Node, and of the Debian packages whose libraries are in the image, if they have any. */
 function stageLicences(root, executable, libraries) {
   const folder = '/usr/share/doc/vproxy';
   put(root, `${folder}/LICENSE`, join(PROJECT, 'LICENSE'), 0o644);
@@ -116,10 +116,10 @@ function stageLicences(root, executable, libraries) {
   }
 }
 
-/** KubeVirt's shim, the hook that it runs, what starts both programs, and a shell for these two. */
+/** Adds KubeVirt's shim, the hook that it runs, the script that starts both programs, and a shell for the two scripts. */
 function stageSidecar(root, shim) {
   const busybox = ['/usr/bin/busybox', '/bin/busybox'].find(existsSync);
-  if (busybox === undefined) fail('there is no busybox: apt-get install busybox-static');
+  if (busybox === undefined) fail('busybox not found: apt-get install busybox-static');
   if (spawnSync('ldd', [busybox]).status === 0) fail(`${busybox} is not static: apt-get install busybox-static`);
   put(root, '/usr/bin/busybox', busybox, 0o755);
   put(root, '/usr/bin/sidecar-shim', shim, 0o755);
@@ -142,7 +142,7 @@ function makeFolder(root, path, mode) {
   chmodSync(target, mode);
 }
 
-/** The folders above a path, `/` first. */
+/** Lists the folders above a path, `/` first. */
 function ancestors(path) {
   const parent = dirname(path);
   return parent === path ? [] : [...ancestors(parent), parent];
@@ -160,7 +160,7 @@ function write(root, path, text) {
   chmodSync(join(root, path), 0o644);
 }
 
-/** The image's id, which is a hash of all of it. */
+/** Builds the image; returns its id, which is a hash of its content. */
 function buildImage(folder, { tag, shim }) {
   const epoch = sourceDate();
   // https://github.com/opencontainers/image-spec/blob/main/annotations.md
@@ -183,7 +183,7 @@ function buildImage(folder, { tag, shim }) {
   return readFileSync(idFile, 'utf8').trim();
 }
 
-/** A folder in the form of OCI, as one file, which is there under its name only when it is whole. */
+/** Packs an OCI folder into one file, which appears only when complete. */
 function writeArchive(folder, id, { output, tag }) {
   const layout = join(folder, 'layout');
   run(['push', '--quiet', id.replace('sha256:', ''), `oci:${layout}:${tag}`]);

@@ -1,8 +1,8 @@
-// Makes dist/vproxy_VERSION_ARCHITECTURE.deb of the single executable, with dpkg-deb and nothing else of Debian's tools.
+// Makes dist/vproxy_VERSION_ARCHITECTURE.deb of the single executable, with dpkg-deb as the only Debian tool.
 //
 //     node packaging/deb/build.mjs [--version 0.1.0-1] [--executable PATH] [--architecture amd64] [--output dist] [--quick]
 //
-// `--quick` compresses nothing, in a tenth of the time. The same input gives the same package (SOURCE_DATE_EPOCH; default: the time of the last commit).
+// `--quick` skips compression, in a tenth of the time. The build is reproducible (SOURCE_DATE_EPOCH; default: the last commit).
 import { execFileSync } from 'node:child_process';
 import {
   chmodSync,
@@ -38,9 +38,9 @@ const { values } = parseArgs({
 const { version, architecture, quick } = values;
 const output = resolve(values.output);
 const executable = resolve(values.executable ?? join(PROJECT, EXECUTABLES[architecture]));
-if (!existsSync(executable)) throw new Error(`${executable} does not exist: npm run sea makes it`);
+if (!existsSync(executable)) throw new Error(`${executable} does not exist: run npm run sea`);
 
-// As Debian's own tools are told. Anyone who distributes packages puts their own name there.
+// The variables of Debian's own tools. Distributors of packages set their own name.
 const { DEBFULLNAME = 'The vproxy authors', DEBEMAIL = 'vproxy@example.org' } = process.env;
 const maintainer = `${DEBFULLNAME} <${DEBEMAIL}>`;
 const epoch = sourceDate();
@@ -48,7 +48,7 @@ const date = new Date(Number(epoch) * 1000);
 
 const template = (name) => readFileSync(join(import.meta.dirname, name), 'utf8');
 
-/** Every folder 0755, whatever the umask; the sum of the sizes in KiB, as Debian counts. */
+/** Makes every folder 0755, regardless of the umask; returns the total size in KiB, as Debian counts. */
 function settle(folder) {
   chmodSync(folder, 0o755);
   let size = 1;
@@ -92,7 +92,7 @@ if (!quick) console.error('packing the executable and its files; to compress the
 try {
   await stageFiles(root, {
     ...{ executable, version: upstream, date },
-    // Where Debian 12 looks for them; /lib is a link to /usr/lib.
+    // Debian 12 looks for them there; /lib is a link to /usr/lib.
     ...{ unitFolder: '/lib/systemd/system', ruleFolder: '/lib/udev/rules.d' },
     zshFolder: '/usr/share/zsh/vendor-completions',
   });
@@ -101,7 +101,7 @@ try {
     mode: 0o644,
   });
   writeFileSync(join(documents, 'changelog.Debian.gz'), compress(formatChangelog()), { mode: 0o644 });
-  // Node's own, and those of what it is made of; npm run sea puts it beside the executable.
+  // The licences of Node and its components, which npm run sea puts beside the executable.
   const licence = `${executable}.node-licence`;
   if (existsSync(licence)) {
     writeFileSync(join(documents, 'node-licence.gz'), compress(readFileSync(licence)), { mode: 0o644 });
@@ -132,7 +132,7 @@ try {
   const level = quick ? ['-Znone'] : ['-Zxz', '-z6'];
   const env = { ...process.env, SOURCE_DATE_EPOCH: epoch };
   mkdirSync(output, { recursive: true });
-  // The package appears complete or not at all.
+  // The package appears only when complete.
   const temporary = join(output, `.${file}.${process.pid}`);
   execFileSync('dpkg-deb', [...level, '--root-owner-group', '--build', root, temporary], { env, stdio: 'pipe' });
   renameSync(temporary, join(output, file));

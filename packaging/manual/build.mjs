@@ -1,4 +1,4 @@
-// Writes the pages of the manual into dist/man, from where npm installs them. Needs what tsc has made.
+// Writes the manual pages into dist/man, from where npm installs them. Needs the output of tsc.
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { sourceDate } from '../source-date.mjs';

@@ -1,4 +1,4 @@
-// A document of docs/, taken apart: its sections, and in them its blocks.
+// Parses a document of docs/ into sections and blocks.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import MarkdownIt from 'markdown-it';
@@ -6,7 +6,7 @@ import MarkdownIt from 'markdown-it';
 const DOCS = join(import.meta.dirname, '../../docs');
 const markdown = new MarkdownIt({ html: true });
 
-/** Its sections in their order: `{ level, title, blocks }`. A block is the list of tokens of one element. */
+/** Returns its sections in order: `{ level, title, blocks }`. A block is the list of tokens of one element. */
 export function readDocument(name) {
   const tokens = markdown.parse(readFileSync(join(DOCS, name), 'utf8'), {});
   const sections = [{ level: 0, title: '', heading: [], blocks: [] }];
@@ -21,7 +21,7 @@ export function readDocument(name) {
   return sections;
 }
 
-/** Tokens, cut where an element ends that is in no other. */
+/** Splits tokens into top-level elements. */
 export function topBlocks(tokens) {
   const blocks = [];
   let depth = 0;
@@ -33,21 +33,21 @@ export function topBlocks(tokens) {
   return blocks;
 }
 
-/** The section of a title, the highest one where there are several. Throws where it is missing: the manual would lack it. */
+/** Returns the section with a title, of several the highest one. Throws if missing: the manual would lack it. */
 export function findSection(sections, title) {
   const [found] = sections.filter((section) => section.title === title).sort((a, b) => a.level - b.level);
-  if (found === undefined) throw new Error(`there is no section "${title}"`);
+  if (found === undefined) throw new Error(`no section "${title}"`);
   return found;
 }
 
-/** A section, and those that are a part of it. */
+/** Returns a section and its subsections. */
 export function withParts(sections, title) {
   const first = sections.indexOf(findSection(sections, title));
   const next = sections.findIndex(({ level }, index) => index > first && level <= sections[first].level);
   return sections.slice(first, next === -1 ? undefined : next);
 }
 
-/** The rows of a table, as inline tokens: the heads first. Null where the block is not a table. */
+/** Returns the rows of a table as inline tokens, the heads first; null if the block is not a table. */
 export function tableRows(block) {
   if (block[0].type !== 'table_open') return null;
   const rows = [];
@@ -59,8 +59,7 @@ export function tableRows(block) {
 }
 
 /**
- * Splits off what defines options: `intro`, and for each its spellings (`-c, --channel`), what its value is called, and
- * its blocks.
+ * Separates option definitions from `intro`: for each its spellings (`-c, --channel`), the name of its value, and its blocks.
  */
 export function splitOptions(blocks) {
   const intro = [];

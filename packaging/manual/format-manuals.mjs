@@ -8,7 +8,7 @@ import { formatPage } from './roff.mjs';
 
 const PAGES = [vproxy, vproxyStorage, vproxyConf, vproxyProtocol];
 
-/** Each page as `{ file, section, text }`. `date`: a Date. */
+/** Formats each page as `{ file, section, text }`. `date`: a Date. */
 export function formatManuals({ version, date }) {
   return Promise.all(
     PAGES.map(async ({ head, format }) => {

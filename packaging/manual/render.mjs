@@ -1,8 +1,8 @@
-// What a document says, as the lines of a page. `page` is that page: `vproxy.1`.
+// Renders a document as the lines of a page. `page` is that page, such as `vproxy.1`.
 import { tableRows, topBlocks } from './document.mjs';
 import { bold, escapeCode, escapeRoff, fill, guard, italic, reference, settle, unbroken } from './roff.mjs';
 
-/** The documents that are pages. */
+/** Documents that are pages. */
 const PAGES = new Map([
   ['cli.md', 'vproxy.1'],
   ['config.md', 'vproxy.conf.5'],
@@ -12,22 +12,22 @@ const PAGES = new Map([
 
 /** The widest line of code that fits 80 columns. */
 const CODE_COLUMNS = 66;
-/** The columns that a table has beside the margin. */
+/** The width of a table besides the margin. */
 const PAGE_COLUMNS = 71;
-/** Columns of a table that are no wider are set side by side. */
+/** Columns of a table that are at most this wide are set side by side. */
 const NARROW = 16;
 
-/** Running text, escaped. */
+/** Renders running text, escaped. */
 export function renderInline({ children }, page) {
   let text = '';
   const links = [];
   const fonts = [];
   for (const { type, content, attrs } of children) {
     if (type === 'text') {
-      // A rule of the protocol is named in one piece.
+      // The ids of protocol rules must not be hyphenated.
       text += escapeRoff(content).replace(/\bR-[A-Z]+-\d+/g, (rule) => rule.replaceAll('-', '\\-'));
     }
-    // A dot at its end does not end a sentence.
+    // A full stop at its end does not end a sentence.
     else if (type === 'code_inline')
       text += bold(unbroken(escapeCode(content.trim()))) + (/[.!?]\W*$/.test(content) ? '\\&' : '');
     else if (type === 'softbreak' || type === 'hardbreak') text += ' ';
@@ -56,7 +56,7 @@ function renderLink(label, target, page) {
   return isName ? italic(label) : label;
 }
 
-/** Blocks, each a paragraph of its own. */
+/** Renders blocks, each as a paragraph. */
 export function renderBlocks(blocks, page) {
   return blocks.flatMap((block, index) => {
     const follows = block[0].type === 'table_open' && blocks[index - 1]?.[0].type === 'table_open';
@@ -64,7 +64,7 @@ export function renderBlocks(blocks, page) {
   });
 }
 
-/** What separates a table from one right above it. */
+/** Separates a table from one directly above it. */
 function describeHeads(block, page) {
   const [first, second] = tableRows(block)[0].map((cell) => renderInline(cell, page));
   return fill(`${capitalize(first)}: ${second}.`);
@@ -89,7 +89,7 @@ function renderBlock(block, page) {
     case 'hr':
       return [];
     default:
-      throw new Error(`the manual has no form for ${first.type}`);
+      throw new Error(`the manual cannot render ${first.type}`);
   }
 }
 
@@ -101,7 +101,7 @@ function renderCode({ content, info }) {
   return ['.RS 4', '.EX', ...lines.map((line) => guard(escapeCode(line))), '.EE', '.RE'];
 }
 
-/** A line of code that is too wide: a command is continued, a comment goes before the line that it belongs to. */
+/** Breaks a line of code that is too wide: commands are continued, a comment moves above its line. */
 function breakCode(line, language) {
   if (line.length <= CODE_COLUMNS) return [line];
   const comment = /^((?:[^"'#]|"[^"]*"|'[^']*')*?)\s+(#.*)$/.exec(line);
@@ -116,7 +116,7 @@ function breakCode(line, language) {
     else if (before.length + part.length + 3 <= CODE_COLUMNS) lines[lines.length - 1] = `${before} ${part}`;
     else lines.push(`    ${part}`);
   }
-  // A line that is not a command has no backslash to continue it.
+  // Lines that are not commands are continued without a backslash.
   return language === '' ? lines : lines.map((one, index) => (index < lines.length - 1 ? `${one} \\` : one));
 }
 
@@ -131,7 +131,7 @@ function wrapComment(text) {
   return lines;
 }
 
-/** At the spaces before an option, or before another command. */
+/** Splits a command line at the spaces before an option, or before another command. */
 function splitOutsideQuotes(line) {
   const parts = [''];
   for (const [piece, , end] of line.matchAll(/('[^']*'|"[^"]*")|( )(?=-{1,2}[a-z]|> |&& |\| |\[)|./g)) {
@@ -158,10 +158,10 @@ function renderTable(block, page) {
   return heads.length > 2 && [heads, ...rows].every(isNarrow) ? renderGrid(heads, rows) : renderTags(heads, rows);
 }
 
-/** What a reader sees of escaped text, in columns. */
+/** The visible width of escaped text, in columns. */
 const plainLength = (escaped) => escaped.replace(/\\f[BIR]|\\[&%]/g, '').replace(/\\(?:\[\w+\]|\(\w\w|.)/g, 'x').length;
 
-/** The first column as tags. Columns after the second are introduced by their heading. */
+/** Renders the first column as tags. Columns after the second are introduced by their heading. */
 function renderTags(heads, rows) {
   return rows.flatMap(([tag, ...cells]) => {
     const sentences = cells.map((cell, index) => {
@@ -184,7 +184,7 @@ function renderTags(heads, rows) {
 const capitalize = (text) => text.replace(/^[a-z]/, (letter) => letter.toUpperCase());
 const endSentence = (text) => (/[.!?]$/.test(text) ? text : `${text}.`);
 
-/** A tag, and what belongs to it; `more` are further paragraphs. */
+/** Formats a tag and its text; `more` are further paragraphs. */
 export function formatTagged(tag, lines, more = []) {
   return [
     '.TP',
@@ -194,7 +194,7 @@ export function formatTagged(tag, lines, more = []) {
   ];
 }
 
-/** Columns side by side, as lines that are not filled: what tbl(1) makes has gaps where a page would end. */
+/** Renders columns side by side, as unfilled lines: the output of tbl(1) has gaps at page ends. */
 function renderGrid(heads, rows) {
   const widths = heads
     .slice(0, -1)
@@ -209,7 +209,7 @@ function renderGrid(heads, rows) {
   return ['.EX', ...[format(heads.slice(0, -1).map(bold), bold(heads.at(-1))), ...lines].map(guard), '.EE'];
 }
 
-/** Escaped text in lines of at most `columns` columns, in each of which its fonts begin and end. */
+/** Breaks escaped text into lines of at most `columns` columns; fonts begin and end on each line. */
 function breakText(escaped, columns) {
   const lines = [''];
   for (const word of escaped.replaceAll('\\%', '').split(' ')) {

@@ -1,8 +1,8 @@
-// Text in the language of man(7).
+// Text in the markup of man(7).
 
 const MOST = 78;
 
-/** A text in which nothing is a request. Everything but ASCII is written by its number, so that no program has to know UTF-8. */
+/** Escapes text so that nothing in it is a request, and non-ASCII characters by number, so that no program needs UTF-8. */
 export function escapeRoff(text) {
   return text
     .replaceAll('\\', '\\e')
@@ -12,7 +12,7 @@ export function escapeRoff(text) {
     );
 }
 
-/** The same for what people copy: hyphens and quotes stay what they are. */
+/** Escapes text that users copy: hyphens and quotes stay as they are. */
 export function escapeCode(text) {
   return escapeRoff(text)
     .replaceAll('-', '\\-')
@@ -22,26 +22,26 @@ export function escapeCode(text) {
     .replaceAll('~', '\\(ti');
 }
 
-/** Escaped code in running text: none of its words is cut in two. */
+/** Keeps the words of escaped code in running text from being hyphenated. */
 export const unbroken = (escaped) => escaped.replace(/(?<=^|\s)(?=\S{4})/g, '\\%');
 
 export const bold = (escaped) => `\\fB${escaped}\\fR`;
 export const italic = (escaped) => `\\fI${escaped}\\fR`;
 
-/** A reference to another page. */
+/** Formats a reference to another page. */
 export const reference = (page) =>
   page.replace(/^(.*)\.(\d)$/, (_, name, section) => `${bold(escapeCode(name))}(${section})`);
 
 /** Keeps a line that begins with a dot or an apostrophe from being a request. */
 export const guard = (line) => line.replace(/^(?=[.'])/, '\\&');
 
-/** Escaped text as lines that are short, a sentence on one of its own. */
+/** Wraps escaped text into short lines, each sentence starting a new one. */
 export function fill(escaped) {
   const sentences = escaped.trim().split(/(?<=[.!?](?:\\fR)?\)?) +(?=(?:\\f[BI])?[A-Z])/);
   return sentences.flatMap(wrap).map(guard);
 }
 
-/** What keeps a word in one piece works at its beginning only; after a bracket it would be a place to break. */
+/** Moves `\%` to the beginning of its word, where it prevents breaks; after a bracket it would allow one. */
 export const settle = (text) => text.replace(/\S*\\%\S*/g, (word) => `\\%${word.replaceAll('\\%', '')}`);
 
 function wrap(text) {
@@ -55,10 +55,10 @@ function wrap(text) {
   return lines;
 }
 
-/** An argument of a macro. */
+/** Quotes an argument of a macro. */
 export const quote = (escaped) => `"${escaped.replaceAll('"', '\\(dq')}"`;
 
-/** A page as text: its title, and the lines of its sections, without empty paragraphs. */
+/** Formats a page: its title, and the lines of its sections, without empty paragraphs. */
 export function formatPage({ name, section, title, version, date }, lines) {
   const day = date.toISOString().slice(0, 10);
   const heading = `.TH ${quote(escapeCode(name.toUpperCase()))} ${section} ${day} ${quote(`vproxy ${escapeCode(version)}`)} ${quote(title)}`;

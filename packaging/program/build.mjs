@@ -1,5 +1,5 @@
-// Makes dist/program: the programs in a few files, which start sooner than hundreds of modules, and keep less in memory. Beside
-// each file is its source map, for traces.
+// Makes dist/program: the programs in a few files, which start faster than hundreds of modules and use less memory. Each file has
+// a source map beside it, for traces.
 import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { basename } from 'node:path';
 import { build, transform } from 'esbuild';
@@ -14,10 +14,10 @@ const { version, engines, bin } = JSON.parse(readFileSync('package.json', 'utf8'
 const OLDEST = oldestNode(engines);
 const SHEBANG = '#!/usr/bin/env node\n';
 
-/** What each program begins with. */
+/** The beginning of each program. */
 const REQUIRE_NODE = `(${requireNode})('${OLDEST}');`;
 
-/** That of an ES module, which yargs asks for. */
+/** The URL of an ES module, which yargs asks for. */
 const FILE_URL = "const importMetaUrl=require('node:url').pathToFileURL(__filename).href;";
 
 const settings = {
@@ -26,7 +26,7 @@ const settings = {
   bundle: true,
   platform: 'node',
   target: `node${OLDEST}`,
-  // An older Node would end at the first of them, before it can say what is wrong.
+  // An older Node would fail to parse them, before it can report what is wrong.
   supported: { 'regexp-set-notation': false },
   external: ['koffi', 'supports-color'],
   minify: true,
@@ -37,7 +37,7 @@ const settings = {
   logLevel: 'warning',
 };
 
-// A process that runs a command at the peer loads a file of its own.
+// Processes that run a command at the peer load a separate file.
 const withoutExec = {
   name: 'without-exec',
   setup({ onResolve }) {
@@ -47,7 +47,7 @@ const withoutExec = {
   },
 };
 
-/** The parts that modules on demand divide the program into, by their names; and esbuild's metafile. */
+/** Splits the program at dynamic imports; resolves with the parts by name, and esbuild's metafile. */
 async function divide() {
   const { outputFiles, metafile } = await build({
     ...settings,
@@ -76,7 +76,7 @@ async function divide() {
   return { parts, metafile };
 }
 
-/** The names of the parts of each shared file. */
+/** Assigns the parts to the shared files; returns their names for each file. */
 function distribute(parts) {
   const left = new Set(parts.keys());
   const take = (name) => {
@@ -98,7 +98,7 @@ function distribute(parts) {
   return distributed;
 }
 
-/** A shared file: its text between `head` and `tail`, and its map, which has a section for each part. */
+/** Makes a shared file: its text between `head` and `tail`, and its map, with a section for each part. */
 function join(parts, names, head, tail) {
   const sections = [];
   let text = head;
@@ -106,13 +106,13 @@ function join(parts, names, head, tail) {
     const { code, map } = parts.get(name);
     text += `${JSON.stringify(name)}:function(exports,require,module){\n`;
     sections.push({ offset: { line: text.split('\n').length - 1, column: 0 }, map: JSON.parse(map) });
-    // The line of a program's interpreter is the file's.
+    // Only the file itself has an interpreter line.
     text += `${code.replace(/^#!.*/, '').trimEnd()}\n},\n`;
   }
   return { text: `${text}${tail}`, map: JSON.stringify({ version: 3, sections }) };
 }
 
-/** The files that share their parts, by their names. */
+/** Makes the files that share their parts. */
 function makeShared(parts) {
   const names = distribute(parts);
   const fileOf = Object.fromEntries(
@@ -135,12 +135,12 @@ function makeShared(parts) {
     const { text, map } = join(parts, names[index], head, tail);
     const usesUrl = text.includes('importMetaUrl');
     if (usesUrl && isFirst) throw new Error('the first file has no URL');
-    // On the first line, so that no other moves.
+    // On the first line, so that no other line moves.
     return { name: row.name, text: usesUrl ? text.replace("'use strict';", `'use strict';${FILE_URL}`) : text, map };
   });
 }
 
-/** The files that stand alone; and esbuild's metafile. */
+/** Makes the standalone files; resolves with them and esbuild's metafile. */
 async function makeSingle() {
   const { outputFiles, metafile } = await build({
     ...settings,
@@ -168,7 +168,7 @@ const written = new Map([
 for (const { name, text, map } of [...makeShared(parts), ...single.files]) {
   written.set(`${name}.cjs`, text).set(`${name}.cjs.map`, map);
 }
-// The first one is the last to change: it says which parts the others have.
+// The first file is written last, as it lists the parts of the others.
 for (const [name, text] of [...written].reverse()) {
   const path = `${OUTPUT}/${name}`;
   writeChanged(path, text, Object.values(bin).includes(path) ? 0o755 : 0o644);

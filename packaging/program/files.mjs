@@ -1,9 +1,9 @@
-// Which files the program consists of, and what each of them is for (docs/decisions/0020-program-in-few-files.md).
+// The files that the program consists of (docs/decisions/0020-program-in-few-files.md).
 
 /**
- * The files that share what is in them, in this order: each has what its modules import, unless a file above has that. A row
- * without modules is for those that no row names, and that are imported on demand. `keeps`: files that are
- * opened with it, so that they can be read after they were replaced.
+ * The files that share their parts, in this order: each has the imports of its modules, except those in a file above. A row
+ * without modules has the remaining modules that are imported on demand. `keeps`: files that are opened along with it, so that
+ * they can be read after an update has replaced them.
  */
 export const SHARED_FILES = [
   { name: 'vproxy', modules: ['cli/vproxy.ts'] },
@@ -15,7 +15,7 @@ export const SHARED_FILES = [
       'cli/run/run-options.ts',
       'cli/run/run-proxy.ts',
       'lib/proxy/proxy.ts',
-      // Small, and of each guest.
+      // Small, and needed in every guest.
       'lib/info/info-service.ts',
     ],
     keeps: ['neighbours', 'control', 'permitted'],
@@ -40,11 +40,11 @@ export const SHARED_FILES = [
       'lib/copy/copy-service.ts',
     ],
   },
-  // Before yargs: what both have is small, and a command that prints a table does not load yargs for it.
+  // Before yargs: their common parts are small, and commands that print a table need not load yargs.
   { name: 'commands' },
   { name: 'yargs', modules: ['cli/command/yargs-reader.ts'] },
   { name: 'doctor', modules: ['cli/doctor/request.ts', 'cli/doctor/machine.ts', 'cli/doctor/plan.ts'] },
 ];
 
-/** The files that stand alone, as their processes load nothing else: a module is in each of them once more. */
+/** Standalone files, whose processes load nothing else: modules are duplicated in them. */
 export const SINGLE_FILES = { exec: 'cli/exec/run-exec.ts', 'vproxy-storage': 'cli/vproxy-storage.ts' };

@@ -1,19 +1,19 @@
-// The beginning of dist/program/vproxy.cjs. The files beside it have parts of the program, as functions that are called when
-// something requires the part for the first time.
+// The beginning of dist/program/vproxy.cjs. The files beside it contain parts of the program, as functions that are called when a
+// part is first required.
 'use strict';
 const { openSync, readFileSync } = require('node:fs');
 const { compileFunction } = require('node:vm');
 
-/** The file of each part, by their names: a build writes them here. */
+/** The file of each part, by name; filled in by the build. */
 const PART_FILES = {};
 
-/** Files that are opened with another one, by its name: an update may have replaced them by the time they are read. */
+/** Files to open along with another one, by its name: an update may replace them before they are read. */
 const KEPT_FILES = {};
 
-/** What the parts export, those that are loading included. */
+/** The loaded parts, including those being loaded. */
 const parts = new Map();
 
-/** The parts of each file that was read, as functions. */
+/** The functions of each file that was read. */
 const functions = new Map();
 
 /** Descriptors of files that are read later. */
@@ -27,7 +27,7 @@ function requirePart(name) {
   parts.set(name, part);
   try {
     const run = functionsOf(PART_FILES[name])[name];
-    if (run === undefined) throw new Error(`${PART_FILES[name]} is of another version than ${__filename}`);
+    if (run === undefined) throw new Error(`${PART_FILES[name]} is from another version than ${__filename}`);
     run(part.exports, requirePart, part);
   } catch (error) {
     parts.delete(name);

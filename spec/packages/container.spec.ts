@@ -212,9 +212,9 @@ withPodman("a hook sidecar adds the port, and connects to it where the domain's 
 });
 
 for (const [title, args, message] of [
-  ['another option', ['--push'], "Unknown option '--push'"],
-  ['an executable that is not there', ['--executable', '/nowhere/x'], '/nowhere/x is not there: npm run sea makes it'],
-  ['a shim that is not there', ['--sidecar-shim', '/nowhere/x'], '--sidecar-shim /nowhere/x is not there'],
+  ['an unknown option', ['--push'], "Unknown option '--push'"],
+  ['a missing executable', ['--executable', '/nowhere/x'], '/nowhere/x does not exist: run npm run sea'],
+  ['a missing shim', ['--sidecar-shim', '/nowhere/x'], '--sidecar-shim /nowhere/x: not found'],
 ] as const) {
   test(`${title} is refused with one line`, (t) => {
     const { status, stdout, stderr } = spawnSync(process.execPath, [BUILD, ...args], { encoding: 'utf8' });

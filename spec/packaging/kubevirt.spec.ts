@@ -59,31 +59,31 @@ testWith('virt-xml-validate')("libvirt's schema finds no fault in the domain", (
   t.is(status, 0, stdout + stderr);
 });
 
-test('a domain that has the port stays as it is', (t) => {
+test('a domain that has the port is left unchanged', (t) => {
   const once = onDomain(DOMAIN).stdout;
   t.is(onDomain(once.trimEnd()).stdout, once);
   const own = withDevice('<channel type="unix"><target name="org.vproxy.0" type="virtio"></target></channel>');
   t.is(onDomain(own.trimEnd()).stdout, own);
 });
 
-test('where something is wrong the hook fails with one line, and prints nothing: the VM does not start without its port', (t) => {
+test('on an error the hook fails with one line and prints nothing, so the VM does not start without its port', (t) => {
   const twice = '<domain><devices></devices><devices></devices></domain>';
   const noName = "a'/><x y='";
   for (const [args, message, container] of [
-    [['--vmi', '{}'], 'there is no --domain'],
-    [['--vmi', '{}', '--domain', ''], 'there is no --domain'],
-    [['--vmi', '{}', '--domain'], '--domain has no value'],
-    [['--cloud-init', '{}'], '--cloud-init is not an option'],
+    [['--vmi', '{}'], '--domain: missing'],
+    [['--vmi', '{}', '--domain', ''], '--domain: missing'],
+    [['--vmi', '{}', '--domain'], '--domain: missing value'],
+    [['--cloud-init', '{}'], '--cloud-init: unknown option'],
     [['--domain', '<domain/>'], 'the domain has no </devices>'],
     [['--domain', twice], 'the domain has more than one </devices>'],
-    [['--domain', DOMAIN], `CONTAINER_NAME, ${noName}, has a character that is not in a-z, 0-9 and "-"`, noName],
+    [['--domain', DOMAIN], `CONTAINER_NAME: "${noName}" may only contain a-z, 0-9 and "-"`, noName],
   ] as const) {
     const result = runHook(args, container === undefined ? {} : { container });
     t.deepEqual(result, { status: 1, stdout: '', stderr: `onDefineDomain: ${message}\n` });
   }
 });
 
-test('the manifest asks for the sidecar as KubeVirt reads it, with options that are right', (t) => {
+test('the manifest requests the sidecar in the form KubeVirt reads, with valid options', (t) => {
   const manifest = readFileSync(join(PROJECT_ROOT, 'packaging/kubernetes/kubevirt.yaml'), 'utf8');
   const [, text = ''] = /hookSidecars: >-\n((?: {10,}.*\n)+)/.exec(manifest) ?? [];
   const sidecars = JSON.parse(text) as { image: string; args: string[] }[];

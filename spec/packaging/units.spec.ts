@@ -164,21 +164,21 @@ esac`,
 
 const handsOver = (name: string) => `vproxy upgrade --socket /run/vproxy/${name}.sock`;
 const restarts = (unit: string) => `systemctl try-restart ${unit}`;
-const hasHandedOver = (unit: string) => `${unit} runs the new program, and has kept its connections.\n`;
+const hasHandedOver = (unit: string) => `${unit}: upgraded without losing connections.\n`;
 const [VM1, VM2, VM3] = ['vproxy@vm1.service', 'vproxy@vm2.service', 'vproxy@vm3.service'] as const;
 const GUEST = 'vproxy-guest@org.vproxy.0.service';
 const { pid: ENDED } = spawnSync('true');
 
 for (const [title, machine, args, outputs, calls] of [
   [
-    'each service that runs hands over, and is not restarted',
+    'each running service hands over, and is not restarted',
     { units: [VM1, GUEST] },
     [],
     [hasHandedOver(VM1) + hasHandedOver(GUEST), ''],
     [handsOver('vm1'), handsOver('org.vproxy.0')],
   ],
   [
-    'what cannot hand over says why, and is restarted; the others are not',
+    'a service that cannot hand over prints the reason and is restarted; the others are not',
     {
       units: [VM1, VM2, VM3],
       failures: { 'vm1.sock': 'vproxy: error: a command of exec runs\\nand more', 'vm3.sock': '' },
@@ -186,21 +186,21 @@ for (const [title, machine, args, outputs, calls] of [
     [],
     [
       hasHandedOver(VM2),
-      `${VM1} is restarted: vproxy: error: a command of exec runs\n${VM3} is restarted: no reason is given\n`,
+      `${VM1}: restarting: vproxy: error: a command of exec runs\n${VM3}: restarting: unknown reason\n`,
     ],
     [handsOver('vm1'), restarts(VM1), handsOver('vm2'), handsOver('vm3'), restarts(VM3)],
   ],
-  // Which does nothing, unless it is on its way.
-  ['what does not run is asked nothing', { units: [VM1], inactive: [VM1] }, [], ['', ''], [restarts(VM1)]],
+  // try-restart has no effect on it, unless it is starting.
+  ['a stopped service is not asked to hand over', { units: [VM1], inactive: [VM1] }, [], ['', ''], [restarts(VM1)]],
   [
-    'a service whose command has installed the package hands over when that has ended',
+    'a service whose command installed the package hands over when the command has ended',
     { units: [] },
     [String(ENDED), VM1],
     [hasHandedOver(VM1), ''],
     [handsOver('vm1')],
   ],
   [
-    'the policy of a Debian machine is asked for vproxy.service',
+    'the policy of a Debian machine applies to vproxy.service',
     { units: ['vproxy.service'], failures: { 'vproxy.sock': 'no' } },
     [],
     null,
@@ -217,7 +217,7 @@ for (const [title, machine, args, outputs, calls] of [
   });
 }
 
-testWith('shellcheck')('shellcheck finds nothing wrong with it', (t) => {
+testWith('shellcheck')('shellcheck finds no problems in it', (t) => {
   const { status, stdout } = spawnSync('shellcheck', [SCRIPT], { encoding: 'utf8' });
   t.is(status, 0, stdout);
 });

@@ -206,7 +206,7 @@ test.serial(
     t.regex(output, /Unpacking vproxy \(0\.0\.1-2\) over \(0\.0\.1-1\)/);
     const after = await processes();
     for (const [index, unit] of units.entries()) {
-      t.regex(output, new RegExp(`^${unit} runs the new program, and has kept its connections\\.$`, 'm'));
+      t.regex(output, new RegExp(`^${unit}: upgraded without losing connections\\.$`, 'm'));
       t.is(await run(`systemctl show -p ActiveState,NRestarts ${unit} | sort`), 'ActiveState=active\nNRestarts=0');
       t.not(after[index], before[index]);
     }
@@ -332,16 +332,16 @@ test.serial(
   },
 );
 
-test.serial('an upgrade by vproxy exec is complete, and what runs is the new program afterwards', async (t) => {
+test.serial('an upgrade by vproxy exec completes, and the new program runs afterwards', async (t) => {
   const program = async () => run(`readlink /proc/$(systemctl show --value -p MainPID ${UNIT})/exe || true`);
   const before = await show('MainPID');
   const from = host.lines.length;
   const upgrade = `apt-get install --yes -o Dpkg::Options::=--force-confold ./${basename(packages[2] ?? '')}`;
-  // What restarts the service is there already, and waits for the end of the command.
+  // The unit that restarts the service already exists, and waits for the end of the command.
   const restarts = 'systemctl list-units --plain --no-legend "vproxy-restart-*"';
   const script = `${upgrade} && ${restarts} | grep vproxy-restart && echo behind it`;
   const output = await succeedOnHost(`vproxy exec -n --cwd ${SHARED_FOLDER} -- sh -c '${script}'`);
-  t.regex(output, /^vproxy-guest@org\.vproxy\.0\.service runs the new program as soon as the command has ended/m);
+  t.regex(output, /^vproxy-guest@org\.vproxy\.0\.service: will be upgraded when the command/m);
   t.regex(output, /^behind it$/m);
   t.is(await installed(), '0.0.1-3 installed');
   t.is(await run('dpkg --audit'), '');

@@ -1,4 +1,4 @@
-// vproxy.conf.5: the keys, and what their values are, come from the table of settings; the rest from docs/config.md and docs/cli.md.
+// vproxy.conf.5: keys and types come from the table of settings; the rest from docs/config.md and docs/cli.md.
 import { STORAGE_SETTINGS } from '../../../dist/lib/settings/channel-settings.js';
 import { EGRESS_SETTINGS, RULE_SETTINGS } from '../../../dist/lib/settings/service-rules.js';
 import { FILE_CHANNEL_SETTINGS, FILE_SETTINGS } from '../../../dist/lib/settings/settings-table.js';
@@ -10,7 +10,7 @@ const PAGE = 'vproxy.conf.5';
 
 export const head = { name: 'vproxy.conf', section: 5, title: 'File Formats' };
 
-/** The options that have another name than their key. */
+/** Options whose name differs from their key. */
 const OPTIONS = {
   keys: 'key',
   address: 'channel',
@@ -19,7 +19,7 @@ const OPTIONS = {
   parallel: 'storage-parallel',
 };
 
-/** What comes before the meaning of a key, by the table that it is in. */
+/** Introductions to the meaning of a key, by table. */
 const RULE_INTRODUCTIONS = { 'services.*.': 'Effect: ', 'egress.*.': 'Meaning: ' };
 
 export function format() {
@@ -43,7 +43,7 @@ export function format() {
   return [
     ...[
       '.SH NAME',
-      'vproxy.conf \\- what a vproxy carries, and for whom, in a file',
+      'vproxy.conf \\- configuration file of vproxy',
       '.SH SYNOPSIS',
       `${bold('vproxy')} ${bold('\\-\\-config')} ${italic('FILE')}`,
     ],
@@ -52,7 +52,7 @@ export function format() {
     ...[
       '.SH KEYS OF A CHANNEL',
       '.PP',
-      ...fill(`In ${bold('[channels.\\fILABEL\\fB]')}. What is said there goes before the same key of the file.`),
+      ...fill(`In ${bold('[channels.\\fILABEL\\fB]')}. They override the same keys of the file.`),
       ...list(FILE_CHANNEL_SETTINGS, 'channels.*.'),
     ],
     ...['.SS Keys of storage', ...list(STORAGE_SETTINGS, 'channels.*.storage.')],
@@ -71,7 +71,7 @@ export function format() {
   ];
 }
 
-/** Each key of a table: what its value has to be, what it does, and its default. */
+/** Formats each key of a table: its type, its meaning, and its default. */
 function formatKeys(settings, prefix, rows, example) {
   return settings.flatMap(({ key, type }) => {
     const row = rows.get(`${prefix}${key}`) ?? rows.get(key);
@@ -85,7 +85,7 @@ function formatKeys(settings, prefix, rows, example) {
     if (prefix !== '' && FILE_SETTINGS.some((row) => row.key === key) && !isRule) {
       return formatTagged(
         `${bold(escapeCode(key))} = ${expected}`,
-        fill('As above, for this channel. Default: what is said there.'),
+        fill('As above, for this channel. Default: the key of the file.'),
       );
     }
     const told = spoken.includes('Default: ') ? '' : last;
@@ -94,7 +94,7 @@ function formatKeys(settings, prefix, rows, example) {
   });
 }
 
-/** The first paragraph that docs/cli.md has about the option of a key. */
+/** Returns the first paragraph of docs/cli.md about the option of a key. */
 function describeOption(key) {
   const sections = readDocument('cli.md');
   const end = sections.findIndex(({ title }) => title.startsWith('vproxy '));
@@ -105,18 +105,18 @@ function describeOption(key) {
   const [first] = found.blocks;
   const text = renderInline(first[1], PAGE);
   const as = `As ${bold(unbroken(escapeCode(name)))} of ${reference('vproxy.1')}`;
-  // A sentence that introduces a list says nothing without it.
+  // A sentence that introduces a list is useless without it.
   if (/(?::|\bone of)$/.test(text)) return `${as}.`;
   return `${as}: ${text.replace(/^[A-Z](?=[a-z]* )/, (letter) => letter.toLowerCase())}`;
 }
 
-/** What the example says after a key. */
+/** Returns the comment after a key in the example. */
 function describeComment(key, example) {
   const comment = new RegExp(`^${key} = .*?# (.*)$`, 'm').exec(example)?.[1] ?? '';
   return /-/.test(comment) ? `On the command line: ${escapeCode(comment)}.` : '';
 }
 
-/** The defaults in the table of keys, by key. */
+/** Returns the defaults in the table of keys, by key. */
 function describeRows(table) {
   const rows = new Map();
   for (const [keys, , fallback] of tableRows(table).slice(1)) {
@@ -130,7 +130,7 @@ function describeRows(table) {
   return rows;
 }
 
-/** What each rule does, by key. */
+/** Returns the effect of each rule, by key. */
 function ruleRows(blocks, prefix) {
   const table = blocks.find((block) => block[0].type === 'table_open');
   return new Map(

@@ -10,7 +10,7 @@ export const head = { name: 'vproxy-protocol', section: 7, title: 'Miscellaneous
 export function format() {
   const [, intro, ...sections] = readDocument('protocol.md');
   return [
-    ...['.SH NAME', 'vproxy\\-protocol \\- what two vproxy say to each other over a channel'],
+    ...['.SH NAME', 'vproxy\\-protocol \\- protocol between two vproxy over a channel'],
     ...['.SH DESCRIPTION', ...renderBlocks(intro.blocks, PAGE)],
     ...sections.flatMap(({ level, title, blocks }) => [
       level === 2 ? `.SH ${escapeRoff(title.toUpperCase())}` : `.SS ${escapeRoff(title)}`,

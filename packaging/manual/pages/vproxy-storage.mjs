@@ -1,4 +1,4 @@
-// vproxy-storage.1: what docs/storage.md says of the wrapper.
+// vproxy-storage.1: the parts of docs/storage.md about the wrapper.
 import { findSection, readDocument, tableRows } from '../document.mjs';
 import { formatTagged, renderBlocks } from '../render.mjs';
 import { bold, escapeCode, escapeRoff, fill, italic, reference } from '../roff.mjs';
@@ -21,7 +21,7 @@ export function format() {
   const lastTable = blocks.indexOf(tables.at(-1));
   const [, { blocks: intro }] = document;
   return [
-    ...['.SH NAME', 'vproxy\\-storage \\- stands in for the tool of a storage controller'],
+    ...['.SH NAME', 'vproxy\\-storage \\- replacement for the utility of a storage controller'],
     ...[
       '.SH SYNOPSIS',
       `${italic('NAME')} [${italic('argument')}]\\[u2026]`,
@@ -38,7 +38,7 @@ export function format() {
       '.SH FILES',
       ...formatTagged(
         italic(escapeCode('/run/vproxy/storage.sock')),
-        fill('The socket of the broker, a part of the vproxy of the guest.'),
+        fill('The socket of the broker, which is part of the vproxy of the guest.'),
       ),
     ],
     ...['.SH EXIT STATUS', ...render(about('exit status')), ...render(blocks.slice(lastTable + 1))],
@@ -50,7 +50,7 @@ export function format() {
       '.SH SEE ALSO',
       `${reference('vproxy.1')};`,
       ...fill(
-        `the whole of it, with the form of requests and replies, is in ${italic(escapeCode('/usr/share/doc/vproxy/storage.md'))}, or in the folder ${italic('docs')} of the npm package.`,
+        `the full documentation, with the format of requests and replies, is ${italic(escapeCode('/usr/share/doc/vproxy/storage.md'))}, or in the folder ${italic('docs')} of the npm package.`,
       ),
     ],
   ];

@@ -1,4 +1,4 @@
-// vproxy.1: the names come from the tables of commands, options and codes, their descriptions from docs/cli.md.
+// vproxy.1: names come from the tables of commands, options and codes, descriptions from docs/cli.md.
 import { commonOptions, optionsOf } from '../../../dist/cli/command/command.js';
 import { CONTROL_COMMANDS, LOCAL_COMMANDS, loadCommands } from '../../../dist/cli/command/table.js';
 import { ERROR_CODES } from '../../../dist/lib/errors.js';
@@ -49,12 +49,12 @@ export async function format() {
   ];
 }
 
-/** The first of a section is its `.SH`, which is written already. */
+/** The heading of a section itself is its `.SH`, which is already written. */
 const heading = (level, title) => (level <= 2 ? [] : [`.SS ${escapeRoff(title)}`]);
 
 const synopsis = (usages) => usages.flatMap((usage, index) => [...(index === 0 ? [] : ['.br']), formatUsage(usage)]);
 
-/** What is typed literally is bold, a placeholder is not. */
+/** Literal words are bold, placeholders italic. */
 function formatUsage(usage) {
   const words = usage.split(/([\s[\]|…()]+)/).map((word) => {
     const text = unbroken(escapeCode(word));
@@ -65,8 +65,7 @@ function formatUsage(usage) {
 }
 
 /**
- * In the groups of the document; an option that the document leaves out, which its own spec finds, has the text of the
- * help.
+ * Formats the options in the groups of the document. One missing there, which another spec reports, gets the text of the help.
  */
 function formatRunOptions(run, document) {
   const left = new Map(optionsOf(run).map((option) => [option.spellings.join(', '), option]));
@@ -75,7 +74,7 @@ function formatRunOptions(run, document) {
   for (const { level, title, blocks } of withParts(document, 'Options')) {
     const { intro, options } = splitOptions(blocks);
     if (level === 3) lines.push(`.SS ${escapeRoff(title)}`);
-    // What is below that has a section of its own.
+    // Deeper levels have sections of their own.
     if (level <= 3) lines.push(...renderBlocks(intro, PAGE));
     for (const { spellings, blocks: own } of options) {
       const option = left.get(spellings);
@@ -107,7 +106,7 @@ function formatCommand(command, document) {
   const { usage, about, isLocal, options: own } = command;
   const found = document.find(({ title }) => title === `vproxy ${command.name}`);
   const { intro, options } = splitOptions(found?.blocks ?? []);
-  // A usage at its beginning is already in the synopsis above it.
+  // A usage at the beginning repeats the synopsis above it.
   const isUsage = ([{ type, content }], index) =>
     index === 0 && /^(?:fence|code_block)$/.test(type) && content.startsWith(`vproxy ${command.name}`);
   const told = intro.filter((block, index) => !isUsage(block, index));
@@ -130,7 +129,7 @@ function formatCommand(command, document) {
 
 const is = (option, spellings) => option.spellings.join(', ') === spellings;
 
-/** Which code leads to which status. */
+/** Lists the codes of each status. */
 function codes() {
   const byStatus = new Map();
   for (const [code, { exit }] of Object.entries(ERROR_CODES)) byStatus.set(exit, [...(byStatus.get(exit) ?? []), code]);
@@ -138,7 +137,7 @@ function codes() {
     ...[
       '.PP',
       ...fill(
-        'Every failure has a code, which the log and control requests name; a command that ends with one has this status:',
+        'Every failure has a code, shown in the log and in control requests. A command that fails exits with this status:',
       ),
     ],
     ...[...byStatus]
@@ -153,9 +152,12 @@ function files() {
   return [
     ['/run/vproxy/NAME.sock, $XDG_RUNTIME_DIR/vproxy/NAME.sock', 'The control socket, of root and of other users.'],
     ['/run/vproxy/storage.sock, $XDG_RUNTIME_DIR/vproxy/storage.sock', 'The socket of the storage broker.'],
-    ['/etc/vproxy/host.toml', 'What vproxy.service reads, where a package of a distribution has installed it.'],
-    ['/etc/vproxy/NAME.toml', 'What vproxy@NAME.service reads.'],
-    ['/etc/default/vproxy-guest', 'What a guest offers to its host besides storage calls (vproxy-guest@.service).'],
+    ['/etc/vproxy/host.toml', 'The configuration of vproxy.service, which distribution packages install.'],
+    ['/etc/vproxy/NAME.toml', 'The configuration of vproxy@NAME.service.'],
+    [
+      '/etc/default/vproxy-guest',
+      'The options of vproxy-guest@.service: what a guest offers to its host besides storage calls.',
+    ],
   ].flatMap(([path, text]) =>
     formatTagged(
       path
@@ -173,7 +175,7 @@ function seeAlso() {
     ...[
       '.PP',
       ...fill(
-        `The documents that are named here, such as ${italic('exec.md')}, are in ${italic(escapeCode('/usr/share/doc/vproxy'))}, or in the folder ${italic('docs')} of the npm package.`,
+        `The documents mentioned here, such as ${italic('exec.md')}, are in ${italic(escapeCode('/usr/share/doc/vproxy'))}, or in the folder ${italic('docs')} of the npm package.`,
       ),
     ],
   ];

@@ -1,5 +1,5 @@
 # MIT License
-"""Tasks in a guest by way of vproxy: each command is one of the service `exec` of the peer, and so is each file."""
+"""Runs tasks in a guest through vproxy: each command and each file transfer is a command of the peer's service `exec`."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ DOCUMENTATION = r"""
 name: vproxy
 short_description: Run tasks in a virtual machine through vproxy, without a network
 description:
-  - Runs commands and copies files at the other side of a channel of vproxy, such as the virtio-serial port of a virtual
+  - Runs commands and copies files at the other end of a channel of vproxy, such as the virtio-serial port of a virtual
     machine. The machine needs no network, no sshd and no key, but a C(vproxy) that was started with C(--allow-exec).
-  - The C(vproxy) on the control node has to run already, and this user has to be allowed to open its control socket.
+  - The C(vproxy) on the control node must already be running, and this user must be allowed to open its control socket.
 version_added: 0.1.0
 author:
   - the vproxy authors
 requirements:
   - vproxy on the control node, and in the guest with C(--allow-exec)
-  - Python in the guest, as for any connection; only C(raw) and C(script) do without
+  - Python in the guest, as for any connection, except for C(raw) and C(script)
 extends_documentation_fragment:
   - connection_pipelining
 notes:
-  - Files pass as the input and the output of commands, so that C(--allow-copy) is not needed, and a file belongs to
-    the user who runs the tasks.
-  - Of each output of a command 64 MiB are kept; one that writes more is ended, and its task fails.
-  - A host is unreachable where no C(vproxy) answers here, the channel has no session, the peer lets no commands be
-    run, or what became of a command cannot be known. Whatever a command itself ends with is its status.
+  - Files are transferred as the input and output of commands, so C(--allow-copy) is not needed, and files belong to the
+    user who runs the tasks.
+  - Each output of a command is limited to 64 MiB; a command that writes more is killed, and its task fails.
+  - A host is unreachable if no C(vproxy) answers here, the channel has no session, the peer does not allow commands, or
+    the result of a command is unknown. Any other result is the status of the command.
 options:
   remote_addr:
     description: The label of the channel. A channel without a label has C(default).
@@ -35,8 +35,8 @@ options:
       - name: ansible_vproxy_label
   process:
     description:
-      - The running C(vproxy) here, as it was started with C(--name), or the number of its process.
-      - Default is the only one that runs here or, of several, the only one that has the channel.
+      - The running C(vproxy) here, by its C(--name) or its process ID.
+      - By default the only one running here or, of several, the only one that has the channel.
     type: str
     ini:
       - section: vproxy
@@ -44,7 +44,7 @@ options:
     vars:
       - name: ansible_vproxy_process
   socket:
-    description: The path of its control socket. Not used where I(process) is set.
+    description: The path of its control socket. Not used if I(process) is set.
     type: path
     env:
       - name: VPROXY_SOCKET
@@ -55,8 +55,8 @@ options:
       - name: ansible_vproxy_socket
   remote_user:
     description:
-      - Who runs the commands. For anyone but its own user the C(vproxy) of the guest has to be root.
-      - Default is the user of the C(vproxy) of the guest.
+      - The user who runs the commands. For any user but its own, the C(vproxy) of the guest must run as root.
+      - By default the user of the C(vproxy) of the guest.
     type: str
     ini:
       - section: defaults
@@ -72,7 +72,7 @@ options:
       - name: ansible_vproxy_user
   connection_timeout:
     description:
-      - How long a session with the guest is waited for, and the prompt of C(sudo) or another, in seconds.
+      - How long to wait for a session with the guest, and for the prompt of C(sudo) etc., in seconds.
     type: int
     default: 10
     ini:
@@ -89,8 +89,8 @@ options:
       - name: ansible_vproxy_connection_timeout
   use_tty:
     description:
-      - Whether commands that are not pipelined have a terminal, where they are run by another user (C(become)).
-      - A become plugin that needs one, such as C(community.general.machinectl), gets it anyway.
+      - Whether commands that are not pipelined have a terminal when they are run as another user (C(become)).
+      - A become plugin that needs a terminal, such as C(community.general.machinectl), always gets it.
     type: bool
     default: false
     ini:
@@ -130,20 +130,20 @@ from ansible_collections.vproxy.vproxy.plugins.plugin_utils.exec_call import STD
 
 display = Display()
 
-# An argument of a program has at most 128 KiB, with the NUL behind it (MAX_ARG_STRLEN of Linux).
+# The maximum length of a program argument, 128 KiB including the NUL (MAX_ARG_STRLEN of Linux).
 MAX_WORD_BYTES = 131_071
 
-# What an answer of the control socket may take beyond the time that it was asked to wait, in seconds.
+# How much longer than requested an answer of the control socket may take, in seconds.
 GRACE_S = 5
 
-# What is kept of each output of a command, and of what is written before it by sudo or another.
+# Limits on each output of a command, and on what sudo etc. writes before it.
 MAX_OUTPUT_BYTES = 64 << 20
 MAX_PROMPT_BYTES = 65_536
 
-# What is shown of the errors of a command that copies a file.
+# Limit on the errors shown of a command that copies a file.
 MAX_ERROR_BYTES = 4096
 
-# A file is nobody else's until it is complete.
+# A file is private until it is complete.
 PUT_SCRIPT = 'umask 077 && cat >"$1" && chmod "$2" "$1"'
 FETCH_SCRIPT = 'exec cat <"$1"'
 
@@ -155,7 +155,7 @@ class Connection(ConnectionBase):
     has_pipelining = True
     has_tty = True
 
-    # The control socket, once it is found.
+    # The control socket, once found.
     _path = None
 
     @property
@@ -176,18 +176,18 @@ class Connection(ConnectionBase):
             raise self._unreachable(error) from error
 
     def transport_test(self, connect_timeout):
-        """For wait_for_connection: fails where there is no session within `connect_timeout` seconds."""
+        """For wait_for_connection: fails if there is no session within `connect_timeout` seconds."""
         self._find_session(connect_timeout)
 
     def reset(self):
-        """The next command looks for the process and the session again."""
+        """Makes the next command look for the process and the session again."""
         self.close()
 
     def close(self):
         self._connected = False
 
     def exec_command(self, cmd, in_data=None, sudoable=True):
-        """Runs a command line with the shell of the options; gives its status, its output and its errors as bytes."""
+        """Runs a command line with the configured shell; returns its status, its output and its errors as bytes."""
         super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
         self._connect()
         line = to_text(cmd, errors='surrogate_or_strict')
@@ -200,7 +200,7 @@ class Connection(ConnectionBase):
         def feed(call):
             if in_data:
                 call.feed(io.BytesIO(to_bytes(in_data, errors='surrogate_or_strict')))
-            # In a terminal an end is a key that some programs would take for themselves.
+            # In a terminal, EOF is a key that some programs would read themselves.
             if not has_terminal:
                 call.end_input()
 
@@ -213,7 +213,7 @@ class Connection(ConnectionBase):
                 if escalation is None or escalation.is_over:
                     outputs[kind] += data
                     if len(outputs[kind]) > MAX_OUTPUT_BYTES:
-                        raise AnsibleError(f'the command was ended: it has written more than {MAX_OUTPUT_BYTES} bytes')
+                        raise AnsibleError(f'command killed: more than {MAX_OUTPUT_BYTES} bytes of output')
                     continue
                 call.feed(io.BytesIO(escalation.hear(kind, data)))
                 if escalation.is_over:
@@ -229,18 +229,18 @@ class Connection(ConnectionBase):
         display.vvv(f'PUT {in_path} TO {out_path}', host=self._label)
         source = to_bytes(in_path, errors='surrogate_or_strict')
         if not os.path.exists(source):
-            raise AnsibleFileNotFound(f'there is no file {to_native(in_path)}')
+            raise AnsibleFileNotFound(f'file not found: {to_native(in_path)}')
         with open(source, 'rb') as file:
             mode = format(stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o777, 'o')
             self._transfer(PUT_SCRIPT, [out_path, mode], f'cannot write {to_native(out_path)}', source=file)
 
     def fetch_file(self, in_path, out_path):
-        """Copies a file of the guest to this machine; what is there stays as it is until all of it has come."""
+        """Copies a file of the guest to this machine; an existing file is replaced only when the copy is complete."""
         super().fetch_file(in_path, out_path)
         self._connect()
         display.vvv(f'FETCH {in_path} TO {out_path}', host=self._label)
         target = to_bytes(out_path, errors='surrogate_or_strict')
-        # Whoever may write to the folder can neither know the name nor be there before.
+        # Other users who may write to the folder cannot guess the name or create it first.
         part = os.path.join(os.path.dirname(target), b'.vproxy-part-' + secrets.token_hex(8).encode())
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
@@ -254,7 +254,7 @@ class Connection(ConnectionBase):
                 os.unlink(part)
 
     def _transfer(self, script, arguments, failure, source=None, target=None):
-        """Runs a script of the shell whose input, or output, is a file of this machine."""
+        """Runs a shell script whose input or output is a local file."""
         words = [to_text(word, errors='surrogate_or_strict') for word in arguments]
         errors = b''
         with self._run(['/bin/sh', '-c', script, 'sh', *words]) as call:
@@ -271,7 +271,7 @@ class Connection(ConnectionBase):
 
     @contextmanager
     def _run(self, argv, has_terminal=False):
-        """A command that was run when the block ends. Whatever keeps it from being run makes the host unreachable."""
+        """A command that has ended when the block ends. If it cannot be run, the host is unreachable."""
         for word in argv:
             check_word(word)
         timeout = self.get_option('connection_timeout')
@@ -290,7 +290,7 @@ class Connection(ConnectionBase):
             raise AnsibleError(f'Timeout ({timeout}s) waiting for privilege escalation prompt') from error
 
     def _unreachable(self, error):
-        # The next task looks again.
+        # The next task looks for it again.
         self._connected = False
         reason = str(error)
         if error.code in ('unknown-service', 'denied'):
@@ -299,13 +299,13 @@ class Connection(ConnectionBase):
 
 
 def check_word(word):
-    """Throws for an argument that no command can have."""
+    """Raises an error for an argument that no command can have."""
     try:
         count = len(word.encode())
     except UnicodeEncodeError as error:
-        raise AnsibleError('a command or a path that is not UTF-8 cannot be passed on') from error
+        raise AnsibleError('a command or a path is not UTF-8') from error
     if count > MAX_WORD_BYTES:
-        raise AnsibleError(f'the command has {count} bytes: a system takes at most {MAX_WORD_BYTES}')
+        raise AnsibleError(f'command too long: {count} bytes (max {MAX_WORD_BYTES})')
 
 
 def is_escalated(line, become):
@@ -314,23 +314,23 @@ def is_escalated(line, become):
 
 
 class Escalation:
-    """What is said with sudo, su or another, before the command itself has its input and output."""
+    """The dialogue with sudo, su etc., before the command itself gets its input and output."""
 
     def __init__(self, become, play_context):
         self._become = become
         self._password = become.get_option('become_pass', playcontext=play_context)
         self._has_answered = False
-        # What was written so far, without what was answered.
+        # The output so far, without answered prompts.
         self.heard = {STDOUT: b'', STDERR: b''}
         self.is_over = False
 
     def hear(self, kind, data):
-        """More was written. Gives what is to be answered. Throws where the password is wrong or missing."""
+        """Takes more output; returns the answer to it. Raises an error if the password is wrong or missing."""
         become = self._become
         self.heard[kind] += data
         text = self.heard[kind]
         if len(text) > MAX_PROMPT_BYTES:
-            raise AnsibleError(f'{become.name} has written more than {MAX_PROMPT_BYTES} bytes, and has not run the command')
+            raise AnsibleError(f'{become.name} wrote more than {MAX_PROMPT_BYTES} bytes without running the command')
         if become.check_success(text):
             self.is_over = True
             return b''

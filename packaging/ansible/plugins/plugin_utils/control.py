@@ -1,5 +1,5 @@
 """
-The control socket of a vproxy on this machine: which one it is, questions to it, and streams to services of a peer
+The control socket of a vproxy on this machine: finding it, requests to it, and streams to services of a peer
 (docs/control.md of vproxy).
 """
 
@@ -11,13 +11,13 @@ import os
 import socket
 from urllib.parse import urlencode
 
-# Answers are small; one that is longer is not vproxy's.
+# Answers are small; a longer one is not from vproxy.
 MAX_ANSWER_BYTES = 4 << 20
 
-# What reading a value as JSON and looking into it raises where it is another one: nested too deep, or a number without an end.
+# Raised when parsing unexpected JSON and accessing it, also for values that are nested too deep, or infinite.
 BAD_JSON = (ValueError, LookupError, TypeError, RecursionError, OverflowError)
 
-# How long a process has to say whether it has a channel, in seconds, where there are several processes.
+# How long each of several processes may take to report whether it has a channel, in seconds.
 LOOK_S = 2
 
 # The socket of the storage broker is in the same folder.
@@ -25,7 +25,7 @@ NO_CONTROL_SOCKETS = {'storage.sock'}
 
 
 class VproxyError(Exception):
-    """A failure that vproxy names. `code` is one of docs/errors.md of vproxy."""
+    """A failure reported by vproxy. `code` is one of docs/errors.md of vproxy."""
 
     def __init__(self, code, message):
         super().__init__(message)
@@ -33,7 +33,7 @@ class VproxyError(Exception):
 
 
 def control_folder():
-    """Where the sockets are: /run/vproxy for root, else $XDG_RUNTIME_DIR/vproxy. None where that is not set."""
+    """Returns the folder of the sockets: /run/vproxy for root, else $XDG_RUNTIME_DIR/vproxy. None if that is not set."""
     if os.geteuid() == 0:
         return '/run/vproxy'
     runtime = os.environ.get('XDG_RUNTIME_DIR', '')
@@ -42,14 +42,14 @@ def control_folder():
 
 def find_socket(path, name, label):
     """
-    The path of the control socket: that of the process `name`, else `path`, else the only one here, else the only one
-    whose process has the channel `label`. Fails with `control-unavailable`.
+    Returns the path of the control socket: that of the process `name`, else `path`, else the only one here, else the
+    only one whose process has the channel `label`. Fails with `control-unavailable`.
     """
     if path and not name:
         return path
     folder = control_folder()
     if folder is None:
-        raise VproxyError('control-unavailable', 'XDG_RUNTIME_DIR is not set: say where the socket is')
+        raise VproxyError('control-unavailable', 'XDG_RUNTIME_DIR is not set; set the path of the socket')
     if name:
         return f'{folder}/{name}.sock'
     try:
@@ -75,7 +75,7 @@ def _has_channel(path, label):
 
 
 def ask(path, route, query, timeout):
-    """What a GET request is answered, as JSON has it. `timeout` is in seconds. Fails with the code of the answer."""
+    """Returns the JSON answer to a GET request. `timeout` is in seconds. Fails with the code of the answer."""
     # In HTTP/1.0 the answer ends with the connection.
     connection, reader = _request(path, f'{route}?{urlencode(query)}', 'HTTP/1.0', timeout)
     with connection, reader:
@@ -121,8 +121,8 @@ def _unavailable(path, error):
 
 class ServiceStream:
     """
-    A stream to a service of the peer. It is reset when it is closed, and when this process ends, unless the peer has
-    ended it before. Reading and sending fail with OSError.
+    A stream to a service of the peer. Closing it, or the end of this process, resets it unless the peer has ended it
+    before. Reading and sending fail with OSError.
     """
 
     def __init__(self, path, service, label, timeout):
@@ -149,7 +149,7 @@ class ServiceStream:
             return _unavailable(self._path, error)
 
     def set_timeout(self, timeout):
-        """How long a read or a write may take, in seconds; None: as long as it takes."""
+        """Sets how long a read or a write may take, in seconds; None: no limit."""
         self._socket.settimeout(timeout)
 
     def send(self, data):
@@ -157,11 +157,11 @@ class ServiceStream:
         self._socket.sendall(data)
 
     def read(self, count):
-        """Exactly `count` bytes; fewer where the stream ends."""
+        """Reads exactly `count` bytes; fewer at the end of the stream."""
         return self._reader.read(count)
 
     def end_reason(self):
-        """Why the stream has ended, a VproxyError; None where it was ended in order."""
+        """Returns why the stream ended, as a VproxyError; None if it ended normally."""
         try:
             error = ask(self._path, self._end_route, {}, LOOK_S)['error']
             return None if error is None else VproxyError(str(error['code']), str(error['message']))
@@ -171,6 +171,6 @@ class ServiceStream:
             return _unavailable(self._path, error)
 
     def close(self):
-        """Gives it up, where it has not ended."""
+        """Cancels the stream if it has not ended."""
         self._reader.close()
         self._socket.close()

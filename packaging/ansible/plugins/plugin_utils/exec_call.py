@@ -1,5 +1,5 @@
 """
-A command at the peer of a channel: what is said on a stream of the service `exec` ("Wire form" in docs/exec.md of
+A command at the peer of a channel: the protocol on a stream of the service `exec` ("Wire form" in docs/exec.md of
 vproxy).
 """
 
@@ -17,23 +17,23 @@ START, STDIN, EOF, STDOUT, STDERR, CREDIT, EXIT = 1, 2, 5, 17, 18, 19, 20
 
 HEADER = struct.Struct('>BI')
 
-# A longer payload is not vproxy's.
+# A longer payload is not from vproxy.
 MAX_PAYLOAD_BYTES = 1 << 20
 
-# How a command ended takes fewer bytes: a longer payload would be read for nothing.
+# Limit on the payload of EXIT, which takes fewer bytes.
 MAX_EXIT_BYTES = 65_536
 
-# Of standard input may be sent before any CREDIT.
+# The bytes of standard input that may be sent before any CREDIT.
 FIRST_CREDIT_BYTES = 262_144
 
-# Of standard input in a record.
+# The bytes of standard input in a record.
 PIECE_BYTES = 65_536
 
-# How long the peer has to end the stream behind the end of the command, in seconds. One that is closed before is logged
-# as cancelled.
+# How long the peer may take to end the stream after the command, in seconds. A stream closed earlier is logged as
+# cancelled.
 END_S = 0.5
 
-# The status of a command that was ended by a signal that is not known here.
+# The status of a command that was killed by a signal unknown to this system.
 UNKNOWN_SIGNAL = 255
 
 TERMINAL = {'columns': 80, 'rows': 24, 'term': 'dumb'}
@@ -41,12 +41,12 @@ TERMINAL = {'columns': 80, 'rows': 24, 'term': 'dumb'}
 
 class ExecCall:
     """
-    A command that runs. Whoever has it reads `outputs` to the end; standard input goes out meanwhile, as fast as the
+    A running command. The caller must read `outputs` to the end; standard input is sent meanwhile, as fast as the
     command takes it.
     """
 
     def __init__(self, stream, argv, user=None, has_terminal=False):
-        """Owns the stream. The command has a terminal, or pipes; `user` is None for who runs vproxy there."""
+        """Owns the stream. The command has a terminal, or pipes; `user` None is the user of vproxy there."""
         self._stream = stream
         self._input = deque()
         self._credit = FIRST_CREDIT_BYTES
@@ -61,21 +61,21 @@ class ExecCall:
         self._send(START, json.dumps(request).encode())
 
     def set_timeout(self, timeout):
-        """How long the command may be silent, in seconds; None, the default: for ever. Then reading fails with socket.timeout."""
+        """Sets how long the command may be silent, in seconds, before reading fails with socket.timeout; None: no limit."""
         self._stream.set_timeout(timeout)
 
     def feed(self, file):
-        """Standard input goes on with what is left of a binary file. Pieces of several files follow each other."""
+        """Appends the rest of a binary file to standard input."""
         self._input.append(file)
 
     def end_input(self):
-        """Standard input ends behind all that it was fed with."""
+        """Ends standard input after everything fed so far."""
         self._input.append(None)
 
     def outputs(self):
         """
-        What the command writes, as it comes: pairs of STDOUT or STDERR with bytes; with a terminal all of it is STDOUT.
-        Ends when the command has ended. Fails with `exec-unavailable` where how it ended will never be known.
+        Yields the output as it arrives, as pairs of STDOUT or STDERR and bytes; with a terminal, everything is STDOUT.
+        Ends with the command. Fails with `exec-unavailable` if the result of the command will never be known.
         """
         while self.end is None:
             self._pump()
@@ -86,7 +86,7 @@ class ExecCall:
             elif kind == CREDIT:
                 self._credit += int.from_bytes(payload, 'big')
             elif kind == EOF and payload == b'\0':
-                # Nobody reads it any more.
+                # The command no longer reads it.
                 self._input.clear()
             elif kind == EXIT:
                 self.end = decode_exit(payload)
@@ -112,7 +112,7 @@ class ExecCall:
         except socket.timeout:
             raise
         except OSError:
-            # Why nothing is taken any more is to be read: that the command has ended, or nothing.
+            # The reason is yet to be read: the end of the command, or EOF.
             self._input.clear()
 
     def _receive(self):
@@ -147,13 +147,12 @@ class ExecCall:
             pass
 
 
-# How a command ended: its status, 128 + n where signal n ended it, as shells have it; or a VproxyError, where it was not
-# run.
+# How a command ended: its status, 128 + n if killed by signal n, as in shells; or a VproxyError if it was not run.
 End = namedtuple('End', 'status error')
 
 
 def decode_exit(payload):
-    """The end that EXIT tells of. Fails with `protocol-error` where the payload is no such thing."""
+    """Decodes the payload of EXIT. Fails with `protocol-error` if it is invalid."""
     try:
         if len(payload) > MAX_EXIT_BYTES:
             raise ValueError('too long')
@@ -168,4 +167,4 @@ def decode_exit(payload):
             raise ValueError('no status')
         return End(status, None)
     except BAD_JSON as error:
-        raise VproxyError('protocol-error', 'the other side does not say how the command ended') from error
+        raise VproxyError('protocol-error', 'the peer sent no valid result of the command') from error
