@@ -1,4 +1,4 @@
-/** The connections of a forward, a stream and the socket that is spliced with it: until both are done with, and into a successor. */
+/** The connections of a forward: a stream and the socket spliced with it, until both have closed; survives a hand-over. */
 import type net from 'node:net';
 import { VproxyError } from '../errors.js';
 import { SessionStream } from '../session/stream.js';
@@ -8,42 +8,42 @@ import type { Clock } from '../util/clock.js';
 import { Roster } from '../util/members/roster.js';
 import { Splice, type SpliceState } from './splice.js';
 
-/** What is known of a stream, also when it is over; for the log. */
+/** What the log needs of a stream, even after it has ended. */
 export type KnownStream = Readonly<
   Pick<SessionStream, 'id' | 'service' | 'from' | 'sentBytes' | 'receivedBytes' | 'openedAtMs'>
 >;
 
-/** A connection for which a stream is to be opened. */
+/** An accepted connection that needs a stream. */
 export interface Caller {
   readonly service: string;
-  /** Where it came from, for the peer; null where there is nothing to say. */
+  /** Its origin, as reported to the peer; null if unknown. */
   readonly from: string | null;
-  /** Whether the entrance has read nothing of it and writes nothing to it: a successor can receive it anew. */
+  /** Whether the entrance reads nothing from it and writes nothing to it, so that a successor can receive it again. */
   readonly isUntouched: boolean;
-  /** Whether nothing is read of it before the peer has accepted the stream. */
+  /** Whether nothing is read from it before the peer has accepted the stream. */
   readonly waitsForPeer: boolean;
-  /** Reads nothing yet. */
+  /** Not read yet. */
   readonly socket: net.Socket;
   /** Reads the socket with `onread`. Called once. */
   read(onread: OnRead): void;
   /** The peer has accepted the stream. */
   opened(stream: KnownStream): void;
-  /** There will be no stream: ends the connection such that it looks like none. */
+  /** There will be no stream: closes the connection so that it looks refused. */
   refuse(): void;
 }
 
-/** A connection, from the opening of its stream until stream and socket are both done with. */
+/** A connection, from the opening of its stream until both stream and socket have closed. */
 export interface Connection<S = KnownStream> {
-  /** Only what is known of it where it was over already in an earlier process. */
+  /** A plain record if it had already ended in the previous process. */
   readonly stream: S;
   readonly splice: Splice;
-  /** Whether the stream is, or was, open both ways. */
+  /** Whether the stream is, or was, open in both directions. */
   isOpen: boolean;
-  /** Whether what the peer sends passes a filter, which has a state. */
+  /** Whether the peer's bytes pass through a filter, which has state. */
   isFiltered: boolean;
-  /** Who connected to an outgoing forward; null where the stream was open already in an earlier process. */
+  /** The client of an outgoing forward; null if the stream was already open in the previous process. */
   caller: Caller | null;
-  /** What an egress reached with it; null: it is none of an egress. */
+  /** The destination that an egress reached; null if it does not belong to an egress. */
   readonly egress: EgressReached | null;
 }
 
@@ -52,36 +52,36 @@ export interface Accepted {
   readonly socket: net.Socket;
   /** Whether there is, or was, a stream for it. */
   hasStream: boolean;
-  /** Who connected with it to an outgoing forward; null before the entrance knows what it wants. */
+  /** The client of an outgoing forward; null before the entrance has read its request. */
   caller: Caller | null;
 }
 
-/** What an egress connected a stream to. */
+/** The destination that an egress connected a stream to. */
 export interface EgressReached {
-  /** What was asked for: a name in lower case, or an address. */
+  /** The requested name in lower case, or address. */
   readonly host: string;
   readonly port: number;
-  /** What was connected to, as `ADDRESS:PORT`. */
+  /** The address of the connection, as `ADDRESS:PORT`. */
   readonly address: string;
-  /** The entry that let it out. */
+  /** The entry that allowed it. */
   readonly rule: string;
-  /** When, by the clock, and what had passed on the stream by then, in bytes. */
+  /** When it was reached, by the clock, and the bytes that had passed on the stream by then. */
   readonly atMs: number;
   readonly sentBefore: number;
   readonly receivedBefore: number;
 }
 
-/** What lives on of a {@link Connection}. */
+/** State of a {@link Connection} that is handed over. */
 export interface ConnectionState extends Pick<Connection, 'isOpen' | 'egress'> {
-  /** The number of its stream among those that are handed over; what is known of it where it is over, and its session has it no more. */
+  /** The index of its stream among those handed over; a plain record if it has ended and its session no longer has it. */
   readonly stream: number | KnownStream;
   readonly splice: SpliceState;
 }
 
-/** The number of a stream among those that are handed over; -1 where it is not among them. */
+/** The index of a stream among those handed over; -1 if it is not one of them. */
 export type IndexOfStream = (stream: SessionStream) => number;
 
-/** What a successor finds of another process by numbers: descriptors, and streams, which wait for their local ends. */
+/** Inherited resources by index: descriptors, and streams that wait for their local ends. */
 export interface Inheritance {
   readonly take: TakeDescriptor;
   readonly streams: readonly SessionStream[];
@@ -91,9 +91,9 @@ interface ConnectionHooks {
   readonly clock: Clock;
   /** The peer has accepted the stream of a connection that this side opened. */
   readonly onAccept?: (connection: Connection) => void;
-  /** Stream and socket of a connection are both done with; null when both directions ended in order. */
+  /** Both stream and socket of a connection have closed; null if both directions ended in order. */
   readonly onDone: (connection: Connection, reason: VproxyError | null) => void;
-  /** A socket was closed. Default: nobody is told. */
+  /** A socket was closed. Default: no callback. */
   readonly onLeft?: (() => void) | undefined;
 }
 
@@ -116,7 +116,7 @@ export class Connections {
     return this.#sockets.list().filter(({ hasStream, socket }) => !hasStream && !socket.destroyed);
   }
 
-  /** Counts a socket until it is closed. */
+  /** Counts a socket until it closes. */
   seat(socket: net.Socket, hasStream = true): Accepted {
     const accepted: Accepted = { socket, hasStream, caller: null };
     const seat = this.#sockets.add(accepted);
@@ -127,7 +127,7 @@ export class Connections {
     return accepted;
   }
 
-  /** A connection whose splice is still to be joined, of the stream that `streamOf` gives. Throws what that throws. */
+  /** Creates a connection for the stream that `streamOf` returns; join its splice next. Throws what `streamOf` throws. */
   connect<S extends KnownStream>(
     streamOf: (splice: Splice) => S,
     { isOpen = true, isFiltered = false, caller = null, egress = null }: Partial<Connection> = {},
@@ -150,14 +150,14 @@ export class Connections {
     return connection;
   }
 
-  /** Resets what is still open. */
+  /** Resets all open connections. */
   stop(): void {
     for (const { socket } of this.#sockets.list()) resetSocket(socket);
   }
 
-  // ---- handing over ---------------------------------------------------------------------------------------------
+  // ---- hand-over ------------------------------------------------------------------------------------------------
 
-  /** Streams that the peer opened and that wait for their target: they are offered to the service again in the successor, which dials anew. */
+  /** Streams from the peer that wait for their target. The successor offers them to the service again, which dials again. */
   get unansweredCount(): number {
     return this.#connections.size - this.#answered.length;
   }
@@ -168,12 +168,12 @@ export class Connections {
     });
   }
 
-  /** What cannot be handed over now, each as a line for people. `name` is what they lead to. */
+  /** What cannot be handed over now, each as a human-readable line. `name` is the target or listener. */
   obstacles(name: string): string[] {
     return this.#answered.map((connection) => obstacleOf(connection, name)).filter((text) => text !== null);
   }
 
-  /** Throws `upgrade-failed` where a stream is not handed over, although it is not over; or where one is an obstacle. */
+  /** Throws `upgrade-failed` if a stream that has not ended is not handed over, or one is an obstacle. */
   capture(keep: KeepDescriptor, indexOf: IndexOfStream): ConnectionState[] {
     return this.#answered.map(({ egress, isOpen, splice, stream }) => {
       const state = splice.capture(keep);
@@ -185,8 +185,8 @@ export class Connections {
   }
 
   /**
-   * Makes connections what they were in an earlier process; `goOn` is to follow. Gives the sockets of those that wait for the peer's
-   * answer. Throws `upgrade-failed` where a stream was not handed over.
+   * Restores the connections of the previous process; call `goOn` afterwards. Returns the sockets of those that wait for the
+   * peer's answer. Throws `upgrade-failed` if a stream was not handed over.
    */
   restore(states: readonly ConnectionState[], { streams, take }: Inheritance): [Connection, net.Socket][] {
     const opening: [Connection, net.Socket][] = [];
@@ -202,7 +202,7 @@ export class Connections {
     return opening;
   }
 
-  /** Begins to read, write and tell, after `restore`. */
+  /** Starts to read, write and report, after `restore`. */
   goOn(): void {
     for (const { caller, isOpen, splice } of this.#connections.list())
       splice.goOn(!isOpen && caller?.waitsForPeer === true);
@@ -217,7 +217,7 @@ const plain = ({ id, service, from, sentBytes, receivedBytes, openedAtMs }: Know
   return { id, service, from, sentBytes, receivedBytes, openedAtMs };
 };
 
-/** Why a connection cannot be handed over now, for people; null where it can. */
+/** Why a connection cannot be handed over now, human-readable; null if it can. */
 function obstacleOf({ caller, isFiltered, isOpen, splice, stream }: Connection, name: string): string | null {
   const what = `stream ${stream.id} to ${name}`;
   if (!isOpen && caller?.isUntouched === false) return `${what}, not yet answered by the peer`;

@@ -1,4 +1,4 @@
-/** What a forward says of itself and of its streams. */
+/** The log events of a forward and its streams. */
 import type { VproxyError } from '../errors.js';
 import { type Log, makeEvent } from '../events.js';
 import type { Clock } from '../util/clock.js';
@@ -13,15 +13,15 @@ interface ForwardName {
   readonly service: string;
 }
 
-/** What every forward gets. */
+/** Options of every forward. */
 export interface ForwardOptions {
-  /** What its streams are said to belong to. Default null. */
+  /** The id that its streams are reported under. Default null. */
   readonly id?: string | null;
   readonly log: Log;
   readonly clock: Clock;
-  /** What comes between streams and their local ends. Default: nothing. */
+  /** Filters between streams and their local ends. Default: none. */
   readonly filters?: InputFilters;
-  /** The last of its open streams has gone. Default: nobody is told. */
+  /** Its last open stream has closed. Default: no callback. */
   readonly onIdle?: () => void;
 }
 
@@ -32,7 +32,7 @@ export class ForwardLog {
   readonly #id: string | null;
   readonly #endpointText: () => string;
 
-  /** `endpointText` gives the address in force. */
+  /** `endpointText` gives the current address. */
   constructor(spec: ForwardName, { log, clock, id = null }: ForwardOptions, endpointText: () => string) {
     this.write = log;
     this.#spec = spec;
@@ -45,7 +45,7 @@ export class ForwardLog {
     return this.#spec.direction === 'outgoing';
   }
 
-  /** The address in force and a service, for people; by default that of the forward. */
+  /** The current address and a service (by default the forward's), human-readable. */
   nameOf(service = this.#spec.service): string {
     return `${this.#endpointText()} (${service})`;
   }
@@ -65,17 +65,17 @@ export class ForwardLog {
     this.write(makeEvent('accept-failed', message, this.fields(NO_STREAM)));
   }
 
-  /** What serves the streams does not work: all of them, or one. */
+  /** The target does not work, for all streams or for one. */
   targetFailed(message: string, stream: KnownStream | null = null): void {
     this.write(makeEvent('target-failed', message, this.fields(stream === null ? NO_STREAM : streamFields(stream))));
   }
 
-  /** What asked for a stream, and got none. */
+  /** A request for a stream was refused. */
   refused(message: string): void {
     this.write(makeEvent('stream-refused', message, this.fields(NO_STREAM), 'warn'));
   }
 
-  /** Messages of flows were. */
+  /** Messages of flows were dropped. */
   dropped({ sendDropped, receiveDropped }: DropCounts): void {
     const out = sendDropped === 0 ? [] : [`${sendDropped} for the peer`];
     const back = receiveDropped === 0 ? [] : [`${receiveDropped} from the peer`];
@@ -89,7 +89,7 @@ export class ForwardLog {
     this.write(makeEvent('stream-opened', `stream ${id} ${way} is open`, this.fields(streamFields(stream), service)));
   }
 
-  /** A stream is over. `what` asked for it. */
+  /** A stream has ended. `what` asked for it. */
   closed(stream: KnownStream, reason: VproxyError | null, wasOpen = true, what = 'connection'): void {
     const { id, service } = stream;
     const amount = `${stream.sentBytes} bytes sent, ${stream.receivedBytes} received`;

@@ -1,4 +1,4 @@
-/** An incoming forward (`-i`): leads each stream that the peer opens to the service to its target. */
+/** An incoming forward (`-i`): connects each stream that the peer opens to the service to its target. */
 import { VproxyError } from '../errors.js';
 import { type MessageCounts, SessionStream } from '../session/stream.js';
 import type { KeepDescriptor } from '../system/descriptors.js';
@@ -10,7 +10,7 @@ import { ForwardLog, type ForwardOptions } from './forward-log.js';
 import type { ServiceRegistry } from './service-registry.js';
 import { type Forward, type ForwardSpec, type ForwardState, formatEndpoint, type Predecessor } from './spec.js';
 
-/** What a stream says of its local end. */
+/** Whether the local end of a stream is still in use. */
 const IS_SERVED = (): boolean => true;
 const IS_DONE_WITH = (): boolean => false;
 
@@ -19,9 +19,9 @@ export interface IncomingOptions extends ForwardOptions {
   readonly registry: ServiceRegistry;
   /** Streams served at once, those being closed included. */
   readonly maxStreams: number;
-  /** What a target that is a socket is given before the stream's first byte. Default null: nothing. */
+  /** What a socket target is sent before the stream's first byte. Default null: nothing. */
   readonly preamble?: ((stream: SessionStream) => Buffer) | null;
-  /** The rules of the moment of the egress of that name. Default: there is none. */
+  /** The current rules of the egress of that name. Default: none. */
   readonly egress?: (name: string) => EgressRules | null;
 }
 
@@ -34,7 +34,7 @@ export class IncomingForward implements Forward {
   streamCount = 0;
   #isStarted = false;
 
-  /** Throws `bad-argument` for an endpoint that cannot be a target. In the place of another one the service is offered at once. */
+  /** Throws `bad-argument` for an endpoint that cannot be a target. With a predecessor the service is offered at once. */
   constructor(spec: ForwardSpec, options: IncomingOptions, predecessor: Predecessor | null = null) {
     const { clock, maxStreams, filters } = options;
     this.spec = spec;
@@ -66,10 +66,10 @@ export class IncomingForward implements Forward {
     return this.#target.openCount;
   }
 
-  /** Offers the service. Rejects with `bad-argument` where it is offered already, and with `address-unavailable` where the target cannot serve. */
+  /** Offers the service. Rejects with `bad-argument` if already offered, `address-unavailable` if the target cannot serve. */
   async start(): Promise<void> {
     const preparing = this.#target.prepare?.();
-    // Else at once.
+    // Without preparation the service is offered in the same turn.
     if (preparing !== undefined) await preparing;
     this.#offer();
   }
@@ -121,11 +121,11 @@ export class IncomingForward implements Forward {
 
   async goOn(): Promise<void> {
     this.#target.connections?.goOn();
-    // The service is offered already. Where the target cannot serve, it says so of each stream.
+    // The service is already offered. A target that cannot serve refuses each stream with the reason.
     await this.#target.prepare?.().catch(() => undefined);
   }
 
-  /** Accepts a stream when the target works, else refuses it with what was wrong. */
+  /** Accepts a stream if the target works, else refuses it with the reason. */
   readonly #serve = (stream: SessionStream): void => {
     this.streamCount += 1;
     this.#own(stream);

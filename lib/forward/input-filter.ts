@@ -1,25 +1,25 @@
-/** What comes between a stream and its local end, for services in which the bytes of the peer may not pass as they are. */
+/** A filter between a stream and its local end, for services that must not pass the peer's bytes unchanged. */
 import type { Writable } from 'node:stream';
 import { toVproxyError } from '../errors.js';
 
-/** Changes what one stream brings. */
+/** Transforms the input of one stream. */
 export interface InputFilter {
-  /** What the local end gets for bytes of the peer, which are lent for the call. Throws what ends the connection. */
+  /** Returns what the local end gets for the peer's bytes, which are lent for the call. An error ends the connection. */
   push(bytes: Buffer): Buffer;
-  /** What the local end gets before its end. Throws what ends the connection. */
+  /** Returns what the local end gets before EOF. An error ends the connection. */
   end(): Buffer;
-  /** This number of the bytes that were given has left this process. */
+  /** This many of the returned bytes have left this process. */
   sent(byteCount: number): void;
   /** The connection is closed. */
   close(): void;
 }
 
-/** A filter for a new stream of a service; null where its bytes pass as they are. */
+/** Creates the filter for a new stream of a service; null if its bytes pass unchanged. */
 export type InputFilters = (service: string) => InputFilter | null;
 
 /**
- * Has all that is written to a local end from now on pass a filter. One that throws destroys it with that error. The
- * bytes of a write count as written when those that came of them are.
+ * Passes everything written to a local end through a filter from now on. If the filter throws, the local end is destroyed with
+ * that error. A write counts as done once the bytes that it became are written.
  */
 export function filterInput(local: Writable, filter: InputFilter | null): void {
   if (filter === null) return;

@@ -1,4 +1,4 @@
-/** An outgoing forward (`-o`): listens here, and opens a stream to the peer's service for each connection. */
+/** An outgoing forward (`-o`): listens here and opens a stream to the peer's service for each connection. */
 import net from 'node:net';
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { SessionStream } from '../session/stream.js';
@@ -30,10 +30,10 @@ export class OutgoingForward implements Forward {
   readonly #server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true });
   readonly #stopping = new AbortController();
   readonly #connections: Connections;
-  /** What an earlier process has left, until `goOn`: the descriptor of the listener, and sockets without a stream. */
+  /** Inherited from the previous process, until `goOn`: the listener's descriptor, and sockets without a stream. */
   #left: { readonly listener: number | null; readonly early: readonly net.Socket[] } | null = null;
   streamCount = 0;
-  /** Kept, because to ask for the address in force is a system call, and every log line names it. */
+  /** Cached: reading the bound address is a system call, and every log line names it. */
   endpointText: string;
 
   /** Throws `bad-argument` for an endpoint that cannot be listened on. */
@@ -71,7 +71,7 @@ export class OutgoingForward implements Forward {
   /** Listens. Rejects with `address-…` codes. */
   async start(): Promise<void> {
     await listen(this.#server, this.#address);
-    // Paused and started again it is where it was, also where any port would have done.
+    // Keep the port over pause and start, even if any port was asked for.
     const bound = this.#server.address();
     if (bound !== null && typeof bound === 'object') this.#usePort(bound.port);
     this.#log.listening();
@@ -83,7 +83,6 @@ export class OutgoingForward implements Forward {
     this.endpointText = formatEndpoint({ ...this.spec.endpoint, port } as Endpoint);
   }
 
-  /** Listens no more. */
   pause(): void {
     if (this.#server.listening) this.#server.close();
   }
@@ -159,13 +158,13 @@ export class OutgoingForward implements Forward {
     this.#log.opened(stream);
     if (caller === null) return;
     caller.opened(stream);
-    // What the entrance itself writes is out by now, and nothing of the peer has come.
+    // By now the entrance has written its own bytes, and none have come from the peer.
     const filter = this.#options.filters?.(stream.service) ?? null;
     connection.isFiltered = filter !== null;
     filterInput(caller.socket, filter);
   }
 
-  // ---- handing over ---------------------------------------------------------------------------------------------
+  // ---- hand-over ------------------------------------------------------------------------------------------------
 
   obstacles(): string[] {
     const name = this.#log.nameOf();

@@ -1,4 +1,4 @@
-/** The services that this side offers, and who serves their streams. */
+/** The services that this side offers, and their handlers. */
 
 import { badArgument, VproxyError } from '../errors.js';
 import { MuxStream } from '../session/mux-stream.js';
@@ -10,19 +10,19 @@ import type { Clock } from '../util/clock.js';
 import type { Takes } from './endpoint-kind.js';
 
 /**
- * Serves a stream that the peer opened: attaches a sink to it at once, or refuses it. If it throws, or returns a promise that
- * rejects, the stream ends with `internal`.
+ * Serves a stream that the peer opened: at once attaches a local end or refuses it. If it throws or rejects, the stream ends
+ * with `internal`.
  */
 export type ServiceHandler = (stream: SessionStream, session: Session) => unknown;
 
 interface ServiceRegistryOptions {
-  /** What is offered has changed. */
+  /** The offered services have changed. */
   readonly onChange?: () => void;
-  /** A stream was refused by the rule of its service, for this reason. */
+  /** The rule of its service refused a stream; `why` is the reason. */
   readonly onDenied?: (stream: SessionStream, why: string) => void;
-  /** A stream was refused because nobody serves its service, or not this kind of stream, as `why` says. */
+  /** A stream was refused because its service is not offered, or not for this kind of stream; `why` tells which. */
   readonly onUnknown?: (stream: SessionStream, why: string) => void;
-  /** The handler of its service threw or rejected, or a listener that a program put on the stream threw. */
+  /** The handler of a service threw or rejected, or a program's listener on the stream threw. */
   readonly onFailed?: (stream: SessionStream, error: unknown) => void;
 }
 
@@ -30,7 +30,7 @@ const nothing = (): void => undefined;
 
 type Kind = Exclude<Takes, 'both'>;
 
-/** Who serves the streams of a service, and its flows of datagrams. */
+/** The handlers of a service's streams and datagram flows. */
 type Offer = Partial<Record<Kind, ServiceHandler>>;
 
 const kindsOf = (takes: Takes): readonly Kind[] => (takes === 'both' ? ['streams', 'datagrams'] : [takes]);
@@ -54,7 +54,7 @@ export class ServiceRegistry {
     this.#options = { onChange: nothing, onDenied: nothing, onUnknown: nothing, onFailed: nothing, ...options };
   }
 
-  /** Offers a service, for streams unless said otherwise. Throws `bad-argument` for a name that is taken for them. */
+  /** Offers a service, by default for streams. Throws `bad-argument` if the name is already taken. */
   add(service: string, handler: ServiceHandler, takes: Takes = 'streams'): void {
     this.requireFree(service, takes);
     const added = kindsOf(takes).map((kind) => [kind, handler] as const);
@@ -62,7 +62,7 @@ export class ServiceRegistry {
     if (!this.#isGathering) this.#options.onChange();
   }
 
-  /** Offers a service of a program, whose handler gets each stream accepted. Throws `bad-argument` for a name that is taken. */
+  /** Offers a program's service; its handler gets accepted streams. Throws `bad-argument` if the name is already taken. */
   addProgram(service: string, handle: (stream: MuxStream) => unknown): void {
     this.add(service, (incoming, session) => {
       const stream = MuxStream.accept(session, incoming);
@@ -71,7 +71,7 @@ export class ServiceRegistry {
     });
   }
 
-  /** Throws `bad-argument` for a name that is taken: for streams, unless said otherwise. */
+  /** Throws `bad-argument` if the name is already taken, by default for streams. */
   requireFree(service: string, takes: Takes = 'streams'): void {
     const offer = this.#offers.get(service);
     if (offer === undefined || !kindsOf(takes).some((kind) => offer[kind] !== undefined)) return;
@@ -79,7 +79,7 @@ export class ServiceRegistry {
     throw badArgument(`service ${service} is offered twice; ${rule}`);
   }
 
-  /** Offers a service no more, if `handler` is who serves it. */
+  /** Withdraws a service if `handler` serves it. */
   remove(service: string, handler: ServiceHandler): void {
     const offers = Object.entries(this.#offers.get(service) ?? {});
     const left = offers.filter(([, other]) => other !== handler);
@@ -89,7 +89,7 @@ export class ServiceRegistry {
     if (!this.#isGathering) this.#options.onChange();
   }
 
-  /** Does what adds and removes services, and tells of all of it at once. */
+  /** Runs `work`, which adds and removes services, and announces all changes at once. */
   together(work: () => void): void {
     this.#isGathering = true;
     try {
@@ -100,7 +100,7 @@ export class ServiceRegistry {
     }
   }
 
-  /** Puts a gate before a service, also one that nobody serves yet, for the streams opened from now on; null: none. */
+  /** Sets the gate of a service, even one not offered yet, for streams opened from now on; null removes it. */
   setGate(service: string, gate: ServiceGate | null): void {
     const before = this.#gates.get(service);
     if (before !== undefined) gate?.takeOver(before);
@@ -116,12 +116,12 @@ export class ServiceRegistry {
     return [...this.#offers.keys()];
   }
 
-  /** Has the rule of its service count a stream that was let in before, and pace it. Called before it is attached. */
+  /** Applies the rule of its service (count, pace) to a stream admitted earlier. Call before the stream is attached. */
   readmit(stream: SessionStream): void {
     this.#gates.get(stream.service)?.readmit(stream);
   }
 
-  /** Hands a stream to its service, or refuses it with `denied`, without a word why, or `unknown-service`, also where it is of the other kind. */
+  /** Hands a stream to its service, or refuses it with `denied` (no reason given) or `unknown-service` (also: wrong kind). */
   serve(stream: SessionStream, session: Session): void {
     const why = this.#gates.get(stream.service)?.admit(stream, session) ?? null;
     if (why !== null) {
@@ -150,41 +150,41 @@ export class ServiceRegistry {
     }
   }
 
-  /** Ends the stream alone; the peer is not told why. */
+  /** Resets only the stream, without telling the peer why. */
   #fail(stream: SessionStream, error: unknown): void {
-    // A handler that awaits its stream rejects with the reason for which the stream ended.
+    // A handler that awaits its stream rejects with the reason why the stream ended.
     if (stream.isOver && error instanceof VproxyError) return;
     stream.reset('internal', `service ${stream.service} failed`);
     this.#options.onFailed(stream, error);
   }
 }
 
-/** The rule of one service on one channel. What is not given is not bounded. */
+/** The rule of one service on one channel. Omitted limits do not apply. */
 export interface ServicePolicy {
   /** Whether the peer may open it at all. Default true. */
   readonly isAllowed?: boolean;
-  /** Streams at once: a place is free when the stream has ended, and its local end is done with. */
+  /** Streams at once; a place is free once the stream and its local end have closed. */
   readonly streams?: number;
-  /** Streams opened a second, in the long run; as many at once. */
+  /** Streams opened per second in the long run, with a burst of the same size. */
   readonly opensPerSecond?: number;
-  /** Bytes a second, each way, all streams together. */
+  /** Bytes per second in each direction, all streams together. */
   readonly bytesPerSecond?: number;
-  /** The time after which a stream over which nothing has passed is reset, in milliseconds. */
+  /** An idle stream is reset after this time, in milliseconds. */
   readonly idleTimeoutMs?: number;
 }
 
-/** Judges the streams to one service. */
+/** Applies the policy of one service to its streams. */
 export class ServiceGate {
   readonly #policy: ServicePolicy;
   readonly #clock: Clock;
   readonly #opens: TokenBucket | null;
   readonly #pace: StreamPace | null;
-  /** Where there is a bound on them: the streams that are not over, and those that are, until their local ends are done with. */
+  /** If streams are limited: the open ones, and the ended ones whose local ends have not closed. */
   readonly #open = new Set<SessionStream>();
   readonly #ending = new Set<SessionStream>();
-  /** Those whose streams are counted, also the ones that were there before this gate. */
+  /** Sessions whose streams are counted, including streams older than this gate. */
   readonly #sessions = new WeakSet<Session>();
-  /** The streams that may be idle, with how much had passed when that was seen last to change. */
+  /** Streams with an idle timeout: their byte count, and when it last changed. */
   readonly #watched = new Map<SessionStream, { readonly bytes: number; readonly atMs: number }>();
   #isLooking = false;
 
@@ -202,13 +202,13 @@ export class ServiceGate {
         : { send: new Pacer(bytesPerSecond, clock), receive: new Pacer(bytesPerSecond, clock) };
   }
 
-  /** Counts the streams that another gate, whose place this one takes, let in. */
+  /** Counts the streams that the replaced gate admitted. */
   takeOver(gate: ServiceGate): void {
     for (const stream of gate.#open) this.#count(stream);
     for (const stream of gate.#ending) this.#ending.add(stream);
   }
 
-  /** Why a stream that the peer opens is refused, for this side's log; null lets it in, within the other bounds. */
+  /** Returns why a stream from the peer is refused, for this side's log; null admits it, within the other limits. */
   admit(stream: SessionStream, session: Session): string | null {
     const { isAllowed = true, streams, opensPerSecond } = this.#policy;
     if (!isAllowed) return 'the channel may not open this service';
@@ -219,7 +219,7 @@ export class ServiceGate {
     return null;
   }
 
-  /** Takes a stream in that was let in already. */
+  /** Counts, paces and watches a stream that was already admitted. */
   readmit(stream: SessionStream): void {
     const { streams, idleTimeoutMs } = this.#policy;
     if (streams !== undefined) this.#count(stream);
@@ -238,7 +238,7 @@ export class ServiceGate {
     };
   }
 
-  /** How many other streams, of any session, have a place. What each costs is the peer's to ask, so nothing is counted anew. */
+  /** Other streams of any session that hold a place. Peers choose how often this runs, so it never counts from scratch. */
   #countOthers(stream: SessionStream, session: Session): number {
     if (!this.#sessions.has(session)) {
       this.#sessions.add(session);
@@ -249,13 +249,13 @@ export class ServiceGate {
     return this.#open.size + this.#ending.size;
   }
 
-  /** Looks at all streams together, four times in a time-out. */
+  /** Checks all streams together, four times per timeout. */
   #look(timeoutMs: number): void {
     this.#isLooking = true;
     this.#clock.schedule(timeoutMs / 4, () => {
       const nowMs = this.#clock.now();
       for (const [stream, seen] of this.#watched) {
-        // What came and what left again: bytes that wait for the rate pass later.
+        // Bytes that came in and bytes that left again: those that wait for the rate limit pass later.
         const bytes = stream.sentBytes + 2 * stream.receivedBytes - stream.heldBytes;
         if (stream.isOver) this.#watched.delete(stream);
         else if (bytes !== seen.bytes) this.#watched.set(stream, { bytes, atMs: nowMs });

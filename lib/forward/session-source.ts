@@ -1,4 +1,4 @@
-/** Where forwards find the session of the moment. */
+/** Gives forwards the current session of a channel. */
 import { setMaxListeners } from 'node:events';
 import { VproxyError } from '../errors.js';
 import type { Session } from '../session/session.js';
@@ -8,10 +8,10 @@ import type { KnownStream } from './connection.js';
 
 type Waiter = (session: Session) => void;
 
-/** This number may wait at once: each holds a connection, and all are opened at the same moment. */
+/** Limit on waiters: each holds a connection, and all are opened at the same moment. */
 const MAX_WAITERS = 1024;
 
-/** Holds the established session of a channel, and those that wait for one. */
+/** Holds the established session of a channel, and the callers that wait for one. */
 export class SessionSource {
   readonly #clock: Clock;
   readonly #waiters = new Set<Waiter>();
@@ -21,22 +21,22 @@ export class SessionSource {
     this.#clock = clock;
   }
 
-  /** The session that streams can be opened in, or null. */
+  /** The session if streams can be opened in it, else null. */
   get session(): Session | null {
     return this.#session?.canOpen === true ? this.#session : null;
   }
 
-  /** The session, also one that drains or has no link; or null. */
+  /** The session, even if it drains or has no link; null if there is none. */
   get current(): Session | null {
     return this.#session !== null && !this.#session.isOver ? this.#session : null;
   }
 
-  /** From now on this is the session; those that wait do until it is provided. */
+  /** Makes this the current session; waiters keep waiting until `provide`. */
   hold(session: Session): void {
     this.#session = session;
   }
 
-  /** A session was established, or continues; those that wait get it. */
+  /** A session was established or continues: hands it to all waiters. */
   provide(session: Session): void {
     if (session.isOver) return;
     this.#session = session;
@@ -50,7 +50,7 @@ export class SessionSource {
     if (this.#session === session) this.#session = null;
   }
 
-  /** The session, as soon as there is one. Rejects with `no-session` after `timeoutMs`, when aborted, or when 1,024 wait. */
+  /** Resolves with the session once there is one. Rejects with `no-session` after `timeoutMs`, on abort, or if 1,024 wait. */
   async wait(timeoutMs: number, signal: AbortSignal): Promise<Session> {
     if (this.session !== null) return this.session;
     if (this.#waiters.size >= MAX_WAITERS) {
@@ -65,7 +65,7 @@ export class SessionSource {
     );
     const waiter: Waiter = (session) => found.resolve(session);
     this.#waiters.add(waiter);
-    // This number of listeners is no leak, of which Node would warn on stderr.
+    // Not a leak: keep Node from warning about it on stderr.
     setMaxListeners(MAX_WAITERS, signal);
     signal.addEventListener('abort', onAbort);
     if (signal.aborted) onAbort();
@@ -80,22 +80,22 @@ export class SessionSource {
 }
 
 /*
- * The fields of a stream's events. Each is written out, with at most one other object's behind it: an object that begins
- * as a copy and gets more is fifty times as slow to make, and there are two for each stream.
+ * The fields of a stream's events. Each object is written out, with at most one other spread last: one that begins as a copy
+ * and is extended takes fifty times as long to create, and there are two for each stream.
  */
 
-/** How a stream ended: with the code of an error, or, without one, in order. */
+/** How a stream ended: with an error code, or without one in order. */
 export interface StreamEnding {
   readonly code?: string | null;
 }
 
-/** Where there is none. */
+/** For events without a stream. */
 export const NO_STREAM = { stream: null } as const;
 
-/** The stream's number, and where it came from. */
+/** The stream's number and origin. */
 export const streamFields = ({ id, from }: KnownStream) => ({ stream: id, from });
 
-/** The same with what went through it, for how long it was there at `nowMs`, and its code or null. */
+/** The same, with its byte counts, its age at `nowMs`, and its code or null. */
 export function endedStreamFields(nowMs: number, stream: KnownStream, { code = null }: StreamEnding) {
   const { id, from, sentBytes, receivedBytes, openedAtMs } = stream;
   return { stream: id, from, sentBytes, receivedBytes, durationMs: Math.round(nowMs - openedAtMs), code };

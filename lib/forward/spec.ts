@@ -1,4 +1,4 @@
-/** A forward: its text, `SERVICE:` and an endpoint such as `ADDR:PORT`, `/path` or `KIND:…` (docs/forwards.md), and what it is while it exists. */
+/** A forward: its interface, and its text `SERVICE:ENDPOINT`, such as `ADDR:PORT`, `/path` or `KIND:…` (docs/forwards.md). */
 import { SERVICE_NAME } from '../codec/limits.js';
 import { badArgument, toVproxyError, type VproxyError } from '../errors.js';
 import type { MessageCounts } from '../session/stream.js';
@@ -21,25 +21,25 @@ import {
 } from './endpoint-kinds.js';
 import { type NameSample, sampleOfName, sampleOfTemplate } from './template.js';
 
-/** A forward as it was asked for. */
+/** A forward as configured. */
 export interface ForwardSpec {
   /** `outgoing` (`-o`) listens here; `incoming` (`-i`) serves here. */
   readonly direction: Direction;
-  /** `*` where who connects names the service. */
+  /** `*` if each client names the service. */
   readonly service: string;
-  /** Where it listens, or what it serves with. */
+  /** The address it listens on, or the target of its streams. */
   readonly endpoint: Endpoint;
 }
 
-/** The service of an `-o` whose callers name it. */
+/** The service of an `-o` whose clients name it. */
 export const ANY_SERVICE = '*';
 
-/** A forward from its text. Throws `bad-argument` with what would be right. */
+/** Parses a forward. Throws `bad-argument` with the expected form. */
 export function parseForwardSpec(direction: Direction, text: string): ForwardSpec {
   return parse(direction, text, sampleOfName);
 }
 
-/** A forward of a group from its text, with `{channel}` where the label of each channel will be. Throws `bad-argument` likewise. */
+/** Parses a forward of a group, in which `{channel}` stands for the label of each channel. Throws `bad-argument`. */
 export function parseForwardTemplate(direction: Direction, text: string): ForwardSpec {
   return parse(direction, text, sampleOfTemplate);
 }
@@ -80,11 +80,11 @@ function parse(direction: Direction, text: string, sampleOf: NameSample): Forwar
   }
 }
 
-/** `[ADDR:]PORT:HOST:PORT`, as ssh has it, or `PORT:PORT`: ports are no services. */
+/** ssh's order, `[ADDR:]PORT:HOST:PORT`, or `PORT:PORT`: a port is not a service. */
 const SSH_ORDER =
   /^(?:(?<address>localhost|\*|\d+\.\d+\.\d+\.\d+|\[[^\]]*\]|):)?(?<port>\d+):(?<target>(?:(?:[^:[\]]+|\[[^\]]+\]):)?\d+)$/;
 
-/** How that is written here: with a name, which both sides know. */
+/** Rewrites ssh's order as the two forwards that share a service name. */
 function inOurOrder(direction: Direction, { address = '', port = '', target = '' }: Record<string, string>): string {
   const listener = `-o NAME:${address === '' ? '' : `${address === '*' ? '0.0.0.0' : address}:`}${port}`;
   const texts = [listener, `-i NAME:${target}`].map((each) => escapeText(each));
@@ -92,7 +92,7 @@ function inOurOrder(direction: Direction, { address = '', port = '', target = ''
   return `${here} here, and ${there} at the peer, with a NAME such as ${/(?:^|:)22$/.test(target) ? 'ssh' : 'web'}`;
 }
 
-/** The kind that a text names, or that recognizes it, or the plain one. */
+/** The kind that a text names, else the one that recognizes it, else the plain one. */
 function findKind(text: string): { name: EndpointKindName; isNamed: boolean; rest: string } {
   const [, prefix = ''] = /^([a-z][a-z0-9-]*):/.exec(text) ?? [];
   if (isEndpointKind(prefix)) return { name: prefix, isNamed: true, rest: text.slice(prefix.length + 1) };
@@ -101,7 +101,7 @@ function findKind(text: string): { name: EndpointKindName; isNamed: boolean; res
   return { name, isNamed: false, rest: text };
 }
 
-/** The kind that a word before a colon may have meant, which is none, nor the name of a machine. */
+/** Suggests a kind for an unknown prefix that is not a plausible host name. */
 function closestKind(text: string, direction: Direction): { typed: string; kind: EndpointKindName } | undefined {
   const [, typed = ''] = /^([a-z][a-z0-9-]*):/.exec(text) ?? [];
   const names = Object.keys(ENDPOINT_KINDS)
@@ -111,17 +111,17 @@ function closestKind(text: string, direction: Direction): { typed: string; kind:
   return close !== undefined && isEndpointKind(close) ? { typed, kind: close } : undefined;
 }
 
-/** An endpoint as people write it: `127.0.0.1:22`, `[::1]:22`, `/run/x.sock`, `exec:uptime`. */
+/** An endpoint in its usual spelling: `127.0.0.1:22`, `[::1]:22`, `/run/x.sock`, `exec:uptime`. */
 export function formatEndpoint(endpoint: Endpoint): string {
   const text = formatAddress(endpoint);
   const found = findKind(text);
   return !found.isNamed && found.name === endpoint.kind ? text : `${endpoint.kind}:${text}`;
 }
 
-/** The text of a forward, such that parsing it gives the same. */
+/** The text of a forward; `parseForwardSpec` reads it back. */
 export function formatForwardSpec({ service, endpoint }: ForwardSpec): string {
   const plain = `${service}:${formatEndpoint(endpoint)}`;
-  // Where the service is a number, the kind says that it is none of ssh's forwards.
+  // For a numeric service, name the kind: the plain text would be taken for ssh's order.
   const isPlain = endpoint.kind === PLAIN_KIND && !SSH_ORDER.test(plain);
   return isPlain ? plain : `${service}:${endpoint.kind}:${formatAddress(endpoint)}`;
 }
@@ -131,7 +131,7 @@ function formatAddress(endpoint: Endpoint): string {
   return findEndpointKind(endpoint.kind)?.format(endpoint) ?? '';
 }
 
-/** Throws `bad-argument` where the endpoint is of no use in its direction, or a user or a group in it is not known. */
+/** Throws `bad-argument` if the endpoint cannot be used in its direction, or names an unknown user or group. */
 export function checkForward({ direction, service, endpoint }: ForwardSpec): void {
   if (direction === 'incoming') targetKindOf(endpoint, service);
   else if (takesDatagrams(endpoint)) datagramEntranceOf(endpoint, service);
@@ -139,68 +139,68 @@ export function checkForward({ direction, service, endpoint }: ForwardSpec): voi
 }
 
 /**
- * What outgoing and incoming forwards have in common. One is made without effect; `start` puts it in force. One that is made with a
- * {@link Predecessor} takes the place of a forward of the same spec in an earlier process: nothing is read, written or told before
- * `goOn`. Making it throws where something is missing.
+ * The interface of outgoing and incoming forwards. Creating one has no effect; `start` activates it. One created with a
+ * {@link Predecessor} replaces a forward of the same spec in the previous process: it neither reads, writes nor reports anything
+ * before `goOn`. The constructor throws if something is missing.
  */
 export interface Forward {
   readonly spec: ForwardSpec;
-  /** The address in force, with the port that was picked where 0 was asked for. */
+  /** The current address, with the port that the system picked for port 0. */
   readonly endpointText: string;
-  /** Connections open now, those that wait and those being closed included. */
+  /** Connections open now, including waiting and closing ones. */
   readonly openCount: number;
-  /** Streams that it ever had. */
+  /** All streams so far. */
   readonly streamCount: number;
-  /** What its flows of datagrams carried; null where it has streams only. Default null. */
+  /** What its datagram flows carried; null if it has streams only. Default null. */
   readonly messages?: MessageCounts | null;
 
-  /** Takes new streams from now on. Rejects with `address-…` codes, or `bad-argument` for a service that is taken. */
+  /** Starts taking new streams. Rejects with `address-…` codes, or `bad-argument` if the service is already offered. */
   start(): Promise<void>;
 
-  /** Takes no new streams; those that are open go on. `start` puts it in force again. */
+  /** Stops taking new streams; open ones continue. `start` activates it again. */
   pause(): void;
 
-  /** Takes no new streams, and resets what is open. For good. */
+  /** Stops taking new streams for good, and resets the open ones. */
   stop(): Promise<void>;
 
-  /** What cannot be handed over to a successor now: a text for people for each. It passes by itself, as a rule soon. */
+  /** What cannot be handed over to a successor now, each as a human-readable text. Usually goes away by itself, soon. */
   obstacles(): string[];
 
-  /** Ids of streams that cannot be handed over and that only the peer can end. Default: none. */
+  /** Ids of streams that cannot be handed over and that only the peer can end. Default: empty. */
   endedByPeer?(): number[];
 
   /**
-   * What a successor needs to go on with it; changes nothing. Throws `upgrade-failed` where something is an obstacle. To be called
-   * from a timer: what was closed before in the same turn has been told by then.
+   * The state that a successor needs to continue; changes nothing. Throws `upgrade-failed` if there is an obstacle. Call it from
+   * a timer: by then everything that closed earlier in the same turn has been reported.
    */
   capture(keep: KeepDescriptor, indexOf: IndexOfStream): ForwardState;
 
   /**
-   * Reads, writes and tells in the place of its predecessor, when its sessions go on: all in the same turn. Resolves when it listens;
-   * rejects with `address-unavailable` where it cannot.
+   * Takes over from the predecessor: reads, writes and reports from now on. Call it in the turn in which the sessions continue.
+   * Resolves when it listens; rejects with `address-unavailable` if it cannot.
    */
   goOn(): Promise<void>;
 }
 
 /**
- * What was in the place of a forward in an earlier process. The streams that were open there are attached; those that were not
- * accepted yet are to be offered to the service again.
+ * The same forward in the previous process. Streams that were open there are attached; offer those not accepted yet to the
+ * service again.
  */
 export interface Predecessor extends Inheritance {
   readonly state: ForwardState;
 }
 
-/** What lives on of a forward, without its spec. */
+/** State of a forward that is handed over, without its spec. */
 export interface ForwardState {
-  /** Whether it takes new streams: it is not paused. */
+  /** Whether it takes new streams (it is not paused). */
   readonly isStarted: boolean;
   readonly streamCount: number;
   readonly connections: readonly ConnectionState[];
-  /** The number of the descriptor that it listens on; where there is none null, and missing in an incoming forward. */
+  /** The index of the listener's descriptor; null if it does not listen, missing for an incoming forward. */
   readonly listener?: number | null;
-  /** The port in force, of TCP or UDP, and the family of the address where it is one of UDP. */
+  /** The current TCP or UDP port, and for UDP the address family. */
   readonly port?: number | null;
   readonly family?: 4 | 6 | null;
-  /** The numbers of connections that nothing was read of and that have no stream yet. */
+  /** The indexes of connections that have no stream yet and from which nothing was read. */
   readonly early?: readonly number[];
 }

@@ -1,4 +1,4 @@
-/** Joins a local socket and a stream of a session: bytes, half-close, errors, back-pressure (docs/forwards.md). */
+/** Joins a local socket to a stream of a session: bytes, half-close, errors, back-pressure (docs/forwards.md). */
 
 import net from 'node:net';
 import type { Writable } from 'node:stream';
@@ -29,34 +29,34 @@ import { describeError } from '../util/escape.js';
 
 interface SpliceHooks {
   readonly clock: Clock;
-  /** The peer accepted the stream: it is open both ways. */
+  /** The peer accepted the stream: it is open in both directions. */
   onAccept?(): void;
-  /** Stream and socket are both done with; called once. Null when both directions ended in order. */
+  /** Both stream and socket have closed; called once. Null if both directions ended in order. */
   onDone(reason: VproxyError | null): void;
 }
 
-/** What lives on of a {@link Splice}, without its stream. */
+/** State of a {@link Splice} that is handed over, without its stream. */
 export interface SpliceState {
-  /** Whether the local program has ended its direction. */
+  /** Whether the local program has closed its direction. */
   hasEnded: boolean;
-  /** Why the peer reads no more; null where it does. */
+  /** Why the peer stopped reading; null while it reads. */
   stopReason: Reason | null;
-  /** Whether the stream is over for the protocol, and why where that was not in order. */
+  /** Whether the stream has ended for the protocol, and the reason if it did not end in order. */
   isStreamOver: boolean;
   endReason: Reason | null;
-  /** The number of the socket's descriptor; null: it is closed. This and what follows: only while it is handed over. */
+  /** The index of the socket's descriptor; null if closed. Like the fields below, set only while it is handed over. */
   readonly socket: number | null;
   writer: WriterState;
-  /** What may still be dropped where the peer reads no more, in bytes. */
+  /** How many more bytes may be dropped after the peer stopped reading. */
   readonly unreadBytes: number | null;
 }
 
 /**
- * The local end of a forward's stream. The socket is read straight into frames and written straight from the channel's
- * read buffer; a byte is copied only where a buffer would otherwise be held up.
+ * The local end of a forward's stream. The socket is read directly into frames and written directly from the channel's
+ * read buffer; bytes are copied only if a buffer would otherwise be held up.
  */
 export class Splice implements LocalEnd {
-  /** What the socket is to be read with; usable from the start. */
+  /** Reads the socket; usable from the start. */
   readonly onread: OnRead;
   readonly #hooks: SpliceHooks;
   readonly #state: SpliceState;
@@ -65,7 +65,7 @@ export class Splice implements LocalEnd {
   #stream: SessionStream | null = null;
   #socket: net.Socket | null = null;
   #writer: LocalWriter | null = null;
-  /** Set where the peer reads no more. */
+  /** Set once the peer has stopped reading. */
   #unread: UnreadOutput | null = null;
   #isSocketClosed = false;
 
@@ -78,13 +78,13 @@ export class Splice implements LocalEnd {
     };
   }
 
-  /** Joins the two; the socket reads with `onread`, or is about to. Called once. */
+  /** Joins the two; the socket reads with `onread`, or will. Called once. */
   join(stream: SessionStream, socket: net.Socket): void {
     this.#join(stream, socket);
     if (this.#state.isStreamOver) resetSocket(socket);
   }
 
-  /** Null: the stream is over, and its session has it no more. */
+  /** `stream` is null if it has ended and its session no longer has it. */
   #join(stream: SessionStream | null, socket: net.Socket): void {
     const state = this.#state;
     this.#stream = stream;
@@ -100,12 +100,12 @@ export class Splice implements LocalEnd {
     socket.on('close', () => this.#handleClose(state.hasEnded && socket.writableFinished));
   }
 
-  // ---- handing over ---------------------------------------------------------------------------------------------
+  // ---- hand-over ------------------------------------------------------------------------------------------------
 
-  /** What a successor needs to go on with it; changes nothing. Null where the socket cannot be handed over. */
+  /** The state that a successor needs to continue; changes nothing. Null if the socket cannot be handed over. */
   capture(keep: KeepDescriptor): SpliceState | null {
     const socket = this.#socket;
-    // Without a socket it was closed in an earlier process, and in order, as there is something of it still.
+    // No socket: an earlier process closed it, and in order, else nothing of it would be left.
     const isClosed = socket === null && this.#isSocketClosed;
     const writer = isClosed ? { ...NOTHING, isFinished: true } : (this.#writer?.state ?? null);
     if (writer === null) return null;
@@ -116,8 +116,8 @@ export class Splice implements LocalEnd {
   }
 
   /**
-   * In place of `join`, where it has the state of another one: joins `stream`, to which it is attached, or none where that is over and its
-   * session has it no more. Nothing is read, written or told before `goOn`. Gives the socket; null where that is closed.
+   * Replaces `join` for a splice with inherited state: attaches to `stream` and joins it (null: it has ended and its session no
+   * longer has it). Reads, writes and reports nothing before `goOn`. Returns the socket; null if it is closed.
    */
   joinAgain(stream: SessionStream | null, take: TakeDescriptor): net.Socket | null {
     const { hasEnded, socket: index, stopReason, unreadBytes, writer } = this.#state;
@@ -131,7 +131,7 @@ export class Splice implements LocalEnd {
     return socket;
   }
 
-  /** Begins to read, write and tell, after `joinAgain`. The stream goes on already. `isHeld`: what accepts it has the socket read. */
+  /** Starts to read, write and report, after `joinAgain`; the stream already runs. `isHeld`: reading waits for the accept. */
   goOn(isHeld: boolean): void {
     const { endReason, hasEnded, writer } = this.#state;
     const socket = this.#socket;
@@ -143,7 +143,7 @@ export class Splice implements LocalEnd {
       resetSocket(socket);
     } else {
       this.#writer?.goOn();
-      // What was read before has to be sent first: `handleSent` follows.
+      // What was read before must be sent first; `handleSent` resumes reading.
       if (!isHeld && !hasEnded && this.#stream?.isWaiting !== true) socket.resume();
     }
   }
@@ -167,8 +167,8 @@ export class Splice implements LocalEnd {
   }
 
   /**
-   * Nobody reads what the local program still writes. Node cannot close only the reading half of a socket, and a reset
-   * could destroy an answer that is still on its way to the program: so what it writes is read and dropped, within bounds.
+   * The peer no longer reads what the local program writes. Node cannot close only the reading half of a socket, and a reset
+   * could destroy an answer still on its way to the program. So its output is read and dropped, within bounds.
    */
   handleStop(reason: VproxyError): void {
     this.#slab.returned(false);
@@ -211,11 +211,11 @@ export class Splice implements LocalEnd {
     if (stream === null) return false;
     const sent = stream.send(this.#slab.take(byteCount), HEADER_BYTES, HEADER_BYTES + byteCount, true);
     if (sent !== SENT.WAITING) this.#handBack(sent === SENT.FREE);
-    // What waits for the channel is read on when it has been sent.
+    // If the frame waits for the channel, reading continues once it has been sent.
     return sent !== SENT.WAITING && !this.#turn.isOver(byteCount, this.#slab.wasFull, stream.isBesideInteractive);
   }
 
-  /** What was read has been sent. A large slab that the session keeps is read into again when the peer has it. */
+  /** What was read has been sent. A large slab that the session keeps is reused once the peer has its bytes. */
   #handBack(isFree: boolean): void {
     const kept = this.#slab.returned(isFree);
     if (kept !== null) this.#stream?.afterKept(() => giveSlab(kept));
@@ -223,9 +223,9 @@ export class Splice implements LocalEnd {
 
   #handleClose(isOrderly: boolean): void {
     this.#unread?.stop();
-    // What was read may still wait for the channel: an orderly end lets it go out.
+    // What was read may still wait for the channel; an orderly end lets it go out.
     if (!isOrderly) this.#stream?.reset('local-error', 'the local socket was closed');
-    // Only now, so that the end of the stream which this brings about is not the end of both.
+    // Set this only now: the reset above may end the stream, which must not report that both have closed.
     this.#isSocketClosed = true;
     this.#finishIfDone();
   }
@@ -236,18 +236,17 @@ export class Splice implements LocalEnd {
   }
 }
 
-/** What a {@link LocalWriter} has still to do. */
+/** The outstanding work of a {@link LocalWriter}. */
 export interface WriterState {
-  /** What is still to be written, in order. */
+  /** Bytes still to be written, in order. */
   readonly unwritten: readonly Buffer[];
-  /** How many bytes more have left the process, or are nobody's any more, without that being told. */
+  /** How many further bytes left the process, or were dropped, without being reported yet. */
   readonly takenBytes: number;
-  /** Whether the end comes behind them; and whether it is behind the target already. */
+  /** Whether EOF follows them, and whether the target has finished already. */
   readonly isEnding: boolean;
   readonly isFinished: boolean;
 }
 
-/** Nothing is. */
 const NOTHING: WriterState = { unwritten: [], takenBytes: 0, isEnding: false, isFinished: false };
 
 const NEW: SpliceState = {
@@ -260,30 +259,30 @@ const NEW: SpliceState = {
   unreadBytes: null,
 };
 
-/** What one write to the system is made of at most, so that credit goes back while more waits. */
+/** Largest batch for one write to the system, so that credit is returned while more waits. */
 const WRITE_BYTES = 131_072;
 
 /**
- * The writing side of a local end: a socket, or the standard input of a process. It has one write of ours at a time; what comes
- * meanwhile is gathered, so that what a stream holds takes about the memory of its bytes, whatever frames they came in.
+ * The writing side of a local end: a socket, or the standard input of a process. Only one write is outstanding at a time. Data
+ * that arrives meanwhile is gathered, so a stream holds about as much memory as it has bytes, whatever frames they came in.
  */
 export class LocalWriter {
   readonly #target: Writable;
   readonly #onTaken: (bytes: number) => void;
   readonly #waiting = new ByteQueue();
-  /** What was written last, while the target has any of it. */
+  /** The latest writes, while the target still holds any of their bytes. */
   #written: LastPieces | null = null;
   #writtenBytes = 0;
   #takenBytes = 0;
-  /** The views that the target holds. */
+  /** How many views the target holds. */
   #views = 0;
   #isEnding: boolean;
-  /** Whether it has the buffer that it gets when a write does not fit. */
+  /** Whether its socket buffer was enlarged, which happens when a write does not fit. */
   #isBuffered = false;
 
   /**
-   * `onTaken` is told the number of bytes that have left this process, or that nobody takes any more. With the state of another one
-   * `goOn` is to follow.
+   * `onTaken` gets the number of bytes that have left this process or were dropped. If created with inherited state, call `goOn`
+   * afterwards.
    */
   constructor(target: Writable, onTaken: (bytes: number) => void, { unwritten, isEnding } = NOTHING) {
     this.#target = target;
@@ -293,7 +292,7 @@ export class LocalWriter {
     target.once('close', () => this.drop());
   }
 
-  /** Writes bytes, which are lent for the call unless it returns true: then a view of them is kept. */
+  /** Writes bytes, which are lent for the call; returns true if it keeps a view of them. */
   write(bytes: Buffer): boolean {
     const target = this.#target;
     if (target.destroyed || target.writableEnded) {
@@ -310,13 +309,13 @@ export class LocalWriter {
     return isView;
   }
 
-  /** Ends the target behind what waits. */
+  /** Ends the target after everything that waits. */
   end(): void {
     this.#isEnding = true;
     if (this.#waiting.byteCount === 0) this.#target.end();
   }
 
-  /** Nobody takes anything any more. */
+  /** Drops everything that waits: the target takes nothing more. */
   drop(): void {
     this.#releaseWritten();
     const bytes = this.#writtenBytes - this.#takenBytes + this.#waiting.byteCount;
@@ -325,7 +324,7 @@ export class LocalWriter {
     if (bytes > 0) this.#onTaken(bytes);
   }
 
-  /** What a successor writes in place of this one; changes nothing. Null where it cannot be known what the target has taken. */
+  /** What a successor has to write instead of this one; changes nothing. Null if it is unknown how much the target has taken. */
   get state(): WriterState | null {
     const target = this.#target;
     const isEnding = this.#isEnding;
@@ -335,7 +334,7 @@ export class LocalWriter {
       return { unwritten: [], takenBytes: heldBytes + this.#waiting.byteCount, isEnding, isFinished };
     }
     const unwrittenBytes = target instanceof net.Socket ? unwrittenBytesOf(target) : null;
-    // More than this writer has written: it is somebody else's.
+    // More than this writer wrote: some of it came from elsewhere, such as a preamble.
     if (unwrittenBytes === null || unwrittenBytes > heldBytes) return null;
     const written = lastOf(this.#written, unwrittenBytes);
     if (written === null) return null;
@@ -343,19 +342,19 @@ export class LocalWriter {
     return { unwritten, takenBytes: heldBytes - unwrittenBytes, isEnding, isFinished };
   }
 
-  /** Writes what another one had not. */
+  /** Writes what the predecessor had not written. */
   goOn(): void {
     if (this.#waiting.byteCount > 0) this.#writeWaiting();
     else if (this.#isEnding && !this.#target.writableEnded) this.#target.end();
   }
 
-  /** What was given to it and has not left, as views, in order. */
+  /** Bytes given to it that have not left, as views, in order. */
   listHeld(): Buffer[] {
     const written = lastOf(this.#written, this.#writtenBytes - this.#takenBytes) ?? [];
     return [...written, ...this.#waiting.list()];
   }
 
-  /** Whether the target still has a write of ours. What others wrote to it, such as a preamble, is not waited for. */
+  /** Whether the target still holds a write of ours. Other writes, such as a preamble, do not count. */
   get #isWriting(): boolean {
     return this.#takenBytes < this.#writtenBytes || this.#waiting.byteCount > 0;
   }
@@ -391,7 +390,7 @@ export class LocalWriter {
     this.#tellTaken();
   }
 
-  /** Credit goes back for what the system has taken. */
+  /** Returns credit for what the system has taken. */
   #tellTaken(): void {
     const waitingBytes = this.#target.writableLength;
     if (waitingBytes === 0) this.#releaseWritten();
@@ -402,7 +401,7 @@ export class LocalWriter {
     this.#onTaken(bytes);
   }
 
-  /** What waits before a socket is connected is no sign of a full one. */
+  /** Enlarges the socket buffer. Before the connect, waiting bytes do not mean that the buffer is full. */
   #buffer(): void {
     const target = this.#target;
     if (!(target instanceof net.Socket) || target.connecting) return;
@@ -416,22 +415,22 @@ export class LocalWriter {
   }
 }
 
-/** An idle socket keeps this much, as 10,000 of them cost memory; a bulk one grows to the largest read. */
+/** An idle socket keeps a small slab, since 10,000 of them cost memory; for bulk data it grows to the largest read. */
 const SMALL_BYTES = 512;
 const LARGE_BYTES = SLAB_BYTES - HEADER_BYTES - TRAILER_BYTES;
-/** From the one to the other in four reads that were full. */
+/** Growth factor: four full reads lead from small to large. */
 const GROWTH = 4;
 
-/** After this number of reads in a row that would have fitted a small slab, the large one is let go. */
+/** The large slab is released after this many reads in a row that would have fitted a small one. */
 const SMALL_READS = 32;
 
 const newSlab = (bytes: number): Buffer => (bytes === SLAB_BYTES ? takeSlab() : Buffer.allocUnsafeSlow(bytes));
 
 /**
- * Memory to read a socket into, with room for a header in front and a trailer behind, sized by what the socket has to give.
+ * Memory to read a socket into, with room for a header in front and a trailer behind, sized by how much the socket delivers.
  *
- * One slab is being read into; while another one waits to be sent it is kept aside and used again afterwards. So a
- * socket costs two slabs at most, and nothing is allocated while the channel keeps up.
+ * One slab is being read into; another that waits to be sent is kept and reused afterwards. So a socket costs at most two
+ * slabs, and nothing is allocated while the channel keeps up.
  */
 class FrameSlab {
   #sizeBytes = SMALL_BYTES;
@@ -440,10 +439,10 @@ class FrameSlab {
   #spare: Buffer | null = null;
   #view: Buffer | null = null;
   #smallReads = 0;
-  /** Whether the read that was taken last filled its room. */
+  /** Whether the last read filled its room. */
   wasFull = false;
 
-  /** Where the next read may put up to `maxBytes` (0: no bound): behind the header. */
+  /** The room for the next read, behind the header: up to `maxBytes` (0: no limit). */
   room(maxBytes: number): Buffer {
     const bytes = maxBytes > 0 ? Math.min(this.#sizeBytes, maxBytes) : this.#sizeBytes;
     const slabBytes = this.#slabBytes;
@@ -458,7 +457,7 @@ class FrameSlab {
     return this.#view;
   }
 
-  /** Takes the slab in whose room `byteCount` bytes were read; `returned` tells what became of it. */
+  /** Takes the slab in whose room `byteCount` bytes were read. Call `returned` when it has been sent. */
   take(byteCount: number): Buffer {
     const slab = this.#slab as Buffer;
     this.wasFull = byteCount === this.#view?.length;
@@ -468,7 +467,7 @@ class FrameSlab {
     return slab;
   }
 
-  /** The slab taken last is done with: free to be used again, or the channel's. A large one that is the channel's is given. */
+  /** The slab taken last was sent: it is free again, or the channel keeps it. Returns a large one that the channel keeps. */
   returned(isFree: boolean): Buffer | null {
     const taken = this.#taken;
     this.#taken = null;

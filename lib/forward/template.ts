@@ -1,21 +1,20 @@
-/** Forwards of a group are texts in which `{channel}` stands for the label of each of its channels. */
+/** Forwards of a group: texts in which `{channel}` stands for the label of each of its channels. */
 
-/** What stands for the label. */
 export const PLACEHOLDER = '{channel}';
 
-/** The text of the forward of the channel `label`. */
+/** Fills in the label of a channel. */
 export function fillTemplate(text: string, label: string): string {
   return text.replaceAll(PLACEHOLDER, label);
 }
 
-/** What is looked at to tell whether a name in a forward, such as a service or a host, is valid. */
+/** Gives the text by which a name in a forward, such as a service or a host, is validated. */
 export type NameSample = (name: string) => string;
 
-/** Of the forward of a channel: the name itself, in which `{channel}` means nothing. */
+/** For a forward of one channel: the name itself; `{channel}` has no meaning there. */
 export const sampleOfName: NameSample = (name) => name;
 
-/** As long as the placeholder, so that a name may be as long as any other, as it is written. */
+/** As long as the placeholder, so that the length limit applies to the name as written. */
 const SAMPLE_LABEL = 'a'.repeat(PLACEHOLDER.length);
 
-/** Of a template: the name that some channel will have there. */
+/** For a template: the name as it would be for some channel. */
 export const sampleOfTemplate: NameSample = (name) => fillTemplate(name, SAMPLE_LABEL);

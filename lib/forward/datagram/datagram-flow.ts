@@ -1,4 +1,4 @@
-/** A flow of datagrams: messages over a stream, in both directions, of which some are dropped rather than waited for (R-DGRAM-3 to R-DGRAM-6). */
+/** A datagram flow: messages over a stream in both directions, dropped rather than waited for (R-DGRAM-3 to R-DGRAM-6). */
 
 import {
   MAX_DATAGRAM_BYTES,
@@ -16,21 +16,21 @@ import type { MessageCounts, SessionStream } from '../../session/stream.js';
 import type { Budget } from '../../util/bounds.js';
 import { MessageQueue } from './message-queue.js';
 
-/** What a flow tells whoever has it. None of these may throw. */
+/** The callbacks of a flow. None of them may throw. */
 export interface FlowEvents {
-  /** A message came from the peer, in a buffer of its own. */
+  /** A message from the peer, in a buffer of its own. */
   onMessage(message: Buffer): void;
-  /** It is over, told once: null when both sides ended it in order, else why. */
+  /** The flow has ended; called once. Null if both sides ended it in order. */
   onClosed(reason: VproxyError | null): void;
-  /** Messages were dropped, either way: the counts of the flow have them. */
+  /** Messages were dropped in either direction; the flow's counts include them. */
   onDropped(): void;
-  /** The peer has accepted it; told only to who opened it. Default: nobody is told. */
+  /** The peer has accepted a flow that this side opened. Default: no callback. */
   onAccepted?(): void;
 }
 
 /**
- * Sends and receives messages of 0 to 65,507 bytes over a stream. A message is given to the stream only when that has sent all
- * before it; until then the newest 64 messages, of up to 256 KiB together, wait. All flows of a session share a further bound.
+ * Sends and receives messages of 0 to 65,507 bytes over a stream. A message is passed to the stream only after the stream has
+ * sent all earlier ones; until then the newest 64 messages, up to 256 KiB, wait. All flows of a session share another limit.
  */
 export class DatagramFlow implements LocalEnd, MessageCounts {
   readonly #events: FlowEvents;
@@ -38,7 +38,7 @@ export class DatagramFlow implements LocalEnd, MessageCounts {
   readonly #queue: MessageQueue;
   readonly #reader: MessageReader;
   stream!: SessionStream;
-  /** Whether the stream has not sent all of a message, and what that takes of the budget. */
+  /** Whether the stream still has to send part of a message, and the message's share of the budget. */
   #isInStream = false;
   #inStreamBytes = 0;
   #isEnding = false;
@@ -67,8 +67,8 @@ export class DatagramFlow implements LocalEnd, MessageCounts {
   }
 
   /**
-   * Opens a flow to a service of the peer. It takes messages at once, and may be over at once. Throws as `Session.openFlow`
-   * does.
+   * Opens a flow to a service of the peer. It takes messages at once, and may already have ended on return. Throws like
+   * `Session.openFlow`.
    */
   static open(session: Session, service: string, from: string | null, events: FlowEvents): DatagramFlow {
     const flow = new DatagramFlow(events, session.streams.datagramBudget);
@@ -76,7 +76,7 @@ export class DatagramFlow implements LocalEnd, MessageCounts {
     return flow;
   }
 
-  /** Takes a flow that the peer opened, while it is announced; `accept` or `reset` is to follow. Messages may come before. */
+  /** Takes a flow that the peer is opening; call `accept` or `reset` afterwards. Messages may arrive before that. */
   static attach(stream: SessionStream, events: FlowEvents): DatagramFlow {
     const flow = new DatagramFlow(events, stream.datagramBudget);
     flow.#join(stream);
@@ -95,17 +95,17 @@ export class DatagramFlow implements LocalEnd, MessageCounts {
     if (this.#hasPeerEnded) this.end();
   }
 
-  /** Whether it takes no more messages: it is over, or was ended by this side. */
+  /** Whether it takes no more messages: it has ended, or this side is ending it. */
   get isEnded(): boolean {
     return this.#isEnding || this.#isClosed;
   }
 
-  /** Whether this side was the first to end it. */
+  /** Whether this side ended it first. */
   get wasGivenUp(): boolean {
     return this.#isEnding && !this.#hasPeerEnded;
   }
 
-  /** Sends a message, or drops it, or an older one. It is copied. */
+  /** Sends a copy of the message, or drops it or an older one. */
   send(message: Uint8Array): void {
     if (this.isEnded || message.length > MAX_DATAGRAM_BYTES) {
       this.#countDropped(1);
@@ -115,14 +115,14 @@ export class DatagramFlow implements LocalEnd, MessageCounts {
     this.#sendOn();
   }
 
-  /** A message that `onMessage` got could not be delivered: it counts as dropped. */
+  /** A message passed to `onMessage` could not be delivered: counts it as dropped. */
   markUndelivered(): void {
     this.received -= 1;
     this.receiveDropped += 1;
     this.#events.onDropped();
   }
 
-  /** Ends it: what waits is dropped. In order where that can be done at once, else with a reset. */
+  /** Ends the flow and drops what waits: in order if that is possible at once, else with a reset. */
   end(): void {
     if (this.isEnded) return;
     this.#isEnding = true;
@@ -130,7 +130,7 @@ export class DatagramFlow implements LocalEnd, MessageCounts {
     if (!this.stream.isAnswered || !this.stream.finish()) this.reset('cancelled', 'flow cancelled');
   }
 
-  /** Ends it now, without waiting for the peer. */
+  /** Ends the flow at once, without waiting for the peer. */
   reset(code: string, message: string): void {
     this.stream.reset(code, message);
   }
@@ -148,7 +148,7 @@ export class DatagramFlow implements LocalEnd, MessageCounts {
       const { code, message } = toVproxyError(error);
       this.reset(code, message);
     }
-    // Nothing is held back: a window may be smaller than a message.
+    // Release at once: a window may be smaller than a message.
     this.stream.release(bytes.length);
     return false;
   }
@@ -156,12 +156,12 @@ export class DatagramFlow implements LocalEnd, MessageCounts {
   handleFin(): void {
     this.#hasPeerEnded = true;
     if (this.#reader.isMidMessage) this.reset('protocol-error', 'the flow ended in the middle of a message');
-    // Before the answer whoever has the flow may only be about to deliver what came.
+    // Before the accept, the owner of the flow may still have to deliver what came.
     else if (this.stream.isAnswered) this.end();
   }
 
   handleStop(): void {
-    // The stream of a flow is reset instead.
+    // A flow's stream is reset instead.
   }
 
   handleSent(): void {
@@ -183,7 +183,7 @@ export class DatagramFlow implements LocalEnd, MessageCounts {
 
   // ---- inside ---------------------------------------------------------------------------------------------------
 
-  /** Gives the stream what it sends at once, and one message more. */
+  /** Passes messages to the stream until one has to wait. */
   #sendOn(): void {
     while (!this.isEnded && !this.stream.isWaiting) {
       const frame = this.#queue.shift();
@@ -192,7 +192,7 @@ export class DatagramFlow implements LocalEnd, MessageCounts {
       const sent = this.stream.send(frame, HEADER_BYTES, frame.length - TRAILER_BYTES, true);
       if (sent !== SENT.WAITING) continue;
       this.#isInStream = true;
-      // As a rule there is the room that it had in the queue.
+      // Usually succeeds: the queue has just released the same amount.
       this.#inStreamBytes = this.#budget.reserve(frame.length) ? frame.length : 0;
     }
   }
@@ -214,7 +214,7 @@ export class DatagramFlow implements LocalEnd, MessageCounts {
   }
 }
 
-/** A message with its length, in a buffer with room for the header of a frame before it and for the trailer behind it. */
+/** A message with its length, in a buffer with room for a frame header in front and a trailer behind. */
 function frameOf(message: Uint8Array): Buffer {
   const frame = Buffer.allocUnsafeSlow(HEADER_BYTES + MESSAGE_HEADER_BYTES + message.length + TRAILER_BYTES);
   writeMessageLength(frame, HEADER_BYTES, message.length);

@@ -1,4 +1,4 @@
-/** The target of flows of datagrams: a socket for each flow, which exchanges messages with one address only. */
+/** The target of datagram flows: a socket for each flow, which exchanges messages with one address only. */
 import { systemCode } from '../../errors.js';
 import type { SessionStream } from '../../session/stream.js';
 import type { DatagramConnection, DatagramConnectionEvents } from '../../system/datagrams/datagrams.js';
@@ -10,13 +10,13 @@ import { DatagramFlow } from './datagram-flow.js';
 import { FlowBook } from './flow-book.js';
 import { MessageQueue } from './message-queue.js';
 
-/** Makes the socket of a flow. Rejects with an error of the system. */
+/** Creates the socket of a flow. Rejects with a system error. */
 type Connect = (events: DatagramConnectionEvents) => Promise<DatagramConnection>;
 
-/** A name that is not resolved in this time is given up: before the opener gives up the flow. */
+/** Time limit for resolving a name; shorter than the opener's time limit for the flow. */
 const RESOLVE_MS = 10_000;
 
-/** At most once in this time it is said that nobody is there. */
+/** Failed deliveries are logged at most once in this time. */
 const FAILED_EVERY_MS = 60_000;
 
 export class DatagramTarget implements Target {
@@ -24,7 +24,7 @@ export class DatagramTarget implements Target {
   readonly messages: FlowBook;
   readonly #connect: Connect;
   readonly #context: TargetContext;
-  /** When it was said last that nobody is there. */
+  /** When a failed delivery was last logged. */
   #failedAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(connect: Connect, context: TargetContext) {
@@ -37,11 +37,11 @@ export class DatagramTarget implements Target {
     return this.messages.openCount;
   }
 
-  /** Accepts a flow when it has its socket: a target that nobody listens on shows later, if at all. */
+  /** Accepts a flow once it has its socket: a target without a listener shows later, if at all. */
   serve(stream: SessionStream): void {
     const { log, maxStreams, onClosed, onLeft } = this.#context;
     if (refuseBeyond(stream, this.openCount, maxStreams)) return;
-    /** What came before the socket is there. */
+    /** Messages that come before the socket is ready. */
     const early = new MessageQueue(stream.datagramBudget);
     let socket: DatagramConnection | null = null;
     const flow = DatagramFlow.attach(stream, {
@@ -94,7 +94,7 @@ export class DatagramTarget implements Target {
     flow.reset(code, `${this.#context.name}: ${message}`);
   }
 
-  /** A message did not arrive, as the system says. The flow goes on, as somebody may listen later. */
+  /** The system reported a message as undelivered. The flow continues, since a listener may appear later. */
   #failed(flow: DatagramFlow, error: Error): void {
     const { clock, log, name } = this.#context;
     flow.markUndelivered();

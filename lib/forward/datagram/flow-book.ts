@@ -1,25 +1,25 @@
-/** The flows of a forward: what they carried all together, and one line for what was dropped of it. */
+/** The flows of a forward: what they carried in total, with one log line per interval for dropped messages. */
 import type { MessageCounts } from '../../session/stream.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
 import { Roster } from '../../util/members/roster.js';
 import type { DatagramFlow } from './datagram-flow.js';
 
-/** What is dropped in this time is one line of the log. */
+/** Drops within this time are reported in one log line. */
 const REPORT_MS = 10_000;
 
 interface FlowBookOptions {
   readonly clock: Clock;
-  /** Messages were dropped since it was told last: how many. Default: nobody is told. */
+  /** Reports how many messages were dropped since the last call. Default: no callback. */
   readonly onDropped?: ((counts: DropCounts) => void) | undefined;
 }
 
-/** How many messages for the peer, and from it, were dropped. */
+/** The number of dropped messages for the peer, and from it. */
 export type DropCounts = Pick<MessageCounts, 'sendDropped' | 'receiveDropped'>;
 
 export class FlowBook implements MessageCounts {
   readonly #options: FlowBookOptions;
   readonly #open = new Roster<DatagramFlow>();
-  /** What flows carried that are over, and what was dropped without one. */
+  /** What ended flows carried, and messages dropped without a flow. */
   readonly #past = { sent: 0, sendDropped: 0, received: 0, receiveDropped: 0 };
   #reported = { sendDropped: 0, receiveDropped: 0 };
   #cancelReport: CancelTimer | null = null;
@@ -48,12 +48,12 @@ export class FlowBook implements MessageCounts {
     return this.#sum('receiveDropped');
   }
 
-  /** The flows that are not over. */
+  /** The open flows. */
   list(): DatagramFlow[] {
     return this.#open.list();
   }
 
-  /** Gives its seat, which `remove` takes when it is over. */
+  /** Adds an open flow; returns its seat for `remove`. */
   add(flow: DatagramFlow): number {
     return this.#open.add(flow);
   }
@@ -67,18 +67,18 @@ export class FlowBook implements MessageCounts {
     past.receiveDropped += flow.receiveDropped;
   }
 
-  /** A message for the peer was dropped, for which there is no flow. */
+  /** A message for the peer was dropped for lack of a flow. */
   drop(): void {
     this.#past.sendDropped += 1;
     this.handleDropped();
   }
 
-  /** A flow has dropped something. */
+  /** A flow has dropped messages. */
   handleDropped(): void {
     this.#cancelReport ??= this.#options.clock.schedule(REPORT_MS, () => this.#report());
   }
 
-  /** Resets what is open. Nothing more is dropped then; what was is told. */
+  /** Resets the open flows, and reports drops that are not reported yet. */
   stop(): void {
     for (const flow of this.#open.list()) flow.reset('cancelled', 'the forward was stopped');
     if (this.#cancelReport === null) return;

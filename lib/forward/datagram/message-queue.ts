@@ -1,17 +1,17 @@
-/** What waits of a flow of datagrams: the newest messages, within bounds. */
+/** The waiting messages of a datagram flow: the newest ones, within limits. */
 import type { Budget } from '../../util/bounds.js';
 
-/** What the queue of a flow holds at most, in one direction. */
+/** Limits of a flow's queue in one direction. */
 export const QUEUE_MESSAGES = 64;
 export const QUEUE_BYTES = 262_144;
 
-/** Messages in their order. Where there is no room for another one, the oldest go. */
+/** A FIFO of messages; drops the oldest ones to make room. */
 export class MessageQueue {
   readonly #budget: Budget;
   readonly #messages: Buffer[] = [];
   #byteCount = 0;
 
-  /** `budget` is what this queue and others may take together. */
+  /** `budget` is shared with other queues. */
   constructor(budget: Budget) {
     this.#budget = budget;
   }
@@ -20,7 +20,7 @@ export class MessageQueue {
     return this.#messages.length;
   }
 
-  /** Adds a message, which is the queue's then. Gives how many were dropped for it: the oldest, or, with none left, itself. */
+  /** Adds a message and takes ownership. Returns how many were dropped: the oldest, or, with none left, the message itself. */
   push(message: Buffer): number {
     let dropped = 0;
     while (this.size >= QUEUE_MESSAGES || (this.size > 0 && this.#byteCount + message.length > QUEUE_BYTES)) {
@@ -36,7 +36,7 @@ export class MessageQueue {
     return dropped;
   }
 
-  /** Takes the oldest message out. */
+  /** Removes and returns the oldest message. */
   shift(): Buffer | null {
     const message = this.#messages.shift() ?? null;
     if (message !== null) {
@@ -46,7 +46,7 @@ export class MessageQueue {
     return message;
   }
 
-  /** Drops all; gives how many. */
+  /** Drops all messages; returns how many. */
   clear(): number {
     const dropped = this.size;
     this.#budget.release(this.#byteCount);

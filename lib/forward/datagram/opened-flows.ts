@@ -1,16 +1,16 @@
-/** The flows that the outgoing forwards of a channel have opened together: how many there may be, and how long each is idle. */
+/** All flows opened by the outgoing forwards of a channel: limits their number and ends idle ones. */
 import type { Session } from '../../session/session.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
 import { type Aged, AgeList } from '../../util/members/age-list.js';
 import type { DatagramFlow } from './datagram-flow.js';
 
-/** A flow over which nothing has passed for this time is ended. */
+/** An idle flow is ended after this time. */
 export const IDLE_MS = 60_000;
 
-/** At most this number is open for each channel, and no more than half of the streams that the peer takes. */
+/** Limit on open flows per channel; in addition, no more than half of the streams that the peer accepts. */
 export const MAX_FLOWS = 1024;
 
-/** Of those that were ended so many may wait for the peer to end them, too; more are reset. */
+/** Limit on ended flows that wait for the peer to end them, too; beyond it they are reset. */
 const MAX_ENDING = 64;
 
 const NOT_ENDED = 'the peer did not close its side of the flow';
@@ -18,14 +18,14 @@ const NOT_ENDED = 'the peer did not close its side of the flow';
 /** A flow in the table, from `add` to `remove`. */
 export interface OpenedFlow extends Aged {
   readonly flow: DatagramFlow;
-  /** When something passed last; of one that was ended, when that was. */
+  /** When the last message passed; for an ended flow, when it was ended. */
   usedAtMs: number;
   isEnding: boolean;
 }
 
 export class OpenedFlows {
   readonly #clock: Clock;
-  /** By when each was used last. */
+  /** Ordered by last use. */
   readonly #used = new AgeList<OpenedFlow>();
   readonly #ending = new AgeList<OpenedFlow>();
   #cancelLook: CancelTimer | null = null;
@@ -34,12 +34,12 @@ export class OpenedFlows {
     this.#clock = clock;
   }
 
-  /** Those that are not over. */
+  /** Flows that have not ended. */
   get size(): number {
     return this.#used.size + this.#ending.size;
   }
 
-  /** Ends the idlest, where there is no room for one more that is about to be opened in this session. */
+  /** Ends the flows idle for longest until there is room to open another one in this session. */
   makeRoom({ agreement: { peer } }: Session): void {
     const most = Math.max(1, Math.min(MAX_FLOWS, Math.floor(peer.limits.streams / 2)));
     while (this.#used.size >= most && this.#used.oldest !== null) this.#end(this.#used.oldest);
@@ -52,14 +52,14 @@ export class OpenedFlows {
     return opened;
   }
 
-  /** Something has passed over a flow. */
+  /** A message has passed over a flow. */
   touch(opened: OpenedFlow): void {
     if (opened.isEnding) return;
     opened.usedAtMs = this.#clock.now();
     this.#used.touch(opened);
   }
 
-  /** A flow is over. */
+  /** A flow has ended. */
   remove(opened: OpenedFlow): void {
     (opened.isEnding ? this.#ending : this.#used).remove(opened);
     if (this.size > 0) return;
@@ -91,7 +91,7 @@ export class OpenedFlows {
   }
 }
 
-/** Those that were not used since then; each has to be taken out of the list before the next one is asked for. */
+/** Flows unused since `sinceMs`; remove each from the list before asking for the next. */
 function* idleOf(list: AgeList<OpenedFlow>, sinceMs: number): Generator<OpenedFlow> {
   for (let { oldest } = list; oldest !== null && oldest.usedAtMs <= sinceMs; oldest = list.oldest) yield oldest;
 }

@@ -1,4 +1,4 @@
-/** An outgoing forward (`-o`) of datagrams: binds a socket here, and opens a flow to the peer's service for each source address. */
+/** An outgoing forward (`-o`) of datagrams: binds a socket here and opens a flow to the peer's service per source address. */
 import { toVproxyError, type VproxyError } from '../../errors.js';
 import type {
   BoundDatagrams,
@@ -16,7 +16,7 @@ import { DatagramFlow } from './datagram-flow.js';
 import { FlowBook } from './flow-book.js';
 import type { OpenedFlow, OpenedFlows } from './opened-flows.js';
 
-/** After a flow was refused, messages without one are dropped for this time. */
+/** After a refused flow, messages without a flow are dropped for this time. */
 const REFUSED_MS = 1000;
 
 export interface OutgoingDatagramsOptions extends OutgoingOptions {
@@ -29,21 +29,21 @@ export class OutgoingDatagrams implements Forward {
   readonly messages: FlowBook;
   readonly #options: OutgoingDatagramsOptions;
   readonly #log: ForwardLog;
-  /** With the port in force. */
+  /** With the current port. */
   #endpoint: Endpoint;
   #entrance: DatagramEntrance;
   endpointText: string;
   #socket: BoundDatagrams | null = null;
-  /** What each `start` and `pause` replaces: what is bound for an earlier one is closed. */
+  /** Replaced by each `start` and `pause`: a socket bound for an earlier attempt is closed. */
   #attempt: object | null = null;
   /** The flow of each source address. */
   readonly #sources = new Map<string, OpenedFlow>();
   #refusedUntilMs = Number.NEGATIVE_INFINITY;
   streamCount = 0;
-  /** Binds again what an earlier process had bound, in `goOn`; null: it had nothing bound. */
+  /** Restores the socket of the previous process in `goOn`; null if it had none. */
   #bindAgain: (() => Promise<BoundDatagrams>) | null = null;
 
-  /** Throws `bad-argument` for an endpoint that no socket of datagrams can be bound to, and for owners that are not known. */
+  /** Throws `bad-argument` for an endpoint that no datagram socket can be bound to, and for unknown owners. */
   constructor(spec: ForwardSpec, options: OutgoingDatagramsOptions, predecessor: Predecessor | null = null) {
     this.spec = spec;
     this.#options = options;
@@ -77,7 +77,7 @@ export class OutgoingDatagrams implements Forward {
       return;
     }
     this.#socket = socket;
-    // Paused and started again it is where it was, also where any port would have done.
+    // Keep the port over pause and start, even if any port was asked for.
     if (socket.port !== null) this.#usePort(socket.port);
   }
 
@@ -87,7 +87,7 @@ export class OutgoingDatagrams implements Forward {
     this.endpointText = formatEndpoint(this.#endpoint);
   }
 
-  /** Closes the socket; without it no answer could be delivered, so flows are ended. */
+  /** Closes the socket and ends the flows, whose answers could no longer be delivered. */
   pause(): void {
     this.#attempt = null;
     this.#socket?.close();
@@ -119,7 +119,7 @@ export class OutgoingDatagrams implements Forward {
     opened.flow.send(message);
   }
 
-  /** A flow for a source address; null where there can be none now. */
+  /** Opens a flow for a source address; returns null if that is not possible now. */
   #open(source: DatagramSource): OpenedFlow | null {
     const { key, name } = source;
     const { clock, flows, id = null, source: sessions } = this.#options;
@@ -155,7 +155,7 @@ export class OutgoingDatagrams implements Forward {
       seat = this.messages.add(flow);
       opened = flows.add(flow);
       this.#sources.set(key, opened);
-      // It may be over already.
+      // It may already have ended.
       if (reason !== undefined) close(reason);
       return opened;
     } catch (error) {
@@ -179,15 +179,15 @@ export class OutgoingDatagrams implements Forward {
   }
 
   #closed(flow: DatagramFlow, reason: VproxyError | null, wasAccepted: boolean): void {
-    // Ended by this side before the answer it says nothing of the peer.
+    // A flow that this side ended before the answer tells nothing about the peer.
     if (!wasAccepted && !flow.wasGivenUp) this.#holdBack();
     this.#log.closed(flow.stream, reason, wasAccepted, 'datagram flow');
     if (this.openCount === 0) this.#options.onIdle?.();
   }
 
-  // ---- handing over ---------------------------------------------------------------------------------------------
+  // ---- hand-over ------------------------------------------------------------------------------------------------
 
-  /** Flows are no obstacle: they end, and begin anew with the next message. */
+  /** Flows are not an obstacle: they end, and the next message opens a new one. */
   obstacles(): string[] {
     return [];
   }

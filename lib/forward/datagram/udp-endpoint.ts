@@ -1,4 +1,4 @@
-/** `udp:ADDR:PORT` and `udp:PORT`: datagrams of UDP, to get here or to send there; a socket for each flow, which hears its target only. */
+/** `udp:ADDR:PORT` and `udp:PORT`: UDP datagrams received or sent there; one socket per flow, which hears only its target. */
 import { UdpSocket } from '../../system/datagrams/udp.js';
 import { formatHostPort, type HostPort } from '../../util/addresses.js';
 import { LoopTurns } from '../../util/concurrency.js';

@@ -1,4 +1,4 @@
-/** `unixgram:/path`: a unix socket of datagrams, such as /dev/log, to get messages at or to send them to. */
+/** `unixgram:/path`: a unix datagram socket, such as /dev/log, to receive messages on or to send them to. */
 
 import { loadUnixDatagrams } from '../../system/datagrams/unix-datagrams.js';
 import { resolveSocketAccess } from '../../system/sockets/listen-address.js';
@@ -37,7 +37,7 @@ class UnixgramTarget extends DatagramTarget {
     this.#path = path;
   }
 
-  /** Where there is no koffi that is known before anything comes. */
+  /** Reports a missing koffi before the first message. */
   async prepare(): Promise<void> {
     await loadFor(this.#path);
   }

@@ -1,4 +1,4 @@
-/** Whether a destination may be reached by the rules of an egress. */
+/** Decides whether the rules of an egress allow a destination. */
 import { formatAddress, isInRanges, parseAddress } from '../../util/addresses.js';
 import { escapeText } from '../../util/escape.js';
 import { readHostName } from '../../util/host-names.js';
@@ -6,7 +6,7 @@ import { contains, embeddedAddress, type FoundRange, isWide, specialRangeOf } fr
 import { Refusal } from './refusal.js';
 import { type EgressEntry, type EgressHost, type EgressRules, type Verdict } from './rules.js';
 
-/** What a guest asks for, in its one canonical spelling. */
+/** The destination of a guest's request, in its only canonical spelling. */
 export interface Destination {
   /** A name in lower case without a final dot, or an address as RFC 5952 writes it, without brackets. */
   readonly host: string;
@@ -16,8 +16,8 @@ export interface Destination {
 }
 
 /**
- * A destination as a guest spelled it, an IPv6 address without its brackets. Throws a `Refusal`
- * (`bad-destination`) for a spelling that is not plain: what two programs may read in two ways is nobody's.
+ * Parses a destination as a guest spelled it, an IPv6 address without its brackets. Throws a `Refusal` (`bad-destination`)
+ * for a spelling that is not plain: two programs could read it differently.
  */
 export function parseDestination(host: string, port: number): Destination {
   const bad = (what: string): Refusal => new Refusal('bad-destination', what);
@@ -30,9 +30,9 @@ export function parseDestination(host: string, port: number): Destination {
 }
 
 /**
- * Before a name is resolved: whether it may be reached at any of the addresses that it may have. `deny` wins. A name
- * needs an entry for names: where only networks are allowed no name is looked up. Of an address this is all that is to
- * be said, unless it is this machine's.
+ * The verdict before a name is resolved: whether it may be reached at any address. `deny` wins. A name needs an entry for
+ * names: if only networks are allowed, no name is looked up. For an address this verdict is final, unless it is one of this
+ * machine's.
  */
 export function judgeDestination(rules: EgressRules, destination: Destination): Verdict {
   const { host: name, family, port } = destination;
@@ -45,12 +45,12 @@ export function judgeDestination(rules: EgressRules, destination: Destination): 
 }
 
 /**
- * Whether it may be reached at this address, which its name was resolved to, or which it is. `isOwn`: whether an
- * address is one of this machine's.
+ * Whether a destination may be reached at this address: its own, or one of its name. `isOwn`: whether an address is one of
+ * this machine's.
  *
- * `deny` wins, also with the IPv4 address that is in an IPv6 address. A special address (`SPECIAL_RANGES`) needs an
- * entry of `allow` that is its range or a part of it, one of this machine's an entry of a network that is not wider
- * than such ranges; where a name leads there, beside the entry for the name.
+ * `deny` wins, also for an IPv4 address embedded in an IPv6 address. A special address (`SPECIAL_RANGES`) needs an entry of
+ * `allow` for its range or a part of it; one of this machine's needs an entry for a network no wider than such ranges. If a
+ * name leads there, this is in addition to the entry for the name.
  */
 export function judgeAddress(
   rules: EgressRules,
@@ -82,8 +82,8 @@ export function judgeAddress(
 }
 
 /**
- * Whether a name may be resolved for the peer: it may be reached at some port. A name as it comes in a question of the
- * DNS, in any case, with or without its final dot.
+ * Whether a name may be resolved for the peer: it may if some port is allowed. The name is as in a DNS question: in upper or
+ * lower case, with or without a final dot.
  */
 export function judgeName(rules: EgressRules, name: string): Verdict {
   const reading = readHostName(name);
@@ -99,8 +99,8 @@ export function judgeName(rules: EgressRules, name: string): Verdict {
 }
 
 /**
- * The ports at which something is allowed if it is at any: the lowest one that `deny` leaves is the first of a range that is
- * allowed, or the next behind one that is denied.
+ * The ports to try: if anything is allowed at all, it is at one of these. The lowest port that `deny` leaves is the first of an
+ * allowed range, or the one after a denied range.
  */
 export function decidingPorts({ allow, deny }: EgressRules): ReadonlySet<number> {
   return new Set([
@@ -141,7 +141,7 @@ const allowed = (entry: EgressEntry, why: string): Verdict => ({ isAllowed: true
 const denied = (entry: EgressEntry): Verdict => refused(`deny "${entry.text}"`, 'the entry denies it');
 const refused = (rule: string | null, why: string): Verdict => ({ isAllowed: false, rule, why });
 
-/** Where no entry decided; one that means it at other ports is named, as that is what people overlook. */
+/** The verdict if no entry decided; names an entry that matches on other ports, as those are easily overlooked. */
 function unmentioned(rules: EgressRules, port: number, isMeant: (entry: EgressEntry) => boolean): Verdict {
   const near = rules.allow.find(isMeant);
   return refused(null, near === undefined ? NO_ENTRY : `allow "${near.text}" does not cover port ${port}`);

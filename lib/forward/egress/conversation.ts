@@ -1,4 +1,4 @@
-/** A stream whose bytes are a conversation with a proxy: read and written here, until a splice takes the stream over or it ends. */
+/** A stream that talks to a proxy: it is read and written here until it ends, or until a splice takes it over. */
 import { VproxyError } from '../../errors.js';
 import { GIVE_UP_MS, type LocalEnd } from '../../session/local-end.js';
 import { SENT } from '../../session/send-buffer.js';
@@ -14,40 +14,40 @@ import type { KeptTogether, OriginEnding } from './origin.js';
 import type { Refusal } from './refusal.js';
 import type { EgressRules } from './rules.js';
 
-/** What a conversation gets from its target. */
+/** The context that a target gives its conversations. */
 export interface ConversationContext {
-  /** The rules of the moment: other ones are another object. */
+  /** The current rules; changed rules are another object. */
   rules(): EgressRules | null;
-  /** Rejects with a {@link Refusal}, and where the program is gone. */
+  /** Rejects with a {@link Refusal}, or if the program has gone away. */
   dial(destination: Destination): Promise<Reached>;
   /** A request is refused. */
   onRefused(refusal: Refusal): void;
   /** A connection to an origin server is closed. */
   onLeft(reached: Reached, ending: OriginEnding): void;
-  /** The connections that all conversations of the target keep. */
+  /** The kept connections of all conversations of the target. */
   readonly keptTogether: KeptTogether;
 }
 
-/** What a program asked to be connected to. */
+/** The destination that a program asked for, connected. */
 export interface TunnelOffer {
   readonly reached: Reached;
-  /** What the program is sent before anything of the destination. */
+  /** Sent to the program before any byte of the destination. */
   readonly answer: Buffer;
 }
 
-/** What a stream is to be spliced with. */
+/** A tunnel to splice with the stream. */
 export interface Tunnel extends TunnelOffer {
-  /** What came behind the request, which goes to the destination. */
+  /** Bytes after the request, for the destination. */
   readonly rest: Buffer;
 }
 
 /**
- * The local end of the stream. What came and was not read yet waits here, within the stream's window: credit goes back for a piece
- * when the next one is asked for, so a conversation that waits for something else stops its stream and nothing else.
+ * The local end of the stream. Unread bytes wait here, within the stream's window: credit for a piece is returned when the next
+ * one is requested, so a conversation that waits for something else stops only its own stream.
  */
 export class Conversation implements LocalEnd, ByteSource {
   readonly stream: SessionStream;
-  /** Resolved when the stream is over: null when both directions ended in order. Never where a splice has taken it over. */
+  /** Resolves when the stream has ended; null if both directions ended in order. Never resolves after a splice took over. */
   readonly over: Promise<VproxyError | null>;
   /** Whether the conversation has nothing in progress: a program that continues may as well reconnect. */
   isIdle = false;
@@ -55,21 +55,21 @@ export class Conversation implements LocalEnd, ByteSource {
   readonly #turns: LoopTurns;
   readonly #gone = new AbortController();
   readonly #waiting = new ByteQueue();
-  /** The piece that was read last. */
+  /** The size of the piece read last. */
   #lentBytes = 0;
   #isLentView = false;
   #hasFin = false;
-  /** Why nothing is read any more. */
+  /** Why reading has ended. */
   #readFailure: Error | null = null;
   #cancelDeadline: CancelTimer | null = null;
-  /** Something came, or nothing more is to be read. */
+  /** Bytes came, or reading has ended. */
   readonly #came = new Change();
-  /** What was written has been sent, or the program is gone. */
+  /** Written bytes have been sent, or the program has gone away. */
   readonly #sent = new Change();
   #splice: Splice | null = null;
   #resolveOver!: (reason: VproxyError | null) => void;
 
-  /** `turns` are those of all conversations of a target together. */
+  /** `turns` are shared by all conversations of a target. */
   constructor(stream: SessionStream, clock: Clock, turns: LoopTurns) {
     this.stream = stream;
     this.#clock = clock;
@@ -79,22 +79,22 @@ export class Conversation implements LocalEnd, ByteSource {
     });
   }
 
-  /** Aborted, with why, when the stream is over, or its program takes nothing more. */
+  /** Aborted with the reason once the stream has ended, or its program takes nothing more. */
   get gone(): AbortSignal {
     return this.#gone.signal;
   }
 
-  /** What came and was not read, in bytes. */
+  /** Unread bytes. */
   get unreadBytes(): number {
     return this.#waiting.byteCount;
   }
 
-  /** To be awaited before each request, and each piece of a body: others have their turns in between. */
+  /** Await before each request and each piece of a body, so that others have their turns. */
   nextStep(): Promise<void> | null {
     return this.#turns.next();
   }
 
-  /** Rejects where the program is gone, and with the error of a deadline that has passed. */
+  /** Rejects if the program has gone away, or with the error of a missed deadline. */
   async read(): Promise<Buffer | null> {
     this.#release(this.#lentBytes);
     for (;;) {
@@ -110,19 +110,19 @@ export class Conversation implements LocalEnd, ByteSource {
     }
   }
 
-  /** Has `read` fail after a time, unless something else is expected by then. */
+  /** Makes `read` fail after a time, unless the expectation changes before. */
   expectWithin(delayMs: number, error: Error): void {
     this.expectNothing();
     this.#cancelDeadline = this.#clock.schedule(delayMs, () => this.#failReads(error));
   }
 
-  /** What comes may take its time. */
+  /** Cancels the deadline. */
   expectNothing(): void {
     this.#cancelDeadline?.();
     this.#cancelDeadline = null;
   }
 
-  /** Resolves when the channel has taken the bytes, which are not empty and its own from now on. Rejects where the program is gone. */
+  /** Resolves once the channel has taken the bytes (not empty, owned by it from now on). Rejects if the program has gone away. */
   async write(bytes: Buffer): Promise<void> {
     this.#gone.signal.throwIfAborted();
     if (this.stream.send(bytes, 0, bytes.length, false) !== SENT.WAITING) return;
@@ -130,14 +130,14 @@ export class Conversation implements LocalEnd, ByteSource {
     this.#gone.signal.throwIfAborted();
   }
 
-  /** Ends the stream behind what was written; what the program still sends is nobody's, and it has some time to end. */
+  /** Ends the stream after everything written. Drops what the program still sends, and gives it some time to end. */
   close(): void {
     this.#failReads(new VproxyError('cancelled', 'the conversation is over'));
     this.isIdle = true;
     if (!this.#hasFin)
       this.#cancelDeadline = this.#clock.schedule(GIVE_UP_MS, () => this.reset('the program did not close its side'));
     this.#dropWaiting();
-    // Asked for before the end, so that the program is not cut off from what it was sent.
+    // Stop before finishing, so that the program is not cut off from data sent to it.
     this.stream.stop('cancelled', 'the conversation is over');
     this.stream.finish();
   }
@@ -147,7 +147,7 @@ export class Conversation implements LocalEnd, ByteSource {
     this.stream.reset('local-error', why);
   }
 
-  /** Has a splice, which has been joined, go on: with `rest`, the end of what was read last, and all that comes behind it. */
+  /** Lets a joined splice continue, with `rest` (the end of the latest read) and everything after it. */
   handOver(splice: Splice, rest: Buffer): void {
     this.#splice = splice;
     this.#lentBytes -= rest.length;

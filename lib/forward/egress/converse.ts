@@ -1,4 +1,4 @@
-/** What a stream to an egress says first, and who answers it: SOCKS 5, HTTP, or nobody. */
+/** Selects the protocol of a stream to an egress by its first byte: SOCKS 5, HTTP, or neither. */
 import type { Conversation, ConversationContext, Tunnel } from './conversation.js';
 import { beginsToken } from './head.js';
 import { HttpConversation } from './http-conversation.js';
@@ -6,7 +6,7 @@ import { HttpReader } from './message.js';
 import { HEAD_MS, headTimeout, httpAnswer, Refusal } from './refusal.js';
 import { refusedSocks4, SOCKS_4, SOCKS_5, SocksConversation } from './socks.js';
 
-/** Resolves with the tunnel that was asked for, or null where nothing more is to be said. Rejects where the program is gone. */
+/** Resolves with the requested tunnel, or null if the conversation is over. Rejects if the program has gone away. */
 export async function converse(guest: Conversation, context: ConversationContext): Promise<Tunnel | null> {
   const reader = new HttpReader(guest);
   guest.expectWithin(HEAD_MS, headTimeout());

@@ -1,6 +1,5 @@
 /**
- * Reaches a destination that the rules allow: resolves it once, checks each address, and connects to one that was
- * checked.
+ * Reaches a destination that the rules allow: resolves it once, checks each address, and connects to a checked one.
  */
 import type net from 'node:net';
 import { systemCode } from '../../errors.js';
@@ -16,57 +15,57 @@ import { Refusal, type RefusalOptions, type RefusalReason } from './refusal.js';
 import type { EgressRules, Verdict } from './rules.js';
 import { askForTunnel } from './upstream.js';
 
-/** A destination that is connected. */
+/** A connection to a destination. */
 export interface EgressConnection {
-  /** Paused, with `allowHalfOpen` and `noDelay`; what it holds is the destination's. */
+  /** Paused, with `allowHalfOpen` and `noDelay`; bytes that it holds are from the destination. */
   readonly socket: net.Socket;
-  /** What was connected to, as `ADDRESS:PORT`: the destination, or the upstream proxy. */
+  /** The address connected to, as `ADDRESS:PORT`: the destination, or the upstream proxy. */
   readonly address: string;
-  /** The entry that let it out. */
+  /** The entry that allowed it. */
   readonly rule: string;
 }
 
-/** A destination that was connected to for a conversation. */
+/** A connection to a destination for a conversation. */
 export interface Reached extends EgressConnection {
   readonly destination: Destination;
-  /** When, by the clock of the target. */
+  /** When it was reached, by the clock of the target. */
   readonly atMs: number;
-  /** The rules that let it out. */
+  /** The rules that allowed it. */
   readonly rules: EgressRules | null;
 }
 
-/** What is known of a destination without connecting to it. */
+/** A verdict on a destination without connecting to it. */
 export interface EgressReport {
   readonly destination: Destination;
-  /** Refused, too, where each of its addresses is, or none is found for its name. */
+  /** Also refused if all of its addresses are, or none is found for its name. */
   readonly verdict: Verdict;
-  /** Empty where its name is not looked up: it is refused, or the upstream does that. */
+  /** Empty if its name is not looked up: it is refused, or the upstream resolves it. */
   readonly addresses: readonly { readonly address: string; readonly verdict: Verdict }[];
 }
 
 export interface EgressDialerOptions {
   /** The name of the egress, for messages. */
   readonly name: string;
-  /** The rules of the moment; null: there is no such egress, and everything is refused. */
+  /** The current rules; null if there is no such egress: everything is refused. */
   readonly rules: () => EgressRules | null;
   readonly clock: Clock;
-  /** For the whole of it, in milliseconds. Default 10,000. */
+  /** Time limit for a whole dial, in milliseconds. Default 10,000. */
   readonly timeoutMs?: number;
-  /** Addresses of exactly this name, in order. Default: the hosts file and the name servers of this machine. */
+  /** Looks up the addresses of exactly this name, in order. Default: this machine's hosts file and name servers. */
   readonly lookup?: (name: string, signal: AbortSignal) => Promise<readonly string[]>;
-  /** Whether an address is one of this machine's. Default: asked of the system. */
+  /** Whether an address is one of this machine's. Default: asks the system. */
   readonly isOwn?: (address: string) => boolean;
 }
 
-/** Addresses of one name that count. */
+/** Limit on addresses used per name. */
 const MAX_ADDRESSES = 16;
 
-/** Names that one channel looks up at once, each with a socket; the rest waits, and other channels do not. */
+/** Limit on concurrent lookups per channel, each with a socket; the rest wait, without holding up other channels. */
 const MAX_LOOKUPS = 32;
 
 const UNREACHABLE = ' cannot be reached from the host';
 
-/** An address of a destination, and what the rules say of it. */
+/** An address of a destination, and the verdict of the rules. */
 interface Judged {
   readonly address: string;
   readonly verdict: Verdict;
@@ -82,7 +81,7 @@ export class EgressDialer {
     this.#options = { timeoutMs: 10_000, lookup: lookUpName, isOwn: (address) => own.has(address), ...options };
   }
 
-  /** Rejects with a `Refusal`; with `signal.reason` where it is aborted, with nothing left open. */
+  /** Rejects with a `Refusal`, or on abort with `signal.reason`; leaves nothing open then. */
   dial(destination: Destination, signal: AbortSignal): Promise<EgressConnection> {
     return this.#withinTime(destination, signal, async (bounded) => {
       const rules = this.#options.rules();
@@ -97,7 +96,7 @@ export class EgressDialer {
     });
   }
 
-  /** What would become of it, without connecting. Never rejects with a `Refusal`. */
+  /** Judges a destination as `dial` would, without connecting. Never rejects with a `Refusal`. */
   test(destination: Destination, signal: AbortSignal): Promise<EgressReport> {
     return this.#withinTime(destination, signal, async (bounded) => {
       const rules = this.#options.rules();
@@ -116,7 +115,7 @@ export class EgressDialer {
     });
   }
 
-  /** Of a name what is to be said before it is resolved, of an address everything. */
+  /** The verdict on a name before it is resolved, or the full verdict on an address. */
   #judge(rules: EgressRules | null, destination: Destination): Verdict {
     const { name, isOwn } = this.#options;
     if (rules === null) return { isAllowed: false, rule: null, why: `no egress "${name}" is defined` };
@@ -132,7 +131,7 @@ export class EgressDialer {
     }));
   }
 
-  /** Which addresses a name has, or which rule keeps it in, is not for the guest. */
+  /** Hides from the guest the addresses of a name and the rule that refused it. */
   #denied(destination: Destination, verdict: Verdict): Refusal {
     return refusal(destination, 'denied', ` is not allowed by egress "${this.#options.name}" on the host`, { verdict });
   }
@@ -151,7 +150,7 @@ export class EgressDialer {
     return { socket, address: formatHostPort({ host: address, port }), rule };
   }
 
-  /** The proxy is the operator's choice: its own address is not judged. */
+  /** The operator chose the proxy, so its own address is not judged. */
   async #dialBehind(
     upstream: HostPort,
     destination: Destination,
@@ -183,7 +182,7 @@ export class EgressDialer {
     throw signal.reason as Error;
   }
 
-  /** The addresses of a destination: what it is, or what its name is resolved to, now and never again. */
+  /** The addresses of a destination: itself, or those of its name, which is resolved only here. */
   async #resolve(destination: Destination, signal: AbortSignal): Promise<readonly string[]> {
     if (destination.family !== 0) return [destination.host];
     return this.#addressesOf(destination.host, signal).catch((error: unknown) => {
@@ -193,7 +192,7 @@ export class EgressDialer {
     });
   }
 
-  /** At least one, each of them once. */
+  /** At least one address, without duplicates. */
   async #addressesOf(host: string, signal: AbortSignal): Promise<readonly string[]> {
     if (parseAddress(host) !== null) return [host];
     const look = async (): Promise<readonly string[]> => {
@@ -206,7 +205,7 @@ export class EgressDialer {
     return addresses;
   }
 
-  /** Runs work whose signal is aborted with the caller's, and when the time is up. */
+  /** Runs `work` with a signal that is aborted with the caller's, or on timeout. */
   async #withinTime<T>(
     destination: Destination,
     signal: AbortSignal,
@@ -224,7 +223,7 @@ export class EgressDialer {
       return await work(bounded.signal);
     } catch (error) {
       if (error instanceof Refusal || signal.aborted) throw error;
-      // The addresses of this machine could not be asked for: without them nothing is let out.
+      // This machine's addresses are unknown, and without them nothing is allowed.
       throw refusal(destination, 'unreachable', UNREACHABLE, { cause: error });
     } finally {
       cancelTimeout();
@@ -244,13 +243,13 @@ function refusal(
   return new Refusal(reason, `${text}${what}`, { destination: text, ...options });
 }
 
-/** One text for each address; what is none stays as it is, and is judged so. */
+/** The canonical text of an address; anything else is returned as is, and judged like that. */
 function canonical(address: string): string {
   const bytes = parseAddress(address);
   return bytes === null ? address : formatAddress(bytes);
 }
 
-/** What `work` gives; a rejection with `signal.reason` when that is aborted before, while the work may go on. */
+/** Resolves with the result of `work`; rejects with `signal.reason` on abort, while the work may continue. */
 async function unlessAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
   signal.throwIfAborted();
   const aborted = deferred<never>();
@@ -263,7 +262,7 @@ async function unlessAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<
   }
 }
 
-/** What the attempts came to: that somebody is there and refuses says more than that others are silent. */
+/** Sums up failed attempts: a refused connection says more than a timeout. */
 function unreached(destination: Destination, error: unknown): Refusal {
   const codes = (error instanceof AggregateError ? error.errors : [error]).map(systemCode);
   const [reason, what]: [RefusalReason, string] = codes.includes('ECONNREFUSED')

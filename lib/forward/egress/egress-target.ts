@@ -1,4 +1,4 @@
-/** `egress:` and `egress:NAME`: a proxy of HTTP and SOCKS 5 for the peer, which reaches what the rules of that egress let out. */
+/** `egress:` and `egress:NAME`: an HTTP and SOCKS 5 proxy for the peer, which reaches what the rules of that egress allow. */
 import { SERVICE_NAME } from '../../codec/limits.js';
 import { badArgument, toVproxyError } from '../../errors.js';
 import { type EventFields, makeEvent } from '../../events.js';
@@ -20,7 +20,7 @@ import type { EgressRules } from './rules.js';
 
 export interface EgressEndpoint {
   readonly kind: 'egress';
-  /** The name of the egress; empty: that of the service. */
+  /** The name of the egress; empty: the one named like the service. */
   readonly name: string;
 }
 
@@ -39,10 +39,10 @@ export const egressEndpoint: EndpointKind<EgressEndpoint> = {
   },
 };
 
-/** What is said of a destination that was left, besides of which stream. */
+/** The fields of an `egress` event, besides those of its stream. */
 type EgressFacts = Omit<EventFields<'egress'>, keyof EventFields<'stream-opened'> | 'egress'>;
 
-/** Holds a conversation with each stream, or splices it with the socket of its destination. */
+/** Handles the conversation on each stream, or splices it with the socket of its destination. */
 export class EgressTarget implements Target {
   readonly #name: string;
   readonly #dialer: Pick<EgressDialer, 'dial'>;
@@ -71,7 +71,7 @@ export class EgressTarget implements Target {
     return this.#conversations.size + this.connections.size;
   }
 
-  /** Accepts the stream at once: what becomes of it is said in its conversation. */
+  /** Accepts the stream at once; success or failure is part of the conversation. */
   serve(stream: SessionStream): void {
     const { clock, log, maxStreams } = this.#context;
     if (refuseBeyond(stream, this.openCount, maxStreams)) return;
@@ -130,12 +130,12 @@ export class EgressTarget implements Target {
     throw new Refusal('unreachable', `${text} closed the connection at once`, { destination: text });
   }
 
-  /** From here on it is a connection like that of any other forward. */
+  /** From here on the connection is like that of any other forward. */
   #splice(guest: Conversation, { answer, reached, rest }: Tunnel): void {
     const { stream } = guest;
     const { address, atMs, destination, rule, socket } = reached;
     const { host, port } = destination;
-    // A proxy behind which the destination is may have handed on some of it already.
+    // An upstream proxy may already have passed on some bytes of the destination.
     const early = socket.readableLength > 0 ? (socket.read() as Buffer) : NOTHING;
     const { splice } = this.connections.connect(() => stream, {
       egress: {
@@ -147,7 +147,7 @@ export class EgressTarget implements Target {
     stream.send(Buffer.concat([answer, early]), 0, answer.length + early.length, false);
     this.connections.seat(socket);
     readBuffered(socket, splice.onread);
-    // It is read on when the answer has been sent.
+    // Reading resumes once the answer has been sent.
     if (stream.isWaiting) socket.pause();
     splice.join(stream, socket);
     this.#conversations.delete(guest);
@@ -190,10 +190,10 @@ export class EgressTarget implements Target {
     log.write(makeEvent('egress-refused', `stream ${stream.id}: ${text} (${reason})`, fields));
   }
 
-  // ---- as of a target -------------------------------------------------------------------------------------------
+  // ---- for the forward ------------------------------------------------------------------------------------------
 
   get obstacles(): string[] {
-    // An idle connection is reset by the successor: its program opens another one with the next request.
+    // The successor resets an idle connection: its program opens another for the next request.
     return this.endedByPeer().map((id) => `stream ${id} to ${this.#context.name}, which is not a tunnel`);
   }
 
@@ -201,7 +201,7 @@ export class EgressTarget implements Target {
     return [...this.#conversations].filter(({ isIdle }) => !isIdle).map(({ stream }) => stream.id);
   }
 
-  /** Resets what is still open. */
+  /** Resets everything that is open. */
   stop(): void {
     for (const guest of this.#conversations) guest.reset('the egress was stopped');
     this.connections.stop();

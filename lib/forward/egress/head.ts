@@ -1,25 +1,25 @@
 /**
- * Heads of HTTP/1.1 messages, read as strictly as RFC 9112 allows: whatever two readers could take for two things is an error, so
- * that nothing gets past this side that it has not seen.
+ * Heads of HTTP/1.1 messages, read as strictly as RFC 9112 allows: anything that two readers could understand differently is an
+ * error, so that nothing passes this side unseen.
  */
 
-/** A message is not valid; the text says what is wrong, and repeats nothing of it. */
+/** An invalid message; the text tells what is wrong without repeating any of it. */
 export class BadMessage extends Error {}
 
-/** A message of an HTTP version that is not spoken here. */
+/** A message of an unsupported HTTP version. */
 export class BadVersion extends BadMessage {}
 
-/** A head exceeds its bound. */
+/** A head exceeds its limit. */
 export class HeadTooLarge extends Error {}
 
-/** The other side ended in the midst of a message. */
+/** The other side ended in the middle of a message. */
 export class Incomplete extends BadMessage {
   constructor() {
     super('incomplete message');
   }
 }
 
-/** A field line; the value is without the white space around it, a character for each byte. */
+/** A field line; the value has no surrounding white space, and one character per byte. */
 export interface Field {
   readonly name: string;
   readonly value: string;
@@ -27,9 +27,9 @@ export interface Field {
 
 export interface RequestLine {
   readonly method: string;
-  /** The request-target as it came, of printable ASCII. */
+  /** The request-target as received, printable ASCII. */
   readonly target: string;
-  /** Of HTTP/1.x. */
+  /** The x of HTTP/1.x. */
   readonly minor: 0 | 1;
 }
 
@@ -48,8 +48,8 @@ const CR = 0x0d;
 const LF = 0x0a;
 
 /**
- * Where the head that `bytes` begin with ends, behind its empty line; -1 where that has not come. What lies before `from` has been
- * looked at already. Throws {@link BadMessage} for a CR or an LF alone (RFC 9112 section 2.2), and for a NUL.
+ * The end of the head at the start of `bytes`, after its empty line; -1 if incomplete. Bytes before `from` were already checked.
+ * Throws {@link BadMessage} for a bare CR or LF (RFC 9112 section 2.2), and for a NUL.
  */
 export function endOfHead(bytes: Buffer, from: number): number {
   for (let at = from; at < bytes.length; at += 1) {
@@ -73,10 +73,10 @@ const REQUEST_LINE = new RegExp(`^(${TOKEN}) ([\\x21-\\x7e]+) HTTP/(\\d)\\.(\\d)
 const STATUS_LINE = /^HTTP\/(\d)\.(\d) ([1-9]\d\d)(?: ([\t\x20-\x7e\x80-\xff]*))?$/;
 const FIELD_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
 
-/** Whether a message of HTTP may begin with that byte: a method is a token. */
+/** Whether an HTTP request may begin with that byte: a method is a token. */
 export const beginsToken = (byte: number): boolean => ONE_TOKEN.test(String.fromCharCode(byte));
 
-/** The first line of a request, without its CRLF (RFC 9112 section 3). Throws {@link BadMessage}. */
+/** Parses the first line of a request, without its CRLF (RFC 9112 section 3). Throws {@link BadMessage}. */
 export function parseRequestLine(line: string): RequestLine {
   const [, method, target, major, minor] = REQUEST_LINE.exec(line) ?? [];
   if (method === undefined || target === undefined) throw new BadMessage('the first line is not an HTTP/1.1 request');
@@ -88,13 +88,13 @@ function parseMinor(major = '', minor = ''): 0 | 1 {
   return minor === '0' ? 0 : 1;
 }
 
-/** The head of a request, with its empty line. Throws {@link BadMessage}, and {@link HeadTooLarge}. */
+/** Parses the head of a request, with its empty line. Throws {@link BadMessage} or {@link HeadTooLarge}. */
 export function parseRequestHead(text: string): RequestHead {
   const [first = '', ...rest] = linesOf(text);
   return { ...parseRequestLine(first), fields: rest.map(parseField) };
 }
 
-/** The head of a response, with its empty line. Throws the same. */
+/** Parses the head of a response, with its empty line. Throws the same. */
 export function parseResponseHead(text: string): ResponseHead {
   const [first = '', ...rest] = linesOf(text);
   const [, major, minor, status, phrase = ''] = STATUS_LINE.exec(first) ?? [];
@@ -102,7 +102,7 @@ export function parseResponseHead(text: string): ResponseHead {
   return { status: Number(status), phrase, minor: parseMinor(major, minor), fields: rest.map(parseField) };
 }
 
-/** The most fields of a head. */
+/** Limit on the fields of a head. */
 const MAX_FIELDS = 1000;
 
 function linesOf(text: string): string[] {
@@ -111,7 +111,7 @@ function linesOf(text: string): string[] {
   return lines;
 }
 
-/** A field line without its CRLF (RFC 9112 section 5). Throws {@link BadMessage}, also for a folded one. */
+/** Parses a field line without its CRLF (RFC 9112 section 5). Throws {@link BadMessage}, also for a folded one. */
 export function parseField(line: string): Field {
   const colon = line.indexOf(':');
   const name = line.slice(0, Math.max(colon, 0));
@@ -125,10 +125,10 @@ export function parseField(line: string): Field {
   throw new BadMessage('a header field is not NAME: VALUE');
 }
 
-/** The most elements of a list in a field, empty ones included: RFC 9110 section 5.6.1 has a reader ignore a reasonable number of those. */
+/** Limit on list elements in a field, empty ones included: RFC 9110 section 5.6.1 has readers ignore a reasonable number. */
 const MAX_ELEMENTS = 256;
 
-/** The fields that are read with {@link listOf}. */
+/** The fields read with {@link listOf}. */
 const LISTS: ReadonlySet<string> = new Set(['connection', 'transfer-encoding']);
 
 const isLongList = (name: string, value: string): boolean =>
@@ -138,7 +138,7 @@ const isLongList = (name: string, value: string): boolean =>
 
 const isBlank = (character: string | undefined): boolean => character === ' ' || character === '\t';
 
-/** Without the blanks around it: `trim` takes U+00A0 as well, which is a byte of a value here. */
+/** Strips surrounding blanks. Not `trim`, which also strips U+00A0, a byte of a value here. */
 function withoutBlanks(text: string): string {
   let start = 0;
   let end = text.length;
@@ -147,11 +147,11 @@ function withoutBlanks(text: string): string {
   return text.slice(start, end);
 }
 
-/** The values of a field, by its name in lower case. */
+/** The values of a field, by lower-case name. */
 export const valuesOf = (fields: readonly Field[], name: string): string[] =>
   fields.filter((field) => field.name.toLowerCase() === name).map(({ value }) => value);
 
-/** The elements of a field that is a list, in lower case. */
+/** The elements of a list field, in lower case. */
 export const listOf = (fields: readonly Field[], name: string): string[] =>
   valuesOf(fields, name)
     .flatMap((value) => value.toLowerCase().split(','))
@@ -164,10 +164,9 @@ const CLOSING = /(?:^|,)[\t ]*close[\t ]*(?:,|$)/i;
 export const isClosing = (fields: readonly Field[], name = 'connection'): boolean =>
   valuesOf(fields, name).some((value) => CLOSING.test(value));
 
-/** Says so. */
 export const CLOSE: Field = { name: 'Connection', value: 'close' };
 
-/** Fields that are about one connection only, or that a proxy writes itself (RFC 9110 section 7.6.1). */
+/** Fields for one connection only, or that a proxy writes itself (RFC 9110 section 7.6.1). */
 const HOP_BY_HOP: ReadonlySet<string> = new Set([
   'connection',
   'content-length',
@@ -183,7 +182,7 @@ const HOP_BY_HOP: ReadonlySet<string> = new Set([
   'upgrade',
 ]);
 
-/** The fields that go on to the next one: all but those of the connection, which `Connection` may name. */
+/** The fields to forward: all but those of the connection, including those that `Connection` names. */
 export function endToEnd(fields: readonly Field[]): Field[] {
   const named = new Set(listOf(fields, 'connection'));
   return fields.filter(({ name }) => {

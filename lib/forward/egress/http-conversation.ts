@@ -1,4 +1,4 @@
-/** A conversation in HTTP/1.1: requests in absolute form, one after the other, each answered by its origin server; or a CONNECT. */
+/** An HTTP/1.1 conversation: requests in absolute form, in turn, each answered by its origin server; or a CONNECT. */
 import type { Conversation, ConversationContext, TunnelOffer } from './conversation.js';
 import {
   BadMessage,
@@ -19,15 +19,15 @@ import { KeptOrigins, OriginConnection, OriginFailure } from './origin.js';
 import { HEAD_BYTES, HEAD_MS, headTimeout, httpAnswer, Refusal } from './refusal.js';
 import { framingFields, originRequestHead, type ProxyRequest, parseProxyRequest } from './request.js';
 
-/** How long a connection may be without a request, in milliseconds. */
+/** Idle timeout of a connection between requests, in milliseconds. */
 const IDLE_MS = 60_000;
 
-/** The head of an answer may be longer than that of a request, as cookies are. */
+/** The head of an answer may be longer than that of a request, because of cookies. */
 const ANSWER_HEAD_BYTES = 65_536;
 
 const ESTABLISHED = 'HTTP/1.1 200 Connection Established\r\n\r\n';
 
-/** No further request has come, which is no error. */
+/** No further request has come, which is not an error. */
 class NoRequest extends Error {}
 
 /** What follows a request: the next one, a tunnel, or nothing. */
@@ -39,7 +39,7 @@ export class HttpConversation {
   readonly #context: ConversationContext;
   readonly #kept: KeptOrigins;
   #isFirst = true;
-  /** Whether a part of the answer to the request of the moment is out. */
+  /** Whether part of the answer to the current request has been sent. */
   #hasBegun = false;
 
   constructor(guest: Conversation, reader: HttpReader, context: ConversationContext) {
@@ -49,7 +49,7 @@ export class HttpConversation {
     this.#kept = new KeptOrigins(context.keptTogether);
   }
 
-  /** Resolves with what is to be tunnelled to, or null when there is nothing more to be said. Rejects where the program is gone. */
+  /** Resolves with the tunnel's destination, or null if the conversation is over. Rejects if the program has gone away. */
   async run(): Promise<TunnelOffer | null> {
     try {
       for (;;) {
@@ -81,7 +81,7 @@ export class HttpConversation {
     }
   }
 
-  /** The text of the next head; null where none follows. */
+  /** The text of the next head; null if none follows. */
   async #head(): Promise<string | null> {
     const guest = this.#guest;
     const isFirst = this.#isFirst;
@@ -110,7 +110,7 @@ export class HttpConversation {
     return null;
   }
 
-  /** Where the end of the request is known, and nothing of it is left, another one may follow. */
+  /** Another request may follow if the end of this one is known and nothing of it is left. */
   async #refuse(refusal: Refusal, method: string, request: ProxyRequest | null): Promise<Outcome> {
     const isLast =
       request === null || request.originTarget === null || !request.isPersistent || request.framing.kind !== 'none';
@@ -127,7 +127,7 @@ export class HttpConversation {
     try {
       return await this.#exchange(request, kept);
     } catch (error) {
-      // RFC 9112 section 9.3.1: the server may have closed a connection that had been quiet.
+      // RFC 9112 section 9.3.1: the server may have closed an idle connection.
       if (!(error instanceof OriginFailure) || this.#hasBegun || !isRepeatable(request)) throw error;
       return await this.#exchange(request, await this.#dial(request));
     }
@@ -138,7 +138,7 @@ export class HttpConversation {
     return new OriginConnection(reached, (ending) => this.#context.onLeft(reached, ending));
   }
 
-  /** Sends the request and its body, and meanwhile passes on what is answered. */
+  /** Sends the request and its body, and meanwhile passes on the answer. */
   async #exchange(request: ProxyRequest, origin: OriginConnection): Promise<Outcome> {
     const { gone } = this.#guest;
     const destroy = (): void => origin.destroy();
@@ -149,7 +149,7 @@ export class HttpConversation {
         upload.isSent = true;
       },
       (error: unknown) => {
-        // That an origin takes nothing shows in what it answers.
+        // An origin that takes nothing shows that in its answer.
         if (error instanceof OriginFailure) return;
         upload.failure = error;
         origin.destroy();
@@ -178,7 +178,7 @@ export class HttpConversation {
     if (framing.kind === 'chunked') await origin.write(LAST_CHUNK);
   }
 
-  /** `isLast`: nothing follows on the connection of the guest; `isReusable`: nor does anything on that of the origin. */
+  /** `isLast`: nothing follows on the guest's connection; `isReusable`: the origin's connection can take another request. */
   async #answer(
     { head: { method, minor }, isPersistent }: ProxyRequest,
     origin: OriginConnection,
@@ -199,7 +199,7 @@ export class HttpConversation {
     return { isLast, isReusable };
   }
 
-  /** The head of the answer; those of informational ones before it are passed on (RFC 9110 section 15.2). */
+  /** The head of the final answer; passes on informational ones before it (RFC 9110 section 15.2). */
   async #finalHead(origin: OriginConnection, minor: 0 | 1): Promise<ResponseHead> {
     for (;;) {
       const text = await origin.reader.head({ maxBytes: ANSWER_HEAD_BYTES });
@@ -213,7 +213,7 @@ export class HttpConversation {
   }
 }
 
-/** What is refused, of an error that is about the request or its answer; another one is thrown again. */
+/** The refusal for an error about the request or its answer; rethrows any other. */
 function refusalOf(error: unknown): Refusal {
   if (error instanceof Refusal) return error;
   if (error instanceof BadVersion) return new Refusal('bad-version', error.message);
@@ -222,11 +222,11 @@ function refusalOf(error: unknown): Refusal {
   throw error;
 }
 
-/** Whether it may be sent twice (RFC 9110 section 9.2.2), and can. */
+/** Whether a request may be sent twice (RFC 9110 section 9.2.2), and can be. */
 const isRepeatable = ({ framing, head }: ProxyRequest): boolean =>
   framing.kind === 'none' && ['GET', 'HEAD', 'OPTIONS'].includes(head.method);
 
-/** How the body is framed for a guest of HTTP/1.`minor`. */
+/** The framing of the body for an HTTP/1.`minor` guest. */
 function reframed(framing: Framing, minor: 0 | 1): Framing {
   if (framing.kind !== 'chunked' && framing.kind !== 'close') return framing;
   return { kind: minor === 1 ? 'chunked' : 'close' };
@@ -237,7 +237,7 @@ const VIA: Field = { name: 'Via', value: '1.1 vproxy' };
 const statusLine = ({ phrase, status }: ResponseHead): string => `HTTP/1.1 ${status} ${phrase}`;
 
 function answerHead(head: ResponseHead, method: string, framing: Framing, isLast: boolean): Buffer {
-  // What a GET would have been answered with.
+  // The length of the answer to a GET.
   const length = method === 'HEAD' || head.status === 304 ? contentLengthOf(head.fields) : null;
   return formatHead(statusLine(head), [
     ...endToEnd(head.fields),

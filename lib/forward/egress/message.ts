@@ -1,4 +1,4 @@
-/** Messages of HTTP/1.1 out of a stream of bytes: their heads, and their bodies by their framing (RFC 9112 sections 6 and 7). */
+/** Reads HTTP/1.1 messages from a stream of bytes: heads, and bodies by their framing (RFC 9112 sections 6 and 7). */
 import {
   BadMessage,
   endOfHead,
@@ -12,7 +12,7 @@ import {
   valuesOf,
 } from './head.js';
 
-/** How the end of a body is found; `close`: with that of the connection. */
+/** How a body ends; `close`: with the connection. */
 export type Framing =
   | { readonly kind: 'none' }
   | { readonly kind: 'length'; readonly bytes: number }
@@ -21,7 +21,7 @@ export type Framing =
 
 const NO_BODY: Framing = { kind: 'none' };
 
-/** The framing of a request. Throws {@link BadMessage} for one that could be read in two ways. */
+/** The framing of a request. Throws {@link BadMessage} if it is ambiguous. */
 export function requestFraming({ fields, method, minor }: RequestHead): Framing {
   const framing = framingOf(fields, minor);
   if (framing === null) return NO_BODY;
@@ -30,16 +30,16 @@ export function requestFraming({ fields, method, minor }: RequestHead): Framing 
   return framing;
 }
 
-/** The framing of the answer to a request of that method (RFC 9112 section 6.3). Throws {@link BadMessage}. */
+/** The framing of the answer to a request with that method (RFC 9112 section 6.3). Throws {@link BadMessage}. */
 export function responseFraming({ fields, minor, status }: ResponseHead, method: string): Framing {
   const framing = framingOf(fields, minor);
   return method === 'HEAD' || hasNoBody(status) ? NO_BODY : (framing ?? { kind: 'close' });
 }
 
-/** Whether answers of that status never have a body. */
+/** Whether answers with that status never have a body. */
 const hasNoBody = (status: number): boolean => status < 200 || status === 204 || status === 304;
 
-/** The length that the head of a message states, in bytes; null: none. */
+/** The Content-Length of a message, in bytes; null if missing. */
 export function contentLengthOf(fields: readonly Field[]): number | null {
   const values = valuesOf(fields, 'content-length');
   const [value] = values;
@@ -59,30 +59,30 @@ function framingOf(fields: readonly Field[], minor: 0 | 1): Framing | null {
   return { kind: 'chunked' };
 }
 
-/** Where bytes come from. */
+/** A source of bytes. */
 export interface ByteSource {
-  /** What came next, which is the caller's up to the next call; null at the end. */
+  /** The next bytes, valid until the next call; null at the end. */
   read(): Promise<Buffer | null>;
 }
 
 interface HeadOptions {
-  /** Its longest length, with its empty line. */
+  /** Limit on its length, with its empty line. */
   readonly maxBytes: number;
-  /** The first byte is there. */
+  /** The first byte has arrived. */
   readonly onBegun?: () => void;
-  /** Throws for a first line that is none: the rest of the head need not be waited for. */
+  /** Throws for an invalid first line, without waiting for the rest of the head. */
   readonly checkFirstLine?: (line: string) => void;
 }
 
-/** A line of a chunked body: its size and extensions. */
+/** Limit on a line of a chunked body: its size and extensions. */
 const MAX_CHUNK_LINE_BYTES = 1024;
-/** The trailer section, which is dropped. */
+/** Limit on the trailer section, which is dropped. */
 const MAX_TRAILER_BYTES = 16_384;
 
 const CHUNK_LINE = /^([0-9A-Fa-f]{1,13})(?:;[\t\x20-\x7e\x80-\xff]*)?$/;
 const NOTHING = Buffer.alloc(0);
 
-/** Reads one message after the other. Whatever is not valid is thrown as {@link BadMessage}; nothing can be read then any more. */
+/** Reads one message after the other. Throws {@link BadMessage} for anything invalid; nothing can be read after that. */
 export class HttpReader {
   readonly #source: ByteSource;
   #rest: Buffer = NOTHING;
@@ -91,48 +91,48 @@ export class HttpReader {
     this.#source = source;
   }
 
-  /** Whether bytes behind the last message are there already. */
+  /** Whether bytes after the last message have already arrived. */
   get hasRest(): boolean {
     return this.#rest.length > 0;
   }
 
-  /** What came behind the last message: the end of what was read last, or nothing. */
+  /** Takes the bytes after the last message: the end of the latest read, or nothing. */
   takeRest(): Buffer {
     const rest = this.#rest;
     this.#rest = NOTHING;
     return rest;
   }
 
-  /** The first byte of what follows, which stays; null at the end. */
+  /** Peeks at the next byte; null at the end. */
   async firstByte(): Promise<number | null> {
     return (await this.#hasMore()) ? (this.#rest[0] ?? null) : null;
   }
 
-  /** A number of bytes in one piece, which are few. Throws {@link Incomplete} where they do not come. */
+  /** Reads a small number of bytes in one piece. Throws {@link Incomplete} if they do not come. */
   async exactly(byteCount: number): Promise<Buffer> {
     const pieces: Buffer[] = [];
     for await (const piece of this.#exactly(byteCount)) pieces.push(Buffer.from(piece));
     return Buffer.concat(pieces);
   }
 
-  /** Has bytes that are there; false at the end. */
+  /** Waits for bytes; false at the end. */
   async #hasMore(): Promise<boolean> {
     if (this.#rest.length === 0) this.#rest = (await this.#source.read()) ?? NOTHING;
     return this.#rest.length > 0;
   }
 
-  /** The text of the next head, a character for each byte, with its empty line; null where the other side has ended before it. */
+  /** The text of the next head, one character per byte, with its empty line; null if the other side ended before it. */
   async head({ maxBytes, onBegun, checkFirstLine }: HeadOptions): Promise<string | null> {
     if (!(await this.#hasMore())) return null;
     onBegun?.();
     let bytes = this.takeRest();
-    /** What `bytes` are the beginning of once they came in several pieces: it grows as they do, so that few are copied twice. */
+    /** The buffer that `bytes` begins once they come in several pieces; it grows geometrically, so few are copied twice. */
     let room = NOTHING;
     let scanned = 0;
     let mayBeEmptyLine = true;
     let isFirstLineChecked = checkFirstLine === undefined;
     for (;;) {
-      // RFC 9112 section 2.2: one empty line before a request is overlooked.
+      // RFC 9112 section 2.2: ignore one empty line before a request.
       if (mayBeEmptyLine && bytes.length >= 2) {
         mayBeEmptyLine = false;
         if (bytes[0] === 0x0d && bytes[1] === 0x0a) {
@@ -167,7 +167,7 @@ export class HttpReader {
     }
   }
 
-  /** The body that follows, piece by piece, without its framing. A piece is the caller's until the next one is asked for. */
+  /** Yields the body without its framing, piece by piece. A piece is valid until the next one is requested. */
   async *body(framing: Framing): AsyncGenerator<Buffer, void, undefined> {
     if (framing.kind === 'length') yield* this.#exactly(framing.bytes);
     else if (framing.kind === 'chunked') yield* this.#chunks();
@@ -204,7 +204,7 @@ export class HttpReader {
     }
   }
 
-  /** The data of all chunks that are there as a whole, in one piece, however small they are. What is not plain is left. */
+  /** Takes the data of all complete chunks in one piece, however small they are; leaves everything that is not plain. */
   #wholeChunks(): Buffer {
     const bytes = this.#rest;
     const data: Buffer = Buffer.allocUnsafe(bytes.length);
@@ -224,7 +224,7 @@ export class HttpReader {
         this.#rest = bytes.subarray(at);
         return data.subarray(0, dataBytes);
       }
-      // Not `copy` for each byte.
+      // Avoid a `copy` for each byte.
       if (byteCount === 1) data[dataBytes] = bytes[start] ?? 0;
       else bytes.copy(data, dataBytes, start, end);
       dataBytes += byteCount;
@@ -250,7 +250,7 @@ export class HttpReader {
   }
 }
 
-/** More digits than the size of any chunk has that is there as a whole. */
+/** More digits than the size of any complete chunk has. */
 const MAX_WHOLE_DIGITS = 6;
 
 const isLineEnd = (bytes: Buffer, at: number): boolean => bytes[at] === 0x0d && bytes[at + 1] === 0x0a;

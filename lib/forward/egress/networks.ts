@@ -1,20 +1,20 @@
-/** Networks, the ranges that are no public ones, and the addresses of this machine. */
+/** Networks, special-purpose ranges, and the addresses of this machine. */
 import { type NetworkInterfaceInfo, networkInterfaces } from 'node:os';
 import { isDeepStrictEqual } from 'node:util';
 import { formatAddress, parseAddress } from '../../util/addresses.js';
 import type { Clock } from '../../util/clock.js';
 
-// Networks: an address, and how many of its bits all addresses of the network have.
+// Networks: an address and a prefix length.
 
 export interface Network {
-  /** The first address, in the text of `formatAddress`. */
+  /** The first address, as `formatAddress` writes it. */
   readonly address: string;
   readonly family: 4 | 6;
   /** 0 to 32, or to 128. */
   readonly prefix: number;
 }
 
-/** Whether the first `prefix` bits of an address are those of `network`; never where they are of two families. */
+/** Whether the first `prefix` bits of an address are those of `network`; false for different families. */
 export function isWithin(bytes: Uint8Array, network: Uint8Array, prefix: number): boolean {
   if (bytes.length !== network.length) return false;
   const whole = prefix >> 3;
@@ -23,7 +23,7 @@ export function isWithin(bytes: Uint8Array, network: Uint8Array, prefix: number)
   return (((bytes[whole] ?? 0) ^ (network[whole] ?? 0)) & mask & 0xff) === 0;
 }
 
-/** The network of `prefix` bits that an address is in. */
+/** The network with a prefix of `prefix` bits that contains an address. */
 export function networkAround(bytes: Uint8Array, prefix: number): Network {
   const first = bytes.map((byte, index) => byte & (0xff00 >> Math.min(8, Math.max(0, prefix - 8 * index))));
   return { address: formatAddress(first), family: bytes.length === 4 ? 4 : 6, prefix };
@@ -36,7 +36,7 @@ export function contains(network: Network, bytes: Uint8Array): boolean {
   return first !== null && isWithin(bytes, first, network.prefix);
 }
 
-/** The first addresses of networks that were asked for: entries are asked again and again. */
+/** Cache of first addresses: entries are checked again and again. */
 const FIRSTS = new WeakMap<Network, Uint8Array>();
 
 function firstOf(network: Network): Uint8Array | null {
@@ -47,22 +47,22 @@ function firstOf(network: Network): Uint8Array | null {
   return first;
 }
 
-// Ranges that are not for reaching somebody on the Internet.
+// Ranges that are not public Internet addresses.
 
 export interface SpecialRange {
   /** `ADDRESS/PREFIX`. */
   readonly network: string;
   /** Completes "this address is …". */
   readonly what: string;
-  /** The document that says so. */
+  /** The defining document. */
   readonly source: string;
-  /** Where its addresses have an IPv4 address: the index of its first byte. */
+  /** The index of the first byte of the embedded IPv4 address, if its addresses have one. */
   readonly ipv4At?: number;
 }
 
 /**
- * What the registries of IANA for special purposes have (RFC 6890), and what an IPv6 address may hide. The narrowest
- * range that an address is in counts. `docs/egress.md` is compared with it.
+ * The special-purpose registries of IANA (RFC 6890), and IPv6 ranges that may hide an IPv4 address. The narrowest range that
+ * contains an address counts. `docs/egress.md` is compared with it.
  */
 export const SPECIAL_RANGES: readonly SpecialRange[] = [
   { network: '0.0.0.0/32', what: 'unspecified', source: 'RFC 1122' },
@@ -106,19 +106,19 @@ export const SPECIAL_RANGES: readonly SpecialRange[] = [
   { network: 'ff00::/8', what: 'multicast', source: 'RFC 4291' },
 ];
 
-/** Of an interface in any network: bytes 8 to 11 say that an IPv4 address follows, whose scope is not told. */
+/** In any network: bytes 8 to 11 of the address announce an IPv4 address, whose scope is unknown. */
 const ISATAP = { what: 'IPv4 by ISATAP', source: 'RFC 5214', ipv4At: 12, prefix: 96 } as const;
 
 const isIsatap = (bytes: Uint8Array): boolean =>
   bytes.length === 16 && ((bytes[8] ?? 0) & ~2) === 0 && bytes[9] === 0 && bytes[10] === 0x5e && bytes[11] === 0xfe;
 
-/** The rows with their first address as bytes, the narrowest first. */
+/** The rows with their first address as bytes, narrowest first. */
 const RANGES = SPECIAL_RANGES.map((range) => {
   const [address = '', prefix] = range.network.split('/');
   return { ...range, first: parseAddress(address) ?? new Uint8Array(), prefix: Number(prefix) };
 }).sort((a, b) => b.prefix - a.prefix);
 
-/** A range that an address is in. */
+/** A range that contains an address. */
 export interface FoundRange extends SpecialRange {
   readonly prefix: number;
 }
@@ -132,12 +132,12 @@ export function specialRangeOf(bytes: Uint8Array): FoundRange | null {
     : null;
 }
 
-/** Whether there is a special range in a network, and more beside it. */
+/** Whether a network contains a special range and more. */
 export function isWide(network: Network): boolean {
   return RANGES.some(({ first, prefix }) => prefix > network.prefix && contains(network, first));
 }
 
-/** The IPv4 address that an IPv6 address has in it, where the table knows that; null: it has none. */
+/** The IPv4 address embedded in an IPv6 address, as far as the table knows; null if there is none. */
 export function embeddedAddress(bytes: Uint8Array): Uint8Array | null {
   const at = isIsatap(bytes) ? ISATAP.ipv4At : specialRangeOf(bytes)?.ipv4At;
   return at === undefined ? null : bytes.subarray(at, at + 4);
@@ -145,10 +145,10 @@ export function embeddedAddress(bytes: Uint8Array): Uint8Array | null {
 
 // The addresses of this machine.
 
-/** How long an answer of the system counts. */
+/** How long a list from the system is reused. */
 const OWN_ADDRESSES_MS = 1_000;
 
-/** Knows the addresses of this machine's interfaces, as they were a second ago at most. */
+/** The addresses of this machine's interfaces, at most a second old. */
 export class OwnAddresses {
   readonly #clock: Clock;
   #known = new Set<string>();
@@ -158,12 +158,12 @@ export class OwnAddresses {
     this.#clock = clock;
   }
 
-  /** Whether an address, in the text of `formatAddress`, is one of them. Throws where the system does not tell. */
+  /** Whether an address, as `formatAddress` writes it, is one of them. Throws if the system cannot list them. */
   has(address: string): boolean {
     return this.list().has(address);
   }
 
-  /** All of them; the same set until they change. Throws where the system does not tell. */
+  /** All of them; the same set until they change. Throws if the system cannot list them. */
   list(): ReadonlySet<string> {
     const nowMs = this.#clock.now();
     if (nowMs - this.#askedAtMs >= OWN_ADDRESSES_MS) {

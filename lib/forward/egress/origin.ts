@@ -1,4 +1,4 @@
-/** Origin servers that one conversation in absolute form reaches, each by a connection that is kept for its next request. */
+/** Connections to the origin servers of one conversation in absolute form, each kept for its next request. */
 import type net from 'node:net';
 import { hiddenReset } from '../../system/sockets/node-sockets.js';
 import { formatHostPort } from '../../util/addresses.js';
@@ -15,18 +15,18 @@ import type { EgressRules } from './rules.js';
 export interface OriginEnding {
   readonly uploadedBytes: number;
   readonly downloadedBytes: number;
-  /** Null: in order, or because it was needed no more. */
+  /** Null if it ended in order, or was no longer needed. */
   readonly code: string | null;
 }
 
-/** An origin server broke off, or its answer is not valid. */
+/** An origin server dropped the connection, or its answer is invalid. */
 export class OriginFailure extends Refusal {
   constructor(destination: string, what: string) {
     super('bad-answer', `${destination} ${what}`, { destination });
   }
 }
 
-/** Bytes of a socket, read and written as far as the other end goes along. */
+/** A socket to an origin server, read and written with back-pressure. */
 export class OriginConnection implements ByteSource {
   readonly destination: Destination;
   readonly #rules: EgressRules | null;
@@ -59,7 +59,7 @@ export class OriginConnection implements ByteSource {
     });
   }
 
-  /** Whether another request may be sent: it was let out by these rules, nothing came that was not asked for, and it has not ended. */
+  /** Whether it can take another request: allowed by these rules, no unexpected bytes received, and not ended. */
   isUsableBy(rules: EgressRules | null): boolean {
     const { destroyed, readableLength } = this.#socket;
     return rules === this.#rules && !destroyed && readableLength === 0 && !this.#hasEnded && !this.reader.hasRest;
@@ -94,7 +94,7 @@ export class OriginConnection implements ByteSource {
     return new OriginFailure(formatHostPort(this.destination), what);
   }
 
-  /** An error of reading it, as one of this connection; any other as it is. */
+  /** Turns an error of reading it into one of this connection; returns any other as is. */
   failureOf(error: unknown): unknown {
     if (error instanceof BadMessage || error instanceof HeadTooLarge)
       return this.failed(`sent an invalid answer: ${error.message}`);
@@ -104,16 +104,16 @@ export class OriginConnection implements ByteSource {
   }
 }
 
-/** The number of connections that one conversation keeps for its next request. */
+/** Limit on connections kept by one conversation. */
 const MAX_KEPT = 4;
 
-/** The same of all conversations of an egress on one channel, together. */
+/** The same for all conversations of an egress on one channel together. */
 const MAX_KEPT_TOGETHER = 64;
 
-/** Connections that are kept by all conversations of a target, the one used longest ago first. */
+/** Connections kept by all conversations of a target, least recently used first. */
 export type KeptTogether = Set<OriginConnection>;
 
-/** The connections of a conversation that are not in use, the one used last at the end. */
+/** The unused connections of a conversation, most recently used last. */
 export class KeptOrigins {
   readonly #kept: OriginConnection[] = [];
   readonly #together: KeptTogether;
@@ -122,7 +122,7 @@ export class KeptOrigins {
     this.#together = together;
   }
 
-  /** The connection to a destination, which is kept no more; null where there is none that may be used by these rules. */
+  /** Removes and returns the connection to a destination; null if there is none usable under these rules. */
   take({ host, port }: Destination, rules: EgressRules | null): OriginConnection | null {
     const at = this.#kept.findIndex(({ destination }) => destination.host === host && destination.port === port);
     const [origin] = at === -1 ? [] : this.#kept.splice(at, 1);
@@ -137,7 +137,7 @@ export class KeptOrigins {
     this.#kept.push(origin);
     this.#together.add(origin);
     if (this.#kept.length > MAX_KEPT) this.#leave(this.#kept.shift());
-    // Its conversation finds it closed.
+    // Its conversation will find it closed.
     if (this.#together.size > MAX_KEPT_TOGETHER) this.#leave(this.#together.values().next().value);
   }
 

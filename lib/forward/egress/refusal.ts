@@ -1,25 +1,25 @@
-/** How a request is refused: why, for the log of this side, and in the words of HTTP and of SOCKS for the person in the guest. */
+/** Refused requests: the reason for this side's log, and the HTTP and SOCKS answers for the user in the guest. */
 import type { Verdict } from './rules.js';
 
-/** What a head may have, in bytes, and how long it may take, in milliseconds. */
+/** Limits on a head: its size in bytes, and its time in milliseconds. */
 export const HEAD_BYTES = 16_384;
 export const HEAD_MS = 10_000;
 
-/** Why a request is refused: because its destination is not reached, or by what it says. */
+/** Why a request is refused: its destination is not reached, or the request itself is wrong. */
 export type RefusalReason =
-  /** It is no plain name or address, or the port is none. */
+  /** Not a plain name or address, or not a port. */
   | 'bad-destination'
-  /** The rules do not let it out. */
+  /** The rules do not allow it. */
   | 'denied'
-  /** There is no address for the name. */
+  /** The name has no address. */
   | 'not-found'
-  /** No route leads there, or there is no room for another connection. */
+  /** No route to it, or no room for another connection. */
   | 'unreachable'
-  /** Nobody listens there. */
+  /** Connection refused. */
   | 'refused'
-  /** There was no answer in time. */
+  /** No answer in time. */
   | 'timeout'
-  /** The HTTP proxy behind which it is has not let it through, or cannot be used. */
+  /** The upstream HTTP proxy refused it, or cannot be used. */
   | 'upstream'
   | 'bad-answer'
   | 'bad-request'
@@ -29,11 +29,11 @@ export type RefusalReason =
   | 'not-supported';
 
 interface AnswerRow {
-  /** The status of HTTP (RFC 9110 section 15). */
+  /** The HTTP status (RFC 9110 section 15). */
   readonly status: number;
-  /** The reason phrase: of a failed CONNECT many programs show nothing else. */
+  /** The reason phrase: for a failed CONNECT many programs show nothing else. */
   readonly phrase: string;
-  /** The reply of SOCKS 5 (RFC 1928 section 6). */
+  /** The SOCKS 5 reply (RFC 1928 section 6). */
   readonly socks: number;
 }
 
@@ -57,17 +57,17 @@ export const ANSWERS: Readonly<Record<RefusalReason, AnswerRow>> = {
 };
 
 export interface RefusalOptions extends ErrorOptions {
-  /** What was asked for, as `HOST:PORT`. Default null: it is not known. */
+  /** The requested destination, as `HOST:PORT`. Default null: unknown. */
   readonly destination?: string | null;
   /** Default null. */
   readonly verdict?: Verdict | null;
-  /** The reply of SOCKS 5. Default: that of the reason. */
+  /** The SOCKS 5 reply. Default: that of the reason. */
   readonly socks?: number;
 }
 
 /**
- * A request is refused; the message is one line for the person in the guest, and tells no more than that person may know.
- * What the system said is its `cause`, and `verdict` is what the rules say: both for the log of this side.
+ * A refused request. The message is one line for the user in the guest, and reveals no more than that user may know. `cause` (the
+ * system's error) and `verdict` (of the rules) are for this side's log.
  */
 export class Refusal extends Error {
   readonly reason: RefusalReason;
@@ -88,17 +88,17 @@ export class Refusal extends Error {
   }
 }
 
-/** Nothing complete has come in time. */
+/** No complete request has come in time. */
 export const headTimeout = (): Refusal => new Refusal('head-timeout', `no complete request within ${HEAD_MS / 1000} s`);
 
 interface HttpAnswerOptions {
-  /** The method of the request, as far as it is known: the answer to a HEAD has no body. */
+  /** The method of the request, if known: the answer to a HEAD has no body. */
   readonly method?: string;
   /** Whether the connection ends with it. */
   readonly isLast: boolean;
 }
 
-/** The answer to a request that is refused: a body of one line. */
+/** The answer to a refused request, with a body of one line. */
 export function httpAnswer({ reason, message }: Refusal, { method, isLast }: HttpAnswerOptions): Buffer {
   const { status, phrase } = ANSWERS[reason];
   const body = `vproxy: ${printable(message)}\n`;
@@ -112,8 +112,8 @@ export function httpAnswer({ reason, message }: Refusal, { method, isLast }: Htt
   return Buffer.from(`${lines.join('\r\n')}\r\n\r\n${method === 'HEAD' ? '' : body}`, 'latin1');
 }
 
-/** The longest line, in characters. */
+/** Limit on a line, in characters. */
 const MAX_LINE_LENGTH = 512;
 
-/** A text as one line of printable ASCII, whatever it repeats of a request. */
+/** Makes a text one line of printable ASCII, whatever it repeats of a request. */
 export const printable = (text: string): string => text.slice(0, MAX_LINE_LENGTH).replace(/[^\x20-\x7e]/g, '?');

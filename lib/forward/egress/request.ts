@@ -1,21 +1,21 @@
-/** What a request asks a proxy for: a tunnel to a destination, or an answer of an origin server (RFC 9112 section 3.2). */
+/** The request to a proxy: for a tunnel to a destination, or for an origin server's answer (RFC 9112 section 3.2). */
 import { type Destination, parseDestination } from './admission.js';
 import { BadMessage, CLOSE, endToEnd, type Field, formatHead, isClosing, type RequestHead, valuesOf } from './head.js';
 import { type Framing, requestFraming } from './message.js';
 import { Refusal } from './refusal.js';
 
-/** A request that is good as far as its head goes. */
+/** A request with a valid head. */
 export interface ProxyRequest {
   readonly head: RequestHead;
   readonly destination: Destination;
-  /** For the origin server; null: it is a CONNECT. */
+  /** The target for the origin server; null for CONNECT. */
   readonly originTarget: string | null;
   readonly framing: Framing;
   /** Whether another request may follow on the connection. */
   readonly isPersistent: boolean;
 }
 
-/** The request of a head. Throws {@link BadMessage} or {@link Refusal}. */
+/** Parses the request of a head. Throws {@link BadMessage} or {@link Refusal}. */
 export function parseProxyRequest(head: RequestHead): ProxyRequest {
   const { fields, method, minor } = head;
   const framing = requestFraming(head);
@@ -29,7 +29,7 @@ export function parseProxyRequest(head: RequestHead): ProxyRequest {
 
 interface RequestTarget {
   readonly authority: string;
-  /** Null: the port has to be said. */
+  /** Null: the port is mandatory. */
   readonly defaultPort: number | null;
   readonly originTarget: string | null;
 }
@@ -53,7 +53,7 @@ function originFormOf(rest: string, method: string): string {
   return rest.startsWith('/') ? rest : `/${rest}`;
 }
 
-/** The destination of `HOST`, `HOST:PORT` or `[V6]:PORT`. Throws `Refusal` (`bad-destination`). */
+/** Parses `HOST`, `HOST:PORT` or `[V6]:PORT`. Throws `Refusal` (`bad-destination`). */
 function parseAuthority(authority: string, defaultPort: number | null): Destination {
   const [, bracketed, plain = '', digits = ''] = /^(?:\[([^\]]*)\]|([^:[\]]*))(?::(\d{0,5}))?$/.exec(authority) ?? [];
   if (authority.includes('@')) throw bad('the destination cannot have a user name');
@@ -65,7 +65,7 @@ function parseAuthority(authority: string, defaultPort: number | null): Destinat
 
 const bad = (what: string): Refusal => new Refusal('bad-destination', what);
 
-/** RFC 9112 section 3.2; and that it says what the target says, since others may go by it. */
+/** RFC 9112 section 3.2; in addition Host must match the target, since other readers may rely on it. */
 function checkHost({ fields, method, minor }: RequestHead, { host, port }: Destination): void {
   const hosts = valuesOf(fields, 'host');
   const [text] = hosts;
@@ -92,7 +92,7 @@ export function originRequestHead({ head, destination, framing, isPersistent, or
   ]);
 }
 
-/** The field of the framing, where there is one. */
+/** The field that states the framing, if any. */
 export function framingFields(framing: Framing): Field[] {
   if (framing.kind === 'length') return [{ name: 'Content-Length', value: String(framing.bytes) }];
   return framing.kind === 'chunked' ? [{ name: 'Transfer-Encoding', value: 'chunked' }] : [];
@@ -103,7 +103,7 @@ function hostOf({ family, host, port }: Destination): string {
   return port === 80 ? name : `${name}:${port}`;
 }
 
-/** RFC 9110 section 7.6.2: with it an OPTIONS says how many proxies it may still pass. Throws {@link Refusal} where this is the last. */
+/** Decrements Max-Forwards of an OPTIONS (RFC 9110 section 7.6.2). Throws {@link Refusal} if it is 0. */
 function lessenForwards(field: Field, method: string): Field {
   if (method !== 'OPTIONS' || field.name.toLowerCase() !== 'max-forwards' || !/^\d{1,5}$/.test(field.value))
     return field;

@@ -1,4 +1,4 @@
-/** What an egress lets out, and how its entries are spelled (docs/egress.md). */
+/** The rules of an egress, and the syntax of its entries (docs/egress.md). */
 import { badArgument, VproxyError } from '../../errors.js';
 import {
   formatAddress,
@@ -13,17 +13,17 @@ import { escapeText } from '../../util/escape.js';
 import { readHostName } from '../../util/host-names.js';
 import { type Network, networkAround } from './networks.js';
 
-/** What the rules say of a destination, or of an address of it. */
+/** The verdict of the rules on a destination, or on one of its addresses. */
 export interface Verdict {
   readonly isAllowed: boolean;
-  /** The text of the entry that decided, with its list: `allow "*.ubuntu.com:443"`; null where no entry did. */
+  /** The deciding entry, with its list: `allow "*.ubuntu.com:443"`; null if no entry decided. */
   readonly rule: string | null;
-  /** Why, for people: `no entry allows it`, `169.254.169.254 is link-local`. */
+  /** The reason, human-readable: `no entry allows it`, `169.254.169.254 is link-local`. */
   readonly why: string;
 }
 
 /**
- * Whom an entry means: everybody, a name, all names below one, or the addresses of a network; a single address is a
+ * The hosts that an entry covers: all, a name, all names below one, or the addresses of a network. A single address is a
  * network of its own.
  */
 export type EgressHost =
@@ -40,27 +40,27 @@ export interface EgressEntry {
   readonly ports: readonly PortRange[];
 }
 
-/** What an egress lets out: what an entry of `allow` means and none of `deny`. */
+/** An egress allows what an entry of `allow` covers and none of `deny`. */
 export interface EgressRules {
   readonly allow: readonly EgressEntry[];
   readonly deny: readonly EgressEntry[];
-  /** The HTTP proxy behind which everything is reached; null: there is none. */
+  /** The upstream HTTP proxy through which everything is reached; null: none. */
   readonly upstream: HostPort | null;
 }
 
-/** What is said of one egress, as texts. In the name of an entry `{channel}` stands for the label of the channel. */
+/** The rules of one egress as texts. In the name of an entry `{channel}` stands for the label of the channel. */
 export interface EgressTexts {
-  /** What may be reached: `NAME:PORTS`, `*.NAME:PORTS`, `ADDRESS:PORTS`, `NETWORK/PREFIX:PORTS`. Default: nothing. */
+  /** Allowed: `NAME:PORTS`, `*.NAME:PORTS`, `ADDRESS:PORTS`, `NETWORK/PREFIX:PORTS`. Default: nothing. */
   readonly allow?: readonly string[];
-  /** What may not be reached, whatever `allow` says. Default: nothing more. */
+  /** Denied, whatever `allow` contains. Default: nothing. */
   readonly deny?: readonly string[];
-  /** The HTTP proxy behind which everything is reached, `HOST:PORT` or `http://HOST:PORT`. Default: none. */
+  /** The upstream HTTP proxy through which everything is reached, `HOST:PORT` or `http://HOST:PORT`. Default: none. */
   readonly upstream?: string;
 }
 
 /**
- * The rules that texts mean, of which `entryOf` makes the entries; `place` is where they are said: `egress.internet`. Throws
- * `bad-argument`, naming the place.
+ * Parses rules, with `entryOf` for the entries. `place` is where they are defined, such as `egress.internet`; a `bad-argument`
+ * error begins with it.
  */
 export function readEgressRules(
   { allow = [], deny = [], upstream }: EgressTexts,
@@ -85,7 +85,7 @@ function inPlace<T>(place: string, work: () => T): T {
   }
 }
 
-/** What a status says of rules. */
+/** The rules as a status shows them. */
 export const formatEgressRules = ({ allow, deny, upstream }: EgressRules) => ({
   allow: allow.map(({ text }) => text),
   deny: deny.map(({ text }) => text),
@@ -93,7 +93,7 @@ export const formatEgressRules = ({ allow, deny, upstream }: EgressRules) => ({
 });
 
 /**
- * An entry from its text: `NAME:PORTS`, `*.NAME:PORTS`, `*:PORTS`, `ADDRESS:PORTS`, `NETWORK/PREFIX:PORTS`, and
+ * Parses an entry: `NAME:PORTS`, `*.NAME:PORTS`, `*:PORTS`, `ADDRESS:PORTS`, `NETWORK/PREFIX:PORTS`, and
  * `[ADDRESS6]:PORTS`, `[NETWORK6/PREFIX]:PORTS`. PORTS are numbers and ranges between commas, or `*`. Throws
  * `bad-argument`.
  */
@@ -109,7 +109,7 @@ export function parseEgressEntry(text: string): EgressEntry {
 
 type Complain = (what: string) => VproxyError;
 
-/** Why a text does not even have the parts of an entry. */
+/** Why a text does not have the form of an entry. */
 function describeShape(text: string): string {
   const [address = ''] = text.split('/');
   const shown = escapeText(text, 100);
@@ -159,7 +159,7 @@ function describeAddress(address: string, family: 4 | 6): string {
   return 'problem' in reading ? reading.problem : 'only an address can have a prefix, such as 10.0.0.0/8';
 }
 
-/** A decimal number without leading zeros, within bounds; null for another text. */
+/** Parses a decimal number without leading zeros, within bounds; null for any other text. */
 function readNumber(text: string, lowest: number, highest: number): number | null {
   const value = /^(?:0|[1-9]\d{0,4})$/.test(text) ? Number(text) : Number.NaN;
   return value >= lowest && value <= highest ? value : null;
@@ -194,7 +194,7 @@ function formatHost(host: EgressHost): string {
   }
 }
 
-/** As in an entry: without the prefix of a single address, and in brackets where it is IPv6. */
+/** As in an entry: a single address without its prefix, and IPv6 in brackets. */
 function formatNetwork({ address, family, prefix }: Network): string {
   const text = prefix === 8 * BYTE_COUNT[family] ? address : `${address}/${prefix}`;
   return family === 6 ? `[${text}]` : text;
@@ -204,10 +204,10 @@ function formatPorts(ports: readonly PortRange[]): string {
   return ports.some(([first, last]) => first === ALL_PORTS[0] && last === ALL_PORTS[1]) ? '*' : formatPortRanges(ports);
 }
 
-/** The HTTP proxy of `HOST:PORT` or `http://HOST:PORT`. Throws `bad-argument`. */
+/** Parses the upstream proxy, `HOST:PORT` or `http://HOST:PORT`. Throws `bad-argument`. */
 export function parseUpstream(text: string): HostPort {
   const [, scheme, rest = ''] = /^(?:([^/]*):\/\/)?(.*?)\/?$/s.exec(text) ?? [];
-  // Where there is a password it is not shown.
+  // Never show a password.
   const shown = escapeText(text.replace(/^([^/]*\/\/)?.*@/s, '$1…@'), 300);
   const bad = (what: string): VproxyError => badArgument(`upstream "${shown}": ${what}`);
   if (scheme !== undefined && scheme.toLowerCase() !== 'http') throw bad('expected an HTTP proxy, http://HOST:PORT');

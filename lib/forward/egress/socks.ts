@@ -1,4 +1,4 @@
-/** A conversation in SOCKS 5 (RFC 1928): CONNECT, without authentication. */
+/** A SOCKS 5 conversation (RFC 1928): CONNECT, without authentication. */
 
 import { type Destination, parseDestination } from './admission.js';
 import type { Conversation, ConversationContext, TunnelOffer } from './conversation.js';
@@ -18,17 +18,17 @@ const COMMAND_NOT_SUPPORTED = 7;
 const ADDRESS_TYPE_NOT_SUPPORTED = 8;
 const ADDRESS_TYPE = { ipv4: 1, name: 3, ipv6: 4 } as const;
 
-/** The reply of SOCKS 4 to any request: rejected or failed. */
+/** The SOCKS 4 reply to any request: rejected or failed. */
 export const refusedSocks4 = (): Buffer => Buffer.from([0, 0x5b, 0, 0, 0, 0, 0, 0]);
 
-/** A reply (section 6). What this side is bound to is no guest's business: 0.0.0.0:0. */
+/** A reply (section 6). It hides this side's bound address: 0.0.0.0:0. */
 const reply = (code: number): Buffer => Buffer.from([SOCKS_5, code, 0, ADDRESS_TYPE.ipv4, 0, 0, 0, 0, 0, 0]);
 
 export class SocksConversation {
   readonly #guest: Conversation;
   readonly #reader: HttpReader;
   readonly #context: ConversationContext;
-  /** Before a method is agreed nothing can be replied but that there is none. */
+  /** Before a method is agreed, the only possible reply is that none is acceptable. */
   #hasMethod = false;
 
   constructor(guest: Conversation, reader: HttpReader, context: ConversationContext) {
@@ -37,7 +37,7 @@ export class SocksConversation {
     this.#context = context;
   }
 
-  /** Resolves with what is to be tunnelled to, or null where that was refused. Rejects where the program is gone. */
+  /** Resolves with the tunnel's destination, or null if it was refused. Rejects if the program has gone away. */
   async run(): Promise<TunnelOffer | null> {
     const guest = this.#guest;
     try {
@@ -89,7 +89,7 @@ export class SocksConversation {
       });
     const [length = 0] = await this.#reader.exactly(1);
     const bytes = await this.#reader.exactly(length);
-    // What is no UTF-8 becomes a character that no name has.
+    // Invalid UTF-8 becomes a character that no name can have.
     return bytes.toString('utf8');
   }
 }

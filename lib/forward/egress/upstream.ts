@@ -1,15 +1,14 @@
-/** Asks an HTTP proxy for a tunnel: CONNECT, RFC 9110, section 9.3.6. */
+/** Asks an HTTP proxy for a tunnel: CONNECT (RFC 9110, section 9.3.6). */
 import type net from 'node:net';
 import { formatHostPort, type HostPort } from '../../util/addresses.js';
 
-/** An answer of a proxy: the heads of all its responses together. */
+/** Limit on a proxy's answer: the heads of all its responses together. */
 const MAX_ANSWER_BYTES = 16_384;
 
 /**
- * Asks at a socket that is connected to the proxy and paused. Resolved with the status of the answer, null where it was
- * none: too long, broken off, or no HTTP. With a status of 2xx the socket is the tunnel, paused again, and what came
- * behind the answer is still to be read of it. Rejects with `signal.reason` where that is aborted; the socket is left
- * to the caller in any case.
+ * Asks on a paused socket connected to the proxy. Resolves with the status of the answer; null if the answer is too long, cut
+ * off, or not HTTP. With a 2xx status the socket is the tunnel, paused again, with any bytes after the answer still to be
+ * read from it. Rejects with `signal.reason` on abort. The socket stays the caller's in any case.
  */
 export function askForTunnel(socket: net.Socket, target: HostPort, signal: AbortSignal): Promise<number | null> {
   const authority = formatHostPort(target);
@@ -37,7 +36,7 @@ export function askForTunnel(socket: net.Socket, target: HostPort, signal: Abort
         return;
       }
       finish(head.status);
-      // The tunnel begins right behind the head, whatever its fields say of a body.
+      // The tunnel begins right after the head, whatever its fields claim about a body.
       if (head.end < answer.length) socket.unshift(answer.subarray(head.end));
     };
 
@@ -52,17 +51,16 @@ export function askForTunnel(socket: net.Socket, target: HostPort, signal: Abort
 }
 
 interface Head {
-  /** Null: it is no head of HTTP/1. */
+  /** Null if it is not an HTTP/1 head. */
   readonly status: number | null;
-  /** Where it ends, behind its empty line. */
+  /** Where it ends, after its empty line. */
   readonly end: number;
 }
 
 const STATUS_LINE = /^HTTP\/1\.[01] ([1-9]\d\d)(?: [^\r\n]*)?\r?\n/;
 
 /**
- * The head of the final response; null where it is not complete yet. Interim ones (1xx) are passed over (RFC 9110,
- * section 15.2).
+ * The head of the final response; null while incomplete. Skips interim responses (1xx; RFC 9110, section 15.2).
  */
 function finalHead(answer: Buffer): Head | null {
   const text = answer.toString('latin1', 0, MAX_ANSWER_BYTES);

@@ -1,4 +1,4 @@
-/** `exec:COMMAND`: a process for each stream, whose standard input and output are the stream. */
+/** `exec:COMMAND`: a process for each stream, with the stream as its standard input and output. */
 
 import { spawn } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
@@ -34,10 +34,10 @@ export const execEndpoint: EndpointKind<ExecEndpoint> = {
   createTarget: ({ command }, context) => new ExecTarget(command, context),
 };
 
-/** How much of one line on stderr is logged. */
+/** Limit on how much of a stderr line is logged. */
 const MAX_LOGGED = 512;
 
-/** Runs `command` with a shell for each stream, in a process group of its own. */
+/** Runs `command` in a shell for each stream, in its own process group. */
 export class ExecTarget implements Target {
   readonly #command: string;
   readonly #context: TargetContext;
@@ -54,7 +54,7 @@ export class ExecTarget implements Target {
     return this.#children.size;
   }
 
-  /** With real pipes, if this machine has koffi. */
+  /** Loads real pipes if this machine has koffi. */
   async prepare(): Promise<void> {
     await loadSystemPipes();
   }
@@ -100,10 +100,10 @@ export class ExecTarget implements Target {
     stderr.on('error', () => undefined);
   }
 
-  /** Some failures are thrown: a command that is too long, or a process that may start none. Null where the stream was refused. */
+  /** Returns null after refusing the stream: spawn throws if the command is too long or no process may be started. */
   #spawn(stream: SessionStream): PipedChild | null {
     try {
-      // A group of its own: what the shell starts is killed with it.
+      // Its own group: processes started by the shell are killed with it.
       return spawnPiped(openLoadedPipes(3), true, (stdio) =>
         spawn(this.#shell, ['-c', this.#command], { detached: true, stdio }),
       );
@@ -122,7 +122,7 @@ export class ExecTarget implements Target {
     return [...this.#children].map(({ streamId }) => streamId);
   }
 
-  /** Ends every process: told to at first, killed shortly after. */
+  /** Terminates every process, and kills it shortly after. */
   async stop(): Promise<void> {
     await Promise.all([...this.#children].map((child) => child.stop()));
   }
@@ -135,16 +135,16 @@ interface PipedProcess extends PipedChild {
   readonly stderr: Readable;
 }
 
-/** From SIGTERM to SIGKILL for a process whose stream is gone. */
+/** From SIGTERM to SIGKILL for a process whose stream has ended. */
 const KILL_AFTER_MS = 5000;
 
-/** The same where this process is about to end. */
+/** The same while this process is shutting down. */
 const KILL_AT_STOP_MS = 400;
 
-/** The time that a process that has closed its output has to exit before the end is passed on without its status. */
+/** After a process closed its output, the time to exit before EOF is passed on without its status. */
 const EXIT_GRACE_MS = 200;
 
-/** Calls back once the process has exited, and its outputs are closed: as `close` of a child does for streams that Node made. */
+/** Calls back once the process has exited and its outputs are closed: like a child's `close` for streams made by Node. */
 function whenGone(
   { child, stdin, stdout, stderr }: PipedProcess,
   callback: (status: number | null, signal: NodeJS.Signals | null) => void,
@@ -161,13 +161,13 @@ function whenGone(
 
 interface ChildSinkOptions {
   readonly clock: Clock;
-  /** Puts what ended into a message for people. */
+  /** Completes a human-readable message about the end of the process. */
   readonly describe: (ending: string) => string;
-  /** Process and stream are both gone; called once. */
+  /** Both process and stream have ended; called once. */
   readonly onDone: (reason: VproxyError | null) => void;
 }
 
-/** Joins a process and a stream: bytes, half-close, back-pressure, exit status, and death with the stream. */
+/** Joins a process to a stream: bytes, half-close, back-pressure, exit status; ends the process with the stream. */
 class ChildSink implements LocalEnd {
   readonly #stream: SessionStream;
   readonly #process: PipedProcess;
@@ -178,10 +178,10 @@ class ChildSink implements LocalEnd {
   #isStreamOver = false;
   #isGone = false;
   #isDone = false;
-  /** Null where the process could not be started. */
+  /** Null if the process could not be started. */
   readonly #ender: GroupEnder | null;
   #cancelTimer: CancelTimer | null = null;
-  /** Resets the stream; set when the process failed and its last output still waits. */
+  /** Resets the stream; set if the process failed while its last output still waits. */
   #failLater: (() => void) | null = null;
 
   constructor(stream: SessionStream, process: PipedProcess, options: ChildSinkOptions) {
@@ -192,15 +192,15 @@ class ChildSink implements LocalEnd {
     const hasBegun = child.pid !== undefined;
     this.#ender = hasBegun ? new GroupEnder(new ProcessGroup(child), options.clock, () => undefined) : null;
     this.#writer = new LocalWriter(stdin, (bytes) => stream.release(bytes));
-    // Not `data`: Node makes the output of a process that has exited flow, paused or not.
+    // Not `data`: Node makes the output of an exited process flow, paused or not.
     stdout.on('readable', () => this.#pump());
     stdout.once('end', () => {
       this.#cancelTimer ??= options.clock.schedule(EXIT_GRACE_MS, () => stream.finish());
     });
-    // A process need not read; what comes for it then is dropped.
+    // A process need not read; its input is dropped then.
     stdin.on('error', () => undefined);
     stdout.on('error', () => undefined);
-    // It could not be started: no exit follows.
+    // Not started: no exit follows.
     child.once('error', () => this.#closed(null, null));
     whenGone(process, (status, signal) => this.#closed(status, signal));
   }
@@ -209,7 +209,7 @@ class ChildSink implements LocalEnd {
     return this.#stream.id;
   }
 
-  /** Kills the process soon; resolves when it is gone. */
+  /** Kills the process soon; resolves once it has exited. */
   async stop(): Promise<void> {
     if (this.#isGone) return;
     this.#kill(KILL_AT_STOP_MS);
@@ -228,7 +228,7 @@ class ChildSink implements LocalEnd {
     this.#writer.end();
   }
 
-  /** Nobody reads what the process writes: it learns that as from a closed pipe. */
+  /** The peer stopped reading: closes the pipe, so that the process notices. */
   handleStop(): void {
     this.#process.stdout.destroy();
   }
@@ -245,7 +245,7 @@ class ChildSink implements LocalEnd {
     this.#finishIfDone();
   }
 
-  /** Sends what the process has written, as far as the stream takes it; one that is over takes everything. */
+  /** Sends the output of the process as far as the stream takes it; an ended stream takes everything. */
   #pump(): void {
     const { stdout } = this.#process;
     while (!this.#stream.isWaiting) {
@@ -255,14 +255,14 @@ class ChildSink implements LocalEnd {
     }
   }
 
-  /** The process has exited and nobody holds its output any more: all of it was read. */
+  /** The process has exited and no process holds its output: all of it was read. */
   #closed(status: number | null, signal: NodeJS.Signals | null): void {
     this.#isGone = true;
     this.#process.release();
     this.#cancelTimer?.();
     const stream = this.#stream;
     if (status === 0) {
-      // Asked for before the end, so that the peer's socket is not cut off from what it was sent.
+      // Stop before finishing, so that the peer's socket is not cut off from data sent to it.
       stream.stop('cancelled', this.#options.describe('exited'));
       stream.finish();
     } else {
@@ -278,7 +278,7 @@ class ChildSink implements LocalEnd {
   #kill(killAfterMs: number): void {
     this.#cancelTimer?.();
     this.#ender?.end(['SIGTERM'], killAfterMs);
-    // Output that nobody reads any more must not keep it from being seen as gone.
+    // Unread output must not hide that the process has exited.
     this.#process.stdin.destroy();
     this.#pump();
     this.#cancelTimer = this.#options.clock.schedule(killAfterMs, () => {

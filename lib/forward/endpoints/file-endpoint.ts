@@ -1,4 +1,4 @@
-/** `file:/path[,rotate=10M][,keep=5]`: what comes is appended to a file, line by line. */
+/** `file:/path[,rotate=10M][,keep=5]`: appends streams to a file, line by line. */
 
 import { badArgument, type VproxyError } from '../../errors.js';
 import { makeEvent } from '../../events.js';
@@ -23,7 +23,7 @@ const DEFAULT_KEEP = 5;
 const MAX_KEEP = 999;
 const LEAST_ROTATE_BYTES = 4096;
 
-/** Of the size, in bytes. */
+/** Size suffixes, in bytes. */
 const ROTATE_UNITS: Units = [
   ['G', 2 ** 30],
   ['M', 2 ** 20],
@@ -43,7 +43,7 @@ export const fileEndpoint: EndpointKind<FileEndpoint> = {
   createTarget: ({ path, rotation }, context) => new FileTarget(path, rotation ?? null, context),
 };
 
-/** The endpoint of `/path[,rotate=10M][,keep=5]`. Throws `bad-argument`. */
+/** Parses `/path[,rotate=10M][,keep=5]`. Throws `bad-argument`. */
 export function parseFileEndpoint(text: string): FileEndpoint {
   const [path = '', ...options] = splitAtCommas(text);
   const values = parseKeyValues(options);
@@ -132,20 +132,20 @@ class FileTarget implements Target {
 }
 
 /**
- * One stream. Credit goes back for what the system has taken; its FIN is answered when all of it was. It has one append at a
- * time; lines that come meanwhile are gathered, so that they take about the memory of their bytes.
+ * The local end of one stream. Returns credit for what the system has taken, and answers FIN once it has taken everything. Only
+ * one append is outstanding at a time; lines that arrive meanwhile are gathered, so they take about as much memory as bytes.
  */
 class FileSink implements LocalEnd {
   readonly #stream: SessionStream;
   readonly #file: LogFile;
   readonly #onDone: (reason: VproxyError | null) => void;
   readonly #lines = new LineBuffer();
-  /** Whole lines that wait for the append before them. */
+  /** Whole lines that wait for the current append. */
   readonly #gathered = new ByteQueue();
-  /** The number of bytes that came and are in no append yet. */
+  /** Received bytes that are not part of an append yet. */
   #pendingBytes = 0;
   #isAppending = false;
-  /** Called when all that came is written. */
+  /** Called once everything received has been written. */
   #onWritten: (() => void)[] = [];
 
   constructor(stream: SessionStream, file: LogFile, onDone: (reason: VproxyError | null) => void) {
@@ -165,7 +165,7 @@ class FileSink implements LocalEnd {
     this.#give(this.#lines.end());
   }
 
-  /** What a stream brought before it was torn down is written; it counts as open until then. */
+  /** Bytes received before the teardown are still written; the stream counts as open until then. */
   handleEnd(reason: VproxyError | null): void {
     this.#onWritten.push(() => this.#onDone(reason));
     this.#give(this.#lines.end());
@@ -205,33 +205,33 @@ class FileSink implements LocalEnd {
   }
 }
 
-/** Longer lines are cut into pieces of this length, each with a newline of its own. */
+/** Longer lines are cut into pieces of this length, each with its own newline. */
 export const MAX_LINE_BYTES = 65_536;
 
 const NEWLINE = 10;
 const FIRST_BYTES = 256;
 
-/** Cuts the pieces of one stream into whole lines, with a bound on their length. */
+/** Splits one stream into whole lines of limited length. */
 export class LineBuffer {
-  /** The beginning of a line whose end has not come. */
+  /** The beginning of an incomplete line. */
   #held = Buffer.alloc(0);
   #heldBytes = 0;
   #wasCut = false;
 
-  /** How many bytes of a line without an end it keeps. */
+  /** The bytes kept of an incomplete line. */
   get heldBytes(): number {
     return this.#heldBytes;
   }
 
-  /** The whole lines that `bytes` completes, copied, each with its newline; null where it completes none. */
+  /** Returns copies of the lines that `bytes` completes, each with its newline; null if none. */
   add(bytes: Buffer): Buffer | null {
     const lines: Buffer[] = [];
     let offset = 0;
-    // The end of a line that was cut just before it: the newline is there already.
+    // The newline of a line that was cut just before it was already added.
     if (this.#wasCut && bytes[0] === NEWLINE) offset = 1;
     if (bytes.length > 0) this.#wasCut = false;
     while (offset < bytes.length) {
-      // Where the line would be as long as a line may be; every newline up to there ends one that is short enough.
+      // Where the line would reach the limit; any newline up to there ends a line that is short enough.
       const limit = offset + MAX_LINE_BYTES - this.#heldBytes;
       const found = bytes.lastIndexOf(NEWLINE, limit);
       if (found >= offset) {
@@ -249,7 +249,7 @@ export class LineBuffer {
     return lines.length === 0 ? null : Buffer.concat(lines);
   }
 
-  /** The last line, which has no newline, with one; null where there is nothing. */
+  /** Returns the last, unterminated line with a newline; null if there is none. */
   end(): Buffer | null {
     return this.#heldBytes === 0 ? null : Buffer.concat([this.#take(), NEWLINE_BYTES]);
   }

@@ -1,4 +1,4 @@
-/** The PROXY protocol, version 2, toward a target: so that a server sees which machine and which stream it serves. */
+/** The PROXY protocol, version 2, toward a target, so that a server sees which machine and stream it serves. */
 import { createHash } from 'node:crypto';
 
 const SIGNATURE = Buffer.from('0d0a0d0a000d0a515549540a', 'hex');
@@ -9,15 +9,15 @@ const VERSION_COMMAND = 0x21;
 /** TCP over IPv6. */
 const TCP6 = 0x21;
 
-/** The types of the facts behind the addresses: a name of the machine, and of the connection (PROXY protocol 2.2). */
+/** Types of the TLVs after the addresses: the machine's name, and the connection's (PROXY protocol 2.2). */
 const TLV_AUTHORITY = 0x02;
 
 const TLV_UNIQUE_ID = 0x05;
 
-/** Every machine has an address in this network, which is nobody's (RFC 4193). */
+/** The network of the machines' addresses, which is unique local (RFC 4193). */
 const PREFIX = Buffer.from('fd7670726f787900', 'hex');
 
-/** Whom a connection is for. Nothing of it is the peer's word. */
+/** The origin of a connection. The peer controls none of it. */
 interface ProxiedStream {
   /** The label of the channel. */
   readonly label: string;
@@ -26,9 +26,9 @@ interface ProxiedStream {
 }
 
 /**
- * The header that goes before the first byte. As the source it has an IPv6 address of `fd76:7072:6f78:7900::/64` that is
- * the channel's, made from its label, and as its port the stream's number modulo 65,536; the destination is the first
- * address of that network. Behind them are the label (`PP2_TYPE_AUTHORITY`) and `LABEL/NUMBER` (`PP2_TYPE_UNIQUE_ID`).
+ * The header before the first byte. The source is the channel's IPv6 address in `fd76:7072:6f78:7900::/64`, derived from
+ * its label, with the stream's number modulo 65,536 as the port; the destination is the first address of that network.
+ * They are followed by the label (`PP2_TYPE_AUTHORITY`) and `LABEL/NUMBER` (`PP2_TYPE_UNIQUE_ID`).
  */
 export function encodeProxyHeader({ label, streamId }: ProxiedStream): Buffer {
   const destination = Buffer.concat([PREFIX, Buffer.alloc(8)]);
@@ -48,7 +48,7 @@ export function encodeProxyHeader({ label, streamId }: ProxiedStream): Buffer {
   return Buffer.concat([SIGNATURE, head, body]);
 }
 
-/** The 16 bytes of the address of a channel, by its label. */
+/** The 16 bytes of a channel's address, derived from its label. */
 export function machineAddress(label: string): Buffer {
   return Buffer.concat([PREFIX, createHash('sha256').update(label).digest().subarray(0, 8)]);
 }

@@ -1,4 +1,4 @@
-/** Sockets, to listen on or to dial: `ADDR:PORT` and `PORT`, a TCP address; `/path` and `unix:/path`, a unix socket. */
+/** Sockets to listen on or to dial: TCP (`ADDR:PORT`, `PORT`) and unix sockets (`/path`, `unix:/path`). */
 
 import net from 'node:net';
 import { badArgument, type ErrorCode, systemCode } from '../../errors.js';
@@ -61,7 +61,7 @@ export const tcpEndpoint: EndpointKind<TcpEndpoint> = {
   createEntrance: (_, context) => socketEntrance(false, context),
 };
 
-/** `ADDR:PORT`, or `PORT` of 127.0.0.1. Throws `bad-argument`. */
+/** Parses `ADDR:PORT`, or `PORT` on 127.0.0.1. Throws `bad-argument`. */
 export function parseAddress(text: string, direction: Direction, sampleOf: NameSample): HostPort {
   const [, bracketed, plain, digits] = /^(?:(?:\[([^\]]+)\]|([^:[\]]+)):)?(\d+)$/.exec(text) ?? [];
   const host = bracketed ?? plain ?? LOOPBACK;
@@ -119,7 +119,7 @@ export const unixEndpoint: EndpointKind<UnixEndpoint> = {
   createEntrance: (_, context) => socketEntrance(true, context),
 };
 
-/** The path of a unix socket in a forward: absolute, short enough, with or without `:-` behind it. Throws `bad-argument`. */
+/** Parses the path of a unix socket: absolute, short enough, with an optional trailing `:-`. Throws `bad-argument`. */
 export function parseUnixPath(text: string): string {
   const path = text.endsWith(':-') ? text.slice(0, -2) : text;
   if (!path.startsWith('/')) throw badArgument('the path of a unix socket must be absolute');
@@ -130,9 +130,9 @@ export function parseUnixPath(text: string): string {
 }
 
 /**
- * An entrance at which every connection is a stream to the forward's service. `waitsForPeer` reads nothing from a connection
- * before the stream is open: a unix socket that is closed with its input unread shows its peer an error and not an end. TCP
- * has RST for that, and may send ahead.
+ * An entrance that opens a stream to the forward's service for every connection. With `waitsForPeer` nothing is read before the
+ * stream is open: a unix socket closed with unread input shows its peer an error rather than EOF. TCP has RST for that, and may
+ * send ahead.
  */
 function socketEntrance(waitsForPeer: boolean, { service }: EntranceContext): Entrance {
   return { receive: (accepted, onCaller) => onCaller(new SocketCaller(service, accepted, waitsForPeer)) };
@@ -166,25 +166,25 @@ class SocketCaller implements Caller {
   }
 }
 
-/** What a dialler reports, once, unless the socket fails before. */
+/** Exactly one is called, unless the socket fails first. */
 interface DialEvents {
   /** The target serves: the stream is accepted. */
   readonly answered: () => void;
-  /** The target does not serve, although the socket is connected. */
+  /** The target refuses to serve, although the socket is connected. */
   readonly refused: (code: ErrorCode, message: string) => void;
 }
 
-/** Begins to connect a socket that is read with `onread` and has `allowHalfOpen`. */
+/** Starts to connect a socket that is read with `onread` and has `allowHalfOpen`. */
 type Dial = (onread: OnRead, events: DialEvents) => net.Socket;
 
 interface SocketTargetOptions {
-  /** A target that does not answer is given up after this time: before the opener gives up the stream. Default 10,000. */
+  /** Time limit for the target's answer; shorter than the opener's limit for the stream. Default 10,000. */
   readonly timeoutMs?: number;
-  /** Whether the target itself is dialled, and may be told whom it serves. Default true. */
+  /** Whether the target itself is dialled, so that it can get the preamble. Default true. */
   readonly takesPreamble?: boolean;
 }
 
-/** Dials a socket for each stream, and splices it with the stream. */
+/** Dials a socket for each stream and splices the two. */
 export class SocketTarget implements Target {
   readonly #dial: Dial;
   readonly #context: TargetContext;
@@ -213,7 +213,7 @@ export class SocketTarget implements Target {
     return this.connections.size;
   }
 
-  /** Accepts the stream when the target has answered, else refuses it with what the system said. */
+  /** Accepts the stream once the target has answered, else refuses it with the system's error. */
   serve(stream: SessionStream): void {
     const { clock, log, maxStreams, name, preamble } = this.#context;
     if (refuseBeyond(stream, this.connections.size, maxStreams + MAX_CLOSING)) return;
@@ -247,7 +247,7 @@ export class SocketTarget implements Target {
     splice.join(stream, socket);
   }
 
-  /** Resets what is still open. */
+  /** Resets all open connections. */
   stop(): void {
     this.connections.stop();
   }

@@ -1,4 +1,4 @@
-/** `vsock-mux:/path:PORT` dials hybrid vsock; `*:vsock-mux:/path` offers it, with services in the place of ports. */
+/** `vsock-mux:/path:PORT` dials hybrid vsock; `*:vsock-mux:/path` offers it, with services instead of ports. */
 import net from 'node:net';
 import {
   askHybridVsock,
@@ -27,9 +27,9 @@ import { parseUnixPath, SocketTarget } from './socket-endpoint.js';
 export interface VsockMuxEndpoint {
   readonly kind: 'vsock-mux';
   readonly path: string;
-  /** The port to ask for; only of a target. */
+  /** The port to ask for; targets only. */
   readonly port?: number;
-  /** Which service a port means; only of a listener. */
+  /** The services by port; listeners only. */
   readonly services?: Readonly<Record<number, string>>;
   readonly access?: SocketAccess;
 }
@@ -96,7 +96,7 @@ function parseListener(text: string, values: ReadonlyMap<string, string>, sample
   };
 }
 
-/** The port and the service of `PORT=SERVICE`. Throws `bad-argument`. */
+/** Parses `PORT=SERVICE`. Throws `bad-argument`. */
 export function parsePortService(text: string, sampleOf = sampleOfName): readonly [port: number, service: string] {
   const [, digits = '', service = ''] = /^(\d+)=(.*)$/s.exec(text) ?? [];
   const port = parseVsockPort(digits);
@@ -104,13 +104,13 @@ export function parsePortService(text: string, sampleOf = sampleOfName): readonl
   throw badArgument(`"${escapeText(text, 100)}" is not PORT=SERVICE, such as 1234=ssh`);
 }
 
-/** `CONNECT`, a service of 64 characters, and what surrounds them. */
+/** `CONNECT`, a service of 64 characters, and separators. */
 const MAX_LINE_BYTES = 80;
 
 /**
- * An entrance at which `CONNECT ssh` or `CONNECT 1234` opens a stream; `OK ID` says that the peer has accepted it. As with
- * hybrid vsock itself, everything that goes wrong is a bare close: a line that is not valid, or that does not come within
- * 5 s, a port that `services` does not have, a stream that is refused.
+ * An entrance at which `CONNECT ssh` or `CONNECT 1234` opens a stream; `OK ID` reports that the peer has accepted it. As in
+ * hybrid vsock itself, every failure is a bare close: an invalid line, none within 5 s, a port without a service, a refused
+ * stream.
  */
 function vsockMuxEntrance(services: Readonly<Record<number, string>>, context: EntranceContext): Entrance {
   const serviceOf = (word: string): string | undefined => {

@@ -1,4 +1,4 @@
-/** Which records of an answer a guest gets: those without an address that the egress refuses. Else a name could lead to the machines around the guest, or to itself. */
+/** Removes records with addresses that the egress refuses: else a name could lead to the guest itself or machines around it. */
 
 import type { DnsMessage } from '../../system/dns/dns-message.js';
 import { addressesIn, type DnsRecord } from '../../system/dns/resource-records.js';
@@ -6,19 +6,19 @@ import { formatAddress } from '../../util/addresses.js';
 import { decidingPorts, judgeAddress } from '../egress/admission.js';
 import type { EgressRules, Verdict } from '../egress/rules.js';
 
-/** Addresses that are judged of an answer; a record of services may have thousands. */
+/** Limit on addresses judged per answer; a SVCB or HTTPS record may have thousands. */
 const MAX_ADDRESSES = 512;
 
-/** Records by the section that they are in. */
+/** Records by section. */
 type Sections = Pick<DnsMessage, 'answers' | 'authorities'>;
 
-/** What is left of records. */
+/** The admitted records. */
 export interface AdmittedRecords extends Sections {
-  /** Why the first one that is missing was refused; null: none is missing. */
+  /** Why the first missing record was refused; null if none is missing. */
   readonly refused: Verdict | null;
 }
 
-/** The records of all sections, without those that have an address that `judge` refuses. */
+/** Returns the records of all sections, except those with an address that `judge` refuses. */
 export function admitRecords({ answers, authorities }: Sections, judge: (address: string) => Verdict): AdmittedRecords {
   let refused: Verdict | null = null;
   let addressCount = 0;
@@ -41,7 +41,7 @@ function judgeAddresses(addresses: readonly Buffer[] | null, judge: (address: st
   return verdicts.find(({ isAllowed }) => !isAllowed) ?? { isAllowed: true, rule: null, why: 'no address is refused' };
 }
 
-/** Whether a name may be reached at an address, by at least one port; if not, what the first port has against it. */
+/** Whether a name may be reached at an address on at least one port; if not, the first port's reason. */
 export function judgeAtSomePort(
   rules: EgressRules,
   host: string,
@@ -52,7 +52,7 @@ export function judgeAtSomePort(
   for (const port of decidingPorts(rules)) {
     const verdict = judgeAddress(rules, { host, family: 0, port }, address, isOwn);
     if (verdict.isAllowed) return verdict;
-    // What is said of the address says more than that the name is not meant at this port.
+    // A reason about the address says more than that the name is not allowed on this port.
     if (refused === null || verdict.why.includes(address)) refused = verdict;
   }
   return refused ?? { isAllowed: false, rule: null, why: 'no entry allows it' };

@@ -1,16 +1,16 @@
-/** Answers that are kept for as long as they say, within bounds of time, number and bytes. */
+/** Caches answers for their TTL, within limits of time, number and bytes. */
 
 import { ageRecords, type DnsMessage, RCODE, type WrittenRecords } from '../../system/dns/dns-message.js';
 import { type DnsRecord, negativeTtlOf, RECORD_TYPE } from '../../system/dns/resource-records.js';
 import type { Clock } from '../../util/clock.js';
 
-/** The longest time for which a record is said to be good, in seconds. */
+/** Longest TTL of a record, in seconds. */
 const MAX_TTL = 3600;
 
-/** The same for an answer that there is nothing (RFC 2308, section 5). */
+/** The same for negative answers (RFC 2308, section 5). */
 const MAX_NEGATIVE_TTL = 300;
 
-/** What an entry takes beside its bytes, about, and what the place of a record's time does. */
+/** Approximate overhead of an entry, and of the offset of a record's TTL. */
 const ENTRY_BYTES = 300;
 const OFFSET_BYTES = 8;
 
@@ -22,7 +22,7 @@ interface AnswerCacheOptions {
   readonly maxBytes?: number;
 }
 
-/** What is kept of an answer: written, so that a question for it costs no more than a copy. */
+/** A cached answer, already encoded, so that a hit costs no more than a copy. */
 export interface CachedAnswer {
   readonly records: WrittenRecords;
 }
@@ -32,11 +32,11 @@ interface Entry<T> {
   readonly bytes: number;
   readonly storedAtMs: number;
   readonly ttl: number;
-  /** What has been taken off the times of its records, in seconds. */
+  /** Seconds already subtracted from the TTLs of its records. */
   passed: number;
 }
 
-/** Answers by a key. Those that were not asked for the longest go first. */
+/** Answers by key; evicts the least recently used first. */
 export class AnswerCache<T extends CachedAnswer> {
   readonly #options: Required<AnswerCacheOptions>;
   readonly #entries = new Map<string, Entry<T>>();
@@ -50,12 +50,12 @@ export class AnswerCache<T extends CachedAnswer> {
     return this.#entries.size;
   }
 
-  /** What is held, with what it takes to hold it, about. */
+  /** Approximate memory in use, overhead included. */
   get byteCount(): number {
     return this.#byteCount;
   }
 
-  /** The answer of that key, its times less what has passed; null where there is none that is still good. Its bytes change with the next call. */
+  /** The unexpired answer of a key with its TTLs reduced, or null. The next call changes its bytes. */
   get(key: string): T | null {
     const entry = this.#entries.get(key);
     if (entry === undefined) return null;
@@ -68,7 +68,7 @@ export class AnswerCache<T extends CachedAnswer> {
     return entry.answer;
   }
 
-  /** Keeps what was made of a message where that may be kept. Its times are those of `boundTimes`. */
+  /** Caches the answer made from a message, if that may be cached. Its TTLs are those of `boundTimes`. */
   set(key: string, message: DnsMessage, answer: T): void {
     this.#remove(key);
     const ttl = ttlOf(message);
@@ -97,17 +97,17 @@ export class AnswerCache<T extends CachedAnswer> {
   }
 }
 
-/** How long an answer is good, in seconds; 0: it is not kept. */
+/** The TTL of an answer in seconds; 0 if it must not be cached. */
 function ttlOf({ rcode, answers, authorities }: DnsMessage): number {
   if (rcode !== RCODE.NOERROR && rcode !== RCODE.NXDOMAIN) return 0;
   const times = [...answers, ...authorities].map(({ ttl }) => ttl);
   if (rcode === RCODE.NOERROR && answers.some(({ type }) => type !== RECORD_TYPE.CNAME)) return Math.min(...times);
-  // There is nothing, or nothing but a chain that leads to nothing: for how long only the SOA of the zone can say.
+  // A negative answer, or only a CNAME chain to one: only the SOA of the zone has a TTL for that.
   const soa = authorities.find(({ type }) => type === RECORD_TYPE.SOA);
   return soa === undefined ? 0 : Math.min(...times, negativeTtlOf(soa), MAX_NEGATIVE_TTL);
 }
 
-/** An answer whose records are good for no longer than they may be; a time with the highest bit set is none (RFC 2181, section 8). */
+/** Limits the TTLs of an answer; one with the highest bit set counts as 0 (RFC 2181, section 8). */
 export function boundTimes(answer: DnsMessage): DnsMessage {
   const bound = (record: DnsRecord): DnsRecord => ({
     ...record,

@@ -1,4 +1,4 @@
-/** A stream of questions, as by TCP: several at once, answered as the answers come (RFC 7766). */
+/** A stream of DNS questions, as over TCP: several at once, answered in any order (RFC 7766). */
 import { toVproxyError, type VproxyError } from '../../errors.js';
 import type { LocalEnd } from '../../session/local-end.js';
 import { SENT } from '../../session/send-buffer.js';
@@ -9,29 +9,29 @@ import type { CancelTimer, Clock } from '../../util/clock.js';
 import type { LoopTurns } from '../../util/concurrency.js';
 import { MAX_QUESTION_BYTES } from './resolver.js';
 
-/** Questions of one stream that are worked on at once; what comes behind them waits at the peer. */
+/** Limit on questions of one stream in progress; later ones wait at the peer. */
 const MAX_AT_ONCE = 16;
 
-/** Answers of one stream that wait to be read, in bytes: four of the longest. */
+/** Limit on unread answers of one stream, in bytes: four of the longest. */
 const MAX_UNREAD_BYTES = 262_144;
 
-/** A stream on which nothing moves is ended after this time, and reset after as much again (RFC 7766, section 6.2.3). */
+/** An idle stream is ended after this time, and reset after the same time again (RFC 7766, section 6.2.3). */
 const IDLE_MS = 10_000;
 
-/** The pause of a stream that asks faster than it may. */
+/** The pause of a stream that exceeds the question rate. */
 const PACE_MS = 10;
 
 interface QuestionStreamOptions {
   readonly clock: Clock;
-  /** Questions that may be asked now, of all streams together. */
+  /** The question rate of all streams together. */
   readonly bucket: TokenBucket;
-  /** Where questions are taken and answered, in turns with all others. */
+  /** Turns, shared with all others, in which questions are read and answered. */
   readonly turns: LoopTurns;
-  /** What answers of all streams that wait to be read may take together. */
+  /** Budget for unread answers of all streams together. */
   readonly unread: Budget;
-  /** The answer to a question; null where there is none. Never rejects. */
+  /** Answers a question; null for no answer. Never rejects. */
   readonly answer: (question: Buffer) => Promise<Buffer | null>;
-  /** The stream is over; called once. */
+  /** The stream has ended; called once. */
   readonly onDone: (reason: VproxyError | null) => void;
 }
 
@@ -39,13 +39,13 @@ export class QuestionStream implements LocalEnd {
   readonly #stream: SessionStream;
   readonly #options: QuestionStreamOptions;
   readonly #frames = new MessageFrames(MAX_QUESTION_BYTES);
-  /** Answers that wait for the one before them to be sent. */
+  /** Answers that wait until the previous one is sent. */
   readonly #answers: Buffer[] = [];
   readonly #unread: Budget;
-  /** The one that is being sent. */
+  /** The size of the answer being sent. */
   #sendingBytes = 0;
   #inFlight = 0;
-  /** Whether the next question waits for its slice of time. */
+  /** Whether the next question waits for its turn. */
   #isAsking = false;
   #hasPeerEnded = false;
   #isEnding = false;
@@ -71,7 +71,6 @@ export class QuestionStream implements LocalEnd {
     this.#ask();
   }
 
-  /** Nobody reads the answers. */
   handleStop(): void {
     this.#stream.reset('cancelled', 'the peer no longer reads the answers');
   }
@@ -98,15 +97,15 @@ export class QuestionStream implements LocalEnd {
     // This side never opens one.
   }
 
-  /** Has what came answered, as far as it may be now. */
+  /** Starts answering received questions, as far as the limits allow. */
   #ask(): void {
     if (this.#isAsking) return;
     this.#isAsking = true;
-    // An answer that is known goes before the next question is taken.
+    // A known answer is sent before the next question is taken.
     void this.#options.turns.run(() => this.#askOne()).then((hasAsked) => hasAsked && this.#ask());
   }
 
-  /** Takes a question; false where there is none, or none may be taken now. */
+  /** Takes a question; false if there is none or a limit is reached. */
   #askOne(): boolean {
     this.#isAsking = false;
     if (this.#isOver || this.#isEnding || this.#stream.isWaiting) return false;
@@ -152,7 +151,7 @@ export class QuestionStream implements LocalEnd {
     else this.#stream.reset('stalled', 'too many unread answers');
   }
 
-  /** Takes what waits to be read into account. False where that is too much. */
+  /** Updates the budget for unread answers; false if it is exceeded. */
   #countUnread(): boolean {
     const bytes = this.#answers.reduce((sum, { length }) => sum + length, this.#sendingBytes);
     return this.#unread.reserve(bytes - this.#unread.usedBytes);
@@ -167,7 +166,7 @@ export class QuestionStream implements LocalEnd {
     }
   }
 
-  /** Called where no whole question is held: the peer asks no more, and has all answers. */
+  /** Called if no whole question is held: ends the stream once the peer has ended it and got all answers. */
   #endIfDone(): void {
     if (this.#hasPeerEnded && !this.#isOver && this.#inFlight === 0 && !this.#stream.isWaiting) this.#end();
   }

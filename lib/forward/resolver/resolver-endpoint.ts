@@ -1,4 +1,4 @@
-/** `resolver:[EGRESS][,server=ADDR]`: answers DNS, over flows of datagrams and over streams, with what this machine's resolver says. */
+/** `resolver:[EGRESS][,server=ADDR]`: answers DNS over datagram flows and streams, from this machine's resolver. */
 import net from 'node:net';
 import { SERVICE_NAME } from '../../codec/limits.js';
 import { badArgument, type VproxyError } from '../../errors.js';
@@ -20,9 +20,9 @@ import { type Asker, type RefusedQuestion, Resolver } from './resolver.js';
 
 export interface ResolverEndpoint {
   readonly kind: 'resolver';
-  /** The egress whose names are answered; empty: that of the service's name. */
+  /** The egress whose names are answered; empty: the one named like the service. */
   readonly name: string;
-  /** Whom to ask, addresses only, in order. Default: the servers of /etc/resolv.conf. */
+  /** Addresses of the servers to ask, in order. Default: the servers of /etc/resolv.conf. */
   readonly servers?: readonly HostPort[];
 }
 
@@ -41,7 +41,7 @@ export const resolverEndpoint: EndpointKind<ResolverEndpoint> = {
   createTarget: (endpoint, context) => new ResolverTarget(endpoint, context),
 };
 
-/** `server=` with an address: IPv4 or IPv6, with a port (then IPv6 in brackets) or without. Throws `bad-argument`. */
+/** Parses `server=` with an IPv4 or IPv6 address and an optional port (then IPv6 in brackets). Throws `bad-argument`. */
 function parseServer(option: string): HostPort {
   const [, text] = /^server=(.+)$/s.exec(option) ?? [];
   if (text === undefined) throw badArgument(`unknown option "${escapeText(option, 80)}"; available: server=ADDR`);
@@ -59,23 +59,23 @@ function parseServer(option: string): HostPort {
 const formatServer = (server: HostPort): string =>
   `server=${server.port === DNS_PORT ? server.host : formatHostPort(server)}`;
 
-/** Questions of a peer that are taken: so many a second in the long run, and at once. */
+/** Questions taken from a peer per second in the long run, with a burst of the same size. */
 const QUESTIONS_PER_SECOND = 5000;
 
-/** Questions of flows that wait for their slice of time; further ones are dropped. */
+/** Limit on questions of flows that wait for their turn; further ones are dropped. */
 const MAX_WAITING = 256;
 
-/** Answers of all streams that wait to be read, in bytes. */
+/** Limit on unread answers of all streams, in bytes. */
 const MAX_UNREAD_BYTES = 8_388_608;
 
-/** How much of a name, and of what decided, is in a line of the log. */
+/** Limit on a name, and on the deciding rule, in a log line. */
 const MAX_LOGGED = 300;
 
-/** Answers questions of all streams and flows of one service, with one cache. */
+/** Answers the questions of all streams and flows of one service, with one cache. */
 class ResolverTarget implements Target {
   readonly takes = 'both';
   readonly messages: FlowBook;
-  /** Its name. */
+  /** The name of the egress. */
   readonly #egress: string;
   readonly #context: TargetContext;
   readonly #bucket: TokenBucket;

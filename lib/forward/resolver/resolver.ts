@@ -1,4 +1,4 @@
-/** Answers a guest's questions with what this machine's resolver says, for the names that an egress allows, and without the addresses that it refuses. */
+/** Answers a guest's questions from this machine's resolver: only names that an egress allows, without addresses it refuses. */
 
 import { MAX_DATAGRAM_BYTES } from '../../codec/datagram-messages.js';
 import {
@@ -26,17 +26,17 @@ import type { EgressRules, Verdict } from '../egress/rules.js';
 import { admitRecords, judgeAtSomePort } from './admitted.js';
 import { AnswerCache, boundTimes } from './cache.js';
 
-/** Who asks. */
+/** The origin of a question. */
 export interface Asker {
-  /** How the question came: by UDP the answer has to be as short as the question says. */
+  /** How the question came; over UDP it limits the size of the answer. */
   readonly transport: 'udp' | 'tcp';
-  /** A question of this asker, or an address in the answer, was refused by the rules. */
+  /** The rules refused a question of this asker, or an address in its answer. */
   readonly onRefused: (question: RefusedQuestion) => void;
 }
 
-/** What the rules refused of a question. */
+/** A question, or part of its answer, that the rules refused. */
 export interface RefusedQuestion {
-  /** As people write it, with a final dot: of letters, digits, `_`, `-`, dots and backslashes only. */
+  /** In presentation form, with a final dot: only letters, digits, `_`, `-`, dots and backslashes. */
   readonly name: string;
   /** Such as `AAAA`. */
   readonly type: string;
@@ -46,37 +46,37 @@ export interface RefusedQuestion {
 export interface ResolverOptions {
   /** The name of the egress, for messages. */
   readonly egress: string;
-  /** Its rules of the moment; null: there is no such egress, and everything is refused. */
+  /** Its current rules; null if there is no such egress: everything is refused. */
   readonly rules: () => EgressRules | null;
   readonly clock: Clock;
   /** Asks this machine's resolver. */
   readonly ask: (question: ServerQuestion) => Promise<DnsMessage>;
-  /** The addresses that /etc/hosts has of a name; null: none. */
+  /** The addresses of a name in /etc/hosts; null if it is not listed. */
   readonly addressesOf: (host: string) => readonly string[] | null;
   /** The addresses of this machine; the same set until they change. */
   readonly ownAddresses: () => ReadonlySet<string>;
-  /** Where its work is done, in turns with all others. Default: turns of its own. */
+  /** Turns in which it works, shared with others. Default: its own. */
   readonly turns?: LoopTurns;
-  /** Questions that are worked on at once; further ones are answered with SERVFAIL. Default 256. */
+  /** Limit on questions in progress; further ones get SERVFAIL. Default 256. */
   readonly maxInFlight?: number;
 }
 
-/** The longest question that is read, in bytes: a name, and options. */
+/** Limit on the length of a question, in bytes: a name, and options. */
 export const MAX_QUESTION_BYTES = 4096;
 
-/** What is taken by UDP without EDNS (RFC 1035, section 2.3.4). */
+/** Limit on an answer over UDP without EDNS (RFC 1035, section 2.3.4). */
 const PLAIN_UDP_BYTES = 512;
 
-/** Of a name, in characters, so that an answer without records fits 512 bytes. */
+/** Limit on a shown name in characters, so that an answer without records fits in 512 bytes. */
 const MAX_SHOWN = 80;
 
-/** For how long what /etc/hosts says is good, in seconds: it may be changed at any time. */
+/** TTL of answers from /etc/hosts, in seconds: the file may change at any time. */
 const HOSTS_TTL = 60;
 
-/** The types from here to ANY are questions about messages and zones, not about records (RFC 6895, section 3.1). */
+/** Types from here to ANY ask about messages and zones, not about records (RFC 6895, section 3.1). */
 const FIRST_META_TYPE = 128;
 
-/** What is answered to a question beside the question itself. */
+/** An answer, without the question. */
 interface Reply {
   readonly rcode: number;
   readonly records?: WrittenRecords;
@@ -84,26 +84,26 @@ interface Reply {
   readonly errors?: readonly ExtendedError[];
 }
 
-/** An answer that was judged and written, for all who ask the same while its rules and the addresses of this machine are the same. */
+/** A judged and encoded answer, reused while the rules and this machine's addresses stay the same. */
 interface JudgedAnswer extends Reply {
   readonly records: WrittenRecords;
-  /** Why the first record that is left out was refused; null: none is. */
+  /** Why the first omitted record was refused; null if none was omitted. */
   readonly refused: Verdict | null;
   readonly rules: EgressRules | null;
   readonly own: ReadonlySet<string>;
 }
 
-/** A question of records, which has one. */
+/** A query for records. */
 type Query = DnsMessage & { readonly question: DnsQuestion };
 
-/** What a server or a file says. */
+/** An answer from a server or from /etc/hosts. */
 type FoundAnswer = Pick<DnsMessage, 'rcode' | 'answers' | 'authorities' | 'isAuthentic' | 'edns'>;
 
 export class Resolver {
   readonly #options: ResolverOptions;
   readonly #turns: LoopTurns;
   readonly #cache: AnswerCache<JudgedAnswer>;
-  /** What is being asked: whoever asks the same meanwhile waits for the same answer. */
+  /** Questions in flight: the same question meanwhile waits for the same answer. */
   readonly #asked = new Map<string, Promise<JudgedAnswer>>();
   #inFlight = 0;
 
@@ -114,11 +114,11 @@ export class Resolver {
   }
 
   /**
-   * The answer to a message; null where there is none to what came. Never rejects. One that is known is made within the call, which
-   * is for the caller to have in its slice of time.
+   * Answers a message; null if it must not be answered. Never rejects. A known answer is made within the call, which the caller
+   * makes in its own turn.
    */
   async answer(bytes: Buffer, asker: Asker): Promise<Buffer | null> {
-    // An answer to an answer could go on for ever.
+    // Answering an answer could loop forever.
     if (bytes.length < HEADER_BYTES || (bytes[2] ?? 0) >= 0x80) return null;
     const query = bytes.length > MAX_QUESTION_BYTES ? null : parseMessage(bytes);
     if (query === null) return formatReply(headerOf(bytes), { rcode: RCODE.FORMERR }, PLAIN_UDP_BYTES);
@@ -148,7 +148,7 @@ export class Resolver {
     }
   }
 
-  /** Throws where the system does not tell the addresses of this machine. */
+  /** Throws if the system cannot list this machine's addresses. */
   #resolve(query: Query, asker: Asker, host: string, rules: EgressRules): Reply | Promise<Reply> {
     const { question } = query;
     const inHosts = this.#inHosts(host, question);
@@ -166,11 +166,11 @@ export class Resolver {
     this.#inFlight += 1;
     try {
       const answer = await ask();
-      // The rules may be others than those by which the name was judged.
+      // The rules may have changed since the name was judged.
       const verdict = judge(answer.rules, host, this.#options.egress);
       return verdict.isAllowed ? this.#tell(answer, question, asker) : this.#refuse(question, verdict, asker);
     } catch {
-      // What is wrong there is nothing for a guest: it could learn of this machine's network.
+      // The cause is withheld from the guest: it could reveal this machine's network.
       return failure("the host's resolver did not answer");
     } finally {
       this.#inFlight -= 1;
@@ -195,11 +195,11 @@ export class Resolver {
     return answer;
   }
 
-  /** What a server, or a file, has said, for guests, by the rules of the moment. That it refused to answer is a failure: REFUSED is what the rules of this side say. */
+  /** Applies the current rules to an answer. A server's refusal becomes a failure, since REFUSED means this side's rules. */
   #judge(message: FoundAnswer, question: DnsQuestion, host: string): JudgedAnswer {
     const rules = this.#options.rules();
     const own = this.#options.ownAddresses();
-    // Texts are that server's, and may name what is none of the guest's business.
+    // Drop the server's texts, which may reveal more than the guest may know.
     const errors = (message.edns?.errors ?? []).map(({ code }) => ({ code, text: '' }));
     const { rcode, isAuthentic } = message;
     if (rules === null || (rcode !== RCODE.NOERROR && rcode !== RCODE.NXDOMAIN))
@@ -210,7 +210,7 @@ export class Resolver {
     return { rcode, records, isAuthentic, errors, refused: admitted.refused, rules, own };
   }
 
-  /** An answer for one who asks, who is told what is left out; this side is, too. */
+  /** Completes an answer for an asker: reports omitted records to it and to this side. */
   #tell(answer: JudgedAnswer, question: DnsQuestion, asker: Asker): Reply {
     if (answer.refused === null) return answer;
     const blocked = this.#explain(question, answer.refused, asker, EXTENDED_ERROR.BLOCKED);
@@ -221,7 +221,7 @@ export class Resolver {
     return { rcode: RCODE.REFUSED, errors: [this.#explain(question, verdict, asker, EXTENDED_ERROR.PROHIBITED)] };
   }
 
-  /** Tells this side what was refused, and gives what the guest is told. */
+  /** Reports a refusal to this side, and returns the error for the guest. */
   #explain({ name, type }: DnsQuestion, verdict: Verdict, { onRefused }: Asker, code: number): ExtendedError {
     const text = formatName(name);
     onRefused({ name: text, type: typeName(type), verdict });
@@ -230,7 +230,7 @@ export class Resolver {
     return { code, text: `${what}${shown} is not allowed by egress "${this.#options.egress}" on the host` };
   }
 
-  /** What /etc/hosts says of a name, which then has no other addresses; null where it says nothing. */
+  /** The addresses of a name in /etc/hosts, which then has no others; null if it is not listed. */
   #inHosts(host: string, { name, type }: DnsQuestion): FoundAnswer | null {
     if (type !== RECORD_TYPE.A && type !== RECORD_TYPE.AAAA) return null;
     const addresses = this.#options.addressesOf(host);
@@ -250,11 +250,11 @@ function judge(rules: EgressRules | null, host: string | null, egress: string): 
   return host === null ? denied('not a host name') : judgeName(rules, host);
 }
 
-/** What is answered to a question that is not about records of a type; null where it is. */
+/** The answer to a question that does not ask for records of one type; null if it does. */
 function judgeKind(question: DnsQuestion): Reply | null {
   const { name, type, class: questionClass } = question;
   if (questionClass === CLASS_IN && type === RECORD_TYPE.ANY) {
-    // RFC 8482, section 4.2: an answer that is one, and small.
+    // RFC 8482, section 4.2: a small synthesized answer.
     const data = Buffer.from('\x07RFC8482\0', 'latin1');
     const answers = [{ name, type: RECORD_TYPE.HINFO, ttl: 3600, data }];
     return { rcode: RCODE.NOERROR, records: writeRecords({ question, answers, authorities: [] }) };
@@ -269,7 +269,7 @@ function failure(text: string): Reply {
   return { rcode: RCODE.SERVFAIL, errors: [{ code: EXTENDED_ERROR.NETWORK_ERROR, text }] };
 }
 
-/** The bytes of a reply to a query. */
+/** Encodes the reply to a query. */
 function formatReply(query: DnsMessage, reply: Reply, maxBytes: number): Buffer {
   const { edns } = query;
   const wantsDnssec = edns?.wantsDnssec ?? false;
@@ -290,7 +290,7 @@ function formatReply(query: DnsMessage, reply: Reply, maxBytes: number): Buffer 
   return formatAnswer(head, records, maxBytes);
 }
 
-/** What is known of a message that is not understood: who asked, and how. */
+/** The usable part of a malformed message: its id and flags. */
 function headerOf(bytes: Buffer): DnsMessage {
   const header = Buffer.alloc(HEADER_BYTES);
   bytes.copy(header, 0, 0, 4);
