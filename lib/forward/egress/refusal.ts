@@ -66,8 +66,8 @@ export interface RefusalOptions extends ErrorOptions {
 }
 
 /**
- * A refused request. The message is one line for the user in the guest, and reveals no more than that user may know. `cause` (the
- * system's error) and `verdict` (of the rules) are for this side's log.
+ * A refused request. The message is one line for the user in the guest, and reveals no more than that user may know. `cause`
+ * (the system's error) and `verdict` (of the rules) are for this side's log.
  */
 export class Refusal extends Error {
   readonly reason: RefusalReason;

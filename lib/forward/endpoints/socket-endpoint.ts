@@ -76,7 +76,7 @@ export function parseAddress(text: string, direction: Direction, sampleOf: NameS
 /** The file of a unix socket. */
 export interface SocketFile {
   readonly path: string;
-  /** Who may connect to a socket that is made; it is the owner's alone without it. */
+  /** The permissions of a socket that is created. Default: only the owner may connect. */
   readonly access?: SocketAccess;
 }
 
@@ -84,10 +84,10 @@ export interface UnixEndpoint extends SocketFile {
   readonly kind: 'unix';
 }
 
-/** How the file of a socket that is made is written. */
+/** The form of a socket file to create. */
 export const PATH_FORM = '/path[,mode=0660][,user=NAME][,group=NAME]';
 
-/** A path, and its options where a socket is made. Throws `bad-argument`. */
+/** Parses a path, with options if a socket is created. Throws `bad-argument`. */
 export function parseSocketFile(text: string, direction: Direction): SocketFile {
   const [path = '', ...options] = splitAtCommas(text);
   const values = parseKeyValues(options);
