@@ -1,16 +1,16 @@
 /**
  * Everything that a running vproxy logs: one table of events, and the event itself. The table says how much an event
- * matters, which facts it has, whether the audit log has it, and how much of it may be written. What each means, and
- * what to do about it, is in docs/troubleshooting.md.
+ * matters, which fields it has, whether it goes into the audit log, and how it is rate-limited. docs/troubleshooting.md
+ * explains what each means and what to do about it.
  */
 
-/** Every level, the most important first. */
+/** All levels, the most important first. */
 export const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const;
 
 /** How much an event matters: `error`, `warn`, `info` or `debug`. */
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
-/** What a field may hold. Foreign text in it is as it came; a line that shows it escapes it. */
+/** What a field may hold. Foreign text is stored unescaped; whatever displays it escapes it. */
 interface FieldTypes {
   string: string;
   'string | null': string | null;
@@ -20,32 +20,32 @@ interface FieldTypes {
   boolean: boolean;
 }
 
-/** Fields by name, in their order; the name of one that is not always present ends in `?`. */
+/** Fields by name, in order; the name of an optional one ends in `?`. */
 type FieldTable = Readonly<Record<string, keyof FieldTypes>>;
 
 /**
- * How much of a channel's event is written (lib/proxy/log-limit.ts). `let-happen`: what a peer was let do, and how it
- * ended; no number of refusals takes its place. `session`, `session-end`: a session, which a peer can have again and
- * again. `refused`: everything else.
+ * The rate limit of an event of a channel (lib/proxy/log-limit.ts). `let-happen`: something the peer was allowed to do,
+ * and its outcome; no number of refusals crowds it out. `session`, `session-end`: the start and end of a session, which a
+ * peer can repeat without limit. `refused`: everything else.
  */
 export type EventRate = 'let-happen' | 'session' | 'session-end' | 'refused';
 
 /** One row of the table of events. */
 interface EventRow {
-  /** Its level; where it has several, the code that logs it says which. */
+  /** Its level; where there are several, the caller chooses one. */
   readonly level: LogLevel | readonly LogLevel[];
-  /** Its facts, without the `channel` or `group` that its line begins with. */
+  /** Its fields, without the `channel` or `group` that its line begins with. */
   readonly fields: FieldTable;
-  /** Whether the audit log has it. */
+  /** Whether it also goes into the audit log. */
   readonly isAudited: boolean;
   readonly rate: EventRate;
-  /** The level at which it counts as `refused`, whatever its rate; null: none. */
+  /** The level at which it counts as `refused`, whatever its rate; null for none. */
   readonly refusedAt: LogLevel | null;
 }
 
 type Handling = Omit<EventRow, 'level' | 'fields'>;
 
-/** Makes rows that are handled alike. */
+/** Creates rows that are handled alike. */
 const rows =
   ({ isAudited = false, rate = 'refused', refusedAt = null }: Partial<Handling>) =>
   <const Level extends EventRow['level'], const Fields extends FieldTable>(level: Level, fields: Fields) => ({
@@ -63,7 +63,7 @@ const letHappenUnlessWarned = rows({ isAudited: true, rate: 'let-happen', refuse
 const session = rows({ isAudited: true, rate: 'session' });
 const sessionEnd = rows({ isAudited: true, rate: 'session-end' });
 
-/** Where a stream goes; a stream that a program opened or serves has a service only. */
+/** Where a stream leads; one that a program opened or serves has only a service. */
 const PLACE = {
   'forward?': 'string | null',
   'direction?': 'string',
@@ -74,7 +74,7 @@ const STREAM = { ...PLACE, stream: 'number | null' } as const;
 const OPEN_STREAM = { ...STREAM, from: 'string | null' } as const;
 const AMOUNT = { sentBytes: 'number', receivedBytes: 'number', durationMs: 'number' } as const;
 const ENDED_STREAM = { ...OPEN_STREAM, ...AMOUNT, code: 'string | null' } as const;
-/** A stream that was refused may have existed, or not. */
+/** A refused stream may or may not have existed. */
 const REFUSED_STREAM = {
   ...STREAM,
   'from?': 'string | null',
@@ -89,7 +89,7 @@ const COPY = { direction: 'string', paths: 'string[]' } as const;
 const COPIED = { files: 'number', folders: 'number', links: 'number', bytes: 'number', sentBytes: 'number' } as const;
 const ENDED_COPY = { ...COPY, ...COPIED, durationMs: 'number', code: 'string | null' } as const;
 
-/** The table of events. The one of docs/troubleshooting.md is compared with it. */
+/** The table of events. A spec compares the one in docs/troubleshooting.md with it. */
 export const LOG_EVENTS = {
   'accept-failed': row('warn', STREAM),
   'audit-failed': row('warn', {}),
@@ -242,14 +242,14 @@ type FieldsOf<Fields extends FieldTable> = {
   readonly [Key in keyof Fields as Key extends `${infer Name}?` ? Name : never]?: FieldTypes[Fields[Key]];
 };
 
-/** The facts of an event. */
+/** The fields of an event. */
 export type EventFields<Name extends LogEventName> = FieldsOf<(typeof LOG_EVENTS)[Name]['fields']>;
 
 type LevelOf<Name extends LogEventName> = (typeof LOG_EVENTS)[Name]['level'];
 
 type Choices<Name extends LogEventName> = Extract<LevelOf<Name>, readonly LogLevel[]>;
 
-/** The level, where the table leaves a choice. */
+/** The level argument, where the table leaves a choice. */
 type LevelChoice<Name extends LogEventName> = [Choices<Name>] extends [never] ? [] : [Choices<Name>[number]];
 
 /** Something that happened. */
@@ -258,16 +258,16 @@ export interface LogEvent {
   readonly level: LogLevel;
   /** What happened, as a stable name. */
   readonly event: LogEventName;
-  /** One line for people. Foreign text in it is escaped. */
+  /** One human-readable line. Foreign text in it is escaped. */
   readonly message: string;
-  /** The same facts for programs. */
+  /** The same facts, machine-readable. */
   readonly fields: Readonly<Record<string, FieldTypes[keyof FieldTypes]>>;
 }
 
 /** Takes log events. */
 export type Log = (event: LogEvent) => void;
 
-/** An event of the table; where the table has several levels for it, the last argument says which. */
+/** Creates an event of the table; the last argument is its level where the table has several. */
 export function makeEvent<Name extends LogEventName>(
   event: Name,
   message: string,
@@ -278,13 +278,13 @@ export function makeEvent<Name extends LogEventName>(
   return { level: typeof level === 'string' ? level : (chosen as LogLevel), event, message, fields };
 }
 
-/** How much of an event is written. */
+/** The rate limit that applies to an event. */
 export function rateOf({ event, level }: LogEvent): EventRate {
   const { rate, refusedAt } = LOG_EVENTS[event];
   return level === refusedAt ? 'refused' : rate;
 }
 
-/** What an event is about, as a word: the first part of its name. */
+/** The subject of an event: the first word of its name. */
 export function subjectOf({ event }: LogEvent): string {
   return event.split('-', 1)[0] ?? event;
 }

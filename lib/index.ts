@@ -1,6 +1,6 @@
 /// <reference types="node" preserve="true" />
 /**
- * The public API of vproxy: what `import … from 'vproxy'` gives.
+ * The public API of vproxy: the exports of `import … from 'vproxy'`.
  *
  * @module vproxy
  */

@@ -1,4 +1,4 @@
-/** `exec:COMMAND`: the standard input and output of a command, such as ssh or socat, that leads to the other side. */
+/** `exec:COMMAND`: the standard input and output of a command, such as ssh or socat, that leads to the peer. */
 import net from 'node:net';
 import { badArgument, VproxyError } from '../errors.js';
 import { channelError, type Link, requireWanted } from '../link/link.js';
@@ -9,14 +9,14 @@ import { type Clock, systemClock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import { BREAKABLE_TRAITS, type DialKind } from './kind.js';
 
-/** The kind `exec`, by the clock that it waits by for a command to end (default `systemClock`). */
+/** Creates the kind `exec`; `clock` times the wait for a command to exit. */
 export function execKind(clock: Clock = systemClock): DialKind<string> {
   return {
     mode: 'dial',
     traits: BREAKABLE_TRAITS,
     parse(text) {
       if (text.trim() !== '' && !text.includes('\0')) return text;
-      throw badArgument('a command is missing, such as ssh HOST vproxy -c stdio:');
+      throw badArgument('missing command, such as ssh HOST vproxy -c stdio:');
     },
     format: (command) => command,
     place: () => null,
@@ -37,26 +37,26 @@ export function execKind(clock: Clock = systemClock): DialKind<string> {
 
 export const exec: DialKind<string> = execKind();
 
-/** How long what a command wrote may still come after its end; also how long it may take to end after its output did. */
+/** How long output may still arrive after a command has exited, and how long it may take to exit after its output ended. */
 const LINGER_MS = 250;
 
 function openLink(description: string, child: Child, clock: Clock): Link {
   const { input, output } = child;
   if (!(input instanceof net.Socket && output instanceof net.Socket)) {
-    throw new VproxyError('internal', `${description}: a child's stdin and stdout are no sockets`);
+    throw new VproxyError('internal', `${description}: a child's stdin and stdout are not sockets`);
   }
   const link = new SocketLink(description, (onread) => ({ input: copyIntoBuffers(output, onread), output: input }), {
     clock,
   });
-  // A process that it left behind may hold its output open.
+  // A process that it left running may hold its output open.
   void child.exited.then(() => {
-    const cancel = clock.schedule(LINGER_MS, () => output.destroy(new Error('its command has ended')));
+    const cancel = clock.schedule(LINGER_MS, () => output.destroy(new Error('its command has exited')));
     output.once('close', cancel);
   });
   return link.beforeClosed(async (reason) => {
     const isOurs = reason.code === 'shutdown';
     const how = await child.end(isOurs ? 0 : LINGER_MS);
     if (isOurs) return reason;
-    return new VproxyError('channel-closed', `${description} went away: ${how}`, { cause: reason });
+    return new VproxyError('channel-closed', `${description}: ${how}`, { cause: reason });
   });
 }

@@ -1,6 +1,5 @@
 /**
- * `stdio:` and `fd:N`: descriptors that this process was started with. Each is a channel once: what has ended cannot be
- * opened again.
+ * `stdio:` and `fd:N`: inherited descriptors. Each can be opened as a channel once, and cannot be reopened.
  */
 import { closeSync, fstatSync, openSync, type Stats } from 'node:fs';
 import type net from 'node:net';
@@ -16,32 +15,32 @@ import { describeError } from '../util/escape.js';
 import { type DialKind, VM_TRAITS } from './kind.js';
 import { subsystemOf } from './virtio-ports.js';
 
-/** Which descriptors were a channel already. */
+/** The descriptors that have been used as channels. */
 class TakenDescriptors {
   readonly #taken = new Set<number>();
 
-  /** Takes descriptors for a channel. Throws `channel-lost` where one was taken before. */
+  /** Takes descriptors for a channel. Throws `channel-lost` if one was taken before. */
   take(fds: readonly number[], description: string): void {
     if (fds.some((fd) => this.#taken.has(fd))) {
-      throw new VproxyError('channel-lost', `${description} was closed, and cannot be opened again`);
+      throw new VproxyError('channel-lost', `${description} was closed and cannot be reopened`);
     }
     for (const fd of fds) this.#taken.add(fd);
   }
 }
 
-/** What is behind a descriptor. Throws `channel-unusable` where it is not open. */
+/** The status of an open descriptor. Throws `channel-unusable` if it is not open. */
 function inspectDescriptor(fd: number, description: string): Stats {
   try {
     return fstatSync(fd);
   } catch (error) {
-    const what = systemCode(error) === 'EBADF' ? 'this process was not given it' : String(error);
+    const what = systemCode(error) === 'EBADF' ? 'not an open descriptor of this process' : String(error);
     throw new VproxyError('channel-unusable', `${description}: ${what}`, { cause: error });
   }
 }
 
 /**
- * Closes one of the descriptors 0 to 2 with its socket, which Node leaves open: the other side shall see the end. In its
- * place comes /dev/null, so that nothing else gets that number.
+ * Closes one of the descriptors 0 to 2 with its socket, which Node would leave open, so that the other side sees EOF. Then
+ * opens /dev/null in its place, so that nothing else gets that number.
  */
 function closeWith(socket: net.Socket, fd: number): void {
   if (fd > 2) return;
@@ -51,7 +50,7 @@ function closeWith(socket: net.Socket, fd: number): void {
   });
 }
 
-/** A link whose end is that of the channel for good: `channel-ended` or, after a failure, `channel-lost`. */
+/** Makes the end of a link final for the channel: `channel-ended` or, after a failure, `channel-lost`. */
 function endsForGood(link: BaseLink): Link {
   return link.beforeClosed((reason) => {
     if (reason.code === 'shutdown') return Promise.resolve(reason);
@@ -60,16 +59,16 @@ function endsForGood(link: BaseLink): Link {
   });
 }
 
-// `stdio:`: its standard input and output, such as those that ssh or socat gave it.
+// `stdio:`: standard input and output, such as those provided by ssh or socat.
 
-/** The kind `stdio`, over other descriptors than 0 and 1 where they are given. */
+/** Creates the kind `stdio`; other descriptors than 0 and 1 are for specs. */
 export function stdioKind(inputFd = 0, outputFd = 1): DialKind<string> {
   const descriptors = new TakenDescriptors();
   return {
     mode: 'dial',
     traits: VM_TRAITS,
     parse(text) {
-      if (text !== '') throw badArgument('nothing but options follows the colon');
+      if (text !== '') throw badArgument('only options may follow the colon');
       return text;
     },
     format: (text) => text,
@@ -91,7 +90,7 @@ function requireStream(fd: number, name: string): void {
   const found = inspectDescriptor(fd, STDIO);
   if (found.isFIFO() || found.isSocket()) return;
   const what = found.isCharacterDevice() ? 'a device, such as a terminal' : 'a file';
-  throw new VproxyError('channel-unusable', `${STDIO} ${name} is ${what}; it should be a pipe or a socket`);
+  throw new VproxyError('channel-unusable', `${STDIO} ${name} is ${what}; expected a pipe or a socket`);
 }
 
 function openStreams(inputFd: number, outputFd: number): Link {
@@ -110,7 +109,7 @@ function openStreams(inputFd: number, outputFd: number): Link {
 
 // `fd:N`: one descriptor that carries bytes both ways: a socket, or a raw terminal.
 
-/** The kind `fd`; its address is the number. One of them opens each descriptor once. */
+/** Creates the kind `fd`; its address is the number. Opens each descriptor once. */
 export function fdKind(): DialKind<number> {
   const descriptors = new TakenDescriptors();
   return {
@@ -118,7 +117,7 @@ export function fdKind(): DialKind<number> {
     traits: VM_TRAITS,
     parse(text) {
       if (/^(0|[1-9]\d{0,5})$/.test(text) && text !== '2') return Number(text);
-      throw badArgument('the number of a descriptor is missing; 2 is taken for the log');
+      throw badArgument('expected a descriptor number, except 2, which is for the log');
     },
     format: String,
     async dial(number, { signal }) {
@@ -136,18 +135,18 @@ export function fdKind(): DialKind<number> {
 
 export const fd: DialKind<number> = fdKind();
 
-/** Whether it is a device; false: a socket. Nothing else may reach a handle: epoll aborts the process on files. */
+/** True for a device, false for a socket; throws for anything else: epoll would abort the process on files. */
 function isDevice(number: number, description: string): boolean {
   const unusable = (what: string) => new VproxyError('channel-unusable', `${description}: ${what}`);
   const found = inspectDescriptor(number, description);
   if (found.isSocket()) return false;
-  if (found.isFIFO()) throw unusable('it is a pipe, which carries bytes one way only; stdio: takes two of them');
-  if (!found.isCharacterDevice()) throw unusable('it is neither a socket nor a device');
+  if (found.isFIFO()) throw unusable('a pipe carries bytes one way only; use stdio: for two of them');
+  if (!found.isCharacterDevice()) throw unusable('neither a socket nor a device');
   if (tty.isatty(number) || subsystemOf(found.rdev, '/sys') === 'virtio-ports') return true;
-  throw unusable('it is a device, but neither a terminal nor a virtio-serial port');
+  throw unusable('a device, but neither a terminal nor a virtio-serial port');
 }
 
-/** The handle makes the descriptor non-blocking. It takes sockets of any family, also those Node has no class for. */
+/** Opens a handle, which makes the descriptor non-blocking. Works for sockets of any family, even without a Node class. */
 function openDescriptor(number: number, description: string, options: SocketLinkOptions): SocketLink {
   const handle = openPipeHandle(number);
   if (handle === null) throw new VproxyError('channel-unusable', `${description}: this Node cannot open it`);

@@ -10,18 +10,18 @@ import { virtserialOpen } from './virtserial.js';
 import { vsockConnect, vsockListen } from './vsock.js';
 import { vsockMuxConnect, vsockMuxListen } from './vsock-mux.js';
 
-/** A kind, and what the help says of it. */
+/** A kind, with its help texts. */
 interface KindRow {
   readonly kind: ChannelKind;
-  /** What is behind its colon. */
+  /** What follows its colon. */
   readonly form: string;
-  /** What it is, in a line for people. */
+  /** What it is, in a human-readable line. */
   readonly about: string;
 }
 
 const row = (kind: ChannelKind, form: string, about: string): KindRow => ({ kind, form, about });
 
-/** Every kind with what is said of it, in the order in which they are listed for people. */
+/** All kinds with their help texts, in the order of the help. */
 export const KIND_ROWS: ReadonlyMap<string, KindRow> = new Map([
   ['unix-connect', row(unixConnect, '/path', "a unix socket that somebody listens on, such as QEMU's chardev")],
   ['unix-listen', row(unixListen, '/path', 'a unix socket that this side listens on')],
@@ -40,7 +40,7 @@ export const KIND_ROWS: ReadonlyMap<string, KindRow> = new Map([
   ['vsock-listen', row(vsockListen, 'PORT', 'a port of AF_VSOCK that this side listens on')],
 ]);
 
-/** The kinds by their names, in the same order. */
+/** The kinds by name, in the same order. */
 export const CHANNEL_KINDS: ReadonlyMap<string, ChannelKind> = new Map(
   Array.from(KIND_ROWS, ([name, { kind }]) => [name, kind]),
 );

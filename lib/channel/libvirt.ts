@@ -1,4 +1,4 @@
-/** `libvirt:DOMAIN[:PORTNAME][,uri=URI]`: a port of a libvirt domain, whose place virsh(1) is asked for each time. */
+/** `libvirt:DOMAIN[:PORTNAME][,uri=URI]`: a port of a libvirt domain; virsh(1) is asked for its address at each attempt. */
 import os from 'node:os';
 import { badArgument, type ErrorCode, toVproxyError, VproxyError } from '../errors.js';
 import { type Link, requireWanted } from '../link/link.js';
@@ -17,13 +17,13 @@ import { ttyOpen } from './tty-open.js';
 export interface LibvirtAddress {
   /** A name, a uuid or an id. */
   readonly domain: string;
-  /** The name of the port; null: the one whose name begins with `org.vproxy.`. */
+  /** The name of the port; null for the one whose name begins with `org.vproxy.`. */
   readonly port: string | null;
-  /** The hypervisor; null: what virsh asks by itself. */
+  /** The hypervisor; null for virsh's default. */
   readonly uri: string | null;
 }
 
-/** What is asked in the place of this machine's virsh. */
+/** Replacements for this machine's virsh and clock. */
 interface LibvirtSystem {
   /** The name or the path of virsh. Default `virsh`. */
   readonly virsh?: string;
@@ -43,7 +43,7 @@ const uriOption: OptionFor<LibvirtAddress> = {
 export function libvirtKind({ virsh = 'virsh', clock = systemClock }: LibvirtSystem = {}): DialKind<LibvirtAddress> {
   return {
     mode: 'dial',
-    // Which of them it is shows only when it is opened, so it has what suits all: sockets, FIFOs and terminals of QEMU.
+    // The type is known only when it is opened, so the traits suit all: sockets, FIFOs and terminals of QEMU.
     traits: VM_TRAITS,
     options: new Map([['uri', uriOption]]),
     parse: parseAddress,
@@ -61,7 +61,7 @@ export function libvirtKind({ virsh = 'virsh', clock = systemClock }: LibvirtSys
       try {
         return await open().catch(async (error: unknown) => {
           if (toVproxyError(error).code !== 'channel-denied') throw error;
-          // When a domain starts, its socket is there for a moment before libvirt gives it away.
+          // When a domain starts, its socket exists briefly before libvirt sets its owner.
           await pause(clock, DENIED_PAUSE_MS, signal);
           return open();
         });
@@ -80,7 +80,7 @@ export const libvirt: DialKind<LibvirtAddress> = libvirtKind();
 
 function openPort(text: string, name: string | null, context: DialContext): Promise<Link> {
   const { isRunning, ports } = parseDomain(text);
-  // The definition of a domain that is shut off names no place, or one of the past.
+  // The definition of a domain that is shut off has no path, or a stale one.
   if (!isRunning) throw new VproxyError('channel-missing', 'the domain is not running');
   return hostEndOf(choosePort(ports, name)).dial(context);
 }
@@ -88,12 +88,14 @@ function openPort(text: string, name: string | null, context: DialContext): Prom
 function explain(description: string, error: unknown): VproxyError {
   const { code, message } = toVproxyError(error, 'channel-failed');
   if (code === 'bad-file') {
-    return new VproxyError('channel-failed', `${description}: what virsh printed: ${message}`, { cause: error });
+    return new VproxyError('channel-failed', `${description}: unexpected output of virsh: ${message}`, {
+      cause: error,
+    });
   }
   return new VproxyError(code, `${description}: ${message}`, { cause: error });
 }
 
-/** The parts of a text between single colons; `::` is a colon in a part. */
+/** Splits a text at single colons; `::` is a colon in a part. */
 function parseAddress(text: string): LibvirtAddress {
   const parts = [''];
   for (const piece of text.split(/(::?)/)) {
@@ -101,12 +103,11 @@ function parseAddress(text: string): LibvirtAddress {
     else parts.push(`${parts.pop() ?? ''}${piece === '::' ? ':' : piece}`);
   }
   const [domain = '', port, ...others] = parts;
-  if (domain === '') throw badArgument('the name of a domain is missing, such as libvirt:vm1');
-  if (port === '')
-    throw badArgument('the name of a port is missing behind the colon, such as libvirt:vm1:org.vproxy.0');
+  if (domain === '') throw badArgument('missing domain name, such as libvirt:vm1');
+  if (port === '') throw badArgument('missing port name after the colon, such as libvirt:vm1:org.vproxy.0');
   if (others.length > 0) throw badArgument('expected DOMAIN or DOMAIN:PORTNAME; a colon in a name is written ::');
-  if (domain.includes('/')) throw badArgument('the name of a domain has no slashes');
-  if (/[\u0000-\u001f\u007f]/.test(text)) throw badArgument('a name has no control characters');
+  if (domain.includes('/')) throw badArgument('a domain name cannot contain slashes');
+  if (/[\u0000-\u001f\u007f]/.test(text)) throw badArgument('a name cannot contain control characters');
   return { domain, port: port ?? null, uri: null };
 }
 
@@ -114,17 +115,17 @@ function formatAddress({ domain, port }: LibvirtAddress): string {
   return (port === null ? [domain] : [domain, port]).map((part) => part.replaceAll(':', '::')).join(':');
 }
 
-/** What a domain of another machine says of paths is not for this one. */
+/** The paths of a domain on another machine mean nothing on this one. */
 function isLocalUri(uri: string): boolean {
   const [, host = ''] = /^[a-z][a-z0-9+.-]*:\/\/(?:[^@/?#]*@)?(\[[^\]]*\]|[^:/?#]*)/i.exec(uri) ?? [];
   const isShaped = /^[\u0021-\u007e\u00a0-\u{10ffff}]+$/u.test(uri);
   return isShaped && (host === '' || isLoopback(host.replace(/^\[(.*)\]$/, '$1')));
 }
 
-// The host's end of a domain's port, as one of the kinds that this side opens.
+// The host's end of a domain's port, as one of the dialled kinds.
 
 interface HostEnd {
-  /** Where it is; null where that cannot be seen before it is opened. */
+  /** Where it is; null if that is unknown before it is opened. */
   readonly location: ChannelLocation | null;
   readonly dial: (context: DialContext) => Promise<Link>;
 }
@@ -135,13 +136,13 @@ const hostEnd = <A>(kind: DialKind<A>, address: A): HostEnd => ({
 });
 
 /**
- * The host's end of a port. Throws `channel-unusable` where it cannot be: QEMU connects by itself, it is no byte
+ * The host's end of a port. Throws `channel-unusable` if it cannot be a channel: QEMU connects by itself, it is not a byte
  * pipe, or it is on another machine.
  */
 export function hostEndOf(port: DomainPort): HostEnd {
   const open = SOURCES[port.type];
   if (open === undefined || !Object.hasOwn(SOURCES, port.type)) {
-    throw unusable(port, `is of type ${escapeText(port.type, 40)}; vproxy takes ${Object.keys(SOURCES).join(', ')}`);
+    throw unusable(port, `is of type ${escapeText(port.type, 40)}; supported: ${Object.keys(SOURCES).join(', ')}`);
   }
   return open(port);
 }
@@ -160,11 +161,11 @@ const SOURCES: Readonly<Record<string, (port: DomainPort) => HostEnd>> = {
     const given = port.source.get('host') ?? '';
     requireBind(port, `tcp-listen:${bracket(given)}:${service}`);
     const protocol = port.source.get('tls') === 'yes' ? 'tls' : port.protocol;
-    if (protocol !== 'raw') throw unusable(port, `speaks ${escapeText(protocol, 40)}, which vproxy does not`);
+    if (protocol !== 'raw') throw unusable(port, `speaks ${escapeText(protocol, 40)}, which vproxy does not support`);
     const host = dialableHost(given);
     const parsed = parseFor(port, () => parseHostPort(`${bracket(host)}:${service}`));
-    // Only a QEMU of this machine is meant.
-    if (!isOwn(host)) throw unusable(port, `is at ${escapeText(host, 80)}, which is no address of this machine`);
+    // Only a QEMU on this machine is allowed.
+    if (!isOwn(host)) throw unusable(port, `is at ${escapeText(host, 80)}, which is not an address of this machine`);
     return hostEnd(tcpConnect, parsed);
   },
   pty: (port) => hostEnd(ttyOpen, { path: read(port, 'path'), baud: null }),
@@ -186,8 +187,7 @@ function read(port: DomainPort, attribute: string): string {
 
 function requireBind(port: DomainPort, instead: string): void {
   if (port.source.get('mode') === 'bind') return;
-  const what = `-c ${escapeText(instead)} is what it needs`;
-  throw unusable(port, `has mode='connect', so that QEMU connects and this side listens: ${what}`);
+  throw unusable(port, `has mode='connect', so QEMU connects and this side must listen: use -c ${escapeText(instead)}`);
 }
 
 function parseFor<T>(port: DomainPort, parse: () => T): T {
@@ -202,32 +202,32 @@ function unusable({ name }: DomainPort, what: string): VproxyError {
   return new VproxyError('channel-unusable', `its port ${escapeText(name, 80)} ${what}`);
 }
 
-// What of the XML of a libvirt domain is about its virtio-serial ports.
+// The virtio-serial ports in the XML of a libvirt domain.
 
-/** A virtio-serial port of a domain, with QEMU's end of it. */
+/** A virtio-serial port of a domain, with QEMU's end. */
 export interface DomainPort {
   /** The name that the guest sees. */
   readonly name: string;
-  /** What is at the host's end: `unix`, `tcp`, `pty`, `pipe`, `spicevmc`, … */
+  /** The type of the host's end: `unix`, `tcp`, `pty`, `pipe`, `spicevmc`, … */
   readonly type: string;
   /** The attributes of `<source>`: `mode`, `path`, `host`, `service`, … */
   readonly source: ReadonlyMap<string, string>;
-  /** `raw`, `telnet`, `tls`, … of TCP. */
+  /** The protocol on TCP: `raw`, `telnet`, `tls`, … */
   readonly protocol: string;
 }
 
 interface Domain {
   readonly isRunning: boolean;
-  /** Those with a name, in their order. */
+  /** Ports with a name, in order. */
   readonly ports: readonly DomainPort[];
 }
 
-/** The domain of what `virsh dumpxml` printed. Throws `bad-file`. */
+/** Parses the output of `virsh dumpxml`. Throws `bad-file`. */
 export function parseDomain(text: string): Domain {
   const root = parseXml(text);
-  if (root.name !== 'domain') throw new VproxyError('bad-file', `it is no domain but <${escapeText(root.name, 40)}>`);
+  if (root.name !== 'domain') throw new VproxyError('bad-file', `not <domain> but <${escapeText(root.name, 40)}>`);
   const devices = root.children.filter(({ name }) => name === 'devices').flatMap(({ children }) => children);
-  // Only a domain that runs has a number.
+  // Only a running domain has a numeric id.
   const id = root.attributes.get('id') ?? '';
   return { isRunning: /^\d+$/.test(id), ports: devices.flatMap(parsePort) };
 }
@@ -242,25 +242,25 @@ function parsePort(device: XmlElement): DomainPort[] {
   return [{ name, type, source, protocol: attributesOf('protocol')?.get('type') ?? 'raw' }];
 }
 
-// Which virtio-serial port of a domain is the channel.
+// Choosing the virtio-serial port of a domain.
 
-/** A port of this name is vproxy's where no other is asked for. */
+/** Ports with this prefix are vproxy's by default. */
 const OWN_PREFIX = 'org.vproxy.';
 
 /**
- * The port of that name; where it is null, the only one whose name begins with `org.vproxy.`. Throws `channel-missing` where
- * it is missing, `channel-unusable` where there are several.
+ * The port of that name; for null, the only one whose name begins with `org.vproxy.`. Throws `channel-missing` if there is
+ * none, `channel-unusable` if there are several.
  */
 export function choosePort(ports: readonly DomainPort[], name: string | null): DomainPort {
   const fitting = ports.filter((port) => (name === null ? port.name.startsWith(OWN_PREFIX) : port.name === name));
   const [port] = fitting;
   if (port !== undefined && fitting.length === 1) return port;
-  const wanted = name === null ? `whose name begins with ${OWN_PREFIX}` : `named ${escapeText(name, 80)}`;
+  const wanted = name === null ? `whose name begins with ${OWN_PREFIX}` : `"${escapeText(name, 80)}"`;
   const there = ports.length === 0 ? 'none' : list(port === undefined ? ports : fitting);
   if (port === undefined) {
-    throw new VproxyError('channel-missing', `the domain has no virtio port ${wanted}; there are: ${there}`);
+    throw new VproxyError('channel-missing', `the domain has no virtio port ${wanted}; it has: ${there}`);
   }
-  throw new VproxyError('channel-unusable', `the domain has several virtio ports ${wanted}; say which: ${there}`);
+  throw new VproxyError('channel-unusable', `the domain has several virtio ports ${wanted}; choose one: ${there}`);
 }
 
 function list(ports: readonly DomainPort[]): string {
@@ -270,28 +270,28 @@ function list(ports: readonly DomainPort[]): string {
 
 const MAX_LISTED = 16;
 
-// What virsh(1) says of a domain of libvirt.
+// Asking virsh(1) for the XML of a domain.
 
 interface VirshOptions {
-  /** Kills it when it is aborted; `shutdown` is what comes of it. */
+  /** Kills virsh when aborted, which rejects with `shutdown`. */
   readonly signal: AbortSignal;
   readonly clock: Clock;
-  /** Its name, or its path. */
+  /** The name or the path of virsh. */
   readonly program: string;
-  /** The hypervisor that it asks, such as `qemu:///system`; null: what it asks by itself. */
+  /** The hypervisor, such as `qemu:///system`; null for virsh's default. */
   readonly uri: string | null;
 }
 
 const TIMEOUT_MS = 10_000;
 const MAX_XML_BYTES = 1_048_576;
 
-/** Of a process with hundreds of domains, for each of which a virsh of some 20 MB would be started at once. */
+/** Limits parallel runs: with hundreds of domains, as many virsh processes of some 20 MB each would start at once. */
 const turns = new Turns(4);
 
 /**
- * The XML of a domain by its name, uuid or id, as it is now. Rejects with `channel-missing` (no such domain),
- * `channel-refused` (no libvirtd), `channel-denied`, `channel-unusable` (no virsh), or `channel-failed`: no answer for
- * 10 s, more than 1 MiB of it, or what virsh says else.
+ * The current XML of a domain, by name, uuid or id. Rejects with `channel-missing` (no such domain), `channel-refused` (no
+ * libvirtd), `channel-denied`, `channel-unusable` (no virsh), or `channel-failed`: no answer within 10 s, more than 1 MiB of
+ * output, or any other error of virsh.
  */
 export function dumpDomain(domain: string, options: VirshOptions): Promise<string> {
   const { program, uri, signal, clock } = options;
@@ -307,22 +307,22 @@ export function dumpDomain(domain: string, options: VirshOptions): Promise<strin
 
 function virshError({ end, stderr }: ToolResult, { program, uri }: VirshOptions): VproxyError {
   const failed = (code: ErrorCode, what: string) => new VproxyError(code, what);
-  if (end === 'given-up') return failed('shutdown', 'asking virsh was given up');
-  if (end === 'too-slow') return failed('channel-failed', `virsh did not answer for ${TIMEOUT_MS / 1000} s`);
+  if (end === 'given-up') return failed('shutdown', 'virsh was cancelled');
+  if (end === 'too-slow') return failed('channel-failed', `no answer from virsh within ${TIMEOUT_MS / 1000} s`);
   if (end === 'too-long') return failed('channel-failed', `virsh printed more than ${MAX_XML_BYTES} bytes`);
-  // By these env(1) says that it found nothing to run, or nothing that can be run.
+  // The statuses of env(1) for a missing program, and for one that cannot be run.
   if (end === 127) return failed('channel-unusable', `${escapeText(program)} is missing (Debian: libvirt-clients)`);
   if (end === 126) return failed('channel-unusable', `${escapeText(program)} cannot be run`);
-  const said = sayings(stderr);
-  if (said === '') return failed('channel-failed', `virsh ended with ${end} and said nothing`);
+  const said = joinErrors(stderr);
+  if (said === '') return failed('channel-failed', `virsh exited with ${end} and no output`);
   const { code, hint } = MEANINGS.find(({ pattern }) => pattern.test(said)) ?? { code: 'channel-failed', hint: '' };
   const elsewhere =
-    code === 'channel-missing' && uri === null ? 'it asked its default; uri=qemu:///system is another' : '';
+    code === 'channel-missing' && uri === null ? 'virsh used its default hypervisor; try uri=qemu:///system' : '';
   const advice = hint === '' ? elsewhere : hint;
   return failed(code, `virsh: ${escapeText(said, 400)}${advice === '' ? '' : ` (${advice})`}`);
 }
 
-/** What virsh says with LC_ALL=C; the first that fits counts. */
+/** Messages of virsh with LC_ALL=C; the first match counts. */
 const MEANINGS: readonly { readonly pattern: RegExp; readonly code: ErrorCode; readonly hint: string }[] = [
   { pattern: /^failed to get domain |^Domain not found/, code: 'channel-missing', hint: '' },
   {
@@ -333,12 +333,12 @@ const MEANINGS: readonly { readonly pattern: RegExp; readonly code: ErrorCode; r
   {
     pattern: /^failed to connect to the hypervisor|Failed to connect socket|Connection refused/,
     code: 'channel-refused',
-    hint: 'does libvirtd run?',
+    hint: 'is libvirtd running?',
   },
 ];
 
-/** The lines of its errors as one. */
-function sayings(stderr: string): string {
+/** Joins its error lines into one. */
+function joinErrors(stderr: string): string {
   const lines = stderr.split('\n').map((line) => line.trim().replace(/^error: */, ''));
   return lines.filter((line) => line !== '').join(': ');
 }

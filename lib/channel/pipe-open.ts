@@ -1,6 +1,6 @@
 /**
- * `pipe-open:PATH`: the host's side of QEMU's pipe chardev, which is two FIFOs: what the guest sends comes out of
- * `PATH.out`, and what goes into `PATH.in` is for the guest.
+ * `pipe-open:PATH`: the host's side of QEMU's pipe chardev, which is two FIFOs: `PATH.out` carries data from the guest,
+ * `PATH.in` data for the guest.
  */
 
 import { closeSync, constants, existsSync, promises as fs, openSync, statSync } from 'node:fs';
@@ -35,7 +35,7 @@ function openFifos(path: string, description: string): Link {
   try {
     for (const file of [`${path}.out`, `${path}.in`]) opened.push(openFifo(file));
     const [outFd = -1, inFd = -1] = opened;
-    // A FIFO that this side has open both ways never ends, so no end is waited for.
+    // A FIFO that this side has open both ways never reports EOF, so do not wait for it.
     return new SocketLink(description, (onread) => openHalves(outFd, inFd, onread), { waitsForEnd: false });
   } catch (error) {
     for (const fd of opened) closeSync(fd);
@@ -43,7 +43,7 @@ function openFifos(path: string, description: string): Link {
   }
 }
 
-/** Open both ways, opening waits for nobody, and the FIFO keeps what is in it while QEMU is away. */
+/** Opens the FIFO both ways: then opening does not block, and the FIFO keeps its data while QEMU is away. */
 function openFifo(file: string): number {
   if (!statSync(file).isFIFO()) {
     throw new VproxyError('channel-unusable', `pipe-open: ${escapeText(file)} is not a FIFO; see vproxy pipe-create`);
@@ -51,55 +51,55 @@ function openFifo(file: string): number {
   return openSync(file, constants.O_RDWR | constants.O_NONBLOCK);
 }
 
-// Making the FIFOs of QEMU's pipe chardev, with their owner, mode and SELinux type.
+// Creating the FIFOs of QEMU's pipe chardev, with owner, mode and SELinux type.
 
-/** What the FIFOs shall be like. */
+/** Options for {@link createFifos}. */
 export interface FifoOptions {
-  /** `USER` or `USER:GROUP`, names or numbers; null leaves the owner of what is there, or this process. */
+  /** `USER` or `USER:GROUP`, names or numbers; null keeps the owner, or uses that of this process for new FIFOs. */
   readonly owner: string | null;
   /** Permission bits. */
   readonly mode: number;
 }
 
-/** What the system is like; for specs. */
+/** Replacements for parts of the system, for specs. */
 interface FifoSystem {
-  /** Where SELinux shows itself while it is on. Default `/sys/fs/selinux`. */
+  /** Where selinuxfs is mounted while SELinux is enabled. Default `/sys/fs/selinux`. */
   readonly selinuxFolder?: string;
-  /** Runs a program of the system. Default: runs it, and rejects with what it said on stderr. */
+  /** Runs a program. Default: runs it, and rejects with its stderr. */
   readonly run?: (file: string, args: readonly string[]) => Promise<void>;
 }
 
-/** A FIFO that is there now. */
+/** A FIFO that now exists. */
 interface Fifo {
   readonly path: string;
-  /** Whether it was there before. */
+  /** Whether it existed before. */
   readonly isOld: boolean;
   readonly uid: number;
   readonly gid: number;
 }
 
-/** The type with which SELinux lets a VM use it. */
+/** The SELinux type that lets a VM use it. */
 const SELINUX_TYPE = 'svirt_image_t';
 
 /**
- * Makes `base`, `base.in` and `base.out`, and gives them all what `options` says. FIFOs that are there are kept.
- * Rejects with `cannot-create`; where another file has one of the names, nothing was made or changed.
+ * Creates `base`, `base.in` and `base.out`, and applies `options` to all three. Existing FIFOs are kept. Rejects with
+ * `cannot-create`; if another file has one of the names, nothing is created or changed.
  */
 export async function createFifos(base: string, options: FifoOptions, system: FifoSystem = {}): Promise<Fifo[]> {
   const { selinuxFolder = '/sys/fs/selinux', run = runOrFail } = system;
   const hasSelinux = existsSync(path.join(selinuxFolder, 'enforce'));
   const files = [base, `${base}.in`, `${base}.out`];
-  const areThere = await Promise.all(files.map(isFifo));
+  const exist = await Promise.all(files.map(isFifo));
   const fifos: Fifo[] = [];
   for (const [index, file] of files.entries()) {
-    const isOld = areThere[index] === true;
+    const isOld = exist[index] === true;
     try {
-      // Nobody else gets it before it has its owner.
+      // Accessible only to us until it has its owner.
       if (!isOld) await run('mkfifo', ['-m', '0600', '--', file]);
       if (options.owner !== null) await run('chown', ['-h', '--', options.owner, file]);
       withPinnedFile(file, (pinned) => {
-        // The owner of the folder may have put another file there, to have that one opened to others.
-        if (!pinned.stats.isFIFO()) throw new Error('another file was put in its place');
+        // The owner of the folder may have replaced it, to make another file accessible.
+        if (!pinned.stats.isFIFO()) throw new Error('it was replaced by another file');
         pinned.chmod(options.mode);
       });
       if (hasSelinux) await run('chcon', ['-h', '-t', SELINUX_TYPE, '--', file]);
@@ -112,7 +112,7 @@ export async function createFifos(base: string, options: FifoOptions, system: Fi
   return fifos;
 }
 
-/** False where nothing is there. */
+/** False if the file does not exist. */
 async function isFifo(file: string): Promise<boolean> {
   try {
     if ((await fs.lstat(file)).isFIFO()) return true;
@@ -120,10 +120,10 @@ async function isFifo(file: string): Promise<boolean> {
     if (systemCode(error) === 'ENOENT') return false;
     throw cannotCreate(file, describeError(error), error);
   }
-  throw cannotCreate(file, 'something else is there, which is no FIFO');
+  throw cannotCreate(file, 'already exists and is not a FIFO');
 }
 
-/** A name of a user that is looked up in a network may take a while. */
+/** Looking up a user name over a network may take a while. */
 const TOOL_MS = 30_000;
 
 async function runOrFail(name: string, args: readonly string[]): Promise<void> {

@@ -46,19 +46,19 @@ export const unixConnect: DialKind<string> = {
     const found = await fs.stat(path).catch((error: unknown) => {
       throw channelError(description, error);
     });
-    // For what is no socket connecting reports "refused" too, which sounds as if waiting could help.
+    // Connecting to anything but a socket also reports "refused", as if a retry could help.
     if (!found.isSocket()) throw notASocket(description, found);
     return dialSocket(description, { path }, signal, { mayBeStuck: true });
   },
   restoreLink: restoreSocketLink,
 };
 
-/** Connects to the file that is at a path now, whatever takes its place meanwhile. */
+/** Connects to the file that is now at a path, even if it is replaced meanwhile. */
 function dialPinned(description: string, path: string, signal: AbortSignal): Promise<SocketLink> {
   try {
     return withPinnedFile(path, ({ stats, link }) => {
       if (!stats.isSocket()) throw notASocket(description, stats);
-      // The system connects within the call: the file need not stay pinned.
+      // The system connects within the call, so the file need not stay pinned.
       return dialSocket(description, { path: link }, signal, { mayBeStuck: true });
     });
   } catch (error) {
@@ -67,13 +67,13 @@ function dialPinned(description: string, path: string, signal: AbortSignal): Pro
 }
 
 function notASocket(description: string, found: Stats): VproxyError {
-  const what = found.isSymbolicLink() ? 'a symbolic link, which a group does not follow' : 'not a socket';
-  return new VproxyError('channel-unusable', `${description}: it is ${what}`);
+  const what = found.isSymbolicLink() ? 'it is a symbolic link, which groups do not follow' : 'not a socket';
+  return new VproxyError('channel-unusable', `${description}: ${what}`);
 }
 
-// `unix-listen:PATH`: a unix socket that this side makes, for QEMU with `reconnect=N` or another vproxy.
+// `unix-listen:PATH`: a unix socket that this side creates, for QEMU with `reconnect=N` or another vproxy.
 
-/** A kind called `name` whose address is the path of a unix socket to make. The socket file has the mode 0600. */
+/** Creates a kind called `name` whose address is the path of a unix socket to create. The socket file has mode 0600. */
 export function unixListenKind(name: string, traits: ChannelTraits): ListenKind<string> {
   return {
     mode: 'listen',
@@ -124,19 +124,19 @@ export const tcpListen: ListenKind<HostPort> = {
   restoreLink: restoreSocketLink,
 };
 
-/** Null for the port that the system picks. */
+/** Null for a port that the system picks. */
 function placeOfPort({ host, port }: HostPort): string | null {
   return port === 0 ? null : formatHostPort({ host: canonicalHost(host), port });
 }
 
-// Connecting a socket and making a link of it.
+// Connecting a socket as a link.
 
-/** How long a connection may take: a machine that does not answer is asked again sooner than the system would do it. */
+/** Connect timeout: shorter than the system's, to retry an unresponsive machine sooner. */
 const CONNECT_TIMEOUT_MS = 10_000;
 
 /**
- * Connects to a TCP address or a unix socket. Rejects with a `channel-…` code (`channel-failed` when nobody answers
- * within 10 s), or with `shutdown` when `signal` is aborted.
+ * Connects to a TCP address or a unix socket. Rejects with a `channel-…` code (`channel-failed` without an answer within
+ * 10 s), or with `shutdown` when `signal` is aborted.
  */
 async function dialSocket(
   description: string,
@@ -155,7 +155,9 @@ async function dialSocket(
   const link = new SocketLink(description, open, options);
   const cancel = () => connected.reject(openingCancelled(description));
   const cancelTimeout = clock.schedule(CONNECT_TIMEOUT_MS, () =>
-    connected.reject(new VproxyError('channel-failed', `${description}: no answer for ${CONNECT_TIMEOUT_MS / 1000} s`)),
+    connected.reject(
+      new VproxyError('channel-failed', `${description}: no answer within ${CONNECT_TIMEOUT_MS / 1000} s`),
+    ),
   );
   signal.addEventListener('abort', cancel);
   try {
@@ -172,7 +174,7 @@ async function dialSocket(
 
 // Listening for links on a TCP port or a unix socket file.
 
-/** Listens on `address`, which `describe` shows, maybe with the socket of an earlier process. Rejects with an `address-…` code. */
+/** Listens on `address`, which `describe` formats, or on a predecessor's socket. Rejects with an `address-…` code. */
 async function listenForLinks(
   address: ListenAddress,
   describe: (address: ListenAddress) => string,
@@ -182,7 +184,7 @@ async function listenForLinks(
   const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true });
   if (descriptor === undefined) await listen(server, address);
   else await listenAdopted(server, address, descriptor);
-  const description = describe(addressInForce(server, address));
+  const description = describe(boundAddress(server, address));
   const users = new LocalUsers();
   const handOn = (socket: net.Socket, from: string, origin: string | null = null): void => {
     handlers.onLink(new SocketLink(description + from, (onread) => readBuffered(socket, onread), { origin }));
@@ -203,7 +205,7 @@ async function listenForLinks(
   return {
     description,
     close() {
-      // The socket file and the port are free when this returns; the server's own `close` also awaits the links.
+      // The socket file and the port are free when this returns; the `close` event would also wait for the links.
       server.close();
       return Promise.resolve();
     },
@@ -215,12 +217,12 @@ async function listenForLinks(
 }
 
 /** The address with the port that the system picked. */
-function addressInForce(server: net.Server, asked: ListenAddress): ListenAddress {
+function boundAddress(server: net.Server, asked: ListenAddress): ListenAddress {
   const bound = server.address();
   return 'path' in asked || bound === null || typeof bound === 'string' ? asked : { ...asked, port: bound.port };
 }
 
-/** A machine; of this one, a user, since each has the same address. */
+/** The remote address; for this machine with the user, as all local users have the same address. */
 function originOf(address: string, user: string | null): string {
   return user === null ? address : `${address} (user ${user})`;
 }

@@ -24,11 +24,11 @@ import { type DialKind, type OptionFor, VM_TRAITS } from './kind.js';
 /** A serial line. */
 export interface TtyAddress {
   readonly path: string;
-  /** Bits per second; null leaves what the line has. */
+  /** Bits per second; null leaves the speed of the line unchanged. */
   readonly baud: number | null;
 }
 
-/** Speeds that Linux knows. */
+/** The speeds that Linux supports. */
 const BAUDS = [
   300, 600, 1200, 1800, 2400, 4800, 9600, 19_200, 38_400, 57_600, 115_200, 230_400, 460_800, 500_000, 576_000, 921_600,
   1_000_000, 1_152_000, 1_500_000, 2_000_000, 2_500_000, 3_000_000, 3_500_000, 4_000_000,
@@ -43,11 +43,11 @@ const baudOption: OptionFor<TtyAddress> = {
   },
 };
 
-/** The kind `tty-open`, with what the system says of its devices in `sys` (default `/sys`). */
+/** Creates the kind `tty-open`; `sys` is the sysfs mount point. */
 export function ttyKind(sys = '/sys'): DialKind<TtyAddress> {
   return {
     mode: 'dial',
-    // 4096 bytes take 0.36 s at 115,200 baud, and a keystroke may have to wait behind them.
+    // 4096 bytes take 0.36 s at 115,200 baud, and a keystroke may wait behind them.
     traits: { ...VM_TRAITS, frameBytes: 4096, inFlightBytes: 4096, integrity: 'full', leadsToHost: true },
     options: new Map([['baud', baudOption]]),
     parse: (text) => ({ path: parsePath(text), baud: null }),
@@ -77,32 +77,32 @@ export function ttyKind(sys = '/sys'): DialKind<TtyAddress> {
 
 export const ttyOpen: DialKind<TtyAddress> = ttyKind();
 
-/** Refuses what is not to be opened at all: opening some devices does something. */
+/** Rejects what must not even be opened: opening some devices has side effects. */
 function checkDevice(device: string, sys: string, description: string): void {
-  if (!statSync(device).isCharacterDevice()) throw unusable(description, 'it is not a device');
+  if (!statSync(device).isCharacterDevice()) throw unusable(description, 'not a device');
   const name = path.basename(realpathSync(device));
   if (!activeConsoles(sys).includes(name)) return;
   throw unusable(description, `the kernel writes its own messages to the console ${name}`);
 }
 
-/** A descriptor of the terminal. */
+/** Opens a descriptor of the terminal. */
 function openTerminal(device: string, description: string): number {
   const fd = openSync(device, constants.O_RDWR | constants.O_NONBLOCK | constants.O_NOCTTY);
   if (tty.isatty(fd)) return fd;
   closeSync(fd);
-  throw unusable(description, 'it is not a terminal line');
+  throw unusable(description, 'not a terminal');
 }
 
 function unusable(description: string, why: string): VproxyError {
   return new VproxyError('channel-unusable', `${description}: ${why}`);
 }
 
-/** The consoles that the kernel was given (`console=ttyS0`), by their names. */
+/** The names of the kernel's consoles (`console=ttyS0`). */
 export function activeConsoles(sys: string): string[] {
   return readText(path.join(sys, 'class/tty/console/active')).split(/\s+/);
 }
 
-/** A pseudo-terminal whose other side is closed reads and opens so. */
+/** Reading or opening a pseudo-terminal fails this way once its other side is closed. */
 function isHungUp(error: unknown): boolean {
   return systemCode(error) === 'EIO';
 }
@@ -111,44 +111,44 @@ function hungUp(description: string, cause: unknown): VproxyError {
   return new VproxyError('channel-closed', `${description} was hung up by its other end`, { cause });
 }
 
-/** A line that is raw, and stays open, until it is released. */
+/** A line in raw mode, kept open until it is released. */
 interface RawLine {
-  /** For a link, which closes it. */
+  /** For a link, which closes it itself. */
   readonly fd: number;
   /**
-   * Once the link has closed its descriptor: waits for what it has written, and puts the settings back. What the line does
-   * not send, and settings that cannot be put back, are left. Never rejects.
+   * Call after the link has closed its descriptor: waits for the output and restores the settings. Gives up on output that
+   * the line does not send, and on settings that cannot be restored. Never rejects.
    */
   release(): Promise<void>;
 }
 
-/** Node's own raw mode leaves output processing on, which adds bytes; so stty(1) makes the line raw. */
+/** Arguments for stty(1). Node's own raw mode leaves output processing on, which adds bytes. */
 const RAW = ['raw', '-echo', '-iexten', '-ixon', 'cs8', '-parenb', 'clocal', '-hupcl'];
 
 /**
- * Output of a line that is not sent after this time is held up. The peer's HELLO does that to one that is not raw yet: the
- * line echoes it, and is stopped by the XOFF in it.
+ * Output not sent after this time counts as blocked. The peer's HELLO can block a line that is not raw yet: the line echoes
+ * it, and the XOFF in it stops the line.
  */
 const HELD_UP_MS = 5000;
 
-/** A line is not hung up again after this time. */
+/** A blocked line is not hung up again after this time. */
 const SET_TIMEOUT_MS = 10_000;
 
-/** The end of the process does not wait for longer. */
+/** The most that the exit of the process waits. */
 const RESTORE_TIMEOUT_MS = 1000;
 
 /**
- * Opens `device` 8-bit clean, deaf to modem signals, and not hung up when it is closed; `baud` null leaves its speed. What
- * was set before is put back by `release`, or when the process exits. Rejects with `channel-closed`, `channel-failed` or,
- * where stty is missing or this is no terminal, `channel-unusable`.
+ * Opens `device` 8-bit clean, ignoring modem signals, and without a hang-up on close; `baud` null leaves its speed. The
+ * previous settings are restored by `release`, or when the process exits. Rejects with `channel-closed`, `channel-failed` or,
+ * if stty is missing or this is not a terminal, `channel-unusable`.
  */
 async function openRaw(device: string, baud: number | null, description: string): Promise<RawLine> {
   const stty = (words: readonly string[], options?: Pick<ToolLimits, 'hasOwnSession'>) =>
     runStty(device, words, description, options);
-  // The last descriptor that is closed waits in the kernel, up to 30 s, until all is sent. It is this one, not that of a link.
+  // Closing the last descriptor blocks in the kernel, up to 30 s, until everything is sent. It is this one, not the link's.
   let keeper = openTerminal(device, description);
 
-  /** Throws away what the line holds, as for all who have it open: stty takes it as the terminal of a session, and ends. */
+  /** Discards what the line holds, for everyone who has it open: stty makes it its controlling terminal, and exits. */
   async function hangUp(): Promise<void> {
     await stty(['-g'], { hasOwnSession: true });
     const next = openTerminal(device, description);
@@ -156,7 +156,7 @@ async function openRaw(device: string, baud: number | null, description: string)
     keeper = next;
   }
 
-  /** stty waits until what was written before is sent, and so does not come to an end on a line that is held up. */
+  /** Runs stty, which waits until all output is sent, and so hangs on a blocked line. */
   async function set(words: readonly string[]): Promise<void> {
     const deadline = systemClock.now() + SET_TIMEOUT_MS;
     let result = await stty(words);
@@ -182,7 +182,7 @@ async function openRaw(device: string, baud: number | null, description: string)
     saved = checkStty(await stty(['-g']), description).trim();
     const restored = saved;
     cancelAtExit = atExit(() => {
-      // What is held up now would hold up the end of the process as well.
+      // A blocked line would also block the exit of the process.
       runToolNow(['setsid', 'stty', '-F', device, '-g'], { timeoutMs: RESTORE_TIMEOUT_MS });
       runToolNow(['stty', '-F', device, restored], { timeoutMs: RESTORE_TIMEOUT_MS });
     });
@@ -202,12 +202,12 @@ function runStty(
 ): Promise<ToolResult> {
   return runTool(['stty', '-F', device, ...words], { timeoutMs: HELD_UP_MS, hasOwnSession }).catch((cause: unknown) => {
     if (systemCode(cause) !== 'ENOENT') throw channelError(description, cause);
-    const missing = `${description}: stty(1) is missing, which makes the line raw`;
+    const missing = `${description}: stty(1) is missing; it is needed to set the line raw`;
     throw new VproxyError('channel-unusable', missing, { cause });
   });
 }
 
-/** What stty printed; throws where it has failed. */
+/** Returns the output of stty; throws if it failed. */
 function checkStty(result: ToolResult, description: string): string {
   if (result.end === 0) return result.stdout;
   throw new VproxyError('channel-failed', `${description}: ${escapeText(describeToolFailure('stty', result))}`);

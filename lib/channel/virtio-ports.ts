@@ -1,9 +1,9 @@
-/** The virtio-serial ports of a guest: which of them the system knows, which one an address means, and whether a device is one. */
+/** The virtio-serial ports of a guest: lists them, resolves addresses, and checks devices. */
 import { realpathSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { linkTarget, listFolder, readText } from '../system/files/optional-files.js';
 
-/** Where the system keeps its devices: `/dev` and `/sys`. */
+/** The folders of the system's devices: `/dev` and `/sys`. */
 export interface DeviceFolders {
   readonly dev: string;
   readonly sys: string;
@@ -12,11 +12,11 @@ export interface DeviceFolders {
 interface VirtioPort {
   /** Such as `vport1p1`. */
   readonly device: string;
-  /** The name that QEMU gave it; empty for one without, and for a console. */
+  /** Its name in QEMU; empty for a port without one, and for a console. */
   readonly name: string;
 }
 
-/** All ports of this machine. */
+/** Lists all ports of this machine. */
 export function listVirtioPorts(sys: string): VirtioPort[] {
   const folder = path.join(sys, 'class/virtio-ports');
   const devices = (listFolder(folder) ?? []).sort();
@@ -24,8 +24,8 @@ export function listVirtioPorts(sys: string): VirtioPort[] {
 }
 
 /**
- * What an address means, a name or a path: where its device should be, and its name, by which it is found where udev has made no
- * link there. Null for a path elsewhere, which has no name.
+ * Resolves an address, a name or a path: the expected device path, and the name by which to find the port if udev created no
+ * link. The name is null for a path elsewhere.
  */
 export function readPortAddress(address: string, dev: string): { readonly path: string; readonly name: string | null } {
   const links = path.join(dev, 'virtio-ports');
@@ -33,22 +33,21 @@ export function readPortAddress(address: string, dev: string): { readonly path: 
   return { path: address, name: path.dirname(address) === links ? path.basename(address) : null };
 }
 
-/** Why a file can be no port; null where it may be one. Throws an error of the system. It opens nothing: opening some devices does something. */
+/** Why a file cannot be a port; null if it may be. Throws system errors. Opens nothing: opening some devices has side effects. */
 export function whyNoPort(device: string, sys: string): { readonly isConsole: boolean; readonly why: string } | null {
   const name = path.basename(realpathSync(device));
   const found = statSync(device);
   if (/^hvc\d+$/.test(name)) {
     return { isConsole: true, why: `${name} is a console of the VM; give the VM a virtserialport` };
   }
-  if (!found.isCharacterDevice()) return { isConsole: false, why: 'it is not a device' };
+  if (!found.isCharacterDevice()) return { isConsole: false, why: 'not a device' };
   const subsystem = subsystemOf(found.rdev, sys);
   if (subsystem === null || subsystem === 'virtio-ports') return null;
   return { isConsole: false, why: `${name} is a device of "${subsystem}", not a virtio-serial port` };
 }
 
 /**
- * What the system says that a device is (`virtio-ports`, `tty`, `mem`), by its device number as `stat` gives it; null
- * where it says nothing.
+ * The subsystem of a device (`virtio-ports`, `tty`, `mem`) by its device number, as returned by `stat`; null if unknown.
  */
 export function subsystemOf(deviceNumber: number, sys: string): string | null {
   const high = Math.floor(deviceNumber / 2 ** 32);

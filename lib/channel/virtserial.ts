@@ -12,13 +12,13 @@ import { escapeText } from '../util/escape.js';
 import { type DialContext, type DialKind, VM_TRAITS } from './kind.js';
 import { type DeviceFolders, listVirtioPorts, readPortAddress, whyNoPort } from './virtio-ports.js';
 
-/** Where a virtio-serial port is looked for, and by which clock its host is waited for. */
+/** Options for {@link virtserialKind}. */
 interface VirtserialOptions extends Partial<DeviceFolders> {
   /** Default `systemClock`. */
   readonly clock?: Clock;
 }
 
-/** The kind `virtserial-open`, with its devices in the usual folders unless told otherwise. */
+/** Creates the kind `virtserial-open`, with devices in the usual folders by default. */
 export function virtserialKind(options: VirtserialOptions = {}): DialKind<string> {
   const folders = { dev: options.dev ?? '/dev', sys: options.sys ?? '/sys' };
   const clock = options.clock ?? systemClock;
@@ -52,11 +52,11 @@ export function virtserialKind(options: VirtserialOptions = {}): DialKind<string
 
 export const virtserialOpen: DialKind<string> = virtserialKind();
 
-// Opening the device of a virtio-serial port, and looking whether the host is there.
+// Opening the device of a virtio-serial port, and waiting for the host.
 
 /**
- * Opens the device without blocking; the descriptor is the caller's. Throws `channel-unusable` for what is not a
- * virtio-serial port, and errors of the system.
+ * Opens the device without blocking; the caller owns the descriptor. Throws `channel-unusable` if it is not a virtio-serial
+ * port, and system errors.
  */
 function openPort(device: string, { sys }: DeviceFolders, description: string): number {
   const refusal = whyNoPort(device, sys);
@@ -65,9 +65,9 @@ function openPort(device: string, { sys }: DeviceFolders, description: string): 
 }
 
 /**
- * Resolves when the host has the other end of port `fd` open, with what it has sent already, at most `room`. A port
- * without a host reads as ended, and would make the event loop spin, so it is asked at growing intervals instead;
- * `fd` stays open meanwhile, and so taken. Closes `fd` and rejects when the port fails, or is given up (`shutdown`).
+ * Resolves when the host has the other end of port `fd` open, with what it has already sent, at most `room`. A port without
+ * a host reads as EOF and would make the event loop spin, so it is polled at growing intervals instead; `fd` stays open
+ * meanwhile, which keeps others out. Closes `fd` and rejects when the port fails or waiting is cancelled (`shutdown`).
  */
 async function waitForHost(
   fd: number,
@@ -91,7 +91,7 @@ async function waitForHost(
   }
 }
 
-/** How many bytes were there: 0 where the host is absent, null where it is silent. */
+/** Reads what is available: 0 if the host is absent, null if it is silent. */
 function look(fd: number, room: Buffer): number | null {
   try {
     return readSync(fd, room);
@@ -104,8 +104,8 @@ function look(fd: number, room: Buffer): number | null {
 const WAITS = { firstMs: 50, maxMs: 250, factor: 1.5, jitter: 0 };
 
 /**
- * The path of the device for `address`: a path is itself; a name, or a path in `/dev/virtio-ports` that udev did not make, is
- * looked up in `/sys/class/virtio-ports`. Throws `channel-missing`, with `description` in its message.
+ * The device path for `address`: a path is returned unchanged; a name, or a path in `/dev/virtio-ports` that udev did not
+ * create, is looked up in `/sys/class/virtio-ports`. Throws `channel-missing`, with `description` in its message.
  */
 function findPort(address: string, { dev, sys }: DeviceFolders, description: string): string {
   const { path: link, name } = readPortAddress(address, dev);
@@ -116,6 +116,6 @@ function findPort(address: string, { dev, sys }: DeviceFolders, description: str
   const names = ports.map((port) => escapeText(port.name)).join(', ');
   throw new VproxyError(
     'channel-missing',
-    `${description}: no virtio-serial port is named ${escapeText(name)}; there ${names === '' ? 'is none' : `are: ${names}`}`,
+    `${description}: no virtio-serial port "${escapeText(name)}"; ${names === '' ? 'none available' : `available: ${names}`}`,
   );
 }

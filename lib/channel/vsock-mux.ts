@@ -1,5 +1,5 @@
 /**
- * Hybrid vsock, as Firecracker and cloud-hypervisor have it. `vsock-mux-connect:PATH:PORT`: a port of the guest.
+ * Hybrid vsock of Firecracker and cloud-hypervisor. `vsock-mux-connect:PATH:PORT`: a port of the guest.
  * `vsock-mux-listen:PATH_PORT`: a port of the host that the guest dials.
  */
 import net from 'node:net';
@@ -21,7 +21,7 @@ export interface VsockMuxAddress {
   readonly port: number;
 }
 
-/** The kind `vsock-mux-connect`; `clock` is for tests. */
+/** Creates the kind `vsock-mux-connect`; `clock` is for tests. */
 export function vsockMuxConnectKind(clock: Clock = systemClock): DialKind<VsockMuxAddress> {
   return {
     mode: 'dial',
@@ -60,7 +60,7 @@ async function dial(path: string, port: number, signal: AbortSignal, clock: Cloc
   );
   socket.on('error', (error) => answered.reject(channelError(description, error)));
   const cancel = () => answered.reject(openingCancelled(description));
-  const late = `${description}: no answer to CONNECT for ${LINE_TIMEOUT_MS / 1000} s`;
+  const late = `${description}: no answer to CONNECT within ${LINE_TIMEOUT_MS / 1000} s`;
   const cancelTimeout = clock.schedule(LINE_TIMEOUT_MS, () => answered.reject(new VproxyError('channel-failed', late)));
   signal.addEventListener('abort', cancel);
   try {
@@ -85,45 +85,45 @@ async function dial(path: string, port: number, signal: AbortSignal, clock: Cloc
 
 // `vsock-mux-listen:PATH_PORT`: where Firecracker and cloud-hypervisor connect for a guest that dials the host's port.
 
-/** The kind `vsock-mux-listen`; its address is the VMM's path with `_PORT` behind it. */
+/** The kind `vsock-mux-listen`; its address is the VMM's path followed by `_PORT`. */
 export const vsockMuxListen = unixListenKind('vsock-mux-listen', BREAKABLE_TRAITS);
 
 // The protocol of hybrid vsock, as Firecracker and cloud-hypervisor speak it on a unix socket: `CONNECT PORT`, answered
-// with `OK NUMBER` or a bare close; what is behind the newline of either is the connection's.
+// with `OK NUMBER` or a bare close; everything after either newline is payload.
 
 export const MAX_VSOCK_PORT = 2 ** 32 - 1;
 
-/** How long the other side may take for its line, in milliseconds. */
+/** Timeout for the other side's line, in milliseconds. */
 export const LINE_TIMEOUT_MS = 5000;
 
-/** An answer is not longer: `OK` and a number of 32 bits. */
+/** The longest answer: `OK` and a number of 32 bits. */
 const MAX_ANSWER_BYTES = 32;
 
-/** The port of a text of digits, from 0 to 4294967295; null for another text. */
+/** Parses a port of digits, from 0 to 4294967295; null for any other text. */
 export function parseVsockPort(text: string): number | null {
   return /^\d{1,10}$/.test(text) && Number(text) <= MAX_VSOCK_PORT ? Number(text) : null;
 }
 
-/** The word behind `CONNECT`; null where a line does not begin with that, in any case. */
+/** The word after `CONNECT` (in upper or lower case); null if a line is not of that form. */
 export function parseConnectLine(line: string): string | null {
   const [verb, word, ...rest] = line.trim().split(/\s+/);
   return verb?.toLowerCase() === 'connect' && word !== undefined && rest.length === 0 ? word : null;
 }
 
-/** What the other side said to `CONNECT`. */
+/** The answer to `CONNECT`. */
 interface HybridAnswer {
   /** Whether the port is open. */
   readonly isOk: boolean;
-  /** Whether it closed the socket without a word, as for a port on which nobody listens. */
+  /** Whether it closed the socket without an answer, as for a port without a listener. */
   readonly isClose: boolean;
-  /** What was wrong, for people; empty when it is open. */
+  /** A human-readable problem; empty if the port is open. */
   readonly problem: string;
 }
 
 /**
- * Asks for `port` on the socket that `connect` begins to connect, with `allowHalfOpen`, read by the line's `onread`. What
- * is written to it meanwhile waits for the answer. `onAnswer` is called once, unless the socket cannot be connected, and
- * returns whether to read on at once.
+ * Requests `port` on the socket that `connect` begins to connect, with `allowHalfOpen`, read by the line's `onread`. Writes to
+ * it wait for the answer. `onAnswer` is called once, unless the socket cannot be connected, and returns whether to continue
+ * reading at once.
  */
 export function askHybridVsock(
   port: number,
@@ -139,11 +139,11 @@ export function askHybridVsock(
   };
   const line = new FirstLine(MAX_ANSWER_BYTES, (text) => {
     if (text !== null && /^OK \d{1,10}\r?$/.test(text)) return answer('', false);
-    return answer(`it answered ${text === null ? 'more than a line' : `"${escapeText(text)}"`} and not OK`, false);
+    return answer(`it answered ${text === null ? 'more than a line' : `"${escapeText(text)}"`} instead of OK`, false);
   });
-  const closed = (): boolean => answer(`it closed the connection: nobody listens on port ${port} there`, true);
+  const closed = (): boolean => answer(`connection refused: no listener on port ${port}`, true);
   const socket = connect(line.onread);
-  // Firecracker reads the line from a socket that has just become ready, and takes what is there for all of it.
+  // Firecracker takes whatever it can read at once for the whole line, so send the line alone.
   socket.write(`CONNECT ${port}\n`);
   socket.cork();
   socket.once('end', closed);

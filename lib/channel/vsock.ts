@@ -18,10 +18,10 @@ import { BREAKABLE_TRAITS, type ChannelListener, type DialKind, type ListenHandl
 import { MAX_VSOCK_PORT, parseVsockPort } from './vsock-mux.js';
 
 const CONNECT_TIMEOUT_MS = 5000;
-/** How often a connection that is being made is looked at. */
+/** How often a pending connection is polled. */
 const LOOKS = { firstMs: 1, maxMs: 50, jitter: 0 };
 
-/** The kind `vsock-connect`; what it is given is for tests. */
+/** Creates the kind `vsock-connect`; the parameters are for tests. */
 export function vsockConnectKind(
   openSystem: OpenVsockSystem = openVsockSystem,
   clock: Clock = systemClock,
@@ -56,7 +56,7 @@ function restoreVsockLink(state: LinkState, take: TakeDescriptor): Link {
   return openHandleLink(state.description, take(state.descriptors[0] ?? -1), state);
 }
 
-/** Connects without stopping the event loop meanwhile. */
+/** Connects without blocking the event loop. */
 async function connect(
   system: VsockSystem,
   fd: number,
@@ -80,7 +80,7 @@ async function connect(
   if (failure !== 0) throw systemError('connect', failure);
 }
 
-/** What the numbers mean here: no listener answers with a reset, and a CID that is nowhere has no device. */
+/** Error codes as AF_VSOCK uses them: a port without a listener answers with a reset, an unknown CID with ENODEV. */
 function vsockError(description: string, error: unknown): VproxyError {
   const code = error instanceof Error && 'code' in error ? error.code : '';
   if (code === 'ECONNRESET') return new VproxyError('channel-refused', `${description}: connection refused`);
@@ -89,7 +89,7 @@ function vsockError(description: string, error: unknown): VproxyError {
     return new VproxyError('channel-failed', `${description}: ${why}`);
   }
   if (code === 'ENODEV') {
-    return new VproxyError('channel-missing', `${description}: there is no machine of that CID, or no vsock device`);
+    return new VproxyError('channel-missing', `${description}: no machine with that CID, or no vsock device`);
   }
   return channelError(description, error);
 }
@@ -98,7 +98,7 @@ function vsockError(description: string, error: unknown): VproxyError {
 
 const BACKLOG = 16;
 
-/** The kind `vsock-listen`; its address is a port. What it is given is for tests. */
+/** Creates the kind `vsock-listen`; its address is a port. The parameter is for tests. */
 export function vsockListenKind(openSystem: OpenVsockSystem = openVsockSystem): ListenKind<number> {
   return {
     mode: 'listen',
@@ -106,7 +106,7 @@ export function vsockListenKind(openSystem: OpenVsockSystem = openVsockSystem): 
     parse: parseListenPort,
     format: String,
     locate: () => ({ is: 'vsock', cid: null }),
-    // Only this machine, its host and its own guests have a way to it, but each of these guests.
+    // Reachable only from this machine, its host and its own guests, but from any of these guests.
     isPrivate: () => true,
     strangers: () => 'any virtual machine of this host',
     listen: (port, handlers, descriptor) => listen(port, handlers, openSystem, descriptor),
@@ -116,7 +116,7 @@ export function vsockListenKind(openSystem: OpenVsockSystem = openVsockSystem): 
 
 export const vsockListen: ListenKind<number> = vsockListenKind();
 
-/** Listens on a port, or on the socket `descriptor` that an earlier process has bound to it. */
+/** Listens on a port, or on the socket `descriptor` that a predecessor bound to it. */
 async function listen(
   port: number,
   handlers: ListenHandlers,
@@ -148,7 +148,7 @@ async function listen(
   };
 }
 
-/** A new socket with that port of this machine. */
+/** Creates a socket bound to that port of this machine. */
 async function bindPort(port: number, description: string, openSystem: OpenVsockSystem): Promise<number> {
   const system = await openSystem(description, `exec:socat - VSOCK-LISTEN:${port}`);
   const fd = requireListening(description, 'socket', system.socket());
@@ -161,7 +161,7 @@ async function bindPort(port: number, description: string, openSystem: OpenVsock
   }
 }
 
-/** The result of a call. Throws an `address-…` code where it is the negative number of an error. */
+/** Returns the result of a call. Throws an `address-…` code if it is a negative error number. */
 function requireListening(description: string, call: string, result: number): number {
   if (result >= 0) return result;
   const error = systemError(call, -result);
@@ -169,9 +169,9 @@ function requireListening(description: string, call: string, result: number): nu
   throw new VproxyError(code, `cannot listen on ${description}: ${error.message}`, { cause: error });
 }
 
-// The text of an AF_VSOCK address: `CID:PORT`, and `PORT` to listen on.
+// Parsing AF_VSOCK addresses: `CID:PORT`, or `PORT` to listen on.
 
-/** A machine by its context id (2: the host, 1: this machine itself), and a port. */
+/** The context id of a machine (2: the host, 1: this machine), and a port. */
 export interface VsockAddress {
   readonly cid: number;
   readonly port: number;
@@ -180,7 +180,7 @@ export interface VsockAddress {
 /** VMADDR_CID_ANY: every address of this machine. */
 const ANY_CID = 0xffffffff;
 
-/** The address of `CID:PORT`. Throws `bad-argument`. */
+/** Parses `CID:PORT`. Throws `bad-argument`. */
 function parseVsockAddress(text: string): VsockAddress {
   const [, cidText = '', portText = ''] = /^(\d+):(\d+)$/.exec(text) ?? [];
   const [cid, port] = [parseVsockPort(cidText), parseVsockPort(portText)];
@@ -190,7 +190,7 @@ function parseVsockAddress(text: string): VsockAddress {
   return { cid, port };
 }
 
-/** The port of a text. Throws `bad-argument`. */
+/** Parses a port. Throws `bad-argument`. */
 function parseListenPort(text: string): number {
   const port = parseVsockPort(text);
   if (port === null || port === MAX_VSOCK_PORT) throw bad(text, `a port from 0 to ${MAX_VSOCK_PORT - 1}`);
@@ -201,21 +201,21 @@ function bad(text: string, expected: string): VproxyError {
   return badArgument(`"${escapeText(text)}" is not ${expected}`);
 }
 
-// The system calls of AF_VSOCK, through the optional package koffi: Node has no sockets of that family.
+// AF_VSOCK system calls, through the optional package koffi: Node does not support that family.
 
-/** Calls of the system; each gives what the system gives, and a failure as the negative number of the error. */
+/** System calls; each returns the system's result, or a negative error number. */
 export interface VsockSystem {
-  /** A new stream socket, non-blocking and closed on exec. */
+  /** Creates a stream socket, non-blocking and close-on-exec. */
   socket(): number;
   connect(fd: number, address: VsockAddress): number;
   bind(fd: number, address: VsockAddress): number;
-  /** The error with which a connection ended (SO_ERROR), or 0. */
+  /** The pending error of a connection (SO_ERROR), or 0. */
   pendingError(fd: number): number;
-  /** Whether a connection has been made or has failed. */
+  /** Whether a connection was established or failed. */
   isWritable(fd: number): boolean;
 }
 
-/** Makes a {@link VsockSystem}. Rejects with `channel-unusable`, which names `description` and `instead`. */
+/** Creates a {@link VsockSystem}. Rejects with `channel-unusable`, which names `description` and `instead`. */
 type OpenVsockSystem = (description: string, instead: string) => Promise<VsockSystem>;
 
 const AF_VSOCK = 40;
@@ -226,13 +226,13 @@ const SOL_SOCKET = 1;
 const SO_ERROR = 4;
 const POLLOUT = 4;
 
-/** A family of addresses: its number, and how an address looks to the system. */
+/** An address family: its number, and the encoding of its addresses. */
 interface SocketFamily {
   readonly number: number;
   readonly encode: (address: VsockAddress) => Buffer;
 }
 
-/** `struct sockaddr_vm`: family, reserved, port, cid, flags, padding; in the byte order of the machine. */
+/** Encodes `struct sockaddr_vm`: family, reserved, port, cid, flags, padding; in host byte order. */
 export function encodeVsockAddress({ cid, port }: VsockAddress): Buffer {
   const words = new Uint32Array([0, port, cid, 0]);
   new Uint16Array(words.buffer)[0] = AF_VSOCK;
@@ -241,7 +241,7 @@ export function encodeVsockAddress({ cid, port }: VsockAddress): Buffer {
 
 let loaded: Promise<VsockSystem> | null = null;
 
-/** The system of this machine, with koffi. */
+/** Loads the system calls of this machine with koffi. */
 async function openVsockSystem(description: string, instead: string): Promise<VsockSystem> {
   try {
     loaded ??= loadSocketSystem({ number: AF_VSOCK, encode: encodeVsockAddress });
@@ -256,7 +256,7 @@ async function openVsockSystem(description: string, instead: string): Promise<Vs
   }
 }
 
-/** The calls for a family; another one than AF_VSOCK is for tests. Rejects as `import` does where koffi is missing. */
+/** Loads the calls for a family; others than AF_VSOCK are for tests. Rejects as `import` does if koffi is missing. */
 export async function loadSocketSystem({ number, encode }: SocketFamily): Promise<VsockSystem> {
   const libc = await loadLibc();
   const call = (declaration: string): NativeCall => {

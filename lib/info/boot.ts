@@ -1,4 +1,4 @@
-/** How far this machine is with booting, as systemd and cloud-init say. */
+/** The boot progress of this machine, from systemd and cloud-init. */
 import { isObject } from '../codec/json.js';
 import { MAX_FAILED_UNITS, MAX_TEXT_LENGTH, SYSTEMD_STATES } from '../status/machine-bounds.js';
 import type { BootState } from '../status/types.js';
@@ -6,7 +6,7 @@ import { describeToolFailure } from '../system/processes/run-tool.js';
 import { describeError } from '../util/escape.js';
 import type { MachineSources } from './this-machine.js';
 
-/** Reads it. Never rejects. */
+/** Reads the boot progress. Never rejects. */
 export async function readBoot(sources: MachineSources): Promise<BootState> {
   const systemd = await readSystemd(sources);
   return { ...systemd, ...(await readCloudInit(sources, systemd.failedUnits)) };
@@ -14,7 +14,7 @@ export async function readBoot(sources: MachineSources): Promise<BootState> {
 
 const NO_SYSTEMD = { systemd: null, systemdError: null, failedUnits: [] } as const;
 
-/** Where systemd is the init there is this folder: sd_booted(3). */
+/** This folder exists if systemd is the init: sd_booted(3). */
 const SYSTEMD_FOLDER = '/run/systemd/system';
 
 type SystemdPart = Pick<BootState, 'systemd' | 'systemdError' | 'failedUnits'>;
@@ -23,7 +23,7 @@ async function readSystemd(sources: MachineSources): Promise<SystemdPart> {
   if (!(await sources.exists(SYSTEMD_FOLDER))) return NO_SYSTEMD;
   try {
     const result = await sources.run(['systemctl', 'is-system-running']);
-    // The status says the same again, and is not 0 of most states.
+    // The exit status is redundant, and not 0 for most states.
     const word = result.stdout.trim();
     const systemd = SYSTEMD_STATES.find((state) => state === word);
     if (systemd === undefined || systemd === 'unknown') return unknownSystemd(describeToolFailure('systemctl', result));
@@ -47,12 +47,12 @@ async function listFailedUnits(sources: MachineSources): Promise<string[]> {
   return names.slice(0, MAX_FAILED_UNITS);
 }
 
-// cloud-init writes what it is about to these files, and result.json when it has ended: https://cloudinit.readthedocs.io,
+// cloud-init writes its progress to these files, and result.json when it has ended: https://cloudinit.readthedocs.io,
 // "Failure states" and "Boot status".
 
 const CLOUD_INIT_FOLDER = '/run/cloud-init';
 
-/** Its services: where one has failed there will be no result.json. */
+/** Its services: if one fails, there will be no result.json. */
 const CLOUD_INIT_UNIT = /^cloud-(?:init(?:-local|-main|-network)?|config|final)\.service$/;
 
 type CloudInitPart = Pick<BootState, 'cloudInit' | 'cloudInitError'>;
@@ -74,7 +74,7 @@ async function readCloudInit(sources: MachineSources, failedUnits: readonly stri
 
 type Json = Readonly<Record<string, unknown>>;
 
-/** What is in `v1` of such a file; null where there is none. What is being written, or is no JSON, is an empty one. */
+/** Reads `v1` of such a file; null if the file is missing, empty if it is incomplete or not valid JSON. */
 async function readStages(sources: MachineSources, path: string): Promise<Json | null> {
   const text = await sources.readText(path);
   if (text === null) return null;

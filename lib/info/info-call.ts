@@ -1,4 +1,4 @@
-/** The asker's side of the service `info`: what the peer answers is checked before anybody gets it. */
+/** The client side of the service `info`: validates the peer's answers. */
 import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { bootStateSchema, machineSchema } from '../status/machine-schemas.js';
@@ -17,27 +17,27 @@ import {
   readRecords,
 } from './info-messages.js';
 
-/** How a peer is asked. */
+/** Options for {@link askMachine} and {@link askBoot}. */
 export interface InfoCallOptions {
-  /** The time for the whole answer, in milliseconds. Default 15,000. */
+  /** Timeout for the whole answer, in milliseconds. Default 15,000. */
   readonly timeoutMs?: number;
-  /** Gives it up. */
+  /** Cancels the call. */
   readonly signal?: AbortSignal;
   readonly clock: Clock;
-  /** That of this side, in milliseconds since 1970. Default: the system's. */
+  /** The time of day of this side, in milliseconds since 1970. Default: the system's. */
   readonly timeOfDay?: () => number;
 }
 
 /** A machine may need 5 s for systemctl, twice, and some for its disks. */
 const ANSWER_MS = 15_000;
 
-/** The number of times that the peer's time of day is asked for: what came fastest counts. */
+/** How often the peer's time of day is requested: the fastest answer counts. */
 const CLOCK_SAMPLES = 5;
 
 /**
- * What the peer at the other end of a stream to `info` says of its machine, and by how much its clock differs. The call owns the
- * stream. Rejects with `stalled` where it does not come in time, with `protocol-error` for an answer that is not valid, with
- * `cancelled`, and with what the stream fails with.
+ * Queries the machine of the peer at the other end of a stream to `info`, and measures its clock offset. The call owns the
+ * stream. Rejects with `stalled` on a timeout, with `protocol-error` for an invalid answer, with `cancelled`, and with the
+ * error of the stream.
  */
 export function askMachine(stream: Duplex, options: InfoCallOptions): Promise<Machine & Pick<MachineInfo, 'clock'>> {
   return withStream(stream, options, async (call) => {
@@ -46,7 +46,7 @@ export function askMachine(stream: Duplex, options: InfoCallOptions): Promise<Ma
   });
 }
 
-/** How far the peer's machine is with booting. As {@link askMachine}. */
+/** Queries the boot progress of the peer's machine. Rejects as {@link askMachine}. */
 export function askBoot(stream: Duplex, options: InfoCallOptions): Promise<BootState> {
   return withStream(stream, options, (call) => call.ask('boot', bootStateSchema));
 }
@@ -58,9 +58,11 @@ async function withStream<T>(
 ): Promise<T> {
   const { timeoutMs = ANSWER_MS, signal, clock } = options;
   stream.on('error', () => undefined);
-  const giveUp = () => stream.destroy(new VproxyError('cancelled', 'the question was given up'));
+  const giveUp = () => stream.destroy(new VproxyError('cancelled', 'the request was cancelled'));
   const cancel = clock.schedule(timeoutMs, () => {
-    stream.destroy(new VproxyError('stalled', `the peer did not tell of its machine within ${timeoutMs / 1000} s`));
+    stream.destroy(
+      new VproxyError('stalled', `the peer sent no information about its machine within ${timeoutMs / 1000} s`),
+    );
   });
   signal?.addEventListener('abort', giveUp);
   if (signal?.aborted === true) giveUp();
@@ -80,7 +82,7 @@ async function withStream<T>(
   }
 }
 
-/** The time that the other side has to end its direction, in milliseconds. */
+/** How long the other side may take to end its direction, in milliseconds. */
 const END_MS = 2000;
 
 function endWithin(stream: Duplex, clock: Clock): void {
@@ -89,15 +91,15 @@ function endWithin(stream: Duplex, clock: Clock): void {
     clock.schedule(END_MS, () => stream.destroy()),
   );
   stream.end();
-  // Nothing but its end is still to come.
+  // Only EOF is still expected.
   stream.resume();
 }
 
-/** What is said where the peer offers no `info`. */
+/** The message if the peer does not offer `info`. */
 const NOT_TOLD =
-  'the peer tells nothing of its machine: it does not know this side as its host (vproxy --info there), or has --no-info, or is an older vproxy';
+  'the peer does not report on its machine: it does not know this side as its host (use --info there), has --no-info, or is an older vproxy';
 
-/** Questions on one stream, one after the other. */
+/** Requests on one stream, one at a time. */
 class InfoCall {
   readonly #stream: Duplex;
   readonly #clock: Clock;
@@ -117,11 +119,11 @@ class InfoCall {
     if (error === undefined) return data;
     const [issue] = error.issues;
     const where = escapeText((issue?.path ?? []).join('.'), 80);
-    const what = `info: what the peer says of its machine is not valid: ${where}: ${escapeText(issue?.message ?? '', 200)}`;
+    const what = `info: invalid answer: ${where}: ${escapeText(issue?.message ?? '', 200)}`;
     throw new VproxyError('protocol-error', what);
   }
 
-  /** The peer's time is taken for that of half the round trip: as NTP does it, and wrong by the other half at most. */
+  /** Assumes, as NTP does, that the peer's time was read halfway through the round trip; the error is at most half of it. */
   async measureClock(): Promise<MachineInfo['clock']> {
     let best: MachineInfo['clock'] | null = null;
     for (let count = 0; count < CLOCK_SAMPLES; count += 1) {
@@ -136,12 +138,12 @@ class InfoCall {
     return { offsetMs: round(offsetMs), uncertaintyMs: round(uncertaintyMs), roundTripMs: round(roundTripMs) };
   }
 
-  /** Nothing more is asked: the stream is its owner's again. */
+  /** Stops reading: the caller may use the stream again. */
   async end(): Promise<void> {
     await this.#records.return();
   }
 
-  /** The payload of the answer of this kind; kinds of a newer peer are passed over. */
+  /** Sends a request and returns the payload of the answer of this kind; skips unknown kinds of a newer peer. */
   async #exchange(question: Buffer, kind: number): Promise<Buffer> {
     this.#stream.write(question);
     for (;;) {
@@ -153,8 +155,8 @@ class InfoCall {
   }
 }
 
-/** Both times of day are whole milliseconds, cut off: each is up to one behind. */
+/** Both times of day are truncated to whole milliseconds: each is up to one behind. */
 const RESOLUTION_MS = 1;
 
-/** To a microsecond. */
+/** Rounds to a microsecond. */
 const round = (ms: number): number => Math.round(ms * 1000) / 1000;

@@ -1,4 +1,4 @@
-/** What is said in a stream of the service `info`, as records (docs/info.md). */
+/** The records on a stream of the service `info` (docs/info.md). */
 import type { Duplex } from 'node:stream';
 import { VproxyError } from '../errors.js';
 import { decodeJsonRecord, encodeRecord, RecordReader } from '../util/bytes/records.js';
@@ -7,14 +7,14 @@ import { LoopTurns } from '../util/concurrency.js';
 /** The name of the service. */
 export const INFO_SERVICE = 'info';
 
-/** The version of what is asked and answered here. It rises when a field gets another meaning: what is added changes nothing. */
+/** The version of requests and answers. Increases when the meaning of a field changes, not when fields are added. */
 export const INFO_VERSION = 1;
 
 /** The kinds of records. */
 export const INFO_KIND = {
-  /** Asker: what is to be told, `{"version": 1, "about": "machine"}`, or `"boot"`. */
+  /** Client: a request, `{"version": 1, "about": "machine"}`, or `"boot"`. */
   ASK: 1,
-  /** Asker: what time it is; empty. */
+  /** Client: a request for the time of day; empty. */
   TIME: 2,
   /** Answer to ASK: `{"version": 1, "machine": {…}}`, or `"boot"`. */
   TOLD: 16,
@@ -22,62 +22,63 @@ export const INFO_KIND = {
   TIME_TOLD: 17,
 } as const;
 
-/** What can be asked for. */
+/** The subjects of requests. */
 export type InfoSubject = 'machine' | 'boot';
 
-/** The longest payload of a record of an asker, in bytes. */
+/** The longest payload of a client's record, in bytes. */
 export const MAX_ASK_BYTES = 256;
 
-/** The longest payload of an answer, in bytes: more than one with every text and list at its bound can have. */
+/** The longest payload of an answer, in bytes: more than one with every text and list at its bound. */
 export const MAX_TOLD_BYTES = 524_288;
 
-/** The record that asks. */
+/** Encodes an ASK record. */
 export const encodeAsk = (about: InfoSubject): Buffer =>
   encodeRecord(INFO_KIND.ASK, JSON.stringify({ version: INFO_VERSION, about }));
 
-/** What an ASK asks for. Throws `protocol-error`, also for a subject that this version does not know. */
+/** Decodes the subject of an ASK. Throws `protocol-error`, also for an unknown subject. */
 export function decodeAsk(payload: Buffer): InfoSubject {
   const { about } = decodeJsonRecord(payload, 'info: ASK');
   if (about === 'machine' || about === 'boot') return about;
-  throw new VproxyError('protocol-error', `info: ASK: this side knows version ${INFO_VERSION} of what can be asked`);
+  throw new VproxyError('protocol-error', `info: ASK: unknown subject (supported version: ${INFO_VERSION})`);
 }
 
-/** The record that answers an ASK. */
+/** Encodes the answer to an ASK. */
 export const encodeTold = (about: InfoSubject, value: object): Buffer =>
   encodeRecord(INFO_KIND.TOLD, JSON.stringify({ version: INFO_VERSION, [about]: value }));
 
-/** The value of a TOLD, which nobody has looked at. Throws `protocol-error`, also for another version. */
+/** Decodes the unvalidated value of a TOLD. Throws `protocol-error`, also for another version. */
 export function decodeTold(payload: Buffer, about: InfoSubject): unknown {
   const { version, [about]: value } = decodeJsonRecord(payload, 'info: the answer');
   if (version === INFO_VERSION) return value;
   const other = typeof version === 'number' && Number.isInteger(version) ? version : 'unknown';
-  const what = `info: the peer answers in version ${other}, and this side knows ${INFO_VERSION}`;
+  const what = `info: unsupported version of the answer: ${other} (supported: ${INFO_VERSION})`;
   throw new VproxyError('protocol-error', what);
 }
 
-/** The record that answers a TIME. */
+/** Encodes the answer to a TIME. */
 export const encodeTime = (timeMs: number): Buffer =>
   encodeRecord(INFO_KIND.TIME_TOLD, JSON.stringify({ timeMs: Math.round(timeMs) }));
 
-/** The largest time of day, in milliseconds since 1970: what a `Date` can be. */
+/** The largest time of day, in milliseconds since 1970: the limit of `Date`. */
 const MAX_TIME_MS = 8.64e15;
 
-/** The time of a TIME_TOLD. Throws `protocol-error`. */
+/** Decodes the time of a TIME_TOLD. Throws `protocol-error`. */
 export function decodeTime(payload: Buffer): number {
   const { timeMs } = decodeJsonRecord(payload, 'info: the time');
   if (typeof timeMs === 'number' && Math.abs(timeMs) <= MAX_TIME_MS) return timeMs;
-  throw new VproxyError('protocol-error', 'info: the time is not valid');
+  throw new VproxyError('protocol-error', 'info: invalid time');
 }
 
-/** A record that came. */
+/** A received record. */
 interface InfoRecord {
   readonly kind: number;
   readonly payload: Buffer;
 }
 
 /**
- * The records of a stream, one after the other: no more is read while one is being worked on, nor when a turn is over. Ends with
- * the other side's direction. Rejects with what the stream fails with, and with `protocol-error` for a payload above `maxBytes`, on its header.
+ * Yields the records of a stream: reads no more while one is being processed, nor when a turn is over. Ends with the other
+ * side's direction. Rejects with the error of the stream, and with `protocol-error` for a header that announces more than
+ * `maxBytes`.
  */
 export async function* readRecords(
   stream: Duplex,
@@ -91,7 +92,7 @@ export async function* readRecords(
       if (bytes <= maxBytes) return;
       throw new VproxyError(
         'protocol-error',
-        `info: a record of kind ${kind} has ${bytes} bytes, more than ${maxBytes}`,
+        `info: record of kind ${kind} too long: ${bytes} bytes (max ${maxBytes})`,
       );
     },
     onRecord: (kind, payload) => void found.push({ kind, payload }),

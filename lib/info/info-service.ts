@@ -1,4 +1,4 @@
-/** The service `info`: tells the peer about this machine (docs/info.md). */
+/** The service `info`: answers the peer's requests about this machine (docs/info.md). */
 import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { Clock } from '../util/clock.js';
@@ -24,17 +24,17 @@ export interface InfoServiceOptions {
   readonly sources?: MachineSources;
 }
 
-/** For so long what was found out is told again, in milliseconds: who asks without end has the machine looked at twice a second. */
+/** How long an answer is cached, in milliseconds: so endless requests inspect the machine only twice a second. */
 const KEPT_MS = 500;
 
-/** The time between two records of an asker. */
+/** Limit on the time between two records of a client. */
 const IDLE_MS = 10_000;
 
-/** What is being found out, or was a moment ago. */
+/** An answer being prepared, or cached. */
 interface Finding {
-  /** The record that tells it. */
+  /** The record with the answer. */
   readonly told: Promise<Buffer>;
-  /** When it was found out, by the clock; null while it is being. */
+  /** When it was completed, by the clock; null while it is being prepared. */
   foundAtMs: number | null;
 }
 
@@ -44,7 +44,7 @@ export class InfoService {
   readonly #read: Readonly<Record<InfoSubject, () => Promise<object>>>;
   readonly #findings = new Map<InfoSubject, Finding>();
   readonly #streams = new Set<Duplex>();
-  /** Of all askers. */
+  /** Shared by all clients. */
   readonly #turns = new LoopTurns();
 
   constructor({ clock, timeOfDay = Date.now, sources = thisMachine() }: InfoServiceOptions) {
@@ -54,7 +54,7 @@ export class InfoService {
     this.#read = { machine: () => machine.read(), boot: () => readBoot(sources) };
   }
 
-  /** Answers on a stream, and owns it: what breaks a rule, or asks nothing for 10 s, resets it. */
+  /** Answers requests on a stream, and owns it. A protocol error, or 10 s without a request, resets the stream. */
   serve(stream: Duplex): void {
     this.#streams.add(stream);
     stream.once('close', () => this.#streams.delete(stream));
@@ -64,7 +64,7 @@ export class InfoService {
 
   /** Ends all streams. */
   stop(): Promise<void> {
-    for (const stream of this.#streams) stream.destroy(new VproxyError('shutdown', 'this side ends'));
+    for (const stream of this.#streams) stream.destroy(new VproxyError('shutdown', 'shutting down'));
     return Promise.resolve();
   }
 
@@ -72,7 +72,7 @@ export class InfoService {
     const records = readRecords(stream, MAX_ASK_BYTES, this.#turns);
     for (;;) {
       const cancel = this.#clock.schedule(IDLE_MS, () => {
-        stream.destroy(new VproxyError('stalled', `info: nothing was asked for ${IDLE_MS / 1000} s`));
+        stream.destroy(new VproxyError('stalled', `info: no request for ${IDLE_MS / 1000} s`));
       });
       const next = await records.next().finally(cancel);
       if (next.done === true) break;
@@ -82,14 +82,14 @@ export class InfoService {
     stream.end();
   }
 
-  /** Null for a kind that a newer peer knows. */
+  /** Returns null for an unknown kind, as from a newer peer. */
   async #answer(kind: number, payload: Buffer): Promise<Buffer | null> {
     if (kind === INFO_KIND.TIME) return encodeTime(this.#timeOfDay());
     if (kind !== INFO_KIND.ASK) return null;
     return this.#find(decodeAsk(payload));
   }
 
-  /** One look at a time, for all that ask meanwhile. */
+  /** Inspects the machine once at a time, for all concurrent requests. */
   #find(about: InfoSubject): Promise<Buffer> {
     const known = this.#findings.get(about);
     const isNew = known !== undefined && this.#clock.now() - (known.foundAtMs ?? this.#clock.now()) < KEPT_MS;
@@ -105,7 +105,7 @@ export class InfoService {
   }
 }
 
-/** Resolved when there is room for more. */
+/** Resolves when there is room for more. */
 function write(stream: Duplex, bytes: Buffer): Promise<void> {
   return new Promise((resolve, reject) => {
     stream.write(bytes, (error) => (error instanceof Error ? reject(error) : resolve()));

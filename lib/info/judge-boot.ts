@@ -1,8 +1,8 @@
-/** What the state of a peer's boot means for those who wait for it. */
+/** Judges the boot progress of a peer. */
 import type { BootState, BootStatus } from '../status/types.js';
 import { escapeText } from '../util/escape.js';
 
-/** Whether it is over, and what there is to say of it. */
+/** Returns whether the boot is over, with remarks. */
 export function judgeBoot(state: BootState): Pick<BootStatus, 'verdict' | 'remarks'> {
   const parts = [judgeSystemd(state), judgeCloudInit(state)];
   const remarksOf = (wanted: Part['verdict']) =>
@@ -19,7 +19,7 @@ interface Part {
 
 function judgeSystemd({ systemd, systemdError, failedUnits }: BootState): Part {
   switch (systemd) {
-    // Whatever other init there is: it has started what answers.
+    // Another init: it has started vproxy, so it counts as booted.
     case null:
     case 'offline':
     case 'running':
@@ -33,7 +33,7 @@ function judgeSystemd({ systemd, systemdError, failedUnits }: BootState): Part {
     case 'unknown':
       return {
         verdict: 'booting',
-        remark: `systemd cannot be asked: ${escapeText(systemdError ?? 'no reason given')}`,
+        remark: `cannot query systemd: ${escapeText(systemdError ?? 'no reason given')}`,
       };
     case 'initializing':
     case 'starting':
@@ -50,9 +50,9 @@ function judgeCloudInit({ cloudInit, cloudInitError }: BootState): Part {
     case 'done':
       return { verdict: 'booted', remark: null };
     case 'degraded':
-      return { verdict: 'booted', remark: `cloud-init has recovered from an error${why}` };
+      return { verdict: 'booted', remark: `cloud-init recovered from an error${why}` };
     case 'error':
-      return { verdict: 'failed', remark: `cloud-init has failed${why}` };
+      return { verdict: 'failed', remark: `cloud-init failed${why}` };
     case 'not-started':
       return { verdict: 'booting', remark: 'cloud-init has not started' };
     case 'running':

@@ -1,15 +1,15 @@
-/** What this machine says of itself: its names, memory, disks and addresses. What cannot be found out is null, or is left out. */
+/** Facts about this machine: names, memory, disks and addresses. What cannot be determined is null or omitted. */
 import { MAX_ADDRESSES, MAX_DISKS, MAX_INTERFACES, MAX_TEXT_LENGTH } from '../status/machine-bounds.js';
 import type { Disk, Machine, NetworkInterface } from '../status/types.js';
 import { type Clock, settledWithin } from '../util/clock.js';
 import { readBoot } from './boot.js';
 import type { FileSystemSize, MachineSources } from './this-machine.js';
 
-/** Reads what this machine says of itself. */
+/** Reads the facts about this machine. */
 export class MachineReader {
   readonly #sources: MachineSources;
   readonly #clock: Clock;
-  /** A question for the size of a file system that the system has not answered: no other one is asked meanwhile. */
+  /** A pending statfs call: no other one is made meanwhile. */
   #unanswered: Promise<unknown> | null = null;
 
   constructor(sources: MachineSources, clock: Clock) {
@@ -17,7 +17,7 @@ export class MachineReader {
     this.#clock = clock;
   }
 
-  /** All of it, within some seconds whatever hangs. Never rejects. */
+  /** Reads everything within a few seconds, whatever hangs. Never rejects. */
   async read(): Promise<Machine> {
     const { os } = this.#sources;
     const [hostName, osRelease, bootId, memory, disks, boot] = await Promise.all([
@@ -44,8 +44,8 @@ export class MachineReader {
   }
 
   /**
-   * The static name, which is that of the machine where there is one (hostname(5)): in the sandbox of a service the system goes
-   * on to give the name as it was when the service began.
+   * The static host name, if there is one (hostname(5)): in the sandbox of a service, the system keeps returning the name from
+   * when the service started.
    */
   async #readHostName(): Promise<string> {
     const text = await this.#sources.readText('/etc/hostname');
@@ -94,7 +94,7 @@ export class MachineReader {
     return disks;
   }
 
-  /** Null where the system does not answer. A question that hangs holds one of the few threads that ask the system. */
+  /** Null if the system does not answer. A call that hangs blocks one of the few threads for system calls. */
   async #measure(path: string): Promise<FileSystemSize | null> {
     if (this.#unanswered !== null) return null;
     let size: FileSystemSize | null = null;
@@ -130,15 +130,15 @@ export class MachineReader {
   }
 }
 
-/** The time that a file system has for an answer. */
+/** Timeout for the answer of a file system. */
 const STATFS_MS = 1000;
 
-/** What Node says where an interface has none. */
+/** Node's value for an interface without a hardware address. */
 const NO_MAC = '00:00:00:00:00:00';
 
 const cut = (text: string): string => text.slice(0, MAX_TEXT_LENGTH);
 
-/** The variables of os-release(5), whose values may be quoted as those of a shell. */
+/** Parses the variables of os-release(5), whose values may have shell quotes. */
 function parseOsRelease(text: string): ReadonlyMap<string, string> {
   const pairs = text.split('\n').flatMap((line) => {
     const [, key, value = ''] = /^([A-Z0-9_]+)=(.*)$/.exec(line.trim()) ?? [];
@@ -156,21 +156,21 @@ interface MountedFileSystem {
   readonly type: string;
 }
 
-/** Local ones that have no device number of their own. */
+/** Local file systems without a device number of their own. */
 const WITHOUT_DEVICE: ReadonlySet<string> = new Set(['bcachefs', 'btrfs', 'zfs']);
 
 /** Images that are always full. */
 const IMAGES: ReadonlySet<string> = new Set(['cramfs', 'erofs', 'iso9660', 'squashfs']);
 
-/** Who serves them may not answer, and the one who asks then hangs, too. Besides them everything whose type begins with `fuse`. */
+/** Served file systems, besides all types that begin with `fuse`: if the server does not answer, the caller hangs. */
 const SERVED: ReadonlySet<string> = new Set([
   ...['9p', 'afs', 'ceph', 'cifs', 'coda', 'glusterfs', 'gfs', 'gfs2', 'gpfs', 'lustre', 'ncpfs', 'nfs', 'nfs4'],
   ...['ocfs2', 'orangefs', 'smb3', 'smbfs', 'vboxsf', 'virtiofs', 'autofs'],
 ]);
 
 /**
- * The real file systems among the lines of /proc/self/mountinfo (proc_pid_mountinfo(5)), each once: those on a block device, and the
- * root whatever it is; none that a network, another machine or a program serves.
+ * Lists the real file systems in /proc/self/mountinfo (proc_pid_mountinfo(5)), each once: those on a block device, and the root
+ * in any case; none that a network, another machine or a program serves.
  */
 function listFileSystems(text: string): MountedFileSystem[] {
   const mounted = new Map<string, MountedFileSystem & { readonly id: string }>();
@@ -179,7 +179,7 @@ function listFileSystems(text: string): MountedFileSystem[] {
     const [, , id = '', , point = ''] = before.split(' ');
     const [type = '', source = ''] = after.split(' ');
     const mountPoint = unescapeOctal(point);
-    // What is mounted over another one hides it, also where it is left out itself.
+    // A mount hides the one below it, even if it is omitted itself.
     mounted.delete(mountPoint);
     const isServed = SERVED.has(type) || type.startsWith('fuse');
     const isReal = (!id.startsWith('0:') || WITHOUT_DEVICE.has(type)) && !IMAGES.has(type);
@@ -194,6 +194,6 @@ function listFileSystems(text: string): MountedFileSystem[] {
   return [...byDevice.values()];
 }
 
-/** `\040` is a blank there. */
+/** Decodes octal escapes: `\040` is a space. */
 const unescapeOctal = (text: string): string =>
   text.replace(/\\([0-7]{3})/g, (_escape, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)));

@@ -1,4 +1,4 @@
-/** What is read of this machine: files of /proc, /etc and /run, what Node knows of the system, and systemctl. Each may be another one in a test. */
+/** The sources of facts about this machine: files of /proc, /etc and /run, Node's `os`, and systemctl. Tests replace them. */
 import { createReadStream, promises as fs } from 'node:fs';
 import os from 'node:os';
 import { join } from 'node:path';
@@ -13,7 +13,7 @@ export interface FileSystemSize {
   readonly bavail: number;
 }
 
-/** Where facts of a machine come from. */
+/** The sources of facts about a machine. */
 export interface MachineSources {
   readonly os: Pick<
     typeof os,
@@ -28,19 +28,19 @@ export interface MachineSources {
     | 'type'
     | 'uptime'
   >;
-  /** The text of a file, at most its first MiB; null where it cannot be read. */
+  /** Reads a text file, at most its first MiB; null if it cannot be read. */
   readText(path: string): Promise<string | null>;
-  /** Whether there is a file, or a folder. */
+  /** Whether a file or a folder exists. */
   exists(path: string): Promise<boolean>;
-  /** Rejects with an error of the system, or never settles. */
+  /** Rejects with a system error, or never settles. */
   statfs(path: string): Promise<FileSystemSize>;
-  /** Runs a program to its end. Rejects with an error of the system where it cannot be started. */
+  /** Runs a program to its end. Rejects with a system error if it cannot be started. */
   run(words: readonly string[]): Promise<ToolResult>;
 }
 
 const MAX_FILE_BYTES = 1_048_576;
 
-/** A machine that is just booting may be slow. */
+/** A booting machine may be slow. */
 const TOOL_MS = 5000;
 
 /** The machine that this process runs on; its files are below `root`. */

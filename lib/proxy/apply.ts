@@ -1,4 +1,4 @@
-/** From the channels that there are to those that are wanted, all or nothing. */
+/** Changes the current channels into the wanted ones, all or nothing. */
 
 import { toVproxyError, VproxyError } from '../errors.js';
 import { type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
@@ -11,34 +11,34 @@ import type { ForwardEntry } from './forward-table.js';
 import type { ProxyChannel } from './proxy-channel.js';
 import { changedPermissions, permittedNames } from './services/permitted.js';
 
-/** What is done to a proxy. */
+/** The operations on a proxy that applying channels needs. */
 interface ChannelHolder {
   readonly channels: ReadonlyMap<string, ProxyChannel>;
   /** The labels that belong to groups in the wanted set. */
   readonly groupLabels: readonly string[];
-  /** Aborted when the proxy stops: what is not in force by then is taken back. */
+  /** Aborted when the proxy stops: changes not committed by then are rolled back. */
   readonly signal: AbortSignal;
   /** Throws `bad-argument` or `bad-file`. */
   create(options: ChannelOptions): ProxyChannel;
-  /** Makes the folders that a channel needs; gives what takes that back. Throws `address-…` codes. */
+  /** Creates the folders that a channel needs; returns the undo function. Throws `address-…` codes. */
   makeFolders(options: ChannelOptions): () => void;
-  /** Lets channels go and holds others. Never throws. */
+  /** Drops `going` from the table and adds `coming`. Never throws. */
   commit(going: readonly ProxyChannel[], coming: readonly ProxyChannel[]): void;
-  /** Ends a channel that it has let go. Never rejects. */
+  /** Ends a dropped channel. Never rejects. */
   end(channel: ProxyChannel): Promise<void>;
 }
 
-/** A forward that comes or goes, with its channel. */
+/** A forward to add or remove, with its channel. */
 interface ForwardChange {
   readonly channel: ProxyChannel;
   readonly entry: ForwardEntry;
 }
 
 /**
- * In order: everything new is made, which finds what is not valid; what goes stops listening, so that its addresses are
- * free; what comes listens, and new channels are opened. A failure up to there takes all of it back. Then the new set is
- * put in force within one turn, by steps that cannot fail; and what went is ended, forwards when their streams have
- * ended. What was added while it ran, and not by this function, stays as it is.
+ * Applies a set of channels in this order: creates everything new, which validates it; stops the listeners to be removed, so
+ * that their addresses are free; starts new listeners and opens new channels. A failure up to here rolls everything back.
+ * Then commits the set within one turn, by steps that cannot fail, and ends what was removed, forwards once their streams
+ * have ended. Channels and forwards added at run time by other means stay.
  */
 export async function applyChannels(wanted: readonly ChannelOptions[], holder: ChannelHolder): Promise<ChannelChanges> {
   const plan = makePlan(wanted, holder);
@@ -46,7 +46,7 @@ export async function applyChannels(wanted: readonly ChannelOptions[], holder: C
   let adoptions: readonly (() => void)[];
   try {
     await preparation.run(holder);
-    // Nothing is awaited between these checks and the commit that relies on them.
+    // No await between these checks and the commit, which relies on them.
     requireRunning(holder);
     adoptions = plan.adoptions.map(({ channel, made }) => channel.prepareAdoption(made));
   } catch (error) {
@@ -58,7 +58,7 @@ export async function applyChannels(wanted: readonly ChannelOptions[], holder: C
   return describe(plan);
 }
 
-/** All of a plan that may fail, and how it is taken back. `run` once; after its failure, or one behind it, `rollBack` once. */
+/** The steps of a plan that may fail, and their rollback. Call `run` once; after a failure of it or of a later step, `rollBack`. */
 class Preparation {
   readonly #plan: Plan;
   readonly #folders: (() => void)[] = [];
@@ -100,9 +100,9 @@ class Preparation {
     channel.forwards.pause(entry);
   }
 
-  /** Resolved with why some of what was paused does not listen again; it tries on. Never rejects. */
+  /** Resolves with the errors of listeners that cannot be resumed; these keep retrying. Never rejects. */
   async rollBack(): Promise<VproxyError[]> {
-    // One that does not end in order must not keep the others from it.
+    // A failure to end one must not keep the others from ending.
     await Promise.allSettled(this.#begun.map((undo) => undo()));
     for (const undo of this.#folders) undo();
     const failures = await Promise.all(this.#resumptions.map((resume) => resume()));
@@ -111,26 +111,26 @@ class Preparation {
 }
 
 function requireRunning({ signal }: ChannelHolder): void {
-  if (signal.aborted) throw new VproxyError('shutdown', 'this process is ending');
+  if (signal.aborted) throw new VproxyError('shutdown', 'shutting down');
 }
 
-/** Why a set could not be put in force, with what could not be taken back, if anything. */
+/** The error of a failed apply, with what could not be rolled back, if anything. */
 function describeRollback(cause: unknown, [first, ...others]: readonly VproxyError[]): unknown {
   if (first === undefined) return cause;
   const { code, message } = toVproxyError(cause);
   const more = others.length === 0 ? '' : ` (and ${others.length} more)`;
-  const text = `${message}; what listened before does not listen again, and tries on: ${first.message}${more}`;
+  const text = `${message}; a previous listener could not be restored, retrying: ${first.message}${more}`;
   return new VproxyError(code, text, { cause });
 }
 
-/** A channel that stays, what its keys, rules, egresses and permissions are to be, and for which services these are other ones. */
+/** A channel that stays, with its new keys, rules, egresses and permissions, and the services for which they change. */
 interface Adoption {
   readonly channel: ProxyChannel;
   readonly made: ProxyChannel;
   readonly services: readonly string[];
-  /** Of which egresses. */
+  /** The egresses whose rules change. */
   readonly egresses: readonly string[];
-  /** Its forwards that are wanted. */
+  /** Its forwards to keep. */
   readonly forwards: readonly ForwardEntry[];
 }
 
@@ -151,7 +151,7 @@ function makePlan(wanted: readonly ChannelOptions[], holder: ChannelHolder): Pla
   const kept = new Set<ProxyChannel>();
   const labels = new Set<string>();
   for (const options of wanted) {
-    // Also checks what is not valid in a channel that stays.
+    // Also validates the options of a channel that stays.
     const made = holder.create(options);
     if (labels.has(made.label)) throw labelTaken(made.label);
     labels.add(made.label);
@@ -190,13 +190,13 @@ function makePlan(wanted: readonly ChannelOptions[], holder: ChannelHolder): Pla
   return { wanted, adoptions, goingChannels, comingChannels, addedForwards, removedForwards };
 }
 
-/** Throws `bad-argument` where one of `coming` is the same channel as another one of them, or as one of `staying`. */
+/** Throws `bad-argument` if two of `coming` are the same channel, or one of them is the same as one of `staying`. */
 export function requireFreePlaces(coming: readonly ProxyChannel[], staying: Iterable<ProxyChannel>): void {
   const [same] = findSame(coming, staying).values();
   if (same !== undefined) throw same;
 }
 
-/** Puts a prepared plan in force: nothing here waits, and nothing can fail. */
+/** Commits a prepared plan: nothing here waits or can fail. */
 function commit(plan: Plan, adoptions: readonly (() => void)[], holder: ChannelHolder): void {
   for (const adopt of adoptions) adopt();
   for (const { channel, forwards } of plan.adoptions) {
@@ -210,7 +210,7 @@ function commit(plan: Plan, adoptions: readonly (() => void)[], holder: ChannelH
 const isReplacement = (channel: ProxyChannel, { goingChannels }: Plan): boolean =>
   goingChannels.some(({ label }) => label === channel.label);
 
-/** Also where a forward gets the name of a service that the channel serves by itself until then. */
+/** Also true if a new forward takes the name of a built-in service that the channel serves. */
 function mustBeReplaced({ address, options }: ProxyChannel, wanted: ChannelOptions): boolean {
   const own = permittedNames(address, options);
   const isTaken = (wanted.forwards ?? []).some(
@@ -219,7 +219,7 @@ function mustBeReplaced({ address, options }: ProxyChannel, wanted: ChannelOptio
   return isTaken || !haveEqualValues(fixedOptions(options), fixedOptions(wanted));
 }
 
-/** What cannot change while a channel runs: the options that it does not adopt, and whether it has a key at all. */
+/** The options that cannot change while a channel runs: those that it does not adopt, and whether it has a key at all. */
 function fixedOptions(options: ChannelOptions): object {
   const adopted = Object.fromEntries(ADOPTED_OPTIONS.map((option) => [option, null]));
   return { ...options, ...adopted, hasKeys: (options.keyFiles ?? []).length > 0 };

@@ -1,4 +1,4 @@
-/** The audit log: who opened what, whether it was let in, and what was called, as lines of JSON in a file. */
+/** The audit log: who opened what, whether it was allowed, and what was called, as lines of JSON in a file. */
 
 import { type EventRate, type Log, type LogEvent, makeEvent, rateOf } from '../events.js';
 import { LogFile, type Rotation } from '../system/files/log-file.js';
@@ -6,8 +6,8 @@ import type { Clock } from '../util/clock.js';
 import { formatJsonLine } from '../util/escape.js';
 
 /**
- * While this much waits for a disk that takes nothing, in bytes, further lines are counted and not kept. Those of what was
- * let happen have room behind those of what was refused.
+ * Limits on lines that wait for a stuck disk, in bytes: further lines are counted and dropped. Permitted actions keep room
+ * when refusals have used up theirs.
  */
 const MAX_WAITING_BYTES: Readonly<Record<EventRate, number>> = {
   'let-happen': 16 * 2 ** 20,
@@ -16,19 +16,19 @@ const MAX_WAITING_BYTES: Readonly<Record<EventRate, number>> = {
   refused: 8 * 2 ** 20,
 };
 
-/** What a line takes besides its text while it waits, in bytes. */
+/** Overhead of a waiting line, in bytes. */
 const LINE_OVERHEAD_BYTES = 256;
 
 export interface AuditLogOptions {
   readonly path: string;
-  /** Null: it is never rotated. */
+  /** Null for no rotation. */
   readonly rotation: Rotation | null;
   readonly clock: Clock;
-  /** Told when writing fails, works again, or lost lines. */
+  /** Receives events when writing fails, recovers, or has lost lines. */
   readonly log: Log;
 }
 
-/** One file. It is appended to, and on the disk before it is rotated or closed. */
+/** One file: appended to, and synced to disk before it is rotated or closed. */
 export class AuditLog {
   readonly #file: LogFile;
   readonly #log: Log;
@@ -43,18 +43,17 @@ export class AuditLog {
       clock,
       mode: 0o600,
       isSynced: true,
-      onFailing: (why) =>
-        log(makeEvent('audit-failed', `cannot write the audit log ${path}: ${why}; it is tried again`, {})),
-      onRecovered: () => log(makeEvent('audit-recovered', `the audit log ${path} can be written again`, {})),
+      onFailing: (why) => log(makeEvent('audit-failed', `cannot write the audit log ${path}: ${why}; retrying`, {})),
+      onRecovered: () => log(makeEvent('audit-recovered', `audit log ${path} is writable again`, {})),
     });
   }
 
-  /** Opens the file. Throws errors of the system. */
+  /** Opens the file. Throws system errors. */
   open(): void {
     this.#file.open();
   }
 
-  /** Writes an event: its facts, and `time`, `event` and `message`, which no fact can replace. What a peer said is in texts of JSON only. */
+  /** Writes an event: its fields, and `time`, `event` and `message`, which no field can replace. A peer's text is quoted. */
   record(event: LogEvent): void {
     if (this.#waitingBytes >= MAX_WAITING_BYTES[rateOf(event)]) {
       this.#lostCount += 1;
@@ -69,12 +68,12 @@ export class AuditLog {
     return this.#waitingBytes > 0;
   }
 
-  /** Goes on in the file that is at the path by then: logrotate(8) may have renamed the one before. */
+  /** Continues in the file that is now at the path: logrotate(8) may have renamed the old one. */
   reopen(): void {
     this.#file.reopen();
   }
 
-  /** Writes what waits, unless that fails, and closes the file. */
+  /** Writes the waiting lines, unless that fails, and closes the file. */
   close(): Promise<void> {
     return this.#file.close();
   }
@@ -82,7 +81,7 @@ export class AuditLog {
   #tellLoss(): void {
     const count = this.#lostCount;
     this.#lostCount = 0;
-    const message = `${count} lines of the audit log are lost: they could not be written`;
+    const message = `${count} audit log ${count === 1 ? 'line' : 'lines'} lost: the file could not be written`;
     this.#append(makeEvent('audit-lost', message, { count }));
     this.#log(makeEvent('audit-lost', message, {}));
   }

@@ -1,4 +1,4 @@
-/** What a channel of a proxy is made of, and what follows from it. */
+/** The options of a channel, and what follows from them. */
 
 import { randomBytes } from 'node:crypto';
 import type { ChannelAddress } from '../channel/address/address.js';
@@ -23,13 +23,13 @@ import type { ChannelEgress } from './channel-egress.js';
 import type { PortForwarding } from './ports/port-rules.js';
 import type { CopyPermission, ExecPermission } from './services/built-in.js';
 
-/** The label of a channel that was given none. */
+/** The label of a channel without one. */
 export const DEFAULT_LABEL = 'default';
 
-/** How long a local connection waits for a session where nothing is said, in milliseconds. */
+/** Default time that a local connection waits for a session, in milliseconds. */
 export const DEFAULT_WAIT_MS = 10_000;
 
-/** A forward of each channel of a group, as text, because the channel's label goes into it. */
+/** A forward for each channel of a group, as text, because it may contain the channel's label. */
 export interface ForwardTemplate {
   /** `outgoing` (`-o`) listens here; `incoming` (`-i`) serves here. */
   readonly direction: Direction;
@@ -37,25 +37,25 @@ export interface ForwardTemplate {
   readonly text: string;
 }
 
-/** When and where the broker runs. */
+/** Whether and where the storage broker runs. */
 export interface StorageOptions {
-  /** False: never (`--no-storage`). Default true. */
+  /** False to never run it (`--no-storage`). Default true. */
   readonly isAllowed?: boolean;
-  /** The broker's socket: makes it run on any kind of channel; one that cannot be listened on is an error then. */
+  /** The broker's socket: runs the broker on any kind of channel; failure to listen on it is then an error. */
   readonly socketPath?: string | null;
-  /** Calls at once to an emulator that listens at the peer. Default 1. */
+  /** Parallel calls to an emulator that listens at the peer. Default 1. */
   readonly parallel?: number;
   /** `$XDG_RUNTIME_DIR`, for the default path. */
   readonly runtimeDirectory?: string | null;
 }
 
-/** The rule of one service, as it is said for many channels at once. */
+/** The rule of one service, for several channels. */
 export interface ChannelPolicy extends ServicePolicy {
-  /** The labels of the channels, and of the groups, whose peers may open it. Default: all. */
+  /** The labels of channels and groups whose peers may open it. Default: all. */
   readonly channels?: readonly string[];
-  /** Of `exec` alone: the absolute path of the folder in which terminals are recorded. Default: none is. */
+  /** For `exec` only: the absolute path of the folder for terminal recordings. Default: no recording. */
   readonly recordFolder?: string;
-  /** Of `exec` alone: whether what is typed in them is recorded, too. Default false. */
+  /** For `exec` only: whether to record typed input, too. Default false. */
   readonly recordsInput?: boolean;
 }
 
@@ -70,45 +70,45 @@ export interface ChannelOptions {
   readonly group?: string | null;
   /** The text of the channel, `KIND:ADDRESS[,key=value…]`, or a URI. */
   readonly address: string;
-  /** Of a channel. Default: none. */
+  /** The forwards of a channel. Default: none. */
   readonly forwards?: readonly ForwardSpec[];
-  /** Of a group, in the place of `forwards`. Default: none. */
+  /** The forwards of a group, in place of `forwards`. Default: none. */
   readonly template?: readonly ForwardTemplate[];
-  /** The operator's name for this side, told to the peer. Default null. */
+  /** The operator's name for this side, sent to the peer. Default null. */
   readonly name?: string | null;
   /** How long a local connection waits for a session, in milliseconds. Default 10,000. */
   readonly waitMs?: number;
-  /** Silence for so long ends the session, in milliseconds; null: never. Default: what suits the channel's kind. */
+  /** Silence that ends the session, in milliseconds; null for never. Default: depends on the kind of channel. */
   readonly deadAfterMs?: number | null;
-  /** How much the system holds of what is written to a link over a unix socket, in bytes. Default 1,048,576. */
+  /** The socket buffer to request for a link over a unix socket, in bytes. Default 1,048,576. */
   readonly bufferBytes?: number;
-  /** Lets the channel listen on addresses that other machines reach. Default false. */
+  /** Lets the channel listen on addresses that other machines can reach. Default false. */
   readonly insecure?: boolean;
-  /** Files of the keys that this side has, preferred first; with one it accepts no peer without. Default: none. */
+  /** Key files of this side, preferred first. With any, peers without a common key are rejected. Default: none. */
   readonly keyFiles?: readonly string[];
-  /** Tells TCP and unix targets whom they serve, by the PROXY protocol. Default false. */
+  /** Sends the PROXY protocol header to TCP and unix targets, to identify the client. Default false. */
   readonly peerAddress?: boolean;
-  /** What the peer may do with services of this side, by name. Default: whatever is offered is open to it. */
+  /** Restrictions on services of this side, by name. Default: the peer may use everything that is offered. */
   readonly policies?: ChannelPolicies;
-  /** Where the targets of egresses let the peer out to, by the names of these. Default: nowhere. */
+  /** The destinations that the peer may reach through egresses, by egress name. Default: none. */
   readonly egress?: ChannelEgress;
-  /** The broker of storage calls on this channel. Default: it runs where the channel leads to a host. */
+  /** The broker of storage calls on this channel. Default: runs if the channel leads to a host. */
   readonly storage?: StorageOptions;
-  /** What the peer may run on this side; null: nothing, not even the service is offered. Default null. */
+  /** The commands that the peer may run on this side; null to not offer the service. Default null. */
   readonly exec?: ExecPermission | null;
-  /** Which files of this side the peer may read and write; null: none. Default null. */
+  /** The files of this side that the peer may read and write; null to not offer the service. Default null. */
   readonly copy?: CopyPermission | null;
-  /** Whether the peer may ask what this machine is, and how it is: name, system, memory, disks, addresses. Default: where the channel leads to a host. */
+  /** Whether the peer may query this machine: name, system, memory, disks, addresses. Default: if the channel leads to a host. */
   readonly info?: boolean;
-  /** The ports of which the peer is told when somebody listens on them here, and to which it gets streams then; null: none. Default null. */
+  /** Ports to announce to the peer, and let it connect to, while a program listens on them here; null for none. Default null. */
   readonly announcePorts?: readonly PortRange[] | null;
-  /** The ports that are listened for here while the peer announces them; null: none. Default null. */
+  /** Ports to listen for here while the peer announces them; null for none. Default null. */
   readonly forwardPorts?: PortForwarding | null;
 }
 
 /**
- * What a running channel takes over where it is another one; any other option makes it begin again, and so do the first
- * key and the lack of one. The table of settings has to say the same: see `ChannelSetting`.
+ * The options that a running channel adopts when they change. A change of any other option replaces the channel, as does
+ * adding the first key or removing the last. Must match the table of settings: see `ChannelSetting`.
  */
 export const ADOPTED_OPTIONS = [
   'forwards',
@@ -122,24 +122,24 @@ export const ADOPTED_OPTIONS = [
   'forwardPorts',
 ] as const satisfies readonly (keyof ChannelOptions)[];
 
-/** The label itself. Throws `bad-argument` for a text that is not one. */
+/** Returns the label. Throws `bad-argument` for a text that is not a label. */
 export function parseLabel(text: string): string {
   if (isLabel(text)) return text;
-  throw new VproxyError('bad-argument', `channel label "${escapeText(text, 80)}": it is not ${LABEL_RULE}`);
+  throw new VproxyError('bad-argument', `channel label "${escapeText(text, 80)}": must be ${LABEL_RULE}`);
 }
 
-/** The error for a label that two channels would have. */
+/** The error for a duplicate label. */
 export const labelTaken = (label: string): VproxyError =>
-  new VproxyError('bad-argument', `channel ${label} is there already; each channel has its own label`);
+  new VproxyError('bad-argument', `channel ${label} already exists; give each channel its own label`);
 
-/** The error for a channel that another one of the same process is already. */
+/** The error for a channel that is the same as another one of the process. */
 export const placeTaken = (label: string, address: string, other: string): VproxyError =>
   new VproxyError(
     'bad-argument',
-    `channel ${label}: ${escapeText(address)} is the channel ${other} already; one process has a channel once`,
+    `channel ${label}: ${escapeText(address)} is already in use by channel ${other}; a process can open it only once`,
   );
 
-/** Other machines could connect to the channel, and nothing would protect it: throws `bad-argument`. */
+/** Throws `bad-argument` if other machines could connect to the channel and nothing would protect it. */
 export function requirePrivacy({ kind, address, text, traits }: ChannelAddress, isInsecureAllowed: boolean): void {
   if (kind.mode === 'dial' || isInsecureAllowed || traits.tls !== null || kind.isPrivate(address)) return;
   throw new VproxyError(
@@ -148,13 +148,13 @@ export function requirePrivacy({ kind, address, text, traits }: ChannelAddress, 
   );
 }
 
-/** What the process says of itself on all its channels, and what they share. */
+/** The identity of the process on all its channels, and the budgets that they share. */
 export interface ProcessIdentity {
   readonly instance: string;
   readonly agent: string;
-  /** What all windows of all channels may grow by together. */
+  /** Shared budget by which the windows of all channels may grow. */
   readonly budget: Budget;
-  /** What all sessions keep for other links together. */
+  /** Shared budget for what sessions keep to resume on another link. */
   readonly keptBudget: FairBudget;
 }
 
@@ -195,17 +195,17 @@ function secureLayer(traits: ChannelTraits, keys: () => readonly SecretKey[]): S
   return traits.tls === 'psk' ? tlsWithKeys(keys) : tlsWithCertificates(() => readCertificates(traits));
 }
 
-// The keys of a channel, from the files that have them.
+// Reading the keys of a channel.
 
-/** More would not fit HELLO, which names them all. */
+/** More would not fit in HELLO, which names them all. */
 const MAX_KEYS = 32;
 
 /**
- * The keys in `keyFiles`, in their order. Throws `bad-file`, which names the file and shows nothing of it, and
- * `bad-argument` for too many, or for none where the channel needs one.
+ * Reads the keys in `keyFiles`, in order. Throws `bad-file`, which names the file but shows nothing of its content, and
+ * `bad-argument` for too many keys, or for none where the channel needs one.
  */
 export function readKeys({ keyFiles = [] }: ChannelOptions, { text, traits }: ChannelAddress): SecretKey[] {
-  if (keyFiles.length > MAX_KEYS) throw bad(text, `${keyFiles.length} keys exceed ${MAX_KEYS}`);
+  if (keyFiles.length > MAX_KEYS) throw bad(text, `too many keys: ${keyFiles.length} (max ${MAX_KEYS})`);
   if (traits.tls === 'psk' && keyFiles.length === 0) throw bad(text, 'tls=psk needs a key (--key FILE)');
   return keyFiles.map(readKey);
 }
@@ -223,9 +223,9 @@ function readKey(path: string): SecretKey {
 const bad = (channel: string, what: string): VproxyError =>
   new VproxyError('bad-argument', `channel "${escapeText(channel)}": ${what}`);
 
-// The rules of services on a channel, and which of them differ when its options do.
+// The service rules of a channel.
 
-/** The rule on the channel `label` of the group `group`. */
+/** Resolves the rule for the channel `label` of the group `group`. */
 export function resolvePolicy(
   { channels, ...policy }: ChannelPolicy,
   label: string,
@@ -235,7 +235,7 @@ export function resolvePolicy(
   return { ...policy, isAllowed: false };
 }
 
-/** The names of the services whose rule is another one. */
+/** The names of the services whose rules differ. */
 export function changedPolicies(one: ChannelPolicies = {}, other: ChannelPolicies = {}): string[] {
   const names = new Set([...Object.keys(one), ...Object.keys(other)]);
   return [...names].filter((name) => !haveEqualValues(one[name] ?? {}, other[name] ?? {}));

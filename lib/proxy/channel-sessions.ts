@@ -1,7 +1,4 @@
-/**
- * The sessions on one channel: what the channel does while it has one or waits for one, what the log says of that, and
- * what became of all those that it had.
- */
+/** The sessions on one channel: its state with or without a session, the log lines about that, and the history of sessions. */
 import type { ChannelAddress } from '../channel/address/address.js';
 import type { ChannelTraits } from '../channel/kind.js';
 import { isErrorCode, type VproxyError } from '../errors.js';
@@ -17,86 +14,86 @@ import { escapeText } from '../util/escape.js';
 
 interface ChannelSessionsOptions {
   readonly channel: ChannelAddress;
-  /** Has the newest session; another link may still have an older one, or wait for one. */
+  /** Holds the newest session; another link may still have an older one, or wait for one. */
   readonly source: SessionSource;
   readonly clock: Clock;
   readonly log: Log;
-  /** A session is established, and its `start` has to be called; or it was restored, and has been started. */
+  /** A session was established and needs `start`; or it was restored and is already started. */
   readonly onSession: (session: Session, isRestored: boolean) => void;
-  /** There is a session, it has lost its link, continues or is over; or the channel waits for its next attempt. */
+  /** A session was established, suspended, resumed or ended; or the channel waits for its next attempt. */
   readonly onChanged: () => void;
-  /** A session is over and that says what becomes of the channel: at a listening channel the end of a stranger's does not. */
+  /** A session ended and that matters to the channel: the end of a stranger's session on a listening channel does not. */
   readonly onEnded: (reason: VproxyError) => void;
 }
 
 /** Where a session is. */
 export interface Whereabouts {
-  /** Its link, or the one that it lost. */
+  /** Its link, or the last one that it had. */
   readonly link: string;
-  /** Since when it has none, by the clock; null where it has one. */
+  /** When it lost its link, by the clock; null if it has one. */
   readonly suspendedAtMs: number | null;
 }
 
-/** What the supervisor of a channel tells of the channel, and the loops on its links of their sessions. */
+/** Records and logs what the supervisor of a channel and the session loops on its links report. */
 export class ChannelSessions {
   readonly record: ChannelRecord;
   readonly log: Log;
   readonly #options: ChannelSessionsOptions;
-  /** Those that are established, with a link or without. */
+  /** The established sessions, with or without a link. */
   readonly #whereabouts = new Map<Session, Whereabouts>();
-  /** The last line about what the channel does, so that only changes are logged. */
+  /** The last line about the channel's state, so that only changes are logged. */
   #told = '';
-  /** The last line about a peer that was not let in, or that lets nobody in. */
+  /** The last line about a failed authentication, on either side. */
   #toldRefusal = '';
 
-  /** `record` is that of a predecessor of this process. */
+  /** `record` is a predecessor's, if any. */
   constructor(options: ChannelSessionsOptions, record?: ChannelRecordState) {
     this.#options = options;
     this.record = new ChannelRecord(options.clock, record);
     this.log = options.log;
   }
 
-  /** Where a session is; null for one that is over. */
+  /** The whereabouts of a session; null if it has ended. */
   whereaboutsOf(session: Session): Whereabouts | null {
     return this.#whereabouts.get(session) ?? null;
   }
 
-  /** Tells of the sessions on a link, which is called `description`. */
+  /** Follows the sessions on the link `description`. */
   follow(loop: SessionLoop, description: string): void {
     loop.on('session', (session) => this.#begin(session, description));
     loop.on('ended', (session, reason) => this.end(session, reason, description));
     loop.on('suspended', (session, reason) => this.#suspend(session, reason, description));
     loop.on('resumed', (session, againBytes) => this.#resume(session, againBytes, description));
     loop.on('echo', () => {
-      const message = `${description} echoes what this side sends: is the line raw, is a vproxy at the other end?`;
+      const message = `${description} echoes everything sent: is the line raw, and is vproxy running at the other end?`;
       this.wait(makeEvent('channel-echo', message, { link: description }));
     });
   }
 
-  /** Nobody answers on the link `description`. */
+  /** No answer on the link `description`. */
   tellQuiet(description: string, skippedBytes: number): void {
     const message = `no answer on ${description}: no vproxy at the other end yet, or another process has the channel`;
     this.wait(makeEvent('channel-waiting', message, { link: description, skippedBytes }));
   }
 
-  /** Notes what the channel does without a session; with one it is that session that says how the channel is. */
+  /** Records the state of a channel without a session; with one, the session determines the state. */
   enter(state: ChannelState, detail: string | null = null, nextTryMs: number | null = null): void {
     const { current } = this.#options.source;
     if (current === null) this.record.enter(state, detail, nextTryMs);
     else if (current.isSuspended) this.record.willTryIn(nextTryMs);
   }
 
-  /** The channel waits for somebody. Logged unless it was the last line. */
+  /** The channel waits for its peer. Logged unless it was the last line. */
   wait(event: LogEvent): void {
     this.#wait('waiting', event);
   }
 
-  /** The channel waits for its next attempt, as the last one failed. Logged unless it was the last line. */
+  /** The last attempt failed and the channel waits for the next. Logged unless it was the last line. */
   retry({ code, message }: Pick<VproxyError, 'code' | 'message'>, nextTryMs: number): void {
-    this.#wait('backing-off', makeEvent('channel-waiting', `${message}; trying again`, { code }), nextTryMs, message);
+    this.#wait('backing-off', makeEvent('channel-waiting', `${message}; retrying`, { code }), nextTryMs, message);
   }
 
-  /** The channel is left to another process, and looked at again in `nextTryMs`. Logged unless it was the last line. */
+  /** The channel is left to another process, and checked again in `nextTryMs`. Logged unless it was the last line. */
   yield(event: LogEvent, nextTryMs: number): void {
     this.#wait('backing-off', event, nextTryMs);
   }
@@ -107,7 +104,7 @@ export class ChannelSessions {
     this.#options.onChanged();
   }
 
-  /** Logs a line about what the channel does, unless it was the last one. */
+  /** Logs a line about the channel's state, unless it was the last one. */
   tell(event: LogEvent): void {
     const line = `${event.event} ${event.message}`;
     if (line === this.#told) return;
@@ -120,7 +117,7 @@ export class ChannelSessions {
     this.#toldRefusal = '';
     const { agent, name } = session.agreement.peer;
     const who = [name === null ? '' : `${escapeText(name, 80)}, `, escapeText(agent, 80)].join('');
-    this.log(makeEvent('session-established', `session with ${who} on ${link}`, { link, agent, name }));
+    this.log(makeEvent('session-established', `session established with ${who} on ${link}`, { link, agent, name }));
     this.record.countSession();
     this.record.enter('established');
     this.#hold(session, { link, suspendedAtMs: null }, false);
@@ -129,7 +126,7 @@ export class ChannelSessions {
     this.#options.onChanged();
   }
 
-  /** Takes up a session that a predecessor of this process had there. Its link may not have been one that can be handed over. */
+  /** Takes over a session from a predecessor. Its link may not have been handed over. */
   restore(session: Session, { link, suspendedAtMs }: Whereabouts): void {
     const isSuspended = session.isSuspended;
     if (isSuspended) this.record.enter('suspended', suspensionOf(session, link, null));
@@ -163,13 +160,13 @@ export class ChannelSessions {
     this.#told = '';
     this.record.countResumption(againBytes);
     this.record.enter(session.isDraining ? 'draining' : 'established');
-    const message = `session on ${link} goes on after ${suspendedMs} ms: ${againBytes} bytes are sent again`;
+    const message = `session on ${link} resumed after ${suspendedMs} ms; ${againBytes} bytes resent`;
     this.log(makeEvent('session-resumed', message, { link, suspendedMs, againBytes, streams: session.streams.size }));
     this.#options.source.provide(session);
     this.#options.onChanged();
   }
 
-  /** A session is over; `link` is the one that it has, by default the one that it lost. */
+  /** A session ended; `link` is its link, by default the last one that it had. */
   end(session: Session, reason: VproxyError, link = this.#whereabouts.get(session)?.link ?? ''): void {
     this.#whereabouts.delete(session);
     const { channel, source, onChanged, onEnded } = this.#options;
@@ -197,27 +194,27 @@ export class ChannelSessions {
   }
 }
 
-/** That a session has lost its link, or, with a reason, is out of step on it. */
+/** The message that a session lost its link or, with a reason, is out of step on it. */
 function suspensionOf({ streams }: Session, link: string, reason: VproxyError | null): string {
-  const waiting = streams.size === 1 ? '1 stream waits' : `${streams.size} streams wait`;
-  if (reason === null) return `session on ${link} lost its link; ${waiting} for another`;
+  const waiting = `waiting to resume (${streams.size === 1 ? '1 stream' : `${streams.size} streams`})`;
+  if (reason === null) return `session on ${link} lost; ${waiting}`;
   const why = `${escapeText(reason.message, 512)} (${reason.code})`;
-  return `session on ${link} is out of step: ${why}; ${waiting} for it to be in step again`;
+  return `session on ${link} out of step: ${why}; ${waiting}`;
 }
 
-/** What people can do about two sides that do not let each other in; null where the reason of the `auth-failed` says it. */
+/** Advice for two sides that reject each other; null where the reason of the `auth-failed` already says it. */
 function adviceFor({ self, peer }: Agreement, { tls }: ChannelTraits): string | null {
   if (self.tls !== peer.tls) return null;
-  if (tls === 'cert') return 'look at ca=, cert=, key= and peer= of both sides';
+  if (tls === 'cert') return 'check ca=, cert=, key= and peer= on both sides';
   if (self.auth === null) return "give this side the peer's key with --key FILE";
   if (peer.auth === null) return "give the peer this side's key with --key FILE";
   return 'give both sides the same key with --key FILE';
 }
 
-/** The number of ended sessions that are remembered one by one. */
+/** How many ended sessions are remembered individually. */
 const MAX_RECENT = 16;
 
-/** The name under which ends with a code that is not in the table are counted: peers could invent any number of them. */
+/** Counts ends with unknown codes together: peers could invent any number of them. */
 const OTHER_CODE = 'other';
 
 const NOTHING: SessionCounters = {
@@ -230,21 +227,21 @@ const NOTHING: SessionCounters = {
   streamsFailed: 0,
 };
 
-/** What became of a channel since it was added; a successor of this process goes on with it. */
+/** The history of a channel since it was added; handed over to a successor. */
 export interface ChannelRecordState {
   name: ChannelState;
   /** ISO 8601. */
   since: string;
   detail: string | null;
-  /** Why there is no session, also in the midst of another attempt; null where there is one, or nothing is known yet. */
+  /** Why there is no session, also during another attempt; null if there is one, or if nothing is known yet. */
   whyDown: string | null;
-  /** When the next attempt is, by the clock; null where there is none. */
+  /** When the next attempt is due, by the clock; null if none is. */
   nextTryAtMs: number | null;
   sessions: number;
-  /** How many ended with each code. */
+  /** Number of sessions ended, by code. */
   readonly ends: Map<string, number>;
   recent: SessionHistory['recent'];
-  /** Of the sessions that are over. */
+  /** The counters of ended sessions. */
   past: SessionCounters;
   resumptions: number;
   resentBytes: number;
@@ -264,7 +261,7 @@ const newRecord = (): ChannelRecordState => ({
   resentBytes: 0,
 });
 
-/** Keeps what became of a channel. */
+/** Keeps the history of a channel. */
 export class ChannelRecord {
   readonly state: ChannelRecordState;
   readonly #clock: Clock;
@@ -274,7 +271,7 @@ export class ChannelRecord {
     this.state = state;
   }
 
-  /** Notes what the channel does now. */
+  /** Records the state of the channel. */
   enter(name: ChannelState, detail: string | null = null, nextTryMs: number | null = null): void {
     const { state } = this;
     if (name !== state.name) state.since = new Date().toISOString();
@@ -284,7 +281,7 @@ export class ChannelRecord {
     this.willTryIn(nextTryMs);
   }
 
-  /** Notes when the next attempt is; null where there is none. */
+  /** Records when the next attempt is due; null for none. */
   willTryIn(nextTryMs: number | null): void {
     this.state.nextTryAtMs = nextTryMs === null ? null : this.#clock.now() + nextTryMs;
   }
@@ -293,7 +290,7 @@ export class ChannelRecord {
     this.state.sessions += 1;
   }
 
-  /** A session went on with another link, and sent so many bytes again. */
+  /** Counts a session that resumed on another link and resent `againBytes`. */
   countResumption(againBytes: number): void {
     this.state.resumptions += 1;
     this.state.resentBytes += againBytes;
@@ -308,7 +305,7 @@ export class ChannelRecord {
     state.past = sum(state.past, session.counters);
   }
 
-  /** The state, for a status. */
+  /** The state, in the form of a status. */
   describe() {
     const { name, since, detail, nextTryAtMs } = this.state;
     const nextTryMs = nextTryAtMs === null ? null : Math.max(0, Math.round(nextTryAtMs - this.#clock.now()));
@@ -320,7 +317,7 @@ export class ChannelRecord {
     return { sessions, ends: Object.fromEntries(ends), recent };
   }
 
-  /** All sessions together, the one of the moment included. */
+  /** The totals of all sessions, including the current one. */
   totals(session: Session | null, skippedBytes: number): ChannelTotals {
     const { past, resumptions, resentBytes } = this.state;
     const all = session === null ? past : sum(past, session.counters);

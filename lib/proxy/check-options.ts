@@ -1,4 +1,4 @@
-/** Whether the options of a channel or of a group are valid and allowed here, found out before anything is made of them. */
+/** Validates the options of a channel or of a group before anything is created from them. */
 
 import { type ChannelAddress, parseChannel, placeOf } from '../channel/address/address.js';
 import { toVproxyError, VproxyError } from '../errors.js';
@@ -20,7 +20,7 @@ import { requireNoPortService, socketPathOf } from './ports/port-rules.js';
 import { requireAllowable } from './services/permitted.js';
 import { requireRecordable } from './services/recordings.js';
 
-/** What the options of a channel say, and what is in its files of keys. */
+/** The parsed options of a channel, with its keys. */
 interface CheckedChannel {
   readonly label: string;
   readonly address: ChannelAddress;
@@ -29,8 +29,8 @@ interface CheckedChannel {
 }
 
 /**
- * Throws `bad-argument` for a label, an address, a forward or an egress that is not valid or not allowed, for a forward to an
- * egress of which nothing is said, and for a user or a group that is not known; `bad-file` for a key.
+ * Throws `bad-argument` for a label, an address, a forward or an egress that is invalid or not allowed, for a forward to an
+ * undefined egress, and for an unknown user or group; `bad-file` for a key.
  */
 export function checkChannelOptions(options: ChannelOptions): CheckedChannel {
   requireChannel(options);
@@ -49,7 +49,7 @@ export function checkChannelOptions(options: ChannelOptions): CheckedChannel {
   return { label, address, keys, egress };
 }
 
-/** Throws `bad-argument` where a service has the name of an announced port's, or a folder for sockets of ports is no path for them. */
+/** Throws `bad-argument` for a service with a name reserved for announced ports, or an invalid folder for port sockets. */
 function requireDistinctPorts(
   { announcePorts = null, forwardPorts = null, forwards = [] }: ChannelOptions,
   label: string,
@@ -59,23 +59,23 @@ function requireDistinctPorts(
   if (folder !== null) socketPathOf(folder, label, 65_535);
 }
 
-/** What the options of a group say. */
+/** The parsed options of a group. */
 interface CheckedGroup {
   readonly label: string;
   readonly pattern: GroupPattern;
 }
 
-/** Throws `bad-argument` for a label, an address or a template that is not valid or not allowed; `bad-file` for a key. */
+/** Throws `bad-argument` for a label, an address or a template that is invalid or not allowed; `bad-file` for a key. */
 export function checkGroupOptions(options: ChannelOptions): CheckedGroup {
   const label = parseLabel(options.label ?? DEFAULT_LABEL);
   const pattern = new GroupPattern(options.address);
   if ((options.forwards ?? []).length > 0) {
-    throw new VproxyError('bad-argument', `channel ${label}: the forwards of a group are a template of texts`);
+    throw new VproxyError('bad-argument', `channel ${label}: a group takes a template in place of forwards`);
   }
-  // Finds what is not valid in the template, the egresses, the keys and the permissions before any socket is there.
+  // Validates the template, the egresses, the keys and the permissions before any socket appears.
   const member = memberOptions(options, pattern, 'a');
   const egress = resolveEgress(member.egress ?? {}, 'a');
-  // Which egress a label names is known with the label.
+  // A template that names an egress by {channel} can only be checked with the label.
   const fixed = (options.template ?? []).filter(({ text }) => fillTemplate(text, 'a') === text);
   for (const { direction, text } of fixed) requireEgress(parseForwardSpec(direction, text), egress.keys());
   const address = parseChannel(member.address);
@@ -86,7 +86,7 @@ export function checkGroupOptions(options: ChannelOptions): CheckedGroup {
   return { label, pattern };
 }
 
-/** Why a proxy would not take these options of a channel or of a group; null where it would. */
+/** Why a proxy would reject these options of a channel or of a group; null if it would accept them. */
 export function findRefusal(options: ChannelOptions): VproxyError | null {
   try {
     if (isGroup(options)) checkGroupOptions(options);
@@ -97,7 +97,7 @@ export function findRefusal(options: ChannelOptions): VproxyError | null {
   }
 }
 
-/** What a channel has that no other one of its process may have. */
+/** The properties of a channel that must be unique in its process. */
 interface Placed {
   readonly label: string;
   readonly address: ChannelAddress;
@@ -105,7 +105,7 @@ interface Placed {
   readonly place: string | null;
 }
 
-/** The refusal, by its label, of each of `coming` that is the same channel as one of `staying`, or as one before it. */
+/** Maps the label of each of `coming` that is the same channel as one of `staying`, or as an earlier one, to the error. */
 export function findSame(coming: Iterable<Placed>, staying: Iterable<Placed> = []): Map<string, VproxyError> {
   const owners = new Map([...staying].map(({ place, label }) => [place, label]));
   const refused = new Map<string, VproxyError>();
@@ -117,7 +117,7 @@ export function findSame(coming: Iterable<Placed>, staying: Iterable<Placed> = [
   return refused;
 }
 
-/** The same of channels of a configuration; groups are not looked at. */
+/** The same for the channels of a configuration; groups are ignored. */
 export function findTwins(channels: readonly ChannelOptions[]): Map<string, VproxyError> {
   const placed = channels
     .filter((options) => !isGroup(options))

@@ -1,4 +1,4 @@
-/** The forwards of one channel: which there are, and how they come and go while streams are open. */
+/** The forwards of one channel, added and removed while streams are open. */
 import { toVproxyError, VproxyError } from '../errors.js';
 import { type Log, makeEvent } from '../events.js';
 import { OpenedFlows } from '../forward/datagram/opened-flows.js';
@@ -29,7 +29,7 @@ import { type Deferred, deferred } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';
 import { DEFAULT_LABEL } from './channel-options.js';
 
-/** Between attempts to put a forward in force again. */
+/** Back-off between attempts to resume a forward. */
 const RESUMING = { firstMs: 100, maxMs: 5000 } as const;
 
 interface ForwardTableOptions {
@@ -41,35 +41,35 @@ interface ForwardTableOptions {
   readonly clock: Clock;
   /** How long a local connection waits for a session, in milliseconds. */
   readonly waitMs: number;
-  /** Streams that each incoming forward serves at once. */
+  /** Limit on the streams of each incoming forward. */
   readonly maxStreams: number;
-  /** What targets that are sockets are given before a stream's first byte; null: nothing. */
+  /** Returns what socket targets receive before a stream's first byte; null for nothing. */
   readonly preamble: ((stream: SessionStream) => Buffer) | null;
-  /** The rules of the moment of the egress of that name; null where there is none. */
+  /** Returns the current rules of an egress by name; null if it is not defined. */
   readonly egress: (name: string) => EgressRules | null;
-  /** What comes between the peer and the local ends. */
+  /** Filters between the peer and the local ends. */
   readonly filters: InputFilters;
-  /** Gives ids that are unique in the process. */
+  /** Returns ids that are unique in the process. */
   readonly nextId: () => string;
   /** The addresses of all forwards of the process. */
   readonly addresses: ForwardAddresses;
-  /** An outgoing forward listens. */
+  /** Called when an outgoing forward is listening. */
   readonly onListening: (forward: ForwardStatus) => void;
 }
 
-/** A forward with the name by which it can be removed. */
+/** A forward with its id. */
 export interface ForwardEntry {
   readonly id: string;
   readonly forward: Forward;
-  /** Whether it is one of those that were asked for from the start, or by `Proxy.apply`. */
+  /** Whether it was configured from the start, or by `Proxy.apply`. */
   isDeclared: boolean;
-  /** No new streams; removed when the open ones have ended. */
+  /** Takes no new streams; removed when the open ones have ended. */
   isDraining: boolean;
-  /** Resolved when it has drained, or is stopped. */
+  /** Resolves when it has drained or is stopped. */
   readonly over: Deferred<void>;
 }
 
-/** A forward, for a successor of this process. */
+/** State of a forward for a successor process. */
 export interface ForwardEntryState extends Pick<ForwardEntry, 'id' | 'isDeclared' | 'isDraining'> {
   readonly spec: ForwardSpec;
   readonly forward: ForwardState;
@@ -77,10 +77,10 @@ export interface ForwardEntryState extends Pick<ForwardEntry, 'id' | 'isDeclared
 
 export class ForwardTable {
   readonly #options: ForwardTableOptions;
-  /** The flows of datagrams that the peer was asked for, of all forwards. */
+  /** The datagram flows opened at the peer, of all forwards. */
   readonly #flows: OpenedFlows;
   readonly #entries = new Map<string, ForwardEntry>();
-  /** Those that are to be resumed once more, after a while. */
+  /** Forwards that could not be resumed, with the timers of their retries. */
   readonly #resuming = new Map<ForwardEntry, CancelTimer>();
 
   constructor(options: ForwardTableOptions) {
@@ -88,7 +88,7 @@ export class ForwardTable {
     this.#flows = new OpenedFlows(options.clock);
   }
 
-  /** Makes a forward without effect, or one in the place of another one. Throws `bad-argument`. */
+  /** Creates a forward without starting it, or from a predecessor's state. Throws `bad-argument`. */
   create(spec: ForwardSpec, isDeclared = true, id = this.#options.nextId(), predecessor?: Predecessor): ForwardEntry {
     const { registry, source, log, clock, waitMs, maxStreams, filters, preamble, egress } = this.#options;
     const onIdle = () => {
@@ -111,7 +111,7 @@ export class ForwardTable {
     return new OutgoingDatagrams(spec, { ...options, flows: this.#flows }, predecessor);
   }
 
-  /** Puts a forward in force and in the table. Rejects with `address-…` codes or `bad-argument`, and changes nothing then. */
+  /** Starts a forward and adds it to the table. Rejects with `address-…` codes or `bad-argument` without changing anything. */
   async start(entry: ForwardEntry): Promise<void> {
     this.#entries.set(entry.id, entry);
     try {
@@ -123,25 +123,25 @@ export class ForwardTable {
     }
     this.#options.addresses.add(entry, this.#options.channel);
     if (entry.forward.spec.direction === 'outgoing') this.#options.onListening(this.describe(entry));
-    // What began to listen after `stop` or `remove` had looked at it.
+    // It may have begun to listen after `stop` or `remove` had run.
     if (this.#entries.get(entry.id) !== entry) await this.#stop(entry);
   }
 
-  /** Takes no new streams for a forward, until `resume`. */
+  /** Stops a forward from taking new streams until `resume`. */
   pause(entry: ForwardEntry): void {
     this.#cancelResuming(entry);
     entry.forward.pause();
   }
 
   /**
-   * Puts a forward that was paused in force again. Resolved with null, or with why that cannot be (`address-…` codes or
-   * `bad-argument`): it is tried again then, with a back-off, until it can be or the forward goes.
+   * Resumes a paused forward. Resolves with null, or with the reason why it cannot resume (`address-…` codes or
+   * `bad-argument`): then it retries with a back-off, until it succeeds or the forward is removed.
    */
   resume(entry: ForwardEntry): Promise<VproxyError | null> {
     return this.#resume(entry, new Backoff(RESUMING));
   }
 
-  /** Takes a forward out: with `isDraining` when its open streams have ended, else at once, with a reset of what is open. */
+  /** Removes a forward: with `isDraining` once its open streams have ended, else at once, resetting them. */
   async remove(entry: ForwardEntry, isDraining: boolean): Promise<void> {
     if (isDraining) {
       entry.isDraining = true;
@@ -158,26 +158,26 @@ export class ForwardTable {
     await Promise.all(entries.map((entry) => this.#stop(entry)));
   }
 
-  /** What cannot be handed over to a successor of this process now, each as a line for people. */
+  /** What cannot be handed over to a successor now, as human-readable lines. */
   obstacles(): string[] {
     const [resuming] = this.#resuming.keys();
     const found = [...this.#entries.values()].flatMap(({ forward }) => forward.obstacles());
-    return resuming === undefined ? found : [...found, `forward ${resuming.id}, which cannot listen at the moment`];
+    return resuming === undefined ? found : [...found, `forward ${resuming.id}, which is retrying to listen`];
   }
 
-  /** The ids of the streams among them that only the peer can end. */
+  /** The ids of those streams among the obstacles that only the peer can end. */
   endedByPeer(): number[] {
     return [...this.#entries.values()].flatMap(({ forward }) => forward.endedByPeer?.() ?? []);
   }
 
-  /** What a successor goes on with. `indexOf` numbers the streams of the session. */
+  /** Captures the forwards for a successor. `indexOf` numbers the streams of the session. */
   capture(keep: KeepDescriptor, indexOf: (stream: SessionStream) => number): ForwardEntryState[] {
     return [...this.#entries.values()].map(({ id, forward, isDeclared, isDraining }) => {
       return { id, isDeclared, isDraining, spec: forward.spec, forward: forward.capture(keep, indexOf) };
     });
   }
 
-  /** In the place of `start`, up to `goOn`: the forwards that a predecessor of this process had, with their streams by number. */
+  /** Restores a predecessor's forwards, with their streams by number; used instead of `start`, before `goOn`. */
   restore(captured: readonly ForwardEntryState[], take: TakeDescriptor, streams: readonly SessionStream[]): void {
     for (const { id, spec, isDeclared, isDraining, forward: state } of captured) {
       const entry = this.create(spec, isDeclared, id, { state, take, streams });
@@ -187,7 +187,7 @@ export class ForwardTable {
     }
   }
 
-  /** Behind `restore`, when the session goes on. One that cannot listen tries it again and again. */
+  /** Continues after `restore`, with the session. A forward that cannot listen keeps retrying. */
   goOn(): void {
     for (const entry of this.#entries.values()) {
       entry.forward.goOn().catch(() => this.resume(entry));
@@ -195,7 +195,7 @@ export class ForwardTable {
     }
   }
 
-  /** Warns of those forwards that lead to no service of the peer. */
+  /** Logs a warning for each forward to a service that the peer does not offer. */
   warnOfMissing(entries: Iterable<ForwardEntry>, offered: ReadonlySet<string>): void {
     for (const { id, forward } of entries) {
       const { direction, service } = forward.spec;
@@ -212,12 +212,12 @@ export class ForwardTable {
     return this.#entries.get(id) ?? null;
   }
 
-  /** Those in force, not those that drain. */
+  /** The forwards that are not draining. */
   get active(): ForwardEntry[] {
     return [...this.#entries.values()].filter(({ isDraining }) => !isDraining);
   }
 
-  /** The forwards that serve a service of this side. */
+  /** The ids of the forwards that serve a local service. */
   serving(service: string): string[] {
     return this.active
       .filter(({ forward: { spec } }) => spec.direction === 'incoming' && spec.service === service)
@@ -228,7 +228,7 @@ export class ForwardTable {
     return [...this.#entries.values()].map((entry) => this.describe(entry));
   }
 
-  /** What is said of a forward. */
+  /** The status of a forward. */
   describe({ id, forward, isDraining }: ForwardEntry): ForwardStatus {
     return {
       id,
@@ -249,7 +249,7 @@ export class ForwardTable {
     if (!isWanted()) return null;
     try {
       await entry.forward.start();
-      // What began to listen after `stop` or `remove` had looked at it.
+      // It may have begun to listen after `stop` or `remove` had run.
       if (!isWanted()) entry.forward.pause();
       return null;
     } catch (error) {
@@ -274,9 +274,9 @@ export class ForwardTable {
   }
 }
 
-/** Where the forwards of a process listen, so that an error can say which one has an address that is taken. */
+/** The addresses on which the forwards of a process listen, so that an error can name the one that uses an address. */
 export class ForwardAddresses {
-  /** The outgoing forwards that were started, with the labels of their channels. */
+  /** The started outgoing forwards, with the labels of their channels. */
   readonly #labels = new Map<ForwardEntry, string>();
 
   add(entry: ForwardEntry, label: string): void {
@@ -287,7 +287,7 @@ export class ForwardAddresses {
     this.#labels.delete(entry);
   }
 
-  /** Whether a forward has an address, also one that is paused. */
+  /** Whether a forward, even a paused one, has an address. */
   has(address: HostPort): boolean {
     return [...this.#labels.keys()].some(({ forward, isDraining }) => {
       const other = addressOf(forward);
@@ -295,7 +295,7 @@ export class ForwardAddresses {
     });
   }
 
-  /** What a forward failed to start with; where another forward has its address, an error that names it. */
+  /** Returns the error with which a forward failed to start, or one that names the forward that uses its address. */
   explain(error: unknown, { forward }: ForwardEntry): unknown {
     if (!(error instanceof VproxyError) || error.code !== 'address-in-use') return error;
     const found = [...this.#labels].find(([other]) => !other.isDraining && isSameAddress(other.forward, forward));
@@ -311,11 +311,11 @@ export class ForwardAddresses {
 function isSameAddress(a: Forward, b: Forward): boolean {
   const [one, other] = [addressOf(a), addressOf(b)];
   if (typeof one === 'string' || typeof other === 'string') return one === other;
-  // A port of TCP and the same one of UDP are two.
+  // The same port number of TCP and of UDP are different addresses.
   return takesDatagrams(a.spec.endpoint) === takesDatagrams(b.spec.endpoint) && addressesOverlap(one, other);
 }
 
-/** The address of TCP or UDP in force, or the path of a unix socket. */
+/** The bound TCP or UDP address, or the path of a unix socket. */
 function addressOf({ spec: { endpoint }, endpointText }: Forward): HostPort | string {
   if (!('port' in endpoint && 'host' in endpoint)) return 'path' in endpoint ? endpoint.path : endpointText;
   return { host: endpoint.host, port: Number(/(?<!\d)\d+$/.exec(endpointText)?.[0]) };

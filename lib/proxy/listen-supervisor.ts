@@ -1,4 +1,4 @@
-/** Keeps a channel open on which peers connect: listens, and runs sessions on each connection. */
+/** Keeps a listening channel open, and runs sessions on each connection. */
 import type { ChannelListener, ListenKind } from '../channel/kind.js';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { makeEvent } from '../events.js';
@@ -9,13 +9,13 @@ import { Backoff, type CancelTimer } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import { ChannelSupervisor, DialSupervisor, RETRY, type SupervisorOptions } from './supervisor.js';
 
-/** The supervisor for a kind of channel. */
+/** Creates the supervisor for a kind of channel. */
 export function supervise(options: SupervisorOptions): ChannelSupervisor {
   const { kind } = options.channel;
   return kind.mode === 'dial' ? new DialSupervisor(kind, options) : new ListenSupervisor(kind, options);
 }
 
-/** As many connections may wait unestablished; one more closes one of them. */
+/** Limit on connections that have not completed a handshake; one more closes one of them. */
 const MAX_WAITING = 16;
 
 type ListenState =
@@ -23,7 +23,7 @@ type ListenState =
   | { readonly name: 'listening'; readonly listener: ChannelListener }
   | { readonly name: 'backing-off'; readonly cancel: CancelTimer };
 
-/** For a channel on which peers connect: the newest established one is the peer (R-CHANNEL-2). */
+/** For a channel to which peers connect: the newest connection with a session is the peer (R-CHANNEL-2). */
 export class ListenSupervisor extends ChannelSupervisor {
   readonly #kind: ListenKind<unknown>;
   readonly #backoff = new Backoff(RETRY);
@@ -116,7 +116,7 @@ export class ListenSupervisor extends ChannelSupervisor {
     const { link, loop, closed } = runner;
     const { sessions } = this.options;
     loop.on('session', () => this.#displace(runner));
-    // The link before has been given up already.
+    // The previous link has already been abandoned.
     loop.on('resumed', () => {
       this.#established = runner;
       this.#backoff.reset();
@@ -133,7 +133,7 @@ export class ListenSupervisor extends ChannelSupervisor {
     const waiting = [...this.runners].filter((runner) => runner !== this.#established);
     if (waiting.length < MAX_WAITING) return;
     const { channel, sessions } = this.options;
-    const message = `more than ${MAX_WAITING} connections wait on ${channel.text}: for each new one another is closed`;
+    const message = `too many pending connections on ${channel.text} (max ${MAX_WAITING}): dropping one for each new one`;
     sessions.tell(makeEvent('channel-crowded', message, {}));
     const candidates = waiting.map((runner) => {
       return { runner, origin: runner.link.origin ?? null, isAnswered: runner.loop.isAnswered };
@@ -143,7 +143,7 @@ export class ListenSupervisor extends ChannelSupervisor {
     runner.link.destroy();
   }
 
-  /** A connection that is established takes the place of the one before. */
+  /** A connection with a session replaces the previous one. */
   #displace(runner: LinkRunner): void {
     const previous = this.#established;
     this.#established = runner;
@@ -160,7 +160,7 @@ export class ListenSupervisor extends ChannelSupervisor {
   }
 }
 
-/** Who it is, for the peer that it took the place of: `host2, vproxy 0.1.0, from 192.0.2.7`. */
+/** Describes the newcomer for the displaced peer: `host2, vproxy 0.1.0, from 192.0.2.7`. */
 function describeNewcomer({ link, loop }: LinkRunner): string {
   const { name = null, agent = null } = loop.session?.agreement.peer ?? {};
   const { origin = null } = link;
@@ -168,18 +168,18 @@ function describeNewcomer({ link, loop }: LinkRunner): string {
   return [name, agent, from].flatMap((text) => (text === null ? [] : escapeText(text, 80))).join(', ');
 }
 
-/** What is known of a connection before anybody has proved anything on it. */
+/** What is known about a connection before its peer is authenticated. */
 export interface WaitingConnection {
-  /** The machine that it comes from, or the user of this machine; null where the channel does not tell. */
+  /** The machine that it comes from, or the user of this machine; null if the channel does not tell. */
   readonly origin: string | null;
-  /** Whether its other end has answered this side's HELLO, and not failed since. */
+  /** Whether its other end has answered our HELLO, and not failed since. */
   readonly isAnswered: boolean;
 }
 
 /**
- * One of `waiting`, which is not empty: of the machine or user that has most of them, the newcomer's own counted; there one that
- * has answered nothing before one that has; and of these any, by chance, so that a program that opens
- * connections in a loop cannot reckon with it. `random` gives numbers from 0 to below 1.
+ * Chooses the connection to drop from `waiting`, which is not empty: one of the machine or user with the most connections,
+ * counting the newcomer; there preferably one that has not answered; and among these a random one, so that a program that
+ * opens connections in a loop cannot predict it. `random` returns numbers from 0 to below 1.
  */
 export function chooseCrowded<T extends WaitingConnection>(
   waiting: readonly T[],

@@ -1,4 +1,4 @@
-/** What a channel says in the log and in the audit log; what peers and local programs can cause, again and again, does not fill them. */
+/** Rate limits for a channel's lines in the log and the audit log, so that peers and local programs cannot fill them. */
 import { toVproxyError } from '../errors.js';
 import { type EventRate, LOG_EVENTS, type Log, type LogEvent, makeEvent, rateOf } from '../events.js';
 import { endedStreamFields, streamFields } from '../forward/session-source.js';
@@ -9,23 +9,23 @@ import type { CancelTimer, Clock } from '../util/clock.js';
 import { describeError, escapeText, formatJsonLine } from '../util/escape.js';
 import { DEFAULT_LABEL } from './channel-options.js';
 
-/** How much is written: in bytes at once, and in bytes a second in the long run. */
+/** A rate limit: a burst in bytes, and bytes per second in the long run. */
 export interface LogRate {
   readonly burstBytes: number;
   readonly bytesPerSecond: number;
 }
 
-/** The rate that an event of one level has, and the one that it shares with others; null: with none. */
+/** The rate of one event at one level, and the rate that it shares with others (null for none). */
 export interface LogPart {
   readonly rate: LogRate;
   readonly shared: LogRate | null;
 }
 
 /*
- * A peer that is let in nowhere causes about fourteen kinds of events, each followed by a line of 330 bytes that says what
- * was left out. In no second do they come to more than 64 KiB in both logs: of the log 26 + 4 and 4 + 2 KiB that are
- * shared, 9 + 1 of sessions and 5 of what was left out, of the audit log 4 + 2.5, 3 + 0.5 and 3. The long-run rates of all that
- * share one are together less than it, so that no flood starves another event.
+ * A peer that is refused everywhere causes about fourteen kinds of events, each followed by a line of 330 bytes that counts
+ * the suppressed ones. In any second they add at most 64 KiB to both logs: in the log 26 + 4 and 4 + 2 KiB of shared rates,
+ * 9 + 1 of sessions and 5 of suppression lines; in the audit log 4 + 2.5, 3 + 0.5 and 3. The long-run rates of all events
+ * that share a rate add up to less than it, so that no flood starves another event.
  */
 const SHARED: LogRate = { burstBytes: 26_624, bytesPerSecond: 4096 };
 const SHARED_DEBUG: LogRate = { burstBytes: 4096, bytesPerSecond: 2048 };
@@ -35,19 +35,19 @@ const SESSION_ENDED: LogRate = { burstBytes: 13_312, bytesPerSecond: 1024 };
 const SESSION: LogRate = { burstBytes: 9216, bytesPerSecond: 1024 };
 const SESSION_AUDIT: LogRate = { burstBytes: 3072, bytesPerSecond: 512 };
 
-/** What was let happen: about two hundred lines of text at once, and ten a second. */
+/** For permitted actions: about two hundred lines of text at once, and ten a second. */
 const ORDINARY: LogRate = { burstBytes: 24_576, bytesPerSecond: 2048 };
 
-/** The same where somebody asked for all of it: some ten thousand lines at once, and hundreds a second. */
+/** The same where the user asked for all of them: some ten thousand lines at once, and hundreds a second. */
 const GENEROUS: LogRate = { burstBytes: 4_194_304, bytesPerSecond: 262_144 };
 
-/** How long lines are left out before it is said how many they were: doubled each time, while it goes on. */
+/** Delay before suppressed lines are reported; doubles each time while suppression continues. */
 const TELL_AFTER_MS = { first: 1000, most: 60_000 } as const;
 
-/** Which part of a log an event has. */
+/** Chooses the rates for an event. */
 export type PartOf = (event: LogEvent) => LogPart;
 
-/** In a log for people; its debug lines somebody has asked for, or else they are in no line. */
+/** Rates in a human-readable log. Debug lines appear only where the user asked for them. */
 export const logPart: PartOf = (event) => {
   const isDebug = event.level === 'debug';
   const shared = isDebug ? SHARED_DEBUG : SHARED;
@@ -67,19 +67,19 @@ const AUDIT_PARTS: Readonly<Record<EventRate, LogPart>> = {
   refused: { rate: REFUSED, shared: SHARED_AUDIT },
 };
 
-/** In an audit log. */
+/** Rates in an audit log. */
 export const auditPart: PartOf = (event) => AUDIT_PARTS[rateOf(event)];
 
-/** How many bytes an event takes in a log. */
+/** Returns the bytes that an event takes in a log. */
 export type LineBytes = (event: LogEvent) => number;
 
-/** That of a log of JSON. */
+/** The size in a JSON log. */
 export const jsonLineBytes: LineBytes = (event) => Buffer.byteLength(formatJsonLine(event)) + TIME_BYTES;
 
 /** `"time":"2026-11-21T10:03:46.000Z",` and a newline. */
 const TIME_BYTES = 36;
 
-/** What is known of one event of one level. */
+/** The limiter state of one event at one level. */
 interface Flow extends Pick<LogEvent, 'event' | 'level'> {
   readonly bucket: TokenBucket;
   readonly shared: TokenBucket | null;
@@ -92,17 +92,17 @@ interface Flow extends Pick<LogEvent, 'event' | 'level'> {
 interface LogLimitOptions {
   readonly log: Log;
   readonly clock: Clock;
-  /** Default: that of a log for people. */
+  /** Default: the rates of a human-readable log. */
   readonly partOf?: PartOf;
-  /** Default: that of a log of JSON. */
+  /** Default: the size in a JSON log. */
   readonly bytesOf?: LineBytes;
-  /** An event as it is measured and handed on. Default: as it is. */
+  /** Maps an event before it is measured and passed on. Default: identity. */
   readonly named?: (event: LogEvent) => LogEvent;
 }
 
 /**
- * Hands the events of one channel on, except for those that come too fast; `log-limited` says how many were left out. What
- * comes has to be bounded already (`boundLogEvent`).
+ * Passes on the events of one channel up to their rate limits; `log-limited` reports how many were suppressed. The events
+ * must already be bounded (`boundLogEvent`).
  */
 export class LogLimit {
   readonly #log: Log;
@@ -111,9 +111,9 @@ export class LogLimit {
   readonly #bytesOf: LineBytes;
   readonly #named: (event: LogEvent) => LogEvent;
   readonly #shared = new Map<LogRate, TokenBucket>();
-  /** By level and name: as many as there are events. */
+  /** By level and name, so bounded by the table of events. */
   readonly #flows = new Map<string, Flow>();
-  /** One timer for all of them. */
+  /** One timer for all flows. */
   #cancelTelling: CancelTimer | null = null;
 
   constructor({ log, clock, partOf = logPart, bytesOf = jsonLineBytes, named = asItIs }: LogLimitOptions) {
@@ -124,7 +124,7 @@ export class LogLimit {
     this.#named = named;
   }
 
-  /** Logs an event, or counts it. */
+  /** Logs an event, or counts it as suppressed. */
   log(given: LogEvent): void {
     const event = this.#named(given);
     const flow = this.#flowOf(event);
@@ -140,12 +140,12 @@ export class LogLimit {
     if (flow.leftOutCount === 1) this.#tellLater(flow, nowMs);
   }
 
-  /** Says now what was left out and not told yet. */
+  /** Reports all suppressed lines that have not been reported yet. */
   stop(): void {
     this.#tellDue(Number.POSITIVE_INFINITY);
   }
 
-  /** The more an event has taken of late, the more it has to leave for others, so that no flood takes all that is shared. */
+  /** The more an event has used recently, the more it must leave for others, so that no flood uses up the shared rate. */
   #hasRoom({ bucket, shared }: Flow, bytes: number, nowMs: number): boolean {
     return bucket.has(nowMs, bytes) && (shared === null || shared.has(nowMs, bucket.spent(nowMs) + bytes));
   }
@@ -164,7 +164,7 @@ export class LogLimit {
     return flow;
   }
 
-  /** After a pause in which nothing was left out it begins with the shortest time again. */
+  /** Restarts with the shortest delay after a pause without suppression. */
   #tellLater(flow: Flow, nowMs: number): void {
     const hasPaused = nowMs - flow.toldAtMs > flow.tellAfterMs;
     flow.tellAfterMs = hasPaused ? TELL_AFTER_MS.first : Math.min(2 * flow.tellAfterMs, TELL_AFTER_MS.most);
@@ -172,7 +172,7 @@ export class LogLimit {
     this.#schedule();
   }
 
-  /** The timer ends when the first of those that left something out is to say so. */
+  /** Schedules the timer for the earliest report that is due. */
   #schedule(): void {
     this.#cancelTelling?.();
     this.#cancelTelling = null;
@@ -197,7 +197,7 @@ export class LogLimit {
     flow.toldAtMs = this.#clock.now();
     const durationMs = Math.round(flow.toldAtMs - flow.leftOutSinceMs);
     const span = `within ${(durationMs / 1000).toFixed(1)} s`;
-    const message = `and ${count} more lines of the kind ${kind} were left out ${span}: they came too fast`;
+    const message = `${count} more ${kind} ${count === 1 ? 'line' : 'lines'} suppressed ${span}: too many`;
     this.#log(this.#named(makeEvent('log-limited', message, { kind, count, durationMs }, level)));
   }
 
@@ -214,32 +214,32 @@ export class LogLimit {
 
 const asItIs = (event: LogEvent): LogEvent => event;
 
-/** When it is to be said what was left out. */
+/** When the suppressed lines of a flow are due to be reported. */
 const dueMs = ({ leftOutSinceMs, tellAfterMs }: Flow): number => leftOutSinceMs + tellAfterMs;
 
-// An event with no more of a peer's texts than its line has room for.
+// Bounding events: no more of a peer's texts than a line has room for.
 
-/** The texts of an event's fields, in bytes as JSON: of what a peer was let do there is more to be known. */
+/** Limits on the texts of an event's fields, in bytes as JSON; higher for permitted actions, which deserve more detail. */
 const MAX_FIELDS_BYTES = { letHappen: 4096, other: 1024 } as const;
 
-/** An event with no more of a peer's texts than its line has room for. */
+/** Cuts an event's texts to what its line has room for. */
 export function boundLogEvent(event: LogEvent): LogEvent {
   return boundEvent(event, rateOf(event) === 'let-happen' ? MAX_FIELDS_BYTES.letHappen : MAX_FIELDS_BYTES.other);
 }
 
-/** The longest message, in bytes as JSON, and how much of its end is kept: the code of an error is there. */
+/** The longest message, in bytes as JSON, and how much of its end is kept, where the error code is. */
 const MAX_MESSAGE_BYTES = 512;
 const MESSAGE_END_LENGTH = 96;
 
-/** No character takes more bytes in JSON than one that is escaped: `\uXXXX`. */
+/** The most bytes that a character takes in JSON: escaped as `\uXXXX`. */
 const MAX_CHARACTER_BYTES = 6;
 
 type Field = LogEvent['fields'][string];
 
 /**
- * An event with its texts cut, no matter whose they are, so that all of its fields together have at most `maxFieldsBytes` as
- * JSON: where something is missing there is an ellipsis, and at the end of a list the number of what is. The longest texts
- * are cut first: a code behind them stays whole.
+ * Cuts the texts of an event, whatever their source, so that all its fields together take at most `maxFieldsBytes` as JSON.
+ * An ellipsis marks a cut text, and a count ends a cut list. The longest texts are cut first, so that short ones such as
+ * codes stay whole.
  */
 export function boundEvent(event: LogEvent, maxFieldsBytes: number): LogEvent {
   const entries = Object.entries(event.fields);
@@ -248,7 +248,7 @@ export function boundEvent(event: LogEvent, maxFieldsBytes: number): LogEvent {
   let roomBytes = maxFieldsBytes;
   const cut = (text: string): string => {
     const kept = cutText(text, roomBytes);
-    // With its comma.
+    // Plus the comma.
     roomBytes -= jsonBytes(kept) + 1;
     return kept;
   };
@@ -260,7 +260,7 @@ export function boundEvent(event: LogEvent, maxFieldsBytes: number): LogEvent {
     }
     return kept;
   };
-  // The keys stay in their order.
+  // Keeps the order of the keys.
   const fields: Record<string, Field> = { ...event.fields };
   for (const [key, value] of entries.toSorted(([, one], [, other]) => textLength(one) - textLength(other))) {
     if (typeof value === 'string') fields[key] = cut(value);
@@ -269,14 +269,14 @@ export function boundEvent(event: LogEvent, maxFieldsBytes: number): LogEvent {
   return { ...event, message: cutMessage(event.message), fields };
 }
 
-/** The number of characters of a field's texts, with two for the comma and the quotes of each. */
+/** The number of characters of a field's texts, plus two for each for the comma and the quotes. */
 function textLength(value: Field): number {
   if (typeof value === 'string') return value.length + 2;
   if (value === null || typeof value !== 'object') return 0;
   return value.reduce((sum, text) => sum + text.length + 2, 0);
 }
 
-/** Whether a text of this length has room, whatever its characters are. */
+/** Whether a text of this length fits, whatever its characters are. */
 const isSurelyWithin = (length: number, maxBytes: number): boolean => length * MAX_CHARACTER_BYTES <= maxBytes;
 
 function cutMessage(message: string): string {
@@ -286,7 +286,7 @@ function cutMessage(message: string): string {
 }
 
 function cutText(text: string, maxBytes: number): string {
-  // No character takes less than a byte, so what is longer need not be looked at.
+  // A character takes at least a byte, so anything beyond that length cannot fit.
   let kept = text.slice(0, Math.max(0, maxBytes));
   while (jsonBytes(kept) > maxBytes && kept !== '') kept = kept.slice(0, Math.floor(kept.length * 0.75));
   return kept.length === text.length ? text : `${kept}…`;
@@ -298,16 +298,16 @@ interface ChannelLogOptions {
   /** The channel's label. */
   readonly label: string;
   readonly clock: Clock;
-  /** How many bytes an event takes in the log. */
+  /** Returns the bytes that an event takes in the log. */
   readonly lineBytes: LineBytes;
   /** The log and the audit log of the proxy. */
   readonly log: Log;
   readonly audit: Log;
-  /** Whether somebody takes the audit log. */
+  /** Whether anything listens to the audit log. */
   readonly isAuditing: () => boolean;
 }
 
-/** The log of one channel: its events, named after it, and limited. */
+/** The log of one channel: its events, labelled and rate-limited. */
 export class ChannelLog {
   readonly #log: LogLimit;
   readonly #audit: LogLimit;
@@ -329,21 +329,21 @@ export class ChannelLog {
     this.#log.log(event);
   };
 
-  /** Says now what was left out and not told yet. */
+  /** Reports all suppressed lines that have not been reported yet. */
   stop(): void {
     this.#log.stop();
     this.#audit.stop();
   }
 }
 
-/** Logs what becomes of streams of the peer that no service serves. */
+/** Logs the peer's streams that no service serves. */
 export const logRefusals = (log: Log) => ({
   onDenied({ id, service, from }: SessionStream, why: string): void {
-    const message = `a stream from ${escapeText(from ?? 'the peer', 80)} to ${service} was denied: ${why}`;
+    const message = `stream from ${escapeText(from ?? 'the peer', 80)} to ${service} denied: ${why}`;
     log(makeEvent('stream-denied', message, { service, stream: id, from, why }));
   },
   onUnknown({ id, service, from }: SessionStream, why: string): void {
-    const message = `a stream from ${escapeText(from ?? 'the peer', 80)} to ${service} was refused: ${why}`;
+    const message = `stream from ${escapeText(from ?? 'the peer', 80)} to ${service} refused: ${why}`;
     const fields = { direction: 'incoming', service, stream: id, from, code: 'unknown-service' };
     log(makeEvent('stream-refused', message, fields, 'debug'));
   },
@@ -353,7 +353,7 @@ export const logRefusals = (log: Log) => ({
   },
 });
 
-/** Logs the opening and the end of a stream that a program opened, as forwards do for theirs; the same stream comes back. */
+/** Logs the opening and the end of a stream that a program opened, as forwards do for theirs; returns the stream. */
 export function logStream(stream: MuxStream, clock: Clock, log: Log): MuxStream {
   const { service } = stream;
   let isOpen = false;
@@ -373,7 +373,7 @@ export function logStream(stream: MuxStream, clock: Clock, log: Log): MuxStream 
     }
     const why = `${escapeText(reason.message)} (${escapeText(reason.code, 64)})`;
     if (isOpen) log(makeEvent('stream-reset', `stream ${id} to ${service} was reset: ${why}; ${amount}`, fields));
-    else log(makeEvent('stream-refused', `a stream to ${service} was refused: ${why}`, fields, 'warn'));
+    else log(makeEvent('stream-refused', `stream to ${service} refused: ${why}`, fields, 'warn'));
   });
   return stream;
 }

@@ -1,4 +1,4 @@
-/** Sessions over a Duplex of a program: services and streams without a channel address, and without a socket. */
+/** Sessions over a program's own Duplex: services and streams without a channel address or a socket. */
 import { randomBytes } from 'node:crypto';
 import type { Duplex } from 'node:stream';
 import { EventEmitter } from 'eventemitter3';
@@ -21,46 +21,46 @@ import { escapeText } from '../util/escape.js';
 import { DEFAULT_WAIT_MS } from './channel-options.js';
 
 /**
- * Gets each stream that the peer opens to a service; it is accepted already. A reset by the peer destroys it with an error,
- * which ends nothing else where nobody listens for it. If the handler throws or rejects, its stream ends with `internal`.
+ * Receives each stream that the peer opens to a service, already accepted. A reset by the peer destroys the stream with an
+ * error, which is harmless without an `error` listener. If the handler throws or rejects, its stream ends with `internal`.
  */
 export type ServiceStreamHandler = (stream: MuxStream) => unknown;
 
-/** How a program meets its peer. */
+/** Options for {@link connectPeer}. */
 export interface PeerOptions {
-  /** What is offered to the peer from the start: a handler by the name of its service. Default: nothing. */
+  /** Services offered to the peer from the start: handlers by service name. Default: none. */
   readonly services?: Readonly<Record<string, ServiceStreamHandler>>;
-  /** The operator's name for this side, told to the peer. Default null. */
+  /** The operator's name for this side, sent to the peer. Default null. */
   readonly name?: string | null;
-  /** Program and version, told to the peer. Default `vproxy`. */
+  /** Program and version, sent to the peer. Default `vproxy`. */
   readonly agent?: string;
-  /** Keys, each as the text of a key file, preferred first; with one no peer without is accepted. Default: none. */
+  /** Keys, each as the text of a key file, preferred first. With any, peers without a common key are rejected. Default: none. */
   readonly keys?: readonly string[];
   /** How many streams the peer may have open at once. Default 1024. */
   readonly streams?: number;
-  /** Silence for so long ends a session, in milliseconds; null: never. Default null. */
+  /** Silence that ends a session, in milliseconds; null for never. Default null. */
   readonly deadAfterMs?: number | null;
   /** How long `connect` waits for a session, in milliseconds. Default 10,000. */
   readonly waitMs?: number;
-  /** Default: the system's. */
+  /** Default: the system clock. */
   readonly clock?: Clock;
 }
 
 /** The events of a {@link Peer}. */
 export interface PeerEvents {
-  /** There is a session: the first one, or another one behind one that has ended. */
+  /** A session was established: the first one, or one after another has ended. */
   session: [session: SessionStatus];
-  /** What the peer offers is known, or has changed. */
+  /** The peer announced its services, or changed them. */
   services: [services: readonly string[]];
-  /** A session is over, or could not be. While the Duplex is open another one is tried. */
+  /** A session ended, or could not be established. While the Duplex is open, another one is tried. */
   ended: [reason: VproxyError];
   /** The handler of a service threw or rejected, or a listener on its stream threw. Only that stream ended, with `internal`. */
   failed: [service: string, error: unknown];
 }
 
 /**
- * The other side of a Duplex, where a vproxy speaks. Sessions follow one another as long as the Duplex is open: one ends
- * when the peer starts again, and its streams end with it. `connectPeer` makes it.
+ * A vproxy at the other side of a Duplex. Sessions follow one another while the Duplex is open: a session ends with its
+ * streams when the peer restarts. Created by `connectPeer`.
  */
 export class Peer extends EventEmitter<PeerEvents> {
   /** Resolved when the Duplex is closed, with the reason: `shutdown` after `close`. Never rejects. */
@@ -104,28 +104,28 @@ export class Peer extends EventEmitter<PeerEvents> {
     this.#runner.start();
   }
 
-  /** The session of the moment, or null. */
+  /** The current session, or null. */
   get session(): SessionStatus | null {
     const { current } = this.#source;
     return current === null ? null : describeSession(current, VM_TRAITS);
   }
 
-  /** What the peer offers now; empty without a session. */
+  /** The services that the peer offers; empty without a session. */
   get services(): string[] {
     return [...(this.#source.current?.peerServices.names ?? [])];
   }
 
-  /** Offers a service to the peer from now on. Throws `bad-argument` for a name that is not valid, or taken. */
+  /** Offers a service to the peer from now on. Throws `bad-argument` for a name that is invalid or taken. */
   serve(service: string, handle: ServiceStreamHandler): void {
     requireServiceName(service);
     this.#registry.addProgram(service, handle);
   }
 
   /**
-   * A stream to a service of the peer, when the peer has accepted it: a round trip after there is a session. Rejects with
-   * the peer's reason, such as `unknown-service`, `denied` or `connect-refused`; with `open-timeout` where it has not answered
-   * after 30 s; with `no-session` after `waitMs`, or when this is closed. An `error` of the stream that nobody listens for ends
-   * nothing.
+   * Opens a stream to a service of the peer; resolves when the peer accepts it, a round trip after there is a session.
+   * Rejects with the peer's reason, such as `unknown-service`, `denied` or `connect-refused`; with `open-timeout` if the peer
+   * does not answer within 30 s; with `no-session` after `waitMs`, or when this peer is closed. An `error` of the stream
+   * without a listener is harmless.
    */
   async connect(service: string): Promise<MuxStream> {
     requireServiceName(service);
@@ -133,7 +133,7 @@ export class Peer extends EventEmitter<PeerEvents> {
     return acceptedStream(MuxStream.open(session, service));
   }
 
-  /** Tells the peer, resets the streams, and closes the Duplex; resolved when it is closed, within a second. */
+  /** Notifies the peer, resets the streams, and closes the Duplex; resolves when it is closed, within a second. */
   async close(message = 'the program at the other end closed the session'): Promise<void> {
     this.#closing.abort();
     await this.#runner.stop(new VproxyError('shutdown', message));
@@ -151,9 +151,8 @@ export class Peer extends EventEmitter<PeerEvents> {
 
 /**
  * Speaks vproxy over a Duplex that carries bytes in order, both ways: a socket, a serial port, a TLS connection, a pair in
- * memory. The Duplex is the peer's then: nobody else reads, writes or pauses it, and it is destroyed at the end. Throws
- * `bad-argument` for options that are not valid and for a Duplex that carries no bytes or is closed, `bad-file` for a key
- * that is none.
+ * memory. The peer then owns the Duplex: do not read, write or pause it; it is destroyed at the end. Throws `bad-argument`
+ * for invalid options and for a Duplex that is closed or in object mode, `bad-file` for an invalid key.
  */
 export function connectPeer(duplex: Duplex, options?: PeerOptions): Peer {
   return new Peer(duplex, options);
@@ -161,32 +160,32 @@ export function connectPeer(duplex: Duplex, options?: PeerOptions): Peer {
 
 function requireServiceName(service: string): void {
   if (SERVICE_NAME.test(service)) return;
-  const rule = '1 to 64 of a-z, 0-9, dot, underscore and hyphen, the first a letter or a digit';
-  throw new VproxyError('bad-argument', `service "${escapeText(service, 80)}": a name is ${rule}`);
+  const rule = '1 to 64 of a-z, 0-9, dot, underscore and hyphen, starting with a letter or digit';
+  throw new VproxyError('bad-argument', `service "${escapeText(service, 80)}": a name must be ${rule}`);
 }
 
 function parseStreams(streams: number): number {
   const [min, max] = LIMIT_RANGES.streams;
   if (Number.isInteger(streams) && streams >= min && streams <= max) return streams;
-  throw new VproxyError('bad-argument', `streams ${streams}: it is no whole number from ${min} to ${max}`);
+  throw new VproxyError('bad-argument', `streams ${streams}: must be a whole number from ${min} to ${max}`);
 }
 
 /**
- * Resolved with a stream that was opened just now, when the peer has accepted it; rejects with why it does not. What ends the
- * stream in the same piece as the answer rejects, too: its `error` would be emitted before the program has the stream. From
- * then on an `error` that nobody listens for ends nothing, so that no peer can end a program that waits for something else.
+ * Resolves with a newly opened stream once the peer has accepted it; rejects with the peer's reason. Also rejects if the
+ * stream ends in the same piece as the answer: its `error` would be emitted before the program has the stream. After that,
+ * an `error` without a listener is harmless, so that no peer can crash a program that waits for something else.
  */
 export async function acceptedStream(stream: MuxStream): Promise<MuxStream> {
   const answer = deferred();
   stream.holdStop();
   stream
-    // Stays there.
+    // Never removed.
     .on('error', (error) => answer.reject(error))
     .once('close', () => answer.reject(new VproxyError('cancelled', 'the stream was closed before it was accepted')))
     // Node emits the `error` of this turn before microtasks run.
     .once('connect', () => queueMicrotask(() => answer.resolve()));
   await answer.promise;
-  // The program listens by then.
+  // By then the program has attached its listeners.
   process.nextTick(() => stream.releaseStop());
   return stream;
 }

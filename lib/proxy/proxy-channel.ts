@@ -1,4 +1,4 @@
-/** One channel of a proxy: its supervisor, its sessions, its forwards, and its built-in services. */
+/** One channel of a proxy: its supervisor, sessions, forwards and built-in services. */
 import { type ChannelAddress, placeOf } from '../channel/address/address.js';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { type Log, makeEvent } from '../events.js';
@@ -49,38 +49,38 @@ import { hasBroker, requestFilters, STORAGE_SERVICE, StorageService, type Storag
 import type { ChannelSupervisor, SupervisorState } from './supervisor.js';
 import { describeEgresses, testEgress } from './test-egress.js';
 
-/** What a channel gets from its proxy. */
+/** What a proxy provides to its channels. */
 export interface ProxyChannelContext {
   readonly identity: ProcessIdentity;
   readonly clock: Clock;
   readonly nextForwardId: () => string;
   readonly addresses: ForwardAddresses;
   readonly findRival: FindRival;
-  /** Makes the folders of unix sockets that a channel listens on where they are missing; they go with it. Throws `address-…` codes. */
+  /** Creates the missing folders of a channel's unix sockets; they are removed with it. Throws `address-…` codes. */
   readonly makeFolders: (label: string, forwards: readonly ForwardSpec[]) => void;
-  /** How many bytes an event takes in the log. */
+  /** Returns the bytes that an event takes in the log. */
   readonly lineBytes: LineBytes;
   readonly log: Log;
-  /** For the audit log: what came too fast is in it as `log-limited`, with its number. */
+  /** For the audit log, where `log-limited` counts suppressed lines. */
   readonly audit: Log;
-  /** Whether somebody takes the audit log. */
+  /** Whether anything listens to the audit log. */
   readonly isAuditing: () => boolean;
-  /** A session of the channel is over and no other took its place, or there can be none: see `ProxyEvents`. */
+  /** A session of the channel ended without replacement, or none is possible: see `ProxyEvents`. */
   readonly onEnded: (channel: ProxyChannel, reason: VproxyError) => void;
-  /** The session, or what the peer offers in it, or what the channel waits for, has changed. */
+  /** The session, its peer's services, or the state of the channel changed. */
   readonly onChanged: (channel: ProxyChannel) => void;
-  /** An outgoing forward listens. */
+  /** An outgoing forward is listening. */
   readonly onListening: (forward: ForwardStatus) => void;
-  /** The channel can never work, or not any more. */
+  /** The channel can never work, or never again. */
   readonly onFatal: (channel: ProxyChannel, reason: VproxyError) => void;
 }
 
-/** A channel, for a successor of this process. */
+/** State of a channel for a successor process. */
 export interface ProxyChannelState {
   readonly options: ChannelOptions;
   readonly isDeclared: boolean;
   readonly record: ChannelRecordState;
-  /** Of its session; null where it has none. */
+  /** The whereabouts of its session; null if it has none. */
   readonly whereabouts: Whereabouts | null;
   readonly forwards: readonly ForwardEntryState[];
   readonly ports: ChannelPortsState;
@@ -88,16 +88,16 @@ export interface ProxyChannelState {
   readonly supervisor: SupervisorState;
 }
 
-/** What a predecessor of this process had, with its descriptors. */
+/** A predecessor's state, with its descriptors. */
 export interface Restored<State> {
   readonly state: State;
   readonly take: TakeDescriptor;
 }
 
-/** How much of the peer's list of services is shown, in characters: it may have thousands. */
+/** Limit on the displayed list of the peer's services, in characters: there may be thousands. */
 const MAX_LIST_LENGTH = 1024;
 
-/** Composition and life of all layers over one channel. `listen` and `open` once, or `goOn` where it was restored; then `stop` once. */
+/** Composes and runs all layers over one channel. Call `listen` and `open` once, or `goOn` if restored; then `stop` once. */
 export class ProxyChannel {
   readonly label: string;
   readonly address: ChannelAddress;
@@ -106,17 +106,17 @@ export class ProxyChannel {
   readonly forwards: ForwardTable;
   readonly registry: ServiceRegistry;
   readonly ports: ChannelPorts;
-  /** Null where it serves no storage calls. */
+  /** Null if it serves no storage calls. */
   readonly storage: StorageService | null;
   readonly supervisor: ChannelSupervisor;
   readonly sessions: ChannelSessions;
-  /** Whether it is one of those that were asked for from the start, or by `Proxy.apply`. */
+  /** Whether it was configured from the start, or by `Proxy.apply`. */
   isDeclared: boolean;
   readonly #context: ProxyChannelContext;
   readonly #source: SessionSource;
-  /** Those whose peer has said what it offers. */
+  /** Sessions whose peer has announced its services. */
   readonly #listed = new WeakSet<Session>();
-  /** Those of its options. */
+  /** The forwards in its options. */
   readonly #firstForwards: readonly ForwardEntry[];
   readonly #permitted: PermittedServices;
   readonly #recordings: Recordings;
@@ -129,7 +129,7 @@ export class ProxyChannel {
   #egress: ReadonlyMap<string, EgressRules>;
 
   /**
-   * Throws what `checkChannelOptions` throws. Where it was restored it goes on with what a predecessor had, and neither reads nor
+   * Throws what `checkChannelOptions` throws. If `restored`, it continues with a predecessor's state, and neither reads nor
    * writes before `goOn`.
    */
   constructor(options: ChannelOptions, context: ProxyChannelContext, restored?: Restored<ProxyChannelState>) {
@@ -199,7 +199,7 @@ export class ProxyChannel {
       settings,
       bufferBytes: options.bufferBytes ?? DEFAULT_BUFFER_BYTES,
       clock,
-      // Those who may make files in a group's folder could have it connect to any socket.
+      // Otherwise anyone who can create files in a group's folder could have it connect to any socket.
       followsLinks: (options.group ?? null) === null,
       sessions: this.sessions,
       findRival: context.findRival,
@@ -215,16 +215,16 @@ export class ProxyChannel {
     for (const stream of streams) if (stream.isIncoming && stream.isAnswered) this.registry.readmit(stream);
     this.forwards.restore(forwards, take, streams);
     this.storage?.restore(storage, take);
-    // When all services are offered again: the peer is told of what differs only.
+    // Only after all services are offered again, so that the peer receives just the differences.
     if (session !== null && whereabouts !== null) this.sessions.restore(session, whereabouts);
   }
 
-  /** What it is made of, with what it has adopted. */
+  /** Its options, including adopted changes. */
   get options(): ChannelOptions {
     return this.#options;
   }
 
-  /** The forwards in force that somebody asked for: not those of ports, which come and go by themselves. */
+  /** The configured and added forwards, without those of automatic port forwarding. */
   get wantedForwards(): ForwardSpec[] {
     const entries = this.forwards.active.filter((entry) => entry.isDeclared || !this.ports.has(entry));
     return entries.map(({ forward }) => forward.spec);
@@ -235,18 +235,18 @@ export class ProxyChannel {
     for (const entry of this.#firstForwards) await this.forwards.start(entry);
     await this.storage?.start();
     this.#permitted.start();
-    // What began to listen after `stop` had looked at it.
+    // It may have begun to listen after `stop` had run.
     if (this.#stopping.signal.aborted) await this.stop();
   }
 
-  /** Puts a forward in force that somebody asks for now. Rejects as {@link ForwardTable.start} does. */
+  /** Starts an added forward. Rejects as {@link ForwardTable.start} does. */
   async startForward(entry: ForwardEntry): Promise<void> {
     await this.forwards.start(entry);
     const session = this.#source.current;
     if (session !== null && this.#listed.has(session)) this.forwards.warnOfMissing([entry], session.peerServices.names);
   }
 
-  /** Opens the channel, which may take for ever. Rejects where it is to listen and cannot. */
+  /** Opens the channel, which may take forever. Rejects if it should listen and cannot. */
   async open(): Promise<void> {
     await this.supervisor.start();
     if (this.#stopping.signal.aborted) await this.stop();
@@ -254,7 +254,7 @@ export class ProxyChannel {
 
   // ---- for a successor of this process ----------------------------------------------------------------------------
 
-  /** What cannot be handed over now, each as a line for people. */
+  /** What cannot be handed over now, as human-readable lines. */
   obstacles(): string[] {
     const session = this.#source.current;
     const others = (session?.streams.list() ?? []).filter(isOfProgram);
@@ -262,12 +262,12 @@ export class ProxyChannel {
       ...this.forwards.obstacles(),
       ...this.ports.obstacles(),
       ...(this.storage?.obstacles() ?? []),
-      ...others.map(({ id, service }) => `stream ${id} to ${service}, which is no forward's`),
+      ...others.map(({ id, service }) => `stream ${id} to ${service}, which belongs to no forward`),
     ];
-    // What has a secret goes on with another link.
+    // A session with a secret can resume on another link.
     const endsWithLink = session !== null && session.secret === null && !session.isSuspended;
     if (endsWithLink && !this.supervisor.canHandOver(session))
-      found.push(`its session, which ends with its channel (${this.address.text})`);
+      found.push(`its session, which cannot outlive its link (${this.address.text})`);
     return found.map((what) => `${this.label}: ${what}`);
   }
 
@@ -277,11 +277,11 @@ export class ProxyChannel {
     const streams = (this.#source.current?.streams.list() ?? []).filter(
       (stream) => ids.has(stream.id) || (stream.isIncoming && isOfProgram(stream)),
     );
-    for (const stream of streams) stream.reset('shutdown', 'vproxy is upgraded, and the stream cannot be handed over');
+    for (const stream of streams) stream.reset('shutdown', 'vproxy is being upgraded and cannot hand over the stream');
     return streams.map(({ id, service }) => `${this.label}: stream ${id} to ${service}`);
   }
 
-  /** What a successor goes on with. Nothing is changed by it. */
+  /** Captures the state for a successor. Changes nothing. */
   capture(keep: KeepDescriptor): ProxyChannelState {
     const session = this.#source.current;
     const indexes = new Map(session?.streams.listAll().map((stream, index) => [stream, index]));
@@ -298,8 +298,8 @@ export class ProxyChannel {
   }
 
   /**
-   * In the place of `listen` and `open` where it was restored: reads and writes. Streams that nobody has answered are offered again,
-   * and those of emulators end: they attach again.
+   * Starts a restored channel, instead of `listen` and `open`. Unanswered streams are offered again; those of emulators end,
+   * and the emulators attach again.
    */
   goOn(): void {
     this.storage?.goOn();
@@ -309,7 +309,7 @@ export class ProxyChannel {
     this.#tellChange();
   }
 
-  /** Tells the peer, and closes everything, within a second. */
+  /** Notifies the peer and closes everything, within a second. */
   async stop(message = 'the process at the other end was stopped'): Promise<void> {
     const reason = new VproxyError('shutdown', message);
     this.#stopping.abort();
@@ -320,7 +320,7 @@ export class ProxyChannel {
     this.#channelLog.stop();
   }
 
-  /** Opens no more streams, either way; resolved when those that are open have ended, or after 30 s. `stop` is to follow. */
+  /** Opens no more streams, either way; resolves when the open ones have ended, or after 30 s. Call `stop` afterwards. */
   async drain(message: string): Promise<void> {
     const session = this.#source.current;
     this.ports.stop();
@@ -331,15 +331,15 @@ export class ProxyChannel {
     if (!session.isOver) await ended;
   }
 
-  /** Reads the files of the keys again, for the sessions to come. Throws `bad-file`, and keeps the keys that it has then. */
+  /** Rereads the key files, for future sessions. Throws `bad-file`, and then keeps the current keys. */
   reloadKeys(): void {
     this.#keys = readKeys(this.#options, this.address);
   }
 
   /**
-   * Gives what takes over the keys of a channel that was made of other options, its rules, egresses and permissions, for the streams
-   * to come: called in the same turn, it cannot fail. Throws `bad-argument` where a service that is now permitted has a
-   * name that is taken.
+   * Returns a function that adopts the keys, rules, egresses and permissions of a channel made from other options, for future
+   * streams; it cannot fail if called in the same turn. Throws `bad-argument` if the name of a newly permitted service is
+   * taken.
    */
   prepareAdoption(made: ProxyChannel): () => void {
     const allow = this.#permitted.prepare(this.address, made.#options);
@@ -355,7 +355,7 @@ export class ProxyChannel {
     };
   }
 
-  /** Puts the rules of these services in force. */
+  /** Applies the rules of these services. */
   #putGates(services: readonly string[]): void {
     const { policies = {}, group = null } = this.#options;
     for (const service of services) {
@@ -365,7 +365,7 @@ export class ProxyChannel {
     }
   }
 
-  /** A stream to a service of the peer, which has not answered yet, as soon as there is a session. Rejects with `no-session` after `waitMs`. */
+  /** Opens a stream as soon as there is a session, without waiting for the peer's answer. Rejects with `no-session` after `waitMs`. */
   async openStream(service: string): Promise<MuxStream> {
     const watch = service === EXEC_SERVICE ? await this.#recordings.watcher() : null;
     const session = await this.#source.wait(this.#waitMs, this.#stopping.signal).catch((error: unknown) => {
@@ -377,32 +377,30 @@ export class ProxyChannel {
     return logStream(stream, this.#context.clock, this.#log);
   }
 
-  /** What it waits for, to be put behind a message: `: unix-connect:/run/vm1.sock is missing`. Empty where there is nothing to say. */
+  /** What it waits for, as the end of a message: `: unix-connect:/run/vm1.sock is missing`; or empty. */
   get whyDown(): string {
     const { whyDown } = this.sessions.record.state;
     return whyDown === null ? '' : `: ${whyDown}`;
   }
 
-  /** Whether there is a session, and the peer offers the service in it where one is given. */
+  /** Whether there is a session in which the peer offers the service, if one is given. */
   isReady(service: string | null): boolean {
     const { session } = this.#source;
     return session !== null && (service === null || session.peerServices.names.has(service));
   }
 
-  /** The round trip through the peer, in milliseconds. Rejects with `no-session`, at the latest after `timeoutMs`. */
+  /** Measures the round trip through the peer, in milliseconds. Rejects with `no-session`, after `timeoutMs` at the latest. */
   async ping(timeoutMs: number): Promise<number> {
     const { session } = this.#source;
     if (session === null) {
-      const what = this.#source.current?.isSuspended === true ? 'the session has no link now' : 'there is no session';
+      const what = this.#source.current?.isSuspended === true ? 'the session is suspended' : 'no session';
       throw new VproxyError('no-session', `${what} on channel ${this.label}${this.whyDown}`);
     }
     const answer = deferred<number>();
     const onMeasured = (roundTripMs: number) => answer.resolve(roundTripMs);
     const fail = (why: string) => answer.reject(new VproxyError('no-session', why));
     const onEnd = (reason: VproxyError) => fail(`the session ended: ${escapeText(reason.message)} (${reason.code})`);
-    const cancel = this.#context.clock.schedule(timeoutMs, () =>
-      fail(`the peer did not answer within ${timeoutMs / 1000} s`),
-    );
+    const cancel = this.#context.clock.schedule(timeoutMs, () => fail(`no answer within ${timeoutMs / 1000} s`));
     session.once('measured', onMeasured).once('end', onEnd);
     session.measure();
     try {
@@ -416,7 +414,7 @@ export class ProxyChannel {
   /** Resets a stream. Throws `not-found`. */
   closeStream(id: number): void {
     const stream = this.#source.current?.streams.list().find((found) => found.id === id && id !== 0);
-    if (stream === undefined) throw new VproxyError('not-found', `there is no stream ${id} on channel ${this.label}`);
+    if (stream === undefined) throw new VproxyError('not-found', `no stream ${id} on channel ${this.label}`);
     stream.reset('cancelled', 'the stream was closed by an operator');
   }
 
@@ -449,13 +447,13 @@ export class ProxyChannel {
     return [...own, ...peers];
   }
 
-  /** Those of which something is said, and those that forwards lead to. */
+  /** The defined egresses, and those that forwards lead to. */
   listEgress(): EgressStatus[] {
     const specs = this.forwards.active.map(({ forward }) => forward.spec);
     return describeEgresses({ channel: this.label, egresses: this.#egress }, specs);
   }
 
-  /** What would become of a destination, without connecting to it. Rejects with `not-found` where nothing is said of the egress. */
+  /** Tests a destination without connecting to it. Rejects with `not-found` if the egress is not defined. */
   testEgress(name: string, destination: Destination, signal: AbortSignal): Promise<EgressTest> {
     const own = { channel: this.label, egresses: this.#egress };
     return testEgress(own, name, destination, { clock: this.#context.clock, signal });
@@ -473,7 +471,7 @@ export class ProxyChannel {
       const list = escapeText([...services].join(', '), MAX_LIST_LENGTH);
       const message = `the peer offers: ${list || 'nothing'}`;
       this.#log(makeEvent('services', message, { services: list }));
-      // What comes later is nobody's mistake.
+      // Warn only about the first list: later changes are intentional.
       if (!this.#listed.has(session)) this.forwards.warnOfMissing(this.forwards.active, services);
       this.#listed.add(session);
       this.#tellChange();
@@ -481,7 +479,7 @@ export class ProxyChannel {
     if (!isRestored) session.start(this.registry.list(), this.ports.announced);
   }
 
-  /** There is a session or none, its peer offers something else, or the channel waits. */
+  /** The session, its peer's services, or the state of the channel changed. */
   #tellChange(): void {
     this.ports.sessionChanged();
     this.storage?.wake();
@@ -490,8 +488,8 @@ export class ProxyChannel {
 }
 
 /**
- * Whether a program of this machine is at the local end of a stream, such as a command. One that is not answered is offered
- * to its service again; those of emulators are opened again.
+ * Whether the local end of a stream is a program, such as a command. Excludes unanswered streams, which are offered to their
+ * services again, and those of emulators, which open them again.
  */
 const isOfProgram = ({ owner, service, isIncoming, isAnswered, isOver }: SessionStream): boolean =>
   owner === null && service !== STORAGE_SERVICE && !isOver && !(isIncoming && !isAnswered);

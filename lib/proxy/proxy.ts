@@ -1,4 +1,4 @@
-/** A running vproxy: its channels, and what is done to all of them. */
+/** A running vproxy: its channels, and operations on all of them. */
 
 import { randomBytes } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
@@ -37,73 +37,73 @@ import { ProxyChannel, type ProxyChannelContext, type ProxyChannelState, type Re
 import type { FindRival } from './rival.js';
 import { parseEgressDestination } from './test-egress.js';
 
-/** What a proxy is made of. */
+/** Options for {@link Proxy}. */
 export interface ProxyOptions {
   /** Channels, and groups of channels. */
   readonly channels: readonly ChannelOptions[];
-  /** Program and version, told to the peers. */
+  /** Program and version, sent to the peers. */
   readonly agent: string;
   /** Default `systemClock`. */
   readonly clock?: Clock;
-  /** How many bytes an event takes in the log, which is limited by that. Default: those of its JSON. */
+  /** Returns the bytes that an event takes in the log, for its rate limits. Default: the size of its JSON. */
   readonly lineBytes?: (event: LogEvent) => number;
   /**
-   * Looks for another process of this machine that has a session on the same channel, or its device open: asked when another
-   * connection took a channel's place, a device is busy, or nobody answers. Default: nobody is found.
+   * Looks for another process of this machine that has a session on the same channel, or its device open. Called when
+   * another connection displaced ours, when a device is busy, or when the peer does not answer. Default: finds none.
    *
    * @internal
    */
   readonly findRival?: FindRival;
   /**
-   * What a predecessor of this process had, instead of `channels`: `goOn` takes the place of `start`. Default: nothing.
+   * A predecessor's state, used instead of `channels`; then call `goOn` instead of `start`. Default: none.
    *
    * @internal
    */
   readonly restored?: Restored<ProxyState>;
 }
 
-/** A proxy, for a successor of this process: plain data, of a form that only the same version of it understands. */
+/** State of a proxy for a successor process: plain data that only the same version understands. */
 export interface ProxyState {
   readonly instance: string;
   readonly forwardCount: number;
   readonly channels: readonly ProxyChannelState[];
   readonly groups: readonly GroupState[];
-  /** By the labels of channels, the paths of folders that were made for them. */
+  /** The folders that were created for channels, by label. */
   readonly folders: Map<string, Set<string>>;
 }
 
 /** The events of a `Proxy`. */
 export interface ProxyEvents {
-  /** What people should know. */
+  /** A line for the log. */
   log: [event: LogEvent];
-  /** For an audit log: who opened what, and what became of it. What came too fast is in it as `log-limited`, with its number. */
+  /** A line for the audit log: who opened what, with what outcome. `log-limited` counts suppressed lines. */
   audit: [event: LogEvent];
   /**
-   * A session of a channel is over, and no other took its place; or a channel that this side opens can have none, because
-   * the two sides do not let each other in or speak no common version. The proxy goes on trying.
+   * A session of a channel ended and no other replaced it; or a channel that this side opens cannot have one, because the two
+   * sides reject each other or have no protocol version in common. The proxy keeps retrying.
    */
   ended: [label: string, reason: VproxyError];
   /**
-   * A channel has a session or has it no longer, its peer offers something else, it waits for something else, or it can
-   * never work: `listChannels` says how the channels are.
+   * A channel gained or lost its session, its peer changed its services, it waits for something else, or it can never work:
+   * see `listChannels`.
    */
   changed: [];
-  /** An outgoing forward listens. */
+  /** An outgoing forward is listening. */
   listening: [forward: ForwardStatus];
-  /** No channel is left that could ever work: stop the proxy, and end with the exit status of the code. */
+  /** No channel is left that could ever work: stop the proxy and exit with the status of the code. */
   fatal: [reason: VproxyError];
 }
 
-/** How a forward or a channel goes. */
+/** Options for removing a forward or a channel. */
 export interface RemoveOptions {
-  /** Whether streams that are open may finish. Default true. */
+  /** Whether open streams may finish. Default true. */
   readonly isDraining?: boolean;
 }
 
-/** How long a ping waits by default, in milliseconds. */
+/** Default timeout of a ping, in milliseconds. */
 const PING_TIMEOUT_MS = 5000;
 
-/** Composition and life of all layers. `start` once, then `stop` once; what is between may change while it runs. */
+/** Composes and runs all layers. Call `start` once, then `stop` once; channels and forwards may change in between. */
 export class Proxy extends EventEmitter<ProxyEvents> {
   readonly #channels = new Map<string, ProxyChannel>();
   readonly #groups: GroupTable;
@@ -112,11 +112,11 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   readonly #stopping = new AbortController();
   /** Changes of channels and forwards, one at a time. */
   #changes: Promise<unknown> = Promise.resolve();
-  /** Those that are under way, or wait, also for streams to end. */
+  /** The number of changes in progress or waiting, also for streams to end. */
   #changeCount = 0;
   #forwardCount: number;
 
-  /** Throws `bad-argument` for a channel or a forward that is not valid or not allowed. */
+  /** Throws `bad-argument` for a channel or a forward that is invalid or not allowed. */
   constructor({
     channels,
     agent,
@@ -128,7 +128,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     super();
     const state = restored?.state;
     this.#forwardCount = state?.forwardCount ?? 0;
-    // As many as wait for a session: that is no leak, of which Node would warn on stderr.
+    // One listener per waiter for a session: not a leak, so Node must not warn about it on stderr.
     setMaxListeners(0, this.#stopping.signal);
     this.#context = {
       identity: {
@@ -169,7 +169,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     else this.#restore(restored);
   }
 
-  /** Makes the channels and groups that it begins with. */
+  /** Creates the initial channels and groups. */
   #holdFirst(channels: readonly ChannelOptions[]): void {
     for (const options of channels) {
       if (isGroup(options)) this.#requireFree(options.label ?? DEFAULT_LABEL);
@@ -185,9 +185,9 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   }
 
   /**
-   * Listens for the outgoing forwards and the storage calls, then opens the channels, which may take for ever, and
-   * those of the sockets that groups find. Rejects with `address-…` codes, and nothing listens any more then. Stopped
-   * meanwhile, it ends without having started.
+   * Listens for outgoing forwards and storage calls, then opens the channels, which may take forever, and those for the
+   * sockets that groups find. Rejects with `address-…` codes after closing all listeners. If stopped meanwhile, it resolves
+   * without having started.
    */
   async start(): Promise<void> {
     try {
@@ -201,11 +201,11 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     }
   }
 
-  /** Tells the peers, closes everything, and comes back within a second. */
+  /** Notifies the peers and closes everything; resolves within a second. */
   async stop(): Promise<void> {
     this.#stopping.abort();
     this.#groups.stop();
-    // A change that is under way takes back what no channel has yet.
+    // A change in progress rolls back whatever no channel owns yet.
     await Promise.all([...[...this.#channels.values()].map((channel) => channel.stop()), this.#changes]);
     this.#folders.removeAll();
   }
@@ -213,7 +213,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   // ---- for a successor of this process ----------------------------------------------------------------------------
 
   /**
-   * What cannot be handed over now, each as a line for people: most of it ends by itself.
+   * What cannot be handed over now, as human-readable lines; most obstacles end by themselves.
    *
    * @internal
    */
@@ -232,7 +232,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   }
 
   /**
-   * All that a successor goes on with. Nothing is changed by it, and in this turn nothing must be. `keep` numbers the descriptors.
+   * Captures the state for a successor. Changes nothing; nothing else may change in the same turn. `keep` numbers the descriptors.
    *
    * @internal
    */
@@ -247,7 +247,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   }
 
   /**
-   * In the place of `start` where it was restored: reads and writes, which nothing does before. Resolved when groups have looked at
+   * Starts a restored proxy, instead of `start`: before this nothing is read or written. Resolves when groups have scanned
    * their folders.
    *
    * @internal
@@ -257,12 +257,12 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     await this.#groups.start();
   }
 
-  /** Opens no more streams; resolved when those that are open have ended, or after 30 s. `stop` is to follow. */
+  /** Opens no more streams; resolves when the open ones have ended, or after 30 s. Call `stop` afterwards. */
   async drain(): Promise<void> {
-    await Promise.all([...this.#channels.values()].map((channel) => channel.drain('this side is ending')));
+    await Promise.all([...this.#channels.values()].map((channel) => channel.drain('shutting down')));
   }
 
-  /** Reads the files of all keys again. Gives what is wrong with them; a channel with such a file keeps the keys that it has. */
+  /** Rereads all key files and returns the errors; a channel with an invalid file keeps its current keys. */
   reloadKeys(): VproxyError[] {
     const problems = new Map<string, VproxyError>();
     for (const channel of this.#channels.values()) {
@@ -276,7 +276,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     return [...problems.values()];
   }
 
-  /** Makes the next attempt to open each channel now, and looks for the sockets of groups. */
+  /** Retries to open each channel now, and looks for the sockets of groups. */
   retryNow(): void {
     this.#groups.look();
     for (const channel of this.#channels.values()) channel.supervisor.retryNow();
@@ -284,7 +284,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
 
   // ---- channels ---------------------------------------------------------------------------------------------------
 
-  /** Adds a channel, not a group. Rejects with `bad-argument` or `address-…` codes, and changes nothing then. */
+  /** Adds a channel, not a group. Rejects with `bad-argument` or `address-…` codes without changing anything. */
   addChannel(options: ChannelOptions): Promise<ChannelStatus> {
     return this.#change(async () => {
       const channel = this.#create(options);
@@ -295,21 +295,21 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   }
 
   /**
-   * Removes a channel with its forwards, behind the changes that are under way; while it drains there may be others. Rejects
-   * with `not-found`.
+   * Removes a channel with its forwards, after the changes in progress; other changes may happen while it drains. Rejects with
+   * `not-found`.
    */
   async removeChannel(label: string, { isDraining = true }: RemoveOptions = {}): Promise<void> {
     const channel = await this.#change(() => Promise.resolve(this.#find(label)));
     if (isDraining) await this.#count(channel.drain('the channel was removed'));
     await this.#change(async () => {
-      // There may be another one in its place by now.
+      // Another channel may have replaced it by now.
       if (this.#channels.get(label) === channel) await this.#end(channel);
     });
   }
 
   /**
-   * Makes the channels, groups and forwards those that are given: adds and removes what differs; what is the same keeps
-   * its sessions and streams. Rejects with `bad-argument` or `address-…` codes, and nothing has changed then.
+   * Replaces the configured channels, groups and forwards: adds and removes what differs; what is unchanged keeps its
+   * sessions and streams. Rejects with `bad-argument` or `address-…` codes without changing anything.
    */
   async apply(channels: readonly ChannelOptions[]): Promise<ChannelChanges> {
     const [changes, newGroups] = await this.#change(async () => {
@@ -336,7 +336,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
 
   // ---- forwards ---------------------------------------------------------------------------------------------------
 
-  /** Adds a forward to a channel, which need not be named where there is one only. Rejects as `addChannel` does. */
+  /** Adds a forward to a channel; `label` is optional if there is only one channel. Rejects as `addChannel` does. */
   addForward(spec: ForwardSpec, label?: string): Promise<ForwardStatus> {
     return this.#change(async () => {
       const channel = this.#find(label);
@@ -347,22 +347,22 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     });
   }
 
-  /** Removes a forward; resolved when it is gone. Rejects with `not-found`. */
+  /** Removes a forward; resolves when it is removed. Rejects with `not-found`. */
   async removeForward(id: string, { isDraining = true }: RemoveOptions = {}): Promise<void> {
     for (const { forwards } of this.#channels.values()) {
       const entry = forwards.find(id);
       if (entry !== null) return forwards.remove(entry, isDraining);
     }
-    throw new VproxyError('not-found', `there is no forward ${escapeText(id, 80)}`);
+    throw new VproxyError('not-found', `no forward "${escapeText(id, 80)}"`);
   }
 
   // ---- streams ----------------------------------------------------------------------------------------------------
 
   /**
-   * Offers a service of this program on a channel, or on all that there are: each stream that a peer opens to it is
-   * accepted and handed to `handle`. A reset by the peer destroys it with an error, which ends nothing else where nobody
-   * listens for it. If `handle` throws or rejects, its stream ends with `internal`, and `service-failed` is logged. Throws
-   * `bad-argument` for a name that is taken.
+   * Offers a service of this program on one channel, or on all current ones: each stream that a peer opens to it is accepted
+   * and passed to `handle`. A reset by the peer destroys the stream with an error, which is harmless without an `error`
+   * listener. If `handle` throws or rejects, its stream ends with `internal` and `service-failed` is logged. Throws
+   * `bad-argument` for a taken name.
    */
   serve(service: string, handle: (stream: MuxStream) => unknown, label?: string): void {
     const channels = label === undefined ? [...this.#channels.values()] : [this.#find(label)];
@@ -370,17 +370,17 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   }
 
   /**
-   * A stream to a service of the peer, when the peer has accepted it: a round trip after there is a session. `label` need not
-   * be given where there is one channel. Rejects with the peer's reason, such as `unknown-service`, `denied` or
-   * `connect-refused`; with `open-timeout` where it has not answered after 30 s; with `no-session` after the `waitMs` of the
-   * channel, and with `not-found`. An `error` of the stream that nobody listens for ends nothing.
+   * Opens a stream to a service of the peer; resolves when the peer accepts it, a round trip after there is a session.
+   * `label` is optional if there is only one channel. Rejects with the peer's reason, such as `unknown-service`, `denied` or
+   * `connect-refused`; with `open-timeout` if the peer does not answer within 30 s; with `no-session` after the `waitMs` of
+   * the channel; and with `not-found`. An `error` of the stream without a listener is harmless.
    */
   async connect(service: string, label?: string): Promise<MuxStream> {
     return acceptedStream(await this.openStream(service, label));
   }
 
   /**
-   * The same as soon as there is a session: the peer has not answered yet. `connect` is emitted when it accepts, `error` when it refuses.
+   * As `connect`, but resolves as soon as there is a session. The stream emits `connect` when accepted, `error` when refused.
    *
    * @internal
    */
@@ -395,14 +395,14 @@ export class Proxy extends EventEmitter<ProxyEvents> {
 
   // ---- egresses ---------------------------------------------------------------------------------------------------
 
-  /** The egresses of each channel, and the rules that are in force there. */
+  /** The egresses of each channel, with the rules in effect there. */
   listEgress(): EgressStatus[] {
     return [...this.#channels.values()].flatMap((channel) => channel.listEgress());
   }
 
   /**
-   * What would become of a connection to `HOST:PORT` by an egress of a channel: its name is resolved, and nothing is connected
-   * to. Rejects with `bad-argument` for a destination that is none, `not-found`, or the reason of `signal`.
+   * Tests whether an egress of a channel would allow a connection to `HOST:PORT`: resolves the name, but does not connect.
+   * Rejects with `bad-argument` for an invalid destination, `not-found`, or the reason of `signal`.
    */
   async testEgress(
     name: string,
@@ -413,14 +413,14 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     return this.#find(label).testEgress(name, parseEgressDestination(destination), signal);
   }
 
-  // ---- looking ----------------------------------------------------------------------------------------------------
+  // ---- queries ----------------------------------------------------------------------------------------------------
 
   /** Throws `not-found`. */
   channel(label: string): ChannelStatus {
     return this.#find(label).status();
   }
 
-  /** What each channel is doing. */
+  /** The status of each channel. */
   listChannels(): ChannelStatus[] {
     return [...this.#channels.values()].map((channel) => channel.status());
   }
@@ -430,22 +430,22 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     return [...this.#channels.values()].flatMap(({ forwards }) => forwards.list());
   }
 
-  /** What is offered on each channel, here and by its peer. */
+  /** The services offered on each channel, by this side and by its peer. */
   listServices(): ServiceStatus[] {
     return [...this.#channels.values()].flatMap((channel) => channel.listServices());
   }
 
-  /** The ports that are announced on each channel, here and by its peer. */
+  /** The ports announced on each channel, by this side and by its peer. */
   listPorts(): PortStatus[] {
     return [...this.#channels.values()].flatMap(({ ports }) => ports.list());
   }
 
-  /** Every stream that is open. */
+  /** All open streams. */
   listStreams(): StreamStatus[] {
     return [...this.#channels.values()].flatMap((channel) => channel.listStreams());
   }
 
-  /** What the channels are made of, with the forwards that they have now; a group is one of them, its channels are not. */
+  /** The options of all channels with their current forwards; includes groups, but not the channels of groups. */
   get options(): ChannelOptions[] {
     const channels = [...this.#channels.values()].filter(({ options: { group = null } }) => group === null);
     const own = channels.map((channel) => ({ ...channel.options, forwards: channel.wantedForwards }));
@@ -458,9 +458,9 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   }
 
   /**
-   * Resolved as soon as a channel has a session, in which the peer offers `service` where one is given: the channel of
-   * `label`, or any. Rejects with `no-session` after `timeoutMs`, when `signal` is aborted, or when the proxy stops; with
-   * `not-found` where there is no such channel, and no group that could come to have it.
+   * Resolves as soon as the channel `label`, or any channel, has a session in which the peer offers `service` (if given).
+   * Rejects with `no-session` after `timeoutMs`, when `signal` is aborted, or when the proxy stops; with `not-found` if there
+   * is no such channel and no group that could add it.
    */
   async waitFor(
     { label, service = null }: { readonly label?: string; readonly service?: string | null },
@@ -469,12 +469,12 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   ): Promise<ChannelStatus> {
     if (label !== undefined && !this.#groups.canHave(label)) this.#find(label);
     const ready = deferred<ChannelStatus>();
-    const what = service === null ? 'a session' : `the service ${escapeText(service, 80)}`;
+    const what = service === null ? 'session' : `service ${escapeText(service, 80)}`;
     const fail = () =>
       ready.reject(
         new VproxyError(
           'no-session',
-          `there was not ${what} on ${label ?? 'any channel'} within ${timeoutMs / 1000} s${this.#whyDown(label)}`,
+          `no ${what} on ${label ?? 'any channel'} within ${timeoutMs / 1000} s${this.#whyDown(label)}`,
         ),
       );
     const look = () => {
@@ -497,7 +497,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     }
   }
 
-  // ---- inside -----------------------------------------------------------------------------------------------------
+  // ---- internal ---------------------------------------------------------------------------------------------------
 
   #create(options: ChannelOptions): ProxyChannel {
     return new ProxyChannel(options, this.#context);
@@ -512,7 +512,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     this.emit('changed');
   }
 
-  /** Takes a channel up that is not begun. Throws `bad-argument` for a label that is taken, or where it is another one already. */
+  /** Registers a channel that is not started. Throws `bad-argument` if its label or its place is taken. */
   #hold(channel: ProxyChannel): void {
     this.#requireFree(channel.label);
     requireFreePlaces([channel], this.#channels.values());
@@ -535,7 +535,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     }
   }
 
-  /** Makes the folders of a group's channel; gives what takes that back. Throws `address-…` codes. */
+  /** Creates the folders of a group's channel; returns the undo function. Throws `address-…` codes. */
   #makeFolders({ label = DEFAULT_LABEL, group = null, forwards = [] }: ChannelOptions): () => void {
     return group === null ? () => undefined : this.#folders.make(label, forwards);
   }
@@ -546,17 +546,17 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     this.#folders.remove(channel.label);
   }
 
-  /** Runs changes one after the other, so that none sees half of another. */
+  /** Serializes changes, so that none sees another half done. */
   #change<T>(work: () => Promise<T>): Promise<T> {
     const done = this.#changes.then(() => {
-      if (this.#stopping.signal.aborted) throw new VproxyError('shutdown', 'this process is ending');
+      if (this.#stopping.signal.aborted) throw new VproxyError('shutdown', 'shutting down');
       return work();
     });
     this.#changes = done.catch(() => undefined);
     return this.#count(done);
   }
 
-  /** Counts a change until it is made. */
+  /** Counts a change until it settles. */
   async #count<T>(change: Promise<T>): Promise<T> {
     this.#changeCount += 1;
     try {
@@ -570,7 +570,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     this.emit('log', makeEvent('channel-failed', `${channel}: ${message}`, { channel, code }));
   }
 
-  /** Of the channel that is named, or the only one. */
+  /** Why the channel `label`, or the only one, has no session. */
   #whyDown(label?: string): string {
     const [found, ...others] = [...this.#channels.values()].filter((one) => (label ?? one.label) === one.label);
     return others.length === 0 ? (found?.whyDown ?? '') : '';

@@ -1,4 +1,4 @@
-/** Another process of this machine that has the same channel: who that is, as far as the maker of the proxy can find out, and for how long it has it. */
+/** Another process of this machine that has the same channel: who it is, as far as can be found out, and when it leaves. */
 import type { ChannelAddress } from '../channel/address/address.js';
 import type { VproxyError } from '../errors.js';
 import type { Clock } from '../util/clock.js';
@@ -7,26 +7,26 @@ import { escapeText } from '../util/escape.js';
 /** Another process that has a channel. */
 export interface Rival {
   readonly pid: number;
-  /** What it goes by: its `--name`, or its program; foreign text. */
+  /** Its `--name`, or its program; foreign text. */
   readonly name: string;
-  /** Whether it has the channel no longer. Never rejects. */
+  /** Resolves with whether it has released the channel. Never rejects. */
   hasLeft(): Promise<boolean>;
 }
 
-/** What is known of the channel that another process has. */
+/** What is known about the channel that another process has. */
 export interface RivalQuery {
   readonly channel: ChannelAddress;
-  /** The device that could not be opened because somebody else has it; null where there is none. */
+  /** The device that was busy; null if none. */
   readonly device: string | null;
 }
 
-/** Looks for a process of this machine that has a session on the same channel, or has its device open; null where none is seen. */
+/** Looks for a process of this machine that has a session on the same channel, or its device open; null if none is found. */
 export type FindRival = (query: RivalQuery) => Promise<Rival | null>;
 
-/** After a search that found nobody, the next one is at least so much later, in milliseconds: it may look at every process. */
+/** Minimum delay after a search without result, in milliseconds: a search may look at every process. */
 const SEARCH_MS = 10_000;
 
-/** The rival of one channel: looked for only when a link could not be opened, has ended early, or hears nothing. */
+/** The rival of one channel; searched for only when a link could not be opened, ended early, or is silent. */
 export class RivalWatch {
   readonly #channel: ChannelAddress;
   readonly #find: FindRival;
@@ -35,7 +35,7 @@ export class RivalWatch {
   #known: Rival | null = null;
   #foundNobodyAtMs = Number.NEGATIVE_INFINITY;
 
-  /** `signal` is aborted when nobody waits for an answer any more. */
+  /** `signal` is aborted when answers are no longer needed. */
   constructor(channel: ChannelAddress, find: FindRival, clock: Clock, signal: AbortSignal) {
     this.#channel = channel;
     this.#find = find;
@@ -43,18 +43,18 @@ export class RivalWatch {
     this.#signal = signal;
   }
 
-  /** Who had the channel when it was looked for last; null where nobody was seen. */
+  /** The rival found by the last search, or null. */
   get known(): Rival | null {
     return this.#known;
   }
 
-  /** Who has the channel, where `reason` (null: silence) may be that somebody has it. Never rejects. */
+  /** Finds the rival, where `reason` (null: silence) may be caused by one. Never rejects. */
   async look(reason: VproxyError | null): Promise<Rival | null> {
     const known = this.#known;
     if (known !== null && !(await this.hasLeft(known))) return known;
     this.#known = null;
     if (this.#signal.aborted) return null;
-    // That another one has it is certain then, and it may just not have been seen yet.
+    // Displacement proves that there is a rival, even if a search has not seen it yet.
     const isCertain = reason?.code === 'channel-displaced';
     if (!isCertain && this.#clock.now() - this.#foundNobodyAtMs < SEARCH_MS) return null;
     const query = { channel: this.#channel, device: deviceOf(reason) };
@@ -63,18 +63,18 @@ export class RivalWatch {
     return this.#known;
   }
 
-  /** Whether a rival has the channel no longer. Never rejects. */
+  /** Resolves with whether a rival has released the channel. Never rejects. */
   hasLeft(rival: Rival): Promise<boolean> {
     return this.#unlessOver(rival.hasLeft(), true);
   }
 
-  /** The channel was this side's meanwhile: who had it before is not known to have it. */
+  /** Forgets the rival, as this side has had the channel since. */
   reset(): void {
     this.#known = null;
     this.#foundNobodyAtMs = Number.NEGATIVE_INFINITY;
   }
 
-  /** What `work` gives, or `otherwise` as soon as nobody waits for it. */
+  /** Resolves with the result of `work`, or with `otherwise` as soon as the signal is aborted. */
   #unlessOver<T>(work: Promise<T>, otherwise: T): Promise<T> {
     const signal = this.#signal;
     return new Promise((resolve, reject) => {
@@ -89,7 +89,7 @@ export class RivalWatch {
 /** `process 123 (host1)`. */
 export const formatRival = ({ pid, name }: Rival): string => `process ${pid} (${escapeText(name, 80)})`;
 
-/** The path that the system said is busy. */
+/** The path that the system reported as busy. */
 function deviceOf(reason: VproxyError | null): string | null {
   const cause = reason?.code === 'channel-busy' ? reason.cause : null;
   return cause instanceof Error && 'path' in cause && typeof cause.path === 'string' ? cause.path : null;

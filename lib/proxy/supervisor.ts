@@ -1,4 +1,4 @@
-/** Keeps a channel open: what dialling and listening have in common, and dialling again and again. */
+/** Keeps a channel open: the common part of dialling and listening, and the dialling side with its retries. */
 import type { ChannelAddress } from '../channel/address/address.js';
 import type { DialKind } from '../channel/kind.js';
 import { toVproxyError, VproxyError } from '../errors.js';
@@ -16,16 +16,16 @@ import { type FindRival, formatRival, type Rival, RivalWatch } from './rival.js'
 export interface SupervisorOptions {
   readonly channel: ChannelAddress;
   readonly settings: SessionSettings;
-  /** What the system's buffer should hold behind a link over a unix socket, in bytes. */
+  /** The socket buffer to request for a link over a unix socket, in bytes. */
   readonly bufferBytes: number;
   readonly clock: Clock;
-  /** Whether a symbolic link in the place of a socket is followed. Default true. */
+  /** Whether to follow a symbolic link to a socket. Default true. */
   readonly followsLinks?: boolean;
-  /** Is told what the channel does, and of the sessions on its links. */
+  /** Receives the state of the channel and the sessions on its links. */
   readonly sessions: ChannelSessions;
   /** Looks for another process of this machine that has the channel. */
   readonly findRival: FindRival;
-  /** The channel can never work, or not any more. */
+  /** Called when the channel can never work, or never again. */
   readonly onFatal: (reason: VproxyError) => void;
 }
 
@@ -33,35 +33,35 @@ export interface SupervisorOptions {
 export const RETRY = { firstMs: 100, maxMs: 5000 } as const;
 
 /**
- * Between attempts of a side whose place another one took, which cannot be seen from here. Both would take it from each other
- * for ever, so they do it ever more seldom.
+ * Back-off after another side that cannot be seen from here displaced this one. The two could displace each other forever,
+ * so they do it ever less often.
  */
 const RETAKE = { firstMs: 1000, maxMs: 60_000 } as const;
 
-/** How long it takes until a process that has taken the channel can be asked: it opens its channels before its control socket. */
+/** Delay before looking for the process that took the channel: it opens its channels before its control socket. */
 const SETTLE_MS = 300;
 
-/** Who has had the channel for so long has it for itself, in milliseconds. */
+/** After holding the channel this long (ms), a takeover no longer counts as part of a fight. */
 const KEPT_MS = 5 * RETAKE.maxMs;
 
-/** A channel, for a successor of this process. */
+/** State of a channel for a successor process. */
 export interface SupervisorState {
-  /** The index of the descriptor that is listened on; null where there is none, or it cannot be handed over. */
+  /** The index of the listening descriptor; null if there is none, or if it cannot be handed over. */
   readonly listener: number | null;
   readonly session: {
     readonly state: SessionState;
-    /** The link that it is on; null where it has none, or it cannot be handed over. */
+    /** Its link; null if it has none, or if it cannot be handed over. */
     readonly runner: RunnerState | null;
-    /** When it ends, by the clock, where it has no link; else null. */
+    /** When it expires without a link, by the clock; null if it has a link. */
     readonly endAtMs: number | null;
   } | null;
 }
 
-/** What both have: the links that are open. */
+/** The common part of both: the open links. */
 export abstract class ChannelSupervisor {
   protected readonly options: SupervisorOptions;
   protected readonly runners = new Set<LinkRunner>();
-  /** A descriptor that is listened on already, for the next start. */
+  /** A descriptor that already listens, for the next start. */
   protected inherited: number | undefined;
   /** Between `restore` and `goOn`. */
   #restored: { readonly runner: LinkRunner | null; readonly session: Session } | null = null;
@@ -76,27 +76,27 @@ export abstract class ChannelSupervisor {
     return [...this.runners].reduce((sum, { loop }) => sum + loop.skippedBytes, this.#skippedBytes);
   }
 
-  /** What the link of the session has from the system: see `Link.bufferBytes`. */
+  /** The socket buffer of the session's link: see `Link.bufferBytes`. */
   get bufferBytes(): number | null {
     return [...this.runners].find(({ loop }) => loop.session !== null)?.link.bufferBytes ?? null;
   }
 
-  /** Begins to open the channel. Rejects where this side should listen and cannot. */
+  /** Begins to open the channel. Rejects if this side should listen and cannot. */
   abstract start(): Promise<void>;
 
-  /** As `start`, but where this side should listen and cannot, it tries again and again. */
+  /** As `start`, but keeps retrying if it cannot listen. */
   abstract startPatiently(): void;
 
-  /** Ends sessions and links; `reason` is what the peers are told. */
+  /** Ends sessions and links; the peers receive `reason`. */
   async stop(reason: VproxyError): Promise<void> {
     this.options.settings.resume?.kept.stop(reason);
     await Promise.all([...this.runners].map((runner) => runner.stop(reason)));
   }
 
-  /** Makes the next attempt now, where one is waited for. */
+  /** Makes a pending attempt now. */
   abstract retryNow(): void;
 
-  /** What a successor of this process goes on with. */
+  /** Captures the state for a successor. */
   capture(session: Session | null, keep: KeepDescriptor): SupervisorState {
     const endAtMs = session === null ? null : (this.options.settings.resume?.kept.endAtMs(session) ?? null);
     return {
@@ -114,7 +114,7 @@ export abstract class ChannelSupervisor {
     return [...this.runners].find(({ loop }) => loop.session === session)?.capture(keep) ?? null;
   }
 
-  /** In the place of `start`, up to `goOn`: takes up what a predecessor had. Gives its session. */
+  /** Restores a predecessor's state and returns its session; used instead of `start`, before `goOn`. */
   restore({ listener, session: captured }: SupervisorState, take: TakeDescriptor): Session | null {
     const { settings, clock } = this.options;
     if (listener !== null) this.inherited = take(listener);
@@ -132,11 +132,11 @@ export abstract class ChannelSupervisor {
   #restoreLink({ link }: RunnerState, take: TakeDescriptor): LinkRunner {
     const { channel } = this.options;
     if (channel.kind.restoreLink === undefined)
-      throw new VproxyError('upgrade-failed', `${channel.text}: such a link cannot be taken over`);
+      throw new VproxyError('upgrade-failed', `${channel.text}: links of this kind cannot be handed over`);
     return this.run(channel.kind.restoreLink(link, take));
   }
 
-  /** Behind `restore`: goes on with its session, and opens the channel where that has no link. */
+  /** After `restore`: continues the session, and opens the channel if the session has no link. */
   goOn(): void {
     const { runner = null, session = null } = this.#restored ?? {};
     this.#restored = null;
@@ -144,13 +144,13 @@ export abstract class ChannelSupervisor {
     if (runner === null) session?.goOn();
   }
 
-  /** As `start`, with the link that was restored; null: without one. */
+  /** As `start`, with the restored link, if any. */
   protected abstract startWith(restored: LinkRunner | null): void;
 
   /** Only where this side listens. */
   protected keepListener?(keep: KeepDescriptor): number | null;
 
-  /** A runner on a link, which is to be started. */
+  /** Creates a runner on a link; the caller starts it. */
   protected run(link: Link): LinkRunner {
     const { clock, settings, sessions, bufferBytes } = this.options;
     link.wantBuffer?.(bufferBytes);
@@ -163,38 +163,38 @@ export abstract class ChannelSupervisor {
     return runner;
   }
 
-  /** Nobody answers on a link. */
+  /** The peer does not answer on a link. */
   protected tellQuiet({ link }: LinkRunner, skippedBytes: number): void {
     this.options.sessions.tellQuiet(link.description, skippedBytes);
   }
 
-  /** Counts a link no more, though its end may be told later. */
+  /** Stops counting a link, even if it closes later. */
   protected forget(runner: LinkRunner): void {
     if (this.runners.delete(runner)) this.#skippedBytes += runner.loop.skippedBytes;
   }
 }
 
-/** What became of an attempt to open a channel, or of the link that came of it; what follows depends on the name. */
+/** The outcome of an attempt to open a channel, or of the resulting link; it determines the next step. */
 type Outcome =
-  /** The channel can never work, or no longer: it is given up. */
+  /** The channel can never work, or never again: give it up. */
   | { readonly name: 'fatal'; readonly reason: VproxyError }
-  /** The link was closed because its other end may be stuck: it is opened again at once. */
+  /** The link was closed because its other end may be stuck: reopen it at once. */
   | { readonly name: 'stuck' }
-  /** Another connection took the place of the session: the channel is left to it, as the two would take it from each other for ever. */
+  /** Another connection displaced the session: leave the channel to it, or the two would displace each other forever. */
   | { readonly name: 'displaced'; readonly reason: VproxyError }
   /** The last session was short or refused. A peer that lets each one be established and then drops it must cost little. */
   | { readonly name: 'short'; readonly reason: VproxyError }
-  /** There was no link, no session on it, or a long one. */
+  /** There was no link, or no session on it, or a long one. */
   | { readonly name: 'lost'; readonly reason: VproxyError };
 
-/** For a channel that this side opens: again and again, for ever. */
+/** For a channel that this side opens, and reopens forever. */
 export class DialSupervisor extends ChannelSupervisor {
   readonly #kind: DialKind<unknown>;
-  /** The wait behind each outcome that has one. */
+  /** The back-off after each outcome that has one. */
   readonly #waits = { lost: new Backoff(RETRY), short: new Backoff(RETRY), displaced: new Backoff(RETAKE) };
   readonly #rivals: RivalWatch;
   readonly #stopping = new AbortController();
-  /** Whether a link was closed because nobody answered on it, and no session was established since. */
+  /** Whether a link was closed for lack of an answer, and no session was established since. */
   #hasRedialled = false;
   #pausing = new AbortController();
   #running: Promise<void> = Promise.resolve();
@@ -230,7 +230,7 @@ export class DialSupervisor extends ChannelSupervisor {
     this.#pausing.abort();
   }
 
-  /** `first` is the link that it begins with; null: it opens one. */
+  /** `first` is a restored link to begin with, or null to open one. */
   async #keepOpen(first: LinkRunner | null): Promise<void> {
     for (let restored = first; ; restored = null) {
       const outcome = await (restored === null ? this.#openOnce() : this.#goOnWith(restored));
@@ -251,7 +251,7 @@ export class DialSupervisor extends ChannelSupervisor {
     }
   }
 
-  /** In a successor without a link: what its predecessor had left to another process is still that one's. */
+  /** In a successor without a link: a channel that its predecessor left to another process still belongs to that one. */
   async #openWhenFree(): Promise<void> {
     await this.#waitForRival(await this.#rivals.look(null));
     await this.#keepOpen(null);
@@ -268,7 +268,7 @@ export class DialSupervisor extends ChannelSupervisor {
   async #backOff({ name, reason }: Extract<Outcome, { name: 'short' | 'lost' }>): Promise<void> {
     const { clock, sessions } = this.options;
     const pauseMs = this.#waits[name].next();
-    // Who asks for an attempt while the rival is looked for gets one.
+    // Created before the search, so that a `retryNow` during the search takes effect.
     this.#pausing = new AbortController();
     const mayBeTaken = reason.code === 'channel-busy' || (reason.code === 'channel-closed' && name === 'short');
     const rival = mayBeTaken ? await this.#rivals.look(reason) : null;
@@ -281,7 +281,7 @@ export class DialSupervisor extends ChannelSupervisor {
     await this.#pause(SETTLE_MS);
     const rival = await this.#rivals.look(displacement);
     if (rival === null) {
-      // Of another machine or user, as far as can be seen.
+      // Probably a process of another machine or user.
       const pauseMs = this.#waits.displaced.next();
       this.options.sessions.retry(displacement, pauseMs);
       await this.#pause(pauseMs);
@@ -289,12 +289,12 @@ export class DialSupervisor extends ChannelSupervisor {
     await this.#waitForRival(rival ?? (await this.#rivals.look(displacement)));
   }
 
-  /** Until the rival has left. */
+  /** Waits until the rival has left. */
   async #waitForRival(rival: Rival | null): Promise<void> {
     if (rival === null) return;
     const { channel, sessions } = this.options;
     const looks = new Backoff(RETRY);
-    const message = `${formatRival(rival)} took the channel ${channel.text}; waiting until it lets it go`;
+    const message = `${formatRival(rival)} took the channel ${channel.text}; waiting until it releases it`;
     const event = makeEvent('channel-taken', message, { pid: rival.pid, name: rival.name });
     do {
       const pauseMs = looks.next();
@@ -303,14 +303,14 @@ export class DialSupervisor extends ChannelSupervisor {
     } while (!this.#stopping.signal.aborted && !(await this.#rivals.hasLeft(rival)));
   }
 
-  /** Until then, the next `retryNow`, or the end. */
+  /** Pauses until the time is over, or until `retryNow` or `stop`. */
   async #pause(pauseMs: number): Promise<void> {
     if (this.#stopping.signal.aborted) return;
     this.#pausing = new AbortController();
     await pause(this.options.clock, pauseMs, this.#pausing.signal);
   }
 
-  /** Opens the channel and runs sessions on it until it is gone. */
+  /** Opens the channel and runs sessions on it until its link closes. */
   async #openOnce(): Promise<Outcome> {
     const { channel, sessions, followsLinks = true } = this.options;
     const { signal } = this.#stopping;
@@ -322,27 +322,27 @@ export class DialSupervisor extends ChannelSupervisor {
       const runner = this.run(link);
       const outcome = this.#follow(runner, null);
       runner.start();
-      if (signal.aborted) void runner.stop(new VproxyError('shutdown', 'this side is ending'));
+      if (signal.aborted) void runner.stop(new VproxyError('shutdown', 'shutting down'));
       return await outcome;
     } catch (error) {
       return outcomeOf('lost', toVproxyError(error, 'channel-failed'));
     }
   }
 
-  /** As `#openOnce`, on a link that a predecessor of this process had, with its session. */
+  /** As `#openOnce`, on a predecessor's link with its session. */
   #goOnWith(runner: LinkRunner): Promise<Outcome> {
     const outcome = this.#follow(runner, this.options.clock.now() - (runner.loop.session?.ageMs ?? 0));
     runner.goOn();
     return outcome;
   }
 
-  /** What becomes of a link, which its last session decides; `firstAtMs` is when the first one began, if it has. */
+  /** Resolves with the outcome of a link, which its last session determines; `firstAtMs` is when a restored session began. */
   async #follow({ link, loop, closed }: LinkRunner, firstAtMs: number | null): Promise<Outcome> {
     const { clock, sessions } = this.options;
     let name: 'stuck' | 'displaced' | 'short' | 'lost' = 'lost';
     let reason: VproxyError | null = null;
     let begunAtMs = firstAtMs;
-    // A link on which a session was, or is, is not stuck; nor is the one after such a link: there is nobody at its other end yet.
+    // A link that had a session is not stuck; nor is the one after a redialled link: its peer is just not there yet.
     let mayBeStuck = link.mayBeStuck === true && firstAtMs === null && !this.#hasRedialled;
     const begun = (): void => {
       begunAtMs = clock.now();
@@ -365,7 +365,7 @@ export class DialSupervisor extends ChannelSupervisor {
       if (!mayBeStuck) return;
       name = 'stuck';
       this.#hasRedialled = true;
-      const message = `${link.description} is closed and opened again: its other end may be stuck`;
+      const message = `reopening ${link.description}: its other end may be stuck`;
       sessions.log(makeEvent('channel-redialled', message, { link: link.description }));
       link.close();
     });
@@ -373,7 +373,7 @@ export class DialSupervisor extends ChannelSupervisor {
     return outcomeOf(name, gone, reason);
   }
 
-  /** QEMU lets one process in, and keeps the others waiting without a word. */
+  /** QEMU serves one process, and keeps the others waiting in silence. */
   protected override tellQuiet(runner: LinkRunner, skippedBytes: number): void {
     if (this.#rivals.known === null) super.tellQuiet(runner, skippedBytes);
     void this.#nameSilentRival(runner);
@@ -387,7 +387,7 @@ export class DialSupervisor extends ChannelSupervisor {
   }
 }
 
-/** `gone` is why the link is, or why there is none; a session's own end says more where it was displaced. */
+/** `gone` is why the link closed or could not be opened; for a displaced session, its own end says more. */
 function outcomeOf(
   name: 'stuck' | 'displaced' | 'short' | 'lost',
   gone: VproxyError,

@@ -1,4 +1,4 @@
-/** What a process says of the egresses of a channel: their rules, and what would become of a destination. */
+/** Describes the egresses of a channel, and tests a destination against their rules. */
 import { isIPv6 } from 'node:net';
 import { VproxyError } from '../errors.js';
 import { type Destination, parseDestination } from '../forward/egress/admission.js';
@@ -13,14 +13,14 @@ import { whatThereIs } from '../util/closest-word.js';
 import { escapeText } from '../util/escape.js';
 import { egressOf } from './channel-egress.js';
 
-/** The egresses of a channel, by their names. */
+/** The egresses of a channel, by name. */
 interface EgressesOf {
   /** The label of the channel. */
   readonly channel: string;
   readonly egresses: ReadonlyMap<string, EgressRules>;
 }
 
-/** The egresses of a channel of which something is said, and those that its forwards lead to. */
+/** Describes the egresses that are defined on a channel, and those that its forwards lead to. */
 export function describeEgresses({ channel, egresses }: EgressesOf, forwards: readonly ForwardSpec[]): EgressStatus[] {
   const names = new Set([...egresses.keys(), ...forwards.map(egressOf).filter((name) => name !== null)]);
   return [...names].map((name) => {
@@ -29,11 +29,11 @@ export function describeEgresses({ channel, egresses }: EgressesOf, forwards: re
   });
 }
 
-/** What a status says of the rules of an egress; null where nothing is said of it. */
+/** The rules of an egress, in the form of a status; null if it is not defined. */
 export const describeEgressRules = (rules: EgressRules | null): EgressStatus['rules'] =>
   rules === null ? null : formatEgressRules(rules);
 
-/** The destination of `HOST:PORT`, where an IPv6 address is in brackets. Throws `bad-argument`. */
+/** Parses `HOST:PORT`, with an IPv6 address in brackets. Throws `bad-argument`. */
 export function parseEgressDestination(text: string): Destination {
   const [, bracketed, plain = '', digits] = /^(?:\[([^\]]*)\]|([^:]*)):(\d{1,5})$/s.exec(text) ?? [];
   if (digits === undefined || (bracketed !== undefined && !isIPv6(bracketed))) throw noDestination(text);
@@ -52,8 +52,8 @@ const noDestination = (text: string): VproxyError =>
   );
 
 /**
- * What would become of a destination on a channel, without connecting to it. Rejects with `not-found` where nothing is said
- * of the egress, and with the reason of `signal`.
+ * Tests a destination on a channel without connecting to it. Rejects with `not-found` if the egress is not defined, and with
+ * the reason of `signal`.
  */
 export async function testEgress(
   { channel, egresses }: EgressesOf,
@@ -64,7 +64,7 @@ export async function testEgress(
   const rules = egresses.get(name);
   if (rules === undefined) {
     const rest = whatThereIs(name, [...egresses.keys()]);
-    const message = `there is no egress ${escapeText(name, 80)} on channel ${channel}; ${rest}`;
+    const message = `no egress "${escapeText(name, 80)}" on channel ${channel}; ${rest}`;
     throw new VproxyError('not-found', message);
   }
   const dialer = new EgressDialer({ name, rules: () => rules, clock });

@@ -1,11 +1,11 @@
-/** The states of a channel, and what a session says of itself. Loads no schemas: every proxy does this. */
+/** The states of a channel, and the status of sessions and streams. Imports no schemas, as every proxy loads it. */
 import type { ChannelTraits } from '../channel/kind.js';
 import { offersResume } from '../session/opening/agreement.js';
 import type { Session } from '../session/session.js';
 import type { MessageCounts } from '../session/stream.js';
 import type { DatagramCounts, SessionStatus, StreamStatus } from './types.js';
 
-/** Every state of a channel; `schemas.ts` says what each means. */
+/** All states of a channel; `schemas.ts` describes each. */
 export const CHANNEL_STATES = [
   'opening',
   'waiting',
@@ -17,14 +17,14 @@ export const CHANNEL_STATES = [
   'failed',
 ] as const;
 
-/** What flows of datagrams have carried; null where there are none. */
+/** The message counts of datagram flows; null if there are none. */
 export function describeMessages(messages: MessageCounts | null = null): DatagramCounts | null {
   if (messages === null) return null;
   const { sent, sendDropped, received, receiveDropped } = messages;
   return { sent, sendDropped, received, receiveDropped };
 }
 
-/** What a session on a channel with these traits says of itself. */
+/** The status of a session on a channel with these traits. */
 export function describeSession(session: Session, { tls }: ChannelTraits): SessionStatus {
   const { peer, integrity, version } = session.agreement;
   return {
@@ -43,7 +43,7 @@ export function describeSession(session: Session, { tls }: ChannelTraits): Sessi
   };
 }
 
-/** What is said of the streams of a session on `channel`. */
+/** The status of each stream of a session on `channel`. */
 export function describeStreams(channel: string, session: Session): StreamStatus[] {
   const { sendCreditBytes } = session;
   const nowMs = session.clock.now();

@@ -1,4 +1,4 @@
-/** Words and bounds of what a machine says of itself. Loads no schemas: who answers does not need them. */
+/** Words and bounds of the facts about a machine. Imports no schemas, which the answering side does not need. */
 
 /** The longest text, in characters. */
 export const MAX_TEXT_LENGTH = 256;
@@ -9,7 +9,7 @@ export const MAX_INTERFACES = 64;
 export const MAX_ADDRESSES = 32;
 export const MAX_FAILED_UNITS = 32;
 
-/** What `systemctl is-system-running` prints; `unknown`, too, where it could not be asked. */
+/** What `systemctl is-system-running` prints; also `unknown` if systemd could not be queried. */
 export const SYSTEMD_STATES = [
   'initializing',
   'starting',
@@ -21,5 +21,5 @@ export const SYSTEMD_STATES = [
   'unknown',
 ] as const;
 
-/** How far cloud-init is. */
+/** The progress of cloud-init. */
 export const CLOUD_INIT_STATES = ['not-started', 'running', 'done', 'degraded', 'error', 'disabled'] as const;

@@ -1,6 +1,6 @@
 /**
- * What a machine says of itself to a peer that may ask (docs/info.md), as schemas with the bounds of each text and list: the
- * answer of a peer is checked against them, and what is not known in it is left out. The types in `types.ts` come from them.
+ * The schemas of the facts about a machine that a permitted peer may query (docs/info.md), with bounds for each text and list.
+ * A peer's answer is validated against them, and unknown fields are dropped. The types in `types.ts` derive from them.
  */
 import {
   CLOUD_INIT_STATES,
@@ -22,43 +22,41 @@ export const bootStateSchema = z
     systemd: z
       .enum(SYSTEMD_STATES)
       .nullable()
-      .describe('The state of systemd, as `systemctl is-system-running` prints it; null where the init is another one'),
-    systemdError: text().nullable().describe('Why systemd could not be asked, where it is `unknown`; else null'),
+      .describe('The state of systemd, as printed by `systemctl is-system-running`; null with another init'),
+    systemdError: text().nullable().describe('Why systemd could not be queried, if `unknown`; otherwise null'),
     failedUnits: z
       .array(text())
       .max(MAX_FAILED_UNITS)
-      .describe(`The units of systemd that failed, where it is \`degraded\`: ${MAX_FAILED_UNITS} at most`),
+      .describe(`The failed units, if systemd is \`degraded\`; at most ${MAX_FAILED_UNITS}`),
     cloudInit: z
       .enum(CLOUD_INIT_STATES)
       .nullable()
-      .describe(
-        'How far cloud-init is; `degraded`: done, with errors that it has recovered from; null where there is none',
-      ),
-    cloudInitError: text().nullable().describe('The first error of cloud-init; else null'),
+      .describe('The state of cloud-init; `degraded`: done, with recovered errors; null if there is none'),
+    cloudInitError: text().nullable().describe('The first error of cloud-init, or null'),
   })
-  .meta({ id: 'BootState', description: 'How far a machine is with booting' });
+  .meta({ id: 'BootState', description: 'The boot progress of a machine' });
 
 const diskSchema = z
   .object({
-    mountPoint: text().describe('Where it is mounted'),
-    device: text().describe('What is mounted there: `/dev/vda1`'),
+    mountPoint: text().describe('The mount point'),
+    device: text().describe('The mounted device: `/dev/vda1`'),
     type: text().describe('The type of its file system: `ext4`'),
-    sizeBytes: amount().nullable().describe('Its size; null where the system did not answer in time'),
-    freeBytes: amount().nullable().describe('What nothing is in, what is reserved for root included; or null'),
-    availableBytes: amount().nullable().describe('What users other than root can still write; or null'),
+    sizeBytes: amount().nullable().describe('Its size; null if the system did not answer in time'),
+    freeBytes: amount().nullable().describe('Free space, including what is reserved for root; or null'),
+    availableBytes: amount().nullable().describe('Free space for users other than root; or null'),
   })
-  .meta({ id: 'Disk', description: 'A file system of a machine that is mounted, and not from a network' });
+  .meta({ id: 'Disk', description: 'A mounted local file system of a machine' });
 
 const interfaceSchema = z
   .object({
     name: text().describe('Its name: `eth0`'),
-    mac: text().nullable().describe('Its hardware address; null where it has none'),
+    mac: text().nullable().describe('Its hardware address, or null'),
     addresses: z
       .array(text())
       .max(MAX_ADDRESSES)
-      .describe(`Its addresses, each with the length of its network: \`192.0.2.7/24\`; ${MAX_ADDRESSES} at most`),
+      .describe(`Its addresses, each with its prefix length: \`192.0.2.7/24\`; at most ${MAX_ADDRESSES}`),
   })
-  .meta({ id: 'NetworkInterface', description: 'A network interface of a machine that has an address' });
+  .meta({ id: 'NetworkInterface', description: 'A network interface with an address' });
 
 export const machineSchema = z
   .object({
@@ -70,34 +68,34 @@ export const machineSchema = z
         name: text().nullable().describe('`PRETTY_NAME`: `Debian GNU/Linux 13 (trixie)`; or null'),
       })
       .nullable()
-      .describe('What /etc/os-release says; null where it is missing'),
+      .describe('From /etc/os-release; null if it is missing'),
     kernel: z
       .object({
         name: text().describe('`Linux`'),
-        release: text().describe('Its version, as `uname -r` prints it'),
-        architecture: text().describe('`x86_64`, as `uname -m` prints it'),
+        release: text().describe('Its release, as printed by `uname -r`'),
+        architecture: text().describe('`x86_64`, as printed by `uname -m`'),
       })
       .describe('Its kernel'),
-    bootId: text().nullable().describe('The id of this boot: another one after each; null where it is not known'),
-    uptimeS: measure().describe('The time since it was booted, in seconds'),
+    bootId: text().nullable().describe('The id of this boot, which changes with each; null if unknown'),
+    uptimeS: measure().describe('The time since boot, in seconds'),
     processors: amount().describe('The number of processors that programs can use'),
     load: z.array(measure()).length(3).describe('The load averages of the last 1, 5 and 15 minutes'),
     memory: z
       .object({
-        totalBytes: amount().describe('What it has'),
-        availableBytes: amount().describe('What programs can still have without swapping'),
-        swapTotalBytes: amount().describe('What it has of swap'),
-        swapFreeBytes: amount().describe('What of that is free'),
+        totalBytes: amount().describe('Total memory'),
+        availableBytes: amount().describe('Memory available without swapping'),
+        swapTotalBytes: amount().describe('Total swap space'),
+        swapFreeBytes: amount().describe('Free swap space'),
       })
       .describe('Its memory'),
-    disks: z.array(diskSchema).max(MAX_DISKS).describe(`Its file systems: ${MAX_DISKS} at most`),
+    disks: z.array(diskSchema).max(MAX_DISKS).describe(`Its file systems; at most ${MAX_DISKS}`),
     interfaces: z
       .array(interfaceSchema)
       .max(MAX_INTERFACES)
-      .describe(`Its network interfaces that have an address: ${MAX_INTERFACES} at most`),
-    boot: bootStateSchema.describe('How far it is with booting'),
+      .describe(`Its network interfaces with an address; at most ${MAX_INTERFACES}`),
+    boot: bootStateSchema.describe('Its boot progress'),
   })
-  .meta({ id: 'Machine', description: 'What a machine says of itself' });
+  .meta({ id: 'Machine', description: 'Facts about a machine' });
 
 const channel = () => z.string().describe('The label of the channel');
 
@@ -106,27 +104,27 @@ export const machineInfoSchema = machineSchema
     channel: channel(),
     clock: z
       .object({
-        offsetMs: z.number().describe("By how much its time of day is ahead of this side's, in milliseconds"),
-        uncertaintyMs: measure().describe('By how much that may be wrong, either way, in milliseconds'),
-        roundTripMs: measure().describe('The round trip that it was measured with, in milliseconds'),
+        offsetMs: z.number().describe("How far its time of day is ahead of this side's, in milliseconds"),
+        uncertaintyMs: measure().describe('The maximum error of the offset, either way, in milliseconds'),
+        roundTripMs: measure().describe('The round trip of the measurement, in milliseconds'),
       })
-      .describe('Its clock, beside the clock of this side'),
+      .describe('Its clock, compared with the clock of this side'),
   })
-  .meta({ id: 'MachineInfo', description: 'What the machine of a peer says of itself, and what was measured of it' });
+  .meta({ id: 'MachineInfo', description: "Facts about the peer's machine, with a measurement of its clock" });
 
 export const bootStatusSchema = bootStateSchema
   .extend({
     channel: channel(),
     verdict: z
       .enum(['booting', 'booted', 'failed'])
-      .describe('`booted`: all of it is done; `failed`: it is done, and something in it has failed'),
+      .describe('`booted`: everything is done; `failed`: done, but something failed'),
     remarks: z
       .array(z.string())
-      .describe('What it waits for, or what has failed, each as a line for people, in which foreign text is escaped'),
+      .describe('What it waits for, or what failed, as human-readable lines with foreign text escaped'),
   })
-  .meta({ id: 'BootStatus', description: 'How far the machine of a peer is with booting, and what that means' });
+  .meta({ id: 'BootStatus', description: "The boot progress of the peer's machine, with a verdict" });
 
-/** Rows of the types of `types.ts`. */
+/** Rows for the types of `types.ts`. */
 export const MACHINE_TYPES = {
   BootState: bootStateSchema,
   Disk: diskSchema,

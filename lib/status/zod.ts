@@ -1,4 +1,4 @@
-/** What vproxy uses of zod: whoever imports it from here has the bundles hold this much of it and no more. */
+/** The parts of zod that vproxy uses. Import zod only through this file, so that the bundles contain nothing else of it. */
 
 export type { core, input, output, ZodObject, ZodType } from 'zod';
 export {

@@ -106,7 +106,7 @@ async function recordTop(): Promise<ScreenPicture> {
   const forwards = '-o vm1/backup:127.0.0.1:8082 -o vm2/camera:127.0.0.1:8083';
   await stage.start(
     `exec vproxy --name host1 -c vm1=unix-connect:/run/vm1.sock -c vm2=unix-connect:/run/vm2.sock ${forwards}`,
-    (output) => isUp(output) && output.split('session with').length > 2,
+    (output) => isUp(output) && output.split('session established').length > 2,
   );
   for (const command of TRAFFIC) await stage.start(command, () => true);
   const terminal = await open('top', TOP, 'vproxy top --name host1 --interval 0.4');

@@ -117,7 +117,7 @@ test('what is no terminal line is refused, and not changed', async (t) => {
   await refusesTty(t, join(folder, 'none'), 'channel-missing', 'none is missing (ENOENT)');
   await refusesTty(t, file, 'channel-unusable', 'not a device');
   await refusesTty(t, folder, 'channel-unusable', 'not a device');
-  await refusesTty(t, '/dev/null', 'channel-unusable', 'not a terminal line');
+  await refusesTty(t, '/dev/null', 'channel-unusable', 'not a terminal');
   t.is(readFileSync(file, 'utf8'), 'precious');
 });
 
@@ -318,9 +318,9 @@ test('a port is found by its name in sysfs where udev made no link', async (t) =
 
 test('a name that no port has is channel-missing, and the names that there are are shown escaped', async (t) => {
   const guest = makeGuest(t);
-  await refusesPort(t, 'org.example.0', guest, 'channel-missing', 'there is none');
+  await refusesPort(t, 'org.example.0', guest, 'channel-missing', 'none available');
   addPort(guest, 'vport3p1', 'evil\u001b[2J', '/nowhere');
-  await refusesPort(t, 'org.example.0', guest, 'channel-missing', 'there are: evil\\x1b[2J');
+  await refusesPort(t, 'org.example.0', guest, 'channel-missing', 'available: evil\\x1b[2J');
   await refusesPort(t, `${guest.dev}/vport0p1`, guest, 'channel-missing', 'vport0p1 is missing (ENOENT)');
 });
 

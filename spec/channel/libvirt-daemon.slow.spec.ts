@@ -50,7 +50,7 @@ withLibvirtd('a port of each type is opened, of a domain that is known by its na
   const vproxy = spawnBeside(t, [...channels, 'unnamed=libvirt:all']);
   for (const [name, [, , opened]] of Object.entries(PORTS))
     await vproxy.waitForLine(new RegExp(`${name}: no answer on ${opened}:`));
-  await vproxy.waitForLine(/begins with org\.vproxy\.; there are: picked, given, tcp, any, pty, pipe/);
+  await vproxy.waitForLine(/begins with org\.vproxy\.; it has: picked, given, tcp, any, pty, pipe/);
   t.pass();
 });
 
@@ -59,7 +59,7 @@ withLibvirtd('a domain that goes and comes again is found at its new place', asy
   const vproxy = spawnBeside(t, ['libvirt:restarted']);
   const [, first = ''] = await vproxy.waitForLine(/no answer on unix-connect:(\S+):/);
   await libvirtd.virsh('destroy', 'restarted');
-  await vproxy.waitForLine(/the domain is not running; trying again/);
+  await vproxy.waitForLine(/the domain is not running; retrying/);
   const from = vproxy.lines.length;
   await libvirtd.virsh('start', 'restarted');
   const [, second = ''] = await vproxy.waitForLine(/no answer on unix-connect:(\S+):/, { from });
@@ -70,7 +70,7 @@ withLibvirtd('QEMU that connects is told apart, and a domain that nobody knows',
   const source = "<source mode='connect' path='/run/c.sock'><reconnect enabled='yes' timeout='1'/></source>";
   await startDomain(t, 'connects', channelXml('unix', source));
   const vproxy = spawnBeside(t, ['a=libvirt:connects', 'b=libvirt:nobody']);
-  await vproxy.waitForLine(/-c unix-listen:\/run\/c\.sock is what it needs/);
+  await vproxy.waitForLine(/use -c unix-listen:\/run\/c\.sock/);
   await vproxy.waitForLine(/failed to get domain 'nobody'/);
   t.pass();
 });

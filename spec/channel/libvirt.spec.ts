@@ -97,7 +97,7 @@ testWith('virsh')('the real virsh is understood, with the domains of a file', as
   await rejects(`libvirt:none,${uri}`, 'channel-missing', /virsh: failed to get domain 'none'$/);
   await rejects(`libvirt:off,${uri}`, 'channel-missing', /the domain is not running$/);
   const nobody = `uri=qemu+unix:///system?socket=${folder}/none`;
-  await rejects(`libvirt:vm1,${nobody}`, 'channel-refused', /\(does libvirtd run\?\)$/);
+  await rejects(`libvirt:vm1,${nobody}`, 'channel-refused', /\(is libvirtd running\?\)$/);
   await rejects(`libvirt:vm1,uri=test://${folder}/none.xml`, 'channel-failed', /failed to parse xml document/);
 });
 
@@ -133,9 +133,9 @@ async function advanceUntilTwo(clock: ManualClock, virsh: FakeVirsh): Promise<vo
 const CONNECT = 'failed to connect to the hypervisor';
 const SOCKET = "Failed to connect socket to '/var/run/libvirt/libvirt-sock'";
 for (const [code, says, ...lines] of [
-  ['channel-missing', "failed to get domain 'vm1' (it asked its default; uri=", "failed to get domain 'vm1'"],
+  ['channel-missing', "failed to get domain 'vm1' (virsh used its default hypervisor; try uri=", "failed to get domain 'vm1'"],
   ['channel-missing', 'Domain not found', "failed to get domain 'x Permission denied'", 'Domain not found: no domain'],
-  ['channel-refused', 'directory (does libvirtd run?)', CONNECT, `${SOCKET}: No such file or directory`],
+  ['channel-refused', 'directory (is libvirtd running?)', CONNECT, `${SOCKET}: No such file or directory`],
   ['channel-refused', 'Connection refused', CONNECT, `${SOCKET}: Connection refused`],
   ['channel-denied', 'Permission denied', CONNECT, `${SOCKET}: Permission denied`],
   ['channel-denied', 'authentication unavailable', CONNECT, 'authentication unavailable: no polkit agent available'],
@@ -181,11 +181,11 @@ const ASK =
 
 for (const [script, says] of [
   [ASK, 'virsh: no input: session 0'],
-  ['exit 3', 'virsh ended with 3 and said nothing'],
-  ['kill -SEGV $$', 'virsh ended with SIGSEGV and said nothing'],
-  ['', 'what virsh printed: not valid XML: no element'],
+  ['exit 3', 'virsh exited with 3 and no output'],
+  ['kill -SEGV $$', 'virsh exited with SIGSEGV and no output'],
+  ['', 'unexpected output of virsh: not valid XML: no element'],
   ['echo "<domain id=\'1\'>"', 'not valid XML: <domain> is not closed'],
-  ['echo "<network/>"', 'it is no domain but <network>'],
+  ['echo "<network/>"', 'not <domain> but <network>'],
   ['head -c 1048577 /dev/zero', 'virsh printed more than 1048576 bytes'],
   ['while :; do echo "<!-- -->"; done', 'virsh printed more than 1048576 bytes'],
 ] as const) {
@@ -198,7 +198,7 @@ for (const [script, says] of [
 
 for (const [what, code, says] of [
   ['is given up', 'shutdown', 'given up'],
-  ['gets no answer for 10 s', 'channel-failed', 'virsh did not answer for 10 s'],
+  ['gets no answer for 10 s', 'channel-failed', 'no answer from virsh within 10 s'],
 ] as const) {
   test(`dialling that ${what} kills virsh, with what it has started`, async (t) => {
     const virsh = fakeVirsh(t);
@@ -229,7 +229,7 @@ test('four virsh run at once, the others wait for them, and who waits can give u
   );
   await eventually(async () => (await virsh.calls()).length === 4);
   const failure = fails(t, dialWith(t, other, 'libvirt:5', { signal: impatient.signal }), 'shutdown', 'given up');
-  const next = fails(t, dialWith(t, other, 'libvirt:6'), 'channel-missing', 'there are: none');
+  const next = fails(t, dialWith(t, other, 'libvirt:6'), 'channel-missing', 'it has: none');
   impatient.abort();
   await failure;
   t.deepEqual(await other.calls(), []);
@@ -249,7 +249,7 @@ const tcpXml = (source: string, beside = '', mode = 'bind'): string =>
   channelXml('tcp', `<source mode='${mode}' ${source}/>${beside}`);
 const LOCAL = "host='127.0.0.1' service='90'";
 const LISTENS =
-  "its port org.vproxy.0 has mode='connect', so that QEMU connects and this side listens: -c unix-listen:/run/a is what it needs";
+  "its port org.vproxy.0 has mode='connect', so QEMU connects and this side must listen: use -c unix-listen:/run/a";
 const ODD = [
   "<channel type='unix'><source mode='bind' path='/x'/><target type='guestfwd' name='org.vproxy.0'/></channel>",
   "<console type='pty'><target type='virtio' name='org.vproxy.0'/></console>",
@@ -261,11 +261,11 @@ type Cases = Readonly<Record<string, readonly [xml: string, says: string, text?:
 /** Domains whose port is not there, at least not yet: their XML, what is said, and the channel. */
 const MISSING: Cases = {
   'a domain that is shut off': [domainXml(PORT).replace(" id='3'", ''), 'the domain is not running'],
-  'no port': [domainXml(), 'no virtio port whose name begins with org.vproxy.; there are: none'],
-  'ports of others': [domainXml(AGENT), 'begins with org.vproxy.; there are: org.qemu.guest_agent.0'],
-  'another port': [domainXml(PORT, AGENT), 'there are: org.vproxy.0, org.qemu.guest_agent.0', 'libvirt:vm1:a'],
+  'no port': [domainXml(), 'no virtio port whose name begins with org.vproxy.; it has: none'],
+  'ports of others': [domainXml(AGENT), 'begins with org.vproxy.; it has: org.qemu.guest_agent.0'],
+  'another port': [domainXml(PORT, AGENT), 'no virtio port "a"; it has: org.vproxy.0, org.qemu.guest_agent.0', 'libvirt:vm1:a'],
   'many ports': [domainXml(...MANY), 'port15, …'],
-  'no virtio port': [domainXml(...ODD), 'there are: none'],
+  'no virtio port': [domainXml(...ODD), 'it has: none'],
   'a port outside of its devices': [`<domain id='1'><x>${PORT}</x><y><devices>${PORT}</devices></y></domain>`, 'none'],
   'a path that is gone': [domainXml(PORT), 'unix-connect:/nowhere/vproxy.sock is missing (ENOENT)'],
   'FIFOs that are gone': [domainXml(channelXml('pipe', "<source path='/nowhere/pipe'/>")), '/nowhere/pipe.out'],
@@ -273,19 +273,19 @@ const MISSING: Cases = {
 
 /** Ports that no attempt will open. */
 const UNUSABLE: Cases = {
-  'several ports': [domainXml(PORT, unixXml('/x', 'org.vproxy.1'), AGENT), 'say which: org.vproxy.0, org.vproxy.1'],
+  'several ports': [domainXml(PORT, unixXml('/x', 'org.vproxy.1'), AGENT), 'choose one: org.vproxy.0, org.vproxy.1'],
   'a path that is none': [domainXml(unixXml(`/${'x'.repeat(107)}`)), '108 bytes (max 107)'],
   'no path': [domainXml(channelXml('unix', "<source mode='bind'/>")), 'of type unix has no path'],
   'no source': [domainXml(channelXml('unix', '')), 'of type unix has no path'],
   'QEMU that connects': [domainXml(channelXml('unix', "<source mode='connect' path='/run/a'/>")), LISTENS],
-  'QEMU that connects by TCP': [domainXml(tcpXml("host='::1' service='90'", '', 'connect')), 'tcp-listen:[::1]:90 is'],
+  'QEMU that connects by TCP': [domainXml(tcpXml("host='::1' service='90'", '', 'connect')), 'use -c tcp-listen:[::1]:90'],
   'TCP without a port': [domainXml(tcpXml("host='127.0.0.1'")), 'has no service'],
   'TCP with a word for a port': [domainXml(tcpXml("host='127.0.0.1' service='ssh'")), 'is not HOST:PORT'],
   telnet: [domainXml(tcpXml(LOCAL, "<protocol type='telnet'/>")), 'speaks telnet'],
   TLS: [domainXml(tcpXml(`${LOCAL} tls='yes'`, "<protocol type='raw'/>")), 'speaks tls'],
-  'another machine': [domainXml(tcpXml("host='192.0.2.1' service='90'")), '192.0.2.1, which is no address of this'],
+  'another machine': [domainXml(tcpXml("host='192.0.2.1' service='90'")), '192.0.2.1, which is not an address of this'],
   'a name of a machine': [domainXml(tcpXml("host='toString' service='90'")), 'is at toString'],
-  spice: [domainXml(SPICE), 'is of type spicevmc; vproxy takes unix, tcp, pty, pipe', 'libvirt:vm1:com.redhat.spice.0'],
+  spice: [domainXml(SPICE), 'is of type spicevmc; supported: unix, tcp, pty, pipe', 'libvirt:vm1:com.redhat.spice.0'],
   'a type that no object has': [domainXml(channelXml('constructor', '')), 'is of type constructor'],
 };
 

@@ -67,7 +67,7 @@ test('its address and its options are parsed, formatted and explained like those
   t.deepEqual(channel.address, { name: 'a,b', pieceBytes: 7 });
   t.is(channel.text, 'toy:a,,b,piece=7,frame=131072');
   t.is(toyChannel('a', 'frame=8192', 'piece=1000').text, 'toy:a');
-  t.throws(() => toyChannel('a', 'piece=x'), { message: /piece=x, which should be a number of bytes/ });
+  t.throws(() => toyChannel('a', 'piece=x'), { message: /piece=x: must be a number of bytes/ });
   t.throws(() => toyChannel('a', 'peace=1'), { message: /available: piece, frame, in-flight, integrity, streams/ });
 });
 

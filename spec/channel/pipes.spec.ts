@@ -104,7 +104,7 @@ test('what cannot carry bytes both ways is refused, and not changed', async (t) 
     [openSync(dirname(file), 'r'), 'neither a socket nor a device'],
     [makePipe(t).out, 'one way only'],
     [openSync('/dev/null', 'r+'), 'neither a terminal nor'],
-    [999_999, 'this process was not given it'],
+    [999_999, 'not an open descriptor of this process'],
   ] as const) {
     await refuses(t, dialFd(t, fd), 'channel-unusable', `fd:${fd}: `, says);
   }
@@ -242,7 +242,7 @@ for (const [what, make] of [
     execFileSync('mkfifo', [join(folder, 'fifo')]);
     await make(`${base}.out`);
     const error = await t.throwsAsync(createFifos(base, PLAIN), { instanceOf: VproxyError, code: 'cannot-create' });
-    t.is(error.message, `${base}.out: something else is there, which is no FIFO`);
+    t.is(error.message, `${base}.out: already exists and is not a FIFO`);
     t.is(error.row.exit, 73);
     t.deepEqual((await fs.readdir(folder)).sort(), ['fifo', 'pipe.out']);
   });

@@ -69,7 +69,7 @@ testRefusals([
     (path) => [[...CHANNEL, `--allow-copy=${path}`], `--allow-copy: "${path}" ${NO_FOLDER}`] as const,
   ),
   ...['/nonexistent/folder', '/etc/passwd', '/etc/passwd/x'].map(
-    (path) => [[...CHANNEL, `--allow-copy=${path}`], `--allow-copy=${path}: there is no such folder`] as const,
+    (path) => [[...CHANNEL, `--allow-copy=${path}`], `--allow-copy=${path}: no such folder`] as const,
   ),
   ...['exec', 'copy'].flatMap(
     (service) =>
@@ -82,14 +82,14 @@ testRefusals([
       ] as const,
   ),
   // Of a group before any of its sockets is there.
-  ['-c unix-connect:/nonexistent/*.sock --allow-copy=/none', '--allow-copy=/none: there is no such folder'],
+  ['-c unix-connect:/nonexistent/*.sock --allow-copy=/none', '--allow-copy=/none: no such folder'],
 ]);
 
 test('a program that is not there is a warning, and no more', async (t) => {
   const folder = temporaryFolder(t);
   const missing = join(folder, 'no-such-program');
   const vproxy = spawnVproxy(t, ['-c', `unix-listen:${folder}/channel.sock`, `--allow-exec=/bin/sh,${missing}`]);
-  await vproxy.waitForLine(/warning: .*no-such-program is allowed to be run, but it is not there/);
+  await vproxy.waitForLine(/warning: .*no-such-program is an allowed command, but does not exist/);
   await vproxy.waitForLine(/waiting for the peer/);
   t.is(vproxy.lines.filter((line) => line.includes('warning')).length, 1);
 });
@@ -125,7 +125,7 @@ test('check and --print-config show what a file allows, and check refuses what t
     code: 65,
     stdout: '',
     stderr:
-      `${file}: channels.vm1: --allow-copy=${folder}/none: there is no such folder\n` +
+      `${file}: channels.vm1: --allow-copy=${folder}/none: no such folder\n` +
       `${file}: channels.vm2: channel "${REMOTE}": --allow-exec: ${ANYBODY}\n`,
   });
 });

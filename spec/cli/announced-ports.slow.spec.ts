@@ -78,12 +78,12 @@ test.serial('a program that listens at the peer is here while it does, and vprox
   await eventually(async () => (await refusal(t, here)) === 'ECONNREFUSED');
   const said = (lines: readonly string[]) => lines.filter((line) => / port \d+ \(/.test(line));
   t.deepEqual(said(host.lines), [
-    `vproxy: port ${port} (echo-program) of the peer is at ${endpoint} here, as ${port} is taken`,
-    `vproxy: port ${port} (echo-program) of the peer is at ${endpoint} no more`,
+    `vproxy: listening on ${endpoint} (${port} is already in use) for port ${port} (echo-program) of the peer`,
+    `vproxy: no longer listening on ${endpoint} for port ${port} (echo-program) of the peer`,
   ]);
   t.deepEqual(said(guest.lines), [
-    `vproxy: port ${port} (echo-program) is announced to the peer`,
-    `vproxy: port ${port} (echo-program) is announced no more`,
+    `vproxy: announcing port ${port} (echo-program) to the peer`,
+    `vproxy: no longer announcing port ${port} (echo-program)`,
   ]);
 });
 

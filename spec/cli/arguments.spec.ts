@@ -53,7 +53,7 @@ testRefusals([
   [['-c', ''], '-c: empty value'],
   ['-c stdio: --channel fd:3', '-c: two channels are called default; tell them apart with -c LABEL=KIND:ADDRESS'],
   ['-c a=stdio: -cb=fd:3 -ossh:9022', '-o ssh:9022: which channel? defined: a, b; for the first one write a/ssh:9022'],
-  ['-c A=stdio:', 'channel label "A": it is not 1 to 64 of a-z, 0-9, dot, underscore and hyphen'],
+  ['-c A=stdio:', 'channel label "A": must be 1 to 64 of a-z, 0-9, dot, underscore and hyphen'],
   [
     `${CHANNEL} --metrics 9464`,
     '--metrics: "9464" is not HOST:PORT with a port from 0 to 65535 (an IPv6 address in brackets: [::1]:9000)',
@@ -61,7 +61,7 @@ testRefusals([
   ['check', 'missing FILE; usage: vproxy check FILE'],
   [
     '-c gopher:/dev/ttyS0',
-    `channel "gopher:/dev/ttyS0": should be KIND:ADDRESS, qemu:CHARDEV or a URI, where KIND is one of: ${[...CHANNEL_KINDS.keys()].join(', ')}`,
+    `channel "gopher:/dev/ttyS0": expected KIND:ADDRESS, qemu:CHARDEV or a URI, where KIND is one of: ${[...CHANNEL_KINDS.keys()].join(', ')}`,
   ],
   [
     '-c tcp-listen:0.0.0.0:0',

@@ -153,7 +153,7 @@ test('ping: a line for each, and statistics; 1 where nobody answers', async (t) 
   await here.event('session-ended');
   const lost = await run('ping', '-c', '1');
   t.is(lost.code, 1);
-  t.regex(lost.stdout, /seq=1 there is no session.*1 sent, 0 answered, 100% lost/s);
+  t.regex(lost.stdout, /seq=1 no session.*1 sent, 0 answered, 100% lost/s);
 });
 
 test('wait: for a service that comes, and one that does not', async (t) => {

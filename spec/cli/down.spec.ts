@@ -69,7 +69,7 @@ test.serial('a ping that is not answered, and a wait that was too long, have the
   const env = { VPROXY_SOCKET: path };
   const cause = `unix-connect:${socket} is missing (ENOENT)\n`;
   const { stdout } = await runVproxy(['ping', 'vm1', '-c', '1'], { env });
-  t.true(stdout.startsWith(`vm1: seq=1 there is no session on channel vm1: ${cause}`), stdout);
+  t.true(stdout.startsWith(`vm1: seq=1 no session on channel vm1: ${cause}`), stdout);
   const wait = await runVproxy(['wait', 'vm1', '--timeout', '0.2'], { env });
-  t.is(wait.stderr, `vproxy: error: there was not a session on vm1 within 0.2 s: ${cause}`);
+  t.is(wait.stderr, `vproxy: error: no session on vm1 within 0.2 s: ${cause}`);
 });

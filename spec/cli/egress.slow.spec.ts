@@ -72,7 +72,7 @@ const TESTS = [
   ],
   [['internet', 'example.org'], 64, /: "example\.org" is not DESTINATION:PORT, such as example\.org:443 /],
   [['internet', '127.1:80'], 64, /: "127\.1" is not a plain name or address: /],
-  [['web', '192.0.2.1:80'], 69, /: there is no egress web on channel vm1; available: internet, api, none\n$/],
+  [['web', '192.0.2.1:80'], 69, /: no egress "web" on channel vm1; available: internet, api, none\n$/],
   [['vm2/internet', '192.0.2.1:80'], 69, /: no channel "vm2"; available: vm1\n$/],
   [['vm1/internet', '192.0.2.1:80', '--channel', 'vm2'], 64, /two channels given, "vm2" and "vm1"; name one/],
   [['internet'], 64, /DESTINATION:PORT/],
@@ -107,14 +107,14 @@ test.serial('whether a destination may be reached, and which entry decides: by a
 test.serial('a forward to an egress of which nothing is said is refused, wherever it is said', async (t) => {
   const folder = temporaryFolder(t);
   const started = ['-c', `unix-listen:${folder}/c`, '-i', 'internet:egress:', '--egress', 'web:allow=*:443'];
-  const line = '-i internet:egress: there is no [egress.internet];';
+  const line = '-i internet:egress: no [egress.internet] section;';
   t.deepEqual(await runVproxy(started), { code: 64, stdout: '', stderr: `vproxy: error: ${line} available: web\n` });
   const { run } = await steeredPair(t);
   const added = await run('forward', 'add', '-i', 'internet:egress:');
   t.deepEqual(added, { code: 64, stdout: '', stderr: `vproxy: error: ${line} none available\n` });
   const file = join(folder, 'host.toml');
   writeFileSync(file, `[channels.vms]\naddress = "unix-connect:${folder}/*.sock"\nincoming = ["a:egress:b"]\n`);
-  const checked = `${file}: channels.vms: -i a:egress:b: there is no [egress.b]; none available\n`;
+  const checked = `${file}: channels.vms: -i a:egress:b: no [egress.b] section; none available\n`;
   t.deepEqual(await callVproxy(['check', file]), { code: 65, stdout: '', stderr: checked });
 });
 

@@ -151,12 +151,12 @@ testRefusals([
   ['forward delete', '"forward delete": no such command; did you mean forward remove?'],
   [
     '-c unix-conect:/run/vm1.sock',
-    'channel "unix-conect:/run/vm1.sock": there is no kind "unix-conect"; did you mean unix-connect:?',
+    'channel "unix-conect:/run/vm1.sock": unknown kind "unix-conect"; did you mean unix-connect:?',
   ],
-  ['-c tcp:127.0.0.1:1', 'channel "tcp:127.0.0.1:1": there is no kind "tcp"; did you mean tcp-connect:?'],
+  ['-c tcp:127.0.0.1:1', 'channel "tcp:127.0.0.1:1": unknown kind "tcp"; did you mean tcp-connect:?'],
   [
     '-c /run/vm1.sock',
-    'channel "/run/vm1.sock": there is no kind before the path; did you mean unix-connect:/run/vm1.sock?',
+    'channel "/run/vm1.sock": missing kind before the path; did you mean unix-connect:/run/vm1.sock?',
   ],
   [
     '-c stdio: -i apt:egres:internet',
@@ -165,7 +165,7 @@ testRefusals([
   ['-c host1=stdio: -c other=fd:3 -o othre/ssh:22', '-o othre/ssh:22: no channel "othre"; did you mean other?'],
   [
     '-c stdio: -i apt:egress:intrnet --egress internet:allow=a:1',
-    '-i apt:egress:intrnet: there is no [egress.intrnet]; did you mean internet?',
+    '-i apt:egress:intrnet: no [egress.intrnet] section; did you mean internet?',
   ],
   ['log-level warning', '"warning" is not a log level; available: error, warn, info, debug'],
   ['log-level debgu', '"debgu" is not a log level; did you mean debug?'],

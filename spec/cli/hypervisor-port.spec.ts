@@ -189,7 +189,7 @@ test('pipe-create makes the FIFOs, tells so, prints the lines for tmpfiles.d, an
   t.is(lstatSync(path).mode & 0o7777, 0o660);
   const other = join(folder, 'vm2');
   writeFileSync(`${other}.in`, 'precious');
-  const stderr = `vproxy: error: ${other}.in: something else is there, which is no FIFO\n`;
+  const stderr = `vproxy: error: ${other}.in: already exists and is not a FIFO\n`;
   t.deepEqual(await callVproxy(['pipe-create', other]), { code: 73, stdout: '', stderr });
 });
 
@@ -207,14 +207,14 @@ test.serial(
     virsh.print(shutOff);
     const vproxy = spawnVproxy(t, ['-c', 'libvirt:vm1'], { env: virsh.env });
     for (const id of ['3', '4']) {
-      await vproxy.waitForLine(/libvirt:vm1: the domain is not running; trying again/, {
+      await vproxy.waitForLine(/libvirt:vm1: the domain is not running; retrying/, {
         from: vproxy.lines.length - 1,
       });
       const socket = join(folder, id);
       const guest = spawnVproxy(t, ['-c', `unix-listen:${socket}`]);
       await guest.waitForLine(/waiting for the peer/);
       virsh.print(domainXml(channelXml('unix', `<source mode='bind' path='${socket}'/>`)).replace("'3'", `'${id}'`));
-      t.truthy(await vproxy.waitForLine(new RegExp(`session with .* on unix-connect:${socket}$`)));
+      t.truthy(await vproxy.waitForLine(new RegExp(`session established with .* on unix-connect:${socket}$`)));
       virsh.print(shutOff);
       await guest.stop();
     }

@@ -61,7 +61,7 @@ test.serial('a guest with --info tells its machine, and one without tells nothin
   await pair.host.waitForLine(ESTABLISHED, { from });
   const refused = await run('info');
   t.deepEqual([refused.code, refused.stdout], [69, '']);
-  t.regex(refused.stderr, /^vproxy: error: the peer tells nothing of its machine: .*--info.*\n$/);
+  t.regex(refused.stderr, /^vproxy: error: the peer does not report on its machine: .*--info.*\n$/);
   t.like(await run('wait', '--booted', '--timeout', '5'), { code: 69, stderr: refused.stderr });
 });
 
@@ -123,7 +123,7 @@ test.serial('what a hostile peer says is shown escaped, and an answer that is no
   pair.peer.proxy.serve('info', (stream) => stream.write(encodeTold('boot', BOOT)));
   const { code, stderr } = await pair.run('wait', '--booted', '--timeout', '0.5');
   t.is(code, 69);
-  t.is(stderr, 'vproxy: error: the machine is not booted yet: systemd cannot be asked: \\x1b[2Jno\\nbus\n');
+  t.is(stderr, 'vproxy: error: the machine is not booted yet: cannot query systemd: \\x1b[2Jno\\nbus\n');
 
   const other = await steeredPair(t);
   other.peer.proxy.serve('info', (stream) => {
@@ -132,10 +132,7 @@ test.serial('what a hostile peer says is shown escaped, and an answer that is no
   });
   const refused = await other.run('info');
   t.is(refused.code, 76);
-  t.regex(
-    refused.stderr,
-    /^vproxy: error: info: what the peer says of its machine is not valid: hostName: Too big.*\n$/,
-  );
+  t.regex(refused.stderr, /^vproxy: error: info: invalid answer: hostName: Too big.*\n$/);
 });
 
 const MACHINE: MachineInfo = {

@@ -12,7 +12,7 @@ import { serialTestWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 import { ENDED, ESTABLISHED, runPiped, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
-const RESUMED = /\bgoes on after \d+ ms\b/;
+const RESUMED = /\bresumed after \d+ ms\b/;
 const OFFERS = /\bthe peer offers: /;
 
 /** Two processes with a session through a relay; the guest lets commands be run and files be copied. */
@@ -53,7 +53,7 @@ test.serial('a shell goes on where it was', async (t) => {
   await once(child.stdout, 'readable');
   relay.leftBytes = 0;
   relay.cut();
-  await Promise.all([host, guest].map((side) => side.waitForLine(/lost its link; \d+ streams? wait/)));
+  await Promise.all([host, guest].map((side) => side.waitForLine(/lost; waiting to resume \(\d+ streams?\)/)));
   child.stdin.write('echo "$x"; exit 7\n');
   relay.leftBytes = Number.POSITIVE_INFINITY;
   guest.kill('SIGHUP');

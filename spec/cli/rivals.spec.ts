@@ -44,7 +44,7 @@ test.serial('the one that loses the channel names the other, and gets it back wh
   );
   await first.waitForLine(
     new RegExp(
-      `^vproxy: warning: vm1: process ${second.pid} \\(${unique}-second\\) took the channel unix-connect:${folder}/c; waiting until it lets it go$`,
+      `^vproxy: warning: vm1: process ${second.pid} \\(${unique}-second\\) took the channel unix-connect:${folder}/c; waiting until it releases it$`,
     ),
   );
   const from = first.lines.length;
@@ -105,7 +105,7 @@ test('who has a device open is found in /proc', async (t) => {
 test('one channel twice is refused with one line: on the command line, in a file, and by vproxy check', async (t) => {
   const folder = temporaryFolder(t);
   const refusal = (label: string) =>
-    `channel ${label}: unix-connect:${folder}/c is the channel a already; one process has a channel once`;
+    `channel ${label}: unix-connect:${folder}/c is already in use by channel a; a process can open it only once`;
   const twice = await runVproxy(['-c', `a=unix-connect:${folder}/c`, '-c', `b=unix-connect:${folder}/c,resume=60s`]);
   t.is(twice.code, 64);
   t.is(twice.stderr, `vproxy: error: ${refusal('b').replace('/c is', '/c,resume=1m is')}\n`);

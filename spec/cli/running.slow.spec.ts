@@ -143,7 +143,7 @@ serialTestWith('root')('who is not root may have a key of root that its group ca
   cpSync(join(PROJECT_ROOT, 'dist/program'), program, { recursive: true });
   const ids = [`--reuid=${nobody}`, `--regid=${nobody}`, '--clear-groups'];
   for (const [mode, says] of [
-    [0o440, /trying again/],
+    [0o440, /retrying/],
     [0o444, /accessible to other users/],
     [0o460, /accessible to other users/],
   ] as const) {

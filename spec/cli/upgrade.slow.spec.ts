@@ -156,7 +156,7 @@ test.serial('storage calls and metrics are answered where they were; a call unde
   await asked.promise;
   const { code, stderr } = await runUpgrade(sockets[1], ['--wait', '0']);
   t.is(code, 1);
-  t.regex(stderr, /default: storage calls that are under way \(1\)/);
+  t.regex(stderr, /default: storage calls in progress \(1\)/);
   answer.resolve({ stdout: 'slowly\n', stderr: '', status: 0 });
   t.deepEqual(await slow, ['slowly\n', 0]);
   await upgrade(t, sockets[1]);
@@ -185,7 +185,7 @@ test.serial(
       await exchanges.received(2_000_000);
     }
     const losses = [host, guest].map((side) =>
-      side.waitForLine(/lost its link; 10 streams wait/, { from: side.lines.length }),
+      side.waitForLine(/lost; waiting to resume \(10 streams\)/, { from: side.lines.length }),
     );
     relay.leftBytes = 0;
     relay.cut();

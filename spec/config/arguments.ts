@@ -13,7 +13,7 @@ test('a label ends with an equals sign before the first colon, and is a name of 
     }
   }
   t.deepEqual(parseChannelArgument('vm1=vm2=stdio:'), { label: 'vm1', address: 'vm2=stdio:' });
-  const refusal = { code: 'bad-argument', message: /^channel label ".*": it is not 1 to 64 of a-z/ };
+  const refusal = { code: 'bad-argument', message: /^channel label ".*": must be 1 to 64 of a-z/ };
   for (const label of ['', 'VM', 'a b', 'a,b', 'a/b', `${longest}x`]) {
     t.throws(() => parseChannelArgument(`${label}=stdio:`), refusal, label);
   }

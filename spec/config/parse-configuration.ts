@@ -108,7 +108,7 @@ const REFUSED: readonly (readonly string[])[] = [
   ['channels = []', 'f: channels: expected tables of channels, such as [channels.vm1]'],
   ['{"channels": {"vm1": 3}}', 'f: channels.vm1: expected a table with an address'],
   ['[channels.vm1]', 'f: channels.vm1.address: missing; expected KIND:ADDRESS or a URI'],
-  ['[channels."VM 1"]\naddress = "stdio:"', 'f: channels."VM 1": channel label "VM 1": it is not 1 to 64 of a-z'],
+  ['[channels."VM 1"]\naddress = "stdio:"', 'f: channels."VM 1": channel label "VM 1": must be 1 to 64 of a-z'],
   ['[channels."vm.1"]\naddress = "unix://run/x"', 'f: channels."vm.1".address: channel "unix://run/x": expected'],
   ['[channels.vms]\naddress = "unix-connect:/run/*/*.sock"', 'f: channels.vms.address: '],
   [
@@ -154,7 +154,7 @@ const REFUSED: readonly (readonly string[])[] = [
   [
     '[services.SSH]\nstreams = 0\nchannels = ["VM"]\nopens-per-second = 0\nbytes-per-second = 3\nidle-timeout = 0.5',
     'f: services.SSH: the name of a service must be 1 to 64 of a-z, 0-9, dot, underscore and hyphen',
-    'f: services.SSH.channels[0]: channel label "VM": it is not 1 to 64 of a-z',
+    'f: services.SSH.channels[0]: channel label "VM": must be 1 to 64 of a-z',
     'f: services.SSH.streams: expected a whole number of streams from 1 to 1048576',
     'f: services.SSH.opens-per-second: expected a number of openings per second from 0.01 to 1000000',
     'f: services.SSH.bytes-per-second: expected a number of bytes per second from 1024 to 1000000000000',

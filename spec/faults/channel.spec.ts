@@ -14,7 +14,7 @@ test('a path is found when it appears, kept from a second process, and replaced 
   const path = join(temporaryFolder(t), 'channel.sock');
   const listen = () => spawnVproxy(t, ['-c', `unix-listen:${path}`]);
   const guest = spawnVproxy(t, ['-c', `unix-connect:${path}`]);
-  await guest.waitForLine(/channel\.sock is missing \(ENOENT\); trying again/);
+  await guest.waitForLine(/channel\.sock is missing \(ENOENT\); retrying/);
   const first = listen();
   await guest.waitForLine(ESTABLISHED);
   t.is(guest.lines.length, 2, guest.lines.join('\n'));
@@ -52,7 +52,7 @@ test('a second process on a port waits with one line, and has it whenever the fi
   for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
     const refused = port.refusedCount();
     const second = start();
-    await second.waitForLine(/another process has it open \(EBUSY\); trying again/);
+    await second.waitForLine(/another process has it open \(EBUSY\); retrying/);
     await eventually(() => port.refusedCount() >= refused + 4, { what: 'more attempts' });
     const from = host.lines.length;
     first.kill(signal);

@@ -116,7 +116,7 @@ test('a file target on a full disk holds its own streams up, and no others, and 
     t.is(await ask(t, await host.listeningPort('echo')), 'hello');
     written += readFileSync(file, 'latin1');
     truncateSync(file);
-    await eventually(() => written.length === text.length || told(/can be written again/) === round);
+    await eventually(() => written.length === text.length || told(/is writable again/) === round);
   }
   await ended;
   t.true(told(/cannot write/) > 0);

@@ -55,9 +55,9 @@ test('what else is answered is a refusal that says so; nothing for 5 s is given 
   const targets = [`x:vsock-mux:${path}:7`, `none:vsock-mux:${path}-none:7`];
   const { a, connect } = await forwarded(t, targets, { b: { clock } });
   for (const [service, said, message] of [
-    ['x', null, /closed the connection: nobody listens on port 7 there \(connect-refused\)/],
-    ['x', 'NO\n', /it answered "NO" and not OK \(connect-failed\)/],
-    ['x', 'OK 1'.padEnd(40, '0'), /it answered more than a line and not OK \(connect-failed\)/],
+    ['x', null, /connection refused: no listener on port 7 \(connect-refused\)/],
+    ['x', 'NO\n', /it answered "NO" instead of OK \(connect-failed\)/],
+    ['x', 'OK 1'.padEnd(40, '0'), /it answered more than a line instead of OK \(connect-failed\)/],
     ['x', undefined, /did not answer within 5 s \(connect-timeout\)/],
     ['none', undefined, /ENOENT.*\(connect-refused\)/],
   ] as const) {

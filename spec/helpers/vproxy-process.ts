@@ -261,7 +261,7 @@ export function listeningFor(service: string): RegExp {
   return new RegExp(`listening on (\\S+):(\\d+) for ${service}(?![a-z0-9._-])`);
 }
 
-export const ESTABLISHED = /\bsession with .+ on \S/;
+export const ESTABLISHED = /\bsession established with .+ on \S/;
 
 export const ENDED = /\bsession on \S.* ended: /;
 

@@ -188,7 +188,7 @@ const silent = (title: string, answer: Tools[string] | null, systemdError: strin
   { files: SYSTEMD, ...(answer && { tools: { [ASK]: answer } }) },
   { systemd: 'unknown', systemdError },
   'booting',
-  [`systemd cannot be asked: ${systemdError}`],
+  [`cannot query systemd: ${systemdError}`],
 ];
 
 const CASES: readonly Case[] = [
@@ -235,14 +235,14 @@ const CASES: readonly Case[] = [
     { files: cloudInit({ 'status.json': stages({ WARNING: ['old\nkey'] }), 'result.json': done([]) }) },
     { cloudInit: 'degraded', cloudInitError: 'old\nkey' },
     'booted',
-    ['cloud-init has recovered from an error: old\\nkey'],
+    ['cloud-init recovered from an error: old\\nkey'],
   ],
   [
     'cloud-init has failed',
     { files: cloudInit({ 'status.json': stages({}), 'result.json': done(['no disk', 'no net']) }) },
     { cloudInit: 'error', cloudInitError: 'no disk' },
     'failed',
-    ['cloud-init has failed: no disk'],
+    ['cloud-init failed: no disk'],
   ],
   [
     'a service of cloud-init has failed, and there will be no result',
@@ -252,7 +252,7 @@ const CASES: readonly Case[] = [
       ...{ cloudInit: 'error', cloudInitError: 'cloud-final.service failed' },
     },
     'failed',
-    ['systemd is degraded: cloud-final.service failed', 'cloud-init has failed: cloud-final.service failed'],
+    ['systemd is degraded: cloud-final.service failed', 'cloud-init failed: cloud-final.service failed'],
   ],
   [
     'systemd is degraded while cloud-init is running: that is waited for',

@@ -73,7 +73,7 @@ for (const [index, [what, fault, options, isKeyed = false]] of CASES.entries()) 
     t.true(peer.isUndisturbed, names.join());
     const lines = (pattern: RegExp) => vproxy.lines.filter((line) => pattern.test(line)).length;
     t.deepEqual([lines(ESTABLISHED), lines(ENDED)], [1, 0]);
-    t.true(lines(/\bgoes on after \d+ ms\b/) > 0);
+    t.true(lines(/\bresumed after \d+ ms\b/) > 0);
   });
 }
 

@@ -40,7 +40,7 @@ for (const [what, own, peers] of [
     t.is((await peer.next('session-ended')).code, 'auth-failed');
     await vproxy.waitForLine(/ended: .*\(auth-failed\)/);
     t.false(peer.events.some(({ event }) => event === 'established'));
-    t.false(vproxy.lines.some((line) => /session with/.test(line)));
+    t.false(vproxy.lines.some((line) => /session established/.test(line)));
   });
 }
 

@@ -71,7 +71,7 @@ test('channels are added with sessions and forwards of their own, and removed wi
   t.is((await host.event('channel-failed')).fields['channel'], 'wrong');
   t.is(proxy.channel('vm1').state, 'established');
   const established = await host.event('session-established');
-  t.regex(established.message, /^vm1: session with vm1, vproxy test on unix-connect:/);
+  t.regex(established.message, /^vm1: session established with vm1, vproxy test on unix-connect:/);
   t.is(established.fields['channel'], 'vm1', 'each line has its channel as a fact');
 
   const socket = await openEcho(t, host.port('echo'));

@@ -147,7 +147,7 @@ test('a unix socket on which nobody answers is dialled again, once until there w
   clock.advance(SILENCE_MS - 1);
   t.is(side.count('channel-redialled'), 0);
   clock.advance(1);
-  t.regex((await side.event('channel-redialled')).message, /^unix-connect:\/\S+ is closed and opened again: /);
+  t.regex((await side.event('channel-redialled')).message, /^reopening unix-connect:\/\S+: /);
   await eventually(() => far.openings === 2);
   clock.advance(10 * SILENCE_MS);
   t.is(side.proxy.listChannels()[0]?.state, 'waiting');

@@ -40,14 +40,14 @@ const KNOWN_TWICE = { copy: { root: null }, forwards: incoming('copy:22') };
 
 const REFUSED: readonly (readonly [what: string, options: ChannelOptions, message: RegExp, code?: ErrorCode])[] = [
   ['a label', { address, label: 'VM1' }, /^channel label "VM1": it is not/],
-  ['an address', { address: 'toy:x' }, /^channel "toy:x": should be KIND:ADDRESS/],
+  ['an address', { address: 'toy:x' }, /^channel "toy:x": expected KIND:ADDRESS/],
   ['two stars', { address: 'unix-connect:/run/**.sock' }, /more than one \*/],
   ['a star in a folder', { address: 'unix-connect:/run/*/vm.sock' }, /\*/],
   ['a template of a channel', { address, template: template('a:0') }, /only a group/],
   ['a listener for everybody', { address: 'tcp-listen:0.0.0.0:7000' }, /needs TLS .* or --insecure/],
   ['TLS without a key', { address: 'tcp-listen:0.0.0.0:7000,tls=psk' }, /tls=psk needs a key/],
   ['TLS without its files', { address: 'stdio:,tls=cert,ca=/a,key=/k' }, /tls=cert without cert=/],
-  ['files without TLS', { address: 'stdio:,ca=/a' }, /ca= without tls=cert/],
+  ['files without TLS', { address: 'stdio:,ca=/a' }, /ca= requires tls=cert/],
   ['another TLS', { address: 'stdio:,tls=on' }, /psk or cert/],
   ['a key that is missing', { address, keyFiles: ['/missing/key'] }, /^\/missing\/key: /, 'bad-file'],
   ['an unknown user', { address, forwards: outgoing('a:/run/a,user=nobody-such') }, /no user "nobody-such"/],
@@ -59,11 +59,11 @@ const REFUSED: readonly (readonly [what: string, options: ChannelOptions, messag
   ],
   ['a service that is offered twice', { address, ...KNOWN_TWICE }, /service copy is offered twice/],
   ['an option that a group has not', { address: `${group},size=1` }, /no option "size"/],
-  ['forwards of a group', { address: group, forwards: outgoing('a:0') }, /a template of texts/],
+  ['forwards of a group', { address: group, forwards: outgoing('a:0') }, /a template in place of forwards/],
   ['a template', { address: group, template: template('a:{channel}') }, /^-o a:a: not a valid ADDR:PORT/],
   ['a key of a group', { address: group, keyFiles: ['/missing/key'] }, /^\/missing\/key: /, 'bad-file'],
-  ['copies of a file', { address, copy: { root: '/etc/passwd' } }, /there is no such folder/],
-  ['permissions of a group', { address: group, copy: { root: '/missing' } }, /there is no such folder/],
+  ['copies of a file', { address, copy: { root: '/etc/passwd' } }, /no such folder/],
+  ['permissions of a group', { address: group, copy: { root: '/missing' } }, /no such folder/],
 ];
 
 for (const [what, options, message, code = 'bad-argument'] of REFUSED) {
@@ -213,7 +213,7 @@ test('a proxy refuses the second one, from the start, later, and in a set; and t
   const [a, b] = [channel('a', 'vm1'), channel('b', './vm1')];
   const refusal = {
     code: 'bad-argument',
-    message: `channel b: unix-connect:${folder}/./vm1 is the channel a already; one process has a channel once`,
+    message: `channel b: unix-connect:${folder}/./vm1 is already in use by channel a; a process can open it only once`,
   };
   t.throws(() => new Proxy({ agent: 'test', channels: [a, b] }), refusal);
   const proxy = new Proxy({ agent: 'test', channels: [a] });

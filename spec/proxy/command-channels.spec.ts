@@ -22,7 +22,7 @@ async function checkEcho(t: ExecutionContext, port: number): Promise<void> {
 }
 
 /** The far one logs on the same stderr. */
-const NEAR_ESTABLISHED = /\bsession with far,/;
+const NEAR_ESTABLISHED = /\bsession established with far,/;
 
 /** A vproxy whose channel is another vproxy, which it starts; `far` follows the `-c stdio:` of that one. */
 async function startOverExec(t: ExecutionContext, { prefix = '', far = '' } = {}) {
@@ -44,7 +44,7 @@ test.serial('a vproxy at the end of a command carries forwards, and is started a
   const first = farPid();
   const from = near.lines.length;
   process.kill(first, 'SIGKILL');
-  const { input } = await near.waitForLine(/exec:.* went away: killed by SIGKILL/, { from });
+  const { input } = await near.waitForLine(/exec:.*: killed by SIGKILL/, { from });
   await near.waitForLine(NEAR_ESTABLISHED, { from: near.lines.lastIndexOf(input) });
   const second = farPid();
   t.not(second, first, near.lines.join('\n'));
@@ -90,7 +90,7 @@ async function startOnDescriptor(t: ExecutionContext, channel: keyof typeof INHE
   const ended = async () => ({ code: (await within(30_000, 'the end of vproxy', closed))[0], log });
   await proxy.event('session-established');
   // Each side learns of it by itself, and one that is told to end before has no peer to tell.
-  await eventually(() => log.includes('session with'), { what: 'the session of the child' });
+  await eventually(() => log.includes('session established'), { what: 'the session of the child' });
   return { proxy, ended, child };
 }
 
@@ -124,7 +124,7 @@ testWith('sshd', 'socat')(
       startProxy(t, `unix-listen:${path.replaceAll(',', ',,')}`, { incoming: [`echo:${target.port}`] });
     const uri = `ssh://host2${path.split('/').map(encodeURIComponent).join('/')}?frame=8192`;
     const near = spawnVproxy(t, ['-c', `vm1=${uri}`, '-o', 'echo:127.0.0.1:0'], { env: { PATH: sshSearchPath(t) } });
-    await near.waitForLine(/went away: exited with status 1; trying again/);
+    await near.waitForLine(/: exited with status 1; retrying/);
     const far = await startFar();
     await near.waitForLine(ESTABLISHED);
     const port = await near.listeningPort('echo');

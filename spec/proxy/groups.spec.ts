@@ -262,8 +262,8 @@ test('sockets have channels in the order of their names, and what cannot have on
   await setup.rescans();
   const lines = setup.lines('group-skipped');
   t.is(lines.length, noLabels.length + 2, lines.join('\n'));
-  for (const line of lines) t.regex(line, /^vms: [^\n]* gets no channel: [^\n]*(label|symbolic)[^\n]*$/);
-  const followed = `vms: ${setup.at('link')} gets no channel: it is a symbolic link, which a group does not follow`;
+  for (const line of lines) t.regex(line, /^vms: no channel for [^\n]*: [^\n]*(label|symbolic)[^\n]*$/);
+  const followed = `vms: no channel for ${setup.at('link')}: it is a symbolic link, which groups do not follow`;
   t.true(lines.includes(followed) && lines.includes(followed.replace('link', 'dangling')));
 });
 
@@ -287,19 +287,19 @@ test('lines about what gets no channel are bounded, and those that are missing a
   t.true(told > 10 && told < 100, `${told}`);
   setup.clock.advance(1000);
   t.deepEqual(setup.lines('log-limited'), [
-    `vms: and ${500 - told} more lines of the kind group-skipped were left out within 1.0 s: they came too fast`,
+    `vms: ${500 - told} more group-skipped lines suppressed within 1.0 s: too many`,
   ]);
 });
 
 test('a label that is taken is one warning, and has its channel when it is free', async (t) => {
   const setup = new Setup(t);
-  setup.failure = new VproxyError('bad-argument', 'channel vm1 is there already');
+  setup.failure = new VproxyError('bad-argument', 'channel vm1 already exists');
   await setup.socket('vm1');
   await setup.group.start();
   for (const until of [1, 2].map((turn) => turn * RESCAN_MS)) await setup.passes(() => setup.clock.now() >= until);
   setup.failure = null;
   await setup.passes(() => setup.channels.has('vm1'));
-  t.deepEqual(setup.lines('group-skipped'), [`vms: ${setup.at('vm1')} gets no channel: channel vm1 is there already`]);
+  t.deepEqual(setup.lines('group-skipped'), [`vms: no channel for ${setup.at('vm1')}: channel vm1 already exists`]);
 });
 
 test('a folder that is missing, is none, or is made again is told once each time, and read when it can be', async (t) => {

@@ -262,7 +262,7 @@ test('what is not right is refused beforehand, with its place', (t) => {
     'egress.web.deny: entry "10.0.0.1/8:*": the address has bits set after the prefix; the network is 10.0.0.0/8',
   );
   t.regex(refusalOf({ web: { upstream: 'https://a:1' } }), /^egress\.web\.upstream: upstream "https:\/\/a:1": /);
-  t.regex(refusalOf({ WEB: {} }), /^egress "WEB": a name is 1 to 64 of a-z/);
+  t.regex(refusalOf({ WEB: {} }), /^egress "WEB": a name must be 1 to 64 of a-z/);
   const ofGroup = refusalOf({ web: { allow: ['{channel}'] } }, 'unix-connect:/run/*.sock');
   t.regex(ofGroup, /^egress\.web\.allow: entry "a": missing ports/);
 });
@@ -279,7 +279,7 @@ test('other rules are in force at once, and the channel stays; rules that are no
   t.deepEqual([changes.changedEgress, changes.replacedChannels], [['vm1/web', 'vm1/other'], []]);
   t.deepEqual([await isAllowed(80), await isAllowed(443)], [false, true]);
   t.deepEqual((await apply()).changedEgress, ['vm1/web', 'vm1/other']);
-  const message = 'there is no egress web on channel vm1; none available';
+  const message = 'no egress "web" on channel vm1; none available';
   await t.throwsAsync(isAllowed(443), { code: 'not-found', message });
 });
 

@@ -34,9 +34,9 @@ test('ranges are at most 64 ports and pairs of ports from 1024 on, in any order'
   t.deepEqual(isIn, [false, true, true, false, true]);
   t.deepEqual(parsePortRanges('1024-65535'), [[1024, 65_535]]);
   const many = range(2000, 65).join(',');
-  t.throws(() => parsePortRanges(many), { code: 'bad-argument', message: '65 ranges of ports exceed 64' });
+  t.throws(() => parsePortRanges(many), { code: 'bad-argument', message: 'too many port ranges: 65 (max 64)' });
   const wrong = '|22|1023-3000|3000-|-3000|3000-2999|65536|3000-65536|3000 |0x1000|3000,,4000|a|3000,|99999999999';
-  const message = /^".*" is not a port, or two with a hyphen, from 1024 to 65535$/;
+  const message = /^".*": not a port or a range FROM-TO, from 1024 to 65535$/;
   for (const text of wrong.split('|')) {
     t.throws(() => parsePortRanges(text), { code: 'bad-argument', message }, text);
     t.throws(() => parsePortForwarding(text), { code: 'bad-argument' }, text);
@@ -55,9 +55,9 @@ test('where ports are listened for is an address, or a folder', (t) => {
     t.is(formatPortForwarding(parsed), text);
   }
   for (const [text, message] of [
-    ['address=0.0.0.0', 'there are no ports, such as 3000-9999'],
+    ['address=0.0.0.0', 'missing ports, such as 3000-9999'],
     ['3000,address=localhost', 'address=localhost is not an IP address, such as 127.0.0.1'],
-    ['3000,address=::1,dir=/run', 'address= and dir= cannot stand together'],
+    ['3000,address=::1,dir=/run', 'address= is not allowed with dir='],
     ['3000,dir=run', /absolute/],
     [`3000,dir=/${'x'.repeat(100)}`, /exceeds 107$/],
     ['3000,path=/run', 'unknown option "path"; available: address, dir'],
@@ -72,7 +72,7 @@ test('a side that announces ports offers no service with the name of a port', (t
   );
   t.throws(() => requireNoPortService(incoming('ssh:22', 'port.3000:3000')), {
     code: 'bad-argument',
-    message: /^-i port\.3000: with --announce-ports/,
+    message: /^-i port\.3000: not allowed with --announce-ports/,
   });
 });
 
@@ -149,7 +149,7 @@ test('what listens in the ranges is announced where it listens, with a service e
   t.true(targets().includes('port.5432:[::1]:5432') && !targets().includes('port.5432:10.0.0.5:5432'));
   await listens();
   t.deepEqual([announcer.announced, targets()], [[], [own]]);
-  t.deepEqual(told().slice(0, 2), ['port 3000 (node) is announced to the peer', 'port 5432 is announced to the peer']);
+  t.deepEqual(told().slice(0, 2), ['announcing port 3000 (node) to the peer', 'announcing port 5432 to the peer']);
 });
 
 test('at most 64 are announced: the lowest, and what is announced stays', async (t) => {
@@ -246,8 +246,8 @@ test('a port of the peer has a listener here for as long as it is announced', as
   await eventually(() => !existsSync(path));
   folders.removeAll();
   t.false(existsSync(folder));
-  const of = 'port 3000 (node) of the peer is';
-  t.deepEqual(told(), [`${of} at ${path} here`, `${of} at ${path} no more`]);
+  const line = `listening on ${path} for port 3000 (node) of the peer`;
+  t.deepEqual(told(), [line, `no longer ${line}`]);
 });
 
 test('on loopback a port has the number here that it has there, or else the next one that is free and of no other port or forward', async (t) => {
@@ -264,8 +264,8 @@ test('on loopback a port has the number here that it has there, or else the next
   t.true(numberOf(taken) > taken + 1, 'the next one is the other port of the peer');
   t.true(numberOf(taken + 1) >= taken + 1);
   t.not(numberOf(paused), paused, 'also while the forward does not listen');
-  const line = told().find((message) => message.startsWith(`port ${taken} of`));
-  t.is(line, `port ${taken} of the peer is at 127.0.0.1:${numberOf(taken)} here, as ${taken} is taken`);
+  const line = told().find((message) => message.endsWith(`for port ${taken} of the peer`));
+  t.is(line, `listening on 127.0.0.1:${numberOf(taken)} (${taken} is already in use) for port ${taken} of the peer`);
 });
 
 test('at most four listeners a second are opened or closed, and 64 are open, whatever the peer says in between', async (t) => {
@@ -324,8 +324,8 @@ test('what cannot be listened for is told once, and tried again', async (t) => {
   clock.advance(60_000);
   await eventually(() => forwarder.obstacles().length === 0);
   t.deepEqual(told(), [
-    `port 3000 of the peer is not listened for: cannot listen on ${folder}/3000.sock: exists and is not a socket`,
-    `port 3001 of the peer is at ${folder}/3001.sock here`,
+    `cannot listen for port 3000 of the peer: cannot listen on ${folder}/3000.sock: exists and is not a socket; retrying`,
+    `listening on ${folder}/3001.sock for port 3001 of the peer`,
   ]);
   rmSync(join(folder, '3000.sock'));
   clock.advance(5000);

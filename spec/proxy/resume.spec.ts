@@ -136,7 +136,7 @@ test('a suspended channel says so; what is opened or offered meanwhile waits, an
   for (const side of pair.sides) {
     const { state, session, detail } = side.proxy.channel('default');
     t.deepEqual([state, session?.streams], ['suspended', 1]);
-    t.regex(String(detail), /lost its link; 1 stream waits for another$/);
+    t.regex(String(detail), /lost; waiting to resume \(1 stream\)$/);
   }
   const dials = () => pair.sides.some(({ proxy }) => proxy.channel('default').nextTryMs !== null);
   await eventually(dials, { what: 'the time of the next attempt' });
@@ -234,7 +234,10 @@ test('where one side alone loses its link, as a guest whose port is unplugged, s
   t.is(host.proxy.channel('default').state, 'established');
   relay.leftBytes = Number.POSITIVE_INFINITY;
   guest.proxy.retryNow();
-  t.regex((await host.event('session-suspended')).message, /is out of step: .* \(peer-restarted\); 1 stream waits/);
+  t.regex(
+    (await host.event('session-suspended')).message,
+    / out of step: .* \(peer-restarted\); waiting to resume \(1 stream\)/,
+  );
   await Promise.all([host, guest].map((side) => side.event('session-resumed')));
   t.is(await answerTo(socket, 'again'), 'again');
   for (const { proxy } of [host, guest]) t.is(proxy.channel('default').history.sessions, 1);

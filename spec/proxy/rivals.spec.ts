@@ -64,7 +64,7 @@ test('who loses a channel to a process of this machine names it, and leaves it t
   other.hasChannel = true;
   t.regex(end.message, /ended: a newer connection took the channel: host2, vproxy test \(channel-displaced\)$/);
   const { message, fields } = await b.event('channel-taken');
-  t.regex(message, /^process 4711 \(host2\\x1b\) took the channel unix-connect:\/\S+; waiting until it lets it go$/);
+  t.regex(message, /^process 4711 \(host2\\x1b\) took the channel unix-connect:\/\S+; waiting until it releases it$/);
   t.like(fields, { pid: 4711, name: 'host2\u001b' });
   t.like(stateOf(b), { state: 'backing-off', detail: message });
   await looks(2);
@@ -151,13 +151,13 @@ test('a device that is busy names the process that has it open, and looks for it
   const dialled = (count: number) => eventually(() => (clock.advance(100), dials >= count));
   await dialled(4);
   t.deepEqual(lines, [
-    'toy:port: /dev/vport0p1: another process has it open (EBUSY): process 4711 (host2\\x1b) has it; trying again',
+    'toy:port: /dev/vport0p1: another process has it open (EBUSY): process 4711 (host2\\x1b) has it; retrying',
   ]);
   t.deepEqual([other.queries.length, other.queries[0]?.device], [1, '/dev/vport0p1']);
   other.hasChannel = false;
   await dialled(6);
   t.is(other.queries.length, 2, 'who has left is looked for again, and nobody after that for a while');
-  t.regex(lines.at(-1) ?? '', /open \(EBUSY\); trying again$/);
+  t.regex(lines.at(-1) ?? '', /open \(EBUSY\); retrying$/);
 });
 
 test('who looks for a rival does not keep a channel from ending', async (t) => {

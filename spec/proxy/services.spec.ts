@@ -272,8 +272,8 @@ test('a reload turns it on and off, or puts an -i in its place, and who is not t
   const { guest, host, apply, changedBy } = await setUp(t, {});
   t.is(
     await askInfo(host),
-    'unknown-service: the peer tells nothing of its machine: it does not know this side as its host ' +
-      '(vproxy --info there), or has --no-info, or is an older vproxy',
+    'unknown-service: the peer does not report on its machine: it does not know this side as its host ' +
+      '(use --info there), has --no-info, or is an older vproxy',
   );
   t.deepEqual(await changedBy({ info: true }), ['vm1/info']);
   t.regex(await askInfo(host), /^told: /);

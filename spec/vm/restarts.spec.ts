@@ -83,7 +83,7 @@ test.serial(
     const second = await guest().agent.spawn(['node', GUEST_VPROXY, '-c', `virtserial-open:${guest().portPath}`]);
     const says = (pattern: RegExp) =>
       eventuallyInGuest(async () => pattern.test(await second.log()), { what: String(pattern) });
-    await says(/another process has it open \(EBUSY\): process \d+ \(vproxy\) has it; trying again/);
+    await says(/another process has it open \(EBUSY\): process \d+ \(vproxy\) has it; retrying/);
     t.false(host.lines.slice(from).some((line) => ENDED.test(line)));
     await both.endGuestVproxy();
     await says(ESTABLISHED);

@@ -114,7 +114,7 @@ test.serial(
   async (t) => {
     t.is(await run('systemctl is-system-running'), 'running');
     await withNewSession(() => install(0));
-    t.regex(host.lines.join('\n'), /session with guest/);
+    t.regex(host.lines.join('\n'), /session established with guest/);
     await becomes('ActiveState', /^active$/);
     await becomes('StatusText', /^session with /);
     t.is(await userOf(), 'vproxy');
@@ -137,7 +137,7 @@ test.serial('the guest tells its host what it is', async (t) => {
   // There is no D-Bus in this guest.
   t.is(told.boot.systemd, 'unknown');
   t.regex(told.boot.systemdError ?? '', /bus/i);
-  t.regex((await guest().agent.run('vproxy info')).stderr, /the peer tells nothing of its machine/);
+  t.regex((await guest().agent.run('vproxy info')).stderr, /the peer does not report on its machine/);
 });
 
 test.serial('the port is unplugged, and plugged in again: the service follows', async (t) => {

@@ -1,4 +1,4 @@
-/** The text form of a channel: `KIND:ADDRESS[,key=value…]`, where `,,` stands for a comma, a URI, or as QEMU spells it. */
+/** The text form of a channel: `KIND:ADDRESS[,key=value…]`, where `,,` is a literal comma; a URI; or a QEMU chardev. */
 import { badArgument, naming } from '../../errors.js';
 import { joinWithCommas, splitAtCommas } from '../../util/addresses.js';
 import { closestWord, whatThereIs } from '../../util/closest-word.js';
@@ -9,19 +9,19 @@ import { applyOptions, formatOptions } from './options.js';
 import { parseQemuChardev, QEMU_WORD } from './qemu.js';
 import { CHANNEL_SCHEMES, type ChannelParts, parseChannelUri, shortName } from './uri.js';
 
-/** A channel that was asked for. */
+/** A parsed channel. */
 export interface ChannelAddress {
   readonly kind: ChannelKind;
   readonly kindName: string;
-  /** What `kind.parse` and the kind's own options made of it; for `kind.dial` or `kind.listen`. */
+  /** The result of `kind.parse` with the kind's own options; for `kind.dial` or `kind.listen`. */
   readonly address: unknown;
   /** The traits of the kind, with the options applied. */
   readonly traits: ChannelTraits;
-  /** The canonical text: `parseChannel` reads it back, and two texts that mean the same have the same. */
+  /** The canonical text, which `parseChannel` can read; the same for all texts with the same meaning. */
   readonly text: string;
 }
 
-/** The channel that a text means. Throws `bad-argument`, in one line that says what would be right. */
+/** Parses a channel. Throws `bad-argument`, in one line that says what would be right. */
 export function parseChannel(text: string): ChannelAddress {
   const shown = `channel "${escapeText(text)}"`;
   const { kindName, addressText, options } = naming(
@@ -34,24 +34,24 @@ export function parseChannel(text: string): ChannelAddress {
   return { kind, kindName, address, traits, text: formatChannel({ kind, kindName, address, traits }) };
 }
 
-/** What people write for a kind besides a shorter word for it. */
+/** Common wrong names for kinds, besides the short names. */
 const OTHER_NAMES: ReadonlyMap<string, string> = new Map([
   ['serial', 'tty-open'],
   ['socket', 'unix-connect'],
   ['virtio', 'virtserial-open'],
 ]);
 
-/** Behind the text of a channel whose kind, or whose scheme, there is not. */
+/** The end of the message about an unknown kind or scheme. */
 function whatWasMeant(text: string, kindName: string): string {
   const [, scheme] = /^([A-Za-z][A-Za-z0-9+.-]*):\/\//.exec(text) ?? [];
   if (scheme !== undefined)
-    return `there is no scheme "${escapeText(scheme, 64)}"; ${whatThereIs(scheme, CHANNEL_SCHEMES)}`;
-  if (text.startsWith('/')) return `there is no kind before the path; did you mean unix-connect:${escapeText(text)}?`;
+    return `unknown scheme "${escapeText(scheme, 64)}"; ${whatThereIs(scheme, CHANNEL_SCHEMES)}`;
+  if (text.startsWith('/')) return `missing kind before the path; did you mean unix-connect:${escapeText(text)}?`;
   const names = [...CHANNEL_KINDS.keys()];
   const same = OTHER_NAMES.get(kindName) ?? names.find((name) => shortName(name) === kindName);
   const close = same ?? closestWord(kindName, [...names, QEMU_WORD]);
-  if (close !== undefined) return `there is no kind "${escapeText(kindName, 64)}"; did you mean ${close}:?`;
-  return `should be KIND:ADDRESS, qemu:CHARDEV or a URI, where KIND is one of: ${names.join(', ')}`;
+  if (close !== undefined) return `unknown kind "${escapeText(kindName, 64)}"; did you mean ${close}:?`;
+  return `expected KIND:ADDRESS, qemu:CHARDEV or a URI, where KIND is one of: ${names.join(', ')}`;
 }
 
 function parseShortForm(text: string): ChannelParts {
@@ -66,8 +66,8 @@ export function formatChannel({ kind, kindName, address, traits }: Omit<ChannelA
 }
 
 /**
- * What a channel leads to: channels of one machine with the same place are the same channel, however their addresses are spelled.
- * A relative path in it is one in `folder`. Null where every opening leads to another channel.
+ * The place that a channel leads to: channels of one machine with the same place are the same channel, however their addresses
+ * are spelled. Relative paths are resolved in `folder`. Null if every opening leads to another channel.
  */
 export function placeOf({ kind, kindName, address }: ChannelAddress, folder = process.cwd()): string | null {
   const place = kind.place === undefined ? kind.format(address) : kind.place(address, folder);

@@ -1,6 +1,5 @@
 /**
- * Options behind the address of a channel: those that every kind has (`frame=4096,integrity=full,streams=20000`), and a
- * kind's own.
+ * Options after the address of a channel: those of every kind (`frame=4096,integrity=full,streams=20000`), and a kind's own.
  */
 import { INTEGRITY_LEVELS } from '../../codec/header.js';
 import { LIMIT_RANGES } from '../../codec/limits.js';
@@ -10,10 +9,10 @@ import { escapeText } from '../../util/escape.js';
 import { formatDuration, formatUnits, parseDuration, parseUnits, SIZES } from '../../util/units.js';
 import type { ChannelKind, ChannelOption, ChannelTraits, OptionFor, TextType } from '../kind.js';
 
-/** A session waits for another link for a day at most, in milliseconds. */
+/** The longest time that a session waits for another link: a day, in milliseconds. */
 const MAX_RESUME_MS = 86_400_000;
 
-/** Less would hold up what is under way on a link, and as much is more than any session has on the way. */
+/** Less would stall the data in flight on a link; more than the maximum is never in flight. */
 const LEAST_RESUME_BYTES = 2 ** 20;
 const MOST_RESUME_BYTES = 2 ** 30;
 
@@ -32,7 +31,7 @@ const resumeMemory: TextType<number> = {
 const anyText: TextType<string> = { parse: (text) => text || null, format: (text) => text, expected: 'a name' };
 const file: TextType<string> = { ...anyText, expected: 'a path', isPath: true };
 
-/** Those that every kind has. */
+/** The options of every kind. */
 const OPTIONS: ReadonlyMap<string, ChannelOption> = new Map<string, OptionFor<ChannelTraits>>([
   ['frame', { field: 'frameBytes', type: numberIn(LIMIT_RANGES.frame, 'a number of bytes') }],
   ['in-flight', { field: 'inFlightBytes', type: numberIn(LIMIT_RANGES.inFlight, 'a number of bytes') }],
@@ -47,11 +46,11 @@ const OPTIONS: ReadonlyMap<string, ChannelOption> = new Map<string, OptionFor<Ch
   ['peer', { field: 'peer', type: anyText, isForCertificates: true }],
 ]);
 
-/** Every option of a kind by its name, its own first. */
+/** All options of a kind by name, its own first. */
 export const optionsOf = ({ options = new Map() }: ChannelKind): ReadonlyMap<string, ChannelOption> =>
   new Map([...options, ...OPTIONS]);
 
-/** The address and the traits of a channel with `key=value` options applied. Throws `bad-argument`. */
+/** Applies `key=value` options to the address and the traits of a channel. Throws `bad-argument`. */
 export function applyOptions<A>(
   kind: ChannelKind<A>,
   address: A,
@@ -59,31 +58,31 @@ export function applyOptions<A>(
 ): { readonly address: A; readonly traits: ChannelTraits } {
   const known = optionsOf(kind);
   const seen = new Set<string>();
-  const said = { own: {}, common: {} };
+  const given = { own: {}, common: {} };
   for (const text of options) {
     const [, name = text, value = ''] = /^([^=]*)=(.*)$/s.exec(text) ?? [];
     const option = known.get(name);
     if (option === undefined)
-      throw badArgument(`has no option "${escapeText(name)}"; ${whatThereIs(name, [...known.keys()])}`);
-    if (seen.has(name)) throw badArgument(`has the option ${name} twice`);
+      throw badArgument(`unknown option "${escapeText(name)}"; ${whatThereIs(name, [...known.keys()])}`);
+    if (seen.has(name)) throw badArgument(`option ${name} given twice`);
     seen.add(name);
     const read = option.type.parse(value);
-    if (read === null) throw badArgument(`has ${name}=${escapeText(value)}, which should be ${option.type.expected}`);
-    Object.assign(kind.options?.has(name) === true ? said.own : said.common, { [option.field]: read });
+    if (read === null) throw badArgument(`${name}=${escapeText(value)}: must be ${option.type.expected}`);
+    Object.assign(kind.options?.has(name) === true ? given.own : given.common, { [option.field]: read });
   }
-  const traits = { ...kind.traits, ...said.common };
+  const traits = { ...kind.traits, ...given.common };
   checkTls(traits);
   return {
-    // Kinds whose addresses are no objects have no options of their own.
-    address: Object.keys(said.own).length === 0 ? address : { ...address, ...said.own },
+    // Kinds whose addresses are not objects have no options of their own.
+    address: Object.keys(given.own).length === 0 ? address : { ...address, ...given.own },
     traits: seen.has('in-flight') ? traits : { ...traits, ...inFlightFor(kind, traits) },
   };
 }
 
-/** Small frames are for slow lines, on which as little should be on the way: a keystroke waits behind it. */
+/** Small frames are for slow lines, where no more should be in flight either: a keystroke waits behind it. */
 const SMALL_FRAME_BYTES = 4096;
 
-/** The in-flight credit where no option says it. */
+/** The default in-flight credit. */
 function inFlightFor<A>(kind: ChannelKind<A>, { frameBytes }: ChannelTraits): Pick<ChannelTraits, 'inFlightBytes'> {
   const { inFlightBytes } = kind.traits;
   return {
@@ -91,7 +90,7 @@ function inFlightFor<A>(kind: ChannelKind<A>, { frameBytes }: ChannelTraits): Pi
   };
 }
 
-/** The options by which a channel differs from the plain one of its kind; `applyOptions` reads them back. */
+/** The options in which a channel differs from the defaults of its kind; the inverse of `applyOptions`. */
 export function formatOptions<A>(kind: ChannelKind<A>, address: A, traits: ChannelTraits): string[] {
   const plain = { ...kind.traits, ...inFlightFor(kind, traits) };
   return [...optionsOf(kind)].flatMap(([name, { field, type, fallback = fieldOf(plain, field) }]) => {
@@ -104,14 +103,14 @@ const fieldOf = (of: unknown, field: string): unknown => Reflect.get(Object.assi
 
 function checkTls(traits: ChannelTraits): void {
   const given = ([...NEEDED_FILES, 'peer'] as const).find((name) => traits[name] !== undefined);
-  if (traits.tls !== 'cert' && given !== undefined) throw badArgument(`has ${given}= without tls=cert`);
+  if (traits.tls !== 'cert' && given !== undefined) throw badArgument(`${given}= requires tls=cert`);
   const missing = NEEDED_FILES.find((name) => traits[name] === undefined);
-  if (traits.tls === 'cert' && missing !== undefined) throw badArgument(`has tls=cert without ${missing}=`);
+  if (traits.tls === 'cert' && missing !== undefined) throw badArgument(`tls=cert requires ${missing}=`);
 }
 
 const NEEDED_FILES = ['ca', 'cert', 'key'] as const;
 
-// The types of values.
+// Value types.
 
 function numberIn([least, most]: Range, what: string): TextType<number> {
   return {

@@ -1,28 +1,28 @@
 /**
- * `qemu:CHARDEV`: a character device as QEMU spells it (`unix:/path,server,nowait`, `socket,host=…,port=…,reconnect=10`). It
- * means the other end of that device: where QEMU listens this side connects, and where QEMU connects it listens.
+ * `qemu:CHARDEV`: a character device in QEMU's syntax (`unix:/path,server,nowait`, `socket,host=…,port=…,reconnect=10`). It
+ * means the other end of that device: if QEMU listens, this side connects; if QEMU connects, this side listens.
  */
 import { badArgument, VproxyError } from '../../errors.js';
 import { dialableHost, formatHostPort, formatPath, splitAtCommas } from '../../util/addresses.js';
 import { escapeText } from '../../util/escape.js';
 import type { ChannelParts } from './uri.js';
 
-/** The word in the place of a kind. */
+/** The prefix in place of a kind. */
 export const QEMU_WORD = 'qemu';
 
-/** The channel at the other end; null for a text that is no such one. Throws `bad-argument`. */
+/** Parses the channel at the other end; null for a text without the prefix. Throws `bad-argument`. */
 export function parseQemuChardev(text: string): ChannelParts | null {
   if (!text.startsWith(`${QEMU_WORD}:`)) return null;
   const [first = '', ...parts] = splitAtCommas(unwrap(text.slice(QEMU_WORD.length + 1)));
   if (first.startsWith('//'))
-    throw badArgument('that is a URI of libvirt; a domain is -c libvirt:DOMAIN,uri=qemu:///system');
+    throw badArgument('this is a libvirt URI; for a domain use -c libvirt:DOMAIN,uri=qemu:///system');
   const { backend, implied } = parseBackend(first);
   const { qemu, others } = splitQemuOptions([...implied, ...parts]);
   refuseOptions(qemu);
   return { ...otherEnd(backend, qemu), options: others };
 }
 
-/** What people paste along: the option before it, quotes around it, and a backslash at the end of its line. */
+/** Strips what is often pasted along: the option before it, quotes around it, and a trailing backslash. */
 function unwrap(text: string): string {
   const plain = text
     .trim()
@@ -31,9 +31,9 @@ function unwrap(text: string): string {
   return /^(["'])(.*)\1$/s.exec(plain)?.[2] ?? plain;
 }
 
-/** What comes before the first comma: a backend, or the older form with an address behind a colon. */
+/** Parses the part before the first comma: a backend, or the older form with an address after a colon. */
 function parseBackend(first: string): { readonly backend: string; readonly implied: readonly string[] } {
-  // QEMU's monitor says so of a socket to which nobody is connected.
+  // QEMU's monitor prefixes a socket without a client with `disconnected:`.
   const [, word = '', rest = ''] = /^(?:disconnected:)?([a-z0-9]+):(.*)$/s.exec(first) ?? [];
   if (word === 'unix') return { backend: 'socket', implied: [`path=${rest}`] };
   if (word === 'pipe' || word === 'pty') return { backend: word, implied: [`path=${rest}`] };
@@ -53,9 +53,7 @@ function otherEnd(backend: string, qemu: QemuOptions): Omit<ChannelParts, 'optio
       return { kindName: 'pipe-open', addressText: pathOf(qemu) };
     case 'pty':
       if (qemu.has('path')) return { kindName: 'tty-open', addressText: pathOf(qemu) };
-      throw badArgument(
-        'QEMU says at its start, and in "info chardev", which terminal it made: write qemu:pty:/dev/pts/N',
-      );
+      throw badArgument('give the terminal that QEMU prints at startup, and in "info chardev": qemu:pty:/dev/pts/N');
     default:
       throw refuseBackend(backend);
   }
@@ -65,22 +63,22 @@ function socketEnd(qemu: QemuOptions): Omit<ChannelParts, 'options'> {
   const listens = qemu.flag('server') ?? false;
   const pause = ['reconnect', 'reconnect-ms'].find((name) => qemu.has(name) && !/^0+$/.test(qemu.text(name)));
   if (listens && pause !== undefined)
-    throw badArgument(`QEMU takes no ${pause} with server=on, as it does not connect then`);
+    throw badArgument(`${pause} is not allowed with server=on, as QEMU does not connect then`);
   const how = listens ? 'connect' : 'listen';
   const isTcp = qemu.has('host');
-  // With a port alone QEMU listens nowhere, and does not say so.
+  // With only a port, QEMU silently listens nowhere.
   if (qemu.has('path') === isTcp || (qemu.has('port') && !isTcp))
-    throw badArgument('a socket has either path=, or host= and port=');
+    throw badArgument('a socket needs either path=, or host= and port=');
   if (!isTcp) return { kindName: `unix-${how}`, addressText: pathOf(qemu) };
-  if (!listens && qemu.text('host') === '') throw badArgument('has no host that QEMU could connect to');
+  if (!listens && qemu.text('host') === '') throw badArgument('missing host for QEMU to connect to');
   const port = qemu.text('port');
   if (!/^\d{1,5}$/.test(port) || Number(port) === 0 || Number(port) > 65_535) {
-    throw badArgument(`has port=${escapeText(port)}, which should be a number from 1 to 65535`);
+    throw badArgument(`port=${escapeText(port)}: must be a number from 1 to 65535`);
   }
   return { kindName: `tcp-${how}`, addressText: formatHostPort({ host: hostOf(qemu), port: Number(port) }) };
 }
 
-/** With two slashes at its start the short form would be a URI. */
+/** Collapses leading slashes: with two of them the short form would be a URI. */
 function pathOf(qemu: QemuOptions): string {
   return formatPath(qemu.text('path').replace(/^\/+/, '/'));
 }
@@ -91,11 +89,11 @@ function hostOf(qemu: QemuOptions): string {
   return dialableHost(host, isOnly6);
 }
 
-// The options of a character device of QEMU, and those of a channel among them.
+// The options of a QEMU character device, and the channel options among them.
 
 /**
- * What QEMU knows behind a `-chardev` that could be a channel: words that are on or off, and others. None of them is also an
- * option of a channel, so each option behind `qemu:` belongs to one of the two.
+ * QEMU's options for a `-chardev` that could be a channel: on/off flags, and others. None of them is also an option of a
+ * channel, so each option after `qemu:` is either QEMU's or the channel's.
  */
 export const QEMU_OPTIONS = {
   flags: [
@@ -110,7 +108,7 @@ export const QEMU_OPTIONS = {
 const FLAGS: readonly string[] = QEMU_OPTIONS.flags;
 const VALUES: readonly string[] = QEMU_OPTIONS.values;
 
-/** The options of QEMU in a spelling. */
+/** The QEMU options of a chardev. */
 class QemuOptions {
   readonly #values: ReadonlyMap<string, string>;
 
@@ -122,24 +120,24 @@ class QemuOptions {
     return this.#values.has(name);
   }
 
-  /** The value of an option. Throws `bad-argument` where it is not there. */
+  /** The value of an option. Throws `bad-argument` if it is missing. */
   text(name: string): string {
     const value = this.#values.get(name);
-    if (value === undefined) throw badArgument(`${name}= is missing`);
+    if (value === undefined) throw badArgument(`missing ${name}=`);
     return value;
   }
 
-  /** Whether an option is on; undefined where nothing is said. Throws `bad-argument` for another value. */
+  /** Whether an option is on; undefined if not given. Throws `bad-argument` for another value. */
   flag(name: string): boolean | undefined {
     const value = this.#values.get(name);
     if (value === undefined) return undefined;
     if (['on', 'yes', 'true', 'y'].includes(value)) return true;
     if (['off', 'no', 'false', 'n'].includes(value)) return false;
-    throw badArgument(`has ${name}=${escapeText(value)}, which should be on or off`);
+    throw badArgument(`${name}=${escapeText(value)}: must be on or off`);
   }
 }
 
-/** QEMU's options, of which the last one of a name counts as it does there, and all others. Throws `bad-argument`. */
+/** Separates QEMU's options, where the last of a name counts as in QEMU, from all others. Throws `bad-argument`. */
 function splitQemuOptions(parts: readonly string[]): {
   readonly qemu: QemuOptions;
   readonly others: readonly string[];
@@ -156,7 +154,7 @@ function splitQemuOptions(parts: readonly string[]): {
   return { qemu, others };
 }
 
-/** `server=on`, or as it was in former times: `server`, `nowait`. */
+/** Parses `server=on`, or the older forms `server` and `nowait`. */
 function parseOption(part: string): readonly [name: string, value: string] {
   const [, name, value = ''] = /^([^=]*)=(.*)$/s.exec(part) ?? [];
   if (name !== undefined) return [name, value];
@@ -164,61 +162,59 @@ function parseOption(part: string): readonly [name: string, value: string] {
   return part.startsWith('no') && FLAGS.includes(part.slice(2)) ? [part.slice(2), 'off'] : ['', ''];
 }
 
-// Character devices of QEMU whose other end cannot be a channel, and why.
+// QEMU character devices whose other end cannot be a channel, and why.
 
 const FLAG_REASONS: Readonly<Record<string, string>> = {
-  telnet: 'telnet puts bytes of its own between those of the guest',
-  tn3270: 'tn3270 puts bytes of its own between those of the guest',
-  websocket: 'vproxy speaks no WebSocket',
-  abstract: 'vproxy opens no abstract sockets, which have no permissions; give QEMU a path',
-  mux: 'QEMU takes Ctrl-A, and what follows it, out of the bytes of such a device',
+  telnet: 'telnet inserts bytes of its own into the data',
+  tn3270: 'tn3270 inserts bytes of its own into the data',
+  websocket: 'vproxy does not support WebSocket',
+  abstract: 'vproxy does not open abstract sockets, which have no permissions; give QEMU a path',
+  mux: 'QEMU intercepts Ctrl-A and the byte after it',
 };
 
 const VALUE_REASONS: Readonly<Record<string, string>> = {
   'tls-creds': "vproxy does not speak QEMU's TLS; its own is inside the channel (tls=psk, tls=cert)",
-  fd: 'only the process that QEMU has it from knows what is at its other end',
-  to: 'which port of the range QEMU has taken does not show; give it one port',
+  fd: 'only the process that passed it to QEMU knows its other end',
+  to: 'QEMU does not show which port of the range it uses; give it one port',
 };
 
-/** Throws `bad-argument` where an option of QEMU keeps the device from being a channel. */
+/** Throws `bad-argument` if a QEMU option prevents the device from being a channel. */
 function refuseOptions(qemu: QemuOptions): void {
   for (const [name, reason] of Object.entries(FLAG_REASONS)) {
-    if (qemu.flag(name) === true) throw badArgument(`has ${name}=on: ${reason}`);
+    if (qemu.flag(name) === true) throw badArgument(`${name}=on: ${reason}`);
   }
   for (const [name, reason] of Object.entries(VALUE_REASONS)) {
-    if (qemu.has(name)) throw badArgument(`has ${name}=: ${reason}`);
+    if (qemu.has(name)) throw badArgument(`${name}=: ${reason}`);
   }
   if (qemu.has('id') && !/^[A-Za-z][A-Za-z0-9._-]*$/.test(qemu.text('id'))) {
-    throw badArgument(
-      `has id=${escapeText(qemu.text('id'), 80)}, which is no id of QEMU; one chardev belongs here, nothing else`,
-    );
+    throw badArgument(`id=${escapeText(qemu.text('id'), 80)}: not a valid QEMU id; give one chardev and nothing else`);
   }
 }
 
 const BACKEND_REASONS: Readonly<Record<string, string>> = {
-  udp: 'datagrams get lost, and are no stream of bytes',
-  telnet: 'telnet puts bytes of its own between those of the guest',
-  tn3270: 'tn3270 puts bytes of its own between those of the guest',
-  websocket: 'vproxy speaks no WebSocket',
+  udp: 'datagrams can get lost and are not a byte stream',
+  telnet: 'telnet inserts bytes of its own into the data',
+  tn3270: 'tn3270 inserts bytes of its own into the data',
+  websocket: 'vproxy does not support WebSocket',
   vc: 'it is a screen of QEMU',
   console: 'it is a screen of QEMU',
   stdio: "it is QEMU's own standard input and output; give it a socket, or let exec: run QEMU",
-  file: 'what the guest sends ends there, and nothing comes back',
-  null: 'nothing is at its other end',
-  ringbuf: 'its other end is in QEMU itself',
-  memory: 'its other end is in QEMU itself',
-  serial: 'QEMU opens that line itself; what is at its other end does not show',
-  tty: 'QEMU opens that line itself; what is at its other end does not show',
+  file: 'it is write-only',
+  null: 'it has no other end',
+  ringbuf: 'its other end is inside QEMU',
+  memory: 'its other end is inside QEMU',
+  serial: 'QEMU opens that line itself, and its other end is unknown',
+  tty: 'QEMU opens that line itself, and its other end is unknown',
   parallel: 'QEMU opens that device itself',
   parport: 'QEMU opens that device itself',
-  mon: 'QEMU takes Ctrl-A, and what follows it, out of the bytes of such a device',
-  chardev: 'it names a device that is spelled elsewhere: paste that one',
+  mon: 'QEMU intercepts Ctrl-A and the byte after it',
+  chardev: 'it refers to a chardev that is defined elsewhere; paste that one',
 };
 
 /** Why a kind of device cannot be a channel. */
 function refuseBackend(backend: string): VproxyError {
   const known = Object.hasOwn(BACKEND_REASONS, backend) ? BACKEND_REASONS[backend] : undefined;
-  const taken = 'vproxy takes unix:, tcp:, pipe: and pty:, and the chardevs socket, pipe and pty';
-  if (known !== undefined) return badArgument(`a ${backend} of QEMU cannot be a channel: ${known}`);
-  return badArgument(`"${escapeText(backend, 80)}" is no chardev of QEMU that can be a channel; ${taken}`);
+  const supported = 'supported: unix:, tcp:, pipe: and pty:, and the chardevs socket, pipe and pty';
+  if (known !== undefined) return badArgument(`a QEMU ${backend} cannot be a channel: ${known}`);
+  return badArgument(`"${escapeText(backend, 80)}" is not a QEMU chardev that can be a channel; ${supported}`);
 }

@@ -4,7 +4,7 @@ import { badArgument, VproxyError } from '../../errors.js';
 import { formatPath } from '../../util/addresses.js';
 import { quoteWord } from '../../util/escape.js';
 
-/** What a URI says, in the parts of the short form. */
+/** A URI in the parts of the short form. */
 export interface ChannelParts {
   readonly kindName: string;
   readonly addressText: string;
@@ -12,11 +12,11 @@ export interface ChannelParts {
   readonly options: readonly string[];
 }
 
-/** How the address of a kind is read off a URI. */
+/** Reads the address of a kind from a URI. */
 interface Scheme {
   readonly kindName: string;
   readonly form: string;
-  /** The text behind `KIND:`, or null where the URI is not of the form. */
+  /** The text after `KIND:`, or null if the URI is not of the form. */
   read(parts: UriParts): string | null;
 }
 
@@ -25,7 +25,7 @@ interface UriParts {
   /** An IPv6 address in brackets. */
   readonly host: string;
   readonly port: string;
-  /** Decoded; empty or with a slash before it. */
+  /** Decoded; empty, or with a leading slash. */
   readonly path: string;
 }
 
@@ -47,14 +47,14 @@ const portScheme = (kindName: string, form: string): Scheme => ({
       : `${parts.host}:${parts.port}`,
 });
 
-/** A word in the place of the host. */
+/** A scheme with a word in place of the host. */
 const wordScheme = (kindName: string, form: string): Scheme => ({
   kindName,
   form,
   read: (parts) => (parts.user !== '' || parts.port !== '' || !isEmptyPath(parts) ? null : parts.host),
 });
 
-/** For each kind that a URI can mean. */
+/** The schemes of all kinds that have one. */
 const KIND_SCHEMES: readonly Scheme[] = [
   pathScheme('unix-connect', 'unix:///path'),
   pathScheme('unix-listen', 'unix-listen:///path'),
@@ -84,10 +84,10 @@ const SSH: Scheme = {
   read: (parts) => (parts.host === '' || isEmptyPath(parts) ? null : sshCommand(parts)),
 };
 
-/** A kind that this side opens without what it does: `unix`, `tty`. */
+/** The name of a dialled kind without its verb: `unix`, `tty`. */
 export const shortName = (kindName: string): string => kindName.replace(/-(?:connect|open)$/, '');
 
-/** By the word before `://`: the name of a kind, a shorter word for it, or `ssh`. */
+/** By the word before `://`: the name of a kind, its short name, or `ssh`. */
 const SCHEMES: ReadonlyMap<string, Scheme> = new Map([
   ...KIND_SCHEMES.flatMap((scheme) =>
     [shortName(scheme.kindName), scheme.kindName].map((word) => [word, scheme] as const),
@@ -95,16 +95,16 @@ const SCHEMES: ReadonlyMap<string, Scheme> = new Map([
   ['ssh', SSH],
 ]);
 
-/** What may be before `://`. */
+/** All words allowed before `://`. */
 export const CHANNEL_SCHEMES: readonly string[] = [...SCHEMES.keys()];
 
-/** The parts of a URI; null for another text. Throws `bad-argument` for one that is not valid. */
+/** Parses a URI; null for any other text. Throws `bad-argument` for an invalid URI. */
 export function parseChannelUri(text: string): ChannelParts | null {
   const [, name = '', authority = '', rest = ''] = /^([a-z][a-z0-9-]*):\/\/([^/?#]*)((?:[/?#].*)?)$/s.exec(text) ?? [];
   const scheme = SCHEMES.get(name);
   if (scheme === undefined) return null;
   if (/[\u0000-\u0020\u007f#\\]/.test(text)) {
-    throw badArgument('a URI has no spaces, control characters, backslashes or #; write %20, %23 and so on');
+    throw badArgument('a URI cannot contain spaces, control characters, backslashes or #; write %20, %23 and so on');
   }
   if (/,[a-z-]+=/.test(text))
     throw badArgument('the options of a URI follow a question mark, as in ?frame=4096; a comma is %2C');
@@ -119,7 +119,7 @@ function parseUrl(
   authority: string,
   rest: string,
 ): { readonly parts: UriParts; readonly options: readonly string[] } | null {
-  // A URL's port has 16 bits, one of vsock 32; so a number in the place of a host keeps the port behind it to itself.
+  // A URL's port has 16 bits, a vsock port 32; so after a numeric host the port is parsed separately.
   const [, cid, vsockPort] = /^(\d+):(\d+)$/.exec(authority) ?? [];
   try {
     const url = new URL(`${name}://${cid === undefined ? authority : ''}${rest}`);
@@ -129,9 +129,9 @@ function parseUrl(
       port: vsockPort ?? url.port,
       path: decodeURIComponent(url.pathname).replace(/^\/+/, '/'),
     };
-    // The name of a host or of a port has none; behind the colon of the short form two would begin a URI again.
+    // Host and port names contain no slashes; after the colon of the short form, two would begin a URI again.
     if (parts.host.includes('/')) return null;
-    if (url.password !== '') throw badArgument('a password has no place in a channel');
+    if (url.password !== '') throw badArgument('a password is not allowed in a channel');
     return { parts, options: [...url.searchParams].map(([key, value]) => `${key}=${value}`) };
   } catch (error) {
     if (error instanceof VproxyError) throw error;
@@ -140,29 +140,29 @@ function parseUrl(
 }
 
 // The command behind `ssh://host/path`: the system's ssh, and socat at its far end. `ssh -W /path` would need no socat,
-// but only OpenSSH 9.4 and later take a path there, and `-L` needs a socket here as well, which has to be waited for.
+// but only OpenSSH 9.4 and later take a path there, and `-L` needs a local socket as well, and a wait for it.
 
 /** A unix socket on another machine. */
 interface SshTarget {
-  /** Empty: as ssh's own configuration says. */
+  /** Empty for the default of ssh's own configuration. */
   readonly user: string;
-  /** A name, one of ssh's own aliases too, or an address; IPv6 in brackets. */
+  /** A name, including ssh's own aliases, or an address; IPv6 in brackets. */
   readonly host: string;
-  /** Digits; empty: as ssh's own configuration says. */
+  /** Digits; empty for the default of ssh's own configuration. */
   readonly port: string;
   readonly path: string;
 }
 
-/** No questions, since it has no terminal; and an end where the network has gone. */
+/** No prompts, as there is no terminal; and an exit when the network is gone. */
 const OPTIONS = '-T -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=10 -o ServerAliveCountMax=3';
 
-/** The command, for a shell; nothing in the target can become another word of it. Throws `bad-argument`. */
+/** Builds the shell command; the target is quoted, so that it cannot add words. Throws `bad-argument`. */
 function sshCommand({ user, host, port, path }: SshTarget): string {
   const name = host.replace(/^\[(.*)\]$/, '$1');
-  if (!HOST.test(name) && !net.isIPv6(name)) throw badArgument('the host of ssh:// is a name or an address');
-  // Some shells take a backslash between quotes for more than itself.
+  if (!HOST.test(name) && !net.isIPv6(name)) throw badArgument('the host of ssh:// must be a name or an address');
+  // Some shells interpret a backslash between quotes.
   if (/[\u0000-\u001f\u007f\\]/.test(user + path))
-    throw badArgument('ssh:// takes no control characters and no backslashes');
+    throw badArgument('ssh:// cannot contain control characters or backslashes');
   const remote = `socat - ${quoteWord(`UNIX-CONNECT:${escapeForSocat(path)}`)}`;
   const words = [
     ...(port === '' ? [] : ['-p', port]),
@@ -176,7 +176,7 @@ function sshCommand({ user, host, port, path }: SshTarget): string {
 
 const HOST = /^[A-Za-z0-9_][A-Za-z0-9._-]*$/;
 
-/** socat has signs of its own: commas begin options, brackets and quotes nest. */
+/** Escapes socat's own syntax: commas begin options, brackets and quotes nest. */
 function escapeForSocat(path: string): string {
   return path.replace(/[^A-Za-z0-9_./\-\u0080-\u{10ffff}]/gu, '\\$&');
 }

@@ -1,4 +1,4 @@
-/** A group of channels: one for each socket in a folder that is watched, such as those of QEMU's machines. */
+/** A group of channels: one for each socket in a watched folder, such as the sockets of QEMU's machines. */
 
 import { type FSWatcher, promises as fs, rmdirSync, type Stats, watch } from 'node:fs';
 import { dirname } from 'node:path';
@@ -14,37 +14,37 @@ import { checkGroupOptions } from '../check-options.js';
 import { LogLimit } from '../log-limit.js';
 import { type GroupPattern, memberLabelProblem, memberOptions } from './group-pattern.js';
 
-/** How often the folder is read although nothing told of a change: events get lost, and the folder may not be there. */
+/** How often the folder is read without an event: events can get lost, and the folder may not exist yet. */
 const RESCAN_MS = 5000;
 
-/** How long after an event the folder is read: what comes together is read together. */
+/** Delay between an event and reading the folder, which batches simultaneous changes. */
 const SETTLE_MS = 50;
 
-/** What lines are about that are about no path in the folder. */
+/** Subjects of log lines that are not about a path in the folder. */
 const FOLDER = 'the folder';
 const WATCHING = 'watching';
 
-/** What a group does to its proxy. */
+/** The operations on its proxy that a group needs. */
 export interface GroupHost {
-  /** The channel of a label, of this group or not; null where it is missing. */
+  /** Finds a channel by label, of this group or not; null if there is none. */
   find(label: string): ChannelStatus | null;
-  /** Adds a channel. Rejects as `Proxy.addChannel` does, and with `shutdown` where the group is not in force any more. */
+  /** Adds a channel. Rejects as `Proxy.addChannel` does, and with `shutdown` if the group is no longer active. */
   add(options: ChannelOptions): Promise<unknown>;
   /** Removes a channel of the group at once. Rejects with `shutdown`, as above. */
   remove(label: string): Promise<unknown>;
   readonly log: Log;
 }
 
-/** A group; a successor of this process goes on with it. */
+/** State of a group, handed over to a successor. */
 export interface GroupState {
   readonly options: ChannelOptions;
-  /** The labels that got a channel, also one that was removed by hand since, each with what tells its socket from others. */
+  /** The labels that got a channel, even if a user has removed it since, each with the identity of its socket. */
   readonly members: Map<string, string>;
 }
 
 /**
- * Adds a channel for each socket that fits, named by what the `*` stands for, and removes it when the socket has gone
- * and the channel has no session. `start` once, then `stop` once.
+ * Adds a channel for each matching socket, labelled with what the `*` matches, and removes it when the socket was removed
+ * and the channel has no session. Call `start` once, then `stop` once.
  */
 export class ChannelGroup {
   readonly label: string;
@@ -52,11 +52,11 @@ export class ChannelGroup {
   readonly pattern: GroupPattern;
   readonly #host: GroupHost;
   readonly #clock: Clock;
-  /** Who may make files in the folder can cause any number of lines. */
+  /** Rate-limited: anyone who can create files in the folder can cause any number of lines. */
   readonly #skipped: LogLimit;
-  /** Those whose socket has gone while they had a session. */
+  /** Labels whose socket was removed while the channel had a session. */
   readonly #leaving = new Set<string>();
-  /** What was said last of the folder, or of a path in it, so that it is said once. */
+  /** The last line about the folder, or about a path in it, so that it is not repeated. */
   #told = new Map<string, string>();
   #watcher: FSWatcher | null = null;
   #cancelRescan: CancelTimer | null = null;
@@ -75,22 +75,22 @@ export class ChannelGroup {
     this.#skipped = new LogLimit({ log: (event) => this.#log(event), clock });
   }
 
-  /** The channel of a label. Throws `bad-argument` where the template makes no valid forward of it. */
+  /** The options of the channel `label`. Throws `bad-argument` if the template yields an invalid forward. */
   optionsFor(label: string): ChannelOptions {
     return memberOptions(this.state.options, this.pattern, label);
   }
 
-  /** Takes a channel over that another group of this label made, whatever its socket; before `start`. */
+  /** Takes over a channel that another group of this label created, whatever its socket; before `start`. */
   adopt(label: string): void {
     this.state.members.set(label, '');
   }
 
-  /** Begins to watch; resolved when the sockets that are there have their channels. */
+  /** Starts watching; resolves when the existing sockets have their channels. */
   start(): Promise<void> {
     return this.#rescan();
   }
 
-  /** Adds and removes nothing any more. The channels stay. */
+  /** Stops adding and removing channels. The channels stay. */
   stop(): void {
     this.#isStopped = true;
     this.#cancelRescan?.();
@@ -108,7 +108,7 @@ export class ChannelGroup {
     });
   }
 
-  /** A channel of the group has a session, or has it no more. */
+  /** A channel of the group gained or lost its session. */
   sessionChanged(label: string): void {
     if (this.#leaving.has(label)) this.look();
   }
@@ -119,7 +119,7 @@ export class ChannelGroup {
     if (!this.#isStopped) this.#cancelRescan = this.#clock.schedule(RESCAN_MS, () => void this.#rescan());
   }
 
-  /** Watches the folder as it is now: since the last time it may have been removed and made again. */
+  /** Watches the current folder: it may have been removed and recreated since the last time. */
   #watch(): void {
     this.#watcher?.close();
     this.#watcher = null;
@@ -128,18 +128,18 @@ export class ChannelGroup {
       this.#watcher = watch(this.pattern.folder, (_type, name) => {
         if (name === null || this.pattern.match(name) !== null) this.look();
       });
-      // Without it the folder is still read again and again.
+      // Without the watcher the folder is still read periodically.
       this.#watcher.on('error', () => undefined);
     } catch (error) {
-      // Reading the folder tells the same of one that is not there.
+      // Reading the folder reports a missing one.
       if (systemCode(error) === 'ENOENT') return;
-      const how = `it is only read every ${RESCAN_MS / 1000} s`;
-      const message = `cannot watch ${this.#folder}, ${how}: ${describeError(error)}`;
+      const how = `reading it every ${RESCAN_MS / 1000} s instead`;
+      const message = `cannot watch ${this.#folder}: ${describeError(error)}; ${how}`;
       this.#tell(WATCHING, makeEvent('group-unwatched', message, {}));
     }
   }
 
-  /** Reads the folder, and makes the channels those of its sockets; one scan after the other. */
+  /** Reads the folder, and adds and removes channels to match its sockets; one scan at a time. */
   #scan(): Promise<void> {
     this.#scanning = this.#scanning.then(async () => {
       const found = this.#isStopped ? null : await this.#read();
@@ -155,7 +155,7 @@ export class ChannelGroup {
     return this.#scanning;
   }
 
-  /** What is in the folder: nothing while it is not there; null where that cannot be known. */
+  /** Reads the folder: empty if it does not exist, null if it cannot be read. */
   async #read(): Promise<GroupFolder | null> {
     try {
       const found = await readGroupFolder(this.pattern);
@@ -171,21 +171,21 @@ export class ChannelGroup {
     }
   }
 
-  /** The socket of a label is there. */
+  /** The socket of a label exists. */
   async #meet(label: string, identity: string): Promise<void> {
     this.#leaving.delete(label);
     const known = this.state.members.get(label);
     if (known === identity || this.#isStopped) return;
     const channel = this.#find(label);
     this.state.members.set(label, identity);
-    // One that was removed by hand stays so for as long as its socket is there.
+    // A channel that a user removed is not added again while its socket exists.
     if (channel === null ? known !== undefined : channel.state !== 'failed') return;
     const path = this.pattern.pathOf(label);
     try {
-      // One that cannot work may with another socket, or with the same one when it has another owner.
+      // A failed channel may work with a new socket, or with the same one under another owner.
       if (channel !== null) await this.#host.remove(label);
       await this.#host.add(this.optionsFor(label));
-      this.#log(makeEvent('group-added', `channel ${label} for ${escapeText(path)}`, { channel: label }));
+      this.#log(makeEvent('group-added', `channel ${label} added for ${escapeText(path)}`, { channel: label }));
     } catch (error) {
       this.state.members.delete(label);
       const { code, message } = toVproxyError(error);
@@ -193,7 +193,7 @@ export class ChannelGroup {
     }
   }
 
-  /** The socket of a label has gone: its channel goes too, or when its session has ended. */
+  /** The socket of a label was removed: removes its channel, or waits until its session has ended. */
   async #leave(label: string): Promise<void> {
     const channel = this.#find(label);
     if (channel !== null && channel.session !== null) {
@@ -204,11 +204,11 @@ export class ChannelGroup {
     this.state.members.delete(label);
     if (channel === null || this.#isStopped) return;
     await this.#host.remove(label).catch(() => undefined);
-    const message = `channel ${label} was removed: ${escapeText(this.pattern.pathOf(label))} has gone`;
+    const message = `channel ${label} removed: ${escapeText(this.pattern.pathOf(label))} no longer exists`;
     this.#log(makeEvent('group-removed', message, { channel: label }));
   }
 
-  /** The channel of a label, if it is one of this group. */
+  /** Finds a channel of this group by label. */
   #find(label: string): ChannelStatus | null {
     const channel = this.#host.find(label);
     return channel?.group === this.label ? channel : null;
@@ -219,11 +219,11 @@ export class ChannelGroup {
   }
 
   #skip(path: string, problem: string, fields: EventFields<'group-skipped'> = {}): void {
-    const event = makeEvent('group-skipped', `${escapeText(path)} gets no channel: ${problem}`, fields);
+    const event = makeEvent('group-skipped', `no channel for ${escapeText(path)}: ${problem}`, fields);
     this.#tell(path, event, (told) => this.#skipped.log(told));
   }
 
-  /** Logs a line about something, unless it was the last one about it. */
+  /** Logs a line about a subject, unless it repeats the last one. */
   #tell(subject: string, event: LogEvent, log: Log = (told) => this.#log(told)): void {
     if (this.#told.get(subject) === event.message) return;
     this.#told.set(subject, event.message);
@@ -236,28 +236,26 @@ export class ChannelGroup {
   }
 }
 
-/** The sockets that fit a group. */
+/** The sockets that match a group. */
 interface GroupFolder {
-  /** By label, with what tells a socket from its successor, and from itself with another owner or mode. */
+  /** By label, with an identity that changes when a socket is replaced, or gets another owner or mode. */
   readonly sockets: ReadonlyMap<string, string>;
-  /** Paths of sockets that get no channel, because what the `*` stands for is no label, and of symbolic links; and why. */
+  /** Paths without a channel, because what the `*` matches is not a label or because it is a symbolic link, with the reason. */
   readonly skipped: ReadonlyMap<string, string>;
 }
 
-/** Reads the folder of a group, in the order of its names. Rejects with the error of the system. */
+/** Reads the folder of a group, in the order of its names. Rejects with the system error. */
 export async function readGroupFolder(pattern: GroupPattern): Promise<GroupFolder> {
   const names = (await fs.readdir(pattern.folder)).sort();
   const parts = names.map((name) => pattern.match(name)).filter((part) => part !== null);
   const sockets = new Map<string, string>();
   const skipped = new Map<string, string>();
-  // One may have gone in the meantime.
+  // A file may have been removed in the meantime.
   const found = await Promise.all(parts.map((part) => fs.lstat(pattern.pathOf(part)).catch(() => null)));
   for (const [index, part] of parts.entries()) {
     const stats = found[index];
     if (!stats?.isSocket() && !stats?.isSymbolicLink()) continue;
-    const problem = stats.isSocket()
-      ? memberLabelProblem(part)
-      : 'it is a symbolic link, which a group does not follow';
+    const problem = stats.isSocket() ? memberLabelProblem(part) : 'it is a symbolic link, which groups do not follow';
     if (problem === null) sockets.set(part, identityOf(stats));
     else skipped.set(pattern.pathOf(part), problem);
   }
@@ -268,9 +266,9 @@ function identityOf({ dev, ino, ctimeMs }: Stats): string {
   return `${dev}:${ino}:${ctimeMs}`;
 }
 
-/** The folders that were made for the sockets of a group's channels, and go with them. */
+/** The folders created for the sockets of a group's channels, which are removed with them. */
 export class OwnFolders {
-  /** Their paths, by the labels of the channels. A successor of this process goes on with them. */
+  /** Their paths, by channel label. Handed over to a successor. */
   readonly state: Map<string, Set<string>>;
 
   constructor(state = new Map<string, Set<string>>()) {
@@ -278,8 +276,8 @@ export class OwnFolders {
   }
 
   /**
-   * Makes what is missing for the unix sockets that `forwards` listen on; gives what takes that back, where the folders
-   * are empty. Throws `address-…` codes, and has made nothing then.
+   * Creates the missing folders for the unix sockets that `forwards` listen on; returns a function that removes those that are
+   * empty. Throws `address-…` codes, and then leaves no new folder.
    */
   make(label: string, forwards: readonly ForwardSpec[]): () => void {
     const made: string[] = [];
@@ -298,13 +296,13 @@ export class OwnFolders {
     return undo;
   }
 
-  /** Removes those that were made for a channel, unless there is still something in them. */
+  /** Removes the folders of a channel, unless they are not empty. */
   remove(label: string): void {
-    // Those within others first.
+    // Nested folders first.
     this.#remove(label, [...(this.state.get(label) ?? [])].reverse());
   }
 
-  /** Removes those of all channels. */
+  /** Removes the folders of all channels. */
   removeAll(): void {
     for (const label of [...this.state.keys()]) this.remove(label);
   }
@@ -315,7 +313,7 @@ export class OwnFolders {
       try {
         rmdirSync(folder);
       } catch (error) {
-        // The channel may have a successor, whose sockets are there already.
+        // A replacement of the channel may already have sockets there.
         if (systemCode(error) === 'ENOTEMPTY') continue;
       }
       kept?.delete(folder);

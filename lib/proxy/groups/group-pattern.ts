@@ -1,4 +1,4 @@
-/** The address of a group of channels, `unix-connect:` and a path whose last part has a `*`; and what its channels are. */
+/** The address of a group of channels, `unix-connect:` and a path whose last part has a `*`, and the options of its channels. */
 import { type ChannelAddress, formatChannel, parseChannel } from '../../channel/address/address.js';
 import { VproxyError } from '../../errors.js';
 import { parseForwardSpec } from '../../forward/spec.js';
@@ -10,23 +10,23 @@ import { type ChannelOptions, DEFAULT_LABEL } from '../channel-options.js';
 
 const STAR = '*';
 
-/** Whether these are the options of a group. Throws `bad-argument` for an address, or a `*` in it, that is not valid. */
+/** Whether these are the options of a group. Throws `bad-argument` for an invalid address or a misplaced `*`. */
 export function isGroup({ address }: Pick<ChannelOptions, 'address'>): boolean {
   return address.includes(STAR) && hasStar(parseChannel(address));
 }
 
-/** Throws `bad-argument` where these are not the options of one channel: those of a group, or with its template. */
+/** Throws `bad-argument` unless these are the options of a single channel: not of a group, and without a template. */
 export function requireChannel(options: ChannelOptions): void {
   const { label = DEFAULT_LABEL, template = [] } = options;
   if (isGroup(options)) {
-    throw new VproxyError('bad-argument', `channel ${label}: a group cannot be added by itself while vproxy runs`);
+    throw new VproxyError('bad-argument', `channel ${label}: a group cannot be added at run time, only by a reload`);
   }
   if (template.length > 0) throw new VproxyError('bad-argument', `channel ${label}: only a group has a template`);
 }
 
-/** Which sockets a group is made of, and the addresses of their channels. */
+/** Matches the sockets of a group, and gives the addresses of their channels. */
 export class GroupPattern {
-  /** The path with its `*`. */
+  /** The path, with the `*`. */
   readonly path: string;
   /** The folder in which the sockets are. */
   readonly folder: string;
@@ -38,7 +38,7 @@ export class GroupPattern {
   /** Throws `bad-argument`. */
   constructor(text: string) {
     this.#address = parseChannel(text);
-    if (!hasStar(this.#address)) throw bad(text, 'has no * that would make it a group');
+    if (!hasStar(this.#address)) throw bad(text, 'a group needs a *');
     this.path = this.#address.address as string;
     const nameStart = this.path.lastIndexOf('/') + 1;
     const [prefix = '', suffix = ''] = this.path.slice(nameStart).split(STAR);
@@ -48,7 +48,7 @@ export class GroupPattern {
     this.#suffix = suffix;
   }
 
-  /** What the `*` stands for in the name of a file; null where the name is not one of the group's. */
+  /** What the `*` matches in a file name; null if the name does not match. */
   match(name: string): string | null {
     if (!name.startsWith(this.#prefix) || !name.endsWith(this.#suffix)) return null;
     const part = name.slice(this.#prefix.length, name.length - this.#suffix.length);
@@ -61,13 +61,13 @@ export class GroupPattern {
     return `${this.#folderPrefix}${this.#prefix}${label}${this.#suffix}`;
   }
 
-  /** The address of the channel of a label, with the options of the group's. */
+  /** The address of the channel of a label, with the options of the group's address. */
   addressOf(label: string): string {
     return formatChannel({ ...this.#address, address: this.pathOf(label) });
   }
 }
 
-/** The channel `label` of a group. Throws `bad-argument` where the template makes no valid forward of it. */
+/** The options of the channel `label` of a group. Throws `bad-argument` if the template yields an invalid forward. */
 export function memberOptions(
   { label: group = DEFAULT_LABEL, template = [], ...options }: ChannelOptions,
   pattern: GroupPattern,
@@ -82,20 +82,20 @@ export function memberOptions(
   };
 }
 
-/** Why what a `*` stands for cannot be the label of a channel; null where it can. */
+/** Why what a `*` matches cannot be the label of a channel; null if it can. */
 export function memberLabelProblem(part: string): string | null {
-  if (part === DEFAULT_LABEL) return `${DEFAULT_LABEL} is the label of a channel without one`;
+  if (part === DEFAULT_LABEL) return `"${DEFAULT_LABEL}" is reserved for a channel without a label`;
   if (isPlainLabel(part)) return null;
-  return `a label is ${LABEL_RULE}, and begins with a letter or digit here`;
+  return `a label must be ${LABEL_RULE}, starting with a letter or digit`;
 }
 
 function hasStar({ kindName, address, text }: ChannelAddress): boolean {
   if (kindName !== 'unix-connect' || typeof address !== 'string' || !address.includes(STAR)) return false;
-  if (address.indexOf(STAR) !== address.lastIndexOf(STAR)) throw bad(text, 'has more than one *');
-  if (address.includes('/', address.indexOf(STAR))) throw bad(text, 'has a * that is not in the last part of the path');
+  if (address.indexOf(STAR) !== address.lastIndexOf(STAR)) throw bad(text, 'more than one *');
+  if (address.includes('/', address.indexOf(STAR))) throw bad(text, '* is allowed only in the last part of the path');
   return true;
 }
 
 function bad(text: string, what: string): VproxyError {
-  return new VproxyError('bad-argument', `channel "${escapeText(text)}": it ${what}`);
+  return new VproxyError('bad-argument', `channel "${escapeText(text)}": ${what}`);
 }

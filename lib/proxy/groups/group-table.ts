@@ -1,4 +1,4 @@
-/** The groups of a proxy, and what they mean when its channels are made others. */
+/** The groups of a proxy, and how they take part in a change of its channels. */
 
 import { VproxyError } from '../../errors.js';
 import type { ChannelStatus } from '../../status/types.js';
@@ -8,19 +8,19 @@ import { type ChannelOptions, DEFAULT_LABEL, labelTaken } from '../channel-optio
 import { ChannelGroup, type GroupHost, type GroupState } from './channel-group.js';
 import { isGroup, memberLabelProblem } from './group-pattern.js';
 
-/** What groups do to their proxy. `add` and `remove` are called within `change`. */
+/** The operations on their proxy that groups need. `add` and `remove` are called within `change`. */
 export interface GroupTableHost extends GroupHost {
-  /** Runs a change of channels after those that are under way. Rejects with `shutdown` when the proxy ends. */
+  /** Runs a change of channels after those in progress. Rejects with `shutdown` when the proxy stops. */
   change<T>(work: () => Promise<T>): Promise<T>;
 }
 
-/** Other groups, and the channels that belong to them. */
+/** A planned set of groups, and the channels that go with it. */
 export interface GroupPlan {
-  /** Channels that were asked for themselves, and those of sockets that had one already. */
+  /** Individually configured channels, and the existing channels of the groups. */
   readonly channels: readonly ChannelOptions[];
   /** The labels of the groups. */
   readonly labels: readonly string[];
-  /** Puts the groups in force, and gives those that are to be started. Never throws. */
+  /** Activates the groups, and returns those to start. Never throws. */
   commit(): ChannelGroup[];
 }
 
@@ -47,7 +47,7 @@ export class GroupTable {
     return this.#groups.has(label);
   }
 
-  /** Takes a group up that is not started yet, with the members that it had in a predecessor. Throws `bad-argument`. */
+  /** Adds a group without starting it, with its members in a predecessor. Throws `bad-argument`. */
   hold(state: GroupState): void {
     const group = this.#create(state);
     this.#groups.set(group.label, group);
@@ -58,7 +58,7 @@ export class GroupTable {
     return [...this.#groups.values()].map(({ state }) => state);
   }
 
-  /** Resolved when all sockets that are there have their channels. */
+  /** Resolves when all existing sockets have their channels. */
   async start(): Promise<void> {
     await Promise.all([...this.#groups.values()].map((group) => group.start()));
   }
@@ -72,12 +72,12 @@ export class GroupTable {
     for (const group of this.#groups.values()) group.look();
   }
 
-  /** A channel has a session, or has it no more. */
+  /** A channel gained or lost its session. */
   sessionChanged(label: string, group: string | null): void {
     if (group !== null) this.#groups.get(group)?.sessionChanged(label);
   }
 
-  /** What `wanted` means while there are `channels`. Throws `bad-argument`. */
+  /** Plans the change to `wanted`, given the current `channels`. Throws `bad-argument`. */
   plan(wanted: readonly ChannelOptions[], channels: readonly ChannelStatus[]): GroupPlan {
     const plain = wanted.filter((options) => !isGroup(options));
     const groups = wanted.filter(isGroup).map((options) => this.#keepOrCreate(options));
@@ -110,19 +110,19 @@ export class GroupTable {
   }
 
   #create(state: GroupState): ChannelGroup {
-    const whileInForce = <T>(work: () => Promise<T>): Promise<T> =>
+    const whileActive = <T>(work: () => Promise<T>): Promise<T> =>
       this.#host.change(() => {
         if (this.#groups.get(group.label) === group) return work();
-        throw new VproxyError('shutdown', `the group ${group.label} is not in force any more`);
+        throw new VproxyError('shutdown', `group ${group.label} is no longer active`);
       });
     const group: ChannelGroup = new ChannelGroup(
       state,
       {
         find: (label) => this.#host.find(label),
-        add: (channel) => whileInForce(() => this.#host.add(channel)),
+        add: (channel) => whileActive(() => this.#host.add(channel)),
         remove: (label) =>
-          whileInForce(async () => {
-            // By now it may have been removed by hand, or the label be another's.
+          whileActive(async () => {
+            // By now a user may have removed it, or the label may belong to another channel.
             if (this.#host.find(label)?.group === group.label) await this.#host.remove(label);
           }),
         log: (event) => this.#host.log(event),

@@ -1,4 +1,4 @@
-/** The ports of a channel that appear by themselves: those of this machine, for the peer, and those of the peer, here. */
+/** Automatic port forwarding on a channel: announces local ports to the peer, and listens for the peer's ports here. */
 import type { ServiceRegistry } from '../../forward/service-registry.js';
 import type { SessionSource } from '../../forward/session-source.js';
 import type { PortStatus } from '../../status/types.js';
@@ -13,16 +13,16 @@ interface ChannelPortsOptions extends PortForwarderOptions {
   readonly source: SessionSource;
 }
 
-/** Both; a successor of this process goes on with them. */
+/** State of both, for a successor process. */
 export interface ChannelPortsState {
   readonly own: OwnPorts;
   readonly peer: PeerPortsState;
 }
 
-/** A port that is announced, with the forward that serves it. */
+/** An announced port, with the forward that serves it. */
 type ShownPort = PortForwarder['ports'][number];
 
-/** Begins when it is told of a session; `stop` once. */
+/** Starts with the first `sessionChanged`; call `stop` once. */
 export class ChannelPorts {
   readonly #label: string;
   readonly #source: SessionSource;
@@ -44,18 +44,18 @@ export class ChannelPorts {
     this.#forwarder = new PortForwarder(options, state?.peer);
   }
 
-  /** What the peer is to be told of the ports of this machine; null: nothing. */
+  /** The ports to announce to the peer; null to announce nothing. */
   get announced() {
     return this.#announcer.announced;
   }
 
-  /** Puts what these options say in force. */
+  /** Applies these options. */
   adopt({ announcePorts = null, forwardPorts = null }: ChannelOptions): void {
     this.#announcer.setRanges(announcePorts);
     this.#forwarder.setRule(forwardPorts);
   }
 
-  /** The session has begun, goes on, is over, or its peer announces something else. */
+  /** Call this when the session was established, resumed or ended, or when its peer changed its announcement. */
   sessionChanged(): void {
     const { session, current } = this.#source;
     if (session !== null) this.#announcer.wake();
@@ -67,7 +67,7 @@ export class ChannelPorts {
     this.#forwarder.stop();
   }
 
-  /** Whether a forward is that of a port. */
+  /** Whether a forward belongs to a port. */
   has({ id }: ForwardEntry): boolean {
     return [...this.#announcer.ports, ...this.#forwarder.ports].some(({ entry }) => entry?.id === id);
   }
@@ -83,7 +83,7 @@ export class ChannelPorts {
     ];
   }
 
-  /** What cannot be handed over now, each as a line for people. */
+  /** What cannot be handed over now, as human-readable lines. */
   obstacles(): string[] {
     return this.#forwarder.obstacles();
   }

@@ -1,4 +1,4 @@
-/** `--announce-ports`: what listens here, as services for the peer and in the list that it is told (R-SERVICES-3). */
+/** `--announce-ports`: offers the local listening ports to the peer as services, and announces them (R-SERVICES-3). */
 
 import { MAX_ANNOUNCED_PORTS, MAX_PROGRAM_LENGTH } from '../../codec/limits.js';
 import { type AnnouncedPort } from '../../codec/payloads.js';
@@ -11,7 +11,7 @@ import { escapeText } from '../../util/escape.js';
 import type { ForwardEntry, ForwardTable } from '../forward-table.js';
 import { portService } from './port-rules.js';
 
-/** The time from one look to the next, in milliseconds: a look may take a hundredth of it. */
+/** The pause between scans, in milliseconds: at least 100 times the duration of a scan. */
 const PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 10_000;
 const PAUSE_FACTOR = 100;
@@ -21,26 +21,26 @@ interface PortAnnouncerOptions {
   readonly registry: ServiceRegistry;
   readonly clock: Clock;
   readonly log: Log;
-  /** What listens on this machine at ports for which `isWanted`; never rejects. */
+  /** Lists the listening ports of this machine for which `isWanted`; never rejects. */
   readonly look: (isWanted: (port: number) => boolean) => Promise<readonly ListeningPort[]>;
-  /** Whether somebody can be told: there is a session, on a link. */
+  /** Whether there is a session on a link, so that the peer can be informed. */
   readonly hasPeer: () => boolean;
 }
 
-/** A port that is announced. */
+/** An announced port. */
 interface OwnPort extends ListeningPort {
   /** The id of the incoming forward that dials it. */
   readonly forward: string;
 }
 
-/** What is announced, by port; null: nothing was said of ports. */
+/** The announced ports, by number; null if ports were never announced. */
 export type OwnPorts = ReadonlyMap<number, OwnPort> | null;
 
-/** Announces ports while there is a peer. `look` begins when it is told to `wake`; `stop` once. */
+/** Announces ports while there is a peer. `wake` starts the scans; call `stop` once. */
 export class PortAnnouncer {
   readonly #options: PortAnnouncerOptions;
   #ranges: readonly PortRange[] | null = null;
-  /** Null before the first look. */
+  /** Null before the first scan. */
   #ports: OwnPorts;
   #cancelPause: CancelTimer | null = null;
   #isLooking = false;
@@ -51,21 +51,21 @@ export class PortAnnouncer {
     this.#ports = ports;
   }
 
-  /** What the peer is to be told; null: nothing of ports. */
+  /** The ports to announce to the peer; null to announce nothing. */
   get announced(): AnnouncedPort[] | null {
     return this.#ports === null ? null : this.ports.map(({ port, program }) => ({ port, program }));
   }
 
-  /** What is announced, with the forwards that dial it. */
+  /** The announced ports, with the forwards that dial them. */
   get ports(): readonly (OwnPort & { readonly entry: ForwardEntry })[] {
     return [...(this.#ports?.values() ?? [])].flatMap((own) => {
       const entry = this.#options.forwards.find(own.forward);
-      // People may have removed one.
+      // A user may have removed the forward.
       return entry === null || entry.isDraining ? [] : [{ ...own, entry }];
     });
   }
 
-  /** Puts other ranges in force; null: none. What is announced and not in them goes at once. */
+  /** Applies new ranges; null for none. Withdraws announced ports outside of them at once. */
   setRanges(ranges: readonly PortRange[] | null): void {
     this.#ranges = ranges;
     const ports = this.ports.filter(({ port }) => isInRanges(ranges ?? [], port));
@@ -75,12 +75,12 @@ export class PortAnnouncer {
     this.wake();
   }
 
-  /** There is a peer, or something else to look for. */
+  /** Scans if none is scheduled or running: there is a peer, or the ranges have changed. */
   wake(): void {
     if (this.#cancelPause === null && !this.#isLooking) void this.#lookOn();
   }
 
-  /** Looks no more. The forwards go with their table. */
+  /** Stops scanning. The table of forwards stops the forwards. */
   stop(): void {
     this.#isStopped = true;
     this.#cancelPause?.();
@@ -114,7 +114,7 @@ export class PortAnnouncer {
     return !this.#isStopped && this.#options.hasPeer();
   }
 
-  /** Those that may be announced: at most 64, of which those that are announced already come first; none that a service stands for. */
+  /** Chooses the ports to announce: at most 64, already announced ones first, and none whose service name is taken. */
   #choose(found: readonly ListeningPort[]): readonly ListeningPort[] {
     const { registry } = this.#options;
     const isKnown = ({ port }: ListeningPort): boolean => this.#ports?.has(port) === true;
@@ -126,7 +126,7 @@ export class PortAnnouncer {
     return kept.sort((one, other) => one.port - other.port);
   }
 
-  /** Makes these the announced ones: the peer hears of all changes together. */
+  /** Announces these ports instead of the current ones, as one change for the peer. */
   #announce(wanted: readonly ListeningPort[]): void {
     const before = this.#ports ?? new Map<number, OwnPort>();
     const numbers = new Set(wanted.map(({ port }) => port));
@@ -137,16 +137,16 @@ export class PortAnnouncer {
   }
 
   #keepOrAdd(port: ListeningPort, before: OwnPort | null): OwnPort {
-    // Whoever listens there may be another program by now, at another address.
+    // Another program may listen there by now, at another address.
     if (before?.host === port.host) return { ...port, forward: before.forward };
     if (before !== null) this.#close(before);
     const { forwards, log } = this.#options;
     const endpoint = { kind: 'tcp', host: port.host, port: port.port } as const;
     const entry = forwards.create({ direction: 'incoming', service: portService(port.port), endpoint }, false);
-    // Where a forward of that name was added meanwhile, the service is that one's.
+    // If a forward of that name was added meanwhile, it keeps the service.
     forwards.start(entry).catch(() => undefined);
     if (before === null) {
-      const message = `port ${describePort(port)} is announced to the peer`;
+      const message = `announcing port ${describePort(port)} to the peer`;
       log(makeEvent('port-announced', message, { port: port.port, program: port.program }));
     }
     return { ...port, forward: entry.id };
@@ -154,11 +154,11 @@ export class PortAnnouncer {
 
   #withdraw(own: OwnPort): void {
     this.#close(own);
-    const message = `port ${describePort(own)} is announced no more`;
+    const message = `no longer announcing port ${describePort(own)}`;
     this.#options.log(makeEvent('port-withdrawn', message, { port: own.port, program: own.program }));
   }
 
-  /** Streams that are open go on. */
+  /** Open streams continue. */
   #close({ forward }: OwnPort): void {
     const { forwards } = this.#options;
     const entry = forwards.find(forward);
@@ -166,7 +166,7 @@ export class PortAnnouncer {
   }
 }
 
-/** A port with its program, for people: `3000 (node)`. */
+/** Formats a port with its program: `3000 (node)`. */
 export function describePort({ port, program }: AnnouncedPort): string {
   return program === null ? String(port) : `${port} (${escapeText(program, MAX_PROGRAM_LENGTH)})`;
 }

@@ -1,4 +1,4 @@
-/** `--forward-ports`: a listener here for each port that the peer announces, as long as it does. */
+/** `--forward-ports`: a listener here for each port that the peer announces, for as long as it does. */
 
 import { once } from 'node:events';
 import net from 'node:net';
@@ -16,13 +16,13 @@ import type { ForwardAddresses, ForwardEntry, ForwardTable } from '../forward-ta
 import { describePort } from './port-announcer.js';
 import { DEFAULT_PORT_HOST, type PortForwarding, portService, socketPathOf } from './port-rules.js';
 
-/** Listeners that are opened or closed in a second. */
+/** How many listeners are opened or closed per second. */
 const CHANGES_PER_SECOND = 4;
 
-/** How many numbers from that of the port on are tried. */
+/** How many port numbers are tried, starting with the port's own. */
 const MAX_TRIES = 64;
 
-/** After what is wrong with a listener, it is tried again, in milliseconds. */
+/** Delay before a failed listener is retried, in milliseconds. */
 const RETRY_MS = 5000;
 
 export interface PortForwarderOptions {
@@ -33,35 +33,35 @@ export interface PortForwarderOptions {
   readonly addresses: ForwardAddresses;
   readonly clock: Clock;
   readonly log: Log;
-  /** How long listeners stay without a peer that says which ports it has, in milliseconds. */
+  /** How long listeners stay open without a peer that announces ports, in milliseconds. */
   readonly waitMs: number;
-  /** Makes the folder of a unix socket where it is missing; it goes with the channel. Throws `address-…` codes. */
+  /** Creates the missing folder of a unix socket; it is removed with the channel. Throws `address-…` codes. */
   readonly makeFolder: (spec: ForwardSpec) => void;
 }
 
-/** A port of the peer that is listened for here. */
+/** A port of the peer with a listener here. */
 interface OpenPort extends AnnouncedPort {
   /** The id of the outgoing forward that listens. */
   readonly forward: string;
 }
 
-/** The ports of the peer; a successor of this process goes on with them. */
+/** The ports of the peer; handed over to a successor. */
 export interface PeerPortsState {
-  /** What the peer said last, also when it has gone; null: nothing, or too long ago. */
+  /** The peer's last announcement, kept for a while without a session; null if none, or too old. */
   known: readonly AnnouncedPort[] | null;
   readonly open: Map<number, OpenPort>;
-  /** Until when that counts although the peer says nothing, by the clock; null where the peer has said it. */
+  /** When that expires without a session, by the clock; null while the peer announces it. */
   silentUntilMs: number | null;
 }
 
-/** Opens and closes listeners, one at a time. `stop` once. */
+/** Opens and closes listeners, one at a time. Call `stop` once. */
 export class PortForwarder {
   readonly state: PeerPortsState;
   readonly #options: PortForwarderOptions;
   readonly #changes: TokenBucket;
-  /** Why ports have no listener, as it was logged, and when that is tried again. */
+  /** Why ports have no listener, as logged, and when to retry. */
   readonly #failures = new Map<number, { readonly message: string; readonly retryAtMs: number }>();
-  /** Undefined before the first one is in force. */
+  /** Undefined before the first rule is set. */
   #rule: PortForwarding | null | undefined;
   #cancelSilence: CancelTimer | null = null;
   #isChanging = false;
@@ -79,7 +79,7 @@ export class PortForwarder {
     if (state.silentUntilMs !== null) this.#beSilentUntil(state.silentUntilMs);
   }
 
-  /** Puts another rule in force; null: no port is listened for. Listeners that the rule would make elsewhere are closed. */
+  /** Applies a new rule; null for no listeners. Closes the listeners that the rule places elsewhere. */
   setRule(rule: PortForwarding | null): void {
     const before = this.#rule;
     this.#rule = rule;
@@ -89,7 +89,7 @@ export class PortForwarder {
     this.#settle();
   }
 
-  /** What the peer announces; null: nothing is known of its ports. Listeners stay for a while then, for its next session. */
+  /** Takes over the peer's announcement; null if its ports are unknown: then listeners stay for a while, for its next session. */
   update(ports: readonly AnnouncedPort[] | null): void {
     const { state } = this;
     if (ports === null) {
@@ -103,24 +103,24 @@ export class PortForwarder {
     this.#settle();
   }
 
-  /** What the peer announces, with the forwards that listen for it; null where none does. */
+  /** The announced ports, with the forwards that listen for them, or null. */
   get ports(): readonly (AnnouncedPort & { readonly entry: ForwardEntry | null })[] {
     return (this.state.known ?? []).map((port) => ({ ...port, entry: this.#activeEntry(port.port) }));
   }
 
-  /** Opens and closes nothing more. The forwards go with their table. */
+  /** Stops opening and closing listeners. The table of forwards stops the forwards. */
   stop(): void {
     this.#isStopped = true;
     this.#cancelSilence?.();
     this.#cancelRetry?.();
   }
 
-  /** What cannot be handed over now, each as a line for people. */
+  /** What cannot be handed over now, as human-readable lines. */
   obstacles(): string[] {
     return this.#isChanging ? ['a port of the peer is being opened'] : [];
   }
 
-  // ---- inside -------------------------------------------------------------------------------------------------------
+  // ---- internal -----------------------------------------------------------------------------------------------------
 
   #beSilentUntil(untilMs: number): void {
     const { clock } = this.#options;
@@ -139,7 +139,7 @@ export class PortForwarder {
     return (this.state.known ?? []).filter(({ port }) => isInRanges(ranges, port)).slice(0, MAX_ANNOUNCED_PORTS);
   }
 
-  /** Makes one change after the other, as fast as they may follow, until what is open is what is wanted. */
+  /** Makes one change at a time, within the rate limit, until the open listeners are the wanted ones. */
   #settle(): void {
     if (!this.#isChanging && !this.#isStopped) void this.#change();
   }
@@ -192,15 +192,15 @@ export class PortForwarder {
       this.#failures.delete(port.port);
       const endpoint = forward.endpointText;
       const isElsewhere = !this.#isFolder && !endpoint.endsWith(`:${port.port}`);
-      const why = isElsewhere ? `, as ${port.port} is taken` : '';
-      const message = `port ${describePort(port)} of the peer is at ${endpoint} here${why}`;
+      const why = isElsewhere ? ` (${port.port} is already in use)` : '';
+      const message = `listening on ${endpoint}${why} for port ${describePort(port)} of the peer`;
       log(makeEvent('port-opened', message, { port: port.port, program: port.program, endpoint, forward: id }));
     } catch (error) {
       const { code, message } = toVproxyError(error);
       const isNews = this.#failures.get(port.port)?.message !== message;
       this.#failures.set(port.port, { message, retryAtMs: clock.now() + RETRY_MS });
       if (!isNews) return;
-      const text = `port ${describePort(port)} of the peer is not listened for: ${message}`;
+      const text = `cannot listen for port ${describePort(port)} of the peer: ${message}; retrying`;
       log(makeEvent('port-failed', text, { port: port.port, program: port.program, code }));
     }
   }
@@ -223,7 +223,7 @@ export class PortForwarder {
     return entry;
   }
 
-  /** The port, or the next one that is free here and that no other port of the peer has a claim to. Throws `address-in-use`. */
+  /** The port, or the next one that is free here and not claimed by another port of the peer. Throws `address-in-use`. */
   async #freePort(host: string, port: number): Promise<number> {
     const claimed = new Set(this.#wanted.map((one) => one.port));
     const last = Math.min(65_535, port + MAX_TRIES - 1);
@@ -234,11 +234,11 @@ export class PortForwarder {
     }
     throw new VproxyError(
       'address-in-use',
-      `${formatHostPort({ host, port })} and what follows it is taken, up to ${last}`,
+      `${formatHostPort({ host, port })} and the following ports, up to ${last}, are already in use`,
     );
   }
 
-  /** Streams that are open go on. */
+  /** Open streams continue. */
   #close(port: number): void {
     const { open } = this.state;
     const closed = open.get(port);
@@ -246,12 +246,12 @@ export class PortForwarder {
     if (closed === undefined) return;
     const { forwards, log } = this.#options;
     const entry = forwards.find(closed.forward);
-    // A reload may have made it one of those that were asked for; people may have removed it.
+    // A reload may have adopted it as a configured forward; a user may have removed it.
     if (entry === null || entry.isDeclared) return;
     const { id, forward } = entry;
     const endpoint = forward.endpointText;
     void forwards.remove(entry, true);
-    const message = `port ${describePort(closed)} of the peer is at ${escapeText(endpoint)} no more`;
+    const message = `no longer listening on ${escapeText(endpoint)} for port ${describePort(closed)} of the peer`;
     log(makeEvent('port-closed', message, { port, program: closed.program, endpoint, forward: id }));
   }
 
@@ -262,7 +262,7 @@ export class PortForwarder {
   }
 }
 
-/** Whether an address can be listened on. Other errors than that it is taken show when it is. */
+/** Whether an address is free. Any other error will surface when the forward listens on it. */
 async function isFree({ host, port }: HostPort): Promise<boolean> {
   const server = net.createServer();
   try {

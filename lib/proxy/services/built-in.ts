@@ -1,4 +1,4 @@
-/** A service that vproxy serves by itself where it is allowed, with code that is loaded only there. */
+/** The services that vproxy itself serves where they are allowed; their code is loaded only there. */
 
 import { promises as fs } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
@@ -13,11 +13,11 @@ import { describeError, escapeText } from '../../util/escape.js';
 
 /** Serves the streams of a service. */
 export interface StreamServer {
-  /** Takes over a stream that is accepted. */
+  /** Takes over an accepted stream. */
   serve(stream: MuxStream): void;
-  /** Whether something lives of what a stream asked for, be the stream open or gone. Default: nothing outlives its stream. */
+  /** Whether work that a stream requested is still running, even if the stream has closed. Default: none outlives its stream. */
   isServing?(stream: MuxStream): boolean;
-  /** Ends everything that a stream asked for, within half a second. */
+  /** Ends all requested work within half a second. */
   stop(): Promise<void>;
 }
 
@@ -25,16 +25,16 @@ interface BuiltInServiceOptions<P> {
   readonly name: string;
   readonly registry: ServiceRegistry;
   readonly log: Log;
-  /** Loads the code, and makes a server with this permission of it. */
+  /** Loads the code and creates a server with this permission. */
   readonly load: (permission: P) => Promise<StreamServer>;
 }
 
-/** The service of one channel. `start` once, then `stop` once; the permission `P` may be another one at any time. */
+/** A service of one channel. Call `start` once, then `stop` once; the permission `P` may change at any time. */
 export class BuiltInService<P> {
   readonly #options: BuiltInServiceOptions<P>;
   readonly #servers = new Set<Promise<StreamServer>>();
   #permission: P | null = null;
-  /** That of the permission. */
+  /** The server for the current permission. */
   #server: Promise<StreamServer> | null = null;
   #isStarted = false;
   #isStopped = false;
@@ -44,8 +44,8 @@ export class BuiltInService<P> {
   }
 
   /**
-   * Gives what puts a permission in force by `allow`: called in the same turn, it cannot fail. Throws `bad-argument` where
-   * another has the name.
+   * Returns a function that applies a permission by `allow`, and cannot fail if called in the same turn. Throws
+   * `bad-argument` if another service has the name.
    */
   prepare(permission: P | null): () => void {
     const { name, registry } = this.#options;
@@ -53,7 +53,7 @@ export class BuiltInService<P> {
     return () => this.allow(permission);
   }
 
-  /** Puts a permission in force, for the streams opened from now on; null offers the service no more. Throws `bad-argument` where another has its name. */
+  /** Applies a permission to future streams; null withdraws the service. Throws `bad-argument` if another service has its name. */
   allow(permission: P | null): void {
     const { name, registry } = this.#options;
     if (isDeepStrictEqual(permission, this.#permission)) return;
@@ -64,13 +64,13 @@ export class BuiltInService<P> {
     if (this.#isStarted) void this.#load();
   }
 
-  /** Loads the code where there is a permission: not at the first stream, as a newer version may be in its place by then. */
+  /** Loads the code if there is a permission. The first stream would be too late: a newer version may be installed by then. */
   start(): void {
     this.#isStarted = true;
     void this.#load();
   }
 
-  /** Ends what streams asked for, also by permissions that are not in force any more. */
+  /** Ends the requested work, including that of earlier permissions. */
   async stop(): Promise<void> {
     this.#isStopped = true;
     const nothing = () => undefined;
@@ -101,7 +101,7 @@ export class BuiltInService<P> {
     }, refuse);
   };
 
-  /** The next stream tries it again. */
+  /** The next stream retries. */
   #fail(server: Promise<StreamServer>, error: unknown): void {
     const { name, log } = this.#options;
     this.#servers.delete(server);
@@ -111,9 +111,9 @@ export class BuiltInService<P> {
   }
 }
 
-// Commands for the peer as a part of a channel: what it may run, where it may run anything (docs/exec.md).
+// The service `exec` of a channel: the commands that the peer may run (docs/exec.md).
 
-/** The name of the service, without the module that has it, which is loaded where commands are allowed. */
+/** The name of the service. Its module is not imported: it is loaded only where commands are allowed. */
 export const EXEC_SERVICE: typeof import('../../exec/exec-messages.js').EXEC_SERVICE = 'exec';
 
 /** What the peer may run here. */
@@ -123,11 +123,11 @@ interface ExecServiceOptions {
   readonly registry: ServiceRegistry;
   readonly clock: Clock;
   readonly log: Log;
-  /** Who records a terminal that begins; null: nobody. */
+  /** Finds the recorder for a new terminal; null for none. */
   readonly findRecorder: () => Promise<TerminalRecorders | null>;
 }
 
-/** The service `exec` of a channel, which offers nothing before it has a permission. */
+/** Creates the service `exec` of a channel; not offered before it has a permission. */
 export function execService({
   registry,
   clock,
@@ -149,23 +149,23 @@ export function execService({
   });
 }
 
-/** A program may be installed later, so this is no error. */
+/** Not an error: the program may be installed later. */
 async function warnOfMissing({ commands }: ExecPermission, log: Log): Promise<void> {
   for (const path of commands === 'any' ? [] : commands) {
     await fs.access(path).catch((error: unknown) => {
       if (!['ENOENT', 'ENOTDIR'].includes(systemCode(error))) return;
-      const message = `${escapeText(path)} is allowed to be run, but it is not there`;
+      const message = `${escapeText(path)} is an allowed command, but does not exist`;
       log(makeEvent('exec-missing', message, { path }));
     });
   }
 }
 
-// Files from and to the peer as a part of a channel: where it may read and write, if anywhere (docs/copy.md).
+// The service `copy` of a channel: where the peer may read and write files (docs/copy.md).
 
 /** The name of the service. */
 export const COPY_SERVICE = 'copy';
 
-/** Which files the peer may read and write: those under an absolute path, or null: all. */
+/** The files that the peer may read and write: those under an absolute path, or all (null). */
 export interface CopyPermission {
   /** An absolute path, or null. */
   readonly root: string | null;
@@ -177,7 +177,7 @@ interface CopyServiceOptions {
   readonly log: Log;
 }
 
-/** The service `copy` of a channel, which offers nothing before it has a permission. */
+/** Creates the service `copy` of a channel; not offered before it has a permission. */
 export function copyService({ registry, clock, log }: CopyServiceOptions): BuiltInService<CopyPermission> {
   return new BuiltInService({
     name: COPY_SERVICE,
@@ -190,12 +190,12 @@ export function copyService({ registry, clock, log }: CopyServiceOptions): Built
   });
 }
 
-// What this machine says of itself, as a part of a channel (docs/info.md).
+// The service `info` of a channel: facts about this machine (docs/info.md).
 
-/** The name of the service, without the module that has it. */
+/** The name of the service, without importing its module. */
 export const INFO_SERVICE: typeof import('../../info/info-messages.js').INFO_SERVICE = 'info';
 
-/** The service `info` of a channel, which offers nothing before it is allowed by `true`. */
+/** Creates the service `info` of a channel; not offered before it is allowed by `true`. */
 export function infoService({ registry, clock, log }: CopyServiceOptions): BuiltInService<true> {
   return new BuiltInService({
     name: INFO_SERVICE,

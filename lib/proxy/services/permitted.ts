@@ -1,4 +1,4 @@
-/** The services of a channel that need the operator's permission, and which permissions are other ones. */
+/** The services of a channel that need the operator's permission, and how their permissions change. */
 
 import { statSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
@@ -21,7 +21,7 @@ interface PermittedServicesOptions {
   readonly recordings: Recordings;
 }
 
-/** Offers what is allowed. `start` once, then `stop` once. */
+/** Offers the permitted services. Call `start` once, then `stop` once. */
 export class PermittedServices {
   readonly #exec: ReturnType<typeof execService>;
   readonly #copy: ReturnType<typeof copyService>;
@@ -33,7 +33,7 @@ export class PermittedServices {
     this.#info = infoService(options);
   }
 
-  /** Gives what puts permissions in force; see {@link BuiltInService.prepare}. Throws `bad-argument` where another has the name of a service. */
+  /** Returns a function that applies the permissions: see {@link BuiltInService.prepare}. Throws as that does. */
   prepare(channel: ChannelAddress, options: ChannelOptions): () => void {
     const { exec = null, copy = null } = options;
     const info = offersInfo(channel, options) ? true : null;
@@ -43,7 +43,7 @@ export class PermittedServices {
     };
   }
 
-  /** Loads what serves the services that are offered. */
+  /** Loads the code of the offered services. */
   start(): void {
     this.#exec.start();
     this.#copy.start();
@@ -56,26 +56,26 @@ export class PermittedServices {
   }
 }
 
-/** Whether the peer is told of this machine: by default a host, unless a forward has the name of the service. */
+/** Whether `info` is offered: by default if the peer is a host, unless a forward has the name of the service. */
 function offersInfo({ traits }: ChannelAddress, { info = traits.leadsToHost, forwards = [] }: ChannelOptions): boolean {
   return info && !forwards.some(({ direction, service }) => direction === 'incoming' && service === INFO_SERVICE);
 }
 
-/** The services that are offered. */
+/** The names of the services that are offered. */
 export const permittedNames = (channel: ChannelAddress, options: ChannelOptions): string[] => [
   ...((options.exec ?? null) === null ? [] : [EXEC_SERVICE]),
   ...((options.copy ?? null) === null ? [] : [COPY_SERVICE]),
   ...(offersInfo(channel, options) ? [INFO_SERVICE] : []),
 ];
 
-/** The options that allow services, and what they allow. */
+/** The options that allow services, with the services. */
 const allowedBy = ({ exec = null, copy = null, info = false }: Permissions): (readonly [string, string])[] => [
   ...(exec === null ? [] : [['--allow-exec', EXEC_SERVICE] as const]),
   ...(copy === null ? [] : [['--allow-copy', COPY_SERVICE] as const]),
   ...(info ? [['--info', INFO_SERVICE] as const] : []),
 ];
 
-/** The services of which the permission is another one. */
+/** The services whose permissions differ. */
 export const changedPermissions = (one: Permissions, other: Permissions): string[] => [
   ...(isSame(one.exec, other.exec) ? [] : [EXEC_SERVICE]),
   ...(isSame(one.copy, other.copy) ? [] : [COPY_SERVICE]),
@@ -85,14 +85,14 @@ export const changedPermissions = (one: Permissions, other: Permissions): string
 const isSame = (one: object | null = null, other: object | null = null): boolean => isDeepStrictEqual(one, other);
 
 /**
- * Throws `bad-argument` where a channel allows commands, copies or questions and strangers could be the peer, or a forward has
- * the name of such a service, or the folder of copies is missing.
+ * Throws `bad-argument` if a channel allows commands, copies or `info` to a peer that could be a stranger, if a forward has
+ * the name of such a service, or if the folder for copies is missing.
  */
 export function requireAllowable(channel: ChannelAddress, options: ChannelOptions): void {
   for (const [option, service] of allowedBy(options)) requireAllowed(option, service, channel, options);
   const root = options.copy?.root ?? null;
   if (root !== null && !isFolder(root)) {
-    throw new VproxyError('bad-argument', `--allow-copy=${escapeText(root)}: there is no such folder`);
+    throw new VproxyError('bad-argument', `--allow-copy=${escapeText(root)}: no such folder`);
   }
 }
 

@@ -1,4 +1,4 @@
-/** The terminals of a channel that are recorded, where the rule of `exec` has a folder for them: those of commands here, and of calls to the peer (docs/exec.md). */
+/** Recordings of a channel's terminals, for commands run here and calls to the peer, if the rule of `exec` asks for it (docs/exec.md). */
 
 import { toVproxyError, VproxyError } from '../../errors.js';
 import type { Log } from '../../events.js';
@@ -10,7 +10,7 @@ import { type Clock, settledWithin } from '../../util/clock.js';
 import type { ChannelOptions } from '../channel-options.js';
 import { EXEC_SERVICE } from './built-in.js';
 
-/** The time that a stop waits for what is not on the disk yet, in milliseconds. */
+/** How long a stop waits for unwritten data, in milliseconds. */
 const STOP_MS = 250;
 
 interface RecordingsOptions {
@@ -29,23 +29,23 @@ export class Recordings {
     this.#options = options;
   }
 
-  /** Puts the rule in force, for the terminals that begin from now on. */
+  /** Applies the rule to terminals that begin from now on. */
   adopt(options: Pick<ChannelOptions, 'policies'>): void {
     this.#rule = ruleOf(options);
     if (this.#rule === null || this.#recorder !== null) return;
     this.#recorder = this.#load(this.#rule);
-    // A code that cannot be loaded fails what needs it.
+    // A load failure surfaces where the recorder is needed.
     this.#recorder.catch(() => undefined);
   }
 
-  /** Who records a terminal that begins; null: nobody. */
+  /** Finds the recorder for a new terminal; null for none. */
   readonly find = async (): Promise<TerminalRecorders | null> => {
     const rule = this.#rule;
     const recorder = await this.#recorder;
     return rule === null || recorder === null ? null : { recorder, rule };
   };
 
-  /** What is to be done with a stream to the service `exec` of the peer when it is opened, so that its terminal is recorded. */
+  /** Returns a function that records the terminal of a stream to the peer's service `exec`; call it when the stream is opened. */
   async watcher(): Promise<(stream: MuxStream) => void> {
     const found = await this.find();
     if (found === null) return () => undefined;
@@ -72,7 +72,7 @@ function ruleOf({ policies = {} }: Pick<ChannelOptions, 'policies'>): RecordingR
   return recordFolder === undefined ? null : { folder: recordFolder, hasInput: recordsInput };
 }
 
-/** Throws `bad-argument` where terminals are to be recorded in a folder that is missing, or that others could change. */
+/** Throws `bad-argument` if the folder for recordings is missing, or if others could change it. */
 export function requireRecordable(options: Pick<ChannelOptions, 'policies'>): void {
   const rule = ruleOf(options);
   if (rule === null) return;

@@ -1,4 +1,4 @@
-/** The storage broker as a part of a proxy: when it runs, and how it meets the peer (docs/storage.md). */
+/** The storage broker of a channel: when it runs, and how it reaches the peer (docs/storage.md). */
 
 import type { ChannelAddress } from '../../channel/address/address.js';
 import { toVproxyError, VproxyError } from '../../errors.js';
@@ -20,16 +20,16 @@ import { type ChannelOptions, DEFAULT_LABEL, type StorageOptions } from '../chan
 /** The name of the service, on both sides. */
 export const STORAGE_SERVICE = 'storage';
 
-/** The time until it is tried once more to listen on a socket again, in milliseconds. */
+/** Delay before it retries to listen on a socket, in milliseconds. */
 const RESUME_MS = 1000;
 
-/** The broker runs where the channel leads to a host, unless a forward has its name; elsewhere when it is asked for. */
+/** Whether the broker runs: where the channel leads to a host, unless a forward has its name; elsewhere on request. */
 export function hasBroker({ traits }: ChannelAddress, { storage = {}, forwards = [] }: ChannelOptions): boolean {
   if (storage.isAllowed === false || forwards.some(({ service }) => service === STORAGE_SERVICE)) return false;
   return traits.leadsToHost || (storage.socketPath ?? null) !== null;
 }
 
-/** Where it listens, and the indexes of the descriptors, for a successor of this process. */
+/** Handed over to a successor: the sockets that the broker listens on, with the indexes of their descriptors. */
 export type StorageState = readonly { readonly path: string; readonly descriptor: number }[];
 
 interface StorageServiceOptions {
@@ -44,7 +44,7 @@ interface StorageServiceOptions {
 export class StorageService {
   readonly #options: StorageServiceOptions;
   readonly #broker: StorageBroker;
-  /** Between `restore` and `goOn`: the descriptors on which a predecessor of this process listened, by path. */
+  /** Between `restore` and `goOn`: the descriptors that the predecessor listened on, by path. */
   #inherited = new Map<string, number>();
 
   /** Offers the service `storage` to the peer. */
@@ -58,7 +58,7 @@ export class StorageService {
       peer: {
         isOffered: () => source.session?.peerServices.names.has(STORAGE_SERVICE) ?? false,
         open: () => {
-          if (source.session === null) throw new VproxyError('no-session', 'there is no session with the peer');
+          if (source.session === null) throw new VproxyError('no-session', 'no session with the peer');
           return MuxStream.open(source.session, STORAGE_SERVICE);
         },
       },
@@ -70,7 +70,7 @@ export class StorageService {
     );
   }
 
-  /** Listens for wrappers. Rejects where an explicit path is taken or not allowed; of a default path that is only a warning. */
+  /** Listens for wrappers. Rejects if an explicit path is in use or not permitted; for a default path that is only a warning. */
   async start(): Promise<void> {
     const { storage, log } = this.#options;
     const runtimeDir = storage.runtimeDirectory ?? undefined;
@@ -87,35 +87,35 @@ export class StorageService {
     }
   }
 
-  /** What cannot be handed over to a successor of this process now, as a line for people. */
+  /** What cannot be handed over to a successor now, as human-readable lines. */
   obstacles(): string[] {
     const { connectedWrappers } = this.#broker;
-    return connectedWrappers === 0 ? [] : [`storage calls that are under way (${connectedWrappers})`];
+    return connectedWrappers === 0 ? [] : [`storage calls in progress (${connectedWrappers})`];
   }
 
-  /** What a successor goes on with. Attached emulators are not a part of it: they attach again. */
+  /** Captures the state for a successor. Attached emulators are not included: they attach again. */
   capture(keep: KeepDescriptor): StorageState {
     return [...this.#broker.descriptors].flatMap(([path, fd]) => (fd === null ? [] : [{ path, descriptor: keep(fd) }]));
   }
 
-  /** In the place of `start`, up to `goOn`. */
+  /** Restores a predecessor's state; used instead of `start`, before `goOn`. */
   restore(state: StorageState, take: TakeDescriptor): void {
     this.#inherited = new Map(state.map(({ path, descriptor }) => [path, take(descriptor)]));
   }
 
-  /** Behind `restore`: listens where a predecessor of this process did. */
+  /** Listens where the predecessor did; after `restore`. */
   goOn(): void {
     for (const [path, fd] of this.#inherited)
       this.#broker.listen(path, fd).catch((error: unknown) => this.#logOff(toVproxyError(error)));
     this.#inherited.clear();
   }
 
-  /** Takes no new calls, until `resume`. Those that are under way go on. */
+  /** Stops accepting calls until `resume`. Calls in progress continue. */
   pause(): void {
     this.#broker.pause();
   }
 
-  /** Resolved with null, or with why the socket cannot be listened on again; then it tries on. Never rejects. */
+  /** Resolves with null, or with the reason why it cannot listen again; then it keeps retrying. Never rejects. */
   async resume(): Promise<VproxyError | null> {
     try {
       await this.#broker.resume();
@@ -136,7 +136,7 @@ export class StorageService {
   }
 
   #logOff({ code, message }: VproxyError): void {
-    this.#options.log(makeEvent('storage-off', `no storage calls are served: ${message}`, { code }));
+    this.#options.log(makeEvent('storage-off', `not serving storage calls: ${message}`, { code }));
   }
 
   #logCall({ argv, durationMs, emulator, status, replyBytes, error }: StorageCallRecord): void {
@@ -163,12 +163,12 @@ export class StorageService {
   }
 }
 
-/** What may be held of the requests of one machine. */
+/** Limit on buffered requests of one machine, in bytes. */
 const MAX_HELD_BYTES = 64 * 2 ** 20;
 
 /**
- * The filters of a channel: storage requests get the label of the machine that they come from (docs/storage.md), where the
- * channel has one and leads to a machine rather than to its host.
+ * The input filters of a channel: they tag storage requests with the label of the machine they come from (docs/storage.md),
+ * if the channel has a label and leads to a guest, not to the host.
  */
 export function requestFilters(label: string, { traits }: ChannelAddress): InputFilters {
   if (label === DEFAULT_LABEL || traits.leadsToHost) return () => null;

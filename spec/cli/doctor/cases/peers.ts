@@ -116,7 +116,7 @@ export const PEER_CASES = [
   finds(
     'session-suspended',
     'the link is lost, and there is no other yet',
-    /^a session for .*: session on .* lost its link; 0 streams wait for another$/,
+    /^a session for .*: session on .* lost; waiting to resume \(0 streams\)$/,
     async (t) => {
       const folder = temporaryFolder(t);
       const channel = `${folder}/c,resume=60s`;
@@ -125,7 +125,7 @@ export const PEER_CASES = [
       const guest = spawnVproxy(t, ['-c', `unix-connect:${channel}`]);
       await host.waitForLine(/the peer offers/);
       guest.kill('SIGKILL');
-      await host.waitForLine(/lost its link/);
+      await host.waitForLine(/lost; waiting to resume/);
       return doctor(t, ['--socket', `${folder}/control`]);
     },
   ),
@@ -183,7 +183,7 @@ export const PEER_CASES = [
     'there is no socket yet, with the remedy for its code',
     // It is retried all the time, and the look may fall into an attempt.
     { says: /no session, (?:backing-off: .*|opening )\(channel-missing\)/, remedy: /start the VM/ },
-    (t) => withoutSession(t, ['-c', `unix-connect:${temporaryFolder(t)}/none`], /trying again/),
+    (t) => withoutSession(t, ['-c', `unix-connect:${temporaryFolder(t)}/none`], /retrying/),
   ),
   finds('session-unanswered', 'no vproxy is at the other end', async (t) => {
     const path = join(temporaryFolder(t), 's');
