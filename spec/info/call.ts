@@ -126,7 +126,7 @@ const HOSTILE: Readonly<Record<string, readonly [Buffer | null, RegExp]>> = {
     encodeRecord(INFO_KIND.TOLD, '{"version":"\\u001b[2J"}'),
     /version of the answer: unknown/,
   ],
-  'no value': [encodeRecord(INFO_KIND.TOLD, '{"version":1}'), /is not valid: : Invalid input/],
+  'no value': [encodeRecord(INFO_KIND.TOLD, '{"version":1}'), /invalid answer: : Invalid input/],
   'a wrong type': [encodeTold('boot', { ...BOOT, failedUnits: 'a' }), /failedUnits: Invalid input: expected array/],
   'a word that there is not': [encodeTold('boot', { ...BOOT, systemd: 'fine' }), /systemd: Invalid/],
   'a text that is too long': [encodeTold('boot', { ...BOOT, systemdError: 'x'.repeat(257) }), /systemdError: Too big/],
@@ -136,7 +136,7 @@ const HOSTILE: Readonly<Record<string, readonly [Buffer | null, RegExp]>> = {
   ],
   'a field too few': [encodeTold('boot', { ...BOOT, cloudInit: undefined }), /cloudInit: Invalid/],
   'JSON of too many values': [encodeTold('boot', Array(70_000).fill(0)), /info: the answer/],
-  'a length beyond the bound': [encodeRecordHeader(INFO_KIND.TOLD, 524_289), /has 524289 bytes, more than 524288/],
+  'a length beyond the bound': [encodeRecordHeader(INFO_KIND.TOLD, 524_289), /too long: 524289 bytes \(max 524288\)/],
 };
 
 for (const [title, [answer, expected]] of Object.entries(HOSTILE)) {
@@ -217,7 +217,7 @@ test('a question can be given up, also before it is asked', async (t) => {
 });
 
 const RULES: Readonly<Record<string, readonly [Buffer, RegExp]>> = {
-  'a length beyond the bound': [encodeRecordHeader(INFO_KIND.ASK, 257), /has 257 bytes, more than 256/],
+  'a length beyond the bound': [encodeRecordHeader(INFO_KIND.ASK, 257), /too long: 257 bytes \(max 256\)/],
   'no JSON': [encodeRecord(INFO_KIND.ASK, 'machine'), /ASK is not a JSON object/],
   'a subject that there is not': [
     encodeRecord(INFO_KIND.ASK, '{"about":"users"}'),

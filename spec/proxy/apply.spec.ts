@@ -303,7 +303,7 @@ test('a forward that cannot listen again is told and tried on, and keeps no othe
   const setup = await setUp(t, clock);
   const { host, at } = setup;
   const { message, intruder } = await displaceFirst(t, setup);
-  t.regex(message, /new-channel.*; a previous listener could not be restored, retrying: .*old-1.*is taken/);
+  t.regex(message, /new-channel.*; a previous listener could not be restored, retrying: .*old-1.*already in use/);
   for (const name of OLD.filter((other) => other !== 'old-1')) t.is(await ask(t, at(name)), 'hello', name);
   t.is((await readToEnd(localSocket(t, at('old-1')))).toString(), 'intruder');
   intruder.close();

@@ -39,14 +39,14 @@ const LISTENER_FOR_TARGETS = incoming('a:exec:cat').map((spec) => ({ ...spec, di
 const KNOWN_TWICE = { copy: { root: null }, forwards: incoming('copy:22') };
 
 const REFUSED: readonly (readonly [what: string, options: ChannelOptions, message: RegExp, code?: ErrorCode])[] = [
-  ['a label', { address, label: 'VM1' }, /^channel label "VM1": it is not/],
+  ['a label', { address, label: 'VM1' }, /^channel label "VM1": must be/],
   ['an address', { address: 'toy:x' }, /^channel "toy:x": expected KIND:ADDRESS/],
   ['two stars', { address: 'unix-connect:/run/**.sock' }, /more than one \*/],
   ['a star in a folder', { address: 'unix-connect:/run/*/vm.sock' }, /\*/],
   ['a template of a channel', { address, template: template('a:0') }, /only a group/],
   ['a listener for everybody', { address: 'tcp-listen:0.0.0.0:7000' }, /needs TLS .* or --insecure/],
   ['TLS without a key', { address: 'tcp-listen:0.0.0.0:7000,tls=psk' }, /tls=psk needs a key/],
-  ['TLS without its files', { address: 'stdio:,tls=cert,ca=/a,key=/k' }, /tls=cert without cert=/],
+  ['TLS without its files', { address: 'stdio:,tls=cert,ca=/a,key=/k' }, /tls=cert requires cert=/],
   ['files without TLS', { address: 'stdio:,ca=/a' }, /ca= requires tls=cert/],
   ['another TLS', { address: 'stdio:,tls=on' }, /psk or cert/],
   ['a key that is missing', { address, keyFiles: ['/missing/key'] }, /^\/missing\/key: /, 'bad-file'],
@@ -58,7 +58,7 @@ const REFUSED: readonly (readonly [what: string, options: ChannelOptions, messag
     /^-o a: cannot use an endpoint of kind exec/,
   ],
   ['a service that is offered twice', { address, ...KNOWN_TWICE }, /service copy is offered twice/],
-  ['an option that a group has not', { address: `${group},size=1` }, /no option "size"/],
+  ['an option that a group has not', { address: `${group},size=1` }, /unknown option "size"/],
   ['forwards of a group', { address: group, forwards: outgoing('a:0') }, /a template in place of forwards/],
   ['a template', { address: group, template: template('a:{channel}') }, /^-o a:a: not a valid ADDR:PORT/],
   ['a key of a group', { address: group, keyFiles: ['/missing/key'] }, /^\/missing\/key: /, 'bad-file'],

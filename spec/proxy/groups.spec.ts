@@ -52,7 +52,7 @@ test('a machine that appears has forwards of its own, and they go with it', asyn
   await vm1.proxy.stop();
   await eventually(() => labels().length === 1 && !existsSync(at('out/vm1')));
   t.is(await ask('out/vm2/echo.sock'), 'hello');
-  t.true(host.events.some(({ message }) => message.startsWith('vms: channel vm1 was removed')));
+  t.true(host.events.some(({ message }) => message.startsWith('vms: channel vm1 removed: ')));
   await host.proxy.stop();
   t.false(existsSync(at('out/vm2')));
 });
