@@ -133,7 +133,11 @@ async function advanceUntilTwo(clock: ManualClock, virsh: FakeVirsh): Promise<vo
 const CONNECT = 'failed to connect to the hypervisor';
 const SOCKET = "Failed to connect socket to '/var/run/libvirt/libvirt-sock'";
 for (const [code, says, ...lines] of [
-  ['channel-missing', "failed to get domain 'vm1' (virsh used its default hypervisor; try uri=", "failed to get domain 'vm1'"],
+  [
+    'channel-missing',
+    "failed to get domain 'vm1' (virsh used its default hypervisor; try uri=",
+    "failed to get domain 'vm1'",
+  ],
   ['channel-missing', 'Domain not found', "failed to get domain 'x Permission denied'", 'Domain not found: no domain'],
   ['channel-refused', 'directory (is libvirtd running?)', CONNECT, `${SOCKET}: No such file or directory`],
   ['channel-refused', 'Connection refused', CONNECT, `${SOCKET}: Connection refused`],
@@ -263,7 +267,11 @@ const MISSING: Cases = {
   'a domain that is shut off': [domainXml(PORT).replace(" id='3'", ''), 'the domain is not running'],
   'no port': [domainXml(), 'no virtio port whose name begins with org.vproxy.; it has: none'],
   'ports of others': [domainXml(AGENT), 'begins with org.vproxy.; it has: org.qemu.guest_agent.0'],
-  'another port': [domainXml(PORT, AGENT), 'no virtio port "a"; it has: org.vproxy.0, org.qemu.guest_agent.0', 'libvirt:vm1:a'],
+  'another port': [
+    domainXml(PORT, AGENT),
+    'no virtio port "a"; it has: org.vproxy.0, org.qemu.guest_agent.0',
+    'libvirt:vm1:a',
+  ],
   'many ports': [domainXml(...MANY), 'port15, …'],
   'no virtio port': [domainXml(...ODD), 'it has: none'],
   'a port outside of its devices': [`<domain id='1'><x>${PORT}</x><y><devices>${PORT}</devices></y></domain>`, 'none'],
@@ -278,7 +286,10 @@ const UNUSABLE: Cases = {
   'no path': [domainXml(channelXml('unix', "<source mode='bind'/>")), 'of type unix has no path'],
   'no source': [domainXml(channelXml('unix', '')), 'of type unix has no path'],
   'QEMU that connects': [domainXml(channelXml('unix', "<source mode='connect' path='/run/a'/>")), LISTENS],
-  'QEMU that connects by TCP': [domainXml(tcpXml("host='::1' service='90'", '', 'connect')), 'use -c tcp-listen:[::1]:90'],
+  'QEMU that connects by TCP': [
+    domainXml(tcpXml("host='::1' service='90'", '', 'connect')),
+    'use -c tcp-listen:[::1]:90',
+  ],
   'TCP without a port': [domainXml(tcpXml("host='127.0.0.1'")), 'has no service'],
   'TCP with a word for a port': [domainXml(tcpXml("host='127.0.0.1' service='ssh'")), 'is not HOST:PORT'],
   telnet: [domainXml(tcpXml(LOCAL, "<protocol type='telnet'/>")), 'speaks telnet'],

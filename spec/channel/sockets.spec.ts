@@ -269,8 +269,18 @@ test('the line is one write, an answer in pieces is understood, and what is behi
 });
 
 for (const [what, answer, code, message] of [
-  ['a bare close', (socket: net.Socket) => socket.destroy(), 'channel-refused', /connection refused: no listener on port 7$/],
-  ['an orderly end', (socket: net.Socket) => socket.end(), 'channel-refused', /connection refused: no listener on port 7$/],
+  [
+    'a bare close',
+    (socket: net.Socket) => socket.destroy(),
+    'channel-refused',
+    /connection refused: no listener on port 7$/,
+  ],
+  [
+    'an orderly end',
+    (socket: net.Socket) => socket.end(),
+    'channel-refused',
+    /connection refused: no listener on port 7$/,
+  ],
   ['another answer', (socket: net.Socket) => socket.write('\u001b[2J\n'), 'channel-failed', /answered "\\x1b\[2J"/],
   ['an endless answer', (socket: net.Socket) => socket.write('OK'.repeat(99)), 'channel-failed', /more than a line/],
 ] as const) {

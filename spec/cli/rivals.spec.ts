@@ -121,7 +121,7 @@ test('one channel twice is refused with one line: on the command line, in a file
   });
   const { code, stderr } = await runVproxy(['--config', file]);
   t.is(code, 64);
-  t.regex(stderr, /^vproxy: error: channel b: \S+ is the channel a already; [^\n]*\n$/);
+  t.regex(stderr, /^vproxy: error: channel b: \S+ is already in use by channel a; [^\n]*\n$/);
 });
 
 test('a process does not ask itself', async (t) => {

@@ -147,7 +147,7 @@ const REFUSED: readonly (readonly [line: string, request: TestRequest, ...wanted
   ['POST /v1/channels', { body: { address, storage: { socket: 's' } } }, 'storage.socket'],
   ['POST /v1/channels', { body: { address, vsockPorts: { 22: 'a' } } }, 'vsockPorts'],
   ['POST /v1/channels', { text: '{"__proto__": {"label": "x"}}' }, 'address'],
-  ['POST /v1/channels', { body: { address } }, 400, /there already/],
+  ['POST /v1/channels', { body: { address } }, 400, /already exists/],
   ['POST /v1/ping', { text: '{' }, 400, /JSON/],
   ['POST /v1/ping', { text: '[]' }, 400, /object/],
   ['POST /v1/ping', { text: '{}', headers: { 'Content-Type': 'text/plain' } }, 415, /application\/json/],
