@@ -201,7 +201,7 @@ for (const [script, says] of [
 }
 
 for (const [what, code, says] of [
-  ['is given up', 'shutdown', 'given up'],
+  ['is given up', 'shutdown', 'cancelled'],
   ['gets no answer for 10 s', 'channel-failed', 'no answer from virsh within 10 s'],
 ] as const) {
   test(`dialling that ${what} kills virsh, with what it has started`, async (t) => {
@@ -218,7 +218,7 @@ for (const [what, code, says] of [
     const pids = readFileSync(file, 'utf8').trim().split(' ').map(Number);
     await eventually(() => !pids.some(isRunning), { what: `the end of ${pids.join()}` });
     if (code !== 'shutdown') return;
-    await fails(t, attempt(), 'shutdown', 'given up');
+    await fails(t, attempt(), 'shutdown', 'cancelled');
     t.is((await virsh.calls()).length, 1);
   });
 }
@@ -232,7 +232,7 @@ test('four virsh run at once, the others wait for them, and who waits can give u
     t.throwsAsync(dialWith(t, virsh, `libvirt:${id}`, { signal: abort.signal })),
   );
   await eventually(async () => (await virsh.calls()).length === 4);
-  const failure = fails(t, dialWith(t, other, 'libvirt:5', { signal: impatient.signal }), 'shutdown', 'given up');
+  const failure = fails(t, dialWith(t, other, 'libvirt:5', { signal: impatient.signal }), 'shutdown', 'cancelled');
   const next = fails(t, dialWith(t, other, 'libvirt:6'), 'channel-missing', 'it has: none');
   impatient.abort();
   await failure;

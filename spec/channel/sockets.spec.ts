@@ -85,12 +85,12 @@ test('what can be dialled: a socket, also behind a link where that may be; anyth
 
 test('dialling that is given up rejects with shutdown, before and meanwhile', async (t) => {
   const aborted = { ...patiently(), signal: AbortSignal.abort() };
-  await rejects(t, dial(t, 'tcp-connect:127.0.0.1:1', aborted), 'shutdown', 'given up');
+  await rejects(t, dial(t, 'tcp-connect:127.0.0.1:1', aborted), 'shutdown', 'cancelled');
   const abort = new AbortController();
   const { description } = await listen(t, 'tcp-listen:127.0.0.1:0');
   const attempt = dial(t, description.replace('listen', 'connect'), { ...patiently(), signal: abort.signal });
   abort.abort();
-  await rejects(t, attempt, 'shutdown', 'given up');
+  await rejects(t, attempt, 'shutdown', 'cancelled');
 });
 
 test.serial('the umask stays as it was when a socket file is made', async (t) => {

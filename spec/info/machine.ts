@@ -199,9 +199,9 @@ const CASES: readonly Case[] = [
   saying('stopping', 'booting', 'systemd is stopping'),
   saying('maintenance', 'failed', 'systemd is in maintenance: its rescue or emergency mode'),
   silent('there is no D-Bus', { end: 1, stderr: 'Failed to connect to bus: No\n' }, 'Failed to connect to bus: No'),
-  silent('systemctl prints something else', { end: 1, stdout: 'perfect\n' }, 'systemctl ended with 1'),
+  silent('systemctl prints something else', { end: 1, stdout: 'perfect\n' }, 'systemctl exited with 1'),
   silent('systemctl is missing', null, 'spawn systemctl ENOENT'),
-  silent('systemctl hangs', { end: 'too-slow' }, 'systemctl did not answer in time'),
+  silent('systemctl hangs', { end: 'too-slow' }, 'systemctl timed out'),
   [
     'systemd is degraded: the units that failed are named',
     { files: SYSTEMD, tools: failing('a.service', 'b\\x2dc.mount') },
