@@ -17,6 +17,7 @@ export const SECTIONS: readonly Section[] = [
     documents: {
       'docs/getting-started.md': 'Getting started',
       'docs/install.md': 'Installing',
+      'docs/hypervisors.md': 'Hypervisors',
       'docs/recipes.md': 'Recipes',
       'docs/neighbours.md': 'Neighbours',
     },
