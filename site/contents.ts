@@ -37,6 +37,7 @@ export const SECTIONS: readonly Section[] = [
       'docs/config.md': 'Configuration file',
       'docs/control.md': 'Control socket',
       'docs/cli.md': 'Command line',
+      'docs/glossary.md': 'Glossary',
     },
   },
   {
