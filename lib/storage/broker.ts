@@ -1,5 +1,5 @@
 /**
- * The storage broker: takes the calls of the wrappers in the guest, and passes each to one emulator, which answers it.
+ * The storage broker: passes each call of a wrapper in the guest to one emulator, which answers it.
  */
 
 import { createServer, type Server, type Socket } from 'node:net';
@@ -16,25 +16,25 @@ import { listenAt } from './listen.js';
 import { encodeFailure, encodeRequest } from './wire.js';
 import { WrapperCall } from './wrapper-call.js';
 
-/** How a broker works. */
+/** Options of a broker. */
 export interface StorageBrokerOptions {
-  /** The peer's service `storage`. Default: none, so that only attached emulators answer. */
+  /** The peer's service `storage`. Default: none, only attached emulators answer. */
   readonly peer?: StoragePeerService;
-  /** The number of calls that the peer's service may have at once. Default 1. */
+  /** Limit on concurrent calls to the peer's service. Default 1. */
   readonly parallel?: number;
   /** The name of this virtual machine, put into each request as `vm`. Default: none. */
   readonly vm?: string;
-  /** The number of wrappers that may wait or be served at once. Default 1024. */
+  /** Limit on connected wrappers. Default 1024. */
   readonly maxCalls?: number;
-  /** The number of emulators that may be attached. Default 64. */
+  /** Limit on attached emulators. Default 64. */
   readonly maxAttached?: number;
-  /** The number of bytes of requests and replies that may be held for all calls together. Default 256 MiB. */
+  /** Limit on bytes of requests and replies buffered for all calls together. Default 256 MiB. */
   readonly maxHeldBytes?: number;
   /** Default: the system's. */
   readonly clock?: Clock;
 }
 
-/** A call whose request is complete and that has no answer yet. */
+/** A call with a complete request and no answer yet. */
 interface PendingCall {
   readonly wrapper: WrapperCall;
   readonly request: Buffer;
@@ -44,9 +44,9 @@ interface PendingCall {
 }
 
 /**
- * Brings calls and emulators together: one call at a time to each emulator, and never a request again that one may have
- * read. Attached emulators get the calls; while none is attached, the peer's service does; without either, calls
- * wait until their wrappers give up.
+ * Dispatches calls to emulators: one call at a time to each, and never retries a request that an emulator may have read.
+ * Attached emulators get the calls; while none is attached, the peer's service does. Without either, calls wait until
+ * their wrappers time out.
  */
 export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
   readonly emulators: EmulatorPool;
@@ -78,41 +78,40 @@ export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
     });
   }
 
-  /** The number of calls that wait for an emulator. */
+  /** The number of calls waiting for an emulator. */
   get waitingCalls(): number {
     return this.#waiting.size;
   }
 
-  /** The number of calls that an emulator has. */
+  /** The number of calls that emulators are answering. */
   get runningCalls(): number {
     return this.#calls.size - this.#waiting.size;
   }
 
-  /** The number of wrappers that are connected. */
+  /** The number of connected wrappers. */
   get connectedWrappers(): number {
     return this.#wrappers.size;
   }
 
-  /** The descriptors that it listens with, by path; null where this version of Node does not tell. */
+  /** Listening descriptors by path; null if this version of Node does not expose them. */
   get descriptors(): ReadonlyMap<string, number | null> {
     return new Map([...this.#servers].map(([path, server]) => [path, descriptorOf(server)]));
   }
 
   /**
-   * Serves wrappers at a unix socket of mode 0600; the file of a dead socket is replaced, a missing folder made.
-   * Rejects with `address-in-use`, `address-denied` or `address-unavailable`. `fd` is a descriptor that is listened on there
-   * already. Default: there is none.
+   * Serves wrappers on a unix socket of mode 0600; replaces a stale socket file and creates a missing folder. Rejects with
+   * `address-in-use`, `address-denied` or `address-unavailable`. `fd`: a descriptor that already listens there. Default: none.
    */
   async listen(path: string, fd?: number): Promise<void> {
     const server = createServer({ allowHalfOpen: true }, (socket) => this.#accepted(socket));
     await listenAt(server, { path }, fd);
-    // A failed accept ends nothing.
+    // A failed accept is not fatal.
     server.on('error', () => undefined);
     if (this.#isClosed) server.close();
     else this.#servers.set(path, server);
   }
 
-  /** Stops listening, until `resume`. Calls that are under way go on. */
+  /** Stops listening until `resume`. Calls in progress continue. */
   pause(): void {
     for (const [path, server] of this.#servers) {
       server.close();
@@ -121,7 +120,7 @@ export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
     this.#servers.clear();
   }
 
-  /** Listens again where it did before `pause`, unless it is closed. Rejects as `listen` does, and can be called again then. */
+  /** Listens again where it did before `pause`, unless closed. Rejects as `listen` does, and can then be retried. */
   async resume(): Promise<void> {
     for (const path of this.#pausedPaths) {
       if (this.#isClosed) return;
@@ -130,10 +129,12 @@ export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
     }
   }
 
-  /** Serves one wrapper on a stream, which the broker owns from here on. */
+  /** Serves one wrapper on a stream, and takes the stream over. */
   serve(stream: Duplex): void {
     if (this.#isClosed || this.#wrappers.size >= this.#maxCalls) {
-      const error = this.#isClosed ? ending() : unavailable(`${this.#maxCalls} storage calls are under way already`);
+      const error = this.#isClosed
+        ? ending()
+        : unavailable(`too many storage calls in progress (max ${this.#maxCalls})`);
       stream.on('error', () => undefined).end(encodeFailure(error), () => stream.destroy());
       return;
     }
@@ -151,7 +152,7 @@ export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
     const closed = [...this.#servers.values()].map((server) => new Promise((resolve) => server.close(resolve)));
     for (const call of [...this.#waiting]) this.#fail(call, ending());
     this.emulators.close();
-    // The system has short answers now; a wrapper that does not fetch its answer must not hold up the end.
+    // By now the system has taken short answers; a wrapper that does not read its answer must not delay the shutdown.
     await new Promise((resolve) => setImmediate(resolve));
     for (const stream of this.#wrappers.values()) stream.destroy();
     await Promise.all(closed);
@@ -163,7 +164,7 @@ export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
       this.serve(socket);
       return;
     }
-    // An answer would hold its descriptor for a while, and more wrappers may be connecting.
+    // Answering would hold the descriptor for a while, and more wrappers may be connecting.
     socket.destroy();
     this.emit('call', { argv: [], durationMs: 0, error: unavailable(shortage) });
   }
@@ -177,7 +178,7 @@ export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
     this.#dispatch();
   }
 
-  /** Gives waiting calls to free emulators. */
+  /** Passes waiting calls to idle emulators. */
   #dispatch(): void {
     for (;;) {
       const [call] = this.#waiting;
@@ -212,7 +213,7 @@ export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
       call.wrapper.answer(Buffer.concat([outcome.message, LINE_FEED]));
     } else if (outcome.isUnread && !this.#isClosed) {
       delete call.link;
-      // It came before all that wait now.
+      // Requeue first: it is older than all that wait.
       this.#waiting = new Set([call, ...this.#waiting]);
     } else {
       this.#fail(call, outcome.error);
@@ -224,12 +225,12 @@ export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
     call.wrapper.fail(error);
   }
 
-  /** The wrapper has disconnected. If its call was under way, that stream's reply must not reach another. */
+  /** The wrapper has disconnected. If its call was in progress, that stream's reply must not reach another call. */
   #forget(wrapper: WrapperCall): void {
     this.#wrappers.delete(wrapper);
     const call = this.#calls.get(wrapper);
     if (call === undefined) return;
-    this.#end(call, { error: new VproxyError('cancelled', 'the wrapper ended before its answer') });
+    this.#end(call, { error: new VproxyError('cancelled', 'the wrapper disconnected before its answer') });
     call.link?.abandon();
   }
 
@@ -245,19 +246,19 @@ const LINE_FEED = Buffer.from('\n');
 
 const unavailable = (message: string): VproxyError => new VproxyError('storage-unavailable', message);
 
-const ending = (): VproxyError => unavailable('vproxy is ending');
+const ending = (): VproxyError => unavailable('vproxy is shutting down');
 
-/** A call that has ended. What it names came from a wrapper or an emulator: show it escaped. */
+/** A call that has ended. Its strings come from a wrapper or an emulator: escape them when shown. */
 export interface StorageCallRecord {
-  /** The command line; empty where no valid request came. */
+  /** The command line; empty without a valid request. */
   readonly argv: readonly string[];
-  /** From the complete request to the answer, or to the end of the wrapper. */
+  /** From the complete request to the answer, or until the wrapper disconnected. */
   readonly durationMs: number;
-  /** Which emulator had the request: `attached N`, or `peer`; undefined where no emulator had it. */
+  /** The emulator that had the request: `attached N` or `peer`; undefined if none had it. */
   readonly emulator?: string | undefined;
   /** The exit status of the reply. */
   readonly status?: number | undefined;
-  /** The reply as the emulator sent it, in bytes. */
+  /** The size of the emulator's reply, in bytes. */
   readonly replyBytes?: number | undefined;
   /** Why there is no reply; `cancelled` when the wrapper disconnected first. */
   readonly error?: VproxyError | undefined;
@@ -273,9 +274,9 @@ interface StorageBrokerEvents {
 type WrapperListening = { readonly path: string } | { readonly warning: VproxyError };
 
 /**
- * Makes a broker listen. An explicit path that is not available is an error (rejects with the codes of
- * `StorageBroker.listen`); each of the defaults (`storageSocketPaths`) is tried until one is available, and without any
- * it is only a warning. A default that another process listens at is not passed over: its wrappers would not find this one.
+ * Makes a broker listen. An explicit path must be available (rejects with the codes of `StorageBroker.listen`). Otherwise
+ * tries the defaults (`storageSocketPaths`) in order, and only warns if none is available. Stops at a default that another
+ * process listens on: wrappers would find that one first.
  */
 export async function listenForWrappers(
   broker: StorageBroker,
@@ -286,7 +287,7 @@ export async function listenForWrappers(
     await broker.listen(explicitPath);
     return { path: explicitPath };
   }
-  let warning = new VproxyError('address-unavailable', 'there is no default path for the storage socket');
+  let warning = new VproxyError('address-unavailable', 'no default path for the storage socket');
   for (const path of defaultPaths) {
     try {
       await broker.listen(path);

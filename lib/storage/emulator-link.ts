@@ -1,4 +1,4 @@
-/** One stream to an emulator: a request in one write, then its one reply, then perhaps the next request. */
+/** One stream to an emulator: a request in one write, its reply, then perhaps the next request. */
 import type { Duplex } from 'node:stream';
 import { VproxyError } from '../errors.js';
 import type { Budget } from '../util/bounds.js';
@@ -8,27 +8,26 @@ import { decodeReply, MAX_REPLY_BYTES } from './wire.js';
 
 /** The outcome of a request. */
 export type LinkOutcome =
-  /** The reply as it came, and the exit status in it. */
+  /** The raw reply, and the exit status in it. */
   | { readonly kind: 'reply'; readonly message: Buffer; readonly status: number }
-  /** The request failed; `isUnread` when it is certain that no emulator has read any of it. */
+  /** The request failed; `isUnread` if certainly no emulator has read any of it. */
   | { readonly kind: 'failure'; readonly error: VproxyError; readonly isUnread: boolean };
 
-/** A request on its way. */
+/** A request in flight. */
 interface LinkRequest {
   readonly message: Buffer;
-  /** What bytes of the reply are taken from. */
+  /** Bounds the bytes of the reply. */
   readonly budget: Budget;
   /** Called once, unless the request is abandoned. */
   settle(outcome: LinkOutcome): void;
 }
 
-/** With these codes an opening was refused before any emulator had the stream. */
+/** With these codes the stream was refused before it reached an emulator. */
 const REFUSED_UNREAD: readonly string[] = ['unknown-service', 'connect-refused', 'too-many-streams'];
 
-// Emulators that read with one recv(1024) take no longer request.
+// Emulators that read with a single recv(1024) accept no longer request.
 const SINGLE_READ_BYTES = 1024;
 
-/** A stream to an emulator. */
 export class EmulatorLink {
   /** The name of the emulator in events and messages. */
   readonly name: string;
@@ -41,8 +40,8 @@ export class EmulatorLink {
   #hasReceived = false;
 
   /**
-   * Takes the stream over. `onLost` is called once when it cannot be used any more; without a reason if it just ended.
-   * The link is still busy then if a request is about to fail with it.
+   * Takes the stream over. Calls `onLost` once when the link becomes unusable; without a reason if the stream just ended.
+   * At that time the link is still busy if a request is about to fail with it.
    */
   constructor(name: string, stream: Duplex, onLost: (reason: VproxyError | undefined) => void) {
     this.name = name;
@@ -52,16 +51,16 @@ export class EmulatorLink {
     stream.on('end', () => this.#handleEnd());
     stream.on('error', (error) => this.lose(error));
     stream.on('close', () => this.lose(closed()));
-    // The events of a stream that was refused before it came here may have passed.
+    // A stream that was already refused may emit no more events.
     if (stream.destroyed) process.nextTick(() => this.lose(stream.errored ?? closed()));
   }
 
-  /** Whether a request is under way. */
+  /** Whether a request is in flight. */
   get isBusy(): boolean {
     return this.#request !== undefined;
   }
 
-  /** Sends a request; only when the link is not busy. */
+  /** Sends a request; the link must not be busy. */
   send(request: LinkRequest): void {
     this.#request = request;
     this.#isFlushed = false;
@@ -71,10 +70,10 @@ export class EmulatorLink {
     });
   }
 
-  /** Gives up the request under way; the stream is reset, so that its reply is never taken for another's. */
+  /** Cancels the request in flight, and resets the stream so that its reply is never taken for that of another. */
   abandon(): void {
     this.#request = undefined;
-    this.lose(new VproxyError('cancelled', 'a storage call was given up after its request was sent'));
+    this.lose(new VproxyError('cancelled', 'storage call cancelled after its request was sent'));
   }
 
   #read(chunk: Buffer): void {
@@ -83,13 +82,13 @@ export class EmulatorLink {
     this.#hasReceived = true;
     try {
       if (request && !request.budget.reserve(chunk.length)) {
-        throw new VproxyError('storage-unavailable', 'too many bytes of storage calls are held');
+        throw new VproxyError('storage-unavailable', 'too many bytes buffered for storage calls');
       }
       this.#scanner.push(chunk);
       const message = this.#scanner.next();
       if (request && message === undefined) return;
       const reply = message && request && decodeReply(message);
-      // Data without a request would be taken for the next reply.
+      // Unsolicited data would be taken for the next reply.
       const isUnasked = (message && !request) || this.#scanner.next() !== undefined || !this.#scanner.isEmpty;
       if (message && reply) {
         this.#request = undefined;
@@ -120,7 +119,7 @@ export class EmulatorLink {
     }
   }
 
-  /** Resets the stream. A request under way fails with this reason. */
+  /** Resets the stream. A request in flight fails with this reason. */
   lose(cause: unknown): void {
     if (this.#isLost) return;
     this.#isLost = true;
@@ -134,7 +133,7 @@ export class EmulatorLink {
 
   #isUnread({ code }: VproxyError): boolean {
     if (this.#hasReceived) return false;
-    // This code also ends streams that were open: then the request may have arrived.
+    // `no-session` also ends open streams, whose request may have arrived.
     return REFUSED_UNREAD.includes(code) || (code === 'no-session' && !this.#isFlushed);
   }
 
@@ -144,9 +143,9 @@ export class EmulatorLink {
     const bytes = message.length - 1;
     const isLong = code === 'storage-unavailable' && bytes > SINGLE_READ_BYTES && !this.#hasReceived;
     const hint = isLong
-      ? `; the request has ${bytes} bytes, and an emulator that reads it with one recv(${SINGLE_READ_BYTES}) cannot take it`
+      ? `; the request has ${bytes} bytes, too many for an emulator that reads with a single recv(${SINGLE_READ_BYTES})`
       : '';
-    return new VproxyError(code, `the storage emulator (${this.name}) failed: ${what}${hint}`, { cause: reason });
+    return new VproxyError(code, `storage emulator (${this.name}) failed: ${what}${hint}`, { cause: reason });
   }
 }
 
@@ -155,7 +154,6 @@ function wrap(cause: unknown): VproxyError {
   return new VproxyError('storage-unavailable', escapeText(message), { cause });
 }
 
-const closed = (): VproxyError => new VproxyError('storage-unavailable', 'its stream was closed');
+const closed = (): VproxyError => new VproxyError('storage-unavailable', 'stream closed');
 
-const unasked = (): VproxyError =>
-  new VproxyError('storage-bad-reply', 'it sent something that no storage call had asked for');
+const unasked = (): VproxyError => new VproxyError('storage-bad-reply', 'it sent data without a request');

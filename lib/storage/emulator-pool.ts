@@ -1,4 +1,4 @@
-/** The emulators that a broker can use: those that dialled and are attached, else the peer's own service. */
+/** The emulators that a broker can use: attached ones, which dialled in, or the peer's own service. */
 import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { Backoff, type CancelTimer, type Clock } from '../util/clock.js';
@@ -8,20 +8,20 @@ const PEER_NAME = 'peer';
 
 interface EmulatorPoolOptions {
   readonly peer: StoragePeerService;
-  /** The number of requests that the peer's service may have at once. */
+  /** Limit on concurrent requests to the peer's service. */
   readonly parallel: number;
   readonly maxAttached: number;
   readonly clock: Clock;
-  /** An emulator was attached or detached, or has refused. */
+  /** Called when an emulator was attached or detached, or has refused. */
   readonly onChange: (change: StorageEmulatorChange) => void;
-  /** An emulator may be free now that was not. */
+  /** Called when an emulator may have become idle. */
   readonly onFree: () => void;
 }
 
-/** Emulators to borrow, one request at a time. While one is attached, the peer's service is not used. */
+/** Lends emulators, for one request at a time. While one is attached, the peer's service is not used. */
 export class EmulatorPool {
   readonly #options: EmulatorPoolOptions;
-  /** The one that has been idle longest comes first. */
+  /** The least recently used one first. */
   readonly #attached = new Set<EmulatorLink>();
   readonly #peerStreams = new Map<EmulatorLink, Duplex>();
   readonly #lingering: LingeringStreams;
@@ -41,11 +41,13 @@ export class EmulatorPool {
     return this.#attached.size;
   }
 
-  /** Holds an emulator that dialled, on a stream that is the pool's from here on, and lets it answer calls. */
+  /** Adds an emulator that dialled in, and takes its stream over. */
   attach(stream: Duplex): void {
     const { maxAttached, onChange, onFree } = this.#options;
     if (this.#isClosed || this.#attached.size >= maxAttached) {
-      const reason = this.#isClosed ? ending() : new VproxyError('too-many-streams', `${maxAttached} are attached`);
+      const reason = this.#isClosed
+        ? ending()
+        : new VproxyError('too-many-streams', `too many emulators (max ${maxAttached})`);
       stream.on('error', () => undefined).destroy(reason);
       return;
     }
@@ -53,7 +55,7 @@ export class EmulatorPool {
     const link = new EmulatorLink(`attached ${this.#attachments}`, stream, (reason) => {
       this.#attached.delete(link);
       onChange({ name: link.name, state: 'detached', reason });
-      // Without any attached emulator, the peer's service may have the calls.
+      // Without attached emulators, the peer's service may get the calls.
       onFree();
     });
     this.#attached.add(link);
@@ -61,17 +63,14 @@ export class EmulatorPool {
     onFree();
   }
 
-  /** Looks again whether the peer's service is offered: call it after each change. */
+  /** Checks again whether the peer's service is offered; call it after each change. */
   wake(): void {
     this.#backoff.reset();
     this.#endRetry();
     this.#options.onFree();
   }
 
-  /**
-   * A free emulator, or undefined. Throws a VproxyError when the peer's service cannot be opened, and waiting does not
-   * help.
-   */
+  /** An idle emulator, or undefined. Throws a VproxyError if the peer's service cannot be opened and retrying does not help. */
   acquire(): EmulatorLink | undefined {
     if (this.#isClosed) return undefined;
     if (this.#attached.size === 0) return this.#openPeer();
@@ -79,7 +78,7 @@ export class EmulatorPool {
     return undefined;
   }
 
-  /** Ends a loan; call it before acting on the outcome. */
+  /** Returns an emulator; call it before acting on the outcome. */
   release(link: EmulatorLink, outcome: LinkOutcome): void {
     if (this.#attached.delete(link)) {
       this.#attached.add(link);
@@ -93,7 +92,7 @@ export class EmulatorPool {
     else this.#accepted();
   }
 
-  /** Resets all streams; what is under way fails. */
+  /** Resets all streams; requests in flight fail. */
   close(): void {
     this.#isClosed = true;
     this.#endRetry();
@@ -108,21 +107,21 @@ export class EmulatorPool {
     try {
       stream = peer.open();
     } catch (cause) {
-      // A stream that was never opened was never read: the call fails only if waiting does not help.
+      // The request was not read, so the call fails only if retrying does not help.
       const error = toVproxyError(cause);
       if (!error.row.retry) throw error;
       this.#refused(error);
       return undefined;
     }
     const link = new EmulatorLink(PEER_NAME, stream, () => {
-      // A request that was given up is not released: its slot is free from here.
+      // A cancelled request is not released: free its slot here.
       if (!link.isBusy && this.#peerStreams.delete(link)) onFree();
     });
     this.#peerStreams.set(link, stream);
     return link;
   }
 
-  /** The request was not read, so its call waits: until the next try, or until `wake`. */
+  /** The request was not read, so its call waits for the next retry or `wake`. */
   #refused(reason: VproxyError): void {
     this.#endRetry();
     this.#cancelRetry = this.#options.clock.schedule(this.#backoff.next(), () => {
@@ -145,13 +144,13 @@ export class EmulatorPool {
   }
 }
 
-const ending = (): VproxyError => new VproxyError('shutdown', 'vproxy is ending');
+const ending = (): VproxyError => new VproxyError('shutdown', 'vproxy is shutting down');
 
-/** What the broker needs of the session with the peer. After any change of `isOffered`, call the pool's `wake`. */
+/** The peer's service `storage`, as the broker uses it. Call the pool's `wake` after any change of `isOffered`. */
 export interface StoragePeerService {
-  /** Whether there is a session whose peer offers the service `storage`. */
+  /** Whether a session exists whose peer offers the service `storage`. */
   isOffered(): boolean;
-  /** Opens a stream to it. An opening that fails throws, or destroys the stream with a VproxyError. */
+  /** Opens a stream to it. On failure throws, or destroys the stream with a VproxyError. */
   open(): Duplex;
 }
 
@@ -159,17 +158,17 @@ export interface StoragePeerService {
 export const NO_PEER_SERVICE: StoragePeerService = {
   isOffered: () => false,
   open() {
-    throw new Error('there is no service to open');
+    throw new Error('no service to open');
   },
 };
 
 /** A change in an emulator's availability. */
 export interface StorageEmulatorChange {
-  /** `attached N`, or `peer`. */
+  /** `attached N` or `peer`. */
   readonly name: string;
-  /** `refused`: its opening failed, and calls wait for it. */
+  /** `refused`: it could not be opened, and calls wait for it. */
   readonly state: 'attached' | 'detached' | 'refused';
-  /** Why, where it is not an ordinary end. */
+  /** The reason, unless it ended in order. */
   readonly reason?: VproxyError | undefined;
 }
 
@@ -177,7 +176,7 @@ const LINGER_MS = 5000;
 
 const MAX_STREAMS = 16;
 
-/** Holds the streams; a few at most, each for a few seconds at most. */
+/** Half-closed streams to the peer: at most `MAX_STREAMS`, each for at most `LINGER_MS`. */
 class LingeringStreams {
   readonly #clock: Clock;
   readonly #streams = new Set<Duplex>();
@@ -186,7 +185,7 @@ class LingeringStreams {
     this.#clock = clock;
   }
 
-  /** Ends a stream, whose events are handled already, and resets it when its other end does not end it too. */
+  /** Ends a stream whose events are already handled; resets it if the peer does not end it, too. */
   add(stream: Duplex): void {
     if (stream.destroyed) return;
     if (this.#streams.size >= MAX_STREAMS) [...this.#streams].at(0)?.destroy();

@@ -1,4 +1,4 @@
-/** A storage emulator for programs: a handler decides, and wrappers in virtual machines get its answer. */
+/** A storage emulator for programs: a handler answers the calls of wrappers in virtual machines. */
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 import { EventEmitter } from 'eventemitter3';
 import { systemCode, toVproxyError, VproxyError } from '../errors.js';
@@ -9,27 +9,27 @@ import { escapeText } from '../util/escape.js';
 import { formatStorageAddress, listenAt } from './listen.js';
 import { decodeRequest, encodeReply, MAX_REQUEST_BYTES, type StorageRequest, type StorageResult } from './wire.js';
 
-/** The events of a `StorageEmulator`. The emulator goes on after a failure. */
+/** The events of a `StorageEmulator`. The emulator continues after a failure. */
 export interface StorageEmulatorEvents {
-  /** A valid request came; its handler is called next. */
+  /** A valid request arrived; the handler is called next. */
   request: [StorageRequest];
-  /** A dialled address was connected to. */
+  /** Connected to a dialled address. */
   connected: [ListenAddress];
   /** A request or a connection failed, or an address could not be dialled. */
   failure: [VproxyError];
 }
 
-/** How an emulator works. */
+/** Options of an emulator. */
 export interface StorageEmulatorOptions {
   /** Default: the system's. */
   readonly clock?: Clock;
 }
 
-// A connection that lasted for this time, or carried a request, makes the next one be dialled soon.
+// A connection that lasted this long, or carried a request, resets the back-off.
 const SETTLED_MS = 5000;
 const MAX_CONNECTIONS = 1024;
 
-/** Answers storage calls at addresses that it listens on or dials, many connections at once. */
+/** Answers storage calls on addresses that it listens on or dials; many connections at once. */
 export class StorageEmulator extends EventEmitter<StorageEmulatorEvents> {
   readonly #handler: StorageHandler;
   readonly #clock: Clock;
@@ -45,7 +45,7 @@ export class StorageEmulator extends EventEmitter<StorageEmulatorEvents> {
   }
 
   /**
-   * Listens, and resolves with the address it got (port 0 picks a port; a unix socket has mode 0600). Rejects with
+   * Listens; resolves with the actual address (port 0 picks a port; a unix socket has mode 0600). Rejects with
    * `address-in-use`, `address-denied` or `address-unavailable`.
    */
   async listen(address: ListenAddress): Promise<ListenAddress> {
@@ -57,7 +57,7 @@ export class StorageEmulator extends EventEmitter<StorageEmulatorEvents> {
     return got;
   }
 
-  /** Connects to an address, and again whenever that fails or ends (100 ms to 5 s later), until `close`. */
+  /** Connects to an address, and reconnects 100 ms to 5 s after each failure or end, until `close`. */
   dial(address: ListenAddress): void {
     const backoff = new Backoff({ firstMs: 100, maxMs: 5000 });
     const attempt = async (): Promise<void> => {
@@ -80,7 +80,7 @@ export class StorageEmulator extends EventEmitter<StorageEmulatorEvents> {
     void attempt();
   }
 
-  /** Stops listening and dialling, and breaks off all connections. */
+  /** Stops listening and dialling, and closes all connections. */
   async close(): Promise<void> {
     this.#isClosed = true;
     for (const cancel of this.#redials) cancel();
@@ -109,7 +109,7 @@ export class StorageEmulator extends EventEmitter<StorageEmulatorEvents> {
       },
       onFailure: (error) => {
         if (this.#isClosed) return;
-        // The system's error does not name the connection.
+        // A system error does not name the connection.
         this.emit('failure', error.cause === socket.errored ? failureAt(address, error.cause) : error);
       },
     });
@@ -121,7 +121,7 @@ export class StorageEmulator extends EventEmitter<StorageEmulatorEvents> {
   }
 }
 
-/** An emulator whose calls `handler` answers. Tell it then to `listen` or to `dial`. */
+/** Creates an emulator whose calls `handler` answers. Then call `listen` or `dial`. */
 export function createStorageEmulator(handler: StorageHandler, options?: StorageEmulatorOptions): StorageEmulator {
   return new StorageEmulator(handler, options);
 }
@@ -132,18 +132,18 @@ function failureAt(address: ListenAddress, cause: unknown): VproxyError {
   return new VproxyError('storage-unavailable', message, { cause });
 }
 
-/** Decides what a storage utility answers. A handler that throws makes the call fail; nothing is tried again. */
+/** Answers a call of a storage utility. If it throws, the call fails; there are no retries. */
 export type StorageHandler = (request: StorageRequest) => StorageResult | Promise<StorageResult>;
 
-/** What a connection tells its emulator. */
+/** Events of a connection, for its emulator. */
 interface EmulatorConnectionEvents {
   readonly onRequest: (request: StorageRequest) => void;
-  /** A request could not be answered, or the connection broke. */
+  /** A request could not be answered, or the connection was lost. */
   readonly onFailure: (error: VproxyError) => void;
 }
 
 /**
- * Serves a socket until its other end closes it; one request at a time, in order. Resolves when the socket is finished.
+ * Serves a socket until the client closes it; one request at a time, in order. Resolves when the socket is finished.
  */
 async function serveEmulatorConnection(
   socket: Socket,
@@ -162,7 +162,7 @@ async function serveEmulatorConnection(
   };
   socket.on('error', () => undefined);
   try {
-    // Reading goes on only when all that came is answered: a client cannot make an emulator queue requests.
+    // Read on only when everything received is answered: a client cannot make an emulator queue requests.
     for await (const chunk of socket.iterator({ destroyOnReturn: false })) {
       scanner.push(chunk as Buffer);
       for (let message = scanner.next(); message; message = scanner.next()) await answer(message);
@@ -170,14 +170,14 @@ async function serveEmulatorConnection(
     const rest = scanner.end();
     if (rest) await answer(rest);
   } catch (error) {
-    // Hanging up is the only way to report that a call failed; a status would look like the utility's.
+    // Only hanging up reports a failed call; a status would look like the utility's own.
     events.onFailure(toVproxyError(error));
   } finally {
     socket.destroySoon();
   }
 }
 
-/** Resolves when the reply has left, so that a slow reader holds one reply at most. */
+/** Resolves when the reply has been written, so that a slow reader holds at most one reply. */
 function write(socket: Socket, reply: Buffer): Promise<void> {
   return new Promise((resolve, reject) => {
     socket.write(reply, (error) => (error ? reject(error) : resolve()));

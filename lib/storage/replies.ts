@@ -1,4 +1,4 @@
-/** A file of recorded replies: exact command lines, then patterns, then a default (docs/storage.md). */
+/** Files of recorded replies: exact command lines, then patterns, then a default (docs/storage.md). */
 import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { VproxyError } from '../errors.js';
@@ -7,9 +7,9 @@ import { decodeBase64, isStatus, type StorageRequest, type StorageResult } from 
 
 /** Recorded replies. */
 interface RecordedReplies {
-  /** The number of replies, without the default. */
+  /** The number of replies, not counting the default. */
   readonly count: number;
-  /** The reply for a request; without a match and a default, a line on stderr and status 1. */
+  /** The reply to a request; with neither match nor default, a line on stderr and status 1. */
   answer(request: StorageRequest): StorageResult;
 }
 
@@ -21,7 +21,7 @@ interface RecordedReply {
 
 type Fields = Record<string, unknown>;
 
-/** Reads a file of recorded replies. Rejects with `bad-file`, naming the entry that is wrong. */
+/** Reads a file of recorded replies. Rejects with `bad-file`, naming the invalid entry. */
 export async function readReplies(path: string): Promise<RecordedReplies> {
   let text: string;
   try {
@@ -32,17 +32,17 @@ export async function readReplies(path: string): Promise<RecordedReplies> {
   return parseReplies(text, path);
 }
 
-/** Recorded replies from the text of a file, which messages call `name`. Throws `bad-file`, naming the entry. */
+/** Parses the text of a file of recorded replies; `name` is its name in messages. Throws `bad-file`, naming the invalid entry. */
 export function parseReplies(text: string, name: string): RecordedReplies {
   const fields = checkedFields(parseJson(text, name), name, ['replies', 'default']);
   const list = fields['replies'] ?? [];
-  if (!Array.isArray(list)) throw bad(`${name}: replies`, 'is no list');
+  if (!Array.isArray(list)) throw bad(`${name}: replies`, 'not a list');
   const entries = list.map((entry: unknown, index) => parseEntry(entry, `${name}: replies[${index}]`));
   const exact = new Map<string, StorageResult>();
   for (const [index, { words, isPattern, result }] of entries.entries()) {
     const key = JSON.stringify(words);
     if (isPattern) continue;
-    if (exact.has(key)) throw bad(`${name}: replies[${index}].argv`, 'is there twice');
+    if (exact.has(key)) throw bad(`${name}: replies[${index}].argv`, 'given twice');
     exact.set(key, result);
   }
   const patterns = entries.filter(({ isPattern }) => isPattern);
@@ -59,7 +59,7 @@ export function parseReplies(text: string, name: string): RecordedReplies {
 
 const withoutFolder = ([program = '', ...rest]: readonly string[]): string[] => [basename(program), ...rest];
 
-/** `**` as the last word means any further arguments, or no more. A first word without a slash is the name of a program in any folder. */
+/** A last word `**` matches any further arguments, or none. A first word without a slash matches a program in any folder. */
 function matchesWords(words: readonly string[], argv: readonly string[]): boolean {
   const isOpen = words.at(-1) === '**';
   const fixed = isOpen ? words.slice(0, -1) : words;
@@ -76,7 +76,7 @@ function parseEntry(value: unknown, where: string): RecordedReply {
   if (isPattern === (fields['pattern'] === undefined)) throw bad(where, 'needs either "argv" or "pattern"');
   const key = isPattern ? 'pattern' : 'argv';
   const words = fields[key];
-  if (!isTextList(words) || words.length === 0) throw bad(`${where}.${key}`, 'is no list of at least one text');
+  if (!isTextList(words) || words.length === 0) throw bad(`${where}.${key}`, 'must be a non-empty list of strings');
   return { words, isPattern, result: parseResult(fields, where) };
 }
 
@@ -86,7 +86,7 @@ function parseDefault(value: unknown, where: string): StorageResult {
 
 function parseResult(fields: Fields, where: string): StorageResult {
   const { status = 0 } = fields;
-  if (!isStatus(status)) throw bad(`${where}.status`, 'is no integer from 0 to 255');
+  if (!isStatus(status)) throw bad(`${where}.status`, 'must be an integer from 0 to 255');
   return { stdout: parseOutput(fields, 'stdout', where), stderr: parseOutput(fields, 'stderr', where), status };
 }
 
@@ -94,13 +94,13 @@ function parseOutput(fields: Fields, name: 'stdout' | 'stderr', where: string): 
   const text = fields[name];
   const base64 = fields[`${name}Base64`];
   if (base64 !== undefined) {
-    if (text !== undefined) throw bad(where, `has both "${name}" and "${name}Base64"`);
+    if (text !== undefined) throw bad(where, `cannot have both "${name}" and "${name}Base64"`);
     const bytes = typeof base64 === 'string' ? decodeBase64(base64) : undefined;
-    if (bytes === undefined) throw bad(`${where}.${name}Base64`, 'is not base64');
+    if (bytes === undefined) throw bad(`${where}.${name}Base64`, 'not valid base64');
     return bytes;
   }
   if (text === undefined || typeof text === 'string') return text ?? '';
-  if (!isTextList(text)) throw bad(`${where}.${name}`, 'is neither a text nor a list of lines');
+  if (!isTextList(text)) throw bad(`${where}.${name}`, 'must be a string or a list of lines');
   return text.map((line) => `${line}\n`).join('');
 }
 
@@ -112,22 +112,22 @@ function parseJson(text: string, name: string): unknown {
   try {
     return JSON.parse(text);
   } catch (cause) {
-    throw new VproxyError('bad-file', `${name}: is no JSON (${escapeText((cause as Error).message)})`, { cause });
+    throw new VproxyError('bad-file', `${name}: not valid JSON: ${escapeText((cause as Error).message)}`, { cause });
   }
 }
 
 function checkedFields(value: unknown, where: string, allowed: readonly string[]): Fields {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw bad(where, 'is no JSON object');
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw bad(where, 'not a JSON object');
   const unknown = Object.keys(value).find((key) => !allowed.includes(key));
-  if (unknown !== undefined) throw bad(where, `has an unknown field "${escapeText(unknown, 40)}"`);
+  if (unknown !== undefined) throw bad(where, `unknown field "${escapeText(unknown, 40)}"`);
   return value as Fields;
 }
 
-const bad = (where: string, what: string): VproxyError => new VproxyError('bad-file', `${where} ${what}`);
+const bad = (where: string, what: string): VproxyError => new VproxyError('bad-file', `${where}: ${what}`);
 
-// Patterns for arguments: `*` matches any characters, or no character, and `?` one.
+// Patterns for arguments: `*` matches any characters, or none, and `?` exactly one.
 
-/** Whether a text matches a pattern. Takes time in proportion to the product of their lengths at most. */
+/** Whether a text matches a pattern. The time is bounded by the product of their lengths. */
 export function matchesGlob(pattern: string, text: string): boolean {
   let patternAt = 0;
   let textAt = 0;
@@ -142,8 +142,7 @@ export function matchesGlob(pattern: string, text: string): boolean {
       patternAt += 1;
       textAt += 1;
     } else if (starAt >= 0) {
-      // The last star takes one character more. An earlier one need not: this one can match whatever an earlier one
-      // could.
+      // Extend the match of the last star. No need to backtrack further: it can match whatever an earlier one could.
       starTextAt += 1;
       textAt = starTextAt;
       patternAt = starAt + 1;

@@ -1,5 +1,4 @@
-/** Puts the label of a virtual machine into its storage requests, whatever the machine itself says. */
-
+/** Puts the label of a virtual machine into its storage requests, overriding what the machine claims. */
 import { VproxyError } from '../errors.js';
 import type { InputFilter } from '../forward/input-filter.js';
 import { Budget } from '../util/bounds.js';
@@ -7,8 +6,8 @@ import { JsonScanner } from '../util/bytes/json-scanner.js';
 import { labelRequest, MAX_REQUEST_BYTES } from './wire.js';
 
 /**
- * The most requests in what is read at once: honest clients send one and wait for its reply, and small ones cost
- * much more than their bytes.
+ * Limit on requests in one chunk: honest clients send one and wait for its reply, and small requests cost much more than
+ * their bytes.
  */
 const MAX_AT_ONCE = 256;
 
@@ -19,28 +18,26 @@ export class RequestLabeller implements InputFilter {
   readonly #scanner = new JsonScanner(MAX_REQUEST_BYTES, 'storage-bad-request', 'the storage request');
   #unsentBytes = 0;
 
-  /**
-   * `all` bounds what is held for all streams that share it: unfinished requests, and those that are not read yet.
-   */
+  /** `all` bounds what is buffered for all streams that share it: incomplete requests, and unread ones. */
   constructor(label: string, all: Budget) {
     this.#label = label;
     this.#budget = new Budget(Number.POSITIVE_INFINITY, all);
   }
 
-  /** Throws `storage-bad-request` for what is not a JSON object, and `storage-unavailable` where too much is held. */
+  /** Throws `storage-bad-request` for anything but a JSON object, and `storage-unavailable` if too much is buffered. */
   push(bytes: Buffer): Buffer {
     this.#scanner.push(bytes);
     const requests: Buffer[] = [];
     for (let message = this.#scanner.next(); message !== undefined; message = this.#scanner.next()) {
       if (requests.length === MAX_AT_ONCE) {
-        throw new VproxyError('storage-bad-request', `more than ${MAX_AT_ONCE} storage requests came at once`);
+        throw new VproxyError('storage-bad-request', `too many storage requests at once (max ${MAX_AT_ONCE})`);
       }
       requests.push(labelRequest(message, this.#label));
     }
     return this.#give(requests);
   }
 
-  /** Also passes on a request that only the end of the stream ends. Throws as `push` does. */
+  /** Passes on a request that only the end of the stream terminates. Throws as `push` does. */
   end(): Buffer {
     const rest = this.#scanner.end();
     return this.#give(rest === undefined ? [] : [labelRequest(rest, this.#label)]);
@@ -64,7 +61,7 @@ export class RequestLabeller implements InputFilter {
 
   #charge(byteCount: number): void {
     if (!this.#budget.reserve(byteCount - this.#budget.usedBytes)) {
-      throw new VproxyError('storage-unavailable', 'too many bytes of storage requests are held for this machine');
+      throw new VproxyError('storage-unavailable', 'too many bytes buffered for storage requests of this machine');
     }
   }
 }

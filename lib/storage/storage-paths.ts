@@ -1,14 +1,14 @@
-/** Where wrapper and broker meet. Kept free of imports: the wrapper loads it. */
+/** The path of the broker's socket. Kept free of imports: the wrapper loads it. */
 
-/** Values of the environment that say where the broker's socket is. */
+/** Environment variables that determine the broker's socket. */
 export interface SocketEnvironment {
-  /** A path given by the user; then no other is tried. Empty counts as not given. */
+  /** A path set by the user; no other is tried then. Empty counts as not set. */
   readonly socketPath?: string | undefined;
   /** `XDG_RUNTIME_DIR`. */
   readonly runtimeDir?: string | undefined;
 }
 
-/** The paths at which the broker's unix socket may be, the preferred one first. */
+/** The candidate paths of the broker's unix socket, the preferred one first. */
 export function storageSocketPaths({ socketPath, runtimeDir }: SocketEnvironment): string[] {
   if (socketPath) return [socketPath];
   const paths = ['/run/vproxy/storage.sock'];

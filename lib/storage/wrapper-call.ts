@@ -1,5 +1,4 @@
-/** One call of a wrapper, as the broker sees it: reads the request, notices a wrapper that disconnects, and answers. */
-
+/** The broker's end of a wrapper's call: reads the request, detects a disconnect, and answers. */
 import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { Budget } from '../util/bounds.js';
@@ -7,26 +6,26 @@ import { JsonScanner } from '../util/bytes/json-scanner.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { decodeRequest, encodeFailure, MAX_REQUEST_BYTES } from './wire.js';
 
-/** How long a wrapper may take to send its request, in milliseconds. */
+/** Timeout for receiving a request. */
 const REQUEST_TIMEOUT_MS = 10_000;
-/** How long a wrapper may take to fetch its answer, in milliseconds. */
+/** Timeout for delivering an answer. */
 const ANSWER_TIMEOUT_MS = 60_000;
-/** How often a wrapper that has closed its sending side is probed, in milliseconds. */
+/** Interval of probes to a half-closed wrapper. */
 const PROBE_INTERVAL_MS = 1000;
 
 /** The events of a call, for the broker. */
 export interface WrapperCallEvents {
   /** The request is complete. */
   onRequest(call: WrapperCall): void;
-  /** Instead of a request came this failure; the wrapper has been told. */
+  /** The request was invalid; the wrapper has been answered with this error. */
   onBadRequest(error: VproxyError): void;
-  /** The socket is gone, answered or not. Comes once, last. */
+  /** The socket has closed, answered or not. Called once, last. */
   onClosed(call: WrapperCall): void;
 }
 
 /** One wrapper at the broker's socket. */
 export class WrapperCall {
-  /** What the call holds in memory: a part of what all calls may hold together, until it is closed. */
+  /** Bytes that the call buffers, until it is closed: part of the budget of all calls. */
   readonly budget: Budget;
   readonly #socket: Duplex;
   readonly #clock: Clock;
@@ -43,11 +42,13 @@ export class WrapperCall {
     this.#clock = clock;
     this.#events = events;
     this.#cancelTimer = clock.schedule(REQUEST_TIMEOUT_MS, () =>
-      this.#refuse(new VproxyError('storage-bad-request', 'the storage request was not complete in time')),
+      this.#refuse(
+        new VproxyError('storage-bad-request', `no complete storage request within ${REQUEST_TIMEOUT_MS / 1000} s`),
+      ),
     );
     socket.on('data', (chunk: Buffer) => this.#read(chunk));
     socket.on('end', () => this.#handleEnd());
-    // An error is followed by `close`, and means only that the socket is gone.
+    // An error is followed by `close`, which handles it.
     socket.on('error', () => undefined);
     socket.on('close', () => this.#close());
   }
@@ -70,11 +71,11 @@ export class WrapperCall {
   }
 
   #read(chunk: Buffer): void {
-    // Whatever follows a request is dropped; it is read so that the end is noticed.
+    // Discard data after the request; it is read only to detect the end.
     if (this.#state !== 'reading') return;
     this.#attempt(() => {
       if (!this.budget.reserve(chunk.length))
-        throw new VproxyError('storage-unavailable', 'too many bytes of calls are held');
+        throw new VproxyError('storage-unavailable', 'too many bytes buffered for storage calls');
       this.#scanner.push(chunk);
       return this.#scanner.next();
     });
@@ -89,14 +90,14 @@ export class WrapperCall {
     if (this.#isWaiting()) this.#probe();
   }
 
-  // The compiler assumes that the state does not change in a call.
+  // A method, because the compiler assumes that calls do not change the state.
   #isWaiting(): boolean {
     return this.#state === 'waiting';
   }
 
   /**
-   * The end of a stream may be a wrapper that disconnected or one that only closed its sending side. White space before
-   * a JSON text means nothing to its reader, and cannot be written to a socket whose other end is gone.
+   * EOF may mean that the wrapper disconnected or only half-closed. Writes white space, which a JSON reader ignores, and
+   * which fails if the wrapper is gone.
    */
   #probe(): void {
     this.#socket.write(' ');

@@ -1,6 +1,6 @@
 /**
- * A storage call as the wrapper makes it. The wrapper has to start as fast as bare Node: this file, and what it
- * imports, stays small.
+ * The wrapper's end of a storage call. The wrapper must start as fast as bare Node: keep this file and its imports
+ * small.
  */
 import { createConnection, type Socket } from 'node:net';
 import { systemCode, VproxyError } from '../errors.js';
@@ -9,21 +9,20 @@ import { decodeAnswer, encodeRequest, MAX_REPLY_BYTES, type StorageReply } from 
 
 /** A call to the storage broker. */
 export interface StorageCallOptions {
-  /** The command line; `argv[0]` is the path that the utility was called by. */
+  /** The command line; `argv[0]` is the path by which the utility was called. */
   readonly argv: readonly string[];
-  /** The broker's socket: the first of these paths on which a broker answers. */
+  /** Candidates for the broker's socket; the first that accepts is used. */
   readonly socketPaths: readonly string[];
-  /** How long the whole call may take, in milliseconds; 0 waits for ever. */
+  /** Timeout for the whole call, in milliseconds; 0: none. */
   readonly timeoutMs: number;
 }
 
-// A longer timer of Node fires at once.
+// Node fires longer timers at once.
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /**
- * Makes one storage call; the request is sent once at most. Rejects with `storage-unavailable` (no broker, or it or the
- * emulator failed), `storage-timeout`, `storage-bad-reply`, `storage-bad-request`, or another code that the broker
- * names.
+ * Makes one storage call; the request is sent at most once. Rejects with `storage-unavailable` (no broker, or it or the
+ * emulator failed), `storage-timeout`, `storage-bad-reply`, `storage-bad-request`, or another code from the broker.
  */
 export async function callStorage(options: StorageCallOptions): Promise<StorageReply> {
   const { argv, socketPaths, timeoutMs } = options;
@@ -42,7 +41,7 @@ export async function callStorage(options: StorageCallOptions): Promise<StorageR
         return await exchange(socket, request);
       } catch (error) {
         failure = error;
-        // Nothing was sent to a socket that could not be connected to, so the next may be tried.
+        // Try the next path only if nothing was sent: the connection failed.
         if (!isUnconnected(error)) break;
       } finally {
         socket?.destroy();
@@ -54,7 +53,7 @@ export async function callStorage(options: StorageCallOptions): Promise<StorageR
   throw asCallError(failure, socketPaths);
 }
 
-/** Writes the request and reads the one answer. */
+/** Sends the request and reads the answer. */
 function exchange(socket: Socket, request: Buffer): Promise<StorageReply> {
   const scanner = new JsonScanner(MAX_REPLY_BYTES, 'storage-bad-reply', 'the reply');
   return new Promise((resolve, reject) => {
@@ -90,6 +89,6 @@ function asCallError(error: unknown, paths: readonly string[]): VproxyError {
   const reason = systemCode(error);
   const message = isUnconnected(error)
     ? `no vproxy answers on ${paths.join(' or ')} (${reason})`
-    : `lost vproxy before its answer (${reason})`;
+    : `connection to vproxy lost before its answer (${reason})`;
   return new VproxyError('storage-unavailable', message, { cause: error });
 }

@@ -38,7 +38,7 @@ test.serial('a bad file, a bad address and one that is taken end it with one lin
   writeFileSync(bad, '{"replies":[{"argv":["s"],"status":"1"}]}');
   const { path } = await startGuest(t);
   for (const [words, status, line] of [
-    [['--replies', bad], 65, `${bad}: replies[0].status is no integer from 0 to 255`],
+    [['--replies', bad], 65, `${bad}: replies[0].status: must be an integer from 0 to 255`],
     [[...WORDS.slice(1), '--listen', '::1:80'], 64, '--listen: expected ADDR:PORT or /path: "::1:80" is not '],
     [[...WORDS.slice(1), '--dial', '127.0.0.1:0'], 64, '--dial: expected ADDR:PORT or /path: "127.0.0.1:0" '],
     [[...WORDS.slice(1), '--listen', path], 69, `cannot listen on ${path}: already in use by `],

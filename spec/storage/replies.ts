@@ -77,22 +77,22 @@ test('output may be a text, lines, or base64', (t) => {
 
 const good = { argv: ['s'] };
 const BAD: readonly (readonly [file: unknown, message: string])[] = [
-  ['{', ': is no JSON'],
-  [[], ' is no JSON object'],
-  [{ reply: [] }, ' has an unknown field "reply"'],
-  [{ replies: {} }, ': replies is no list'],
-  [{ replies: [good, 7] }, ': replies[1] is no JSON object'],
-  [{ replies: [{}] }, ': replies[0] needs either "argv" or "pattern"'],
-  [{ replies: [{ argv: ['s'], pattern: ['s'] }] }, ': replies[0] needs either'],
-  [{ replies: [good, { pattern: [] }] }, ': replies[1].pattern is no list'],
-  [{ replies: [{ argv: 's' }] }, ': replies[0].argv is no list'],
-  [{ replies: [good, good] }, ': replies[1].argv is there twice'],
-  [{ replies: [{ ...good, status: 256 }] }, ': replies[0].status is no integer'],
-  [{ replies: [{ ...good, exit: 1 }] }, ': replies[0] has an unknown field "exit"'],
-  [{ replies: [{ ...good, stdout: 1 }] }, ': replies[0].stdout is neither'],
-  [{ replies: [{ ...good, stdoutBase64: '!' }] }, ': replies[0].stdoutBase64 is not base64'],
-  [{ replies: [{ ...good, stderr: '', stderrBase64: '' }] }, ': replies[0] has both "stderr"'],
-  [{ default: { argv: ['s'] } }, ': default has an unknown field "argv"'],
+  ['{', ': not valid JSON: '],
+  [[], ': not a JSON object'],
+  [{ reply: [] }, ': unknown field "reply"'],
+  [{ replies: {} }, ': replies: not a list'],
+  [{ replies: [good, 7] }, ': replies[1]: not a JSON object'],
+  [{ replies: [{}] }, ': replies[0]: needs either "argv" or "pattern"'],
+  [{ replies: [{ argv: ['s'], pattern: ['s'] }] }, ': replies[0]: needs either'],
+  [{ replies: [good, { pattern: [] }] }, ': replies[1].pattern: must be a non-empty list'],
+  [{ replies: [{ argv: 's' }] }, ': replies[0].argv: must be a non-empty list'],
+  [{ replies: [good, good] }, ': replies[1].argv: given twice'],
+  [{ replies: [{ ...good, status: 256 }] }, ': replies[0].status: must be an integer'],
+  [{ replies: [{ ...good, exit: 1 }] }, ': replies[0]: unknown field "exit"'],
+  [{ replies: [{ ...good, stdout: 1 }] }, ': replies[0].stdout: must be a string or a list'],
+  [{ replies: [{ ...good, stdoutBase64: '!' }] }, ': replies[0].stdoutBase64: not valid base64'],
+  [{ replies: [{ ...good, stderr: '', stderrBase64: '' }] }, ': replies[0]: cannot have both "stderr"'],
+  [{ default: { argv: ['s'] } }, ': default: unknown field "argv"'],
 ];
 
 test('a file that is not valid is refused with what is wrong, in one line', (t) => {

@@ -60,7 +60,7 @@ test.serial('what fails is told in one line, with 125, or with 126 where a messa
   const noNumber = 'VPROXY_STORAGE_TIMEOUT: not a number of seconds, 0 or more';
   const large = Array.from({ length: 12 }, () => 'x'.repeat(100_000));
   const inTime = (value: string) => ({ VPROXY_STORAGE_TIMEOUT: value });
-  const failed = 'the storage emulator (peer) failed:';
+  const failed = 'storage emulator (peer) failed:';
   for (const [at, args, environment, status, line] of [
     [folder, ['x'], {}, 125, `no vproxy answers on ${join(folder, 'storage.sock')} (ENOENT)`],
     [guest.folder, ['x'], inTime('0.2'), 125, 'no answer within 0.2 s'],
@@ -68,7 +68,7 @@ test.serial('what fails is told in one line, with 125, or with 126 where a messa
     [guest.folder, ['x'], inTime('-1'), 125, noNumber],
     [guest.folder, large, {}, 126, 'the storage request exceeds 1048576 bytes'],
     [served.folder, ['die'], {}, 125, `${failed} it hung up without a reply`],
-    [served.folder, ['x'], {}, 126, `${failed} the reply to the storage call is no JSON object: "\\x1b[2Jno"`],
+    [served.folder, ['x'], {}, 126, `${failed} storage reply: not a JSON object: "\\x1b[2Jno"`],
   ] as const) {
     const expected = { stdout: Buffer.alloc(0), stderr: `vproxy-storage: ${line}\n`, status };
     t.deepEqual(await runWrapper(at, args, environment), expected, line);
