@@ -1,23 +1,23 @@
-/** Where the control socket of a process is. Kept free of imports: every command loads it. */
+/** The path of a process's control socket. Kept free of imports: every command loads it. */
 
 /** What the folder depends on. */
 export interface ControlPlace {
   readonly isRoot: boolean;
-  /** `XDG_RUNTIME_DIR`; null if it is not set. */
+  /** `XDG_RUNTIME_DIR`; null if not set. */
   readonly runtimeDirectory: string | null;
 }
 
 const FILE_NAME = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$/;
 
-/** `storage.sock` in the same folder is where wrappers find the storage broker. */
+/** Reserved: `storage.sock` in the same folder is the storage broker's socket. */
 const TAKEN_NAME = 'storage';
 
-/** Whether the control socket of a process is named after its `--name`, and not after its process id. */
+/** Whether a `--name` can name the control socket; otherwise the process id does. */
 export function isControlName(name: string): boolean {
   return FILE_NAME.test(name) && name !== TAKEN_NAME;
 }
 
-/** Whether a file of this name in the folder of control sockets is one. */
+/** Whether a file name in the folder of control sockets is that of a control socket. */
 export function isControlSocketName(fileName: string): boolean {
   return fileName.endsWith('.sock') && fileName !== `${TAKEN_NAME}.sock`;
 }
@@ -29,8 +29,8 @@ export function controlFolder({ isRoot, runtimeDirectory }: ControlPlace): strin
 }
 
 /**
- * The path of the control socket of a process: `NAME.sock` in the folder of control sockets. `name` is the name of the
- * process where that can be a file name (`isControlName`), else its process id. Null without a folder.
+ * The path of a process's control socket: `NAME.sock` in the folder of control sockets. `name` is the name of the process
+ * if valid (`isControlName`), else its process id. Null without a folder.
  */
 export function controlSocketPath(name: string, place: ControlPlace): string | null {
   const folder = controlFolder(place);

@@ -207,7 +207,7 @@ test('vproxy --help lists every command, and each has a help of its own', async 
 
 test('where no process answers there is one line, and status 69', async (t) => {
   const path = join(temporaryFolder(t), 'none');
-  const line = `vproxy: error: no process answers on ${path}: there is no such socket\n`;
+  const line = `vproxy: error: no process answers on ${path}: the socket does not exist\n`;
   for (const words of [['status'], ['connect', 'x'], ['events'], ['top'], ['ping']]) {
     t.deepEqual(await callVproxy([...words, '--socket', path]), { code: 69, stdout: '', stderr: line }, words[0]);
   }

@@ -121,12 +121,12 @@ const REFUSED: readonly (readonly [line: string, request: TestRequest, ...wanted
   ['GET /v1/channels/vm7', {}, 404, /vm7.*default/],
   ['GET /v1/channels/%ff', {}, 400, /percent/],
   ['DELETE /v1/channels/default?mode=soon', {}, 'mode', /drain or now/],
-  ['DELETE /v1/channels/default?now=1', {}, 'now', /no such field/],
+  ['DELETE /v1/channels/default?now=1', {}, 'now', /unknown field/],
   ['DELETE /v1/channels/default?mode=now&mode=drain', {}, 'mode', /twice/],
   ['DELETE /v1/forwards/f9', {}, 404, /f9/],
   ['DELETE /v1/streams/default/7', {}, 404, /7/],
   ['DELETE /v1/streams/default/99999999999', {}, 'id'],
-  ['GET /v1/events?replay=501', {}, 'replay', /more than 500/],
+  ['GET /v1/events?replay=501', {}, 'replay', /at most 500/],
   ['GET /v1/events?follow=no', {}, 'follow', /true or false/],
   ['GET /v1/wait?timeout=1e9', {}, 'timeout'],
   ['GET /v1/wait?timeout=0', {}, 503],
@@ -179,8 +179,8 @@ test('a port that is taken is 409, a reload that fails 422 whoever was wrong, a 
   t.like(taken, { status: 409, body: { error: { code: 'address-in-use' } } });
   t.deepEqual(proxy.listForwards(), []);
   for (const [error, status, code] of [
-    [new VproxyError('bad-file', 'channels.vm1.address: it is missing'), 422, 'bad-file'],
-    [new VproxyError('bad-argument', 'channels.vm1.address: it is missing'), 422, 'bad-argument'],
+    [new VproxyError('bad-file', 'channels.vm1.address: missing'), 422, 'bad-file'],
+    [new VproxyError('bad-argument', 'channels.vm1.address: missing'), 422, 'bad-argument'],
     [new TypeError('x is not a function'), 500, 'internal'],
   ] as const) {
     process.reload = () => Promise.reject(error);

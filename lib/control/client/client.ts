@@ -1,4 +1,4 @@
-/** Steers a running vproxy through its control socket. Loads node:http, and nothing of the proxy. */
+/** Controls a running vproxy through its control socket. Loads node:http, but nothing of the proxy. */
 import type http from 'node:http';
 import { type ErrorCode, toVproxyError, VproxyError } from '../../errors.js';
 import type { LogLevel } from '../../events.js';
@@ -27,17 +27,17 @@ import { requestError } from './plain-http.js';
 import type { ChannelRequest, EgressTestRequest, ForwardRequest } from './requests.js';
 
 /**
- * The process whose control socket is at `path`. Nothing is sent until a method is called; each call has a connection of
- * its own, so that nothing has to be closed.
+ * Returns a client for the process whose control socket is at `path`. Sends nothing until a method is called; each call
+ * uses its own connection, so there is nothing to close.
  */
 export function connectControl(path: string): ControlClient {
   return new ControlClient(path);
 }
 
 /**
- * The client of a running process: `connectControl` makes one. Each method rejects with a `VproxyError`: with the code and the
- * message of the answer, with `control-unavailable` where no process answers, or with `denied` where the socket is
- * another user's.
+ * A client of a running process; see `connectControl`. Each method rejects with a `VproxyError`: with the code and message
+ * of the answer, with `control-unavailable` if no process answers, or with `denied` if the socket belongs to another
+ * user.
  */
 export class ControlClient {
   /** The path of the control socket. */
@@ -48,70 +48,70 @@ export class ControlClient {
     this.path = path;
   }
 
-  /** The process, its channels, and the number of forwards and streams. */
+  /** The status of the process and its channels, and the number of forwards and streams. */
   status(signal?: AbortSignal): Promise<ControlStatus> {
     return requestValue(this.path, 'GET /v1/status', { signal });
   }
 
-  /** Every channel. */
+  /** All channels. */
   channels(): Promise<ChannelStatus[]> {
     return requestValue(this.path, 'GET /v1/channels', {});
   }
 
-  /** Rejects with `not-found`. */
+  /** One channel. Rejects with `not-found`. */
   channel(label: string): Promise<ChannelStatus> {
     return requestValue(this.path, 'GET /v1/channels/{label}', { params: { label } });
   }
 
-  /** Rejects with `bad-argument` or `address-…` codes, and nothing has changed then. */
+  /** Adds a channel. Rejects with `bad-argument` or `address-…` codes, without any change. */
   addChannel(body: ChannelRequest): Promise<ChannelStatus> {
     return requestValue(this.path, 'POST /v1/channels', { body });
   }
 
-  /** Removes a channel with its forwards; resolved when it is gone. Rejects with `not-found`. */
+  /** Removes a channel and its forwards; resolves once it is removed. Rejects with `not-found`. */
   removeChannel(label: string, { mode = 'drain', signal }: RemovalRequest = {}): Promise<void> {
     return requestValue(this.path, 'DELETE /v1/channels/{label}', { params: { label }, query: { mode }, signal });
   }
 
-  /** Every forward of every channel. */
+  /** All forwards of all channels. */
   forwards(signal?: AbortSignal): Promise<ForwardStatus[]> {
     return requestValue(this.path, 'GET /v1/forwards', { signal });
   }
 
-  /** Rejects with `bad-argument`, `not-found` for the channel, or `address-…` codes, and nothing has changed then. */
+  /** Adds a forward. Rejects with `bad-argument`, `not-found` for the channel, or `address-…` codes, without any change. */
   addForward(body: ForwardRequest): Promise<ForwardStatus> {
     return requestValue(this.path, 'POST /v1/forwards', { body });
   }
 
-  /** Removes a forward by its id; resolved when it is gone. Rejects with `not-found`. */
+  /** Removes a forward by its id; resolves once it is removed. Rejects with `not-found`. */
   removeForward(id: string, { mode = 'drain', signal }: RemovalRequest = {}): Promise<void> {
     return requestValue(this.path, 'DELETE /v1/forwards/{id}', { params: { id }, query: { mode }, signal });
   }
 
-  /** What is offered on each channel, here and by its peer. */
+  /** The services offered on each channel, by this side and by its peer. */
   services(): Promise<ServiceStatus[]> {
     return requestValue(this.path, 'GET /v1/services', {});
   }
 
-  /** The egresses of each channel, with the rules that are in force there. */
+  /** The egresses of each channel, with the rules in effect. */
   egress(signal?: AbortSignal): Promise<EgressStatus[]> {
     return requestValue(this.path, 'GET /v1/egress', { signal });
   }
 
   /**
-   * What would become of a connection by an egress, without connecting. Rejects with `bad-argument` for a destination that is
-   * none, and with `not-found`.
+   * Tests whether an egress would allow a connection, without connecting. Rejects with `bad-argument` for an invalid
+   * destination, and with `not-found`.
    */
   testEgress(body: EgressTestRequest): Promise<EgressTest> {
     return requestValue(this.path, 'POST /v1/egress/test', { body });
   }
 
-  /** The ports that are announced on each channel, here and by its peer. */
+  /** The ports announced on each channel, by this side and by its peer. */
   ports(): Promise<PortStatus[]> {
     return requestValue(this.path, 'GET /v1/ports', {});
   }
 
-  /** Every stream, with its rates. Takes 200 ms where nobody has asked within the last 3 s. */
+  /** All streams, with their rates. Takes 200 ms unless a client asked within the last 3 s. */
   streams(signal?: AbortSignal): Promise<StreamWithRates[]> {
     return requestValue(this.path, 'GET /v1/streams', { signal });
   }
@@ -122,8 +122,8 @@ export class ControlClient {
   }
 
   /**
-   * What happened, and what happens, one event after the other. Ends in order when `signal` is aborted, or, without
-   * `follow`, when all is told; rejects with `control-unavailable` where the process ends otherwise.
+   * Yields past and new events, in order. Ends when `signal` is aborted or, without `follow`, after the past events;
+   * rejects with `control-unavailable` if the process exits.
    */
   async *events({ replay, follow, signal }: EventsRequest = {}): AsyncGenerator<ControlEvent, void> {
     try {
@@ -134,37 +134,37 @@ export class ControlClient {
     }
   }
 
-  /** The round trip through the peer of a channel, which need not be named where there is one only. */
+  /** Measures the round trip to the peer of a channel; `channel` may be omitted if there is only one. */
   ping({ channel, signal }: MachineRequest = {}): Promise<PingAnswer> {
     return requestValue(this.path, 'POST /v1/ping', { body: { channel }, signal });
   }
 
-  /** Resolved as soon as there is a session, and the service in it. Rejects with `no-session` after `timeoutS`, or `not-found`. */
+  /** Waits for a session, and for a service in it. Rejects with `no-session` after `timeoutS`, or with `not-found`. */
   waitFor({ service, channel, timeoutS, signal }: WaitRequest = {}): Promise<ChannelStatus> {
     return requestValue(this.path, 'GET /v1/wait', { query: { service, channel, timeout: timeoutS }, signal });
   }
 
   /**
-   * What the machine of a peer says of itself, and by how much its clock differs. Rejects with `unknown-service` where the peer
-   * tells nothing, and with `protocol-error` where its answer is not valid.
+   * Information that the peer's machine reports about itself, and its clock offset. Rejects with `unknown-service` if the
+   * peer does not offer it, and with `protocol-error` if its answer is invalid.
    */
   info({ channel, signal }: MachineRequest = {}): Promise<MachineInfo> {
     return requestValue(this.path, 'GET /v1/info', { query: { channel }, signal });
   }
 
-  /** How far the machine of a peer is with booting. Rejects as `info` does. */
+  /** The boot progress of the peer's machine. Rejects as `info` does. */
   boot({ channel, signal }: MachineRequest = {}): Promise<BootStatus> {
     return requestValue(this.path, 'GET /v1/boot', { query: { channel }, signal });
   }
 
   /**
-   * Resolved as soon as the machine of a peer is `booted` or `failed`; it is asked once a second, and may have no session yet, or
-   * lose one. Rejects with `not-booted` or `no-session` after `timeoutS`, and as `info` does.
+   * Waits until the peer's machine is `booted` or `failed`. Polls once a second; the session may not exist yet, or be lost
+   * meanwhile. Rejects with `not-booted` or `no-session` after `timeoutS`, and as `info` does.
    */
   async waitForBoot({ channel, timeoutS = WAIT_S, onBooting, signal }: BootRequest = {}): Promise<BootStatus> {
     const deadlineMs = systemClock.now() + timeoutS * 1000;
     const leftMs = (): number => Math.max(0, deadlineMs - systemClock.now());
-    // The last look, which may be the only one, has some time, too.
+    // The last attempt, possibly the only one, needs some time, too.
     const late = AbortSignal.timeout(Math.max(timeoutS * 1000, BOOT_LOOK_MS));
     const anySignal = signal === undefined ? late : AbortSignal.any([late, signal]);
     let remarks: readonly string[] = [];
@@ -177,7 +177,7 @@ export class ControlClient {
         onBooting?.(status);
       } catch (error) {
         if (!late.aborted && !isSessionLost(error)) throw error;
-        if (remarks.length === 0) remarks = [late.aborted ? 'it did not answer' : toVproxyError(error).message];
+        if (remarks.length === 0) remarks = [late.aborted ? 'no answer' : toVproxyError(error).message];
       }
       if (leftMs() <= BOOT_LOOK_MS || signal?.aborted === true)
         throw new VproxyError('not-booted', `${channel ?? 'the machine'} is not booted yet: ${remarks.join('; ')}`);
@@ -185,29 +185,29 @@ export class ControlClient {
     }
   }
 
-  /** Sets the least important level that the process logs. */
+  /** Sets the minimum level that the process logs. */
   logLevel(level: LogLevel): Promise<{
-    /** What it logs from now on. */
+    /** The new level. */
     readonly level: LogLevel;
   }> {
     return requestValue(this.path, 'PUT /v1/log-level', { body: { level } });
   }
 
-  /** What is in force, in the form of a configuration file. */
+  /** The configuration in effect, in the form of a configuration file. */
   config(): Promise<unknown> {
     return requestValue(this.path, 'GET /v1/config', {});
   }
 
-  /** Reads the configuration file again. Rejects with the code of what is wrong with it; nothing has changed then. */
+  /** Reloads the configuration file. Rejects with the code of its first error, without any change. */
   reload(): Promise<ReloadAnswer> {
     return requestValue(this.path, 'POST /v1/reload', {});
   }
 
   /**
-   * Has a successor go on with all that the process has: `program`, or the program that it was started as. Resolved when it
-   * does. Rejects with `upgrade-failed`, and the process goes on then: at the latest `waitS` seconds (default 10) after
-   * the successor was started, where something has not ended by then that cannot be handed over. With `force` streams
-   * that only a guest can end are reset then.
+   * Hands everything over to a successor: `program`, or the program that the process was started as. Resolves when the
+   * successor has taken over. On `upgrade-failed` the process continues: at the latest `waitS` seconds (default 10) after
+   * the successor was started, if something that cannot be handed over has not ended by then. With `force`, streams that
+   * only a guest can end are reset then.
    */
   upgrade({
     program,
@@ -221,33 +221,33 @@ export class ControlClient {
     return requestValue(this.path, 'POST /v1/upgrade', { body: { program, waitS, force } });
   }
 
-  /** Lets the process end when its streams have, at the latest after `timeoutS` (default 30). Resolved at once. */
+  /** Stops the process once its streams have ended, at the latest after `timeoutS` (default 30). Resolves at once. */
   drain({ timeoutS }: { readonly timeoutS?: number | undefined } = {}): Promise<void> {
     return requestValue(this.path, 'POST /v1/drain', { body: { timeoutS } });
   }
 
-  /** Lets the process end. Resolved at once. */
+  /** Stops the process. Resolves at once. */
   stop(): Promise<void> {
     return requestValue(this.path, 'POST /v1/stop', {});
   }
 
-  /** Figures in the text format of Prometheus. */
+  /** Metrics in the text format of Prometheus. */
   metrics(): Promise<string> {
     return requestText(this.path, 'GET /metrics', {});
   }
 
   /**
-   * A stream to a service of the peer, as a `Duplex` with `allowHalfOpen`: its end is the end of that direction, to
-   * destroy it gives the stream up. Rejects with the code of the failure, such as `unknown-service` or `no-session`.
+   * Opens a stream to a service of the peer, as a `Duplex` with `allowHalfOpen`: ending it half-closes, destroying it
+   * resets the stream. Rejects with the code of the failure, such as `unknown-service` or `no-session`.
    */
   connect(service: string, { channel }: { readonly channel?: string | undefined } = {}): Promise<ServiceStream> {
     return connectService(this.path, service, channel);
   }
 
   /**
-   * Runs a command at the peer: its first word, found by its path or in `PATH` there, with the others as arguments; no words
-   * are the login shell. Resolved when the peer has the call. Rejects with `command-denied` where the peer lets no commands be
-   * run, and with `exec-unavailable` where the peer has no such service.
+   * Runs a command on the peer: `argv[0]` is a path or is looked up in `PATH` there; an empty `argv` runs the login shell.
+   * Resolves when the peer has accepted the call. Rejects with `command-denied` if the peer does not allow commands, and
+   * with `exec-unavailable` if the service cannot be reached.
    *
    *     const call = await connectControl(path).exec(['uname', '-r'], { hasInput: false });
    *     const { status, stdout } = await collectOutput(call);
@@ -263,67 +263,67 @@ export class ControlClient {
   }
 }
 
-// What the methods take, as plain values.
+// The arguments of the methods, as plain values.
 
-/** How a channel or a forward goes. */
+/** Options for removing a forward or a channel. */
 export interface RemovalRequest {
-  /** `drain`: when its streams have ended; `now`: they are reset. Default `drain`. */
+  /** `drain`: wait until its streams have ended; `now`: reset them. Default `drain`. */
   readonly mode?: 'drain' | 'now';
-  /** Ends the waiting; it goes all the same. */
+  /** Stops waiting; the removal continues. */
   readonly signal?: AbortSignal;
 }
 
-/** Which events. */
+/** Options for reading events. */
 export interface EventsRequest {
-  /** The number of past events that come first. Default: all that are kept, at most 500. */
+  /** The number of past events to begin with. Default: all that are kept, at most 500. */
   readonly replay?: number;
-  /** Whether to go on with those that happen. Default true. */
+  /** Whether to continue with new events. Default true. */
   readonly follow?: boolean;
-  /** Ends the events, in order. */
+  /** Ends the events normally. */
   readonly signal?: AbortSignal;
 }
 
-/** A command to be run, besides its words. */
+/** Options for running a command. */
 export interface CommandRequest extends Omit<ExecRequest, 'argv'> {
   /** The label of the channel. Default: the only one. */
   readonly channel?: string | undefined;
 }
 
-/** What is waited for. */
+/** Options for waiting. */
 export interface WaitRequest {
-  /** A service that the peer has to offer. Default: the session is enough. */
+  /** A service that the peer must offer. Default: a session is enough. */
   readonly service?: string | undefined;
   /** The label of the channel. Default: any. */
   readonly channel?: string | undefined;
   /** Default 60. */
   readonly timeoutS?: number;
-  /** Ends the waiting. */
+  /** Stops waiting. */
   readonly signal?: AbortSignal;
 }
 
-/** Whose machine is asked. */
+/** Options for requests about the peer's machine. */
 export interface MachineRequest {
   /** The label of the channel. Default: the only one. */
   readonly channel?: string | undefined;
-  /** Gives the question up. */
+  /** Cancels the request. */
   readonly signal?: AbortSignal;
 }
 
-/** Which machine is waited for. */
+/** Options for waiting for a boot. */
 export interface BootRequest extends MachineRequest {
   /** Default 60. */
   readonly timeoutS?: number;
-  /** Called with each answer that says that it is still booting. */
+  /** Called with each status while the machine is still booting. */
   readonly onBooting?: (status: BootStatus) => void;
 }
 
-/** How long is waited by default, in seconds. */
+/** The default timeout, in seconds. */
 const WAIT_S = 60;
 
-/** Between two looks at a machine that is booting, in milliseconds. */
+/** The interval for polling a machine that is booting. */
 const BOOT_LOOK_MS = 1000;
 
-/** Codes with which a question ends when the session does, or the peer is too slow: another one may be answered. */
+/** Codes of requests that failed because the session ended or the peer was too slow; a retry may succeed. */
 const LOST: ReadonlySet<string> = new Set<ErrorCode>([
   ...([
     'no-session',
@@ -339,12 +339,12 @@ const LOST: ReadonlySet<string> = new Set<ErrorCode>([
 
 const isSessionLost = (error: unknown): boolean => error instanceof VproxyError && LOST.has(error.code);
 
-/** The longest line, in characters; no event is nearly as long. */
+/** The longest line, in characters; real events are far shorter. */
 const MAX_LINE_LENGTH = 4 * 2 ** 20;
 
 /**
- * The values of newline-delimited JSON, up to the end of the response, which is destroyed when the caller stops. Rejects with
- * `control-unavailable` where it is cut off.
+ * Yields the values of newline-delimited JSON. Destroys the response when the caller stops. Rejects with
+ * `control-unavailable` if the response is cut off.
  */
 async function* readEvents<T>(socketPath: string, response: http.IncomingMessage): AsyncGenerator<T, void> {
   response.setEncoding('utf8');
@@ -354,7 +354,8 @@ async function* readEvents<T>(socketPath: string, response: http.IncomingMessage
       const lines = (rest + String(piece)).split('\n');
       rest = lines.pop() ?? '';
       for (const line of lines) if (line !== '') yield JSON.parse(line) as T;
-      if (rest.length > MAX_LINE_LENGTH) throw new VproxyError('control-unavailable', 'an event has no end');
+      if (rest.length > MAX_LINE_LENGTH)
+        throw new VproxyError('control-unavailable', `event too long (max ${MAX_LINE_LENGTH} characters)`);
     }
   } catch (error) {
     throw requestError(socketPath, error);

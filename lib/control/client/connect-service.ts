@@ -1,4 +1,4 @@
-/** A stream to a service through a control socket: HTTP's `Upgrade`, and from then on the stream's bytes. */
+/** Streams to services through a control socket: HTTP's `Upgrade`, then the stream's bytes. */
 import type net from 'node:net';
 import { Duplex } from 'node:stream';
 import { VproxyError } from '../../errors.js';
@@ -8,13 +8,13 @@ import type { STREAM_PROTOCOL } from '../routes/connect.js';
 import type { Given } from './control-request.js';
 import { answeredError, formatTarget, getValue, readHead, readRest, requestError, sendGet } from './plain-http.js';
 
-/** The protocol that the connection is upgraded to: nothing but the bytes, and half-close. */
+/** The protocol after the upgrade: raw bytes with half-close. */
 const PROTOCOL: typeof STREAM_PROTOCOL = 'vproxy-stream';
 
 /**
- * A stream to a service of the peer of a channel, which need not be named where there is one only; resolved when the peer
- * has accepted it. `isAttached`: whether the stream is reset when this program ends, or destroys it; else that is an end of its
- * direction. Rejects with the code of the answer, with `control-unavailable` or with `denied`.
+ * Opens a stream to a service of a channel's peer; `channel` may be omitted if there is only one. Resolves when the peer
+ * has accepted it. `isAttached`: reset the stream when this program exits or destroys it, instead of half-closing. Rejects
+ * with the code of the answer, with `control-unavailable` or with `denied`.
  */
 export async function connectService(
   socketPath: string,
@@ -36,21 +36,19 @@ export async function connectService(
   }
 }
 
-// A stream to a service of the peer, at the program's end of a control socket.
-
 type Callback = (error?: Error | null) => void;
 
 /**
- * The bytes of the stream both ways, with half-close: `end` ends this direction, `destroy` gives the stream up. Where it is
- * reset at the other side it fails with a `VproxyError` that has the code of the reset: a unix socket, which knows no
- * resets, has only an end there, so that the process is asked what that end was.
+ * A stream to a service of the peer, with half-close: `end` ends this direction, `destroy` resets the stream. If the other
+ * side resets it, it fails with a `VproxyError` with the code of the reset. A unix socket shows a reset only as EOF, so
+ * this class asks the process how the stream ended.
  */
 export class ServiceStream extends Duplex {
   readonly #socket: net.Socket;
   readonly #socketPath: string;
   readonly #endPath: string;
 
-  /** Owns the socket; `endPath` is where the process says how the stream has ended. */
+  /** Takes the socket over; a GET of `endPath` returns how the stream ended. */
   constructor(socket: net.Socket, socketPath: string, endPath: string) {
     super({ allowHalfOpen: true });
     this.#socket = socket;
@@ -69,7 +67,7 @@ export class ServiceStream extends Duplex {
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, callback: Callback): void {
     this.#socket.write(chunk, (error) => {
-      // Why the other end is closed is not known yet; `#fail` finds out, and destroys this stream.
+      // On failure `#fail` finds the reason, and destroys this stream.
       if (error === null || error === undefined) callback();
     });
   }
@@ -100,13 +98,13 @@ export class ServiceStream extends Duplex {
     this.destroy(reason ?? unknown);
   }
 
-  /** With what the stream was reset; null where it was not. */
+  /** The error that the stream was reset with, or null. */
   async #reason(): Promise<VproxyError | null> {
     try {
       const { error } = await getValue<StreamEnd>(this.#socketPath, this.#endPath);
       return error && new VproxyError(error.code, error.message);
     } catch (error) {
-      // Whether the end was in order cannot be known any more.
+      // It can no longer be known whether the stream ended in order.
       return requestError(this.#socketPath, error);
     }
   }

@@ -1,4 +1,4 @@
-/** One request to a control socket, with its answer or its error. Loads nothing of the proxy. */
+/** One request to a control socket. Loads nothing of the proxy. */
 import http from 'node:http';
 import net from 'node:net';
 import { VproxyError } from '../../errors.js';
@@ -9,10 +9,10 @@ import { answeredError, formatTarget, requestError, type Values } from './plain-
 /** A route by its method and path: `DELETE /v1/channels/{label}`. */
 export type RouteName = keyof Contracts;
 
-/** What is sent for a route. `signal` gives the request up. */
+/** The input of a route. `signal` cancels the request. */
 export type Given<Name extends RouteName> = Contracts[Name]['given'] & { readonly signal?: AbortSignal | undefined };
 
-/** The parts of what is given, of whatever route. */
+/** The input of any route. */
 interface Parts {
   readonly params?: Values;
   readonly query?: Values;
@@ -22,8 +22,8 @@ interface Parts {
 }
 
 /**
- * The response to a request on a connection of its own, with room for half-close. Rejects with `control-unavailable` or
- * `denied`, and with the code of an answer that is an error.
+ * Sends a request on its own connection, with half-close; resolves with the response. Rejects with `control-unavailable`,
+ * `denied`, or the code of an error answer.
  */
 export async function responseTo<Name extends RouteName>(
   socketPath: string,
@@ -54,7 +54,7 @@ export async function responseTo<Name extends RouteName>(
   return response;
 }
 
-/** The body of an answer as text. Rejects as {@link responseTo} does. */
+/** Resolves with the body of the answer as text. Rejects as {@link responseTo} does. */
 export async function requestText<Name extends RouteName>(
   socketPath: string,
   route: Name,
@@ -64,8 +64,8 @@ export async function requestText<Name extends RouteName>(
 }
 
 /**
- * The value of an answer; undefined where it is empty. It is not checked against its schema: the process is the same user's,
- * and runs the same program. Rejects as {@link responseTo} does.
+ * Resolves with the value of the answer, or undefined if it is empty. Does not check it against its schema: the process
+ * belongs to the same user and runs the same program. Rejects as {@link responseTo} does.
  */
 export async function requestValue<Name extends RouteName>(
   socketPath: string,
@@ -79,7 +79,7 @@ export async function requestValue<Name extends RouteName>(
   } catch (error) {
     throw new VproxyError(
       'control-unavailable',
-      `what answers on ${escapeText(socketPath)} is no vproxy: its answer is no JSON`,
+      `${escapeText(socketPath)}: not a vproxy: its answer is not valid JSON`,
       {
         cause: error,
       },
@@ -87,7 +87,7 @@ export async function requestValue<Name extends RouteName>(
   }
 }
 
-/** All of a response's body. Rejects with `control-unavailable` where it is cut off. */
+/** Reads a response's body. Rejects with `control-unavailable` if it is cut off. */
 async function bodyOf(socketPath: string, response: http.IncomingMessage): Promise<string> {
   response.setEncoding('utf8');
   let text = '';

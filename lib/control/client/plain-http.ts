@@ -1,16 +1,16 @@
 /**
- * As much of HTTP as a stream through a control socket needs, on a bare socket: to load node:http takes longer than the
- * rest of such a command. And what any request to a control socket fails with.
+ * The subset of HTTP needed for a stream through a control socket, on a bare socket: loading node:http would take longer
+ * than the rest of such a command. Also the errors of all requests to a control socket.
  */
 import net from 'node:net';
 import { systemCode, VproxyError } from '../../errors.js';
 import type { ControlStatus } from '../../status/types.js';
 import { describeError, escapeText } from '../../util/escape.js';
 
-/** Parameters or a query; values that are undefined are left out. */
+/** Path parameters or a query; undefined values are omitted. */
 export type Values = Readonly<Record<string, string | number | boolean | undefined>>;
 
-/** The path of a route with its parameters, which it has as `{name}`, and its query. */
+/** Formats the target of a request: a path with parameters for each `{name}`, and a query. */
 export function formatTarget(template: string, params: Values = {}, query: Values = {}): string {
   const path = template.replace(/\{(\w+)\}/g, (_, name: string) => encodeURIComponent(String(params[name])));
   const pairs = Object.entries(query).flatMap<[string, string]>(([key, value]) =>
@@ -19,19 +19,19 @@ export function formatTarget(template: string, params: Values = {}, query: Value
   return pairs.length === 0 ? path : `${path}?${new URLSearchParams(pairs).toString()}`;
 }
 
-/** What an answer begins with. */
+/** The head of an answer. */
 export interface AnswerHead {
   readonly status: number;
-  /** By their names in lower case. */
+  /** By lower-case name. */
   readonly headers: ReadonlyMap<string, string>;
-  /** What was received behind the head. */
+  /** Bytes received after the head. */
   readonly rest: Buffer;
 }
 
-/** A longer head is refused. */
+/** The longest head. */
 const MAX_HEAD_BYTES = 16_384;
 
-/** A connection, with a GET request sent on it; `headers` are lines without their ends. Its errors come with `readHead`. */
+/** Connects and sends a GET request; `headers` are lines without line ends. `readHead` reports the socket's errors. */
 export function sendGet(
   socketPath: string,
   url: string,
@@ -44,7 +44,7 @@ export function sendGet(
   return socket;
 }
 
-/** The head of the answer; the socket is paused behind it. Rejects with what the socket fails with. */
+/** Reads the head of the answer, then pauses the socket. Rejects with the socket's error. */
 export function readHead(socket: net.Socket): Promise<AnswerHead> {
   return new Promise((resolve, reject) => {
     let bytes = Buffer.alloc(0);
@@ -55,14 +55,14 @@ export function readHead(socket: net.Socket): Promise<AnswerHead> {
       settle();
       reject(error);
     };
-    const onEnd = (): void => fail(new VproxyError('control-unavailable', 'the process ended before it had answered'));
+    const onEnd = (): void => fail(new VproxyError('control-unavailable', 'the process exited before answering'));
     const onData = (chunk: Buffer): void => {
       bytes = Buffer.concat([bytes, chunk]);
       const end = bytes.indexOf('\r\n\r\n');
       if (end === -1 && bytes.length <= MAX_HEAD_BYTES) return;
       const head = end === -1 ? null : parseHead(bytes.toString('latin1', 0, end));
       if (head === null) {
-        fail(new VproxyError('control-unavailable', 'what answers is no vproxy: it does not speak HTTP'));
+        fail(new VproxyError('control-unavailable', 'not a vproxy: it does not speak HTTP'));
         return;
       }
       settle();
@@ -72,7 +72,7 @@ export function readHead(socket: net.Socket): Promise<AnswerHead> {
   });
 }
 
-/** All that follows, up to the end. Rejects with what the socket fails with. */
+/** Reads up to EOF, and returns it after `rest`. Rejects with the socket's error. */
 export async function readRest(socket: net.Socket, rest: Buffer): Promise<string> {
   const chunks = [rest];
   for await (const chunk of socket) chunks.push(chunk as Buffer);
@@ -80,13 +80,13 @@ export async function readRest(socket: net.Socket, rest: Buffer): Promise<string
 }
 
 /**
- * The value at `url`, which is asked for on a connection of its own. Rejects with the code of the answer, with what the
- * socket fails with, and as soon as `signal` is aborted.
+ * Requests the value at `url` on its own connection. Rejects with the code of the answer, with the socket's error, and as
+ * soon as `signal` is aborted.
  */
 export async function getValue<T>(socketPath: string, url: string, signal?: AbortSignal): Promise<T> {
   // In HTTP/1.0 the answer ends with the connection.
   const socket = sendGet(socketPath, url, '1.0', []);
-  const giveUp = (): void => void socket.destroy(new VproxyError('control-unavailable', 'the process does not answer'));
+  const giveUp = (): void => void socket.destroy(new VproxyError('control-unavailable', 'no answer from the process'));
   signal?.addEventListener('abort', giveUp);
   try {
     const { status, rest } = await readHead(socket);
@@ -95,15 +95,15 @@ export async function getValue<T>(socketPath: string, url: string, signal?: Abor
     return JSON.parse(text) as T;
   } finally {
     signal?.removeEventListener('abort', giveUp);
-    // Its own direction is open still where what answers is no vproxy.
+    // A server that is not vproxy may have left its direction open.
     socket.destroy();
   }
 }
 
-/** A process that has not answered by then is taken for none, in milliseconds. */
+/** The default timeout of `askStatus`. */
 const ANSWER_MS = 2000;
 
-/** What the vproxy on a control socket says of itself; null where none answers within `answerMs`. */
+/** Requests the status of the vproxy on a control socket; null if none answers within `answerMs`. */
 export async function askStatus(path: string, answerMs = ANSWER_MS): Promise<ControlStatus | null> {
   try {
     const status = await getValue<Partial<ControlStatus>>(path, '/v1/status', AbortSignal.timeout(answerMs));
@@ -124,7 +124,7 @@ function parseHead(text: string): Omit<AnswerHead, 'rest'> | null {
   return { status: Number(status), headers: new Map(headers) };
 }
 
-/** The error in the body of an answer; one that is not of the form of vproxy's is `control-unavailable`. */
+/** The error in the body of an answer; `control-unavailable` for a body that is not vproxy's. */
 export function answeredError(status: number, text: string): VproxyError {
   try {
     const { error } = JSON.parse(text) as { error: { code: unknown; message: unknown } };
@@ -132,24 +132,24 @@ export function answeredError(status: number, text: string): VproxyError {
       return new VproxyError(error.code, error.message);
     }
   } catch {
-    // Told below.
+    // Reported below.
   }
-  return new VproxyError('control-unavailable', `the answer is no vproxy's: status ${status} ${escapeText(text, 80)}`);
+  return new VproxyError('control-unavailable', `not an answer of vproxy: status ${status} ${escapeText(text, 80)}`);
 }
 
-/** The error for what the system or the HTTP parser said. */
+/** Converts an error of the system or of the HTTP parser. */
 export function requestError(socketPath: string, error: unknown): VproxyError {
   if (error instanceof VproxyError) return error;
   const code = systemCode(error);
   const where = shown(socketPath);
   const fail = (message: string, as: 'control-unavailable' | 'denied' = 'control-unavailable'): VproxyError =>
     new VproxyError(as, message, { cause: error });
-  if (code === 'EACCES' || code === 'EPERM') return fail(`no permission to use the control socket ${where}`, 'denied');
-  if (code === 'ENOENT') return fail(`no process answers on ${where}: there is no such socket`);
-  if (code === 'ECONNREFUSED') return fail(`no process answers on ${where}: the one that made it has ended`);
-  if (code === 'ECONNRESET' || code === 'EPIPE') return fail(`the process on ${where} ended before it had answered`);
-  if (code.startsWith('HPE_')) return fail(`what answers on ${where} is no vproxy: it does not speak HTTP`);
-  return fail(`cannot reach a process on ${where}: ${describeError(error)}`);
+  if (code === 'EACCES' || code === 'EPERM') return fail(`control socket ${where}: permission denied`, 'denied');
+  if (code === 'ENOENT') return fail(`no process answers on ${where}: the socket does not exist`);
+  if (code === 'ECONNREFUSED') return fail(`no process answers on ${where}: its process has exited`);
+  if (code === 'ECONNRESET' || code === 'EPIPE') return fail(`the process on ${where} exited before answering`);
+  if (code.startsWith('HPE_')) return fail(`${where}: not a vproxy: it does not speak HTTP`);
+  return fail(`cannot connect to ${where}: ${describeError(error)}`);
 }
 
 const shown = (path: string): string => escapeText(path);

@@ -1,4 +1,4 @@
-/** What requests are answered from: the proxy, its process, and what the control server keeps between requests. */
+/** The context of requests: the proxy, its process, and state that the control server keeps between requests. */
 import type { LogLevel } from '../../events.js';
 import type { ChannelOptions } from '../../proxy/channel-options.js';
 import type { Proxy } from '../../proxy/proxy.js';
@@ -8,7 +8,7 @@ import type { EventRing } from './event-ring.js';
 import type { StreamEnds } from './join-stream.js';
 import type { StreamRates } from './stream-rates.js';
 
-/** What the handler of a request works on. */
+/** The context of a request's handler. */
 export interface ControlContext {
   readonly proxy: Proxy;
   readonly process: ProcessControl;
@@ -18,44 +18,44 @@ export interface ControlContext {
   readonly eventLoopDelay: EventLoopDelay;
 }
 
-/** The label of the channel that a request means: where it names none there is one only, or it was refused. */
+/** The label of the channel of a request. If it names none there is only one, or the request was refused. */
 export const labelOf = (proxy: Proxy, channel: string | undefined): string =>
   channel ?? proxy.listChannels()[0]?.label ?? '';
 
-/** The process that a control server is in. A program with a control server of its own says what these mean there. */
+/** The process of a control server. A program that embeds one implements this. */
 export interface ProcessControl {
   /** The operator's name for the process, or null. */
   readonly name: string | null;
   /** Program and version, such as `vproxy 0.1.0`. */
   readonly version: string;
-  /** What the log shows. Set by requests. */
+  /** The minimum level of the log. Set by requests. */
   logLevel: LogLevel;
-  /** What is in force: the form of a configuration file, as a value for JSON. */
+  /** The configuration in effect, in the form of a configuration file, as a JSON value. */
   readonly config: unknown;
-  /** What a channel gets that a request adds and says nothing about. Default: the defaults of `ChannelOptions`. */
+  /** Options of added channels that the request omits. Default: the defaults of `ChannelOptions`. */
   readonly channelDefaults?: Omit<ChannelOptions, 'address' | 'label' | 'group' | 'forwards' | 'template'>;
   /**
-   * Reads the configuration again and puts it in force. Rejects with `bad-file`, `bad-argument` or `address-…` codes,
-   * and nothing has changed then.
+   * Reloads the configuration and applies it. Rejects with `bad-file`, `bad-argument` or `address-…` codes, without any
+   * change.
    */
   reload(): Promise<ReloadAnswer>;
   /**
-   * Hands over to a successor, which goes on with all that the process has; `answer` is called just before the process
-   * exits. Rejects with `upgrade-failed`, and the process goes on then. Default: there are no upgrades.
+   * Hands everything over to a successor; calls `answer` just before the process exits. On `upgrade-failed` the process
+   * continues. Default: upgrades are not supported.
    */
   upgrade?(request: UpgradeRequest, answer: (answer: UpgradeAnswer) => void): Promise<never>;
-  /** Opens no more streams, and ends the process when those that are open have ended, or after `timeoutMs`. */
+  /** Opens no more streams, and ends the process when all open streams have ended, or after `timeoutMs`. */
   drain(timeoutMs: number): void;
-  /** Ends the process now, in order. */
+  /** Shuts the process down now. */
   stop(): void;
 }
 
-/** How a process is to hand over to a successor. */
+/** Options of an upgrade. */
 export interface UpgradeRequest {
-  /** The path of the program; null: the one that the process was started as. */
+  /** The path of the program; null: the one that this process was started as. */
   readonly program: string | null;
-  /** How long what cannot be handed over may take to end, in milliseconds. */
+  /** How long to wait for the end of what cannot be handed over, in milliseconds. */
   readonly waitMs: number;
-  /** Whether streams that only a guest can end are cut then. */
+  /** Whether to reset streams that only a guest can end after that time. */
   readonly isForced: boolean;
 }

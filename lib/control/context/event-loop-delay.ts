@@ -1,4 +1,4 @@
-/** How late the event loop is. Measuring costs a timer, so it stops when nobody asks. */
+/** The delay of the event loop. Measuring costs a timer, so it stops when no client asks. */
 import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks';
 import type { LoopDelay } from '../../status/types.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
@@ -6,10 +6,10 @@ import type { CancelTimer, Clock } from '../../util/clock.js';
 /** How often the loop is sampled while it is measured. */
 const RESOLUTION_MS = 20;
 
-/** The measurement ends when nobody has asked for this long. */
+/** The measurement stops when no client has asked for this long. */
 const FORGET_MS = 60_000;
 
-/** Measures from one request to the next. */
+/** Measures the delay between requests. */
 export class EventLoopDelay {
   readonly #clock: Clock;
   #histogram: IntervalHistogram | null = null;
@@ -19,7 +19,7 @@ export class EventLoopDelay {
     this.#clock = clock;
   }
 
-  /** The delay since the last call; null if that was too long ago, or nothing was sampled since. */
+  /** The delay since the last call; null if that was too long ago, or there is no sample since. */
   take(): LoopDelay | null {
     this.#cancelForget?.();
     this.#cancelForget = this.#clock.schedule(FORGET_MS, () => this.stop());
@@ -35,7 +35,7 @@ export class EventLoopDelay {
     return delay;
   }
 
-  /** Ends the measurement; the next call starts another. */
+  /** Stops measuring until the next call of `take`. */
   stop(): void {
     this.#cancelForget?.();
     this.#cancelForget = null;
@@ -44,7 +44,7 @@ export class EventLoopDelay {
   }
 }
 
-/** The histogram has the time from one sample to the next, which includes the interval itself. */
+/** The histogram holds the time between samples, which includes the interval itself. */
 function describe(histogram: IntervalHistogram): LoopDelay {
   const late = (ns: number): number => Math.max(0, Math.round((ns / 1e6 - RESOLUTION_MS) * 1000) / 1000);
   return { meanMs: late(histogram.mean), p99Ms: late(histogram.percentile(99)), maxMs: late(histogram.max) };

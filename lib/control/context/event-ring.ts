@@ -1,12 +1,12 @@
-/** The last events of the process, kept in a ring, and written to the clients that follow them. */
+/** The last events of the process, in a ring buffer, and their output to following clients. */
 import type { ServerResponse } from 'node:http';
 import { type LogEvent, makeEvent } from '../../events.js';
 import type { ControlEvent } from '../../status/types.js';
 
-/** The number of events that are kept. */
+/** The number of events kept. */
 export const RING_EVENTS = 500;
 
-/** Keeps the last events; a follower is called for each new one, and reads from the ring what it wants. */
+/** Keeps the last events. Calls followers for each new event; they read from the ring. */
 export class EventRing {
   readonly #events: ControlEvent[] = [];
   readonly #followers = new Set<() => void>();
@@ -21,34 +21,34 @@ export class EventRing {
     this.#tell();
   }
 
-  /** The number of the newest event; 0 before the first. */
+  /** The sequence number of the newest event; 0 before the first. */
   get lastSeq(): number {
     return this.#lastSeq;
   }
 
-  /** The number of the oldest event that is kept. */
+  /** The sequence number of the oldest event kept. */
   get firstSeq(): number {
     return Math.max(1, this.#lastSeq - RING_EVENTS + 1);
   }
 
-  /** The event of a number from `firstSeq` to `lastSeq`; undefined for any other. */
+  /** The event with a sequence number from `firstSeq` to `lastSeq`; undefined for any other. */
   at(seq: number): ControlEvent | undefined {
     const event = this.#events[seq % RING_EVENTS];
     return event?.seq === seq ? event : undefined;
   }
 
-  /** Whether no more events come. */
+  /** Whether the ring is closed: no more events follow. */
   get isClosed(): boolean {
     return this.#isClosed;
   }
 
-  /** Calls `onChange` after each event and at the close, until the function returned is called. */
+  /** Calls `onChange` after each event and on close, until the returned function is called. */
   follow(onChange: () => void): () => void {
     this.#followers.add(onChange);
     return () => this.#followers.delete(onChange);
   }
 
-  /** Tells the followers that no more events come. */
+  /** Closes the ring and notifies the followers. */
   close(): void {
     this.#isClosed = true;
     this.#tell();
@@ -59,18 +59,18 @@ export class EventRing {
   }
 }
 
-// Events as lines of JSON, for a client that reads them at its own pace.
+// Events as lines of JSON, at the client's pace.
 
-/** No more is written while this many bytes wait for the client. */
+/** Writing pauses while this many bytes wait for the client. */
 const MAX_WAITING_BYTES = 131_072;
 
-/** Lines are written together up to this length, in characters. */
+/** Lines are batched up to this length, in characters. */
 const BATCH_LENGTH = 16_384;
 
 /**
- * Writes the last `replay` events, then those that happen where it `isFollowing`, until the client disconnects or the ring is
- * closed. What waits for a slow client waits in the ring: events
- * that have left it by the time that the client reads on are lost, and an event `events-lost` says how many.
+ * Writes the last `replay` events and, if `isFollowing`, new ones until the client disconnects or the ring is closed. Events
+ * for a slow client wait in the ring; those that have left it before the client reads on are lost, and an event
+ * `events-lost` reports their number.
  */
 export function followEvents(
   ring: EventRing,
@@ -100,7 +100,7 @@ export function followEvents(
     if (ring.isClosed || nextSeq > untilSeq) response.end();
   };
   const unfollow = ring.follow(() => {
-    // What happens in one turn is written at once.
+    // Batch the events of one turn.
     if (!isDue && !ring.isClosed) queueMicrotask(pump);
     isDue = true;
     if (ring.isClosed) pump();
@@ -113,6 +113,6 @@ export function followEvents(
 const lineOf = (event: ControlEvent | undefined): string => `${JSON.stringify(event)}\n`;
 
 function lostEvents(seq: number, count: number): ControlEvent {
-  const message = `${count} events were not read in time, and are lost`;
+  const message = `lost ${count} ${count === 1 ? 'event' : 'events'}: client too slow`;
   return { seq, time: new Date().toISOString(), ...makeEvent('events-lost', message, { count }) };
 }

@@ -1,4 +1,4 @@
-/** Joins a connection of the control socket and a stream: bytes, half-close, resets, back-pressure. */
+/** Joins a connection on the control socket to a stream: data, half-close, resets, back-pressure. */
 import type { Socket } from 'node:net';
 import { VproxyError } from '../../errors.js';
 import type { MuxStream } from '../../session/mux-stream.js';
@@ -8,20 +8,20 @@ import { describeError, escapeText } from '../../util/escape.js';
 
 interface JoinOptions {
   /**
-   * Whether the stream is reset when the program at the socket has gone. A unix socket that was closed looks like one whose
-   * direction has ended, so that else this is noticed when something is written to it.
+   * Whether to reset the stream when the program on the socket disconnects. A closed unix socket looks half-closed, so
+   * otherwise this is detected only by writing to it.
    */
   readonly isAttached: boolean;
 }
 
-/** Joins the two, which own each other from then on. The socket may have ended its direction already. */
+/** Joins the two, which then own each other. The socket may already be half-closed. */
 export function joinStream(stream: MuxStream, socket: Socket, { isAttached }: JoinOptions): void {
-  // Resets arrive with the close of the stream.
+  // Resets are handled on close.
   stream.on('error', () => undefined);
   stream.on('close', () => {
     if (stream.errored !== null) resetSocket(socket);
   });
-  // A target that reads no more may still answer: what is written to it is dropped where somebody hears of that.
+  // A target that stopped reading may still answer; data for it is dropped further on.
   stream.on('stop', () => undefined);
   socket.on('error', (error) =>
     stream.destroy(new VproxyError('local-error', `local socket: ${describeError(error)}`)),
@@ -32,9 +32,9 @@ export function joinStream(stream: MuxStream, socket: Socket, { isAttached }: Jo
   });
   if (isAttached) {
     socket.on('end', () => {
-      // A program that has gone when the other end had ended has left in order.
+      // Disconnecting after the other end has ended is in order.
       if (!stream.readableEnded && isHungUp(socket)) {
-        stream.destroy(new VproxyError('cancelled', 'the program at the control socket has gone'));
+        stream.destroy(new VproxyError('cancelled', 'the program on the control socket has disconnected'));
       }
     });
   }
@@ -42,7 +42,7 @@ export function joinStream(stream: MuxStream, socket: Socket, { isAttached }: Jo
   pump(stream, socket);
 }
 
-/** Writes what a stream brings, one write at a time: what comes meanwhile stays with the stream, which gathers it. */
+/** Copies from the stream one write at a time; meanwhile the stream coalesces incoming data. */
 function pump(stream: MuxStream, socket: Socket): void {
   let isWriting = false;
   const next = (): void => {
@@ -59,18 +59,18 @@ function pump(stream: MuxStream, socket: Socket): void {
   stream.once('end', () => socket.end());
 }
 
-// How these streams have ended: a unix socket that is closed does not tell its program.
+// The ends of these streams, which the program cannot see on a closed unix socket.
 
-/** The number of ended streams that are kept, each with at most about 1.5 KiB. */
+/** The number of ended streams remembered, at most about 1.5 KiB each. */
 export const KNOWN_ENDS = 1024;
 
 /** In characters. */
 const MAX_MESSAGE = 512;
 
-/** The open streams of a control server, and those that have ended last. */
+/** The open streams of a control server, and the last ended ones. */
 export class StreamEnds {
   readonly #open = new Set<number>();
-  /** The oldest first. */
+  /** Oldest first. */
   readonly #ended = new Map<number, StreamEnd>();
   #count = 0;
 
@@ -81,7 +81,7 @@ export class StreamEnds {
     return this.#count;
   }
 
-  /** A stream has ended, in order if `reason` is null. */
+  /** Records the end of a stream; in order if `reason` is null. */
   end(id: number, reason: VproxyError | null): void {
     this.#open.delete(id);
     const error = reason && { code: escapeText(reason.code, 64), message: escapeText(reason.message, MAX_MESSAGE) };
@@ -90,14 +90,11 @@ export class StreamEnds {
     if (this.#ended.size > KNOWN_ENDS && oldest !== undefined) this.#ended.delete(oldest);
   }
 
-  /** How a stream has ended. Throws `not-found` for an unknown number, and when many others have ended since. */
+  /** How a stream has ended. Throws `not-found` for an unknown number, or if many others have ended since. */
   find(id: number): StreamEnd {
     const known = this.#open.has(id) ? OPEN : this.#ended.get(id);
     if (known !== undefined) return known;
-    throw new VproxyError(
-      'not-found',
-      `how stream ${id} of the control socket has ended is not known, or not any more`,
-    );
+    throw new VproxyError('not-found', `stream ${id} of the control socket: unknown, or ended too long ago`);
   }
 }
 

@@ -1,8 +1,7 @@
 /**
- * The metrics of a process for Prometheus. Labels are those of channels and words of our own: text of a peer is never a
- * label, or it could make any number of series. Loads no schemas, as `--metrics` needs none.
+ * The metrics of a process for Prometheus. Labels are channel labels and fixed words, never text from a peer, which could
+ * create any number of series. Loads no schemas, as `--metrics` needs none.
  */
-
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { performance } from 'node:perf_hooks';
 import { CHANNEL_STATES } from '../../status/describe.js';
@@ -18,13 +17,13 @@ import type {
 import type { Clock } from '../../util/clock.js';
 import type { ControlContext } from './context.js';
 
-/** What the metrics are made of. */
+/** The source of the metrics. */
 interface MetricsContext {
   readonly proxy: Pick<ControlContext['proxy'], 'listChannels' | 'listForwards' | 'listPorts'>;
   readonly process: Pick<ControlContext['process'], 'version'>;
 }
 
-/** The page that `GET /metrics` answers with. */
+/** The body of `GET /metrics`. */
 export function describeMetrics({ proxy, process }: MetricsContext): string {
   const channels = proxy.listChannels();
   const forwards = proxy.listForwards();
@@ -37,10 +36,10 @@ export function describeMetrics({ proxy, process }: MetricsContext): string {
   ]);
 }
 
-/** How long a page is good, in milliseconds: it takes the longer to make the more there is, and anyone may ask. */
+/** Cache lifetime of a page: making one can be expensive, and anyone may request it. */
 const PAGE_MS = 1000;
 
-/** Answers requests where nothing but the metrics is served, to anyone who can connect: with a page that is a second old at most. */
+/** Serves only the metrics, to anyone who can connect, with a page that is at most a second old. */
 export class MetricsPage {
   readonly #context: MetricsContext;
   readonly #clock: Clock;
@@ -52,7 +51,7 @@ export class MetricsPage {
     this.#clock = clock;
   }
 
-  /** 404 for any other path, 405 for any other method. */
+  /** Answers 404 for any other path, 405 for any other method. */
   answer(request: IncomingMessage, response: ServerResponse): void {
     const isKnown = request.url?.split('?')[0] === '/metrics';
     if (isKnown && request.method === 'GET') {
@@ -60,7 +59,7 @@ export class MetricsPage {
       return;
     }
     const headers = { 'Content-Type': 'text/plain', Connection: 'close', ...(isKnown && { Allow: 'GET' }) };
-    response.writeHead(isKnown ? 405 : 404, headers).end('only GET /metrics is here\n');
+    response.writeHead(isKnown ? 405 : 404, headers).end('only GET /metrics is served here\n');
   }
 
   #current(): Buffer {
@@ -81,16 +80,16 @@ function channelMetrics(channels: readonly ChannelStatus[]): Metric[] {
     {
       name: 'vproxy_channel_state',
       type: 'gauge',
-      help: '1 for the state that the channel is in, 0 for the others.',
+      help: '1 for the current state of the channel, 0 for the others.',
       samples: channels.flatMap(({ label, state }) =>
         CHANNEL_STATES.map((each) => ({ labels: { channel: label, state: each }, value: each === state ? 1 : 0 })),
       ),
     },
-    each('counter', 'sessions_total', 'Sessions that were established.', ({ history }) => history.sessions),
+    each('counter', 'sessions_total', 'Sessions established.', ({ history }) => history.sessions),
     {
       name: 'vproxy_channel_session_ends_total',
       type: 'counter',
-      help: 'Sessions that ended, by the code of the reason.',
+      help: 'Sessions ended, by code of the reason.',
       samples: channels.flatMap(({ label, history }) =>
         Object.entries(history.ends).map(([code, value]) => ({ labels: { channel: label, code }, value })),
       ),
@@ -99,25 +98,25 @@ function channelMetrics(channels: readonly ChannelStatus[]): Metric[] {
       const [name, scale] = nameOfCounter(key);
       return each('counter', name, `${CHANNEL_TOTALS[key]}.`, ({ totals }) => totals[key] / scale);
     }),
-    each('gauge', 'streams', 'Streams that are open.', ({ session }) => session?.streams ?? 0),
-    ofSession('session_age_seconds', 'Age of the session, where there is one.', ({ ageMs }) => ageMs / 1000),
-    ofSession('round_trip_seconds', 'Round trip through the peer, as it was measured last.', ({ roundTripMs }) =>
+    each('gauge', 'streams', 'Open streams.', ({ session }) => session?.streams ?? 0),
+    ofSession('session_age_seconds', 'Age of the current session.', ({ ageMs }) => ageMs / 1000),
+    ofSession('round_trip_seconds', 'Last measured round trip to the peer.', ({ roundTripMs }) =>
       roundTripMs === null ? null : roundTripMs / 1000,
     ),
     ofSession(
       'send_credit_bytes',
-      'What may be sent before the peer gives more.',
+      'Bytes that may be sent before the peer grants more credit.',
       ({ sendCreditBytes }) => sendCreditBytes,
     ),
     ofSession(
       'unwritten_bytes',
-      'What the channel was given and has not written.',
+      'Bytes queued for the channel and not yet written.',
       ({ unwrittenBytes }) => unwrittenBytes,
     ),
   ];
 }
 
-/** Makes metrics with one series for each channel for which `look` gives a number. */
+/** Makes metrics with one series for each channel for which `look` returns a number. */
 function eachChannel(channels: readonly ChannelStatus[]) {
   return (
     type: Metric['type'],
@@ -133,7 +132,7 @@ function eachChannel(channels: readonly ChannelStatus[]) {
   };
 }
 
-/** `sent_bytes_total` for `sentBytes`; and how much of the counter is 1 of the metric, whose times are in seconds. */
+/** `sent_bytes_total` for `sentBytes`, and the divisor that converts the counter to the metric, whose times are in seconds. */
 function nameOfCounter(key: string): readonly [name: string, scale: number] {
   const words = key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
   return words.endsWith('_ms') ? [`${words.slice(0, -'ms'.length)}seconds_total`, 1000] : [`${words}_total`, 1];
@@ -142,11 +141,11 @@ function nameOfCounter(key: string): readonly [name: string, scale: number] {
 function forwardMetric(channels: readonly ChannelStatus[], forwards: readonly ForwardStatus[]): Metric {
   const counts = new Map<string, number>();
   for (const { channel } of forwards) counts.set(channel, (counts.get(channel) ?? 0) + 1);
-  const help = 'Forwards of the channel, those that drain included.';
+  const help = 'Forwards of the channel, including draining ones.';
   return eachChannel(channels)('gauge', 'forwards', help, ({ label }) => counts.get(label) ?? 0);
 }
 
-/** Those of the forwards that have datagrams: each has its series for as long as it is there. */
+/** The metrics of forwards with datagrams; each has its series while it exists. */
 function datagramMetrics(forwards: readonly ForwardStatus[]): Metric[] {
   const each = (name: string, help: string, look: (counts: DatagramCounts) => readonly [number, number]): Metric => ({
     name: `vproxy_forward_${name}_total`,
@@ -163,10 +162,10 @@ function datagramMetrics(forwards: readonly ForwardStatus[]): Metric[] {
     }),
   });
   return [
-    each('datagrams', 'Datagrams that went to the peer, or came from it.', ({ sent, received }) => [sent, received]),
+    each('datagrams', 'Datagrams sent to the peer or received from it.', ({ sent, received }) => [sent, received]),
     each(
       'datagrams_dropped',
-      'Datagrams for the peer, or from it, that were dropped on this side.',
+      'Datagrams to or from the peer dropped on this side.',
       ({ sendDropped, receiveDropped }) => [sendDropped, receiveDropped],
     ),
   ];
@@ -181,7 +180,7 @@ function portMetric(channels: readonly ChannelStatus[], ports: readonly PortStat
   return {
     name: 'vproxy_channel_ports',
     type: 'gauge',
-    help: 'Ports that are announced, by this side or by the peer.',
+    help: 'Ports announced by this side or by the peer.',
     samples: [...counts].flatMap(([channel, count]) =>
       Object.entries(count).map(([side, value]) => ({ labels: { channel, side }, value })),
     ),
@@ -198,17 +197,17 @@ interface MetricSample {
 
 /** All series of one name. */
 interface Metric {
-  /** With its unit, and `_total` where it only grows. */
+  /** With its unit, and `_total` for a counter. */
   readonly name: string;
   readonly type: 'counter' | 'gauge';
   readonly help: string;
   readonly samples: readonly MetricSample[];
 }
 
-/** What the format is called in a header. */
+/** The Content-Type of the format. */
 export const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
 
-/** The page. Leaves out a metric without series. */
+/** Formats the page; omits metrics without series. */
 export function formatMetrics(metrics: readonly Metric[]): string {
   return metrics
     .filter(({ samples }) => samples.length > 0)
@@ -234,8 +233,8 @@ function formatValue(value: number): string {
 }
 
 /**
- * The metrics of the process itself, under their usual names; nothing is measured for them. `version` is the
- * program's, such as `vproxy 0.1.0`.
+ * The metrics of the process itself, under their usual names; they need no sampling. `version` is the program's, such as
+ * `vproxy 0.1.0`.
  */
 function processMetrics(version: string): Metric[] {
   const { rss, heapUsed, external } = process.memoryUsage();
@@ -248,21 +247,21 @@ function processMetrics(version: string): Metric[] {
     samples: [{ labels, value }],
   });
   return [
-    one('gauge', 'vproxy_build_info', 'Always 1; the versions of program and Node are labels.', 1, {
+    one('gauge', 'vproxy_build_info', 'Always 1; the versions of vproxy and Node are labels.', 1, {
       version: version.replace(/^vproxy /, ''),
       node: process.versions.node,
     }),
     one(
       'gauge',
       'process_start_time_seconds',
-      'When the process began, in seconds since 1970.',
+      'Start time of the process, in seconds since 1970.',
       Math.round(performance.timeOrigin) / 1000,
     ),
     one('counter', 'process_cpu_seconds_total', 'CPU time of the process.', (user + system) / 1e6),
     one('gauge', 'process_resident_memory_bytes', 'Resident memory of the process.', rss),
-    one('gauge', 'nodejs_heap_size_used_bytes', 'Memory of the heap of JavaScript that is in use.', heapUsed),
-    one('gauge', 'nodejs_external_memory_bytes', 'Memory outside of that heap, such as buffers.', external),
-    one('counter', 'vproxy_event_loop_active_seconds_total', 'Time in which the event loop worked.', active / 1000),
-    one('counter', 'vproxy_event_loop_idle_seconds_total', 'Time in which the event loop waited.', idle / 1000),
+    one('gauge', 'nodejs_heap_size_used_bytes', 'JavaScript heap in use.', heapUsed),
+    one('gauge', 'nodejs_external_memory_bytes', 'Memory outside the JavaScript heap, such as buffers.', external),
+    one('counter', 'vproxy_event_loop_active_seconds_total', 'Time that the event loop was active.', active / 1000),
+    one('counter', 'vproxy_event_loop_idle_seconds_total', 'Time that the event loop was idle.', idle / 1000),
   ];
 }

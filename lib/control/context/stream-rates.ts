@@ -1,11 +1,11 @@
-/** The rates of streams, from two samples of their counters. Nothing is measured while nobody asks. */
+/** The rates of streams, from two samples of their counters. No sampling unless a client asks. */
 import type { StreamStatus, StreamWithRates } from '../../status/types.js';
 import type { Clock } from '../../util/clock.js';
 
 /** The shortest time between two samples. */
 const MIN_SPAN_MS = 200;
 
-/** An older sample says nothing about the current rate. */
+/** Older samples do not reflect the current rate. */
 const MAX_SPAN_MS = 3000;
 
 /** The counters of all streams at one moment. */
@@ -14,7 +14,7 @@ interface Sample {
   readonly bytes: ReadonlyMap<string, { readonly sent: number; readonly received: number }>;
 }
 
-/** Keeps the last two samples. */
+/** Computes rates; keeps the last two samples. */
 export class StreamRates {
   readonly #list: () => StreamStatus[];
   readonly #clock: Clock;
@@ -36,14 +36,14 @@ export class StreamRates {
     return streams.map((stream) => withRates(stream, base, nowMs - base.atMs));
   }
 
-  /** The newest sample of a good age. */
+  /** The newest sample of a suitable age. */
   #base(): Sample | null {
     const nowMs = this.#clock.now();
     const isGood = ({ atMs }: Sample): boolean => nowMs - atMs >= MIN_SPAN_MS && nowMs - atMs <= MAX_SPAN_MS;
     return this.#samples.find(isGood) ?? null;
   }
 
-  /** A sample, 200 ms later; requests in the meantime share it. */
+  /** Takes a sample and waits 200 ms; requests in the meantime share it. */
   async #takeFirst(): Promise<Sample> {
     this.#first ??= new Promise((resolve) => {
       this.#samples = [];
@@ -69,7 +69,7 @@ export class StreamRates {
 const keyOf = ({ channel, id }: StreamStatus): string => `${channel}/${id}`;
 
 function withRates(stream: StreamStatus, base: Sample, spanMs: number): StreamWithRates {
-  // A stream that is younger than the sample may have the number of another one, of an earlier session.
+  // A stream younger than the sample may have reused the number of a stream of an earlier session.
   const isNew = stream.ageMs < spanMs;
   const before = (isNew ? null : base.bytes.get(keyOf(stream))) ?? { sent: 0, received: 0 };
   const seconds = Math.max(1, Math.min(stream.ageMs, spanMs)) / 1000;

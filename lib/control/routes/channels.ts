@@ -1,4 +1,4 @@
-/** Channels: looking, adding, removing. */
+/** Routes of channels: list, add, remove. */
 import type { ChannelOptions } from '../../proxy/channel-options.js';
 import { isHybridListener, withVsockPorts } from '../../settings/forward-settings.js';
 import { formatKeyPath, type KeyPath, type Problem } from '../../settings/problem.js';
@@ -16,10 +16,10 @@ import { label, removalQuery } from './values.js';
 const params = z.strictObject({ label: z.string() });
 
 export const newChannelSchema = requestSchema(z, FILE_CHANNEL_SETTINGS)
-  .extend({ label: label().optional().describe('Its name in this process; default: `default`') })
+  .extend({ label: label().optional().describe('Its label in this process; default: `default`') })
   .meta({
     id: 'NewChannel',
-    description: 'A channel to be added; what it does not say is as the process was given it for all channels',
+    description: 'A channel to add; options that are omitted default to those of the process for all channels',
   });
 
 export const channelRoutes = [
@@ -31,7 +31,7 @@ export const channelRoutes = [
   }),
   jsonRoute({
     request: 'POST /v1/channels',
-    summary: 'Adds a channel, with its forwards',
+    summary: 'Adds a channel and its forwards',
     body: newChannelSchema,
     status: 201,
     answer: channelStatusSchema,
@@ -48,7 +48,7 @@ export const channelRoutes = [
   }),
   jsonRoute({
     request: 'DELETE /v1/channels/{label}',
-    summary: 'Removes a channel with its forwards; answers when it has gone',
+    summary: 'Removes a channel and its forwards; answers once they are removed',
     params,
     query: removalQuery,
     status: 204,
@@ -59,14 +59,14 @@ export const channelRoutes = [
   }),
 ];
 
-/** What the request says, over what was said for all channels. Throws `bad-argument`, naming the field. */
+/** Merges the request with the options for all channels. Throws `bad-argument`, naming the field. */
 function optionsOf({ process }: ControlContext, { label, ...body }: z.output<typeof newChannelSchema>): ChannelOptions {
   const { address, outgoing = [], incoming = [], vsockPorts = {}, ...own } = readSettings(body);
   const forwards = [...parseForwards('outgoing', outgoing), ...parseForwards('incoming', incoming)];
   if (Object.keys(vsockPorts).length > 0 && !forwards.some(isHybridListener)) {
-    throw fieldError('vsockPorts', 'there is no outgoing "*:vsock-mux:/path" that it is for');
+    throw fieldError('vsockPorts', 'needs an outgoing "*:vsock-mux:/path"');
   }
-  if (address === undefined) throw fieldError('address', 'it is missing');
+  if (address === undefined) throw fieldError('address', 'missing');
   return {
     ...process.channelDefaults,
     ...mergeSettings(OWN_SETTINGS, process.channelDefaults, own),

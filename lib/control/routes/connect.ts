@@ -1,4 +1,4 @@
-/** A stream to a service of the peer, on the connection that asks for it; and how it has ended. */
+/** Routes that open a stream to a service of the peer on their connection, and that report how it ended. */
 import { toVproxyError, VproxyError } from '../../errors.js';
 import type { MuxStream } from '../../session/mux-stream.js';
 import { streamEndSchema } from '../../status/schemas.js';
@@ -9,10 +9,10 @@ import { joinStream } from '../context/join-stream.js';
 import { jsonRoute, upgradeRoute } from './route.js';
 import { numberText, onlyChannel, yesOrNoText } from './values.js';
 
-/** What the `Upgrade` header says. */
+/** The value of the `Upgrade` header. */
 export const STREAM_PROTOCOL = 'vproxy-stream';
 
-/** The answer: with the name of the stream in events, and where it is told how the stream has ended. */
+/** The answer, with the name of the stream in events, and the path that reports how the stream ended. */
 const switching = (name: string, end: number): string =>
   [
     'HTTP/1.1 101 Switching Protocols',
@@ -26,15 +26,13 @@ const switching = (name: string, end: number): string =>
 export const connectRoutes = [
   upgradeRoute({
     request: 'GET /v1/connect',
-    summary: 'Opens a stream to a service; behind the answer the connection carries its bytes both ways',
+    summary: 'Opens a stream to a service; after the answer the connection carries its data both ways',
     query: z.strictObject({
       service: z.string(),
       channel: onlyChannel(),
       attached: yesOrNoText()
         .optional()
-        .describe(
-          'Whether the stream is reset when the connection is closed, and not only its direction ended; default false',
-        ),
+        .describe('Whether closing the connection resets the stream instead of half-closing it; default false'),
     }),
     protocol: STREAM_PROTOCOL,
     errors: [403, 404, 426, 503, 504],
@@ -44,7 +42,7 @@ export const connectRoutes = [
       await accepted(stream, signal, () => {
         const { id } = stream;
         const end = ends.add();
-        // Before the connection is closed, as a client that sees that may ask at once.
+        // Record the end before the connection closes: a client that sees it close may ask at once.
         stream.once('close', () => ends.end(end, stream.errored && describeReset(stream, id, stream.errored)));
         socket.write(switching(`${label}/${id}`, end));
         joinStream(stream, socket, { isAttached: attached });
@@ -53,7 +51,7 @@ export const connectRoutes = [
   }),
   jsonRoute({
     request: 'GET /v1/connect/{id}',
-    summary: 'How the stream of a connection has ended, by the Vproxy-End of the answer that it began with',
+    summary: 'How the stream of a connection ended; the path is Vproxy-End in the answer that opened it',
     params: z.strictObject({ id: numberText(9_999_999_999) }),
     answer: streamEndSchema,
     errors: [404],
@@ -67,12 +65,13 @@ function describeReset({ service }: MuxStream, id: number, error: Error): Vproxy
 }
 
 /**
- * Calls `onAccept` when the peer accepts, before anything else is received from it; resolved then. Rejects with the peer's
+ * Calls `onAccept` when the peer accepts, before anything else is received from it, and resolves. Rejects with the peer's
  * reason, and when `signal` is aborted.
  */
 async function accepted(stream: MuxStream, signal: AbortSignal, onAccept: () => void): Promise<void> {
   const answer = deferred();
-  const onGone = () => stream.destroy(new VproxyError('cancelled', 'the program that asked for the stream has gone'));
+  const onGone = () =>
+    stream.destroy(new VproxyError('cancelled', 'the program that requested the stream has disconnected'));
   const onError = (error: Error) => answer.reject(error);
   stream.once('error', onError).once('connect', () => {
     onAccept();

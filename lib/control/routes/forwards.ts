@@ -1,4 +1,4 @@
-/** Forwards and streams: looking, adding, removing, closing; the services that forwards lead to; and egresses. */
+/** Routes of forwards, services, ports, egresses and streams. */
 import type { Direction } from '../../forward/endpoint-kind.js';
 import { type ForwardSpec, parseForwardSpec } from '../../forward/spec.js';
 import {
@@ -24,7 +24,7 @@ export const newForwardSchema = z
       .meta({ examples: ['ssh:127.0.0.1:0'] }),
     channel: onlyChannel(),
   })
-  .meta({ id: 'NewForward', description: 'A forward to be added' });
+  .meta({ id: 'NewForward', description: 'A forward to add' });
 
 export const forwardRoutes = [
   jsonRoute({
@@ -47,7 +47,7 @@ export const forwardRoutes = [
   }),
   jsonRoute({
     request: 'DELETE /v1/forwards/{id}',
-    summary: 'Removes a forward; answers when it has gone',
+    summary: 'Removes a forward; answers once it is removed',
     params: z.strictObject({ id: z.string() }),
     query: removalQuery,
     status: 204,
@@ -58,24 +58,22 @@ export const forwardRoutes = [
   }),
   jsonRoute({
     request: 'GET /v1/services',
-    summary: 'The services that are offered to the peers, and by them',
+    summary: 'The services offered to the peers and by them',
     answer: z.array(serviceStatusSchema),
     handle: ({ proxy }) => proxy.listServices(),
   }),
   jsonRoute({
     request: 'GET /v1/ports',
-    summary: 'The ports that are announced to the peers, and by them',
+    summary: 'The ports announced to the peers and by them',
     answer: z.array(portStatusSchema),
     handle: ({ proxy }) => proxy.listPorts(),
   }),
 ];
 
-/** The forwards of a list in a body. An error names the field of the one that is not valid, such as `outgoing[0]`. */
+/** Parses a list of forwards in a body. An error names the invalid one's field, such as `outgoing[0]`. */
 export function parseForwards(direction: Direction, texts: readonly string[]): ForwardSpec[] {
   return texts.map((text, index) => inField(`${direction}[${index}]`, () => parseForwardSpec(direction, text)));
 }
-
-// Egresses: looking, and testing a destination.
 
 export const newEgressTestSchema = z
   .strictObject({
@@ -86,7 +84,7 @@ export const newEgressTestSchema = z
       .meta({ examples: ['example.org:443'] }),
     channel: onlyChannel(),
   })
-  .meta({ id: 'NewEgressTest', description: 'A destination to be judged' });
+  .meta({ id: 'NewEgressTest', description: 'A destination to test' });
 
 export const egressRoutes = [
   jsonRoute({
@@ -97,7 +95,7 @@ export const egressRoutes = [
   }),
   jsonRoute({
     request: 'POST /v1/egress/test',
-    summary: 'Tells what would become of a connection by an egress; resolves its name, and connects to nothing',
+    summary: 'Tests whether an egress would allow a connection; resolves the name, but does not connect',
     body: newEgressTestSchema,
     answer: egressTestSchema,
     errors: [404],
@@ -106,12 +104,10 @@ export const egressRoutes = [
   }),
 ];
 
-// Streams: looking, and closing one.
-
 export const streamRoutes = [
   jsonRoute({
     request: 'GET /v1/streams',
-    summary: 'All streams, with their rates; takes 0.2 s where nobody has asked within the last 3 s',
+    summary: 'All streams, with their rates; takes 0.2 s unless a client asked within the last 3 s',
     answer: z.array(streamWithRatesSchema),
     handle: ({ rates }) => rates.measure(),
   }),

@@ -1,4 +1,4 @@
-/** The machine of a peer: what it says of itself, and how far it is with booting. */
+/** Routes of the peer's machine: information and boot progress. */
 import { askBoot, askMachine, type InfoCallOptions } from '../../info/info-call.js';
 import { INFO_SERVICE } from '../../info/info-messages.js';
 import { judgeBoot } from '../../info/judge-boot.js';
@@ -15,7 +15,7 @@ const query = z.strictObject({ channel: onlyChannel() });
 export const machineRoutes = [
   jsonRoute({
     request: 'GET /v1/info',
-    summary: 'What the machine of a peer says of itself, and by how much its clock differs',
+    summary: 'Information that the machine of a peer reports about itself, and its clock offset',
     query,
     answer: machineInfoSchema,
     errors: [403, 404, 503],
@@ -26,7 +26,7 @@ export const machineRoutes = [
   }),
   jsonRoute({
     request: 'GET /v1/boot',
-    summary: 'How far the machine of a peer is with booting',
+    summary: 'Boot progress of the machine of a peer',
     query,
     answer: bootStatusSchema,
     errors: [403, 404, 503],
@@ -37,7 +37,7 @@ export const machineRoutes = [
   }),
 ];
 
-/** What the peer answers, and the label of its channel. */
+/** Asks the peer; returns its answer and the label of its channel. */
 async function ask<T>(
   { proxy }: ControlContext,
   channel: string | undefined,

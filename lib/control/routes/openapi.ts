@@ -1,4 +1,4 @@
-/** The description of all routes as OpenAPI 3.1, made from the table and its schemas. */
+/** The OpenAPI 3.1 description of all routes, generated from the table and its schemas. */
 import { errorSchema } from '../../status/schemas.js';
 import * as z from '../../status/zod.js';
 import type { Method, Route } from './route.js';
@@ -8,24 +8,24 @@ type Json = Readonly<Record<string, unknown>>;
 const INFO = {
   title: 'The control socket of vproxy',
   version: '1',
-  description: 'HTTP/1.1 on a unix socket: docs/control.md says where it is, and how it is used.',
+  description: 'HTTP/1.1 on a unix socket; docs/control.md explains where it is and how to use it.',
 };
 
 const STATUS_TEXTS: Readonly<Record<number, string>> = {
-  200: 'Here it is',
-  201: 'It was added',
-  202: 'It has begun',
-  204: 'It is done',
-  403: 'The permissions do not allow it',
-  404: 'It does not exist',
-  409: 'The address is taken, or not available',
-  422: 'The configuration is not valid; nothing has changed',
+  200: 'Success',
+  201: 'Added',
+  202: 'Accepted; it has begun',
+  204: 'Done',
+  403: 'Permission denied',
+  404: 'Not found',
+  409: 'The address is in use or not available',
+  422: 'The configuration is not valid; nothing was changed',
   426: 'The request does not ask for an upgrade',
-  503: 'No session, no such service, or no way to it now',
-  504: 'It took too long',
+  503: 'No session, no such service, or the service cannot be reached now',
+  504: 'Timed out',
 };
 
-/** The whole document, a value for JSON. */
+/** The whole document, as a JSON value. */
 export function describeRoutes(routes: readonly Route[]): Json {
   const schemas: Record<string, unknown> = {};
   const paths: Record<string, Record<string, unknown>> = {};
@@ -40,11 +40,11 @@ export function describeRoutes(routes: readonly Route[]): Json {
     paths,
     components: { schemas },
   };
-  // zod refers to schemas as they are placed in a document of its own.
+  // zod's references assume its own document layout.
   return JSON.parse(JSON.stringify(document).replaceAll('"#/$defs/', '"#/components/schemas/')) as Json;
 }
 
-/** The name of an operation for programs that are made from the description: `getChannels`, `deleteStreamsChannelId`. */
+/** The name of an operation for code generators: `getChannels`, `deleteStreamsChannelId`. */
 function operationName(method: Method, path: string): string {
   const words = path.replace(/^\/v1/, '').match(/[a-z0-9]+/gi) ?? [];
   return method.toLowerCase() + words.map((word) => word.charAt(0).toUpperCase() + word.slice(1)).join('');
@@ -67,13 +67,13 @@ function describeRoute(route: Route, schemas: Record<string, unknown>): Json {
     responses: {
       ...describeAnswer(route, schemas),
       ...Object.fromEntries(errors),
-      default: { description: 'Anything else that was wrong with the request', ...error },
+      default: { description: 'Any other error', ...error },
     },
   };
 }
 
 function describeAnswer(route: Route, schemas: Record<string, unknown>): Json {
-  if (route.kind === 'upgrade') return { 101: { description: `The connection is a ${route.protocol} from here on` } };
+  if (route.kind === 'upgrade') return { 101: { description: `From here on the connection speaks ${route.protocol}` } };
   const status = route.kind === 'text' ? 200 : route.status;
   const description = STATUS_TEXTS[status];
   if (route.kind === 'json' && route.answer === null) return { [status]: { description } };
@@ -91,9 +91,9 @@ function describeParameters(route: Route, place: 'path' | 'query', schemas: Reco
   });
 }
 
-/** A schema as JSON; those with a name of their own are put into `schemas`. */
+/** Converts a schema to JSON; puts named schemas into `schemas`. */
 function toJson(schema: z.ZodType, io: 'input' | 'output', schemas: Record<string, unknown>): Json {
-  // As a property a schema with a name becomes a reference, also the outermost.
+  // As a property, even the outermost named schema becomes a reference.
   const { properties, $defs = {} } = z.toJSONSchema(z.object({ it: schema }), { io });
   for (const [name, definition] of Object.entries($defs)) schemas[name] = { ...definition, id: undefined };
   return (properties?.['it'] ?? {}) as Json;

@@ -1,4 +1,4 @@
-/** The process: its status, events and metrics; and what is done to it: ping, wait, log level, configuration, drain, stop. */
+/** Routes of the process: status, events, metrics, ping, wait, log level, configuration, upgrade, drain, stop. */
 import { VproxyError } from '../../errors.js';
 import {
   channelStatusSchema,
@@ -18,22 +18,22 @@ import { RequestError } from './request-error.js';
 import { jsonRoute, textRoute } from './route.js';
 import { numberText, onlyChannel, secondsText, yesOrNoText } from './values.js';
 
-/** How long `GET /v1/wait` waits at most by default, in seconds. */
+/** The default timeout of `GET /v1/wait`, in seconds. */
 const WAIT_S = 60;
 
-/** How long streams may take to end by default, in seconds. */
+/** The default timeout of a drain, in seconds. */
 const DRAIN_S = 30;
 
-/** How long what cannot be handed over may take to end by default, in seconds. */
+/** The default time for what cannot be handed over to end, in seconds. */
 const UPGRADE_WAIT_S = 10;
 
-/** The longest time that a request can ask for, in seconds: a day. */
+/** The longest timeout in a request, in seconds: a day. */
 const MAX_S = 86_400;
 
 export const processRoutes = [
   jsonRoute({
     request: 'POST /v1/ping',
-    summary: 'Measures the round trip through the peer of a channel',
+    summary: 'Measures the round trip to the peer of a channel',
     body: z.strictObject({ channel: onlyChannel() }),
     answer: pingAnswerSchema,
     errors: [404, 503],
@@ -44,9 +44,9 @@ export const processRoutes = [
   }),
   jsonRoute({
     request: 'GET /v1/wait',
-    summary: 'Answers as soon as a channel has a session, and its peer offers the service',
+    summary: 'Waits until a channel has a session, and its peer offers the service',
     query: z.strictObject({
-      service: z.string().optional().describe('Default: the session is enough'),
+      service: z.string().optional().describe('Default: a session is enough'),
       channel: z.string().optional().describe('The label of the channel; default: any'),
       timeout: secondsText(MAX_S).optional().describe(`Seconds; default ${WAIT_S}`),
     }),
@@ -57,7 +57,7 @@ export const processRoutes = [
   }),
   jsonRoute({
     request: 'PUT /v1/log-level',
-    summary: 'Sets what the log shows',
+    summary: 'Sets the level of the log',
     body: logLevelAnswerSchema,
     answer: logLevelAnswerSchema,
     handle: ({ process }, { body: { level } }) => {
@@ -67,20 +67,20 @@ export const processRoutes = [
   }),
   jsonRoute({
     request: 'GET /v1/config',
-    summary: 'What is in force, in the form of a configuration file',
+    summary: 'The configuration in effect, in the form of a configuration file',
     answer: z.unknown(),
     handle: ({ process }): unknown => process.config,
   }),
   jsonRoute({
     request: 'POST /v1/reload',
-    summary: 'Reads the configuration again, and puts the difference in force; a bad one changes nothing',
+    summary: 'Reloads the configuration and applies the changes; an invalid one changes nothing',
     answer: reloadAnswerSchema,
     errors: [403, 409, 422],
     handle: async ({ process }) => {
       try {
         return await process.reload();
       } catch (error) {
-        // The request is right, the configuration is not.
+        // The configuration is wrong, not the request.
         if (!(error instanceof VproxyError) || error.code !== 'bad-argument') throw error;
         throw new RequestError('bad-argument', error.message, { status: 422, cause: error });
       }
@@ -88,22 +88,22 @@ export const processRoutes = [
   }),
   jsonRoute({
     request: 'POST /v1/upgrade',
-    summary: 'Has a successor go on with all that the process has, and ends the process; what fails changes nothing',
+    summary: 'Hands everything over to a successor and ends the process; a failure changes nothing',
     body: z.strictObject({
       program: z
         .string()
         .optional()
-        .describe('The path of the program; default: the one that the process was started as'),
+        .describe('The path of the program; default: the program that the process was started as'),
       waitS: z
         .number()
         .min(0)
         .max(MAX_S)
         .optional()
-        .describe(`How long what cannot be handed over may take to end; default ${UPGRADE_WAIT_S}`),
+        .describe(`How long to wait for the end of what cannot be handed over; default ${UPGRADE_WAIT_S}`),
       force: z
         .boolean()
         .optional()
-        .describe('Whether streams that only a guest can end are reset then; default: the upgrade fails'),
+        .describe('Whether to reset streams that only a guest can end after that; default: the upgrade fails'),
     }),
     answer: upgradeAnswerSchema,
     errors: [409],
@@ -111,15 +111,16 @@ export const processRoutes = [
       { process },
       { body: { program = null, waitS = UPGRADE_WAIT_S, force = false }, answerAtOnce },
     ): Promise<UpgradeAnswer> => {
-      if (process.upgrade === undefined) throw new VproxyError('upgrade-failed', 'this program cannot be upgraded');
+      if (process.upgrade === undefined)
+        throw new VproxyError('upgrade-failed', 'this program does not support upgrades');
       return process.upgrade({ program, waitMs: waitS * 1000, isForced: force }, answerAtOnce);
     },
   }),
   jsonRoute({
     request: 'POST /v1/drain',
-    summary: 'Opens no more streams, and ends the process when those that are open have ended',
+    summary: 'Opens no more streams, and ends the process when all open streams have ended',
     body: z.strictObject({
-      timeoutS: z.number().min(0).max(MAX_S).optional().describe(`The longest time that it takes; default ${DRAIN_S}`),
+      timeoutS: z.number().min(0).max(MAX_S).optional().describe(`The longest time to wait; default ${DRAIN_S}`),
     }),
     status: 202,
     answer: null,
@@ -128,7 +129,7 @@ export const processRoutes = [
   }),
   jsonRoute({
     request: 'POST /v1/stop',
-    summary: 'Ends the process now, in order',
+    summary: 'Shuts the process down now',
     status: 202,
     answer: null,
     handle: ({ process }, { afterAnswer }) => afterAnswer(() => process.stop()),
@@ -174,14 +175,14 @@ function describeProcess(control: ProcessControl, eventLoopDelay: LoopDelay | nu
 const query = z.strictObject({
   replay: numberText(RING_EVENTS)
     .optional()
-    .describe(`How many of the last events come first; default ${RING_EVENTS}, which is all that are kept`),
-  follow: yesOrNoText().optional().describe('Whether to go on with those that happen; default true'),
+    .describe(`How many past events to begin with; default ${RING_EVENTS}, all that are kept`),
+  follow: yesOrNoText().optional().describe('Whether to continue with new events; default true'),
 });
 
 export const eventRoutes = [
   textRoute({
     request: 'GET /v1/events',
-    summary: 'The last events, and those that happen: a JSON object a line',
+    summary: 'Past and new events, one JSON object a line',
     query,
     contentType: 'application/x-ndjson',
     answer: controlEventSchema,
@@ -193,7 +194,7 @@ export const eventRoutes = [
 export const metricsRoutes = [
   textRoute({
     request: 'GET /metrics',
-    summary: 'The figures of the process and its channels, in the text format of Prometheus',
+    summary: 'Metrics of the process and its channels, in the text format of Prometheus',
     contentType: METRICS_TYPE,
     answer: null,
     send: (context, _input, response) => void response.end(describeMetrics(context)),

@@ -1,10 +1,10 @@
-/** A failure of one control request. */
+/** Errors of control requests. */
 import { type ErrorCode, toVproxyError, VproxyError } from '../../errors.js';
 import type { ErrorBody } from '../../status/types.js';
 
-/** What an answer says besides code and message. */
+/** The parts of an error answer besides code and message. */
 interface RequestErrorOptions extends ErrorOptions {
-  /** The path of the field that is wrong, in the body or the query: `outgoing[0]`. */
+  /** The path of the invalid field, in the body or the query: `outgoing[0]`. */
   readonly field?: string;
   /** The HTTP status; default: that of the code. */
   readonly status?: number;
@@ -12,7 +12,7 @@ interface RequestErrorOptions extends ErrorOptions {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
-/** An error whose answer says more than its code does. */
+/** An error whose answer has more than a code and a message. */
 export class RequestError extends VproxyError {
   readonly field: string | null;
   readonly status: number | null;
@@ -26,7 +26,7 @@ export class RequestError extends VproxyError {
   }
 }
 
-/** The result of `work`; a `bad-argument` that it throws names `field`. */
+/** Runs `work`; a `bad-argument` that it throws will name `field`. */
 export function inField<T>(field: string, work: () => T): T {
   try {
     return work();
@@ -36,7 +36,7 @@ export function inField<T>(field: string, work: () => T): T {
   }
 }
 
-/** The answer for anything that was thrown. */
+/** The answer for a thrown value. */
 export function answerError(thrown: unknown) {
   const error = toVproxyError(thrown);
   const { code, message } = error;

@@ -1,5 +1,4 @@
-/** One row of the table of routes: what a request may hold, what is done, and what the answer holds. */
-
+/** A row of the table of routes: the schemas of the request and its answer, and the handler. */
 import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type * as z from '../../status/zod.js';
@@ -7,36 +6,36 @@ import type { ControlContext } from '../context/context.js';
 
 export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE';
 
-/** A checked request. */
+/** A validated request. */
 export interface RouteInput<Params, Query, Body> {
   readonly params: Params;
   readonly query: Query;
   readonly body: Body;
-  /** Aborted when the connection has gone. */
+  /** Aborted when the client disconnects. */
   readonly signal: AbortSignal;
-  /** Runs an action when the answer was sent, or the connection has gone. */
+  /** Runs an action after the answer was sent, or the client has disconnected. */
   readonly afterAnswer: (action: () => void) => void;
-  /** Writes the answer within the call, with status 200: for a process that exits behind it. */
+  /** Writes the answer synchronously, with status 200: for a process about to exit. */
   readonly answerAtOnce: (value: unknown) => void;
 }
 
 interface RouteBase {
   readonly method: Method;
-  /** With `{name}` for a part that is a parameter. */
+  /** With `{name}` for each parameter. */
   readonly path: string;
-  /** One sentence for the description. */
+  /** One sentence for the OpenAPI description. */
   readonly summary: string;
-  /** Of the parameters in the path, each a text. */
+  /** Schema of the path parameters, which are strings. */
   readonly params: z.ZodObject | null;
-  /** Of the query, each value a text. */
+  /** Schema of the query, whose values are strings. */
   readonly query: z.ZodObject | null;
-  /** Of the body, a JSON object; null if the route takes no body. */
+  /** Schema of the body, a JSON object; null if the route takes no body. */
   readonly body: z.ZodObject | null;
-  /** The statuses of errors that are particular to the route. */
+  /** The statuses of errors specific to the route. */
   readonly errors: readonly number[];
 }
 
-/** Answers with a value as JSON, or with nothing but a status. */
+/** Answers with a value as JSON, or only with a status. */
 export interface JsonRoute extends RouteBase {
   readonly kind: 'json';
   readonly status: 200 | 201 | 202 | 204;
@@ -48,16 +47,16 @@ export interface JsonRoute extends RouteBase {
 export interface TextRoute extends RouteBase {
   readonly kind: 'text';
   readonly contentType: string;
-  /** Of a line, where the lines are JSON. */
+  /** Schema of a line, for lines of JSON. */
   readonly answer: z.ZodType | null;
   send(context: ControlContext, input: RouteInput<never, never, never>, response: ServerResponse): void;
 }
 
-/** Upgrades its connection; owns the socket from then on. */
+/** Upgrades its connection, and then owns the socket. */
 export interface UpgradeRoute extends RouteBase {
   readonly kind: 'upgrade';
   readonly protocol: string;
-  /** Resolved when the socket was answered. A rejection before that is answered by the caller. */
+  /** Resolves after answering on the socket. If it rejects before that, the caller answers. */
   upgrade(context: ControlContext, input: RouteInput<never, never, never>, socket: Socket): Promise<void>;
 }
 
@@ -69,23 +68,23 @@ type Output<S> = S extends z.ZodType ? z.output<S> : unknown;
 
 type Immutable<T> = T extends object ? { readonly [K in keyof T]: Immutable<T[K]> } : T;
 
-/** A schema that is made from a table of settings knows its fields only at run time. */
+/** A schema made from a table of settings knows its fields only at run time. */
 type Body<T> = string extends keyof T ? object : Immutable<T>;
 
-/** What a client gives for a row: values, which go out as text or JSON. */
+/** A client's input for a row: values, sent as text or JSON. */
 type Given<P, Q, B> = (P extends z.ZodType ? { readonly params: Immutable<z.output<P>> } : unknown) &
   (Q extends z.ZodType
     ? { readonly query?: { readonly [K in keyof z.output<Q>]?: z.output<Q>[K] | undefined } }
     : unknown) &
   (B extends z.ZodType ? { readonly body: Body<z.input<B>> } : unknown);
 
-/** The types of a row for its clients, under its method and path; no row has such a value. */
+/** The types of a row for its clients, by method and path; exists only as a type. */
 export interface Contract<Name extends string, P, Q, B, Answer> {
   readonly contract?: { readonly name: Name; readonly given: Given<P, Q, B>; readonly answer: Answer };
 }
 
 interface RouteOptions<Name extends RouteName, P extends Schema, Q extends Schema, B extends Schema> {
-  /** Method and path, as clients name the row. */
+  /** Method and path, which identify the row for clients. */
   readonly request: Name;
   readonly summary: string;
   readonly params?: P;

@@ -1,4 +1,4 @@
-/** The table of routes: everything that can be asked of a control server. */
+/** The table of routes: all requests that a control server answers. */
 import * as z from '../../status/zod.js';
 import { channelRoutes, newChannelSchema } from './channels.js';
 import { connectRoutes } from './connect.js';
@@ -33,7 +33,7 @@ export const ROUTES: readonly Route[] = [
 
 type Row = NonNullable<(typeof ROWS)[number]['contract']>;
 
-/** What a client gives for each route and is answered, by method and path, such as `GET /v1/status`. */
+/** The input and answer of each route, by method and path, such as `GET /v1/status`. */
 export type Contracts = { readonly [R in Row as R['name']]: R };
 
 /** The types of `client/requests.ts`. */

@@ -1,4 +1,4 @@
-/** The schemas of single values in paths, queries and bodies. */
+/** Schemas of single values in paths, queries and bodies. */
 import * as z from '../../status/zod.js';
 import { LABEL, LABEL_RULE } from '../../util/labels.js';
 
@@ -6,19 +6,19 @@ import { LABEL, LABEL_RULE } from '../../util/labels.js';
 export const label = () =>
   z
     .string()
-    .regex(LABEL, `it is not ${LABEL_RULE}`)
+    .regex(LABEL, `must be ${LABEL_RULE}`)
     .meta({ examples: ['vm1'] });
 
-/** The channel that is meant, by its label. */
+/** The label of the channel to use. */
 export const onlyChannel = () =>
-  z.string().optional().describe('The label of the channel; not needed where there is one only');
+  z.string().optional().describe('The label of the channel; optional if there is only one');
 
 const digits = (form: RegExp, what: string, type: 'integer' | 'number', maximum: number) =>
   z
     .string()
-    .regex(form, `it is not ${what}`)
+    .regex(form, `must be ${what}`)
     .transform(Number)
-    .pipe(z.number().max(maximum, `it is more than ${maximum}`))
+    .pipe(z.number().max(maximum, `must be at most ${maximum}`))
     .meta({ type, minimum: 0, maximum, pattern: undefined });
 
 /** A whole number in a query or a path. */
@@ -31,14 +31,14 @@ export const secondsText = (maximum: number) =>
 /** Yes or no in a query. */
 export const yesOrNoText = () =>
   z
-    .enum(['true', 'false'], 'it is not true or false')
+    .enum(['true', 'false'], 'must be true or false')
     .transform((text) => text === 'true')
     .meta({ type: 'boolean', enum: undefined });
 
 /** How a channel or a forward is removed. */
 export const removalQuery = z.strictObject({
   mode: z
-    .enum(['drain', 'now'], 'it is not drain or now')
+    .enum(['drain', 'now'], 'must be drain or now')
     .default('drain')
-    .describe('drain: streams that are open may finish; now: they are reset'),
+    .describe('drain: let open streams finish; now: reset them'),
 });

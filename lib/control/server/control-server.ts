@@ -1,5 +1,4 @@
-/** The control server of a process: HTTP with JSON on a unix socket (docs/control.md). It is light until somebody connects. */
-
+/** The control server of a process: HTTP with JSON on a unix socket (docs/control.md). Lightweight until a client connects. */
 import type { LogEvent } from '../../events.js';
 import type { Proxy } from '../../proxy/proxy.js';
 import type { KeepDescriptor, TakeDescriptor } from '../../system/descriptors.js';
@@ -14,20 +13,20 @@ import { StreamEnds } from '../context/join-stream.js';
 import { StreamRates } from '../context/stream-rates.js';
 import { HttpService } from './http-service.js';
 
-/** What a control server speaks for. */
+/** Options of a control server. */
 export interface ControlServerOptions {
-  /** The proxy that requests look at and change. */
+  /** The proxy that requests inspect and change. */
   readonly proxy: Proxy;
-  /** The process that they look at, reload and stop. */
+  /** The process that requests inspect, reload and stop. */
   readonly process: ProcessControl;
   /** Default `systemClock`. */
   readonly clock?: Clock;
 }
 
-/** An address that a control server listens on, for a successor of this process. */
+/** A listener of a control server, for a successor of this process. */
 export interface ListenerCapture {
   readonly serves: 'control' | 'metrics';
-  /** Null where the process was started with the socket. */
+  /** Null if the process inherited the socket. */
   readonly address: ListenAddress | null;
   /** The index of the descriptor. */
   readonly descriptor: number;
@@ -40,7 +39,7 @@ export class ControlServer {
   readonly #services: { readonly serves: ListenerCapture['serves']; readonly http: HttpService }[] = [];
   readonly #onLog = (event: LogEvent): void => this.record(event);
 
-  /** Keeps the events of the proxy from now on. */
+  /** Starts recording the events of the proxy. */
   constructor({ proxy, process, clock = systemClock }: ControlServerOptions) {
     this.#clock = clock;
     this.#context = {
@@ -54,16 +53,15 @@ export class ControlServer {
     proxy.on('log', this.#onLog);
   }
 
-  /** Adds an event that is not the proxy's to those that clients follow. */
+  /** Adds an event from outside the proxy to those that clients follow. */
   record(event: LogEvent): void {
     this.#context.ring.record(event);
   }
 
   /**
-   * Listens for requests. A unix socket has mode 0600, its folder is made where it is missing, and a file that is there
-   * already is replaced only if nobody answers. A socket that this process was started with is taken as it is. Rejects with
-   * `address-in-use`, `address-denied` or `address-unavailable`. `fd` is a descriptor that is listened on there already.
-   * Default: there is none.
+   * Listens for requests. A unix socket has mode 0600; a missing folder is created, and an existing file is replaced only
+   * if no process answers on it. An inherited socket is used as is. Rejects with `address-in-use`, `address-denied` or
+   * `address-unavailable`. `fd`: a descriptor that already listens there. Default: none.
    */
   async listen(address: ListenAddress | InheritedSocket, fd?: number): Promise<void> {
     const http = new HttpService({
@@ -85,8 +83,8 @@ export class ControlServer {
   }
 
   /**
-   * Listens where only `GET /metrics` is answered, with a page that is a second old at most; resolved with the address in use. Rejects as `listen` does.
-   * Anyone who can connect there can read the figures. `fd` is as that of `listen`.
+   * Listens for `GET /metrics` only, answered with a page that is at most a second old; resolves with the actual address.
+   * Rejects as `listen` does. Anyone who can connect can read the metrics. `fd`: see `listen`.
    */
   async listenForMetrics(address: HostPort, fd?: number): Promise<HostPort> {
     const http = new HttpService({
@@ -101,7 +99,7 @@ export class ControlServer {
     return 'port' in got ? got : address;
   }
 
-  /** The paths of the sockets on which it takes requests, but for one that this process was started with. */
+  /** The paths of the sockets on which it takes requests, except inherited ones. */
   get paths(): string[] {
     return this.#services.flatMap(({ http: { address } }) =>
       address !== null && 'path' in address ? [address.path] : [],
@@ -109,7 +107,7 @@ export class ControlServer {
   }
 
   /**
-   * Whether a request that may change something is under way: a successor would not have it.
+   * Whether a request that may change something is in progress: a successor would not have it.
    *
    * @internal
    */
@@ -127,7 +125,7 @@ export class ControlServer {
   }
 
   /**
-   * What a successor of this process goes on with; requests that are under way are not a part of it.
+   * The listeners for a successor of this process; requests in progress are not included.
    *
    * @internal
    */
@@ -139,7 +137,7 @@ export class ControlServer {
   }
 
   /**
-   * Listens where a predecessor of this process did. Rejects as `listen` does.
+   * Takes over the listeners of a predecessor of this process. Rejects as `listen` does.
    *
    * @internal
    */

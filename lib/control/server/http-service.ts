@@ -1,6 +1,6 @@
 /**
- * HTTP on one address, with bounds: how many connect, how long they may take to say what they want. What speaks HTTP is
- * loaded for the first connection: most processes never have one, and it takes as much memory as all the rest.
+ * HTTP on one address, with limits on connections and on the time to send a request. node:http is loaded on the first
+ * connection: most processes never get one, and it takes as much memory as all the rest.
  */
 import type { Server as HttpServer, IncomingMessage, ServerResponse } from 'node:http';
 import net, { type Socket } from 'node:net';
@@ -13,46 +13,46 @@ import { descriptorOf } from '../../system/sockets/node-sockets.js';
 import { type CancelTimer, type Clock, MAX_TIMER_MS } from '../../util/clock.js';
 import { isBodyTooLong } from './read-input.js';
 
-/** The number of connections that may speak HTTP at the same time; those that were upgraded do not count. */
+/** Limit on concurrent HTTP connections, not counting upgraded ones. */
 export const MAX_CONNECTIONS = 256;
 
-/** The time for a whole request, from when it can be read or from the answer before it. */
+/** Timeout for a whole request, from when it can be read or from the previous answer. */
 export const REQUEST_TIMEOUT_MS = 10_000;
 
 export interface HttpServiceOptions {
   readonly clock: Clock;
-  /** Whether its connections are the operator's, which get all but the very last descriptors. Default false. */
+  /** Whether its connections are the operator's, which may use all but the very last descriptors. Default false. */
   readonly isOperators?: boolean;
-  /** Called for the first connection, and again for the next one where it fails. */
+  /** Called for the first connection; after a failure again for the next one. */
   load(): Promise<HttpHandlers>;
 }
 
-/** What becomes of requests. */
+/** Handlers of requests. */
 export interface HttpHandlers {
   readonly onRequest: (request: IncomingMessage, response: ServerResponse) => void;
-  /** Owns the socket from then on. Without it a request for an upgrade is answered like any other. */
+  /** Takes the socket over. Without it, an upgrade request is answered like any other. */
   readonly onUpgrade?: (request: IncomingMessage, socket: Socket) => void;
 }
 
-/** A connection that speaks HTTP. */
+/** An HTTP connection. */
 interface Connection {
   /** The current answer, or the last one. */
   response: ServerResponse | null;
   cancelTimeout: CancelTimer;
 }
 
-/** One server. `listen` once, then `close` once. */
+/** One server. Call `listen` once, then `close` once. */
 export class HttpService {
   readonly #options: HttpServiceOptions;
-  /** Accepts connections, and reads nothing of them. */
+  /** Accepts connections without reading from them. */
   readonly #listener = net.createServer({ allowHalfOpen: true, pauseOnConnect: true });
-  /** Those that speak HTTP, the oldest first. */
+  /** HTTP connections, oldest first. */
   readonly #connections = new Map<Socket, Connection>();
   readonly #upgraded = new Set<Socket>();
   /** Answers to requests that may change something. */
   readonly #changing = new Set<ServerResponse>();
   #address: ListenAddress | null = null;
-  /** Speaks HTTP on them; null before the first one. */
+  /** The HTTP server; null before the first connection. */
   #server: Promise<HttpServer> | null = null;
 
   constructor(options: HttpServiceOptions) {
@@ -60,7 +60,7 @@ export class HttpService {
     this.#listener.on('connection', (socket) => this.#accept(socket));
   }
 
-  /** Listens; resolved with the address that it got. Rejects with `address-…` codes. `fd`: see `listenAt`. */
+  /** Listens; resolves with the actual address. Rejects with `address-…` codes. `fd`: see `listenAt`. */
   async listen(address: ListenAddress | InheritedSocket, fd?: number): Promise<ListenAddress | InheritedSocket> {
     if (!('fd' in address)) {
       this.#address = await listenAt(this.#listener, address, fd);
@@ -70,22 +70,22 @@ export class HttpService {
     return address;
   }
 
-  /** Where it listens; null where the process was started with the socket. */
+  /** The listening address; null if the process inherited the socket. */
   get address(): ListenAddress | null {
     return this.#address;
   }
 
-  /** The number of the socket; null where this version of Node does not tell, or it is closed. */
+  /** The listening descriptor; null if closed, or if this version of Node does not expose it. */
   get descriptor(): number | null {
     return descriptorOf(this.#listener);
   }
 
-  /** Whether a request that may change something is under way, or may be on its way: of a new connection nothing was read. */
+  /** Whether a request that may change something is in progress, or may arrive on a new connection not yet read from. */
   get isChanging(): boolean {
     return this.#changing.size > 0 || [...this.#connections.values()].some(({ response }) => response === null);
   }
 
-  /** Closes the listener and every connection, whatever is under way on it. */
+  /** Closes the listener and every connection, even those with a request in progress. */
   async close(): Promise<void> {
     const closed = new Promise((resolve) => this.#listener.close(resolve));
     for (const socket of [...this.#connections.keys(), ...this.#upgraded]) socket.destroy();
@@ -99,14 +99,14 @@ export class HttpService {
     }
     const connection = { response: null, cancelTimeout: () => undefined };
     this.#connections.set(socket, connection);
-    // Until HTTP is spoken nobody else listens for its failure.
+    // Until the HTTP server takes the socket, nothing else handles its errors.
     const ignore = (): void => undefined;
     socket.on('error', ignore).once('close', () => this.#forget(socket));
     this.#server ??= this.#makeServer();
     this.#server.then(
       (server) => {
         if (socket.destroyed) return;
-        // Not before: how long it takes to load, on a machine that is busy, is none of the client's.
+        // Start the timeout only now: loading HTTP on a busy machine must not count against the client.
         this.#awaitRequest(socket, connection);
         server.emit('connection', socket);
         socket.off('error', ignore).resume();
@@ -121,7 +121,7 @@ export class HttpService {
   async #makeServer(): Promise<HttpServer> {
     const [{ createServer }, handlers] = await Promise.all([import('node:http'), this.#options.load()]);
     const server = createServer({
-      // Node's own check for slow requests is off: this file does it by its clock.
+      // Node's own timeouts are off: this file implements them with its clock.
       connectionsCheckingInterval: MAX_TIMER_MS,
       headersTimeout: 0,
       requestTimeout: 0,
@@ -134,7 +134,7 @@ export class HttpService {
     if (onUpgrade !== undefined) {
       server.on('upgrade', (request, _socket, head) => {
         if (!this.#release(request.socket)) return;
-        // Now, as it cannot have ended yet: behind an end nothing can be put back.
+        // Unshift now, before EOF can arrive: after EOF it is no longer possible.
         if (head.length > 0) request.socket.unshift(head);
         onUpgrade(request, request.socket);
       });
@@ -142,7 +142,7 @@ export class HttpService {
     return server.on('clientError', (error: NodeJS.ErrnoException, socket) => refuse(error, socket));
   }
 
-  /** Whether one more is accepted: the oldest connection without a request makes room for it. */
+  /** Makes room for a connection, by closing the oldest idle one if needed; false if it cannot be accepted. */
   #makeRoomFor(newcomer: Socket): boolean {
     const { isOperators = false } = this.#options;
     const isShort = descriptorShortage(newcomer, isOperators ? 'operator' : 'ordinary') !== null;
@@ -170,7 +170,7 @@ export class HttpService {
   ): void {
     const { socket } = request;
     const connection = this.#connections.get(socket);
-    // A client that does not wait for answers could send requests without end.
+    // Pipelining is not supported: it would allow unlimited pending requests.
     if (connection === undefined || isBusy(connection)) {
       socket.destroy();
       return;
@@ -188,7 +188,7 @@ export class HttpService {
     onRequest(request, response);
   }
 
-  /** Gives up a connection for an upgrade; false if it is closed already. */
+  /** Releases a connection for an upgrade; false if it is already closed. */
   #release(socket: Socket): boolean {
     if (!this.#connections.has(socket)) {
       socket.destroy();
@@ -206,11 +206,11 @@ export class HttpService {
   }
 }
 
-/** Whether it has a request without an answer. */
+/** Whether a request on it is not yet answered. */
 const isBusy = ({ response }: Connection): boolean =>
   response !== null && !response.writableEnded && !response.destroyed;
 
-/** Whether nothing of a request is lost with this process: an upgrade is its end, and what is being removed is removed by a successor. */
+/** Whether a request survives an upgrade: the upgrade itself ends with it, and a successor completes removals. */
 const isPassive = ({ method = '', url = '' }: IncomingMessage): boolean =>
   ['GET', 'HEAD', 'DELETE'].includes(method) || url === '/v1/upgrade';
 
@@ -222,12 +222,12 @@ function refuse(error: NodeJS.ErrnoException, socket: Duplex): void {
   }
   const isLong = error.code === 'HPE_HEADER_OVERFLOW';
   const [status, message] = isLong
-    ? ['431 Request Header Fields Too Large', 'the header of the request is too long']
-    : ['400 Bad Request', 'this is no HTTP request'];
+    ? ['431 Request Header Fields Too Large', 'request header too long']
+    : ['400 Bad Request', 'not an HTTP request'];
   socket.end(rawAnswer(status, { error: { code: 'bad-argument', message } }), () => socket.destroy());
 }
 
-/** A whole answer, for a connection that node:http does not write to; `status` with its text. */
+/** A whole answer, for connections not handled by node:http; `status` includes its text. */
 export function rawAnswer(status: string, value: unknown): string {
   const text = `${JSON.stringify(value)}\n`;
   const head = `HTTP/1.1 ${status}\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(text)}`;

@@ -1,5 +1,4 @@
-/** What a request holds, which may be anything: its body, its query, and both against the schemas of their route. */
-
+/** Reads untrusted input: the body and query of a request, checked against the schemas of its route. */
 import type { IncomingMessage } from 'node:http';
 import { isObject } from '../../codec/json.js';
 import { VproxyError } from '../../errors.js';
@@ -7,14 +6,14 @@ import type * as z from '../../status/zod.js';
 import { escapeText } from '../../util/escape.js';
 import { RequestError } from '../routes/request-error.js';
 
-/** A longer body is refused. */
+/** The longest body. */
 const MAX_BODY_BYTES = 65_536;
 
 const utf8 = new TextDecoder('utf-8', { fatal: true });
 
 /**
- * The JSON object in the body; an empty body counts as one without fields. Rejects with `bad-argument` and the status
- * 413, 415 or 400, and with `cancelled` where the connection ends first.
+ * Reads the JSON object in the body; an empty body counts as `{}`. Rejects with `bad-argument` and the status 413, 415 or
+ * 400, and with `cancelled` if the client disconnects first.
  */
 export async function readBody(request: IncomingMessage): Promise<unknown> {
   if (isBodyTooLong(request)) throw tooLong();
@@ -22,25 +21,21 @@ export async function readBody(request: IncomingMessage): Promise<unknown> {
   if (bytes.length === 0) return {};
   const type = request.headers['content-type'] ?? '';
   if (!/^application\/json *(;|$)/i.test(type)) {
-    throw new RequestError(
-      'bad-argument',
-      'the body is not declared as JSON: it wants Content-Type: application/json',
-      {
-        status: 415,
-      },
-    );
+    throw new RequestError('bad-argument', 'body: not declared as JSON; use Content-Type: application/json', {
+      status: 415,
+    });
   }
   return parseObject(bytes);
 }
 
-/** Whether the body is longer than `MAX_BODY_BYTES` as its header says. */
+/** Whether the body is longer than `MAX_BODY_BYTES` according to its header. */
 export function isBodyTooLong({ headers }: IncomingMessage): boolean {
   return Number(headers['content-length'] ?? 0) > MAX_BODY_BYTES;
 }
 
 function readBytes(request: IncomingMessage): Promise<Buffer> {
   return new Promise((resolve, reject) => {
-    const giveUp = () => reject(new VproxyError('cancelled', 'the connection ended within a request'));
+    const giveUp = () => reject(new VproxyError('cancelled', 'the client disconnected during a request'));
     if (request.destroyed) giveUp();
     const chunks: Buffer[] = [];
     let length = 0;
@@ -59,16 +54,16 @@ function parseObject(bytes: Buffer): object {
   try {
     value = JSON.parse(utf8.decode(bytes));
   } catch (cause) {
-    throw new RequestError('bad-argument', 'the body is not JSON in UTF-8', { cause });
+    throw new RequestError('bad-argument', 'body: not valid JSON in UTF-8', { cause });
   }
   if (isObject(value)) return value;
-  throw new RequestError('bad-argument', 'the body is not a JSON object');
+  throw new RequestError('bad-argument', 'body: not a JSON object');
 }
 
 const tooLong = (): RequestError =>
-  new RequestError('bad-argument', `the body is longer than ${MAX_BODY_BYTES} bytes`, { status: 413 });
+  new RequestError('bad-argument', `body too long (max ${MAX_BODY_BYTES} bytes)`, { status: 413 });
 
-/** The value that a schema makes of `value`. Throws `bad-argument` with the path of the first field that is wrong. */
+/** Parses `value` with a schema. Throws `bad-argument` with the path of the first invalid field. */
 export function parseInput(schema: z.ZodObject | null, value: unknown): unknown {
   if (schema === null) {
     const [field] = Object.keys(value ?? {});
@@ -84,12 +79,12 @@ export function parseInput(schema: z.ZodObject | null, value: unknown): unknown 
   throw new RequestError('bad-argument', field === '' ? what : `${field}: ${what}`, field === '' ? {} : { field });
 }
 
-/** The values of a query. Throws `bad-argument` for one that is given twice. */
+/** Parses a query. Throws `bad-argument` for duplicate fields. */
 export function parseQueryText(text: string): Record<string, string> {
   const values: Record<string, string> = Object.create(null) as Record<string, string>;
   for (const [key, value] of new URLSearchParams(text)) {
     const field = escapeText(key, 80);
-    if (key in values) throw new RequestError('bad-argument', `${field} is given twice`, { field });
+    if (key in values) throw new RequestError('bad-argument', `${field}: given twice`, { field });
     values[key] = value;
   }
   return { ...values };
@@ -97,7 +92,7 @@ export function parseQueryText(text: string): Record<string, string> {
 
 function unknownField(path: readonly PropertyKey[]): RequestError {
   const field = fieldText(path);
-  return new RequestError('bad-argument', `${field}: there is no such field`, { field });
+  return new RequestError('bad-argument', `${field}: unknown field`, { field });
 }
 
 /** `outgoing[0]`, `storage.socket`. */
@@ -108,5 +103,5 @@ function fieldText(path: readonly PropertyKey[]): string {
 
 function plainMessage(issue: z.core.$ZodIssue | undefined): string {
   const message = (issue?.message ?? 'not valid').replace(/^Invalid input: /, '');
-  return message === 'expected string, received undefined' ? 'it is missing' : message;
+  return message === 'expected string, received undefined' ? 'missing' : message;
 }

@@ -1,4 +1,4 @@
-/** From a request to its answer, by way of the table of routes. */
+/** Answers requests according to the table of routes. */
 import { writeSync } from 'node:fs';
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
@@ -12,10 +12,10 @@ import type { Route, RouteInput } from '../routes/route.js';
 import { rawAnswer } from './http-service.js';
 import { parseInput, parseQueryText, readBody } from './read-input.js';
 
-/** The part of a refused request's body that is still read. */
+/** How much of a rejected request's body is still read. */
 const MAX_DROPPED_BYTES = 1_048_576;
 
-/** The input of any handler; its types are known to its route only. */
+/** The input of any handler; only its route knows the types. */
 type AnyInput = RouteInput<never, never, never>;
 
 /** Answers requests; never throws and never rejects, whatever happens to their connections. */
@@ -39,7 +39,7 @@ export class RequestHandler {
     }
   }
 
-  /** Answers a request that wants its connection for something else. */
+  /** Answers a request to upgrade its connection. */
   async upgrade(request: IncomingMessage, socket: Socket): Promise<void> {
     if (socket.destroyed) return;
     const gone = new AbortController();
@@ -48,7 +48,7 @@ export class RequestHandler {
       const { route, params, query } = this.#match(request);
       const wanted = String(request.headers.upgrade);
       if (route.kind !== 'upgrade' || wanted.toLowerCase() !== route.protocol) {
-        throw new RequestError('bad-argument', `Upgrade: ${escapeText(wanted, 40)} is nothing that there is here`);
+        throw new RequestError('bad-argument', `Upgrade: ${escapeText(wanted, 40)} is not supported here`);
       }
       const context = {
         signal: gone.signal,
@@ -56,7 +56,7 @@ export class RequestHandler {
         answerAtOnce: () => undefined,
       };
       const input = checkInput(route, { params, query, body: {} }, context);
-      // From now on it is a connection as any other: the last descriptors are for requests.
+      // An upgraded connection is an ordinary one: the last descriptors are reserved for requests.
       const shortage = descriptorShortage(socket);
       if (shortage !== null) throw new VproxyError('local-error', shortage);
       await route.upgrade(this.#context, input, socket);
@@ -76,7 +76,7 @@ export class RequestHandler {
     const input = checkInput(route, { params, query, body }, { signal, afterAnswer, answerAtOnce });
     if (route.kind === 'upgrade') {
       const headers = { Connection: 'Upgrade', Upgrade: route.protocol };
-      const message = `${route.path} wants Connection: Upgrade and Upgrade: ${route.protocol}`;
+      const message = `${route.path} needs Connection: Upgrade and Upgrade: ${route.protocol}`;
       throw new RequestError('bad-argument', message, { status: 426, headers });
     }
     if (route.kind === 'text') {
@@ -132,14 +132,14 @@ function writeJsonHead(
   return text;
 }
 
-/** Writes a whole answer past the event loop. It is short, and nothing was written before: the system takes all of it. */
+/** Writes a whole answer synchronously. It is short and the first output, so the system accepts it at once. */
 function sendAtOnce(socket: Socket, value: unknown): void {
   const fd = descriptorOf(socket);
   if (fd === null) return;
   try {
     writeSync(fd, rawAnswer('200 OK', value));
   } catch {
-    // The client has gone.
+    // The client has disconnected.
   }
 }
 
@@ -153,8 +153,8 @@ function sendError(request: IncomingMessage, response: ServerResponse, error: un
     sendJson(response, status, body, headers);
     return;
   }
-  // A client that still writes reads the answer only when it has finished; what it writes is dropped, and not taken for
-  // another request.
+  // A client may read the answer only after writing its whole body; drop the rest of it instead of parsing it as another
+  // request.
   response.write(writeJsonHead(response, status, body, { ...headers, Connection: 'close' }));
   dropBody(request, () => response.end());
 }
@@ -182,7 +182,7 @@ function refuseUpgrade(socket: Socket, error: unknown): void {
   socket.end(rawAnswer(`${status} ${STATUS_CODES[status] ?? ''}`, body), () => socket.destroy());
 }
 
-/** Finds the row of a request, and the values of the parameters in its path. Throws `not-found` for an unknown path, and `bad-argument` with status 405 for another method. */
+/** Finds the route and path parameters. Throws `not-found` for an unknown path, `bad-argument` (405) for a wrong method. */
 function matchRoute(routes: readonly Route[], method: string, path: string) {
   const allowed: string[] = [];
   for (const route of routes) {
@@ -192,8 +192,8 @@ function matchRoute(routes: readonly Route[], method: string, path: string) {
     allowed.push(route.method);
   }
   const shown = escapeText(path, 80);
-  if (allowed.length === 0) throw new RequestError('not-found', `there is nothing at ${shown}`);
-  throw new RequestError('bad-argument', `${escapeText(method, 16)} is nothing that ${shown} takes`, {
+  if (allowed.length === 0) throw new RequestError('not-found', `unknown path ${shown}`);
+  throw new RequestError('bad-argument', `${shown}: method ${escapeText(method, 16)} is not allowed`, {
     status: 405,
     headers: { Allow: allowed.join(', ') },
   });
@@ -218,7 +218,7 @@ function decode(text: string): string {
   try {
     return decodeURIComponent(text);
   } catch (cause) {
-    const message = `"${escapeText(text, 80)}" in the path is not percent-encoded UTF-8`;
+    const message = `path: "${escapeText(text, 80)}" is not percent-encoded UTF-8`;
     throw new RequestError('bad-argument', message, { cause });
   }
 }
