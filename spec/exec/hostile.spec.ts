@@ -44,7 +44,7 @@ const CASES: readonly (readonly [string, readonly Buffer[], RegExp, isEnd?: true
   ['a signal of an object', [START, signal('SIGTOSTRING')], /unknown signal/],
   ['a signal by its number', [START, signal('9')], /SIGNAL/],
   ['a size of nothing', [START, encodeResize({ columns: 0, rows: 0 })], /RESIZE/],
-  ['a length beyond the bound', [START, encodeRecordHeader(EXEC_KIND.SIGNAL, 2 ** 32 - 1)], /longer than/],
+  ['a length beyond the bound', [START, encodeRecordHeader(EXEC_KIND.SIGNAL, 2 ** 32 - 1)], /kind \d too long/],
   [
     'a signal that is too long',
     [START, encodeRecordHeader(EXEC_KIND.SIGNAL, 16)],
@@ -54,7 +54,7 @@ const CASES: readonly (readonly [string, readonly Buffer[], RegExp, isEnd?: true
   ['an end that is too long', [START, encodeRecordHeader(EXEC_KIND.EOF, 2)], /EOF too long: 2 bytes \(max 1\)/],
   ['the header of a second START', [START, encodeRecordHeader(EXEC_KIND.START, 1000)], /a second START/],
   ['the header of a record of no kind', [START, encodeRecordHeader(99, 1000)], /unknown record kind 99/],
-  ['input of a length beyond the bound', [START, encodeRecordHeader(EXEC_KIND.STDIN, 2 ** 31)], /longer than/],
+  ['input of a length beyond the bound', [START, encodeRecordHeader(EXEC_KIND.STDIN, 2 ** 31)], /kind \d too long/],
   ['its direction ends before START', [], /the stream ended/, true],
   ['its direction ends within START', [START.subarray(0, 10)], /the stream ended/, true],
   ['its direction ends within a record', [START, signal('SIGTERM').subarray(0, 7)], /the stream ended/, true],
