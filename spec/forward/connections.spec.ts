@@ -21,7 +21,7 @@ import {
 } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
 
-test('bytes pass both ways unchanged, over TCP and over unix sockets, at either level of integrity', async (t) => {
+test('bytes pass unchanged in both directions, over TCP and unix sockets, at either integrity level', async (t) => {
   for (const integrity of INTEGRITY_LEVELS) {
     const folder = temporaryFolder(t);
     const [target, local] = [join(folder, 'target.sock'), join(folder, 'local.sock')];
@@ -42,7 +42,7 @@ test('bytes pass both ways unchanged, over TCP and over unix sockets, at either 
   }
 });
 
-test('a program that ends its writing side still gets its answer, and one that answers first still gets the rest', async (t) => {
+test('a program that half-closes still gets its answer, and one that answers first still gets the rest', async (t) => {
   const hashing = await localServer(t, (socket) => {
     void readToEnd(socket).then((bytes) => socket.end(sha256(bytes)));
   });
@@ -69,7 +69,7 @@ test('a refused target resets the connection, on TCP and on a unix socket', asyn
   const { port } = closed;
   closed.close();
   const local = join(folder, 'local.sock');
-  // Another test may listen on a port that has become free, but not at this address.
+  // Another test may listen on a port that has become free, but not on this address.
   const targets = [`gone:127.9.8.7:${port}`, `missing:${join(folder, 'nothing.sock')}`];
   const { a, port: listening } = await forwarded(t, targets, { a: { outgoing: ['gone:0', `missing:${local}`] } });
   for (const place of [listening, local]) {
@@ -85,7 +85,7 @@ test('a refused target resets the connection, on TCP and on a unix socket', asyn
 const serving = (t: ExecutionContext, path: string, target: number | null) =>
   startProxy(t, `unix-connect:${path}`, { incoming: target === null ? [] : [`echo:${target}`] });
 
-test('a listener stays while peers come, go and offer nothing; a connection waits for a session, or is reset with a reason', async (t) => {
+test('a listener survives peers that come, go or offer nothing; a connection waits for a session, or is reset with a reason', async (t) => {
   const path = join(temporaryFolder(t), 'channel.sock');
   const { port: target } = await localServer(t, echo);
   const a = await startProxy(t, `unix-listen:${path}`, { outgoing: ['echo:0'] });
@@ -119,7 +119,7 @@ test('a listener stays while peers come, go and offer nothing; a connection wait
   t.regex(message, /no session with the peer within 0.05 s \(no-session\)/);
 });
 
-test('a reset at one end is a reset at the other, either way round', async (t) => {
+test('a reset at one end is a reset at the other, in both directions', async (t) => {
   const accepted: net.Socket[] = [];
   const server = await localServer(t, (socket) => {
     accepted.push(socket);
@@ -137,7 +137,7 @@ test('a reset at one end is a reset at the other, either way round', async (t) =
   }
 });
 
-test('a stream that is given up while its target is dialled is a reset to the target, and no request of 0 bytes', async (t) => {
+test('a stream cancelled while its target is dialled is a reset for the target, not a request of 0 bytes', async (t) => {
   const seen: string[] = [];
   let open = 0;
   const server = await localServer(t, (socket) => {
@@ -151,7 +151,7 @@ test('a stream that is given up while its target is dialled is a reset to the ta
   });
   const { a } = await forwarded(t, `x:${server.port}`);
   for (let count = 0; count < 100; count += 1) {
-    // One that is given up may not be answered yet.
+    // A cancelled one may not be answered yet.
     const stream = await a.proxy.openStream('x');
     stream.on('error', () => undefined).write('a request');
     for (let turn = 0; turn < count % 4; turn += 1) await setImmediate();
@@ -161,7 +161,7 @@ test('a stream that is given up while its target is dialled is a reset to the ta
   t.deepEqual(new Set(seen), new Set(['reset']));
 });
 
-test('a target that never reads holds up nobody else: two hundred connections at once each get their own answer', async (t) => {
+test('a target that never reads holds up no other: two hundred connections at once each get their own answer', async (t) => {
   const deaf = await localServer(t, (socket) => socket.pause());
   const lively = await localServer(t, echo);
   const { connect } = await forwarded(t, [`echo:${lively.port}`, `deaf:${deaf.port}`]);
@@ -180,7 +180,7 @@ test('a target that never reads holds up nobody else: two hundred connections at
   t.true((await Promise.all(answers)).every(Boolean));
 });
 
-test('an address that is taken is an error with its own code, and nothing is left listening', async (t) => {
+test('an address in use is an error with its own code, and nothing is left listening', async (t) => {
   const taken = await localServer(t, echo);
   const path = `unix-connect:${join(temporaryFolder(t), 'x.sock')}`;
   const free = await localServer(t, echo);

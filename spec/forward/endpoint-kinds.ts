@@ -1,4 +1,4 @@
-/** The table of kinds of endpoints: forwards of each kind do what its row says. */
+/** The table of endpoint kinds: forwards of each kind match its row. */
 import test from 'ava';
 import { OpenedFlows } from '../../lib/forward/datagram/opened-flows.js';
 import { OutgoingDatagrams } from '../../lib/forward/datagram/outgoing-datagrams.js';
@@ -16,10 +16,10 @@ import { ManualClock } from '../helpers/time.js';
 interface Row {
   /** The part before the first colon of an outgoing forward. */
   readonly service: string;
-  /** The texts of an endpoint after the name, in each direction; null where the kind cannot be used in it. */
+  /** The text of an endpoint after the name, in each direction; null if the kind cannot be used in it. */
   readonly outgoing: string | null;
   readonly incoming: string | null;
-  /** As messages show it. */
+  /** Its text in messages. */
   readonly shown: string;
 }
 
@@ -50,7 +50,7 @@ const log = () => undefined;
 
 const OUTGOING = { source: new SessionSource(clock), log, clock, waitMs: 0 };
 
-/** The forward of a spec, without effect. */
+/** A forward that is not started. */
 const create = (spec: ForwardSpec) =>
   spec.direction === 'outgoing'
     ? takesDatagrams(spec.endpoint)
@@ -72,7 +72,7 @@ const refuses = test.macro({
 for (const [name, row] of Object.entries(ROWS)) {
   const kind: EndpointKind = ENDPOINT_KINDS[name as EndpointKindName];
 
-  test(`${name}: what its row can make is what it says that it can be`, (t) => {
+  test(`${name}: its row has a form for each direction that it implements, and no other`, (t) => {
     const isOutgoing = kind.datagramEntrance !== undefined || kind.listenAddress !== undefined;
     t.is(kind.form.outgoing !== undefined, isOutgoing);
     t.is(kind.createEntrance === undefined, kind.listenAddress === undefined);
@@ -87,7 +87,7 @@ for (const [name, row] of Object.entries(ROWS)) {
     if (text === null) {
       test(refuses, name, direction);
     } else {
-      test(`${name}: an ${direction} forward is parsed, shown and made`, (t) => {
+      test(`${name}: an ${direction} forward is parsed, formatted and created`, (t) => {
         const spec = parseForwardSpec(direction, `${service}:${name}:${text}`);
         t.is(spec.endpoint.kind, name as EndpointKindName);
         t.deepEqual(parseForwardSpec(direction, formatForwardSpec(spec)), spec);
@@ -98,7 +98,7 @@ for (const [name, row] of Object.entries(ROWS)) {
   }
 }
 
-test('a program that makes up an endpoint is told that it cannot be used', (t) => {
+test('an endpoint made up by a program is rejected', (t) => {
   const made = { direction: 'incoming', service: 'x', endpoint: { kind: 'toString' } } as unknown as ForwardSpec;
   t.throws(() => create(made), {
     code: 'bad-argument',

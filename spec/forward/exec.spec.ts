@@ -22,14 +22,14 @@ const running = (t: ExecutionContext, command: string, b: ProxySetup = {}) =>
 const isAlive = (pid: number): boolean => {
   try {
     process.kill(pid, 0);
-    // A killed process without a parent that waits for it stays as a zombie.
+    // A killed process stays a zombie until its parent waits for it.
     return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
   } catch {
     return false;
   }
 };
 
-test('processes have pipes and are independent of each other: they end, read, write and answer as they like, and no byte is lost', async (t) => {
+test('processes have pipes and are independent: they end, read, write and answer in any order, and no byte is lost', async (t) => {
   const { connect, b } = await forwarded(t, [
     'hash:exec:sha256sum; echo $$',
     'pipes:exec:cat /dev/stdin; echo out > /dev/stdout; echo err > /dev/stderr',
@@ -55,14 +55,14 @@ test('processes have pipes and are independent of each other: they end, read, wr
   const late = connect('much').pause();
   await once(late, 'readable');
   t.is((await readToEnd(late)).length, 20_000_000);
-  // A process whose peer reads no more gets a closed pipe.
+  // A process whose peer stopped reading gets a closed pipe.
   const endless = connect('endless');
   await once(endless, 'data');
   endless.destroy();
   await b.event('stream-reset');
 });
 
-test('processes leave no descriptors behind', async (t) => {
+test('processes leak no descriptors', async (t) => {
   const { connect, a } = await running(t, 'cat; exec sleep 0');
   const exchange = async (): Promise<void> => {
     const socket = connect();
@@ -76,15 +76,15 @@ test('processes leave no descriptors behind', async (t) => {
   await eventually(() => readdirSync('/proc/self/fd').length <= count, { what: 'closed descriptors' });
 });
 
-test('a process that fails resets the stream after its output, with its status; one that cannot be started refuses it; the session goes on', async (t) => {
+test('a failing process resets the stream after its output, with its status; one that cannot start refuses it; the session continues', async (t) => {
   const { connect, a, b } = await forwarded(t, [
     'failing:exec:echo partial; echo why >&2; exit 3',
     'missing:exec:no-such-command-anywhere',
-    // Longer than an argument can be on Linux.
+    // Longer than Linux allows for an argument.
     `long:exec:: ${'x'.repeat(200_000)}`,
   ]);
   const chunks: Buffer[] = [];
-  // Node shows a reset that comes along with data as an end.
+  // Node reports a reset that arrives together with data as EOF.
   connect()
     .on('data', (chunk: Buffer) => chunks.push(chunk))
     .on('error', () => undefined);
@@ -101,7 +101,7 @@ test('a process that fails resets the stream after its output, with its status; 
   t.like(b.proxy.channel('default'), { state: 'established', history: { sessions: 1 } });
 });
 
-test('a process and what it started are ended with their stream, and killed when they do not end', async (t) => {
+test('a process and its children are terminated with their stream, and killed if they do not exit', async (t) => {
   const clock = new ManualClock();
   const { connect, b } = await running(t, 'trap "" TERM; sleep 1000 & echo $$ $!; cat', { clock });
   const socket = connect();
@@ -118,7 +118,7 @@ test('a process and what it started are ended with their stream, and killed when
   await b.event('stream-reset');
 });
 
-test('a rule counts processes until they have ended: opened and reset in a loop, in ever new sessions, one runs at once', async (t) => {
+test('a rule counts processes until they have exited: with opens and resets in a loop, in ever new sessions, only one runs at a time', async (t) => {
   const folder = temporaryFolder(t);
   const [path, started] = [join(folder, 'channel'), join(folder, 'started')];
   const clock = new ManualClock();
@@ -131,7 +131,7 @@ test('a rule counts processes until they have ended: opened and reset in a loop,
   await host.start();
   const pids = (): number[] =>
     existsSync(started) ? readFileSync(started, 'utf8').trim().split('\n').map(Number) : [];
-  // No time passes for those that are still there at the end.
+  // Time stands still for those still running at the end.
   t.teardown(() => {
     for (const pid of pids().filter(isAlive)) process.kill(-pid, 'SIGKILL');
   });
@@ -168,7 +168,7 @@ test('a rule counts processes until they have ended: opened and reset in a loop,
   t.deepEqual(pids().map(isAlive), [false, true]);
 });
 
-test('stopping the proxy ends the processes, also those that do not want to', async (t) => {
+test('stopping the proxy ends all processes, even those that ignore SIGTERM', async (t) => {
   const { b, connect } = await running(t, 'trap "" TERM; echo $$; cat; sleep 1000');
   const socket = connect();
   const [first] = (await once(socket, 'data')) as [Buffer];

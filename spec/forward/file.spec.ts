@@ -10,7 +10,7 @@ import { forwarded } from '../helpers/forwarded.js';
 import { failureOf, type ProxySetup, readToEnd } from '../helpers/proxies.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
-test('lines come out whole however they arrive, and one that is too long is cut', (t) => {
+test('lines are written whole however they arrive, and one that is too long is cut', (t) => {
   const long = 'y'.repeat(MAX_LINE_BYTES);
   const cases: [string, string][] = [
     ['a\nbb\n\nccc', 'a\nbb\n\nccc\n'],
@@ -32,7 +32,7 @@ test('lines come out whole however they arrive, and one that is too long is cut'
   }
 });
 
-/** Proxies of which `b` appends to `file`, for which `a` listens. */
+/** Two proxies: `a` listens, `b` appends to `file`. */
 const logging = (t: ExecutionContext, file: string, options = '', b: ProxySetup = {}) =>
   forwarded(t, `log:file:${file}${options}`, { b });
 
@@ -51,7 +51,7 @@ test('100,000 syslog lines over eight streams arrive complete, whole, and in the
     let text = '';
     for (let number = 0; number < lines; number += 1) {
       text += `<13>Oct 11 22:14:15 vm1 app[${stream}]: ${number} ${'m'.repeat((number * 7) % 90)}\n`;
-      // Neither the pieces nor the frames end where the lines do.
+      // Neither pieces nor frames end at line boundaries.
       const cut = (number * 131) % 1500;
       if (text.length < 1500) continue;
       yield text.slice(0, cut);
@@ -84,7 +84,7 @@ test('100,000 syslog lines over eight streams arrive complete, whole, and in the
   );
 });
 
-test('the file is made for its owner and group, and the last line of every stream ends', async (t) => {
+test('the file is created for its owner and group, and the last line of every stream is terminated', async (t) => {
   const file = join(temporaryFolder(t), 'vm1.log');
   writeFileSync(file, 'left by some');
   const { connect } = await logging(t, file);
@@ -97,7 +97,7 @@ test('the file is made for its owner and group, and the last line of every strea
   const dying = other.connect();
   dying.write('half a li');
   await eventually(() => existsSync(fresh));
-  // The umask of this process may remove bits.
+  // This process's umask may remove bits.
   t.is(statSync(fresh).mode & 0o777 & ~0o040, 0o600);
   await eventually(() => other.b.events.some(({ event }) => event === 'stream-opened'));
   dying.resetAndDestroy();
@@ -105,7 +105,7 @@ test('the file is made for its owner and group, and the last line of every strea
   t.true(['half a li\n', ''].includes(readFileSync(fresh, 'utf8')));
 });
 
-test('rotation keeps as many files as it should', async (t) => {
+test('rotation keeps the configured number of files', async (t) => {
   const file = join(temporaryFolder(t), 'vm1.log');
   const { connect } = await logging(t, file, ',rotate=4K,keep=2');
   const line = (number: number) => `${String(number).padStart(4, '0')} ${'x'.repeat(994)}\n`;
@@ -117,7 +117,7 @@ test('rotation keeps as many files as it should', async (t) => {
   t.deepEqual(numbers(`${file}.2`), [12, 13, 14, 15]);
 });
 
-test('a file that cannot be opened refuses the stream, and works as soon as it can', async (t) => {
+test('a file that cannot be opened refuses the stream, and works as soon as it can be opened', async (t) => {
   const folder = join(temporaryFolder(t), 'later');
   const { a, connect } = await logging(t, join(folder, 'vm1.log'));
   t.is((await failureOf(connect())).code, 'ECONNRESET');
@@ -127,10 +127,10 @@ test('a file that cannot be opened refuses the stream, and works as soon as it c
   t.is(readFileSync(join(folder, 'vm1.log'), 'utf8'), 'hello\n');
 });
 
-test('while the file cannot be written its streams wait, which is said once, and nothing is lost', async (t) => {
+test('while the file cannot be written its streams wait; this is logged once, and nothing is lost', async (t) => {
   const file = join(temporaryFolder(t), 'vm1.log');
   const clock = new ManualClock();
-  // A folder in the place of the rotated file: renaming fails until it is gone.
+  // A folder in place of the rotated file: renaming fails until it is removed.
   mkdirSync(`${file}.1`);
   const { b, connect } = await logging(t, file, ',rotate=64K,keep=1', { clock });
   const text = Array.from({ length: 200_000 }, (_, number) => `line ${number}\n`).join('');
@@ -158,11 +158,11 @@ test('while the file cannot be written its streams wait, which is said once, and
   t.true(text.endsWith(kept));
 });
 
-/** Whether a file system can be made here: tried in a namespace that ends with the attempt. */
+/** Whether a file system can be created here: tried in a namespace that ends with the attempt. */
 const canMount = spawnSync('unshare', ['--mount', 'mount', '-t', 'tmpfs', 'none', '/mnt']).status === 0;
 const testOnSmallDisk = canMount ? test : test.skip;
 
-testOnSmallDisk('a full disk loses no line: writing goes on where it stopped', async (t) => {
+testOnSmallDisk('a full disk loses no line: writing continues where it stopped', async (t) => {
   const folder = temporaryFolder(t);
   t.is(spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=256k', 'none', folder]).status, 0);
   t.teardown(() => spawnSync('umount', ['-l', folder]));

@@ -1,4 +1,4 @@
-/** Forwards that one side hands over to another one, in the middle of the bytes of their connections. */
+/** Hand-over of forwards to a successor in the middle of their connections' bytes. */
 import { once } from 'node:events';
 import type net from 'node:net';
 import { join } from 'node:path';
@@ -15,12 +15,12 @@ import { ForwardScene, IncomingScene, MIB } from '../helpers/forward-scene.js';
 import { localServer, localSocket } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
 
-/** So many turns of the event loop that sockets which are read have been. */
+/** Enough turns of the event loop for sockets to be read. */
 async function turns(): Promise<void> {
   for (let turn = 0; turn < 10; turn += 1) await setImmediate();
 }
 
-/** What a forward has to hand over; `index` is that of its streams. */
+/** Captures a forward; `index` is that of its streams. */
 const captureOf = (forward: Forward, index = 0) =>
   forward.capture(
     () => 0,
@@ -34,14 +34,14 @@ async function readOn(socket: net.Socket): Promise<void> {
   await ended;
 }
 
-/** Collects what a socket gives, which is not read before `resume`. */
+/** Collects the data of a socket, which is not read before `resume`. */
 function collect(socket: net.Socket): () => Buffer {
   const chunks: Buffer[] = [];
   socket.on('data', (chunk: Buffer) => chunks.push(chunk)).pause();
   return () => Buffer.concat(chunks);
 }
 
-/** What has ended when the forward changes hands, and whether the program has read what came. */
+/** Which ends have ended at the hand-over, and whether the program has read its data. */
 const COURSES: Readonly<Record<string, { peerEnds?: true; programEnds?: true; isRead?: true }>> = {
   'what waits for a program that does not read comes from the successor, with its end': {},
   'an end that came from the peer before is behind what waits': { peerEnds: true },
@@ -54,7 +54,7 @@ for (const isTcp of [true, false]) {
   const name = isTcp ? 'TCP' : 'a unix socket';
 
   for (const [what, { peerEnds = false, programEnds = false, isRead = false }] of Object.entries(COURSES)) {
-    test(`${name}: ${what}; credit comes out even, and all is logged`, async (t) => {
+    test(`${name}: ${what}; no credit is lost, and everything is logged`, async (t) => {
       const { scene, socket, stream } = await IncomingScene.open(t, { isTcp });
       const received = collect(socket);
       const pattern = patternFrom(0, (peerEnds ? 10 : 12) * MIB);
@@ -90,14 +90,14 @@ for (const isTcp of [true, false]) {
     });
   }
 
-  test(`${name}: what waits for the peer's credit holds up the program in the successor too, and comes once`, async (t) => {
+  test(`${name}: data that waits for the peer's credit holds up the program in the successor too, and arrives once`, async (t) => {
     const { scene, socket, stream } = await IncomingScene.open(t, { isTcp, streamCredit: 100_000 });
     const pattern = patternFrom(0, 12 * MIB);
     socket.end(pattern);
     await scene.received(100_000);
     await eventually(() => stream.isWaiting);
     await scene.change();
-    // Were it read now, it would be more than may wait.
+    // Reading it now would exceed what may wait.
     await turns();
     t.is((await scene.received(100_000)).length, 100_000);
     for (let total = 200_000; total < pattern.length; total += 1_000_000) {
@@ -109,7 +109,7 @@ for (const isTcp of [true, false]) {
     await scene.seen('FIN 1');
   });
 
-  test(`${name}: behind STOP the successor drops what is written, within the bounds that were left`, async (t) => {
+  test(`${name}: after STOP the successor drops what is written, within the remaining limits`, async (t) => {
     const { scene, socket } = await IncomingScene.open(t, { isTcp });
     const received = collect(socket);
     scene.peer.send(FRAME_TYPE.STOP, 1, { code: 'cancelled', message: 'reads no more' });
@@ -123,7 +123,7 @@ for (const isTcp of [true, false]) {
     socket.resume();
     scene.sendData(1, Buffer.from('more'));
     await eventually(() => received().toString() === 'more');
-    // More than is dropped: from there on time counts.
+    // More than is dropped: from here on the time limit applies.
     socket.write(Buffer.alloc(12 * MIB));
     await eventually(() => {
       scene.peer.advance(1000);
@@ -135,7 +135,7 @@ for (const isTcp of [true, false]) {
     t.like(scene.events.at(-1)?.fields, { code: 'cancelled' });
   });
 
-  test(`${name}: a socket that is just being closed is not handed over, and what became of its stream is logged there`, async (t) => {
+  test(`${name}: a closing socket is not handed over, and the end of its stream is logged by the predecessor`, async (t) => {
     const { scene } = await IncomingScene.open(t, { isTcp });
     scene.sendData(1, Buffer.from('hello'));
     scene.peer.send(FRAME_TYPE.RESET, 1, { code: 'cancelled', message: 'no more' });
@@ -158,9 +158,9 @@ test('a reset of the program in between resets the stream', async (t) => {
   t.like(scene.events.at(-1)?.fields, { stream: 1, code: 'local-error' });
 });
 
-test('a stream that is still dialled is left out, and is not counted: it is offered again', async (t) => {
+test('a stream whose target is still being dialled is left out and not counted: it is offered again', async (t) => {
   const path = join(temporaryFolder(t), 'target');
-  // Nobody answers the line of hybrid vsock.
+  // No answer to the line of hybrid vsock.
   const server = await localServer(t, () => undefined, { path });
   const scene = await IncomingScene.start(t, `vsock-mux:${path}:7`);
   const connected = once(server, 'connection');
@@ -171,7 +171,7 @@ test('a stream that is still dialled is left out, and is not counted: it is offe
   t.is(scene.forward.streamCount, 1);
 });
 
-test('what it was sent before the answer is there for another local end', async (t) => {
+test('data received before the answer reaches another local end', async (t) => {
   const path = join(temporaryFolder(t), 'target');
   await localServer(t, () => undefined, { path });
   const scene = await IncomingScene.start(t, `vsock-mux:${path}:7`);
@@ -189,7 +189,7 @@ test('what it was sent before the answer is there for another local end', async 
   t.is(sha256(Buffer.concat(ends[0]?.listHeld?.() ?? [])), sha256(patternFrom(0, 10_005)));
 });
 
-test('commands and files are obstacles while they are open, and so is a stream of a session that is not handed over', async (t) => {
+test('open commands and files are obstacles, and so is a stream of a session that is not handed over', async (t) => {
   const command = await IncomingScene.start(t, 'exec:cat');
   t.deepEqual(command.forward.obstacles(), []);
   command.peer.sendOpen(1, 'x');
@@ -266,7 +266,7 @@ class OutgoingScene extends ForwardScene<OutgoingForward> {
     this.source.provide(this.here.forOld(session, { open }));
   }
 
-  /** The number of the stream that was opened last, once the peer has heard of it. */
+  /** The number of the newest stream, once the peer knows it. */
   async opened(count: number): Promise<number> {
     await eventually(() => {
       this.pump();
@@ -276,7 +276,7 @@ class OutgoingScene extends ForwardScene<OutgoingForward> {
   }
 }
 
-test('the listener of an outgoing forward stays, so do its connections, and those that wait for a session', async (t) => {
+test('the listener of an outgoing forward survives, and so do its connections, even those that wait for a session', async (t) => {
   const scene = await OutgoingScene.start(t, 'x:0');
   const port = Number(/\d+$/.exec(scene.forward.endpointText)?.[0]);
   const open = localSocket(t, { host: '127.0.0.1', port });
@@ -297,7 +297,7 @@ test('the listener of an outgoing forward stays, so do its connections, and thos
   const { listener } = await scene.handOver();
   t.not(listener, null);
   t.is(scene.next.endpointText, scene.forward.endpointText);
-  // Nobody accepts yet, and nobody is refused.
+  // Nothing is accepted yet, and nothing refused.
   const late = localSocket(t, { host: '127.0.0.1', port });
   await once(late, 'connect');
   open.write(' after');
@@ -314,7 +314,7 @@ test('the listener of an outgoing forward stays, so do its connections, and thos
   await scene.next.stop();
 });
 
-test('a connection to a unix socket is not read before the peer has accepted its stream, in the successor neither', async (t) => {
+test('a connection to a unix socket is not read before the peer has accepted its stream, not in the successor either', async (t) => {
   const path = join(temporaryFolder(t), 'local');
   const scene = await OutgoingScene.start(t, `x:${path}`);
   const socket = localSocket(t, { path });
@@ -329,7 +329,7 @@ test('a connection to a unix socket is not read before the peer has accepted its
   t.deepEqual(scene.eventTypes, ['listening', 'stream-opened']);
 });
 
-test('who is asked for a line, or waits for its answer, is an obstacle until then', async (t) => {
+test('a client that still has to send its line, or waits for the answer, is an obstacle until then', async (t) => {
   const path = join(temporaryFolder(t), 'local');
   const scene = await OutgoingScene.start(t, `*:vsock-mux:${path}`);
   const socket = localSocket(t, { path });
@@ -347,7 +347,7 @@ test('who is asked for a line, or waits for its answer, is an obstacle until the
   t.is((await scene.received(7)).toString(), 'and now');
 });
 
-test('a connection whose bytes pass a filter is an obstacle', async (t) => {
+test('a connection whose bytes pass through a filter is an obstacle', async (t) => {
   const push = (bytes: Buffer) => bytes;
   const filter = { push, end: () => Buffer.alloc(0), sent: () => undefined, close: () => undefined };
   const { scene } = await IncomingScene.open(t, { filters: () => filter });

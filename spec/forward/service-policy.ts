@@ -1,4 +1,4 @@
-/** Rules of a service: who may open it, how often, how many at once, how fast, and for how long without data. */
+/** Rules of a service: permission, open rate, concurrent streams, data rate, and idle timeout. */
 import test from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { toVproxyError, VproxyError } from '../../lib/errors.js';
@@ -9,7 +9,7 @@ import { FramePeer } from '../helpers/frame-peer.js';
 import { RecordingSink } from '../helpers/local-ends.js';
 import { carryOn, SessionPair } from '../helpers/session-pair.js';
 
-/** A pair whose side b offers `echo` and `other`, with a rule for `echo`. */
+/** A pair in which side b offers `echo` and `other`, with a rule for `echo`. */
 function setUp(policy: ServicePolicy) {
   const pair = new SessionPair();
   const denied: string[] = [];
@@ -29,7 +29,7 @@ function setUp(policy: ServicePolicy) {
   return { pair, registry, denied };
 }
 
-/** Opens a stream; returns it, and the code with which it has failed when nothing moves any more. */
+/** Opens a stream; returns it, and its error code once everything is idle. */
 async function open(pair: SessionPair, service = 'echo') {
   const stream = MuxStream.open(pair.a.session, service);
   const failure: { code: string | null; message: string } = { code: null, message: '' };
@@ -41,7 +41,7 @@ async function open(pair: SessionPair, service = 'echo') {
   return { stream, failure };
 }
 
-test('a service that a peer may not open is denied, without a word why; others are open to it', async (t) => {
+test('a service that a peer may not open is denied without a reason; others remain open to it', async (t) => {
   const { pair, denied } = setUp({ isAllowed: false });
   const { failure } = await open(pair);
   t.deepEqual(failure, { code: 'denied', message: 'not allowed' });
@@ -49,7 +49,7 @@ test('a service that a peer may not open is denied, without a word why; others a
   t.is((await open(pair, 'other')).failure.code, null);
 });
 
-test('no more streams at once than the rule says; one that ends makes room', async (t) => {
+test('the rule limits concurrent streams; one that ends makes room', async (t) => {
   const { pair, denied } = setUp({ streams: 2 });
   const [first, second] = [await open(pair), await open(pair)];
   t.deepEqual([first.failure.code, second.failure.code], [null, null]);
@@ -60,7 +60,7 @@ test('no more streams at once than the rule says; one that ends makes room', asy
   t.is((await open(pair)).failure.code, null);
 });
 
-test('a stream counts until its local end is done with, also in another session and under another rule', async (t) => {
+test('a stream counts until its local end has closed, also in another session and under another rule', async (t) => {
   const { pair, registry, denied } = setUp({ streams: 1 });
   const served = new Set<SessionStream>();
   registry.add('slow', (stream, session) => {
@@ -102,7 +102,7 @@ test('streams that were open before the rule count, too', async (t) => {
   t.is((await open(pair)).failure.code, 'denied');
 });
 
-/** CPU time of an OPEN that the rule refuses beside so many open streams, in microseconds: the best of some rounds. */
+/** CPU time of an OPEN refused by the rule beside N open streams, in microseconds: the best of several rounds. */
 function refusalMicros(openCount: number): number {
   const peer = FramePeer.established({ limits: { streams: openCount + 1 } });
   const registry = new ServiceRegistry();
@@ -126,12 +126,12 @@ function refusalMicros(openCount: number): number {
   return Math.min(...rounds);
 }
 
-test('to refuse a stream costs the same beside 20,000 streams as beside 20', (t) => {
+test('refusing a stream costs the same beside 20,000 streams as beside 20', (t) => {
   const [few, many] = [refusalMicros(20), refusalMicros(20_000)];
   t.true(many < 4 * few + 20, `${many} µs, ${few} µs`);
 });
 
-test('no more streams a second than the rule says', async (t) => {
+test('the rule limits streams opened per second', async (t) => {
   const { pair, denied } = setUp({ opensPerSecond: 3 });
   const codes: (string | null)[] = [];
   for (let opened = 0; opened < 5; opened += 1) codes.push((await open(pair)).failure.code);
@@ -141,7 +141,7 @@ test('no more streams a second than the rule says', async (t) => {
   t.is((await open(pair)).failure.code, null);
 });
 
-test('a stream over which nothing passes is reset in time; one that is used is not', async (t) => {
+test('an idle stream is reset in time; one in use is not', async (t) => {
   const { pair } = setUp({ idleTimeoutMs: 60_000 });
   const [idle, used] = [await open(pair), await open(pair)];
   for (let second = 0; second < 100; second += 1) {
@@ -154,12 +154,12 @@ test('a stream over which nothing passes is reset in time; one that is used is n
   t.is(used.failure.code, null);
 });
 
-test('bytes keep to the rate both ways, all streams of the service together, and arrive whole', async (t) => {
+test('the rate limits bytes in both directions, for all streams of the service together, and all arrive', async (t) => {
   const bytesPerSecond = 1_000_000;
   const { pair } = setUp({ bytesPerSecond });
   let received = 0;
   const total = 1_500_000;
-  // The echo is bound both ways, so each way is at the rate at most.
+  // The echo is limited in both directions, so each is at most at the rate.
   for (let count = 0; count < 3; count += 1) {
     const { stream } = await open(pair);
     stream.on('data', (chunk: Buffer) => (received += chunk.length));

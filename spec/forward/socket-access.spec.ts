@@ -15,7 +15,7 @@ const isRoot = process.getuid?.() === 0;
 const testAsRoot = testWith('root');
 const testAsUser = isRoot ? test.skip : test;
 
-test('a unix socket of an -o has the mode that was asked for', async (t) => {
+test('a unix socket of an -o has the requested mode', async (t) => {
   const folder = temporaryFolder(t);
   const proxy = new TestProxy(t, `unix-listen:${join(folder, 'channel')}`, {
     outgoing: [`a:${join(folder, 'a')},mode=0660`, `b:unix:${join(folder, 'b')}`, `c:${join(folder, 'c,,c')}`],
@@ -26,7 +26,7 @@ test('a unix socket of an -o has the mode that was asked for', async (t) => {
   t.is(lstatSync(join(folder, 'c,c')).mode & 0o777, 0o600);
 });
 
-testAsRoot('a unix socket of an -o has the user and the group that were asked for', async (t) => {
+testAsRoot('a unix socket of an -o has the requested user and group', async (t) => {
   const path = join(temporaryFolder(t), 'a');
   const access = ',mode=0660,user=daemon,group=daemon';
   const proxy = new TestProxy(t, `unix-listen:${path}-channel`, {
@@ -39,7 +39,7 @@ testAsRoot('a unix socket of an -o has the user and the group that were asked fo
   t.is(lstatSync(`${path}-b`).uid, 0);
 });
 
-test('a user or a group that is not known is a bad argument, before anything listens', (t) => {
+test('an unknown user or group is a bad argument, before anything listens', (t) => {
   const path = join(temporaryFolder(t), 'x');
   for (const [option, message] of [
     ['user=no-such-user', /no user "no-such-user" in \/etc\/passwd/],
@@ -52,15 +52,15 @@ test('a user or a group that is not known is a bad argument, before anything lis
   }
 });
 
-// Root may give everything away.
-testAsUser('a socket that may not be given away is not left behind, nor listened on', async (t) => {
+// Root may change any owner.
+testAsUser('a socket whose owner may not be changed is neither left behind nor listened on', async (t) => {
   const path = join(temporaryFolder(t), 'x');
   const server = net.createServer();
   await t.throwsAsync(listen(server, { path, access: resolveSocketAccess({ user: '0' }) }), { code: 'address-denied' });
   t.is(lstatSync(path, { throwIfNoEntry: false }), undefined);
 });
 
-/** Calls back in the moment in which a socket file has been made and does not have its mode yet. */
+/** Calls back after a socket file was created and before it has its mode. */
 function whenBound(server: net.Server, callback: () => void): void {
   const listenNow = server.listen.bind(server);
   server.listen = ((...args: []) => {
@@ -71,13 +71,13 @@ function whenBound(server: net.Server, callback: () => void): void {
 }
 
 for (const link of ['symbolic', 'hard'])
-  test(`a ${link} link that is put in the place of the socket gets nothing of what the socket was to get`, async (t) => {
+  test(`a ${link} link put in place of the socket gets neither its mode nor its owner`, async (t) => {
     const folder = temporaryFolder(t);
     const [path, victim] = [join(folder, 'x'), join(folder, 'victim')];
     writeFileSync(victim, 'a secret', { mode: 0o600 });
     const before = lstatSync(victim);
     const server = net.createServer();
-    // As the owner of the folder may do it.
+    // The folder's owner could do this.
     whenBound(server, () => {
       unlinkSync(path);
       if (link === 'hard') linkSync(victim, path);
@@ -93,7 +93,7 @@ for (const link of ['symbolic', 'hard'])
     t.deepEqual({ mode, uid }, { mode: before.mode, uid: before.uid });
   });
 
-test('at no moment is a socket file more open than was asked for', async (t) => {
+test('at no moment is a socket file more accessible than requested', async (t) => {
   const folder = temporaryFolder(t);
   for (const mode of [0o600, 0o660, 0o620, 0o400]) {
     const path = join(folder, mode.toString(8));

@@ -55,7 +55,7 @@ const READ: readonly Row<object>[] = [
 ];
 
 for (const [direction, text, endpoint] of READ) {
-  test(`${text} is a forward that is ${direction}`, (t) => {
+  test(`${text} is an ${direction} forward`, (t) => {
     const spec = parseForwardSpec(direction, text);
     t.deepEqual(spec, { direction, service: text.slice(0, text.indexOf(':')), endpoint } as never);
     t.deepEqual(parseForwardSpec(direction, formatForwardSpec(spec)), spec);
@@ -110,14 +110,14 @@ const REFUSED: readonly Row<RegExp>[] = [
 ];
 
 for (const [direction, text, what] of REFUSED) {
-  test(`${JSON.stringify(text)} is no forward that is ${direction}`, (t) => {
+  test(`${JSON.stringify(text)} is not an ${direction} forward`, (t) => {
     const error = t.throws(() => parseForwardSpec(direction, text), { instanceOf: VproxyError, code: 'bad-argument' });
     t.regex(error.message, what);
     t.notRegex(error.message, /\n/);
   });
 }
 
-test('any text is a forward or a bad argument in one line', (t) => {
+test('any text is a forward, or a bad argument in one line', (t) => {
   fc.assert(
     fc.property(fc.string({ unit: 'binary' }), fc.constantFrom('', 's:', 's:unix:/', 's:[', 's:/'), (tail, head) => {
       try {
@@ -131,7 +131,7 @@ test('any text is a forward or a bad argument in one line', (t) => {
   t.pass();
 });
 
-/** What ssh takes, and how it is written here. */
+/** ssh's order, and how to write it here. */
 for (const [direction, text, written] of [
   ['outgoing', '2222:127.0.0.1:22', '-o NAME:2222 here, and -i NAME:127.0.0.1:22 at the peer, with a NAME such as ssh'],
   ['incoming', '2222:127.0.0.1:22', '-i NAME:127.0.0.1:22 here, and -o NAME:2222 at the peer, with a NAME such as ssh'],
@@ -144,13 +144,13 @@ for (const [direction, text, written] of [
     '-o NAME:localhost:1 here, and -i NAME:a\\x1b:2 at the peer, with a NAME such as web',
   ],
 ] as const) {
-  test(`ssh's order is refused with how to write it: ${direction} ${text.replace('\u001b', 'ESC')}`, (t) => {
+  test(`ssh's order is refused with the correct form: ${direction} ${text.replace('\u001b', 'ESC')}`, (t) => {
     const error = t.throws(() => parseForwardSpec(direction, text), { code: 'bad-argument' });
     t.true(error.message.endsWith(`: begins with a port, as in ssh, instead of a service; expected ${written}`));
   });
 }
 
-test('what only looks like it is none', (t) => {
+test('texts that only look like ssh's order are forwards', (t) => {
   t.is(parseForwardSpec('outgoing', '2222:/run/x.sock').service, '2222');
   t.is(parseForwardSpec('outgoing', '9p:564').service, '9p');
   t.is(parseForwardSpec('incoming', 'localhost:80').service, 'localhost');

@@ -1,4 +1,4 @@
-/** How much is read of a local socket in one turn of the event loop (docs/architecture.md, "Turns and memory"). */
+/** How much is read from a local socket per turn of the event loop (docs/architecture.md, "Turns and memory"). */
 import test, { type ExecutionContext } from 'ava';
 import { Splice } from '../../lib/forward/splice.js';
 import { readBuffered } from '../../lib/system/sockets/node-sockets.js';
@@ -6,7 +6,7 @@ import { FramePeer } from '../helpers/frame-peer.js';
 import { within } from '../helpers/time.js';
 import { roomOf, unixPair } from '../helpers/unix-pair.js';
 
-/** The bytes sent in each turn of what a local socket of stream 3 has, beside stream 1 which sent some small frames. */
+/** The bytes sent per turn from the local socket of stream 3, beside stream 1, which sent some small frames. */
 async function bytesPerTurn(t: ExecutionContext, smallFrames: number): Promise<number[]> {
   const { near, far } = await unixPair(t);
   const bytes = roomOf(near);
@@ -39,11 +39,11 @@ async function bytesPerTurn(t: ExecutionContext, smallFrames: number): Promise<n
   return turns;
 }
 
-test('beside an interactive stream a local socket is read once in a turn, a small frame of it, to the last byte', async (t) => {
+test('beside an interactive stream a local socket is read once per turn, one small frame at a time, to the last byte', async (t) => {
   const turns = await bytesPerTurn(t, 2);
   t.is(Math.max(...turns), 32_768);
 });
 
-test('without one it is read on while there is more', async (t) => {
+test('without one it is read as long as there is more', async (t) => {
   t.true(Math.max(...(await bytesPerTurn(t, 0))) > 32_768);
 });

@@ -1,4 +1,4 @@
-/** A local program whose peer does not read any more (R-STREAM-9): it may go on for a while, at little cost to this side. */
+/** A local program whose peer has stopped reading (R-STREAM-9): it may continue for a while, at little cost to this side. */
 import { once } from 'node:events';
 import type net from 'node:net';
 import { join } from 'node:path';
@@ -11,7 +11,7 @@ import { eventually, ManualClock } from '../helpers/time.js';
 
 const STOPPED = { code: 'cancelled', message: 'reads no more' };
 
-/** A host whose target is `serve`, on a clock moved by hand, and a guest with one stream to it, by number. */
+/** A host with the target `serve` and a manual clock, and a guest with one stream to it. */
 async function setUp(t: ExecutionContext, serve: (socket: net.Socket) => void, isTcp = true) {
   const folder = temporaryFolder(t);
   const path = join(folder, 'channel.sock');
@@ -27,7 +27,7 @@ async function setUp(t: ExecutionContext, serve: (socket: net.Socket) => void, i
   return { folder, clock, host, peer };
 }
 
-/** Writes for ever, and counts what the system took. */
+/** Writes endlessly, and counts what the system took. */
 function writeForEver(socket: net.Socket): { writtenBytes: number; isClosed: boolean } {
   const piece = Buffer.alloc(65_536, 'x');
   const state = { writtenBytes: 0, isClosed: false };
@@ -42,7 +42,7 @@ function writeForEver(socket: net.Socket): { writtenBytes: number; isClosed: boo
   return state;
 }
 
-/** Waits until the program can write no more, while this process has many turns: what it writes from then on waits. */
+/** Waits until the program can no longer write, while this process has many turns: later writes wait. */
 async function atRest(peer: SocketPeer, writer: () => { readonly writtenBytes: number } | undefined): Promise<void> {
   await eventually(
     async () => {
@@ -57,7 +57,7 @@ async function atRest(peer: SocketPeer, writer: () => { readonly writtenBytes: n
 const resets = (peer: SocketPeer): string[] => peer.texts().filter((text) => text.startsWith('RESET'));
 
 for (const isTcp of [true, false]) {
-  test(`a target on ${isTcp ? 'TCP' : 'a unix socket'} that never ends is not read for ever behind STOP, and is reset 10 s later`, async (t) => {
+  test(`a target on ${isTcp ? 'TCP' : 'a unix socket'} that never ends is not read endlessly after STOP, and is reset 10 s later`, async (t) => {
     const writers: ReturnType<typeof writeForEver>[] = [];
     const { clock, peer } = await setUp(t, (socket) => writers.push(writeForEver(socket)), isTcp);
     peer.send(FRAME_TYPE.STOP, 1, STOPPED);
@@ -73,7 +73,7 @@ for (const isTcp of [true, false]) {
   });
 }
 
-test('one that writes a little behind STOP and reads on is not disturbed, however long it takes', async (t) => {
+test('one that writes a little after STOP and keeps reading is not disturbed, however long it takes', async (t) => {
   const received: Buffer[] = [];
   const sockets: net.Socket[] = [];
   const { clock, peer } = await setUp(t, (socket) => {
@@ -96,7 +96,7 @@ test('one that writes a little behind STOP and reads on is not disturbed, howeve
   t.is((socket as net.Socket).errored, null);
 });
 
-test('one that sends back all it gets goes on as long as the peer sends', async (t) => {
+test('one that echoes everything continues as long as the peer sends', async (t) => {
   let received = 0;
   const { clock, peer } = await setUp(t, (socket) => {
     socket.on('data', (chunk: Buffer) => (received += chunk.length));
@@ -115,7 +115,7 @@ test('one that sends back all it gets goes on as long as the peer sends', async 
   t.deepEqual(resets(peer), []);
 });
 
-test('an answer that was sent before the end still arrives where the program writes on', async (t) => {
+test('an answer sent before the end still arrives if the program keeps writing', async (t) => {
   const received: Buffer[] = [];
   const writers: ReturnType<typeof writeForEver>[] = [];
   const { clock, host, peer } = await setUp(t, (socket) => {

@@ -1,4 +1,4 @@
-/** Hybrid vsock, as Firecracker has it: asked for a port, and offered for the services of the peer. */
+/** Hybrid vsock, as in Firecracker: dialled for a port, and offered for the services of the peer. */
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { lstatSync } from 'node:fs';
@@ -10,7 +10,7 @@ import { answering, firecracker, inPieces } from '../helpers/hybrid-vsock.js';
 import { echo, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
-test('a stream reaches a port behind hybrid vsock, asked for in one write, with what was sent ahead', async (t) => {
+test('a stream reaches a port behind hybrid vsock, requested in one write, with data sent ahead', async (t) => {
   const path = join(temporaryFolder(t), 'fc');
   const requests = await firecracker(t, path, {
     1234: (socket, early) => {
@@ -26,7 +26,7 @@ test('a stream reaches a port behind hybrid vsock, asked for in one write, with 
   t.deepEqual(requests, [{ line: 'CONNECT 1234\n', early: '' }]);
 });
 
-test('an answer in pieces, with the first bytes of the connection behind it, is understood', async (t) => {
+test('an answer in pieces, followed by the first bytes of the connection, is understood', async (t) => {
   const path = join(temporaryFolder(t), 'fc');
   await answering(t, path, (socket) => {
     inPieces(socket, ['O', 'K 107', '3741824', '\nwel', 'come']);
@@ -42,7 +42,7 @@ test('an answer in pieces, with the first bytes of the connection behind it, is 
   t.is(Buffer.concat(chunks).toString(), 'welcome back');
 });
 
-test('what else is answered is a refusal that says so; nothing for 5 s is given up, and no socket file refused at once', async (t) => {
+test('any other answer refuses the stream and is quoted; no answer times out after 5 s; without a socket file it is refused at once', async (t) => {
   const path = join(temporaryFolder(t), 'fc');
   const clock = new ManualClock();
   let answer: string | null | undefined;
@@ -73,7 +73,7 @@ test('what else is answered is a refusal that says so; nothing for 5 s is given 
   }
 });
 
-test('vproxy offers hybrid vsock itself: by service and by port, with what is sent ahead, and half-close', async (t) => {
+test('vproxy offers hybrid vsock itself: by service and by port, with data sent ahead, and half-close', async (t) => {
   const path = join(temporaryFolder(t), 'vm1.vsock');
   const server = await localServer(t, echo);
   const { a } = await forwarded(t, `echo:${server.port}`, { a: { outgoing: [`*:vsock-mux:${path},1234=echo`] } });
@@ -97,7 +97,7 @@ test('vproxy offers hybrid vsock itself: by service and by port, with what is se
   t.is(lstatSync(path, { throwIfNoEntry: false }), undefined);
 });
 
-test('what is no request, names nothing or is not answered is a bare close', async (t) => {
+test('an invalid, unknown or unanswered request is a bare close', async (t) => {
   const path = join(temporaryFolder(t), 'vm1.vsock');
   const clock = new ManualClock();
   const outgoing = [`*:vsock-mux:${path},1234=echo`];

@@ -67,7 +67,7 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
   T7: [
     ['threats/names.spec.ts', 'T7: a guest names a service, never an address: whatever it names, nothing is reached'],
     ['conformance/streams.ts', 'R-STREAM-3: a service that is not offered, or has no valid name, is refused with'],
-    ['forward/service-policy.ts', 'a service that a peer may not open is denied, without a word why; others are open'],
+    ['forward/service-policy.ts', 'a service that a peer may not open is denied without a reason; others remain open'],
   ],
   T8: [
     ['threats/names.spec.ts', 'T8: no path that a guest writes is one on the host: not in its name, in a service, or'],
@@ -75,8 +75,8 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
   ],
   T9: [
     ['threats/names.spec.ts', 'T9: a guest runs no command: what it sends is input of the one that the operator'],
-    ['forward/exec.spec.ts', 'a process and what it started are ended with their stream, and killed when they do not'],
-    ['forward/exec.spec.ts', 'a rule counts processes until they have ended: opened and reset in a loop, in ever new'],
+    ['forward/exec.spec.ts', 'a process and its children are terminated with their stream, and killed if they do not'],
+    ['forward/exec.spec.ts', 'a rule counts processes until they have exited: with opens and resets in a loop, in'],
   ],
   T10: [
     ['hostile/log.spec.ts', 'a peer can forge no line of the log, with '],
@@ -117,18 +117,21 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
     ['hostile/neighbours.slow.spec.ts', 'stay within twice the quiet time'],
     ['hostile/neighbours.slow.spec.ts', '800 requests that never end, for which an upgrade waits'],
     ['proxy/many-channels.spec.ts', 'stay within twice the quiet time'],
-    ['forward/service-policy.ts', 'bytes keep to the rate both ways, all streams of the service together, and arrive'],
+    [
+      'forward/service-policy.ts',
+      'the rate limits bytes in both directions, for all streams of the service together, and',
+    ],
     ['session/paced-sink.ts', 'bytes a second no more reaches local ends from one who opens, sends and '],
-    ['forward/unread-output.spec.ts', 'that never ends is not read for ever behind STOP, and is reset 10 s later'],
+    ['forward/unread-output.spec.ts', 'that never ends is not read endlessly after STOP, and is reset 10 s later'],
   ],
   T15: [
     ['control/server.spec.ts', 'the socket is its owner’s alone'],
     ['channel/sockets.spec.ts', 'a socket file has the mode 0600 before anybody can connect'],
   ],
   T16: [
-    ['forward/socket-access.spec.ts', 'a unix socket of an -o has the mode that was asked for'],
-    ['forward/socket-access.spec.ts', 'a unix socket of an -o has the user and the group that were asked for'],
-    ['forward/socket-access.spec.ts', 'at no moment is a socket file more open than was asked for'],
+    ['forward/socket-access.spec.ts', 'a unix socket of an -o has the requested mode'],
+    ['forward/socket-access.spec.ts', 'a unix socket of an -o has the requested user and group'],
+    ['forward/socket-access.spec.ts', 'at no moment is a socket file more accessible than requested'],
   ],
   T17: [
     ['threats/names.spec.ts', 'T17: the opening of a session is carried as any bytes on a stream, at every place in'],
@@ -199,11 +202,11 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
     ['forward/resolver/resolver.ts', 'answers are kept by name in any case, type, DO and CD, and the asker’s spelling'],
   ],
   T29: [
-    ['forward/datagram/udp.spec.ts', 'an answer that is not the target’s does not arrive'],
-    ['forward/datagram/udp.spec.ts', 'each source address has a flow of its own, and answers go to nobody else'],
-    ['forward/datagram/udp.spec.ts', 'there are no more flows than half of the streams that the peer takes, and the'],
-    ['forward/datagram/unixgram.spec.ts', 'an answer that is not the target’s does not arrive'],
-    ['forward/datagram/unixgram.spec.ts', 'each path that sends has a flow of its own, and answers go to nobody else'],
+    ['forward/datagram/udp.spec.ts', 'an answer from another address does not arrive'],
+    ['forward/datagram/udp.spec.ts', 'each source address has its own flow, and answers go nowhere else'],
+    ['forward/datagram/udp.spec.ts', 'flows are limited to half of the streams that the peer accepts; the one idle'],
+    ['forward/datagram/unixgram.spec.ts', 'an answer from another address does not arrive'],
+    ['forward/datagram/unixgram.spec.ts', 'each sending path has its own flow, and answers go nowhere else'],
     ['conformance/datagrams.ts', 'R-DGRAM-5: while the flow has unsent bytes the newest '],
     ['conformance/datagrams.ts', 'R-DGRAM-4: incomplete messages are kept only within the bound'],
     ['hostile/datagram-cases.ts', '100,000 flows, and leaves them open'],

@@ -1,4 +1,4 @@
-/** Many small messages in few frames: what they cost in one turn of the event loop, and that they arrive. */
+/** Many small messages in few frames: their cost per turn of the event loop, and their arrival. */
 import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../../lib/codec/header.js';
 import { IncomingForward } from '../../../lib/forward/incoming.js';
@@ -9,7 +9,7 @@ import { eventually } from '../../helpers/time.js';
 import { bestTurnMs } from '../../helpers/turn-time.js';
 import { UdpProgram } from '../../helpers/udp.js';
 
-/** A side that leads flows to a program, of which so many are open: 1, 3, 5, … */
+/** A side that connects flows to a program, with N of them open: 1, 3, 5, … */
 async function setUp(t: ExecutionContext, flowCount: number) {
   const program = await UdpProgram.open(t);
   const peer = FramePeer.established({ features: ['datagram'] });
@@ -31,11 +31,11 @@ async function setUp(t: ExecutionContext, flowCount: number) {
   return { program, peer, forward, ids };
 }
 
-/** So many messages of a byte, which is their number. */
+/** N messages of one byte, which is their number. */
 const messages = (count: number): Buffer =>
   Buffer.concat(Array.from({ length: count }, (_, index) => Buffer.from([0, 1, index % 256])));
 
-test('all 256 messages of a frame arrive in order, also where the flow ends right behind them', async (t) => {
+test('all 256 messages of a frame arrive in order, even if the flow ends right after them', async (t) => {
   const { program, peer, forward } = await setUp(t, 1);
   const end = peer.frame(FRAME_TYPE.DATA, 1, messages(256));
   peer.write(Buffer.concat([end, peer.frame(FRAME_TYPE.FIN, 1)]));
@@ -47,7 +47,7 @@ test('all 256 messages of a frame arrive in order, also where the flow ends righ
   t.like(forward.messages, { received: 256, receiveDropped: 0 });
 });
 
-test('10,000 messages of a byte, and the 400,000 beyond what a frame may have, hold up no turn of the event loop', async (t) => {
+test('10,000 messages of one byte, and 400,000 beyond the limit of a frame, hold up no turn of the event loop', async (t) => {
   const { peer, forward, ids } = await setUp(t, 40);
   const body = messages(10_000);
   const frames = () => Buffer.concat(ids.map((id) => peer.frame(FRAME_TYPE.DATA, id, body)));

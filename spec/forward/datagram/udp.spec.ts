@@ -1,4 +1,4 @@
-/** Forwards of UDP between two proxies, and programs at both ends. */
+/** UDP forwards between two proxies, with programs at both ends. */
 
 import { lookup } from 'node:dns/promises';
 import { join } from 'node:path';
@@ -36,7 +36,7 @@ const forwardOf = ({ proxy }: TestProxy): ForwardStatus => {
   return found;
 };
 
-test('messages of 0 to 65,507 bytes keep their bounds, there and back, and are counted on both sides', async (t) => {
+test('messages of 0 to 65,507 bytes keep their boundaries in both directions, and are counted on both sides', async (t) => {
   const { a, b, port } = await setUp(t, (await UdpProgram.openEcho(t)).port);
   const client = await UdpProgram.open(t);
   const sizes = [0, 1, 511, 512, 1472, 9000, 65_506, MAX_DATAGRAM_BYTES];
@@ -60,7 +60,7 @@ test('messages of 0 to 65,507 bytes keep their bounds, there and back, and are c
   }
 });
 
-test('a message that cannot be sent is lost, and not sent again as one that met the answer to an earlier one', async (t) => {
+test('a message that cannot be sent is lost, not sent again as if it had met the error of an earlier one', async (t) => {
   const target = await UdpProgram.open(t);
   const told: string[] = [];
   const events = { onMessage: () => undefined, onError: () => told.push('error') };
@@ -72,7 +72,7 @@ test('a message that cannot be sent is lost, and not sent again as one that met 
   t.deepEqual(told, ['lost']);
 });
 
-test('a bound socket that is closed sends at once what waits for later turns', async (t) => {
+test('closing a bound socket sends at once what waits for later turns', async (t) => {
   const asker = await UdpProgram.open(t);
   const onMessage: BoundDatagramsEvents['onMessage'] = (_, source) => {
     source.answer(Buffer.from('now'), () => t.fail());
@@ -87,8 +87,8 @@ test('a bound socket that is closed sends at once what waits for later turns', a
   t.deepEqual(asker.texts, ['now', 'later', 'last']);
 });
 
-test('over IPv6, too, and by a name', async (t) => {
-  // Which of its addresses it is, is the machine's choice.
+test('IPv6 and names work, too', async (t) => {
+  // The machine chooses one of its addresses.
   const { address } = await lookup('localhost');
   const target = await UdpProgram.openEcho(t, 0, address);
   const outgoing = ['dns:udp:[::ffff:127.0.0.1]:0'];
@@ -100,7 +100,7 @@ test('over IPv6, too, and by a name', async (t) => {
   t.deepEqual(client.texts, ['hello']);
 });
 
-test('each source address has a flow of its own, and answers go to nobody else', async (t) => {
+test('each source address has its own flow, and answers go nowhere else', async (t) => {
   const target = await UdpProgram.open(t);
   const { b, port } = await setUp(t, target.port);
   const clients = await Promise.all(Array.from({ length: 5 }, () => UdpProgram.open(t)));
@@ -117,7 +117,7 @@ test('each source address has a flow of its own, and answers go to nobody else',
   }
 });
 
-test('an answer that is not the target’s does not arrive', async (t) => {
+test('an answer from another address does not arrive', async (t) => {
   const target = await UdpProgram.open(t);
   const { port } = await setUp(t, target.port);
   const [client, stranger] = [await UdpProgram.open(t), await UdpProgram.open(t)];
@@ -127,7 +127,7 @@ test('an answer that is not the target’s does not arrive', async (t) => {
   for (let count = 0; count < 50; count += 1) stranger.send('spoofed', flowPort);
   target.send('answer', flowPort);
   await client.came(1);
-  // One way through all of it once more: what was before has come by then.
+  // One more round trip: everything before has arrived by then.
   client.send('again', port);
   await target.came(2);
   target.send('answer again', flowPort);
@@ -135,7 +135,7 @@ test('an answer that is not the target’s does not arrive', async (t) => {
   t.deepEqual(client.texts, ['answer', 'answer again']);
 });
 
-test('a flow ends after 60 s of silence, and the next message begins another one', async (t) => {
+test('a flow ends after 60 s without messages, and the next message opens another', async (t) => {
   const clock = new ManualClock();
   const target = await UdpProgram.openEcho(t);
   const { a, b, port } = await setUp(t, target.port, { clock });
@@ -158,7 +158,7 @@ test('a flow ends after 60 s of silence, and the next message begins another one
   t.deepEqual(forwardOf(a).datagrams, { sent: 3, sendDropped: 0, received: 3, receiveDropped: 0 });
 });
 
-test('there are no more flows than half of the streams that the peer takes, and the idlest goes', async (t) => {
+test('flows are limited to half of the streams that the peer accepts; the one idle for longest makes room', async (t) => {
   const path = `${join(temporaryFolder(t), 'channel.sock')},streams=8`;
   const target = await UdpProgram.openEcho(t);
   const incoming = [`dns:udp:${target.port}`, `also:udp:${target.port}`];
@@ -171,7 +171,7 @@ test('there are no more flows than half of the streams that the peer takes, and 
   };
   for (const index of [0, 1, 2, 3]) await ask(index, 1);
   await ask(0, 2);
-  // The one of the second client has been idle for longest.
+  // The second client's flow has been idle for longest.
   await ask(4, 1);
   const open = () => a.proxy.listStreams().map(({ from }) => Number(/\d+$/.exec(from ?? '')?.[0]));
   await eventually(() => open().length === 4, { what: 'the end of the idlest' });
@@ -180,7 +180,7 @@ test('there are no more flows than half of the streams that the peer takes, and 
   await ask(1, 2);
 });
 
-test('where nobody listens at the target the flow goes on, and what is lost is counted and said', async (t) => {
+test('without a listener at the target the flow continues, and lost messages are counted and logged', async (t) => {
   const clock = new ManualClock();
   const gone = await UdpProgram.open(t);
   const { port: targetPort } = gone;
@@ -205,7 +205,7 @@ test('where nobody listens at the target the flow goes on, and what is lost is c
   t.is(forwardOf(b).opened, 1);
 });
 
-test('messages without a session, or for a service that is not offered, are dropped, counted and said', async (t) => {
+test('messages without a session, or for a service that is not offered, are dropped, counted and logged', async (t) => {
   const path = join(temporaryFolder(t), 'channel.sock');
   const clock = new ManualClock();
   const a = await startProxy(t, `unix-listen:${path}`, { outgoing: ['dns:udp:0'], clock });
@@ -236,7 +236,7 @@ test('messages without a session, or for a service that is not offered, are drop
   t.deepEqual(client.texts, ['arrives']);
 });
 
-test('one service has streams and datagrams, each by a forward of its own', async (t) => {
+test('one service can have streams and datagrams, each with its own forward', async (t) => {
   const server = await localServer(t, echo);
   const { port: target } = await UdpProgram.openEcho(t);
   const both = { incoming: [`dns:udp:${target}`, `dns:${server.port}`] };
@@ -278,7 +278,7 @@ test('one service has streams and datagrams, each by a forward of its own', asyn
   );
 });
 
-test('a flow goes on with the session on another channel', async (t) => {
+test('a flow continues with the session on another channel', async (t) => {
   const folder = temporaryFolder(t);
   const [near, far] = [join(folder, 'near.sock'), join(folder, 'far.sock')];
   const target = await UdpProgram.openEcho(t);
@@ -299,7 +299,7 @@ test('a flow goes on with the session on another channel', async (t) => {
   t.is(client.texts.at(-1), 'while 9');
 });
 
-test('an address that is taken is named with who has it, and a port of TCP is another one than that of UDP', async (t) => {
+test('an address in use is reported with its owner; TCP and UDP ports are independent', async (t) => {
   const a = await startProxy(t, `unix-listen:${join(temporaryFolder(t), 'channel.sock')}`);
   const add = (place: string) => a.proxy.addForward(parseForwardSpec('outgoing', `x:${place}`));
   const isTaken = (place: string, message: RegExp) => t.throwsAsync(add(place), { code: 'address-in-use', message });
@@ -307,14 +307,14 @@ test('an address that is taken is named with who has it, and a port of TCP is an
   await isTaken(`udp:${taken}`, new RegExp(`^cannot listen on ${taken}: already in use by this process$`));
   const { endpoint } = await add('udp:127.0.0.1:0');
   await isTaken(endpoint, /already in use by forward f\d+, -o x:udp:127\.0\.0\.1:0$/);
-  // One that the system gives to nobody: of those that it picks, somebody else may have the number for TCP.
+  // A port outside the system's range: one that it picks could be in use for TCP.
   const port = await freePort();
   await add(`udp:127.0.0.1:${port}`);
   await localServer(t, () => undefined, { host: '127.0.0.1', port });
   await isTaken(`127.0.0.1:${port}`, /already in use by this process/);
 });
 
-test('a forward that is removed gives its port back, and its flows end; without that of the target messages are dropped', async (t) => {
+test('removing a forward frees its port and ends its flows; without the target's forward messages are dropped', async (t) => {
   const { a, b, port } = await setUp(t, (await UdpProgram.openEcho(t)).port);
   const client = await UdpProgram.open(t);
   client.send('x', port);

@@ -1,4 +1,4 @@
-/** Unix sockets of datagrams where the optional package koffi is missing; a file of its own, as a process loads it once. */
+/** Unix datagram sockets without the optional package koffi; a separate file, since a process loads it only once. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
@@ -9,7 +9,7 @@ import { startProxy } from '../../helpers/proxies.js';
 
 loadKoffiBy(() => Promise.reject(new Error("Cannot find package 'koffi'")));
 
-test('either direction is refused with one line that says what to install, and all else goes on; no proxy starts with it', async (t) => {
+test('either direction is refused with one line that tells what to install, and the rest continues; no proxy starts with it', async (t) => {
   const folder = temporaryFolder(t);
   const path = join(folder, 'log');
   const { proxy } = await startProxy(t, `unix-listen:${join(folder, 'channel')}`, { outgoing: ['x:udp:0'] });

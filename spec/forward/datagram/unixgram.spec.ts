@@ -1,4 +1,4 @@
-/** Forwards of unix sockets of datagrams between two proxies, and programs at both ends. */
+/** Unix datagram forwards between two proxies, with programs at both ends. */
 import { execFile } from 'node:child_process';
 import { existsSync, lstatSync, mkdirSync, readdirSync, rmSync, unlinkSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
@@ -79,7 +79,7 @@ testWith('python')('a message of more than 65,507 bytes is dropped and counted, 
   t.is(datagramsOf(b).sendDropped, 1);
 });
 
-testWith('python')('each path that sends has a flow of its own, and answers go to nobody else', async (t) => {
+testWith('python')('each sending path has its own flow, and answers go nowhere else', async (t) => {
   const { b, folder, log, target } = await setUp(t);
   const server = await UnixgramProgram.open(t, { at: target });
   const names = [join(folder, 'one'), join(folder, 'grüße'), `@vproxy-spec-${process.pid}`];
@@ -124,7 +124,7 @@ testWith('python')(
   },
 );
 
-testWith('python')('an answer that is not the target’s does not arrive', async (t) => {
+testWith('python')('an answer from another address does not arrive', async (t) => {
   const { folder, log, target } = await setUp(t);
   const server = await UnixgramProgram.open(t, { at: target });
   const client = await UnixgramProgram.open(t, { at: join(folder, 'client') });
@@ -137,7 +137,7 @@ testWith('python')('an answer that is not the target’s does not arrive', async
   t.deepEqual(client.texts, ['answer']);
 });
 
-testWith('python', 'socat')('the lines of logger(1) arrive, and what socat(1) sends', async (t) => {
+testWith('python', 'socat')('messages of logger(1) and socat(1) arrive', async (t) => {
   const { log, target } = await setUp(t);
   const server = await UnixgramProgram.open(t, { at: target });
   await run('logger', ['-u', log, '-d', '-t', 'spec', 'a line']);
@@ -147,7 +147,7 @@ testWith('python', 'socat')('the lines of logger(1) arrive, and what socat(1) se
   t.is(server.texts[1], 'another one');
 });
 
-testWith('python')('messages of a unix socket can go to UDP, and those of UDP to a unix socket', async (t) => {
+testWith('python')('messages of a unix socket can go to UDP, and vice versa', async (t) => {
   const folder = temporaryFolder(t);
   const [log, target] = [join(folder, 'log'), join(folder, 'target')];
   const udp = await UdpProgram.openEcho(t);
@@ -228,11 +228,11 @@ testWith('python')(
   },
 );
 
-testWith('python')('a receiver with a short queue gets all of a burst that waits for it', async (t) => {
+testWith('python')('a receiver with a short queue gets all of a waiting burst', async (t) => {
   const { b, log, target } = await setUp(t);
   const server = await UnixgramProgram.open(t, { at: target, isReading: false });
   const client = await UnixgramProgram.open(t);
-  // More than the ten of net.unix.max_dgram_qlen, and of two turns.
+  // More than net.unix.max_dgram_qlen (10), and more than two turns.
   const lines = Array.from({ length: 50 }, (_, index) => `line ${index}`);
   for (const line of lines) await client.send(line, log);
   await eventually(() => datagramsOf(b).received === lines.length, { what: 'all through the channel' });
@@ -262,7 +262,7 @@ testWith('python')(
   },
 );
 
-test('the file of the socket has the mode that was asked for, and goes with the forward', async (t) => {
+test('the socket file has the requested mode, and is removed with the forward', async (t) => {
   const folder = temporaryFolder(t);
   const endpoints = [`unixgram:${join(folder, 'x')},mode=0666`, `unixgram:${join(folder, 'y,,y')}`];
   const outgoing = endpoints.map((endpoint, index) => `s${index}:${endpoint}`);
@@ -276,7 +276,7 @@ test('the file of the socket has the mode that was asked for, and goes with the 
   const [x] = a.proxy.listForwards();
   await a.proxy.removeForward(x?.id ?? '', { isDraining: false });
   t.false(existsSync(join(folder, 'x')));
-  // Another file in its place is not this one's.
+  // Another file in its place is not removed.
   unlinkSync(join(folder, 'y,y'));
   writeFileSync(join(folder, 'y,y'), '');
   await a.proxy.stop();
