@@ -150,7 +150,7 @@ for (const [direction, text, written] of [
   });
 }
 
-test('texts that only look like ssh's order are forwards', (t) => {
+test('texts that only look like the order of ssh are forwards', (t) => {
   t.is(parseForwardSpec('outgoing', '2222:/run/x.sock').service, '2222');
   t.is(parseForwardSpec('outgoing', '9p:564').service, '9p');
   t.is(parseForwardSpec('incoming', 'localhost:80').service, 'localhost');

@@ -314,7 +314,7 @@ test('an address in use is reported with its owner; TCP and UDP ports are indepe
   await isTaken(`127.0.0.1:${port}`, /already in use by this process/);
 });
 
-test('removing a forward frees its port and ends its flows; without the target's forward messages are dropped', async (t) => {
+test('removing a forward frees its port and ends its flows; without the forward of the target messages are dropped', async (t) => {
   const { a, b, port } = await setUp(t, (await UdpProgram.openEcho(t)).port);
   const client = await UdpProgram.open(t);
   client.send('x', port);

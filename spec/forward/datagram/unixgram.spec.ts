@@ -39,7 +39,7 @@ const datagramsOf = (side: TestProxy) => {
 };
 
 testWith('python')(
-  'messages of 0 to 65,507 bytes keep their bounds, there and back, and are counted on both sides',
+  'messages of 0 to 65,507 bytes keep their boundaries in both directions, and are counted on both sides',
   async (t) => {
     const { a, b, folder, log, target } = await setUp(t);
     const server = await UnixgramProgram.open(t, { at: target, isEcho: true });
@@ -169,7 +169,7 @@ testWith('python')('messages of a unix socket can go to UDP, and vice versa', as
 });
 
 testWith('python')(
-  'where nobody receives the flow goes on, what is lost is counted and said, and a receiver that comes later gets the next',
+  'without a receiver the flow continues, lost messages are counted and logged, and a later receiver gets the next ones',
   async (t) => {
     const clock = new ManualClock();
     const { a, b, log, target } = await setUp(t, { clock });
@@ -201,7 +201,7 @@ testWith('python')(
 );
 
 testWith('python')(
-  'a receiver that does not read holds nothing up; what there is no room for is counted, and the rest comes in order',
+  'a receiver that does not read holds nothing up; messages without room are counted, and the rest arrive in order',
   async (t) => {
     const { a, b, log, target } = await setUp(t);
     const server = await UnixgramProgram.open(t, { at: target, isReading: false });
@@ -242,7 +242,7 @@ testWith('python')('a receiver with a short queue gets all of a waiting burst', 
 });
 
 testWith('python')(
-  'when the flow ends, what waits for a receiver that does not read is counted as dropped',
+  'when the flow ends, messages that wait for a receiver that does not read count as dropped',
   async (t) => {
     const { a, b, log, target } = await setUp(t);
     await UnixgramProgram.open(t, { at: target, isReading: false });
@@ -283,37 +283,34 @@ test('the socket file has the requested mode, and is removed with the forward', 
   t.true(existsSync(join(folder, 'y,y')));
 });
 
-testWith('python')(
-  'a stale file of a socket is replaced, one that has somebody is not, nor is another file',
-  async (t) => {
-    const folder = temporaryFolder(t);
-    const path = join(folder, 'log');
-    const { proxy } = await startProxy(t, `unix-listen:${join(folder, 'channel')}`);
-    const add = (place = `x:unixgram:${path}`) => proxy.addForward(parseForwardSpec('outgoing', place));
-    const isTaken = (message: RegExp, place?: string) => t.throwsAsync(add(place), { code: 'address-in-use', message });
+testWith('python')('a stale socket file is replaced; one in use is not, nor is any other file', async (t) => {
+  const folder = temporaryFolder(t);
+  const path = join(folder, 'log');
+  const { proxy } = await startProxy(t, `unix-listen:${join(folder, 'channel')}`);
+  const add = (place = `x:unixgram:${path}`) => proxy.addForward(parseForwardSpec('outgoing', place));
+  const isTaken = (message: RegExp, place?: string) => t.throwsAsync(add(place), { code: 'address-in-use', message });
 
-    const holder = await UnixgramProgram.open(t, { at: path });
-    await isTaken(/already in use by process \d+ \(python3[^)]*\)$/);
-    await holder.close();
-    t.true(existsSync(path));
-    const { id } = await add();
-    const client = await UnixgramProgram.open(t);
-    t.is(await client.send('x', path), '');
-    // Of the same type, or of another.
-    for (const place of [undefined, `y:unix:${path}`])
-      await isTaken(/already in use by forward f\d+, -o x:unixgram:/, place);
-    await proxy.removeForward(id, { isDraining: false });
-    const server = net.createServer().listen(path);
-    t.teardown(() => server.close());
-    await isTaken(/already in use by this process$/);
-    server.close();
-    rmSync(path, { force: true });
-    writeFileSync(path, 'precious');
-    await isTaken(/exists and is not a socket/);
-    const missing = { code: 'address-unavailable', message: /its folder does not exist/ };
-    await t.throwsAsync(add(`x:unixgram:${folder}/missing/log`), missing);
-  },
-);
+  const holder = await UnixgramProgram.open(t, { at: path });
+  await isTaken(/already in use by process \d+ \(python3[^)]*\)$/);
+  await holder.close();
+  t.true(existsSync(path));
+  const { id } = await add();
+  const client = await UnixgramProgram.open(t);
+  t.is(await client.send('x', path), '');
+  // Of the same type, or of another.
+  for (const place of [undefined, `y:unix:${path}`])
+    await isTaken(/already in use by forward f\d+, -o x:unixgram:/, place);
+  await proxy.removeForward(id, { isDraining: false });
+  const server = net.createServer().listen(path);
+  t.teardown(() => server.close());
+  await isTaken(/already in use by this process$/);
+  server.close();
+  rmSync(path, { force: true });
+  writeFileSync(path, 'precious');
+  await isTaken(/exists and is not a socket/);
+  const missing = { code: 'address-unavailable', message: /its folder does not exist/ };
+  await t.throwsAsync(add(`x:unixgram:${folder}/missing/log`), missing);
+});
 
 serialTestWith('python')('nothing stays open when forwards and flows have gone', async (t) => {
   const descriptors = () => readdirSync('/proc/self/fd').length;

@@ -38,7 +38,7 @@ const answer = (name: string, ...ttls: number[]): DnsMessage =>
 
 const ttlsOf = (message: DnsMessage | null): number[] | undefined => message?.answers.map(({ ttl }) => ttl);
 
-test('an answer is kept until the first of its records is over, and its times go down', (t) => {
+test('an answer is cached until the first of its records expires, and its TTLs count down', (t) => {
   const { clock, cache } = setup();
   cache.set('x', answer('x.example', 60, 30));
   t.deepEqual(ttlsOf(cache.get('x')), [60, 30]);
@@ -54,7 +54,7 @@ test('an answer is kept until the first of its records is over, and its times go
   t.is(cache.byteCount, 0);
 });
 
-test('times of more than an hour become an hour, and those beyond 2^31 none', (t) => {
+test('TTLs above an hour become an hour, and those above 2^31 become 0', (t) => {
   const bounded = boundTimes({
     ...answer('x.example', 86_400, 60, 0x80000000),
     authorities: [soa('example', 9, 7200)],
@@ -63,14 +63,14 @@ test('times of more than an hour become an hour, and those beyond 2^31 none', (t
   t.is(bounded.authorities[0]?.ttl, 3600);
 });
 
-test('what is good for no time, and what is no answer, is not kept', (t) => {
+test('an answer with TTL 0, and a failure, is not cached', (t) => {
   const { cache } = setup();
   cache.set('x', answer('x.example', 0, 60));
   for (const rcode of [1, 2, 4, 5]) cache.set('x', { ...answer('x.example', 60), rcode });
   t.is(cache.get('x'), null);
 });
 
-test('that there is nothing is kept for as long as the SOA says, at most five minutes', (t) => {
+test('a negative answer is cached for the TTL of the SOA, at most five minutes', (t) => {
   const { clock, cache } = setup();
   const nothing = (rcode: number, minimum: number) =>
     answerTo(query('x.example'), [], { rcode, authorities: [soa('example', minimum)] });
@@ -79,7 +79,7 @@ test('that there is nothing is kept for as long as the SOA says, at most five mi
   cache.set('short', nothing(3, 20));
   cache.set('no data', nothing(0, 20));
   cache.set('long', nothing(3, 86_400));
-  // A chain that ends with nothing is nothing, too.
+  // A chain that leads to nothing is a negative answer, too.
   cache.set(
     'chain',
     answerTo(query('x.example'), [cname('x.example', 'y.example', 3000)], { authorities: [soa('example', 20)] }),
@@ -96,7 +96,7 @@ test('that there is nothing is kept for as long as the SOA says, at most five mi
   t.is(cache.get('long'), null);
 });
 
-test('the answer that was not asked for the longest makes room', (t) => {
+test('the least recently used answer makes room', (t) => {
   const { cache } = setup({ maxEntries: 3 });
   for (const key of ['a', 'b', 'c']) cache.set(key, answer(`${key}.example`, 60));
   cache.get('a');
@@ -108,7 +108,7 @@ test('the answer that was not asked for the longest makes room', (t) => {
   t.is(cache.size, 3);
 });
 
-test('bytes are bounded whatever the answers are, and an answer that is replaced is counted once', (t) => {
+test('memory is bounded whatever the answers are, and a replaced answer counts once', (t) => {
   const { cache } = setup({ maxBytes: 20_000 });
   const large = (key: string) =>
     answerTo(query(key), [record(key, 'TXT', Buffer.alloc(1 + ((key.length * 997) % 4000)))]);

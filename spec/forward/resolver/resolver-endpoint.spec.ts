@@ -34,9 +34,9 @@ import { carryOn, carryUntil, type SessionPair } from '../../helpers/session-pai
 import { targetPair } from '../../helpers/target-pair.js';
 import { eventually } from '../../helpers/time.js';
 
-// ---- through two proxies, asked by the resolver of Node ------------------------------------------------------------
+// ---- through two proxies, asked by Node's resolver -----------------------------------------------------------------
 
-/** `a` listens for DNS on one port by UDP and TCP; `b` answers, and asks the server at `serverPort`. */
+/** `a` listens for DNS on one port over UDP and TCP; `b` answers, and asks the server at `serverPort`. */
 async function resolving(t: ExecutionContext, serverPort: number, allow: readonly string[]) {
   const port = await freePort();
   const { a: guest, b: host } = await connectedProxies(
@@ -50,7 +50,7 @@ async function resolving(t: ExecutionContext, serverPort: number, allow: readonl
   return { guest, host, port, resolver };
 }
 
-test('a guest resolves names of all usual types by UDP', async (t) => {
+test('a guest resolves names of all usual types over UDP', async (t) => {
   const text = (words: string) => Buffer.concat([Buffer.from([words.length]), Buffer.from(words)]);
   const server = await zoneServer(t, {
     A: [cname('www.example.org', 'example.org'), a('example.org', '93.184.216.34', 60)],
@@ -85,7 +85,7 @@ test('a guest resolves names of all usual types by UDP', async (t) => {
   t.false(host.events.some(({ event }) => event === 'resolver-refused'));
 });
 
-test('what is too long for UDP comes by TCP, both ways of the proxy', async (t) => {
+test('an answer too long for UDP comes over TCP, on both sides of the proxy', async (t) => {
   const many = Array.from({ length: 150 }, (_, index) => a('example.org', `93.184.216.${index}`));
   const server = await zoneServer(t, { A: many });
   const { resolver } = await resolving(t, server.port, ['example.org:443']);
@@ -93,7 +93,7 @@ test('what is too long for UDP comes by TCP, both ways of the proxy', async (t) 
   t.deepEqual(server.asked, ['udp example.org. A', 'tcp example.org. A']);
 });
 
-test('a name that is not allowed is refused, one that leads to a private address has none, and the log says why', async (t) => {
+test('a name that is not allowed is refused, one with a private address has none, and the log has the reason', async (t) => {
   const server = await zoneServer(t, { A: [a('example.org', '192.168.1.1')] });
   const { resolver, host } = await resolving(t, server.port, ['example.org:443']);
   await t.throwsAsync(resolver.resolve4('secrets.evil.example'), { code: 'EREFUSED' });
@@ -111,7 +111,7 @@ test('a name that is not allowed is refused, one that leads to a private address
   t.regex(inside?.message ?? '', /192\.168\.1\.1 is private/);
 });
 
-test('over one connection a hundred questions at once are answered', async (t) => {
+test('a hundred questions at once on one connection are answered', async (t) => {
   const server = await dnsServer(t, (asked) => [answerTo(asked, [a('example.org', '93.184.216.34')])]);
   const { port } = await resolving(t, server.port, ['*.example.org:443']);
   const socket = localSocket(t, { host: '127.0.0.1', port });
@@ -129,7 +129,7 @@ test('over one connection a hundred questions at once are answered', async (t) =
   t.is(ids.size, 100);
 });
 
-// ---- the target alone, by a clock that a spec moves ---------------------------------------------------------------
+// ---- the target alone, with a manual clock ------------------------------------------------------------------------
 
 interface Served {
   readonly rules?: EgressRules | null;
@@ -158,7 +158,7 @@ function served(
   return { pair, target, refused, closed };
 }
 
-/** A stream to it, and what came of it. */
+/** A stream to it, and its answers. */
 function connected(pair: SessionPair) {
   const stream = MuxStream.open(pair.a.session, 'dns');
   const frames = new MessageFrames();
@@ -179,7 +179,7 @@ function connected(pair: SessionPair) {
 
 const DENIED = bytesOf(query('no.example', 'A', { edns: null }));
 
-test('questions that come byte by byte, or together, are answered; at the end of an asker half a question is nothing', async (t) => {
+test('questions that come byte by byte, or together, are answered; half a question at EOF is ignored', async (t) => {
   const { pair, closed } = served(t);
   const { stream, answers, state } = connected(pair);
   for (const byte of frameMessage(DENIED)) {
@@ -194,7 +194,7 @@ test('questions that come byte by byte, or together, are answered; at the end of
   t.deepEqual(closed, [null]);
 });
 
-test('a stream on which nobody asks ends after 10 s, and is reset after 10 s more', async (t) => {
+test('a stream without questions ends after 10 s, and is reset after another 10 s', async (t) => {
   const { pair, closed, target } = served(t);
   const { stream, state } = connected(pair);
   await carryOn(pair);
@@ -214,7 +214,7 @@ test('a stream on which nobody asks ends after 10 s, and is reset after 10 s mor
   t.is(target.openCount, 0);
 });
 
-test('a question that is said to be longer than any may be ends its stream', async (t) => {
+test('a question announced with a length above the limit ends its stream', async (t) => {
   const { pair, closed } = served(t);
   const { stream, state } = connected(pair);
   stream.write(Buffer.from([0x10, 0x01]));
@@ -223,7 +223,7 @@ test('a question that is said to be longer than any may be ends its stream', asy
   t.regex(state.error?.message ?? '', /4097 bytes, of 4096/);
 });
 
-test('an asker that does not read its answers is not read any further', async (t) => {
+test('a client that does not read its answers is no longer read', async (t) => {
   const { pair, refused, closed } = served(t);
   const stream = MuxStream.open(pair.a.session, 'dns');
   stream.on('error', () => undefined);
@@ -241,7 +241,7 @@ test('an asker that does not read its answers is not read any further', async (t
   t.is(closed[0]?.code, 'stalled');
 });
 
-test('of the questions of a stream no more than 16 are asked at once', async (t) => {
+test('at most 16 questions of a stream are in flight', async (t) => {
   let asked = 0;
   const server = await dnsServer(t, () => {
     asked += 1;
@@ -251,12 +251,12 @@ test('of the questions of a stream no more than 16 are asked at once', async (t)
   const { stream } = connected(pair);
   for (let id = 0; id < 40; id += 1) stream.write(frameMessage(bytesOf(query(`n${id}.example.org`, 'A', { id }))));
   while (asked < 16) await carryOn(pair);
-  // Others would have been asked by now.
+  // Further ones would have been asked by now.
   for (let turn = 0; turn < 20; turn += 1) await carryOn(pair);
   t.is(asked, 16);
 });
 
-test.serial('answers that nobody reads are bounded for a stream, and for all streams of a service', async (t) => {
+test.serial('unread answers are bounded per stream, and for all streams of a service', async (t) => {
   const long = record('example.org', 'TXT', Buffer.alloc(60_000, 'x'));
   const server = await zoneServer(t, { TXT: [long] });
   const { pair, closed, target } = served(t, { serverPort: server.port, maxStreams: 200 });
@@ -276,13 +276,13 @@ test.serial('answers that nobody reads are bounded for a stream, and for all str
   });
   await carryOn(pair);
   t.true(target.openCount + closed.length >= unread.length);
-  // What has come to the side that does not read counts for that.
+  // Bytes that reached the side that does not read count there.
   const arrived = unread.reduce((sum, { readableLength }) => sum + readableLength, 0);
   const held = (await heapBytes()) - before - arrived;
   t.true(held < 16 * 2 ** 20, `${held}`);
 });
 
-test('questions beyond 5,000 a second wait on a stream, and are dropped and counted in a flow', async (t) => {
+test('questions beyond 5,000 per second wait on a stream, and are dropped and counted in a flow', async (t) => {
   const { pair, refused, target } = served(t);
   const received: Buffer[] = [];
   const flow = DatagramFlow.open(pair.a.session, 'dns', null, {
@@ -311,7 +311,7 @@ test('questions beyond 5,000 a second wait on a stream, and are dropped and coun
   t.is(answers.length, 200);
 });
 
-test('questions that come at once are answered in many turns of the loop', async (t) => {
+test('questions that come all at once are answered in many turns of the event loop', async (t) => {
   const { pair, refused } = served(t);
   const { stream, answers } = connected(pair);
   stream.write(Buffer.concat(Array.from({ length: 2000 }, () => frameMessage(DENIED))));
@@ -325,7 +325,7 @@ test('questions that come at once are answered in many turns of the loop', async
   t.true(turns >= 5, `${turns}`);
 });
 
-test('streams and flows are counted together, and none keeps a successor from taking over', async (t) => {
+test('streams and flows are counted together, and none prevents a hand-over', async (t) => {
   const { pair, target } = served(t, { rules: null });
   const events = { onMessage: () => undefined, onClosed: () => undefined, onDropped: () => undefined };
   DatagramFlow.open(pair.a.session, 'dns', null, events);
@@ -342,7 +342,7 @@ test('streams and flows are counted together, and none keeps a successor from ta
   t.is(target.openCount, 0);
 });
 
-test('a question that nobody answers fails, and the asker is told', async (t) => {
+test('a question without an answer fails, and the client gets an error', async (t) => {
   const silent = await dnsServer(t, () => []);
   const { pair } = served(t, { serverPort: silent.port });
   const { stream, answers, state } = connected(pair);

@@ -11,7 +11,7 @@ import { ManualClock } from '../../helpers/time.js';
 
 interface Setup {
   readonly rules?: EgressRules | null;
-  /** What this machine's resolver says. Default: 93.184.216.34 for every name. */
+  /** The answers of this machine's resolver. Default: 93.184.216.34 for every name. */
   readonly answer?: (question: ServerQuestion) => DnsMessage | Promise<DnsMessage>;
   readonly hosts?: Readonly<Record<string, readonly string[]>>;
   readonly own?: readonly string[];
@@ -46,7 +46,7 @@ function setup({ rules = ANY_NAME, answer, hosts = {}, own = [], maxInFlight }: 
   return { clock, asked, refused, state, ask, say: async (message: DnsMessage | Buffer) => shown(await ask(message)) };
 }
 
-test('a name that is allowed is asked for, and the answer is the asker’s', async (t) => {
+test('an allowed name is looked up, and the client gets the answer', async (t) => {
   const { ask, asked, refused } = setup();
   const bytes = await ask(query('example.org', 'A', { id: 77 }));
   t.like(parseMessage(bytes as Buffer), { id: 77, isResponse: true, canRecurse: true, wantsRecursion: true, rcode: 0 });
@@ -58,7 +58,7 @@ test('a name that is allowed is asked for, and the answer is the asker’s', asy
   t.deepEqual(refused, []);
 });
 
-test('a name that no entry allows is refused, with the reason for the guest and for the log, and nobody is asked', async (t) => {
+test('a name that no entry allows is refused, with a reason for the guest and the log, and no server is asked', async (t) => {
   const { say, asked, refused } = setup();
   t.is(
     await say(query('secret.example.com', 'TXT')),
@@ -73,7 +73,7 @@ test('a name that no entry allows is refused, with the reason for the guest and 
   );
 });
 
-test('a name that is denied at all its ports is refused, and one that is denied at some is not', async (t) => {
+test('a name denied on all its ports is refused; one denied on some is not', async (t) => {
   const { say, refused } = setup({
     rules: rulesOf(['*.example.org:80,443'], ['bad.example.org:*', 'half.example.org:80']),
   });
@@ -82,7 +82,7 @@ test('a name that is denied at all its ports is refused, and one that is denied 
   t.regex(await say(query('half.example.org')), /^rcode 0/);
 });
 
-test('without rules, and with names that are none of a host, everything is refused', async (t) => {
+test('without rules, and for names that are not host names, everything is refused', async (t) => {
   const without = setup({ rules: null });
   t.regex(await without.say(query('example.org')), /^rcode 5; EDE 18 example\.org is not allowed/);
   t.is(without.refused[0]?.verdict.why, 'no egress "internet" is defined');
@@ -96,7 +96,7 @@ test('without rules, and with names that are none of a host, everything is refus
   t.deepEqual(asked, []);
 });
 
-test('rules, and addresses of this machine, are those of the moment, also for answers that are kept and were judged by others', async (t) => {
+test('the current rules and addresses of this machine apply, even to cached answers judged by earlier ones', async (t) => {
   const { say, state, asked } = setup();
   for (const [rules, own, told, askedCount] of [
     [ANY_NAME, '', /^rcode 0; example/, 1],
@@ -114,7 +114,7 @@ test('rules, and addresses of this machine, are those of the moment, also for an
   }
 });
 
-test('an answer that comes when the rules have changed is told by the new ones', async (t) => {
+test('an answer that arrives after a change of the rules is judged by the new ones', async (t) => {
   const answer = deferred<DnsMessage>();
   const { say, asked, state } = setup({ answer: () => answer.promise });
   const told = say(query('example.org'));
@@ -139,7 +139,7 @@ const REBINDING: readonly [string, DnsRecord][] = [
 ];
 
 for (const [what, hidden] of REBINDING) {
-  test(`an address that the egress refuses is not told: ${what}`, async (t) => {
+  test(`an address that the egress refuses is omitted: ${what}`, async (t) => {
     const good = a('example.org', '93.184.216.34');
     for (const isAnswer of [true, false]) {
       const { say, refused } = setup({
@@ -150,7 +150,7 @@ for (const [what, hidden] of REBINDING) {
       const expected =
         'rcode 0; example.org. 300 A 93.184.216.34; EDE 15 an address of example.org is not allowed by egress "internet" on the host';
       t.is(await say(query('example.org')), expected);
-      // It is kept that it was refused, and told again.
+      // The cached refusal is reported again.
       t.is(await say(query('example.org')), expected);
       t.is(refused.length, 2);
       t.false(refused[0]?.verdict.isAllowed);
@@ -158,7 +158,7 @@ for (const [what, hidden] of REBINDING) {
   });
 }
 
-test('of the additional section nothing is told', async (t) => {
+test('the additional section is dropped', async (t) => {
   const answer = (question: ServerQuestion) => {
     const records = [a('example.org', '93.184.216.34'), a('example.org', '127.0.0.1')];
     const bytes = bytesOf(reply(question, records, { edns: null }));
@@ -172,7 +172,7 @@ test('of the additional section nothing is told', async (t) => {
   t.is(shown(bytes), 'rcode 0; example.org. 300 A 93.184.216.34');
 });
 
-test('an address that an entry allows is told, if only at one port', async (t) => {
+test('an address that an entry allows is returned, even if only on one port', async (t) => {
   const answer = (question: ServerQuestion) =>
     reply(question, [a('example.org', '10.0.0.1'), a('example.org', '10.0.0.2')]);
   const rules = rulesOf(['example.org:1-9000', '10.0.0.0/8:5000-5432'], ['10.0.0.2:*', '10.0.0.1:5000-5431']);
@@ -184,7 +184,7 @@ test('an address that an entry allows is told, if only at one port', async (t) =
   t.is(await setup({ rules: elsewhere, answer }).say(query('example.org', 'A', { edns: null })), 'rcode 0');
 });
 
-test('a chain is told as it is, also where its names are not allowed', async (t) => {
+test('a CNAME chain is returned as is, even if its names are not allowed', async (t) => {
   const answer = (question: ServerQuestion) =>
     reply(question, [cname('www.example.org', 'edge.example.net'), a('edge.example.net', '93.184.216.34', 20)]);
   const { say } = setup({ answer });
@@ -196,13 +196,13 @@ test('a chain is told as it is, also where its names are not allowed', async (t)
   t.regex(await say(query('edge.example.net')), /^rcode 5/);
 });
 
-test('answers are kept by name in any case, type, DO and CD, and the asker’s spelling comes back', async (t) => {
+test('answers are cached by name in any case, type, DO and CD, and returned in the spelling of the question', async (t) => {
   const { ask, asked, clock, say } = setup();
   await ask(query('example.org'));
   clock.advance(10_000);
   const bytes = (await ask(query('eXAMPLE.orG'))) as Buffer;
   t.is(formatName(parseMessage(bytes)?.question?.name ?? Buffer.alloc(1)), 'eXAMPLE.orG.');
-  // Its name is the question's, and what points back to that is spelled alike.
+  // Its name is the question's, and pointers back to it have the same spelling.
   t.is(shown(bytes), 'rcode 0; eXAMPLE.orG. 290 A 93.184.216.34');
   t.is(asked.length, 1);
   await ask(query('example.org', 'AAAA'));
@@ -222,19 +222,19 @@ test('answers are kept by name in any case, type, DO and CD, and the asker’s s
   t.is(asked.length, 5);
 });
 
-test('whoever asks the same at the same time waits for the same answer', async (t) => {
+test('the same question at the same time waits for the same answer', async (t) => {
   const answer = deferred<DnsMessage>();
   const { say, asked } = setup({ answer: () => answer.promise });
   const answers = Promise.all([say(query('example.org')), say(query('EXAMPLE.org')), say(query('example.org'))]);
   answer.resolve(reply(asked[0] as ServerQuestion, [a('example.org', '93.184.216.34', 0)]));
   t.is(new Set((await answers).map((one) => one.toLowerCase())).size, 1);
   t.is(asked.length, 1);
-  // It was good for no time.
+  // Its TTL was 0.
   await say(query('example.org'));
   t.is(asked.length, 2);
 });
 
-test('beyond 256 questions at once further ones fail, while what is known is still answered', async (t) => {
+test('beyond 256 questions in flight further ones fail, while cached answers are still given', async (t) => {
   const answer = deferred();
   const waits = (question: ServerQuestion) => formatName(question.name) !== 'example.org.';
   const { say, asked } = setup({
@@ -254,7 +254,7 @@ test('beyond 256 questions at once further ones fail, while what is known is sti
   t.regex(await say(query('one-more.example.org')), /^rcode 0/);
 });
 
-test('what is wrong with this machine’s resolver is a failure, and no word of it is passed on', async (t) => {
+test('an error of this machine’s resolver is a failure without details', async (t) => {
   const dead = setup({ answer: () => Promise.reject(new Error('10.1.2.3:53: no answer within 3 s')) });
   t.is(await dead.say(query('example.org')), "rcode 2; EDE 23 the host's resolver did not answer");
   const errors = [{ code: 6, text: 'at ns.internal.corp' }];
@@ -267,7 +267,7 @@ test('what is wrong with this machine’s resolver is a failure, and no word of 
   }
 });
 
-test('that there is nothing is told with the SOA, and kept', async (t) => {
+test('a negative answer has the SOA, and is cached', async (t) => {
   const answer = (question: ServerQuestion) => reply(question, [], { rcode: 3, authorities: [soa('example.org', 60)] });
   const { ask, asked } = setup({ answer });
   const first = parseMessage((await ask(query('no.example.org'))) as Buffer);
@@ -277,7 +277,7 @@ test('that there is nothing is told with the SOA, and kept', async (t) => {
   t.is(asked.length, 1);
 });
 
-test('a name of /etc/hosts has just the addresses that it has there, as far as they are allowed', async (t) => {
+test('a name in /etc/hosts has only its addresses there, as far as they are allowed', async (t) => {
   const hosts = { 'db.example.org': ['93.184.216.34', '2606:2800::1'], 'lo.example.org': ['127.0.0.1'] };
   const { say, asked } = setup({ hosts });
   t.is(await say(query('DB.example.org')), 'rcode 0; DB.example.org. 60 A 93.184.216.34');
@@ -289,7 +289,7 @@ test('a name of /etc/hosts has just the addresses that it has there, as far as t
   t.is(asked.length, 1);
 });
 
-test('what is no question for records is refused: other classes, zones, and what is about messages', async (t) => {
+test('questions that are not for records are refused: other classes, zone transfers, and meta types', async (t) => {
   const { say, asked, refused } = setup();
   for (const type of [251, 252, 249, 250, 253, 254, 41, 128, 0]) {
     const question = { name: nameOf('example.org'), type, class: 1 };
@@ -309,7 +309,7 @@ test('what is no question for records is refused: other classes, zones, and what
   t.is(refused.length, 1);
 });
 
-test('types that nobody has heard of are asked for as the usual ones are', async (t) => {
+test('unknown types are looked up like the usual ones', async (t) => {
   const data = Buffer.from('anything at all');
   const { say } = setup({
     answer: (question) => reply(question, [{ name: question.name, type: 65_281, ttl: 9, data }]),
@@ -318,7 +318,7 @@ test('types that nobody has heard of are asked for as the usual ones are', async
   t.is(await say(query('x', 'A', { question })), `rcode 0; example.org. 9 TYPE65281 ${data.toString('hex')}`);
 });
 
-test('an answer by UDP is as long as the asker takes, else truncated; by TCP it is whole', async (t) => {
+test('an answer over UDP is truncated to the size that the client accepts; over TCP it is complete', async (t) => {
   const many = Array.from({ length: 60 }, (_, index) => a('example.org', `93.184.216.${index}`));
   const { ask } = setup({ answer: (question) => reply(question, many) });
   const sizes = async (udpBytes: number | null, transport: 'udp' | 'tcp' = 'udp') => {
@@ -338,7 +338,7 @@ test('an answer by UDP is as long as the asker takes, else truncated; by TCP it 
   t.is(parseMessage((await few.ask(query('example.org', 'A', { edns }))) as Buffer)?.answers.length, 25);
 });
 
-test('whether an answer is authentic is told to whoever asks for it', async (t) => {
+test('the authentic flag of an answer is returned to clients that ask for it', async (t) => {
   const { ask } = setup({
     answer: (question) => reply(question, [a('example.org', '93.184.216.34')], { isAuthentic: true }),
   });
@@ -349,7 +349,7 @@ test('whether an answer is authentic is told to whoever asks for it', async (t) 
   t.true(await isAuthentic({ edns: { udpBytes: 1232, version: 0, wantsDnssec: true, errors: [] } }));
 });
 
-test('messages that are no question are answered with what is wrong, and answers not at all', async (t) => {
+test('invalid questions are answered with the matching error, and answers not at all', async (t) => {
   const { ask, say, asked } = setup();
   t.is(await say(query('example.org', 'A', { opcode: 4 })), 'rcode 4');
   t.is(await say(query('example.org', 'A', { question: null })), 'rcode 1');
@@ -374,7 +374,7 @@ test('messages that are no question are answered with what is wrong, and answers
   t.is(asked.length, 0);
 });
 
-test('a refusal fits 512 bytes, whatever the name', async (t) => {
+test('a refusal fits in 512 bytes, whatever the name', async (t) => {
   const longest = Buffer.from(`${`3f${'ff'.repeat(63)}`.repeat(3)}3d${'ff'.repeat(61)}00`, 'hex');
   const { ask } = setup();
   const edns = { udpBytes: 512, version: 0, wantsDnssec: false, errors: [] };
@@ -383,7 +383,7 @@ test('a refusal fits 512 bytes, whatever the name', async (t) => {
   t.regex(shown(bytes), /^rcode 5; EDE 18 (\\255)+…? is not allowed by egress "internet" on the host$/);
 });
 
-test('30,000 messages that are random or changed at random are each answered, or dropped', async (t) => {
+test('30,000 random or randomly changed messages are each answered, or dropped', async (t) => {
   let state = 0x1234567;
   const random = (below: number): number => {
     state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
