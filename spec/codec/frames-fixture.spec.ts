@@ -46,7 +46,7 @@ interface Fixture {
     Partial<Named> & { readonly hex: string; readonly code: string })[];
   /** One direction of a flow, and its messages. */
   readonly flow: { readonly hex: string; readonly messages: readonly string[] };
-  /** Both SECRETs, the id, a total, and the RESUME of the second HELLO to the first. */
+  /** Both SECRETs, the id, a total, and the RESUME of the second HELLO's side to the first. */
   readonly resume: Readonly<Record<'odd' | 'even' | 'id' | 'total' | 'resume', string>>;
 }
 
@@ -108,7 +108,7 @@ for (const { what, integrity, frames } of fixture.sessions) {
     for (const vector of frames) t.is(encode(vector, integrity).toString('hex'), vector.hex, vector.type);
     const reader = readerOf(integrity, { handleFrame: note, handleData, handleHello: () => true });
     reader.push(Buffer.concat(frames.map(({ hex }) => Buffer.from(hex, 'hex'))));
-    // A type that is not known is skipped.
+    // An unknown type is skipped.
     const known = frames.filter(({ type }) => type !== '80');
     const wanted = known.map((vector) => [vector.type, vector.stream, payloadOf(vector).toString('hex')]);
     t.deepEqual(seen, wanted);

@@ -1,4 +1,4 @@
-/** The rules of docs/protocol.md, against frames written by hand, in memory and on a clock moved by hand: all in one process. */
+/** The rules of docs/protocol.md, against frames written by hand, in memory and on a manual clock, all in one process. */
 import './authentication.js';
 import './datagrams.js';
 import './flood.js';

@@ -1,4 +1,4 @@
-/** What a peer can do with flows of datagrams (R-DGRAM-1 to R-DGRAM-4). */
+/** Ways of misbehaving with flows of datagrams (R-DGRAM-1 to R-DGRAM-4). */
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { Credits } from '../helpers/credits.js';
 import type { SocketPeer } from '../helpers/socket-peer.js';
@@ -8,10 +8,10 @@ const { OPEN, DATA } = FRAME_TYPE;
 
 const WITH_DATAGRAMS = { features: ['datagram'] } as const;
 
-/** What the first part of a message of the largest size is. */
+/** The first part of a message of the largest size. */
 const BEGUN = Buffer.concat([Buffer.from([0xff, 0xe3]), Buffer.alloc(50_000)]);
 
-/** Flows that are opened at a time: fewer than may be without an answer. */
+/** Flows opened at a time: fewer than may be unanswered. */
 const BATCH = 200;
 
 /** Opens flows to the target, and sends these bytes on each. */
@@ -22,7 +22,7 @@ async function openFlows(peer: SocketPeer, count: number, bytes?: Buffer, batch 
       peer.send(OPEN, id, { service: 'datagrams', datagram: true });
       if (bytes !== undefined) peer.send(DATA, id, bytes);
     }
-    // Two turns: a flow is answered when its socket is there.
+    // Two turns: a flow is answered when its socket exists.
     await peer.ping(30_000);
     await peer.ping(30_000);
     peer.log.take();
@@ -30,7 +30,7 @@ async function openFlows(peer: SocketPeer, count: number, bytes?: Buffer, batch 
   return ids;
 }
 
-/** Empty messages, as fast as the credit of one flow lets them. */
+/** Empty messages, as fast as the credit of one flow allows. */
 async function floodOneFlow(peer: SocketPeer): Promise<void> {
   const credits = new Credits();
   peer.onFrame = (frame) => credits.take(frame);
@@ -58,7 +58,7 @@ export const DATAGRAM_CASES: readonly HostileCase[] = [
     },
   },
   {
-    what: 'messages that never come whole, on as many flows as may be',
+    what: 'messages that are never complete, on as many flows as allowed',
     code: null,
     peer: WITH_DATAGRAMS,
     act: async (peer) => {
@@ -67,7 +67,7 @@ export const DATAGRAM_CASES: readonly HostileCase[] = [
     },
   },
   {
-    what: 'empty messages on one flow, as fast as it may',
+    what: 'empty messages on one flow, as fast as allowed',
     code: null,
     peer: WITH_DATAGRAMS,
     act: floodOneFlow,

@@ -25,12 +25,12 @@ function batches(frames: (turn: number) => readonly Buffer[]): () => Buffer {
   };
 }
 
-/** The next frames of a flood that is the same whether its answers are read or not; `turn` counts from 1. */
+/** The next frames of a flood, the same whether or not its answers are read; `turn` counts from 1. */
 type NextFrames = (peer: SocketPeer, turn: number) => readonly Buffer[];
 
 const MANY_SERVICES = Array.from({ length: 50 }, (_, index) => `${'x'.repeat(60)}${index}`);
 
-/** Floods that queue nothing, or one answer for all: the session goes on. */
+/** Floods that queue nothing, or one answer for all: the session continues. */
 const HARMLESS: readonly [what: string, isAnswered: boolean, next: NextFrames][] = [
   ['PINGs', true, (peer) => [peer.frame(PING, 0, Buffer.from('pingping'))]],
   ['PONGs that answer nothing', false, (peer) => [peer.frame(PONG, 0, Buffer.from('pongpong'))]],
@@ -65,7 +65,7 @@ const OPENS_IN_STEP = 500;
  */
 const RESETS_IN_STEP = 150;
 
-/** OPENs of a service, again each time those before were read: for a time, and `leastCount` of them. */
+/** OPENs of a service, again whenever the previous ones were read: for a time, and at least `leastCount`. */
 async function openInStep(peer: SocketPeer, service: string, { ms = FLOOD.ms, leastCount = 1 } = {}): Promise<void> {
   const startedAt = performance.now();
   let count = 0;
@@ -77,7 +77,7 @@ async function openInStep(peer: SocketPeer, service: string, { ms = FLOOD.ms, le
   } while (performance.now() - startedAt < ms || count < leastCount);
 }
 
-/** Sends OPENs that are withdrawn, each time the last ones were read, until the process leaves: nothing has to be refused. */
+/** Sends withdrawn OPENs whenever the last ones were read, until the process leaves: no refusals needed. */
 async function resetInStep(peer: SocketPeer, service: string): Promise<void> {
   for (const startedAt = performance.now(); peer.goawayCodes().length === 0; ) {
     if (performance.now() - startedAt > 30_000) throw new Error('the process goes on');
@@ -93,12 +93,12 @@ async function resetInStep(peer: SocketPeer, service: string): Promise<void> {
 const idsUpTo = (highest: number): number[] =>
   Array.from({ length: Math.ceil(highest / 2) }, (_, index) => 1 + 2 * index);
 
-/** Enough OPENs that the system does not hold the answers, 1 MiB, though it may take its time on a busy machine. */
+/** More OPENs than the system has buffers for the answers (1 MiB), though this may take a while on a busy machine. */
 const FLOOD_OF_OPENS: FloodBounds = { bytes: 2 * 2 ** 20, ms: 30_000 };
 
 /** OPENs of services that no stream can lead to, in step with the answers. */
 const REFUSED: readonly [what: string, code: ErrorCode, service: string, ms: number][] = [
-  ['OPENs of a service that is not there, in step with the answers', 'unknown-service', 'no-such-service', FLOOD.ms],
+  ['OPENs of a service that does not exist, in step with the answers', 'unknown-service', 'no-such-service', FLOOD.ms],
   ['OPENs of a service that refuses', 'connect-refused', 'gone', 0],
   ['OPENs of a service that cannot be reached', 'connect-failed', 'broken', 0],
 ];
@@ -125,7 +125,7 @@ export const FLOOD_CASES: readonly HostileCase[] = [
     ([what, code, service, ms]): HostileCase => ({ what, code, act: (peer) => openInStep(peer, service, { ms }) }),
   ),
   {
-    what: 'OPENs of a service that is not there, and reads nothing',
+    what: 'OPENs of a service that does not exist, and reads nothing',
     code: 'flood',
     act: async (peer) => {
       peer.isReading = false;
@@ -138,7 +138,7 @@ export const FLOOD_CASES: readonly HostileCase[] = [
     code: 'too-many-streams',
     act: async (peer) => {
       await openInStep(peer, 'hang');
-      // The target of the service has to see them end before it serves others.
+      // The target of the service must see them end before it serves others.
       await resetAll(peer, idsUpTo(2 * 256));
     },
   },

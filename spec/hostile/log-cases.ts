@@ -1,10 +1,10 @@
-/** What a peer sends to deceive the reader of the log: escapes, forged lines, and very many of them (R-CODE-2). */
+/** Text of a peer meant to deceive the reader of the log: escapes, forged lines, and very many of them (R-CODE-2). */
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { FLOOD, freshIds, type HostileCase } from './case.js';
 
 const { GOAWAY, OPEN, RESET, SERVICES } = FRAME_TYPE;
 
-/** Clears the screen, sets a title, goes back on the line, forges a line, and turns the direction of writing. */
+/** Clears the screen, sets a title, goes back on the line, forges a line, and reverses the writing direction. */
 export const POISON =
   '\u001b[2J\u001b]0;owned\u0007\r\nvproxy: forged line\u0000\u009b31m\u2028\u202e\u200b\ufeff\ud800';
 

@@ -5,14 +5,14 @@ import { eventually } from '../helpers/time.js';
 import { LOG_CASES, POISON } from './log-cases.js';
 import { startTarget } from './target-process.js';
 
-// Everything that moves a cursor, and what could be taken for another line.
+// Everything that moves a cursor or could be taken for another line.
 const UNSAFE = /[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufffd]/;
 
-/** The longest line: that of an event with texts as long as they may be, in details of which each is escaped once more. */
+/** The longest line: an event with texts of the largest size, in details of which each is escaped once more. */
 const MAX_LINE = 8192;
 
 for (const options of [['-vv'], ['--log-format', 'json', '-v']]) {
-  test(`a peer can forge no line of the log, with ${options.join(' ')}`, async (t) => {
+  test(`a peer cannot forge a line of the log, with ${options.join(' ')}`, async (t) => {
     const { vproxy, path, dial } = await startTarget(t, options);
     const from = vproxy.lines.length;
     for (const { act, isOpening = false } of LOG_CASES) {
@@ -27,7 +27,7 @@ for (const options of [['-vv'], ['--log-format', 'json', '-v']]) {
     refused.send(0x06, streamId, { code: 'denied', message: POISON });
     await eventually(() => vproxy.lines.some((line) => /reset: .*\(denied\)/.test(line)));
     await refused.ping();
-    // Those before may have hung up before the process had read what they sent.
+    // Earlier peers may have hung up before the process had read their bytes.
     refused.send(0x0f, 0);
     await refused.seen(/^GOAWAY 0 protocol-error$/);
     refused.close();

@@ -1,6 +1,6 @@
 /**
- * A neighbour's echoes beside a guest that uses one surface of its channel as hard as it can, and while an upgrade waits for what a
- * guest does not end: at most twice as long as in quiet.
+ * A neighbour's echoes beside a guest that uses one surface of its channel as hard as it can, and while an upgrade waits for
+ * work that a guest does not end: at most twice as long as when quiet.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -26,7 +26,7 @@ import { isRunning, runVproxy } from '../helpers/vproxy-process.js';
 
 const MEASURING = { rounds: 3, echoesPerRound: 100, attempts: 4 };
 
-/** What the hostile guest's channel has beside the usual services; `port` is that of a program that takes all. */
+/** The additional options of the hostile guest's channel; `port` is that of a program that takes everything. */
 const channelOf = (port: number, folder: string): HostileChannel => ({
   incoming: ['web:egress:', 'dns:resolver:web', `datagrams:udp:127.0.0.1:${port}`],
   options: {
@@ -42,7 +42,7 @@ const channelOf = (port: number, folder: string): HostileChannel => ({
 const BOUND =
   "const s = require('dgram').createSocket('udp4').bind(0, '127.0.0.1', () => console.log(s.address().port))";
 
-/** The port of a program that is stopped: what comes is the system's, and costs nobody time here. */
+/** The port of a stopped program: the system buffers what comes, at no cost here. */
 async function udpPort(t: ExecutionContext): Promise<number> {
   const child = spawn(process.execPath, ['-e', BOUND], { stdio: ['ignore', 'pipe', 'ignore'] });
   t.teardown(() => child.kill('SIGKILL'));
@@ -61,10 +61,10 @@ for (const what of Object.keys(SURFACES)) {
   });
 }
 
-/** Requests whose bodies never end: each is an obstacle, of which the guest may have as many as it has streams. */
+/** Requests whose bodies never end: each is an obstacle; the guest may have one per stream. */
 const REQUESTS = 800;
 
-/** An upgrade that waits; it ends with its successor, and this process goes on. */
+/** An upgrade that waits; it ends with its successor, and this process continues. */
 function waitingUpgrade({ folder, vproxy: { pid } }: Neighbours): Disturbance & { readonly successor: () => number } {
   let ended: Promise<unknown> = Promise.resolve();
   const successor = () => Number(readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim());
@@ -101,7 +101,7 @@ test.serial('800 requests that never end, for which an upgrade waits', async (t)
     const id = guest.highestId + 2;
     guest.sendOpen(id, 'web');
     guest.sendData(id, Buffer.from(head));
-    // So many may wait for an answer at once.
+    // This many may be unanswered at once.
     if (sent % 200 === 0) await guest.ping(30_000);
   }
   await eventually(() => connections === REQUESTS, { what: 'the requests' });

@@ -1,4 +1,4 @@
-/** Ways of misbehaving before there is a session: bytes of any kind, and HELLOs of any form (R-OPEN-3 to R-OPEN-9, R-AUTH-1). */
+/** Ways of misbehaving before a session: bytes of any kind, and HELLOs of any form (R-OPEN-3 to R-OPEN-9, R-AUTH-1). */
 import { randomBytes } from 'node:crypto';
 import { FRAME_TYPE, writeHeader } from '../../lib/codec/header.js';
 import { MAGIC } from '../../lib/codec/hello.js';
@@ -12,7 +12,7 @@ function repeated(piece: Buffer): () => Buffer {
   return () => batch;
 }
 
-/** Magic and the header of a HELLO of some length, without its payload. */
+/** Magic and the header of a HELLO of some length, without the payload. */
 function bareHeader(length: number): Buffer {
   const bytes = Buffer.alloc(MAGIC.length + 16);
   MAGIC.copy(bytes);
@@ -41,7 +41,7 @@ function spoiled(bytes: Buffer, at: number): Buffer {
 const json = (peer: SocketPeer, ack: string, change: (text: string) => string): Buffer =>
   Buffer.from(change(JSON.stringify({ ...peer.helloFields, ack })));
 
-/** Payloads of HELLO that JSON.stringify would not make; each is skipped. */
+/** Payloads of HELLO that JSON.stringify would not produce; each is skipped. */
 const INVALID_TEXTS: readonly [what: string, payload: (peer: SocketPeer, ack: string) => Buffer][] = [
   ['4,000 open brackets', () => Buffer.from('['.repeat(4000))],
   ['1e999 as a limit', (peer, ack) => json(peer, ack, (text) => text.replace('"frame":131072', '"frame":1e999'))],
@@ -52,7 +52,7 @@ const INVALID_TEXTS: readonly [what: string, payload: (peer: SocketPeer, ack: st
   ],
 ];
 
-/** Fields that are strange in a HELLO, but valid: it establishes a session. */
+/** Strange but valid fields in a HELLO: it establishes a session. */
 const VALID: readonly [what: string, fields: Readonly<Record<string, unknown>>][] = [
   ['a thousand features', { features: Array.from({ length: 1000 }, () => '') }],
   ['a list of lists, 1,500 deep, in an unknown field', { odd: nested(1500) }],
@@ -66,9 +66,9 @@ function nested(depth: number): unknown[] {
 
 /** HELLOs that are refused: their connections were never sessions. */
 const REFUSED: readonly [what: string, code: ErrorCode, fields: Readonly<Record<string, unknown>>][] = [
-  ['a HELLO of a version that nobody speaks', 'version-mismatch', { version: { min: 2, max: 2 ** 53 } }],
-  ['a HELLO that demands authentication', 'auth-failed', { auth: { method: '\u001b[2J' } }],
-  ['a HELLO that demands TLS', 'auth-failed', { tls: true }],
+  ['a HELLO of an unknown version', 'version-mismatch', { version: { min: 2, max: 2 ** 53 } }],
+  ['a HELLO that requires authentication', 'auth-failed', { auth: { method: '\u001b[2J' } }],
+  ['a HELLO that requires TLS', 'auth-failed', { tls: true }],
 ];
 
 /** HELLOs with a new nonce each, none of which acknowledges. */
@@ -105,7 +105,7 @@ export const OPENING_FLOODS: readonly HostileCase[] = [
 
 export const OPENING_CASES: readonly HostileCase[] = [
   {
-    what: 'the own HELLO of the process, back to it',
+    what: 'the own HELLO of the process back to it',
     code: null,
     isOpening: true,
     act: async (peer) => {

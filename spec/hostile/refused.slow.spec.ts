@@ -1,4 +1,4 @@
-/** What a peer that is always refused can cause in log and audit log, and that it hides nothing with that. */
+/** How much a peer that is always refused can add to the log and the audit log, without hiding anything. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
@@ -11,7 +11,7 @@ import { SocketPeer } from '../helpers/socket-peer.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
 import { freshIds } from './case.js';
 
-/** The bytes that log and audit log may get together in any second. */
+/** The limit for log and audit log together, in bytes per second. */
 const MAX_BYTES_PER_SECOND = 65_536;
 
 /** Turns of each case: without a bound their lines are megabytes. */
@@ -20,15 +20,15 @@ const SESSIONS = 60;
 
 const { DATA, FIN, GOAWAY, OPEN, RESET, SERVICES } = FRAME_TYPE;
 
-/** A text that takes six times its length in a line of JSON, and still more in a line of text. */
+/** A text that takes six times its length in a line of JSON, and even more in a line of text. */
 const FAT = '\u202e'.repeat(1000);
 
 type Flood = (path: string, count: number) => Promise<void>;
 
-/** The number of streams that are opened at a time: fewer than may be without an answer. */
+/** The number of streams opened at a time: fewer than may be unanswered. */
 const BATCH = 20;
 
-/** Opens streams to a service, says something on each (DATA, and their ends), and waits until each got its answer. */
+/** Opens streams to a service, sends something on each (DATA, and their ends), and waits until each is answered. */
 function eachStream(service: string, answer: string, ...said: readonly Buffer[]): Flood {
   return async (path, count) => {
     const peer = await SocketPeer.established(path);
@@ -76,7 +76,7 @@ const PUT = [
   encodeMessage(COPY_KIND.PLAN, { roots: [{ name: 'x', kind: 'file' }], totals: null }),
 ];
 
-/** All that a peer can do repeatedly that is refused, or has no effect, and what is logged each time; in the audit log, too? */
+/** Everything a peer can repeat that is refused or has no effect, with the event logged each time, and whether it is audited. */
 const CASES: readonly [what: string, event: LogEventName, isAudited: boolean, flood: Flood][] = [
   ['streams to a service that is not offered', 'stream-refused', true, eachStream('none', 'REFUSE')],
   ['streams to a service that a rule forbids', 'stream-denied', true, eachStream('forbidden', 'REFUSE')],
@@ -92,7 +92,7 @@ interface Line {
   readonly atMs: number;
   readonly bytes: number;
   readonly event: string;
-  /** The fields that the event has in addition. */
+  /** Additional fields of the event. */
   readonly fields: Readonly<Record<string, unknown>>;
 }
 
@@ -102,7 +102,7 @@ const parse = (line: string): Line => {
   return { atMs: Date.parse(value.time), bytes: Buffer.byteLength(line) + 1, event: value.event, fields };
 };
 
-/** The most bytes of lines whose times lie within a second. */
+/** The most bytes of lines within one second. */
 function mostInSecond(lines: readonly Line[]): number {
   const sorted = [...lines].sort((a, b) => a.atMs - b.atMs);
   let [first, bytes, most] = [0, 0, 0];
@@ -117,14 +117,14 @@ function mostInSecond(lines: readonly Line[]): number {
   return most;
 }
 
-/** The number of events of a kind: those that are written, and those that are only counted. */
+/** The number of events of a kind, written and only counted. */
 function countOf(lines: readonly Line[], kind: string): number {
   const shown = lines.filter(({ event }) => event === kind).length;
   const told = lines.filter(({ event, fields }) => event === 'log-limited' && fields['kind'] === kind);
   return told.reduce((sum, { fields }) => sum + Number(fields['count']), shown);
 }
 
-test('of all that is refused at most 64 KiB a second are written, each is counted, and what is let in is told each time', async (t) => {
+test('at most 64 KiB a second are written about refusals, each is counted, and everything admitted is logged each time', async (t) => {
   const folder = temporaryFolder(t);
   const [path, audit, config] = [join(folder, 'channel.sock'), join(folder, 'audit.log'), join(folder, 'vproxy.json')];
   const channel = {
@@ -133,7 +133,7 @@ test('of all that is refused at most 64 KiB a second are written, each is counte
   };
   const settings = { services: { forbidden: { channels: [] } }, channels: { vm1: channel } };
   writeFileSync(config, JSON.stringify({ ...settings, audit, 'log-format': 'json' }));
-  // Debug lines are bounded as well.
+  // Debug lines are limited as well.
   const vproxy = spawnVproxy(t, ['--config', config, '-v']);
   await vproxy.waitForLine(/waiting for the peer/);
 

@@ -1,4 +1,4 @@
-/** Hostile peers of sessions that outlive their links, frame by frame: what they can end is their own session, and what they can make a side keep is bounded. */
+/** Hostile peers of resumable sessions, frame by frame: they can end only their own session, and make a side keep a bounded amount. */
 import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { VproxyError } from '../../lib/errors.js';
@@ -9,19 +9,19 @@ import { ResumingPeer } from '../helpers/resuming-peer.js';
 
 const { ACCEPT, ACK, CREDIT, DATA, OPEN, PING, RESUME } = FRAME_TYPE;
 
-/** A key that is nobody's. */
+/** A key that no side has. */
 const WRONG_KEY = Buffer.alloc(32, 'x');
 
-/** A session that has no link, in which the peer has stream 1. */
+/** A session without a link, in which the peer has stream 1. */
 interface Suspended {
   readonly peer: ResumingPeer;
-  /** What came of stream 1. */
+  /** The bytes received on stream 1. */
   readonly sink: RecordingSink;
-  /** The number of the next frame that the peer sends in the session. */
+  /** The sequence number of the peer's next frame in the session. */
   readonly sequence: number;
 }
 
-/** 5 bytes of stream 1 have come, and 5 of the answer are lost on the way. */
+/** 5 bytes of stream 1 have come, and 5 of the answer are lost in flight. */
 function suspended(): Suspended {
   const peer = ResumingPeer.resumable();
   peer.send(OPEN, 1, { service: 'echo' });
@@ -33,7 +33,7 @@ function suspended(): Suspended {
   return { peer, sink, sequence: peer.lose() };
 }
 
-/** The peer comes after all, and all is there as it was left. */
+/** The peer comes after all, and everything is as it was. */
 function resumesAfterAll(t: ExecutionContext, { peer, sink, sequence }: Suspended): void {
   const { session } = peer;
   peer.connect();
@@ -58,7 +58,7 @@ function acknowledge(peer: ResumingPeer, totalBytes = peer.received.length): voi
   peer.send(ACK, 0, creditPayload(totalBytes));
 }
 
-test('many peers that acknowledge nothing make a process keep what all may together, and no peer stops another one', (t) => {
+test('many peers that acknowledge nothing make a process keep no more than its budget, and no peer stops another one', (t) => {
   const budget = new FairBudget(16 * 2 ** 20);
   const LARGE_BYTES = 3 * 2 ** 20;
   const sent: (() => number)[] = [];
@@ -81,7 +81,7 @@ test('many peers that acknowledge nothing make a process keep what all may toget
   t.true(ofHeard() >= 262_144);
   for (let round = 0; round < 100 && ofHeard() < LARGE_BYTES; round += 1) acknowledge(heard);
   t.is(ofHeard(), LARGE_BYTES);
-  // Those that waited lose nothing: with an answer the rest goes on.
+  // The waiting ones lose nothing: with an answer they continue.
   for (let round = 0; round < 100 && sentBytes() < 41 * LARGE_BYTES; round += 1)
     for (const peer of silent) acknowledge(peer);
   t.is(sentBytes(), 41 * LARGE_BYTES);
@@ -111,7 +111,7 @@ test('wrong proofs again and again leave nothing behind', (t) => {
   resumesAfterAll(t, waiting);
 });
 
-test('ids that nobody knows, four or a hundred of them, begin a session like any', (t) => {
+test('unknown ids, four or a hundred of them, begin a normal session', (t) => {
   for (const count of [4, 100]) {
     const { peer } = suspended();
     const ids = Array.from({ length: count }, (_, index) => `resume:${String(index).padStart(16, '0')}`);
@@ -121,7 +121,7 @@ test('ids that nobody knows, four or a hundred of them, begin a session like any
   }
 });
 
-test('a session that somebody ends as it leaves its link is not taken to another one', (t) => {
+test('a session that a listener ends as it leaves its link is not moved to another one', (t) => {
   const peer = ResumingPeer.resumable();
   const { session } = peer;
   session.once('suspended', () => session.end(new VproxyError('shutdown', 'enough')));
@@ -132,7 +132,7 @@ test('a session that somebody ends as it leaves its link is not taken to another
   t.true(peer.link.loop.session?.isReady);
 });
 
-test('of two links that wait for the same session the first one that is proved has it, and the other one is given up', (t) => {
+test('of two links that wait for the same session the first one proved gets it, and the other one is abandoned', (t) => {
   const { peer, sink, sequence } = suspended();
   const { session } = peer;
   const { link: first } = peer.connect();
@@ -142,7 +142,7 @@ test('of two links that wait for the same session the first one that is proved h
   peer.goOn(sequence);
   t.deepEqual(peer.abandoned, ['channel-displaced']);
   peer.send(DATA, 1, Buffer.from('!'));
-  // What it was told on the first link is not true any more.
+  // What it was told on the first link no longer holds.
   first.write(late);
   t.is(first.loop.session, null);
   t.true(peer.link.loop.session === session);

@@ -1,4 +1,4 @@
-/** Runs tables of cases: each against a process of its own, which takes the rows one after the other and has to survive them all. */
+/** Runs tables of cases, each against its own process, which takes the rows one after another and must survive them all. */
 import test, { type ExecutionContext } from 'ava';
 import { ERROR_CODES } from '../../lib/errors.js';
 import { peakBytes, resetPeak } from '../helpers/measures.js';
@@ -36,10 +36,10 @@ export function runTables(...tables: readonly (readonly HostileCase[])[]): void 
   }
 }
 
-/** The codes with which a side leaves without a GOAWAY (R-CODE-3), and those that a connection ends with. */
+/** The codes with which a side leaves without a GOAWAY (R-CODE-3), and those with which a connection ends. */
 const SILENT: readonly string[] = ['peer-restarted', 'desync', 'channel-closed'];
 
-/** Misbehaves, then behaves, and checks all visible effects: on the same connection, unless that is gone. */
+/** Misbehaves, then behaves, and checks all visible effects: on the same connection, unless it has closed. */
 async function runCase(t: ExecutionContext, target: TargetProcess, hostile: HostileCase): Promise<void> {
   const { vproxy, path } = target;
   const { code, isOpening = false, memoryBytes = FLOOD_MEMORY_BYTES } = hostile;
@@ -77,7 +77,7 @@ async function runCase(t: ExecutionContext, target: TargetProcess, hostile: Host
   t.is(peer.fault, null);
   const expected = hostile.sessionCount ?? (isEnd ? 2 : 1);
   const logged = (pattern: RegExp): string[] => vproxy.lines.slice(from).filter((line) => pattern.test(line));
-  // The log does not come through the channel. Lines that come late must not be taken for those of the next case.
+  // The log does not come through the channel: late lines must not be mistaken for those of the next case.
   const what = `session ${expected} in the log`;
   await eventually(() => logged(ESTABLISHED).length >= expected, { intervalMs: 2, what });
   t.is(logged(ESTABLISHED).length, expected, vproxy.lines.slice(from).join('\n'));

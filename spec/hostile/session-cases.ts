@@ -10,20 +10,20 @@ const { SERVICES, OPEN, REFUSE, DATA, FIN, STOP, RESET, PING, GOAWAY } = FRAME_T
 
 const REASON = { code: 'cancelled', message: '' };
 
-/** What is sent, stream 1 being open to `echo`: type, stream id, payload, faults. */
+/** A frame to send while stream 1 is open to `echo`: type, stream id, payload, faults. */
 type Sent = readonly [type: number, id: number, payload?: Buffer | object | undefined, faults?: FrameFaults];
 
-/** Frames that end the session by themselves: of each kind of check one, as conformance has them all. */
+/** Single frames that end the session: one for each kind of check, as conformance covers them all. */
 const WRONG: readonly (readonly [what: string, code: ErrorCode, ...sent: Sent])[] = [
   ['a header with a wrong check', 'desync', PING, 0, Buffer.alloc(8), { hasWrongCheck: true }],
-  ['a sequence number passed over', 'desync', FIN, 1, undefined, { sequence: 7 }],
+  ['a skipped sequence number', 'desync', FIN, 1, undefined, { sequence: 7 }],
   ['DATA with a wrong CRC', 'desync', DATA, 1, Buffer.from('x'), { crc: 1 }],
   ['type 00', 'peer-restarted', 0x00, 0],
-  ['the unknown type 0F', 'protocol-error', 0x0f, 0],
+  ['SECRET in a session that is not resumable', 'protocol-error', 0x0f, 0],
   ['DATA one byte over the limit', 'protocol-error', DATA, 1, undefined, { length: 131_073 }],
   ['empty DATA', 'protocol-error', DATA, 1],
   ['SERVICES of 4 GiB', 'protocol-error', SERVICES, 0, undefined, { length: 0xffff_ffff }],
-  ['DATA on an id that nobody opened', 'protocol-error', DATA, 99, Buffer.from('x')],
+  ['DATA on an id that was never opened', 'protocol-error', DATA, 99, Buffer.from('x')],
   ['OPEN of 4,000 brackets that are closed', 'protocol-error', OPEN, 3, Buffer.from('['.repeat(2e3) + ']'.repeat(2e3))],
   ['OPEN whose service is in __proto__', 'protocol-error', OPEN, 3, Buffer.from('{"__proto__":{"service":"echo"}}')],
   ['OPEN with two services', 'protocol-error', OPEN, 3, Buffer.from('{"service":"echo","service":1e999}')],
@@ -32,13 +32,13 @@ const WRONG: readonly (readonly [what: string, code: ErrorCode, ...sent: Sent])[
   ['GOAWAY whose last is 1e999', 'protocol-error', GOAWAY, 0, Buffer.from('{"code":"a","message":"","last":1e999}')],
 ];
 
-/** Fills the first credit of stream 1 and one byte more, without taking notice of any answer. */
+/** Fills the initial credit of stream 3 and goes beyond it, ignoring any answer. */
 function sendOverCredit(peer: SocketPeer): void {
   peer.sendOpen(3, 'deaf');
   for (let piece = 0; piece < 4; piece += 1) peer.sendData(3, Buffer.alloc(131_072));
 }
 
-/** Further cases, which take several frames, or none. */
+/** Further cases, with several frames or none. */
 const SEQUENCES: readonly HostileCase[] = [
   { what: 'DATA over the credit of a stream', code: 'flow-control', act: sendOverCredit },
   {
@@ -113,7 +113,7 @@ const wireCodes = (scope: ErrorScope): ErrorCode[] =>
     (code) => ERROR_CODES[code].wire && ERROR_CODES[code].scope === scope,
   );
 
-/** Codes that the peer gives as its own reasons, whether they are true or not (R-CODE-1, R-CODE-4). */
+/** Codes that the peer gives as its own reasons, true or not (R-CODE-1, R-CODE-4). */
 const SAID: readonly HostileCase[] = [
   ...wireCodes('session')
     .filter((code) => code !== 'shutdown')
@@ -126,7 +126,7 @@ const SAID: readonly HostileCase[] = [
       }),
     ),
   {
-    what: 'RESETs with every code of a stream, and with one that nobody knows',
+    what: 'RESETs with every code of a stream, and with an unknown one',
     code: null,
     alsoLogged: wireCodes('stream'),
     act: async (peer) => {
@@ -140,7 +140,7 @@ const SAID: readonly HostileCase[] = [
     },
   },
   {
-    what: 'REFUSE with a code that nobody knows',
+    what: 'REFUSE with an unknown code',
     code: null,
     act: async (peer, { dial }) => {
       const socket = dial();

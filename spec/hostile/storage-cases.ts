@@ -1,4 +1,4 @@
-/** What a peer that poses as a storage emulator may answer to a call, and the code that the caller gets (docs/storage.md). */
+/** Answers of a peer that poses as a storage emulator to a call, and the code that the caller gets (docs/storage.md). */
 import type { ErrorCode } from '../../lib/errors.js';
 
 /** `reply` is sent on the stream of the call; null: the stream is refused, undefined: nothing is ever sent. */

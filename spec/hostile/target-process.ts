@@ -13,11 +13,11 @@ import { UdpProgram } from '../helpers/udp.js';
 import { ENDED, VproxyProcess } from '../helpers/vproxy-process.js';
 import type { Surroundings } from './case.js';
 
-/** What `t.teardown` is for a test, for something that several tests share. */
+/** Like `t.teardown`, for something that several tests share. */
 export type Teardown = Pick<ExecutionContext, 'teardown'>;
 
 /**
- * The frames that are written in the session that warms the process up: buffers and compiled code have their final size
+ * The frames written in the session that warms the process up: buffers and compiled code have their final size
  * after it.
  */
 const WARM_UP_FRAMES = 200;
@@ -67,7 +67,7 @@ export async function startTarget(t: Teardown, options: readonly string[] = []):
     ...['-i', `hang:vsock-mux:${join(folder, 'hang')}:1`, '-i', `gone:${join(folder, 'gone')}`],
     ...['-i', `stuck:file:${stuck},rotate=4K,keep=1`, '-i', 'sleep:exec:exec sleep 86400'],
     ...['-i', `datagrams:udp:127.0.0.1:${datagrams.port}`],
-    // A path that leads through a socket.
+    // A path through a socket.
     ...['-i', `broken:${join(folder, 'echo', 'x')}`, ...options],
   ]);
   context.teardown(() => vproxy.stop());

@@ -1,4 +1,4 @@
-/** Ways to make the process hold bytes: windows that are filled, and credit that is given without reading (R-FLOW-2 to R-FLOW-5, R-FLOW-8). */
+/** Ways to make the process hold bytes: filling windows, and giving credit without reading (R-FLOW-2 to R-FLOW-5, R-FLOW-8). */
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { Credits, openAll } from '../helpers/credits.js';
 import type { SocketPeer } from '../helpers/socket-peer.js';
@@ -12,7 +12,7 @@ import {
   WINDOWS_MEMORY_BYTES,
 } from './case.js';
 
-/** A type that is not known: it needs no credit. */
+/** An unknown type, which needs no credit. */
 const UNKNOWN = 0x90;
 
 /** Most of the receive budget of a channel. */
@@ -21,7 +21,7 @@ const GROWN_BYTES = 40 * 2 ** 20;
 /** Turns after that in which windows could still grow. */
 const FURTHER_TURNS = 20;
 
-/** Sends one piece on a stream where the credit is enough. */
+/** Sends one piece on a stream if the credit suffices. */
 function sendPiece(peer: SocketPeer, credits: Credits, id: number, bytes: number): boolean {
   const length = Math.min(bytes, credits.left(id));
   if (length <= 0) return false;
@@ -67,7 +67,7 @@ export const WINDOW_CASES: readonly HostileCase[] = [
       const credits = new Credits();
       peer.onFrame = (frame) => credits.take(frame);
       const ids = await openAll(peer, 'tap', 8);
-      // A window grows when half of it is released within four round trips, whose length this peer chooses.
+      // A window grows when half of it is released within four round trips, whose duration this peer chooses.
       let turnsSince = 0;
       for (const startedAt = performance.now(); turnsSince < FURTHER_TURNS; ) {
         if (credits.open >= GROWN_BYTES || turnsSince > 0) turnsSince += 1;

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Encodes and decodes every frame of spec/fixtures/frames.json, and prints what comes out otherwise."""
+"""Encodes and decodes every frame of spec/fixtures/frames.json, and prints the differences."""
 import binascii
 import json
 import sys
@@ -34,7 +34,7 @@ def payload_of(frame):
 
 
 def session_of(fixtures, integrity='full'):
-    """The receiver's, with the limits of the first HELLO."""
+    """The receiver's session, with the limits of the first HELLO."""
     sender, receiver = fixtures['nonces']
     theirs, ours = ({**fixtures['hellos'][0]['hello'], 'integrity': integrity, 'nonce': it} for it in (sender, receiver))
     return Session(Quiet(), ours, theirs)

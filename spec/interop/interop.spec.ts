@@ -81,7 +81,7 @@ withPython('a reset arrives as one, with its code, both ways; a stop lets the ot
   t.is((await peer.next('stream-ended', { key: 'b' })).sentHash, sha256(await got));
 });
 
-withPython('two that speak no common version tell each other', async (t) => {
+withPython('two sides without a common version tell each other', async (t) => {
   const { vproxy, peer } = pair(t, { peer: ['--version', '2'] });
   const { code, message } = await peer.next('session-ended');
   t.deepEqual([code, message], ['version-mismatch', '2 to 2 here, 1 to 1 there']);

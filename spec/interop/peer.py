@@ -22,7 +22,7 @@ from wire import AUTH, HELLO, LIMITS, MAGIC, RESET, SECRET, STOP, Ended, as_json
 
 
 class Link(asyncio.Protocol):
-    """One channel: the opening, and the sessions that follow each other on it."""
+    """One channel: the handshake, and the successive sessions on it."""
 
     def __init__(self, peer):
         self.peer, self.buffer, self.session, self.hello = peer, bytearray(), None, None
@@ -72,7 +72,7 @@ class Link(asyncio.Protocol):
             self.transport.abort()
 
     def until_cut(self, data):
-        """What of these bytes, of either direction, the channel still carries."""
+        """The part of these bytes, of either direction, that the channel still carries."""
         if self.bytes_to_cut is None:
             return data
         data = data[:self.bytes_to_cut]
@@ -105,7 +105,7 @@ class Link(asyncio.Protocol):
             await asyncio.sleep(1)
             if self.session is not None and (self.session.proof is not None or isinstance(self.session, Resumption)):
                 if time.monotonic() - self.session.begun >= 10:
-                    self.end(Ended('auth-failed', 'no proof came'))
+                    self.end(Ended('auth-failed', 'no proof of the key'))
             elif self.session is not None:
                 self.session.tick(time.monotonic())
             elif self.opening and self.answered_at is not None and time.monotonic() >= self.give_up_at:
@@ -147,7 +147,7 @@ class Link(asyncio.Protocol):
         return hello['nonce'] == self.nonce or hello.get('instance') == self.peer.instance  # R-OPEN-6
 
     def search(self):
-        """R-OPEN-3: takes a magic and a HELLO off the buffer; false where more has to come."""
+        """R-OPEN-3: takes a magic and a HELLO off the buffer; false if more must come."""
         at = self.buffer.find(MAGIC)
         if at != 0:
             self.skip(at if at > 0 else max(0, len(self.buffer) - len(MAGIC) + 1))
@@ -192,7 +192,7 @@ class Link(asyncio.Protocol):
         if not low <= version <= high:
             return self.end(Ended('version-mismatch', f'{version} to {version} here, {low} to {high} there'))
         if hello.get('tls'):
-            return self.end(Ended('auth-failed', 'this side knows no TLS'))
+            return self.end(Ended('auth-failed', 'this side does not support TLS'))
         kept = self.peer.kept.get(common(ours, hello))
         if kept is not None:
             session = self.session = Resumption(self, ours, hello, (as_json(ours), payload), kept)
@@ -210,7 +210,7 @@ class Link(asyncio.Protocol):
         session.send(AUTH, 0, session.proof.own)
 
     def begin(self):
-        """The session is there, and proved where that is demanded (R-AUTH-2)."""
+        """The session is established, and proved if required (R-AUTH-2)."""
         session, hello = self.session, self.session.theirs
         if session.stream is not None:
             session.send(SECRET, 0, session.stream.own)
@@ -249,7 +249,7 @@ class Link(asyncio.Protocol):
             self.attempt(hello)
 
     def restart(self, half):
-        """As if the process had been killed, in the middle of a frame where `half`, and another one had come."""
+        """As if the process had been killed, in mid-frame if `half`, and another one had started."""
         session, self.session = self.session, None
         if half:
             self.write(encode(session.sequence_out, 0x80, 0, os.urandom(1000))[:500])
@@ -259,7 +259,7 @@ class Link(asyncio.Protocol):
     # Another channel
 
     def suspend(self):
-        """R-RESUME-6: what came of an incomplete frame is forgotten, and comes again (R-RESUME-2)."""
+        """R-RESUME-6: an incomplete frame is forgotten, and comes again (R-RESUME-2)."""
         session, self.session, owed, self.owed = self.session, None, self.owed, {}
         session.link = None
         session.stream.stop()
@@ -345,7 +345,7 @@ class Peer:
             say('session-ended', code=code, message=message)
 
     def next_cut(self):
-        """Behind how many bytes of both directions a channel is lost; None: it is not."""
+        """After how many bytes of both directions the channel is lost; None: never."""
         count, within = self.cuts
         if count == 0:
             return None
@@ -434,7 +434,7 @@ class Peer:
         self.current.bytes_to_cut = self.next_cut()
 
     def do_garble(self):
-        """R-RESUME-6: bytes on the channel that are no frame, and the channel stays."""
+        """R-RESUME-6: bytes that are not a frame on the channel, which stays open."""
         self.current.write(b'\x55' * 40)
 
     def do_forget(self):
@@ -442,7 +442,7 @@ class Peer:
             self.over(session, 'forgotten', '', quiet=True)
 
     def do_redial(self):
-        """As if this side knew that the channel is lost, and the other one did not."""
+        """As if this side knew that the channel is lost, and the other did not."""
         self.current.suspend()
         _, path = self.options.channel.split(':', 1)
         self.connecting = asyncio.ensure_future(self.connect(path))

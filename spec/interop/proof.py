@@ -25,7 +25,7 @@ class Key:
 
 
 class Proof:
-    """What this side sends in AUTH, and what has to come."""
+    """The AUTH that this side sends, and the one it expects."""
 
     def __init__(self, key, ours, theirs):
         self.key = key.id
@@ -34,7 +34,7 @@ class Proof:
 
     @staticmethod
     def of(session, ours, theirs, keys):
-        """`ours` and `theirs` are the payloads of both establishing HELLOs; None where neither demands a proof."""
+        """`ours` and `theirs` are the payloads of both establishing HELLOs; None if neither requires a proof."""
         own, other = session.ours.get('auth'), session.theirs.get('auth')
         if own is None and other is None:
             return None

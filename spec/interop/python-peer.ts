@@ -9,7 +9,7 @@ import { within } from '../helpers/time.js';
 const FOLDER = join(PROJECT_ROOT, 'spec/interop');
 const MISSING = 'the interoperability tests need python3 (3.9 or newer): apt-get install python3';
 
-/** A line of `peer.py`; which fields there are depends on the event. */
+/** A line of `peer.py`; the fields depend on the event. */
 export interface PeerEvent {
   readonly event: string;
   readonly key?: string;
@@ -17,12 +17,12 @@ export interface PeerEvent {
   readonly message?: string;
   readonly service?: string;
   readonly services?: readonly string[];
-  /** The number of streams of this program's peer that were open, including the one of the event. */
+  /** The number of streams that this program's peer had open, including the one of the event. */
   readonly streams?: number;
   readonly received?: number;
   readonly receivedHash?: string;
   readonly sent?: number;
-  /** Of a message of a flow. */
+  /** The message of a flow. */
   readonly hash?: string;
   readonly sentHash?: string;
   readonly parity?: 'odd' | 'even';
@@ -72,19 +72,19 @@ export class PythonPeer {
     t.teardown(() => this.kill());
   }
 
-  /** Kills the process as `kill -9` does, and waits until it is gone. */
+  /** Kills the process with SIGKILL, and waits until it has exited. */
   kill(): Promise<void> {
     this.#child.kill('SIGKILL');
     return this.#exited;
   }
 
-  /** Gives it a command: a method `do_…` of the class Peer in `peer.py`, with its arguments. */
+  /** Sends it a command: a method `do_…` of the class Peer in `peer.py`, with its arguments. */
   do(command: string, args: Readonly<Record<string, unknown>> = {}): void {
     this.#child.stdin.write(`${JSON.stringify({ do: command, ...args })}\n`);
   }
 
   /**
-   * The first event that matches `pattern` and was not returned by an earlier call, also one that came before this
+   * The first event that matches `pattern` and was not returned by an earlier call, even one that came before this
    * call. `timeoutMs` is 30,000 by default.
    */
   async next(event: string, pattern: EventPattern = {}, timeoutMs = 30_000): Promise<PeerEvent> {
@@ -104,14 +104,14 @@ export class PythonPeer {
     });
   }
 
-  /** Opens a stream, sends so many bytes on it, and ends that. */
+  /** Opens a stream, sends this many bytes on it, and ends its direction. */
   transfer(key: string, service: string, count: number): void {
     this.do('open', { key, service });
     this.do('send', { key, count });
     this.do('fin', { key });
   }
 
-  /** Whether neither a session has ended, nor anything wrong has come. */
+  /** Whether no session has ended, and nothing wrong has come. */
   get isUndisturbed(): boolean {
     return !this.events.some(({ event }) => event === 'session-ended' || event === 'wrong');
   }
@@ -134,7 +134,7 @@ export class PythonPeer {
   }
 }
 
-/** What `fixtures.py` prints about the project's recorded frames. */
+/** The output of `fixtures.py` for the project's recorded frames. */
 export function checkFixtures(): Promise<string> {
   const args = ['-B', join(FOLDER, 'fixtures.py'), join(PROJECT_ROOT, 'spec/fixtures/frames.json')];
   return new Promise((resolve, reject) => {

@@ -1,4 +1,4 @@
-"""Sessions that go on with another channel (R-RESUME of docs/protocol.md). The comments name the rules."""
+"""Sessions that continue on another channel (R-RESUME of docs/protocol.md). The comments name the rules."""
 import asyncio
 import hashlib
 import hmac
@@ -60,7 +60,7 @@ class ByteStream:
         self.timer = None
 
     def has(self, total, again=False):
-        """The peer has so much: by ACK, or by RESUME."""
+        """The peer has this much: by ACK, or by RESUME."""
         if total > self.reached or (again and total < self.acknowledged):
             raise Ended('protocol-error', f'{total} bytes, of {self.acknowledged} to {self.reached}')
         if total > self.acknowledged:
@@ -76,7 +76,7 @@ def common(ours, theirs):
 
 
 class Resumption(Session):
-    """The first frames on a channel that a session is taken up on (R-RESUME-3, R-RESUME-4)."""
+    """The first frames on a channel on which a session is resumed (R-RESUME-3, R-RESUME-4)."""
 
     def __init__(self, link, ours, theirs, payloads, kept):
         super().__init__(link, ours, theirs)

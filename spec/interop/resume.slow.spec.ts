@@ -1,4 +1,4 @@
-/** R-RESUME-1 to R-RESUME-6: the real program, with `resume` on its command line, and the second implementation lose their channel, and go on. */
+/** R-RESUME-1 to R-RESUME-6: the real program, with `resume` on its command line, and the second implementation lose their channel, and continue. */
 import { temporaryFolder, writeKeyFile } from '../helpers/files.js';
 import { eventually } from '../helpers/time.js';
 import { ENDED, ESTABLISHED, type VproxyProcess } from '../helpers/vproxy-process.js';
@@ -37,7 +37,7 @@ const CASES: readonly [what: string, fault: Fault, options: PairOptions, isKeyed
   ['a channel that one side still believes to have', { do: 'redial', leastResumptions: 1 }, LISTENS],
 ];
 
-/** Where the program dials, it is told to try again whenever the peer has lost a channel. */
+/** If the program dials, it is made to retry whenever the peer has lost a channel. */
 async function dialsAgain(vproxy: VproxyProcess, peer: PythonPeer, isOver: () => boolean): Promise<void> {
   const lost = () => peer.events.filter(({ event }) => event === 'suspended').length;
   const back = () => peer.events.filter(({ event }) => event === 'resumed').length;

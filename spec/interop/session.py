@@ -38,7 +38,7 @@ class Stream:
                 'sent': self.sent, 'sentHash': self.hash_out.hexdigest()}
 
     def data(self, data):
-        """R-FLOW-3: what an echo sends back has left when it is sent."""
+        """R-FLOW-3: echoed bytes count as released when they are sent."""
         if self.stop_sent:
             return
         self.hash_in.update(data)
@@ -55,7 +55,7 @@ class Stream:
             self.leave(self.came - self.left)
 
     def datagrams(self, data):
-        """R-DGRAM-3, R-DGRAM-4: messages with their lengths before them, whose bytes have left at once."""
+        """R-DGRAM-3, R-DGRAM-4: messages preceded by their lengths; their bytes are released at once."""
         self.partial += data
         while len(self.partial) >= 2:
             size = int.from_bytes(self.partial[:2], 'big')
@@ -74,7 +74,7 @@ class Stream:
             self.send_message(message)
 
     def send_message(self, message):
-        """R-DGRAM-5: nothing is put behind bytes that wait, beyond what a small queue holds."""
+        """R-DGRAM-5: nothing is queued behind waiting bytes, beyond a small queue."""
         if len(self.out) <= 262144:
             self.out += len(message).to_bytes(2, 'big') + message
 
@@ -102,7 +102,7 @@ class Stream:
 
 
 class Session:
-    """What is between two HELLOs: frames, streams and credit."""
+    """The session between two HELLOs: frames, streams and credit."""
 
     def __init__(self, link, ours, theirs):
         self.link, self.peer, self.ours, self.theirs, self.begun = link, link.peer, ours, theirs, time.monotonic()
@@ -176,7 +176,7 @@ class Session:
             self.send(OPEN, stream.id, as_json({'service': stream.service, 'from': 'peer.py', **kind}))
 
     def pump(self):
-        """R-FLOW-7, R-FLOW-8: one frame per stream in turn, and FIN behind the last one."""
+        """R-FLOW-7, R-FLOW-8: one frame per stream in turn, and FIN after the last one."""
         while ready := [stream for stream in self.streams.values() if stream.sendable() > 0]:
             several = len(ready) > 1
             bound = 1024 if self.largest == 4096 else 65536 if several else 131072
@@ -220,7 +220,7 @@ class Session:
     # Receiving
 
     def take(self, buffer):
-        """R-FRAME-6: takes one frame off the buffer; false where more has to come."""
+        """R-FRAME-6: takes one frame off the buffer; false if more must come."""
         if not buffer:
             return False
         if buffer[0] == 0:
@@ -264,7 +264,7 @@ class Session:
     def take_magic(self, buffer):
         """R-OPEN-14."""
         if not MAGIC.startswith(buffer[:16]):
-            raise Ended('desync', 'FF that begins no magic')
+            raise Ended('desync', 'FF without a magic')
         found = read_hello(buffer)
         if found is None:
             return False
@@ -339,7 +339,7 @@ class Session:
                     self.forget(stream, 'shutdown', ending['message'])
 
     def count(self, length):
-        """R-FLOW-5: the credit of the session is used whatever becomes of the bytes."""
+        """R-FLOW-5: the credit of the session is used whatever happens to the bytes."""
         self.came += length
         if self.came > self.granted:
             raise Ended('flow-control', 'the session')
@@ -378,7 +378,7 @@ class Session:
 
     def handle_stream(self, stream, kind, payload, ending):
         if kind in (ACCEPT, REFUSE) and (not stream.mine or stream.answered):
-            raise Ended('protocol-error', 'an answer that nobody asked for')
+            raise Ended('protocol-error', 'an unexpected answer')
         if kind in (DATA, FIN) and (stream.fin_came or (stream.mine and not stream.answered)):
             raise Ended('protocol-error', 'DATA or FIN out of order')
         if kind == ACCEPT:

@@ -11,7 +11,7 @@ import { ENDED_BY_RESTART } from '../helpers/vproxy-process.js';
 import { PythonPeer } from './python-peer.js';
 import { connectTo, echoes, MIB, pair, transferring, vproxyOn, withPython } from './setup.js';
 
-/** What gives a side these keys, each of one pair of digits, repeated. */
+/** The options that give a side these keys, each of one repeated pair of digits. */
 const keysOf = (t: ExecutionContext, bytes: readonly string[]): string[] => {
   const folder = temporaryFolder(t);
   return bytes.flatMap((byte) => ['--key', writeKeyFile(folder, byte, byte)]);
@@ -191,7 +191,7 @@ withPython(
     await eventually(() => back.length > 0, { intervalMs: 1 });
     vproxy.kill('SIGKILL');
     vproxyOn(t, `unix-connect:${channel.left}`, forwards);
-    // A process that was killed within a header shows as the wrong check that the flush makes of it.
+    // A process killed within a header shows as a wrong check, because the flush completes the header.
     t.regex((await peer.next('stream-ended', { key: 'a' })).code ?? '', /^(?:peer-restarted|desync)$/);
     await peer.next('established');
     peer.transfer('b', 'echo', MIB);

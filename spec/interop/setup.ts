@@ -14,7 +14,7 @@ export const withPython = serialTestWith('python');
 
 export const MIB = 1024 * 1024;
 
-/** As long as a transfer over many channels may take, in milliseconds. */
+/** Time limit of a transfer over many channels, in milliseconds. */
 export const LONG_MS = 60_000;
 
 export interface PairOptions {
@@ -63,7 +63,7 @@ export async function transferring(t: ExecutionContext, byteCount: number, optio
     forwards: ['-o', 'mirror:0', '-i', `target:${target.port}`, ...(options.forwards ?? [])],
     peer: ['--service', 'mirror=mirror', ...(options.peer ?? [])],
   });
-  /** All arrives as it was sent, whatever `disturb` does meanwhile. */
+  /** Checks that everything arrives as sent, whatever `disturb` does meanwhile. */
   const transfer = async (disturb: () => void = () => undefined): Promise<void> => {
     const socket = await connectTo(t, vproxy, 'mirror');
     socket.end(there);

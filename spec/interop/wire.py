@@ -19,8 +19,8 @@ CODE = re.compile('[a-z0-9-]{1,64}')
 
 
 class Ended(Exception):
-    """The session ends with a code; `hello` is the HELLO that ended it, and a silent end is not told to the peer.
-    What came is wrong where a resumable session may outlive that (R-RESUME-6)."""
+    """The session ends with a code; `hello` is the HELLO that ended it, and the peer is not told of a silent end.
+    `outlived`: invalid input that a resumable session outlives (R-RESUME-6)."""
 
     def __init__(self, code, message='', hello=None, silent=False):
         super().__init__(code, message)
@@ -35,7 +35,7 @@ def check_of(sequence, head, tail):
 
 
 def tag_of(sender, receiver):
-    """R-INTEGRITY-2: what trailers of a direction are made of."""
+    """R-INTEGRITY-2: the tag in the trailers of a direction."""
     return zlib.crc32((sender + receiver).encode())
 
 
@@ -53,7 +53,7 @@ def as_json(value):
 
 
 def read_json(payload):
-    """R-FRAME-7; None where it is no object."""
+    """R-FRAME-7; None if it is not an object."""
     def refuse(text):
         raise ValueError(text)
 
@@ -85,7 +85,7 @@ def is_list_of_texts(value):
 
 
 def is_auth(auth):
-    """R-AUTH-2; of another method only that it has a name."""
+    """R-AUTH-2; another method needs only a name."""
     if type(auth) is not dict or not is_text(auth.get('method')):
         return False
     keys = auth.get('keys')
@@ -110,7 +110,7 @@ def is_valid_hello(hello):
 
 
 def read_hello(buffer):
-    """What begins with a magic: (hello, its bytes), None where more has to come, False where it is not valid."""
+    """Reads what begins with a magic: (hello, its bytes), None if more must come, False if it is invalid."""
     if len(buffer) < 32:
         return None
     kind, flags, check, stream, length, crc = struct.unpack('>BBHIII', buffer[16:32])

@@ -1,4 +1,4 @@
-/** Links and listeners that are handed over in the middle of the bytes. That real processes do so is shown by `vproxy upgrade`. */
+/** Links and listeners handed over in mid-transfer. The specs of `vproxy upgrade` show the same with real processes. */
 import { once } from 'node:events';
 import net from 'node:net';
 import { join } from 'node:path';
@@ -17,10 +17,10 @@ import { sha256, temporaryFolder } from '../helpers/files.js';
 import { localServer, localSocket } from '../helpers/proxies.js';
 import { unixPair } from '../helpers/unix-pair.js';
 
-/** As much as no socket takes at once. */
+/** More than a socket takes at once. */
 const BYTES = 8 * 2 ** 20;
 
-/** What comes of a socket, which is read when it is resumed. */
+/** The bytes of a socket, which is read once it is resumed. */
 function collect(socket: net.Socket) {
   const chunks: Buffer[] = [];
   let size = 0;
@@ -33,7 +33,7 @@ function collect(socket: net.Socket) {
       look();
     });
   socket.pause();
-  /** All of it, when so much has come. */
+  /** Resolves with everything once this much has come. */
   const until = (bytes: number): Promise<Buffer> =>
     new Promise((resolve) => {
       look = () => {
@@ -44,7 +44,7 @@ function collect(socket: net.Socket) {
   return { until };
 }
 
-/** Writes `BYTES` of the pattern, in single pieces and in several at a time, whatever the link takes. */
+/** Writes `BYTES` of the pattern, in single pieces and in several at a time, however much the link takes. */
 function writePattern(link: Link, from: number): void {
   const [first, ...middle] = [0, 1, 2, 3].map((index) => patternFrom(from + (index * BYTES) / 4, BYTES / 4));
   const last = middle.pop();
@@ -53,7 +53,7 @@ function writePattern(link: Link, from: number): void {
   if (last !== undefined) link.write(last);
 }
 
-/** A link of a channel, its other end, and the listener where there is one that goes on. */
+/** A link of a channel, its other end, and the listener if there is one to continue. */
 interface Scene {
   readonly channel: string;
   readonly link: Link;
@@ -61,7 +61,7 @@ interface Scene {
   readonly listener?: ChannelListener;
 }
 
-/** A link that is dialled to a server of the test. */
+/** A link dialled to a server of the test. */
 async function dialled(t: ExecutionContext, kind: string, path?: string): Promise<Scene> {
   const options = { allowHalfOpen: true, pauseOnConnect: true };
   const server = await localServer(t, () => undefined, path === undefined ? undefined : { path }, options);
@@ -72,17 +72,17 @@ async function dialled(t: ExecutionContext, kind: string, path?: string): Promis
   return { channel, link, peer };
 }
 
-/** A link that is accepted from a socket of the test. */
+/** A link accepted from a socket of the test. */
 async function accepted(t: ExecutionContext, channel: string): Promise<Scene> {
   const arrived = deferred<Link>();
   const listener = await listen(t, channel, { onLink: (link) => arrived.resolve(link) });
   const peer = localSocket(t, { ...targetOf(listener), allowHalfOpen: true });
   const scene = { channel: listener.description, link: await arrived.promise, peer };
-  // Whoever closes a unix socket in this process removes its file: `vproxy upgrade` has such a listener go on.
+  // Closing a unix socket in this process removes its file: with `vproxy upgrade` such a listener continues.
   return channel.startsWith('unix') ? scene : { ...scene, listener };
 }
 
-/** Where a listener listens. */
+/** The address of a listener. */
 function targetOf({ description }: ChannelListener): net.NetConnectOpts {
   const [, host = '', port] = /^[a-z-]+:(.*?)(?::(\d+))?$/.exec(description) ?? [];
   return port === undefined ? { path: host } : { host, port: Number(port) };
@@ -96,7 +96,7 @@ const KINDS: Readonly<Record<string, (t: ExecutionContext, path: string) => Prom
 };
 
 for (const [name, makeScene] of Object.entries(KINDS)) {
-  test(`${name}: a link goes on with what was unwritten, and its listener accepts as before`, async (t) => {
+  test(`${name}: a link continues with its unwritten bytes, and its listener accepts as before`, async (t) => {
     const { channel, link, peer, listener } = await makeScene(t, join(temporaryFolder(t), 'channel.sock'));
     const { kind, address } = parseChannel(channel);
     const change = await ChangeHere.prepare();
@@ -107,7 +107,7 @@ for (const [name, makeScene] of Object.entries(KINDS)) {
     writePattern(link, 0);
     await setImmediate();
     t.true(link.unwrittenBytes > 2 ** 20);
-    // This comes while the one side ends and the other one begins.
+    // This comes while one side ends and the other begins.
     peer.write(' then more');
     const capture = change.end({
       link: link.capture?.(change.keep) ?? null,
@@ -117,7 +117,7 @@ for (const [name, makeScene] of Object.entries(KINDS)) {
     if (restored === null) throw new Error('there is no link');
     t.teardown(() => restored.destroy());
     t.is(restored.description, link.description);
-    // What is written before the start comes behind what was left.
+    // Bytes written before the start follow those that were left.
     writePattern(restored, BYTES);
     const after = record(restored);
     if (listener !== undefined && kind.mode === 'listen') {
@@ -147,7 +147,7 @@ async function linked(t: ExecutionContext, options?: SocketLinkOptions) {
   return { link, far, unwritten: () => link.capture(() => 0)?.unwritten };
 }
 
-test('a capture has what was read and not delivered, and what the link says of itself; the link goes on', async (t) => {
+test('a capture has undelivered bytes and the properties of the link; the link continues', async (t) => {
   const said = { firstBytes: Buffer.from('read before'), origin: '10.0.0.1', mayBeStuck: true };
   const { link, far, unwritten } = await linked(t, said);
   const kept: number[] = [];
@@ -161,7 +161,7 @@ test('a capture has what was read and not delivered, and what the link says of i
   t.is(unwritten(), undefined);
 });
 
-test('a restored link writes nothing before its start, and then what was left before what came since', async (t) => {
+test('a restored link writes nothing before its start, and then first what was left', async (t) => {
   const { link: old, far } = await linked(t);
   const change = await ChangeHere.prepare();
   const capture = old.capture(change.keep);
@@ -196,7 +196,7 @@ test('capturing again and again while a link writes and reads changes nothing', 
   t.is(unwritten()?.length, 0);
 });
 
-test('what needs more than a descriptor cannot be handed over', async (t) => {
+test('a link that needs more than a descriptor cannot be handed over', async (t) => {
   const needing = await linked(t);
   needing.link.beforeClosed((reason) => Promise.resolve(reason));
   t.is(needing.unwritten(), undefined);

@@ -1,4 +1,4 @@
-/** Two TLS layers joined in memory by sinks that keep to the letter of who owns which bytes, and for how long. */
+/** Two TLS layers joined in memory by sinks that strictly enforce who owns which bytes, and for how long. */
 import { createHash, randomBytes } from 'node:crypto';
 import { setImmediate as turn } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
@@ -11,11 +11,11 @@ import { SecretKey, type SecureLayer } from '../../lib/session/opening/auth.js';
 import { eventually } from '../helpers/time.js';
 
 const KEY = SecretKey.parse('1f'.repeat(32));
-/** As much as a link reads at once. */
+/** The most that a link reads at once. */
 const SLAB_BYTES = 135_168;
 const RUBBISH = 0xee;
 
-/** One direction of a channel. What it has taken or lent is overwritten as soon as that is allowed. */
+/** One direction of a channel. It overwrites bytes that it took or lent as soon as that is allowed. */
 class HonestWire implements ByteSink {
   /** Whether writes are finished within the call, so that the buffer is the writer's again. */
   takesAtOnce = true;
@@ -23,7 +23,7 @@ class HonestWire implements ByteSink {
   isStalled = false;
   reader: SecureLayer | null = null;
   writer: SecureLayer | null = null;
-  /** What was handed over and not written: the buffers themselves. */
+  /** The buffers that were handed over and not yet written. */
   readonly kept: { readonly bytes: Buffer; readonly hash: string }[] = [];
   readonly #slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
   #written: Buffer = Buffer.alloc(0);
@@ -49,7 +49,7 @@ class HonestWire implements ByteSink {
     return parts.map((part) => this.write(part)).every(Boolean);
   }
 
-  /** Writes what was kept, and delivers one read. */
+  /** Writes the kept bytes, and delivers one read. */
   carry(t: ExecutionContext): void {
     if (this.isStalled) return;
     const hadKept = this.kept.length > 0;
@@ -80,7 +80,7 @@ class End {
   failure: VproxyError | null = null;
   readonly layer: SecureLayer;
 
-  /** What it is lent it keeps where `keeps` says so. */
+  /** Keeps lent bytes if `keeps` says so. */
   constructor(isOdd: boolean, channel: HonestWire, keeps: () => boolean) {
     const auth = { method: PSK_METHOD, keys: [KEY.id] };
     const agreement = { isOdd, self: { auth, nonce: 'one' }, peer: { auth, nonce: 'two' } } as unknown as Agreement;
@@ -107,7 +107,7 @@ class End {
   }
 }
 
-/** A pair that is through its handshake; what `a` sends goes `there`. What `b` is lent it keeps where `keeps` says so. */
+/** A pair that has completed its handshake; `a` sends on `there`. `b` keeps lent bytes if `keeps` says so. */
 async function establish(t: ExecutionContext, keeps: () => boolean = () => false) {
   const [there, back] = [new HonestWire(), new HonestWire()];
   const [a, b] = [new End(true, there, () => false), new End(false, back, keeps)];
@@ -124,18 +124,18 @@ async function establish(t: ExecutionContext, keeps: () => boolean = () => false
     };
     await eventually(look, { intervalMs: 0 });
   };
-  /** Writes pieces as a session does: the next where less than a frame waits; a buffer that it has back is overwritten. */
+  /** Writes pieces as a session does: the next when less than a frame waits; a returned buffer is overwritten. */
   const send = async (...pieces: readonly Buffer[]): Promise<void> => {
     for (const piece of pieces) {
       await until(() => (a.sink?.unwrittenBytes ?? 0) < 131_072);
       const lent = Buffer.from(piece);
-      // Some as a header and its payload.
+      // Some are written as a header and its payload.
       const isFree =
         piece.length === 16_385 ? a.sink?.writeParts([lent.subarray(0, 16), lent.subarray(16)]) : a.sink?.write(lent);
       if (isFree === true) lent.fill(RUBBISH);
     }
   };
-  /** And waits until `b` has all that was ever sent. */
+  /** Sends, and waits until `b` has everything ever sent. */
   const bring = async (...pieces: readonly Buffer[]): Promise<void> => {
     const total = b.receivedBytes + pieces.reduce((sum, { length }) => sum + length, 0);
     await send(...pieces);
@@ -151,8 +151,8 @@ const randomFrames = (count: number): Buffer[] => Array.from({ length: count }, 
 const SIZES = [1, 22, 4096, 16_384, 16_385, FRAME_BYTES, 300_000, 5];
 
 for (const takesAtOnce of [true, false]) {
-  const how = takesAtOnce ? 'finishes writes within the call' : 'keeps what it is given for a while';
-  test(`bytes come as they were sent, through a channel that ${how}; lent memory is overwritten after each call`, async (t) => {
+  const how = takesAtOnce ? 'finishes writes within the call' : 'keeps buffers for a while';
+  test(`bytes arrive unchanged through a channel that ${how}; lent memory is overwritten after each call`, async (t) => {
     const { a, b, there, until, bring } = await establish(t);
     there.takesAtOnce = takesAtOnce;
     const pieces = [...SIZES, ...SIZES].map((size) => randomBytes(size));
@@ -163,7 +163,7 @@ for (const takesAtOnce of [true, false]) {
   });
 }
 
-test('what a turn has no time for is left to another one', async (t) => {
+test('bytes beyond a turn are left to the next one', async (t) => {
   const { b, there, until, send } = await establish(t);
   const read: Buffer[] = [];
   const { layer } = b;
@@ -178,14 +178,14 @@ test('what a turn has no time for is left to another one', async (t) => {
   t.true(b.received.equals(Buffer.concat(letters)));
 });
 
-test('what came is not overwritten where it was kept, and its memory is used again where it was not; records of one read are handed on together', async (t) => {
+test('kept bytes are not overwritten, other memory is reused; records of one read are handed on together', async (t) => {
   let isKept = false;
   const { b, bring } = await establish(t, () => isKept);
   await bring(...randomFrames(40));
   t.true(b.memories.size <= 4, `${b.memories.size} pieces of memory for 5 MB`);
-  // Nine records each; two calls where a frame goes over the end of the memory.
+  // Nine records each; two calls if a frame crosses the end of the memory.
   t.true(b.sizes.length <= 3 * 40, `${b.sizes.length} calls`);
-  // From here on each other call keeps what it is lent.
+  // From here on every other call keeps its bytes.
   b.chunks.length = 0;
   const kept = randomFrames(20);
   for (const piece of kept) {
@@ -204,7 +204,7 @@ test('a keystroke costs no large memory, also after bulk', async (t) => {
   for (const { byteLength } of b.memories) t.true(byteLength <= 16_384, `${byteLength}`);
 });
 
-test('records that the channel has written take no memory any more', async (t) => {
+test('records that the channel has written take no more memory', async (t) => {
   const { a, b, there, until } = await establish(t);
   there.isStalled = true;
   a.sink?.write(Buffer.alloc(FRAME_BYTES));
@@ -215,7 +215,7 @@ test('records that the channel has written take no memory any more', async (t) =
   t.true(given.every(({ buffer }) => buffer.byteLength === 0));
 });
 
-test('a layer on a channel that takes nothing holds what it was given, and no more than that', async (t) => {
+test('a layer on a channel that takes nothing holds only what it was given', async (t) => {
   const { a, there } = await establish(t);
   there.isStalled = true;
   let given = 0;
@@ -231,7 +231,7 @@ test('a layer on a channel that takes nothing holds what it was given, and no mo
   t.true(there.unwrittenBytes < FRAME_BYTES + 9 * 64, `${there.unwrittenBytes}`);
 });
 
-test('the end of a layer hands over everything that it was given', async (t) => {
+test('a layer that ends hands over everything it was given', async (t) => {
   const { a, b, there, until } = await establish(t);
   there.takesAtOnce = false;
   const pieces = randomFrames(5);

@@ -7,12 +7,12 @@ import type { ModelSideOptions } from './model.js';
 import { runScenario } from './run-scenario.js';
 import { type Operation, type OperationName, type Scenario, scenarios } from './scenario.js';
 
-/** The number of scenarios: `LONG=1` for the search that takes minutes. */
+/** The number of scenarios; `LONG=1` runs the search that takes minutes. */
 const numRuns = process.env['LONG'] === undefined ? searchRuns(5000) : 200_000;
 
 const seed = process.env['SEED'] === undefined ? Date.now() | 0 : Number(process.env['SEED']);
 
-test('R-CHANNEL-1: whatever happens, streams bring what was sent, credits bind, and both sides come together again', (t) => {
+test('R-CHANNEL-1: whatever happens, streams deliver what was sent, credits are kept, and both sides establish a session again', (t) => {
   const sums = { frames: 0, endings: 0, streams: 0, deliveredBytes: 0 };
   fc.assert(
     fc.property(scenarios, (scenario) => {
@@ -25,7 +25,7 @@ test('R-CHANNEL-1: whatever happens, streams bring what was sent, credits bind, 
   t.true(sums.streams > numRuns);
 });
 
-// ---- scenarios that once failed, each as small as possible, and some that random search would hardly find -----------------
+// ---- scenarios that once failed, each as small as possible, and some that a random search would hardly find ---------------
 
 const SIDE: ModelSideOptions = { limits: DEFAULT_LIMITS, integrity: 'frame', budgetBytes: 0, deadAfterMs: null };
 
@@ -42,7 +42,7 @@ const small = { ...SIDE, limits: { ...DEFAULT_LIMITS, frame: 4096 } };
 
 const does = (what: OperationName, index = 0, amount = 0): Operation => ({ what, index, amount });
 
-/** What a scenario has besides its operations, where it differs from `PLAIN`. */
+/** The properties of a scenario, besides its operations, that differ from `PLAIN`. */
 type Given = Partial<Omit<Scenario, 'operations'>>;
 
 const through = (capacityBytes: number): Given => ({ link: { capacityBytes, latencyMs: 0 } });
@@ -57,28 +57,28 @@ test('R-STREAM-8: no DATA of a stream follows its RESET into a channel that has 
   runs(t, given, does('open', 0, 5121), does('step', 0, 14_908), does('reset'));
 });
 
-test('a buffer that the channel still holds does not come back when its session ends', (t) => {
+test('a buffer that the channel still holds is not returned when its session ends', (t) => {
   runs(t, through(40), does('open'), does('send', 0, 2314), does('drain'), does('step'));
 });
 
-test('R-LIVE-2: a side that stood still for half a day does not take its peer for dead', (t) => {
+test('R-LIVE-2: a side that stood still for half a day does not declare its peer dead', (t) => {
   const strict = { ...SIDE, deadAfterMs: 30_000 };
   const operations = [does('open', 0, 9000), does('step'), does('jump', 0, 40_000), does('jump', 1, 39_999)];
   t.is(runScenario({ ...PLAIN, a: strict, operations }).endings, 0);
 });
 
-test('R-FLOW-4: a window that has grown goes back to the budget when its stream has ended and then drained', (t) => {
+test('R-FLOW-4: a grown window returns to the budget when its stream has ended and then drained', (t) => {
   const wide = { ...SIDE, limits: { ...DEFAULT_LIMITS, streamCredit: 1024 }, budgetBytes: 2 ** 20 };
-  // The second end reads at first, and then no more; all that is sent then fits its window.
+  // The second end reads at first, then stops; everything sent after that fits its window.
   const reads = [does('open', 0, 10_000), does('settle'), does('pause', 2), does('send', 0, 500)];
   runs(t, { a: wide, b: wide }, ...reads, does('finish', 0), does('finish', 2), does('settle'), does('resume', 2));
 });
 
-test('R-LIVE-3: an open that crosses a GOAWAY counts as refused, and needs no RESET when the drain takes too long', (t) => {
+test('R-LIVE-3: an open that crosses a GOAWAY counts as refused, and needs no RESET when the drain times out', (t) => {
   runs(t, SMALL, does('open'), does('drain'), does('open', 189), does('step'), does('jump', 0, 29));
 });
 
-test('R-OPEN-11: an answer that is lost while the other side is established keeps nobody apart', (t) => {
+test('R-OPEN-11: losing an answer while the other side is established does not keep the two apart', (t) => {
   const checked = { ...SIDE, integrity: 'full' } as const;
   const given = { a: checked, b: checked, beginsEstablished: false };
   for (let steps = 0; steps < 8; steps += 1) {
@@ -88,12 +88,12 @@ test('R-OPEN-11: an answer that is lost while the other side is established keep
   }
 });
 
-test('who watches knows that a piece which comes twice has come, also where its copy is cut', (t) => {
+test('the observer knows that a repeated piece has arrived, even if its copy is cut', (t) => {
   const given: Given = { a: small, b: { ...small, integrity: 'full' }, pieceBytes: 20 };
   runs(t, given, does('open', 397), does('repeat', 469), does('step', 0, 1));
 });
 
-test('a link whose room comes from what was lost tells the writer that waits', (t) => {
+test('a link that gets room because bytes were lost reports it to the waiting writer', (t) => {
   const given = { ...through(300), ...SMALL, beginsEstablished: false };
   runs(t, given, does('wait'), does('open', 0, 250), does('lose'), does('late', 0, 2500), does('step'));
 });

@@ -19,22 +19,22 @@ export interface ModelSideOptions {
   readonly deadAfterMs: number | null;
 }
 
-/** How much of what was written is remembered, to be delivered late as stale bytes. */
+/** How many written bytes are remembered, to be delivered late as stale bytes. */
 const HISTORY_BYTES = 65_536;
 
 /** One side of the model: a process that can be killed and frozen, and how long it has heard nothing. */
 export class ModelSide extends Side {
   declare readonly name: SideName;
   readonly options: ModelSideOptions;
-  /** For how long the process had run without hearing anything at each of its endings. */
+  /** At each end of a session: how long the process had run without hearing anything. */
   readonly silencesMs: number[] = [];
-  /** The number of endings that were judged already. */
+  /** The number of ends that were already judged. */
   judgedEndings = 0;
   /** The time since which the process is stopped; null while it runs. */
   frozenAtMs: number | null = null;
-  /** Whether the channel has written all while the process was stopped: it is told when it runs again. */
+  /** Whether the channel drained while the process was stopped: reported when it runs again. */
   isDrainOwed = false;
-  /** How long the process has run since something came. */
+  /** How long the process has run since bytes last came. */
   silentMs = 0;
   readonly #history: Buffer[] = [];
   #historyBytes = 0;
@@ -73,7 +73,7 @@ export class ModelSide extends Side {
     this.frozenAtMs = null;
   }
 
-  /** What a process that was killed left undone, which must be nothing. */
+  /** The unfinished work of a killed process, which must be none. */
   leftovers(): string[] {
     const { pending } = this.processClock;
     const { usedBytes } = this.settings.receiveBudget;
@@ -124,15 +124,15 @@ export class Model {
   }
 
   /**
-   * Whether the bytes on the way from a side may be changed. In `frame` only once: two changes within a frame may leave its
-   * length as it was, so that only checksums would show them (R-INTEGRITY-2).
+   * Whether the bytes in flight from a side may be changed. In `frame` only once: two changes within a frame may keep its
+   * length, so that only checksums would show them (R-INTEGRITY-2).
    */
   canMangle(side: ModelSide): boolean {
     const isFull = this.sides.some(({ options }) => options.integrity === 'full');
     return isFull || !this.observer.isDoubtful(side.name);
   }
 
-  /** Whether nothing is on its way, and no process is stopped. */
+  /** Whether nothing is in flight, and no process is stopped. */
   get isQuiet(): boolean {
     return this.sides.every(({ outbound, isFrozen }) => !isFrozen && !outbound.isStalled && outbound.totalBytes === 0);
   }
@@ -141,7 +141,7 @@ export class Model {
     return index % 2 === 0 ? this.a : this.b;
   }
 
-  /** Carries one piece each way. False when nothing could be carried now. */
+  /** Carries one piece each way. Returns false when nothing could be carried now. */
   step(pieceBytes: number = this.#scenario.pieceBytes): boolean {
     const forth = this.#carry(this.a, this.b, pieceBytes);
     const back = this.#carry(this.b, this.a, pieceBytes);
@@ -207,7 +207,7 @@ export class Model {
     side.spawn();
   }
 
-  /** This number of further bytes arrives each way, then the link is gone, and both processes open another. */
+  /** This many more bytes arrive each way, then the link closes, and both processes open another. */
   cut(bytes: number): void {
     this.happened.add('cut');
     for (let left = bytes; left > 0 && this.step(Math.min(left, this.#scenario.pieceBytes)); )
@@ -232,7 +232,7 @@ export class Model {
     side.spawn(this.#newPipe());
   }
 
-  /** A side that took the silence for the death of its peer closes the link, as the supervisor of a channel does. */
+  /** A side that declared its peer dead closes the link, as the supervisor of a channel does. */
   cutIfSilent(): void {
     for (const side of this.sides) {
       const unseen = side.endings.slice(side.judgedEndings);

@@ -19,10 +19,10 @@ const HOUR_MS = 3_600_000;
 
 const ANSWERS: readonly Answer[] = ['accept', 'accept', 'accept', 'accept', 'accept', 'later', 'refuse', 'ignore'];
 
-/** Somewhere among the bytes on the way from a side. */
+/** A position among the bytes in flight from a side. */
 const place = ({ side, amount }: Context): number => amount % Math.max(side.outbound.totalBytes, 1);
 
-/** Of the bytes on the way from a side `count` are lost from `at` on, or come twice where it is negative, and others come there. */
+/** Of the bytes in flight from a side `count` are lost from `at` on, or repeated if negative, and others are inserted there. */
 function splice({ model, side }: Context, at: number, count: number, others: Buffer = Buffer.alloc(0)): void {
   model.mangle(side, (pipe) =>
     pipe.mangle((bytes) => Buffer.concat([bytes.subarray(0, at), others, bytes.subarray(Math.max(at + count, 0))])),
@@ -101,7 +101,7 @@ const ACTIONS: Readonly<Record<OperationName, (context: Context) => void>> = {
   },
 };
 
-/** Faults that change the bytes on their way. */
+/** Faults that change bytes in flight. */
 const MANGLING: ReadonlySet<OperationName> = new Set(['lose', 'repeat', 'garbage', 'stale']);
 
 export function act(model: Model, { what, index, amount }: Operation): void {

@@ -1,17 +1,17 @@
-/** Runs a scenario, checks all the time what must hold, and throws at the first fault. */
+/** Runs a scenario, checks the invariants throughout, and throws at the first fault. */
 import type { PatternEnd } from '../helpers/local-ends.js';
 import { Model, type ModelSide } from './model.js';
 import { act } from './operations.js';
 import type { Scenario } from './scenario.js';
 import type { ObservedHalf, SideName } from './wire-observer.js';
 
-/** Once no fault happens any more, something must move at least once in this time, until all is done. */
+/** After the last fault, something must move at least once in this time until everything is done. */
 const PATIENCE_MS = 120_000;
 
 /** Longer than any scenario that makes progress takes. */
 const MAX_MS = 48 * 3_600_000;
 
-/** What each end of a fresh stream sends. */
+/** The bytes that each end of a new stream sends. */
 const FRESH_BYTES = 3000;
 
 export interface Figures {
@@ -56,13 +56,13 @@ export function runScenario(scenario: Scenario): Figures {
   };
 }
 
-/** No fault happens any more: both sides come together, and every stream ends. */
+/** After the last fault: both sides establish a session, and every stream ends. */
 function recover(model: Model): void {
   for (const side of model.sides) {
     model.thaw(side);
     side.outbound.isStalled = false;
   }
-  // First without reading: what ended in order drains only afterwards.
+  // First without reading: streams that ended in order drain only afterwards.
   for (const end of model.traffic.ends) end.finish();
   model.wait(1000, 65_536);
   let moved = '';
@@ -76,7 +76,7 @@ function recover(model: Model): void {
     const { ends } = model.traffic;
     const isDone = isSameSession(model) && ends.every(({ isOver }) => isOver);
     settledAtMs = isDone ? (settledAtMs ?? model.nowMs) : null;
-    // A loss that nothing has shown yet is detected by the PINGs (R-FLOW-9).
+    // A loss not yet detected shows by the PINGs (R-FLOW-9).
     const calmMs = model.happened.has('mangle') || model.happened.has('restart') ? 75_000 : 0;
     if (settledAtMs !== null) movedAtMs = settledAtMs;
     if (settledAtMs !== null && model.nowMs - settledAtMs >= calmMs && model.isQuiet) return;
@@ -125,7 +125,7 @@ function leftovers(model: Model): string[] {
   return faults;
 }
 
-// ---- what must hold -----------------------------------------------------------------------------------------------------
+// ---- invariants ---------------------------------------------------------------------------------------------------------
 
 /** Faults to look for after every operation. */
 function faultsNow(model: Model): string[] {
@@ -139,7 +139,7 @@ function faultsNow(model: Model): string[] {
 }
 
 /**
- * Faults to look for when nothing is on its way and nothing was lost: both sides agree on what is open, and neither
+ * Faults to look for when nothing is in flight and nothing was lost: both sides agree on what is open, and neither
  * waits without reason.
  */
 function faultsAtRest(model: Model): string[] {
@@ -188,7 +188,7 @@ function endsOf(model: Model, side: ModelSide): PatternEnd[] {
   return model.traffic.ends.filter((end) => end.session === side.loop.session && end.session !== null);
 }
 
-/** What a side holds and grants is within its windows, as seen on the wire, and the windows within the budget. */
+/** Checks that what a side holds and grants is within its windows, as seen on the wire, and the windows within the budget. */
 function memoryFaults(model: Model, side: ModelSide): string[] {
   const agreement = side.loop.session?.agreement;
   if (agreement === undefined) return [];
@@ -203,13 +203,13 @@ function memoryFaults(model: Model, side: ModelSide): string[] {
     if (isGone || end.hasStopped) continue;
     const stream = half.streams.get(end.stream?.id ?? 0);
     const promisedBytes = Math.max(stream?.grantedBytes ?? 0, end.receivedBytes) - end.releasedBytes;
-    // What ended in order keeps its window until it has drained.
+    // A stream that ended in order keeps its window until it has drained.
     if (!end.isOver || end.heldBytes > 0) beyondBytes += Math.max(promisedBytes - streamCredit, 0);
   }
   if (beyondBytes > side.options.budgetBytes) {
     faults.push(`${side.name} promises ${beyondBytes} bytes beyond its first credits and ${side.options.budgetBytes}`);
   }
-  // R-FLOW-6 and R-FLOW-8: one session's worth of frames, what ends it, and the flush and HELLO of the next.
+  // R-FLOW-6 and R-FLOW-8: one session's worth of frames, its last frames, and the flush and HELLO of the next.
   const { frame } = side.options.limits;
   const boundBytes = 131_072 + 16_384 + 2 * (frame + 16) + 1024 * (2 + half.streams.size);
   const { unwrittenBytes } = side.outbound;
@@ -217,7 +217,7 @@ function memoryFaults(model: Model, side: ModelSide): string[] {
   return faults;
 }
 
-/** Sessions end for what happened, and for nothing else. */
+/** Checks that sessions end for what happened, and for nothing else. */
 function endingFaults({ happened }: Model, side: ModelSide): string[] {
   return side.endings.flatMap(({ code, message }, index) => {
     const silentMs = side.silencesMs[index] ?? 0;
@@ -226,13 +226,13 @@ function endingFaults({ happened }: Model, side: ModelSide): string[] {
       (code === 'channel-closed' && happened.has('cut')) ||
       (code === 'channel-silent' && silentMs >= (side.options.deadAfterMs ?? Number.POSITIVE_INFINITY) / 2) ||
       (code === 'desync' && (happened.has('restart') || happened.has('mangle'))) ||
-      // An opening that takes too long is repeated, which looks like a restart to a side that is established already.
+      // A handshake that takes too long starts over, which looks like a restart to a side that is already established.
       code === 'peer-restarted';
     return isExplained ? [] : [`a session of ${side.name} ended: ${code}: ${message}`];
   });
 }
 
-/** When everything is at rest, a side that waits does so for the program at the other side. */
+/** Checks that, at rest, a waiting side waits for the program at the other side. */
 function idleFaults(end: PatternEnd, half: ObservedHalf): string[] {
   const { stream } = end;
   if (stream === null || end.isOver) return [];
@@ -248,7 +248,7 @@ function idleFaults(end: PatternEnd, half: ObservedHalf): string[] {
   if (observed.sentBytes < observed.creditBytes)
     return [`${observed.creditBytes - observed.sentBytes} bytes of credit are not used`];
   const reader = end.other;
-  // Credit is renewed when half of a window is released; a reader that takes no more renews nothing.
+  // Credit is renewed when half of a window is released; a reader that stopped renews nothing.
   const isHeld = reader === null || reader.hasStopped || 2 * reader.heldBytes > half.other.hello.limits.streamCredit;
   return isHeld ? [] : [`no credit comes although the reader holds ${reader.heldBytes} bytes only`];
 }

@@ -2,16 +2,16 @@
 import fc from 'fast-check';
 import type { ModelSideOptions } from './model.js';
 
-/** What can happen, and how often. Those that come first are the simplest: a failing scenario is shrunk towards them. */
+/** The operations and their frequencies, simplest first: a failing scenario is shrunk towards those. */
 const WEIGHTS = {
   // Time and the link.
   ...{ step: 20, settle: 4, wait: 4, hours: 0.25 },
   // Programs.
   ...{ open: 14, send: 12, finish: 6, reset: 3, stop: 3, pause: 4, read: 3, resume: 3, answer: 3, services: 3 },
   ...{ drain: 1.5 },
-  // Faults that every link has.
+  // Faults of every link.
   ...{ stall: 2, unstall: 2, freeze: 1, thaw: 1, late: 2, jump: 1, cut: 1, replace: 0.5 },
-  // Faults that only counted frames and their checks show (R-INTEGRITY-3).
+  // Faults detected only by counted frames and their checks (R-INTEGRITY-3).
   ...{ restart: 1.5, 'restart-twice': 0.5, 'restart-both': 0.5, lose: 2, repeat: 1, garbage: 1, stale: 0.5 },
 };
 export type OperationName = keyof typeof WEIGHTS;
@@ -24,15 +24,15 @@ export interface Operation {
 }
 
 export interface Scenario {
-  /** What the link takes before it pushes back, in bytes, and how long a byte is on the way. */
+  /** How many bytes the link takes before it pushes back, and how long a byte is in flight. */
   readonly link: { readonly capacityBytes: number; readonly latencyMs: number };
   /** Whether nothing happens before both sides are established. */
   readonly beginsEstablished: boolean;
-  /** The number of bytes that are read from the link at once, at most. */
+  /** The most bytes read from the link at once. */
   readonly pieceBytes: number;
   readonly a: ModelSideOptions;
   readonly b: ModelSideOptions;
-  /** Another value makes other nonces, and so other parities of the stream ids. */
+  /** Seeds the nonces, and thereby the parities of the stream ids. */
   readonly identity: number;
   readonly operations: readonly Operation[];
 }

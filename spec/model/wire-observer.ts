@@ -7,15 +7,15 @@ import { FRAME_TYPE, type Integrity } from '../../lib/codec/header.js';
 import { type Hello, MAGIC } from '../../lib/codec/hello.js';
 import { readFrame, type SeenFrame } from '../helpers/frame-log.js';
 
-/** What a HELLO says of the side that wrote it, as far as a session depends on it. */
+/** The fields of a HELLO on which a session depends. */
 type ObservedHello = Pick<Hello, 'nonce' | 'ack' | 'integrity' | 'limits'>;
 
-/** What one side did with one stream, and what it has received from the other one about it. */
+/** The actions of one side on one stream, and what it has received from the other about it. */
 class StreamHalf {
   readonly written = new Set<number>();
   readonly heard = new Set<number>();
   sentBytes = 0;
-  /** The newest total that this side gave the other one. */
+  /** The newest total that this side granted the other one. */
   grantedBytes: number;
   /** The newest total of the other side that has arrived here. */
   creditBytes: number;
@@ -45,7 +45,7 @@ export class ObservedHalf {
   readonly hello: ObservedHello;
   readonly streams = new Map<number, StreamHalf>();
   other!: ObservedHalf;
-  /** Whether what this side receives may differ from what the other one wrote. */
+  /** Whether this side may receive something else than the other one wrote. */
   hearsDoubtfully = false;
   frames = 0;
   sentBytes = 0;
@@ -75,7 +75,7 @@ export class ObservedHalf {
     return this.hello.integrity === 'full' ? 'full' : this.other.hello.integrity;
   }
 
-  /** What the trailers of this side are made of; null where there are none. */
+  /** The tag in the trailers of this side; null if there are none. */
   get tag(): number | null {
     return this.integrity === 'full' ? null : crc32(this.hello.nonce + this.other.hello.nonce);
   }
@@ -84,7 +84,7 @@ export class ObservedHalf {
     return Math.min(this.hello.limits.frame, this.other.hello.limits.frame);
   }
 
-  /** The streams of this side that count for the other one, and those of them that wait for an answer, as this side knows it. */
+  /** This side's streams that count for the other one, and how many of them are unanswered, as this side knows it. */
   countOwn(): { readonly open: number; readonly unanswered: number } {
     let open = 0;
     let unanswered = 0;
@@ -242,7 +242,7 @@ interface FrameOnWay {
   readonly endsAt: number;
 }
 
-/** What is known of one direction of the current link. */
+/** The state of one direction of the current link. */
 class Direction {
   writtenTo = 0;
   arrivedTo = 0;
@@ -265,7 +265,7 @@ export class WireObserver {
   readonly #current: Record<SideName, ObservedHalf | null> = { a: null, b: null };
   /** Whether a side has written a flush since its last HELLO. */
   readonly #hasFlushed: Record<SideName, boolean> = { a: false, b: false };
-  /** Whether bytes of a direction were changed on the way since its writer's session began. */
+  /** Whether bytes of a direction were changed in flight since its writer's session began. */
   readonly #isDoubtful: Record<SideName, boolean> = { a: false, b: false };
 
   /** `frameBytes`: the largest DATA payload that each side sends. */
@@ -273,7 +273,7 @@ export class WireObserver {
     this.#flushBytes = { a: frameBytes.a + 16, b: frameBytes.b + 16 };
   }
 
-  /** The session with these two nonces; null where no frame of it was seen. */
+  /** The session with these two nonces; null if no frame of it was seen. */
   session(nonces: Readonly<Record<SideName, string>>): Record<SideName, ObservedHalf> | null {
     return this.#sessions.get(`${nonces.a} ${nonces.b}`) ?? null;
   }
@@ -311,7 +311,7 @@ export class WireObserver {
     direction.onWay = direction.onWay.filter(({ endsAt }) => endsAt <= direction.writtenTo);
   }
 
-  /** A side hands whole frames to its channel, in which `unwrittenBytes` wait. */
+  /** A side hands complete frames to its channel, in which `unwrittenBytes` wait. */
   write(name: SideName, bytes: Buffer, unwrittenBytes: number): void {
     let at = 0;
     if (bytes[0] === 0) at = this.#readFlush(name, bytes);
@@ -325,7 +325,7 @@ export class WireObserver {
     }
   }
 
-  /** All that a side had written up to `writtenTo` has come to the other one. */
+  /** Everything that a side had written up to `writtenTo` has reached the other one. */
   arrive(from: SideName, writtenTo: number): void {
     const direction = this.#directions[from];
     direction.arrivedTo = Math.max(direction.arrivedTo, writtenTo);
@@ -334,7 +334,7 @@ export class WireObserver {
       const { frame, half, endsAt } = first;
       if (endsAt > direction.arrivedTo) return;
       const listener = half.other;
-      // A payload has to be checked, and counts when it is complete.
+      // A payload must be checked, and counts when it is complete.
       if (frame.type === FRAME_TYPE.DATA) listener.arrivedBytes += frame.payload.length;
       listener.hear(frame);
       direction.onWay.shift();
@@ -390,7 +390,7 @@ export class WireObserver {
     }
   }
 
-  /** The first frame of a session: which one it is follows from the newest HELLO of its writer. */
+  /** The first frame of a session, which is identified by the newest HELLO of its writer. */
   #begin(name: SideName): ObservedHalf | null {
     const own = this.#newestHello[name];
     const peer = this.#hellos[opposite(name)].get(own?.ack ?? '');

@@ -1,4 +1,4 @@
-/** A session that goes on in another process: what waits, and what is only a question of time. */
+/** A session that continues in another process: what waits, and what has a timer. */
 import { deserialize, serialize } from 'node:v8';
 import test, { type ExecutionContext } from 'ava';
 import { HEADER_BYTES } from '../../lib/codec/limits.js';
@@ -22,14 +22,14 @@ const BYTES = Buffer.from(Array.from({ length: 60_000 }, (_, index) => (index * 
 
 const arrived = ({ state }: Session): SessionState => deserialize(serialize(state)) as SessionState;
 
-/** A local end that hands what came over where the stream was not answered. */
+/** A local end that hands over received bytes if the stream was not answered. */
 class HoldingSink extends RecordingSink {
   listHeld(): readonly Buffer[] {
     return this.chunks;
   }
 }
 
-/** A pair in which `b` does with each stream what `serve` says; `a` opens one, and has sent on it. */
+/** A pair in which `b` treats each stream as `serve` says; `a` opens one, and has sent on it. */
 function withStream(serve: (stream: SessionStream) => void) {
   const pair = new ResumePair();
   pair.b.session.removeAllListeners('stream').on('stream', serve);
@@ -41,7 +41,7 @@ function withStream(serve: (stream: SessionStream) => void) {
   return { pair, opener, stream };
 }
 
-/** Where streams of `b` go on in another process: all get what `attach` gives them. */
+/** Continues the streams of `b` in another process, each with the local end that `attach` returns. */
 function onMoved({ b }: ResumePair, attach: (stream: SessionStream) => LocalEnd | null): void {
   b.onMoved = (_from, _to, _before, streams) => {
     for (const [stream, end] of streams.map((one) => [one, attach(one)] as const)) if (end !== null) stream.attach(end);
@@ -53,7 +53,7 @@ function onMoved({ b }: ResumePair, attach: (stream: SessionStream) => LocalEnd 
 const setPace = (stream: SessionStream, { b }: ResumePair, rate = RATE): void =>
   stream.setPace({ send: new Pacer(rate, b.processClock), receive: new Pacer(rate, b.processClock) });
 
-/** A stream at a pace, whose `b` sends as much as it is sent; both have let a part pass, and are to end behind the rest. */
+/** A paced stream on which `b` sends as much as it receives; both have let a part pass, and will end after the rest. */
 function pacedStream(t: ExecutionContext) {
   const sinks: RecordingSink[] = [];
   const take = (stream: SessionStream): RecordingSink => {
@@ -71,14 +71,14 @@ function pacedStream(t: ExecutionContext) {
   });
   stream.finish();
   pair.settle();
-  /** What came at `a`, and at `b` in all its processes. */
+  /** Bytes received at `a`, and at `b` in all its processes. */
   const all = (): Buffer[] => [opener.bytes, Buffer.concat(sinks.map(({ bytes }) => bytes))];
   const isPart = (): boolean => all().every(({ length }) => length > 0 && length < BYTES.length);
   t.true(isPart());
   return { pair, opener, sinks, take, all, isPart };
 }
 
-/** Each turn of a limit is carried: the credit of the stream comes back. */
+/** Carries each turn of a limit, so that the credit of the stream comes back. */
 function pass(pair: ResumePair, seconds: number): void {
   for (let turn = 0; turn < 100 * seconds; turn += 1) {
     pair.clock.advance(10);
@@ -87,8 +87,8 @@ function pass(pair: ResumePair, seconds: number): void {
 }
 
 for (const isPaced of [true, false]) {
-  const how = isPaced ? 'at that' : 'without one';
-  test(`what waits for the pace of a stream, either way, goes on ${how} in the other process, and what ends it is behind that`, (t) => {
+  const how = isPaced ? 'at that pace' : 'without a pace';
+  test(`bytes that wait for the pace of a stream, either way, continue ${how} in the other process, and the end follows them`, (t) => {
     const { pair, opener, sinks, take, all, isPart } = pacedStream(t);
     onMoved(pair, (stream) => {
       if (isPaced) setPace(stream, pair);
@@ -107,7 +107,7 @@ for (const isPaced of [true, false]) {
   });
 }
 
-test('what waits for the pace of a stream is captured again and again, and dropped with it', (t) => {
+test('bytes that wait for the pace of a stream are captured again and again, and dropped with it', (t) => {
   const { pair, take, all } = pacedStream(t);
   onMoved(pair, (stream) => {
     setPace(stream, pair, 1);
@@ -124,7 +124,7 @@ test('what waits for the pace of a stream is captured again and again, and dropp
   t.is(pair.b.session.streams.listAll().length, 0);
 });
 
-test('what came before an answer comes again to whoever the stream is announced to in the other process, and its FIN', (t) => {
+test('bytes and FIN that came before the answer are delivered again when the other process announces the stream', (t) => {
   const sinks: HoldingSink[] = [];
   const { pair, opener, stream } = withStream((incoming) => {
     const sink = new HoldingSink();
@@ -162,7 +162,7 @@ test('what came before an answer comes again to whoever the stream is announced 
   );
 });
 
-test('a stream with bytes that its local end does not give before the answer cannot be captured, and goes on', (t) => {
+test('an unanswered stream with bytes that its local end cannot list cannot be captured, and continues', (t) => {
   const sink = new RecordingSink();
   const { pair, stream } = withStream((incoming) => incoming.attach(sink));
   pair.settle();
@@ -176,7 +176,7 @@ test('a stream with bytes that its local end does not give before the answer can
   t.true(sink.bytes.equals(BYTES));
 });
 
-test('a stream that nothing goes on with is torn down, and refused where it was not answered', (t) => {
+test('a stream that nothing takes over is torn down, or refused if unanswered', (t) => {
   const { pair, opener } = withStream((incoming) => {
     incoming.attach(new RecordingSink());
     if (incoming.service === 'sink') incoming.accept();
@@ -191,7 +191,7 @@ test('a stream that nothing goes on with is torn down, and refused where it was 
   t.deepEqual([opener.events.at(-1), other.events.at(-1)], ['end cancelled', 'end unknown-service']);
 });
 
-test('control frames that wait for the channel go out in their order, the services, and the newest credit, PONG and ACK', (t) => {
+test('control frames that wait for the channel are sent in order, with the services and the newest credit, PONG and ACK', (t) => {
   const pair = new ResumePair({ capacityBytes: 10 });
   const { a, b, clock, traffic } = pair;
   const ends = Array.from({ length: 6 }, () => traffic.open(a));
@@ -221,7 +221,7 @@ test('control frames that wait for the channel go out in their order, the servic
   t.is(ends[1]?.other?.reason?.code, 'cancelled');
 });
 
-test('what local ends do before the session goes on waits until then', (t) => {
+test('actions of local ends before the session continues wait until then', (t) => {
   const { pair, opener, stream } = withStream((incoming) => incoming.attach(new HoldingSink()));
   pair.settle();
   const sink = new RecordingSink();
@@ -233,7 +233,7 @@ test('what local ends do before the session goes on waits until then', (t) => {
     sink.releases = incoming;
     return null;
   });
-  // That nothing goes out before `goOn` is looked at there.
+  // That also checks that nothing is sent before `goOn`.
   pair.b.handOver();
   stream.finish();
   pair.settle();
@@ -242,7 +242,7 @@ test('what local ends do before the session goes on waits until then', (t) => {
   t.true(sink.isOver && sink.reason === null);
 });
 
-test('a link that has written all, and whose word of that is lost with the old process, is written to', (t) => {
+test('a link that has drained, but whose drain event was lost with the old process, is written to', (t) => {
   const { a, b, traffic } = new ResumePair({ capacityBytes: 1000 });
   traffic.open(a)?.send(200_000);
   a.session.setServices(['later']);
@@ -253,7 +253,7 @@ test('a link that has written all, and whose word of that is lost with the old p
   t.deepEqual([...b.session.peerServices.names], ['later']);
 });
 
-// ---- what is a question of time -----------------------------------------------------------------------------------------
+// ---- timers -------------------------------------------------------------------------------------------------------------
 
 for (const [what, begin, how, beforeMs, afterMs, code] of [
   ['an open', ({ traffic, a }) => traffic.open(a, 'later'), 'with link', 29_900, 100, null],
@@ -278,7 +278,7 @@ for (const [what, begin, how, beforeMs, afterMs, code] of [
   });
 }
 
-test('a session that loses its link by that has the whole time, and goes on with another one', (t) => {
+test('a session that loses its link in the hand-over has the full timeout, and continues on another one', (t) => {
   const { pair, end } = ResumePair.withStream();
   end.send(50_000);
   pair.step(10_000);
@@ -293,7 +293,7 @@ test('a session that loses its link by that has the whole time, and goes on with
   t.is(pair.a.kept.endAtMs(pair.a.session), null);
 });
 
-test('a peer that is to be asked for a sign of life, as streams were opened and reset too fast, is asked', (t) => {
+test('a peer due to be asked for a sign of life, because streams were opened and reset too fast, is asked', (t) => {
   const { a, clock } = new ResumePair();
   for (let count = 0; count < 400; count += 1) {
     a.session.open('sink', null, new RecordingSink()).reset('cancelled', 'at once');
@@ -304,7 +304,7 @@ test('a peer that is to be asked for a sign of life, as streams were opened and 
   t.is(a.outbound.totalBytes, sentBytes + HEADER_BYTES + 8, 'a PING');
 });
 
-test('silence before and after it is one silence', (t) => {
+test('silence before and after the hand-over is one silence', (t) => {
   const { a, clock } = new ResumePair({ settings: { deadAfterMs: 30_000, resume: null } });
   clock.advance(20_000);
   a.handOver();
@@ -314,7 +314,7 @@ test('silence before and after it is one silence', (t) => {
   t.regex(a.ended.join(), /^channel-silent [^,]*$/);
 });
 
-test('a frame that stays incomplete for too long does so in both processes together', (t) => {
+test('the time of an incomplete frame counts in both processes together', (t) => {
   const bytesUntilEnd = (handsOverAt: number): number => {
     const pair = new ResumePair({ settings: { resume: null } });
     const { a, b, clock, traffic } = pair;
@@ -334,7 +334,7 @@ test('a frame that stays incomplete for too long does so in both processes toget
   for (let at = 1; at < bytes; at += 1) t.is(bytesUntilEnd(at), bytes, `${at}`);
 });
 
-test('what came is acknowledged when that is due', (t) => {
+test('received bytes are acknowledged when due', (t) => {
   const { pair, end } = ResumePair.withStream();
   const { a, b, clock } = pair;
   clock.advance(1000);
@@ -353,7 +353,7 @@ test('what came is acknowledged when that is due', (t) => {
   t.false(isKept, 'nothing waits for the peer');
 });
 
-test('a round trip that is measured meanwhile is as long as it was for both', (t) => {
+test('a round trip measured meanwhile spans both processes', (t) => {
   const pair = new ResumePair();
   pair.a.session.measure();
   pair.clock.advance(30);
@@ -368,7 +368,7 @@ test('a round trip that is measured meanwhile is as long as it was for both', (t
 // ---- what can be handed over ----------------------------------------------------------------------------------------------
 
 for (const every of [1, 30]) {
-  test(`a session goes on from its first byte on, handed over at every step of ${every}`, (t) => {
+  test(`a session continues from its first byte on, handed over at every step of ${every}`, (t) => {
     const pair = new SessionPair({ memoryBytes: 1_000_000, settings: { keys: () => [KEY] }, limits: { frame: 4096 } });
     const { a, b } = pair;
     for (const side of pair.sides) side.services = [`of-${side.name}`];
@@ -405,7 +405,7 @@ test('a loop without a session of its own link has nothing to hand over', (t) =>
   t.is(a.loop.capture(), null);
 });
 
-test('what few sessions have is restored, too', (t) => {
+test('rare state is restored, too', (t) => {
   const { session, settings } = new ResumePair().a;
   const clock = new ManualClock();
   clock.advance(1_000_000);
@@ -443,7 +443,7 @@ test('what few sessions have is restored, too', (t) => {
   t.deepEqual(endings, ['used up']);
 });
 
-test('a session that is over, or not proved, is not captured, nor restored without the link that it ends with, or with other settings', (t) => {
+test('a session that is over or unproved is not captured; one that ends with its link is not restored without it, or with other settings', (t) => {
   const refused = { code: 'upgrade-failed' };
   const { clock, a } = new ResumePair({ settings: { resume: null } });
   const { settings, session, outbound: sink } = a;
@@ -460,7 +460,7 @@ test('a session that is over, or not proved, is not captured, nor restored witho
   t.throws(() => new Session(session.agreement, { sink, clock, settings: proved }).state, refused);
 });
 
-test('a window for which the budget is not there any more is that of a new stream, and gives back no more than it took', (t) => {
+test('a window without room in the budget becomes that of a new stream, and returns no more than it took', (t) => {
   const large = new Budget(1_000_000);
   const window = new ReceiveWindow(1000, large, newReceiveWindow(1000, 0));
   const { state } = window;

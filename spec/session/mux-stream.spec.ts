@@ -33,7 +33,7 @@ function failure(t: ExecutionContext, pair: SessionPair, stream: MuxStream): Pro
   return carryUntil(pair, t.throwsAsync(finished(stream), { instanceOf: VproxyError }));
 }
 
-test('a stream tells its service, its id, and where it came from, and when the peer has accepted; destroyed without an error it resets the other end', async (t) => {
+test('a stream has its service, id and origin, and reports when the peer has accepted; destroyed without an error it resets the other end', async (t) => {
   const { near, far, pair } = await join();
   t.deepEqual([far.service, far.from, far.id], ['x', '127.0.0.1:5', near.id]);
   near.destroy();
@@ -68,7 +68,7 @@ for (const integrity of INTEGRITY_LEVELS) {
     t.is(pair.a.session.streams.size + pair.b.session.streams.size, 0);
   });
 
-  test(`views of what was read stay as they are while nobody reads them; integrity ${integrity}`, async (t) => {
+  test(`views of read bytes stay unchanged until they are consumed; integrity ${integrity}`, async (t) => {
     const { pair, near, far } = await join({ integrity, limits: { streamCredit: 2 ** 20 } });
     const data = pattern(900_000, 5);
     near.end(data);
@@ -106,7 +106,7 @@ for (const integrity of INTEGRITY_LEVELS) {
   });
 }
 
-test('half-close: what comes after the own end is read, the other side may write long after, and finished resolves when both have ended', async (t) => {
+test('half-close: bytes after our own end are read, the other side may write long after, and finished resolves when both have ended', async (t) => {
   const { pair, near, far } = await join();
   const both = Promise.all([near, far].map((end) => finished(end)));
   near.write('');
@@ -133,7 +133,7 @@ test('destroy with a foreign error resets the other end with cancelled and its m
   t.deepEqual([error.code, error.message], ['cancelled', 'disk full']);
 });
 
-test('destroy fails the writes that wait, each callback once', async (t) => {
+test('destroy fails waiting writes, each callback once', async (t) => {
   const { pair, near } = await join({ limits: { streamCredit: 1024 } });
   const outcomes: string[] = [];
   near.on('error', (error) => outcomes.push(`error ${error.message}`));
@@ -155,7 +155,7 @@ test('the end of the session destroys every stream with its reason, also one tha
   t.is((await failure(t, pair, near)).code, 'peer-restarted');
 });
 
-/** A stream that the peer accepts and stops; `serve` is what it does besides. */
+/** A stream that the peer accepts and stops; `serve` does the rest. */
 function stopped(code: string, message: string, serve: (far: MuxStream) => void) {
   const pair = SessionPair.established();
   pair.b.session.once('stream', (stream) => {
@@ -174,7 +174,7 @@ test('STOP of the peer fails the writes of this side with its reason', async (t)
   t.deepEqual([error.code, error.message], ['local-error', 'nobody reads']);
 });
 
-test('STOP of the peer drops what is written where somebody listens for it, and the peer may still send', async (t) => {
+test('with a listener for it, STOP of the peer drops later writes, and the peer may still send', async (t) => {
   const { pair, stream } = stopped('cancelled', 'has ended', (far) => void far.end('answer'));
   const reasons: string[] = [];
   stream.on('stop', ({ code, message }: VproxyError) => reasons.push(`${code} ${message}`));
@@ -186,7 +186,7 @@ test('STOP of the peer drops what is written where somebody listens for it, and 
   t.is(stream.errored, null);
 });
 
-test('behind STOP no more is dropped than 256 KiB and what the peer sends; a write beyond that waits, and fails after 10 s', async (t) => {
+test('after STOP no more than 256 KiB and as much as the peer sends is dropped; a write beyond that waits, and fails after 10 s', async (t) => {
   const fars: MuxStream[] = [];
   const { pair, stream } = stopped('cancelled', 'has ended', (far) => {
     fars.push(far.on('error', () => undefined));
@@ -205,7 +205,7 @@ test('behind STOP no more is dropped than 256 KiB and what the peer sends; a wri
   };
   t.is(await write(200_000), 200_000);
   t.is(await write(100_000), 200_000, 'it was too much, and waits');
-  // What the peer sends counts as well.
+  // The bytes that the peer sends count as well.
   fars[0]?.write(Buffer.alloc(50_000));
   await carryOn(pair);
   await pass(5000);
@@ -264,13 +264,13 @@ async function writeSingly(pair: SessionPair, stream: MuxStream, bytes: Buffer):
   await carryOn(pair);
 }
 
-test.serial('what programs do not read takes about its bytes, in frames of one byte each', async (t) => {
+test.serial('unread bytes take about their size in memory, even in frames of one byte each', async (t) => {
   const { pair, near, far } = await join();
   const remote: MuxStream[] = [far];
   pair.b.session.on('stream', (stream) => remote.push(MuxStream.accept(pair.b.session, stream)));
   const streams = [near, ...Array.from({ length: 9 }, () => MuxStream.open(pair.a.session, 'x'))];
   const bytes = pattern(60_000);
-  // What a stream needs by itself is not counted.
+  // The memory of a stream itself is not counted.
   for (const stream of streams) await writeSingly(pair, stream, pattern(100));
   const before = await heapBytes();
   for (const stream of streams) await writeSingly(pair, stream, bytes);
@@ -283,7 +283,7 @@ test.serial('what programs do not read takes about its bytes, in frames of one b
   }
 });
 
-test('bytes that came one by one are read in pieces of any size, one above a window that does not grow, too', async (t) => {
+test('bytes that came one by one are read in pieces of any size, even larger than a window that does not grow', async (t) => {
   for (const streamCredit of [1024, 65_536]) {
     const settings = { receiveBudget: new Budget(0) };
     const { pair, near, far } = await join({ limits: { streamCredit }, settings });

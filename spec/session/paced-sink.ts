@@ -1,4 +1,4 @@
-/** What a peer sends to a service with a rate: no more than that reaches local ends, whatever is opened, ended and torn down. */
+/** A peer's bytes to a service with a rate: local ends get no more than that, whatever is opened, ended and torn down. */
 import test, { type ExecutionContext } from 'ava';
 import { VproxyError } from '../../lib/errors.js';
 import { ServiceGate, type ServicePolicy, ServiceRegistry } from '../../lib/forward/service-registry.js';
@@ -21,7 +21,7 @@ class TakingSink extends RecordingSink {
 class Scene {
   readonly pair: SessionPair;
   readonly sinks: TakingSink[] = [];
-  /** Those that b serves. */
+  /** The streams that b serves. */
   readonly streams: SessionStream[] = [];
 
   /** Nothing waits for it after the test. */
@@ -71,7 +71,7 @@ class Scene {
 
 const FIRST_CREDIT = Buffer.alloc(65_536, 'x');
 
-/** What a guest does with a stream on which it has sent its first credit. */
+/** What a guest does with a stream after using up its initial credit. */
 const WAYS: Readonly<Record<string, (stream: SessionStream) => void>> = {
   ends: (stream) => void stream.finish(),
   resets: (stream) => stream.reset('cancelled', 'enough'),
@@ -85,7 +85,7 @@ for (const [way, leave] of Object.entries(WAYS)) {
     [1_000_000, 10, 10],
     [20_000_000, 1, 2],
   ] as const) {
-    test(`at ${bytesPerSecond} bytes a second no more reaches local ends from one who opens, sends and ${way}`, (t) => {
+    test(`at ${bytesPerSecond} bytes a second no more reaches local ends from a peer that opens, sends and ${way}`, (t) => {
       const scene = new Scene(t, bytesPerSecond);
       // More than may pass in a step, and never more than may be open.
       const perStep = Math.ceil((2 * bytesPerSecond * stepMs) / 1000 / FIRST_CREDIT.length);
@@ -104,7 +104,7 @@ for (const [way, leave] of Object.entries(WAYS)) {
   }
 }
 
-test('another session has no other rate, and what was torn down with the one before never passes', (t) => {
+test('another session shares the rate, and bytes torn down with the one before never pass', (t) => {
   const scene = new Scene(t, 1024);
   const { a, b } = scene.pair;
   scene.pass(10, 200, () => {
@@ -119,7 +119,7 @@ test('another session has no other rate, and what was torn down with the one bef
   t.is(scene.passed, passed);
 });
 
-test('bytes come in order behind each other, FIN behind the last one, and the end behind FIN', (t) => {
+test('bytes come in order, FIN after the last one, and the end after FIN', (t) => {
   const scene = new Scene(t, 65_536);
   const bytes = Buffer.from(Array.from({ length: 150_000 }, (_, index) => index % 251));
   scene.send(bytes).finish();
@@ -132,7 +132,7 @@ test('bytes come in order behind each other, FIN behind the last one, and the en
   t.is(scene.streams[0]?.heldBytes, 0);
 });
 
-test('R-STREAM-5: a stream whose bytes wait for the rate keeps its place when it has ended both ways', (t) => {
+test('R-STREAM-5: a stream whose bytes wait for the rate keeps its slot when it has ended both ways', (t) => {
   const scene = new Scene(t, 16_384, { limits: { streams: 1 } });
   const open = (): RecordingSink => {
     const sink = new RecordingSink();
@@ -159,7 +159,7 @@ for (const [what, code, leave] of [
   ['its local end tears down', 'cancelled', (_stream, served) => served?.reset('cancelled', 'no more')],
   ['the peer resets', 'cancelled', (stream) => stream.reset('cancelled', 'no more')],
 ] satisfies [string, string | null, (stream: SessionStream, served?: SessionStream) => void][]) {
-  test(`a stream that ${what} while its last bytes wait is done with, once, and neither place, memory nor timer is left`, (t) => {
+  test(`a stream that ends because ${what} while its last bytes wait ends once, and leaves no slot, memory or timer`, (t) => {
     const scene = new Scene(t, 1024);
     const atRest = scene.pair.clock.pending;
     for (let count = 0; count < 50; count += 1) {
@@ -185,7 +185,7 @@ for (const [what, code, leave] of [
   });
 }
 
-test('a stream whose bytes pass at the rate is not idle; one whose bytes have passed is', (t) => {
+test('a stream is not idle while its bytes pass at the rate, but idle once they have passed', (t) => {
   const scene = new Scene(t, 1024, { idleTimeoutMs: 10_000 });
   const stream = scene.send(FIRST_CREDIT);
   scene.pass((65_536 - 16_384) / 1024 + 5, 1000);
@@ -203,7 +203,7 @@ test('a greedy stream does not starve others, in either direction', (t) => {
   t.is(lateBytes, 4);
   t.true(Math.abs(second + 16_384 - first) <= 2 * 512, `${first} and ${second}`);
 
-  // The other way round.
+  // The other direction.
   for (const [index, bytes] of [bulk, bulk, late].entries()) scene.streams[index]?.send(bytes, 0, bytes.length, false);
   scene.pass(3, 10);
   const [firstSent = 0, secondSent = 0, lateSent] = scene.streams.map(({ sentBytes }) => sentBytes);
@@ -211,7 +211,7 @@ test('a greedy stream does not starve others, in either direction', (t) => {
   t.true(secondSent >= 10_000, `${firstSent} and ${secondSent}`);
 });
 
-test('R-FLOW-4: the window of a stream does not grow while its bytes wait for the rate, however late the peer says PONG', (t) => {
+test('R-FLOW-4: the window of a stream does not grow while its bytes wait for the rate, however late the PONG', (t) => {
   const scene = new Scene(t, 100_000);
   const { pair, streams } = scene;
   const { clock, a, b } = pair;
@@ -230,7 +230,7 @@ test('R-FLOW-4: the window of a stream does not grow while its bytes wait for th
   t.true(scene.passed >= 490_000, `${scene.passed}`);
 });
 
-test('bytes of several streams that wait for the channel and then for the rate all get through', (t) => {
+test('bytes of several streams all get through, waiting first for the channel and then for the rate', (t) => {
   const scene = new Scene(t, 16_384, { capacityBytes: 4096 });
   const { a, b } = scene.pair;
   const sinks = [new RecordingSink(), new RecordingSink(), new RecordingSink()];
@@ -248,7 +248,7 @@ test('bytes of several streams that wait for the channel and then for the rate a
 
 // ---- the bound itself --------------------------------------------------------------------------------------------------
 
-test('a pause is worth a tenth of a second, and 16 KiB at least', (t) => {
+test('a pause earns the bytes of a tenth of a second, and at least 16 KiB', (t) => {
   const clock = new ManualClock();
   for (const [bytesPerSecond, burstBytes] of [
     [1024, 16_384],
@@ -263,7 +263,7 @@ test('a pause is worth a tenth of a second, and 16 KiB at least', (t) => {
   }
 });
 
-test('those who wait have turns one after the other, each worth a hundredth of a second; who is forgotten has none', (t) => {
+test('waiters have turns one after the other, each worth a hundredth of a second; a cancelled one has none', (t) => {
   const clock = new ManualClock();
   const limit = new Pacer(1_000_000, clock);
   limit.take(limit.availableBytes);

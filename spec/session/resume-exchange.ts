@@ -1,4 +1,4 @@
-/** An exchange of 64 streams that is the same each time, but for the byte behind which its link is lost, or another process takes over. */
+/** An exchange of 64 streams, always the same except for the byte after which its link is lost or another process takes over. */
 import { FRAME_TYPE, formatFrameType } from '../../lib/codec/header.js';
 import { DEFAULT_LIMITS, HEADER_BYTES } from '../../lib/codec/limits.js';
 import type { SessionSettings } from '../../lib/session/settings.js';
@@ -12,23 +12,23 @@ export const STREAMS = 64;
 const PIECE_BYTES = 512;
 /** The same when the link was lost. */
 const LARGE_PIECE_BYTES = 65_536;
-/** Behind DATA, at the level `frame`. */
+/** The trailer of DATA at the level `frame`. */
 const TRAILER_BYTES = 4;
 /** Longer than it takes for an ACK. */
 const ROUND_MS = 250;
 
 const LIMITS = { ...DEFAULT_LIMITS, frame: 4096, streamCredit: 1024, inFlight: 4096 };
-/** More than the credit of a stream: the rest of it waits for CREDIT. */
+/** More than the credit of a stream: the rest waits for CREDIT. */
 const LONG = 1200;
 
 /** From `a` to `b`, and from `b` to `a`. */
 export const DIRECTIONS = ['forth', 'back'] as const;
 export type Direction = (typeof DIRECTIONS)[number];
 
-/** What can happen: the link is lost, or another process takes over from the side that the last byte came from, or went to. */
+/** The incidents: the link is lost, or another process takes over from the sender or the receiver of the last byte. */
 export const INCIDENTS = ['cut', 'sender', 'receiver'] as const;
 
-/** It happens behind so many bytes of one direction, from the beginning of the exchange on. */
+/** It happens after this many bytes of one direction, from the start of the exchange on. */
 export interface Incident {
   readonly what: (typeof INCIDENTS)[number];
   readonly direction: Direction;
@@ -42,12 +42,12 @@ export const HAND_OVER_SETTINGS: Readonly<Record<string, Partial<SessionSettings
   'full, on one link': { integrity: 'full', resume: null },
 };
 
-/** What both ends of a stream do in a round. */
+/** The actions of both ends of a stream in a round. */
 type Round = (opener: PatternEnd, other: PatternEnd | null) => void;
 
 interface Course {
   readonly answer: Answer;
-  /** With what it ends at both ends; null: in order. */
+  /** The reason with which it ends at both ends; null: in order. */
   readonly code: string | null;
   /** In the last one both end what they send. */
   readonly rounds: readonly Round[];
@@ -72,14 +72,14 @@ const answer =
 
 const course = (code: string | null, answer: Answer, ...rounds: Round[]): Course => ({ answer, code, rounds });
 
-/** A reset by either end, behind bytes that are on the way. */
+/** A reset by either end, after bytes in flight. */
 const resetBy = (isOpener: boolean): Course =>
   course('cancelled', 'accept', send(30), (opener, other) => {
     for (const end of [opener, other]) end?.send(20);
     (isOpener ? opener : other)?.stream?.reset('cancelled', 'as the exchange has it');
   });
 
-/** The streams that a side opens have these courses in turn. */
+/** The streams that a side opens take these courses in turn. */
 const COURSES: readonly [Course, ...Course[]] = [
   // Bytes and FIN both ways at once.
   course(null, 'accept', send(60), (opener, other) => {
@@ -90,7 +90,7 @@ const COURSES: readonly [Course, ...Course[]] = [
   course(null, 'accept', andFinish(LONG), (_opener, other) => other?.finish()),
   // A half that ends before the other one begins.
   course(null, 'accept', andFinish(0), answer(50), answer(LONG)),
-  // A half that is stopped while it waits for credit; the other one goes on.
+  // A half that is stopped while it waits for credit; the other one continues.
   course(
     null,
     'accept',
@@ -115,7 +115,7 @@ const ROUNDS = 3;
 
 export class Exchange {
   readonly #pair: ResumePair;
-  /** How many were carried before it happened. */
+  /** How many bytes were carried before it happened. */
   readonly bytes: Record<Direction, number> = { forth: 0, back: 0 };
   readonly #streams: { readonly course: Course; readonly opener: PatternEnd }[] = [];
   readonly #incident: Incident | null;
@@ -173,7 +173,7 @@ export class Exchange {
     }
   }
 
-  /** Carries all there is, twice: what is acknowledged is so behind a pause. */
+  /** Carries everything, twice: acknowledgements follow after a pause. */
   #settle(): void {
     this.#carryAll();
     this.#pair.clock.advance(ROUND_MS);
@@ -208,7 +208,7 @@ export class Exchange {
   }
 }
 
-/** What comes of an incident behind every `stride`-th byte of a direction, from `first` on, each in an exchange of its own. */
+/** Runs an incident after every `stride`-th byte of a direction, from `first` on, each in an exchange of its own. */
 export function happenAll(
   { what, direction }: Pick<Incident, 'what' | 'direction'>,
   stride: number,

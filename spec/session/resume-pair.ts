@@ -24,7 +24,7 @@ export class ResumePair extends SessionPair {
     return { pair, end };
   }
 
-  /** Lets all streams end, and gives all that was wrong, with the ends of sessions. */
+  /** Lets all streams end, and returns all faults, including ends of sessions. */
   finish(): string[] {
     this.settle();
     this.traffic.finishAll();
@@ -32,7 +32,7 @@ export class ResumePair extends SessionPair {
     return [...this.traffic.faults(), ...this.ended];
   }
 
-  /** What is wrong where all streams should have ended, in the one session that there ever was. */
+  /** The faults once all streams should have ended, in the only session there was. */
   leftovers(): string[] {
     const { traffic, ended, sides } = this;
     const faults = [...traffic.faults(), ...ended];

@@ -1,4 +1,4 @@
-/** Random lives of sessions on many links, and in many processes, and what must hold at their ends. */
+/** Random lives of sessions on many links and in many processes, and the invariants at their ends. */
 import { createHash } from 'node:crypto';
 import { Random } from '../../bench/soak/random.js';
 import type { Integrity } from '../../lib/codec/header.js';
@@ -21,17 +21,17 @@ class Life {
   readonly carried = createHash('sha256');
   readonly #random: Random;
   readonly #pair: ResumePair;
-  /** Those that a side ended otherwise than in order. */
+  /** Streams that a side did not end in order. */
   readonly #tornDown = new Set<PatternEnd>();
-  /** Whether bytes that are not as they were sent show, or only how many there are. */
+  /** Whether changed bytes are detected, or only their number. */
   readonly #seesChanges: boolean;
   #isLinkDamaged = false;
   #services = 0;
-  /** For how long the sessions may have had no link. */
+  /** How long the sessions may have been without a link. */
   #apartMs = 0;
   readonly #isCaptured: boolean;
 
-  /** What can happen, by how often it does, in percent; the rest of the time bytes are carried. */
+  /** The events and their frequencies in percent; the rest of the time bytes are carried. */
   readonly #operations: readonly (readonly [number, () => void])[] = [
     [17, () => this.#open()],
     [23, () => this.#send(this.#random.fraction() < 0.1 ? 100_000 : 5000)],
@@ -158,7 +158,7 @@ class Life {
     side.session.setServices(side.services);
   }
 
-  /** Ends long before a session does for want of a link, or an open for want of an answer. */
+  /** Ends long before a session without a link, or an open without an answer. */
   #wait(): void {
     const ms = this.#random.integer(0, 2000);
     this.#apartMs += ms;
@@ -210,7 +210,7 @@ class Life {
     side.handOver('without link');
   }
 
-  /** Bytes on the way are lost, or come twice, and the link stays. */
+  /** Bytes in flight are lost, or come twice, and the link stays. */
   #damage(): void {
     // A byte that comes twice makes up for one that was lost.
     if (this.#isLinkDamaged && !this.#seesChanges) return;
@@ -224,11 +224,11 @@ class Life {
     return this.#random.pick([50, 1000, 20_000, 1_000_000]) + this.#random.integer(0, 50);
   }
 
-  /** Lets all come to an end, on a link that holds. */
+  /** Lets everything end, on a link that holds. */
   #finish(): void {
     const pair = this.#pair;
     const { traffic, clock, sides } = pair;
-    // A link that one side lost unawares is given up for this one.
+    // A link that one side lost unawares is abandoned for this one.
     pair.cut();
     const isDone = (): boolean => sides.every(({ session }) => session.streams.size === 0);
     for (let wait = 0; wait < 1000 && !(wait > 2 && isDone()); wait += 1) {
@@ -257,8 +257,8 @@ function settingsBy(random: Random): Partial<SessionSettings> {
 }
 
 /**
- * Runs what the numbers of `seed` come to. Throws for what is wrong at the end. `isCaptured`: both sides are captured at every
- * step, and that is thrown away.
+ * Runs the life that `seed` determines. Throws if anything is wrong at the end. `isCaptured`: both sides are captured at every
+ * step, and the captures are discarded.
  */
 export function runLife(seed: number, isCaptured = false): typeof NONE & { readonly carried: string } {
   const life = new Life(new Random(seed), isCaptured);
@@ -268,15 +268,15 @@ export function runLife(seed: number, isCaptured = false): typeof NONE & { reado
   return { ...life.figures, carried: life.carried.digest('hex') };
 }
 
-/** That of the first life, or whatever else is random; each life has the next one. `SEED=n` repeats them. */
+/** The seed of the first life, random by default; each life has the next one. `SEED=n` repeats them. */
 export const SEED = process.env['SEED'] === undefined ? Date.now() & 0x3fff_ffff : Number(process.env['SEED']);
 
-/** What the lives that were run came to together. */
+/** The totals of all lives that were run. */
 export class ResumeLives {
   readonly sums = { ...NONE };
   #nextSeed = SEED;
 
-  /** Runs so many more. Throws at the first in which something is wrong, with its seed. */
+  /** Runs this many more. Throws at the first that goes wrong, with its seed. */
   run(count: number): void {
     for (const last = this.#nextSeed + count; this.#nextSeed < last; this.#nextSeed += 1) {
       try {

@@ -51,9 +51,9 @@ const ENDINGS: readonly [what: string, ending: string, kept: number, act: (lost:
   ['the channel is stopped', 'shutdown now', 0, ({ pair }) => pair.a.kept.stop(NOW)],
   ['it is to drain', 'shutdown now', 0, ({ session }) => session.drain('now')],
   ['it is ended', 'shutdown now', 0, ({ session }) => session.end(NOW)],
-  ['the peer comes back and begins another one', REFUSED, 1, ({ other }) => other.end(new VproxyError('stalled', ''))],
-  ['another process comes in the place of the peer', RESTARTED, 1, ({ pair }) => pair.b.replace()],
-  ['a peer comes back that resumes nothing', RESTARTED, 0, ({ pair }) => pair.b.replace({ resume: null })],
+  ['the peer reconnects and begins another one', REFUSED, 1, ({ other }) => other.end(new VproxyError('stalled', ''))],
+  ['the peer restarts', RESTARTED, 1, ({ pair }) => pair.b.replace()],
+  ['the peer restarts without resuming', RESTARTED, 0, ({ pair }) => pair.b.replace({ resume: null })],
 ];
 
 for (const [what, ending, kept, act] of ENDINGS) {

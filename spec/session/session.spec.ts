@@ -1,4 +1,4 @@
-/** Sessions and their parts, in memory and on a clock that is moved by hand: all in one process. */
+/** Sessions and their parts, in memory and on a manual clock, all in one process. */
 import './backlog.js';
 import './hand-over.js';
 import './paced-sink.js';

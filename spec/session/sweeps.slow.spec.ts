@@ -1,7 +1,7 @@
 /**
- * Sessions on many links and in many processes: an exchange of 64 streams that something happens to behind any byte, and random
- * lives. What ends in order is whole, and all ends as it does without that. `spec/long/resume-lives.spec.ts` takes every byte.
- * They are serial, so that each is reported when it ends: none gives the event loop a turn.
+ * Sessions on many links and in many processes: an exchange of 64 streams with an incident after any byte, and random
+ * lives. Streams that end in order are complete, and all end as without incidents. `spec/long/resume-lives.spec.ts` takes every byte.
+ * The tests are serial, so that each is reported when it ends: none yields to the event loop.
  */
 import test from 'ava';
 import { DIRECTIONS, Exchange, HAND_OVER_SETTINGS, happenAll, INCIDENTS } from './resume-exchange.js';
@@ -11,7 +11,7 @@ const KINDS = ['ACCEPT', 'ACK', 'CREDIT', 'DATA', 'FIN', 'OPEN', 'PING', 'PONG',
 const LIVES = 2000;
 const CAPTURED_LIVES = 150;
 
-test.serial('without an incident the exchange comes out as it is to, and has every kind of frame both ways', (t) => {
+test.serial('without an incident the exchange has the expected result, and every kind of frame both ways', (t) => {
   const exchange = new Exchange();
   t.deepEqual(exchange.faults(), []);
   for (const direction of DIRECTIONS) t.deepEqual([...new Set(exchange.frames(direction))].sort(), KINDS);
@@ -23,7 +23,7 @@ for (const what of INCIDENTS) {
   for (const [name, settings] of Object.entries(settingsOf)) {
     for (const direction of DIRECTIONS) {
       test.serial(
-        `${what} of ${name}, behind every ${stride}rd byte ${direction} from one on that differs, loses nothing`,
+        `${what} of ${name}, after every ${stride}rd byte ${direction} from a varying one on, loses nothing`,
         (t) => {
           const { count, faults } = happenAll({ what, direction }, stride, SEED % stride, settings);
           t.log(`${count} times (SEED=${SEED})`);
@@ -35,14 +35,14 @@ for (const what of INCIDENTS) {
   }
 }
 
-test.serial('whatever happens on whatever links, streams bring what was sent and end as they were ended', (t) => {
+test.serial('whatever happens on any links, streams deliver what was sent and end as they were ended', (t) => {
   const lives = new ResumeLives();
   lives.run(LIVES);
   t.log(`${LIVES} lives (SEED=${SEED}):`, lives.sums);
   t.true(lives.sums.resumed > LIVES);
 });
 
-test.serial('captures that are thrown away change nothing: every byte is as it is without them', (t) => {
+test.serial('discarded captures change nothing: every byte is the same as without them', (t) => {
   for (let seed = SEED; seed < SEED + CAPTURED_LIVES; seed += 1) {
     t.deepEqual(runLife(seed, true), runLife(seed), `SEED=${seed}`);
   }

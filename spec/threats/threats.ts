@@ -79,12 +79,12 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
     ['forward/exec.spec.ts', 'a rule counts processes until they have exited: with opens and resets in a loop, in'],
   ],
   T10: [
-    ['hostile/log.spec.ts', 'a peer can forge no line of the log, with '],
+    ['hostile/log.spec.ts', 'a peer cannot forge a line of the log, with '],
     ['hostile/log-cases.ts', 'escapes in its name and agent'],
     ['hostile/storage-cases.ts', 'a REFUSE full of escapes'],
     ['proxy/logs.spec.ts', 'nothing that a peer says makes a line, or is obeyed by a terminal'],
     ['faults/streams.slow.spec.ts', '1,000 refused streams are at most some hundred lines in each log, and all are'],
-    ['hostile/refused.slow.spec.ts', 'of all that is refused at most 64 KiB a second are written, each is counted'],
+    ['hostile/refused.slow.spec.ts', 'at most 64 KiB a second are written about refusals, each is counted'],
     ['proxy/log-limit.ts', ': while all is refused as fast as can be, each thing that is let happen is told at once'],
   ],
   T11: [
@@ -121,7 +121,7 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
       'forward/service-policy.ts',
       'the rate limits bytes in both directions, for all streams of the service together, and',
     ],
-    ['session/paced-sink.ts', 'bytes a second no more reaches local ends from one who opens, sends and '],
+    ['session/paced-sink.ts', 'bytes a second no more reaches local ends from a peer that opens, sends and '],
     ['forward/unread-output.spec.ts', 'that never ends is not read endlessly after STOP, and is reset 10 s later'],
   ],
   T15: [
@@ -216,8 +216,8 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
     ['conformance/datagrams.ts', 'R-DGRAM-5: while the flow has unsent bytes the newest '],
     ['conformance/datagrams.ts', 'R-DGRAM-4: incomplete messages are kept only within the bound'],
     ['hostile/datagram-cases.ts', '100,000 flows, and leaves them open'],
-    ['hostile/datagram-cases.ts', 'messages that never come whole, on as many flows as may be'],
-    ['hostile/datagram-cases.ts', 'empty messages on one flow, as fast as it may'],
+    ['hostile/datagram-cases.ts', 'messages that are never complete, on as many flows as allowed'],
+    ['hostile/datagram-cases.ts', 'empty messages on one flow, as fast as allowed'],
   ],
   T30: [
     ['proxy/services.spec.ts', 'by default channels that lead to a host offer it, and no others'],

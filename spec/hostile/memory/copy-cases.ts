@@ -1,5 +1,5 @@
 /**
- * What a peer can make a copy keep: of each kind of item the largest number of the smallest, or the largest, pieces. A
+ * The most that a peer can make a copy keep: of each kind of item the largest number of the smallest, or the largest, pieces. A
  * case returns the most bytes that this process held, after a garbage collection; `scale` is a part of what a peer can
  * send: 1 is all of it.
  */
@@ -22,10 +22,10 @@ import type { MemoryCase } from './memory-case.js';
 
 const MIB = 2 ** 20;
 
-/** What a stream carries at once. */
+/** The most that a stream carries at once. */
 const CHUNK_BYTES = 65_536;
 
-/** The number of times that the memory is measured while a case sends. */
+/** How often the memory is measured while a case sends. */
 const SAMPLES = 6;
 
 /** A hostile end of a copy. */
@@ -61,7 +61,7 @@ class Attacker {
     return this.#isEnded;
   }
 
-  /** Sends bytes, and waits until they are read: false where the other side reads no more. */
+  /** Sends bytes, and waits until they are read. Resolves with false if the other side reads no more. */
   async send(bytes: Buffer, canStick = false): Promise<boolean> {
     for (let at = 0; at < bytes.length && !this.isEnded; at += CHUNK_BYTES) {
       const sent = { isTaken: false };
@@ -85,7 +85,7 @@ class Attacker {
   }
 }
 
-/** Sends all pieces, and returns the most that was held meanwhile, above `before`. */
+/** Sends all pieces, and returns the peak of the bytes held meanwhile, above `before`. */
 async function mostHeld(
   attacker: Attacker,
   before: number,
@@ -103,7 +103,7 @@ async function mostHeld(
   return most;
 }
 
-/** Runs a case in a folder of its own, against a service. */
+/** Runs a case in its own folder, against a service. */
 async function withService(
   files: CopyFiles,
   run: (open: (isReading?: boolean) => Attacker, folder: string) => Promise<number>,
@@ -208,7 +208,7 @@ const holdEntries =
 
 const digits = (index: number): string => String(index).padStart(7, '0');
 
-/** Bytes of a tar, each in a record of its own. */
+/** Bytes of a tar, one per record. */
 function inBytes(bytes: Buffer): Buffer {
   const records = Buffer.alloc(6 * bytes.length);
   bytes.forEach((byte, index) => {
@@ -240,7 +240,7 @@ const holdBytes =
     });
   };
 
-/** Records that were not asked for: the service sends a file that is not taken. */
+/** Unrequested records: the service sends a file that is not read. */
 const holdUnasked =
   (fullCount: number, piece: Buffer) =>
   (scale: number): Promise<number> =>
@@ -253,7 +253,7 @@ const holdUnasked =
       return mostHeld(attacker, before, Math.ceil(fullCount * scale), () => piece, true);
     });
 
-/** Streams that send this much and no more. */
+/** Streams that send this much and then nothing. */
 const holdStreams =
   (fullCount: number, bytes: Buffer) =>
   (scale: number): Promise<number> =>

@@ -1,4 +1,4 @@
-/** What callers of the service `exec` can make the side that runs commands keep: of each kind as much as they like. */
+/** The most that callers of the service `exec` can make the side that runs commands keep, without limit for each kind. */
 import { Duplex } from 'node:stream';
 import type { Log } from '../../../lib/events.js';
 import * as exec from '../../../lib/exec/exec-messages.js';
@@ -19,23 +19,23 @@ const { EXEC_KIND, STDIN_CREDIT_BYTES } = exec;
 /** The memory of a call with a running command, at both ends, whatever it sends. */
 const CALL_BYTES = 98_304;
 
-/** How many commands there can be, but for the first one. */
+/** The most commands there can be besides the first one. */
 const MOST_CALLS = 255;
 
-/** The largest frame that a channel takes by default, so the longest piece that comes at once. */
+/** The default largest frame of a channel, and so the longest piece that comes at once. */
 const FRAME_BYTES = 131_072;
 
 const SLEEP = ['sleep', '1000'];
 
-/** Makes a call of the runner, keep what it likes, and gives the end of its stream that is to be destroyed. */
+/** Makes a call that the runner keeps, and returns the end of its stream to destroy. */
 type Call = (runner: ExecRunner, index: number) => Promise<Duplex>;
 
-/** The bytes that are held when `calls` calls have been made, at both ends of their streams. */
+/** The bytes held after `calls` calls, at both ends of their streams. */
 async function hold(calls: number, call: Call, options: Partial<ExecRunnerOptions> = {}): Promise<number> {
   const runner = new ExecRunner({ rules: { commands: 'any' }, clock: systemClock, log: () => undefined, ...options });
   const streams: Duplex[] = [];
   try {
-    // What the first call loads and compiles is not counted.
+    // Code loaded and compiled for the first call is not counted.
     streams.push(await call(runner, 0));
     const before = await heapBytes();
     for (let index = 1; index <= calls; index += 1) streams.push(await call(runner, index));
@@ -46,29 +46,29 @@ async function hold(calls: number, call: Call, options: Partial<ExecRunnerOption
   }
 }
 
-/** A call whose caller reads what it is sent. */
+/** A call whose caller reads its output. */
 const said =
   (act: (caller: ExecCaller, index: number) => Promise<unknown>): Call =>
   async (runner, index) => {
     const [near, far] = duplexPair();
     runner.serve(far);
-    // As a channel does: what destroys one end resets the other.
+    // Like a channel: destroying one end resets the other.
     far.once('close', () => near.destroy(far.errored ?? undefined));
     await act(new ExecCaller(near), index);
     return near;
   };
 
-/** The same behind the start of a command that takes no input. */
+/** The same after the start of a command that takes no input. */
 const saidTo = (act: (caller: ExecCaller) => Promise<unknown>): Call =>
   said(async (caller) => {
     await caller.start({ argv: SLEEP }).started;
     await act(caller);
   });
 
-/** A stream that is not read: what is read of it is pushed, and a write never calls back. */
+/** A stream whose writes never call back, because the other end is not read; input is pushed. */
 const stuckStream = (): Duplex => new Duplex({ read: () => undefined, write: () => undefined });
 
-/** Resolved when the runner has taken it, or has destroyed the stream. */
+/** Resolves when the runner has taken it, or has destroyed the stream. */
 const write = ({ stream }: ExecCaller, bytes: Buffer): Promise<void> =>
   new Promise((resolve) => {
     const done = (): void => {
@@ -86,7 +86,7 @@ async function writeTimes(caller: ExecCaller, count: number, bytes: (index: numb
 const repeat = (record: Buffer, bytes: number): Buffer =>
   Buffer.concat(Array.from({ length: Math.floor(bytes / record.length) }, () => record));
 
-/** Resolved when a process waits twice in a row: what it writes is not read. */
+/** Resolves when a process waits twice in a row: its output is not read. */
 async function blocked(pid: number): Promise<void> {
   let before = '';
   const isBlocked = (): boolean => {
@@ -98,7 +98,7 @@ async function blocked(pid: number): Promise<void> {
   await eventually(isBlocked, { what: 'a command that is held up' });
 }
 
-/** The bytes that are held for commands that write single bytes until they are held up. */
+/** The bytes held for commands that write single bytes until they block. */
 function holdOutput(calls: number, request: Partial<exec.ExecRequest>): Promise<number> {
   const pids: number[] = [];
   const log: Log = ({ event, fields }) => {
@@ -116,7 +116,7 @@ function holdOutput(calls: number, request: Partial<exec.ExecRequest>): Promise<
   return hold(calls, call, { log, spawnInTerminal });
 }
 
-/** The bytes that are held for commands whose pipes are not there yet. */
+/** The bytes held for commands whose pipes do not exist yet. */
 async function holdEarly(calls: number, call: Call): Promise<number> {
   const gate = deferred();
   const openPipes: OpenPipes = async (count, owner) => {
@@ -140,7 +140,7 @@ const INPUT = encodeRecord(EXEC_KIND.STDIN, Buffer.alloc(PIECE_BYTES));
 const variables = (index: number): Record<string, string> =>
   Object.fromEntries(Array.from({ length: 20_000 }, (_, at) => [`V${at}`, `${index}`]));
 
-/** Of each kind: the bytes that are allowed for a call, and what is held for a number of them at once. */
+/** For each kind: the bytes allowed per call, and a function for the bytes held for a number of calls at once. */
 const CASES: readonly [title: string, bytesPerCall: number, hold: (calls: number) => Promise<number>][] = [
   [
     'signals of a megabyte',

@@ -1,4 +1,4 @@
-/** All that a peer can make the built-in services and the logs keep, at a part of the scale that spec/long has. */
+/** The most that a peer can make the built-in services and the logs keep, at a fraction of the scale of spec/long. */
 import { COPY_CASES } from './copy-cases.js';
 import { EXEC_CASES } from './exec-cases.js';
 import { LOG_CASES } from './log-cases.js';

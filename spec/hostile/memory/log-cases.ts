@@ -1,5 +1,5 @@
 /**
- * What a peer can make this side keep through what is logged of it: of each kind of item the largest number of the
+ * The most that a peer can make this side keep through its logs: of each kind of item the largest number of the
  * smallest, or of the largest, pieces. `scale` is a part of what is logged: 1 is more than any bound has room for.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -45,7 +45,7 @@ export const LOG_CASES: readonly MemoryCase[] = [
       }),
   },
   {
-    title: 'what the limit of a log knows of every event of every level',
+    title: 'the state of the limit of a log for every event of every level',
     mostBytes: MIB,
     hold: async (scale) => {
       const clock = new ManualClock();
@@ -93,14 +93,14 @@ const event = (name: LogEvent['event'], fields: LogEvent['fields']): LogEvent =>
   return { level: 'info', event: name, message: 'm'.repeat(4000), fields };
 };
 
-/** More than fit into an event, each of them a string of its own. */
+/** More than fit into an event, each a separate string. */
 const shortTexts = (index: number): string[] =>
   Array.from({ length: 2000 }, (_, at) => String.fromCharCode(0x400 + ((index + at) % 1000)));
 
-/** The objects that are measured, so that they are not collected before. */
+/** Keeps the measured objects from being collected. */
 const measured = new Set<object>();
 
-/** How much more memory is held, with all that `holder` refers to, after `fill`. */
+/** How much more memory `holder` and everything it refers to take after `fill`. */
 async function heldBy(holder: object, fill: () => void): Promise<number> {
   measured.add(holder);
   const before = await heapBytes();

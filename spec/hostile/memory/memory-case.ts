@@ -1,19 +1,19 @@
-/** What a side keeps of one kind of item, of which its peer sends as many as it may. */
+/** The memory that a side keeps for one kind of item, of which its peer sends as many as it may. */
 import test from 'ava';
 
 export interface MemoryCase {
   /** The kind of item. */
   readonly title: string;
   /**
-   * Makes it kept, and returns the bytes that are held then. `scale` is the part of the largest number that is sent:
+   * Sends items, and returns the bytes held then. `scale` is the part of the largest number to send:
    * above 0, and at most 1.
    */
   readonly hold: (scale: number) => Promise<number>;
-  /** The number of bytes that is allowed, at any scale or at the given one. */
+  /** The number of bytes allowed, at any scale or at the given one. */
   readonly mostBytes: number | ((scale: number) => number);
 }
 
-/** Defines a test for each case. One runs after the other: what is measured is the memory of the whole process. */
+/** Defines a test for each case. They run one after another, because they measure the memory of the whole process. */
 export function testMemory(of: string, cases: readonly MemoryCase[], scale: number): void {
   for (const { title, hold, mostBytes } of cases) {
     test.serial(`${of}: ${title}`, async (t) => {

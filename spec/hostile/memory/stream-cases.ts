@@ -2,20 +2,20 @@
 import { Credits, dribble, openAll } from '../../helpers/credits.js';
 import { type HostileCase, resetAll } from '../case.js';
 
-/** The number of streams, and what is sent on each of them. */
+/** The number of streams, and the bytes sent on each. */
 export interface StreamScale {
   readonly streams: number;
   readonly bytesPerStream: number;
 }
 
-/** What a stream may hold for each byte of payload, whatever the frames. */
+/** The memory allowed per byte of payload, whatever the frames. */
 const GROWTH = 1.3;
 
-/** In addition: garbage that is not collected yet, and what many streams need by themselves. */
+/** In addition: garbage not collected yet, and the memory of many streams themselves. */
 const REST_BYTES = 24 * 2 ** 20;
 const STREAM_BYTES = 32_768;
 
-/** DATA in frames of `frameBytes` on many streams to a service that takes nothing of it. */
+/** DATA in frames of `frameBytes` on many streams to a service that reads none of it. */
 function tinyFrames(service: string, why: string, frameBytes: number, scale: StreamScale): HostileCase {
   const { streams, bytesPerStream } = scale;
   return {
@@ -35,7 +35,7 @@ function tinyFrames(service: string, why: string, frameBytes: number, scale: Str
 
 /** The cases at a scale. The services are those of `target-process.ts`. */
 export function streamCases(scale: StreamScale): readonly HostileCase[] {
-  // Each is a process, or two, of the machine.
+  // Each is one process of the machine, or two.
   const fewer = { ...scale, streams: Math.min(scale.streams, 100) };
   return [
     tinyFrames('deaf', 'local programs that do not read', 1, scale),
