@@ -1,4 +1,4 @@
-/** Hostile peers of resumable sessions, frame by frame: they can end only their own session, and make a side keep a bounded amount. */
+/** Hostile peers of resumable sessions, frame by frame: they can end only their own, and make a side keep only so much. */
 import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { VproxyError } from '../../lib/errors.js';

@@ -1,6 +1,6 @@
 /**
  * Sessions on many links and in many processes: an exchange of 64 streams with an incident after any byte, and random
- * lives. Streams that end in order are complete, and all end as without incidents. `spec/long/resume-lives.spec.ts` takes every byte.
+ * lives. Streams that end in order are complete, and all end as without incidents. `spec/long/resume-lives.spec.ts` tries all bytes.
  * The tests are serial, so that each is reported when it ends: none yields to the event loop.
  */
 import test from 'ava';

@@ -1,4 +1,4 @@
-/** Bytes of a peer that the process keeps cost about their size, however small the pieces. `spec/long/` has the same at full scale. */
+/** Bytes of a peer cost the process about their size, however small the pieces. `spec/long/` has the same at full scale. */
 
 import { runTables } from '../run-table.js';
 import { WINDOW_CASES } from '../window-cases.js';
