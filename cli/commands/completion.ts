@@ -1,5 +1,5 @@
 /** `vproxy completion`: prints the completion script of a shell, or names of a running vproxy. */
-import { whatThereIs } from '../../lib/util/closest-word.js';
+import { suggestOrList } from '../../lib/util/closest-word.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { type Arguments, badArgument } from '../command/arguments.js';
 import type { Command } from '../command/command.js';
@@ -33,7 +33,7 @@ export const command: Command = {
     const script = new Map(Object.entries(SCRIPTS)).get(shell);
     if (script === undefined) {
       const given = shell === '' ? 'missing shell' : `unknown shell "${escapeText(shell, 64)}"`;
-      throw badArgument(`completion: ${given}; ${whatThereIs(shell, Object.keys(SCRIPTS))}`);
+      throw badArgument(`completion: ${given}; ${suggestOrList(shell, Object.keys(SCRIPTS))}`);
     }
     print(script);
   },
@@ -42,7 +42,7 @@ export const command: Command = {
 async function printNames(args: Arguments, text: string): Promise<void> {
   const sort = LIVE_NAMES.find((one) => one === text);
   if (sort === undefined) {
-    throw badArgument(`--names: unknown list "${escapeText(text, 64)}"; ${whatThereIs(text, LIVE_NAMES)}`);
+    throw badArgument(`--names: unknown list "${escapeText(text, 64)}"; ${suggestOrList(text, LIVE_NAMES)}`);
   }
   const found = await liveNames(sort, { socket: args.text('socket'), name: args.text('name') });
   print(found.map(({ name, summary }) => `${name}\t${summary}\n`).join(''));

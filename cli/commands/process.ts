@@ -4,7 +4,7 @@ import { resolve } from 'node:path';
 import type { ControlClient } from '../../lib/control/client/client.js';
 import { LOG_LEVELS } from '../../lib/events.js';
 import type { ChannelStatus, ReloadAnswer } from '../../lib/status/types.js';
-import { whatThereIs } from '../../lib/util/closest-word.js';
+import { suggestOrList } from '../../lib/util/closest-word.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { badArgument } from '../command/arguments.js';
 import { type Command, JSON_OPTION } from '../command/command.js';
@@ -51,7 +51,7 @@ export const logLevel: Command = {
     const [text] = args.operands;
     const wanted = LOG_LEVELS.find((level) => level === text);
     if (text !== undefined && wanted === undefined) {
-      throw badArgument(`"${escapeText(text, 64)}" is not a log level; ${whatThereIs(text, LOG_LEVELS)}`);
+      throw badArgument(`"${escapeText(text, 64)}" is not a log level; ${suggestOrList(text, LOG_LEVELS)}`);
     }
     const control = await openControl(args);
     const level =

@@ -86,9 +86,9 @@ async function call(
     return targets;
   } catch (error) {
     progress.isResumable = records.isLost;
-    const isToldByPeer = records.isFailureSent;
+    const isFromPeer = records.isFailureFromPeer;
     await ended(records, stream, toVproxyError(error, 'copy-failed'));
-    throw isToldByPeer ? explain(error, request) : error;
+    throw isFromPeer ? explain(error, request) : error;
   } finally {
     signal?.removeEventListener('abort', abort);
   }

@@ -53,14 +53,14 @@ export interface CopyRun {
 }
 
 /** The service reports its comparison after reading this many more bytes: a few times a second. */
-const TOLD_BYTES = 16_777_216;
+const REPORT_BYTES = 16_777_216;
 
 /** Counts what this side reads to compare files, and reports it to the caller if this is the service. */
 export class ComparisonCount {
   readonly #run: CopyRun;
   #bytes = 0;
   #totalBytes = 0;
-  #toldBytes = 0;
+  #reportedBytes = 0;
 
   constructor(run: CopyRun) {
     this.#run = run;
@@ -78,7 +78,7 @@ export class ComparisonCount {
       hash.update(block);
       this.#run.records.check();
       this.#bytes += block.length;
-      if (this.#bytes - this.#toldBytes >= TOLD_BYTES || this.#bytes >= this.#totalBytes) this.#note();
+      if (this.#bytes - this.#reportedBytes >= REPORT_BYTES || this.#bytes >= this.#totalBytes) this.#note();
     }
     return hash.digest();
   }
@@ -88,7 +88,7 @@ export class ComparisonCount {
   }
 
   #note(): void {
-    this.#toldBytes = this.#bytes;
+    this.#reportedBytes = this.#bytes;
     const comparison = { bytes: this.#bytes, totalBytes: this.#totalBytes };
     const { progress, records, isComparisonTold } = this.#run;
     progress.compare({ ...comparison, side: 'here' });

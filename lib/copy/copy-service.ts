@@ -50,7 +50,7 @@ export class CopyService {
   serve(stream: Duplex): void {
     const records = new RecordStream(stream);
     if (this.#isStopped || this.#running.size >= (this.#options.maxCopies ?? 64)) {
-      const error = new VproxyError('too-many-streams', 'as many copies run already as are allowed');
+      const error = new VproxyError('too-many-streams', `too many copies (max ${this.#options.maxCopies ?? 64})`);
       this.#end(records, stream, error);
       return;
     }

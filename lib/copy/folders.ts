@@ -163,7 +163,7 @@ export class FolderStack {
       bytes -= outer.items.bytes;
       drop(outer);
     }
-    const { items, isLast } = await this.#read(folder.path, folder.after, MAX_BYTES - bytes).catch(gone);
+    const { items, isLast } = await this.#read(folder.path, folder.after, MAX_BYTES - bytes).catch(emptyIfMissing);
     Object.assign(folder, { items, isLast, hadItems: items.size > 0 });
   }
 }
@@ -174,7 +174,7 @@ function drop(folder: OpenFolder): void {
   folder.isLast = false;
 }
 
-function gone(error: unknown): Part {
+function emptyIfMissing(error: unknown): Part {
   if (systemCode(error) === 'ENOENT') return { items: NOTHING, isLast: true };
   throw error;
 }

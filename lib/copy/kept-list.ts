@@ -110,23 +110,23 @@ const RECEIVED = { ...SENT, maxCount: SENT.maxCount + 1, maxBytes: SENT.maxBytes
 
 export class Warnings {
   readonly #warn: Warn;
-  readonly #told: KeptCount;
+  readonly #reported: KeptCount;
   #leftOutCount = 0;
 
   /** `warn` receives those within the limits; `from` is the side that they come from. */
   constructor(warn: Warn, from: 'here' | 'peer') {
     this.#warn = warn;
-    this.#told = new KeptLists().list(from === 'here' ? SENT : RECEIVED);
+    this.#reported = new KeptLists().list(from === 'here' ? SENT : RECEIVED);
   }
 
   add(message: string): void {
     const bytes = keptBytes(message);
     // Once a warning was only counted, so are all later ones: the first ones are reported.
-    if (this.#leftOutCount > 0 || !this.#told.hasRoom(bytes)) {
+    if (this.#leftOutCount > 0 || !this.#reported.hasRoom(bytes)) {
       this.#leftOutCount += 1;
       return;
     }
-    this.#told.add(bytes);
+    this.#reported.add(bytes);
     this.#warn(message);
   }
 

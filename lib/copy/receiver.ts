@@ -3,7 +3,7 @@ import { VproxyError } from '../errors.js';
 import { COPY_KIND, type CopyPlan, decodePlan, encodeMessage } from './copy-messages.js';
 import { ComparisonCount } from './copy-progress.js';
 import { Warnings } from './kept-list.js';
-import { tellStaged } from './staging/manifest.js';
+import { reportStaged } from './staging/manifest.js';
 import { checkPlace, placeTarget } from './staging/tree.js';
 import { refused, removeTree, withPath } from './system-files.js';
 import { compareNames } from './tar/names.js';
@@ -52,7 +52,7 @@ async function receiveInto(targets: readonly CopyTarget[], options: ReceiveOptio
   const { records, isResumed, lists, files } = options;
   if (isResumed) {
     const comparing = new ComparisonCount(options);
-    await tellStaged(records, targets, lists, comparing);
+    await reportStaged(records, targets, lists, comparing);
     comparing.pause();
   } else {
     for (const { path, stage } of targets) await withPath(path, () => removeTree(stage));

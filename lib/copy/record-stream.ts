@@ -32,7 +32,7 @@ export class RecordStream {
   #isReadingRest = false;
   #asked: Deferred<CopyRecord> | null = null;
   #failure: VproxyError | null = null;
-  #isFailureSent = false;
+  #isFailureFromPeer = false;
   #isLost = false;
   #isPaused = false;
   #drained: Deferred<void> | null = null;
@@ -61,8 +61,8 @@ export class RecordStream {
   }
 
   /** Whether the error came from the peer, which then need not be sent one. */
-  get isFailureSent(): boolean {
-    return this.#isFailureSent;
+  get isFailureFromPeer(): boolean {
+    return this.#isFailureFromPeer;
   }
 
   /** Whether the stream has ended, or this side abandoned it. */
@@ -137,7 +137,7 @@ export class RecordStream {
 
   /** Sends the error, if still possible, and ends this direction. Later input is discarded. */
   close(error: VproxyError | null = null): void {
-    if (error !== null && !this.#isFailureSent && this.#stream.writable) this.#stream.write(encodeError(error));
+    if (error !== null && !this.#isFailureFromPeer && this.#stream.writable) this.#stream.write(encodeError(error));
     this.fail(error ?? new VproxyError('cancelled', 'the copy is complete'));
     // The stream may live on for a while. An error whose stack was never formatted retains the objects it passed through, with
     // their lists.
@@ -174,7 +174,7 @@ export class RecordStream {
   #handleRecord(record: CopyRecord): void {
     if (record.kind === COPY_KIND.ERROR) {
       const error = decodeError(record.payload);
-      this.#isFailureSent = true;
+      this.#isFailureFromPeer = true;
       this.fail(error);
     } else if (this.#asked !== null) {
       this.#asked.resolve(record);

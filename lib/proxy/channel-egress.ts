@@ -12,7 +12,7 @@ import {
 import { type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
 import { fillTemplate, PLACEHOLDER, sampleOfTemplate } from '../forward/template.js';
 import { formatHostPort } from '../util/addresses.js';
-import { whatThereIs } from '../util/closest-word.js';
+import { suggestOrList } from '../util/closest-word.js';
 import { haveEqualValues } from '../util/equality.js';
 import { escapeText } from '../util/escape.js';
 
@@ -78,7 +78,7 @@ export function requireEgress(spec: ForwardSpec, known: Iterable<string>): void 
   const names = [...known];
   if (name === null || names.includes(name)) return;
   const shown = formatForwardSpec(spec).replace(/:$/, '');
-  throw new VproxyError('bad-argument', `-i ${shown}: no [egress.${name}] section; ${whatThereIs(name, names)}`);
+  throw new VproxyError('bad-argument', `-i ${shown}: no [egress.${name}] section; ${suggestOrList(name, names)}`);
 }
 
 /** The names of the egresses whose definitions differ. */

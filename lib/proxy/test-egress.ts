@@ -9,7 +9,7 @@ import type { ForwardSpec } from '../forward/spec.js';
 import type { EgressStatus, EgressTest } from '../status/types.js';
 import { formatHostPort } from '../util/addresses.js';
 import type { Clock } from '../util/clock.js';
-import { whatThereIs } from '../util/closest-word.js';
+import { suggestOrList } from '../util/closest-word.js';
 import { escapeText } from '../util/escape.js';
 import { egressOf } from './channel-egress.js';
 
@@ -63,7 +63,7 @@ export async function testEgress(
 ): Promise<EgressTest> {
   const rules = egresses.get(name);
   if (rules === undefined) {
-    const rest = whatThereIs(name, [...egresses.keys()]);
+    const rest = suggestOrList(name, [...egresses.keys()]);
     const message = `no egress "${escapeText(name, 80)}" on channel ${channel}; ${rest}`;
     throw new VproxyError('not-found', message);
   }

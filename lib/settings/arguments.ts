@@ -4,7 +4,7 @@ import { badArgument } from '../errors.js';
 import type { Direction } from '../forward/endpoint-kind.js';
 import type { ForwardSpec } from '../forward/spec.js';
 import { DEFAULT_LABEL, parseLabel } from '../proxy/channel-options.js';
-import { whatThereIs } from '../util/closest-word.js';
+import { suggestOrList } from '../util/closest-word.js';
 import { escapeText } from '../util/escape.js';
 import { parseForwardFor } from './forward-settings.js';
 
@@ -47,7 +47,7 @@ export function parseForwardArgument(direction: Direction, text: string, channel
   const [, before, rest = ''] = /^([^:/]*)\/(.*)$/s.exec(text) ?? [];
   if (before !== undefined) {
     if (channels.has(before)) return { label: before, spec: parse(before, rest) };
-    throw badArgument(`${shown}: no channel "${escapeText(before, 80)}"; ${whatThereIs(before, labels)}`);
+    throw badArgument(`${shown}: no channel "${escapeText(before, 80)}"; ${suggestOrList(before, labels)}`);
   }
   const behind = parseTrailing(direction, text, channels);
   if (behind !== null) return behind;

@@ -5,7 +5,7 @@
 import { SERVICE_NAME } from '../codec/limits.js';
 import { badArgument, naming } from '../errors.js';
 import { splitAtCommas } from '../util/addresses.js';
-import { whatThereIs } from '../util/closest-word.js';
+import { suggestOrList } from '../util/closest-word.js';
 import { escapeText } from '../util/escape.js';
 import {
   type GivenOptions,
@@ -113,7 +113,7 @@ function parseOne<R extends readonly Setting[]>(
   const known = rows.map(({ key }) => key);
   const unknown = given.find(({ key }) => !known.includes(key));
   if (unknown !== undefined) {
-    throw badArgument(`${table} has no key "${escapeText(unknown.key, 64)}"; ${whatThereIs(unknown.key, known)}`);
+    throw badArgument(`${table} has no key "${escapeText(unknown.key, 64)}"; ${suggestOrList(unknown.key, known)}`);
   }
   const entries = rows.flatMap(({ key, field, type }) => {
     const values = given.filter((one) => one.key === key).map(({ value }) => value);

@@ -4,7 +4,7 @@ import type { ChannelTraits } from '../channel/kind.js';
 import { badArgument, naming, type VproxyError } from '../errors.js';
 import type { ADOPTED_OPTIONS, ChannelOptions } from '../proxy/channel-options.js';
 import type * as zod from '../status/zod.js';
-import { whatThereIs } from '../util/closest-word.js';
+import { suggestOrList } from '../util/closest-word.js';
 import { NO_VALUE } from '../util/option-value.js';
 import { type Form, isTable, type ListType, type Place, type ValueType, type Zod } from './value-type.js';
 
@@ -116,7 +116,7 @@ export function readTable<R extends readonly Setting[]>(rows: R, value: unknown,
   const said = readRows(rows, false, value, place);
   const known = rows.map((row) => keyIn(place.form, row));
   for (const key of Object.keys(isTable(value) ? value : {})) {
-    if (!known.includes(key)) place.at(key).fail(`unknown key; ${whatThereIs(key, known)}`);
+    if (!known.includes(key)) place.at(key).fail(`unknown key; ${suggestOrList(key, known)}`);
   }
   return said;
 }

@@ -1,7 +1,7 @@
 /** The text forms of addresses: `HOST:PORT` with IPv6 in brackets, paths, and comma-separated options. */
 import net from 'node:net';
 import { badArgument } from '../errors.js';
-import { whatThereIs } from './closest-word.js';
+import { suggestOrList } from './closest-word.js';
 import { escapeText } from './escape.js';
 
 /** A host, by name or address (IPv6 without brackets), and a port. */
@@ -187,6 +187,6 @@ export function parseKeyValues(parts: readonly string[]): Map<string, string> {
 export function requireKnown(values: ReadonlyMap<string, string>, known: readonly string[]): void {
   for (const key of values.keys()) {
     if (known.includes(key)) continue;
-    throw badArgument(`unknown option "${escapeText(key)}"; ${whatThereIs(key, known)}`);
+    throw badArgument(`unknown option "${escapeText(key)}"; ${suggestOrList(key, known)}`);
   }
 }

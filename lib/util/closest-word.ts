@@ -25,7 +25,7 @@ export function suggestWord(word: string, known: readonly string[]): string {
 const LEAST_GUESSED = 4;
 
 /** For a small set: `did you mean web1?`, else `available: web1, db` or `none available`. */
-export function whatThereIs(word: string, known: readonly string[]): string {
+export function suggestOrList(word: string, known: readonly string[]): string {
   const close = word.length < LEAST_GUESSED ? undefined : closestWord(word, known);
   if (close !== undefined) return `did you mean ${close}?`;
   return known.length === 0 ? 'none available' : `available: ${known.join(', ')}`;

@@ -38,7 +38,7 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   ENOTDIR: { words: 'not a directory', channel: ['channel-unusable', ''] },
   ENOTFOUND: { words: 'name not found', channel: ['channel-missing', ': name not found'] },
   ENXIO: {
-    channel: ['channel-unusable', ': a console port, or no device behind it; give the VM a virtserialport'],
+    channel: ['channel-unusable', ': a console port, or a port without a device; give the VM a virtserialport'],
   },
   EPERM: { channel: ['channel-denied', ''], listen: 'address-denied' },
   ETIMEDOUT: { words: 'timed out', connect: 'connect-timeout' },

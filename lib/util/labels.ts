@@ -1,6 +1,6 @@
 /** Labels: short names that need no quoting in a shell, a file or a URL. */
 import { badArgument, VproxyError } from '../errors.js';
-import { whatThereIs } from './closest-word.js';
+import { suggestOrList } from './closest-word.js';
 import { escapeText } from './escape.js';
 
 /** The rule for labels, human-readable. */
@@ -44,5 +44,5 @@ export function chooseChannel<T>(channels: ReadonlyMap<string, T>, label?: strin
   }
   const found = channels.get(meant);
   if (found !== undefined) return found;
-  throw new VproxyError('not-found', `no channel "${escapeText(meant, 80)}"; ${whatThereIs(meant, labels)}`);
+  throw new VproxyError('not-found', `no channel "${escapeText(meant, 80)}"; ${suggestOrList(meant, labels)}`);
 }

@@ -19,7 +19,7 @@ import { KeptLists } from '../../lib/copy/kept-list.js';
 import { closeEntry, readEntry } from '../../lib/copy/read-entry.js';
 import { RecordStream } from '../../lib/copy/record-stream.js';
 import { StagedFile } from '../../lib/copy/staging/file.js';
-import { tellStaged } from '../../lib/copy/staging/manifest.js';
+import { reportStaged } from '../../lib/copy/staging/manifest.js';
 import { SYSTEM_FILES } from '../../lib/copy/system-files.js';
 import { encodeRecord } from '../../lib/util/bytes/records.js';
 import { duplexPair } from '../helpers/channel-pair.js';
@@ -150,7 +150,7 @@ async function tellPart(stage: string, maxCount: number) {
   const bounds = { what: 'files', maxCount, maxBytes: 10_000 };
   const [progress, lists] = [new CopyProgress(), new KeptLists()];
   const comparing = new ComparisonCount({ records, progress, lists, warn: () => undefined, isComparisonTold: false });
-  await tellStaged(records, [target], lists, comparing, bounds);
+  await reportStaged(records, [target], lists, comparing, bounds);
   await records.send(encodeMessage(COPY_KIND.READY, {}));
   const told: string[] = [];
   for (let record = await far.next(); record.kind === COPY_KIND.STAGED; record = await far.next()) {

@@ -87,7 +87,7 @@ class Conversation {
     else if (word === 'open') this.#open(id);
     else if (ACTS[word] !== undefined) ACTS[word](this.#end(id).stream, what[0]);
     else if (ACTS_OF_SIDE[word] !== undefined) ACTS_OF_SIDE[word](this.peer, id);
-    else throw new Error(`nothing is called "${word}"`);
+    else throw new Error(`unknown word "${word}"`);
     this.peer.pump();
   }
 

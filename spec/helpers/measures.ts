@@ -27,7 +27,7 @@ export async function heapBytes(): Promise<number> {
 function readStatus(pid: number, field: 'VmRSS' | 'VmHWM'): number {
   const status = readFileSync(`/proc/${pid}/status`, 'utf8');
   const [, kilobytes] = new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(status) ?? [];
-  if (kilobytes === undefined) throw new Error(`process ${pid} has no memory any more`);
+  if (kilobytes === undefined) throw new Error(`process ${pid} has exited`);
   return Number(kilobytes) * 1024;
 }
 

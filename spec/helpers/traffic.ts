@@ -70,7 +70,7 @@ export class Traffic {
     for (const end of this.ends) if (end.session === from) end.forgetBuffers();
     for (const [index, stream] of streams.entries()) {
       const end = this.ends.find((one) => one.stream === before[index]);
-      if (end === undefined) throw new Error(`a stream ${stream.id} that nobody has`);
+      if (end === undefined) throw new Error(`unknown stream ${stream.id}`);
       if (stream.isIncoming && !stream.isAnswered) {
         this.#moving.set(stream.service, end);
       } else {

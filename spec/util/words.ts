@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import test from 'ava';
 import fc from 'fast-check';
-import { closestWord, whatThereIs } from '../../lib/util/closest-word.js';
+import { closestWord, suggestOrList } from '../../lib/util/closest-word.js';
 import { describeError } from '../../lib/util/escape.js';
 import { chooseChannel } from '../../lib/util/labels.js';
 import { formatDuration, parseDuration } from '../../lib/util/units.js';
@@ -26,10 +26,10 @@ test('a word is guessed by its beginning, with a wrong letter in four, or with t
 });
 
 test('if no word is similar, or it is too short to tell, all are listed', (t) => {
-  t.is(whatThereIs('guset', ['guest', 'vm1']), 'did you mean guest?');
-  t.is(whatThereIs('other', ['guest', 'vm1']), 'available: guest, vm1');
-  t.is(whatThereIs('vma', ['vm1', 'vm2']), 'available: vm1, vm2');
-  t.is(whatThereIs('guest', []), 'none available');
+  t.is(suggestOrList('guset', ['guest', 'vm1']), 'did you mean guest?');
+  t.is(suggestOrList('other', ['guest', 'vm1']), 'available: guest, vm1');
+  t.is(suggestOrList('vma', ['vm1', 'vm2']), 'available: vm1, vm2');
+  t.is(suggestOrList('guest', []), 'none available');
 });
 
 test('a single channel need not be named; with any other number one must be', (t) => {

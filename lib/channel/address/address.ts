@@ -1,7 +1,7 @@
 /** The text form of a channel: `KIND:ADDRESS[,key=value…]`, where `,,` is a literal comma; a URI; or a QEMU chardev. */
 import { badArgument, naming } from '../../errors.js';
 import { joinWithCommas, splitAtCommas } from '../../util/addresses.js';
-import { closestWord, whatThereIs } from '../../util/closest-word.js';
+import { closestWord, suggestOrList } from '../../util/closest-word.js';
 import { escapeText } from '../../util/escape.js';
 import type { ChannelKind, ChannelTraits } from '../kind.js';
 import { CHANNEL_KINDS } from '../kinds.js';
@@ -45,7 +45,7 @@ const OTHER_NAMES: ReadonlyMap<string, string> = new Map([
 function whatWasMeant(text: string, kindName: string): string {
   const [, scheme] = /^([A-Za-z][A-Za-z0-9+.-]*):\/\//.exec(text) ?? [];
   if (scheme !== undefined)
-    return `unknown scheme "${escapeText(scheme, 64)}"; ${whatThereIs(scheme, CHANNEL_SCHEMES)}`;
+    return `unknown scheme "${escapeText(scheme, 64)}"; ${suggestOrList(scheme, CHANNEL_SCHEMES)}`;
   if (text.startsWith('/')) return `missing kind before the path; did you mean unix-connect:${escapeText(text)}?`;
   const names = [...CHANNEL_KINDS.keys()];
   const same = OTHER_NAMES.get(kindName) ?? names.find((name) => shortName(name) === kindName);

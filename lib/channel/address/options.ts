@@ -4,7 +4,7 @@
 import { INTEGRITY_LEVELS } from '../../codec/header.js';
 import { LIMIT_RANGES } from '../../codec/limits.js';
 import { badArgument } from '../../errors.js';
-import { whatThereIs } from '../../util/closest-word.js';
+import { suggestOrList } from '../../util/closest-word.js';
 import { escapeText } from '../../util/escape.js';
 import { formatDuration, formatUnits, parseDuration, parseUnits, SIZES } from '../../util/units.js';
 import type { ChannelKind, ChannelOption, ChannelTraits, OptionFor, TextType } from '../kind.js';
@@ -63,7 +63,7 @@ export function applyOptions<A>(
     const [, name = text, value = ''] = /^([^=]*)=(.*)$/s.exec(text) ?? [];
     const option = known.get(name);
     if (option === undefined)
-      throw badArgument(`unknown option "${escapeText(name)}"; ${whatThereIs(name, [...known.keys()])}`);
+      throw badArgument(`unknown option "${escapeText(name)}"; ${suggestOrList(name, [...known.keys()])}`);
     if (seen.has(name)) throw badArgument(`option ${name} given twice`);
     seen.add(name);
     const read = option.type.parse(value);

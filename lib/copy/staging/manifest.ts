@@ -16,7 +16,7 @@ const RECORD_BYTES = 131_072;
  * Reports the staged files to the sender, and makes them writable. Everything else is removed, so that the part stays within the
  * limits of the report: links, empty files and folders, files of other users, and those beyond the limits.
  */
-export async function tellStaged(
+export async function reportStaged(
   records: RecordStream,
   targets: readonly CopyTarget[],
   lists: KeptLists,

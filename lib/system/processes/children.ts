@@ -68,7 +68,7 @@ function killGroup(groupId: number, signal: NodeJS.Signals | 0): boolean {
 const LOOK_MS = 50;
 
 /** The state of a group for a {@link GroupEnder}. */
-type GroupState = 'running' | 'told' | 'killed' | 'gone';
+type GroupState = 'running' | 'ending' | 'killed' | 'gone';
 
 /** Ends a whole process group: signals it, and kills it after a while. */
 export class GroupEnder {
@@ -94,7 +94,7 @@ export class GroupEnder {
 
   /** Whether it was asked to end, and is not gone yet. */
   get isEnding(): boolean {
-    return this.#state === 'told' || this.#state === 'killed';
+    return this.#state === 'ending' || this.#state === 'killed';
   }
 
   /** Sends these signals now, and KILL after `killAfterMs`, or earlier if an earlier call said so. */
@@ -105,7 +105,7 @@ export class GroupEnder {
     this.#group.signal('SIGCONT');
     const killAtMs = this.#clock.now() + killAfterMs;
     if (this.#state === 'killed' || killAtMs >= this.#killAtMs) return;
-    this.#state = 'told';
+    this.#state = 'ending';
     this.#killAtMs = killAtMs;
     this.#cancelKill?.();
     this.#cancelKill = this.#clock.schedule(killAfterMs, () => {
@@ -121,7 +121,7 @@ export class GroupEnder {
     this.#cancelLook?.();
     this.#cancelLook = null;
     if (!this.#hasFirstEnded || this.#state === 'gone') return;
-    if (this.#state === 'told' && isGroupAlive(this.#group.pid)) {
+    if (this.#state === 'ending' && isGroupAlive(this.#group.pid)) {
       this.#cancelLook = this.#clock.schedule(LOOK_MS, () => this.#look());
       return;
     }

@@ -70,9 +70,10 @@ export function keepListener(server: net.Server, address: ListenAddress, isOwn: 
   const close = server.close.bind(server);
   server.close = (callback) => {
     server.close = close;
-    const goes = store?.remove(key) !== false;
-    if (goes && !isOwn && path !== null && listenerKey(address) === key) tryTo(() => rmSync(path, { force: true }));
-    if (goes || !isOwn || path === null) return close(callback);
+    const isRemoved = store?.remove(key) !== false;
+    if (isRemoved && !isOwn && path !== null && listenerKey(address) === key)
+      tryTo(() => rmSync(path, { force: true }));
+    if (isRemoved || !isOwn || path === null) return close(callback);
     return closeWithoutFile(path, () => close(callback));
   };
 }

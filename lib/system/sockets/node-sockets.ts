@@ -55,9 +55,9 @@ export function copyIntoBuffers(socket: net.Socket, onread: OnRead): net.Socket 
       const count = Math.min(chunk.length - offset, buffer.length);
       buffer.set(chunk.subarray(offset, offset + count));
       offset += count;
-      const goesOn = onread.callback(count, buffer);
+      const wantsMore = onread.callback(count, buffer);
       buffer = onread.buffer();
-      if (goesOn) continue;
+      if (wantsMore) continue;
       socket.pause();
       if (offset < chunk.length) socket.unshift(chunk.subarray(offset));
       return;
