@@ -1,4 +1,4 @@
-/** `--allow-exec` and `--allow-copy` on command lines and in files: how they are read, and what is refused. */
+/** `--allow-exec` and `--allow-copy` on command lines and in files: parsing and refusals. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -15,7 +15,7 @@ interface Shown {
   readonly channels: Readonly<Record<string, Record<string, unknown>>>;
 }
 
-/** The settings that would be in force, by label. */
+/** The effective settings, by label. */
 async function shown(t: ExecutionContext, ...args: string[]): Promise<Shown['channels']> {
   const { code, stdout, stderr } = await callVproxy([...args, '--print-config', '--json']);
   t.deepEqual({ code, stderr }, { code: 0, stderr: '' });
@@ -25,9 +25,9 @@ async function shown(t: ExecutionContext, ...args: string[]): Promise<Shown['cha
 const ADDRESS = 'unix-connect:/nonexistent/channel.sock';
 const CHANNEL = ['-c', ADDRESS];
 
-test('an option whose value may be left out never takes the next word for it', (t) => {
+test('an option with an optional value never takes the next word', (t) => {
   const read = (...words: string[]) => {
-    // A word that belongs to no option is refused.
+    // A word that belongs to no option is rejected.
     const args = readArguments(run, words, undefined, (word) => new VproxyError('bad-argument', `left: ${word}`));
     return [args.texts('allow-exec'), args.texts('allow-copy'), args.texts('channel')];
   };
@@ -37,7 +37,7 @@ test('an option whose value may be left out never takes the next word for it', (
   t.throws(() => read('--', '--allow-exec'), { message: 'left: --allow-exec' });
 });
 
-test('nothing is allowed where nothing is said; without a value anything is, and what stands behind keeps its meaning', async (t) => {
+test('nothing is allowed by default; without a value anything is, and later words keep their meaning', async (t) => {
   t.like((await shown(t, ...CHANNEL))['default'], { 'allow-exec': false, 'allow-copy': false });
   const before = await shown(t, '--allow-exec', ...CHANNEL, '--allow-copy', '-o', 'ssh:22');
   t.like(before['default'], { 'allow-exec': true, 'allow-copy': true, outgoing: ['ssh:127.0.0.1:22'] });
@@ -45,7 +45,7 @@ test('nothing is allowed where nothing is said; without a value anything is, and
   t.like(last, { a: { 'allow-exec': true, 'allow-copy': false }, b: { 'allow-exec': true } }, 'on every channel');
 });
 
-test('with a value exactly that is allowed', async (t) => {
+test('with a value only that is allowed', async (t) => {
   const folder = temporaryFolder(t);
   const exec = '--allow-exec=/usr/bin/journalctl,/usr//bin/./uname,/a,,b';
   const { default: channel } = await shown(t, ...CHANNEL, exec, `--allow-copy=${folder}/`);
@@ -81,11 +81,11 @@ testRefusals([
         [['-c', 'tcp://192.0.2.1:7000', `--allow-${service}`], `channel "${REMOTE}": --allow-${service}: ${ANYBODY}`],
       ] as const,
   ),
-  // Of a group before any of its sockets is there.
+  // For a group before any of its sockets exists.
   ['-c unix-connect:/nonexistent/*.sock --allow-copy=/none', '--allow-copy=/none: no such folder'],
 ]);
 
-test('a program that is not there is a warning, and no more', async (t) => {
+test('a missing program is only a warning', async (t) => {
   const folder = temporaryFolder(t);
   const missing = join(folder, 'no-such-program');
   const vproxy = spawnVproxy(t, ['-c', `unix-listen:${folder}/channel.sock`, `--allow-exec=/bin/sh,${missing}`]);
@@ -94,7 +94,7 @@ test('a program that is not there is a warning, and no more', async (t) => {
   t.is(vproxy.lines.filter((line) => line.includes('warning')).length, 1);
 });
 
-test('check and --print-config show what a file allows, and check refuses what the start would', async (t) => {
+test('check and --print-config show what a file allows, and check rejects what a start would', async (t) => {
   const folder = temporaryFolder(t);
   const file = join(folder, 'vproxy.toml');
   mkdirSync(join(folder, 'in'));

@@ -1,4 +1,4 @@
-/** Ports that appear by themselves, between two processes of the real command line; what listens is a third one. */
+/** Announced ports between two processes of the real command line; a third process listens. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, writeFileSync } from 'node:fs';
@@ -12,7 +12,7 @@ import { answerTo, ask, failureOf, localSocket, refusal } from '../helpers/proxi
 import { eventually } from '../helpers/time.js';
 import { upgradablePair, upgrade } from '../helpers/upgrades.js';
 
-/** An echo in a process that is called `echo-program`. */
+/** An echo server in a process named `echo-program`. */
 const PROGRAM = `process.title = 'echo-program';
   require('net').createServer({ allowHalfOpen: true }, (socket) => socket.on('error', () => {}).pipe(socket))
     .listen(Number(process.argv[1]), '127.0.0.1', () => console.log('listening'));`;
@@ -24,7 +24,7 @@ async function startProgram(t: ExecutionContext, port: number): Promise<ChildPro
   return child;
 }
 
-/** A host and a guest on one machine: only `port` is announced, so the host listens for it at another one, which is not. */
+/** A host and a guest on one machine: only `port` is announced, so the host listens on another one for it. */
 async function setUp(t: ExecutionContext, forwarding = (port: number): string => String(port)) {
   const port = await freePort();
   const announced = ['--announce-ports', String(port)];
@@ -33,7 +33,7 @@ async function setUp(t: ExecutionContext, forwarding = (port: number): string =>
   return { ...pair, port, run, client: pair.clients[0] };
 }
 
-/** Where the host listens for a port. Whose it is may be known later: on a busy machine that is looked for again. */
+/** Where the host listens for a port. The owner may be known only later: on a busy machine it is looked up again. */
 const appeared = (client: ControlClient): Promise<string> =>
   eventually(
     async () => {
@@ -43,12 +43,12 @@ const appeared = (client: ControlClient): Promise<string> =>
     { what: 'a port' },
   );
 
-/** When the host has no port any more. */
+/** Resolves when the host no longer has any port. */
 const gone = (client: ControlClient) => eventually(async () => (await client.ports()).length === 0);
 
 const numberOf = (endpoint: string): number => Number(/^127\.0\.0\.\d:(\d+)$/.exec(endpoint)?.[1]);
 
-test.serial('a program that listens at the peer is here while it does, and vproxy ports shows it', async (t) => {
+test.serial('a port with a listener on the peer is served here, and vproxy ports shows it', async (t) => {
   const { port, run, client, sockets, host, guest } = await setUp(t);
   t.is((await run('ports')).stdout, 'No ports are announced, here or by a peer.\n');
   const program = await startProgram(t, port);
@@ -87,7 +87,7 @@ test.serial('a program that listens at the peer is here while it does, and vprox
   ]);
 });
 
-test.serial('with dir= ports are sockets in a folder of the channel, which goes with them', async (t) => {
+test.serial('with dir= ports are sockets in a folder of the channel, which is removed with them', async (t) => {
   const root = join(temporaryFolder(t), 'run');
   const { port, client, host } = await setUp(t, (number) => `${number},dir=${root}/{channel}/ports`);
   await startProgram(t, port);
@@ -98,7 +98,7 @@ test.serial('with dir= ports are sockets in a folder of the channel, which goes 
   t.false(existsSync(join(root, 'default/ports')));
 });
 
-test.serial('an upgrade of either side keeps the listener and its streams, and what comes later', async (t) => {
+test.serial('an upgrade of either side keeps the listener and its streams, and accepts new ones', async (t) => {
   const { port, client, sockets } = await setUp(t);
   const program = await startProgram(t, port);
   const here = numberOf(await appeared(client));
@@ -115,7 +115,7 @@ test.serial('an upgrade of either side keeps the listener and its streams, and w
   await gone(client);
 });
 
-test.serial('a reload of either side puts other ports in force, and ends no session', async (t) => {
+test.serial('a reload of either side applies other ports, and ends no session', async (t) => {
   const [folder, port] = [temporaryFolder(t), await freePort()];
   const [hostFile, guestFile] = [join(folder, 'host.toml'), join(folder, 'guest.toml')];
   for (const file of [hostFile, guestFile]) writeFileSync(file, '');
@@ -142,7 +142,7 @@ test.serial('a reload of either side puts other ports in force, and ends no sess
   t.is((await host.channel('default')).history.sessions, 1);
 });
 
-test.serial('a rule of the port holds for its streams', async (t) => {
+test.serial('a rule of the port applies to its streams', async (t) => {
   const [file, port] = [join(temporaryFolder(t), 'guest.toml'), await freePort()];
   writeFileSync(file, `announce-ports = "${port}"\n[services."port.${port}"]\nstreams = 1\n`);
   const host = ['--forward-ports', `${port},address=127.0.0.2`];

@@ -17,7 +17,7 @@ test('--version prints program, protocol and Node, and nothing else', async (t) 
   });
 });
 
-test('what the program cannot take is one line on stderr, and its exit status', async (t) => {
+test('an invalid command line is one line on stderr, and an exit status', async (t) => {
   t.deepEqual(await runVproxy(['--frobnicate']), {
     code: 64,
     stdout: '',
@@ -114,7 +114,7 @@ testRefusals([
   ['pipe-create /a --mode 4755', '--mode: "4755" is not a mode of three octal digits, such as 0660'],
 ]);
 
-// Commands for a vproxy that runs.
+// Commands for a running vproxy.
 testRefusals([
   ['stats', '"stats": no such command; did you mean status?'],
   ['forward', 'forward: incomplete command; expected forward add or forward remove'],

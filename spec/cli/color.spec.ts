@@ -1,4 +1,4 @@
-/** Colours: where there are some, and that they change nothing else. */
+/** Colours: when they are used, and that they change nothing else. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
@@ -17,7 +17,7 @@ const paint = painter(true);
 
 const withoutColors = (text: string): string => text.replace(/\u001b\[\d+m/g, '');
 
-test('there are colours on a terminal that shows them, unless NO_COLOR says something', (t) => {
+test('colours are used on a terminal that shows them, unless NO_COLOR is set', (t) => {
   for (const [has, isTTY, environment] of [
     [true, true, { TERM: 'xterm' }],
     [true, true, { TERM: 'xterm', NO_COLOR: '' }],
@@ -30,11 +30,11 @@ test('there are colours on a terminal that shows them, unless NO_COLOR says some
   }
 });
 
-test('what is nothing has no tone', (t) => {
+test('an empty text has no tone', (t) => {
   t.deepEqual([paint('x', 'bold'), paint('', 'bold'), paint('x', null)], ['\u001b[1mx\u001b[0m', '', 'x']);
 });
 
-test('every state of a channel has a tone, and one that is not known has none', (t) => {
+test('every state of a channel has a tone, and an unknown one has none', (t) => {
   for (const state of CHANNEL_STATES) t.not(toneOfState(state), null, state);
   t.is(toneOfState('established'), 'good');
   t.is(toneOfState('failed'), 'bad');
@@ -47,7 +47,7 @@ const COLUMNS: readonly Column<readonly string[]>[] = [
   { title: 'SENT', cell: ([, , sent = '']) => sent, align: 'right', toneOf: () => 'bold' },
 ];
 
-test('colours change no width of a table, and what is cut off has none', (t) => {
+test('colours change no width of a table, and truncated cells have none', (t) => {
   const rows = [
     ['vm1', 'established', '5 B'],
     ['a-long-name-漢字', 'failed', '12 MB'],
@@ -109,7 +109,7 @@ test.serial(
     ]) {
       t.notRegex(text, /\u001b/);
     }
-    // A time that is shown in minutes is the same in both.
+    // A time shown in minutes is the same in both.
     const since = new Date(Date.now() - 90.5 * 60_000).toISOString();
     const channels = (await client.channels()).map((channel) => ({ ...channel, since }));
     t.deepEqual(formatChannels(channels, 80, paint).map(withoutColors), formatChannels(channels, 80));

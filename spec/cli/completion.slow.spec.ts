@@ -17,7 +17,7 @@ import { testWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 import { runVproxy, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
-/** A test for each shell that is installed. */
+/** Adds a test for each installed shell. */
 function inEachShell(title: string, body: (t: ExecutionContext, shell: Shell) => Promise<void> | void): void {
   for (const shell of ['bash', 'zsh', 'fish'] as const) {
     (shell === 'bash' ? test : testWith(shell))(`${shell}: ${title}`, async (t) => {
@@ -27,10 +27,10 @@ function inEachShell(title: string, body: (t: ExecutionContext, shell: Shell) =>
   }
 }
 
-/** bash replaces only what follows the last colon or equals sign. */
+/** bash replaces only the text after the last colon or equals sign. */
 const asOffered = (shell: Shell, word: string): string => (shell === 'bash' ? word.replace(/^.*[:=](?=.)/, '') : word);
 
-inEachShell('its script is one of that shell', (t, shell) => {
+inEachShell('the shell parses its script', (t, shell) => {
   const file = join(temporaryFolder(t), 'script');
   writeFileSync(file, SCRIPTS[shell]);
   const { status, stderr } = spawnSync(shell, ['-n', file], { encoding: 'utf8' });
@@ -75,11 +75,11 @@ inEachShell('commands, options and values are offered: kinds of channels, paths,
   const behind = 'vproxy exec ls --t';
   const whole = ['vproxy ', 'vproxy --', 'vproxy doctor --', 'vproxy exec --'];
   const offers = await completeInShell(t, shell, [behind, ...whole, ...Object.keys(IN_SHELLS).map(put)]);
-  // With what is said of each word, which no shell may take for something else.
+  // With summaries of words, which no shell may misinterpret.
   for (const line of whole) t.deepEqual([...new Set(offers[line])].sort(), (await offeredFor(line)).sort(), line);
   for (const [line, expected] of Object.entries(IN_SHELLS)) {
     const found = [...new Set(offers[put(line)])].map((word) => word.replace(/\/$/, '')).sort();
-    // zsh names files without the folder that is typed already, and others may offer a folder where a file could be in it.
+    // zsh names files without the folder already typed, and other shells may offer a folder that could contain a file.
     const shortened = expected.map((word) => {
       const full = asOffered(shell, put(word));
       return shell === 'zsh' ? full.replace(`${folder}/`, '') : full;
@@ -93,14 +93,14 @@ inEachShell('commands, options and values are offered: kinds of channels, paths,
 /** On a busy machine an answer may come too late to be offered. */
 const LATE = { timeoutMs: 90_000, what: 'the names of the process' };
 
-inEachShell('names of a vproxy that runs are offered', async (t, shell) => {
+inEachShell('names of a running vproxy are offered', async (t, shell) => {
   const { env } = await steeredPair(t, { peer: { incoming: ['web:127.0.0.1:9', 'db:127.0.0.1:9'] } });
   const line = 'vproxy connect w';
   await eventually(async () => (await completeInShell(t, shell, [line], env))[line]?.join() === 'web', LATE);
   t.pass();
 });
 
-testWith('tmux')('readline puts what bash offers into the line', async (t) => {
+testWith('tmux')('readline inserts what bash offers', async (t) => {
   const folder = temporaryFolder(t);
   writeFileSync(join(folder, 'rc'), `PS1='$ '\n${SCRIPTS.bash}`);
   writeFileSync(join(folder, 'vm1.sock'), '');
@@ -119,9 +119,9 @@ testWith('tmux')('readline puts what bash offers into the line', async (t) => {
   t.pass();
 });
 
-// What the shells ask for.
+// The requests of the shells.
 
-/** The words that are offered at the end of a line. */
+/** The words offered at the end of a line. */
 const offeredFor = async (line: string): Promise<string[]> =>
   (await complete(splitLine(line))).words.map(({ name }) => name);
 
@@ -144,7 +144,7 @@ const TARGETS = ['127.0.0.1', 'unix', 'vsock-mux', 'file', 'exec', 'egress', 'ud
 const OFFERED: Offers = {
   'vproxy -c ': KINDS.map((kind) => `${kind}:`),
   'vproxy --channel=vm1=': KINDS.map((kind) => `--channel=vm1=${kind}:`),
-  // Behind a comma the options of the kind, each once.
+  // After a comma: the options of the kind, each once.
   'vproxy -c unix-connect:/x,frame=4096,fr': [],
   'vproxy -c unix-connect:/x,,fr': [],
   'vproxy -c unix-connect:/x,,y,fr': ['unix-connect:/x,,y,frame='],
@@ -159,13 +159,13 @@ const OFFERED: Offers = {
   'vproxy -o x:': ['x:127.0.0.1:', 'x:unix:', 'x:udp:', 'x:unixgram:'],
   'vproxy -i a/x:': TARGETS.map((kind) => `a/x:${kind}:`),
   "vproxy -o '*:v": ['*:vsock-mux:'],
-  // Without a hyphen where nothing else can be, and none that is refused beside another.
+  // Without a hyphen if nothing else can follow, and none that excludes a given one.
   'vproxy stop ': ['--socket', '--name', '-h', '--help'],
   'vproxy stop --socket /x ': ['-h', '--help'],
   'vproxy exec -t --no-t': [],
   'vproxy forward add -o x:1 --inc': [],
   'vproxy exec -nT --no-': [],
-  // An option that may be given once, and nothing behind `--`.
+  // A non-repeatable option only once, and nothing after `--`.
   'vproxy --config f --conf': [],
   'vproxy --key f --ke': ['--key'],
   'vproxy status -- --js': [],
@@ -178,11 +178,11 @@ const OFFERED: Offers = {
   'vproxy exec -t --time': ['--timeout'],
 };
 
-test('words are offered that can be there, and no others', async (t) => {
+test('only possible words are offered', async (t) => {
   for (const [line, words] of Object.entries(OFFERED)) t.deepEqual(await offeredFor(line), words, line);
 });
 
-test('what is offered in the place of a whole word begins with what was typed of that, and paths are for a part of it', async (t) => {
+test('offered words begin with the typed text, and paths complete a part of it', async (t) => {
   t.like(await complete(splitLine('vproxy --log-format=j')), { adds: '', before: '', typed: '--log-format=j' });
   for (const [line, before] of [
     ['vproxy --config=/x', '--config='],
@@ -195,14 +195,14 @@ test('what is offered in the place of a whole word begins with what was typed of
   }
 });
 
-test('a line of bash is cut into words, whose quotes are taken away', (t) => {
+test('a line of bash is split into words without their quotes', (t) => {
   t.deepEqual(splitLine('vproxy '), ['vproxy', '']);
   t.deepEqual(splitLine('  vproxy  -c a=unix-co'), ['vproxy', '-c', 'a=unix-co']);
   t.deepEqual(splitLine(String.raw`vproxy check "a b"'c d'\ e "x\"y`), ['vproxy', 'check', 'a bc d e', 'x"y']);
   t.deepEqual(splitLine(''), []);
 });
 
-test('what a value is called says what can be one', (t) => {
+test('the placeholder of a value decides its completions', (t) => {
   const sorts = ['FILE', 'SRC', 'LABEL', 'LABEL:', 'CHANNEL/ID', 'SECONDS', 'text|json', 'PORT|PATH'];
   t.deepEqual(
     sorts.map((called) => valueSort(called)),
@@ -210,11 +210,11 @@ test('what a value is called says what can be one', (t) => {
   );
 });
 
-/** What a shell is answered for a line. */
+/** The answer to a shell for a line. */
 const answerFor = async (line: string, env: Readonly<Record<string, string>> = {}): Promise<string> =>
   (await runVproxy(['__complete', '--line', line], { env })).stdout;
 
-test('what asks for it is answered in lines, and silently where it can say nothing', async (t) => {
+test('the answer is in lines, and empty if nothing is known', async (t) => {
   const words = await runVproxy(['__complete', 'vproxy', 'log-level', 'w']);
   t.deepEqual(words, { code: 0, stdout: '\n\nw\nwarn\t\n', stderr: '' });
   t.is(await answerFor('vproxy -c vm1=unix-connect:/run/v'), 'files\nvm1=unix-connect:\n/run/v\n');
@@ -222,7 +222,7 @@ test('what asks for it is answered in lines, and silently where it can say nothi
   t.like(await runVproxy(['__complete']), { code: 0, stderr: '' });
 });
 
-test('names of a vproxy that runs are offered where they can be, and nothing where none does', async (t) => {
+test('names of a running vproxy are offered where they fit, and nothing if none runs', async (t) => {
   const { env } = await steeredPair(t, {
     here: { outgoing: ['ssh:127.0.0.1:0'], egress: { internet: {}, intranet: {} } },
     peer: { incoming: ['web:127.0.0.1:9', 'db:127.0.0.1:9'] },
@@ -252,7 +252,7 @@ test('names of a vproxy that runs are offered where they can be, and nothing whe
   }
 });
 
-test('the processes that answer are offered for --name', async (t) => {
+test('processes that answer are offered for --name', async (t) => {
   const [name, folder] = [`completed-${process.pid}`, temporaryFolder(t)];
   const env = { XDG_RUNTIME_DIR: folder };
   const words = ['-c', `unix-listen:${join(folder, 'c')}`, '--name', name];
@@ -261,7 +261,7 @@ test('the processes that answer are offered for --name', async (t) => {
   t.pass();
 });
 
-test('--names says nothing, with status 0, where nobody answers in time or at all', async (t) => {
+test('--names prints nothing, with status 0, if no process answers in time', async (t) => {
   const silent = join(temporaryFolder(t), 'silent.sock');
   await localServer(t, (socket) => void socket.resume(), { path: silent });
   for (const socket of ['/nonexistent/none.sock', silent]) {
@@ -270,18 +270,18 @@ test('--names says nothing, with status 0, where nobody answers in time or at al
   }
 });
 
-// What the shells themselves offer for a command line, with the scripts of `vproxy completion`.
+// Completions by the shells themselves, with the scripts of `vproxy completion`.
 
 type Shell = 'bash' | 'zsh' | 'fish';
 
-/** What is offered for each line, as the words that would be inserted. */
+/** The completions of each line, as the words that would be inserted. */
 type Offers = Readonly<Record<string, readonly string[]>>;
 
 const run = promisify(execFile);
-/** For every line the script starts the program. */
+/** The script starts the program for every line. */
 const TIMEOUT_MS = 230_000;
 
-// As readline does: colons and equals signs are words of their own.
+// As in readline, colons and equals signs are words of their own.
 const BASH_DRIVER = `
 for line in "$@"; do
   COMP_LINE=$line
@@ -301,7 +301,7 @@ for line in $argv
     complete -C $line
 end`;
 
-/** Has a shell complete each of the lines. `env` is set on top of an environment in which \`vproxy\` can be found. */
+/** Makes a shell complete each of the lines. `env` is set on top of an environment in which \`vproxy\` can be found. */
 async function completeInShell(
   t: ExecutionContext,
   shell: Shell,

@@ -1,4 +1,4 @@
-/** Configuration files at the real command line: `--config`, `--print-config`, `vproxy check`. */
+/** Configuration files on the real command line: `--config`, `--print-config`, `vproxy check`. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -29,7 +29,7 @@ const FAULTS = [
   'channels.vm1.outgoing[1]: -o ssh: no colon after the service; expected SERVICE:ADDR:PORT, SERVICE:PORT or SERVICE:/path',
 ];
 
-test('a file that is wrong ends with 65 and a line for each error, of the start and of vproxy check', async (t) => {
+test('an invalid file ends a start and vproxy check with 65 and a line for each error', async (t) => {
   const path = file(t, WRONG);
   const refused = (before: string, ...more: string[]) => ({
     ...{ code: 65, stdout: '' },
@@ -41,7 +41,7 @@ test('a file that is wrong ends with 65 and a line for each error, of the start 
   t.deepEqual(await callVproxy(['check', path]), refused('', open));
 });
 
-test('vproxy check says what a file without errors would do', async (t) => {
+test('vproxy check prints the channels of a file without errors', async (t) => {
   const forwards = 'outgoing = ["ssh:9022"]\nincoming = ["web:80"]\n';
   const path = file(t, `[channels.vm1]\naddress = "unix:///run/vm1.sock"\n${forwards}`);
   t.deepEqual(await callVproxy(['check', path]), {
@@ -51,7 +51,7 @@ test('vproxy check says what a file without errors would do', async (t) => {
   });
 });
 
-test('what is no configuration, cannot be read, or is too large, is refused in one line', async (t) => {
+test('a file that is not a configuration, unreadable or too large is rejected in one line', async (t) => {
   const folder = temporaryFolder(t);
   for (const [path, says] of [
     [join(folder, 'missing.toml'), ': cannot be read: no such file or directory (ENOENT)'],
@@ -69,7 +69,7 @@ test('what is no configuration, cannot be read, or is too large, is refused in o
   }
 });
 
-test('--print-config shows what is in force with file and flags, and what it shows is a configuration', async (t) => {
+test('--print-config shows the effective configuration of file and flags, and its output is a configuration', async (t) => {
   const path = file(t, 'name = "host1"\nwait = 7\n[channels.vm1]\naddress = "unix:///run/vm1.sock"\n');
   const print = (...words: string[]) => callVproxy(['--config', ...words, '--print-config']);
   const shown = await print(path, '-o', 'vm1/ssh:9022', '-c', 'vm2=stdio:', '--wait', '0', '--no-control');
@@ -85,7 +85,7 @@ test('--print-config shows what is in force with file and flags, and what it sho
   t.deepEqual(await print(file(t, json, 'again.json')), shown);
 });
 
-test.serial('a group of a file: each socket has a channel with forwards of its own, also after a reload', async (t) => {
+test.serial('a group in a file: each socket has a channel with forwards of its own, also after a reload', async (t) => {
   const folder = temporaryFolder(t);
   const config = join(folder, 'vproxy.toml');
   mkdirSync(join(folder, 'vms'));
@@ -116,7 +116,7 @@ test.serial('a group of a file: each socket has a channel with forwards of its o
   t.is(host.lines.filter((line) => ESTABLISHED.test(line)).length, 2);
 });
 
-test.serial('another name, or other metrics, count from the next start on: a reload says so', async (t) => {
+test.serial('another name, or other metrics, take effect at the next start, and a reload reports it', async (t) => {
   const folder = temporaryFolder(t);
   const [config, control] = [join(folder, 'vproxy.toml'), join(folder, 'control.sock')];
   const write = (head: string, ownName = '') =>
@@ -128,7 +128,7 @@ test.serial('another name, or other metrics, count from the next start on: a rel
   write('name = "two"\nmetrics = "127.0.0.1:0"');
   t.is(await run('reload'), 'takes effect at the next start: name\ntakes effect at the next start: metrics\n');
   t.like(JSON.parse(await run('status', '--json')), { process: { name: 'one' } });
-  // A name that the channel has of its own is told to its peer, who has to be told anew.
+  // The channel's own name is sent to its peer, so a changed one needs a new session.
   write('name = "one"', 'name = "own"\n');
   t.is(await run('reload'), 'channel replaced: vm1\n');
 });

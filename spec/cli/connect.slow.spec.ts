@@ -16,7 +16,7 @@ import { runPiped, VPROXY } from '../helpers/vproxy-process.js';
 
 const run = promisify(execFile);
 
-/** A pair whose peer offers `x`, and the command that is joined to it. */
+/** A pair whose peer offers `x`, and the command connected to it. */
 async function connected(t: ExecutionContext, handle: Parameters<typeof localServer>[1], word = 'x') {
   const target = await localServer(t, handle);
   const pair = await steeredPair(t, { peer: { incoming: [`x:127.0.0.1:${target.port}`] } });
@@ -25,7 +25,7 @@ async function connected(t: ExecutionContext, handle: Parameters<typeof localSer
 
 const SUCCESS = { code: 0, stderr: '' };
 
-test.serial('every byte comes back, while both ways are in use', async (t) => {
+test.serial('every byte is echoed, with both directions in use', async (t) => {
   const { command } = await connected(t, echo, 'default/x');
   const bytes = randomBytes(8_000_000);
   command.child.stdin.end(bytes);
@@ -33,7 +33,7 @@ test.serial('every byte comes back, while both ways are in use', async (t) => {
   t.deepEqual(await command.ended, SUCCESS);
 });
 
-test.serial('the end of the input is the end of that way alone', async (t) => {
+test.serial('EOF on the input half-closes the stream', async (t) => {
   const { command } = await connected(t, (socket) => {
     void readToEnd(socket).then((bytes) => socket.end(`got ${bytes.length}`));
   });
@@ -42,7 +42,7 @@ test.serial('the end of the input is the end of that way alone', async (t) => {
   t.deepEqual(await command.ended, SUCCESS);
 });
 
-test.serial('the end of the service is the end of the output, while the input goes on', async (t) => {
+test.serial('EOF of the service closes the output, while the input continues', async (t) => {
   let got = '';
   const { command } = await connected(t, (socket) => {
     socket.end('bye');
@@ -59,7 +59,7 @@ test.serial('the end of the service is the end of the output, while the input go
   t.deepEqual(await command.ended, SUCCESS);
 });
 
-test.serial('who does not read the output holds the service up, and not the input', async (t) => {
+test.serial('a reader that does not read the output blocks the service, but not the input', async (t) => {
   let gotBytes = 0;
   const answer = new PassThrough();
   const { command } = await connected(t, (socket) => {
@@ -78,7 +78,7 @@ test.serial('who does not read the output holds the service up, and not the inpu
 const RESET = /^vproxy: error: stream \d+ to x was reset: .*\(ECONNRESET\) \(local-error\).*\n$/;
 
 for (const hasEnded of [false, true]) {
-  test.serial(`a reset ${hasEnded ? 'after' : 'before'} the end of the input is one line, and a status`, async (t) => {
+  test.serial(`a reset ${hasEnded ? 'after' : 'before'} EOF of the input is one line, and a status`, async (t) => {
     const { command } = await connected(t, (socket) => {
       socket.write('x');
       const reset = () => socket.resetAndDestroy();
@@ -125,7 +125,7 @@ test.serial('a truncated answer is no success, however many streams were reset j
   t.regex(stderr, RESET);
 });
 
-test.serial('a service that is not there, and a reader that has gone', async (t) => {
+test.serial('an unknown service, and a reader that has closed', async (t) => {
   const { command, env } = await connected(t, echo);
   const refused = await runPiped(t, ['connect', 'nope'], env).ended;
   t.deepEqual(refused, { code: 69, stderr: 'vproxy: error: service nope is not offered; the peer offers: x\n' });
@@ -135,12 +135,12 @@ test.serial('a service that is not there, and a reader that has gone', async (t)
   t.deepEqual(await command.ended, SUCCESS);
 });
 
-serialTestWith('sshd')('ssh goes through it, with no port at all', async (t) => {
+serialTestWith('sshd')('ssh works over it, without any port', async (t) => {
   const folder = temporaryFolder(t);
   for (const name of ['host', 'id']) await run('ssh-keygen', ['-qt', 'ed25519', '-N', '', '-f', join(folder, name)]);
   const settings = ['StrictModes no', 'UsePAM no', 'PidFile none', `AuthorizedKeysFile ${join(folder, 'id.pub')}`];
   writeFileSync(join(folder, 'sshd_config'), [`HostKey ${join(folder, 'host')}`, ...settings, ''].join('\n'));
-  // The folder that packages of ssh servers create when the machine starts.
+  // The folder that packages of ssh servers create at boot.
   if (process.getuid?.() === 0) mkdirSync('/run/sshd', { recursive: true });
   const sshd = `exec:/usr/sbin/sshd -i -f ${join(folder, 'sshd_config')}`;
   const { env } = await steeredPair(t, { peer: { incoming: [`ssh:${sshd}`] } });
@@ -155,7 +155,7 @@ serialTestWith('sshd')('ssh goes through it, with no port at all', async (t) => 
   t.regex(stderr, /done/);
 });
 
-test('it loads neither the parser of the command line, nor HTTP, nor anything of the proxy', (t) => {
+test('it loads neither yargs, nor HTTP, nor any part of the proxy', (t) => {
   const files = ['cli/vproxy.js', 'cli/command/run-command.js', 'cli/commands/connect.js'];
   const loaded = [...staticImports(files.map((file) => join(PROJECT_ROOT, 'dist', file)))];
   const folders = loaded.filter((name) => name.startsWith('/')).map((name) => dirname(name).replace(/.*\/dist\//, ''));
@@ -164,7 +164,7 @@ test('it loads neither the parser of the command line, nor HTTP, nor anything of
   t.false(loaded.includes('node:http'));
 });
 
-test('the client loads HTTP, and nothing of the proxy', (t) => {
+test('the client loads HTTP, but no part of the proxy', (t) => {
   const ours = /^node:|\/dist\/lib\/(control\/|exec\/|codec\/(json|limits)|system\/sockets|util\/|errors\.js)/;
   const loaded = staticImports([join(PROJECT_ROOT, 'dist/lib/control/client/client.js')]);
   t.deepEqual(

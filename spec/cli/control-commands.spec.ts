@@ -1,4 +1,4 @@
-/** The commands that look at a running vproxy and change it. */
+/** The commands that inspect and change a running vproxy. */
 import { once } from 'node:events';
 import { join, relative, resolve } from 'node:path';
 import test from 'ava';
@@ -12,10 +12,10 @@ import { runPiped } from '../helpers/vproxy-process.js';
 
 const json = (text: string): unknown => JSON.parse(text);
 
-/** What a command prints that changes something, and says nothing. */
+/** The result of a silent command that changes something. */
 const SILENT = { code: 0, stdout: '', stderr: '' };
 
-test('the status in full has all of each channel', async (t) => {
+test('the verbose status shows each channel in full', async (t) => {
   const { run, client } = await steeredPair(t, {});
   const { code, stdout } = await run('status', '--verbose');
   t.is(code, 0);
@@ -30,7 +30,7 @@ test('the status in full has all of each channel', async (t) => {
   t.regex(full, /^resumed +2 times, 1\.5 kB resent$/m);
 });
 
-test('status, channels, forwards and services, for people and as JSON', async (t) => {
+test('status, channels, forwards and services, human-readable and as JSON', async (t) => {
   const { run } = await steeredPair(t, {
     here: { outgoing: ['ssh:127.0.0.1:0'] },
     peer: { incoming: ['web:127.0.0.1:9'] },
@@ -113,7 +113,7 @@ test('a channel is added and removed', async (t) => {
     ...{ exec: { commands: 'any' }, policies: { ssh: { streams: 2 } }, storage: { isAllowed: false } },
     peerAddress: true,
   });
-  // In the midst of an attempt there is nothing that it waits for.
+  // During an attempt it waits for nothing.
   await eventually(async () => /\nvm2: .*none/.test((await run('status')).stdout), { what: 'what vm2 waits for' });
   t.like(await run('channel', 'add', `vm2=${address}`), { code: 64 });
   t.deepEqual(await run('channel', 'remove', 'vm2'), SILENT);
@@ -139,7 +139,7 @@ test('events: as lines of the log, and as JSON', async (t) => {
   await followed.ended;
 });
 
-test('ping: a line for each, and statistics; 1 where nobody answers', async (t) => {
+test('ping: a line for each, and statistics; status 1 without an answer', async (t) => {
   const { run, peer, here } = await steeredPair(t);
   const answered = await run('ping', '-c', '2', '-i', '0');
   t.is(answered.code, 0);
@@ -156,7 +156,7 @@ test('ping: a line for each, and statistics; 1 where nobody answers', async (t) 
   t.regex(lost.stdout, /seq=1 no session.*1 sent, 0 answered, 100% lost/s);
 });
 
-test('wait: for a service that comes, and one that does not', async (t) => {
+test('wait: for a service that appears, and one that does not', async (t) => {
   const { run, env, peer } = await steeredPair(t);
   t.deepEqual(await run('wait'), SILENT);
   const waiting = runPiped(t, ['wait', '--service', 'late', '--json'], env);
@@ -168,7 +168,7 @@ test('wait: for a service that comes, and one that does not', async (t) => {
   t.regex(late.stderr, /^vproxy: error: .*never.*\n$/);
 });
 
-test('log-level, reload, and what the process says to them', async (t) => {
+test('log-level, reload, and the answers of the process', async (t) => {
   const { run, control } = await steeredPair(t);
   t.deepEqual(await run('log-level'), { code: 0, stdout: 'info\n', stderr: '' });
   t.deepEqual(await run('log-level', 'debug'), { code: 0, stdout: 'debug\n', stderr: '' });
@@ -181,14 +181,14 @@ test('log-level, reload, and what the process says to them', async (t) => {
 });
 
 for (const words of [['drain', '--timeout', '5'], ['stop']]) {
-  test(`${words[0] ?? ''} ends when the process has`, async (t) => {
+  test(`${words[0] ?? ''} ends when the process has exited`, async (t) => {
     const { run, control, env } = await steeredPair(t);
     const { process: told, server } = control;
     // The command waits for the last event, and every process has logged at least this one.
     server.record(makeEvent('control-listening', 'taking control requests', { path: control.path }));
     const command = runPiped(t, words, env);
     await eventually(() => told.told.length === 1, { what: 'its request' });
-    // It asks repeatedly; after its next request the test sees that it has not ended.
+    // It polls; after its next request the test sees that it has not ended.
     await server.close();
     t.is(command.child.exitCode, null);
     t.deepEqual(await command.ended, { code: 0, stderr: '' });
@@ -196,7 +196,7 @@ for (const words of [['drain', '--timeout', '5'], ['stop']]) {
   });
 }
 
-test('vproxy --help lists every command, and each has a help of its own', async (t) => {
+test('vproxy --help lists every command, and each has its own help', async (t) => {
   const { CONTROL_COMMANDS } = await import('../../cli/command/table.js');
   const { stdout } = await callVproxy(['--help']);
   for (const [name, entry] of Object.entries(CONTROL_COMMANDS)) {
@@ -205,7 +205,7 @@ test('vproxy --help lists every command, and each has a help of its own', async 
   }
 });
 
-test('where no process answers there is one line, and status 69', async (t) => {
+test('without an answer there is one line, and status 69', async (t) => {
   const path = join(temporaryFolder(t), 'none');
   const line = `vproxy: error: no process answers on ${path}: the socket does not exist\n`;
   for (const words of [['status'], ['connect', 'x'], ['events'], ['top'], ['ping']]) {

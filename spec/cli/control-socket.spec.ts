@@ -1,4 +1,4 @@
-/** The control socket of the real command line: where it is, whose it is, and what it does to the process. */
+/** The control socket of the real command line: its path, its owner, and its effects on the process. */
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
@@ -12,7 +12,7 @@ import { answerTo, echo, localServer, localSocket, refusal, TestProxy } from '..
 import { upgradablePair } from '../helpers/upgrades.js';
 import { ESTABLISHED, runVproxy, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
-test('the path of the control socket follows from --control, --name, and the number of the process', (t) => {
+test('the path of the control socket depends on --control, --name and the PID', (t) => {
   const path = (configuration: { control?: string | false; name?: string }, isRoot = true) =>
     chooseControlSocket(configuration, { isRoot, runtimeDirectory: null }, 77)?.path;
   t.is(path({}), '/run/vproxy/77.sock');
@@ -24,7 +24,7 @@ test('the path of the control socket follows from --control, --name, and the num
   t.is(path({ name: 'vm1' }, false), null);
 });
 
-test('a default path that cannot be had is a warning, one that was given an error', async (t) => {
+test('an unusable default path is a warning, a given one an error', async (t) => {
   const { proxy } = new TestProxy(t, 'unix-connect:/nonexistent/channel.sock');
   const server = new ControlServer({ proxy, process: new TestProcess() });
   t.teardown(() => server.close());
@@ -40,7 +40,7 @@ test('a default path that cannot be had is a warning, one that was given an erro
   t.regex(logged[1]?.message ?? '', /XDG_RUNTIME_DIR is not set/);
 });
 
-test.serial('of two processes with one name the second says so and ends with 69, before it listens', async (t) => {
+test.serial('of two processes with one name the second reports it and exits with 69, before it listens', async (t) => {
   // As root, all processes share a folder.
   const runtimeDirectory = temporaryFolder(t);
   const name = `spec-${process.pid}-${runtimeDirectory.split('-').at(-1) ?? ''}`;
@@ -60,7 +60,7 @@ test.serial('of two processes with one name the second says so and ends with 69,
     message: `--name ${name}: already in use: another vproxy answers on ${path}`,
     fields: { code: 'address-in-use' },
   });
-  // A killed process leaves the file, which no process uses then.
+  // A killed process leaves the file behind.
   first.kill('SIGKILL');
   await first.exited;
   t.true(existsSync(path));
@@ -70,7 +70,7 @@ test.serial('of two processes with one name the second says so and ends with 69,
   t.false(existsSync(path));
 });
 
-test.serial('a --control path that another process answers on, or that cannot be, ends it with an error', async (t) => {
+test.serial('a --control path that is in use or unusable ends it with an error', async (t) => {
   const folder = temporaryFolder(t);
   const path = join(folder, 'control.sock');
   await spawnVproxy(t, ['-c', `unix-listen:${folder}/a.sock`, '--control', path]).waitForLine(TAKING_CONTROL);
@@ -82,28 +82,25 @@ test.serial('a --control path that another process answers on, or that cannot be
   t.regex(impossible.stderr, /error: cannot listen on \/dev\/null\/c\.sock: /);
 });
 
-test.serial(
-  'requests reach the process: its log level, its configuration, stop; metrics have an address',
-  async (t) => {
-    const folder = temporaryFolder(t);
-    const [socketPath, address] = [join(folder, 'control.sock'), `unix-listen:${folder}/a.sock`];
-    const words = ['-o', 'ssh:0', '--wait', '3', '--metrics', '127.0.0.1:0'];
-    const vproxy = spawnVproxy(t, ['-c', `vm1=${address}`, '--control', socketPath, ...words]);
-    await vproxy.waitForLine(TAKING_CONTROL);
-    const vm1 = { address, outgoing: ['ssh:127.0.0.1:0'], incoming: [], wait: 3, insecure: false };
-    const shown = { control: socketPath, 'log-level': 'info', channels: { vm1 } };
-    t.like((await ask({ socketPath }, 'GET', '/v1/config')).body, shown);
-    t.is((await ask({ socketPath }, 'PUT', '/v1/log-level', { body: { level: 'debug' } })).status, 200);
-    t.like((await ask({ socketPath }, 'GET', '/v1/config')).body, { 'log-level': 'debug' });
-    const reload = await ask({ socketPath }, 'POST', '/v1/reload', { body: {} });
-    t.is(reload.status, 422);
-    t.regex(reload.text, /nothing to reload: started without --config/);
-    const [, port] = await vproxy.waitForLine(/serving metrics at http:\/\/127\.0\.0\.1:(\d+)\/metrics/);
-    t.regex((await ask({ host: '127.0.0.1', port: Number(port) }, 'GET', '/metrics')).text, /^# TYPE vproxy_/m);
-    t.is((await ask({ socketPath }, 'POST', '/v1/stop', { body: {} })).status, 202);
-    t.deepEqual(await vproxy.exited, { code: 0, signal: null });
-  },
-);
+test.serial('requests work: log level, configuration, stop; metrics have an address', async (t) => {
+  const folder = temporaryFolder(t);
+  const [socketPath, address] = [join(folder, 'control.sock'), `unix-listen:${folder}/a.sock`];
+  const words = ['-o', 'ssh:0', '--wait', '3', '--metrics', '127.0.0.1:0'];
+  const vproxy = spawnVproxy(t, ['-c', `vm1=${address}`, '--control', socketPath, ...words]);
+  await vproxy.waitForLine(TAKING_CONTROL);
+  const vm1 = { address, outgoing: ['ssh:127.0.0.1:0'], incoming: [], wait: 3, insecure: false };
+  const shown = { control: socketPath, 'log-level': 'info', channels: { vm1 } };
+  t.like((await ask({ socketPath }, 'GET', '/v1/config')).body, shown);
+  t.is((await ask({ socketPath }, 'PUT', '/v1/log-level', { body: { level: 'debug' } })).status, 200);
+  t.like((await ask({ socketPath }, 'GET', '/v1/config')).body, { 'log-level': 'debug' });
+  const reload = await ask({ socketPath }, 'POST', '/v1/reload', { body: {} });
+  t.is(reload.status, 422);
+  t.regex(reload.text, /nothing to reload: started without --config/);
+  const [, port] = await vproxy.waitForLine(/serving metrics at http:\/\/127\.0\.0\.1:(\d+)\/metrics/);
+  t.regex((await ask({ host: '127.0.0.1', port: Number(port) }, 'GET', '/metrics')).text, /^# TYPE vproxy_/m);
+  t.is((await ask({ socketPath }, 'POST', '/v1/stop', { body: {} })).status, 202);
+  t.deepEqual(await vproxy.exited, { code: 0, signal: null });
+});
 
 for (const timeoutS of [30, 0]) {
   test.serial(`drain ends the process when its streams have ended, or after ${timeoutS} s`, async (t) => {
@@ -124,7 +121,7 @@ for (const timeoutS of [30, 0]) {
   });
 }
 
-test.serial('a reload with 50 streams open: those of forwards that stay carry on', async (t) => {
+test.serial('a reload with 50 open streams: those of unchanged forwards continue', async (t) => {
   const folder = temporaryFolder(t);
   const target = await localServer(t, echo);
   const [config, socketPath] = [join(folder, 'vproxy.toml'), join(folder, 'control.sock')];
@@ -157,12 +154,12 @@ test.serial('a reload with 50 streams open: those of forwards that stay carry on
   const { input } = await host.waitForLine(/reloaded: /);
   t.regex(input, /channels added: vm2; forwards added: -o vm1\/added:\S+; forwards removed: -o vm1\/dropped:\S+$/);
   await carryOn('after');
-  // What was open there may finish; new connections are not accepted.
+  // Open streams may finish; new connections are not accepted.
   t.is(await answerTo(dropped, 'after'), 'after');
   t.is(await refusal(t, join(folder, 'dropped.sock')), 'ENOENT');
   t.is(await answerTo(open('added'), 'new'), 'new');
 
-  // A file that is wrong, and one that cannot be put in force: nothing changes, and each is reported with its reason.
+  // An invalid file, and one that cannot take effect: nothing changes, and each is reported with its reason.
   writeFileSync(config, 'wait = 1.5\nwayt = 3\n');
   host.kill('SIGHUP');
   await host.waitForLine(/error: not reloaded: \S+: wait: expected a whole number/);
@@ -175,7 +172,7 @@ test.serial('a reload with 50 streams open: those of forwards that stay carry on
   const channels = { vm2: { address: `unix-listen:${folder}/b.sock` } };
   t.like((await ask({ socketPath }, 'GET', '/v1/config')).body, { channels });
 
-  // The same file as before is not a change, however it is written.
+  // An equivalent file is not a change, however it is written.
   write(['kept', 'added'], `[channels.vm2]\naddress = "unix-listen://${folder}/b.sock"\nwait = 10\n`);
   t.deepEqual((await reload()).body, NO_CHANGES);
   await carryOn('at last');

@@ -1,4 +1,4 @@
-/** What a terminal is shown of a copy. */
+/** The display of a copy in a terminal. */
 import { truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -19,7 +19,7 @@ test('a line has the file, the share, the amount, the rate and the time left', (
   t.is(line, 'app/a.txt                 25%   1.0 MB   250 kB/s   12s left');
 });
 
-test('a line fits any width, and shows the end of a path that is too long', (t) => {
+test('a line fits any width, and shows the end of a long path', (t) => {
   const path = `${'folder/'.repeat(20)}🎉\u001b[31m.txt`;
   for (let width = 1; width < 120; width++) {
     const line = formatProgress(progress({ path, bytes: 1_000_000, totals }), 250_000, width);
@@ -29,7 +29,7 @@ test('a line fits any width, and shows the end of a path that is too long', (t) 
   t.regex(formatProgress(progress({ path, totals }), 1, 80), /^….*\.txt {2}/);
 });
 
-test('while a resumed copy is compared, the line says at which side, and how far that is', (t) => {
+test('while a resumed copy is compared, the line shows the side and the progress', (t) => {
   const comparison = { bytes: 1_000_000, totalBytes: 4_000_000 };
   const line = (side: 'here' | 'there') =>
     formatProgress(progress({ path: 'a', bytes: 3, totals, comparison: { ...comparison, side } }), 250_000, 65);
@@ -37,12 +37,12 @@ test('while a resumed copy is compared, the line says at which side, and how far
   t.is(line('here'), 'comparing files here           25%   1.0 MB   250 kB/s   12s left');
 });
 
-test('nothing is divided by nothing', (t) => {
+test('nothing is divided by zero', (t) => {
   t.is(formatProgress(progress({ totals: { ...totals, bytes: 0 } }), 0, 50).trim(), '100%      0 B      0 B/s');
   t.is(formatProgress(progress({ bytes: 5 }), 0, 50).trim(), '5 B      0 B/s');
 });
 
-test('the outcome says what was saved', (t) => {
+test('the outcome shows how much was saved', (t) => {
   const facts = progress({ files: 2, folders: 1, links: 3, bytes: 3_000_000, resumedBytes: 1_000_000 });
   t.is(
     formatOutcome(facts, 1000),
@@ -51,7 +51,7 @@ test('the outcome says what was saved', (t) => {
   t.is(formatOutcome(progress({ files: 1, bytes: 10 }), 0), '1 file, 10 B in 0.00 ms (10.0 kB/s)');
 });
 
-/** Copies in a terminal until the line is there, and interrupts it. */
+/** Copies in a terminal until the line appears, and interrupts it. */
 async function watch(t: ExecutionContext, words: string, line: RegExp): Promise<string> {
   const folder = temporaryFolder(t);
   for (const name of ['sparse', '.there.vproxy-part']) {
@@ -72,7 +72,7 @@ for (const [words, what] of [
   ['', 'sparse'],
   ['--resume', 'comparing files there'],
 ] as const) {
-  testWith('tmux')(`in a terminal a line says "${what}" meanwhile, and the outcome is there in the end`, async (t) => {
+  testWith('tmux')(`in a terminal a line shows "${what}", and the outcome at the end`, async (t) => {
     t.false((await watch(t, words, new RegExp(`^${what}${NUMBERS}`, 'm'))).includes('left\n'));
   });
 }

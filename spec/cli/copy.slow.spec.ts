@@ -30,13 +30,13 @@ const SILENT = { code: 0, stderr: '', stdout: '' };
 
 const refused = (why: string) => ({ code: 77, stdout: '', stderr: `vproxy: error: ${why}\n` });
 
-/** A file of which nothing is on the disk. */
+/** A sparse file. */
 function makeSparse(path: string, bytes: number): void {
   writeFileSync(path, '');
   truncateSync(path, bytes);
 }
 
-test.serial('files and folders go to the other side and come back, and --json says what was copied', async (t) => {
+test.serial('files and folders are copied both ways, and --json reports what was copied', async (t) => {
   const { copy, path, guest } = await setUp(t, '--allow-copy');
   makeTree(path('from'), { 'a.txt': 'a', app: { x: randomBytes(100_000), l: '->x', empty: {} } });
   mkdirSync(path('there'));
@@ -55,7 +55,7 @@ test.serial('files and folders go to the other side and come back, and --json sa
   });
 });
 
-test.serial('--resume goes on with what is there, and says what that has saved', async (t) => {
+test.serial('--resume continues with the existing part, and reports how much was saved', async (t) => {
   const { copy, path } = await setUp(t, '--allow-copy');
   writeFileSync(path('file'), randomBytes(3_000_000));
   writeFileSync(path('.there.vproxy-part'), readFileSync(path('file')).subarray(0, 2_000_000));
@@ -65,7 +65,7 @@ test.serial('--resume goes on with what is there, and says what that has saved',
   t.deepEqual(readFileSync(path('there')), readFileSync(path('file')));
 });
 
-test.serial('--resume --json says how far each side compares, and what was copied in the last line', async (t) => {
+test.serial('--resume --json reports the comparison of each side, and what was copied in the last line', async (t) => {
   const { copy, path } = await setUp(t, '--allow-copy');
   const bytes = 40_000_000;
   writeFileSync(path('file'), Buffer.alloc(bytes + 5, 'content '));
@@ -80,14 +80,14 @@ test.serial('--resume --json says how far each side compares, and what was copie
     const said = lines.map((line) => JSON.parse(line) as { comparing?: { bytes: number } });
     t.like(said.pop(), { files: 1, sentBytes: 5, resumedBytes: bytes });
     t.deepEqual(
-      // On a slow machine there are lines in between, one in a second.
+      // On a slow machine there are lines in between, one per second.
       said.filter(({ comparing }) => comparing?.bytes === 0 || comparing?.bytes === bytes) as object[],
       sides.flatMap((side) => [0, bytes].map((read) => ({ comparing: { bytes: read, totalBytes: bytes, side } }))),
     );
   }
 });
 
-test.serial('a side that allows nothing is told of, and what it has to say', async (t) => {
+test.serial('the error for a side that allows nothing names the remedy', async (t) => {
   const { copy, path } = await setUp(t);
   writeFileSync(path('a'), 'a');
   const no = refused('the other side does not allow copies; run vproxy with --allow-copy there');
@@ -95,7 +95,7 @@ test.serial('a side that allows nothing is told of, and what it has to say', asy
   t.deepEqual(await copy(':/b', path('')), no);
 });
 
-test.serial('a folder that bounds is a bound, also for a home that is outside of it', async (t) => {
+test.serial('an allowed folder is a bound, also for a home outside it', async (t) => {
   const folder = temporaryFolder(t);
   const { copy, path } = await setUp(t, `--allow-copy=${folder}`);
   writeFileSync(path('a'), 'a');
@@ -111,10 +111,10 @@ test.serial('a folder that bounds is a bound, also for a home that is outside of
   t.deepEqual(readdirSync(folder), ['a']);
 });
 
-test.serial('a path without a slash in front begins in the home of the user there', async (t) => {
+test.serial('a path without a leading slash is relative to the home of the user there', async (t) => {
   const { copy, path, guest } = await setUp(t, '--allow-copy');
   writeFileSync(path('a'), 'a');
-  // Nothing is left in the home of whoever runs this.
+  // Nothing is left in the home of the user who runs this.
   const there = relative(userInfo().homedir, path('there'));
   t.deepEqual(await copy(path('a'), `default:${there}`), SILENT);
   t.is(readFileSync(path('there'), 'utf8'), 'a');
@@ -123,7 +123,7 @@ test.serial('a path without a slash in front begins in the home of the user ther
   t.true(guest.lines.some((line) => line.includes(`copy to ${userInfo().homedir}/${there}: 1 file,`)));
 });
 
-test.serial('an interrupt, and a proxy that is killed, keep what has come, and say how it goes on', async (t) => {
+test.serial('an interrupt, and a killed proxy, keep what has arrived, and say how to continue', async (t) => {
   const { run, copy, path, guest } = await setUp(t, '--allow-copy');
   makeSparse(path('big'), 20_000_000_000);
   const parts = { there: path('.there.vproxy-part'), here: path('.here.vproxy-part') };
@@ -150,7 +150,7 @@ test.serial('an interrupt, and a proxy that is killed, keep what has come, and s
   t.true(statSync(parts.here).size > 10_000_000);
 });
 
-test.serial('300 MB go through in bounded memory', async (t) => {
+test.serial('300 MB are copied in bounded memory', async (t) => {
   const { copy, path, guest, host } = await setUp(t, '--allow-copy');
   const block = randomBytes(1_000_000);
   for (let count = 0; count < 300; count++) writeFileSync(path('big'), block, { flag: 'a' });

@@ -1,4 +1,4 @@
-/** Datagrams through two real processes: beside a bulk, over TLS, and across an upgrade. */
+/** Datagrams through two real processes: beside a bulk transfer, over TLS, and across an upgrade. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
@@ -14,7 +14,7 @@ import { upgradablePair, upgrade } from '../helpers/upgrades.js';
 
 const QUESTIONS = 10_000;
 
-/** A host that gets datagrams for the guest's target at `port`. */
+/** A host that forwards datagrams to the guest's target at `port`. */
 async function sidesOf(t: ExecutionContext, target: number, { host = [], guest = [], ...setup }: PairSetup = {}) {
   const pair = await upgradablePair(t, {
     ...setup,
@@ -24,14 +24,14 @@ async function sidesOf(t: ExecutionContext, target: number, { host = [], guest =
   return { ...pair, port: await pair.host.listeningPort('dns') };
 }
 
-/** The counts of the forward of datagrams of a process. */
+/** The counters of a process's forward of datagrams. */
 async function countsOf(client: ControlClient): Promise<DatagramCounts> {
   const found = (await client.forwards()).find(({ datagrams }) => datagrams !== null)?.datagrams;
   if (found === undefined || found === null) throw new Error('there is no forward of datagrams');
   return found;
 }
 
-/** What the kernel dropped at the sockets of these ports, as their buffers were full. */
+/** The datagrams that the kernel dropped at the sockets of these ports because their buffers were full. */
 function kernelDrops(ports: readonly number[]): number {
   const lines = readFileSync('/proc/net/udp', 'utf8').split('\n').slice(1);
   const fields = lines.map((line) => line.trim().split(/\s+/));
@@ -40,7 +40,7 @@ function kernelDrops(ports: readonly number[]): number {
     .reduce((sum, each) => sum + Number(each.at(-1)), 0);
 }
 
-test('10,000 questions beside a bulk: each is answered, or counted where it was lost', async (t) => {
+test('10,000 questions beside a bulk transfer: each is answered, or counted where it was lost', async (t) => {
   const target = await UdpProgram.openEcho(t);
   let isOver = false;
   const sink = await localServer(t, (socket) => void socket.pipe(new Writable({ write: (_, __, done) => done() })));
@@ -66,7 +66,7 @@ test('10,000 questions beside a bulk: each is answered, or counted where it was 
     answered += 1;
     ask();
   };
-  // Some are always on their way; where all of them were lost, others are sent.
+  // Some are always in flight; if all of them were lost, others are sent.
   for (let count = 0; count < 64; count += 1) ask();
   let seen = -1;
   await eventually(
@@ -90,12 +90,12 @@ test('10,000 questions beside a bulk: each is answered, or counted where it was 
     QUESTIONS,
     'every question was answered, or its loss is counted',
   );
-  // How many are too old when their turn comes is up to the machine.
+  // How many expire in the queue depends on the machine.
   t.true(answered > QUESTIONS / 2, String(answered));
   t.true(bulk.bytesWritten > 2 ** 26, 'the bulk went on meanwhile');
 });
 
-test('inside TLS there are datagrams, too', async (t) => {
+test('datagrams work inside TLS, too', async (t) => {
   const target = await UdpProgram.openEcho(t);
   const [path, key] = [join(temporaryFolder(t), 'c,tls=psk'), writeKeyFile(temporaryFolder(t), 'key', '1f')];
   const secured = ['--key', key];
@@ -106,14 +106,14 @@ test('inside TLS there are datagrams, too', async (t) => {
   t.deepEqual(client.texts, ['hello']);
 });
 
-test('an upgrade ends flows, and the next message begins them anew at the same address; none is refused', async (t) => {
+test('an upgrade ends flows, and the next message starts them again at the same address; none is refused', async (t) => {
   const target = await UdpProgram.openEcho(t);
   const { port, sockets, clients: controls } = await sidesOf(t, target.port);
   const clients = await Promise.all(Array.from({ length: 5 }, () => UdpProgram.open(t)));
   const askAll = async (text: string): Promise<void> => {
     for (const client of clients) {
       const before = client.messages.length;
-      // What is asked between two processes may be lost, as any datagram.
+      // A question between two processes may be lost, as any datagram.
       await eventually(
         () => {
           if (client.messages.length > before) return true;

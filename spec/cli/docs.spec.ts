@@ -11,7 +11,7 @@ import { PROJECT_ROOT } from '../helpers/files.js';
 
 const read = (path: string): string => readFileSync(join(PROJECT_ROOT, path), 'utf8');
 
-/** Each option as the table has it: `-c, --channel CHANNEL`. */
+/** Each option as in the table: `-c, --channel CHANNEL`. */
 const optionsInTable = (command: Parameters<typeof optionsOf>[0]): string[] =>
   optionsOf(command)
     .filter(({ isHidden }) => isHidden !== true)
@@ -26,7 +26,7 @@ const optionsInText = (text: string): string[] =>
     `${first} ${called}`.trim(),
   );
 
-test('docs/cli.md defines every command and every option of each, as the tables do, and no other', async (t) => {
+test('docs/cli.md defines the commands and options of the tables, and no others', async (t) => {
   const [first = '', ...others] = read('docs/cli.md')
     .replaceAll('`, `', ', ')
     .split(/^## vproxy /m);
@@ -37,7 +37,7 @@ test('docs/cli.md defines every command and every option of each, as the tables 
   t.deepEqual([...sections.keys()], ['', ...Object.keys(LOCAL_COMMANDS), ...Object.keys(CONTROL_COMMANDS)]);
   for (const command of await loadCommands()) {
     const { name } = command;
-    // Those of every command for a running process are in a table of their own.
+    // The common options of commands for a running process are in a table of their own.
     const common = name === '' ? [] : name in LOCAL_COMMANDS ? ['-h'] : ['-h', '--socket', '--name', '--json'];
     const expected = optionsInTable(command).filter((option) => !common.includes(option.replace(/[, ].*/, '')));
     t.deepEqual(optionsInText(sections.get(name) ?? '').sort(), expected.sort(), name);
@@ -52,7 +52,7 @@ test('docs/cli.md has every kind of channel, and no other', (t) => {
   );
 });
 
-test('docs/errors.md has the table of codes as it is', (t) => {
+test('docs/errors.md has the current table of codes', (t) => {
   const rows = [...read('docs/errors.md').matchAll(/^\| `([a-z-]+)` \| (.*) \|$/gm)];
   const word = (isSo: boolean) => (isSo ? 'yes' : 'no');
   t.deepEqual(
@@ -71,7 +71,7 @@ test('docs/errors.md explains every exit status', (t) => {
 
 for (const document of ['README.md', ...readdirSync(join(PROJECT_ROOT, 'docs')).map((name) => `docs/${name}`)]) {
   if (!document.endsWith('.md')) continue;
-  test(`what ${document} links to is there`, (t) => {
+  test(`the links of ${document} lead to existing files`, (t) => {
     const folder = join(PROJECT_ROOT, document, '..');
     for (const [, target = ''] of read(document).matchAll(/\]\(([^)#:]+)(?:#[^)]*)?\)/g)) {
       t.notThrows(() => readFileOrFolder(join(folder, target)), `${document}: ${target}`);

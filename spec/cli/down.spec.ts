@@ -1,4 +1,4 @@
-/** What commands say of a VM that is down: what they wait for, and why nothing came. */
+/** Messages of commands about a VM that is down: what they wait for, and why it did not come. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -8,7 +8,7 @@ import { echo, localServer, TestProxy } from '../helpers/proxies.js';
 import { runInTerminal } from '../helpers/terminals.js';
 import { runVproxy, VPROXY } from '../helpers/vproxy-process.js';
 
-/** A process with the channel `vm1` to a VM that is not there, until `comeUp`. */
+/** A process with the channel `vm1` to a VM that is down until `comeUp`. */
 async function downVm(t: ExecutionContext, waitMs: number) {
   const folder = temporaryFolder(t);
   const socket = join(folder, 'vm1.sock');
@@ -27,12 +27,12 @@ async function downVm(t: ExecutionContext, waitMs: number) {
 
 for (const [command, done] of [
   ['exec vm1: echo came up', /came up/],
-  // What is typed is shown by the terminal, and comes back.
+  // The terminal echoes typed text, and so does the service.
   ['connect vm1/echo', /came up\s+came up/],
   ['copy "$FOLDER/file" vm1:$FOLDER/copied && cat "$FOLDER/copied"', /came up/],
   ['wait vm1/echo && echo came up', /came up/],
 ] as const) {
-  test.serial(`at a terminal, vproxy ${command} says what it waits for, and goes on when it comes`, async (t) => {
+  test.serial(`in a terminal, vproxy ${command} shows what it waits for, and continues when it comes`, async (t) => {
     const { folder, socket, path, comeUp } = await downVm(t, 60_000);
     writeFileSync(join(folder, 'file'), 'came up\n');
     const script = `export VPROXY_SOCKET=${path} FOLDER=${folder}; ${VPROXY} ${command}`;
@@ -41,7 +41,7 @@ for (const [command, done] of [
     await terminal.shows(/waiting for [^\r]*\(ENOENT\)/);
     t.true(terminal.text().includes(`\r\u001b[K${waiting}`), terminal.text());
     await comeUp();
-    // The line is cleared before anything else is shown.
+    // The line is cleared before any other output.
     await terminal.shows(/\(ENOENT\)\r\u001b\[K/);
     if (command.startsWith('connect')) terminal.type('came up\n');
     await terminal.shows(done);
@@ -49,7 +49,7 @@ for (const [command, done] of [
   });
 }
 
-test.serial('elsewhere nothing is said but the error, which has the cause and what looks for it', async (t) => {
+test.serial('elsewhere only the error is printed, with the cause and the command that finds it', async (t) => {
   const { socket, path } = await downVm(t, 600);
   const why = `no session with the peer within 0.6 s: unix-connect:${socket} is missing (ENOENT); see vproxy doctor`;
   for (const [words, code] of [
@@ -64,7 +64,7 @@ test.serial('elsewhere nothing is said but the error, which has the cause and wh
   t.is((await runVproxy(['connect', 'echo'], { env })).stderr, `vproxy: error: ${why}\n`);
 });
 
-test.serial('a ping that is not answered, and a wait that was too long, have the cause', async (t) => {
+test.serial('an unanswered ping, and a wait that times out, report the cause', async (t) => {
   const { socket, path } = await downVm(t, 100);
   const env = { VPROXY_SOCKET: path };
   const cause = `unix-connect:${socket} is missing (ENOENT)\n`;

@@ -1,4 +1,4 @@
-/** What people run in a guest without a network: apt, curl, git, pip and socat, as they are, through the egress of its host. */
+/** Programs in a guest without a network: unmodified apt, curl, git, pip and socat, through the egress of its host. */
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -38,20 +38,20 @@ const world = useEgressWorld(test, (folder) => {
   commit = makeGitRepository(folder, 'made');
 });
 
-/** Runs a command in the guest's network, to its end. */
+/** Runs a command in the guest's network until it exits. */
 const run = (command: readonly string[], options?: NetworkRunOptions) => world().inside.run(command, options);
 
 const APT_MS = 120_000;
 const MIB = 2 ** 20;
 
-/** The words of curl for each of the three ways in, beside the URL. */
+/** The arguments of curl for each of the three ways in, besides the URL. */
 const WAYS = {
   CONNECT: (scheme: string) => (scheme === 'http' ? ['--proxytunnel', '--proxy', PROXY] : ['--proxy', PROXY]),
   'absolute form': () => ['--proxy', PROXY],
   'SOCKS 5': () => ['--proxy', PROXY_ENV.all_proxy],
 } as const;
 
-/** Each way with each scheme that it is for. */
+/** Each way in, with each of its schemes. */
 const TRANSFERS = [
   ['CONNECT', 'https'],
   ['CONNECT', 'http'],
@@ -60,7 +60,7 @@ const TRANSFERS = [
   ['SOCKS 5', 'http'],
 ] as const;
 
-/** A curl that says nothing but errors, and trusts the origins. */
+/** A curl that prints only errors, and trusts the origins. */
 const curl = (...words: readonly string[]) => ['curl', '-sS', '--cacert', world().outside.authority, ...words];
 
 const succeeds = (t: ExecutionContext, { code, stdout, stderr }: RunResult): void => {
@@ -78,7 +78,7 @@ function patternDigest(bytes: number): string {
 
 const fileDigest = (path: string): string => sha256(readFileSync(path));
 
-withWorld('the guest has no way out but the proxy, and no names', async (t) => {
+withWorld('the guest has no way out except the proxy, and no name resolution', async (t) => {
   const direct = await run(curl('--max-time', '10', `http://${ADDRESSES[0]}/`));
   t.is(direct.code, 7, direct.stderr);
   const named = await run(curl('--max-time', '10', `http://${ORIGINS.files}/`));
@@ -87,7 +87,7 @@ withWorld('the guest has no way out but the proxy, and no names', async (t) => {
 
 // apt
 
-/** Folders in which apt-get(8) works as in a machine of their own, with the file that tells it so. */
+/** Folders for an isolated apt-get(8), and the configuration file that points to them. */
 function makeAptMachine(name: string, scheme: 'http' | 'https', settings: readonly string[]) {
   const folder = world().makeFolder(name);
   const inFolder = (path: string) => join(folder, path);
@@ -145,13 +145,13 @@ for (const scheme of ['http', 'https'] as const) {
     t.true(requests.every((line) => line.split(' ')[1] === scheme));
     const files = new Set(requests.map((line) => line.split(' ')[4]).filter((path) => path?.endsWith('.deb')));
     t.is(files.size, packages.size + 1);
-    // Kept alive all the way: apt asks for one package after the other on one connection.
+    // Keep-alive end to end: apt requests one package after the other on one connection.
     const connections = new Set(requests.map((line) => line.split(' ')[0]));
     t.true(connections.size <= 6, `${requests.length} requests took ${connections.size} connections`);
   });
 }
 
-withWorld('apt-get tells whoever asks for a repository that is not allowed what the host says', async (t) => {
+withWorld('apt-get shows the reason of the host for a repository that is not allowed', async (t) => {
   const { env } = makeAptMachine('apt-refused', 'http', aptSettings());
   const lists = join(world().makeFolder('apt-refused'), 'etc/apt/sources.list');
   writeFileSync(lists, readFileSync(lists, 'utf8').replace(ORIGINS.deb, FORBIDDEN));
@@ -173,7 +173,7 @@ for (const [way, scheme] of TRANSFERS) {
     succeeds(t, await run(curl(...words, '-f', '-o', down, `${url}/-/pattern/${bytes}`)));
     t.is(fileDigest(down), patternDigest(bytes));
     const expected = `${patternDigest(bytes)} ${bytes}\n`;
-    // With a length that is known beforehand, and without.
+    // With and without a length known in advance.
     for (const headers of [[], ['-H', 'Transfer-Encoding: chunked', '-H', 'Expect:']]) {
       const sent = await run(curl(...words, ...headers, '-T', up, `${url}/-/digest`));
       t.deepEqual(sent, { code: 0, stdout: expected, stderr: '' });
@@ -195,7 +195,7 @@ for (const [address, family] of [
 }
 
 withWorld(
-  'curl resolves nothing by itself with socks5h, and names the guest does not know with socks5 are its own failure',
+  'curl resolves nothing itself with socks5h, and fails itself with socks5 for names that the guest does not know',
   async (t) => {
     const url = `http://${ORIGINS.files}/-/pattern/10`;
     succeeds(t, await run(curl('--proxy', `socks5h://127.0.0.1:${PROXY_PORT}`, '-f', '-o', '/dev/null', url)));
@@ -205,7 +205,7 @@ withWorld(
   },
 );
 
-withWorld('several URLs of two origins share what curl keeps alive', async (t) => {
+withWorld('several URLs of two origins share the connections that curl keeps alive', async (t) => {
   const before = world().outside.origins.lines.length;
   const urls = [1, 2, 3, 4].flatMap((number) => [
     `http://${ORIGINS.files}/-/pattern/${number}`,
@@ -213,14 +213,14 @@ withWorld('several URLs of two origins share what curl keeps alive', async (t) =
   ]);
   const outputs = urls.flatMap(() => ['-o', '/dev/null']);
   const ran = await run(curl('--proxy', PROXY, '-f', '-w', '%{num_connects}\n', ...outputs, ...urls));
-  // One connection to the proxy for all of them.
+  // One connection to the proxy for all requests.
   t.deepEqual(ran, { code: 0, stdout: '1\n0\n0\n0\n0\n0\n0\n0\n', stderr: '' });
   const requests = world().outside.origins.lines.slice(before);
   t.is(requests.length, urls.length);
   t.true(new Set(requests.map((line) => line.split(' ')[0])).size <= 2, requests.join('\n'));
 });
 
-/** How a destination is refused: the status of HTTP, the code of SOCKS 5 as curl shows it, and the line. */
+/** The refusal of a destination: the HTTP status, the SOCKS 5 code as curl shows it, and the line. */
 const DENIED = { status: 403, socks: 2, line: (at: string) => `${at} is not allowed by egress "internet" on the host` };
 const NOT_FOUND = { status: 502, socks: 4, line: () => `no address found for ${UNKNOWN}` };
 const CLOSED = { status: 502, socks: 5, line: (at: string) => `${at} refused the connection` };
@@ -256,7 +256,7 @@ for (const [what, destination, { status, socks, line }] of [
 
 // git, pip and socat
 
-withWorld('git clones over HTTPS, and fetches what is new', async (t) => {
+withWorld('git clones over HTTPS, and fetches new commits', async (t) => {
   const folder = world().makeFolder('git');
   const env = { ...PROXY_ENV, GIT_SSL_CAINFO: world().outside.authority, GIT_TERMINAL_PROMPT: '0', HOME: folder };
   const clone = join(folder, 'made');
@@ -278,7 +278,7 @@ withWorld('pip downloads a wheel from an index', async (t) => {
   t.is(fileDigest(join(folder, wheel.file)), wheel.digest);
 });
 
-withWorld('socat gets to an echo by CONNECT, and its half-closed connection brings the rest', async (t) => {
+withWorld('socat reaches an echo by CONNECT, and its half-closed connection returns the rest', async (t) => {
   const address = `PROXY:127.0.0.1:${ORIGINS.files}:7,proxyport=${PROXY_PORT}`;
   const script = 'printf "%s" "$2" | socat -t 20 - "$1"';
   const ran = await run(['sh', '-c', script, 'sh', address, 'to and fro']);
@@ -288,9 +288,9 @@ withWorld('socat gets to an echo by CONNECT, and its half-closed connection brin
   t.regex(refused.stderr, / CONNECT forbidden\.example\.test:7: Not Allowed By vproxy\n$/);
 });
 
-// Many at once
+// Many connections at once
 
-withWorld('readers that stand still stop nobody, and have lost nothing when they go on', async (t) => {
+withWorld('stalled readers block no others, and have lost nothing when they continue', async (t) => {
   t.timeout(180_000);
   const { host, guest } = world();
   const folder = world().makeFolder('slow');
@@ -328,6 +328,6 @@ withWorld('readers that stand still stop nobody, and have lost nothing when they
   }
   const grownMib = sides.map(({ pid }, index) => Math.round((peakBytes(pid) - (restingBytes[index] ?? 0)) / MIB));
   t.log(`host and guest grown by ${grownMib.join(' and ')} MiB`);
-  // Without bounds it would be what the five have not read.
+  // Without bounds it would be everything that the five have not read.
   for (const each of grownMib) t.true(each < 128, String(grownMib));
 });

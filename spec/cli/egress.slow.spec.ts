@@ -1,4 +1,4 @@
-/** Egresses at the real command line: what they let out now, what an operator is told of them, and what a reload changes. */
+/** Egresses on the real command line: what they allow, what an operator sees of them, and what a reload changes. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
@@ -41,7 +41,7 @@ test.serial('the egresses of each channel, with the services that lead to them',
 
 const SAYS = 'egress "internet" of channel vm1';
 
-/** What is asked, the status, and what is printed; or the only line, where the question makes no sense. */
+/** The arguments, the status, and the output; or the error line of an invalid question. */
 const TESTS = [
   [
     ['internet', '192.0.2.1:80'],
@@ -64,7 +64,7 @@ const TESTS = [
     77,
     `[::1]:80 is not allowed by ${SAYS}: ::1 is loopback (::1/128), and no entry allows it explicitly\n`,
   ],
-  // Behind a proxy no name is looked up here.
+  // With an upstream proxy no name is resolved here.
   [
     ['api', 'example.org:443'],
     0,
@@ -78,7 +78,7 @@ const TESTS = [
   [['internet'], 64, /DESTINATION:PORT/],
 ] as const;
 
-test.serial('whether a destination may be reached, and which entry decides: by a process and by a file', async (t) => {
+test.serial('whether a destination may be reached, and which entry decides: of a process and of a file', async (t) => {
   const { run } = await steeredPair(t, { here: { label: 'vm1', egress: EGRESS } });
   const file = join(temporaryFolder(t), 'host.json');
   writeFileSync(file, JSON.stringify({ egress: EGRESS, channels: { vm1: { address: 'unix-listen:/run/vm1.sock' } } }));
@@ -104,7 +104,7 @@ test.serial('whether a destination may be reached, and which entry decides: by a
   });
 });
 
-test.serial('a forward to an egress of which nothing is said is refused, wherever it is said', async (t) => {
+test.serial('a forward to an undefined egress is rejected, wherever it is given', async (t) => {
   const folder = temporaryFolder(t);
   const started = ['-c', `unix-listen:${folder}/c`, '-i', 'internet:egress:', '--egress', 'web:allow=*:443'];
   const line = '-i internet:egress: no [egress.internet] section;';
@@ -118,7 +118,7 @@ test.serial('a forward to an egress of which nothing is said is refused, whereve
   t.deepEqual(await callVproxy(['check', file]), { code: 65, stdout: '', stderr: checked });
 });
 
-test.serial('an added channel has the egresses of all, and its own', async (t) => {
+test.serial('an added channel has the egresses for all channels, and its own', async (t) => {
   const folder = temporaryFolder(t);
   const control = join(folder, 'control');
   const all = ['--egress', 'internet:allow=deb.debian.org:80,443,deny=10.0.0.0/8:*'];
@@ -132,39 +132,36 @@ test.serial('an added channel has the egresses of all, and its own', async (t) =
   t.deepEqual(JSON.parse(stdout), [{ channel: 'vm2', name: 'internet', services: ['internet'], rules }]);
 });
 
-test.serial(
-  'a reload puts other rules in force for what is asked for next, and what is connected goes on',
-  async (t) => {
-    const file = join(temporaryFolder(t), 'host.toml');
-    const { port } = await localServer(t, echo);
-    const destination = `127.0.0.1:${port}`;
-    const allow = (...entries: string[]) =>
-      writeFileSync(file, `[egress.internet]\nallow = ${JSON.stringify(entries)}\n`);
-    allow(destination);
-    const { host, guest, sockets } = await upgradablePair(t, {
-      host: ['--config', file, '-i', 'internet:egress:'],
-      guest: ['-o', 'internet:127.0.0.1:0'],
-    });
-    const proxyPort = await guest.listeningPort('internet');
-    const connect = async () => {
-      const socket = localSocket(t, proxyPort);
-      const answer = await answerTo(socket, `CONNECT ${destination} HTTP/1.1\r\nHost: ${destination}\r\n\r\n`);
-      return { socket, answer };
-    };
-    const reload = () => callVproxy(['reload', '--socket', sockets[0]]);
-    const kept = await connect();
-    t.regex(kept.answer, /^HTTP\/1\.1 200 /);
+test.serial('a reload applies other rules to later connections, and open ones continue', async (t) => {
+  const file = join(temporaryFolder(t), 'host.toml');
+  const { port } = await localServer(t, echo);
+  const destination = `127.0.0.1:${port}`;
+  const allow = (...entries: string[]) =>
+    writeFileSync(file, `[egress.internet]\nallow = ${JSON.stringify(entries)}\n`);
+  allow(destination);
+  const { host, guest, sockets } = await upgradablePair(t, {
+    host: ['--config', file, '-i', 'internet:egress:'],
+    guest: ['-o', 'internet:127.0.0.1:0'],
+  });
+  const proxyPort = await guest.listeningPort('internet');
+  const connect = async () => {
+    const socket = localSocket(t, proxyPort);
+    const answer = await answerTo(socket, `CONNECT ${destination} HTTP/1.1\r\nHost: ${destination}\r\n\r\n`);
+    return { socket, answer };
+  };
+  const reload = () => callVproxy(['reload', '--socket', sockets[0]]);
+  const kept = await connect();
+  t.regex(kept.answer, /^HTTP\/1\.1 200 /);
 
-    allow();
-    t.deepEqual(await reload(), { code: 0, stdout: 'egress changed: default/internet\n', stderr: '' });
-    await host.waitForLine(/reloaded: egresses changed: default\/internet$/);
-    const { answer: refused } = await connect();
-    t.regex(refused, /^HTTP\/1\.1 403 /);
-    t.true(refused.endsWith(`\r\n\r\nvproxy: ${destination} is not allowed by egress "internet" on the host\n`));
-    t.is(await answerTo(kept.socket, 'still there'), 'still there');
+  allow();
+  t.deepEqual(await reload(), { code: 0, stdout: 'egress changed: default/internet\n', stderr: '' });
+  await host.waitForLine(/reloaded: egresses changed: default\/internet$/);
+  const { answer: refused } = await connect();
+  t.regex(refused, /^HTTP\/1\.1 403 /);
+  t.true(refused.endsWith(`\r\n\r\nvproxy: ${destination} is not allowed by egress "internet" on the host\n`));
+  t.is(await answerTo(kept.socket, 'still there'), 'still there');
 
-    allow(destination);
-    t.like(await reload(), { code: 0 });
-    t.regex((await connect()).answer, /^HTTP\/1\.1 200 /, 'and an entry that is new lets out at once');
-  },
-);
+  allow(destination);
+  t.like(await reload(), { code: 0 });
+  t.regex((await connect()).answer, /^HTTP\/1\.1 200 /, 'and an entry that is new lets out at once');
+});

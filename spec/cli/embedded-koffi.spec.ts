@@ -1,4 +1,4 @@
-/** koffi of the single executable: the file of a package, or one that is there for a moment; and what is not taken. */
+/** koffi of the single executable: from the file of a package, or from a temporary file; and files that are rejected. */
 import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -7,7 +7,7 @@ import { koffiLibrary, temporaryFolder } from '../helpers/files.js';
 
 const LIBRARY = readFileSync(koffiLibrary());
 
-/** Paths below a folder from which this process has something loaded. */
+/** Paths below a folder of files that this process has mapped. */
 function loadedFrom(folder: string): string[] {
   const maps = readFileSync('/proc/self/maps', 'utf8');
   return [...new Set([...maps.matchAll(/ (\/.*)$/gm)].map(([, path = '']) => path))].filter((path) =>
@@ -15,7 +15,7 @@ function loadedFrom(folder: string): string[] {
   );
 }
 
-/** A file for packages, with these bytes and this mode. */
+/** The file of a package, with these bytes and this mode. */
 function install(t: ExecutionContext, bytes: Buffer, mode: number): { folder: string; installed: string } {
   const folder = temporaryFolder(t);
   const installed = join(folder, 'koffi.node');
@@ -28,7 +28,7 @@ function works(t: ExecutionContext, koffi: ReturnType<typeof loadKoffi>): void {
   t.is(koffi.load(null).func('int getppid()')(), process.ppid);
 }
 
-test('the file of a package is loaded from its place, and nothing is written', (t) => {
+test('the file of a package is loaded in place, and nothing is written', (t) => {
   const { folder, installed } = install(t, LIBRARY, 0o644);
   const unpacking = temporaryFolder(t);
   works(t, loadKoffi(LIBRARY, { installed, folders: [unpacking] }));
@@ -44,7 +44,7 @@ for (const [what, bytes, mode] of [
   ['that a group may write', LIBRARY, 0o664],
   ['that anybody may write', LIBRARY, 0o646],
 ] as const) {
-  test(`a file ${what} is not loaded; it is unpacked, and nothing stays`, (t) => {
+  test(`a file ${what} is not loaded; koffi is unpacked, and nothing is left behind`, (t) => {
     const { folder, installed } = install(t, bytes, mode);
     const unpacking = temporaryFolder(t);
     works(t, loadKoffi(LIBRARY, { installed, folders: [unpacking] }));
@@ -54,7 +54,7 @@ for (const [what, bytes, mode] of [
   });
 }
 
-test('where it cannot be unpacked the next folder is taken', (t) => {
+test('if it cannot be unpacked, the next folder is used', (t) => {
   const folder = temporaryFolder(t);
   const file = join(folder, 'file');
   const last = join(folder, 'last');
@@ -64,7 +64,7 @@ test('where it cannot be unpacked the next folder is taken', (t) => {
   t.is(loadedFrom(last).length, 1);
 });
 
-test('what is no library is an error, and leaves nothing', (t) => {
+test('a file that is not a library is an error, and leaves nothing behind', (t) => {
   const folder = temporaryFolder(t);
   const load = () => loadKoffi(Buffer.from('no library'), { installed: join(folder, 'none'), folders: [folder] });
   t.throws(load, { message: /koffi\.node/ });

@@ -1,8 +1,8 @@
-/** Flags of V8 that vproxy sets for itself. */
+/** V8 flags that vproxy sets for itself. */
 import test from 'ava';
 import { NODE_MAJOR, runWithFlags } from '../helpers/v8-flags.js';
 
-test('it counts streams until there was a second one, and then sets a flag that V8 knows', async (t) => {
+test('at the second stream it sets a flag that V8 knows', async (t) => {
   const code = `
     const { EventEmitter } = await import('node:events');
     const proxy = new EventEmitter();
@@ -21,7 +21,7 @@ test('it counts streams until there was a second one, and then sets a flag that 
   t.deepEqual(await runWithFlags('cli/engine.js', code), [before, before, after, after]);
 });
 
-test('where V8 has Maglev, its threads are kept from the heap by flags that V8 knows', async (t) => {
+test('if V8 has Maglev, flags that V8 knows keep its threads from the heap', async (t) => {
   const code = `
     part.keepThreadsFromHeap();
     console.log(JSON.stringify(flags));`;

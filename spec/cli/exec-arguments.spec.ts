@@ -1,4 +1,4 @@
-/** The words after `vproxy exec`, and small parts of it. */
+/** The arguments of `vproxy exec`, and small parts of it. */
 import test from 'ava';
 import { readExecArguments } from '../../cli/exec/exec-arguments.js';
 import { EscapeKeys } from '../../cli/exec/join-terminal.js';
@@ -9,7 +9,7 @@ import { SUCCESS } from '../helpers/exec-peers.js';
 
 const read = (...words: string[]) => readExecArguments(['exec', ...words], { HERE: 'there' });
 
-test('options end at the first word that is none, and at --', (t) => {
+test('options end at the first word that is not an option, and at --', (t) => {
   t.deepEqual(read('ls', '-l', '--json').argv, ['ls', '-l', '--json']);
   t.deepEqual(read('-n', '--cwd', '/tmp', 'ls').argv, ['ls']);
   t.deepEqual(read('-nT', '--', '-x', '--').argv, ['-x', '--']);
@@ -18,7 +18,7 @@ test('options end at the first word that is none, and at --', (t) => {
   t.deepEqual(read('ls', '').argv, ['ls', '']);
 });
 
-test('a label stands before the command, among the options', (t) => {
+test('a label comes before the command, among the options', (t) => {
   t.like(read('vm1:', 'ls', 'vm2:'), { channel: 'vm1', argv: ['ls', 'vm2:'] });
   t.like(read('-n', 'vm1:', '-t', '--', 'top', '-d', '1'), {
     channel: 'vm1',
@@ -46,7 +46,7 @@ test('values', (t) => {
   t.is(read('--json', 'x').wantsTerminal, false);
 });
 
-test('words that are wrong, or contradict each other, are refused', (t) => {
+test('invalid and contradictory words are rejected', (t) => {
   for (const [words, message] of [
     [['-t', '-T'], '-t: not allowed with -T'],
     [['-i', '-n'], '-i: not allowed with -n'],
@@ -95,7 +95,7 @@ test('exit statuses', (t) => {
   }
 });
 
-test('a report has text where it is text, also text that was cut', (t) => {
+test('a report has text as text, including truncated text', (t) => {
   const report = (stdout: Buffer, stdoutTruncated = false) =>
     reportOf(
       { ...SUCCESS, pid: 1, stdout, stdoutTruncated, stderr: Buffer.alloc(0), stderrTruncated: false },

@@ -1,4 +1,4 @@
-/** `vproxy exec -t` and `vproxy shell`, as a person at a terminal sees them. */
+/** `vproxy exec -t` and `vproxy shell`, as a user at a terminal sees them. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
@@ -12,14 +12,14 @@ interface Person extends ExecPair {
   readonly terminal: Terminal;
   /** Types a line. */
   readonly type: (line: string) => Promise<void>;
-  /** Waits until the screen is like this. */
+  /** Waits until the screen matches. */
   readonly sees: (pattern: RegExp) => Promise<RegExpExecArray>;
 }
 
 /** The settings of the terminal without its size. */
 const SETTINGS = "stty -a | sed 's/rows [0-9]*; columns [0-9]*; //'";
 
-/** A person at a shell of this side, who has recorded the settings of the terminal. */
+/** A user at a local shell, who has recorded the settings of the terminal. */
 async function sitDown(t: ExecutionContext): Promise<Person> {
   const pair = await execPair(t);
   const env = { ...pair.env, HOME: pair.folder, INPUTRC: '/dev/null', HISTFILE: '' };
@@ -32,7 +32,7 @@ async function sitDown(t: ExecutionContext): Promise<Person> {
   return { ...pair, terminal, type, sees };
 }
 
-/** Whether the terminal has the settings that it had. */
+/** Whether the terminal has the recorded settings. */
 async function isRestored({ type, sees, folder }: Person): Promise<boolean> {
   await type(`${SETTINGS} > "$WORK/after"; echo looked`);
   await sees(/^looked$/m);
@@ -52,7 +52,7 @@ withTmux('a shell has the size of the terminal, its changes, and every key', asy
   await terminal.resize(100, 30);
   await type('clear; while ! [ "$(stty size)" = "30 100" ]; do sleep 0.05; done; echo re""sized');
   await sees(/^resized$/m);
-  // Printed by the command itself: before it runs, keys are for the shell, which reads lines with settings of its own.
+  // Printed by the command itself: before it runs, keys go to the shell, which reads lines with settings of its own.
   await type(`sh -c 'echo sleep""ing; exec sleep 1000'; echo "status $?"`);
   await sees(/^sleeping$/m);
   await terminal.press('C-c');
@@ -72,7 +72,7 @@ withTmux('a shell has the size of the terminal, its changes, and every key', asy
 withTmux('with a command there are pipes, unless -t is given; Ctrl-C ends it, too', async (t) => {
   const person = await sitDown(t);
   const { type, sees, terminal } = person;
-  // What is typed before a command has ended is its input.
+  // Keys typed before a command has ended are its input.
   await type(`$VPROXY exec sh -c 'test -t 0 || test -t 1 || exit 4'; echo "pipes $?"`);
   await sees(/^pipes 4$/m);
   await type(`$VPROXY exec -t sh -c 'test -t 0 && test -t 1 && echo "tty $TERM"; exit 3'; echo "ended $?"`);

@@ -1,4 +1,4 @@
-/** `vproxy exec` through two real processes: what a shell, and its user, see of a command at the peer. */
+/** `vproxy exec` through two real processes: what a shell and its user see of a command on the peer. */
 import { once } from 'node:events';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -33,7 +33,7 @@ test.serial('a command has its own input, output, error and status, and options 
   t.deepEqual(await exec([], 'echo $((6 * 7)); exit 4\n'), { code: 4, stdout: '42\n', stderr: '' }, 'the login shell');
 });
 
-test.serial('in a shell: in a condition, behind a pipe, with files', async (t) => {
+test.serial('in a shell: in a condition, after a pipe, with files', async (t) => {
   const { script, folder } = await execPair(t);
   mkdirSync(join(folder, 'from/deep'), { recursive: true });
   mkdirSync(join(folder, 'to'));
@@ -48,7 +48,7 @@ test.serial('in a shell: in a condition, behind a pipe, with files', async (t) =
   t.is(stdout, 'not there: 1\n 2 both\ncontentcontent0\n42\n5\n0\n');
 });
 
-test.serial('50 MB of output arrive as they are, through a pipe and to a file', async (t) => {
+test.serial('50 MB of output arrive unchanged, through a pipe and in a file', async (t) => {
   const { script } = await execPair(t);
   const { stdout } = await script(`
     seq -w 1 99999999 | head -c 50000000 > "$WORK/source"
@@ -60,14 +60,14 @@ test.serial('50 MB of output arrive as they are, through a pipe and to a file', 
   t.deepEqual(others, [digest, digest]);
 });
 
-test.serial('20 MB of input arrive as they are, and one that is not read does not hang', async (t) => {
+test.serial('20 MB of input arrive unchanged, and unread input does not hang', async (t) => {
   const { exec } = await execPair(t);
   const bytes = Buffer.alloc(20_000_000, 'some bytes that repeat ');
   t.is((await exec(['sha256sum'], bytes)).stdout, `${sha256(bytes)}  -\n`);
   t.deepEqual(await exec(['true'], bytes), { code: 0, stdout: '', stderr: '' });
 });
 
-test.serial('what cannot be run has a line and a status', async (t) => {
+test.serial('a command that cannot be run has an error line and a status', async (t) => {
   const { exec } = await execPair(t, ['--allow-exec=/usr/bin/env,/usr/bin/missing']);
   const denied = await exec(['ls']);
   t.is(denied.code, 126);
@@ -76,7 +76,7 @@ test.serial('what cannot be run has a line and a status', async (t) => {
   t.is((await exec(['env', '--chdir', '/', 'pwd'])).stdout, '/\n');
 });
 
-test.serial('a peer that lets no commands be run, or is not there, and a word that is wrong', async (t) => {
+test.serial('a peer that allows no commands or is down, and an invalid word', async (t) => {
   const { exec, pair } = await execPair(t, []);
   const line = 'vproxy: error: the peer does not allow commands; start vproxy there with --allow-exec\n';
   t.deepEqual(await exec(['true']), { code: 126, stdout: '', stderr: line });
@@ -113,7 +113,7 @@ for (const [what, ends] of [
   });
 }
 
-test.serial('environment, folder and time-out', async (t) => {
+test.serial('environment, folder and timeout', async (t) => {
   const { script } = await execPair(t);
   const { stdout } = await script(`
     export SECRET=hidden HERE=there; unset MISSING
@@ -125,7 +125,7 @@ test.serial('environment, folder and time-out', async (t) => {
   t.is(stdout, 'b c|there||none|none\n/usr/bin\n124\n124\n3\n');
 });
 
-test.serial('signals go to the command, which may do with them as it likes', async (t) => {
+test.serial('signals are passed to the command, which may handle them', async (t) => {
   const { start } = await execPair(t);
   for (const name of ['INT', 'TERM', 'HUP', 'QUIT', 'USR1', 'USR2'] as const) {
     const text = `trap 'echo got ${name}; exit 9' ${name}; echo ready; while :; do sleep 0.05; done`;
@@ -137,7 +137,7 @@ test.serial('signals go to the command, which may do with them as it likes', asy
   }
 });
 
-test.serial('a third interrupt within a second gives a command up that does not answer', async (t) => {
+test.serial('a third interrupt within a second abandons a command that does not respond', async (t) => {
   const { start } = await execPair(t);
   const command = start('sh', '-c', 'trap "" INT; echo $$; while :; do sleep 0.05; done');
   const pid = Number(await firstOf(command));
@@ -150,7 +150,7 @@ test.serial('a third interrupt within a second gives a command up that does not 
   await eventually(() => !isRunning(pid));
 });
 
-test.serial('a caller that is killed takes its command along', async (t) => {
+test.serial('killing the caller ends its command', async (t) => {
   const { start } = await execPair(t);
   const command = start('sh', '-c', 'echo $$; sleep 1000');
   const pid = Number(await firstOf(command));
@@ -163,7 +163,7 @@ for (const [who, side] of [
   ['a peer', 'guest'],
   ['a proxy of this side', 'host'],
 ] as const) {
-  test.serial(`${who} that goes away is a failure with its reason`, async (t) => {
+  test.serial(`${who} that disappears is a failure with its reason`, async (t) => {
     const { start, pair } = await execPair(t);
     const command = start('sh', '-c', 'echo ready; sleep 1000');
     await firstOf(command);
@@ -174,7 +174,7 @@ for (const [who, side] of [
   });
 }
 
-test.serial('a reader that has gone ends the command as a pipe would, and hangs a terminal up', async (t) => {
+test.serial('a reader that has closed ends the command as a pipe would, and hangs up a terminal', async (t) => {
   const { script, folder } = await execPair(t);
   const { stdout } = await script(`
     $VPROXY exec sh -c 'echo $$ > "$0/pid"; exec yes' "$WORK" | head -1; echo "\${PIPESTATUS[@]}"
@@ -183,7 +183,7 @@ test.serial('a reader that has gone ends the command as a pipe would, and hangs 
   await eventually(() => !isRunning(Number(readFileSync(join(folder, 'pid'), 'utf8'))));
 });
 
-test.serial('a command that ignores PIPE finds its output closed, and ends with its own status', async (t) => {
+test.serial('a command that ignores SIGPIPE finds its output closed, and exits with its own status', async (t) => {
   const { script, folder, start } = await execPair(t);
   const { stdout } = await script(`
     $VPROXY exec sh -c 'trap "" PIPE; while echo x; do :; done 2>/dev/null; echo done > "$0/work"; exit 7' "$WORK" | head -1
@@ -192,7 +192,7 @@ test.serial('a command that ignores PIPE finds its output closed, and ends with 
     $VPROXY exec --json sh -c 'exit 7' | true; echo "\${PIPESTATUS[0]}"`);
   t.is(stdout, 'x\n7 0\n7\n7\n');
   t.is(readFileSync(join(folder, 'work'), 'utf8'), 'done\n');
-  // A reader of a socket that goes once it has all changes nothing of the status.
+  // A reader of a socket that closes once it has everything does not change the status.
   const command = start('sh', '-c', 'echo ready; read line; exit 0');
   const cut = t.throwsAsync(command.output);
   await firstOf(command);
@@ -212,7 +212,7 @@ test.serial('an output that cannot be written, or an input that cannot be read, 
   t.regex(unreadable.stderr, /^vproxy: error: standard input: bad file descriptor \(EBADF\)$/m);
 });
 
-test.serial('--json is one object, with bytes in base64 where they are no text', async (t) => {
+test.serial('--json is one object, with bytes that are not text in base64', async (t) => {
   const { exec } = await execPair(t);
   const { code, stdout, stderr } = await exec(['--json', 'sh', '-c', 'cat; printf "\\377" >&2; exit 3'], 'schön');
   t.deepEqual({ code, stderr }, { code: 3, stderr: '' });
@@ -231,7 +231,7 @@ test.serial('--json is one object, with bytes in base64 where they are no text',
   }
 });
 
-test.serial('--json has what a terminal would obey as escapes, and keeps 64 MiB of an output', async (t) => {
+test.serial('--json escapes control characters, and keeps 64 MiB of an output', async (t) => {
   const { exec, script } = await execPair(t);
   const text = 'a\u009b31m\u202e\u2066\u061c\ufeff\u007f\u0085\u001b[2Jb';
   const { stdout } = await exec(['--json', 'sh', '-c', 'tee /dev/stderr'], text);

@@ -4,12 +4,12 @@ import test from 'ava';
 import { locateProgram } from '../../lib/system/processes/find-program.js';
 import { temporaryFolder } from '../helpers/files.js';
 
-test('a name with a slash is seen from the working folder', (t) => {
+test('a name with a slash is relative to the working folder', (t) => {
   t.is(locateProgram('/usr/sbin/storcli64', '/bin'), '/usr/sbin/storcli64');
   t.is(locateProgram('./storcli64', '/bin'), resolve('storcli64'));
 });
 
-test('a name without one is the first executable in the search path, and a link stays one', (t) => {
+test('a name without one is the first executable in the search path; links are not resolved', (t) => {
   const folder = temporaryFolder(t);
   const [first, second, third] = ['first', 'second', 'third'].map((name) => join(folder, name));
   for (const one of [first, second, third]) mkdirSync(one ?? '');
@@ -22,6 +22,6 @@ test('a name without one is the first executable in the search path, and a link 
   t.is(locateProgram('storcli64', [first, second, third].join(':')), join(second ?? '', 'storcli64'));
 });
 
-test('what is found nowhere comes back as it is', (t) => {
+test('a name that is not found is returned unchanged', (t) => {
   t.is(locateProgram('storcli64', temporaryFolder(t)), 'storcli64');
 });

@@ -1,4 +1,4 @@
-/** Which process a command is for, where nothing names its socket. */
+/** The process that a command is for, if nothing names its socket. */
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import net from 'node:net';
@@ -20,7 +20,7 @@ async function running(t: ExecutionContext, path: string): Promise<void> {
   t.teardown(() => server.close());
 }
 
-test('what names a socket goes before the environment, and that before the folder', async (t) => {
+test('an option wins over the environment, and that over the folder', async (t) => {
   const folder = temporaryFolder(t);
   t.is(await findSocket({ socket: '/a', environment: '/b', folder }), '/a');
   t.is(await findSocket({ name: 'vm1', environment: '/b', folder }), join(folder, 'vm1.sock'));
@@ -28,7 +28,7 @@ test('what names a socket goes before the environment, and that before the folde
   await t.throwsAsync(findSocket({ socket: '/a', name: 'b', folder }), { code: 'bad-argument' });
 });
 
-test('the only file is taken as it is; with several, the one that answers', async (t) => {
+test('a single file is used without asking; of several, the one that answers', async (t) => {
   const folder = temporaryFolder(t);
   const one = join(folder, 'vm1.sock');
   await running(t, one);
@@ -42,7 +42,7 @@ test('the only file is taken as it is; with several, the one that answers', asyn
   t.is(await findSocket({ folder }), one);
 });
 
-test('several that answer are listed', async (t) => {
+test('several answering processes are listed', async (t) => {
   const folder = temporaryFolder(t);
   await running(t, join(folder, 'vm1.sock'));
   await running(t, join(folder, 'vm2.sock'));
@@ -51,13 +51,13 @@ test('several that answer are listed', async (t) => {
   await t.throwsAsync(findSocket({ folder }), { code: 'bad-argument', message });
 });
 
-test('where nobody runs, or nobody of that name, it is said', async (t) => {
+test('it is an error if no process runs, or none of that name', async (t) => {
   const folder = temporaryFolder(t);
   const none = { code: 'control-unavailable', message: /no running vproxy/ };
   for (const path of [folder, join(folder, 'none')]) await t.throwsAsync(findSocket({ folder: path }), none);
   await t.throwsAsync(findSocket({ folder: null }), { ...none, message: /XDG_RUNTIME_DIR/ });
   await t.throwsAsync(findSocket({ name: 'x', folder: null }), { code: 'control-unavailable' });
-  // A name that is no file name is asked for.
+  // Processes are asked for a name that cannot be a file name.
   await running(t, join(folder, '123.sock'));
   await t.throwsAsync(findSocket({ name: 'my vm', folder }), { ...none, message: /"my vm"/ });
 });

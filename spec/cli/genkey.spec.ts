@@ -1,4 +1,4 @@
-/** `vproxy genkey`: a new key, printed or in a file of its owner's. */
+/** `vproxy genkey`: a new key, printed or in a file that only its owner can read. */
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
@@ -6,7 +6,7 @@ import { SecretKey } from '../../lib/session/opening/auth.js';
 import { callVproxy } from '../helpers/call-vproxy.js';
 import { temporaryFolder } from '../helpers/files.js';
 
-test('genkey prints another key each time, or writes it where only its owner can read it, but over no file', async (t) => {
+test('genkey prints a new key each time, or writes it for its owner only, and overwrites no file', async (t) => {
   const [one, other] = [await callVproxy(['genkey']), await callVproxy(['genkey'])];
   t.regex(one.stdout, /^[0-9a-f]{64}\n$/);
   t.like(one, { code: 0, stderr: '' });

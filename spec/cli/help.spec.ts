@@ -1,4 +1,4 @@
-/** The help as people see it, and what is said to those who know other programs. */
+/** The help as users see it, and suggestions for words of other programs. */
 import { join } from 'node:path';
 import test from 'ava';
 import type { CommandDescription } from '../../cli/command/command.js';
@@ -19,7 +19,7 @@ import { VPROXY } from '../helpers/vproxy-process.js';
 
 const ALL = { ...CONTROL_COMMANDS, ...LOCAL_COMMANDS };
 
-test('every command has examples, which the parser takes, and which fit every terminal', async (t) => {
+test('every command has examples that the parser accepts and that fit every terminal', async (t) => {
   for (const { name, examples } of await loadCommands()) {
     t.true(examples.length > 0, name);
     for (const [line, about] of examples) {
@@ -39,12 +39,12 @@ test('lines are as wide as the terminal, within bounds, and 80 columns without o
   t.deepEqual([null, 20, 60, 100, 300].map(helpWidth), [80, 40, 60, 100, 100]);
 });
 
-test('no line of a help is wider than it should be, but an example or a name that is longer', async (t) => {
+test('no line of a help is too wide, except for long examples and names', async (t) => {
   for (const width of [40, 60, 80, 100]) {
     for (const command of await loadCommands()) {
       const examples = new Set(command.examples.flatMap(([line, about]) => [`  ${line}`, `  # ${about}`]));
       const lines = formatHelp(command, width).split('\n');
-      // What is in brackets in a usage is not broken up.
+      // Brackets in a usage are not broken up.
       for (const line of lines.slice(lines.indexOf(''))) {
         const isName = /^ {2,6}\S+(?: \S+)*$/.test(line);
         const isWord = !line.trim().replace(/^- /, '').includes(' ');
@@ -66,7 +66,7 @@ const COMMAND: CommandDescription = {
   },
 };
 
-test('what does not fit goes on below its own text', (t) => {
+test('long texts wrap below their beginning', (t) => {
   const [, manual = ''] = /\n(Manual: man vproxy[^]*)$/.exec(formatHelp(COMMAND, 44)) ?? [];
   t.regex(manual, /^Manual: man vproxy(?:; documents:\n\S+)?\.\n$/);
   t.is(
@@ -102,7 +102,7 @@ Examples:
   );
 });
 
-test.serial('in a terminal the help is as wide as that', async (t) => {
+test.serial('the help is as wide as the terminal', async (t) => {
   const { ended } = await runInTerminal(t, `stty cols 60; ${VPROXY} wait --help`);
   const { text } = await ended;
   const widths = text.split(/\r?\n/).map((line) => line.length);
@@ -119,7 +119,7 @@ test('vproxy --help lists the kinds of channels, and every command', async (t) =
   t.notRegex(stdout, /docs\/\w+\.md/);
 });
 
-test('vproxy alone prints the short help on stderr, and ends as with every usage that is wrong', async (t) => {
+test('vproxy alone prints the short help on stderr, and exits as for any invalid usage', async (t) => {
   const { code, stdout, stderr } = await callVproxy([]);
   t.deepEqual([code, stdout], [64, '']);
   t.regex(stderr, /^Usage: vproxy -c CHANNEL .*\n {7}vproxy COMMAND \[options\]\n/);
@@ -128,7 +128,7 @@ test('vproxy alone prints the short help on stderr, and ends as with every usage
   t.true(stderr.split('\n').length < 30);
 });
 
-test('vproxy help COMMAND is its --help, and -V is --version', async (t) => {
+test('vproxy help COMMAND is the same as --help, and -V as --version', async (t) => {
   for (const [words, same] of [
     ['help', '--help'],
     ['help exec', 'exec --help'],
@@ -173,7 +173,7 @@ testRefusals([
   ['events --follow --no-follow', '--follow: not allowed with --no-follow'],
 ]);
 
-test('a word of another program leads to a command that there is', async (t) => {
+test('a word of another program leads to an existing command', async (t) => {
   const commands = (await loadCommands()).map(({ name }) => name);
   for (const [word, ...meant] of [
     ['cp', 'copy'],
@@ -195,7 +195,7 @@ test('a word of another program leads to a command that there is', async (t) => 
   t.is(meantSecond('forward', 'x'), undefined);
 });
 
-test.serial('labels, services and forwards of a process that runs are guessed as well', async (t) => {
+test.serial('labels, services and forwards of a running process are suggested as well', async (t) => {
   const { run, client } = await steeredPair(t, {
     here: { outgoing: ['registry:127.0.0.1:0'] },
     peer: { incoming: ['registry:127.0.0.1:9'] },
@@ -225,7 +225,7 @@ test('docker’s options of exec mean what they do there', (t) => {
   t.throws(() => read('-in', 'sh'), { message: '-i: not allowed with -n' });
 });
 
-test('what other programs say for what is done anyhow is taken', async (t) => {
+test('options of other programs for the default behaviour are accepted', async (t) => {
   for (const line of ['copy -r a vm1:/b', 'copy --recursive a vm1:/b', 'events -f vm1', 'events --follow vm1']) {
     await t.notThrowsAsync(checkCommandLine(line.split(' ')), line);
   }

@@ -1,4 +1,4 @@
-/** What `vproxy libvirt-xml` and `qemu-args` print, and the commands of docs/libvirt.md for a QEMU that runs, with a real QEMU and libvirtd. */
+/** `vproxy libvirt-xml` and `qemu-args`, and the commands of docs/libvirt.md for a running QEMU, with a real QEMU and libvirtd. */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readdirSync, readlinkSync } from 'node:fs';
@@ -24,7 +24,7 @@ const printed = async (t: ExecutionContext, ...words: readonly string[]): Promis
   return stdout;
 };
 
-/** A vproxy with all of these channels. */
+/** A vproxy with these channels. */
 const channelWords = (channels: readonly string[]): string[] =>
   channels.flatMap((channel, index) => ['-c', `c${index}=${channel}`]);
 
@@ -37,7 +37,7 @@ const hasOpen = (pid: number, file: string): boolean =>
     }
   });
 
-withQemu('QEMU takes ports of each kind side by side, and vproxy reaches it there', async (t) => {
+withQemu('QEMU accepts ports of each kind side by side, and vproxy reaches it on them', async (t) => {
   const folder = temporaryFolder(t);
   const [listening, connecting] = [await freePort(), await freePort()];
   const pipe = `${folder}/vm1.pipe`;
@@ -76,32 +76,35 @@ withQemu('QEMU takes ports of each kind side by side, and vproxy reaches it ther
   t.deepEqual(new Map((await Promise.all(found)) as [string, number][]), new Map(names.map((name) => [name, 1])));
 });
 
-withQemu('a port comes to a QEMU that runs, by the commands of docs/libvirt.md, has a vproxy, and goes', async (t) => {
-  const folder = temporaryFolder(t);
-  const document = 'docs/libvirt.md';
-  const blocks = parseDocument(document, readDocument(document)).blocks.filter(({ language }) => language === 'json');
-  const [plug = [], unplug = []] = blocks.map(({ text }) => {
-    const lines = text.replaceAll('/run/', `${folder}/`).trim().split('\n');
-    return lines.map((line) => JSON.parse(line) as { execute: string; arguments?: Record<string, unknown> });
-  });
-  const qemu = await startBareQemu(t, '-device virtio-serial-pci,id=serial0');
-  // The monitor has left its first mode already.
-  for (const command of plug.slice(1)) await qemu.execute(command.execute, command.arguments);
-  spawnVproxy(t, ['-c', `unix-connect:${join(folder, 'vm1-1.sock')}`]);
-  await eventually(async () => (await qemu.chardev('vproxy1')).startsWith('unix:'));
-  t.is(await qemu.execute('qom-get', { path: '/machine/peripheral/vproxy1-port', property: 'nr' }), 1);
-  t.is(unplug.length, 2);
-  for (const command of unplug) {
-    await qemu.execute(command.execute, command.arguments);
-    await eventually(() => qemu.events().includes('DEVICE_DELETED'));
-  }
-  t.is(await qemu.chardev('vproxy1'), '');
-});
+withQemu(
+  'a port is added to a running QEMU by the commands of docs/libvirt.md, is used by a vproxy, and is removed',
+  async (t) => {
+    const folder = temporaryFolder(t);
+    const document = 'docs/libvirt.md';
+    const blocks = parseDocument(document, readDocument(document)).blocks.filter(({ language }) => language === 'json');
+    const [plug = [], unplug = []] = blocks.map(({ text }) => {
+      const lines = text.replaceAll('/run/', `${folder}/`).trim().split('\n');
+      return lines.map((line) => JSON.parse(line) as { execute: string; arguments?: Record<string, unknown> });
+    });
+    const qemu = await startBareQemu(t, '-device virtio-serial-pci,id=serial0');
+    // The monitor has left its first mode already.
+    for (const command of plug.slice(1)) await qemu.execute(command.execute, command.arguments);
+    spawnVproxy(t, ['-c', `unix-connect:${join(folder, 'vm1-1.sock')}`]);
+    await eventually(async () => (await qemu.chardev('vproxy1')).startsWith('unix:'));
+    t.is(await qemu.execute('qom-get', { path: '/machine/peripheral/vproxy1-port', property: 'nr' }), 1);
+    t.is(unplug.length, 2);
+    for (const command of unplug) {
+      await qemu.execute(command.execute, command.arguments);
+      await eventually(() => qemu.events().includes('DEVICE_DELETED'));
+    }
+    t.is(await qemu.chardev('vproxy1'), '');
+  },
+);
 
-/** A name as long as may be, whose socket libvirt picks. */
+/** A name of maximum length, whose socket libvirt picks. */
 const LONG = 'x'.repeat(36);
 
-/** The arguments of each port, and the channel that is at its other end; libvirt says the path of a socket that it picks. */
+/** The arguments of each port, and the channel at its other end; libvirt reports the path of a socket that it picks. */
 const portsIn = (folder: string): readonly (readonly [args: readonly string[], channel: string | null])[] => [
   [[], null],
   [['--name', LONG], null],
@@ -117,7 +120,7 @@ const portsIn = (folder: string): readonly (readonly [args: readonly string[], c
   [['--commandline', '--pipe', `${folder}/b.pipe`], null],
 ];
 
-/** What becomes of the chardevs for ports; libvirt numbers its own, those of `--commandline` have their own ids. */
+/** The chardevs of ports; libvirt numbers its own, those of `--commandline` have their own ids. */
 async function chardevs(libvirtd: Libvirtd): Promise<string[]> {
   const answer = await libvirtd.virsh('qemu-monitor-command', 'vm1', '{"execute":"query-chardev"}');
   const { return: all } = JSON.parse(answer) as { return: { label: string; filename: string }[] };
@@ -126,7 +129,7 @@ async function chardevs(libvirtd: Libvirtd): Promise<string[]> {
 }
 
 serialTestWith('root', 'libvirt')(
-  'a domain has a port of each kind, which waits for a vproxy and gets it',
+  'a domain has a port of each kind, which waits for a vproxy and is used by it',
   async (t) => {
     t.timeout(120_000);
     const folder = temporaryFolder(t);
@@ -187,8 +190,8 @@ serialTestWith('virt-aa-helper')(
 );
 
 /**
- * Starts one with arguments as a user types them to a shell, in which `vproxy` is this project's; it ends when the test does. Rejects
- * with its message where it does not accept them.
+ * Starts QEMU with arguments as typed in a shell where `vproxy` is this project's; it ends with the test. Rejects with
+ * QEMU's message if it does not accept them.
  */
 async function startBareQemu(t: ExecutionContext, shellWords: string) {
   const path = join(temporaryFolder(t), 'qmp.sock');

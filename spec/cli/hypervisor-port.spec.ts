@@ -1,4 +1,4 @@
-/** `vproxy libvirt-xml`, `qemu-args` and `pipe-create`: what they print for a port, and what they refuse; and the channel to a domain. */
+/** `vproxy libvirt-xml`, `qemu-args` and `pipe-create`: their output for a port, and refusals; and the channel to a domain. */
 import { spawnSync } from 'node:child_process';
 import { lstatSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -49,13 +49,13 @@ const CHARDEVS: readonly (readonly [args: string, version: string, chardev: stri
   ['--pipe /run/vm1.pipe', '6.1.0', `pipe,${ID},path=/run/vm1.pipe`],
 ];
 
-/** Runs a command whose words have no spaces, and gives what it prints. */
+/** Runs a command whose words have no spaces; resolves with its output. */
 const printed = async (line: string): Promise<string> => {
   const { code, stdout, stderr } = await callVproxy(line.split(' ').filter((word) => word !== ''));
   return code === 0 && stderr === '' ? stdout : `${line}: ${code} ${stderr}`;
 };
 
-test('libvirt-xml prints a channel for each kind, or the arguments of QEMU, which qemu-args prints in one line', async (t) => {
+test('libvirt-xml prints a channel for each kind, or QEMU arguments, which qemu-args prints in one line', async (t) => {
   for (const [args, type, source, target = TARGET] of CHANNELS) {
     const text = await printed(`libvirt-xml ${args}`);
     t.is(text.replaceAll(/\n */g, ''), `<channel type='${type}'>${source}${target}</channel>`);
@@ -77,7 +77,7 @@ test('libvirt-xml prints a channel for each kind, or the arguments of QEMU, whic
   }
 });
 
-testWith('virt-xml-validate')("all of it is what libvirt's schema says", async (t) => {
+testWith('virt-xml-validate')("all output is valid by libvirt's schema", async (t) => {
   const file = join(temporaryFolder(t), 'domain.xml');
   const findFaults = (parts: Parameters<typeof formatDomain>[0]): string => {
     writeFileSync(file, formatDomain(parts));
@@ -93,7 +93,7 @@ testWith('virt-xml-validate')("all of it is what libvirt's schema says", async (
 const NO_PATH = '--path: missing; expected a unix socket, such as --path /run/vm1.sock';
 const LONG = 'x'.repeat(64);
 
-/** The words, and how the line begins that says what is wrong with them. */
+/** The words, and the beginning of the error line. */
 const REFUSED: readonly (readonly [words: string, line: string])[] = [
   [
     '--name a/b',
@@ -125,7 +125,7 @@ const REFUSED: readonly (readonly [words: string, line: string])[] = [
   ['--commandline --tcp 1 --qemu-version 7', '--qemu-version: "7" is not a version; expected such as 7.2'],
 ];
 
-test('what libvirt, QEMU, the kernel or a shell would take amiss is refused with one line', async (t) => {
+test('values that libvirt, QEMU, the kernel or a shell would not accept are rejected with one line', async (t) => {
   const refuses = async (line: string, beginning: string) => {
     const { code, stdout, stderr } = await callVproxy(line.split(' '));
     t.deepEqual([code, stdout], [64, ''], line);
@@ -146,8 +146,8 @@ test('what libvirt, QEMU, the kernel or a shell would take amiss is refused with
   }
 });
 
-// The program is looked for in the path of the process, not of the call.
-test.serial("QEMU's version has to be told where there is no QEMU to ask", async (t) => {
+// The program is searched in the PATH of the process, not of the call.
+test.serial("QEMU's version must be given if there is no QEMU to ask", async (t) => {
   const path = process.env['PATH'] ?? '';
   t.teardown(() => (process.env['PATH'] = path));
   process.env['PATH'] = temporaryFolder(t);
@@ -156,7 +156,7 @@ test.serial("QEMU's version has to be told where there is no QEMU to ask", async
   t.regex(stderr, /^vproxy: error: --qemu-version: missing; .* qemu-system-\w+ was not found; .*\n$/);
 });
 
-test('a person at a terminal is told which channels belong to it', async (t) => {
+test('a terminal also shows the channels that belong to the output', async (t) => {
   const calls = ['', '--mode connect --tcp 5 --name a.b', "--path '/run/a b,c'"];
   const script = calls.map((args) => `${VPROXY} libvirt-xml ${args} > /dev/tty`).join('; ');
   const { text } = await (await runInTerminal(t, script)).ended;
@@ -171,7 +171,7 @@ test('a person at a terminal is told which channels belong to it', async (t) => 
   );
 });
 
-test('pipe-create makes the FIFOs, tells so, prints the lines for tmpfiles.d, and leaves what else is there', async (t) => {
+test('pipe-create creates the FIFOs, reports it, prints the lines for tmpfiles.d, and leaves other files alone', async (t) => {
   const folder = temporaryFolder(t);
   const path = join(folder, 'vm1');
   const files = [path, `${path}.in`, `${path}.out`];
@@ -193,13 +193,13 @@ test('pipe-create makes the FIFOs, tells so, prints the lines for tmpfiles.d, an
   t.deepEqual(await callVproxy(['pipe-create', other]), { code: 73, stdout: '', stderr });
 });
 
-test('a path in a line for tmpfiles.d is quoted where it has to be', (t) => {
+test('a path in a line for tmpfiles.d is quoted if necessary', (t) => {
   t.is(formatFifoLine('/run/a', 0o60, 'qemu', 'kvm'), 'p+ /run/a 0060 qemu kvm - -');
   t.is(formatFifoLine('/run/a b"%t\\', 0o660, '0', '0'), 'p+ "/run/a b\\"%%t\\\\" 0660 0 0 - -');
 });
 
 test.serial(
-  'a channel goes to the socket that a domain has whenever it is started, and waits while it is not',
+  'a channel connects to the socket of a domain whenever it starts, and waits while it is shut off',
   async (t) => {
     const folder = temporaryFolder(t);
     const virsh = fakeVirsh(t);

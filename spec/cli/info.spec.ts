@@ -1,4 +1,4 @@
-/** `vproxy info` and `vproxy wait --booted`: with two real processes, and with peers that say what a spec wants. */
+/** `vproxy info` and `vproxy wait --booted`: with two real processes, and with peers scripted by a spec. */
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { formatMachine } from '../../cli/commands/info.js';
@@ -23,7 +23,7 @@ async function pairWith(t: ExecutionContext, sources: MachineSources) {
   return pair;
 }
 
-/** Sources of a machine whose systemd is in these states, one after the other; it stays in the last. */
+/** Sources of a machine whose systemd goes through these states, and stays in the last. */
 function booting(t: ExecutionContext, ...states: string[]): MachineSources & { readonly asked: () => number } {
   let count = 0;
   return {
@@ -38,7 +38,7 @@ function booting(t: ExecutionContext, ...states: string[]): MachineSources & { r
   };
 }
 
-test.serial('a guest with --info tells its machine, and one without tells nothing', async (t) => {
+test.serial('a guest with --info describes its machine, and one without does not', async (t) => {
   const folder = temporaryFolder(t);
   const [socket, path] = [join(folder, 'control.sock'), join(folder, 'channel.sock')];
   const guest = ['--info', '--no-control'];
@@ -67,31 +67,28 @@ test.serial('a guest with --info tells its machine, and one without tells nothin
 
 const WAIT = ['wait', '--booted'];
 
-test.serial(
-  'a machine is waited for until it is booted; what has failed, and what it waits for, is said',
-  async (t) => {
-    for (const [states, words, code, stderr] of [
-      [['running'], WAIT, 0, ''],
-      [['starting', 'starting', 'running'], WAIT, 0, ''],
-      [['degraded'], WAIT, 1, 'vproxy: default: systemd is degraded: a.service, b.service failed\n'],
-      [
-        ['starting'],
-        [...WAIT, '--timeout', '1.5'],
-        69,
-        'vproxy: error: the machine is not booted yet: systemd is starting\n',
-      ],
-      [['running'], ['wait', 'vm9', '--booted'], 69, 'vproxy: error: no channel "vm9"; available: default\n'],
-      [['running'], ['info', 'vm9'], 69, 'vproxy: error: no channel "vm9"; available: default\n'],
-    ] as const) {
-      const sources = booting(t, ...states);
-      const { run } = await pairWith(t, sources);
-      t.deepEqual(await run(...words), { code, stdout: '', stderr });
-      if (code === 0) t.is(sources.asked(), states.length);
-    }
-  },
-);
+test.serial('wait --booted waits for a machine, and reports what failed and what it waits for', async (t) => {
+  for (const [states, words, code, stderr] of [
+    [['running'], WAIT, 0, ''],
+    [['starting', 'starting', 'running'], WAIT, 0, ''],
+    [['degraded'], WAIT, 1, 'vproxy: default: systemd is degraded: a.service, b.service failed\n'],
+    [
+      ['starting'],
+      [...WAIT, '--timeout', '1.5'],
+      69,
+      'vproxy: error: the machine is not booted yet: systemd is starting\n',
+    ],
+    [['running'], ['wait', 'vm9', '--booted'], 69, 'vproxy: error: no channel "vm9"; available: default\n'],
+    [['running'], ['info', 'vm9'], 69, 'vproxy: error: no channel "vm9"; available: default\n'],
+  ] as const) {
+    const sources = booting(t, ...states);
+    const { run } = await pairWith(t, sources);
+    t.deepEqual(await run(...words), { code, stdout: '', stderr });
+    if (code === 0) t.is(sources.asked(), states.length);
+  }
+});
 
-test.serial('the state of a boot is told to programs, and beside the machine', async (t) => {
+test.serial('programs get the state of a boot, and get it with the machine', async (t) => {
   const { run } = await pairWith(t, booting(t, 'running', 'degraded'));
   t.deepEqual(json((await run('wait', 'default', '--booted', '--json')).stdout), {
     ...{ channel: 'default', verdict: 'booted', remarks: [] },
@@ -101,7 +98,7 @@ test.serial('the state of a boot is told to programs, and beside the machine', a
   t.regex(stdout, /^up +1h 02m, booted; systemd is degraded: a\.service, b\.service failed$/m);
 });
 
-test.serial('a program waits with waitForBoot, and hears what for', async (t) => {
+test.serial('a program waits with waitForBoot, and learns what for', async (t) => {
   const { client } = await pairWith(t, booting(t, 'initializing', 'running'));
   const remarks: string[] = [];
   const { verdict } = await client.waitForBoot({ onBooting: (status) => remarks.push(...status.remarks) });
@@ -118,7 +115,7 @@ const BOOT: BootState = {
   cloudInitError: null,
 };
 
-test.serial('what a hostile peer says is shown escaped, and an answer that is not valid is refused', async (t) => {
+test.serial('the answer of a hostile peer is escaped, and an invalid answer is rejected', async (t) => {
   const pair = await steeredPair(t);
   pair.peer.proxy.serve('info', (stream) => stream.write(encodeTold('boot', BOOT)));
   const { code, stderr } = await pair.run('wait', '--booted', '--timeout', '0.5');

@@ -1,4 +1,4 @@
-/** How commands are told which channel they are about: one grammar for all of them. */
+/** How commands name their channel: one grammar for all of them. */
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { readExecArguments } from '../../cli/exec/exec-arguments.js';
@@ -35,7 +35,7 @@ test.serial('the label is an operand of every command about a channel, with a co
   t.deepEqual(await run('channel', 'remove', 'vm2:'), { code: 0, stdout: '', stderr: '' });
 });
 
-test.serial('a channel that there is not is told at once, and with those that there are', async (t) => {
+test.serial('an unknown channel is an error at once, which lists the others', async (t) => {
   const { run } = await twoChannels(t);
   const line = 'vproxy: error: no channel "vm9"; available: default, vm2\n';
   for (const words of [
@@ -50,7 +50,7 @@ test.serial('a channel that there is not is told at once, and with those that th
   }
 });
 
-test.serial('a label in a wrong place, and two that differ, are refused with what may have been meant', async (t) => {
+test.serial('a label in a wrong place, and two different labels, are rejected with a suggestion', async (t) => {
   const { run } = await twoChannels(t);
   const nothing = 'unexpected argument "vm2"; did you mean vproxy';
   const other = 'two channels given, "default" and "vm2"; name one';
@@ -76,7 +76,7 @@ test.serial('a label in a wrong place, and two that differ, are refused with wha
   t.deepEqual([neither.code, noLabel.code], [64, 64]);
 });
 
-test.serial('a command that is the label of a channel is told what was meant', async (t) => {
+test.serial('a command that is a channel label gets a suggestion', async (t) => {
   const { run, client } = await twoChannels(t);
   const line = /^vproxy: error: .*; did you mean vproxy exec default:\?\n$/;
   const several = await run('exec', '-n', 'default', 'uname');
@@ -92,7 +92,7 @@ test.serial('a command that is the label of a channel is told what was meant', a
   t.notRegex((await run('exec', '-n', 'vm2')).stderr, /did you mean/);
 });
 
-test('a shell takes nothing but a label, so that it needs no colon', (t) => {
+test('a shell takes only a label, so it needs no colon', (t) => {
   const read = (...words: string[]) => readExecArguments(['shell', ...words], {}).channel;
   t.is(read('vm1'), 'vm1');
   t.is(read('-T', 'vm1', '--cwd', '/'), 'vm1');

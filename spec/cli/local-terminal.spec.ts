@@ -1,4 +1,4 @@
-/** The terminal of a caller: raw while it is taken, and as before afterwards, however that ends. */
+/** The terminal of a caller: raw while it is in use, and restored afterwards, however that ends. */
 import { execFileSync } from 'node:child_process';
 import { readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
@@ -23,11 +23,11 @@ interface Run {
   readonly settings: (when: 'before' | 'after') => Promise<string>;
 }
 
-/** The program in a terminal, whose settings are kept in files. */
+/** The program in a terminal whose settings are saved to files. */
 async function run(t: ExecutionContext, how: string): Promise<Run> {
   const folder = temporaryFolder(t);
   const keep = (when: string) => `stty -a >${folder}/new; mv ${folder}/new ${folder}/${when}`;
-  // Settings that no program would choose by itself have to come back as well.
+  // Unusual settings must be restored as well.
   const prepare = `stty -echoe tab3 intr ^Y; ${keep('before')}`;
   const command = `${prepare}; TERM=xterm ${PROGRAM} ${how}; echo "status $?"; ${keep('after')}; exec sleep 60`;
   const terminal = await openTerminal(t, command, {});
@@ -42,7 +42,7 @@ async function run(t: ExecutionContext, how: string): Promise<Run> {
   };
 }
 
-/** Whether a setting is on (`opost`), or off, in what stty says. */
+/** Whether a setting such as `opost` is on in the output of stty. */
 const isOn = (settings: string, name: string) => new RegExp(`(^|\\s)${name}\\b`, 'm').test(settings);
 
 for (const [end, status] of [
@@ -61,12 +61,12 @@ for (const [end, status] of [
     else await terminal.press('q');
     await shows(new RegExp(`^status ${status}`, 'm'));
     t.is(await settings('after'), await settings('before'));
-    // A defect's report is printed with the carriage returns of the terminal as it was.
+    // The report of a defect is printed after the terminal is restored, with carriage returns.
     if (end === 'throw') await shows(/^Error: a defect$/m);
   });
 }
 
-inTmux('keys that mean something to a terminal are handed on, and a new size is told', async (t) => {
+inTmux('control keys are passed on, and a new size is reported', async (t) => {
   const { terminal, first, shows } = await run(t, 'end');
   t.is(first, '80x24 xterm');
   for (const key of ['C-c', 'C-z', 'C-d', 'C-\\', 'C-s', 'C-q', 'C-v', 'C-y', 'Enter']) await terminal.press(key);
@@ -75,12 +75,12 @@ inTmux('keys that mean something to a terminal are handed on, and a new size is 
   await shows(/size 100x30/);
 });
 
-inTmux('a program that is stopped gives the terminal back, and takes it again when it goes on', async (t) => {
+inTmux('a stopped program restores the terminal, and takes it again when it continues', async (t) => {
   const shell = await openTerminal(t, "PS1='prompt> ' exec bash --norc --noprofile -i", { HISTFILE: '/dev/null' });
   const shows = (pattern: RegExp) => shell.shows(pattern);
   const type = (line: string) => shell.press(line, 'Enter');
   await shows(/prompt>/);
-  // Bash reads lines with settings other than those that it gives a program.
+  // Bash reads lines with other settings than those for its programs.
   await type('clear; stty -a | cksum');
   const [, before = ''] = await shows(/^(\d+ \d+)$/m);
   for (const signal of ['SIGTSTP', 'SIGSTOP'] as const) {
@@ -100,7 +100,7 @@ inTmux('a program that is stopped gives the terminal back, and takes it again wh
   }
 });
 
-inTmux('while it is taken, bytes are shown as they are', async (t) => {
+inTmux('in raw mode bytes are shown unchanged', async (t) => {
   const { pid, settings, terminal, shows } = await run(t, 'end');
   const during = execFileSync('stty', ['-a', '-F', readlinkSync(`/proc/${pid}/fd/1`)], { encoding: 'utf8' });
   for (const name of ['-opost', '-icanon', '-echo', '-isig', '-iexten', '-icrnl', '-ixon'])
@@ -110,7 +110,7 @@ inTmux('while it is taken, bytes are shown as they are', async (t) => {
   t.true(isOn(await settings('after'), 'opost'));
 });
 
-inTmux('the size is known where the outputs are no terminal', async (t) => {
+inTmux('the size is known even if the outputs are not a terminal', async (t) => {
   const folder = temporaryFolder(t);
   const out = join(folder, 'out');
   const terminal = await openTerminal(t, `stty rows 33 columns 77; ${PROGRAM} end >${out} 2>&1; exec sleep 60`, {});

@@ -10,7 +10,7 @@ const EVENT: LogEvent = {
   fields: { port: 9022, service: 'ssh', stream: null },
 };
 
-test('a text line has the level in words, but for info', (t) => {
+test('a text line names the level, except info', (t) => {
   const line = (level: LogEvent['level']) => formatTextLine({ ...EVENT, level }, false);
   t.is(line('info'), 'vproxy: listening on 127.0.0.1:9022 for ssh');
   t.is(line('warn'), 'vproxy: warning: listening on 127.0.0.1:9022 for ssh');
@@ -27,7 +27,7 @@ test('a text line with details shows the fields, escaped', (t) => {
   t.is(formatTextLine({ ...EVENT, fields: {} }, true), 'vproxy: listening on 127.0.0.1:9022 for ssh');
 });
 
-test('a JSON line is one line of harmless characters that holds everything', (t) => {
+test('a JSON line has everything in one line of harmless characters', (t) => {
   const event: LogEvent = { ...EVENT, message: 'a\n\u2028\u202e\u009b\u007f', fields: { name: '\u001b[2J' } };
   const line = formatJsonLine(event, new Date(0));
   t.regex(line, /^[\u0020-\u007e]+$/);

@@ -1,4 +1,4 @@
-/** Names, with a real resolv.conf: an egress asks for the name that was judged and for no other, and nobody waits for the names of a neighbour. */
+/** Names, with a real resolv.conf: an egress asks only for the name that it checked, and nothing waits for a neighbour's names. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import type net from 'node:net';
 import { tmpdir } from 'node:os';
@@ -13,7 +13,7 @@ import { eventually, within } from '../helpers/time.js';
 import { UdpProgram } from '../helpers/udp.js';
 import { VproxyProcess } from '../helpers/vproxy-process.js';
 
-/** A public address, so that names may lead there; and one that only a longer name has. */
+/** A public address, so that names may lead there; and an address that only a longer name has. */
 const HERE = '203.0.114.7';
 const INSIDE = '203.0.114.8';
 
@@ -24,7 +24,7 @@ const ZONE = {
   'app.corp.internal': HERE,
 };
 
-/** Names of the hosts file with addresses of both families: this network has a way to those at the documentation's IPv6 and to none at others. */
+/** Names of the hosts file with addresses of both families: this network has a route only to IPv6 addresses for documentation. */
 const HOSTS = {
   'both.example': [HERE, '2001:db9::7'],
   'old.example': [HERE, '2a00::7'],
@@ -32,7 +32,7 @@ const HOSTS = {
   'inner.example': ['fd00::7', '10.0.0.7', '2001:db9::8'],
 };
 
-/** At the first server nobody answers. */
+/** The first server does not answer. */
 const RESOLV_CONF = 'nameserver 127.0.0.2\nnameserver 127.0.0.1\nsearch corp.internal\noptions ndots:4\n';
 
 const configuration = (folder: string): string => `
@@ -66,7 +66,7 @@ const worldOf = (): World => {
   return world;
 };
 
-test.serial.before('a network with a name server is there', async (t) => {
+test.serial.before('start a network with a name server', async (t) => {
   if (!hasNeed('ip')) return;
   t.timeout(60_000);
   const folder = mkdtempSync(join(tmpdir(), 'vproxy-names-'));
@@ -84,7 +84,7 @@ test.serial.before('a network with a name server is there', async (t) => {
   await server.waitForLine(/^ready$/);
 });
 
-test.serial.after.always('all of it is stopped', async () => {
+test.serial.after.always('stop the network', async () => {
   if (world === undefined) return;
   await world.server.stop();
   await world.network.stop();
@@ -93,7 +93,7 @@ test.serial.after.always('all of it is stopped', async () => {
 
 const withNetwork = serialTestWith('ip');
 
-/** What an egress would do with a name; nothing is connected to. */
+/** The decision of an egress about a name; nothing is connected to. */
 async function decide(name: string) {
   const { folder, network } = worldOf();
   const program = join(PROJECT_ROOT, 'dist/program/vproxy.cjs');
@@ -132,11 +132,11 @@ withNetwork('addresses are tried in the order in which the system gives them', a
   }
 });
 
-/** Sockets of a network by which its name server is being asked. */
+/** Sockets of a network with pending questions to its name server. */
 const questionsOf = (pid: number): number =>
   readFileSync(`/proc/${pid}/net/udp`, 'latin1').split(' 0100007F:0035 01 ').length - 1;
 
-/** Asks for a tunnel, and gives the status once there is one. */
+/** Asks for a tunnel; resolves with the status. */
 function tunnel(
   t: ExecutionContext,
   port: number,

@@ -1,4 +1,4 @@
-/** The warning that a port of loopback is open to everyone who can log in. */
+/** The warning that a loopback port is open to every user who can log in. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -19,7 +19,7 @@ function passwd(t: ExecutionContext, text: string): string {
   return path;
 }
 
-test('others are people with a shell, besides the user of the process', (t) => {
+test('other users are those with a shell, except the user of the process', (t) => {
   t.false(hasOtherUsers(1000, passwd(t, SYSTEM + OWN + LOCKED)));
   t.true(hasOtherUsers(0, passwd(t, SYSTEM + OWN)));
   t.true(hasOtherUsers(1000, passwd(t, SYSTEM + OWN + OTHER)));
@@ -34,7 +34,7 @@ async function warnings(t: ExecutionContext, outgoing: readonly string[], accoun
   return events.map(({ level, event, message }) => `${level} ${event} ${message.replace(/:\d+;/, ':PORT;')}`);
 }
 
-test('it comes once, for the first port of loopback, where there are others', async (t) => {
+test('it is logged once, for the first loopback port, if there are other users', async (t) => {
   const all = SYSTEM + OWN + OTHER;
   t.deepEqual(await warnings(t, [`web:${temporaryFolder(t)}/web`, 'ssh:0', 'x:0'], all), [
     'warn open-port every user of this machine can connect to 127.0.0.1:PORT; to allow only yours, use a unix socket (-o ssh:/path)',
@@ -42,7 +42,7 @@ test('it comes once, for the first port of loopback, where there are others', as
   t.is((await warnings(t, ['ssh:[::1]:0'], all)).length, 1);
 });
 
-test('it does not come without others, for unix sockets, or where the port is for other machines anyway', async (t) => {
+test('it is not logged without other users, for unix sockets, or if the port is open to other machines anyway', async (t) => {
   t.deepEqual(await warnings(t, ['ssh:0'], SYSTEM + OWN), []);
   t.deepEqual(await warnings(t, [`web:${temporaryFolder(t)}/web`, 'ssh:0.0.0.0:0'], SYSTEM + OWN + OTHER), []);
 });

@@ -6,11 +6,11 @@ import { PROJECT_ROOT, temporaryFolder, writeKeyFile } from '../helpers/files.js
 import { echo, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
 import { ESTABLISHED, runVproxy, spawnVproxy } from '../helpers/vproxy-process.js';
 
-/** Before that it is an experiment, with another flag. */
+/** Earlier versions have it as an experiment, with another flag. */
 const MAJOR = Number(process.versions.node.split('.')[0]);
 const HAS_MODEL = MAJOR >= 24;
 
-/** Sockets are a permission of their own since then. */
+/** Sockets need a permission of their own since this version. */
 const NETWORK = MAJOR >= 25 ? ['--allow-net'] : [];
 
 (HAS_MODEL ? test.serial : test.skip)(
@@ -53,7 +53,7 @@ const NETWORK = MAJOR >= 25 ? ['--allow-net'] : [];
     t.is(code, 0);
     t.regex(stdout, /established/);
 
-    // It may not start a process: that stream is refused, and nothing else ends.
+    // It may not start a process: that stream is refused, and nothing else is affected.
     t.is(
       (await failureOf(localSocket(t, { host: '127.0.0.1', port: await guest.listeningPort('date') }))).code,
       'ECONNRESET',

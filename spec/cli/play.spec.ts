@@ -1,4 +1,4 @@
-/** `vproxy play`, as a person at a terminal sees it, and as a pipe does. */
+/** `vproxy play`, in a terminal and in a pipe. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -19,7 +19,7 @@ function recording(t: ExecutionContext, ...lines: readonly string[]): string {
   return path;
 }
 
-/** All that a script shows in a terminal; where it shows `now` this is typed. */
+/** The output of a script in a terminal; `keys` are typed when it shows `now`. */
 async function shown(t: ExecutionContext, script: string, keys?: string): Promise<string> {
   const { shows, type, ended } = await runInTerminal(t, script);
   if (keys !== undefined) {
@@ -29,13 +29,13 @@ async function shown(t: ExecutionContext, script: string, keys?: string): Promis
   return (await within(30_000, 'the end of the script', ended)).text;
 }
 
-test('shows what was shown and nothing that was typed, and ends with the recording', async (t) => {
+test('shows output but not typed input, and ends with the recording', async (t) => {
   const path = recording(t, HEADER, '[0, "o", "\\u001b[1mone\\r\\n"]', '[0.01, "i", "typed"]', '[0.02, "o", "two"]');
   const text = await shown(t, `${VPROXY} play ${path}; echo status $?`);
   t.regex(text, /^\u001b\[1mone\r\ntwo\u001b\[m.*\r\nstatus 0\r\n$/s);
 });
 
-test('keeps the pace, which can be faster, and pauses that can be shorter', async (t) => {
+test('keeps the pace, or plays faster, or shortens pauses', async (t) => {
   const path = recording(t, HEADER, '[0, "o", "one"]', '[36000, "o", "two"]', '[36001.2, "o", "three"]');
   const startedAtMs = performance.now();
   const text = await shown(t, `${VPROXY} play --idle-limit 2 --speed 4 ${path}; echo status $?`);
@@ -43,7 +43,7 @@ test('keeps the pace, which can be faster, and pauses that can be shorter', asyn
   t.true(performance.now() - startedAtMs >= 800, 'two pauses, of 2 s and 1.2 s, four times as fast');
 });
 
-test('Ctrl-C and SIGTERM end it, and the terminal is as it was', async (t) => {
+test('Ctrl-C and SIGTERM end it, and the terminal is restored', async (t) => {
   const path = recording(t, HEADER, '[0, "o", "\\u001b[?1049h\\u001b[?25l\\u001b[?1000;1006hnow"]', END);
   const settings = (script: string) =>
     `before=$(stty -g); ${script}; echo status $?; [ "$before" = "$(stty -g)" ] && echo same`;
@@ -56,14 +56,14 @@ test('Ctrl-C and SIGTERM end it, and the terminal is as it was', async (t) => {
   t.regex(await shown(t, settings(background), '\r'), new RegExp(`${restored} 143\r\nsame\r\n$`));
 });
 
-test('says what the last marker says, and that this terminal is smaller', async (t) => {
+test('prints the last marker, and that this terminal is smaller', async (t) => {
   const end = '[0, "m", "the recording ends here: why\\u001b"]';
   const text = await shown(t, `${VPROXY} play ${recording(t, HEADER.replace('80', '200'), '[0, "o", "x"]', end)}`);
   t.regex(text, /^vproxy: recorded at 200x24; this terminal is 101x33\r?\nx/);
   t.regex(text, /vproxy: the recording ends here: why\\x1b\r\n$/);
 });
 
-test('a bad line is one line that names it, after what came before, and the terminal is as it was', async (t) => {
+test('a bad line is reported in one line, after the output before it, and the terminal is restored', async (t) => {
   const path = recording(t, HEADER, '[0, "o", "\\u001b[?25lgood"]', '[0.1, "o", "cut');
   const text = await shown(t, `${VPROXY} play ${path}; echo status $?`);
   t.regex(text, /^\u001b\[\?25lgood.*\u001b\[\?25h\r\n/s);
@@ -71,7 +71,7 @@ test('a bad line is one line that names it, after what came before, and the term
   t.true(said.endsWith(`vproxy: error: ${path}:3: not valid JSON, or cut off\r\nstatus 65\r\n`), text);
 });
 
-test('without a terminal it is refused, unless all is to be written at once', async (t) => {
+test('without a terminal it is rejected, except with --raw', async (t) => {
   const long = 'x'.repeat(200_000);
   const path = recording(t, HEADER, `[0, "o", "one${long}\\r\\n"]`, '[1, "i", "typed"]', END);
   const stderr = 'vproxy: error: play: standard output is not a terminal; --raw writes all output at once\n';
@@ -79,7 +79,7 @@ test('without a terminal it is refused, unless all is to be written at once', as
   t.deepEqual(await runVproxy(['play', '--raw', path]), { code: 0, stdout: `one${long}\r\nlate`, stderr: '' });
 });
 
-test('what is no recording is said in one line, before a line without an end fills the memory', async (t) => {
+test('a file that is not a recording is one error line, before an endless line fills the memory', async (t) => {
   const folder = temporaryFolder(t);
   const endless = join(folder, 'endless');
   writeFileSync(endless, `${HEADER}\n[0, "o", "${'x'.repeat(20_000_000)}`);
@@ -98,7 +98,7 @@ test('what is no recording is said in one line, before a line without an end fil
   }
 });
 
-test('modes that are on when a recording ends are switched off, also where two events share what switched them on', (t) => {
+test('modes left on by a recording are switched off, even if their sequence spans two events', (t) => {
   const modes = new TerminalModes();
   const plain = modes.restoring();
   modes.follow('\u001b[?1049h\u001b[?2004h text \u001b[?20');

@@ -1,4 +1,4 @@
-/** `vproxy ps`: which processes are listed, and what they are called. */
+/** `vproxy ps`: the listed processes, and their names. */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -10,7 +10,7 @@ import { ESTABLISHED, runVproxy, spawnVproxy, TAKING_CONTROL } from '../helpers/
 
 const commOf = (pid: number): string => readFileSync(`/proc/${pid}/comm`, 'utf8').trimEnd();
 
-/** A folder of control sockets for this test alone. */
+/** A folder of control sockets for this test only. */
 function place(t: ExecutionContext) {
   const runtimeDirectory = temporaryFolder(t);
   const folder = join(runtimeDirectory, 'vproxy');
@@ -18,7 +18,7 @@ function place(t: ExecutionContext) {
   return { isRoot: false, runtimeDirectory, folder, socket: null };
 }
 
-test('a process that runs a proxy is called vproxy, and its command line has no interpreter; also after an upgrade', async (t) => {
+test('a proxy process is called vproxy, and its command line has no interpreter; also after an upgrade', async (t) => {
   const path = join(temporaryFolder(t), 'c');
   const vproxy = spawnVproxy(t, ['--control', `${path}.sock`, '-c', `unix-listen:${path}`, '--name', 'host1']);
   await vproxy.waitForLine(TAKING_CONTROL);
@@ -31,7 +31,7 @@ test('a process that runs a proxy is called vproxy, and its command line has no 
   t.is(commOf(pid), 'vproxy');
 });
 
-test('processes are listed with what they say, others with what the system says', async (t) => {
+test('processes are listed as they answer, others as in /proc', async (t) => {
   const { folder, ...here } = place(t);
   const control = (name: string) => ['--control', join(folder, `${name}.sock`)];
   const peer = spawnVproxy(t, ['-c', `unix-listen:${folder}/c`, '--name', 'peer', ...control('peer')]);
@@ -66,7 +66,7 @@ test('processes are listed with what they say, others with what the system says'
   }
 });
 
-test('it is a command, for people and for programs', async (t) => {
+test('its output is human-readable, or JSON', async (t) => {
   const { folder, runtimeDirectory } = place(t);
   const vproxy = spawnVproxy(t, ['-c', `unix-listen:${folder}/c`, '--control', `${folder}/one.sock`]);
   await vproxy.waitForLine(TAKING_CONTROL);
@@ -82,7 +82,7 @@ test('it is a command, for people and for programs', async (t) => {
   t.like(found, { name: 'one', channels: 1, sessions: 0, socket: `${folder}/one.sock` });
 });
 
-test('what is missing is explained; so is that there is nothing', (t) => {
+test('missing values and an empty list are explained', (t) => {
   const one = {
     ...{ name: 'host1', pid: 12, user: 'root', socket: '/run/vproxy/host1.sock' },
     ...{ channels: 2, sessions: 1, memoryBytes: 64_000_000, since: new Date(2026, 2, 31, 8, 59).toISOString() },
@@ -101,7 +101,7 @@ test('what is missing is explained; so is that there is nothing', (t) => {
   t.deepEqual(formatProcesses([], null), ['No running vproxy found, as far as this user can see.']);
 });
 
-test('a command of vproxy is no process that runs a proxy, nor is what only looks like one', async (t) => {
+test('a command of vproxy is not listed as a proxy, nor is a process that only looks like one', async (t) => {
   const proc = temporaryFolder(t);
   const write = (pid: number, comm: string, cmdline: string) => {
     mkdirSync(join(proc, String(pid)));

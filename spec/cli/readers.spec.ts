@@ -1,4 +1,4 @@
-/** The two readers of the command line: every command is read, and refused, alike by both. */
+/** The two readers of the command line: both accept and reject the same. */
 import test from 'ava';
 import fc from 'fast-check';
 import { Arguments } from '../../cli/command/arguments.js';
@@ -9,7 +9,7 @@ import { yargsReader } from '../../cli/command/yargs-reader.js';
 import { VproxyError } from '../../lib/errors.js';
 import { NO_VALUE } from '../../lib/util/option-value.js';
 
-/** The result of a reader: the values, or what is wrong. */
+/** The result of a reader: the values, or the error. */
 function outcomeOf(command: CommandDescription, words: readonly string[], reader: WordReader | undefined): unknown {
   try {
     const args = readArguments(command, words, reader);
@@ -21,7 +21,7 @@ function outcomeOf(command: CommandDescription, words: readonly string[], reader
   }
 }
 
-/** Words that mean something to one reader or the other. */
+/** Words that are special to one reader or the other. */
 const STRANGE = [
   ...['-', '--', '---', '-1', '-.5', '--=', '-=', '=', '--no-json', '--no-help', '--json=false', '--help=1', '-hh'],
   ...['--_', '--_=1', '--$0=x', '--__proto__=x', '--constructor', '--toString=1', '--a.b=1', '--socket.path=x', '-c.x'],
@@ -65,11 +65,11 @@ function wordsFor(command: CommandDescription): fc.Arbitrary<string[]> {
 }
 
 for (const [name, entry] of [['', MAIN_COMMAND] as const, ...Object.entries(NAMED_COMMANDS)]) {
-  test(`vproxy ${name}: both readers take the same, and refuse the same`, async (t) => {
+  test(`vproxy ${name}: both readers accept and reject the same`, async (t) => {
     const command = await entry.load();
     fc.assert(
       fc.property(wordsFor(command), (words) => {
-        // No word of a command line has a NUL.
+        // A word of a command line never contains a NUL.
         fc.pre(!words.some((word) => word.includes('\0')));
         t.deepEqual(outcomeOf(command, words, yargsReader), outcomeOf(command, words, undefined));
       }),
@@ -136,7 +136,7 @@ test(reads, ['-v-', 'a'], '-v-: unknown option; see --help');
 test(reads, ['-v--verbose=false', 'a'], '-v--verbose=false: unknown option; see --help');
 test(reads, [], 'missing FILE; usage: vproxy try [--count COUNT] [--key FILE]… FILE…');
 
-test('numbers that are none are refused', (t) => {
+test('invalid numbers are rejected', (t) => {
   const read = (text: string) => new Arguments(new Map([['wait', [text]]]), []);
   t.is(read('1.5').number('wait', 'seconds', 0, 10), 1.5);
   t.is(read('007').number('wait', 'seconds', 0, 10), 7);

@@ -1,4 +1,4 @@
-/** Terminals that are recorded where the rule of `exec` says so, between whole processes: who records what, and what is left of it. */
+/** Terminals recorded by the rule of `exec`, between whole processes: who records what, and what is left of it. */
 import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -13,13 +13,13 @@ const jsonLines = (path: string): unknown[] => {
   return lines.map((line) => JSON.parse(line) as unknown);
 };
 
-/** All that an event code of a recording says. */
+/** The joined data of the events of a recording with a code. */
 const textOf = (path: string | undefined, code = 'o'): string => {
   const events = path === undefined ? [] : (jsonLines(path).slice(1) as [timeS: number, code: string, text: string][]);
   return events.flatMap(([, kind, text]) => (kind === code ? [text] : [])).join('');
 };
 
-/** A host and a guest, which lets commands be run, each with a rule for `exec` that has `FOLDER` for a folder of its own. */
+/** A host, and a guest that allows commands, each with a rule for `exec`; `FOLDER` stands for a folder of its own. */
 async function setUp(t: ExecutionContext, rules: { readonly host?: string; readonly guest?: string }) {
   const folder = temporaryFolder(t);
   const [socket, path] = [join(folder, 'control.sock'), join(folder, 'channel.sock')];
@@ -51,7 +51,7 @@ async function setUp(t: ExecutionContext, rules: { readonly host?: string; reado
   const env = { PATH: process.env['PATH'] ?? '', LC_ALL: 'C.UTF-8', VPROXY_SOCKET: socket };
   return {
     ...{ host, guest, socket, here, there },
-    /** Starts vproxy in a terminal; once it shows something, keys are typed. */
+    /** Starts vproxy in a terminal, and types keys once it shows something. */
     inTerminal: async (words: string, shown?: RegExp, keys = '') => {
       const terminal = await runInTerminal(t, `${VPROXY} ${words}`, { env });
       if (shown !== undefined) await terminal.shows(shown);
@@ -62,11 +62,11 @@ async function setUp(t: ExecutionContext, rules: { readonly host?: string; reado
 }
 
 test.serial(
-  'each side records what was shown, and what was typed where it says so, names the file in its events, and plays it',
+  'each side records output, and input if its rule says so, names the file in its events, and plays it',
   async (t) => {
     const rules = { host: 'record = "FOLDER"', guest: 'record = "FOLDER"\nrecord-input = true' };
     const { inTerminal, socket, here, there } = await setUp(t, rules);
-    // What has no terminal is not recorded.
+    // A command without a terminal is not recorded.
     t.is((await runVproxy(['exec', '--socket', socket, 'echo', 'hello'])).stdout, 'hello\n');
     await eventually(() => there.audited('exec-ended').length === 1);
     t.deepEqual([here.found(), there.found(), here.audited('exec-recorded')], [[], [], []]);
@@ -94,7 +94,7 @@ test.serial(
 );
 
 test.serial(
-  'a recording has each new size, and is whole, whoever of the caller and the two proxies is killed',
+  'a recording has each new size, and is complete if the caller or one of the two proxies is killed',
   async (t) => {
     const { inTerminal, host, guest, here, there } = await setUp(t, {
       host: 'record = "FOLDER"',
@@ -104,7 +104,7 @@ test.serial(
     await shell.shows(/^ready/m);
     shell.command.resize({ columns: 90, rows: 20 });
     await eventually(() => {
-      // The shell tells its trap behind a command.
+      // The shell runs its trap after a command.
       shell.type(':\r');
       const [path] = here.found();
       return textOf(path, 'r') === '90x20' && textOf(path).includes('20 90');
@@ -127,14 +127,14 @@ test.serial(
     await guest.exited;
     const lines = Array.from({ length: 200 }, (_, number) => `line ${number}\r\n`).join('');
     for (const { found } of [here, there]) {
-      // Those of one second are in no order; the one of the shell has its size.
+      // Recordings of one second are in no order; that of the shell is known by its size.
       const texts = found().map((path) => textOf(path));
       t.deepEqual(texts.filter((text) => !text.includes('20 90')).sort(), [lines, 'one\r\n', 'other\r\n']);
     }
   },
 );
 
-test.serial('a reload puts the rule in force for the terminals that begin then, and takes it away', async (t) => {
+test.serial('a reload applies the rule to new terminals, and removes it', async (t) => {
   const { host, here, inTerminal, socket } = await setUp(t, {});
   const { file, recordings, found } = here;
   const call = async (): Promise<number> => {
@@ -154,7 +154,7 @@ test.serial('a reload puts the rule in force for the terminals that begin then, 
   await reload(plain);
   t.is(await call(), 1);
   t.is(host.lines.filter((line) => ESTABLISHED.test(line)).length, 1);
-  // A folder that others can change is refused before anything begins.
+  // A folder that other users can change is rejected before anything begins.
   const shared = `${recordings}/shared`;
   mkdirSync(shared);
   chmodSync(shared, 0o777);

@@ -36,7 +36,7 @@ test('two command lines resolve for a guest what an egress allows, by UDP and TC
   t.deepEqual(server.asked, ['udp deb.example.org. A']);
 });
 
-test('a resolver for an egress of which nothing is said is refused at the start', async (t) => {
+test('a resolver for an undefined egress is rejected at the start', async (t) => {
   const { code, stderr } = await runVproxy(['-c', 'unix-listen:/nonexistent/x.sock', '-i', 'dns:resolver:']);
   t.is(code, 64);
   t.regex(stderr, /-i dns:resolver: there is no \[egress\.dns\]; none available/);

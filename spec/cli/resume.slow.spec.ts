@@ -1,4 +1,4 @@
-/** Commands and copies that outlive the link of their channel, between real processes (docs/channels.md, "Resuming"). */
+/** Commands and copies that survive the loss of their channel's link, between real processes (docs/channels.md, "Resuming"). */
 import { randomBytes, randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -15,7 +15,7 @@ import { ENDED, ESTABLISHED, runPiped, spawnVproxy, TAKING_CONTROL } from '../he
 const RESUMED = /\bresumed after \d+ ms\b/;
 const OFFERS = /\bthe peer offers: /;
 
-/** Two processes with a session through a relay; the guest lets commands be run and files be copied. */
+/** Two processes with a session through a relay; the guest allows commands and copies. */
 async function setUp(t: ExecutionContext) {
   const folder = temporaryFolder(t);
   const [near, far] = [join(folder, 'near'), join(folder, 'far')];
@@ -28,7 +28,7 @@ async function setUp(t: ExecutionContext) {
   });
   await Promise.all([...[host, guest].map((side) => side.waitForLine(OFFERS)), host.waitForLine(TAKING_CONTROL)]);
   const start = (...words: readonly string[]) => runPiped(t, words, { VPROXY_SOCKET: socket });
-  /** From now on the channel is cut after every so many bytes, up to a bound, both ways together. */
+  /** Cuts the channel repeatedly, each time after a random number of bytes, both ways together, up to a bound. */
   const cutAgainAndAgain = (maxBytes: number): void => {
     relay.onCut = () => {
       relay.leftBytes = randomInt(1, maxBytes);
@@ -46,7 +46,7 @@ async function setUp(t: ExecutionContext) {
   return { folder, relay, host, guest, start, cutAgainAndAgain, checkOneSession };
 }
 
-test.serial('a shell goes on where it was', async (t) => {
+test.serial('a shell continues where it was', async (t) => {
   const { relay, guest, host, start, checkOneSession } = await setUp(t);
   const { child, output, ended } = start('exec', '--', 'sh');
   child.stdin.write('x=kept; echo begun\n');
@@ -62,7 +62,7 @@ test.serial('a shell goes on where it was', async (t) => {
   t.is(checkOneSession(), 1);
 });
 
-test.serial('the output of a command, and a copy, are whole, however often the channel is cut', async (t) => {
+test.serial('the output of a command, and a copy, are complete, however often the channel is cut', async (t) => {
   const { folder, start, cutAgainAndAgain, checkOneSession } = await setUp(t);
   const source = randomBytes(20_000_000);
   const [from, to] = [join(folder, 'from'), join(folder, 'to')];
@@ -76,7 +76,7 @@ test.serial('the output of a command, and a copy, are whole, however often the c
   t.true(checkOneSession() >= 10);
 });
 
-serialTestWith('socat')('a channel that a command carries goes on with the next one, when it is killed', async (t) => {
+serialTestWith('socat')('a channel over a command continues over the next one when it is killed', async (t) => {
   const folder = temporaryFolder(t);
   const [path, pidFile] = [join(folder, 'channel.sock'), join(folder, 'pid')];
   const target = await localServer(t, echo);
@@ -101,28 +101,25 @@ serialTestWith('socat')('a channel that a command carries goes on with the next 
   }
 });
 
-test.serial(
-  'a channel that a process was started with has no next link: its end is that of the session and the process',
-  async (t) => {
-    const path = join(temporaryFolder(t), 'channel.sock');
-    const failures: Promise<NodeJS.ErrnoException>[] = [];
-    const target = await localServer(t, (socket) => {
-      failures.push(failureOf(socket));
-      socket.write('hello');
-    });
-    const far = spawnVproxy(t, ['-c', `unix-listen:${path},resume=60s`, '-o', 'hello:127.0.0.1:0', '-v']);
-    const [port] = await Promise.all([far.listeningPort('hello'), far.waitForLine(/\bwaiting for the peer on /)]);
-    const command = ['--no-control', '-c', 'stdio:,resume=60s', '-i', `hello:127.0.0.1:${target.port}`];
-    const near = runPiped(t, command, {});
-    const link = localSocket(t, { path });
-    near.child.stdout.pipe(link).pipe(near.child.stdin);
-    await far.waitForLine(OFFERS);
-    await once(localSocket(t, { host: '127.0.0.1', port }), 'data');
-    link.unpipe(near.child.stdin);
-    near.child.stdin.end();
-    t.is((await failures[0])?.code, 'ECONNRESET');
-    const { code, stderr } = await near.ended;
-    t.is(code, 0);
-    t.regex(stderr, /session on stdio: ended: stdio: was closed by the peer \(channel-ended\)/);
-  },
-);
+test.serial('an inherited channel has no next link: its end ends the session and the process', async (t) => {
+  const path = join(temporaryFolder(t), 'channel.sock');
+  const failures: Promise<NodeJS.ErrnoException>[] = [];
+  const target = await localServer(t, (socket) => {
+    failures.push(failureOf(socket));
+    socket.write('hello');
+  });
+  const far = spawnVproxy(t, ['-c', `unix-listen:${path},resume=60s`, '-o', 'hello:127.0.0.1:0', '-v']);
+  const [port] = await Promise.all([far.listeningPort('hello'), far.waitForLine(/\bwaiting for the peer on /)]);
+  const command = ['--no-control', '-c', 'stdio:,resume=60s', '-i', `hello:127.0.0.1:${target.port}`];
+  const near = runPiped(t, command, {});
+  const link = localSocket(t, { path });
+  near.child.stdout.pipe(link).pipe(near.child.stdin);
+  await far.waitForLine(OFFERS);
+  await once(localSocket(t, { host: '127.0.0.1', port }), 'data');
+  link.unpipe(near.child.stdin);
+  near.child.stdin.end();
+  t.is((await failures[0])?.code, 'ECONNRESET');
+  const { code, stderr } = await near.ended;
+  t.is(code, 0);
+  t.regex(stderr, /session on stdio: ended: stdio: was closed by the peer \(channel-ended\)/);
+});

@@ -1,4 +1,4 @@
-/** Processes of one machine with one channel: what people see of it, and who is found. */
+/** Several processes of a machine with the same channel: what users see, and which process is named. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, mkdirSync, openSync, writeFileSync } from 'node:fs';
@@ -14,7 +14,7 @@ import { connectedProxies } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
 import { ESTABLISHED, runVproxy, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
-/** A folder for control sockets of its own, which no other test has; as root processes share one. */
+/** A folder of control sockets for this test only; as root processes share one. */
 function place(t: ExecutionContext) {
   const runtimeDirectory = temporaryFolder(t);
   mkdirSync(join(runtimeDirectory, 'vproxy'));
@@ -22,7 +22,7 @@ function place(t: ExecutionContext) {
   return { control, isRoot: false, runtimeDirectory };
 }
 
-test.serial('the one that loses the channel names the other, and gets it back when that ends', async (t) => {
+test.serial('the process that loses the channel names the other, and gets it back when that one exits', async (t) => {
   const folder = temporaryFolder(t);
   const env = { XDG_RUNTIME_DIR: temporaryFolder(t) };
   const unique = `spec-${process.pid}-${basename(folder).split('-').at(-1) ?? ''}`;
@@ -55,7 +55,7 @@ test.serial('the one that loses the channel names the other, and gets it back wh
   t.is(sessions(), 3, 'nobody took it from the other in between');
 });
 
-test('a vproxy with a session on the same channel is found, by any spelling, and leaves with its session', async (t) => {
+test('a vproxy with a session on the same channel is found, by any spelling, until its session ends', async (t) => {
   const here = place(t);
   const folder = temporaryFolder(t);
   spawnVproxy(t, ['-c', `unix-listen:${folder}/c`, ...here.control('peer')]);
@@ -73,7 +73,7 @@ test('a vproxy with a session on the same channel is found, by any spelling, and
   t.is(await find(`unix-connect:${folder}/c`), null);
 });
 
-test('a process is no rival of its own', async (t) => {
+test('a process is not its own rival', async (t) => {
   const here = place(t);
   const channel = join(temporaryFolder(t), 'c');
   const { b } = await connectedProxies(t, channel, {}, {});
@@ -83,7 +83,7 @@ test('a process is no rival of its own', async (t) => {
   t.is(await findRival(here, { channel: parseChannel(`unix-connect:${channel}`), device: null }), null);
 });
 
-test('who has a device open is found in /proc', async (t) => {
+test('the process that has a device open is found in /proc', async (t) => {
   const device = join(temporaryFolder(t), 'device');
   writeFileSync(device, '');
   const query = { channel: parseChannel('virtserial-open:org.vproxy.0'), device };
@@ -102,7 +102,7 @@ test('who has a device open is found in /proc', async (t) => {
   t.true(await rival?.hasLeft());
 });
 
-test('one channel twice is refused with one line: on the command line, in a file, and by vproxy check', async (t) => {
+test('the same channel twice is rejected with one line: on the command line, in a file, and by vproxy check', async (t) => {
   const folder = temporaryFolder(t);
   const refusal = (label: string) =>
     `channel ${label}: unix-connect:${folder}/c is already in use by channel a; a process can open it only once`;
@@ -124,7 +124,7 @@ test('one channel twice is refused with one line: on the command line, in a file
   t.regex(stderr, /^vproxy: error: channel b: \S+ is already in use by channel a; [^\n]*\n$/);
 });
 
-test('a process does not ask itself', async (t) => {
+test('a process does not query itself', async (t) => {
   const here = place(t);
   const sockets = ['other', 'own'].map((name) => join(here.runtimeDirectory, 'vproxy', `${name}.sock`));
   const asked: string[] = [];

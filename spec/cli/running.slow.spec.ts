@@ -1,4 +1,4 @@
-/** `vproxy` as a running process: what it logs, how it ends, its keys and its audit log. */
+/** `vproxy` as a running process: its log, its exit, its keys and its audit log. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, chownSync, cpSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
@@ -21,7 +21,7 @@ test.serial(
     t.deepEqual(await guest.exited, { code: 0, signal: null });
     t.regex((await host.waitForLine(ENDED)).input, /\(shutdown\)$/);
     t.is(host.stdout + guest.stdout, '');
-    // Also while it waits for its channel.
+    // The same while it waits for its channel.
     for (const signal of ['SIGINT', 'SIGTERM'] as const) {
       const waiting = spawnVproxy(t, ['-c', `unix-connect:${join(temporaryFolder(t), 'missing.sock')}`]);
       await waiting.waitForLine(/missing\.sock/);
@@ -32,7 +32,7 @@ test.serial(
   },
 );
 
-test.serial('SIGHUP makes the next attempt now, and ends nothing', async (t) => {
+test.serial('SIGHUP retries at once, and ends nothing', async (t) => {
   const path = join(temporaryFolder(t), 'channel.sock');
   const attempts: number[] = [];
   const refuse = (socket: { destroy(): void }): void => {
@@ -45,36 +45,39 @@ test.serial('SIGHUP makes the next attempt now, and ends nothing', async (t) => 
   const before = await eventually(() => lastPauseMs() > 1200 && lastPauseMs(), { what: 'a long pause' });
   vproxy.kill('SIGHUP');
   await once(server, 'connection');
-  // By itself each pause is longer than the one before.
+  // Otherwise each pause is longer than the previous one.
   t.true(lastPauseMs() < before, `${lastPauseMs()} ms`);
   t.is((await vproxy.stop()).code, 0);
 });
 
-test.serial('-q logs no news, -v logs streams, -vv their facts too, and DEBUG shows them beside the log', async (t) => {
-  const target = await localServer(t, echo);
-  const channel = join(temporaryFolder(t), 'channel.sock');
-  const host = spawnVproxy(t, ['-c', `unix-listen:${channel}`, '-o', 'echo:127.0.0.1:0', '-vv']);
-  const port = await host.listeningPort('echo');
-  for (const [args, env, pattern] of [
-    [['-q'], {}, null],
-    [['-v'], {}, /^vproxy: debug: stream \d+ .* is open$/],
-    [['-vv'], {}, /^vproxy: debug: stream \d+ .* is open \(.*service="echo"/],
-    [[], { DEBUG: 'vproxy:stream' }, /vproxy:stream .*stream \d+ .* is open/],
-  ] as const) {
-    const from = host.lines.length;
-    const words = ['-c', `unix-connect:${channel}`, '-i', `echo:127.0.0.1:${target.port}`, ...args];
-    const guest = spawnVproxy(t, words, { env });
-    await host.waitForLine(ESTABLISHED, { from });
-    // The peer's list of services comes after the session.
-    await host.waitForLine(/the peer offers: echo/, { from });
-    t.is(await ask(t, port), 'hello');
-    if (pattern === null) t.deepEqual(guest.lines, []);
-    else await guest.waitForLine(pattern);
-    t.is((await guest.stop()).code, 0);
-  }
-});
+test.serial(
+  '-q logs only warnings, -v logs streams, -vv their details too, and DEBUG shows them beside the log',
+  async (t) => {
+    const target = await localServer(t, echo);
+    const channel = join(temporaryFolder(t), 'channel.sock');
+    const host = spawnVproxy(t, ['-c', `unix-listen:${channel}`, '-o', 'echo:127.0.0.1:0', '-vv']);
+    const port = await host.listeningPort('echo');
+    for (const [args, env, pattern] of [
+      [['-q'], {}, null],
+      [['-v'], {}, /^vproxy: debug: stream \d+ .* is open$/],
+      [['-vv'], {}, /^vproxy: debug: stream \d+ .* is open \(.*service="echo"/],
+      [[], { DEBUG: 'vproxy:stream' }, /vproxy:stream .*stream \d+ .* is open/],
+    ] as const) {
+      const from = host.lines.length;
+      const words = ['-c', `unix-connect:${channel}`, '-i', `echo:127.0.0.1:${target.port}`, ...args];
+      const guest = spawnVproxy(t, words, { env });
+      await host.waitForLine(ESTABLISHED, { from });
+      // The peer's list of services comes after the session.
+      await host.waitForLine(/the peer offers: echo/, { from });
+      t.is(await ask(t, port), 'hello');
+      if (pattern === null) t.deepEqual(guest.lines, []);
+      else await guest.waitForLine(pattern);
+      t.is((await guest.stop()).code, 0);
+    }
+  },
+);
 
-test.serial('what keeps it from working ends it with a status of its own, and one line, also in JSON', async (t) => {
+test.serial('fatal errors end it with a status each, and one line, also in JSON', async (t) => {
   const folder = temporaryFolder(t);
   const [file, locked, open] = [
     join(folder, 'file'),
@@ -94,7 +97,7 @@ test.serial('what keeps it from working ends it with a status of its own, and on
     [['-c', `unix-connect:${locked}`], 77, locked],
     [['-c', channel, '--key', open], 65, mode],
     [['-c', channel, '--key', join(folder, 'none')], 65, `${folder}/none: no such file or directory (ENOENT)`],
-    // Also where no channel is there yet.
+    // Even if no channel is open yet.
     [['-c', group, '--key', open], 65, mode],
     // Before anything listens.
     [['-c', channel, '-o', `x:${folder}/x`, '--audit', folder], 73, '--audit '],
@@ -133,12 +136,12 @@ function keyed(t: ExecutionContext) {
   return { folder, path: join(folder, 'channel.sock'), key };
 }
 
-// systemd gives such files to the user of a service.
-serialTestWith('root')('who is not root may have a key of root that its group can read, and no more', async (t) => {
+// systemd passes such files to the user of a service.
+serialTestWith('root')('a user other than root may use a key of root that its group can read', async (t) => {
   const { folder, path, key } = keyed(t);
   const nobody = 65_534;
   chmodSync(folder, 0o755);
-  // The project may lie where others cannot read it.
+  // Other users may not be able to read the project's folder.
   const program = join(folder, 'program');
   cpSync(join(PROJECT_ROOT, 'dist/program'), program, { recursive: true });
   const ids = [`--reuid=${nobody}`, `--regid=${nobody}`, '--clear-groups'];
@@ -170,7 +173,7 @@ test.serial('credentials of systemd are keys', async (t) => {
   t.regex(stranger.stderr, /error: the session ended: the peer requires authentication .* \(auth-failed\)\n$/);
 });
 
-test.serial('SIGHUP reads keys again; a bad file is one line, and the old key stays', async (t) => {
+test.serial('SIGHUP reloads keys; a bad file is one line, and the old key stays', async (t) => {
   const { path, key } = keyed(t);
   const own = key('own', '1f');
   const host = spawnVproxy(t, ['-c', `unix-listen:${path}`, '--key', own]);
@@ -194,7 +197,7 @@ test.serial('SIGHUP reads keys again; a bad file is one line, and the old key st
 });
 
 test.serial(
-  '--once outlives strangers, and ends with the session of its peer, with the status of how that ended',
+  '--once ignores strangers, and exits with the session of its peer, with the status of its end',
   async (t) => {
     const { path, key } = keyed(t);
     const own = key('own', '1f');
@@ -209,7 +212,7 @@ test.serial(
       }
       await single.waitForLine(/no key in common/);
       const peer = spawnVproxy(t, ['-c', `unix-connect:${path}`, '--key', own]);
-      // Before it has the answer to its HELLO it has no session to end.
+      // Before the answer to its HELLO there is no session to end.
       await Promise.all([single, peer].map((side) => side.waitForLine(ESTABLISHED)));
       t.is((await runVproxy(['-c', `unix-connect:${path}`, '--once'])).code, 77);
       peer.kill(signal);
@@ -219,7 +222,7 @@ test.serial(
   },
 );
 
-test.serial('--audit has who opened what, and is opened again at SIGHUP', async (t) => {
+test.serial('--audit records who opened what, and is reopened at SIGHUP', async (t) => {
   const folder = temporaryFolder(t);
   const audit = join(folder, 'audit.log');
   const events = () => [...readFileSync(audit, 'utf8').matchAll(/"event":"([a-z-]+)"/g)].map(([, event]) => event);

@@ -1,4 +1,4 @@
-/** vproxy as a service: what it tells a service manager, the sockets that it is handed, also by the process before it, and its lines in the journal. */
+/** vproxy as a service: notifications to a service manager, inherited sockets, also of its predecessor, and journal lines. */
 import { once } from 'node:events';
 import {
   chmodSync,
@@ -27,7 +27,7 @@ const withNotify = testWith('systemd', 'python');
 
 const SYSTEM = { NOTIFY_SOCKET: '', WATCHDOG_USEC: '0', JOURNAL_STREAM: '' };
 
-/** How a process is handed descriptors: it is the one that the words are for. */
+/** Options of a process with inherited descriptors; LISTEN_PID must be its own PID. */
 const handing = (names: string, descriptors: readonly number[], env: Readonly<Record<string, string>> = SYSTEM) => ({
   env: { ...env, LISTEN_FDS: String(descriptors.length), LISTEN_FDNAMES: names },
   inherited: descriptors,
@@ -35,7 +35,7 @@ const handing = (names: string, descriptors: readonly number[], env: Readonly<Re
 });
 
 withNotify(
-  'it is ready without a peer, tells when one comes, shows that it lives, and says that it ends',
+  'it is ready without a peer, reports a session, sends watchdog keep-alives, and announces its end',
   async (t) => {
     const folder = temporaryFolder(t);
     const { path, facts } = await openNotifySocket(t);
@@ -72,7 +72,7 @@ withNotify('it is not ready where it cannot listen, and its programs do not see 
   t.notRegex(text, /^(?:NOTIFY|WATCHDOG|LISTEN)_/m);
 });
 
-test('where systemd-notify cannot be run there is one warning, and vproxy works', async (t) => {
+test('if systemd-notify cannot be run there is one warning, and vproxy works', async (t) => {
   const folder = temporaryFolder(t);
   const env = { ...SYSTEM, NOTIFY_SOCKET: `${folder}/none.sock`, WATCHDOG_USEC: '20000', PATH: folder };
   const vproxy = spawnVproxy(t, ['-c', `unix-listen:${folder}/channel.sock`], { env });
@@ -83,7 +83,7 @@ test('where systemd-notify cannot be run there is one warning, and vproxy works'
   t.is(vproxy.lines.filter((line) => line.includes('service manager')).length, 1);
 });
 
-/** A listening socket that takes no connection itself. */
+/** A listening socket that accepts no connection itself. */
 async function heldSocket(t: ExecutionContext, path: string): Promise<number> {
   const libc = await loadLibc();
   const [unix, streamWithCloexec] = [1, 0o2000001];
@@ -95,7 +95,7 @@ async function heldSocket(t: ExecutionContext, path: string): Promise<number> {
   return fd;
 }
 
-test('a socket that is handed over is the control socket, and outlives the process; commands that end that ask nobody anew', async (t) => {
+test('an inherited socket is the control socket, and survives the process; commands that end it do not start a new one', async (t) => {
   for (const command of ['stop', 'drain']) {
     const folder = temporaryFolder(t);
     const path = join(folder, 'control.sock');
@@ -105,14 +105,14 @@ test('a socket that is handed over is the control socket, and outlives the proce
     await vproxy.waitForLine(/listening on the socket passed by systemd \(descriptor 4\) for control requests/);
     const { stdout } = await runVproxy(['status', '--socket', path]);
     t.regex(stdout, new RegExp(`process ${vproxy.pid},`));
-    // A client that connects after the end waits for ever.
+    // A client that connects afterwards waits forever.
     const { code, stderr } = await runVproxy([command, '--socket', path]);
     t.deepEqual({ code, stderr }, { code: 0, stderr: '' }, command);
     await once(localSocket(t, path), 'connect');
   }
 });
 
-test('what is no listening socket ends the process with a line that says so', async (t) => {
+test('an inherited descriptor that is not a listening socket ends the process with an error line', async (t) => {
   const folder = temporaryFolder(t);
   const fd = openSync('/dev/null', 'r');
   t.teardown(() => closeSync(fd));
@@ -147,14 +147,14 @@ test('in the journal each line has its priority, as text and as JSON', async (t)
 /** A service, and a manager that keeps its listening sockets. */
 async function makeService(t: ExecutionContext) {
   const folder = temporaryFolder(t);
-  // What is told in plain words is not what this is about.
+  // The status texts do not matter here.
   const notify = join(folder, 'systemd-notify');
   writeFileSync(notify, '#!/bin/sh\n');
   chmodSync(notify, 0o755);
   const manager = await openDatagramManager(t);
   const kept = new Map<string, number>();
   const removed: string[] = [];
-  /** What is kept, in the order of the names. */
+  /** The stored sockets, ordered by name. */
   const names = (): string[] => {
     for (const { facts, descriptors } of manager.receive()) {
       const name = facts.find((fact) => fact.startsWith('FDNAME='))?.slice(7) ?? '';
@@ -176,7 +176,7 @@ async function makeService(t: ExecutionContext) {
   return { folder, start, names, removed };
 }
 
-test('while the process is away connections wait; the next one has them, and the same sockets', async (t) => {
+test('while the process is down connections wait; the next one gets them, and the same sockets', async (t) => {
   t.timeout(120_000);
   const { folder, start, names, removed } = await makeService(t);
   const [channel, socket, control] = [`${folder}/channel.sock`, `${folder}/echo.sock`, `${folder}/control.sock`];
@@ -217,7 +217,7 @@ test('while the process is away connections wait; the next one has them, and the
   t.false(existsSync(socket), 'a forward that goes for good takes its file with it');
 });
 
-test('what the next process has no use for is closed, and is not in its way', async (t) => {
+test('sockets that the next process does not need are closed, and not in its way', async (t) => {
   t.timeout(120_000);
   const { folder, start, names, removed } = await makeService(t);
   const channel = ['-c', `unix-connect:${folder}/channel.sock`];
@@ -226,14 +226,14 @@ test('what the next process has no use for is closed, and is not in its way', as
   const first = start(...channel, '-o', `one:${port}`, '-o', `two:${other}`, '-o', `three:${path}`);
   await eventually(() => names().length === 3, { what: 'three sockets' });
   await first.stop();
-  // Other addresses, which the ones that are kept are part of, and other permissions.
+  // Other addresses, which overlap with the stored ones, and other permissions.
   const next = start(...channel, '-o', `one:0.0.0.0:${port}`, '-o', `three:${path},mode=0660`);
   await eventually(() => names().length === 2 && removed.length === 3, { what: 'two sockets' });
   t.true(names().includes(storedName(`tcp 0.0.0.0:${port}`)));
   await once(localSocket(t, path), 'connect');
   t.is(await refusal(t, other), 'ECONNREFUSED');
   await next.stop();
-  // Nothing is in the way of this one.
+  // Nothing is in the way of this process.
   start(...channel, '-o', `one:0.0.0.0:${port}`);
   await eventually(() => names().length === 1 && removed.length === 4, { what: 'one socket' });
 });

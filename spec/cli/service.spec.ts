@@ -1,4 +1,4 @@
-/** What a service manager is told and says: the environment, the status, notifications that fail, and listening sockets that it keeps. */
+/** The exchange with a service manager: the environment, the status, failed notifications, and stored listening sockets. */
 import { once } from 'node:events';
 import { chmodSync, fstatSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
@@ -24,7 +24,7 @@ import { eventually, ManualClock } from '../helpers/time.js';
 /** Another descriptor of the same file. */
 const duplicate = (await loadLibc()).declare('int dup(int fd)');
 
-test('the environment is read for this process alone, and nothing of it is left for others', (t) => {
+test('the environment is read only for this process, and removed for its children', (t) => {
   const read = (environment: Record<string, string>) => {
     const copy: Record<string, string | undefined> = { ...environment, HOME: '/root' };
     const { storedDescriptors, ...found } = takeServiceEnvironment(copy, 77);
@@ -60,7 +60,7 @@ test('the environment is read for this process alone, and nothing of it is left 
   }
 });
 
-test('the status is of the only channel, or how many of several have a session; what a peer says is escaped', (t) => {
+test('the status is that of the only channel, or how many of several have a session; names of peers are escaped', (t) => {
   const down = { state: 'backing-off', detail: 'connection refused', session: null };
   const up = { state: 'established', detail: null, session: { peer: { name: 'guest\n1', agent: 'vproxy 1' } } };
   const format = (...channels: object[]) => formatServiceStatus(channels as ChannelStatus[]);
@@ -71,7 +71,7 @@ test('the status is of the only channel, or how many of several have a session; 
   t.is(format(up, up, down), '2 of 3 channels have a session');
 });
 
-/** A notifier whose systemd-notify fails while a file says so. */
+/** A notifier whose systemd-notify fails while a file exists. */
 function failingNotifier(t: ExecutionContext) {
   const folder = temporaryFolder(t);
   const [program, broken, sent] = [`${folder}/systemd-notify`, `${folder}/broken`, `${folder}/sent`];
@@ -87,13 +87,13 @@ function failingNotifier(t: ExecutionContext) {
   return {
     ...{ notifier, clock, events, attempts, broken },
     names: () => events.map(({ event }) => event),
-    /** Resolves when it has tried so often, and waits to try again. */
+    /** Resolves when it has tried this often, and waits to retry. */
     pauses: (count: number) =>
       eventually(() => clock.pending === 1 && attempts().length === count, { what: 'a pause' }),
   };
 }
 
-test('what could not be sent is sent again, with what is newer, until it has arrived', async (t) => {
+test('a failed notification is retried, with newer ones, until it has arrived', async (t) => {
   const { notifier, clock, events, names, attempts, broken, pauses } = failingNotifier(t);
   notifier.notify({ READY: '1', STATUS: 'no session' });
   await pauses(1);
@@ -120,7 +120,7 @@ test('what could not be sent is sent again, with what is newer, until it has arr
   t.is(clock.pending, 0);
 });
 
-test('the pauses between two attempts stay short; at the end what waits is sent once more, and not again', async (t) => {
+test('the pauses between attempts stay short; at the end a pending notification is tried once more', async (t) => {
   const { notifier, clock, pauses, attempts, names } = failingNotifier(t);
   notifier.notify({ READY: '1' });
   let passedMs = 0;
@@ -137,7 +137,7 @@ test('the pauses between two attempts stay short; at the end what waits is sent 
   t.deepEqual(names(), ['notify-failed']);
 });
 
-test('what comes while the end fails is tried once', async (t) => {
+test('a notification during a failing end is tried once', async (t) => {
   const { notifier, clock, attempts } = failingNotifier(t);
   notifier.notify({ STATUS: 'a session' });
   await notifier.end({ STOPPING: '1' });
@@ -145,7 +145,7 @@ test('what comes while the end fails is tried once', async (t) => {
   t.is(clock.pending, 0);
 });
 
-/** A listening socket, by its descriptor; it is closed with the test. */
+/** The descriptor of a listening socket, which is closed with the test. */
 async function listening(t: ExecutionContext) {
   const server = await localServer(t, (socket) => socket.end('answered'));
   return { port: server.port, key: `tcp 127.0.0.1:${server.port}`, fd: descriptorOf(server) ?? -1 };
@@ -170,11 +170,11 @@ const stored = (key: string): string[] => ['FDSTORE=1', 'FDPOLL=0', `FDNAME=${st
 const removed = (key: string): string[] => ['FDSTOREREMOVE=1', `FDNAME=${storedName(key)}`];
 const factsOf = (messages: readonly ServiceMessage[]) => messages.map(({ facts }) => facts);
 
-/** What a connection to a port comes to. */
+/** The outcome of a connection to a port. */
 const connectTo = (t: ExecutionContext, port: number): Promise<string> =>
   once(localSocket(t, port), 'connect').then(() => 'connected', systemCode);
 
-test('a socket is stored with its descriptor once, is replaced by another one, and goes from the store before it closes', async (t) => {
+test('a socket is stored with its descriptor once, replaced by another one, and removed from the store before it closes', async (t) => {
   const { manager, store, events } = await storing(t);
   const [one, other] = [await listening(t), await listening(t)];
   store.put(one.key, one.fd);
@@ -189,12 +189,12 @@ test('a socket is stored with its descriptor once, is replaced by another one, a
   t.deepEqual(manager.receive(), []);
   t.true(store.remove(one.key));
   t.deepEqual(factsOf(manager.receive()), [removed(one.key)]);
-  // Though the service manager has it still, as it has not read that.
+  // The service manager still has it, as it has not read that.
   t.is(await connectTo(t, other.port), 'ECONNREFUSED');
   t.deepEqual(events, []);
 });
 
-test('what comes back is given once, is not stored again, and what nobody has taken is closed', async (t) => {
+test('a returned socket is handed out once and not stored again; unused ones are closed', async (t) => {
   const [used, unused] = [await listening(t), await listening(t)];
   const { manager, store: before } = await storing(t);
   const kept = [used, unused].map(({ key, fd }) => {
@@ -213,7 +213,7 @@ test('what comes back is given once, is not stored again, and what nobody has ta
   t.is(await connectTo(t, used.port), 'connected');
 });
 
-test('what a busy service manager does not take is sent in order as soon as it does', async (t) => {
+test('messages that a busy service manager does not accept are sent in order as soon as it does', async (t) => {
   const { manager, clock, store, events } = await storing(t);
   const { fd } = await listening(t);
   const count = 3 * Number(readFileSync('/proc/sys/net/unix/max_dgram_qlen', 'utf8'));
@@ -222,7 +222,7 @@ test('what a busy service manager does not take is sent in order as soon as it d
   t.is(clock.pending, 1);
   const seen = manager.receive();
   t.true(seen.length < keys.length);
-  // What has not been sent yet need not be.
+  // Unsent messages that are obsolete need not be sent.
   const last = keys.at(-1) ?? '';
   t.true(store.remove(last));
   for (; clock.pending > 0; seen.push(...manager.receive())) clock.advance(1000);
@@ -230,7 +230,7 @@ test('what a busy service manager does not take is sent in order as soon as it d
   t.deepEqual(events, []);
 });
 
-test('where the process ends, what is stored stays', async (t) => {
+test('stored sockets stay when the process exits', async (t) => {
   const { manager, clock, store } = await storing(t);
   const [one, late] = [await listening(t), await listening(t)];
   store.put(one.key, one.fd);
@@ -244,7 +244,7 @@ test('where the process ends, what is stored stays', async (t) => {
   t.is(await connectTo(t, one.port), 'connected');
 });
 
-test('without koffi what came is taken, nothing is stored, and that is told once', async (t) => {
+test('without koffi inherited sockets are used, none are stored, and a warning is logged once', async (t) => {
   const [one, other] = [await listening(t), await listening(t)];
   const inherited = new Map([one, other].map(({ key, fd }) => [storedName(key), duplicate(fd)]));
   const { manager, open, events } = await storing(t, { inherited });
@@ -261,7 +261,7 @@ test('without koffi what came is taken, nothing is stored, and that is told once
   t.regex(events[0]?.message ?? '', /cannot load the optional package koffi: Cannot find package/);
 });
 
-test('what cannot be told, and what is too much, is a warning, once', async (t) => {
+test('a message that cannot be sent, and too many sockets, are a warning, once', async (t) => {
   const { fd } = await listening(t);
   const { manager, open, events } = await storing(t);
   const put = async (options: object, ports: readonly number[]) => {
@@ -287,7 +287,7 @@ test('what cannot be told, and what is too much, is a warning, once', async (t) 
   t.true(small.remove('tcp 127.0.0.1:3'), 'it was not stored');
 });
 
-test('names are ones that a service manager takes, and tell addresses apart', (t) => {
+test('names are valid for a service manager, and tell addresses apart', (t) => {
   for (const key of ['tcp 127.0.0.1:9500', 'tcp [::1]:80', `unix /run/ä ö\n${'x'.repeat(300)} 600 -1 -1 1:2`]) {
     t.regex(storedName(key), /^listener-[A-Za-z0-9.,/_-]{1,220}$/);
   }
@@ -295,7 +295,7 @@ test('names are ones that a service manager takes, and tell addresses apart', (t
   t.not(storedName('unix /a_b'), storedName('unix /a b'));
 });
 
-test('a key is of an address and who may connect to it, and of a unix socket as long as its file is the same', async (t) => {
+test('a key stands for an address and its permissions, and for a unix socket as long as its file is the same', async (t) => {
   t.is(listenerKey({ host: '127.0.0.1', port: 9500 }), 'tcp 127.0.0.1:9500');
   t.is(listenerKey({ host: '::1', port: 9500 }), 'tcp [::1]:9500');
   t.is(listenerKey({ host: '127.0.0.1', port: 0 }), null);
@@ -320,11 +320,11 @@ test('a key is of an address and who may connect to it, and of a unix socket as 
   writeFileSync(`${path}.file`, '');
   symlinkSync(path, `${path}.link`);
   symlinkSync('loop', `${path}.loop`);
-  // What is no socket, or is bound as another file, and a path that leads nowhere.
+  // A file that is not a socket, a socket bound as another file, and a dangling path.
   for (const end of ['.file', '.link', '.loop/x.sock']) t.is(listenerKey({ path: path + end }), null, end);
 });
 
-test('a successor is announced as the main process, also to a service manager that is busy', async (t) => {
+test('a successor is announced as the main process, even to a busy service manager', async (t) => {
   const { manager } = await storing(t);
   const calls = await loadMessageCalls();
   announceSuccessor(calls, manager.address, 4711, 20_000);

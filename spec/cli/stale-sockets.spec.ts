@@ -26,7 +26,7 @@ async function answeredSocket(t: ExecutionContext, path: string): Promise<void> 
   await localServer(t, (socket) => socket.end(), { path });
 }
 
-test('only the socket goes that has the number of no process, and that nobody answers on', async (t) => {
+test('only a socket named after no running process, and without an answer, is removed', async (t) => {
   const folder = temporaryFolder(t);
   const at = (name: string | number) => join(folder, `${name}.sock`);
   const [stale = 0, answered = 0, plain = 0, linked = 0] = deadPids(4);
@@ -50,7 +50,7 @@ for (const [how, replace] of [
   ['renamed to it', (path: string) => renameSync(`${path}.new`, path)],
   ['made there', (path: string) => unlinkSync(path)],
 ] as const) {
-  test(`a socket that takes the place of a stale one while that is asked stays: ${how}`, async (t) => {
+  test(`a socket that replaces a stale one while that is probed is kept: ${how}`, async (t) => {
     const folder = temporaryFolder(t);
     const path = join(folder, `${deadPids(1)[0] ?? 0}.sock`);
     await leaveSocket(path);
@@ -69,12 +69,12 @@ for (const [how, replace] of [
   });
 }
 
-test('a folder that is not there, or cannot be read, is no error', async (t) => {
+test('a missing or unreadable folder is not an error', async (t) => {
   await t.notThrowsAsync(removeStaleSockets(join(temporaryFolder(t), 'none')));
   await t.notThrowsAsync(removeStaleSockets('/dev/null'));
 });
 
-test('a process that starts removes what one that was killed has left beside its own socket', async (t) => {
+test('a starting process removes the socket that a killed one left next to its own', async (t) => {
   const runtimeDirectory = temporaryFolder(t);
   const options = { hasDefaultControl: true, env: { XDG_RUNTIME_DIR: runtimeDirectory } };
   const pathOf = (pid: number) =>
@@ -89,7 +89,7 @@ test('a process that starts removes what one that was killed has left beside its
   t.true(existsSync(path));
   killed.kill('SIGKILL');
   await killed.exited;
-  // The folder that root has is for all processes: any other one may have removed it by now.
+  // All processes of root share a folder: another one may have removed it by now.
   const folder = temporaryFolder(t);
   const stale = join(folder, `${deadPids(1)[0] ?? 0}.sock`);
   await leaveSocket(stale);

@@ -8,10 +8,10 @@ import { runVproxy } from '../helpers/vproxy-process.js';
 
 const OWN = join(PROJECT_ROOT, 'dist/program/vproxy-storage.cjs');
 
-test.serial('a link is made, made anew, and taken away', async (t) => {
+test.serial('a link is created, created again, and removed', async (t) => {
   const folder = temporaryFolder(t);
   const path = join(folder, 'storcli64');
-  // Finds none of the programs of this machine.
+  // A PATH without the programs of this machine.
   const env = { PATH: '/nonexistent' };
   const link = () => runVproxy(['storage', 'link', 'storcli64', '--folder', folder], { env });
   t.deepEqual(await link(), { code: 0, stdout: `${path} -> ${OWN}\n`, stderr: '' });
@@ -33,7 +33,7 @@ test.serial('a link is made, made anew, and taken away', async (t) => {
 });
 
 test.serial(
-  'a file, a folder, and a link to something else stay as they are; --force replaces the first and the last',
+  'a file, a folder and another link are left unchanged; --force replaces the file and the link',
   async (t) => {
     const folder = temporaryFolder(t);
     writeFileSync(join(folder, 'file'), 'precious');
@@ -55,7 +55,7 @@ test.serial(
   },
 );
 
-test.serial('what is no name of a utility, and a folder that is not there, are errors', async (t) => {
+test.serial('an invalid name of a utility, and a missing folder, are errors', async (t) => {
   for (const name of ['', '.', '..', 'a/b', '/usr/sbin/storcli64', 'vproxy', 'vproxy-storage']) {
     t.is((await runVproxy(['storage', 'link', name, '--folder', temporaryFolder(t)])).code, 64, name);
   }
@@ -68,7 +68,7 @@ test.serial('what is no name of a utility, and a folder that is not there, are e
   t.regex((await runVproxy(['storage', '--help'])).stdout, /vproxy storage unlink +Remove such a link/);
 });
 
-test('the wrapper is that of the path, else the one beside the program', (t) => {
+test('the wrapper is found in PATH, else next to the program', (t) => {
   const folder = temporaryFolder(t);
   for (const part of ['bin', 'other', 'real']) mkdirSync(join(folder, part));
   const wrapper = (part: string) => {

@@ -1,4 +1,4 @@
-/** Tables, amounts and widths, as people see them. */
+/** Tables, amounts and widths, human-readable. */
 import test from 'ava';
 import { formatAge, formatBytes, formatDuration, formatRate } from '../../cli/ui/print.js';
 import { type Column, fitText, formatTable, textWidth } from '../../cli/ui/table.js';
@@ -21,13 +21,13 @@ test('columns are as wide as they need to be', (t) => {
   ]);
 });
 
-test('where a table is too wide, the columns give way that may, and then the lines are cut', (t) => {
+test('if a table is too wide, its flexible columns shrink, and then lines are truncated', (t) => {
   const rows = [['a-long-name', 'established', '5 B']];
   t.is(formatTable(COLUMNS, rows, 28)[1], 'a-long-n…  established   5 B');
   t.is(formatTable(COLUMNS, rows, 12)[1], 'a-lon…  est…');
 });
 
-test('what a peer said moves no cursor, and does not shift the columns', (t) => {
+test('a text of a peer moves no cursor, and does not shift the columns', (t) => {
   t.deepEqual(formatTable(COLUMNS, [['日本\u001b[2J', 'x', '']], null), [
     'NAME         STATE  SENT',
     '日本\\x1b[2J  x',
@@ -37,7 +37,7 @@ test('what a peer said moves no cursor, and does not shift the columns', (t) => 
 test('wide characters take two columns, combining ones none', (t) => {
   t.is(textWidth('日本'), 4);
   t.is(textWidth('e\u0301'), 1);
-  // An emoji, a letter that Unicode has had for long and one that is newer, a joiner, and a vowel sign with room of its own.
+  // An emoji, an old and a newer letter of Unicode, a joiner, and a vowel sign that takes a column.
   t.deepEqual(['🚀', 'ﾊ', '\u{18d00}', '\u200d', '\u0bbe'].map(textWidth), [2, 1, 2, 0, 1]);
   t.is(fitText('日本語', 4), '日… ');
   t.is(fitText('5', 3, 'right'), '  5');

@@ -1,4 +1,4 @@
-/** `vproxy top`: its screens, and how it behaves in a terminal; and the line of a removal that waits for streams. */
+/** `vproxy top`: its frames, and its behaviour in a terminal; and the line of a removal that waits for streams. */
 import test from 'ava';
 import { formatSparkline, formatTopLine, renderFrame, type TopView, TrafficHistory } from '../../cli/ui/top.js';
 import type { ChannelStatus, ControlStatus, StreamWithRates } from '../../lib/status/types.js';
@@ -53,13 +53,13 @@ function view(changes: Partial<TopView> = {}): TopView {
 
 const SIZE = { width: 80, height: 24 };
 
-/** The lines of the channels, below their titles, and all that is below these. */
+/** The lines of the channels, below their titles, and all lines below these. */
 const channelLines = (changes: Partial<TopView>, width = 100): string[] => {
   const { lines } = renderFrame(view(changes), { ...SIZE, width });
   return lines.slice(lines.findIndex((line) => line.startsWith('CHANNEL')));
 };
 
-test('a picture has the process, the throughput, the channels, and the streams by their rates', (t) => {
+test('a frame has the process, the throughput, the channels, and the streams sorted by rate', (t) => {
   const streams = [stream(1, 5), stream(2, 7_000_000), stream(3, 0)];
   const { lines } = renderFrame(view({ streams }), SIZE);
   t.is(lines.length, 24);
@@ -76,7 +76,7 @@ test('a picture has the process, the throughput, the channels, and the streams b
   t.deepEqual(plain, lines, 'colours are put around lines, and nothing else changes');
 });
 
-test('no picture is larger than its terminal', (t) => {
+test('no frame is larger than its terminal', (t) => {
   const channels = Array.from({ length: 30 }, (_, index) => channel(`vm${index}`, 5, index % 2 ? DOWN : {}));
   const streams = Array.from({ length: 200 }, (_, index) => stream(index, index));
   for (const [width, height] of [
@@ -92,7 +92,7 @@ test('no picture is larger than its terminal', (t) => {
   }
 });
 
-test('what has no session, or no link, comes first, and says what it waits for, as do its streams', (t) => {
+test('channels without a session or a link come first, with what they wait for, as do their streams', (t) => {
   const suspended = channel('vm3', 0, { state: 'suspended', detail: 'it lost its link' });
   const streams = [stream(1, 0), stream(3, 0, 'vm3')];
   for (const channels of [
@@ -110,7 +110,7 @@ test('what has no session, or no link, comes first, and says what it waits for, 
   }
 });
 
-test('a picture that is wide enough tells how often the session of a channel went on with another link', (t) => {
+test('a wide frame shows how often the session of a channel was resumed', (t) => {
   const here = { session: { ...channel('').session, resume: { here: true, peer: true } } };
   const told = status([channel('vm1', 0, here, 12), channel('vm2', 0, here), channel('vm3')]);
   const [titles = '', ...rows] = channelLines({ status: told }, 110);
@@ -135,7 +135,7 @@ test('a sparkline shows shares of its peak, the newest at the right', (t) => {
   t.is(formatSparkline([1], 0, 1, true), '');
 });
 
-test('rates begin anew with a channel of the same label', (t) => {
+test('rates start at zero for a new channel with the same label', (t) => {
   const history = new TrafficHistory();
   history.add(status([channel('vm1', 1000)]), 0);
   history.add(status([channel('vm1', 3000), channel('vm2', 500)]), 2000);
@@ -144,7 +144,7 @@ test('rates begin anew with a channel of the same label', (t) => {
   t.like(history.samples[1], { sendRate: 100 });
 });
 
-serialTestWith('tmux')('in a terminal: a live picture, keys, a new size, and the terminal as it was', async (t) => {
+serialTestWith('tmux')('in a terminal: a live display, keys, a new size, and a restored terminal', async (t) => {
   const target = await localServer(t, echo);
   const { here, env } = await steeredPair(t, {
     here: { outgoing: ['echo:127.0.0.1:0'] },
@@ -173,7 +173,7 @@ serialTestWith('tmux')('in a terminal: a live picture, keys, a new size, and the
   t.deepEqual(await terminal.modes(), { isAlternate: false, hasCursor: true });
 });
 
-serialTestWith('tmux')('in a terminal: where the process goes, there is one line', async (t) => {
+serialTestWith('tmux')('in a terminal: if the process exits, there is one error line', async (t) => {
   const { control, env } = await steeredPair(t);
   const terminal = await openTerminal(t, `${TOP}; echo "status $?"; cat`, env);
   await terminal.shows(/default/);
@@ -182,7 +182,7 @@ serialTestWith('tmux')('in a terminal: where the process goes, there is one line
   t.deepEqual(await terminal.modes(), { isAlternate: false, hasCursor: true });
 });
 
-test.serial('where the output is no terminal, there is a line each interval', async (t) => {
+test.serial('if the output is not a terminal, it prints a line each interval', async (t) => {
   const { run } = await steeredPair(t);
   const { code, stdout, stderr } = await run('top', '--count', '2', '--interval', '0.1');
   t.deepEqual([code, stderr], [0, '']);
@@ -190,21 +190,18 @@ test.serial('where the output is no terminal, there is a line each interval', as
   t.regex(stdout, new RegExp(`^(\\S+Z channels 1/1 {2}streams 0 {2}resumed 0 {2}${traffic}\\n){2}$`));
 });
 
-serialTestWith('tmux')(
-  'in a terminal: a forward that is removed says which streams it waits for, as long as it does',
-  async (t) => {
-    const target = await localServer(t, echo);
-    const { here, env, run } = await steeredPair(t, {
-      here: { outgoing: ['echo:127.0.0.1:0'] },
-      peer: { incoming: [`echo:127.0.0.1:${target.port}`] },
-    });
-    const socket = await openEcho(t, here.port('echo'));
-    const terminal = await openTerminal(t, `${VPROXY} forward remove echo; echo "status $?"; cat`, env);
-    await terminal.shows(/vproxy: waiting for 1 stream of f1/);
-    t.regex((await run('forwards')).stdout, /\nf1 .* draining +1 +1\n/);
-    t.true(await endsInOrder(socket));
-    const { input } = await terminal.shows(/status 0/);
-    t.false(input.includes('waiting'));
-    t.is((await run('forwards')).stdout, 'There are no forwards.\n');
-  },
-);
+serialTestWith('tmux')('in a terminal: removing a forward shows the streams that it waits for', async (t) => {
+  const target = await localServer(t, echo);
+  const { here, env, run } = await steeredPair(t, {
+    here: { outgoing: ['echo:127.0.0.1:0'] },
+    peer: { incoming: [`echo:127.0.0.1:${target.port}`] },
+  });
+  const socket = await openEcho(t, here.port('echo'));
+  const terminal = await openTerminal(t, `${VPROXY} forward remove echo; echo "status $?"; cat`, env);
+  await terminal.shows(/vproxy: waiting for 1 stream of f1/);
+  t.regex((await run('forwards')).stdout, /\nf1 .* draining +1 +1\n/);
+  t.true(await endsInOrder(socket));
+  const { input } = await terminal.shows(/status 0/);
+  t.false(input.includes('waiting'));
+  t.is((await run('forwards')).stdout, 'There are no forwards.\n');
+});

@@ -1,11 +1,11 @@
-/** What docs/troubleshooting.md says of the log, compared with the events that exist. */
+/** The log lines of docs/troubleshooting.md, compared with the existing events. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { LOG_EVENT_NAMES, LOG_EVENTS } from '../../lib/events.js';
 import { PROJECT_ROOT } from '../helpers/files.js';
 
-test('docs/troubleshooting.md explains each event of the log once, and no other, with its level and whether it is audited', (t) => {
+test('docs/troubleshooting.md explains each event once, and no other, with its level and whether it is audited', (t) => {
   const text = readFileSync(join(PROJECT_ROOT, 'docs/troubleshooting.md'), 'utf8');
   const [, section = ''] = /^## Lines of the log\n(.*?)^## /ms.exec(text) ?? [];
   const rows = [...section.matchAll(/^\| (`[^|]*`) \| ([^|]*) \| (yes )?\|/gm)].flatMap(

@@ -12,7 +12,7 @@ import { upgradablePair, upgrade } from '../helpers/upgrades.js';
 const run = promisify(execFile);
 
 testWith('python')(
-  'lines of logger(1) in the guest arrive on the host, and go on through upgrades of both, at the same file',
+  'lines of logger(1) in the guest arrive on the host, through the same file, and after upgrades of both',
   async (t) => {
     const folder = temporaryFolder(t);
     const [log, target] = [join(folder, 'log'), join(folder, 'host.log')];
@@ -24,7 +24,7 @@ testWith('python')(
     await guest.waitForLine(/listening on unixgram:\S+ for syslog/);
     t.is(lstatSync(log).mode & 0o777, 0o666);
     const say = async (text: string): Promise<void> => {
-      // What is said between two processes may be lost, as any datagram.
+      // A line sent between two processes may be lost, as any datagram.
       await eventually(
         async () => {
           await run('logger', ['-u', log, '-d', '-t', 'spec', text]);

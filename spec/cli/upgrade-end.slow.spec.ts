@@ -1,4 +1,4 @@
-/** `vproxy upgrade` beside what ends a process, and beside a reload: afterwards one process serves, or none does, as it was asked. And in a service. */
+/** `vproxy upgrade` during the end of a process, during a reload, and in a service: afterwards one process serves, or none. */
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
@@ -14,7 +14,7 @@ const VPROXY = join(PROJECT_ROOT, 'dist/program/vproxy.cjs');
 
 type Scene = Awaited<ReturnType<typeof makeScene>>;
 
-/** A process, and what an upgrade of it makes: the processes that run, and the one that is to follow, or its program. */
+/** A process and its upgrade: the running processes, and the successor, or its program. */
 async function makeScene(t: ExecutionContext, env: Readonly<Record<string, string>> = {}) {
   const folder = temporaryFolder(t);
   const [config, socket] = [join(folder, 'vproxy.toml'), join(folder, 'control.sock')];
@@ -27,7 +27,7 @@ async function makeScene(t: ExecutionContext, env: Readonly<Record<string, strin
   return { folder, socket, client: connectControl(socket), vproxy, processes, successor };
 }
 
-/** The processes that have this in their environment. */
+/** The processes that have this variable in their environment. */
 function marked(variable: string): number[] {
   const pids = readdirSync('/proc').map(Number);
   return pids.filter((pid) => {
@@ -39,14 +39,14 @@ function marked(variable: string): number[] {
   });
 }
 
-/** Writes a program that is a successor, or starts one. */
+/** Writes a program that is, or starts, a successor. */
 function program({ folder }: Scene, text: string): string[] {
   const path = join(folder, 'program');
   writeFileSync(path, `#!/bin/sh\n${text}\n`, { mode: 0o755 });
   return ['--program', path];
 }
 
-// The moments of an upgrade: each gives its result, and what lets it continue.
+// The moments of an upgrade: each has its result, and a function that lets it continue.
 
 interface Moment {
   readonly result: Promise<RunResult>;
@@ -63,7 +63,7 @@ async function loading(scene: Scene): Promise<Moment> {
   return { result, release: () => rmSync(gate) };
 }
 
-/** Connects, and again whenever that is closed; gives what ends it. */
+/** Connects, and reconnects whenever that is closed; returns a function that ends it. */
 function keepConnected(path: string): () => void {
   let socket: net.Socket;
   let isOver = false;
@@ -78,12 +78,12 @@ function keepConnected(path: string): () => void {
   };
 }
 
-/** Something cannot be handed over: connections to the control socket that say nothing, for as long as each may. */
+/** Something cannot be handed over: silent connections to the control socket, each until it times out. */
 async function waiting(scene: Scene): Promise<Moment> {
   const obstacles = [keepConnected(scene.socket)];
   const later = setTimeout(() => obstacles.push(keepConnected(scene.socket)), 3_000);
   const result = runUpgrade(scene.socket, ['--wait', '60']);
-  // It has said that it is loaded, and waits for what it is given.
+  // It has reported that it is loaded, and waits for the hand-over.
   await eventually(() => isBlocked(scene.successor()), { what: 'a successor' });
   const release = () => {
     clearTimeout(later);
@@ -92,7 +92,7 @@ async function waiting(scene: Scene): Promise<Moment> {
   return { result, release };
 }
 
-/** The predecessor has given everything, and nothing else happens in it. */
+/** The predecessor has handed over everything, and does nothing else. */
 async function inTheTurn(scene: Scene): Promise<Moment> {
   const { result, release } = await waiting(scene);
   const successor = scene.successor();
@@ -106,7 +106,7 @@ async function inTheTurn(scene: Scene): Promise<Moment> {
 const catchesHangUp = (pid: number): boolean =>
   /^SigCgt:\s+[0-9a-f]*[13579bdf]$/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
 
-// What happens meanwhile, and what has to come of it.
+// Events during an upgrade, and their expected outcome.
 
 type Deed = (t: ExecutionContext, scene: Scene, moment: Moment) => Promise<void>;
 
@@ -148,7 +148,7 @@ const losesSuccessor: Deed = async (t, scene, { result, release }) => {
 
 for (const [when, moment] of Object.entries({ loading, waiting, inTheTurn })) {
   test.serial(
-    `${when}: what ends the process ends its upgrade, a reload is done, and the end of one is not the start of two`,
+    `${when}: ending the process ends its upgrade, a reload is done, and there are never two processes`,
     async (t) => {
       for (const deed of [signalled('SIGTERM'), signalled('SIGKILL'), reloads, losesSuccessor]) {
         const scene = await makeScene(t);
@@ -158,57 +158,51 @@ for (const [when, moment] of Object.entries({ loading, waiting, inTheTurn })) {
   );
 }
 
-test.serial(
-  'an upgrade that waits is ended by what is asked at the control socket, and refuses another one',
-  async (t) => {
-    const deeds = [endsBy(({ client }) => client.stop()), endsBy(({ client }) => client.drain({ timeoutS: 5 }))];
-    for (const deed of deeds) {
-      const scene = await makeScene(t);
-      const moment = await waiting(scene);
-      t.regex((await runUpgrade(scene.socket)).stderr, /another upgrade is in progress/);
-      await deed(t, scene, moment);
-      t.regex((await moment.result).stderr, /this process is shutting down|ended/);
-    }
-  },
-);
-
-test.serial(
-  'a signal that was queued for the successor does not end it: it is caught before anybody is told of it',
-  async (t) => {
+test.serial('a waiting upgrade is ended by requests to the control socket, and rejects another upgrade', async (t) => {
+  const deeds = [endsBy(({ client }) => client.stop()), endsBy(({ client }) => client.drain({ timeoutS: 5 }))];
+  for (const deed of deeds) {
     const scene = await makeScene(t);
-    const { result, release } = await inTheTurn(scene);
-    scene.vproxy.kill('SIGSTOP');
-    const successor = scene.successor();
-    release();
-    await eventually(() => catchesHangUp(successor), { what: 'a handler' });
-    process.kill(successor, 'SIGHUP');
-    scene.vproxy.kill('SIGCONT');
-    t.is((await within(MS, 'the answer', result)).code, 0);
-    await scene.vproxy.waitForLine(/reloaded: no changes/);
-    t.is(await oneServes(t, scene), successor);
-  },
-);
+    const moment = await waiting(scene);
+    t.regex((await runUpgrade(scene.socket)).stderr, /another upgrade is in progress/);
+    await deed(t, scene, moment);
+    t.regex((await moment.result).stderr, /this process is shutting down|ended/);
+  }
+});
 
-test.serial('who has handed over ends at once: what came while Node ends would be lost', async (t) => {
+test.serial('a queued signal does not end the successor: it catches signals before its PID is announced', async (t) => {
+  const scene = await makeScene(t);
+  const { result, release } = await inTheTurn(scene);
+  scene.vproxy.kill('SIGSTOP');
+  const successor = scene.successor();
+  release();
+  await eventually(() => catchesHangUp(successor), { what: 'a handler' });
+  process.kill(successor, 'SIGHUP');
+  scene.vproxy.kill('SIGCONT');
+  t.is((await within(MS, 'the answer', result)).code, 0);
+  await scene.vproxy.waitForLine(/reloaded: no changes/);
+  t.is(await oneServes(t, scene), successor);
+});
+
+test.serial('a predecessor exits at once: connections during a normal exit of Node would be lost', async (t) => {
   const coverage = temporaryFolder(t);
   const scene = await makeScene(t, { NODE_V8_COVERAGE: coverage });
   t.is((await runUpgrade(scene.socket)).code, 0);
   const successor = await oneServes(t, scene);
-  // Node writes it when it ends.
+  // Node writes it at a normal exit.
   t.deepEqual(readdirSync(coverage), []);
   process.kill(successor, 'SIGTERM');
   await eventually(() => !isRunning(successor), { what: 'the end of the successor' });
   t.is(readdirSync(coverage).length, 1);
 });
 
-/** In a service the successor is a child of the service manager, which is told of it. */
+/** In a service the successor is a child of the service manager, which is notified. */
 const inService = (address: string) => ({
   ...{ NOTIFY_SOCKET: address, WATCHDOG_USEC: '0', JOURNAL_STREAM: '' },
-  // Without a systemd-notify, which would be a further process of the scene.
+  // Without systemd-notify, which would be a further process of the scene.
   PATH: '/nonexistent',
 });
 
-test.serial('a successor that does not answer is ended after 30 s, and the process goes on', async (t) => {
+test.serial('a successor that does not answer is ended after 30 s, and the process continues', async (t) => {
   const manager = await openDatagramManager(t);
   const silent = async (env: Readonly<Record<string, string>>): Promise<void> => {
     const scene = await makeScene(t, env);
@@ -221,7 +215,7 @@ test.serial('a successor that does not answer is ended after 30 s, and the proce
 });
 
 test.serial(
-  'the service manager is told of a successor, which is no child of its predecessor, and of none that ends; who cannot tell it continues alone',
+  'the service manager is notified of a successor, which is not a child of its predecessor, but not of a failed one; a process that cannot notify it continues alone',
   async (t) => {
     const lonely = await makeScene(t, inService(`@${temporaryFolder(t)}`));
     // It cannot end what its program started.
@@ -247,7 +241,7 @@ test.serial(
       t.deepEqual(mainProcesses(), [`MAINPID=${pid}`]);
       t.is(await oneServes(t, scene), pid);
     }
-    // It has what its predecessor wrote to.
+    // It writes to the same log as its predecessor.
     await scene.vproxy.waitForLine(/handed over/);
   },
 );

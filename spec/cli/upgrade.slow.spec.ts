@@ -1,4 +1,4 @@
-/** `vproxy upgrade`: successors of the real command line go on with all that their predecessors had. */
+/** `vproxy upgrade`: successors of the real command line take over everything from their predecessors. */
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import type net from 'node:net';
@@ -26,7 +26,7 @@ const connect = async (t: ExecutionContext, side: VproxyProcess, service: string
   localSocket(t, { port: await side.listeningPort(service) });
 
 test.serial(
-  'nothing is lost and no connection is refused while both sides are upgraded: busy streams, new ones, half-closed ones that nobody reads',
+  'nothing is lost and no connection is refused while both sides are upgraded: busy, new, and unread half-closed streams',
   async (t) => {
     const exchanges = await Exchanges.start(t);
     const echoing = await localServer(t, echo);
@@ -75,99 +75,99 @@ test.serial(
   },
 );
 
-test.serial(
-  'a group with its folders, what was changed by hand, and what a reload may remove are those of the successor',
-  async (t) => {
-    const folder = temporaryFolder(t);
-    const at = (name: string) => join(folder, name);
-    const [config, socket] = [at('vproxy.toml'), at('control.sock')];
-    mkdirSync(at('vms'));
-    const declare = (service: string) =>
-      writeFileSync(
-        config,
-        `[channels.vms]\naddress = "unix://${at('vms')}/*.sock"\noutgoing = ["echo:${at('own')}/{channel}.sock"]\n` +
-          `[channels.vm1]\naddress = "unix-listen:${at('vm1.sock')}"\noutgoing = ["${service}:127.0.0.1:0"]\n`,
-      );
-    declare('a');
-    const host = spawnVproxy(t, ['--config', config, '--control', socket]);
-    await host.waitForLine(TAKING_CONTROL);
-    const target = await localServer(t, echo);
-    const startGuest = async (vm: string) => {
-      const guest = spawnVproxy(t, ['-c', `unix-listen:${at('vms')}/${vm}.sock`, '-i', `echo:${target.port}`]);
-      await host.waitForLine(new RegExp(`${vm}: ${ESTABLISHED.source}`));
-      return guest;
-    };
-    await Promise.all([startGuest('vm7'), startGuest('vm8')]);
-    const client = connectControl(socket);
-    const stream = localSocket(t, { path: at('own/vm7.sock') });
-    stream.write('before, ');
-    await client.removeChannel('vm8');
-    await client.addChannel({ label: 'late', address: `unix-listen:${at('late.sock')}` });
-    const added = await client.addForward({ direction: 'outgoing', spec: `echo:${at('b')}`, channel: 'vm7' });
-    await client.logLevel('debug');
-    t.is(await ask(t, at('b'), 'one'), 'one');
-
-    await upgrade(t, socket);
-    t.is((await client.status()).process.logLevel, 'debug');
-    const known = (await client.forwards()).find(({ id }) => id === added.id);
-    t.like(known, { spec: added.spec, opened: 1 });
-    declare('c');
-    await client.reload();
-    const services = (await client.forwards()).map(({ channel, service }) => `${channel}/${service}`);
-    t.deepEqual(services.sort(), ['vm1/c', 'vm7/echo', 'vm7/echo']);
-    const next = await client.addForward({ direction: 'outgoing', spec: `y:${at('y')}`, channel: 'late' });
-    t.not(next.id, added.id);
-    const channels = async () =>
-      (await client.status()).channels.map(({ label, group }) => `${group ?? ''}/${label}`).sort();
-    const vm9 = await startGuest('vm9');
-    t.deepEqual(await channels(), ['/late', '/vm1', 'vms/vm7', 'vms/vm9']);
-    await vm9.stop();
-    await eventually(async () => !(await channels()).includes('vms/vm9'), { what: 'the end of vm9' });
-    stream.end('and behind it');
-    t.is(String(await readToEnd(stream)), 'before, and behind it');
-    t.is((await client.channel('vm7')).history.sessions, 1);
-
-    const { pid } = (await client.status()).process;
-    process.kill(pid, 'SIGTERM');
-    await eventually(() => !isRunning(pid), { what: 'the end of the successor' });
-    t.false(existsSync(at('own')), 'a folder that the predecessor made');
-  },
-);
-
-test.serial('storage calls and metrics are answered where they were; a call under way is waited for', async (t) => {
-  const storage = join(temporaryFolder(t), 'storage.sock');
-  const { host, guest, sockets } = await upgradablePair(t, {
-    host: ['-o', 'storage:127.0.0.1:0'],
-    guest: ['--storage-socket', storage, '--metrics', '127.0.0.1:0'],
-  });
-  const [, port] = await guest.waitForLine(/serving metrics at http:\/\/127\.0\.0\.1:(\d+)\/metrics/);
-  const [asked, answer] = [deferred(), deferred<Behaviour>()];
-  FieldEmulator.dialing(t, await host.listeningPort('storage'), ([, word]) => {
-    if (word !== 'slow') return { stdout: `${word}\n`, stderr: '', status: 3 };
-    asked.resolve();
-    return answer.promise;
-  });
-  const call = async (word: string) => {
-    const reply = await callStorage({ argv: ['storcli64', word], socketPaths: [storage], timeoutMs: 20_000 });
-    return [String(reply.stdout), reply.status];
+test.serial('the successor has the group with its folders, manual changes, and what a reload may remove', async (t) => {
+  const folder = temporaryFolder(t);
+  const at = (name: string) => join(folder, name);
+  const [config, socket] = [at('vproxy.toml'), at('control.sock')];
+  mkdirSync(at('vms'));
+  const declare = (service: string) =>
+    writeFileSync(
+      config,
+      `[channels.vms]\naddress = "unix://${at('vms')}/*.sock"\noutgoing = ["echo:${at('own')}/{channel}.sock"]\n` +
+        `[channels.vm1]\naddress = "unix-listen:${at('vm1.sock')}"\noutgoing = ["${service}:127.0.0.1:0"]\n`,
+    );
+  declare('a');
+  const host = spawnVproxy(t, ['--config', config, '--control', socket]);
+  await host.waitForLine(TAKING_CONTROL);
+  const target = await localServer(t, echo);
+  const startGuest = async (vm: string) => {
+    const guest = spawnVproxy(t, ['-c', `unix-listen:${at('vms')}/${vm}.sock`, '-i', `echo:${target.port}`]);
+    await host.waitForLine(new RegExp(`${vm}: ${ESTABLISHED.source}`));
+    return guest;
   };
-  t.deepEqual(await call('one'), ['one\n', 3]);
-  const slow = call('slow');
-  await asked.promise;
-  const { code, stderr } = await runUpgrade(sockets[1], ['--wait', '0']);
-  t.is(code, 1);
-  t.regex(stderr, /default: storage calls in progress \(1\)/);
-  answer.resolve({ stdout: 'slowly\n', stderr: '', status: 0 });
-  t.deepEqual(await slow, ['slowly\n', 0]);
-  await upgrade(t, sockets[1]);
-  t.deepEqual(await call('two'), ['two\n', 3]);
-  const { status, text } = await request({ host: '127.0.0.1', port: Number(port) }, 'GET', '/metrics');
-  t.is(status, 200);
-  t.regex(text, /^vproxy_channel_sessions_total\{channel="default"\} 1$/m);
+  await Promise.all([startGuest('vm7'), startGuest('vm8')]);
+  const client = connectControl(socket);
+  const stream = localSocket(t, { path: at('own/vm7.sock') });
+  stream.write('before, ');
+  await client.removeChannel('vm8');
+  await client.addChannel({ label: 'late', address: `unix-listen:${at('late.sock')}` });
+  const added = await client.addForward({ direction: 'outgoing', spec: `echo:${at('b')}`, channel: 'vm7' });
+  await client.logLevel('debug');
+  t.is(await ask(t, at('b'), 'one'), 'one');
+
+  await upgrade(t, socket);
+  t.is((await client.status()).process.logLevel, 'debug');
+  const known = (await client.forwards()).find(({ id }) => id === added.id);
+  t.like(known, { spec: added.spec, opened: 1 });
+  declare('c');
+  await client.reload();
+  const services = (await client.forwards()).map(({ channel, service }) => `${channel}/${service}`);
+  t.deepEqual(services.sort(), ['vm1/c', 'vm7/echo', 'vm7/echo']);
+  const next = await client.addForward({ direction: 'outgoing', spec: `y:${at('y')}`, channel: 'late' });
+  t.not(next.id, added.id);
+  const channels = async () =>
+    (await client.status()).channels.map(({ label, group }) => `${group ?? ''}/${label}`).sort();
+  const vm9 = await startGuest('vm9');
+  t.deepEqual(await channels(), ['/late', '/vm1', 'vms/vm7', 'vms/vm9']);
+  await vm9.stop();
+  await eventually(async () => !(await channels()).includes('vms/vm9'), { what: 'the end of vm9' });
+  stream.end('and behind it');
+  t.is(String(await readToEnd(stream)), 'before, and behind it');
+  t.is((await client.channel('vm7')).history.sessions, 1);
+
+  const { pid } = (await client.status()).process;
+  process.kill(pid, 'SIGTERM');
+  await eventually(() => !isRunning(pid), { what: 'the end of the successor' });
+  t.false(existsSync(at('own')), 'a folder that the predecessor made');
 });
 
 test.serial(
-  'a session with TLS loses its link by an upgrade, and one that has no link goes on when there is one',
+  'storage calls and metrics are answered at the same address; the upgrade waits for a running call',
+  async (t) => {
+    const storage = join(temporaryFolder(t), 'storage.sock');
+    const { host, guest, sockets } = await upgradablePair(t, {
+      host: ['-o', 'storage:127.0.0.1:0'],
+      guest: ['--storage-socket', storage, '--metrics', '127.0.0.1:0'],
+    });
+    const [, port] = await guest.waitForLine(/serving metrics at http:\/\/127\.0\.0\.1:(\d+)\/metrics/);
+    const [asked, answer] = [deferred(), deferred<Behaviour>()];
+    FieldEmulator.dialing(t, await host.listeningPort('storage'), ([, word]) => {
+      if (word !== 'slow') return { stdout: `${word}\n`, stderr: '', status: 3 };
+      asked.resolve();
+      return answer.promise;
+    });
+    const call = async (word: string) => {
+      const reply = await callStorage({ argv: ['storcli64', word], socketPaths: [storage], timeoutMs: 20_000 });
+      return [String(reply.stdout), reply.status];
+    };
+    t.deepEqual(await call('one'), ['one\n', 3]);
+    const slow = call('slow');
+    await asked.promise;
+    const { code, stderr } = await runUpgrade(sockets[1], ['--wait', '0']);
+    t.is(code, 1);
+    t.regex(stderr, /default: storage calls in progress \(1\)/);
+    answer.resolve({ stdout: 'slowly\n', stderr: '', status: 0 });
+    t.deepEqual(await slow, ['slowly\n', 0]);
+    await upgrade(t, sockets[1]);
+    t.deepEqual(await call('two'), ['two\n', 3]);
+    const { status, text } = await request({ host: '127.0.0.1', port: Number(port) }, 'GET', '/metrics');
+    t.is(status, 200);
+    t.regex(text, /^vproxy_channel_sessions_total\{channel="default"\} 1$/m);
+  },
+);
+
+test.serial(
+  'a session with TLS loses its link at an upgrade, and a session without a link resumes when there is one',
   async (t) => {
     const folder = temporaryFolder(t);
     const [near, far] = [join(folder, 'near'), join(folder, 'far')];
@@ -199,31 +199,28 @@ test.serial(
   },
 );
 
-test.serial(
-  'the rule of a service counts a stream that it let in before, and ends one that has been idle since',
-  async (t) => {
-    const config = join(temporaryFolder(t), 'guest.toml');
-    writeFileSync(config, '[services.counted]\nstreams = 1\n[services.idle]\nidle-timeout = 2\n');
-    const target = await localServer(t, echo);
-    const { host, sockets, clients } = await upgradablePair(t, {
-      host: ['-o', 'counted:0', '-o', 'idle:0'],
-      guest: ['--config', config, '-i', `counted:${target.port}`, '-i', `idle:${target.port}`],
-    });
-    const [counted, idle] = [await connect(t, host, 'counted'), await connect(t, host, 'idle')];
-    await eventually(async () => (await clients[1].streams()).length === 2, { what: 'the streams' });
-    const working = setInterval(() => idle.write('.'), 100);
-    t.teardown(() => clearInterval(working));
-    const failure = failureOf(idle);
-    t.is((await upgrade(t, sockets[1])).streams, 2);
-    clearInterval(working);
-    t.is((await failureOf(await connect(t, host, 'counted'))).code, 'ECONNRESET');
-    counted.end('to the end');
-    t.is(String(await readToEnd(counted)), 'to the end');
-    t.is((await failure).code, 'ECONNRESET');
-  },
-);
+test.serial('the rule of a service counts earlier streams, and ends one that has been idle since', async (t) => {
+  const config = join(temporaryFolder(t), 'guest.toml');
+  writeFileSync(config, '[services.counted]\nstreams = 1\n[services.idle]\nidle-timeout = 2\n');
+  const target = await localServer(t, echo);
+  const { host, sockets, clients } = await upgradablePair(t, {
+    host: ['-o', 'counted:0', '-o', 'idle:0'],
+    guest: ['--config', config, '-i', `counted:${target.port}`, '-i', `idle:${target.port}`],
+  });
+  const [counted, idle] = [await connect(t, host, 'counted'), await connect(t, host, 'idle')];
+  await eventually(async () => (await clients[1].streams()).length === 2, { what: 'the streams' });
+  const working = setInterval(() => idle.write('.'), 100);
+  t.teardown(() => clearInterval(working));
+  const failure = failureOf(idle);
+  t.is((await upgrade(t, sockets[1])).streams, 2);
+  clearInterval(working);
+  t.is((await failureOf(await connect(t, host, 'counted'))).code, 'ECONNRESET');
+  counted.end('to the end');
+  t.is(String(await readToEnd(counted)), 'to the end');
+  t.is((await failure).code, 'ECONNRESET');
+});
 
-test.serial('forwards that drain, at either side, drain in the successor', async (t) => {
+test.serial('draining forwards, on either side, drain in the successor', async (t) => {
   const target = await localServer(t, echo);
   const { host, sockets, clients } = await upgradablePair(t, {
     host: ['-o', 'x:0', '-o', 'y:0'],
@@ -253,7 +250,7 @@ test.serial('forwards that drain, at either side, drain in the successor', async
 });
 
 test.serial(
-  'with --force what only a guest can end is reset, and told; all else goes on, and commands have pipes as before',
+  'with --force streams that only a guest can end are reset and reported; all others continue, and commands keep their pipes',
   async (t) => {
     const exchanges = await Exchanges.start(t);
     const { guest, sockets, clients, sessions } = await upgradablePair(t, {
@@ -278,7 +275,7 @@ test.serial(
 
 const MIB = 2 ** 20;
 
-test.serial('what waits is handed over without a second copy in either process', async (t) => {
+test.serial('buffered data is handed over without a second copy in either process', async (t) => {
   const folder = temporaryFolder(t);
   const socket = join(folder, 'control.sock');
   const target = await localServer(t, (local) => {
@@ -294,7 +291,7 @@ test.serial('what waits is handed over without a second copy in either process',
   const peer = await SocketPeer.established(join(folder, 'channel.sock'), { features: ['resume'] });
   t.teardown(() => peer.socket.destroy());
   const emptyBytes = residentBytes(vproxy.pid);
-  // It reads all, and acknowledges nothing.
+  // It reads everything, and acknowledges nothing.
   peer.send(FRAME_TYPE.SECRET, 0, Buffer.alloc(32, 's'));
   peer.sendOpen(1, 'x');
   for (const id of [0, 1]) peer.send(FRAME_TYPE.CREDIT, id, creditPayload(2n ** 40n));
@@ -322,7 +319,7 @@ test.serial('what waits is handed over without a second copy in either process',
   t.true(peakBytes(pid) - emptyBytes < 1.5 * heldBytes, what);
 });
 
-test('the form of what is handed over is that of the types of the state, by the program of the build', (t) => {
+test('the form of the hand-over is that of the types of the state, generated by the build', (t) => {
   const script = `import { describeDocument, formatForm } from './packaging/handover-form.mjs';
     const lines = describeDocument();
     console.log(JSON.stringify({ lines, text: formatForm(lines) }));`;

@@ -1,4 +1,4 @@
-/** `vproxy upgrade`: a successor goes on with the streams, or the process does, and says why; which program may be one, and what it gets. */
+/** `vproxy upgrade`: a successor takes over the streams, or the process keeps them; which program may be one, and what it gets. */
 import fs from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -9,7 +9,7 @@ import { temporaryFolder } from '../helpers/files.js';
 import { answerTo, echo, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
 import { ONE_SESSION, runUpgrade, upgradablePair, upgrade } from '../helpers/upgrades.js';
 
-test('a stream goes on when an upgrade is refused, which says why, and when both sides are upgraded', async (t) => {
+test('a stream continues when an upgrade is refused with a reason, and when both sides are upgraded', async (t) => {
   const folder = temporaryFolder(t);
   const target = await localServer(t, echo);
   const { host, guest, sockets, clients, sessions } = await upgradablePair(t, {
@@ -49,7 +49,7 @@ test('a stream goes on when an upgrade is refused, which says why, and when both
   t.is((await running.result).status, 0);
 
   const pids = [host.pid, guest.pid];
-  // The sockets of the channel, of the forward and for control requests; at the guest the last alone.
+  // The sockets of the channel, of the forward and for control requests; in the guest only the last.
   for (const [side, listeners] of [
     [0, 3],
     [1, 1],
@@ -72,7 +72,7 @@ test('a stream goes on when an upgrade is refused, which says why, and when both
 const OTHER_USER = 12_345;
 const IS_ROOT = process.getuid?.() === 0;
 
-/** A program in a folder, both of which only their owner may write. */
+/** A program in a folder, both writable only for their owner. */
 function programOf(t: ExecutionContext): { readonly folder: string; readonly program: string } {
   const folder = join(temporaryFolder(t), 'folder');
   fs.mkdirSync(folder, { mode: 0o755 });
@@ -85,7 +85,7 @@ const refuses = (t: ExecutionContext, path: string, message: RegExp): void => {
   t.throws(() => requireSafe(path), { code: 'upgrade-failed', message });
 };
 
-test('a program is run that only root and the user can have put there, also behind links', (t) => {
+test('a program is run if only root and the user can have put it there, also through links', (t) => {
   const { folder, program } = programOf(t);
   t.notThrows(() => requireSafe(program));
   fs.chmodSync(program, 0o757);
@@ -106,7 +106,7 @@ test('a program is run that only root and the user can have put there, also behi
     fs.symlinkSync(target, link);
     refuses(t, link, /\/folder is writable by other users$/);
   }
-  // Where nobody can replace what belongs to another user.
+  // Where no one can replace a file of another user.
   fs.chmodSync(folder, 0o1777);
   t.notThrows(() => requireSafe(program));
   refuses(t, join(folder, 'missing'), /no such file/);
@@ -114,7 +114,7 @@ test('a program is run that only root and the user can have put there, also behi
   refuses(t, join(folder, 'circle'), /too many symbolic links \(max 40\)$/);
 });
 
-test("what belongs to another user is not run, nor another user's link followed; root's are", (t) => {
+test("a program or a link of another user is not used; root's are", (t) => {
   const { folder, program } = programOf(t);
   if (!IS_ROOT) {
     t.throws(() => requireSafe(program, OTHER_USER), { message: /belongs to another user/ });
@@ -122,7 +122,7 @@ test("what belongs to another user is not run, nor another user's link followed;
   }
   const shared = join(folder, 'shared');
   fs.mkdirSync(shared);
-  // A folder where nobody can replace the link of another.
+  // A folder where no one can replace a link of another user.
   fs.chmodSync(shared, 0o1777);
   const [link, linkToFolder] = [join(shared, 'link'), join(shared, 'folder')];
   fs.symlinkSync('../program', link);
@@ -139,7 +139,7 @@ test("what belongs to another user is not run, nor another user's link followed;
   t.notThrows(() => requireSafe(program, OTHER_USER));
 });
 
-test('a program is run by the descriptor that was checked, and a script by its path', (t) => {
+test('a program is run by the checked descriptor, and a script by its path', (t) => {
   const { folder, program } = programOf(t);
   fs.writeFileSync(program, '#!/bin/sh\n');
   t.is(openSafe(program), null);
@@ -152,7 +152,7 @@ test('a program is run by the descriptor that was checked, and a script by its p
 
 const MIB = 2 ** 20;
 
-test('a document has short bytes in it, and is followed by long ones as they are', (t) => {
+test('a document contains short byte strings, and is followed by long ones', (t) => {
   const [short, long] = [Buffer.from('short'), Buffer.alloc(100_000, 'long')];
   const state = { pieces: [short, long, short.subarray(0, 0), long.subarray(1)], counts: { sessions: 1 } };
   const { bytes, pieces } = encodeDocument(state as unknown as HandoverDocument);
@@ -167,7 +167,7 @@ test('a document has short bytes in it, and is followed by long ones as they are
   t.deepEqual(decoded, state);
 });
 
-test('an upgrade that would not fit is refused with the figures', (t) => {
+test('an upgrade that does not fit into memory is refused with the figures', (t) => {
   const encoded = { bytes: Buffer.alloc(MIB), pieces: [Buffer.alloc(16 * MIB), Buffer.alloc(16 * MIB)] };
   const boundBy = 'the control group /system.slice/vproxy.service';
   t.notThrows(() => requireMemory(encoded, { bytes: 44 * MIB, boundBy }));

@@ -1,10 +1,10 @@
-/** The channels and forwards that `-c`, `-o` and `-i` mean. */
+/** Parsing of channels and forwards of `-c`, `-o` and `-i`. */
 import test from 'ava';
 import { formatForwardSpec } from '../../lib/forward/spec.js';
 import { parseChannelArgument, parseForwardArgument } from '../../lib/settings/arguments.js';
 import { toTemplate } from '../../lib/settings/forward-settings.js';
 
-test('a label ends with an equals sign before the first colon, and is a name of one form', (t) => {
+test('a label ends at an equals sign before the first colon, and must have the form of a label', (t) => {
   const longest = 'x'.repeat(64);
   for (const address of ['unix:///a?frame=4096', 'stdio:,frame=4096', 'exec:env A=b ssh', 'nothing']) {
     t.deepEqual(parseChannelArgument(address), { label: 'default', address });
@@ -27,7 +27,7 @@ const read = (argument: string, labels = LABELS) => {
   return parseForwardArgument(direction, argument.slice(3), new Map(labels.map((label) => [label, label === 'vms'])));
 };
 
-test('of several channels a forward names one, before its service or behind its address', (t) => {
+test('a forward names one of several channels, before its service or after its address', (t) => {
   for (const [argument, meaning] of [
     ['-o vm1/ssh:127.0.0.1:9022', 'vm1/ssh:127.0.0.1:9022'],
     ['-o vm2/x:/run/a/b', 'vm2/x:unix:/run/a/b'],
@@ -38,9 +38,9 @@ test('of several channels a forward names one, before its service or behind its 
     ['-o x:/run/a:-:vm1', 'vm1/x:unix:/run/a'],
     ['-o x:/run/a,mode=0660:vm1', 'vm1/x:unix:/run/a,mode=0660'],
     ['-i x:vsock-mux:/run/v:22:vm1', 'vm1/x:vsock-mux:/run/v:22'],
-    // A path that ends like a label is written with the label before it.
+    // A path that ends like a label needs the label in front.
     ['-o vm1/x:/run/a:vm1', 'vm1/x:unix:/run/a:vm1'],
-    // A channel whose name is a number or a hyphen is named before the service only.
+    // A label that is a number or a hyphen works only before the service.
     ['-o 22/ssh:9022', '22/ssh:127.0.0.1:9022'],
     ['-o -/x:/run/a:-', '-/x:unix:/run/a'],
   ] as const) {
@@ -49,13 +49,13 @@ test('of several channels a forward names one, before its service or behind its 
   }
 });
 
-test('a forward that may be of several channels, or of none, is refused with what is wrong', (t) => {
+test('a forward for an ambiguous or unknown channel is rejected with the reason', (t) => {
   for (const [argument, says] of [
-    // A word that could be a port is one, even if a channel has that label.
+    // A word that could be a port is a port, even if a channel has that label.
     ['-o ssh:9022:22', 'which channel?'],
     ['-o x:/run/a:-', 'which channel?'],
     ['-i x:vsock-mux:/run/v:22', 'which channel?'],
-    // A path that merely ends like a label, and a command, which takes all that is left.
+    // A path that merely ends like a label, and a command, which takes the rest.
     ['-o x:/run/vm1.sock', 'which channel?'],
     ['-i x:exec:ssh host:vm1', 'which channel?'],
     ['-o ssh:9022', 'which channel? defined: vm1, vm2, 22, -, sock, vms; for the first one write vm1/ssh:9022'],
@@ -74,14 +74,14 @@ test('a forward that may be of several channels, or of none, is refused with wha
   }
 });
 
-test('the only channel need not be named, and may be', (t) => {
+test('the only channel may be named, but need not be', (t) => {
   for (const argument of ['-o ssh:9022', '-o ssh:9022:vm1', '-o vm1/ssh:9022']) {
     const { label, spec } = read(argument, ['vm1']);
     t.deepEqual([label, formatForwardSpec(spec)], ['vm1', 'ssh:127.0.0.1:9022']);
   }
 });
 
-test('a forward of a group has a place for the label of each channel, which means nothing elsewhere', (t) => {
+test('a forward of a group has a placeholder for the label of each channel, which has no meaning elsewhere', (t) => {
   for (const [argument, text] of [
     ['-o vms/ssh:/run/{channel}/ssh.sock', 'ssh:unix:/run/{channel}/ssh.sock'],
     ['-o ssh:/run/{channel}/ssh.sock:vms', 'ssh:unix:/run/{channel}/ssh.sock'],

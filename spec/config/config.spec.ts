@@ -1,4 +1,4 @@
-/** Configurations: options, files and what is made of both, in one process. */
+/** Configurations: options, files, and the merge of both, in one process. */
 import './arguments.js';
 import './merge-configuration.js';
 import './parse-configuration.js';

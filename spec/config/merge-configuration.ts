@@ -23,7 +23,7 @@ function read(text: string): FileLayer {
   return layer;
 }
 
-/** The configuration in force. */
+/** The effective configuration. */
 const merge = (file: string | null, flags: Flags = {}): Configuration =>
   mergeConfiguration(file === null ? null : read(file), parseRunFlags(givenIn(flags)));
 
@@ -49,7 +49,7 @@ storage = { socket = "/run/x.sock", parallel = 4 }
 address = "tcp-connect:127.0.0.1:9000"
 `;
 
-test('flags alone, with everything else left to defaults', (t) => {
+test('flags only, with defaults for everything else', (t) => {
   t.deepEqual(merge(null, { channel: 'tcp://127.0.0.1:9000?streams=1024' }), {
     ...{ once: false, logLevel: 'info', logFormat: 'text', logDetails: false },
     channelDefaults: { name: null, storage: {} },
@@ -64,7 +64,7 @@ test('flags alone, with everything else left to defaults', (t) => {
   });
 });
 
-test('a file: a channel’s own settings before those for all, then the defaults of its kind; flags win over each', (t) => {
+test('a file: a channel’s own settings override those for all, then the defaults of its kind; flags override each', (t) => {
   const merged = merge(FILE);
   const metrics = { host: '127.0.0.1', port: 9464 };
   t.like(merged, { name: 'host1', control: '/run/a.sock', metrics, logLevel: 'error', logFormat: 'json' });
@@ -118,7 +118,7 @@ test('keys, rules and the audit log: a rule is merged key by key', (t) => {
   t.deepEqual(other.audit, { path: '/b.log', rotation: { maxBytes: 2 ** 20, keep: 5 } });
 });
 
-test('credentials called vproxy.key are keys where nothing is said of keys; a name without a slash is a credential first', (t) => {
+test('credentials named vproxy.key are keys if no keys are set; a name without a slash is a credential first', (t) => {
   const folder = temporaryFolder(t);
   for (const name of ['vproxy.key.old', 'vproxy.key', 'vproxy.keys', 'other.key', 'a.vproxy.key']) {
     writeFileSync(join(folder, name), '');
@@ -161,7 +161,7 @@ address = "stdio:"
 allow-exec = []
 `;
 
-test('commands and copies: nothing is allowed where nothing is said, a channel takes back what the file says for all, flags are for every channel', (t) => {
+test('commands and copies: nothing is allowed by default, a channel overrides the file’s setting for all, flags are for every channel', (t) => {
   const permissionsOf = ({ channels }: Configuration) => channels.map(({ exec, copy }) => ({ exec, copy }));
   const nothing = { exec: null, copy: null };
   t.deepEqual(permissionsOf(merge(FILE)), [nothing, nothing]);
@@ -177,7 +177,7 @@ test('commands and copies: nothing is allowed where nothing is said, a channel t
   t.like(merged.channelDefaults, allowed, 'and for those that are added later');
 });
 
-test('what flags say of storage leaves the rest of what the file says of it', (t) => {
+test('flags for storage keep the file’s other storage settings', (t) => {
   const storageOf = (file: string, flags: Flags) => merge(file, flags).channels[0]?.storage;
   const whole = { isAllowed: true, socketPath: '/run/x.sock', parallel: 9 };
   t.deepEqual(storageOf(FILE, { 'storage-parallel': '9' }), whole);
@@ -186,7 +186,7 @@ test('what flags say of storage leaves the rest of what the file says of it', (t
   t.like(storageOf(one, { 'storage-socket': '/s' }), { isAllowed: true, socketPath: '/s' });
 });
 
-test('-c gives a channel of the file another address, or adds one; -o and -i take the place of those that they cannot stand beside', (t) => {
+test('-c changes the address of a channel of the file, or adds one; -o and -i replace the forwards that they exclude', (t) => {
   const merged = merge(FILE, {
     channel: ['vm1=unix-listen:/run/other.sock', 'vm3=stdio:'],
     outgoing: ['vm1/x:127.0.0.1:9022', 'vm1/any:127.0.0.1:0', 'ssh:/run/s.sock:vm2'],
@@ -207,7 +207,7 @@ test('-c gives a channel of the file another address, or adds one; -o and -i tak
   t.deepEqual(forwardsOf(merged, 'vm2'), ['ssh:unix:/run/s.sock', 'web:127.0.0.1:9090']);
 });
 
-test('--vsock-port gives ports a meaning on every hybrid listener, which may say otherwise itself', (t) => {
+test('--vsock-port maps ports to services on every hybrid listener, which may override it', (t) => {
   const file = `[channels.vm1]\naddress = "stdio:"\noutgoing = ["*:vsock-mux:/v,22=own"]`;
   const merged = merge(file, { outgoing: ['*:vsock-mux:/b', 'ssh:9022'], 'vsock-port': ['22=ssh', '80=web'] });
   const [own, added] = ['*:vsock-mux:/v,22=own,80=web', '*:vsock-mux:/b,22=ssh,80=web'];
@@ -232,14 +232,14 @@ const REFUSED: readonly (readonly [file: string | null, flags: Flags, beginning:
   [FILE, { channel: '' }, '-c: empty value'],
 ];
 
-test('flags that do not fit each other, or the file, are refused', (t) => {
+test('flags that contradict each other, or the file, are rejected', (t) => {
   for (const [file, flags, beginning] of REFUSED) {
     const { message } = t.throws(() => merge(file, flags), { code: 'bad-argument' });
     t.is(message.slice(0, beginning.length), beginning);
   }
 });
 
-test('what a group forwards is a template', (t) => {
+test('the forwards of a group are a template', (t) => {
   const file = '[channels.vms]\naddress = "unix:///run/vms/*.sock"\noutgoing = ["ssh:/run/{channel}/ssh.sock"]';
   const merged = merge(file, { outgoing: 'x:127.0.0.1:0:vms', incoming: 'vms/log:file:/var/log/{channel}.log' });
   t.like(merged.channels[0], { label: 'vms', address: 'unix-connect:/run/vms/*.sock', forwards: [] });
@@ -270,7 +270,7 @@ address = "unix-connect:/run/vms/*.sock"
 egress.internet.deny = []
 `;
 
-test('an egress for all channels and what one says of its own are one, key by key; --egress wins over both', (t) => {
+test('an egress for all channels and a channel’s own are merged key by key; --egress overrides both', (t) => {
   const egressOf = ({ channels }: Configuration) =>
     Object.fromEntries(channels.map(({ label, egress }) => [label, egress]));
   const api = { allow: ['api.example.org:443'] };
@@ -296,7 +296,7 @@ test('an egress for all channels and what one says of its own are one, key by ke
   t.deepEqual(flagged['vm2']?.['new'], added);
 });
 
-test('what is in force is printed as a configuration that says the same, and nothing of what nobody said', (t) => {
+test('the effective configuration is printed as an equivalent file, without unset keys', (t) => {
   const flags = [
     { audit: '/a,,b,rotate=1M', key: 'a.key', 'peer-address': true },
     { outgoing: 'vm1/*:vsock-mux:/v,1=a', 'no-control': true, 'no-storage': true },

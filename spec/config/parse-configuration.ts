@@ -45,7 +45,7 @@ address = "qemu:-chardev socket,id=c0,path=/run/vm2.sock,server=on,wait=off,fram
 storage = false
 `;
 
-test('everything that a file can say becomes a plain value', (t) => {
+test('every key of a file becomes a plain value', (t) => {
   const { layer, problems } = parseConfiguration(WHOLE, 'vproxy.toml');
   t.deepEqual(problems, []);
   t.deepEqual(layer, {
@@ -77,7 +77,7 @@ test('everything that a file can say becomes a plain value', (t) => {
   });
 });
 
-test('the same file as JSON says the same', (t) => {
+test('the same file as JSON gives the same configuration', (t) => {
   const channels = { vm1: { address: 'unix-connect:/run/vm1.sock', outgoing: ['ssh:127.0.0.1:22'] } };
   const asJson = parseConfiguration(JSON.stringify({ wait: 3, control: false, channels }), 'any');
   const asToml = parseConfiguration(`wait = 3\ncontrol = false\n${CHANNEL}outgoing = ["ssh:22"]`, 'any');
@@ -85,7 +85,7 @@ test('the same file as JSON says the same', (t) => {
   t.deepEqual(asJson, asToml);
 });
 
-/** A text, and how each of the problems in it begins. */
+/** A text, and the beginning of each of its problems. */
 const REFUSED: readonly (readonly string[])[] = [
   ['a = 1\nb = = 2', 'f:2:5: not valid TOML: invalid value'],
   ['wait = 1\nwait = 2', 'f:2:1: not valid TOML: trying to redefine an already defined table or value'],
@@ -177,7 +177,7 @@ const REFUSED: readonly (readonly string[])[] = [
     `${CHANNEL}egress.a.allow = ["10.{channel}.0.0/16:80"]`,
     'f: channels.vm1.egress.a.allow[0]: entry "10.{channel}.0.0/16:80": ends in a number',
   ],
-  // The forwards of a group have a place for a label, those of a channel have not; the place counts as it is written.
+  // Forwards of a group have a placeholder for a label, those of a channel do not; the placeholder counts as written.
   [`${CHANNEL}outgoing = ["{channel}:0"]`, 'f: channels.vm1.outgoing[0]: -o {channel}:0: not a valid service name'],
   [
     `${GROUP}outgoing = ["{channel}:{channel}:0", "x:{channel}"]`,
@@ -189,7 +189,7 @@ const REFUSED: readonly (readonly string[])[] = [
   ],
   [`${GROUP}outgoing = ["${'s'.repeat(55)}{channel}:/run/{channel}"]`],
   [`${GROUP}outgoing = ["${'s'.repeat(56)}{channel}:/run/{channel}"]`, 'f: channels.vms.outgoing[0]: '],
-  // Every error is listed, those of inner tables and of later channels too.
+  // Every error is listed, including those of inner tables and of later channels.
   [
     `wait = -1\nnam = "x"\n[channels.vm1]\naddress = "serial:/dev/ttyS0"\noutgoing = ["ssh:9022", "ssh", 3]\noutgoin = []
     storage = { socket = "", paralel = 2 }\nvsock-ports = { a = "b" }\n[channels.VM2]\nincoming = ["x:0"]`,
@@ -199,7 +199,7 @@ const REFUSED: readonly (readonly string[])[] = [
   ].map((line, index) => (index === 0 ? line : `f: ${line}: `)),
 ];
 
-test('what a file cannot say is told with its place, and what was expected there', (t) => {
+test('an invalid value is reported with its place, and what was expected there', (t) => {
   for (const [text = '', ...beginnings] of REFUSED) {
     const problems = problemsOf(text);
     t.deepEqual(
@@ -210,12 +210,12 @@ test('what a file cannot say is told with its place, and what was expected there
   }
 });
 
-test('the ending of the name says what a file is, before how it begins', (t) => {
+test('the extension decides the format of a file, else its beginning', (t) => {
   t.regex(problemsOf('{', 'a.toml')[0] ?? '', /not valid TOML/);
   t.regex(problemsOf('wait = 3', 'a.json')[0] ?? '', /^a\.json:1:1: not valid JSON: expected a value/);
 });
 
-test('no text makes it throw, and every problem is one line that can be shown', (t) => {
+test('no text makes it throw, and every problem is one printable line', (t) => {
   const pieces = fc.constantFrom(
     ...'[channels.vm1]\n|address = |"stdio:"|outgoing| = |[|]|{|}|,|"x:1"|\n|wait|3|"|\u001b|\ud800'.split('|'),
     ...["'", '"""', '# ', 'nan', '1979-05-27', ':', '"channels"', '"vm1"', '__proto__'],
@@ -234,14 +234,14 @@ test('no text makes it throw, and every problem is one line that can be shown', 
   );
 });
 
-test('the example configurations are right', (t) => {
+test('the example configurations are valid', (t) => {
   const folder = join(PROJECT_ROOT, 'docs/examples');
   const files = readdirSync(folder).filter((name) => /\.(toml|json)$/.test(name));
   t.true(files.length > 0);
   for (const name of files) t.deepEqual(problemsOf(readFileSync(join(folder, name), 'utf8'), name), []);
 });
 
-test('docs/config.md shows a file that is right, and its table has every key', (t) => {
+test('docs/config.md shows a valid file, and its table has every key', (t) => {
   const document = readFileSync(join(PROJECT_ROOT, 'docs/config.md'), 'utf8');
   const [, example = ''] = /```toml\n(.*?)```/s.exec(document) ?? [];
   t.deepEqual(problemsOf(example), []);
@@ -252,7 +252,7 @@ test('docs/config.md shows a file that is right, and its table has every key', (
   t.deepEqual([...new Set(rows)].sort(), [...new Set(known)].sort());
 });
 
-test('a fault of JSON has its place, and what was expected there; a key may be there again in another object', (t) => {
+test('a JSON error has its place, and what was expected there; another object may have the same key', (t) => {
   for (const [text, offset, message] of [
     ['', 0, 'unexpected end of file, expected a value'],
     ['{"a" 3}', 5, 'expected a colon after the key'],
@@ -271,7 +271,7 @@ test('a fault of JSON has its place, and what was expected there; a key may be t
   t.is(findJsonFault(`[${'[[]],'.repeat(100)}[]]`, 4), null, 'depth counts what is open');
 });
 
-test('it finds a fault exactly where JSON.parse throws', (t) => {
+test('it finds an error exactly where JSON.parse throws', (t) => {
   const pieces = fc.constantFrom(
     ...['{', '}', '[', ']', ',', ':', '"a"', '"\\n"', '"', '1', '-0.5e3', '01', 'true', 'nul', ' '],
   );

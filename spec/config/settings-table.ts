@@ -1,4 +1,4 @@
-/** The table of settings compared with the documents, and each setting of a channel in every place that allows it. */
+/** The table of settings compared with the documents, and each setting of a channel in every place that accepts it. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
@@ -23,7 +23,7 @@ function row(prefix: string, setting: Setting): string {
   return `| \`${prefix}${key}\` | ${names.join(', ')} | ${field} | ${RELOADS[reload]} |`.replaceAll(/ {2}(?=\|)/g, ' ');
 }
 
-test('docs/config.md says of each setting where it is said, and when it counts', (t) => {
+test('docs/config.md says for each setting where it can be set, and when it takes effect', (t) => {
   const inner = (table: string, settings: readonly Setting[]): string[] =>
     settings.map((setting) => `| \`${table}.*.${setting.key}\` | | \`${keyIn('request', setting)}\` | at once |`);
   const table = [
@@ -40,7 +40,7 @@ test('docs/config.md says of each setting where it is said, and when it counts',
 
 type Flags = Readonly<Record<string, string | readonly string[] | true>>;
 
-/** A line of a file, the flags of the command line that say the same, and what an addition with these asks for. */
+/** A line of a file, the equivalent flags of the command line, and the request of an addition with these. */
 const SAID: readonly (readonly [line: string, flags: Flags, request: object])[] = [
   ['wait = "500ms"', { wait: '500ms' }, { waitS: 0.5 }],
   ['dead-after = 0', { 'dead-after': '0' }, { deadAfterS: 0 }],
@@ -60,7 +60,7 @@ const SAID: readonly (readonly [line: string, flags: Flags, request: object])[] 
   ],
 ];
 
-/** What only an addition says in flags. */
+/** Settings that have flags only in an addition. */
 const ADDED: readonly (readonly [flags: Flags, request: object])[] = [
   [{ outgoing: ['*:vsock-mux:/v', 'x:0'] }, { outgoing: ['*:vsock-mux:/v', 'x:0'] }],
   [{ incoming: 'web:80' }, { incoming: ['web:80'] }],
@@ -79,7 +79,7 @@ const ADDED: readonly (readonly [flags: Flags, request: object])[] = [
   ],
 ];
 
-test('a file, the command line and an addition say the same of a channel, and each setting in each of them', (t) => {
+test('a file, the command line and an addition give the same channel, and accept each setting', (t) => {
   const requests: Record<string, unknown> = {};
   for (const [line, flags, request] of SAID) {
     const { layer, problems } = parseConfiguration(line, 'f');
@@ -103,7 +103,7 @@ test('a file, the command line and an addition say the same of a channel, and ea
   t.deepEqual(readAddition(givenIn({})), {});
 });
 
-test('what an addition cannot take is told with its option', (t) => {
+test('an invalid value of an addition is reported with its option', (t) => {
   for (const [flags, beginning] of [
     [{ rule: 'ssh' }, '--rule: "ssh": expected SERVICE:KEY=VALUE[,KEY=VALUE…], such as ssh:streams=10'],
     [{ rule: 'ssh:stream=1' }, '--rule: a rule has no key "stream"; did you mean streams?'],

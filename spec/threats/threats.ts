@@ -166,7 +166,7 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
     ['proxy/services.spec.ts', 'where programs are listed no other is run'],
     ['proxy/services.spec.ts', 'the side that allows it takes files, into its folder and nowhere else, and by its'],
     ['proxy/check-options.ts', ' may only when the peer is known'],
-    ['cli/allow.spec.ts', 'nothing is allowed where nothing is said'],
+    ['cli/allow.spec.ts', 'nothing is allowed by default'],
   ],
   T24: [
     ['forward/egress/admission.ts', ' is no destination'],
@@ -225,6 +225,6 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
     ['info/call.ts', 'a length beyond the bound'],
     ['info/call.ts', 'a text that is too long'],
     ['info/call.ts', 'a peer that never answers, or whose answer never ends, is given up after 15 s'],
-    ['cli/info.spec.ts', 'what a hostile peer says is shown escaped, and an answer that is not valid is refused'],
+    ['cli/info.spec.ts', 'the answer of a hostile peer is escaped, and an invalid answer is rejected'],
   ],
 };
