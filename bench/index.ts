@@ -1,4 +1,4 @@
-/** `npm run bench`: vproxy beside its peers, on the same work in the same run (`--help`). */
+/** `npm run bench`: compares vproxy with its peers, on the same work in the same run (`--help`). */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -23,7 +23,7 @@ async function run(options: BenchOptions): Promise<void> {
     rmSync(folder, { recursive: true, force: true });
   };
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    // The load's processes end by themselves when their parent exits.
+    // The processes of the load exit by themselves with their parent.
     process.once(signal, () => void cleanUp().finally(() => process.exit(INTERRUPTED)));
   }
   const progress = (line: string): void => {

@@ -6,7 +6,7 @@ import type { Contender } from './contenders/contender.js';
 import { CONTENDERS } from './contenders/list.js';
 import type { Amounts } from './work/work.js';
 
-/** The names of the drawings of `--axis`. */
+/** The file names of the plots of `--axis`. */
 const PLOT_FILES = 'streams.svg, messages.svg, latency.svg';
 
 const CONTENDER_IDS = CONTENDERS.map(({ id }) => id).join(', ');
@@ -14,29 +14,29 @@ const CONTENDER_IDS = CONTENDERS.map(({ id }) => id).join(', ');
 /** What `--help` prints. */
 export const HELP = `npm run bench -- [OPTIONS]
 
-Measures vproxy beside its peers, on the same work in the same run.
+Compares vproxy with its peers, on the same work in the same run.
 
-  --rounds N         rounds, interleaved over the contenders (5; with --quick 2)
-  --megabytes N      millions of bytes of one bulk transfer, over all its streams (400; with --quick 60)
-  --only REGEX       only the work whose name matches: up-1, down-64, echo-1, connections-16, beside-bulk, idle, channels, egress, ansible, …;
+  --rounds N         number of rounds, interleaved over the contenders (5; with --quick 2)
+  --megabytes N      size of one bulk transfer over all its streams, in MB (400; with --quick 60)
+  --only REGEX       only work whose name matches: up-1, down-64, echo-1, connections-16, beside-bulk, idle, channels, egress, ansible, …;
                      with --axis: streams, messages, latency
   --contenders A,B   only these: ${CONTENDER_IDS}
-  --quick            everything, in three minutes at most: what is not done by then is left out, and the report says so
-  --axis             instead of the table: how figures grow with streams, message size and latency of the channel;
+  --quick            everything, in at most three minutes; the report lists what was left out
+  --axis             plots instead of the table: figures by streams, message size and latency of the channel;
                      2 rounds (with --quick 1) in about eight minutes (three), of vproxy, relays and yamux
-  --plots FOLDER     with --axis: where the drawings go, one for each axis: ${PLOT_FILES} (bench-plots)
-  --documents        writes the figures into README.md and docs/performance.md: the tables of which everything was
-                     measured, by every contender
-  --json FILE        where the figures go (bench.json)
-  --help             this
+  --plots FOLDER     with --axis: the folder of the plots, one for each axis: ${PLOT_FILES} (bench-plots)
+  --documents        write the figures into README.md and docs/performance.md: the tables that were measured
+                     completely, by every contender
+  --json FILE        the file of the figures (bench.json)
+  --help             show this help
 `;
 
-/** What a run is to do. */
+/** The options of a run. */
 export interface BenchOptions {
   readonly help: boolean;
   readonly axis: boolean;
   readonly quick: boolean;
-  /** No work is begun after this time since the start of the run, in milliseconds. */
+  /** No work starts later than this after the start of the run, in milliseconds. */
   readonly beginUntilMs: number;
   readonly rounds: number;
   readonly only: RegExp;
@@ -45,12 +45,12 @@ export interface BenchOptions {
   readonly hasChosenContenders: boolean;
   readonly documents: boolean;
   readonly json: string;
-  /** The folder of the drawings. */
+  /** The folder of the plots. */
   readonly plots: string;
   readonly amounts: Amounts;
 }
 
-/** A command line that is not valid; its message is one line. */
+/** An invalid command line; its message is one line. */
 export class UsageError extends Error {}
 
 /** Parses the arguments. Throws `UsageError`. */
@@ -77,7 +77,7 @@ export function parseBenchOptions(args: readonly string[]): BenchOptions {
   };
 }
 
-/** With `--quick`: what was begun then ends before three minutes are over. */
+/** With `--quick`: work that starts before this ends within three minutes. */
 const QUICK_MS = 160_000;
 
 const FULL_AMOUNTS: Omit<Amounts, 'bytes'> = {
@@ -126,7 +126,7 @@ function parseValues(args: readonly string[]) {
       },
     }).values;
   } catch (error) {
-    // The first sentence says what was wrong; what follows explains Node's conventions.
+    // The first sentence has the error; the rest explains Node's conventions.
     throw new UsageError((error as Error).message.split(/[.\n]/)[0] ?? '');
   }
 }
@@ -140,18 +140,18 @@ function defaultRounds(quick: boolean, axis: boolean): string {
   return quick ? '2' : '5';
 }
 
-/** A number of things. Throws `UsageError`. */
+/** Parses a count. Throws `UsageError`. */
 export function parseCount(option: string, text: string): number {
   if (/^\d{1,6}$/.test(text) && Number(text) > 0) return Number(text);
-  throw new UsageError(`${option} ${JSON.stringify(text)} should be a number from 1 to 999999`);
+  throw new UsageError(`${option}: ${JSON.stringify(text)} must be a number from 1 to 999999`);
 }
 
-/** The pattern that chooses work. Throws `UsageError`. */
+/** Parses the pattern that selects work. Throws `UsageError`. */
 export function parsePattern(text: string): RegExp {
   try {
     return new RegExp(text);
   } catch {
-    throw new UsageError(`--only ${JSON.stringify(text)} is no regular expression`);
+    throw new UsageError(`--only: ${JSON.stringify(text)} is not a valid regular expression`);
   }
 }
 
@@ -159,17 +159,14 @@ function parseContenders(text: string): Contender[] {
   return [...new Set(text.split(','))].map((id) => {
     const contender = CONTENDERS.find((known) => known.id === id);
     if (contender !== undefined) return contender;
-    throw new UsageError(
-      `--contenders ${JSON.stringify(text)}: there is no ${JSON.stringify(id)}, only ${CONTENDER_IDS}`,
-    );
+    throw new UsageError(`--contenders: no contender ${JSON.stringify(id)}; available: ${CONTENDER_IDS}`);
   });
 }
 
-/** The name of a file to be written, whose folder must exist. Throws `UsageError`. */
+/** Parses the name of an output file, whose folder must exist. Throws `UsageError`. */
 export function parsePlace(option: string, what: string, text: string): string {
-  if (text === '') throw new UsageError(`${option} needs the name of ${what}`);
-  // Reported now, not after the figures have been measured.
-  if (!existsSync(dirname(resolve(text))))
-    throw new UsageError(`${option} ${JSON.stringify(text)}: there is no such folder`);
+  if (text === '') throw new UsageError(`${option}: missing value; expected the name of ${what}`);
+  // Reported now rather than after the measurement.
+  if (!existsSync(dirname(resolve(text)))) throw new UsageError(`${option}: no such folder: ${JSON.stringify(text)}`);
   return text;
 }

@@ -4,11 +4,11 @@ import { FIRST_PARTS, type Outcomes, type Row, type Work } from './work/work.js'
 
 /** One cell of the table. */
 export interface Cell {
-  /** Median, smallest and largest; undefined where no round gave a figure. */
+  /** Median, smallest and largest; undefined if no round gave a figure. */
   readonly summary: Summary | undefined;
   /** The figures of the rounds, in their order. */
   readonly rounds: readonly number[];
-  /** Why a round gave no figure; the last such reason. */
+  /** Why the last round without a figure gave none. */
   readonly failure: string | undefined;
 }
 
@@ -22,7 +22,7 @@ export class Results {
   readonly #figures = new Map<string, number[]>();
   readonly #failures = new Map<string, string>();
 
-  /** Notes what a contender's round gave. */
+  /** Records the outcome of a contender's round. */
   add(work: string, contender: string, outcomes: Outcomes): void {
     for (const [key, outcome] of Object.entries(outcomes)) {
       const id = idOf(work, key, contender);
@@ -31,7 +31,7 @@ export class Results {
     }
   }
 
-  /** What is known; undefined where nothing was noted. */
+  /** Returns the cell; undefined if nothing was recorded. */
   cell(work: string, key: string, contender: string): Cell | undefined {
     const id = idOf(work, key, contender);
     const rounds = this.#figures.get(id);
@@ -46,7 +46,7 @@ export class Results {
   }
 }
 
-/** The rows of pieces of work, in the order of the table. */
+/** Lists the rows of pieces of work, in the order of the table. */
 export function rowsOf(works: readonly Pick<Work, 'id' | 'rows'>[], amounts: Parameters<Work['rows']>[0]): ResultRow[] {
   const rows = works.flatMap((work) => work.rows(amounts).map((row) => ({ ...row, work: work.id })));
   return [...FIRST_PARTS, undefined].flatMap((wanted) => rows.filter(({ part }) => part === wanted));

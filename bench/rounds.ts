@@ -1,6 +1,6 @@
 /**
- * The rounds of a run. In each, every piece of work is done by one contender after the other, so that a machine that
- * becomes slower does so for all; which one is first changes from round to round.
+ * The rounds of a run. In each, the contenders do every piece of work in turn, so that a machine that becomes slower does so for
+ * all; the first contender changes from round to round.
  */
 import type { Contender, ContenderSetting, RunningContender } from './contenders/contender.js';
 import { startReady } from './contenders/start-ready.js';
@@ -10,12 +10,12 @@ import { descriptorLimit, type RunningProgram } from './process/programs.js';
 import type { Results } from './results.js';
 import { type Amounts, NOT_TRIED, stopSides, type Work } from './work/work.js';
 
-/** A contender that failed this often in a row is not tried any more. */
+/** A contender that failed this often in a row is no longer tried. */
 const MOST_FAILURES = 2;
 
-const TIME_IS_OVER = `${NOT_TRIED}: the time of --quick was over`;
+const TIME_IS_OVER = `${NOT_TRIED}: out of time (--quick)`;
 
-/** What is done. */
+/** What to measure. */
 export interface RoundsOptions {
   readonly rounds: number;
   readonly contenders: readonly Contender[];
@@ -23,15 +23,15 @@ export interface RoundsOptions {
   readonly amounts: Amounts;
   /** Does slow work in the first round only. */
   readonly quick: boolean;
-  /** Whether no work is to be begun any more. */
+  /** Whether no more work may start. */
   readonly isOver: () => boolean;
   readonly setting: ContenderSetting;
   readonly target: RunningProgram;
-  /** Told what happens, for people who wait. */
+  /** Reports the progress to the user. */
   readonly progress: (line: string) => void;
 }
 
-/** Runs all rounds, and notes in `results` what comes out. A contender that fails never ends the run. */
+/** Runs all rounds, and records the outcomes in `results`. A failing contender never ends the run. */
 export async function runRounds(options: RoundsOptions, results: Results): Promise<void> {
   const { rounds, contenders, works, progress } = options;
   const session = new BenchSession(options, results, await descriptorLimit());
@@ -73,7 +73,7 @@ class BenchSession {
     this.#secondLoad = new LoadClient(options.amounts.timeoutMs);
   }
 
-  /** The contender, started and warm. The first piece of work meets a failure, and reports it. */
+  /** Resolves with the contender, started and warm. The first piece of work reports a failure. */
   async prepare(contender: Contender): Promise<void> {
     try {
       await this.#warm(contender);
@@ -87,7 +87,7 @@ class BenchSession {
     const failures = this.#failures.get(id) ?? 0;
     if (failures >= MOST_FAILURES) return;
     if (this.#options.isOver()) {
-      // What was done in an earlier round keeps its figures without a mark.
+      // Work done in an earlier round keeps its figures unmarked.
       if (!this.#tried.has(id)) this.#noteAll(work, contender, TIME_IS_OVER);
       return;
     }
@@ -120,7 +120,7 @@ class BenchSession {
     this.#secondLoad.stop();
   }
 
-  /** Notes the same for every row. */
+  /** Records the same for every row. */
   #noteAll(work: Work, { id }: Contender, message: string): void {
     const rows = work.rows(this.#options.amounts);
     this.#results.add(work.id, id, Object.fromEntries(rows.map(({ key }) => [key, message])));
@@ -135,7 +135,7 @@ class BenchSession {
     return running;
   }
 
-  /** A contender that failed may be in any state: the next piece of work gets a new one. */
+  /** Discards a contender that failed, as it may be in any state: the next piece of work gets a new one. */
   async #drop(contender: Contender): Promise<void> {
     this.stop();
     const running = this.#running.get(contender.id);

@@ -1,4 +1,4 @@
-/** The run that ends in the table of figures. */
+/** The run that produces the table of figures. */
 import type { Contender, ContenderSetting } from './contenders/contender.js';
 import { benchParts } from './documents/bench-parts.js';
 import { type DocumentPart, measuredParts } from './documents/parts.js';
@@ -13,20 +13,20 @@ import { runRounds } from './rounds.js';
 import { measureSideTable, SIDE_TABLES } from './side-tables.js';
 import { WORK } from './work/list.js';
 
-/** What a run has at hand. */
+/** The resources of a run. */
 export interface RunSetting {
   readonly setting: ContenderSetting;
   readonly target: RunningProgram;
   readonly progress: (line: string) => void;
 }
 
-/** What a run leaves: a text for people, and the content of the JSON file. */
+/** The output of a run: a human-readable text, and the content of the JSON file. */
 export interface RunReport {
   readonly text: string;
   readonly json: string;
-  /** Drawings by the names of their files. */
+  /** Plots by file name. */
   readonly drawings?: ReadonlyMap<string, string>;
-  /** The parts of the documents that can be written from it. */
+  /** The document parts that can be written from it. */
   readonly documents?: readonly DocumentPart[];
 }
 
@@ -82,7 +82,7 @@ export async function runTable(options: BenchOptions, run: RunSetting): Promise<
   };
 }
 
-/** What cannot run here, with what to do about it. */
+/** Lists the contenders that cannot run here, each with its remedy. */
 export function listMissing(contenders: readonly Contender[]): Map<string, string> {
   return new Map(contenders.map(({ id, missing }) => [id, missing()] as const).filter(isMissing));
 }

@@ -1,4 +1,4 @@
-/** The tables beside that of the contenders: each measures something of its own, in columns of its own. */
+/** The additional tables: each measures something specific, in its own columns. */
 import { CHANNEL_LOADS, CHANNELS, measureChannels } from './many/channels.js';
 import type { BenchOptions } from './options.js';
 import type { Column } from './report/figures-table.js';
@@ -13,10 +13,10 @@ import type { Work } from './work/work.js';
 
 /** One of them. */
 export interface SideTable {
-  /** What `--only` is matched with, and the rows. */
+  /** The name that `--only` matches, and the rows. */
   readonly work: Pick<Work, 'id' | 'rows'>;
   readonly columns: readonly Column[];
-  /** Measures all rounds, and notes in `results` what comes out. Rejects when nothing can be measured. */
+  /** Measures all rounds, and records the outcomes in `results`. Rejects when nothing can be measured. */
   measure(options: BenchOptions, run: RunSetting, results: Results): Promise<void>;
 }
 
@@ -57,7 +57,7 @@ const storageCalls: SideTable = {
 const manyChannels: SideTable = {
   work: CHANNELS,
   columns: CHANNEL_LOADS,
-  /** It takes long and gives the same result each time: with `--quick` once is enough. */
+  /** It is slow, but stable: with `--quick`, once is enough. */
   async measure({ rounds, quick, amounts }, { setting, progress }, results) {
     for (let round = 0; round < (quick ? 1 : rounds); round += 1) {
       progress(`round ${round + 1} of ${rounds}: ${CHANNELS.id}`);
@@ -102,7 +102,7 @@ const datagrams: SideTable = {
 const ansible: SideTable = {
   work: ANSIBLE,
   columns: ANSIBLE_CONNECTIONS,
-  /** Ansible itself takes longest: with `--quick` once is enough. */
+  /** Ansible itself takes most of the time: with `--quick`, once is enough. */
   async measure({ rounds, quick, amounts }, { setting, progress }, results) {
     const plays = await AnsiblePlays.start(setting.programs, setting.folder);
     try {
@@ -119,7 +119,7 @@ const ansible: SideTable = {
 /** All of them, in the order of the report. */
 export const SIDE_TABLES: readonly SideTable[] = [commands, storageCalls, manyChannels, waysOut, datagrams, ansible];
 
-/** Measures one of them; a failure is noted for every row and column, and never ends the run. */
+/** Measures one of them; a failure is recorded for every row and column, and never ends the run. */
 export async function measureSideTable(
   table: SideTable,
   options: BenchOptions,

@@ -51,7 +51,7 @@ async function measureLines({ rounds, only }: VmBenchOptions, results: Results):
   try {
     for (let round = 0; round < rounds; round += 1) {
       progress(`round ${round + 1} of ${rounds}: serial lines`);
-      // All at once: each carries some kilobytes a second.
+      // All at once: each carries only a few kilobytes a second.
       const pairs = bauds.flatMap((baud) => SERIAL_VARIANTS.map((variant) => ({ baud, variant })));
       const outcomes = pairs.map(async ({ baud, variant }) => {
         results.add(

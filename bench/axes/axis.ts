@@ -27,5 +27,5 @@ export interface Axis {
   measure(options: BenchOptions, run: RunSetting): Promise<Plot[]>;
 }
 
-/** The contenders that are measured along the axes, unless `--contenders` names more: those that the plots compare. */
+/** The contenders that the plots compare, unless `--contenders` names others. */
 export const AXIS_CONTENDERS: readonly string[] = ['vproxy', 'relays', 'yamux'];

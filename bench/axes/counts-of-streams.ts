@@ -3,14 +3,13 @@
 const COUNTS = [1, 10, 100, 1000, 10_000];
 /** Processes need descriptors beside those of the streams. */
 const OTHER_DESCRIPTORS = 200;
-/** A contender that takes processes for each stream gets no more. */
+/** The maximum for a contender with processes for each stream. */
 const MOST_AS_PROCESSES = 100;
-/** What replaces a count that does not fit is a multiple of this. */
+/** A replacement for a count that does not fit is a multiple of this. */
 const STEP = 1000;
 
 /**
- * In rising order; a count that does not fit into the limit of descriptors is replaced by the largest that does, in
- * thousands.
+ * Returns the counts in rising order; one beyond the limit of descriptors is replaced by the largest that fits, in thousands.
  */
 export function countsOfStreams(descriptorsPerStream: number, descriptorLimit: number): number[] {
   const most =

@@ -11,11 +11,11 @@ const traits: LineTraits = {
   delayMs: Number(roundTripMs) / 2,
   bytesPerMs: Number(rate) > 0 ? Number(rate) * 1000 : Infinity,
 };
-/** A sender is held up while this much waits for the line: the buffer that a device has. */
+/** A sender is paused while this much waits for the line: the buffer of a device. */
 const MOST_QUEUE_MS = 10;
-/** Timers are no finer: what is due within this time comes out at once. */
+/** The resolution of timers: bytes due within this time come out at once. */
 const TIMER_MS = 1;
-/** A sender is also held up while this much is on its way, in bytes. */
+/** A sender is also paused while this many bytes are in flight. */
 const MOST_ON_THE_WAY = 268_435_456;
 
 function carry(schedule: LineSchedule, from: net.Socket, to: net.Socket): void {
@@ -30,7 +30,7 @@ function carry(schedule: LineSchedule, from: net.Socket, to: net.Socket): void {
       if (next.chunk === null) to.end();
       else {
         bytesOnTheWay -= next.chunk.length;
-        // What a slow reader leaves waits here, and holds the sender up in its turn.
+        // Bytes for a slow reader wait here, and pause the sender in turn.
         if (!to.write(next.chunk)) {
           to.once('drain', deliver);
           return;
@@ -47,7 +47,7 @@ function carry(schedule: LineSchedule, from: net.Socket, to: net.Socket): void {
     queue.push({ atMs: schedule.arrivalOf(chunk?.length ?? 0, now), chunk });
     bytesOnTheWay += chunk?.length ?? 0;
     if (schedule.queueMs(now) >= MOST_QUEUE_MS || bytesOnTheWay >= MOST_ON_THE_WAY) from.pause();
-    // A timer that is running or a write that is being waited for delivers this, too.
+    // A running timer or a pending write will deliver this, too.
     if (timer === undefined && !to.writableNeedDrain) deliver();
   };
   from.on('data', push);
@@ -59,7 +59,7 @@ function carry(schedule: LineSchedule, from: net.Socket, to: net.Socket): void {
   from.on('error', () => from.destroy());
 }
 
-// One channel for all connections: a contender with a connection for each stream gets no more of it.
+// One line for all connections: a contender with a connection for each stream gets no advantage.
 const [up, down] = [new LineSchedule(traits), new LineSchedule(traits)];
 
 const server = net.createServer({ allowHalfOpen: true }, (near) => {

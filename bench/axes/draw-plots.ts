@@ -1,9 +1,9 @@
-/** The drawing of an axis: a chart for each of its plots, one below the other. */
+/** Draws an axis: a chart for each of its plots, one below the other. */
 import { formatLineCharts } from '../plot/line-chart.js';
 import type { ScaleKind } from '../plot/scale.js';
 import type { Plot } from './axis.js';
 
-/** From this ratio of the largest to the smallest value on, the scale is logarithmic. */
+/** From this ratio of the largest to the smallest value, the scale is logarithmic. */
 const LOG_FROM_RATIO = 30;
 
 /** An SVG document. */
@@ -16,7 +16,7 @@ export function drawPlots(plots: readonly Plot[]): string {
   );
 }
 
-/** Logarithmic where positive values span decades. Values that are not finite do not count. */
+/** Logarithmic if positive values span decades. Ignores values that are not finite. */
 export function chooseScale(values: readonly number[]): ScaleKind {
   const finite = values.filter(Number.isFinite);
   const least = Math.min(...finite);

@@ -1,4 +1,4 @@
-/** How the rate grows with the latency of the channel, and how long it takes to get there. */
+/** The rate by the latency of the channel, and the time until it is reached. */
 
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -11,15 +11,15 @@ import { type AxisContext, withContender } from './with-contender.js';
 
 const RELAY_SCRIPT = join(PROJECT_ROOT, 'dist/bench/axes/delay-relay.js');
 const ROUND_TRIPS_MS = [0, 1, 10, 100];
-/** In MB/s; 0 is without a limit. */
+/** In MB/s; 0: unlimited. */
 const CHANNELS = [
   { rate: 100, streams: 1 },
   { rate: 100, streams: 8 },
   { rate: 0, streams: 1 },
 ];
-/** Every point is measured from its first byte for this long, or until it is fast. */
+/** Every point is measured from its first byte for this long, or until it has reached its rate. */
 const SHORT_MS = 2000;
-/** A transfer that has to grow for many round trips gets more time. */
+/** A transfer that takes many round trips to grow gets more time. */
 const LONG_MS = 10_000;
 const QUICK_LONG_MS = 4000;
 const LONG_FROM_ROUND_TRIP_MS = 100;
@@ -29,7 +29,7 @@ const SAMPLE_MS = 100;
 /** The share of the rate without latency that counts as reached. */
 const REACHED = 0.9;
 
-/** Rates of 1 and 8 streams, down, when they have grown, and the time until 90 % of the rate without latency is reached. */
+/** Measures the final rates of 1 and 8 streams, down, and the time until 90 % of the rate without latency is reached. */
 export const latencyAxis: Axis = {
   id: 'latency',
   async measure(options, run) {
@@ -74,7 +74,7 @@ function eachPoint<C extends { readonly id: string }>(contenders: readonly C[]) 
   return CHANNELS.flatMap((channel) => delayable.map((contender) => ({ contender, ...channel })));
 }
 
-/** Bytes that had come at each moment since the streams were opened; no longer than it takes to have been at `goal`. */
+/** Samples the bytes received since the streams were opened, until the rate has been at `goal`. */
 async function sampleRamp(
   { running, load }: AxisContext,
   streams: number,

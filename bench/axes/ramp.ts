@@ -1,6 +1,6 @@
-/** What the growing count of a transfer says: its rate, and when it reached a rate. */
+/** The rate of a transfer, and when it reached a rate, from samples of its count of bytes. */
 
-/** The number of bytes that had come at a moment. */
+/** The number of bytes received at a moment. */
 export interface Sample {
   readonly atMs: number;
   readonly bytes: number;
@@ -9,7 +9,7 @@ export interface Sample {
 /** A rate counts as reached when it holds for this long. */
 const HOLDS_MS = 500;
 
-/** The rate of the last `forMs`, but of no more than the second half, when every window has grown; in MB/s. */
+/** The rate of the last `forMs`, limited to the second half, when every window has grown; in MB/s. */
 export function rateAtEnd(samples: readonly Sample[], forMs: number): number {
   const last = samples.at(-1);
   const half = Math.floor(samples.length / 2);

@@ -1,4 +1,4 @@
-/** The run that ends in plots: how figures grow with streams, message size and latency. */
+/** The run that produces plots: figures by streams, message size and latency. */
 import type { BenchOptions } from '../options.js';
 import { formatFigure } from '../report/format-figure.js';
 import { describeMachine } from '../report/machine.js';
@@ -10,10 +10,10 @@ import { latencyAxis } from './latency.js';
 import { messagesAxis } from './messages.js';
 import { streamsAxis } from './streams.js';
 
-/** All axes, by the names that `--only` is matched with. */
+/** All axes, by the names that `--only` matches. */
 export const AXES: readonly Axis[] = [streamsAxis, messagesAxis, latencyAxis];
 
-/** Measures along every axis that is asked for. */
+/** Measures along every requested axis. */
 export async function runAxes(options: BenchOptions, run: RunSetting): Promise<RunReport> {
   const missing = listMissing(options.contenders);
   const contenders = options.contenders.filter(

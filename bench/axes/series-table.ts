@@ -6,7 +6,7 @@ import type { Plot, Series } from './axis.js';
 export class SeriesTable {
   readonly #figures = new Map<string, Map<number, number[]>>();
 
-  /** Notes one round's figure. */
+  /** Records the figure of a round. */
   add(name: string, x: number, y: number): void {
     const places = this.#figures.get(name) ?? new Map<number, number[]>();
     this.#figures.set(name, places);

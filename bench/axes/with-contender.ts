@@ -6,7 +6,7 @@ import { LoadClient } from '../load/load-client.js';
 import type { BenchOptions } from '../options.js';
 import type { RunSetting } from '../run-table.js';
 
-/** What a point is measured with. */
+/** The means of measuring a point. */
 export interface AxisContext {
   readonly running: RunningContender;
   readonly load: LoadClient;
@@ -14,7 +14,7 @@ export interface AxisContext {
   readonly secondLoad: LoadClient;
 }
 
-/** Starts a contender, warms it up, and ends it. A failure is reported and ends this contender's points. */
+/** Starts a contender, warms it up, and stops it. A failure is reported and ends this contender's points. */
 export async function withContender(
   contender: Contender,
   { amounts }: BenchOptions,

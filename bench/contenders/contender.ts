@@ -1,21 +1,21 @@
 /**
- * What is measured side by side. Every contender carries connections on the same path: load → TCP of the loopback → near
- * process → one unix socket (or what its name says) → far process → TCP of the loopback → target.
+ * The contenders to compare. Each carries connections on the same path: load → TCP on loopback → near process → one unix socket
+ * (or as its name says) → far process → TCP on loopback → target.
  */
 import type { Programs, RunningProgram } from '../process/programs.js';
 
-/** What a contender is started with. */
+/** The surroundings of a contender. */
 export interface ContenderSetting {
   readonly programs: Programs;
   /** A folder of its own, for sockets and configuration. */
   readonly folder: string;
   /** The port of 127.0.0.1 that every connection is to reach. */
   readonly target: number;
-  /** Puts something into the channel: given the path of the socket that is listened on, the path to connect to instead. */
+  /** Inserts a relay into the channel: takes the path of the listening socket, returns the path to connect to instead. */
   readonly through?: ((path: string) => string) | undefined;
 }
 
-/** A contender that has been started; it may not be ready yet. */
+/** A started contender; it may not be ready yet. */
 export interface RunningContender {
   /** The port of 127.0.0.1 to connect to. */
   readonly address: number;
@@ -32,7 +32,7 @@ export interface Contender {
   readonly title: string;
   /** Descriptors that one stream takes in the process that needs most; Infinity when it takes processes. */
   readonly descriptorsPerStream: number;
-  /** What to do so that it can run; undefined when it can. */
+  /** How to install what it lacks; undefined if it can run. */
   readonly missing: () => string | undefined;
   /** Starts its processes. Resolves before they are ready to carry anything. */
   start(setting: ContenderSetting): Promise<RunningContender>;

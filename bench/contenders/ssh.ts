@@ -11,8 +11,7 @@ import type { Programs, RunningProgram } from '../process/programs.js';
 import type { Contender } from './contender.js';
 
 /**
- * Where root's sshd wants an empty folder of the system's own; its service makes it, and this does where the service
- * does not run.
+ * The empty folder that root's sshd requires; its service creates it, and this does if the service does not run.
  */
 const PRIVILEGE_SEPARATION_FOLDER = '/run/sshd';
 
@@ -39,7 +38,7 @@ export const ssh: Contender = {
   },
 };
 
-/** Of a client that asks nobody anything, and leaves nothing behind. */
+/** Options of a client that never prompts, and leaves nothing behind. */
 export const CLIENT_OPTIONS: readonly string[] = [
   'BatchMode=yes',
   'StrictHostKeyChecking=no',
@@ -47,7 +46,7 @@ export const CLIENT_OPTIONS: readonly string[] = [
   'LogLevel=ERROR',
 ];
 
-/** An sshd that lets this user in. */
+/** An sshd that accepts this user. */
 export interface SshServer {
   /** Of 127.0.0.1. */
   readonly port: number;
@@ -56,7 +55,7 @@ export interface SshServer {
   readonly program: RunningProgram;
 }
 
-/** Starts one, which listens when this resolves; its configuration is in `folder`, its keys beside that. */
+/** Starts one; resolves when it listens. Its configuration is in `folder`, its keys beside that. */
 export async function startSshServer(programs: Programs, folder: string): Promise<SshServer> {
   const port = await findFreePort();
   const keys = makeKeys(dirname(folder));
@@ -68,7 +67,7 @@ export async function startSshServer(programs: Programs, folder: string): Promis
   return { port, keyFile: join(keys, 'user_key'), program };
 }
 
-/** ssh gives up where sshd does not listen yet. */
+/** Waits for sshd, as ssh gives up if it does not listen yet. */
 async function waitForListener(port: number, sshd: RunningProgram): Promise<void> {
   const options = { intervalMs: 2, what: 'sshd' };
   await eventually(() => sshd.hasEnded || canConnect(port), options);

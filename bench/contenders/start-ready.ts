@@ -9,11 +9,11 @@ import type { Contender, ContenderSetting, RunningContender } from './contender.
 
 /** The deadline of a start, in milliseconds. */
 const START_TIMEOUT_MS = 20_000;
-/** A connection that is taken but leads nowhere yet is given up after this time. */
+/** A connection that is accepted but leads nowhere yet is abandoned after this time. */
 const TRY_TIMEOUT_MS = 10_000;
 const PAUSE_MS = 2;
 
-/** Starts it in a new folder within `setting.folder`. Resolves when a byte has been to the target and back. */
+/** Starts it in a new folder within `setting.folder`. Resolves when a byte has made the round trip to the target. */
 export async function startReady(contender: Contender, setting: ContenderSetting): Promise<RunningContender> {
   const folder = mkdtempSync(join(setting.folder, `${contender.id}-`));
   const running = await contender.start({ ...setting, folder });

@@ -1,4 +1,4 @@
-/** vproxy over TCP: only the channel differs, which has no `resume` either. */
+/** vproxy over TCP: differs only in the channel, which has no `resume` either. */
 import { findFreePort } from '../process/free-port.js';
 import type { Contender } from './contender.js';
 import { startVproxy, vproxy } from './vproxy.js';

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import type { Contender } from './contender.js';
 import { startOnUnixSocket, vproxy } from './vproxy.js';
 
-/** Compared with `vproxy`, what `,tls=psk` costs. */
+/** Compared with `vproxy`, shows the cost of `,tls=psk`. */
 export const vproxyTls: Contender = {
   ...vproxy,
   id: 'vproxy-tls',

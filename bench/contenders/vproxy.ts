@@ -1,4 +1,4 @@
-/** vproxy over a unix socket with its default settings; and what its variants share. */
+/** vproxy over a unix socket with default settings, and the common parts of its variants. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseChannel } from '../../lib/channel/address/address.js';
@@ -19,7 +19,7 @@ export const VPROXY_SCRIPT = join(PROJECT_ROOT, bin.vproxy);
 export const STORAGE_SCRIPT = join(PROJECT_ROOT, bin['vproxy-storage']);
 
 /**
- * More streams than the largest measurement opens. Empty where vproxy has a fixed limit, which the figures then show.
+ * More streams than the largest measurement opens. Empty if vproxy has a fixed limit, which the figures then show.
  */
 const STREAMS_OPTION = isChannel('unix-connect:/x,streams=20000') ? ',streams=20000' : '';
 
@@ -51,8 +51,7 @@ export async function startVproxy(
   more: readonly string[] | Readonly<Record<'near' | 'far', readonly string[]>> = [],
 ): Promise<RunningContender> {
   const address = await findFreePort();
-  // Each has a control socket, as everywhere; it is in the folder, which is removed with it, since the process is
-  // killed.
+  // Each has a control socket, as usual; it is in the folder, which is removed, since the process is killed.
   const run = (channel: string, side: 'near' | 'far', ...forward: string[]) => {
     const control = ['--control', join(folder, `${side}-control.sock`)];
     const args = [

@@ -1,4 +1,4 @@
-/** What every contender does before anything is measured: some of each kind of work, for compilers and allocators. */
+/** The warm-up of every contender: some of each kind of work, for compilers and allocators. */
 import type { LoadClient } from '../load/load-client.js';
 import type { Amounts } from '../work/work.js';
 

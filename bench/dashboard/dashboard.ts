@@ -1,6 +1,6 @@
-/** What is used of a dashboard of Grafana: its panels, their queries, and the variables in these. */
+/** The parts of a Grafana dashboard that are used: panels, their queries, and the variables in these. */
 
-/** A query of a panel, and what its series are called, with `{{label}}` in it. */
+/** A query of a panel, and the name of its series, with `{{label}}`. */
 export interface DashboardTarget {
   readonly query: string;
   readonly legend: string;
@@ -14,7 +14,7 @@ export interface DashboardPanel {
   readonly targets: readonly DashboardTarget[];
 }
 
-/** A variable of the dashboard; `query` is null where it picks a data source. */
+/** A variable of the dashboard; `query` is null if it selects a data source. */
 export interface DashboardVariable {
   readonly name: string;
   readonly query: string | null;
@@ -39,7 +39,7 @@ interface DashboardJson {
   };
 }
 
-/** The text of a dashboard's file. */
+/** Parses the file of a dashboard. */
 export function parseDashboard(text: string): Dashboard {
   const { panels, templating } = JSON.parse(text) as DashboardJson;
   return {
@@ -54,10 +54,10 @@ export function parseDashboard(text: string): Dashboard {
 /** Grafana takes at least four times the time between two readings. */
 const RATE_INTERVAL = '10s';
 
-/** The query as Grafana sends it where every variable is "All". */
+/** Returns the query as Grafana sends it with every variable set to "All". */
 export const substitute = (query: string): string =>
   query.replaceAll('$__rate_interval', RATE_INTERVAL).replace(/\$[a-z]+/g, '.*');
 
-/** What a series is called. */
+/** Returns the name of a series. */
 export const legendOf = ({ legend }: DashboardTarget, labels: Readonly<Record<string, string>>): string =>
   legend.replace(/\{\{([a-z_]+)\}\}/g, (_, name: string) => labels[name] ?? '');

@@ -1,6 +1,6 @@
 /**
- * Makes the picture of the dashboard in docs/operations.md: a real Prometheus (Debian's `prometheus`) reads a vproxy under some minutes of load
- * with breaks, stalls and refusals, answers the queries of the dashboard's panels, and these are drawn.
+ * Draws the dashboard in docs/operations.md: a real Prometheus (Debian's `prometheus`) scrapes a vproxy under some minutes of
+ * load with breaks, stalls and refusals, and answers the queries of the dashboard's panels.
  *
  *     node dist/bench/dashboard/index.js [--minutes 4] [--out docs/img/dashboard.svg]
  */
@@ -42,7 +42,7 @@ try {
   rmSync(folder, { recursive: true, force: true });
 }
 
-/** Each panel with what Prometheus answers to its queries, in seconds since `from`. */
+/** Resolves with each panel and the answers of Prometheus to its queries, in seconds since `from`. */
 async function askPanels(
   { panels }: Dashboard,
   server: Prometheus,

@@ -1,4 +1,4 @@
-/** What the picture of the dashboard shows: a host with four channels, their guests, traffic, and what goes wrong. */
+/** The load for the picture of the dashboard: a host with four channels, their guests, traffic, and faults. */
 import dgram from 'node:dgram';
 import { once } from 'node:events';
 import net from 'node:net';
@@ -7,7 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { VproxyProcess } from '../../spec/helpers/vproxy-process.js';
 import { FaultyRelay } from '../soak/relay.js';
 
-/** Something that happened, in seconds since the load began. */
+/** An event, in seconds since the load began. */
 export interface LoadEvent {
   readonly x: number;
   readonly text: string;
@@ -16,18 +16,18 @@ export interface LoadEvent {
 const LABELS = ['vm1', 'vm2', 'vm3', 'vm4'] as const;
 type Label = (typeof LABELS)[number];
 
-/** Each side of the channel that keeps its sessions over a break says so. */
+/** Logged by each side of the channel whose sessions survive a break. */
 const OPTIONS: Readonly<Record<Label, string>> = { vm1: ',resume=60s', vm2: '', vm3: '', vm4: '' };
 
-/** A connection that fails is made again after this. */
+/** The delay before a failed connection is retried. */
 const AGAIN_MS = 300;
 const TURN_MS = 20;
 
-/** What a program writes into a forward, and reads back. */
+/** The traffic of a program that writes into a forward and reads it back. */
 interface Flow {
   readonly service: string;
   readonly bytesPerS: number;
-  /** After which it connects anew. Default: never. */
+  /** Time after which it reconnects. Default: never. */
   readonly lifetimeMs?: number;
 }
 
@@ -36,7 +36,7 @@ const FLOWS: readonly Flow[] = [
   { service: 'vm1.sink', bytesPerS: 2_000_000 },
   { service: 'vm2.echo', bytesPerS: 1_500_000 },
   ...Array.from({ length: 6 }, () => ({ service: 'vm2.echo', bytesPerS: 2_000 })),
-  // More than the sockets on the way take when nobody reads.
+  // More than the sockets on the way hold without a reader.
   ...Array.from({ length: 40 }, () => ({ service: 'vm3.sink', bytesPerS: 75_000 })),
   ...Array.from({ length: 4 }, () => ({ service: 'vm4.echo', bytesPerS: 50_000, lifetimeMs: 2_000 })),
 ];
@@ -57,7 +57,7 @@ export class Load {
     this.#folder = folder;
   }
 
-  /** Starts all processes, without traffic; where `/metrics` of the host is, as `HOST:PORT`. */
+  /** Starts all processes, without traffic; resolves with the address of the host's `/metrics`, as `HOST:PORT`. */
   async start(): Promise<string> {
     this.#targets = {
       echo: await this.#serve((socket) => socket.pipe(socket)),
@@ -90,7 +90,7 @@ export class Load {
       [
         ...['-c', `unix-connect:${this.#path(label, 'guest')}${OPTIONS[label]}`],
         ...['-i', `${label}.echo:127.0.0.1:${echo}`, '-i', `${label}.sink:127.0.0.1:${sink}`],
-        // Nobody listens there.
+        // Nothing listens there.
         ...['-i', `${label}.closed:${join(this.#folder, 'nobody')}`],
         ...['-i', `${label}.log:udp:127.0.0.1:9`],
       ],
@@ -99,7 +99,7 @@ export class Load {
     this.#guests.set(label, guest);
   }
 
-  /** Traffic for a time, with faults at fixed parts of it; what went wrong, and when. Rejects when it is interrupted. */
+  /** Runs traffic for a time, with faults at fixed points; resolves with the events. Rejects when interrupted. */
   async run(durationMs: number, onProgress: (line: string) => void): Promise<LoadEvent[]> {
     const began = performance.now();
     const events: LoadEvent[] = [];
@@ -112,7 +112,7 @@ export class Load {
     const traffic = [...FLOWS.map((flow) => this.#flow(flow)), this.#log()];
 
     await until(0.15);
-    note('the channel of vm1 breaks, and its session goes on');
+    note('the channel of vm1 breaks, and its session resumes');
     this.#relays.get('vm1')?.cut();
     await until(0.28);
     note('vm3 does not read its port for a while');
@@ -120,15 +120,15 @@ export class Load {
     await until(0.33);
     this.#relays.get('vm3')?.goOn();
     await until(0.45);
-    note('vm2 is reset, and boots');
+    note('vm2 is reset and reboots');
     await this.#end('vm2', 'SIGKILL');
     await until(0.5);
     this.#startGuest('vm2');
     await until(0.6);
-    note('programs connect to a service of vm4 behind which nobody listens');
+    note('programs connect to a service of vm4 whose target refuses them');
     const refused = this.#hopeless('vm4.closed', 0.12 * durationMs);
     await until(0.8);
-    note('vm4 is shut down, and started later');
+    note('vm4 is shut down and restarted later');
     await this.#end('vm4', 'SIGTERM');
     await until(0.9);
     this.#startGuest('vm4');
@@ -153,18 +153,18 @@ export class Load {
       const socket = this.#connect(port);
       const end = performance.now() + lifetimeMs;
       while (!socket.destroyed && !isOver() && performance.now() < end) {
-        // Who is held up writes no more: it does not make up for it afterwards.
+        // A paused writer does not catch up afterwards.
         if (socket.writableLength === 0) socket.write(piece);
         await delay(TURN_MS);
       }
-      // What is under way comes back; on a channel that is gone nothing does.
+      // Bytes in flight come back, unless the channel is closed.
       const closed = socket.destroyed ? undefined : once(socket.end(), 'close').catch(() => undefined);
       await Promise.race([closed, delay(AGAIN_MS)]);
       socket.destroy();
     }
   }
 
-  /** Some connections a second to a service that refuses them. */
+  /** Opens some connections a second to a service that refuses them. */
   async #hopeless(service: string, durationMs: number): Promise<void> {
     const port = (await this.#host?.listeningPort(service)) ?? 0;
     const end = performance.now() + durationMs;
@@ -174,7 +174,7 @@ export class Load {
     }
   }
 
-  /** Lines of a log, each a datagram. */
+  /** Sends lines of a log, each as a datagram. */
   async #log(): Promise<void> {
     const [, port = '0'] = (await this.#host?.waitForLine(/listening on udp:127\.0\.0\.1:(\d+)/)) ?? [];
     while (!this.#stopping.signal.aborted) {

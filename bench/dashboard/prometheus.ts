@@ -1,4 +1,4 @@
-/** A Prometheus of one's own, on loopback, with its data in a folder that goes with it. */
+/** A private Prometheus on loopback, with its data in a temporary folder. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -6,7 +6,7 @@ import { findProgram } from '../process/find-program.js';
 import { findFreePort } from '../process/free-port.js';
 import { Programs, type RunningProgram } from '../process/programs.js';
 
-/** How often it reads its targets. */
+/** Its scrape interval. */
 export const SCRAPE_S = 2;
 
 const READY_MS = 30_000;
@@ -19,7 +19,7 @@ export interface QueriedSeries {
   readonly points: readonly { readonly time: number; readonly value: number }[];
 }
 
-/** The part of an answer that is read: https://prometheus.io/docs/prometheus/latest/querying/api/#range-queries */
+/** The part of an answer that is used: https://prometheus.io/docs/prometheus/latest/querying/api/#range-queries */
 interface RangeAnswer {
   readonly status: string;
   readonly error?: string;
@@ -40,11 +40,11 @@ export class Prometheus {
     this.#programs = programs;
   }
 
-  /** `targets`: what is read, `HOST:PORT` by the name of its instance. The caller stops it. */
+  /** `targets`: `HOST:PORT` by instance name. The caller stops it. */
   static async start(folder: string, targets: Readonly<Record<string, string>>): Promise<Prometheus> {
     const program = findProgram('prometheus');
     if (program === undefined) {
-      throw new Error('there is no prometheus: apt-get install --no-install-recommends prometheus');
+      throw new Error('prometheus not found: apt-get install --no-install-recommends prometheus');
     }
     const own = join(folder, 'prometheus');
     mkdirSync(own);
@@ -90,7 +90,7 @@ export class Prometheus {
     }
   }
 
-  /** Throws what Prometheus says about a query that is wrong. Times are in seconds since 1970. */
+  /** Throws the error of Prometheus for an invalid query. Times are in seconds since 1970. */
   async queryRange(
     query: string,
     { from, to }: { readonly from: number; readonly to: number },

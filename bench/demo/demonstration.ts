@@ -13,12 +13,12 @@ import { bytesSent, type RunningTransfer, startTransfer, type Transfer } from '.
 const COPY_BYTES = 20_000_000;
 const START_MS = 20_000;
 const PROGRESS_MS = 250;
-/** How often `vproxy top` looks, each second, while the transfers run. */
+/** The number of updates of `vproxy top`, one a second, during the transfers. */
 const TOP_LOOKS = 4;
 const REPLIES = join(PROJECT_ROOT, 'examples/replies.json');
 const CALL = ['/c0', 'show'];
 
-/** Runs everything on a stage; stops what it started, also when a step fails. */
+/** Runs everything on a stage; stops everything it started, also when a step fails. */
 export class Demonstration {
   readonly outcomes: Outcome[] = [];
   readonly #stage: Stage;
@@ -29,7 +29,7 @@ export class Demonstration {
     this.#stage = stage;
   }
 
-  /** All steps. Rejects with the first one that fails. */
+  /** Runs all steps. Rejects with the first failure. */
   async run(): Promise<void> {
     const { host, guest, hostChannel, guestChannel } = this.#stage;
     const sinks = { host: await this.#startSink(host), guest: await this.#startSink(guest) };
@@ -51,7 +51,7 @@ export class Demonstration {
     await this.#restartGuest(guestSide, guestArgs);
   }
 
-  /** Stops every program that was started, the last one first. */
+  /** Stops every started program, the last one first. */
   async stop(): Promise<void> {
     this.#isStopped = true;
     for (const program of this.#programs.reverse()) await program.stop();
@@ -63,14 +63,15 @@ export class Demonstration {
     await emulator.waitForLine(/connected to/, START_MS);
   }
 
-  /** Resolves with what the utility has shown. */
+  /** Calls the utility; resolves with its output. */
   async #callStorage(what: string): Promise<string> {
     say(`\nguest$ storcli64 ${CALL.join(' ')}`);
     const began = performance.now();
     const { stdout, stderr, status } = await this.#stage.guest.runUtility(CALL);
     const took = formatSeconds(performance.now() - began);
     const shown = `${stdout}${stderr}(exit status ${status})`;
-    if (status !== 0 || stdout !== recordedReply()) throw new Error(`it did not give the recorded reply:\n${shown}`);
+    if (status !== 0 || stdout !== recordedReply())
+      throw new Error(`the reply differs from the recorded one:\n${shown}`);
     this.#add(what, `exit status ${status}, ${stdout.length} bytes, ${took}`);
     return shown;
   }
@@ -81,7 +82,8 @@ export class Demonstration {
     const { stdout, stderr, status } = await this.#ask('exec', '-n', 'sh', '-c', 'echo it works; echo oh >&2; exit 7');
     const took = formatSeconds(performance.now() - began);
     say(`(exit status ${status})`);
-    if (status !== 7 || stdout !== 'it works\n' || stderr !== 'oh\n') throw new Error('the command did something else');
+    if (status !== 7 || stdout !== 'it works\n' || stderr !== 'oh\n')
+      throw new Error('unexpected result of the command');
     this.#add('a command in the guest', `both outputs, exit status ${status}, ${took}`);
   }
 
@@ -95,7 +97,7 @@ export class Demonstration {
     const took = formatSeconds(performance.now() - began);
     const summed = await this.#ask('exec', '-n', 'sha256sum', copy);
     const sent = createHash('sha256').update(bytes).digest('hex');
-    if (copied.status !== 0 || !summed.stdout.startsWith(`${sent} `)) throw new Error('the copy is another file');
+    if (copied.status !== 0 || !summed.stdout.startsWith(`${sent} `)) throw new Error('the copy differs from the file');
     this.#add(`${COPY_BYTES / 1e6} MB copied to the guest`, `SHA-256 equal, ${took}`);
   }
 
@@ -117,7 +119,7 @@ export class Demonstration {
     }
   }
 
-  /** Shows what the host's side says of its streams: on a terminal the picture of `vproxy top`, else its lines. */
+  /** Shows the streams of the host's side: on a terminal with the screen of `vproxy top`, else with its lines. */
   async #watch(): Promise<void> {
     const words = ['top', '--count', String(TOP_LOOKS)];
     say(`\nhost$ vproxy ${words.join(' ')}`);
@@ -126,9 +128,9 @@ export class Demonstration {
     this.#add('vproxy top beside the transfers', `${TOP_LOOKS} looks`);
   }
 
-  /** What a reboot of the guest is to the host: its side is gone without a word, and comes again. */
+  /** Simulates a reboot of the guest: its side vanishes without notice, and returns. */
   async #restartGuest(guestSide: Program, guestArgs: readonly string[]): Promise<void> {
-    say("\nThe guest's vproxy is killed, as by a reboot, and started again; nothing is done on the host.\n");
+    say("\nThe guest's vproxy is killed, as by a reboot, and restarted; the host is left alone.\n");
     await guestSide.kill();
     const began = performance.now();
     const again = await this.#startVproxy('guest', this.#stage.guest, guestArgs);
@@ -138,7 +140,7 @@ export class Demonstration {
     say('(the same reply)');
   }
 
-  /** Runs a command of vproxy on the host, and shows it with what it prints. */
+  /** Runs a vproxy command on the host, and shows it with its output. */
   async #ask(...words: readonly string[]): Promise<CommandResult> {
     say(`host$ vproxy ${words.map(quoteWord).join(' ')}`);
     const result = await this.#stage.host.runVproxy(words);
@@ -147,7 +149,7 @@ export class Demonstration {
   }
 
   #addTransfer(direction: string, { ms, sent, received }: Transfer): void {
-    if (sent !== received) throw new Error(`${direction}: SHA-256 ${sent} was sent, ${received} came`);
+    if (sent !== received) throw new Error(`${direction}: sent SHA-256 ${sent}, received ${received}`);
     const { transferBytes } = this.#stage;
     const rate = Math.round(transferBytes / 1000 / ms);
     const figures = `SHA-256 equal, ${formatSeconds(ms)}, ${rate} MB/s`;
@@ -183,7 +185,7 @@ export class Demonstration {
   }
 }
 
-/** Shows how much was sent, until `signal`. */
+/** Shows the bytes sent, until `signal`. */
 async function watchProgress(transfers: readonly RunningTransfer[], signal: AbortSignal): Promise<void> {
   while (process.stderr.isTTY && !signal.aborted) {
     const sent = await Promise.all(transfers.map(bytesSent)).catch(() => []);
@@ -197,7 +199,7 @@ function recordedReply(): string {
   return (replies[0]?.stdout ?? []).map((line) => `${line}\n`).join('');
 }
 
-/** A word as a shell takes it. */
+/** Quotes a word for the shell. */
 const quoteWord = (word: string): string => (/^[\w./:=@-]+$/.test(word) ? word : `'${word}'`);
 
 function formatSeconds(ms: number): string {

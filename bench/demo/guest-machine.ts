@@ -56,7 +56,7 @@ export class GuestMachine implements Machine {
   }
 }
 
-/** The programs of the demonstration are not in the guest's file system: they go along as text. */
+/** The programs of the demonstration are not in the guest's file system: they are passed as text. */
 function formatScript(program: ProgramName): string[] {
   if (program === 'vproxy') return [GUEST_VPROXY];
   const source = readFileSync(new URL(`${program}.js`, import.meta.url), 'utf8');

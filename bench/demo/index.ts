@@ -1,4 +1,4 @@
-/** `npm start`: shows what goes over one channel, and that it comes back by itself; `--vm` does it with a real guest. */
+/** `npm start`: demonstrates streams over one channel, and its automatic recovery; `--vm` uses a real guest. */
 import { findTools } from '../../spec/vm/rig/tools.js';
 import { Demonstration } from './demonstration.js';
 import { formatTable, say, showProgress } from './report.js';
@@ -24,7 +24,7 @@ else {
   process.exitCode = EXIT_USAGE;
 }
 
-/** Gives the exit status. */
+/** Resolves with the exit status. */
 async function demonstrate(withVm: boolean): Promise<number> {
   const lacking = withVm ? lackingTools() : null;
   if (lacking !== null) {
@@ -38,7 +38,7 @@ async function demonstrate(withVm: boolean): Promise<number> {
   let stage: Stage | undefined;
   let demonstration: Demonstration | undefined;
   try {
-    if (withVm) showProgress('a guest boots…');
+    if (withVm) showProgress('booting a guest…');
     stage = withVm ? await openVmStage() : openLocalStage();
     say(`A demonstration of vproxy: ${stage.title}.\n`);
     demonstration = new Demonstration(stage);
@@ -55,7 +55,7 @@ async function demonstrate(withVm: boolean): Promise<number> {
   }
 }
 
-/** What has to be installed for a guest, as one line, or null. */
+/** Returns what must be installed for a guest, as one line, or null. */
 function lackingTools(): string | null {
   try {
     findTools();

@@ -17,11 +17,11 @@ const VPROXY = join(PROJECT_ROOT, SCRIPTS.vproxy);
 
 const UTILITY = 'storcli64';
 
-/** Runs everything as processes of its own; its sockets and its link are in `folder`. */
+/** Runs everything as local processes; sockets and the link are in `folder`. */
 export class LocalMachine implements Machine {
   /** Where it may keep files. */
   readonly folder: string;
-  /** The socket on which its vproxy takes requests, for `--control`. */
+  /** The control socket of its vproxy, for `--control`. */
   readonly controlSocket: string;
   /** The socket of the storage broker, for `--storage-socket`. */
   readonly storageSocket: string;
@@ -54,12 +54,12 @@ export class LocalMachine implements Machine {
     return this.#run(this.#utility, args);
   }
 
-  /** Runs a command for the vproxy of this machine to its end. */
+  /** Runs a vproxy command on this machine to its end. */
   runVproxy(args: readonly string[]): Promise<CommandResult> {
     return this.#run(process.execPath, [VPROXY, ...args]);
   }
 
-  /** The same, with this terminal as its own. Rejects where it fails. */
+  /** The same, in this terminal. Rejects if it fails. */
   async showVproxy(args: readonly string[]): Promise<void> {
     const child = spawn(process.execPath, [VPROXY, ...args], { stdio: 'inherit', env: this.#environment() });
     const [status] = (await once(child, 'exit')) as [number | null];

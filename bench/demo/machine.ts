@@ -5,17 +5,17 @@ export type ProgramName = 'vproxy' | 'sink' | 'push';
 
 /** A program that runs in the background. */
 export interface Program {
-  /** The first line that it wrote to stderr and that matches. Rejects, with its log, when it ends without one, or too late. */
+  /** Resolves with the first matching line on stderr. Rejects, with the log, when it exits without one, or times out. */
   waitForLine(pattern: RegExp, timeoutMs: number): Promise<RegExpExecArray>;
   /** The newest line of its log. */
   lastLine(): Promise<string>;
-  /** Kills it, as a machine that goes down does, and waits until it is gone. */
+  /** Kills it, as when a machine goes down, and waits for its exit. */
   kill(): Promise<void>;
-  /** Ends it, and waits until it is gone. */
+  /** Stops it, and waits for its exit. */
   stop(): Promise<void>;
 }
 
-/** What a command did. */
+/** The result of a command. */
 export interface CommandResult {
   readonly stdout: string;
   readonly stderr: string;

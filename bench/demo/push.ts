@@ -10,7 +10,7 @@ import { createConnection } from 'node:net';
 const CHUNK_BYTES = 1_000_000;
 
 const [port, byteCount] = process.argv.slice(-2).map(Number) as [number, number];
-// Under emulation random bytes cost more than all the rest: every chunk is this one with its own offset in it.
+// Under emulation, random bytes cost more than everything else: every chunk is this one with its own offset in it.
 const template = randomBytes(CHUNK_BYTES);
 const hash = createHash('sha256');
 const began = performance.now();

@@ -1,4 +1,4 @@
-/** What the demonstration shows: its steps while they run, and the table at the end. */
+/** The output of the demonstration: its steps while they run, and the table at the end. */
 
 export interface Outcome {
   readonly what: string;
@@ -22,7 +22,7 @@ export function say(text = ''): void {
   process.stdout.write(`${text}\n`);
 }
 
-/** Shows how far a step is, on a terminal only; the next line that is written replaces it. */
+/** Shows the progress of a step, on a terminal only; the next line replaces it. */
 export function showProgress(text: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${text}`);
 }

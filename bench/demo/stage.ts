@@ -7,18 +7,18 @@ import { GuestMachine } from './guest-machine.js';
 import { LocalMachine } from './local-machine.js';
 import type { Machine } from './machine.js';
 
-/** Where the demonstration takes place. The caller that opens it closes it. */
+/** The surroundings of the demonstration. The caller that opens them closes them. */
 export interface Stage {
   readonly title: string;
   readonly host: LocalMachine;
   readonly guest: Machine;
-  /** A folder of the guest for what is copied there. */
+  /** A folder in the guest for copied files. */
   readonly guestFolder: string;
-  /** How much is sent each way. */
+  /** The number of bytes to send each way. */
   readonly transferBytes: number;
-  /** The arguments of vproxy on the host that name the channel and the control socket. */
+  /** The arguments of vproxy on the host for the channel and the control socket. */
   readonly hostChannel: readonly string[];
-  /** The same in the guest, with what the storage broker needs there. */
+  /** The same in the guest, with those for the storage broker. */
   readonly guestChannel: readonly string[];
   close(): Promise<void>;
 }
@@ -33,7 +33,7 @@ export function openLocalStage(): Stage {
     host: machine,
     guest: machine,
     guestFolder: folder,
-    // Some seconds, in which something can be seen.
+    // Takes a few seconds, so that there is something to see.
     transferBytes: 200_000_000,
     hostChannel: ['-c', `unix-listen:${channel}`, '--control', machine.controlSocket],
     guestChannel: ['-c', `unix-connect:${channel}`, '--storage-socket', machine.storageSocket],

@@ -1,7 +1,7 @@
 /** A transfer of the demonstration: bytes through one forward, and their digest back through the same stream. */
 import type { Machine, Program } from './machine.js';
 
-/** What a transfer took. */
+/** The result of a transfer. */
 export interface Transfer {
   readonly ms: number;
   readonly sent: string;
@@ -9,7 +9,7 @@ export interface Transfer {
   readonly received: string;
 }
 
-/** A transfer that runs. */
+/** A running transfer. */
 export interface RunningTransfer {
   readonly program: Program;
   readonly done: Promise<Transfer>;

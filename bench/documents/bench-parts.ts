@@ -1,4 +1,4 @@
-/** What `npm run bench -- --documents` writes: the README's table, and the tables of docs/performance.md. */
+/** The output of `npm run bench -- --documents`: the README's table, and the tables of docs/performance.md. */
 import type { BenchOptions } from '../options.js';
 import type { BarResult } from '../report/bars.js';
 import type { Column } from '../report/figures-table.js';
@@ -42,7 +42,7 @@ const LEAD_ROWS: readonly LeadRow[] = [
 /** vproxy with its default settings, which is in both tables of all rows. */
 const DEFAULTS = 'vproxy';
 
-/** What a run is told in the documents with. */
+/** The data of a run for the documents. */
 export interface BenchFindings {
   readonly options: Pick<BenchOptions, 'rounds' | 'amounts' | 'contenders'>;
   readonly missing: ReadonlyMap<string, string>;
@@ -51,7 +51,7 @@ export interface BenchFindings {
   readonly machine: MachineFacts;
 }
 
-/** All parts, those of which nothing was measured included. */
+/** All parts, including those that were not measured. */
 export function benchParts({ options, missing, results, bars, machine }: BenchFindings): DocumentPart[] {
   const { rounds, amounts, contenders } = options;
   const works = WORK.map(({ id }) => id);

@@ -1,16 +1,16 @@
-/** Figures and bars as tables of the documents: what readers look for first, and the rest folded below it. */
+/** Tables of figures and bars for the documents: the most important rows, and the rest folded below. */
 import { type BarResult, barCells } from '../report/bars.js';
 import { type Column, figureLines, formatMedian } from '../report/figures-table.js';
 import type { ResultRow, Results } from '../results.js';
 
-/** A row of medians: what it is called there, and whose figure it is. */
+/** A row of medians: its title, and its figure. */
 export interface LeadRow {
   readonly title: string;
   readonly work: string;
   readonly key: string;
 }
 
-/** What the columns are, and where their figures are. */
+/** The columns, and the source of their figures. */
 export interface TableFigures {
   readonly columns: readonly Column[];
   readonly missing: Pick<ReadonlySet<string>, 'has'>;

@@ -1,4 +1,4 @@
-/** What `npm run bench:vm -- --documents` writes into docs/performance.md: the tables of the guest, and of serial lines. */
+/** The output of `npm run bench:vm -- --documents` in docs/performance.md: the tables of the guest, and of serial lines. */
 import type { MachineFacts } from '../report/machine.js';
 import { describeRanges } from './bench-parts.js';
 import type { DocumentPart } from './parts.js';
@@ -10,7 +10,7 @@ export interface VmTable {
   /** The name of the part. */
   readonly name: string;
   readonly works: readonly string[];
-  /** On what it was measured. */
+  /** The machine that it was measured on. */
   readonly where: string;
   /** The figures, and the bars where there are some, in Markdown. */
   readonly texts: readonly string[];

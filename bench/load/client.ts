@@ -1,5 +1,5 @@
 /**
- * The near end of the load, a process of its own that is told over IPC what to do, one command at a time. It stays
+ * The near end of the load, a separate process that takes commands over IPC, one at a time. It stays
  * warm from one contender to the next. Messages: `LoadCommand` in, `LoadAnswer` out.
  */
 import type { LoadAnswer, LoadCommand, LoadFigures } from './command.js';
@@ -53,5 +53,5 @@ async function answer(command: LoadCommand): Promise<void> {
 }
 
 process.on('message', (command: LoadCommand) => void answer(command));
-// The process that started it is gone.
+// The parent process has exited.
 process.on('disconnect', () => process.exit(0));

@@ -1,4 +1,4 @@
-/** What the near end of the load can be told to do, and what it answers. */
+/** The commands and answers of the near end of the load. */
 import type { Address } from './connection.js';
 import type { Direction } from './rate.js';
 

@@ -1,24 +1,24 @@
-/** One connection of the load generator to the far end: what comes is only counted. */
+/** One connection of the load generator to the far end: received bytes are only counted. */
 import net from 'node:net';
 import type { Duplex } from 'node:stream';
 import { READ_BUFFER } from './chunk.js';
 
-/** Where to connect: a port of 127.0.0.1, the path of a unix socket, or a port of 127.0.0.1 by a CONNECT to the proxy at another one. */
+/** An address: a port of 127.0.0.1, the path of a unix socket, or a port of 127.0.0.1 through a proxy on another one. */
 export type Address = number | string | { readonly proxy: number; readonly port: number };
 
-/** An open connection. Its user for the moment replaces both functions. */
+/** An open connection. Its current user replaces both functions. */
 export interface Connection {
   readonly stream: Duplex;
-  /** Called with the number of bytes that came. */
+  /** Called with the number of received bytes. */
   onBytes: (count: number) => void;
-  /** It is gone: broken, ended by the other side, or destroyed here. */
+  /** Called when it is reset, ended by the other side, or destroyed here. */
   onGone: (error: Error) => void;
 }
 
 /** Makes a connection. */
 export type Connect = () => Promise<Connection>;
 
-/** What `net.connect` is told of an address. */
+/** Returns the options of `net.connect` for an address. */
 export function socketOptions(
   address: Address,
 ): { readonly path: string } | { readonly host: string; readonly port: number } {
@@ -26,7 +26,7 @@ export function socketOptions(
   return { host: '127.0.0.1', port: typeof address === 'number' ? address : address.proxy };
 }
 
-/** What is said first to be connected by a proxy, which answers in one piece; null where there is none. */
+/** Returns the request to a proxy, which answers in one piece; null without a proxy. */
 export function tunnelRequest(address: Address): string | null {
   if (typeof address !== 'object') return null;
   const destination = `127.0.0.1:${address.port}`;
@@ -51,7 +51,7 @@ export function connectSocket(address: Address): Promise<Connection> {
   });
 }
 
-/** What `work` resolves with, or a rejection when one of its connections goes first. */
+/** Resolves as `work`, or rejects when one of its connections closes first. */
 export function whileOpen<T>(connections: readonly Connection[], work: Promise<T>): Promise<T> {
   return new Promise((resolve, reject) => {
     for (const connection of connections) connection.onGone = reject;
@@ -59,7 +59,7 @@ export function whileOpen<T>(connections: readonly Connection[], work: Promise<T
   });
 }
 
-/** Ends what `open` connected, also when some of it failed. */
+/** Closes all connections of `open`, also when some failed. */
 export function closeAll(connections: readonly Connection[]): void {
   for (const connection of connections) {
     connection.onGone = () => undefined;

@@ -1,4 +1,4 @@
-/** Connections that live for one byte: connect, send a byte, get it back, end, wait for the other end's end. */
+/** Connections for one byte: connect, send a byte, get it back, end, wait for the EOF of the other end. */
 import net from 'node:net';
 import { READ_BUFFER } from './chunk.js';
 import { type Address, socketOptions, tunnelRequest } from './connection.js';
@@ -17,7 +17,7 @@ export async function measureConnections(address: Address, count: number, parall
   return count / ((performance.now() - startedAt) / 1000);
 }
 
-/** One connection, from the start of connecting until both directions have ended. Rejects when its byte did not come. */
+/** Makes one connection, until both directions have ended. Rejects when its byte does not come back. */
 export function exchangeOneByte(address: Address): Promise<void> {
   return new Promise((resolve, reject) => {
     let isAnswered = false;

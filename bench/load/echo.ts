@@ -1,8 +1,8 @@
-/** Messages that come back, one after the other on one connection. */
+/** Echoed messages, one after the other on one connection. */
 import { chunkOf } from './chunk.js';
 import { type Connect, type Connection, closeAll, whileOpen } from './connection.js';
 
-/** How many messages: at most this number, and no more are begun after this time. */
+/** Limits: at most this many messages, and none started after this time. */
 export interface EchoAmount {
   readonly messages: number;
   readonly forMs?: number;

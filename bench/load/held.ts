@@ -1,19 +1,19 @@
-/** Connections that stay open from one command to the next: bulk without an end, idle ones, and one that is not read. */
+/** Connections that stay open between commands: endless bulk, idle ones, and one that is not read. */
 import { type Connect, type Connection, closeAll, whileOpen } from './connection.js';
 import { type Direction, measureRate, writeBytes } from './rate.js';
 
 /** More than any measurement moves, in bytes. */
 const ENDLESS_BYTES = Number.MAX_SAFE_INTEGER;
-/** How many connections are opened at once: below every listener's backlog and yamux's of 256 streams. */
+/** Connections opened at once: below the backlog of every listener, and below yamux's of 256 streams. */
 const OPENING_AT_ONCE = 64;
 
-/** What is held, and how many bytes its bulk has moved. */
+/** The held connections, and the bytes that their bulk has moved. */
 export class HeldConnections {
   #connections: Connection[] = [];
   #bulkBytes = 0;
   #failure: Error | undefined;
 
-  /** Bytes that bulk has moved since `startBulk`. Throws when one of its connections is gone. */
+  /** Bytes that bulk has moved since `startBulk`. Throws when one of its connections has closed. */
   get bulkBytes(): number {
     if (this.#failure !== undefined) throw this.#failure;
     return this.#bulkBytes;
@@ -38,7 +38,7 @@ export class HeldConnections {
     }
   }
 
-  /** Opens `count` connections and waits for an answer of the far end on each; then nothing happens on them. */
+  /** Opens `count` connections, waits for an answer on each, and leaves them idle. */
   async hold(count: number, connect: Connect): Promise<void> {
     for (let left = count; left > 0; left -= OPENING_AT_ONCE) {
       const connections = await this.#open(Math.min(left, OPENING_AT_ONCE), connect);
@@ -54,7 +54,7 @@ export class HeldConnections {
     }
   }
 
-  /** Opens a connection on which the far end sends without end, and does not read it. */
+  /** Opens a connection on which the far end sends endlessly, without reading it. */
   async holdUnread(connect: Connect): Promise<void> {
     const [connection] = await this.#open(1, connect);
     connection?.stream.pause();

@@ -1,13 +1,13 @@
-/** The near end of the load, as seen by the process that tells it what to do. */
+/** The near end of the load, as seen by the controlling process. */
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { within } from '../../spec/helpers/time.js';
 import type { LoadAnswer, LoadCommand, LoadFigures } from './command.js';
 
-/** The deadline of a command where nobody says otherwise. */
+/** The default deadline of a command. */
 const COMMAND_TIMEOUT_MS = 30_000;
 
-/** A process of the load generator. It is started by the first command, and again after one that failed. */
+/** A process of the load generator. The first command starts it, and the next one after a failure restarts it. */
 export class LoadClient {
   readonly #timeoutMs: number;
   #child: ChildProcess | undefined;
@@ -23,7 +23,7 @@ export class LoadClient {
     return this.#cpuSeconds;
   }
 
-  /** Runs a command to its end. Rejects when it fails or takes too long; what it held is then closed. */
+  /** Runs a command to its end. Rejects when it fails or times out; held connections are then closed. */
   async run(command: LoadCommand, timeoutMs = this.#timeoutMs): Promise<LoadFigures> {
     const child = (this.#child ??= startClient());
     const answered = new Promise<LoadAnswer>((resolve, reject) => {
@@ -44,7 +44,7 @@ export class LoadClient {
     }
   }
 
-  /** Ends the process, and with it all that it held. */
+  /** Ends the process, and with it all held connections. */
   stop(): void {
     this.#child?.kill('SIGKILL');
     this.#child = undefined;
@@ -52,6 +52,6 @@ export class LoadClient {
 }
 
 function startClient(): ChildProcess {
-  // Unlike JSON, this knows Infinity.
+  // Unlike JSON, this supports Infinity.
   return fork(fileURLToPath(new URL('client.js', import.meta.url)), { serialization: 'advanced' });
 }

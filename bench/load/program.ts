@@ -38,7 +38,7 @@ export async function startProgram(script: string, args: readonly string[], line
   };
 }
 
-/** Runs `node dist/SCRIPT ARGS…` to its end, and gives the JSON that it printed. */
+/** Runs `node dist/SCRIPT ARGS…` to its end, and resolves with the JSON that it printed. */
 export async function runProgram(script: string, args: readonly string[]): Promise<Record<string, number>> {
   const child = spawn(process.execPath, [scriptPath(script), ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
   const chunks: Buffer[] = [];

@@ -1,6 +1,6 @@
 /**
- * Datagrams of the size of DNS, as a process of its own: `questions.js TARGET PORT COUNT PER_SECOND` answers those that come to the port TARGET of 127.0.0.1, and sends
- * COUNT questions to PORT, some each millisecond. It prints how many came to the target, and how many answers came back, as JSON.
+ * DNS-sized datagrams, as a separate process: `questions.js TARGET PORT COUNT PER_SECOND` answers those on port TARGET of 127.0.0.1
+ * and sends COUNT questions to PORT, some each millisecond. Prints the numbers of questions received and answers returned as JSON.
  */
 import dgram from 'node:dgram';
 import { once } from 'node:events';
@@ -10,7 +10,7 @@ const QUESTION_BYTES = 60;
 const ANSWER_BYTES = 120;
 const LOOPBACK = '127.0.0.1';
 
-/** What is on its way has come by then. */
+/** Datagrams in flight have arrived by then. */
 const LAST_MS = 500;
 
 const [target = 0, port = 0, count = 0, perSecond = 1] = process.argv.slice(2).map(Number);

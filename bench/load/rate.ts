@@ -18,7 +18,7 @@ export async function measureRate(
   return (connections.length * bytes) / (performance.now() - startedAt) / 1000;
 }
 
-/** Writes `bytes`; `onWritten` is called for each chunk that was handed to the kernel or to the stream's queue. */
+/** Writes `bytes`; calls `onWritten` for each chunk passed to the kernel or to the stream's queue. */
 export function writeBytes(
   stream: Writable,
   bytes: number,

@@ -1,7 +1,7 @@
 /**
- * The far end of the load, as a process of its own: `target.js [PORT]`, a TCP server that prints its port. The first
- * line on a connection says what it does: `up BYTES` takes that many bytes and answers `ok`; `down BYTES` sends that
- * many; `echo` sends back as many as it gets; `hold` answers `ok`.
+ * The far end of the load, as a separate process: `target.js [PORT]`, a TCP server that prints its port. The first line on a
+ * connection selects its function: `up BYTES` takes that many bytes and answers `ok`; `down BYTES` sends that many; `echo` sends
+ * back as many as it gets; `hold` answers `ok`.
  */
 import net from 'node:net';
 import { readBuffered } from '../../lib/system/sockets/node-sockets.js';
@@ -15,7 +15,7 @@ function serve(accepted: net.Socket): void {
     take = takerFor(socket, mode, Number(amount));
     if (count > end + 1) take(count - end - 1);
   };
-  // One buffer for all: it is read into and counted in the same turn.
+  // One buffer for all connections: each read is counted in the same turn.
   const socket = readBuffered(accepted, {
     buffer: () => READ_BUFFER,
     callback: (count) => {
@@ -41,7 +41,7 @@ function takerFor(socket: net.Socket, mode: string, bytes: number): (count: numb
       writeBytes(socket, bytes);
       return ignore;
     case 'echo':
-      // The same number of bytes, not the same bytes: nothing has to be copied out of the buffer.
+      // The same number of bytes, not the same bytes: this avoids copying.
       return (count) => socket.write(chunkOf(count));
     default:
       socket.write('ok\n');

@@ -1,4 +1,4 @@
-/** What many channels in one process cost: memory, and processor time at rest and with a byte a second on each. */
+/** The cost of many channels in one process: memory, and processor time at rest and with a byte a second on each. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { residentBytes } from '../../spec/helpers/measures.js';
 import type { Programs } from '../process/programs.js';
@@ -7,7 +7,7 @@ import type { Amounts, Outcomes, Work } from '../work/work.js';
 import { Fleet } from './fleet.js';
 import { Trickle } from './trickle.js';
 
-/** The time in which memory that only opening needed is released: an idle link frees its buffer after a few PINGs. */
+/** The time until memory of the opening is released: an idle link frees its buffer after a few PINGs. */
 const SETTLE_MS = 1000;
 
 /** The work's name and its rows. */
@@ -29,8 +29,7 @@ export const CHANNEL_LOADS: readonly { readonly id: 'rest' | 'trickle'; readonly
 ];
 
 /**
- * Starts that many channels, measures them at rest and under the trickle, and ends them: outcomes by the id of the
- * load.
+ * Starts that many channels, measures them at rest and under the trickle, and stops them. Returns outcomes by the id of the load.
  */
 export async function measureChannels(
   programs: Programs,

@@ -31,7 +31,7 @@ export class Fleet {
     }));
   }
 
-  /** Starts `count` channels. Resolves when a byte came back through each of them. */
+  /** Starts `count` channels. Resolves when each has echoed a byte. */
   static async start(count: number, programs: Programs, parent: string): Promise<Fleet> {
     const folder = mkdtempSync(join(parent, 'fleet-'));
     const path = (name: string): string => join(folder, name);
@@ -47,7 +47,7 @@ export class Fleet {
     }
   }
 
-  /** A connection through each channel, over which a byte has come back. */
+  /** Opens a connection through each channel, which has echoed a byte. */
   async connect(): Promise<net.Socket[]> {
     const sockets: net.Socket[] = [];
     for (const label of this.#labels) {

@@ -3,25 +3,25 @@ import type net from 'node:net';
 import { percentile } from '../load/echo.js';
 import type { Outcomes } from '../work/work.js';
 
-/** Begins when it is made; the bytes of all connections are spread evenly over the second. */
+/** Starts when constructed; the bytes of all connections are spread evenly over the second. */
 export class Trickle {
   readonly #sockets: readonly net.Socket[];
   readonly #timer: NodeJS.Timeout;
   readonly #timesUs: number[] = [];
   #turn = 0;
 
-  /** It owns the connections, to something that echoes. */
+  /** Owns the connections, which lead to an echo. */
   constructor(sockets: readonly net.Socket[]) {
     this.#sockets = sockets;
     const startedAt = performance.now();
     this.#timer = setInterval(() => {
-      // A timer is late now and then: what is due then is sent at once.
+      // Timers are sometimes late: everything due is sent at once.
       const dueTurns = ((performance.now() - startedAt) / 1000) * sockets.length;
       while (this.#turn < dueTurns) this.#send();
     }, 1);
   }
 
-  /** Ends it, and closes the connections. The times in microseconds. */
+  /** Stops it, and closes the connections. Returns the times in microseconds. */
   stop(): Outcomes {
     clearInterval(this.#timer);
     for (const socket of this.#sockets) socket.destroy();

@@ -1,6 +1,6 @@
 /**
- * A plain relay without a multiplexer, to measure beside: `relay.js LISTEN CONNECT` joins each connection to one of its
- * own. An address is a port of 127.0.0.1 or the path of a unix socket. Prints where it listens.
+ * A plain relay without a multiplexer, for comparison: `relay.js LISTEN CONNECT` joins each connection to a new one. An address
+ * is a port of 127.0.0.1 or the path of a unix socket. Prints its listening address.
  */
 import net from 'node:net';
 
@@ -14,7 +14,7 @@ const server = net.createServer({ allowHalfOpen: true, noDelay: true }, (near) =
   near.on('error', () => far.destroy());
   far.on('error', () => near.destroy());
 });
-// A backlog beyond what the measurements open at once.
+// A backlog above the number of connections that measurements open at once.
 server.listen({ ...parse(listen), backlog: 1024 }, () => {
   const address = server.address();
   console.log(typeof address === 'object' ? address?.port : address);

@@ -1,6 +1,6 @@
 /**
- * A storage call made by the plainest script, to measure the wrapper beside: `storage-call.js SOCKET ARGV…` sends the
- * request to an emulator's unix socket, writes the outputs of the reply and ends with its status.
+ * A storage call by a minimal script, to compare the wrapper with: `storage-call.js SOCKET ARGV…` sends the request to the unix
+ * socket of an emulator, writes the outputs of the reply and exits with its status.
  */
 import net from 'node:net';
 

@@ -1,21 +1,21 @@
-/** Line charts as SVG: axes with titles and units, lines, marks, a legend. One text, which refers to nothing outside. */
+/** Line charts as self-contained SVG: axes with titles and units, lines, marks, a legend. */
 import { type Scale, type ScaleKind, scaleFor } from './scale.js';
 
 export interface Axis {
   /** What the values are, with their unit: `resident memory, MB`. */
   readonly title: string;
-  /** Default linear. A linear axis begins at 0, or below where there are negative values. */
+  /** Default linear. A linear axis begins at 0, or below if there are negative values. */
   readonly scale?: ScaleKind;
 }
 
 export interface Series {
   /** For the legend. */
   readonly name: string;
-  /** In the order in which the line goes. A value without a place (NaN) leaves a gap. */
+  /** In the order of the line. A value without a place (NaN) leaves a gap. */
   readonly points: readonly { readonly x: number; readonly y: number }[];
 }
 
-/** Something that happened at one value of the x axis: a vertical line, whose text shows when it is pointed at. */
+/** An event at one value of the x axis: a vertical line with a tooltip. */
 export interface Mark {
   readonly x: number;
   readonly text: string;
@@ -28,7 +28,7 @@ export interface LineChart {
   readonly series: readonly Series[];
   /** Default: none. */
   readonly marks?: readonly Mark[];
-  /** Whether each point has a dot, for few of them. Default: no. */
+  /** Whether each point has a dot, useful for few points. Default: no. */
   readonly hasDots?: boolean;
 }
 
@@ -38,10 +38,10 @@ const PLOT = { left: 80, right: 20, top: 60, bottom: 50 } as const;
 const PLOT_WIDTH = WIDTH - PLOT.left - PLOT.right;
 const PLOT_HEIGHT = HEIGHT - PLOT.top - PLOT.bottom;
 
-/** Colours that people with red-green colour blindness can tell apart, too (Okabe and Ito). */
+/** Colours that are distinguishable with red-green colour blindness, too (Okabe and Ito). */
 const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00', '#000000'] as const;
 
-/** What differs on a dark page. */
+/** Styles for a dark page. */
 const DARK = `<style>
 @media (prefers-color-scheme: dark) {
 rect { fill: #14171c }

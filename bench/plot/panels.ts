@@ -1,4 +1,4 @@
-/** A board of small charts over one time as SVG, three beside each other, with units at their axes. It can be read on a light and on a dark page. */
+/** A board of small time charts as SVG, three in a row, with units at their axes, for light and dark pages. */
 import { scaleFor } from './scale.js';
 
 /** One chart. */
@@ -6,7 +6,7 @@ export interface Panel {
   readonly title: string;
   /** As Grafana calls them; see `UNITS`. Others are plain numbers. */
   readonly unit: string;
-  /** Whether the values of the series are on top of one another, as areas. */
+  /** Whether the series are stacked, as areas. */
   readonly isStacked: boolean;
   readonly series: readonly PanelSeries[];
 }
@@ -25,7 +25,7 @@ interface PanelPoint {
 export interface Board {
   readonly title: string;
   readonly subtitle: string;
-  /** What happened, at a number of seconds: a line in each panel, explained above them. */
+  /** Events at a number of seconds: a line in each panel, explained above them. */
   readonly marks: readonly { readonly x: number; readonly text: string }[];
   readonly panels: readonly Panel[];
   /** The length of all time axes. */
@@ -43,7 +43,7 @@ const LINE = 17;
 /** Of letters of 11 px, on average. */
 const LETTER = 6;
 
-/** Okabe and Ito's colours but black, which people with red-green colour blindness can tell apart, too; and the same on a dark page. */
+/** Okabe and Ito's colours except black, distinguishable with red-green colour blindness; and the same for a dark page. */
 const COLOURS = [
   ['#0072b2', '#4aa8e0'],
   ['#d55e00', '#f08a3c'],
@@ -60,7 +60,7 @@ const style = (name: string, index: 0 | 1): string =>
 const STYLE = `.page{fill:#ffffff}.cell{fill:none;stroke:#d5dae1}.text{fill:#1f2937}.faint{fill:#5b6574}.grid{stroke:#e7eaee}.mark{stroke:#8a94a6}${style('l', 0)}${style('f', 0)}
 @media (prefers-color-scheme: dark) {.page{fill:#14181f}.cell{stroke:#343c48}.text{fill:#e5e9ef}.faint{fill:#9aa5b4}.grid{stroke:#262d37}.mark{stroke:#76818f}${style('l', 1)}${style('f', 1)}}`;
 
-/** Steps of a unit, the smallest first; the largest that is not above the top of an axis is taken. */
+/** Steps of a unit, the smallest first; an axis uses the largest that does not exceed its top. */
 const BYTES = [
   [1, 'B'],
   [1e3, 'kB'],
@@ -79,7 +79,7 @@ const UNITS: Readonly<Record<string, readonly (readonly [number, string])[]>> = 
   cps: [[1, '/s']],
 };
 
-/** An SVG document, which refers to nothing outside. */
+/** Draws a self-contained SVG document. */
 export function formatPanels({ title, subtitle, marks, panels, seconds }: Board): string {
   const top = 62 + marks.length * LINE;
   const height = top + Math.ceil(panels.length / COLUMNS) * CELL.height + 8;
@@ -169,7 +169,7 @@ function formatLine(points: readonly PanelPoint[], base: readonly PanelPoint[], 
   return `<path class="f${colour}" d="${path}${back.join('')}Z" fill-opacity="0.3"/>\n${line}`;
 }
 
-/** In as many lines as there is room for; the last one says how many are left out. */
+/** Breaks into as many lines as fit; the last one has the number of omitted ones. */
 function formatLegend(names: readonly string[]): string[] {
   const lines = 3;
   let [left, line] = [16, 0];

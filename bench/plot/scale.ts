@@ -1,14 +1,14 @@
 /** Scales of a chart's axes: from values to places between 0 and 1, and the round values to write beside them. */
 
 /**
- * How values are laid out. A logarithmic scale has no place for values of 0 and below; `log-and-zero` has one for 0, as
- * far before the first power of ten as that is before the second.
+ * The kind of scale. A logarithmic one has no place for values of 0 and below; `log-and-zero` has one for 0, as far before the
+ * first power of ten as that is before the second.
  */
 export type ScaleKind = 'linear' | 'log' | 'log-and-zero';
 
 /** One axis, laid out for a range of values. */
 export interface Scale {
-  /** The place of a value: 0 at the start of the axis, 1 at its end. NaN where it has no place. */
+  /** The place of a value: 0 at the start of the axis, 1 at its end. NaN if it has no place. */
   readonly place: (value: number) => number;
   /** Round values in rising order, the first and the last at the ends of the axis or beyond the data. */
   readonly ticks: readonly number[];
@@ -18,8 +18,7 @@ export interface Scale {
 const TICKS = 6;
 
 /**
- * A scale on which all of the values have a place. Values that are not finite are left out, and on a log axis those
- * that have no place.
+ * Makes a scale for these values. Ignores values that are not finite, and on a log axis those that have no place.
  */
 export function scaleFor(kind: ScaleKind, values: readonly number[]): Scale {
   const usable = values.filter((value) => Number.isFinite(value) && (kind === 'linear' || value > 0));
@@ -66,7 +65,7 @@ function roundStep(least: number): number {
   return factor * power;
 }
 
-/** 0.3, where sums of tenths give 0.30000000000000004. */
+/** Rounds: sums of tenths give 0.30000000000000004 instead of 0.3. */
 function withoutNoise(value: number): number {
   return Number(value.toPrecision(12));
 }

@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import net from 'node:net';
 
-/** Below the range from which the system picks ports for connecting sockets, so that none of those takes it. */
+/** Below the range of ephemeral ports, so that no connecting socket takes it. */
 const FIRST_PORT = 20_000;
 const PORT_COUNT = 12_000;
 

@@ -1,4 +1,4 @@
-/** The programs of a run: what is started here is ended here. */
+/** The programs of a run, which are started and stopped here. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { openSync, readFileSync } from 'node:fs';
@@ -10,18 +10,18 @@ export interface ProgramOptions {
   readonly env?: Readonly<Record<string, string>>;
 }
 
-/** A program that runs. */
+/** A running program. */
 export interface RunningProgram {
   readonly pid: number;
-  /** Whether it has ended by itself. */
+  /** Whether it has exited by itself. */
   readonly hasEnded: boolean;
-  /** The last line that it printed, for the message of a failure. */
+  /** The last line that it printed, for error messages. */
   lastLine(): string;
-  /** Kills it and every process that it has started, and waits for its end. */
+  /** Kills it and all its descendants, and waits for its exit. */
   stop(): Promise<void>;
 }
 
-/** More descriptors than the largest measurement needs: two for each of 10,000 streams, and room. */
+/** More descriptors than the largest measurement needs: two for each of 10,000 streams, and reserve. */
 const DESCRIPTORS = 40_960;
 
 /** Raises the limit of descriptors as far as the system allows, then becomes the program. */
@@ -39,9 +39,9 @@ export class Programs {
     this.#folder = folder;
   }
 
-  /** Starts a program, by a name that is looked up in PATH or by a path. Does not wait for it. Throws after `stop`. */
+  /** Starts a program by name (looked up in PATH) or path, without waiting for it. Throws after `stop`. */
   start(command: string, args: readonly string[], options: ProgramOptions = {}): RunningProgram {
-    if (this.#isStopped) throw new Error(`${command} is not started any more`);
+    if (this.#isStopped) throw new Error(`cannot start ${command}: stopped`);
     this.#count += 1;
     const logPath = join(this.#folder, `program-${this.#count}.log`);
     const log = openSync(logPath, 'w');
@@ -66,14 +66,14 @@ export class Programs {
     return this.start(process.execPath, [script, ...args], options);
   }
 
-  /** Stops all of them; no other is started then. */
+  /** Stops all of them, and refuses to start others. */
   async stop(): Promise<void> {
     this.#isStopped = true;
     await Promise.all([...this.#running].map((program) => program.stop()));
   }
 }
 
-/** How many descriptors a program that is started here can have. */
+/** The limit of descriptors of a program that is started here. */
 export async function descriptorLimit(): Promise<number> {
   const child = spawn('sh', ['-c', `${RAISE_LIMIT}; ulimit -n`], { stdio: ['ignore', 'pipe', 'ignore'] });
   let text = '';
@@ -92,12 +92,12 @@ function spawnLimited(command: string, args: readonly string[], log: number, opt
 async function stopTree(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return;
   const exited = once(child, 'exit');
-  // Killed outright: an orderly end would wait for streams, and there is nothing to save.
+  // SIGKILL: an orderly shutdown would wait for streams, and there is nothing to save.
   for (const { pid } of listTree([child.pid])) {
     try {
       process.kill(pid, 'SIGKILL');
     } catch {
-      // It has ended by itself in the meantime.
+      // It has exited by itself meanwhile.
     }
   }
   await exited;

@@ -1,4 +1,4 @@
-/** How long a command takes, from its start to its exit. */
+/** Measures how long a command takes, from its start to its exit. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { within } from '../../spec/helpers/time.js';
@@ -12,7 +12,7 @@ export interface Command {
   readonly env?: Readonly<Record<string, string>>;
 }
 
-/** Runs it, without input and output; milliseconds. Rejects when it fails or takes too long. */
+/** Runs it, without input and output; resolves with milliseconds. Rejects when it fails or times out. */
 export async function timeCommand(name: string, { file, args, env }: Command): Promise<number> {
   const startedAt = performance.now();
   const child = spawn(file, args, { stdio: 'ignore', env: { ...process.env, ...env } });

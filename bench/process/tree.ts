@@ -1,8 +1,8 @@
-/** Processes with all that they have started: their CPU time and their memory. */
+/** CPU time and memory of processes with all their descendants. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { type ProcStat, parseProcStat } from './proc-stat.js';
 
-/** The processes with these ids and all that descend from them, as far as they exist. */
+/** Lists the processes with these ids and all their descendants, as far as they exist. */
 export function listTree(roots: readonly number[]): ProcStat[] {
   const children = new Map<number, ProcStat[]>();
   const byPid = new Map<number, ProcStat>();
@@ -31,14 +31,14 @@ function ownSeconds({ pid, ownSeconds: inTicks }: ProcStat): number {
     const nanoseconds = tasks.map((task) =>
       Number.parseInt(readFileSync(`/proc/${pid}/task/${task}/schedstat`, 'utf8'), 10),
     );
-    // Threads that have ended count only there, and without schedstat everything does.
+    // Threads that have ended are counted only there; without schedstat, all are.
     return Math.max(inTicks, nanoseconds.reduce((sum, one) => sum + one, 0) / 1e9);
   } catch {
     return inTicks;
   }
 }
 
-/** What a process and all its descendants take, pages that they share counted for each. */
+/** Memory of a process and all its descendants; shared pages count for each. */
 export interface TreeMemory {
   readonly residentBytes: number;
   /** Pages that no other process has. */
@@ -81,7 +81,7 @@ function listProcesses(): ProcStat[] {
       try {
         return [parseProcStat(readFileSync(`/proc/${pid}/stat`, 'utf8'))];
       } catch {
-        // It has just ended.
+        // It has just exited.
         return [];
       }
     });

@@ -1,25 +1,25 @@
-/** What vproxy has to reach: ratios of medians in one run to its peers', and figures of its own. */
+/** The bars for vproxy: ratios of its medians to those of its peers in the same run, and absolute figures. */
 import type { Results } from '../results.js';
 import { formatTable } from '../table.js';
 import { formatFigure } from './format-figure.js';
 
 /** One bar. */
 export interface Bar {
-  /** What is compared, for people. */
+  /** The comparison, human-readable. */
   readonly title: string;
   readonly work: string;
   readonly key: string;
-  /** The column that is measured, and the one that it is compared with; without the latter the figure itself counts. */
+  /** The measured column, and the one to compare with; without the latter, the figure itself counts. */
   readonly of: string;
   readonly beside?: string;
-  /** Whether the ratio has to be at least or at most `bar`. */
+  /** Whether the ratio must be at least or at most `bar`. */
   readonly bound: 'least' | 'most';
   readonly bar: number;
 }
 
 /** A bar with its result. */
 export interface BarResult extends Bar {
-  /** The ratio, or the figure; undefined where one of the two was not measured. */
+  /** The ratio, or the figure; undefined if one of the two was not measured. */
   readonly ratio: number | undefined;
   readonly isMet: boolean | undefined;
 }
@@ -49,12 +49,12 @@ function cpuWithSetting(title: string, of: string, bar: number): Bar[] {
   }));
 }
 
-/** How long a command of vproxy may take beside Node itself. */
+/** The time of a vproxy command compared with Node itself. */
 const command = (title: string, of: string, bar: number): Bar => ({
   ...{ title, work: 'command', key: 'ms', of, beside: 'node', bound: 'most', bar },
 });
 
-/** What a figure of vproxy may be at most. */
+/** An upper limit of a figure of vproxy. */
 const atMost = (title: string, work: string, key: string, bar: number): Bar => ({
   ...{ title, work, key, of: 'vproxy', bound: 'most', bar },
 });
@@ -96,7 +96,7 @@ export function compareWithBars(results: Results, bars: readonly Bar[] = BARS): 
   });
 }
 
-/** What a row says of a bar: its name, whose medians, the figure, and the bar. */
+/** The cells of a bar: its name, whose medians, the figure, and the bar. */
 export const barCells = ({ title, of, beside: peer, ratio = Number.NaN, bound, bar }: BarResult): string[] => [
   title,
   peer === undefined ? of : `${of} / ${peer}`,

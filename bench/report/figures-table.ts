@@ -16,7 +16,7 @@ export interface FigureLine {
   readonly cells: readonly (readonly [median: string, range: string])[];
 }
 
-/** The rows to which something applies. A column in `missing` says so in every cell. */
+/** Returns the rows that apply. A column in `missing` is marked in every cell. */
 export function figureLines(
   rows: readonly ResultRow[],
   columns: readonly Column[],
@@ -43,7 +43,7 @@ export function formatFigures(...given: Parameters<typeof figureLines>): string 
   return formatTable([['', ...columns.map(({ title }) => title)], ...lines]);
 }
 
-/** The reasons of failures, each once: a line for contender, work and reason. */
+/** Lists the reasons of failures, each once: a line for contender, work and reason. */
 export function formatFailures(rows: readonly ResultRow[], columns: readonly Column[], results: Results): string[] {
   const lines = rows.flatMap((row) =>
     columns.flatMap(({ id, title }) => {

@@ -1,4 +1,4 @@
-/** Figures as people read them. */
+/** Formats figures. */
 
 /** Three digits that count, thousands as `k`: 0.523, 5.23, 52.3, 523, 5230, 52.3k. */
 export function formatFigure(figure: number): string {

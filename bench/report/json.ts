@@ -11,7 +11,7 @@ export interface FigureRecord {
   readonly title: string;
   readonly unit: string;
   readonly contender: string;
-  /** Null where no round gave a figure. */
+  /** Null if no round gave a figure. */
   readonly median: number | null;
   readonly min: number | null;
   readonly max: number | null;
@@ -33,7 +33,7 @@ export function figureRecords(rows: readonly ResultRow[], ids: readonly string[]
   );
 }
 
-/** What a run leaves: the machine, the options, what was missing, the figures and the bars. */
+/** The content: the machine, the options, what was missing, the figures and the bars. */
 export function formatReport(report: {
   readonly options: Readonly<Record<string, unknown>>;
   readonly missing: Readonly<Record<string, string>>;

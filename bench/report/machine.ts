@@ -1,4 +1,4 @@
-/** On which machine, and of which commit, a run was made. */
+/** The machine and the commit of a run. */
 import { execFileSync } from 'node:child_process';
 import { cpus, release, type as systemName, totalmem } from 'node:os';
 import { PROJECT_ROOT } from '../../spec/helpers/files.js';
@@ -10,7 +10,7 @@ export interface MachineFacts {
   readonly cpuCount: number;
   readonly memoryBytes: number;
   readonly kernel: string;
-  /** The commit, with `-dirty` where files differ from it; null without git. */
+  /** The commit, with `-dirty` if files differ from it; null without git. */
   readonly commit: string | null;
 }
 

@@ -1,5 +1,5 @@
 /**
- * One transfer through a forward: what both of its ends send, at their own pace, and the verdict of each on what comes.
+ * One transfer through a forward: both ends send at their own pace, and verify what they receive.
  */
 import net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -7,7 +7,7 @@ import { hiddenReset } from '../../lib/system/sockets/node-sockets.js';
 import type { EndResult, Ledger, SideName } from './ledger.js';
 import { PatternCheck, patternBytes } from './pattern.js';
 
-/** What is exchanged. */
+/** The parameters of an exchange. */
 export interface Exchange {
   /** For the figures: `short`, `bulk`. */
   readonly kind: string;
@@ -29,14 +29,14 @@ const STUCK_MS = 90_000;
 
 let exchanges = 0;
 
-/** What keeps account of exchanges, and how long they may pause. */
+/** The ledger of exchanges, and the signal that ends pauses. */
 export interface Exchanging {
   readonly ledger: Ledger;
-  /** From then on no end pauses any more. */
+  /** When aborted, no end pauses any longer. */
   readonly signal: AbortSignal;
 }
 
-/** Opens a connection to a forward and exchanges over it; both ends are judged. True when all of it arrived here. */
+/** Opens a connection to a forward and exchanges over it; both ends are judged. Resolves with true if everything arrived here. */
 export async function exchange(
   { ledger, signal }: Exchanging,
   side: SideName,
@@ -68,7 +68,7 @@ export async function exchange(
   return end === 'ended' && check.isComplete;
 }
 
-/** Serves the target of a forward at a side: does what the header of each connection says. */
+/** Serves the target of a forward on a side, as the header of each connection requests. */
 export function serveExchanges({ ledger, signal }: Exchanging, side: SideName, socket: net.Socket): void {
   const ticket = ledger.begin(side);
   let head = Buffer.alloc(0);
@@ -90,9 +90,9 @@ export function serveExchanges({ ledger, signal }: Exchanging, side: SideName, s
     if (head.length > HEADER_BYTES) check.push(head.subarray(HEADER_BYTES));
   });
   void endOf(socket).then((end) => {
-    // Without a header nothing would end this side.
+    // Without a header, this side would never end.
     if (check === null) socket.destroy();
-    // A dial that was given up while the system made the connection: nothing came, and the system reports only an end.
+    // A dial cancelled while the system was connecting: no bytes, and the system reports only EOF.
     if (end === 'ended' && head.length === 0 && !ledger.isUndisturbed(ticket)) {
       ledger.count('given up', false);
       return;
@@ -103,7 +103,7 @@ export function serveExchanges({ ledger, signal }: Exchanging, side: SideName, s
   });
 }
 
-/** How a socket's readable side ends. The socket is closed then. */
+/** Resolves with how a socket's readable side ended, after closing the socket. */
 export function endOf(socket: net.Socket): Promise<'ended' | 'reset'> {
   socket.on('error', () => undefined);
   return new Promise((resolve) => {

@@ -1,18 +1,18 @@
-/** What goes wrong in a soak, one thing at a time, and the wait until all is well again. */
+/** The faults of a soak, one at a time, each followed by a wait for recovery. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { within } from '../../spec/helpers/time.js';
 import type { SideName } from './ledger.js';
 import { probe, type Surroundings } from './traffic.js';
 
-/** Something that goes wrong. */
+/** A fault. */
 interface Fault {
-  /** Whether sessions end by it; else all streams have to survive. */
+  /** Whether it ends sessions; otherwise all streams must survive. */
   readonly disturbs: boolean;
-  /** Does it; resolves when it is over. */
+  /** Causes it; resolves when it is over. */
   readonly run: (surroundings: Surroundings) => Promise<void>;
 }
 
-/** After a fault the session works again within this time. */
+/** After a fault, the session must work again within this time. */
 const RECOVERY_MS = 60_000;
 const RETRY_MS = 100;
 
@@ -48,7 +48,7 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
     run: async ({ stage: { relay }, random }) => {
       relay.bytesToCut = random.integer(1, 200_000);
       await delay(2000);
-      // When too few bytes came to reach the cut, it is made now.
+      // If too few bytes came to reach the cut, cut now.
       if (Number.isFinite(relay.bytesToCut)) relay.cut();
     },
   },
@@ -79,21 +79,21 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
 };
 
 /**
- * Causes the fault of this name; resolves when both sides work again, or when they do not in time, which is a problem.
+ * Causes the fault of this name; resolves when both sides work again, or fail to in time, which is a problem.
  */
 export async function inflict(name: string, surroundings: Surroundings): Promise<void> {
   const fault = FAULTS[name];
-  if (fault === undefined) throw new Error(`there is no fault ${name}`);
+  if (fault === undefined) throw new Error(`unknown fault: ${name}`);
   const { ledger } = surroundings;
   if (fault.disturbs) ledger.disturb();
   await fault.run(surroundings);
   const isBack = await recover(surroundings);
   if (!isBack) ledger.problem(`${name}: no session within ${RECOVERY_MS / 1000} s`);
-  // Only a session that really is back makes later failures count.
+  // Later failures count only once the session is really back.
   if (isBack) ledger.settle();
 }
 
-/** Whether transfers from both sides work, as soon as they do. */
+/** Resolves with true as soon as transfers from both sides work. */
 export async function recover(surroundings: Surroundings): Promise<boolean> {
   const deadline = performance.now() + RECOVERY_MS;
   while (performance.now() < deadline) {

@@ -1,4 +1,4 @@
-/** What was seen in a soak, and the verdict on each thing: what may happen depends on what was disturbed meanwhile. */
+/** The observations of a soak, and the verdict on each: the permitted outcomes depend on the disturbances meanwhile. */
 
 export type SideName = 'host' | 'guest';
 
@@ -9,11 +9,11 @@ export interface Ticket {
   readonly kills: number;
 }
 
-/** How one end of a transfer came out. */
+/** The outcome of one end of a transfer. */
 export interface EndResult {
-  /** `ended`: the socket says that this was all; `reset`: it says that something went wrong. */
+  /** `ended`: the socket reports EOF; `reset`: it reports an error. */
   readonly end: 'ended' | 'reset';
-  /** All that came is what the other end sent, in order. */
+  /** Whether the received bytes are those that the other end sent, in order. */
   readonly isPrefix: boolean;
   readonly isComplete: boolean;
   readonly receivedBytes: number;
@@ -46,8 +46,8 @@ export class Ledger {
   }
 
   /**
-   * Begins something whose local socket belongs to the vproxy at this side. A connection that is accepted soon after a kill may
-   * be one that the killed process had made: it is excused as if it had begun before the kill.
+   * Begins something whose local socket belongs to the vproxy of this side. A connection accepted soon after a kill may be one
+   * that the killed process had made: it is excused as if it had begun before the kill.
    */
   begin(side: SideName): Ticket {
     return {
@@ -57,13 +57,13 @@ export class Ledger {
     };
   }
 
-  /** The session ends now or soon, and what runs on it with it; until `settle`. */
+  /** The session and everything on it ends now or soon; until `settle`. */
   disturb(): void {
     this.#disturbances += 1;
     this.#isDisturbed = true;
   }
 
-  /** A process is killed: the system ends its sockets, and may say that they ended in order. */
+  /** A process is killed: the system closes its sockets, possibly with EOF instead of a reset. */
   countKill(side: SideName): void {
     this.#kills[side] += 1;
     this.#killed.add(side);
@@ -75,7 +75,7 @@ export class Ledger {
     this.#killed.clear();
   }
 
-  /** Whether nothing has happened since that excuses a failure. */
+  /** Whether nothing since then excuses a failure. */
   isUndisturbed({ disturbances }: Ticket): boolean {
     return disturbances === this.#disturbances;
   }
@@ -87,9 +87,9 @@ export class Ledger {
     const what = `${kind} at the ${ticket.side}, ${receivedBytes} bytes received`;
     if (!isPrefix) this.problem(`wrong bytes: ${what}`);
     else if (end === 'ended' && !isComplete && ticket.kills === this.#kills[ticket.side])
-      this.problem(`cut short, but ended as if it were whole: ${what}`);
+      this.problem(`truncated, but ended with EOF: ${what}`);
     else if (!(end === 'ended' && isComplete) && this.isUndisturbed(ticket))
-      this.problem(`broken off (${end}) although nothing was disturbed: ${what}`);
+      this.problem(`aborted (${end}) without a disturbance: ${what}`);
   }
 
   count(kind: string, isComplete: boolean, bytes = 0): void {

@@ -2,7 +2,7 @@
 import { randomInt } from 'node:crypto';
 import { parseArgs } from 'node:util';
 
-/** What was asked for. */
+/** The options of a soak. */
 export interface SoakArguments {
   readonly minutes: number;
   readonly seed: number;
@@ -27,7 +27,7 @@ something was, 64 for arguments that are not valid. An interrupt (SIGINT) ends t
 
 const MAX_MINUTES = 7 * 24 * 60;
 
-/** Parses the arguments after the program's name. Throws an Error that says in one line what was wrong. */
+/** Parses the arguments after the program's name. Throws an Error with one line. */
 export function parseSoakArguments(args: readonly string[]): SoakArguments {
   const { values } = parseArgs({
     args: [...args],
@@ -40,11 +40,11 @@ export function parseSoakArguments(args: readonly string[]): SoakArguments {
   });
   const minutes = /^\d+(\.\d+)?$/.test(values.minutes) ? Number(values.minutes) : Number.NaN;
   if (!(minutes > 0 && minutes <= MAX_MINUTES)) {
-    throw new Error(`--minutes ${values.minutes}: should be a number above 0, and at most ${MAX_MINUTES}`);
+    throw new Error(`--minutes ${values.minutes}: must be a number above 0, at most ${MAX_MINUTES}`);
   }
   const seed = values.seed === undefined ? randomInt(2 ** 32) : Number(values.seed);
   if (!/^\d+$/.test(values.seed ?? '0') || seed >= 2 ** 32) {
-    throw new Error(`--seed ${values.seed}: should be an integer from 0 to 4294967295`);
+    throw new Error(`--seed ${values.seed}: must be an integer from 0 to 4294967295`);
   }
   return { minutes, seed, out: values.out, help: values.help };
 }

@@ -1,4 +1,4 @@
-/** The bytes of every transfer: each has its own, so a byte of another one, or at another place, shows. */
+/** The bytes of every transfer: each has its own pattern, which reveals bytes of another one, or at another place. */
 import { Random } from './random.js';
 
 // A prime, so that after the loss or repetition of a power of two of bytes, the same bytes do not follow.
@@ -15,12 +15,12 @@ export function patternBytes(key: number, position: number, length: number): Buf
   return Buffer.concat(pieces);
 }
 
-/** Compares what comes with the pattern of a key, and with how much of it there may be. */
+/** Verifies received bytes against the pattern of a key and its length. */
 export class PatternCheck {
   readonly #key: number;
   readonly #expectedBytes: number;
   receivedBytes = 0;
-  /** False as soon as a byte was wrong, or one too many. */
+  /** False once a byte was wrong, or excess. */
   isPrefix = true;
 
   constructor(key: number, expectedBytes: number) {

@@ -1,4 +1,4 @@
-/** Numbers at random that a seed repeats. */
+/** Reproducible pseudorandom numbers. */
 
 /** A generator (mulberry32); two of the same seed give the same numbers. Not for secrets. */
 export class Random {
@@ -8,7 +8,7 @@ export class Random {
     this.#state = seed >>> 0;
   }
 
-  /** From 0 up to, but without, 1. */
+  /** From 0 up to, but excluding, 1. */
   fraction(): number {
     this.#state = (this.#state + 0x6d2b79f5) >>> 0;
     let mixed = Math.imul(this.#state ^ (this.#state >>> 15), this.#state | 1);

@@ -7,13 +7,13 @@ const REDIAL_MS = 20;
 
 /** Carries bytes between the guest, which connects to it, and the host, to which it connects. */
 export class FaultyRelay {
-  /** After this number of further bytes the channel is closed, wherever in a frame that is. */
+  /** Close the channel after this many further bytes, anywhere in a frame. */
   bytesToCut = Number.POSITIVE_INFINITY;
-  /** The number of the next bytes that never arrive. */
+  /** Lose this many of the next bytes. */
   bytesToLose = 0;
-  /** After this number of further bytes, one is changed. */
+  /** Change one byte after this many further bytes. */
   bytesToChange = Number.POSITIVE_INFINITY;
-  /** Whether an end stays connected when the other one is gone, as that of a virtio-serial port does. */
+  /** Whether an end stays connected when the other one has closed, as with a virtio-serial port. */
   holdsOpen = false;
   carriedBytes = 0;
   readonly #guestPath: string;
@@ -50,7 +50,7 @@ export class FaultyRelay {
     this.#host?.destroy();
   }
 
-  /** Nothing is carried until `goOn`; the ends are held up. */
+  /** Stalls both ends until `goOn`. */
   stall(): void {
     this.#isStalled = true;
     this.#guest?.pause();
@@ -96,7 +96,7 @@ export class FaultyRelay {
       const bytes = this.#fault(chunk);
       const target = to();
       this.carriedBytes += bytes.length;
-      // While the other end is not connected the bytes are lost, as in a port whose guest reboots.
+      // While the other end is not connected, bytes are lost, as in a port whose guest reboots.
       if (target !== null && !target.write(bytes)) {
         from.pause();
         void settled(target).then(() => this.#resume(from));
@@ -124,7 +124,7 @@ export class FaultyRelay {
   }
 }
 
-/** When a socket takes bytes again, or never will. */
+/** Resolves when a socket is writable again, or never will be. */
 function settled(socket: net.Socket): Promise<void> {
   return new Promise((resolve) => {
     const settle = () => {

@@ -6,7 +6,7 @@ import type { Stage } from './stage.js';
 
 const EVERY_MS = 500;
 
-/** What a process had at one moment; null for both while there is no process. */
+/** The resources of a process at one moment; nulls while there is no process. */
 interface Sample {
   readonly seconds: number;
   readonly residentBytes: number | null;
@@ -39,7 +39,7 @@ export class Samples {
     clearInterval(this.#timer);
   }
 
-  /** The most that a side ever had. */
+  /** The peak of a side. */
   most(side: SideName, key: 'residentBytes' | 'descriptors'): number {
     return this.bySide[side].reduce((most, sample) => Math.max(most, sample[key] ?? 0), 0);
   }
@@ -66,12 +66,12 @@ export class Samples {
   }
 }
 
-/** What a process has; nulls without a process. */
+/** Reads the resources of a process; nulls without a process. */
 export function holdings(pid: number | undefined): Pick<Sample, 'residentBytes' | 'descriptors'> {
   try {
     if (pid !== undefined) return { residentBytes: residentBytes(pid), descriptors: openDescriptors(pid) };
   } catch {
-    // It has just ended.
+    // It has just exited.
   }
   return { residentBytes: null, descriptors: null };
 }

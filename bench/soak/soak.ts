@@ -9,27 +9,27 @@ import { holdings, Samples } from './samples.js';
 import { Stage } from './stage.js';
 import { runTraffic } from './traffic.js';
 
-/** What a soak is to be. */
+/** The options of a soak. */
 export interface SoakOptions {
   readonly durationMs: number;
   readonly seed: number;
-  /** Ends it early; the verdict is on what happened until then. */
+  /** Ends it early; the verdict covers the time until then. */
   readonly signal: AbortSignal;
-  /** A line for people, now and then. */
+  /** Receives a human-readable progress line now and then. */
   readonly onProgress: (line: string) => void;
   /** The faults to choose from. Default: all. */
   readonly faults?: readonly string[];
   /** The longest rest between two faults. Default 6,000. */
   readonly maxRestMs?: number;
-  /** Called with each problem as soon as it is seen. */
+  /** Called with each problem as soon as it is found. */
   readonly onProblem?: (problem: string) => void;
-  /** The longest pause of a connection that is idle. Default 10,000. */
+  /** The longest pause of an idle connection. Default 10,000. */
   readonly maxIdleMs?: number;
   /** Options of the channel, each with a comma before it. Default `,integrity=full`: one of the faults changes bytes. */
   readonly channelOptions?: string;
 }
 
-/** What came of a soak. */
+/** The result of a soak. */
 export interface SoakReport {
   readonly seed: number;
   readonly seconds: number;
@@ -53,19 +53,19 @@ interface ProcessFigures {
   readonly descriptorsAfterwards: number | null;
 }
 
-/** A process may have this much more than when it is idle: 64 MB, and the receive budget of the channel. */
+/** How much more than when idle a process may have: 64 MB, and the receive budget of the channel. */
 const SPARE_RESIDENT_BYTES = 128 * 2 ** 20;
-/** The listener and the connections that wait in it come and go. */
+/** The listener and the connections in its backlog come and go. */
 const SPARE_DESCRIPTORS = 3;
 const PROGRESS_MS = 10_000;
 const WIND_DOWN_MS = 200_000;
 const SIDES = ['host', 'guest'] as const;
 
-/** Runs a soak to its end. Rejects only where it could not be set up. */
+/** Runs a soak to its end. Rejects only if it could not be set up. */
 export async function runSoak(options: SoakOptions): Promise<SoakReport> {
   const { durationMs, seed, signal, onProgress, faults: names = Object.keys(FAULTS), maxRestMs = 6000 } = options;
   const ledger = new Ledger(options.onProblem);
-  // The faults have their own, so that a seed repeats them, independent of the traffic.
+  // The faults have their own generator, so that a seed repeats them regardless of the traffic.
   const [random, trafficRandom] = [new Random(seed), new Random(seed + 1)];
   const faults: Record<string, number> = {};
   const ending = new AbortController();
@@ -99,8 +99,8 @@ export async function runSoak(options: SoakOptions): Promise<SoakReport> {
       await inflict(name, surroundings);
     }
     clearInterval(progress);
-    onProgress('winding down: the transfers that are under way end');
-    // An opener is done when the system has its bytes, which may be long before they reach the target.
+    onProgress('winding down: waiting for transfers in progress');
+    // An opener is done when the system has accepted its bytes, which may be long before they reach the target.
     const targets = () => eventually(() => stage.openTargets === 0, { timeoutMs: WIND_DOWN_MS, what: 'all ends' });
     await within(WIND_DOWN_MS, 'winding down', traffic.then(targets)).catch((error: unknown) =>
       ledger.problem(String(error)),

@@ -1,4 +1,4 @@
-/** Where a soak takes place: two real processes, the relay between them, and what their forwards lead to. */
+/** The setting of a soak: two real processes, the relay between them, and the targets of their forwards. */
 import { mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
@@ -10,12 +10,11 @@ import { type Exchanging, serveExchanges } from './exchange.js';
 import type { Ledger, SideName } from './ledger.js';
 import { FaultyRelay } from './relay.js';
 
-/** The service by which a side opens transfers to the other one. */
+/** The service that a side opens transfers to. */
 export const UPWARDS: Readonly<Record<SideName, string>> = { host: 'up', guest: 'down' };
 
 /**
- * Forwards of the host that never lead anywhere: nothing listens at the target, and the peer does not offer the
- * service.
+ * Forwards of the host that never lead anywhere: nothing listens at the target, or the peer does not offer the service.
  */
 export const HOPELESS = ['refused', 'missing'] as const;
 
@@ -71,7 +70,7 @@ export class Stage {
     this.launch('guest');
   }
 
-  /** Starts the process of a side, whose predecessor is gone. */
+  /** Starts the process of a side, whose predecessor has exited. */
   launch(name: SideName): void {
     const side = new VproxyProcess(this.#arguments[name], { hasOwnGroup: true });
     this.sides[name] = side;
@@ -84,7 +83,7 @@ export class Stage {
     });
   }
 
-  /** Ends the process of a side with a signal, and waits until it is gone. */
+  /** Ends the process of a side with a signal, and waits for its exit. */
   async end(name: SideName, signal: 'SIGKILL' | 'SIGTERM'): Promise<void> {
     const side = this.sides[name];
     if (side === null) return;
@@ -98,10 +97,10 @@ export class Stage {
     await side.exited;
   }
 
-  /** The port on which the forward of a service listens now. Rejects when the side does not run or does not start. */
+  /** Resolves with the current port of a service's forward. Rejects when the side is not running or does not start. */
   async port(name: SideName, service: string): Promise<number> {
     const side = this.sides[name];
-    if (side === null) throw new Error(`the ${name} is being started anew`);
+    if (side === null) throw new Error(`the ${name} is being restarted`);
     return side.listeningPort(service);
   }
 

@@ -1,4 +1,4 @@
-/** What uses the two processes all the time: each worker does one kind of thing, again and again. */
+/** The constant traffic on the two processes: each worker repeats one kind of operation. */
 import { execFile } from 'node:child_process';
 import net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -13,7 +13,7 @@ export interface Surroundings {
   readonly stage: Stage;
   readonly ledger: Ledger;
   readonly random: Random;
-  /** Ends the workers after what they are doing. */
+  /** Ends the workers after their current operation. */
   readonly signal: AbortSignal;
 }
 
@@ -49,7 +49,7 @@ const WORKERS = [
   { kind: 'idle', count: 4, restMs: 100 },
 ] as const;
 
-/** A short exchange from a side, to see whether there is a session. */
+/** Makes a short exchange from a side, to see whether there is a session. */
 export async function probe(surroundings: Surroundings, side: SideName): Promise<boolean> {
   const port = await surroundings.stage.port(side, UPWARDS[side]);
   return exchange(surroundings, side, port, {
@@ -61,7 +61,7 @@ export async function probe(surroundings: Surroundings, side: SideName): Promise
   });
 }
 
-/** Runs all workers until the signal, and until what they had begun has ended. */
+/** Runs all workers until the signal, and until their current operations have ended. */
 export async function runTraffic(surroundings: Surroundings & { readonly maxIdleMs: number }): Promise<void> {
   const { random, maxIdleMs } = surroundings;
   const transfers = SIDES.flatMap((side) =>
@@ -91,7 +91,7 @@ async function again({ random, signal }: Surroundings, restMs: number, work: () 
   }
 }
 
-/** A connection to a forward whose target is missing: it has to be reset, and nothing may come on it. */
+/** Connects to a forward whose target is missing: it must be reset without any bytes. */
 async function connectInVain({ stage, ledger, random }: Surroundings): Promise<void> {
   const service = random.pick(HOPELESS);
   const ticket = ledger.begin('host');
@@ -104,11 +104,11 @@ async function connectInVain({ stage, ledger, random }: Surroundings): Promise<v
   const end = await endOf(socket);
   socket.destroy();
   ledger.count('refused', end === 'reset', receivedBytes);
-  if (receivedBytes > 0) ledger.problem(`${receivedBytes} bytes came from ${service}, where nobody is`);
+  if (receivedBytes > 0) ledger.problem(`received ${receivedBytes} bytes from ${service}, which has no target`);
   else if (end !== 'reset' && ledger.isUndisturbed(ticket)) ledger.problem(`${service}: ended instead of reset`);
 }
 
-/** A storage call by some means, with the answer that it has to have. */
+/** Makes a storage call by some means, and verifies the answer. */
 async function call(surroundings: Surroundings, means: typeof callInProcess): Promise<void> {
   const { ledger, random, stage } = surroundings;
   const word = `${'x'.repeat(random.integer(1, 5000))}${random.integer(0, 1e9)}`;
@@ -120,8 +120,7 @@ async function call(surroundings: Surroundings, means: typeof callInProcess): Pr
   } catch (error) {
     ledger.count('storage', false);
     const message = error instanceof Error ? error.message : String(error);
-    if (ledger.isUndisturbed(ticket))
-      ledger.problem(`a storage call failed although nothing was disturbed: ${message}`);
+    if (ledger.isUndisturbed(ticket)) ledger.problem(`a storage call failed without a disturbance: ${message}`);
   }
 }
 

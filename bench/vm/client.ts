@@ -11,7 +11,7 @@ import { measureEcho } from '../load/echo.js';
 import { HeldConnections } from '../load/held.js';
 import { measureRate } from '../load/rate.js';
 
-/** The time until every buffer on the way is full, so that as much is written as arrives. */
+/** The time until every buffer on the way is full, so that the write rate equals the receive rate. */
 const RAMP_MS = 1000;
 
 async function connectMux(proxy: Proxy): Promise<Connection> {

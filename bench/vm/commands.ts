@@ -1,4 +1,4 @@
-/** A command in a guest: by `vproxy exec`, and by ssh on a connection that is open already, through the same channel. */
+/** A command in a guest: by `vproxy exec`, and by ssh on an open connection through the same channel. */
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { eventually } from '../../spec/helpers/time.js';
@@ -12,10 +12,10 @@ import { type Command, timeCommand } from '../process/time-command.js';
 import type { Bar } from '../report/bars.js';
 import type { ResultRow, Results } from '../results.js';
 
-/** What `--only` is matched with. */
+/** The name that `--only` matches. */
 export const COMMANDS_WORK = 'commands';
 
-/** The number that each round runs, after as many that are not counted. */
+/** The number of runs in each round, after as many for warm-up. */
 const COMMANDS = 10;
 
 export const COMMANDS_ROWS: readonly ResultRow[] = [
@@ -23,14 +23,14 @@ export const COMMANDS_ROWS: readonly ResultRow[] = [
   { work: COMMANDS_WORK, key: 'least', title: '  the shortest', unit: 'ms' },
 ];
 
-/** What is compared. */
+/** The ways to compare. */
 export const COMMANDS_CONTENDERS = [
   { id: 'vproxy-exec', title: 'vproxy exec' },
   { id: 'ssh-master', title: 'ssh, ControlMaster' },
   { id: 'node', title: 'node -e 0, here' },
 ] as const;
 
-/** How much longer `vproxy exec` may take. */
+/** The bar for `vproxy exec`. */
 export const COMMANDS_BARS: readonly Bar[] = [
   {
     title: 'a command in the guest',
@@ -43,7 +43,7 @@ export const COMMANDS_BARS: readonly Bar[] = [
   },
 ];
 
-/** Measures in a guest that is up, and leaves nothing running in it but its vproxy. */
+/** Measures in a running guest, and leaves nothing running in it but its vproxy. */
 export async function measureCommands(guest: Guest, rounds: number, results: Results): Promise<void> {
   const control = join(guest.folder, 'control.sock');
   const laboratory = await Laboratory.start(guest, {

@@ -1,4 +1,4 @@
-/** The ways of carrying bytes through a guest's port that are measured beside each other. */
+/** The ways to carry bytes through a guest's port. */
 import { eventually, within } from '../../spec/helpers/time.js';
 import type { Guest } from '../../spec/vm/rig/guest.js';
 import { exchangeOneByte } from '../load/connections.js';
@@ -9,9 +9,9 @@ import { GUEST_CHANNEL, startInGuest, TARGET_PORT, VPROXY_PROGRAM } from './gues
 const SESSION_TIMEOUT_MS = 60_000;
 const TRY_TIMEOUT_MS = 15_000;
 
-/** A contender that is ready. */
+/** A ready contender. */
 export interface RunningVmContender {
-  /** For the near end of the measurement. */
+  /** The address for the near end of the measurement. */
   readonly address: string;
   stop(): Promise<void>;
 }
@@ -33,7 +33,7 @@ const vproxy: VmContender = {
   isMultiplexed: true,
   async start(guest) {
     const forward = ['-c', GUEST_CHANNEL, '--no-storage', '-i', `load:${TARGET_PORT}`];
-    // It says nothing before there is a session, where the port opens at once.
+    // It prints nothing before there is a session, whereas the port opens at once.
     const stopGuest = await startInGuest(guest, VPROXY_PROGRAM, forward, /^/);
     const args = ['--no-control', '-c', `unix-connect:${guest.channelPath}`, '-o', 'load:127.0.0.1:0'];
     const near = await startProgram(VPROXY_PROGRAM, args, /listening on/);
@@ -42,9 +42,9 @@ const vproxy: VmContender = {
     try {
       await eventually(() => carriesOneByte(Number(address)), { timeoutMs: SESSION_TIMEOUT_MS });
     } catch (error) {
-      // Where it has ended by itself there is nothing to end.
+      // It may have exited by itself.
       await stop().catch(() => undefined);
-      throw new Error('nothing came through the guest', { cause: error });
+      throw new Error('no bytes came through the guest', { cause: error });
     }
     return { address, stop };
   },
@@ -82,7 +82,7 @@ const raw: VmContender = {
   }),
 };
 
-/** Each that multiplexes, followed by the one without multiplexing that it is compared with. */
+/** Each multiplexing contender, followed by the plain one that it is compared with. */
 export const VM_CONTENDERS: readonly VmContender[] = [vproxy, relay, mux, raw];
 
 async function carriesOneByte(port: number): Promise<true> {

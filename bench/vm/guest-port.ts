@@ -12,7 +12,7 @@ import { serveLoad } from './serve.js';
 
 const [mode = '', channel = '', port = '0'] = process.argv.slice(2);
 
-/** A link as a stream of Node, with its back-pressure when writing; reading never waits, as the port wants it. */
+/** A link as a Node stream, with back-pressure on writes; reads never pause, as the port requires. */
 class LinkStream extends Duplex {
   readonly #link: Link;
   #onDrain: (() => void) | null = null;
@@ -35,7 +35,7 @@ class LinkStream extends Duplex {
   }
 
   override _read(): void {
-    // Bytes are pushed when they come.
+    // Bytes are pushed on arrival.
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, callback: () => void): void {
@@ -49,7 +49,7 @@ class LinkStream extends Duplex {
   }
 }
 
-/** Joins a link to a socket as directly as can be: the plain relay that vproxy is compared with. */
+/** Joins a link to a socket as directly as possible: the plain relay that vproxy is compared with. */
 function relay(link: Link, target: net.Socket): Promise<void> {
   return new Promise((resolve) => {
     target.on('data', (chunk) => {
@@ -79,7 +79,7 @@ async function nextLink(): Promise<Link> {
     try {
       return await kind.dial(address, { signal, report: { waiting: () => undefined } });
     } catch {
-      // The port is busy for a moment after its last opener.
+      // The port is briefly busy after its last opener.
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
   }

@@ -25,7 +25,7 @@ const PROGRAMS = [
 const START_TIMEOUT_MS = 30_000;
 const END_TIMEOUT_MS = 10_000;
 
-/** Puts them beside the guest's vproxy, and starts the target that every contender leads to. */
+/** Copies them beside the guest's vproxy, and starts the target of every contender. */
 export async function installInGuest(guest: Guest): Promise<void> {
   for (const program of PROGRAMS) {
     const source = readFileSync(fileURLToPath(new URL(`../../${program}`, import.meta.url))).toString('base64');
@@ -35,7 +35,7 @@ export async function installInGuest(guest: Guest): Promise<void> {
   await startInGuest(guest, 'bench/load/target.js', [TARGET_PORT], /\d/);
 }
 
-/** Starts one, and waits until it has printed a line that matches `ready`. The returned function ends it. */
+/** Starts one, and waits for a line that matches `ready`. The returned function stops it. */
 export async function startInGuest(
   guest: Guest,
   script: string,
@@ -52,7 +52,7 @@ export async function startInGuest(
     await eventually(async () => ready.test(await job.log()), options);
   } catch (error) {
     const lastLine = (await job.log()).trimEnd().split('\n').at(-1) ?? '';
-    // Left running, it would keep the port.
+    // If left running, it would keep the port.
     await stop().catch(() => undefined);
     throw new Error(`${script} in the guest is not ready: ${lastLine}`, { cause: error });
   }

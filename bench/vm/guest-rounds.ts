@@ -5,17 +5,17 @@ import { type RunningVmContender, VM_CONTENDERS, type VmContender } from './cont
 import { installInGuest } from './guest-programs.js';
 import { measureInGuest, type VmAmounts, type VmWork } from './work.js';
 
-/** What is done. */
+/** What to measure. */
 export interface GuestRoundsOptions {
   readonly guest: Guest;
   readonly rounds: number;
   readonly works: readonly VmWork[];
   readonly amounts: VmAmounts;
-  /** Told what happens, for people who wait. */
+  /** Reports the progress to the user. */
   readonly progress: (line: string) => void;
 }
 
-/** Runs all rounds, and notes in `results` what comes out. A contender that fails never ends the run. */
+/** Runs all rounds, and records the outcomes in `results`. A failing contender never ends the run. */
 export async function runGuestRounds(options: GuestRoundsOptions, results: Results): Promise<void> {
   await installInGuest(options.guest);
   for (let round = 0; round < options.rounds; round += 1) {
@@ -26,7 +26,7 @@ export async function runGuestRounds(options: GuestRoundsOptions, results: Resul
   }
 }
 
-/** How often each does its work before it is measured. */
+/** The number of warm-up runs of each. */
 const WARM_UPS = 2;
 
 async function measureContender(contender: VmContender, options: GuestRoundsOptions, results: Results): Promise<void> {
@@ -55,7 +55,7 @@ async function measureContender(contender: VmContender, options: GuestRoundsOpti
         failure = messageOf(error);
       }
     }
-    // What follows would meet what a failure left.
+    // Later work would be affected by the failure.
     progress(`${contender.title}, ${work.id}: ${failure}`);
     results.add(work.id, contender.id, Object.fromEntries(work.rows.map(({ key }) => [key, failure ?? ''])));
   }

@@ -20,7 +20,7 @@ ControlMaster. Beside that, outside the guest, a keystroke beside a bulk stream 
   --help          this
 `;
 
-/** What a run is to do. */
+/** The options of a run. */
 export interface VmBenchOptions {
   readonly help: boolean;
   readonly rounds: number;
@@ -57,7 +57,7 @@ function parseValues(args: readonly string[]) {
       },
     }).values;
   } catch (error) {
-    // The first sentence says what was wrong; what follows explains Node's conventions.
+    // The first sentence has the error; the rest explains Node's conventions.
     throw new UsageError((error as Error).message.split(/[.\n]/)[0] ?? '');
   }
 }

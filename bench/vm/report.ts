@@ -1,4 +1,4 @@
-/** What a run of `npm run bench:vm` leaves. */
+/** The output of a run of `npm run bench:vm`. */
 import { measuredParts } from '../documents/parts.js';
 import { formatBarTables, formatFolded, formatMedians, formatRanges } from '../documents/tables.js';
 import { type VmTable, vmParts } from '../documents/vm-parts.js';

@@ -1,4 +1,4 @@
-/** A keystroke beside a bulk stream on serial lines, which are simulated: QEMU does not hold its own to their speed. */
+/** A keystroke beside a bulk stream on simulated serial lines: QEMU does not enforce the speed of its own. */
 import { mkdtempSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseChannel } from '../../lib/channel/address/address.js';
@@ -17,7 +17,7 @@ import { VPROXY_PROGRAM } from './guest-programs.js';
 export const BAUDS = [9600, 19_200, 38_400, 57_600, 115_200] as const;
 /** The bits of a byte on the line, with a start bit and a stop bit. */
 const BITS_OF_BYTE = 10;
-/** How many keystrokes, and the longest time for which they are typed. */
+/** The number of keystrokes, and the maximum time to type them. */
 const KEYS_ALONE = 20;
 const KEYS_BESIDE = 20;
 const TYPING_MS = 20_000;
@@ -35,14 +35,14 @@ export function serialRows(baud: number): ResultRow[] {
   ];
 }
 
-/** What a person who types notices, on each line. */
+/** The delay that a user notices while typing, on each line. */
 export const SERIAL_LEAD_ROWS: readonly LeadRow[] = BAUDS.map((baud) => ({
   title: `${baud.toLocaleString('en')} baud: a keystroke beside 1 bulk stream down, p50, ms`,
   work: serialWork(baud),
   key: 'p50',
 }));
 
-/** What is compared: the limit of bytes in flight that `tty-open` sets, and the least one. */
+/** The compared limits of bytes in flight: that of `tty-open`, and the smallest one. */
 export const SERIAL_VARIANTS = [
   { id: 'vproxy-serial', title: 'as tty-open', options: '' },
   { id: 'vproxy-serial-1024', title: 'in-flight=1024', options: ',in-flight=1024' },
@@ -50,7 +50,7 @@ export const SERIAL_VARIANTS = [
 
 export type SerialVariant = (typeof SERIAL_VARIANTS)[number];
 
-/** Measures on a line of its own, between two vproxy processes. */
+/** Measures on a new line, between two vproxy processes. */
 export async function measureSerial(baud: number, variant: SerialVariant, folder: string): Promise<Outcomes> {
   const stops: (() => unknown)[] = [];
   try {
@@ -79,7 +79,7 @@ async function measureWith(
   const far = ['-c', channel(other), '--no-storage', '-i', `load:127.0.0.1:${target}`];
   const port = await findFreePort();
   const near = ['-c', channel(one), '-o', `load:127.0.0.1:${port}`];
-  // The line can be joined only when both listen for their channel.
+  // The line can be connected only when both listen for their channel.
   for (const args of [far, near]) await start(VPROXY_PROGRAM, ['--no-control', ...args], /waiting for the peer/);
   const clock = joinBySlowLine({ teardown: (stop) => void stops.push(stop) }, one, other, baud / BITS_OF_BYTE);
 
@@ -104,7 +104,7 @@ async function measureWith(
   };
 }
 
-/** Types one key after the other, each when the one before is back; in milliseconds of the line's time, sorted. */
+/** Types keys one by one, each when the previous one is back; resolves with sorted milliseconds of the line's time. */
 async function typeKeys(
   connection: Connection,
   clock: { timeMs(): number },

@@ -1,6 +1,6 @@
 /**
- * What the far end of a measurement does with a connection, as its first line says: `up BYTES` takes that many bytes
- * and answers `ok`; `down BYTES` sends that many; `echo` sends back what it gets.
+ * Serves a connection of the far end, as its first line requests: `up BYTES` takes that many bytes and answers `ok`; `down BYTES`
+ * sends that many; `echo` sends back what it gets.
  */
 import type { Duplex } from 'node:stream';
 

@@ -1,9 +1,9 @@
-/** What is measured in a guest, and its bars. */
+/** The work in a guest, and its bars. */
 import { runProgram } from '../load/program.js';
 import type { Bar } from '../report/bars.js';
 import type { Outcomes, Row } from '../work/work.js';
 
-/** How much of it one round does. */
+/** The amounts of one round. */
 export interface VmAmounts {
   /** Bytes of a transfer. */
   readonly bytes: number;
@@ -15,13 +15,13 @@ export interface VmAmounts {
 
 /** A piece of work: one run of the near end against an address. */
 export interface VmWork {
-  /** What `--only` is matched with, and the name in the JSON file. */
+  /** The name that `--only` matches, and the name in the JSON file. */
   readonly id: string;
   readonly rows: readonly Row[];
   /** The near end's mode, and how much of it. */
   readonly mode: string;
   amountOf(amounts: VmAmounts): number;
-  /** Whether it takes several streams, which a bare port does not have. */
+  /** Whether it needs several streams, which a bare port does not have. */
   readonly isMultiplexed?: boolean;
 }
 
@@ -76,7 +76,7 @@ const inProcess = (work: string): Bar => ({
   bar: 0.75,
 });
 
-/** What the figures in the guest have to reach, as ratios of medians in one run. */
+/** The bars of the figures in the guest, as ratios of medians in one run. */
 export const VM_BARS: readonly Bar[] = [
   beside('up, 1 stream', 'up', 'rate', 'least', 0.8),
   beside('down, 1 stream', 'down', 'rate', 'least', 1),

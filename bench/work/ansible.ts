@@ -24,7 +24,7 @@ export const ANSIBLE: Pick<Work, 'id' | 'rows'> = {
   ],
 };
 
-/** How the guest is reached. */
+/** The ways to reach the guest. */
 export const ANSIBLE_CONNECTIONS: readonly { readonly id: string; readonly title: string }[] = [
   { id: 'vproxy', title: 'vproxy.vproxy.vproxy' },
   { id: 'ssh', title: 'ssh, ControlPersist' },
@@ -48,7 +48,7 @@ export class AnsiblePlays {
     this.#hosts = hosts;
   }
 
-  /** Starts both sides. Rejects where a program is missing, and where either way leads nowhere. */
+  /** Starts both sides. Rejects if a program is missing, or if either way does not work. */
   static async start(programs: Programs, parent: string): Promise<AnsiblePlays> {
     const missing = ['ansible-playbook', 'ssh', 'sshd'].find((name) => findProgram(name) === undefined);
     if (missing !== undefined) {
@@ -91,7 +91,7 @@ export class AnsiblePlays {
     }
   }
 
-  /** Plays each of them by one way. What a play takes beside its tasks is not counted. */
+  /** Plays each of them by one way. The overhead of a play besides its tasks is not counted. */
   async measure(id: string, { ansibleTasks, bytes }: Pick<Amounts, 'ansibleTasks' | 'bytes'>): Promise<Outcomes> {
     const [source, there, back] = ['source', 'there', 'back'].map((name) => join(this.#folder, name)) as [
       ...[string, string, string],
@@ -115,7 +115,7 @@ export class AnsiblePlays {
     return outcomes;
   }
 
-  /** Plays tasks on the host of that name; milliseconds. Rejects, with what Ansible says, where one fails. */
+  /** Plays tasks on the host of that name; resolves with milliseconds. Rejects with Ansible's output if one fails. */
   async #play(id: string, tasks: readonly AnsibleVariables[], isPipelined = true): Promise<number> {
     const book = join(this.#folder, 'play.json');
     writeFileSync(book, JSON.stringify([{ hosts: 'all', gather_facts: false, tasks }]));
@@ -128,7 +128,7 @@ export class AnsiblePlays {
     return tookMs;
   }
 
-  /** Ends both sides, and the sshd, with which the connection that ssh keeps ends. */
+  /** Stops both sides and the sshd, and with it the connection that ssh keeps. */
   async stop(): Promise<void> {
     await Promise.all(this.#programs.map((program) => program.stop()));
   }

@@ -1,12 +1,12 @@
 /**
- * A one-byte echo beside 8 bulk streams, all of them up. The echo comes from a process of its own, so that the event loop
- * of the bulk's process does not count in its time; the far end of both is one process.
+ * A one-byte echo beside 8 bulk streams, all up. The echo has a separate process, so that the event loop of the bulk's process
+ * does not affect its time; the far end of both is one process.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Work } from './work.js';
 
 const BULK_STREAMS = 8;
-/** The time until every buffer on the way is full, so that the load writes as much as arrives. */
+/** The time until every buffer on the way is full, so that the write rate equals the receive rate. */
 const RAMP_MS = 500;
 
 /** The echo's times, and the rate of the bulk meanwhile. */

@@ -16,14 +16,14 @@ export const COMMAND: Pick<Work, 'id' | 'rows'> = {
   rows: () => [{ key: 'ms', title: 'a command, start to exit', unit: 'ms' }],
 };
 
-/** What is run. */
+/** The commands. */
 export const COMMANDS: readonly { readonly id: string; readonly title: string }[] = [
   { id: 'node', title: 'node -e 0' },
   { id: 'version', title: 'vproxy --version' },
   { id: 'exec', title: 'vproxy exec true' },
 ];
 
-/** Two sides, and the commands that are run beside them and by them. */
+/** Two sides, and the commands that run beside them and through them. */
 export class CommandTimes {
   readonly #stop: () => Promise<void>;
   readonly #commands: ReadonlyMap<string, Command>;
@@ -33,7 +33,7 @@ export class CommandTimes {
     this.#commands = commands;
   }
 
-  /** Starts both sides. Rejects when no command runs through them. */
+  /** Starts both sides. Rejects if no command runs through them. */
   static async start(programs: Programs, parent: string): Promise<CommandTimes> {
     const folder = mkdtempSync(join(parent, 'command-'));
     const [channel, control] = [join(folder, 'channel.sock'), join(folder, 'control.sock')];

@@ -1,4 +1,4 @@
-/** Datagrams of the size of DNS beside a bulk stream and a one-byte echo: what they cost the echo, and how many are lost. */
+/** DNS-sized datagrams beside a bulk stream and a one-byte echo: their cost to the echo, and their loss. */
 import { mkdtempSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -29,7 +29,7 @@ export const DATAGRAMS: Pick<Work, 'id' | 'rows'> = {
   ],
 };
 
-/** What is beside them. */
+/** The variants of traffic beside them. */
 export const DATAGRAM_LOADS: readonly { readonly id: string; readonly title: string }[] = [
   { id: 'alone', title: 'no datagrams' },
   { id: 'beside', title: `${PER_SECOND} questions a second` },

@@ -1,4 +1,4 @@
-/** Messages that come back, alone on one connection. */
+/** Echoed messages, alone on one connection. */
 import type { Work } from './work.js';
 
 /** Messages of 1 byte and of 16 KiB. */

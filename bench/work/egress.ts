@@ -1,4 +1,4 @@
-/** An egress beside a plain forward of the same two processes: what a CONNECT costs, once it stands and until it does. */
+/** An egress compared with a plain forward of the same two processes: the cost of a CONNECT, while and after it is set up. */
 import { mkdtempSync } from 'node:fs';
 import { join } from 'node:path';
 import { eventually, within } from '../../spec/helpers/time.js';
@@ -27,7 +27,7 @@ export const EGRESS: Pick<Work, 'id' | 'rows'> = {
   ],
 };
 
-/** How the target is reached. */
+/** The ways to reach the target. */
 export const WAYS_OUT: readonly { readonly id: string; readonly title: string }[] = [
   { id: 'forward', title: 'plain forward' },
   { id: 'connect', title: 'CONNECT' },
@@ -45,7 +45,7 @@ export class EgressTimes {
     this.#load = load;
   }
 
-  /** Starts both sides, and resolves when a byte has been to the target and back on either way. */
+  /** Starts both sides, and resolves when a byte has made the round trip on either way. */
   static async start(
     programs: Programs,
     parent: string,
@@ -83,7 +83,7 @@ export class EgressTimes {
     return times;
   }
 
-  /** Everything, once by each way, in turns. */
+  /** Measures everything once by each way, alternating. */
   async measure({
     bytes,
     connections,

@@ -1,4 +1,4 @@
-/** The memory that idle streams take. */
+/** The memory of idle streams. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { RunningContender } from '../contenders/contender.js';
 import { residentBytesOf } from '../process/tree.js';
@@ -6,14 +6,14 @@ import { type Amounts, NOT_TRIED, type Outcomes, pidsOf, stopSides, type Work, t
 
 /** Processes need descriptors beside those of the streams. */
 const OTHER_DESCRIPTORS = 100;
-/** A contender that takes processes for each stream is asked for no more streams than this. */
+/** The maximum of streams for a contender with processes for each stream. */
 const MOST_STREAMS_AS_PROCESSES = 1000;
-/** The time in which memory that only opening needed is released. */
+/** The time until memory of the opening is released. */
 const SETTLE_MS = 300;
 /** The deadline of opening streams, in milliseconds. */
 const OPEN_TIMEOUT_MS = 20_000;
 
-/** Growth of each side's resident memory per stream, in a contender started for this. */
+/** Measures the growth of each side's resident memory per stream, in a fresh contender. */
 export const idle: Work = {
   id: 'idle',
   isSlow: true,

@@ -1,13 +1,13 @@
-/** A stream on which the far end sends without end and that is never read, while another one echoes. */
+/** A stream on which the far end sends endlessly, and that is never read, while another one echoes. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Work } from './work.js';
 
-/** The time until every buffer on the way to the reader that does not read is full. */
+/** The time until every buffer on the way to the stalled reader is full. */
 const FILL_MS = 500;
-/** After this long without the echoes, the stream that is not read has stopped the others. */
+/** Without an echo for this long, the unread stream has blocked the others. */
 const STOPPED_MS = 5000;
 
-/** The echo's median, or that there is no echo any more. */
+/** Measures the echo's median, or reports that echoes have stopped. */
 export const neverRead: Work = {
   id: 'never-read',
   rows: () => [{ key: 'p50', title: 'echo beside one never read, p50', unit: 'µs' }],

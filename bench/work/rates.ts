@@ -1,4 +1,4 @@
-/** Bulk in one direction: its rate, what it costs the proxies, and what share of the machine's work the load is. */
+/** Bulk in one direction: its rate, its cost to the proxies, and the load's share of the machine's work. */
 import type { Direction } from '../load/rate.js';
 import { cpuSecondsOf } from '../process/tree.js';
 import { pidsOf, type Work, type WorkContext } from './work.js';
@@ -22,8 +22,7 @@ function rate(direction: Direction, streams: number): Work {
       const bytes = Math.ceil(amounts.bytes / streams);
       const before = cpuSeconds(context);
       const figures = await load.run({ kind: 'rate', address: running.address, direction, streams, bytes });
-      // The connections are still open: of processes that end with their connection, the time could not be read any
-      // more.
+      // The connections are still open: the time of processes that exit with their connection could no longer be read.
       const after = cpuSeconds(context);
       await load.run({ kind: 'release' });
       const proxies = after.proxies - before.proxies;

@@ -1,4 +1,4 @@
-/** How long it takes from starting both processes until a byte has been there and back. */
+/** The time from starting both processes until a byte has made the round trip. */
 import { stopSides, type Work } from './work.js';
 
 export const start: Work = {

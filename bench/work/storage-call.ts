@@ -24,7 +24,7 @@ export const STORAGE_CALL: Pick<Work, 'id' | 'rows'> = {
   rows: () => [{ key: 'ms', title: 'a storage call, start to exit', unit: 'ms' }],
 };
 
-/** Who makes the call. */
+/** The callers. */
 export const STORAGE_CALLERS: readonly { readonly id: string; readonly title: string }[] = [
   { id: 'vproxy-storage', title: 'vproxy-storage' },
   { id: 'node-script', title: 'a Node script' },
@@ -41,7 +41,7 @@ export class StorageCalls {
     this.#commands = commands;
   }
 
-  /** Starts what answers the calls. Rejects when no call gets an answer. */
+  /** Starts everything that answers the calls. Rejects if a call gets no answer. */
   static async start(programs: Programs, parent: string): Promise<StorageCalls> {
     const folder = mkdtempSync(join(parent, 'storage-'));
     const path = (name: string): string => join(folder, name);
@@ -67,7 +67,7 @@ export class StorageCalls {
   }
 
   /**
-   * Makes `count` calls as one of the callers; their median. For a caller that is not available, the reason as text.
+   * Makes `count` calls as one of the callers; resolves with their median, or with the reason why a caller is not available.
    */
   async measure(caller: string, count: number): Promise<Outcomes> {
     try {
@@ -84,14 +84,14 @@ export class StorageCalls {
     }
   }
 
-  /** Makes one call; how long it took, in milliseconds. */
+  /** Makes one call; resolves with its duration in milliseconds. */
   async call(caller: string): Promise<number> {
     const command = this.#commands.get(caller);
     if (typeof command !== 'object') throw new Error(command ?? `there is no caller ${caller}`);
     return timeCommand(caller, { ...command, args: [...command.args, ...ARGUMENTS] });
   }
 
-  /** Ends what answers the calls. */
+  /** Stops everything that answers the calls. */
   async stop(): Promise<void> {
     await Promise.all(this.#programs.map((program) => program.stop()));
   }
@@ -118,7 +118,7 @@ function callerCommands(path: (name: string) => string): Map<string, Command | s
   ]);
 }
 
-/** The interpreter itself: the one in PATH may be a script that looks for it. */
+/** The interpreter itself: the program in PATH may be a script that looks for it. */
 function findPython(): string | undefined {
   const found = findProgram('python3');
   if (found === undefined) return undefined;

@@ -1,9 +1,9 @@
-/** What is measured: a piece of work, done by one contender in one round, and the rows of the table that it fills. */
+/** A piece of work, done by one contender in one round, and the rows of the table that it fills. */
 import type { Contender, RunningContender } from '../contenders/contender.js';
 import type { LoadClient } from '../load/load-client.js';
 import type { RunningProgram } from '../process/programs.js';
 
-/** How much of everything one round does. */
+/** The amounts of one round. */
 export interface Amounts {
   /** The deadline of one piece of work of one contender, in milliseconds. */
   readonly timeoutMs: number;
@@ -17,7 +17,7 @@ export interface Amounts {
   readonly besideMs: number;
   /** Numbers of idle streams, growing. */
   readonly idleStreams: readonly number[];
-  /** How long a side is left alone before its memory at rest is read, in milliseconds. */
+  /** How long a side is idle before its memory at rest is read, in milliseconds. */
   readonly restMs: number;
   /** Storage calls of each kind. */
   readonly storageCalls: number;
@@ -27,51 +27,51 @@ export interface Amounts {
   readonly ansibleTasks: number;
   /** Channels of one process. */
   readonly channels: number;
-  /** How long they are watched, at rest and then with a little on each, in milliseconds. */
+  /** How long they are observed, at rest and then with a trickle on each, in milliseconds. */
   readonly channelsMs: number;
 }
 
-/** What a piece of work is done with. */
+/** The means of doing a piece of work. */
 export interface WorkContext {
   readonly contender: Contender;
   /** The contender, warmed up. */
   readonly running: RunningContender;
   readonly load: LoadClient;
-  /** A second process for what goes on beside the load of the first. */
+  /** A second process for traffic beside the load of the first. */
   readonly secondLoad: LoadClient;
   readonly target: RunningProgram;
   readonly amounts: Amounts;
   /** The number of descriptors that a process may have. */
   readonly descriptorLimit: number;
-  /** Starts the contender once more, beside the warm one; to be stopped by the caller. */
+  /** Starts another instance of the contender beside the warm one; the caller stops it. */
   readonly startFresh: () => Promise<RunningContender>;
 }
 
-/** What the table begins with, in this order: what people ask first. */
+/** The first rows of the table, in this order: the most frequent questions. */
 export const FIRST_PARTS = ['start', 'memory', 'cpu'] as const;
 
 /** A row of the table. */
 export interface Row {
-  /** Without it, the row stands behind those, in the order of the work. */
+  /** Without it, the row follows those, in the order of the work. */
   readonly part?: (typeof FIRST_PARTS)[number];
   readonly key: string;
   readonly title: string;
   readonly unit: string;
 }
 
-/** What came out for the key of a row: a figure, or why it is missing. A key that is left out does not apply. */
+/** The outcomes by row key: a figure, or why it is missing. A missing key does not apply. */
 export type Outcomes = Readonly<Record<string, number | string>>;
 
-/** The start of the text of an outcome that is not a failure: the machine does not allow it. */
+/** The beginning of an outcome that is not a failure, but not possible on this machine. */
 export const NOT_TRIED = 'not tried';
 
 export interface Work {
-  /** What `--only` is matched with, and the name in the JSON file. */
+  /** The name that `--only` matches, and the name in the JSON file. */
   readonly id: string;
   rows(amounts: Amounts): readonly Row[];
-  /** Takes so long that `--quick` does it in the first round only. */
+  /** Whether it is so slow that `--quick` does it in the first round only. */
   readonly isSlow?: boolean;
-  /** Does it once. Rejects when the contender fails; it is then started again. */
+  /** Does it once. Rejects when the contender fails, which is then restarted. */
   measure(context: WorkContext): Promise<Outcomes>;
 }
 

@@ -1,4 +1,4 @@
-/** The benchmark itself, with amounts that say nothing about speed. */
+/** The benchmark itself, with amounts too small for meaningful figures. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -34,7 +34,7 @@ interface Report {
   readonly plots?: readonly { readonly name: string; readonly series: readonly { readonly points: unknown[] }[] }[];
 }
 
-/** Runs a benchmark in a folder of its own, where it leaves its report and nothing else, up to its end. */
+/** Runs a benchmark to its end in its own folder, where it leaves only its report. */
 async function runBench(t: ExecutionContext, args: readonly string[], file = script) {
   const folder = temporaryFolder(t);
   const json = join(folder, 'figures.json');

@@ -1,4 +1,4 @@
-/** What of the benchmarks, their reports and their drawings needs no process. */
+/** The parts of the benchmarks, their reports and their plots that need no process. */
 import './documents.js';
 import './options.js';
 import './plot.js';

@@ -1,4 +1,4 @@
-/** The demonstration of `npm start`, run as it is. */
+/** The demonstration of `npm start`. */
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';

@@ -1,4 +1,4 @@
-/** The tables of the documents are written from the figures of a run. */
+/** Writing the tables of the documents from the figures of a run. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import test from 'ava';
@@ -30,7 +30,7 @@ function someResults(): Results {
   return results;
 }
 
-test('tables have the defaults beside the neighbours, the rows of the README first, and all rows folded', (t) => {
+test('tables have the defaults beside the other contenders, the rows of the README first, and all rows folded', (t) => {
   const parts = benchParts(findings(someResults()));
   const contentOf = (file: string, name: string): string =>
     parts.find((part) => part.file === file && part.name === name)?.content ?? '';
@@ -55,7 +55,7 @@ test('tables have the defaults beside the neighbours, the rows of the README fir
   t.regex(commands, /^\| a command, start to exit, ms \| 50\.0 \| 100 \| – \|$/m);
 });
 
-test('parts replace what was between their marks, and nothing else; where marks are missing, nothing is written', (t) => {
+test('parts replace only the text between their markers; if markers are missing, nothing is written', (t) => {
   const file = join(temporaryFolder(t), 'a.md');
   const marked = (content: string) =>
     ['x', 'y'].map((name) => `${name}\n<!-- bench:begin ${name} -->\n${content}<!-- bench:end ${name} -->\n`).join('');
@@ -65,7 +65,7 @@ test('parts replace what was between their marks, and nothing else; where marks 
       names.map((name) => ({ file: 'a.md', works: [], content: '$1 new\n', name })),
       dirname(file),
     );
-  const message = /^a\.md: the marks <!-- bench:begin z --> and <!-- bench:end z --> should be there once/;
+  const message = /^a\.md: expected the markers <!-- bench:begin z --> and <!-- bench:end z --> once/;
   t.throws(() => write('x', 'z'), { message });
   t.is(readFileSync(file, 'utf8'), marked('old\n'));
   for (let round = 0; round < 2; round += 1) {
@@ -74,7 +74,9 @@ test('parts replace what was between their marks, and nothing else; where marks 
   }
   const [begin, end] = ['<!-- bench:begin x -->\n', '<!-- bench:end x -->\n'];
   for (const wrong of [`${begin}${end}${begin}${end}`, `${end}${begin}`, begin]) {
-    t.throws(() => replaceMarked('a.md', wrong, 'x', ''), { message: /should be there once, in this order/ });
+    t.throws(() => replaceMarked('a.md', wrong, 'x', ''), {
+      message: /^a\.md: expected the markers .* once, in this order/,
+    });
   }
 });
 
@@ -84,7 +86,7 @@ const titlesOf = (text: string): string[] =>
     line.startsWith('| |') ? line : (line.split(' | ')[0] ?? ''),
   );
 
-test('the documents have the marks of every part and of no other, and in between the columns and rows of today', (t) => {
+test('the documents have exactly the markers of all parts, with the current columns and rows between them', (t) => {
   const guest = reportVm(parseVmOptions([]), new Results(), 'tcg').documents ?? [];
   const parts = [...benchParts(findings(new Results())), ...guest];
   t.is(parts.filter(({ name }) => name === 'figures').length, 2);

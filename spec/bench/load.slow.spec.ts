@@ -1,4 +1,4 @@
-/** The load generator against its own far end, the rounds in which it is used, and what processes have used. */
+/** The load generator against its own far end, the rounds that use it, and the resource usage of processes. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
@@ -26,13 +26,13 @@ async function startLoad(t: ExecutionContext) {
   return { programs, folder, load, target: await startTarget(programs) };
 }
 
-test('a percentile is the value below which that share lies', (t) => {
+test('a percentile is the value below which that share of the figures lies', (t) => {
   const values = Array.from({ length: 100 }, (_, index) => index);
   const found = [0.5, 0.99, 0.999].map((share) => percentile(values, share));
   t.deepEqual([...found, percentile([], 0.5)], [50, 99, 99, Number.NaN]);
 });
 
-test('bytes and messages of any size go and come, on connections that stay until they are released', async (t) => {
+test('bytes and messages of any size are sent and received, on connections that stay open until released', async (t) => {
   const { target, load } = await startLoad(t);
   const address = target.port;
   for (const direction of ['up', 'down'] as const) {
@@ -58,7 +58,7 @@ test('bytes and messages of any size go and come, on connections that stay until
   t.is((await load.run({ kind: 'count-bulk' }))['bytes'], 0);
 });
 
-test('what fails says why, and the next command works', async (t) => {
+test('a failure has its reason, and the next command works', async (t) => {
   const { target, load } = await startLoad(t);
   const echo = { kind: 'echo', address: target.port, bytes: 1, messages: 1 } as const;
   await t.throwsAsync(load.run({ ...echo, address: '/no/such/socket' }), { message: /ENOENT/ });
@@ -67,7 +67,7 @@ test('what fails says why, and the next command works', async (t) => {
   t.is((await load.run(echo))['messages'], 1);
 });
 
-test('when the time is over nothing more is begun: figures stay, and what has none says why', async (t) => {
+test('when time is up no more work starts: figures stay, and missing ones have a reason', async (t) => {
   const { programs, folder, target } = await startLoad(t);
   const done: string[] = [];
   const work = (id: string, outcomes: Record<string, number>): Work => ({
@@ -91,17 +91,17 @@ test('when the time is over nothing more is begun: figures stay, and what has no
   const [first, none, last] = [...done, 'last'].map((id) => results.cell(id, 'figure', 'socket'));
   t.like(first, { rounds: [7], failure: undefined });
   t.is(none, undefined);
-  t.like(last, { rounds: [], failure: 'not tried: the time of --quick was over' });
+  t.like(last, { rounds: [], failure: 'not tried: out of time (--quick)' });
 });
 
-test('times stand behind the name, whatever the name is, as in the line of this process', (t) => {
+test('times follow the name in the line of a process, whatever the name is', (t) => {
   const fields = 'S 17 42 42 0 -1 4194560 100 0 0 0 250 150 30 20 20 0 1 0 12345 1000 200';
   const expected = { pid: 42, parentPid: 17, ownSeconds: 4, reapedSeconds: 0.5 };
   for (const name of ['node', 'a) R 9 (b']) t.deepEqual(parseProcStat(`42 (${name}) ${fields}`), expected);
   t.like(parseProcStat(readFileSync('/proc/self/stat', 'utf8')), { pid: process.pid, parentPid: process.ppid });
 });
 
-test('a child of a child belongs to the tree, and what both have used counts, also when they have ended', async (t) => {
+test('a grandchild belongs to the tree, and the time of both counts, also after they have exited', async (t) => {
   const burn = 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done';
   const script = `sh -c '${burn}'; echo; sh -c 'sleep 60; :'; :`;
   const child = spawn('sh', ['-c', script], { stdio: ['ignore', 'pipe', 'ignore'] });

@@ -1,4 +1,4 @@
-/** The command lines of the benchmarks and of the soak, and what a soak judges its transfers by. */
+/** The command lines of the benchmarks and of the soak, and how a soak judges its transfers. */
 import test from 'ava';
 import { CONTENDERS } from '../../bench/contenders/list.js';
 import { HELP, parseBenchOptions, UsageError } from '../../bench/options.js';
@@ -8,7 +8,7 @@ import { PatternCheck, patternBytes } from '../../bench/soak/pattern.js';
 import { parseVmOptions } from '../../bench/vm/options.js';
 import { VM_WORK } from '../../bench/vm/work.js';
 
-test('without options there are five rounds of everything by everyone', (t) => {
+test('the default is five rounds of everything by every contender', (t) => {
   const [bench, vm] = [parseBenchOptions([]), parseVmOptions([])];
   const usual = { rounds: 5, contenders: CONTENDERS, json: 'bench.json', documents: false, beginUntilMs: Infinity };
   t.like(bench, { ...usual, amounts: { bytes: 400e6 } });
@@ -17,18 +17,18 @@ test('without options there are five rounds of everything by everyone', (t) => {
   for (const { id } of VM_WORK) t.regex(id, vm.only);
 });
 
-test('--quick does less of everything, and what is given goes before it', (t) => {
+test('--quick does less of everything; explicit options override it', (t) => {
   const full = parseBenchOptions([]).amounts;
   const quick = parseBenchOptions(['--quick', '--rounds', '7']);
   t.is(quick.rounds, 7);
   t.true(quick.amounts.bytes < full.bytes && quick.amounts.echoes < full.echoes);
   t.is(parseBenchOptions(['--quick', '--megabytes', '3']).amounts.bytes, 3e6);
   t.is(parseVmOptions(['--megabytes', '3', '--rounds', '2']).amounts.bytes, 3e6);
-  // Two pieces of work before three minutes are over, as one may be under way that starts its contender again.
+  // Leaves time for two pieces of work, as one in progress may restart its contender.
   t.true(quick.beginUntilMs + 2 * quick.amounts.timeoutMs <= 180_000);
 });
 
-test('contenders are chosen by name, each once; their names differ, and the help has all of them', (t) => {
+test('contenders are selected by unique name, each once; the help lists all of them', (t) => {
   const { contenders } = parseBenchOptions(['--contenders', 'relays,vproxy,relays']);
   t.is(contenders.map(({ id }) => id).join(), 'relays,vproxy');
   const ids = CONTENDERS.map(({ id }) => id);
@@ -47,18 +47,18 @@ test('a soak takes minutes, a seed and a file', (t) => {
 });
 
 const REFUSED: readonly (readonly [words: string, message: RegExp])[] = [
-  ['--rounds 0', /^--rounds "0" should be a number from 1 to 999999$/],
-  ['--megabytes many', /--megabytes "many"/],
-  ['--only (', /--only "\(" is no regular expression/],
-  ['--contenders vproxy,frp', /there is no "frp", only vproxy, .*socat/],
-  ['--json ', /--json needs/],
+  ['--rounds 0', /^--rounds: "0" must be a number from 1 to 999999$/],
+  ['--megabytes many', /--megabytes: "many"/],
+  ['--only (', /--only: "\(" is not a valid regular expression/],
+  ['--contenders vproxy,frp', /no contender "frp"; available: vproxy, .*socat/],
+  ['--json ', /--json: missing value/],
   ['--json /no/such/folder/x.json', /no such folder/],
-  ['--plots /no/such/folder/x', /--plots .*no such folder/],
+  ['--plots /no/such/folder/x', /--plots: no such folder/],
   ['--documents --contenders vproxy', /^--documents cannot be used with --contenders$/],
   ['--fast', /'--fast'/],
 ];
 
-test('what is not valid is refused in one line', (t) => {
+test('invalid options are rejected with one line', (t) => {
   for (const [words, message] of REFUSED) {
     const expected = { instanceOf: UsageError, message };
     const error = t.throws(() => parseBenchOptions(words.split(' ')), expected, words);
@@ -79,15 +79,15 @@ const killHost = (ledger: Ledger) => {
 };
 
 const VERDICTS: readonly [string, Partial<EndResult>, (ledger: Ledger) => void, RegExp | null][] = [
-  ['all of it, and its end, are well', {}, () => undefined, null],
-  ['a wrong byte is wrong whatever happened', { ...reset, isPrefix: false }, killHost, /^wrong bytes/],
-  ['a part with an end in order is wrong', cutShort, disturb, /^cut short, but ended/],
-  ['a part with an end that the system made for a killed process is well', cutShort, killHost, null],
-  ['a reset is well where something was disturbed', reset, disturb, null],
-  ['a reset is wrong where nothing was', reset, () => undefined, /^broken off \(reset\) although/],
+  ['a complete transfer with EOF is correct', {}, () => undefined, null],
+  ['a wrong byte is always wrong', { ...reset, isPrefix: false }, killHost, /^wrong bytes/],
+  ['a truncated transfer with EOF is wrong', cutShort, disturb, /^truncated, but ended/],
+  ['a truncated transfer is permitted if the system sent the EOF of a killed process', cutShort, killHost, null],
+  ['a reset is permitted after a disturbance', reset, disturb, null],
+  ['a reset without a disturbance is wrong', reset, () => undefined, /^aborted \(reset\) without/],
 ];
 
-test('a soak judges a transfer by its bytes, its end, and what was disturbed meanwhile', (t) => {
+test('a soak judges a transfer by its bytes, its end, and disturbances meanwhile', (t) => {
   for (const [what, result, meanwhile, problem] of VERDICTS) {
     const ledger = new Ledger();
     const ticket = ledger.begin('host');
@@ -104,11 +104,11 @@ test('a soak judges a transfer by its bytes, its end, and what was disturbed mea
   t.false(ledger.isUndisturbed(ticket), 'begun while something is disturbed');
   for (const one of [ticket, other, ledger.begin('guest')])
     ledger.judge('target', one, { end: 'ended', isPrefix: true, isComplete: false, receivedBytes: 9 });
-  t.is(ledger.problemCount, 2, 'only one of those that are cut short may be of the killed process');
+  t.is(ledger.problemCount, 2, 'only one of the truncated ones can belong to the killed process');
   t.true(ledger.isUndisturbed(ledger.begin('guest')));
 });
 
-test('a pattern is told from another one, from another place of itself, and from more than there is', (t) => {
+test('a pattern is distinguished from another one, from another offset, and from excess bytes', (t) => {
   const bytes = patternBytes(4, 999_990, 3_000_000);
   const isSame = (key: number, position: number) => bytes.equals(patternBytes(key, position, bytes.length));
   t.deepEqual([isSame(4, 999_990), isSame(5, 999_990), isSame(4, 999_991)], [true, false, false]);

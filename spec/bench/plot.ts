@@ -1,4 +1,4 @@
-/** Points and plots, and the line that delays. */
+/** Points and plots, and the line with latency. */
 import test from 'ava';
 import { countsOfStreams } from '../../bench/axes/counts-of-streams.js';
 import { LineSchedule } from '../../bench/axes/delay-line.js';
@@ -16,7 +16,7 @@ const RAMP = Array.from({ length: 21 }, (_, index) => ({
   bytes: 1000 * (index <= 10 ? 100 * index : 1000 + 1000 * (index - 10)),
 }));
 
-test('the rate is that of the end, of the second half at most; one is reached when it holds for half a second', (t) => {
+test('the rate is that of the end, within the second half; a rate is reached when it holds for half a second', (t) => {
   t.deepEqual([rateAtEnd(RAMP, 500), rateAtEnd(RAMP, 5000), rateAtEnd(RAMP.slice(0, 12), 200)], [10, 10, 5.5]);
   t.is(rateAtEnd([], 500), 0);
   t.deepEqual(
@@ -26,7 +26,7 @@ test('the rate is that of the end, of the second half at most; one is reached wh
   t.is(secondsToReach(RAMP.slice(0, 14), 10), undefined);
 });
 
-test('idle streams are as many as descriptors allow', (t) => {
+test('the number of idle streams is limited by descriptors', (t) => {
   for (const [perStream, limit, ...counts] of [
     [1, 20_000, 1, 10, 100, 1000, 10_000],
     [2, 20_000, 1, 10, 100, 1000, 9000],

@@ -1,4 +1,4 @@
-/** From figures to tables, bars and records, here and in a guest. */
+/** Tables, bars and records from figures, here and in a guest. */
 import test from 'ava';
 import { CONTENDERS } from '../../bench/contenders/list.js';
 import { parseBenchOptions } from '../../bench/options.js';
@@ -25,7 +25,7 @@ function someResults(): Results {
   return results;
 }
 
-test('a row has the medians, below them the smallest and the largest, and a mark where some rounds failed', (t) => {
+test('a row has the medians, the smallest and the largest below them, and a mark if some rounds failed', (t) => {
   const results = someResults();
   t.regex(figures(results), /^up, MB\/s +200 +fails +missing +–\n +100–300$/m);
   results.add('up-1', 'a', { rate: 'it broke late' });
@@ -33,14 +33,14 @@ test('a row has the medians, below them the smallest and the largest, and a mark
   t.deepEqual(formatFailures(ROWS, COLUMNS, results), ['A, up-1: it broke late', 'B, up-1: it broke']);
 });
 
-test('what the machine does not allow is no failure, and rows to which nothing applies are left out', (t) => {
+test('an outcome that the machine does not allow is not a failure, and rows that do not apply are omitted', (t) => {
   const results = new Results();
   t.false(formatFigures(ROWS, COLUMNS, new Set(), results).includes('MB/s'));
   results.add('up-1', 'a', { rate: 'not tried: needs more' });
   t.regex(figures(results), /not tried/);
 });
 
-test('a bar is met by the ratio of medians, or by the figure itself; one without figures is not shown', (t) => {
+test('a bar is met by the ratio of medians, or by the figure itself; bars without figures are not shown', (t) => {
   const alone: Bar = { title: 'up', work: 'up-1', key: 'rate', of: 'a', bound: 'least', bar: 201 };
   const bar: Bar = { ...alone, beside: 'd', bar: 2 };
   const results = someResults();
@@ -57,7 +57,7 @@ test('a bar is met by the ratio of medians, or by the figure itself; one without
     t.regex(formatBars(compareWithBars(results, [given])), line);
 });
 
-test('every bar is about a figure that is measured, of contenders that there are', (t) => {
+test('every bar refers to a measured figure of existing contenders', (t) => {
   const rows = rowsOf([...WORK, ...SIDE_TABLES.map(({ work }) => work)], parseBenchOptions([]).amounts);
   for (const { work, key, of, beside = of, title } of BARS) {
     const columns = (SIDE_TABLES.find((table) => table.work.id === work)?.columns ?? CONTENDERS).map(({ id }) => id);
@@ -73,12 +73,12 @@ test('every bar is about a figure that is measured, of contenders that there are
   }
 });
 
-test('every row has a place of its own', (t) => {
+test('every row has its own place', (t) => {
   const places = rowsOf(WORK, parseBenchOptions([]).amounts).map(({ work, key }) => `${work} ${key}`);
   t.is(new Set(places).size, places.length);
 });
 
-test('figures have three digits, or four; the median is the one in the middle, or the mean of two', (t) => {
+test('figures have three or four digits; the median is the middle one, or the mean of two', (t) => {
   for (const [figure, text] of [
     [0.523, '0.52'],
     [9.994, '9.99'],
@@ -97,7 +97,7 @@ test('figures have three digits, or four; the median is the one in the middle, o
   t.is(summarize([]).median, Number.NaN);
 });
 
-test('the report holds a forward against the relay, and a stream in the process against the raw port', (t) => {
+test('the report compares a forward with the relay, and a stream in the process with the raw port', (t) => {
   const results = new Results();
   for (const [work, contender, outcomes] of [
     ['up', 'vproxy', { rate: 45 }],

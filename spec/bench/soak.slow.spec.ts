@@ -1,4 +1,4 @@
-/** `npm run soak`, for some seconds: it works, and it sees what is wrong. */
+/** `npm run soak` for some seconds: it works, and it detects errors. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
