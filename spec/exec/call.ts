@@ -1,4 +1,4 @@
-/** The calling side of exec, with a runner that the test simulates. */
+/** The calling side of exec, with a simulated runner. */
 import { randomBytes } from 'node:crypto';
 import { buffer, text } from 'node:stream/consumers';
 import test from 'ava';
@@ -20,7 +20,7 @@ function call(request: Partial<ExecRequest> = {}): { readonly call: ExecCall; re
 /** Resolves when what was sent has arrived. */
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
 
-test('the request comes first, and the result has what EXIT and STARTED said', async (t) => {
+test('the request is sent first, and the result combines EXIT and STARTED', async (t) => {
   const { call: command, peer } = call({ argv: ['ls', '-l'], cwd: '/tmp', env: { A: '1' } });
   await eventually(() => peer.request !== null);
   t.deepEqual(peer.request, { argv: ['ls', '-l'], cwd: '/tmp', env: { A: '1' } });
@@ -31,7 +31,7 @@ test('the request comes first, and the result has what EXIT and STARTED said', a
 });
 
 test.serial(
-  'an output in records of a byte comes whole, also where the stream is gone right behind EXIT, and holds up no turn',
+  'an output in one-byte records is complete, even if the stream closes right after EXIT, and blocks no turn',
   async (t) => {
     const count = 20_000;
     const pieces = Array.from({ length: count }, () => encodeRecord(EXEC_KIND.STDOUT, 'x'));
@@ -49,7 +49,7 @@ test.serial(
   },
 );
 
-test('a slow reader of an output has all of it before the result', async (t) => {
+test('a slow reader gets all of an output before the result', async (t) => {
   const { call: command, peer } = call();
   const bytes = randomBytes(300_000);
   for (let at = 0; at < bytes.length; at += 10_000) peer.say('STDOUT', bytes.subarray(at, at + 10_000));
@@ -70,7 +70,7 @@ test('a slow reader of an output has all of it before the result', async (t) => 
   await command.result;
 });
 
-test('the end of the stream is the one of the peer, also where an output is full that nobody takes', async (t) => {
+test('streamEnd waits for the peer, even if an output is full and unread', async (t) => {
   const { call: command, peer } = call();
   const told: string[] = [];
   void command.streamEnd.then(() => told.push('stream'));
@@ -86,7 +86,7 @@ test('the end of the stream is the one of the peer, also where an output is full
   t.is((await buffer(command.stdout)).length, 100_000);
 });
 
-test('an output that nobody takes holds the command up; one that nobody asked for is there after the result', async (t) => {
+test('an unread output blocks the command; an output can still be read after the result', async (t) => {
   const { call: held, peer } = call();
   let saidBytes = 0;
   for (; saidBytes < 10_000_000 && !peer.stream.writableNeedDrain; saidBytes += 20_000) {
@@ -102,7 +102,7 @@ test('an output that nobody takes holds the command up; one that nobody asked fo
   t.is(await text(short.stdout), 'hello');
 });
 
-test('an output that is destroyed holds nothing up', async (t) => {
+test('a destroyed output blocks nothing', async (t) => {
   const { call: command, peer } = call();
   command.stderr.destroy();
   await turn();
@@ -114,7 +114,7 @@ test('an output that is destroyed holds nothing up', async (t) => {
   t.deepEqual(peer.said, ['EOF 02'], 'and is closed there; one that has ended is not');
 });
 
-test('standard input stays within the credit, and its end comes behind its last byte', async (t) => {
+test('standard input stays within the credit, and EOF follows its last byte', async (t) => {
   const { call: command, peer } = call();
   const bytes = randomBytes(STDIN_CREDIT_BYTES + 100_000);
   command.stdin.end(bytes);
@@ -132,7 +132,7 @@ test('standard input stays within the credit, and its end comes behind its last 
   t.true(peer.input.equals(bytes));
 });
 
-test('input that the command does not want is dropped, and so is all behind its end', async (t) => {
+test('unwanted input is dropped, and so is everything after EOF', async (t) => {
   for (const close of [(peer: ExecPeer) => peer.say('EOF', Buffer.from([0])), (peer: ExecPeer) => peer.exit()]) {
     const { call: command, peer } = call();
     const written = new Promise((resolve) => command.stdin.write(Buffer.alloc(1_000_000), resolve));
@@ -145,7 +145,7 @@ test('input that the command does not want is dropped, and so is all behind its 
   }
 });
 
-test('a command without input is sent none, and no end of it', async (t) => {
+test('a command without input gets neither data nor EOF', async (t) => {
   const { call: command, peer } = call({ hasInput: false });
   t.true(command.stdin.writableEnded);
   command.resize({ columns: 100, rows: 50 });
@@ -170,7 +170,7 @@ test('a stream that ends without EXIT fails the result and the outputs', async (
   await t.throwsAsync(output, expected);
 });
 
-test('a stream that fails says why', async (t) => {
+test('a failed stream reports its reason', async (t) => {
   const { call: command, peer } = call();
   peer.say('STDOUT', 'x');
   await turn();
@@ -181,7 +181,7 @@ test('a stream that fails says why', async (t) => {
 });
 
 for (const code of ['unknown-service', 'denied']) {
-  test(`a peer that answers ${code} lets no commands be run`, async (t) => {
+  test(`a peer that answers ${code} does not allow commands`, async (t) => {
     const { call: command, peer } = call();
     peer.stream.destroy(new VproxyError(code, 'service exec is not offered'));
     await t.throwsAsync(command.result, {
@@ -191,7 +191,7 @@ for (const code of ['unknown-service', 'denied']) {
   });
 }
 
-test('a peer that breaks the rules is left, and it notices', async (t) => {
+test('a peer that violates the protocol has its stream reset', async (t) => {
   for (const say of [
     (peer: ExecPeer) => peer.say('EXIT', '{}'),
     (peer: ExecPeer) => peer.say('EOF', 'long'),
@@ -205,21 +205,21 @@ test('a peer that breaks the rules is left, and it notices', async (t) => {
   }
 });
 
-test('records of a kind that is not known are passed over', async (t) => {
+test('records of unknown kinds are ignored', async (t) => {
   const { call: command, peer } = call();
   peer.stream.write(Buffer.from('7f00000001ff', 'hex'));
   peer.exit();
   t.is((await command.result).status, 0);
 });
 
-test('a call that is given up destroys its stream', async (t) => {
+test('a cancelled call destroys its stream', async (t) => {
   const { call: command, peer } = call();
   command.cancel();
   await t.throwsAsync(command.result, { code: 'exec-unavailable', message: /the call was cancelled$/ });
   await eventually(() => peer.stream.destroyed);
 });
 
-test('collected output is bounded, and the rest does not hold the command up', async (t) => {
+test('collected output is bounded, and the rest does not block the command', async (t) => {
   const { call: command, peer } = call();
   for (let index = 0; index < 50; index++) peer.say('STDOUT', Buffer.alloc(30_000, 'a'));
   peer.say('STDERR', 'few');

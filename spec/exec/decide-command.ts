@@ -1,4 +1,4 @@
-/** What a caller may run, where a program is found, and as which user and with which environment it is run. */
+/** Which commands a caller may run; program lookup, user and environment. */
 import { chmodSync, mkdirSync, realpathSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -11,8 +11,8 @@ import { testWith } from '../helpers/test-with.js';
 const asRoot = testWith('root');
 
 /**
- * A small machine: `usr/box` is many programs, by the name that it is called by; `bin` is a link to `usr`; `usr/plain`
- * and `usr/folder` are not programs.
+ * A small machine: `usr/box` is many programs, depending on `argv[0]`; `bin` is a link to `usr`; `usr/plain` and
+ * `usr/folder` are not programs.
  */
 function machine(t: ExecutionContext): { root: string; system: ExecSystem } {
   const root = realpathSync(temporaryFolder(t));
@@ -40,7 +40,7 @@ function machine(t: ExecutionContext): { root: string; system: ExecSystem } {
 
 const any = { commands: 'any' } as const;
 
-/** A decision by these rules. */
+/** Decides by these rules. */
 const deciding =
   (system: ExecSystem, commands: 'any' | readonly string[]) =>
   (...argv: string[]): Promise<CommandDecision> =>
@@ -57,7 +57,7 @@ test('a program is looked up as execvp does', async (t) => {
   t.deepEqual([options.file, options.argv], [`${root}/usr/cat`, ['cat', 'x']]);
 });
 
-test('the first folder of a long PATH that has a program to run gives it, whatever cannot be run before', async (t) => {
+test('a long PATH yields the first executable program, past files that cannot be run', async (t) => {
   const { root, system } = machine(t);
   const folders = Array.from({ length: 20 }, (_, index) => path.join(root, String(index)));
   for (const folder of folders) mkdirSync(folder);
@@ -86,13 +86,13 @@ for (const [name, code, message] of [
   ['folder', 'command-failed', 'folder: is a folder'],
   ['/dev/null', 'command-failed', '/dev/null: is not a regular file'],
 ] as const) {
-  test(`what is no program is refused: ${JSON.stringify(name)}`, async (t) => {
+  test(`not a program: ${JSON.stringify(name)}`, async (t) => {
     const decide = deciding(machine(t).system, 'any');
     t.is((await t.throwsAsync(decide(name), { code })).message, message);
   });
 }
 
-test('of a list, the program itself is allowed, by its path, its name, and through links of folders', async (t) => {
+test('with a list, a listed program is allowed by path, by name, and through links of folders', async (t) => {
   const { root, system } = machine(t);
   for (const entry of [`${root}/usr/uname`, `${root}/bin/uname`]) {
     const decide = deciding(system, [entry]);
@@ -103,13 +103,13 @@ test('of a list, the program itself is allowed, by its path, its name, and throu
       [`${root}/bin/../usr/folder/../uname`, entry],
     ] as const) {
       const { options } = await decide(name, '-a');
-      // It is the entry that is run, whatever the caller called it.
+      // The list entry is run, whatever the caller called it.
       t.deepEqual([options.file, options.argv], [entry, [called, '-a']]);
     }
   }
 });
 
-test('of a list, another program that is the same file is not allowed: it looks at its name', async (t) => {
+test('with a list, another name of the same file is not allowed: the program acts by its name', async (t) => {
   const { root, system } = machine(t);
   symlinkSync(path.join(root, 'usr/sh'), path.join(root, 'home/uname'));
   mkdirSync(path.join(root, 'home/d'));
@@ -130,17 +130,17 @@ test('of a list, another program that is the same file is not allowed: it looks 
     const error = await t.throwsAsync(decide(name), { code: 'command-denied' });
     t.regex(error.message, /not an allowed program/);
   }
-  // Allowing the file does not allow the names that lead to it.
+  // Allowing the file does not allow links to it.
   await t.throwsAsync(deciding(system, [`${root}/usr/box`])('sh'), { code: 'command-denied' });
 });
 
-test('an empty list allows nothing, and an entry that is missing is said to be', async (t) => {
+test('an empty list allows nothing, and a missing entry is reported', async (t) => {
   const { root, system } = machine(t);
   await t.throwsAsync(deciding(system, [])('uname'), { code: 'command-denied' });
   await t.throwsAsync(deciding(system, [`${root}/usr/gone`])(`${root}/usr/gone`), { code: 'command-not-found' });
 });
 
-test('of a list, a login shell has to be in it', async (t) => {
+test('with a list, a login shell must be listed', async (t) => {
   const { root, system } = machine(t);
   await t.throwsAsync(deciding(system, [`${root}/usr/uname`])(), { code: 'command-denied' });
   const { options } = await deciding(system, [`${root}/usr/sh`])();
@@ -164,7 +164,7 @@ for (const [name, value, isAllowed] of [
   ['XTERM', 'x', false],
   ['__proto__', 'x', false],
 ] as const) {
-  test(`of a list, the variable ${JSON.stringify(name)}=${value} may ${isAllowed ? '' : 'not '}be set`, async (t) => {
+  test(`with a list, the variable ${JSON.stringify(name)}=${value} can${isAllowed ? '' : 'not'} be set`, async (t) => {
     const { root, system } = machine(t);
     const request = JSON.parse(
       `{"argv":["uname"],"env":{${JSON.stringify(name)}:${JSON.stringify(value)}}}`,
@@ -172,12 +172,12 @@ for (const [name, value, isAllowed] of [
     const decided = decideCommand(request, { commands: [`${root}/usr/uname`] }, system);
     if (isAllowed) t.is((await decided).options.env[name], value);
     else t.regex((await t.throwsAsync(decided, { code: 'command-denied' })).message, /^variable .*: cannot /);
-    // Where anything may be run, anything may be set.
+    // If any program may be run, any variable may be set.
     await t.notThrowsAsync(decideCommand({ ...request, env: { ...request.env, PATH: system.path } }, any, system));
   });
 }
 
-test('of a list, the kind of a terminal is looked at like a variable', async (t) => {
+test('with a list, the terminal type is checked like a variable', async (t) => {
   const { root, system } = machine(t);
   const request = { argv: ['uname'], terminal: { columns: 80, rows: 24, term: '/tmp/evil' } };
   const rules = { commands: [`${root}/usr/uname`] };
@@ -185,7 +185,7 @@ test('of a list, the kind of a terminal is looked at like a variable', async (t)
   t.is((await decideCommand(request, any, system)).options.env['TERM'], '/tmp/evil');
 });
 
-test('a folder that is not absolute begins at home; one that is missing is an error unless it is the home', async (t) => {
+test('a relative folder starts at home; a missing folder is an error unless it is the home', async (t) => {
   const { root, system } = machine(t);
   const cwdOf = async (request: Partial<ExecRequest>): Promise<string> =>
     (await decideCommand({ argv: [`${root}/bin/cat`], ...request }, any, system)).options.cwd;
@@ -201,7 +201,7 @@ test('a folder that is not absolute begins at home; one that is missing is an er
   t.is(options.cwd, '/');
 });
 
-test('another user needs root, and has to be there', async (t) => {
+test('another user needs root, and must exist', async (t) => {
   const { system } = machine(t);
   const as = (user: string, uid: number) => decideCommand({ argv: ['cat'], user }, any, { ...system, uid });
   t.is((await as('me', 1000)).options.uid, undefined);
@@ -219,14 +219,14 @@ test('another user needs root, and has to be there', async (t) => {
   t.true(SHELL?.endsWith('/bin/sh'));
 });
 
-test('this process’s user may be without an account', async (t) => {
+test('the user of this process needs no account', async (t) => {
   const { system } = machine(t);
   const { options, user } = await decideCommand({ argv: [] }, any, { ...system, uid: 4711, passwdFile: '/missing' });
   t.is(user, '4711');
   t.deepEqual([options.file, options.argv, options.cwd], ['/bin/sh', ['-sh'], '/']);
 });
 
-test('a user of more groups has them by setpriv of util-linux, and by no other', async (t) => {
+test('a user in more groups gets them through setpriv of util-linux only', async (t) => {
   const { root, system } = machine(t);
   writeFileSync(path.join(root, 'setpriv'), '', { mode: 0o755 });
   symlinkSync('box', path.join(root, 'usr/setpriv'));
@@ -244,7 +244,7 @@ test('a user of more groups has them by setpriv of util-linux, and by no other',
   }
 });
 
-asRoot('setpriv makes it the user in earnest', async (t) => {
+asRoot('setpriv really switches the user', async (t) => {
   const root = temporaryFolder(t);
   writeFileSync(path.join(root, 'group'), 'extra:x:44:nobody\n');
   const { stdout, stderr } = await new TestRunner(t, { system: { groupFile: path.join(root, 'group') } }).run({

@@ -1,4 +1,4 @@
-/** What ends a command before it ends by itself: signals, its time, its caller, the end of this process. */
+/** What ends a command early: signals, its timeout, its caller, the shutdown of this process. */
 
 import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
@@ -13,16 +13,16 @@ import { isRunning } from '../helpers/vproxy-process.js';
 
 const reset = (): VproxyError => new VproxyError('peer-restarted', 'the caller has gone');
 
-/** Ignores what it can, with a child and a grandchild; each prints its process id. */
+/** Ignores HUP and TERM, with a child and a grandchild; each prints its process id. */
 const STUBBORN =
   'trap "" HUP TERM; sleep 1000 & echo $!; sh -c "sleep 1001 & echo \\$!; wait" & echo $!; echo $$; wait; wait; wait';
 
-/** The same without ignoring anything. */
+/** The same without ignoring signals. */
 const WILLING = STUBBORN.replace('trap "" HUP TERM; ', '');
 
 const HANDLING = 'trap "echo bye; exit 3" TERM; echo ready; while :; do sleep 0.01; done';
 
-/** A call by a manual clock, whose caller has sent this. */
+/** A call with a manual clock, whose caller has sent this. */
 function begin(t: ExecutionContext, request: ExecRequest) {
   const clock = new ManualClock();
   const runner = new TestRunner(t, { clock });
@@ -49,7 +49,7 @@ async function stopped({ started }: ExecCaller): Promise<void> {
   await eventually(() => statOf(pid)[0] === 'T', { what: 'the stop' });
 }
 
-/** The process that left the group of a call; its first line is the number, and a session of its own what it needs first. */
+/** The process that left the group of a call: its first line is its id; waits until it has its own session. */
 async function escapedFrom(t: ExecutionContext, caller: ExecCaller): Promise<number> {
   const [pid = 0] = await pidsOf(caller, 1);
   t.teardown(() => process.kill(pid, 'SIGKILL'));
@@ -60,7 +60,7 @@ async function escapedFrom(t: ExecutionContext, caller: ExecCaller): Promise<num
 const allGone = (pids: readonly number[]): Promise<unknown> =>
   eventually(() => !pids.some(isRunning), { what: `the end of the processes ${pids.join(' ')}` });
 
-test('a signal reaches the whole group, also while nobody reads the input', async (t) => {
+test('a signal reaches the whole group, even if the input is not read', async (t) => {
   const caller = new TestRunner(t).call({ argv: ['sh', '-c', WILLING] });
   const pids = await pidsOf(caller, 4);
   caller.input(Buffer.alloc(262_144)).signal('SIGTERM');
@@ -68,13 +68,13 @@ test('a signal reaches the whole group, also while nobody reads the input', asyn
   await allGone(pids);
 });
 
-test('a signal and a size that come before the command is there are not lost', async (t) => {
+test('a signal and a size that arrive before the command starts are not lost', async (t) => {
   const caller = new TestRunner(t).call({ argv: ['sleep', '1000'] });
   caller.signal('SIGTERM');
   t.is((await caller.exit).signal, 'SIGTERM');
 });
 
-test('a command without a time-out, or with 0, has no timer, and one that was not needed is gone', async (t) => {
+test('a command without a timeout, or with 0, has no timer, and an unused timer is removed', async (t) => {
   const clock = new ManualClock();
   const runner = new TestRunner(t, { clock });
   for (const timeoutMs of [undefined, 0, 1000]) {
@@ -88,12 +88,12 @@ test('a command without a time-out, or with 0, has no timer, and one that was no
 });
 
 for (const [title, script, killAfterMs, expected] of [
-  ['a command is told to end', 'echo ready; exec sleep 1000', 0, { status: null, signal: 'SIGTERM' }],
+  ['a command gets TERM', 'echo ready; exec sleep 1000', 0, { status: null, signal: 'SIGTERM' }],
   ['a stopped command ends', 'echo ready; kill -STOP $$', 0, { status: null, signal: 'SIGTERM' }],
   ['a command that handles TERM keeps its own status', HANDLING, 0, { status: 3, signal: null }],
-  ['one that ignores TERM is killed with its whole group', STUBBORN, 2000, { status: null, signal: 'SIGKILL' }],
+  ['a command that ignores TERM is killed with its whole group', STUBBORN, 2000, { status: null, signal: 'SIGKILL' }],
 ] as const) {
-  test(`when its time is up ${title}`, async (t) => {
+  test(`on timeout ${title}`, async (t) => {
     const request = { argv: ['sh', '-c', script], timeoutMs: 3000, ...(killAfterMs > 0 && { killAfterMs }) };
     const { clock, runner, caller } = begin(t, request);
     const pids = script === STUBBORN ? await pidsOf(caller, 4) : [await caller.started];
@@ -113,7 +113,7 @@ for (const [title, script, killAfterMs, expected] of [
   });
 }
 
-test('a process that left the group and holds the output open does not outlast the time-out', async (t) => {
+test('a process outside the group that holds the output open does not delay the timeout', async (t) => {
   const argv = ['sh', '-c', 'setsid sleep 1000 & echo $!; exec sleep 1000'];
   const { clock, caller } = begin(t, { argv, timeoutMs: 1000 });
   const escaped = await escapedFrom(t, caller);
@@ -126,20 +126,13 @@ test('a process that left the group and holds the output open does not outlast t
 const PATIENT = { timeoutMs: 1000, killAfterMs: MAX_TIMER_MS };
 
 for (const [title, script, times, waitedMs, leftMs, signal] of [
-  ['takes the whole group along', WILLING, {}, 0, 0, 'SIGHUP'],
-  [
-    'takes those along that are stopped',
-    WILLING.replace('wait; wait', () => 'kill -STOP $$; wait'),
-    {},
-    0,
-    0,
-    'SIGHUP',
-  ],
-  ['takes along what ignores HUP and TERM, five seconds later', STUBBORN, {}, 0, 5000, 'SIGKILL'],
-  ['leaves a command half a minute at most', STUBBORN, PATIENT, 0, 30_000, 'SIGKILL'],
-  ['leaves no more where its time is up already', STUBBORN, PATIENT, 101_000, 30_000, 'SIGKILL'],
+  ['ends the whole group', WILLING, {}, 0, 0, 'SIGHUP'],
+  ['ends stopped processes, too', WILLING.replace('wait; wait', () => 'kill -STOP $$; wait'), {}, 0, 0, 'SIGHUP'],
+  ['ends processes that ignore HUP and TERM, five seconds later', STUBBORN, {}, 0, 5000, 'SIGKILL'],
+  ['leaves a command at most half a minute', STUBBORN, PATIENT, 0, 30_000, 'SIGKILL'],
+  ['leaves no more if it has already timed out', STUBBORN, PATIENT, 101_000, 30_000, 'SIGKILL'],
 ] as const) {
-  test(`a caller that goes away ${title}`, async (t) => {
+  test(`a caller that disconnects ${title}`, async (t) => {
     const { clock, runner, caller, far } = begin(t, { argv: ['sh', '-c', script], ...times });
     const pids = await pidsOf(caller, 4);
     if (script.includes('STOP')) await stopped(caller);
@@ -161,7 +154,7 @@ for (const [title, script, times, waitedMs, leftMs, signal] of [
   });
 }
 
-test('what of a command outlasts its EXIT has half a minute, too', async (t) => {
+test('processes that outlive EXIT have half a minute, too', async (t) => {
   const stubborn = 'sh -c \'trap "" TERM; echo $$; exec >/dev/null 2>&1; sleep 1000; sleep 1000\'';
   const argv = ['sh', '-c', `${stubborn} & exec sleep 1000 >/dev/null 2>&1`];
   const { clock, runner, caller } = begin(t, { argv, ...PATIENT });
@@ -178,7 +171,7 @@ test('what of a command outlasts its EXIT has half a minute, too', async (t) => 
   t.is(clock.pending, 0);
 });
 
-test('a caller that goes away also ends what a command left that had ended, while the call was open', async (t) => {
+test('a caller that disconnects also ends processes left by a command that has exited, if the call was still open', async (t) => {
   const { clock, runner, caller, far } = begin(t, { argv: ['sh', '-c', 'sleep 1000 & echo $!'] });
   const pid = await caller.started;
   const [left = 0] = await pidsOf(caller, 1);
@@ -189,7 +182,7 @@ test('a caller that goes away also ends what a command left that had ended, whil
   await advanceUntil(clock, runner.idle());
 });
 
-test('a caller that went away before its command was there takes it along', async (t) => {
+test('a caller that disconnects before its command has started ends it', async (t) => {
   const { asked, gate, openPipes } = gatedPipes();
   const runner = new TestRunner(t, { openPipes });
   const { caller, far } = runner.open();
@@ -202,7 +195,7 @@ test('a caller that went away before its command was there takes it along', asyn
   await runner.idle();
 });
 
-test('a caller that reads no more has gone', async (t) => {
+test('a caller that stops reading counts as disconnected', async (t) => {
   const runner = new TestRunner(t);
   const { caller, far } = runner.open();
   const pid = await caller.start({ argv: ['sleep', '1000'] }).started;
@@ -212,8 +205,8 @@ test('a caller that reads no more has gone', async (t) => {
 });
 
 for (const hangs of [false, true]) {
-  const what = hangs ? 'does not wait for a command whose start hangs' : 'waits for a command that is being started';
-  test(`stop ${what}; it is ended when it is there`, async (t) => {
+  const what = hangs ? 'does not wait for a command whose start hangs' : 'waits for a command that is starting';
+  test(`stop ${what}; it is ended once started`, async (t) => {
     const { asked, gate, openPipes } = gatedPipes();
     const clock = new ManualClock();
     const runner = new TestRunner(t, { clock, openPipes });
@@ -232,7 +225,7 @@ for (const hangs of [false, true]) {
   });
 }
 
-test('stop does not wait for the time that a caller left', async (t) => {
+test('stop ignores the kill delay that a caller asked for', async (t) => {
   const { clock, runner, caller, far } = begin(t, { argv: ['sh', '-c', STUBBORN], killAfterMs: 60_000 });
   const pids = await pidsOf(caller, 4);
   far.destroy(reset());
@@ -245,7 +238,7 @@ test('stop does not wait for the time that a caller left', async (t) => {
   t.is(runner.runner.runningCount, 0);
 });
 
-test('a caller that goes away after EXIT ends nothing', async (t) => {
+test('a caller that disconnects after EXIT ends nothing', async (t) => {
   const { caller, far } = begin(t, { argv: ['sh', '-c', 'sleep 1000 </dev/null >/dev/null 2>&1 & echo $!'] });
   await caller.exit;
   far.destroy(reset());
@@ -254,7 +247,7 @@ test('a caller that goes away after EXIT ends nothing', async (t) => {
   process.kill(pid, 'SIGKILL');
 });
 
-test('stop ends every command, those that ignore TERM too, and says how; others are refused', async (t) => {
+test('stop ends every command, even if it ignores TERM, and reports how; new ones are refused', async (t) => {
   const runner = new TestRunner(t);
   const stubborn = runner.call({ argv: ['sh', '-c', STUBBORN] });
   const willing = runner.call({ argv: ['sh', '-c', WILLING] });
@@ -266,7 +259,7 @@ test('stop ends every command, those that ignore TERM too, and says how; others 
   t.regex((await runner.run({ argv: ['true'] })).error?.message ?? '', /^shutting down$/);
 });
 
-test('stop waits for no longer than 0.4 s by the clock', async (t) => {
+test('stop waits at most 0.4 s by the clock', async (t) => {
   const argv = ['sh', '-c', 'setsid sleep 1000 & echo $!; trap "" TERM; sleep 1000'];
   const { clock, runner, caller } = begin(t, { argv });
   await escapedFrom(t, caller);
@@ -278,11 +271,11 @@ test('stop waits for no longer than 0.4 s by the clock', async (t) => {
   t.is((await caller.exit).signal, 'SIGKILL');
 });
 
-test('a group that has gone gets no signals, and is gone once', async (t) => {
+test('a group that has exited gets no signals, and is reported once', async (t) => {
   const signals: string[] = [];
   const [clock, ended] = [new ManualClock(), deferred<ProcessEnd>()];
   let goneCount = 0;
-  // Beyond the largest number of a process.
+  // Beyond the largest process id.
   const group = { pid: 2 ** 30, ended: ended.promise, signal: (name: string) => void signals.push(name) };
   const ender = new GroupEnder(group, clock, () => (goneCount += 1));
   ender.end(['SIGTERM'], 1000);

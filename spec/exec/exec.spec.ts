@@ -1,4 +1,4 @@
-/** What of commands needs no process: messages, decisions, the side that calls, and recordings. */
+/** Parts of exec that need no process: messages, decisions, the calling side, and recordings. */
 import './call.js';
 import './decide-command.js';
 import './messages.js';

@@ -1,4 +1,4 @@
-/** Callers that break every rule: their stream is destroyed, their command ended, and nothing else happens. */
+/** Callers that violate the protocol: their stream is destroyed, their command ended, and nothing else happens. */
 import test from 'ava';
 import fc from 'fast-check';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
@@ -22,45 +22,45 @@ const START = encodeStart({ argv: ['sleep', '1000'] });
 const input = (bytes: number): Buffer => encodeRecord(EXEC_KIND.STDIN, Buffer.alloc(bytes));
 const signal = (name: string): Buffer => encodeRecord(EXEC_KIND.SIGNAL, name);
 
-/** What a caller sends, and what of it is wrong; where `isEnd`, behind that its direction ends. */
+/** What a caller sends, and the error; with `isEnd`, it then half-closes. */
 const CASES: readonly (readonly [string, readonly Buffer[], RegExp, isEnd?: true])[] = [
   ['STDIN before START', [input(1), START], /STDIN before START/],
   ['a signal before START', [signal('SIGKILL')], /before START/],
-  ['no JSON', [encodeRecord(EXEC_KIND.START, 'ls')], /START is not a JSON object/],
+  ['invalid JSON', [encodeRecord(EXEC_KIND.START, 'ls')], /START is not a JSON object/],
   ['START without argv', [encodeRecord(EXEC_KIND.START, '{}')], /START: argv is not valid/],
   ['START twice', [START, START], /a second START/],
   ['a record of the runner', [START, encodeCredit(1)], /unknown record kind 19/],
-  ['a record of no kind', [START, encodeRecord(99, 'x')], /unknown record kind 99/],
+  ['a record of an unknown kind', [START, encodeRecord(99, 'x')], /unknown record kind 99/],
   ['input beyond the credit', [START, input(STDIN_CREDIT_BYTES), input(100)], /STDIN exceeds its credit/],
   ['input beyond the credit in one record', [START, input(1_048_576)], /STDIN exceeds its credit/],
-  ['input behind its end', [START, encodeEof(0), input(1)], /STDIN after its EOF/],
-  ['a second end of the input', [START, encodeEof(0), encodeEof(0)], /second EOF/],
+  ['input after EOF', [START, encodeEof(0), input(1)], /STDIN after its EOF/],
+  ['a second EOF of the input', [START, encodeEof(0), encodeEof(0)], /second EOF/],
   [
-    'input for a command without any',
+    'input for a command without input',
     [encodeStart({ argv: ['sleep', '1000'], hasInput: false }), input(1)],
     /without input/,
   ],
-  ['a signal that is none', [START, signal('SIGNAL')], /unknown signal SIGNAL/],
-  ['a signal of an object', [START, signal('SIGTOSTRING')], /unknown signal/],
+  ['an unknown signal', [START, signal('SIGNAL')], /unknown signal SIGNAL/],
+  ['a signal named like a property of Object', [START, signal('SIGTOSTRING')], /unknown signal/],
   ['a signal by its number', [START, signal('9')], /SIGNAL/],
-  ['a size of nothing', [START, encodeResize({ columns: 0, rows: 0 })], /RESIZE/],
-  ['a length beyond the bound', [START, encodeRecordHeader(EXEC_KIND.SIGNAL, 2 ** 32 - 1)], /kind \d too long/],
+  ['a size of 0', [START, encodeResize({ columns: 0, rows: 0 })], /RESIZE/],
+  ['a length beyond the limit', [START, encodeRecordHeader(EXEC_KIND.SIGNAL, 2 ** 32 - 1)], /kind \d too long/],
   [
     'a signal that is too long',
     [START, encodeRecordHeader(EXEC_KIND.SIGNAL, 16)],
     /SIGNAL too long: 16 bytes \(max 15\)/,
   ],
   ['a size that is too long', [START, encodeRecordHeader(EXEC_KIND.RESIZE, 5)], /RESIZE too long: 5 bytes \(max 4\)/],
-  ['an end that is too long', [START, encodeRecordHeader(EXEC_KIND.EOF, 2)], /EOF too long: 2 bytes \(max 1\)/],
+  ['an EOF that is too long', [START, encodeRecordHeader(EXEC_KIND.EOF, 2)], /EOF too long: 2 bytes \(max 1\)/],
   ['the header of a second START', [START, encodeRecordHeader(EXEC_KIND.START, 1000)], /a second START/],
-  ['the header of a record of no kind', [START, encodeRecordHeader(99, 1000)], /unknown record kind 99/],
-  ['input of a length beyond the bound', [START, encodeRecordHeader(EXEC_KIND.STDIN, 2 ** 31)], /kind \d too long/],
-  ['its direction ends before START', [], /the stream ended/, true],
-  ['its direction ends within START', [START.subarray(0, 10)], /the stream ended/, true],
-  ['its direction ends within a record', [START, signal('SIGTERM').subarray(0, 7)], /the stream ended/, true],
+  ['the header of a record of an unknown kind', [START, encodeRecordHeader(99, 1000)], /unknown record kind 99/],
+  ['input of a length beyond the limit', [START, encodeRecordHeader(EXEC_KIND.STDIN, 2 ** 31)], /kind \d too long/],
+  ['half-close before START', [], /the stream ended/, true],
+  ['half-close within START', [START.subarray(0, 10)], /the stream ended/, true],
+  ['half-close within a record', [START, signal('SIGTERM').subarray(0, 7)], /the stream ended/, true],
 ];
 
-/** A call over a session in memory, whose caller writes DATA frames by hand. */
+/** A call over an in-memory session, whose caller writes DATA frames by hand. */
 function framedCall(runner: TestRunner): { peer: FramePeer; stream: MuxStream } {
   const peer = FramePeer.established({ limits: { streamCredit: 2 ** 20 } });
   const opened: MuxStream[] = [];
@@ -72,7 +72,7 @@ function framedCall(runner: TestRunner): { peer: FramePeer; stream: MuxStream } 
   return { peer, stream };
 }
 
-/** Such a call, whose command runs. */
+/** Such a call with a running command. */
 async function runningCall(runner: TestRunner): Promise<ReturnType<typeof framedCall>> {
   const call = framedCall(runner);
   call.peer.sendData(1, START);
@@ -84,14 +84,14 @@ async function runningCall(runner: TestRunner): Promise<ReturnType<typeof framed
 }
 
 for (const [what, record] of [
-  ['input in records of a byte', input(1)],
+  ['input in one-byte records', input(1)],
   ['empty input', input(0)],
   ['signals', signal('SIGURG')],
 ] as const) {
   test.serial(`${what}, as many as a frame holds, hold up no turn of the event loop`, async (t) => {
     const runner = new TestRunner(t);
     const flood = Buffer.concat(Array.from({ length: Math.floor(131_072 / record.length) }, () => record));
-    // To start a command is a turn of its own, which takes what the system's fork takes.
+    // Starting a command takes a turn of its own, as long as the system's fork.
     const calls = await Promise.all(Array.from({ length: 4 }, () => runningCall(runner)));
     const longestMs = await bestTurnMs(async () => {
       const { peer, stream } = calls.pop() ?? (await runningCall(runner));
@@ -105,7 +105,7 @@ for (const [what, record] of [
 }
 
 for (const [title, records, expected, isEnd = false] of CASES) {
-  test(`a caller breaks a rule: ${title}`, async (t) => {
+  test(`protocol violation of a caller: ${title}`, async (t) => {
     const runner = new TestRunner(t);
     const { caller, far } = runner.open();
     for (const record of records) caller.stream.write(record);
@@ -117,7 +117,7 @@ for (const [title, records, expected, isEnd = false] of CASES) {
   });
 }
 
-test('a START has ten seconds to be complete', async (t) => {
+test('START times out after ten seconds', async (t) => {
   const clock = new ManualClock();
   const runner = new TestRunner(t, { clock });
   const [silent, slow, quick] = [runner.open(), runner.open(), runner.open()];
@@ -148,7 +148,7 @@ function startOf(bytes: number, argv: readonly string[] = ['true']): Buffer {
   return encodeStart({ argv, env: { LANG: 'x'.repeat(bytes - rest) } });
 }
 
-test('all calls have one budget for STARTs that are not complete', async (t) => {
+test('all calls share one budget for incomplete STARTs', async (t) => {
   const runner = new TestRunner(t, { maxStartBytes: 100_000 });
   const holder = sending(runner, startOf(60_000).subarray(0, 10));
   const refused = sending(runner, startOf(40_001));
@@ -175,12 +175,12 @@ test('a START is counted until its command runs', async (t) => {
   await t.throwsAsync(refused.caller.exit, { code: 'too-many-streams', message: /others use 100000 of 100000/ });
   gate.resolve();
   await waiting.caller.started;
-  await eventually(() => runner.runner.runningCount === 1, { what: 'the end of the command whose caller has gone' });
+  await eventually(() => runner.runner.runningCount === 1, { what: 'the end of the command of the closed stream' });
   const next = sending(runner, startOf(100_000));
   t.is((await next.caller.exit).status, 0);
 });
 
-test('the budget has everything back, however a START ends', async (t) => {
+test('the budget is fully released, however a START ends', async (t) => {
   const runner = new TestRunner(t, { maxStartBytes: 100_000 });
   const longStart = startOf(100_000);
   for (const end of [
@@ -201,7 +201,7 @@ test('the budget has everything back, however a START ends', async (t) => {
   t.is((await last.caller.exit).status, 0);
 });
 
-test('what comes behind EXIT is dropped', async (t) => {
+test('input after EXIT is dropped', async (t) => {
   const caller = new TestRunner(t).call({ argv: ['true'] });
   await caller.exit;
   caller.stream.write(Buffer.alloc(1_000_000, 255));
@@ -210,7 +210,7 @@ test('what comes behind EXIT is dropped', async (t) => {
   t.is(caller.said.at(-1), 'EXIT');
 });
 
-test('any bytes at all end the stream or run nothing', async (t) => {
+test('arbitrary bytes end the stream or run nothing', async (t) => {
   const runner = new TestRunner(t);
   const bytes = fc.oneof(
     fc.uint8Array({ maxLength: 64 }),

@@ -1,4 +1,4 @@
-/** The messages between caller and runner of a command, as bytes. */
+/** Encoding of the messages between caller and runner of a command. */
 import test from 'ava';
 import fc from 'fast-check';
 import { VproxyError } from '../../lib/errors.js';
@@ -26,7 +26,7 @@ const payloadOf = (record: Buffer): Buffer => record.subarray(RECORD_HEADER_BYTE
 const text = fc.string({ unit: 'binary' }).filter((value) => !value.includes('\0'));
 const size = fc.integer({ min: 1, max: 65_535 });
 
-test('any request survives the way', (t) => {
+test('any request survives encoding and decoding', (t) => {
   const requests: fc.Arbitrary<ExecRequest> = fc.record(
     {
       argv: fc.array(text),
@@ -47,7 +47,7 @@ test('any request survives the way', (t) => {
   );
 });
 
-test('the other messages survive the way', (t) => {
+test('the other messages survive encoding and decoding', (t) => {
   const result = { status: null, signal: 'SIGKILL', timedOut: true, durationMs: 12.5, error: null };
   t.deepEqual(decodeExit(payloadOf(encodeExit(result))), result);
   const failed = { ...result, signal: null, error: { code: 'command-not-found', message: 'x' } };
@@ -59,11 +59,11 @@ test('the other messages survive the way', (t) => {
   t.is(decodeStarted(Buffer.from('{"pid":7}')), 7);
 });
 
-test('a command that is too long is refused at its own side', (t) => {
+test('a command that is too long is refused by the sender', (t) => {
   t.throws(() => encodeStart({ argv: ['x'.repeat(MAX_REQUEST_BYTES)] }), { code: 'bad-argument' });
 });
 
-test('a command of too many values is refused at its own side, and by its reader before it is parsed', (t) => {
+test('a command with too many values is refused by the sender, and by the reader before parsing', (t) => {
   const argv = (count: number): string[] => Array.from({ length: count }, () => 'a');
   const most = MAX_ARGUMENTS_AND_VARIABLES;
   const whole = { cwd: '/', user: 'a', terminal: { columns: 1, rows: 1, term: 'x' }, hasInput: true } as const;
@@ -80,12 +80,12 @@ test('a command of too many values is refused at its own side, and by its reader
   });
 });
 
-test('a time-out that no timer can wait for is refused at its own side', (t) => {
+test('a timeout beyond the longest timer is refused by the sender', (t) => {
   t.throws(() => encodeStart({ argv: ['x'], timeoutMs: 2 ** 31 }), { code: 'bad-argument', message: /2147483647 ms/ });
   t.throws(() => encodeStart({ argv: ['x'], killAfterMs: -1 }), { code: 'bad-argument' });
 });
 
-test('fields that are not known are dropped', (t) => {
+test('unknown fields are dropped', (t) => {
   t.deepEqual(decodeStart(Buffer.from('{"argv":["a"],"root":true}')), { argv: ['a'] });
 });
 
@@ -113,12 +113,12 @@ const BAD_STARTS = [
 ];
 
 for (const start of BAD_STARTS) {
-  test(`a START that is not valid is refused: ${start}`, (t) => {
+  test(`invalid START: ${start}`, (t) => {
     t.throws(() => decodeStart(Buffer.from(start)), { instanceOf: VproxyError, code: 'protocol-error' });
   });
 }
 
-test('other messages that are not valid are refused', (t) => {
+test('other invalid messages are refused', (t) => {
   const exit = { status: 0, signal: null, timedOut: false, durationMs: 1, error: null };
   const changes = [
     { status: 256 },

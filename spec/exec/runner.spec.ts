@@ -1,4 +1,4 @@
-/** Commands run for a caller: what they get, and what comes back. */
+/** Commands run for a caller: their environment, input, outputs and results. */
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readlinkSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
@@ -17,23 +17,23 @@ const sh = (script: string): string[] => ['sh', '-c', script];
 const ENDED = { stdout: '', stderr: '', status: 0, signal: null, timedOut: false, error: null };
 
 for (const [what, script, input, expected, hasPipes = true] of [
-  ['it wrote to each output', 'echo out; echo err >&2; exit 7', null, { stdout: 'out\n', stderr: 'err\n', status: 7 }],
-  ['it finds where it has no input', 'readlink /proc/self/fd/0; cat', null, { stdout: '/dev/null\n' }],
+  ['status and outputs', 'echo out; echo err >&2; exit 7', null, { stdout: 'out\n', stderr: 'err\n', status: 7 }],
+  ['no input', 'readlink /proc/self/fd/0; cat', null, { stdout: '/dev/null\n' }],
   [
-    'its input and outputs are: pipes, which can be opened once more',
+    'pipes, which can be reopened',
     'cat /dev/stdin; echo out > /dev/stdout; echo err > /dev/stderr; stat -L -c %F /dev/fd/[0-2]',
     'in\n',
     { stdout: 'in\nout\nfifo\nfifo\nfifo\n', stderr: 'err\n' },
   ],
   [
-    'it has where there are no pipes to be had: sockets',
+    'sockets, if pipes are not available',
     'cat; echo err >&2; exit 2',
     'x',
     { stdout: 'x', stderr: 'err\n', status: 2 },
     false,
   ],
 ] as const) {
-  test(`a command says its status, and what ${what}`, async (t) => {
+  test(`a command's result: ${what}`, async (t) => {
     const runner = new TestRunner(t, hasPipes ? {} : { openPipes: () => Promise.resolve(null) });
     const caller = runner.call({ argv: sh(script), hasInput: input !== null });
     if (input !== null) caller.input(input).endInput();
@@ -56,7 +56,7 @@ test('every byte and both EOFs come between STARTED and EXIT', async (t) => {
   }
 });
 
-test('an output that is closed is told at once, while the command goes on', async (t) => {
+test('a closed output is reported at once, while the command continues', async (t) => {
   const caller = new TestRunner(t).call({ argv: sh('exec 1>&-; read line; echo "$line" >&2') });
   await eventually(() => caller.said.includes('EOF 1'), { what: 'EOF 1' });
   t.deepEqual(caller.said, ['STARTED', 'EOF 1']);
@@ -65,7 +65,7 @@ test('an output that is closed is told at once, while the command goes on', asyn
   t.is(caller.stderr, 'late\n');
 });
 
-test('an output that the caller closes is closed for the command, also where that came before the command was there', async (t) => {
+test('an output that the caller closes is closed for the command, even if that came before its start', async (t) => {
   const runner = new TestRunner(t);
   const ignoring = sh('trap "" PIPE; read line; while echo "$line"; do :; done 2>/dev/null; echo end >&2; exit 7');
   const early = runner.call({ argv: ignoring }).close(1).close(1);
@@ -91,7 +91,7 @@ test('as with ssh, a process that holds an output open keeps the call open', asy
   t.is(caller.stdout, 'from the background\n');
 });
 
-test('a caller that ends its direction of the stream still gets everything; there is no more input', async (t) => {
+test('a caller that half-closes still gets everything; the input ends', async (t) => {
   const caller = new TestRunner(t).call({ argv: sh('cat; echo end') });
   caller.input('x');
   caller.stream.end();
@@ -99,7 +99,7 @@ test('a caller that ends its direction of the stream still gets everything; ther
   t.is(caller.stdout, 'xend\n');
 });
 
-test('input that has ended can be opened once more', async (t) => {
+test('input that has ended can be reopened', async (t) => {
   const caller = new TestRunner(t).call({ argv: sh('kill -STOP $$; cat /dev/stdin') });
   const pid = await caller.started;
   caller.input('all').endInput();
@@ -111,12 +111,12 @@ test('input that has ended can be opened once more', async (t) => {
 
 test('no descriptor of this process reaches a command', async (t) => {
   const { stdout } = await new TestRunner(t).run({ argv: ['ls', '/proc/self/fd'] });
-  // The parent of this process may have left it some that every child inherits.
+  // This process may have inherited some that every child inherits.
   const child = spawnSync('ls', ['/proc/self/fd'], { stdio: ['ignore', 'pipe', 'pipe'], encoding: 'utf8' });
   t.is(stdout, child.stdout);
 });
 
-test('no pipe of a command is left behind, whether it runs, leaves its input unread, or cannot be started', async (t) => {
+test('no pipe of a command leaks, whether it runs, leaves its input unread, or cannot be started', async (t) => {
   const pipes = new Set<string>();
   const openPipes: OpenPipes = async (count, owner) => {
     const opened = await openSystemPipes(count, owner);
@@ -138,7 +138,7 @@ test('no pipe of a command is left behind, whether it runs, leaves its input unr
   await eventually(() => left().length === 0, { what: 'the end of all pipes' });
 });
 
-test('the environment is clean but for what is named', async (t) => {
+test('the environment is clean except for requested variables', async (t) => {
   const { homedir, username, shell } = os.userInfo();
   const runner = new TestRunner(t, { system: { lang: 'C.UTF-8', path: '/usr/bin:/bin' } });
   const lines = [
@@ -155,7 +155,7 @@ test('the environment is clean but for what is named', async (t) => {
   t.is(named.stdout, `${lines.slice(0, 5).join('\n')}\nLANG=C\nA=b=c\nd\n`);
 });
 
-test('a command that cannot be run is told with its reason, and nothing but EXIT is said', async (t) => {
+test('a command that cannot be run is answered with EXIT only, with the reason', async (t) => {
   const runner = new TestRunner(t);
   const caller = runner.call({ argv: ['no-such-command-x'] });
   t.like(await caller.exit, { status: null, signal: null, timedOut: false, durationMs: 0 });
@@ -172,7 +172,7 @@ test('a command that cannot be run is told with its reason, and nothing but EXIT
   t.deepEqual(new Set(runner.eventNames()), new Set(['exec-refused']));
 });
 
-test('no more than so many commands run at once, and none in a terminal where there is none', async (t) => {
+test('the number of commands is limited, and terminals may be unavailable', async (t) => {
   const runner = new TestRunner(t, { maxCommands: 2 });
   const [first, second] = [runner.call({ argv: ['cat'] }), runner.call({ argv: ['cat'] })];
   await Promise.all([first.started, second.started]);
@@ -186,7 +186,7 @@ test('no more than so many commands run at once, and none in a terminal where th
   t.deepEqual(inTerminal.error, { code: 'command-failed', message: 'no terminals available here' });
 });
 
-test('commands are logged: what ran as whom, and how it ended; all that came is escaped', async (t) => {
+test('commands are logged with user and result; untrusted text is escaped', async (t) => {
   const runner = new TestRunner(t);
   const argv = [...sh('cat; exit 5'), 'a\u001b[2Jb'];
   const caller = runner.call({ argv });
@@ -204,7 +204,7 @@ test('commands are logged: what ran as whom, and how it ended; all that came is 
   t.true(runner.events.every(({ message }) => message.includes('a\\x1b[2Jb')));
 });
 
-test('a command with very many arguments is a short line in the log', async (t) => {
+test('a command with many arguments is a short line in the log', async (t) => {
   const runner = new TestRunner(t);
   await runner.run({ argv: ['true', ...Array.from({ length: 5000 }, () => 'y'.repeat(20))] });
   for (const { message, fields } of runner.events) {
@@ -213,7 +213,7 @@ test('a command with very many arguments is a short line in the log', async (t) 
   }
 });
 
-asRoot('a command runs as another user, with nothing of root', async (t) => {
+asRoot('a command runs as another user, without any of root’s rights', async (t) => {
   const runner = new TestRunner(t);
   const { stdout, status } = await runner.run({
     argv: sh('id; echo $USER $LOGNAME; echo again > /dev/stdout; cat /etc/shadow'),
@@ -224,7 +224,7 @@ asRoot('a command runs as another user, with nothing of root', async (t) => {
   t.is(runner.events[0]?.fields['user'], 'nobody');
 });
 
-/** What the descriptors of this process lead to. */
+/** The targets of this process's descriptors. */
 function descriptors(): string[] {
   return readdirSync('/proc/self/fd').map((fd) => {
     try {

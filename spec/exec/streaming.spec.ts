@@ -1,4 +1,4 @@
-/** Large inputs and outputs: every byte, in bounded memory, many at once, over streams of a session. */
+/** Large inputs and outputs: complete, in bounded memory, concurrently, over streams of a session. */
 import { createHash, randomBytes } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
@@ -13,7 +13,7 @@ import { isRunning } from '../helpers/vproxy-process.js';
 
 const MEGABYTE = 2 ** 20;
 
-/** Hashes both outputs of a call as they come. */
+/** Hashes both outputs of a call as they arrive. */
 function hashing(caller: ExecCaller): { digests: () => string[]; bytes: () => number } {
   const hashes = [createHash('sha256'), createHash('sha256')];
   let count = 0;
@@ -24,7 +24,7 @@ function hashing(caller: ExecCaller): { digests: () => string[]; bytes: () => nu
   return { digests: () => hashes.map((hash) => hash.digest('hex')), bytes: () => count };
 }
 
-/** Sends bytes as standard input within the credit, and their end. */
+/** Sends bytes as standard input within the credit, then EOF. */
 async function feed(caller: ExecCaller, bytes: Buffer, pieceBytes: number): Promise<void> {
   for (let at = 0; at < bytes.length; at += pieceBytes) {
     const piece = bytes.subarray(at, at + pieceBytes);
@@ -44,13 +44,13 @@ for (const pieceBytes of [100_000, 7]) {
     const { digests } = hashing(caller);
     await feed(caller, bytes, pieceBytes);
     t.is((await caller.exit).status, 0);
-    // A credit record for each half of what may be under way, not for each piece.
+    // One credit record per half of the window, not per piece.
     t.true(caller.creditCount <= bytes.length / (STDIN_CREDIT_BYTES / 2));
     t.is(digests()[0], sha256(bytes));
   });
 }
 
-test('credit is given as the command takes it, and not before', async (t) => {
+test('credit is returned as the command reads, and not before', async (t) => {
   const caller = new TestRunner(t).call({
     argv: ['sh', '-c', 'trap : USR1; echo ready; sleep 1000 & wait; exec cat > /dev/null'],
   });
@@ -66,18 +66,18 @@ test('credit is given as the command takes it, and not before', async (t) => {
   await caller.exit;
 });
 
-test('input that nobody takes any more is dropped, and its credit given back', async (t) => {
+test('input that is no longer read is dropped, and its credit returned', async (t) => {
   const caller = new TestRunner(t).call({ argv: ['sh', '-c', 'exec 0<&-; kill -STOP $$; echo done'] });
   await caller.started;
   await feed(caller, Buffer.alloc(2 * MEGABYTE), 65_536);
   t.true(caller.creditBytes >= 2 * MEGABYTE - STDIN_CREDIT_BYTES);
-  // It may not have stopped yet.
+  // Repeat SIGCONT: the command may not have stopped yet.
   const goOn = setInterval(() => caller.signal('SIGCONT'), 20);
   t.teardown(() => clearInterval(goOn));
   t.is((await caller.exit).status, 0);
 });
 
-test('a caller that does not read holds the command up, and this process keeps little', async (t) => {
+test('a caller that does not read blocks the command, and this process buffers little', async (t) => {
   const runner = new TestRunner(t);
   const { caller, far } = runner.open();
   const { bytes } = hashing(caller);
@@ -91,7 +91,7 @@ test('a caller that does not read holds the command up, and this process keeps l
   await caller.started;
   caller.stream.pause();
   let before = -1;
-  // Wait until nothing moves between two looks.
+  // Wait until nothing moves between two checks.
   await eventually(() => {
     const isStill = produced > 65_536 && produced === before;
     before = produced;
@@ -119,7 +119,7 @@ test('twenty commands at once each have their own input, output and status', asy
   t.is(runner.runner.runningCount, 0);
 });
 
-test('over a session: a stream that is reset, and a session that ends, take the command along', async (t) => {
+test('over a session: a stream reset and the end of the session end the command', async (t) => {
   const runner = new TestRunner(t);
   const pair = new SessionPair();
   pair.establish();
@@ -139,7 +139,7 @@ test('over a session: a stream that is reset, and a session that ends, take the 
   await eventually(() => !isRunning(secondPid), { what: 'the end of the second' });
 });
 
-test('output goes on in pieces of a record each, the long ones without a copy', async (t) => {
+test('output is sent in chunks of one record each, long ones without a copy', async (t) => {
   const runner = new TestRunner(t);
   const { caller, far } = runner.open();
   const chunks: Buffer[] = [];

@@ -1,4 +1,4 @@
-/** The shell that becomes a program: with bash, with a shell that knows no names, and busybox's. */
+/** The shell that execs a program: bash, a shell that cannot set `argv[0]`, and busybox's. */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync } from 'node:fs';
@@ -11,31 +11,31 @@ import { testWith } from '../../helpers/test-with.js';
 const SAY_ARGUMENTS = ['-e', 'console.log(JSON.stringify([process.argv0, ...process.argv.slice(1)]))', '--'];
 const ARGUMENTS = ['a  b', '', "it's", '$HOME', '-x', '\\'];
 
-/** What the program reports that it was called with. */
+/** The arguments that the program reports. */
 function call(name: string, bashFiles?: readonly string[]): unknown {
   const preparation = bashFiles === undefined ? {} : { bashFiles };
   const { file, args } = callProgram(process.execPath, [name, ...SAY_ARGUMENTS, ...ARGUMENTS], preparation);
   return JSON.parse(spawnSync(file, args, { encoding: 'utf8' }).stdout) as unknown;
 }
 
-test('bash calls a program by any name', (t) => {
+test('bash sets any argv[0]', (t) => {
   for (const name of [process.execPath, 'node', '-node', '-']) t.deepEqual(call(name), [name, ...ARGUMENTS]);
 });
 
-test('another shell calls a program by its path, with the same arguments', (t) => {
+test('another shell sets argv[0] to the path, with the same arguments', (t) => {
   t.deepEqual(call(process.execPath, []), [process.execPath, ...ARGUMENTS]);
   const [name, ...rest] = call('-node', []) as string[];
   t.true(['-node', process.execPath].includes(name ?? ''));
   t.deepEqual(rest, ARGUMENTS);
 });
 
-testWith('busybox')("busybox's shell calls a program by any name", (t) => {
+testWith('busybox')("busybox's shell sets any argv[0]", (t) => {
   const { args } = callProgram(process.execPath, ['-node', ...SAY_ARGUMENTS, ...ARGUMENTS], { bashFiles: [] });
   const { stdout } = spawnSync('busybox', ['sh', ...args], { encoding: 'utf8' });
   t.deepEqual(JSON.parse(stdout), ['-node', ...ARGUMENTS]);
 });
 
-test('without bash, too, the leader of a session has the terminal that it opens', async (t) => {
+test('without bash, too, a session leader gets the terminal that it opens', async (t) => {
   const { masterFd, slaveFd, path } = openPseudoTerminal(await loadTerminalCalls(), { columns: 80, rows: 24 });
   t.teardown(() => {
     closeSync(masterFd);
@@ -49,7 +49,7 @@ test('without bash, too, the leader of a session has the terminal that it opens'
   t.not(terminal, 0);
 });
 
-test('a program that cannot be run says so where its terminal is', (t) => {
+test('a failed exec is reported on the terminal', (t) => {
   const { file, args } = callProgram('/nowhere/program', ['program']);
   const { status, stdout } = spawnSync(file, args, { stdio: ['ignore', 'pipe', 'pipe'], encoding: 'utf8' });
   t.is(status, 127);

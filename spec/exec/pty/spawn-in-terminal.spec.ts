@@ -1,4 +1,4 @@
-/** Commands in a terminal: its owner, input and output, and how it ends; made by koffi's calls, and by script(1). */
+/** Commands in a terminal, with koffi's calls and with script(1): owner, input, output and end. */
 import { readdirSync, readlinkSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
 import { VproxyError } from '../../../lib/errors.js';
@@ -17,7 +17,7 @@ const asRoot = testWith('root');
 const TERMINAL = { columns: 101, rows: 33, term: 'xterm' };
 const withoutKoffi: LoadTerminalCalls = () => Promise.reject(new Error("Cannot find package 'koffi'"));
 
-/** Runs commands that print 40 KiB, in two ways, `count` times, four at once. */
+/** Runs commands that print 40 KiB, in two ways, `count` times, four concurrently. */
 async function runQuickCommands(t: ExecutionContext, count: number, loadCalls?: LoadTerminalCalls): Promise<void> {
   const scripts = ['head -c 30720 /dev/zero | base64 -w0; exit 5', 'x=$(printf %040960d 0); printf $x; exit 5'];
   let started = 0;
@@ -40,7 +40,7 @@ for (const [how, loadCalls] of [
   ['with koffi', undefined],
   ['without koffi', withoutKoffi],
 ] as const) {
-  test(`a terminal has its size from the start, and tells a new one: ${how}`, async (t) => {
+  test(`a terminal has its size from the start, and can be resized: ${how}`, async (t) => {
     const script = "trap 'stty size' WINCH; stty size; echo $TERM; echo ready; while :; do sleep 0.01; done";
     const { command, text, shows } = await runInTerminal(t, script, { loadCalls });
     await shows(/ready/);
@@ -49,7 +49,7 @@ for (const [how, loadCalls] of [
     t.truthy(await shows(/^43 132\r$/m));
   });
 
-  test(`Ctrl-C interrupts what is in the foreground: ${how}`, async (t) => {
+  test(`Ctrl-C interrupts the foreground group: ${how}`, async (t) => {
     const { type, shows, ended } = await runInTerminal(t, "trap 'echo caught; exit 4' INT; echo ready; sleep 60", {
       loadCalls,
     });
@@ -58,7 +58,7 @@ for (const [how, loadCalls] of [
     t.deepEqual(await ended, { text: 'ready\r\n^Ccaught\r\n', end: { status: 4, signal: null } });
   });
 
-  test(`Ctrl-D ends what is read, and so does the end of the input, also within a line: ${how}`, async (t) => {
+  test(`Ctrl-D is EOF, and so is the end of the input, even within a line: ${how}`, async (t) => {
     for (const [typed, shown] of [
       ['one\n\u0004', 'one\r\none\r\n'],
       ['one\n', 'one\r\none\r\n'],
@@ -74,7 +74,7 @@ for (const [how, loadCalls] of [
 
   test(`job control works in an interactive shell: ${how}`, async (t) => {
     const { type, shows, ended } = await startInTerminal(t, ['sh', '-i'], { loadCalls });
-    // Input that is typed earlier would be echoed before the prompt.
+    // Earlier input would be echoed before the prompt.
     await shows(/[$#] $/);
     // The command is in the foreground once it has printed something.
     type("sh -c 'echo $((40+2)); exec sleep 60'\n");
@@ -82,18 +82,18 @@ for (const [how, loadCalls] of [
     type('\u001a');
     await shows(/Stopped/);
     type('kill -9 %1\n');
-    // A shell with stopped jobs must be told to exit twice.
+    // A shell with stopped jobs needs two exits.
     type('exit 3\nexit 3\n');
     const { text, end } = await ended;
     t.deepEqual(end, { status: 3, signal: null });
     t.notRegex(text, /tty|job control/);
   });
 
-  test(`a terminal that is given back hangs its session up: ${how}`, async (t) => {
+  test(`releasing a terminal hangs its session up: ${how}`, async (t) => {
     const { command, shows } = await runInTerminal(t, 'echo pid $$; exec sleep 60', { loadCalls });
     const pid = Number((await shows(/pid (\d+)/))[1]);
     command.release();
-    // Without koffi it is script that has ended, at once.
+    // Without koffi it is script that ends, at once.
     t.is((await command.ended).signal, loadCalls === undefined ? 'SIGHUP' : 'SIGKILL');
     await eventually(() => !isRunning(pid), { what: 'the end of the command' });
     command.signal('SIGTERM');
@@ -111,7 +111,7 @@ for (const [how, loadCalls] of [
     t.is((await owned.ended).text, '65534\r\n');
   });
 
-  test(`everything that is typed arrives, however slowly it is read: ${how}`, async (t) => {
+  test(`all typed input arrives, however slowly it is read: ${how}`, async (t) => {
     const script = 'stty -icanon -icrnl -echo; echo ready; sleep 0.2; head -c 300000 | cksum';
     const { type, shows, ended } = await runInTerminal(t, script, { loadCalls });
     await shows(/ready/);
@@ -148,14 +148,14 @@ test('a command has the whole environment', async (t) => {
   }
 });
 
-test('of a line that is typed 4095 bytes are kept, and of lines that nobody reads yet each', async (t) => {
+test('4095 bytes of a typed line are kept, and of each unread line', async (t) => {
   const { command, shows, ended } = await runInTerminal(t, 'stty -echo; echo ready; sleep 0.2; exec wc -lc');
   await shows(/ready/);
   command.stdin?.end(`${'a'.repeat(5000)}\n${'0123456789\n'.repeat(10_000)}`);
   t.regex((await ended).text, /^ready\r\n +10001 +114096\r\n$/);
 });
 
-test('a signal ends the whole group, and is told', async (t) => {
+test('a signal ends the whole group, and is reported', async (t) => {
   const { command, shows, ended } = await runInTerminal(t, 'sleep 60 & echo child $!; wait');
   const child = Number((await shows(/child (\d+)/))[1]);
   command.signal('SIGTERM');
@@ -164,14 +164,14 @@ test('a signal ends the whole group, and is told', async (t) => {
   command.signal('SIGTERM');
 });
 
-test('without koffi a signal ends the command, and is told as a status', async (t) => {
+test('without koffi a signal ends the command, and is reported as a status', async (t) => {
   const { command, shows, ended } = await runInTerminal(t, 'echo ready; sleep 60', { loadCalls: withoutKoffi });
   await shows(/ready/);
   command.signal('SIGTERM');
   t.deepEqual((await ended).end, { status: 143, signal: null });
 });
 
-test('the output ends with the command, although a process in the background has the terminal', async (t) => {
+test('the output ends with the command, although a background process has the terminal open', async (t) => {
   const { ended } = await runInTerminal(t, "trap '' HUP; sleep 60 & echo child $!");
   const { text, end } = await ended;
   const child = Number(/child (\d+)/.exec(text)?.[1]);
@@ -180,7 +180,7 @@ test('the output ends with the command, although a process in the background has
   t.true(isRunning(child));
 });
 
-test('no descriptor is left over, also where a command cannot be started', async (t) => {
+test('no descriptor leaks, even if a command cannot be started', async (t) => {
   const count = () => readdirSync('/proc/self/fd').length;
   const options = { file: '/bin/sh', argv: ['sh', '-c', 'echo x'], cwd: '/', env: {} };
   const run = async (): Promise<void> => {
@@ -199,7 +199,7 @@ test('no descriptor is left over, also where a command cannot be started', async
   await eventually(() => count() <= before, { what: 'the end of all descriptors' });
 });
 
-test('without koffi and script(1) it is said what is missing', async (t) => {
+test('without koffi and script(1) the error names what is missing', async (t) => {
   const options = { file: '/bin/sh', argv: ['sh'], cwd: '/', env: {} };
   const error = await t.throwsAsync(spawnWithScript(options, TERMINAL, ['/nowhere/script', '/bin/busybox']));
   t.is(codeOf(error), 'command-failed');

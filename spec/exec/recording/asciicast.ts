@@ -1,4 +1,4 @@
-/** asciicast v2: what is written is what its definition says, and what is read is judged line by line. */
+/** asciicast v2: output conforms to its definition, and input is validated line by line. */
 import test from 'ava';
 import { VproxyError } from '../../../lib/errors.js';
 import {
@@ -25,7 +25,7 @@ test('a header has the version, the size, the time, the command and TERM, in one
   );
 });
 
-test('an event is a time in seconds, a code and a text, of which a terminal that shows the file obeys nothing', (t) => {
+test('an event is a time in seconds, a code and a text, escaped so that a terminal can show the file', (t) => {
   const data = '\u001b[2J\u0007\r\n\u009b31m\u2028ä"\\\ud83d';
   const line = formatCastEvent({ timeS: 1.5, code: 'o', data });
   t.is(line, '[1.500000, "o", "\\u001b[2J\\u0007\\r\\n\\u009b31m\\u2028ä\\"\\\\\\ud83d"]\n');
@@ -38,7 +38,7 @@ test('a size is COLUMNSxROWS', (t) => {
   for (const wrong of ['0x33', '101x', '101x33x', '101x70000', '']) t.is(parseCastSize(wrong), null, wrong);
 });
 
-test('what another program has written beside that is read, too', (t) => {
+test('additional fields and codes of other programs are accepted', (t) => {
   const header = parseCastHeader(
     '{"version": 2, "width": 80, "height": 24, "title": "x", "env": {"SHELL": "/bin/sh"}}',
   );
@@ -46,7 +46,7 @@ test('what another program has written beside that is read, too', (t) => {
   t.deepEqual(parseCastEvent('[0, "x", "0"]'), { timeS: 0, code: 'x', data: '0' });
 });
 
-test('what is no recording is refused', (t) => {
+test('invalid recordings are refused', (t) => {
   for (const [parse, line, message] of [
     [parseCastHeader, 'hello', 'not valid JSON, or cut off'],
     [parseCastHeader, '[0, "o", ""]', 'not the header of a recording (asciicast v2)'],

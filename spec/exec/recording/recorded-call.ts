@@ -1,4 +1,4 @@
-/** What the side that calls makes of the bytes of a call, whatever its peer says. */
+/** Recordings on the calling side, from the bytes of a call, whatever its peer sends. */
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -24,7 +24,7 @@ function setUp(t: ExecutionContext) {
   const log = (event: LogEvent) => void events.push(event);
   const recorder = new TerminalRecorder({ label: 'vm1', clock: new ManualClock(), log });
   const call = new RecordedCall({ recorder, rule: { folder, hasInput: false }, log });
-  /** The recordings, without their headers, when all are written. */
+  /** The recordings without their headers, once all are written. */
   const recorded = async (): Promise<string[]> => {
     await recorder.stop();
     return readdirSync(folder).map((name) =>
@@ -34,7 +34,7 @@ function setUp(t: ExecutionContext) {
   return { call, events, recorded };
 }
 
-test('a call is recorded from the word that it runs to its end, however its bytes are cut', async (t) => {
+test('a call is recorded from STARTED to its end, however its bytes are split', async (t) => {
   const { call, events, recorded } = setUp(t);
   for (const byte of START) call.handleSent(Buffer.from([byte]));
   call.handleSent(encodeResize({ columns: 90, rows: 20 }));
@@ -53,7 +53,7 @@ test('a call is recorded from the word that it runs to its end, however its byte
   );
 });
 
-test('what came in many records at once is one event, and none goes behind what follows it', async (t) => {
+test('many records at once become one event, in order', async (t) => {
   const { call, recorded } = setUp(t);
   call.handleSent(START);
   const letters = Array.from('abcdefgh', (letter) => shown(letter));
@@ -64,7 +64,7 @@ test('what came in many records at once is one event, and none goes behind what 
   t.deepEqual(await recorded(), ['[0.000000, "o", "abcdefgh"] [0.000000, "r", "91x21"] [0.000000, "o", "abcdefgh"]']);
 });
 
-test('a peer that does not say that the command runs hides nothing', async (t) => {
+test('a peer that omits STARTED hides nothing', async (t) => {
   const { call, events, recorded } = setUp(t);
   call.handleSent(START);
   call.handleReceived(encodeRecord(EXEC_KIND.STDERR, 'hidden'));
@@ -74,7 +74,7 @@ test('a peer that does not say that the command runs hides nothing', async (t) =
   t.is(events[0]?.fields['pid'], null);
 });
 
-test('what is no record ends the recording, and is for its two ends to judge', async (t) => {
+test('an invalid record ends the recording, and is left to the two ends', async (t) => {
   const { call, recorded } = setUp(t);
   call.handleSent(START);
   call.handleReceived(Buffer.concat([STARTED, shown('one')]));
@@ -83,7 +83,7 @@ test('what is no record ends the recording, and is for its two ends to judge', a
   t.deepEqual(await recorded(), ['[0.000000, "o", "one"]']);
 });
 
-test('neither a command without a terminal nor one that is refused leaves a file', async (t) => {
+test('neither a command without a terminal nor a refused one leaves a file', async (t) => {
   const { call, recorded, events } = setUp(t);
   call.handleSent(encodeStart({ argv: ['uname'] }));
   call.handleReceived(Buffer.concat([STARTED, shown('Linux'), EXIT]));

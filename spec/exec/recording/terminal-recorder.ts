@@ -1,4 +1,4 @@
-/** Recordings of terminals: what is in their files, who may read them, and where they end. */
+/** Recordings of terminals: contents, permissions and limits. */
 import { chmodSync, chownSync, mkdirSync, openSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -35,7 +35,7 @@ function setUp(t: ExecutionContext, options: Partial<TerminalRecorderOptions & R
   return { clock, events, folder, recorder, begin };
 }
 
-/** The lines of a file, each of which has to be JSON. */
+/** The lines of a file, each parsed as JSON. */
 const linesOf = (path: string): unknown[] => {
   const text = readFileSync(path, 'utf8');
   if (!text.endsWith('\n')) throw new Error(`the last line is not whole: ${text.slice(-100)}`);
@@ -54,7 +54,7 @@ const HEADER = {
   env: { TERM: 'xterm' },
 };
 
-test('a recording has what was shown and each new size, with their times, and nothing that was typed', async (t) => {
+test('a recording has output and resizes, with their times, and no input', async (t) => {
   const { begin, clock } = setUp(t);
   const recording = begin();
   t.truthy(recording);
@@ -73,7 +73,7 @@ test('a recording has what was shown and each new size, with their times, and no
   t.is(statSync(path).mode & 0o777, 0o600);
 });
 
-test('what is typed is in it where the rule says so', async (t) => {
+test('input is recorded if the rule says so', async (t) => {
   const { begin } = setUp(t, { hasInput: true });
   const recording = begin();
   recording?.input(Buffer.from([0xc3]));
@@ -87,7 +87,7 @@ test('what is typed is in it where the rule says so', async (t) => {
   ]);
 });
 
-test('characters that are cut in two are put together, and bytes that are none are shown as such', async (t) => {
+test('split characters are joined, and invalid bytes are replaced', async (t) => {
   const { begin } = setUp(t);
   const recording = begin();
   for (const byte of Buffer.from('a€😀')) recording?.output(Buffer.from([byte]));
@@ -100,7 +100,7 @@ test('characters that are cut in two are put together, and bytes that are none a
   t.deepEqual(data, ['a', '€', '😀', '\ufffd', '\ufffd']);
 });
 
-test('each line is in the file soon, before the terminal ends', async (t) => {
+test('each line is written soon, before the terminal ends', async (t) => {
   const { begin } = setUp(t);
   const recording = begin();
   recording?.output(Buffer.from('one'));
@@ -110,7 +110,7 @@ test('each line is in the file soon, before the terminal ends', async (t) => {
   t.pass();
 });
 
-test('at its bound a recording ends with a marker and one warning', async (t) => {
+test('at its limit a recording ends with a marker and one warning', async (t) => {
   const { begin, events } = setUp(t, { maxBytes: 2000 });
   const recording = begin();
   for (let count = 0; count < 100; count += 1) recording?.output(Buffer.alloc(100, 'x'));
@@ -126,7 +126,7 @@ test('at its bound a recording ends with a marker and one warning', async (t) =>
   t.regex(events[0]?.message ?? '', /stopped early: it has reached 2000 bytes; the command continues$/);
 });
 
-test('no recording begins in a folder that has what all may have, however small they are', async (t) => {
+test('no recording begins in a full folder, however small its recordings are', async (t) => {
   const { begin, events, folder, recorder } = setUp(t, { maxFolderBytes: 8192 });
   writeFileSync(join(folder, 'old.cast'), '');
   writeFileSync(join(folder, 'other.txt'), Buffer.alloc(100_000));
@@ -134,7 +134,7 @@ test('no recording begins in a folder that has what all may have, however small 
   const first = begin();
   t.truthy(first);
   await eventually(() => linesOf(first?.path ?? '').length === 1);
-  // The first one may be the end of a look that began before.
+  // The first one may be the end of a scan that began before.
   await recorder.prepare({ folder, hasInput: false });
   await recorder.prepare({ folder, hasInput: false });
   t.is(begin(), null);
@@ -144,12 +144,12 @@ test('no recording begins in a folder that has what all may have, however small 
   );
 });
 
-test('a recording ends where the folder has got what all may have', async (t) => {
+test('a recording ends when the folder is full', async (t) => {
   const { begin, folder, recorder } = setUp(t, { maxFolderBytes: 3_000_000 });
   const recording = begin();
   recording?.output(Buffer.alloc(3_500_000, 'x'));
   await eventually(() => statSync(recording?.path ?? '').size > 3_000_000);
-  // The first one may be the end of a look that began before.
+  // The first one may be the end of a scan that began before.
   await recorder.prepare({ folder, hasInput: false });
   await recorder.prepare({ folder, hasInput: false });
   recording?.output(Buffer.alloc(1_000_000, 'x'));
@@ -162,7 +162,7 @@ test('a recording ends where the folder has got what all may have', async (t) =>
   ]);
 });
 
-/** A recording on a disk that takes nothing, and what it warns of. */
+/** A recording on a full disk, and its warnings. */
 function recordOnFullDisk(): { recording: TerminalRecording; cuts: string[] } {
   const cuts: string[] = [];
   const recording = new TerminalRecording({
@@ -178,7 +178,7 @@ function recordOnFullDisk(): { recording: TerminalRecording; cuts: string[] } {
   return { recording, cuts };
 }
 
-test('a disk that takes nothing is one warning, and nothing more', async (t) => {
+test('a full disk causes one warning, and nothing more', async (t) => {
   const { recording, cuts } = recordOnFullDisk();
   recording.output(Buffer.from('one'));
   await recording.closed;
@@ -187,7 +187,7 @@ test('a disk that takes nothing is one warning, and nothing more', async (t) => 
   t.deepEqual(cuts, ['no space left on device (ENOSPC)']);
 });
 
-test('a disk that is full when the terminal has ended is told as well', async (t) => {
+test('a disk that is full when the terminal has ended is reported, too', async (t) => {
   const { recording, cuts } = recordOnFullDisk();
   recording.end();
   await recording.closed;
@@ -197,7 +197,7 @@ test('a disk that is full when the terminal has ended is told as well', async (t
 test('a terminal does not wait for a slow disk: its recording ends', async (t) => {
   const { begin, events } = setUp(t);
   const recording = begin();
-  // All in one turn: nothing of it is written meanwhile.
+  // All in one turn, so nothing is written meanwhile.
   for (let count = 0; count < 100; count += 1) recording?.output(Buffer.alloc(65_536, 'x'));
   await recording?.closed;
   const lines = linesOf(recording?.path ?? '');
@@ -211,7 +211,7 @@ function make(folder: string, mode = 0o700): string {
   return folder;
 }
 
-test('nothing is recorded in what is no folder of its owner alone', (t) => {
+test('nothing is recorded in a folder that is not private to its owner', (t) => {
   const parent = temporaryFolder(t);
   writeFileSync(join(parent, 'file'), '');
   symlinkSync(make(join(parent, 'real')), join(parent, 'link'));
