@@ -1,4 +1,4 @@
-/** The typed client: each of its methods against a control server, and its errors without a server. */
+/** The typed client: each method against a control server, and errors without a server. */
 import { once } from 'node:events';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -7,7 +7,7 @@ import { temporaryFolder } from '../helpers/files.js';
 import { echo, failureOf, localServer, openEcho, portOf, steeredPair } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
 
-test('each method asks, changes and tells', async (t) => {
+test('each method sends its request and returns the answer', async (t) => {
   const target = await localServer(t, echo);
   const { client, control } = await steeredPair(t, { peer: { incoming: [`echo:${target.port}`] } });
   t.like(await client.status(), { process: { pid: process.pid, name: 'host1' }, forwards: 0, streams: 0 });
@@ -53,7 +53,7 @@ test('an error has the code and the message of the answer', async (t) => {
   await t.throwsAsync(client.connect('none', { channel: 'vm9' }), { code: 'not-found' });
 });
 
-test('events: those that were, those to come, and an end in order when nobody wants more', async (t) => {
+test('events: past ones, new ones, and an orderly end on abort', async (t) => {
   const { client } = await steeredPair(t);
   await client.addForward({ direction: 'outgoing', spec: 'web:127.0.0.1:0' });
   const past = [];
@@ -73,7 +73,7 @@ test('events: those that were, those to come, and an end in order when nobody wa
   t.deepEqual(seen.slice(-2), ['listening', 'service-missing']);
 });
 
-test('nobody there, somebody who is no vproxy, and a process that goes without a word', async (t) => {
+test('no server, a server that is not vproxy, and a process that exits without an answer', async (t) => {
   const folder = temporaryFolder(t);
   const unavailable = { code: 'control-unavailable' };
   await t.throwsAsync(connectControl(join(folder, 'none')).status(), unavailable);
@@ -102,7 +102,7 @@ async function streamTo(t: ExecutionContext, handle: Parameters<typeof localServ
   return { ...pair, stream };
 }
 
-test('a stream goes on one way when the other has ended', async (t) => {
+test('a half-closed stream continues in the other direction', async (t) => {
   let got = '';
   const { stream } = await streamTo(t, (socket) => {
     socket.on('data', (chunk: Buffer) => (got += chunk.toString())).on('end', () => socket.destroy());
@@ -116,7 +116,7 @@ test('a stream goes on one way when the other has ended', async (t) => {
 });
 
 for (const hasEnded of [false, true]) {
-  test(`a reset is an error with its code, also ${hasEnded ? 'after' : 'before'} the end of this side`, async (t) => {
+  test(`a reset is an error with its code, even ${hasEnded ? 'after' : 'before'} this side half-closes`, async (t) => {
     const { stream } = await streamTo(t, (socket) => {
       socket.write('x');
       socket.resume().once(hasEnded ? 'end' : 'data', () => socket.resetAndDestroy());

@@ -22,9 +22,9 @@ async function setUp(t: ExecutionContext, target: ((socket: net.Socket) => void)
 const noStreams = ({ a }: Awaited<ReturnType<typeof setUp>>) =>
   eventually(() => a.proxy.listStreams().length === 0, { what: 'the end of all streams' });
 
-test('bytes go both ways, and the end of one way is not the end of the other', async (t) => {
+test('data flows both ways, with half-close', async (t) => {
   const setup = await setUp(t, (socket) => {
-    // Answers only when all has come.
+    // Answers only after EOF.
     void readToEnd(socket).then((bytes) => socket.end(`${bytes.length} bytes`));
   });
   const socket = await openStream(t, setup.path, 'service=x&channel=default&attached=true');
@@ -34,7 +34,7 @@ test('bytes go both ways, and the end of one way is not the end of the other', a
   t.is(setup.a.proxy.channel('default').totals.streamsFailed, 0);
 });
 
-test('a program that is attached resets its stream when it goes; of another one only its direction ends', async (t) => {
+test('an attached program resets its stream when it disconnects; any other one half-closes it', async (t) => {
   for (const isAttached of [true, false]) {
     const heard: string[] = [];
     const setup = await setUp(t, (socket) => {
@@ -49,7 +49,7 @@ test('a program that is attached resets its stream when it goes; of another one 
   }
 });
 
-test('what comes in one piece with the request belongs to the stream; another protocol, or path, is not upgraded', async (t) => {
+test('data in one chunk with the request belongs to the stream; other protocols and paths are not upgraded', async (t) => {
   const { path } = await setUp(t, echo);
   const answerOf = async (url: string, protocol: string, more = '') => {
     const socket = localSocket(t, { path });
@@ -66,7 +66,7 @@ test('what comes in one piece with the request belongs to the stream; another pr
   t.regex(await answerOf('/v1/status', 'vproxy-stream'), refused);
 });
 
-test('a reset of the stream closes the connection at once, and how a stream has ended is told by its number', async (t) => {
+test('a stream reset closes the connection at once, and the end of a stream can be looked up by its number', async (t) => {
   const setup = await setUp(t, (socket) => {
     socket.once('data', (chunk: Buffer) => {
       if (chunk.toString() === 'reset') socket.resetAndDestroy();
@@ -94,7 +94,7 @@ test('a reset of the stream closes the connection at once, and how a stream has 
   t.is(setup.a.proxy.channel('default').totals.streamsFailed, 1);
 });
 
-test('a target that reads no more still gives its whole answer, whatever is written to it', async (t) => {
+test('a target that stops reading still delivers its whole answer, whatever is written to it', async (t) => {
   const setup = await setUp(t, 'exec:exec 0<&-; head -c 3000000 /dev/zero');
   const socket = await openStream(t, setup.path, 'service=x');
   const answer = readToEnd(socket);
@@ -109,7 +109,7 @@ test('a target that reads no more still gives its whole answer, whatever is writ
   t.is(setup.a.proxy.channel('default').totals.streamsFailed, 0);
 });
 
-test('a reader that does not read stops its own stream, and nothing else', async (t) => {
+test('a client that does not read blocks only its own stream', async (t) => {
   let writtenBytes = 0;
   const setup = await setUp(t, (socket) => {
     const chunk = Buffer.alloc(65_536);
@@ -134,7 +134,7 @@ test('a reader that does not read stops its own stream, and nothing else', async
   t.is((await setup.ask('GET', '/v1/channels')).status, 200);
 });
 
-test('a stream that cannot be had is refused with the reason', async (t) => {
+test('a stream that cannot be opened is refused with the reason', async (t) => {
   const setup = await setUp(t, '127.0.0.1:1');
   for (const [query, ...wanted] of [
     ['service=x', 503, 'connect-refused', undefined],
@@ -153,7 +153,7 @@ test('a stream that cannot be had is refused with the reason', async (t) => {
 /** Of the 64 KiB of each program. */
 const WARM_UP_BYTES = 8192;
 
-test.serial('what a program does not read takes about its bytes, in frames of one byte each', async (t) => {
+test.serial('unread data takes about its size in memory, even in one-byte frames', async (t) => {
   const channel = join(temporaryFolder(t), 'c');
   const proxy = new TestProxy(t, `unix-listen:${channel}`);
   await proxy.start();
@@ -170,7 +170,7 @@ test.serial('what a program does not read takes about its bytes, in frames of on
   };
   const programs = await Promise.all(Array.from({ length: 8 }, () => openStream(t, path, 'service=dribble')));
   for (const program of programs) program.pause();
-  // Once, so that what the work itself takes, such as code, is there before anything is measured.
+  // Warm up, so that memory for code and the like is allocated before measuring.
   for (const id of ids) await dribble(peer, credits, id, WARM_UP_BYTES, 1);
   await peer.ping();
   const before = await heapBytes();

@@ -1,4 +1,4 @@
-/** docs/control.md compared with the server: it has every route and figure, and its examples work literally. */
+/** docs/control.md compared with the server: it has every route and limit, and its examples work verbatim. */
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -23,7 +23,7 @@ const sections: Section[] = text
   .filter((section) => /^(GET|POST|PUT|DELETE) /.test(section))
   .map((section) => {
     const blocks = [...section.matchAll(/^```sh\n(.*?)^```$/gms)].map(([, block = '']) => block);
-    // A line that ends with a backslash goes on.
+    // A backslash continues the line.
     const commands = blocks.flatMap((block) => block.trimEnd().split(/(?<!\\)\n/));
     return { route: section.slice(0, section.indexOf('\n')), commands };
   });
@@ -33,10 +33,10 @@ test('every route has its section, with an example', (t) => {
   for (const { route, commands } of sections) t.true(commands.length > 0, route);
 });
 
-test('the table of statuses says what the codes of errors.md are answered with, and a code that is not known is 503', (t) => {
+test('the table of statuses matches the codes of errors.md, and an unknown code is 503', (t) => {
   const listed = new Map<string, number>();
   for (const [, status, codes = ''] of text.matchAll(/^\| (\d{3}) \| (.*) \|$/gm)) {
-    // Rows that tell whose fault it is name codes of other rows, too.
+    // Rows that explain whose fault it is name codes of other rows, too.
     const names = /bad-argument`:|at fault/.test(codes) ? /`(bad-file)`/g : /`([a-z-]+)`/g;
     for (const [, code = ''] of codes.matchAll(names)) listed.set(code, Number(status));
   }
@@ -46,7 +46,7 @@ test('the table of statuses says what the codes of errors.md are answered with, 
   }
 });
 
-test('the bounds are those of the server', (t) => {
+test('the limits are those of the server', (t) => {
   t.true(text.includes(`- ${MAX_CONNECTIONS} connections`));
   t.true(text.includes(`within ${REQUEST_TIMEOUT_MS / 1000} seconds`));
 });

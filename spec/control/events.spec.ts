@@ -1,4 +1,4 @@
-/** Events over the control socket: past ones, new ones, and what a slow reader is told. */
+/** Events over the control socket: past ones, new ones, and lost ones. */
 import { once } from 'node:events';
 import http, { type IncomingMessage } from 'node:http';
 import { join } from 'node:path';
@@ -14,7 +14,7 @@ import { eventually } from '../helpers/time.js';
 
 const event = (name: string, message = name): LogEvent => ({
   level: 'debug',
-  // Any name will do: the log of another version has others.
+  // Any name is allowed: other versions have other events.
   event: name as LogEvent['event'],
   message,
   fields: {},
@@ -37,13 +37,13 @@ function collect(response: IncomingMessage): ControlEvent[] {
   return events;
 }
 
-/** A control server of a proxy that has not begun. */
+/** A control server of a proxy that has not started. */
 async function setUp(t: ExecutionContext) {
   const { proxy } = new TestProxy(t, `unix-listen:${join(temporaryFolder(t), 'c')}`, { label: 'vm1' });
   return { proxy, ...(await startControl(t, proxy)) };
 }
 
-test('the events of the proxy are there with number, time and the label of their channel: the last 500, or as many as are asked for', async (t) => {
+test('events of the proxy have a number, a time and the label of their channel: the last 500, or as many as requested', async (t) => {
   const { proxy, ask, server } = await setUp(t);
   await proxy.start();
   const past = async (query: string) => {
@@ -64,14 +64,14 @@ test('the events of the proxy are there with number, time and the label of their
 });
 
 // Serial: it measures the memory of the whole process.
-test.serial('who does not read loses events, is told how many, and gets what is there then', async (t) => {
+test.serial('a slow client loses events, learns how many, and gets the current ones', async (t) => {
   const { server, path } = await setUp(t);
   const response = await openEvents(t, path);
   const before = await heapBytes();
   const count = 20_000;
   for (let number = 1; number <= count; number += 1) {
     server.record(event('tick', 'x'.repeat(1000)));
-    // Lets the process write to it what it can.
+    // Let the process write as much as it can.
     if (number % 100 === 0) await new Promise((resolve) => setImmediate(resolve));
   }
   const heldBytes = (await heapBytes()) - before;
@@ -87,7 +87,7 @@ test.serial('who does not read loses events, is told how many, and gets what is 
   await eventually(() => events.at(-1)?.event === 'after', { what: 'what happens afterwards' });
 });
 
-test('the answer to who follows ends in order when the server does', async (t) => {
+test('the answer to a follower ends in order when the server closes', async (t) => {
   const { server, path } = await setUp(t);
   const response = await openEvents(t, path);
   response.resume();

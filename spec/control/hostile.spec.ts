@@ -1,4 +1,4 @@
-/** Requests that are huge, deep, slow or not HTTP, and connections that are too many, silent or cut: others, and the streams, are not affected. */
+/** Huge, deep, slow and non-HTTP requests; too many, silent and broken connections: other clients and streams are unaffected. */
 import { once } from 'node:events';
 import net from 'node:net';
 import { join } from 'node:path';
@@ -24,7 +24,7 @@ const upgrade = (service: string): string =>
 const post = (path: string, headers: string): string =>
   `POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n${headers}\r\n\r\n`;
 
-test('a body that becomes huge is refused, and read no further than a bound; so is one that is said to be, and brackets', async (t) => {
+test('a huge body is refused, and read only up to a limit; so are one announced as huge, and nested brackets', async (t) => {
   const { path, ask, isUnharmed } = await besideStream(t);
   const announced = await openConnection(t, path);
   announced.write(post('/v1/forwards', 'Content-Length: 99999999999'));
@@ -51,7 +51,7 @@ test('a body that becomes huge is refused, and read no further than a bound; so 
   t.true(await isUnharmed());
 });
 
-test('a request is asked to go on only where its body will be read', async (t) => {
+test('100 Continue is sent only if the body will be read', async (t) => {
   const { path } = await besideStream(t);
   const small = await openConnection(t, path);
   const request = post('/v1/drain', 'Content-Length: 2\r\nExpect: 100-continue\r\nConnection: close');
@@ -63,7 +63,7 @@ test('a request is asked to go on only where its body will be read', async (t) =
   t.regex(await readUntilClosed(large), /^HTTP\/1.1 413 /);
 });
 
-test('who takes too long for the header, the body, or anything, is cut off', async (t) => {
+test('a client that is too slow with the header, the body, or anything is disconnected', async (t) => {
   const beginnings = ['GET /v1/status HTTP/1.1\r\nHost: ', `${post('/v1/ping', 'Content-Length: 20')}{"chan`, ''];
   const { path, clock, isUnharmed } = await besideStream(t);
   for (const text of beginnings) {
@@ -80,7 +80,7 @@ test('who takes too long for the header, the body, or anything, is cut off', asy
   }
 });
 
-test('one connection can ask again and again, but not without waiting for answers', async (t) => {
+test('a connection can send many requests, but no pipelined ones', async (t) => {
   const { path, isUnharmed } = await besideStream(t);
   const socket = await openConnection(t, path);
   for (let count = 0; count < 50; count += 1) t.regex(await answerTo(socket, get('/v1/forwards')), /^HTTP\/1.1 200 /);
@@ -91,7 +91,7 @@ test('one connection can ask again and again, but not without waiting for answer
   t.true(await isUnharmed());
 });
 
-test('what is no HTTP is answered and cut off', async (t) => {
+test('input that is not HTTP is answered, and the connection closed', async (t) => {
   const { path, isUnharmed } = await besideStream(t);
   for (const [text, wanted] of [
     ['hello\r\n\r\n', /^HTTP\/1.1 400 .*"code":"bad-argument"/s],
@@ -112,7 +112,7 @@ test('what is no HTTP is answered and cut off', async (t) => {
 
 // Connections.
 
-test('a handler may take longer than a request, and many who wait are no reason to warn', async (t) => {
+test('a handler may take longer than the request timeout, and many waiting clients cause no warning', async (t) => {
   const warnings: Error[] = [];
   const onWarning = (warning: Error) => void warnings.push(warning);
   process.on('warning', onWarning);
@@ -126,11 +126,11 @@ test('a handler may take longer than a request, and many who wait are no reason 
   t.deepEqual(warnings, []);
 });
 
-test('hundreds of connections leave room for those who ask', async (t) => {
+test('hundreds of idle connections leave room for requests', async (t) => {
   const { path, isUnharmed } = await besideStream(t);
   const sockets: net.Socket[] = [];
   while (sockets.length < 300) {
-    // No more at once than the backlog of a listener holds.
+    // No more at once than the listener's backlog.
     const batch = await Promise.all(Array.from({ length: 100 }, () => openConnection(t, path)));
     for (const socket of batch) socket.resume().once('end', () => socket.destroy());
     sockets.push(...batch);
@@ -141,7 +141,7 @@ test('hundreds of connections leave room for those who ask', async (t) => {
   });
 });
 
-test('connections under way are not given up for new ones, which are refused then', async (t) => {
+test('connections with a request in progress are not closed for new ones, which are refused', async (t) => {
   const { path, ask } = await besideStream(t);
   const followers: net.Socket[] = [];
   for (let count = 0; count < MAX_CONNECTIONS; count += 1) {
@@ -155,7 +155,7 @@ test('connections under way are not given up for new ones, which are refused the
   t.is((await eventually(() => ask('GET', '/v1/status'), { what: 'room for one' })).status, 200);
 });
 
-test('a connection that dies at any moment is nobody’s failure', async (t) => {
+test('a connection may be lost at any moment', async (t) => {
   const { path, isUnharmed } = await besideStream(t);
   for (const text of [
     ...['', 'GET /v1/sta', get('/v1/status'), get('/v1/streams'), get('/v1/events'), get('/v1/wait?service=nothing')],
@@ -173,7 +173,7 @@ test('a connection that dies at any moment is nobody’s failure', async (t) => 
   }
 });
 
-test('who asked to be told, and has gone, is not waited for', async (t) => {
+test('the wait of a client that has disconnected ends', async (t) => {
   const clock = new ManualClock();
   const { proxy } = new TestProxy(t, `unix-listen:${join(temporaryFolder(t), 'c')}`, { clock });
   const { path, ask } = await startControl(t, proxy);
@@ -187,7 +187,7 @@ test('who asked to be told, and has gone, is not waited for', async (t) => {
   t.is(clock.pending, before);
 });
 
-test('connections that became streams and say nothing keep nobody from asking', async (t) => {
+test('idle upgraded connections do not block requests', async (t) => {
   const { path, isUnharmed, clock } = await besideStream(t);
   const sockets: net.Socket[] = [];
   for (let count = 0; count < MAX_CONNECTIONS + 20; count += 1) {
@@ -203,7 +203,7 @@ test('connections that became streams and say nothing keep nobody from asking', 
   t.regex((await readToEnd(socket)).toString(), /\r\n\r\nstill there$/);
 });
 
-test('an address is taken only by one, and given up at the end', async (t) => {
+test('an address is used by one server only, and released on close', async (t) => {
   const { proxy } = new TestProxy(t, `unix-listen:${join(temporaryFolder(t), 'c')}`);
   const { path, server } = await startControl(t, proxy);
   await t.throwsAsync(server.listen({ path }), { code: 'address-in-use' });
@@ -211,7 +211,7 @@ test('an address is taken only by one, and given up at the end', async (t) => {
   await t.throwsAsync(once(net.connect({ path }), 'connect'), { code: 'ENOENT' });
 });
 
-/** A control server, and a stream that was open before: `isUnharmed` when it still echoes, and a request is answered. */
+/** A control server, and an open stream; `isUnharmed` if the stream still echoes and a request is answered. */
 async function besideStream(t: ExecutionContext) {
   const { port } = await localServer(t, echo);
   const path = join(temporaryFolder(t), 'c');
@@ -219,7 +219,7 @@ async function besideStream(t: ExecutionContext) {
   const neighbour = localSocket(t, a.port('echo'));
   const clock = new ManualClock();
   const control = await startControl(t, a.proxy, { clock });
-  // With the routes loaded, so that what follows is about requests only.
+  // Load the routes first, so that the rest is about requests only.
   await control.ask('GET', '/v1/forwards');
   const isUnharmed = async () => {
     const answers = Promise.all([answerTo(neighbour, 'x'), control.ask('GET', '/v1/status')]);
@@ -230,7 +230,7 @@ async function besideStream(t: ExecutionContext) {
   return { ...control, clock, isUnharmed };
 }
 
-/** All that comes until the connection is closed, orderly or not. */
+/** Reads until the connection is closed, in order or not. */
 async function readUntilClosed(socket: net.Socket): Promise<string> {
   let text = '';
   socket.on('data', (chunk: Buffer) => (text += chunk.toString()));

@@ -1,4 +1,4 @@
-/** The figures for Prometheus. */
+/** Metrics for Prometheus. */
 import { join } from 'node:path';
 import test from 'ava';
 import { describeMetrics, formatMetrics } from '../../lib/control/context/metrics.js';
@@ -8,7 +8,7 @@ import { temporaryFolder } from '../helpers/files.js';
 import { ask as askEcho, connectedProxies, echo, localServer, steeredPair } from '../helpers/proxies.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
-test('the text has HELP and TYPE, and escapes what stands in it', (t) => {
+test('the text has HELP and TYPE, and is escaped', (t) => {
   const text = formatMetrics([
     { name: 'a_total', type: 'counter', help: 'One\nline \\ only.', samples: [{ labels: {}, value: 3 }] },
     {
@@ -39,7 +39,7 @@ test('the text has HELP and TYPE, and escapes what stands in it', (t) => {
   );
 });
 
-/** `name{labels}` of each series with its value; throws where a line does not have that form. */
+/** `name{labels}` of each series with its value; throws for a malformed line. */
 function parseMetrics(text: string): Map<string, number> {
   const series = new Map<string, number>();
   let current = '';
@@ -55,7 +55,7 @@ function parseMetrics(text: string): Map<string, number> {
   return series;
 }
 
-test('the page counts what channels and process did, under names with their units', async (t) => {
+test('the page has the counters of channels and process, under names with units', async (t) => {
   const target = await localServer(t, echo);
   const here = { outgoing: ['echo:0'], label: 'vm1' };
   const incoming = [`echo:127.0.0.1:${target.port}`];
@@ -87,7 +87,7 @@ test('the page counts what channels and process did, under names with their unit
     t.regex(name, /(_total|_seconds|_bytes|_info|_state|_streams|_forwards|_ports)(\{|$)/);
 });
 
-test('what a peer says is in no label', async (t) => {
+test('no label contains text from a peer', async (t) => {
   const name = 'evil"} 1\nforged 2';
   const { here: a, control } = await steeredPair(t, { peer: { name, agent: 'evil 1' } });
   const read = async () => (await control.ask('GET', '/metrics')).text;
@@ -102,7 +102,7 @@ test('what a peer says is in no label', async (t) => {
   t.is(series.get(roundTrip), (a.proxy.channel('default').session?.roundTripMs ?? 0) / 1000);
 });
 
-test('a page for strangers is made once in a second, and that of the operator for each request', async (t) => {
+test('the public page is made at most once a second, the operator’s for each request', async (t) => {
   const { a } = await connectedProxies(t, join(temporaryFolder(t), 'c'), { label: 'vm1' }, {});
   const clock = new ManualClock();
   const control = await startControl(t, a.proxy, { clock });
@@ -119,7 +119,7 @@ test('a page for strangers is made once in a second, and that of the operator fo
   t.deepEqual(await states(), [false, false]);
 });
 
-test.serial('a page takes time in proportion to its channels and their ports', async (t) => {
+test.serial('the time for a page is proportional to channels and ports', async (t) => {
   const [sample] = (await steeredPair(t)).here.proxy.listChannels();
   if (sample === undefined) throw new Error('it has no channel');
   const labels = Array.from({ length: 200 }, (_, index) => `vm${index}`);
@@ -140,7 +140,7 @@ test.serial('a page takes time in proportion to its channels and their ports', a
   t.true(user + system < 200_000, `${(user + system) / 1000} ms`);
 });
 
-test('a TCP address for metrics has the page and nothing else', async (t) => {
+test('a TCP address for metrics serves the page and nothing else', async (t) => {
   const { server, path } = (await steeredPair(t)).control;
   const address = await server.listenForMetrics({ host: '127.0.0.1', port: 0 });
   t.deepEqual(server.paths, [path]);

@@ -24,7 +24,7 @@ import { PROJECT_ROOT, staticImports, temporaryFolder, writeKeyFile } from '../h
 import { echo, localServer, openEcho, readToEnd, steeredPair, TestProxy } from '../helpers/proxies.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
-/** A control server of a proxy whose channel nobody dials. */
+/** A control server of a proxy whose channel has no peer. */
 async function alone(t: ExecutionContext, options: { clock?: ManualClock } = {}) {
   const folder = temporaryFolder(t);
   const { proxy } = new TestProxy(t, `unix-listen:${join(folder, 'c')}`);
@@ -35,12 +35,12 @@ async function alone(t: ExecutionContext, options: { clock?: ManualClock } = {})
   return { ...control, folder, proxy, add, optionsOf };
 }
 
-test('the socket is its owner’s alone', async (t) => {
+test('the socket is private to its owner', async (t) => {
   const { path } = await alone(t);
   t.is(statSync(path).mode & 0o777, 0o600);
 });
 
-test('a channel is added with all that a file can say of one, or as the process says; its rules and storage are merged', async (t) => {
+test('an added channel takes all options of a file, or the defaults of the process; rules and storage are merged', async (t) => {
   const { folder, add, optionsOf, process: steered } = await alone(t);
   const at = (name: string) => join(folder, name);
   const key = writeKeyFile(folder, 'own.key', '1f');
@@ -89,7 +89,7 @@ test('a channel is added with all that a file can say of one, or as the process 
   t.is(optionsOf('d'), undefined);
 });
 
-test('nothing is left to be done when nobody asks any more', async (t) => {
+test('no timer is left once there are no more requests', async (t) => {
   const clock = new ManualClock();
   const { ask } = await alone(t, { clock });
   for (const url of ['/v1/forwards', '/v1/services', '/metrics', '/v1/events?follow=false'])
@@ -101,7 +101,7 @@ test('nothing is left to be done when nobody asks any more', async (t) => {
   t.is(clock.pending, 0);
 });
 
-test('neither HTTP nor what checks requests is loaded before somebody connects', (t) => {
+test('neither HTTP nor request validation is loaded before a client connects', (t) => {
   const loads = (file: string, name: string) => staticImports([join(PROJECT_ROOT, 'dist/lib', file)]).has(name);
   for (const file of ['control/server/control-server.js', 'control/server/http-service.js'])
     t.deepEqual([loads(file, 'zod'), loads(file, 'node:http')], [false, false], file);
@@ -109,9 +109,9 @@ test('neither HTTP nor what checks requests is loaded before somebody connects',
   t.true(loads('control/server/request-handler.js', 'node:http') && loads('control/routes/table.js', 'zod'));
 });
 
-// Requests that are not valid.
+// Invalid requests.
 
-/** A field that is not valid, or the status of another error; and what the message has. */
+/** The invalid field, or the status of another error; and a part of the message. */
 type Wanted = readonly [fieldOrStatus: string | number, message?: RegExp];
 
 const address = 'unix-connect:/nowhere';
@@ -153,10 +153,10 @@ const REFUSED: readonly (readonly [line: string, request: TestRequest, ...wanted
   ['POST /v1/ping', { text: '{}', headers: { 'Content-Type': 'text/plain' } }, 415, /application\/json/],
 ];
 
-/** The codes of errors that name no field. */
+/** The codes of errors without a field. */
 const CODES: Readonly<Record<number, string>> = { 404: 'not-found', 503: 'no-session' };
 
-test('a request that is not valid names its field, and changes nothing; another method is answered with those that are allowed', async (t) => {
+test('the error for an invalid request names the field, and nothing changes; a wrong method is answered with those allowed', async (t) => {
   const { proxy, ask } = await alone(t);
   for (const [line, request, wanted, message = /^\S.*\S$/] of REFUSED) {
     const [method = '', url = ''] = line.split(' ');
@@ -172,7 +172,7 @@ test('a request that is not valid names its field, and changes nothing; another 
   t.deepEqual([status, headers.allow], [405, 'GET, POST']);
 });
 
-test('a port that is taken is 409, a reload that fails 422 whoever was wrong, a defect 500', async (t) => {
+test('a port in use is 409, a failed reload always 422, a defect 500', async (t) => {
   const { port } = await localServer(t, () => undefined);
   const { proxy, ask, process } = await alone(t);
   const taken = await ask('POST', '/v1/forwards', { body: { direction: 'outgoing', spec: `ssh:127.0.0.1:${port}` } });
@@ -189,7 +189,7 @@ test('a port that is taken is 409, a reload that fails 422 whoever was wrong, a 
   t.is((await ask('GET', '/v1/status')).status, 200);
 });
 
-// What speaks HTTP is loaded for the first connection.
+// The HTTP server is loaded for the first connection.
 
 const HANDLERS = { onRequest: (_request: unknown, response: { end(text: string): void }) => response.end('answer') };
 
@@ -202,7 +202,7 @@ async function serve(t: ExecutionContext, load: () => Promise<typeof HANDLERS>) 
   return { clock, socketPath };
 }
 
-test('it is loaded once, for connections that came meanwhile as well, which have their time from then', async (t) => {
+test('it is loaded once, also for connections that come meanwhile, whose timeout starts then', async (t) => {
   const loading = deferred<typeof HANDLERS>();
   const begun = deferred();
   let loadCount = 0;
@@ -214,7 +214,7 @@ test('it is loaded once, for connections that came meanwhile as well, which have
   const get = () => ask({ socketPath }, 'GET', '/');
   t.is(loadCount, 0);
   const early = Array.from({ length: 3 }, get);
-  // What has gone by then is no matter.
+  // Connections closed by then do not matter.
   const gone = await openConnection(t, socketPath);
   gone.write('GET / HTTP/1.1\r\n');
   gone.destroy();
@@ -225,20 +225,20 @@ test('it is loaded once, for connections that came meanwhile as well, which have
   t.deepEqual([loadCount, clock.pending], [1, 0]);
   const silent = await openConnection(t, socketPath);
   const ended = once(silent.resume(), 'end');
-  // The service has it when the clock has its time-out.
+  // The service has it once its timeout is scheduled.
   while (clock.pending === 0) await new Promise((resolve) => setImmediate(resolve));
   clock.advance(REQUEST_TIMEOUT_MS);
   await ended;
 });
 
-test('where it cannot be loaded the connection is closed, and the next one tries again', async (t) => {
+test('if loading fails the connection is closed, and the next one retries', async (t) => {
   const outcomes = [() => Promise.reject(new Error('the file is not there')), () => Promise.resolve(HANDLERS)];
   const { socketPath } = await serve(t, () => outcomes.shift()?.() ?? Promise.reject(new Error('once too often')));
   t.is((await readToEnd(await openConnection(t, socketPath))).length, 0);
   for (let turn = 0; turn < 2; turn += 1) t.is((await ask({ socketPath }, 'GET', '/')).text, 'answer');
 });
 
-// docs/openapi.json matches the table of routes, and every route answers as it says.
+// docs/openapi.json matches the table of routes, and every route answers accordingly.
 
 interface Description {
   readonly paths: Record<
@@ -253,11 +253,11 @@ type Content = Readonly<Record<string, { readonly schema: Record<string, unknown
 const text = readFileSync(join(PROJECT_ROOT, 'docs/openapi.json'), 'utf8');
 const description = JSON.parse(text) as Description;
 
-test('docs/openapi.json is what the table of routes says: npm run openapi writes it', (t) => {
+test('docs/openapi.json matches the table of routes: npm run openapi writes it', (t) => {
   t.deepEqual(description, JSON.parse(JSON.stringify(describeRoutes(ROUTES))) as Description);
 });
 
-test('every schema that the description refers to is there', (t) => {
+test('every schema that the description refers to exists', (t) => {
   const names = [...text.matchAll(/"\$ref": "#\/components\/schemas\/(\w+)"/g)].map(([, name = '']) => name);
   t.deepEqual([...new Set(names)].sort(), Object.keys(description.components.schemas).sort());
   t.false(text.includes('$defs'));

@@ -1,4 +1,4 @@
-/** What a control server keeps and measures, without its sockets; and where its socket is. */
+/** The state and measurements of a control server, without its sockets; and the path of its socket. */
 import test from 'ava';
 import { EventLoopDelay } from '../../lib/control/context/event-loop-delay.js';
 import { KNOWN_ENDS, StreamEnds } from '../../lib/control/context/join-stream.js';
@@ -8,7 +8,7 @@ import { VproxyError } from '../../lib/errors.js';
 import type { StreamStatus } from '../../lib/status/types.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
-test('it is in /run/vproxy for root, and in the folder of the user for others; a name is one of a file', (t) => {
+test('the socket is in /run/vproxy for root, else in the user’s runtime folder; its name is a valid file name', (t) => {
   const runtimeDirectory = '/run/user/1000';
   t.is(controlSocketPath('vm1', { isRoot: true, runtimeDirectory }), '/run/vproxy/vm1.sock');
   t.is(controlSocketPath('4711', { isRoot: false, runtimeDirectory }), '/run/user/1000/vproxy/4711.sock');
@@ -19,7 +19,7 @@ test('it is in /run/vproxy for root, and in the folder of the user for others; a
     t.false(isControlName(name), name);
 });
 
-test('open streams are known, and those that have ended last, each with its own end', (t) => {
+test('open streams and the last ended ones are known, each with its own end', (t) => {
   const ends = new StreamEnds();
   const open = ends.add();
   const [first, second] = [ends.add(), ends.add()];
@@ -37,7 +37,7 @@ test('open streams are known, and those that have ended last, each with its own 
   t.deepEqual(ends.find(open), { state: 'open', error: null });
 });
 
-// The delay of the event loop, which is measured only while a client asks for it.
+// The delay of the event loop, measured only while a client asks for it.
 
 function block(ms: number): void {
   const until = performance.now() + ms;
@@ -52,7 +52,7 @@ test.serial(
     t.teardown(() => delay.stop());
     t.is(delay.take(), null);
     const look = () => {
-      // Right after a request there is no measurement yet.
+      // There is no sample yet right after a request.
       block(300);
       const seen = delay.take();
       return seen !== null && seen.maxMs > 200 ? seen : null;
@@ -81,7 +81,7 @@ function setUp() {
   const rates = new StreamRates(() => streams, clock);
   const measure = async () =>
     (await rates.measure()).map(({ sendRate, receiveRate }) => [sendRate, receiveRate] as const);
-  /** Time passes, at whose end the streams are so far. */
+  /** Advances the clock, and sets the counters of the streams. */
   const pass = (ms: number, ...changes: readonly Partial<StreamStatus>[]): void => {
     streams = changes.map(stream);
     clock.advance(ms);
@@ -89,7 +89,7 @@ function setUp() {
   return { clock, measure, pass };
 }
 
-test('the first answer takes 200 ms, the next ones none, and after 3 s in which nobody asked a new look is taken', async (t) => {
+test('the first answer takes 200 ms, the next ones none; after 3 s without a request a new sample is taken', async (t) => {
   const { clock, measure, pass } = setUp();
   const first = measure();
   t.is(clock.pending, 1);
@@ -105,19 +105,19 @@ test('the first answer takes 200 ms, the next ones none, and after 3 s in which 
   t.deepEqual(await later, [[500, 0]]);
 });
 
-test('two who ask at once wait for the same look, and one who asks right after another sees no jump', async (t) => {
+test('concurrent requests share a sample, and a request right after another sees no jump', async (t) => {
   const { clock, measure, pass } = setUp();
   const both = Promise.all([measure(), measure()]);
   t.is(clock.pending, 1);
   pass(200, { sentBytes: 200 });
   t.deepEqual(await both, [[[1000, 0]], [[1000, 0]]]);
-  // Within a millisecond of the last look: measured from it alone, the rate would be 100,000 a second.
+  // Within a millisecond of the last sample: measured from it alone, the rate would be 100,000 a second.
   pass(1, { sentBytes: 300 });
   const [[rate] = [0, 0]] = await measure();
   t.true(rate < 2000, String(rate));
 });
 
-test('a new stream counts from its beginning, also where its number was that of another', async (t) => {
+test('a new stream counts from its beginning, even if its number was reused', async (t) => {
   const { measure, pass } = setUp();
   pass(0, { sentBytes: 1_000_000 });
   const first = measure();

@@ -11,7 +11,7 @@ import { eventually, ManualClock } from '../helpers/time.js';
 
 const REPLY = '{"stdout":"own","stderr":"","status":0}\n';
 
-/** Where a test does not say otherwise, the peer's emulator reads a line and closes. */
+/** By default the peer's emulator reads a line and closes. */
 async function served(t: ExecutionContext, decide: Decide = echo, options: StorageBrokerOptions = {}) {
   const emulator = await FieldEmulator.readline(t, decide);
   return { emulator, guest: await startGuest(t, { peer: peerAt(emulator.port), ...options }) };
@@ -55,7 +55,7 @@ const KINDS: Readonly<Record<string, Start>> = {
 };
 
 for (const [kind, start] of Object.entries(KINDS)) {
-  test(`${kind}: 50 calls at once get each its own reply, one at a time; one that dies fails that call only`, async (t) => {
+  test(`${kind}: 50 concurrent calls each get their own reply, one at a time; a crash fails only its call`, async (t) => {
     const { emulator, guest } = await start(t, (argv, fields) => (argv[1] === 'die' ? 'die' : echo(argv, fields)));
     const names = Array.from({ length: 50 }, (_, index) => `/c${index}`);
     t.deepEqual(
@@ -75,7 +75,7 @@ for (const [kind, start] of Object.entries(KINDS)) {
     t.deepEqual([...emulator.requests].sort(), [...names, 'one', 'die', 'two', 'three'].sort(), 'none comes twice');
   });
 
-  test(`${kind}: a wrapper that goes in its call leaves its reply to nobody`, async (t) => {
+  test(`${kind}: the reply for a wrapper that disconnects reaches no other call`, async (t) => {
     const held = deferred();
     const { emulator, guest } = await start(t, async (argv, fields) => {
       if (argv[1] === 'slow') await held.promise;
@@ -110,7 +110,7 @@ test('several attached emulators share the calls, and while one is attached the 
   t.deepEqual(emulator.requests, []);
 });
 
-test('a call waits until an emulator is attached, also when its caller has closed its sending side', async (t) => {
+test('a call waits until an emulator is attached, even if its caller has half-closed', async (t) => {
   const guest = await startGuest(t);
   const caller = wrapper(t, guest, '{"argv":["storcli64","half"]}').end();
   await waits(guest, 1);
@@ -129,7 +129,7 @@ test('a call waits until the service is offered and the broker is woken', async 
   t.is(await output, 'early\n');
 });
 
-test('a wrapper that goes while it waits has its call dropped, also if its sending side was closed', async (t) => {
+test('a wrapper that disconnects while waiting has its call dropped, even if it had half-closed', async (t) => {
   const clock = new ManualClock();
   const guest = await startGuest(t, { clock });
   const [open, half] = [1, 2].map(() => wrapper(t, guest, '{"argv":["storcli64","dropped"]}\n')) as [Socket, Socket];
@@ -150,7 +150,7 @@ test('a wrapper that goes while it waits has its call dropped, also if its sendi
   );
 });
 
-test('a parallel service gets so many calls at once', async (t) => {
+test('a parallel service gets up to that many calls at once', async (t) => {
   const gate = deferred();
   const decide: Decide = (argv, fields) => gate.promise.then(() => echo(argv, fields));
   const { emulator, guest } = await served(t, decide, { parallel: 3 });
@@ -163,7 +163,7 @@ test('a parallel service gets so many calls at once', async (t) => {
   t.is(emulator.mostAtOnce, 3);
 });
 
-test('a long request to an emulator that reads once fails and says why', async (t) => {
+test('a long request to an emulator that reads once fails with the reason', async (t) => {
   const { port } = await FieldEmulator.singleRead(t);
   const guest = await startGuest(t, { peer: peerAt(port) });
   t.is((await guest.call('x'.repeat(950))).status, 0);
@@ -173,7 +173,7 @@ test('a long request to an emulator that reads once fails and says why', async (
   });
 });
 
-test('an attached emulator that sends what nobody asked for is let go before a call can take it', async (t) => {
+test('an attached emulator that sends unsolicited data is detached before a call can get it', async (t) => {
   const guest = await startGuest(t);
   const [ours, theirs] = duplexPair();
   guest.broker.emulators.attach(ours);
@@ -191,7 +191,7 @@ test('an attached emulator that sends what nobody asked for is let go before a c
   }
 });
 
-test('a service that leaves its streams open has them reset, and of many the oldest at once', async (t) => {
+test('streams that a service leaves open are reset; of too many, the oldest at once', async (t) => {
   const clock = new ManualClock();
   const opened: Duplex[] = [];
   const guest = await opening(
@@ -221,7 +221,7 @@ test('the name of the virtual machine is in each request, and only the configure
   t.deepEqual(names, ['node-7', undefined]);
 });
 
-test('a request that is none, or never complete, is told so', async (t) => {
+test('an invalid or incomplete request is answered with the reason', async (t) => {
   const clock = new ManualClock();
   const guest = await startGuest(t, { clock });
   const late = wrapper(t, guest, '{"argv":[');
@@ -237,7 +237,7 @@ test('a request that is none, or never complete, is told so', async (t) => {
   );
 });
 
-test('more calls than the bound are refused, and room comes back', async (t) => {
+test('calls beyond the limit are refused, until there is room again', async (t) => {
   const guest = await startGuest(t, { maxCalls: 2 });
   const outputs = printAll(guest, ['1', '2']);
   await waits(guest, 2);
@@ -250,7 +250,7 @@ test('more calls than the bound are refused, and room comes back', async (t) => 
   t.is(await guest.print('4'), '4\n');
 });
 
-test('bytes held for all calls together are bounded, and given back', async (t) => {
+test('bytes buffered for all calls are bounded, and released', async (t) => {
   const big = { stdout: 'x'.repeat(100_000), stderr: '', status: 0 };
   const decide: Decide = (argv, fields) => (argv[1] === 'big' ? big : echo(argv, fields));
   const { guest } = await served(t, decide, { maxHeldBytes: 50_000 });
@@ -262,7 +262,7 @@ test('bytes held for all calls together are bounded, and given back', async (t) 
   await t.throwsAsync(guest.call('x'.repeat(60_000)), tooMany);
 });
 
-test('more attached emulators than the bound are reset', async (t) => {
+test('attached emulators beyond the limit are reset', async (t) => {
   const guest = await startGuest(t, { maxAttached: 1 });
   const [[first], [second]] = [duplexPair(), duplexPair()];
   guest.broker.emulators.attach(first);
@@ -279,7 +279,7 @@ function refused(code: string): Duplex {
 }
 
 for (const code of ['unknown-service', 'connect-refused', 'too-many-streams', 'no-session']) {
-  test(`a call whose opening ends with ${code} waits and is tried again`, async (t) => {
+  test(`a call whose stream is refused with ${code} waits and is retried`, async (t) => {
     const clock = new ManualClock();
     const emulator = await FieldEmulator.readline(t);
     let opened = 0;
@@ -295,7 +295,7 @@ for (const code of ['unknown-service', 'connect-refused', 'too-many-streams', 'n
   });
 }
 
-/** Streams that fail such that the emulator may have seen the request, or will not take another one. */
+/** Failures after which the emulator may have seen the request, or will not take another. */
 const LOST: Readonly<Record<string, (code: string) => Duplex>> = {
   ...Object.fromEntries(
     ['connect-timeout', 'open-timeout', 'denied', 'peer-restarted', 'desync'].map((code) => [code, refused]),
@@ -314,7 +314,7 @@ const LOST: Readonly<Record<string, (code: string) => Duplex>> = {
 };
 
 for (const [what, fail] of Object.entries(LOST)) {
-  test(`a call whose stream ends with ${what} fails, and is not tried again`, async (t) => {
+  test(`a call whose stream ends with ${what} fails without a retry`, async (t) => {
     let opened = 0;
     const [code = ''] = what.split(' ');
     const guest = await opening(t, () => ((opened += 1), fail(code)));
@@ -323,7 +323,7 @@ for (const [what, fail] of Object.entries(LOST)) {
   });
 }
 
-test('an opening that throws makes the call wait or fail by its code', async (t) => {
+test('if opening throws, the call waits or fails, depending on the code', async (t) => {
   let code = 'denied';
   const guest = await opening(t, () => {
     throw new VproxyError(code, 'no');
@@ -337,7 +337,7 @@ test('an opening that throws makes the call wait or fail by its code', async (t)
   await t.notThrowsAsync(waits(guest, 2));
 });
 
-test('closing the broker fails the calls that wait and those under way', async (t) => {
+test('closing the broker fails waiting and running calls', async (t) => {
   const { emulator, guest } = await served(t, () => new Promise(() => undefined));
   const calls = ['under way', 'waiting'].map((name) =>
     t.throwsAsync(guest.call(name), { code: 'storage-unavailable' }),

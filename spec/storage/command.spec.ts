@@ -8,7 +8,7 @@ import { spawnVproxy } from '../helpers/vproxy-process.js';
 
 const WORDS = ['storage-emulator', '--replies', join(PROJECT_ROOT, 'spec/fixtures/storage-replies.json')];
 
-test.serial('it listens at several addresses, says where, answers, and ends with SIGTERM', async (t) => {
+test.serial('it listens on several addresses, reports them, answers, and exits on SIGTERM', async (t) => {
   const path = join(temporaryFolder(t), 'emulator.sock');
   const emulator = spawnVproxy(t, [...WORDS, '--listen', path, '--listen', '127.0.0.1:0']);
   const [, port] = await emulator.waitForLine(/^storage emulator listening on 127\.0\.0\.1:(\d+)$/);
@@ -22,7 +22,7 @@ test.serial('it listens at several addresses, says where, answers, and ends with
   t.is(emulator.stdout, '');
 });
 
-test.serial('it dials, says so, and ends with SIGINT', async (t) => {
+test.serial('it dials, reports it, and exits on SIGINT', async (t) => {
   const guest = await startGuest(t);
   const port = await attachPort(t, guest);
   const emulator = spawnVproxy(t, [...WORDS, '--dial', `127.0.0.1:${port}`]);
@@ -32,7 +32,7 @@ test.serial('it dials, says so, and ends with SIGINT', async (t) => {
   t.is((await emulator.exited).code, 0);
 });
 
-test.serial('a bad file, a bad address and one that is taken end it with one line', async (t) => {
+test.serial('a bad file, a bad address and one in use are fatal, with one line', async (t) => {
   const folder = temporaryFolder(t);
   const bad = join(folder, 'replies.json');
   writeFileSync(bad, '{"replies":[{"argv":["s"],"status":"1"}]}');

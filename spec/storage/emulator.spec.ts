@@ -14,7 +14,7 @@ import { eventually, ManualClock } from '../helpers/time.js';
 
 const echo: StorageHandler = ({ argv }) => ({ stdout: `${argv.slice(1).join(' ')}\n` });
 
-/** One that listens, with what it was asked and how it failed. */
+/** A listening emulator, with its requests and failures. */
 async function listening(t: ExecutionContext, handler: StorageHandler) {
   const emulator = createStorageEmulator(handler);
   t.teardown(() => emulator.close());
@@ -26,7 +26,7 @@ async function listening(t: ExecutionContext, handler: StorageHandler) {
   return { emulator, port: 'port' in address ? address.port : 0, requests, failures };
 }
 
-/** Sends bytes, closes the sending side, and resolves with the lines that come back. */
+/** Sends bytes, half-closes, and resolves with the lines of the answer. */
 async function ask(port: number, bytes: string): Promise<{ readonly stdout: string; readonly status: number }[]> {
   const socket = createConnection({ host: '127.0.0.1', port, allowHalfOpen: true });
   socket.end(bytes);
@@ -34,7 +34,7 @@ async function ask(port: number, bytes: string): Promise<{ readonly stdout: stri
   return lines.map((line) => JSON.parse(line) as { stdout: string; status: number });
 }
 
-test('requests are answered however they end, and what is none is told so', async (t) => {
+test('requests are answered however they are terminated, and invalid ones get an error', async (t) => {
   const { port, requests } = await listening(t, echo);
   for (const [bytes, ...outputs] of [
     ['{"argv":["s","a"]}\n', 'a\n'],
@@ -68,7 +68,7 @@ test('a request without a terminator is answered while the connection stays open
   }
 });
 
-test('connections are served at once, and the requests of each one after the other', async (t) => {
+test('connections are served concurrently, the requests of each in order', async (t) => {
   const waiting: (() => void)[] = [];
   const { port } = await listening(t, async (request) => {
     await new Promise<void>((resolve) => waiting.push(resolve));
@@ -83,7 +83,7 @@ test('connections are served at once, and the requests of each one after the oth
   t.deepEqual(outputs, ['a1\n', 'a2\n', 'b1\n', 'b2\n', 'c1\n', 'c2\n']);
 });
 
-test('a request over the bound, and a handler that throws, end their connection only', async (t) => {
+test('a request over the limit, and a handler that throws, end only their connection', async (t) => {
   const { port, failures } = await listening(t, (request) => {
     if (request.argv[1] === 'throw') throw new Error('no such controller');
     return request.argv[1] === 'status' ? { status: 1000 } : echo(request);
@@ -109,7 +109,7 @@ test('binary output arrives byte for byte, and every exit status', async (t) => 
   );
 });
 
-test('an emulator that dials answers, and dials again when its connection ends', async (t) => {
+test('a dialling emulator answers, and reconnects when its connection ends', async (t) => {
   const guest = await startGuest(t);
   const clock = new ManualClock();
   const emulator = createStorageEmulator(
@@ -125,7 +125,7 @@ test('an emulator that dials answers, and dials again when its connection ends',
   t.is(await next, 'two\n');
 });
 
-test('an emulator that dials tries again while nobody listens, more and more seldom', async (t) => {
+test('a dialling emulator retries while nothing listens, with back-off', async (t) => {
   const clock = new ManualClock();
   const emulator = createStorageEmulator(echo, { clock });
   t.teardown(() => emulator.close());
@@ -139,7 +139,7 @@ test('an emulator that dials tries again while nobody listens, more and more sel
     for (; clock.pending > 0; waitedMs += 10) clock.advance(10);
   }
   t.is(failures[0], `storage emulator at ${path}: ENOENT`);
-  // 100 + 200 + 400 + 800 ms, a quarter more or less.
+  // 100 + 200 + 400 + 800 ms, ± 25 %.
   t.true(waitedMs > 1000 && waitedMs < 2000, String(waitedMs));
   await eventually(() => clock.pending > 0);
   const accepted = deferred();

@@ -1,4 +1,4 @@
-/** Where a broker listens, and what it finds there. */
+/** The sockets that a broker listens on. */
 import { lstatSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -12,7 +12,7 @@ function brokerOf(t: ExecutionContext): StorageBroker {
   return broker;
 }
 
-test('the socket is for its owner only, its folder is made, and it is gone at the end', async (t) => {
+test('the socket is private to its owner, its folder is created, and it is removed at the end', async (t) => {
   const path = join(temporaryFolder(t), 'a', 'b', 'storage.sock');
   const broker = brokerOf(t);
   await broker.listen(path);
@@ -22,7 +22,7 @@ test('the socket is for its owner only, its folder is made, and it is gone at th
   t.throws(() => lstatSync(path), { code: 'ENOENT' });
 });
 
-test('a socket on which somebody answers, a file that is no socket, and what cannot be a path are refused', async (t) => {
+test('a socket in use, a file that is not a socket, and an invalid path are refused', async (t) => {
   const folder = temporaryFolder(t);
   const [taken, file] = [join(folder, 'storage.sock'), join(folder, 'file')];
   await brokerOf(t).listen(taken);
@@ -49,7 +49,7 @@ test('the default paths come from the environment', (t) => {
     t.deepEqual(storageSocketPaths(environment), paths);
 });
 
-test('of the default paths the first that can be had is taken, none is a warning, an explicit one an error', async (t) => {
+test('the first available default path is used; none is a warning, an unavailable explicit path an error', async (t) => {
   const folder = temporaryFolder(t);
   writeFileSync(join(folder, 'file'), '');
   const [impossible, possible, other] = ['file/storage.sock', 'storage.sock', 'other.sock'].map((name) =>

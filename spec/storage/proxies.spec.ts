@@ -1,4 +1,4 @@
-/** Storage calls through whole proxies: one emulator for several machines, each call with the name that the host has for its machine. */
+/** Storage calls through whole proxies: one emulator for several machines, each call with the host's name for its machine. */
 import { once } from 'node:events';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -17,13 +17,13 @@ const MACHINES = ['vm1', 'vm2'];
 
 type Machine = { readonly guest: TestProxy } & ReturnType<typeof callsAt>;
 
-/** A host with a channel for each machine, and the machines, whose brokers claim to be another one. */
+/** A host with a channel for each machine, and the machines, whose brokers claim another name. */
 class Setup {
   readonly folder: string;
   readonly machines = new Map<string, Machine>();
   readonly #t: ExecutionContext;
   host: Proxy | null = null;
-  /** Where outgoing forwards of the channels listen. */
+  /** The listening addresses of outgoing forwards. */
   readonly ports = new Map<string, number>();
 
   constructor(t: ExecutionContext) {
@@ -31,7 +31,7 @@ class Setup {
     this.folder = temporaryFolder(t);
   }
 
-  /** `forward` is that of each channel, and `labels` are the channels'. */
+  /** Each channel has `forward`; `labels` are those of the channels. */
   async start(
     direction: 'outgoing' | 'incoming',
     forward: string,
@@ -101,7 +101,7 @@ const KINDS: Readonly<Record<string, (t: ExecutionContext, setup: Setup) => Prom
 };
 
 for (const [kind, start] of Object.entries(KINDS)) {
-  test(`${kind} hears from the host which machine calls, and not from the machine`, async (t) => {
+  test(`${kind} gets the machine's name from the host, not from the machine`, async (t) => {
     const setup = new Setup(t);
     await start(t, setup);
     const words = [...Array.from({ length: 20 }, (_, index) => String(index)), 'x'.repeat(900_000)];
@@ -112,7 +112,7 @@ for (const [kind, start] of Object.entries(KINDS)) {
   });
 }
 
-test('what is no request never reaches the emulator, and ends that stream only', async (t) => {
+test('invalid requests never reach the emulator, and end only their stream', async (t) => {
   const heard: Buffer[] = [];
   const { port } = await localServer(t, (socket) => socket.on('data', (chunk: Buffer) => heard.push(chunk)));
   const setup = await new Setup(t).start('incoming', `storage:${port}`);
@@ -149,7 +149,7 @@ for (const [what, forward, label, service, sent, got] of [
   });
 }
 
-test('a machine that sends requests that nobody reads is held up', async (t) => {
+test('unread requests of a machine cause back-pressure', async (t) => {
   const { port } = await localServer(t, (socket) => void socket.pause());
   const setup = await new Setup(t).start('incoming', `storage:${port}`);
   const stream = await setup.connect();
@@ -173,7 +173,7 @@ test('a machine that sends requests that nobody reads is held up', async (t) => 
   await t.notThrowsAsync(setup.connect('vm2'));
 });
 
-test('an emulator behind hybrid vsock gets the label, and the line of the handshake passes as it is', async (t) => {
+test('an emulator behind hybrid vsock gets the label, and the handshake line passes unchanged', async (t) => {
   const setup = new Setup(t);
   const path = join(setup.folder, 'emulator.vsock');
   const heard: Buffer[] = [];
@@ -190,7 +190,7 @@ test('an emulator behind hybrid vsock gets the label, and the line of the handsh
   t.is(Buffer.concat(heard).toString(), '{"argv":["x"],"vm":"vm1"}\n');
 });
 
-test('a call waits for an emulator that does not listen yet', async (t) => {
+test('a call waits for an emulator that is not listening yet', async (t) => {
   const port = await freePort();
   const { guest, print } = (await new Setup(t).start('incoming', `storage:${port}`)).machine();
   const output = print('patient');
@@ -200,7 +200,7 @@ test('a call waits for an emulator that does not listen yet', async (t) => {
   t.deepEqual(late.requests, ['patient']);
 });
 
-test('a large reply passes, and its size is in the event; a session that ends in a call fails that call', async (t) => {
+test('a large reply passes, and its size is in the event; the end of a session fails its calls', async (t) => {
   const large = { stdout: 'x'.repeat(18_000_000), stderr: '', status: 0 };
   const { port, requests } = await FieldEmulator.readline(t, ([, word]) =>
     word === 'large' ? large : new Promise(() => undefined),

@@ -26,7 +26,7 @@ test('the sample answers as a storage utility would', async (t) => {
   t.deepEqual(ask('nonsense'), { stdout: '', stderr: 'syntax error, unexpected command\n', status: 1 });
 });
 
-test('the sample in the document is one', async (t) => {
+test('the sample in the document is valid', async (t) => {
   const document = await readFile(new URL('../../../docs/storage.md', import.meta.url), 'utf8');
   const [sample] = [...document.matchAll(/```json\n([^`]*)```/g)]
     .map(([, block]) => block)
@@ -63,11 +63,11 @@ test('exact command lines come before patterns, patterns in order, and the defau
     t.is(replies.answer({ argv: words.split(' ') }).stdout, stdout, words);
 });
 
-test('without a default, what is not recorded fails with a line that names it', (t) => {
+test('without a default, an unrecorded call fails with a line that names it', (t) => {
   t.deepEqual(parse({}).answer({ argv: ['s', 'a\nb'] }), { stderr: 'no recorded reply for: s a\\nb\n', status: 1 });
 });
 
-test('output may be a text, lines, or base64', (t) => {
+test('output may be a string, lines, or base64', (t) => {
   const reply = { argv: ['s'], stdoutBase64: '/wD/', stderr: ['one', '', 'two'], status: 255 };
   const replies = parse({ replies: [reply], default: { stdout: 'no line feed' } });
   const expected = { stdout: Buffer.from([255, 0, 255]), stderr: 'one\n\ntwo\n', status: 255 };
@@ -95,7 +95,7 @@ const BAD: readonly (readonly [file: unknown, message: string])[] = [
   [{ default: { argv: ['s'] } }, ': default: unknown field "argv"'],
 ];
 
-test('a file that is not valid is refused with what is wrong, in one line', (t) => {
+test('an invalid file is refused with the reason, in one line', (t) => {
   for (const [file, message] of BAD) {
     const text = typeof file === 'string' ? file : JSON.stringify(file);
     const error = t.throws(() => parseReplies(text, 'file.json'), { instanceOf: VproxyError, code: 'bad-file' });
@@ -103,13 +103,13 @@ test('a file that is not valid is refused with what is wrong, in one line', (t) 
   }
 });
 
-test('a file that cannot be read is named', async (t) => {
+test('the error for an unreadable file names it', async (t) => {
   await t.throwsAsync(readReplies('/nonexistent/file.json'), {
     code: 'bad-file',
     message: /\/nonexistent\/file\.json: no such file or directory \(ENOENT\)/,
   });
 });
 
-test('a pattern of many stars takes no long time', (t) => {
+test('a pattern with many stars is fast', (t) => {
   t.false(matchesGlob(`${'*a'.repeat(30)}b`, 'a'.repeat(5000)));
 });

@@ -1,4 +1,4 @@
-/** Storage requests of a machine with the label that its host gives them. */
+/** Storage requests of a machine get their label from the host. */
 
 import test from 'ava';
 import type { VproxyError } from '../../lib/errors.js';
@@ -9,7 +9,7 @@ const MIB = 2 ** 20;
 
 const labeller = (budget = new Budget(64 * MIB)) => new RequestLabeller('vm1', budget);
 
-/** The output for a text that comes in pieces of `pieceBytes`, and for its end. */
+/** The output for a text in chunks of `pieceBytes`, and for its end. */
 function pass(text: string, pieceBytes = Number.POSITIVE_INFINITY): string {
   const filter = labeller();
   const bytes = Buffer.from(text);
@@ -23,9 +23,9 @@ function pass(text: string, pieceBytes = Number.POSITIVE_INFINITY): string {
 const OWN = '{"argv":["a"],"vm":"vm1"}\n';
 const PROTO = '{"argv":["a"],"n":1,"__proto__":{"vm":"x"}';
 
-test('a request is passed on with the label, whatever it says, and however it is split', (t) => {
+test('a request is passed on with the label, whatever it claims, and however it is split', (t) => {
   for (const [what, request, passed] of [
-    ['that says nothing of a machine', '{"argv":["a"]}\n', OWN],
+    ['that names no machine', '{"argv":["a"]}\n', OWN],
     ['that lies', '{"argv":["a"],"vm":"vm2"}\n', OWN],
     ['that lies with another type', '{"vm":["vm2"],"argv":["a"]}\n', '{"vm":"vm1","argv":["a"]}\n'],
     ['that lies twice', '{"vm":"vm2","argv":["a"],"vm":"vm3"}\n', '{"vm":"vm1","argv":["a"]}\n'],
@@ -40,9 +40,9 @@ test('a request is passed on with the label, whatever it says, and however it is
 });
 
 const BROKEN: readonly (readonly [what: string, text: string])[] = [
-  ['a line that is no object', 'help\n'],
+  ['a line that is not an object', 'help\n'],
   ['a list', '["a"]\n'],
-  ['an object that only other parsers take', '{"argv":["a"],"vm":"vm2","x":NaN}\n'],
+  ['an object that only other parsers accept', '{"argv":["a"],"vm":"vm2","x":NaN}\n'],
   ['a comment', '{"argv":["a"]/*,"vm":"vm2"*/}\n'],
   ['a string with a line feed', '{"argv":["a\n"]}\n'],
   ['an unfinished object', '{"argv":["a"'],
@@ -51,11 +51,11 @@ const BROKEN: readonly (readonly [what: string, text: string])[] = [
   ['too many at once', '{"argv":["a"]}'.repeat(257)],
 ];
 
-test('what is no request, or too much of one, ends the connection', (t) => {
+test('an invalid or oversized request ends the connection', (t) => {
   for (const [what, text] of BROKEN) t.throws(() => pass(text), { code: 'storage-bad-request' }, what);
 });
 
-test('sixty thousand objects in one another end the connection, or are passed on where Node can write them', (t) => {
+test('sixty thousand nested objects end the connection, or are passed on if Node can write them', (t) => {
   const request = `${'{"a":'.repeat(60_000)}1${'}'.repeat(60_000)}\n`;
   try {
     t.is(pass(request), `${request.slice(0, -2)},"vm":"vm1"}\n`);
@@ -64,11 +64,11 @@ test('sixty thousand objects in one another end the connection, or are passed on
   }
 });
 
-test('what is before something that ends the connection is not passed on either', (t) => {
+test('requests before an invalid one in the same chunk are not passed on either', (t) => {
   t.throws(() => labeller().push(Buffer.from('{"argv":["a"]}\n{"argv":[NaN]}\n')), { code: 'storage-bad-request' });
 });
 
-test('what many streams hold together is bounded, and given back', (t) => {
+test('bytes buffered for many streams are bounded, and released', (t) => {
   const budget = new Budget(3 * MIB);
   const unfinished = Buffer.from(`{"argv":["${'x'.repeat(MIB - 100)}`);
   const filters = [1, 2, 3].map(() => labeller(budget));
@@ -77,7 +77,7 @@ test('what many streams hold together is bounded, and given back', (t) => {
   filters[0]?.close();
   const another = labeller(budget);
   another.push(unfinished);
-  // A request that is finished is held until it has been read.
+  // A complete request is buffered until it has been read.
   const request = another.push(Buffer.from('"]}\n'));
   t.throws(() => labeller(budget).push(unfinished), { code: 'storage-unavailable' });
   another.sent(request.length);

@@ -1,4 +1,4 @@
-/** Requests, replies and failures as bytes. */
+/** Encoding of requests, replies and failures. */
 import test from 'ava';
 import fc from 'fast-check';
 import { VproxyError } from '../../lib/errors.js';
@@ -11,7 +11,7 @@ import {
   encodeRequest,
 } from '../../lib/storage/wire.js';
 
-test('a request is the line that emulators in the field expect, and a reply one that is legible without base64', (t) => {
+test('a request is the line that existing emulators expect, and a reply is legible without base64', (t) => {
   const argv = ['/usr/sbin/storcli64', '/c0', 'show', 'all'];
   for (const [line, expected] of [
     [encodeRequest({ argv }), '{"argv":["/usr/sbin/storcli64","/c0","show","all"]}\n'],
@@ -26,7 +26,7 @@ test('a request is the line that emulators in the field expect, and a reply one 
     t.is(line.toString(), expected);
 });
 
-test('any request survives the way, in ASCII and on one line, and any bytes as output', (t) => {
+test('any request survives encoding, in ASCII and on one line, and so do any output bytes', (t) => {
   const argv = fc.array(fc.string({ unit: 'binary' }), { minLength: 1 });
   const requests = fc.record({ argv, vm: fc.string() }, { requiredKeys: ['argv'] });
   fc.assert(
@@ -70,25 +70,25 @@ for (const [code, decoders, texts] of [
   ['storage-bad-reply', [decodeReply, decodeAnswer], NO_REPLIES],
   ['storage-bad-request', [decodeRequest], NO_REQUESTS],
 ] as const) {
-  test(`what is none is refused with ${code}`, (t) => {
+  test(`invalid messages are refused with ${code}`, (t) => {
     for (const text of texts)
       for (const decode of decoders)
         t.throws(() => void decode(Buffer.from(text)), { instanceOf: VproxyError, code }, text.slice(0, 40));
   });
 }
 
-test('a failure arrives as the error that it was', (t) => {
+test('a failure arrives as the original error', (t) => {
   const line = encodeFailure(new VproxyError('storage-unavailable', 'gone\naway'));
   t.is(line.indexOf('\n'), line.length - 1);
   t.throws(() => decodeAnswer(line), { instanceOf: VproxyError, code: 'storage-unavailable', message: 'gone\naway' });
 });
 
-test('what an emulator sent is shown escaped and short', (t) => {
+test('data from an emulator is shown escaped and truncated', (t) => {
   const { message } = t.throws(() => decodeReply(Buffer.from(`\u001b[2J${'x'.repeat(5000)}`)));
   t.true(message.includes('\\x1b[2J') && message.length < 300, message);
 });
 
-test('a result that cannot be a reply is refused', (t) => {
+test('an invalid result is refused', (t) => {
   for (const result of [{ status: 256 }, { stdout: 'x'.repeat(64 * 1024 * 1024) }])
     t.throws(() => encodeReply(result), { code: 'storage-bad-reply' });
 });

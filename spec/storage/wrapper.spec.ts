@@ -1,4 +1,4 @@
-/** The wrapper as a process of its own. */
+/** The wrapper as a separate process. */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -23,7 +23,7 @@ test.serial('output, errors and exit status are those of the reply, byte for byt
     t.deepEqual(await runWrapper(folder, [String(status)]), { stdout, stderr: stderr.toString(), status });
 });
 
-test.serial('the path that it was called by is sent, and not what that links to', async (t) => {
+test.serial('the path by which it was called is sent, not the target of the link', async (t) => {
   const { folder } = await guestWith(t, ({ argv }) => ({ stdout: JSON.stringify(argv) }));
   const link = join(folder, 'storcli64');
   await mkdir(join(folder, 'sub'));
@@ -50,7 +50,7 @@ test.serial('without VPROXY_STORAGE_SOCKET it also looks in XDG_RUNTIME_DIR; a d
   t.like(await run, { stdout: Buffer.from('x\n'), status: 0 });
 });
 
-test.serial('what fails is told in one line, with 125, or with 126 where a message is not valid', async (t) => {
+test.serial('failures are reported in one line, with 125, or with 126 for an invalid message', async (t) => {
   const folder = temporaryFolder(t);
   const guest = await startGuest(t);
   const emulator = await FieldEmulator.readline(t, ([, word]) =>
@@ -76,10 +76,10 @@ test.serial('what fails is told in one line, with 125, or with 126 where a messa
   await eventually(() => guest.broker.waitingCalls === 0);
 });
 
-test.serial('a large output reaches a slow pipe whole', async (t) => {
+test.serial('a large output is complete on a slow pipe', async (t) => {
   const output = Buffer.alloc(8 * 1024 * 1024, 'storage ');
   const { folder, calls } = await guestWith(t, () => ({ stdout: output, status: 7 }));
-  // The pipe is not read before the gate is opened.
+  // The pipe is not read until the gate opens.
   const script = 'mkfifo gate; { "$0"; echo "status $?" >&2; } | { read open < gate; cat; }';
   const run = runWrapper(folder, [], {}, ['sh', '-c', script, join(folder, 'storcli64')]);
   await eventually(() => calls.length === 1);
@@ -89,7 +89,7 @@ test.serial('a large output reaches a slow pipe whole', async (t) => {
   t.is(stderr, 'status 7\n');
 });
 
-test.serial('a reader that goes early is no failure, and an output that cannot be written is one', async (t) => {
+test.serial('a reader that exits early is not a failure, but an output that cannot be written is', async (t) => {
   const { folder } = await guestWith(t, () => ({ stdout: Buffer.alloc(8 * 1024 * 1024, 'storage\n'), status: 7 }));
   const run = (script: string) => runWrapper(folder, [], {}, ['sh', '-c', script, join(folder, 'storcli64')]);
   t.like(await run('{ "$0"; echo "status $?" >&2; } | head -n 1'), {
