@@ -73,7 +73,7 @@ export function tlsWithKeys(keys: () => readonly SecretKey[], clock: Clock = sys
   };
 }
 
-/** Makes layers with certificates, read anew for each layer, so that new files take effect. */
+/** Makes layers with certificates, read again for each layer, so that new files take effect. */
 export function tlsWithCertificates(read: () => TlsCertificates, clock: Clock = systemClock): SecureLayerFactory {
   return (agreement, channel, handler) => {
     const { ca, cert, key, peerName } = read();

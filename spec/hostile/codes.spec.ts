@@ -15,7 +15,7 @@ import { WINDOW_CASES } from './window-cases.js';
 const OF_OTHERS: Readonly<Record<string, string>> = {
   'channel-missing': 'the path of the channel',
   'channel-busy': 'another process on this machine',
-  'channel-refused': 'nobody listens',
+  'channel-refused': 'no process listens',
   'channel-failed': 'the operating system',
   'channel-unusable': 'the path of the channel',
   'channel-denied': 'permissions',
@@ -29,15 +29,15 @@ const OF_OTHERS: Readonly<Record<string, string>> = {
   'not-found': 'a name that the operator gave',
   'not-booted': 'a command that waits for a boot',
   'control-unavailable': 'a command that looks for a process',
-  'upgrade-failed': 'the successor that the operator has asked for',
+  'upgrade-failed': 'the successor that the operator requested',
   'cannot-create': 'a path of the operator',
   'storage-bad-request': 'a local program at the storage socket',
   'command-not-found': 'a command of the operator at the peer',
   'command-denied': 'a command of the operator at the peer',
   'command-failed': 'a command of the operator at the peer',
-  'exec-unavailable': 'a command of the operator, and what becomes of its stream',
+  'exec-unavailable': 'a command of the operator whose stream ended',
   'copy-failed': 'a copy of the operator',
-  'copy-refused': 'a copy of the operator, whoever is hostile: spec/copy has the cases',
+  'copy-refused': 'a copy of the operator, on either side: spec/copy has the cases',
 };
 
 /** Codes that a peer causes by inaction, with the specs that show them. */

@@ -3,8 +3,8 @@
 
     peer.py unix-connect:PATH | unix-listen:PATH [options]
 
-It is driven by one JSON object a line on stdin ({"do": "open", "key": "a", "service": "echo"}, see Peer.do_...) and
-tells what happens by one JSON object a line on stdout. It ends when stdin does. The comments name the rules.
+Driven by one JSON object per line on stdin ({"do": "open", "key": "a", "service": "echo"}, see Peer.do_...) and
+reports events as one JSON object per line on stdout. It ends when stdin does. The comments name the rules.
 """
 import argparse
 import asyncio

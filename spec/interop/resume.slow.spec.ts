@@ -1,4 +1,4 @@
-/** R-RESUME-1 to R-RESUME-6: the real program, with `resume` on its command line, and the second implementation lose their channel, and continue. */
+/** R-RESUME-1 to R-RESUME-6: the real program, run with `resume`, and the second implementation survive losing their channel. */
 import { temporaryFolder, writeKeyFile } from '../helpers/files.js';
 import { eventually } from '../helpers/time.js';
 import { ENDED, ESTABLISHED, type VproxyProcess } from '../helpers/vproxy-process.js';
@@ -33,8 +33,8 @@ const CASES: readonly [what: string, fault: Fault, options: PairOptions, isKeyed
   [`${MANY}: the program dials, integrity full`, CUTS, DIALS],
   [`${MANY}: as little memory as can be, small frames`, CUTS, NARROW],
   ['several channels, on each of which both sides prove a key', cuts(5, 1), LISTENS, true],
-  ['bytes that are no frame, on a channel that stays', { do: 'garble', leastResumptions: 1 }, LISTENS],
-  ['a channel that one side still believes to have', { do: 'redial', leastResumptions: 1 }, LISTENS],
+  ['bytes that are not a frame, on a channel that stays open', { do: 'garble', leastResumptions: 1 }, LISTENS],
+  ['a channel that one side still considers open', { do: 'redial', leastResumptions: 1 }, LISTENS],
 ];
 
 /** If the program dials, it is made to retry whenever the peer has lost a channel. */
@@ -51,7 +51,7 @@ async function dialsAgain(vproxy: VproxyProcess, peer: PythonPeer, isOver: () =>
 }
 
 for (const [index, [what, fault, options, isKeyed = false]] of CASES.entries()) {
-  withPython(`transfers both ways are whole over ${what}`, async (t) => {
+  withPython(`transfers both ways are complete over ${what}`, async (t) => {
     const keys = isKeyed ? ['--key', writeKeyFile(temporaryFolder(t), 'key', '1f')] : [];
     const { vproxy, peer, transfer } = await transferring(t, 4 * MIB, {
       ...options,
@@ -87,7 +87,7 @@ withPython('without `resume` on its command line the program ends the session wi
   t.false(peer.events.some(({ event }) => event === 'resumable' || event === 'suspended'));
 });
 
-withPython('a peer that has forgotten the session ends the one that waits', async (t) => {
+withPython('a peer that has forgotten the session ends the waiting one', async (t) => {
   const { vproxy, peer } = pair(t, { ...LISTENS, peer: ['--resume', '60'] });
   await Promise.all([peer.next('established'), peer.next('resumable')]);
   await vproxy.waitForLine(/\bthe peer offers: /);

@@ -1,4 +1,4 @@
-/** The real program and a second implementation of docs/protocol.md: keys, credit, datagrams, restarts of either side, drains and ends. */
+/** The real program and a second implementation of docs/protocol.md: keys, credit, datagrams, restarts, drains and ends. */
 import { randomBytes } from 'node:crypto';
 import type net from 'node:net';
 import type { ExecutionContext } from 'ava';
@@ -18,7 +18,7 @@ const keysOf = (t: ExecutionContext, bytes: readonly string[]): string[] => {
 };
 
 for (const parity of ['odd', 'even'] as const) {
-  withPython(`with a key in common there are streams both ways: the peer is ${parity}`, async (t) => {
+  withPython(`with a common key streams work both ways: the peer is ${parity}`, async (t) => {
     const { peer, transfer } = await transferring(t, MIB, {
       forwards: keysOf(t, ['1f', '2e', '3d']),
       peer: ['--parity', parity, ...keysOf(t, ['4c', '3d', '2e'])],
@@ -33,7 +33,7 @@ for (const parity of ['odd', 'even'] as const) {
 for (const [what, own, peers] of [
   ['the peer has no key', ['1f'], []],
   ['the real program has no key', [], ['1f']],
-  ['there is no key in common', ['1f', '2e'], ['3d', '4c']],
+  ['no key in common', ['1f', '2e'], ['3d', '4c']],
 ] as const) {
   withPython(`${what}: auth-failed at both`, async (t) => {
     const { vproxy, peer } = pair(t, { forwards: keysOf(t, own), peer: keysOf(t, peers) });
@@ -44,7 +44,7 @@ for (const [what, own, peers] of [
   });
 }
 
-withPython('20 streams at once each way with little credit, held back where the peer bears fewer', async (t) => {
+withPython('20 streams at once each way with little credit, held back if the peer allows fewer', async (t) => {
   const server = await localServer(t, echo);
   const { vproxy, peer } = pair(t, {
     channelOptions: ',in-flight=5000',
@@ -64,7 +64,7 @@ withPython('20 streams at once each way with little credit, held back where the 
   t.false(peer.events.some(({ event }) => event === 'stream-refused'));
 });
 
-withPython('a stream that nobody reads stops no other, and comes whole when it is read', async (t) => {
+withPython('an unread stream stops no other, and arrives complete once it is read', async (t) => {
   const unread: net.Socket[] = [];
   const slow = await localServer(t, (socket) => void unread.push(socket.pause()));
   const quick = await localServer(t, echo);
@@ -95,7 +95,7 @@ withPython('a stream that nobody reads stops no other, and comes whole when it i
 });
 
 withPython(
-  'datagrams keep their bounds, to a service of either side; a wrong length ends the flow alone',
+  'datagrams keep their boundaries, to a service of either side; a wrong length ends only the flow',
   async (t) => {
     const target = await UdpProgram.openEcho(t);
     const { vproxy, peer } = pair(t, {
@@ -130,7 +130,7 @@ withPython(
   },
 );
 
-withPython('the peer is killed in the middle of a transfer, and another one comes on the same channel', async (t) => {
+withPython('the peer is killed in mid-transfer, and another one starts on the same channel', async (t) => {
   const channel = await stayingChannel(t, temporaryFolder(t));
   const vproxy = vproxyOn(t, `unix-connect:${channel.left}`, ['-o', 'echo:0']);
   const peer = new PythonPeer(t, `unix-connect:${channel.right}`, ['--service', 'echo=echo']);
@@ -155,7 +155,7 @@ withPython('the peer is killed in the middle of a transfer, and another one come
 
 for (const half of [false, true]) {
   const where = half ? 'in the middle of a frame' : 'between two frames';
-  withPython(`the peer opens afresh on the same connection, ${where}`, async (t) => {
+  withPython(`the peer starts over on the same connection, ${where}`, async (t) => {
     const { vproxy, peer } = pair(t, { listens: 'peer', forwards: ['-o', 'mute:0'], peer: ['--service', 'mute=mute'] });
     await peer.next('established');
     const socket = await connectTo(t, vproxy, 'mute');
@@ -173,35 +173,32 @@ for (const half of [false, true]) {
   });
 }
 
-withPython(
-  'the real program is killed in the middle of a transfer, and another one comes on the same channel',
-  async (t) => {
-    const channel = await stayingChannel(t, temporaryFolder(t));
-    const back: Buffer[] = [];
-    const server = await localServer(t, (socket) => {
-      socket.on('data', (chunk: Buffer) => back.push(chunk));
-      socket.pipe(socket);
-    });
-    const forwards = ['-i', `echo:${server.port}`];
-    const vproxy = vproxyOn(t, `unix-connect:${channel.left}`, forwards);
-    const peer = new PythonPeer(t, `unix-connect:${channel.right}`);
-    await peer.next('established');
-    peer.do('open', { key: 'a', service: 'echo' });
-    peer.do('send', { key: 'a', count: 16 * MIB });
-    await eventually(() => back.length > 0, { intervalMs: 1 });
-    vproxy.kill('SIGKILL');
-    vproxyOn(t, `unix-connect:${channel.left}`, forwards);
-    // A process killed within a header shows as a wrong check, because the flush completes the header.
-    t.regex((await peer.next('stream-ended', { key: 'a' })).code ?? '', /^(?:peer-restarted|desync)$/);
-    await peer.next('established');
-    peer.transfer('b', 'echo', MIB);
-    const ended = await peer.next('stream-ended', { key: 'b' });
-    t.is(ended.code, null);
-    t.is(ended.receivedHash, ended.sentHash);
-  },
-);
+withPython('the real program is killed in mid-transfer, and another one starts on the same channel', async (t) => {
+  const channel = await stayingChannel(t, temporaryFolder(t));
+  const back: Buffer[] = [];
+  const server = await localServer(t, (socket) => {
+    socket.on('data', (chunk: Buffer) => back.push(chunk));
+    socket.pipe(socket);
+  });
+  const forwards = ['-i', `echo:${server.port}`];
+  const vproxy = vproxyOn(t, `unix-connect:${channel.left}`, forwards);
+  const peer = new PythonPeer(t, `unix-connect:${channel.right}`);
+  await peer.next('established');
+  peer.do('open', { key: 'a', service: 'echo' });
+  peer.do('send', { key: 'a', count: 16 * MIB });
+  await eventually(() => back.length > 0, { intervalMs: 1 });
+  vproxy.kill('SIGKILL');
+  vproxyOn(t, `unix-connect:${channel.left}`, forwards);
+  // A process killed within a header shows as a wrong check, because the flush completes the header.
+  t.regex((await peer.next('stream-ended', { key: 'a' })).code ?? '', /^(?:peer-restarted|desync)$/);
+  await peer.next('established');
+  peer.transfer('b', 'echo', MIB);
+  const ended = await peer.next('stream-ended', { key: 'b' });
+  t.is(ended.code, null);
+  t.is(ended.receivedHash, ended.sentHash);
+});
 
-withPython('a drain lets streams end, opens none, and the session comes back', async (t) => {
+withPython('a drain lets streams end, opens none, and a new session follows', async (t) => {
   const server = await localServer(t, echo);
   const { vproxy, peer } = pair(t, {
     forwards: ['-o', 'echo:0', '-i', `echo:${server.port}`],

@@ -95,7 +95,7 @@ async function blocked(pid: number): Promise<void> {
     before = `${state} ${facts.slice(10, 12).join(' ')}`;
     return state === 'S' && before === last;
   };
-  await eventually(isBlocked, { what: 'a command that is held up' });
+  await eventually(isBlocked, { what: 'a command that is blocked' });
 }
 
 /** The bytes held for commands that write single bytes until they block. */
@@ -191,7 +191,7 @@ const CASES: readonly [title: string, bytesPerCall: number, hold: (calls: number
         }),
       ),
   ],
-  ['output in single bytes that nobody takes', 2 * CALL_BYTES, (calls) => holdOutput(calls, {})],
+  ['unread output in single bytes', 2 * CALL_BYTES, (calls) => holdOutput(calls, {})],
   [
     'output of terminals in single bytes that nobody takes',
     2 * CALL_BYTES,
