@@ -1,4 +1,4 @@
-/** Channels as people write them: what each text means, and what is refused. */
+/** Channels as users write them: the meaning of each text, and rejected texts. */
 import test from 'ava';
 import fc from 'fast-check';
 import { parseChannel } from '../../lib/channel/address/address.js';
@@ -13,7 +13,7 @@ const FULL = { inFlightBytes: 65_536, integrity: 'full' };
 const NINE = { streams: 9 };
 const domain = (name: string, port: string | null = null, uri: string | null = null) => ({ domain: name, port, uri });
 
-/** Texts, what they mean, the text that is canonical where it is another, and the traits that differ from the kind's. */
+/** Texts, their meaning, the canonical text if different, and the traits that differ from the kind's. */
 const MEANS: readonly (readonly [text: string, address: unknown, canonical?: string | null, traits?: object])[] = [
   ['unix-connect:/run/vm1.sock', '/run/vm1.sock'],
   ['unix-connect:/run/vm1.sock:-', '/run/vm1.sock', 'unix-connect:/run/vm1.sock'],
@@ -62,7 +62,7 @@ const MEANS: readonly (readonly [text: string, address: unknown, canonical?: str
 ];
 
 for (const [text, address, canonical = null, traits = {}] of MEANS) {
-  test(`${text} is understood`, (t) => {
+  test(`${text} is parsed`, (t) => {
     const parsed = parseChannel(text);
     t.is(parsed.text, canonical ?? text);
     t.deepEqual(parseChannel(parsed.text), parsed);
@@ -72,7 +72,7 @@ for (const [text, address, canonical = null, traits = {}] of MEANS) {
   });
 }
 
-/** What texts mean that are spelled otherwise. */
+/** Other spellings, by canonical text. */
 const SAME: readonly (readonly [meaning: string, ...texts: string[]])[] = [
   // URIs.
   ['unix-connect:/run/vm1.sock', 'unix:///run/vm1.sock'],
@@ -96,9 +96,9 @@ const SAME: readonly (readonly [meaning: string, ...texts: string[]])[] = [
   ['vsock-listen:4294967294', 'vsock-listen://4294967294'],
   ['vsock-mux-connect:/tmp/vmm.vsock:1234', 'vsock-mux:///tmp/vmm.vsock:1234'],
   ['vsock-mux-listen:/tmp/vmm.vsock_1234', 'vsock-mux-listen:///tmp/vmm.vsock_1234'],
-  // No URI: the command begins with two slashes.
+  // Not a URI: the command begins with two slashes.
   ['exec://bin/true', 'exec://bin/true'],
-  // Chardevs of QEMU: where it listens, this side connects.
+  // QEMU chardevs: where QEMU listens, this side connects.
   ['unix-connect:/s', 'qemu:unix:/s,server,nowait', 'qemu:unix:/s,server=yes,wait'],
   ['unix-connect:/s', 'qemu:socket,path=/s,server=on,wait=off,id=c0', 'qemu:backend=socket,path=/s,server=on'],
   ['unix-connect:/s', 'qemu:socket,id=c0,server=on,path=/s,logfile=/l,logappend=on'],
@@ -112,7 +112,7 @@ const SAME: readonly (readonly [meaning: string, ...texts: string[]])[] = [
   ['tcp-connect:127.0.0.1:5000', 'qemu:socket,host=,port=5000,server=on,ipv4=on,ipv6=on'],
   ['tcp-connect:[::1]:5000', 'qemu:socket,host=::1,port=5000,server=on,wait=off'],
   ['tcp-connect:[::1]:5000', 'qemu:socket,host=::,port=5000,server=on', 'qemu:socket,host=,port=5000,server=on,noipv4'],
-  // Where it connects, this side listens.
+  // Where QEMU connects, this side listens.
   ['unix-listen:/s', 'qemu:unix:/s', 'qemu:unix:/s,noserver', 'qemu:socket,path=/s,reconnect=10'],
   ['unix-listen:/s', 'qemu:socket,path=/s,server=off,reconnect-ms=500', 'qemu:socket,path=/s,server=on,server=off'],
   ['tcp-listen:127.0.0.1:50000', 'qemu:socket,host=127.0.0.1,port=50000,reconnect=10'],
@@ -120,7 +120,7 @@ const SAME: readonly (readonly [meaning: string, ...texts: string[]])[] = [
   ['tcp-listen:localhost:50000', 'qemu:tcp:localhost:50000'],
   ['tty-open:/dev/pts/3', 'qemu:pty:/dev/pts/3'],
   ['tty-open:/run/vm1.pty,baud=115200', 'qemu:pty,id=c0,path=/run/vm1.pty,baud=115200'],
-  // As users paste it.
+  // As pasted by users.
   [
     'unix-connect:/s',
     'qemu:-chardev socket,path=/s,server=on,wait=off,id=c0 \\',
@@ -128,7 +128,7 @@ const SAME: readonly (readonly [meaning: string, ...texts: string[]])[] = [
   ],
   ['unix-connect:/run/vm 1.sock', "qemu:-chardev 'socket,path=/run/vm 1.sock,server=on,wait=off'"],
   ['pipe-open:/run/vm1.pipe', 'qemu: --chardev="pipe,path=/run/vm1.pipe" '],
-  // Commas are doubled by both, and each option belongs to one of them.
+  // Both double commas, and each option belongs to one of them.
   ['unix-connect:/a,,b,,', 'qemu:unix:/a,,b,,,server'],
   ['unix-connect:/a:-:-', 'qemu:socket,path=/a:-,server=on'],
   ['unix-connect:/a//b', 'qemu:socket,path=//a//b,server=on'],
@@ -213,7 +213,7 @@ const REFUSED: readonly (readonly [says: string, ...texts: string[]])[] = [
   ['the host of ssh://', 'ssh://-oProxyCommand=x/x'],
   ['cannot contain control characters or backslashes', 'ssh://host/x%5cy'],
   ['unknown scheme "http"; available: unix, unix-connect', 'http://host/x'],
-  // Chardevs of QEMU.
+  // QEMU chardevs.
   ['"" is not a QEMU chardev that can be a channel; supported: unix:, tcp:, pipe: and pty:', 'qemu:'],
   ['"sokcet" is not a QEMU chardev', 'qemu:sokcet,path=/a'],
   ['a libvirt URI; for a domain', 'qemu:///system'],
@@ -260,11 +260,11 @@ for (const [says, ...texts] of REFUSED) {
   }
 }
 
-/** Texts of these characters. */
+/** Arbitrary texts of these characters. */
 const madeOf = (...unit: readonly string[]) =>
   fc.string({ minLength: 1, maxLength: 20, unit: fc.constantFrom('/', 'a', ',', ':', '-', '=', 'é', ...unit) });
 
-test('an address with options becomes a text that means the same', (t) => {
+test('formatting an address with options and parsing it again changes nothing', (t) => {
   // A text that begins with two slashes is a URI.
   const path = madeOf(' ').filter((text) => text !== ':-' && !text.startsWith('//'));
   const options = fc.record(
@@ -287,8 +287,8 @@ test('an address with options becomes a text that means the same', (t) => {
   );
 });
 
-test('every path is the same as a URI and in the short form', (t) => {
-  // Without dots, which a URL would resolve, and without two slashes at the start.
+test('every path means the same as a URI and in the short form', (t) => {
+  // Without dots, which a URL would resolve, and without two leading slashes.
   const path = madeOf(' ', '#', '?', '%', '*', '{').filter((text) => !text.startsWith('/'));
   fc.assert(
     fc.property(fc.constantFrom('unix-connect', 'unix-listen', 'pipe-open'), path, (kind, text) => {
@@ -299,7 +299,7 @@ test('every path is the same as a URI and in the short form', (t) => {
   );
 });
 
-test('every path means the same as QEMU spells it and in the short form', (t) => {
+test('every path means the same in QEMU syntax and in the short form', (t) => {
   fc.assert(
     fc.property(madeOf('*'), fc.boolean(), fc.boolean(), (file, listens, isLegacy) => {
       const start = isLegacy ? 'unix:/' : 'socket,path=/';
@@ -312,7 +312,7 @@ test('every path means the same as QEMU spells it and in the short form', (t) =>
   );
 });
 
-test('every TCP address becomes a text that means the same', (t) => {
+test('formatting a TCP address and parsing it again changes nothing', (t) => {
   const host = fc.oneof(fc.ipV4(), fc.ipV6(), fc.domain());
   fc.assert(
     fc.property(host, fc.integer({ min: 1, max: 65_535 }), (name, port) => {
@@ -351,7 +351,7 @@ for (const [uri, words, options = ''] of [
   });
 }
 
-test('no option of QEMU is one of a channel, so that each belongs to one of the two', (t) => {
+test('no QEMU option is also an option of a channel', (t) => {
   for (const [name, kind] of CHANNEL_KINDS) {
     for (const option of [...QEMU_OPTIONS.flags, ...QEMU_OPTIONS.values]) {
       t.throws(() => applyOptions(kind, null, [`${option}=on`]), { message: /^unknown option/ }, `${name}: ${option}`);

@@ -1,3 +1,3 @@
-/** What needs no channel of the system. */
+/** Specs that need no channel of the system. */
 import './address.js';
 import './link-parts.js';

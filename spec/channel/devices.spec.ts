@@ -32,7 +32,7 @@ import { spawnVproxy } from '../helpers/vproxy-process.js';
 
 const run = promisify(execFile);
 
-/** A terminal as a login would have it: it echoes, edits lines, and changes bytes; and whether its settings are those of then. */
+/** A terminal in login mode: it echoes, edits lines, and changes bytes; and a check that its settings are unchanged. */
 async function openCooked(t: ExecutionContext) {
   const { path } = await openPty(t);
   const stty = async (...words: string[]) => (await run('stty', ['-F', path, ...words])).stdout;
@@ -43,7 +43,7 @@ async function openCooked(t: ExecutionContext) {
 
 const dialTty = (t: ExecutionContext, device: string): Promise<Link> => dial(t, `tty-open:${device},baud=115200`);
 
-test('the line is raw and fast while the link is there, started or not, and as before when it has gone', async (t) => {
+test('the line is raw and fast while it has a link, started or not, and as before afterwards', async (t) => {
   const { path, stty, isAsBefore } = await openCooked(t);
   for (const [how, isStarted] of [
     ['close', true],
@@ -70,10 +70,10 @@ test('without a baud rate the line keeps its speed', async (t) => {
 });
 
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-  test.serial(`${signal} makes vproxy put the settings back, and stty leads no session meanwhile`, async (t) => {
+  test.serial(`${signal} makes vproxy restore the settings, and stty leads no session meanwhile`, async (t) => {
     const { path, isAsBefore } = await openCooked(t);
-    // A line would be the terminal of such a session, and be hung up for all when it ends. A pseudo-terminal is not hung
-    // up then, as a UART is; so the test looks at the process that runs stty.
+    // A line would become the controlling terminal of such a session, and be hung up for everyone when it ends. Unlike a
+    // UART, a pseudo-terminal is not hung up then, so the test looks at the process that runs stty.
     const folder = temporaryFolder(t);
     const seen = join(folder, 'seen');
     const stty = `#!/bin/sh\ncut -d ' ' -f 1,6 /proc/$$/stat >> '${seen}'\nPATH=\${PATH#*:} exec stty "$@"\n`;
@@ -91,7 +91,7 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   });
 }
 
-test.serial('a defect that ends the process leaves the settings as they were', async (t) => {
+test.serial('a bug that crashes the process leaves the settings as they were', async (t) => {
   const { path, isAsBefore } = await openCooked(t);
   const script = `
     import { ttyOpen } from ${JSON.stringify(new URL('../../lib/channel/tty-open.js', import.meta.url).href)};
@@ -110,7 +110,7 @@ async function refuses(t: ExecutionContext, attempt: Promise<Link>, channel: str
 const refusesTty = (t: ExecutionContext, device: string, code: string, says: string, kind = ttyOpen) =>
   refuses(t, dialKind(t, kind, kind.parse(device)), `tty-open:${device}`, code, says);
 
-test('what is no terminal line is refused, and not changed', async (t) => {
+test('anything but a terminal line is refused and not changed', async (t) => {
   const folder = temporaryFolder(t);
   const file = join(folder, 'regular');
   writeFileSync(file, 'precious');
@@ -121,7 +121,7 @@ test('what is no terminal line is refused, and not changed', async (t) => {
   t.is(readFileSync(file, 'utf8'), 'precious');
 });
 
-test('a line to which the kernel writes its messages is refused', async (t) => {
+test('a kernel console is refused', async (t) => {
   const sys = temporaryFolder(t);
   const pty = await openPty(t);
   mkdirSync(join(sys, 'class/tty/console'), { recursive: true });
@@ -129,7 +129,7 @@ test('a line to which the kernel writes its messages is refused', async (t) => {
   await refusesTty(t, pty.path, 'channel-unusable', 'the console', ttyKind(sys));
 });
 
-test('opening that is given up puts the settings back', async (t) => {
+test('cancelling an open restores the settings', async (t) => {
   const { path, isAsBefore } = await openCooked(t);
   const abort = new AbortController();
   const attempt = dial(t, `tty-open:${path}`, { ...patiently(), signal: abort.signal });
@@ -140,7 +140,7 @@ test('opening that is given up puts the settings back', async (t) => {
 
 // Virtio-serial ports.
 
-/** Folders without any port, as `/dev` and `/sys` of a guest. */
+/** Folders without ports, in place of a guest's `/dev` and `/sys`. */
 function makeGuest(t: ExecutionContext) {
   const folder = temporaryFolder(t);
   for (const name of ['dev/virtio-ports', 'sys/class/virtio-ports']) mkdirSync(join(folder, name), { recursive: true });
@@ -148,7 +148,7 @@ function makeGuest(t: ExecutionContext) {
 }
 type Guest = ReturnType<typeof makeGuest>;
 
-/** Adds a port: its name in sysfs, and its device, which is the stand-in's. */
+/** Adds a port: its name in sysfs, and its device, a stand-in. */
 function addPort(guest: Guest, device: string, name: string | null, target: string): void {
   const folder = join(guest.sys, 'class/virtio-ports', device);
   mkdirSync(folder);
@@ -175,7 +175,7 @@ for (const [name, open, ...codes] of [
   ['virtserial-open', dialPort, 'channel-closed', 'channel-failed'],
   ['the fallback that polls', openPollingLink, 'channel-closed', 'channel-failed'],
 ] as const) {
-  test(`${name}: the link ends once when the other end leaves, also with writes waiting`, async (t) => {
+  test(`${name}: the link ends once when the other end leaves, even with pending writes`, async (t) => {
     const pty = await openPty(t);
     const link = await open(t, pty.path);
     const handler = record(link);
@@ -195,7 +195,7 @@ test('what the host sent before the port was opened comes first', async (t) => {
   pty.input.write('!early ');
   await takeFirstByte(pty.path);
   const link = await dialPort(t, pty.path);
-  // Had it not been read while dialling, it would now come in one piece with this.
+  // If it had not been read while dialling, it would now arrive in one piece with this.
   pty.input.write('late');
   await takeFirstByte(pty.path);
   const handler = record(link);
@@ -203,7 +203,7 @@ test('what the host sent before the port was opened comes first', async (t) => {
   t.deepEqual(handler.pieces.map(String), ['early ', 'ate']);
 });
 
-/** Takes one byte from a terminal once one has come, and leaves the others. */
+/** Waits for data on a terminal and reads one byte of it. */
 async function takeFirstByte(device: string): Promise<void> {
   const fd = openSync(device, DEVICE_FLAGS);
   try {
@@ -234,10 +234,10 @@ function startOnFifo(t: ExecutionContext, options: SocketLinkOptions, readBytes?
   return { link, handler };
 }
 
-test('pages of a device are drained in one piece, and what is kept is not written to again', async (t) => {
-  // A read of one page at a time, as a port gives them, and all that follows through readv.
+test('pages of a device are drained in one piece, and kept memory is not overwritten', async (t) => {
+  // A read of one page, as from a port, and everything after it through readv.
   const { link, handler } = startOnFifo(t, { slabBytes: 8 * 4096 }, 4096);
-  // More data than an opening sends makes a link a busy one.
+  // More data than an opening sends makes a link busy.
   for (let count = 1; count <= 3; count++) {
     link.write(Buffer.alloc(16 * 4096));
     await handler.received(count * 16 * 4096);
@@ -252,7 +252,7 @@ test('pages of a device are drained in one piece, and what is kept is not writte
   t.true(pieces.length <= 4, `${pieces.length} pieces`);
 });
 
-test('a device that is silent is polled every 5 s, as its interrupt may be lost', async (t) => {
+test('a silent device is polled every 5 s, as its interrupt may be lost', async (t) => {
   const clock = new ManualClock();
   let polls = 0;
   const { link, handler } = startOnFifo(t, { clock, pollDevice: () => void (polls += 1) });
@@ -268,7 +268,7 @@ test('a device that is silent is polled every 5 s, as its interrupt may be lost'
   t.is(pollsAfter(5000), 3);
   link.pause();
   t.is(pollsAfter(5000), 4);
-  // It is still paused, and reads on afterwards.
+  // It is still paused, and continues to read afterwards.
   link.write(Buffer.from('last'));
   await new Promise((resolve) => setImmediate(resolve));
   t.is(Buffer.concat(handler.pieces).length, 8);
@@ -278,7 +278,7 @@ test('a device that is silent is polled every 5 s, as its interrupt may be lost'
   t.is(clock.pending, 0);
 });
 
-test('a device is polled that was opened, or handed over by another process, until its link has ended', async (t) => {
+test('an opened or handed over device is polled until its link has ended', async (t) => {
   const fifo = makeFifo(t);
   const open = () => openSync(fifo, DEVICE_FLAGS);
   const clock = new ManualClock();
@@ -297,7 +297,7 @@ test('a device is polled that was opened, or handed over by another process, unt
   }
 });
 
-test('a port is found by its name in sysfs where udev made no link', async (t) => {
+test('a port is found by its name in sysfs if udev created no link', async (t) => {
   const [one, other] = await openPtyPair(t);
   const guest = makeGuest(t);
   addPort(guest, 'vport0p1', null, '/nowhere');
@@ -311,12 +311,12 @@ test('a port is found by its name in sysfs where udev made no link', async (t) =
   await farHandler.received(7);
   t.is(farHandler.bytes.toString(), 'by name');
   await t.notThrowsAsync(dialPort(t, `${guest.dev}/virtio-ports/org.example.0:-`, guest));
-  // A link that udev made goes before sysfs.
+  // A link created by udev takes precedence over sysfs.
   symlinkSync(one.path, join(guest.dev, 'virtio-ports/org.example.other'));
   await t.notThrowsAsync(dialPort(t, 'org.example.other', guest));
 });
 
-test('a name that no port has is channel-missing, and the names that there are are shown escaped', async (t) => {
+test('an unknown port name is channel-missing, and lists the existing names, escaped', async (t) => {
   const guest = makeGuest(t);
   await refusesPort(t, 'org.example.0', guest, 'channel-missing', 'none available');
   addPort(guest, 'vport3p1', 'evil\u001b[2J', '/nowhere');
@@ -324,7 +324,7 @@ test('a name that no port has is channel-missing, and the names that there are a
   await refusesPort(t, `${guest.dev}/vport0p1`, guest, 'channel-missing', 'vport0p1 is missing (ENOENT)');
 });
 
-test('what is not a port is channel-unusable, and is not opened: a file, a console, another device', async (t) => {
+test('anything but a port is channel-unusable and not opened: a file, a console, another device', async (t) => {
   const guest = makeGuest(t);
   const [file, console] = [join(guest.dev, 'regular'), join(guest.dev, 'hvc0')];
   writeFileSync(file, 'precious');
@@ -348,8 +348,8 @@ test('what is not a port is channel-unusable, and is not opened: a file, a conso
   t.is(whyNoPort('/dev/null', guest.sys), null);
 });
 
-test('while the host is absent the port is asked at growing intervals and stays open, until that is given up', async (t) => {
-  // Reading /dev/null gives what reading a port without a host gives: nothing, at once.
+test('while the host is absent the port is polled at growing intervals and stays open, until cancelled', async (t) => {
+  // Reading /dev/null returns EOF at once, like a port without a host.
   const delays: number[] = [];
   const abort = new AbortController();
   const openBefore = countOpen('/dev/null');
@@ -390,7 +390,7 @@ test('closing a link frees its descriptor', async (t) => {
   }
 });
 
-test('errors of the system have a code each', (t) => {
+test('each system error has a code', (t) => {
   for (const [system, code] of [
     ['ENOENT', 'channel-missing'],
     ['ENODEV', 'channel-missing'],

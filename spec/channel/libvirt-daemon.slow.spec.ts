@@ -1,4 +1,4 @@
-/** Channels to domains of a real libvirtd, by each kind of port that it can give them. */
+/** Channels to domains of a real libvirtd, for each kind of port that it supports. */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
@@ -11,11 +11,11 @@ const withLibvirtd = testWith('root', 'libvirt');
 
 let libvirtd: Libvirtd;
 
-test.before('a libvirtd is started', async () => {
+test.before('start a libvirtd', async () => {
   if (hasNeed('root') && hasNeed('libvirt')) libvirtd = await Libvirtd.start();
 });
 
-test.after.always('and stopped', async () => {
+test.after.always('stop it', async () => {
   if (hasNeed('root') && hasNeed('libvirt')) await libvirtd.stop();
 });
 
@@ -26,7 +26,7 @@ async function startDomain(t: ExecutionContext, name: string, ...devices: readon
   t.teardown(() => libvirtd.virsh('destroy', '--domain', name).catch(() => undefined));
 }
 
-/** A vproxy beside that libvirtd. */
+/** A vproxy that uses that libvirtd. */
 function spawnBeside(t: ExecutionContext, channels: readonly string[], ...launcher: readonly string[]): VproxyProcess {
   const args = channels.flatMap((channel) => ['-c', channel]);
   return spawnVproxy(t, args, { launcher: [...libvirtd.launcher, ...launcher] });

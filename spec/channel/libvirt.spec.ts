@@ -1,4 +1,4 @@
-/** Channels of libvirt domains: which port is opened, what is said when it cannot be, and whether virsh is asked again. */
+/** Channels of libvirt domains: which port is opened, the message if that fails, and whether virsh is asked again. */
 
 import { readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -18,7 +18,7 @@ import { testWith } from '../helpers/test-with.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 import { isRunning } from '../helpers/vproxy-process.js';
 
-/** Says hello through a link, and waits for the answer of an echo. */
+/** Sends hello through a link, and waits for its echo. */
 async function hears(t: ExecutionContext, link: Link): Promise<void> {
   const handler = record(link);
   link.write(Buffer.from('hello'));
@@ -26,7 +26,7 @@ async function hears(t: ExecutionContext, link: Link): Promise<void> {
   t.is(handler.bytes.toString(), 'hello');
 }
 
-/** Listens on a channel, and answers with what it is sent. */
+/** Listens on a channel, and echoes what it receives. */
 const listenEcho = (t: ExecutionContext, text: string): ReturnType<typeof listen> =>
   listen(t, text, {
     onLink(link) {
@@ -37,7 +37,7 @@ const listenEcho = (t: ExecutionContext, text: string): ReturnType<typeof listen
     },
   });
 
-/** Dials the port of a domain that virsh prints. */
+/** Dials the port of a domain printed by virsh. */
 function dialDomain(t: ExecutionContext, xml: string, text = 'libvirt:vm1'): Promise<Link> {
   const virsh = fakeVirsh(t);
   virsh.print(xml);
@@ -46,7 +46,7 @@ function dialDomain(t: ExecutionContext, xml: string, text = 'libvirt:vm1'): Pro
 
 const OTHER = channelXml('unix', "<source mode='bind' path='/nowhere/other.sock'/>");
 
-/** Ports of QEMU behind which something echoes. */
+/** QEMU ports with an echo behind them. */
 const PORTS: Record<string, (t: ExecutionContext) => Promise<string> | string> = {
   'a terminal': async (t) => {
     const pty = await openPty(t);
@@ -79,7 +79,7 @@ for (const [what, make] of Object.entries(PORTS)) {
   });
 }
 
-testWith('virsh')('the real virsh is understood, with the domains of a file', async (t) => {
+testWith('virsh')('the output of the real virsh is parsed, with domains from a file', async (t) => {
   const folder = temporaryFolder(t);
   const socket = join(folder, 'a&b.sock');
   await listenEcho(t, `unix-listen:${socket}`);
@@ -111,7 +111,7 @@ async function fails(t: ExecutionContext, attempt: Promise<unknown>, code: Error
   t.true(message.length < 1000);
 }
 
-test('virsh is asked read-only, in its own words, and for nothing else', async (t) => {
+test('virsh is called read-only, in its own syntax, and for nothing else', async (t) => {
   const virsh = fakeVirsh(t);
   virsh.print(domainXml());
   await t.throwsAsync(dialWith(t, virsh, 'libvirt:-vm 1,uri=qemu:///system'));
@@ -122,7 +122,7 @@ test('virsh is asked read-only, in its own words, and for nothing else', async (
   ]);
 });
 
-/** Moves the clock as fast as time passes, until virsh was called twice. */
+/** Advances the clock with real time until virsh was called twice. */
 async function advanceUntilTwo(clock: ManualClock, virsh: FakeVirsh): Promise<void> {
   await eventually(async () => {
     clock.advance(20);
@@ -147,7 +147,7 @@ for (const [code, says, ...lines] of [
   ['channel-failed', 'Timed out \\x1b[2J', 'Timed out \u001b[2J'],
   ['channel-failed', 'xxx…', 'x'.repeat(200_000)],
 ] as const) {
-  test(`what virsh says is told, as ${code}: ${lines.join('; ').slice(0, 150)}`, async (t) => {
+  test(`an error of virsh is reported as ${code}: ${lines.join('; ').slice(0, 150)}`, async (t) => {
     const virsh = fakeVirsh(t);
     virsh.become(`cat >&2 <<'END'\n${lines.map((line) => `error: ${line}\n`).join('')}\nEND\nexit 1`);
     const clock = new ManualClock();
@@ -158,7 +158,7 @@ for (const [code, says, ...lines] of [
   });
 }
 
-test('what is denied at first, as while a domain starts, is tried once more a second later', async (t) => {
+test('a socket that is denied at first, as while a domain starts, is retried once after a second', async (t) => {
   const virsh = fakeVirsh(t);
   const clock = new ManualClock();
   virsh.become("echo 'error: access denied' >&2; exit 1");
@@ -171,7 +171,7 @@ test('what is denied at first, as while a domain starts, is tried once more a se
   t.is((await attempt).description, `unix-connect:${file}`);
 });
 
-test('a virsh that is missing, or that cannot be run, is not asked again', async (t) => {
+test('a missing virsh, or one that cannot be run, is not retried', async (t) => {
   const file = join(temporaryFolder(t), 'virsh');
   for (const says of ['virsh is missing (Debian: libvirt-clients)', 'virsh cannot be run']) {
     await fails(t, dialWith(t, file, 'libvirt:vm1'), 'channel-unusable', says);
@@ -179,7 +179,7 @@ test('a virsh that is missing, or that cannot be run, is not asked again', async
   }
 });
 
-/** Says whether there is input, and whether the process leads a session: then it could ask on a terminal. */
+/** Reports whether there is input, and whether the process leads a session: then it could prompt on a terminal. */
 const ASK =
   'read -r line || echo "error: no input" >&2; read -r _ _ _ _ _ sid _ < /proc/$$/stat; echo "error: session $((sid - $$))" >&2; exit 1';
 
@@ -193,7 +193,7 @@ for (const [script, says] of [
   ['head -c 1048577 /dev/zero', 'virsh printed more than 1048576 bytes'],
   ['while :; do echo "<!-- -->"; done', 'virsh printed more than 1048576 bytes'],
 ] as const) {
-  test(`an answer that is none is tried again: ${script}`, async (t) => {
+  test(`an invalid answer is retried: ${script}`, async (t) => {
     const virsh = fakeVirsh(t);
     virsh.become(script);
     await fails(t, dialWith(t, virsh, 'libvirt:vm1'), 'channel-failed', says);
@@ -201,10 +201,10 @@ for (const [script, says] of [
 }
 
 for (const [what, code, says] of [
-  ['is given up', 'shutdown', 'cancelled'],
+  ['is cancelled', 'shutdown', 'cancelled'],
   ['gets no answer for 10 s', 'channel-failed', 'no answer from virsh within 10 s'],
 ] as const) {
-  test(`dialling that ${what} kills virsh, with what it has started`, async (t) => {
+  test(`dialling that ${what} kills virsh and its children`, async (t) => {
     const virsh = fakeVirsh(t);
     const file = join(temporaryFolder(t), 'pids');
     virsh.become(`sleep 1000 & echo $! $$ > ${file}.new; mv ${file}.new ${file}; wait`);
@@ -223,7 +223,7 @@ for (const [what, code, says] of [
   });
 }
 
-test('four virsh run at once, the others wait for them, and who waits can give up', async (t) => {
+test('four virsh run at once, others wait for them, and waiting can be cancelled', async (t) => {
   const [virsh, other] = [fakeVirsh(t), fakeVirsh(t)];
   virsh.become('exec sleep 1000');
   other.print(domainXml());
@@ -248,7 +248,7 @@ const PORT = unixXml('/nowhere/vproxy.sock');
 const AGENT = unixXml('/nowhere/vproxy.sock', 'org.qemu.guest_agent.0');
 const MANY = Array.from({ length: 99 }, (_, index) => unixXml('/nowhere/vproxy.sock', `port${index}`));
 const SPICE = channelXml('spicevmc', '', 'com.redhat.spice.0');
-/** A TCP port; what follows its host, and what is beside its source. */
+/** A TCP port, with attributes of its source, and elements beside it. */
 const tcpXml = (source: string, beside = '', mode = 'bind'): string =>
   channelXml('tcp', `<source mode='${mode}' ${source}/>${beside}`);
 const LOCAL = "host='127.0.0.1' service='90'";
@@ -262,7 +262,7 @@ const ODD = [
 
 type Cases = Readonly<Record<string, readonly [xml: string, says: string, text?: string]>>;
 
-/** Domains whose port is not there, at least not yet: their XML, what is said, and the channel. */
+/** Domains whose port is missing, perhaps only for now: their XML, the message, and the channel. */
 const MISSING: Cases = {
   'a domain that is shut off': [domainXml(PORT).replace(" id='3'", ''), 'the domain is not running'],
   'no port': [domainXml(), 'no virtio port whose name begins with org.vproxy.; it has: none'],
@@ -275,14 +275,14 @@ const MISSING: Cases = {
   'many ports': [domainXml(...MANY), 'port15, …'],
   'no virtio port': [domainXml(...ODD), 'it has: none'],
   'a port outside of its devices': [`<domain id='1'><x>${PORT}</x><y><devices>${PORT}</devices></y></domain>`, 'none'],
-  'a path that is gone': [domainXml(PORT), 'unix-connect:/nowhere/vproxy.sock is missing (ENOENT)'],
-  'FIFOs that are gone': [domainXml(channelXml('pipe', "<source path='/nowhere/pipe'/>")), '/nowhere/pipe.out'],
+  'a path that no longer exists': [domainXml(PORT), 'unix-connect:/nowhere/vproxy.sock is missing (ENOENT)'],
+  'FIFOs that no longer exist': [domainXml(channelXml('pipe', "<source path='/nowhere/pipe'/>")), '/nowhere/pipe.out'],
 };
 
-/** Ports that no attempt will open. */
+/** Ports that can never be opened. */
 const UNUSABLE: Cases = {
   'several ports': [domainXml(PORT, unixXml('/x', 'org.vproxy.1'), AGENT), 'choose one: org.vproxy.0, org.vproxy.1'],
-  'a path that is none': [domainXml(unixXml(`/${'x'.repeat(107)}`)), '108 bytes (max 107)'],
+  'an invalid path': [domainXml(unixXml(`/${'x'.repeat(107)}`)), '108 bytes (max 107)'],
   'no path': [domainXml(channelXml('unix', "<source mode='bind'/>")), 'of type unix has no path'],
   'no source': [domainXml(channelXml('unix', '')), 'of type unix has no path'],
   'QEMU that connects': [domainXml(channelXml('unix', "<source mode='connect' path='/run/a'/>")), LISTENS],
@@ -305,7 +305,7 @@ for (const [what, [xml, says, text]] of Object.entries({ ...MISSING, ...UNUSABLE
   test(`${what} is ${code}`, (t) => fails(t, dialDomain(t, xml, text), code, says));
 }
 
-/** Dials the channel that a text means, with a virsh of the test's own; the link goes with the test. */
+/** Dials a channel with a fake virsh; the link is destroyed with the test. */
 function dialWith(
   t: ExecutionContext,
   virsh: FakeVirsh | string,

@@ -1,4 +1,4 @@
-/** What links are made of: the memory that they read into, the writes that they gather, and the Duplex of a program. */
+/** Parts of links: the memory that they read into, the writes that they gather, and a program's Duplex. */
 
 import { type Duplex, PassThrough } from 'node:stream';
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -18,10 +18,10 @@ import { ManualClock } from '../helpers/time.js';
 
 const LARGEST = 8 * PAGE_BYTES;
 
-/** Full reads of a new slab that it stays small for, and one more. */
+/** The full reads for which a new slab stays small, and one more. */
 const FIRST_READS = 40;
 
-/** A slab that has grown because much has come. */
+/** A slab that has grown from much data. */
 function grown(): ReadSlab {
   const slab = new ReadSlab(LARGEST);
   for (let count = 0; count < FIRST_READS; count += 1) slab.took(slab.room.length, false);
@@ -33,7 +33,7 @@ function readShort(slab: ReadSlab, times: number): void {
   for (let count = 0; count < times; count += 1) slab.took(100, false);
 }
 
-test('it holds a page while the zeros of an opening come, and its whole size when more does', (t) => {
+test('a slab holds a page during the zeros of an opening, and its whole size when more data arrives', (t) => {
   const slab = new ReadSlab(LARGEST);
   for (let count = 1; count < FIRST_READS; count += 1) {
     slab.took(PAGE_BYTES, false);
@@ -46,7 +46,7 @@ test('it holds a page while the zeros of an opening come, and its whole size whe
   t.is(slab.pages(2 * PAGE_BYTES).length, 6);
 });
 
-test('it comes back to a page after four short reads in a row', (t) => {
+test('a slab shrinks to a page after four short reads in a row', (t) => {
   const slab = grown();
   readShort(slab, 3);
   slab.took(PAGE_BYTES, false);
@@ -58,7 +58,7 @@ test('it comes back to a page after four short reads in a row', (t) => {
   t.is(slab.room.length, LARGEST, 'the next read that is full makes it large again');
 });
 
-test('what is kept is not read into any more, in pages; past a half, reads go on in another piece of memory', (t) => {
+test('kept pages are not read into again; past a half, reads continue in another piece of memory', (t) => {
   const slab = grown();
   const { buffer } = slab.room;
   const kept = slab.room.subarray(0, 5000).fill('k');
@@ -72,7 +72,7 @@ test('what is kept is not read into any more, in pages; past a half, reads go on
   t.false(slab.room.buffer === buffer);
 });
 
-test('memory that was let go is used by the next slab that grows, unless a part of it was kept', (t) => {
+test('released memory is reused by the next slab that grows, unless a part of it was kept', (t) => {
   const slab = grown();
   const whole = slab.room.buffer;
   readShort(slab, 4);
@@ -85,14 +85,14 @@ test('memory that was let go is used by the next slab that grows, unless a part 
   t.false(grown().room.buffer === whole);
 });
 
-// Small writes of one turn leave together, in order, and nothing is lost or late.
+// Small writes of one turn are sent together, in order, without loss or delay.
 
-/** A link that takes everything, at once or not, and keeps a copy of each system call's bytes. */
+/** A link that accepts everything, at once or later, and keeps a copy of each system call's bytes. */
 class RecordingLink implements ByteSink {
   readonly calls: Buffer[] = [];
   isFull = false;
   unwrittenBytes = 0;
-  /** Buffers that a full link has not given back, with what was in them. */
+  /** Buffers that a full link has not returned, with their content. */
   readonly #kept: { readonly bytes: Buffer; readonly copy: Buffer }[] = [];
 
   write(bytes: Buffer): boolean {
@@ -107,7 +107,7 @@ class RecordingLink implements ByteSink {
     return !this.isFull;
   }
 
-  /** Whether what is in the buffers is what was written; then they are written. */
+  /** Checks that the buffers are unchanged, and completes their writes. */
   drain(): boolean {
     this.isFull = false;
     this.unwrittenBytes = 0;
@@ -131,7 +131,7 @@ function setUp() {
   return { link, writes, seen };
 }
 
-test('what is small is written once at the end of the turn, in order, whatever becomes of its buffers', async (t) => {
+test('small pieces are written once at the end of the turn, in order, even if their buffers change', async (t) => {
   const { link, writes } = setUp();
   const buffer = Buffer.from('one ');
   t.true(writes.write(buffer));
@@ -147,7 +147,7 @@ test('what is small is written once at the end of the turn, in order, whatever b
   t.is(link.calls.length, 2);
 });
 
-test('a larger piece takes along what waits, in one system call, and waits for nothing itself', async (t) => {
+test('a larger piece takes pending ones along in one system call, without waiting itself', async (t) => {
   const { link, writes } = setUp();
   const large = Buffer.alloc(10_000, 'x');
   t.true(writes.write(large));
@@ -163,7 +163,7 @@ test('a larger piece takes along what waits, in one system call, and waits for n
   t.is(link.calls.length, 3);
 });
 
-test('behind what the link has not written small pieces wait until it has, in the same memory', async (t) => {
+test('small pieces behind unwritten data wait for it, in the same memory', async (t) => {
   const { link, writes } = setUp();
   link.isFull = true;
   writes.write(Buffer.alloc(10_000, 'x'));
@@ -177,7 +177,7 @@ test('behind what the link has not written small pieces wait until it has, in th
   t.deepEqual(link.texts.slice(1), ['01234']);
 });
 
-test('a drain is told where the link tells none, and only for what has counted as unwritten', async (t) => {
+test('a drain is emitted where the link emits none, and only for data that counted as unwritten', async (t) => {
   const { link, writes, seen } = setUp();
   writes.write(Buffer.alloc(1000));
   t.is(writes.unwrittenBytes, 0);
@@ -191,7 +191,7 @@ test('a drain is told where the link tells none, and only for what has counted a
   t.is(writes.unwrittenBytes, 0);
   t.is(seen.drains, 1);
 
-  // Taken along by a larger piece, it has left no less.
+  // Taken along by a larger piece, it was sent all the same.
   writes.write(Buffer.alloc(2000));
   writes.write(Buffer.alloc(10_000));
   await nextTurn();
@@ -204,7 +204,7 @@ test('a drain is told where the link tells none, and only for what has counted a
   t.is(writes.unwrittenBytes, 2000);
 });
 
-test('whatever is written, all of it leaves in order, and in no more calls than there were pieces', async (t) => {
+test('all writes are sent in order, in no more calls than pieces', async (t) => {
   const pieces = fc.array(
     fc.record({
       bytes: fc.oneof(fc.integer({ min: 1, max: 5000 }), fc.constant(16_384)),
@@ -240,7 +240,7 @@ test('whatever is written, all of it leaves in order, and in no more calls than 
   );
 });
 
-/** A runner that was started on a link which records what is called, and the handler that the link was given. */
+/** A started runner on a link that records its calls, and the link's handler. */
 function runOn(unwrittenBytes = 0) {
   const calls: string[] = [];
   const started: LinkHandler[] = [];
@@ -260,7 +260,7 @@ function runOn(unwrittenBytes = 0) {
   return { link, calls, runner, handler: started[0] as LinkHandler };
 }
 
-test('what was gathered is written before the link is closed, and when one that took nothing has drained', async (t) => {
+test('gathered writes are sent before the link closes, and after a full link has drained', async (t) => {
   const closing = runOn();
   const before = closing.calls.length;
   void closing.runner.stop(new VproxyError('shutdown', 'at once'));
@@ -275,7 +275,7 @@ test('what was gathered is written before the link is closed, and when one that 
 
 // A Duplex.
 
-test('a buffer may be used again as soon as it was written, also where the Duplex hands it on as it is', async (t) => {
+test('a buffer may be reused as soon as it was written, even if the Duplex passes it on as it is', async (t) => {
   const [near, far] = duplexPair();
   const link = new DuplexLink('near', near);
   const buffer = Buffer.from('first');
@@ -288,7 +288,7 @@ test('a buffer may be used again as soon as it was written, also where the Duple
   t.is(recorder.bytes.toString(), 'firstWRONG');
 });
 
-test('a Duplex that fails, or is destroyed by its owner, closes the link; what it says later harms nobody', async (t) => {
+test('a Duplex that fails, or is destroyed by its owner, closes the link; later events are harmless', async (t) => {
   const [[failing], [destroyed]] = [duplexPair(), duplexPair()];
   const [failure, end] = [failing, destroyed].map((duplex) => record(new DuplexLink('near', duplex)).closed);
   failing.emit('error', new Error('the line is down'));

@@ -1,4 +1,4 @@
-/** What every link must do, over each kind of channel. */
+/** Requirements on every link, over each kind of channel. */
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { openSync, symlinkSync } from 'node:fs';
@@ -36,7 +36,7 @@ import { localServer } from '../helpers/proxies.js';
 import { openPtyPair } from '../helpers/terminals.js';
 import { roomOf, unixPair } from '../helpers/unix-pair.js';
 
-/** `near` is under test, `far` is its other end. */
+/** `near` is under test; `far` is its other end. */
 interface Ends {
   readonly near: Link;
   readonly far: Link;
@@ -50,7 +50,7 @@ const flipped =
     return { near: far, far: near };
   };
 
-/** The side that dials what another one listens on; the texts are those of a fresh folder. */
+/** A dialling side for a listening one; the texts are for a fresh folder. */
 const sockets =
   (texts: (folder: string) => readonly [listens: string, dials: string | null]): Open =>
   async (t) => {
@@ -91,7 +91,7 @@ const firecracker: Open = async (t) => {
   await localServer(
     t,
     (socket) => {
-      // Reads no more than the line, as the real one does, so that the rest is the link's.
+      // Reads no more than the line, like the real one, so that the rest belongs to the link.
       socket.pause();
       socket.once('readable', () => {
         t.is(String(socket.read()), 'CONNECT 1234\n');
@@ -109,7 +109,7 @@ const firecracker: Open = async (t) => {
   return { near: await dialling, far };
 };
 
-/** Two terminals, each written to the other, and a link to each. */
+/** Two terminals, each copied to the other, and a link to each. */
 const terminals =
   (open: (t: ExecutionContext, device: string) => Link | Promise<Link>): Open =>
   async (t) => {
@@ -146,7 +146,7 @@ async function unixDuplexes(t: ExecutionContext): Promise<[Duplex, Duplex]> {
   return [near, far];
 }
 
-/** The kinds, and the code of the other end's end; null where that cannot be seen. */
+/** The kinds, with the code when the other end closes; null if that cannot be detected. */
 const KINDS: readonly (readonly [name: string, open: Open, end: ErrorCode | null])[] = [
   ['unix-connect', unix, 'channel-closed'],
   ['unix-listen', flipped(unix), 'channel-closed'],
@@ -196,7 +196,7 @@ async function writeAll(link: Link, handler: LinkRecorder, bytes: Buffer): Promi
   }
 }
 
-/** Writes until the link keeps something, and returns how much that is. */
+/** Writes until the link buffers data, and returns how much. */
 function fill(link: Link): number {
   let bytes = 0;
   do bytes += PIECE.length;
@@ -205,13 +205,13 @@ function fill(link: Link): number {
 }
 
 for (const [name, open, end] of KINDS) {
-  /** Ends of which the far one is read, and the near one where it is `started`. */
+  /** Both ends; the far one is read, and the near one if it is `started`. */
   async function start(t: ExecutionContext, { started = true, keeps = false } = {}) {
     const { near, far } = await open(t);
     const [nearHandler, farHandler] = [new LinkRecorder({ keeps }), new LinkRecorder()];
     if (started) near.start(nearHandler);
     far.start(farHandler);
-    /** Starts the near one with a handler that does this first whenever bytes come. */
+    /** Starts the near one with a handler that does this first for all received bytes. */
     const startWith = (act: () => void): void => {
       const onBytes = (bytes: Buffer): boolean => {
         act();
@@ -223,7 +223,7 @@ for (const [name, open, end] of KINDS) {
     return { near, far, nearHandler, farHandler, startWith };
   }
 
-  test(`${name}: a megabyte passes each way at once, in tiny and in large writes, also into buffers that are kept`, async (t) => {
+  test(`${name}: a megabyte passes both ways at once, in tiny and large writes, also into kept buffers`, async (t) => {
     const { near, far, nearHandler, farHandler } = await start(t, { keeps: true });
     const [up, down] = [randomBytes(1_000_003), randomBytes(1_000_033)];
     await Promise.all([
@@ -237,7 +237,7 @@ for (const [name, open, end] of KINDS) {
     t.is(near.unwrittenBytes, 0);
   });
 
-  test(`${name}: a write that is not taken at once says so, and a drain follows; parts arrive in order`, async (t) => {
+  test(`${name}: a write that is buffered reports it, and a drain follows; parts arrive in order`, async (t) => {
     const { near, far } = await open(t);
     const nearHandler = record(near);
     const filled = fill(near);
@@ -252,7 +252,7 @@ for (const [name, open, end] of KINDS) {
     t.is(farHandler.bytes.subarray(-13).toString(), 'one two three');
   });
 
-  test(`${name}: close delivers what was queued, then says shutdown once`, async (t) => {
+  test(`${name}: close delivers queued data, then reports shutdown once`, async (t) => {
     const { near, far } = await open(t);
     const nearHandler = record(near);
     const filled = fill(near);
@@ -283,7 +283,7 @@ for (const [name, open, end] of KINDS) {
     });
   }
 
-  test(`${name}: a handler may destroy the link while it is given bytes`, async (t) => {
+  test(`${name}: a handler may destroy the link while it receives bytes`, async (t) => {
     const { near, far, nearHandler, startWith } = await start(t, { started: false });
     for (let count = 0; count < 8; count++) far.write(Buffer.from(PIECE));
     startWith(() => near.destroy());
@@ -291,7 +291,7 @@ for (const [name, open, end] of KINDS) {
     t.is(nearHandler.pieces.length, 1);
   });
 
-  test(`${name}: a link that is paused while it is given bytes gives the next ones when it is resumed`, async (t) => {
+  test(`${name}: a link paused while it delivers bytes delivers the next ones when resumed`, async (t) => {
     const { near, far, nearHandler, farHandler, startWith } = await start(t, { started: false });
     let [isPaused, pauses] = [false, 0];
     startWith(() => {
@@ -299,7 +299,7 @@ for (const [name, open, end] of KINDS) {
       isPaused = true;
       pauses += 1;
       near.pause();
-      // Two turns: what was about to be read would come in the first.
+      // Two turns: a pending read would arrive in the first.
       setImmediate(setImmediate, () => {
         isPaused = false;
         near.resume();
@@ -312,7 +312,7 @@ for (const [name, open, end] of KINDS) {
     t.true(pauses > 1);
   });
 
-  test(`${name}: a link that went before it was started says so when it is`, async (t) => {
+  test(`${name}: a link that closed before its start reports it when started`, async (t) => {
     const { near } = await open(t);
     near.destroy();
     await new Promise((resolve) => setImmediate(resolve));
@@ -334,14 +334,14 @@ for (const [name, open, end] of KINDS) {
     });
   }
 
-  test(`${name}: close does not wait where the other end closes too`, async (t) => {
+  test(`${name}: close does not wait if the other end closes too`, async (t) => {
     const { near, nearHandler, farHandler } = await start(t);
     near.close(60_000);
     t.is((await nearHandler.closed).code, 'shutdown');
     t.is((await farHandler.closed).code, end);
   });
 
-  test(`${name}: the last words arrive although the one who closes leaves much unread`, async (t) => {
+  test(`${name}: the last data arrives although the closing side leaves much unread`, async (t) => {
     const { near, far, farHandler } = await start(t);
     for (let count = 0; count < 40; count++) far.write(Buffer.from(PIECE));
     near.write(Buffer.from('goaway'));
@@ -351,7 +351,7 @@ for (const [name, open, end] of KINDS) {
   });
 }
 
-// How much is read in one turn of the event loop (docs/architecture.md, "Turns and memory").
+// The amount read in one turn of the event loop (docs/architecture.md, "Turns and memory").
 
 for (const hasInteractive of [true, false]) {
   const [what, how] = hasInteractive

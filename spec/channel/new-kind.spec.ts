@@ -1,6 +1,4 @@
-/**
- * A kind of channel that vproxy does not have, as a contributor would add it: one object, which the table would name.
- */
+/** A new kind of channel, as a contributor would add it: one object, for a row of the table. */
 import { randomBytes } from 'node:crypto';
 import type { Duplex } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
@@ -25,7 +23,7 @@ interface Place {
   readonly pieceBytes: number;
 }
 
-/** `toy:NAME[,piece=BYTES]`: the two sides that dial a name in one process are joined. */
+/** `toy:NAME[,piece=BYTES]`: joins the two sides that dial a name in one process. */
 const toy: DialKind<Place> = {
   mode: 'dial',
   traits: { ...VM_TRAITS, frameBytes: 8192 },
@@ -55,7 +53,7 @@ const toy: DialKind<Place> = {
 
 const waiting = new Map<string, Duplex>();
 
-/** The channel of an address and its options, as it is with a row for the kind. */
+/** Parses an address with its options, as if the kind had a row in the table. */
 function toyChannel(name: string, ...options: string[]): ChannelAddress {
   const { address, traits } = applyOptions(toy, toy.parse(name), options);
   const channel = { kind: toy, kindName: 'toy', address, traits };
@@ -98,7 +96,7 @@ function openSide(t: ExecutionContext, channel: ChannelAddress): Promise<Session
   return session.promise;
 }
 
-test('sessions run on it, and streams over them', async (t) => {
+test('sessions run on it, and streams in them', async (t) => {
   const [a, b] = await Promise.all([openSide(t, toyChannel('here')), openSide(t, toyChannel('here', 'piece=3'))]);
   b.on('stream', (stream) => {
     const served = MuxStream.accept(b, stream);

@@ -1,4 +1,4 @@
-/** Channels over pipes: of a command or of the parent of the process (`exec:`, `stdio:`, `fd:`), and QEMU's pipe chardev. */
+/** Channels over pipes: of a command or of the parent process (`exec:`, `stdio:`, `fd:`), and QEMU's pipe chardev. */
 import { execFile, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync, readFileSync, readSync, statSync, symlinkSync, writeFileSync, writeSync } from 'node:fs';
@@ -22,13 +22,13 @@ async function start(t: ExecutionContext, command: string) {
   return { link, handler: record(link) };
 }
 
-test('a command is one line of the shell, and a comma in it is written twice', async (t) => {
+test('a command is a shell command line, and a comma in it is doubled', async (t) => {
   const { handler } = await start(t, 'printf "%s," a b | tr a A');
   await handler.closed;
   t.is(handler.bytes.toString(), 'A,b,');
 });
 
-test('a command that ends is channel-closed, the message says how, and what had its output has ended, too', async (t) => {
+test('a command that exits is channel-closed with its status, and processes that held its output are ended, too', async (t) => {
   for (const [command, says, output] of [
     ['echo last; exit 3', 'exited with status 3', /^last\n$/],
     ['exit 0', 'exited with status 0', /^$/],
@@ -49,7 +49,7 @@ test('a command that ends is channel-closed, the message says how, and what had 
 const gone = (pid: number) => eventually(() => !isRunning(pid), { what: `the end of process ${pid}` });
 
 for (const how of ['close', 'destroy'] as const) {
-  test(`${how} ends the command and what it started, also where they ignore SIGTERM`, async (t) => {
+  test(`${how} ends the command and its children, even if they ignore SIGTERM`, async (t) => {
     const file = join(temporaryFolder(t), 'pids');
     const command = `trap "" TERM; sleep 100 & echo $! $$ > ${file}; echo up; while :; do sleep 1; done`;
     const { link, handler } = await start(t, command);
@@ -62,7 +62,7 @@ for (const how of ['close', 'destroy'] as const) {
   });
 }
 
-test('a command that ends at the end of its input is not signalled', async (t) => {
+test('a command that exits at EOF gets no signal', async (t) => {
   const file = join(temporaryFolder(t), 'said');
   const command = `trap "echo signalled > ${file}; exit" TERM; cat > /dev/null; echo ended > ${file}`;
   const { link, handler } = await start(t, command);
@@ -72,7 +72,7 @@ test('a command that ends at the end of its input is not signalled', async (t) =
   t.is(readFileSync(file, 'utf8').trim(), 'ended');
 });
 
-test('an inherited channel that ended cannot be opened again, whatever has its number then', async (t) => {
+test('a closed inherited channel cannot be reopened, even if its number is in use again', async (t) => {
   const kind = fdKind();
   const fd = openSync((await openPty(t)).path, DEVICE_FLAGS);
   const link = await dialFd(t, fd, kind);
@@ -82,7 +82,7 @@ test('an inherited channel that ended cannot be opened again, whatever has its n
   await t.throwsAsync(dialFd(t, fd, kind), { instanceOf: VproxyError, code: 'channel-lost' });
 });
 
-test('an inherited terminal that is hung up is over for good', async (t) => {
+test('an inherited terminal that is hung up is closed for good', async (t) => {
   const pty = await openPty(t);
   const handler = record(await dialFd(t, openSync(pty.path, DEVICE_FLAGS)));
   pty.hangUp();
@@ -95,7 +95,7 @@ async function refuses(t: ExecutionContext, attempt: Promise<Link>, code: string
   t.true(message.startsWith(channel) && message.includes(says), message);
 }
 
-test('what cannot carry bytes both ways is refused, and not changed', async (t) => {
+test('a descriptor that cannot carry bytes both ways is refused and not changed', async (t) => {
   const file = join(temporaryFolder(t), 'regular');
   writeFileSync(file, 'precious');
   const pipe = makePipe(t);
@@ -117,7 +117,7 @@ test('what cannot carry bytes both ways is refused, and not changed', async (t) 
   t.is(readFileSync(file, 'utf8'), 'precious');
 });
 
-test('the end of stdio: is seen at the other end of its pipe although the process goes on', async (t) => {
+test('the other end of stdio: sees EOF even if the process continues', async (t) => {
   const script = `
     import { stdio } from ${JSON.stringify(new URL('../../lib/channel/inherited.js', import.meta.url).href)};
     const link = await stdio.dial('', { signal: new AbortController().signal, report: { waiting() {} } });
@@ -127,7 +127,7 @@ test('the end of stdio: is seen at the other end of its pipe although the proces
     link.close();
     setInterval(ignore, 60_000);
     console.error(process.pid);`;
-  // The shell joins them with pipes, which Node does not.
+  // The shell joins them with pipes, unlike Node.
   const command = 'sleep 100 | "$0" --input-type=module -e "$1" | { cat; echo; }';
   const child = spawn('/bin/sh', ['-c', command, process.execPath, script], { detached: true });
   t.teardown(() => process.kill(-(child.pid ?? 0), 'SIGKILL'));
@@ -138,17 +138,17 @@ test('the end of stdio: is seen at the other end of its pipe although the proces
   t.true(process.kill(pid, 0));
 });
 
-// QEMU's pipe chardev: the FIFOs of a channel, and how they are made.
+// QEMU's pipe chardev: the FIFOs of a channel, and their creation.
 
-/** Opens a FIFO as QEMU does: both ways, and not before vproxy. */
+/** Opens a FIFO as QEMU does: both ways, after vproxy. */
 function openAsQemu(t: ExecutionContext, file: string): number {
   const fd = openSync(file, DEVICE_FLAGS);
   t.teardown(() => closeSync(fd));
   return fd;
 }
 
-// Serial, and so before the others: it measures the processor time of this process.
-test.serial('writes that nobody takes cost no processor time', async (t) => {
+// Serial, and so before the others: it measures the CPU time of this process.
+test.serial('blocked writes cost no CPU time', async (t) => {
   const link = await dial(t, `pipe-open:${makeFifos(t)}`);
   record(link);
   while (link.write(Buffer.alloc(65_536)));
@@ -161,7 +161,7 @@ test.serial('writes that nobody takes cost no processor time', async (t) => {
   t.true(usedMs < passedMs / 3, `${usedMs} of ${passedMs} ms`);
 });
 
-test('what comes out of .out is from the guest, and what goes into .in is for it', async (t) => {
+test('.out carries data from the guest, .in data for it', async (t) => {
   const host = makeFifos(t);
   const link = await dial(t, `pipe-open:${host}`);
   const handler = record(link);
@@ -173,7 +173,7 @@ test('what comes out of .out is from the guest, and what goes into .in is for it
   t.is(room.toString('utf8', 0, readSync(openAsQemu(t, `${host}.in`), room)), 'for the guest');
 });
 
-test('the link stays when QEMU goes, and the next QEMU gets what waits in the FIFO', async (t) => {
+test('the link stays when QEMU exits, and the next QEMU gets the data in the FIFO', async (t) => {
   const host = makeFifos(t);
   const guest = `${host}-guest`;
   symlinkSync(`${host}.in`, `${guest}.out`);
@@ -192,7 +192,7 @@ test('the link stays when QEMU goes, and the next QEMU gets what waits in the FI
   t.is(handler.closings.length, 0);
 });
 
-test('close waits for nothing but its own writes', async (t) => {
+test('close waits only for its own writes', async (t) => {
   const link = await dial(t, `pipe-open:${makeFifos(t)}`);
   const handler = record(link);
   link.write(Buffer.from('last words'));
@@ -201,7 +201,7 @@ test('close waits for nothing but its own writes', async (t) => {
   t.is((await handler.closed).code, 'shutdown');
 });
 
-test('FIFOs that are missing are waited for; anything else is refused', async (t) => {
+test('missing FIFOs are waited for; anything else is refused', async (t) => {
   const file = join(temporaryFolder(t), 'pipe');
   const isRefused = (code: string, says: string) => refuses(t, dial(t, `pipe-open:${file}`), code, 'pipe-open:', says);
   await isRefused('channel-missing', `${file}.out`);
@@ -214,7 +214,7 @@ test('FIFOs that are missing are waited for; anything else is refused', async (t
 
 const PLAIN = { owner: null, mode: 0o660 };
 
-test('three FIFOs are made with their mode, whatever the umask is; those that are there are kept, and corrected', async (t) => {
+test('three FIFOs are created with their mode, whatever the umask; existing ones are kept and corrected', async (t) => {
   const base = join(temporaryFolder(t), 'pipe');
   execFileSync('mkfifo', ['-m', '0600', `${base}.in`]);
   const before = statSync(`${base}.in`);
@@ -236,7 +236,7 @@ for (const [what, make] of [
   ['a folder', (file: string) => fs.mkdir(file)],
   ['a link to a FIFO', (file: string) => fs.symlink('fifo', file)],
 ] as const) {
-  test(`${what} in a FIFO's place is cannot-create, and nothing is made`, async (t) => {
+  test(`${what} in place of a FIFO is cannot-create, and nothing is created`, async (t) => {
     const folder = temporaryFolder(t);
     const base = join(folder, 'pipe');
     execFileSync('mkfifo', [join(folder, 'fifo')]);
@@ -248,7 +248,7 @@ for (const [what, make] of [
   });
 }
 
-test('what the system refuses is told in its words', async (t) => {
+test('a system error is reported in its own words', async (t) => {
   const folder = temporaryFolder(t);
   for (const [path, owner, message] of [
     ['none/pipe', null, /none\/pipe: mkfifo: .*No such file/],
@@ -258,7 +258,7 @@ test('what the system refuses is told in its words', async (t) => {
   }
 });
 
-test('owner and SELinux type are given where there are such', async (t) => {
+test('owner and SELinux type are set where they apply', async (t) => {
   const folder = temporaryFolder(t);
   const base = join(folder, 'pipe');
   const commands: string[] = [];
@@ -279,11 +279,11 @@ test('owner and SELinux type are given where there are such', async (t) => {
   t.is(commands.length, 6);
 });
 
-test('a link that is put in the place of a FIFO gets nothing of what the FIFO was to get', async (t) => {
+test('a link that replaces a FIFO gets none of its permissions', async (t) => {
   const folder = temporaryFolder(t);
   const [base, victim] = [join(folder, 'pipe'), join(folder, 'victim')];
   writeFileSync(victim, 'a secret', { mode: 0o600 });
-  // As the owner of the folder may do it.
+  // As the owner of the folder could do.
   const run = () => fs.symlink(victim, base);
   await t.throwsAsync(createFifos(base, PLAIN, { run }), { code: 'cannot-create', message: /another file/ });
   t.is(statSync(victim).mode & 0o777, 0o600);

@@ -1,4 +1,4 @@
-/** The other ends of chardevs of a real QEMU, each spelled the same for both. No guest is needed: its monitor is at each. */
+/** The other ends of a real QEMU's chardevs, in the same spelling. Needs no guest: each is attached to the monitor. */
 import { execFile, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
@@ -18,7 +18,7 @@ const QEMU = 'qemu-system-x86_64';
 const NO_MACHINE = ['-M', 'none', '-S', '-nodefaults', '-display', 'none'];
 const withQemu = testWith('qemu');
 
-/** A QEMU without a machine; its output, until the test is over. */
+/** Starts a QEMU without a machine, until the end of the test; returns its output. */
 function startQemu(t: ExecutionContext, args: readonly string[]): () => string {
   const child = spawn(QEMU, [...NO_MACHINE, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
   let said = '';
@@ -31,7 +31,7 @@ function startQemu(t: ExecutionContext, args: readonly string[]): () => string {
   return () => said;
 }
 
-/** What QEMU's monitor says through a link, and what it answers. */
+/** Checks the greeting of QEMU's monitor through a link, and its answer. */
 async function talk(t: ExecutionContext, link: Link): Promise<void> {
   const handler = record(link);
   const answers = () => handler.bytes.toString();
@@ -41,7 +41,7 @@ async function talk(t: ExecutionContext, link: Link): Promise<void> {
   t.pass();
 }
 
-/** The link of a channel, whether it dials or listens. */
+/** Opens the link of a channel that dials or listens. */
 async function open(t: ExecutionContext, text: string, start: () => () => string): Promise<Link> {
   if (parseChannel(text).kind.mode === 'dial') {
     const said = start();

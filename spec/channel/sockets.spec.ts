@@ -1,4 +1,4 @@
-/** Unix sockets and TCP, AF_VSOCK, and hybrid vsock: what dialling and listening reject with, and what becomes of files. */
+/** Unix sockets and TCP, AF_VSOCK, and hybrid vsock: errors of dialling and listening, and socket files. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, openSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -41,7 +41,7 @@ async function listener(t: ExecutionContext, file: string, backlog = 511) {
   return child;
 }
 
-/** A channel that listens, and the first link to it. */
+/** A listening channel, and the first link to it. */
 async function listenForOne(t: ExecutionContext, text: string) {
   const accepted = deferred<Link>();
   const listening = await listen(t, text, { onLink: (link) => accepted.resolve(link) });
@@ -49,7 +49,7 @@ async function listenForOne(t: ExecutionContext, text: string) {
   return { listening, accepted: accepted.promise };
 }
 
-test('what can be dialled: a socket, also behind a link where that may be; anything else says what is wrong', async (t) => {
+test('a socket can be dialled, also behind a permitted link; anything else has its own error', async (t) => {
   const folder = temporaryFolder(t);
   const at = (name: string): string => join(folder, name);
   const unix = (name: string, isFollowed = true) =>
@@ -75,15 +75,15 @@ test('what can be dialled: a socket, also behind a link where that may be; anyth
     await rejects(t, unix('stale', isFollowed), 'channel-refused', at('stale'));
   }
   await rejects(t, dial(t, `tcp-connect:127.0.0.1:${await freePort()}`), 'channel-refused', '127.0.0.1:');
-  // Behind these another one is accepted for certain.
+  // After these, another one is certain to be accepted.
   await unix('socket');
   await eventually(() => accepted === 3, { what: 'the third' });
-  // What its listener left is replaced.
+  // A socket file left by a dead listener is replaced.
   await listen(t, `unix-listen:${at('stale')}`);
   await unix('stale');
 });
 
-test('dialling that is given up rejects with shutdown, before and meanwhile', async (t) => {
+test('cancelled dialling rejects with shutdown, before and during the attempt', async (t) => {
   const aborted = { ...patiently(), signal: AbortSignal.abort() };
   await rejects(t, dial(t, 'tcp-connect:127.0.0.1:1', aborted), 'shutdown', 'cancelled');
   const abort = new AbortController();
@@ -93,7 +93,7 @@ test('dialling that is given up rejects with shutdown, before and meanwhile', as
   await rejects(t, attempt, 'shutdown', 'cancelled');
 });
 
-test.serial('the umask stays as it was when a socket file is made', async (t) => {
+test.serial('creating a socket file does not change the umask', async (t) => {
   const folder = temporaryFolder(t);
   const modeOf = (name: string): number => {
     writeFileSync(join(folder, name), '', { mode: 0o666 });
@@ -104,7 +104,7 @@ test.serial('the umask stays as it was when a socket file is made', async (t) =>
   t.is(modeOf('after'), before);
 });
 
-test('a socket file has the mode 0600 before anybody can connect', async (t) => {
+test('a socket file has mode 0600 before anyone can connect', async (t) => {
   const file = join(temporaryFolder(t), 'channel.sock');
   const opening = listen(t, `unix-listen:${file}`);
   while (!existsSync(file)) await new Promise((resolve) => setImmediate(resolve));
@@ -124,7 +124,7 @@ test('a socket file whose listener is too busy to answer is not stolen', async (
   await rejects(t, listen(t, `unix-listen:${file}`), 'address-in-use', 'already in use by ');
 });
 
-test('a file that is no socket is neither replaced nor removed, and a symbolic link is not followed', async (t) => {
+test('a file that is not a socket is neither replaced nor removed, and a symbolic link is not followed', async (t) => {
   const folder = temporaryFolder(t);
   writeFileSync(join(folder, 'notes'), 'precious');
   symlinkSync('notes', join(folder, 'link'));
@@ -133,7 +133,7 @@ test('a file that is no socket is neither replaced nor removed, and a symbolic l
   t.is(readFileSync(join(folder, 'notes'), 'utf8'), 'precious');
 });
 
-test('an address that is taken, or cannot be had, has a code each', async (t) => {
+test('an address in use and an unavailable one have codes of their own', async (t) => {
   const folder = temporaryFolder(t);
   const { description } = await listen(t, 'tcp-listen:127.0.0.1:0');
   await listen(t, `unix-listen:${folder}/live`);
@@ -157,7 +157,7 @@ test('closing a listener removes its socket file and leaves its links', async (t
   t.is(dialled.description, `unix-connect:${file}`);
 });
 
-test('descriptions name the kind, the port that was picked, and who connected', async (t) => {
+test('descriptions name the kind, the chosen port, and the client', async (t) => {
   const { listening, accepted } = await listenForOne(t, 'tcp-listen:127.0.0.1:0');
   t.regex(listening.description, /^tcp-listen:127\.0\.0\.1:[1-9]\d*$/);
   const text = listening.description.replace('listen', 'connect');
@@ -179,12 +179,12 @@ test('which listeners are private', (t) => {
 
 const HANDLERS = { onLink: () => undefined, onFailed: () => undefined };
 
-test('an address looks as struct sockaddr_vm does', (t) => {
+test('an address is encoded as struct sockaddr_vm', (t) => {
   t.is(encodeVsockAddress({ cid: 2, port: 0x01020304 }).toString('hex'), '28000000040302010200000000000000');
   t.is(encodeVsockAddress({ cid: 0xffffffff, port: 1 }).toString('hex'), '2800000001000000ffffffff00000000');
 });
 
-test('a port that is taken, or not listened on, has its own code, and no descriptor is left', async (t) => {
+test('a port in use and one without a listener have codes of their own, and no descriptor leaks', async (t) => {
   const { port } = await localServer(t, () => undefined);
   const descriptors = readdirSync('/proc/self/fd').length;
   await t.throwsAsync(vsockListenKind(loopbackVsock).listen(port, HANDLERS), {
@@ -196,7 +196,7 @@ test('a port that is taken, or not listened on, has its own code, and no descrip
   await eventually(() => readdirSync('/proc/self/fd').length <= descriptors);
 });
 
-/** A system whose connections are made when the test says so; its descriptors are real, so that they can be closed. */
+/** A system whose connections complete when the test says so; its descriptors are real, so that they can be closed. */
 const fakeSystem = (changes: Partial<VsockSystem>) => () =>
   Promise.resolve<VsockSystem>({
     socket: () => openSync('/dev/null', 'r'),
@@ -225,7 +225,7 @@ for (const [what, changes, code, message] of [
   });
 }
 
-test('a connection that is not made keeps the event loop free, and is given up after 5 s or when asked to', async (t) => {
+test('a pending connection does not block the event loop, and is dropped after 5 s or when cancelled', async (t) => {
   const clock = new ManualClock();
   let looks = 0;
   const kind = vsockConnectKind(fakeSystem({ isWritable: () => (looks += 1) < 0 }), clock);
@@ -239,7 +239,7 @@ test('a connection that is not made keeps the event loop free, and is given up a
   t.is(clock.pending, 0);
 });
 
-test('without koffi both say what to install, and what does without', async (t) => {
+test('without koffi both name the package to install, and an alternative', async (t) => {
   const absent = (description: string, instead: string) =>
     Promise.reject(new VproxyError('channel-unusable', `${description}: koffi; ${instead}`));
   await t.throwsAsync(vsockConnectKind(absent).dial({ cid: 2, port: 9 }, patiently()), {
@@ -256,7 +256,7 @@ test('without koffi both say what to install, and what does without', async (t) 
 
 const vmmOf = (t: ExecutionContext): string => join(temporaryFolder(t), 'vmm');
 
-test('the line is one write, an answer in pieces is understood, and what is behind it belongs to the channel', async (t) => {
+test('the line is one write, an answer may come in pieces, and data after it belongs to the channel', async (t) => {
   const [whole, pieces] = [vmmOf(t), vmmOf(t)];
   const requests = await firecracker(t, whole, { 7: (socket) => socket.write('hello') });
   await answering(t, pieces, (socket) => inPieces(socket, ['O', 'K 10', '73741824', '\nhel', 'lo']));
@@ -291,7 +291,7 @@ for (const [what, answer, code, message] of [
   });
 }
 
-test('no answer for 5 s is channel-failed, no socket channel-missing, and dialling can be given up', async (t) => {
+test('no answer within 5 s is channel-failed, no socket channel-missing, and dialling can be cancelled', async (t) => {
   const path = vmmOf(t);
   let asked = 0;
   await answering(t, path, () => void (asked += 1));
@@ -309,11 +309,11 @@ test('no answer for 5 s is channel-failed, no socket channel-missing, and dialli
   await t.throwsAsync(attempt, { code: 'shutdown' });
 });
 
-test('a session runs over hybrid vsock, and comes back when the guest listens again', async (t) => {
+test('a session runs over hybrid vsock, and returns when the guest listens again', async (t) => {
   const folder = temporaryFolder(t);
   const path = join(folder, 'vmm');
   const server = await localServer(t, echo);
-  // The guest's side of Firecracker, which is a unix socket here, and vproxy's own hybrid vsock in front of it.
+  // The guest's side of Firecracker, here a unix socket, with vproxy's own hybrid vsock in front of it.
   const guest = await localServer(t, (socket) => {
     const onward = localSocket(t, { path: join(folder, 'guest') });
     onward.on('error', () => socket.destroy());

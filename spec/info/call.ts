@@ -1,4 +1,4 @@
-/** Questions and answers of the service `info`, and what becomes of a side that does not keep to them. */
+/** Requests and answers of the service `info`, and the handling of a side that breaks its protocol. */
 import type { Duplex } from 'node:stream';
 import test, { type ExecutionContext } from 'ava';
 import { askBoot, askMachine } from '../../lib/info/info-call.js';
@@ -33,10 +33,10 @@ function setUp(t: ExecutionContext, sources: Partial<MachineSources> = {}) {
 const closed = (stream: Duplex) =>
   within(30_000, 'the end of a stream', new Promise<void>((resolve) => stream.once('close', resolve)));
 
-test('the machine is told, with its clock; then both ends of the stream are closed', async (t) => {
+test('the machine is described, with its clock; then both ends of the stream are closed', async (t) => {
   const { open } = setUp(t);
   const { near, far } = open();
-  // By this clock nothing is ever too late.
+  // On this clock nothing times out.
   const machine = await askMachine(near, { clock: new ManualClock() });
   t.like(machine, { hostName: 'transient', boot: { systemd: 'running' }, processors: 2 });
   await eventually(() => near.destroyed && far.destroyed, { what: 'the end of both ends' });
@@ -44,13 +44,13 @@ test('the machine is told, with its clock; then both ends of the stream are clos
   t.true(Math.abs(clock.offsetMs) <= clock.uncertaintyMs);
 });
 
-test('how far the boot is can be asked by itself', async (t) => {
+test('the boot progress can be requested by itself', async (t) => {
   const { open, machine } = setUp(t);
   t.like(await askBoot(open().near, { clock: systemClock }), { systemd: 'running', cloudInit: null });
   t.deepEqual(machine.calls, ['systemctl is-system-running']);
 });
 
-test('all who ask within half a second have the same look at the machine', async (t) => {
+test('requests within half a second share one inspection of the machine', async (t) => {
   const { open, machine, clock } = setUp(t);
   const ask = () => askBoot(open().near, { clock: systemClock });
   await Promise.all([ask(), ask(), ask()]);
@@ -67,7 +67,7 @@ for (const [what, record] of [
   ['the time', encodeRecord(INFO_KIND.TIME, '')],
   ['what nobody knows', encodeRecord(99, '')],
 ] as const) {
-  test.serial(`who asks for ${what} in a loop holds up no turn of the event loop`, async (t) => {
+  test.serial(`a client that requests ${what} in a loop does not block the event loop`, async (t) => {
     const { open } = setUp(t);
     const questions = Buffer.concat(Array.from({ length: Math.floor(65_536 / record.length) }, () => record));
     const longestMs = await bestTurnMs(async () => {
@@ -79,7 +79,7 @@ for (const [what, record] of [
   });
 }
 
-/** A peer that answers each record of an asker with what `answer` gives, if anything. */
+/** A peer that answers each record of a client with the result of `answer`, if any. */
 function peer(t: ExecutionContext, answer: (kind: number, far: Duplex) => Buffer | null): Duplex {
   const [near, far] = duplexPair();
   const reader = new RecordReader({
@@ -95,12 +95,12 @@ function peer(t: ExecutionContext, answer: (kind: number, far: Duplex) => Buffer
   return near;
 }
 
-test('the clock of the peer is that of half the round trip, of the fastest of five', async (t) => {
+test('the clock of the peer is taken at half the round trip of the fastest of five', async (t) => {
   const clock = new ManualClock();
   const told = await new MachineReader(describedMachine(t), systemClock).read();
   const trips = [30, 8, 20, 40, 50];
   let count = 0;
-  // This side's time of day stands still; the peer's is 500 ms ahead of it.
+  // This side's time of day stands still; the peer's is 500 ms ahead.
   const near = peer(t, (kind) => {
     if (kind !== INFO_KIND.TIME) return encodeTold('machine', told);
     const tripMs = trips[count] ?? 0;
@@ -122,13 +122,10 @@ const HOSTILE: Readonly<Record<string, readonly [Buffer | null, RegExp]>> = {
     encodeRecord(INFO_KIND.TOLD, '{"version":2,"boot":{}}'),
     /unsupported version of the answer: 2 \(supported: 1\)/,
   ],
-  'a version that is a text': [
-    encodeRecord(INFO_KIND.TOLD, '{"version":"\\u001b[2J"}'),
-    /version of the answer: unknown/,
-  ],
+  'a version as text': [encodeRecord(INFO_KIND.TOLD, '{"version":"\\u001b[2J"}'), /version of the answer: unknown/],
   'no value': [encodeRecord(INFO_KIND.TOLD, '{"version":1}'), /invalid answer: : Invalid input/],
   'a wrong type': [encodeTold('boot', { ...BOOT, failedUnits: 'a' }), /failedUnits: Invalid input: expected array/],
-  'a word that there is not': [encodeTold('boot', { ...BOOT, systemd: 'fine' }), /systemd: Invalid/],
+  'an unknown word': [encodeTold('boot', { ...BOOT, systemd: 'fine' }), /systemd: Invalid/],
   'a text that is too long': [encodeTold('boot', { ...BOOT, systemdError: 'x'.repeat(257) }), /systemdError: Too big/],
   'a list that is too long': [
     encodeTold('boot', { ...BOOT, failedUnits: Array(33).fill('a') }),
@@ -140,7 +137,7 @@ const HOSTILE: Readonly<Record<string, readonly [Buffer | null, RegExp]>> = {
 };
 
 for (const [title, [answer, expected]] of Object.entries(HOSTILE)) {
-  test(`a peer answers with ${title}: the question fails, and the stream is reset`, async (t) => {
+  test(`a peer answers with ${title}: the request fails, and the stream is reset`, async (t) => {
     const near = peer(t, (_kind, far) => {
       if (answer === null) far.end();
       return answer;
@@ -152,13 +149,13 @@ for (const [title, [answer, expected]] of Object.entries(HOSTILE)) {
   });
 }
 
-test('what is not known of an answer is left out, and so are records of other kinds', async (t) => {
+test('unknown fields of an answer are dropped, and so are records of other kinds', async (t) => {
   const newer = encodeTold('boot', { ...BOOT, mood: 'good' });
   const near = peer(t, () => Buffer.concat([encodeRecord(99, 'news'), newer]));
   t.deepEqual(await askBoot(near, { clock: systemClock }), BOOT as never);
 });
 
-test('a time of day that is none is refused', async (t) => {
+test('an invalid time of day is rejected', async (t) => {
   const near = peer(t, () => encodeRecord(INFO_KIND.TIME_TOLD, '{"timeMs":1e300}'));
   await t.throwsAsync(askMachine(near, { clock: systemClock }), {
     code: 'protocol-error',
@@ -166,7 +163,7 @@ test('a time of day that is none is refused', async (t) => {
   });
 });
 
-test('a peer that never answers, or whose answer never ends, is given up after 15 s', async (t) => {
+test('a peer that never answers, or whose answer never ends, times out after 15 s', async (t) => {
   const neverEnding = Buffer.concat([encodeRecordHeader(INFO_KIND.TOLD, 1000), Buffer.from('{"version":1')]);
   for (const answer of [null, encodeRecord(99, 'x'), neverEnding]) {
     const clock = new ManualClock();
@@ -186,7 +183,7 @@ test('a peer that never answers, or whose answer never ends, is given up after 1
   }
 });
 
-test('a peer that answers and leaves the stream open has it closed after 2 s', async (t) => {
+test('a peer that answers and leaves the stream open gets it closed after 2 s', async (t) => {
   const clock = new ManualClock();
   const near = peer(t, () => encodeTold('boot', BOOT));
   await askBoot(near, { clock });
@@ -196,7 +193,7 @@ test('a peer that answers and leaves the stream open has it closed after 2 s', a
   t.true(near.destroyed);
 });
 
-test('a question can be given up, also before it is asked', async (t) => {
+test('a request can be cancelled, also before it is sent', async (t) => {
   const giveUp = new AbortController();
   const asked = askBoot(
     peer(t, () => {
@@ -219,14 +216,11 @@ test('a question can be given up, also before it is asked', async (t) => {
 const RULES: Readonly<Record<string, readonly [Buffer, RegExp]>> = {
   'a length beyond the bound': [encodeRecordHeader(INFO_KIND.ASK, 257), /too long: 257 bytes \(max 256\)/],
   'no JSON': [encodeRecord(INFO_KIND.ASK, 'machine'), /ASK is not a JSON object/],
-  'a subject that there is not': [
-    encodeRecord(INFO_KIND.ASK, '{"about":"users"}'),
-    /unknown subject \(supported version: 1\)/,
-  ],
+  'an unknown subject': [encodeRecord(INFO_KIND.ASK, '{"about":"users"}'), /unknown subject \(supported version: 1\)/],
 };
 
 for (const [title, [bytes, expected]] of Object.entries(RULES)) {
-  test(`an asker sends ${title}: its stream is reset, and others are served`, async (t) => {
+  test(`a client sends ${title}: its stream is reset, and others are served`, async (t) => {
     const { open } = setUp(t);
     const { near, far } = open();
     near.write(bytes);
@@ -236,7 +230,7 @@ for (const [title, [bytes, expected]] of Object.entries(RULES)) {
   });
 }
 
-test('an asker that asks nothing for 10 s has its stream reset; one whose answer takes longer does not', async (t) => {
+test('the stream of a client without a request for 10 s is reset; that of one whose answer takes longer is not', async (t) => {
   let tell: (() => void) | null = null;
   const { open, clock } = setUp(t, {
     run: () => new Promise((resolve) => (tell = () => resolve({ end: 0, stdout: 'running', stderr: '' }))),
@@ -254,7 +248,7 @@ test('an asker that asks nothing for 10 s has its stream reset; one whose answer
   t.like(await asked, { systemd: 'running' });
 });
 
-test('of one that asks without reading, no more is read than it takes answers', async (t) => {
+test('from a client that does not read, no more is read than it takes answers', async (t) => {
   const { near, far } = setUp(t).open();
   near.pause();
   const time = encodeRecord(INFO_KIND.TIME, '');

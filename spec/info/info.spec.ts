@@ -1,3 +1,3 @@
-/** What a machine tells of itself: from its files, and over a stream. */
+/** Facts about a machine: from its files, and over a stream. */
 import './call.js';
 import './machine.js';

@@ -1,4 +1,4 @@
-/** What a machine says of itself, and how far it is with booting: from files, tools and the system. */
+/** Facts about a machine and its boot progress: from files, tools and the system. */
 import test from 'ava';
 import { readBoot } from '../../lib/info/boot.js';
 import { judgeBoot } from '../../lib/info/judge-boot.js';
@@ -39,7 +39,7 @@ const SIZE = { bsize: 4096, blocks: 100, bfree: 50, bavail: 40 };
 const read = (t: Parameters<typeof describedMachine>[0], machine: DescribedMachine) =>
   new MachineReader(describedMachine(t, machine), systemClock).read();
 
-test('all of it, from the files of a machine', async (t) => {
+test('all facts, from the files of a machine', async (t) => {
   const asked: string[] = [];
   const machine = await read(t, {
     files: FILES,
@@ -71,11 +71,11 @@ test('all of it, from the files of a machine', async (t) => {
     interfaces: [{ name: 'eth0', mac: '52:54:00:12:34:56', addresses: ['192.0.2.7/24'] }],
     boot: { systemd: null, systemdError: null, failedUnits: [], cloudInit: null, cloudInitError: null },
   });
-  // Nobody who serves a file system over a network, or from a program, was even asked.
+  // File systems served over a network, or by a program, were not even queried.
   t.deepEqual(asked, ['/', '/srv/my data', '/home']);
 });
 
-test('without any file there are the name and the memory that the system knows, and null', async (t) => {
+test('without any file there are the name and the memory known to the system, and null', async (t) => {
   const machine = await read(t, {
     os: {
       networkInterfaces: () => {
@@ -92,7 +92,7 @@ test('without any file there are the name and the memory that the system knows, 
   });
 });
 
-test('a file system that does not answer has no size, and until it does no other one is asked', async (t) => {
+test('a file system that does not answer has no size, and until it does no other is queried', async (t) => {
   const clock = new ManualClock();
   let asked = 0;
   let answer: (size: typeof SIZE) => void = () => undefined;
@@ -118,7 +118,7 @@ test('a file system that does not answer has no size, and until it does no other
   t.deepEqual(await third, [409_600, 409_600, 409_600]);
 });
 
-test('long lists and texts are cut to what an asker takes', async (t) => {
+test('long lists and texts are cut to what a client accepts', async (t) => {
   const long = 'x'.repeat(5000);
   const mounts = Array.from(
     { length: 100 },
@@ -136,7 +136,7 @@ test('long lists and texts are cut to what an asker takes', async (t) => {
   t.is(machine.interfaces[0]?.mac, null);
 });
 
-test('this machine says something of itself that an asker takes', async (t) => {
+test('the facts about this machine are acceptable to a client', async (t) => {
   const machine = await new MachineReader(thisMachine(), systemClock).read();
   t.deepEqual(machineSchema.parse(machine), machine);
   t.true(machine.memory.totalBytes > 2 ** 20);
@@ -271,7 +271,7 @@ for (const [title, machine, state, verdict, remarks = []] of CASES) {
   });
 }
 
-test('of failed units 32 are told, and a long reason is cut', async (t) => {
+test('at most 32 failed units are listed, and a long reason is cut', async (t) => {
   const units = Array.from({ length: 40 }, (_, index) => `unit-${index}.service`);
   const { failedUnits } = await readBoot(describedMachine(t, { files: SYSTEMD, tools: failing(...units) }));
   t.deepEqual(failedUnits, units.slice(0, 32));

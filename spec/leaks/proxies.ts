@@ -1,4 +1,4 @@
-/** Two proxies of this process over a real socket: connections that come and go in every way, changes, and restarts. */
+/** Two proxies in this process over a real socket: connections that open and close in every way, changes, and restarts. */
 import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
 import net from 'node:net';
@@ -14,16 +14,16 @@ import { assertFlat } from './growth.js';
 
 const WORKERS = 40;
 
-/** Pauses between attempts are shorter than this, time-outs are longer. */
+/** Pauses between attempts are shorter than this, timeouts are longer. */
 const LONGEST_PAUSE_MS = 7000;
 
-/** Pauses take a hundredth of their time: a session that was cut is back at once. */
+/** Shortens pauses to a hundredth, so that a session that was cut is back at once. */
 const hurriedClock: Clock = {
   now: () => systemClock.now(),
   schedule: (delayMs, callback) => systemClock.schedule(delayMs > LONGEST_PAUSE_MS ? delayMs : delayMs / 100, callback),
 };
 
-/** Two proxies with a session, and what can be done with them so many times. */
+/** Two proxies with a session, and operations to repeat on them. */
 async function startLoad(t: ExecutionContext) {
   const folder = temporaryFolder(t);
   const at = (name: string) => join(folder, name);
@@ -49,8 +49,8 @@ async function startLoad(t: ExecutionContext) {
   };
 
   /**
-   * A stream was answered, so both sides are established. Until then what is opened may be reset: the other side may not
-   * have seen a cut yet, or begin another attempt, which is due after 50 ms by the hurried clock.
+   * Waits until a stream was answered, so that both sides have a session. Earlier streams may be reset: the other side may
+   * not have noticed a cut yet, or may begin another attempt, due after 50 ms on the hurried clock.
    */
   const established = async (): Promise<void> => {
     await eventually(() => call().then(() => true), { what: 'a session', intervalMs: 2 });
@@ -77,7 +77,7 @@ async function startLoad(t: ExecutionContext) {
     if (way > 4 && received !== 9) throw new Error(`${received} bytes of an echo of 9 came`);
   };
 
-  /** The log of a test is kept by its helpers: here it would look like a leak. */
+  /** Drops the log, which test helpers keep: here it would look like a leak. */
   const forgetLog = (): void => {
     for (const { events } of [a, b]) events.length = 0;
   };
@@ -85,7 +85,7 @@ async function startLoad(t: ExecutionContext) {
   await established();
   let made = 0;
   return {
-    /** Makes connections in every way. */
+    /** Opens and closes connections in every way. */
     connect: async (count: number): Promise<void> => {
       const last = made + count;
       const work = async (): Promise<void> => {
@@ -122,7 +122,7 @@ async function startLoad(t: ExecutionContext) {
       }
     },
 
-    /** Cuts the channel, with streams open, and waits each time until there is a session again. */
+    /** Cuts the channel with open streams, and waits each time for a new session. */
     restart: async (count: number): Promise<void> => {
       for (let done = 0; done < count; done += 1) {
         const open = [await b.proxy.connect('program'), net.connect(at('echo'))];
@@ -136,7 +136,7 @@ async function startLoad(t: ExecutionContext) {
       }
     },
 
-    /** Opens streams of programs, all at once, each of which echoes a byte; the size of the heap then. They are closed. */
+    /** Opens program streams, all at once, each echoing a byte; closes them, and returns the heap size with them open. */
     openAtOnce: async (count: number): Promise<number> => {
       const streams = await Promise.all(Array.from({ length: count }, () => b.proxy.connect('program')));
       const closed = streams.map((stream) => once(stream, 'close'));
@@ -156,17 +156,17 @@ async function startLoad(t: ExecutionContext) {
 
 type Resources = Readonly<Record<string, number>>;
 
-/** What is held now. Handles that do not belong to sockets and come and go are left out. */
+/** The resources held now. Excludes temporary handles that are not sockets. */
 function heldResources(): Resources {
   const counts: Record<string, number> = { descriptors: readdirSync('/proc/self/fd').length };
   for (const name of process.getActiveResourcesInfo()) if (name !== 'Immediate') counts[name] = (counts[name] ?? 0) + 1;
   return counts;
 }
 
-/** A timer or two may come and go; one for each operation may not. */
+/** A timer or two are tolerated; one per operation is not. */
 const SPARE_TIMERS = 10;
 
-/** Fails the test where more is held than `before`, also after a while; the figures go to the log. */
+/** Fails the test if more is held than `before`, even after a while; logs the figures. */
 async function assertGivenBack(t: ExecutionContext, before: Resources): Promise<void> {
   const surplus = (): string[] =>
     Object.entries(heldResources())
@@ -177,7 +177,7 @@ async function assertGivenBack(t: ExecutionContext, before: Resources): Promise<
   t.deepEqual(surplus(), []);
 }
 
-/** How often each is done, and the growth in bytes of each that counts as a leak. */
+/** The number of each operation, and the growth in bytes per operation that counts as a leak. */
 interface ProxyScale {
   readonly connections: number;
   readonly changes: number;
@@ -220,7 +220,7 @@ export function testProxies(scale: ProxyScale): void {
       t.log(`${what}: heap ${heaps.join(' → ')} MB (none, all, none), ${each.toFixed(0)} bytes each`);
       t.true(each > 0);
     }
-    // The first wave makes tables and pools as large as they need to be; the later ones may not add to them.
+    // The first wave grows tables and pools to their size; later ones must not add to them.
     const left = ((emptyBytes.at(-1) ?? 0) - (emptyBytes[1] ?? 0)) / (WAVES - 1) / streams;
     t.log(`${what}: ${left.toFixed(2)} bytes are left of each by a later wave`);
     t.true(left < limitBytes, `${left} bytes`);

@@ -1,4 +1,4 @@
-/** Two sessions in memory that leave nothing open: streams that come and go in every way, PINGs, restarts. */
+/** Two sessions in memory that leave nothing open: streams that open and close in every way, PINGs, restarts. */
 import test from 'ava';
 import type { LocalEnd } from '../../lib/session/local-end.js';
 import type { Session } from '../../lib/session/session.js';
@@ -13,7 +13,7 @@ const BATCH = 40;
 
 const MESSAGE = Buffer.alloc(200, 0x5a);
 
-/** Both ends of streams; the counts say whether all of them ended. */
+/** Both ends of streams, with counts that show whether all of them ended. */
 class SessionLoad {
   readonly pair = new SessionPair({ integrity: 'full', limits: { frame: 4096 } });
   readonly #sides = [this.pair.a, this.pair.b] as const;
@@ -33,7 +33,7 @@ class SessionLoad {
     }
   }
 
-  /** Lets time pass until so many PINGs were sent and answered, from both sides. */
+  /** Advances the clock until both sides have sent this many PINGs and got answers. */
   pings(count: number): void {
     for (let seen = 0; seen < count; ) {
       this.pair.clock.advance(2500);
@@ -59,7 +59,7 @@ class SessionLoad {
     }
   }
 
-  /** Pending timers, and bytes that the windows of streams have taken beyond their first credit. */
+  /** Pending timers, and bytes by which the windows of streams exceed their first credit. */
   get held(): { readonly timers: number; readonly budgetBytes: number } {
     const budgetBytes = this.#sides.reduce((sum, { settings }) => sum + settings.receiveBudget.usedBytes, 0);
     return { timers: this.pair.clock.pending, budgetBytes };
@@ -104,7 +104,7 @@ class SessionLoad {
 
 type Way = (typeof WAYS)[number];
 
-/** One end of a stream: echoes where it is the target, and does what the way of the stream says. */
+/** One end of a stream: echoes if it is the target, and behaves as the service of the stream requires. */
 class End implements LocalEnd {
   stream: SessionStream | null = null;
   readonly handleEnd: () => void;
@@ -125,7 +125,7 @@ class End implements LocalEnd {
     if (stream === null) return false;
     if (this.#way === 'target-resets') stream.reset('local-error', 'the target failed');
     if (this.#way === 'unread') {
-      // Kept until the end, as by a local socket that takes nothing.
+      // Kept until the end, as by a stuck local socket.
       this.#held = bytes;
       return true;
     }
@@ -149,8 +149,8 @@ class End implements LocalEnd {
 }
 
 /**
- * The number of each operation, and the growth in bytes of each that counts as a leak: fewer operations measure less
- * exactly.
+ * The number of each operation, and the growth in bytes per operation that counts as a leak: fewer operations are less
+ * accurate.
  */
 interface SessionScale {
   readonly opens: number;
@@ -160,7 +160,7 @@ interface SessionScale {
   readonly restartLimitBytes: number;
 }
 
-/** The number after which all permanent timers exist: an even number, because the sides take turns. */
+/** The number of operations after which all permanent timers exist; even, because the sides take turns. */
 const WARM_UP = 10;
 
 export function testSessions(scale: SessionScale): void {

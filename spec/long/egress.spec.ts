@@ -1,4 +1,4 @@
-/** A gibibyte each way through an egress, in each of the three ways in. */
+/** A gibibyte each way through an egress, by each of its three protocols. */
 import { createHash } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
 import { join } from 'node:path';
@@ -14,7 +14,7 @@ const withWorld = serialTestWith(...WORLD_NEEDS);
 
 const BYTES = 2 ** 30;
 const TRANSFER_MS = 600_000;
-/** How much either process may grow, which begins cold: what is on its way is bounded, whatever the length of the whole. */
+/** How much either process may grow from a cold start: data in flight is bounded, whatever the total size. */
 const GROWTH_BYTES = BYTES / 5;
 
 const WAYS = {
@@ -28,7 +28,7 @@ let file = '';
 
 const world = useEgressWorld(test);
 
-test.serial.before('a gibibyte is written', async (t) => {
+test.serial.before('write a gibibyte', async (t) => {
   t.timeout(TRANSFER_MS);
   file = join(world().makeFolder('sent'), 'pattern');
   await pipeline(Readable.from(patternPieces(BYTES)), createWriteStream(file));

@@ -1,4 +1,4 @@
-/** All that a peer can make the built-in services and the logs keep, at full scale. */
+/** Everything that a peer can make the built-in services and the logs hold in memory, at full scale. */
 import { COPY_CASES } from '../hostile/memory/copy-cases.js';
 import { EXEC_CASES } from '../hostile/memory/exec-cases.js';
 import { LOG_CASES } from '../hostile/memory/log-cases.js';

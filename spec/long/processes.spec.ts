@@ -17,12 +17,12 @@ const OPENED_AT_ONCE = 250;
 const RETRY_MS = 2;
 
 /**
- * How much the resident memory may grow from the second quarter of the restarts to the last, at its lowest points: it
- * goes up and down with garbage collection. What spec/leaks/ counts inside one process is exact.
+ * How much the resident memory may grow from the second quarter of the restarts to the last, at its lowest points, as it
+ * varies with garbage collection. The counts of spec/leaks/ inside one process are exact.
  */
 const RESTART_LIMIT_BYTES = 16 * 2 ** 20;
 
-/** How much higher the resident memory may be with all streams of the last wave than with those of the one before. */
+/** How much higher the resident memory may be with all streams of the last wave than with those of the previous one. */
 const WAVE_LIMIT_BYTES = 48 * 2 ** 20;
 
 const SIDES = ['host', 'guest'] as const;
@@ -41,7 +41,7 @@ test.serial(
       const closed = open.map((socket) => new Promise((resolve) => socket.once('close', resolve)));
       relay.cut();
       await within(10_000, 'the end of the streams', Promise.all(closed));
-      // A session that was short is followed by a pause, which the signal ends if it has begun already.
+      // A short session is followed by a pause, which the signal ends if it has already begun.
       const retry = setInterval(() => pair.guest.kill('SIGHUP'), RETRY_MS);
       (await eventually(() => openEcho(port), { intervalMs: 1 })).destroy();
       clearInterval(retry);
@@ -86,8 +86,8 @@ test.serial(`${STREAMS} forwarded streams at once, opened and closed three times
 });
 
 /**
- * A pair with a forward to an echo, in a process of its own: its descriptors do not count in this one. What descriptors the pair
- * has before, and whether it has no more now.
+ * A pair with a forward to an echo in a process of its own, so that its descriptors do not count here; with the initial
+ * descriptors of the pair, and a check that it has no more now.
  */
 async function startEcho(t: ExecutionContext, paths: PairSetup) {
   const target = spawnVproxy(t, [], { script: 'dist/bench/load/target.js' });
@@ -116,7 +116,7 @@ async function openEcho(port: number): Promise<net.Socket> {
   return socket;
 }
 
-/** The connection that tested for a session may still be open. */
+/** The connection that probed for a session may still be open. */
 const SPARE_DESCRIPTORS = 2;
 
 function describe(pair: ProcessPair): string {

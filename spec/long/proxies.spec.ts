@@ -1,4 +1,4 @@
-/** Proxies over a real socket leave nothing behind, over so many operations that a few bytes of each would show. */
+/** Proxies over a real socket leave nothing behind, over enough operations to reveal a few bytes each. */
 import { testProxies } from '../leaks/proxies.js';
 
 testProxies({

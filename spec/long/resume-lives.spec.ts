@@ -1,4 +1,4 @@
-/** Sessions that go on over many links, and in many processes, in memory: more random lives than a run of the suite has, which leave nothing behind. */
+/** Sessions in memory that continue over many links and processes: more random lives than in the suite, leaving nothing behind. */
 import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
 import { peakBytes } from '../helpers/measures.js';
@@ -7,9 +7,9 @@ import { DIRECTIONS, HAND_OVER_SETTINGS, happenAll, STREAMS } from '../session/r
 import { ResumeLives, SEED } from '../session/resume-scenario.js';
 
 const LIVES = Number(process.env['VPROXY_LIVES'] ?? 100_000);
-/** A session that something still refers to has some kilobytes. */
+/** A session that is still referenced takes some kilobytes. */
 const LIMIT_BYTES = 64;
-/** So many are run in one turn of the event loop. */
+/** How many run in one turn of the event loop. */
 const BATCH = 500;
 
 test.serial(`${LIVES} random lives lose nothing, and leave nothing behind`, async (t) => {

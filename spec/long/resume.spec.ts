@@ -11,7 +11,7 @@ import { CHANNEL_LISTENING, ENDED, spawnVproxy, TAKING_CONTROL } from '../helper
 
 const CUTS = Number(process.env['VPROXY_CUTS'] ?? 1000);
 const STREAMS = 200;
-/** Silence that takes so long is a fault, too: it is put in once in this number of faults. */
+/** Long silence is a fault, too: it is injected once in this number of faults. */
 const DEAD_AFTER_S = 2;
 const STALL_EVERY = 50;
 /** How much the processes may grow beyond `resume-memory`. */
@@ -38,8 +38,8 @@ test(`${STREAMS} streams both ways over TCP, which breaks ${CUTS} times`, async 
   for (let cut = 0; cut < CUTS; cut += 1) {
     const isStall = cut % STALL_EVERY === 0;
     relay.fail(TCP_FAULTS[isStall ? 2 + ((cut / STALL_EVERY) % 3) : cut % 2] ?? 'rst');
-    // A link that was short is followed by a pause, which the signal ends if it has begun already. The log may leave lines
-    // out that come so fast.
+    // A short link is followed by a pause, which the signal ends if it has already begun. The log may suppress lines at
+    // this rate.
     await eventually(async () => {
       guest.kill('SIGHUP');
       const statuses = await Promise.all(clients.map((client) => client.channel('default')));

@@ -1,4 +1,4 @@
-/** What a peer makes the process keep, at full scale: as many streams as may be open, each with its whole first credit. */
+/** What a peer makes the process hold in memory, at full scale: the maximum of streams, each with its whole first credit. */
 import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
 import { peakBytes, resetPeak } from '../helpers/measures.js';
@@ -29,5 +29,5 @@ test.serial('for a minute a guest fills all its streams byte by byte: the proces
 
 const cases = streamCases({ streams: 1000, bytesPerStream: 65_536 });
 
-// Each has a process of its own: what an earlier case wrote to a stuck file stays.
+// Each case has a process of its own: writes of an earlier case to a stuck file stay in memory.
 runTables(...cases.map((one) => [one]));

@@ -1,4 +1,4 @@
-/** Streams between two processes that are upgraded again and again, in turn. */
+/** Streams between two processes that are upgraded repeatedly, in turn. */
 import type net from 'node:net';
 import test from 'ava';
 import { Exchanges } from '../helpers/exchanges.js';
@@ -8,10 +8,10 @@ import { ONE_SESSION, upgradablePair, upgrade } from '../helpers/upgrades.js';
 
 const UPGRADES = Number(process.env['VPROXY_UPGRADES'] ?? 100);
 const STREAMS = 200;
-/** How much more a process may take than the first one, in bytes: what it was handed, and what V8 has not collected. */
+/** How much more memory a process may use than the first one, in bytes: the handed over state, and garbage. */
 const GROWTH_BYTES = 48 * 2 ** 20;
 
-/** Sends a byte again as soon as it has come back; the longest time that it took, in milliseconds. */
+/** Sends a byte again as soon as it has come back; returns the longest round trip, in milliseconds. */
 function watchEcho(socket: net.Socket): { longestMs: number } {
   const watch = { longestMs: 0 };
   let sentMs = 0;

@@ -1,4 +1,4 @@
-/** From one set of channels to another: what is the same goes on; and a set that cannot be put in force, whichever step fails, leaves nothing. */
+/** Applying a set of channels: what is unchanged continues, and a set that fails, in whichever step, leaves no trace. */
 import { once } from 'node:events';
 import { existsSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
@@ -48,7 +48,7 @@ async function startGuests(t: ExecutionContext) {
 
 const labelsOf = (host: Proxy) => host.listChannels().map(({ label }) => label);
 
-test('what is the same goes on, and what was added by hand; streams of forwards that go end in order', async (t) => {
+test('what is unchanged or was added at run time continues; streams of removed forwards end cleanly', async (t) => {
   const { at, channel } = await startGuests(t);
   const vm2 = (name: string, ...forwards: readonly string[]) => channel('vm2', forwards, { name });
   const first = [
@@ -68,7 +68,7 @@ test('what is the same goes on, and what was added by hand; streams of forwards 
   for (const spec of outgoing(`echo:${at('hand.sock')}`)) await host.addForward(spec, 'vm1');
   await host.addChannel(channel('by-hand'));
 
-  // An address goes to another forward, and one to another channel.
+  // One address moves to another forward, and one to another channel.
   const second = [channel('vm1', ['echo:0', 'other:FOLDER/a.sock']), vm2('b', 'echo:FOLDER/b.sock'), channel('new')];
   t.deepEqual(await host.apply(second), {
     ...same,
@@ -86,7 +86,7 @@ test('what is the same goes on, and what was added by hand; streams of forwards 
   await eventually(() => host.listForwards().length === 4);
 });
 
-test('a channel is removed as a reload that is under way leaves it', async (t) => {
+test('a channel is removed in the state in which a concurrent reload leaves it', async (t) => {
   const { at, channel } = await startGuests(t);
   const host = await startHost(t, [channel('vm1', ['echo:0'])]);
   const applied = host.apply([channel('vm1', ['echo:0', 'other:FOLDER/other.sock']), channel('vm2')]);
@@ -97,7 +97,7 @@ test('a channel is removed as a reload that is under way leaves it', async (t) =
   t.false(existsSync(at('other.sock')), 'nothing of it listens any more');
 });
 
-test('a channel that drains holds no other change up, and takes no other one in its place along', async (t) => {
+test('a draining channel blocks no other change, and its end does not remove its replacement', async (t) => {
   const { channel } = await startGuests(t);
   const host = await startHost(t, [channel('vm1', ['echo:0'])]);
   await host.waitFor({}, 30_000);
@@ -116,14 +116,14 @@ test('a channel that drains holds no other change up, and takes no other one in 
 
 const OLD = ['kept', 'old-1', 'old-2', 'old-3', 'old-4', 'vm5'];
 
-/** The forwards that listen in the second set only. */
+/** The forwards that listen only in the second set. */
 const NEW = ['new-1', 'new-2', 'new-3', 'new-storage', 'new-4', 'new-channel', 'new-vm5/echo'];
 
 type Changes = Readonly<Record<string, Partial<ChannelOptions>>>;
 
 /**
- * A host with channels that are kept, changed, added and removed, and a second set of channels in which nothing is
- * wrong: `wanted`, with what is to be different in the channels of some labels. `at` is a path in the folder of the test.
+ * A host with channels that are kept, changed, added and removed, and a second, valid set of channels: `wanted`, with
+ * overrides for the channels of some labels. `at` is a path in the folder of the test.
  */
 async function setUp(t: ExecutionContext, clock?: Clock) {
   const folder = temporaryFolder(t);
@@ -164,7 +164,7 @@ async function setUp(t: ExecutionContext, clock?: Clock) {
 
 type Setup = Awaited<ReturnType<typeof setUp>>;
 
-/** Whether the storage broker answers an invalid request, at the path of its socket. */
+/** Whether the storage broker at a socket path answers an invalid request. */
 const isBroker = async (t: ExecutionContext, path: string): Promise<boolean> =>
   (await ask(t, path, 'x\n')).includes('storage-bad-request');
 
@@ -186,7 +186,7 @@ async function assertFree(t: ExecutionContext, { at }: Setup, names: readonly st
   for (const name of names) t.true(await isFree(at(name)), `${name} ${when}`);
 }
 
-/** Makes the second set one that fails, and gives it. */
+/** Returns the second set, changed so that it fails. */
 type Cause = (setup: Setup, t: ExecutionContext) => Promise<ChannelOptions[]> | ChannelOptions[];
 
 const taken =
@@ -196,7 +196,7 @@ const taken =
     return wanted();
   };
 
-/** The channel `kept-2` has a forward for a service that the second set gives it, too. */
+/** The channel `kept-2` has a forward for a service that the second set also gives it. */
 const hasForward =
   (text: string, changes: Changes = {}): Cause =>
   async ({ host, wanted }) => {
@@ -265,7 +265,7 @@ for (const [code, what, cause] of FAILURES) {
   });
 }
 
-test('without a failure the same set is had, and nothing of it outlives the stop', async (t) => {
+test('without a failure the same set is applied, and nothing of it outlives the stop', async (t) => {
   const setup = await setUp(t);
   const { host, at, wanted } = setup;
   t.like(await host.apply(wanted()), {
@@ -277,7 +277,7 @@ test('without a failure the same set is had, and nothing of it outlives the stop
   for (const name of ['kept', 'new-vm5/echo']) t.is(await ask(t, at(name)), 'hello', name);
   t.true(await isBroker(t, at('storage')), 'of the channel that was begun again');
 
-  // The label of a group that goes is free for a channel of the same set, and the other way round.
+  // The label of a removed group is free for a channel of the same set, and vice versa.
   const plain = { address: `unix-connect:${at('nobody-else')}`, template: [], forwards: [] };
   await host.apply(wanted({ vms: plain }));
   t.is(host.channel('vms').group, null);
@@ -288,7 +288,7 @@ test('without a failure the same set is had, and nothing of it outlives the stop
   await assertFree(t, setup, [...OLD, ...NEW, 'storage'], 'after the stop');
 });
 
-/** Another listener takes the address of the first forward while it does not listen, and the set fails. */
+/** Another listener takes the address of the first forward while it is paused, and the set fails. */
 async function displaceFirst(t: ExecutionContext, { host, at, wanted }: Setup) {
   const intruder = net.createServer((socket) => socket.on('error', () => undefined).end('intruder'));
   t.teardown(() => intruder.close());
@@ -298,7 +298,7 @@ async function displaceFirst(t: ExecutionContext, { host, at, wanted }: Setup) {
   return { message, intruder, obstacle };
 }
 
-test('a forward that cannot listen again is told and tried on, and keeps no other from it', async (t) => {
+test('a forward that cannot listen again is reported and retried, and does not block the others', async (t) => {
   const clock = new ManualClock();
   const setup = await setUp(t, clock);
   const { host, at } = setup;
@@ -314,7 +314,7 @@ test('a forward that cannot listen again is told and tried on, and keeps no othe
 });
 
 for (const end of ['removed', 'stopped', 'replaced'])
-  test(`a forward that tries to listen again does so no more when it was ${end}`, async (t) => {
+  test(`a forward stops retrying to listen when it was ${end}`, async (t) => {
     const clock = new ManualClock();
     const setup = await setUp(t, clock);
     const { host, wanted } = setup;
@@ -329,7 +329,7 @@ for (const end of ['removed', 'stopped', 'replaced'])
     await assertFree(t, setup, ['old-1'], 'for good');
   });
 
-test('a proxy that is stopped while a set is applied listens nowhere afterwards', async (t) => {
+test('a proxy stopped while applying a set listens nowhere afterwards', async (t) => {
   for (let step = 1; step <= 6; step += 1) {
     const setup = await setUp(t);
     const { host, wanted } = setup;

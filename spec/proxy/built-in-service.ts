@@ -1,6 +1,4 @@
-/**
- * A service whose code is loaded when it is allowed: when that is, what happens to streams meanwhile, and what ends.
- */
+/** A service whose code is loaded when it is allowed: when it loads, what happens to streams meanwhile, and what ends. */
 import test from 'ava';
 import { toVproxyError } from '../../lib/errors.js';
 import type { LogEvent } from '../../lib/events.js';
@@ -10,14 +8,14 @@ import { MuxStream } from '../../lib/session/mux-stream.js';
 import { type Deferred, deferred } from '../../lib/util/concurrency.js';
 import { carryOn, SessionPair } from '../helpers/session-pair.js';
 
-/** A side b with a service `x` that is allowed and started, whose code comes when the test says so; a opens streams to it. */
+/** A side b with a service `x` that is allowed and started, whose code loads when the test says so; a opens streams to it. */
 function setUp(permission: string | null = 'a') {
   const pair = new SessionPair();
   const failed: unknown[] = [];
   const registry = new ServiceRegistry({ onFailed: (_stream, error) => failed.push(error) });
   pair.b.onSession = (session) => session.on('stream', (stream) => registry.serve(stream, session));
   pair.establish();
-  /** What was loaded, by its permission. */
+  /** The loaded servers, by permission. */
   const loads: string[] = [];
   const results: Deferred<StreamServer>[] = [];
   const logged: LogEvent[] = [];
@@ -34,7 +32,7 @@ function setUp(permission: string | null = 'a') {
   service.allow(permission);
   const offeredBefore = [registry.list(), loads.length] as const;
   service.start();
-  /** What is loaded last comes, or fails. */
+  /** Completes or fails the last load. */
   const comes = async (server: StreamServer | Error) => {
     if (server instanceof Error) results.at(-1)?.reject(server);
     else results.at(-1)?.resolve(server);
@@ -71,7 +69,7 @@ class Namer implements StreamServer {
   }
 }
 
-test('without a permission nothing is offered, and nothing is loaded', async (t) => {
+test('without a permission nothing is offered or loaded', async (t) => {
   const { registry, loads, service, codeOfNext } = setUp(null);
   t.deepEqual(registry.list(), []);
   t.is(await codeOfNext(), 'unknown-service');
@@ -79,7 +77,7 @@ test('without a permission nothing is offered, and nothing is loaded', async (t)
   t.deepEqual(loads, []);
 });
 
-test('with one it is loaded at the start, once, and streams that come before that wait for it', async (t) => {
+test('with a permission it is loaded once at the start, and earlier streams wait for it', async (t) => {
   const { loads, comes, open, offeredBefore } = setUp();
   t.deepEqual(offeredBefore, [['x'], 0], 'what is not started loads nothing');
   t.deepEqual(loads, ['a']);
@@ -91,7 +89,7 @@ test('with one it is loaded at the start, once, and streams that come before tha
   t.deepEqual(loads, ['a']);
 });
 
-test('another permission counts for the streams to come, none for no stream; what runs goes on until the stop', async (t) => {
+test('a new permission applies to later streams, and null refuses them; running work continues until the stop', async (t) => {
   const { registry, loads, comes, service, open, codeOfNext } = setUp();
   const [one, other] = [new Namer('a'), new Namer('b')];
   const stopped = () => [one.isStopped, other.isStopped];
@@ -111,7 +109,7 @@ test('another permission counts for the streams to come, none for no stream; wha
   t.deepEqual(stopped(), [true, true]);
 });
 
-test('code that comes behind the stop serves nobody, and is stopped', async (t) => {
+test('code loaded after the stop serves no stream, and is stopped', async (t) => {
   const { loads, comes, service, open, codeOfNext } = setUp();
   const server = new Namer('late');
   const { end } = await open();
@@ -124,7 +122,7 @@ test('code that comes behind the stop serves nobody, and is stopped', async (t) 
   t.is(loads.length, 1);
 });
 
-test('a server that throws ends its own stream; code that cannot be loaded is tried again by the next one', async (t) => {
+test('a server that throws ends its own stream; the next stream retries code that failed to load', async (t) => {
   const { comes, failed, codeOfNext, open, logged, service } = setUp();
   const first = await open();
   await comes(new Error('/usr/lib/vproxy/x.js is not there'));

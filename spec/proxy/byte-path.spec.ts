@@ -45,7 +45,7 @@ async function filesCalled(count: number, work: () => Promise<void>): Promise<st
   }
 }
 
-/** A server that tells of each message that has come whole: the next one. */
+/** A server that reports each complete message. */
 async function receiver(t: ExecutionContext, address?: net.ListenOptions) {
   let receivedBytes = 0;
   let onMessage = (): void => undefined;
@@ -61,13 +61,13 @@ async function receiver(t: ExecutionContext, address?: net.ListenOptions) {
   return { port, next: () => new Promise<void>((resolve) => (onMessage = resolve)) };
 }
 
-test('a byte goes through the files that the document lists, and through no other', async (t) => {
+test('a byte passes through the files that the document lists, and no others', async (t) => {
   const folder = temporaryFolder(t);
   const at = (name: string) => path.join(folder, name);
   const [here, there] = [await receiver(t), await receiver(t, { path: at('there') })];
   const forwards = { outgoing: ['there:0'], incoming: [`here:${here.port}`] };
   const proxy = await startProxy(t, `unix-listen:${at('channel')}`, forwards);
-  // The peer is another process: what is called there does not count.
+  // The peer is another process, so its calls do not count.
   const peer = {
     channel: `unix-connect:${at('channel')}`,
     incoming: [`there:${at('there')}`],

@@ -1,4 +1,4 @@
-/** Channels and forwards that come and go while a proxy runs, and its status of them. */
+/** Adding and removing channels and forwards at run time, and their status. */
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import test, { type ExecutionContext } from 'ava';
@@ -26,7 +26,7 @@ import { eventually } from '../helpers/time.js';
 const isEstablished = ({ proxy }: TestProxy, label: string) =>
   eventually(() => proxy.channel(label).state === 'established');
 
-test('channels are added with sessions and forwards of their own, and removed with them; what cannot be changes nothing', async (t) => {
+test('channels are added and removed with their sessions and forwards; an invalid change has no effect', async (t) => {
   const folder = temporaryFolder(t);
   const target = await localServer(t, echo);
   const address = (name: string): string => `unix-connect:${join(folder, name)}`;
@@ -63,7 +63,7 @@ test('channels are added with sessions and forwards of their own, and removed wi
   t.true(proxy.listForwards().every(({ channel }) => channel === 'vm1'));
   await t.throwsAsync(proxy.removeChannel('vm2'), { code: 'not-found', message: /"vm2"; available: vm1/ });
 
-  // One that can never work does not end the others.
+  // A channel that can never work does not end the others.
   proxy.on('fatal', () => t.fail('the proxy ends'));
   await proxy.addChannel({ label: 'wrong', address: 'virtserial-open:/dev/null' });
   await eventually(() => proxy.channel('wrong').state === 'failed');
@@ -83,7 +83,7 @@ test('channels are added with sessions and forwards of their own, and removed wi
   t.is((await guest?.event('session-ended'))?.fields['code'], 'shutdown');
 });
 
-test('the status tells what a channel waits for, when it tries again, and why its sessions ended', async (t) => {
+test('the status shows what a channel waits for, when it retries, and why its sessions ended', async (t) => {
   const path = join(temporaryFolder(t), 'vm.sock');
   const host = await startProxy(t, `unix-connect:${path}`);
   const status = () => host.proxy.channel('default');
@@ -112,7 +112,7 @@ test('the status tells what a channel waits for, when it tries again, and why it
 const plainPair = (t: ExecutionContext, here = {}, there = {}) =>
   connectedProxies(t, join(temporaryFolder(t), 'channel.sock'), here, there);
 
-test('a stream is listed with whom it waits for, and can be closed', async (t) => {
+test('a stream is listed with what it waits for, and can be closed', async (t) => {
   const held = await localServer(t, (socket) => void socket.pause());
   const { a, b } = await plainPair(t, { outgoing: ['held:0'] }, { incoming: [`held:${held.port}`] });
   const socket = localSocket(t, a.port('held'));
@@ -120,7 +120,7 @@ test('a stream is listed with whom it waits for, and can be closed', async (t) =
   const [waiting, other] = await eventually(() => {
     const [here] = a.proxy.listStreams();
     const [there] = b.proxy.listStreams();
-    // At rest: all that was sent has come, and is not read.
+    // At rest: everything sent has arrived, and is not read.
     const isAtRest = here?.waitsFor === 'peer' && there?.waitsFor === 'local';
     return isAtRest && there.receivedBytes === here.sentBytes && ([here, there] as const);
   });
@@ -150,7 +150,7 @@ async function echoPair(t: ExecutionContext) {
   return { a, b, serve, served, listening, port: portOf(listening.endpoint) };
 }
 
-test('forwards that are added carry streams and are listed; one that drains takes no new ones, one that is removed at once resets them', async (t) => {
+test('added forwards carry streams and are listed; a draining one takes no new streams, one removed at once resets them', async (t) => {
   const { a, b, serve, served, listening, port } = await echoPair(t);
   const first = await openEcho(t, port);
   const outward = { channel: 'default', direction: 'outgoing', spec: 'echo:127.0.0.1:0', state: 'active' };
@@ -164,7 +164,7 @@ test('forwards that are added carry streams and are listed; one that drains take
   const drained = b.proxy.removeForward(served.id);
   t.is(await refusal(t, port), 'ECONNRESET');
   t.regex((await a.event('stream-refused')).message, /\(unknown-service\)/);
-  // The service is free for another forward by then.
+  // By then the service is free for another forward.
   const again = await serve();
   const [second, third] = [await openEcho(t, port), await openEcho(t, port)];
   t.like(b.proxy.listForwards(), [
@@ -186,14 +186,14 @@ test('forwards that are added carry streams and are listed; one that drains take
   t.deepEqual([a.proxy.listForwards(), b.proxy.listForwards()], [[], []]);
 });
 
-test('a forward that cannot be added changes nothing, and the error says who has its address', async (t) => {
+test('a forward that cannot be added changes nothing, and the error names the owner of its address', async (t) => {
   const { a, b, port } = await echoPair(t);
   const folder = temporaryFolder(t);
   const [own = '', other = ''] = ['own', 'other'].map((name) => join(folder, name));
   const { id: ssh } = await addForward(a, 'outgoing', `ssh:${own}`);
   const { port: otherPort } = await localServer(t, echo);
   await localServer(t, echo, { path: other });
-  // Whether a socket is taken is found out by connecting to it.
+  // A connection to a socket tells whether it is in use.
   const listed = () => [a, b].map(({ proxy }) => proxy.listForwards().map((forward) => ({ ...forward, opened: 0 })));
   const before = listed();
   for (const [endpoint, holder] of [

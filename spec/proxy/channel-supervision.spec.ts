@@ -1,4 +1,4 @@
-/** Channels that are listened on, dialled, lost and given up; and how a proxy stops, in every state. */
+/** Channels that listen, dial, are lost and given up; and stopping a proxy in every state. */
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import net from 'node:net';
@@ -23,10 +23,10 @@ import { eventually, ManualClock } from '../helpers/time.js';
 
 const channelPath = (t: ExecutionContext): string => join(temporaryFolder(t), 'channel.sock');
 
-/** The number of connections that may wait unestablished. */
+/** Limit on connections that have not completed a handshake. */
 const MAX_WAITING = 16;
 
-/** Connections to a channel that say nothing: those that are open, and one more. */
+/** Silent connections to a channel: as many as are allowed, and one more. */
 function strangersTo(t: ExecutionContext, path: string) {
   const open = new Set<net.Socket>();
   const add = async (): Promise<net.Socket> => {
@@ -39,7 +39,7 @@ function strangersTo(t: ExecutionContext, path: string) {
   return { open, add };
 }
 
-test('R-CHANNEL-2: a stranger on a listening channel ends nothing, and the seventeenth closes another one', async (t) => {
+test('R-CHANNEL-2: a stranger on a listening channel ends no session, and the seventeenth closes another stranger', async (t) => {
   const path = channelPath(t);
   const { port } = await localServer(t, echo);
   const { a } = await connectedProxies(t, path, { outgoing: ['echo:0'] }, { incoming: [`echo:${port}`] });
@@ -52,7 +52,7 @@ test('R-CHANNEL-2: a stranger on a listening channel ends nothing, and the seven
   t.is(await answerTo(socket, 'after'), 'after');
   t.is(a.count('session-ended'), 0);
 
-  // A newcomer that is established displaces the peer.
+  // A newcomer with a session displaces the peer.
   const failure = failureOf(socket);
   const since = a.events.length;
   await startProxy(t, `unix-connect:${path}`, { name: 'newcomer', incoming: [`echo:${port}`] });
@@ -63,7 +63,7 @@ test('R-CHANNEL-2: a stranger on a listening channel ends nothing, and the seven
   t.is(await ask(t, a.port('echo')), 'hello');
 });
 
-// Serial: one is accepted in each turn of the event loop, which other tests make long.
+// Serial: one connection is accepted per turn of the event loop, and other tests make turns long.
 test.serial(
   'R-CHANNEL-2: of 100 connections that come at once no more than 16 wait, and one line tells of it',
   async (t) => {
@@ -76,7 +76,7 @@ test.serial(
   },
 );
 
-test('a channel whose path is missing is tried again with one line, and who watches hears of each wait', async (t) => {
+test('a channel with a missing path is retried with a single log line, and watchers see each wait', async (t) => {
   const path = channelPath(t);
   const clock = new ManualClock();
   const b = new TestProxy(t, `unix-connect:${path}`, { clock });
@@ -93,12 +93,12 @@ test('a channel whose path is missing is tried again with one line, and who watc
   t.is(b.count('channel-waiting'), 1);
 });
 
-/** Longer than an opening may be without an answer before that is told. */
+/** Longer than the time after which an unanswered opening is reported. */
 const SILENCE_MS = 5000;
 
-/** The other end of a channel, which answers nothing unless it is to relay to another socket. */
+/** The other end of a channel, which is silent unless it relays to another socket. */
 class FarEnd {
-  /** The number of connections over which something came. */
+  /** The number of connections that received data. */
   openings = 0;
   relaysTo: string | null = null;
   readonly #sockets = new Set<net.Socket>();
@@ -106,14 +106,14 @@ class FarEnd {
   readonly accept = (near: net.Socket): void => {
     this.#keep(near).once('data', () => (this.openings += 1));
     if (this.relaysTo === null) {
-      // As QEMU does when its client leaves.
+      // As QEMU does when its client disconnects.
       near.resume().on('end', () => near.end());
       return;
     }
     const far = this.#keep(net.connect(this.relaysTo));
     far.on('error', () => near.destroy());
     near.pipe(far);
-    // The channel stays open when the peer goes.
+    // The channel stays open when the peer leaves.
     far.pipe(near, { end: false });
   };
 
@@ -127,7 +127,7 @@ class FarEnd {
   }
 }
 
-/** A side that dials a far end; `peerPath` is where the far end may lead to a peer. */
+/** A side that dials a far end, which may relay to a peer at `peerPath`. */
 async function besideFarEnd(t: ExecutionContext, { isTcp = false, hasPeer = false } = {}) {
   const folder = temporaryFolder(t);
   const [path, peerPath] = [join(folder, 'channel.sock'), join(folder, 'peer.sock')];
@@ -141,7 +141,7 @@ async function besideFarEnd(t: ExecutionContext, { isTcp = false, hasPeer = fals
   return { far, peer, peerPath, clock, side };
 }
 
-test('a unix socket on which nobody answers is dialled again, once until there was a session', async (t) => {
+test('an unresponsive unix socket is redialled, once until there was a session', async (t) => {
   const { far, peerPath, clock, side } = await besideFarEnd(t);
   await eventually(() => far.openings === 1);
   clock.advance(SILENCE_MS - 1);
@@ -176,7 +176,7 @@ test('a unix socket on which nobody answers is dialled again, once until there w
 });
 
 for (const isTcp of [false, true]) {
-  test(`silence closes no link ${isTcp ? 'over TCP' : 'where a peer has answered before'}`, async (t) => {
+  test(`silence does not close a link ${isTcp ? 'over TCP' : 'if a peer has answered before'}`, async (t) => {
     const { far, peer, clock, side } = await besideFarEnd(t, { isTcp, hasPeer: !isTcp });
     if (!isTcp) {
       await Promise.all([side, peer].map((one) => one.event('session-established')));
@@ -190,7 +190,7 @@ for (const isTcp of [false, true]) {
   });
 }
 
-// The end.
+// Stopping.
 
 async function stopsInTime({ proxy }: TestProxy, clock: ManualClock): Promise<void> {
   const endMs = clock.now() + 1000;
@@ -200,7 +200,7 @@ async function stopsInTime({ proxy }: TestProxy, clock: ManualClock): Promise<vo
   await stopped;
 }
 
-test('a proxy that is stopped while it starts listens nowhere afterwards', async (t) => {
+test('a proxy stopped during its start listens nowhere afterwards', async (t) => {
   const folder = temporaryFolder(t);
   const [channel, forward] = [join(folder, 'channel.sock'), join(folder, 'forward.sock')];
   const { proxy } = new TestProxy(t, `unix-listen:${channel}`, { outgoing: [`echo:${forward}`] });
@@ -209,7 +209,7 @@ test('a proxy that is stopped while it starts listens nowhere afterwards', async
   t.deepEqual([existsSync(forward), existsSync(channel)], [false, false]);
 });
 
-test('it stops in time while a dial hangs, or the other end of the channel takes nothing', async (t) => {
+test('it stops in time while a dial hangs, or the other end of the channel is stuck', async (t) => {
   const path = channelPath(t);
   const deaf = await localServer(t, (socket) => socket.pause(), { path });
   for (const address of [`tcp-connect:127.0.0.1:${await hangingPort(t)}`, `unix-connect:${path}`]) {
@@ -233,7 +233,7 @@ test('it stops in time while local connections wait for a session, and resets th
   for (const failure of failures) t.is((await failure).code, 'ECONNRESET');
 });
 
-test('it stops in time while many streams that nobody reads are open both ways and targets do not answer, and tells its peer', async (t) => {
+test('it stops in time with many unread streams both ways and unresponsive targets, and notifies its peer', async (t) => {
   let accepted = 0;
   const deaf = await localServer(t, (socket) => {
     accepted += 1;
@@ -254,8 +254,8 @@ test('it stops in time while many streams that nobody reads are open both ways a
   await stopsInTime(a, clocks[0]);
 });
 
-test('R-CHANNEL-2: the connection that makes room is of the machine that has most, and has said nothing; else chance decides', (t) => {
-  // Each waits for `name`, comes from a machine in capitals, and has answered where it says `!`. Those that may go are last.
+test('R-CHANNEL-2: the dropped connection is a silent one of the machine with the most; otherwise a random one', (t) => {
+  // Each waits for `name` and comes from a machine in capitals; `!` means answered. The last part lists the candidates.
   for (const [waiting, newcomer, mayGo] of [
     ['a-A b-B c-B', 'B', 'bc'],
     ['a-A b-B c-B', 'C', 'bc'],

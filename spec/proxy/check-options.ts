@@ -1,4 +1,4 @@
-/** What is found out about options without a channel that is open, and that a proxy of them says the same. */
+/** Validation of options without opening a channel, which a proxy with these options confirms. */
 import { readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
@@ -25,7 +25,7 @@ function thrownByProxy(options: ChannelOptions): unknown {
 
 const template = (text: string) => [{ direction: 'outgoing', text }] as const;
 
-test('a channel, a listener of this machine and a group are taken, also one of which a member may be refused later', (t) => {
+test('a channel, a local listener and a group are accepted, even a group whose members may be refused later', (t) => {
   for (const options of [
     { address, forwards: [...outgoing('a:0', 'b:/run/b,mode=0660,user=root'), ...incoming('c:22')] },
     { address: 'tcp-listen:127.0.0.1:0', label: 'vm1' },
@@ -75,7 +75,7 @@ for (const [what, options, message, code = 'bad-argument'] of REFUSED) {
   });
 }
 
-test('nothing is opened or made to find out', (t) => {
+test('validation opens and creates nothing', (t) => {
   const folder = temporaryFolder(t);
   const forwards = [...outgoing(`a:${folder}/a`), ...incoming(`log:file:${folder}/log`)];
   t.is(findRefusal({ address: `unix-listen:${folder}/channel`, forwards }), null);
@@ -83,7 +83,7 @@ test('nothing is opened or made to find out', (t) => {
   t.deepEqual(readdirSync(folder), []);
 });
 
-// Where commands and copies may be allowed.
+// Channels on which commands and copies may be allowed.
 
 const make = (options: ChannelOptions) => () => new Proxy({ channels: [options], agent: 'vproxy test' });
 
@@ -119,7 +119,7 @@ const STRANGERS: Readonly<Record<string, string>> = {
   'vsock-listen:1': 'any virtual machine of this host',
 };
 
-test('each kind of channel is judged, and docs/security.md has the same answer', (t) => {
+test('each kind of channel has a verdict, the same as in docs/security.md', (t) => {
   const section = /^\*\*Who may\.\*\*[^]*?(?=^\*\*)/m.exec(readFileSync('docs/security.md', 'utf8'))?.[0] ?? '';
   const rows = section.split('\n').flatMap((line) => {
     const [, kinds = '', , answer = ''] = line.split('|').map((cell) => cell.trim());
@@ -135,14 +135,14 @@ test('each kind of channel is judged, and docs/security.md has the same answer',
 });
 
 for (const [kind, addresses] of Object.entries(LOCAL)) {
-  test(`${kind} in this machine may lead to commands and copies as it is`, (t) => {
+  test(`${kind} within this machine may allow commands and copies as it is`, (t) => {
     for (const address of addresses)
       t.notThrows(make({ address: `${kind}:${address}`, ...ALLOWED.exec, ...ALLOWED.copy }), address);
   });
 }
 
 for (const [address, strangers] of Object.entries(STRANGERS)) {
-  test(`${address} may only when the peer is known`, async (t) => {
+  test(`${address} may only with an authenticated peer`, async (t) => {
     const key = writeKeyFile(temporaryFolder(t), 'own.key', '1f');
     const running = new Proxy({ channels: [], agent: 'vproxy test' });
     t.teardown(() => running.stop());
@@ -163,11 +163,11 @@ for (const [address, strangers] of Object.entries(STRANGERS)) {
   });
 }
 
-// A process has a channel once, however its address is spelled.
+// A process can open a channel only once, however its address is spelled.
 
 const place = (text: string, folder?: string): string | null => placeOf(parseChannel(text), folder);
 
-test('two spellings are one channel', (t) => {
+test('two spellings of an address are one channel', (t) => {
   for (const [one, other] of [
     ['unix-connect:/run/vm1.sock', 'unix-connect:/run/x/../vm1.sock,resume=60s'],
     ['unix-connect:/run/vm1.sock', 'qemu:socket,id=c,path=/run/vm1.sock,server=on,wait=off'],
@@ -184,7 +184,7 @@ test('two spellings are one channel', (t) => {
     t.is(place(one) ?? 'nowhere', place(other) ?? 'nobody', one);
 });
 
-test('two places are two channels; each command, and each port that the system picks, is one of its own', (t) => {
+test('two places are two channels; so are equal commands, and ports that the system picks', (t) => {
   for (const [one, other] of [
     ['unix-connect:/run/vm1.sock', 'unix-connect:/run/vm2.sock'],
     ['unix-connect:/run/vm1.sock', 'unix-listen:/run/vm1.sock'],
@@ -197,7 +197,7 @@ test('two places are two channels; each command, and each port that the system p
   t.deepEqual([place('exec:ssh host1 vproxy -c stdio:'), place('tcp-listen:127.0.0.1:0')], [null, null]);
 });
 
-test('links are followed, and relative paths are in the folder of their process', (t) => {
+test('links are followed, and relative paths are resolved in the folder of their process', (t) => {
   const folder = temporaryFolder(t);
   writeFileSync(join(folder, 'real'), '');
   symlinkSync('real', join(folder, 'link'));
@@ -207,7 +207,7 @@ test('links are followed, and relative paths are in the folder of their process'
   t.not(place('unix-connect:missing', folder), place('unix-connect:missing'));
 });
 
-test('a proxy refuses the second one, from the start, later, and in a set; and takes it in the place of the first', async (t) => {
+test('a proxy refuses the same channel twice, at the start, later, and in a set; and accepts it as a replacement', async (t) => {
   const folder = temporaryFolder(t);
   const channel = (label: string, path: string) => ({ label, address: `unix-connect:${folder}/${path}` });
   const [a, b] = [channel('a', 'vm1'), channel('b', './vm1')];

@@ -1,4 +1,4 @@
-/** The real command line over channels that other programs carry: `exec:`, `stdio:`, `fd:`, and `ssh://host/path` over a real sshd. */
+/** The real command line over channels of other programs: `exec:`, `stdio:`, `fd:`, and `ssh://host/path` over a real sshd. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
@@ -21,7 +21,7 @@ async function checkEcho(t: ExecutionContext, port: number): Promise<void> {
   t.true((await readToEnd(socket)).equals(sent));
 }
 
-/** The far one logs on the same stderr. */
+/** The far side logs to the same stderr. */
 const NEAR_ESTABLISHED = /\bsession established with far,/;
 
 /** A vproxy whose channel is another vproxy, which it starts; `far` follows the `-c stdio:` of that one. */
@@ -37,7 +37,7 @@ async function startOverExec(t: ExecutionContext, { prefix = '', far = '' } = {}
 
 const gone = (pid: number) => eventually(() => !isRunning(pid), { what: `the end of process ${pid}` });
 
-test.serial('a vproxy at the end of a command carries forwards, and is started again when it is killed', async (t) => {
+test.serial('a vproxy started by exec: carries forwards, and is restarted when it is killed', async (t) => {
   const { near, farPid } = await startOverExec(t);
   const port = await near.listeningPort('echo');
   await checkEcho(t, port);
@@ -49,13 +49,13 @@ test.serial('a vproxy at the end of a command carries forwards, and is started a
   const second = farPid();
   t.not(second, first, near.lines.join('\n'));
   await checkEcho(t, port);
-  // One that is killed takes the one at the end of its command with it.
+  // Killing a vproxy also ends the one that it started.
   near.kill('SIGKILL');
   await near.exited;
   await gone(second);
 });
 
-test.serial('stdio: over pipes carries a session, and says the end to the one who stays', async (t) => {
+test.serial('stdio: over pipes carries a session, and the remaining side sees its end', async (t) => {
   // The shell joins the two with pipes, as sshd may do.
   const { near, farPid } = await startOverExec(t, { prefix: 'cat | { ', far: '; } | cat' });
   await checkEcho(t, await near.listeningPort('echo'));
@@ -65,7 +65,7 @@ test.serial('stdio: over pipes carries a session, and says the end to the one wh
   t.is(near.stdout, '');
 });
 
-/** What becomes the standard streams of a process, and more descriptors: the channel where it is true. */
+/** The standard streams and further descriptors of a process: the channel where true. */
 const INHERITED = {
   'fd:3': [false, false, true],
   'fd:0': [true, false, false],
@@ -89,13 +89,13 @@ async function startOnDescriptor(t: ExecutionContext, channel: keyof typeof INHE
   const closed = once(child, 'close') as Promise<[number | null]>;
   const ended = async () => ({ code: (await within(30_000, 'the end of vproxy', closed))[0], log });
   await proxy.event('session-established');
-  // Each side learns of it by itself, and one that is told to end before has no peer to tell.
+  // Each side notices by itself; one that is stopped before that has no peer to notify.
   await eventually(() => log.includes('session established'), { what: 'the session of the child' });
   return { proxy, ended, child };
 }
 
 for (const channel of ['fd:3', 'fd:0', 'stdio:'] as const) {
-  test.serial(`${channel} over an inherited socket carries forwards, and its end is that of the process`, async (t) => {
+  test.serial(`${channel} over an inherited socket carries forwards, and the process exits with it`, async (t) => {
     const { proxy, ended } = await startOnDescriptor(t, channel);
     await checkEcho(t, proxy.port('echo'));
     await proxy.proxy.stop();
@@ -106,7 +106,7 @@ for (const channel of ['fd:3', 'fd:0', 'stdio:'] as const) {
   });
 }
 
-test.serial('SIGTERM at the end of an inherited channel tells the peer, and ends it', async (t) => {
+test.serial('SIGTERM notifies the peer on an inherited channel, and closes it', async (t) => {
   const { proxy, ended, child } = await startOnDescriptor(t, 'stdio:');
   child.kill('SIGTERM');
   const { code, log } = await ended();
@@ -117,7 +117,7 @@ test.serial('SIGTERM at the end of an inherited channel tells the peer, and ends
 testWith('sshd', 'socat')(
   'a session over ssh waits for its socket, carries bytes, ends with ssh, and comes again, whatever the path looks like',
   async (t) => {
-    // As long as nothing in it is a control character or a backslash, which are refused.
+    // Except control characters and backslashes, which are refused.
     const path = join(temporaryFolder(t), `a b,c:d!!e'f"g(h[i{j)k]l}m$n;o&p*q?r~s%tü#u|v<w>x`);
     const target = await localServer(t, echo);
     const startFar = () =>
@@ -130,7 +130,7 @@ testWith('sshd', 'socat')(
     const port = await near.listeningPort('echo');
     await checkEcho(t, port);
 
-    // The far end stops: ssh ends, and is started again.
+    // The far end stops: ssh exits, and is restarted.
     const from = near.lines.length;
     await far.proxy.stop();
     await near.waitForLine(ENDED, { from });
@@ -138,7 +138,7 @@ testWith('sshd', 'socat')(
     await near.waitForLine(ESTABLISHED, { from });
     await checkEcho(t, port);
 
-    // This end stops: nothing stays at the far end that would hold the socket.
+    // This end stops: nothing is left at the far end that holds the socket.
     t.is((await near.stop()).code, 0);
     await again.event('session-ended');
     await eventually(() => again.proxy.channel('default').state === 'waiting');

@@ -1,4 +1,4 @@
-/** Groups of channels in whole proxies, and by themselves: sockets that come and go, and templates that change. */
+/** Groups of channels, within proxies and by themselves: sockets that appear and disappear, and templates that change. */
 import { once } from 'node:events';
 import { chmodSync, existsSync, mkdirSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
@@ -32,7 +32,7 @@ async function setUp(t: ExecutionContext, ...forwards: readonly string[]) {
   const vm1 = await machine('vm1');
   const host = await startProxy(t, group.address, group);
   const labels = () => host.proxy.listChannels().map(({ label }) => label);
-  /** What a program gets back that says hello to a socket, which may be made just now. */
+  /** Sends hello to a socket, which may be about to appear, and returns the answer. */
   const ask = async (path: string): Promise<string> => {
     await eventually(() => existsSync(at(path)), { what: path });
     return askAt(t, at(path));
@@ -40,7 +40,7 @@ async function setUp(t: ExecutionContext, ...forwards: readonly string[]) {
   return { at, machine, groupOf, vm1, host, labels, ask };
 }
 
-test('a machine that appears has forwards of its own, and they go with it', async (t) => {
+test('a new machine gets forwards of its own, which are removed with it', async (t) => {
   const { at, machine, vm1, host, labels, ask } = await setUp(t, 'out/{channel}/echo');
   t.like(host.proxy.listChannels(), [{ label: 'vm1', group: 'vms' }]);
   await machine('vm2');
@@ -57,7 +57,7 @@ test('a machine that appears has forwards of its own, and they go with it', asyn
   t.false(existsSync(at('out/vm2')));
 });
 
-test('a machine whose socket goes keeps its channel and its streams while it runs, and gets new forwards', async (t) => {
+test('a machine whose socket is removed keeps its channel and streams while it runs, and gets new forwards', async (t) => {
   const { at, machine, groupOf, vm1, host, labels } = await setUp(t, '{channel}');
   const socket = await openEcho(t, at('vm1.sock'));
   // The file only: connections stay.
@@ -71,7 +71,7 @@ test('a machine whose socket goes keeps its channel and its streams while it run
   await eventually(() => !labels().includes('vm1'));
 });
 
-test('a symbolic link that takes the place of a socket is not followed', async (t) => {
+test('a symbolic link that replaces a socket is not followed', async (t) => {
   const { at, vm1, host, labels } = await setUp(t);
   let connections = 0;
   await localServer(t, () => (connections += 1), { path: at('others/service.sock') });
@@ -85,7 +85,7 @@ test('a symbolic link that takes the place of a socket is not followed', async (
   t.is(connections, 0);
 });
 
-test('a reload changes the forwards of a group, its folder, and what is no longer of it; what is the same stays', async (t) => {
+test('a reload changes the forwards, the folder and the members of a group; what is unchanged stays', async (t) => {
   const { at, machine, groupOf, host, labels, ask } = await setUp(t, 'kept', 'out/old');
   const { proxy } = host;
   const socket = await openEcho(t, at('kept.sock'));
@@ -120,7 +120,7 @@ test('a reload changes the forwards of a group, its folder, and what is no longe
   t.false(existsSync(at('new')));
 });
 
-test('a proxy with a group goes on when all its channels have failed for ever', async (t) => {
+test('a proxy with a group continues when all its channels have failed for good', async (t) => {
   const { at, vm1, host, labels } = await setUp(t);
   host.proxy.on('fatal', () => t.fail('it ends'));
   await vm1.proxy.stop();
@@ -130,7 +130,7 @@ test('a proxy with a group goes on when all its channels have failed for ever', 
   t.deepEqual(labels(), ['folder']);
 });
 
-test('a group with a label that is taken is refused, and one that is added as a channel', async (t) => {
+test('a group with a taken label is refused, as is one added as a channel', async (t) => {
   const group = { label: 'vms', address: 'unix-connect:/run/vms/*.sock' };
   for (const other of [{ label: 'vms', address: 'unix-connect:/run/vm1.sock' }, group])
     t.throws(() => new Proxy({ channels: [other, group], agent: 'test' }), { code: 'bad-argument' });
@@ -139,7 +139,7 @@ test('a group with a label that is taken is refused, and one that is added as a 
   await t.throwsAsync(proxy.addChannel(group), { code: 'bad-argument' });
 });
 
-test('who waits for a label that a group may bring waits, and is told at once of one that it cannot', async (t) => {
+test('waiting for a label that a group may add waits, and fails at once for one that it cannot', async (t) => {
   const { machine, host } = await setUp(t);
   await t.throwsAsync(host.proxy.waitFor({ label: 'default' }, 60_000), { code: 'not-found' });
   const waiting = host.proxy.waitFor({ label: 'vm2', service: 'echo' }, 60_000);
@@ -147,7 +147,7 @@ test('who waits for a label that a group may bring waits, and is told at once of
   t.is((await waiting).label, 'vm2');
 });
 
-// A group by itself: what it adds and removes as the files of its folder come and go.
+// A group by itself: what it adds and removes as files appear and disappear in its folder.
 
 /** Longer than a group waits before it reads its folder without an event. */
 const RESCAN_MS = 5000;
@@ -208,7 +208,7 @@ class Setup {
     await eventually(() => condition() || (this.clock.advance(RESCAN_MS), false), { what: condition.toString() });
   }
 
-  /** Lets the folder be read twice, by sockets whose channels show that it was. */
+  /** Has the folder read twice, shown by the channels of new sockets. */
   async rescans(): Promise<void> {
     for (const probe of ['a', 'b'].map((letter) => `probe-${this.added.length}${letter}`)) {
       const server = await this.socket(probe);
@@ -218,7 +218,7 @@ class Setup {
     }
   }
 
-  /** Waits for what an event brings, sooner than the folder is read without one. */
+  /** Waits for the effect of an event, for less time than until the periodic read of the folder. */
   async soon(condition: () => boolean): Promise<void> {
     const untilMs = this.clock.now() + RESCAN_MS;
     await eventually(() => (this.clock.advance(10), condition()), { what: condition.toString() });
@@ -237,9 +237,9 @@ async function withVm1(t: ExecutionContext) {
   return { setup, server };
 }
 
-test('sockets have channels in the order of their names, and what cannot have one is told once, if it is not hidden', async (t) => {
+test('sockets get channels in the order of their names; others are reported once, unless hidden', async (t) => {
   const setup = new Setup(t);
-  // So many that the system hardly answers for all of them in any order by chance.
+  // So many that the right order is hardly a coincidence.
   const labels = Array.from({ length: 80 }, (_, index) => `vm-${10 + index}.x`);
   const noLabels = ['VM1', 'a b', '-rf', 'default', 'x'.repeat(65), 'a\nb', 'ä'];
   for (const name of [...labels.toReversed(), ...noLabels, '.hidden', '..x']) await setup.socket(name);
@@ -267,7 +267,7 @@ test('sockets have channels in the order of their names, and what cannot have on
   t.true(lines.includes(followed) && lines.includes(followed.replace('link', 'dangling')));
 });
 
-test('an event makes a group read its folder at once; one that was stopped does nothing any more', async (t) => {
+test('an event makes a group read its folder at once; a stopped group does nothing', async (t) => {
   const setup = new Setup(t);
   await setup.group.start();
   const server = await setup.socket('vm1');
@@ -279,7 +279,7 @@ test('an event makes a group read its folder at once; one that was stopped does 
   t.is(setup.clock.pending, 0);
 });
 
-test('lines about what gets no channel are bounded, and those that are missing are counted', async (t) => {
+test('lines about files without a channel are rate-limited, and suppressed ones are counted', async (t) => {
   const setup = new Setup(t);
   for (let index = 0; index < 500; index += 1) symlinkSync('gone', setup.at(`vm${index}`));
   await setup.group.start();
@@ -291,7 +291,7 @@ test('lines about what gets no channel are bounded, and those that are missing a
   ]);
 });
 
-test('a label that is taken is one warning, and has its channel when it is free', async (t) => {
+test('a taken label causes one warning, and gets its channel when it is free', async (t) => {
   const setup = new Setup(t);
   setup.failure = new VproxyError('bad-argument', 'channel vm1 already exists');
   await setup.socket('vm1');
@@ -302,7 +302,7 @@ test('a label that is taken is one warning, and has its channel when it is free'
   t.deepEqual(setup.lines('group-skipped'), [`vms: no channel for ${setup.at('vm1')}: channel vm1 already exists`]);
 });
 
-test('a folder that is missing, is none, or is made again is told once each time, and read when it can be', async (t) => {
+test('a folder that is missing, not a folder, or recreated is reported once each time, and read when possible', async (t) => {
   const folder = join(temporaryFolder(t), 'run', 'vms');
   const setup = new Setup(t, folder);
   const appears = async (label: string) => {
@@ -323,7 +323,7 @@ test('a folder that is missing, is none, or is made again is told once each time
   rmSync(folder);
   mkdirSync(folder);
   await appears('vm2');
-  // The folder that exists now is the one that is watched.
+  // The current folder is the one that is watched.
   await setup.socket('vm3');
   await setup.soon(() => setup.channels.has('vm3'));
 });
@@ -347,7 +347,7 @@ for (const comesBack of [false, true]) {
   });
 }
 
-test('a channel that failed for ever is begun anew when its socket is another one, or has another mode', async (t) => {
+test('a permanently failed channel is restarted when its socket is replaced, or gets another mode', async (t) => {
   const { setup } = await withVm1(t);
   const failed = { group: 'vms', state: 'failed', session: null };
   setup.channels.set('vm1', failed);
@@ -362,7 +362,7 @@ test('a channel that failed for ever is begun anew when its socket is another on
   t.deepEqual(setup.removed.filter((label) => label === 'vm1').length, 2);
 });
 
-test('a channel that somebody removed by hand comes back with the next socket only; that of somebody else is not touched', async (t) => {
+test('a channel removed by a user comes back only with the next socket; a channel of another group is not touched', async (t) => {
   const { setup, server } = await withVm1(t);
   const other = await setup.socket('vm2');
   await setup.passes(() => setup.channels.has('vm2'));

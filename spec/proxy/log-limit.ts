@@ -1,4 +1,4 @@
-/** What of a channel's events is written, on a clock that the spec moves. */
+/** Rate limits of a channel's events, on a manual clock. */
 import test from 'ava';
 import { LOG_EVENT_NAMES, LOG_EVENTS, type LogEvent, type LogLevel } from '../../lib/events.js';
 import {
@@ -13,7 +13,7 @@ import {
 import { formatJsonLine } from '../../lib/util/escape.js';
 import { ManualClock } from '../helpers/time.js';
 
-/** A limit, what it let through and when, and a short way to log. */
+/** A limiter, the events that it let through and when, and a short way to log. */
 function limited(partOf?: PartOf) {
   const clock = new ManualClock();
   const lines: { readonly atMs: number; readonly bytes: number; readonly event: LogEvent }[] = [];
@@ -52,7 +52,7 @@ const REFUSED: readonly (readonly [LogEvent['event'], LogLevel])[] = [
   ['channel-listening', 'info'],
 ];
 
-/** Those of them that are in the audit log. */
+/** Those of them that go into the audit log. */
 const REFUSED_IN_AUDIT = REFUSED.filter(([event]) => LOG_EVENTS[event].isAudited);
 
 /** The largest fields that such an event can have. */
@@ -61,13 +61,13 @@ const FAT = boundLogEvent({
   fields: { from: '\u202e'.repeat(100), argv: Array<string>(1000).fill('\u202e') },
 }).fields;
 
-/** What all of these events amount to in a second, in KiB: less than 64 in both logs. */
+/** Limit on all of these events together in a second, in KiB: less than 64 in both logs. */
 const most = { logPart: 51, auditPart: 13 };
 const parts = Object.entries({ logPart, auditPart }) as (readonly [keyof typeof most, PartOf])[];
 
 for (const [name, partOf] of parts) {
   for (const [what, fields] of Object.entries({ short: { from: 'me' }, fat: FAT })) {
-    test(`${name}: of all that is refused, with ${what} texts, at most ${most[name]} KiB are written in any second, and all is counted`, (t) => {
+    test(`${name}: of refusals with ${what} texts, at most ${most[name]} KiB are written in any second, and all are counted`, (t) => {
       const { clock, limit, lines, log, countOf, shown } = limited(partOf);
       const refused = partOf === auditPart ? REFUSED_IN_AUDIT : REFUSED;
       const turns = 200;
@@ -93,7 +93,7 @@ for (const [name, partOf] of parts) {
   }
 }
 
-test('floods of all others take no line from an event that comes rarely', (t) => {
+test('floods of all other events cost a rare event no line', (t) => {
   const { clock, log, shown } = limited();
   const others = REFUSED.filter(([event]) => event !== 'stream-denied');
   for (let turn = 1; turn <= 1000; turn += 1) {
@@ -105,7 +105,7 @@ test('floods of all others take no line from an event that comes rarely', (t) =>
 });
 
 for (const [name, partOf] of parts) {
-  test(`${name}: while all is refused as fast as can be, each thing that is let happen is told at once`, (t) => {
+  test(`${name}: during a flood of refusals, each permitted action is logged at once`, (t) => {
     const { clock, log, shown } = limited(partOf);
     const happens = ['session-established', 'exec-started', 'exec-ended', 'copy-started', 'copy-ended'] as const;
     for (let turn = 1; turn <= 1000; turn += 1) {
@@ -121,7 +121,7 @@ for (const [name, partOf] of parts) {
   });
 }
 
-test('what is let happen has a bound as well: hundreds a second of one event in the audit log, ten thousand at once', (t) => {
+test('permitted actions are limited as well: hundreds a second of one event in the audit log, ten thousand at once', (t) => {
   const { clock, limit, lines, log, shown, countOf } = limited(auditPart);
   const argv = ['/usr/bin/uname'];
   for (let turn = 0; turn < 5000; turn += 1) log('exec-started', 'info', { argv });
@@ -135,7 +135,7 @@ test('what is let happen has a bound as well: hundreds a second of one event in 
   t.true(bytes <= 2 ** 22 + 11 * 2 ** 18, `${bytes}`);
 });
 
-test('what was left out is told after a second, then ever less often while it goes on, with its number and time', (t) => {
+test('suppressed lines are reported after a second, then ever less often, with their number and time', (t) => {
   const { clock, limit, log, told, countOf } = limited();
   for (let turn = 0; turn < 12_000; turn += 1) {
     log('stream-refused', 'warn');
@@ -159,7 +159,7 @@ test('what was left out is told after a second, then ever less often while it go
   t.is(told().length, before + 1, 'behind a pause it is told as soon as at first');
 });
 
-test('every event is limited, whatever its name, and the first of any is told, however long its texts are', (t) => {
+test('every event is limited, whatever its name, and the first of each is logged, however long its texts are', (t) => {
   const { log, shown } = limited();
   for (const event of LOG_EVENT_NAMES) {
     for (let turn = 0; turn < 650; turn += 1) log(event, 'debug', { text: 'x'.repeat(8000) });
@@ -177,7 +177,7 @@ test('every event is limited, whatever its name, and the first of any is told, h
   }
 });
 
-test('what comes rarely is all there, hundreds a second of lines of streams, too, and nothing is scheduled', (t) => {
+test('rare events are all logged, and so are hundreds of stream lines a second; nothing is scheduled', (t) => {
   const { clock, log, shown } = limited();
   for (let turn = 0; turn < 20; turn += 1) log('stream-refused', 'warn');
   for (let turn = 0; turn < 5000; turn += 1) log('stream-opened', 'debug');
@@ -185,13 +185,13 @@ test('what comes rarely is all there, hundreds a second of lines of streams, too
   t.deepEqual([shown('stream-refused'), shown('stream-opened')], [20, 5000]);
 });
 
-// What one event may hold, whatever the source of its texts.
+// The bound on a single event, whatever the source of its texts.
 
 const eventOf = (message: string, fields: LogEvent['fields'] = {}): LogEvent => {
   return { level: 'info', event: 'exec-started', message, fields };
 };
 
-test('texts without end are cut, wherever they are, and whatever their characters take in JSON; no others are', (t) => {
+test('overlong texts are cut, wherever they are, and whatever their characters take in JSON; no others are', (t) => {
   const ordinary = eventOf('a command', { argv: ['sh', '-c', 'x'.repeat(2000)], user: 'me', pid: 7, cwd: null });
   t.deepEqual(boundEvent(ordinary, 4096), ordinary);
   for (const character of ['x', '"', '\u0000', '\u202e', '𝄞', '\ud800']) {
@@ -204,7 +204,7 @@ test('texts without end are cut, wherever they are, and whatever their character
   }
 });
 
-test('of a message the beginning and the end are kept, of a list its number, and short texts before long ones', (t) => {
+test('a cut message keeps its beginning and end, a cut list its count, and long texts are cut before short ones', (t) => {
   const long = `stream 7: ${'\\u{202e}'.repeat(1000)} (denied); 5 bytes sent, 0 received`;
   const { message } = boundEvent(eventOf(long), 1024);
   t.regex(message, /^stream 7: [^…]{150,}…[^…]+ \(denied\); 5 bytes sent, 0 received$/);

@@ -1,4 +1,4 @@
-/** What proxies log, compared with the table of events; and the audit log, where every stream is, or is counted. */
+/** The events that proxies log, compared with the table; and the audit log, which has or counts every stream. */
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -14,7 +14,7 @@ import { eventually, ManualClock } from '../helpers/time.js';
 const pair = (t: ExecutionContext, here: ProxySetup, there: ProxySetup) =>
   connectedProxies(t, join(temporaryFolder(t), 'channel.sock'), here, there);
 
-/** The fields of an event that the table does not have, or that it has and the event lacks. */
+/** The fields that an event has and the table lacks, or vice versa. */
 function strayFields({ event, fields }: LogEvent): string[] {
   const names = Object.keys(LOG_EVENTS[event].fields);
   const known = new Set(['channel', ...names.map((name) => name.replace('?', ''))]);
@@ -42,7 +42,7 @@ const eventOf = (event: LogEvent['event'], fields: LogEvent['fields'] = {}, mess
   ...{ level: 'info', event, message, fields },
 });
 
-test('each event has the level and the fields of the table; who opened what, what was refused, and how much passed is in the audit log', async (t) => {
+test('each event has the level and the fields of the table; the audit log has who opened what, refusals, and amounts', async (t) => {
   const { path, audit, lines } = openAudit(t);
   const target = await localServer(t, echo);
   const incoming = [`echo:${target.port}`, `secret:${target.port}`];
@@ -79,18 +79,18 @@ test('each event has the level and the fields of the table; who opened what, wha
   t.true(typeof closed?.['durationMs'] === 'number' && typeof opened?.['time'] === 'string');
 });
 
-test('a forward to a service that the peer does not offer is warned of when a session begins, with what it offers', async (t) => {
+test('a forward to a missing service causes a warning when a session begins, with the services that the peer offers', async (t) => {
   const outgoing = ['web:0', 'ssh:0', `*:vsock-mux:${temporaryFolder(t)}/mux`];
   const { a, b } = await pair(t, { outgoing, incoming: ['x:9'] }, { incoming: ['ssh:9', 'db:9'] });
   const missing = await a.event('service-missing');
   t.is(missing.level, 'warn');
   t.is(missing.message, '-o web:127.0.0.1:0: the peer offers no service web; it offers: db, ssh');
   t.deepEqual(missing.fields, { channel: 'default', service: 'web', forward: 'f1', services: 'db, ssh' });
-  // The same list is behind the refusal.
+  // The refusal has the same list.
   await refusal(t, a.port('web'));
   const refused = await a.event('stream-refused');
   t.regex(refused.message, /service web is not offered; the peer offers: db, ssh \(unknown-service\)$/);
-  // So is the one that was likely meant, in both.
+  // Both suggest the service that was likely meant.
   const add = (text: string) => a.proxy.addForward(parseForwardSpec('outgoing', text));
   const { id } = await add('sssh:127.0.0.1:0');
   const meant = 'db, ssh; did you mean ssh?';
@@ -98,12 +98,12 @@ test('a forward to a service that the peer does not offer is warned of when a se
   await refusal(t, a.port('sssh'));
   await eventually(() => a.events.some(({ message }) => message.includes(`the peer offers: ${meant}`)));
   await a.proxy.removeForward(id);
-  // What is taken away in the midst of a session is not warned of.
+  // A service withdrawn during a session causes no warning.
   await b.proxy.removeForward('f1');
   await eventually(() => !a.proxy.listServices().some(({ service }) => service === 'ssh'));
   const warned = () => a.all('service-missing').map(({ fields }) => fields['forward']);
   t.deepEqual(warned(), ['f1', id]);
-  // A forward that is added finds what there is.
+  // An added forward is checked at once.
   const added = await add('web:127.0.0.1:0');
   t.deepEqual(warned(), ['f1', id, added.id]);
   await add('db:127.0.0.1:0');
@@ -111,7 +111,7 @@ test('a forward to a service that the peer does not offer is warned of when a se
   t.is(b.count('service-missing'), 0);
 });
 
-test('each stream that is let in is two lines; of many that are refused it has some, and the number of the others', async (t) => {
+test('each accepted stream has two lines; of many refused ones it has some, and the number of the others', async (t) => {
   const { audit, lines, count } = openAudit(t);
   const target = await localServer(t, echo);
   const { a } = await pair(t, { outgoing: ['gone:0', 'echo:0'] }, { incoming: [`echo:${target.port}`] });
@@ -136,7 +136,7 @@ test('each stream that is let in is two lines; of many that are refused it has s
   }
 });
 
-test('while the disk takes nothing, what was let happen has room behind what was refused; what is lost is counted', async (t) => {
+test('while the disk is stuck, permitted actions keep room beside refusals; lost lines are counted', async (t) => {
   const folder = join(temporaryFolder(t), 'late');
   mkdirSync(folder);
   const { audit, lines, count, said, clock } = openAudit(t, null, folder);
@@ -159,7 +159,7 @@ test('while the disk takes nothing, what was let happen has room behind what was
   t.true(denied > 5000 && denied < 10_000, `${denied}`);
 });
 
-test('nothing that a peer says makes a line, or is obeyed by a terminal', async (t) => {
+test('text from a peer cannot forge a line, or control a terminal', async (t) => {
   const { path, audit, lines } = openAudit(t);
   const from = '127.0.0.1:1\n{"event":"stream-opened","service":"forged"}\r\u001b[2J\u2028\u009b';
   audit.record(eventOf('stream-opened', { from, event: 'forged', time: 'never' }, from));
@@ -171,7 +171,7 @@ test('nothing that a peer says makes a line, or is obeyed by a terminal', async 
   t.regex(readFileSync(path, 'latin1'), /^[\x20-\x7e]+\n$/);
 });
 
-test('it is rotated, and every line is in one of its files', async (t) => {
+test('the audit log is rotated, and every line is in one of its files', async (t) => {
   const { path, audit, lines } = openAudit(t, { maxBytes: 4096, keep: 50 });
   const numbers = Array.from({ length: 500 }, (_, number) => number);
   for (const number of numbers) audit.record(eventOf('stream-opened', { number }));

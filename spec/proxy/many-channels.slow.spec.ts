@@ -1,4 +1,4 @@
-/** What `many-channels.spec.ts` shows of one guest, of all others. */
+/** As `many-channels.spec.ts`, for all other kinds of hostile guests. */
 import test from 'ava';
 import { HOSTILITIES } from '../helpers/hostile-guest.js';
 import { staysQuick } from './beside-hostile.js';

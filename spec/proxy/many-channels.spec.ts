@@ -7,13 +7,13 @@ import { TestProxy } from '../helpers/proxies.js';
 import { within } from '../helpers/time.js';
 import { staysQuick } from './beside-hostile.js';
 
-// `many-channels.slow.spec.ts` has every other thing that a guest may do.
+// `many-channels.slow.spec.ts` has everything else that a guest may do.
 const LARGE = 'sends DATA in large frames';
 test.serial(`a neighbour's echoes beside a guest that ${LARGE} stay within twice the quiet time`, (t) =>
   staysQuick(t, LARGE),
 );
 
-test.serial('a guest that may open no more streams takes none of its neighbour', async (t) => {
+test.serial('a guest at its limit of streams takes none from its neighbour', async (t) => {
   const { folder, guest } = await startNeighbours(t);
   await startHostile(t, 'holds as many streams as it may', folder);
   const streams = await Promise.all(Array.from({ length: 100 }, () => guest.proxy.connect('echo')));
@@ -28,7 +28,7 @@ test.serial('a guest that may open no more streams takes none of its neighbour',
   t.pass();
 });
 
-test.serial('a guest that dies in the middle of a frame takes nothing along; the next one is served', async (t) => {
+test.serial('a guest that dies in the middle of a frame affects no one else; the next one is served', async (t) => {
   const setup = await startNeighbours(t);
   const { folder, vproxy } = setup;
   const guest = await startHostile(t, 'sends DATA in large frames', folder);

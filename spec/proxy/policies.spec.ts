@@ -1,4 +1,4 @@
-/** Rules of services, keys and egresses of channels and groups, and what can change of them while a session goes on. */
+/** Service rules, keys and egresses of channels and groups, and how they change during a session. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -39,7 +39,7 @@ async function setUp(t: ExecutionContext, policies: ChannelPolicies) {
   return { host, guest, changedBy, port: guest.port('echo') };
 }
 
-test('a rule that names channels is for these, by their label or by their group’s', (t) => {
+test('a rule that names channels applies to these, by their label or by their group’s', (t) => {
   const rule = { channels: ['vm1', 'vms'], streams: 3 };
   t.deepEqual(resolvePolicy(rule, 'vm1', null), { streams: 3 });
   t.deepEqual(resolvePolicy(rule, 'vm7', 'vms'), { streams: 3 });
@@ -48,7 +48,7 @@ test('a rule that names channels is for these, by their label or by their group�
   t.deepEqual(resolvePolicy({ streams: 1 }, 'vm1', null), { streams: 1 });
 });
 
-test('other rules are in force at once, and neither the session nor a stream ends for it', async (t) => {
+test('new rules take effect at once, without ending the session or a stream', async (t) => {
   const { host, guest, changedBy, port } = await setUp(t, { echo: { streams: 5 } });
   const kept = await openEcho(t, port);
   const policies = { echo: { channels: ['vm2'] }, web: { streams: 1 } };
@@ -63,14 +63,14 @@ test('other rules are in force at once, and neither the session nor a stream end
   t.is(guest.proxy.channel('default').history.sessions, 1);
 });
 
-test('a rule that stays keeps counting when another one changes', async (t) => {
+test('an unchanged rule keeps its counts when another one changes', async (t) => {
   const { changedBy, port } = await setUp(t, { echo: { opensPerSecond: 0.001 } });
   t.is(await ask(t, port), 'hello');
   t.deepEqual(await changedBy({ echo: { opensPerSecond: 0.001 }, web: {} }), []);
   t.is(await refusal(t, port), 'ECONNRESET');
 });
 
-test('a guest that opens streams in a loop, each with its first credit, gets no more through than the rate', async (t) => {
+test('a guest that opens streams in a loop, each with its first credit, does not exceed the rate', async (t) => {
   const path = join(temporaryFolder(t), 'channel.sock');
   const bytesPerSecond = 1_000_000;
   const clock = new ManualClock();
@@ -100,7 +100,7 @@ test('a guest that opens streams in a loop, each with its first credit, gets no 
   await eventually(() => (clock.advance(20), host.proxy.listStreams().length === 0));
 });
 
-test('the rules of a group are those of its channels, also after a change, with the label of each', async (t) => {
+test('the rules of a group apply to its channels, also after a change, with the label of each', async (t) => {
   const folder = temporaryFolder(t);
   const target = await localServer(t, echo);
   const template = [{ direction: 'incoming', text: `echo:127.0.0.1:${target.port}` }] as const;
@@ -125,7 +125,7 @@ for (const [what, options, tls] of [
   ['a key', '', null],
   ['a key and TLS with it', ',tls=psk', 'psk'],
 ] as const) {
-  test(`two sides with ${what} in common carry streams; a stranger does not get in, nor end their session`, async (t) => {
+  test(`two sides with ${what} in common carry streams; a stranger gets no session and cannot end theirs`, async (t) => {
     const folder = temporaryFolder(t);
     const path = join(folder, 'channel.sock');
     const [own, other] = [writeKeyFile(folder, 'own.key', '1f'), writeKeyFile(folder, 'other.key', '2e')];
@@ -162,7 +162,7 @@ for (const [what, options, tls] of [
   });
 }
 
-test('a key is rotated without a break: both first know the new one too, then only the new one', async (t) => {
+test('a key is rotated without interruption: both sides first add the new one, then drop the old one', async (t) => {
   const folder = temporaryFolder(t);
   const path = join(folder, 'channel.sock');
   const filesOf = (side: string) => [1, 2].map((index) => writeKeyFile(folder, `${side}-${index}.key`, '1f'));
@@ -185,7 +185,7 @@ test('a key is rotated without a break: both first know the new one too, then on
   });
 });
 
-test('another key beside the first is taken without a break; the first key of all begins the channel anew', async (t) => {
+test('a second key is adopted without interruption; the very first key restarts the channel', async (t) => {
   const folder = temporaryFolder(t);
   const [first, second] = [writeKeyFile(folder, 'first', '1f'), writeKeyFile(folder, 'second', '2e')];
   const path = join(folder, 'channel.sock');
@@ -205,7 +205,7 @@ test('another key beside the first is taken without a break; the first key of al
   t.is(host.proxy.channel('default').history.sessions, 1);
 });
 
-test('keys are read again: what is wrong is told, and the channel of that file keeps its keys', async (t) => {
+test('keys are reloaded: errors are returned, and the channel of an invalid file keeps its keys', async (t) => {
   const folder = temporaryFolder(t);
   const [good, bad] = [writeKeyFile(folder, 'good', '1f'), writeKeyFile(folder, 'bad', '2e')];
   const path = join(folder, 'channel.sock');
@@ -220,7 +220,7 @@ test('keys are read again: what is wrong is told, and the channel of that file k
   t.truthy(await guest.event('session-established'));
 });
 
-test('a key file that others can read, or that is none, is refused by its name', (t) => {
+test('a key file that is invalid or readable by others is refused by name', (t) => {
   const folder = temporaryFolder(t);
   writeFileSync(join(folder, 'short.key'), '1f1f1f', { mode: 0o600 });
   const make = (file: string) => new Proxy({ channels: [{ address: 'stdio:', keyFiles: [file] }], agent: 'test' });
@@ -238,9 +238,9 @@ test('a key file that others can read, or that is none, is refused by its name',
   t.notThrows(() => make(writeKeyFile(folder, 'good.key', '1f')));
 });
 
-// Egresses: which rules are in force, what is refused beforehand, and what an operator is told.
+// Egresses: the rules in effect, validation, and tests of destinations.
 
-test('{channel} in the name of an entry is the label of the channel, unless that is an address, or no name', (t) => {
+test('{channel} in the name of an entry is the label of the channel, unless that is an address or not a name', (t) => {
   const egress = { web: { allow: ['{channel}.internal:443', '*.{channel}.example.org:80'], deny: ['{channel}:*'] } };
   const rules = resolveEgress(egress, 'vm1').get('web');
   const texts = (entries?: readonly { readonly text: string }[]) => entries?.map(({ text }) => text);
@@ -254,7 +254,7 @@ test('{channel} in the name of an entry is the label of the channel, unless that
   }
 });
 
-test('what is not right is refused beforehand, with its place', (t) => {
+test('invalid rules are refused beforehand, with their place', (t) => {
   const refusalOf = (egress: ChannelEgress, address = 'stdio:') => findRefusal({ address, egress })?.message ?? '';
   t.is(refusalOf({ web: { allow: ['*:443'], deny: ['10.0.0.0/8:*'], upstream: 'http://127.0.0.1:3128' } }), '');
   t.is(
@@ -267,7 +267,7 @@ test('what is not right is refused beforehand, with its place', (t) => {
   t.regex(ofGroup, /^egress\.web\.allow: entry "a": missing ports/);
 });
 
-test('other rules are in force at once, and the channel stays; rules that are not right change nothing', async (t) => {
+test('new egress rules take effect at once, and the channel stays; invalid rules change nothing', async (t) => {
   const address = `unix-listen:${join(temporaryFolder(t), 'c')}`;
   const { proxy } = await startProxy(t, address, { label: 'vm1', egress: { web: { allow: ['192.0.2.0/24:80'] } } });
   const apply = (egress?: ChannelEgress) => proxy.apply([{ label: 'vm1', address, ...(egress && { egress }) }]);
@@ -283,7 +283,7 @@ test('other rules are in force at once, and the channel stays; rules that are no
   await t.throwsAsync(isAllowed(443), { code: 'not-found', message });
 });
 
-test('a destination is told with the rule that decides, and each of its addresses; what is none is refused in one line', async (t) => {
+test('a test reports the deciding rule and each address; an invalid destination is refused in one line', async (t) => {
   const egress = { web: { allow: ['localhost:*', '127.0.0.0/8:80', '[::1]:80'], deny: ['127.0.0.9:*'] } };
   const own = { channel: 'vm1', egresses: resolveEgress(egress, 'vm1') };
   const { signal } = new AbortController();

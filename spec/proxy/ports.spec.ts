@@ -1,4 +1,4 @@
-/** Ports that are announced, and listened for, on a clock that is moved by hand. */
+/** Announced ports, and listeners for them, on a manual clock. */
 import { existsSync, mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
@@ -27,7 +27,7 @@ import { eventually, ManualClock } from '../helpers/time.js';
 
 const range = (from: number, count: number) => Array.from({ length: count }, (_, index) => from + index);
 
-test('ranges are at most 64 ports and pairs of ports from 1024 on, in any order', (t) => {
+test('up to 64 ports and ranges from 1024 up are accepted, in any order', (t) => {
   const ranges = parsePortRanges('18080,3000-9999');
   t.is(formatPortRanges(ranges), '3000-9999,18080');
   const isIn = [2999, 3000, 9999, 10_000, 18_080].map((port) => isInRanges(ranges, port));
@@ -43,7 +43,7 @@ test('ranges are at most 64 ports and pairs of ports from 1024 on, in any order'
   }
 });
 
-test('where ports are listened for is an address, or a folder', (t) => {
+test('listeners are at an address, or in a folder', (t) => {
   for (const [text, value] of [
     ['3000-9999', { ranges: [[3000, 9999]] }],
     ['3000,address=0.0.0.0', { ranges: [[3000, 3000]], host: '0.0.0.0' }],
@@ -66,7 +66,7 @@ test('where ports are listened for is an address, or a folder', (t) => {
     t.throws(() => parsePortForwarding(text), { code: 'bad-argument', message }, text);
 });
 
-test('a side that announces ports offers no service with the name of a port', (t) => {
+test('a side that announces ports cannot offer a service with the name of a port', (t) => {
   t.notThrows(() =>
     requireNoPortService([...incoming('port.x:22', 'port:22', 'ports.1:22'), ...outgoing('port.3000:0')]),
   );
@@ -76,7 +76,7 @@ test('a side that announces ports offers no service with the name of a port', (t
   });
 });
 
-// What is announced of what listens.
+// Announcing listening ports.
 
 const at = (port: number, program: string | null = 'node', host = '127.0.0.1'): ListeningPort => {
   return { port, host, program };
@@ -97,12 +97,12 @@ function setUpAnnouncer(t: ExecutionContext) {
     return announcer;
   };
   const announcer = make();
-  /** Time passes, and what is looked for meanwhile is found. */
+  /** Advances the clock, and completes the scans that become due. */
   const pass = async (ms: number): Promise<void> => {
     clock.advance(ms);
     await setImmediate();
   };
-  /** What listens from now on; time passes until it is announced. */
+  /** Sets the listening ports, and advances the clock until they are announced. */
   const listens = async (...listening: readonly ListeningPort[]): Promise<void> => {
     machine.listening = [...listening];
     await pass(0);
@@ -113,7 +113,7 @@ function setUpAnnouncer(t: ExecutionContext) {
   return { ...table, machine, announcer, make, pass, listens, ports, targets };
 }
 
-test('ports are looked for when there is a peer, each second, and a hundredth of the time where looks take long', async (t) => {
+test('ports are scanned while there is a peer, each second, or for a hundredth of the time if scans are slow', async (t) => {
   const { machine, announcer, pass, clock } = setUpAnnouncer(t);
   const looksAfter = async (ms: number) => {
     await pass(ms);
@@ -129,10 +129,10 @@ test('ports are looked for when there is a peer, each second, and a hundredth of
   t.deepEqual([await looksAfter(0), await looksAfter(3999), await looksAfter(1)], [3, 3, 4]);
 });
 
-test('what listens in the ranges is announced where it listens, with a service each, until it does not', async (t) => {
+test('ports that listen in the ranges are announced, each with a service, for as long as they listen', async (t) => {
   const { machine, announcer, registry, targets, told, listens, forwards } = setUpAnnouncer(t);
   t.is(announcer.announced, null, 'nothing is known before the first look');
-  // The name of one of them is taken.
+  // The service name of one of them is taken.
   await forwards.start(forwards.create(parseForwardSpec('incoming', 'port.3001:22')));
   await listens(at(2999), at(3000), at(3001), at(5432, null, '10.0.0.5'), at(10_000));
   t.deepEqual(announcer.announced, [
@@ -152,7 +152,7 @@ test('what listens in the ranges is announced where it listens, with a service e
   t.deepEqual(told().slice(0, 2), ['announcing port 3000 (node) to the peer', 'announcing port 5432 to the peer']);
 });
 
-test('at most 64 are announced: the lowest, and what is announced stays', async (t) => {
+test('at most 64 ports are announced: the lowest, and announced ones stay', async (t) => {
   const { listens, ports, registry } = setUpAnnouncer(t);
   const all = range(4000, 100).map((port) => at(port));
   for (const listening of [all, [at(3000), ...all]]) {
@@ -164,7 +164,7 @@ test('at most 64 are announced: the lowest, and what is announced stays', async 
   t.is(registry.list().length, 64);
 });
 
-test('what people remove, and what other ranges leave out, is announced no more; nor is anything after a stop', async (t) => {
+test('removed forwards and ports outside of new ranges are withdrawn; after a stop nothing is announced', async (t) => {
   const { machine, announcer, make, pass, registry, listens, forwards, ports, clock } = setUpAnnouncer(t);
   await listens(at(3000), at(4000), at(5000));
   const [entry] = forwards.active;
@@ -184,7 +184,7 @@ test('what people remove, and what other ranges leave out, is announced no more;
   t.deepEqual([registry.list(), clock.pending], [[], 0]);
 });
 
-test('a successor goes on with what was announced, by the same forwards', async (t) => {
+test('a successor continues with the announced ports and the same forwards', async (t) => {
   const { announcer, make, pass, forwards, listens } = setUpAnnouncer(t);
   await listens(at(3000));
   const before = forwards.list();
@@ -219,10 +219,10 @@ function setUpForwarder(t: ExecutionContext, rule: string | null = null) {
     forwards.active.flatMap(({ forward }) => /^port\.(\d+)$/.exec(forward.spec.service)?.[1] ?? []).sort();
   const isSettled = (numbers: readonly number[]) =>
     String(open()) === String([...numbers].sort()) && forwarder.obstacles().length === 0;
-  /** Waits for what the clock does not announce: that the changes which may be made now are made. */
+  /** Waits until the changes that are possible now are made, without advancing the clock. */
   const settled = (...numbers: readonly number[]): Promise<unknown> =>
     eventually(() => isSettled(numbers), { what: `the ports ${numbers.join(', ')} instead of ${open().join(', ')}` });
-  /** Lets time pass in which all that is wanted is done. */
+  /** Advances the clock until the wanted ports are open. */
   const pass = (...numbers: readonly number[]): Promise<unknown> =>
     eventually(() => {
       if (forwarder.obstacles().length === 0) clock.advance(250);
@@ -250,7 +250,7 @@ test('a port of the peer has a listener here for as long as it is announced', as
   t.deepEqual(told(), [line, `no longer ${line}`]);
 });
 
-test('on loopback a port has the number here that it has there, or else the next one that is free and of no other port or forward', async (t) => {
+test('on loopback a port keeps its number, or gets the next one that is free and not claimed by another port or forward', async (t) => {
   const { forwarder, forwards, settled, told, endpointOf } = setUpForwarder(t, '1024-65535');
   const { port: taken } = await localServer(t, () => undefined);
   const [free, paused] = [await freePort(), await freePort()];
@@ -268,7 +268,7 @@ test('on loopback a port has the number here that it has there, or else the next
   t.is(line, `listening on 127.0.0.1:${numberOf(taken)} (${taken} is already in use) for port ${taken} of the peer`);
 });
 
-test('at most four listeners a second are opened or closed, and 64 are open, whatever the peer says in between', async (t) => {
+test('at most four listeners a second are opened or closed, and 64 are open, whatever the peer announces in between', async (t) => {
   const { forwarder, clock, open, settled, pass, forwards } = setUpForwarder(t);
   const all = range(3000, 64);
   forwarder.update(ports(...all));
@@ -292,7 +292,7 @@ test('at most four listeners a second are opened or closed, and 64 are open, wha
   await eventually(() => open().length === 56);
 });
 
-test('without word of the peer listeners stay for a while, and longer where it is back in time', async (t) => {
+test('without a peer listeners stay for a while, and longer if it is back in time', async (t) => {
   const { forwarder, clock, settled, open } = setUpForwarder(t);
   forwarder.update(null);
   t.is(clock.pending, 0);
@@ -315,7 +315,7 @@ test('without word of the peer listeners stay for a while, and longer where it i
   t.deepEqual(forwarder.ports, []);
 });
 
-test('what cannot be listened for is told once, and tried again', async (t) => {
+test('a listener that fails is logged once, and retried', async (t) => {
   const { forwarder, clock, folder, settled, told } = setUpForwarder(t);
   mkdirSync(folder);
   writeFileSync(join(folder, '3000.sock'), 'a file of somebody');
@@ -332,7 +332,7 @@ test('what cannot be listened for is told once, and tried again', async (t) => {
   await settled(3000, 3001);
 });
 
-test('another rule closes what it does not say, and moves what it says elsewhere; what people remove stays away until it is announced anew', async (t) => {
+test('a new rule closes and moves listeners; one that a user removed stays removed until it is announced again', async (t) => {
   const { forwarder, forwards, folder, settled, pass, endpointOf } = setUpForwarder(t);
   forwarder.update(ports(3000, 4000));
   await settled(3000, 4000);
@@ -353,7 +353,7 @@ test('another rule closes what it does not say, and moves what it says elsewhere
   await pass();
 });
 
-test('a successor goes on with the listeners, and with the time that they still have', async (t) => {
+test('a successor continues with the listeners, and with their remaining time', async (t) => {
   const { forwarder, make, forwards, settled, clock } = setUpForwarder(t);
   forwarder.update([{ port: 3000, program: 'node' }]);
   await settled(3000);
@@ -369,9 +369,9 @@ test('a successor goes on with the listeners, and with the time that they still 
   await eventually(() => forwards.list().length === 0);
 });
 
-// The forwards of a channel without a session, for what makes and removes them by itself.
+// The forwards of a channel without a session, for code that adds and removes them.
 
-/** With a clock that is moved by hand; stopped when the test ends. */
+/** Uses a manual clock; stopped when the test ends. */
 function forwardTable(t: ExecutionContext, onServices: () => void = () => undefined) {
   const clock = new ManualClock();
   const events: LogEvent[] = [];
@@ -395,7 +395,7 @@ function forwardTable(t: ExecutionContext, onServices: () => void = () => undefi
     onListening: () => undefined,
   });
   t.teardown(() => forwards.stop());
-  /** What was logged of ports, and forgets it. */
+  /** Returns the logged lines about ports, and clears them. */
   const told = (): string[] => {
     const lines = events.filter(({ event }) => event.startsWith('port-')).map(({ message }) => message);
     events.length = 0;

@@ -1,4 +1,4 @@
-/** What programs do with a `Peer` and a `Proxy`: services that they serve, and streams that they open or are refused. */
+/** Programs with a `Peer` or a `Proxy`: services that they serve, and streams that they open or are refused. */
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createConnection } from 'node:net';
@@ -29,10 +29,10 @@ function pair(t: ExecutionContext, left: PeerOptions, right: PeerOptions): [Peer
   return peers;
 }
 
-/** What a stream gives back to a program that says something, and ends. */
+/** Writes to a stream and ends it; returns the answer. */
 const say = (stream: MuxStream, what: string): Promise<string> => text(stream.end(what));
 
-test('each side opens streams to the services of the other, also of a later one, over one Duplex; close tells the peer', async (t) => {
+test('each side opens streams to services of the other, also to later ones, over one Duplex; close notifies the peer', async (t) => {
   const [host, guest] = pair(t, { services: { echo } }, { services: { echo }, name: 'guest', agent: 'an agent 2.0' });
   for (const peer of [host, guest]) {
     const data = randomBytes(1_000_003);
@@ -58,11 +58,11 @@ test('each side opens streams to the services of the other, also of a later one,
   await t.throwsAsync(guest.connect('echo'), { code: 'no-session' });
 });
 
-test('a peer that begins anew on the same Duplex gets another session', async (t) => {
+test('a peer that restarts on the same Duplex gets another session', async (t) => {
   const [line, far] = duplexPair();
   const host = connectPeer(line, { services: { echo } });
   t.teardown(() => host.close());
-  // The end of the far side does not end the line, as with a serial port.
+  // As with a serial port, the exit of the far side does not close the line.
   const attach = (): [Peer, () => void] => {
     const [inner, outer] = duplexPair();
     outer.on('data', (bytes: Buffer) => far.write(bytes));
@@ -80,7 +80,7 @@ test('a peer that begins anew on the same Duplex gets another session', async (t
   t.is(await say(await second.connect('echo'), 'again'), 'again');
 });
 
-test('the same key lets the two in, another one does not', async (t) => {
+test('two sides with the same key get a session, with different keys they do not', async (t) => {
   const [host] = pair(t, { keys: [KEYS[0]] }, { keys: [KEYS[0]] });
   await once(host as never, 'session');
   t.regex(host.session?.key ?? '', /^[0-9a-f]{8}$/);
@@ -90,7 +90,7 @@ test('the same key lets the two in, another one does not', async (t) => {
   await t.throwsAsync(strict.connect('echo'), { code: 'no-session' });
 });
 
-test('the peer may open as many streams as it is told', async (t) => {
+test('the peer may open as many streams as announced', async (t) => {
   const [host] = pair(t, {}, { services: { echo }, streams: 1 });
   const first = await host.connect('echo');
   let isOpen = false;
@@ -106,7 +106,7 @@ test('the peer may open as many streams as it is told', async (t) => {
 
 const proxies = (t: ExecutionContext) => connectedProxies(t, join(temporaryFolder(t), 'channel.sock'), {}, {});
 
-test('a program opens and serves streams without a socket of its own, also to a Peer; before there is a session it waits', async (t) => {
+test('a program opens and serves streams without a socket, also to a Peer; it waits for a session', async (t) => {
   const path = join(temporaryFolder(t), 'channel.sock');
   const a = new TestProxy(t, `unix-listen:${path}`);
   a.proxy.serve('echo', echo);
@@ -127,7 +127,7 @@ const fail = (): never => {
   throw new Error('ENOENT /root/secret');
 };
 
-/** How a service of a program may fail, for the first bytes that come. */
+/** Ways for a program's service to fail on its first bytes. */
 const FAILURES: Readonly<Record<string, (stream: MuxStream) => unknown>> = {
   throws: fail,
   rejects: (stream) => once(stream, 'data').then(fail),
@@ -136,7 +136,7 @@ const FAILURES: Readonly<Record<string, (stream: MuxStream) => unknown>> = {
 };
 
 for (const [name, handle] of Object.entries(FAILURES)) {
-  test(`a service that fails ends its own stream, is logged, and the peer is not told why: ${name}`, async (t) => {
+  test(`a failing service ends only its own stream, is logged, and hides the reason from the peer: ${name}`, async (t) => {
     const { a, b } = await proxies(t);
     a.proxy.serve(name, handle);
     a.proxy.serve('echo', echo);
@@ -150,7 +150,7 @@ for (const [name, handle] of Object.entries(FAILURES)) {
   });
 }
 
-test('a handler that awaits a stream which the peer resets has not failed', async (t) => {
+test('a handler that awaits a stream which the peer resets does not count as failed', async (t) => {
   const { a, b } = await proxies(t);
   const handled = deferred<unknown>();
   a.proxy.serve('sink', async (stream) => {
@@ -167,7 +167,7 @@ test('a handler that awaits a stream which the peer resets has not failed', asyn
   t.false(a.events.some(({ event }) => event === 'service-failed'));
 });
 
-// `connect`: a program gets a stream when its peer has accepted it, and else the reason. A Peer waits for the answer as a Proxy does: both by `acceptedStream`.
+// `connect`: a program gets a stream once the peer has accepted it, or the reason. Peer and Proxy both use `acceptedStream`.
 
 test('connect rejects with the reason of the peer', async (t) => {
   const folder = temporaryFolder(t);
@@ -187,7 +187,7 @@ test('connect rejects with the reason of the peer', async (t) => {
   held.destroy();
 });
 
-/** A program and a peer that sends frames by hand; `open` gives the stream id of an OPEN that the program asks for. */
+/** A program and a peer that sends frames by hand; `open` returns the stream id of the program's OPEN. */
 async function besideFrames(t: ExecutionContext) {
   const path = join(temporaryFolder(t), 'channel.sock');
   const { proxy } = await startProxy(t, `unix-listen:${path}`);
@@ -196,7 +196,7 @@ async function besideFrames(t: ExecutionContext) {
   const open = async () => {
     peer.log.take();
     const answer = within(30_000, 'the answer', proxy.connect('slow'));
-    // It may reject before it is asked for.
+    // It may reject before it is awaited.
     answer.catch(() => undefined);
     return { answer, id: (await peer.seen(/^OPEN /)).streamId };
   };
@@ -208,7 +208,7 @@ async function besideFrames(t: ExecutionContext) {
   return { peer, open, accept };
 }
 
-test('connect gives no stream before the answer, and what the peer sends with it is there', async (t) => {
+test('connect resolves only after the answer, and data sent with the answer is available', async (t) => {
   const { peer, open, accept } = await besideFrames(t);
   const { answer, id } = await open();
   let isThere = false;
@@ -220,7 +220,7 @@ test('connect gives no stream before the answer, and what the peer sends with it
 });
 
 for (const code of ['internal', 'channel-closed']) {
-  test(`connect rejects where the session ends before an answer: ${code}`, async (t) => {
+  test(`connect rejects if the session ends before an answer: ${code}`, async (t) => {
     const { peer, open } = await besideFrames(t);
     const { answer } = await open();
     if (code === 'internal') peer.send(FRAME_TYPE.GOAWAY, 0, { code, message: 'a defect', last: 0 });
@@ -229,7 +229,7 @@ for (const code of ['internal', 'channel-closed']) {
   });
 }
 
-test('an end in one piece with the answer is told to the program, and ends nothing else', async (t) => {
+test('an end in one piece with the answer rejects, and has no other effect', async (t) => {
   const { peer, open, accept } = await besideFrames(t);
   const reason = { code: 'stalled', message: 'not today' } as const;
   const reset = await open();
@@ -246,7 +246,7 @@ test('an end in one piece with the answer is told to the program, and ends nothi
   peer.send(FRAME_TYPE.FIN, id);
   t.is(await text(stream), 'an answer');
 
-  // A reset while the program waits for something else is found by who reads.
+  // A reset while the program waits for something else surfaces at the next read.
   const first = await open();
   accept(first.id);
   const second = await open();

@@ -1,4 +1,4 @@
-/** What needs no channel that is open. */
+/** Specs that need no open channel. */
 import './built-in-service.js';
 import './check-options.js';
 import './log-limit.js';

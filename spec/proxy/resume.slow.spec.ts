@@ -1,4 +1,4 @@
-/** A channel over a real sshd is broken off again and again, and its streams go on (docs/channels.md, "Resuming"). */
+/** A channel over a real sshd breaks again and again, and its streams continue (docs/channels.md, "Resuming"). */
 import { randomInt } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -14,16 +14,16 @@ const testWithServer = testWith('sshd', 'socat');
 
 const KILLS = 24;
 const STREAMS = 4;
-/** A process is killed when at most so many bytes more have come, all streams and both ways together. */
+/** A process is killed after at most this many more bytes, on all streams both ways together. */
 const MAX_BETWEEN_BYTES = 1_000_000;
 const TEST_MS = 600_000;
 
-/** The process that another one started last and that still runs; null where there is none. */
+/** The running process that another one started last; null if none. */
 function newestChild(pid: number | null): number | null {
   try {
     return Number(readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').at(-1)) || null;
   } catch {
-    // It has just ended.
+    // It has just exited.
     return null;
   }
 }
@@ -50,11 +50,11 @@ testWithServer('streams over ssh are whole, however often ssh or its server is k
     await exchanges.received(randomInt(1, MAX_BETWEEN_BYTES));
     const resumptions = (await channels()).map(({ totals }) => totals.resumptions);
     const client = newestChild(near.pid);
-    // It starts the server as the command that it reaches it by.
+    // It starts the server, as the command of the channel.
     const victim = kill % 2 === 0 ? client : newestChild(client);
     if (victim === null) throw new Error('nothing carries the channel');
     process.kill(victim, 'SIGKILL');
-    // Each third time the next ssh is killed, too, wherever it is on the way to a session.
+    // Every third time the next ssh is killed, too, at any point of its way to a session.
     let isToDieEarly = kill % 3 === 0;
     await eventually(async () => {
       near.kill('SIGHUP');

@@ -28,7 +28,7 @@ const next = (sides: readonly TestProxy[], event: LogEventName) =>
   Promise.all(sides.map((side) => side.event(event, side.events.length)));
 
 interface Setup {
-  /** Of the channel, at the side that listens and at the one that dials. */
+  /** Options of the channel, at the listening and at the dialling side. */
   readonly options?: readonly [a: string, b: string];
   readonly a?: ProxySetup;
   readonly b?: ProxySetup;
@@ -41,7 +41,7 @@ class CutPair {
   readonly relay = new CuttingRelay();
   readonly a: TestProxy;
   readonly b: TestProxy;
-  /** Past the relay. */
+  /** Bypasses the relay. */
   readonly address: string;
   readonly #paths: readonly [near: string, far: string];
 
@@ -53,7 +53,7 @@ class CutPair {
     this.b = new TestProxy(t, `unix-connect:${this.#paths[0]}${options[1]}`, { name: 'b', ...b });
   }
 
-  /** Until each side knows what the other offers: then each has the other's part of the secret, too. */
+  /** Resolves when each side knows the other's services, and with them its part of the secret. */
   async start(t: ExecutionContext): Promise<this> {
     await this.relay.start(t, ...this.#paths);
     for (const side of this.sides) await side.start();
@@ -81,7 +81,7 @@ class CutPair {
   }
 }
 
-/** With an echo that `a` has a forward to, and a connection to it. */
+/** As above, with an echo behind a forward of `a`, and a connection to it. */
 async function echoPair(t: ExecutionContext, setup: Setup = {}) {
   const target = await localServer(t, echo);
   const a = { outgoing: ['echo:0'], ...setup.a };
@@ -97,7 +97,7 @@ for (const [what, options] of [
   ['with full integrity and as little memory as can be', ',integrity=full,resume-memory=1MiB'],
   ['with a key, inside TLS', ',tls=psk'],
 ] as const) {
-  test.serial(`transfers both ways are whole, however often the channel is cut: ${what}`, async (t) => {
+  test.serial(`transfers both ways are complete, however often the channel is cut: ${what}`, async (t) => {
     const keyFiles = options.includes('psk') ? [writeKeyFile(temporaryFolder(t), 'one.key', '1f')] : [];
     const exchanges = await Exchanges.start(t);
     const { relay, a, b, sides } = await new CutPair(t, {
@@ -107,7 +107,7 @@ for (const [what, options] of [
     }).start(t);
     await exchanges.open(STREAMS);
     for (let cut = 0; cut < CUTS; cut += 1) {
-      // Each other time the next link is lost as well, in most cases in its opening.
+      // Every other time the next link is lost as well, mostly during its opening.
       const left = [cut % 2 === 0 ? randomInt(1, 2000) : Number.POSITIVE_INFINITY];
       relay.onCut = () => {
         relay.leftBytes = left.pop() ?? Number.POSITIVE_INFINITY;
@@ -129,7 +129,7 @@ for (const [what, options] of [
   });
 }
 
-test('a suspended channel says so; what is opened or offered meanwhile waits, and is served', async (t) => {
+test('a suspended channel shows its state; streams and services opened or offered meanwhile wait, and are served', async (t) => {
   const { pair, a, b, target, socket } = await echoPair(t);
   t.deepEqual(a.proxy.channel('default').session?.resume, { here: true, peer: true });
   await pair.cut();
@@ -158,7 +158,7 @@ test('a suspended channel says so; what is opened or offered meanwhile waits, an
   t.true(Number(fields['suspendedMs']) >= 0);
 });
 
-/** What ends a session that has no link, and the code with which it ends. */
+/** Ways to end a session without a link, with the resulting code. */
 const ENDS: readonly [
   what: string,
   code: string,
@@ -183,7 +183,7 @@ for (const [what, code, end] of ENDS) {
   });
 }
 
-test('a session goes on by its own key when another one is preferred by then, and not without its key', async (t) => {
+test('a session resumes by its own key even if another is preferred by then, but not without its key', async (t) => {
   const folder = temporaryFolder(t);
   const [one, other] = [writeKeyFile(folder, 'one.key', '1f'), writeKeyFile(folder, 'other.key', '2e')];
   const keyFiles = [join(folder, 'first'), join(folder, 'second')] as const;
@@ -209,7 +209,7 @@ test('a session goes on by its own key when another one is preferred by then, an
   t.is((await failure).code, 'ECONNRESET');
 });
 
-test('where one side has no `resume`, a session ends with its link', async (t) => {
+test('if one side has no `resume`, a session ends with its link', async (t) => {
   const { pair, a, b } = await echoPair(t, { options: ['', BOTH[1]] });
   t.deepEqual(a.proxy.channel('default').session?.resume, { here: false, peer: true });
   t.deepEqual(b.proxy.channel('default').session?.resume, { here: true, peer: false });
@@ -217,7 +217,7 @@ test('where one side has no `resume`, a session ends with its link', async (t) =
   for (const side of pair.sides) t.is((await side.event('session-ended')).fields['code'], 'channel-closed');
 });
 
-test('where one side alone loses its link, as a guest whose port is unplugged, streams go on over the link of the other', async (t) => {
+test('if only one side loses its link, as a guest whose port is unplugged, streams continue over the link of the other', async (t) => {
   const folder = temporaryFolder(t);
   const channel = await stayingChannel(t, folder);
   const near = join(folder, 'near');
@@ -243,7 +243,7 @@ test('where one side alone loses its link, as a guest whose port is unplugged, s
   for (const { proxy } of [host, guest]) t.is(proxy.channel('default').history.sessions, 1);
 });
 
-// A TCP link that holds all bytes back for a while, and lets them go when one side has given it up, or neither has.
+// A TCP link that holds all bytes back for a while, and releases them after one side has given it up, or none has.
 
 /** The default of TCP. */
 const DEAD_AFTER_MS = 30_000;
@@ -261,7 +261,7 @@ async function stallingPair(t: ExecutionContext) {
   const sides = [listener, dialler];
   await Promise.all(sides.map((side) => side.event('services')));
   await exchanges.open(STREAMS);
-  /** Waits for something while the dialling side tries at once each time that it has no link. */
+  /** Waits for a condition while the dialling side retries at once whenever it has no link. */
   const retryUntil = (isDone: () => boolean): Promise<unknown> =>
     eventually(() => {
       if (isDone()) return true;
@@ -277,7 +277,7 @@ for (const [who, impatient, isHolding] of [
   ['each side has given up', ['dialler', 'listener'], true],
   ['the side that dials has given up, and replaced', ['dialler'], false],
 ] as const) {
-  test.serial(`bytes that come late over a link that ${who} are not lost, and none comes twice`, async (t) => {
+  test.serial(`late bytes over a link that ${who} are neither lost nor duplicated`, async (t) => {
     const pair = await stallingPair(t);
     const { relay, sides, exchanges, retryUntil } = pair;
     const [first] = await Promise.all(sides.map((side) => side.event('session-established')));
@@ -297,7 +297,7 @@ for (const [who, impatient, isHolding] of [
           return false;
         });
       }
-      // The next link, which stands still as well, waits behind the one that is not over for the relay.
+      // The next link, which stalls as well, waits behind the one that is still open for the relay.
       if (!isHolding) await retryUntil(isResumed);
       else if (impatient[0] === 'dialler') await retryUntil(() => relay.connections > connections);
       relay.goOn();
@@ -310,7 +310,7 @@ for (const [who, impatient, isHolding] of [
       t.is(side.proxy.channel('default').history.sessions, 1);
       t.is(side.count('session-ended'), 0);
     }
-    // The end is told of the link that the session had last.
+    // The end is logged with the last link of the session.
     const { link } = pair.listener.all('session-resumed').at(-1)?.fields ?? {};
     t.not(link, first?.fields['link']);
     await pair.dialler.proxy.stop();
@@ -318,7 +318,7 @@ for (const [who, impatient, isHolding] of [
   });
 }
 
-test('a stall that ends before a side gives the link up is a pause, and nothing else', async (t) => {
+test('a stall that ends before a side gives up the link is only a pause', async (t) => {
   const { exchanges, sides, clocks, relay } = await stallingPair(t);
   await exchanges.received(1);
   relay.fail('stall');

@@ -1,4 +1,4 @@
-/** Two processes with one channel: what the one that loses it says, and how it leaves it to the other. */
+/** Two processes with one channel: the log of the one that loses it, and how it leaves it to the other. */
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { join } from 'node:path';
@@ -15,7 +15,7 @@ import { temporaryFolder } from '../helpers/files.js';
 import { connectedProxies, localServer, startProxy, type TestProxy } from '../helpers/proxies.js';
 import { eventually, ManualClock, within } from '../helpers/time.js';
 
-/** Another process, which has the channel until it is told to leave; and what was asked about it. */
+/** Another process, which has the channel until it is told to leave, with the queries about it. */
 class FakeRival implements Rival {
   readonly pid = 4711;
   readonly name = 'host2\u001b';
@@ -42,7 +42,7 @@ async function newcomer(t: ExecutionContext, path: string): Promise<TestProxy> {
   return proxy;
 }
 
-/** A listening side, one that dials it, and another one that has taken its place. */
+/** A listening side, a dialling side, and another one that has displaced it. */
 async function displaced(t: ExecutionContext, setup: object) {
   const path = join(temporaryFolder(t), 'channel.sock');
   const { a, b } = await connectedProxies(t, path, {}, setup);
@@ -51,9 +51,9 @@ async function displaced(t: ExecutionContext, setup: object) {
   return { a, b, rival, end, path };
 }
 
-test('who loses a channel to a process of this machine names it, and leaves it to that one until it has left', async (t) => {
+test('a side that loses a channel to a local process names it, and waits until that process has left', async (t) => {
   const other = new FakeRival();
-  // It is seen only when it has its control socket.
+  // It can be found only once it has its control socket.
   other.hasChannel = false;
   const { a, b, rival, end } = await displaced(t, { findRival: other.find });
   const looks = async (more: number) => {
@@ -80,12 +80,12 @@ test('who loses a channel to a process of this machine names it, and leaves it t
   await eventually(() => stateOf(b).history.sessions === 2);
 });
 
-test('a rival that cannot be seen from here is told of by the other side, and it is tried ever more seldom', async (t) => {
+test('a rival that cannot be seen from here is described by the other side, and attempts become ever less frequent', async (t) => {
   const clock = new ManualClock();
   const { b, rival, path } = await displaced(t, { clock });
   let holder = rival;
   for (const meanMs of [1000, 2000, 4000]) {
-    // It lets a process that has just begun make its control socket.
+    // It gives a new process time to create its control socket.
     await eventually(() => stateOf(b).state === 'backing-off' || (clock.advance(50), false));
     const { nextTryMs, detail, history } = stateOf(b);
     t.true(Math.abs((nextTryMs ?? 0) - meanMs) <= meanMs / 4, `${nextTryMs}`);
@@ -98,11 +98,11 @@ test('a rival that cannot be seen from here is told of by the other side, and it
   t.is(b.count('channel-taken'), 0);
 });
 
-test('where nobody answers, the line names who has the channel', async (t) => {
+test('without an answer, the line names the process that has the channel', async (t) => {
   const clock = new ManualClock();
   const other = new FakeRival();
   const path = join(temporaryFolder(t), 'channel.sock');
-  // As QEMU, which has accepted another one.
+  // As QEMU, which has accepted another client.
   const server = await localServer(t, (socket) => void socket.resume().on('end', () => socket.end()), { path });
   const connected = once(server, 'connection');
   const side = await startProxy(t, `unix-connect:${path}`, { clock, findRival: other.find });
@@ -116,7 +116,7 @@ test('where nobody answers, the line names who has the channel', async (t) => {
   await eventually(() => stateOf(side).state === 'waiting');
 });
 
-test('a device that is busy names the process that has it open, and looks for it seldom', async (t) => {
+test('for a busy device the line names the process that has it open; searches are rare', async (t) => {
   const clock = new ManualClock();
   const other = new FakeRival();
   const busy = Object.assign(new Error('EBUSY: resource busy or locked'), { code: 'EBUSY', path: '/dev/vport0p1' });
@@ -160,7 +160,7 @@ test('a device that is busy names the process that has it open, and looks for it
   t.regex(lines.at(-1) ?? '', /open \(EBUSY\); retrying$/);
 });
 
-test('who looks for a rival does not keep a channel from ending', async (t) => {
+test('a search for a rival does not keep a channel from stopping', async (t) => {
   const clock = new ManualClock();
   let searches = 0;
   const findRival = () => {
@@ -169,7 +169,7 @@ test('who looks for a rival does not keep a channel from ending', async (t) => {
   };
   const { b } = await displaced(t, { clock, findRival });
   await eventually(() => (clock.advance(50), searches > 0));
-  // Nothing that waits by the clock would end.
+  // Nothing that waits for the clock would finish.
   await within(30_000, 'the end', b.proxy.stop());
   t.is(searches, 1);
 });

@@ -1,4 +1,4 @@
-/** Commands, copies and facts of the machine over a channel: who gets them, by which rules, and when they end. */
+/** Commands, copies and facts about the machine over a channel: who may use them, under which rules, and when they end. */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -18,13 +18,13 @@ import { isRunning } from '../helpers/vproxy-process.js';
 
 const ANY = { commands: 'any' } as const;
 
-/** A guest that allows what `here` says, and a host; the guest's own options are returned as well, to be changed. */
+/** A guest with the permissions `here`, and a host; also returns the guest's options, to be changed. */
 async function setUp(t: ExecutionContext, here: ProxySetup) {
   const path = join(temporaryFolder(t), 'channel.sock');
   const { a, b } = await connectedProxies(t, path, { label: 'vm1', ...here }, { label: 'host' });
   const own = { label: 'vm1', address: `unix-listen:${path}`, name: 'a' };
   const apply = (options: Partial<ChannelOptions>) => a.proxy.apply([{ ...own, ...options }]);
-  /** The rules that other options change, while the channel stays. */
+  /** Applies other options, and returns the changed rules; the channel stays. */
   const changedBy = async (options: Partial<ChannelOptions>) => {
     const { changedPolicies, replacedChannels } = await apply(options);
     return [...changedPolicies, ...replacedChannels.map((label) => `${label} anew`)];
@@ -51,7 +51,7 @@ async function refusal(proxy: TestProxy, ...argv: string[]): Promise<string | nu
   }
 }
 
-/** A command that runs until it is ended; one that is stubborn, until it is killed. */
+/** A command that runs until it is terminated; a stubborn one, until it is killed. */
 async function sleeper(t: ExecutionContext, proxy: TestProxy, { isStubborn = false } = {}) {
   const stubborn = ['sh', '-c', "trap '' TERM HUP; while :; do sleep 1000; done"];
   const caller = await call(proxy, ...(isStubborn ? stubborn : ['sleep', '1000']));
@@ -68,7 +68,7 @@ const offeredBy = (proxy: Proxy) =>
 
 // Commands.
 
-test('nobody may run anything where nothing is said, on either side, or copy', async (t) => {
+test('without permissions neither side may run commands or copy files', async (t) => {
   const { guest, host } = await setUp(t, {});
   for (const side of [guest, host]) {
     t.deepEqual(offeredBy(side.proxy), []);
@@ -77,7 +77,7 @@ test('nobody may run anything where nothing is said, on either side, or copy', a
   }
 });
 
-test('the side that allows it runs commands for the other one, which runs none for it', async (t) => {
+test('the side that allows it runs commands for the other, which runs none in return', async (t) => {
   const { guest, host } = await setUp(t, { exec: ANY, copy: { root: null } });
   const both = [
     ['exec', null],
@@ -92,14 +92,14 @@ test('the side that allows it runs commands for the other one, which runs none f
   t.like(fields, { channel: 'vm1', argv: ['sh', '-c', 'echo out; exit 7'] });
 });
 
-test('where programs are listed no other is run', async (t) => {
+test('if programs are listed, no other is run', async (t) => {
   const { host } = await setUp(t, { exec: { commands: ['/usr/bin/uname'] } });
   t.is((await run(host, 'uname')).output, 'Linux\n');
   t.is(await refusal(host, 'sh', '-c', 'uname'), 'command-denied');
   t.is(await refusal(host, '/usr/bin/env', 'uname'), 'command-denied');
 });
 
-test('rules of services hold for each of them', async (t) => {
+test('service rules apply to each of them', async (t) => {
   const { guest, host } = await setUp(t, {
     ...{ exec: ANY, copy: { root: null }, info: true },
     policies: { exec: { channels: ['vm2'] }, copy: { channels: [] }, info: { isAllowed: false } },
@@ -111,7 +111,7 @@ test('rules of services hold for each of them', async (t) => {
   t.deepEqual(denied, ['vm1/exec', 'vm1/copy', 'vm1/info']);
 });
 
-test('a rule counts a command until it has ended, also when its caller has gone', async (t) => {
+test('a rule counts a command until it has ended, even if its caller is gone', async (t) => {
   const clock = new ManualClock();
   const { guest, host } = await setUp(t, { exec: ANY, policies: { exec: { streams: 1 } }, clock });
   const { pid, caller } = await sleeper(t, host, { isStubborn: true });
@@ -126,7 +126,7 @@ test('a rule counts a command until it has ended, also when its caller has gone'
   });
 });
 
-test('other permissions count for the calls to come, and end neither a session nor a command', async (t) => {
+test('new permissions apply to later calls, and end neither a session nor a command', async (t) => {
   const { guest, host, apply, changedBy } = await setUp(t, { exec: ANY });
   const running = await sleeper(t, host);
   const few = { commands: ['/usr/bin/uname'] };
@@ -141,7 +141,7 @@ test('other permissions count for the calls to come, and end neither a session n
   t.true(isRunning(running.pid));
   t.is(guest.proxy.channel('vm1').history.sessions, 1);
 
-  // The name of a service that is allowed is taken, and free for a forward behind a reload.
+  // The name of an allowed service is taken, and a reload can free it for a forward.
   const forward = parseForwardSpec('incoming', 'exec:22');
   await t.throwsAsync(guest.proxy.addForward(forward), {
     code: 'bad-argument',
@@ -163,8 +163,8 @@ for (const [what, end] of [
   ['the channel is removed at once', ({ proxy }: TestProxy) => proxy.removeChannel('vm1', { isDraining: false })],
   ['the channel is gone behind a reload', ({ proxy }: TestProxy) => proxy.apply([])],
 ] as const) {
-  test(`commands end soon when ${what}, also those that ignore TERM`, async (t) => {
-    // Without one, SIGKILL would come after 5 s of it.
+  test(`commands end soon when ${what}, even those that ignore TERM`, async (t) => {
+    // Without it, SIGKILL would follow after 5 s.
     const clock = new ManualClock();
     const { guest, host } = await setUp(t, { exec: ANY, clock });
     const [one, stubborn] = [await sleeper(t, host), await sleeper(t, host, { isStubborn: true })];
@@ -214,7 +214,7 @@ const put = ({ proxy }: TestProxy, file: string, target: string) =>
     warn: () => undefined,
   });
 
-test('the side that allows it takes files, into its folder and nowhere else, and by its rules', async (t) => {
+test('the side that allows it accepts files, only into its folder, and under its rules', async (t) => {
   const folder = temporaryFolder(t);
   const [inside, file] = [join(folder, 'in'), join(folder, 'file')];
   mkdirSync(inside);
@@ -229,7 +229,7 @@ test('the side that allows it takes files, into its folder and nowhere else, and
   t.is(readFileSync(join(folder, 'outside'), 'utf8'), 'hello');
 });
 
-// Facts of the machine.
+// Facts about the machine.
 
 const INCOMING = parseForwardSpec('incoming', 'info:127.0.0.1:9');
 const TO_HOST = 'virtserial-open:org.vproxy.0';
@@ -239,7 +239,7 @@ const infoOffers = (address: string, options: Partial<ChannelOptions> = {}) =>
     new Proxy({ channels: [{ address, storage: { isAllowed: false }, ...options }], agent: 'vproxy test' }),
   ).map(([service]) => service);
 
-test('by default channels that lead to a host offer it, and no others', (t) => {
+test('by default only channels that lead to a host offer `info`', (t) => {
   for (const address of [TO_HOST, 'tty-open:/dev/ttyS1']) t.deepEqual(infoOffers(address), ['info'], address);
   const others = ['unix-listen:/x', 'unix-connect:/x', 'tcp-connect:127.0.0.1:1', 'vsock-connect:2:1', 'pipe-open:/x'];
   for (const address of others) t.deepEqual(infoOffers(address), [], address);
@@ -250,14 +250,14 @@ test('by default channels that lead to a host offer it, and no others', (t) => {
   t.throws(() => infoOffers(TO_HOST, { forwards: [INCOMING], info: true }), { code: 'bad-argument', message });
 });
 
-test('strangers are not told: such a channel needs a key', (t) => {
+test('strangers get no answer: a channel open to them needs a key', (t) => {
   t.throws(() => infoOffers('tcp-connect:192.0.2.1:7000', { info: true }), {
     code: 'bad-argument',
     message: /--info: the peer could be anybody on the network; give both sides a --key FILE, or this one --insecure$/,
   });
 });
 
-/** How the peer of `proxy` answers: with the state of its boot, or with a code. */
+/** The answer of the peer of `proxy`: the state of its boot, or a code. */
 async function askInfo({ proxy }: TestProxy): Promise<string> {
   try {
     const { systemd } = await askBoot(await proxy.openStream('info'), { clock: systemClock });
@@ -268,7 +268,7 @@ async function askInfo({ proxy }: TestProxy): Promise<string> {
   }
 }
 
-test('a reload turns it on and off, or puts an -i in its place, and who is not told hears why that may be', async (t) => {
+test('a reload turns it on and off, or replaces it by an -i, and a refused client learns possible reasons', async (t) => {
   const { guest, host, apply, changedBy } = await setUp(t, {});
   t.is(
     await askInfo(host),

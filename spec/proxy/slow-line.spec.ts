@@ -9,7 +9,7 @@ import { joinBySlowLine } from '../helpers/relays.js';
 
 const BAUD = 115_200;
 
-test('with what tty-open announces, a keystroke beside a bulk stream is echoed within 500 ms at 115,200 baud', async (t) => {
+test('with the limits of tty-open, a keystroke beside a bulk stream is echoed within 500 ms at 115,200 baud', async (t) => {
   const { frameBytes, inFlightBytes } = parseChannel('tty-open:/dev/ttyS1').traits;
   const options = `,frame=${frameBytes},in-flight=${inFlightBytes}`;
   const folder = temporaryFolder(t);
@@ -23,8 +23,8 @@ test('with what tty-open announces, a keystroke beside a bulk stream is echoed w
     socket.on('drain', send);
     send();
   });
-  // The time of the line, which stops while a busy machine keeps this process from running: else a round trip that the
-  // sides measure then would be that of a line with room for more.
+  // Line time, which stops while a busy machine keeps this process from running: otherwise the sides would measure the
+  // round trip of a line with more room.
   const time = { lineMs: () => 0 };
   const clock: Clock = { now: () => time.lineMs(), schedule: (ms, callback) => systemClock.schedule(ms, callback) };
   const host = await startProxy(t, `unix-listen:${one}${options}`, { outgoing: ['keys:0', 'bulk:0'], clock });

@@ -71,7 +71,10 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
   ],
   T8: [
     ['threats/names.spec.ts', 'T8: no path that a guest writes is one on the host: not in its name, in a service, or'],
-    ['channel/sockets.spec.ts', 'a file that is no socket is neither replaced nor removed, and a symbolic link is not'],
+    [
+      'channel/sockets.spec.ts',
+      'a file that is not a socket is neither replaced nor removed, and a symbolic link is not',
+    ],
   ],
   T9: [
     ['threats/names.spec.ts', 'T9: a guest runs no command: what it sends is input of the one that the operator'],
@@ -82,10 +85,10 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
     ['hostile/log.spec.ts', 'a peer cannot forge a line of the log, with '],
     ['hostile/log-cases.ts', 'escapes in its name and agent'],
     ['hostile/storage-cases.ts', 'a REFUSE full of escapes'],
-    ['proxy/logs.spec.ts', 'nothing that a peer says makes a line, or is obeyed by a terminal'],
+    ['proxy/logs.spec.ts', 'text from a peer cannot forge a line, or control a terminal'],
     ['faults/streams.slow.spec.ts', '1,000 refused streams are at most some hundred lines in each log, and all are'],
     ['hostile/refused.slow.spec.ts', 'at most 64 KiB a second are written about refusals, each is counted'],
-    ['proxy/log-limit.ts', ': while all is refused as fast as can be, each thing that is let happen is told at once'],
+    ['proxy/log-limit.ts', ': during a flood of refusals, each permitted action is logged at once'],
   ],
   T11: [
     ['threats/names.spec.ts', 'T11: sessions that end with ever new codes of the peer are one series'],
@@ -126,7 +129,7 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
   ],
   T15: [
     ['control/server.spec.ts', 'the socket is its owner’s alone'],
-    ['channel/sockets.spec.ts', 'a socket file has the mode 0600 before anybody can connect'],
+    ['channel/sockets.spec.ts', 'a socket file has mode 0600 before anyone can connect'],
   ],
   T16: [
     ['forward/socket-access.spec.ts', 'a unix socket of an -o has the requested mode'],
@@ -135,13 +138,13 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
   ],
   T17: [
     ['threats/names.spec.ts', 'T17: the opening of a session is carried as any bytes on a stream, at every place in'],
-    ['proxy/channel-supervision.spec.ts', 'R-CHANNEL-2: a stranger on a listening channel ends nothing, and the'],
-    ['proxy/policies.spec.ts', ' in common carry streams; a stranger does not get in, nor end their session'],
+    ['proxy/channel-supervision.spec.ts', 'R-CHANNEL-2: a stranger on a listening channel ends no session, and the'],
+    ['proxy/policies.spec.ts', ' in common carry streams; a stranger gets no session and cannot end theirs'],
     ['threats/man-in-the-middle.spec.ts', ': a recorded session that is played to both sides, '],
   ],
   T18: [
     ['threats/secrets.spec.ts', 'T18: the key is not in the arguments, the environment or the log of a process, nor'],
-    ['proxy/policies.spec.ts', 'a key file that others can read, or that is none, is refused by its name'],
+    ['proxy/policies.spec.ts', 'a key file that is invalid or readable by others is refused by name'],
     ['conformance/authentication.ts', 'R-AUTH-2: the id of a key is the start of its SHA-256, and nothing reveals'],
   ],
   T19: [
@@ -151,7 +154,7 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
   T20: [
     ['fuzz/targets.spec.ts', ': any bytes are read alike in every split, or refused with a code of ours'],
     ['hostile/run-table.ts', 'every process has survived all of its cases'],
-    ['channel/devices.spec.ts', 'a defect that ends the process leaves the settings as they were'],
+    ['channel/devices.spec.ts', 'a bug that crashes the process leaves the settings as they were'],
   ],
   T21: [
     ['faults/streams.slow.spec.ts', 'a target that hangs is given up, holds up no other stream, and leaves nothing'],
@@ -161,11 +164,11 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
     ['threats/sources.spec.ts', 'T22: nothing is compressed, so nothing can swell: of zlib only its checksum is used'],
   ],
   T23: [
-    ['proxy/services.spec.ts', 'nobody may run anything where nothing is said, on either side'],
-    ['proxy/services.spec.ts', 'the side that allows it runs commands for the other one, which runs none for it'],
-    ['proxy/services.spec.ts', 'where programs are listed no other is run'],
-    ['proxy/services.spec.ts', 'the side that allows it takes files, into its folder and nowhere else, and by its'],
-    ['proxy/check-options.ts', ' may only when the peer is known'],
+    ['proxy/services.spec.ts', 'without permissions neither side may run commands or copy files'],
+    ['proxy/services.spec.ts', 'the side that allows it runs commands for the other, which runs none in return'],
+    ['proxy/services.spec.ts', 'if programs are listed, no other is run'],
+    ['proxy/services.spec.ts', 'the side that allows it accepts files, only into its folder, and under its rules'],
+    ['proxy/check-options.ts', ' may only with an authenticated peer'],
     ['cli/allow.spec.ts', 'nothing is allowed by default'],
   ],
   T24: [
@@ -220,11 +223,11 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
     ['hostile/datagram-cases.ts', 'empty messages on one flow, as fast as allowed'],
   ],
   T30: [
-    ['proxy/services.spec.ts', 'by default channels that lead to a host offer it, and no others'],
-    ['proxy/services.spec.ts', 'strangers are not told: such a channel needs a key'],
+    ['proxy/services.spec.ts', 'by default only channels that lead to a host offer `info`'],
+    ['proxy/services.spec.ts', 'strangers get no answer: a channel open to them needs a key'],
     ['info/call.ts', 'a length beyond the bound'],
     ['info/call.ts', 'a text that is too long'],
-    ['info/call.ts', 'a peer that never answers, or whose answer never ends, is given up after 15 s'],
+    ['info/call.ts', 'a peer that never answers, or whose answer never ends, times out after 15 s'],
     ['cli/info.spec.ts', 'the answer of a hostile peer is escaped, and an invalid answer is rejected'],
   ],
 };
