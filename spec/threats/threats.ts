@@ -60,7 +60,7 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
   ],
   T6: [
     ['conformance/liveness.ts', 'R-FLOW-9: a frame that stays incomplete for 30 s, with a byte every second, is a'],
-    ['exec/hostile.spec.ts', 'a START has ten seconds to be complete'],
+    ['exec/hostile.spec.ts', 'START times out after ten seconds'],
     ['threats/scanner.slow.spec.ts', 'a slow peer is not crowded out by another machine that opens connections in a'],
     ['threats/scanner.slow.spec.ts', 'a slow peer is not crowded out by another user, who has the same address'],
   ],
@@ -92,14 +92,14 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
   ],
   T11: [
     ['threats/names.spec.ts', 'T11: sessions that end with ever new codes of the peer are one series'],
-    ['control/metrics.spec.ts', 'what a peer says is in no label'],
+    ['control/metrics.spec.ts', 'no label contains text from a peer'],
   ],
   T12: [
     ['hostile/opening-cases.ts', '4,000 open brackets'],
     ['hostile/opening-cases.ts', 'limits in __proto__'],
     ['hostile/session-cases.ts', 'OPEN whose service is in __proto__'],
     ['hostile/storage-cases.ts', '100,000 lists in one another'],
-    ['control/hostile.spec.ts', 'a body that becomes huge is refused, and read no further than a bound'],
+    ['control/hostile.spec.ts', 'a huge body is refused, and read only up to a limit'],
     [
       'util/bytes/records.ts',
       'a payload is a single JSON object with a bounded number of values, or is refused before parsing',
@@ -109,7 +109,7 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
     ['fuzz/targets/index.ts', 'json-scanner'],
   ],
   T13: [
-    ['storage/broker.spec.ts', 'one at a time; one that dies fails that call only'],
+    ['storage/broker.spec.ts', 'one at a time; a crash fails only its call'],
     ['storage/broker.spec.ts', ': a wrapper that goes in its call leaves its reply to nobody'],
     ['hostile/storage.spec.ts', 'whatever a peer answers to storage calls, each ends with its code, and the next one'],
   ],
@@ -128,7 +128,7 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
     ['forward/unread-output.spec.ts', 'that never ends is not read endlessly after STOP, and is reset 10 s later'],
   ],
   T15: [
-    ['control/server.spec.ts', 'the socket is its owner’s alone'],
+    ['control/server.spec.ts', 'the socket is private to its owner'],
     ['channel/sockets.spec.ts', 'a socket file has mode 0600 before anyone can connect'],
   ],
   T16: [
