@@ -1,4 +1,4 @@
-/** `packaging/container/build.mjs`: the image of nothing but the single executable, and the pods that use it. */
+/** `packaging/container/build.mjs`: the image of the single executable, and the pods that use it. */
 import { type ChildProcess, execFileSync, spawnSync } from 'node:child_process';
 import {
   chmodSync,
@@ -30,7 +30,7 @@ const [IMAGE = '', VM_IMAGE = ''] = [...readFileSync(SIDECAR, 'utf8').matchAll(/
 );
 const HOOK_IMAGE = 'localhost/vproxy-kubevirt:0.1.0';
 
-/** Of what is kept, and of what is sent: Node is nearly all of it. */
+/** Maximum sizes of the stored and of the compressed image: Node is nearly all of it. */
 const [MAX_BYTES, MAX_ARCHIVE_BYTES] = [125_000_000, 50_000_000];
 
 let folder = '';
@@ -51,7 +51,7 @@ test.after.always(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** A container of the image with nothing that it could write to, as a user of whom no file knows. */
+/** A container of the image without anything writable, as a user unknown to any file. */
 const bare = (...args: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> =>
   host.run([
     ...['podman', 'run', '--rm', '--network=none', '--read-only', '--read-only-tmpfs=false', '--cap-drop=all'],
@@ -122,7 +122,7 @@ withPodman('it works as any user on a root that is only read, koffi included', a
   );
 });
 
-/** The process that plays QEMU and its guest: it listens as QEMU does, and its service is what listens at 9464 in the pod. */
+/** A process that acts as QEMU and its guest: it listens as QEMU does, and its service is the listener on 9464 in the pod. */
 function vmImage(socket: string): Promise<string> {
   const file = join(folder, 'Containerfile');
   writeFileSync(
@@ -157,7 +157,7 @@ withPodman(
         const metrics = await host.output(['curl', '--silent', '--fail', `http://127.0.0.1:${port}/metrics`]);
         t.regex(metrics, /^vproxy_channel_state\{channel="default",state="established"\} 1$/m);
       }
-      // The hook ends with the container, which is started again: podman may wait for ever for how a call in it has ended.
+      // The hook ends with the container, which is restarted: podman may wait forever for the result of a call in it.
       await host.output(['podman', 'exec', '--detach', 'vm1-vproxy', ...preStop]);
       const restarts = () => host.output(['podman', 'inspect', '--format={{.RestartCount}}', 'vm1-vproxy']);
       await eventually(async () => Number(await restarts()) > 0, { timeoutMs: 60_000, what: 'the end by preStop' });
@@ -171,7 +171,7 @@ withPodman(
   },
 );
 
-/** What KubeVirt's shim does, but for gRPC: it runs the hook with the domain, once, hands on what it prints, and stays. */
+/** Acts as KubeVirt's shim, without gRPC: runs the hook once with the domain, forwards its output, and stays. */
 const SHIM = `#!/bin/sh
 set -eu
 [ "$*" = '--version v1alpha3' ]
@@ -216,7 +216,7 @@ for (const [title, args, message] of [
   ['a missing executable', ['--executable', '/nowhere/x'], '/nowhere/x does not exist: run npm run sea'],
   ['a missing shim', ['--sidecar-shim', '/nowhere/x'], '--sidecar-shim /nowhere/x: not found'],
 ] as const) {
-  test(`${title} is refused with one line`, (t) => {
+  test(`${title} is rejected with one line`, (t) => {
     const { status, stdout, stderr } = spawnSync(process.execPath, [BUILD, ...args], { encoding: 'utf8' });
     t.deepEqual(
       { status, stdout, stderr },
@@ -225,11 +225,11 @@ for (const [title, args, message] of [
   });
 }
 
-// A machine of its own for containers: podman and buildah, with a storage and a network of a test's own, as root.
+// A private environment for containers: podman and buildah with their own storage and network, as root.
 
 /**
- * Processes, mounts and network are its own, so nothing of it outlives it. What podman and crun keep of containers is in /run and /dev/shm. Where
- * a machine has both versions of control groups, crun works with the older one alone.
+ * Processes, mounts and network are its own, so nothing of it outlives it. What podman and crun keep of containers is in /run and
+ * /dev/shm. Where a machine has both versions of control groups, crun works with the older one alone.
  */
 const HOLDER = `set -eu
 mount --make-rprivate /
@@ -243,7 +243,7 @@ exec cat
 
 /** The caller that starts it stops it. */
 class PodHost {
-  /** What the tools' commands have in their environment. */
+  /** The environment variables of the tools. */
   readonly env: Readonly<Record<string, string>>;
   readonly #holder: ChildProcess;
   readonly #launcher: readonly string[];
@@ -281,14 +281,14 @@ class PodHost {
     return runProgram(['nsenter', ...this.#launcher, ...command], { env, timeoutMs: 120_000 });
   }
 
-  /** Runs a command that has to succeed, and gives what it prints. */
+  /** Runs a command that must succeed, and resolves with its output. */
   async output(command: readonly string[]): Promise<string> {
     const { code, stdout, stderr } = await this.run(command);
     if (code !== 0) throw new Error(`${command.join(' ')} ended with status ${code}: ${stderr}`);
     return stdout;
   }
 
-  /** Ends all that runs there. */
+  /** Ends everything that runs there. */
   async stop(): Promise<void> {
     if (this.#holder.exitCode !== null || this.#holder.signalCode !== null) return;
     await endHolder(this.#holder);
@@ -296,7 +296,7 @@ class PodHost {
   }
 }
 
-/** Control groups are the machine's: those of podman that have no process any more go. One in use, by whomever, cannot be removed. */
+/** Removes podman's empty control groups, which belong to the machine. One in use cannot be removed. */
 function removeControlGroups(): void {
   const root = '/sys/fs/cgroup';
   const folders = [root, ...readdirSync(root).map((name) => join(root, name))].map((name) =>

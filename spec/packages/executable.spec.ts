@@ -9,7 +9,7 @@ import { testWith } from '../helpers/test-with.js';
 
 const EXECUTABLE = join(PROJECT_ROOT, 'dist/vproxy-linux-x64');
 
-/** It is well below the size of the Node in it with its symbols. */
+/** Well below the size of the embedded Node with its symbols. */
 const MAX_BYTES = 120_000_000;
 
 test.before('the executable is made', (t) => {
@@ -21,7 +21,7 @@ test.before('the executable is made', (t) => {
 /** Alone, without a Node in its search path. */
 const ALONE: PackagedProgram = { vproxy: [EXECUTABLE], wrapper: EXECUTABLE, env: {} };
 
-/** The executable in a root folder that has nothing but it and the libraries that it names; and koffi, where a package put it. */
+/** The executable in a root folder with only the libraries that it names, and koffi where a package installs it. */
 function inBareRoot(t: ExecutionContext, { hasKoffi = false } = {}): PackagedProgram {
   const root = temporaryFolder(t);
   const put = (file: string, target: string): void => {
@@ -52,14 +52,14 @@ function inBareRoot(t: ExecutionContext, { hasKoffi = false } = {}): PackagedPro
 
 const asRoot = testWith('root');
 
-test('it is an executable of a bearable size, with the licence of Node beside it', (t) => {
+test('it is an executable of acceptable size, with the licence of Node beside it', (t) => {
   const { size, mode } = statSync(EXECUTABLE);
   t.true(size < MAX_BYTES, `${size} bytes`);
   t.is(mode & 0o111, 0o111);
   t.regex(readFileSync(`${EXECUTABLE}.node-licence`, 'utf8'), /^Node\.js is licensed/);
 });
 
-test('called by a descriptor it is vproxy where it is a successor, and else the wrapper of a utility', (t) => {
+test('run by descriptor, it is vproxy if it is a successor, otherwise the wrapper of a utility', (t) => {
   const call = (environment: string): string => {
     const script = `exec 6< ${EXECUTABLE}; ${environment} /proc/self/fd/6 --version 2>&1`;
     return execFileSync('sh', ['-c', `${script} || true`], {
@@ -76,7 +76,7 @@ test("the README's commands, storage calls and commands for a running process wo
   await checkEverydayUse(t, ALONE);
 });
 
-test('every command is in it, and says what it says in the built tree', async (t) => {
+test('every command is in it, with the same output as in the built tree', async (t) => {
   t.timeout(120_000);
   await checkCommands(t, ALONE);
 });
@@ -86,7 +86,7 @@ asRoot("the README's commands work where nothing is installed but its libraries"
   await checkEverydayUse(t, inBareRoot(t));
 });
 
-/** What the doctor finds about koffi: nothing where it was loaded. */
+/** The doctor's findings about koffi: none if it was loaded. */
 function koffiFindings({ vproxy, env, launcher = [] }: PackagedProgram, own: Readonly<Record<string, string>> = {}) {
   const words = [...launcher, ...vproxy, 'doctor', '--json', '-c', 'unix-listen:/nowhere/x', '--allow-exec'];
   const { stdout, stderr } = spawnSync('env', words, { env: { ...env, ...own }, encoding: 'utf8' });
@@ -96,7 +96,7 @@ function koffiFindings({ vproxy, env, launcher = [] }: PackagedProgram, own: Rea
   return findings.map(({ id }) => id).filter((id) => /koffi/.test(id));
 }
 
-test('koffi is in it, and leaves nothing behind', (t) => {
+test('it contains koffi, and leaves no files behind', (t) => {
   const folder = temporaryFolder(t);
   t.deepEqual(koffiFindings(ALONE, { TMPDIR: folder }), []);
   t.deepEqual(readdirSync(folder), []);
@@ -109,7 +109,7 @@ asRoot('koffi is loaded from its place in a package where nothing can be written
   t.deepEqual(koffiFindings(inBareRoot(t), nowhere), ['buffer-no-koffi', 'koffi-missing']);
 });
 
-test('under the name of a utility, found in the search path, it is the wrapper; vproxy storage link makes that name', (t) => {
+test('called by the name of a utility in the search path, it is the wrapper; vproxy storage link makes that link', (t) => {
   const folder = temporaryFolder(t);
   symlinkSync(EXECUTABLE, join(folder, 'vproxy'));
   symlinkSync('vproxy', join(folder, 'vproxy-storage'));
@@ -121,7 +121,7 @@ test('under the name of a utility, found in the search path, it is the wrapper; 
   t.is(status, 125);
 });
 
-test('what Node would say about itself on stderr is not said', (t) => {
+test('no warnings of Node appear on stderr', (t) => {
   const { stdout, stderr } = spawnSync(EXECUTABLE, ['--version'], { env: {}, encoding: 'utf8' });
   t.is(stderr, '');
   t.regex(stdout, /^vproxy \S+ \(protocol 1, node v24\.\d+\.\d+\)\n$/);

@@ -11,7 +11,7 @@ const MAX_INSTALLED_BYTES = 20_000_000;
 
 const ENVIRONMENT = { ...process.env, npm_config_prefer_offline: 'true', npm_config_update_notifier: 'false' };
 
-/** Runs a program to its end, and returns its output; an error has its messages. */
+/** Runs a program to its end, and returns its output; an error contains its messages. */
 async function run(cwd: string, file: string, ...args: string[]): Promise<string> {
   try {
     return (await promisify(execFile)(file, args, { cwd, env: ENVIRONMENT })).stdout;
@@ -32,8 +32,8 @@ function listFiles(folder: string): string[] {
   );
 }
 
-/** Everything about it is in one test: installing it for each would take longer than all the rest. */
-test('npm pack of a tree that is not built, and npm install --ignore-scripts of what it makes', async (t) => {
+/** One test for everything: installing it for each would take longer than all the rest. */
+test('npm pack of an unbuilt tree, and npm install --ignore-scripts of the package', async (t) => {
   t.timeout(300_000);
   const clone = await copyOfSources(t);
   // The output of npm and of the build comes before it.
@@ -78,7 +78,7 @@ test('npm pack of a tree that is not built, and npm install --ignore-scripts of 
   await checkEverydayUse(t, program);
 });
 
-test('publint finds nothing wrong with the package', async (t) => {
+test('publint reports no problems', async (t) => {
   t.timeout(120_000);
   const words = await run(PROJECT_ROOT, 'npx', '--no-install', 'publint', 'run', '--strict', '--pack', 'npm');
   t.regex(words, /All good!/);
@@ -100,7 +100,7 @@ async function copyOfSources(t: ExecutionContext): Promise<string> {
   return clone;
 }
 
-/** What users need is in it, and nothing else. */
+/** Asserts that it contains what users need, and nothing else. */
 function checkFiles(t: ExecutionContext, folder: string): void {
   const files = listFiles(folder);
   for (const file of [
@@ -125,7 +125,7 @@ function checkFiles(t: ExecutionContext, folder: string): void {
   t.deepEqual(odd, []);
 }
 
-/** Today's compiler and types, which newcomers get: exact versions, so that none breaks a run that changed nothing. */
+/** Current compiler and types, which new users get: exact versions, so that no release breaks an unchanged project. */
 const NEWEST = { typescript: '7.0.2', '@types/node': '26.6.6' };
 
 /**

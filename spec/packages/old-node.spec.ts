@@ -1,4 +1,4 @@
-/** A Node that is too old: every program says so in one line, before anything else is loaded or installed. */
+/** A Node that is too old: every program reports it in one line, before anything else is loaded or installed. */
 import { spawnSync } from 'node:child_process';
 import { cpSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
@@ -24,12 +24,12 @@ function checkRefusal(t: ExecutionContext, folder: string, words: readonly strin
 }
 
 for (const program of ['program/vproxy.cjs', 'program/vproxy-storage.cjs', 'program/exec.cjs']) {
-  test(`dist/${program} says which Node it needs`, (t) => {
+  test(`dist/${program} prints which Node it needs`, (t) => {
     checkRefusal(t, PROJECT_ROOT, [join('dist', program), '--version']);
   });
 }
 
-test('the one file says which Node it needs', (t) => {
+test('the single file prints which Node it needs', (t) => {
   const file = join(temporaryFolder(t), 'vproxy.cjs');
   t.is(spawnSync('node', ['packaging/bundle.mjs', file], { cwd: PROJECT_ROOT }).status, 0);
   checkRefusal(t, PROJECT_ROOT, [file, '--version']);

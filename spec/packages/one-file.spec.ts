@@ -21,7 +21,7 @@ function alone(folder: string): PackagedProgram {
   return { vproxy: [process.execPath, file], wrapper: file, env: { PATH: process.env['PATH'] ?? '' } };
 }
 
-test('it is smaller than 1.2 MB, can be run as it is, and has the licences of what is in it', (t) => {
+test('it is smaller than 1.2 MB, executable, and contains the licences of its parts', (t) => {
   const { size, mode } = statSync(BUNDLE);
   t.true(size < 1_200_000, `${size} bytes`);
   t.is(mode & 0o111, 0o111);
@@ -35,7 +35,7 @@ test('it is smaller than 1.2 MB, can be run as it is, and has the licences of wh
   }
 });
 
-test('it needs nothing but Node, save koffi', (t) => {
+test('it needs only Node, and optionally koffi', (t) => {
   const loaded = [...readFileSync(BUNDLE, 'utf8').matchAll(/\brequire\(["']([^"']+)["']\)/g)].map(
     ([, name = '']) => name,
   );
@@ -48,7 +48,7 @@ test("the README's commands, storage calls and commands for a running process wo
   await checkEverydayUse(t, alone(temporaryFolder(t)));
 });
 
-test('every command is in it, and says what it says in the built tree', async (t) => {
+test('every command is in it, with the same output as in the built tree', async (t) => {
   await checkCommands(t, alone(temporaryFolder(t)));
 });
 

@@ -1,4 +1,4 @@
-/** The Ansible collection (packaging/ansible) with Debian's ansible-core, through real processes that play host and guests. */
+/** The Ansible collection (packaging/ansible) with Debian's ansible-core, through real processes that act as host and guests. */
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -16,24 +16,24 @@ import { eventually } from '../helpers/time.js';
 import { ESTABLISHED, isRunning, spawnVproxy, TAKING_CONTROL, type VproxyProcess } from '../helpers/vproxy-process.js';
 
 const TEST_MS = 300_000;
-/** One after the other: each keeps a processor busy. */
+/** Serial: each test keeps a processor busy. */
 const ansibleTest = serialTestWith('ansible');
 
 const installFolder = mkdtempSync(join(tmpdir(), 'vproxy-ansible-'));
-/** Installed once for all tests, which are skipped where the machine has none. */
+/** Installed once for all tests, which are skipped if the machine lacks it. */
 let ansible: Ansible;
 test.before(() => {
   if (hasNeed('ansible')) ansible = Ansible.install(installFolder);
 });
 test.after.always(() => rmSync(installFolder, { recursive: true, force: true }));
 
-/** How the side behind a channel is started: its arguments, by default `--allow-exec`, and `SpawnOptions.launcher`. */
+/** The side behind a channel: its arguments, by default `--allow-exec`, and `SpawnOptions.launcher`. */
 interface GuestSetup {
   readonly args?: readonly string[];
   readonly launcher?: readonly string[];
 }
 
-/** A host with a channel for each label, and a session with each guest; null: nobody is behind that channel. */
+/** A host with a channel for each label, and a session with each guest; null: nothing is behind that channel. */
 async function startWorld(t: ExecutionContext, setups: Readonly<Record<string, GuestSetup | null>>) {
   const folder = temporaryFolder(t);
   const socket = join(folder, 'control.sock');
@@ -48,7 +48,7 @@ async function startWorld(t: ExecutionContext, setups: Readonly<Record<string, G
   }
   await Promise.all([...guests.values()].map((guest) => guest.waitForLine(ESTABLISHED)));
   const always = { ansible_vproxy_socket: socket, ansible_remote_tmp: join(folder, 'remote') };
-  /** An inventory of hosts that are behind this process. Default: the guest `vm1`. */
+  /** Makes an inventory of the hosts behind this process. Default: the guest `vm1`. */
   const inventory = (
     variables: AnsibleVariables = {},
     hosts: Readonly<Record<string, AnsibleVariables>> = { vm1: {} },
@@ -92,7 +92,7 @@ for (const pipelining of [true, false]) {
     t.regex(text, /vm1 +: ok=20 .* unreachable=0 +failed=0 +skipped=0 /);
     t.deepEqual(readFileSync(join(here, 'vm1/binary')), binary);
     t.is(readFileSync(join(work, 'motd'), 'utf8'), 'Welcome to vm1.\n');
-    // A module is a file of the guest only where it is not pipelined.
+    // A module is a file in the guest only if it is not pipelined.
     t.is(
       guests.get('vm1')?.lines.some((line) => line.includes('AnsiballZ_ping.py')),
       !pipelining,
@@ -108,7 +108,7 @@ ansibleTest('any bytes of input and output, and files with their modes', async (
   t.is(code, 0, text);
 });
 
-ansibleTest('hosts that cannot be reached are unreachable, and a status is always the command’s own', async (t) => {
+ansibleTest('unusable hosts are unreachable, and a status is always that of the command', async (t) => {
   t.timeout(TEST_MS);
   const { inventory } = await startWorld(t, {
     vm1: {},
@@ -144,35 +144,32 @@ ansibleTest('hosts that cannot be reached are unreachable, and a status is alway
   }
 });
 
-ansibleTest(
-  'a task that is given up ends its command, and one that is cut off makes the host unreachable',
-  async (t) => {
-    t.timeout(TEST_MS);
-    const { socket, inventory, guests, folder } = await startWorld(t, { vm1: {} });
-    const hosts = inventory();
-    const pidFile = join(folder, 'pid');
-    const script = `echo $$ >${pidFile}; exec sleep 1000`;
-    const started = () => eventually(() => Number(readFileSync(pidFile, 'utf8')), { timeoutMs: 60_000 });
+ansibleTest('a cancelled task ends its command, and one that is cut off makes the host unreachable', async (t) => {
+  t.timeout(TEST_MS);
+  const { socket, inventory, guests, folder } = await startWorld(t, { vm1: {} });
+  const hosts = inventory();
+  const pidFile = join(folder, 'pid');
+  const script = `echo $$ >${pidFile}; exec sleep 1000`;
+  const started = () => eventually(() => Number(readFileSync(pidFile, 'utf8')), { timeoutMs: 60_000 });
 
-    const words = ['all', '-i', hosts, '--task-timeout', '5', '-m', 'raw', '-a', script];
-    const givenUp = ansible.run('ansible', words);
-    const command = await started();
-    t.true(isRunning(command));
-    t.regex((await givenUp).text, /FAILED[^]*in the expected time frame \(5\)/);
-    await eventually(() => !isRunning(command));
+  const words = ['all', '-i', hosts, '--task-timeout', '5', '-m', 'raw', '-a', script];
+  const givenUp = ansible.run('ansible', words);
+  const command = await started();
+  t.true(isRunning(command));
+  t.regex((await givenUp).text, /FAILED[^]*in the expected time frame \(5\)/);
+  await eventually(() => !isRunning(command));
 
-    rmSync(pidFile);
-    const cutOff = ansible.task(hosts, 'raw', script);
-    await started();
-    // What the guest says first: that it runs.
-    const hasSaid = async () => (await connectControl(socket).streams()).some(({ receivedBytes }) => receivedBytes > 0);
-    await eventually(hasSaid);
-    guests.get('vm1')?.kill('SIGKILL');
-    const { unreachable, msg } = (await cutOff).get('vm1') ?? {};
-    t.true(unreachable);
-    t.regex(msg ?? '', /^the result of the command is unknown: .* \(exec-unavailable\)$/);
-  },
-);
+  rmSync(pidFile);
+  const cutOff = ansible.task(hosts, 'raw', script);
+  await started();
+  // The first output of the command, which shows that it runs.
+  const hasSaid = async () => (await connectControl(socket).streams()).some(({ receivedBytes }) => receivedBytes > 0);
+  await eventually(hasSaid);
+  guests.get('vm1')?.kill('SIGKILL');
+  const { unreachable, msg } = (await cutOff).get('vm1') ?? {};
+  t.true(unreachable);
+  t.regex(msg ?? '', /^the result of the command is unknown: .* \(exec-unavailable\)$/);
+});
 
 /** A record of the service `exec`. */
 function record(kind: number, payload: string): Buffer {
@@ -181,7 +178,7 @@ function record(kind: number, payload: string): Buffer {
   return Buffer.concat([header, Buffer.from(payload)]);
 }
 
-/** A control socket on which every command is answered with these bytes and an end. */
+/** A control socket that answers every command with these bytes and EOF. */
 async function listenWith(t: ExecutionContext, path: string, answer: Buffer): Promise<void> {
   const server = createServer((socket) => {
     socket.on('error', () => undefined);
@@ -195,7 +192,7 @@ async function listenWith(t: ExecutionContext, path: string, answer: Buffer): Pr
   await once(server, 'listening');
 }
 
-ansibleTest('a guest that does not say how a command ended, or not in order, is unreachable', async (t) => {
+ansibleTest('a guest that sends no valid result of a command is unreachable', async (t) => {
   t.timeout(TEST_MS);
   const folder = temporaryFolder(t);
   const [STDOUT, EXIT] = [17, 20];
@@ -259,7 +256,7 @@ ansibleTest('of several processes the one is taken that has the channel, unless 
   ]);
 });
 
-/** The words that start a guest with accounts of its own: `operator` may use sudo with a password, and root has one for su. */
+/** The words that start a guest with its own accounts: `operator` may use sudo with a password, and root has one for su. */
 function ownAccounts(t: ExecutionContext): readonly string[] {
   const folder = temporaryFolder(t);
   chmodSync(folder, 0o755);

@@ -1,4 +1,4 @@
-/** The Debian package, with another program in place of the executable: its contents, and the verdict of Debian's own programs. */
+/** The Debian package, with another program instead of the executable: its contents, and the checks of Debian's own tools. */
 import { execFile, execFileSync, spawnSync } from 'node:child_process';
 import { copyFileSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -11,7 +11,7 @@ const withDpkg = testWith('dpkg');
 const withLintian = testWith('dpkg', 'lintian');
 const run = promisify(execFile);
 
-/** Builds the package, and gives its path. */
+/** Builds the package, and returns its path. */
 async function buildPackage(t: ExecutionContext): Promise<string> {
   const script = join(PROJECT_ROOT, 'packaging/deb/build.mjs');
   const executable = join(temporaryFolder(t), 'program');
@@ -94,6 +94,6 @@ withLintian('lintian finds no errors', async (t) => {
   const args = ['--allow-root', '--fail-on', 'error', await buildPackage(t)];
   const { status, stdout, stderr } = spawnSync('lintian', args, { encoding: 'utf8' });
   t.is(status, 0, `${stdout}${stderr}`);
-  // It does not report what is overridden, each with its reason.
+  // It does not report overridden tags, each of which has a reason.
   t.notRegex(stdout, /^E:/m);
 });

@@ -1,6 +1,6 @@
 /**
- * What distributions need: the RPM spec can be read by rpm's own programs, and agrees with the rest; the SELinux module compiles
- * against the reference policy; packaging/ssh_config.d/30-vproxy.conf does what it should, as the system's ssh reads it.
+ * Files for distributions: rpm's own tools accept the RPM spec, which agrees with the rest; the SELinux module compiles against
+ * the reference policy; the system's ssh reads packaging/ssh_config.d/30-vproxy.conf as intended.
  */
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
@@ -11,14 +11,14 @@ import { testWith } from '../helpers/test-with.js';
 
 const SPEC = join(PROJECT_ROOT, 'packaging/rpm/vproxy.spec');
 
-testWith('rpm')('rpmspec reads it', (t) => {
+testWith('rpm')('rpmspec accepts the RPM spec', (t) => {
   const args = ['--query', '--queryformat', '%{name} %{version}', SPEC];
   const { status, stdout, stderr } = spawnSync('rpmspec', args, { encoding: 'utf8' });
   const { version } = JSON.parse(readFileSync(join(PROJECT_ROOT, 'package.json'), 'utf8')) as { version: string };
   t.deepEqual([status, stdout], [0, `vproxy ${version}`], stderr);
 });
 
-test('it lists every unit, and whatever else the Debian package has', (t) => {
+test('the RPM spec lists every unit, and every other file of the Debian package', (t) => {
   const text = readFileSync(SPEC, 'utf8');
   const units = readdirSync(join(PROJECT_ROOT, 'packaging/systemd')).filter((name) => /\.(service|socket)$/.test(name));
   for (const unit of units) t.true(text.includes(`\n%{_unitdir}/${unit}\n`), unit);
@@ -41,7 +41,7 @@ vproxy_stream_connect(neighbour_t)
 vproxy_target(neighbour_t, neighbour_runtime_t)
 `;
 
-testWith('selinux-policy')('the module compiles, and so does one that uses its interfaces', (t) => {
+testWith('selinux-policy')('the SELinux module compiles, and so does one that uses its interfaces', (t) => {
   t.timeout(120_000);
   const folder = temporaryFolder(t);
   for (const name of readdirSync(SELINUX)) copyFileSync(join(SELINUX, name), join(folder, name));
@@ -53,7 +53,7 @@ testWith('selinux-policy')('the module compiles, and so does one that uses its i
   for (const name of ['vproxy.pp', 'neighbour.pp']) t.true(statSync(join(folder, name)).size > 1000);
 });
 
-test('it labels the program and the folders of the services', (t) => {
+test('the SELinux module labels the program and the folders of the services', (t) => {
   const contexts = readFileSync(join(SELINUX, 'vproxy.fc'), 'utf8');
   const rows = [...contexts.matchAll(/^(\S+)\s.*:(vproxy_\w+),s0\)$/gm)];
   const labels = new Map(rows.map(([, path = '', type = '']) => [path, type]));
@@ -70,7 +70,7 @@ test('it labels the program and the folders of the services', (t) => {
 const CONFIGURATION = join(PROJECT_ROOT, 'packaging/ssh_config.d/30-vproxy.conf');
 const withSsh = testWith('ssh');
 
-/** The arguments that `vproxy` is called with by `ssh HOST`, with a line for each; null where it is not called. */
+/** The arguments with which `ssh HOST` calls `vproxy`, a line for each; null if it does not. */
 function argumentsFor(t: ExecutionContext, host: string, configuration = CONFIGURATION): string[] | null {
   const folder = temporaryFolder(t);
   writeFileSync(join(folder, 'vproxy'), `#!/bin/sh\nprintf '%s\\n' "$@" > ${folder}/called\n`, { mode: 0o755 });
@@ -101,13 +101,13 @@ withSsh('a label is a name with a slash or a percent sign, with and without a us
 });
 
 withSsh('what no label is gets to vproxy as one word, or not at all', (t) => {
-  // Newer versions of ssh refuse such names themselves, older ones do not: what counts is what the shell would run.
+  // Newer versions of ssh reject such names themselves, older ones do not: what counts is what the shell would run.
   for (const name of ['$(touch$IFS./run)', '`touch${IFS}run`', 'a;touch run', 'a b', '*']) {
     const words = argumentsFor(t, `vproxy/${name}`);
     t.true(words === null || words.length === 3, name);
   }
   for (const host of ["vproxy/a';touch run;'", 'vproxy', 'vproxyx']) t.is(argumentsFor(t, host), null, host);
-  // The same rule with a letter in place of the quote shows that it is obeyed, also where ssh checks names before.
+  // The same rule with a letter instead of the quote shows that it is obeyed, even if ssh checks names before.
   const text = readFileSync(CONFIGURATION, 'utf8');
   t.true(text.includes(`"!*'*"`));
   const changed = join(temporaryFolder(t), 'changed.conf');

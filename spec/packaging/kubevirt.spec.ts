@@ -1,4 +1,4 @@
-/** The hook sidecar for KubeVirt: what its hook makes of a domain, and the manifest that uses it. */
+/** The hook sidecar for KubeVirt: the effect of its hook on a domain, and the manifest that uses it. */
 import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -15,7 +15,7 @@ const DOMAIN = readFileSync(join(PROJECT_ROOT, 'spec/fixtures/kubevirt-domain.xm
 
 interface HookRun {
   readonly shell?: readonly [string, ...string[]];
-  /** What KubeVirt calls the container; null: it does not say. */
+  /** KubeVirt's name of the container; null: not passed. */
   readonly container?: string | null;
 }
 
@@ -37,22 +37,22 @@ async function withPort(path: string): Promise<string> {
   return withDevice(stdout.replace(/^( *)(?=<)/gm, (spaces) => `\t\t${'\t'.repeat(spaces.length / 2)}`));
 }
 
-test('the hook adds the port that vproxy libvirt-xml prints, and leaves the rest of the domain as it is', async (t) => {
+test('the hook adds the port that vproxy libvirt-xml prints, and leaves the rest of the domain unchanged', async (t) => {
   const expected = await withPort('/var/run/kubevirt-hooks/hook-sidecar-0/org.vproxy.0');
   t.true(expected.includes('org.vproxy.0'));
   t.deepEqual(onDomain(DOMAIN), { status: 0, stdout: expected, stderr: '' });
 });
 
-testWith('busybox')('the shell of busybox makes the same of it', (t) => {
+testWith('busybox')('the shell of busybox gives the same result', (t) => {
   t.deepEqual(onDomain(DOMAIN, { shell: ['busybox', 'sh'] }), onDomain(DOMAIN));
 });
 
-test('where KubeVirt does not name the container, its folder is that of all hooks', async (t) => {
+test('if KubeVirt does not name the container, its folder is that of all hooks', async (t) => {
   const expected = await withPort('/var/run/kubevirt-hooks/org.vproxy.0');
   t.is(onDomain(DOMAIN, { container: null }).stdout, expected);
 });
 
-testWith('virt-xml-validate')("libvirt's schema finds no fault in the domain", (t) => {
+testWith('virt-xml-validate')("the domain is valid by libvirt's schema", (t) => {
   const file = join(temporaryFolder(t), 'domain.xml');
   writeFileSync(file, onDomain(DOMAIN).stdout);
   const { status, stdout, stderr } = spawnSync('virt-xml-validate', [file, 'domain'], { encoding: 'utf8' });

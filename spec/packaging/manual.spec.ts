@@ -1,4 +1,4 @@
-/** The pages of the manual: that they cover all of the program, and that the programs that show pages find nothing wrong. */
+/** The manual pages: they cover the whole program, and the tools that display pages accept them. */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -57,7 +57,7 @@ test('a build makes the four pages, and package.json names each', (t) => {
   t.is(man.join(), PAGES.map((page) => `./dist/man/${page}`).join());
 });
 
-test('each says its name, section, version and the date that it was given, and is made alike twice', async (t) => {
+test('each has its name, section, version and the given date, and is reproducible', async (t) => {
   t.is(formatted.map(({ file }) => file).join(), PAGES.join());
   for (const { file, section, text } of formatted) {
     const [, name, day, version] =
@@ -99,7 +99,7 @@ test('vproxy.1 has every kind of channel, every code and every exit status', (t)
   }
 });
 
-test('vproxy.conf.5 has every key of the tables, with what its value has to be', (t) => {
+test('vproxy.conf.5 has every key of the tables, with its type', (t) => {
   const text = plainPage('vproxy.conf.5');
   const parts = text.split(/^\.S[HS] /m);
   for (const [title, settings] of [
@@ -111,7 +111,7 @@ test('vproxy.conf.5 has every key of the tables, with what its value has to be',
   ] as const) {
     const part = parts.find((one) => one.startsWith(`${title}\n`)) ?? '';
     for (const { key } of settings) {
-      // It is followed by what the program expects, and a line with more.
+      // It is followed by the type that the program expects, and a line with more.
       t.regex(part, new RegExp(`^\\.TP\n${key} = (?!a value$).+$`, 'm'), `${title}: ${key}`);
     }
   }
@@ -138,7 +138,7 @@ test('vproxy-protocol.7 has every rule of docs/protocol.md', (t) => {
   );
 });
 
-testWith('mandoc')('mandoc finds nothing wrong with them', (t) => {
+testWith('mandoc')('mandoc reports no errors', (t) => {
   const folder = writePages(t);
   for (const page of PAGES) {
     const { stdout, stderr } = spawnSync('mandoc', ['-T', 'lint', '-W', 'warning', join(folder, page)], {
@@ -148,7 +148,7 @@ testWith('mandoc')('mandoc finds nothing wrong with them', (t) => {
   }
 });
 
-testWith('groff')('groff and man warn of nothing, and no line is wider than a terminal', (t) => {
+testWith('groff')('groff and man print no warnings, and no line is wider than a terminal', (t) => {
   const folder = writePages(t);
   const env = { ...process.env, MANWIDTH: '80', LC_ALL: 'C.UTF-8', MANPAGER: 'cat', MAN_KEEP_FORMATTING: '' };
   for (const page of PAGES) {

@@ -1,6 +1,6 @@
 /**
- * docs/operations.md, the dashboard for Grafana, the alerts and the sidecar: all of it asks for what a vproxy has, in queries that
- * Prometheus takes, and runs commands that there are.
+ * docs/operations.md, the Grafana dashboard, the alerts and the sidecar: they refer to existing metrics, in queries that
+ * Prometheus accepts, and to existing commands.
  */
 import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -26,7 +26,7 @@ const queries = panels.flatMap(({ targets }) => targets.map(({ query }) => query
 const operations = read('docs/operations.md');
 const sidecar = read('packaging/kubernetes/sidecar.yaml');
 
-/** Names of metrics that are not vproxy's own, and those that docs/control.md lists, which is compared with the server. */
+/** Metrics from elsewhere, and those in docs/control.md, which another spec compares with the server. */
 const METRICS = new Set([
   'up',
   ...[...read('docs/control.md').matchAll(/^\| `([a-z_]+)` \| (?:gauge|counter) /gm)].map(([, name]) => name),
@@ -37,7 +37,7 @@ const alerts = [...ALERTS.matchAll(/^ {8}expr: (?:>-\n((?: {10}.*\n)+)|(.*)\n)/g
   ([, lines, line]) => line ?? lines ?? '',
 );
 
-/** What a Prometheus adds to each series. */
+/** Labels that Prometheus adds to each series. */
 const TARGET_LABELS = ['instance', 'job'];
 
 /** The names of the labels of each metric of a page. */
@@ -51,7 +51,7 @@ function labelsOf(page: string): Map<string, Set<string>> {
   return found;
 }
 
-/** What a query asks for: metrics with the labels that it compares, and the labels by which it groups. */
+/** Parses a query: metrics with the labels that it compares, and the labels by which it groups. */
 function partsOf(query: string): { metrics: [name: string, labels: string[]][]; groups: string[] } {
   const names = (text: string): string[] =>
     [...text.matchAll(/([a-z_]+)\s*(?:=~?|!=|!~|,|$)/g)].map(([, one = '']) => one);
@@ -64,7 +64,7 @@ function partsOf(query: string): { metrics: [name: string, labels: string[]][]; 
   return { metrics, groups };
 }
 
-test('a query is taken apart, and asked with all of everything; a legend has the labels of its series', (t) => {
+test('queries are parsed, and sent with all variables set to "All"; a legend has the labels of its series', (t) => {
   const query = 'sum by (code, instance) (rate(vproxy_a{instance=~"$instance", code="x,y"}[5m])) or on (job) up == 0';
   t.deepEqual(partsOf(query).metrics, [
     ['vproxy_a', ['instance', 'code']],
@@ -76,7 +76,7 @@ test('a query is taken apart, and asked with all of everything; a legend has the
   t.is(legendOf({ query: '', legend: '{{instance}} {{channel}} x' }, labels), 'host1 vm1 x');
 });
 
-test('what the dashboard and the alerts ask for is on the page of a process that has had a session', async (t) => {
+test('a process that has had a session exports everything that the dashboard and the alerts query', async (t) => {
   const pair = await processPair(t, {
     host: ['--metrics', '127.0.0.1:0', '-o', 'log:udp:127.0.0.1:0'],
     guest: ['-i', 'log:udp:127.0.0.1:9'],
@@ -109,7 +109,7 @@ test('what the dashboard and the alerts ask for is on the page of a process that
     }
     for (const label of groups) t.true(all.has(label), `${label}: ${query}`);
   }
-  // What a legend names is what its query leaves.
+  // A legend may only name labels that its query keeps.
   for (const { targets } of panels) {
     for (const { query, legend } of targets) {
       const { metrics, groups } = partsOf(query);
@@ -129,7 +129,7 @@ interface Panel {
   readonly datasource: unknown;
 }
 
-test('Grafana can import it: numbers of panels, their places, and variables are right', (t) => {
+test('Grafana can import the dashboard: panel ids, positions and variables are valid', (t) => {
   const { panels: own, ...head } = JSON.parse(TEXT) as { schemaVersion: number; panels: Panel[] };
   t.like(head, { uid: 'vproxy', title: 'vproxy' });
   t.true(head.schemaVersion >= 39);
@@ -150,7 +150,7 @@ test('Grafana can import it: numbers of panels, their places, and variables are 
   for (const name of names) t.regex(TEXT, new RegExp(`\\$\\{?${name}\\b`));
 });
 
-test('the document has every panel, and its picture too', (t) => {
+test('the document and its picture have every panel', (t) => {
   const picture = read('docs/img/dashboard.svg');
   const rows = [...operations.matchAll(/^\| ([^|`]+) \|/gm)].flatMap(([, cell = '']) => [cell, ...cell.split(', ')]);
   for (const { title } of panels) {
@@ -163,7 +163,7 @@ test('the document has every panel, and its picture too', (t) => {
 const promtool = findProgram('promtool');
 
 (promtool === undefined ? test.skip : test)(
-  'Prometheus takes every query of the dashboard, and the file of alerts',
+  'Prometheus accepts every query of the dashboard, and the file of alerts',
   (t) => {
     const file = join(temporaryFolder(t), 'queries.yml');
     const rules = queries.map((query, index) => ({ record: `panel:query:${index}`, expr: substitute(query) }));
@@ -180,7 +180,7 @@ const promtool = findProgram('promtool');
   },
 );
 
-test('alerts and document name metrics, states and codes that there are', (t) => {
+test('alerts and document name existing metrics, states and codes', (t) => {
   t.true(METRICS.size > 20);
   const expressions = [...ALERTS.matchAll(/^ +(?:expr: |increase|and )(.*)$/gm)].map(([line]) => line).join('\n');
   for (const text of [expressions, operations]) {
@@ -193,7 +193,7 @@ test('alerts and document name metrics, states and codes that there are', (t) =>
   }
 });
 
-test('every command that the document and the sidecar run is one, and the sidecar gives it options that are right', (t) => {
+test('every command that the document and the sidecar run exists, and the sidecar uses valid options', (t) => {
   const options = [...sidecar.matchAll(/^ +- (--[a-z-]+=.*)$/gm)].map(([, word = '']) => word);
   t.is(channelsOf(options).length, 1);
   const calls = [

@@ -1,4 +1,4 @@
-/** The files of dist/program do what the single modules do: every command, with traces that name lines of the sources. */
+/** The files of dist/program behave as the single modules: every command, with traces that name source lines. */
 import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
@@ -14,7 +14,7 @@ const program: PackagedProgram = {
   env: { PATH: process.env['PATH'] ?? '' },
 };
 
-test('every command is in it, and says what the single modules say', async (t) => {
+test('every command is in it, with the same output as the single modules', async (t) => {
   await checkCommands(t, program);
 });
 
@@ -22,7 +22,7 @@ test("the README's commands, storage calls, commands at the peer and copies work
   await checkEverydayUse(t, program);
 });
 
-test('a trace names lines of the sources', async (t) => {
+test('a trace names source lines', async (t) => {
   const preload = join(temporaryFolder(t), 'preload.cjs');
   writeFileSync(
     preload,

@@ -1,4 +1,4 @@
-/** The files of dist/program, which the packages run: they do what the single modules do, and load no more than they need. */
+/** The files of dist/program, which the packages run: they behave as the single modules, and load only what they need. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -7,7 +7,7 @@ import { ESTABLISHED, runVproxy, spawnVproxy, TAKING_CONTROL } from '../helpers/
 
 const FOLDER = join(PROJECT_ROOT, 'dist/program');
 
-/** What only some commands need, and no proxy does. */
+/** Files that only some commands need, and no proxy. */
 const LARGE_FILES = ['control.cjs', 'yargs.cjs', 'commands.cjs', 'doctor.cjs', 'permitted.cjs', 'exec.cjs'];
 
 /** The same of Node's modules. */
@@ -29,7 +29,7 @@ test('commands load the files that they need', async (t) => {
   t.false((await filesOf(t, 'connect', 'ssh', ...nowhere)).includes('yargs.cjs'));
 });
 
-test('a proxy with a session loads none of what it does not need', async (t) => {
+test('a proxy with a session loads nothing unnecessary', async (t) => {
   const folder = temporaryFolder(t);
   const reports = [reportLoads(t), reportLoads(t)] as const;
   const start = (index: 0 | 1, ...words: string[]) =>
@@ -47,7 +47,7 @@ test('a proxy with a session loads none of what it does not need', async (t) => 
   }
 });
 
-test('what runs commands at the peer, and what makes a storage call, is one file each, with little in it', (t) => {
+test('running commands at the peer, and making a storage call, take one small file each', (t) => {
   const sourcesOf = (name: string): string[] => {
     const { sources } = JSON.parse(readFileSync(join(FOLDER, `${name}.map`), 'utf8')) as { sources: string[] };
     return sources.map((source) => source.replace('../../', ''));
@@ -72,18 +72,18 @@ test('the licences of the packages in it are beside it', (t) => {
   }
 });
 
-test('a program of one version says that version', async (t) => {
+test('the program prints its version', async (t) => {
   const { version } = JSON.parse(readFileSync(join(PROJECT_ROOT, 'package.json'), 'utf8')) as { version: string };
   t.true((await runVproxy(['--version'])).stdout.startsWith(`vproxy ${version} (`));
 });
 
-// What a process of the program has loaded: files of dist/program, and modules of Node.
+// The files of dist/program and the Node modules that a process has loaded.
 
-/** Where a process tells what it has loaded. */
+/** The report of a process on what it has loaded. */
 interface LoadReport {
   /** The words that run the program. */
   readonly program: readonly string[];
-  /** What had been loaded when the process ended. */
+  /** What was loaded when the process exited. */
   read(): LoadedParts;
 }
 
@@ -94,7 +94,7 @@ interface LoadedParts {
   readonly modules: ReadonlySet<string>;
 }
 
-/** Is loaded before the program, and writes the report at the end of the process. */
+/** Loaded before the program; writes the report when the process exits. */
 const PRELOAD = `
 const fs = require('node:fs');
 const { openSync, readFileSync, writeFileSync } = fs;

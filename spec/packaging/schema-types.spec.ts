@@ -12,7 +12,7 @@ const { formatRequestTypes } = (await import(join(PROJECT_ROOT, 'packaging/schem
 
 const inner = z.strictObject({ at: z.number().describe('Where') }).meta({ id: 'Inner', description: 'Within' });
 
-test('each schema is an interface with its descriptions, and one within it that has a name is another', (t) => {
+test('each schema becomes an interface with its descriptions, and so does a named one within it', (t) => {
   const outer = z
     .strictObject({
       name: z.string().nullable().describe('Its name'),

@@ -1,6 +1,6 @@
 /**
- * The units of systemd and their surroundings are right, and confine what they run, in the judgement of systemd's own
- * programs; and what a package does for the services that run, with programs of the spec in the places of systemctl and vproxy.
+ * The systemd units are valid and confine their services, by the judgement of systemd's own tools; and how a package treats
+ * running services, with fake systemctl and vproxy programs.
  */
 import { spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -14,7 +14,7 @@ import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { testWith } from '../helpers/test-with.js';
 
 const FOLDER = join(PROJECT_ROOT, 'packaging/systemd');
-/** The exposure that `systemd-analyze security` may find at most; it says "ok" up to 4.9. */
+/** The maximum exposure by `systemd-analyze security`; it prints "ok" up to 4.9. */
 const MAX_EXPOSURE = 4;
 
 const read = (name: string): string => readFileSync(join(FOLDER, name), 'utf8');
@@ -25,7 +25,7 @@ const withSystemd = testWith('systemd');
 /** An instance of a template. */
 const instanceOf = (unit: string): string => unit.replace('@.', '@org.vproxy.vm1.');
 
-/** A folder with all units, with a program in the place where systemd looks for it; and with drop-ins, by unit. */
+/** A folder with all units, a program where systemd looks for it, and drop-ins, by unit. */
 function installUnits(t: ExecutionContext, dropIns: Readonly<Record<string, string>> = {}): string {
   const folder = temporaryFolder(t);
   for (const unit of UNITS) {
@@ -67,7 +67,7 @@ withSystemd('the drop-in for commands in a guest is valid, and opens what comman
   const path = join(folder, instanceOf(unit));
   t.deepEqual(analyze(folder, 'verify', '--man=no', path), { status: 0, text: '' });
   const { text } = analyze(folder, 'security', '--offline=true', path);
-  // No setting of the sandbox is left: the report would mark it with a tick.
+  // No sandbox setting is left: the report would mark it with a tick.
   t.notRegex(text, /✓ (?:Protect|Private|Restrict|SystemCallFilter|CapabilityBoundingSet|DeviceAllow|NoNewPrivileges)/);
 });
 
@@ -89,7 +89,7 @@ testWith('root', 'systemd')('the files for users and folders are valid, and the 
   for (const unit of SERVICES) t.regex(read(unit), /^User=vproxy\nGroup=vproxy$/m);
 });
 
-test('the units run commands and options that there are, and name statuses that there are', (t) => {
+test('the units use existing commands, options and exit statuses', (t) => {
   for (const unit of SERVICES) {
     const text = read(unit);
     const lines = [...text.matchAll(/^Exec\w+=.*?\/usr\/bin\/vproxy (.*?)'?$/gm)].map(([, words = '']) => words);
@@ -107,7 +107,7 @@ test('the units run commands and options that there are, and name statuses that 
   }
 });
 
-test('a process is told how many sockets its service manager keeps', (t) => {
+test('a process knows how many sockets its service manager keeps', (t) => {
   for (const unit of SERVICES) {
     const [, size] = /^FileDescriptorStoreMax=(\d+)$/m.exec(read(unit)) ?? [];
     const { FDSTORE } = Object.fromEntries(
@@ -117,7 +117,7 @@ test('a process is told how many sockets its service manager keeps', (t) => {
   }
 });
 
-test('the services are alike in what shuts them in, but for the devices', (t) => {
+test('the services have the same sandbox, except for devices', (t) => {
   const settings = /^(?:NoNew|Capab|Protect|PrivateT|Restrict|Remove|Lock|SystemCall|UMask|LimitC)\w*=.*$/gm;
   const sandbox = (unit: string) => [...read(unit).matchAll(settings)].map(([line]) => line);
   const [first = '', ...others] = SERVICES;
@@ -127,15 +127,15 @@ test('the services are alike in what shuts them in, but for the devices', (t) =>
 
 const SCRIPT = join(PROJECT_ROOT, 'packaging/systemd/restart-services');
 
-/** Units that systemd lists, of which some do not run. */
+/** The units that systemd lists, some of them stopped. */
 interface Machine {
   readonly units: readonly string[];
   readonly inactive?: readonly string[];
-  /** What `vproxy upgrade` says before it fails, by control socket. */
+  /** The output of a failing `vproxy upgrade`, by control socket. */
   readonly failures?: Readonly<Record<string, string>>;
 }
 
-/** Runs the script with these arguments, and gives what it says, and what it has asked others to do. */
+/** Runs the script with these arguments; returns its output, and the commands that it called. */
 function runScript(t: ExecutionContext, { units, inactive = [], failures = {} }: Machine, ...args: string[]) {
   const folder = temporaryFolder(t);
   const calls = join(folder, 'calls');

@@ -88,12 +88,12 @@ async function start(channel: string, guestChannel: string): Promise<Laboratory>
 
 test.serial.after.always('the vproxies are stopped', () => laboratory?.stop());
 
-/** The serial line has one pair for all tests: its buffers outlive a process, and would lead the next pair astray. */
+/** The serial line has one pair for all tests: its buffers outlive a process, and would confuse the next pair. */
 let onSerial: Promise<Laboratory> | undefined;
 const openSerial = () =>
   (onSerial ??= start(`unix-connect:${guest().serialPath},frame=4096`, `tty-open:${SERIAL_LINE}`));
 
-test.serial('each letter that is typed is echoed before the next one is, also beside transfers', async (t) => {
+test.serial('each typed letter is echoed before the next one, also beside transfers', async (t) => {
   const both = await openSerial();
   const typist = connect({ port: await both.port('echo'), host: '127.0.0.1', noDelay: true });
   t.teardown(() => typist.destroy());
@@ -101,7 +101,7 @@ test.serial('each letter that is typed is echoed before the next one is, also be
   const transfers = await startTransfers(both, SERIAL_PROGRESS_BYTES);
   await type(t, typist, 'top');
   t.true(transfers.every(({ bytes }) => bytes() > SERIAL_PROGRESS_BYTES));
-  // Else the transfers would go on for ever.
+  // Otherwise the transfers would continue forever.
   await both.killHost();
   both.startHost();
   await both.waitForSession(0);
@@ -114,7 +114,7 @@ async function type(t: ExecutionContext, socket: Socket, word: string): Promise<
   }
 }
 
-test.serial('SIGTERM puts the line back as it was, also one that takes nothing, which can be opened', async (t) => {
+test.serial('SIGTERM restores the line, even one that accepts nothing, which can be opened', async (t) => {
   const both = await openSerial();
   const { host } = both;
   t.notRegex(await lineSettings(), COOKED);
@@ -132,12 +132,12 @@ test.serial('SIGTERM puts the line back as it was, also one that takes nothing, 
   await both.waitForSession(from);
 });
 
-/** The settings of the guest's line. The shell stays: as the leader of its session, stty would hang up the line at its end. */
+/** The settings of the guest's line. The shell stays: as a session leader, stty would hang up the line on exit. */
 const lineSettings = () => guest().agent.output(`stty -F ${SERIAL_LINE} -a; true`);
 
 /** Lets a process write to the guest's line until it accepts no more. It ends when the line is hung up. */
 async function fillLine(): Promise<void> {
-  // Not as the terminal of its session, or the line would be hung up when it ends.
+  // Not as its controlling terminal, or the line would be hung up when it exits.
   const open = `require('fs').openSync('${SERIAL_LINE}', ${constants.O_RDWR | constants.O_NOCTTY})`;
   const write = `const line = ${open}; for (;;) require('fs').writeSync(line, Buffer.alloc(4096))`;
   await guest().agent.spawn(['node', '-e', write]);
@@ -149,7 +149,7 @@ async function fillLine(): Promise<void> {
   await eventuallyInGuest(isStuck, { timeoutMs: LINE_MS, what: 'a line that takes nothing' });
 }
 
-test.serial('either vproxy is killed in mid-transfer: all works again over a serial line', async (t) => {
+test.serial('after either vproxy is killed in mid-transfer, everything works again over a serial line', async (t) => {
   const both = await openSerial();
   await disturb(t, both, SERIAL_PROGRESS_BYTES, async () => {
     await both.endGuestVproxy();

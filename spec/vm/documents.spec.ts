@@ -1,4 +1,4 @@
-/** Every command of the documents that needs a VM, run as it is written: a guest for each scene. */
+/** Runs every command of the documents that needs a VM, as written: a guest for each scene. */
 import test from 'ava';
 import { listDocuments, readDocument } from '../documents/document-list.js';
 import { parseDocument, scenesOf } from '../documents/parse-document.js';
@@ -10,7 +10,7 @@ const SCENE_MS = 600_000;
 const MAKE_MS = 600_000;
 
 // Scenes have no network to make it from.
-test.serial.before('the Debian of the guests is there', (t) => {
+test.serial.before('the Debian of the guests exists', (t) => {
   t.timeout(MAKE_MS);
   debianRoot();
 });

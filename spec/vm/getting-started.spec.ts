@@ -1,4 +1,4 @@
-/** docs/getting-started.md as it is written, and README's shorter form of it: a guest is made, boots, and answers. */
+/** docs/getting-started.md as written, and the shorter form in README: a guest is built, boots, and answers. */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -21,9 +21,9 @@ const linesIn = (path: string): string[] =>
     .map(({ text }) => text);
 const guide = linesIn('docs/getting-started.md');
 
-test.serial.after.always('the guest goes', () => rmSync(DEBIAN_GUEST, { recursive: true, force: true }));
+test.serial.after.always('the guest is removed', () => rmSync(DEBIAN_GUEST, { recursive: true, force: true }));
 
-test.serial('the guest is made by the command of the document', (t) => {
+test.serial('the command of the document builds the guest', (t) => {
   t.timeout(2 * MAKE_MS);
   const command = guide.find((line) => line.startsWith('examples/debian-guest '));
   t.truthy(command);
@@ -45,7 +45,7 @@ test.serial('the guest boots, and does what the document shows', async (t) => {
   await t.notThrowsAsync(play('docs/getting-started.md', 'debian-guest', SCENE_MS));
 });
 
-test('what README.md says of it is in the document', (t) => {
+test('the document contains the part in README.md', (t) => {
   const [, section = ''] = /^## Try it: .*?\n(.*?)^## /ms.exec(readDocument('README.md')) ?? [];
   const lines = parseDocument('README.md', section).blocks.flatMap(commandLinesOf);
   t.true(lines.length > 5);

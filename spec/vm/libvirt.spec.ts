@@ -1,4 +1,4 @@
-/** A guest that libvirt boots, with the port of `vproxy libvirt-xml`; the host's vproxy asks libvirt where its socket is. */
+/** A guest booted by libvirt, with the port of `vproxy libvirt-xml`; the host's vproxy finds its socket through libvirt. */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -22,12 +22,12 @@ async function printXml(...args: readonly string[]): Promise<string> {
 }
 
 serialTestWith('root', 'libvirt')(
-  'the same vproxy has the guest again when its domain is destroyed and started, and its socket is elsewhere',
+  'the same vproxy reconnects when the domain is destroyed and started with its socket elsewhere',
   async (t) => {
     const folder = mkdtempSync(join(tmpdir(), 'vproxy-vm-'));
     const file = (name: string) => join(folder, name);
     const libvirtd = await Libvirtd.start();
-    // A port of its own leads to the agent.
+    // The agent has its own port.
     const agent = await Agent.listen(file('agent.sock'));
     t.teardown(async () => {
       await libvirtd.stop();

@@ -1,7 +1,7 @@
 /**
- * One guest: all uses of the channel at once, the guest's vproxy while it has no peer, and what happens to one side or to the
- * whole guest in the middle of transfers. The other side stays, the session is established again by itself, no stream ever has a
- * wrong byte, and afterwards everything works again. At last, TLS on the channel, with a key that SMBIOS hands to the guest.
+ * One guest: all uses of the channel at once, the guest's vproxy without a peer, and faults of one side or of the whole guest in
+ * the middle of transfers. The other side stays, the session is re-established automatically, no stream ever has a wrong byte,
+ * and afterwards everything works again. Finally, TLS on the channel, with a key that SMBIOS passes to the guest.
  */
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -29,9 +29,9 @@ const START_MS = 120_000;
 const MIB = 1 << 20;
 const FILE_BYTES = 16 * MIB;
 const MEASURED_MS = 5_000;
-/** A process that looks again and again, each millisecond or ten, does it hundreds of times. */
+/** A process that polls every millisecond or ten would do so hundreds of times. */
 const WAKE_UPS = 100;
-/** Longer than any time of vproxy's that a silence could end: the longest is the 30 s of a frame that is incomplete (R-FLOW-9). */
+/** Longer than any timeout of vproxy that silence could trigger: the longest is 30 s for an incomplete frame (R-FLOW-9). */
 const PAUSE_MS = 40_000;
 const KEY = randomBytes(32).toString('hex');
 
@@ -62,7 +62,7 @@ test.serial('commands, a terminal and copies work in the guest', async (t) => {
   t.deepEqual(answer, { code: 7, stdout: 'guest\n', stderr: 'err\n' });
   const file = join(guest().folder, 'copied');
   writeFileSync(file, 'content');
-  // A path without a slash in front begins in the home of the guest's user.
+  // A relative path begins in the home of the guest's user.
   t.like(await onHost('copy', file, 'default:'), { code: 0, stderr: '' });
   t.like(await onHost('exec', '-n', 'cat', '/root/copied'), { code: 0, stdout: 'content' });
   const terminal = await openTerminal(t, `${VPROXY} exec -t -- sh; echo "status $?"; cat`, {
@@ -76,7 +76,7 @@ test.serial('commands, a terminal and copies work in the guest', async (t) => {
 });
 
 test.serial(
-  'a second vproxy on the port says once that it is taken, and has it when the first one is gone',
+  'a second vproxy on the port logs once that it is taken, and gets it when the first one has exited',
   async (t) => {
     const { host } = both;
     const from = host.lines.length;
@@ -88,7 +88,7 @@ test.serial(
     await both.endGuestVproxy();
     await says(ESTABLISHED);
     t.is((await second.log()).split('(vproxy) has it').length, 2, await second.log());
-    // SIGTERM ends it also while nothing comes over the port.
+    // SIGTERM also ends it while nothing arrives on the port.
     host.kill('SIGSTOP');
     t.teardown(() => host.kill('SIGCONT'));
     await second.kill('TERM');
@@ -100,7 +100,7 @@ test.serial(
   },
 );
 
-test.serial('with the host gone and writes waiting, the guest’s vproxy is idle, and SIGTERM ends it', async (t) => {
+test.serial('without a host and with writes waiting, the guest’s vproxy is idle, and SIGTERM ends it', async (t) => {
   const { agent } = guest();
   const { guestVproxy } = both;
   const transfers = await startTransfers(both, MIB);
@@ -126,7 +126,7 @@ test.serial('with the host gone and writes waiting, the guest’s vproxy is idle
   await both.waitForSession(0);
 });
 
-test.serial('the machine stands still: the session and its streams go on as if nothing had been', async (t) => {
+test.serial('after the machine was paused, the session and its streams continue as before', async (t) => {
   const { host } = both;
   const from = host.lines.length;
   const quiet = connect(await both.port('echo'), '127.0.0.1');
@@ -138,7 +138,7 @@ test.serial('the machine stands still: the session and its streams go on as if n
   await echo('before');
   const transfers = await startTransfers(both, MIB, FILE_BYTES);
   await guest().pause();
-  // The silence is what is tested: nothing can announce its end.
+  // The silence itself is tested: nothing can announce its end.
   await delay(PAUSE_MS);
   await guest().resume();
   await echo('after');
@@ -172,18 +172,18 @@ async function resetGuest(): Promise<void> {
 }
 
 for (const [title, event] of Object.entries({
-  'the vproxy of the guest is killed and started again': killGuestVproxy,
-  'the vproxy of the host is killed and started again': killHost,
+  'the vproxy of the guest is killed and restarted': killGuestVproxy,
+  'the vproxy of the host is killed and restarted': killHost,
   'the machine is put back to an earlier state': goBack,
   'the guest is reset': resetGuest,
 })) {
-  test.serial(`${title} in the middle of transfers: no byte is wrong, and all works again`, async (t) => {
+  test.serial(`${title} in the middle of transfers: no byte is wrong, and everything works again`, async (t) => {
     await disturb(t, both, MIB, event);
     await checkEssentials(t, both, MIB);
   });
 }
 
-test.serial('a guest that was reset has the key of its SMBIOS, and all works inside TLS', async (t) => {
+test.serial('after a reset, the guest has the key of its SMBIOS, and everything works inside TLS', async (t) => {
   const { agent, folder, channelPath } = guest();
   const file = `${GUEST_CREDENTIALS}/vproxy.key`;
   t.is(await agent.output(`cat ${file}; stat -c %a ${GUEST_CREDENTIALS} ${file}`), `${KEY}\n700\n600`);

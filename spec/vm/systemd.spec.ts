@@ -1,4 +1,4 @@
-/** Debian's package in a guest whose init is systemd: installed, used, unplugged, upgraded, and purged without a trace. */
+/** The Debian package in a guest with systemd: installed, used, unplugged, upgraded, and purged without a trace. */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { basename, dirname, join } from 'node:path';
@@ -28,14 +28,14 @@ const INSTALL_MS = 500_000;
 /** A start of the executable under emulation, on a busy machine. */
 const START_MS = 120_000;
 const CONNECTIONS = 10;
-/** Before a line is sent again, so that emulated processors have time for the upgrade. */
+/** The delay before the next line, so that emulated processors have time for the upgrade. */
 const LINE_MS = 1_000;
 /** An echo behind two more services: `vproxy@near` listens here as a host does, and has its sessions with `vproxy@far`. */
 const DISTANT_PORT = 9107;
 
 let packages: string[] = [];
 let hostSide: HostSide | undefined;
-/** The vproxy of the host that runs now. */
+/** The current vproxy of the host. */
 let host: VproxyProcess;
 
 const guest = useGuest(test, {
@@ -55,7 +55,7 @@ const hostArguments = () => ['--key', inFolder('host.key'), '--control', inFolde
 
 test.serial.before('the host has a vproxy with a key', async () => {
   await guest().addFiles(...packages);
-  // On a busy machine an emulated guest takes longer than the units let a process be silent, or stop.
+  // On a busy machine, an emulated guest exceeds the watchdog and stop timeouts of the units.
   for (const name of ['vproxy', 'vproxy@', 'vproxy-guest@']) {
     await write(`${DROP_INS}/${name}.service.d/patience.conf`, '[Service]\nWatchdogSec=15min\nTimeoutStopSec=5min\n');
   }
@@ -80,7 +80,7 @@ const install = (index: number) =>
 const installed = () => run('dpkg-query -W -f "\\${Version} \\${db:Status-Status}" vproxy');
 const userOf = async (unit = UNIT) => run(`stat -c %U /proc/${await show('MainPID', unit)}`);
 
-/** Does something, after which the guest has another session with the host. */
+/** Runs an action, after which the guest has another session with the host. */
 async function withNewSession(act: () => Promise<unknown>): Promise<void> {
   const from = host.lines.length;
   await act();
@@ -90,7 +90,7 @@ async function withNewSession(act: () => Promise<unknown>): Promise<void> {
 /** Whether the host's log has the end of a session in line `from` or a later one. */
 const hasEndedSince = (from: number): boolean => host.lines.slice(from).some((line) => ENDED.test(line));
 
-/** Commands of the host, for its vproxy, as a shell runs them. */
+/** Runs shell commands on the host, for its vproxy. */
 const onHost = (commands: string) =>
   runProgram(['bash', '--norc', '-euc', `vproxy() { ${VPROXY} "$@"; }; cd ${guest().folder}; ${commands}`], {
     env: { ...process.env, VPROXY_SOCKET: inFolder('host.sock') },
@@ -120,7 +120,7 @@ test.serial(
     t.is(await userOf(), 'vproxy');
     t.regex(await run('vproxy channels --json'), /"key": "[0-9a-f]{8}"/);
     t.is(await show('NRestarts'), '0');
-    // Nothing of a host is configured here.
+    // No host is configured here.
     t.is(await run('systemctl is-enabled vproxy.service vproxy.socket'), 'enabled\nenabled');
     t.is(await show('ActiveState', 'vproxy.service'), 'inactive');
     t.is(await run('vproxy storage link storcli64'), `${UTILITY} -> /usr/bin/vproxy-storage`);
@@ -128,7 +128,7 @@ test.serial(
   },
 );
 
-test.serial('the guest tells its host what it is', async (t) => {
+test.serial('the guest reports its facts to the host', async (t) => {
   const told = JSON.parse(await succeedOnHost('vproxy info --json')) as MachineInfo;
   t.like(told, { hostName: await run('cat /etc/hostname'), os: { id: 'debian', versionId: '12' } });
   t.is(told.bootId, await run('cat /proc/sys/kernel/random/boot_id'));
@@ -140,7 +140,7 @@ test.serial('the guest tells its host what it is', async (t) => {
   t.regex((await guest().agent.run('vproxy info')).stderr, /the peer does not report on its machine/);
 });
 
-test.serial('the port is unplugged, and plugged in again: the service follows', async (t) => {
+test.serial('the service follows when the port is unplugged and plugged in again', async (t) => {
   await guest().unplugPort();
   await becomes('ActiveState', /^inactive$/);
   t.is(await run('ls /dev/virtio-ports'), 'rig.agent');
@@ -151,7 +151,7 @@ test.serial('the port is unplugged, and plugged in again: the service follows', 
   t.is(await run('systemctl is-system-running'), 'running');
 });
 
-/** Starts an echo in the guest, and has three services of the package run, one behind the other. */
+/** Starts an echo in the guest, and three chained services of the package. */
 async function startDistantServices(): Promise<void> {
   const configs = {
     near: ['address = "unix-connect:/run/vproxy/channel.sock"', `outgoing = ["echo:127.0.0.1:${DISTANT_PORT}"]`],
@@ -168,7 +168,7 @@ async function startDistantServices(): Promise<void> {
   await withNewSession(() => run(`systemctl restart ${UNIT}`));
 }
 
-/** Sends a line to the echo when the one before it has come back, until it is over. Rejects where another one comes, or none. */
+/** Sends lines to the echo, each after the previous one has come back, until aborted. Rejects on a wrong line, or on none. */
 async function exchange(port: number, state: { count: number; isOver: boolean }): Promise<void> {
   const socket = connect(port, '127.0.0.1');
   const text = () => `line ${state.count}`;
@@ -220,7 +220,7 @@ test.serial(
   },
 );
 
-/** Calls the echo behind `vproxy@near` again and again, until there is a file: one line of how many were answered, and how many refused. */
+/** Calls the echo behind `vproxy@near` repeatedly, until a file exists; prints the numbers of answered and refused calls. */
 const CALLER = `
   const { existsSync } = require('node:fs');
   const { connect } = require('node:net');
@@ -240,9 +240,9 @@ const CALLER = `
   call();
 `;
 
-test.serial('a service is restarted, and systemd keeps what it listens on: nobody is refused', async (t) => {
+test.serial('systemd keeps the listeners of a restarting service: no connection is refused', async (t) => {
   const unit = 'vproxy@near.service';
-  // The control socket, and that of the forward.
+  // The control socket, and the socket of the forward.
   t.is(await show('NFileDescriptorStore', unit), '2');
   const before = await show('MainPID', unit);
   const callers = await guest().agent.spawn([`${RIG_FOLDER}/node`, '-e', CALLER]);
@@ -251,47 +251,44 @@ test.serial('a service is restarted, and systemd keeps what it listens on: nobod
   await run('touch /run/calls-end');
   const log = await eventuallyInGuest(async () => /^(\d+) (\d+)$/.exec(await callers.log()), { what: 'their end' });
   const [, answered, refused] = log.map(Number);
-  // One that is under way at a restart may be reset.
+  // A connection in progress at a restart may be reset.
   t.is(refused, 0);
   t.true((answered ?? 0) > 1);
   await run('systemctl stop vproxy@near vproxy@far; rm /run/calls-end /etc/vproxy/near.toml /etc/vproxy/far.toml');
 });
 
-/** A channel whose socket is not there: what a look finds is an attempt, or the wait for the next one. */
+/** A channel whose socket does not exist: a status shows an attempt, or the wait for the next one. */
 const TRYING = /^vm1 +(?:backing-off|opening) /m;
 const FAILED_TO_OPEN = /^no session, backing-off: unix-connect:\/run\/vm1\.sock is missing \(ENOENT\)/;
 
-test.serial(
-  'the services of a host run, shut in as they are; a request starts the one that has a socket',
-  async (t) => {
-    for (const name of ['host', 'vm1']) {
-      await write(`/etc/vproxy/${name}.toml`, '[channels.vm1]\naddress = "unix-connect:/run/vm1.sock"\n');
-    }
-    await run('systemctl start vproxy.socket vproxy@vm1');
-    t.is(await show('ActiveState', 'vproxy.service'), 'inactive');
-    t.is(await run('stat -c "%U %G %a" /run/vproxy/host.sock'), 'vproxy vproxy 660');
-    // Members of the group may connect, others may not.
-    const asNobody = (group: string) => {
-      const user = `setpriv --reuid nobody --regid ${group} --clear-groups`;
-      return guest().agent.run(`${user} vproxy status --socket /run/vproxy/host.sock`, { timeoutMs: START_MS });
-    };
-    t.is((await asNobody('nogroup')).status, 77);
-    const { stdout, status } = await asNobody('vproxy');
-    t.is(status, 0);
-    t.regex(stdout, TRYING);
-    t.is(await show('ActiveState', 'vproxy.service'), 'active');
-    for (const unit of ['vproxy.service', 'vproxy@vm1.service']) await becomes('StatusText', FAILED_TO_OPEN, unit);
-    t.regex(await run('vproxy status --name vm1'), TRYING);
-    await run('systemctl reload vproxy.service');
-    const log = await run('journalctl -u vproxy.service -p info -o cat');
-    t.regex(log, /^vproxy: listening on the socket passed by systemd/m);
-    t.regex(log, /^vproxy: reloaded/m);
-    // Else `vproxy connect` in the recipes had several to choose from.
-    await run('systemctl stop vproxy.socket vproxy.service vproxy@vm1; rm -f /etc/vproxy/*.toml /run/vproxy/host.sock');
-    t.is(await show('Result', 'vproxy.service'), 'success');
-    t.is(await run('systemctl is-system-running'), 'running');
-  },
-);
+test.serial('the services of a host run in their sandboxes; a request starts the one with a socket', async (t) => {
+  for (const name of ['host', 'vm1']) {
+    await write(`/etc/vproxy/${name}.toml`, '[channels.vm1]\naddress = "unix-connect:/run/vm1.sock"\n');
+  }
+  await run('systemctl start vproxy.socket vproxy@vm1');
+  t.is(await show('ActiveState', 'vproxy.service'), 'inactive');
+  t.is(await run('stat -c "%U %G %a" /run/vproxy/host.sock'), 'vproxy vproxy 660');
+  // Members of the group may connect, others may not.
+  const asNobody = (group: string) => {
+    const user = `setpriv --reuid nobody --regid ${group} --clear-groups`;
+    return guest().agent.run(`${user} vproxy status --socket /run/vproxy/host.sock`, { timeoutMs: START_MS });
+  };
+  t.is((await asNobody('nogroup')).status, 77);
+  const { stdout, status } = await asNobody('vproxy');
+  t.is(status, 0);
+  t.regex(stdout, TRYING);
+  t.is(await show('ActiveState', 'vproxy.service'), 'active');
+  for (const unit of ['vproxy.service', 'vproxy@vm1.service']) await becomes('StatusText', FAILED_TO_OPEN, unit);
+  t.regex(await run('vproxy status --name vm1'), TRYING);
+  await run('systemctl reload vproxy.service');
+  const log = await run('journalctl -u vproxy.service -p info -o cat');
+  t.regex(log, /^vproxy: listening on the socket passed by systemd/m);
+  t.regex(log, /^vproxy: reloaded/m);
+  // Otherwise `vproxy connect` in the recipes would find several.
+  await run('systemctl stop vproxy.socket vproxy.service vproxy@vm1; rm -f /etc/vproxy/*.toml /run/vproxy/host.sock');
+  t.is(await show('Result', 'vproxy.service'), 'success');
+  t.is(await run('systemctl is-system-running'), 'running');
+});
 
 /** The blocks of the recipe with this title. */
 function readRecipe(title: string): string[] {
@@ -309,7 +306,7 @@ const journal = () => (existsSync(inFolder('journal.log')) ? readFileSync(inFold
 const hasCome = (what: RegExp) => eventually(() => what.test(journal()), { timeoutMs: START_MS, what: String(what) });
 
 test.serial(
-  'with the host of a recipe, which may run commands as root, the guest tells how far it is with booting',
+  'with the host of a recipe, which may run commands as root, the guest reports its boot progress',
   async (t) => {
     await hostSide?.stop();
     const command = received.trim().replace('/run/vm1.sock', guest().channelPath);
@@ -351,12 +348,12 @@ test.serial('an upgrade by vproxy exec completes, and the new program runs after
   t.is(await succeedOnHost('vproxy exec -n echo hello'), 'hello\n');
   t.false(hasEndedSince(from));
   await eventuallyInGuest(async () => (await run(restarts)) === '', { what: 'the end of what restarts' });
-  // Of a main process that is not its child systemd does not wait for the end.
+  // systemd does not wait for the end of a main process that is not its child.
   t.notRegex(await run('journalctl -o cat --grep Supervising || true'), /not our child/);
   t.is(await run('systemctl is-system-running'), 'running');
 });
 
-test.serial('the recipe of logs: the host fetches the journal, or has each line of it as it comes', async (t) => {
+test.serial('the recipe of logs: the host fetches the journal, or gets each line as it is written', async (t) => {
   await run('logger -t recipe first words');
   await succeedOnHost(fetched);
   const log = readFileSync(inFolder('vm1-journal.log'), 'utf8');
@@ -369,24 +366,21 @@ test.serial('the recipe of logs: the host fetches the journal, or has each line 
   await hasCome(/ recipe(\[\d+\])?: first words$/m);
 });
 
-test.serial(
-  'the recipe of upgrades: one outlives its call, and the end of the service that has started it',
-  async (t) => {
-    const [upgrade = '', afterwards = ''] = readRecipe('Run a long upgrade in a guest');
-    const waits = " sh -c 'until [ -e /run/go ]; do sleep 0.2; done; echo up''graded'";
-    await succeedOnHost(upgrade.replace(/ sh -c .*/, waits));
-    const watchdog = '[Service]\nWatchdogSec=20\nTimeoutAbortSec=1\n';
-    await write(`${DROP_INS}/${UNIT}.d/watchdog.conf`, watchdog);
-    await withNewSession(() => run(`systemctl daemon-reload; systemctl restart ${UNIT}`));
-    t.is(await run('systemctl show --value --property=SubState upgrade'), 'running');
-    await run('touch /run/go');
-    t.regex(await succeedOnHost(afterwards), /^success$/m);
-    await hasCome(/ sh\[\d+\]: upgraded$/m);
-  },
-);
+test.serial('the recipe of upgrades: an upgrade outlives its call, and the service that started it', async (t) => {
+  const [upgrade = '', afterwards = ''] = readRecipe('Run a long upgrade in a guest');
+  const waits = " sh -c 'until [ -e /run/go ]; do sleep 0.2; done; echo up''graded'";
+  await succeedOnHost(upgrade.replace(/ sh -c .*/, waits));
+  const watchdog = '[Service]\nWatchdogSec=20\nTimeoutAbortSec=1\n';
+  await write(`${DROP_INS}/${UNIT}.d/watchdog.conf`, watchdog);
+  await withNewSession(() => run(`systemctl daemon-reload; systemctl restart ${UNIT}`));
+  t.is(await run('systemctl show --value --property=SubState upgrade'), 'running');
+  await run('touch /run/go');
+  t.regex(await succeedOnHost(afterwards), /^success$/m);
+  await hasCome(/ sh\[\d+\]: upgraded$/m);
+});
 
-test.serial('a process that stands still is ended, and another one does its work', async (t) => {
-  // From here on nothing of what has come is sent again.
+test.serial('a hung process is killed and replaced', async (t) => {
+  // From here on, received lines are not sent again.
   const left = 'journalctl --quiet --identifier=recipe --after-cursor="$(cat /var/lib/journal-to-host/cursor)"';
   await eventuallyInGuest(async () => (await run(left)) === '', { what: 'the cursor' });
   const process = await show('MainPID');
@@ -399,18 +393,23 @@ test.serial('a process that stands still is ended, and another one does its work
   await hasCome(/ recipe(\[\d+\])?: meanwhile$/m);
 });
 
-test.serial('at a shutdown the host has the last words of others, and each line of the journal once', async (t) => {
-  await run("systemd-run --unit=application --property='ExecStop=/usr/bin/logger -t recipe last words' sleep infinity");
-  // The order of a shutdown: what comes behind the network, this unit, vproxy.
-  t.true((await show('Before', 'journal-to-host.service')).split(' ').includes('network.target'));
-  t.true((await show('After', 'journal-to-host.service')).split(' ').includes(UNIT));
-  await run('systemctl stop application; systemctl stop journal-to-host');
-  for (const words of ['first words', 'meanwhile', 'last words']) {
-    t.is(journal().match(new RegExp(` recipe(\\[\\d+\\])?: ${words}$`, 'gm'))?.length, 1, words);
-  }
-});
+test.serial(
+  'at a shutdown, the host gets the last messages of other units, and each line of the journal once',
+  async (t) => {
+    await run(
+      "systemd-run --unit=application --property='ExecStop=/usr/bin/logger -t recipe last words' sleep infinity",
+    );
+    // The order of a shutdown: what comes behind the network, this unit, vproxy.
+    t.true((await show('Before', 'journal-to-host.service')).split(' ').includes('network.target'));
+    t.true((await show('After', 'journal-to-host.service')).split(' ').includes(UNIT));
+    await run('systemctl stop application; systemctl stop journal-to-host');
+    for (const words of ['first words', 'meanwhile', 'last words']) {
+      t.is(journal().match(new RegExp(` recipe(\\[\\d+\\])?: ${words}$`, 'gm'))?.length, 1, words);
+    }
+  },
+);
 
-test.serial('purged, it leaves nothing behind', async (t) => {
+test.serial('a purge leaves nothing behind', async (t) => {
   await run(`rm -r ${dirname(DROP_IN)} ${DROP_INS}/vproxy*.d; systemctl daemon-reload`);
   await run('systemctl start vproxy.socket; systemctl enable --quiet vproxy@vm1');
   await run('dpkg --purge vproxy', INSTALL_MS);
