@@ -15,7 +15,7 @@ import { showProgress } from '../ui/waiting-line.js';
 export const command: Command = {
   usage: 'wait [LABEL[/SERVICE]] [--service SERVICE] [--booted] [--timeout SECONDS] [--json]',
   about:
-    "Ends as soon as there is a session in which the peer offers the service; with status 69 if that takes too long, or if there is no channel LABEL. The vproxy process itself may start later, too. With --booted it ends when the peer's machine has booted, with status 1 if something in its boot failed.",
+    "Waits for a session in which the peer offers the service, and ends with status 69 if that takes too long, or if there is no channel LABEL. The vproxy process itself may start later, too. With --booted it waits until the peer's machine has booted, and ends with status 1 if something in its boot failed.",
   examples: [
     ['vproxy wait vm1 --timeout 5m && vproxy exec vm1: uname -r', 'For a VM that boots'],
     ['vproxy wait vm1/ssh', 'For a service'],

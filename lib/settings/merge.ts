@@ -29,7 +29,7 @@ export function mergeConfiguration(
   // A process never changes its name.
   const { name = null } = running ?? process;
   const channels = mergeForwards(mergeChannels(file, flags), flags);
-  requireSense(channels, flags);
+  requireApplicable(channels, flags);
   if (process.once) requireOneChannel(channels);
   const complete = ({ label, address, forwards, name: ownName, ...own }: FileChannel): LabelledOptions =>
     completeChannel({
@@ -98,7 +98,7 @@ function excludes(one: ForwardSpec, other: ForwardSpec): boolean {
 }
 
 /** Rejects options that apply to nothing, and those that several channels cannot share. */
-function requireSense(channels: readonly FileChannel[], { vsockPorts, settings }: FlagLayer): void {
+function requireApplicable(channels: readonly FileChannel[], { vsockPorts, settings }: FlagLayer): void {
   const isTaken = channels.some(({ forwards }) => forwards.some(isHybridListener));
   if (Object.keys(vsockPorts).length > 0 && !isTaken) {
     throw badArgument('--vsock-port: needs an -o *:vsock-mux:/path');

@@ -87,7 +87,7 @@ inEachShell('commands, options and values are offered: kinds of channels, paths,
     const files = found.filter((word) => line.includes('--folder') || !word.endsWith('folder'));
     t.deepEqual(files, shortened, `${shell}: ${line}`);
   }
-  if (shell !== 'fish') t.deepEqual(offers[behind], [], 'nothing of vproxy behind a command of the other side');
+  if (shell !== 'fish') t.deepEqual(offers[behind], [], 'no completions of vproxy after a remote command');
 });
 
 /** On a busy machine an answer may come too late to be offered. */

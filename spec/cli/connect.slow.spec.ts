@@ -93,7 +93,7 @@ for (const hasEnded of [false, true]) {
   });
 }
 
-test.serial('a truncated answer is no success, however many streams were reset just before', async (t) => {
+test.serial('a truncated answer is a failure, however many streams were reset just before', async (t) => {
   const others: net.Socket[] = [];
   const target = await localServer(t, (socket) => {
     socket.once('data', () => others.push(socket));

@@ -27,7 +27,7 @@ async function sidesOf(t: ExecutionContext, target: number, { host = [], guest =
 /** The counters of a process's forward of datagrams. */
 async function countsOf(client: ControlClient): Promise<DatagramCounts> {
   const found = (await client.forwards()).find(({ datagrams }) => datagrams !== null)?.datagrams;
-  if (found === undefined || found === null) throw new Error('there is no forward of datagrams');
+  if (found === undefined || found === null) throw new Error('no forward of datagrams');
   return found;
 }
 

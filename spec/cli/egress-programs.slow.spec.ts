@@ -231,7 +231,7 @@ for (const [what, destination, { status, socks, line }] of [
   ['a name that leads to the loopback of the host', `${TRAP}:80`, DENIED],
   ['the loopback of the host', '127.0.0.1:80', DENIED],
   ['the metadata service of a cloud', '169.254.169.254:80', DENIED],
-  ['a name that nobody knows', `${UNKNOWN}:443`, NOT_FOUND],
+  ['an unknown name', `${UNKNOWN}:443`, NOT_FOUND],
   ['a port where nothing listens', `${ORIGINS.files}:${CLOSED_PORT}`, CLOSED],
 ] as const) {
   withWorld(`curl is refused ${what}, with one line that says why`, async (t) => {

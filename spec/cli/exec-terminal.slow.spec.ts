@@ -108,7 +108,7 @@ for (const [what, strike] of [
   });
 }
 
-withTmux('Enter ~ . ends a call where nothing answers any more', async (t) => {
+withTmux('Enter ~ . ends a call that no longer responds', async (t) => {
   const person = await sitDown(t);
   const { type, sees, terminal, pair } = person;
   await type(`$VPROXY exec -t sh -c 'echo re""ady; cat'; echo "ended $?"`);

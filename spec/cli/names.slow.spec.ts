@@ -102,7 +102,7 @@ async function decide(name: string) {
   return JSON.parse(stdout) as { isAllowed: boolean; why: string; addresses: { address: string }[] };
 }
 
-withNetwork('an egress asks for the name that it has judged, not for one that resolv.conf makes of it', async (t) => {
+withNetwork('an egress asks for the name that it has checked, not for one derived by resolv.conf', async (t) => {
   const { server } = worldOf();
   const asked = async (name: string): Promise<readonly [verdict: string, asked: readonly string[]]> => {
     const from = server.lines.length;
@@ -119,7 +119,7 @@ withNetwork('an egress asks for the name that it has judged, not for one that re
   t.regex((await asked('localhost'))[0], /is loopback/);
 });
 
-withNetwork('addresses are tried in the order in which the system gives them', async (t) => {
+withNetwork('addresses are tried in the order of the system', async (t) => {
   const { network } = worldOf();
   for (const name of Object.keys(HOSTS)) {
     const { stdout } = await network.run(['getent', 'ahosts', name]);
@@ -150,7 +150,7 @@ function tunnel(
   return { status: () => /^HTTP\/1\.1 (\d+)/.exec(text)?.[1] ?? null, close: () => socket.resetAndDestroy() };
 }
 
-withNetwork('names that nobody answers for hold up nobody else: an egress, a target, datagrams', async (t) => {
+withNetwork('names without an answer block nothing else: an egress, a target, datagrams', async (t) => {
   t.timeout(60_000);
   const { folder, network, server } = worldOf();
   const host = new VproxyProcess(['--config', join(folder, 'host.toml'), '--control', join(folder, 'host.sock')], {

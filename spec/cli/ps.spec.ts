@@ -25,7 +25,7 @@ test('a proxy process is called vproxy, and its command line has no interpreter;
   t.is(commOf(vproxy.pid), 'vproxy');
   const line = readFileSync(`/proc/${vproxy.pid}/cmdline`, 'utf8').replace(/\0+$/, '');
   t.is(line, `vproxy --control ${path}.sock -c unix-listen:${path} --name host1`);
-  t.regex(readFileSync(`/proc/${vproxy.pid}/environ`, 'utf8'), /(?:^|\0)PATH=/, 'the environment is as it was');
+  t.regex(readFileSync(`/proc/${vproxy.pid}/environ`, 'utf8'), /(?:^|\0)PATH=/, 'the environment is unchanged');
   const { pid } = await upgrade(t, `${path}.sock`);
   t.not(pid, vproxy.pid);
   t.is(commOf(pid), 'vproxy');

@@ -52,7 +52,7 @@ test.serial('the process that loses the channel names the other, and gets it bac
   await first.waitForLine(ESTABLISHED, { from });
   const sessions = () => peer.lines.filter((line) => ESTABLISHED.test(line)).length;
   await eventually(() => sessions() >= 3);
-  t.is(sessions(), 3, 'nobody took it from the other in between');
+  t.is(sessions(), 3, 'no process took it from the other in between');
 });
 
 test('a vproxy with a session on the same channel is found, by any spelling, until its session ends', async (t) => {

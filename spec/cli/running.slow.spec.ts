@@ -170,7 +170,7 @@ test.serial('credentials of systemd are keys', async (t) => {
   const stranger = await runVproxy(['-c', `unix-connect:${path}`, '--once']);
   t.is(stranger.code, 77);
   t.regex(stranger.stderr, /warning: .*; give this side the peer's key with --key FILE \(auth-failed\)$/m);
-  t.regex(stranger.stderr, /error: the session ended: the peer requires authentication .* \(auth-failed\)\n$/);
+  t.regex(stranger.stderr, /error: the session ended: the peer requires authentication, .* \(auth-failed\)\n$/);
 });
 
 test.serial('SIGHUP reloads keys; a bad file is one line, and the old key stays', async (t) => {

@@ -21,7 +21,7 @@ function channel(label: string, sentBytes = 0, changes: object = {}, resumptions
   return state as unknown as ChannelStatus;
 }
 
-const DOWN = { state: 'backing-off', detail: 'nobody is there', nextTryMs: 1500, session: null };
+const DOWN = { state: 'backing-off', detail: 'connection refused', nextTryMs: 1500, session: null };
 
 function status(channels: readonly ChannelStatus[]): ControlStatus {
   const process = {
@@ -102,7 +102,7 @@ test('channels without a session or a link come first, with what they wait for, 
     const [, first = '', second = '', ...rest] = channelLines({ status: status(channels), streams });
     t.regex(
       first,
-      /^vm2 +backing-off +\d+s +nobody is there; retrying in 1\.5 s|^vm3 +suspended +\d+s +guest of vm3 .* 3 /,
+      /^vm2 +backing-off +\d+s +connection refused; retrying in 1\.5 s|^vm3 +suspended +\d+s +guest of vm3 .* 3 /,
     );
     t.regex(second, /^vm1 +established/);
     t.regex(rest.join('\n'), /\nvm1\/1 .* - *\n/);

@@ -116,7 +116,7 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
   T14: [
     ['forward/egress/turns.spec.ts', '500 requests that are refused come in one piece, and are answered in order and'],
     ['threats/linear.slow.spec.ts', ': no run of bytes takes more than '],
-    ['cli/names.slow.spec.ts', 'names that nobody answers for hold up nobody else: an egress, a target, datagrams'],
+    ['cli/names.slow.spec.ts', 'names without an answer block nothing else: an egress, a target, datagrams'],
     ['hostile/neighbours.slow.spec.ts', 'stay within twice the quiet time'],
     ['hostile/neighbours.slow.spec.ts', '800 requests that never end, for which an upgrade waits'],
     ['proxy/many-channels.spec.ts', 'stay within twice the quiet time'],
@@ -181,7 +181,7 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
     ['forward/egress/admission.ts', ' is refused, as an address and behind a name, by rules for everything; an entry'],
     ['forward/egress/dial.spec.ts', 'rebinding: a resolver that changes its answer is asked once, and leads nowhere'],
     ['forward/egress/dial.spec.ts', 'a name is looked up once, and of its addresses only those are tried'],
-    ['cli/names.slow.spec.ts', 'an egress asks for the name that it has judged, not for one that resolv.conf makes of'],
+    ['cli/names.slow.spec.ts', 'an egress asks for the name that it has checked, not for one derived by resolv.conf'],
     ['forward/egress/dial.spec.ts', 'an address of this machine is refused, by what the system says, and by nothing'],
   ],
   T26: [
