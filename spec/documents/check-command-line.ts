@@ -1,4 +1,4 @@
-/** Whether a command line of vproxy is one that the real parser takes. Nothing is run. */
+/** Checks command lines of vproxy with the real parser. Runs nothing. */
 import type { Arguments } from '../../cli/command/arguments.js';
 import { readArguments } from '../../cli/command/read-words.js';
 import { findCommand, NAMED_COMMANDS, secondWords } from '../../cli/command/table.js';
@@ -7,13 +7,13 @@ import { readExecArguments } from '../../cli/exec/exec-arguments.js';
 import { parseRunFlags } from '../../cli/run/run-options.js';
 import { mergeConfiguration } from '../../lib/settings/merge.js';
 
-/** Whether these words are the name of a command and nothing else, as a text says `vproxy stream close`. */
+/** Whether the words are just the name of a command, as in `vproxy stream close`. */
 export function isCommandName(words: readonly string[]): boolean {
   const name = words.join(' ');
   return Object.hasOwn(NAMED_COMMANDS, name) || secondWords(name).length > 0;
 }
 
-/** Resolves where the words after `vproxy` are valid. Rejects with what the parser says of them. */
+/** Resolves if the words after `vproxy` are valid. Rejects with the parser's error. */
 export async function checkCommandLine(words: readonly string[]): Promise<void> {
   const [first = ''] = words;
   if (['exec', 'shell'].includes(first)) {
@@ -29,6 +29,6 @@ export async function checkCommandLine(words: readonly string[]): Promise<void> 
 function checkRun(args: Arguments): void {
   if (args.has('help') || args.has('version')) return;
   const flags = parseRunFlags((option) => args.texts(option));
-  // The contents of the file are not known here.
+  // The contents of the file are unknown here.
   if (flags.file === null) mergeConfiguration(null, flags);
 }

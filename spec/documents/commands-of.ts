@@ -1,14 +1,14 @@
-/** The commands of a block, its command lines, and those of vproxy among them. */
+/** The command lines of a block, and its calls of vproxy. */
 import type { Block } from './parse-document.js';
 import { parseTranscript } from './transcript.js';
 
-/** A command line, which may have several lines, and where it begins in its document. */
+/** A command line, possibly of several lines, and its position in the document. */
 interface CommandLine {
   readonly line: number;
   readonly text: string;
 }
 
-/** All of them, without comments and empty lines. A line that ends with a backslash goes on. */
+/** All command lines, without comments and empty lines. A backslash continues a line. */
 export function commandLinesOf(block: Block): CommandLine[] {
   if (block.language === 'console') {
     return parseTranscript(block.text).map(({ line, command }) => ({ line: block.line + line, text: command }));
@@ -25,14 +25,13 @@ export function commandLinesOf(block: Block): CommandLine[] {
 }
 
 /**
- * Whether a text has a placeholder that a reader has to replace: an ellipsis, a word in capitals, brackets,
- * alternatives.
+ * Whether a text has a placeholder for the reader to replace: an ellipsis, a word in capitals, brackets, alternatives.
  */
 export function hasPlaceholder(text: string): boolean {
   return /…|\[|\S\|\S|(?<![\w./%=-])[A-Z]{3,}(?![\w-]*=)|\b[A-Z]{3,}\b(?!=)/.test(text);
 }
 
-/** The calls of `vproxy` in a command line, each from after its name to the end of the line. */
+/** The calls of `vproxy` in a command line: the text from after its name to the end of the line. */
 export function vproxyCallsIn(text: string): string[] {
   return [...text.matchAll(CALL)].map(({ index, 0: { length } }) => text.slice(index + length));
 }
@@ -40,7 +39,7 @@ export function vproxyCallsIn(text: string): string[] {
 /** At the beginning of a command: after the end of another, after a quote, or after a word that takes a command. */
 const CALL = /(?<=(?:^|[|;&('"!`{]|\b(?:if|then|do|exec|sudo|ssh \S+)\s)\s*)vproxy (?=[a-z-])/gm;
 
-/** The text of a block that a shell runs: its commands without what they print. */
+/** The text of a block for a shell: its commands without their output. */
 export function commandsOf({ language, text }: Block): string {
   if (language !== 'console') return text;
   const commands = parseTranscript(text).map(({ command }) => command);

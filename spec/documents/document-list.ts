@@ -1,4 +1,4 @@
-/** Which documents are tested: those that people read, seen from the project's folder. */
+/** The documents to test: all that users read, relative to the project's folder. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PROJECT_ROOT } from '../helpers/files.js';

@@ -1,6 +1,6 @@
 /**
- * Every command of the documents is run by a spec, or has a reason why not, and the parser accepts each; and how documents and
- * command lines are read for that.
+ * Every command in the documents is run by a spec or has a reason why not, and is accepted by the parser; also the parsing
+ * of documents and command lines for these checks.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
@@ -20,7 +20,7 @@ const documents = listDocuments().map((path) => parseDocument(path, readDocument
 for (const document of documents) {
   const { path, blocks } = document;
 
-  test(`every block of commands in ${path} says who runs it, or why nobody does`, (t) => {
+  test(`every block of commands in ${path} names the spec that runs it, or why none does`, (t) => {
     t.deepEqual(document.complaints, []);
     t.deepEqual(
       document.indentedLines.map((line) => `${path}:${line}: an indented block; a fence says what it is`),
@@ -29,7 +29,7 @@ for (const document of documents) {
     for (const scene of scenesOf(document)) t.true(scene in SCENES, `${path}: there is no scene "${scene}"`);
   });
 
-  test(`what other specs run of ${path} is in them`, (t) => {
+  test(`the commands of ${path} that other specs run are in those specs`, (t) => {
     for (const block of blocks) {
       const reason = block.marker?.kind === 'not-run' ? block.marker.reason : '';
       for (const [spec] of reason.matchAll(/\bspec\/\S+\.ts\b/g)) {
@@ -39,7 +39,7 @@ for (const document of documents) {
       const file = join(PROJECT_ROOT, block.marker.spec);
       t.true(existsSync(file), `${path}:${block.line}: there is no ${block.marker.spec}`);
       const spec = existsSync(file) ? readFileSync(file, 'utf8') : '';
-      // Literally, taken from the document, or composed of its words.
+      // Verbatim, taken from the document, or composed of its words.
       const isTaken = [path, basename(path)].some((name) => spec.includes(`'${name}'`));
       for (const { line, text } of commandLinesOf(block)) {
         t.true(isTaken || isIn(spec, text), `${path}:${line}: not in ${block.marker.spec}: ${text}`);
@@ -48,7 +48,7 @@ for (const document of documents) {
     t.pass();
   });
 
-  test(`the calls of vproxy that ${path} shows are valid`, async (t) => {
+  test(`the calls of vproxy in ${path} are valid`, async (t) => {
     for (const block of blocks) {
       if (!COMMAND_LANGUAGES.includes(block.language)) continue;
       for (const { line, text } of commandLinesOf(block)) {
@@ -68,15 +68,15 @@ for (const document of documents) {
   });
 }
 
-/** Whether a spec has a command line, or the words of the call of vproxy in it, one after the other, whatever is between them. */
+/** Whether a spec contains a command line, or the words of its call of vproxy in order, with anything in between. */
 function isIn(spec: string, text: string): boolean {
   const squeeze = (code: string) => code.replace(/['"`,[\]\\\s]/g, '');
   const calls = vproxyCallsIn(text).map((call) => squeeze(shellWords(call).join('')));
-  // A call of one short word would be found anywhere.
+  // A single short word would match anywhere.
   return [squeeze(text), ...calls.filter((words) => words.length > 12)].some((words) => squeeze(spec).includes(words));
 }
 
-test('every scene is that of a document', (t) => {
+test('every scene belongs to a document', (t) => {
   const used = new Set(documents.flatMap(scenesOf));
   t.deepEqual(
     Object.keys(SCENES).filter((scene) => !used.has(scene)),
@@ -84,7 +84,7 @@ test('every scene is that of a document', (t) => {
   );
 });
 
-test('the README of the examples has a command for each, and each imports of vproxy what everybody may', (t) => {
+test('the README of the examples has a command for each, and each imports only the public API of vproxy', (t) => {
   const folder = join(PROJECT_ROOT, 'examples');
   const names = readdirSync(folder).filter((name) => name.endsWith('.ts'));
   const commands = [...readDocument('examples/README.md').matchAll(/^node dist\/examples\/([a-z-]+)\.js/gm)];
@@ -100,7 +100,7 @@ test('the README of the examples has a command for each, and each imports of vpr
 
 const parse = (...lines: string[]) => parseDocument('a.md', lines.join('\n'));
 
-test('a block has the marker above it, also in a list, and behind an empty line', (t) => {
+test('a block has the marker above it, even in a list, or after an empty line', (t) => {
   const { blocks, complaints } = parse('- text', '', '  <!-- run: here -->', '', '  ```sh', '  true', '  ```');
   t.deepEqual(complaints, []);
   t.deepEqual(blocks, [
@@ -111,7 +111,7 @@ test('a block has the marker above it, also in a list, and behind an empty line'
   ]);
 });
 
-test('commands without a marker, and markers without commands, are complaints', (t) => {
+test('commands without a marker, and markers without commands, are reported', (t) => {
   const run = '<!-- run: here -->';
   for (const [lines, complaint] of [
     [['```sh', 'true', '```'], '2: a block of commands without a marker'],
@@ -127,7 +127,7 @@ test('commands without a marker, and markers without commands, are complaints', 
   t.deepEqual(parse('<!-- an ordinary comment -->').complaints, []);
 });
 
-test('indented blocks are found, and those in a fence are none', (t) => {
+test('indented blocks are found, but not inside a fence', (t) => {
   t.deepEqual(parse('text', '', '    vproxy -c x').indentedLines, [3]);
   t.deepEqual(parse('```text', '', '    vproxy -c x', '```').indentedLines, []);
 });
@@ -147,7 +147,7 @@ test('a marker is one of five forms', (t) => {
   }
 });
 
-test('a transcript has commands with what they print, and its ellipses stand for anything', (t) => {
+test('a transcript has commands with their output, and an ellipsis matches anything', (t) => {
   t.deepEqual(parseTranscript('$ echo \\\n  a\na\n# true\n'), [
     { line: 0, command: 'echo \\\n  a', output: ['a'] },
     { line: 3, command: 'true', output: [] },
@@ -178,7 +178,7 @@ test('the command lines of a block, the calls of vproxy in them, and their words
   for (const text of ['-c a:b | c', 'exec -t top', 'exec --env LANG=C a']) t.false(hasPlaceholder(text), text);
 });
 
-test('the check of command lines knows options, operands and values of every kind of command', async (t) => {
+test('command lines are checked for options, operands and values of every kind of command', async (t) => {
   const check = (line: string) => checkCommandLine(line.split(' '));
   const rights = ['-c unix-connect:/run/a -o ssh:22', '--config /a', 'exec -t top', 'stop', 'check /a', '--version'];
   for (const right of rights) await t.notThrowsAsync(check(right), right);

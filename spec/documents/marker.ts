@@ -1,14 +1,14 @@
-/** Markers: the comment above a block of a document that says who runs it, and where. */
+/** Markers: comments above a block of a document that define who runs it, and where. */
 
 export type Place = 'host' | 'guest';
 
-/** What a marker says. */
+/** A parsed marker. */
 export type Marker =
   | { readonly kind: 'run'; readonly scene: string; readonly place: Place; readonly stays: boolean }
   | { readonly kind: 'not-run'; readonly reason: string }
   /** Another spec runs it: a path from the project's folder. */
   | { readonly kind: 'run-elsewhere'; readonly spec: string }
-  /** The block is the contents of a file; a relative path begins in the home folder of the scene. */
+  /** The block is the contents of a file; a relative path starts at the home folder of the scene. */
   | { readonly kind: 'file'; readonly path: string; readonly scene: string };
 
 const COMMENT = /^<!--\s*(run|not run here|not run|file):\s*(.*?)\s*-->$/s;
@@ -17,7 +17,7 @@ const RUN = new RegExp(`^(${SCENE})( in the guest)?( stays)?$`);
 const ELSEWHERE = /^(spec\/\S+\.ts) runs it$/;
 const FILE = new RegExp(`^(\\S+) in (${SCENE})$`);
 
-/** The marker in a comment, or null for any other comment. Throws for one that begins like a marker and is wrong. */
+/** The marker in a comment, or null for any other comment. Throws for a malformed marker. */
 export function parseMarker(comment: string): Marker | null {
   const [, word, text = ''] = COMMENT.exec(comment.trim()) ?? [];
   if (word === undefined) return null;

@@ -1,18 +1,17 @@
 /**
- * The parts of a document that are tested: its fenced blocks with their markers, its inline code, and what is wrong
- * with either.
+ * The tested parts of a document: its fenced blocks with their markers, its inline code, and the errors in them.
  */
 import MarkdownIt, { type Token } from 'markdown-it';
 import { type Marker, parseMarker } from './marker.js';
 
 /** A fenced block. */
 export interface Block {
-  /** The document, as it is named in errors. */
+  /** The name of the document in errors. */
   readonly document: string;
   /** The number of its first line, after the fence; the document's first is 1. */
   readonly line: number;
   readonly language: string;
-  /** What is between the fences. */
+  /** The text between the fences. */
   readonly text: string;
   readonly marker: Marker | null;
 }
@@ -23,14 +22,14 @@ interface InlineCode {
   readonly text: string;
 }
 
-/** A document as a test sees it. */
+/** A parsed document. */
 export interface ParsedDocument {
   readonly path: string;
   readonly blocks: readonly Block[];
   readonly inline: readonly InlineCode[];
-  /** Blocks of code that are only indented, by their first lines. */
+  /** The first lines of indented code blocks. */
   readonly indentedLines: readonly number[];
-  /** What is wrong with markers, a line each that begins with `document:line`. */
+  /** Errors in markers, one line each, beginning with `document:line`. */
   readonly complaints: readonly string[];
 }
 
@@ -39,7 +38,7 @@ const markdown = new MarkdownIt({ html: true });
 /** The languages of blocks that are command lines. */
 export const COMMAND_LANGUAGES: readonly string[] = ['sh', 'console'];
 
-/** Parses a document; what is wrong with its markers is a complaint, and throws nothing. */
+/** Parses a document. Does not throw: errors in markers are complaints. */
 export function parseDocument(path: string, text: string): ParsedDocument {
   const blocks: Block[] = [];
   const inline: InlineCode[] = [];
@@ -91,7 +90,7 @@ function complaintsAbout({ document, line, language, marker }: Block): string[] 
   return [];
 }
 
-/** The names of the scenes in a document's markers, each once, in the order in which they come. */
+/** The distinct names of the scenes in a document's markers, in order. */
 export function scenesOf({ blocks }: ParsedDocument): string[] {
   return [...new Set(blocks.flatMap(({ marker }) => (marker !== null && 'scene' in marker ? [marker.scene] : [])))];
 }

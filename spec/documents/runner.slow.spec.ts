@@ -1,4 +1,4 @@
-/** The runner fails where a document is wrong, says where, and leaves nothing behind. */
+/** The runner fails if a document is wrong, reports where, and leaves nothing behind. */
 import { existsSync, readdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import type { ExecutionContext } from 'ava';
@@ -10,7 +10,7 @@ const SCENE_MS = 120_000;
 /** Plays a document of these lines in the scene `empty`. */
 const playLines = (...lines: string[]) => play('a.md', 'empty', SCENE_MS, `${lines.join('\n')}\n`);
 
-/** The message of the failure of such a document. */
+/** The error message for such a document. */
 async function failureOf(t: ExecutionContext, ...lines: string[]): Promise<string> {
   return (await t.throwsAsync(playLines(...lines))).message;
 }

@@ -1,4 +1,4 @@
-/** Every command of the documents that needs no VM, run as it is written. */
+/** Runs every command of the documents that needs no VM, verbatim. */
 import { serialTestWith } from '../helpers/test-with.js';
 import { listDocuments, readDocument } from './document-list.js';
 import { parseDocument, scenesOf } from './parse-document.js';

@@ -1,6 +1,6 @@
-/** The words of one command as a shell would split them: quotes and backslashes, up to what ends a simple command. */
+/** Splits one simple command into words as a shell would: quotes and backslashes. */
 
-/** The words up to an unquoted `|`, `;`, `&`, `<`, `>`, `(`, `)`, a comment, or the end of the quotes that the command is in. Variables and globs stay as they are. */
+/** The words up to an unquoted `|;&<>()`, a comment, or the quote around the command. Keeps variables and globs as is. */
 export function shellWords(text: string): string[] {
   const words: string[] = [];
   let word: string | null = null;
@@ -10,7 +10,7 @@ export function shellWords(text: string): string[] {
       word = null;
       continue;
     }
-    // A quote without its end ends a command that is itself within quotes.
+    // An unpaired quote ends a command that is itself within quotes.
     if (/^[|;&<>()'"]$/.test(token) || (token === '#' && word === null)) break;
     if (escaped === '\n') continue;
     word = (word ?? '') + (single ?? double?.replace(/\\([$"\\`\n])/g, '$1') ?? escaped ?? token);

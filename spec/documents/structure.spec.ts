@@ -1,4 +1,4 @@
-/** How the sources are laid out (docs/architecture.md): what lint does not see. */
+/** The layout of the sources (docs/architecture.md), as far as lint does not check it. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { basename, dirname, join, relative } from 'node:path';
 import test from 'ava';
@@ -8,10 +8,10 @@ import { PROJECT_ROOT } from '../helpers/files.js';
 const MAX_FILES_OF_A_FOLDER = 15;
 const MAX_LINES = 500;
 
-/** Folders that hold more: a file for each row of a table. */
+/** Folders that may hold more: one file for each row of a table. */
 const WIDE_FOLDERS: readonly string[] = ['cli/commands'];
 
-/** Files with more lines, and why each is one concept. */
+/** Files that may have more lines, and why each is one concept. */
 const LONG_FILES: Readonly<Record<string, string>> = {
   'lib/proxy/proxy.ts': 'the public API of a process: what it can be asked, one member each, with their errors',
   'lib/session/session.ts': 'what each frame means, in one switch over the state that all of them change',
@@ -20,7 +20,7 @@ const LONG_FILES: Readonly<Record<string, string>> = {
   'lib/status/types.ts': 'written by the build',
 };
 
-/** The text of each module of some folders. */
+/** The text of each module in the folders. */
 const textsOf = (...folders: readonly string[]): ReadonlyMap<string, string> =>
   new Map(
     folders
@@ -35,7 +35,7 @@ const textsOf = (...folders: readonly string[]): ReadonlyMap<string, string> =>
 const texts = textsOf('lib', 'cli');
 const files = [...texts.keys()];
 
-/** The files that a file imports, for values or for types, at its start or later. */
+/** The files that a file imports, for values or types, statically or dynamically. */
 function importsOf(file: string, text: string): string[] {
   return ts
     .preProcessFile(text)
@@ -44,7 +44,7 @@ function importsOf(file: string, text: string): string[] {
     .map((name) => relative(PROJECT_ROOT, join(PROJECT_ROOT, dirname(file), name.replace(/\.js$/, '.ts'))));
 }
 
-/** Without the files that import none of the others, again and again: what is left is in a circle, or leads to one. */
+/** Repeatedly removes files that import none of the others; the rest is in a cycle, or leads to one. */
 function circlesIn(imports: ReadonlyMap<string, readonly string[]>): string[] {
   const left = new Map(imports);
   for (let before = Number.POSITIVE_INFINITY; left.size < before; ) {
@@ -54,19 +54,19 @@ function circlesIn(imports: ReadonlyMap<string, readonly string[]>): string[] {
   return [...left.keys()];
 }
 
-/** The files that stand together under what `keyOf` makes of each. */
+/** Groups the files by `keyOf`. */
 function groupFiles(keyOf: (file: string) => string): Map<string, string[]> {
   const groups = new Map<string, string[]>();
   for (const file of files) groups.set(keyOf(file), [...(groups.get(keyOf(file)) ?? []), file]);
   return groups;
 }
 
-test('no imports of lib and cli make a circle, those of types included', (t) => {
+test('the imports of lib and cli, including types, have no cycles', (t) => {
   t.true(files.length > 300);
   t.deepEqual(circlesIn(new Map([...texts].map(([file, text]) => [file, importsOf(file, text)]))), []);
 });
 
-test('a file of lib has a name of its own', (t) => {
+test('the file names in lib are unique', (t) => {
   const twins = [...groupFiles(basename)].map(([, same]) => same.filter((file) => file.startsWith('lib/')));
   t.deepEqual(
     twins.filter((same) => same.length > 1),
@@ -82,12 +82,12 @@ test(`a folder has at most ${MAX_FILES_OF_A_FOLDER} files`, (t) => {
   );
 });
 
-test(`a file of more than ${MAX_LINES} lines has a reason`, (t) => {
+test(`a file with more than ${MAX_LINES} lines has a reason`, (t) => {
   const long = [...texts].filter(([, text]) => text.split('\n').length - 1 > MAX_LINES).map(([file]) => file);
   t.deepEqual(long.sort(), Object.keys(LONG_FILES).sort());
 });
 
-test('a module of spec that has tests is a spec, or is imported by one', (t) => {
+test('a module of spec with tests is a spec, or is imported by one', (t) => {
   const specs = textsOf('spec');
   const imported = new Set([...specs].flatMap(([file, text]) => importsOf(file, text)));
   const declaring = [...specs].filter(([, text]) => /^import test\b.* from 'ava';$/m.test(text)).map(([file]) => file);

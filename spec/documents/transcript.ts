@@ -1,16 +1,16 @@
-/** Transcripts: blocks of the language `console`, in which commands and what they print take turns. */
+/** Transcripts: blocks of the language `console`, in which commands and their output alternate. */
 
 export interface Exchange {
   /** The number of the command's first line in the block, from 0. */
   readonly line: number;
   readonly command: string;
-  /** The lines that it prints. `…` in a line stands for anything, a line of it alone for any number of lines. */
+  /** The lines of its output. `…` in a line matches anything, a line with only `…` any number of lines. */
   readonly output: readonly string[];
 }
 
 const ANYTHING = '…';
 
-/** The commands of a transcript in order. Throws where it begins with something else. */
+/** The commands of a transcript in order. Throws if it does not begin with one. */
 export function parseTranscript(text: string): Exchange[] {
   const exchanges: { line: number; command: string; output: string[] }[] = [];
   let goesOn = false;
@@ -25,7 +25,7 @@ export function parseTranscript(text: string): Exchange[] {
   return exchanges;
 }
 
-/** Whether `printed` is what a transcript shows. Spaces at the ends of lines, and empty lines at the end, do not count. */
+/** Whether `printed` matches a transcript. Ignores trailing spaces and trailing empty lines. */
 export function matchesTranscript(shown: readonly string[], printed: string): boolean {
   const pattern = trimEnd(shown.join('\n'))
     .split('\n')

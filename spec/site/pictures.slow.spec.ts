@@ -1,4 +1,4 @@
-/** The pictures of terminals are what the programs show today: they are recorded again, and compared. */
+/** The pictures of terminals match the programs' current output: they are recorded again and compared. */
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';

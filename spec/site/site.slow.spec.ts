@@ -1,6 +1,6 @@
 /**
- * The site: it is built without a warning, every link in it leads somewhere, and nothing is loaded from elsewhere; and as users
- * see it, in a browser, on a wide and a small screen, light and dark.
+ * The site: it builds without warnings, has no broken links, and loads nothing from other hosts; also in a browser, on a
+ * wide and a small screen, light and dark.
  */
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -42,7 +42,7 @@ test.after.always(async () => {
   server.close();
 });
 
-/** A page of the browser that is watched; at the end of the test it must not have had a failure. */
+/** A watched browser page; it must have no failures by the end of the test. */
 async function open(t: ExecutionContext): Promise<{ page: Page; trouble: string[] }> {
   const page = await browser.newPage({ viewport: WIDE, colorScheme: 'light' });
   page.setDefaultTimeout(120_000);
@@ -50,14 +50,14 @@ async function open(t: ExecutionContext): Promise<{ page: Page; trouble: string[
   return { page, trouble: watchForTrouble(page, server.url) };
 }
 
-/** What is checked in both colour schemes: contrast, and the names of what can be followed, pressed or seen. */
+/** The checks in both colour schemes: contrast, and the names of links, buttons and images. */
 const RULES = { type: 'tag', values: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa'] };
 const CONTRAST = { type: 'rule', values: ['color-contrast'] };
 
-/** TypeDoc has a link to a section in the heading that closes it. */
+/** TypeDoc puts a link to a section into the heading that collapses it. */
 const EXCEPTIONS = { 'nested-interactive': { enabled: false } };
 
-/** What axe-core finds, in a line for each element. */
+/** The findings of axe-core, one line for each element. */
 async function audit(page: Page, runOnly: typeof RULES): Promise<string[]> {
   const options = { runOnly, rules: EXCEPTIONS, resultTypes: ['violations'] };
   const results = await page.evaluate<AxeResults>(`axe.run(document, ${JSON.stringify(options)})`);
@@ -160,13 +160,13 @@ const readPage = (page: string): string => readFileSync(join(site.folder, page),
 const attributes = (page: string, pattern: RegExp): string[] =>
   Array.from(readPage(page).matchAll(pattern), ([, value = '']) => value.replaceAll('&amp;', '&'));
 
-test('the site is built without a warning', (t) => {
+test('the site builds without warnings', (t) => {
   t.is(site.status, 0, site.output);
   t.false(/warning/i.test(site.output), site.output);
   for (const page of ['index.html', 'docs/channels.html', 'api/Proxy.html']) t.true(site.pages.includes(page), page);
 });
 
-test('every link to a page, a section or a file leads there', (t) => {
+test('no link to a page, a section or a file is broken', (t) => {
   const anchors = new Map(site.pages.map((page) => [page, new Set(attributes(page, /\sid="([^"]*)"/g))]));
   const links = site.pages.flatMap((page) =>
     attributes(page, /\s(?:href|src)="([^"]*)"/g)
@@ -184,7 +184,7 @@ test('every link to a page, a section or a file leads there', (t) => {
   t.deepEqual(broken, []);
 });
 
-test('no link leads to a host that is the name of a file', (t) => {
+test('no link has a file name as its host', (t) => {
   const names = readdirSync(PROJECT_ROOT, { withFileTypes: true })
     .filter(({ name }) => !/^(?:\.|node_modules$|dist)/.test(name))
     .flatMap((entry) => [
@@ -200,7 +200,7 @@ test('no link leads to a host that is the name of a file', (t) => {
   t.deepEqual(taken, []);
 });
 
-test('the documents lead from one to the next, from the front page to the last decision', (t) => {
+test('the documents link from each to the next, from the front page to the last decision', (t) => {
   const seen: string[] = [];
   for (let page: string | undefined = 'index.html'; page !== undefined; ) {
     t.false(seen.includes(page), page);
@@ -215,11 +215,11 @@ test('the documents lead from one to the next, from the front page to the last d
   );
 });
 
-test('pages load nothing from elsewhere, and no marker of a block, and no path of this machine, is in them', (t) => {
+test('pages load nothing from other hosts, and contain no block markers and no paths of this machine', (t) => {
   const loads = /<(?:script|img|link|iframe|source)\b[^>]*?\s(?:src|href)="([a-z]+:[^"]*|\/\/[^"]*)"/g;
   for (const page of site.pages) {
     t.deepEqual(attributes(page, loads), [], page);
-    // In code they are what docs/testing.md explains.
+    // In code they are examples of docs/testing.md.
     t.false(/<!--|&lt;!--/.test(readPage(page).replace(/<code[\s\S]*?<\/code>/g, '')), page);
     t.false(readPage(page).includes(site.folder), page);
   }
@@ -236,12 +236,12 @@ test('every picture has colours for a dark screen', (t) => {
     t.regex(readPage(`media/${picture}`), /@media \(prefers-color-scheme: dark\)/, picture);
 });
 
-// The site, built for a test as `npm run site` builds it, and a browser to look at it.
+// The site, built as by `npm run site`, and a browser to view it.
 
 /** A site in a folder of its own. */
 type BuiltSite = Awaited<ReturnType<typeof buildSite>>;
 
-/** Builds the site. What it is built from is what the repository has now. */
+/** Builds the site from the current state of the repository. */
 async function buildSite() {
   const folder = mkdtempSync(join(tmpdir(), 'vproxy-'));
   const command = [process.execPath, join(PROJECT_ROOT, 'dist/site/build.js'), folder];
@@ -252,16 +252,16 @@ async function buildSite() {
   return { folder, status, output: stdout + stderr, pages, remove };
 }
 
-// A headless Chromium, which is installed on the machine: nothing is downloaded.
+// The machine's own headless Chromium: nothing is downloaded.
 
-/** Starts the `chromium` of the PATH. The caller that starts it closes it. */
+/** Starts `chromium` from the PATH. The caller closes it. */
 async function startChromium(): Promise<Browser> {
   const isRoot = process.geteuid?.() === 0;
   const executablePath = execFileSync('sh', ['-c', 'command -v chromium'], { encoding: 'utf8' }).trim();
   return await chromium.launch({ executablePath, args: isRoot ? ['--no-sandbox'] : [] });
 }
 
-/** Collects what is wrong with what `page` loads: requests to elsewhere than `origin`, failures, errors on the console. */
+/** Collects problems of `page`: requests to hosts other than `origin`, failures, errors on the console. */
 function watchForTrouble(page: Page, origin: string): string[] {
   const trouble: string[] = [];
   page.on('request', (request) => {
@@ -283,7 +283,7 @@ function watchForTrouble(page: Page, origin: string): string[] {
   return trouble;
 }
 
-// Files of a folder over HTTP, as any server of static files gives them.
+// A static file server.
 
 const TYPES: Record<string, string> = {
   '.css': 'text/css',
@@ -296,7 +296,7 @@ const TYPES: Record<string, string> = {
 
 type FileServer = Awaited<ReturnType<typeof serveFiles>>;
 
-/** Serves `folder` on loopback below the path `base`, which begins and ends with a slash, as `url` does. */
+/** Serves `folder` on loopback below the path `base`, which begins and ends with a slash, like `url`. */
 async function serveFiles(folder: string, base: string) {
   const server = createServer((request, response) => {
     const path = normalize(decodeURIComponent(new URL(request.url ?? '', 'http://host').pathname));

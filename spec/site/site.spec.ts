@@ -1,4 +1,4 @@
-/** How the documents of the repository are changed before they become pages, and how screens are drawn. */
+/** Conversion of the repository's documents to pages, and drawing of terminal screens. */
 import { cpSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
@@ -8,7 +8,7 @@ import { rewriteDocument } from '../../site/rewrite-document.js';
 import { stage } from '../../site/stage.js';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 
-test('the front page comes first, and the decisions come last, behind a list of them', (t) => {
+test('the front page comes first, and the decisions last, after a list of them', (t) => {
   const documents = readDocuments(PROJECT_ROOT);
   t.is(documents[0]?.path, 'README.md');
   const list = documents.find((document) => document.path === 'docs/decisions/index.md');
@@ -16,7 +16,7 @@ test('the front page comes first, and the decisions come last, behind a list of 
   t.true(documents.at(-1)?.path.startsWith('docs/decisions/00'));
 });
 
-test('a document that the contents leave out, or name in vain, and a link to nowhere are errors', (t) => {
+test('a document missing from the contents, a missing document in them, and a broken link are errors', (t) => {
   for (const [name, text, message] of [
     ['forgotten.md', '# Forgotten\n', /leaves out docs\/forgotten\.md/],
     ['channels.md', null, /docs\/channels\.md/],
@@ -34,7 +34,7 @@ test('a document that the contents leave out, or name in vain, and a link to now
   }
 });
 
-test('markers are left out, and links are rewritten, but not in code', (t) => {
+test('markers are removed, and links rewritten, except in code', (t) => {
   const code = '```sh\necho "[a](b.md)" # <!-- run: this is code -->\n```\n';
   const text = (to: string) =>
     `See [\`b\`](${to}b.md#c), [![a picture](${to}c.svg)](${to}d.md) and \`[not](this.md)\`.\n`;
@@ -55,7 +55,7 @@ test('the name of a terminal is joined to the block below it, and a block withou
   );
 });
 
-test('a link that shows the file of a document shows its name instead', (t) => {
+test('a link text that is the file name of a document becomes its title', (t) => {
   const folder = temporaryFolder(t);
   stage(PROJECT_ROOT, folder);
   const text = readFileSync(join(folder, 'docs/programs.md'), 'utf8');
@@ -64,14 +64,14 @@ test('a link that shows the file of a document shows its name instead', (t) => {
 
 const draw = (...lines: readonly string[]): string => drawScreen({ title: 'a <title>', columns: 20, lines });
 
-test('text is at its columns, and is escaped', (t) => {
+test('text is placed at its columns, and escaped', (t) => {
   const svg = draw('a & b   <c>');
   t.regex(svg, /<text x="16" y="30" textLength="42" [^>]*>a &amp; b<\/text>/);
   t.regex(svg, /<text x="83\.2" y="30" textLength="25\.2" [^>]*>&lt;c&gt;<\/text>/);
   t.regex(svg, /<title id="title">a &lt;title&gt;<\/title>/);
 });
 
-test('colours and styles are classes, and go on until they end, also in the next line', (t) => {
+test('colours and styles become classes, and continue until reset, even on the next line', (t) => {
   const svg = draw('\u001b[1;32mok\u001b[22m then', 'more\u001b[39m plain \u001b[7m HEAD \u001b[0m');
   t.regex(svg, /<text class="c2 bold"[^>]*>ok<|<text class="bold c2"[^>]*>ok</);
   t.regex(svg, /<text class="c2"[^>]*>then</);
@@ -83,14 +83,14 @@ test('colours and styles are classes, and go on until they end, also in the next
   );
 });
 
-test('a light and a dark scheme are in the file', (t) => {
+test('the file has a light and a dark scheme', (t) => {
   t.regex(
     draw('a'),
     /text \{ fill: #1d2229 \}[^]*@media \(prefers-color-scheme: dark\) \{[^]*text \{ fill: #e3e7ec \}/,
   );
 });
 
-test('figures, bars and columns are no words of a picture', (t) => {
+test('figures, bars and columns are not words of a picture', (t) => {
   t.deepEqual(wordsOfScreen(draw('sent   1.5 MB/s ▁▅█ peak 17 kB/s', 'up 3s, p99 2.1 ms')), [
     'sent 0/s peak 0/s',
     'up 0, p0 0',

@@ -1,4 +1,4 @@
-/** Which block uses which channel: a channel has one user at each end, so a reader ends one before starting the next. */
+/** Tracks which block uses which channel: each end has one user, so a reader stops one before starting the next. */
 import { readFileSync } from 'node:fs';
 import { commandsOf } from '../commands-of.js';
 import type { Block } from '../parse-document.js';
@@ -7,11 +7,11 @@ import type { Staying } from './staying.js';
 
 const OPTION = /\s(?:-c|--config) ('[^']*'|\S+)/g;
 
-/** The blocks that stay, by the channels of vproxy in them. */
+/** Staying blocks by the channels of vproxy in them. */
 export class ChannelUse {
   readonly #users = new Map<string, Staying>();
 
-  /** Ends the blocks that have one of this block's channels, in the same place. */
+  /** Stops the blocks in the same place that use a channel of this block. */
   async free(block: Block, stage: Stage): Promise<void> {
     for (const channel of channelsOf(block)) {
       const user = this.#users.get(channel);
@@ -20,7 +20,7 @@ export class ChannelUse {
     }
   }
 
-  /** Notes that a block has its channels now. */
+  /** Records that a block uses its channels now. */
   take(block: Block, staying: Staying): void {
     for (const channel of channelsOf(block)) this.#users.set(channel, staying);
   }

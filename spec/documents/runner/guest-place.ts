@@ -1,4 +1,4 @@
-/** The guest of a scene: that of the rig, whose agent runs the blocks. */
+/** The guest of a scene: the rig's guest, whose agent runs the blocks. */
 import { eventually } from '../../helpers/time.js';
 import type { Guest } from '../../vm/rig/guest.js';
 import { commandsOf } from '../commands-of.js';
@@ -6,11 +6,11 @@ import type { Block } from '../parse-document.js';
 import type { GuestPlace } from './scene.js';
 import { runTranscript } from './shell.js';
 
-/** Under emulation, on a busy machine. */
+/** Enough under emulation, on a busy machine. */
 const BLOCK_MS = 180_000;
 const STOP_MS = 20_000;
 
-/** Runs each block with a shell of its own, in root's home; what it runs ends with the guest. */
+/** Runs each block in its own shell, in root's home; its processes end with the guest. */
 export function guestPlace({ agent }: Guest): GuestPlace {
   return {
     async run(block) {
@@ -32,7 +32,7 @@ export function guestPlace({ agent }: Guest): GuestPlace {
       return staying;
 
       async function stopJob(): Promise<void> {
-        // The whole group, as an interrupt at a terminal; with "--" it is no number to dash.
+        // The whole group, like an interrupt at a terminal; dash does not take "--" for a number.
         await agent.run(`kill -TERM -${job.pid}`);
         await job.waitForEnd(STOP_MS);
       }

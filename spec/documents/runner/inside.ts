@@ -1,4 +1,4 @@
-/** The program that plays a scene, in its namespaces: `node inside.js DOCUMENT SCENE`. It ends with its standard input. */
+/** The program that plays a scene, in its namespaces: `node inside.js DOCUMENT SCENE`. It exits when its standard input ends. */
 import { writeSync } from 'node:fs';
 import { readDocument } from '../document-list.js';
 import { parseDocument } from '../parse-document.js';
@@ -8,11 +8,11 @@ import { blocksOf, runScene } from './run-scene.js';
 
 const [document = '', name = '', text = readDocument(document)] = process.argv.slice(2);
 
-// The test that started this has gone.
+// The test that started this has exited.
 process.stdin.on('end', () => process.exit(1)).resume();
 
 try {
-  // The scene that tests of the runner play prepares nothing.
+  // The scene for tests of the runner prepares nothing.
   const scene = name === 'empty' ? {} : SCENES[name];
   if (scene === undefined) throw new Error(`there is no scene "${name}"`);
   await runScene(scene, blocksOf(parseDocument(document, text).blocks, name));

@@ -9,7 +9,7 @@ import { PROJECT_ROOT } from '../../helpers/files.js';
 import { unshareWords } from '../../helpers/namespaces.js';
 import { debianCache } from '../../vm/rig/debian-root.js';
 
-/** The descriptor on which the program in the namespaces reports what was wrong. */
+/** The descriptor on which the program in the namespaces reports errors. */
 export const REPORT_FD = 3;
 
 const STAGE = join(PROJECT_ROOT, 'spec/documents/runner/stage.sh');
@@ -50,13 +50,13 @@ export async function play(document: string, scene: string, timeoutMs: number, d
   }
 }
 
-/** The words that run a command in namespaces of its own, in which `mountPoint`, an empty folder, has what it writes. */
+/** The words that run a command in its own namespaces, with its writes in `mountPoint`, an empty folder. */
 export function stageWords(mountPoint: string, command: readonly string[]): string[] {
   const node = dirname(dirname(process.execPath));
   return [...unshareWords(NAMESPACES), 'bash', STAGE, mountPoint, PROJECT_ROOT, node, ...command];
 }
 
-/** The part of this process's environment that a user's shell would have as well, and what guests are made of. */
+/** The variables of this process that a user's shell would also have, and those for making guests. */
 export function cleanEnvironment(): NodeJS.ProcessEnv {
   const { PATH, LANG, VPROXY_VM_ACCEL } = process.env;
   const forGuests = { VPROXY_VM_CACHE: debianCache(), ...(VPROXY_VM_ACCEL === undefined ? {} : { VPROXY_VM_ACCEL }) };

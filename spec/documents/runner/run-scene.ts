@@ -11,7 +11,7 @@ import { Shell } from './shell.js';
 import { isUp, Stage } from './stage.js';
 import { type Staying, startStaying } from './staying.js';
 
-/** Runs them. Rejects with `document:line`, the command, its status and what it printed, for the first that fails. */
+/** Runs the blocks. Rejects with `document:line`, the command, its status and its output, for the first that fails. */
 export async function runScene(scene: Scene, blocks: readonly Block[]): Promise<void> {
   const stage = new Stage();
   const folder = mkdtempSync(join(tmpdir(), 'blocks-'));
@@ -65,7 +65,7 @@ async function isBlockReady(scene: Scene, block: Block, stage: Stage, output: st
   return (await scene.isReady?.(output, block, stage)) ?? isUp(output);
 }
 
-/** The blocks of a scene, and the files that it gets. */
+/** The blocks of a scene, and its files. */
 export function blocksOf(blocks: readonly Block[], scene: string): Block[] {
   return blocks.filter(
     ({ marker, language }) =>

@@ -1,35 +1,34 @@
-/** What a scene is: the place in which the blocks of a document are run, and what is prepared for them. */
+/** Scenes: the places in which blocks of documents are run, with their preparation. */
 import type { NeedName } from '../../helpers/needs.js';
 import type { Block } from '../parse-document.js';
 import type { Stage } from './stage.js';
 import type { Staying } from './staying.js';
 
-/** Whether a block that stays is ready, judged by all that it has printed so far. */
+/** Whether a staying block is ready, according to all its output so far. */
 export type ReadyCheck = (output: string) => boolean | Promise<boolean>;
 
 /** Runs the blocks of a guest. */
 export interface GuestPlace {
-  /** Runs a block to its end. Rejects with a line that names the block's line, where it failed. */
+  /** Runs a block to its end. On failure rejects with a message that names the block's line. */
   run(block: Block): Promise<void>;
-  /** Starts a block that stays; resolves when `isReady` says so. The caller stops it. */
+  /** Starts a staying block; resolves when `isReady` returns true. The caller stops it. */
   start(block: Block, isReady: ReadyCheck): Promise<Staying>;
 }
 
-/** One file of `scenes/` (or a row of a table in one) each. All functions run in the scene's own namespaces. */
+/** A scene: one file of `scenes/`, or one row of a table there. All functions run in the scene's namespaces. */
 export interface Scene {
-  /** What the machine must have for it. Default: nothing. */
+  /** Required tools. Default: none. */
   readonly needs?: readonly NeedName[];
-  /** What must be there before the first block: peers, servers, files. What it starts on the stage ends with the scene. */
+  /** Prepares peers, servers and files before the first block. Programs started on the stage end with the scene. */
   prepare?(stage: Stage): Promise<void>;
-  /** When a block that stays is ready. Default: a vproxy in it takes control requests. */
+  /** Whether a staying block is ready. Default: when its vproxy takes control requests. */
   isReady?(output: string, block: Block, stage: Stage): boolean | Promise<boolean>;
   /**
-   * Runs a block that cannot be run as it is written, such as a QEMU command line with `…` in it. False: the block is
-   * not one of those.
+   * Runs a block that cannot be run verbatim, such as a QEMU command line with `…` in it. False for any other block.
    */
   runSpecially?(block: Block, stage: Stage): Promise<boolean>;
-  /** The guest, in scenes that have one; it is asked for once, before the first block for it. */
+  /** Makes the guest, if the scene has one; called once, before the first block for it. */
   openGuest?(stage: Stage): Promise<GuestPlace>;
-  /** What must hold when the last block has been run. Throws where it does not. */
+  /** Checks the state after the last block; throws on failure. */
   check?(stage: Stage): Promise<void>;
 }

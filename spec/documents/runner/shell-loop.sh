@@ -1,5 +1,5 @@
-# The terminal of a scene: reads paths of files from descriptor 3, and runs each in this shell, which ends with the first
-# that fails. Behind each it says "done STATUS" on descriptor 4. A file called *.free may fail.
+# The terminal of a scene: reads file paths from descriptor 3, and runs each in this shell, which exits at the first
+# failure. After each it writes "done STATUS" to descriptor 4. A file called *.free may fail.
 set -eu
 trap 'printf "%s\n%s\n" "$LINENO" "$BASH_COMMAND" > "$file.failed"' ERR
 while IFS= read -r file <&3; do

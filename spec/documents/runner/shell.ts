@@ -1,4 +1,4 @@
-/** The terminal of a scene on the host: a bash that runs one block after the other, without a terminal as its input. */
+/** The terminal of a scene on the host: a bash that runs one block after another; its input is not a terminal. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -12,13 +12,13 @@ import { matchesTranscript, parseTranscript } from '../transcript.js';
 const LOOP = join(PROJECT_ROOT, 'spec/documents/runner/shell-loop.sh');
 const BLOCK_MS = 180_000;
 
-/** What a piece of a block printed, and its status. */
+/** The output and status of a piece of a block. */
 interface PieceResult {
   readonly status: number;
   readonly output: string;
 }
 
-/** Runs the commands of a transcript by `runPiece`. One whose output is shown may be expected to fail. */
+/** Runs the commands of a transcript with `runPiece`. One with output shown may fail. */
 export async function runTranscript(
   { document, line: from, text }: Block,
   runPiece: (line: number, text: string, mayFail: boolean) => Promise<PieceResult>,
@@ -31,7 +31,7 @@ export async function runTranscript(
   }
 }
 
-/** A shell whose variables and working folder stay from one block to the next. The caller that makes it closes it. */
+/** A shell that keeps its variables and working folder between blocks. The caller that makes it closes it. */
 export class Shell {
   readonly #folder: string;
   readonly #child: ChildProcess;
@@ -39,19 +39,19 @@ export class Shell {
   readonly #ended: Promise<number>;
   #count = 0;
 
-  /** `folder` gets the texts of the blocks, and what they print. */
+  /** `folder` receives the texts of the blocks and their output. */
   constructor(folder: string) {
     this.#folder = folder;
     this.#child = spawn('bash', ['--noprofile', '--norc', LOOP], {
       stdio: ['ignore', 'inherit', 'inherit', 'pipe', 'pipe'],
     });
     this.#answers = createInterface({ input: this.#child.stdio[4] as NodeJS.ReadableStream });
-    // The shell may have ended; `run` then says so.
+    // The shell may have exited, which `run` reports.
     this.#child.stdio[3]?.on('error', () => undefined);
     this.#ended = new Promise((resolve) => this.#child.once('exit', (code) => resolve(code ?? 128)));
   }
 
-  /** Runs a block. Rejects with `document:line` and what was wrong; the shell may have ended then. */
+  /** Runs a block. Rejects with `document:line` and the error; the shell may have exited then. */
   async run(block: Block): Promise<void> {
     const runPiece = (line: number, text: string, mayFail: boolean) =>
       this.#runPiece(block.document, line, text, mayFail);
@@ -68,7 +68,7 @@ export class Shell {
     this.#count += 1;
     const file = join(this.#folder, String(this.#count), mayFail ? `${document}.free` : document);
     mkdirSync(dirname(file), { recursive: true });
-    // The shell counts lines as the document does.
+    // Keep the line numbers of the document.
     writeFileSync(file, `${'\n'.repeat(line - 1)}${text}\n`);
     const answer = new Promise<number>((resolve) => {
       this.#answers.once('line', (words: string) => resolve(Number(words.split(' ')[1])));

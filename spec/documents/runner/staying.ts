@@ -1,20 +1,20 @@
-/** A program that runs until the end of its scene: a block that stays, or a program that the scene starts itself. */
+/** Programs that run until the end of their scene: staying blocks, or programs that the scene starts itself. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { eventually } from '../../helpers/time.js';
 import type { ReadyCheck } from './scene.js';
 
 /** A running program. The caller that starts it stops it. */
 export interface Staying {
-  /** What it has printed so far, both outputs. */
+  /** Its output so far, stdout and stderr. */
   readonly output: string;
-  /** Ends it, and waits until it is gone. */
+  /** Stops it, and waits for its exit. */
   stop(): Promise<void>;
 }
 
 interface StayingOptions {
-  /** When it is ready. */
+  /** Whether it is ready. */
   readonly isReady: ReadyCheck;
-  /** What it is, for the error where it does not get ready. */
+  /** Its name, for the error if it does not become ready. */
   readonly what: string;
   /** Default: this process's working folder. */
   readonly cwd?: string;
@@ -24,8 +24,7 @@ const READY_MS = 180_000;
 const STOP_MS = 3_000;
 
 /**
- * Starts a program in a process group of its own. Resolves when it is ready; rejects where it ends before, or takes too
- * long.
+ * Starts a program in a process group of its own. Resolves when it is ready; rejects if it exits before, or on a timeout.
  */
 export async function startStaying(words: readonly string[], options: StayingOptions): Promise<Staying> {
   const [program = '', ...args] = words;

@@ -1,4 +1,4 @@
-/** docs/ansible.md: Debian's ansible-core with the collection where the packages have it, and a guest on the same machine. */
+/** docs/ansible.md: Debian's ansible-core with the collection at its packaged path, and a guest on the same machine. */
 import { cpSync } from 'node:fs';
 import { join } from 'node:path';
 import { PROJECT_ROOT } from '../../helpers/files.js';
@@ -13,7 +13,7 @@ export const ansible: Scene = {
   async prepare(stage) {
     await standInForPort(stage);
     cpSync(join(PROJECT_ROOT, 'packaging/ansible'), COLLECTION, { recursive: true });
-    // Which Python Ansible takes is said on stderr, with a warning that it may be another one tomorrow.
+    // Otherwise Ansible warns on stderr that the Python interpreter may change.
     stage.write('ansible.cfg', '[defaults]\ninterpreter_python = /usr/bin/python3\n');
   },
 };

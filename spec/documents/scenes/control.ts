@@ -1,4 +1,4 @@
-/** docs/control.md: a vproxy named `host1`, whose peer offers an echo, and streams, one of which an example resets. */
+/** docs/control.md: a vproxy named `host1`, whose peer offers an echo; and streams, one of which an example resets. */
 import { connect } from 'node:net';
 import { ESTABLISHED } from '../../helpers/vproxy-process.js';
 import type { Scene } from '../runner/scene.js';
@@ -17,19 +17,19 @@ export const control: Scene = {
       '/etc/vproxy/host1.toml',
       `[egress.internet]\nallow = ["deb.debian.org:80,443", "10.0.0.0/8:5432"]\n[channels.default]\naddress = "unix-connect:${CHANNEL}"\n`,
     );
-    // The first forward, which an example removes, comes before that of the echo.
+    // The first forward, which an example removes, must come before that of the echo.
     await stage.start(
       'exec vproxy --name host1 --config /etc/vproxy/host1.toml -o unused:127.0.0.1:0 -o echo:127.0.0.1:7007 -i back:127.0.0.1:7',
       (output) => isUp(output) && ESTABLISHED.test(output),
     );
-    // The first streams of both sides are 1 and 2, and either side may have either. An example resets 2; a process that
-    // drains waits for 1.
+    // The first streams of the two sides are 1 and 2, in either order. An example resets 2; a draining process waits
+    // for 1.
     await echoes(7007);
     await echoes(7008);
   },
 };
 
-/** Opens a connection, which has had an echo, and stays. */
+/** Opens a connection that stays open after an echo. */
 function echoes(port: number): Promise<void> {
   return new Promise((resolve, reject) => {
     const socket = connect(port, '127.0.0.1');

@@ -12,7 +12,7 @@ import { oneVm, twoVms } from './vms.js';
 /** A host with vproxy, and nothing else. */
 const plain: Scene = { needs: ['curl'] };
 
-/** Those without a VM, which `npm test` plays. */
+/** Scenes without a VM, played by `npm test`. */
 export const PLAIN_SCENES: Readonly<Record<string, Scene>> = {
   ansible,
   control,
@@ -24,9 +24,9 @@ export const PLAIN_SCENES: Readonly<Record<string, Scene>> = {
   ...PLAIN_RECIPES,
 };
 
-/** Those with a VM, which `npm run test:vm` plays. */
+/** Scenes with a VM, played by `npm run test:vm`. */
 export const VM_SCENES: Readonly<Record<string, Scene>> = {
-  /** With the port `org.vproxy.0` and the host's end of it at /run/vm1.sock where the document has no QEMU. */
+  /** With the port `org.vproxy.0`, and its host's end at /run/vm1.sock, unless the document has a QEMU command line. */
   guest: virtualMachine(),
   /** From nothing to ssh, commands and storage in a guest. */
   'quick-start': virtualMachine(),

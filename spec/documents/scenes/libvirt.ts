@@ -1,8 +1,8 @@
-/** docs/libvirt.md: a host with libvirt, and a domain `vm1` that has no port for vproxy yet. */
+/** docs/libvirt.md: a host with libvirt, and a domain `vm1` without a port for vproxy. */
 import { DAEMON_SETTINGS, formatDomain, QEMU_SETTINGS } from '../../helpers/libvirt.js';
 import type { Scene } from '../runner/scene.js';
 
-/** The element that libvirt needs to have somewhere to plug a port in without a restart. */
+/** The element that libvirt needs for plugging a port in without a restart. */
 const CONTROLLER = "    <controller type='virtio-serial'/>\n";
 
 export const libvirt: Scene = {

@@ -1,4 +1,4 @@
-/** What scenes have in common: an ssh server with a key for it, a web server, and processes that play guests. */
+/** Common parts of scenes: an ssh server with a key for it, a web server, and processes that simulate guests. */
 import type { Stage } from '../runner/stage.js';
 
 /** The configuration of an ssh server, without its keys. */
@@ -11,7 +11,7 @@ PermitRootLogin yes
 SetEnv PATH=/usr/sbin:/usr/bin:/sbin:/bin
 `;
 
-/** Gives names to this machine: adds them to /etc/hosts, as 127.0.0.1. */
+/** Adds names of this machine to /etc/hosts, as 127.0.0.1. */
 export async function nameHosts(stage: Stage, ...names: string[]): Promise<void> {
   await stage.run(`echo '127.0.0.1 ${names.join(' ')}' >> /etc/hosts`);
 }
@@ -23,7 +23,7 @@ export async function addQemuUser(stage: Stage): Promise<void> {
     getent passwd libvirt-qemu > /dev/null || echo libvirt-qemu:x:110:106::/:/bin/false >> /etc/passwd`);
 }
 
-/** Starts an ssh server on port 22 of every address, for which this user has a key, and which it knows under any name. */
+/** Starts an ssh server on port 22 of every address; this user gets a key for it, and accepts it under any name. */
 export async function startSshServer(stage: Stage): Promise<void> {
   await stage.run(`
     mkdir -p ~/.ssh /etc/ssh && chmod 700 ~ ~/.ssh
@@ -43,8 +43,8 @@ export async function startWebServer(stage: Stage, address: string): Promise<voi
 }
 
 /**
- * Starts a process that plays the guest of this name: it listens at /run/NAME.sock, as QEMU does, allows commands,
- * copies and questions, and offers this machine's ssh server, the web server at 127.0.0.2:8080, and `backup`, which writes /srv/NAME.backup.
+ * Starts a process that simulates the guest of this name: it listens on /run/NAME.sock, as QEMU does, allows commands, copies
+ * and info, and offers this machine's ssh server, the web server at 127.0.0.2:8080, and `backup`, which writes /srv/NAME.backup.
  */
 export async function startGuest(stage: Stage, name: string, more = ''): Promise<void> {
   const path = `/run/${name}.sock`;

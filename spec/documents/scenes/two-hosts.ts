@@ -1,9 +1,9 @@
-/** Two machines that reach each other over a network, played by one: 192.0.2.1, which is `host1`, and `host2`. */
+/** Two machines on a network, simulated by one: 192.0.2.1, which is `host1`, and `host2`. */
 import type { Scene } from '../runner/scene.js';
 import { isUp } from '../runner/stage.js';
 import { addQemuUser, nameHosts, startSshServer, startWebServer } from './parts.js';
 
-/** A web server on port 8080, an ssh server, and the key /etc/vproxy/pair.key. What is copied to `host2:` goes to another folder. */
+/** A web server on port 8080, an ssh server, and the key /etc/vproxy/pair.key. Copies to `host2:` go to another folder. */
 export const twoHosts: Scene = {
   needs: ['curl', 'ip', 'openssl', 'socat', 'sshd'],
   async prepare(stage) {
@@ -21,7 +21,7 @@ export const twoHosts: Scene = {
   },
   isReady: isUp,
   async check(stage) {
-    // Follows the way to the web server, where a document has made one.
+    // Follow the path to the web server, if the document has made one.
     await stage.run(
       'test ! -S /run/web.sock || curl -sS --retry 5 --retry-all-errors --unix-socket /run/web.sock http://web/ | grep -q hello',
     );

@@ -1,4 +1,4 @@
-/** Scenes with a VM: the rig's guest, with the port that the document's own QEMU command line describes. */
+/** Scenes with a VM: the rig's guest, with the port from the document's QEMU command line. */
 import { ESTABLISHED } from '../../helpers/vproxy-process.js';
 import { bootGuest, type Guest } from '../../vm/rig/guest.js';
 import { type GuestOptions, PORT_NAME } from '../../vm/rig/guest-options.js';
@@ -10,33 +10,33 @@ import type { Scene } from '../runner/scene.js';
 import { isUp, type Stage } from '../runner/stage.js';
 import { shellWords } from '../shell-words.js';
 
-/** The arguments of QEMU where the document shows no command line of it. */
+/** The arguments of QEMU if the document has no QEMU command line. */
 const USUAL_PORT = [
   ...['-device', 'virtio-serial-pci'],
   ...['-chardev', 'socket,id=vproxy,path=/run/vm1.sock,server=on,wait=off'],
   ...['-device', `virtserialport,chardev=vproxy,name=${PORT_NAME}`],
 ];
 
-/** Where its command line has none, such as one with a serial line: the other end of this one is not open. */
+/** The port if the command line has none, such as one with a serial line; its other end is not open. */
 const UNUSED_PORT = [
   ...['-device', 'virtio-serial-pci', '-chardev', 'null,id=unused'],
   ...['-device', `virtserialport,chardev=unused,name=${PORT_NAME}`],
 ];
 
-/** How a scene with a VM differs from the usual one. */
+/** Deviations of a scene with a VM from the usual one. */
 interface VirtualMachine {
-  /** What must be there on the host before the first block, besides the guest. */
+  /** Prepares the host before the first block, besides the guest. */
   prepare?(stage: Stage): Promise<void>;
-  /** What must be there in the guest before the first block that is for it. */
+  /** Prepares the guest before its first block. */
   prepareGuest?(guest: Guest): Promise<void>;
-  /** Another guest than the usual one, which has no ssh server then. It is asked for when the host is prepared. */
+  /** Makes a guest other than the usual one, without an ssh server. Called when the host is prepared. */
   plan?(): GuestOptions;
 }
 
 /**
- * A scene in which a block with `qemu-system-x86_64 …` boots the rig's guest with the options after the `…`, and the
- * first block in the guest boots one with the usual port where no block did. The guest has an ssh server, and the
- * host's ssh has a key for it. Where a vproxy is up already, the next one that stays is ready with a session.
+ * A scene in which a block with `qemu-system-x86_64 …` boots the rig's guest with the options after the `…`; if no block
+ * did, the first block in the guest boots one with the usual port. The guest has an ssh server, and the host's ssh has
+ * a key for it. If a vproxy is already up, the next staying one is ready once it has a session.
  */
 export function virtualMachine(machine: VirtualMachine = {}): Scene {
   let guest: Guest | undefined;
@@ -82,7 +82,7 @@ function portArgumentsIn(block: Block): string | null {
   return /^qemu-system-x86_64 …(.*)$/s.exec(commandsOf(block).trim())?.[1] ?? null;
 }
 
-/** The options as a shell expands them, where commands print some. */
+/** The options as a shell expands them, including command substitutions. */
 async function expand(options: string, stage: Stage): Promise<string[]> {
   return (await stage.run(`printf '%s\\n' ${options}`)).trimEnd().split('\n');
 }

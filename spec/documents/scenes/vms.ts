@@ -1,11 +1,11 @@
-/** Scenes with simulated VMs: processes that listen where QEMU does, on the machine of the host. */
+/** Scenes with simulated VMs: processes on the host's machine that listen where QEMU would. */
 import { existsSync } from 'node:fs';
 import { ESTABLISHED } from '../../helpers/vproxy-process.js';
 import type { Scene } from '../runner/scene.js';
 import { isUp, type Stage } from '../runner/stage.js';
 import { addQemuUser, nameHosts, startGuest, startSshServer, startWebServer } from './parts.js';
 
-/** The documents' own commands included. */
+/** Includes the commands of the documents. */
 const NEEDS = ['curl', 'make', 'openssl', 'rsync', 'socat', 'sshd'] as const;
 
 async function prepareVms(stage: Stage): Promise<void> {
@@ -13,7 +13,7 @@ async function prepareVms(stage: Stage): Promise<void> {
   await addQemuUser(stage);
   await Promise.all([startSshServer(stage), startWebServer(stage, '127.0.0.2:8080')]);
   await Promise.all([startGuest(stage, 'vm1'), startGuest(stage, 'vm2')]);
-  // The files that documents copy, or run in a guest.
+  // Files that documents copy, or run in a guest.
   await stage.run(`
     mkdir -p folder /srv/in /var/log/app && echo a > a.txt && cp a.txt folder/b.txt && cp a.txt /var/log/app/app.log
     head -c 100000 /dev/urandom > disk.img
@@ -21,7 +21,7 @@ async function prepareVms(stage: Stage): Promise<void> {
     printf 'test:\\n\\ttrue\\n' > Makefile`);
 }
 
-/** The guests vm1 and vm2, and a host on which nothing runs yet. A vproxy is ready when it has a session. */
+/** The guests vm1 and vm2, and a host without vproxy. A vproxy is ready when it has a session. */
 export const twoVms: Scene = {
   needs: NEEDS,
   prepare: prepareVms,
@@ -31,7 +31,7 @@ export const twoVms: Scene = {
   },
 };
 
-/** The same, with a vproxy on the host that has the one channel `vm1`, and two forwards. */
+/** The same, with a vproxy on the host that has one channel, `vm1`, and two forwards. */
 export const oneVm: Scene = {
   needs: NEEDS,
   async prepare(stage) {

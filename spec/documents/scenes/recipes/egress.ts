@@ -1,6 +1,6 @@
 /**
- * docs/recipes.md, a VM that installs its packages without a network: a Debian guest, whose host has Debian's names lead to
- * servers of the scene's own, with a repository that has `hello`.
+ * docs/recipes.md, a VM that installs its packages without a network: a Debian guest, on whose host Debian's names lead to
+ * the scene's own servers, with a repository that has `hello`.
  */
 import assert from 'node:assert/strict';
 import { basename, join } from 'node:path';
@@ -16,7 +16,7 @@ import { virtualMachine } from '../virtual-machine.js';
 const FOLDER = '/srv/origins';
 const MIRROR = 'deb.debian.org';
 
-/** A name that leads to the same servers, and that the recipe does not allow. */
+/** A name of the same servers that the recipe does not allow. */
 const OTHER = 'example.org';
 
 export function egress(): Scene {

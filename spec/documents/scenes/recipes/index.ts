@@ -1,4 +1,4 @@
-/** The scenes of docs/recipes.md, by the names that its markers have. */
+/** The scenes of docs/recipes.md, by the names in its markers. */
 
 import type { Scene } from '../../runner/scene.js';
 import { isUp } from '../../runner/stage.js';
@@ -10,7 +10,7 @@ import { libvirt } from './libvirt.js';
 import { agent, ssh, sshfs } from './ssh.js';
 import { syslog } from './syslog.js';
 
-/** Those without a VM. */
+/** Scenes without a VM. */
 export const PLAIN_RECIPES: Readonly<Record<string, Scene>> = {
   'recipe-agent': agent,
   'recipe-journal': journal,
@@ -23,7 +23,7 @@ export const PLAIN_RECIPES: Readonly<Record<string, Scene>> = {
 /** A call waits for the session, so the scene need not. */
 const patient = (): Scene => ({ ...virtualMachine(), isReady: isUp });
 
-/** Those with a VM. */
+/** Scenes with a VM. */
 export const VM_RECIPES: Readonly<Record<string, Scene>> = {
   'recipe-egress': egress(),
   'recipe-job': job,

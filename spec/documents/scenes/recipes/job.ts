@@ -1,6 +1,6 @@
 /**
- * docs/recipes.md, tests in a VM for a CI job: the script as it is written, with a QEMU that boots the bare guest in
- * place of a disk, whose only program is a vproxy that allows everything.
+ * docs/recipes.md, tests in a VM for a CI job: the script verbatim, with a QEMU that boots the bare guest instead of a
+ * disk; its only program is a vproxy that allows everything.
  */
 import { appendFileSync, readFileSync, rmSync } from 'node:fs';
 import { chooseAccelerator } from '../../../vm/rig/accel.js';
@@ -20,7 +20,7 @@ export const job: Scene = {
     const tools = findTools();
     const accelerator = await chooseAccelerator(tools);
     buildInitramfs(ARCHIVE, tools);
-    // The kernel unpacks one archive after the other, and the later file counts.
+    // The kernel unpacks the archives in order; later files win.
     const added = new CpioWriter(`${ARCHIVE}.added`);
     added.addFile('/init', formatInitScript([PORT_NAME], [], AGENT), 0o755);
     added.close();
@@ -28,7 +28,7 @@ export const job: Scene = {
     rmSync(`${ARCHIVE}.added`);
     const machine = `-M q35 -cpu max -accel ${accelerator === 'kvm' ? 'kvm' : 'tcg,thread=multi'}`;
     await stage.run(`mkdir -p /usr/local/bin /srv/job && touch /srv/job/guest.qcow2`);
-    // It accepts all words but those of the disk, and of the accelerator, which may not work on this machine.
+    // Passes on all words except those of the disk, and of the accelerator, which may not work on this machine.
     stage.write(
       '/usr/local/bin/qemu-system-x86_64',
       `#!/bin/bash

@@ -1,6 +1,6 @@
 /**
- * docs/recipes.md, a guest's logs at its end: what sends the journal, with a real journald of the scene's own, over breaks of
- * each of the three that take part. The unit around it is run in a guest (spec/vm/systemd.spec.ts).
+ * docs/recipes.md, a guest's logs until its end: the sender of the journal, with the scene's own journald, across failures of
+ * each of the three participants. Its unit is run in a guest (spec/vm/systemd.spec.ts).
  */
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
@@ -12,10 +12,10 @@ import { isUp, type Stage } from '../../runner/stage.js';
 const LOG = '/var/log/vm1-journal.log';
 const JOURNAL = '/run/systemd/journal/dev-log';
 
-/** The control socket of the vproxy that plays the guest's. */
+/** The control socket of the guest's simulated vproxy. */
 const CONTROL = '/run/guest.control';
 
-/** How often the host has these words. */
+/** How often the host has received these words. */
 const countOf = (words: string): number =>
   existsSync(LOG)
     ? (readFileSync(LOG, 'utf8').match(new RegExp(` recipe\\[\\d+\\]: ${words}$`, 'gm'))?.length ?? 0)
@@ -23,7 +23,7 @@ const countOf = (words: string): number =>
 
 const say = (stage: Stage, words: string) => stage.run(`logger --socket ${JOURNAL} -t recipe '${words}'`);
 
-/** The host has these words, and the sender knows that: only a break in between has them sent again. */
+/** Waits until the host has these words and the sender knows it: only a failure in between causes a retransmission. */
 async function arrives(stage: Stage, words: string): Promise<void> {
   await eventually(() => countOf(words) > 0, { what: words });
   const left = 'journalctl --quiet --identifier=recipe --after-cursor="$(cat /srv/state/cursor)"';
@@ -32,7 +32,7 @@ async function arrives(stage: Stage, words: string): Promise<void> {
 
 const isConnected = (output: string) => isUp(output) && ESTABLISHED.test(output);
 
-/** The sender, as the unit starts it; `signal` ends it, and waits for that. */
+/** Starts the sender as the unit does; `signal` stops it, and waits for its exit. */
 async function startSender(stage: Stage): Promise<(signal: string) => Promise<void>> {
   const start = `env STATE_DIRECTORY=/srv/state VPROXY_SOCKET=${CONTROL} sh /usr/local/sbin/journal-to-host`;
   await stage.run('rm -f /run/sender');
@@ -58,7 +58,7 @@ export const journal: Scene = {
     const end = await startSender(stage);
     await arrives(stage, 'first words');
 
-    // The host's vproxy goes, and comes again.
+    // Restart the host's vproxy.
     await stage.run('vproxy stop');
     await say(stage, 'without a host');
     await stage.start(
@@ -67,13 +67,13 @@ export const journal: Scene = {
     );
     await arrives(stage, 'without a host');
 
-    // So does the sender, as in a guest that crashes.
+    // Restart the sender, as after a crash of the guest.
     await end('KILL');
     await say(stage, 'without a sender');
     const endAgain = await startSender(stage);
     await arrives(stage, 'without a sender');
 
-    // What was said before it is told to end is sent.
+    // Lines logged before it is stopped are sent.
     await say(stage, 'last words');
     await endAgain('TERM');
     assert.equal(countOf('last words'), 1);

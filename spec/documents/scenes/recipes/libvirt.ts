@@ -1,6 +1,6 @@
 /**
- * docs/recipes.md, a guest and the host's libvirtd: a real libvirtd of the scene's own, with one domain. virsh runs on the
- * machine of the scene as well, with a vproxy that plays the guest's, as the bare guest of the VM tests has no virsh.
+ * docs/recipes.md, a guest and the host's libvirtd: the scene's own real libvirtd, with one domain. virsh runs on the
+ * machine of the scene, too, with a vproxy that simulates the guest's, since the bare guest of the VM tests has no virsh.
  */
 import assert from 'node:assert/strict';
 import { QEMU_SETTINGS } from '../../../helpers/libvirt.js';

@@ -1,7 +1,6 @@
 /**
- * A guest that is a guest by name only: its blocks run on the machine of the scene, with the host's end of the channel
- * where the recipe has QEMU's socket. For recipes that need programs of the guest that the bare guest of the VM tests
- * does not have.
+ * A guest in name only: its blocks run on the machine of the scene, with the host's end of the channel at QEMU's socket.
+ * For recipes that need programs that the bare guest of the VM tests lacks.
  */
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -13,10 +12,10 @@ import { Shell } from '../../runner/shell.js';
 import { isUp, type Stage } from '../../runner/stage.js';
 import { startStaying } from '../../runner/staying.js';
 
-/** Where QEMU would have the host's end of the port. */
+/** The path of the host's end of the port, as in QEMU. */
 const CHANNEL = '/run/vm1.sock';
 
-/** In front of the real program: the guest's port becomes the host's socket, and its control socket is not the host's. */
+/** Wraps the real program: the guest's port becomes the host's socket, and its control socket is not the host's. */
 const SHIM = `#!/bin/sh
 for word; do
   shift
@@ -28,13 +27,13 @@ done
 exec /usr/libexec/vproxy "$@"
 `;
 
-/** Makes the scene's `vproxy` replace a port of the guest by its stand-in. For `prepare`. */
+/** Makes the scene's `vproxy` replace a port of the guest with its stand-in. For `prepare`. */
 export async function standInForPort(stage: Stage): Promise<void> {
   await stage.run('mkdir -p /usr/libexec && mv /usr/bin/vproxy /usr/libexec/vproxy');
   stage.write('/usr/bin/vproxy', SHIM, 0o755);
 }
 
-/** What a scene has whose guest is this machine; its guest's vproxy comes before that of the host. */
+/** A scene whose guest is this machine; the guest's vproxy starts before the host's. */
 export const SAME_MACHINE: Required<Pick<Scene, 'openGuest' | 'isReady'>> = {
   openGuest(stage): Promise<GuestPlace> {
     const shell = new Shell(mkdtempSync(join(tmpdir(), 'guest-')));

@@ -1,4 +1,4 @@
-/** docs/recipes.md, all that uses ssh without a port: the system's own ssh, sshd, scp, sftp, rsync, sshfs and ssh-agent, with keys of the scene's own. */
+/** docs/recipes.md, ssh without a port: the system's ssh, sshd, scp, sftp, rsync, sshfs and ssh-agent, with the scene's keys. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -44,7 +44,7 @@ export const ssh: Scene = {
 
 export const sshfs: Scene = { needs: ['root', 'sshd', 'sshfs'], ...withKeys };
 
-/** The key is in no folder in which the guest could look for it by the name of the public one: only the agent has it. */
+/** Only the agent has the key: it is in no folder in which the guest could find it by the name of the public key. */
 export const agent: Scene = {
   needs: ['sshd'],
   ...withKeys,

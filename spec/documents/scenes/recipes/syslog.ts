@@ -1,4 +1,4 @@
-/** docs/recipes.md, a guest's syslog in a file of the host: what logger(1) sends, and enough more that the file is rotated. */
+/** docs/recipes.md, a guest's syslog in a file of the host: messages of logger(1), enough to rotate the file. */
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { eventually } from '../../../helpers/time.js';
