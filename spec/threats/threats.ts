@@ -114,7 +114,7 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
     ['hostile/storage.spec.ts', 'whatever a peer answers to storage calls, each ends with its code, and the next one'],
   ],
   T14: [
-    ['forward/egress/turns.spec.ts', '500 requests that are refused come in one piece, and are answered in order and'],
+    ['forward/egress/turns.spec.ts', '500 refused requests in one piece are answered in order and in turns'],
     ['threats/linear.slow.spec.ts', ': no run of bytes takes more than '],
     ['cli/names.slow.spec.ts', 'names without an answer block nothing else: an egress, a target, datagrams'],
     ['hostile/neighbours.slow.spec.ts', 'stay within twice the quiet time'],
@@ -172,21 +172,21 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
     ['cli/allow.spec.ts', 'nothing is allowed by default'],
   ],
   T24: [
-    ['forward/egress/admission.ts', ' is no destination'],
+    ['forward/egress/admission.ts', ' is not a destination'],
     ['forward/egress/admission.ts', ' is refused, as an address and behind a name, by rules for everything; an entry'],
-    ['forward/egress/admission.ts', 'of any text a destination has one spelling, which a URL reads alike, or it is'],
-    ['forward/egress/networks.ts', 'any text is an address exactly where Node says so, except for zones'],
+    ['forward/egress/admission.ts', 'any text is a destination in one spelling, which a URL reads alike, or is'],
+    ['forward/egress/networks.ts', 'a text is an address exactly if it is one for Node, except for zones'],
   ],
   T25: [
     ['forward/egress/admission.ts', ' is refused, as an address and behind a name, by rules for everything; an entry'],
-    ['forward/egress/dial.spec.ts', 'rebinding: a resolver that changes its answer is asked once, and leads nowhere'],
-    ['forward/egress/dial.spec.ts', 'a name is looked up once, and of its addresses only those are tried'],
+    ['forward/egress/dial.spec.ts', 'rebinding: a resolver that changes its answer is asked once, and only a judged'],
+    ['forward/egress/dial.spec.ts', 'a name is looked up once, and only those of its addresses are tried'],
     ['cli/names.slow.spec.ts', 'an egress asks for the name that it has checked, not for one derived by resolv.conf'],
-    ['forward/egress/dial.spec.ts', 'an address of this machine is refused, by what the system says, and by nothing'],
+    ['forward/egress/dial.spec.ts', 'an address of this machine is refused, as listed by the system and by nothing'],
   ],
   T26: [
-    ['forward/egress/dial.spec.ts', 'what no entry could allow is never looked up'],
-    ['forward/egress/dial.spec.ts', 'the guest is not told what a name was resolved to, the host is'],
+    ['forward/egress/dial.spec.ts', 'a name that no entry could allow is never looked up'],
+    ['forward/egress/dial.spec.ts', 'the addresses of a name are hidden from the guest, and logged on the host'],
   ],
   T27: [
     ['forward/resolver/answer-cost.spec.ts', 'an answer with more records than the limit is refused by its header'],

@@ -1,4 +1,4 @@
-/** Who may be reached: spellings, names, addresses, and the two lists. */
+/** Which destinations may be reached: spellings, names, addresses, and the two lists. */
 
 import test from 'ava';
 import fc from 'fast-check';
@@ -14,7 +14,7 @@ import { Refusal } from '../../../lib/forward/egress/refusal.js';
 import { parseAddress } from '../../../lib/util/addresses.js';
 import { rulesOf } from '../../helpers/dns.js';
 
-/** What is said of it, and spellings of that kind, with blanks between them. No program may read one as another destination. */
+/** The reason, and spellings refused for it, separated by blanks. No program may read one as another destination. */
 const SPELLINGS: Readonly<Record<string, string | readonly string[]>> = {
   'read as 127.0.0.1':
     '2130706433 017700000001 0x7f000001 0X7F000001 127.1 127.0.1 0177.0.0.1 0177.1 0x7f.1 ' +
@@ -55,7 +55,7 @@ const SPELLINGS: Readonly<Record<string, string | readonly string[]>> = {
   'contains "="': 'xn--ls8h=.example',
 };
 
-/** What they are, and addresses that rules for everything public must not let out, also where a name leads to them. */
+/** Kinds of addresses that rules for everything public must not allow, not even behind a name. */
 const ADDRESSES: Readonly<Record<string, string>> = {
   unspecified: '0.0.0.0 ::',
   'in "this network"': '0.1.2.3',
@@ -95,13 +95,13 @@ function destination(text: string): Destination {
 const isOwn = (): boolean => true;
 const nobody = (): boolean => false;
 
-/** Whoever writes the widest rules that there are means the public by them. */
+/** The widest possible rules cover only public addresses. */
 const EVERYTHING = rulesOf(['*:*', '*.example:*', 'inside.example:*', '0.0.0.0/0:*', '[::/0]:*']);
 
 for (const [says, hosts] of Object.entries(SPELLINGS)) {
   for (const host of typeof hosts === 'string' ? hosts.split(' ') : hosts) {
     const shown = JSON.stringify(host.length > 70 ? `${host.slice(0, 60)}… of ${host.length}` : host);
-    test(`${shown} is no destination`, (t) => {
+    test(`${shown} is not a destination`, (t) => {
       const { message, reason } = t.throws(() => parseDestination(host, 443), { instanceOf: Refusal });
       t.is(reason, 'bad-destination');
       t.true(message.includes(says), message);
@@ -112,7 +112,7 @@ for (const [says, hosts] of Object.entries(SPELLINGS)) {
 
 for (const [what, addresses] of Object.entries(ADDRESSES)) {
   for (const address of addresses.split(' ')) {
-    test(`${address} is refused, as an address and behind a name, by rules for everything; an entry of just that address lets it out`, (t) => {
+    test(`${address} is refused, as an address and behind a name, by rules for everything; an entry for exactly that address allows it`, (t) => {
       const one = parseDestination(address, 443);
       const itself = judgeDestination(EVERYTHING, one);
       const behind = judgeAddress(EVERYTHING, destination('inside.example:443'), address, nobody);
@@ -142,7 +142,7 @@ for (const [texts, host, family] of [
   ['2001:DB8::0:1', '2001:db8::1', 6],
   ['::ffff:102:304', '::ffff:1.2.3.4', 6],
 ] as const) {
-  test(`${host.slice(0, 30)} is a destination in its one spelling`, (t) => {
+  test(`${host.slice(0, 30)} is a destination in its only spelling`, (t) => {
     for (const text of [...texts.split(' '), host])
       t.deepEqual(parseDestination(text, 443), { host, family, port: 443 });
   });
@@ -153,7 +153,7 @@ const character = fc.constantFrom(
   ...['xn--', '0x', '00'],
 );
 
-test('of any text a destination has one spelling, which a URL reads alike, or it is refused; special addresses always are', (t) => {
+test('any text is a destination in one spelling, which a URL reads alike, or is refused; special addresses always are', (t) => {
   let nameCount = 0;
   let addressCount = 0;
   fc.assert(
@@ -170,7 +170,7 @@ test('of any text a destination has one spelling, which a URL reads alike, or it
       const isPublic = judgeDestination(EVERYTHING, found).isAllowed;
       if (found.family === 0) {
         nameCount += 1;
-        // Nobody who looks the name up may take it for an address, or for another name.
+        // No lookup may take it for an address, or for another name.
         t.is(new URL(`http://${found.host}/`).hostname, found.host);
         t.true(isPublic);
       } else {
@@ -184,8 +184,8 @@ test('of any text a destination has one spelling, which a URL reads alike, or it
 });
 
 /**
- * Entries that allow, and that deny; what is let out, and what is not, with blanks between. Behind `@` is where a name
- * leads, behind `@@` an address of this machine. An entry in brackets decides, if it is not the only one.
+ * Entries of `allow` and `deny`; allowed and refused destinations, separated by blanks. After `@` is the address of a name,
+ * after `@@` an address of this machine. An entry in brackets decides, if it is not the only one.
  */
 const JUDGED: readonly (readonly [allow: string, deny: string, out: string, refused: string])[] = [
   ['', '', '', 'example.org:443'],
@@ -208,13 +208,13 @@ const JUDGED: readonly (readonly [allow: string, deny: string, out: string, refu
     'example.org:443 1.1.1.1:443 [2606:4700::1]:443',
     '10.0.0.1:443 example.org:443@169.254.169.254 1.1.1.1:443@@1.1.1.1',
   ],
-  // A network is for addresses alone, of its own family, and a name for names.
+  // A network covers only addresses of its family, and a name only names.
   ['0.0.0.0/0:443', '', '1.1.1.1:443', 'example.org:443 [2606:4700::1]:443 1.1.1.1:443@@1.1.1.1'],
   ['[::/0]:443', '', '[2606:4700::1]:443', '1.1.1.1:443 [::ffff:1.1.1.1]:443'],
   ['[::ffff:1.1.1.0/120]:443', '', '[::ffff:1.1.1.1]:443', '1.1.1.1:443'],
   ['1.1.1.1:443', '', '1.1.1.1:443', '[::ffff:1.1.1.1]:443'],
   ['1.1.1.0/24:443', '', '1.1.1.1:443@@1.1.1.1', '1.1.2.1:443@@1.1.2.1'],
-  // A special address: only the range, or a part of it.
+  // A special address needs the range, or a part of it.
   ['10.0.0.0/8:5432', '', '10.1.2.3:5432 10.0.0.1:5432@@10.0.0.1', '10.1.2.3:22 example.org:5432@10.0.0.1'],
   ['10.0.0.0/7:5432', '', '11.1.2.3:5432', '10.1.2.3:5432'],
   ['[::/96]:22', '', '', '[::1]:22'],
@@ -224,7 +224,7 @@ const JUDGED: readonly (readonly [allow: string, deny: string, out: string, refu
   ['db.example:5432 (10.0.0.0/8:5432)', '', 'db.example:5432@10.0.0.1', 'db.example:5432@192.168.0.1'],
   ['db.example:5432 10.0.0.0/8:22', '', '', 'db.example:5432@10.0.0.1'],
   ['*:443 (1.1.1.1:443)', '', 'example.org:443@@1.1.1.1', ''],
-  // What is denied.
+  // Denied.
   ['*:443', '(example.org:*)', '', 'example.org:443'],
   ['example.org:443', '(*.org:443)', '', 'example.org:443'],
   ['example.org:443', 'example.org:80', 'example.org:443', ''],
@@ -238,7 +238,7 @@ const JUDGED: readonly (readonly [allow: string, deny: string, out: string, refu
   ['[::ffff:0.0.0.0/96]:443', '(127.0.0.0/8:*)', '', '[::ffff:127.0.0.1]:443'],
 ];
 
-/** The same of names that are to be resolved. */
+/** The same for names to resolve. */
 const RESOLVED: typeof JUDGED = [
   ['', '', '', 'example.org'],
   ['example.org:443', '', 'Example.Org.', 'example.com'],
@@ -260,7 +260,7 @@ for (const [table, isName] of [
 ] as const) {
   for (const [allow, deny, out, refused] of table) {
     const what = `allow ${allow || 'nothing'}${deny && `, deny ${deny}`}`;
-    test(`${what}: ${isName ? 'resolved' : 'let out'} is ${out || 'nothing'}, and not ${refused || 'something else'}`, (t) => {
+    test(`${what}: ${isName ? 'resolves' : 'allows'} ${out || 'nothing'}, and not ${refused || 'anything else'}`, (t) => {
       const [allowed, denied] = [allow, deny].map((list) => words(list.replaceAll(/[()]/g, ''))) as [
         string[],
         string[],
@@ -287,7 +287,7 @@ for (const [table, isName] of [
   }
 }
 
-test('why: an entry for another port is named, and so is the range of an address', (t) => {
+test('the reason names an entry for another port, and the range of an address', (t) => {
   const why = (allow: readonly string[], text: string): string =>
     judgeDestination(rulesOf(allow), destination(text)).why;
   t.is(why([], 'example.org:22'), 'no entry allows it');

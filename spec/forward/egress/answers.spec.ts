@@ -1,4 +1,4 @@
-/** Answers of origin servers, those of hostile ones included: what the guest who asked gets, and that nothing of one answer is in the next. */
+/** Answers of origin servers, including hostile ones: what the guest gets, and that nothing of one answer is in the next. */
 import type net from 'node:net';
 import test, { type ExecutionContext } from 'ava';
 import { type EgressScene, get, OK, readAll, readUntil, sceneTo } from '../../helpers/egress.js';
@@ -8,7 +8,7 @@ const HI = 'Content-Length: 2\r\n';
 const CHUNKED = 'Transfer-Encoding: chunked\r\n';
 const VIA = 'Via: 1.1 vproxy\r\n';
 
-/** An answer that a guest must not be told, behind a hostile one. */
+/** An answer after a hostile one, which must not reach the guest. */
 const HIDDEN = 'HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhidden';
 
 /** An egress to a server that answers its first request with `answer`, and further ones in order. */
@@ -24,9 +24,9 @@ function sceneOf(t: ExecutionContext, answer: string, isClosing = false): Promis
   return sceneTo(t, serve, { places: ['one.test:80', 'two.test:80'] });
 }
 
-// ---- answers that are none ----------------------------------------------------------------------------------------
+// ---- invalid answers ----------------------------------------------------------------------------------------------
 
-/** Fields of a framing that could be read in two ways. */
+/** Fields of an ambiguous framing. */
 const FRAMINGS = [
   ...[`${HI}${CHUNKED}`, `${CHUNKED}${HI}`, `${HI}${HI}`, 'Content-Length: 2\r\nContent-Length: 60\r\n'],
   ...['Content-Length: 2, 2\r\n', 'Content-Length: +2\r\n', 'Content-Length: -2\r\n', 'Content-Length: 0x2\r\n'],
@@ -45,7 +45,7 @@ const LINES = [
   `Connection: ${'a, '.repeat(256)}\r\n`,
 ];
 
-/** First lines that are no status line of HTTP/1.1. */
+/** First lines that are not an HTTP/1.1 status line. */
 const STATUS_LINES = [
   ...['HTTP/2 200 OK', 'HTTP/2.0 200 OK', 'HTTP/1.2 200 OK', 'HTTP/0.9 200 OK', 'http/1.1 200 OK', 'ICY 200 OK'],
   ...['HTTP/1.1 20 OK', 'HTTP/1.1 2000 OK', 'HTTP/1.1 000 OK', 'HTTP/1.1 099 OK', 'HTTP/1.1 +20 OK', 'HTTP/1.1 OK'],
@@ -62,13 +62,13 @@ const BAD: readonly string[] = [
   `HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n${HIDDEN}`,
 ];
 
-/** Bad, too, where the server closes the connection behind them. */
+/** Also bad if the server closes the connection after them. */
 const BAD_ENDS = ['', 'hello\r\n\r\n', `${HEAD}${HI}`];
 
 const BAD_ANSWER =
   /^HTTP\/1\.1 502 Bad Answer\r\nContent-Type: text\/plain\r\nContent-Length: (\d+)\r\nCache-Control: no-store\r\n\r\n(vproxy: one\.test:80 ([\x20-\x7e]+)\n)(.*)$/s;
 
-test(`${BAD.length + BAD_ENDS.length} answers that are not valid, or none, are 502 with one of 18 reasons, and the next request is served`, async (t) => {
+test(`${BAD.length + BAD_ENDS.length} invalid or missing answers are 502 with one of 18 reasons, and the next request is served`, async (t) => {
   const reasons = new Set<string>();
   for (const answer of [...BAD, ...BAD_ENDS]) {
     const scene = await sceneOf(t, answer, BAD_ENDS.includes(answer));
@@ -82,7 +82,7 @@ test(`${BAD.length + BAD_ENDS.length} answers that are not valid, or none, are 5
   t.is(reasons.size, 18, [...reasons].join('\n'));
 });
 
-/** Chunks that are not right: what was right of them is out when that shows. */
+/** Invalid chunks: their valid part has been sent by the time that shows. */
 const CHUNKS = [
   ...['zz\r\nhi\r\n', '-2\r\nhi\r\n', '0x2\r\nhi\r\n', '2 \r\nhi\r\n', '\r\nhi\r\n', '2\nhi\r\n', '2\r\nhi\n'],
   '2\r\nhiX\r\n',
@@ -90,13 +90,13 @@ const CHUNKS = [
   ...['0\r\nno field\r\n\r\n', `0\r\nX: ${'x'.repeat(17_000)}\r\n\r\n`, `0\r\n${HIDDEN}`],
 ].map((chunks) => `${HEAD}${CHUNKED}\r\n${chunks}0\r\n\r\n`);
 
-/** Answers that break off where the server closes the connection behind them. */
+/** Answers cut off when the server closes the connection after them. */
 const HALF = [
   `${HEAD}Content-Length: 60\r\n\r\nhi`,
   ...['2\r\nhi\r\n', '60\r\nhi', '2\r\nhi\r\nzz\r\n'].map((chunks) => `${HEAD}${CHUNKED}\r\n${chunks}`),
 ];
 
-test('an answer that breaks off is a reset, never an answer that looks whole', async (t) => {
+test('an answer that is cut off is a reset, never an answer that looks complete', async (t) => {
   for (const answer of [...CHUNKS, ...HALF]) {
     const scene = await sceneOf(t, answer, HALF.includes(answer));
     await t.throwsAsync(
@@ -109,7 +109,7 @@ test('an answer that breaks off is a reset, never an answer that looks whole', a
 
 // ---- answers that are passed on -----------------------------------------------------------------------------------
 
-/** An answer, all that the guest gets for it, and what is unusual: it is for a HEAD, closes, is the last of its connection. */
+/** An answer, what the guest gets for it, and what is unusual: it is for a HEAD, closes, is the last of its connection. */
 type Row = readonly [answer: string, told: string, ...('HEAD' | 'closing' | 'last')[]];
 
 /** A head as the guest gets it. */
@@ -134,12 +134,12 @@ const PASSED: Readonly<Record<string, Row>> = {
     'last',
   ],
   'chunks of a 204 are dropped, with the connection': [`${EMPTY}${CHUNKED}\r\n${CHUNKS_OF_HI}`, via(EMPTY), 'last'],
-  'a second answer behind the first one is dropped, with the connection': [
+  'a second answer after the first one is dropped, with the connection': [
     `${HEAD}${HI}\r\nhi${HIDDEN}`,
     via(`${HEAD}${HI}`, 'hi'),
     'last',
   ],
-  'a second answer behind chunks is dropped, with the connection': [
+  'a second answer after chunks is dropped, with the connection': [
     `${HEAD}${CHUNKED}\r\n${CHUNKS_OF_HI}${HIDDEN}`,
     via(`${HEAD}${CHUNKED}`, CHUNKS_OF_HI),
     'last',
@@ -149,11 +149,11 @@ const PASSED: Readonly<Record<string, Row>> = {
     'HTTP/1.1 299\r\nContent-Length: 0\r\n\r\n',
     via('HTTP/1.1 299 \r\nContent-Length: 0\r\n'),
   ],
-  'chunks are written anew, without extensions and trailers': [
+  'chunks are rewritten, without extensions and trailers': [
     `${HEAD}${CHUNKED}Trailer: X\r\n\r\n2;HTTP/1.1 200 OK\r\nhi\r\n0\r\nContent-Length: 9\r\nSet-Cookie: x\r\n\r\n`,
     via(`${HEAD}${CHUNKED}`, CHUNKS_OF_HI),
   ],
-  'fields of the connection, and of a proxy, are removed; Connection takes no framing away': [
+  'fields of the connection, and of a proxy, are removed; Connection cannot remove the framing': [
     `${HEAD}Connection: X-Hop, content-length\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nUpgrade: h2c\r\n` +
       `Proxy-Authenticate: Basic\r\nProxy-Connection: close\r\nTrailer: X\r\n${HI}\r\nhi`,
     via(`${HEAD}${HI}`, 'hi'),
@@ -182,7 +182,7 @@ for (const [name, [answer, told, ...how]] of Object.entries(PASSED)) {
   });
 }
 
-test('a program of HTTP/1.0 gets no informational answer, no chunks, and the end of its connection', async (t) => {
+test('an HTTP/1.0 program gets no informational answer, no chunks, and the end of its connection', async (t) => {
   const scene = await sceneOf(t, `HTTP/1.1 103 Early Hints\r\n\r\n${HEAD}${CHUNKED}\r\n5\r\nhello\r\n0\r\n\r\n`);
   const told = await scene.say('GET http://one.test/ HTTP/1.0\r\nConnection: keep-alive\r\n\r\n', { isEnding: false });
   t.is(told, `${HEAD}${VIA}Connection: close\r\n\r\nhello`);

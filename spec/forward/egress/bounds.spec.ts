@@ -1,4 +1,4 @@
-/** What a guest can make an egress hold, wait for, and do: heads, time, streams, and readers that do not read. */
+/** Limits on what a guest can make an egress hold, wait for, and do: heads, time, streams, and stuck readers. */
 import { randomBytes } from 'node:crypto';
 import type net from 'node:net';
 import { setImmediate } from 'node:timers/promises';
@@ -14,7 +14,7 @@ const TIMED_OUT = 'vproxy: no complete request within 10 s\n';
 const ofLength = (bytes: number): string => `${GET}X: ${'x'.repeat(bytes - `${GET}X: \r\n\r\n`.length)}\r\n\r\n`;
 const ofFields = (count: number): string => `${GET}${'X: 1\r\n'.repeat(count - 1)}\r\n`;
 
-/** Heads that are read, heads that are too much, and how these are refused. */
+/** Heads within a limit, heads beyond it, and how these are refused. */
 const HEADS: Readonly<Record<string, readonly [read: readonly string[], refused: string, answer: RegExp]>> = {
   'no more than 16,384 bytes': [
     [ofLength(16_384)],
@@ -47,14 +47,14 @@ for (const [name, [read, refused, answer]] of Object.entries(HEADS)) {
   });
 }
 
-/** Waits until the egress has got so many bytes, and has read them. */
+/** Waits until the egress has received and read N bytes. */
 async function hasComeTo({ streams }: EgressScene, byteCount: number): Promise<void> {
   const received = (): number => streams.reduce((sum, { receivedBytes }) => sum + receivedBytes, 0);
   await eventually(() => received() === byteCount, { intervalMs: 1, what: `${byteCount} bytes` });
   await setImmediate();
 }
 
-test('a program that says nothing, little, half or too slowly what it wants is given 10 seconds', async (t) => {
+test('a program that sends no request, part of one, or one too slowly, has 10 seconds', async (t) => {
   const scene = new EgressScene(t);
   const [silent, half, socks, slow] = [scene.open(), scene.open(), scene.open(), scene.open()];
   const told = Promise.all([silent, half, socks, slow].map(readAll));
@@ -77,7 +77,7 @@ test('a program that says nothing, little, half or too slowly what it wants is g
   );
 });
 
-test('a connection without a further request ends after a minute, without a word; the next head has 10 s again', async (t) => {
+test('a connection without a further request is closed after a minute without an answer; the next head has 10 s again', async (t) => {
   const { scene } = await sceneToOrigin(t);
   const [idle, slow] = [scene.open(), scene.open()];
   for (const guest of [idle, slow]) {
@@ -96,7 +96,7 @@ test('a connection without a further request ends after a minute, without a word
   await eventually(() => scene.target.openCount === 0);
 });
 
-test('a reader that does not read stops its own download only, and holds a bounded part of it', async (t) => {
+test('a reader that does not read stops only its own download, of which a bounded part is held', async (t) => {
   const body = randomBytes(2 ** 20);
   let written = 0;
   const pour = (socket: net.Socket): void => {
@@ -125,14 +125,14 @@ test('a reader that does not read stops its own download only, and holds a bound
     t.true((await scene.say(get('two.test'))).endsWith('ok'));
     if (round > 0 && before === written) break;
   }
-  // What was read of the server, and not sent on the stream.
+  // Bytes read from the server and not sent on the stream.
   const heldBytes = (dialled[0]?.bytesRead ?? 0) - (scene.streams[0]?.sentBytes ?? 0);
   t.true(heldBytes > 0 && heldBytes <= 131_072, `${heldBytes} bytes are held`);
   stuck.destroy();
   await eventually(() => scene.target.openCount === 0);
 });
 
-test('an origin server that does not read stops the upload only', async (t) => {
+test('an origin server that does not read stops only the upload', async (t) => {
   const scene = await sceneTo(t, (socket) => socket.pause());
   const guest = scene.open();
   guest.write(`POST http://one.test/ HTTP/1.1\r\nHost: one.test\r\nContent-Length: ${2 ** 30}\r\n\r\n`);
@@ -152,7 +152,7 @@ test('an origin server that does not read stops the upload only', async (t) => {
   await eventually(() => scene.target.openCount === 0);
 });
 
-test('more streams than may be are refused, and a place is free when one has ended', async (t) => {
+test('streams beyond the limit are refused, and a place is free once one has ended', async (t) => {
   const scene = await sceneTo(t, echo, { maxStreams: 2 });
   const [tunnel, silent] = [scene.open(), scene.open()];
   tunnel.write(CONNECT);
@@ -164,7 +164,7 @@ test('more streams than may be are refused, and a place is free when one has end
   t.true((await scene.say(`${CONNECT}hello`)).endsWith('\r\n\r\nhello'));
 });
 
-test('a program that is gone, while its destination is dialled or behind its request, leaves nothing open', async (t) => {
+test('a program that goes away during the dial or after its request leaves nothing open', async (t) => {
   let go: () => void = () => undefined;
   const seen: string[] = [];
   const serve = (socket: net.Socket) =>

@@ -1,4 +1,4 @@
-/** Dialling by rules: one look-up, each address judged, and a connection to one that was, or a tunnel of an HTTP proxy. */
+/** Dialling by rules: one lookup, each address judged, and a connection to a judged one, or a tunnel of an HTTP proxy. */
 import { once } from 'node:events';
 import type net from 'node:net';
 import { setImmediate } from 'node:timers/promises';
@@ -18,7 +18,7 @@ interface Setting extends Partial<EgressDialerOptions> {
   readonly allow?: readonly string[];
   readonly deny?: readonly string[];
   readonly upstream?: EgressRules['upstream'];
-  /** What a name leads to. */
+  /** The addresses of a name. */
   readonly answer?: (name: string) => readonly string[] | Promise<readonly string[]>;
 }
 
@@ -40,13 +40,13 @@ function world(t: ExecutionContext, { allow = [], deny = [], upstream = null, an
   const start = (host: string, port: number, signal = never()) => dialer.dial(parseDestination(host, port), signal);
   return {
     ...{ dialer, lookups, start },
-    /** A connection, which is closed with the test. */
+    /** A connection, closed at the end of the test. */
     dial: async (host: string, port: number): Promise<EgressConnection> => {
       const connection = await within(20_000, 'a connection', start(host, port));
       t.teardown(() => connection.socket.destroy());
       return connection;
     },
-    /** What the guest is told, and what the host is. */
+    /** The messages for the guest, and for the host. */
     refusal: async (host: string, port: number) => {
       const dialled = within(20_000, 'a refusal', start(host, port));
       const { reason, message, verdict } = await t.throwsAsync(dialled, { instanceOf: Refusal });
@@ -57,7 +57,7 @@ function world(t: ExecutionContext, { allow = [], deny = [], upstream = null, an
   };
 }
 
-/** A server, and the addresses at which it was connected to. */
+/** A server, and the addresses that received connections. */
 async function server(t: ExecutionContext, host = '127.0.0.1') {
   const accepted: (string | undefined)[] = [];
   const { port } = await localServer(t, ({ localAddress }) => accepted.push(localAddress), { host, port: 0 });
@@ -67,7 +67,7 @@ async function server(t: ExecutionContext, host = '127.0.0.1') {
 const isOwn = (address: string): boolean => address === '1.2.3.4';
 const notAllowed = (what: string): string => `${what} is not allowed by egress "internet" on the host`;
 
-test('a name is looked up once, and of its addresses only those are tried that the rules allow', async (t) => {
+test('a name is looked up once, and only those of its addresses are tried that the rules allow', async (t) => {
   const { port, accepted } = await server(t, '0.0.0.0');
   const answer = ['127.0.0.1', '::1', '169.254.169.254', 'fe80::1%lo', 'nonsense', '127.0.0.2'];
   const allow = ['example.org:*', `127.0.0.2:${port}`];
@@ -79,7 +79,7 @@ test('a name is looked up once, and of its addresses only those are tried that t
   t.deepEqual([lookups, accepted], [['example.org'], ['127.0.0.2']]);
 });
 
-test('rebinding: a resolver that changes its answer is asked once, and leads nowhere but where it was judged', async (t) => {
+test('rebinding: a resolver that changes its answer is asked once, and only a judged address is reached', async (t) => {
   const { port, accepted } = await server(t, '0.0.0.0');
   const answers = [['127.0.0.2'], ['127.0.0.1'], ['127.0.0.1']];
   const allow = ['example.org:*', `127.0.0.2:${port}`];
@@ -92,7 +92,7 @@ test('rebinding: a resolver that changes its answer is asked once, and leads now
   t.deepEqual(accepted, ['127.0.0.2']);
 });
 
-test('an address that is allowed is connected to without a look-up, in both families', async (t) => {
+test('an allowed address is connected to without a lookup, in both families', async (t) => {
   const { dial, lookups } = world(t, { allow: ['127.0.0.1:*', '[::1]:*'] });
   for (const [host, text] of [
     ['127.0.0.1', '127.0.0.1'],
@@ -105,7 +105,7 @@ test('an address that is allowed is connected to without a look-up, in both fami
   t.deepEqual(lookups, []);
 });
 
-test('what no entry could allow is never looked up', async (t) => {
+test('a name that no entry could allow is never looked up', async (t) => {
   const { refusal, lookups } = world(t, { allow: ['*.example.org:443', '10.0.0.0/8:*'], deny: ['bad.example.org:*'] });
   for (const [host, port, why] of [
     ['example.com', 443, 'no entry allows it'],
@@ -120,7 +120,7 @@ test('what no entry could allow is never looked up', async (t) => {
   t.deepEqual(lookups, []);
 });
 
-test('the guest is not told what a name was resolved to, the host is', async (t) => {
+test('the addresses of a name are hidden from the guest, and logged on the host', async (t) => {
   const { refusal } = world(t, { allow: ['*:443'], answer: () => ['10.20.30.40'] });
   t.deepEqual(await refusal('intranet.example', 443), {
     reason: 'denied',
@@ -129,7 +129,7 @@ test('the guest is not told what a name was resolved to, the host is', async (t)
   });
 });
 
-test('an address of this machine is refused, by what the system says, and by nothing else', async (t) => {
+test('an address of this machine is refused, as listed by the system and by nothing else', async (t) => {
   const { refusal, report } = world(t, { allow: ['*:*'], isOwn, answer: () => ['1.2.3.4'] });
   for (const host of ['1.2.3.4', 'name.example']) {
     const { reason, why } = await refusal(host, 80);
@@ -143,7 +143,7 @@ test('an address of this machine is refused, by what the system says, and by not
   t.is((await untold.refusal('127.0.0.1', 80)).reason, 'unreachable');
 });
 
-/** Ways in for a text: requests of HTTP, and SOCKS 5 by its name and, where it is an address, by its bytes. */
+/** Requests for a text: HTTP, and SOCKS 5 by name and, if it is an address, by its bytes. */
 function waysIn(text: string, port: number): Buffer[] {
   const place = `${text.includes(':') ? `[${text}]` : text}:${port}`;
   const ports = [port >> 8, port & 255];
@@ -156,7 +156,7 @@ function waysIn(text: string, port: number): Buffer[] {
   ];
 }
 
-test('by no way in does a guest reach an address of the host, spelled in any way or behind a name', async (t) => {
+test('with no kind of request does a guest reach an address of the host, in any spelling or behind a name', async (t) => {
   const { port, accepted } = await server(t, '::');
   const { dialer, lookups } = world(t, { allow: ['*:*'], answer: () => ['127.0.0.1'] });
   const scene = new EgressScene(t, { dialer });
@@ -179,7 +179,7 @@ test('by no way in does a guest reach an address of the host, spelled in any way
   t.deepEqual([scene.refused.length, accepted], [19, []]);
 });
 
-test('where nothing is said of the egress everything is refused; rules of the moment count', async (t) => {
+test('an undefined egress refuses everything; the current rules apply', async (t) => {
   const { port } = await server(t);
   let current: EgressRules | null = null;
   const { dial, refusal } = world(t, { rules: () => current });
@@ -191,7 +191,7 @@ test('where nothing is said of the egress everything is refused; rules of the mo
   t.is((await dial('127.0.0.1', port)).rule, 'allow "127.0.0.1:*"');
 });
 
-test('the system’s resolver is asked where no other one is given', async (t) => {
+test('the default is the system’s resolver', async (t) => {
   const { port } = await server(t);
   const clock = systemClock;
   const dialer = new EgressDialer({ name: 'internet', rules: () => rulesOf(['localhost:*', '127.0.0.0/8:*']), clock });
@@ -204,13 +204,13 @@ const notFound = (): never => {
   throw Object.assign(new Error('getaddrinfo ENOTFOUND'), { code: 'ENOTFOUND' });
 };
 
-test('the guest is told why a destination is not reached: no address, nobody there, no way there', async (t) => {
+test('the guest gets the reason for an unreachable destination: no address, refused, no route', async (t) => {
   const port = await freePort();
   const leads: Readonly<Record<string, () => readonly string[]>> = {
     'empty.example': () => [],
     'gone.example': notFound,
     'closed.example': () => ['127.0.0.1', '127.0.0.2'],
-    // A connection there fails at once, on every machine.
+    // Connecting there fails at once on every machine.
     'nowhere.example': () => ['255.255.255.255'],
   };
   const allow = ['*.example:*', '127.0.0.0/8:*', '255.255.255.255:*'];
@@ -224,7 +224,7 @@ test('the guest is told why a destination is not reached: no address, nobody the
     t.deepEqual(await refusal(name, port), { reason, message, why: undefined });
 });
 
-test('a look-up, a target and a proxy that do not answer are given up after 10 s; an abort is told as it is; nothing stays', async (t) => {
+test('a lookup, a target and a proxy that do not answer time out after 10 s; an abort keeps its reason; nothing is left open', async (t) => {
   const hanging = await hangingPort(t);
   const proxy = await scriptedProxy(t, (socket) => socket.write('HTTP/1.1 200'));
   const settings: readonly (readonly [Setting, host: string])[] = [
@@ -261,14 +261,14 @@ test('a look-up, a target and a proxy that do not answer are given up after 10 s
   await eventually(() => proxy.sockets.every(({ destroyed }) => destroyed), { what: 'the end of both connections' });
 });
 
-test('32 names are looked up at once; the rest waits, and what is given up meanwhile is not looked up', async (t) => {
+test('32 names are looked up at once; the rest wait, and those aborted meanwhile are not looked up', async (t) => {
   const answers: (() => void)[] = [];
   const answer = () => new Promise<readonly string[]>((resolve) => answers.push(() => resolve(['10.0.0.1'])));
   const { lookups, start } = world(t, { allow: ['*:443'], answer });
   const controllers = Array.from({ length: 44 }, () => new AbortController());
   const settled = Promise.allSettled(controllers.map(({ signal }, index) => start(`n${index}.example`, 443, signal)));
   await eventually(() => lookups.length === 32);
-  // Who is given up while the system looks its name up keeps its turn.
+  // One aborted during its lookup keeps its turn.
   for (const index of [0, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41]) controllers[index]?.abort(new Error('gone'));
   await setImmediate();
   t.is(lookups.length, 32);
@@ -281,9 +281,9 @@ test('32 names are looked up at once; the rest waits, and what is given up meanw
   t.is(results.filter((one) => one.status === 'rejected' && one.reason instanceof Refusal).length, 33);
 });
 
-// ---- what `vproxy egress test` shows --------------------------------------------------------------------------------
+// ---- the report of `vproxy egress test` -----------------------------------------------------------------------------
 
-test('a test says which entry decides, for each address of a name in its one text, and connects to nothing', async (t) => {
+test('a test reports the deciding entry for each address of a name, in canonical text, and connects to nothing', async (t) => {
   const { port, accepted } = await server(t);
   const answer = () => ['10.0.0.1', '127.0.0.1', '0:0:0:0:0:0:0:1', '::1', '::ffff:7f00:1', '8.8.8.8'];
   const { report } = world(t, { allow: ['example.org:*', '127.0.0.1:*', '[::1]:443'], answer });
@@ -304,7 +304,7 @@ test('a test says which entry decides, for each address of a name in its one tex
   t.deepEqual(accepted, []);
 });
 
-test('of a name with a hundred addresses sixteen count, each of them once', async (t) => {
+test('of a hundred addresses of a name sixteen count, without duplicates', async (t) => {
   const many = Array.from({ length: 100 }, (_, index) => `8.8.${index >> 1}.1`);
   const { addresses } = await world(t, { allow: ['*:443'], answer: () => many }).report('example.org', 443);
   t.deepEqual(
@@ -313,7 +313,7 @@ test('of a name with a hundred addresses sixteen count, each of them once', asyn
   );
 });
 
-test('a test of a name that is refused, that is not found, that leads inside, and behind a proxy', async (t) => {
+test('a test of a name that is refused, not found, has an internal address, or is behind a proxy', async (t) => {
   const answer = (name: string) => (name === 'inside.example' ? ['192.168.1.1'] : notFound());
   const { report, lookups } = world(t, { allow: ['*.example:443'], answer });
   for (const [host, why] of [
@@ -330,7 +330,7 @@ test('a test of a name that is refused, that is not found, that leads inside, an
 
 // ---- behind an HTTP proxy -------------------------------------------------------------------------------------------
 
-/** A proxy that answers with a script, and what it was asked. */
+/** A proxy with scripted answers, and the requests to it. */
 async function scriptedProxy(t: ExecutionContext, answer: (socket: net.Socket) => unknown) {
   const asked: string[] = [];
   const sockets: net.Socket[] = [];
@@ -349,11 +349,11 @@ async function scriptedProxy(t: ExecutionContext, answer: (socket: net.Socket) =
   return { port, asked, sockets };
 }
 
-/** A dialler behind a proxy, of whose name or address a look-up says 127.0.0.1. */
+/** A dialler behind a proxy, whose name or address resolves to 127.0.0.1. */
 const behind = (t: ExecutionContext, port: number, host = '127.0.0.1') =>
   world(t, { allow: ['*:443', '[::1]:443'], upstream: { host, port }, isOwn, answer: () => ['127.0.0.1'] });
 
-/** All that comes before the end, as text. */
+/** Everything up to EOF, as text. */
 async function textOf(socket: net.Socket): Promise<string> {
   const chunks: Buffer[] = [];
   socket.on('data', (chunk: Buffer) => chunks.push(chunk));
@@ -361,7 +361,7 @@ async function textOf(socket: net.Socket): Promise<string> {
   return Buffer.concat(chunks).toString();
 }
 
-test('a proxy is asked for the name, which is not looked up here, as its own is; what follows is the tunnel', async (t) => {
+test('a proxy gets the name, which is not looked up here, unlike its own; the tunnel follows', async (t) => {
   const proxy = await scriptedProxy(t, (socket) => {
     socket.write('HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\n');
     socket.once('data', (chunk: Buffer) => socket.end(`you said ${String(chunk)}`));
@@ -376,7 +376,7 @@ test('a proxy is asked for the name, which is not looked up here, as its own is;
   t.is(await textOf(socket), 'you said hello');
 });
 
-test('what is not allowed does not reach the proxy, by name or by address; IPv6 is asked for in brackets', async (t) => {
+test('a destination that is not allowed never reaches the proxy, by name or address; IPv6 is sent in brackets', async (t) => {
   const proxy = await scriptedProxy(t, (socket) => socket.end('HTTP/1.1 200 OK\r\n\r\n'));
   const { dial, refusal } = behind(t, proxy.port);
   t.is((await refusal('example.org', 80)).reason, 'denied');
@@ -389,21 +389,18 @@ test('what is not allowed does not reach the proxy, by name or by address; IPv6 
 
 const OK = 'HTTP/1.1 200 OK\r\n\r\n';
 
-/** What a proxy writes, in pieces, and the bytes of the tunnel that are left of it. */
+/** A proxy's output in pieces, and the part of it that belongs to the tunnel. */
 const OPENED: Readonly<Record<string, readonly [pieces: readonly string[], rest: string]>> = {
   'a head': [[OK], ''],
-  'a head with bytes behind it, which come first': [[`${OK}SSH-2.0-x\r\n`, 'more'], 'SSH-2.0-x\r\nmore'],
-  'a head of HTTP/1.0 without a reason': [['HTTP/1.0 200\r\n\r\n'], ''],
+  'a head followed by bytes, which come first': [[`${OK}SSH-2.0-x\r\n`, 'more'], 'SSH-2.0-x\r\nmore'],
+  'an HTTP/1.0 head without a reason': [['HTTP/1.0 200\r\n\r\n'], ''],
   'a head with bare newlines': [['HTTP/1.1 200 OK\nA: b\n\nrest'], 'rest'],
   'status 204': [['HTTP/1.1 204 No Content\r\n\r\nrest'], 'rest'],
   'a head in single bytes': [[...Array.from(OK), 'rest'], 'rest'],
-  'a head with the length of a body, which there is none': [
-    ['HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nrest'],
-    'rest',
-  ],
-  'a response behind an interim one': [[`HTTP/1.1 100 Continue\r\n\r\n${OK}rest`], 'rest'],
+  'a head with the length of a missing body': [['HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nrest'], 'rest'],
+  'a response after an interim one': [[`HTTP/1.1 100 Continue\r\n\r\n${OK}rest`], 'rest'],
   'a head of nearly 16 KiB': [[`HTTP/1.1 200 OK\r\nA: ${'a'.repeat(16_300)}\r\n\r\nrest`], 'rest'],
-  'a head with 64 KiB behind it': [[`${OK}${'x'.repeat(65_536)}`], 'x'.repeat(65_536)],
+  'a head followed by 64 KiB': [[`${OK}${'x'.repeat(65_536)}`], 'x'.repeat(65_536)],
 };
 
 for (const [what, [pieces, rest]] of Object.entries(OPENED)) {
@@ -419,7 +416,7 @@ for (const [what, [pieces, rest]] of Object.entries(OPENED)) {
   });
 }
 
-/** What is said of a proxy, and its answers; null resets the connection. */
+/** The message about a proxy, and its answers; null resets the connection. */
 const NOT_OPENED: Readonly<Record<string, readonly (string | null)[]>> = {
   'answered with status 403': ['HTTP/1.1 403 Forbidden\r\nX: \x1b[2J\r\n\r\n'],
   'answered with status 407': ['HTTP/1.1 407 Proxy Authentication Required\r\n\r\n'],
@@ -432,7 +429,7 @@ const NOT_OPENED: Readonly<Record<string, readonly (string | null)[]>> = {
   ],
 };
 
-test('a proxy that does not open a tunnel, or cannot be reached, is told from a destination that is not reached', async (t) => {
+test('a proxy that opens no tunnel, or cannot be reached, is distinguished from an unreachable destination', async (t) => {
   const isRefusedBy = async ({ refusal }: ReturnType<typeof behind>, says: string, what?: string | null) => {
     const message = `example.org:443: the upstream proxy of egress "internet" ${says}`;
     t.deepEqual(await refusal('example.org', 443), { reason: 'upstream', message, why: undefined }, what?.slice(0, 80));
@@ -441,7 +438,7 @@ test('a proxy that does not open a tunnel, or cannot be reached, is told from a 
     for (const answer of answers) {
       const proxy = await scriptedProxy(t, (socket) => {
         if (answer === null) socket.resetAndDestroy();
-        // The end of what is too long is not waited for.
+        // The end of an answer that is too long is not awaited.
         else if (answer.length > 16_384) socket.write(answer);
         else socket.end(answer);
       });

@@ -1,4 +1,4 @@
-/** Ten thousand random heads, two thousand of them through an egress: none crashes anything, each has one answer of one line, and none gets through that is not right. */
+/** Ten thousand random heads, two thousand through an egress: no crash, one answer of one line each, and no invalid head passes. */
 
 import test from 'ava';
 import fc from 'fast-check';
@@ -14,7 +14,7 @@ const PIECES = [
   ...['Connection: close', 'Connection: Host', 'Upgrade: h2c', 'Via: 1.1 x', 'X: y', '5\r\nhello\r\n0\r\n\r\n'],
 ];
 
-/** A head that is right. */
+/** A valid head. */
 const START = 'GET http://one.test/ HTTP/1.1\r\nHost: one.test\r\nX-Field: value\r\n\r\n';
 
 /** Pieces in any order. */
@@ -22,7 +22,7 @@ const scrambled = fc
   .array(fc.constantFrom(...PIECES), { minLength: 1, maxLength: 14 })
   .map((pieces) => pieces.join(''));
 
-/** The head that is right, with some of its places replaced by pieces. */
+/** The valid head, partly replaced by pieces. */
 const damaged = fc
   .array(fc.tuple(fc.nat(START.length - 1), fc.nat(6), fc.constantFrom('', ...PIECES)), { minLength: 0, maxLength: 3 })
   .map((changes) =>
@@ -34,12 +34,12 @@ const noise = fc.uint8Array({ minLength: 1, maxLength: 60 }).map((bytes) => Buff
 
 const HEADS = fc.sample(fc.oneof(damaged, damaged, scrambled, noise), { numRuns: 10_000, seed: 20_261_123 });
 
-/** What an origin server may be sent as a head: written down again, without the words of the code. */
+/** Heads that may be sent to an origin server: defined a second time, independently of the code. */
 const ORIGIN_HEAD =
   /^[!#$%&'*+.^_`|~0-9A-Za-z-]+ [/*][\x21-\x7e]* HTTP\/1\.1\r\nHost: [a-z0-9.:[\]_-]+\r\n(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t\x20-\x7e\x80-\xff]*\r\n)*\r\n$/;
 const OF_THE_CONNECTION = /\r\n(?:keep-alive|proxy-[a-z]+|te|trailer|upgrade):/i;
 
-test('what an origin server would be sent for a random head is a head that can be read in one way', (t) => {
+test('the head sent to an origin server for a random head is unambiguous', (t) => {
   let through = 0;
   for (const text of HEADS) {
     const end = text.indexOf('\r\n\r\n');
@@ -61,10 +61,10 @@ test('what an origin server would be sent for a random head is a head that can b
   t.true(through > 500, `${through} are right, or damaged where it does not matter`);
 });
 
-/** Those that are said to an egress. */
+/** The heads sent to an egress. */
 const SENT = HEADS.slice(0, 2000);
 
-test('each random head has one answer of one line, or is a request that the rules are asked about', async (t) => {
+test('each random head has one answer of one line, or is a request that the rules decide', async (t) => {
   const scene = new EgressScene(t);
   let answered = 0;
   for (const text of SENT) {
@@ -81,7 +81,7 @@ test('each random head has one answer of one line, or is a request that the rule
   t.is(scene.target.openCount, 0);
 });
 
-/** Answers of vproxy itself, each with its line; only the last one may end the connection. */
+/** vproxy's own answers, each with its line; only the last may end the connection. */
 function areAnswers(told: string): boolean {
   const answers = told.split(/(?<=\n)(?=HTTP\/1\.1 \d)/);
   return answers.every((answer) => {

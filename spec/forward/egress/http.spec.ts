@@ -1,4 +1,4 @@
-/** Requests in absolute form: one connection of a guest, its requests one after the other, and what becomes of each answer. */
+/** Requests in absolute form: one connection of a guest, its requests in turn, and their answers. */
 import { randomBytes } from 'node:crypto';
 import test from 'ava';
 import { EgressScene, get, httpServer, OK, readAll, readUntil, sceneTo, sceneToOrigin } from '../../helpers/egress.js';
@@ -50,7 +50,7 @@ test('one connection carries requests to two origin servers over a connection ea
   await eventually(() => scene.left.length === 4, { what: 'all connections to be left' });
 });
 
-test('requests that come ahead of the answers are answered in their order, also where one is refused', async (t) => {
+test('pipelined requests are answered in order, even if one is refused', async (t) => {
   const port = await httpServer(t, (request, response) => response.end(`page ${request.url}`));
   const scene = new EgressScene(t, { routes: { 'one.test:80': port } });
   const paths = Array.from({ length: 20 }, (_, index) => `/${index}`);
@@ -65,7 +65,7 @@ test('requests that come ahead of the answers are answered in their order, also 
   t.deepEqual(scene.dialled, ['one.test:80', 'two.test:80']);
 });
 
-/** The data of a body, in chunks of 50,000 bytes; and back. */
+/** Encodes a body in chunks of 50,000 bytes, and decodes it. */
 function chunk(body: Buffer): Buffer {
   const pieces: Buffer[] = [];
   for (let at = 0; at < body.length; at += 50_000) {
@@ -86,7 +86,7 @@ function unchunk(bytes: Buffer): Buffer {
 }
 
 for (const isChunked of [false, true]) {
-  test(`bodies of some MiB ${isChunked ? 'in chunks' : 'of a known length'} arrive whole, both ways`, async (t) => {
+  test(`bodies of some MiB ${isChunked ? 'in chunks' : 'of a known length'} arrive whole in both directions`, async (t) => {
     const body = randomBytes(3 * 2 ** 20 + 7);
     const port = await httpServer(t, (request, response) => {
       if (!isChunked) response.setHeader('Content-Length', request.headers['content-length'] ?? '');
@@ -103,7 +103,7 @@ for (const isChunked of [false, true]) {
   });
 }
 
-test('a program that waits for 100 Continue gets it from the origin server, and then sends its body', async (t) => {
+test('a program that waits for 100 Continue gets it from the origin server and then sends its body', async (t) => {
   const port = await httpServer(t, (request, response) => request.pipe(response));
   const guest = new EgressScene(t, { routes: { 'one.test:80': port } }).open();
   guest.write(`${POST}Expect: 100-continue\r\nContent-Length: 5\r\n\r\n`);
@@ -112,7 +112,7 @@ test('a program that waits for 100 Continue gets it from the origin server, and 
   t.regex(await readUntil(guest, '0\r\n\r\n'), /^HTTP\/1\.1 200 OK\r\n.*5\r\nhello\r\n0\r\n\r\n$/s);
 });
 
-test('an answer that comes before the body is whole is passed on, and ends the connection', async (t) => {
+test('an answer that comes before the whole body was sent is passed on, and ends the connection', async (t) => {
   const { scene } = await sceneToOrigin(t, { answers: ['HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno'] });
   const answer = await scene.say(`${POST}Content-Length: 500\r\n\r\nhello`, { isEnding: false });
   t.is(answer, 'HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\nVia: 1.1 vproxy\r\nConnection: close\r\n\r\nno');
@@ -120,11 +120,11 @@ test('an answer that comes before the body is whole is passed on, and ends the c
   t.deepEqual(scene.closed, [null]);
 });
 
-test('a connection reset by an origin server is no end of an answer without a length', async (t) => {
+test('a connection reset by an origin server does not end an answer without a length', async (t) => {
   const scene = await sceneTo(t, (socket) => {
     socket.once('data', () => {
       socket.write('HTTP/1.1 200 OK\r\n\r\nhalf');
-      // At once, so that the reset is there along with the bytes, which looks like an end.
+      // At once: a reset that arrives together with bytes looks like EOF.
       socket.resetAndDestroy();
     });
   });
@@ -132,7 +132,7 @@ test('a connection reset by an origin server is no end of an answer without a le
     await t.throwsAsync(scene.say(get('one.test')), { code: 'local-error', message: /dropped the connection|cut off/ });
 });
 
-test('a kept connection that its origin has closed is made anew, for a request that may be sent twice', async (t) => {
+test('a kept connection closed by its origin is replaced, for a request that may be sent twice', async (t) => {
   // Each connection takes two requests, and answers one.
   let count = 0;
   const scene = await sceneTo(t, (socket) => {

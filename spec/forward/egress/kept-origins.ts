@@ -1,7 +1,7 @@
 import test from 'ava';
 import { KeptOrigins, type OriginConnection } from '../../../lib/forward/egress/origin.js';
 
-test('a conversation keeps four connections, all of a target 64; the one used longest ago is closed', (t) => {
+test('a conversation keeps four connections, all of a target 64; the least recently used is closed', (t) => {
   const closed: number[] = [];
   const destination = (port: number) => ({ family: 0, host: 'a.example', port }) as const;
   const connection = (port: number) =>

@@ -1,4 +1,4 @@
-/** Addresses: their texts, networks, and the ranges that are no public ones, against Node's own reading of all that. */
+/** Addresses: texts, networks, and special ranges, compared with Node's own. */
 
 import { spawnSync } from 'node:child_process';
 import net, { BlockList } from 'node:net';
@@ -26,12 +26,12 @@ const fail = (text: string): never => {
   throw new Error(`${text} is no address`);
 };
 
-/** Bytes of an address, with zeros and special beginnings more often than by chance. */
+/** Bytes of an address, with zeros and special prefixes more often than by chance. */
 const byte = fc.oneof(fc.constant(0), fc.constantFrom(255, 254, 1, 127, 169, 0x5e), fc.integer({ min: 0, max: 255 }));
 const address4 = fc.uint8Array({ minLength: 4, maxLength: 4 });
 const address6 = fc.array(byte, { minLength: 16, maxLength: 16 }).map((bytes) => Uint8Array.from(bytes));
 
-test('an address has one text, which is read back, and is that of Node and of a URL', (t) => {
+test('an address has one text, which parses back, and equals that of Node and of a URL', (t) => {
   fc.assert(
     fc.property(fc.oneof(address4, address6), (bytes) => {
       const text = formatAddress(bytes);
@@ -51,7 +51,7 @@ const piece = fc.oneof(
   fc.integer({ min: 0, max: 0xfffff }).map((value) => value.toString(16)),
 );
 
-test('any text is an address exactly where Node says so, except for zones', (t) => {
+test('a text is an address exactly if it is one for Node, except for zones', (t) => {
   fc.assert(
     fc.property(fc.array(piece, { maxLength: 16 }), (pieces) => {
       const text = pieces.join('');
@@ -66,7 +66,7 @@ test('any text is an address exactly where Node says so, except for zones', (t) 
     t.not(parseAddress(text), null);
 });
 
-test('a network has the addresses that Node says it has, and no others', (t) => {
+test('a network contains exactly the addresses that it contains for Node', (t) => {
   fc.assert(
     fc.property(
       fc.oneof(
@@ -89,7 +89,7 @@ test('a network has the addresses that Node says it has, and no others', (t) => 
   t.false(contains({ address: '::', family: 6, prefix: 0 }, bytesOf('1.2.3.4')));
 });
 
-/** The ranges of a family as Node keeps them, which takes an IPv4-mapped address and the one in it for the same. */
+/** The ranges of a family in Node, which treats an IPv4-mapped address like the embedded one. */
 function nodesRanges(family: 4 | 6): BlockList {
   const list = new BlockList();
   for (const { network } of SPECIAL_RANGES) {
@@ -99,9 +99,9 @@ function nodesRanges(family: 4 | 6): BlockList {
   return list;
 }
 
-test('an address is special exactly where a row of the table has it, or ISATAP does', (t) => {
+test('an address is special exactly if a row of the table, or ISATAP, contains it', (t) => {
   const lists = { 4: nodesRanges(4), 16: nodesRanges(6) };
-  // RFC 5214, section 6.1: the universal bit is set or not, and the IPv4 address may be any, 0.0.0.0 also.
+  // RFC 5214, section 6.1: with or without the universal bit, and with any IPv4 address, even 0.0.0.0.
   const isIsatap = (bytes: Uint8Array): boolean => /^.{16}0[02]005efe.{8}$/.test(Buffer.from(bytes).toString('hex'));
   fc.assert(
     fc.property(fc.oneof(address4, address6), (bytes) => {
@@ -154,7 +154,7 @@ test('the IPv4 address in an IPv6 address is found; a public address has none', 
   for (const text of ['2606:4700::6810:85e5', '10.0.0.1']) t.is(embeddedAddress(bytesOf(text)), null, text);
 });
 
-test('a network is wide that has a special range and more', (t) => {
+test('a network is wide if it contains a special range and more', (t) => {
   const wide = (text: string): boolean => {
     const [address = '', prefix] = text.split('/');
     return isWide(networkAround(bytesOf(address), Number(prefix)));
@@ -172,7 +172,7 @@ test('the addresses of this machine are those of its interfaces', (t) => {
     t.true(own.has(formatAddress(bytesOf(address))), address);
 });
 
-/** In a network of its own: an address comes, and is asked for before a second is over, and then. */
+/** In its own network namespace: an address is added, and checked before and after a second has passed. */
 const NEW_ADDRESS = `
   import { execFileSync } from 'node:child_process';
   import { OwnAddresses } from '${pathToFileURL(join(PROJECT_ROOT, 'dist/lib/forward/egress/networks.js')).href}';
@@ -184,7 +184,7 @@ const NEW_ADDRESS = `
   console.log(JSON.stringify(seen));
 `;
 
-testWith('ip')('an address that this machine gets is one of its own a second later', (t) => {
+testWith('ip')('a new address of this machine counts as its own a second later', (t) => {
   const args = ['-rn', process.execPath, '--input-type=module', '-e', NEW_ADDRESS];
   const { stdout, stderr } = spawnSync('unshare', args, { encoding: 'utf8' });
   t.is(stdout, '[false,false,true]\n', stderr);

@@ -1,4 +1,4 @@
-/** An egress between two real proxies: as programs in a guest meet it, a thousand of them at once. */
+/** An egress between two real proxies, as programs in a guest use it, a thousand at once. */
 import { once } from 'node:events';
 import http from 'node:http';
 import type net from 'node:net';
@@ -10,19 +10,19 @@ import { eventually } from '../../helpers/time.js';
 
 const HOST = '127.0.0.1';
 
-/** A host whose egress lets out what is listed, and a guest that listens for it. */
+/** A host whose egress allows the listed entries, and a guest that listens for it. */
 const pairWith = (t: ExecutionContext, allow: readonly string[]) =>
   forwarded(t, 'internet:egress:', { b: { egress: { internet: { allow } } } });
 
 const connectTo = (port: number): string => `CONNECT ${HOST}:${port} HTTP/1.1\r\nHost: ${HOST}:${port}\r\n\r\n`;
 const ESTABLISHED = 'HTTP/1.1 200 Connection Established\r\n\r\n';
 
-/** Reads until so many bytes have come, and gives them. */
+/** Reads N bytes. */
 async function take(socket: net.Socket, byteCount: number): Promise<Buffer> {
   return eventually(() => socket.read(byteCount) as Buffer | null, { intervalMs: 5, what: `${byteCount} bytes` });
 }
 
-test('a thousand programs at once are served, each its own way, and nothing of it stays', async (t) => {
+test('a thousand programs at once are served, each differently, and nothing is left behind', async (t) => {
   const server = await localServer(t, echo);
   const { a: guest, b: host, connect } = await pairWith(t, [`${HOST}:${server.port}`]);
   const socks = Buffer.from([5, 1, 0, 5, 1, 0, 1, 127, 0, 0, 1, server.port >> 8, server.port & 255]);
@@ -35,7 +35,7 @@ test('a thousand programs at once are served, each its own way, and nothing of i
     const answer = await take(socket, isSocks ? 12 : ESTABLISHED.length);
     t.true(isSocks ? answer[3] === 0 : answer.toString() === ESTABLISHED);
   };
-  // More than the backlog of a listener holds would only wait for each other.
+  // More than the listener's backlog would only wait for each other.
   for (let first = 0; first < 1000; first += 250) {
     await Promise.all(Array.from({ length: 250 }, (_, index) => open(first + index)));
   }
@@ -52,7 +52,7 @@ test('a thousand programs at once are served, each its own way, and nothing of i
   t.false(guest.events.some(({ event }) => event === 'stream-reset'));
 });
 
-test('an agent of Node fetches many pages of two servers through it', async (t) => {
+test('a Node agent fetches many pages of two servers through it', async (t) => {
   const ports = await Promise.all(
     ['one', 'two'].map((name) => httpServer(t, (request, response) => response.end(`${name} ${request.url}`))),
   );

@@ -1,4 +1,4 @@
-/** The entries of an egress: what they mean, their canonical text, and what is said of those that are none. */
+/** The entries of an egress: their meaning, their canonical text, and the errors for invalid ones. */
 import test from 'ava';
 import fc from 'fast-check';
 import { VproxyError } from '../../../lib/errors.js';
@@ -17,7 +17,7 @@ const network = (address: string, prefix: number): EgressHost => ({
   prefix,
 });
 
-/** Entries, what they mean, and their canonical text where it is another one. */
+/** Entries, their meaning, and their canonical text if it differs. */
 const ENTRIES: readonly (readonly [text: string, host: EgressHost, canonical?: string])[] = [
   ['deb.debian.org:80,443', name('deb.debian.org')],
   ['Deb.Debian.ORG.:80', name('deb.debian.org'), 'deb.debian.org:80'],
@@ -49,7 +49,7 @@ for (const [text, host, canonical = text] of ENTRIES) {
   });
 }
 
-/** What is said of texts that are no entries. */
+/** Errors, and texts that are not entries. */
 const REFUSED: Readonly<Record<string, readonly string[]>> = {
   'missing ports': [''],
   'use example.org:*': ['example.org'],
@@ -89,7 +89,7 @@ const REFUSED: Readonly<Record<string, readonly string[]>> = {
 
 for (const [says, texts] of Object.entries(REFUSED)) {
   for (const text of texts) {
-    test(`${JSON.stringify(text)} is no entry`, (t) => {
+    test(`${JSON.stringify(text)} is not an entry`, (t) => {
       const { message } = t.throws(() => parseEgressEntry(text), { instanceOf: VproxyError, code: 'bad-argument' });
       t.true(message.startsWith('entry "') && message.includes(says), message);
       t.notRegex(message, /[\n\r\0]/);
@@ -97,14 +97,14 @@ for (const [says, texts] of Object.entries(REFUSED)) {
   }
 }
 
-test('a port is meant that is in one of the ranges', (t) => {
+test('a port matches if it is in one of the ranges', (t) => {
   const entry = parseEgressEntry('example.org:22,80-90,443');
   const meant = [21, 22, 23, 79, 80, 85, 90, 91, 442, 443, 444].filter((port) => isInRanges(entry.ports, port));
   t.deepEqual(meant, [22, 80, 85, 90, 443]);
   t.true(isInRanges(parseEgressEntry('*:*').ports, 65_535));
 });
 
-test('any text is an entry, whose text is read back alike, or refused in one line', (t) => {
+test('any text is an entry, whose text parses back alike, or refused in one line', (t) => {
   const piece = fc.oneof(
     fc.constantFrom(...'* . : / [ ] , - 10.0.0.0 ::1 8 443 example.org xn-- ü \n'.split(' ')),
     fc.string({ maxLength: 3 }),
@@ -128,7 +128,7 @@ test('any text is an entry, whose text is read back alike, or refused in one lin
   t.true(entryCount > 100, `${entryCount} entries`);
 });
 
-test('an upstream is a host and a port, with or without http before it; no password of another text is shown', (t) => {
+test('an upstream is a host and a port, with or without http:// in front; errors never show a password', (t) => {
   for (const text of ['http://proxy.example:3128', 'HTTP://proxy.example:3128/', 'proxy.example:3128'])
     t.deepEqual(parseUpstream(text), { host: 'proxy.example', port: 3128 });
   t.deepEqual(parseUpstream('[::1]:3128'), { host: '::1', port: 3128 });
@@ -147,9 +147,9 @@ test('an upstream is a host and a port, with or without http before it; no passw
   }
 });
 
-// What docs/egress.md says of all that.
+// The tables of docs/egress.md.
 
-/** The cells of the rows below a heading. */
+/** The cells of the table below a heading. */
 function rowsOf(heading: string): string[][] {
   const section = new RegExp(`^## ${heading}$[^]*?(?=^##)`, 'm').exec(readDocument('docs/egress.md'))?.[0] ?? '';
   const rows = section.split('\n').filter((line) => line.startsWith('| ') && !line.startsWith('| ---'));
@@ -161,7 +161,7 @@ function rowsOf(heading: string): string[][] {
   );
 }
 
-test('each entry of the document is one, in its canonical text', (t) => {
+test('each entry in the document is valid and in canonical text', (t) => {
   const entries = rowsOf('Rules').flatMap(([entry = '']) =>
     [...entry.matchAll(/`([^`]+)`/g)].map(([, text]) => text ?? ''),
   );
@@ -180,7 +180,7 @@ test('the document has the ranges of the table, and ISATAP', (t) => {
 
 test('the document has the status, the phrase and the code of each refusal', (t) => {
   const rows = rowsOf('Errors that programs see').map(([reason = '', http, socks]) => [reason, http, socks]);
-  // Where SOCKS has no such refusal the document has no code.
+  // The document has no code where SOCKS has no such refusal.
   const isOfHttp = (reason: string): boolean => ['bad-answer', 'bad-version', 'head-too-large'].includes(reason);
   t.deepEqual(
     rows,

@@ -1,12 +1,12 @@
 /**
- * Request smuggling (RFC 9112 section 11.2): what a guest says so that this side and the server behind it take different
- * requests from it. The rows are made by rule: ways to write the framing, the ends of lines and the targets that some
- * reader takes for another one, each around a request that must never reach the server as one of its own.
+ * Request smuggling (RFC 9112 section 11.2): a guest's bytes in which this side and the server behind it see different
+ * requests. The rows are generated: spellings of framing, line ends and targets that some reader understands differently,
+ * each around a request that must never reach the server as a separate one.
  */
 import test, { type ExecutionContext } from 'ava';
 import { EgressScene, OK, RecordingOrigin } from '../../helpers/egress.js';
 
-/** The request that is hidden. */
+/** The hidden request. */
 const HIDDEN = 'GET http://one.test/hidden HTTP/1.1\r\nHost: one.test\r\n\r\n';
 
 const POST = 'POST http://one.test/ HTTP/1.1\r\nHost: one.test\r\n';
@@ -15,12 +15,12 @@ const CHUNKED = 'Transfer-Encoding: chunked\r\n';
 const VIA = 'Via: 1.1 vproxy\r\n';
 const NO_CHUNKS = '0\r\n\r\n';
 
-/** What a server gets of the heads of POST and GET. */
+/** The heads of POST and GET as a server gets them. */
 const POST_AT_ORIGIN = 'POST / HTTP/1.1\r\nHost: one.test\r\n';
 const GET_AT_ORIGIN = 'GET / HTTP/1.1\r\nHost: one.test\r\n';
 const CHUNKED_AT_ORIGIN = `${POST_AT_ORIGIN}${CHUNKED}${VIA}\r\n`;
 
-/** Field lines that some server takes for a chunked Transfer-Encoding, or overlooks. */
+/** Field lines that some servers take for a chunked Transfer-Encoding, or ignore. */
 const CODINGS = [
   ...['Transfer-Encoding : chunked', 'Transfer-Encoding\t: chunked', ' Transfer-Encoding: chunked'],
   ...['\tTransfer-Encoding: chunked', 'X: y\r\n Transfer-Encoding: chunked', 'Transfer-Encoding\r\n : chunked'],
@@ -39,13 +39,13 @@ const CODINGS = [
   ...['Transfer-Encoding: \xa0chunked', 'Transfer-Encoding: chunked\xa0'],
 ];
 
-/** Texts of a length of five that some server reads as another one. */
+/** Spellings of length 5 that some servers read as another length. */
 const LENGTHS = [
   ...['+5', '-5', '0x5', '5,5', '5, 5', '5, 6', '5 6', '5;', '5.0', '5e0', '5_0', '5L', "'5'", '"5"', '', ','],
   ...['\x0b5', '5\x0c', '5\x00', '\u0665', '18446744073709551621', '9223372036854775813', '0b101', 'five'],
 ];
 
-/** Chunks whose size, or whose end, some server reads in another way: none of them is passed on. */
+/** Chunks whose size or end some servers read differently: none is passed on. */
 const CHUNKS = [
   ...['0x5\r\nhello\r\n', '+5\r\nhello\r\n', '-5\r\nhello\r\n', '5 \r\nhello\r\n', ' 5\r\nhello\r\n'],
   ...['5\t\r\nhello\r\n', '\r\nhello\r\n', '\n5\r\nhello\r\n', '5\nhello\r\n', '5\rhello\r\n', '5\r\r\nhello\r\n'],
@@ -55,14 +55,14 @@ const CHUNKS = [
   ...['5\r\nhelloXX', '4\r\nhello\r\n', '6\r\nhello\r\n', '5\r\nhello\r\r\n'],
 ].map((chunk) => `${chunk}${NO_CHUNKS}`);
 
-/** What some server takes for the end of chunks, or for a field behind them. */
+/** Bytes that some servers take for the end of chunks, or for a field after them. */
 const TRAILERS = [
   ...['0\n\n', '0\r\n\n', '0\r\r\n\r\n', '0\r\nX: a\r\n b\r\n\r\n', '0\r\n X: a\r\n\r\n', '0\r\nX : a\r\n\r\n'],
   ...['0\r\nX\r\n\r\n', '0\r\nX: a\nY: b\r\n\r\n', '0\r\nX: a\rY: b\r\n\r\n', '0\r\nX: a\x00\r\n\r\n'],
   `0\r\n${HIDDEN}`,
 ];
 
-/** Whole heads, and what follows them, of which some server takes more or less for the head. */
+/** Whole heads and what follows, of which some servers take more or less for the head. */
 const HEADS = [
   ...[
     ' HTTP/1.1\nHost: one.test\n\n',
@@ -92,7 +92,7 @@ const HEADS = [
   ),
 ];
 
-/** Fields beside `http://one.test/`, and targets beside `Host: one.test`, of which one reader goes by the one and another by the other. */
+/** Fields beside `http://one.test/`, and targets beside `Host: one.test`: readers differ in which of the two counts. */
 const HOSTS = [
   ...['Host: two.test', 'Host: one.test:81', 'Host: one.test\r\nHost: two.test', 'Host: one.test, two.test'],
   ...['Host: one.test two.test', 'Host: one.test#two.test', 'Host: one.test/two', 'Host: x@one.test'],
@@ -119,10 +119,10 @@ const REFUSED: readonly string[] = [
   ...TARGETS.map((target) => `GET ${target} HTTP/1.1\r\nHost: one.test\r\n\r\n`),
 ].map((words) => `${words}${HIDDEN}`);
 
-/** Refused in the midst of a body: the server gets the head, and no end of it. */
+/** Refused in the middle of a body: the server gets the head, and no end. */
 const BROKEN_OFF = [...CHUNKS, ...TRAILERS].map((body) => `${POST}${CHUNKED}\r\n${body}${HIDDEN}`);
 
-/** Passed on so that only one reading is left: what is hidden stays the body that it is. What the guest says, and what the server gets. */
+/** Rewritten so that only one reading is left and the hidden part stays a body. The guest's bytes, and the server's. */
 const REWRITTEN: Readonly<Record<string, readonly [words: string, atOrigin: string]>> = {
   'a body that looks like a request, by its length': [
     `${POST}Content-Length: ${HIDDEN.length}\r\n\r\n${HIDDEN}`,
@@ -161,7 +161,7 @@ const REWRITTEN: Readonly<Record<string, readonly [words: string, atOrigin: stri
       'Proxy-Connection: keep-alive\r\nProxy-Authorization: Basic eA==\r\nTE: trailers\r\nTrailer: Host\r\nX-Kept: 1\r\n\r\n',
     `${GET_AT_ORIGIN}X-Kept: 1\r\n${VIA}\r\n`,
   ],
-  'a request behind one that closes': [
+  'a request after one that closes': [
     `${GET}Connection: close\r\n\r\n${HIDDEN}`,
     `${GET_AT_ORIGIN}${VIA}Connection: close\r\n\r\n`,
   ],
@@ -187,7 +187,7 @@ const REWRITTEN: Readonly<Record<string, readonly [words: string, atOrigin: stri
   ],
 };
 
-/** Says words to an egress that lets them reach two servers. */
+/** Sends bytes to an egress that allows two servers. */
 async function say(t: ExecutionContext, words: string, options = {}, answer = OK) {
   const other = await RecordingOrigin.start(t);
   const origin = await RecordingOrigin.start(t, [answer]);
@@ -196,10 +196,10 @@ async function say(t: ExecutionContext, words: string, options = {}, answer = OK
   return { atOrigin: origin.bytes, atOther: other.bytes, scene, told };
 }
 
-/** The last word to a guest, so that nothing behind it is read as a request: its status, and its line. */
+/** The last answer to a guest, so that nothing after it is read as a request: its status, and its line. */
 const LAST_WORD = /^HTTP\/1\.1 (400|501|505) [\w ]+\r\n(?:[^\r\n]+\r\n)*Connection: close\r\n\r\nvproxy: ([^\n]+)\n$/;
 
-/** Says each of the words: each is refused with a line, as many of which there are, and what comes to the server is right. */
+/** Sends each text: each is refused with a line (`lineCount` different ones), and the server gets only what it may. */
 async function areRefused(
   t: ExecutionContext,
   { all, lineCount, answer }: { readonly all: readonly string[]; readonly lineCount: number; readonly answer?: string },
@@ -219,15 +219,15 @@ async function areRefused(
   t.is(lines.size, lineCount, [...lines].sort().join('\n'));
 }
 
-test(`${REFUSED.length} forms of request smuggling are refused for their head, before anything is dialled, and each says why`, async (t) => {
+test(`${REFUSED.length} forms of request smuggling are refused for their head, before anything is dialled, with a reason`, async (t) => {
   t.true(REFUSED.length >= 100);
   await areRefused(t, { all: REFUSED, lineCount: 31 }, (dialled, atOrigin) => dialled === 0 && atOrigin === '');
 });
 
-test(`${BROKEN_OFF.length} forms of request smuggling break off the body that they begin, and each says why`, async (t) => {
+test(`${BROKEN_OFF.length} forms of request smuggling are cut off in the body that they begin, with a reason`, async (t) => {
   // A server that answers before the body has come would end the exchange.
   const forms = { all: BROKEN_OFF, lineCount: 6, answer: '' };
-  // A connection that is torn down at once may lose what was sent on it, but nothing else may come.
+  // A connection torn down at once may lose sent bytes, but nothing else may arrive.
   await areRefused(t, forms, (_, bytes) => {
     const isBeginning = bytes.startsWith(CHUNKED_AT_ORIGIN) || CHUNKED_AT_ORIGIN.startsWith(bytes);
     return isBeginning && !bytes.endsWith(NO_CHUNKS) && !bytes.includes('hidden');
@@ -243,7 +243,7 @@ for (const [name, [words, expected]] of Object.entries(REWRITTEN)) {
   });
 }
 
-test('what follows a refused request is not read as another one', async (t) => {
+test('bytes after a refused request are not read as another one', async (t) => {
   const words = `CONNECT denied.test:443 HTTP/1.1\r\nHost: denied.test:443\r\n\r\n${HIDDEN}`;
   const { atOrigin, scene, told } = await say(t, words, { isEnding: false });
   t.regex(told, /^HTTP\/1\.1 403 .*Connection: close\r\n\r\nvproxy: [^\n]+\n$/s);

@@ -1,11 +1,11 @@
-/** SOCKS 5 as RFC 1928 has it, byte by byte. */
+/** SOCKS 5 as in RFC 1928, byte by byte. */
 import test from 'ava';
 import { EgressScene, OK, readAll, readUntil, sceneTo, sceneToOrigin } from '../../helpers/egress.js';
 import { echo } from '../../helpers/proxies.js';
 
 const hex = (text: string): Buffer => Buffer.from(text.replaceAll(' ', ''), 'hex');
 
-/** A request behind a greeting that offers no authentication. */
+/** A request after a greeting that offers no authentication. */
 const request = (rest: string): Buffer => hex(`050100 ${rest}`);
 
 const named = (name: string, port = '01bb'): string =>
@@ -20,7 +20,7 @@ const NONE = null;
 const IPV6 = '05010004 20010db8000000000000000000000001 0050';
 const ROUTES = ['not-found', 'unreachable', 'refused', 'timeout', 'upstream'] as const;
 
-/** What is said; all that is answered, as hexadecimal digits; what is dialled; the reason in the log. */
+/** The input; the whole answer, in hexadecimal; the dialled destination; the reason in the log. */
 const ROWS: Readonly<Record<string, readonly [words: Buffer, answer: string, dialled: string | null, reason: string]>> =
   {
     'a destination that is denied': [to('denied.test'), failed(2), 'denied.test:443', 'denied'],
@@ -33,19 +33,19 @@ const ROWS: Readonly<Record<string, readonly [words: Buffer, answer: string, dia
     'an address of IPv6': [request(IPV6), failed(2), '[2001:db8::1]:80', 'denied'],
     BIND: [request('05020001 c0000201 0050'), failed(7), NONE, 'not-supported'],
     'UDP ASSOCIATE': [request('05030001 00000000 0000'), failed(7), NONE, 'not-supported'],
-    'a command that there is not': [request('05090001 c0000201 0050'), failed(7), NONE, 'not-supported'],
-    'a type of address that there is not': [request('05010002 c0000201 0050'), failed(8), NONE, 'not-supported'],
+    'an unknown command': [request('05090001 c0000201 0050'), failed(7), NONE, 'not-supported'],
+    'an unknown type of address': [request('05010002 c0000201 0050'), failed(8), NONE, 'not-supported'],
     'a request of another version': [request('04010001 c0000201 0050'), failed(1), NONE, 'bad-request'],
-    'a reserved byte that is none': [request('05010101 c0000201 0050'), failed(1), NONE, 'bad-request'],
+    'a reserved byte that is not 0': [request('05010101 c0000201 0050'), failed(1), NONE, 'bad-request'],
     'port 0': [to('one.test', '0000'), failed(2), NONE, 'bad-destination'],
     'an empty name': [to(''), failed(2), NONE, 'bad-destination'],
     'a name with a NUL': [to('one.test\0x'), failed(2), NONE, 'bad-destination'],
     'a name with a line break': [to('one.test\r\nX: y'), failed(2), NONE, 'bad-destination'],
-    'a name that is no UTF-8': [to('\xff\xfe.test'), failed(2), NONE, 'bad-destination'],
+    'a name that is not UTF-8': [to('\xff\xfe.test'), failed(2), NONE, 'bad-destination'],
     'only a user name and a password are offered': [hex('050102'), '05ff', NONE, 'not-supported'],
     'no method is offered': [hex('0500'), '05ff', NONE, 'not-supported'],
-    'a greeting that breaks off': [hex('0503 00'), '05ff', NONE, 'bad-request'],
-    'a request that breaks off': [request('050100'), failed(1), NONE, 'bad-request'],
+    'an incomplete greeting': [hex('0503 00'), '05ff', NONE, 'bad-request'],
+    'an incomplete request': [request('050100'), failed(1), NONE, 'bad-request'],
     'SOCKS 4': [hex('04010050 c0000201 00'), '005b000000000000', NONE, 'not-supported'],
   };
 
@@ -59,7 +59,7 @@ for (const [name, [words, answer, dialled, reason]] of Object.entries(ROWS)) {
   });
 }
 
-/** Where they lead, and requests for it. */
+/** Destinations, and requests for them. */
 const CONNECTS: Readonly<Record<string, readonly Buffer[]>> = {
   'one.test:80': [to('ONE.test', '0050'), hex(`0503020001 ${named('one.test', '0050')}`)],
   'xn--bcher-kva.test:80': [to(Buffer.from('bücher.test').toString('latin1'), '0050')],
@@ -67,7 +67,7 @@ const CONNECTS: Readonly<Record<string, readonly Buffer[]>> = {
   '[2001:db8::1]:80': [request(IPV6)],
 };
 
-test('names and addresses are connected to, and what comes behind the request goes there', async (t) => {
+test('names and addresses are connected to, and bytes after the request go there', async (t) => {
   for (const [place, all] of Object.entries(CONNECTS)) {
     for (const words of all) {
       const { origin, scene } = await sceneToOrigin(t, { places: [place] });
@@ -78,7 +78,7 @@ test('names and addresses are connected to, and what comes behind the request go
   }
 });
 
-test('a program that waits for each answer is served, a byte at a time', async (t) => {
+test('a program that waits for each answer is served, one byte at a time', async (t) => {
   const guest = (await sceneTo(t, echo)).open();
   const sayBytes = (text: string) => hex(text).forEach((byte) => guest.write(Buffer.from([byte])));
   sayBytes('050100');

@@ -1,4 +1,4 @@
-/** Tunnels of an egress: bytes, ends and resets both ways, what is logged, and what a successor gets. */
+/** Tunnels of an egress: bytes, EOF and resets in both directions, the log, and the hand-over. */
 import { randomBytes } from 'node:crypto';
 import type net from 'node:net';
 import { setImmediate } from 'node:timers/promises';
@@ -16,7 +16,7 @@ import { eventually } from '../../helpers/time.js';
 const CONNECT = 'CONNECT one.test:443 HTTP/1.1\r\nHost: one.test:443\r\n\r\n';
 const ESTABLISHED = 'HTTP/1.1 200 Connection Established\r\n\r\n';
 
-/** Connections to a server of the test, in order. */
+/** Connections to a server in the test, in order. */
 function acceptor() {
   const sockets: net.Socket[] = [];
   const serve = (socket: net.Socket) => sockets.push(socket);
@@ -29,7 +29,7 @@ async function tunnels(t: ExecutionContext, options: EgressSceneOptions = {}) {
   /** A program that asks for a tunnel, and the connection to its destination. */
   const open = async (words: Buffer | string = '') => {
     const guest = scene.open();
-    // The first bytes come along with the request.
+    // The first bytes arrive together with the request.
     guest.write(Buffer.concat([Buffer.from(CONNECT), Buffer.from(words)]));
     const socket = await next();
     t.is(await readUntil(guest, '\r\n\r\n'), ESTABLISHED);
@@ -38,7 +38,7 @@ async function tunnels(t: ExecutionContext, options: EgressSceneOptions = {}) {
   return { scene, open };
 }
 
-test('half-close passes a tunnel both ways, behind all bytes, whoever ends first', async (t) => {
+test('half-close passes through a tunnel in both directions, after all bytes, whichever side ends first', async (t) => {
   const { scene, open } = await tunnels(t);
   const question = randomBytes(700_000);
   const answer = randomBytes(900_000);
@@ -61,7 +61,7 @@ test('half-close passes a tunnel both ways, behind all bytes, whoever ends first
   t.is(scene.target.openCount, 0);
 });
 
-test('a reset of a destination is a reset of the tunnel, and the other way round', async (t) => {
+test('a reset of a destination is a reset of the tunnel, and vice versa', async (t) => {
   const { scene, open } = await tunnels(t);
   const [one, two] = [await open(), await open()];
   const failed = t.throwsAsync(readAll(one.guest), { code: 'local-error' });
@@ -77,7 +77,7 @@ test('a reset of a destination is a reset of the tunnel, and the other way round
   );
 });
 
-test('what a proxy behind the egress has handed on along with its answer comes first', async (t) => {
+test('bytes that an upstream proxy sent together with its answer come first', async (t) => {
   const { serve, next } = acceptor();
   const onDialled = (socket: net.Socket): void => socket.unshift(Buffer.from('220 hello\r\n'));
   const scene = await sceneTo(t, serve, { places: ['one.test:443'], onDialled });
@@ -86,7 +86,7 @@ test('what a proxy behind the egress has handed on along with its answer comes f
   t.is(await told, `${ESTABLISHED}220 hello\r\nand more`);
 });
 
-test('a CONNECT that is refused is answered in one line, and so is its log, with the reason', async (t) => {
+test('a refused CONNECT is answered and logged in one line each, with the reason', async (t) => {
   for (const reason of ['denied', 'not-found', 'unreachable', 'refused', 'upstream', 'timeout'] as const) {
     const scene = new EgressScene(t, { routes: { 'one.test:443': reason } });
     const isDenied = reason === 'denied';
@@ -108,7 +108,7 @@ test('a CONNECT that is refused is answered in one line, and so is its log, with
 
 // ---- a successor ----------------------------------------------------------------------------------------------
 
-/** A forward of an egress that lets a server be reached, and its successor; stream 1 is open. */
+/** A forward of an egress that allows a server, and its successor; stream 1 is open. */
 async function handOverScene(t: ExecutionContext, options = {}) {
   const { serve, next: connection } = acceptor();
   const { port } = await localServer(t, serve);
@@ -123,7 +123,7 @@ async function handOverScene(t: ExecutionContext, options = {}) {
   return { scene, forward, peer, connection, port, connect, told };
 }
 
-test('a tunnel goes on in a successor, and is logged there with all that passed', async (t) => {
+test('a tunnel continues in a successor, and is logged there with all bytes', async (t) => {
   const { scene, peer, connection, port, connect, told } = await handOverScene(t);
   scene.sendData(1, connect);
   const socket = await connection();
@@ -150,8 +150,8 @@ test('a tunnel goes on in a successor, and is logged there with all that passed'
   );
 });
 
-test('nothing is read of a destination before the answer has been sent', async (t) => {
-  // Refusals use up all but ten bytes of the credit: their length goes by that of the name.
+test('nothing is read from a destination before the answer has been sent', async (t) => {
+  // Refusals, as long as their names, use up all but ten bytes of the credit.
   const { scene, peer, connection, connect, told } = await handOverScene(t, { streamCredit: 1024 });
   const refuse = async (nameLength: number): Promise<number> => {
     const [name, before] = [`${'aa.'.repeat(80).slice(0, nameLength - 1)}a`, scene.told.length];
@@ -169,14 +169,14 @@ test('nothing is read of a destination before the answer has been sent', async (
   const socket = await connection();
   socket.end('220 hello');
   await told(`${refused}${ESTABLISHED.slice(0, 10)}`);
-  // Turns in which what the destination said would be read.
+  // Turns in which the destination's bytes would be read.
   for (let turn = 0; turn < 20; turn += 1) await setImmediate();
   peer.sendCredit(1, 4000);
   await told(`${refused}${ESTABLISHED}220 hello`);
   t.pass();
 });
 
-test('a conversation that is no tunnel is an obstacle, until it is one', async (t) => {
+test('a conversation is an obstacle until it is a tunnel', async (t) => {
   const { scene, forward, connection, connect, told } = await handOverScene(t);
   scene.sendData(1, connect.subarray(0, 20));
   t.deepEqual(forward.obstacles(), ['stream 1 to egress: (x), which is not a tunnel']);
@@ -188,7 +188,7 @@ test('a conversation that is no tunnel is an obstacle, until it is one', async (
   t.deepEqual(forward.obstacles(), []);
 });
 
-test('a connection that waits for a further request is no obstacle, until one comes', async (t) => {
+test('a connection that waits for a further request is not an obstacle until one comes', async (t) => {
   const { scene, forward, connection, port, told } = await handOverScene(t);
   scene.sendData(1, Buffer.from(`GET http://127.0.0.1:${port}/ HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\n\r\n`));
   const socket = await connection();
@@ -201,7 +201,7 @@ test('a connection that waits for a further request is no obstacle, until one co
 });
 
 for (const endsInTime of [true, false]) {
-  test(`a guest that was refused and ${endsInTime ? 'ends in time is left' : 'does not end is reset after 10 s'}, and is no obstacle meanwhile`, async (t) => {
+  test(`a refused guest that ${endsInTime ? 'ends in time is left alone' : 'does not end is reset after 10 s'}, and is not an obstacle meanwhile`, async (t) => {
     const { scene, forward, peer, told } = await handOverScene(t);
     scene.sendData(1, Buffer.from('???'));
     await told((text) => text.startsWith('HTTP/1.1 400 Bad Request'));

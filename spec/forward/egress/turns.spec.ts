@@ -1,14 +1,14 @@
-/** What one guest or origin server says takes turns with the loop: the processor time of the largest one. */
+/** Input of one guest or origin server is handled in turns of the event loop: CPU time of the longest one. */
 import test, { type ExecutionContext } from 'ava';
 import { EgressScene, get, OK, sceneTo, sceneToOrigin } from '../../helpers/egress.js';
 import { bestTurnMs } from '../../helpers/turn-time.js';
 
-/** What docs/security.md promises. */
+/** The limit in docs/security.md. */
 const MAX_TURN_MS = 20;
-/** The processor also compiles and collects for this process now and then: the best of some runs counts. */
+/** Compiling and garbage collection cost CPU time, too: the best of several runs counts. */
 const RUNS = 5;
 
-/** Does it some times, in turns that are short enough. */
+/** Runs it several times, until all turns are short enough. */
 async function inTurns(t: ExecutionContext, work: () => Promise<unknown>): Promise<void> {
   const longest = await bestTurnMs(work, RUNS);
   t.log(`${longest} ms`);
@@ -17,7 +17,7 @@ async function inTurns(t: ExecutionContext, work: () => Promise<unknown>): Promi
 
 const CLOSING = 'Connection: close\r\n';
 
-test('500 requests that are refused come in one piece, and are answered in order and in turns', async (t) => {
+test('500 refused requests in one piece are answered in order and in turns', async (t) => {
   const scene = new EgressScene(t);
   await inTurns(t, async () => {
     const answers = await scene.say(get('denied.test').repeat(500));
@@ -26,7 +26,7 @@ test('500 requests that are refused come in one piece, and are answered in order
   t.is(scene.refused.length, RUNS * 500);
 });
 
-test('informational answers without an end take turns', async (t) => {
+test('endless informational answers take turns', async (t) => {
   const { scene } = await sceneToOrigin(t, { answers: [`${'HTTP/1.1 103 x\r\n\r\n'.repeat(3000)}${OK}`] });
   await inTurns(t, async () => {
     const answers = await scene.say(get('one.test', '/', CLOSING));
@@ -51,7 +51,7 @@ function readChunks(text: string): { readonly data: string; readonly count: numb
 }
 
 for (const isUpload of [true, false]) {
-  test(`64 KiB of chunks of one byte ${isUpload ? 'to' : 'from'} an origin server are passed on in few pieces, and in turns`, async (t) => {
+  test(`64 KiB of chunks of one byte ${isUpload ? 'to' : 'from'} an origin server are passed on in few pieces and in turns`, async (t) => {
     const passed: string[] = [];
     const scene = await sceneTo(t, (socket) => {
       let text = '';

@@ -1,4 +1,4 @@
-/** The header that tells a target whom it serves. */
+/** The header that identifies a stream's origin to the target. */
 import type net from 'node:net';
 import { join } from 'node:path';
 import test from 'ava';
@@ -7,11 +7,11 @@ import { temporaryFolder } from '../../helpers/files.js';
 import { forwarded } from '../../helpers/forwarded.js';
 import { localServer, readToEnd } from '../../helpers/proxies.js';
 
-test('the header is, byte for byte, what the specification of the PROXY protocol says', (t) => {
+test('the header is, byte for byte, as in the specification of the PROXY protocol', (t) => {
   const header = encodeProxyHeader({ label: 'vm1', streamId: 65_539 });
   const expected = [
     '0d0a0d0a000d0a515549540a',
-    // Version 2, PROXY; TCP over IPv6; 36 bytes of addresses, 6 and 12 of facts.
+    // Version 2, PROXY; TCP over IPv6; 36 bytes of addresses, 6 and 12 of TLVs.
     '21',
     '21',
     '0036',
@@ -25,7 +25,7 @@ test('the header is, byte for byte, what the specification of the PROXY protocol
   t.is(header.toString('hex'), expected.join(''));
 });
 
-test('machines have addresses of their own, in a network that is nobody else’s, and always the same', (t) => {
+test('each machine has its own, stable address in a unique local network', (t) => {
   const labels = Array.from({ length: 1000 }, (_, number) => `vm${number}`);
   t.is(new Set(labels.map((label) => machineAddress(label).toString('hex'))).size, 1000);
   t.true(machineAddress('vm1').equals(machineAddress('vm1')));
