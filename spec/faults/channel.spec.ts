@@ -1,4 +1,4 @@
-/** The path and the port of a channel: left over by a process that was killed, not there yet, or taken by another process. */
+/** The path and the port of a channel: left behind by a killed process, not there yet, or in use by another process. */
 
 import { existsSync, statSync } from 'node:fs';
 import net from 'node:net';
@@ -10,7 +10,7 @@ import { openPty } from '../helpers/terminals.js';
 import { eventually } from '../helpers/time.js';
 import { ESTABLISHED, spawnVproxy } from '../helpers/vproxy-process.js';
 
-test('a path is found when it appears, kept from a second process, and replaced behind one that was killed', async (t) => {
+test('a path is found when it appears, kept from a second process, and replaced after a killed one', async (t) => {
   const path = join(temporaryFolder(t), 'channel.sock');
   const listen = () => spawnVproxy(t, ['-c', `unix-listen:${path}`]);
   const guest = spawnVproxy(t, ['-c', `unix-connect:${path}`]);
@@ -33,10 +33,10 @@ test('a path is found when it appears, kept from a second process, and replaced 
   t.false(existsSync(path));
 });
 
-test('a second process on a port waits with one line, and has it whenever the first one is gone', async (t) => {
+test('a second process on a port waits with one line, and gets it whenever the first one has exited', async (t) => {
   const path = join(temporaryFolder(t), 'host.sock');
   const port = await exclusivePort(t);
-  // As QEMU does between its socket and the port.
+  // Like QEMU between its socket and the port.
   await localServer(
     t,
     (socket: net.Socket) => {
@@ -64,7 +64,7 @@ test('a second process on a port waits with one line, and has it whenever the fi
   t.is((await first.stop()).code, 0);
 });
 
-/** A file names the process that has the port: like the kernel's, a lock ends with its process. */
+/** A file names the process that has the port: like a kernel lock, it ends with its process. */
 const PRELOAD = `
   import fs from 'node:fs';
   import { syncBuiltinESMExports } from 'node:module';
@@ -90,14 +90,14 @@ const PRELOAD = `
   syncBuiltinESMExports();
 `;
 
-/** Opens one, which is removed when the test ends, with the environment in which a process finds it taken. */
+/** Creates a port, removed at the end of the test, with the environment in which a process finds it in use. */
 async function exclusivePort(t: ExecutionContext) {
   const pty = await openPty(t);
   const folder = temporaryFolder(t);
   const refused = join(folder, 'refused');
   return {
     ...pty,
-    /** The number of times that it was found taken. */
+    /** How often it was found in use. */
     refusedCount: () => statSync(refused, { throwIfNoEntry: false })?.size ?? 0,
     env: {
       NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(PRELOAD)}`,

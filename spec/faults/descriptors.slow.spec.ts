@@ -1,4 +1,4 @@
-/** A process that has used up its file descriptors says so, refuses what is new, keeps what is open, answers its operator, and recovers. */
+/** A process out of file descriptors logs it, refuses new connections, keeps open ones, answers its operator, and recovers. */
 import type net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -20,12 +20,12 @@ import {
 const LIMIT = 64;
 const TOO_MANY = 80;
 
-/** What a process logs for each connection that it cannot accept. */
+/** The log line for each connection that cannot be accepted. */
 const REFUSED = /a connection to .* was reset: .*EMFILE.*\((?:local-error|connect-failed)\)/;
 
 const refusedCount = ({ lines }: VproxyProcess): number => lines.filter((line) => REFUSED.test(line)).length;
 
-/** Opens more connections than there are descriptors; those that were refused leave the set by themselves. */
+/** Opens more connections than there are descriptors; refused ones leave the set by themselves. */
 function openTooMany(t: ExecutionContext, place: number | string, text = 'x') {
   const all = { open: new Set<net.Socket>(), answered: 0 };
   for (let count = 0; count < TOO_MANY; count += 1) {
@@ -41,7 +41,7 @@ function openTooMany(t: ExecutionContext, place: number | string, text = 'x') {
 }
 
 for (const side of ['host', 'guest'] as const) {
-  test(`a ${side} without descriptors logs what it refuses, keeps what is open, and recovers`, async (t) => {
+  test(`a ${side} without descriptors logs refusals, keeps open connections, and recovers`, async (t) => {
     const target = await localServer(t, echo);
     const pair = await processPair(t, {
       host: ['-o', 'echo:0'],
@@ -56,7 +56,7 @@ for (const side of ['host', 'guest'] as const) {
     t.true(all.answered > 10 && all.answered < LIMIT, `${all.answered}`);
     if (side === 'guest') {
       await pair.guest.waitForLine(/EMFILE.*\(connect-failed\)/);
-      // Its local programs are refused, too, although targets have the descriptors.
+      // Its local programs are refused, too, although targets use the descriptors.
       await failureOf(localSocket(t, await pair.guest.listeningPort('back')));
       await pair.guest.waitForLine(/a connection to .* \(back\) was reset: EMFILE.*\(local-error\)/);
     }
@@ -86,7 +86,7 @@ for (const kind of ['unix', 'tcp'] as const) {
   });
 }
 
-test('a side without descriptors logs the storage calls that it cannot take, and takes others when some are free', async (t) => {
+test('a side without descriptors logs the storage calls that it refuses, and accepts others once some are free', async (t) => {
   const path = join(temporaryFolder(t), 'storage.sock');
   const args = ['-c', `unix-listen:${join(temporaryFolder(t), 'channel.sock')}`, '--storage-socket', path];
   const guest = spawnVproxy(t, args, { descriptorLimit: LIMIT });
@@ -100,7 +100,7 @@ test('a side without descriptors logs the storage calls that it cannot take, and
   t.pass();
 });
 
-/** What a service may lead to that takes a descriptor for each stream; a port that does not answer is PORT. */
+/** Targets that need a descriptor for each stream; PORT does not answer. */
 const TAKERS: Readonly<Record<string, readonly string[]>> = {
   'a unix socket': ['-i', 'taken:SOCKET'],
   'a port that does not answer': ['-i', 'taken:PORT'],
@@ -125,7 +125,7 @@ for (const [what, words] of Object.entries(TAKERS)) {
     const port = await pair.guest.listeningPort('taken');
     const destination = `127.0.0.1:${hanging}`;
     openTooMany(t, port, `CONNECT ${destination} HTTP/1.1\r\nHost: ${destination}\r\n\r\n`);
-    // What connects has its descriptor at once, what is refused gives its own back. A command begins with both ends of three pipes.
+    // A connecting stream has its descriptor at once, a refused one frees it. A command begins with both ends of three pipes.
     const least = LIMIT - (what === 'commands' ? 8 + 6 : 10);
     await eventually(() => openDescriptors(pair.host.pid) >= least, { what: 'a process without descriptors' });
     const client = connectControl(control);

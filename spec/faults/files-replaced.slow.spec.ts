@@ -1,6 +1,5 @@
 /**
- * The files of the program are removed while it runs, as an update of the package does: it goes on, and works as
- * before.
+ * The files of the program are removed while it runs, as an update of the package does: it continues as before.
  */
 import { execFile } from 'node:child_process';
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -16,8 +15,8 @@ import { eventually } from '../helpers/time.js';
 import { spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
 /**
- * A process of a copy of the program, with a session; the copy is removed before the first request. `configure` writes its file
- * with these lines in front of the channel. Its peer is a part of the test.
+ * A process of a copy of the program, with a session; the copy is removed before the first request. `configure` writes its
+ * file with these lines in front of the channel. Its peer is part of the test.
  */
 async function setUp(t: ExecutionContext, ...settings: readonly string[]) {
   const folder = temporaryFolder(t);
@@ -43,14 +42,14 @@ async function setUp(t: ExecutionContext, ...settings: readonly string[]) {
   return { host, control: at('control.sock'), peerControl, metricsUrl, at, configure };
 }
 
-/** What cannot be had here; everything else succeeds. */
+/** Requests that fail here; all others succeed. */
 const STATUSES: Readonly<Record<string, number>> = {
   'get /v1/connect': 426,
   'delete /v1/streams/{channel}/{id}': 404,
   'post /v1/upgrade': 409,
 };
 
-test('every request is answered, the first one too', async (t) => {
+test('every request is answered, including the first', async (t) => {
   const { host, control, metricsUrl } = await setUp(t, '[egress.internet]', 'allow = ["127.0.0.1:443"]');
   const stream = await openStream(t, control, 'service=echo');
   t.true(await endsInOrder(stream));
@@ -64,7 +63,7 @@ test('every request is answered, the first one too', async (t) => {
   t.deepEqual(await host.exited, { code: 0, signal: null });
 });
 
-test('the peer runs its commands, with a terminal too, and copies its files', async (t) => {
+test('the peer runs commands, also in a terminal, and copies files', async (t) => {
   const { host, peerControl, at } = await setUp(t, 'allow-exec = true', 'allow-copy = true');
   const terminal = { term: 'xterm', columns: 80, rows: 24 };
   const call = await connectControl(peerControl).exec(['tty'], { terminal, hasInput: false });
@@ -89,7 +88,7 @@ async function checkCommandAndCopy(
   t.is(readFileSync(at('to/file'), 'utf8'), 'copied');
 }
 
-test('a reload goes on, and what it permits is served', async (t) => {
+test('a reload works, and newly permitted services are served', async (t) => {
   const { host, control, peerControl, configure, at } = await setUp(t);
   configure('allow-exec = true', 'allow-copy = true', 'log-level = "debug"');
   host.kill('SIGHUP');
@@ -102,7 +101,7 @@ test('a reload goes on, and what it permits is served', async (t) => {
   t.deepEqual(await host.stop(), { code: 0, signal: null });
 });
 
-test('nothing else of the library is loaded late', (t) => {
+test('nothing else in the library is loaded late', (t) => {
   const lib = join(PROJECT_ROOT, 'dist/lib');
   const files = readdirSync(lib, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.js'));
   const late = files.filter((name) => /\bimport\(/.test(readFileSync(join(lib, name), 'utf8')));
@@ -110,11 +109,11 @@ test('nothing else of the library is loaded late', (t) => {
     // Loaded for the first connection; the program keeps the file open.
     'control/server/control-server.js',
     'control/server/http-service.js',
-    // Loaded where it is permitted; a failure is a line of the log and a refused stream.
+    // Loaded if permitted; a failure is a log line and a refused stream.
     'proxy/services/built-in.js',
-    // Loaded where terminals are recorded; a failure is a line of the log.
+    // Loaded if terminals are recorded; a failure is a log line.
     'proxy/services/recordings.js',
-    // Loaded with what needs it: the service exec, or a channel of AF_VSOCK, which waits or fails without.
+    // Loaded with its user: the service exec, or an AF_VSOCK channel, which waits or fails without it.
     'system/libc.js',
   ]);
 });

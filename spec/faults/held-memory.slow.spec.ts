@@ -1,4 +1,4 @@
-/** A stream whose local program does not read holds its own bytes, and not the buffers of the channel that they came in. */
+/** A stream whose local program does not read holds its own bytes, not the channel buffers that they came in. */
 import { once } from 'node:events';
 import type net from 'node:net';
 import { join } from 'node:path';
@@ -11,23 +11,23 @@ import { eventually } from '../helpers/time.js';
 const DEAF = 60;
 const PIECE_BYTES = 16_384;
 const BULK_BYTES = 120_000;
-/** Enough to fill the buffer that a forward has behind a unix socket, 1 MiB, and then the credit of the stream. */
+/** Enough to fill a forward's buffer behind a unix socket, 1 MiB, and then the credit of the stream. */
 const PIECES = 80;
-/** What a stream may send before its program has taken anything. */
+/** Bytes that a stream may send before its program has taken anything. */
 const FIRST_CREDIT_BYTES = 65_536;
-/** What views of the channel's read buffers keep alive, all streams together (`lib/util/bytes/byte-queue.ts`). */
+/** Memory kept alive by views of the channel's read buffers, all streams together (`lib/util/bytes/byte-queue.ts`). */
 const VIEWED_BYTES = 32 * 131_072;
-/** What a process has of its own. */
+/** Base memory of a process. */
 const OWN_BYTES = 2 ** 20;
-/** Free memory is released when the system has time: it has had that when this many measurements found no less. */
+/** Free memory is released when the system has time: after this many measurements without a decrease it has been. */
 const SETTLED = 10;
 
 const bufferBytes = (): number => (collectGarbage(), process.memoryUsage().arrayBuffers);
 
-test('what waits for programs that do not read costs its bytes, and few buffers of the channel', async (t) => {
+test('data that waits for programs that do not read costs its bytes, and few buffers of the channel', async (t) => {
   const folder = temporaryFolder(t);
   const path = join(folder, 'deaf.sock');
-  // They hold nothing either: what they would read before they pause depends on Node.
+  // They hold nothing either: how much they would read before they pause depends on Node.
   const programs: net.Socket[] = [];
   await localServer(t, (socket) => void programs.push(socket), { path }, { pauseOnConnect: true });
   const drain = await localServer(t, (socket) => void socket.resume().end());
@@ -39,8 +39,8 @@ test('what waits for programs that do not read costs its bytes, and few buffers 
   const before = bufferBytes();
   for (let piece = 0; piece < PIECES; piece += 1) {
     for (const stream of deaf) {
-      // Between the pieces for the programs that do not read comes what a hostile peer would send to make each of them
-      // hold a whole buffer.
+      // Between the pieces for the programs that do not read come those that a hostile peer would send to make each of
+      // them hold a whole buffer.
       if (stream.writableLength === 0) stream.write(Buffer.alloc(PIECE_BYTES));
       await new Promise((resolve) => bulk.write(Buffer.alloc(BULK_BYTES), resolve));
     }
@@ -57,8 +57,8 @@ test('what waits for programs that do not read costs its bytes, and few buffers 
     heldBytes = Math.min(heldBytes, foundBytes);
     return unchanged === SETTLED;
   });
-  // What waits there is what came and what the system has not taken, which is all that the programs get from now on. How
-  // much that is depends on the credit, which grows while the system takes everything.
+  // What waits there was received and not taken by the system: all that the programs get from now on. Its amount depends on
+  // the credit, which grows while the system takes everything.
   const streams = b.proxy.listStreams().filter(({ service }) => service === 'deaf');
   const receivedBytes = streams.reduce((sum, stream) => sum + stream.receivedBytes, 0);
   await b.proxy.stop();

@@ -1,4 +1,4 @@
-/** The log's reader ends or does not read, or its disk is full: streams go on, memory stays bounded, and what is missing is counted. */
+/** The log's reader exits or does not read, or its disk is full: streams continue, memory is bounded, missing lines are counted. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, statSync, truncateSync } from 'node:fs';
@@ -11,12 +11,12 @@ import { ask, echo, localServer, localSocket, readToEnd, refusal } from '../help
 import { eventually } from '../helpers/time.js';
 import { ENDED, spawnVproxy } from '../helpers/vproxy-process.js';
 
-/** The longest file, in blocks: 4 or 8 KiB, as the shell counts. */
+/** Limit on the file size, in blocks: 4 or 8 KiB, depending on the shell. */
 const fileLimitBlocks = 8;
 const LINES = 30;
 const FILE_LINES = 1000;
 
-/** A program that logs 50,000 lines of 1 KB with the log of the command line, then one when it is told to. */
+/** A program that logs 50,000 lines of 1 KB with the log of the command line, then one more on request. */
 const PROGRAM = `
   import { Output } from ${JSON.stringify(join(PROJECT_ROOT, 'dist/cli/run/output.js'))};
   const output = new Output();
@@ -26,7 +26,7 @@ const PROGRAM = `
   process.stdin.once('data', () => log('the last one'));
 `;
 
-test('a log that nobody reads for a while costs 1 MiB and lines, which are counted when it is read again', async (t) => {
+test('a log unread for a while costs 1 MiB and dropped lines, which are counted once it is read again', async (t) => {
   const child = spawn(process.execPath, ['--input-type=module', '-e', PROGRAM], { stdio: 'pipe' });
   t.teardown(() => child.kill('SIGKILL'));
   const [waiting] = (await once(child.stdout, 'data')) as [Buffer];
@@ -39,7 +39,7 @@ test('a log that nobody reads for a while costs 1 MiB and lines, which are count
   t.is(lines.filter((line) => line.endsWith('xxx')).length + Number(lost[1]), 50_000);
 });
 
-test('sides whose logs have no reader any more (EPIPE) serve as before, and end in order', async (t) => {
+test('sides whose log reader has exited (EPIPE) serve as before, and shut down in order', async (t) => {
   const target = await localServer(t, echo);
   const { host, guest } = await processPair(t, {
     host: ['-v', '-o', 'echo:0', '-o', 'gone:0'],
@@ -54,7 +54,7 @@ test('sides whose logs have no reader any more (EPIPE) serve as before, and end 
   for (const side of [guest, host]) t.deepEqual(await side.stop(), { code: 0, signal: null });
 });
 
-test('with stderr on a full disk a side serves, comes back after its peer was killed, and ends in order', async (t) => {
+test('with stderr on a full disk a side serves, reconnects after its peer was killed, and shuts down in order', async (t) => {
   const path = join(temporaryFolder(t), 'echo.sock');
   const target = await localServer(t, echo);
   const host = ['-v', '-o', `echo:${path}`];
@@ -84,7 +84,7 @@ test('a log file that can grow again has every line, or counts it as missing', a
   t.true(before.length > 2 && before.length < LINES, `${before.length}`);
   truncateSync(logFile);
   await refuse();
-  // The last of the refusals before may be reported only now.
+  // The last of the earlier refusals may be reported only now.
   const { lost, rest } = await eventually(() => {
     const [first = '{}', ...others] = readLog();
     const { event, fields } = JSON.parse(first) as { event?: string; fields?: { count: number } };
@@ -96,7 +96,7 @@ test('a log file that can grow again has every line, or counts it as missing', a
   t.is((await vproxy.stop()).code, 0);
 });
 
-test('a file target on a full disk holds its own streams up, and no others, and loses no line', async (t) => {
+test('a file target on a full disk holds up only its own streams, and loses no line', async (t) => {
   const file = join(temporaryFolder(t), 'vm.log');
   const target = await localServer(t, echo);
   const { host, guest } = await processPair(t, {

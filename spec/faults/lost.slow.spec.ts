@@ -1,4 +1,4 @@
-/** A side, or the channel, is lost or stands still in the middle of transfers: each of them is whole, or a prefix followed by a reset. */
+/** A side, or the channel, is lost or stalls in the middle of transfers: each is complete, or a prefix followed by a reset. */
 import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { join } from 'node:path';
@@ -15,18 +15,18 @@ import { ENDED } from '../helpers/vproxy-process.js';
 const AT_ONCE = 4;
 const ROUNDS = 5;
 
-/** Longer than any time within which a side expects something: the pause itself is what is tested. */
+/** Longer than any timeout of a side: the pause itself is what is tested. */
 const PAUSE_MS = 40_000;
 const TEST_MS = 120_000;
 
-/** A target that sends the pattern on each connection and reads the other's, and transfers to it. */
+/** A target that sends the pattern on each connection and reads the other side's, and transfers to it. */
 async function startTransfers(t: ExecutionContext) {
   const far: Promise<Outcome>[] = [];
   const target = await localServer(t, (socket) => {
     far.push(outcomeOf(socket));
     socket.end(pattern(MAX_TRANSFER_BYTES));
   });
-  /** Transfers both ways; `onBytes` is called with how many came back so far. */
+  /** Transfers in both directions; `onBytes` gets the number of bytes that came back so far. */
   const run = async (port: number, onBytes: (receivedBytes: number) => void = () => undefined) => {
     far.length = 0;
     let receivedBytes = 0;
@@ -51,7 +51,7 @@ function assertWhole(t: ExecutionContext, outcomes: readonly Outcome[], what: ob
 }
 
 for (const killed of ['host', 'guest'] as const) {
-  test(`kill -9 of the ${killed} leaves no end of a transfer that looks whole and is not`, async (t) => {
+  test(`kill -9 of the ${killed} leaves no incomplete transfer that looks complete`, async (t) => {
     const { target, run } = await startTransfers(t);
     const pair = await processPair(t, { host: ['-o', 'x:0'], guest: ['-i', target] });
     for (let round = 0; round < ROUNDS; round += 1) {
@@ -63,7 +63,7 @@ for (const killed of ['host', 'guest'] as const) {
       });
       victim.kill('SIGKILL');
       await victim.exited;
-      // The system ends the victim's own sockets in either way; the survivor has to report a loss.
+      // The system closes the victim's sockets in either way; the survivor has to report a loss.
       const [own, others] = killed === 'host' ? [near, await far()] : [await far(), near];
       assertWhole(t, others, { round, killAtBytes });
       t.true(own.every(({ isPrefix }) => isPrefix));
@@ -80,7 +80,7 @@ for (const killed of ['host', 'guest'] as const) {
 }
 
 for (const integrity of INTEGRITY_LEVELS) {
-  test(`a channel that is cut at a random byte ends each transfer whole, or in a reset behind a prefix; integrity ${integrity}`, async (t) => {
+  test(`a channel cut at a random byte ends each transfer complete, or with a reset after a prefix; integrity ${integrity}`, async (t) => {
     const folder = temporaryFolder(t);
     const [hostPath, guestPath] = [join(folder, 'host.sock'), join(folder, 'guest.sock')];
     const relay = new CuttingRelay();
@@ -113,9 +113,9 @@ for (const integrity of INTEGRITY_LEVELS) {
   });
 }
 
-// Both at the same time: a stopped process takes no processor time.
+// Both at the same time: a stopped process takes no CPU time.
 for (const paused of ['host', 'guest'] as const) {
-  test(`a ${paused} that stands still for 40 s in the middle of transfers loses nothing`, async (t) => {
+  test(`a ${paused} that stalls for 40 s in the middle of transfers loses nothing`, async (t) => {
     t.timeout(TEST_MS);
     const target = await localServer(t, echo);
     const pair = await processPair(t, { host: ['-o', 'echo:0'], guest: ['-i', `echo:${target.port}`] });
@@ -123,7 +123,7 @@ for (const paused of ['host', 'guest'] as const) {
     const idle = await openEcho(t, port);
     const sockets = Array.from({ length: AT_ONCE }, () => localSocket(t, port));
     const outcomes = sockets.map((socket) => outcomeOf(socket, { timeoutMs: TEST_MS }));
-    // A stream that is not open yet waits for 30 s only.
+    // A stream that is not open yet waits for only 30 s.
     const opened = Promise.all(sockets.map((socket) => once(socket, 'data')));
     for (const socket of sockets) socket.end(pattern(MAX_TRANSFER_BYTES));
     await opened;

@@ -1,4 +1,4 @@
-/** Streams that go wrong beside others: refused, hung, reset, never read, by the thousand. One pair of processes takes it all. */
+/** Failing streams beside others: refused, hung, reset, never read, by the thousand, all in one pair of processes. */
 import { once } from 'node:events';
 import net from 'node:net';
 import { join } from 'node:path';
@@ -23,13 +23,13 @@ import { eventually } from '../helpers/time.js';
 import { outcomeOf, pattern } from '../helpers/traffic.js';
 import { ENDED } from '../helpers/vproxy-process.js';
 
-/** More than the system and a window of a stream take while the reader does not read. */
+/** More than the system and a stream's window take while the reader does not read. */
 const UNREAD_BYTES = 600_000;
 const UNREAD = 1000;
 const UNREAD_AT_ONCE = 100;
 
 const CONNECTIONS = 5000;
-/** The number at once: more than the backlog holds would only wait for each other. */
+/** Connections at once: more than the backlog holds would only wait for each other. */
 const CONNECTIONS_AT_ONCE = 500;
 
 const MAX_WAITING = 1024;
@@ -73,7 +73,7 @@ const linesFrom = (from: readonly number[]) =>
 
 const lineCounts = () => [pair.host.lines.length, pair.guest.lines.length];
 
-test.serial('1,000 refused streams are at most some hundred lines in each log, and all are counted', async (t) => {
+test.serial('1,000 refused streams are at most a few hundred lines in each log, and all are counted', async (t) => {
   const from = lineCounts();
   t.is((await failureOf(await dial(t, 'refuses'))).code, 'ECONNRESET');
   for (const side of [pair.host, pair.guest]) t.truthy(await side.waitForLine(/ECONNREFUSED.*\(connect-refused\)/));
@@ -90,7 +90,7 @@ test.serial('1,000 refused streams are at most some hundred lines in each log, a
   }
 });
 
-test.serial('a target that hangs is given up, holds up no other stream, and leaves nothing behind', async (t) => {
+test.serial('a target that hangs times out, holds up no other stream, and leaves nothing behind', async (t) => {
   const before = openDescriptors(pair.guest.pid);
   const [patient, impatient] = [await dial(t, 'hangs'), await dial(t, 'hangs')];
   const failure = failureOf(patient);
@@ -105,7 +105,7 @@ test.serial('a target that hangs is given up, holds up no other stream, and leav
   await eventually(() => openDescriptors(pair.guest.pid) === before);
 });
 
-test.serial('a target that resets in the middle resets the connection behind a prefix', async (t) => {
+test.serial('a target that resets in the middle resets the connection after a prefix', async (t) => {
   const sockets = await Promise.all(Array.from({ length: 20 }, () => dial(t, 'resets')));
   for (const outcome of await Promise.all(sockets.map((socket) => outcomeOf(socket)))) {
     const { end, receivedBytes, isPrefix } = outcome;
@@ -113,7 +113,7 @@ test.serial('a target that resets in the middle resets the connection behind a p
   }
 });
 
-test.serial('after 5,000 connections dropped at once one works, and all descriptors are back', async (t) => {
+test.serial('after 5,000 connections dropped at once a new one works, and all descriptors are free', async (t) => {
   await assertServes(t);
   const sides = [pair.host, pair.guest];
   const before = sides.map(({ pid }) => openDescriptors(pid));
@@ -139,12 +139,12 @@ test.serial('after 5,000 connections dropped at once one works, and all descript
   await eventually(() => sides.every(({ pid }, index) => openDescriptors(pid) <= (before[index] ?? 0)), {
     ...{ what: 'the descriptors', timeoutMs: 30_000 },
   });
-  // What the limit of the log lets through at once, and in each second (lib/proxy/log-limit.ts).
+  // The burst and the rate per second of the log limit (lib/proxy/log-limit.ts).
   const mostLines = 400 + (10 * (performance.now() - begunMs)) / 1000;
   for (const lines of linesFrom(from)) t.true(lines.length < mostLines, `${lines.length} lines`);
 });
 
-test.serial('1,000 streams that nobody reads hold up no keystroke of another, and lose nothing', async (t) => {
+test.serial('1,000 unread streams hold up no keystroke of another, and lose nothing', async (t) => {
   t.timeout(120_000);
   const from = lineCounts();
   const bytes = Buffer.alloc(UNREAD_BYTES, 'unread');
@@ -169,11 +169,11 @@ test.serial('1,000 streams that nobody reads hold up no keystroke of another, an
   );
 });
 
-test.serial('through all of that it was one session', (t) => {
+test.serial('all of that was one session', (t) => {
   for (const { lines } of [pair.host, pair.guest]) t.false(lines.some((line) => ENDED.test(line)));
 });
 
-test('of the local connections that wait for a session the 1,025th is reset, and the others are served', async (t) => {
+test('the 1,025th local connection that waits for a session is reset, and the others are served', async (t) => {
   const path = join(temporaryFolder(t), 'channel.sock');
   const target = await localServer(t, echo);
   const host = await startProxy(t, `unix-listen:${path}`, { outgoing: ['echo:0'], waitMs: 60_000 });

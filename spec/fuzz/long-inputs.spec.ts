@@ -1,4 +1,4 @@
-/** Input without an end takes time in proportion to its length, in large chunks and byte by byte. */
+/** Endless input takes time proportional to its length, in large chunks and byte by byte. */
 import test from 'ava';
 import { FrameReader } from '../../lib/codec/frame-reader.js';
 import { DataCheck, encodeFrame } from '../../lib/codec/header.js';
@@ -12,14 +12,14 @@ import { repairHellos } from './repair-checks.js';
 
 const MESSAGE_BYTES = 2 ** 20;
 const CHUNK_BYTES = 65_536;
-/** The number of bytes that come in chunks, and then again one by one. */
+/** The number of bytes fed in chunks, and then again one by one. */
 const LONG_BYTES = 2 * MESSAGE_BYTES;
 const SINGLE_BYTES = 32_768;
 
 /** In linear time it is a few hundred milliseconds; in quadratic time, many seconds. */
 const MAX_CPU_MS = 3000;
 
-/** Each makes a parser, and gives what feeds it. */
+/** Each creates a parser, and returns the function that feeds it. */
 const PARSERS: Readonly<Record<string, () => (chunk: Buffer) => unknown>> = {
   'the reader of frames'() {
     const handler = { handleFrame: () => undefined, handleData: () => false, handleHello: () => true };
@@ -51,7 +51,7 @@ const longHello = Buffer.concat([MAGIC, encodeFrame(1, 0, Buffer.alloc(4096), 0)
 const brokenHello = Buffer.concat([MAGIC, encodeFrame(1, 0, Buffer.from('{"version":'), 0)]);
 repairHellos(brokenHello);
 
-/** What is repeated, and what precedes it. */
+/** The repeated input, and its beginning. */
 const STREAMS: readonly (readonly [what: string, piece: Buffer | string, head?: Buffer | string])[] = [
   ['a magic', MAGIC],
   ['the header of a longest HELLO', longHello],
@@ -71,7 +71,7 @@ for (const [name, start] of Object.entries(PARSERS)) {
     for (const [what, piece, head = ''] of STREAMS) {
       const chunk = Buffer.alloc(CHUNK_BYTES - (CHUNK_BYTES % piece.length), piece);
       let parse = start();
-      // A parser that refuses what came is replaced by a new one.
+      // A parser that refused its input is replaced.
       const feed = (bytes: Buffer): void => {
         try {
           parse(bytes);

@@ -1,4 +1,4 @@
-/** Corrects the checks of frames, so that a fuzzed input gets past them. */
+/** Corrects the checks of frames, so that fuzzed input gets past them. */
 import { crc32 } from 'node:zlib';
 import { FRAME_TYPE, headerCheck, TRAILER_BYTES } from '../../lib/codec/header.js';
 import { MAGIC } from '../../lib/codec/hello.js';
@@ -7,7 +7,7 @@ const HEADER_BYTES = 16;
 
 /**
  * Rewrites the checks of the frames that follow each other from the start of `bytes`; `hasPayloads`: those of payloads too.
- * DATA has trailers made of `tag`, or, where it is null, none.
+ * DATA has trailers made from `tag`; none if it is null.
  */
 export function repairFrames(bytes: Buffer, hasPayloads: boolean, tag: number | null): void {
   let sequence = 1;
@@ -28,7 +28,7 @@ export function repairHellos(bytes: Buffer): void {
   }
 }
 
-/** Returns where the frame ends. */
+/** Returns the end of the frame. */
 function repairFrame(bytes: Buffer, at: number, sequence: number, hasPayload: boolean, tag: number | null): number {
   const end = at + HEADER_BYTES + bytes.readUInt32BE(at + 8);
   const isTrailed = tag !== null && bytes[at] === FRAME_TYPE.DATA;

@@ -1,6 +1,6 @@
 /**
- * What goes into a coverage-guided search of a target, and what comes of it, as files in a folder.
- * `node dist/spec/fuzz/search.js seeds TARGET FOLDER` writes the kept corpus, and generated inputs that get far into it.
+ * Input and results of a coverage-guided search of a target, as files in a folder.
+ * `node dist/spec/fuzz/search.js seeds TARGET FOLDER` writes the kept corpus, and generated inputs that get far into the target.
  * `node dist/spec/fuzz/search.js keep TARGET FOLDER` makes the kept corpus of the files, the smallest first.
  */
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';

@@ -14,19 +14,19 @@ import { FUZZ_TARGETS, type FuzzTargetName } from './targets/index.js';
 
 const RUNS = process.env['LONG'] === '1' ? 40_000 : searchRuns(2000);
 
-// Each result is told when it is there: the runner takes a file that says nothing for a minute for one that hangs.
+// Report each result as it comes: the runner takes a file without results for a minute for one that hangs.
 test.beforeEach(() => setImmediate());
 
 for (const name of Object.keys(FUZZ_TARGETS) as FuzzTargetName[]) {
   const run = FUZZ_TARGETS[name];
   const kept = readCorpus(name);
 
-  test.serial(`${name}: what the search found before is read as it should be`, async (t) => {
+  test.serial(`${name}: inputs found by earlier searches are read correctly`, async (t) => {
     for (const bytes of kept) await t.notThrowsAsync(async () => run(bytes), bytes.toString('base64'));
     await t.notThrowsAsync(async () => run(new Uint8Array()));
   });
 
-  test.serial(`${name}: any bytes are read alike in every split, or refused with a code of ours`, async (t) => {
+  test.serial(`${name}: any bytes are read alike in every split, or refused with one of our codes`, async (t) => {
     const good = kept.length === 0 ? [] : [{ weight: 1, arbitrary: fc.constantFrom(...kept) }];
     const inputs = mutated(fc.oneof({ weight: 3, arbitrary: FUZZ_INPUTS[name] }, ...good));
     const any = fc.uint8Array({ maxLength: 200 });

@@ -1,4 +1,4 @@
-/** What a peer, an origin or a DNS server says is read in time in proportion to its length, whatever byte is repeated in it. */
+/** Input of a peer, an origin or a DNS server is read in time proportional to its length, whatever byte is repeated in it. */
 import test from 'ava';
 import { decodeHello, HelloScanner } from '../../lib/codec/hello.js';
 import { decodeGoaway, decodeOpen, decodeReasonPayload, decodeServices } from '../../lib/codec/payloads.js';
@@ -19,11 +19,11 @@ import { parseXml } from '../../lib/util/xml.js';
 
 const SHORT_BYTES = 2048;
 const LONG_BYTES = 65_536;
-/** The bound of any turn that 64 KiB take. */
+/** Limit on any turn for 64 KiB. */
 const MAX_CPU_MS = 20;
-/** What the processor does once for other threads, such as compiling, is not the parser's: the best of some counts. */
+/** One-time CPU work of other threads, such as compiling, must not count: the best of several tries does. */
 const TRIES = 20;
-/** What takes so much longer needs no other try. */
+/** Anything that takes so much longer needs no further try. */
 const HOPELESS_MS = 10 * MAX_CPU_MS;
 
 const RUNS: readonly string[] = [
@@ -36,14 +36,14 @@ const RUNS: readonly string[] = [
   ...['\x01a', '\xc0\x0c', '\x00\x01\x00\x01', '\xff\x00VPROXY\r\n\x1a\n\x11\x13\x00\xff'],
 ];
 
-/** Where the run is, in a form of what is read. */
+/** Marks the run in a form of the input. */
 const HERE = '█';
 
 interface Parser {
-  /** What is before and behind a run. */
+  /** The input before and after a run. */
   readonly forms: readonly string[];
   readonly read: (bytes: Buffer) => unknown;
-  /** The most that is taken of it, in bytes. Default: 64 KiB. */
+  /** Limit on the input, in bytes. Default: 64 KiB. */
   readonly maxBytes?: number;
 }
 
@@ -83,7 +83,7 @@ const REQUEST_FORMS: readonly string[] = [
 const ANSWER = 'HTTP/1.1 200 OK\r\n';
 const CHUNKED = `${ANSWER}Transfer-Encoding: chunked\r\n\r\n`;
 
-/** Of an object of JSON with a text, a list, or anything in a field. */
+/** JSON objects with a text, a list, or anything in a field. */
 const jsonForms = (...fields: readonly string[]): string[] => [
   ...['█', '{█}', '{"a":"█"}'],
   ...fields.flatMap((field) => {
@@ -133,7 +133,7 @@ const PARSERS: Readonly<Record<string, Parser>> = {
     read: parseMessage,
   },
   'a HELLO': { forms: jsonForms('"version"', '"nonce"', '"auth"', '"features"'), maxBytes: 4096, read: decodeHello },
-  'what may hold a HELLO': { forms: ['█'], read: (bytes) => new HelloScanner().scan(bytes) },
+  'bytes that may contain a HELLO': { forms: ['█'], read: (bytes) => new HelloScanner().scan(bytes) },
   SERVICES: { forms: jsonForms('"services"', '"services":[],"ports"'), read: decodeServices },
   OPEN: { forms: jsonForms('"service"'), maxBytes: 4096, read: decodeOpen },
   'a reason': {
@@ -174,10 +174,10 @@ const PARSERS: Readonly<Record<string, Parser>> = {
     forms: ['█', '<r>█', '<r>█</r>', '<r x="█'],
     read: (bytes) => parseXml(bytes.toString('latin1')),
   },
-  'a text of a peer that is shown': { forms: ['█'], read: (bytes) => escapeText(bytes.toString(), LONG_BYTES) },
+  'a displayed text of a peer': { forms: ['█'], read: (bytes) => escapeText(bytes.toString(), LONG_BYTES) },
 };
 
-/** The block that announces a header of pax. */
+/** The block that announces a pax header. */
 function paxBlock(bytes: number): string {
   const block = Buffer.alloc(512);
   block.write(`${bytes.toString(8).padStart(11, '0')} `, 124, 'latin1');
@@ -193,13 +193,13 @@ function inputOf(form: string, run: string, maxBytes: number): Buffer {
   return bytes;
 }
 
-/** The processor time in milliseconds, of a reader that may refuse what it reads. */
+/** CPU time in milliseconds of a reader, which may refuse its input. */
 async function cpuMsOf({ read }: Parser, bytes: Buffer): Promise<number> {
   const before = process.cpuUsage();
   try {
     await read(bytes);
   } catch {
-    // A good answer, too.
+    // Refusing is fine, too.
   }
   const { user, system } = process.cpuUsage(before);
   return (user + system) / 1000;
@@ -211,7 +211,7 @@ for (const [name, parser] of Object.entries(PARSERS)) {
     const long: string[] = [];
     for (const form of forms) {
       for (const run of RUNS) {
-        // The short one first: what is cubic would take days with the long one.
+        // The short one first: a cubic parser would take days for the long one.
         for (const byteCount of [Math.min(SHORT_BYTES, maxBytes), maxBytes]) {
           const bytes = inputOf(form, run, byteCount);
           let cpuMs = await cpuMsOf(parser, bytes);

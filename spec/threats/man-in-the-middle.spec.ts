@@ -1,4 +1,4 @@
-/** R-AUTH-2, R-AUTH-3: whoever has the channel in his hand gets no session, and no byte of a stream, in or out. */
+/** R-AUTH-2, R-AUTH-3: who controls the channel gets no session, and neither reads nor injects a byte of a stream. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -20,7 +20,7 @@ import { type Attack, AttackedPair, CLEAR_HELLO, type Edit, editing, helloOf, sp
 
 const [KEY, OTHER_KEY] = ['1f', '2e'].map((digits) => SecretKey.parse(digits.repeat(32))) as [SecretKey, SecretKey];
 
-/** Of each name, what a side of that name shows, and who is to trust it. */
+/** By name, the certificate that a side shows, and the authority that trusts it. */
 const certificates: Record<string, Omit<TlsCertificates, 'peerName'>> = {};
 
 test.before(() => {
@@ -38,7 +38,7 @@ test.before(() => {
 type Protection = 'key' | 'tls=psk' | 'tls=cert';
 const PROTECTIONS: readonly Protection[] = ['key', 'tls=psk', 'tls=cert'];
 
-/** A pair that is protected; `guest` is what the second side has in place of that. */
+/** A protected pair; `guest` replaces the protection of the second side. */
 function pairOf(how: Protection, guest: Partial<SessionSettings> = {}, options: PairOptions = {}): AttackedPair {
   const secure = (own: string, peer: string): Partial<SessionSettings> => {
     if (how !== 'tls=cert') return { keys: () => [KEY], secure: how === 'key' ? null : keyLayer(KEY, () => pair) };
@@ -59,7 +59,7 @@ const keyLayer =
   (...rest) =>
     tlsWithKeys(() => [key], pair().clock)(...rest);
 
-/** With the certificate of `own`, or without one, and the authority of `ca`. */
+/** With the certificate of `own`, or none, and the authority of `ca`. */
 const certificateLayer =
   ({ ca, own }: { readonly ca: string; readonly own: string | null }, pair: () => AttackedPair): Layer =>
   (...rest) => {
@@ -71,7 +71,7 @@ const certificateLayer =
 const countsOf = ({ sides }: AttackedPair): number[] => sides.map(({ sessions }) => sessions.length);
 const codesOf = ({ sides }: AttackedPair): string[] => sides.flatMap(({ endings }) => endings.map(({ code }) => code));
 
-/** When the attack is over both sides have their session, and streams on it. */
+/** After the attack both sides have their session, and streams on it. */
 async function comesBack(t: ExecutionContext, pair: AttackedPair): Promise<void> {
   t.true(await pair.comesTogether());
   const before = pair.reached.length;
@@ -80,7 +80,7 @@ async function comesBack(t: ExecutionContext, pair: AttackedPair): Promise<void>
   t.is(pair.reached.length, before + 1);
 }
 
-/** Attacks two sides from the beginning: there is no session, and one side at least has ended with `code`. */
+/** Attacks two sides from the beginning: there is no session, and at least one side has ended with `code`. */
 async function fails(t: ExecutionContext, pair: AttackedPair, attack: Attack, code: string | null): Promise<void> {
   pair.attack(attack);
   pair.start();
@@ -93,10 +93,10 @@ async function fails(t: ExecutionContext, pair: AttackedPair, attack: Attack, co
 
 // ---- the opening -----------------------------------------------------------------------------------------------------
 
-/** Another value of hexadecimal digits, close to this one. */
+/** Another hexadecimal value, close to this one. */
 const nextTo = (value: unknown): string => `${String(value).slice(0, -1)}${String(value).endsWith('7') ? '8' : '7'}`;
 
-/** Each HELLO has a nonce of the attacker's, and acknowledges what its reader has sent. */
+/** Each HELLO has a nonce of the attacker, and acknowledges its reader's. */
 function swapNonces(): Attack {
   const real = new Map<unknown, unknown>();
   return editing((fields) => {
@@ -113,7 +113,7 @@ function mirror(pair: AttackedPair, change: Attack = (bytes) => bytes): Attack {
   };
 }
 
-/** As another process, with the lesser nonce: each side is to be TLS's client, and gets its own first record. */
+/** As another process, with the lesser nonce: each side becomes the TLS client, and gets its own first record. */
 const disguise: Edit = (fields) => ({
   ...fields,
   instance: nextTo(fields['instance']),
@@ -133,8 +133,8 @@ const OPENING_ATTACKS: readonly [what: string, code: string | null, attack: (pai
     'version-mismatch',
     () => editing((fields) => ({ ...fields, version: { min: 0, max: 0 } })),
   ],
-  ['sends each side back what it wrote', null, mirror],
-  ['sends each side back what it wrote, as another process', 'auth-failed', (pair) => mirror(pair, editing(disguise))],
+  ['reflects the bytes of each side', null, mirror],
+  ['reflects the bytes of each side, as another process', 'auth-failed', (pair) => mirror(pair, editing(disguise))],
 ];
 
 for (const how of PROTECTIONS) {
@@ -145,7 +145,7 @@ for (const how of PROTECTIONS) {
     });
   }
 
-  test(`${how}: a recorded session that is played to both sides, also with the nonces of now, is none`, async (t) => {
+  test(`${how}: a recorded session replayed to both sides, even with the current nonces, is refused`, async (t) => {
     const pair = pairOf(how);
     pair.start();
     await comesBack(t, pair);
@@ -159,7 +159,7 @@ for (const how of PROTECTIONS) {
     pair.attack(() => Buffer.alloc(0));
     await pair.pass(15);
     t.deepEqual(countsOf(pair), [1, 1]);
-    // What followed the HELLOs is read where they acknowledge what each side sends now.
+    // The bytes after the HELLOs are read if these acknowledge the current nonces.
     const edit: Edit = ({ nonce }, side) => {
       const { last, behind } = splitOpening(recordedFor.get(side) as Buffer);
       pair.inject(side, Buffer.concat([helloOf({ ...last, ack: nonce }), behind]));
@@ -175,7 +175,7 @@ for (const how of PROTECTIONS) {
 }
 
 for (const how of ['key', 'tls=psk'] as const) {
-  test(`${how}: keys that are swapped by their ids on the way are found out`, async (t) => {
+  test(`${how}: swapping the ids of keys on the way is detected`, async (t) => {
     const secure = how === 'key' ? null : keyLayer(OTHER_KEY, () => pair);
     const pair: AttackedPair = pairOf(how, { keys: () => [OTHER_KEY], secure });
     const swap: Edit = (fields, { name }) => {
@@ -194,7 +194,7 @@ for (const [what, how, guest] of [
   ['a certificate of another authority', 'tls=cert', { ca: 'host', own: 'stranger' }],
   ['no certificate', 'tls=cert', { ca: 'host', own: null }],
 ] as const) {
-  test(`${how}: who shows ${what} in TLS is not let in, as its client or its server`, async (t) => {
+  test(`${how}: a peer with ${what} in TLS is refused, as its client or its server`, async (t) => {
     const roles = new Set<boolean>();
     for (let identity = 0; roles.size < 2; identity += 2) {
       const pair: AttackedPair = pairOf(how, { secure: certificateLayer(guest, () => pair) }, { identity });
@@ -210,7 +210,7 @@ for (const [what, how, guest] of [
   });
 }
 
-/** TLS itself is left out: the opening inside it is judged like one in clear, and has to belong to the one before it. */
+/** Without TLS itself: the opening inside it is judged like one in clear, and must belong to the one before it. */
 for (const [what, features, fields, end] of [
   ['both outer nonces', ([own, other]: string[]) => [own, other], {}, null],
   ['both outer nonces in the other order', ([own, other]: string[]) => [other, own], {}, null],
@@ -240,7 +240,7 @@ for (const [what, features, fields, end] of [
 
 // ---- around, in and after TLS ----------------------------------------------------------------------------------------
 
-/** Frames of a session in clear, as one without TLS begins: the ids are those of either side. */
+/** The first frames of a session without TLS, with the ids of either side. */
 const OPENS = Buffer.concat(
   [1, 2].flatMap((id) => [
     encodeFrame(FRAME_TYPE.SERVICES, 0, Buffer.from('{"services":[]}'), 1),
@@ -249,7 +249,7 @@ const OPENS = Buffer.concat(
   ]),
 );
 
-/** What is put between the bytes of a side, in clear. */
+/** Bytes in clear, inserted into those of a side. */
 const INSERTIONS: Readonly<Record<string, Buffer>> = {
   frames: OPENS,
   'a flush': Buffer.alloc(131_088),
@@ -259,7 +259,7 @@ const INSERTIONS: Readonly<Record<string, Buffer>> = {
   'half of a magic': Buffer.from('ff005650', 'hex'),
 };
 
-/** Inserts bytes before or behind each first record of a handshake. */
+/** Inserts bytes before or after the first record of each handshake. */
 function besideFirstRecord(where: 'before' | 'behind', inserted: Buffer): Attack {
   return (bytes) => {
     const records = bytes.includes('VPROXY') ? splitOpening(bytes).behind : bytes;
@@ -270,7 +270,7 @@ function besideFirstRecord(where: 'before' | 'behind', inserted: Buffer): Attack
 }
 
 for (const [what, inserted] of Object.entries(INSERTIONS)) {
-  test(`${what} in clear, beside the first record of TLS or in a session inside it, is never the peer’s`, async (t) => {
+  test(`${what} in clear, beside the first TLS record or in a session inside TLS, is never accepted as the peer’s`, async (t) => {
     for (const where of ['before', 'behind'] as const) {
       const pair = pairOf('tls=psk');
       pair.attack(besideFirstRecord(where, inserted));
@@ -291,7 +291,7 @@ for (const [what, inserted] of Object.entries(INSERTIONS)) {
   });
 }
 
-test('a session in clear, on the connection on which one inside TLS has ended, is refused', async (t) => {
+test('a session in clear is refused on a connection on which one inside TLS has ended', async (t) => {
   const pair = pairOf('tls=psk');
   pair.start();
   await comesBack(t, pair);
@@ -312,7 +312,7 @@ for (const [what, change] of Object.entries({
     Buffer.concat([bytes.subarray(0, -3), bytes.subarray(-3).map((byte) => byte ^ 1)]),
   'a record that comes twice': (bytes: Buffer) => Buffer.concat([bytes, bytes]),
   'a record that is lost': () => Buffer.alloc(0),
-  'a record of the other way': (_bytes: Buffer, other: Buffer) => other,
+  'a record of the other direction': (_bytes: Buffer, other: Buffer) => other,
 })) {
   test(`${what} inside TLS suspends a session that outlives its link, and nothing is lost`, async (t) => {
     const settings = { keys: () => [KEY], secure: tlsWithKeys(() => [KEY]) };
@@ -345,11 +345,11 @@ for (const [what, change] of Object.entries({
 
 // ---- at any byte -----------------------------------------------------------------------------------------------------
 
-/** With the smallest frames, so that the flush is no more than a page. */
+/** With the smallest frames, so that the flush is at most a page. */
 const LIMITS = { ...DEFAULT_LIMITS, frame: 4096 };
 const FLUSH_BYTES = 4112;
 
-/** The part of what a side writes that has an opening, its proof, and a handshake of TLS, without repeats. */
+/** The part of a side's bytes with an opening, its proof, and a TLS handshake, without repetitions. */
 const INTERESTING_BYTES = 4000;
 
 const EDITS: readonly Edit[] = [
@@ -377,11 +377,11 @@ const DAMAGE = {
   cut: (bytes, at) => [bytes.subarray(0, at)],
 } satisfies Record<string, Damage>;
 
-/** One thing that is done to what a side writes: at this byte, counted from the beginning of the channel. */
+/** One change to a side's bytes, at this offset from the beginning of the channel. */
 interface Blow {
   readonly side: string;
   readonly at: number;
-  /** `edit`: all HELLOs that are written at once there, each with a right checksum. */
+  /** `edit`: all HELLOs written at once there, each with a valid checksum. */
   readonly kind: keyof typeof DAMAGE | 'edit';
   readonly count: number;
 }
@@ -407,7 +407,7 @@ function striking(blows: readonly Blow[]): Attack {
   };
 }
 
-/** Each session that a side has begun was begun on terms that the other one wrote, byte for byte; and the other way round. */
+/** Each session of a side began on the terms that the other side wrote, byte for byte, and vice versa. */
 function assertOwn(pair: AttackedPair, isClear: boolean): void {
   for (const side of pair.sides) {
     const other = pair.other(side);
@@ -428,7 +428,7 @@ for (const [how, runs] of [
   ['key', 1000],
   ['tls=psk', 150],
 ] as const) {
-  test(`${how}: a session whose opening was damaged in any way is the two sides’ own, and comes in the end`, async (t) => {
+  test(`${how}: with an opening damaged in any way the session is still only between the two sides, and is established in the end`, async (t) => {
     const property = fc.asyncProperty(fc.array(blow, { minLength: 1, maxLength: 4 }), async (blows) => {
       const pair = pairOf(how, {}, { limits: LIMITS, integrity: 'frame' });
       pair.attack(striking(blows));

@@ -1,4 +1,4 @@
-/** A man in the middle, in memory: he has every byte of both sides in his hand, and may change, drop, repeat and insert any. */
+/** A man in the middle, in memory, who can read, change, drop, repeat and insert any byte of both sides. */
 import { encodeFrame, FRAME_TYPE } from '../../lib/codec/header.js';
 import { MAGIC, readHello } from '../../lib/codec/hello.js';
 import { carryOn, type PairOptions, SessionPair, type Side } from '../helpers/session-pair.js';
@@ -8,7 +8,7 @@ export type HelloFields = Record<string, unknown>;
 /** The new fields of a HELLO of `from`; null takes it out. */
 export type Edit = (fields: HelloFields, from: Side) => HelloFields | null;
 
-/** What goes on to the other side of what `from` has written at once. */
+/** Returns what the other side gets for bytes that `from` has written at once. */
 export type Attack = (bytes: Buffer, from: Side) => Buffer;
 
 /** Magic and HELLO with these fields. */
@@ -17,13 +17,13 @@ export function helloOf(fields: HelloFields): Buffer {
   return Buffer.concat([MAGIC, encodeFrame(FRAME_TYPE.HELLO, 0, payload, 0)]);
 }
 
-/** What a HELLO without any protection says. */
+/** The fields of a HELLO without any protection. */
 export const CLEAR_HELLO = {
   ...{ version: { min: 1, max: 1 }, nonce: '7'.repeat(32), ack: null, instance: '8'.repeat(32), integrity: 'full' },
   limits: { frame: 131_072, streamCredit: 65_536, inFlight: 1_048_576, streams: 1024, opens: 256 },
 };
 
-/** Changes all HELLOs that are whole, and leaves everything else as it is: what can be done without a key. */
+/** Changes all complete HELLOs and nothing else, which is possible without a key. */
 export function editing(edit: Edit): Attack {
   return (bytes, side) => {
     const out: Buffer[] = [];
@@ -39,7 +39,7 @@ export function editing(edit: Edit): Attack {
   };
 }
 
-/** The newest HELLO in what a side wrote, and what came after it. */
+/** The newest HELLO in a side's bytes, and the bytes after it. */
 export function splitOpening(bytes: Buffer): { readonly last: HelloFields; readonly behind: Buffer } {
   const at = bytes.lastIndexOf(MAGIC);
   const found = readHello(bytes, at + MAGIC.length);
@@ -47,15 +47,15 @@ export function splitOpening(bytes: Buffer): { readonly last: HelloFields; reado
   return { last: JSON.parse(found.payload.toString()) as HelloFields, behind: bytes.subarray(found.end) };
 }
 
-/** All that waits on the way, so that HELLOs are not cut. */
+/** More than ever waits on the way, so that HELLOs are not cut. */
 const PIECE_BYTES = 2 ** 20;
 
 const HONEST: Attack = (bytes) => bytes;
 
 export class AttackedPair extends SessionPair {
-  /** All that each side wrote. */
+  /** All bytes written by each side. */
   readonly written: Readonly<Record<string, Buffer[]>> = { a: [], b: [] };
-  /** The services that streams were opened to, on either side. */
+  /** The services to which streams were opened, on either side. */
   readonly reached: string[] = [];
   readonly #injected: Readonly<Record<string, Buffer[]>> = { a: [], b: [] };
   #attack = HONEST;
@@ -78,12 +78,12 @@ export class AttackedPair extends SessionPair {
     return side === this.a ? this.b : this.a;
   }
 
-  /** Does this from now on. */
+  /** Applies this attack from now on. */
   attack(attack: Attack): void {
     this.#attack = attack;
   }
 
-  /** A side gets bytes that nobody wrote. */
+  /** Injects bytes into a side's input. */
   inject(to: Side, bytes: Buffer): void {
     this.#injected[to.name]?.push(bytes);
   }
@@ -96,7 +96,7 @@ export class AttackedPair extends SessionPair {
     await carryOn(this, PIECE_BYTES);
   }
 
-  /** Ends the attack, and waits: whether both sides come to be in a session with each other. */
+  /** Ends the attack, and waits; returns whether both sides establish a session with each other. */
   async comesTogether(): Promise<boolean> {
     this.#attack = HONEST;
     for (let second = 0; second < 300 && !this.#isTogether; second += 1) await this.pass(1);

@@ -1,4 +1,4 @@
-/** T7, T8, T9, T11, T17: a guest names a service and sends bytes; none of its addresses, paths, commands, codes and openings has a meaning on the host. */
+/** T7, T8, T9, T11, T17: a guest's addresses, paths, commands, codes and openings mean nothing on the host. */
 import { mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -11,10 +11,10 @@ import { CLEAR_HELLO, helloOf } from './middle.js';
 
 const { OPEN, DATA, FIN, GOAWAY } = FRAME_TYPE;
 
-/** Everything in a folder, and in the folders in it. */
+/** Everything in a folder, recursively. */
 const filesIn = (folder: string): string[] => (readdirSync(folder, { recursive: true }) as string[]).sort();
 
-/** A host with these services, and a guest that speaks by hand. */
+/** A host with these services, and a hand-driven guest. */
 async function guestAt(t: ExecutionContext, path: string, incoming: string[], fields = {}) {
   await new TestProxy(t, `unix-listen:${path}`, { incoming, outgoing: ['own:0'] }).start();
   const peer = new SocketPeer({ path });
@@ -31,7 +31,7 @@ async function guestAt(t: ExecutionContext, path: string, incoming: string[], fi
     refuses: async (from: string, services: readonly string[]): Promise<void> => {
       for (const service of services) await open(service, from, 'REFUSE');
     },
-    /** What a service answers to all of an input. */
+    /** The answer of a service to an input. */
     gives: async (from: string, service: string, input: string): Promise<string> => {
       const id = await open(service, from, 'ACCEPT');
       peer.sendData(id, input);
@@ -43,7 +43,7 @@ async function guestAt(t: ExecutionContext, path: string, incoming: string[], fi
   };
 }
 
-test('T7: a guest names a service, never an address: whatever it names, nothing is reached but what was offered', async (t) => {
+test('T7: a guest names a service, never an address: whatever it names, only offered services are reached', async (t) => {
   const folder = temporaryFolder(t);
   let strangeConnections = 0;
   const count = () => void (strangeConnections += 1);
@@ -63,7 +63,7 @@ test('T7: a guest names a service, never an address: whatever it names, nothing 
   await guest.peer.echo();
 });
 
-test('T8: no path that a guest writes is one on the host: not in its name, in a service, or in who asks', async (t) => {
+test('T8: no path sent by a guest is used on the host: not in its name, in a service, or in an origin', async (t) => {
   const folder = temporaryFolder(t);
   const inner = join(folder, 'a', 'b');
   mkdirSync(inner, { recursive: true });
@@ -79,7 +79,7 @@ test('T8: no path that a guest writes is one on the host: not in its name, in a 
   t.deepEqual(filesIn(folder), [...before, 'a/b/guest.log'].sort());
 });
 
-test('T9: a guest runs no command: what it sends is input of the one that the operator wrote, and nothing else', async (t) => {
+test('T9: a guest runs no command: its bytes are only input of the command that the operator wrote', async (t) => {
   const folder = temporaryFolder(t);
   const guest = await guestAt(t, join(folder, 'channel.sock'), ['run:exec:cat; env | wc -l']);
   const before = filesIn(folder);
@@ -90,7 +90,7 @@ test('T9: a guest runs no command: what it sends is input of the one that the op
   t.deepEqual(filesIn(folder), before);
 });
 
-test('T11: sessions that end with ever new codes of the peer are one series', async (t) => {
+test('T11: sessions that end with ever new codes from the peer are one series', async (t) => {
   const path = join(temporaryFolder(t), 'channel.sock');
   const host = new TestProxy(t, `unix-listen:${path}`);
   await host.start();
@@ -115,7 +115,7 @@ test('T11: sessions that end with ever new codes of the peer are one series', as
   }
 });
 
-test('T17: the opening of a session is carried as any bytes on a stream, at every place in its frames', async (t) => {
+test('T17: the opening of a session is carried like any bytes on a stream, at every offset in its frames', async (t) => {
   const path = join(temporaryFolder(t), 'channel.sock');
   const server = await localServer(t, echo);
   const { a, b } = await connectedProxies(t, path, { outgoing: ['echo:0'] }, { incoming: [`echo:${server.port}`] });

@@ -1,4 +1,4 @@
-/** A port scanner, and any client of another protocol, on a listening channel: no harm to the session that is there, or to the peer that connects later. */
+/** A port scanner, or a client of another protocol, on a listening channel harms neither the session nor later peers. */
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -14,7 +14,7 @@ import { eventually } from '../helpers/time.js';
 
 const HOST = '127.0.0.1';
 
-/** A host that listens, and a guest that is to be started, whose way leads through a relay. */
+/** A host that listens, and a guest, not started yet, that connects through a relay. */
 async function startScene(t: ExecutionContext, how: 'none' | 'tls=psk', clock: Clock = systemClock) {
   const isKeyed = how === 'tls=psk';
   const common = { clock, ...(isKeyed && { keyFiles: [writeKeyFile(temporaryFolder(t), 'key', '1f')] }) };
@@ -29,24 +29,24 @@ async function startScene(t: ExecutionContext, how: 'none' | 'tls=psk', clock: C
   return { host, guest, hostPort, relay, echoes };
 }
 
-/** How many sessions a side has had. */
+/** The number of sessions that a side has had. */
 const sessionCount = ({ proxy }: TestProxy): number => proxy.channel('default').history.sessions;
 
 const linesOf = ({ events }: TestProxy): number => events.filter(({ level }) => level !== 'debug').length;
 
-/** Lines of a log that a scanner may cause. */
+/** Limit on the log lines that a scanner may cause. */
 const MAX_LINES = 250;
 
-/** What scanners send. */
+/** The bytes that scanners send. */
 const GREETINGS: readonly Buffer[] = [
   ...['', 'GET / HTTP/1.1\r\nHost: localhost\r\n\r\n', 'SSH-2.0-scanner\r\n'].map((text) => Buffer.from(text)),
-  // A hello of TLS.
+  // A TLS ClientHello.
   Buffer.from('160301005a0100005603035472657365', 'hex'),
   randomBytes(70_000),
   Buffer.alloc(140_000),
 ];
 
-/** Connects, sends something, and hangs up, orderly or not, or stays until it is closed. */
+/** Connects, sends bytes, and hangs up, in order or with a reset, or stays until it is closed. */
 async function visit(t: ExecutionContext, port: number, bytes: Buffer, leave: 'end' | 'reset' | 'stay'): Promise<void> {
   const socket = localSocket(t, { host: HOST, port });
   socket.on('error', () => undefined).resume();
@@ -57,7 +57,7 @@ async function visit(t: ExecutionContext, port: number, bytes: Buffer, leave: 'e
 }
 
 for (const how of ['none', 'tls=psk'] as const) {
-  test(`${how}: scanners do no harm to the session that is there, and leave nothing behind`, async (t) => {
+  test(`${how}: scanners do not harm an existing session, and leave nothing behind`, async (t) => {
     const { host, guest, hostPort, echoes } = await startScene(t, how);
     await guest.start();
     await guest.event('session-established');
@@ -79,7 +79,7 @@ for (const how of ['none', 'tls=psk'] as const) {
   });
 
   testWith('openssl')(
-    `${how}: openssl s_client with a key of its own gets nowhere, and the peer comes in beside it`,
+    `${how}: openssl s_client with its own key gets nowhere, and the peer gets in beside it`,
     async (t) => {
       const { host, guest, hostPort, echoes } = await startScene(t, how);
       const command = ['s_client', '-connect', `${HOST}:${hostPort}`, '-tls1_3', '-psk', '2e'.repeat(32)];
@@ -104,10 +104,10 @@ for (const how of ['none', 'tls=psk'] as const) {
   );
 }
 
-/** The number of connections that may wait unestablished. */
+/** Limit on connections that have not completed a handshake. */
 const MAX_WAITING = 16;
 
-/** Connections that were accepted on a port and not closed on this side, as the system counts them. */
+/** Connections accepted on a port and not closed on this side, as the system counts them. */
 function openSockets(port: number): number {
   const local = new RegExp(`^ *\\d+: [0-9A-F]+:${port.toString(16).toUpperCase().padStart(4, '0')} \\S+ (?:01|08) `);
   return readFileSync('/proc/self/net/tcp', 'utf8')
@@ -115,13 +115,13 @@ function openSockets(port: number): number {
     .filter((line) => local.test(line)).length;
 }
 
-/** A clock on which no time is up, however slow this machine is. */
+/** A clock on which nothing times out, however slow this machine is. */
 const patientClock: Clock = {
   ...systemClock,
   schedule: (delayMs, callback) => systemClock.schedule(20 * delayMs, callback),
 };
 
-/** A host, and a guest whose connection carries nothing yet. */
+/** A host, and a guest whose connection is held up. */
 async function slowGuest(t: ExecutionContext) {
   const scene = await startScene(t, 'tls=psk', patientClock);
   scene.relay.isHolding = true;
@@ -130,7 +130,7 @@ async function slowGuest(t: ExecutionContext) {
   return scene;
 }
 
-/** It goes on, and is established on its first connection. */
+/** The guest continues, and is established on its first connection. */
 async function getsIn(t: ExecutionContext, { guest, relay }: Awaited<ReturnType<typeof slowGuest>>): Promise<void> {
   relay.goOn();
   await guest.event('session-established');
@@ -149,7 +149,7 @@ test('a slow peer is not crowded out by another machine that opens connections i
   await getsIn(t, scene);
 });
 
-/** A program that opens connections, sends nothing, and says when all of them but those that may wait were closed. */
+/** A program that opens connections, sends nothing, and reports when all but those that may wait were closed. */
 const OPEN_SILENTLY = `const [port, count, most] = process.argv.slice(1).map(Number); let closed = 0;
 for (let left = count; left > 0; left -= 1) require('net').connect(port, '${HOST}').on('error', () => 0).resume()
   .once('close', () => { if (++closed === count - most) console.log('closed'); });`;
@@ -165,7 +165,7 @@ testWith('root')('a slow peer is not crowded out by another user, who has the sa
   await getsIn(t, scene);
 });
 
-/** A program that opens connections in a loop, of which it holds 64 at once, and sends nothing. */
+/** A program that opens connections in a loop, holds 64 at once, and sends nothing. */
 const OPEN_FOR_EVER = `const open = new Set(); const connect = () => {
   const socket = require('net').connect(Number(process.argv[1]), '${HOST}').on('error', () => 0).resume();
   socket.once('close', () => open.delete(socket)).once('connect', () => {

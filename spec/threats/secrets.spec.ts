@@ -1,4 +1,4 @@
-/** T18: a key is in its file and in the memory of the process, and nowhere else; with one, no certificate is worth anything (R-AUTH-3). */
+/** T18: a key is only in its file and in the memory of the process; with a key, no certificate counts (R-AUTH-3). */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import tls from 'node:tls';
@@ -18,12 +18,12 @@ function spawnWithKey(t: ExecutionContext, channel: string, key: string, env: Re
   return spawnVproxy(t, [JSON.stringify({ proxies })], { script: PROXY_PROGRAM, env });
 }
 
-test('T18: the key is not in the arguments, the environment or the log of a process, nor in what it says to a peer', async (t) => {
+test('T18: the key is not in the arguments, the environment or the log of a process, nor in its bytes to a peer', async (t) => {
   const folder = temporaryFolder(t);
   const path = join(folder, 'channel.sock');
   const vproxy = spawnWithKey(t, `unix-listen:${path}`, writeKeyFile(folder, 'psk.key', '1f'), { DEBUG: '*' });
   await vproxy.waitForLine(/waiting for the peer/);
-  // A peer with the right key, and one with another.
+  // A peer with the right key, and one with a wrong key.
   for (const digits of ['1f', '2e']) {
     const other = new TestProxy(t, `unix-connect:${path},tls=psk`, {
       keyFiles: [writeKeyFile(folder, `${digits}.key`, digits)],
@@ -40,14 +40,14 @@ test('T18: the key is not in the arguments, the environment or the log of a proc
   t.notRegex(vproxy.lines.join('\n'), /1f1f1f1f|2e2e2e2e/);
 });
 
-test('a TLS server without the key is not let in by a certificate of an authority that the whole machine trusts', async (t) => {
+test('a TLS server without the key is refused even with a certificate of an authority that the whole machine trusts', async (t) => {
   const folder = temporaryFolder(t);
   makeCertificate(folder, 'known');
   const env = { NODE_EXTRA_CA_CERTS: join(folder, 'known-ca.pem') };
   const vproxy = spawnWithKey(t, 'tcp-listen:127.0.0.1:0', writeKeyFile(folder, 'psk.key', '1f'), env);
   const [, port] = await vproxy.waitForLine(CHANNEL_LISTENING);
 
-  // The lesser nonce: the process is TLS's client.
+  // The lesser nonce: the process is the TLS client.
   const peer = new SocketPeer({ host: '127.0.0.1', port: Number(port) }, { isOdd: false });
   t.teardown(() => peer.close());
   const ack = await peer.otherNonce();

@@ -1,4 +1,4 @@
-/** T19, T22: what the sources and the packages must not have. */
+/** T19, T22: what the sources and the packages must not contain. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
@@ -14,7 +14,7 @@ interface Package {
 const readJson = (file: string): Record<string, unknown> =>
   JSON.parse(readFileSync(file, 'utf8')) as Record<string, unknown>;
 
-/** The packages of docs/security.md, and what each sees of a peer; a further one takes a decision (docs/decisions/). */
+/** The packages in docs/security.md, and what each sees of a peer; another one needs a decision (docs/decisions/). */
 function documentedDependencies(): Map<string, string> {
   const text = readFileSync('docs/security.md', 'utf8');
   const section = /^### Dependencies$[^]*?(?=^##)/m.exec(text)?.[0] ?? '';
@@ -22,7 +22,7 @@ function documentedDependencies(): Map<string, string> {
   return new Map(rows.map(([, name = '', sees = '']) => [name, sees.trim()]));
 }
 
-test('T19: every package is pinned by its hash, and none that is needed runs a script when it is installed', (t) => {
+test('T19: every package is pinned by its hash, and no required one runs an install script', (t) => {
   const packages = Object.entries(readJson('package-lock.json')['packages'] as Record<string, Package>);
   t.true(packages.length > 50);
   for (const [name, { resolved, integrity, hasInstallScript = false, dev = false, optional = false }] of packages) {
@@ -33,20 +33,20 @@ test('T19: every package is pinned by its hash, and none that is needed runs a s
   }
 });
 
-test('T19: there are no more dependencies than were decided on, and vproxy runs no script when it is installed', (t) => {
+test('T19: the dependencies are the documented ones, and vproxy runs no install script', (t) => {
   const { dependencies, optionalDependencies, allowScripts, scripts } = readJson('package.json');
   const documented = documentedDependencies();
   const names = [...Object.keys(dependencies as object), ...Object.keys(optionalDependencies as object)];
   t.deepEqual([...documented.keys()].sort(), names.sort());
   for (const [name, sees] of documented) t.true(sees.length > 0, `what does ${name} see of a peer?`);
   t.deepEqual(Object.keys(optionalDependencies as object), ['koffi']);
-  // The script of esbuild, which is only used to build, would only speed up its command line.
+  // The script of esbuild, a build dependency, would only speed up its command line.
   t.deepEqual(allowScripts, { esbuild: false, koffi: false });
   for (const name of ['preinstall', 'install', 'postinstall', 'prepare'])
     t.false(Object.hasOwn(scripts as object, name));
 });
 
-test('T19: a package that sees nothing of a peer is known to no file that does', (t) => {
+test('T19: a package that sees nothing of a peer is imported by no file that does', (t) => {
   const sources = (readdirSync('lib', { recursive: true }) as string[]).filter((name) => name.endsWith('.ts'));
   const own = [...documentedDependencies()].filter(([, sees]) => sees === 'nothing').map(([name]) => name);
   t.true(own.length > 0);
@@ -56,7 +56,7 @@ test('T19: a package that sees nothing of a peer is known to no file that does',
   }
 });
 
-test('T22: nothing is compressed, so nothing can swell: of zlib only its checksum is used', (t) => {
+test('T22: nothing is compressed, so nothing can swell: only the checksum of zlib is used', (t) => {
   const sources = (readdirSync('lib', { recursive: true }) as string[]).filter((name) => name.endsWith('.ts'));
   const imports = sources.flatMap((name) => readFileSync(join('lib', name), 'utf8').match(/^.*'node:zlib'.*$/gm) ?? []);
   t.true(imports.length > 2);

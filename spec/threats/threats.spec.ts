@@ -4,7 +4,7 @@ import test from 'ava';
 import { specFault, THREATS } from './threats.js';
 
 for (const [id, specs] of Object.entries(THREATS)) {
-  test(`${id}: the specs that show its guard are there`, (t) => {
+  test(`${id}: the specs that show its guard exist`, (t) => {
     t.true(specs.length > 0);
     for (const place of specs) t.is(specFault(place), null);
   });

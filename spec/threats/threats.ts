@@ -1,17 +1,17 @@
-/** The threats to vproxy, what guards against each, and the specs that show it. docs/security.md lists them for readers. */
+/** The threats to vproxy, and the specs that show the guard against each. docs/security.md lists them for readers. */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** A spec, by its file in `spec/` and its title, or a beginning or an end of that. */
+/** A spec, by its file in `spec/` and its title, or the beginning or end of that. */
 export type SpecPlace = readonly [file: string, title: string];
 
-/** What is wrong with a place: that the file is not there, or has nothing of that title; null where nothing is. */
+/** Returns an error if the file is missing or contains no such title, else null. */
 export function specFault([file, title]: SpecPlace): string | null {
   const path = join('spec', file);
-  if (!existsSync(path)) return `${path} is not there`;
+  if (!existsSync(path)) return `${path} does not exist`;
   const text = title.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
   const quoted = new RegExp(`['\`}]${text}|${text}(?:['\`]|\\$\\{)`);
-  return quoted.test(readFileSync(path, 'utf8')) ? null : `${path} has nothing called "${title}"`;
+  return quoted.test(readFileSync(path, 'utf8')) ? null : `${path} has no title "${title}"`;
 }
 
 /** By the numbers of docs/security.md. */
@@ -65,19 +65,16 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
     ['threats/scanner.slow.spec.ts', 'a slow peer is not crowded out by another user, who has the same address'],
   ],
   T7: [
-    ['threats/names.spec.ts', 'T7: a guest names a service, never an address: whatever it names, nothing is reached'],
+    ['threats/names.spec.ts', 'T7: a guest names a service, never an address: whatever it names, only offered'],
     ['conformance/streams.ts', 'R-STREAM-3: a service that is not offered, or has no valid name, is refused with'],
     ['forward/service-policy.ts', 'a service that a peer may not open is denied without a reason; others remain open'],
   ],
   T8: [
-    ['threats/names.spec.ts', 'T8: no path that a guest writes is one on the host: not in its name, in a service, or'],
-    [
-      'channel/sockets.spec.ts',
-      'a file that is not a socket is neither replaced nor removed, and a symbolic link is not',
-    ],
+    ['threats/names.spec.ts', 'T8: no path sent by a guest is used on the host: not in its name, in a service, or in'],
+    ['channel/sockets.spec.ts', 'a file that is not a socket is neither replaced nor removed, and a symbolic link is'],
   ],
   T9: [
-    ['threats/names.spec.ts', 'T9: a guest runs no command: what it sends is input of the one that the operator'],
+    ['threats/names.spec.ts', 'T9: a guest runs no command: its bytes are only input of the command that the operator'],
     ['forward/exec.spec.ts', 'a process and its children are terminated with their stream, and killed if they do not'],
     ['forward/exec.spec.ts', 'a rule counts processes until they have exited: with opens and resets in a loop, in'],
   ],
@@ -86,12 +83,12 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
     ['hostile/log-cases.ts', 'escapes in its name and agent'],
     ['hostile/storage-cases.ts', 'a REFUSE full of escapes'],
     ['proxy/logs.spec.ts', 'text from a peer cannot forge a line, or control a terminal'],
-    ['faults/streams.slow.spec.ts', '1,000 refused streams are at most some hundred lines in each log, and all are'],
+    ['faults/streams.slow.spec.ts', '1,000 refused streams are at most a few hundred lines in each log, and all are'],
     ['hostile/refused.slow.spec.ts', 'at most 64 KiB a second are written about refusals, each is counted'],
     ['proxy/log-limit.ts', ': during a flood of refusals, each permitted action is logged at once'],
   ],
   T11: [
-    ['threats/names.spec.ts', 'T11: sessions that end with ever new codes of the peer are one series'],
+    ['threats/names.spec.ts', 'T11: sessions that end with ever new codes from the peer are one series'],
     ['control/metrics.spec.ts', 'no label contains text from a peer'],
   ],
   T12: [
@@ -100,10 +97,7 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
     ['hostile/session-cases.ts', 'OPEN whose service is in __proto__'],
     ['hostile/storage-cases.ts', '100,000 lists in one another'],
     ['control/hostile.spec.ts', 'a huge body is refused, and read only up to a limit'],
-    [
-      'util/bytes/records.ts',
-      'a payload is a single JSON object with a bounded number of values, or is refused before parsing',
-    ],
+    ['util/bytes/records.ts', 'a payload is a single JSON object with a bounded number of values, or is refused'],
     ['exec/messages.ts', 'a command of too many values is refused at its own side, and by its reader before it is'],
     ['copy/messages.ts', 'a name and a hash have their lengths, and an error has both numbers'],
     ['fuzz/targets/index.ts', 'json-scanner'],
@@ -120,10 +114,7 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
     ['hostile/neighbours.slow.spec.ts', 'stay within twice the quiet time'],
     ['hostile/neighbours.slow.spec.ts', '800 requests that never end, for which an upgrade waits'],
     ['proxy/many-channels.spec.ts', 'stay within twice the quiet time'],
-    [
-      'forward/service-policy.ts',
-      'the rate limits bytes in both directions, for all streams of the service together, and',
-    ],
+    ['forward/service-policy.ts', 'the rate limits bytes in both directions, for all streams of the service together,'],
     ['session/paced-sink.ts', 'bytes a second no more reaches local ends from a peer that opens, sends and '],
     ['forward/unread-output.spec.ts', 'that never ends is not read endlessly after STOP, and is reset 10 s later'],
   ],
@@ -137,10 +128,10 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
     ['forward/socket-access.spec.ts', 'at no moment is a socket file more accessible than requested'],
   ],
   T17: [
-    ['threats/names.spec.ts', 'T17: the opening of a session is carried as any bytes on a stream, at every place in'],
+    ['threats/names.spec.ts', 'T17: the opening of a session is carried like any bytes on a stream, at every offset'],
     ['proxy/channel-supervision.spec.ts', 'R-CHANNEL-2: a stranger on a listening channel ends no session, and the'],
     ['proxy/policies.spec.ts', ' in common carry streams; a stranger gets no session and cannot end theirs'],
-    ['threats/man-in-the-middle.spec.ts', ': a recorded session that is played to both sides, '],
+    ['threats/man-in-the-middle.spec.ts', ': a recorded session replayed to both sides, '],
   ],
   T18: [
     ['threats/secrets.spec.ts', 'T18: the key is not in the arguments, the environment or the log of a process, nor'],
@@ -148,20 +139,20 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
     ['conformance/authentication.ts', 'R-AUTH-2: the id of a key is the start of its SHA-256, and nothing reveals'],
   ],
   T19: [
-    ['threats/sources.spec.ts', 'T19: every package is pinned by its hash, and none that is needed runs a script when'],
-    ['threats/sources.spec.ts', 'T19: there are no more dependencies than were decided on, and vproxy runs no script'],
+    ['threats/sources.spec.ts', 'T19: every package is pinned by its hash, and no required one runs an install script'],
+    ['threats/sources.spec.ts', 'T19: the dependencies are the documented ones, and vproxy runs no install script'],
   ],
   T20: [
-    ['fuzz/targets.spec.ts', ': any bytes are read alike in every split, or refused with a code of ours'],
+    ['fuzz/targets.spec.ts', ': any bytes are read alike in every split, or refused with one of our codes'],
     ['hostile/run-table.ts', 'every process has survived all of its cases'],
     ['channel/devices.spec.ts', 'a bug that crashes the process leaves the settings as they were'],
   ],
   T21: [
-    ['faults/streams.slow.spec.ts', 'a target that hangs is given up, holds up no other stream, and leaves nothing'],
+    ['faults/streams.slow.spec.ts', 'a target that hangs times out, holds up no other stream, and leaves nothing'],
     ['conformance/streams.ts', 'R-STREAM-5: opens beyond `opens` are refused, until one is answered'],
   ],
   T22: [
-    ['threats/sources.spec.ts', 'T22: nothing is compressed, so nothing can swell: of zlib only its checksum is used'],
+    ['threats/sources.spec.ts', 'T22: nothing is compressed, so nothing can swell: only the checksum of zlib is used'],
   ],
   T23: [
     ['proxy/services.spec.ts', 'without permissions neither side may run commands or copy files'],
@@ -193,15 +184,9 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
     ['forward/resolver/resolver.ts', 'a name that no entry allows is refused, with a reason for the guest and the log'],
     ['forward/resolver/resolver.ts', 'an address that the egress refuses is omitted: '],
     ['forward/resolver/resolver.ts', '30,000 random or randomly changed messages are each answered, or dropped'],
-    [
-      'forward/resolver/resolver.ts',
-      'beyond 256 questions in flight further ones fail, while cached answers are still',
-    ],
+    ['forward/resolver/resolver.ts', 'beyond 256 questions in flight further ones fail, while cached answers are'],
     ['system/dns/dns-message.spec.ts', '30,000 messages, random or randomly changed, are parsed as a whole or'],
-    [
-      'forward/resolver/resolver-endpoint.spec.ts',
-      'questions beyond 5,000 per second wait on a stream, and are dropped',
-    ],
+    ['forward/resolver/resolver-endpoint.spec.ts', 'questions beyond 5,000 per second wait on a stream, and are'],
   ],
   T28: [
     ['system/dns/name-servers.spec.ts', 'each question is separate: an unpredictable id and port'],
