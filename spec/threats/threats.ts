@@ -98,13 +98,13 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
     ['hostile/storage-cases.ts', '100,000 lists in one another'],
     ['control/hostile.spec.ts', 'a huge body is refused, and read only up to a limit'],
     ['util/bytes/records.ts', 'a payload is a single JSON object with a bounded number of values, or is refused'],
-    ['exec/messages.ts', 'a command of too many values is refused at its own side, and by its reader before it is'],
+    ['exec/messages.ts', 'a command with too many values is refused by the sender, and by the reader before parsing'],
     ['copy/messages.ts', 'a name and a hash have their lengths, and an error has both numbers'],
     ['fuzz/targets/index.ts', 'json-scanner'],
   ],
   T13: [
     ['storage/broker.spec.ts', 'one at a time; a crash fails only its call'],
-    ['storage/broker.spec.ts', ': a wrapper that goes in its call leaves its reply to nobody'],
+    ['storage/broker.spec.ts', ': the reply for a wrapper that disconnects reaches no other call'],
     ['hostile/storage.spec.ts', 'whatever a peer answers to storage calls, each ends with its code, and the next one'],
   ],
   T14: [
