@@ -20,7 +20,7 @@ export type TakeDescriptor = (index: number) => number;
 /** The number of descriptors held in reserve; an eighth of a small limit. */
 const MAX_SPARE = 32;
 
-/** The share of the reserve that a use must leave free: streams of a peer, links opened by peers, and control requests. */
+/** A use must leave free the reserve divided by this: streams of a peer, links opened by peers, and control requests. */
 const LEAVES = { ordinary: 1, channel: 2, operator: 8 } as const;
 
 /** What a descriptor is used for. */

@@ -14,28 +14,20 @@ interface Meaning {
 
 const MEANINGS: Readonly<Record<string, Meaning>> = {
   EACCES: { channel: ['channel-denied', ''], listen: 'address-denied' },
-  EADDRINUSE: { words: 'address already in use', listen: 'address-in-use' },
+  EADDRINUSE: { listen: 'address-in-use' },
   EADDRNOTAVAIL: { words: 'not an address of this machine' },
   EAGAIN: { channel: ['channel-busy', ': its accept backlog is full'] },
   EAI_AGAIN: { words: 'no name server answered' },
   EBUSY: { channel: ['channel-busy', ': another process has it open'] },
-  ECONNREFUSED: {
-    words: 'connection refused',
-    channel: ['channel-refused', ': connection refused'],
-    connect: 'connect-refused',
-  },
+  ECONNREFUSED: { channel: ['channel-refused', ': connection refused'], connect: 'connect-refused' },
   ECONNRESET: { words: 'connection reset' },
   EISDIR: { words: 'is a directory', channel: ['channel-unusable', ': is a directory'] },
   ELOOP: { channel: ['channel-unusable', ''] },
   ENAMETOOLONG: { channel: ['channel-unusable', ''] },
   ENODEV: { channel: ['channel-missing', ': the device was removed'] },
   // A missing socket file means a server that is not running.
-  ENOENT: {
-    words: 'no such file or directory',
-    channel: ['channel-missing', ' is missing'],
-    connect: 'connect-refused',
-  },
-  ENOTDIR: { words: 'not a directory', channel: ['channel-unusable', ''] },
+  ENOENT: { channel: ['channel-missing', ' is missing'], connect: 'connect-refused' },
+  ENOTDIR: { channel: ['channel-unusable', ''] },
   ENOTFOUND: { words: 'name not found', channel: ['channel-missing', ': name not found'] },
   ENXIO: {
     channel: ['channel-unusable', ': a console port, or a port without a device; give the VM a virtserialport'],
