@@ -1,4 +1,4 @@
-/** What TypeDoc shows of the API: its parts by task, without what Node calls in streams. */
+/** The API as shown by TypeDoc: its parts by task, without the methods of streams that Node calls. */
 import {
   type Application,
   Comment,
@@ -24,10 +24,10 @@ const API_PARTS: Record<string, string> = {
   util: 'Values',
 };
 
-/** The titles of the parts, in their order. */
+/** The titles of the parts, in order. */
 export const API_PART_TITLES = [...new Set(Object.values(API_PARTS))];
 
-/** Has each export of the package in its part, and leaves out methods that begin with `_`: they are Node's to call. */
+/** Assigns each export of the package to its part, and omits methods that begin with `_`, which only Node calls. */
 export function shapeApi(application: Application): void {
   application.converter.on(Converter.EVENT_RESOLVE_BEGIN, ({ project }) => {
     for (const method of project.getReflectionsByKind(ReflectionKind.Method)) {

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** `npm run site`: the site from the documents and the doc comments of the API, in `dist-site/` or in the folder that is given. */
+/** `npm run site`: builds the site from the documents and the doc comments of the API, in `dist-site/` or the given folder. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -15,7 +15,7 @@ import { SiteTheme } from './theme.js';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
 
-/** Builds the site into `out`. False when there was a warning or an error, which TypeDoc has printed. */
+/** Builds the site into `out`. Resolves with false after a warning or an error, which TypeDoc prints. */
 async function buildSite(out: string): Promise<boolean> {
   const folder = mkdtempSync(join(tmpdir(), 'vproxy-site-'));
   try {
@@ -60,7 +60,7 @@ async function buildSite(out: string): Promise<boolean> {
       hideGenerator: true,
       githubPages: false,
       treatWarningsAsErrors: true,
-      // Lists from which types are made; the doc comments of the types have their values.
+      // Constants that types are derived from; the doc comments of the types have their values.
       intentionallyNotExported: [
         'STREAM_WAITS',
         'LOG_EVENTS',
@@ -69,7 +69,7 @@ async function buildSite(out: string): Promise<boolean> {
         'ENDPOINT_KINDS',
         'EndpointOf',
       ],
-      // What each code means is in docs/errors.md, a table that a spec compares with this one.
+      // docs/errors.md explains the codes, in a table that a spec compares with this one.
       intentionallyNotDocumented: Object.keys(ERROR_CODES).map((code) => `vproxy.ERROR_CODES.__type.${code}`),
       validation: { notExported: true, invalidLink: true, notDocumented: true },
     });
@@ -91,7 +91,7 @@ async function buildSite(out: string): Promise<boolean> {
   }
 }
 
-/** A search finds documents before the names of the API, and no files of the repository. */
+/** Ranks documents before the names of the API in the search, and excludes files of the repository. */
 function rankDocuments(event: IndexEvent): void {
   for (let at = event.searchResults.length - 1; at >= 0; at--) {
     const found = event.searchResults[at];

@@ -1,12 +1,11 @@
 /**
- * Which documents the site has, in the order in which readers need them. A document of docs/ that is left out here
- * fails the build.
+ * The documents of the site, in reading order. The build fails if a document of docs/ is missing here.
  */
 
 /** Documents under a heading of the navigation. */
 export interface Section {
   title: string;
-  /** Their paths in the repository, and what the site calls them. */
+  /** Their paths in the repository, and their titles on the site. */
   documents: Record<string, string>;
 }
 
@@ -66,5 +65,5 @@ export const SECTIONS: readonly Section[] = [
   { title: 'Inside', documents: { 'docs/architecture.md': 'Architecture', 'docs/testing.md': 'Testing' } },
 ];
 
-/** The folder whose documents are a section of their own, closed and in the order of their numbers. */
+/** The folder whose documents form a collapsed section, in the order of their numbers. */
 export const DECISIONS = { title: 'Decisions', folder: 'docs/decisions' } as const;

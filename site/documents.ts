@@ -1,16 +1,16 @@
-/** The documents of the repository that become pages: all of those in the contents. */
+/** The documents of the repository that become pages: all in the contents. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { DECISIONS, SECTIONS } from './contents.js';
 
-/** The document at the front. */
+/** The document of the front page. */
 export const FRONT = 'README.md';
 
 /** A document, and its place in the navigation. */
 export interface SiteDocument {
   /** Its path in the repository. */
   path: string;
-  /** What the site calls it. */
+  /** Its title on the site. */
   title: string;
   /** The title of its section; null for the front page. */
   section: string | null;
@@ -18,8 +18,8 @@ export interface SiteDocument {
 }
 
 /**
- * Every document of the repository at `root`, the front page first, then in the order of the contents, then the decisions.
- * Throws when the contents name one that does not exist, or leave one out.
+ * Lists the documents of the repository at `root`: the front page, those in the order of the contents, and the decisions. Throws
+ * if the contents name one that does not exist, or omit one.
  */
 export function readDocuments(root: string): SiteDocument[] {
   const read = (path: string, title: string, section: string | null): SiteDocument => {
@@ -30,7 +30,7 @@ export function readDocuments(root: string): SiteDocument[] {
   );
   const paths = new Set([FRONT, ...named.map((document) => document.path)]);
   const leftOut = [...markdownFiles(root, '.'), ...markdownFiles(root, 'docs')].filter((path) => !paths.has(path));
-  if (leftOut.length > 0) throw new Error(`site/contents.ts leaves out ${leftOut.join(', ')}`);
+  if (leftOut.length > 0) throw new Error(`site/contents.ts omits ${leftOut.join(', ')}`);
 
   const decisions = markdownFiles(root, DECISIONS.folder).map((path) => {
     const decision = read(path, '', DECISIONS.title);
@@ -39,7 +39,7 @@ export function readDocuments(root: string): SiteDocument[] {
   return [read(FRONT, '', null), ...named, listOfDecisions(decisions), ...decisions];
 }
 
-/** The page that lists the decisions, which the repository shows as a folder. */
+/** The page that lists the decisions, a folder in the repository. */
 function listOfDecisions(decisions: SiteDocument[]): SiteDocument {
   const links = decisions.map(({ path, title }) => `- [${title}](${basename(path)})`);
   return {

@@ -1,11 +1,10 @@
 /**
- * Pages for files and folders of the repository that documents link to: a reader of the site does not have the
- * repository.
+ * Pages for files and folders of the repository that documents link to, as readers of the site do not have it.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { basename, extname, join } from 'node:path';
 
-/** Languages of code that the site colours, by file name extension. */
+/** Highlighted languages, by file name extension. */
 const LANGUAGES: Record<string, string> = {
   '.conf': 'ini',
   '.container': 'ini',
@@ -24,7 +23,7 @@ const LANGUAGES: Record<string, string> = {
   '.yml': 'yaml',
 };
 
-/** The page of the file at `path` in the repository at `root`, as Markdown. */
+/** Makes the page of the file at `path` in the repository at `root`, as Markdown. */
 export function filePage(root: string, path: string): string {
   const text = readFileSync(join(root, path), 'utf8');
   const longestFence = Math.max(2, ...Array.from(text.matchAll(/`{3,}/g), ([fence]) => fence.length));
@@ -33,7 +32,7 @@ export function filePage(root: string, path: string): string {
   return `# ${basename(path)}\n\n\`${path}\` of the repository.\n\n${fence}${language}\n${text.trimEnd()}\n${fence}\n`;
 }
 
-/** The page of a folder: links to what is in it, which are as in the repository. */
+/** Makes the page of a folder: links to its entries, as in the repository. */
 export function folderPage(root: string, path: string): string {
   const entries = readdirSync(join(root, path), { withFileTypes: true })
     .map((entry) => (entry.isDirectory() ? `${entry.name}/` : entry.name))

@@ -1,24 +1,24 @@
-/** What is written before each page that TypeDoc reads, and read back when the site is put together. */
+/** The front matter of each page that TypeDoc reads, which is read back when the site is assembled. */
 import type { DocumentReflection } from 'typedoc';
 
-/** What is known of a page beside its text. */
+/** The metadata of a page. */
 export interface FrontMatter {
   title: string;
-  /** Where the page is in the site, without `.html`. */
+  /** The path of the page in the site, without `.html`. */
   sitePath: string;
   /** The title of its section of the navigation; null for a file of the repository, which has no section. */
   section: string | null;
-  /** Its place in the order of reading. */
+  /** Its position in the reading order. */
   order: number;
 }
 
-/** The lines that go before the text of a page. */
+/** Formats the lines before the text of a page. */
 export function formatFrontMatter(values: FrontMatter): string {
   const lines = Object.entries(values).map(([name, value]) => `${name}: ${JSON.stringify(value)}`);
   return `---\n${lines.join('\n')}\n---\n\n`;
 }
 
-/** What {@link formatFrontMatter} has written before a page. TypeDoc takes the title away, and gives it as the name. */
+/** Reads the lines of {@link formatFrontMatter}. TypeDoc removes the title, and passes it as the name. */
 export function frontMatterOf(document: DocumentReflection): Omit<FrontMatter, 'title'> {
   return document.frontmatter as unknown as FrontMatter;
 }

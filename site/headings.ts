@@ -1,4 +1,4 @@
-/** Anchors of headings as GitHub and editors make them, so that a link to a section means the same everywhere. */
+/** Anchors of headings as GitHub and editors make them, so that links to sections work everywhere. */
 import { Slugger } from 'typedoc';
 
 /** Gives each heading of a page its anchor. */

@@ -1,4 +1,4 @@
-/** How TypeDoc reads Markdown: code in headings is text of theirs, and only what has a scheme is made a link by itself. */
+/** Configures TypeDoc's Markdown: code in headings counts as text, and only texts with a scheme become links. */
 
 /** The part of markdown-it that {@link readMarkdown} needs. */
 interface MarkdownParser {
@@ -12,14 +12,14 @@ interface Token {
 }
 type TokenClass = new (type: string, tag: string, nesting: number) => Token;
 
-/** Sets up the parser that TypeDoc gives. */
+/** Sets up TypeDoc's parser. */
 export function readMarkdown(parser: MarkdownParser): void {
-  // A file name is no host, though README.md and peer.py look like hosts in Moldova and Paraguay.
+  // File names are not hosts, though README.md and peer.py look like hosts in Moldova and Paraguay.
   parser.linkify.set({ fuzzyLink: false, fuzzyEmail: false });
   keepCodeInHeadings(parser);
 }
 
-/** Has TypeDoc read the code in a heading as text, which it otherwise leaves out of the anchor and of the list of sections. */
+/** Makes TypeDoc read code in a heading as text; otherwise it is missing from the anchor and from the list of sections. */
 function keepCodeInHeadings(parser: MarkdownParser): void {
   parser.core.ruler.push('code-in-headings', ({ tokens, Token }) => {
     const make = (type: string, content: string): Token => Object.assign(new Token(type, '', 0), { content });

@@ -1,4 +1,4 @@
-/** The navigation beside each page. It is written into the page, so that it appears at once and without a script. */
+/** The navigation beside each page. It is part of the page, so it appears at once and without a script. */
 import {
   type DefaultThemeRenderContext,
   type DocumentReflection,
@@ -13,7 +13,7 @@ import { frontMatterOf } from './front-matter.js';
 
 const { createElement } = JSX;
 
-/** The documents in the order of the contents, without the front page and without files of the repository. */
+/** Lists the documents in the order of the contents, without the front page and files of the repository. */
 export function readingOrder(project: ProjectReflection): DocumentReflection[] {
   return (project.documents ?? [])
     .filter((document) => frontMatterOf(document).section !== null)
@@ -44,7 +44,7 @@ export function siteNavigation(context: DefaultThemeRenderContext): JSX.Element 
   );
 }
 
-/** The modules, which here is the package, and its exports by part. */
+/** The module, i.e. the package, and its exports by part. */
 function apiBranch(context: DefaultThemeRenderContext): JSX.Element {
   const { project, model } = context.page;
   const [module] = project.getReflectionsByKind(ReflectionKind.Module);

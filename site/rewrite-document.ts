@@ -1,20 +1,20 @@
-/** What a document of the repository becomes before TypeDoc reads it. */
+/** Rewrites documents of the repository before TypeDoc reads them. */
 
-/** A link: its text, which may be in Markdown, and where it leads. */
+/** A link: its text, which may be in Markdown, and its target. */
 export interface Link {
   text: string;
   target: string;
 }
 
-/** Gives a link as the site has it, for one in the document that is rewritten. */
+/** Returns the link on the site for one in the document. */
 export type LinkRewriter = (link: Link) => Link;
 
-/** Code, which stays as it is, or a link; of a picture in a link the picture, and then the rest of the link. */
+/** Matches code, which stays unchanged, or a link; for a picture in a link, the picture, and then the rest of the link. */
 const CODE_OR_LINK = /(`+)[\s\S]*?[^`]\1(?!`)|(\[[^\][]*)?\]\(([^)\s]+)\)/g;
 
 /**
- * A document without the markers of its command blocks, with the name of the terminal joined to the block below it, and with its
- * links given by `rewriteLink`. Code stays as it is.
+ * Removes the markers of command blocks, joins the name of a terminal to the block below it, and rewrites links with
+ * `rewriteLink`. Code stays unchanged.
  */
 export function rewriteDocument(text: string, rewriteLink: LinkRewriter): string {
   return mapProse(text, (prose) =>
@@ -29,7 +29,7 @@ export function rewriteDocument(text: string, rewriteLink: LinkRewriter): string
   );
 }
 
-/** `(host)` on a line of its own, right above a block of code, which is where it is typed. */
+/** `(host)` on a separate line directly above a block of code: where to type it. */
 function markTerminals(prose: string): string {
   return prose.replace(/^\(([a-z][\w ,]*)\)\n+$(?![\s\S])/m, '<p class="terminal">$1</p>\n\n');
 }

@@ -1,9 +1,9 @@
-/** Where pages are in the site. */
+/** The paths of pages in the site. */
 import { KindRouter, type PageDefinition, type ProjectReflection, type Reflection, ReflectionKind } from 'typedoc';
 import { frontMatterOf } from './front-matter.js';
 import { HeadingSlugger } from './headings.js';
 
-/** Documents keep their paths of the repository; the API is in `api/`, each export under its name. */
+/** Documents keep their repository paths; the API is in `api/`, each export under its name. */
 export class SiteRouter extends KindRouter {
   override buildPages(project: ProjectReflection): PageDefinition[] {
     const pages = super.buildPages(project);

@@ -1,4 +1,4 @@
-/** Lays out what TypeDoc reads: the documents, the pictures, and pages for the files that documents link to. */
+/** Stages TypeDoc's input: the documents, the pictures, and pages for the files that documents link to. */
 import { copyFileSync, existsSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, extname, join, posix } from 'node:path';
 import { FRONT, readDocuments, type SiteDocument } from './documents.js';
@@ -6,7 +6,7 @@ import { filePage, folderPage } from './file-pages.js';
 import { type FrontMatter, formatFrontMatter } from './front-matter.js';
 import { rewriteDocument } from './rewrite-document.js';
 
-/** What is laid out in a folder. */
+/** The staged files. */
 export interface Stage {
   /** The documents in the order of the navigation. */
   documents: SiteDocument[];
@@ -19,7 +19,7 @@ export interface Stage {
 /** Files that are copied unchanged, because browsers show them or programs read them. */
 const COPIED = new Set(['.svg', '.png', '.json']);
 
-/** Lays out the documents of the repository at `root` in `folder`, which is empty. Throws when a link leads nowhere. */
+/** Stages the documents of the repository at `root` in the empty `folder`. Throws on a broken link. */
 export function stage(root: string, folder: string): Stage {
   const documents = readDocuments(root);
   const titles = new Map(documents.map((document) => [document.path, document.title]));
@@ -27,7 +27,7 @@ export function stage(root: string, folder: string): Stage {
   const files = new Map<string, string>();
   const pages: string[] = [];
 
-  /** The place in the stage of something in the repository, which is laid out if it was not yet. */
+  /** Returns the staged path of something in the repository, staging it if necessary. */
   const placeOf = (path: string, from: string): string => {
     if (titles.has(path)) return path;
     const asFolder = [`${path}/README.md`, `${path}/index.md`].find((document) => titles.has(document));
@@ -54,7 +54,7 @@ export function stage(root: string, folder: string): Stage {
       const [path = '', anchor] = link.target.split('#');
       const place = placeOf(posix.join(base, path).replace(/\/$/, ''), about.title);
       const target = posix.relative(posix.dirname(page), place) + (anchor === undefined ? '' : `#${anchor}`);
-      // Readers of the site know documents by their titles, not by their files.
+      // Readers of the site know documents by title, not by file name.
       return { target, text: link.text.endsWith('.md') ? (titles.get(place) ?? link.text) : link.text };
     });
     const target = join(folder, page);

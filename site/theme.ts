@@ -1,4 +1,4 @@
-/** TypeDoc's own theme, with the navigation of the site and a way from each document to the next. */
+/** TypeDoc's default theme, with the navigation of the site and links from each document to the next. */
 import {
   DefaultTheme,
   DefaultThemeRenderContext,
@@ -14,8 +14,8 @@ import { readingOrder, siteNavigation } from './navigation.js';
 const { createElement } = JSX;
 
 /**
- * Shows the page at once, which TypeDoc hides until its own navigation is there; scrolls to the page's entry in the navigation;
- * and lets the keyboard reach boxes that scroll.
+ * Shows the page at once, which TypeDoc hides until its own navigation has loaded; scrolls to the page's entry in the navigation;
+ * and makes scrolling boxes reachable by keyboard.
  */
 const AT_THE_END = `
 document.body.style.removeProperty('display');
@@ -35,7 +35,7 @@ class SiteContext extends DefaultThemeRenderContext {
     const headerOfApi = this.header;
     this.navigation = () => siteNavigation(this);
     this.header = (page) => {
-      // Documents begin with a heading of their own.
+      // Documents have their own heading.
       if (page.model.isDocument()) return createElement(JSX.Fragment, null);
       return createElement(
         JSX.Fragment,
@@ -46,12 +46,12 @@ class SiteContext extends DefaultThemeRenderContext {
     };
   }
 
-  /** Where to begin, for those who look at the list of everything. */
+  /** Where to begin, for readers of the list of all exports. */
   #guide(): JSX.Element {
     const guide = readingOrder(this.page.project).find(
       (document) => frontMatterOf(document).sitePath === 'docs/programs',
     );
-    if (guide === undefined) throw new Error('docs/programs.md is no page');
+    if (guide === undefined) throw new Error('no page for docs/programs.md');
     return createElement(
       'p',
       null,
@@ -62,7 +62,7 @@ class SiteContext extends DefaultThemeRenderContext {
   }
 }
 
-/** The theme that the site's build gives to TypeDoc. */
+/** The theme that the site's build passes to TypeDoc. */
 export class SiteTheme extends DefaultTheme {
   override ContextClass = SiteContext;
 
@@ -74,7 +74,7 @@ export class SiteTheme extends DefaultTheme {
   }
 }
 
-/** Links to the documents before and after that of the page; nothing on pages of the API. */
+/** Links to the previous and next documents; nothing on pages of the API. */
 function neighbours(context: DefaultThemeRenderContext): JSX.Element {
   const { project, model, url } = context.page;
   const order = readingOrder(project);
@@ -91,8 +91,8 @@ function neighbours(context: DefaultThemeRenderContext): JSX.Element {
 }
 
 /**
- * Puts each table into a box, in which it scrolls where it is wider than the screen, as pictures do, keeps short code in one line, an option among it,
- * and says which part of the page is its text.
+ * Puts each table into a box, in which it scrolls where it is wider than the screen, as pictures do, keeps short code in one
+ * line, an option among it, and says which part of the page is its text.
  */
 function finish(page: PageEvent): void {
   const { contents = '' } = page;

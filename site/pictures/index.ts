@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
- * `npm run pictures`: records the terminals that the documents show from the programs as they are now, into `docs/img/` or the
- * folder that is given. Needs tmux, curl, busybox and unshare.
+ * `npm run pictures`: records the terminals in the documents from the current programs, into `docs/img/` or the given folder.
+ * Needs tmux, curl, busybox and unshare.
  */
 import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';

@@ -1,6 +1,6 @@
 /**
- * The program that plays the pictures, in namespaces of its own: a vproxy on the host and two that play VMs, each under a
- * host name of its own, in a terminal of fixed size. It prints the screens as JSON.
+ * Plays the pictures, in separate namespaces: a vproxy on the host and two that act as VMs, each with its own host name, in a
+ * terminal of fixed size. Prints the screens as JSON.
  */
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
@@ -15,7 +15,7 @@ const PROMPT = '$ ';
 const SESSION = { columns: 80, rows: 40 } as const;
 const TOP = { columns: 80, rows: 16 } as const;
 
-/** What is typed for the picture of a session. */
+/** The typed lines of the picture of a session. */
 const TYPED = [
   'vproxy -c vm1=unix-connect:/run/vm1.sock -o web:8081 2>log &',
   'vproxy wait vm1/web',
@@ -35,8 +35,8 @@ const SERVICES = {
 } as const;
 
 /**
- * The streams of the picture of `vproxy top`, as a shell on the host opens them. The busiest is first there: their rates are so
- * far apart that the order is the same on a machine that is busy.
+ * The streams of the picture of `vproxy top`, as a shell on the host opens them. The busiest is first: their rates are so far
+ * apart that the order is stable on a busy machine.
  */
 const TRAFFIC = [
   'exec cat < /dev/tcp/127.0.0.1/8083 > /dev/null',
@@ -57,7 +57,7 @@ try {
   await stage.close();
 }
 
-/** A process that plays a VM: it listens where QEMU does. */
+/** Starts a process that acts as a VM: it listens where QEMU does. */
 async function startVm(name: string): Promise<void> {
   const path = `/run/${name}.sock`;
   const services = Object.entries(SERVICES).map(([service, target]) => `-i ${service}:${target}`);
@@ -82,10 +82,10 @@ async function recordSession(): Promise<ScreenPicture> {
   };
 }
 
-/** Types a line, and waits for what it prints. */
+/** Types a line, and waits for its output. */
 async function type(terminal: Terminal, line: string): Promise<void> {
   await terminal.press('-l', line);
-  // Else the prompt that is there would be taken for the next one, and the next line would be read by what runs.
+  // Otherwise the current prompt would be taken for the next one, and the running program would read the next line.
   await endsWith(terminal, `${PROMPT}${line}`);
   await terminal.press('Enter');
   await atPrompt(terminal);
@@ -96,7 +96,7 @@ async function atPrompt(terminal: Terminal): Promise<void> {
   await endsWith(terminal, PROMPT);
 }
 
-/** Waits until `line` is the last one with something on it. */
+/** Waits until `line` is the last non-empty one. */
 async function endsWith(terminal: Terminal, line: string): Promise<void> {
   const look = async () => (await terminal.screen()).findLast((shown) => shown.trim() !== '');
   await eventually(async () => (await look())?.trimEnd() === line.trimEnd(), { what: line });
@@ -110,7 +110,7 @@ async function recordTop(): Promise<ScreenPicture> {
   );
   for (const command of TRAFFIC) await stage.start(command, () => true);
   const terminal = await open('top', TOP, 'vproxy top --name host1 --interval 0.4');
-  // A line of traffic that can be seen, and every stream.
+  // Visible traffic, and every stream.
   await terminal.shows(/[▁▂▃▄▅▆▇█]{20}[^]*vm\d\/\d+ +web /);
   return {
     title: 'vproxy top: the traffic of two channels and the rates of their streams',

@@ -1,16 +1,16 @@
-/** The screen of a terminal as a drawing: text at its columns, in the colours of a light or a dark page. */
+/** Draws the screen of a terminal: text at its columns, in the colours of a light or a dark page. */
 
-/** What is drawn. */
+/** The screen to draw. */
 export interface ScreenPicture {
-  /** What the picture shows, for those who do not see it. */
+  /** A description of the picture, for screen readers. */
   readonly title: string;
   /** In characters. */
   readonly columns: number;
-  /** The lines from the top, with the escape sequences of colours and styles, and no others. */
+  /** The lines from the top, with only the escape sequences of colours and styles. */
   readonly lines: readonly string[];
 }
 
-/** Characters of one style, one after the other. */
+/** Consecutive characters of one style. */
 interface Run {
   readonly column: number;
   readonly text: string;
@@ -22,7 +22,7 @@ const CELL = { width: 8.4, height: 19 } as const;
 const MARGIN = 16;
 const FONT_SIZE = 14;
 
-/** The colours of a terminal, 0 to 7, in both schemes; each has contrast with its background. */
+/** The colours of a terminal, 0 to 7, in both schemes, in contrast with the background. */
 const COLORS = {
   light: ['#1d2229', '#b42318', '#17692f', '#8a5a00', '#0b5cad', '#86309b', '#0b6a73', '#55606d'],
   dark: ['#a7b1bd', '#ff8f85', '#7ee2a0', '#f2c464', '#74b6ff', '#dfa0f2', '#6fdde6', '#e3e7ec'],
@@ -66,7 +66,7 @@ function drawRow(runs: readonly Run[], row: number): string {
   const drawn = runs.map(({ column, text, classes }) => {
     const at = `x="${xOf(column)}" y="${top}" width="${widthOf(text)}" height="${CELL.height}"`;
     const style = classes.length === 0 ? '' : ` class="${classes.join(' ')}"`;
-    // Fonts differ; the columns must not.
+    // Columns must not depend on the font.
     const words = [...text.matchAll(/\S+(?: \S+)*/g)].map(
       ({ 0: part, index }) =>
         `<text${style} x="${xOf(column + lengthOf(text.slice(0, index)))}" y="${top + 14}" textLength="${widthOf(part)}" lengthAdjust="spacingAndGlyphs">${escapeXml(part)}</text>`,
@@ -76,7 +76,7 @@ function drawRow(runs: readonly Run[], row: number): string {
   return drawn.every((part) => part === '') ? '' : `<g>${drawn.join('')}</g>`;
 }
 
-/** Cuts lines where their style changes, which goes on from one line to the next. */
+/** Splits lines where their style changes; styles continue across lines. */
 function runsOf(lines: readonly string[]): Run[][] {
   let classes: readonly string[] = [];
   return lines.map((line) => {
@@ -114,8 +114,8 @@ function nextClasses(before: readonly string[], parameters: string): readonly st
 }
 
 /**
- * The words of a drawing, line by line, without what differs from one recording to the next: figures and their units,
- * bars, and how columns are set apart.
+ * The words of a drawing, line by line, without the parts that differ between recordings: figures and their units, bars, and
+ * column spacing.
  */
 export function wordsOfScreen(svg: string): string[] {
   return [...svg.matchAll(/<g>(.*)<\/g>/g)].map(([, row = '']) =>
@@ -130,7 +130,7 @@ export function wordsOfScreen(svg: string): string[] {
   );
 }
 
-/** In columns: no character here takes two. */
+/** In columns: no character here is double-width. */
 const lengthOf = (text: string): number => Array.from(text).length;
 const xOf = (column: number): number => round(MARGIN + column * CELL.width);
 const widthOf = (text: string): number => round(lengthOf(text) * CELL.width);

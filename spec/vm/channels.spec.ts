@@ -1,4 +1,4 @@
-/** Every way into a guest: the ports that `vproxy qemu-args` prints, one of each kind, an emulated serial line, and sockets of vsock. */
+/** Every way into a guest: each kind of port that `vproxy qemu-args` prints, an emulated serial line, and vsock. */
 import { once } from 'node:events';
 import { constants } from 'node:fs';
 import { connect, type Socket } from 'node:net';

@@ -1,11 +1,11 @@
 /** The messages between the rig and its agent in the guest: one JSON object a line, bytes as base64. */
 
-/** A request. One that names another agent than the one that reads it is stale: it was meant for an earlier boot. */
+/** A request. One that names another agent than its reader is stale: it was meant for an earlier boot. */
 export type AgentRequest = { readonly id: number; readonly agent: string } & AgentOperation;
 
-/** What the agent can be asked to do. */
+/** The requests to the agent. */
 export type AgentOperation =
-  /** Answered by a {@link AgentHello}, whichever agent is named. */
+  /** Answered by an {@link AgentHello}, regardless of the named agent. */
   | { readonly op: 'hello' }
   /** Runs a line of shell to its end, or kills it with its children after `timeoutMs`. */
   | { readonly op: 'run'; readonly command: string; readonly timeoutMs: number }

@@ -5,7 +5,7 @@ import { createInterface } from 'node:readline';
 import { eventually, within } from '../../helpers/time.js';
 import type { AgentHello, AgentOperation, AgentReply, RunAnswer, SpawnAnswer, WaitAnswer } from './agent-wire.js';
 
-/** `eventually` for a look into the guest, each of which costs an emulated processor more than the pauses of `eventually` leave. */
+/** `eventually` for checks in the guest, each of which costs an emulated processor more than the pauses of `eventually` leave. */
 export const eventuallyInGuest: typeof eventually = (look, options) =>
   eventually(look, { intervalMs: 300, timeoutMs: 120_000, ...options });
 
@@ -15,7 +15,7 @@ export interface GuestJob {
   /** What it wrote to stdout and stderr so far. */
   log(): Promise<string>;
   kill(signal: 'TERM' | 'KILL'): Promise<unknown>;
-  /** Its exit status, or 128 and the signal's number. Rejects when it still runs after `timeoutMs` (default 60,000). */
+  /** Resolves with its exit status, or 128 + the signal number. Rejects when it still runs after `timeoutMs` (default 60,000). */
   waitForEnd(timeoutMs?: number): Promise<number>;
 }
 
@@ -24,7 +24,7 @@ interface Pending {
   reject(error: Error): void;
 }
 
-// The agent has its own time-out; this one is for a guest that hangs or has ended.
+// The agent has its own timeout; this one is for a guest that hangs or has exited.
 const GRACE_MS = 10_000;
 
 /** Waits on a unix socket for QEMU, which connects the agent's port to it. */
@@ -60,7 +60,7 @@ export class Agent {
     return within(timeoutMs, 'the agent of the guest', came);
   }
 
-  /** Asks the present agent for a greeting: after a snapshot was loaded it may be that of an earlier boot. */
+  /** Asks the current agent for a greeting: after loading a snapshot, it may be that of an earlier boot. */
   async greet(): Promise<void> {
     const came = this.waitForHello(GRACE_MS);
     this.#send({ op: 'hello' });
@@ -93,7 +93,7 @@ export class Agent {
     };
   }
 
-  /** Stops listening. What is pending is rejected. */
+  /** Stops listening. Rejects pending requests. */
   close(): void {
     this.#forgetPending('the rig was stopped');
     this.#socket?.destroy();
@@ -135,7 +135,7 @@ export class Agent {
       this.#greeted.clear();
       return;
     }
-    // A restored snapshot sends some replies twice; an id that is not pending was answered.
+    // A restored snapshot sends some replies twice; an id that is not pending was already answered.
     const pending = this.#pending.get(message.id);
     if (pending === undefined) return;
     if ('error' in message) pending.reject(new Error(`in the guest: ${message.error}`));

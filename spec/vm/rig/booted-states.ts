@@ -1,6 +1,6 @@
 /**
- * States of guests that have booted, kept for all guests that are made of the same. A state is identified by all that its
- * guest was made of and has seen of its machine: any change leads to a new boot.
+ * Snapshots of booted guests, kept for all guests with the same contents. A state is identified by everything that its guest was
+ * built from and has seen of its machine: any change causes a new boot.
  */
 import { execFileSync, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -13,18 +13,18 @@ import type { Accelerator } from './accel.js';
 import type { GuestSystem } from './guest-options.js';
 import type { Tools } from './tools.js';
 
-/** What a state depends on. */
+/** The inputs of a state. */
 interface StateOrigin {
   readonly tools: Tools;
   readonly accelerator: Accelerator;
   readonly system: GuestSystem;
   /** The archive that the kernel unpacks. */
   readonly archive: string;
-  /** The words of QEMU for what the guest sees of its machine. */
+  /** The QEMU arguments for everything that the guest sees of its machine. */
   readonly hardware: readonly string[];
 }
 
-/** Where the state of such a guest is kept, or will be. */
+/** The path of the state of such a guest. */
 function statePath({ tools, accelerator, system, archive, hardware }: StateOrigin): string {
   const hash = createHash('sha256');
   hash.update(readFileSync(archive)).update(readFileSync(tools.kernel.image));
@@ -36,15 +36,15 @@ function statePath({ tools, accelerator, system, archive, hardware }: StateOrigi
 }
 
 /**
- * The path of such a state. Where it is missing `write` makes it, once, whichever processes ask for it at the same time; others of
- * the system are removed then, as they are of earlier builds.
+ * Resolves with the path of such a state. If it is missing, `write` makes it, once even for concurrent processes; other states of
+ * the system are then removed, as they are from earlier builds.
  */
 export async function keptState(origin: StateOrigin, write: (temporary: string) => Promise<void>): Promise<string> {
   const path = statePath(origin);
   if (existsSync(path)) return path;
   const { stateFolder, name } = origin.system;
   mkdirSync(stateFolder, { recursive: true });
-  // The lock is its process's, and goes with this one, however it ends.
+  // The lock belongs to its process, and is released with this one, however it ends.
   const lock = spawn('flock', [join(stateFolder, `${name}.lock`), 'sh', '-c', 'echo; exec cat'], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });

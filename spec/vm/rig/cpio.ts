@@ -2,7 +2,7 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { posix } from 'node:path';
 
-/** An archive that is being written to a file; everything in it belongs to root. Paths are absolute. */
+/** An archive being written to a file; everything in it belongs to root. Paths are absolute. */
 export class CpioWriter {
   readonly #fd: number;
   readonly #paths = new Set<string>(['/']);
@@ -12,31 +12,31 @@ export class CpioWriter {
     this.#fd = openSync(path, 'wx');
   }
 
-  /** Whether the archive has something at `path`. */
+  /** Whether the archive has an entry at `path`. */
   has(path: string): boolean {
     return this.#paths.has(path);
   }
 
-  /** A folder, and the folders above it. */
+  /** Adds a folder, and the folders above it. */
   addFolder(path: string, mode = 0o755): void {
     if (this.has(path)) return;
     this.addFolder(posix.dirname(path));
     this.#write(path, 0o040000 | mode, Buffer.alloc(0));
   }
 
-  /** A file, and the folders above it. */
+  /** Adds a file, and the folders above it. */
   addFile(path: string, content: Buffer | string, mode = 0o644): void {
     this.addFolder(posix.dirname(path));
     this.#write(path, 0o100000 | mode, Buffer.from(content));
   }
 
-  /** A symbolic link at `path`, and the folders above it. */
+  /** Adds a symbolic link at `path`, and the folders above it. */
   addLink(path: string, target: string): void {
     this.addFolder(posix.dirname(path));
     this.#write(path, 0o120777, Buffer.from(target));
   }
 
-  /** A character device, and the folders above it. */
+  /** Adds a character device, and the folders above it. */
   addDevice(path: string, major: number, minor: number): void {
     this.addFolder(posix.dirname(path));
     this.#write(path, 0o020600, Buffer.alloc(0), [major, minor]);

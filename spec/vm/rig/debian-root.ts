@@ -1,4 +1,4 @@
-/** A Debian with systemd as its init, as an archive for the kernel. It is made once, and kept outside of the project. */
+/** A Debian with systemd, as an archive for the kernel. It is built once, and kept outside the project. */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
@@ -22,8 +22,8 @@ export const debianCache = (): string =>
   process.env['VPROXY_VM_CACHE'] ?? join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'vproxy');
 
 /**
- * The path of the archive (cpio, not compressed, 170 MB). Where it is missing it is made with mmdebstrap, from the mirror that
- * apt uses, which takes half a minute.
+ * Resolves with the path of the archive (cpio, not compressed, 170 MB). If missing, mmdebstrap builds it from apt's mirror, which
+ * takes half a minute.
  */
 export function debianRoot(): string {
   const folder = debianCache();

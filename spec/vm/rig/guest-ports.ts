@@ -1,4 +1,4 @@
-/** Where things listen inside the guest, and which of them are services. */
+/** Listeners inside the guest, and the services among them. */
 
 /** Ports on 127.0.0.1 in the guest. */
 export const GUEST_PORTS = {
@@ -6,7 +6,7 @@ export const GUEST_PORTS = {
   echo: 7,
   /** Checks a pattern that it receives, and reports at its end. */
   sink: 9,
-  /** Sends as much of the pattern as a line asks for. */
+  /** Sends as much of the pattern as a line requests. */
   source: 19,
   ssh: 22,
   /** vproxy's forward to the echo of the host. */

@@ -1,4 +1,4 @@
-/** A guest under QEMU with a virtio-serial port to test, and an agent on a port of its own. */
+/** A guest under QEMU with a virtio-serial port to test, and an agent on a separate port. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -14,17 +14,17 @@ import { Qmp } from './qmp.js';
 import { type SshKeys, sshKeys } from './ssh.js';
 import { findTools, type Tools } from './tools.js';
 
-/** Where a guest has the port under test whose test names no other. */
+/** The default path of the port under test in the guest. */
 export const PORT_PATH = `/dev/virtio-ports/${PORT_NAME}`;
 
-/** Where a guest has the files of `Guest.addFiles`. */
+/** The folder in the guest for the files of `Guest.addFiles`. */
 export const SHARED_FOLDER = '/opt/rig/share';
 
 /** Under emulation, on a busy machine. */
 const BOOT_MS = 180_000;
 const STATE_MS = 60_000;
 
-/** In bytes a second: more than any disk has. */
+/** In bytes a second: faster than any disk. */
 const MIGRATION_BANDWIDTH = 1e11;
 
 const shellQuote = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
@@ -32,35 +32,35 @@ const shellQuote = (text: string): string => `'${text.replaceAll("'", "'\\''")}'
 /** The id of the port under test in QEMU; its bus is `bus0.0`, its chardev `port`. */
 const PORT_ID = 'port0';
 
-/** What all guests see of their machine. Under emulation a second processor makes each slower, and needs no less. */
+/** The machine of all guests. Under emulation, a second processor slows down each and saves nothing. */
 const MACHINE = [
   ...['-cpu', 'max', '-M', 'q35', '-nodefaults', '-display', 'none', '-monitor', 'none'],
   ...['-append', 'console=ttyS0 quiet panic=-1 mitigations=off'],
 ];
 
-/** The words of QEMU for the port under test and its bus. */
+/** The QEMU arguments for the port under test and its bus. */
 const usualPort = (path: string, portName: string): readonly string[] => [
   ...['-device', 'virtio-serial-pci,id=bus0'],
   ...['-chardev', `socket,path=${path},server=on,wait=off,id=port`],
   ...['-device', `virtserialport,bus=bus0.0,chardev=port,name=${portName},id=${PORT_ID}`],
 ];
 
-/** A device's words with some properties set. */
+/** Sets some properties in the arguments of a device. */
 const withProperties = (device: string, properties: Readonly<Record<string, string>>): string =>
   [
     ...device.split(',').filter((property) => !(property.replace(/=.*/, '') in properties)),
     ...Object.entries(properties).map(([name, value]) => `${name}=${value}`),
   ].join(',');
 
-/** Whether these are a bus and one port on it, as usual, whatever their ids, chardev and name. */
+/** Whether these are the default bus and port, regardless of ids, chardev and name. */
 function isUsualPort(words: readonly string[]): boolean {
   const devices = words.filter((_, index) => words[index - 1] === '-device').map((value) => value.split(',')[0]);
   return /^virtio-serial(-pci)? virtserialport$/.test(devices.join(' '));
 }
 
 /**
- * Boots a guest and waits until its agent answers. One with the usual port starts from the state of one that has booted, if
- * there is such a state, and makes it if there is none. Rejects, with the end of the console, when the agent does not answer.
+ * Boots a guest and waits until its agent answers. One with the default port starts from the state of a booted one, which it
+ * creates if missing. Rejects, with the end of the console, when the agent does not answer.
  */
 export async function bootGuest(plan: GuestPlan = () => ({})): Promise<Guest> {
   const tools = findTools();
@@ -72,7 +72,7 @@ interface Making {
   readonly tools: Tools;
   readonly accelerator: Accelerator;
   readonly plan: GuestPlan;
-  /** Whether it boots in any case. */
+  /** Whether to boot even if there is a state. */
   readonly isFirst: boolean;
 }
 
@@ -116,7 +116,7 @@ async function makeGuest({ tools, accelerator, plan, isFirst }: Making): Promise
 
 const credentialFile = (folder: string, name: string): string => join(folder, `credential-${name}`);
 
-/** In files, since any user can see the arguments of QEMU. */
+/** In files, as any user can see the arguments of QEMU. */
 function writeCredentials(folder: string, credentials: Readonly<Record<string, Buffer>>): void {
   for (const [name, bytes] of Object.entries(credentials)) {
     const text = `io.systemd.credential.binary:${name}=${bytes.toString('base64')}`;
@@ -125,7 +125,7 @@ function writeCredentials(folder: string, credentials: Readonly<Record<string, B
 }
 
 interface GuestParts {
-  /** A folder of this guest's on the host, for what a test needs; removed with the guest. */
+  /** A folder for this guest on the host, for use by the test; removed with the guest. */
   readonly folder: string;
   readonly tools: Tools;
   readonly accelerator: Accelerator;
@@ -138,16 +138,16 @@ interface GuestParts {
 
 /** The block device on which states are saved; the guest does not see it. */
 const SNAPSHOTS = 'snapshots';
-/** The memory of the guest and some room; the file is sparse. */
+/** The memory of the guest and some reserve; the file is sparse. */
 const SNAPSHOTS_BYTES = 2 * 1024 ** 3;
 
 /** A running guest. The caller that boots it stops it. */
 export class Guest {
-  /** The unix socket on which QEMU has the host's end of the port under test, where no other chardev was asked for. */
+  /** QEMU's unix socket for the host's end of the port under test, unless another chardev was requested. */
   readonly channelPath: string;
-  /** Where the guest has the port under test. */
+  /** The path of the port under test in the guest. */
   readonly portPath: string;
-  /** The unix socket on which QEMU has the host's end of `/dev/ttyS1`, where the words for the ports name no other. */
+  /** QEMU's unix socket for the host's end of `/dev/ttyS1`, unless the arguments for the ports name another. */
   readonly serialPath: string;
   readonly agent: Agent;
   readonly tools: Tools;
@@ -179,7 +179,7 @@ export class Guest {
     this.#consolePath = join(parts.folder, 'console.log');
   }
 
-  /** What the kernel, init and the programs of the rig wrote to the console, through every boot. */
+  /** The console output of the kernel, init and the rig's programs, through every boot. */
   readConsole(): string {
     try {
       return readFileSync(this.#consolePath, 'utf8').replaceAll('\r', '');
@@ -193,7 +193,7 @@ export class Guest {
     return this.readConsole().split('\n').slice(-100).join('\n');
   }
 
-  /** Copies the console to where it outlives the guest, and says where that is. */
+  /** Copies the console log to a file that outlives the guest, and returns its path. */
   keepConsole(): string {
     const path = join(tmpdir(), `${basename(this.folder)}-console.log`);
     copyFileSync(this.#consolePath, path);
@@ -207,9 +207,9 @@ export class Guest {
     await this.#startQemu(up, this.#portWords());
   }
 
-  /** Starts QEMU with a state that `writeState` has written. The guest's clock is corrected. */
+  /** Starts QEMU with a state written by `writeState`, and corrects the guest's clock. */
   async startFrom(path: string): Promise<void> {
-    // The state has the port under its usual name.
+    // The state has the port under its default name.
     const words = this.#portWords().map((word) =>
       word.startsWith('virtserialport,') ? withProperties(word, { name: PORT_NAME, id: PORT_ID }) : word,
     );
@@ -222,11 +222,11 @@ export class Guest {
     if (this.#portName !== PORT_NAME) await this.#renamePort();
   }
 
-  /** Unplugs the port, and plugs in the one of the options, which has another name. */
+  /** Unplugs the port, and plugs in that of the options, which has another name. */
   async #renamePort(): Promise<void> {
     const port = this.#portWords().find((word) => word.startsWith('virtserialport,')) ?? '';
     await this.unplugPort();
-    // The monitor for people takes the words of a command line.
+    // The human monitor accepts command-line arguments.
     const words = { 'command-line': `device_add ${withProperties(port, { bus: 'bus0.0' })}` };
     const complaint = await this.#qmp.execute('human-monitor-command', words);
     if (complaint !== '') throw new Error(`QEMU: ${words['command-line']}: ${String(complaint)}`);
@@ -234,7 +234,7 @@ export class Guest {
     await this.agent.output(link);
   }
 
-  /** Unplugs the port under test; resolves when it is gone. */
+  /** Unplugs the port under test; resolves when it is removed. */
   async unplugPort(): Promise<void> {
     const from = this.#qmp.events.length;
     await this.#qmp.execute('device_del', { id: PORT_ID });
@@ -261,7 +261,7 @@ export class Guest {
     await eventually(isWritten, { what: 'the state of the guest', timeoutMs: STATE_MS });
   }
 
-  /** Puts files of the host into the guest's `SHARED_FOLDER`, under their names. No snapshot can be taken from then on. */
+  /** Adds files of the host to the guest's `SHARED_FOLDER`, under their names. After that, no snapshot can be taken. */
   async addFiles(...paths: readonly string[]): Promise<void> {
     for (const path of paths) copyFileSync(path, join(this.folder, 'share', basename(path)));
     if (this.#hasShare) return;
@@ -273,7 +273,7 @@ export class Guest {
   /** Starts QEMU and waits until its monitor answers and `up` is settled. */
   async #startQemu(up: Promise<void>, words: readonly string[]): Promise<void> {
     const errors: Buffer[] = [];
-    // Should the test process be killed, the kernel ends QEMU too.
+    // If the test process is killed, the kernel kills QEMU, too.
     const args = ['--pdeathsig', 'KILL', this.tools.qemu, ...this.#arguments(words)];
     const child = spawn(this.tools.setpriv, args, { stdio: ['ignore', 'ignore', 'pipe'] });
     this.#child = child;
@@ -304,7 +304,7 @@ export class Guest {
     await this.#qmp.execute('cont');
   }
 
-  /** Saves the state of the whole machine, which is stopped meanwhile, and until its ports hold nothing back for the host. */
+  /** Saves the state of the whole machine, which is stopped meanwhile, once its ports have no data left for the host. */
   async saveSnapshot(name: string): Promise<void> {
     if (!this.#hasSnapshots) await this.#addSnapshots();
     await this.pause();
@@ -317,13 +317,13 @@ export class Guest {
     }
   }
 
-  /** Puts the machine back into a saved state; its sockets on the host stay as they are. */
+  /** Restores a saved state; the sockets on the host stay as they are. */
   async loadSnapshot(name: string): Promise<void> {
     await this.#qmp.executeJob('snapshot-load', { tag: name, vmstate: SNAPSHOTS, devices: [SNAPSHOTS] });
     await this.agent.greet();
   }
 
-  /** The buffers of the guest that its devices have taken and not given back yet. */
+  /** The guest's buffers that its devices have taken but not yet returned. */
   async #heldCount(): Promise<number> {
     let sum = 0;
     for (const { path } of (await this.#qmp.execute('x-query-virtio')) as { path: string }[]) {
@@ -337,7 +337,7 @@ export class Guest {
     return sum;
   }
 
-  /** QEMU makes the image itself, so that no other program is needed. */
+  /** QEMU creates the image itself, so no other program is needed. */
   async #addSnapshots(): Promise<void> {
     const file = { driver: 'file', filename: join(this.folder, 'snapshots.qcow2') };
     const options = { driver: 'qcow2', file: 'snapshots-file', size: SNAPSHOTS_BYTES };
@@ -357,7 +357,7 @@ export class Guest {
     rmSync(this.folder, { recursive: true, force: true });
   }
 
-  /** The words for the ports under test, and for the second serial line, which the guest calls ttyS1. */
+  /** The arguments for the ports under test, and for the second serial line, ttyS1 in the guest. */
   #portWords(): readonly string[] {
     const words = this.#options.portArguments ?? usualPort(this.channelPath, this.#portName);
     const onBus0 = words.map((word) => (/^virtio-serial(-pci)?$/.test(word) ? `${word},id=bus0` : word));
@@ -366,7 +366,7 @@ export class Guest {
     return [...onBus0, '-chardev', chardev, '-serial', 'chardev:serial'];
   }
 
-  /** `words` are those for the ports under test. */
+  /** `words` are the arguments for the ports under test. */
   #arguments(words: readonly string[]): string[] {
     const file = (name: string) => join(this.folder, name);
     const { system = BUSYBOX_SYSTEM, processors = 1 } = this.#options;

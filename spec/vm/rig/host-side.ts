@@ -1,11 +1,11 @@
-/** The host's side of a channel: its vproxy, and what the forwards of the guest lead to. */
+/** The host's side of a channel: its vproxy, and the targets of the guest's forwards. */
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import { VproxyProcess } from '../../helpers/vproxy-process.js';
 import { GUEST_SERVICES, type GuestService } from './guest-ports.js';
 
-/** Two storage emulators, one that listens and one that dials; their answers tell which one gave them. */
+/** Two storage emulators, one that listens and one that dials; their answers identify them. */
 type EmulatorKind = 'listening' | 'dialling';
 
 /** The answer of an emulator to a command line. */
@@ -63,12 +63,12 @@ export class HostSide {
     return new HostSide(['-c', channel, ...outgoing, ...incoming, ...more], [echo, emulator]);
   }
 
-  /** The vproxy that was started last. */
+  /** The most recently started vproxy. */
   get vproxy(): VproxyProcess {
     return this.#vproxy;
   }
 
-  /** Starts a vproxy with the same arguments, after the one before it has ended. Its forwards get new ports. */
+  /** Starts a vproxy with the same arguments, after the previous one has exited. Its forwards get new ports. */
   startVproxy(): void {
     this.#vproxy = new VproxyProcess(this.#args);
   }

@@ -1,4 +1,4 @@
-/** The guest's `/init`: mounts, credentials, modules, the links to the ports, and then the agent for ever. */
+/** The guest's `/init`: mounts, credentials, modules, the links to the ports, and then the agent forever. */
 
 /** The modules that guests need, in the order in which they are inserted. */
 export const MODULES = [
@@ -15,15 +15,14 @@ export const MODULES = [
 ] as const;
 
 /**
- * The name of the port of the rig's own agent, which is on a virtio-serial device of its own, and not a port of
- * vproxy's.
+ * The name of the port of the rig's agent, which is on a separate virtio-serial device, and not used by vproxy.
  */
 export const AGENT_PORT = 'rig.agent';
 
-/** Where the guest has the credentials of its SMBIOS: a folder and files for their owner alone. */
+/** The private folder in the guest with the credentials from its SMBIOS. */
 export const GUEST_CREDENTIALS = '/run/credentials/vproxy.service';
 
-/** Does what systemd does at a boot; the strings of such an entry follow its header of five bytes. */
+/** Reads them as systemd does at boot; the strings of such an entry follow its header of five bytes. */
 const UNPACK_CREDENTIALS = `\
 mkdir -p -m 0700 ${GUEST_CREDENTIALS}
 for entry in /sys/firmware/dmi/entries/11-*/raw; do
@@ -35,7 +34,7 @@ for entry in /sys/firmware/dmi/entries/11-*/raw; do
   done
 done`;
 
-/** Makes the links to the ports that are there, as udev does. */
+/** Makes the links to the existing ports, as udev does. */
 export const LINK_PORTS = `\
 for name in /sys/class/virtio-ports/*/name; do
   [ -e "$name" ] || continue

@@ -11,7 +11,7 @@ import { AGENT_PORT, formatInitScript, MODULES } from './init-script.js';
 import { GUESTS_FOLDER, type SshKeys, sshKeys } from './ssh.js';
 import type { Kernel, Tools } from './tools.js';
 
-/** Where the guest has the project. */
+/** The folder of the project in the guest. */
 const GUEST_PROJECT = '/opt/vproxy';
 
 /** The command line of vproxy in the guest. */
@@ -23,13 +23,13 @@ const GUEST_STORAGE = `${GUEST_PROJECT}/dist/program/vproxy-storage.cjs`;
 /** The programs of the rig in the guest. */
 const GUEST_RIG = `${GUEST_PROJECT}/dist/spec/vm/rig/guest`;
 
-/** Here `ready` stands when what the forwards of the tests lead to is there; the ssh server always is. */
+/** Contains `ready` when the targets of the tests' forwards have started; the ssh server always has. */
 const SERVICES_LOG = '/run/services.log';
 
-/** Waits, in the guest, for what the forwards of the tests lead to. */
+/** Waits, in the guest, for the targets of the tests' forwards. */
 export const AWAIT_SERVICES = `until grep -q ready ${SERVICES_LOG}; do usleep 20000; done`;
 
-/** Busybox, the built vproxy, an ssh server, and what the forwards of the tests lead to. */
+/** Busybox, the built vproxy, an ssh server, and the targets of the tests' forwards. */
 export const BUSYBOX_SYSTEM: GuestSystem = {
   ...{ name: 'busybox', writeArchive: buildInitramfs, stateFolder: GUESTS_FOLDER, memoryMiB: 1024 },
   untilBooted: AWAIT_SERVICES,
@@ -71,15 +71,15 @@ function addBusybox(archive: CpioWriter, busybox: string): void {
   }
 }
 
-/** A program, and the libraries that it needs. */
+/** Adds a program, and the libraries that it needs. */
 function addProgram(archive: CpioWriter, source: string, target: string): void {
   archive.addFile(target, readFileSync(source), 0o755);
   addLibraries(archive, source);
 }
 
-/** The libraries that `ldd` lists for a program or an addon of Node, each where the loader looks for it. */
+/** The libraries that `ldd` lists for a program or a Node addon, where the loader looks for them. */
 function addLibraries(archive: CpioWriter, source: string): void {
-  // Of a static program ldd says on stderr that it is one.
+  // ldd reports a static program on stderr.
   const { stdout } = spawnSync('ldd', [source], { encoding: 'utf8' });
   for (const [, library] of stdout.matchAll(/(?:=> |^\s*)(\/\S+) \(0x/gm)) {
     if (library === undefined || archive.has(library)) continue;
@@ -87,12 +87,12 @@ function addLibraries(archive: CpioWriter, source: string): void {
   }
 }
 
-/** The modules of the kernel, as `/modules/NAME.ko` below `folder`; what is built into it is left out. */
+/** Adds the kernel modules, as `/modules/NAME.ko` below `folder`, except those built into the kernel. */
 export function addModules(archive: CpioWriter, kernel: Kernel, folder = ''): void {
   const listed = readFileSync(join(kernel.modulesFolder, 'modules.dep'), 'utf8').split('\n');
   for (const module of MODULES) {
     const line = listed.find((entry) => new RegExp(`/${module}\\.ko(\\.\\w+)?:`).test(entry));
-    // What is not listed is built into this kernel.
+    // Unlisted modules are built into this kernel.
     if (line === undefined) continue;
     const file = join(kernel.modulesFolder, line.slice(0, line.indexOf(':')));
     archive.addFile(`${folder}/modules/${module}.ko`, readModule(file));
@@ -121,8 +121,8 @@ interface LockFile {
 }
 
 /**
- * The folders of the run-time dependencies as the lock file has them, seen from the project's folder: `node_modules/yargs`, …; of the
- * optional ones only those that are installed.
+ * The folders of the run-time dependencies in the lock file, relative to the project: `node_modules/yargs`, …; of the optional
+ * ones only those that are installed.
  */
 function listProductionModules(): string[] {
   const lock = JSON.parse(readFileSync(join(PROJECT_ROOT, 'package-lock.json'), 'utf8')) as LockFile;
@@ -132,7 +132,7 @@ function listProductionModules(): string[] {
     .map(([path]) => path);
 }
 
-/** A file or folder of the project with all below it, except what is called `skip`. */
+/** Adds a file or folder of the project with everything below it, except entries named `skip`. */
 function addTree(archive: CpioWriter, part: string, skip: string): void {
   const source = join(PROJECT_ROOT, part);
   const target = posix.join(GUEST_PROJECT, part);

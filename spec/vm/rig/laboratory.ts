@@ -6,14 +6,14 @@ import { GUEST_PORTS, GUEST_SERVICES, type GuestService } from './guest-ports.js
 import { HostSide } from './host-side.js';
 import { AWAIT_SERVICES, GUEST_VPROXY } from './initramfs.js';
 
-/** How a laboratory differs from the usual one, whose channel is QEMU's socket of a virtio-serial port. */
+/** The options of a laboratory; by default its channel is QEMU's socket of a virtio-serial port. */
 interface LaboratoryPlan {
   readonly host?: (guest: Guest) => HostSide | Promise<HostSide>;
   /** The arguments of the guest's vproxy that name its channel, and more. */
   readonly guestArgs?: (guest: Guest) => readonly string[];
 }
 
-// The first start of a program under emulation, and a hello that is repeated every second, on a busy machine.
+// Time for the first start of a program under emulation, and for a HELLO that is repeated every second, on a busy machine.
 const SESSION_MS = 120_000;
 
 /** Holds both sides. A test restarts one of them, or the whole guest, and checks the effect on the other. */
@@ -29,7 +29,7 @@ export class Laboratory {
     this.#guestArgs = guestArgs;
   }
 
-  /** Starts everything on a guest that is up, and waits for the session. */
+  /** Starts everything on a running guest, and waits for the session. */
   static async start(guest: Guest, plan: LaboratoryPlan = {}): Promise<Laboratory> {
     const hostSide = (await plan.host?.(guest)) ?? (await HostSide.start(`unix-connect:${guest.channelPath}`));
     const guestArgs = plan.guestArgs?.(guest) ?? ['-c', `virtserial-open:${guest.portPath}`];
@@ -56,7 +56,7 @@ export class Laboratory {
     return this.#guestVproxy;
   }
 
-  /** Starts the vproxy of the host again. Its forwards get new ports. */
+  /** Restarts the vproxy of the host. Its forwards get new ports. */
   startHost(): void {
     this.#hostSide.startVproxy();
   }
@@ -66,7 +66,7 @@ export class Laboratory {
     await this.host.exited;
   }
 
-  /** Starts the vproxy of the guest, as after a boot, or again. */
+  /** Starts the vproxy of the guest, as after a boot, or restarts it. */
   async startGuestVproxy(): Promise<void> {
     await this.guest.agent.output(AWAIT_SERVICES, { timeoutMs: SESSION_MS });
     const incoming = GUEST_SERVICES.flatMap((service) => ['-i', `${service}:127.0.0.1:${GUEST_PORTS[service]}`]);
@@ -75,7 +75,7 @@ export class Laboratory {
     this.#guestVproxy = await this.guest.agent.spawn(words);
   }
 
-  /** Ends the vproxy of the guest, whose port is free then, and gives its status. */
+  /** Stops the vproxy of the guest, which frees its port, and resolves with its status. */
   async endGuestVproxy(signal: 'KILL' | 'TERM' = 'KILL'): Promise<number> {
     await this.guestVproxy.kill(signal);
     return this.guestVproxy.waitForEnd(SESSION_MS);
@@ -97,7 +97,7 @@ export class Laboratory {
     return `vproxy on the host:\n${this.host.lines.join('\n')}\n\nvproxy in the guest:\n${guestLog ?? ''}\n`;
   }
 
-  /** Stops what runs on the host. */
+  /** Stops everything on the host. */
   async stop(): Promise<void> {
     await this.#hostSide.stop();
   }

@@ -5,15 +5,15 @@ import { PROJECT_ROOT } from '../../helpers/files.js';
 
 const OPTIONS = { cwd: PROJECT_ROOT, stdio: 'pipe', timeout: 300_000 } as const;
 
-/** Makes the one file of vproxy at `path`, whatever else makes or reads the one in `dist/` at the same time. */
+/** Makes the single-file vproxy at `path`, independently of the one in `dist/`. */
 export function bundleTo(path: string): void {
   execFileSync(process.execPath, ['packaging/bundle.mjs', path], OPTIONS);
 }
 
-/** Builds a package of the single executable for each version, and gives the paths in `folder`. */
+/** Builds a package of the single executable for each version, and returns the paths in `folder`. */
 export function buildPackages(folder: string, versions: readonly string[]): string[] {
   const executable = join(PROJECT_ROOT, 'dist/vproxy-linux-x64');
-  // Of processes that ask for it at the same time the first one makes it, where it is older than what is in it.
+  // Of concurrent processes, the first one makes it, if it is older than its inputs.
   const make = `[ ${executable} -nt dist/program/vproxy.cjs ] || exec node packaging/sea.mjs`;
   execFileSync('flock', ['dist/sea.lock', 'sh', '-c', make], OPTIONS);
   return versions.map((version) => {

@@ -1,6 +1,6 @@
 /**
- * Bytes that show where they belong: a hole, a repetition or a foreign byte in what was received shows at once. The
- * host and the guest compute the same ones.
+ * Position-dependent bytes: a gap, a repetition or a foreign byte in the received data is detected at once. The host and the
+ * guest compute the same ones.
  */
 
 const BLOCK_BYTES = 65_536;
@@ -18,9 +18,9 @@ export function* patternPieces(bytes: number): Generator<Buffer> {
 
 /** Compares what is received with the pattern, from its beginning. */
 export class PatternChecker {
-  /** The number of bytes that came. */
+  /** The number of received bytes. */
   bytes = 0;
-  /** The offset of the first wrong piece, or null while all are right. */
+  /** The offset of the first wrong piece, or null while all are correct. */
   wrongAt: number | null = null;
   readonly #source = new PatternSource();
 
@@ -39,7 +39,7 @@ class PatternSource {
   readonly #block = makeNoise();
   #number = -1;
 
-  /** From `offset` to the end of its block: at most 64 KiB, in a buffer that the next call changes. */
+  /** Returns the bytes from `offset` to the end of its block: at most 64 KiB, in a buffer that the next call overwrites. */
   bytesAt(offset: number): Buffer {
     const number = Math.floor(offset / BLOCK_BYTES);
     if (number !== this.#number) {

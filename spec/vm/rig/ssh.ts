@@ -1,4 +1,4 @@
-/** The real ssh of this machine, logging in to the guest through a local port, and throw-away keys, which kept states have a part of. */
+/** The real ssh of this machine, logging in to the guest through a local port, and throw-away keys, which kept states contain. */
 import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -7,7 +7,7 @@ import { within } from '../../helpers/time.js';
 import type { Guest } from './guest.js';
 import type { Tools } from './tools.js';
 
-/** Where states and keys are that belong to a build. */
+/** The folder of the states and keys of a build. */
 export const GUESTS_FOLDER = join(PROJECT_ROOT, 'dist/guests');
 
 export interface SshKeys {
@@ -19,7 +19,7 @@ export interface SshKeys {
   readonly knownHostsFile: string;
 }
 
-/** The keys of all guests; they are made where they are missing. */
+/** The keys of all guests, which are created if missing. */
 export function sshKeys(tools: Tools): SshKeys {
   const folder = join(GUESTS_FOLDER, 'keys');
   if (!existsSync(folder)) {
@@ -29,7 +29,7 @@ export function sshKeys(tools: Tools): SshKeys {
       makeKeys(tools, temporary);
       renameSync(temporary, folder);
     } catch (error) {
-      // Another process has made them at the same time.
+      // Another process has created them at the same time.
       if (!existsSync(folder)) throw error;
     } finally {
       rmSync(temporary, { recursive: true, force: true });
@@ -54,13 +54,13 @@ function makeKeys(tools: Tools, folder: string): void {
   execFileSync(tools.sshKeygen, ['-q', '-t', 'ed25519', '-N', '', '-C', 'vproxy-vm-tests', '-f', identityFile]);
 }
 
-/** The lines of a configuration of ssh for which the guest's key is known, and ours is accepted. */
+/** ssh configuration with which the guest's key is known, and ours is accepted. */
 export const sshSettings = ({ identityFile, knownHostsFile }: SshKeys): readonly string[] => [
   `IdentityFile ${identityFile}`,
   'IdentitiesOnly yes',
   'HostKeyAlias guest',
   `UserKnownHostsFile ${knownHostsFile}`,
-  // The cheapest that dropbear speaks: under emulation the others take twice as long.
+  // The cheapest that dropbear supports: under emulation, the others take twice as long.
   'Ciphers aes128-ctr',
   'MACs hmac-sha1',
 ];

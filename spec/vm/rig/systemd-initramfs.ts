@@ -1,6 +1,6 @@
 /**
- * The archive of a guest that is a Debian with systemd: the Debian as it is installed, followed by what the rig adds.
- * Nothing of the rig is called after vproxy, so that a test can look for what vproxy leaves behind.
+ * The archive of a Debian guest with systemd: the Debian as installed, followed by the files of the rig. Nothing of the rig is
+ * named after vproxy, so that a test can search for leftovers of vproxy.
  */
 import { appendFileSync, copyFileSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { isAbsolute, join, relative } from 'node:path';
@@ -21,7 +21,7 @@ export const RIG_PROGRAMS = `${RIG_FOLDER}/dist/spec/vm/rig/guest`;
 
 const BUSYBOX = `${RIG_FOLDER}/busybox`;
 
-/** systemd starts udev itself, which finds the ports; only the modules are not where it looks for them. */
+/** systemd starts udev itself, which finds the ports, but not the modules at their path here. */
 const INIT = `#!${BUSYBOX} sh
 for module in ${MODULES.join(' ')}; do
   if [ -e ${RIG_FOLDER}/modules/$module.ko ]; then ${BUSYBOX} insmod ${RIG_FOLDER}/modules/$module.ko; fi
@@ -38,7 +38,7 @@ RestartSec=200ms
 StandardOutput=journal+console
 `;
 
-/** Units that would only cost time. */
+/** Unneeded units, which would only cost time. */
 const MASKED = [
   'apt-daily.timer',
   'apt-daily-upgrade.timer',
@@ -47,10 +47,10 @@ const MASKED = [
   'getty.target',
 ];
 
-/** The key that all of these guests have from their SMBIOS. */
+/** The key in the SMBIOS of all these guests. */
 export const DEBIAN_KEY = '5a'.repeat(32);
 
-/** A Debian, which has booted when systemd has started everything; vproxy is not in it. */
+/** A Debian without vproxy, which has booted when systemd has started everything. */
 export const DEBIAN_SYSTEM: GuestSystem = {
   ...{ name: 'debian', writeArchive: buildSystemdInitramfs, stateFolder: debianCache(), memoryMiB: 2048 },
   credentials: { 'vproxy.key': Buffer.from(`${DEBIAN_KEY}\n`) },
@@ -63,7 +63,7 @@ function buildSystemdInitramfs(path: string, tools: Tools): void {
   const archive = new CpioWriter(added);
   archive.addFile('/init', INIT, 0o755);
   archive.addFile(BUSYBOX, readFileSync(tools.busybox), 0o755);
-  // The libraries that it needs are there: vproxy's own executable needs the same.
+  // Its libraries are present: vproxy's own executable needs the same.
   archive.addFile(`${RIG_FOLDER}/node`, readFileSync(process.execPath), 0o755);
   addModules(archive, tools.kernel, RIG_FOLDER);
   const programs = join(PROJECT_ROOT, 'dist/spec/vm/rig/guest');
@@ -76,11 +76,11 @@ function buildSystemdInitramfs(path: string, tools: Tools): void {
   archive.addFile(`${units}/rig-agent.service`, AGENT_UNIT);
   archive.addLink(`${units}/multi-user.target.wants/rig-agent.service`, `${units}/rig-agent.service`);
   for (const unit of MASKED) archive.addLink(`${units}/${unit}`, '/dev/null');
-  // An empty one would have systemd ask its first questions.
+  // If it were empty, systemd would ask its first-boot questions.
   archive.addFile('/etc/machine-id', `${'0123456789abcdef'.repeat(2)}\n`);
   archive.addFile('/etc/hostname', 'guest\n');
   archive.close();
-  // The kernel unpacks one archive after the other, and the later file counts.
+  // The kernel unpacks the archives in order, and later files win.
   appendFileSync(path, readFileSync(added));
   rmSync(added);
 }

@@ -1,4 +1,4 @@
-/** What the VM tests need from the machine, and the one line that says what to install where it is missing. */
+/** The requirements of the VM tests, and the line that installs what is missing. */
 import { accessSync, constants, existsSync, readdirSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 

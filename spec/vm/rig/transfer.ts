@@ -1,4 +1,4 @@
-/** Transfers of the pattern between the host and the guest, which can be watched, and what happens in the middle of them. */
+/** Observable transfers of the pattern between the host and the guest, and disturbances in the middle of them. */
 import { connect, type Socket } from 'node:net';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -7,20 +7,20 @@ import { eventually, within } from '../../helpers/time.js';
 import type { Laboratory } from './laboratory.js';
 import { PatternChecker, patternPieces } from './pattern.js';
 
-/** More than any test moves, so that a transfer of this size never comes to its end by itself. */
+/** More than any test moves, so that a transfer of this size never ends by itself. */
 const ENDLESS_BYTES = 2 ** 40;
 const MOVES_MS = 120_000;
 
 interface TransferResult {
-  /** What the receiver got; null for an upload that was broken off. */
+  /** What the receiver got; null for an aborted upload. */
   readonly bytes: number | null;
   readonly wrongAt: number | null;
-  /** The system's code where the socket failed (`ECONNRESET`), or null after an orderly end. */
+  /** The error code of the socket (`ECONNRESET`), or null after EOF. */
   readonly error: string | null;
 }
 
 export interface Transfer {
-  /** The number of bytes that passed the local socket so far. */
+  /** The number of bytes through the local socket so far. */
   readonly bytes: () => number;
   /** Never rejects. */
   readonly ended: Promise<TransferResult>;
@@ -50,8 +50,8 @@ export const endsOf = (transfers: readonly Transfer[]): Promise<TransferResult[]
   within(MOVES_MS, 'the end of the transfers', Promise.all(transfers.map(({ ended }) => ended)));
 
 /**
- * Lets something happen in the middle of transfers without an end. Both have to break off, with a prefix of what was sent, and
- * the session has to come back.
+ * Runs a disturbance in the middle of endless transfers. Both must abort, with a prefix of the sent bytes, and the session must
+ * be re-established.
  */
 export async function disturb(
   t: ExecutionContext,
@@ -66,13 +66,13 @@ export async function disturb(
   const hasStayed = both.host === host;
   for (const { wrongAt, error } of await endsOf(transfers)) {
     t.is(wrongAt, null);
-    // The sockets of a process that was killed show an end of file.
+    // The sockets of a killed process show EOF.
     if (hasStayed) t.not(error, null);
   }
   await both.waitForSession(hasStayed ? from : 0);
 }
 
-/** Asks the source for bytes, and checks them as they come. */
+/** Requests bytes from the source, and checks them on arrival. */
 function startDownload(port: number, bytes: number): Transfer {
   const checker = new PatternChecker();
   const socket = connect(port, '127.0.0.1');
@@ -84,10 +84,10 @@ function startDownload(port: number, bytes: number): Transfer {
   return { bytes: () => checker.bytes, ended: receive() };
 }
 
-/** Sends bytes to the sink, which checks them, and reports when it has seen the end. */
+/** Sends bytes to the sink, which checks them and reports at EOF. */
 function startUpload(port: number, bytes: number): Transfer {
   const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
-  // Its failure shows on the reading side too.
+  // Its failure shows on the reading side, too.
   pipeline(patternPieces(bytes), socket).catch(() => undefined);
   const receive = async () => {
     let report = '';
@@ -98,7 +98,7 @@ function startUpload(port: number, bytes: number): Transfer {
   return { bytes: () => socket.bytesWritten - socket.writableLength, ended: receive() };
 }
 
-/** Reads a socket to its end, and returns the code of its failure or null. */
+/** Reads a socket to its end, and resolves with its error code or null. */
 async function drain(socket: Socket, handle: (chunk: Buffer) => void): Promise<string | null> {
   try {
     for await (const chunk of socket as Readable as AsyncIterable<Buffer>) handle(chunk);

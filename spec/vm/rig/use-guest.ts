@@ -1,11 +1,11 @@
-/** One guest for all tests of a file, with the console and the logs shown when one of them fails. */
+/** One guest for all tests of a file; shows the console and the logs when one of them fails. */
 import type { TestFn } from 'ava';
 import { bootGuest, type Guest } from './guest.js';
 import type { GuestPlan } from './guest-options.js';
 
 interface UseGuestOptions {
   readonly plan?: GuestPlan;
-  /** Shown in addition to the console where a test fails. */
+  /** Shown in addition to the console when a test fails. */
   readonly whenFailed?: () => Promise<string> | undefined;
 }
 

@@ -1,4 +1,4 @@
-/** Everything that a user does over the channel, once: the check after each event that can disturb it. */
+/** Everything that a user does over the channel, once: the check after each disturbance. */
 import { randomBytes } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
 import type { ExecutionContext } from 'ava';
@@ -15,7 +15,7 @@ const CALL_MS = 120_000;
 
 const callStorage = ({ guest }: Laboratory) => guest.agent.run(STORAGE_CALL.join(' '), { timeoutMs: CALL_MS });
 
-/** Fails `t` unless a storage call, ssh with its exit status, and files of `bytes` each way, by ssh and by a forward to the host, work. */
+/** Fails `t` unless a storage call, ssh with its exit status, and files of `bytes` each way by ssh and by a forward work. */
 export async function checkEssentials(t: ExecutionContext, both: Laboratory, bytes: number): Promise<void> {
   const checkSsh = async () => {
     const file = randomBytes(bytes);
@@ -24,7 +24,7 @@ export async function checkEssentials(t: ExecutionContext, both: Laboratory, byt
     t.deepEqual([stderr, status], [`${sha256(file)}  -\n`, 7], 'ssh, and the file that went up');
     t.is(sha256(stdout), sha256(file), 'the file that came down');
   };
-  // The guest sends to the host's echo, half-closes, and compares what comes back.
+  // The guest sends to the host's echo, half-closes, and compares the reply.
   const checkForward = async () => {
     const send = `nc 127.0.0.1 ${GUEST_PORTS.hostEcho} < /tmp/out | cmp - /tmp/out`;
     const command = `head -c ${bytes} /dev/urandom > /tmp/out && ${send}`;
@@ -36,12 +36,12 @@ export async function checkEssentials(t: ExecutionContext, both: Laboratory, byt
   t.false(both.guest.readConsole().includes('WRONG BYTE'), 'a sink in the guest saw a wrong byte');
 }
 
-/** The same, an emulator that dials, and many streams, none of which ends before all have had their answer. */
+/** The same, with an emulator that dials, and many streams, none of which ends before all have got their answer. */
 export async function checkEverything(t: ExecutionContext, both: Laboratory, bytes: number): Promise<void> {
   await checkEssentials(t, both, bytes);
   const emulator = await dialAsEmulator(await both.port('storage'));
   const reply = emulatedReply('dialling', STORAGE_CALL);
-  // Until the guest has heard of it, the other one answers.
+  // Until the guest knows about it, the other one answers.
   await eventually(async () => (await callStorage(both)).stdout === reply.stdout, { what: 'an emulator that dials' });
   emulator.destroy();
 

@@ -1,6 +1,6 @@
 /**
- * The rig's agent in the guest: runs commands for the test, over a port of its own that vproxy does not touch.
- * Called as `node agent.js /dev/virtio-ports/NAME`; init starts it again when it ends.
+ * The rig's agent in the guest: runs commands for the test, over a separate port that vproxy does not touch.
+ * Called as `node agent.js /dev/virtio-ports/NAME`; init restarts it when it exits.
  */
 import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
@@ -21,7 +21,7 @@ mkdirSync(JOBS_FOLDER, { recursive: true });
 say({ hello: self });
 readRequests();
 
-/** Reads for ever with blocking reads: this process does nothing but wait for the test. */
+/** Reads forever with blocking reads: this process does nothing but wait for the test. */
 function readRequests(): void {
   const buffer = Buffer.alloc(4096);
   let pending = '';

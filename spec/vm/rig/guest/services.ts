@@ -1,4 +1,4 @@
-/** What the forwards of the tests lead to in the guest: an echo, a source and a sink of the pattern. */
+/** The targets of the tests' forwards in the guest: an echo, a source and a sink of the pattern. */
 import { appendFileSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { pipeline } from 'node:stream/promises';
@@ -26,7 +26,7 @@ function sendPattern(socket: Socket): void {
   });
 }
 
-/** Reads to the end, then reports on one line. What is wrong goes to the console, which outlives the guest. */
+/** Reads to EOF, then reports on one line. Errors go to the console, which outlives the guest. */
 function checkPattern(socket: Socket): void {
   const checker = new PatternChecker();
   socket.on('data', (chunk: Buffer) => {
