@@ -42,7 +42,7 @@ const PORTS: Readonly<Record<string, readonly [type: string, source: string, ope
   pipe: ['pipe', "<source path='/run/vm.pipe'/>", 'pipe-open:/run/vm\\.pipe'],
 };
 
-withLibvirtd('a port of each type is opened, of a domain that is known by its name, its uuid and its id', async (t) => {
+withLibvirtd('a port of each type is opened, with the domain given by name, uuid and id', async (t) => {
   for (const end of ['in', 'out']) execFileSync('mkfifo', [libvirtd.outsidePath(`/run/vm.pipe.${end}`)]);
   await startDomain(t, 'all', ...Object.entries(PORTS).map(([name, [type, source]]) => channelXml(type, source, name)));
   const domains = ['all', await libvirtd.virsh('domuuid', 'all'), await libvirtd.virsh('domid', 'all')];
@@ -54,7 +54,7 @@ withLibvirtd('a port of each type is opened, of a domain that is known by its na
   t.pass();
 });
 
-withLibvirtd('a domain that goes and comes again is found at its new place', async (t) => {
+withLibvirtd('a restarted domain is found at its new address', async (t) => {
   await startDomain(t, 'restarted', channelXml('unix', ''));
   const vproxy = spawnBeside(t, ['libvirt:restarted']);
   const [, first = ''] = await vproxy.waitForLine(/no answer on unix-connect:(\S+):/);
@@ -66,7 +66,7 @@ withLibvirtd('a domain that goes and comes again is found at its new place', asy
   t.not(first, second);
 });
 
-withLibvirtd('QEMU that connects is told apart, and a domain that nobody knows', async (t) => {
+withLibvirtd('a QEMU that connects, and an unknown domain, have errors of their own', async (t) => {
   const source = "<source mode='connect' path='/run/c.sock'><reconnect enabled='yes' timeout='1'/></source>";
   await startDomain(t, 'connects', channelXml('unix', source));
   const vproxy = spawnBeside(t, ['a=libvirt:connects', 'b=libvirt:nobody']);
@@ -75,7 +75,7 @@ withLibvirtd('QEMU that connects is told apart, and a domain that nobody knows',
   t.pass();
 });
 
-withLibvirtd('who may ask but not open the socket is told so, a second later', async (t) => {
+withLibvirtd('a user who may query libvirt but not open the socket gets an error, a second later', async (t) => {
   const folder = libvirtd.outsidePath('/run/closed');
   mkdirSync(folder, { mode: 0o700 });
   await startDomain(t, 'closed', channelXml('unix', "<source mode='bind' path='/run/closed/vm.sock'/>"));

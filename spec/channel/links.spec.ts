@@ -267,7 +267,7 @@ for (const [name, open, end] of KINDS) {
   });
 
   for (const [what, endLink] of [
-    ['close gives up what nobody reads when its time is over', (link: Link) => link.close(20)],
+    ['close drops unread data at its timeout', (link: Link) => link.close(20)],
     ['destroy ends it at once', (link: Link) => link.destroy()],
   ] as const) {
     test(`${name}: ${what}, and nothing is called afterwards but onClosed`, async (t) => {
@@ -355,8 +355,8 @@ for (const [name, open, end] of KINDS) {
 
 for (const hasInteractive of [true, false]) {
   const [what, how] = hasInteractive
-    ? ['beside an interactive stream', 'once in a turn, to the last byte']
-    : ['without an interactive stream', 'on while there is more'];
+    ? ['beside an interactive stream', 'once per turn, to the last byte']
+    : ['without an interactive stream', 'for as long as there is more'];
   test(`${what} a channel is read ${how}`, async (t) => {
     const { near, far } = await unixPair(t);
     const bytes = roomOf(near);

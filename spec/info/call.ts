@@ -65,7 +65,7 @@ test('requests within half a second share one inspection of the machine', async 
 for (const [what, record] of [
   ['the machine', encodeAsk('machine')],
   ['the time', encodeRecord(INFO_KIND.TIME, '')],
-  ['what nobody knows', encodeRecord(99, '')],
+  ['an unknown kind', encodeRecord(99, '')],
 ] as const) {
   test.serial(`a client that requests ${what} in a loop does not block the event loop`, async (t) => {
     const { open } = setUp(t);

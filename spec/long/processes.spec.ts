@@ -27,38 +27,35 @@ const WAVE_LIMIT_BYTES = 48 * 2 ** 20;
 
 const SIDES = ['host', 'guest'] as const;
 
-test.serial(
-  `${RESTARTS} sessions, each cut off with streams open, leave no memory and no descriptors behind`,
-  async (t) => {
-    const folder = temporaryFolder(t);
-    const [hostPath, guestPath] = [join(folder, 'host.sock'), join(folder, 'guest.sock')];
-    const relay = new CuttingRelay();
-    await relay.start(t, guestPath, hostPath);
-    const { pair, port, descriptors } = await startEcho(t, { hostPath, guestPath });
-    const samples = { host: [] as number[], guest: [] as number[] };
-    for (let done = 1; done <= RESTARTS; done += 1) {
-      const open = await Promise.all([openEcho(port), openEcho(port)]);
-      const closed = open.map((socket) => new Promise((resolve) => socket.once('close', resolve)));
-      relay.cut();
-      await within(10_000, 'the end of the streams', Promise.all(closed));
-      // A short session is followed by a pause, which the signal ends if it has already begun.
-      const retry = setInterval(() => pair.guest.kill('SIGHUP'), RETRY_MS);
-      (await eventually(() => openEcho(port), { intervalMs: 1 })).destroy();
-      clearInterval(retry);
-      if (done % SAMPLE_EVERY !== 0) continue;
-      for (const name of SIDES) samples[name].push(residentBytes(pair[name].pid));
-      t.log(`${done} restarts: ${describe(pair)}`);
-    }
-    for (const name of SIDES) {
-      const quarter = samples[name].length / 4;
-      const lowestIn = (index: number) => Math.min(...samples[name].slice(index * quarter, (index + 1) * quarter));
-      const [second, last] = [lowestIn(1), lowestIn(3)];
-      t.log(`${name}: lowest in the second quarter and in the last: ${megabytes(second)}, ${megabytes(last)}`);
-      t.true(last - second < RESTART_LIMIT_BYTES, `${name} has grown by ${megabytes(last - second)}`);
-    }
-    await descriptors.areBack();
-  },
-);
+test.serial(`${RESTARTS} sessions, each cut with open streams, leave no memory or descriptors behind`, async (t) => {
+  const folder = temporaryFolder(t);
+  const [hostPath, guestPath] = [join(folder, 'host.sock'), join(folder, 'guest.sock')];
+  const relay = new CuttingRelay();
+  await relay.start(t, guestPath, hostPath);
+  const { pair, port, descriptors } = await startEcho(t, { hostPath, guestPath });
+  const samples = { host: [] as number[], guest: [] as number[] };
+  for (let done = 1; done <= RESTARTS; done += 1) {
+    const open = await Promise.all([openEcho(port), openEcho(port)]);
+    const closed = open.map((socket) => new Promise((resolve) => socket.once('close', resolve)));
+    relay.cut();
+    await within(10_000, 'the end of the streams', Promise.all(closed));
+    // A short session is followed by a pause, which the signal ends if it has already begun.
+    const retry = setInterval(() => pair.guest.kill('SIGHUP'), RETRY_MS);
+    (await eventually(() => openEcho(port), { intervalMs: 1 })).destroy();
+    clearInterval(retry);
+    if (done % SAMPLE_EVERY !== 0) continue;
+    for (const name of SIDES) samples[name].push(residentBytes(pair[name].pid));
+    t.log(`${done} restarts: ${describe(pair)}`);
+  }
+  for (const name of SIDES) {
+    const quarter = samples[name].length / 4;
+    const lowestIn = (index: number) => Math.min(...samples[name].slice(index * quarter, (index + 1) * quarter));
+    const [second, last] = [lowestIn(1), lowestIn(3)];
+    t.log(`${name}: lowest in the second quarter and in the last: ${megabytes(second)}, ${megabytes(last)}`);
+    t.true(last - second < RESTART_LIMIT_BYTES, `${name} has grown by ${megabytes(last - second)}`);
+  }
+  await descriptors.areBack();
+});
 
 test.serial(`${STREAMS} forwarded streams at once, opened and closed three times, leave nothing behind`, async (t) => {
   const hostPath = `${join(temporaryFolder(t), 'channel.sock')},streams=20000`;

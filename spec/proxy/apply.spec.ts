@@ -94,7 +94,7 @@ test('a channel is removed in the state in which a concurrent reload leaves it',
   t.like(await applied, { addedChannels: ['vm2'], addedForwards: [`-o vm1/other:unix:${at('other.sock')}`] });
   await Promise.all(removed);
   t.deepEqual(labelsOf(host), []);
-  t.false(existsSync(at('other.sock')), 'nothing of it listens any more');
+  t.false(existsSync(at('other.sock')), 'none of it still listens');
 });
 
 test('a draining channel blocks no other change, and its end does not remove its replacement', async (t) => {

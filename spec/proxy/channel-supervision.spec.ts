@@ -65,7 +65,7 @@ test('R-CHANNEL-2: a stranger on a listening channel ends no session, and the se
 
 // Serial: one connection is accepted per turn of the event loop, and other tests make turns long.
 test.serial(
-  'R-CHANNEL-2: of 100 connections that come at once no more than 16 wait, and one line tells of it',
+  'R-CHANNEL-2: of 100 simultaneous connections at most 16 are pending, and one line reports it',
   async (t) => {
     const path = channelPath(t);
     const proxy = await startProxy(t, `unix-listen:${path}`);
@@ -152,7 +152,7 @@ test('an unresponsive unix socket is redialled, once until there was a session',
   clock.advance(10 * SILENCE_MS);
   t.is(side.proxy.listChannels()[0]?.state, 'waiting');
   const told = side.events.map(({ event }) => event);
-  t.deepEqual(told, ['channel-waiting', 'channel-redialled'], 'one line says that nobody answers');
+  t.deepEqual(told, ['channel-waiting', 'channel-redialled'], 'one line reports the missing answer');
   far.cut();
   await eventually(() => side.count('channel-waiting') === 2);
   side.proxy.retryNow();

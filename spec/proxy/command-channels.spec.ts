@@ -115,7 +115,7 @@ test.serial('SIGTERM notifies the peer on an inherited channel, and closes it', 
 });
 
 testWith('sshd', 'socat')(
-  'a session over ssh waits for its socket, carries bytes, ends with ssh, and comes again, whatever the path looks like',
+  'a session over ssh waits for its socket, carries bytes, ends with ssh, and returns, whatever the path looks like',
   async (t) => {
     // Except control characters and backslashes, which are refused.
     const path = join(temporaryFolder(t), `a b,c:d!!e'f"g(h[i{j)k]l}m$n;o&p*q?r~s%tü#u|v<w>x`);

@@ -156,7 +156,7 @@ test('suppressed lines are reported after a second, then ever less often, with t
   const before = told().length;
   for (let turn = 0; turn < 500; turn += 1) log('stream-refused', 'warn');
   clock.advance(1000);
-  t.is(told().length, before + 1, 'behind a pause it is told as soon as at first');
+  t.is(told().length, before + 1, 'after a pause the report is as early as the first');
 });
 
 test('every event is limited, whatever its name, and the first of each is logged, however long its texts are', (t) => {

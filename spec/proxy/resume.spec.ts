@@ -1,4 +1,4 @@
-/** A session goes on with another link of its channel, over real sockets (docs/channels.md, "Resuming"). */
+/** A session resumes on another link of its channel, over real sockets (docs/channels.md, "Resuming"). */
 import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { copyFileSync } from 'node:fs';

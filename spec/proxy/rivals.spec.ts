@@ -156,7 +156,7 @@ test('for a busy device the line names the process that has it open; searches ar
   t.deepEqual([other.queries.length, other.queries[0]?.device], [1, '/dev/vport0p1']);
   other.hasChannel = false;
   await dialled(6);
-  t.is(other.queries.length, 2, 'who has left is looked for again, and nobody after that for a while');
+  t.is(other.queries.length, 2, 'one search after the rival has left, then none for a while');
   t.regex(lines.at(-1) ?? '', /open \(EBUSY\); retrying$/);
 });
 
