@@ -18,7 +18,7 @@ test('the front page comes first, and the decisions last, after a list of them',
 
 test('a document missing from the contents, a missing document in them, and a broken link are errors', (t) => {
   for (const [name, text, message] of [
-    ['forgotten.md', '# Forgotten\n', /leaves out docs\/forgotten\.md/],
+    ['forgotten.md', '# Forgotten\n', /omits docs\/forgotten\.md/],
     ['channels.md', null, /docs\/channels\.md/],
     ['channels.md', '# Channels\n\n[gone](../packaging/gone.toml)\n', /Channels links to packaging\/gone\.toml/],
   ] as const) {
