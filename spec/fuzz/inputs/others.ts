@@ -1,4 +1,4 @@
-/** Inputs for the targets of what people write, of lines and logs, of storage, and of what guests and origins say to an egress. */
+/** Inputs for the targets of written texts, lines and logs, storage, and of guests and origins of an egress. */
 import fc from 'fast-check';
 import { CHANNEL_KINDS } from '../../../lib/channel/kinds.js';
 import { choice, decisions, joined, many, objects, one, sizes, tokens } from './pieces.js';
@@ -65,7 +65,7 @@ const HYBRID_LINES = [
   'ssh',
 ];
 
-/** What is sent on a socket of hybrid vsock. */
+/** Bytes on a hybrid vsock socket. */
 export const hybridInputs = joined(
   decisions(3),
   fc.oneof(
@@ -94,7 +94,7 @@ const GOOD_XML = [
   '<?xml version="1.0"?><domain id="1"><devices><channel type="unix"/></devices></domain>',
 ];
 
-/** Documents of XML. */
+/** XML documents. */
 export const xmlInputs = fc.oneof(
   one(GOOD_XML),
   joined(one(['<a>', '<a b="']), tokens(PIECES_OF_XML, 12), one(['</a>', '"/>'])),
@@ -103,7 +103,7 @@ export const xmlInputs = fc.oneof(
 /** Patterns and texts. */
 export const globInputs = tokens(['*', '?', 'a', 'b', 'a', 'b', '\n', '/c0'], 40);
 
-/** Lines for a file, behind what the first of them is. */
+/** Lines for a file, after the choice of the first one. */
 export const lineInputs = joined(
   choice(255),
   decisions(3),
@@ -137,7 +137,7 @@ const entry = fc.record(
 );
 const file = objects({ replies: fc.array(entry, { maxLength: 3 }), default: entry });
 
-/** One message after the choice of what it is. */
+/** One message after the choice of its kind. */
 export const wireInputs = joined(choice(3), fc.oneof(request, reply, replyOfBytes, failure, file));
 
 const gap = one(['', '\n', '\r\n', ' \t']);
@@ -147,7 +147,7 @@ const stream = many(fc.oneof(request, reply, replyOfBytes, failure, near, gap), 
 /** Streams of messages after a bound. */
 export const scannerInputs = joined(choice(255), sizes, stream);
 
-/** What an emulator or a wrapper sends. */
+/** Bytes of an emulator or a wrapper. */
 export const storageStreamInputs = joined(
   decisions(3),
   fc.oneof(joined(reply, gap), joined(request, gap), joined(reply, stream), stream),
@@ -172,7 +172,7 @@ const chunk = fc
     Buffer.concat([Buffer.from(`${bytes.length.toString(16)}${more}\r\n`, 'latin1'), bytes, Buffer.from('\r\n')]),
   );
 
-/** Bodies of chunks. */
+/** Chunked bodies. */
 export const chunkInputs = joined(
   sizes,
   joined(many(chunk, 4), latin1(['0\r\n', '000;x\r\n', '0\n', '']), many(line(FIELDS), 2), end, latin1(['', 'rest'])),
@@ -190,7 +190,7 @@ const socksHost = fc.oneof(
   choice(5),
 );
 
-/** What a guest says in SOCKS 5. */
+/** SOCKS 5 input of a guest. */
 export const socksInputs = joined(
   sizes,
   joined(

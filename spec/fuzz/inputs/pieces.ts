@@ -1,4 +1,4 @@
-/** The parts of inputs: the deciding bytes before them, JSON that is nearly right, texts of tokens; and what makes good ones nearly right. */
+/** Parts of inputs: deciding bytes, nearly valid JSON, texts of tokens, and mutations of valid inputs. */
 import fc from 'fast-check';
 
 /** The sizes that precede the bytes of a target. */
@@ -9,11 +9,11 @@ export const sizes = fc
 /** The flags, up to `maxFlags`, and sizes that precede the bytes of a target. */
 export const decisions = (maxFlags: number): fc.Arbitrary<Buffer> => joined(choice(maxFlags), sizes);
 
-/** Inputs of these parts, one after the other. */
+/** Inputs of these parts in order. */
 export const joined = (...parts: readonly fc.Arbitrary<Buffer>[]): fc.Arbitrary<Buffer> =>
   fc.tuple(...parts).map((list) => Buffer.concat(list));
 
-/** Up to so many of a part. */
+/** Up to N of a part. */
 export const many = (part: fc.Arbitrary<Buffer>, maxLength: number): fc.Arbitrary<Buffer> =>
   fc.array(part, { maxLength }).map((list) => Buffer.concat(list));
 
@@ -23,14 +23,14 @@ export const choice = (max: number): fc.Arbitrary<Buffer> => fc.nat(max).map((va
 export const one = (texts: readonly string[], encoding: BufferEncoding = 'utf8'): fc.Arbitrary<Buffer> =>
   fc.constantFrom(...texts).map((text) => Buffer.from(text, encoding));
 
-/** Some of these tokens, and of other texts, one after the other. */
+/** A sequence of these tokens and other texts. */
 export function tokens(known: readonly string[], maxLength = 8): fc.Arbitrary<Buffer> {
   const other = fc.oneof(fc.string({ unit: 'binary', maxLength: 4 }), fc.nat(2 ** 33).map(String));
   const token = fc.oneof({ weight: 5, arbitrary: fc.constantFrom(...known) }, { weight: 1, arbitrary: other });
   return fc.array(token, { maxLength }).map((list) => Buffer.from(list.join('')));
 }
 
-/** Objects of JSON with the given fields: each as it should be, or left out, or anything. */
+/** JSON objects with the given fields: each valid, omitted, or anything. */
 export function objects(fields: Readonly<Record<string, fc.Arbitrary<unknown>>>): fc.Arbitrary<Buffer> {
   const anything = { weight: 1, arbitrary: fc.jsonValue({ maxDepth: 2 }) };
   const empty = { weight: 1, arbitrary: fc.constantFrom(null, -0, [], {}, '') };
@@ -48,12 +48,12 @@ export function objects(fields: Readonly<Record<string, fc.Arbitrary<unknown>>>)
 // Values at which lengths and numbers change their meaning.
 const EDGE_BYTES = [0, 1, 0x7f, 0x80, 0xfe, 0xff, 0x0a, 0x0d, 0x20, 0x22, 0x2c, 0x3a, 0x5c, 0x7b, 0x7d];
 
-/** Takes `count` bytes out at a place, and puts others there. */
+/** Replaces `count` bytes at an offset. */
 const replace = (bytes: Buffer, at: number, count: number, ...others: readonly Uint8Array[]): Buffer =>
   Buffer.concat([bytes.subarray(0, at), ...others, bytes.subarray(at + count)]);
 
 interface Choice {
-  /** Two places in the bytes, or behind them. */
+  /** Two offsets in the bytes, or after them. */
   readonly at: number;
   readonly from: number;
   readonly count: number;

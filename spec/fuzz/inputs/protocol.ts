@@ -1,4 +1,4 @@
-/** Inputs for the targets of the protocol: frames with right checks and wrong fields, HELLOs, payloads. */
+/** Inputs for the targets of the protocol: frames with valid checks and invalid fields, HELLOs, payloads. */
 import fc from 'fast-check';
 import { encodeFrame, FRAME_TYPE } from '../../../lib/codec/header.js';
 import { encodeHello, type Hello, MAGIC } from '../../../lib/codec/hello.js';
@@ -25,7 +25,7 @@ export const knownHello: Hello = {
 const KNOWN = encodeHello(knownHello);
 const OTHER = encodeHello({ ...knownHello, nonce: 'c'.repeat(32) });
 
-// Each alone at the ends of its range, or past them.
+// Each alone at the ends of its range, or beyond.
 const edges = Object.entries(LIMIT_RANGES).flatMap(([key, [min, max]]) =>
   [min, max, min - 1, max + 1, -1, 4096.5, 1e308, null].map((value) => ({ ...DEFAULT_LIMITS, [key]: value })),
 );
@@ -58,12 +58,12 @@ const eightBytes = fc.uint8Array({ minLength: 8, maxLength: 8 }).map((bytes) => 
 const payload = fc.oneof(
   ...[open, objects(reason), goaway, lists, eightBytes],
   fc.uint8Array({ maxLength: 60 }).map((bytes) => Buffer.from(bytes)),
-  // What a restart leaves of a frame: its end is a flush.
+  // A frame cut by a restart: it ends with a flush.
   fc.uint8Array({ maxLength: 20 }).map((bytes) => Buffer.concat([bytes, Buffer.alloc(16)])),
 );
 
 const severalLists = many(joined(lists, fc.constant(Buffer.from('\n'))), 4);
-/** More services than a peer may have, in lists that belong together. */
+/** More services than a peer may have, in several lists of one set. */
 const tooMany = Array.from({ length: 42 }, (_, list) => {
   const services = Array.from({ length: 100 }, (_, index) => `${list}.${index}`);
   return `${JSON.stringify({ services, more: list < 41 })}\n`;
@@ -96,7 +96,7 @@ const frame = fc.record({
   type: fc.constantFrom(...TYPES),
   id: fc.oneof(fc.constantFrom(0, 1, 1, 1, 2, 2 ** 32 - 1)),
   payload,
-  // The payload's length in the header, mostly the right one.
+  // The payload's length in the header, mostly correct.
   length: fc.oneof(
     { weight: 12, arbitrary: fc.constant(0) },
     { weight: 1, arbitrary: fc.constantFrom(-1, 1, 4096, 4097, 131_072, 131_073, 2 ** 31, 2 ** 32 - 1) },
@@ -116,7 +116,7 @@ const pieces: fc.Arbitrary<Piece[]> = fc.array(
   { maxLength: 10 },
 );
 
-/** DATA has trailers made of `tag`, or, where it is null, none. */
+/** DATA has trailers made from `tag`; none if it is null. */
 function encodePieces(list: readonly Piece[], tag: number | null): Buffer {
   let sequence = 0;
   const all = list.map((piece) => {
@@ -127,17 +127,17 @@ function encodePieces(list: readonly Piece[], tag: number | null): Buffer {
     const encoded = Buffer.concat([encodeFrame(type, id, bytes, sequence), Buffer.alloc(isTrailed ? 4 : 0)]);
     if (isTrailed) encoded.writeUInt32BE((tag ^ sequence) >>> 0, encoded.length - 4);
     if (length === 0) return encoded;
-    // Alone it would be the first frame; the reader counts further.
+    // Alone it would be the first frame; the reader counts on.
     encoded.writeUInt32BE(length < 0 ? Math.max(0, bytes.length - 1) : length, 8);
     return encoded;
   });
   const bytes = Buffer.concat(all);
-  // A length that is wrong has a right check.
+  // An incorrect length has a valid check.
   if (list.some((piece) => !Buffer.isBuffer(piece) && piece.length !== 0)) repairFrames(bytes, false, tag);
   return bytes;
 }
 
-/** Frames of an established session, in either level: the lowest bit of the flags says in which. */
+/** Frames of an established session; the lowest bit of the flags selects the integrity level. */
 export const frameInputs = fc.oneof(
   ...[TAG, null].map((tag) =>
     joined(
@@ -150,7 +150,7 @@ export const frameInputs = fc.oneof(
 
 const NOISE = [MAGIC, MAGIC.subarray(0, 7), KNOWN, OTHER, OTHER.subarray(0, 40), Buffer.alloc(3)];
 
-/** Bytes among which there are HELLOs. */
+/** Bytes that contain HELLOs. */
 export const helloInputs = joined(
   decisions(1),
   many(
@@ -168,7 +168,7 @@ const record = fc
     type: fc.oneof({ weight: 8, arbitrary: fc.constantFrom(20, 21, 22, 23) }, fc.constantFrom(19, 24, 1, 0x16)),
     version: fc.oneof({ weight: 20, arbitrary: fc.constant(3) }, fc.nat(255)),
     body: fc.uint8Array({ minLength: 1, maxLength: 60 }),
-    // The length in the header, mostly the right one.
+    // The length in the header, mostly correct.
     length: fc.oneof({ weight: 12, arbitrary: fc.constant(null) }, fc.constantFrom(0, 1, 61, 18_432, 18_433, 65_535)),
   })
   .map(({ type, version, body, length }) => {
@@ -177,7 +177,7 @@ const record = fc
     return Buffer.concat([header, body]);
   });
 
-/** Records of TLS, and what may come between them. */
+/** TLS records, and bytes that may come between them. */
 export const recordInputs = joined(
   decisions(1),
   many(

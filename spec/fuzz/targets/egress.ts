@@ -1,4 +1,4 @@
-/** What guests and origins say to an egress: from every split what a simple second parser of complete input finds. */
+/** Input of guests and origins of an egress: every split gives the result of a simple second parser of complete input. */
 import assert from 'node:assert/strict';
 import { type Destination, parseDestination } from '../../../lib/forward/egress/admission.js';
 import type { Conversation, ConversationContext } from '../../../lib/forward/egress/conversation.js';
@@ -26,7 +26,7 @@ function isField(line: string): boolean {
   return rest.length > 0 && name !== '' && isToken && isText(rest.join(':'));
 }
 
-/** A body of chunks. Input: sizes, then the body and what follows it. */
+/** A chunked body. Input: sizes, then the body and the bytes after it. */
 export async function fuzzEgressChunks(bytes: Uint8Array): Promise<void> {
   await readAlike(bytes, readChunks, (stream) => plainChunks(stream.toString('latin1')));
 }
@@ -58,7 +58,7 @@ async function readChunks(chunks: readonly Buffer[]): Promise<readonly [body: st
   return [Buffer.concat(pieces).toString('latin1'), Buffer.concat(rest).toString('latin1')];
 }
 
-/** The body, and what follows it; null where it is not valid, or not complete. */
+/** The body, and the bytes after it; null if it is invalid or incomplete. */
 function plainChunks(text: string): readonly [body: string, rest: string] | null {
   let at = 0;
   const line = (maxBytes: number): string | null => {
@@ -87,15 +87,15 @@ function plainChunks(text: string): readonly [body: string, rest: string] | null
   }
 }
 
-/** What comes of a conversation: what was dialled, and the first two bytes of each reply. */
+/** The result of a conversation: the dialled destination, and the first two bytes of each reply. */
 type Course = readonly [dialled: Destination | null, ...replies: string[]];
 
-/** By the rules, or because it is none. */
+/** Refused by the rules, or as an invalid destination. */
 const DENIED = 2;
 const AGREED = '0500';
 const NONE_AGREED = '05ff';
 
-/** SOCKS 5: the destination, and the replies. Input: sizes, then all that a guest sends. */
+/** SOCKS 5: the destination, and the replies. Input: sizes, then the guest's bytes. */
 export const fuzzEgressSocks = (bytes: Uint8Array): Promise<void> => readAlike(bytes, converse, plainCourse);
 
 /** A conversation in which each destination is refused by the rules. */

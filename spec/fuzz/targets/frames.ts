@@ -79,9 +79,9 @@ interface Reading {
   readonly calls: readonly string[];
   /** The code that ended it, `stopped`, or null at the end of the bytes. */
   readonly end: string | null;
-  /** The bytes for the next opening, where it ended before the bytes did. */
+  /** The bytes for the next opening, if it ended before the bytes did. */
   readonly rest: string | null;
-  /** Whether a frame is not complete, the number of the frame at hand, and what came of the session's frames that are whole; where it did not end. */
+  /** If it did not end: whether a frame is incomplete, the current frame's number, and the result of the complete ones. */
   readonly position: readonly [isMidFrame: boolean, sequence: number, wholeBytes: number] | null;
 }
 

@@ -1,4 +1,4 @@
-/** The opening of a channel, and the records of TLS behind it: which HELLOs there are among any bytes, in every split. */
+/** The opening of a channel, and the TLS records after it: finds the HELLOs among any bytes, in every split. */
 import assert from 'node:assert/strict';
 import { encodeHello, type Hello, HelloScanner, MAGIC, readHello } from '../../../lib/codec/hello.js';
 import { MAX_CONTROL_BYTES } from '../../../lib/codec/limits.js';
@@ -8,12 +8,12 @@ import { assertShowable, everySplit, FuzzInput, outcomeOf } from '../input.js';
 import { repairHellos } from '../repair-checks.js';
 import { KNOWN_NONCE } from './frames.js';
 
-/** What a scanner holds back at most: an unfinished HELLO. */
+/** Limit on what a scanner holds back: an incomplete HELLO. */
 const MAX_HELD_BYTES = MAGIC.length + 16 + MAX_CONTROL_BYTES;
 
 interface Found {
   readonly hellos: readonly Hello[];
-  /** Bytes that it passed over. */
+  /** Skipped bytes. */
   readonly skippedBytes: number;
 }
 
@@ -47,7 +47,7 @@ function find(stream: Buffer): Found {
     hellos.push(found.hello);
     takenBytes += found.end - at;
   }
-  // What may be the beginning of a magic is not passed over yet: it begins with FF.
+  // A possible beginning of a magic, from FF on, is not skipped yet.
   const end = stream.indexOf(0xff, Math.max(from, stream.length - MAGIC.length + 1));
   return { hellos, skippedBytes: (end === -1 ? stream.length : end) - takenBytes };
 }
@@ -61,7 +61,7 @@ function scan(chunks: readonly Buffer[]): Found {
     let left = chunk;
     for (let found = scanner.scan(left); found !== null; found = scanner.scan(left)) {
       hellos.push(found.hello);
-      // All up to the rest was passed over, or is the HELLO.
+      // Everything before the rest was skipped, or is the HELLO.
       takenBytes = givenBytes + chunk.length - found.rest.length - scanner.skippedBytes;
       left = found.rest;
     }
@@ -85,14 +85,14 @@ function check(hello: Hello): void {
   assert.ok(encodeHello(found.hello).equals(again.value));
 }
 
-/** What was handed on, how it ended, and what was left then. */
+/** The passed-on bytes, how it ended, and the rest. */
 interface Reading {
   readonly records: Buffer;
   readonly end: string | null;
   readonly rest: string | null;
 }
 
-/** Where a record is, or would be: it may end behind the stream. */
+/** The extent of a record, which may end after the stream. */
 interface Span {
   readonly start: number;
   readonly end: number;
@@ -106,13 +106,13 @@ export function fuzzTlsRecords(bytes: Uint8Array): void {
     const { records, ...rest } = read(chunks);
     const loss = lossIn(chunks, expected.spans);
     assert.deepEqual(rest, loss ?? { end: expected.end, rest: expected.rest });
-    // What comes in one piece with an end is not handed on any more.
+    // Bytes in one piece with an end are not passed on.
     assert.ok(expected.records.subarray(0, records.length).equals(records));
     if (rest.end === null) assert.equal(records.length, expected.records.length);
   }
 }
 
-/** How it ends where a chunk within a record is just what a PING in TLS looks like (R-LIVE-4); null where there is none. */
+/** How it ends if a chunk within a record looks exactly like a PING in TLS (R-LIVE-4); null if there is none. */
 function lossIn(chunks: readonly Buffer[], spans: readonly Span[]): Omit<Reading, 'records'> | null {
   let at = 0;
   for (const [index, chunk] of chunks.entries()) {
@@ -126,7 +126,7 @@ function lossIn(chunks: readonly Buffer[], spans: readonly Span[]): Omit<Reading
   return null;
 }
 
-/** By the definition, in one pass over all of it. */
+/** By definition, in one pass over all bytes. */
 function readWhole(stream: Buffer): Reading & { readonly spans: readonly Span[] } {
   const records: Buffer[] = [];
   const spans: Span[] = [];

@@ -1,4 +1,4 @@
-/** What storage emulators, wrappers and brokers say, and files of replies: one outcome in every split, the same when it is encoded again. */
+/** Input of storage emulators, wrappers and brokers, and files of replies: one outcome in every split, stable when re-encoded. */
 import assert from 'node:assert/strict';
 import { type ErrorCode, VproxyError } from '../../../lib/errors.js';
 import { EmulatorLink } from '../../../lib/storage/emulator-link.js';
@@ -10,7 +10,7 @@ import { JsonScanner } from '../../../lib/util/bytes/json-scanner.js';
 import { ManualClock } from '../../helpers/time.js';
 import { alikeInSplits, assertShowable, everySplit, FuzzInput, LoopbackDuplex, outcomeOf } from '../input.js';
 
-/** The same messages from every split, and none above the bound. Input: the bound, sizes, bytes. */
+/** The same messages from every split, and none above the limit. Input: the limit, sizes, bytes. */
 export function fuzzJsonScanner(bytes: Uint8Array): void {
   const input = new FuzzInput(bytes);
   const maxBytes = 1 + 4 * input.byte();
@@ -53,7 +53,7 @@ export function fuzzEmulatorLink(bytes: Uint8Array): void {
   alikeInSplits(input, (chunks) => callEmulator(chunks, flags));
 }
 
-/** What the caller and the pool are told. */
+/** The events of the caller and the pool. */
 function callEmulator(chunks: readonly Buffer[], flags: number): readonly string[] {
   const told: string[] = [];
   const stream = new LoopbackDuplex();
@@ -124,7 +124,7 @@ function callBroker(chunks: readonly Buffer[], flags: number): readonly string[]
   return told;
 }
 
-/** Values that are the same when encoded again, or our codes. Input: what it is, then the message. */
+/** Values that are stable when re-encoded, or our codes. Input: the kind, then the message. */
 export function fuzzStorageWire(bytes: Uint8Array): void {
   const input = new FuzzInput(bytes);
   const check = input.pick([checkRequest, checkReply, checkAnswer, checkFile]);
@@ -146,7 +146,7 @@ function checkReply(message: Buffer): void {
   if (stdoutBase64 !== undefined) assert.equal(outcome.value.stdout.toString('base64').length, stdoutBase64.length);
 }
 
-/** What a broker answers is a reply, or an error with the code that it names. */
+/** The answer of a broker is a reply, or an error with the code that it names. */
 function checkAnswer(message: Buffer): void {
   try {
     checkAgain(wire.decodeAnswer(message));

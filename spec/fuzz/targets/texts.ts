@@ -1,4 +1,4 @@
-/** What people write, and lines of others: refused with a code of ours, or what a plain second reading finds, in every split. */
+/** Written texts and foreign lines: refused with one of our codes, or equal to a simple second reading, in every split. */
 import assert from 'node:assert/strict';
 import { EventEmitter } from 'node:events';
 import type net from 'node:net';
@@ -19,7 +19,7 @@ export function fuzzChannelText(bytes: Uint8Array): void {
   if ('value' in outcome) assert.deepEqual(parseChannel(outcome.value.text), outcome.value);
 }
 
-/** XML is a bad file, or a tree that is the same when it is written in the plainest way and read again. */
+/** XML is a bad file, or a tree that is the same when it is written in the simplest form and read again. */
 export function fuzzXml(bytes: Uint8Array): void {
   const outcome = outcomeOf(['bad-file'], () => parseXml(textOf(bytes)));
   if ('value' in outcome) assert.deepEqual(parseXml(write(outcome.value)), outcome.value);
@@ -32,13 +32,13 @@ function write({ name, attributes, children }: XmlElement): string {
 }
 
 /**
- * What the `*` of a group stands for is what a plain pattern finds, and leads back to the file. Input: the address of a
- * group and, behind a newline, the name of a file.
+ * The label for the `*` of a group equals that of a simple pattern, and leads back to the file. Input: the address of a
+ * group and, after a newline, the name of a file.
  */
 export function fuzzGroupNames(bytes: Uint8Array): void {
   const [address = '', name = ''] = textOf(bytes).split('\n');
   const outcome = outcomeOf(['bad-argument'], () => new GroupPattern(address));
-  // No file has such a name.
+  // Not a possible file name.
   if ('code' in outcome || name === '' || /[/\0]/.test(name)) return;
   const pattern = outcome.value;
   const [folder = '', prefix = '', suffix = ''] = /^(.*\/|)([^/]*)\*([^/]*)$/s.exec(pattern.path)?.slice(1) ?? [];
@@ -113,7 +113,7 @@ export function fuzzLineBuffer(bytes: Uint8Array): void {
   }
 }
 
-/** By the definition: a newline after every longest piece of a line that is too long. */
+/** By definition: a newline after every longest piece of a line that is too long. */
 function cut(stream: Buffer): Buffer {
   const lines: Buffer[] = [];
   for (let at = 0; at < stream.length; ) {
@@ -137,11 +137,11 @@ function collect(chunks: readonly Buffer[]): Buffer {
   return Buffer.concat([...lines, buffer.end() ?? Buffer.alloc(0)]);
 }
 
-/** What a listener of hybrid vsock allows a line to have, and a caller an answer. */
+/** Limits of a hybrid vsock listener on a line, and of a caller on an answer. */
 const [MAX_CALL_BYTES, MAX_ANSWER_BYTES] = [80, 32];
 
 /**
- * What a first line of hybrid vsock means, in both directions, and that no byte after it is lost. Input: flags (1 an
+ * The first line of hybrid vsock, in both directions, without losing a byte after it. Input: flags (1 an
  * answer, else a CONNECT; 2 the socket ends), sizes, what comes from the socket.
  */
 export function fuzzHybridVsock(bytes: Uint8Array): void {
@@ -155,7 +155,7 @@ export function fuzzHybridVsock(bytes: Uint8Array): void {
     assert.deepEqual(isAnswer ? callMux(chunks, isEnd) : listen(chunks), expected);
 }
 
-/** The line in complete input, without its newline; null where it is too long, undefined before its end. */
+/** The line in complete input, without its newline; null if it is too long, undefined before its end. */
 function lineOf(stream: Buffer, maxBytes: number): string | null | undefined {
   const end = stream.indexOf('\n');
   if (end !== -1 && end < maxBytes) return stream.toString('latin1', 0, end);
@@ -187,7 +187,7 @@ function listen(chunks: readonly Buffer[]): readonly unknown[] {
   return typeof told[0] === 'string' ? [...told, rest] : told;
 }
 
-/** A word after CONNECT has no white space, and a port is a number of 32 bits. */
+/** A word after CONNECT has no white space, and a port is a 32-bit number. */
 function checkLine(text: string): void {
   const word = parseConnectLine(text);
   if (word === null) return;
@@ -223,7 +223,7 @@ function callMux(chunks: readonly Buffer[], isEnd: boolean): readonly unknown[] 
   return told[0] === 'ok' ? [...told, rest] : told;
 }
 
-/** Reads as a socket does: into the room that it is given, also where it was asked to pause. Returns what follows the line. */
+/** Reads like a socket: into the given room, even after a request to pause. Returns the bytes after the line. */
 function deliver(lineRead: () => FirstLine | null, onread: OnRead, chunks: readonly Buffer[]): string {
   const rest: Buffer[] = [];
   const keep: OnRead = {
@@ -239,7 +239,7 @@ function deliver(lineRead: () => FirstLine | null, onread: OnRead, chunks: reado
       onread.callback(count, room);
       at += count;
     }
-    // The split decides from when on the rest has a reader.
+    // The split decides when the rest gets a reader.
     if (index % 2 === 1) lineRead()?.handOver(keep);
   }
   lineRead()?.handOver(keep);
