@@ -261,7 +261,7 @@ test.serial(
     const port = await guest.listeningPort('cat');
     const closed = failureOf(await openEcho(t, port));
     const running = await clients[1].exec(['cat']);
-    const failed = t.throwsAsync(running.result, { message: /cannot be handed over \(shutdown\)/ });
+    const failed = t.throwsAsync(running.result, { message: /cannot hand over the stream \(shutdown\)/ });
     const { cut } = await upgrade(t, sockets[0], ['--wait', '0', '--force']);
     const told = cut.map((line) => line.replace(/\d+/, 'N')).sort();
     t.deepEqual(told, ['default: stream N to cat', 'default: stream N to exec']);
