@@ -116,7 +116,7 @@ test('a file target on a full disk holds up only its own streams, and loses no l
     t.is(await ask(t, await host.listeningPort('echo')), 'hello');
     written += readFileSync(file, 'latin1');
     truncateSync(file);
-    await eventually(() => written.length === text.length || told(/is writable again/) === round);
+    await eventually(() => written.length === text.length || told(/can be written again/) === round);
   }
   await ended;
   t.true(told(/cannot write/) > 0);
