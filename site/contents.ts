@@ -18,7 +18,7 @@ export const SECTIONS: readonly Section[] = [
       'docs/install.md': 'Installing',
       'docs/hypervisors.md': 'Hypervisors',
       'docs/recipes.md': 'Recipes',
-      'docs/neighbours.md': 'Neighbours',
+      'docs/neighbours.md': 'Alternatives',
     },
   },
   {
@@ -34,7 +34,7 @@ export const SECTIONS: readonly Section[] = [
       'docs/info.md': 'Guest information',
       'docs/ansible.md': 'Ansible',
       'docs/config.md': 'Configuration file',
-      'docs/control.md': 'Control socket',
+      'docs/control.md': 'Control API',
       'docs/cli.md': 'Command line',
       'docs/glossary.md': 'Glossary',
     },
@@ -42,7 +42,7 @@ export const SECTIONS: readonly Section[] = [
   {
     title: 'Run',
     documents: {
-      'docs/services.md': 'As a service',
+      'docs/services.md': 'systemd services',
       'docs/operations.md': 'Operations',
       'docs/reliability.md': 'Reliability',
       'docs/troubleshooting.md': 'Troubleshooting',

@@ -126,7 +126,7 @@ withBrowser('the first thing that a search finds is a document, and it leads the
   t.is(await found.textContent(), 'Storage emulation');
   await found.locator('a').click();
   await page.waitForURL(`${server.url}docs/storage.html*`);
-  t.is(await page.textContent('h1'), "Storage: a controller's command-line tool, emulated outside the virtual machine");
+  t.is(await page.textContent('h1'), 'Emulate a storage controller');
   t.deepEqual(trouble, []);
 });
 
