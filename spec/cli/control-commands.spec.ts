@@ -187,7 +187,7 @@ for (const words of [['drain', '--timeout', '5'], ['stop']]) {
     // The command waits for the last event, and every process has logged at least this one.
     server.record(makeEvent('control-listening', 'taking control requests', { path: control.path }));
     const command = runPiped(t, words, env);
-    await eventually(() => told.told.length === 1, { what: 'its request' });
+    await eventually(() => told.told.length === 1, { what: 'its request', timeoutMs: 60_000 });
     // It polls; after its next request the test sees that it has not ended.
     await server.close();
     t.is(command.child.exitCode, null);
