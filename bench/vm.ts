@@ -22,7 +22,7 @@ function progress(line: string): void {
   process.stderr.write(`${Math.round(performance.now() / 1000)} s: ${line}\n`);
 }
 
-/** Resolves with the accelerator; undefined when nothing is to be measured in a guest. */
+/** Resolves with the accelerator; undefined if nothing has to be measured in a guest. */
 async function measureGuest({ rounds, only, amounts }: VmBenchOptions, results: Results): Promise<string | undefined> {
   const works = VM_WORK.filter(({ id }) => only.test(id));
   if (works.length === 0 && !only.test(COMMANDS_WORK)) return undefined;

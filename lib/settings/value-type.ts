@@ -146,7 +146,7 @@ function readText(value: unknown, place: Place, expected: string, maxLength: num
   return value.length > maxLength ? place.fail(`too long: ${value.length} characters (max ${maxLength})`) : { value };
 }
 
-/** One of several words; `refusal` follows a quoted value that is none of them. */
+/** One of several words; `refusal` follows a quoted value that is not one of them. */
 export function oneOf<W extends string>(words: readonly W[], refusal: string): ValueType<W> {
   const expected = words.join(', ').replace(/, (?=\w+$)/, ' or ');
   const find = (value: unknown): W | undefined => words.find((word) => word === value);

@@ -1,9 +1,10 @@
-/** The layout of the sources (docs/architecture.md), as far as lint does not check it. */
+/** The layout of the sources (docs/architecture.md), and the idioms that they avoid, as far as lint does not check them. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { basename, dirname, join, relative } from 'node:path';
 import test from 'ava';
 import ts from 'typescript';
 import { PROJECT_ROOT } from '../helpers/files.js';
+import { listDocuments } from './document-list.js';
 
 const MAX_FILES_OF_A_FOLDER = 15;
 const MAX_LINES = 500;
@@ -96,4 +97,29 @@ test('a module of spec with tests is a spec, or is imported by one', (t) => {
     declaring.filter((file) => !file.endsWith('.spec.ts') && !imported.has(file)),
     [],
   );
+});
+
+/** What no native speaker writes, and what to write instead. */
+const IDIOMS: Readonly<Record<string, RegExp>> = {
+  'is not a …, or null for …': /(?<!\bthere )\b(?:is|are|was|were) none\b/gi,
+  'no … exists, or not found': /(?<!\b(?:if|which) )\bthere (?:is|are|was|were) none\b/gi,
+  'must, or the imperative': /\b(?:is|are) to be\b/gi,
+  current: /\bof the moment\b/gi,
+  'human-readable': /\bfor people\b/gi,
+  again: /\banew\b/gi,
+};
+
+test('comments, messages and documents avoid idioms that are not English', (t) => {
+  const documents = listDocuments().map((path): [string, string] => [
+    path,
+    readFileSync(join(PROJECT_ROOT, path), 'utf8'),
+  ]);
+  for (const [file, text] of [...texts, ...documents]) {
+    // A comment continues on the next line.
+    const read = text.replace(/\s*\n\s*(?:\*|\/\/)?\s*/g, ' ');
+    for (const [better, idiom] of Object.entries(IDIOMS))
+      for (const { 0: found, index } of read.matchAll(idiom))
+        t.fail(`${file}: "${found}" (${better}): …${read.slice(Math.max(0, index - 30), index + 30)}…`);
+  }
+  t.pass();
 });
