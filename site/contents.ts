@@ -16,6 +16,7 @@ export const SECTIONS: readonly Section[] = [
     documents: {
       'docs/getting-started.md': 'Getting started',
       'docs/install.md': 'Installing',
+      'docs/offline-guest.md': 'Into a guest without a network',
       'docs/hypervisors.md': 'Hypervisors',
       'docs/recipes.md': 'Recipes',
       'docs/neighbours.md': 'Alternatives',

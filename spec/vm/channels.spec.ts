@@ -1,12 +1,14 @@
 /** Every way into a guest: each kind of port that `vproxy qemu-args` prints, an emulated serial line, and vsock. */
+import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { constants } from 'node:fs';
+import { constants, writeFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { freePort } from '../helpers/ports.js';
 import { within } from '../helpers/time.js';
-import { ESTABLISHED, runVproxy } from '../helpers/vproxy-process.js';
+import { ESTABLISHED, runProgram, runVproxy } from '../helpers/vproxy-process.js';
 import { eventuallyInGuest, type GuestJob } from './rig/agent.js';
 import { PORT_NAME } from './rig/guest-options.js';
 import { GUEST_PORTS } from './rig/guest-ports.js';
@@ -22,6 +24,8 @@ const SESSION_MS = 120_000;
 const LINE_MS = 600_000;
 const FILE_BYTES = 1 << 20;
 const SMALL_BYTES = 64 << 10;
+/** More than the guest's terminal holds. */
+const CONSOLE_BYTES = 60_000;
 const PROGRESS_BYTES = 256 << 10;
 /** A serial line is slow. */
 const SERIAL_PROGRESS_BYTES = 16 << 10;
@@ -87,6 +91,25 @@ async function start(channel: string, guestChannel: string): Promise<Laboratory>
 }
 
 test.serial.after.always('the vproxies are stopped', () => laboratory?.stop());
+
+test.serial('where there is only a console with a shell, a file is sent over it', async (t) => {
+  const on = `< ${SERIAL_LINE} > ${SERIAL_LINE} 2>&1`;
+  await guest().agent.output(`stty -F ${SERIAL_LINE} 115200`);
+  const shell = await guest().agent.spawn(['sh', '-c', `exec sh -i ${on}`]);
+  const file = join(temporaryFolder(t), 'file');
+  const bytes = randomBytes(CONSOLE_BYTES);
+  writeFileSync(file, bytes);
+  const script = join(PROJECT_ROOT, 'examples/send-over-console.mjs');
+  const words = [process.execPath, script, file, guest().serialPath, '/tmp/sent'];
+  const { code, stdout, stderr } = await runProgram(words, { timeoutMs: LINE_MS });
+  t.is(code, 0, stderr);
+  t.log(stdout.trim());
+  const sum = createHash('sha256').update(bytes).digest('hex');
+  t.is(await guest().agent.output('sha256sum < /tmp/sent'), `${sum}  -`);
+  await shell.kill('KILL');
+  // A shell that is killed leaves the line as it edits its input.
+  await guest().agent.output(`stty -F ${SERIAL_LINE} sane`);
+});
 
 /** The serial line has one pair for all tests: its buffers outlive a process, and would confuse the next pair. */
 let onSerial: Promise<Laboratory> | undefined;
