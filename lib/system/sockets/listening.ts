@@ -179,6 +179,7 @@ const isProcMissing = (error: unknown): boolean => ['ENOENT', 'ERR_ACCESS_DENIED
 
 /** A listening stream socket that this process was started with. */
 export interface InheritedSocket {
+  /** Its descriptor. */
   readonly fd: number;
 }
 
