@@ -165,7 +165,7 @@ test.serial('a waiting upgrade is ended by requests to the control socket, and r
     const moment = await waiting(scene);
     t.regex((await runUpgrade(scene.socket)).stderr, /another upgrade is in progress/);
     await deed(t, scene, moment);
-    t.regex((await moment.result).stderr, /this process is shutting down|ended/);
+    t.regex((await moment.result).stderr, /this process is shutting down|exited/);
   }
 });
 
