@@ -26,7 +26,7 @@ import { DEFAULT_WAIT_MS } from './channel-options.js';
  */
 export type ServiceStreamHandler = (stream: MuxStream) => unknown;
 
-/** Options for {@link connectPeer}. */
+/** Options for `connectPeer`. */
 export interface PeerOptions {
   /** Services offered to the peer from the start: handlers by service name. Default: none. */
   readonly services?: Readonly<Record<string, ServiceStreamHandler>>;
