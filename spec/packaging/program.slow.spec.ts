@@ -48,5 +48,5 @@ test('files of two versions are not mixed', async (t) => {
   writeFileSync(path, readFileSync(path, 'utf8').replaceAll(/^"\.\/[^"]*":/gm, '"./other.js":'));
   const vproxy = spawnVproxy(t, ['--version'], { program: [process.execPath, join(folder, 'vproxy.cjs')] });
   t.not((await vproxy.exited).code, 0);
-  t.regex(vproxy.lines.join('\n'), /command\.cjs is of another version than \S+vproxy\.cjs/);
+  t.regex(vproxy.lines.join('\n'), /command\.cjs is from another version than \S+vproxy\.cjs/);
 });
