@@ -120,7 +120,9 @@ function checkFiles(t: ExecutionContext, folder: string): void {
     t.true(files.includes(file), file);
   }
   const odd = files.filter((file) =>
-    /^dist\/(?!program\/).*\.map$|^(?:dist\/)?(?:spec|bench|cli)\/|\.tsbuildinfo$|^(?!examples\/).*\.mjs$|^dist\/examples/.test(file),
+    /^dist\/(?!program\/).*\.map$|^(?:dist\/)?(?:spec|bench|cli)\/|\.tsbuildinfo$|^(?!examples\/).*\.mjs$|^dist\/examples/.test(
+      file,
+    ),
   );
   t.deepEqual(odd, []);
 }
