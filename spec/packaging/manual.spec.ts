@@ -117,7 +117,7 @@ test('vproxy.conf.5 has every key of the tables, with its type', (t) => {
   }
   t.regex(
     text,
-    /^wait = a whole number of seconds from 0 to 86400, or a time such as 500ms, 90s, 5m or 1h30m\nAs --wait of vproxy\(1\): for how long/m,
+    /^wait = a whole number of seconds from 0 to 86400, or a time such as 500ms, 90s, 5m or 1h30m\nAs --wait of vproxy\(1\): how long/m,
   );
 });
 

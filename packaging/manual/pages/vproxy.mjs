@@ -7,7 +7,7 @@ import { formatTagged, renderBlocks } from '../render.mjs';
 import { bold, escapeCode, escapeRoff, fill, italic, reference, unbroken } from '../roff.mjs';
 
 const PAGE = 'vproxy.1';
-const RUNNING = 'Commands for a vproxy that runs';
+const RUNNING = 'Commands for a running vproxy';
 
 export const head = { name: 'vproxy', section: 1, title: 'User Commands' };
 
