@@ -92,7 +92,7 @@ const isMissing = (entry: readonly [string, string | undefined]): entry is reado
 
 function formatNotes(options: BenchOptions, missing: ReadonlyMap<string, string>, failures: readonly string[]): string {
   return [
-    `Medians of ${options.rounds} round${options.rounds === 1 ? '' : 's'}, and below them the smallest and the largest. "fails" and "!": see below.`,
+    `Medians of ${options.rounds} round${options.rounds === 1 ? '' : 's'}, with minimum and maximum below. "fails" and "!": see below.`,
     ...[...missing].map(([id, hint]) => `${id} is missing: ${hint}`),
     ...failures,
   ].join('\n');

@@ -97,10 +97,10 @@ async function sampleRamp(
 
 function describe(name: string): Pick<Plot, 'title' | 'x' | 'y'> {
   const [figure = '', streams = '', rate = ''] = name.split('-');
-  const channel = rate === '0' ? 'a channel without a limit' : `a channel of ${rate} MB/s`;
+  const channel = rate === '0' ? 'unlimited channel' : `channel of ${rate} MB/s`;
   const who = `${streams} stream${streams === '1' ? '' : 's'} down, ${channel}`;
   const x = { title: 'round trip, ms', scale: 'log-and-zero' } as const;
   return figure === 'rate'
-    ? { x, title: `Rate when it has grown, ${who}`, y: { title: 'MB/s' } }
-    : { x, title: `Until 90 % of the rate without latency, ${who}`, y: { title: 's' } };
+    ? { x, title: `Rate after ramp-up, ${who}`, y: { title: 'MB/s' } }
+    : { x, title: `Time to 90 % of the rate without latency, ${who}`, y: { title: 's' } };
 }

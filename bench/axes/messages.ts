@@ -25,13 +25,13 @@ export const messagesAxis: Axis = {
         });
       }
     }
-    const x = { title: 'bytes of a message', scale: 'log' } as const;
+    const x = { title: 'message size, bytes', scale: 'log' } as const;
     return [
       tables.p50.plot({ x, name: 'messages-echo', title: 'Echo, median', y: { title: 'µs' } }),
       tables.perSecond.plot({
         x,
         name: 'messages-rate',
-        title: 'Echoes one after the other',
+        title: 'Sequential echoes',
         y: { title: 'per second' },
       }),
     ];

@@ -39,7 +39,7 @@ export const streamsAxis: Axis = {
         });
       }
     }
-    const x = { title: 'idle streams beside', scale: 'log' } as const;
+    const x = { title: 'idle streams open meanwhile', scale: 'log' } as const;
     return [
       tables.rate.plot({
         x,

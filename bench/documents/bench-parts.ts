@@ -23,20 +23,20 @@ const README_COLUMNS: readonly Column[] = [
 ];
 
 const STREAM: LeadRow = { title: '1 stream, MB/s', work: 'up-1', key: 'rate' };
-const ECHO: LeadRow = { title: 'an echo, p50, µs', work: 'echo-1', key: 'p50' };
+const ECHO: LeadRow = { title: 'echo, p50, µs', work: 'echo-1', key: 'p50' };
 const README_ROWS = [STREAM, ECHO];
 
 /** The rows that readers look for first. */
 const LEAD_ROWS: readonly LeadRow[] = [
-  { title: 'first byte after the start of both sides, ms', work: 'start', key: 'ms' },
-  { title: 'memory of a side at rest, MB', work: 'rest', key: 'resident' },
-  { title: 'CPU of both sides for a GB, 1 stream, s', work: 'up-1', key: 'cpu' },
+  { title: 'from start to the first byte, ms', work: 'start', key: 'ms' },
+  { title: 'memory at rest, per side, MB', work: 'rest', key: 'resident' },
+  { title: 'CPU of both sides, 1 stream, s/GB', work: 'up-1', key: 'cpu' },
   STREAM,
   { title: '8 streams, MB/s', work: 'up-8', key: 'rate' },
   ECHO,
-  { title: 'an echo beside 8 bulk streams, p99, µs', work: 'beside-bulk', key: 'p99' },
-  { title: 'connections a second, one at a time', work: 'connections-1', key: 'rate' },
-  { title: 'an idle stream, both sides, KB', work: 'idle', key: 'both-1000' },
+  { title: 'echo next to 8 bulk streams, p99, µs', work: 'beside-bulk', key: 'p99' },
+  { title: 'connections, 1 at a time, /s', work: 'connections-1', key: 'rate' },
+  { title: 'idle stream, both sides, KB', work: 'idle', key: 'both-1000' },
 ];
 
 /** vproxy with its default settings, which is in both tables of all rows. */
@@ -55,13 +55,13 @@ export interface BenchFindings {
 export function benchParts({ options, missing, results, bars, machine }: BenchFindings): DocumentPart[] {
   const { rounds, amounts, contenders } = options;
   const works = WORK.map(({ id }) => id);
-  const run = `${describeRun(rounds, machine)}, ${amounts.bytes / 1e6} MB a transfer`;
+  const run = `${describeRun(rounds, machine)}, ${amounts.bytes / 1e6} MB per transfer`;
   const beside = { missing, results };
   /** The rows of a table, and all of them folded. */
   const twice = (title: string, isMeant: (id: string) => boolean): string => {
     const figures = { ...beside, columns: contenders.filter(({ id }) => id === DEFAULTS || isMeant(id)) };
     const all = formatFolded(
-      `${title}: all rows, with the smallest and the largest`,
+      `${title}: all rows, with minimum and maximum`,
       formatRanges(rowsOf(WORK, amounts), figures),
     );
     return `${title}:\n\n${formatMedians(LEAD_ROWS, figures)}\n\n${all}`;
@@ -76,7 +76,7 @@ export function benchParts({ options, missing, results, bars, machine }: BenchFi
       ...{ file: PERFORMANCE, name: 'figures', works },
       content: [
         `Medians of ${run}.`,
-        twice('vproxy beside others', (id) => !isSetting(id)),
+        twice('vproxy compared with others', (id) => !isSetting(id)),
         twice('vproxy with other settings', isSetting),
       ].join('\n\n'),
     },
@@ -90,9 +90,9 @@ export function benchParts({ options, missing, results, bars, machine }: BenchFi
 
 /** The sentence above a table of medians with their ranges, without its end. */
 export const describeRanges = (rounds: number, machine: MachineFacts): string =>
-  `Medians, and below them the smallest and the largest, of ${describeRun(rounds, machine)}`;
+  `Medians, with minimum and maximum below, of ${describeRun(rounds, machine)}`;
 
-/** How often, and on what. */
+/** The number of rounds, and the machine. */
 function describeRun(rounds: number, { cpuCount, node, kernel }: MachineFacts): string {
   return `${rounds} round${rounds === 1 ? '' : 's'}, ${cpuCount} core${cpuCount === 1 ? '' : 's'}, Node ${node.replace('v', '')}, ${kernel}`;
 }

@@ -1,4 +1,4 @@
-/** Tables of figures and bars for the documents: the most important rows, and the rest folded below. */
+/** Tables of figures and targets for the documents: the most important rows, and the rest folded below. */
 import { type BarResult, barCells } from '../report/bars.js';
 import { type Column, figureLines, formatMedian } from '../report/figures-table.js';
 import type { ResultRow, Results } from '../results.js';
@@ -28,7 +28,7 @@ export function formatMedians(rows: readonly LeadRow[], { columns, missing, resu
   ]);
 }
 
-/** A table of all rows: each median, and below it the smallest and the largest. */
+/** A table of all rows: each median, with minimum and maximum below. */
 export function formatRanges(rows: readonly ResultRow[], { columns, missing, results }: TableFigures): string {
   const lines = figureLines(rows, columns, missing, results).map(({ title, cells }) => [
     title.replace(/^ +/, '&emsp;'),
@@ -42,18 +42,18 @@ export function formatFolded(summary: string, content: string): string {
   return `<details>\n<summary>${summary}</summary>\n\n${content}\n\n</details>`;
 }
 
-/** The bars that are missed, and below them those that are met, folded; empty when no figure was measured. */
+/** The missed targets, and below them those that are met, folded; empty when no figure was measured. */
 export function formatBarTables(bars: readonly BarResult[]): string {
   const measured = bars.filter(({ ratio }) => ratio !== undefined);
   if (measured.length === 0) return '';
   const tableOf = (some: readonly BarResult[]): string =>
-    formatMarkdownTable([['', 'medians of', 'figure', 'bar'], ...some.map(barCells)]);
+    formatMarkdownTable([['', 'medians of', 'figure', 'target'], ...some.map(barCells)]);
   const missed = measured.filter(({ isMet }) => isMet !== true);
   const met = measured.filter(({ isMet }) => isMet === true);
-  const count = `${missed.length} of ${measured.length} bars ${missed.length === 1 ? 'is' : 'are'} missed`;
+  const count = `${missed.length} of ${measured.length} targets missed`;
   return [
     missed.length > 0 ? `${count}:\n\n${tableOf(missed)}` : `${count}.`,
-    ...(met.length > 0 ? [formatFolded(`Bars that are met: ${met.length}`, tableOf(met))] : []),
+    ...(met.length > 0 ? [formatFolded(`Targets met: ${met.length}`, tableOf(met))] : []),
   ].join('\n\n');
 }
 

@@ -15,9 +15,9 @@ export const CHANNELS: Pick<Work, 'id' | 'rows'> = {
   id: 'channels',
   rows: ({ channels }: Amounts) => [
     { key: 'memory', title: `${channels} channels in one process, resident memory`, unit: 'MB' },
-    { key: 'each', title: '  by channel, beside a process with one', unit: 'KB' },
+    { key: 'each', title: '  per additional channel', unit: 'KB' },
     { key: 'cpu', title: '  CPU of the process', unit: '% of a core' },
-    { key: 'echo-p50', title: '  an echo on one of them, p50', unit: 'µs' },
+    { key: 'echo-p50', title: '  echo on one of them, p50', unit: 'µs' },
     { key: 'echo-p99', title: '  p99', unit: 'µs' },
   ],
 };

@@ -24,7 +24,7 @@ export interface BarResult extends Bar {
   readonly isMet: boolean | undefined;
 }
 
-/** A figure of vproxy beside yamux and beside the plain relays. */
+/** A figure of vproxy compared with yamux and with the plain relays. */
 function beside(title: string, work: string, key: string, bound: Bar['bound'], yamux: number, relays?: number): Bar[] {
   const common = { title, work, key, of: 'vproxy', bound };
   return [
@@ -35,17 +35,17 @@ function beside(title: string, work: string, key: string, bound: Bar['bound'], y
 
 const TRANSFERS = ['up-1', 'up-8', 'down-1', 'down-8'];
 
-/** The rates of vproxy with a setting, beside those with the defaults. */
+/** The rates of vproxy with a setting, compared with those with the defaults. */
 function withSetting(title: string, of: string, bar: number): Bar[] {
   return TRANSFERS.map((work) => ({
     ...{ title: `${title}, ${work}`, work, key: 'rate', of, beside: 'vproxy', bound: 'least', bar },
   }));
 }
 
-/** Its CPU for a GB, likewise. */
+/** Its CPU per GB, likewise. */
 function cpuWithSetting(title: string, of: string, bar: number): Bar[] {
   return TRANSFERS.map((work) => ({
-    ...{ title: `${title}, CPU for a GB, ${work}`, work, key: 'cpu', of, beside: 'vproxy', bound: 'most', bar },
+    ...{ title: `${title}, CPU per GB, ${work}`, work, key: 'cpu', of, beside: 'vproxy', bound: 'most', bar },
   }));
 }
 
@@ -63,20 +63,20 @@ const atMost = (title: string, work: string, key: string, bar: number): Bar => (
 export const BARS: readonly Bar[] = [
   command('vproxy --version', 'version', 1.5),
   command('vproxy exec', 'exec', 1.35),
-  atMost('the first byte, ms', 'start', 'ms', 200),
+  atMost('from start to the first byte, ms', 'start', 'ms', 200),
   atMost('memory at rest, MB', 'rest', 'resident', 55),
   atMost('private memory at rest, MB', 'rest', 'private', 14),
-  ...beside('CPU for a GB, up, 1 stream', 'up-1', 'cpu', 'most', 0.6, 0.8),
-  ...beside('CPU for a GB, down, 1 stream', 'down-1', 'cpu', 'most', 0.6, 0.8),
-  ...beside('CPU for a GB, up, 8 streams', 'up-8', 'cpu', 'most', 0.6, 0.8),
-  ...beside('CPU for a GB, down, 8 streams', 'down-8', 'cpu', 'most', 0.6, 0.8),
+  ...beside('CPU per GB, up, 1 stream', 'up-1', 'cpu', 'most', 0.6, 0.8),
+  ...beside('CPU per GB, down, 1 stream', 'down-1', 'cpu', 'most', 0.6, 0.8),
+  ...beside('CPU per GB, up, 8 streams', 'up-8', 'cpu', 'most', 0.6, 0.8),
+  ...beside('CPU per GB, down, 8 streams', 'down-8', 'cpu', 'most', 0.6, 0.8),
   ...beside('up, 1 stream', 'up-1', 'rate', 'least', 1.5, 1.2),
   ...beside('down, 1 stream', 'down-1', 'rate', 'least', 1.5, 1.2),
   ...beside('up, 8 streams', 'up-8', 'rate', 'least', 1.4, 1.1),
   ...beside('down, 8 streams', 'down-8', 'rate', 'least', 1.4, 1.1),
   ...beside('echo of 1 B, p50', 'echo-1', 'p50', 'most', 0.85, 1.1),
-  ...beside('echo beside 8 bulk streams, p99', 'beside-bulk', 'p99', 'most', 1.3, 0.4),
-  ...beside('the bulk beside that echo', 'beside-bulk', 'rate', 'least', 1.2, 0.9),
+  ...beside('echo next to 8 bulk streams, p99', 'beside-bulk', 'p99', 'most', 1.3, 0.4),
+  ...beside('bulk rate next to that echo', 'beside-bulk', 'rate', 'least', 1.2, 0.9),
   ...beside('connections, 1 at a time', 'connections-1', 'rate', 'least', 1, 1),
   ...beside('connections, 16 at a time', 'connections-16', 'rate', 'least', 1, 1),
   ...beside('memory of 1,000 idle streams', 'idle', 'both-1000', 'most', 0.2),
@@ -109,7 +109,7 @@ export function formatBars(results: readonly BarResult[]): string {
   const measured = results.filter(({ ratio }) => ratio !== undefined);
   if (measured.length === 0) return '';
   const rows = measured.map((result) => [...barCells(result), result.isMet ? 'met' : 'MISSED']);
-  return formatTable([['', 'medians of', 'figure', 'bar', ''], ...rows]);
+  return formatTable([['', 'medians of', 'figure', 'target', ''], ...rows]);
 }
 
 const isMet = ({ bound, bar }: Bar, ratio: number): boolean => (bound === 'least' ? ratio >= bar : ratio <= bar);

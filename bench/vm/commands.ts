@@ -19,8 +19,8 @@ export const COMMANDS_WORK = 'commands';
 const COMMANDS = 10;
 
 export const COMMANDS_ROWS: readonly ResultRow[] = [
-  { work: COMMANDS_WORK, key: 'p50', title: 'true in the guest, from start to exit, p50', unit: 'ms' },
-  { work: COMMANDS_WORK, key: 'least', title: '  the shortest', unit: 'ms' },
+  { work: COMMANDS_WORK, key: 'p50', title: 'true in the guest, start to exit, p50', unit: 'ms' },
+  { work: COMMANDS_WORK, key: 'least', title: '  minimum', unit: 'ms' },
 ];
 
 /** The ways to compare. */

@@ -6,18 +6,18 @@ import type { VmAmounts } from './work.js';
 /** What `--help` prints. */
 export const VM_HELP = `npm run bench:vm -- [OPTIONS]
 
-Measures vproxy in a real guest under QEMU, through one virtio-serial port: a forward beside a plain relay from the port to
-the same target, and a stream inside the process beside the raw port; a command by vproxy exec beside ssh with a
-ControlMaster. Beside that, outside the guest, a keystroke beside a bulk stream on a simulated serial line of 9,600 to
-115,200 baud: QEMU does not hold its lines to their speed.
+Measures vproxy in a real guest under QEMU, through one virtio-serial port: a forward and a plain relay from the port to
+the same target, a stream inside the process and the raw port, a command by vproxy exec and by ssh with a ControlMaster.
+Also measures, outside the guest, a keystroke next to a bulk stream on a simulated serial line of 9,600 to 115,200 baud,
+because QEMU does not limit its own lines to their speed.
 
-  --rounds N      rounds, interleaved over the contenders (5)
-  --megabytes N   millions of bytes of one transfer (48)
-  --only REGEX    only the work whose name matches: up, down, echo, beside-bulk, commands, serial-9600, …;
-                  no guest is booted for ^serial
-  --documents     writes the tables of which everything was measured into docs/performance.md
-  --json FILE     where the figures go (bench-vm.json)
-  --help          this
+  --rounds N      number of rounds, interleaved over the contenders (5)
+  --megabytes N   size of one transfer, in MB (48)
+  --only REGEX    only work whose name matches: up, down, echo, beside-bulk, commands, serial-9600, …;
+                  with ^serial, no guest is booted
+  --documents     write the figures into docs/performance.md: the tables that were measured completely
+  --json FILE     the file of the figures (bench-vm.json)
+  --help          show this help
 `;
 
 /** The options of a run. */

@@ -32,14 +32,14 @@ export function reportVm(options: VmBenchOptions, results: Results, accelerator:
     formatBars(bars),
     ...(shownLines.length > 0
       ? [
-          'On a simulated serial line, outside the guest, between two vproxy processes with the credit of tty-open,\nand with the least that there is:',
+          'On a simulated serial line, outside the guest, between two vproxy processes with the credit of tty-open,\nand with the minimum:',
           figuresOf(shownLines, SERIAL_VARIANTS),
         ]
       : []),
     [
-      `Medians of ${rounds} rounds, and below them the smallest and the largest. "–": takes several streams, which a relay`,
-      'without a multiplexer does not carry. QEMU does not hold its serial lines to their speed: hence the simulated one,',
-      'whose clock ticks every 10 ms, and stands still while the machine does something else.',
+      `Medians of ${rounds} rounds, with minimum and maximum below. "–": needs several streams, which a relay without a`,
+      'multiplexer cannot carry. The serial line is simulated, because QEMU does not limit its own lines to their speed;',
+      'its clock ticks every 10 ms, and stops while the machine is busy with something else.',
       ...formatFailures([...shown, ...shownCommands, ...shownLines], columns, results),
     ].join('\n'),
   ];
@@ -65,7 +65,7 @@ export function reportVm(options: VmBenchOptions, results: Results, accelerator:
       'on simulated lines without a guest',
       lineRows,
       formatMedians(SERIAL_LEAD_ROWS, lineFigures),
-      formatFolded('All rows, with the smallest and the largest', formatRanges(lineRows, lineFigures)),
+      formatFolded('All rows, with minimum and maximum', formatRanges(lineRows, lineFigures)),
     ),
   ];
   return {

@@ -29,15 +29,15 @@ export function serialRows(baud: number): ResultRow[] {
   const work = serialWork(baud);
   return [
     { work, key: 'alone', title: `${baud.toLocaleString('en')} baud: keystroke alone, p50`, unit: 'ms' },
-    { work, key: 'p50', title: '  beside 1 bulk stream down, p50', unit: 'ms' },
+    { work, key: 'p50', title: '  next to 1 bulk stream down, p50', unit: 'ms' },
     { work, key: 'most', title: '  longest', unit: 'ms' },
-    { work, key: 'bulk', title: '  the bulk meanwhile', unit: '% of the line' },
+    { work, key: 'bulk', title: '  bulk rate meanwhile', unit: '% of the line' },
   ];
 }
 
 /** The delay that a user notices while typing, on each line. */
 export const SERIAL_LEAD_ROWS: readonly LeadRow[] = BAUDS.map((baud) => ({
-  title: `${baud.toLocaleString('en')} baud: a keystroke beside 1 bulk stream down, p50, ms`,
+  title: `${baud.toLocaleString('en')} baud: keystroke next to 1 bulk stream down, p50, ms`,
   work: serialWork(baud),
   key: 'p50',
 }));

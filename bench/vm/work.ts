@@ -52,10 +52,10 @@ export const VM_WORK: readonly VmWork[] = [
     id: 'beside-bulk',
     mode: 'beside',
     rows: [
-      { key: 'p50', title: 'echo of 1 B beside 1 bulk stream each way, p50', unit: 'µs' },
+      { key: 'p50', title: 'echo of 1 B next to 1 bulk stream each way, p50', unit: 'µs' },
       { key: 'p99', title: '  p99', unit: 'µs' },
-      { key: 'up', title: '  the bulk up meanwhile', unit: 'MB/s' },
-      { key: 'down', title: '  the bulk down meanwhile', unit: 'MB/s' },
+      { key: 'up', title: '  bulk rate up meanwhile', unit: 'MB/s' },
+      { key: 'down', title: '  bulk rate down meanwhile', unit: 'MB/s' },
     ],
     amountOf: ({ besideMs }) => besideMs,
     isMultiplexed: true,

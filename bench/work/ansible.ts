@@ -17,10 +17,10 @@ const SESSION_TIMEOUT_MS = 60_000;
 export const ANSIBLE: Pick<Work, 'id' | 'rows'> = {
   id: 'ansible',
   rows: ({ bytes }) => [
-    { key: 'pipelined', title: 'a task, with pipelining', unit: 'ms' },
-    { key: 'copied', title: 'a task, without', unit: 'ms' },
+    { key: 'pipelined', title: 'task, with pipelining', unit: 'ms' },
+    { key: 'copied', title: 'task, without pipelining', unit: 'ms' },
     { key: 'copy', title: `copy of ${bytes / 1e6} MB to the guest`, unit: 's' },
-    { key: 'fetch', title: `fetch of ${bytes / 1e6} MB from there`, unit: 's' },
+    { key: 'fetch', title: `fetch of ${bytes / 1e6} MB from the guest`, unit: 's' },
   ],
 };
 

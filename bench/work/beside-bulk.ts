@@ -13,9 +13,9 @@ const RAMP_MS = 500;
 export const besideBulk: Work = {
   id: 'beside-bulk',
   rows: () => [
-    { key: 'p50', title: `echo beside ${BULK_STREAMS} up, p50`, unit: 'µs' },
+    { key: 'p50', title: `echo next to ${BULK_STREAMS} bulk streams up, p50`, unit: 'µs' },
     { key: 'p99', title: '  p99', unit: 'µs' },
-    { key: 'rate', title: '  the bulk meanwhile', unit: 'MB/s' },
+    { key: 'rate', title: '  bulk rate meanwhile', unit: 'MB/s' },
   ],
   async measure({ load, secondLoad, running, amounts }) {
     const { address } = running;

@@ -22,17 +22,17 @@ const FOR_MS = (1000 * QUESTIONS) / PER_SECOND;
 export const DATAGRAMS: Pick<Work, 'id' | 'rows'> = {
   id: 'datagrams',
   rows: () => [
-    { key: 'p50', title: 'echo beside a bulk stream, p50', unit: 'µs' },
+    { key: 'p50', title: 'echo next to a bulk stream, p50', unit: 'µs' },
     { key: 'p99', title: '  p99', unit: 'µs' },
-    { key: 'rate', title: '  the bulk meanwhile', unit: 'MB/s' },
-    { key: 'answered', title: `  answers to ${QUESTIONS} questions`, unit: '' },
+    { key: 'rate', title: '  bulk rate meanwhile', unit: 'MB/s' },
+    { key: 'answered', title: `  answers to ${QUESTIONS} queries`, unit: '' },
   ],
 };
 
 /** The variants of traffic beside them. */
 export const DATAGRAM_LOADS: readonly { readonly id: string; readonly title: string }[] = [
   { id: 'alone', title: 'no datagrams' },
-  { id: 'beside', title: `${PER_SECOND} questions a second` },
+  { id: 'beside', title: `${PER_SECOND} queries per second` },
 ];
 
 /** Two sides, with a forward of streams and one of datagrams. */

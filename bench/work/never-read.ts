@@ -10,7 +10,7 @@ const STOPPED_MS = 5000;
 /** Measures the echo's median, or reports that echoes have stopped. */
 export const neverRead: Work = {
   id: 'never-read',
-  rows: () => [{ key: 'p50', title: 'echo beside one never read, p50', unit: 'µs' }],
+  rows: () => [{ key: 'p50', title: 'echo next to an unread stream, p50', unit: 'µs' }],
   async measure({ load, secondLoad, running, amounts }) {
     const { address } = running;
     await load.run({ kind: 'hold-unread', address });

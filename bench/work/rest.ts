@@ -7,8 +7,8 @@ export const rest: Work = {
   id: 'rest',
   isSlow: true,
   rows: () => [
-    { key: 'resident', title: 'memory of a side at rest', unit: 'MB', part: 'memory' },
-    { key: 'private', title: '  shared with no other process', unit: 'MB', part: 'memory' },
+    { key: 'resident', title: 'memory at rest, per side', unit: 'MB', part: 'memory' },
+    { key: 'private', title: '  of that, private', unit: 'MB', part: 'memory' },
   ],
   async measure({ running, amounts, startFresh }) {
     if (running.near.length === 0) return {};

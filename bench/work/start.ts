@@ -3,7 +3,7 @@ import { stopSides, type Work } from './work.js';
 
 export const start: Work = {
   id: 'start',
-  rows: () => [{ key: 'ms', title: 'start until the first byte is back', unit: 'ms', part: 'start' }],
+  rows: () => [{ key: 'ms', title: 'from start to the first byte back', unit: 'ms', part: 'start' }],
   async measure({ running, startFresh }) {
     if (running.near.length === 0) return {};
     const startedAt = performance.now();

@@ -52,7 +52,7 @@ test.serial('it measures, prints a table, writes every figure to a file, and lea
   for (const line of [
     /^ +vproxy +relays +socket$/m,
     /^up, 1 stream, MB\/s +[\d.]+/m,
-    /^memory of a side at rest, MB +[\d.]+ +[\d.]+ +–$/m,
+    /^memory at rest, per side, MB +[\d.]+ +[\d.]+ +–$/m,
     /^up, 1 stream +vproxy \/ relays +[\d.]+ +≥ 1\.2 +(met|MISSED)$/m,
     /^vproxy --version +version \/ node +[\d.]+ +≤ 1\.5 +(met|MISSED)$/m,
   ])
@@ -76,7 +76,7 @@ test.serial('the axes give the points of their plots, and a drawing for each axi
   const { folder, left, lines, report } = await runBench(t, args);
   t.deepEqual([left, readdirSync(join(folder, 'plots'))], [['plots'], ['messages.svg']]);
   const svg = readFileSync(join(folder, 'plots/messages.svg'), 'utf8');
-  t.regex(svg, /^<svg [^]*Echo, median<[^]*>bytes of a message<[^]*>µs<[^]*>relays<[^]*<\/svg>\n$/);
+  t.regex(svg, /^<svg [^]*Echo, median<[^]*>message size, bytes<[^]*>µs<[^]*>relays<[^]*<\/svg>\n$/);
   t.is([...svg.matchAll(/<circle /g)].length, 18);
   t.true(lines.some((line) => line.endsWith('plots/messages.svg')));
   t.deepEqual(

@@ -41,14 +41,14 @@ test('tables have the defaults beside the other contenders, the rows of the READ
       '| | vproxy | yamux | smux | ssh -L | socat | two plain relays |',
       '| --- | --- | --- | --- | --- | --- | --- |',
       '| 1 stream, MB/s | 1500 | 750 | – | – | missing | – |',
-      'Medians of 3 rounds, 2 cores, Node 20.1.2, Linux 6.1, 200 MB a transfer.',
+      'Medians of 3 rounds, 2 cores, Node 20.1.2, Linux 6.1, 200 MB per transfer.',
     ],
   );
   const performance = contentOf('docs/performance.md', 'figures');
   const [others = '', allOthers = '', settings = '', allSettings = ''] = performance.split(/<details>|<\/details>/);
   t.regex(others, /^Medians of 3 rounds, 2 cores, [^]*^\| \| vproxy \| relays \| socket \| yamux \|/m);
   t.regex(others, /^\| 1 stream, MB\/s \| 1500 \| – \| – \| 750 \| – \| – \| missing \|$/m);
-  t.regex(allOthers, /<summary>vproxy beside others: all rows[^]*^\| up, 1 stream, MB\/s \| 1500 \| – \| – \| 750 \|/m);
+  t.regex(allOthers, /<summary>vproxy compared with others: [^]*^\| up, 1 stream, MB\/s \| 1500 \| – \| – \| 750 \|/m);
   t.regex(settings, /^\| \| vproxy \| full \| tls \|[^]*^\| 1 stream, MB\/s \| 1500 \| – \| 600 \|/m);
   t.regex(allSettings, /^\| up, 1 stream, MB\/s \| 1500 \| – \| 600 \|/m);
   const commands = contentOf('docs/performance.md', 'command');
