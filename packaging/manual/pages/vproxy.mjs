@@ -42,7 +42,7 @@ export async function format() {
     ],
     ...['.SH COMMANDS', ...formatted(local)],
     ...[`.SH ${RUNNING.toUpperCase()}`, ...section(RUNNING), ...formatted(Object.keys(CONTROL_COMMANDS))],
-    ...['.SH SIGNALS', ...whole('Signals'), '.SH LOG', ...whole('Log')],
+    ...['.SH SIGNALS', ...whole('Signals'), '.SH LOG', ...whole('The log')],
     ...['.SH ENVIRONMENT', ...whole('Environment'), '.SH FILES', ...files()],
     ...['.SH EXIT STATUS', ...whole('Exit status'), ...codes()],
     ...['.SH EXAMPLES', ...whole('Examples'), '.SH SEE ALSO', ...seeAlso()],
