@@ -35,8 +35,8 @@ export class Arguments {
   }
 
   /** The value of an option as a number from `least` to `most` with at most three decimals. Throws `bad-argument`. */
-  number(option: string, unit: string, least: number, most: number): number | undefined {
-    return this.#parseNumber(option, `a number of ${unit}`, least, most);
+  number(option: string, unit: string | null, least: number, most: number): number | undefined {
+    return this.#parseNumber(option, unit === null ? 'a number' : `a number of ${unit}`, least, most);
   }
 
   /**

@@ -49,7 +49,8 @@ export async function findSocket({
   const running = await listRunning(paths, answerMs);
   const [only] = running;
   if (only === undefined) {
-    throw new VproxyError('control-unavailable', `no running vproxy has a control socket in ${escapeText(folder)}`);
+    const message = `no running vproxy has a control socket in ${escapeText(folder)}; start one, or use --socket PATH`;
+    throw new VproxyError('control-unavailable', message);
   }
   if (running.length === 1) return only.path;
   const list = running.map(({ path, status }) => `${nameOf(path)} (PID ${status.process.pid})`).join(', ');

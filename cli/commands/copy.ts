@@ -133,8 +133,7 @@ function parseCopyPaths(operands: readonly string[]) {
   const target = parsePath(operands.at(-1) ?? '');
   const remote = sources.filter(({ isRemote }) => isRemote);
   const [first] = remote;
-  if (first !== undefined && target.isRemote)
-    throw badArgument('both sides are remote; one of them must be this machine');
+  if (first !== undefined && target.isRemote) throw badArgument('both sides are remote; one of them must be local');
   if (first === undefined && !target.isRemote) {
     throw badArgument('neither side is remote; a path on the peer is written LABEL:PATH, or :PATH');
   }

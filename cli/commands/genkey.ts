@@ -25,7 +25,7 @@ export const command: Command = {
       print(text);
     } else {
       writeNew(file, text);
-      process.stderr.write(`vproxy: made ${escapeText(file)}, the key ${SecretKey.fromBytes(bytes).id}\n`);
+      process.stderr.write(`vproxy: created ${escapeText(file)}, key ${SecretKey.fromBytes(bytes).id}\n`);
     }
     return Promise.resolve();
   },

@@ -35,7 +35,7 @@ export const libvirtXml: Command = {
     const port = parsePort(args, hasCommandline);
     const versionText = args.text('qemu-version');
     if (!hasCommandline) {
-      if (versionText !== undefined) throw badArgument('--qemu-version: needs --commandline');
+      if (versionText !== undefined) throw badArgument('--qemu-version: only allowed with --commandline');
       printPort(port, formatChannelXml(port));
       return;
     }
@@ -122,7 +122,7 @@ function parsePipe(args: Arguments): { path: string; options: FifoOptions } {
   if (!/^\/(.*[^/])?$/s.test(path) || path === '/' || path.includes('\0')) {
     throw bad('pipe-create', path, 'is not the absolute path of a file');
   }
-  if (!/^0?[0-7]{3}$/.test(mode)) throw bad('--mode', mode, 'is not a mode of three octal digits, such as 0660');
+  if (!/^0?[0-7]{3}$/.test(mode)) throw bad('--mode', mode, 'is not an octal mode up to 0777, such as 0660');
   if (owner !== undefined && !/^[\w.][\w.@$-]*(:[\w.][\w.@$-]*)?$/.test(owner)) {
     throw bad('--owner', owner, 'is not USER or USER:GROUP');
   }

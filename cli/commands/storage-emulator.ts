@@ -82,7 +82,7 @@ function parseAddress(option: string, lowestPort: 0 | 1, text: string): ListenAd
   try {
     return parseHostPort(text, lowestPort);
   } catch (cause) {
-    const message = `${option}: expected ADDR:PORT or /path: ${toVproxyError(cause).message}`;
+    const message = `${option}: ${toVproxyError(cause).message}, nor an absolute path`;
     throw badArgument(message, { cause });
   }
 }

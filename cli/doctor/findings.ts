@@ -31,7 +31,7 @@ export const FINDINGS = {
   ),
   'buffer-no-koffi': note('npm install koffi'),
   'qemu-found': ok,
-  'config-invalid': fail('correct the file; check it with vproxy check FILE'),
+  'config-invalid': fail('correct the file or its path; check it with vproxy check FILE'),
   'channel-refused': fail('correct the options'),
   'not-checked': note(),
   'selinux-denied': warn('ausearch -m avc -ts recent; see /usr/share/doc/vproxy/services.md'),

@@ -114,7 +114,7 @@ function readWithLabel(
   return { args: all, label: named.label };
 }
 
-const shellTakesNothing = (): VproxyError => badArgument('a shell takes no command; use vproxy exec');
+const shellTakesNothing = (): VproxyError => badArgument('shell: takes no command; use vproxy exec');
 
 function readEnvironment(
   texts: readonly string[],

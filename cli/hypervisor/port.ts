@@ -104,7 +104,7 @@ function parseEnd(args: Arguments, needsPath: boolean): HostEnd {
 
 function parseMode(text: string): SocketMode {
   if (text === 'bind' || text === 'connect') return text;
-  throw bad('mode', text, 'must be bind or connect');
+  throw bad('mode', text, 'is neither bind nor connect');
 }
 
 function parseTcp(text: string): { host: string; port: number } {

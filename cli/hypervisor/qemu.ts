@@ -75,7 +75,7 @@ export const isSince = (version: QemuVersion, major: number, minor: number): boo
 export function parseQemuVersion(text: string): QemuVersion {
   const [, major, minor] = /^(\d{1,3})\.(\d{1,3})(?:\.\d{1,3})?$/.exec(text) ?? [];
   if (major === undefined || minor === undefined) {
-    throw badArgument(`--qemu-version: "${escapeText(text, 64)}" is not a version; expected such as 7.2`);
+    throw badArgument(`--qemu-version: "${escapeText(text, 64)}" is not a version, such as 7.2`);
   }
   return { major: Number(major), minor: Number(minor) };
 }
@@ -104,6 +104,6 @@ export async function askQemuVersion(): Promise<QemuVersion> {
     if (found !== undefined) return parseQemuVersion(found);
   }
   throw badArgument(
-    `--qemu-version: missing; QEMU's arguments depend on it, and ${own} was not found; expected such as 7.2`,
+    `--qemu-version: missing; QEMU's arguments depend on it, and ${own} was not found; give a version, such as 7.2`,
   );
 }

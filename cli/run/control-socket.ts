@@ -89,7 +89,7 @@ export async function listenForMetrics(server: ControlServer, address: HostPort,
 }
 
 function claimed(path: string, askedBy: string): VproxyError {
-  return new VproxyError('address-in-use', `${askedBy}: already in use: another vproxy answers on ${escapeText(path)}`);
+  return new VproxyError('address-in-use', `${askedBy}: already in use by another vproxy`);
 }
 
 /** The socket of an unnamed process. */

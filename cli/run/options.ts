@@ -25,11 +25,11 @@ export const RUN_OPTIONS: CommandOptions = Object.fromEntries(
 
 function commandOption(option: Option): CommandOption {
   const { help, forms } = option;
-  const said = help.replace(/ \[default.*\]$/, '');
+  const said = help.replace(/; repeatable$| \(required\)| \[default.*\]$/g, '');
   return {
     ...option,
     describe: forms === undefined ? help.replace(/; repeatable$/, '') : capitalize(help),
-    expected: forms === undefined ? said : `${listWords(forms)}: ${said}; repeatable`,
+    expected: forms === undefined ? said : `${listWords(forms)}: ${said}`,
   };
 }
 

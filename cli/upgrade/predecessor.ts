@@ -234,7 +234,7 @@ class Successor {
 
   /** Makes an error about it. */
   failure(what: string): VproxyError {
-    return new VproxyError('upgrade-failed', `the successor, ${escapeText(this.#file)}, ${what}`);
+    return new VproxyError('upgrade-failed', `successor ${escapeText(this.#file)} ${what}`);
   }
 
   /** Kills it: it has taken over nothing. */

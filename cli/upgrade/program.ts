@@ -37,7 +37,7 @@ async function find(program: string): Promise<string> {
     requireRunnable(found, program);
     return found.file;
   } catch (error) {
-    throw refused(program, describeError(error), error);
+    throw refused(program, describeError(error).replace(`${program}: `, ''), error);
   }
 }
 

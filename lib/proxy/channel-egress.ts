@@ -78,7 +78,10 @@ export function requireEgress(spec: ForwardSpec, known: Iterable<string>): void 
   const names = [...known];
   if (name === null || names.includes(name)) return;
   const shown = formatForwardSpec(spec).replace(/:$/, '');
-  throw new VproxyError('bad-argument', `-i ${shown}: no [egress.${name}] section; ${suggestOrList(name, names)}`);
+  throw new VproxyError(
+    'bad-argument',
+    `-i ${shown}: no [egress.${name}] section; ${suggestOrList(name, names, 'defined')}`,
+  );
 }
 
 /** The names of the egresses whose definitions differ. */

@@ -310,7 +310,7 @@ export class ProxyChannel {
   }
 
   /** Notifies the peer and closes everything, within a second. */
-  async stop(message = 'the process at the other end was stopped'): Promise<void> {
+  async stop(message = 'the peer was stopped'): Promise<void> {
     const reason = new VproxyError('shutdown', message);
     this.#stopping.abort();
     this.ports.stop();

@@ -234,7 +234,7 @@ export class StreamTable implements StreamBooks {
     } else if (isDraining) {
       stream.refuse('shutdown', 'the session is shutting down');
     } else if (!SERVICE_NAME.test(service)) {
-      stream.refuse('unknown-service', `${escapeText(service, 64)}: not a valid service name`);
+      stream.refuse('unknown-service', `"${escapeText(service, 64)}": not a valid service name`);
     } else {
       this.#announce(stream);
     }

@@ -71,7 +71,7 @@ function mergeChannels(file: FileLayer | null, flags: FlagLayer): FileChannel[] 
   const given = new Set<string>();
   for (const { label, address } of flags.channels) {
     if (given.has(label))
-      throw badArgument(`-c: two channels are called ${label}; tell them apart with -c LABEL=KIND:ADDRESS`);
+      throw badArgument(`-c: duplicate label "${label}"; label each channel with -c LABEL=KIND:ADDRESS`);
     given.add(label);
     channels.set(label, { forwards: [], ...channels.get(label), label, address });
   }
@@ -101,7 +101,7 @@ function excludes(one: ForwardSpec, other: ForwardSpec): boolean {
 function requireApplicable(channels: readonly FileChannel[], { vsockPorts, settings }: FlagLayer): void {
   const isTaken = channels.some(({ forwards }) => forwards.some(isHybridListener));
   if (Object.keys(vsockPorts).length > 0 && !isTaken) {
-    throw badArgument('--vsock-port: needs an -o *:vsock-mux:/path');
+    throw badArgument('--vsock-port: only allowed with -o *:vsock-mux:/path');
   }
   if (channels.length > 1 && (settings.storage?.socketPath ?? null) !== null) {
     const labels = channels.map(({ label }) => label).join(', ');

@@ -28,7 +28,7 @@ export function parseConfiguration(text: string, name: string): ParsedConfigurat
   const problems: Problem[] = [];
   const file = new Place('file', problems);
   const { value } = document;
-  if (!isTable(value)) file.fail('expected a table');
+  if (!isTable(value)) file.fail('expected a JSON object');
   const said = { ...readTable(FILE_SETTINGS, value, file), ...readNested(FILE_SETTINGS, value, file) };
   const tables = isTable(said.channels) ? Object.entries(said.channels) : [];
   const channels = tables.flatMap(([label, table]) => readChannel(label, table, file.at('channels', label)) ?? []);

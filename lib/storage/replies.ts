@@ -27,7 +27,7 @@ export async function readReplies(path: string): Promise<RecordedReplies> {
   try {
     text = await readFile(path, 'utf8');
   } catch (cause) {
-    throw new VproxyError('bad-file', `cannot read ${path}: ${describeError(cause)}`, { cause });
+    throw new VproxyError('bad-file', `${path}: ${describeError(cause)}`, { cause });
   }
   return parseReplies(text, path);
 }

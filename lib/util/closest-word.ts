@@ -24,11 +24,15 @@ export function suggestWord(word: string, known: readonly string[]): string {
 /** Shorter words resemble others by accident. */
 const LEAST_GUESSED = 4;
 
-/** For a small set: `did you mean web1?`, else `available: web1, db` or `none available`. */
-export function suggestOrList(word: string, known: readonly string[]): string {
+/** For a small set: `did you mean web1?`, else `available: web1, db` or `none available`; `defined` for names in a configuration. */
+export function suggestOrList(
+  word: string,
+  known: readonly string[],
+  state: 'available' | 'defined' = 'available',
+): string {
   const close = word.length < LEAST_GUESSED ? undefined : closestWord(word, known);
   if (close !== undefined) return `did you mean ${close}?`;
-  return known.length === 0 ? 'none available' : `available: ${known.join(', ')}`;
+  return known.length === 0 ? `none ${state}` : `${state}: ${known.join(', ')}`;
 }
 
 const differInNumbers = (one: string, other: string): boolean =>

@@ -70,17 +70,20 @@ export function quoteWord(text: string): string {
 
 /**
  * The error in one line: `permission denied (EACCES)`, `connection refused (ECONNREFUSED 192.0.2.1:80)`. For a system error the
- * caller names the file. Several attempts at one name come as an AggregateError without a message.
+ * caller names the file, and `named`, an address that its message has already. Several attempts at one name come as an
+ * AggregateError without a message.
  */
-export function describeError(error: unknown): string {
-  if (error instanceof AggregateError) return error.errors.map(describeError).join('; ');
+export function describeError(error: unknown, named = ''): string {
+  if (error instanceof AggregateError) return error.errors.map((one) => describeError(one, named)).join('; ');
   if (!(error instanceof Error)) return String(error);
   const { code, syscall, address, port }: SystemError = error;
   const words = typeof code === 'string' ? wordsOf(code) : undefined;
   if (typeof code !== 'string' || words === undefined) return error.message;
-  const place = typeof address === 'string' && typeof port === 'number' ? ` ${showPlace(address, port)}` : '';
+  // Node's port of a unix socket is -1.
+  const place = typeof address === 'string' && typeof port === 'number' && port >= 0 ? showPlace(address, port) : '';
+  const unnamed = place === '' || place === named ? '' : ` ${place}`;
   const isProgram = code === 'ENOENT' && typeof syscall === 'string' && syscall.startsWith('spawn');
-  return `${isProgram ? 'no such program' : words} (${code}${place})`;
+  return `${isProgram ? 'no such program' : words} (${code}${unnamed})`;
 }
 
 /** The words for a system error code; undefined for any other text. */

@@ -10,7 +10,7 @@ export type NameReading = { readonly name: string } | { readonly problem: string
  * address makes it invalid (WHATWG URL, "ends in a number checker").
  */
 export function readHostName(text: string): NameReading {
-  if (text === '') return { problem: 'empty' };
+  if (text === '') return { problem: 'empty name' };
   if (text.length > MAX_NAME_LENGTH + 1) return { problem: TOO_LONG };
   const strange = STRANGE.exec(text)?.[0];
   if (strange !== undefined) {

@@ -48,11 +48,14 @@ testRefusals([
   ['-v', '-c: missing channel; expected -c KIND:ADDRESS, such as -c unix-connect:/run/vm1.sock'],
   [
     '-c',
-    '-c: missing value; expected [LABEL=]KIND:ADDRESS[,key=value…], qemu:CHARDEV or URI of a channel (required), such as unix-connect:/run/vm1.sock or libvirt:vm1; repeatable',
+    '-c: missing value; expected [LABEL=]KIND:ADDRESS[,key=value…], qemu:CHARDEV or URI of a channel, such as unix-connect:/run/vm1.sock or libvirt:vm1',
   ],
   [['-c', ''], '-c: empty value'],
-  ['-c stdio: --channel fd:3', '-c: two channels are called default; tell them apart with -c LABEL=KIND:ADDRESS'],
-  ['-c a=stdio: -cb=fd:3 -ossh:9022', '-o ssh:9022: which channel? defined: a, b; for the first one write a/ssh:9022'],
+  ['-c stdio: --channel fd:3', '-c: duplicate label "default"; label each channel with -c LABEL=KIND:ADDRESS'],
+  [
+    '-c a=stdio: -cb=fd:3 -ossh:9022',
+    '-o ssh:9022: missing channel label; defined: a, b; for the first one write a/ssh:9022',
+  ],
   ['-c A=stdio:', 'channel label "A": must be 1 to 64 of a-z, 0-9, dot, underscore and hyphen'],
   [
     `${CHANNEL} --metrics 9464`,
@@ -68,12 +71,12 @@ testRefusals([
     'channel "tcp-listen:0.0.0.0:0": listening where other machines can connect needs TLS (tls=psk or tls=cert) or --insecure; 127.0.0.1 or [::1] does not',
   ],
   [`${CHANNEL} -ossh`, `-o ssh: no colon after the service; ${FORMS}`],
-  [`${CHANNEL} -i ssh:0`, `-i ssh:0: port 0 cannot be dialled; ${FORMS}`],
+  [`${CHANNEL} -i ssh:0`, `-i ssh:0: port 0 is not from 1 to 65535; ${FORMS}`],
   [
     `${CHANNEL} -o x:1 -o y:\u001b[2J`,
     `-o y:\\x1b[2J: not a valid ADDR:PORT (an IPv6 address goes in brackets); ${FORMS}`,
   ],
-  [`${CHANNEL} --vsock-port 22=ssh`, '--vsock-port: needs an -o *:vsock-mux:/path'],
+  [`${CHANNEL} --vsock-port 22=ssh`, '--vsock-port: only allowed with -o *:vsock-mux:/path'],
   [`${HYBRID} --vsock-port ssh=22`, '--vsock-port: "ssh=22" is not PORT=SERVICE, such as 1234=ssh'],
   [`${HYBRID} --vsock-port 22=ssh --vsock-port 22=x`, '--vsock-port: port 22 given twice'],
   [`${CHANNEL} -o x:/nonexistent/x.sock,user=no-such-user`, 'no user "no-such-user" in /etc/passwd'],
@@ -111,7 +114,7 @@ testRefusals([
   ['pipe-create /a/', 'pipe-create: "/a/" is not the absolute path of a file'],
   ['pipe-create /a --own b', '--own: unknown option; did you mean --owner?'],
   [['pipe-create', '/a', '--owner', 'a b'], '--owner: "a b" is not USER or USER:GROUP'],
-  ['pipe-create /a --mode 4755', '--mode: "4755" is not a mode of three octal digits, such as 0660'],
+  ['pipe-create /a --mode 4755', '--mode: "4755" is not an octal mode up to 0777, such as 0660'],
 ]);
 
 // Commands for a running vproxy.
@@ -139,7 +142,7 @@ const HOME =
 
 testRefusals([
   ['copy a b', 'neither side is remote; a path on the peer is written LABEL:PATH, or :PATH'],
-  ['copy vm1:/a vm1:/b', 'both sides are remote; one of them must be this machine'],
+  ['copy vm1:/a vm1:/b', 'both sides are remote; one of them must be local'],
   ['copy a :/b ./c', 'some sources are local and some remote; copy them separately'],
   ['copy vm1:/a vm2:/b ./c', 'the sources are on several channels'],
   ...['', '~', '~root/'].map((path) => [`copy vm1:${path} .`, `"${path}": ${HOME}`] as const),

@@ -57,7 +57,7 @@ test.serial('of two processes with one name the second reports it and exits with
   t.is(second.lines.length, 1);
   t.like(JSON.parse(second.lines[0] ?? ''), {
     event: 'failed',
-    message: `--name ${name}: already in use: another vproxy answers on ${path}`,
+    message: `--name ${name}: already in use by another vproxy`,
     fields: { code: 'address-in-use' },
   });
   // A killed process leaves the file behind.
@@ -75,7 +75,7 @@ test.serial('a --control path that is in use or unusable ends it with an error',
   const path = join(folder, 'control.sock');
   await spawnVproxy(t, ['-c', `unix-listen:${folder}/a.sock`, '--control', path]).waitForLine(TAKING_CONTROL);
   const second = (control: string) => runVproxy(['-c', `unix-listen:${folder}/b.sock`, '--control', control]);
-  const line = `vproxy: error: --control ${path}: already in use: another vproxy answers on ${path}\n`;
+  const line = `vproxy: error: --control ${path}: already in use by another vproxy\n`;
   t.deepEqual(await second(path), { code: 69, stdout: '', stderr: line });
   const impossible = await second('/dev/null/c.sock');
   t.is(impossible.code, 69);

@@ -108,13 +108,13 @@ test.serial('a forward to an undefined egress is rejected, wherever it is given'
   const folder = temporaryFolder(t);
   const started = ['-c', `unix-listen:${folder}/c`, '-i', 'internet:egress:', '--egress', 'web:allow=*:443'];
   const line = '-i internet:egress: no [egress.internet] section;';
-  t.deepEqual(await runVproxy(started), { code: 64, stdout: '', stderr: `vproxy: error: ${line} available: web\n` });
+  t.deepEqual(await runVproxy(started), { code: 64, stdout: '', stderr: `vproxy: error: ${line} defined: web\n` });
   const { run } = await steeredPair(t);
   const added = await run('forward', 'add', '-i', 'internet:egress:');
-  t.deepEqual(added, { code: 64, stdout: '', stderr: `vproxy: error: ${line} none available\n` });
+  t.deepEqual(added, { code: 64, stdout: '', stderr: `vproxy: error: ${line} none defined\n` });
   const file = join(folder, 'host.toml');
   writeFileSync(file, `[channels.vms]\naddress = "unix-connect:${folder}/*.sock"\nincoming = ["a:egress:b"]\n`);
-  const checked = `${file}: channels.vms: -i a:egress:b: no [egress.b] section; none available\n`;
+  const checked = `${file}: channels.vms: -i a:egress:b: no [egress.b] section; none defined\n`;
   t.deepEqual(await callVproxy(['check', file]), { code: 65, stdout: '', stderr: checked });
 });
 

@@ -14,7 +14,7 @@ test('genkey prints a new key each time, or writes it for its owner only, and ov
   const path = join(temporaryFolder(t), 'vm1.key');
   const made = await callVproxy(['genkey', path]);
   const { id } = SecretKey.parse(readFileSync(path, 'latin1'));
-  t.deepEqual(made, { code: 0, stdout: '', stderr: `vproxy: made ${path}, the key ${id}\n` });
+  t.deepEqual(made, { code: 0, stdout: '', stderr: `vproxy: created ${path}, key ${id}\n` });
   t.is(statSync(path).mode & 0o777, 0o600);
   writeFileSync(path, 'precious');
   const stderr = `vproxy: error: ${path}: already exists; left unchanged\n`;

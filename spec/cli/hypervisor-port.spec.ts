@@ -106,7 +106,7 @@ const REFUSED: readonly (readonly [words: string, line: string])[] = [
     `--name ${LONG.slice(0, 37)}`,
     `--name: "${LONG.slice(0, 37)}" is too long for a path chosen by libvirt: 37 characters (max 36)`,
   ],
-  ['--mode listen', '--mode: "listen" must be bind or connect'],
+  ['--mode listen', '--mode: "listen" is neither bind nor connect'],
   ['--mode connect', NO_PATH],
   ['--commandline', NO_PATH],
   ['--path run/vm1.sock', '--path: "run/vm1.sock" is not the absolute path of a file'],
@@ -121,8 +121,8 @@ const REFUSED: readonly (readonly [words: string, line: string])[] = [
   ['--reconnect 5', '--reconnect: only allowed with --mode connect'],
   ['--mode connect --tcp 1 --reconnect 0', '--reconnect: "0" is not a whole number of seconds from 1 to 3600'],
   ['--mode connect --tcp 1 --reconnect 1.5', '--reconnect: "1.5" is not a whole number of seconds from 1 to 3600'],
-  ['--qemu-version 7.2', '--qemu-version: needs --commandline'],
-  ['--commandline --tcp 1 --qemu-version 7', '--qemu-version: "7" is not a version; expected such as 7.2'],
+  ['--qemu-version 7.2', '--qemu-version: only allowed with --commandline'],
+  ['--commandline --tcp 1 --qemu-version 7', '--qemu-version: "7" is not a version, such as 7.2'],
 ];
 
 test('values that libvirt, QEMU, the kernel or a shell would not accept are rejected with one line', async (t) => {

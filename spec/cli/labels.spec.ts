@@ -81,7 +81,7 @@ test.serial('a command that is a channel label gets a suggestion', async (t) => 
   const line = /^vproxy: error: .*; did you mean vproxy exec default:\?\n$/;
   const several = await run('exec', '-n', 'default', 'uname');
   t.is(several.code, 125);
-  t.regex(several.stderr, /which channel\? available: default, vm2; did you mean/);
+  t.regex(several.stderr, /missing channel label; available: default, vm2; did you mean/);
   t.regex(several.stderr, line);
   t.notRegex((await run('exec', '-n', 'uname')).stderr, /did you mean/);
   await client.removeChannel('vm2');
@@ -97,6 +97,6 @@ test('a shell takes only a label, so it needs no colon', (t) => {
   t.is(read('vm1'), 'vm1');
   t.is(read('-T', 'vm1', '--cwd', '/'), 'vm1');
   t.is(read('vm1:'), 'vm1');
-  t.throws(() => read('vm1', 'ls'), { message: /a shell takes no command/ });
-  t.throws(() => read('--', 'vm1'), { message: /a shell takes no command/ });
+  t.throws(() => read('vm1', 'ls'), { message: /shell: takes no command/ });
+  t.throws(() => read('--', 'vm1'), { message: /shell: takes no command/ });
 });

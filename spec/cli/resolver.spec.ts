@@ -39,5 +39,5 @@ test('two command lines resolve for a guest what an egress allows, by UDP and TC
 test('a resolver for an undefined egress is rejected at the start', async (t) => {
   const { code, stderr } = await runVproxy(['-c', 'unix-listen:/nonexistent/x.sock', '-i', 'dns:resolver:']);
   t.is(code, 64);
-  t.regex(stderr, /-i dns:resolver: no \[egress\.dns\] section; none available/);
+  t.regex(stderr, /-i dns:resolver: no \[egress\.dns\] section; none defined/);
 });

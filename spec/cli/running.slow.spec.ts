@@ -188,7 +188,10 @@ test.serial('SIGHUP reloads keys; a bad file is one line, and the old key stays'
   writeFileSync(own, 'no key');
   host.kill('SIGHUP');
   const line = await host.waitForLine(/keys not reloaded/);
-  t.is(line.input, `vproxy: error: keys not reloaded: ${own}: a key is 64 hex digits and a newline`);
+  t.is(
+    line.input,
+    `vproxy: error: keys not reloaded: ${own}: not a key (64 hex digits and a newline); make one with vproxy genkey`,
+  );
   await connect(key('copy', '1f'));
   key('own', '2e');
   host.kill('SIGHUP');

@@ -52,13 +52,13 @@ test('a forward names one of several channels, before its service or after its a
 test('a forward for an ambiguous or unknown channel is rejected with the reason', (t) => {
   for (const [argument, says] of [
     // A word that could be a port is a port, even if a channel has that label.
-    ['-o ssh:9022:22', 'which channel?'],
-    ['-o x:/run/a:-', 'which channel?'],
-    ['-i x:vsock-mux:/run/v:22', 'which channel?'],
+    ['-o ssh:9022:22', 'missing channel label'],
+    ['-o x:/run/a:-', 'missing channel label'],
+    ['-i x:vsock-mux:/run/v:22', 'missing channel label'],
     // A path that merely ends like a label, and a command, which takes the rest.
-    ['-o x:/run/vm1.sock', 'which channel?'],
-    ['-i x:exec:ssh host:vm1', 'which channel?'],
-    ['-o ssh:9022', 'which channel? defined: vm1, vm2, 22, -, sock, vms; for the first one write vm1/ssh:9022'],
+    ['-o x:/run/vm1.sock', 'missing channel label'],
+    ['-i x:exec:ssh host:vm1', 'missing channel label'],
+    ['-o ssh:9022', 'missing channel label; defined: vm1, vm2, 22, -, sock, vms; for the first one write vm1/ssh:9022'],
     ['-o ssh:9022:vm9', 'not a valid ADDR:PORT'],
     ['-o ssh:host:vm1', 'not a valid ADDR:PORT'],
     ['-o vm9/ssh:9022', 'no channel "vm9"; available: vm1, vm2'],

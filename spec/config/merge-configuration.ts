@@ -218,10 +218,10 @@ const ONE = { channel: 'stdio:' };
 
 const REFUSED: readonly (readonly [file: string | null, flags: Flags, beginning: string])[] = [
   [null, {}, '-c: missing channel; expected -c KIND:ADDRESS, such as -c unix-connect:/run/vm1.sock'],
-  [null, { channel: ['stdio:', 'fd:3'] }, '-c: two channels are called default; tell them apart with -c LABEL='],
-  [FILE, { outgoing: 'ssh:9022' }, '-o ssh:9022: which channel? defined: vm1, vm2; for the first one write'],
+  [null, { channel: ['stdio:', 'fd:3'] }, '-c: duplicate label "default"; label each channel with -c LABEL='],
+  [FILE, { outgoing: 'ssh:9022' }, '-o ssh:9022: missing channel label; defined: vm1, vm2; for the first one write'],
   [FILE, { 'storage-socket': '/s' }, '--storage-socket: cannot be shared by several channels (vm1, vm2); set'],
-  [FILE, { 'vsock-port': '1=a' }, '--vsock-port: needs an -o *:vsock-mux:/path'],
+  [FILE, { 'vsock-port': '1=a' }, '--vsock-port: only allowed with -o *:vsock-mux:/path'],
   [FILE, { once: true }, '--once: needs exactly one channel, not several or a group'],
   [null, { channel: 'unix-connect:/run/*.sock', once: true }, '--once: needs exactly one channel, not several or a'],
   [null, { ...ONE, key: '1f'.repeat(32) }, '--key: expected the path of a key file, not the key itself'],

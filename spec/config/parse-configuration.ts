@@ -145,7 +145,7 @@ const REFUSED: readonly (readonly string[])[] = [
     `f: allow-copy: "${path}" is not the absolute path of a folder, such as /srv/in`,
   ]),
   ['audit = "audit.log"', 'f: audit: the path of a file must be absolute and end with the file name'],
-  ['audit = "/a,keep=3"', 'f: audit: keep= needs rotate='],
+  ['audit = "/a,keep=3"', 'f: audit: keep=: only allowed with rotate='],
   ['services = 3', 'f: services: expected a table for each service, such as [services.ssh]'],
   ['[services]\nssh = 3', 'f: services.ssh: expected a table, such as { streams = 10 }'],
   ['[services.ssh]\nstream = 3', 'f: services.ssh.stream: unknown key; did you mean streams?'],

@@ -65,7 +65,7 @@ for (const [direction, text, endpoint] of READ) {
 const NO_SERVER = ['ns.example', '10.0.0.1:0', '10.0.0.1:65536', '[10.0.0.1]', '10.1', '::1:', '[::1'];
 
 const REFUSED: readonly Row<RegExp>[] = [
-  ['incoming', 'dns:udp:0', /port 0 cannot be dialled/],
+  ['incoming', 'dns:udp:0', /port 0 is not from 1 to 65535/],
   ['incoming', '*:22', /the service cannot be \*/],
   ['incoming', 'x:/run/a,mode=0660', /unknown option "mode"; none available/],
   ['incoming', 'ssh', /no colon/],
@@ -79,7 +79,7 @@ const REFUSED: readonly Row<RegExp>[] = [
   ['incoming', 'ssh:a b:22', /ADDR:PORT/],
   ['incoming', 'ssh:a\u001b[2J:22', /ADDR:PORT/],
   ['incoming', 'ssh:127.0.0.1:99999', /99999/],
-  ['incoming', 'ssh:0', /port 0 cannot be dialled/],
+  ['incoming', 'ssh:0', /port 0 is not from 1 to 65535/],
   ['incoming', 'ssh:unix:relative', /absolute/],
   ['incoming', `ssh:/${'x'.repeat(120)}`, /path too long: 121 bytes \(max 107\)/],
   ['incoming', 'ssh:/a\0b', /NUL/],
@@ -89,7 +89,7 @@ const REFUSED: readonly Row<RegExp>[] = [
   ['incoming', 'x:file:/a/', /end with the file name/],
   ['incoming', 'x:file:/a,rotate=1', /must be a size/],
   ['incoming', 'x:file:/a,rotate=10T', /must be a size/],
-  ['incoming', 'x:file:/a,keep=2', /needs rotate/],
+  ['incoming', 'x:file:/a,keep=2', /keep=: only allowed with rotate=/],
   ['incoming', 'x:file:/a,rotate=1M,keep=0', /from 1 to 999/],
   ['incoming', 'x:file:/a,mode=0600', /unknown option "mode"; available: rotate, keep/],
   ['incoming', 'ssh:vsock-mux:/run/fc.sock', /followed by a port from 0 to 4294967295/],

@@ -54,7 +54,7 @@ test('channels are added and removed with their sessions and forwards; an invali
   await isEstablished(host, 'vm2');
   for (const name of labels()) t.is(proxy.channel(name).session?.peer.name, name);
   for (const { endpoint } of proxy.listForwards()) t.is(await ask(t, portOf(endpoint)), 'hello');
-  const which = { code: 'bad-argument', message: 'which channel? available: vm1, vm2' };
+  const which = { code: 'bad-argument', message: 'missing channel label; available: vm1, vm2' };
   await t.throwsAsync(proxy.addForward(parseForwardSpec('outgoing', 'echo:0')), which);
   const stream = await proxy.connect('echo', 'vm2');
   stream.end('over vm2');

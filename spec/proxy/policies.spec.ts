@@ -229,7 +229,7 @@ test('a key file that is invalid or readable by others is refused by name', (t) 
       writeKeyFile(folder, 'open.key', '1f', 0o644),
       /open\.key: accessible to other users \(mode 0644\); run chmod 600$/,
     ],
-    [join(folder, 'short.key'), /short\.key: a key is 64 hex digits and a newline$/],
+    [join(folder, 'short.key'), /short\.key: not a key \(64 hex digits and a newline\); make one with vproxy genkey$/],
     [join(folder, 'missing.key'), /missing\.key: .*no such file/],
     [folder, /not a regular file$/],
   ] as const) {

@@ -37,8 +37,8 @@ test('a single channel need not be named; with any other number one must be', (t
     chooseChannel(new Map(labels.map((one) => [one, one])), label);
   t.is(chosen(['vm1'])(), 'vm1');
   t.is(chosen(['vm1', 'vm2'], 'vm2')(), 'vm2');
-  t.throws(chosen(['vm1', 'vm2']), { code: 'bad-argument', message: 'which channel? available: vm1, vm2' });
-  t.throws(chosen([]), { code: 'bad-argument', message: 'which channel? available: none' });
+  t.throws(chosen(['vm1', 'vm2']), { code: 'bad-argument', message: 'missing channel label; available: vm1, vm2' });
+  t.throws(chosen([]), { code: 'bad-argument', message: 'missing channel label; none available' });
   t.throws(chosen(['vm1'], 'vm2'), { code: 'not-found' });
 });
 

@@ -146,7 +146,8 @@ export function requestError(socketPath: string, error: unknown): VproxyError {
     new VproxyError(as, message, { cause: error });
   if (code === 'EACCES' || code === 'EPERM') return fail(`control socket ${where}: permission denied`, 'denied');
   if (code === 'ENOENT') return fail(`no process answers on ${where}: the socket does not exist`);
-  if (code === 'ECONNREFUSED') return fail(`no process answers on ${where}: its process has exited`);
+  if (code === 'ECONNREFUSED')
+    return fail(`no process answers on ${where}: its process has exited, or it is not a socket`);
   if (code === 'ECONNRESET' || code === 'EPIPE') return fail(`the process on ${where} exited before answering`);
   if (code.startsWith('HPE_')) return fail(`${where}: not a vproxy: it does not speak HTTP`);
   return fail(`cannot connect to ${where}: ${describeError(error)}`);

@@ -21,7 +21,7 @@ export interface Destination {
  */
 export function parseDestination(host: string, port: number): Destination {
   const bad = (what: string): Refusal => new Refusal('bad-destination', what);
-  if (!Number.isInteger(port) || port < 1 || port > 65_535) throw bad('the port must be from 1 to 65535');
+  if (!Number.isInteger(port) || port < 1 || port > 65_535) throw bad(`port ${port} is not from 1 to 65535`);
   const bytes = parseAddress(host);
   if (bytes !== null) return { host: formatAddress(bytes), family: bytes.length === 4 ? 4 : 6, port };
   const reading = readHostName(host);

@@ -54,7 +54,7 @@ export function parseFileEndpoint(text: string): FileEndpoint {
   const rotate = values.get('rotate');
   const keep = values.get('keep');
   if (rotate === undefined) {
-    if (keep !== undefined) throw badArgument('keep= needs rotate=');
+    if (keep !== undefined) throw badArgument('keep=: only allowed with rotate=');
     return { kind: 'file', path };
   }
   return { kind: 'file', path, rotation: { maxBytes: parseRotate(rotate), keep: parseKeep(keep) } };

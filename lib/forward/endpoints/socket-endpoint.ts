@@ -69,7 +69,7 @@ export function parseAddress(text: string, direction: Direction, sampleOf: NameS
     throw badArgument('not a valid ADDR:PORT (an IPv6 address goes in brackets)');
   const port = Number(digits);
   if (port > 65_535) throw badArgument(`port ${escapeText(digits, 20)} is not from 0 to 65535`);
-  if (port === 0 && direction === 'incoming') throw badArgument('port 0 cannot be dialled');
+  if (port === 0 && direction === 'incoming') throw badArgument('port 0 is not from 1 to 65535');
   return { host, port };
 }
 
@@ -239,7 +239,9 @@ export class SocketTarget implements Target {
     guardDescriptor(socket, (why) => refuse('connect-failed', why));
     filterInput(socket, filter);
     socket.once('error', (error) => {
-      stream.refuse(meaningOf(systemCode(error)).connect ?? 'connect-failed', `${name}: ${describeError(error)}`);
+      // Named as `127.0.0.1:22 (ssh)`.
+      const why = describeError(error, name.split(' ')[0]);
+      stream.refuse(meaningOf(systemCode(error)).connect ?? 'connect-failed', `${name}: ${why}`);
     });
     socket.once('close', cancelTimeout);
     this.connections.seat(socket);

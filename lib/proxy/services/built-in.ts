@@ -154,7 +154,7 @@ async function warnOfMissing({ commands }: ExecPermission, log: Log): Promise<vo
   for (const path of commands === 'any' ? [] : commands) {
     await fs.access(path).catch((error: unknown) => {
       if (!['ENOENT', 'ENOTDIR'].includes(systemCode(error))) return;
-      const message = `${escapeText(path)} is an allowed command, but does not exist`;
+      const message = `allowed command ${escapeText(path)}: does not exist`;
       log(makeEvent('exec-missing', message, { path }));
     });
   }

@@ -26,7 +26,8 @@ export class SecretKey {
 
   /** Parses the text of a key file. Throws `bad-file`, without quoting any of the text. */
   static parse(text: string): SecretKey {
-    if (!KEY_TEXT.test(text)) throw new VproxyError('bad-file', 'a key is 64 hex digits and a newline');
+    if (!KEY_TEXT.test(text))
+      throw new VproxyError('bad-file', 'not a key (64 hex digits and a newline); make one with vproxy genkey');
     return SecretKey.fromBytes(Buffer.from(text.trimEnd(), 'hex'));
   }
 

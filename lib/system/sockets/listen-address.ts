@@ -40,7 +40,7 @@ export function parseSocketAccess(values: ReadonlyMap<string, string>): SocketAc
   const [mode, user, group] = ACCESS_OPTIONS.map((key) => values.get(key));
   if (mode === undefined && user === undefined && group === undefined) return null;
   if (mode !== undefined && !/^0?[0-7]{3}$/.test(mode)) {
-    throw badArgument(`mode=${escapeText(mode, 32)} is not three octal digits, such as 0660`);
+    throw badArgument(`mode=${escapeText(mode, 32)} is not an octal mode up to 0777, such as 0660`);
   }
   return {
     ...(mode === undefined ? {} : { mode: Number.parseInt(mode, 8) }),

@@ -60,7 +60,7 @@ export async function listenFailure(
   const where = 'path' in address ? escapeText(address.path) : formatHostPort(address);
   const code = meaningOf(systemCode(error)).listen ?? 'address-unavailable';
   const owner = code === 'address-in-use' ? await findAddressOwner(address, { protocol }) : null;
-  const what = owner === null ? describeError(error) : `already in use by ${owner}`;
+  const what = owner === null ? describeError(error, where) : `already in use by ${owner}`;
   return new VproxyError(code, `cannot listen on ${where}: ${what}`, { cause: error });
 }
 
