@@ -47,7 +47,7 @@ export function chooseControlSocket(
 export async function requireUnclaimed({ path, askedBy }: ControlSocket): Promise<void> {
   if (path === null || askedBy === null || isKept({ path })) return;
   // Other problems with the path show when listening on it.
-  if (await isAnswered(path).catch(() => false)) throw claimed(path, askedBy);
+  if (await isAnswered(path).catch(() => false)) throw claimed(askedBy);
 }
 
 /**
@@ -73,7 +73,7 @@ export async function listenForControl(server: ControlServer, socket: ControlSoc
   } catch (error) {
     const { code, message } = toVproxyError(error);
     if (isExplicit) throw error;
-    if (askedBy !== null && (await isAnswered(path).catch(() => false))) throw claimed(path, askedBy);
+    if (askedBy !== null && (await isAnswered(path).catch(() => false))) throw claimed(askedBy);
     log(makeEvent('control-off', `no control socket: ${message}`, { code }, 'warn'));
     return;
   }
@@ -88,7 +88,7 @@ export async function listenForMetrics(server: ControlServer, address: HostPort,
   log(makeEvent('metrics-listening', message, { endpoint }));
 }
 
-function claimed(path: string, askedBy: string): VproxyError {
+function claimed(askedBy: string): VproxyError {
   return new VproxyError('address-in-use', `${askedBy}: already in use by another vproxy`);
 }
 
