@@ -4,10 +4,11 @@ import { lstatSync, unlinkSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { ControlServer } from '../../lib/control/server/control-server.js';
 import { type ControlPlace, controlSocketPath, isControlName } from '../../lib/control/socket-paths.js';
-import { systemCode, toVproxyError, VproxyError } from '../../lib/errors.js';
+import { toVproxyError, VproxyError } from '../../lib/errors.js';
 import { type Log, makeEvent } from '../../lib/events.js';
 import type { Configuration } from '../../lib/settings/configuration.js';
 import { listFolder } from '../../lib/system/files/optional-files.js';
+import { processExists } from '../../lib/system/proc/proc.js';
 import { isKept } from '../../lib/system/sockets/listener-store.js';
 import { isAnswered, isSameFile } from '../../lib/system/sockets/listening.js';
 import { formatHostPort, type HostPort } from '../../lib/util/addresses.js';
@@ -102,24 +103,15 @@ const NUMBERED = /^([1-9]\d{0,9})\.sock$/;
 export async function removeStaleSockets(folder: string): Promise<void> {
   for (const name of listFolder(folder) ?? []) {
     const pid = Number(NUMBERED.exec(name)?.[1]);
-    if (Number.isNaN(pid) || exists(pid)) continue;
+    if (Number.isNaN(pid) || processExists(pid)) continue;
     const path = join(folder, name);
     try {
       const found = lstatSync(path);
       if (!found.isSocket() || (await isAnswered(path))) continue;
       // Meanwhile another process may have got the PID, and created its own socket.
-      if (!exists(pid) && isSameFile(lstatSync(path), found)) unlinkSync(path);
+      if (!processExists(pid) && isSameFile(lstatSync(path), found)) unlinkSync(path);
     } catch {
       // It is not ours, or was removed.
     }
-  }
-}
-
-/** Whether a process with this PID exists, of any user. */
-function exists(pid: number): boolean {
-  try {
-    return process.kill(pid, 0);
-  } catch (error) {
-    return systemCode(error) !== 'ESRCH';
   }
 }

@@ -4,7 +4,7 @@ import { askStatus } from '../../lib/control/client/plain-http.js';
 import type { ControlPlace } from '../../lib/control/socket-paths.js';
 import type { Rival, RivalQuery } from '../../lib/proxy/rival.js';
 import type { ControlStatus } from '../../lib/status/types.js';
-import { findOpener, isOpenIn, programOf } from '../../lib/system/proc/proc.js';
+import { findOpener, isOpenIn, processExists, programOf } from '../../lib/system/proc/proc.js';
 import { placeOfRunning } from '../channel-place.js';
 import { controlFolders, listControlSockets } from '../control-folders.js';
 
@@ -56,19 +56,11 @@ async function findSession(place: string, sockets: readonly string[]): Promise<R
     name: name ?? 'vproxy',
     async hasLeft() {
       const now = await askStatus(socket, ANSWER_MS);
-      return now === null ? !isThere(pid) : now.process.pid !== pid || !hasSession(now, place);
+      return now === null ? !processExists(pid) : now.process.pid !== pid || !hasSession(now, place);
     },
   };
 }
 
 function hasSession({ process: { pid }, channels }: ControlStatus, place: string): boolean {
   return channels.some(({ session, address }) => session !== null && placeOfRunning(pid, address) === place);
-}
-
-function isThere(pid: number): boolean {
-  try {
-    return process.kill(pid, 0);
-  } catch {
-    return false;
-  }
 }

@@ -1,12 +1,22 @@
 /** The processes of this machine, from Linux's /proc; those that this user may not see, or that have exited, are missing. */
 import { promises as fs } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { systemCode } from '../../errors.js';
 import { linkTarget, listFolder, readText } from '../files/optional-files.js';
 
 /** The numbers of all processes, sorted. */
 export function listPids(proc: string): number[] {
   const names = listFolder(proc) ?? [];
   return names.flatMap((name) => (/^\d+$/.test(name) ? [Number(name)] : [])).sort((one, other) => one - other);
+}
+
+/** Whether a process with this PID exists, of any user. */
+export function processExists(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return systemCode(error) !== 'ESRCH';
+  }
 }
 
 /** The text of a process's file, such as `status` or `cgroup`; empty if it cannot be read. */
