@@ -9,6 +9,7 @@ import { isOwnGroup } from '../../../lib/system/accounts.js';
 import { availableMemory } from '../../../lib/system/proc/available-memory.js';
 import { ListeningPorts } from '../../../lib/system/proc/listening-ports.js';
 import { LocalUsers } from '../../../lib/system/proc/local-users.js';
+import { processExists } from '../../../lib/system/proc/proc.js';
 import { findAddressOwner, findSockets } from '../../../lib/system/proc/proc-net.js';
 import { deferred } from '../../../lib/util/concurrency.js';
 import { temporaryFolder } from '../../helpers/files.js';
@@ -295,4 +296,18 @@ test('a group is a user’s own if no other account, known or not, is a member',
     t.is(isOwnGroup(50, 1000, join(folder, 'passwd'), join(folder, 'group')), expected, groups);
   }
   t.false(isOwnGroup(50, 1000, '/dev/null/passwd', '/dev/null/group'));
+});
+
+test('a process exists that this user may not signal; one that has exited does not', async (t) => {
+  t.true(processExists(process.pid));
+  const { kill } = process;
+  process.kill = () => {
+    throw Object.assign(new Error('kill EPERM'), { code: 'EPERM' });
+  };
+  const isThere = processExists(1);
+  process.kill = kill;
+  t.true(isThere);
+  const child = spawn('true');
+  await once(child, 'exit');
+  t.false(processExists(child.pid ?? 0));
 });
