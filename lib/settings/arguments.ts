@@ -55,8 +55,7 @@ export function parseForwardArgument(direction: Direction, text: string, channel
   const spec = parse(label ?? '', text);
   if (label !== undefined && others.length === 0) return { label, spec };
   const example = label === undefined ? '' : `; for the first one write ${label}/${escapeText(text)}`;
-  const defined = label === undefined ? 'none defined' : `defined: ${labels.join(', ')}`;
-  throw badArgument(`${shown}: missing channel label; ${defined}${example}`);
+  throw badArgument(`${shown}: missing channel label; ${suggestOrList('', labels, 'defined')}${example}`);
 }
 
 function parseTrailing(direction: Direction, text: string, channels: KnownChannels): ForwardArgument | null {

@@ -39,8 +39,7 @@ export function chooseChannel<T>(channels: ReadonlyMap<string, T>, label?: strin
   const labels = [...channels.keys()];
   const meant = label ?? (labels.length === 1 ? labels[0] : undefined);
   if (meant === undefined) {
-    const there = labels.map((one) => escapeText(one)).join(', ');
-    throw badArgument(`missing channel label; ${there === '' ? 'none available' : `available: ${there}`}`);
+    throw badArgument(`missing channel label; ${suggestOrList('', labels)}`);
   }
   const found = channels.get(meant);
   if (found !== undefined) return found;
