@@ -1,4 +1,5 @@
 /** The run that produces the table of figures. */
+import { formatCount } from '../lib/util/units.js';
 import type { Contender, ContenderSetting } from './contenders/contender.js';
 import { benchParts } from './documents/bench-parts.js';
 import { type DocumentPart, measuredParts } from './documents/parts.js';
@@ -92,7 +93,7 @@ const isMissing = (entry: readonly [string, string | undefined]): entry is reado
 
 function formatNotes(options: BenchOptions, missing: ReadonlyMap<string, string>, failures: readonly string[]): string {
   return [
-    `Medians of ${options.rounds} round${options.rounds === 1 ? '' : 's'}, with minimum and maximum below. "fails" and "!": see below.`,
+    `Medians of ${formatCount(options.rounds, 'round')}, with minimum and maximum below. "fails" and "!": see below.`,
     ...[...missing].map(([id, hint]) => `${id} is missing: ${hint}`),
     ...failures,
   ].join('\n');

@@ -1,4 +1,5 @@
 /** The output of `npm run bench -- --documents`: the README's table, and the tables of docs/performance.md. */
+import { formatCount } from '../../lib/util/units.js';
 import type { BenchOptions } from '../options.js';
 import type { BarResult } from '../report/bars.js';
 import type { Column } from '../report/figures-table.js';
@@ -94,5 +95,5 @@ export const describeRanges = (rounds: number, machine: MachineFacts): string =>
 
 /** The number of rounds, and the machine. */
 function describeRun(rounds: number, { cpuCount, node, kernel }: MachineFacts): string {
-  return `${rounds} round${rounds === 1 ? '' : 's'}, ${cpuCount} core${cpuCount === 1 ? '' : 's'}, Node ${node.replace('v', '')}, ${kernel}`;
+  return `${formatCount(rounds, 'round')}, ${formatCount(cpuCount, 'core')}, Node ${node.replace('v', '')}, ${kernel}`;
 }

@@ -1,4 +1,5 @@
 /** Bulk in one direction: its rate, its cost to the proxies, and the load's share of the machine's work. */
+import { formatCount } from '../../lib/util/units.js';
 import type { Direction } from '../load/rate.js';
 import { cpuSecondsOf } from '../process/tree.js';
 import { pidsOf, type Work, type WorkContext } from './work.js';
@@ -9,7 +10,7 @@ export const rates: readonly Work[] = (['up', 'down'] as const).flatMap((directi
 );
 
 function rate(direction: Direction, streams: number): Work {
-  const what = `${direction}, ${streams} stream${streams === 1 ? '' : 's'}`;
+  const what = `${direction}, ${formatCount(streams, 'stream')}`;
   return {
     id: `${direction}-${streams}`,
     rows: () => [

@@ -2,13 +2,14 @@
 
 import type { ControlClient } from '../../lib/control/client/client.js';
 import { escapeText } from '../../lib/util/escape.js';
+import { formatCount } from '../../lib/util/units.js';
 import { badArgument } from '../command/arguments.js';
 import { type Command, JSON_OPTION } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { readLabel } from '../command/labels.js';
 import { formatChannel, formatChannels } from '../ui/channels.js';
 import { paintFor } from '../ui/color.js';
-import { formatCount, outputWidth, printAnswer } from '../ui/print.js';
+import { outputWidth, printAnswer } from '../ui/print.js';
 import { showProgress } from '../ui/waiting-line.js';
 
 export const list: Command = {

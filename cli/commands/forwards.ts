@@ -5,12 +5,13 @@ import { VproxyError } from '../../lib/errors.js';
 import type { ForwardStatus } from '../../lib/status/types.js';
 import { closestWord } from '../../lib/util/closest-word.js';
 import { escapeText } from '../../lib/util/escape.js';
+import { formatCount } from '../../lib/util/units.js';
 import { badArgument } from '../command/arguments.js';
 import { CHANNEL_FILTER, CHANNEL_OPTION, type Command, JSON_OPTION } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { channelOf, splitLabel } from '../command/labels.js';
 import { describeForward } from '../ui/channels.js';
-import { formatCount, printAnswer } from '../ui/print.js';
+import { printAnswer } from '../ui/print.js';
 import { showProgress } from '../ui/waiting-line.js';
 
 export const add: Command = {

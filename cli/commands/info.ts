@@ -1,12 +1,14 @@
 /** `vproxy info`: shows the machine of a peer, as it reports it, and its clock compared with the local one. */
+
 import { judgeBoot } from '../../lib/info/judge-boot.js';
 import type { Disk, MachineInfo, NetworkInterface } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
+import { formatCount } from '../../lib/util/units.js';
 import { CHANNEL_OPTION, type Command } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { channelOf } from '../command/labels.js';
 import { describeWait } from '../command/open-service.js';
-import { formatAge, formatBytes, formatCount, formatDuration, outputWidth, printAnswer } from '../ui/print.js';
+import { formatAge, formatBytes, formatDuration, outputWidth, printAnswer } from '../ui/print.js';
 import { type Column, formatFacts, formatTable } from '../ui/table.js';
 import { showProgress } from '../ui/waiting-line.js';
 

@@ -6,12 +6,13 @@ import { LOG_LEVELS } from '../../lib/events.js';
 import type { ChannelStatus, ReloadAnswer } from '../../lib/status/types.js';
 import { suggestOrList } from '../../lib/util/closest-word.js';
 import { escapeText } from '../../lib/util/escape.js';
+import { formatCount } from '../../lib/util/units.js';
 import { badArgument } from '../command/arguments.js';
 import { type Command, JSON_OPTION } from '../command/command.js';
 import { openControl, watchForEnd } from '../command/control-client.js';
 import { formatChannel, formatChannels, formatProcess } from '../ui/channels.js';
 import { paintFor } from '../ui/color.js';
-import { formatCount, outputWidth, printAnswer } from '../ui/print.js';
+import { outputWidth, printAnswer } from '../ui/print.js';
 import { showProgress } from '../ui/waiting-line.js';
 import { formatHandover } from '../upgrade/document.js';
 

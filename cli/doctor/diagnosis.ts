@@ -1,4 +1,5 @@
 /** Findings with their check and subject, and how they are printed. */
+import { formatCount } from '../../lib/util/units.js';
 import { type Paint, paintNothing, type Tone } from '../ui/color.js';
 import type { Finding, Level } from './findings.js';
 
@@ -26,6 +27,6 @@ export function formatSummary(diagnoses: readonly Diagnosis[], paint: Paint = pa
   const count = (level: Level): number => diagnoses.filter((one) => one.level === level).length;
   const [fails, warnings] = [count('fail'), count('warn')];
   if (fails + warnings === 0) return `${paint('No problems found.', 'good')}\n`;
-  const summary = `${fails} ${fails === 1 ? 'failure' : 'failures'}, ${warnings} ${warnings === 1 ? 'warning' : 'warnings'}.`;
+  const summary = `${formatCount(fails, 'failure')}, ${formatCount(warnings, 'warning')}.`;
   return `${paint(summary, fails > 0 ? 'bad' : 'doubtful')}\n`;
 }

@@ -6,9 +6,9 @@ import { AuditLog } from '../../lib/proxy/audit-log.js';
 import type { AuditPlace, LogFormat } from '../../lib/settings/process-settings.js';
 import { systemClock } from '../../lib/util/clock.js';
 import { describeError, escapeText, formatJsonLine as formatLine } from '../../lib/util/escape.js';
+import { formatCount } from '../../lib/util/units.js';
 import { isJournal, journalPriority } from '../service/service-manager.js';
 import { type Paint, paintFor, paintNothing, type Tone } from '../ui/color.js';
-import { formatCount } from '../ui/print.js';
 import { sourceTrace } from './trace.js';
 
 /** What to log, and how. */

@@ -2,8 +2,9 @@
 
 import type { ChannelStatus, ControlStatus, ForwardStatus, SessionStatus } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
+import { formatCount } from '../../lib/util/units.js';
 import { type Paint, paintNothing, toneOfState } from './color.js';
-import { formatAge, formatBytes, formatCount, formatDuration } from './print.js';
+import { formatAge, formatBytes, formatDuration } from './print.js';
 import { type Column, formatFacts, formatTable } from './table.js';
 
 const COLUMNS: readonly Column<ChannelStatus>[] = [

@@ -59,11 +59,6 @@ export function formatDuration(ms: number): string {
   return `${ms < 10 ? ms.toFixed(2) : formatThreeDigits(ms)} ms`;
 }
 
-/** `1 stream`, `2 streams`. */
-export function formatCount(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? '' : 's'}`;
-}
-
 /** 1.2, 12.3, 123. */
 function formatThreeDigits(value: number): string {
   return value >= 99.95 ? String(Math.round(value)) : value.toFixed(1);

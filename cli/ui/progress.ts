@@ -1,7 +1,9 @@
 /** The progress of a copy, on stderr if that is a terminal: one line that is redrawn; and its outcome. */
+
 import type { CopyProgress } from '../../lib/copy/copy-progress.js';
 import { escapeText } from '../../lib/util/escape.js';
-import { formatAge, formatBytes, formatCount, formatDuration, formatRate } from './print.js';
+import { formatCount } from '../../lib/util/units.js';
+import { formatAge, formatBytes, formatDuration, formatRate } from './print.js';
 import { fitText, textWidth } from './table.js';
 
 /** The interval between drawings of the line, in milliseconds. */

@@ -1,9 +1,11 @@
 /** Renders a frame of `vproxy top` from statuses and a size. */
+
 import type { ChannelStatus, ChannelTotals, ControlStatus, StreamWithRates } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
+import { formatCount } from '../../lib/util/units.js';
 import { describePeer, describeWait, formatRoundTrip, formatTimeInState } from './channels.js';
 import { type Paint, painter, toneOfState } from './color.js';
-import { formatAge, formatBytes, formatCount, formatDuration, formatRate } from './print.js';
+import { formatAge, formatBytes, formatDuration, formatRate } from './print.js';
 import { type Column, fitText, formatTable, truncateText } from './table.js';
 
 /** The contents of a frame. */
@@ -119,7 +121,7 @@ function channelLines({ status, samples }: TopView, width: number, room: number,
   const [titles = '', ...lines] = formatTable(columns, shown, width);
   const painted = lines.map((line, index) => paint(line, toneOfState(shown[index]?.state ?? '')));
   const hidden = channels.length - shown.length;
-  const rest = hidden === 0 ? [] : [truncateText(`and ${hidden} more channel${hidden === 1 ? '' : 's'}`, width)];
+  const rest = hidden === 0 ? [] : [truncateText(`and ${formatCount(hidden, 'more channel')}`, width)];
   return [paint(fitText(titles, width), 'reverse'), ...painted, ...rest];
 }
 

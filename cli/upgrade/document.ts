@@ -1,4 +1,5 @@
 /** The state that a process hands to its successor, as one document. */
+
 import { DefaultDeserializer, DefaultSerializer } from 'node:v8';
 import type { ListenerCapture } from '../../lib/control/server/control-server.js';
 import { VproxyError } from '../../lib/errors.js';
@@ -6,7 +7,7 @@ import { type LogEvent, makeEvent } from '../../lib/events.js';
 import type { ProxyState } from '../../lib/proxy/proxy.js';
 import type { Configuration } from '../../lib/settings/configuration.js';
 import { copyAlone } from '../../lib/util/bytes/byte-queue.js';
-import { formatCount } from '../ui/print.js';
+import { formatCount } from '../../lib/util/units.js';
 
 /** The state of a process. Its form (`form.ts`) is derived from its types. */
 export interface HandoverDocument {

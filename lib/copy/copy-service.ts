@@ -1,6 +1,7 @@
 /** The service `copy`: lets the peer copy files to and from this machine. */
 
 import type { Duplex } from 'node:stream';
+import { formatCount } from '../../lib/util/units.js';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { type Log, makeEvent } from '../events.js';
 import { Budget } from '../util/bounds.js';
@@ -131,9 +132,7 @@ export class CopyService {
   #logEnd(request: CopyRequest, progress: CopyProgress, durationMs: number, error: VproxyError | null): void {
     const { bytes, sentBytes, files, folders, links } = progress;
     const outcome =
-      error === null
-        ? `${files} ${files === 1 ? 'file' : 'files'}, ${bytes} bytes`
-        : `${escapeText(error.message)} (${error.code})`;
+      error === null ? `${formatCount(files, 'file')}, ${bytes} bytes` : `${escapeText(error.message)} (${error.code})`;
     const message = `${describeCopy(request)}: ${outcome}`;
     const fields = {
       ...copyFields(request),

@@ -1,5 +1,6 @@
 /** The audit log: who opened what, whether it was allowed, and what was called, as lines of JSON in a file. */
 
+import { formatCount } from '../../lib/util/units.js';
 import { type EventRate, type Log, type LogEvent, makeEvent, rateOf } from '../events.js';
 import { LogFile, type Rotation } from '../system/files/log-file.js';
 import type { Clock } from '../util/clock.js';
@@ -81,7 +82,7 @@ export class AuditLog {
   #tellLoss(): void {
     const count = this.#lostCount;
     this.#lostCount = 0;
-    const message = `${count} audit log ${count === 1 ? 'line' : 'lines'} lost: the file could not be written`;
+    const message = `${formatCount(count, 'audit log line')} lost: the file could not be written`;
     this.#append(makeEvent('audit-lost', message, { count }));
     this.#log(makeEvent('audit-lost', message, {}));
   }

@@ -1,4 +1,5 @@
 /** The sessions on one channel: its state with or without a session, the log lines about that, and the history of sessions. */
+import { formatCount } from '../../lib/util/units.js';
 import type { ChannelAddress } from '../channel/address/address.js';
 import type { ChannelTraits } from '../channel/kind.js';
 import { isErrorCode, type VproxyError } from '../errors.js';
@@ -196,7 +197,7 @@ export class ChannelSessions {
 
 /** The message that a session lost its link or, with a reason, is out of step on it. */
 function suspensionOf({ streams }: Session, link: string, reason: VproxyError | null): string {
-  const waiting = `waiting to resume (${streams.size === 1 ? '1 stream' : `${streams.size} streams`})`;
+  const waiting = `waiting to resume (${formatCount(streams.size, 'stream')})`;
   if (reason === null) return `session on ${link} lost; ${waiting}`;
   const why = `${escapeText(reason.message, 512)} (${reason.code})`;
   return `session on ${link} out of step: ${why}; ${waiting}`;

@@ -1,4 +1,5 @@
 /** Rate limits for a channel's lines in the log and the audit log, so that peers and local programs cannot fill them. */
+import { formatCount } from '../../lib/util/units.js';
 import { toVproxyError } from '../errors.js';
 import { type EventRate, LOG_EVENTS, type Log, type LogEvent, makeEvent, rateOf } from '../events.js';
 import { endedStreamFields, streamFields } from '../forward/session-source.js';
@@ -197,7 +198,7 @@ export class LogLimit {
     flow.toldAtMs = this.#clock.now();
     const durationMs = Math.round(flow.toldAtMs - flow.leftOutSinceMs);
     const span = `within ${(durationMs / 1000).toFixed(1)} s`;
-    const message = `${count} more ${kind} ${count === 1 ? 'line' : 'lines'} suppressed ${span}: too many`;
+    const message = `${formatCount(count, `more ${kind} line`)} suppressed ${span}: too many`;
     this.#log(this.#named(makeEvent('log-limited', message, { kind, count, durationMs }, level)));
   }
 

@@ -1,4 +1,4 @@
-/** Times and sizes with units, as users write them: `90s`, `1h30m`, `64MiB`. */
+/** Numbers with units: times and sizes as users write them, `90s`, `1h30m`, `64MiB`, and counts of things. */
 
 /** Units, the largest first; the last applies to a number without a unit. */
 export type Units = readonly (readonly [name: string, factor: number])[];
@@ -51,3 +51,10 @@ export function parseDuration(text: string): number | null {
 
 /** The shortest such text with one unit, `90s`, for whole milliseconds; `0` for zero. `parseDuration` reads it back. */
 export const formatDuration = (ms: number): string => formatUnits(ms, [...TIMES, ['', 1]]);
+
+// Counts.
+
+/** `1 stream`, `2 streams`. */
+export function formatCount(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`;
+}

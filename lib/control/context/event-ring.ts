@@ -1,5 +1,7 @@
 /** The last events of the process, in a ring buffer, and their output to following clients. */
+
 import type { ServerResponse } from 'node:http';
+import { formatCount } from '../../../lib/util/units.js';
 import { type LogEvent, makeEvent } from '../../events.js';
 import type { ControlEvent } from '../../status/types.js';
 
@@ -113,6 +115,6 @@ export function followEvents(
 const lineOf = (event: ControlEvent | undefined): string => `${JSON.stringify(event)}\n`;
 
 function lostEvents(seq: number, count: number): ControlEvent {
-  const message = `lost ${count} ${count === 1 ? 'event' : 'events'}: client too slow`;
+  const message = `lost ${formatCount(count, 'event')}: client too slow`;
   return { seq, time: new Date().toISOString(), ...makeEvent('events-lost', message, { count }) };
 }

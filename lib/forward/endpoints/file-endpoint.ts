@@ -1,5 +1,6 @@
 /** `file:/path[,rotate=10M][,keep=5]`: appends streams to a file, line by line. */
 
+import { formatCount } from '../../../lib/util/units.js';
 import { badArgument, type VproxyError } from '../../errors.js';
 import { makeEvent } from '../../events.js';
 import type { LocalEnd } from '../../session/local-end.js';
@@ -117,7 +118,7 @@ class FileTarget implements Target {
     const { name } = this.#context;
     return this.#streamCount === 0
       ? []
-      : [`${this.#streamCount} stream${this.#streamCount === 1 ? '' : 's'} to ${name}, whose lines are assembled here`];
+      : [`${formatCount(this.#streamCount, 'stream')} to ${name}, whose lines are assembled here`];
   }
 
   stop(): Promise<void> {
