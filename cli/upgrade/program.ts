@@ -37,7 +37,8 @@ async function find(program: string): Promise<string> {
     requireRunnable(found, program);
     return found.file;
   } catch (error) {
-    throw refused(program, describeError(error).replace(`${program}: `, ''), error);
+    // It names the program.
+    throw unusable(describeError(error), error);
   }
 }
 
@@ -122,4 +123,7 @@ function attempt<Result>(path: string, call: () => Result): Result {
 }
 
 const refused = (program: string, why: string, cause?: unknown): VproxyError =>
-  new VproxyError('upgrade-failed', `cannot run ${escapeText(program)} as the successor: ${why}`, { cause });
+  unusable(`${escapeText(program)}: ${why}`, cause);
+
+const unusable = (why: string, cause?: unknown): VproxyError =>
+  new VproxyError('upgrade-failed', `cannot run as the successor: ${why}`, { cause });

@@ -96,7 +96,9 @@ export interface Target {
 
 /** The context that a forward gives its target. */
 export interface TargetContext {
-  /** The endpoint and the service, human-readable: `127.0.0.1:22 (ssh)`. */
+  /** The endpoint, human-readable: `127.0.0.1:22`. */
+  readonly endpoint: string;
+  /** The endpoint and the service: `127.0.0.1:22 (ssh)`. */
   readonly name: string;
   readonly service: string;
   readonly clock: Clock;

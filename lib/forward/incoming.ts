@@ -42,6 +42,7 @@ export class IncomingForward implements Forward {
     this.endpointText = formatEndpoint(spec.endpoint);
     this.#log = new ForwardLog(spec, options, () => this.endpointText);
     this.#target = targetKindOf(spec.endpoint, spec.service).createTarget(spec.endpoint, {
+      endpoint: this.endpointText,
       name: this.#log.nameOf(),
       service: spec.service,
       clock,

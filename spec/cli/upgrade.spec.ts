@@ -38,7 +38,7 @@ test('a stream continues when an upgrade is refused with a reason, and when both
     [program('kill -9 $$'), /was killed by SIGKILL/],
     [program('echo this is no parcel >&3; cat >/dev/null'), /upgrade|hand over/],
     [join(folder, 'missing'), /missing/],
-    ['/dev/null', /cannot run \/dev\/null as the successor/],
+    ['/dev/null', /cannot run as the successor: \/dev\/null: /],
     [program('exit 0 # open to all', 0o777), /is writable by other users/],
   ] as const) {
     await refused(0, ['--program', path], reason);

@@ -19,7 +19,7 @@ export function targetPair<T extends { serve(stream: SessionStream): void }>(
 ): { readonly pair: SessionPair; readonly target: T } {
   const { clock } = pair;
   const target = create({
-    ...{ name: `${endpoint} (${service})`, service, clock, maxStreams: 1024, preamble: null },
+    ...{ endpoint, name: `${endpoint} (${service})`, service, clock, maxStreams: 1024, preamble: null },
     ...{ egress: () => null, onClosed: () => undefined },
     log: new ForwardLog({ direction: 'incoming', service }, { clock, log }, () => endpoint),
     ...more,

@@ -215,7 +215,7 @@ export class SocketTarget implements Target {
 
   /** Accepts the stream once the target has answered, else refuses it with the system's error. */
   serve(stream: SessionStream): void {
-    const { clock, log, maxStreams, name, preamble } = this.#context;
+    const { clock, endpoint, log, maxStreams, name, preamble } = this.#context;
     if (refuseBeyond(stream, this.connections.size, maxStreams + MAX_CLOSING)) return;
     const filter = this.#context.createFilter?.() ?? null;
     const { splice } = this.connections.connect(() => stream, { isFiltered: filter !== null });
@@ -239,8 +239,7 @@ export class SocketTarget implements Target {
     guardDescriptor(socket, (why) => refuse('connect-failed', why));
     filterInput(socket, filter);
     socket.once('error', (error) => {
-      // Named as `127.0.0.1:22 (ssh)`.
-      const why = describeError(error, name.split(' ')[0]);
+      const why = describeError(error, endpoint);
       stream.refuse(meaningOf(systemCode(error)).connect ?? 'connect-failed', `${name}: ${why}`);
     });
     socket.once('close', cancelTimeout);
