@@ -81,6 +81,9 @@ test('system errors are words with their codes, without Node’s calls', async (
   const port = await freePort();
   const refused = new Promise((_resolve, reject) => connect({ host: '127.0.0.1', port }).once('error', reject));
   t.is(await said(() => refused), `connection refused (ECONNREFUSED 127.0.0.1:${port})`);
+  const error = await refused.catch((reason: unknown) => reason);
+  t.is(describeError(error, `127.0.0.1:${port}`), 'connection refused (ECONNREFUSED)', 'named already');
+  t.is(describeError(error, `localhost:${port}`), `connection refused (ECONNREFUSED 127.0.0.1:${port})`);
   t.is(describeError(new Error('what a program said')), 'what a program said');
   const both = new AggregateError([new Error('one'), new Error('other')]);
   t.is(describeError(both), 'one; other');
