@@ -18,7 +18,7 @@ interface SocketChoice {
   readonly name?: string | undefined;
   /** Default: `$VPROXY_SOCKET`. */
   readonly environment?: string | undefined;
-  /** The folder of the control sockets; null if there is none. Default: that of this user. */
+  /** The folder of the control sockets; null if the user has none. Default: that of this user. */
   readonly folder?: string | null;
   /** The timeout for an answer of each of several processes, in milliseconds. */
   readonly answerMs?: number;

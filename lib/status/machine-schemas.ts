@@ -31,7 +31,7 @@ export const bootStateSchema = z
     cloudInit: z
       .enum(CLOUD_INIT_STATES)
       .nullable()
-      .describe('The state of cloud-init; `degraded`: done, with recovered errors; null if there is none'),
+      .describe('The state of cloud-init; `degraded`: done, with recovered errors; null without cloud-init'),
     cloudInitError: text().nullable().describe('The first error of cloud-init, or null'),
   })
   .meta({ id: 'BootState', description: 'The boot progress of a machine' });
