@@ -88,7 +88,7 @@ ${text}
 }
 
 const root = mkdtempSync(join(tmpdir(), 'vproxy-deb-'));
-if (!quick) console.error('packing the executable and its files; to compress them takes a minute or two');
+if (!quick) console.error('packing the executable and its files; to compress them takes about a minute');
 try {
   await stageFiles(root, {
     ...{ executable, version: upstream, date },
