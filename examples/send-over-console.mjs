@@ -8,7 +8,7 @@ import { connect } from 'node:net';
 const USAGE = `usage: send-over-console.mjs FILE SOCKET PATH
 Sends FILE to PATH in the guest whose serial console is at SOCKET, a unix socket. Log in at the console first, then
 disconnect from it: one program at a time. The file is complete, with the right checksum, or absent.
-Status: 0, or 1 with one line that says what went wrong.`;
+Status: 0; 1 with one line that says what went wrong; 64 for wrong arguments.`;
 
 /**
  * Bytes of base64 that one head(1) of the guest reads. The next ones are sent when it has ended: busybox reads ahead, and a
@@ -31,14 +31,15 @@ if (words.length !== 3) {
 }
 const [file, path, target] = words;
 
-/** Never resolves: the process ends. */
+/** Ends the process with the first error; never resolves. */
 function fail(message) {
-  if (process.exitCode === 1) return;
-  console.error(`send-over-console: ${message}`);
-  // Ends what the shell runs, and gives it its terminal back.
-  socket?.end('\x03\nstty sane\n');
-  process.exitCode = 1;
-  setTimeout(() => process.exit(), 1000);
+  if (process.exitCode === undefined) {
+    console.error(`send-over-console: ${message}`);
+    process.exitCode = 1;
+    // Ends what the shell runs, and gives it its terminal back.
+    if (socket === undefined || socket.connecting) process.exit();
+    socket.end('\x03\nstty sane\n', () => process.exit());
+  }
   return new Promise(() => {});
 }
 
