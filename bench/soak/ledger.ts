@@ -36,7 +36,7 @@ export class Ledger {
   #disturbances = 0;
   #isDisturbed = false;
   readonly #kills: Record<SideName, number> = { host: 0, guest: 0 };
-  /** The sides that were killed since the session last worked. */
+  /** The sides whose process was killed and not launched again. */
   readonly #killed = new Set<SideName>();
 
   readonly #onProblem: (problem: string) => void;
@@ -46,8 +46,8 @@ export class Ledger {
   }
 
   /**
-   * Begins something whose local socket belongs to the vproxy of this side. A connection accepted soon after a kill may be one
-   * that the killed process had made: it is excused as if it had begun before the kill.
+   * Begins something whose local socket belongs to the vproxy of this side. A connection accepted while there is none is one
+   * that the killed process had made: it began before the kill.
    */
   begin(side: SideName): Ticket {
     return {
@@ -69,10 +69,13 @@ export class Ledger {
     this.#killed.add(side);
   }
 
+  countLaunch(side: SideName): void {
+    this.#killed.delete(side);
+  }
+
   /** The session works again. */
   settle(): void {
     this.#isDisturbed = false;
-    this.#killed.clear();
   }
 
   /** Whether nothing since then excuses a failure. */

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { createStorageEmulator } from '../../lib/index.js';
 import { PROJECT_ROOT } from '../../spec/helpers/files.js';
 import { VproxyProcess } from '../../spec/helpers/vproxy-process.js';
@@ -72,6 +73,7 @@ export class Stage {
 
   /** Starts the process of a side, whose predecessor has exited. */
   launch(name: SideName): void {
+    this.#ledger.countLaunch(name);
     const side = new VproxyProcess(this.#arguments[name], { hasOwnGroup: true });
     this.sides[name] = side;
     void side.exited.then((result) => {
@@ -83,7 +85,7 @@ export class Stage {
     });
   }
 
-  /** Ends the process of a side with a signal, and waits for its exit. */
+  /** Ends the process of a side with a signal, and waits for its exit, and until its last connections are accepted. */
   async end(name: SideName, signal: 'SIGKILL' | 'SIGTERM'): Promise<void> {
     const side = this.sides[name];
     if (side === null) return;
@@ -95,6 +97,7 @@ export class Stage {
       if (code === null) this.#ledger.problem(`the ${name} did not end within 3 s of SIGTERM`);
     } else side.kill(signal);
     await side.exited;
+    for (let turn = 0; turn < 2; turn += 1) await nextTurn();
   }
 
   /** Resolves with the current port of a service's forward. Rejects when the side is not running or does not start. */

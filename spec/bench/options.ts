@@ -100,9 +100,11 @@ test('a soak judges a transfer by its bytes, its end, and disturbances meanwhile
   ledger.disturb();
   ledger.countKill('guest');
   const [ticket, other] = [ledger.begin('guest'), ledger.begin('host')];
+  ledger.countLaunch('guest');
+  const later = ledger.begin('guest');
   ledger.settle();
   t.false(ledger.isUndisturbed(ticket), 'begun while something is disturbed');
-  for (const one of [ticket, other, ledger.begin('guest')])
+  for (const one of [ticket, other, later])
     ledger.judge('target', one, { end: 'ended', isPrefix: true, isComplete: false, receivedBytes: 9 });
   t.is(ledger.problemCount, 2, 'only one of the truncated ones can belong to the killed process');
   t.true(ledger.isUndisturbed(ledger.begin('guest')));
