@@ -300,7 +300,7 @@ test('a group is a user’s own if no other account, known or not, is a member',
 
 test('a process exists that this user may not signal; one that has exited does not', async (t) => {
   t.true(processExists(process.pid));
-  const { kill } = process;
+  const kill = process.kill.bind(process);
   process.kill = () => {
     throw Object.assign(new Error('kill EPERM'), { code: 'EPERM' });
   };
