@@ -68,8 +68,9 @@ export async function stageFiles(root, { executable, unitFolder, ruleFolder, zsh
   }
 
   const documents = '/usr/share/doc/vproxy';
-  for (const name of readdirSync(source('docs'))) {
-    if (name.endsWith('.md')) copy(`docs/${name}`, `${documents}/${name}`);
+  for (const folder of ['docs', 'docs/commands']) {
+    for (const name of readdirSync(source(folder)).filter((one) => one.endsWith('.md')))
+      copy(`${folder}/${name}`, `${documents}/${`${folder}/${name}`.slice('docs/'.length)}`);
   }
   copy('packaging/systemd/drop-ins/guest-exec.conf', `${documents}/examples/guest-exec.conf`);
   copy('packaging/prometheus/alerts.yml', `${documents}/examples/prometheus-alerts.yml`);

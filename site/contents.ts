@@ -66,5 +66,29 @@ export const SECTIONS: readonly Section[] = [
   { title: 'Inside', documents: { 'docs/architecture.md': 'Architecture', 'docs/testing.md': 'Testing' } },
 ];
 
-/** The folder whose documents form a collapsed section, in the order of their numbers. */
-export const DECISIONS = { title: 'Decisions', folder: 'docs/decisions' } as const;
+/** A folder whose documents form a collapsed section, in the order of their file names, with a page that lists them. */
+export interface Collection {
+  title: string;
+  folder: string;
+  /** The title of the page that lists them, and the text above the list. */
+  list: { title: string; text: string };
+}
+
+export const COLLECTIONS: readonly Collection[] = [
+  {
+    title: 'Commands',
+    folder: 'docs/commands',
+    list: {
+      title: 'All commands',
+      text: 'A page for each command; [the command line](../cli.md) has the options of the proxy itself.',
+    },
+  },
+  {
+    title: 'Decisions',
+    folder: 'docs/decisions',
+    list: {
+      title: 'All decisions',
+      text: 'Why vproxy is as it is: what was chosen, and what else there was.',
+    },
+  },
+];

@@ -1,7 +1,7 @@
 /** The documents of the repository that become pages: all in the contents. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { DECISIONS, SECTIONS } from './contents.js';
+import { COLLECTIONS, type Collection, SECTIONS } from './contents.js';
 
 /** The document of the front page. */
 export const FRONT = 'README.md';
@@ -18,7 +18,7 @@ export interface SiteDocument {
 }
 
 /**
- * Lists the documents of the repository at `root`: the front page, those in the order of the contents, and the decisions. Throws
+ * Lists the documents of the repository at `root`: the front page, those in the order of the contents, and the collections. Throws
  * if the contents name one that does not exist, or omit one.
  */
 export function readDocuments(root: string): SiteDocument[] {
@@ -32,21 +32,24 @@ export function readDocuments(root: string): SiteDocument[] {
   const leftOut = [...markdownFiles(root, '.'), ...markdownFiles(root, 'docs')].filter((path) => !paths.has(path));
   if (leftOut.length > 0) throw new Error(`site/contents.ts omits ${leftOut.join(', ')}`);
 
-  const decisions = markdownFiles(root, DECISIONS.folder).map((path) => {
-    const decision = read(path, '', DECISIONS.title);
-    return { ...decision, title: headingOf(decision) };
+  const collected = COLLECTIONS.flatMap((collection) => {
+    const members = markdownFiles(root, collection.folder).map((path) => {
+      const member = read(path, '', collection.title);
+      return { ...member, title: headingOf(member) };
+    });
+    return [listOf(collection, members), ...members];
   });
-  return [read(FRONT, '', null), ...named, listOfDecisions(decisions), ...decisions];
+  return [read(FRONT, '', null), ...named, ...collected];
 }
 
-/** The page that lists the decisions, a folder in the repository. */
-function listOfDecisions(decisions: SiteDocument[]): SiteDocument {
-  const links = decisions.map(({ path, title }) => `- [${title}](${basename(path)})`);
+/** The page that lists the members of a collection. */
+function listOf({ title, folder, list }: Collection, members: SiteDocument[]): SiteDocument {
+  const links = members.map((member) => `- [${member.title}](${basename(member.path)})`);
   return {
-    path: `${DECISIONS.folder}/index.md`,
-    title: 'All decisions',
-    section: DECISIONS.title,
-    text: `# Decisions\n\nWhy vproxy is as it is: what was chosen, and what else there was.\n\n${links.join('\n')}\n`,
+    path: `${folder}/index.md`,
+    title: list.title,
+    section: title,
+    text: `# ${title}\n\n${list.text}\n\n${links.join('\n')}\n`,
   };
 }
 

@@ -8,7 +8,7 @@ import {
   ReflectionKind,
 } from 'typedoc';
 import { API_PART_TITLES } from './api.js';
-import { DECISIONS } from './contents.js';
+import { COLLECTIONS } from './contents.js';
 import { frontMatterOf } from './front-matter.js';
 
 const { createElement } = JSX;
@@ -32,7 +32,8 @@ export function siteNavigation(context: DefaultThemeRenderContext): JSX.Element 
     branch(
       title,
       documents.map((document) => entry(context, document)),
-      title !== DECISIONS.title || documents.some((document) => document === context.page.model),
+      !COLLECTIONS.some((collection) => collection.title === title) ||
+        documents.some((document) => document === context.page.model),
     ),
   );
   return createElement(

@@ -24,9 +24,10 @@ export type CommandList = Readonly<Record<string, { readonly summary: string }>>
 /** The kinds of channels with the form of their addresses, as in the table of kinds. */
 export type KindList = Iterable<readonly [name: string, kind: { readonly form: string; readonly about: string }]>;
 
-/** Usage, description, options under their headings, and examples. */
-export function formatHelp(command: CommandDescription, width: number): string {
-  return joinLines([...describeCommand(command, width), ...describeExamples(command.examples), ...footer(width)]);
+/** Usage, description, options under their headings, and examples of the command `name`. */
+export function formatHelp(name: string, command: CommandDescription, width: number): string {
+  const page = `vproxy-${name.replaceAll(' ', '-')}`;
+  return joinLines([...describeCommand(command, width), ...describeExamples(command.examples), ...footer(page, width)]);
 }
 
 /** The same for the command without a name, with the kinds of channels and all other commands. */
@@ -46,7 +47,7 @@ export function formatProgramHelp(
     ...['', 'Commands for a running vproxy (vproxy help COMMAND):'],
     ...formatRows(summaries(control), width),
     ...describeExamples(main.examples),
-    ...footer(width),
+    ...footer('vproxy', width),
   ]);
 }
 
@@ -59,7 +60,7 @@ export function formatShortHelp(main: CommandDescription, common: CommandList, w
     ...['', ...wrapText(main.about, width)],
     ...describeExamples(main.examples.slice(0, 2)),
     ...['', 'Common commands:', ...formatRows(summaries(common), width)],
-    ...['', ...wrapText(`${more} ${manual()}`, width)],
+    ...['', ...wrapText(`${more} ${manual('vproxy')}`, width)],
   ]);
 }
 
@@ -81,12 +82,12 @@ const describeKinds = (kinds: KindList): Row[] =>
   Array.from(kinds, ([name, { form, about }]) => [`${name}:${form}`, about]);
 
 /** Where to read more, of an installed program. */
-function manual(): string {
+function manual(page: string): string {
   const folder = documentsFolder();
-  return `Manual: man vproxy${folder === null ? '' : `; documents: ${folder}`}.`;
+  return `Manual: man ${page}${folder === null ? '' : `; documents: ${folder}`}.`;
 }
 
-const footer = (width: number): string[] => ['', ...wrapText(manual(), width)];
+const footer = (page: string, width: number): string[] => ['', ...wrapText(manual(page), width)];
 
 function describeCommand(command: CommandDescription, width: number): string[] {
   const options = optionsOf(command).filter(({ isHidden }) => isHidden !== true);

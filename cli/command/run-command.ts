@@ -44,7 +44,7 @@ async function readFor(name: string, command: Command, words: readonly string[])
 async function showHelp(name: string, command: Command): Promise<number> {
   const [{ formatHelp, formatProgramHelp, helpWidth }, { outputWidth, print }] = await loadHelp();
   const width = helpWidth(outputWidth());
-  if (name !== '') print(formatHelp(command, width));
+  if (name !== '') print(formatHelp(name, command, width));
   else {
     const { KIND_ROWS } = await import('../../lib/channel/kinds.js');
     print(formatProgramHelp(command, KIND_ROWS, LOCAL_COMMANDS, CONTROL_COMMANDS, width));

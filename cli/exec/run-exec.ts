@@ -153,7 +153,8 @@ function untilEnded({ streamEnd }: ExecCall): Promise<void> {
 async function showHelp(name: string | undefined): Promise<number> {
   const { formatHelp, helpWidth } = await import('../command/help.js');
   const { outputWidth, print } = await import('../ui/print.js');
-  print(formatHelp(name === 'shell' ? SHELL_COMMAND : EXEC_COMMAND, helpWidth(outputWidth())));
+  const [shown, command] = name === 'shell' ? (['shell', SHELL_COMMAND] as const) : (['exec', EXEC_COMMAND] as const);
+  print(formatHelp(shown, command, helpWidth(outputWidth())));
   return 0;
 }
 

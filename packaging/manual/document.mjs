@@ -1,14 +1,20 @@
 // Parses a document of docs/ into sections and blocks.
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, posix } from 'node:path';
 import MarkdownIt from 'markdown-it';
 
 const DOCS = join(import.meta.dirname, '../../docs');
 const markdown = new MarkdownIt({ html: true });
 
-/** Returns its sections in order: `{ level, title, blocks }`. A block is the list of tokens of one element. */
+/**
+ * Returns its sections in order: `{ level, title, blocks }`. A block is the list of tokens of one element. Links to files are
+ * relative to docs/.
+ */
 export function readDocument(name) {
   const tokens = markdown.parse(readFileSync(join(DOCS, name), 'utf8'), {});
+  for (const { type, attrs } of tokens.flatMap(({ children }) => children ?? []))
+    if (type === 'link_open' && !/^[a-z]+:|^#/.test(attrs[0][1]))
+      attrs[0][1] = posix.join(posix.dirname(name), attrs[0][1]);
   const sections = [{ level: 0, title: '', heading: [], blocks: [] }];
   for (const block of topBlocks(tokens)) {
     const [{ type, tag }, inline] = block;

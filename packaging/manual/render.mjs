@@ -1,4 +1,5 @@
 // Renders a document as the lines of a page. `page` is that page, such as `vproxy.1`.
+import { posix } from 'node:path';
 import { tableRows, topBlocks } from './document.mjs';
 import { bold, escapeCode, escapeRoff, fill, guard, italic, reference, settle, unbroken } from './roff.mjs';
 
@@ -9,6 +10,12 @@ const PAGES = new Map([
   ['storage.md', 'vproxy-storage.1'],
   ['protocol.md', 'vproxy-protocol.7'],
 ]);
+
+/** The page of a command, such as `vproxy-forward-add.1` of `forward add`. */
+export const commandPage = (name) => `vproxy-${name.replaceAll(' ', '-')}.1`;
+
+/** The page of a document, a path relative to docs/; undefined if it is none. */
+const pageOf = (file) => (file.startsWith('commands/') ? commandPage(posix.basename(file, '.md')) : PAGES.get(file));
 
 /** The widest line of code that fits 80 columns. */
 const CODE_COLUMNS = 66;
@@ -49,11 +56,12 @@ export function renderInline({ children }, page) {
 function renderLink(label, target, page) {
   const [file] = target.split('#');
   if (/^[a-z]+:\/\//.test(target)) return label.includes(target) ? label : `${label} <${escapeCode(target)}>`;
-  const other = PAGES.get(file.replace(/^(?:\.\/)?/, ''));
-  const isName = label.replaceAll('\\-', '-') === file || /\.md$/.test(label);
+  const other = pageOf(file);
   if (file === '' || other === page) return label;
-  if (other !== undefined) return isName ? reference(other) : `${label} (${reference(other)})`;
-  return isName ? italic(label) : label;
+  const plain = label.replace(/\\f[BIR]|\\%/g, '').replaceAll('\\-', '-');
+  if (other === undefined) return /\.md$/.test(plain) ? italic(label) : label;
+  const isName = /\.md$/.test(plain) || commandPage(plain.replace(/^vproxy /, '')) === other;
+  return isName ? reference(other) : `${label} (${reference(other)})`;
 }
 
 /** Renders blocks, each as a paragraph. */

@@ -3,10 +3,11 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { optionsOf } from '../../cli/command/command.js';
-import { CONTROL_COMMANDS, LOCAL_COMMANDS, loadCommands } from '../../cli/command/table.js';
+import { CONTROL_COMMANDS, LOCAL_COMMANDS, loadCommands, NAMED_COMMANDS } from '../../cli/command/table.js';
 import { QEMU_WORD } from '../../lib/channel/address/qemu.js';
 import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
 import { ERROR_CODES } from '../../lib/errors.js';
+import { listDocuments } from '../documents/document-list.js';
 import { PROJECT_ROOT } from '../helpers/files.js';
 
 const read = (path: string): string => readFileSync(join(PROJECT_ROOT, path), 'utf8');
@@ -26,21 +27,31 @@ const optionsInText = (text: string): string[] =>
     `${first} ${called}`.trim(),
   );
 
-test('docs/cli.md defines the commands and options of the tables, and no others', async (t) => {
-  const [first = '', ...others] = read('docs/cli.md')
-    .replaceAll('`, `', ', ')
-    .split(/^## vproxy /m);
-  const sections = new Map([
-    ['', first],
-    ...others.map((text): [string, string] => [/^.*/.exec(text)?.[0] ?? '', text]),
-  ]);
-  t.deepEqual([...sections.keys()], ['', ...Object.keys(LOCAL_COMMANDS), ...Object.keys(CONTROL_COMMANDS)]);
+test('docs/cli.md lists the commands of the tables, and no others', (t) => {
+  const rows = [
+    ...read('docs/cli.md').matchAll(/^\| \[`vproxy ([a-z -]+)`\]\(commands\/([a-z-]+)\.md\) \| (.*) \|$/gm),
+  ];
+  t.deepEqual(
+    rows.map(([, ...cells]) => cells),
+    Object.entries(NAMED_COMMANDS).map(([name, { summary }]) => [name, name.replaceAll(' ', '-'), summary]),
+  );
+});
+
+test('docs/cli.md and docs/commands/ define the options and usages of the tables, and no others', async (t) => {
+  const pages = readdirSync(join(PROJECT_ROOT, 'docs/commands'));
+  const names = Object.keys(NAMED_COMMANDS).map((name) => `${name.replaceAll(' ', '-')}.md`);
+  t.deepEqual(pages.sort(), names.sort());
   for (const command of await loadCommands()) {
-    const { name } = command;
-    // The common options of commands for a running process are in a table of their own.
+    const { name, usage } = command;
+    const page = name === '' ? 'docs/cli.md' : `docs/commands/${name.replaceAll(' ', '-')}.md`;
+    const text = read(page).replaceAll('`, `', ', ');
+    // docs/cli.md has a table of the options that all commands for a running process have.
     const common = name === '' ? [] : name in LOCAL_COMMANDS ? ['-h'] : ['-h', '--socket', '--name', '--json'];
     const expected = optionsInTable(command).filter((option) => !common.includes(option.replace(/[, ].*/, '')));
-    t.deepEqual(optionsInText(sections.get(name) ?? '').sort(), expected.sort(), name);
+    t.deepEqual(optionsInText(text).sort(), expected.sort(), page);
+    if (name === '') continue;
+    t.true(text.startsWith(`# vproxy ${name}\n\n\`\`\`text\nvproxy ${usage}\n\`\`\`\n`), page);
+    t.is(text.includes('](../cli.md#commands-for-a-running-vproxy).\n'), name in CONTROL_COMMANDS, page);
   }
 });
 
@@ -69,8 +80,7 @@ test('docs/errors.md explains every exit status', (t) => {
   for (const { exit } of Object.values(ERROR_CODES)) t.true(documented.includes(exit), String(exit));
 });
 
-for (const document of ['README.md', ...readdirSync(join(PROJECT_ROOT, 'docs')).map((name) => `docs/${name}`)]) {
-  if (!document.endsWith('.md')) continue;
+for (const document of listDocuments()) {
   test(`the links of ${document} lead to existing files`, (t) => {
     const folder = join(PROJECT_ROOT, document, '..');
     for (const [, target = ''] of read(document).matchAll(/\]\(([^)#:]+)(?:#[^)]*)?\)/g)) {

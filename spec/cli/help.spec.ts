@@ -43,7 +43,7 @@ test('no line of a help is too wide, except for long examples and names', async 
   for (const width of [40, 60, 80, 100]) {
     for (const command of await loadCommands()) {
       const examples = new Set(command.examples.flatMap(([line, about]) => [`  ${line}`, `  # ${about}`]));
-      const lines = formatHelp(command, width).split('\n');
+      const lines = formatHelp(command.name, command, width).split('\n');
       // Brackets in a usage are not broken up.
       for (const line of lines.slice(lines.indexOf(''))) {
         const isName = /^ {2,6}\S+(?: \S+)*$/.test(line);
@@ -67,10 +67,10 @@ const COMMAND: CommandDescription = {
 };
 
 test('long texts wrap below their beginning', (t) => {
-  const [, manual = ''] = /\n(Manual: man vproxy[^]*)$/.exec(formatHelp(COMMAND, 44)) ?? [];
-  t.regex(manual, /^Manual: man vproxy(?:; documents:\n\S+)?\.\n$/);
+  const [, manual = ''] = /\n(Manual: man vproxy-try-this[^]*)$/.exec(formatHelp('try this', COMMAND, 44)) ?? [];
+  t.regex(manual, /^Manual: man vproxy-try-this(?:; documents:\n\S+)?\.\n$/);
   t.is(
-    formatHelp(COMMAND, 44).slice(0, -manual.length),
+    formatHelp('try this', COMMAND, 44).slice(0, -manual.length),
     `Usage: vproxy try this [--count COUNT]
                        [--path PATH | --tcp PORT]
                        FILE

@@ -2,6 +2,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PROJECT_ROOT } from '../helpers/files.js';
+import { type Block, parseDocument } from './parse-document.js';
 
 /** Documents that are generated from the code, and not committed. */
 const GENERATED = 'docs/api/';
@@ -17,4 +18,18 @@ export function listDocuments(): string[] {
 
 export function readDocument(path: string): string {
   return readFileSync(join(PROJECT_ROOT, path), 'utf8');
+}
+
+/** A folder whose documents are played as one: most have a command or two. */
+const PLAYED_AS_ONE = 'docs/commands';
+
+/** What is played: documents, and that folder. */
+export const listPlayed = (): string[] => [
+  ...new Set(listDocuments().map((path) => (path.startsWith(`${PLAYED_AS_ONE}/`) ? PLAYED_AS_ONE : path))),
+];
+
+/** The blocks of what is played. `text` replaces that of a document. */
+export function blocksPlayed(path: string, text?: string): readonly Block[] {
+  const paths = path === PLAYED_AS_ONE ? listDocuments().filter((one) => one.startsWith(`${path}/`)) : [path];
+  return paths.flatMap((one) => parseDocument(one, text ?? readDocument(one)).blocks);
 }

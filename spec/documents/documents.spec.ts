@@ -26,7 +26,7 @@ for (const document of documents) {
       document.indentedLines.map((line) => `${path}:${line}: an indented block; a fence says what it is`),
       [],
     );
-    for (const scene of scenesOf(document)) t.true(scene in SCENES, `${path}: there is no scene "${scene}"`);
+    for (const scene of scenesOf(blocks)) t.true(scene in SCENES, `${path}: there is no scene "${scene}"`);
   });
 
   test(`the commands of ${path} that other specs run are in those specs`, (t) => {
@@ -77,7 +77,7 @@ function isIn(spec: string, text: string): boolean {
 }
 
 test('every scene belongs to a document', (t) => {
-  const used = new Set(documents.flatMap(scenesOf));
+  const used = new Set(documents.flatMap(({ blocks }) => scenesOf(blocks)));
   t.deepEqual(
     Object.keys(SCENES).filter((scene) => !used.has(scene)),
     [],

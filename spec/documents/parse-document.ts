@@ -90,7 +90,7 @@ function complaintsAbout({ document, line, language, marker }: Block): string[] 
   return [];
 }
 
-/** The distinct names of the scenes in a document's markers, in order. */
-export function scenesOf({ blocks }: ParsedDocument): string[] {
+/** The distinct names of the scenes in the markers, in order. */
+export function scenesOf(blocks: readonly Block[]): string[] {
   return [...new Set(blocks.flatMap(({ marker }) => (marker !== null && 'scene' in marker ? [marker.scene] : [])))];
 }

@@ -55,6 +55,7 @@ withDpkg(
       '/etc/default/vproxy-guest',
       '/etc/ssh/ssh_config.d/30-vproxy.conf',
       '/usr/share/man/man1/vproxy.1.gz',
+      '/usr/share/man/man1/vproxy-exec.1.gz',
       '/usr/share/man/man1/vproxy-storage.1.gz',
       '/usr/share/man/man5/vproxy.conf.5.gz',
       '/usr/share/man/man7/vproxy-protocol.7.gz',
@@ -66,6 +67,7 @@ withDpkg(
       '/usr/share/doc/vproxy/copyright',
       '/usr/share/doc/vproxy/changelog.Debian.gz',
       '/usr/share/doc/vproxy/services.md',
+      '/usr/share/doc/vproxy/commands/exec.md',
       '/usr/share/doc/vproxy/examples/guest-exec.conf',
     ])
       t.is(entries.get(file), '-rw-r--r--', file);

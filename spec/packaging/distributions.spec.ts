@@ -24,7 +24,7 @@ test('the RPM spec lists every unit, and every other file of the Debian package'
   for (const unit of units) t.true(text.includes(`\n%{_unitdir}/${unit}\n`), unit);
   for (const name of [
     ...['%{_prefix}/lib/vproxy', '60-vproxy.rules', '30-vproxy.conf', 'sysusers', 'tmpfiles'],
-    ...['man1/vproxy.1.gz', 'man1/vproxy-storage.1.gz', 'man5/vproxy.conf.5.gz', 'man7/vproxy-protocol.7.gz'],
+    ...['man1/vproxy*.1.gz', 'man5/vproxy.conf.5.gz', 'man7/vproxy-protocol.7.gz'],
     ...['completions/vproxy', 'site-functions/_vproxy', 'vendor_completions.d/vproxy.fish'],
   ])
     t.true(text.includes(name), name);

@@ -3,8 +3,8 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { optionsOf } from '../../cli/command/command.js';
-import { loadCommands } from '../../cli/command/table.js';
+import { type NamedOption, optionsOf } from '../../cli/command/command.js';
+import { loadCommands, MAIN_COMMAND, NAMED_COMMANDS } from '../../cli/command/table.js';
 import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
 import { ERROR_CODES } from '../../lib/errors.js';
 import { STORAGE_SETTINGS } from '../../lib/settings/channel-settings.js';
@@ -19,7 +19,9 @@ interface Page {
   readonly text: string;
 }
 
-const PAGES = ['vproxy.1', 'vproxy-storage.1', 'vproxy.conf.5', 'vproxy-protocol.7'];
+const commandPage = (name: string): string => `vproxy-${name.replaceAll(' ', '-')}.1`;
+const COMMAND_PAGES = Object.keys(NAMED_COMMANDS).map(commandPage);
+const PAGES = ['vproxy.1', ...COMMAND_PAGES, 'vproxy-storage.1', 'vproxy.conf.5', 'vproxy-protocol.7'];
 
 const read = (path: string): string => readFileSync(join(PROJECT_ROOT, path), 'utf8');
 
@@ -51,7 +53,7 @@ function writePages(t: ExecutionContext): string {
   return folder;
 }
 
-test('a build makes the four pages, and package.json names each', (t) => {
+test('a build makes the pages, and package.json names each', (t) => {
   t.deepEqual(readdirSync(join(PROJECT_ROOT, 'dist/man')).sort(), [...PAGES].sort());
   const { man } = JSON.parse(read('package.json')) as { man: string[] };
   t.is(man.join(), PAGES.map((page) => `./dist/man/${page}`).join());
@@ -70,23 +72,33 @@ test('each has its name, section, version and the given date, and is reproducibl
   t.deepEqual(await formatPages(), formatted);
 });
 
-test('vproxy.1 has every command with its usage, and every option', async (t) => {
+/** The tag of an option, as a page shows it. */
+function tagOf({ spellings, takes }: NamedOption): string {
+  const called = takes === null ? '' : takes.isOptional ? `[=${takes.called}]` : ` ${takes.called}`;
+  return `\n.TP\n${spellings.join(', ')}${called}\n`;
+}
+
+test('vproxy.1 has every option, and refers to the page of every command', async (t) => {
   const text = plainPage('vproxy.1');
-  const sections = new Map(
-    text.split(/^\.SS vproxy /m).map((part, index) => [index === 0 ? '' : (/^.*/.exec(part)?.[0] ?? ''), part]),
-  );
-  const common = ['--socket', '--name', '--json', '--help'];
-  for (const command of await loadCommands()) {
-    const { name } = command;
-    const section = sections.get(name);
-    t.truthy(section, name);
-    for (const { spellings, takes } of optionsOf(command)) {
-      if (name !== '' && common.includes(spellings.at(-1) ?? '') && !(name === 'completion')) continue;
-      const called = takes === null ? '' : takes.isOptional ? `[=${takes.called}]` : ` ${takes.called}`;
-      const known = name === 'completion' && spellings.includes('--help');
-      if (!known) t.true(section?.includes(`\n.TP\n${spellings.join(', ')}${called}\n`), `${name} ${spellings.join()}`);
-    }
-    if (name !== '') t.true(section?.includes(`\nvproxy ${command.usage}\n`), name);
+  for (const option of optionsOf(await MAIN_COMMAND.load())) t.true(text.includes(tagOf(option)), option.name);
+  for (const [name, { summary }] of Object.entries(NAMED_COMMANDS))
+    t.true(text.includes(`\n.TP\n${commandPage(name).replace('.1', '(1)')}\n${summary}.\n`), name);
+});
+
+test('the page of each command has its usage, its line in the list, and its own options', async (t) => {
+  const [, ...commands] = await loadCommands();
+  for (const command of commands) {
+    const { name, usage, summary, options } = command;
+    const page = commandPage(name);
+    const text = plainPage(page);
+    t.true(text.includes(`\n.SH SYNOPSIS\nvproxy ${usage}\n`), page);
+    t.true(
+      text.includes(`\n.SH NAME\n${page.slice(0, -2)} - ${summary.slice(0, 1).toLowerCase()}${summary.slice(1)}\n`),
+      page,
+    );
+    for (const option of optionsOf(command))
+      if (option.name in options && option.isHidden !== true && (command.isLocal === true || option.name !== 'json'))
+        t.true(text.includes(tagOf(option)), `${page} ${option.name}`);
   }
 });
 
@@ -140,26 +152,26 @@ test('vproxy-protocol.7 has every rule of docs/protocol.md', (t) => {
 
 testWith('mandoc')('mandoc reports no errors', (t) => {
   const folder = writePages(t);
-  for (const page of PAGES) {
-    const { stdout, stderr } = spawnSync('mandoc', ['-T', 'lint', '-W', 'warning', join(folder, page)], {
-      encoding: 'utf8',
-    });
-    t.is(`${stdout}${stderr}`, '', page);
-  }
+  const { stdout, stderr } = spawnSync('mandoc', ['-T', 'lint', '-W', 'warning', ...PAGES], {
+    ...{ cwd: folder, encoding: 'utf8' },
+  });
+  t.is(`${stdout}${stderr}`, '');
 });
 
 testWith('groff')('groff and man print no warnings, and no line is wider than a terminal', (t) => {
   const folder = writePages(t);
   const env = { ...process.env, MANWIDTH: '80', LC_ALL: 'C.UTF-8', MANPAGER: 'cat', MAN_KEEP_FORMATTING: '' };
-  for (const page of PAGES) {
-    const file = join(folder, page);
-    const groff = spawnSync('groff', ['-ww', '-rcR=1', '-t', '-man', '-Tutf8', file], { encoding: 'utf8' });
-    t.deepEqual([groff.status, groff.stderr], [0, ''], page);
-    const man = spawnSync('man', ['--warnings', '--local-file', file], { encoding: 'utf8', env });
-    t.deepEqual([man.status, man.stderr], [0, ''], page);
-    const wide = execFileSync('col', ['-bx'], { encoding: 'utf8', input: man.stdout })
-      .split('\n')
-      .filter((line) => line.length > 80);
-    t.deepEqual(wide, [], page);
-  }
+  const groff = spawnSync('groff', ['-ww', '-rcR=1', '-t', '-man', '-Tutf8', ...PAGES], {
+    ...{ cwd: folder, encoding: 'utf8' },
+  });
+  t.deepEqual([groff.status, groff.stderr], [0, '']);
+  const files = PAGES.map((page) => join(folder, page));
+  const man = spawnSync('man', ['--warnings', '--local-file', ...files], { encoding: 'utf8', env });
+  t.deepEqual([man.status, man.stderr], [0, '']);
+  const lines = execFileSync('col', ['-bx'], { encoding: 'utf8', input: man.stdout }).split('\n');
+  t.deepEqual(
+    lines.filter((line) => line.length > 80),
+    [],
+  );
+  t.is(lines.filter((line) => line === 'NAME').length, PAGES.length);
 });

@@ -1,7 +1,7 @@
 /** Runs every command of the documents that needs a VM, as written: a guest for each scene. */
 import test from 'ava';
-import { listDocuments, readDocument } from '../documents/document-list.js';
-import { parseDocument, scenesOf } from '../documents/parse-document.js';
+import { blocksPlayed, listPlayed } from '../documents/document-list.js';
+import { scenesOf } from '../documents/parse-document.js';
 import { play } from '../documents/runner/play.js';
 import { VM_SCENES } from '../documents/scenes/index.js';
 import { debianRoot } from './rig/debian-root.js';
@@ -15,8 +15,8 @@ test.serial.before('the Debian of the guests exists', (t) => {
   debianRoot();
 });
 
-for (const path of listDocuments()) {
-  for (const scene of scenesOf(parseDocument(path, readDocument(path)))) {
+for (const path of listPlayed()) {
+  for (const scene of scenesOf(blocksPlayed(path))) {
     if (!(scene in VM_SCENES)) continue;
     test.serial(`${path} does what it shows, in the scene ${scene}`, async (t) => {
       t.timeout(SCENE_MS * 1.1);

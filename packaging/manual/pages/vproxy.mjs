@@ -1,28 +1,25 @@
 // vproxy.1: names come from the tables of commands, options and codes, descriptions from docs/cli.md.
-import { commonOptions, optionsOf } from '../../../dist/cli/command/command.js';
-import { CONTROL_COMMANDS, LOCAL_COMMANDS, loadCommands } from '../../../dist/cli/command/table.js';
+import { optionsOf } from '../../../dist/cli/command/command.js';
+import { MAIN_COMMAND } from '../../../dist/cli/command/table.js';
 import { ERROR_CODES } from '../../../dist/lib/errors.js';
 import { findSection, readDocument, splitOptions, withParts } from '../document.mjs';
+import { formatOption, formatUsage } from '../options.mjs';
 import { formatTagged, renderBlocks } from '../render.mjs';
 import { bold, escapeCode, escapeRoff, fill, italic, reference, unbroken } from '../roff.mjs';
 
 const PAGE = 'vproxy.1';
-const RUNNING = 'Commands for a running vproxy';
+/** The sections that list the other commands. */
+const OF_COMMANDS = ['Other commands', 'Commands for a running vproxy'];
 
 export const head = { name: 'vproxy', section: 1, title: 'User Commands' };
 
 export async function format() {
   const document = readDocument('cli.md');
-  const commands = await loadCommands();
   const render = (blocks) => renderBlocks(blocks, PAGE);
   const section = (title) => render(findSection(document, title).blocks);
   const whole = (title) =>
     withParts(document, title).flatMap(({ level, title: own, blocks }) => [...heading(level, own), ...render(blocks)]);
-  const local = Object.keys(LOCAL_COMMANDS);
-  const [run, ...others] = commands;
-  const group = (names) => others.filter(({ name }) => names.includes(name));
-  const formatted = (names) => group(names).flatMap((one) => formatCommand(one, document));
-  const options = formatRunOptions(run, document);
+  const options = formatRunOptions(await MAIN_COMMAND.load(), document);
   return [
     ...['.SH NAME', `vproxy \\- ${escapeRoff('many socket streams over one channel between two machines')}`],
     '.SH SYNOPSIS',
@@ -40,8 +37,7 @@ export async function format() {
       '.SS Forwards of several channels',
       ...render(splitOptions(findSection(document, 'Forwards of several channels').blocks).intro),
     ],
-    ...['.SH COMMANDS', ...formatted(local)],
-    ...[`.SH ${RUNNING.toUpperCase()}`, ...section(RUNNING), ...formatted(Object.keys(CONTROL_COMMANDS))],
+    ...OF_COMMANDS.flatMap((title) => [`.SH ${title.toUpperCase()}`, ...section(title)]),
     ...['.SH SIGNALS', ...whole('Signals'), '.SH LOG', ...whole('The log')],
     ...['.SH ENVIRONMENT', ...whole('Environment'), '.SH FILES', ...files()],
     ...['.SH EXIT STATUS', ...whole('Exit status'), ...codes()],
@@ -53,16 +49,6 @@ export async function format() {
 const heading = (level, title) => (level <= 2 ? [] : [`.SS ${escapeRoff(title)}`]);
 
 const synopsis = (usages) => usages.flatMap((usage, index) => [...(index === 0 ? [] : ['.br']), formatUsage(usage)]);
-
-/** Literal words are bold, placeholders italic. */
-function formatUsage(usage) {
-  const words = usage.split(/([\s[\]|…()]+)/).map((word) => {
-    const text = unbroken(escapeCode(word));
-    if (/^(?:-|[a-z])/.test(word)) return bold(text);
-    return /^[A-Z/]/.test(word) ? italic(text) : text;
-  });
-  return `${bold('vproxy')} ${words.join('')}`;
-}
 
 /**
  * Formats the options in the groups of the document. One missing there, which another spec reports, gets the text of the help.
@@ -86,48 +72,12 @@ function formatRunOptions(run, document) {
         told = own.slice(0, end);
         channels = own.slice(end);
       }
-      lines.push(...formatOption(option, told));
+      lines.push(...formatOption(option, told, PAGE));
     }
   }
-  for (const option of left.values()) lines.push(...formatOption(option, []));
+  for (const option of left.values()) lines.push(...formatOption(option, [], PAGE));
   return { lines, channels };
 }
-
-function formatOption({ spellings, takes, describe }, blocks) {
-  const called = takes === null ? '' : italic(escapeCode(takes.called));
-  const tag = spellings.map((spelling) => bold(escapeCode(spelling))).join(', ');
-  const full = takes === null ? tag : takes.isOptional ? `${tag}[=${called}]` : `${tag} ${called}`;
-  if (blocks.length === 0) return formatTagged(full, fill(`${escapeRoff(describe)}.`));
-  const [first, ...more] = blocks;
-  return formatTagged(full, renderBlocks([first], PAGE).slice(1), renderBlocks(more, PAGE));
-}
-
-function formatCommand(command, document) {
-  const { usage, about, isLocal, options: own } = command;
-  const found = document.find(({ title }) => title === `vproxy ${command.name}`);
-  const { intro, options } = splitOptions(found?.blocks ?? []);
-  // A usage at the beginning repeats the synopsis above it.
-  const isUsage = ([{ type, content }], index) =>
-    index === 0 && /^(?:fence|code_block)$/.test(type) && content.startsWith(`vproxy ${command.name}`);
-  const told = intro.filter((block, index) => !isUsage(block, index));
-  const common = new Set(Object.keys(commonOptions({ isLocal })).filter((name) => !Object.hasOwn(own, name)));
-  const shown = optionsOf(command).filter(
-    ({ spellings }) => !common.has(spellings.at(-1).slice(2)) && !(spellings.at(-1) === '--json' && !isLocal),
-  );
-  return [
-    `.SS ${escapeCode(`vproxy ${command.name}`)}`,
-    ...['.PP', formatUsage(usage), '.PP'],
-    ...(told.length > 0 ? renderBlocks(told, PAGE) : fill(escapeRoff(about))),
-    ...options.flatMap(({ spellings, blocks }) =>
-      shown.filter((option) => is(option, spellings)).flatMap((option) => formatOption(option, blocks)),
-    ),
-    ...shown
-      .filter((option) => !options.some(({ spellings }) => is(option, spellings)))
-      .flatMap((option) => formatOption(option, [])),
-  ];
-}
-
-const is = (option, spellings) => option.spellings.join(', ') === spellings;
 
 /** Lists the codes of each status. */
 function codes() {
