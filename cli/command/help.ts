@@ -30,23 +30,34 @@ export function formatHelp(name: string, command: CommandDescription, width: num
   return joinLines([...describeCommand(command, width), ...describeExamples(command.examples), ...footer(page, width)]);
 }
 
-/** The same for the command without a name, with the kinds of channels and all other commands. */
+/** The same for the command without a name, with all other commands before its options. */
 export function formatProgramHelp(
   main: CommandDescription,
-  kinds: KindList,
   local: CommandList,
   control: CommandList,
   width: number,
 ): string {
   return joinLines([
-    ...describeCommand(main, width),
-    ...['', 'Kinds of channels:'],
-    ...formatRows(describeKinds(kinds), width),
-    ...['', 'Other commands (vproxy help COMMAND):'],
-    ...formatRows(summaries(local), width),
+    ...describeUsage([main.usage, 'COMMAND [options]'], width),
+    ...['', ...wrapText(main.about, width)],
     ...['', 'Commands for a running vproxy (vproxy help COMMAND):'],
     ...formatRows(summaries(control), width),
+    ...['', 'Other commands (vproxy help COMMAND):'],
+    ...formatRows(summaries(local), width),
+    ...describeOptions(main, width),
+    ...['', ...wrapText('vproxy help channels lists the kinds of channels.', width)],
     ...describeExamples(main.examples),
+    ...footer('vproxy', width),
+  ]);
+}
+
+/** The kinds of channels with the form of their addresses. */
+export function formatKindHelp(kinds: KindList, width: number): string {
+  const rows = Array.from(kinds, ([name, { form, about }]): Row => [`${name}:${form}`, about]);
+  return joinLines([
+    'Kinds of channels, for -c [LABEL=]KIND:ADDRESS[,key=value…]:',
+    ...formatRows(rows, width),
+    ...['', ...wrapText('vproxy channels --help describes the command that lists the channels of a process.', width)],
     ...footer('vproxy', width),
   ]);
 }
@@ -54,7 +65,7 @@ export function formatProgramHelp(
 /** How to begin, and the most used commands `common`: for a command line without words. */
 export function formatShortHelp(main: CommandDescription, common: CommandList, width: number): string {
   const more =
-    'vproxy --help lists all options, kinds of channels and commands; vproxy help COMMAND describes one command.';
+    'vproxy --help lists all options and commands, vproxy help channels the kinds of channels; vproxy help COMMAND describes one command.';
   return joinLines([
     ...describeUsage([main.usage, 'COMMAND [options]'], width),
     ...['', ...wrapText(main.about, width)],
@@ -78,9 +89,6 @@ const joinLines = (lines: readonly string[]): string => `${lines.join('\n')}\n`;
 
 const summaries = (list: CommandList): Row[] => Object.entries(list).map(([name, { summary }]) => [name, summary]);
 
-const describeKinds = (kinds: KindList): Row[] =>
-  Array.from(kinds, ([name, { form, about }]) => [`${name}:${form}`, about]);
-
 /** Where to read more, of an installed program. */
 function manual(page: string): string {
   const folder = documentsFolder();
@@ -89,7 +97,14 @@ function manual(page: string): string {
 
 const footer = (page: string, width: number): string[] => ['', ...wrapText(manual(page), width)];
 
-function describeCommand(command: CommandDescription, width: number): string[] {
+const describeCommand = (command: CommandDescription, width: number): string[] => [
+  ...describeUsage([command.usage], width),
+  ...['', ...wrapText(command.about, width)],
+  ...describeOptions(command, width),
+];
+
+/** The options under their headings. */
+function describeOptions(command: CommandDescription, width: number): string[] {
   const options = optionsOf(command).filter(({ isHidden }) => isHidden !== true);
   const groups = new Map<string, NamedOption[]>();
   for (const option of options) {
@@ -101,12 +116,7 @@ function describeCommand(command: CommandDescription, width: number): string[] {
     ...formatRows(members.map(describeOption), width),
   ]);
   const hasTimes = options.some(({ value }) => value === 'SECONDS');
-  return [
-    ...describeUsage([command.usage], width),
-    ...['', ...wrapText(command.about, width)],
-    ...sections,
-    ...(hasTimes ? ['', ...wrapText('SECONDS may have units: 500ms, 90s, 5m, 1h30m.', width)] : []),
-  ];
+  return [...sections, ...(hasTimes ? ['', ...wrapText('SECONDS may have units: 500ms, 90s, 5m, 1h30m.', width)] : [])];
 }
 
 /** The lines of usages; continuation lines are indented behind the name of the command. Brackets are not broken up. */

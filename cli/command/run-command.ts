@@ -1,5 +1,5 @@
 /** Runs a command line, from its words to its exit status. */
-import { ERROR_CODES, VproxyError } from '../../lib/errors.js';
+import { VproxyError } from '../../lib/errors.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { EXIT_OK } from '../exit.js';
 import { type Arguments, badArgument } from './arguments.js';
@@ -45,21 +45,15 @@ async function showHelp(name: string, command: Command): Promise<number> {
   const [{ formatHelp, formatProgramHelp, helpWidth }, { outputWidth, print }] = await loadHelp();
   const width = helpWidth(outputWidth());
   if (name !== '') print(formatHelp(name, command, width));
-  else {
-    const { KIND_ROWS } = await import('../../lib/channel/kinds.js');
-    print(formatProgramHelp(command, KIND_ROWS, LOCAL_COMMANDS, CONTROL_COMMANDS, width));
-  }
+  else print(formatProgramHelp(command, LOCAL_COMMANDS, CONTROL_COMMANDS, width));
   return EXIT_OK;
 }
 
-/** A command line without words is an error, so the help goes to stderr: a script that reads the output gets nothing. */
 async function showShortHelp(): Promise<number> {
-  const [{ formatShortHelp, helpWidth }] = await loadHelp();
-  const { columns, isTTY } = process.stderr;
-  const width = helpWidth(isTTY ? columns : null);
+  const [{ formatShortHelp, helpWidth }, { outputWidth, print }] = await loadHelp();
   const common = pickCommands((name) => COMMON_COMMANDS.includes(name));
-  process.stderr.write(formatShortHelp(await MAIN_COMMAND.load(), common, width));
-  return ERROR_CODES['bad-argument'].exit;
+  print(formatShortHelp(await MAIN_COMMAND.load(), common, helpWidth(outputWidth())));
+  return EXIT_OK;
 }
 
 const pickCommands = (isMeant: (name: string) => boolean): CommandList =>

@@ -85,6 +85,7 @@ export const LOCAL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
   'pipe-create': entry("Create the FIFOs of QEMU's pipe chardev", ports, 'pipeCreate'),
   completion: entry('Print the completion script for bash, zsh or fish', () => import('../commands/completion.js')),
   help: entry('Show the help of a command', () => import('../commands/help.js')),
+  version: entry('Show the versions', () => import('../commands/version.js')),
 };
 
 /** The most used commands, for the short help. */
@@ -156,7 +157,6 @@ const FIRST_MEANT: ReadonlyMap<string, readonly string[]> = new Map(
   (
     [
       [['-c CHANNEL'], 'start up serve daemon listen open'],
-      [['--version'], 'version'],
       [['channel add', 'forward add'], 'add new create'],
       [['channel remove', 'forward remove'], 'remove rm del delete'],
       [['channels', 'status'], 'list ls show'],

@@ -27,6 +27,8 @@ export const command: Command = {
   options: {
     resume: { describe: 'Resume an interrupted copy, after comparing what it left' },
     recursive: { short: 'r', describe: 'Copy folders with their contents; always on' },
+    archive: { short: 'a', describe: 'Keep permissions, times and links; always on' },
+    preserve: { short: 'p', describe: 'The same' },
     quiet: { short: 'q', describe: 'Show no progress' },
     json: {
       describe: 'Print what was copied as JSON; with --resume preceded by lines with the progress of the comparison',

@@ -95,7 +95,7 @@ export const FINDINGS = {
   'line-not': fail('use the device of a serial line, such as /dev/ttyS1'),
   'line-denied': fail('run as root, or join the group of the device (often dialout)'),
   'line-console': fail('use another line, or remove its console= from the kernel command line'),
-  'line-getty': fail('systemctl disable --now serial-getty@ttyS1'),
+  'line-getty': fail('systemctl mask --now serial-getty@ttyS1'),
   'line-taken': fail('stop that process'),
   'line-no-stty': fail('install coreutils or busybox'),
   'line-free': ok,

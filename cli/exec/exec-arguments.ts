@@ -1,5 +1,4 @@
 /** `vproxy exec` and `vproxy shell` as commands, and the parsing of their words. */
-import { VproxyError } from '../../lib/errors.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { cutLabel, isLabel } from '../../lib/util/labels.js';
 import { type Arguments, badArgument } from '../command/arguments.js';
@@ -11,6 +10,7 @@ const SHARED_OPTIONS = {
   channel: { value: 'LABEL', describe: 'The channel; also LABEL: before the command [default: the only one]' },
   'no-tty': { short: 'T', describe: 'Run the command without a terminal' },
   cwd: { short: 'w', value: 'DIR', describe: 'The folder to run it in [default: the home there]' },
+  workdir: { value: 'DIR', describe: 'The same as --cwd', isHidden: true },
   env: {
     short: 'e',
     value: 'NAME[=VALUE]',
@@ -46,15 +46,16 @@ export const EXEC_COMMAND: CommandDescription = {
 };
 
 export const SHELL_COMMAND: CommandDescription = {
-  usage: 'shell [LABEL] [options]',
+  usage: 'shell [LABEL] [options] [CMD [ARG…]]',
   about:
-    'Runs the login shell at the peer of a channel, in a terminal if there is one here: exec without a command. Enter ~ . disconnects from a shell that no longer answers.',
+    'Runs the login shell, or CMD, at the peer of a channel, in a terminal if there is one here. Enter ~ . disconnects from a shell that no longer answers.',
   examples: [
     ['vproxy shell vm1', 'The login shell of vm1'],
+    ['vproxy shell vm1 top', 'A command in a terminal'],
     ['vproxy shell vm1 < commands', 'Run commands from a file'],
   ],
   options: SHARED_OPTIONS,
-  operands: ['[LABEL]'],
+  operands: ['[LABEL]', '[CMD]', '[ARG…]'],
   endsAtOperand: true,
 };
 
@@ -76,7 +77,6 @@ export function readExecArguments(
   if (args.has('tty') && args.has('no-tty')) throw badArgument('-t: not allowed with -T');
   if (args.has('interactive') && args.has('no-stdin')) throw badArgument('-i: not allowed with -n');
   if (args.has('tty') && isJson) throw badArgument('-t: not allowed with --json');
-  if (isShell && args.operands.length > 0) throw shellTakesNothing();
   return {
     isHelp: args.has('help'),
     socket: args.text('socket'),
@@ -85,11 +85,14 @@ export function readExecArguments(
     channel: channelOf(args, label),
     /** Empty: the login shell. */
     argv: args.operands,
+    /** Whether `--` precedes the command. */
+    isEnded: args.hasSeparator,
+    isShell,
     /** Null if no option decides about a terminal. */
     wantsTerminal: args.has('no-tty') || isJson ? false : args.has('tty') || null,
     hasInput: !args.has('no-stdin'),
     isJson,
-    cwd: args.text('cwd'),
+    cwd: args.text('cwd') ?? args.text('workdir'),
     env: readEnvironment(args.texts('env'), environment),
     user: args.text('user'),
     // 0 means no timeout.
@@ -98,7 +101,7 @@ export function readExecArguments(
   };
 }
 
-/** Allows options before a label and after it. `isBare`: no other operand is possible, so the label needs no colon. */
+/** Allows options before a label and after it. `isBare`: the first operand is the label, so it needs no colon. */
 function readWithLabel(
   command: CommandDescription,
   words: readonly string[],
@@ -110,11 +113,9 @@ function readWithLabel(
   const named = cutLabel(first, ':') ?? (isBare && isLabel(first) ? { label: first, rest: '' } : null);
   if (args.hasSeparator || named?.rest !== '') return { args, label: undefined };
   const before = words.slice(0, words.length - args.operands.length);
-  const all = readArguments(command, [...before, ...others], undefined, shellTakesNothing);
+  const all = readArguments(command, [...before, ...others]);
   return { args: all, label: named.label };
 }
-
-const shellTakesNothing = (): VproxyError => badArgument('shell: takes no command; use vproxy exec');
 
 function readEnvironment(
   texts: readonly string[],

@@ -6,16 +6,14 @@ import { writeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { Readable } from 'node:stream';
 import { isatty } from 'node:tty';
-import { getValue } from '../../lib/control/client/plain-http.js';
 import { ERROR_CODES, toVproxyError, VproxyError } from '../../lib/errors.js';
 import { type CommandEnd, type CommandOutput, type ExecCall, openError, runCommand } from '../../lib/exec/exec-call.js';
 import { EXEC_SERVICE, type ExecRequest, type ExecResult } from '../../lib/exec/exec-messages.js';
-import type { ChannelStatus } from '../../lib/status/types.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
-import { findSocket } from '../command/find-process.js';
 import { openService } from '../command/open-service.js';
 import { paintFor } from '../ui/color.js';
 import { EXEC_COMMAND, type ExecArguments, readExecArguments, SHELL_COMMAND } from './exec-arguments.js';
+import { suggestCommand, takeLabel } from './first-word.js';
 import type { JoinedTerminal } from './join-terminal.js';
 import { relayOutput } from './relay-output.js';
 
@@ -29,9 +27,11 @@ export async function runExec(words: readonly string[]): Promise<never> {
     process.exit(OWN_FAILURE);
   });
   try {
-    const args = readExecArguments(words, process.env);
+    const read = readExecArguments(words, process.env);
+    if (read.isHelp) process.exit(await showHelp(words[0]));
+    const args = await takeLabel(read);
     // Exit explicitly: open handles such as standard input would keep the process alive.
-    process.exit(args.isHelp ? await showHelp(words[0]) : await (args.isJson ? runForJson(args) : run(args)));
+    process.exit(await (args.isJson ? runForJson(args) : run(args)));
   } catch (error) {
     const failure = toVproxyError(error);
     complain(failure.message);
@@ -84,8 +84,8 @@ async function runForJson(args: ExecArguments): Promise<number> {
   }
 }
 
-async function terminalFor({ wantsTerminal, argv, hasInput }: ExecArguments): Promise<JoinedTerminal | null> {
-  if (wantsTerminal === false || (wantsTerminal === null && argv.length > 0)) return null;
+async function terminalFor({ wantsTerminal, isShell, argv, hasInput }: ExecArguments): Promise<JoinedTerminal | null> {
+  if (wantsTerminal === false || (wantsTerminal === null && !isShell && argv.length > 0)) return null;
   const { isAtTerminal, joinTerminal } = await import('./join-terminal.js');
   return wantsTerminal === true || isAtTerminal() ? joinTerminal(hasInput) : null;
 }
@@ -108,29 +108,13 @@ async function open(args: ExecArguments, terminal: JoinedTerminal | null): Promi
     return runCommand(stream, request);
   } catch (error) {
     const { code, message } = openError(error);
-    throw new VproxyError(code, `${message}${await suggestLabel(args)}`, { cause: error });
+    throw new VproxyError(code, `${message}${await suggestCommand(args)}`, { cause: error });
   }
 }
 
 /** A hint for a command that the peer did not run. */
 const hintFor = async (code: string, args: ExecArguments): Promise<string> =>
-  code === 'command-not-found' || code === 'command-denied' ? suggestLabel(args) : '';
-
-/**
- * Suggests a label for `vproxy exec vm1 uname`: without its colon, a label is taken for the command. The text to append to the
- * message; empty if the first word is not the label of a channel. Never rejects.
- */
-async function suggestLabel({ argv, channel, socket, name }: ExecArguments): Promise<string> {
-  const [first = ''] = argv;
-  if (channel !== undefined) return '';
-  try {
-    const path = await findSocket({ socket, name });
-    const channels = await getValue<ChannelStatus[]>(path, '/v1/channels');
-    return channels.some(({ label }) => label === first) ? `; did you mean vproxy exec ${first}:?` : '';
-  } catch {
-    return '';
-  }
-}
+  code === 'command-not-found' || code === 'command-denied' ? suggestCommand(args) : '';
 
 /** Forwards input and signals of a command without a local terminal. */
 function relayAll(call: ExecCall, { hasInput }: ExecArguments, onFailure: (error: Error) => void): void {

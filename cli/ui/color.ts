@@ -27,9 +27,15 @@ export const painter = (isColored: boolean): Paint => (isColored ? paintAnsi : p
 
 type Output = Pick<NodeJS.WriteStream, 'isTTY'>;
 
-/** Whether it is a terminal with colours, by TERM, and `NO_COLOR` does not forbid them (https://no-color.org). */
-export function hasColors(stream: Output, { NO_COLOR, TERM }: NodeJS.ProcessEnv = process.env): boolean {
-  return stream.isTTY && !NO_COLOR && TERM !== undefined && TERM !== '' && TERM !== 'dumb';
+/**
+ * Whether it is a terminal with colours, by TERM. `NO_COLOR` forbids them (https://no-color.org); otherwise `FORCE_COLOR`
+ * (https://force-color.org) and `CLICOLOR_FORCE` (https://bixense.com/clicolors) demand them, except with the value 0.
+ */
+export function hasColors(stream: Output, environment: NodeJS.ProcessEnv = process.env): boolean {
+  const { NO_COLOR, FORCE_COLOR, CLICOLOR_FORCE, TERM } = environment;
+  if (NO_COLOR) return false;
+  if ([FORCE_COLOR, CLICOLOR_FORCE].some((value) => value && value !== '0')) return true;
+  return stream.isTTY && TERM !== undefined && TERM !== '' && TERM !== 'dumb';
 }
 
 /** The paint for output to `stream`. */

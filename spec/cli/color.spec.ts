@@ -17,14 +17,17 @@ const paint = painter(true);
 
 const withoutColors = (text: string): string => text.replace(/\u001b\[\d+m/g, '');
 
-test('colours are used on a terminal that shows them, unless NO_COLOR is set', (t) => {
+test('colours are used on a terminal that shows them, or where a variable demands them, unless NO_COLOR is set', (t) => {
   for (const [has, isTTY, environment] of [
     [true, true, { TERM: 'xterm' }],
     [true, true, { TERM: 'xterm', NO_COLOR: '' }],
     [false, true, { TERM: 'xterm', NO_COLOR: '1' }],
     [false, true, { TERM: 'dumb' }],
     [false, true, {}],
-    [false, false, { TERM: 'xterm' }],
+    [false, false, { TERM: 'xterm', FORCE_COLOR: '0', CLICOLOR_FORCE: '' }],
+    [true, false, { FORCE_COLOR: '1' }],
+    [true, false, { CLICOLOR_FORCE: '1' }],
+    [false, true, { TERM: 'xterm', FORCE_COLOR: '1', NO_COLOR: '1' }],
   ] as const) {
     t.is(hasColors({ isTTY }, environment), has, JSON.stringify(environment));
   }

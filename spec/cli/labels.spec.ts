@@ -76,27 +76,41 @@ test.serial('a label in a wrong place, and two different labels, are rejected wi
   t.deepEqual([neither.code, noLabel.code], [64, 64]);
 });
 
-test.serial('a command that is a channel label gets a suggestion', async (t) => {
+test.serial('exec takes its first word for a label where a channel has that name, and no program here', async (t) => {
   const { run, client } = await twoChannels(t);
-  const line = /^vproxy: error: .*; did you mean vproxy exec default:\?\n$/;
-  const several = await run('exec', '-n', 'default', 'uname');
-  t.is(several.code, 125);
-  t.regex(several.stderr, /missing channel label; available: default, vm2; did you mean/);
-  t.regex(several.stderr, line);
-  t.notRegex((await run('exec', '-n', 'uname')).stderr, /did you mean/);
-  await client.removeChannel('vm2');
-  const only = await run('exec', '-n', 'default', 'uname');
-  t.is(only.code, 127);
-  t.regex(only.stderr, /default: command not found; did you mean/);
-  t.regex(only.stderr, line);
-  t.notRegex((await run('exec', '-n', 'vm2')).stderr, /did you mean/);
+  for (const words of ['default uname', 'default -- uname', '-n -T default uname', '--channel default uname'])
+    t.like(await run('exec', ...words.split(' ')), { code: 0, stdout: 'Linux\n' }, words);
+  await client.addChannel({ label: 'uname', address: `unix-connect:${join(temporaryFolder(t), 'none.sock')}` });
+  t.regex(
+    (await run('exec', '-n', 'uname', '-s')).stderr,
+    /missing channel label; available: default, vm2, uname; did/,
+  );
+  await Promise.all([client.removeChannel('vm2'), client.removeChannel('uname')]);
+  t.like(await run('exec', '-n', 'uname'), { code: 0, stdout: 'Linux\n' });
+  t.like(await run('exec', '-n', '--', 'default', 'uname'), { code: 127 });
 });
 
-test('a shell takes only a label, so it needs no colon', (t) => {
-  const read = (...words: string[]) => readExecArguments(['shell', ...words], {}).channel;
-  t.is(read('vm1'), 'vm1');
-  t.is(read('-T', 'vm1', '--cwd', '/'), 'vm1');
-  t.is(read('vm1:'), 'vm1');
-  t.throws(() => read('vm1', 'ls'), { message: /shell: takes no command/ });
-  t.throws(() => read('--', 'vm1'), { message: /shell: takes no command/ });
+test.serial('a command that the peer cannot run gets a suggestion', async (t) => {
+  const { run } = await twoChannels(t);
+  for (const [words, line] of [
+    [['default:uname'], 'missing channel label; available: default, vm2; did you mean vproxy exec default: uname?'],
+    [
+      ['--channel', 'default', 'ls -la'],
+      "ls -la: command not found; no shell reads the command: did you mean vproxy exec default: sh -c 'ls -la'?",
+    ],
+    [
+      ['default:', 'ulimit', '-n'],
+      "ulimit: command not found; no shell reads the command: did you mean vproxy exec default: sh -c 'ulimit -n'?",
+    ],
+    [['default:', 'vm2'], 'vm2: command not found'],
+  ] as const)
+    t.is((await run('exec', '-n', ...words)).stderr, `vproxy: error: ${line}\n`, words.join(' '));
+});
+
+test('a shell takes the first word for the label, so it needs no colon', (t) => {
+  const read = (...words: string[]) => readExecArguments(['shell', ...words], {});
+  t.like(read('vm1'), { channel: 'vm1', argv: [] });
+  t.like(read('-T', 'vm1', '--cwd', '/'), { channel: 'vm1', cwd: '/' });
+  t.like(read('vm1:', 'top', '-d', '1'), { channel: 'vm1', argv: ['top', '-d', '1'], wantsTerminal: null });
+  t.like(read('--', 'vm1'), { channel: undefined, argv: ['vm1'] });
 });

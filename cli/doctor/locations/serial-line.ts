@@ -42,11 +42,7 @@ function describeOthers(shown: string, others: readonly Holder[]): Finding {
   const getty = others.find(({ program, unit }) => /getty|login/.test(program) || unit?.includes('getty@') === true);
   const message = `${shown} is open in ${formatHolders(others, false)}`;
   if (getty === undefined) return finding('line-taken', message);
-  return finding(
-    'line-getty',
-    message,
-    `systemctl disable --now ${getty.unit ?? `serial-getty@${path.basename(shown)}`}`,
-  );
+  return finding('line-getty', message, `systemctl mask --now ${getty.unit ?? `serial-getty@${path.basename(shown)}`}`);
 }
 
 function openForAMoment(device: string): Finding | null {

@@ -73,7 +73,7 @@ export const LINE_CASES = [
     const path = await terminal(t);
     return line(t, path, { files: { 'sys/class/tty/console/active': `tty0 ${basename(path)}\n` } });
   }),
-  finds('line-getty', 'a getty has it open', { says: /agetty/, remedy: /systemctl disable --now/ }, (t) =>
+  finds('line-getty', 'a getty has it open', { says: /agetty/, remedy: /systemctl mask --now/ }, (t) =>
     takenBy(t, 'agetty'),
   ),
   finds('line-taken', 'another program has it open', /is open in process \d+ \(minicom/, (t) => takenBy(t, 'minicom')),

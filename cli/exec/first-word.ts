@@ -1,0 +1,59 @@
+/** What the first word of `vproxy exec` means: a command, or the label of a channel without its colon. */
+import { getValue } from '../../lib/control/client/plain-http.js';
+import type { ChannelStatus } from '../../lib/status/types.js';
+import { escapeText } from '../../lib/util/escape.js';
+import { cutLabel, isLabel } from '../../lib/util/labels.js';
+import { findSocket } from '../command/find-process.js';
+import type { ExecArguments } from './exec-arguments.js';
+
+/** Names that shells know and that are seldom programs. */
+const BUILTINS: ReadonlySet<string> = new Set(
+  'alias bg bind break builtin cd command declare dirs eval exec exit export fg history jobs let local logout popd pushd read readonly set shift shopt source trap type typeset ulimit umask unalias unset wait .'.split(
+    ' ',
+  ),
+);
+
+/**
+ * Takes the first word of a command for the label of its channel, if a channel has that name: always if `--` follows it, and
+ * otherwise unless a program here has it too. Leaves the arguments unchanged if the process cannot be asked.
+ */
+export async function takeLabel(args: ExecArguments): Promise<ExecArguments> {
+  const [first = '', ...others] = args.argv;
+  if (args.channel !== undefined || args.isEnded || !isLabel(first)) return args;
+  const isSeparated = others[0] === '--';
+  if (!isSeparated && (await isProgramHere(first))) return args;
+  if (!(await labels(args)).includes(first)) return args;
+  return { ...args, channel: first, argv: isSeparated ? others.slice(1) : others };
+}
+
+/** What was meant by a command that the peer did not run, as text to append to the message; empty if not known. */
+export async function suggestCommand(args: ExecArguments): Promise<string> {
+  const { argv, channel } = args;
+  const [first = ''] = argv;
+  const label = channel === undefined ? '' : `${channel}: `;
+  if (/\s/.test(first) || BUILTINS.has(first))
+    return `; no shell reads the command: did you mean vproxy exec ${label}sh -c '${escapeText(argv.join(' '), 200)}'?`;
+  if (channel !== undefined) return '';
+  const named = cutLabel(first, ':') ?? { label: first, rest: '' };
+  if (!(await labels(args)).includes(named.label)) return '';
+  return `; did you mean vproxy exec ${[`${named.label}:`, escapeText(named.rest, 64)].join(' ').trim()}?`;
+}
+
+/** The labels of the channels of the process; none if it cannot be asked. */
+async function labels({ socket, name }: ExecArguments): Promise<string[]> {
+  try {
+    const channels = await getValue<ChannelStatus[]>(await findSocket({ socket, name }), '/v1/channels');
+    return channels.map(({ label }) => label);
+  } catch {
+    return [];
+  }
+}
+
+async function isProgramHere(name: string): Promise<boolean> {
+  const { findProgram } = await import('../../lib/system/processes/find-program.js');
+  const found = findProgram(name, { cwd: process.cwd(), path: process.env['PATH'] ?? '' });
+  return found.then(
+    () => true,
+    () => false,
+  );
+}
