@@ -15,11 +15,12 @@ const BUILTINS: ReadonlySet<string> = new Set(
 
 /**
  * Takes the first word of a command for the label of its channel, if a channel has that name: always if `--` follows it, and
- * otherwise unless a program here has it too. Leaves the arguments unchanged if the process cannot be asked.
+ * otherwise unless a program here has it too. For arguments that name no channel, and whose command does not follow `--`.
+ * Leaves them unchanged if the process cannot be asked.
  */
 export async function takeLabel(args: ExecArguments): Promise<ExecArguments> {
   const [first = '', ...others] = args.argv;
-  if (args.channel !== undefined || args.isEnded || !isLabel(first)) return args;
+  if (!isLabel(first)) return args;
   const isSeparated = others[0] === '--';
   if (!isSeparated && (await isProgramHere(first))) return args;
   if (!(await labels(args)).includes(first)) return args;
@@ -33,7 +34,7 @@ export async function suggestCommand(args: ExecArguments): Promise<string> {
   const label = channel === undefined ? '' : `${channel}: `;
   if (/\s/.test(first) || BUILTINS.has(first))
     return `; no shell reads the command: did you mean vproxy exec ${label}sh -c '${escapeText(argv.join(' '), 200)}'?`;
-  if (channel !== undefined) return '';
+  if (channel !== undefined || args.isEnded) return '';
   const named = cutLabel(first, ':') ?? { label: first, rest: '' };
   if (!(await labels(args)).includes(named.label)) return '';
   return `; did you mean vproxy exec ${[`${named.label}:`, escapeText(named.rest, 64)].join(' ').trim()}?`;

@@ -13,7 +13,6 @@ import { describeError, escapeText } from '../../lib/util/escape.js';
 import { openService } from '../command/open-service.js';
 import { paintFor } from '../ui/color.js';
 import { EXEC_COMMAND, type ExecArguments, readExecArguments, SHELL_COMMAND } from './exec-arguments.js';
-import { suggestCommand, takeLabel } from './first-word.js';
 import type { JoinedTerminal } from './join-terminal.js';
 import { relayOutput } from './relay-output.js';
 
@@ -29,7 +28,7 @@ export async function runExec(words: readonly string[]): Promise<never> {
   try {
     const read = readExecArguments(words, process.env);
     if (read.isHelp) process.exit(await showHelp(words[0]));
-    const args = await takeLabel(read);
+    const args = read.channel === undefined && !read.isEnded ? await (await firstWord()).takeLabel(read) : read;
     // Exit explicitly: open handles such as standard input would keep the process alive.
     process.exit(await (args.isJson ? runForJson(args) : run(args)));
   } catch (error) {
@@ -108,13 +107,15 @@ async function open(args: ExecArguments, terminal: JoinedTerminal | null): Promi
     return runCommand(stream, request);
   } catch (error) {
     const { code, message } = openError(error);
-    throw new VproxyError(code, `${message}${await suggestCommand(args)}`, { cause: error });
+    throw new VproxyError(code, `${message}${await (await firstWord()).suggestCommand(args)}`, { cause: error });
   }
 }
 
 /** A hint for a command that the peer did not run. */
 const hintFor = async (code: string, args: ExecArguments): Promise<string> =>
-  code === 'command-not-found' || code === 'command-denied' ? suggestCommand(args) : '';
+  code === 'command-not-found' || code === 'command-denied' ? (await firstWord()).suggestCommand(args) : '';
+
+const firstWord = () => import('./first-word.js');
 
 /** Forwards input and signals of a command without a local terminal. */
 function relayAll(call: ExecCall, { hasInput }: ExecArguments, onFailure: (error: Error) => void): void {

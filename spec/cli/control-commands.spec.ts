@@ -39,7 +39,7 @@ test('status, channels, forwards and services, human-readable and as JSON', asyn
     ['status', /^host1: process \d+, vproxy test on Node [\d.]+, up \d+s\nmemory [\d.]+ MB/, { forwards: 1 }],
     [
       'status',
-      /^CHANNEL +STATE +FOR +PEER +RTT .*\ndefault +established +\d+s +b \(vproxy test\) +[\d.]+ ms/m,
+      /^CHANNEL +STATE +FOR +PEER +RTT .*\ndefault +established +\d+s +b \(vproxy test\) +[\d.]+ m?s/m,
       { process: { pid: process.pid } },
     ],
     ['channels', /^CHANNEL.*\ndefault +established/, { 0: { label: 'default' } }],
