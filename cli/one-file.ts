@@ -1,5 +1,9 @@
 #!/usr/bin/env node
-/** Both programs in one file, for guests: the name it is called by selects the program; a successor is always vproxy. */
+/**
+ * Both programs in one file, for guests. Called as `vproxy-storage`, or by a link of any other name, it is the wrapper; a
+ * successor is always vproxy.
+ */
+import { lstatSync } from 'node:fs';
 import { basename } from 'node:path';
 import { isSea } from 'node:sea';
 import { loadKoffiBy } from '../lib/system/libc.js';
@@ -14,8 +18,9 @@ if (isSea()) loadKoffiBy(async () => (await import('./embedded-koffi.js')).loadE
 keepThreadsFromHeap();
 const words = process.argv.slice(2);
 const name = basename(path);
+const isLink = lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true;
 
-if (!isSuccessor(process.env) && (!name.startsWith('vproxy') || name === 'vproxy-storage')) {
+if (!isSuccessor(process.env) && (name === 'vproxy-storage' || (isLink && !name.startsWith('vproxy')))) {
   void import('./storage-wrapper.js').then(({ runStorageWrapper }) => runStorageWrapper([path, ...words]));
 } else if (words[0] === 'exec' || words[0] === 'shell') {
   void import('./exec/run-exec.js').then(({ runExec }) => runExec(words));

@@ -47,7 +47,10 @@ if (modifiedAt('node_modules/.package-lock.json') < modifiedAt('package-lock.jso
   npm('ci', '--no-audit', '--no-fund');
 }
 const digest = digestSources();
-const isBuilt = modifiedAt(STAMP) > modifiedAt(COMPILED) && readFileSync(STAMP, 'utf8') === digest;
+const isBuilt =
+  modifiedAt(STAMP) > modifiedAt(COMPILED) &&
+  readFileSync(STAMP, 'utf8') === digest &&
+  Object.values(GENERATED).every((file) => existsSync(file));
 if (!isBuilt) {
   removeStale();
   npm('run', '--silent', 'build');

@@ -16,8 +16,10 @@ export interface CommandDescription {
   readonly options: CommandOptions;
   /** Placeholders of its operands; `[…]` is optional, and one that ends in `…` is repeatable. Default: none. */
   readonly operands?: readonly string[];
-  /** Commands to suggest for a label that is no operand here; the label replaces `LABEL`. Default: none. */
+  /** Commands to suggest for a word that is no operand here; it replaces `WORD`, or `LABEL` if it is a label. Default: none. */
   readonly meant?: readonly string[];
+  /** What is meant by options that other programs have, by their spelling, as the end of a message. Default: none. */
+  readonly foreign?: Readonly<Record<string, string>>;
   /** Whether the first operand ends the options, as a command of the peer with its own options follows. Default false. */
   readonly endsAtOperand?: boolean;
 }

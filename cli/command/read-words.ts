@@ -94,10 +94,10 @@ export function readArguments(
 ): Arguments {
   const options = optionsOf(command);
   const split = splitWords(words, options, () => command.endsAtOperand === true);
-  const checked = { values: checkValues(split.found, options), operands: split.operands };
+  const checked = { values: checkValues(split.found, options, command.foreign), operands: split.operands };
   const { values, operands } = reader === undefined ? checked : reader(plainWords(checked, options), options);
   const extra = extraOperand(command, operands);
-  if (extra !== undefined) throw refuseOperand(extra);
+  if (extra !== undefined) throw refuseValue(extra, words, split.found) ?? refuseOperand(extra);
   if (!values.has('help')) requireOperands(command, operands);
   return new Arguments(values, operands, split.hasSeparator);
 }
@@ -110,11 +110,15 @@ function plainWords({ values, operands }: ReadWords, options: readonly NamedOpti
 }
 
 /** The values by option name. Throws `bad-argument` for an invalid option or value. */
-function checkValues(found: readonly FoundOption[], options: readonly NamedOption[]): ReadWords['values'] {
+function checkValues(
+  found: readonly FoundOption[],
+  options: readonly NamedOption[],
+  foreign: CommandDescription['foreign'] = {},
+): ReadWords['values'] {
   const values = new Map<string, string[]>();
   for (const [index, one] of found.entries()) {
     const { option, spelling } = one;
-    if (option === undefined) throw noSuchOption(one, options, found[index - 1]);
+    if (option === undefined) throw noSuchOption(one, options, foreign, found[index - 1]);
     const known = [...(values.get(option.name) ?? []), valueOf(one, option)];
     values.set(option.name, known);
     if (known.length > 1 && option.takes !== null && option.isRepeatable !== true) {
@@ -128,6 +132,7 @@ function checkValues(found: readonly FoundOption[], options: readonly NamedOptio
 function noSuchOption(
   { index, spelling }: FoundOption,
   options: readonly NamedOption[],
+  foreign: Readonly<Record<string, string>>,
   before: FoundOption | undefined,
 ): VproxyError {
   if (spelling === '-=' && before?.index === index) return badArgument(`${before.spelling}: takes no value`);
@@ -135,7 +140,8 @@ function noSuchOption(
     spelling.replace(/^-+/, ''),
     options.map(({ name }) => name),
   );
-  const hint = close === undefined ? 'see --help' : `did you mean --${close}?`;
+  const known = Object.hasOwn(foreign, spelling) ? foreign[spelling] : undefined;
+  const hint = known ?? (close === undefined ? 'see --help' : `did you mean --${close}?`);
   return badArgument(`${escapeText(spelling, 64)}: unknown option; ${hint}`);
 }
 
@@ -164,8 +170,20 @@ function extraOperand({ operands = [] }: CommandDescription, given: readonly str
 }
 
 function whatWasMeant({ usage, meant = [] }: CommandDescription, word: string): string {
-  if (meant.length === 0 || !isLabel(word)) return `usage: vproxy ${usage}`;
-  return `did you mean ${meant.map((command) => `vproxy ${command.replace('LABEL', word)}`).join(', or ')}?`;
+  const fitting = meant.filter((command) => isLabel(word) || command.includes('WORD'));
+  if (fitting.length === 0) return `usage: vproxy ${usage}`;
+  const shown = escapeText(word, 64);
+  return `did you mean ${fitting.map((command) => `vproxy ${command.replace(/LABEL|WORD/, shown)}`).join(', or ')}?`;
+}
+
+/** The error for an operand behind an option whose value must follow an equals sign; undefined if it is not behind one. */
+function refuseValue(word: string, words: readonly string[], found: readonly FoundOption[]): VproxyError | undefined {
+  const before = found.find(
+    ({ index, option, value }) =>
+      option?.takes?.isOptional === true && value === undefined && words[index + 1] === word,
+  );
+  if (before === undefined) return undefined;
+  return badArgument(`unexpected argument ${quote(word)}; did you mean ${before.spelling}=${escapeText(word, 64)}?`);
 }
 
 function requireOperands({ usage, operands = [] }: CommandDescription, given: readonly string[]): void {

@@ -30,6 +30,9 @@ function additionOption(option: Option): CommandOption {
   return { ...option, group: 'Options:', forms: [], describe };
 }
 
+const CHANNEL_IS_OPERAND =
+  'the channel has no option in front of it: vproxy channel add vm2=unix-connect:/run/vm2.sock';
+
 export const command: Command = {
   usage: 'channel add [LABEL=]CHANNEL [-o FORWARD]… [-i FORWARD]… [--json]',
   about: 'Adds a channel with its forwards, like -c, -o and -i on the command line, and prints its state.',
@@ -41,6 +44,7 @@ export const command: Command = {
     ...JSON_OPTION,
   },
   operands: ['CHANNEL'],
+  foreign: { '-c': CHANNEL_IS_OPERAND, '--channel': CHANNEL_IS_OPERAND },
   async run(args) {
     const [text = ''] = args.operands;
     const { label, rest: address } = cutLabel(text, '=') ?? { label: undefined, rest: text };

@@ -35,6 +35,10 @@ export const command: Command = {
     },
   },
   operands: ['SRC…', 'DEST'],
+  foreign: {
+    '-P': 'an interrupted copy is resumed with --resume',
+    '--partial': 'an interrupted copy is resumed with --resume',
+  },
   run: copy,
 };
 

@@ -2,6 +2,7 @@
 
 import type { ControlClient } from '../../lib/control/client/client.js';
 import { VproxyError } from '../../lib/errors.js';
+import { makeEvent } from '../../lib/events.js';
 import type { ForwardStatus } from '../../lib/status/types.js';
 import { closestWord } from '../../lib/util/closest-word.js';
 import { escapeText } from '../../lib/util/escape.js';
@@ -10,12 +11,14 @@ import { badArgument } from '../command/arguments.js';
 import { CHANNEL_FILTER, CHANNEL_OPTION, type Command, JSON_OPTION } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { channelOf, splitLabel } from '../command/labels.js';
+import { Output } from '../run/output.js';
 import { describeForward } from '../ui/channels.js';
 import { printAnswer } from '../ui/print.js';
 import { showProgress } from '../ui/waiting-line.js';
 
 export const add: Command = {
   usage: 'forward add -o|-i [LABEL/]FORWARD [--channel LABEL] [--json]',
+  meant: ['forward add -o WORD', 'forward add -i WORD'],
   about:
     'Adds a forward, like -o and -i on the command line, and prints it, with the picked port if 0 was given. An address that is already in use is an error, and changes nothing.',
   examples: [
@@ -48,8 +51,17 @@ export const add: Command = {
       channel,
     });
     printAnswer(args, added, () => [describeForward(added)]);
+    if (added.offered === false) await warnOfMissing(control, added);
   },
 };
+
+/** As the log of the process does. */
+async function warnOfMissing(control: ControlClient, { id, channel, service }: ForwardStatus): Promise<void> {
+  const offered = (await control.services()).filter((one) => one.channel === channel && one.offeredBy === 'peer');
+  const services = offered.map((one) => escapeText(one.service)).join(', ');
+  const message = `the peer offers no service ${escapeText(service)}; it offers: ${services || 'nothing'}`;
+  new Output().log(makeEvent('service-missing', message, { service, forward: id, services }));
+}
 
 export const remove: Command = {
   usage: 'forward remove ID|FORWARD|SERVICE [--channel LABEL] [--now]',

@@ -129,7 +129,7 @@ export const upgrade: Command = {
     force: { describe: 'Then reset streams that only a guest can end, such as those of its commands here' },
     ...JSON_OPTION,
   },
-  meant: ['upgrade --name LABEL'],
+  meant: ['upgrade --name LABEL', 'upgrade --program WORD'],
   async run(args) {
     const waitS = args.seconds('wait', 0, MAX_TIMEOUT_S);
     const program = args.text('program');

@@ -2,6 +2,8 @@
 import type { Command } from '../command/command.js';
 import { RUN_OPTIONS } from '../run/options.js';
 
+const FOREGROUND = 'vproxy runs in the foreground; append & or make it a service of systemd';
+
 /** The command without a name. */
 export const run: Command = {
   usage: '-c CHANNEL [-o FORWARD]… [-i FORWARD]… [options]',
@@ -14,6 +16,16 @@ export const run: Command = {
   ],
   isLocal: true,
   options: { ...RUN_OPTIONS, version: { short: 'V', describe: 'Show versions' } },
+  // Of ssh, docker and daemons.
+  foreign: {
+    '-L': '-o SERVICE:[ADDR:]PORT listens here, and -i SERVICE:TARGET at the peer offers the service',
+    '-R': '-i SERVICE:TARGET offers a service here, and -o SERVICE:[ADDR:]PORT at the peer listens for it',
+    '-D': '-o SERVICE:[ADDR:]PORT listens here, and -i SERVICE:egress:NAME at the peer is a proxy',
+    '-p': '-o SERVICE:[ADDR:]PORT listens here for a service of the peer',
+    '-d': FOREGROUND,
+    '--daemon': FOREGROUND,
+    '--log-level': '-v and -vv log more, -q less',
+  },
   async run(args) {
     // The proxy is most of the program: --help must not wait for it.
     const [{ parseRunFlags }, { runFlags }] = await Promise.all([

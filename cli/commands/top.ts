@@ -16,6 +16,7 @@ export const command: Command = {
     ['vproxy top', 'Live, until q'],
     ['vproxy top --interval 5m --count 12 >> traffic.log', 'A line every five minutes, for an hour'],
   ],
+  foreign: { '-d': 'did you mean --interval?' },
   options: {
     interval: { value: 'SECONDS', describe: 'Time between updates [default: 1]' },
     count: { short: 'n', value: 'COUNT', describe: 'Exit after COUNT updates [default: never]' },

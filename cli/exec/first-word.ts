@@ -1,6 +1,7 @@
 /** What the first word of `vproxy exec` means: a command, or the label of a channel without its colon. */
 import { getValue } from '../../lib/control/client/plain-http.js';
 import type { ChannelStatus } from '../../lib/status/types.js';
+import { suggestOrList } from '../../lib/util/closest-word.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { cutLabel, isLabel } from '../../lib/util/labels.js';
 import { findSocket } from '../command/find-process.js';
@@ -36,7 +37,11 @@ export async function suggestCommand(args: ExecArguments): Promise<string> {
     return `; no shell reads the command: did you mean vproxy exec ${label}sh -c '${escapeText(argv.join(' '), 200)}'?`;
   if (channel !== undefined || args.isEnded) return '';
   const named = cutLabel(first, ':') ?? { label: first, rest: '' };
-  if (!(await labels(args)).includes(named.label)) return '';
+  const known = await labels(args);
+  if (!known.includes(named.label))
+    return first.includes(':') && known.length > 0
+      ? `; no channel "${named.label}"; ${suggestOrList(named.label, known)}`
+      : '';
   return `; did you mean vproxy exec ${[`${named.label}:`, escapeText(named.rest, 64)].join(' ').trim()}?`;
 }
 

@@ -6,7 +6,7 @@ import { systemCode, VproxyError } from '../errors.js';
 import { DEVICE_SLAB_BYTES, openDeviceLink, restoreDeviceLink } from '../link/device-link.js';
 import { channelError, openingCancelled } from '../link/link.js';
 import { canonicalPath } from '../system/files/guarded-files.js';
-import { formatPath, parsePath } from '../util/addresses.js';
+import { formatPath, parsePathOrName } from '../util/addresses.js';
 import { Backoff, type Clock, pause, systemClock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import { type DialContext, type DialKind, VM_TRAITS } from './kind.js';
@@ -25,7 +25,7 @@ export function virtserialKind(options: VirtserialOptions = {}): DialKind<string
   return {
     mode: 'dial',
     traits: { ...VM_TRAITS, leadsToHost: true },
-    parse: parsePath,
+    parse: parsePathOrName,
     format: formatPath,
     place: (address, folder) => canonicalPath(readPortAddress(address, folders.dev).path, folder),
     locate: (name) => ({ is: 'virtio-port', name }),

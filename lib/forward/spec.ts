@@ -1,4 +1,5 @@
 /** A forward: its interface, and its text `SERVICE:ENDPOINT`, such as `ADDR:PORT`, `/path` or `KIND:…` (docs/forwards.md). */
+import { isIP } from 'node:net';
 import { SERVICE_NAME } from '../codec/limits.js';
 import { badArgument, toVproxyError, type VproxyError } from '../errors.js';
 import type { MessageCounts } from '../session/stream.js';
@@ -53,6 +54,7 @@ function parse(direction: Direction, text: string, sampleOf: NameSample): Forwar
   const colon = text.indexOf(':');
   if (colon === -1) throw fail('no colon after the service');
   const service = text.slice(0, colon);
+  if (isIP(service) !== 0) throw fail('begins with an address instead of a service');
   const { name, isNamed, rest } = findKind(text.slice(colon + 1));
   const meant = isNamed ? undefined : closestKind(text.slice(colon + 1), direction);
   const kind = ENDPOINT_KINDS[name];

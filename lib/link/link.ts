@@ -1,4 +1,6 @@
 /** A link: an open channel as a pipe of bytes, read for a handler and written to; and the errors of opening one. */
+import { existsSync } from 'node:fs';
+import { dirname } from 'node:path';
 import type { ByteSink } from '../codec/frame-writer.js';
 import { systemCode, VproxyError } from '../errors.js';
 import type { KeepDescriptor } from '../system/descriptors.js';
@@ -100,7 +102,8 @@ export function channelError(description: string, error: unknown): VproxyError {
   if (error instanceof VproxyError) return error;
   const name = systemCode(error);
   const [code, what] = meaningOf(name).channel ?? ['channel-failed', ''];
-  const why = what === '' ? `: ${describeError(error)}` : `${fileOf(error, description)}${what} (${name})`;
+  const why =
+    what === '' ? `: ${describeError(error)}` : `${fileOf(error, description)}${folderOf(error) ?? what} (${name})`;
   return new VproxyError(code, `${description}${why}`, { cause: error });
 }
 
@@ -108,6 +111,12 @@ export function channelError(description: string, error: unknown): VproxyError {
 function fileOf(error: unknown, description: string): string {
   const path = error instanceof Error && 'path' in error && typeof error.path === 'string' ? error.path : '';
   return path === '' || description.includes(escapeText(path)) ? '' : `: ${escapeText(path)}`;
+}
+
+/** For a file in a folder that is missing, too: that this is so. */
+function folderOf(error: unknown): string | undefined {
+  if (systemCode(error) !== 'ENOENT' || !(error instanceof Error && 'path' in error)) return undefined;
+  return existsSync(dirname(String(error.path))) ? undefined : ': its folder does not exist';
 }
 
 /** The error of an open that its caller cancelled. */

@@ -49,6 +49,8 @@ interface ForwardTableOptions {
   readonly egress: (name: string) => EgressRules | null;
   /** Filters between the peer and the local ends. */
   readonly filters: InputFilters;
+  /** Returns the services that the peer offers; null while not known. */
+  readonly offered: () => ReadonlySet<string> | null;
   /** Returns ids that are unique in the process. */
   readonly nextId: () => string;
   /** The addresses of all forwards of the process. */
@@ -198,8 +200,8 @@ export class ForwardTable {
   /** Logs a warning for each forward to a service that the peer does not offer. */
   warnOfMissing(entries: Iterable<ForwardEntry>, offered: ReadonlySet<string>): void {
     for (const { id, forward } of entries) {
-      const { direction, service } = forward.spec;
-      if (direction === 'incoming' || service === ANY_SERVICE || offered.has(service)) continue;
+      if (isOffered(forward, offered) !== false) continue;
+      const { service } = forward.spec;
       const form = formatForwardSpec(forward.spec);
       const message = `-o ${form}: the peer offers no service ${service}; it offers: ${listInsteadOf(service, offered)}`;
       this.#options.log(
@@ -238,6 +240,7 @@ export class ForwardTable {
       endpoint: forward.endpointText,
       spec: formatForwardSpec(forward.spec),
       state: isDraining ? 'draining' : 'active',
+      offered: isOffered(forward, this.#options.offered()),
       streams: forward.openCount,
       opened: forward.streamCount,
       datagrams: describeMessages(forward.messages),
@@ -319,4 +322,10 @@ function isSameAddress(a: Forward, b: Forward): boolean {
 function addressOf({ spec: { endpoint }, endpointText }: Forward): HostPort | string {
   if (!('port' in endpoint && 'host' in endpoint)) return 'path' in endpoint ? endpoint.path : endpointText;
   return { host: endpoint.host, port: Number(/(?<!\d)\d+$/.exec(endpointText)?.[0]) };
+}
+
+/** Whether the peer offers the service of a forward; null while not known, for an incoming one, and where callers name it. */
+function isOffered({ spec }: Forward, offered: ReadonlySet<string> | null): boolean | null {
+  if (offered === null || spec.direction === 'incoming' || spec.service === ANY_SERVICE) return null;
+  return offered.has(spec.service);
 }

@@ -167,6 +167,7 @@ export class ProxyChannel {
       preamble: options.peerAddress === true ? ({ id }) => encodeProxyHeader({ label, streamId: id }) : null,
       egress: (name) => this.#egress.get(name) ?? null,
       filters: requestFilters(label, address),
+      offered: () => this.#offered,
       nextId: context.nextForwardId,
       onListening: context.onListening,
     });
@@ -242,8 +243,14 @@ export class ProxyChannel {
   /** Starts an added forward. Rejects as {@link ForwardTable.start} does. */
   async startForward(entry: ForwardEntry): Promise<void> {
     await this.forwards.start(entry);
+    const offered = this.#offered;
+    if (offered !== null) this.forwards.warnOfMissing([entry], offered);
+  }
+
+  /** The services that the peer offers; null without a session, and until it has listed them. */
+  get #offered(): ReadonlySet<string> | null {
     const session = this.#source.current;
-    if (session !== null && this.#listed.has(session)) this.forwards.warnOfMissing([entry], session.peerServices.names);
+    return session !== null && this.#listed.has(session) ? session.peerServices.names : null;
   }
 
   /** Opens the channel, which may take forever. Rejects if it should listen and cannot. */

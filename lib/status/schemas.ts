@@ -180,6 +180,12 @@ export const forwardStatusSchema = z
     state: z
       .enum(['active', 'draining'])
       .describe('`draining`: it takes no new streams, and is removed when its streams have ended'),
+    offered: z
+      .boolean()
+      .nullable()
+      .describe(
+        'Whether the peer offers the service; null without a session, for `incoming`, and if the connecting program names it',
+      ),
     streams: amount().describe('The number of open streams'),
     opened: amount().describe('The total number of streams'),
     datagrams: datagramCountsSchema

@@ -120,10 +120,18 @@ const hostOfUrl = (address: string): string => new URL(`http://[${address}]`).ho
 
 // The text form of a path after a colon: unchanged, or followed by the empty port `:-`.
 
-/** Parses a path; drops a trailing `:-`. Throws `bad-argument` if it is empty or contains a NUL. */
-export function parsePath(text: string): string {
+/** Parses a path or a name; drops a trailing `:-`. Throws `bad-argument` if it is empty or contains a NUL. */
+export function parsePathOrName(text: string): string {
   const path = text.endsWith(':-') ? text.slice(0, -2) : text;
-  if (path === '' || path.includes('\0')) throw badArgument('missing path, such as /run/vm1.sock');
+  if (path === '') throw badArgument('missing path, such as /run/vm1.sock');
+  if (path.includes('\0')) throw badArgument('a path cannot contain a NUL');
+  return path;
+}
+
+/** Like `parsePathOrName`, for a path, which must be absolute: a process may be restarted in another folder. */
+export function parsePath(text: string): string {
+  const path = parsePathOrName(text);
+  if (!path.startsWith('/')) throw badArgument('the path must be absolute');
   return path;
 }
 

@@ -275,7 +275,10 @@ const MISSING: Cases = {
   'many ports': [domainXml(...MANY), 'port15, …'],
   'no virtio port': [domainXml(...ODD), 'it has: none'],
   'a port outside of its devices': [`<domain id='1'><x>${PORT}</x><y><devices>${PORT}</devices></y></domain>`, 'none'],
-  'a path that no longer exists': [domainXml(PORT), 'unix-connect:/nowhere/vproxy.sock is missing (ENOENT)'],
+  'a path that no longer exists': [
+    domainXml(PORT),
+    'unix-connect:/nowhere/vproxy.sock: its folder does not exist (ENOENT)',
+  ],
   'FIFOs that no longer exist': [domainXml(channelXml('pipe', "<source path='/nowhere/pipe'/>")), '/nowhere/pipe.out'],
 };
 

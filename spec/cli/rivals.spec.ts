@@ -59,7 +59,7 @@ test('a vproxy with a session on the same channel is found, by any spelling, unt
   const here = place(t);
   const folder = temporaryFolder(t);
   spawnVproxy(t, ['-c', `unix-listen:${folder}/c`, ...here.control('peer')]);
-  const other = spawnVproxy(t, ['-c', 'unix-connect:./c', ...here.control('host2')], { cwd: folder });
+  const other = spawnVproxy(t, ['-c', `unix-connect:${folder}/./c`, ...here.control('host2')]);
   await Promise.all([other.waitForLine(ESTABLISHED), other.waitForLine(TAKING_CONTROL)]);
   const find = (address: string) => findRival(here, { channel: parseChannel(address), device: null });
   const rival = await find(`unix-connect:${folder}/../${basename(folder)}/c`);

@@ -119,7 +119,9 @@ test('rotation keeps the configured number of files', async (t) => {
 
 test('a file that cannot be opened refuses the stream, and works as soon as it can be opened', async (t) => {
   const folder = join(temporaryFolder(t), 'later');
+  mkdirSync(folder);
   const { a, connect } = await logging(t, join(folder, 'vm1.log'));
+  rmdirSync(folder);
   t.is((await failureOf(connect())).code, 'ECONNRESET');
   t.regex((await a.event('stream-refused')).message, /ENOENT.*\(connect-failed\)/);
   mkdirSync(folder);

@@ -77,11 +77,12 @@ const REFUSED: readonly Row<RegExp>[] = [
   ['incoming', 'ssh:[localhost]:22', /brackets/],
   ['incoming', 'ssh:[a[b]:22', /brackets/],
   ['incoming', 'ssh:a b:22', /ADDR:PORT/],
+  ['incoming', '127.0.0.1:80', /begins with an address instead of a service/],
   ['incoming', 'ssh:a\u001b[2J:22', /ADDR:PORT/],
   ['incoming', 'ssh:127.0.0.1:99999', /99999/],
   ['incoming', 'ssh:0', /port 0 is not from 1 to 65535/],
   ['incoming', 'ssh:unix:relative', /absolute/],
-  ['incoming', `ssh:/${'x'.repeat(120)}`, /path too long: 121 bytes \(max 107\)/],
+  ['incoming', `ssh:/${'x'.repeat(120)}`, /path of a unix socket too long: 121 bytes \(max 107\)/],
   ['incoming', 'ssh:/a\0b', /NUL/],
   ['incoming', 'run:exec:', /missing command; expected SERVICE:exec:/],
   ['incoming', 'x:egress:No Name', /not a valid egress name/],
@@ -154,5 +155,4 @@ test('texts that only look like the order of ssh are forwards', (t) => {
   t.is(parseForwardSpec('outgoing', '2222:/run/x.sock').service, '2222');
   t.is(parseForwardSpec('outgoing', '9p:564').service, '9p');
   t.is(parseForwardSpec('incoming', 'localhost:80').service, 'localhost');
-  t.is(parseForwardSpec('incoming', '127.0.0.1:80').service, '127.0.0.1');
 });

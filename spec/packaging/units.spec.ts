@@ -186,7 +186,7 @@ for (const [title, machine, args, outputs, calls] of [
     [],
     [
       hasHandedOver(VM2),
-      `${VM1}: restarting: vproxy: error: a command of exec runs\n${VM3}: restarting: unknown reason\n`,
+      `${VM1}: restarting: vproxy: error: a command of exec runs\n${VM3}: restarting: it did not hand over within 180 s\n`,
     ],
     [handsOver('vm1'), restarts(VM1), handsOver('vm2'), handsOver('vm3'), restarts(VM3)],
   ],

@@ -194,7 +194,8 @@ test('a forward that cannot be added changes nothing, and the error names the ow
   const { port: otherPort } = await localServer(t, echo);
   await localServer(t, echo, { path: other });
   // A connection to a socket tells whether it is in use.
-  const listed = () => [a, b].map(({ proxy }) => proxy.listForwards().map((forward) => ({ ...forward, opened: 0 })));
+  const listed = () =>
+    [a, b].map(({ proxy }) => proxy.listForwards().map((forward) => ({ ...forward, opened: 0, offered: null })));
   const before = listed();
   for (const [endpoint, holder] of [
     [`127.0.0.1:${port}`, 'forward f1, -o echo:127.0.0.1:0'],

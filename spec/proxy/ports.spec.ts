@@ -390,6 +390,7 @@ function forwardTable(t: ExecutionContext, onServices: () => void = () => undefi
     preamble: null,
     filters: () => null,
     egress: () => null,
+    offered: () => null,
     nextId: () => `f${(count += 1)}`,
     addresses,
     onListening: () => undefined,

@@ -3,6 +3,7 @@ import { badArgument, naming } from '../../errors.js';
 import { joinWithCommas, splitAtCommas } from '../../util/addresses.js';
 import { closestWord, suggestOrList } from '../../util/closest-word.js';
 import { escapeText } from '../../util/escape.js';
+import { isLabel } from '../../util/labels.js';
 import type { ChannelKind, ChannelTraits } from '../kind.js';
 import { CHANNEL_KINDS } from '../kinds.js';
 import { applyOptions, formatOptions } from './options.js';
@@ -48,6 +49,12 @@ function whatWasMeant(text: string, kindName: string): string {
     return `unknown scheme "${escapeText(scheme, 64)}"; ${suggestOrList(scheme, CHANNEL_SCHEMES)}`;
   if (text.startsWith('/')) return `missing kind before the path; did you mean unix-connect:${escapeText(text)}?`;
   const names = [...CHANNEL_KINDS.keys()];
+  if (names.includes(text)) return `missing colon after the kind; did you mean ${text}:?`;
+  if (CHANNEL_SCHEMES.includes(kindName) && !names.some((name) => shortName(name) === kindName))
+    return `unknown kind "${kindName}"; did you mean ${kindName}://?`;
+  const behind = text.slice(text.indexOf(':') + 1);
+  if (isLabel(kindName) && names.some((name) => behind.startsWith(`${name}:`)))
+    return `unknown kind "${kindName}"; did you mean ${kindName}=${escapeText(behind)}?`;
   const same = OTHER_NAMES.get(kindName) ?? names.find((name) => shortName(name) === kindName);
   const close = same ?? closestWord(kindName, [...names, QEMU_WORD]);
   if (close !== undefined) return `unknown kind "${escapeText(kindName, 64)}"; did you mean ${close}:?`;

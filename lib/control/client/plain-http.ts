@@ -2,6 +2,7 @@
  * The subset of HTTP needed for a stream through a control socket, on a bare socket: loading node:http would take longer
  * than the rest of such a command. Also the errors of all requests to a control socket.
  */
+import { statSync } from 'node:fs';
 import net from 'node:net';
 import { systemCode, VproxyError } from '../../errors.js';
 import type { ControlStatus } from '../../status/types.js';
@@ -147,10 +148,12 @@ export function requestError(socketPath: string, error: unknown): VproxyError {
   if (code === 'EACCES' || code === 'EPERM') return fail(`control socket ${where}: permission denied`, 'denied');
   if (code === 'ENOENT') return fail(`no process answers on ${where}: the socket does not exist`);
   if (code === 'ECONNREFUSED')
-    return fail(`no process answers on ${where}: its process has exited, or it is not a socket`);
+    return fail(`no process answers on ${where}: ${isSocket(socketPath) ? 'its process has exited' : 'not a socket'}`);
   if (code === 'ECONNRESET' || code === 'EPIPE') return fail(`the process on ${where} exited before answering`);
   if (code.startsWith('HPE_')) return fail(`${where}: not a vproxy: it does not speak HTTP`);
   return fail(`cannot connect to ${where}: ${describeError(error)}`);
 }
 
 const shown = (path: string): string => escapeText(path);
+
+const isSocket = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isSocket() !== false;

@@ -1,7 +1,8 @@
 /** `file:/path[,rotate=10M][,keep=5]`: appends streams to a file, line by line. */
 
-import { formatCount } from '../../../lib/util/units.js';
-import { badArgument, type VproxyError } from '../../errors.js';
+import { stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { badArgument, VproxyError } from '../../errors.js';
 import { makeEvent } from '../../events.js';
 import type { LocalEnd } from '../../session/local-end.js';
 import type { SessionStream } from '../../session/stream.js';
@@ -9,7 +10,7 @@ import { LogFile, type Rotation } from '../../system/files/log-file.js';
 import { joinWithCommas, parseKeyValues, requireKnown, splitAtCommas } from '../../util/addresses.js';
 import { ByteQueue } from '../../util/bytes/byte-queue.js';
 import { describeError, escapeText } from '../../util/escape.js';
-import { formatUnits, parseUnits, type Units } from '../../util/units.js';
+import { formatCount, formatUnits, parseUnits, type Units } from '../../util/units.js';
 import { type EndpointKind, refuseBeyond, type Target, type TargetContext } from '../endpoint-kind.js';
 import { NO_STREAM } from '../session-source.js';
 
@@ -79,11 +80,13 @@ function parseKeep(text: string | undefined): number {
 /** Appends the lines of all its streams to one file. */
 class FileTarget implements Target {
   readonly #context: TargetContext;
+  readonly #path: string;
   readonly #file: LogFile;
   #streamCount = 0;
 
   constructor(path: string, rotation: Rotation | null, context: TargetContext) {
     this.#context = context;
+    this.#path = path;
     const { log, name } = context;
     this.#file = new LogFile({
       path,
@@ -97,6 +100,16 @@ class FileTarget implements Target {
 
   get openCount(): number {
     return this.#streamCount;
+  }
+
+  async prepare(): Promise<void> {
+    const folder = dirname(this.#path);
+    const isThere = await stat(folder).then(
+      (found) => found.isDirectory(),
+      () => false,
+    );
+    if (isThere) return;
+    throw new VproxyError('address-unavailable', `cannot write ${escapeText(this.#path)}: its folder does not exist`);
   }
 
   serve(stream: SessionStream): void {

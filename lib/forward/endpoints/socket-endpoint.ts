@@ -19,8 +19,8 @@ import {
   type HostPort,
   isHost,
   joinWithCommas,
-  MAX_SOCKET_PATH_BYTES,
   parseKeyValues,
+  parseSocketPath,
   requireKnown,
   splitAtCommas,
 } from '../../util/addresses.js';
@@ -93,7 +93,7 @@ export function parseSocketFile(text: string, direction: Direction): SocketFile 
   const values = parseKeyValues(options);
   requireKnown(values, direction === 'outgoing' ? ACCESS_OPTIONS : []);
   const access = parseSocketAccess(values);
-  return { path: parseUnixPath(path), ...(access === null ? {} : { access }) };
+  return { path: parseSocketPath(path), ...(access === null ? {} : { access }) };
 }
 
 /** The text of a socket's file; `parseSocketFile` reads it back. */
@@ -118,16 +118,6 @@ export const unixEndpoint: EndpointKind<UnixEndpoint> = {
   listenAddress: ({ path, access }) => ({ path, access: resolveSocketAccess(access) }),
   createEntrance: (_, context) => socketEntrance(true, context),
 };
-
-/** Parses the path of a unix socket: absolute, short enough, with an optional trailing `:-`. Throws `bad-argument`. */
-export function parseUnixPath(text: string): string {
-  const path = text.endsWith(':-') ? text.slice(0, -2) : text;
-  if (!path.startsWith('/')) throw badArgument('the path of a unix socket must be absolute');
-  if (path.includes('\0')) throw badArgument('a path cannot contain a NUL');
-  const bytes = Buffer.byteLength(path);
-  if (bytes > MAX_SOCKET_PATH_BYTES) throw badArgument(`path too long: ${bytes} bytes (max ${MAX_SOCKET_PATH_BYTES})`);
-  return path;
-}
 
 /**
  * An entrance that opens a stream to the forward's service for every connection. With `waitsForPeer` nothing is read before the

@@ -17,12 +17,19 @@ import {
   type SocketAccess,
 } from '../../system/sockets/listen-address.js';
 import { FirstLine, type OnRead, readBuffered } from '../../system/sockets/node-sockets.js';
-import { formatPath, joinWithCommas, parseKeyValues, requireKnown, splitAtCommas } from '../../util/addresses.js';
+import {
+  formatPath,
+  joinWithCommas,
+  parseKeyValues,
+  parseSocketPath,
+  requireKnown,
+  splitAtCommas,
+} from '../../util/addresses.js';
 import { escapeText } from '../../util/escape.js';
 import type { Caller, KnownStream } from '../connection.js';
 import type { EndpointKind, Entrance, EntranceContext } from '../endpoint-kind.js';
 import { type NameSample, sampleOfName } from '../template.js';
-import { parseUnixPath, SocketTarget } from './socket-endpoint.js';
+import { SocketTarget } from './socket-endpoint.js';
 
 export interface VsockMuxEndpoint {
   readonly kind: 'vsock-mux';
@@ -80,7 +87,7 @@ function parseTarget(text: string, values: ReadonlyMap<string, string>): VsockMu
   const [, path = '', digits = ''] = /^(.*):(\d+)$/s.exec(text) ?? [];
   const port = parseVsockPort(digits);
   if (port === null) throw badArgument(`the path must be followed by a port from 0 to ${MAX_VSOCK_PORT}`);
-  return { kind: 'vsock-mux', path: parseUnixPath(path), port };
+  return { kind: 'vsock-mux', path: parseSocketPath(path), port };
 }
 
 function parseListener(text: string, values: ReadonlyMap<string, string>, sampleOf: NameSample): VsockMuxEndpoint {
@@ -90,7 +97,7 @@ function parseListener(text: string, values: ReadonlyMap<string, string>, sample
   const access = parseSocketAccess(values);
   return {
     kind: 'vsock-mux',
-    path: parseUnixPath(text),
+    path: parseSocketPath(text),
     ...(ports.length === 0 ? {} : { services }),
     ...(access === null ? {} : { access }),
   };

@@ -1,7 +1,6 @@
 /** The options of automatic port forwarding: ranges, and where to listen for the peer's ports. */
 import net from 'node:net';
 import { VproxyError } from '../../errors.js';
-import { parseUnixPath } from '../../forward/endpoints/socket-endpoint.js';
 import type { ForwardSpec } from '../../forward/spec.js';
 import { fillTemplate } from '../../forward/template.js';
 import {
@@ -9,6 +8,7 @@ import {
   joinWithCommas,
   type PortRange,
   parseKeyValues,
+  parseSocketPath,
   requireKnown,
   splitAtCommas,
   withoutFinalSlashes,
@@ -67,7 +67,7 @@ export function formatPortForwarding({ ranges, host = DEFAULT_PORT_HOST, folder 
 
 /** The path of the unix socket for a port of the peer. Throws `bad-argument` if the system does not allow it. */
 export function socketPathOf(folder: string, label: string, port: number): string {
-  return parseUnixPath(`${fillTemplate(folder, label)}/${port}.sock`);
+  return parseSocketPath(`${fillTemplate(folder, label)}/${port}.sock`);
 }
 
 /** The service name of an announced port: `port.3000`. */

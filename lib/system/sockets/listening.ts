@@ -50,6 +50,10 @@ async function bind(server: net.Server, address: ListenAddress): Promise<void> {
   }
 }
 
+/** Lower ports need a privilege; see ip_unprivileged_port_start in ip(7). */
+const FIRST_FREE_PORT = 1024;
+const PRIVILEGED = `; ports below ${FIRST_FREE_PORT} need root, or the capability CAP_NET_BIND_SERVICE`;
+
 /** The error for a failed listen: `address-in-use`, naming the owner if known, `address-denied` or `address-unavailable`. */
 export async function listenFailure(
   error: unknown,
@@ -60,7 +64,8 @@ export async function listenFailure(
   const where = 'path' in address ? escapeText(address.path) : formatHostPort(address);
   const code = meaningOf(systemCode(error)).listen ?? 'address-unavailable';
   const owner = code === 'address-in-use' ? await findAddressOwner(address, { protocol }) : null;
-  const what = owner === null ? describeError(error, where) : `already in use by ${owner}`;
+  const hint = code === 'address-denied' && 'port' in address && address.port < FIRST_FREE_PORT ? PRIVILEGED : '';
+  const what = owner === null ? `${describeError(error, where)}${hint}` : `already in use by ${owner}`;
   return new VproxyError(code, `cannot listen on ${where}: ${what}`, { cause: error });
 }
 

@@ -163,7 +163,7 @@ export const PEER_CASES = [
       const words = (name: string) => ['--control', join(folder, `${name}.sock`)];
       const listening = spawnVproxy(t, ['-c', `unix-listen:${folder}/c`]);
       const one = spawnVproxy(t, ['-c', `unix-connect:${folder}/c`, '--name', 'host1', ...words('a')]);
-      const other = spawnVproxy(t, ['-c', 'unix-connect:./c', ...words('b')], { cwd: folder });
+      const other = spawnVproxy(t, ['-c', `unix-connect:${folder}/./c`, ...words('b')]);
       const controlled = [one, other].map((side) => side.waitForLine(TAKING_CONTROL));
       await Promise.all([listening.waitForLine(ESTABLISHED), ...controlled]);
       const machine = fakeMachine(t, { controlFolder: folder, proc: '/proc', timeoutMs: 20_000 });
