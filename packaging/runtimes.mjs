@@ -66,7 +66,7 @@ function fetchPackage(name, integrity) {
   // An aborted download leaves no folder of the final name.
   const work = mkdtempSync(join(CACHE, 'fetching-'));
   try {
-    const options = ['--silent', '--prefer-offline', '--pack-destination', work];
+    const options = ['--loglevel=error', '--prefer-offline', '--pack-destination', work];
     execFileSync('npm', ['pack', ...options, name], { cwd: work, stdio: ['ignore', 'ignore', 'inherit'] });
     const archive = join(work, readdirSync(work).find((file) => file.endsWith('.tgz')) ?? '');
     const sum = `sha512-${createHash('sha512').update(readFileSync(archive)).digest('base64')}`;

@@ -41,7 +41,7 @@ serialTestWith('root', 'libvirt')(
       await printXml('--name', AGENT_PORT, '--mode', 'connect', '--path', file('agent.sock')),
       `<serial type='file'><source path='${file('console.log')}'/></serial>\n`,
     ].join('');
-    const commandLine = 'console=ttyS0 quiet panic=-1 mitigations=off';
+    const commandLine = 'console=ttyS0 quiet panic=-1 mitigations=off no_timer_check';
     const boot = { kernel: tools.kernel.image, initrd: file('initramfs'), commandLine };
     await libvirtd.define(formatDomain({ devices, boot }));
 

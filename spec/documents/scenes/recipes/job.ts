@@ -12,7 +12,7 @@ import { findTools } from '../../../vm/rig/tools.js';
 import type { Scene } from '../../runner/scene.js';
 
 const ARCHIVE = '/srv/initramfs';
-const APPEND = 'console=ttyS0 quiet panic=-1 mitigations=off';
+const APPEND = 'console=ttyS0 quiet panic=-1 mitigations=off no_timer_check';
 const AGENT = `vproxy -c virtserial-open:${PORT_NAME} --no-storage --allow-exec --allow-copy`;
 
 export const job: Scene = {
