@@ -198,9 +198,10 @@ export class ForwardTable {
   }
 
   /** Logs a warning for each forward to a service that the peer does not offer. */
-  warnOfMissing(entries: Iterable<ForwardEntry>, offered: ReadonlySet<string>): void {
+  warnOfMissing(entries: Iterable<ForwardEntry>): void {
+    const offered = this.#options.offered();
     for (const { id, forward } of entries) {
-      if (isOffered(forward, offered) !== false) continue;
+      if (offered === null || isOffered(forward, offered) !== false) continue;
       const { service } = forward.spec;
       const form = formatForwardSpec(forward.spec);
       const message = `-o ${form}: the peer offers no service ${service}; it offers: ${listInsteadOf(service, offered)}`;

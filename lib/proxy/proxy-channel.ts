@@ -167,7 +167,10 @@ export class ProxyChannel {
       preamble: options.peerAddress === true ? ({ id }) => encodeProxyHeader({ label, streamId: id }) : null,
       egress: (name) => this.#egress.get(name) ?? null,
       filters: requestFilters(label, address),
-      offered: () => this.#offered,
+      offered: () => {
+        const session = this.#source.current;
+        return session !== null && this.#listed.has(session) ? session.peerServices.names : null;
+      },
       nextId: context.nextForwardId,
       onListening: context.onListening,
     });
@@ -243,14 +246,7 @@ export class ProxyChannel {
   /** Starts an added forward. Rejects as {@link ForwardTable.start} does. */
   async startForward(entry: ForwardEntry): Promise<void> {
     await this.forwards.start(entry);
-    const offered = this.#offered;
-    if (offered !== null) this.forwards.warnOfMissing([entry], offered);
-  }
-
-  /** The services that the peer offers; null without a session, and until it has listed them. */
-  get #offered(): ReadonlySet<string> | null {
-    const session = this.#source.current;
-    return session !== null && this.#listed.has(session) ? session.peerServices.names : null;
+    this.forwards.warnOfMissing([entry]);
   }
 
   /** Opens the channel, which may take forever. Rejects if it should listen and cannot. */
@@ -479,8 +475,9 @@ export class ProxyChannel {
       const message = `the peer offers: ${list || 'nothing'}`;
       this.#log(makeEvent('services', message, { services: list }));
       // Warn only about the first list: later changes are intentional.
-      if (!this.#listed.has(session)) this.forwards.warnOfMissing(this.forwards.active, services);
+      const isFirst = !this.#listed.has(session);
       this.#listed.add(session);
+      if (isFirst) this.forwards.warnOfMissing(this.forwards.active);
       this.#tellChange();
     });
     if (!isRestored) session.start(this.registry.list(), this.ports.announced);
