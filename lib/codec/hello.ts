@@ -5,6 +5,7 @@ import { VproxyError } from '../errors.js';
 import { encodeFrame, FRAME_TYPE, headerCheck, type Integrity, isIntegrity } from './header.js';
 import { decodeObject, isObject } from './json.js';
 import { HEADER_BYTES, LIMIT_RANGES, type Limits, MAX_CONTROL_BYTES } from './limits.js';
+import { Stranger } from './stranger.js';
 
 /** Precedes every HELLO. CR LF, XON XOFF and the high bytes show a terminal line that is not raw. */
 export const MAGIC = Buffer.from('ff00565052' + '4f58590d0a1a0a111300ff', 'hex');
@@ -145,6 +146,8 @@ function beginningOfMagic(bytes: Buffer, from: number): number {
  * by a valid HELLO (R-OPEN-3, R-OPEN-5). Keeps at most one incomplete HELLO in memory.
  */
 export class HelloScanner {
+  /** What the skipped bytes seem to be. */
+  readonly stranger = new Stranger();
   #carry: Buffer = NOTHING;
   #skippedBytes = 0;
 
@@ -166,18 +169,24 @@ export class HelloScanner {
       const found = readHello(bytes, at + MAGIC.length);
       if (found === 'incomplete') return this.#keep(bytes, at);
       if (found !== 'invalid') {
-        this.#skippedBytes += at;
+        this.#skip(bytes.subarray(0, at));
         this.#carry = NOTHING;
         const { hello, payload, end } = found;
         return { hello, payload, rest: bytes.subarray(end) };
       }
+      this.stranger.noteMagic();
       // After a failed candidate the search resumes at the second byte of its magic.
       from = at + 1;
     }
   }
 
+  #skip(bytes: Buffer): void {
+    this.#skippedBytes += bytes.length;
+    this.stranger.note(bytes);
+  }
+
   #keep(bytes: Buffer, from: number): null {
-    this.#skippedBytes += from;
+    this.#skip(bytes.subarray(0, from));
     // Usually nothing is left of the zeros of a flush; it must not cost memory then.
     this.#carry = from === bytes.length ? NOTHING : Buffer.from(bytes.subarray(from));
     return null;

@@ -32,8 +32,6 @@ export interface ExecSystem {
   readonly setprivFiles: readonly string[];
   /** `PATH` of commands. */
   readonly path: string;
-  /** `LANG` of commands; null: not set. */
-  readonly lang: string | null;
 }
 
 /** The default of `PATH`. */
@@ -46,7 +44,6 @@ export const thisSystem = (): ExecSystem => ({
   groupFile: GROUP_FILE,
   setprivFiles: ['/usr/bin/setpriv', '/bin/setpriv'],
   path: DEFAULT_PATH,
-  lang: null,
 });
 
 /** A permitted command. */
@@ -150,7 +147,7 @@ async function placeOf(file: string): Promise<string | null> {
 function cleanEnvironment(
   { env, terminal }: ExecRequest,
   user: UserAccount,
-  { path, lang }: ExecSystem,
+  { path }: ExecSystem,
 ): Record<string, string> {
   return {
     PATH: path,
@@ -158,7 +155,6 @@ function cleanEnvironment(
     USER: user.name,
     LOGNAME: user.name,
     SHELL: user.shell,
-    ...(lang !== null && { LANG: lang }),
     ...(terminal !== undefined && { TERM: terminal.term }),
     ...env,
   };

@@ -71,9 +71,12 @@ export class ChannelSessions {
     });
   }
 
-  /** No answer on the link `description`. */
-  tellQuiet(description: string, skippedBytes: number): void {
-    const message = `no answer on ${description}: no vproxy at the other end yet, or another process has the channel`;
+  /** No answer on the link `description`; `stranger`: what is there instead of a vproxy, if that can be told. */
+  tellQuiet(description: string, skippedBytes: number, stranger: string | null): void {
+    const message =
+      stranger === null
+        ? `no answer on ${description}: no vproxy at the other end yet, or another process has the channel`
+        : `no vproxy answers on ${description}: ${stranger}`;
     this.wait(makeEvent('channel-waiting', message, { link: description, skippedBytes }));
   }
 

@@ -164,8 +164,8 @@ export abstract class ChannelSupervisor {
   }
 
   /** The peer does not answer on a link. */
-  protected tellQuiet({ link }: LinkRunner, skippedBytes: number): void {
-    this.options.sessions.tellQuiet(link.description, skippedBytes);
+  protected tellQuiet({ link, loop }: LinkRunner, skippedBytes: number): void {
+    this.options.sessions.tellQuiet(link.description, skippedBytes, loop.stranger);
   }
 
   /** Stops counting a link, even if it closes later. */
@@ -362,7 +362,7 @@ export class DialSupervisor extends ChannelSupervisor {
     loop.on('session', begun).on('resumed', begun);
     loop.on('ended', (_session, ended) => over(ended)).on('suspended', () => over(null));
     loop.once('quiet', () => {
-      if (!mayBeStuck) return;
+      if (!mayBeStuck || loop.stranger !== null) return;
       name = 'stuck';
       this.#hasRedialled = true;
       const message = `reopening ${link.description}: its other end may be stuck`;
@@ -370,7 +370,7 @@ export class DialSupervisor extends ChannelSupervisor {
       link.close();
     });
     const gone = await closed;
-    return outcomeOf(name, gone, reason);
+    return outcomeOf(name, begunAtMs === null ? withStranger(gone, loop.stranger) : gone, reason);
   }
 
   /** QEMU serves one process, and keeps the others waiting in silence. */
@@ -386,6 +386,10 @@ export class DialSupervisor extends ChannelSupervisor {
     this.options.sessions.wait(makeEvent('channel-taken', message, { pid: rival.pid, name: rival.name }));
   }
 }
+
+/** The reason why a link without a session closed, with what was at its other end. */
+const withStranger = (gone: VproxyError, stranger: string | null): VproxyError =>
+  stranger === null ? gone : new VproxyError(gone.code, `${gone.message}; ${stranger}`, { cause: gone });
 
 /** `gone` is why the link closed or could not be opened; for a displaced session, its own end says more. */
 function outcomeOf(

@@ -98,6 +98,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
   /** The secure layer, from the handshake in the clear to the session's end. */
   #layer: SecureLayer | null = null;
   #skippedBytes = 0;
+  #stranger: string | null = null;
   readonly #turn: Turn;
   /** The link's hooks for its session. */
   readonly #hooks = {
@@ -145,6 +146,11 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
   get skippedBytes(): number {
     const opening = this.#state.name === 'opening' ? this.#state.opening.skippedBytes : 0;
     return this.#skippedBytes + opening + this.#pause.skippedBytes;
+  }
+
+  /** What the other end seemed to be in the last handshake, if it is no vproxy of this version; null if that cannot be told. */
+  get stranger(): string | null {
+    return this.#state.name === 'opening' ? this.#state.opening.stranger : this.#stranger;
   }
 
   get #isStopped(): boolean {
@@ -380,6 +386,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
     this.#state = next;
     if (state.name === 'opening') {
       this.#skippedBytes += state.opening.skippedBytes;
+      this.#stranger = state.opening.stranger;
       state.opening.stop();
     }
     if (state.name === 'resuming') state.resumption.stop();

@@ -123,7 +123,7 @@ withBrowser('the first thing that a search finds is a document, and it leads the
   const { page, trouble } = await open(t);
   await page.goto(server.url);
   await page.click('#tsd-search-trigger');
-  await page.fill('#tsd-search-input', 'storage');
+  await page.fill('#tsd-search-input', 'storage emulation');
   const found = page.locator('#tsd-search-results li').first();
   await found.waitFor();
   t.is(await found.textContent(), 'Storage emulation');

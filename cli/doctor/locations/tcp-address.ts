@@ -11,6 +11,7 @@ import { describeError, escapeText } from '../../../lib/util/escape.js';
 import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
 import { formatHolders, type ProcessList } from '../process-list.js';
+import { readGreeting } from './greeting.js';
 
 /** Share of a check's time for resolving the host, and for the connection. */
 const PART = 0.75;
@@ -36,7 +37,7 @@ export async function checkTcpConnect(
     return checkAddress(machine, { host, port: address.port }, place, servesOne);
   });
   const found = await Promise.all(attempts);
-  const used = found.filter(({ id }) => id === 'tcp-answers' || id === 'tcp-taken');
+  const used = found.filter(({ id }) => ['tcp-answers', 'tcp-taken', 'not-vproxy'].includes(id));
   return [...used, ...found].slice(0, 1);
 }
 
@@ -54,7 +55,7 @@ async function checkAddress(
   const servesOne = mayServeOne && holders.some(({ program }) => program.startsWith('qemu'));
   const taken = servesOne ? findClient(processes, sockets, address) : null;
   if (taken !== null) return finding('tcp-taken', `${taken} is connected to ${place}${who}`);
-  return connect(address, { place, who, timeoutMs: machine.timeFor(PART) });
+  return connect(address, { place, who, timeoutMs: machine.timeFor(PART), isChannel: mayServeOne });
 }
 
 /** Resolves with the first addresses of a host, or with the reason why it has none. */
@@ -88,16 +89,25 @@ interface Attempt {
   readonly place: string;
   readonly who: string;
   readonly timeoutMs: number;
+  /** Whether a vproxy should answer there. */
+  readonly isChannel: boolean;
 }
 
-function connect(address: HostPort, { place, who, timeoutMs }: Attempt): Promise<Finding> {
+function connect(address: HostPort, { place, who, timeoutMs, isChannel }: Attempt): Promise<Finding> {
   return new Promise((resolve) => {
     const socket = net.connect({ ...address, timeout: timeoutMs });
     const done = (found: Finding) => {
       socket.destroy();
       resolve(found);
     };
-    socket.once('connect', () => done(finding('tcp-answers', `${place} answers (connected for a moment)${who}`)));
+    const answered = (stranger: string | null) =>
+      stranger === null
+        ? done(finding('tcp-answers', `${place} answers (connected for a moment)${who}`))
+        : done(finding('not-vproxy', `${place} is not answered by a vproxy: ${stranger}${who}`));
+    socket.once('connect', () => {
+      if (isChannel) void readGreeting(socket, timeoutMs).then(answered);
+      else answered(null);
+    });
     socket.once('timeout', () => done(finding('tcp-silent', `no answer from ${place} within ${timeoutMs} ms`)));
     socket.once('error', (error) => {
       const id = systemCode(error) === 'ECONNREFUSED' ? 'tcp-refused' : 'tcp-unreachable';

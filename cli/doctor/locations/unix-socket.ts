@@ -1,5 +1,6 @@
 /** A unix socket to connect to: a listening chardev of QEMU, a target, or the members of a group. */
 import { constants, realpathSync } from 'node:fs';
+import net from 'node:net';
 import { basename } from 'node:path';
 import type { LocationOf } from '../../../lib/channel/kind.js';
 import { readGroupFolder } from '../../../lib/proxy/groups/channel-group.js';
@@ -11,6 +12,7 @@ import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
 import { describeKind, formatAccess, isAllowed, lookAtPath, nearName } from '../path.js';
 import { formatHolder, formatHolders, type Holder, type ProcessList } from '../process-list.js';
+import { readGreeting } from './greeting.js';
 
 /** Checks which process listens, and which are connected besides `ownPid`. Connects only if /proc does not show it. */
 export async function checkUnixSocket(
@@ -28,7 +30,7 @@ export async function checkUnixSocket(
     : [finding('socket-denied', `this user cannot connect to ${shown} (${formatAccess(look.stats)})`)];
   const sockets = (await machine.sockets()).filter((socket) => isAt(socket, path));
   const listener = sockets.find(({ state }) => state === 'listening');
-  if (listener === undefined) return denied.length > 0 ? denied : [await askWhoAnswers(path)];
+  if (listener === undefined) return denied.length > 0 ? denied : [await askWhoAnswers(path, servesOne)];
   const processes = await machine.processes();
   const holders = processes.holdersOfSocket(listener.inode);
   const who = formatHolders(holders, processes.isPartial);
@@ -65,16 +67,27 @@ const realPath = (path: string): string => {
 };
 
 /** Connects to find out: the listener may be in another network namespace, whose sockets are not listed here. */
-async function askWhoAnswers(path: string): Promise<Finding> {
+async function askWhoAnswers(path: string, isChannel: boolean): Promise<Finding> {
   const shown = escapeText(path);
   try {
     if (!(await isAnswered(path))) return finding('socket-stale', `nothing listens on the socket ${shown}`);
+    const stranger = isChannel ? await greetingAt(path) : null;
+    if (stranger !== null) return finding('not-vproxy', `${shown} is not answered by a vproxy: ${stranger}`);
     return finding(
       'socket-answered',
       `${shown} answers (connected for a moment), but its listener is not visible from here`,
     );
   } catch (error) {
     return finding('socket-type', `cannot connect to ${shown}: ${describeError(error)}`);
+  }
+}
+
+async function greetingAt(path: string): Promise<string | null> {
+  const socket = net.connect(path);
+  try {
+    return await readGreeting(socket);
+  } finally {
+    socket.destroy();
   }
 }
 

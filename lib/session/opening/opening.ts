@@ -34,7 +34,10 @@ interface OpeningOptions {
   readonly outerNonces?: readonly [self: string, peer: string] | null;
   /** Our own HELLO came back. */
   readonly onEcho: () => void;
-  /** No HELLO of the peer was answered for {@link QUIET_MS}. Not called after an answer, which may have established the peer. */
+  /**
+   * No HELLO of the peer was answered for {@link QUIET_MS}; again if a stranger shows itself later. Not called after an answer,
+   * which may have established the peer.
+   */
   readonly onQuiet: () => void;
 }
 
@@ -66,6 +69,8 @@ export class Opening {
   #cancelRepeat: CancelTimer | null = null;
   #cancelAttempt: CancelTimer | null = null;
   #cancelQuiet: CancelTimer | null = null;
+  /** Whether `onQuiet` was called, and whether a stranger was known then. */
+  #quiet: 'no' | 'told' | 'told of a stranger' = 'no';
 
   constructor(options: OpeningOptions) {
     this.#options = options;
@@ -83,6 +88,11 @@ export class Opening {
     return this.#scanner.skippedBytes;
   }
 
+  /** What the other end seems to be, if it is no vproxy of this version; null if that cannot be told. */
+  get stranger(): string | null {
+    return this.#scanner.stranger.describe();
+  }
+
   /** Starts sending. */
   start(): void {
     this.#seek();
@@ -95,7 +105,10 @@ export class Opening {
     let bytes = chunk;
     for (;;) {
       const found = this.#scanner.scan(bytes);
-      if (found === null) return null;
+      if (found === null) {
+        if (this.#state === 'seeking' && this.#quiet === 'told' && this.stranger !== null) this.#tellQuiet();
+        return null;
+      }
       const { hello, payload, rest } = found;
       if (this.#isOwn(hello)) {
         this.#options.onEcho();
@@ -162,8 +175,13 @@ export class Opening {
 
   #seek(): void {
     this.#state = 'seeking';
-    this.#cancelQuiet = this.#options.clock.schedule(QUIET_MS, this.#options.onQuiet);
+    this.#cancelQuiet = this.#options.clock.schedule(QUIET_MS, () => this.#tellQuiet());
     this.#writeOpening();
+  }
+
+  #tellQuiet(): void {
+    this.#quiet = this.stranger === null ? 'told' : 'told of a stranger';
+    this.#options.onQuiet();
   }
 
   #writeOpening(): void {

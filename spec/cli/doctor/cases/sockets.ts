@@ -101,6 +101,15 @@ export const SOCKET_CASES = [
     await localServer(t, (socket) => void socket.end(), { path });
     return look(t, path, fakeMachineWithProc(t));
   }),
+  finds('not-vproxy', 'an ssh server answers on a socket', /: 9 bytes came that .* "SSH-2\.0-x"$/, async (t) => {
+    const path = socketPath(t);
+    await localServer(t, (socket) => void socket.end('SSH-2.0-x'), { path });
+    return look(t, path, fakeMachineWithProc(t));
+  }),
+  finds('not-vproxy', 'an ssh server answers on a port', /: 9 bytes came that .* "SSH-2\.0-x"/, async (t) => {
+    const { port } = await localServer(t, (socket) => void socket.end('SSH-2.0-x'));
+    return lookAtTcp(t, '127.0.0.1', port);
+  }),
   finds('socket-type', 'it is for datagrams', async (t) => {
     const path = socketPath(t);
     await pretend(t, { program: 'logger', bindDatagram: path });
