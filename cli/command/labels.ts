@@ -2,9 +2,8 @@
  * The channel of a command. One grammar for all commands: the label is an operand, `vm1` or `vm1:`; or in front of a
  * service, `vm1/ssh`; or the value of `--channel`. Given twice, it must be the same.
  */
-import { SERVICE_NAME } from '../../lib/codec/limits.js';
 import { escapeText } from '../../lib/util/escape.js';
-import { cutLabel, isLabel, LABEL_RULE } from '../../lib/util/labels.js';
+import { cutLabel, isLabel, isPlainLabel, LABEL_RULE } from '../../lib/util/labels.js';
 import { type Arguments, badArgument } from './arguments.js';
 
 /** The label before the slash of `vm1/ssh`, or null, and the rest. */
@@ -43,6 +42,6 @@ export function servicePlace(
   if (label === null && named !== null) {
     throw badArgument(`"${escapeText(text, 128)}": did you mean ${named.label}/${escapeText(named.rest, 64)}?`);
   }
-  if (!SERVICE_NAME.test(service)) throw badArgument(`"${escapeText(service, 64)}": not a valid service name`);
+  if (!isPlainLabel(service)) throw badArgument(`"${escapeText(service, 64)}": not a valid service name`);
   return { service, channel: channelOf(args, label) };
 }

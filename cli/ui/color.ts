@@ -42,13 +42,14 @@ export function hasColors(stream: Output, environment: NodeJS.ProcessEnv = proce
 export const paintFor = (stream: Output): Paint => painter(hasColors(stream));
 
 /** The tones of the states of channels and of forwards. */
-const STATES: Readonly<Record<ChannelState | ForwardStatus['state'], Tone>> = {
+const STATES: Readonly<Record<ChannelState | ForwardStatus['state'] | 'not offered', Tone>> = {
   active: 'good',
   established: 'good',
   opening: 'doubtful',
   waiting: 'doubtful',
   suspended: 'doubtful',
   draining: 'doubtful',
+  'not offered': 'doubtful',
   'backing-off': 'bad',
   'auth-failed': 'bad',
   failed: 'bad',

@@ -95,7 +95,7 @@ test.serial(
     for (const [words, colored] of [
       ['status', '\u001b[32mestablished\u001b[0m'],
       ['channels default', '\u001b[32mestablished\u001b[0m'],
-      ['forwards', '\u001b[32mactive\u001b[0m'],
+      ['forwards', '\u001b[33mnot offered\u001b[0m'],
       ['ping nobody -c 1', 'vproxy: \u001b[31merror: \u001b[0mno channel'],
       ['exec nobody', 'vproxy: \u001b[31merror: \u001b[0m'],
       [`check ${file}`, `\u001b[31m${file}:\u001b[0m wait: `],

@@ -46,7 +46,7 @@ test('status, channels, forwards and services, human-readable and as JSON', asyn
     ['channels default', /^ {2}offers +web$/m, { label: 'default' }],
     [
       'forwards',
-      /\nf1 +default +outgoing +ssh +127\.0\.0\.1:\d+ +active +0 +0\n$/,
+      /\nf1 +default +outgoing +ssh +127\.0\.0\.1:\d+ +not offered +0 +0\n$/,
       { 0: { id: 'f1', service: 'ssh' } },
     ],
     ['services', /\ndefault +web +peer +-\n$/, { 0: { service: 'web' } }],
