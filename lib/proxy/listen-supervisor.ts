@@ -18,6 +18,9 @@ export function supervise(options: SupervisorOptions): ChannelSupervisor {
 /** Limit on connections that have not completed a handshake; one more closes one of them. */
 const MAX_WAITING = 16;
 
+/** For a session that any process which may connect could take. */
+const KEEPING = '; to keep others out, give both sides a --key';
+
 type ListenState =
   | { readonly name: 'starting' | 'stopped' }
   | { readonly name: 'listening'; readonly listener: ChannelListener }
@@ -149,7 +152,10 @@ export class ListenSupervisor extends ChannelSupervisor {
     this.#established = runner;
     this.#backoff.reset();
     if (previous === null || previous === runner) return;
-    const message = `a newer connection took the channel: ${describeNewcomer(runner)}`;
+    const { settings } = this.options;
+    // The peer that lost the channel is sent this, too.
+    const hint = settings.keys().length === 0 && settings.secure === null ? KEEPING : '';
+    const message = `a newer connection took the channel: ${describeNewcomer(runner)}${hint}`;
     void previous.stop(new VproxyError('channel-displaced', message));
   }
 
