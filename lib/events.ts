@@ -171,6 +171,7 @@ export const LOG_EVENTS = {
   'notify-failed': row('warn', {}),
   'notify-recovered': row('info', {}),
   'open-port': row('warn', { endpoint: 'string' }),
+  'outage-over': row('info', { ...PLACE, count: 'number' }),
   'port-announced': row('info', PORT),
   'port-closed': row('info', { ...PORT, endpoint: 'string', forward: 'string' }),
   'port-failed': row('warn', { ...PORT, code: 'string' }),

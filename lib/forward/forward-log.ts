@@ -1,8 +1,9 @@
 /** The log events of a forward and its streams. */
 import type { VproxyError } from '../errors.js';
-import { type Log, makeEvent } from '../events.js';
+import { type EventFields, type Log, makeEvent } from '../events.js';
 import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
+import { formatCount } from '../util/units.js';
 import type { KnownStream } from './connection.js';
 import type { DropCounts } from './datagram/flow-book.js';
 import type { InputFilters } from './input-filter.js';
@@ -31,6 +32,8 @@ export class ForwardLog {
   readonly #clock: Clock;
   readonly #id: string | null;
   readonly #endpointText: () => string;
+  /** Connections that the present outage has reset after the first, which the log names; null: there is none. */
+  #resetByOutage: number | null = null;
 
   /** `endpointText` gives the current address. */
   constructor(spec: ForwardName, { log, clock, id = null }: ForwardOptions, endpointText: () => string) {
@@ -75,6 +78,17 @@ export class ForwardLog {
     this.write(makeEvent('stream-refused', message, this.fields(NO_STREAM), 'warn'));
   }
 
+  /** A connection was reset without a stream. */
+  reset(
+    service: string,
+    reason: Pick<VproxyError, 'code' | 'message'>,
+    what = 'connection',
+    fields: EventFields<'stream-refused'> = this.fields(NO_STREAM),
+  ): void {
+    const message = `a ${what} to ${this.nameOf(service)} was reset: ${reason.message} (${reason.code})`;
+    this.write(makeEvent('stream-refused', message, fields, this.#isKnownOutage(reason.code) ? 'debug' : 'warn'));
+  }
+
   /** Messages of flows were dropped. */
   dropped({ sendDropped, receiveDropped }: DropCounts): void {
     const out = sendDropped === 0 ? [] : [`${sendDropped} for the peer`];
@@ -84,6 +98,7 @@ export class ForwardLog {
   }
 
   opened(stream: KnownStream): void {
+    this.#endOutage();
     const { id, from, service } = stream;
     const way = this.#isOutgoing ? `to ${service}` : `from ${escapeText(from ?? 'the peer', 80)} to ${this.nameOf()}`;
     this.write(makeEvent('stream-opened', `stream ${id} ${way} is open`, this.fields(streamFields(stream), service)));
@@ -101,8 +116,23 @@ export class ForwardLog {
       const reset = this.#isOutgoing ? `${subject} was reset` : subject;
       this.write(makeEvent('stream-reset', `${reset}: ${reason.message} (${reason.code}); ${amount}`, fields));
     } else {
-      const message = `a ${what} to ${this.nameOf(service)} was reset: ${reason.message} (${reason.code})`;
-      this.write(makeEvent('stream-refused', message, fields, 'warn'));
+      this.reset(service, reason, what, fields);
     }
+  }
+
+  /** Whether the log has named this outage: a program that keeps trying would fill it. */
+  #isKnownOutage(code: string): boolean {
+    if (code !== 'no-session') return false;
+    const isKnown = this.#resetByOutage !== null;
+    this.#resetByOutage = (this.#resetByOutage ?? -1) + 1;
+    return isKnown;
+  }
+
+  #endOutage(): void {
+    const count = this.#resetByOutage;
+    this.#resetByOutage = null;
+    if (count === null || count === 0) return;
+    const message = `${this.nameOf()} works again; ${formatCount(count, 'more connection')} had been reset without a session`;
+    this.write(makeEvent('outage-over', message, this.fields({ count })));
   }
 }

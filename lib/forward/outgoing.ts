@@ -211,8 +211,8 @@ export class OutgoingForward implements Forward {
     if (listener !== null) await listenAdopted(this.#server, this.#address, listener);
   }
 
-  #refuse(caller: Caller, { code, message }: VproxyError): void {
+  #refuse(caller: Caller, reason: VproxyError): void {
     caller.refuse();
-    this.#log.refused(`a connection to ${this.#log.nameOf(caller.service)} was reset: ${message} (${code})`);
+    this.#log.reset(caller.service, reason);
   }
 }

@@ -121,6 +121,29 @@ test('a listener survives peers that come, go or offer nothing; a connection wai
   t.regex(message, /no session with the peer within 0.05 s \(no-session\)/);
 });
 
+test('of one outage the log names the first connection that was reset, and their number when it is over', async (t) => {
+  const { port: target } = await localServer(t, (socket) => socket.pipe(socket));
+  const path = join(temporaryFolder(t), 'channel.sock');
+  const a = await startProxy(t, `unix-listen:${path}`, { outgoing: ['echo:0'], waitMs: 50 });
+  const port = a.port('echo');
+  for (let count = 0; count < 4; count += 1) t.is(await refusal(t, port), 'ECONNRESET');
+  await eventually(() => a.count('stream-refused') === 4);
+  t.deepEqual(
+    a.all('stream-refused').map(({ level }) => level),
+    ['warn', 'debug', 'debug', 'debug'],
+  );
+  const b = await serving(t, path, target);
+  await a.event('session-established');
+  t.is(await ask(t, port, 'again'), 'again');
+  t.regex(
+    (await a.event('outage-over')).message,
+    /:\d+ \(echo\) works again; 3 more connections had been reset without a session$/,
+  );
+  await b.proxy.stop();
+  t.is(await refusal(t, port), 'ECONNRESET');
+  await eventually(() => a.all('stream-refused').at(-1)?.level === 'warn');
+});
+
 test('a reset at one end is a reset at the other, in both directions', async (t) => {
   const accepted: net.Socket[] = [];
   const server = await localServer(t, (socket) => {
