@@ -286,3 +286,18 @@ test('a group that has exited gets no signals, and is reported once', async (t) 
   clock.advance(1000);
   t.deepEqual([ender.isEnding, goneCount, signals.splice(0)], [false, 1, ['SIGTERM', 'SIGCONT']]);
 });
+
+test('a group that was killed is ending until its leader has exited', async (t) => {
+  const [clock, ended] = [new ManualClock(), deferred<ProcessEnd>()];
+  let goneCount = 0;
+  const ender = new GroupEnder({ pid: 2 ** 30, ended: ended.promise, signal: () => undefined }, clock, () => {
+    goneCount += 1;
+  });
+  t.false(ender.isEnding);
+  ender.end(['SIGTERM'], 1000);
+  clock.advance(1000);
+  t.deepEqual([ender.isEnding, goneCount], [true, 0]);
+  ended.resolve({ status: null, signal: 'SIGKILL' });
+  await ended.promise;
+  t.deepEqual([ender.isEnding, goneCount], [false, 1]);
+});
