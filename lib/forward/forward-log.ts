@@ -32,7 +32,7 @@ export class ForwardLog {
   readonly #clock: Clock;
   readonly #id: string | null;
   readonly #endpointText: () => string;
-  /** Connections that the present outage has reset after the first, which the log names; null: there is none. */
+  /** Connections that the present outage has reset after the first, which the log names; null without one. */
   #resetByOutage: number | null = null;
 
   /** `endpointText` gives the current address. */

@@ -133,6 +133,24 @@ test('destroy with a foreign error resets the other end with cancelled and its m
   t.deepEqual([error.code, error.message], ['cancelled', 'disk full']);
 });
 
+test('text() destroys a stream that it has read, so its answer is lost, and the caller is told; iterator() can leave it open', async (t) => {
+  for (const isKept of [false, true]) {
+    const { pair, near, far } = await join();
+    near.end('hello');
+    const outcome: Promise<string | VproxyError> = isKept
+      ? text(near)
+      : t.throwsAsync(finished(near), { instanceOf: VproxyError });
+    const answer = carryUntil(pair, outcome);
+    let request = '';
+    if (!isKept) request = await carryUntil(pair, text(far));
+    else for await (const chunk of far.iterator({ destroyOnReturn: false })) request += String(chunk);
+    far.end(request.toUpperCase());
+    const got = await answer;
+    const lost = 'the program at the other end destroyed the stream before it had ended its side';
+    t.is(got instanceof VproxyError ? got.message : got, isKept ? 'HELLO' : lost);
+  }
+});
+
 test('destroy fails waiting writes, each callback once', async (t) => {
   const { pair, near } = await join({ limits: { streamCredit: 1024 } });
   const outcomes: string[] = [];
