@@ -13,7 +13,6 @@ import { shellWords } from '../documents/shell-words.js';
 import { callVproxy } from '../helpers/call-vproxy.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { steeredPair } from '../helpers/proxies.js';
-import { testRefusals } from '../helpers/refusals.js';
 import { runInTerminal } from '../helpers/terminals.js';
 import { VPROXY } from '../helpers/vproxy-process.js';
 
@@ -147,37 +146,6 @@ test('vproxy help COMMAND is the same as --help, and -V and version as --version
     t.deepEqual(one, other, words);
   }
 });
-
-testRefusals([
-  ['cp -r a vm1:/b', '"cp": no such command; did you mean copy?'],
-  ['help ssh', '"ssh": no such command; did you mean shell?'],
-  ['rm --now', '"rm": no such command; did you mean channel remove, or forward remove?'],
-  ['frobnicate -x', '"frobnicate": no such command; see vproxy help'],
-  ['channel ls', '"channel ls": no such command; did you mean channels?'],
-  ['forward delete', '"forward delete": no such command; did you mean forward remove?'],
-  [
-    '-c unix-conect:/run/vm1.sock',
-    'channel "unix-conect:/run/vm1.sock": unknown kind "unix-conect"; did you mean unix-connect:?',
-  ],
-  ['-c tcp:127.0.0.1:1', 'channel "tcp:127.0.0.1:1": unknown kind "tcp"; did you mean tcp-connect:?'],
-  [
-    '-c /run/vm1.sock',
-    'channel "/run/vm1.sock": missing kind before the path; did you mean unix-connect:/run/vm1.sock?',
-  ],
-  [
-    '-c stdio: -i apt:egres:internet',
-    '-i apt:egres:internet: unknown kind "egres"; did you mean egress:?; expected SERVICE:egress:[NAME]',
-  ],
-  ['-c host1=stdio: -c other=fd:3 -o othre/ssh:22', '-o othre/ssh:22: no channel "othre"; did you mean other?'],
-  [
-    '-c stdio: -i apt:egress:intrnet --egress internet:allow=a:1',
-    '-i apt:egress:intrnet: no [egress.intrnet] section; did you mean internet?',
-  ],
-  ['log-level warning', '"warning" is not a log level; available: error, warn, info, debug'],
-  ['log-level debgu', '"debgu" is not a log level; did you mean debug?'],
-  ['completion bsh', 'completion: unknown shell "bsh"; available: bash, zsh, fish'],
-  ['events --follow --no-follow', '--follow: not allowed with --no-follow'],
-]);
 
 test('a word of another program leads to an existing command', async (t) => {
   const commands = (await loadCommands()).map(({ name }) => name);

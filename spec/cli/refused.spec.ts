@@ -1,0 +1,61 @@
+/** Commands that are refused, as a transcript: status 64, and one line with what is wrong and, where it can be known, what was meant. */
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { shellWords } from '../documents/shell-words.js';
+import { parseTranscript } from '../documents/transcript.js';
+import { callVproxy } from '../helpers/call-vproxy.js';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { steeredPair } from '../helpers/proxies.js';
+import { runVproxy } from '../helpers/vproxy-process.js';
+
+for (const { command, output } of parseTranscript(
+  readFileSync(join(PROJECT_ROOT, 'spec/fixtures/refused-commands.txt'), 'utf8'),
+)) {
+  test(`refused: ${command.slice(0, 120)}`, async (t) => {
+    const [, ...words] = shellWords(command);
+    t.deepEqual(await callVproxy(words), { code: 64, stdout: '', stderr: `${output.join('\n')}\n` });
+  });
+}
+
+test('control characters of a command line are escaped', async (t) => {
+  for (const [words, shown] of [
+    [['--mode=\u001b[2J', 'pipe-create'], '--mode: unknown option; see --help'],
+    [['-c', 'stdio:', '-o', 'y:\u001b[2J'], '-o y:\\x1b[2J: not a valid ADDR:PORT'],
+  ] as const) {
+    const { code, stderr } = await callVproxy(words);
+    t.is(code, 64);
+    t.true(stderr.startsWith(`vproxy: error: ${shown}`), stderr);
+  }
+});
+
+test('a folder that is missing behind a path is named', async (t) => {
+  const folder = temporaryFolder(t);
+  const none = join(folder, 'none');
+  for (const [words, line] of [
+    [`-c unix-listen:${none}/x`, `cannot listen on ${none}/x: its folder does not exist`],
+    [`-c unix-listen:${folder}/c -o x:${none}/x`, `cannot listen on ${none}/x: its folder does not exist`],
+    [`-c unix-listen:${folder}/c -i x:file:${none}/x`, `cannot write ${none}/x: its folder does not exist`],
+  ] as const) {
+    const { code, stderr } = await runVproxy(words.split(' '));
+    t.deepEqual([code, stderr], [69, `vproxy: error: ${line}\n`], words);
+  }
+  const { stderr } = await callVproxy(['status', '--socket', '/etc/passwd']);
+  t.true(existsSync('/etc/passwd'));
+  t.is(stderr, 'vproxy: error: no process answers on /etc/passwd: not a socket\n');
+});
+
+test('a forward for a service that the peer lacks is added with a warning, and listed as not offered', async (t) => {
+  const { run } = await steeredPair(t, { peer: { incoming: ['web:127.0.0.1:9'] } });
+  const { code, stderr } = await run('forward', 'add', '-o', 'registry:127.0.0.1:0');
+  t.deepEqual([code, stderr], [0, 'vproxy: warning: the peer offers no service registry; it offers: web\n']);
+  t.is((await run('forward', 'add', '-o', 'web:127.0.0.1:0')).stderr, '');
+  const { stdout } = await run('forwards');
+  t.regex(stdout, / registry +127\.0\.0\.1:\d+ +not offered +0 +0\n/);
+  t.regex(stdout, / web +127\.0\.0\.1:\d+ +active +0 +0\n/);
+  const listed = JSON.parse((await run('forwards', '--json')).stdout) as { service: string; offered: boolean }[];
+  t.deepEqual(Object.fromEntries(listed.map(({ service, offered }) => [service, offered])), {
+    registry: false,
+    web: true,
+  });
+});
