@@ -57,7 +57,10 @@ test('R-CHANNEL-2: a stranger on a listening channel ends no session, and the se
   const since = a.events.length;
   await startProxy(t, `unix-connect:${path}`, { name: 'newcomer', incoming: [`echo:${port}`] });
   const { message } = await a.event('session-ended', since);
-  t.regex(message, /: a newer connection took the channel: newcomer, vproxy test; to keep others out, give both sides a --key \(channel-displaced\)$/);
+  t.regex(
+    message,
+    /: a newer connection took the channel: newcomer, vproxy test; to keep others out, give both sides a --key \(channel-displaced\)$/,
+  );
   t.regex((await a.event('session-established', since)).message, /newcomer/);
   t.is((await failure).code, 'ECONNRESET');
   t.is(await ask(t, a.port('echo')), 'hello');

@@ -62,7 +62,10 @@ test('a side that loses a channel to a local process names it, and waits until t
   };
   await eventually(() => other.queries.length > 0);
   other.hasChannel = true;
-  t.regex(end.message, /ended: a newer connection took the channel: host2, vproxy test; to keep others out, give both sides a --key \(channel-displaced\)$/);
+  t.regex(
+    end.message,
+    /ended: a newer connection took the channel: host2, vproxy test; to keep others out, give both sides a --key \(channel-displaced\)$/,
+  );
   const { message, fields } = await b.event('channel-taken');
   t.regex(message, /^process 4711 \(host2\\x1b\) took the channel unix-connect:\/\S+; waiting until it releases it$/);
   t.like(fields, { pid: 4711, name: 'host2\u001b' });
@@ -89,7 +92,10 @@ test('a rival that cannot be seen from here is described by the other side, and 
     await eventually(() => stateOf(b).state === 'backing-off' || (clock.advance(50), false));
     const { nextTryMs, detail, history } = stateOf(b);
     t.true(Math.abs((nextTryMs ?? 0) - meanMs) <= meanMs / 4, `${nextTryMs}`);
-    t.is(detail, 'a newer connection took the channel: host2, vproxy test; to keep others out, give both sides a --key');
+    t.is(
+      detail,
+      'a newer connection took the channel: host2, vproxy test; to keep others out, give both sides a --key',
+    );
     await holder.proxy.stop();
     clock.advance((nextTryMs ?? 0) + 1);
     await eventually(() => stateOf(b).history.sessions === history.sessions + 1);
