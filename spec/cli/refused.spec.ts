@@ -1,5 +1,5 @@
 /** Commands that are refused, as a transcript: status 64, and one line with what is wrong and, where it can be known, what was meant. */
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { shellWords } from '../documents/shell-words.js';
@@ -41,7 +41,6 @@ test('a folder that is missing behind a path is named', async (t) => {
     t.deepEqual([code, stderr], [69, `vproxy: error: ${line}\n`], words);
   }
   const { stderr } = await callVproxy(['status', '--socket', '/etc/passwd']);
-  t.true(existsSync('/etc/passwd'));
   t.is(stderr, 'vproxy: error: no process answers on /etc/passwd: not a socket\n');
 });
 
