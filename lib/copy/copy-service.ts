@@ -1,12 +1,12 @@
 /** The service `copy`: lets the peer copy files to and from this machine. */
 
 import type { Duplex } from 'node:stream';
-import { formatCount } from '../../lib/util/units.js';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { type Log, makeEvent } from '../events.js';
 import { Budget } from '../util/bounds.js';
 import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
+import { formatCount } from '../util/units.js';
 import { COPY_KIND, type CopyRequest, decodeStart, pathsOf } from './copy-messages.js';
 import { CopyProgress } from './copy-progress.js';
 import { KeptLists, MAX_KEPT_BYTES } from './kept-list.js';

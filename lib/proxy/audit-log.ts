@@ -1,10 +1,10 @@
 /** The audit log: who opened what, whether it was allowed, and what was called, as lines of JSON in a file. */
 
-import { formatCount } from '../../lib/util/units.js';
 import { type EventRate, type Log, type LogEvent, makeEvent, rateOf } from '../events.js';
 import { LogFile, type Rotation } from '../system/files/log-file.js';
 import type { Clock } from '../util/clock.js';
 import { formatJsonLine } from '../util/escape.js';
+import { formatCount } from '../util/units.js';
 
 /**
  * Limits on lines that wait for a stuck disk, in bytes: further lines are counted and dropped. Permitted actions keep room

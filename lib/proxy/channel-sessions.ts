@@ -1,5 +1,5 @@
 /** The sessions on one channel: its state with or without a session, the log lines about that, and the history of sessions. */
-import { formatCount } from '../../lib/util/units.js';
+
 import type { ChannelAddress } from '../channel/address/address.js';
 import type { ChannelTraits } from '../channel/kind.js';
 import { isErrorCode, type VproxyError } from '../errors.js';
@@ -12,6 +12,7 @@ import type { SessionLoop } from '../session/session-loop.js';
 import type { ChannelState, ChannelTotals, SessionHistory } from '../status/types.js';
 import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
+import { formatCount } from '../util/units.js';
 
 interface ChannelSessionsOptions {
   readonly channel: ChannelAddress;

@@ -1,5 +1,5 @@
 /** Rate limits for a channel's lines in the log and the audit log, so that peers and local programs cannot fill them. */
-import { formatCount } from '../../lib/util/units.js';
+
 import { toVproxyError } from '../errors.js';
 import { type EventRate, LOG_EVENTS, type Log, type LogEvent, makeEvent, rateOf } from '../events.js';
 import { endedStreamFields, streamFields } from '../forward/session-source.js';
@@ -8,6 +8,7 @@ import type { SessionStream } from '../session/stream.js';
 import { TokenBucket } from '../util/bounds.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { describeError, escapeText, formatJsonLine } from '../util/escape.js';
+import { formatCount } from '../util/units.js';
 import { DEFAULT_LABEL } from './channel-options.js';
 
 /** A rate limit: a burst in bytes, and bytes per second in the long run. */

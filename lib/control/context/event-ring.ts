@@ -1,9 +1,9 @@
 /** The last events of the process, in a ring buffer, and their output to following clients. */
 
 import type { ServerResponse } from 'node:http';
-import { formatCount } from '../../../lib/util/units.js';
 import { type LogEvent, makeEvent } from '../../events.js';
 import type { ControlEvent } from '../../status/types.js';
+import { formatCount } from '../../util/units.js';
 
 /** The number of events kept. */
 export const RING_EVENTS = 500;
