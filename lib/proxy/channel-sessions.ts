@@ -45,6 +45,7 @@ export class ChannelSessions {
   readonly #whereabouts = new Map<Session, Whereabouts>();
   /** The last line about the channel's state, so that only changes are logged. */
   #told = '';
+  #hasToldStranger = false;
   /** The last line about a failed authentication, on either side. */
   #toldRefusal = '';
 
@@ -78,7 +79,10 @@ export class ChannelSessions {
       stranger === null
         ? `no answer on ${description}: no vproxy at the other end yet, or another process has the channel`
         : `no vproxy answers on ${description}: ${stranger}`;
-    this.wait(makeEvent('channel-waiting', message, { link: description, skippedBytes }));
+    // Logged once until there is a session: the text is the stranger's, which could vary it to fill the log.
+    if (stranger !== null && this.#hasToldStranger) this.enter('waiting', message);
+    else this.wait(makeEvent('channel-waiting', message, { link: description, skippedBytes }));
+    this.#hasToldStranger ||= stranger !== null;
   }
 
   /** Records the state of a channel without a session; with one, the session determines the state. */
@@ -119,6 +123,7 @@ export class ChannelSessions {
 
   #begin(session: Session, link: string): void {
     this.#told = '';
+    this.#hasToldStranger = false;
     this.#toldRefusal = '';
     const { agent, name } = session.agreement.peer;
     const who = [name === null ? '' : `${escapeText(name, 80)}, `, escapeText(agent, 80)].join('');

@@ -370,7 +370,10 @@ export class DialSupervisor extends ChannelSupervisor {
       link.close();
     });
     const gone = await closed;
-    return outcomeOf(name, begunAtMs === null ? withStranger(gone, loop.stranger) : gone, reason);
+    // One that ends the connection at once was never quiet.
+    if (begunAtMs === null && loop.stranger !== null)
+      sessions.tellQuiet(link.description, loop.skippedBytes, loop.stranger);
+    return outcomeOf(name, gone, reason);
   }
 
   /** QEMU serves one process, and keeps the others waiting in silence. */
@@ -386,10 +389,6 @@ export class DialSupervisor extends ChannelSupervisor {
     this.options.sessions.wait(makeEvent('channel-taken', message, { pid: rival.pid, name: rival.name }));
   }
 }
-
-/** The reason why a link without a session closed, with what was at its other end. */
-const withStranger = (gone: VproxyError, stranger: string | null): VproxyError =>
-  stranger === null ? gone : new VproxyError(gone.code, `${gone.message}; ${stranger}`, { cause: gone });
 
 /** `gone` is why the link closed or could not be opened; for a displaced session, its own end says more. */
 function outcomeOf(
