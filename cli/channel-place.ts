@@ -1,15 +1,13 @@
-/** The places of channels of other processes. */
+/** The place of a channel of another process. */
 import { parseChannel, placeOf } from '../lib/channel/address/address.js';
-import { folderOf } from '../lib/system/proc/proc.js';
 
 /**
- * Returns the place (`placeOf`) of a channel of the process `pid`, by its canonical address; null if it has none, or a form
- * unknown to this version. A relative path is resolved in the working folder of that process, if this user may see it.
+ * Returns the place (`placeOf`) of a channel of a running process, by its canonical address; null if it has none, or a form
+ * unknown to this version.
  */
-export function placeOfRunning(pid: number, address: string, proc = '/proc'): string | null {
+export function placeOfRunning(address: string): string | null {
   try {
-    const channel = parseChannel(address);
-    return placeOf(channel, folderOf(proc, pid) ?? process.cwd());
+    return placeOf(parseChannel(address));
   } catch {
     return null;
   }

@@ -57,7 +57,11 @@ export const forwards = listCommand<ForwardStatus>({
     { title: 'DIRECTION', cell: ({ direction }) => direction },
     { title: 'SERVICE', cell: ({ service }) => service, leastWidth: 12 },
     { title: 'ENDPOINT', cell: ({ endpoint }) => endpoint, leastWidth: 16 },
-    { title: 'STATE', cell: ({ state, offered }) => (offered === false ? 'not offered' : state), toneOf: toneOfState },
+    {
+      title: 'STATE',
+      cell: ({ state, offered }) => (state === 'active' && offered === false ? 'not offered' : state),
+      toneOf: toneOfState,
+    },
     { title: 'STREAMS', cell: ({ streams }) => String(streams), align: 'right' },
     { title: 'SO FAR', cell: ({ opened }) => String(opened), align: 'right' },
   ],

@@ -62,7 +62,7 @@ export async function planJobs(machine: Machine, request: DoctorRequest): Promis
     ...others.flatMap((one) => planRunning(machine, one)),
     ...[...files].map((path) => job('key', `key ${escapeText(path)}`, () => checkKeyFile(machine, path))),
     ...planKeys(channels, running),
-    ...planRivals(machine, channelsOf(control), running),
+    ...planRivals(channelsOf(control), running),
     ...running.map((one) => planSession(machine, one)),
     job('denials', 'logs', () => checkDenials(machine, { paths: pathsOf(channels, running, files) })),
   ];

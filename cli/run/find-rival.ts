@@ -61,6 +61,6 @@ async function findSession(place: string, sockets: readonly string[]): Promise<R
   };
 }
 
-function hasSession({ process: { pid }, channels }: ControlStatus, place: string): boolean {
-  return channels.some(({ session, address }) => session !== null && placeOfRunning(pid, address) === place);
+function hasSession({ channels }: ControlStatus, place: string): boolean {
+  return channels.some(({ session, address }) => session !== null && placeOfRunning(address) === place);
 }

@@ -112,10 +112,9 @@ interface KindOf<A> {
   /** Formats an address so that `parse` can read it. */
   format(address: A): string;
   /**
-   * The place that an address leads to, the same for all its spellings; relative paths are resolved in `folder`. Null if every
-   * opening leads to another channel. Default: the result of `format`.
+   * The place that an address leads to, the same for all its spellings. Null if every opening leads to another channel. Default: the result of `format`.
    */
-  place?(address: A, folder: string): string | null;
+  place?(address: A): string | null;
   /** What the doctor inspects. Default: nothing can be inspected without opening it. */
   locate?(address: A): ChannelLocation;
   /** Who besides local users could be the peer, or in the middle: `anybody on the network`; null for no one. Default null. */

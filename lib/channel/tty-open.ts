@@ -52,7 +52,7 @@ export function ttyKind(sys = '/sys'): DialKind<TtyAddress> {
     options: new Map([['baud', baudOption]]),
     parse: (text) => ({ path: parsePath(text), baud: null }),
     format: (address) => formatPath(address.path),
-    place: ({ path: device }, folder) => canonicalPath(device, folder),
+    place: ({ path: device }) => canonicalPath(device),
     locate: ({ path: device }) => ({ is: 'serial-line', path: device }),
     async dial({ path: device, baud }, { signal }) {
       const description = `tty-open:${escapeText(device)}`;

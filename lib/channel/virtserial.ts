@@ -6,7 +6,7 @@ import { systemCode, VproxyError } from '../errors.js';
 import { DEVICE_SLAB_BYTES, openDeviceLink, restoreDeviceLink } from '../link/device-link.js';
 import { channelError, openingCancelled } from '../link/link.js';
 import { canonicalPath } from '../system/files/guarded-files.js';
-import { formatPath, parsePathOrName } from '../util/addresses.js';
+import { formatPath, parsePath, parsePathOrName } from '../util/addresses.js';
 import { Backoff, type Clock, pause, systemClock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import { type DialContext, type DialKind, VM_TRAITS } from './kind.js';
@@ -25,9 +25,9 @@ export function virtserialKind(options: VirtserialOptions = {}): DialKind<string
   return {
     mode: 'dial',
     traits: { ...VM_TRAITS, leadsToHost: true },
-    parse: parsePathOrName,
+    parse: (text) => (text.includes('/') ? parsePath(text) : parsePathOrName(text)),
     format: formatPath,
-    place: (address, folder) => canonicalPath(readPortAddress(address, folders.dev).path, folder),
+    place: (address) => canonicalPath(readPortAddress(address, folders.dev).path),
     locate: (name) => ({ is: 'virtio-port', name }),
     async dial(address, context) {
       const description = `virtserial-open:${escapeText(address)}`;

@@ -35,7 +35,7 @@ export function vsockMuxConnectKind(clock: Clock = systemClock): DialKind<VsockM
       return { path: parseSocketPath(path), port };
     },
     format: ({ path, port }) => `${path.endsWith(':-') ? `${path}:-` : path}:${port}`,
-    place: ({ path, port }, folder) => `${canonicalPath(path, folder)}:${port}`,
+    place: ({ path, port }) => `${canonicalPath(path)}:${port}`,
     locate: ({ path }) => ({ is: 'unix-socket', path, servesOne: false }),
     dial: ({ path, port }, { signal }) => dial(path, port, signal, clock),
     restoreLink: restoreSocketLink,

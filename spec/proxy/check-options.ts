@@ -165,7 +165,7 @@ for (const [address, strangers] of Object.entries(STRANGERS)) {
 
 // A process can open a channel only once, however its address is spelled.
 
-const place = (text: string, folder?: string): string | null => placeOf(parseChannel(text), folder);
+const place = (text: string): string | null => placeOf(parseChannel(text));
 
 test('two spellings of an address are one channel', (t) => {
   for (const [one, other] of [

@@ -5,14 +5,13 @@ import { escapeText } from '../../../lib/util/escape.js';
 import { placeOfRunning } from '../../channel-place.js';
 import { type Finding, finding } from '../findings.js';
 import { type Job, job } from '../jobs.js';
-import type { Machine } from '../machine.js';
 import { formatRunning, type RunningChannel } from '../running.js';
 
 /** Plans a check for each location of `asked` that several processes of `all` have. */
-export function planRivals(machine: Machine, all: readonly RunningChannel[], asked: readonly RunningChannel[]): Job[] {
+export function planRivals(all: readonly RunningChannel[], asked: readonly RunningChannel[]): Job[] {
   const rivals = new Map<string, RunningChannel[]>();
   for (const one of all) {
-    const place = placeOfOne(machine, one);
+    const place = placeOfOne(one);
     if (place !== null) rivals.set(place, [...(rivals.get(place) ?? []), one]);
   }
   const contested = [...rivals.values()].filter(
@@ -30,8 +29,8 @@ const isAmong =
     asked.some((one) => one.vproxy.path === vproxy.path && one.channel.label === channel.label);
 
 /** Null for a channel that listens: the system allows only one listener. */
-function placeOfOne(machine: Machine, { vproxy, channel }: RunningChannel): string | null {
-  const place = placeOfRunning(vproxy.status.process.pid, channel.address, machine.options.proc);
+function placeOfOne({ channel }: RunningChannel): string | null {
+  const place = placeOfRunning(channel.address);
   return place !== null && parseChannel(channel.address).kind.mode === 'dial' ? place : null;
 }
 

@@ -74,9 +74,9 @@ export function formatChannel({ kind, kindName, address, traits }: Omit<ChannelA
 
 /**
  * The place that a channel leads to: channels of one machine with the same place are the same channel, however their addresses
- * are spelled. Relative paths are resolved in `folder`. Null if every opening leads to another channel.
+ * are spelled. Null if every opening leads to another channel.
  */
-export function placeOf({ kind, kindName, address }: ChannelAddress, folder = process.cwd()): string | null {
-  const place = kind.place === undefined ? kind.format(address) : kind.place(address, folder);
+export function placeOf({ kind, kindName, address }: ChannelAddress): string | null {
+  const place = kind.place === undefined ? kind.format(address) : kind.place(address);
   return place === null ? null : `${kindName}:${place}`;
 }

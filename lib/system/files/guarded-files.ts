@@ -120,9 +120,9 @@ function openOwnFolder(folder: string): number {
   throw bad(why);
 }
 
-/** The path of an existing or future file with links resolved as far as permissions allow; a relative path starts in `folder`. */
-export function canonicalPath(path: string, folder: string): string {
-  const absolute = resolve(folder, path);
+/** The absolute path of an existing or future file with links resolved as far as permissions allow. */
+export function canonicalPath(path: string): string {
+  const absolute = resolve(path);
   const parent = dirname(absolute);
   return realPathOf(absolute) ?? join(realPathOf(parent) ?? parent, basename(absolute));
 }

@@ -40,11 +40,6 @@ export function statOf(proc: string, pid: number): string[] {
   return text.slice(text.lastIndexOf(')') + 2).split(' ');
 }
 
-/** Its working folder; null if it cannot be seen. */
-export function folderOf(proc: string, pid: number): string | null {
-  return linkTarget(`${proc}/${pid}/cwd`);
-}
-
 /** Descriptors read per turn. */
 const LOOKS_IN_A_TURN = 64;
 

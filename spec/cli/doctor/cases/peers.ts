@@ -170,7 +170,7 @@ export const PEER_CASES = [
       const channels = channelsOf(await machine.control());
       t.is(channels.length, 2);
       // A check of one of them reports the other.
-      const jobs = planRivals(machine, channels, channels.slice(0, 1));
+      const jobs = planRivals(channels, channels.slice(0, 1));
       t.deepEqual(
         jobs.map(({ subject }) => subject),
         ['channel default'],
