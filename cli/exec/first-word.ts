@@ -33,8 +33,11 @@ export async function suggestCommand(args: ExecArguments): Promise<string> {
   const { argv, channel } = args;
   const [first = ''] = argv;
   const label = channel === undefined ? '' : `${channel}: `;
-  if (/\s/.test(first) || BUILTINS.has(first))
-    return `; no shell reads the command: did you mean vproxy exec ${label}sh -c '${escapeText(argv.join(' '), 200)}'?`;
+  if (/\s/.test(first) || BUILTINS.has(first)) {
+    const text = escapeText(argv.join(' '), 200);
+    const quote = text.includes("'") ? '"' : "'";
+    return `; no shell reads the command: did you mean vproxy exec ${label}sh -c ${quote}${text}${quote}?`;
+  }
   if (channel !== undefined || args.isEnded) return '';
   const named = cutLabel(first, ':') ?? { label: first, rest: '' };
   const known = await labels(args);

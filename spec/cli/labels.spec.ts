@@ -102,6 +102,10 @@ test.serial('a command that the peer cannot run gets a suggestion', async (t) =>
       ['default:', 'ulimit', '-n'],
       "ulimit: command not found; no shell reads the command: did you mean vproxy exec default: sh -c 'ulimit -n'?",
     ],
+    [
+      ['default:', "echo it's"],
+      `echo it's: command not found; no shell reads the command: did you mean vproxy exec default: sh -c "echo it's"?`,
+    ],
     [['default:', 'vm2'], 'vm2: command not found'],
   ] as const)
     t.is((await run('exec', '-n', ...words)).stderr, `vproxy: error: ${line}\n`, words.join(' '));
