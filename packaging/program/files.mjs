@@ -26,7 +26,7 @@ export const SHARED_FILES = [
     modules: [
       'lib/control/server/request-handler.ts',
       'lib/control/routes/table.ts',
-      'lib/control/context/metrics.ts',
+      'lib/control/server/public-pages.ts',
       'cli/upgrade/predecessor.ts',
     ],
   },

@@ -149,7 +149,7 @@ test('a TCP address for metrics serves the page and nothing else', async (t) => 
   t.is((await ask(address, 'GET', '/v1/status')).status, 404);
   t.is((await ask(address, 'POST', '/v1/stop')).status, 404);
   const { status, headers } = await ask(address, 'POST', '/metrics');
-  t.deepEqual([status, headers.allow], [405, 'GET']);
+  t.deepEqual([status, headers.allow], [405, 'GET, HEAD']);
   const upgrade = { headers: { Connection: 'Upgrade', Upgrade: 'vproxy-stream' } };
   t.is((await ask(address, 'GET', '/v1/connect?service=x', upgrade)).status, 404);
   await t.throwsAsync(server.listenForMetrics(address), { code: 'address-in-use' });

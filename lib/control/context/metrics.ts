@@ -2,7 +2,6 @@
  * The metrics of a process for Prometheus. Labels are channel labels and fixed words, never text from a peer, which could
  * create any number of series. Loads no schemas, as `--metrics` needs none.
  */
-import type { IncomingMessage, ServerResponse } from 'node:http';
 import { performance } from 'node:perf_hooks';
 import { CHANNEL_STATES } from '../../status/describe.js';
 import { CHANNEL_TOTALS } from '../../status/totals.js';
@@ -39,7 +38,7 @@ export function describeMetrics({ proxy, process }: MetricsContext): string {
 /** Cache lifetime of a page: making one can be expensive, and anyone may request it. */
 const PAGE_MS = 1000;
 
-/** Serves only the metrics, to anyone who can connect, with a page that is at most a second old. */
+/** The page for anyone who can connect; it is at most a second old. */
 export class MetricsPage {
   readonly #context: MetricsContext;
   readonly #clock: Clock;
@@ -51,24 +50,13 @@ export class MetricsPage {
     this.#clock = clock;
   }
 
-  /** Answers 404 for any other path, 405 for any other method. */
-  answer(request: IncomingMessage, response: ServerResponse): void {
-    const isKnown = request.url?.split('?')[0] === '/metrics';
-    if (isKnown && request.method === 'GET') {
-      response.writeHead(200, { 'Content-Type': METRICS_TYPE }).end(this.#current());
-      return;
-    }
-    const headers = { 'Content-Type': 'text/plain', Connection: 'close', ...(isKnown && { Allow: 'GET' }) };
-    response.writeHead(isKnown ? 405 : 404, headers).end('only GET /metrics is served here\n');
-  }
-
-  #current(): Buffer {
+  answer() {
     const nowMs = this.#clock.now();
     if (nowMs - this.#madeAtMs >= PAGE_MS) {
       this.#page = Buffer.from(describeMetrics(this.#context));
       this.#madeAtMs = nowMs;
     }
-    return this.#page;
+    return { status: 200, type: METRICS_TYPE, body: this.#page };
   }
 }
 

@@ -90,9 +90,8 @@ export class ControlServer {
     const http = new HttpService({
       clock: this.#clock,
       load: async () => {
-        const { MetricsPage } = await import('../context/metrics.js');
-        const page = new MetricsPage(this.#context, this.#clock);
-        return { onRequest: (request, response) => page.answer(request, response) };
+        const { servePages } = await import('./public-pages.js');
+        return { onRequest: servePages(this.#context, this.#clock) };
       },
     });
     const got = await this.#begin({ serves: 'metrics', http }, address, fd);
