@@ -196,15 +196,6 @@ for (const words of [['drain', '--timeout', '5'], ['stop']]) {
   });
 }
 
-test('vproxy --help lists every command, and each has its own help', async (t) => {
-  const { CONTROL_COMMANDS } = await import('../../cli/command/table.js');
-  const { stdout } = await callVproxy(['--help']);
-  for (const [name, entry] of Object.entries(CONTROL_COMMANDS)) {
-    t.regex(stdout, new RegExp(`^ +${name} +${entry.summary}$`, 'm'));
-    t.true((await entry.load()).usage.startsWith(name), name);
-  }
-});
-
 test('without an answer there is one line, and status 69', async (t) => {
   const path = join(temporaryFolder(t), 'none');
   const line = `vproxy: error: no process answers on ${path}: the socket does not exist\n`;

@@ -1,5 +1,5 @@
 /** Programs in a guest without a network: unmodified apt, curl, git, pip and socat, through the egress of its host. */
-import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { type MadeRepository, makeGitRepository, makeIndex, makeRepository } from '../helpers/egress-sites.js';
@@ -17,11 +17,9 @@ import {
   WORLD_NEEDS,
 } from '../helpers/egress-world.js';
 import { sha256 } from '../helpers/files.js';
-import { peakBytes, resetPeak, residentBytes } from '../helpers/measures.js';
 import type { NetworkRunOptions } from '../helpers/namespaces.js';
 import { serialTestWith } from '../helpers/test-with.js';
-import { eventually } from '../helpers/time.js';
-import { type RunResult, VproxyProcess } from '../helpers/vproxy-process.js';
+import { type RunResult } from '../helpers/vproxy-process.js';
 import { patternPieces } from '../vm/rig/pattern.js';
 
 const withWorld = serialTestWith(...WORLD_NEEDS);
@@ -181,45 +179,6 @@ for (const [way, scheme] of TRANSFERS) {
   });
 }
 
-for (const [address, family] of [
-  [ADDRESSES[0], 'IPv4'],
-  [`[${ADDRESSES[1]}]`, 'IPv6'],
-] as const) {
-  withWorld(`curl gets to an ${family} address that an entry names, by all three ways`, async (t) => {
-    const local = ['--proxy', `socks5://127.0.0.1:${PROXY_PORT}`];
-    for (const words of [...Object.values(WAYS).map((way) => way('http')), local]) {
-      succeeds(t, await run(curl(...words, '-f', `http://${address}/-/pattern/100`)));
-      t.true(world().outside.requests(address).length > 0);
-    }
-  });
-}
-
-withWorld(
-  'curl resolves nothing itself with socks5h, and fails itself with socks5 for names that the guest does not know',
-  async (t) => {
-    const url = `http://${ORIGINS.files}/-/pattern/10`;
-    succeeds(t, await run(curl('--proxy', `socks5h://127.0.0.1:${PROXY_PORT}`, '-f', '-o', '/dev/null', url)));
-    const own = await run(curl('--proxy', `socks5://127.0.0.1:${PROXY_PORT}`, url));
-    t.not(own.code, 0);
-    t.regex(own.stderr, /resolve/i);
-  },
-);
-
-withWorld('several URLs of two origins share the connections that curl keeps alive', async (t) => {
-  const before = world().outside.origins.lines.length;
-  const urls = [1, 2, 3, 4].flatMap((number) => [
-    `http://${ORIGINS.files}/-/pattern/${number}`,
-    `http://${ORIGINS.deb}/-/pattern/${number}`,
-  ]);
-  const outputs = urls.flatMap(() => ['-o', '/dev/null']);
-  const ran = await run(curl('--proxy', PROXY, '-f', '-w', '%{num_connects}\n', ...outputs, ...urls));
-  // One connection to the proxy for all requests.
-  t.deepEqual(ran, { code: 0, stdout: '1\n0\n0\n0\n0\n0\n0\n0\n', stderr: '' });
-  const requests = world().outside.origins.lines.slice(before);
-  t.is(requests.length, urls.length);
-  t.true(new Set(requests.map((line) => line.split(' ')[0])).size <= 2, requests.join('\n'));
-});
-
 /** The refusal of a destination: the HTTP status, the SOCKS 5 code as curl shows it, and the line. */
 const DENIED = { status: 403, socks: 2, line: (at: string) => `${at} is not allowed by egress "internet" on the host` };
 const NOT_FOUND = { status: 502, socks: 4, line: () => `no address found for ${UNKNOWN}` };
@@ -289,45 +248,3 @@ withWorld('socat reaches an echo by CONNECT, and its half-closed connection retu
 });
 
 // Many connections at once
-
-withWorld('stalled readers block no others, and have lost nothing when they continue', async (t) => {
-  t.timeout(180_000);
-  const { host, guest } = world();
-  const folder = world().makeFolder('slow');
-  const bytes = 64 * MIB;
-  const sides = [host, guest];
-  const restingBytes = sides.map(({ pid }) => residentBytes(pid));
-  for (const { pid } of sides) resetPeak(pid);
-  const download = (path: string, [way, scheme]: (typeof TRANSFERS)[number]) =>
-    curl(...WAYS[way](scheme), `${scheme}://${ORIGINS.files}/-/pattern/${bytes}`, '-f', '-o', path);
-  const stopped = TRANSFERS.map((transfer, index) => {
-    const path = join(folder, `stopped-${index}`);
-    const child = new VproxyProcess([], { program: download(path, transfer), launcher: world().inside.launcher });
-    t.teardown(() => child.stop());
-    return { path, child };
-  });
-  for (const { path, child } of stopped) {
-    await eventually(() => existsSync(path) && statSync(path).size > 0, { what: 'the first bytes', intervalMs: 1 });
-    child.kill('SIGSTOP');
-  }
-  const sizes = stopped.map(({ path }) => statSync(path).size);
-  t.true(sizes.some((size) => size < bytes));
-
-  await Promise.all(
-    TRANSFERS.map(async (transfer, index) => {
-      const path = join(folder, `whole-${index}`);
-      succeeds(t, await run(download(path, transfer)));
-      t.is(fileDigest(path), patternDigest(bytes), transfer.join(' over '));
-    }),
-  );
-  for (const [index, { path }] of stopped.entries()) t.is(statSync(path).size, sizes[index] ?? -1);
-  for (const { path, child } of stopped) {
-    child.kill('SIGCONT');
-    t.deepEqual(await child.exited, { code: 0, signal: null });
-    t.is(fileDigest(path), patternDigest(bytes));
-  }
-  const grownMib = sides.map(({ pid }, index) => Math.round((peakBytes(pid) - (restingBytes[index] ?? 0)) / MIB));
-  t.log(`host and guest grown by ${grownMib.join(' and ')} MiB`);
-  // Without bounds it would be everything that the five have not read.
-  for (const each of grownMib) t.true(each < 128, String(grownMib));
-});

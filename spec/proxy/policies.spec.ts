@@ -1,12 +1,10 @@
 /** Service rules, keys and egresses of channels and groups, and how they change during a session. */
-import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { type ChannelEgress, checkEgressEntry, resolveEgress } from '../../lib/proxy/channel-egress.js';
 import { type ChannelPolicies, resolvePolicy } from '../../lib/proxy/channel-options.js';
 import { findRefusal } from '../../lib/proxy/check-options.js';
-import { Proxy } from '../../lib/proxy/proxy.js';
 import { parseEgressDestination, testEgress } from '../../lib/proxy/test-egress.js';
 import { SecretKey } from '../../lib/session/opening/auth.js';
 import { systemClock } from '../../lib/util/clock.js';
@@ -218,24 +216,6 @@ test('keys are reloaded: errors are returned, and the channel of an invalid file
   t.deepEqual(more, []);
   const guest = await startProxy(t, `unix-connect:${path}`, { keyFiles: [writeKeyFile(folder, 'old', '1f')] });
   t.truthy(await guest.event('session-established'));
-});
-
-test('a key file that is invalid or readable by others is refused by name', (t) => {
-  const folder = temporaryFolder(t);
-  writeFileSync(join(folder, 'short.key'), '1f1f1f', { mode: 0o600 });
-  const make = (file: string) => new Proxy({ channels: [{ address: 'stdio:', keyFiles: [file] }], agent: 'test' });
-  for (const [file, message] of [
-    [
-      writeKeyFile(folder, 'open.key', '1f', 0o644),
-      /open\.key: accessible to other users \(mode 0644\); run chmod 600$/,
-    ],
-    [join(folder, 'short.key'), /short\.key: not a key \(64 hex digits and a newline\); make one with vproxy genkey$/],
-    [join(folder, 'missing.key'), /missing\.key: .*no such file/],
-    [folder, /not a regular file$/],
-  ] as const) {
-    t.throws(() => make(file), { code: 'bad-file', message });
-  }
-  t.notThrows(() => make(writeKeyFile(folder, 'good.key', '1f')));
 });
 
 // Egresses: the rules in effect, validation, and tests of destinations.

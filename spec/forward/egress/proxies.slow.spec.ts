@@ -1,9 +1,6 @@
 /** An egress between two real proxies, as programs in a guest use it, a thousand at once. */
-import { once } from 'node:events';
-import http from 'node:http';
 import type net from 'node:net';
 import test, { type ExecutionContext } from 'ava';
-import { httpServer } from '../../helpers/egress.js';
 import { forwarded } from '../../helpers/forwarded.js';
 import { echo, localServer, readToEnd } from '../../helpers/proxies.js';
 import { eventually } from '../../helpers/time.js';
@@ -50,34 +47,4 @@ test('a thousand programs at once are served, each differently, and nothing is l
   );
   await eventually(() => ended() === 1000, { what: 'the end of each' });
   t.false(guest.events.some(({ event }) => event === 'stream-reset'));
-});
-
-test('a Node agent fetches many pages of two servers through it', async (t) => {
-  const ports = await Promise.all(
-    ['one', 'two'].map((name) => httpServer(t, (request, response) => response.end(`${name} ${request.url}`))),
-  );
-  const { b: host, port } = await pairWith(
-    t,
-    ports.map((each) => `${HOST}:${each}`),
-  );
-  const agent = new http.Agent({ keepAlive: true, maxSockets: 4 });
-  t.teardown(() => agent.destroy());
-  const fetch = async (index: number): Promise<string> => {
-    const origin = `${HOST}:${ports[index % 2]}`;
-    const request = http.get({ host: HOST, port, agent, path: `http://${origin}/${index}`, headers: { Host: origin } });
-    const [response] = (await once(request, 'response')) as [http.IncomingMessage];
-    t.is(response.statusCode, 200);
-    let text = '';
-    for await (const piece of response.setEncoding('utf8')) text += String(piece);
-    return text;
-  };
-  const pages = await Promise.all(Array.from({ length: 200 }, (_, index) => fetch(index)));
-  t.deepEqual(
-    pages,
-    Array.from({ length: 200 }, (_, index) => `${index % 2 === 0 ? 'one' : 'two'} /${index}`),
-  );
-  const opened = host.events.filter(({ event }) => event === 'stream-opened').length;
-  t.is(opened, 4, 'the connections of the agent');
-  agent.destroy();
-  await eventually(() => host.events.filter(({ event }) => event === 'egress').length > 0);
 });
