@@ -7,7 +7,7 @@ import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { encodeExit } from '../../lib/exec/exec-messages.js';
 import { collectOutput, connectControl } from '../../lib/index.js';
 import { SUCCESS } from '../helpers/exec-peers.js';
-import { PROJECT_ROOT, sha256, staticImports, temporaryFolder } from '../helpers/files.js';
+import { sha256, temporaryFolder } from '../helpers/files.js';
 import { execPair } from '../helpers/process-pair.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
 import { eventually } from '../helpers/time.js';
@@ -264,15 +264,3 @@ test.serial(
     t.like(await collectOutput(call), { status: 2 });
   },
 );
-
-test('it loads little', (t) => {
-  const path = (name: string) => join(PROJECT_ROOT, 'dist', name);
-  t.deepEqual([...staticImports([path('cli/vproxy.js')])], [path('cli/vproxy.js'), path('cli/compiler-threads.js')]);
-  const loaded = [...staticImports([path('cli/exec/run-exec.js')])].map((name) => name.replace(/.*\/dist\//, ''));
-  t.deepEqual([...new Set(loaded.map((name) => name.replace(/\/[^/]*$/, '')))].sort(), [
-    ...['cli/command', 'cli/exec', 'cli/ui', 'lib', 'lib/codec', 'lib/control', 'lib/control/client', 'lib/exec'],
-    ...['lib/system/sockets', 'lib/util', 'lib/util/bytes'],
-    ...['node:fs', 'node:net', 'node:os', 'node:path', 'node:stream', 'node:tty', 'node:util'],
-  ]);
-  t.true(loaded.length < 40, String(loaded.length));
-});

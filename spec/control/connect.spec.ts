@@ -1,16 +1,10 @@
 /** Streams on connections of the control socket. */
 import { once } from 'node:events';
 import type net from 'node:net';
-import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { FRAME_TYPE } from '../../lib/codec/header.js';
 import type { StreamEnd } from '../../lib/status/types.js';
-import { askForStream, openStream, startControl } from '../helpers/control.js';
-import { Credits, dribble } from '../helpers/credits.js';
-import { temporaryFolder } from '../helpers/files.js';
-import { heapBytes } from '../helpers/measures.js';
-import { echo, localServer, localSocket, readToEnd, steeredPair, TestProxy } from '../helpers/proxies.js';
-import { SocketPeer } from '../helpers/socket-peer.js';
+import { askForStream, openStream } from '../helpers/control.js';
+import { echo, localServer, localSocket, readToEnd, steeredPair } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
 
 async function setUp(t: ExecutionContext, target: ((socket: net.Socket) => void) | string) {
@@ -148,36 +142,4 @@ test('a stream that cannot be opened is refused with the reason', async (t) => {
     const { error } = JSON.parse(answer.text) as { error: { code: string; field?: string } };
     t.deepEqual([answer.status, error.code, error.field], wanted, query);
   }
-});
-
-/** Of the 64 KiB of each program. */
-const WARM_UP_BYTES = 8192;
-
-test.serial('unread data takes about its size in memory, even in one-byte frames', async (t) => {
-  const channel = join(temporaryFolder(t), 'c');
-  const proxy = new TestProxy(t, `unix-listen:${channel}`);
-  await proxy.start();
-  const { path } = await startControl(t, proxy.proxy);
-  const peer = await SocketPeer.established(channel);
-  t.teardown(() => peer.close());
-  const credits = new Credits();
-  const ids: number[] = [];
-  peer.onFrame = (frame) => {
-    credits.take(frame);
-    if (frame.type !== FRAME_TYPE.OPEN) return;
-    ids.push(frame.streamId);
-    peer.send(FRAME_TYPE.ACCEPT, frame.streamId);
-  };
-  const programs = await Promise.all(Array.from({ length: 8 }, () => openStream(t, path, 'service=dribble')));
-  for (const program of programs) program.pause();
-  // Warm up, so that memory for code and the like is allocated before measuring.
-  for (const id of ids) await dribble(peer, credits, id, WARM_UP_BYTES, 1);
-  await peer.ping();
-  const before = await heapBytes();
-  for (const id of ids) await dribble(peer, credits, id, 65_536 - WARM_UP_BYTES, 1);
-  await peer.ping();
-  const heldBytes = ids.length * (65_536 - WARM_UP_BYTES);
-  const grownBytes = (await heapBytes()) - before;
-  t.log(`${grownBytes} for ${heldBytes} bytes`);
-  t.true(grownBytes < 1.3 * heldBytes + 2 ** 20);
 });

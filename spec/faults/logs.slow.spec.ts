@@ -1,20 +1,18 @@
 /** The log's reader exits or does not read, or its disk is full: streams continue, memory is bounded, missing lines are counted. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync, statSync, truncateSync } from 'node:fs';
+import { readFileSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import test from 'ava';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { ProcessPair, processPair } from '../helpers/process-pair.js';
-import { ask, echo, localServer, localSocket, readToEnd, refusal } from '../helpers/proxies.js';
+import { ask, echo, localServer, localSocket, refusal } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
-import { ENDED } from '../helpers/vproxy-process.js';
 
 /** Limit on the file size, in blocks: 4 or 8 KiB, depending on the shell. */
 const fileLimitBlocks = 8;
 const LINES = 30;
-const FILE_LINES = 1000;
 
 /** A program that logs 50,000 lines of 1 KB with the log of the command line, then one more on request. */
 const PROGRAM = `
@@ -95,32 +93,4 @@ test('a log file that can grow again has every line, or counts it as missing', a
   t.is(lost, 'log-lost');
   t.true(rest.length > 0 && rest.every((line) => line.includes('"stream-refused"')), rest.join('\n'));
   t.is((await pair.host.stop()).code, 0);
-});
-
-test('a file target on a full disk holds up only its own streams, and loses no line', async (t) => {
-  const file = join(temporaryFolder(t), 'vm.log');
-  const target = await localServer(t, echo);
-  const { host, guest } = await processPair(t, {
-    host: ['-o', 'log:0', '-o', 'echo:0'],
-    guest: ['-i', `log:file:${file}`, '-i', `echo:${target.port}`],
-    guestOptions: { fileLimitBlocks },
-  });
-  const text = Array.from({ length: FILE_LINES }, (_, number) => `line ${number}\n`).join('');
-  const log = localSocket(t, await host.listeningPort('log'));
-  const ended = readToEnd(log);
-  log.end(text);
-  const told = (pattern: RegExp) => guest.lines.filter((line) => pattern.test(line)).length;
-  let written = '';
-  for (let round = 1; written.length < text.length; round += 1) {
-    const isWhole = () => written.length + statSync(file).size === text.length;
-    await eventually(() => told(/cannot write .*EFBIG/) === round || isWhole(), { what: 'a full disk' });
-    t.is(await ask(t, await host.listeningPort('echo')), 'hello');
-    written += readFileSync(file, 'latin1');
-    truncateSync(file);
-    await eventually(() => written.length === text.length || told(/can be written again/) === round);
-  }
-  await ended;
-  t.true(told(/cannot write/) > 0);
-  t.is(written, text);
-  t.false(host.lines.some((line) => ENDED.test(line)));
 });

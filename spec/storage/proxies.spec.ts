@@ -8,7 +8,6 @@ import type { MuxStream } from '../../lib/session/mux-stream.js';
 import { createStorageEmulator, type StorageEmulator } from '../../lib/storage/emulator.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { firecracker } from '../helpers/hybrid-vsock.js';
-import { freePort } from '../helpers/ports.js';
 import { answerTo, echo, localServer, localSocket, portOf, startProxy, type TestProxy } from '../helpers/proxies.js';
 import { callsAt, FieldEmulator } from '../helpers/storage.js';
 import { eventually, within } from '../helpers/time.js';
@@ -188,16 +187,6 @@ test('an emulator behind hybrid vsock gets the label, and the handshake line pas
   await eventually(() => Buffer.concat(heard).includes('\n'));
   t.is(requests[0]?.line, 'CONNECT 50\n');
   t.is(Buffer.concat(heard).toString(), '{"argv":["x"],"vm":"vm1"}\n');
-});
-
-test('a call waits for an emulator that is not listening yet', async (t) => {
-  const port = await freePort();
-  const { guest, print } = (await new Setup(t).start('incoming', `storage:${port}`)).machine();
-  const output = print('patient');
-  await eventually(() => guest.all('storage-emulator').some(({ fields }) => fields['code'] !== null));
-  const late = await FieldEmulator.readline(t, undefined, port);
-  t.is(await output, 'patient\n');
-  t.deepEqual(late.requests, ['patient']);
 });
 
 test('a large reply passes, and its size is in the event; the end of a session fails its calls', async (t) => {

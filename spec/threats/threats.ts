@@ -135,7 +135,7 @@ export const THREATS: Readonly<Record<string, readonly SpecPlace[]>> = {
   ],
   T18: [
     ['threats/secrets.spec.ts', 'T18: the key is not in the arguments, the environment or the log of a process, nor'],
-    ['proxy/policies.spec.ts', 'a key file that is invalid or readable by others is refused by name'],
+    ['system/files/secret-file.spec.ts', 'a file accessible to other users is not read'],
     ['conformance/authentication.ts', 'R-AUTH-2: the id of a key is the start of its SHA-256, and nothing reveals'],
   ],
   T19: [
