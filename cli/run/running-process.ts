@@ -82,6 +82,14 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
     output.options = { ...output.options, level };
   }
 
+  get ready(): Configuration['ready'] {
+    return this.#configuration.ready;
+  }
+
+  get isDraining(): boolean {
+    return this.#isDraining || this.#isEnding;
+  }
+
   /** Defaults for channels that are added later. */
   get channelDefaults() {
     const { channelDefaults: settings } = this.#configuration;
@@ -248,8 +256,8 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
       const message = `${fixed.join(', ')}: changed in the file; takes effect at the next start`;
       this.log(makeEvent('reload-incomplete', message, { keys: fixed }));
     }
-    const { logLevel, logFormat, logDetails, channelDefaults, channels } = wanted;
-    this.#configuration = { ...old, logLevel, logFormat, logDetails, channelDefaults, channels };
+    const { ready, logLevel, logFormat, logDetails, channelDefaults, channels } = wanted;
+    this.#configuration = { ...old, ready, logLevel, logFormat, logDetails, channelDefaults, channels };
     return fixed;
   }
 }

@@ -425,6 +425,15 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     return [...this.#channels.values()].map((channel) => channel.status());
   }
 
+  /**
+   * Whether each channel has a session in which the peer offers `service` (if given).
+   *
+   * @internal
+   */
+  listReady(service: string | null): { readonly label: string; readonly isReady: boolean }[] {
+    return [...this.#channels.values()].map((one) => ({ label: one.label, isReady: one.isReady(service) }));
+  }
+
   /** Every forward of every channel. */
   listForwards(): ForwardStatus[] {
     return [...this.#channels.values()].flatMap(({ forwards }) => forwards.list());

@@ -45,6 +45,7 @@ export interface FlagLayer extends ProcessSettings {
 /** The effective configuration: only the place of the control socket may be left to its default. */
 export interface Configuration extends ProcessSettings {
   readonly once: boolean;
+  readonly ready: 'any' | 'all' | number;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
   readonly logDetails: boolean;

@@ -1,9 +1,11 @@
 /** The settings of the process: its name, its listeners besides its channels, and its log. */
 
+import { badArgument } from '../errors.js';
 import type { LogLevel } from '../events.js';
 import { fileEndpoint, parseFileEndpoint } from '../forward/endpoints/file-endpoint.js';
 import type { Rotation } from '../system/files/log-file.js';
 import { formatHostPort, parseHostPort } from '../util/addresses.js';
+import { escapeText } from '../util/escape.js';
 import { NAME } from './channel-settings.js';
 import { notAllowedWith, onlyValue, type Setting } from './setting.js';
 import { oneOf, parsed, text, type ValueType, yesOrNo } from './value-type.js';
@@ -38,6 +40,27 @@ const controlSocket: ValueType<string | false> = {
     value === false || (typeof value === 'string' && value !== '')
       ? { value }
       : place.fail(`expected ${CONTROL_EXPECTED}`),
+};
+
+/** How many channels must have a session for the process to be ready. */
+type Ready = 'any' | 'all' | number;
+
+const READY_EXPECTED = 'any, all, or a number of channels from 0 to 65535';
+
+const isReady = (value: unknown): value is Ready =>
+  value === 'any' || value === 'all' || (Number.isInteger(value) && Number(value) >= 0 && Number(value) <= 65_535);
+
+const ready: ValueType<Ready> = {
+  expected: READY_EXPECTED,
+  read: (value, place) => (isReady(value) ? { value } : place.fail(`expected ${READY_EXPECTED}`)),
+  write: (value) => value,
+  parse(given) {
+    const text = given ?? '';
+    const value = /^\d{1,5}$/.test(text) ? Number(text) : text;
+    if (isReady(value)) return value;
+    throw badArgument(`"${escapeText(text, 64)}" is not ${READY_EXPECTED}`);
+  },
+  schema: (z) => z.union([z.enum(['any', 'all']), z.int().min(0).max(65_535)]),
 };
 
 const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const satisfies readonly LogLevel[];
@@ -101,6 +124,21 @@ export const PROCESS_SETTINGS = [
     type: parsed('ADDR:PORT', (value) => parseHostPort(value, 0), formatHostPort),
     options: [{ name: 'metrics', value: 'ADDR:PORT', group: 'Control:', help: 'ADDR:PORT to also serve metrics on' }],
     reload: 'start',
+  },
+  {
+    key: 'ready',
+    field: 'ready',
+    type: ready,
+    fallback: 'any',
+    options: [
+      {
+        name: 'ready',
+        value: 'any|all|N',
+        group: 'Control:',
+        help: 'How many channels must have a session for /readyz of --metrics [default: any]',
+      },
+    ],
+    reload: 'now',
   },
   {
     key: 'log-level',

@@ -51,7 +51,7 @@ address = "tcp-connect:127.0.0.1:9000"
 
 test('flags only, with defaults for everything else', (t) => {
   t.deepEqual(merge(null, { channel: 'tcp://127.0.0.1:9000?streams=1024' }), {
-    ...{ once: false, logLevel: 'info', logFormat: 'text', logDetails: false },
+    ...{ once: false, ready: 'any', logLevel: 'info', logFormat: 'text', logDetails: false },
     channelDefaults: { name: null, storage: {} },
     channels: [
       {
@@ -74,10 +74,10 @@ test('a file: a channel’s own settings override those for all, then the defaul
   });
   t.like(merged.channels[1], { label: 'vm2', name: 'host1', waitMs: 7000, deadAfterMs: 30_000 });
   const other = merge(FILE, {
-    ...{ name: 'other', 'no-control': true, metrics: '127.0.0.1:1', verbose: 2, 'log-format': 'text' },
+    ...{ name: 'other', 'no-control': true, metrics: '127.0.0.1:1', ready: 'all', verbose: 2, 'log-format': 'text' },
     ...{ wait: '0', 'dead-after': '0', insecure: true },
   });
-  t.like(other, { name: 'other', control: false, metrics: { ...metrics, port: 1 }, logLevel: 'debug' });
+  t.like(other, { name: 'other', control: false, metrics: { ...metrics, port: 1 }, ready: 'all', logLevel: 'debug' });
   t.like(other, { logDetails: true, logFormat: 'text' });
   const settings = { waitMs: 0, deadAfterMs: null, insecure: true };
   // The name of the process is not a setting of a channel.

@@ -20,6 +20,7 @@ const WHOLE = `
 name = "host1"
 control = "/run/vproxy/host1.sock"
 metrics = "127.0.0.1:9464"
+ready = 2
 log-level = "debug"
 log-format = "json"
 log-details = true
@@ -52,6 +53,7 @@ test('every key of a file becomes a plain value', (t) => {
     name: 'host1',
     control: '/run/vproxy/host1.sock',
     metrics: { host: '127.0.0.1', port: 9464 },
+    ready: 2,
     logLevel: 'debug',
     logFormat: 'json',
     logDetails: true,

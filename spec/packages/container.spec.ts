@@ -132,44 +132,38 @@ function vmImage(socket: string): Promise<string> {
   return host.output(['podman', 'build', '--quiet', '--pull-never', '--tag', VM_IMAGE, '--file', file, folder]);
 }
 
-withPodman(
-  'podman kube play runs the sidecar as it is: forwards, metrics and the commands of its probes work',
-  async (t) => {
-    t.timeout(120_000);
-    await vmImage('/channel/vm1.sock');
-    await host.output(['podman', 'kube', 'play', SIDECAR]);
-    const logs = (name: string) => host.run(['podman', 'logs', name]);
-    try {
-      const probes = [...readFileSync(SIDECAR, 'utf8').matchAll(/command: \[(.*)\]/g)].map(([, words = '']) =>
-        words.replaceAll("'", '').split(', '),
-      );
-      t.deepEqual(
-        probes.map(([, command]) => command),
-        ['status', 'wait', 'drain'],
-      );
-      const [live = [], ready = [], preStop = []] = probes;
-      const inContainer = (words: readonly string[]) => host.run(['podman', 'exec', 'vm1-vproxy', ...words]);
-      await eventually(async () => (await inContainer(ready)).code === 0, { timeoutMs: 60_000, what: 'readiness' });
-      const { stdout } = await inContainer(live);
-      t.is((JSON.parse(stdout) as { channels: unknown[] }).channels.length, 1);
-      // Through the forward, and the service of the other side, to the metrics of the first.
-      for (const port of [9464, 9022]) {
-        const metrics = await host.output(['curl', '--silent', '--fail', `http://127.0.0.1:${port}/metrics`]);
-        t.regex(metrics, /^vproxy_channel_state\{channel="default",state="established"\} 1$/m);
-      }
-      // The hook ends with the container, which is restarted: podman may wait forever for the result of a call in it.
-      await host.output(['podman', 'exec', '--detach', 'vm1-vproxy', ...preStop]);
-      const restarts = () => host.output(['podman', 'inspect', '--format={{.RestartCount}}', 'vm1-vproxy']);
-      await eventually(async () => Number(await restarts()) > 0, { timeoutMs: 60_000, what: 'the end by preStop' });
-      t.regex((await logs('vm1-vproxy')).stderr, /"event":"draining"[^]*"event":"session-ended"[^]*\(shutdown\)/);
-    } catch (error) {
-      t.log((await logs('vm1-vproxy')).stderr, (await logs('vm1-qemu')).stderr);
-      throw error;
-    } finally {
-      await host.run(['podman', 'kube', 'down', SIDECAR]);
+withPodman('podman kube play runs the sidecar as it is: forwards, metrics, probes and the hook work', async (t) => {
+  t.timeout(120_000);
+  await vmImage('/channel/vm1.sock');
+  await host.output(['podman', 'kube', 'play', SIDECAR]);
+  const logs = (name: string) => host.run(['podman', 'logs', name]);
+  try {
+    const manifest = readFileSync(SIDECAR, 'utf8');
+    const all = (pattern: RegExp) => [...manifest.matchAll(pattern)].map(([, found = '']) => found);
+    const [live = '', ready = '', ...others] = all(/path: (\/\w+z\b.*)/g);
+    const [preStop = [], ...commands] = all(/command: \[(.*)\]/g).map((words) => words.replaceAll("'", '').split(', '));
+    t.deepEqual([live, others, preStop[1], commands], ['/healthz', [], 'drain', []]);
+    // As the kubelet does it; podman would run curl in the container.
+    const probe = (path: string) => host.run(['curl', '--silent', '--fail', `http://127.0.0.1:9464${path}`]);
+    await eventually(async () => (await probe(ready)).code === 0, { timeoutMs: 60_000, what: 'readiness' });
+    t.is((await probe(live)).stdout, 'ok\n');
+    // Through the forward, and the service of the other side, to the metrics of the first.
+    for (const port of [9464, 9022]) {
+      const metrics = await host.output(['curl', '--silent', '--fail', `http://127.0.0.1:${port}/metrics`]);
+      t.regex(metrics, /^vproxy_channel_state\{channel="default",state="established"\} 1$/m);
     }
-  },
-);
+    // The hook ends with the container, which is restarted: podman may wait forever for the result of a call in it.
+    await host.output(['podman', 'exec', '--detach', 'vm1-vproxy', ...preStop]);
+    const restarts = () => host.output(['podman', 'inspect', '--format={{.RestartCount}}', 'vm1-vproxy']);
+    await eventually(async () => Number(await restarts()) > 0, { timeoutMs: 60_000, what: 'the end by preStop' });
+    t.regex((await logs('vm1-vproxy')).stderr, /"event":"draining"[^]*"event":"session-ended"[^]*\(shutdown\)/);
+  } catch (error) {
+    t.log((await logs('vm1-vproxy')).stderr, (await logs('vm1-qemu')).stderr);
+    throw error;
+  } finally {
+    await host.run(['podman', 'kube', 'down', SIDECAR]);
+  }
+});
 
 /** Acts as KubeVirt's shim, without gRPC: runs the hook once with the domain, forwards its output, and stays. */
 const SHIM = `#!/bin/sh

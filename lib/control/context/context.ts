@@ -34,6 +34,10 @@ export interface ProcessControl {
   readonly config: unknown;
   /** Options of added channels that the request omits. Default: the defaults of `ChannelOptions`. */
   readonly channelDefaults?: Omit<ChannelOptions, 'address' | 'label' | 'group' | 'forwards' | 'template'>;
+  /** How many channels must have a session for `/readyz`: `any` is one. Default `any`. */
+  readonly ready?: 'any' | 'all' | number;
+  /** Whether it drains, so that it is not ready. Default false. */
+  readonly isDraining?: boolean;
   /**
    * Reloads the configuration and applies it. Rejects with `bad-file`, `bad-argument` or `address-…` codes, without any
    * change.

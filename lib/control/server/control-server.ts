@@ -83,8 +83,8 @@ export class ControlServer {
   }
 
   /**
-   * Listens for `GET /metrics` only, answered with a page that is at most a second old; resolves with the actual address.
-   * Rejects as `listen` does. Anyone who can connect can read the metrics. `fd`: see `listen`.
+   * Serves only `/metrics`, at most a second old, and `/healthz` and `/readyz` for probes, to anyone who can connect; resolves
+   * with the actual address. Rejects as `listen` does. `fd`: see `listen`.
    */
   async listenForMetrics(address: HostPort, fd?: number): Promise<HostPort> {
     const http = new HttpService({

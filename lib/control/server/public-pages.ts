@@ -2,6 +2,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Clock } from '../../util/clock.js';
 import type { ControlContext } from '../context/context.js';
+import { answerHealth, answerReadiness } from '../context/health.js';
 import { MetricsPage } from '../context/metrics.js';
 
 /** The answer of a page. */
@@ -20,7 +21,11 @@ const METHODS = ['GET', 'HEAD'];
 /** Returns a handler of requests, which answers 404 for any other path, 405 for any other method. */
 export function servePages(context: ControlContext, clock: Clock) {
   const metrics = new MetricsPage(context, clock);
-  const pages = new Map<string, Page>([['/metrics', () => metrics.answer()]]);
+  const pages = new Map<string, Page>([
+    ['/metrics', () => metrics.answer()],
+    ['/healthz', answerHealth],
+    ['/readyz', (query) => answerReadiness(context, query)],
+  ]);
   const refusal = `only ${METHODS.join(' and ')} of ${[...pages.keys()].join(', ')} are served here\n`;
   return ({ method = '', url = '' }: IncomingMessage, response: ServerResponse): void => {
     const [path = '', ...query] = url.split('?');
