@@ -1,6 +1,6 @@
 // Stages the contents of a distribution package in a folder. Needs a build (dist/) and the single executable.
 //
-//     node packaging/stage.mjs --root FOLDER [--executable dist/vproxy-linux-x64] [--units /usr/lib/systemd/system] [--rules /usr/lib/udev/rules.d]
+//     node packaging/stage.mjs --root FOLDER [--executable dist/vproxy-linux-x64] [--zsh /usr/share/zsh/site-functions]
 import {
   chmodSync,
   cpSync,
@@ -23,8 +23,8 @@ const PROJECT = join(import.meta.dirname, '..');
 /** gzip without a timestamp, for reproducible packages. */
 export const compress = (text) => gzipSync(text, { level: 9 });
 
-/** `unitFolder`, `ruleFolder`, `zshFolder`: the distribution's folders. `date`: of the manual, a Date. */
-export async function stageFiles(root, { executable, unitFolder, ruleFolder, zshFolder, version, date }) {
+/** `zshFolder`: the distribution's folder of completions. `date`: of the manual, a Date. */
+export async function stageFiles(root, { executable, zshFolder, version, date }) {
   const source = (path) => join(PROJECT, path);
   const write = (path, content, mode = 0o644) => {
     const target = join(root, path);
@@ -44,12 +44,12 @@ export async function stageFiles(root, { executable, unitFolder, ruleFolder, zsh
   if (existsSync(koffi)) write('/usr/lib/vproxy/koffi.node', readFileSync(koffi));
 
   for (const name of readdirSync(source('packaging/systemd'))) {
-    if (/\.(service|socket)$/.test(name)) copy(`packaging/systemd/${name}`, join(unitFolder, name));
+    if (/\.(service|socket)$/.test(name)) copy(`packaging/systemd/${name}`, `/usr/lib/systemd/system/${name}`);
   }
   copy('packaging/systemd/restart-services', '/usr/lib/vproxy/restart-services', 0o755);
   copy('packaging/systemd/sysusers.conf', '/usr/lib/sysusers.d/vproxy.conf');
   copy('packaging/systemd/tmpfiles.conf', '/usr/lib/tmpfiles.d/vproxy.conf');
-  copy('packaging/udev/60-vproxy.rules', join(ruleFolder, '60-vproxy.rules'));
+  copy('packaging/udev/60-vproxy.rules', '/usr/lib/udev/rules.d/60-vproxy.rules');
   copy('packaging/etc/vproxy-guest', '/etc/default/vproxy-guest');
   copy('packaging/ssh_config.d/30-vproxy.conf', '/etc/ssh/ssh_config.d/30-vproxy.conf');
   mkdirSync(join(root, 'etc/vproxy'), { recursive: true });
@@ -81,20 +81,11 @@ if (process.argv[1] === import.meta.filename) {
     options: {
       root: { type: 'string' },
       executable: { type: 'string', default: join(PROJECT, 'dist/vproxy-linux-x64') },
-      units: { type: 'string', default: '/usr/lib/systemd/system' },
-      rules: { type: 'string', default: '/usr/lib/udev/rules.d' },
       zsh: { type: 'string', default: '/usr/share/zsh/site-functions' },
     },
   });
   if (values.root === undefined) throw new Error('--root FOLDER: missing');
   const { version } = JSON.parse(readFileSync(join(PROJECT, 'package.json'), 'utf8'));
   const date = new Date(Number(sourceDate()) * 1000);
-  await stageFiles(values.root, {
-    ...values,
-    unitFolder: values.units,
-    ruleFolder: values.rules,
-    zshFolder: values.zsh,
-    version,
-    date,
-  });
+  await stageFiles(values.root, { executable: values.executable, zshFolder: values.zsh, version, date });
 }

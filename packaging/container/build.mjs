@@ -1,6 +1,7 @@
 // Makes a container image of nothing but the single executable and the libraries that it needs; contacts no registry.
 //
 //     node packaging/container/build.mjs [--tag localhost/vproxy:VERSION] [--executable PATH] [--output FILE] [--sidecar-shim FILE]
+//         [--source URL] [--documentation URL] [--url URL]
 //
 // Needs Linux, buildah or podman, and the output of `npm run sea`. Stores the image in this user's storage and, with `--output`,
 // in an OCI archive. With `--sidecar-shim`, KubeVirt's program, it is a hook sidecar, localhost/vproxy-kubevirt:VERSION, with
@@ -21,7 +22,7 @@ import {
 import { tmpdir } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { sourceDate } from '../source-date.mjs';
+import { sourceDate, sourceRevision } from '../source-date.mjs';
 
 const PROJECT = join(import.meta.dirname, '../..');
 const { version, description, license } = JSON.parse(readFileSync(join(PROJECT, 'package.json'), 'utf8'));
@@ -33,6 +34,9 @@ const ACCOUNTS = {
   // Without it glibc would ask DNS for localhost.
   '/etc/nsswitch.conf': 'hosts: files dns\n',
 };
+
+/** The labels of places that only the one who publishes the image knows. */
+const URL_LABELS = ['source', 'documentation', 'url'];
 
 const fail = (message) => {
   console.error(`packaging/container/build.mjs: ${message}`);
@@ -63,16 +67,22 @@ function readOptions() {
         executable: { type: 'string', default: join(PROJECT, `dist/vproxy-linux-${process.arch}`) },
         output: { type: 'string' },
         'sidecar-shim': { type: 'string' },
+        ...Object.fromEntries(URL_LABELS.map((name) => [name, { type: 'string' }])),
       },
     }));
   } catch (error) {
     fail(error.message);
   }
   const { tag, output, 'sidecar-shim': shim } = values;
+  const urls = Object.fromEntries(URL_LABELS.map((name) => [name, values[name]]));
+  for (const [name, url] of Object.entries(urls)) {
+    if (url !== undefined && !/^https?:\/\/[^/\s]+\S*$/.test(url)) fail(`--${name} ${url}: not an http or https URL`);
+  }
   const executable = resolve(values.executable);
   if (!existsSync(executable)) fail(`${executable} does not exist: run npm run sea`);
   if (shim !== undefined && !existsSync(shim)) fail(`--sidecar-shim ${shim}: not found`);
   return {
+    urls,
     tag: tag ?? `localhost/vproxy${shim === undefined ? '' : '-kubevirt'}:${version}`,
     executable,
     output: output === undefined ? null : resolve(output),
@@ -161,17 +171,21 @@ function write(root, path, text) {
 }
 
 /** Builds the image; returns its id, which is a hash of its content. */
-function buildImage(folder, { tag, shim }) {
+function buildImage(folder, { tag, shim, urls }) {
   const epoch = sourceDate();
   // https://github.com/opencontainers/image-spec/blob/main/annotations.md
   const facts = {
     title: shim === null ? 'vproxy' : 'vproxy-kubevirt',
-    ...{ description, version, licenses: license },
+    ...{ description, version, licenses: license, ...urls },
+    revision: sourceRevision() ?? undefined,
     created: new Date(Number(epoch) * 1000).toISOString().replace('.000Z', 'Z'),
   };
-  const words = Object.entries(facts).flatMap(([name, value]) =>
-    ['--label', '--annotation'].flatMap((option) => [option, `org.opencontainers.image.${name}=${value}`]),
-  );
+  // No base.name: the image has no base.
+  const words = Object.entries(facts)
+    .filter(([, value]) => value !== undefined)
+    .flatMap(([name, value]) =>
+      ['--label', '--annotation'].flatMap((option) => [option, `org.opencontainers.image.${name}=${value}`]),
+    );
   const idFile = join(folder, 'id');
   const target = shim === null ? 'vproxy' : 'kubevirt';
   const file = join(import.meta.dirname, 'Containerfile');

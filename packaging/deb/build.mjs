@@ -92,8 +92,6 @@ if (!quick) console.error('packing the executable and its files; to compress the
 try {
   await stageFiles(root, {
     ...{ executable, version: upstream, date },
-    // Debian 12 looks for them there; /lib is a link to /usr/lib.
-    ...{ unitFolder: '/lib/systemd/system', ruleFolder: '/lib/udev/rules.d' },
     zshFolder: '/usr/share/zsh/vendor-completions',
   });
   const documents = join(root, 'usr/share/doc/vproxy');
@@ -122,7 +120,7 @@ try {
   writeFileSync(join(folder, 'conffiles'), template('conffiles'));
   for (const name of ['postinst', 'prerm', 'postrm']) writeFileSync(join(folder, name), template(name));
   for (const name of readdirSync(folder)) chmodSync(join(folder, name), /^p/.test(name) ? 0o755 : 0o644);
-  const sums = execFileSync('sh', ['-c', 'find etc lib usr -type f | LC_ALL=C sort | xargs -d "\\n" md5sum'], {
+  const sums = execFileSync('sh', ['-c', 'find etc usr -type f | LC_ALL=C sort | xargs -d "\\n" md5sum'], {
     cwd: root,
   });
   writeFileSync(join(folder, 'md5sums'), sums, { mode: 0o644 });

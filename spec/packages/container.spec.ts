@@ -28,6 +28,7 @@ const SIDECAR = join(PROJECT_ROOT, 'packaging/kubernetes/sidecar.yaml');
 const [IMAGE = '', VM_IMAGE = ''] = [...readFileSync(SIDECAR, 'utf8').matchAll(/image: (\S+)/g)].map(
   ([, name]) => name,
 );
+const SOURCE = 'https://example.org/vproxy.git';
 const HOOK_IMAGE = 'localhost/vproxy-kubevirt:0.1.0';
 
 /** Maximum sizes of the stored and of the compressed image: Node is nearly all of it. */
@@ -42,7 +43,7 @@ test.before('an image is made of the executable', async (t) => {
   execFileSync('node', ['packaging/sea.mjs'], { cwd: PROJECT_ROOT, stdio: 'pipe' });
   folder = mkdtempSync(join(tmpdir(), 'vproxy-container-'));
   host = await PodHost.start(folder);
-  await host.output(['node', BUILD, '--tag', IMAGE, '--output', join(folder, 'image.tar')]);
+  await host.output(['node', BUILD, '--tag', IMAGE, '--source', SOURCE, '--output', join(folder, 'image.tar')]);
 });
 
 test.after.always(async () => {
@@ -96,17 +97,27 @@ withPodman('there is nothing in it but the executable, its libraries, accounts a
   t.is(config['User'], '65532:65532');
   t.deepEqual(config['Entrypoint'], ['/usr/bin/vproxy']);
   t.false('Healthcheck' in config);
-  const { version } = JSON.parse(readFileSync(join(PROJECT_ROOT, 'package.json'), 'utf8')) as { version: string };
+  const { version, description } = JSON.parse(readFileSync(join(PROJECT_ROOT, 'package.json'), 'utf8')) as Record<
+    string,
+    string
+  >;
+  const expectedFacts = { title: 'vproxy', version, licenses: 'MIT', source: SOURCE, description };
   for (const facts of [config.Labels, manifest.annotations]) {
-    t.is(facts['org.opencontainers.image.version'], version);
-    t.is(facts['org.opencontainers.image.title'], 'vproxy');
-    t.is(facts['org.opencontainers.image.licenses'], 'MIT');
+    const { revision, created, ...others } = Object.fromEntries(
+      Object.entries(facts)
+        // buildah adds empty ones of a base.
+        .filter(([, value]) => value !== '')
+        .map(([name, value]) => [name.replace('org.opencontainers.image.', ''), value]),
+    );
+    t.deepEqual(others, expectedFacts);
+    t.regex(revision ?? '', /^[\da-f]{40}(-dirty)?$/);
+    t.regex(created ?? '', /^\d{4}-\d\d-\d\dT[\d:]+Z$/);
   }
 });
 
 withPodman('another build of the same gives the same file', async (t) => {
   const again = join(temporaryFolder(t), 'again.tar');
-  await host.output(['node', BUILD, '--tag', IMAGE, '--output', again]);
+  await host.output(['node', BUILD, '--tag', IMAGE, '--source', SOURCE, '--output', again]);
   t.true(readFileSync(again).equals(readFileSync(join(folder, 'image.tar'))));
 });
 
@@ -208,6 +219,7 @@ withPodman("a hook sidecar adds the port, and connects to it where the domain's 
 for (const [title, args, message] of [
   ['an unknown option', ['--push'], "Unknown option '--push'"],
   ['a missing executable', ['--executable', '/nowhere/x'], '/nowhere/x does not exist: run npm run sea'],
+  ['a source that is not a URL', ['--source', 'vproxy.git'], '--source vproxy.git: not an http or https URL'],
   ['a missing shim', ['--sidecar-shim', '/nowhere/x'], '--sidecar-shim /nowhere/x: not found'],
 ] as const) {
   test(`${title} is rejected with one line`, (t) => {

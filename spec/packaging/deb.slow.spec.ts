@@ -48,8 +48,8 @@ withDpkg(
     t.is(entries.get('/usr/lib/vproxy/restart-services'), '-rwxr-xr-x');
     for (const file of [
       '/usr/lib/vproxy/koffi.node',
-      ...units.map((unit) => `/lib/systemd/system/${unit}`),
-      '/lib/udev/rules.d/60-vproxy.rules',
+      ...units.map((unit) => `/usr/lib/systemd/system/${unit}`),
+      '/usr/lib/udev/rules.d/60-vproxy.rules',
       '/usr/lib/sysusers.d/vproxy.conf',
       '/usr/lib/tmpfiles.d/vproxy.conf',
       '/etc/default/vproxy-guest',
