@@ -5,6 +5,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import * as z from 'zod';
+import { ControlClient } from '../../lib/control/client/client.js';
 import { describeRoutes } from '../../lib/control/routes/openapi.js';
 import { ROUTES } from '../../lib/control/routes/table.js';
 import { HttpService, REQUEST_TIMEOUT_MS } from '../../lib/control/server/http-service.js';
@@ -243,9 +244,17 @@ test('if loading fails the connection is closed, and the next one retries', asyn
 interface Description {
   readonly paths: Record<
     string,
-    Record<string, { readonly responses: Record<string, { readonly content?: Content }> }>
+    Record<
+      string,
+      {
+        readonly operationId: string;
+        readonly tags: readonly string[];
+        readonly responses: Record<string, { readonly content?: Content }>;
+      }
+    >
   >;
-  readonly components: { readonly schemas: Record<string, unknown> };
+  readonly tags: readonly { readonly name: string }[];
+  readonly components: { readonly schemas: Record<string, unknown>; readonly responses: Record<string, unknown> };
 }
 
 type Content = Readonly<Record<string, { readonly schema: Record<string, unknown> }>>;
@@ -257,9 +266,21 @@ test('docs/openapi.json matches the table of routes: npm run openapi writes it',
   t.deepEqual(description, JSON.parse(JSON.stringify(describeRoutes(ROUTES))) as Description);
 });
 
-test('every schema that the description refers to exists', (t) => {
-  const names = [...text.matchAll(/"\$ref": "#\/components\/schemas\/(\w+)"/g)].map(([, name = '']) => name);
-  t.deepEqual([...new Set(names)].sort(), Object.keys(description.components.schemas).sort());
+test('each operation has the name of a method of ControlClient, and a tag that exists', (t) => {
+  const operations = Object.values(description.paths).flatMap((methods) => Object.values(methods));
+  const names = operations.map(({ operationId }) => operationId);
+  t.is(new Set(names).size, names.length);
+  const methods = names.map((name) => name.replace(/^(?:get|list|set)(.)/, (_, first: string) => first.toLowerCase()));
+  t.deepEqual(methods.filter((name) => !(name in ControlClient.prototype)).sort(), ['openapi', 'streamEnd']);
+  const tags = description.tags.map(({ name }) => name);
+  t.deepEqual([...new Set(operations.flatMap((one) => one.tags))].sort(), tags.sort());
+});
+
+test('every component that the description refers to exists', (t) => {
+  for (const [kind, components] of Object.entries(description.components)) {
+    const names = [...text.matchAll(new RegExp(`"#/components/${kind}/([^"]+)"`, 'g'))].map(([, name = '']) => name);
+    t.deepEqual([...new Set(names)].sort(), Object.keys(components).sort());
+  }
   t.false(text.includes('$defs'));
 });
 

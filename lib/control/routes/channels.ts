@@ -25,12 +25,14 @@ export const newChannelSchema = requestSchema(z, FILE_CHANNEL_SETTINGS)
 export const channelRoutes = [
   jsonRoute({
     request: 'GET /v1/channels',
+    operation: 'listChannels',
     summary: 'All channels',
     answer: z.array(channelStatusSchema),
     handle: ({ proxy }) => proxy.listChannels(),
   }),
   jsonRoute({
     request: 'POST /v1/channels',
+    operation: 'addChannel',
     summary: 'Adds a channel and its forwards',
     body: newChannelSchema,
     status: 201,
@@ -40,6 +42,7 @@ export const channelRoutes = [
   }),
   jsonRoute({
     request: 'GET /v1/channels/{label}',
+    operation: 'getChannel',
     summary: 'One channel',
     params,
     answer: channelStatusSchema,
@@ -48,6 +51,7 @@ export const channelRoutes = [
   }),
   jsonRoute({
     request: 'DELETE /v1/channels/{label}',
+    operation: 'removeChannel',
     summary: 'Removes a channel and its forwards; answers once they are removed',
     params,
     query: removalQuery,

@@ -26,6 +26,7 @@ const switching = (name: string, end: number): string =>
 export const connectRoutes = [
   upgradeRoute({
     request: 'GET /v1/connect',
+    operation: 'connect',
     summary: 'Opens a stream to a service; after the answer the connection carries its data both ways',
     query: z.strictObject({
       service: z.string(),
@@ -51,6 +52,7 @@ export const connectRoutes = [
   }),
   jsonRoute({
     request: 'GET /v1/connect/{id}',
+    operation: 'getStreamEnd',
     summary: 'How the stream of a connection ended; the path is Vproxy-End in the answer that opened it',
     params: z.strictObject({ id: numberText(9_999_999_999) }),
     answer: streamEndSchema,

@@ -29,12 +29,14 @@ export const newForwardSchema = z
 export const forwardRoutes = [
   jsonRoute({
     request: 'GET /v1/forwards',
+    operation: 'listForwards',
     summary: 'All forwards',
     answer: z.array(forwardStatusSchema),
     handle: ({ proxy }) => proxy.listForwards(),
   }),
   jsonRoute({
     request: 'POST /v1/forwards',
+    operation: 'addForward',
     summary: 'Adds a forward to a channel',
     body: newForwardSchema,
     status: 201,
@@ -47,6 +49,7 @@ export const forwardRoutes = [
   }),
   jsonRoute({
     request: 'DELETE /v1/forwards/{id}',
+    operation: 'removeForward',
     summary: 'Removes a forward; answers once it is removed',
     params: z.strictObject({ id: z.string() }),
     query: removalQuery,
@@ -58,12 +61,14 @@ export const forwardRoutes = [
   }),
   jsonRoute({
     request: 'GET /v1/services',
+    operation: 'listServices',
     summary: 'The services offered to the peers and by them',
     answer: z.array(serviceStatusSchema),
     handle: ({ proxy }) => proxy.listServices(),
   }),
   jsonRoute({
     request: 'GET /v1/ports',
+    operation: 'listPorts',
     summary: 'The ports announced to the peers and by them',
     answer: z.array(portStatusSchema),
     handle: ({ proxy }) => proxy.listPorts(),
@@ -89,12 +94,14 @@ export const newEgressTestSchema = z
 export const egressRoutes = [
   jsonRoute({
     request: 'GET /v1/egress',
+    operation: 'listEgress',
     summary: 'The egresses of all channels, with their rules',
     answer: z.array(egressStatusSchema),
     handle: ({ proxy }) => proxy.listEgress(),
   }),
   jsonRoute({
     request: 'POST /v1/egress/test',
+    operation: 'testEgress',
     summary: 'Tests whether an egress would allow a connection; resolves the name, but does not connect',
     body: newEgressTestSchema,
     answer: egressTestSchema,
@@ -107,12 +114,14 @@ export const egressRoutes = [
 export const streamRoutes = [
   jsonRoute({
     request: 'GET /v1/streams',
+    operation: 'listStreams',
     summary: 'All streams, with their rates; takes 0.2 s unless a client asked within the last 3 s',
     answer: z.array(streamWithRatesSchema),
     handle: ({ rates }) => rates.measure(),
   }),
   jsonRoute({
     request: 'DELETE /v1/streams/{channel}/{id}',
+    operation: 'closeStream',
     summary: 'Resets a stream',
     params: z.strictObject({ channel: z.string(), id: numberText(0xffff_ffff) }),
     status: 204,

@@ -15,6 +15,7 @@ const query = z.strictObject({ channel: onlyChannel() });
 export const machineRoutes = [
   jsonRoute({
     request: 'GET /v1/info',
+    operation: 'getInfo',
     summary: 'Information that the machine of a peer reports about itself, and its clock offset',
     query,
     answer: machineInfoSchema,
@@ -26,6 +27,7 @@ export const machineRoutes = [
   }),
   jsonRoute({
     request: 'GET /v1/boot',
+    operation: 'getBoot',
     summary: 'Boot progress of the machine of a peer',
     query,
     answer: bootStatusSchema,

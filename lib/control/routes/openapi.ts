@@ -1,7 +1,7 @@
 /** The OpenAPI 3.1 description of all routes, generated from the table and its schemas. */
 import { errorSchema } from '../../status/schemas.js';
 import * as z from '../../status/zod.js';
-import type { Method, Route } from './route.js';
+import { type Route, TAGS } from './route.js';
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -9,20 +9,34 @@ const INFO = {
   title: 'The control socket of vproxy',
   version: '1',
   description: 'HTTP/1.1 on a unix socket; docs/control.md explains where it is and how to use it.',
+  license: { name: 'MIT License', identifier: 'MIT' },
 };
+
+const SERVERS = [
+  {
+    url: 'http://localhost',
+    description: 'On the unix socket, as with curl --unix-socket; the name of the host does not matter',
+  },
+];
 
 const STATUS_TEXTS: Readonly<Record<number, string>> = {
   200: 'Success',
   201: 'Added',
   202: 'Accepted; it has begun',
   204: 'Done',
-  403: 'Permission denied',
-  404: 'Not found',
-  409: 'The address is in use or not available',
-  422: 'The configuration is not valid; nothing was changed',
-  426: 'The request does not ask for an upgrade',
-  503: 'No session, no such service, or the service cannot be reached now',
-  504: 'Timed out',
+};
+
+/** The error answers, by status: the name of the component, and what it means. */
+const ERRORS: Readonly<Record<number | 'default', readonly [name: string, description: string]>> = {
+  400: ['BadRequest', 'The input is not valid; `error.field` names the wrong one, if it is one'],
+  403: ['Forbidden', 'Permission denied'],
+  404: ['NotFound', 'Not found'],
+  409: ['Conflict', 'The address is in use or not available'],
+  422: ['InvalidConfiguration', 'The configuration is not valid; nothing was changed'],
+  426: ['UpgradeRequired', 'The request does not ask for an upgrade'],
+  503: ['Unavailable', 'No session, no such service, or the service cannot be reached now'],
+  504: ['TimedOut', 'Timed out'],
+  default: ['Error', 'Any other error'],
 };
 
 /** The whole document, as a JSON value. */
@@ -33,29 +47,28 @@ export function describeRoutes(routes: readonly Route[]): Json {
     const operations = (paths[route.path] ??= {});
     operations[route.method.toLowerCase()] = describeRoute(route, schemas);
   }
+  const content = { 'application/json': { schema: toJson(errorSchema, 'output', schemas) } };
+  const responses: Record<string, unknown> = {};
+  for (const [name, description] of Object.values(ERRORS)) responses[name] = { description, content };
   const document = {
     openapi: '3.1.1',
     info: INFO,
-    servers: [{ url: 'http://localhost' }],
+    servers: SERVERS,
+    tags: Object.entries(TAGS).map(([name, description]) => ({ name, description })),
     paths,
-    components: { schemas },
+    components: { responses, schemas },
   };
   // zod's references assume its own document layout.
   return JSON.parse(JSON.stringify(document).replaceAll('"#/$defs/', '"#/components/schemas/')) as Json;
 }
 
-/** The name of an operation for code generators: `getChannels`, `deleteStreamsChannelId`. */
-function operationName(method: Method, path: string): string {
-  const words = path.replace(/^\/v1/, '').match(/[a-z0-9]+/gi) ?? [];
-  return method.toLowerCase() + words.map((word) => word.charAt(0).toUpperCase() + word.slice(1)).join('');
-}
-
 function describeRoute(route: Route, schemas: Record<string, unknown>): Json {
-  const { method, path, summary, body } = route;
-  const error = { content: { 'application/json': { schema: toJson(errorSchema, 'output', schemas) } } };
-  const errors = route.errors.map((status) => [status, { description: STATUS_TEXTS[status], ...error }]);
+  const { tag, operation, summary, params, query, body } = route;
+  const hasInput = params !== null || query !== null || body !== null;
+  const errors = [...(hasInput ? [400] : []), ...route.errors, 'default'] as const;
   return {
-    operationId: operationName(method, path),
+    operationId: operation,
+    tags: [tag],
     summary,
     parameters: [...describeParameters(route, 'path', schemas), ...describeParameters(route, 'query', schemas)],
     ...(body !== null && {
@@ -66,8 +79,9 @@ function describeRoute(route: Route, schemas: Record<string, unknown>): Json {
     }),
     responses: {
       ...describeAnswer(route, schemas),
-      ...Object.fromEntries(errors),
-      default: { description: 'Any other error', ...error },
+      ...Object.fromEntries(
+        errors.map((status) => [status, { $ref: `#/components/responses/${ERRORS[status]?.[0]}` }]),
+      ),
     },
   };
 }

@@ -30,9 +30,10 @@ const UPGRADE_WAIT_S = 10;
 /** The longest timeout in a request, in seconds: a day. */
 const MAX_S = 86_400;
 
-export const processRoutes = [
+export const sessionRoutes = [
   jsonRoute({
     request: 'POST /v1/ping',
+    operation: 'ping',
     summary: 'Measures the round trip to the peer of a channel',
     body: z.strictObject({ channel: onlyChannel() }),
     answer: pingAnswerSchema,
@@ -44,6 +45,7 @@ export const processRoutes = [
   }),
   jsonRoute({
     request: 'GET /v1/wait',
+    operation: 'waitFor',
     summary: 'Waits until a channel has a session, and its peer offers the service',
     query: z.strictObject({
       service: z.string().optional().describe('Default: a session is enough'),
@@ -55,8 +57,12 @@ export const processRoutes = [
     handle: ({ proxy }, { query: { service = null, channel, timeout = WAIT_S }, signal }) =>
       proxy.waitFor({ service, ...(channel !== undefined && { label: channel }) }, timeout * 1000, signal),
   }),
+];
+
+export const processRoutes = [
   jsonRoute({
     request: 'PUT /v1/log-level',
+    operation: 'setLogLevel',
     summary: 'Sets the level of the log',
     body: logLevelAnswerSchema,
     answer: logLevelAnswerSchema,
@@ -67,12 +73,14 @@ export const processRoutes = [
   }),
   jsonRoute({
     request: 'GET /v1/config',
+    operation: 'getConfig',
     summary: 'The configuration in effect, in the form of a configuration file',
     answer: z.unknown(),
     handle: ({ process }): unknown => process.config,
   }),
   jsonRoute({
     request: 'POST /v1/reload',
+    operation: 'reload',
     summary: 'Reloads the configuration and applies the changes; an invalid one changes nothing',
     answer: reloadAnswerSchema,
     errors: [403, 409, 422],
@@ -88,6 +96,7 @@ export const processRoutes = [
   }),
   jsonRoute({
     request: 'POST /v1/upgrade',
+    operation: 'upgrade',
     summary: 'Hands everything over to a successor and ends the process; a failure changes nothing',
     body: z.strictObject({
       program: z
@@ -118,6 +127,7 @@ export const processRoutes = [
   }),
   jsonRoute({
     request: 'POST /v1/drain',
+    operation: 'drain',
     summary: 'Opens no more streams, and ends the process when all open streams have ended',
     body: z.strictObject({
       timeoutS: z.number().min(0).max(MAX_S).optional().describe(`The longest time to wait; default ${DRAIN_S}`),
@@ -129,6 +139,7 @@ export const processRoutes = [
   }),
   jsonRoute({
     request: 'POST /v1/stop',
+    operation: 'stop',
     summary: 'Shuts the process down now',
     status: 202,
     answer: null,
@@ -139,6 +150,7 @@ export const processRoutes = [
 export const statusRoutes = [
   jsonRoute({
     request: 'GET /v1/status',
+    operation: 'getStatus',
     summary: 'The process and its channels',
     answer: controlStatusSchema,
     handle: ({ proxy, process, eventLoopDelay }) => {
@@ -182,6 +194,7 @@ const query = z.strictObject({
 export const eventRoutes = [
   textRoute({
     request: 'GET /v1/events',
+    operation: 'listEvents',
     summary: 'Past and new events, one JSON object a line',
     query,
     contentType: 'application/x-ndjson',
@@ -194,6 +207,7 @@ export const eventRoutes = [
 export const metricsRoutes = [
   textRoute({
     request: 'GET /metrics',
+    operation: 'getMetrics',
     summary: 'Metrics of the process and its channels, in the text format of Prometheus',
     contentType: METRICS_TYPE,
     answer: null,

@@ -4,6 +4,19 @@ import type { Socket } from 'node:net';
 import type * as z from '../../status/zod.js';
 import type { ControlContext } from '../context/context.js';
 
+/** The groups of routes, in the order of the description. */
+export const TAGS = {
+  channels: 'Channels and their sessions',
+  forwards: 'Forwards, and the services and ports that they offer',
+  egress: 'What the peers may reach from here',
+  streams: 'Streams: open, list, reset',
+  machines: 'The machines of the peers',
+  monitoring: 'Status, events and metrics',
+  process: 'The process: configuration, log level, upgrade, end',
+} as const;
+
+export type Tag = keyof typeof TAGS;
+
 export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE';
 
 /** A validated request. */
@@ -23,6 +36,8 @@ interface RouteBase {
   readonly method: Method;
   /** With `{name}` for each parameter. */
   readonly path: string;
+  /** Its name in generated clients: the method of `ControlClient`, behind `get`, `list` or `set` where that is a noun. */
+  readonly operation: string;
   /** One sentence for the OpenAPI description. */
   readonly summary: string;
   /** Schema of the path parameters, which are strings. */
@@ -60,7 +75,7 @@ export interface UpgradeRoute extends RouteBase {
   upgrade(context: ControlContext, input: RouteInput<never, never, never>, socket: Socket): Promise<void>;
 }
 
-export type Route = JsonRoute | TextRoute | UpgradeRoute;
+export type Route = (JsonRoute | TextRoute | UpgradeRoute) & { readonly tag: Tag };
 
 type Schema = z.ZodObject | null;
 
@@ -86,6 +101,7 @@ export interface Contract<Name extends string, P, Q, B, Answer> {
 interface RouteOptions<Name extends RouteName, P extends Schema, Q extends Schema, B extends Schema> {
   /** Method and path, which identify the row for clients. */
   readonly request: Name;
+  readonly operation: string;
   readonly summary: string;
   readonly params?: P;
   readonly query?: Q;

@@ -5,33 +5,32 @@ import { connectRoutes } from './connect.js';
 import { egressRoutes, forwardRoutes, newEgressTestSchema, newForwardSchema, streamRoutes } from './forwards.js';
 import { machineRoutes } from './machine.js';
 import { describeRoutes } from './openapi.js';
-import { eventRoutes, metricsRoutes, processRoutes, statusRoutes } from './process.js';
-import { jsonRoute, type Route } from './route.js';
+import { eventRoutes, metricsRoutes, processRoutes, sessionRoutes, statusRoutes } from './process.js';
+import { jsonRoute, type Route, type Tag } from './route.js';
 
-const ROWS = [
-  ...statusRoutes,
-  ...channelRoutes,
-  ...forwardRoutes,
-  ...egressRoutes,
-  ...streamRoutes,
-  ...eventRoutes,
-  ...processRoutes,
-  ...machineRoutes,
-  ...connectRoutes,
-  ...metricsRoutes,
-];
+const GROUPS = {
+  channels: [...channelRoutes, ...sessionRoutes],
+  forwards: forwardRoutes,
+  egress: egressRoutes,
+  streams: [...streamRoutes, ...connectRoutes],
+  machines: machineRoutes,
+  monitoring: [...statusRoutes, ...eventRoutes, ...metricsRoutes],
+  process: processRoutes,
+} satisfies Record<Tag, readonly unknown[]>;
 
-export const ROUTES: readonly Route[] = [
-  ...ROWS,
-  jsonRoute({
-    request: 'GET /v1/openapi.json',
-    summary: 'This description',
-    answer: z.unknown(),
-    handle: (): unknown => describeRoutes(ROUTES),
-  }),
-];
+const OPENAPI = jsonRoute({
+  request: 'GET /v1/openapi.json',
+  operation: 'getOpenapi',
+  summary: 'This description',
+  answer: z.unknown(),
+  handle: (): unknown => describeRoutes(ROUTES),
+});
 
-type Row = NonNullable<(typeof ROWS)[number]['contract']>;
+export const ROUTES: readonly Route[] = Object.entries({ ...GROUPS, process: [...processRoutes, OPENAPI] }).flatMap(
+  ([tag, rows]) => rows.map((row) => ({ ...row, tag: tag as Tag })),
+);
+
+type Row = NonNullable<(typeof GROUPS)[Tag][number]['contract']>;
 
 /** The input and answer of each route, by method and path, such as `GET /v1/status`. */
 export type Contracts = { readonly [R in Row as R['name']]: R };
