@@ -2,10 +2,10 @@
 import { formatForwardSpec } from '../../lib/forward/spec.js';
 import { findRefusal, findTwins } from '../../lib/proxy/check-options.js';
 import type { Configuration, FlagLayer } from '../../lib/settings/configuration.js';
+import { inspectConfiguration } from '../../lib/settings/file/read-configuration.js';
 import { mergeConfiguration } from '../../lib/settings/merge.js';
-import { inspectConfigurationFile } from '../../lib/settings/parse-configuration.js';
 import { formatCopyFlag, formatExecFlag } from '../../lib/settings/permissions.js';
-import { BadFileError, formatProblem, type Problem } from '../../lib/settings/problem.js';
+import { BadFileError, formatProblem, type Problem, showFile } from '../../lib/settings/problem.js';
 import { escapeText } from '../../lib/util/escape.js';
 import type { Command } from '../command/command.js';
 import { EXIT_OK } from '../exit.js';
@@ -16,7 +16,7 @@ import { print } from '../ui/print.js';
 export const command: Command = {
   usage: 'check FILE',
   about:
-    'Checks a configuration file, TOML or JSON, and reports all its problems, or prints its channels and forwards.',
+    'Checks a configuration, TOML or JSON, and reports all its problems, or prints its channels and forwards. FILE may be a folder, as for --config.',
   examples: [['vproxy check /etc/vproxy/host1.toml', 'Before a reload']],
   options: {},
   isLocal: true,
@@ -24,15 +24,14 @@ export const command: Command = {
   async run({ operands: [file = ''] }) {
     try {
       const configuration = await readAlone(file);
-      print(`${escapeText(file, 1024)}: ${paintFor(process.stdout)('ok', 'good')}\n${describe(configuration)}`);
+      print(`${showFile(file)}: ${paintFor(process.stdout)('ok', 'good')}\n${describe(configuration)}`);
       return EXIT_OK;
     } catch (error) {
       if (!(error instanceof BadFileError)) throw error;
       const paint = paintFor(process.stderr);
-      const place = `${escapeText(file, 1024)}:`;
-      for (const problem of error.problems) {
-        const behind = problem.startsWith(place) ? problem.slice(place.length) : problem;
-        process.stderr.write(`${paint(problem.slice(0, problem.length - behind.length), 'bad')}${behind}\n`);
+      for (const problem of error.details) {
+        const [name, line] = [`${showFile(problem.file)}:`, formatProblem(problem)];
+        process.stderr.write(`${paint(name, 'bad')}${line.slice(name.length)}\n`);
       }
       return error.row.exit;
     }
@@ -41,16 +40,16 @@ export const command: Command = {
 
 const NO_FLAGS: FlagLayer = { settings: {}, channels: [], forwards: [], vsockPorts: {} };
 
-/** The effective configuration of a file without any other argument. Rejects with a `BadFileError`. */
+/** The effective configuration of a file or a folder without any other argument. Rejects with a `BadFileError`. */
 export async function readAlone(file: string): Promise<Configuration> {
-  const { layer, problems } = await inspectConfigurationFile(file);
-  if (layer.channels.length === 0) {
-    throw bad(file, problems.length > 0 ? problems : [{ where: ['channels'], message: 'none defined' }]);
+  const { layer, problems, fileOf } = await inspectConfiguration(file);
+  if (layer.channels.length === 0 && (problems.length > 0 || layer.mayBeEmpty !== true)) {
+    throw new BadFileError(problems.length > 0 ? problems : [{ file, where: ['channels'], message: 'none defined' }]);
   }
   const credentials = process.env['CREDENTIALS_DIRECTORY'] ?? null;
   const configuration = mergeConfiguration(...withKeyFiles(layer, NO_FLAGS, credentials));
-  const refused = findRefused(configuration);
-  if (problems.length + refused.length > 0) throw bad(file, [...problems, ...refused]);
+  const refused = findRefused(configuration).map((problem) => ({ ...problem, file: fileOf(problem.where) }));
+  if (problems.length + refused.length > 0) throw new BadFileError([...problems, ...refused]);
   return configuration;
 }
 
@@ -61,10 +60,6 @@ function findRefused({ channels }: Configuration): Problem[] {
     const refusal = findRefusal(channel) ?? twins.get(channel.label) ?? null;
     return refusal === null ? [] : [{ where: ['channels', channel.label], message: refusal.message }];
   });
-}
-
-function bad(file: string, problems: readonly Problem[]): BadFileError {
-  return new BadFileError(problems.map((problem) => formatProblem(file, problem)));
 }
 
 /** A line for each channel, and for each of its forwards. */

@@ -5,7 +5,7 @@ import { withKeyFiles } from './key-files.js';
 import type { RunFlags } from './run-options.js';
 
 /**
- * Reads the file, if any. `credentials` is `$CREDENTIALS_DIRECTORY`, or null; `running` is the active configuration. Rejects with
+ * Reads the file or the folder, if any. `credentials` is `$CREDENTIALS_DIRECTORY`, or null; `running` is the active configuration. Rejects with
  * `bad-argument` or a `BadFileError`.
  */
 export async function loadConfiguration(
@@ -15,7 +15,7 @@ export async function loadConfiguration(
 ): Promise<Configuration> {
   if (flags.file === null) return mergeConfiguration(...withKeyFiles(null, flags, credentials), running);
   // The parser of files is loaded only when there is a file.
-  const { readConfigurationFile } = await import('../../lib/settings/parse-configuration.js');
-  const file = await readConfigurationFile(flags.file);
+  const { readConfiguration } = await import('../../lib/settings/file/read-configuration.js');
+  const file = await readConfiguration(flags.file);
   return mergeConfiguration(...withKeyFiles(file, flags, credentials), running);
 }

@@ -9,7 +9,7 @@ const OWN_OPTIONS: readonly Option[] = [
     name: 'config',
     value: 'FILE',
     group: 'Configuration:',
-    help: 'FILE with the configuration, TOML or JSON; the command line overrides it',
+    help: 'FILE with the configuration, TOML or JSON, or a folder of such files; the command line overrides it',
   },
   { name: 'print-config', group: 'Configuration:', help: 'Print the resulting configuration as TOML, and exit' },
   { name: 'json', group: 'Configuration:', help: 'Print it as JSON' },

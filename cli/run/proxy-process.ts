@@ -17,6 +17,9 @@ import { RunningProcess, warnOfOpenPort } from './running-process.js';
 /** Maximum duration of a shutdown by a signal, in milliseconds: a second including the time to get here. */
 const STOP_MS = 900;
 
+/** The longest time of a timer. */
+const LONGEST_MS = 2 ** 31 - 1;
+
 /** Reads the new configuration; null without a file. */
 export type Reload = ((running: Configuration | null) => Promise<Configuration>) | null;
 
@@ -85,7 +88,10 @@ export class ProxyProcess {
       this.#manager?.ready();
     };
     start().catch((error: unknown) => running.fail(error));
+    // Without channels nothing else may keep the process running, and a reload can add some.
+    const alive = setInterval(() => undefined, LONGEST_MS);
     const status = await running.ended;
+    clearInterval(alive);
     this.#options.store?.end();
     const closed = Promise.all([proxy.stop(), control.close(), this.#manager?.stopping()]).then(() =>
       this.#audit?.close(),

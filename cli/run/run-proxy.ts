@@ -80,6 +80,9 @@ async function runProxy(configuration: Configuration, load: Reload): Promise<num
   const { control, proxy, running } = made;
   return made.run(async () => {
     await proxy.start();
+    if (configuration.channels.length === 0) {
+      running.log(makeEvent('no-channels', 'no channels yet: add a file with one to the folder, then reload', {}));
+    }
     if (socket !== null) await listenForControl(control, socket, running.log);
     if (configuration.metrics !== undefined) await listenForMetrics(control, configuration.metrics, running.log);
   });

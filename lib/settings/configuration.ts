@@ -24,8 +24,10 @@ export interface FileChannel extends ChannelSettings {
   readonly forwards: readonly ForwardSpec[];
 }
 
-/** The contents of a file. */
+/** The contents of a file, or of several. */
 export interface FileLayer extends ProcessSettings {
+  /** Whether it may have no channels, as a folder may have no files yet. Default false. */
+  readonly mayBeEmpty?: boolean;
   /** For every channel that does not override them, including those of the command line. */
   readonly defaults: ChannelSettings;
   readonly channels: readonly FileChannel[];

@@ -75,7 +75,7 @@ function mergeChannels(file: FileLayer | null, flags: FlagLayer): FileChannel[] 
     given.add(label);
     channels.set(label, { forwards: [], ...channels.get(label), label, address });
   }
-  if (channels.size > 0) return [...channels.values()];
+  if (channels.size > 0 || file?.mayBeEmpty === true) return [...channels.values()];
   throw badArgument('-c: missing channel; expected -c KIND:ADDRESS, such as -c unix-connect:/run/vm1.sock');
 }
 

@@ -7,15 +7,25 @@ import { escapeText } from '../util/escape.js';
 export type KeyPath = readonly (string | number)[];
 
 export interface Problem {
-  /** A position in the text, counted from 1, or a key; empty: the file as a whole. */
-  readonly where: { readonly line: number; readonly column: number } | KeyPath;
+  readonly where: KeyPath;
   /** One line; text from the file is escaped. */
   readonly message: string;
 }
 
+export interface FileProblem {
+  /** The path of the file. */
+  readonly file: string;
+  /** A position in the text, counted from 1, or a key; empty: the file as a whole. */
+  readonly where: { readonly line: number; readonly column: number } | KeyPath;
+  readonly message: string;
+}
+
+/** The path of a file in a message. */
+export const showFile = (path: string): string => escapeText(path, 1024);
+
 /** `FILE:LINE:COLUMN: …`, `FILE: channels.vm1.outgoing[0]: …`, or `FILE: …`. */
-export function formatProblem(file: string, { where, message }: Problem): string {
-  const name = escapeText(file, 1024);
+export function formatProblem({ file, where, message }: FileProblem): string {
+  const name = showFile(file);
   if ('line' in where) return `${name}:${where.line}:${where.column}: ${message}`;
   return where.length === 0 ? `${name}: ${message}` : `${name}: ${formatKeyPath(where)}: ${message}`;
 }
@@ -29,14 +39,18 @@ export function formatKeyPath(path: KeyPath): string {
   return parts.join('').replace(/^\./, '');
 }
 
-/** The error `bad-file` with all problems, a line each: `FILE:LINE:COLUMN: …` or `FILE: KEY: …`. */
+/** The error `bad-file` with all problems. */
 export class BadFileError extends VproxyError {
-  /** At least one. Text from the file is escaped. */
+  /** A line for each: `FILE:LINE:COLUMN: …` or `FILE: KEY: …`. */
   readonly problems: readonly string[];
+  /** At least one. */
+  readonly details: readonly FileProblem[];
 
-  constructor(problems: readonly string[], options?: ErrorOptions) {
+  constructor(details: readonly FileProblem[]) {
+    const problems = details.map(formatProblem);
     const [first = 'cannot be read', ...others] = problems;
-    super('bad-file', others.length === 0 ? first : `${first} (and ${others.length} more)`, options);
+    super('bad-file', others.length === 0 ? first : `${first} (and ${others.length} more)`);
     this.problems = problems;
+    this.details = details;
   }
 }

@@ -3,11 +3,13 @@
  * file, the options of the command line, the bodies of requests, merging, describing and the tables of the documents
  * are derived from it.
  */
+import { badArgument } from '../errors.js';
+import { escapeText } from '../util/escape.js';
 import { ADDRESS, NAME, SHARED, STORAGE } from './channel-settings.js';
 import { INCOMING, OUTGOING, VSOCK_PORTS } from './forward-settings.js';
 import { PROCESS_SETTINGS } from './process-settings.js';
 import type { Setting } from './setting.js';
-import { isTable, type ValueType } from './value-type.js';
+import { isTable, path, type ValueType } from './value-type.js';
 
 const CHANNELS_EXPECTED = 'tables of channels, such as [channels.vm1]';
 
@@ -26,6 +28,19 @@ const CHANNELS = {
   reload: 'channel',
 } as const satisfies Setting;
 
+/** A folder with more files, which is not part of the effective configuration. */
+export const INCLUDE = {
+  key: 'include',
+  field: 'include',
+  type: path('the path of a folder, such as "host.d"', requireFolderName),
+  reload: 'now',
+} as const satisfies Setting;
+
+function requireFolderName(folder: string): string {
+  if (!folder.includes('*')) return folder;
+  throw badArgument(`"${escapeText(folder, 80)}": expected a folder, of which all *.toml and *.json files are read`);
+}
+
 /** Settings of a file for all channels. */
 export const DEFAULT_SETTINGS = SHARED;
 
@@ -36,7 +51,7 @@ export const CHANNEL_SETTINGS = [...SHARED, STORAGE] as const;
 export const OWN_SETTINGS = [NAME, ...CHANNEL_SETTINGS] as const;
 
 /** The top-level keys of a file. */
-export const FILE_SETTINGS = [...SHARED, ...PROCESS_SETTINGS, CHANNELS] as const;
+export const FILE_SETTINGS = [...SHARED, ...PROCESS_SETTINGS, INCLUDE, CHANNELS] as const;
 
 /** The keys of a channel in a file, and in a request. */
 export const FILE_CHANNEL_SETTINGS = [...SHARED, NAME, ADDRESS, OUTGOING, INCOMING, STORAGE, VSOCK_PORTS] as const;

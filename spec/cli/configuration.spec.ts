@@ -55,7 +55,6 @@ test('a file that is not a configuration, unreadable or too large is rejected in
   const folder = temporaryFolder(t);
   for (const [path, says] of [
     [join(folder, 'missing.toml'), ': cannot be read: no such file or directory (ENOENT)'],
-    [folder, ': cannot be read: is a directory (EISDIR)'],
     [file(t, '#'.repeat(5_000_000)), ': cannot be read: larger than 4194304 bytes'],
     [file(t, Buffer.from([0x61, 0xff])), ': cannot be read: not valid UTF-8'],
     [file(t, 'wait = 3'), ': channels: none defined'],
@@ -131,4 +130,20 @@ test.serial('another name, or other metrics, take effect at the next start, and 
   // The channel's own name is sent to its peer, so a changed one needs a new session.
   write('name = "one"', 'name = "own"\n');
   t.is(await run('reload'), 'channel replaced: vm1\n');
+});
+
+test.serial('a folder: a file that appears adds its channels at a reload, a wrong one changes nothing', async (t) => {
+  const folder = temporaryFolder(t);
+  const write = (name: string, text: string) => writeFileSync(join(folder, name), text);
+  const host = spawnVproxy(t, ['--config', folder, '--no-control']);
+  await host.waitForLine(/no channels yet/);
+  write('vm1.toml', `[channels.vm1]\naddress = "unix-listen:${folder}/channel"\n`);
+  host.kill('SIGHUP');
+  await host.waitForLine(/reloaded: channels added: vm1/);
+  write('vm2.toml', 'wait = -1');
+  host.kill('SIGHUP');
+  await host.waitForLine(new RegExp(`not reloaded: ${folder}/vm2.toml: wait: expected`));
+  t.like(await callVproxy(['check', folder]), { code: 65, stdout: '' });
+  write('vm2.toml', '');
+  t.like(await callVproxy(['check', folder]), { code: 0, stderr: '' });
 });

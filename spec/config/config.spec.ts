@@ -2,4 +2,5 @@
 import './arguments.js';
 import './merge-configuration.js';
 import './parse-configuration.js';
+import './read-configuration.js';
 import './settings-table.js';

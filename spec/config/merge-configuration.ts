@@ -10,15 +10,16 @@ import {
   type FileLayer,
   formatConfiguration,
 } from '../../lib/settings/configuration.js';
+import { parseDocument } from '../../lib/settings/file/document.js';
+import { parseConfiguration } from '../../lib/settings/file/parse-configuration.js';
 import { mergeConfiguration } from '../../lib/settings/merge.js';
-import { parseConfiguration } from '../../lib/settings/parse-configuration.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { givenIn } from '../helpers/given-options.js';
 
 type Flags = Readonly<Record<string, unknown>>;
 
 function read(text: string): FileLayer {
-  const { layer, problems } = parseConfiguration(text, 'f');
+  const { layer, problems } = parseConfiguration([parseDocument(text, 'f')]);
   if (problems.length > 0) throw new Error(JSON.stringify(problems));
   return layer;
 }

@@ -3,15 +3,15 @@ import { join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
-import { findJsonFault } from '../../lib/settings/document.js';
-import { parseConfiguration } from '../../lib/settings/parse-configuration.js';
+import { findJsonFault, parseDocument } from '../../lib/settings/file/document.js';
+import { parseConfiguration } from '../../lib/settings/file/parse-configuration.js';
 import { formatProblem } from '../../lib/settings/problem.js';
 import { EGRESS_SETTINGS, RULE_SETTINGS } from '../../lib/settings/service-rules.js';
 import { FILE_CHANNEL_SETTINGS, FILE_SETTINGS } from '../../lib/settings/settings-table.js';
 import { PROJECT_ROOT } from '../helpers/files.js';
 
 const problemsOf = (text: string, name = 'f'): string[] =>
-  parseConfiguration(text, name).problems.map((problem) => formatProblem(name, problem));
+  parseConfiguration([parseDocument(text, name)]).problems.map(formatProblem);
 
 const CHANNEL = '[channels.vm1]\naddress = "unix-connect:/run/vm1.sock"\n';
 const GROUP = '[channels.vms]\naddress = "unix:///run/vms/*.sock"\n';
@@ -47,7 +47,7 @@ storage = false
 `;
 
 test('every key of a file becomes a plain value', (t) => {
-  const { layer, problems } = parseConfiguration(WHOLE, 'vproxy.toml');
+  const { layer, problems } = parseConfiguration([parseDocument(WHOLE, 'vproxy.toml')]);
   t.deepEqual(problems, []);
   t.deepEqual(layer, {
     name: 'host1',
@@ -81,10 +81,12 @@ test('every key of a file becomes a plain value', (t) => {
 
 test('the same file as JSON gives the same configuration', (t) => {
   const channels = { vm1: { address: 'unix-connect:/run/vm1.sock', outgoing: ['ssh:127.0.0.1:22'] } };
-  const asJson = parseConfiguration(JSON.stringify({ wait: 3, control: false, channels }), 'any');
-  const asToml = parseConfiguration(`wait = 3\ncontrol = false\n${CHANNEL}outgoing = ["ssh:22"]`, 'any');
+  const asJson = parseConfiguration([parseDocument(JSON.stringify({ wait: 3, control: false, channels }), 'any')]);
+  const asToml = parseConfiguration([
+    parseDocument(`wait = 3\ncontrol = false\n${CHANNEL}outgoing = ["ssh:22"]`, 'any'),
+  ]);
   t.deepEqual(asJson.problems, []);
-  t.deepEqual(asJson, asToml);
+  t.deepEqual(asJson.layer, asToml.layer);
 });
 
 /** A text, and the beginning of each of its problems. */

@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import test from 'ava';
 import { ADDITION_OPTIONS, readAddition } from '../../cli/commands/channel-add.js';
 import { parseRunFlags } from '../../cli/run/run-options.js';
-import { parseConfiguration } from '../../lib/settings/parse-configuration.js';
+import { parseDocument } from '../../lib/settings/file/document.js';
+import { parseConfiguration } from '../../lib/settings/file/parse-configuration.js';
 import { PROCESS_SETTINGS } from '../../lib/settings/process-settings.js';
 import { EGRESS_SETTINGS, RULE_SETTINGS } from '../../lib/settings/service-rules.js';
 import { keyIn, type Setting } from '../../lib/settings/setting.js';
@@ -82,7 +83,7 @@ const ADDED: readonly (readonly [flags: Flags, request: object])[] = [
 test('a file, the command line and an addition give the same channel, and accept each setting', (t) => {
   const requests: Record<string, unknown> = {};
   for (const [line, flags, request] of SAID) {
-    const { layer, problems } = parseConfiguration(line, 'f');
+    const { layer, problems } = parseConfiguration([parseDocument(line, 'f')]);
     t.deepEqual(problems, [], line);
     t.deepEqual(parseRunFlags(givenIn(flags)).settings, layer.defaults, line);
     t.deepEqual(readAddition(givenIn(flags)), { ...request }, line);

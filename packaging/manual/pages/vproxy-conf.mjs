@@ -19,6 +19,12 @@ const OPTIONS = {
   parallel: 'storage-parallel',
 };
 
+/** The sections that have the keys of tables by name. */
+const RULES = [
+  { title: 'Rules of services', settings: RULE_SETTINGS, prefix: 'services.*.' },
+  { title: 'Rules of egresses', settings: EGRESS_SETTINGS, prefix: 'egress.*.' },
+];
+
 /** Introductions to the meaning of a key, by table. */
 const RULE_INTRODUCTIONS = { 'services.*.': 'Effect: ', 'egress.*.': 'Meaning: ' };
 
@@ -56,11 +62,11 @@ export function format() {
       ...list(FILE_CHANNEL_SETTINGS, 'channels.*.'),
     ],
     ...['.SS Keys of storage', ...list(STORAGE_SETTINGS, 'channels.*.storage.')],
-    ...rulesIn('Rules of services', RULE_SETTINGS, 'services.*.'),
-    ...rulesIn('Rules of egresses', EGRESS_SETTINGS, 'egress.*.'),
+    ...RULES.flatMap(({ title, settings, prefix }) => rulesIn(title, settings, prefix)),
     ...['.SH LABELS AND LIMITS', ...render(blocks.slice(keys + 1))],
     ...document
-      .slice(4)
+      .slice(2)
+      .filter(({ title }) => !RULES.some((rules) => rules.title === title))
       .flatMap(({ title, blocks: own }) => [`.SH ${escapeRoff(title.toUpperCase())}`, ...render(own)]),
     ...[
       '.SH EXAMPLES',

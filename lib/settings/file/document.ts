@@ -1,21 +1,27 @@
 /** The text of a configuration file, TOML or JSON, as a plain value. */
 import { parse, TomlError } from 'smol-toml';
-import { escapeText } from '../util/escape.js';
-import type { Problem } from './problem.js';
+import { escapeText } from '../../util/escape.js';
+import type { FileProblem } from '../problem.js';
 
 /** Deeper than any configuration. */
 const MAX_DEPTH = 16;
 
-/** A value, or a syntax error. */
-type ParsedDocument = { readonly value: unknown } | { readonly problem: Problem };
+/** A file, read and parsed: its value, or why it has none. */
+export type ConfigurationDocument = {
+  readonly file: string;
+  /** Whether a folder has it, in which any other program may have put it. Default false. */
+  readonly isInFolder?: boolean;
+} & Outcome;
+
+type Outcome = { readonly value: unknown } | { readonly problem: Omit<FileProblem, 'file'> };
 
 /** Parses a text. A name ending in `.json` or `.toml` decides the format; otherwise it is JSON if it begins as an object. */
-export function parseDocument(text: string, name: string): ParsedDocument {
-  const isJson = name.endsWith('.json') || (!name.endsWith('.toml') && /^\s*\{/.test(text));
-  return isJson ? parseJson(text) : parseToml(text);
+export function parseDocument(text: string, file: string): ConfigurationDocument {
+  const isJson = file.endsWith('.json') || (!file.endsWith('.toml') && /^\s*\{/.test(text));
+  return { file, ...(isJson ? parseJson(text) : parseToml(text)) };
 }
 
-function parseJson(text: string): ParsedDocument {
+function parseJson(text: string): Outcome {
   const fault = findJsonFault(text, MAX_DEPTH);
   if (fault === null) return { value: JSON.parse(text) };
   const before = text.slice(0, fault.offset).split('\n');
@@ -23,7 +29,7 @@ function parseJson(text: string): ParsedDocument {
   return { problem: { where, message: `not valid JSON: ${fault.message}` } };
 }
 
-function parseToml(text: string): ParsedDocument {
+function parseToml(text: string): Outcome {
   try {
     return { value: parse(text, { maxDepth: MAX_DEPTH }) };
   } catch (error) {
