@@ -30,14 +30,6 @@ function inEachShell(title: string, body: (t: ExecutionContext, shell: Shell) =>
 /** bash replaces only the text after the last colon or equals sign. */
 const asOffered = (shell: Shell, word: string): string => (shell === 'bash' ? word.replace(/^.*[:=](?=.)/, '') : word);
 
-inEachShell('the shell parses its script', (t, shell) => {
-  const file = join(temporaryFolder(t), 'script');
-  writeFileSync(file, SCRIPTS[shell]);
-  const { status, stderr } = spawnSync(shell, ['-n', file], { encoding: 'utf8' });
-  t.is(status, 0, stderr);
-  t.is(stderr, '');
-});
-
 testWith('shellcheck')('shellcheck finds nothing in the script for bash', (t) => {
   const { status, stdout } = spawnSync('shellcheck', ['--shell', 'bash', '-'], {
     encoding: 'utf8',
@@ -92,13 +84,6 @@ inEachShell('commands, options and values are offered: kinds of channels, paths,
 
 /** On a busy machine an answer may come too late to be offered. */
 const LATE = { timeoutMs: 90_000, what: 'the names of the process' };
-
-inEachShell('names of a running vproxy are offered', async (t, shell) => {
-  const { env } = await steeredPair(t, { peer: { incoming: ['web:127.0.0.1:9', 'db:127.0.0.1:9'] } });
-  const line = 'vproxy connect w';
-  await eventually(async () => (await completeInShell(t, shell, [line], env))[line]?.join() === 'web', LATE);
-  t.pass();
-});
 
 testWith('tmux')('readline inserts what bash offers', async (t) => {
   const folder = temporaryFolder(t);

@@ -1,11 +1,10 @@
 /** Configuration files on the real command line: `--config`, `--print-config`, `vproxy check`. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { callVproxy } from '../helpers/call-vproxy.js';
 import { temporaryFolder } from '../helpers/files.js';
-import { ask, echo, localServer } from '../helpers/proxies.js';
-import { ESTABLISHED, runVproxy, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
+import { runVproxy, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
 function file(t: ExecutionContext, text: string | Buffer, name = 'vproxy.toml'): string {
   const path = join(temporaryFolder(t), name);
@@ -82,37 +81,6 @@ test('--print-config shows the effective configuration of file and flags, and it
   const channels = { vm1: { wait: 0 }, vm2: { address: 'stdio:' } };
   t.like(JSON.parse(json), { name: 'host1', control: false, channels });
   t.deepEqual(await print(file(t, json, 'again.json')), shown);
-});
-
-test.serial('a group in a file: each socket has a channel with forwards of its own, also after a reload', async (t) => {
-  const folder = temporaryFolder(t);
-  const config = join(folder, 'vproxy.toml');
-  mkdirSync(join(folder, 'vms'));
-  const write = (service: string) => {
-    const forward = `${service}:${folder}/{channel}-${service}.sock`;
-    writeFileSync(config, `[channels.vms]\naddress = "unix://${folder}/vms/*.sock"\noutgoing = ["${forward}"]\n`);
-  };
-  write('echo');
-  const host = spawnVproxy(t, ['--config', config]);
-  const reach = (vm: string, service: string) => ask(t, join(folder, `${vm}-${service}.sock`), '!');
-  for (const vm of ['vm7', 'vm8']) {
-    const { port } = await localServer(t, (socket) => {
-      socket.write(vm);
-      echo(socket);
-    });
-    const services = ['-i', `echo:${port}`, '-i', `more:${port}`];
-    spawnVproxy(t, ['-c', `unix-listen:${folder}/vms/${vm}.sock`, ...services]);
-    await host.waitForLine(new RegExp(`${vm}: ${ESTABLISHED.source}`));
-    t.is(await reach(vm, 'echo'), `${vm}!`);
-  }
-  write('more');
-  host.kill('SIGHUP');
-  await host.waitForLine(/reloaded: forwards added: /);
-  for (const vm of ['vm7', 'vm8']) {
-    t.is(await reach(vm, 'more'), `${vm}!`);
-    await t.throwsAsync(reach(vm, 'echo'));
-  }
-  t.is(host.lines.filter((line) => ESTABLISHED.test(line)).length, 2);
 });
 
 test.serial('another name, or other metrics, take effect at the next start, and a reload reports it', async (t) => {

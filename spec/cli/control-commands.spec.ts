@@ -6,7 +6,7 @@ import { formatChannel } from '../../cli/ui/channels.js';
 import { makeEvent } from '../../lib/events.js';
 import { callVproxy } from '../helpers/call-vproxy.js';
 import { temporaryFolder, writeKeyFile } from '../helpers/files.js';
-import { answerTo, echo, endsInOrder, localServer, localSocket, openEcho, steeredPair } from '../helpers/proxies.js';
+import { answerTo, echo, localServer, localSocket, steeredPair } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
 import { runPiped } from '../helpers/vproxy-process.js';
 
@@ -81,21 +81,6 @@ test('a forward is added, used, seen in streams, and removed', async (t) => {
   t.deepEqual(await run('forward', 'remove', 'echo', '--now'), SILENT);
   t.like(await run('forward', 'remove', 'f1'), { code: 69 });
   t.like(await run('forwards'), { stdout: 'There are no forwards.\n' });
-});
-
-test('removing a forward waits for its streams', async (t) => {
-  const target = await localServer(t, echo);
-  const { here, client, env } = await steeredPair(t, {
-    here: { outgoing: ['echo:127.0.0.1:0'] },
-    peer: { incoming: [`echo:127.0.0.1:${target.port}`] },
-  });
-  const socket = await openEcho(t, here.port('echo'));
-  const removal = runPiped(t, ['forward', 'remove', 'f1'], env);
-  await eventually(async () => (await client.forwards())[0]?.state === 'draining');
-  t.is(removal.child.exitCode, null);
-  t.true(await endsInOrder(socket));
-  t.deepEqual(await removal.ended, { code: 0, stderr: '' });
-  t.deepEqual(await client.forwards(), []);
 });
 
 test('a channel is added and removed', async (t) => {

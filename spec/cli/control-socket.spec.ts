@@ -6,6 +6,7 @@ import { chooseControlSocket, listenForControl } from '../../cli/run/control-soc
 import { ControlServer } from '../../lib/control/server/control-server.js';
 import { controlSocketPath } from '../../lib/control/socket-paths.js';
 import type { LogEvent } from '../../lib/events.js';
+import { callVproxy } from '../helpers/call-vproxy.js';
 import { ask, NO_CHANGES, TestProcess } from '../helpers/control.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { answerTo, echo, localServer, localSocket, refusal, TestProxy } from '../helpers/proxies.js';
@@ -66,6 +67,7 @@ test.serial('of two processes with one name the second reports it and exits with
   t.true(existsSync(path));
   const third = start();
   await third.waitForLine(TAKING_CONTROL);
+  t.regex((await callVproxy(['reload', '--socket', path])).stderr, /nothing to reload: started without --config\n$/);
   t.is((await third.stop()).code, 0);
   t.false(existsSync(path));
 });
@@ -80,26 +82,6 @@ test.serial('a --control path that is in use or unusable ends it with an error',
   const impossible = await second('/dev/null/c.sock');
   t.is(impossible.code, 69);
   t.regex(impossible.stderr, /error: cannot listen on \/dev\/null\/c\.sock: /);
-});
-
-test.serial('requests work: log level, configuration, stop; metrics have an address', async (t) => {
-  const folder = temporaryFolder(t);
-  const [socketPath, address] = [join(folder, 'control.sock'), `unix-listen:${folder}/a.sock`];
-  const words = ['-o', 'ssh:0', '--wait', '3', '--metrics', '127.0.0.1:0'];
-  const vproxy = spawnVproxy(t, ['-c', `vm1=${address}`, '--control', socketPath, ...words]);
-  await vproxy.waitForLine(TAKING_CONTROL);
-  const vm1 = { address, outgoing: ['ssh:127.0.0.1:0'], incoming: [], wait: 3, insecure: false };
-  const shown = { control: socketPath, 'log-level': 'info', channels: { vm1 } };
-  t.like((await ask({ socketPath }, 'GET', '/v1/config')).body, shown);
-  t.is((await ask({ socketPath }, 'PUT', '/v1/log-level', { body: { level: 'debug' } })).status, 200);
-  t.like((await ask({ socketPath }, 'GET', '/v1/config')).body, { 'log-level': 'debug' });
-  const reload = await ask({ socketPath }, 'POST', '/v1/reload', { body: {} });
-  t.is(reload.status, 422);
-  t.regex(reload.text, /nothing to reload: started without --config/);
-  const [, port] = await vproxy.waitForLine(/serving metrics at http:\/\/127\.0\.0\.1:(\d+)\/metrics/);
-  t.regex((await ask({ host: '127.0.0.1', port: Number(port) }, 'GET', '/metrics')).text, /^# TYPE vproxy_/m);
-  t.is((await ask({ socketPath }, 'POST', '/v1/stop', { body: {} })).status, 202);
-  t.deepEqual(await vproxy.exited, { code: 0, signal: null });
 });
 
 for (const timeoutS of [30, 0]) {

@@ -1,11 +1,9 @@
 /** Datagrams through two real processes: beside a bulk transfer, over TLS, and across an upgrade. */
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import test, { type ExecutionContext } from 'ava';
 import type { ControlClient } from '../../lib/control/client/client.js';
 import type { DatagramCounts } from '../../lib/status/types.js';
-import { temporaryFolder, writeKeyFile } from '../helpers/files.js';
 import type { PairSetup } from '../helpers/process-pair.js';
 import { localServer, localSocket } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
@@ -93,17 +91,6 @@ test('10,000 questions beside a bulk transfer: each is answered, or counted wher
   // How many expire in the queue depends on the machine.
   t.true(answered > QUESTIONS / 2, String(answered));
   t.true(bulk.bytesWritten > 2 ** 26, 'the bulk went on meanwhile');
-});
-
-test('datagrams work inside TLS, too', async (t) => {
-  const target = await UdpProgram.openEcho(t);
-  const [path, key] = [join(temporaryFolder(t), 'c,tls=psk'), writeKeyFile(temporaryFolder(t), 'key', '1f')];
-  const secured = ['--key', key];
-  const { port } = await sidesOf(t, target.port, { hostPath: path, host: secured, guest: secured });
-  const client = await UdpProgram.open(t);
-  client.send('hello', port);
-  await client.came(1);
-  t.deepEqual(client.texts, ['hello']);
 });
 
 test('an upgrade ends flows, and the next message starts them again at the same address; none is refused', async (t) => {

@@ -6,7 +6,7 @@ import { callVproxy } from '../helpers/call-vproxy.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { answerTo, echo, localServer, localSocket, steeredPair } from '../helpers/proxies.js';
 import { upgradablePair } from '../helpers/upgrades.js';
-import { runVproxy, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
+import { spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
 const EGRESS = {
   internet: { allow: ['deb.debian.org:80,443', '{channel}.internal:443', '192.0.2.0/24:80'], deny: ['192.0.2.9:*'] },
@@ -102,20 +102,6 @@ test.serial('whether a destination may be reached, and which entry decides: of a
     ...{ channel: 'vm1', name: 'none', destination: '192.0.2.1:80', isAllowed: false, rule: null, why },
     addresses: [],
   });
-});
-
-test.serial('a forward to an undefined egress is rejected, wherever it is given', async (t) => {
-  const folder = temporaryFolder(t);
-  const started = ['-c', `unix-listen:${folder}/c`, '-i', 'internet:egress:', '--egress', 'web:allow=*:443'];
-  const line = '-i internet:egress: no [egress.internet] section;';
-  t.deepEqual(await runVproxy(started), { code: 64, stdout: '', stderr: `vproxy: error: ${line} defined: web\n` });
-  const { run } = await steeredPair(t);
-  const added = await run('forward', 'add', '-i', 'internet:egress:');
-  t.deepEqual(added, { code: 64, stdout: '', stderr: `vproxy: error: ${line} none defined\n` });
-  const file = join(folder, 'host.toml');
-  writeFileSync(file, `[channels.vms]\naddress = "unix-connect:${folder}/*.sock"\nincoming = ["a:egress:b"]\n`);
-  const checked = `${file}: channels.vms: -i a:egress:b: no [egress.b] section; none defined\n`;
-  t.deepEqual(await callVproxy(['check', file]), { code: 65, stdout: '', stderr: checked });
 });
 
 test.serial('an added channel has the egresses for all channels, and its own', async (t) => {

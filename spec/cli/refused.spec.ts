@@ -22,6 +22,7 @@ test('control characters of a command line are escaped', async (t) => {
   for (const [words, shown] of [
     [['--mode=\u001b[2J', 'pipe-create'], '--mode: unknown option; see --help'],
     [['-c', 'stdio:', '-o', 'y:\u001b[2J'], '-o y:\\x1b[2J: not a valid ADDR:PORT'],
+    [['libvirt-xml', '--path', '/run/a\nb'], '--path: "/run/a\\nb" contains invalid characters'],
   ] as const) {
     const { code, stderr } = await callVproxy(words);
     t.is(code, 64);

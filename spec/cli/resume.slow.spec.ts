@@ -6,10 +6,8 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { temporaryFolder } from '../helpers/files.js';
 import { processPair } from '../helpers/process-pair.js';
-import { echo, failureOf, localServer, localSocket } from '../helpers/proxies.js';
+import { failureOf, localServer, localSocket } from '../helpers/proxies.js';
 import { CuttingRelay } from '../helpers/relays.js';
-import { serialTestWith } from '../helpers/test-with.js';
-import { eventually } from '../helpers/time.js';
 import { ENDED, ESTABLISHED, runPiped, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
 const RESUMED = /\bresumed after \d+ ms\b/;
@@ -74,31 +72,6 @@ test.serial('the output of a command, and a copy, are complete, however often th
   t.true(results[0]?.[0].equals(source));
   t.true(readFileSync(to).equals(source));
   t.true(checkOneSession() >= 10);
-});
-
-serialTestWith('socat')('a channel over a command continues over the next one when it is killed', async (t) => {
-  const folder = temporaryFolder(t);
-  const [path, pidFile] = [join(folder, 'channel.sock'), join(folder, 'pid')];
-  const target = await localServer(t, echo);
-  const far = spawnVproxy(t, ['-c', `unix-listen:${path},resume=60s`, '-i', `echo:127.0.0.1:${target.port}`, '-v']);
-  const command = `sh -c 'echo $$ > ${pidFile}; exec socat - UNIX-CONNECT:${path}'`;
-  const near = spawnVproxy(t, ['-c', `exec:${command},resume=60s`, '-o', 'echo:127.0.0.1:0', '-v']);
-  await Promise.all([far.waitForLine(OFFERS), near.waitForLine(OFFERS)]);
-  const socket = localSocket(t, { host: '127.0.0.1', port: await near.listeningPort('echo') });
-  let answer = '';
-  socket.on('data', (bytes) => {
-    answer += String(bytes);
-  });
-  let sent = '';
-  for (let round = 0; round < 3; round += 1) {
-    const from = near.lines.length;
-    process.kill(Number(readFileSync(pidFile, 'utf8')), 'SIGKILL');
-    sent += `round ${round}\n`;
-    socket.write(`round ${round}\n`);
-    await near.waitForLine(RESUMED, { from });
-    await eventually(() => answer.length >= sent.length);
-    t.is(answer, sent);
-  }
 });
 
 test.serial('an inherited channel has no next link: its end ends the session and the process', async (t) => {

@@ -72,17 +72,6 @@ withNotify('it is not ready where it cannot listen, and its programs do not see 
   t.notRegex(text, /^(?:NOTIFY|WATCHDOG|LISTEN)_/m);
 });
 
-test('if systemd-notify cannot be run there is one warning, and vproxy works', async (t) => {
-  const folder = temporaryFolder(t);
-  const env = { ...SYSTEM, NOTIFY_SOCKET: `${folder}/none.sock`, WATCHDOG_USEC: '20000', PATH: folder };
-  const vproxy = spawnVproxy(t, ['-c', `unix-listen:${folder}/channel.sock`], { env });
-  await vproxy.waitForLine(/warning: cannot notify the service manager: systemd-notify: /);
-  const peer = spawnVproxy(t, ['-c', `unix-connect:${folder}/channel.sock`], { env: SYSTEM });
-  await peer.waitForLine(ESTABLISHED);
-  t.is((await vproxy.stop()).code, 0);
-  t.is(vproxy.lines.filter((line) => line.includes('service manager')).length, 1);
-});
-
 /** A listening socket that accepts no connection itself. */
 async function heldSocket(t: ExecutionContext, path: string): Promise<number> {
   const libc = await loadLibc();

@@ -32,15 +32,13 @@ test.serial('it dials, reports it, and exits on SIGINT', async (t) => {
   t.is((await emulator.exited).code, 0);
 });
 
-test.serial('a bad file, a bad address and one in use are fatal, with one line', async (t) => {
+test.serial('a bad file and an address in use are fatal, with one line', async (t) => {
   const folder = temporaryFolder(t);
   const bad = join(folder, 'replies.json');
   writeFileSync(bad, '{"replies":[{"argv":["s"],"status":"1"}]}');
   const { path } = await startGuest(t);
   for (const [words, status, line] of [
     [['--replies', bad], 65, `${bad}: replies[0].status: must be an integer from 0 to 255`],
-    [[...WORDS.slice(1), '--listen', '::1:80'], 64, '--listen: "::1:80" is not '],
-    [[...WORDS.slice(1), '--dial', '127.0.0.1:0'], 64, '--dial: "127.0.0.1:0" '],
     [[...WORDS.slice(1), '--listen', path], 69, `cannot listen on ${path}: already in use by `],
   ] as const) {
     const emulator = spawnVproxy(t, ['storage-emulator', ...words]);
