@@ -22,26 +22,23 @@ const ROWS = [
   'storcli64 /c0 show once more',
 ];
 
-test.serial(
-  'it shows what each step did, a table, and what to do next, ends with 0, and leaves nothing behind',
-  async (t) => {
-    t.timeout(180_000);
-    const folder = temporaryFolder(t);
-    const demo = spawnVproxy(t, [], { script, env: { TMPDIR: folder } });
-    t.deepEqual(await demo.exited, { code: 0, signal: null }, demo.stdout + demo.lines.join('\n'));
-    t.regex(demo.stdout, /^guest\$ storcli64 \/c0 show\nCLI Version = [^]*\(exit status 0\)$/m);
-    t.regex(demo.stdout, /^host\$ vproxy exec .*\nit works\noh\n\(exit status 7\)$/m);
-    t.regex(demo.stdout, /^host\$ vproxy copy (\S+) :\S+\nhost\$ vproxy exec -n sha256sum (\S+)\n[0-9a-f]{64} {2}\2$/m);
-    t.regex(demo.stdout, /^host\$ vproxy top .*\n(?:\S+Z channels 1\/1 {2}streams \d.*\n){4}/m);
-    const rows = [...demo.stdout.matchAll(/^(.+?) {2,}ok {2}/gm)].map(([, what]) => what);
-    t.deepEqual(rows, ROWS);
-    t.regex(demo.stdout, /\nNext:\n\n {2}npm start -- --vm /);
-    for (const [path] of demo.stdout.slice(demo.stdout.indexOf('Next:')).matchAll(/\S+\.md/g)) {
-      t.true(existsSync(join(PROJECT_ROOT, path)), path);
-    }
-    t.deepEqual(readdirSync(folder), []);
-  },
-);
+test.serial('it shows what each step did, a table and what to do next, exits with 0, and leaves nothing', async (t) => {
+  t.timeout(180_000);
+  const folder = temporaryFolder(t);
+  const demo = spawnVproxy(t, [], { script, env: { TMPDIR: folder } });
+  t.deepEqual(await demo.exited, { code: 0, signal: null }, demo.stdout + demo.lines.join('\n'));
+  t.regex(demo.stdout, /^guest\$ storcli64 \/c0 show\nCLI Version = [^]*\(exit status 0\)$/m);
+  t.regex(demo.stdout, /^host\$ vproxy exec .*\nit works\noh\n\(exit status 7\)$/m);
+  t.regex(demo.stdout, /^host\$ vproxy copy (\S+) :\S+\nhost\$ vproxy exec -n sha256sum (\S+)\n[0-9a-f]{64} {2}\2$/m);
+  t.regex(demo.stdout, /^host\$ vproxy top .*\n(?:\S+Z channels 1\/1 {2}streams \d.*\n){4}/m);
+  const rows = [...demo.stdout.matchAll(/^(.+?) {2,}ok {2}/gm)].map(([, what]) => what);
+  t.deepEqual(rows, ROWS);
+  t.regex(demo.stdout, /\nNext:\n\n {2}npm start -- --vm /);
+  for (const [path] of demo.stdout.slice(demo.stdout.indexOf('Next:')).matchAll(/\S+\.md/g)) {
+    t.true(existsSync(join(PROJECT_ROOT, path)), path);
+  }
+  t.deepEqual(readdirSync(folder), []);
+});
 
 serialTestWith('tmux')('on a terminal it shows the picture of vproxy top beside the transfers', async (t) => {
   t.timeout(180_000);

@@ -82,39 +82,36 @@ test('a log line has its level in colour, and the doctor its verdict', (t) => {
   t.is(formatSummary(found, paint), '\u001b[31m1 failure, 0 warnings.\u001b[0m\n');
 });
 
-test.serial(
-  'in a terminal states and errors are coloured; with NO_COLOR, in a pipe and in JSON nothing is',
-  async (t) => {
-    const { env, client, run } = await steeredPair(t, { here: { outgoing: ['x:127.0.0.1:0'] } });
-    const file = join(temporaryFolder(t), 'wrong.toml');
-    writeFileSync(file, 'wait = true\n');
-    const show = async (before: string, words: string, after = ''): Promise<string> => {
-      const line = `export VPROXY_SOCKET=${env.VPROXY_SOCKET}; ${before}${VPROXY} ${words}${after}`;
-      return (await (await runInTerminal(t, line)).ended).text;
-    };
-    for (const [words, colored] of [
-      ['status', '\u001b[32mestablished\u001b[0m'],
-      ['channels default', '\u001b[32mestablished\u001b[0m'],
-      ['forwards', '\u001b[33mnot offered\u001b[0m'],
-      ['ping nobody -c 1', 'vproxy: \u001b[31merror: \u001b[0mno channel'],
-      ['exec nobody', 'vproxy: \u001b[31merror: \u001b[0m'],
-      [`check ${file}`, `\u001b[31m${file}:\u001b[0m wait: `],
-    ] as const) {
-      t.true((await show('', words)).includes(colored), words);
-    }
-    for (const text of [
-      await show('NO_COLOR=1 ', 'status'),
-      await show('TERM=dumb ', 'channels default'),
-      await show('', 'status', ' | cat'),
-      await show('', 'status --json'),
-      (await run('ping', 'nobody')).stderr,
-      (await runVproxy(['check', file])).stderr,
-    ]) {
-      t.notRegex(text, /\u001b/);
-    }
-    // A time shown in minutes is the same in both.
-    const since = new Date(Date.now() - 90.5 * 60_000).toISOString();
-    const channels = (await client.channels()).map((channel) => ({ ...channel, since }));
-    t.deepEqual(formatChannels(channels, 80, paint).map(withoutColors), formatChannels(channels, 80));
-  },
-);
+test.serial('in a terminal states and errors are coloured; with NO_COLOR, in a pipe and in JSON none is', async (t) => {
+  const { env, client, run } = await steeredPair(t, { here: { outgoing: ['x:127.0.0.1:0'] } });
+  const file = join(temporaryFolder(t), 'wrong.toml');
+  writeFileSync(file, 'wait = true\n');
+  const show = async (before: string, words: string, after = ''): Promise<string> => {
+    const line = `export VPROXY_SOCKET=${env.VPROXY_SOCKET}; ${before}${VPROXY} ${words}${after}`;
+    return (await (await runInTerminal(t, line)).ended).text;
+  };
+  for (const [words, colored] of [
+    ['status', '\u001b[32mestablished\u001b[0m'],
+    ['channels default', '\u001b[32mestablished\u001b[0m'],
+    ['forwards', '\u001b[33mnot offered\u001b[0m'],
+    ['ping nobody -c 1', 'vproxy: \u001b[31merror: \u001b[0mno channel'],
+    ['exec nobody', 'vproxy: \u001b[31merror: \u001b[0m'],
+    [`check ${file}`, `\u001b[31m${file}:\u001b[0m wait: `],
+  ] as const) {
+    t.true((await show('', words)).includes(colored), words);
+  }
+  for (const text of [
+    await show('NO_COLOR=1 ', 'status'),
+    await show('TERM=dumb ', 'channels default'),
+    await show('', 'status', ' | cat'),
+    await show('', 'status --json'),
+    (await run('ping', 'nobody')).stderr,
+    (await runVproxy(['check', file])).stderr,
+  ]) {
+    t.notRegex(text, /\u001b/);
+  }
+  // A time shown in minutes is the same in both.
+  const since = new Date(Date.now() - 90.5 * 60_000).toISOString();
+  const channels = (await client.channels()).map((channel) => ({ ...channel, since }));
+  t.deepEqual(formatChannels(channels, 80, paint).map(withoutColors), formatChannels(channels, 80));
+});

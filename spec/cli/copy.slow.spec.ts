@@ -1,8 +1,7 @@
 /** `vproxy copy` over real processes. */
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
-import { userInfo } from 'node:os';
-import { basename, join, relative } from 'node:path';
+import { mkdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { describeTree, makeTree } from '../helpers/copy-pair.js';
 import { temporaryFolder } from '../helpers/files.js';

@@ -76,30 +76,27 @@ withQemu('QEMU accepts ports of each kind side by side, and vproxy reaches it on
   t.deepEqual(new Map((await Promise.all(found)) as [string, number][]), new Map(names.map((name) => [name, 1])));
 });
 
-withQemu(
-  'a port is added to a running QEMU by the commands of docs/libvirt.md, is used by a vproxy, and is removed',
-  async (t) => {
-    const folder = temporaryFolder(t);
-    const document = 'docs/libvirt.md';
-    const blocks = parseDocument(document, readDocument(document)).blocks.filter(({ language }) => language === 'json');
-    const [plug = [], unplug = []] = blocks.map(({ text }) => {
-      const lines = text.replaceAll('/run/', `${folder}/`).trim().split('\n');
-      return lines.map((line) => JSON.parse(line) as { execute: string; arguments?: Record<string, unknown> });
-    });
-    const qemu = await startBareQemu(t, '-device virtio-serial-pci,id=serial0');
-    // The monitor has left its first mode already.
-    for (const command of plug.slice(1)) await qemu.execute(command.execute, command.arguments);
-    spawnVproxy(t, ['-c', `unix-connect:${join(folder, 'vm1-1.sock')}`]);
-    await eventually(async () => (await qemu.chardev('vproxy1')).startsWith('unix:'));
-    t.is(await qemu.execute('qom-get', { path: '/machine/peripheral/vproxy1-port', property: 'nr' }), 1);
-    t.is(unplug.length, 2);
-    for (const command of unplug) {
-      await qemu.execute(command.execute, command.arguments);
-      await eventually(() => qemu.events().includes('DEVICE_DELETED'));
-    }
-    t.is(await qemu.chardev('vproxy1'), '');
-  },
-);
+withQemu('a port is added to a running QEMU as in docs/libvirt.md, used by a vproxy, and removed', async (t) => {
+  const folder = temporaryFolder(t);
+  const document = 'docs/libvirt.md';
+  const blocks = parseDocument(document, readDocument(document)).blocks.filter(({ language }) => language === 'json');
+  const [plug = [], unplug = []] = blocks.map(({ text }) => {
+    const lines = text.replaceAll('/run/', `${folder}/`).trim().split('\n');
+    return lines.map((line) => JSON.parse(line) as { execute: string; arguments?: Record<string, unknown> });
+  });
+  const qemu = await startBareQemu(t, '-device virtio-serial-pci,id=serial0');
+  // The monitor has left its first mode already.
+  for (const command of plug.slice(1)) await qemu.execute(command.execute, command.arguments);
+  spawnVproxy(t, ['-c', `unix-connect:${join(folder, 'vm1-1.sock')}`]);
+  await eventually(async () => (await qemu.chardev('vproxy1')).startsWith('unix:'));
+  t.is(await qemu.execute('qom-get', { path: '/machine/peripheral/vproxy1-port', property: 'nr' }), 1);
+  t.is(unplug.length, 2);
+  for (const command of unplug) {
+    await qemu.execute(command.execute, command.arguments);
+    await eventually(() => qemu.events().includes('DEVICE_DELETED'));
+  }
+  t.is(await qemu.chardev('vproxy1'), '');
+});
 
 /** A name of maximum length, whose socket libvirt picks. */
 const LONG = 'x'.repeat(36);
@@ -128,66 +125,60 @@ async function chardevs(libvirtd: Libvirtd): Promise<string[]> {
   return all.filter(isOfPort).map(({ filename }) => filename.replace(/:.*/, ''));
 }
 
-serialTestWith('root', 'libvirt')(
-  'a domain has a port of each kind, which waits for a vproxy and is used by it',
-  async (t) => {
-    t.timeout(120_000);
-    const folder = temporaryFolder(t);
-    const ports = portsIn(folder);
-    for (const name of ['a', 'b']) await printed(t, 'pipe-create', `${folder}/${name}.pipe`);
-    const parts = { devices: '', end: '' };
-    for (const [index, [args]] of ports.entries()) {
-      const named = index === 0 || args.includes('--name') ? args : ['--name', `port${index}`, ...args];
-      parts[args.includes('--commandline') ? 'end' : 'devices'] += await printed(t, 'libvirt-xml', ...named);
-    }
-    // A domain has one such element.
-    parts.end = parts.end.replaceAll(/<\/qemu:commandline>\n<qemu:commandline[^>]*>\n/g, '');
-    const libvirtd = await startLibvirtd(t);
-    await libvirtd.define(formatDomain(parts));
-    await libvirtd.virsh('start', 'vm1');
-    const countOf = (kinds: readonly string[], kind: string) => kinds.filter((one) => one === kind).length;
-    const before = await chardevs(libvirtd);
-    t.deepEqual([countOf(before, 'pipe'), countOf(before, 'disconnected')], [2, ports.length - 2]);
+serialTestWith('root', 'libvirt')('a domain has a port of each kind, waiting for a vproxy that uses it', async (t) => {
+  t.timeout(120_000);
+  const folder = temporaryFolder(t);
+  const ports = portsIn(folder);
+  for (const name of ['a', 'b']) await printed(t, 'pipe-create', `${folder}/${name}.pipe`);
+  const parts = { devices: '', end: '' };
+  for (const [index, [args]] of ports.entries()) {
+    const named = index === 0 || args.includes('--name') ? args : ['--name', `port${index}`, ...args];
+    parts[args.includes('--commandline') ? 'end' : 'devices'] += await printed(t, 'libvirt-xml', ...named);
+  }
+  // A domain has one such element.
+  parts.end = parts.end.replaceAll(/<\/qemu:commandline>\n<qemu:commandline[^>]*>\n/g, '');
+  const libvirtd = await startLibvirtd(t);
+  await libvirtd.define(formatDomain(parts));
+  await libvirtd.virsh('start', 'vm1');
+  const countOf = (kinds: readonly string[], kind: string) => kinds.filter((one) => one === kind).length;
+  const before = await chardevs(libvirtd);
+  t.deepEqual([countOf(before, 'pipe'), countOf(before, 'disconnected')], [2, ports.length - 2]);
 
-    const xml = await libvirtd.virsh('dumpxml', 'vm1');
-    const picked = ['org.vproxy.0', LONG].map((name) => {
-      const pattern = new RegExp(`<source mode='bind' path='([^']+)'/>\\s*<target type='virtio' name='${name}'`);
-      const path = pattern.exec(xml)?.[1] ?? '';
-      t.true(existsSync(libvirtd.outsidePath(path)), xml);
-      return `unix-connect:${path}`;
-    });
-    const channels = [...picked, ...ports.flatMap(([, channel]) => channel ?? [])];
-    spawnVproxy(t, channelWords(channels), { launcher: libvirtd.launcher });
-    await eventually(async () => !(await chardevs(libvirtd)).includes('disconnected'), { what: 'all connections' });
-    const kinds = await chardevs(libvirtd);
-    t.deepEqual([countOf(kinds, 'unix'), countOf(kinds, 'tcp'), countOf(kinds, 'pipe')], [6, 4, 2]);
-  },
-);
+  const xml = await libvirtd.virsh('dumpxml', 'vm1');
+  const picked = ['org.vproxy.0', LONG].map((name) => {
+    const pattern = new RegExp(`<source mode='bind' path='([^']+)'/>\\s*<target type='virtio' name='${name}'`);
+    const path = pattern.exec(xml)?.[1] ?? '';
+    t.true(existsSync(libvirtd.outsidePath(path)), xml);
+    return `unix-connect:${path}`;
+  });
+  const channels = [...picked, ...ports.flatMap(([, channel]) => channel ?? [])];
+  spawnVproxy(t, channelWords(channels), { launcher: libvirtd.launcher });
+  await eventually(async () => !(await chardevs(libvirtd)).includes('disconnected'), { what: 'all connections' });
+  const kinds = await chardevs(libvirtd);
+  t.deepEqual([countOf(kinds, 'unix'), countOf(kinds, 'tcp'), countOf(kinds, 'pipe')], [6, 4, 2]);
+});
 
 const PROFILE_WRITER = '/usr/lib/libvirt/virt-aa-helper';
 
-serialTestWith('virt-aa-helper')(
-  "libvirt's AppArmor profile has the paths of a channel, and none of --commandline",
-  async (t) => {
-    const uuid = '2b627663-1a74-41e0-b162-28444fde71a7';
-    for (const [args, ...lines] of [
-      ['--path /run/vms/a', '"/run/vms/a" rw,'],
-      ['--path /run/vms/a --mode connect', '"/run/vms/a" rw,'],
-      ['--pipe /run/vms/a', '"/run/vms/a.in" rw,', '"/run/vms/a.out" rw,'],
-      ['--path /run/vms/a --commandline --qemu-version 7.2'],
-    ] as const) {
-      const text = await printed(t, 'libvirt-xml', ...args.split(' '));
-      const domain = formatDomain(args.includes('--commandline') ? { end: text } : { devices: text });
-      const input = domain.replace('</name>', `</name><uuid>${uuid}</uuid>`);
-      const words = ['--dryrun', '--create', '--uuid', `libvirt-${uuid}`];
-      const { stderr } = spawnSync(PROFILE_WRITER, words, { input, encoding: 'utf8' });
-      t.deepEqual(
-        [...stderr.matchAll(/^ *("\/run\/vms\/.*)$/gm)].map(([, line = '']) => line),
-        [...lines],
-      );
-    }
-  },
-);
+serialTestWith('virt-aa-helper')('the AppArmor profile has the paths of a channel, not of --commandline', async (t) => {
+  const uuid = '2b627663-1a74-41e0-b162-28444fde71a7';
+  for (const [args, ...lines] of [
+    ['--path /run/vms/a', '"/run/vms/a" rw,'],
+    ['--path /run/vms/a --mode connect', '"/run/vms/a" rw,'],
+    ['--pipe /run/vms/a', '"/run/vms/a.in" rw,', '"/run/vms/a.out" rw,'],
+    ['--path /run/vms/a --commandline --qemu-version 7.2'],
+  ] as const) {
+    const text = await printed(t, 'libvirt-xml', ...args.split(' '));
+    const domain = formatDomain(args.includes('--commandline') ? { end: text } : { devices: text });
+    const input = domain.replace('</name>', `</name><uuid>${uuid}</uuid>`);
+    const words = ['--dryrun', '--create', '--uuid', `libvirt-${uuid}`];
+    const { stderr } = spawnSync(PROFILE_WRITER, words, { input, encoding: 'utf8' });
+    t.deepEqual(
+      [...stderr.matchAll(/^ *("\/run\/vms\/.*)$/gm)].map(([, line = '']) => line),
+      [...lines],
+    );
+  }
+});
 
 /**
  * Starts QEMU with arguments as typed in a shell where `vproxy` is this project's; it ends with the test. Rejects with

@@ -61,78 +61,72 @@ async function setUp(t: ExecutionContext, rules: { readonly host?: string; reado
   };
 }
 
-test.serial(
-  'each side records output, and input if its rule says so, names the file in its events, and plays it',
-  async (t) => {
-    const rules = { host: 'record = "FOLDER"', guest: 'record = "FOLDER"\nrecord-input = true' };
-    const { inTerminal, socket, here, there } = await setUp(t, rules);
-    // A command without a terminal is not recorded.
-    t.is((await runVproxy(['exec', '--socket', socket, 'echo', 'hello'])).stdout, 'hello\n');
-    await eventually(() => there.audited('exec-ended').length === 1);
-    t.deepEqual([here.found(), there.found(), here.audited('exec-recorded')], [[], [], []]);
+test.serial('each side records output, and input by its rule, names the file in events, and plays it', async (t) => {
+  const rules = { host: 'record = "FOLDER"', guest: 'record = "FOLDER"\nrecord-input = true' };
+  const { inTerminal, socket, here, there } = await setUp(t, rules);
+  // A command without a terminal is not recorded.
+  t.is((await runVproxy(['exec', '--socket', socket, 'echo', 'hello'])).stdout, 'hello\n');
+  await eventually(() => there.audited('exec-ended').length === 1);
+  t.deepEqual([here.found(), there.found(), here.audited('exec-recorded')], [[], [], []]);
 
-    const script = 'stty -echo; echo "grüß dich $(stty size)"; read word; echo "${#word} letters"; exit 3';
-    const { end } = await inTerminal(`exec -t sh -c '${script}'`, /33 101/, 'secret\r');
-    t.is((await end()).end.status, 3);
-    const shown = 'grüß dich 33 101\r\n6 letters\r\n';
-    const [[path = ''], [other = '']] = [here.found(), there.found()];
-    await eventually(() => textOf(path) === shown && textOf(other) === shown && textOf(other, 'i') === 'secret\r');
-    t.false(readFileSync(path, 'utf8').includes('secret'));
-    const [header] = jsonLines(path) as [{ command: string }];
-    t.like(header, { version: 2, width: 101, height: 33, env: { TERM: 'xterm' } });
-    t.regex(header.command, /^sh -c 'stty -echo; /);
-    const [recorded] = await eventually(() =>
-      here.audited('exec-recorded').length === 1 ? here.audited('exec-recorded') : null,
-    );
-    const [[, started], [, ended]] = [there.audited('exec-started'), there.audited('exec-ended')];
-    t.deepEqual([recorded?.['channel'], recorded?.['recording']], ['vm1', path]);
-    t.deepEqual([recorded?.['pid'], recorded?.['argv']], [started?.['pid'], started?.['argv']]);
-    t.deepEqual([started?.['recording'], ended?.['recording']], [other, other]);
-    t.deepEqual(there.audited('exec-recorded'), []);
-    t.is((await runVproxy(['play', '--raw', path])).stdout, shown);
-  },
-);
+  const script = 'stty -echo; echo "grüß dich $(stty size)"; read word; echo "${#word} letters"; exit 3';
+  const { end } = await inTerminal(`exec -t sh -c '${script}'`, /33 101/, 'secret\r');
+  t.is((await end()).end.status, 3);
+  const shown = 'grüß dich 33 101\r\n6 letters\r\n';
+  const [[path = ''], [other = '']] = [here.found(), there.found()];
+  await eventually(() => textOf(path) === shown && textOf(other) === shown && textOf(other, 'i') === 'secret\r');
+  t.false(readFileSync(path, 'utf8').includes('secret'));
+  const [header] = jsonLines(path) as [{ command: string }];
+  t.like(header, { version: 2, width: 101, height: 33, env: { TERM: 'xterm' } });
+  t.regex(header.command, /^sh -c 'stty -echo; /);
+  const [recorded] = await eventually(() =>
+    here.audited('exec-recorded').length === 1 ? here.audited('exec-recorded') : null,
+  );
+  const [[, started], [, ended]] = [there.audited('exec-started'), there.audited('exec-ended')];
+  t.deepEqual([recorded?.['channel'], recorded?.['recording']], ['vm1', path]);
+  t.deepEqual([recorded?.['pid'], recorded?.['argv']], [started?.['pid'], started?.['argv']]);
+  t.deepEqual([started?.['recording'], ended?.['recording']], [other, other]);
+  t.deepEqual(there.audited('exec-recorded'), []);
+  t.is((await runVproxy(['play', '--raw', path])).stdout, shown);
+});
 
-test.serial(
-  'a recording has each new size, and is complete if the caller or one of the two proxies is killed',
-  async (t) => {
-    const { inTerminal, host, guest, here, there } = await setUp(t, {
-      host: 'record = "FOLDER"',
-      guest: 'record = "FOLDER"',
-    });
-    const shell = await inTerminal('shell', /./, "PS1=; trap 'stty size' WINCH; echo re''ady\r");
-    await shell.shows(/^ready/m);
-    shell.command.resize({ columns: 90, rows: 20 });
-    await eventually(() => {
-      // The shell runs its trap after a command.
-      shell.type(':\r');
-      const [path] = here.found();
-      return textOf(path, 'r') === '90x20' && textOf(path).includes('20 90');
-    });
-    const [{ command } = {}] = jsonLines(here.found()[0] ?? '') as { command?: string }[];
-    t.is(command, undefined, 'which shell it is, the guest knows');
-    shell.type('exit\r');
-    await shell.end();
+test.serial('a recording has each new size, and is complete if the caller or either proxy is killed', async (t) => {
+  const { inTerminal, host, guest, here, there } = await setUp(t, {
+    host: 'record = "FOLDER"',
+    guest: 'record = "FOLDER"',
+  });
+  const shell = await inTerminal('shell', /./, "PS1=; trap 'stty size' WINCH; echo re''ady\r");
+  await shell.shows(/^ready/m);
+  shell.command.resize({ columns: 90, rows: 20 });
+  await eventually(() => {
+    // The shell runs its trap after a command.
+    shell.type(':\r');
+    const [path] = here.found();
+    return textOf(path, 'r') === '90x20' && textOf(path).includes('20 90');
+  });
+  const [{ command } = {}] = jsonLines(here.found()[0] ?? '') as { command?: string }[];
+  t.is(command, undefined, 'which shell it is, the guest knows');
+  shell.type('exit\r');
+  await shell.end();
 
-    const killed = await inTerminal(`exec -t sh -c 'echo one; sleep 1000'`, /one/);
-    killed.command.signal('SIGKILL');
-    await killed.end();
-    await inTerminal(`exec -t sh -c 'echo other; sleep 1000'`, /other/);
-    const count = 'i=0; while [ $i -lt 200 ]; do echo line $i; i=$((i+1)); done';
-    await inTerminal(`exec -t sh -c '${count}; sleep 1000'`, /line 199/);
-    await eventually(() => here.found().some((path) => textOf(path).includes('line 199')));
-    host.kill('SIGKILL');
-    await host.exited;
-    guest.kill('SIGTERM');
-    await guest.exited;
-    const lines = Array.from({ length: 200 }, (_, number) => `line ${number}\r\n`).join('');
-    for (const { found } of [here, there]) {
-      // Recordings of one second are in no order; that of the shell is known by its size.
-      const texts = found().map((path) => textOf(path));
-      t.deepEqual(texts.filter((text) => !text.includes('20 90')).sort(), [lines, 'one\r\n', 'other\r\n']);
-    }
-  },
-);
+  const killed = await inTerminal(`exec -t sh -c 'echo one; sleep 1000'`, /one/);
+  killed.command.signal('SIGKILL');
+  await killed.end();
+  await inTerminal(`exec -t sh -c 'echo other; sleep 1000'`, /other/);
+  const count = 'i=0; while [ $i -lt 200 ]; do echo line $i; i=$((i+1)); done';
+  await inTerminal(`exec -t sh -c '${count}; sleep 1000'`, /line 199/);
+  await eventually(() => here.found().some((path) => textOf(path).includes('line 199')));
+  host.kill('SIGKILL');
+  await host.exited;
+  guest.kill('SIGTERM');
+  await guest.exited;
+  const lines = Array.from({ length: 200 }, (_, number) => `line ${number}\r\n`).join('');
+  for (const { found } of [here, there]) {
+    // Recordings of one second are in no order; that of the shell is known by its size.
+    const texts = found().map((path) => textOf(path));
+    t.deepEqual(texts.filter((text) => !text.includes('20 90')).sort(), [lines, 'one\r\n', 'other\r\n']);
+  }
+});
 
 test.serial('a reload applies the rule to new terminals, and removes it', async (t) => {
   const { host, here, inTerminal, socket } = await setUp(t, {});

@@ -11,26 +11,23 @@ import { serialTestWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 import { ENDED, ESTABLISHED, runVproxy, spawnVproxy } from '../helpers/vproxy-process.js';
 
-test.serial(
-  'a session is logged when it is established and when it ends, and signals end a process with status 0',
-  async (t) => {
-    const { host, guest } = await processPair(t, { guest: ['--name', 'vm\u001b1'] });
-    const line = host.lines.find((text) => ESTABLISHED.test(text)) ?? '';
-    t.regex(line, /vproxy: .*vm\\x1b1, vproxy \d+\.\d+\.\d+ .*on unix-listen:\//);
-    guest.kill('SIGTERM');
-    t.deepEqual(await guest.exited, { code: 0, signal: null });
-    t.regex((await host.waitForLine(ENDED)).input, /\(shutdown\)$/);
-    t.is(host.stdout + guest.stdout, '');
-    // The same while it waits for its channel.
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-      const waiting = spawnVproxy(t, ['-c', `unix-connect:${join(temporaryFolder(t), 'missing.sock')}`]);
-      await waiting.waitForLine(/missing\.sock/);
-      waiting.kill(signal);
-      t.deepEqual(await waiting.exited, { code: 0, signal: null });
-      t.is(waiting.lines.length, 1);
-    }
-  },
-);
+test.serial('the beginning and end of a session are logged; signals end a process with status 0', async (t) => {
+  const { host, guest } = await processPair(t, { guest: ['--name', 'vm\u001b1'] });
+  const line = host.lines.find((text) => ESTABLISHED.test(text)) ?? '';
+  t.regex(line, /vproxy: .*vm\\x1b1, vproxy \d+\.\d+\.\d+ .*on unix-listen:\//);
+  guest.kill('SIGTERM');
+  t.deepEqual(await guest.exited, { code: 0, signal: null });
+  t.regex((await host.waitForLine(ENDED)).input, /\(shutdown\)$/);
+  t.is(host.stdout + guest.stdout, '');
+  // The same while it waits for its channel.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    const waiting = spawnVproxy(t, ['-c', `unix-connect:${join(temporaryFolder(t), 'missing.sock')}`]);
+    await waiting.waitForLine(/missing\.sock/);
+    waiting.kill(signal);
+    t.deepEqual(await waiting.exited, { code: 0, signal: null });
+    t.is(waiting.lines.length, 1);
+  }
+});
 
 test.serial('SIGHUP retries at once, and ends nothing', async (t) => {
   const path = join(temporaryFolder(t), 'channel.sock');
@@ -50,32 +47,29 @@ test.serial('SIGHUP retries at once, and ends nothing', async (t) => {
   t.is((await vproxy.stop()).code, 0);
 });
 
-test.serial(
-  '-q logs only warnings, -v logs streams, -vv their details too, and DEBUG shows them beside the log',
-  async (t) => {
-    const target = await localServer(t, echo);
-    const channel = join(temporaryFolder(t), 'channel.sock');
-    const host = spawnVproxy(t, ['-c', `unix-listen:${channel}`, '-o', 'echo:127.0.0.1:0', '-vv']);
-    const port = await host.listeningPort('echo');
-    for (const [args, env, pattern] of [
-      [['-q'], {}, null],
-      [['-v'], {}, /^vproxy: debug: stream \d+ .* is open$/],
-      [['-vv'], {}, /^vproxy: debug: stream \d+ .* is open \(.*service="echo"/],
-      [[], { DEBUG: 'vproxy:stream' }, /vproxy:stream .*stream \d+ .* is open/],
-    ] as const) {
-      const from = host.lines.length;
-      const words = ['-c', `unix-connect:${channel}`, '-i', `echo:127.0.0.1:${target.port}`, ...args];
-      const guest = spawnVproxy(t, words, { env });
-      await host.waitForLine(ESTABLISHED, { from });
-      // The peer's list of services comes after the session.
-      await host.waitForLine(/the peer offers: echo/, { from });
-      t.is(await ask(t, port), 'hello');
-      if (pattern === null) t.deepEqual(guest.lines, []);
-      else await guest.waitForLine(pattern);
-      t.is((await guest.stop()).code, 0);
-    }
-  },
-);
+test.serial('-q logs only warnings, -v streams, -vv their details too; DEBUG shows them beside the log', async (t) => {
+  const target = await localServer(t, echo);
+  const channel = join(temporaryFolder(t), 'channel.sock');
+  const host = spawnVproxy(t, ['-c', `unix-listen:${channel}`, '-o', 'echo:127.0.0.1:0', '-vv']);
+  const port = await host.listeningPort('echo');
+  for (const [args, env, pattern] of [
+    [['-q'], {}, null],
+    [['-v'], {}, /^vproxy: debug: stream \d+ .* is open$/],
+    [['-vv'], {}, /^vproxy: debug: stream \d+ .* is open \(.*service="echo"/],
+    [[], { DEBUG: 'vproxy:stream' }, /vproxy:stream .*stream \d+ .* is open/],
+  ] as const) {
+    const from = host.lines.length;
+    const words = ['-c', `unix-connect:${channel}`, '-i', `echo:127.0.0.1:${target.port}`, ...args];
+    const guest = spawnVproxy(t, words, { env });
+    await host.waitForLine(ESTABLISHED, { from });
+    // The peer's list of services comes after the session.
+    await host.waitForLine(/the peer offers: echo/, { from });
+    t.is(await ask(t, port), 'hello');
+    if (pattern === null) t.deepEqual(guest.lines, []);
+    else await guest.waitForLine(pattern);
+    t.is((await guest.stop()).code, 0);
+  }
+});
 
 test.serial('fatal errors end it with a status each, and one line, also in JSON', async (t) => {
   const folder = temporaryFolder(t);
@@ -199,31 +193,28 @@ test.serial('SIGHUP reloads keys; a bad file is one line, and the old key stays'
   t.is(host.lines.filter((text) => text.includes('not reloaded')).length, 1);
 });
 
-test.serial(
-  '--once ignores strangers, and exits with the session of its peer, with the status of its end',
-  async (t) => {
-    const { path, key } = keyed(t);
-    const own = key('own', '1f');
-    for (const [signal, code, says] of [
-      ['SIGTERM', 0, /^vproxy: the session ended: /],
-      ['SIGKILL', 69, /^vproxy: error: the session ended: /],
-    ] as const) {
-      const single = spawnVproxy(t, ['-c', `unix-listen:${path}`, '--once', '--key', own]);
-      await single.waitForLine(/waiting for the peer/);
-      for (const other of [['--key', key('other', '2e')], []]) {
-        t.is((await runVproxy(['-c', `unix-connect:${path}`, '--once', ...other])).code, 77);
-      }
-      await single.waitForLine(/no key in common/);
-      const peer = spawnVproxy(t, ['-c', `unix-connect:${path}`, '--key', own]);
-      // Before the answer to its HELLO there is no session to end.
-      await Promise.all([single, peer].map((side) => side.waitForLine(ESTABLISHED)));
-      t.is((await runVproxy(['-c', `unix-connect:${path}`, '--once'])).code, 77);
-      peer.kill(signal);
-      t.deepEqual(await single.exited, { code, signal: null });
-      t.regex(single.lines.at(-1) ?? '', says);
+test.serial('--once ignores strangers, and exits with the session of its peer, with its status', async (t) => {
+  const { path, key } = keyed(t);
+  const own = key('own', '1f');
+  for (const [signal, code, says] of [
+    ['SIGTERM', 0, /^vproxy: the session ended: /],
+    ['SIGKILL', 69, /^vproxy: error: the session ended: /],
+  ] as const) {
+    const single = spawnVproxy(t, ['-c', `unix-listen:${path}`, '--once', '--key', own]);
+    await single.waitForLine(/waiting for the peer/);
+    for (const other of [['--key', key('other', '2e')], []]) {
+      t.is((await runVproxy(['-c', `unix-connect:${path}`, '--once', ...other])).code, 77);
     }
-  },
-);
+    await single.waitForLine(/no key in common/);
+    const peer = spawnVproxy(t, ['-c', `unix-connect:${path}`, '--key', own]);
+    // Before the answer to its HELLO there is no session to end.
+    await Promise.all([single, peer].map((side) => side.waitForLine(ESTABLISHED)));
+    t.is((await runVproxy(['-c', `unix-connect:${path}`, '--once'])).code, 77);
+    peer.kill(signal);
+    t.deepEqual(await single.exited, { code, signal: null });
+    t.regex(single.lines.at(-1) ?? '', says);
+  }
+});
 
 test.serial('--audit records who opened what, and is reopened at SIGHUP', async (t) => {
   const folder = temporaryFolder(t);

@@ -34,29 +34,26 @@ const handing = (names: string, descriptors: readonly number[], env: Readonly<Re
   launcher: ['/bin/sh', '-c', 'LISTEN_PID=$$ exec "$@"', 'sh'],
 });
 
-withNotify(
-  'it is ready without a peer, reports a session, sends watchdog keep-alives, and announces its end',
-  async (t) => {
-    const folder = temporaryFolder(t);
-    const { path, facts } = await openNotifySocket(t);
-    const env = { ...SYSTEM, NOTIFY_SOCKET: path, WATCHDOG_USEC: '400000' };
-    const address = `${folder}/channel.sock`;
-    const vproxy = spawnVproxy(t, ['-c', `unix-connect:${address}`, '--control', `${folder}/control.sock`], { env });
-    await eventually(() => facts.length >= 2);
-    t.is(facts[0], 'READY=1');
-    t.regex(facts[1] ?? '', /^STATUS=no session, (?:opening|backing-off)/);
-    t.true(existsSync(`${folder}/control.sock`), 'readiness promises that requests are answered');
-    await eventually(() => facts.filter((fact) => fact === 'WATCHDOG=1').length >= 3);
-    const peer = spawnVproxy(t, ['-c', `unix-listen:${address}`, '--name', 'guest1'], { env: SYSTEM });
-    await vproxy.waitForLine(ESTABLISHED);
-    await eventually(() => facts.some((fact) => /^STATUS=session with guest1 \(vproxy .+\)$/.test(fact)));
-    await peer.stop();
-    await eventually(() => /^STATUS=no session/.test(facts.findLast((fact) => fact.startsWith('STATUS=')) ?? ''));
-    t.is((await vproxy.stop()).code, 0);
-    await eventually(() => facts.includes('STOPPING=1'));
-    t.is(facts.filter((fact) => fact === 'READY=1').length, 1);
-  },
-);
+withNotify('it is ready without a peer, reports a session, feeds the watchdog, and announces its end', async (t) => {
+  const folder = temporaryFolder(t);
+  const { path, facts } = await openNotifySocket(t);
+  const env = { ...SYSTEM, NOTIFY_SOCKET: path, WATCHDOG_USEC: '400000' };
+  const address = `${folder}/channel.sock`;
+  const vproxy = spawnVproxy(t, ['-c', `unix-connect:${address}`, '--control', `${folder}/control.sock`], { env });
+  await eventually(() => facts.length >= 2);
+  t.is(facts[0], 'READY=1');
+  t.regex(facts[1] ?? '', /^STATUS=no session, (?:opening|backing-off)/);
+  t.true(existsSync(`${folder}/control.sock`), 'readiness promises that requests are answered');
+  await eventually(() => facts.filter((fact) => fact === 'WATCHDOG=1').length >= 3);
+  const peer = spawnVproxy(t, ['-c', `unix-listen:${address}`, '--name', 'guest1'], { env: SYSTEM });
+  await vproxy.waitForLine(ESTABLISHED);
+  await eventually(() => facts.some((fact) => /^STATUS=session with guest1 \(vproxy .+\)$/.test(fact)));
+  await peer.stop();
+  await eventually(() => /^STATUS=no session/.test(facts.findLast((fact) => fact.startsWith('STATUS=')) ?? ''));
+  t.is((await vproxy.stop()).code, 0);
+  await eventually(() => facts.includes('STOPPING=1'));
+  t.is(facts.filter((fact) => fact === 'READY=1').length, 1);
+});
 
 withNotify('it is not ready where it cannot listen, and its programs do not see what the manager said', async (t) => {
   const folder = temporaryFolder(t);

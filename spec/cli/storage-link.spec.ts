@@ -32,28 +32,25 @@ test.serial('a link is created, created again, and removed', async (t) => {
   });
 });
 
-test.serial(
-  'a file, a folder and another link are left unchanged; --force replaces the file and the link',
-  async (t) => {
-    const folder = temporaryFolder(t);
-    writeFileSync(join(folder, 'file'), 'precious');
-    mkdirSync(join(folder, 'folder'));
-    symlinkSync('/opt/vendor/storcli64', join(folder, 'link'));
-    const run = (...words: string[]) => runVproxy(['storage', ...words, '--folder', folder]);
-    for (const name of ['file', 'folder', 'link']) {
-      const refusal = `vproxy: error: ${join(folder, name)}: already exists, and is not a link to vproxy-storage; replace it with --force\n`;
-      t.deepEqual(await run('link', name), { code: 73, stdout: '', stderr: refusal });
-      t.is((await run('unlink', name)).code, 69);
-    }
-    t.is(readFileSync(join(folder, 'file'), 'utf8'), 'precious');
-    t.is(readlinkSync(join(folder, 'link')), '/opt/vendor/storcli64');
-    for (const name of ['file', 'link']) t.is((await run('link', name, '--force')).code, 0);
-    for (const name of ['file', 'link']) t.regex(readlinkSync(join(folder, name)), /vproxy-storage(\.cjs)?$/);
-    t.is((await run('link', 'folder', '--force')).code, 73);
-    t.true(lstatSync(join(folder, 'folder')).isDirectory());
-    t.deepEqual(readdirSync(folder).sort(), ['file', 'folder', 'link']);
-  },
-);
+test.serial('a file, a folder and another link stay as they are; --force replaces the file and the link', async (t) => {
+  const folder = temporaryFolder(t);
+  writeFileSync(join(folder, 'file'), 'precious');
+  mkdirSync(join(folder, 'folder'));
+  symlinkSync('/opt/vendor/storcli64', join(folder, 'link'));
+  const run = (...words: string[]) => runVproxy(['storage', ...words, '--folder', folder]);
+  for (const name of ['file', 'folder', 'link']) {
+    const refusal = `vproxy: error: ${join(folder, name)}: already exists, and is not a link to vproxy-storage; replace it with --force\n`;
+    t.deepEqual(await run('link', name), { code: 73, stdout: '', stderr: refusal });
+    t.is((await run('unlink', name)).code, 69);
+  }
+  t.is(readFileSync(join(folder, 'file'), 'utf8'), 'precious');
+  t.is(readlinkSync(join(folder, 'link')), '/opt/vendor/storcli64');
+  for (const name of ['file', 'link']) t.is((await run('link', name, '--force')).code, 0);
+  for (const name of ['file', 'link']) t.regex(readlinkSync(join(folder, name)), /vproxy-storage(\.cjs)?$/);
+  t.is((await run('link', 'folder', '--force')).code, 73);
+  t.true(lstatSync(join(folder, 'folder')).isDirectory());
+  t.deepEqual(readdirSync(folder).sort(), ['file', 'folder', 'link']);
+});
 
 test.serial('a missing folder is an error, and the help names both commands', async (t) => {
   t.is((await runVproxy(['storage', 'link', 'x', '--folder', '/nonexistent'])).code, 73);

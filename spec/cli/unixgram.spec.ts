@@ -11,38 +11,35 @@ import { upgradablePair, upgrade } from '../helpers/upgrades.js';
 
 const run = promisify(execFile);
 
-testWith('python')(
-  'lines of logger(1) in the guest arrive on the host, through the same file, and after upgrades of both',
-  async (t) => {
-    const folder = temporaryFolder(t);
-    const [log, target] = [join(folder, 'log'), join(folder, 'host.log')];
-    const receiver = await UnixgramProgram.open(t, { at: target });
-    const { guest, sockets, clients } = await upgradablePair(t, {
-      host: ['-i', `syslog:unixgram:${target}`],
-      guest: ['-o', `syslog:unixgram:${log},mode=0666`],
-    });
-    await guest.waitForLine(/listening on unixgram:\S+ for syslog/);
-    t.is(lstatSync(log).mode & 0o777, 0o666);
-    const say = async (text: string): Promise<void> => {
-      // A line sent between two processes may be lost, as any datagram.
-      await eventually(
-        async () => {
-          await run('logger', ['-u', log, '-d', '-t', 'spec', text]);
-          return receiver.texts.some((line) => line.endsWith(`spec: ${text}`));
-        },
-        { intervalMs: 100, what: text },
-      );
-    };
-    await say('before');
-    const { ino } = lstatSync(log);
-    t.is((await upgrade(t, sockets[1])).listeners, 2);
-    await say('behind the upgrade of the guest');
-    await upgrade(t, sockets[0]);
-    await say('behind that of the host');
-    t.is(lstatSync(log).ino, ino);
-    const [forward] = await clients[1].forwards();
-    t.is(forward?.endpoint, `unixgram:${log},mode=0666`);
-    await clients[1].removeForward(forward?.id ?? '');
-    t.false(existsSync(log));
-  },
-);
+testWith('python')('lines of logger(1) arrive on the host through the same file, also after upgrades', async (t) => {
+  const folder = temporaryFolder(t);
+  const [log, target] = [join(folder, 'log'), join(folder, 'host.log')];
+  const receiver = await UnixgramProgram.open(t, { at: target });
+  const { guest, sockets, clients } = await upgradablePair(t, {
+    host: ['-i', `syslog:unixgram:${target}`],
+    guest: ['-o', `syslog:unixgram:${log},mode=0666`],
+  });
+  await guest.waitForLine(/listening on unixgram:\S+ for syslog/);
+  t.is(lstatSync(log).mode & 0o777, 0o666);
+  const say = async (text: string): Promise<void> => {
+    // A line sent between two processes may be lost, as any datagram.
+    await eventually(
+      async () => {
+        await run('logger', ['-u', log, '-d', '-t', 'spec', text]);
+        return receiver.texts.some((line) => line.endsWith(`spec: ${text}`));
+      },
+      { intervalMs: 100, what: text },
+    );
+  };
+  await say('before');
+  const { ino } = lstatSync(log);
+  t.is((await upgrade(t, sockets[1])).listeners, 2);
+  await say('behind the upgrade of the guest');
+  await upgrade(t, sockets[0]);
+  await say('behind that of the host');
+  t.is(lstatSync(log).ino, ino);
+  const [forward] = await clients[1].forwards();
+  t.is(forward?.endpoint, `unixgram:${log},mode=0666`);
+  await clients[1].removeForward(forward?.id ?? '');
+  t.false(existsSync(log));
+});

@@ -147,15 +147,12 @@ const losesSuccessor: Deed = async (t, scene, { result, release }) => {
 };
 
 for (const [when, moment] of Object.entries({ loading, waiting, inTheTurn })) {
-  test.serial(
-    `${when}: ending the process ends its upgrade, a reload is done, and there are never two processes`,
-    async (t) => {
-      for (const deed of [signalled('SIGTERM'), signalled('SIGKILL'), reloads, losesSuccessor]) {
-        const scene = await makeScene(t);
-        await deed(t, scene, await moment(scene));
-      }
-    },
-  );
+  test.serial(`${when}: the end of the process ends its upgrade, a reload is done, and one serves`, async (t) => {
+    for (const deed of [signalled('SIGTERM'), signalled('SIGKILL'), reloads, losesSuccessor]) {
+      const scene = await makeScene(t);
+      await deed(t, scene, await moment(scene));
+    }
+  });
 }
 
 test.serial('a waiting upgrade is ended by requests to the control socket, and rejects another upgrade', async (t) => {
@@ -214,34 +211,31 @@ test.serial('a successor that does not answer is ended after 30 s, and the proce
   await Promise.all([silent({}), silent(inService(manager.address))]);
 });
 
-test.serial(
-  'the service manager is notified of a successor, which is not a child of its predecessor, but not of a failed one; a process that cannot notify it continues alone',
-  async (t) => {
-    const lonely = await makeScene(t, inService(`@${temporaryFolder(t)}`));
-    // It cannot end what its program started.
-    const untold = program(lonely, `${process.execPath} ${VPROXY} "$@"\ntrue`);
-    t.is((await runUpgrade(lonely.socket, untold)).code, 1);
-    t.is(await oneServes(t, lonely), lonely.vproxy.pid);
+test.serial('the service manager is notified of a successor that serves; otherwise nothing changes', async (t) => {
+  const lonely = await makeScene(t, inService(`@${temporaryFolder(t)}`));
+  // It cannot end what its program started.
+  const untold = program(lonely, `${process.execPath} ${VPROXY} "$@"\ntrue`);
+  t.is((await runUpgrade(lonely.socket, untold)).code, 1);
+  t.is(await oneServes(t, lonely), lonely.vproxy.pid);
 
-    const manager = await openDatagramManager(t);
-    const scene = await makeScene(t, inService(manager.address));
-    const mainProcesses = () =>
-      manager.receive().flatMap(({ facts }) => facts.filter((fact) => fact.startsWith('MAINPID=')));
-    const parent = join(scene.folder, 'parent');
-    const { code, stderr } = await runUpgrade(scene.socket, program(scene, `echo $PPID > ${parent}; exit 3`));
-    t.is(code, 1);
-    t.regex(stderr, /successor \S+ exited$/m);
-    const pidOfParent = Number(readFileSync(parent, 'utf8'));
-    t.true(pidOfParent > 0 && pidOfParent !== scene.vproxy.pid);
-    t.deepEqual(mainProcesses(), []);
-    t.is(await oneServes(t, scene), scene.vproxy.pid);
+  const manager = await openDatagramManager(t);
+  const scene = await makeScene(t, inService(manager.address));
+  const mainProcesses = () =>
+    manager.receive().flatMap(({ facts }) => facts.filter((fact) => fact.startsWith('MAINPID=')));
+  const parent = join(scene.folder, 'parent');
+  const { code, stderr } = await runUpgrade(scene.socket, program(scene, `echo $PPID > ${parent}; exit 3`));
+  t.is(code, 1);
+  t.regex(stderr, /successor \S+ exited$/m);
+  const pidOfParent = Number(readFileSync(parent, 'utf8'));
+  t.true(pidOfParent > 0 && pidOfParent !== scene.vproxy.pid);
+  t.deepEqual(mainProcesses(), []);
+  t.is(await oneServes(t, scene), scene.vproxy.pid);
 
-    for (let round = 0; round < 2; round += 1) {
-      const { pid } = await upgrade(t, scene.socket);
-      t.deepEqual(mainProcesses(), [`MAINPID=${pid}`]);
-      t.is(await oneServes(t, scene), pid);
-    }
-    // It writes to the same log as its predecessor.
-    await scene.vproxy.waitForLine(/handed over/);
-  },
-);
+  for (let round = 0; round < 2; round += 1) {
+    const { pid } = await upgrade(t, scene.socket);
+    t.deepEqual(mainProcesses(), [`MAINPID=${pid}`]);
+    t.is(await oneServes(t, scene), pid);
+  }
+  // It writes to the same log as its predecessor.
+  await scene.vproxy.waitForLine(/handed over/);
+});

@@ -25,55 +25,52 @@ import { ESTABLISHED, isRunning, spawnVproxy, TAKING_CONTROL, type VproxyProcess
 const connect = async (t: ExecutionContext, side: VproxyProcess, service: string): Promise<net.Socket> =>
   localSocket(t, { port: await side.listeningPort(service) });
 
-test.serial(
-  'nothing is lost and no connection is refused while both sides are upgraded: busy, new, and unread half-closed streams',
-  async (t) => {
-    const exchanges = await Exchanges.start(t);
-    const echoing = await localServer(t, echo);
-    const arrived = deferred<net.Socket>();
-    const silent = await localServer(t, (socket) => arrived.resolve(socket.pause()));
-    // At full speed they would keep both processors of a small machine busy while a successor loads.
-    const config = join(temporaryFolder(t), 'guest.toml');
-    writeFileSync(config, '[services.x]\nbytes-per-second = 10000000\n');
-    const targets = ['-i', `x:${exchanges.targetPath}`, '-i', `echo:${echoing.port}`, '-i', `silent:${silent.port}`];
-    const { host, sockets, clients, sessions } = await upgradablePair(t, {
-      host: ['-o', `x:${exchanges.localPath}`, '-o', 'echo:0', '-o', 'silent:0'],
-      guest: ['--config', config, ...targets],
-    });
-    const bytes = Buffer.alloc(20_000_000, 'some bytes of it');
-    const near = (await connect(t, host, 'silent')).end(bytes);
-    // The windows are full, and so is the socket.
-    let before = -1;
-    await eventually(async () => {
-      const last = before;
-      before = (await clients[1].streams())[0]?.receivedBytes ?? 0;
-      return before > 0 && before === last;
-    });
-    await exchanges.open(20);
-    let isOver = false;
-    const port = await host.listeningPort('echo');
-    const callers = ['one', 'other'].map(async (name) => {
-      let count = 0;
-      for (; !isOver; count += 1) t.is(await ask(t, port, `${name} ${count}`), `${name} ${count}`);
-      return count;
-    });
-    for (const socket of [sockets[1], sockets[0], sockets[1], sockets[0]]) {
-      await upgrade(t, socket);
-      await exchanges.received(1_000_000);
-    }
-    isOver = true;
-    for (const count of await Promise.all(callers)) t.true(count > 0);
-    t.deepEqual(await exchanges.finish(), []);
-    const far = await arrived.promise;
-    const received = readToEnd(far);
-    far.resume();
-    t.true(bytes.equals(await received));
-    await upgrade(t, sockets[0]);
-    far.end('the answer');
-    t.is(String(await readToEnd(near)), 'the answer');
-    t.deepEqual(sessions(), ONE_SESSION);
-  },
-);
+test.serial('nothing is lost or refused in upgrades of both sides: busy, new and unread streams', async (t) => {
+  const exchanges = await Exchanges.start(t);
+  const echoing = await localServer(t, echo);
+  const arrived = deferred<net.Socket>();
+  const silent = await localServer(t, (socket) => arrived.resolve(socket.pause()));
+  // At full speed they would keep both processors of a small machine busy while a successor loads.
+  const config = join(temporaryFolder(t), 'guest.toml');
+  writeFileSync(config, '[services.x]\nbytes-per-second = 10000000\n');
+  const targets = ['-i', `x:${exchanges.targetPath}`, '-i', `echo:${echoing.port}`, '-i', `silent:${silent.port}`];
+  const { host, sockets, clients, sessions } = await upgradablePair(t, {
+    host: ['-o', `x:${exchanges.localPath}`, '-o', 'echo:0', '-o', 'silent:0'],
+    guest: ['--config', config, ...targets],
+  });
+  const bytes = Buffer.alloc(20_000_000, 'some bytes of it');
+  const near = (await connect(t, host, 'silent')).end(bytes);
+  // The windows are full, and so is the socket.
+  let before = -1;
+  await eventually(async () => {
+    const last = before;
+    before = (await clients[1].streams())[0]?.receivedBytes ?? 0;
+    return before > 0 && before === last;
+  });
+  await exchanges.open(20);
+  let isOver = false;
+  const port = await host.listeningPort('echo');
+  const callers = ['one', 'other'].map(async (name) => {
+    let count = 0;
+    for (; !isOver; count += 1) t.is(await ask(t, port, `${name} ${count}`), `${name} ${count}`);
+    return count;
+  });
+  for (const socket of [sockets[1], sockets[0], sockets[1], sockets[0]]) {
+    await upgrade(t, socket);
+    await exchanges.received(1_000_000);
+  }
+  isOver = true;
+  for (const count of await Promise.all(callers)) t.true(count > 0);
+  t.deepEqual(await exchanges.finish(), []);
+  const far = await arrived.promise;
+  const received = readToEnd(far);
+  far.resume();
+  t.true(bytes.equals(await received));
+  await upgrade(t, sockets[0]);
+  far.end('the answer');
+  t.is(String(await readToEnd(near)), 'the answer');
+  t.deepEqual(sessions(), ONE_SESSION);
+});
 
 test.serial('the successor has the group with its folders, manual changes, and what a reload may remove', async (t) => {
   const folder = temporaryFolder(t);
@@ -131,73 +128,67 @@ test.serial('the successor has the group with its folders, manual changes, and w
   t.false(existsSync(at('own')), 'a folder that the predecessor made');
 });
 
-test.serial(
-  'storage calls and metrics are answered at the same address; the upgrade waits for a running call',
-  async (t) => {
-    const storage = join(temporaryFolder(t), 'storage.sock');
-    const { host, guest, sockets } = await upgradablePair(t, {
-      host: ['-o', 'storage:127.0.0.1:0'],
-      guest: ['--storage-socket', storage, '--metrics', '127.0.0.1:0'],
-    });
-    const [, port] = await guest.waitForLine(/serving metrics at http:\/\/127\.0\.0\.1:(\d+)\/metrics/);
-    const [asked, answer] = [deferred(), deferred<Behaviour>()];
-    FieldEmulator.dialing(t, await host.listeningPort('storage'), ([, word]) => {
-      if (word !== 'slow') return { stdout: `${word}\n`, stderr: '', status: 3 };
-      asked.resolve();
-      return answer.promise;
-    });
-    const call = async (word: string) => {
-      const reply = await callStorage({ argv: ['storcli64', word], socketPaths: [storage], timeoutMs: 20_000 });
-      return [String(reply.stdout), reply.status];
-    };
-    t.deepEqual(await call('one'), ['one\n', 3]);
-    const slow = call('slow');
-    await asked.promise;
-    const { code, stderr } = await runUpgrade(sockets[1], ['--wait', '0']);
-    t.is(code, 1);
-    t.regex(stderr, /default: storage calls in progress \(1\)/);
-    answer.resolve({ stdout: 'slowly\n', stderr: '', status: 0 });
-    t.deepEqual(await slow, ['slowly\n', 0]);
-    await upgrade(t, sockets[1]);
-    t.deepEqual(await call('two'), ['two\n', 3]);
-    const { status, text } = await request({ host: '127.0.0.1', port: Number(port) }, 'GET', '/metrics');
-    t.is(status, 200);
-    t.regex(text, /^vproxy_channel_sessions_total\{channel="default"\} 1$/m);
-  },
-);
+test.serial('storage calls and metrics are answered at the same address; upgrades wait for a call', async (t) => {
+  const storage = join(temporaryFolder(t), 'storage.sock');
+  const { host, guest, sockets } = await upgradablePair(t, {
+    host: ['-o', 'storage:127.0.0.1:0'],
+    guest: ['--storage-socket', storage, '--metrics', '127.0.0.1:0'],
+  });
+  const [, port] = await guest.waitForLine(/serving metrics at http:\/\/127\.0\.0\.1:(\d+)\/metrics/);
+  const [asked, answer] = [deferred(), deferred<Behaviour>()];
+  FieldEmulator.dialing(t, await host.listeningPort('storage'), ([, word]) => {
+    if (word !== 'slow') return { stdout: `${word}\n`, stderr: '', status: 3 };
+    asked.resolve();
+    return answer.promise;
+  });
+  const call = async (word: string) => {
+    const reply = await callStorage({ argv: ['storcli64', word], socketPaths: [storage], timeoutMs: 20_000 });
+    return [String(reply.stdout), reply.status];
+  };
+  t.deepEqual(await call('one'), ['one\n', 3]);
+  const slow = call('slow');
+  await asked.promise;
+  const { code, stderr } = await runUpgrade(sockets[1], ['--wait', '0']);
+  t.is(code, 1);
+  t.regex(stderr, /default: storage calls in progress \(1\)/);
+  answer.resolve({ stdout: 'slowly\n', stderr: '', status: 0 });
+  t.deepEqual(await slow, ['slowly\n', 0]);
+  await upgrade(t, sockets[1]);
+  t.deepEqual(await call('two'), ['two\n', 3]);
+  const { status, text } = await request({ host: '127.0.0.1', port: Number(port) }, 'GET', '/metrics');
+  t.is(status, 200);
+  t.regex(text, /^vproxy_channel_sessions_total\{channel="default"\} 1$/m);
+});
 
-test.serial(
-  'a session with TLS loses its link at an upgrade, and a session without a link resumes when there is one',
-  async (t) => {
-    const folder = temporaryFolder(t);
-    const [near, far] = [join(folder, 'near'), join(folder, 'far')];
-    const relay = new CuttingRelay();
-    await relay.start(t, near, far);
-    const exchanges = await Exchanges.start(t);
-    const key = ['--key', writeKeyFile(folder, 'key', '5a')];
-    const { host, guest, sockets, clients, sessions } = await upgradablePair(t, {
-      ...{ hostPath: `${far},tls=psk,resume=60s`, guestPath: `${near},tls=psk,resume=60s` },
-      ...{ host: [...key, '-o', `x:${exchanges.localPath}`], guest: [...key, '-i', `x:${exchanges.targetPath}`] },
-    });
-    await exchanges.open(10);
-    for (const socket of sockets) {
-      await upgrade(t, socket);
-      await exchanges.received(2_000_000);
-    }
-    const losses = [host, guest].map((side) =>
-      side.waitForLine(/lost; waiting to resume \(10 streams\)/, { from: side.lines.length }),
-    );
-    relay.leftBytes = 0;
-    relay.cut();
-    await Promise.all(losses);
-    for (const socket of [...sockets, ...sockets]) t.is((await upgrade(t, socket)).streams, 10);
-    relay.leftBytes = Number.POSITIVE_INFINITY;
-    process.kill((await clients[1].status()).process.pid, 'SIGHUP');
+test.serial('a session with TLS loses its link at an upgrade; one without a link resumes on the next', async (t) => {
+  const folder = temporaryFolder(t);
+  const [near, far] = [join(folder, 'near'), join(folder, 'far')];
+  const relay = new CuttingRelay();
+  await relay.start(t, near, far);
+  const exchanges = await Exchanges.start(t);
+  const key = ['--key', writeKeyFile(folder, 'key', '5a')];
+  const { host, guest, sockets, clients, sessions } = await upgradablePair(t, {
+    ...{ hostPath: `${far},tls=psk,resume=60s`, guestPath: `${near},tls=psk,resume=60s` },
+    ...{ host: [...key, '-o', `x:${exchanges.localPath}`], guest: [...key, '-i', `x:${exchanges.targetPath}`] },
+  });
+  await exchanges.open(10);
+  for (const socket of sockets) {
+    await upgrade(t, socket);
     await exchanges.received(2_000_000);
-    t.deepEqual(await exchanges.finish(), []);
-    t.deepEqual(sessions(), ONE_SESSION);
-  },
-);
+  }
+  const losses = [host, guest].map((side) =>
+    side.waitForLine(/lost; waiting to resume \(10 streams\)/, { from: side.lines.length }),
+  );
+  relay.leftBytes = 0;
+  relay.cut();
+  await Promise.all(losses);
+  for (const socket of [...sockets, ...sockets]) t.is((await upgrade(t, socket)).streams, 10);
+  relay.leftBytes = Number.POSITIVE_INFINITY;
+  process.kill((await clients[1].status()).process.pid, 'SIGHUP');
+  await exchanges.received(2_000_000);
+  t.deepEqual(await exchanges.finish(), []);
+  t.deepEqual(sessions(), ONE_SESSION);
+});
 
 test.serial('the rule of a service counts earlier streams, and ends one that has been idle since', async (t) => {
   const config = join(temporaryFolder(t), 'guest.toml');
@@ -249,29 +240,26 @@ test.serial('draining forwards, on either side, drain in the successor', async (
   }
 });
 
-test.serial(
-  'with --force streams that only a guest can end are reset and reported; all others continue, and commands keep their pipes',
-  async (t) => {
-    const exchanges = await Exchanges.start(t);
-    const { guest, sockets, clients, sessions } = await upgradablePair(t, {
-      host: ['-o', `x:${exchanges.localPath}`, '-i', 'cat:exec:test -p /dev/stdin && cat', '--allow-exec'],
-      guest: ['-i', `x:${exchanges.targetPath}`, '-o', 'cat:0'],
-    });
-    await exchanges.open(10);
-    const port = await guest.listeningPort('cat');
-    const closed = failureOf(await openEcho(t, port));
-    const running = await clients[1].exec(['cat']);
-    const failed = t.throwsAsync(running.result, { message: /cannot hand over the stream \(shutdown\)/ });
-    const { cut } = await upgrade(t, sockets[0], ['--wait', '0', '--force']);
-    const told = cut.map((line) => line.replace(/\d+/, 'N')).sort();
-    t.deepEqual(told, ['default: stream N to cat', 'default: stream N to exec']);
-    await Promise.all([closed, failed]);
-    await exchanges.received(500_000);
-    t.deepEqual(await exchanges.finish(), []);
-    await openEcho(t, port);
-    t.deepEqual(sessions(), ONE_SESSION);
-  },
-);
+test.serial('with --force streams that only a guest can end are reset and reported; others continue', async (t) => {
+  const exchanges = await Exchanges.start(t);
+  const { guest, sockets, clients, sessions } = await upgradablePair(t, {
+    host: ['-o', `x:${exchanges.localPath}`, '-i', 'cat:exec:test -p /dev/stdin && cat', '--allow-exec'],
+    guest: ['-i', `x:${exchanges.targetPath}`, '-o', 'cat:0'],
+  });
+  await exchanges.open(10);
+  const port = await guest.listeningPort('cat');
+  const closed = failureOf(await openEcho(t, port));
+  const running = await clients[1].exec(['cat']);
+  const failed = t.throwsAsync(running.result, { message: /cannot hand over the stream \(shutdown\)/ });
+  const { cut } = await upgrade(t, sockets[0], ['--wait', '0', '--force']);
+  const told = cut.map((line) => line.replace(/\d+/, 'N')).sort();
+  t.deepEqual(told, ['default: stream N to cat', 'default: stream N to exec']);
+  await Promise.all([closed, failed]);
+  await exchanges.received(500_000);
+  t.deepEqual(await exchanges.finish(), []);
+  await openEcho(t, port);
+  t.deepEqual(sessions(), ONE_SESSION);
+});
 
 const MIB = 2 ** 20;
 

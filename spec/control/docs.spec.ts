@@ -61,43 +61,40 @@ function run(command: string, environment: Record<string, string>): Promise<{ st
   });
 }
 
-testWith('curl', 'socat')(
-  'the examples work as they stand there, and the figures are those of the table',
-  async (t) => {
-    const target = await localServer(t, echo);
-    const egress = { internet: { allow: ['deb.debian.org:80,443'] } };
-    const { here, control } = await steeredPair(t, {
-      // The first one, `f1`, is removed by an example.
-      here: { outgoing: ['unused:0', 'echo:0'], egress },
-      peer: { incoming: [`echo:${target.port}`], info: true },
-    });
-    const { path, process } = control;
-    // The first stream of this side, which an example resets.
-    localSocket(t, here.port('echo'));
-    const stream = await eventually(() => here.proxy.listStreams().find(({ id }) => id > 0), { what: 'a stream' });
-    const outputs = new Map<string, string>();
-    for (const { route, commands } of sections) {
-      for (const command of commands) {
-        const example = command.replace('/streams/default/2', `/streams/default/${stream.id}`);
-        const { status, output } = await run(example, { S: path });
-        t.is(status, 0, `${command}\n${output}`);
-        outputs.set(route, output);
-      }
+testWith('curl', 'socat')('the examples work as they stand there; the figures are those of the table', async (t) => {
+  const target = await localServer(t, echo);
+  const egress = { internet: { allow: ['deb.debian.org:80,443'] } };
+  const { here, control } = await steeredPair(t, {
+    // The first one, `f1`, is removed by an example.
+    here: { outgoing: ['unused:0', 'echo:0'], egress },
+    peer: { incoming: [`echo:${target.port}`], info: true },
+  });
+  const { path, process } = control;
+  // The first stream of this side, which an example resets.
+  localSocket(t, here.port('echo'));
+  const stream = await eventually(() => here.proxy.listStreams().find(({ id }) => id > 0), { what: 'a stream' });
+  const outputs = new Map<string, string>();
+  for (const { route, commands } of sections) {
+    for (const command of commands) {
+      const example = command.replace('/streams/default/2', `/streams/default/${stream.id}`);
+      const { status, output } = await run(example, { S: path });
+      t.is(status, 0, `${command}\n${output}`);
+      outputs.set(route, output);
     }
-    t.regex(outputs.get('GET /v1/connect') ?? '', /^HTTP\/1.1 101 .*\r\n\r\nhello\r\n$/s);
-    t.regex(outputs.get('POST /v1/channels') ?? '', /"label":"vm2"/);
-    const denied = '"isAllowed":false,"rule":null,"why":"169.254.169.254 is link-local';
-    t.true(outputs.get('POST /v1/egress/test')?.includes(denied));
-    t.regex(outputs.get('GET /v1/events') ?? '', /"event":"stream-opened"/);
-    t.deepEqual(process.told, ['upgrade itself 30000', 'drain 5000', 'stop']);
-    const described = [...text.matchAll(/^\| `([a-z_]+)` \| (counter|gauge) \|/gm)].map(
-      ([, name, type]) => `${name} ${type}`,
-    );
-    const figures = outputs.get('GET /metrics') ?? '';
-    const shown = [...figures.matchAll(/^# TYPE (\S+ \S+)$/gm)].map(([, line = '']) => line);
-    // No session has ended yet, and no forward has datagrams.
-    const absent = /^vproxy_(?:channel_session_ends|forward_datagrams(?:_dropped)?)_total /;
-    const present = described.filter((line) => !absent.test(line));
-    t.deepEqual(present, shown);
-  },
-);
+  }
+  t.regex(outputs.get('GET /v1/connect') ?? '', /^HTTP\/1.1 101 .*\r\n\r\nhello\r\n$/s);
+  t.regex(outputs.get('POST /v1/channels') ?? '', /"label":"vm2"/);
+  const denied = '"isAllowed":false,"rule":null,"why":"169.254.169.254 is link-local';
+  t.true(outputs.get('POST /v1/egress/test')?.includes(denied));
+  t.regex(outputs.get('GET /v1/events') ?? '', /"event":"stream-opened"/);
+  t.deepEqual(process.told, ['upgrade itself 30000', 'drain 5000', 'stop']);
+  const described = [...text.matchAll(/^\| `([a-z_]+)` \| (counter|gauge) \|/gm)].map(
+    ([, name, type]) => `${name} ${type}`,
+  );
+  const figures = outputs.get('GET /metrics') ?? '';
+  const shown = [...figures.matchAll(/^# TYPE (\S+ \S+)$/gm)].map(([, line = '']) => line);
+  // No session has ended yet, and no forward has datagrams.
+  const absent = /^vproxy_(?:channel_session_ends|forward_datagrams(?:_dropped)?)_total /;
+  const present = described.filter((line) => !absent.test(line));
+  t.deepEqual(present, shown);
+});

@@ -30,24 +30,21 @@ test('the request is sent first, and the result combines EXIT and STARTED', asyn
   t.is(command.pid, 42);
 });
 
-test.serial(
-  'an output in one-byte records is complete, even if the stream closes right after EXIT, and blocks no turn',
-  async (t) => {
-    const count = 20_000;
-    const pieces = Array.from({ length: count }, () => encodeRecord(EXEC_KIND.STDOUT, 'x'));
-    const longestMs = await bestTurnMs(async () => {
-      const [near, far] = duplexPair();
-      far.on('error', () => undefined).resume();
-      const command = runCommand(near, { argv: ['x'] });
-      const output = text(command.stdout);
-      near.emit('data', Buffer.concat([...pieces, encodeExit(SUCCESS)]));
-      near.destroy(new VproxyError('peer-restarted', 'gone'));
-      t.is((await command.result).status, 0);
-      t.is((await output).length, count);
-    });
-    t.true(longestMs < 25, `${longestMs} ms`);
-  },
-);
+test.serial('an output in one-byte records is complete if the stream closes after EXIT, in short turns', async (t) => {
+  const count = 20_000;
+  const pieces = Array.from({ length: count }, () => encodeRecord(EXEC_KIND.STDOUT, 'x'));
+  const longestMs = await bestTurnMs(async () => {
+    const [near, far] = duplexPair();
+    far.on('error', () => undefined).resume();
+    const command = runCommand(near, { argv: ['x'] });
+    const output = text(command.stdout);
+    near.emit('data', Buffer.concat([...pieces, encodeExit(SUCCESS)]));
+    near.destroy(new VproxyError('peer-restarted', 'gone'));
+    t.is((await command.result).status, 0);
+    t.is((await output).length, count);
+  });
+  t.true(longestMs < 25, `${longestMs} ms`);
+});
 
 test('a slow reader gets all of an output before the result', async (t) => {
   const { call: command, peer } = call();

@@ -9,8 +9,6 @@ import { OutgoingForward } from '../../lib/forward/outgoing.js';
 import { ServiceRegistry } from '../../lib/forward/service-registry.js';
 import { SessionSource } from '../../lib/forward/session-source.js';
 import { type ForwardSpec, formatEndpoint, formatForwardSpec, parseForwardSpec } from '../../lib/forward/spec.js';
-import { MuxStream } from '../../lib/session/mux-stream.js';
-import { carryUntil, SessionPair } from '../helpers/session-pair.js';
 import { ManualClock } from '../helpers/time.js';
 
 interface Row {
@@ -109,28 +107,4 @@ test('an endpoint made up by a program is rejected', (t) => {
     code: 'bad-argument',
     message: '-o x: cannot use an endpoint of kind exec',
   });
-});
-
-test('a target serves streams, and the log names the endpoint', async (t) => {
-  const pair = new SessionPair();
-  const events: string[] = [];
-  const registry = new ServiceRegistry();
-  const forward = new IncomingForward(parseForwardSpec('incoming', `motd:exec:echo hello there`), {
-    registry,
-    log: ({ message }) => events.push(message),
-    clock: pair.clock,
-    maxStreams: 4,
-  });
-  await forward.start();
-  t.teardown(() => forward.stop());
-  pair.b.services = ['motd'];
-  pair.b.onSession = (session) => session.on('stream', (stream) => registry.serve(stream, session));
-  pair.establish();
-  const stream = MuxStream.open(pair.a.session, 'motd');
-  stream.end();
-  const chunks: unknown[] = [];
-  stream.on('data', (chunk) => chunks.push(chunk));
-  await carryUntil(pair, new Promise((resolve) => stream.once('end', resolve)));
-  t.is(chunks.join(''), 'hello there\n');
-  t.regex(events[0] ?? '', /^stream \d+ from the peer to exec:echo hello there \(motd\) is open$/);
 });

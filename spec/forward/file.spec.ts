@@ -4,33 +4,10 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, 
 import type net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { LineBuffer, MAX_LINE_BYTES } from '../../lib/forward/endpoints/file-endpoint.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { forwarded } from '../helpers/forwarded.js';
 import { failureOf, type ProxySetup, readToEnd } from '../helpers/proxies.js';
 import { eventually, ManualClock } from '../helpers/time.js';
-
-test('lines are written whole however they arrive, and one that is too long is cut', (t) => {
-  const long = 'y'.repeat(MAX_LINE_BYTES);
-  const cases: [string, string][] = [
-    ['a\nbb\n\nccc', 'a\nbb\n\nccc\n'],
-    [`${long}\nz\n`, `${long}\nz\n`],
-    [`${long}${long}\n`, `${long}\n${long}\n`],
-    [`${long}yz\n\n`, `${long}\nyz\n\n`],
-    [`${long.slice(1)}\n${long}`, `${long.slice(1)}\n${long}\n`],
-  ];
-  for (const [given, expected] of cases) {
-    for (const size of [1, 7, 4096, 65_535, 65_536, 65_537, 1_000_000]) {
-      const buffer = new LineBuffer();
-      const out: string[] = [];
-      for (let offset = 0; offset < given.length; offset += size) {
-        out.push(buffer.add(Buffer.from(given.slice(offset, offset + size)))?.toString() ?? '');
-        t.true(out.at(-1) === '' || out.at(-1)?.endsWith('\n') === true);
-      }
-      t.true(out.join('') + (buffer.end()?.toString() ?? '') === expected, `${given.length} in pieces of ${size}`);
-    }
-  }
-});
 
 /** Two proxies: `a` listens, `b` appends to `file`. */
 const logging = (t: ExecutionContext, file: string, options = '', b: ProxySetup = {}) =>

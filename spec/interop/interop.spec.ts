@@ -45,44 +45,41 @@ withPython('streams that cannot be opened get the documented codes', async (t) =
   }
 });
 
-withPython(
-  'a reset arrives as such, with its code, both ways; after a stop the other direction continues',
-  async (t) => {
-    const atTarget: net.Socket[] = [];
-    const server = await localServer(t, (socket) => void atTarget.push(socket));
-    const { vproxy, peer } = pair(t, {
-      forwards: ['-o', 'reset:0', '-o', 'mute:0', '-i', `target:${server.port}`],
-      peer: ['--service', 'reset=reset', '--service', 'mute=mute'],
-    });
-    await peer.next('established');
+withPython('a reset arrives with its code, both ways; after a stop the other direction continues', async (t) => {
+  const atTarget: net.Socket[] = [];
+  const server = await localServer(t, (socket) => void atTarget.push(socket));
+  const { vproxy, peer } = pair(t, {
+    forwards: ['-o', 'reset:0', '-o', 'mute:0', '-i', `target:${server.port}`],
+    peer: ['--service', 'reset=reset', '--service', 'mute=mute'],
+  });
+  await peer.next('established');
 
-    const reset = await connectTo(t, vproxy, 'reset');
-    reset.write('x');
-    t.is((await failureOf(reset)).code, 'ECONNRESET');
-    await vproxy.waitForLine(/ to reset was reset: .*\(cancelled\)/);
+  const reset = await connectTo(t, vproxy, 'reset');
+  reset.write('x');
+  t.is((await failureOf(reset)).code, 'ECONNRESET');
+  await vproxy.waitForLine(/ to reset was reset: .*\(cancelled\)/);
 
-    const mute = await connectTo(t, vproxy, 'mute');
-    const { key } = await peer.next('opened', { service: 'mute' });
-    mute.resetAndDestroy();
-    t.is((await peer.next('stream-ended', { key: key as string })).code, 'local-error');
+  const mute = await connectTo(t, vproxy, 'mute');
+  const { key } = await peer.next('opened', { service: 'mute' });
+  mute.resetAndDestroy();
+  t.is((await peer.next('stream-ended', { key: key as string })).code, 'local-error');
 
-    peer.do('open', { key: 'a', service: 'target' });
-    await peer.next('accepted', { key: 'a' });
-    const first = await eventually(() => atTarget[0], { what: 'the connection at the target' });
-    peer.do('reset', { key: 'a', code: 'cancelled' });
-    t.is((await failureOf(first)).code, 'ECONNRESET');
+  peer.do('open', { key: 'a', service: 'target' });
+  await peer.next('accepted', { key: 'a' });
+  const first = await eventually(() => atTarget[0], { what: 'the connection at the target' });
+  peer.do('reset', { key: 'a', code: 'cancelled' });
+  t.is((await failureOf(first)).code, 'ECONNRESET');
 
-    peer.do('open', { key: 'b', service: 'target' });
-    await peer.next('accepted', { key: 'b' });
-    const second = await eventually(() => atTarget[1], { what: 'the second connection at the target' });
-    const got = readToEnd(second);
-    peer.do('stop', { key: 'b' });
-    t.is((await peer.next('fin', { key: 'b' })).received, 0);
-    peer.do('send', { key: 'b', count: MIB });
-    peer.do('fin', { key: 'b' });
-    t.is((await peer.next('stream-ended', { key: 'b' })).sentHash, sha256(await got));
-  },
-);
+  peer.do('open', { key: 'b', service: 'target' });
+  await peer.next('accepted', { key: 'b' });
+  const second = await eventually(() => atTarget[1], { what: 'the second connection at the target' });
+  const got = readToEnd(second);
+  peer.do('stop', { key: 'b' });
+  t.is((await peer.next('fin', { key: 'b' })).received, 0);
+  peer.do('send', { key: 'b', count: MIB });
+  peer.do('fin', { key: 'b' });
+  t.is((await peer.next('stream-ended', { key: 'b' })).sentHash, sha256(await got));
+});
 
 withPython('two sides without a common version tell each other', async (t) => {
   const { vproxy, peer } = pair(t, { peer: ['--version', '2'] });

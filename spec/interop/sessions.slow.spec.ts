@@ -94,41 +94,38 @@ withPython('an unread stream stops no other, and arrives complete once it is rea
   t.is((await peer.next('stream-ended', { key: 'stuck' })).sentHash, sha256(await got));
 });
 
-withPython(
-  'datagrams keep their boundaries, to a service of either side; a wrong length ends only the flow',
-  async (t) => {
-    const target = await UdpProgram.openEcho(t);
-    const { vproxy, peer } = pair(t, {
-      forwards: ['-o', 'far:udp:0', '-i', `near:udp:127.0.0.1:${target.port}`, '-i', 'streams:9'],
-      peer: ['--datagrams', '--service', 'far=echo-datagrams'],
-    });
-    await peer.next('established');
-    const client = await UdpProgram.open(t);
-    const port = await vproxy.listeningPort('far');
-    const sizes = [0, 1, 600, 65_507];
-    for (const [index, size] of sizes.entries()) {
-      client.send(randomBytes(size), port);
-      await client.came(index + 1);
-      t.is((await peer.next('message')).hash, sha256(client.messages[index]?.bytes ?? Buffer.of()));
-    }
-    t.deepEqual(
-      client.messages.map(({ bytes }) => bytes.length),
-      sizes,
-    );
+withPython('datagrams keep their boundaries, to services of either side; a wrong length ends the flow', async (t) => {
+  const target = await UdpProgram.openEcho(t);
+  const { vproxy, peer } = pair(t, {
+    forwards: ['-o', 'far:udp:0', '-i', `near:udp:127.0.0.1:${target.port}`, '-i', 'streams:9'],
+    peer: ['--datagrams', '--service', 'far=echo-datagrams'],
+  });
+  await peer.next('established');
+  const client = await UdpProgram.open(t);
+  const port = await vproxy.listeningPort('far');
+  const sizes = [0, 1, 600, 65_507];
+  for (const [index, size] of sizes.entries()) {
+    client.send(randomBytes(size), port);
+    await client.came(index + 1);
+    t.is((await peer.next('message')).hash, sha256(client.messages[index]?.bytes ?? Buffer.of()));
+  }
+  t.deepEqual(
+    client.messages.map(({ bytes }) => bytes.length),
+    sizes,
+  );
 
-    peer.do('open', { key: 'a', service: 'near', datagram: true });
-    for (const size of sizes) {
-      peer.do('send_message', { key: 'a', size });
-      const { hash } = await peer.next('sending', { key: 'a' });
-      t.is((await peer.next('message', { key: 'a' })).hash, hash);
-    }
-    peer.do('send_hex', { key: 'a', data: 'ffff00' });
-    t.is((await peer.next('stream-ended', { key: 'a' })).code, 'protocol-error');
-    peer.do('open', { key: 'b', service: 'streams', datagram: true });
-    t.is((await peer.next('stream-refused', { key: 'b' })).code, 'unknown-service');
-    t.true(peer.isUndisturbed);
-  },
-);
+  peer.do('open', { key: 'a', service: 'near', datagram: true });
+  for (const size of sizes) {
+    peer.do('send_message', { key: 'a', size });
+    const { hash } = await peer.next('sending', { key: 'a' });
+    t.is((await peer.next('message', { key: 'a' })).hash, hash);
+  }
+  peer.do('send_hex', { key: 'a', data: 'ffff00' });
+  t.is((await peer.next('stream-ended', { key: 'a' })).code, 'protocol-error');
+  peer.do('open', { key: 'b', service: 'streams', datagram: true });
+  t.is((await peer.next('stream-refused', { key: 'b' })).code, 'unknown-service');
+  t.true(peer.isUndisturbed);
+});
 
 withPython('the peer is killed in mid-transfer, and another one starts on the same channel', async (t) => {
   const channel = await stayingChannel(t, temporaryFolder(t));

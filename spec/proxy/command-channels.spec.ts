@@ -114,33 +114,30 @@ test.serial('SIGTERM notifies the peer on an inherited channel, and closes it', 
   t.regex((await proxy.event('session-ended')).message, /\(shutdown\)/);
 });
 
-testWith('sshd', 'socat')(
-  'a session over ssh waits for its socket, carries bytes, ends with ssh, and returns, whatever the path looks like',
-  async (t) => {
-    // Except control characters and backslashes, which are refused.
-    const path = join(temporaryFolder(t), `a b,c:d!!e'f"g(h[i{j)k]l}m$n;o&p*q?r~s%tü#u|v<w>x`);
-    const target = await localServer(t, echo);
-    const startFar = () =>
-      startProxy(t, `unix-listen:${path.replaceAll(',', ',,')}`, { incoming: [`echo:${target.port}`] });
-    const uri = `ssh://host2${path.split('/').map(encodeURIComponent).join('/')}?frame=8192`;
-    const near = spawnVproxy(t, ['-c', `vm1=${uri}`, '-o', 'echo:127.0.0.1:0'], { env: { PATH: sshSearchPath(t) } });
-    await near.waitForLine(/: exited with status 1; retrying/);
-    const far = await startFar();
-    await near.waitForLine(ESTABLISHED);
-    const port = await near.listeningPort('echo');
-    await checkEcho(t, port);
+testWith('sshd', 'socat')('a session over ssh waits for its socket, ends with ssh, and returns', async (t) => {
+  // Except control characters and backslashes, which are refused.
+  const path = join(temporaryFolder(t), `a b,c:d!!e'f"g(h[i{j)k]l}m$n;o&p*q?r~s%tü#u|v<w>x`);
+  const target = await localServer(t, echo);
+  const startFar = () =>
+    startProxy(t, `unix-listen:${path.replaceAll(',', ',,')}`, { incoming: [`echo:${target.port}`] });
+  const uri = `ssh://host2${path.split('/').map(encodeURIComponent).join('/')}?frame=8192`;
+  const near = spawnVproxy(t, ['-c', `vm1=${uri}`, '-o', 'echo:127.0.0.1:0'], { env: { PATH: sshSearchPath(t) } });
+  await near.waitForLine(/: exited with status 1; retrying/);
+  const far = await startFar();
+  await near.waitForLine(ESTABLISHED);
+  const port = await near.listeningPort('echo');
+  await checkEcho(t, port);
 
-    // The far end stops: ssh exits, and is restarted.
-    const from = near.lines.length;
-    await far.proxy.stop();
-    await near.waitForLine(ENDED, { from });
-    const again = await startFar();
-    await near.waitForLine(ESTABLISHED, { from });
-    await checkEcho(t, port);
+  // The far end stops: ssh exits, and is restarted.
+  const from = near.lines.length;
+  await far.proxy.stop();
+  await near.waitForLine(ENDED, { from });
+  const again = await startFar();
+  await near.waitForLine(ESTABLISHED, { from });
+  await checkEcho(t, port);
 
-    // This end stops: nothing is left at the far end that holds the socket.
-    t.is((await near.stop()).code, 0);
-    await again.event('session-ended');
-    await eventually(() => again.proxy.channel('default').state === 'waiting');
-  },
-);
+  // This end stops: nothing is left at the far end that holds the socket.
+  t.is((await near.stop()).code, 0);
+  await again.event('session-ended');
+  await eventually(() => again.proxy.channel('default').state === 'waiting');
+});

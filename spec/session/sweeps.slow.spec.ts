@@ -22,15 +22,12 @@ for (const what of INCIDENTS) {
   const settingsOf = what === 'cut' ? { 'a link': {} } : HAND_OVER_SETTINGS;
   for (const [name, settings] of Object.entries(settingsOf)) {
     for (const direction of DIRECTIONS) {
-      test.serial(
-        `${what} of ${name}, after every ${stride}rd byte ${direction} from a varying one on, loses nothing`,
-        (t) => {
-          const { count, faults } = happenAll({ what, direction }, stride, SEED % stride, settings);
-          t.log(`${count} times (SEED=${SEED})`);
-          t.deepEqual(faults, []);
-          t.true(count > (what === 'cut' ? 800 : 30));
-        },
-      );
+      test.serial(`${what} of ${name}, after every ${stride}rd byte ${direction} from any on, loses nothing`, (t) => {
+        const { count, faults } = happenAll({ what, direction }, stride, SEED % stride, settings);
+        t.log(`${count} times (SEED=${SEED})`);
+        t.deepEqual(faults, []);
+        t.true(count > (what === 'cut' ? 800 : 30));
+      });
     }
   }
 }

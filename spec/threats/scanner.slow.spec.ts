@@ -78,30 +78,27 @@ for (const how of ['none', 'tls=psk'] as const) {
     await eventually(() => openSockets(hostPort) <= MAX_WAITING + 1, { what, timeoutMs: 60_000 });
   });
 
-  testWith('openssl')(
-    `${how}: openssl s_client with its own key gets nowhere, and the peer gets in beside it`,
-    async (t) => {
-      const { host, guest, hostPort, echoes } = await startScene(t, how);
-      const command = ['s_client', '-connect', `${HOST}:${hostPort}`, '-tls1_3', '-psk', '2e'.repeat(32)];
-      const visit = async () => {
-        const child = spawn('openssl', [...command, '-psk_identity', '12345678'], {
-          stdio: ['pipe', 'ignore', 'pipe'],
-        });
-        t.teardown(() => child.kill('SIGKILL'));
-        let said = '';
-        child.stderr.on('data', (text: Buffer) => (said += text.toString()));
-        const [status] = (await once(child, 'close')) as [number | null];
-        t.true(status !== 0 && /error:/.test(said), said);
-      };
-      const visits = [visit(), visit()];
-      await guest.start();
-      await guest.event('session-established');
-      await echoes('beside openssl');
-      await Promise.all([...visits, visit()]);
-      await echoes('after openssl');
-      t.deepEqual([sessionCount(host), sessionCount(guest)], [1, 1]);
-    },
-  );
+  testWith('openssl')(`${how}: openssl s_client with its own key gets nowhere, the peer gets in`, async (t) => {
+    const { host, guest, hostPort, echoes } = await startScene(t, how);
+    const command = ['s_client', '-connect', `${HOST}:${hostPort}`, '-tls1_3', '-psk', '2e'.repeat(32)];
+    const visit = async () => {
+      const child = spawn('openssl', [...command, '-psk_identity', '12345678'], {
+        stdio: ['pipe', 'ignore', 'pipe'],
+      });
+      t.teardown(() => child.kill('SIGKILL'));
+      let said = '';
+      child.stderr.on('data', (text: Buffer) => (said += text.toString()));
+      const [status] = (await once(child, 'close')) as [number | null];
+      t.true(status !== 0 && /error:/.test(said), said);
+    };
+    const visits = [visit(), visit()];
+    await guest.start();
+    await guest.event('session-established');
+    await echoes('beside openssl');
+    await Promise.all([...visits, visit()]);
+    await echoes('after openssl');
+    t.deepEqual([sessionCount(host), sessionCount(guest)], [1, 1]);
+  });
 }
 
 /** Limit on connections that have not completed a handshake. */

@@ -21,49 +21,46 @@ async function printXml(...args: readonly string[]): Promise<string> {
   return stdout;
 }
 
-serialTestWith('root', 'libvirt')(
-  'the same vproxy reconnects when the domain is destroyed and started with its socket elsewhere',
-  async (t) => {
-    const folder = mkdtempSync(join(tmpdir(), 'vproxy-vm-'));
-    const file = (name: string) => join(folder, name);
-    const libvirtd = await Libvirtd.start();
-    // The agent has its own port.
-    const agent = await Agent.listen(file('agent.sock'));
-    t.teardown(async () => {
-      await libvirtd.stop();
-      agent.close();
-      rmSync(folder, { recursive: true, force: true });
-    });
-    const tools = findTools();
-    buildInitramfs(file('initramfs'), tools);
-    const devices = [
-      await printXml(),
-      await printXml('--name', AGENT_PORT, '--mode', 'connect', '--path', file('agent.sock')),
-      `<serial type='file'><source path='${file('console.log')}'/></serial>\n`,
-    ].join('');
-    const commandLine = 'console=ttyS0 quiet panic=-1 mitigations=off no_timer_check';
-    const boot = { kernel: tools.kernel.image, initrd: file('initramfs'), commandLine };
-    await libvirtd.define(formatDomain({ devices, boot }));
+serialTestWith('root', 'libvirt')('a vproxy reconnects if the domain restarts with its socket elsewhere', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'vproxy-vm-'));
+  const file = (name: string) => join(folder, name);
+  const libvirtd = await Libvirtd.start();
+  // The agent has its own port.
+  const agent = await Agent.listen(file('agent.sock'));
+  t.teardown(async () => {
+    await libvirtd.stop();
+    agent.close();
+    rmSync(folder, { recursive: true, force: true });
+  });
+  const tools = findTools();
+  buildInitramfs(file('initramfs'), tools);
+  const devices = [
+    await printXml(),
+    await printXml('--name', AGENT_PORT, '--mode', 'connect', '--path', file('agent.sock')),
+    `<serial type='file'><source path='${file('console.log')}'/></serial>\n`,
+  ].join('');
+  const commandLine = 'console=ttyS0 quiet panic=-1 mitigations=off no_timer_check';
+  const boot = { kernel: tools.kernel.image, initrd: file('initramfs'), commandLine };
+  await libvirtd.define(formatDomain({ devices, boot }));
 
-    const args = ['-c', 'libvirt:vm1', '-o', `echo:${file('echo.sock')}`];
-    const host = spawnVproxy(t, args, { launcher: libvirtd.launcher });
-    const places = new Set<string>();
-    for (const round of ['first', 'second']) {
-      const from = host.lines.length;
-      const up = agent.waitForHello(BOOT_MS);
-      up.catch(() => t.log(readFileSync(file('console.log'), 'utf8')));
-      await libvirtd.virsh('start', 'vm1');
-      await up;
-      await agent.spawn(['node', GUEST_VPROXY, '-c', `virtserial-open:${PORT_NAME}`, '-i', 'echo:exec:cat']);
-      await host.waitForLine(ESTABLISHED, { from, timeoutMs: SESSION_MS });
-      const socket = localSocket(t, { path: file('echo.sock') });
-      socket.end(round);
-      t.is(String(await readToEnd(socket)), round);
-      const source = `//channel[target/@name='${PORT_NAME}']/source`;
-      const xml = await libvirtd.virsh('dumpxml', 'vm1', '--xpath', source);
-      places.add(/ path="([^"]+)"/.exec(xml)?.[1] ?? '');
-      await libvirtd.virsh('destroy', 'vm1');
-    }
-    t.is(places.size, 2, [...places].join(', '));
-  },
-);
+  const args = ['-c', 'libvirt:vm1', '-o', `echo:${file('echo.sock')}`];
+  const host = spawnVproxy(t, args, { launcher: libvirtd.launcher });
+  const places = new Set<string>();
+  for (const round of ['first', 'second']) {
+    const from = host.lines.length;
+    const up = agent.waitForHello(BOOT_MS);
+    up.catch(() => t.log(readFileSync(file('console.log'), 'utf8')));
+    await libvirtd.virsh('start', 'vm1');
+    await up;
+    await agent.spawn(['node', GUEST_VPROXY, '-c', `virtserial-open:${PORT_NAME}`, '-i', 'echo:exec:cat']);
+    await host.waitForLine(ESTABLISHED, { from, timeoutMs: SESSION_MS });
+    const socket = localSocket(t, { path: file('echo.sock') });
+    socket.end(round);
+    t.is(String(await readToEnd(socket)), round);
+    const source = `//channel[target/@name='${PORT_NAME}']/source`;
+    const xml = await libvirtd.virsh('dumpxml', 'vm1', '--xpath', source);
+    places.add(/ path="([^"]+)"/.exec(xml)?.[1] ?? '');
+    await libvirtd.virsh('destroy', 'vm1');
+  }
+  t.is(places.size, 2, [...places].join(', '));
+});

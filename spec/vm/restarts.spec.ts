@@ -75,30 +75,27 @@ test.serial('commands, a terminal and copies work in the guest', async (t) => {
   await terminal.shows(/^status 5$/m, START_MS);
 });
 
-test.serial(
-  'a second vproxy on the port logs once that it is taken, and gets it when the first one has exited',
-  async (t) => {
-    const { host } = both;
-    const from = host.lines.length;
-    const second = await guest().agent.spawn(['node', GUEST_VPROXY, '-c', `virtserial-open:${guest().portPath}`]);
-    const says = (pattern: RegExp) =>
-      eventuallyInGuest(async () => pattern.test(await second.log()), { what: String(pattern) });
-    await says(/another process has it open \(EBUSY\): process \d+ \(vproxy\) has it; retrying/);
-    t.false(host.lines.slice(from).some((line) => ENDED.test(line)));
-    await both.endGuestVproxy();
-    await says(ESTABLISHED);
-    t.is((await second.log()).split('(vproxy) has it').length, 2, await second.log());
-    // SIGTERM also ends it while nothing arrives on the port.
-    host.kill('SIGSTOP');
-    t.teardown(() => host.kill('SIGCONT'));
-    await second.kill('TERM');
-    t.is(await second.waitForEnd(START_MS), 0);
-    const again = host.lines.length;
-    host.kill('SIGCONT');
-    await both.startGuestVproxy();
-    await both.waitForSession(again);
-  },
-);
+test.serial('a second vproxy on the port logs once that it is taken, and gets it when the first exits', async (t) => {
+  const { host } = both;
+  const from = host.lines.length;
+  const second = await guest().agent.spawn(['node', GUEST_VPROXY, '-c', `virtserial-open:${guest().portPath}`]);
+  const says = (pattern: RegExp) =>
+    eventuallyInGuest(async () => pattern.test(await second.log()), { what: String(pattern) });
+  await says(/another process has it open \(EBUSY\): process \d+ \(vproxy\) has it; retrying/);
+  t.false(host.lines.slice(from).some((line) => ENDED.test(line)));
+  await both.endGuestVproxy();
+  await says(ESTABLISHED);
+  t.is((await second.log()).split('(vproxy) has it').length, 2, await second.log());
+  // SIGTERM also ends it while nothing arrives on the port.
+  host.kill('SIGSTOP');
+  t.teardown(() => host.kill('SIGCONT'));
+  await second.kill('TERM');
+  t.is(await second.waitForEnd(START_MS), 0);
+  const again = host.lines.length;
+  host.kill('SIGCONT');
+  await both.startGuestVproxy();
+  await both.waitForSession(again);
+});
 
 test.serial('without a host and with writes waiting, the guest’s vproxy is idle, and SIGTERM ends it', async (t) => {
   const { agent } = guest();

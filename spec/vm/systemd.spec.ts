@@ -109,24 +109,21 @@ async function checkStorage(t: ExecutionContext): Promise<void> {
   t.deepEqual(await guest().agent.run(argv.join(' ')), emulatedReply('listening', argv));
 }
 
-test.serial(
-  'the package installs: the port’s service has a session, with the key of SMBIOS, and storage',
-  async (t) => {
-    t.is(await run('systemctl is-system-running'), 'running');
-    await withNewSession(() => install(0));
-    t.regex(host.lines.join('\n'), /session established with guest/);
-    await becomes('ActiveState', /^active$/);
-    await becomes('StatusText', /^session with /);
-    t.is(await userOf(), 'vproxy');
-    t.regex(await run('vproxy channels --json'), /"key": "[0-9a-f]{8}"/);
-    t.is(await show('NRestarts'), '0');
-    // No host is configured here.
-    t.is(await run('systemctl is-enabled vproxy.service vproxy.socket'), 'enabled\nenabled');
-    t.is(await show('ActiveState', 'vproxy.service'), 'inactive');
-    t.is(await run('vproxy storage link storcli64'), `${UTILITY} -> /usr/bin/vproxy-storage`);
-    await checkStorage(t);
-  },
-);
+test.serial('the package installs: the port’s service has a session, the key of SMBIOS, and storage', async (t) => {
+  t.is(await run('systemctl is-system-running'), 'running');
+  await withNewSession(() => install(0));
+  t.regex(host.lines.join('\n'), /session established with guest/);
+  await becomes('ActiveState', /^active$/);
+  await becomes('StatusText', /^session with /);
+  t.is(await userOf(), 'vproxy');
+  t.regex(await run('vproxy channels --json'), /"key": "[0-9a-f]{8}"/);
+  t.is(await show('NRestarts'), '0');
+  // No host is configured here.
+  t.is(await run('systemctl is-enabled vproxy.service vproxy.socket'), 'enabled\nenabled');
+  t.is(await show('ActiveState', 'vproxy.service'), 'inactive');
+  t.is(await run('vproxy storage link storcli64'), `${UTILITY} -> /usr/bin/vproxy-storage`);
+  await checkStorage(t);
+});
 
 test.serial('the guest reports its facts to the host', async (t) => {
   const told = JSON.parse(await succeedOnHost('vproxy info --json')) as MachineInfo;
@@ -183,42 +180,39 @@ async function exchange(port: number, state: { count: number; isOver: boolean })
   throw new Error(`the connection ended behind ${state.count} lines`);
 }
 
-test.serial(
-  `the package is upgraded in the midst of ${CONNECTIONS} exchanges through three of its services, and none of them notices`,
-  async (t) => {
-    await startDistantServices();
-    const port = await host.listeningPort('distant');
-    const states = Array.from({ length: CONNECTIONS }, () => ({ count: 0, isOver: false }));
-    const exchanges = Promise.all(states.map((state) => exchange(port, state)));
-    exchanges.catch(() => undefined);
-    const progress = async () => {
-      const before = states.map(({ count }) => count);
-      const areOn = () => states.every(({ count }, index) => count > (before[index] ?? 0));
-      await Promise.race([eventually(areOn, { timeoutMs: START_MS, what: 'a line of each' }), exchanges]);
-    };
-    await progress();
-    const from = host.lines.length;
-    const units = [UNIT, 'vproxy@near.service', 'vproxy@far.service'];
-    const processes = () => Promise.all(units.map((unit) => show('MainPID', unit)));
-    const before = await processes();
-    // Edited files are kept.
-    const output = await install(1);
-    t.regex(output, /Unpacking vproxy \(0\.0\.1-2\) over \(0\.0\.1-1\)/);
-    const after = await processes();
-    for (const [index, unit] of units.entries()) {
-      t.regex(output, new RegExp(`^${unit}: upgraded without losing connections\\.$`, 'm'));
-      t.is(await run(`systemctl show -p ActiveState,NRestarts ${unit} | sort`), 'ActiveState=active\nNRestarts=0');
-      t.not(after[index], before[index]);
-    }
-    await progress();
-    for (const state of states) state.isOver = true;
-    await t.notThrowsAsync(exchanges);
-    t.false(hasEndedSince(from));
-    t.is(await userOf(), 'vproxy');
-    await checkStorage(t);
-    t.is(await installed(), '0.0.1-2 installed');
-  },
-);
+test.serial(`an upgrade amid ${CONNECTIONS} exchanges through three services is not noticed`, async (t) => {
+  await startDistantServices();
+  const port = await host.listeningPort('distant');
+  const states = Array.from({ length: CONNECTIONS }, () => ({ count: 0, isOver: false }));
+  const exchanges = Promise.all(states.map((state) => exchange(port, state)));
+  exchanges.catch(() => undefined);
+  const progress = async () => {
+    const before = states.map(({ count }) => count);
+    const areOn = () => states.every(({ count }, index) => count > (before[index] ?? 0));
+    await Promise.race([eventually(areOn, { timeoutMs: START_MS, what: 'a line of each' }), exchanges]);
+  };
+  await progress();
+  const from = host.lines.length;
+  const units = [UNIT, 'vproxy@near.service', 'vproxy@far.service'];
+  const processes = () => Promise.all(units.map((unit) => show('MainPID', unit)));
+  const before = await processes();
+  // Edited files are kept.
+  const output = await install(1);
+  t.regex(output, /Unpacking vproxy \(0\.0\.1-2\) over \(0\.0\.1-1\)/);
+  const after = await processes();
+  for (const [index, unit] of units.entries()) {
+    t.regex(output, new RegExp(`^${unit}: upgraded without losing connections\\.$`, 'm'));
+    t.is(await run(`systemctl show -p ActiveState,NRestarts ${unit} | sort`), 'ActiveState=active\nNRestarts=0');
+    t.not(after[index], before[index]);
+  }
+  await progress();
+  for (const state of states) state.isOver = true;
+  await t.notThrowsAsync(exchanges);
+  t.false(hasEndedSince(from));
+  t.is(await userOf(), 'vproxy');
+  await checkStorage(t);
+  t.is(await installed(), '0.0.1-2 installed');
+});
 
 /** Calls the echo behind `vproxy@near` repeatedly, until a file exists; prints the numbers of answered and refused calls. */
 const CALLER = `
@@ -305,29 +299,26 @@ const [fetched = '', received = '', script = '', unit = '', started = ''] = read
 const journal = () => (existsSync(inFolder('journal.log')) ? readFileSync(inFolder('journal.log'), 'utf8') : '');
 const hasCome = (what: RegExp) => eventually(() => what.test(journal()), { timeoutMs: START_MS, what: String(what) });
 
-test.serial(
-  'with the host of a recipe, which may run commands as root, the guest reports its boot progress',
-  async (t) => {
-    await hostSide?.stop();
-    const command = received.trim().replace('/run/vm1.sock', guest().channelPath);
-    const [program, ...args] = command.replace('/var/log/vm1-journal.log', inFolder('journal.log')).split(' ');
-    t.is(program, 'vproxy');
-    host = new VproxyProcess([...args, ...hostArguments()]);
-    await host.waitForLine(ESTABLISHED, { timeoutMs: START_MS });
-    await write('/etc/default/vproxy-guest', 'VPROXY_OPTIONS=--allow-exec\n');
-    // The guest does not have the files of packages in /usr/share/doc.
-    await write(DROP_IN, readFileSync(join(PROJECT_ROOT, 'packaging/systemd/drop-ins/guest-exec.conf'), 'utf8'));
-    await withNewSession(() => run(`systemctl daemon-reload; systemctl restart ${UNIT}`));
-    t.deepEqual(await onHost('vproxy wait --booted --timeout 60'), { code: 0, stdout: '', stderr: '' });
-    await run('systemd-run --quiet --unit=broken false');
-    await becomes('ActiveState', /^failed$/, 'broken.service');
-    t.deepEqual(await onHost('vproxy wait --booted --timeout 60'), {
-      ...{ code: 1, stdout: '' },
-      stderr: 'vproxy: vm1: systemd is degraded: broken.service failed\n',
-    });
-    await run('systemctl reset-failed');
-  },
-);
+test.serial('with a host as in a recipe, which may run commands as root, the guest reports its boot', async (t) => {
+  await hostSide?.stop();
+  const command = received.trim().replace('/run/vm1.sock', guest().channelPath);
+  const [program, ...args] = command.replace('/var/log/vm1-journal.log', inFolder('journal.log')).split(' ');
+  t.is(program, 'vproxy');
+  host = new VproxyProcess([...args, ...hostArguments()]);
+  await host.waitForLine(ESTABLISHED, { timeoutMs: START_MS });
+  await write('/etc/default/vproxy-guest', 'VPROXY_OPTIONS=--allow-exec\n');
+  // The guest does not have the files of packages in /usr/share/doc.
+  await write(DROP_IN, readFileSync(join(PROJECT_ROOT, 'packaging/systemd/drop-ins/guest-exec.conf'), 'utf8'));
+  await withNewSession(() => run(`systemctl daemon-reload; systemctl restart ${UNIT}`));
+  t.deepEqual(await onHost('vproxy wait --booted --timeout 60'), { code: 0, stdout: '', stderr: '' });
+  await run('systemd-run --quiet --unit=broken false');
+  await becomes('ActiveState', /^failed$/, 'broken.service');
+  t.deepEqual(await onHost('vproxy wait --booted --timeout 60'), {
+    ...{ code: 1, stdout: '' },
+    stderr: 'vproxy: vm1: systemd is degraded: broken.service failed\n',
+  });
+  await run('systemctl reset-failed');
+});
 
 test.serial('an upgrade by vproxy exec completes, and the new program runs afterwards', async (t) => {
   const program = async () => run(`readlink /proc/$(systemctl show --value -p MainPID ${UNIT})/exe || true`);
@@ -393,21 +384,16 @@ test.serial('a hung process is killed and replaced', async (t) => {
   await hasCome(/ recipe(\[\d+\])?: meanwhile$/m);
 });
 
-test.serial(
-  'at a shutdown, the host gets the last messages of other units, and each line of the journal once',
-  async (t) => {
-    await run(
-      "systemd-run --unit=application --property='ExecStop=/usr/bin/logger -t recipe last words' sleep infinity",
-    );
-    // The order of a shutdown: what comes behind the network, this unit, vproxy.
-    t.true((await show('Before', 'journal-to-host.service')).split(' ').includes('network.target'));
-    t.true((await show('After', 'journal-to-host.service')).split(' ').includes(UNIT));
-    await run('systemctl stop application; systemctl stop journal-to-host');
-    for (const words of ['first words', 'meanwhile', 'last words']) {
-      t.is(journal().match(new RegExp(` recipe(\\[\\d+\\])?: ${words}$`, 'gm'))?.length, 1, words);
-    }
-  },
-);
+test.serial('at a shutdown the host gets the last messages of other units, each journal line once', async (t) => {
+  await run("systemd-run --unit=application --property='ExecStop=/usr/bin/logger -t recipe last words' sleep infinity");
+  // The order of a shutdown: what comes behind the network, this unit, vproxy.
+  t.true((await show('Before', 'journal-to-host.service')).split(' ').includes('network.target'));
+  t.true((await show('After', 'journal-to-host.service')).split(' ').includes(UNIT));
+  await run('systemctl stop application; systemctl stop journal-to-host');
+  for (const words of ['first words', 'meanwhile', 'last words']) {
+    t.is(journal().match(new RegExp(` recipe(\\[\\d+\\])?: ${words}$`, 'gm'))?.length, 1, words);
+  }
+});
 
 test.serial('a purge leaves nothing behind', async (t) => {
   await run(`rm -r ${dirname(DROP_IN)} ${DROP_INS}/vproxy*.d; systemctl daemon-reload`);

@@ -102,13 +102,10 @@ testHeld('virtserial-open', { ofOthers: ['port-busy'] }, async (t) => {
   return { address: 'org.vproxy.0', pid: process.pid, machine };
 });
 
-serialTestWith('python')(
-  'a vproxy that listens accepts a second connection, so the first does not block it',
-  async (t) => {
-    const at = { path: await listening(t, 'vproxy', 'minicom'), servesOne: true };
-    t.deepEqual(idsOf(await checkUnixSocket(fakeMachine(t), at, null)), ['socket-listens']);
-  },
-);
+serialTestWith('python')('a listening vproxy accepts a second connection: the first does not block it', async (t) => {
+  const at = { path: await listening(t, 'vproxy', 'minicom'), servesOne: true };
+  t.deepEqual(idsOf(await checkUnixSocket(fakeMachine(t), at, null)), ['socket-listens']);
+});
 
 test('the file system of a path is that of the nearest mount, and of the last one there', async (t) => {
   for (const [path, mounts, problem] of [

@@ -68,23 +68,20 @@ test.serial('an answer with more records than the limit is refused by its header
   t.is(read(500, { authorities: addresses(13) }), undefined);
 });
 
-test.serial(
-  'the limit on judged addresses is the same for SVCB and HTTPS records as for address records',
-  async (t) => {
-    const hints = (count: number): DnsRecord => {
-      const head = Buffer.from([0, 1, 0, 0, 4, (4 * count) >> 8, (4 * count) & 255]);
-      return record('example.org', 'HTTPS', Buffer.concat([head, Buffer.alloc(4 * count, 93)]));
-    };
-    const { ask, refused } = resolverOf([hints(512), hints(1)]);
-    const answer = parseMessage((await ask()) ?? Buffer.alloc(0));
-    t.is(answer?.answers.length, 1);
-    t.deepEqual(refused, ['more than 512 addresses in one answer']);
-    const spentMs = await cpuMs(async () => {
-      for (let turn = 0; turn < 20; turn += 1) await resolverOf([hints(16_000)]).ask();
-    });
-    t.true(spentMs < MAX_CPU_MS, `${spentMs} ms`);
-  },
-);
+test.serial('the limit on judged addresses is the same for SVCB and HTTPS as for address records', async (t) => {
+  const hints = (count: number): DnsRecord => {
+    const head = Buffer.from([0, 1, 0, 0, 4, (4 * count) >> 8, (4 * count) & 255]);
+    return record('example.org', 'HTTPS', Buffer.concat([head, Buffer.alloc(4 * count, 93)]));
+  };
+  const { ask, refused } = resolverOf([hints(512), hints(1)]);
+  const answer = parseMessage((await ask()) ?? Buffer.alloc(0));
+  t.is(answer?.answers.length, 1);
+  t.deepEqual(refused, ['more than 512 addresses in one answer']);
+  const spentMs = await cpuMs(async () => {
+    for (let turn = 0; turn < 20; turn += 1) await resolverOf([hints(16_000)]).ask();
+  });
+  t.true(spentMs < MAX_CPU_MS, `${spentMs} ms`);
+});
 
 test.serial('names of many labels are read in time proportional to their bytes', async (t) => {
   const deep = (index: number): DnsRecord => ({

@@ -9,12 +9,10 @@ import type { EgressRules } from '../../../lib/forward/egress/rules.js';
 import type { Target, TargetContext } from '../../../lib/forward/endpoint-kind.js';
 import { resolverEndpoint } from '../../../lib/forward/resolver/resolver-endpoint.js';
 import { MuxStream } from '../../../lib/session/mux-stream.js';
-import { parseMessage } from '../../../lib/system/dns/dns-message.js';
 import { frameMessage, MessageFrames } from '../../../lib/system/dns/message-frames.js';
 import {
   a,
   aaaa,
-  answerTo,
   bytesOf,
   cname,
   dnsServer,
@@ -29,7 +27,7 @@ import {
 import { temporaryFolder } from '../../helpers/files.js';
 import { heapBytes } from '../../helpers/measures.js';
 import { freePort } from '../../helpers/ports.js';
-import { connectedProxies, localSocket, readToEnd } from '../../helpers/proxies.js';
+import { connectedProxies } from '../../helpers/proxies.js';
 import { carryOn, carryUntil, type SessionPair } from '../../helpers/session-pair.js';
 import { targetPair } from '../../helpers/target-pair.js';
 import { eventually } from '../../helpers/time.js';
@@ -109,24 +107,6 @@ test('a name that is not allowed is refused, one with a private address has none
     /^stream \d+ to resolver:,server=\S+ \(dns\): refused A of secrets\.evil\.example\.: no entry allows it$/,
   );
   t.regex(inside?.message ?? '', /192\.168\.1\.1 is private/);
-});
-
-test('a hundred questions at once on one connection are answered', async (t) => {
-  const server = await dnsServer(t, (asked) => [answerTo(asked, [a('example.org', '93.184.216.34')])]);
-  const { port } = await resolving(t, server.port, ['*.example.org:443']);
-  const socket = localSocket(t, { host: '127.0.0.1', port });
-  const questions = Array.from({ length: 100 }, (_, id) =>
-    frameMessage(bytesOf(query(`n${id}.example.org`, 'A', { id }))),
-  );
-  socket.end(Buffer.concat(questions));
-  const frames = new MessageFrames();
-  frames.push(await readToEnd(socket));
-  const ids = new Set<number>();
-  for (let message = frames.next(); message !== null; message = frames.next()) {
-    t.regex(shown(message), /^rcode 0; example\.org\. 300 A/);
-    ids.add(parseMessage(message)?.id ?? -1);
-  }
-  t.is(ids.size, 100);
 });
 
 // ---- the target alone, with a manual clock ------------------------------------------------------------------------
