@@ -64,7 +64,7 @@ export async function stageFiles(root, { executable, zshFolder, version, date })
   // In the default collections path of ansible-core.
   const collection = '/usr/share/ansible/collections/ansible_collections/vproxy/vproxy';
   for (const name of readdirSync(source('packaging/ansible'), { recursive: true })) {
-    if (/\.(md|py|yml)$/.test(name)) copy(`packaging/ansible/${name}`, `${collection}/${name}`);
+    if (/\.(md|py|ya?ml)$/.test(name)) copy(`packaging/ansible/${name}`, `${collection}/${name}`);
   }
 
   const documents = '/usr/share/doc/vproxy';

@@ -97,21 +97,13 @@ withPodman('there is nothing in it but the executable, its libraries, accounts a
   t.is(config['User'], '65532:65532');
   t.deepEqual(config['Entrypoint'], ['/usr/bin/vproxy']);
   t.false('Healthcheck' in config);
-  const { version, description } = JSON.parse(readFileSync(join(PROJECT_ROOT, 'package.json'), 'utf8')) as Record<
-    string,
-    string
-  >;
-  const expectedFacts = { title: 'vproxy', version, licenses: 'MIT', source: SOURCE, description };
+  const text = readFileSync(join(PROJECT_ROOT, 'package.json'), 'utf8');
+  const { version, description } = JSON.parse(text) as Record<string, string>;
+  const expectedFacts = { title: 'vproxy', version, description, licenses: 'MIT', source: SOURCE };
   for (const facts of [config.Labels, manifest.annotations]) {
-    const { revision, created, ...others } = Object.fromEntries(
-      Object.entries(facts)
-        // buildah adds empty ones of a base.
-        .filter(([, value]) => value !== '')
-        .map(([name, value]) => [name.replace('org.opencontainers.image.', ''), value]),
-    );
-    t.deepEqual(others, expectedFacts);
-    t.regex(revision ?? '', /^[\da-f]{40}(-dirty)?$/);
-    t.regex(created ?? '', /^\d{4}-\d\d-\d\dT[\d:]+Z$/);
+    for (const [name, value] of Object.entries(expectedFacts)) t.is(facts[`org.opencontainers.image.${name}`], value);
+    t.regex(facts['org.opencontainers.image.revision'] ?? '', /^[\da-f]{40}(-dirty)?$/);
+    t.false('org.opencontainers.image.documentation' in facts);
   }
 });
 

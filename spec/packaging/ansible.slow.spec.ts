@@ -60,9 +60,14 @@ const readJson = (path: string): unknown => JSON.parse(readFileSync(path, 'utf8'
 
 ansibleTest('the collection has all that it needs, the version of the package, and documented options', async (t) => {
   const list = execFileSync('tar', ['tf', ansible.archive], { encoding: 'utf8' }).trim().split('\n');
-  const plugins = ['connection/vproxy.py', 'plugin_utils/control.py', 'plugin_utils/exec_call.py'];
+  const plugins = [
+    'connection/vproxy.py',
+    'inventory/vproxy.py',
+    'plugin_utils/control.py',
+    'plugin_utils/exec_call.py',
+  ];
   t.deepEqual(list.filter((name) => !name.endsWith('/')).sort(), [
-    ...['FILES.json', 'MANIFEST.json', 'README.md', 'meta/runtime.yml'],
+    ...['FILES.json', 'MANIFEST.json', 'README.md', 'changelogs/changelog.yaml', 'meta/runtime.yml'],
     ...plugins.map((name) => `plugins/${name}`),
   ]);
   const manifest = readJson(join(ansible.collection, 'MANIFEST.json')) as { collection_info: { version: string } };
@@ -75,6 +80,33 @@ ansibleTest('the collection has all that it needs, the version of the package, a
   const names = 'connection_timeout pipelining process remote_addr remote_user socket use_tty';
   t.is(Object.keys(options).sort().join(' '), names);
   for (const [name, { vars }] of Object.entries(options)) t.truthy(vars?.length, `no variable sets ${name}`);
+});
+
+ansibleTest('the inventory plugin makes hosts of channels; a guest cannot take a name or be evaluated', async (t) => {
+  t.timeout(TEST_MS);
+  const { socket, folder } = await startWorld(t, {
+    vm1: { args: ['--allow-exec', '--name', 'web'] },
+    vm2: { args: ['--name', 'vm1'] },
+    vm3: { args: ['--name', '{{ 1 + 1 }}'] },
+    vm4: null,
+  });
+  const path = join(folder, 'guests.vproxy.yml');
+  const list = (settings: object) => {
+    writeFileSync(path, JSON.stringify({ plugin: 'vproxy.vproxy.vproxy', sockets: [socket], ...settings }));
+    return ansible.run('ansible-inventory', ['-i', path, '--list']);
+  };
+  for (const [settings, hosts] of [
+    [{}, ['vm1', 'vm2', 'vm3']],
+    [{ states: ['waiting'] }, ['vm4']],
+    [{ states: ['all'], hostname: 'peer' }, ['vm2', 'vm3', 'vm4', 'web']],
+  ] as const) {
+    const { vproxy } = JSON.parse((await list(settings)).text) as { vproxy: { hosts: string[] } };
+    t.deepEqual(vproxy.hosts.sort(), hosts);
+  }
+  const { text } = await list({ keyed_groups: [{ key: 'vproxy_peer.services', prefix: 'offers' }] });
+  t.regex(text, /"__ansible_unsafe": "\{\{ 1 \+ 1 \}\}"[^]*"offers_exec": \{\s+"hosts": \[\s+"vm1"\s+\]/);
+  t.regex((await ansible.run('ansible', ['vm1', '-i', path, '-m', 'raw', '-a', 'echo hello'])).text, /^hello$/m);
+  t.regex((await list({ sockets: ['/nowhere'] })).text, /no\s+vproxy answers on \/nowhere/);
 });
 
 for (const pipelining of [true, false]) {

@@ -1,7 +1,5 @@
-# MIT License
+# MIT License, which is compatible with the GNU General Public License v3.0
 """Runs tasks in a guest through vproxy: each command and each file transfer is a command of the peer's service `exec`."""
-
-from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: vproxy
@@ -12,7 +10,7 @@ description:
   - The C(vproxy) on the control node must already be running, and this user must be allowed to open its control socket.
 version_added: 0.1.0
 author:
-  - the vproxy authors
+  - the vproxy authors !UNKNOWN
 requirements:
   - vproxy on the control node, and in the guest with C(--allow-exec)
   - Python in the guest, as for any connection, except for C(raw) and C(script)

@@ -11,8 +11,8 @@ import os
 import socket
 from urllib.parse import urlencode
 
-# Answers are small; a longer one is not from vproxy.
-MAX_ANSWER_BYTES = 4 << 20
+# A longer answer is not from vproxy: thousands of channels take a few megabytes.
+MAX_ANSWER_BYTES = 16 << 20
 
 # Raised when parsing unexpected JSON and accessing it, also for values that are nested too deep, or infinite.
 BAD_JSON = (ValueError, LookupError, TypeError, RecursionError, OverflowError)
@@ -47,24 +47,35 @@ def find_socket(path, name, label):
     """
     if path and not name:
         return path
-    folder = control_folder()
-    if folder is None:
-        raise VproxyError('control-unavailable', 'XDG_RUNTIME_DIR is not set; set the path of the socket')
     if name:
-        return f'{folder}/{name}.sock'
+        return f'{_folder()}/{name}.sock'
+    paths = control_sockets()
+    if len(paths) > 1:
+        paths = [each for each in paths if _has_channel(each, label)]
+    if len(paths) == 1:
+        return paths[0]
+    what = 'several vproxy here have' if paths else 'no vproxy here has'
+    raise VproxyError('control-unavailable', f'{what} the channel "{label}"')
+
+
+def control_sockets():
+    """Returns the paths of all control sockets of this user. Fails with `control-unavailable` if there are none."""
+    folder = _folder()
     try:
         names = sorted(entry for entry in os.listdir(folder) if entry.endswith('.sock'))
     except OSError:
         names = []
     paths = [f'{folder}/{entry}' for entry in names if entry not in NO_CONTROL_SOCKETS]
-    if len(paths) > 1:
-        paths = [each for each in paths if _has_channel(each, label)]
-    if len(paths) == 1:
-        return paths[0]
-    if not names:
+    if not paths:
         raise VproxyError('control-unavailable', f'no running vproxy has a control socket in {folder}')
-    what = 'several vproxy here have' if paths else 'no vproxy here has'
-    raise VproxyError('control-unavailable', f'{what} the channel "{label}"')
+    return paths
+
+
+def _folder():
+    folder = control_folder()
+    if folder is None:
+        raise VproxyError('control-unavailable', 'XDG_RUNTIME_DIR is not set; set the path of the socket')
+    return folder
 
 
 def _has_channel(path, label):
