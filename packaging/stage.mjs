@@ -69,7 +69,7 @@ export async function stageFiles(root, { executable, zshFolder, version, date })
 
   const documents = '/usr/share/doc/vproxy';
   for (const folder of ['docs', 'docs/commands']) {
-    for (const name of readdirSync(source(folder)).filter((one) => one.endsWith('.md')))
+    for (const name of readdirSync(source(folder)).filter((one) => /\.(md|json)$/.test(one)))
       copy(`${folder}/${name}`, `${documents}/${`${folder}/${name}`.slice('docs/'.length)}`);
   }
   copy('packaging/systemd/drop-ins/guest-exec.conf', `${documents}/examples/guest-exec.conf`);

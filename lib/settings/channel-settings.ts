@@ -13,9 +13,9 @@ import {
   onlyValue,
   parseValues,
   readTable,
-  requestSchema,
   type SettingsOf,
   type SettingWithin,
+  tableSchema,
   writeTable,
 } from './setting.js';
 import {
@@ -129,7 +129,7 @@ export const SHARED = [
         ofAddition: { help: 'A file with a key that its peer must have too' },
       },
     ],
-    about: 'Absolute paths, on this machine, of files with keys that its peer must have too, as for --key',
+    about: 'Files with keys that its peer must have too, as for --key; in a request absolute paths, on this machine',
     reload: 'now',
   },
   {
@@ -321,9 +321,10 @@ const storageBroker: ValueType<StorageOptions> = {
     };
     return isAllowed && writeTable(STORAGE_SETTINGS, said, form);
   },
-  schema: (z) => {
+  schema: (z, form) => {
     const description = 'How the storage broker of a channel runs';
-    return z.union([z.boolean(), requestSchema(z, STORAGE_SETTINGS).meta({ id: 'BrokerRequest', description })]);
+    const id = form === 'request' ? { id: 'BrokerRequest' } : {};
+    return z.union([z.boolean(), tableSchema(z, STORAGE_SETTINGS, form).meta({ ...id, description })]);
   },
 };
 

@@ -11,10 +11,10 @@ import {
   type GivenOptions,
   parseValues,
   readTable,
-  requestSchema,
   requireValue,
   type Setting,
   type SettingsOf,
+  tableSchema,
   writeTable,
 } from './setting.js';
 import { type Form, isTable, type Place, type ValueType } from './value-type.js';
@@ -36,7 +36,7 @@ export interface NamedTables<R extends readonly Setting[]> {
   readonly check?: (name: string, table: SettingsOf<R>) => void;
   /** Whether a value may contain commas: a piece without a key continues the value before it. Default false. */
   readonly hasCommas?: boolean;
-  /** Its schema in the description of requests. */
+  /** Its schema in the description of requests; files have no use for the id. */
   readonly schema: { readonly id: string; readonly description: string };
 }
 
@@ -60,7 +60,11 @@ export function namedTables<R extends readonly Setting[]>(
       const written = Object.entries(tables).map(([name, table]) => [name, writeTable(rows, table, form)]);
       return written.length === 0 ? undefined : (Object.fromEntries(written) as object);
     },
-    schema: (z) => z.record(z.string(), requestSchema(z, rows).meta(schema)),
+    schema(z, form) {
+      const table = tableSchema(z, rows, form);
+      if (form === 'request') return z.record(z.string(), table.meta(schema));
+      return z.record(z.string().regex(SERVICE_NAME), table.describe(schema.description));
+    },
   };
 }
 

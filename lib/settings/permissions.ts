@@ -34,7 +34,10 @@ export const execPermission: ValueType<ExecPermission | null> = understood<ExecP
     return exec.commands === 'any' || exec.commands;
   },
   parse: (text) => ({ commands: text === null ? 'any' : splitAtCommas(text).map(requireProgram) }),
-  schema: (z) => z.union([z.boolean(), z.array(z.string()).max(MAX_PROGRAMS)]),
+  schema(z, form) {
+    const programs = z.array(z.string());
+    return z.union([z.boolean(), form === 'request' ? programs.max(MAX_PROGRAMS) : programs]);
+  },
 });
 
 /** The files that the peer may read and write: all, none (null), or those in a folder. */
@@ -83,7 +86,7 @@ function textOrNone<T>(
     },
     write: (value) => (value === null ? false : format(value)),
     parse: (text) => parse(text ?? ''),
-    schema: (z) => z.union([z.boolean(), z.string()]),
+    schema: (z, form) => z.union([form === 'request' ? z.boolean() : z.literal(false), z.string()]),
   });
 }
 

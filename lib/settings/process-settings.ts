@@ -40,6 +40,7 @@ const controlSocket: ValueType<string | false> = {
     value === false || (typeof value === 'string' && value !== '')
       ? { value }
       : place.fail(`expected ${CONTROL_EXPECTED}`),
+  schema: (z) => z.union([z.literal(false), z.string()]),
 };
 
 /** How many channels must have a session for the process to be ready. */
@@ -73,6 +74,8 @@ export const PROCESS_SETTINGS = [
     key: 'control',
     field: 'control',
     type: controlSocket,
+    about:
+      'The path of the control socket, or false for none; default: NAME.sock in /run/vproxy, or in $XDG_RUNTIME_DIR/vproxy',
     options: [
       {
         name: 'control',
@@ -94,6 +97,7 @@ export const PROCESS_SETTINGS = [
     key: 'audit',
     field: 'audit',
     type: auditPlace,
+    about: 'The file of the audit log, /path[,rotate=10M][,keep=5]: who opened what, as lines of JSON',
     options: [
       {
         name: 'audit',
@@ -109,6 +113,7 @@ export const PROCESS_SETTINGS = [
     field: 'once',
     type: yesOrNo,
     fallback: false,
+    about: 'Whether to exit when the first session ends, or when one side rejects the other',
     options: [
       {
         name: 'once',
@@ -122,6 +127,7 @@ export const PROCESS_SETTINGS = [
     key: 'metrics',
     field: 'metrics',
     type: parsed('ADDR:PORT', (value) => parseHostPort(value, 0), formatHostPort),
+    about: 'ADDR:PORT to also serve metrics on',
     options: [{ name: 'metrics', value: 'ADDR:PORT', group: 'Control:', help: 'ADDR:PORT to also serve metrics on' }],
     reload: 'start',
   },
@@ -130,6 +136,7 @@ export const PROCESS_SETTINGS = [
     field: 'ready',
     type: ready,
     fallback: 'any',
+    about: 'How many channels must have a session for /readyz of the metrics address: any, all, or a number',
     options: [
       {
         name: 'ready',
@@ -145,6 +152,7 @@ export const PROCESS_SETTINGS = [
     field: 'logLevel',
     type: oneOf(LOG_LEVELS, 'is not a log level'),
     fallback: 'info',
+    about: 'The least important level that is logged',
     options: [
       {
         name: 'verbose',
@@ -168,6 +176,7 @@ export const PROCESS_SETTINGS = [
     field: 'logFormat',
     type: oneOf(LOG_FORMATS, 'is neither text nor json'),
     fallback: 'text',
+    about: 'The format of the log: text, or one JSON object per line',
     options: [
       {
         name: 'log-format',
@@ -183,6 +192,7 @@ export const PROCESS_SETTINGS = [
     field: 'logDetails',
     type: yesOrNo,
     fallback: false,
+    about: 'Whether each line of the log also has all details of its event',
     fromOptions: (given) => (given('verbose').length > 1 ? true : undefined),
     reload: 'now',
   },

@@ -27,8 +27,8 @@ export interface Setting<T = unknown> {
   readonly options?: readonly Option[];
   /** Derives the value from the options, if it is more than the value of a single one. Throws `bad-argument`. */
   fromOptions?(given: GivenOptions, form: Form): T | undefined;
-  /** Its meaning, for the description of requests. Missing: no request has it. */
-  readonly about?: string;
+  /** Its meaning, for the descriptions of requests and of files. */
+  readonly about: string;
   /** Merges the value for all channels with a channel's own. Default: its own wins. */
   merge?(all: T, own: T): T;
   /** The effect of a reload that changes it. */
@@ -149,14 +149,16 @@ export function writeTable(rows: readonly Setting[], values: object, form: Form)
   );
 }
 
-/** The schema of a request with these settings. */
-export function requestSchema(z: Zod, rows: readonly Setting[]): zod.ZodObject {
+/** The schema of a request or a file with these settings; that of a file has their defaults. */
+export function tableSchema(z: Zod, rows: readonly Setting[], form: Form): zod.ZodObject {
   return z.strictObject(
     Object.fromEntries(
-      rows.flatMap((row) => {
-        if (row.about === undefined) return [];
-        const schema = row.type.schema(z);
-        return [[keyIn('request', row), (row.isRequired === true ? schema : schema.optional()).describe(row.about)]];
+      rows.map((row) => {
+        const { about: description, fallback, type } = row;
+        const schema = type.schema(z, form);
+        const written = form === 'request' || fallback === undefined ? undefined : type.write(fallback, form);
+        const meta = { description, ...(written === undefined ? {} : { default: written }) };
+        return [keyIn(form, row), (row.isRequired === true ? schema : schema.optional()).meta(meta)];
       }),
     ),
   );

@@ -5,10 +5,11 @@
  */
 import { badArgument } from '../errors.js';
 import { escapeText } from '../util/escape.js';
+import { LABEL } from '../util/labels.js';
 import { ADDRESS, NAME, SHARED, STORAGE } from './channel-settings.js';
 import { INCOMING, OUTGOING, VSOCK_PORTS } from './forward-settings.js';
 import { PROCESS_SETTINGS } from './process-settings.js';
-import type { Setting } from './setting.js';
+import { type Setting, tableSchema } from './setting.js';
 import { isTable, path, type ValueType } from './value-type.js';
 
 const CHANNELS_EXPECTED = 'tables of channels, such as [channels.vm1]';
@@ -18,13 +19,14 @@ const channelTables: ValueType<unknown> = {
   expected: CHANNELS_EXPECTED,
   read: (value, place) => (isTable(value) ? { value } : place.fail(`expected ${CHANNELS_EXPECTED}`)),
   write: (value) => value,
-  schema: (z) => z.record(z.string(), z.unknown()),
+  schema: (z, form) => z.record(z.string().regex(LABEL), tableSchema(z, FILE_CHANNEL_SETTINGS, form)),
 };
 
 const CHANNELS = {
   key: 'channels',
   field: 'channels',
   type: channelTables,
+  about: 'Channels by label; a * in the address makes one a group, with a channel for each socket of a folder',
   reload: 'channel',
 } as const satisfies Setting;
 
@@ -33,6 +35,7 @@ export const INCLUDE = {
   key: 'include',
   field: 'include',
   type: path('the path of a folder, such as "host.d"', requireFolderName),
+  about: 'A folder of more files, *.toml and *.json; a relative path begins at the folder of this file',
   reload: 'now',
 } as const satisfies Setting;
 

@@ -8,7 +8,7 @@ import { badArgument, toVproxyError } from '../errors.js';
 import type * as zod from '../status/zod.js';
 import { suggestWord } from '../util/closest-word.js';
 import { escapeText } from '../util/escape.js';
-import { DURATION_FORM, formatDuration, parseDuration } from '../util/units.js';
+import { DURATION, DURATION_FORM, formatDuration, parseDuration } from '../util/units.js';
 import type { KeyPath, Problem } from './problem.js';
 
 /** Where a setting is set; the command line has the form of a file. */
@@ -34,8 +34,8 @@ export interface ValueType<T> {
    * for a command to a running process. Throws `bad-argument`, without the name of the option.
    */
   parse?(text: string | null, form: Form): T;
-  /** The schema of a request's field. */
-  schema(z: Zod): zod.ZodType;
+  /** The schema of a value. */
+  schema(z: Zod, form: Form): zod.ZodType;
 }
 
 /** A value that was read; not null even if the value is. */
@@ -235,7 +235,10 @@ function timeOf<T>(
         form === 'file' ? [/^\d{1,10}$/, expected] : [/^\d{1,10}(\.\d{1,3})?$/, `a ${range}, or ${DURATION_FORM}`];
       return toConfiguration(readUnits(value) ?? parseNumber(value ?? '', pattern, wanted, least, most) * 1000);
     },
-    schema: (z) => z.number().min(least).max(MAX_REQUEST_SECONDS),
+    schema(z, form) {
+      if (form === 'request') return z.number().min(least).max(MAX_REQUEST_SECONDS);
+      return z.union([z.int().min(least).max(most), z.string().regex(DURATION)]);
+    },
   };
 }
 
@@ -261,7 +264,10 @@ export function list<T>(of: ValueType<T>, expected: string, max: number = MAX_RE
       return values.includes(null) ? null : { value: values.flatMap((one) => (one === null ? [] : [one.value])) };
     },
     write: (values, form) => values.map((value) => of.write(value, form)),
-    schema: (z) => z.array(of.schema(z)).max(max),
+    schema(z, form) {
+      const values = z.array(of.schema(z, form));
+      return form === 'request' ? values.max(max) : values;
+    },
   };
 }
 
@@ -278,7 +284,7 @@ export function understood<T>(type: {
   readonly read: (value: unknown) => T;
   readonly write: (value: T) => unknown;
   readonly parse: (text: string | null) => T;
-  readonly schema: (z: Zod) => zod.ZodType;
+  readonly schema: (z: Zod, form: Form) => zod.ZodType;
 }): ValueType<T> {
   return { ...type, read: (value, place) => place.attempt(() => type.read(value)) };
 }

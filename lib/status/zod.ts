@@ -7,6 +7,7 @@ export {
   enum,
   int,
   iso,
+  literal,
   null,
   number,
   object,

@@ -37,7 +37,7 @@ const TIMES: Units = [
 ];
 
 /** Such as `1h30m`, `90s`, `500ms`: each unit at most once, in this order. */
-const DURATION = /^(?:(\d{1,12})h)?(?:(\d{1,12})m)?(?:(\d{1,12})s)?(?:(\d{1,12})ms)?$/;
+export const DURATION = /^(?:(\d{1,12})h)?(?:(\d{1,12})m)?(?:(\d{1,12})s)?(?:(\d{1,12})ms)?$/;
 
 /** The accepted forms besides a number, human-readable. */
 export const DURATION_FORM = 'a time such as 500ms, 90s, 5m or 1h30m';

@@ -1,8 +1,8 @@
 /** Routes of channels: list, add, remove. */
 import type { ChannelOptions } from '../../proxy/channel-options.js';
 import { isHybridListener, withVsockPorts } from '../../settings/forward-settings.js';
-import { formatKeyPath, type KeyPath, type Problem } from '../../settings/problem.js';
-import { mergeSettings, readNested, readTable, requestSchema, type SettingsOf } from '../../settings/setting.js';
+import { formatKeyPath, type Problem } from '../../settings/problem.js';
+import { mergeSettings, readNested, readTable, type SettingsOf, tableSchema } from '../../settings/setting.js';
 import { FILE_CHANNEL_SETTINGS, OWN_SETTINGS } from '../../settings/settings-table.js';
 import { Place } from '../../settings/value-type.js';
 import { channelStatusSchema } from '../../status/schemas.js';
@@ -15,7 +15,7 @@ import { label, removalQuery } from './values.js';
 
 const params = z.strictObject({ label: z.string() });
 
-export const newChannelSchema = requestSchema(z, FILE_CHANNEL_SETTINGS)
+export const newChannelSchema = tableSchema(z, FILE_CHANNEL_SETTINGS, 'request')
   .extend({ label: label().optional().describe('Its label in this process; default: `default`') })
   .meta({
     id: 'NewChannel',
@@ -85,7 +85,7 @@ function readSettings(body: object): SettingsOf<typeof FILE_CHANNEL_SETTINGS> {
   const place = new Place('request', problems);
   const said = { ...readTable(FILE_CHANNEL_SETTINGS, body, place), ...readNested(FILE_CHANNEL_SETTINGS, body, place) };
   const [first] = problems;
-  if (first !== undefined) throw fieldError(formatKeyPath(first.where as KeyPath), first.message);
+  if (first !== undefined) throw fieldError(formatKeyPath(first.where), first.message);
   return said;
 }
 
