@@ -9,6 +9,7 @@ import { describeError, escapeText, formatJsonLine as formatLine } from '../../l
 import { formatCount } from '../../lib/util/units.js';
 import { isJournal, journalPriority } from '../service/service-manager.js';
 import { type Paint, paintFor, paintNothing, type Tone } from '../ui/color.js';
+import { formatLocalTime } from '../ui/print.js';
 import { sourceTrace } from './trace.js';
 
 /** What to log, and how. */
@@ -18,9 +19,11 @@ export interface OutputOptions {
   readonly level: LogLevel;
   /** Whether lines show the fields of their events, and failures the stack. */
   readonly hasDetails: boolean;
+  /** Whether text lines begin with the time, except in the journal, which adds its own. */
+  readonly hasTimes: boolean;
 }
 
-const DEFAULTS: OutputOptions = { format: 'text', level: 'info', hasDetails: false };
+const DEFAULTS: OutputOptions = { format: 'text', level: 'info', hasDetails: false, hasTimes: false };
 
 /** While this many bytes wait for the reader of stderr, further lines are dropped. */
 const MAX_UNWRITTEN_BYTES = 2 ** 20;
@@ -66,7 +69,7 @@ export class Output {
   lineBytes(event: LogEvent): number {
     const { format, hasDetails } = this.options;
     const line = format === 'json' ? formatJsonLine(event, new Date()) : formatTextLine(event, hasDetails);
-    return Buffer.byteLength(line) + this.#priority(event.level).length + 1;
+    return Buffer.byteLength(line) + this.#prefix(event.level).length + 1;
   }
 
   /** Logs why the command fails. */
@@ -88,7 +91,7 @@ export class Output {
 
   #write(level: LogLevel, text: string): void {
     if (!this.#hasRoom()) return;
-    const line = `${this.#priority(level)}${text}`;
+    const line = `${this.#prefix(level)}${text}`;
     const count = this.#unwrittenCount;
     this.#unwrittenCount = 0;
     process.stderr.write(`${count === 0 ? '' : this.#formatUnwritten(count)}${line}\n`, (error) => {
@@ -102,11 +105,13 @@ export class Output {
     const message = `${formatCount(count, 'log line')} lost: no space left`;
     const event = makeEvent('log-lost', message, { count });
     const line = format === 'json' ? formatJsonLine(event, new Date()) : formatTextLine(event, hasDetails);
-    return `\n${this.#priority(event.level)}${line}\n`;
+    return `\n${this.#prefix(event.level)}${line}\n`;
   }
 
-  #priority(level: LogLevel): string {
-    return this.#hasPriorities ? journalPriority(level) : '';
+  /** What a line begins with: its priority in the journal, else the time if it is text. */
+  #prefix(level: LogLevel): string {
+    if (this.#hasPriorities) return journalPriority(level);
+    return this.options.hasTimes && this.options.format === 'text' ? `${formatLocalTime(new Date())} ` : '';
   }
 
   /** Whether a line may be written; counts one that may not, to report it as soon as there is room. */

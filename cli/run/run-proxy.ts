@@ -74,6 +74,8 @@ async function runProxy(configuration: Configuration, load: Reload): Promise<num
     });
     made = new ProxyProcess({ configuration, load, output, proxy, service, manager, store, runtimeDirectory });
   } catch (error) {
+    // Nothing has run yet: report it like a wrong argument.
+    output.options = { ...output.options, hasTimes: false };
     output.failure(error);
     return exitStatusOf(error);
   }
@@ -139,7 +141,7 @@ async function openStore(service: ServiceEnvironment, log: Log): Promise<Listene
 }
 
 function makeOutput({ logFormat, logLevel, logDetails }: Configuration, debugLog: DebugLog | null): Output {
-  const output = new Output({ format: logFormat, level: logLevel, hasDetails: logDetails }, debugLog);
+  const output = new Output({ format: logFormat, level: logLevel, hasDetails: logDetails, hasTimes: true }, debugLog);
   exitOnDefect((error) => output.defect(error));
   return output;
 }

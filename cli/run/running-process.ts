@@ -248,7 +248,7 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
     const old = this.#configuration;
     // A level set by a request stays until the file changes its own.
     const level = wanted.logLevel === old.logLevel ? output.options.level : wanted.logLevel;
-    output.options = { level, format: wanted.logFormat, hasDetails: wanted.logDetails };
+    output.options = { ...output.options, level, format: wanted.logFormat, hasDetails: wanted.logDetails };
     const fixed = PROCESS_SETTINGS.filter(
       ({ field, reload }) => reload === 'start' && !isDeepStrictEqual(wanted[field], old[field]),
     ).map(({ key }) => key);

@@ -59,6 +59,12 @@ export function formatDuration(ms: number): string {
   return `${ms < 10 ? ms.toFixed(2) : formatThreeDigits(ms)} ms`;
 }
 
+/** `2026-03-31 08:59:07.250`, by the clock of this machine. */
+export function formatLocalTime(time: Date): string {
+  const local = new Date(time.getTime() - time.getTimezoneOffset() * 60_000);
+  return local.toISOString().slice(0, 23).replace('T', ' ');
+}
+
 /** 1.2, 12.3, 123. */
 function formatThreeDigits(value: number): string {
   return value >= 99.95 ? String(Math.round(value)) : value.toFixed(1);

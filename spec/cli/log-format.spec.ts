@@ -1,6 +1,7 @@
 /** Log events as lines. */
 import test from 'ava';
 import { formatJsonLine, formatTextLine } from '../../cli/run/output.js';
+import { formatLocalTime } from '../../cli/ui/print.js';
 import type { LogEvent } from '../../lib/events.js';
 
 const EVENT: LogEvent = {
@@ -25,6 +26,12 @@ test('a text line with details shows the fields, escaped', (t) => {
     'vproxy: listening on 127.0.0.1:9022 for ssh (port=9022 name="a\\x9b2J\\\\"")',
   );
   t.is(formatTextLine({ ...EVENT, fields: {} }, true), 'vproxy: listening on 127.0.0.1:9022 for ssh');
+});
+
+test('the time of a line is that of the machine, also in summer', (t) => {
+  process.env['TZ'] = 'America/St_Johns';
+  t.is(formatLocalTime(new Date(0)), '1969-12-31 20:30:00.000');
+  t.is(formatLocalTime(new Date('2026-07-01T02:04:05.006Z')), '2026-06-30 23:34:05.006');
 });
 
 test('a JSON line has everything in one line of harmless characters', (t) => {

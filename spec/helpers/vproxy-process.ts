@@ -140,7 +140,8 @@ export class VproxyProcess {
     });
   }
 
-  #handleLine(line: string): void {
+  #handleLine(timed: string): void {
+    const line = withoutTimes(timed);
     this.lines.push(line);
     for (const { pattern, match } of this.#waiters) {
       const found = pattern.exec(line);
@@ -180,14 +181,15 @@ export interface RunOptions {
   readonly timeoutMs?: number;
 }
 
-/** Runs `vproxy` with `args`; one that does not exit by itself is killed, and its `code` is null. */
-export function runVproxy(args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+/** Runs `vproxy` with `args`; one that does not exit by itself is killed, and its `code` is null. The log of a proxy has no times. */
+export async function runVproxy(args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
   const { env = {}, obeysPermissions = false, timeoutMs = 20_000 } = options;
   const command = [process.execPath, join(PROJECT_ROOT, 'dist/program/vproxy.cjs'), ...withoutControl(args)];
   if (obeysPermissions && process.getuid?.() === 0) {
     command.unshift('setpriv', '--bounding-set', '-dac_override,-dac_read_search');
   }
-  return runProgram(command, { env: { ...process.env, ...env }, timeoutMs, keepsInput: true });
+  const result = await runProgram(command, { env: { ...process.env, ...env }, timeoutMs, keepsInput: true });
+  return isProxy(args) ? { ...result, stderr: withoutTimes(result.stderr) } : result;
 }
 
 /** Runs a program to its end; one that takes longer is killed, and its `code` is null. Its input is empty unless `keepsInput`. */
@@ -248,13 +250,20 @@ export function runPiped(
 
 /** The words of a command line; one that runs a proxy, and does not mention a control socket, gets none. */
 function withoutControl(args: readonly string[]): readonly string[] {
-  // `vproxy ping -c 1` is a command for a running process.
-  const runs = args[0]?.startsWith('-') === true && args.some((word) => /^(-c|--channel|--config)/.test(word));
   const says = args.some((word) => /^--(no-)?control/.test(word));
-  return runs && !says ? ['--no-control', ...args] : args;
+  return isProxy(args) && !says ? ['--no-control', ...args] : args;
 }
 
+/** Whether a command line runs a proxy; `vproxy ping -c 1` is a command for a running process. */
+const isProxy = (args: readonly string[]): boolean =>
+  args[0]?.startsWith('-') === true && args.some((word) => /^(-c|--channel|--config)/.test(word));
+
 // The log lines of vproxy that specs wait for: the only place that knows their wording.
+
+/** The times at the start of lines of the log of a proxy. */
+const TIMES = /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} /gm;
+
+const withoutTimes = (log: string): string => log.replace(TIMES, '');
 
 /** A forward of `service` listens on a TCP port: `$1` is the host, `$2` the port. */
 export function listeningFor(service: string): RegExp {
