@@ -168,14 +168,13 @@ export const statusRoutes = [
 /** The status of this process. */
 function describeProcess(control: ProcessControl, eventLoopDelay: LoopDelay | null): ProcessStatus {
   const { rss, heapUsed, external } = process.memoryUsage();
-  const uptimeMs = Math.round(process.uptime() * 1000);
   return {
     name: control.name,
     pid: process.pid,
     version: control.version,
     node: process.versions.node,
-    startedAt: new Date(Date.now() - uptimeMs).toISOString(),
-    uptimeMs,
+    startedAt: new Date(performance.timeOrigin).toISOString(),
+    uptimeMs: Math.round(process.uptime() * 1000),
     memory: { residentBytes: rss, heapBytes: heapUsed, externalBytes: external },
     eventLoopDelay,
     logLevel: control.logLevel,
